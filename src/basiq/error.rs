@@ -1,0 +1,60 @@
+//! What can go wrong when Basiq is asked, as far as callers act on it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a call to Basiq brought no usable answer.
+#[derive(Debug, Error)]
+pub enum BasiqError {
+    /// Basiq does not know what was asked for: 404, or 400 `resource-not-found`.
+    #[error("Basiq does not know it (HTTP {status}, correlation id {correlation_id:?})")]
+    NotFound {
+        /// The HTTP status.
+        status: u16,
+        /// Basiq's id of the call, for its support.
+        correlation_id: Option<String>,
+    },
+    /// What was asked for is not ours: 403 `forbidden-access` and the like.
+    #[error(
+        "Basiq does not let us (HTTP {status}, code {code:?}, correlation id {correlation_id:?})"
+    )]
+    Forbidden {
+        /// The HTTP status.
+        status: u16,
+        /// Basiq's code.
+        code: Option<String>,
+        /// Basiq's id of the call, for its support.
+        correlation_id: Option<String>,
+    },
+    /// Too many calls: 429, 403 that speaks of limits, or 403 on the token endpoint.
+    #[error("Basiq asks for fewer calls (HTTP {status})")]
+    Throttled {
+        /// The HTTP status.
+        status: u16,
+        /// How long Basiq asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The API key is not accepted; no call is made until it is tried again.
+    #[error("Basiq refuses the API key")]
+    KeyRefused,
+    /// Any other status, 5xx above all.
+    #[error("Basiq answered HTTP {status} (code {code:?}, correlation id {correlation_id:?})")]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// Basiq's code.
+        code: Option<String>,
+        /// Basiq's id of the call, for its support.
+        correlation_id: Option<String>,
+    },
+    /// No complete answer within the time limit.
+    #[error("Basiq did not answer in time")]
+    TimedOut,
+    /// No connection, or it broke.
+    #[error("Basiq cannot be reached")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An answer that is not what the contract says, or larger than any honest one.
+    #[error("Basiq's answer cannot be read: {0}")]
+    Unreadable(String),
+}

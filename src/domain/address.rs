@@ -1,0 +1,206 @@
+//! Which network addresses a callback must not reach, as pure rules.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// IPv4 networks that are not the public internet: IANA's special-purpose registry, multicast and
+/// the reserved class E. The metadata addresses of clouds lie in link-local and CGNAT space.
+const RESERVED_V4: &[(Ipv4Addr, u8)] = &[
+    (Ipv4Addr::UNSPECIFIED, 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(192, 31, 196, 0), 24),
+    (Ipv4Addr::new(192, 52, 193, 0), 24),
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(192, 175, 48, 0), 24),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
+/// Within IPv6 only global unicast, `2000::/3`, is public; these parts of it are not.
+const RESERVED_V6: &[(Ipv6Addr, u8)] = &[
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0), 48),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+];
+
+const GLOBAL_UNICAST: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+const SIX_TO_FOUR: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16);
+/// NAT64, RFC 6052: an IPv4 address in the last 32 bits.
+const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+
+/// Whether an address is anything but the public internet, in IPv4, IPv6 or IPv4 inside IPv6.
+#[must_use]
+pub fn is_reserved(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_reserved_v4(v4),
+        IpAddr::V6(v6) => match embedded_v4(v6) {
+            Some(v4) => is_reserved_v4(v4),
+            None => {
+                !contains_v6(GLOBAL_UNICAST, v6)
+                    || RESERVED_V6.iter().any(|net| contains_v6(*net, v6))
+            }
+        },
+    }
+}
+
+fn is_reserved_v4(address: Ipv4Addr) -> bool {
+    RESERVED_V4.iter().any(|(network, length)| {
+        Ipv4Net::new(*network, *length).is_ok_and(|net| net.contains(&address))
+    })
+}
+
+fn contains_v6((network, length): (Ipv6Addr, u8), address: Ipv6Addr) -> bool {
+    Ipv6Net::new(network, length).is_ok_and(|net| net.contains(&address))
+}
+
+/// The IPv4 address that an IPv6 address stands for: mapped, NAT64 or 6to4.
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [_, high, low, _, _, _, last_high, last_low] = address.segments();
+    if contains_v6(SIX_TO_FOUR, address) {
+        return Some(v4_of(high, low));
+    }
+    if contains_v6(NAT64, address) || address.to_ipv4_mapped().is_some() {
+        return Some(v4_of(last_high, last_low));
+    }
+    None
+}
+
+fn v4_of(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low))
+}
+
+/// The networks a deployment lets callbacks reach although they are reserved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowedNetworks(Vec<IpNet>);
+
+impl AllowedNetworks {
+    /// Allows these networks.
+    #[must_use]
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether a callback may connect to the address.
+    ///
+    /// An IPv4 address inside an IPv6 one is allowed where the IPv4 address itself is.
+    #[must_use]
+    pub fn permits(&self, address: IpAddr) -> bool {
+        let plain = match address {
+            IpAddr::V6(v6) => embedded_v4(v6).map_or(address, IpAddr::V4),
+            IpAddr::V4(_) => address,
+        };
+        !is_reserved(address)
+            || self
+                .0
+                .iter()
+                .any(|net| net.contains(&address) || net.contains(&plain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn public_addresses_are_free_and_others_are_reserved() {
+        for public in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "203.0.114.1",
+            "2606:4700::1111",
+            "64:ff9b::808:808",
+        ] {
+            assert!(!is_reserved(public.parse().unwrap()), "{public}");
+        }
+        for reserved in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "10.1.2.3",
+            "100.100.100.200",
+            "169.254.169.254",
+            "172.31.0.1",
+            "192.168.1.1",
+            "192.0.2.7",
+            "198.51.100.9",
+            "203.0.113.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fec0::1",
+            "ff02::1",
+            "2001:db8::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "::127.0.0.1",
+            "2001::1",
+            "100::1",
+            "168.63.129.16",
+        ] {
+            assert!(is_reserved(reserved.parse().unwrap()), "{reserved}");
+        }
+    }
+
+    #[test]
+    fn allowed_networks_are_permitted_in_every_form() {
+        let allowed = AllowedNetworks::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        assert!(allowed.permits("10.1.2.3".parse().unwrap()));
+        assert!(allowed.permits("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!allowed.permits("192.168.0.1".parse().unwrap()));
+        assert!(allowed.permits("1.1.1.1".parse().unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn every_address_of_a_reserved_network_is_refused_in_every_form(
+            index in 0..RESERVED_V4.len(),
+            host: u32,
+        ) {
+            let (network, length) = RESERVED_V4[index];
+            let mask = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            let v4 = Ipv4Addr::from_bits(network.to_bits() | (host & mask));
+            let [a, b, c, d] = v4.octets();
+            let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            let forms = [
+                IpAddr::V4(v4),
+                IpAddr::V6(v4.to_ipv6_mapped()),
+                IpAddr::V6(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low)),
+                IpAddr::V6(Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 0)),
+                IpAddr::V6(v4.to_ipv6_compatible()),
+            ];
+            for form in forms {
+                prop_assert!(is_reserved(form), "{}", form);
+                prop_assert!(!AllowedNetworks::default().permits(form), "{}", form);
+            }
+        }
+
+        #[test]
+        fn no_address_outside_global_unicast_is_public(bits: u128) {
+            let address = Ipv6Addr::from_bits(bits);
+            let is_global = bits >> 125 == 1;
+            if !is_global && embedded_v4(address).is_none() {
+                prop_assert!(is_reserved(IpAddr::V6(address)));
+            }
+        }
+    }
+}

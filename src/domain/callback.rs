@@ -1,0 +1,251 @@
+//! A callback URL: checked once, at the border, so that no other kind exists inside.
+
+use std::{fmt, net::IpAddr};
+
+use thiserror::Error;
+use url::{Host, Url};
+
+use crate::domain::AllowedNetworks;
+
+/// The longest callback URL, in bytes.
+const MAX_LENGTH: usize = 2048;
+
+/// What a deployment accepts as a callback.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallbackRules {
+    /// Whether `http://` is accepted.
+    pub allow_http: bool,
+    /// Private networks that may be reached.
+    pub allowed_networks: AllowedNetworks,
+}
+
+/// An absolute URL that events may be posted to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CallbackUrl(Url);
+
+/// Why a URL cannot be a callback.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CallbackUrlError {
+    /// Over 2,048 characters.
+    #[error("must have at most 2048 characters, has {0}")]
+    TooLong(usize),
+    /// Not an absolute URL.
+    #[error("must be an absolute URL: {0}")]
+    NotAbsolute(String),
+    /// Neither `https` nor an allowed `http`.
+    #[error("must begin with `https://`, not `{scheme}:`{hint}")]
+    Scheme {
+        /// The scheme that was given.
+        scheme: String,
+        /// Names the setting that would allow it, if there is one.
+        hint: &'static str,
+    },
+    /// A user name or password in it.
+    #[error("must not hold a user name or password")]
+    Userinfo,
+    /// A `#fragment`, which is never sent.
+    #[error("must not have a fragment (`#…`)")]
+    Fragment,
+    /// A host that is no public address.
+    #[error(
+        "the host `{0}` is a private or reserved address; \
+         RELAY_CALLBACK_ALLOW_NETWORKS can allow its network"
+    )]
+    PrivateHost(String),
+}
+
+impl CallbackUrl {
+    /// Checks a URL against the rules. A name is not resolved here: the address it resolves to is
+    /// checked at each connection.
+    pub fn parse(text: &str, rules: &CallbackRules) -> Result<Self, CallbackUrlError> {
+        let length = text.chars().count();
+        if length > MAX_LENGTH {
+            return Err(CallbackUrlError::TooLong(length));
+        }
+        let url =
+            Url::parse(text).map_err(|error| CallbackUrlError::NotAbsolute(error.to_string()))?;
+        check_scheme(&url, rules)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(CallbackUrlError::Userinfo);
+        }
+        if url.fragment().is_some() {
+            return Err(CallbackUrlError::Fragment);
+        }
+        check_host(&url, rules)?;
+        Ok(Self(url))
+    }
+
+    /// A URL that was checked before, as the store kept it.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Option<Self> {
+        Url::parse(text).ok().filter(Url::has_host).map(Self)
+    }
+
+    /// The URL to post to.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// The URL as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The host without its port: attempts are bounded by it.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
+    /// The address, where the host is one rather than a name.
+    #[must_use]
+    pub fn literal_address(&self) -> Option<IpAddr> {
+        match self.0.host()? {
+            Host::Ipv4(address) => Some(IpAddr::V4(address)),
+            Host::Ipv6(address) => Some(IpAddr::V6(address)),
+            Host::Domain(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for CallbackUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+fn check_scheme(url: &Url, rules: &CallbackRules) -> Result<(), CallbackUrlError> {
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if rules.allow_http => Ok(()),
+        "http" => Err(CallbackUrlError::Scheme {
+            scheme: "http".to_owned(),
+            hint: "; RELAY_CALLBACK_ALLOW_HTTP can allow it",
+        }),
+        other => Err(CallbackUrlError::Scheme {
+            scheme: other.to_owned(),
+            hint: "",
+        }),
+    }
+}
+
+fn check_host(url: &Url, rules: &CallbackRules) -> Result<(), CallbackUrlError> {
+    let refused = match url.host() {
+        Some(Host::Ipv4(address)) => !rules.allowed_networks.permits(IpAddr::V4(address)),
+        Some(Host::Ipv6(address)) => !rules.allowed_networks.permits(IpAddr::V6(address)),
+        Some(Host::Domain(name)) => is_local_name(name) && !allows_loopback(rules),
+        None => true,
+    };
+    if refused {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        return Err(CallbackUrlError::PrivateHost(host));
+    }
+    Ok(())
+}
+
+/// Names that mean this machine wherever they are asked for (RFC 6761).
+fn is_local_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
+}
+
+fn allows_loopback(rules: &CallbackRules) -> bool {
+    rules
+        .allowed_networks
+        .permits(std::net::Ipv4Addr::LOCALHOST.into())
+        || rules
+            .allowed_networks
+            .permits(std::net::Ipv6Addr::LOCALHOST.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> Option<CallbackUrlError> {
+        CallbackUrl::parse(text, &CallbackRules::default()).err()
+    }
+
+    #[test]
+    fn a_public_https_url_is_accepted() {
+        for good in [
+            "https://app.example/hooks/bank?x=1",
+            "https://1.1.1.1:8443/",
+            "https://[2606:4700::1111]/",
+        ] {
+            assert_eq!(refusal(good), None, "{good}");
+        }
+    }
+
+    #[test]
+    fn each_rule_has_its_own_refusal() {
+        let long = format!("https://app.example/{}", "x".repeat(2048));
+        let table = [
+            ("hooks/bank", "must be an absolute URL"),
+            (
+                "ftp://app.example/",
+                "must begin with `https://`, not `ftp:`",
+            ),
+            ("mailto:a@app.example", "must begin with `https://`"),
+            (
+                "http://app.example/",
+                "RELAY_CALLBACK_ALLOW_HTTP can allow it",
+            ),
+            ("https://me@app.example/", "user name or password"),
+            ("https://:pw@app.example/", "user name or password"),
+            ("https://app.example/#top", "fragment"),
+            (long.as_str(), "at most 2048 characters, has 2068"),
+        ];
+        for (text, expected) in table {
+            let told = refusal(text)
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            assert!(told.contains(expected), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_private_address_is_refused_in_every_spelling() {
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "0x7f.0.0.1",
+            "2130706433",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "0",
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "app.localhost",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "[64:ff9b::7f00:1]",
+            "169.254.169.254",
+            "10.0.0.1",
+            "①②⑦.0.0.1",
+            "[fd00:ec2::254]",
+        ] {
+            let refused = refusal(&format!("https://{host}/"));
+            assert!(
+                matches!(refused, Some(CallbackUrlError::PrivateHost(_))),
+                "{host}: {refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_allowed_network_is_accepted() {
+        let rules = CallbackRules {
+            allow_http: true,
+            allowed_networks: AllowedNetworks::new(vec!["127.0.0.0/8".parse().unwrap()]),
+        };
+        for good in ["http://127.0.0.1:8091/", "http://localhost:8091/"] {
+            assert!(CallbackUrl::parse(good, &rules).is_ok(), "{good}");
+        }
+        assert!(CallbackUrl::parse("http://10.0.0.1/", &rules).is_err());
+    }
+}

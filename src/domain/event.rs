@@ -1,0 +1,95 @@
+//! An event: one thing told about a watch, with the exact body that is signed and posted.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::domain::{Action, EventId, JobContext, Status, WatchId};
+
+/// An event as the store keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its id, which is its `webhook-id`.
+    pub id: EventId,
+    /// What is posted.
+    pub body: EventBody,
+    /// When it spoils: attempts end here. None for events that keep.
+    pub deadline: Option<Timestamp>,
+}
+
+/// The body of an event. Every key is always there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventBody {
+    /// `job.` and the status.
+    #[serde(rename = "type")]
+    #[schema(example = "job.failed")]
+    pub event_type: String,
+    /// When the relay saw it, RFC 3339 in UTC.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-23T09:14:28Z")]
+    pub timestamp: Timestamp,
+    /// Counts a watch's events from 1.
+    #[schema(example = 1)]
+    pub sequence: u32,
+    /// Whether this is the watch's last event.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// The watch.
+    #[schema(value_type = String, example = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q")]
+    pub watch_id: WatchId,
+    /// Basiq's job.
+    #[schema(example = "248b2883")]
+    pub job_id: String,
+    /// What became of the job.
+    pub status: Status,
+    /// Title of the first failed step.
+    #[schema(example = "verify-credentials")]
+    pub failed_step: Option<String>,
+    /// Basiq's code, at most 128 characters, or one of the relay's own.
+    #[schema(example = "invalid-credentials")]
+    pub error_code: Option<String>,
+    /// Plain words for the person whose bank it is, in the watch's locale.
+    pub user_message: String,
+    /// What to do next.
+    pub action: Action,
+    /// When a retry is worth it.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub retry_at: Option<Timestamp>,
+    /// What the bank said, for developers; at most 1,000 characters.
+    pub detail: Option<String>,
+    /// The open challenge, for `answer-mfa`.
+    pub challenge: Option<EventChallenge>,
+    /// Whose job it is.
+    pub context: JobContext,
+    /// The `url`s of successful steps.
+    pub resources: Vec<String>,
+    /// What the watch was registered with.
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+}
+
+/// An open challenge as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventChallenge {
+    /// `token`, `security-questions` or another word of Basiq's.
+    #[schema(example = "token")]
+    pub method: String,
+    /// The bank's text for the person.
+    pub description: String,
+    /// One prompt for each answer that is wanted, in order.
+    pub inputs: Vec<String>,
+    /// The person's answer must have arrived by then.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// Where to post the answer, at Basiq.
+    #[schema(example = "https://au-api.basiq.io/jobs/248b2883/mfa")]
+    pub respond_to: String,
+}
+
+impl Event {
+    /// The exact text that is stored, signed and posted.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&self.body)
+    }
+}

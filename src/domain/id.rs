@@ -1,0 +1,220 @@
+//! Ids: prefixed and time-ordered where they are the relay's own, opaque where they are Basiq's.
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use ulid::Ulid;
+
+/// Text that is not an id of the expected kind.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IdError {
+    /// The text lacks the prefix of its kind, or what follows is not an id.
+    #[error("`{text}` is not an id that begins with `{prefix}`")]
+    Malformed {
+        /// What was given.
+        text: String,
+        /// The prefix of the expected kind.
+        prefix: &'static str,
+    },
+    /// Not a job id in a form that is safe in a URL path.
+    #[error("must be 1 to 128 of `A-Z a-z 0-9 . _ -`, and not `.` or `..`")]
+    Job,
+}
+
+macro_rules! prefixed_id {
+    ($name:ident, $prefix:literal, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Ulid);
+
+        impl $name {
+            /// What every id of this kind begins with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// A new id; ids sort by the time they were made.
+            #[must_use]
+            pub fn new(now: Timestamp) -> Self {
+                Self(Ulid::from_parts(epoch_millis(now), rand::rng().random()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                text.strip_prefix($prefix)
+                    .and_then(|rest| Ulid::from_string(rest).ok())
+                    .map(Self)
+                    .filter(|id| id.to_string() == text)
+                    .ok_or_else(|| IdError::Malformed {
+                        text: text.to_owned(),
+                        prefix: $prefix,
+                    })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                String::deserialize(d)?
+                    .parse()
+                    .map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+prefixed_id!(WatchId, "wch_", "Names a watch: `wch_` and 26 characters.");
+prefixed_id!(
+    EventId,
+    "evt_",
+    "Names an event: `evt_` and 26 characters; it is its `webhook-id`."
+);
+prefixed_id!(
+    DeliveryId,
+    "dlv_",
+    "Names a delivery: `dlv_` and 26 characters."
+);
+prefixed_id!(
+    LeaseId,
+    "lse_",
+    "Names one claim of work, so that a late record is told apart."
+);
+
+impl EventId {
+    /// The id of a watch's `transition`th transition (from 1), the same however often it is asked
+    /// for: a crash between two writes cannot make two events of one transition.
+    ///
+    /// It carries the watch's time, then the transition, then a hash of both, so that the events of
+    /// one watch sort by their order.
+    #[must_use]
+    pub fn derive(watch: WatchId, transition: u32) -> Self {
+        let hash = Sha256::new()
+            .chain_update(watch.0.to_bytes())
+            .chain_update(transition.to_be_bytes())
+            .finalize();
+        let tail = hash
+            .iter()
+            .take(8)
+            .fold(0_u128, |sum, byte| (sum << 8) | u128::from(*byte));
+        let order = u128::from(transition.min(u32::from(u16::MAX)));
+        Self(Ulid::from_parts(
+            watch.0.timestamp_ms(),
+            (order << 64) | tail,
+        ))
+    }
+}
+
+fn epoch_millis(time: Timestamp) -> u64 {
+    u64::try_from(time.as_millisecond()).unwrap_or(0)
+}
+
+/// Names a client inside the store; never shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub i64);
+
+/// Basiq's id of a job: 1 to 128 of `A-Z a-z 0-9 . _ -`, safe as one segment of a URL path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct JobId(String);
+
+impl JobId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let valid = (1..=128).contains(&text.len())
+            && text.bytes().all(allowed)
+            && text != "."
+            && text != "..";
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdError::Job)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_being_written_and_read() {
+        let id = WatchId::new(Timestamp::from_second(1_800_000_000).unwrap());
+        assert!(id.to_string().starts_with("wch_01"));
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn an_id_of_another_kind_or_shape_is_refused() {
+        for text in [
+            "",
+            "wch_",
+            "evt_01JD0000000000000000000000",
+            "wch_01jd0000000000000000000000",
+        ] {
+            assert!(text.parse::<WatchId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_sort_by_time() {
+        let early = WatchId::new(Timestamp::from_second(1_800_000_000).unwrap());
+        let late = WatchId::new(Timestamp::from_second(1_800_000_001).unwrap());
+        assert!(early.to_string() < late.to_string());
+    }
+
+    #[test]
+    fn event_ids_are_derived_ordered_and_distinct() {
+        let watch = WatchId::new(Timestamp::from_second(1_800_000_000).unwrap());
+        let other = WatchId::new(Timestamp::from_second(1_800_000_000).unwrap());
+        assert_eq!(EventId::derive(watch, 1), EventId::derive(watch, 1));
+        assert!(EventId::derive(watch, 1).to_string() < EventId::derive(watch, 2).to_string());
+        assert_ne!(EventId::derive(watch, 1), EventId::derive(other, 1));
+    }
+
+    #[test]
+    fn a_job_id_is_one_safe_path_segment() {
+        for good in [
+            "61723",
+            "248b2883-2a6b-4e8a-9591-76565d23ba5a",
+            "a.b_c",
+            &"x".repeat(128),
+        ] {
+            assert!(good.parse::<JobId>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "a%2f", "é", &"x".repeat(129)] {
+            assert!(bad.parse::<JobId>().is_err(), "{bad}");
+        }
+    }
+}

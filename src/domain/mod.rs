@@ -1,0 +1,43 @@
+//! Names the things the relay works with and their legal changes. No I/O, no async.
+//!
+//! # Glossary
+//!
+//! * **Job**: Basiq's job, and nothing else: slow work at Basiq such as connecting a bank.
+//! * **Watch**: a client's wish to be told, at one callback, what becomes of one job.
+//! * **Look**: one `GET /jobs/{id}` at Basiq.
+//! * **Outcome**: what a look means: still running, or something to tell ([`Verdict`]).
+//! * **Event**: one thing told about a watch, numbered from 1 by its `sequence`.
+//! * **Delivery**: an event on its way to the callback.
+//! * **Attempt**: one `POST` of a delivery.
+//! * **Client**: a backend team with an API key and a signing secret.
+
+mod address;
+mod callback;
+mod client;
+mod delivery;
+mod event;
+mod id;
+mod job;
+mod outcome;
+mod secret;
+mod upstream;
+mod watch;
+
+pub use self::{
+    address::{AllowedNetworks, is_reserved},
+    callback::{CallbackRules, CallbackUrl, CallbackUrlError},
+    client::{Client, ClientName, ClientNameError},
+    delivery::{Attempt, AttemptError, DeliveryState},
+    event::{Event, EventBody, EventChallenge},
+    id::{ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, WatchId},
+    job::{
+        Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase, Step,
+        StepFailure, StepStatus, StepView,
+    },
+    outcome::{Action, Outcome, Status, Verdict},
+    secret::{ApiKey, ApiKeyHash, SigningSecret, SigningSecretError},
+    upstream::{Upstream, UpstreamHealth},
+    watch::{
+        EventFilter, Locale, Operation, Progress, Watch, WatchOptions, WatchRequest, WatchState,
+    },
+};

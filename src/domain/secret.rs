@@ -1,0 +1,162 @@
+//! Secrets: signing secrets and API keys, which neither `Debug` nor `Display` prints.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rand::Rng;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+/// A secret of the Standard Webhooks specification: `whsec_` and the base64 of 24 to 64 bytes.
+#[derive(Clone)]
+pub struct SigningSecret(SecretString);
+
+/// Text that is no signing secret. It does not say what it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("a signing secret is `whsec_` and the base64 of 24 to 64 bytes")]
+pub struct SigningSecretError;
+
+impl SigningSecret {
+    /// A new secret of 32 random bytes.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(format!("whsec_{}", STANDARD.encode(random_bytes())).into())
+    }
+
+    /// The secret that is written so.
+    pub fn parse(text: &str) -> Result<Self, SigningSecretError> {
+        let encoded = text.strip_prefix("whsec_").ok_or(SigningSecretError)?;
+        let key = STANDARD.decode(encoded).map_err(|_| SigningSecretError)?;
+        if (24..=64).contains(&key.len()) {
+            Ok(Self(text.to_owned().into()))
+        } else {
+            Err(SigningSecretError)
+        }
+    }
+
+    /// The secret itself, to sign with, to store, or to show its owner once.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// An API key: `brk_` and 43 characters, shown once when it is made.
+#[derive(Clone)]
+pub struct ApiKey(SecretString);
+
+impl ApiKey {
+    /// A new key of 32 random bytes.
+    #[must_use]
+    pub fn generate() -> Self {
+        let encoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random_bytes());
+        Self(format!("brk_{encoded}").into())
+    }
+
+    /// The key a caller presented, whatever it looks like.
+    #[must_use]
+    pub fn presented(text: &str) -> Self {
+        Self(text.to_owned().into())
+    }
+
+    /// The key itself, to show its owner once.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// What the store keeps of it. A key has 256 random bits, so one round of SHA-256 is enough.
+    #[must_use]
+    pub fn hash(&self) -> ApiKeyHash {
+        ApiKeyHash(Sha256::digest(self.expose().as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The SHA-256 of an API key. Comparison takes the same time wherever two differ.
+#[derive(Clone, Copy)]
+pub struct ApiKeyHash([u8; 32]);
+
+impl ApiKeyHash {
+    /// The hash that was stored so; none if it has another length.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The hash for the store.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq for ApiKeyHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for ApiKeyHash {}
+
+impl fmt::Debug for ApiKeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+fn random_bytes() -> [u8; 32] {
+    rand::rng().random()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_new_each_time_and_never_printed() {
+        let secret = SigningSecret::generate();
+        assert_ne!(secret.expose(), SigningSecret::generate().expose());
+        assert_eq!(format!("{secret:?}"), "***");
+        assert_eq!(format!("{:?}", ApiKey::generate()), "***");
+        assert_eq!(format!("{:?}", ApiKey::generate().hash()), "***");
+    }
+
+    #[test]
+    fn a_generated_secret_is_a_valid_one() {
+        assert!(SigningSecret::parse(SigningSecret::generate().expose()).is_ok());
+        for bad in [
+            "",
+            "whsec_",
+            "whsec_c2hvcnQ=",
+            "whsec_not base64",
+            "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        ] {
+            assert!(SigningSecret::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_known_by_its_hash() {
+        let key = ApiKey::generate();
+        assert_eq!(ApiKey::presented(key.expose()).hash(), key.hash());
+        assert_ne!(ApiKey::presented("brk_other").hash(), key.hash());
+        assert_eq!(
+            ApiKeyHash::from_bytes(key.hash().as_bytes()),
+            Some(key.hash())
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! A watch: a client's wish to be told what becomes of one job.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::domain::{CallbackUrl, ClientId, JobId, Status, WatchId, outcome::closed_words};
+
+closed_words! {
+    /// Where a watch stands.
+    WatchState {
+        /// The job is looked at.
+        Watching => "watching",
+        /// A challenge is open: the person must answer.
+        AwaitingUser => "awaiting-user",
+        /// Basiq or the bank will be tried again.
+        Delayed => "delayed",
+        /// The last word was told.
+        Settled => "settled",
+        /// Ended without a last word: by its client, by `410 Gone`, or with its client.
+        Cancelled => "cancelled",
+    }
+}
+
+impl WatchState {
+    /// Whether more may be told.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Watching | Self::AwaitingUser | Self::Delayed => true,
+            Self::Settled | Self::Cancelled => false,
+        }
+    }
+}
+
+closed_words! {
+    /// What started a job. Only `update` changes what the relay does.
+    Operation {
+        /// A new connection.
+        Create => "create",
+        /// New credentials for a connection; Basiq queues it when the bank is unavailable.
+        Update => "update",
+        /// A refresh of a connection.
+        Refresh => "refresh",
+        /// A statement upload.
+        Statement => "statement",
+        /// A report.
+        Report => "report",
+    }
+}
+
+/// The statuses a client wants to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventFilter(u8);
+
+impl EventFilter {
+    /// Tell everything.
+    pub const ALL: Self = Self(0b1111);
+
+    /// Tell these only.
+    #[must_use]
+    pub fn only(statuses: &[Status]) -> Self {
+        Self(
+            statuses
+                .iter()
+                .fold(0, |bits, status| bits | Self::bit(*status)),
+        )
+    }
+
+    /// Whether this status is told.
+    #[must_use]
+    pub fn tells(self, status: Status) -> bool {
+        self.0 & Self::bit(status) != 0
+    }
+
+    /// The filter as a small number, for the store.
+    #[must_use]
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The filter of such a number; bits without a meaning are dropped.
+    #[must_use]
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits & Self::ALL.0)
+    }
+
+    fn bit(status: Status) -> u8 {
+        match status {
+            Status::Success => 1,
+            Status::Failed => 2,
+            Status::ActionRequired => 4,
+            Status::Delayed => 8,
+        }
+    }
+}
+
+/// A BCP 47 language tag, 2 to 35 letters, digits and hyphens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Locale(String);
+
+impl Locale {
+    /// The tag, if `text` has the form of one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let language = parts.next()?;
+        let language_ok = (2..=8).contains(&language.len())
+            && language.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let rest_ok = parts.all(|part| {
+            (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+        (language_ok && rest_ok && text.len() <= 35).then(|| Self(text.to_owned()))
+    }
+
+    /// The tag as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Locale {
+    fn default() -> Self {
+        Self("en".to_owned())
+    }
+}
+
+/// What a client may choose for a watch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchOptions {
+    /// What started the job.
+    pub operation: Option<Operation>,
+    /// The statuses to be told.
+    pub events: EventFilter,
+    /// Title of the step that is enough: success is told once every step up to it succeeded.
+    pub until: Option<String>,
+    /// The language of `userMessage`.
+    pub locale: Locale,
+    /// Echoed in each event.
+    pub metadata: Map<String, Value>,
+}
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        Self {
+            operation: None,
+            events: EventFilter::ALL,
+            until: None,
+            locale: Locale::default(),
+            metadata: Map::new(),
+        }
+    }
+}
+
+/// A valid request to watch a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchRequest {
+    /// The job.
+    pub job_id: JobId,
+    /// Where to tell.
+    pub callback_url: CallbackUrl,
+    /// How.
+    pub options: WatchOptions,
+}
+
+/// A watch as the store keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watch {
+    /// Its id.
+    pub id: WatchId,
+    /// Whose it is.
+    pub client_id: ClientId,
+    /// What was asked for.
+    pub request: WatchRequest,
+    /// Where it stands.
+    pub state: WatchState,
+    /// What was told so far.
+    pub progress: Progress,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When its state last changed.
+    pub updated_at: Timestamp,
+    /// When the last word was told, or the watch cancelled.
+    pub settled_at: Option<Timestamp>,
+}
+
+/// What a watch was told so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// Transitions so far, told or filtered out; the next event's id is derived from it.
+    pub transitions: u32,
+    /// The last `sequence` used.
+    pub sequence: u32,
+    /// The number of the last challenge told ([`crate::domain::ChallengeMemory::count`]).
+    pub told_challenge: u32,
+    /// Whether the delay by Basiq's queue of updates was told.
+    pub told_delay: bool,
+    /// Whether the bank's outage was told.
+    pub told_outage: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_tells_what_it_lists() {
+        let filter = EventFilter::only(&[Status::Success, Status::Delayed]);
+        assert!(filter.tells(Status::Success) && filter.tells(Status::Delayed));
+        assert!(!filter.tells(Status::Failed) && !filter.tells(Status::ActionRequired));
+        assert_eq!(EventFilter::from_bits(filter.bits()), filter);
+        assert_eq!(EventFilter::only(Status::ALL), EventFilter::ALL);
+    }
+
+    #[test]
+    fn a_locale_has_the_form_of_a_language_tag() {
+        for good in ["en", "en-AU", "zh-Hans", "de-CH-1996"] {
+            assert!(Locale::parse(good).is_some(), "{good}");
+        }
+        for bad in ["", "e", "en_AU", "en-", "12", "en-abcdefghi", "a language"] {
+            assert!(Locale::parse(bad).is_none(), "{bad}");
+        }
+    }
+}

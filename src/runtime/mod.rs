@@ -1,0 +1,13 @@
+//! Owns every background task from spawn to stop.
+
+mod shutdown;
+mod supervisor;
+mod wake;
+mod worker;
+
+pub use self::{
+    shutdown::signalled,
+    supervisor::{Stopped, Supervisor},
+    wake::Wake,
+    worker::{Tick, Worker, WorkerError, run_worker},
+};

@@ -1,0 +1,122 @@
+//! Spawns, names and stops every background task, and notices when one dies.
+
+use std::{future::Future, time::Duration};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// How a supervised stop went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every task ended by itself.
+    Drained,
+    /// The deadline passed; what was left was aborted. Leases make that safe.
+    Aborted,
+}
+
+/// Owns the tasks of a process.
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    tasks: JoinSet<&'static str>,
+    stop: CancellationToken,
+}
+
+impl Supervisor {
+    /// A supervisor without tasks.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancelled when the tasks should stop.
+    #[must_use]
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Starts a task that should live until [`Supervisor::stop_token`] is cancelled.
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            task.await;
+            name
+        });
+    }
+
+    /// Waits until a task ends although none was told to stop, and names it.
+    pub async fn task_died(&mut self) -> &'static str {
+        match self.tasks.join_next().await {
+            Some(Ok(name)) => {
+                error!(task = name, "a task ended although it should not");
+                name
+            }
+            Some(Err(failure)) => {
+                error!(%failure, "a task panicked");
+                "panicked"
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells every task to stop and waits for them until the deadline, or until `hurry` ends.
+    pub async fn shut_down(mut self, grace: Duration, hurry: impl Future<Output = ()>) -> Stopped {
+        self.stop.cancel();
+        let stopped = tokio::select! {
+            () = self.all_ended() => Stopped::Drained,
+            () = tokio::time::sleep(grace) => Stopped::Aborted,
+            () = hurry => Stopped::Aborted,
+        };
+        self.tasks.shutdown().await;
+        match stopped {
+            Stopped::Drained => info!("stopped: all work in flight was finished"),
+            Stopped::Aborted => {
+                warn!("stopped at the deadline: the leases of unfinished work run out")
+            }
+        }
+        stopped
+    }
+
+    async fn all_ended(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(failure) = ended {
+                warn!(%failure, "a task failed while stopping");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_that_end_in_time_are_drained() {
+        let mut supervisor = Supervisor::new();
+        let stop = supervisor.stop_token();
+        supervisor.spawn("polite", async move { stop.cancelled().await });
+        let stopped = supervisor
+            .shut_down(Duration::from_secs(1), std::future::pending())
+            .await;
+        assert_eq!(stopped, Stopped::Drained);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_that_hang_are_aborted_at_the_deadline_or_on_a_second_signal() {
+        for hurry in [Duration::from_secs(1), Duration::from_secs(3600)] {
+            let mut supervisor = Supervisor::new();
+            supervisor.spawn("stubborn", std::future::pending());
+            let hurry = tokio::time::sleep(hurry);
+            assert_eq!(
+                supervisor.shut_down(Duration::from_secs(5), hurry).await,
+                Stopped::Aborted
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_death_is_noticed() {
+        let mut supervisor = Supervisor::new();
+        supervisor.spawn("short-lived", async {});
+        assert_eq!(supervisor.task_died().await, "short-lived");
+    }
+}

@@ -1,0 +1,170 @@
+//! The one loop that every background worker runs in.
+
+use std::{error::Error, future::Future, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::runtime::Wake;
+
+/// Why a tick failed; the loop logs it, backs off and ticks again.
+pub type WorkerError = Box<dyn Error + Send + Sync>;
+
+/// The shortest and the longest pause after failed ticks.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What a tick found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tick {
+    /// There may be more to do at once.
+    Busy,
+    /// Nothing more to do before a wake-up, or until the wait is over.
+    Idle {
+        /// How long until something is due; none if nothing is known to be due.
+        next_due_in: Option<Duration>,
+    },
+}
+
+/// Background work in bounded steps.
+pub trait Worker: Send {
+    /// Names the worker in logs.
+    fn name(&self) -> &'static str;
+
+    /// Rung when there may be something to do.
+    fn wake(&self) -> Wake;
+
+    /// Does one bounded batch. It must not wait for the network: calls run beside it and ring
+    /// [`Worker::wake`] when they end.
+    fn tick(&mut self) -> impl Future<Output = Result<Tick, WorkerError>> + Send;
+
+    /// Finishes what is in flight and claims nothing new.
+    fn drain(&mut self) -> impl Future<Output = Result<(), WorkerError>> + Send;
+}
+
+/// Ticks a worker until `stop`, then drains it.
+///
+/// A ring between a tick and the wait after it is kept by [`Wake`], so none is lost.
+pub async fn run_worker<W: Worker>(mut worker: W, stop: CancellationToken) {
+    let wake = worker.wake();
+    let mut failures = 0_u32;
+    while !stop.is_cancelled() {
+        let pause = match worker.tick().await {
+            Ok(Tick::Busy) => {
+                failures = 0;
+                continue;
+            }
+            Ok(Tick::Idle { next_due_in }) => {
+                failures = 0;
+                next_due_in
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                let pause = back_off(failures);
+                warn!(worker = worker.name(), %error, pause = ?pause, "work failed, will try again");
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+                continue;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = wake.rung() => {}
+            () = sleep_or_forever(pause) => {}
+        }
+    }
+    if let Err(error) = worker.drain().await {
+        warn!(worker = worker.name(), %error, "could not finish cleanly; leases cover what is left");
+    }
+    debug!(worker = worker.name(), "stopped");
+}
+
+async fn sleep_or_forever(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn back_off(failures: u32) -> Duration {
+    let (shortest, longest) = BACK_OFF;
+    shortest
+        .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)))
+        .min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    struct Script {
+        ticks: Vec<Result<Tick, WorkerError>>,
+        log: Arc<Mutex<Vec<&'static str>>>,
+        wake: Wake,
+        stop: CancellationToken,
+    }
+
+    impl Worker for Script {
+        fn name(&self) -> &'static str {
+            "script"
+        }
+
+        fn wake(&self) -> Wake {
+            self.wake.clone()
+        }
+
+        async fn tick(&mut self) -> Result<Tick, WorkerError> {
+            self.log.lock().unwrap().push("tick");
+            if self.ticks.is_empty() {
+                self.stop.cancel();
+                return Ok(Tick::Idle { next_due_in: None });
+            }
+            self.ticks.remove(0)
+        }
+
+        async fn drain(&mut self) -> Result<(), WorkerError> {
+            self.log.lock().unwrap().push("drain");
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ticks_on_after_work_waits_and_errors_and_drains_once_at_the_end() {
+        let (log, wake, stop) = (Arc::default(), Wake::new(), CancellationToken::new());
+        let ticks = vec![
+            Ok(Tick::Busy),
+            Ok(Tick::Idle {
+                next_due_in: Some(Duration::from_secs(3600)),
+            }),
+            Err("out of reach".into()),
+            Ok(Tick::Idle { next_due_in: None }),
+        ];
+        let worker = Script {
+            ticks,
+            log: Arc::clone(&log),
+            wake: wake.clone(),
+            stop: stop.clone(),
+        };
+        wake.ring();
+        let run = run_worker(worker, stop);
+        let ring_later = async {
+            tokio::time::sleep(Duration::from_secs(7200)).await;
+            wake.ring();
+        };
+        tokio::join!(run, ring_later);
+        assert_eq!(
+            *log.lock().unwrap(),
+            ["tick", "tick", "tick", "tick", "tick", "drain"]
+        );
+    }
+
+    #[test]
+    fn the_pause_grows_to_its_bound() {
+        assert_eq!(back_off(1), Duration::from_millis(100));
+        assert_eq!(back_off(3), Duration::from_millis(400));
+        assert_eq!(back_off(u32::MAX), Duration::from_secs(5));
+    }
+}
