@@ -70,7 +70,7 @@ impl Supervisor {
         match stopped {
             Stopped::Drained => info!("stopped: all work in flight was finished"),
             Stopped::Aborted => {
-                warn!("stopped at the deadline: the leases of unfinished work run out")
+                warn!("stopped at the deadline: the leases of unfinished work run out");
             }
         }
         stopped
@@ -102,7 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tasks_that_hang_are_aborted_at_the_deadline_or_on_a_second_signal() {
-        for hurry in [Duration::from_secs(1), Duration::from_secs(3600)] {
+        for hurry in [Duration::from_secs(1), Duration::from_hours(1)] {
             let mut supervisor = Supervisor::new();
             supervisor.spawn("stubborn", std::future::pending());
             let hurry = tokio::time::sleep(hurry);

@@ -137,7 +137,7 @@ mod tests {
         let ticks = vec![
             Ok(Tick::Busy),
             Ok(Tick::Idle {
-                next_due_in: Some(Duration::from_secs(3600)),
+                next_due_in: Some(Duration::from_hours(1)),
             }),
             Err("out of reach".into()),
             Ok(Tick::Idle { next_due_in: None }),
@@ -151,7 +151,7 @@ mod tests {
         wake.ring();
         let run = run_worker(worker, stop);
         let ring_later = async {
-            tokio::time::sleep(Duration::from_secs(7200)).await;
+            tokio::time::sleep(Duration::from_hours(2)).await;
             wake.ring();
         };
         tokio::join!(run, ring_later);

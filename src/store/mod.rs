@@ -160,7 +160,7 @@ pub struct NewWatch {
 #[derive(Debug, Clone)]
 pub enum Registration {
     /// It is new.
-    Created(Watch),
+    Created(Box<Watch>),
     /// The same client watches the same job for the same callback already.
     Existing(Box<WatchStory>),
     /// The client has as many open watches as it may have.
