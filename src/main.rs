@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The command line: see `basiq-relay --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    basiq_relay::cli::main()
+}

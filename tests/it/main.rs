@@ -1,1 +1,21 @@
-//! x
+//! The black-box tests, in one binary.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected should fail right there"
+)]
+
+mod api;
+mod architecture;
+mod command_line;
+mod delivery;
+mod journeys;
+mod kill;
+mod openapi;
+mod shutdown;
+mod signature;
+mod store;
+mod support;
+mod tracker;

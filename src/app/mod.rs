@@ -1,0 +1,184 @@
+//! Puts the relay together and runs it.
+
+mod upkeep;
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use tokio::net::TcpListener;
+use tracing::{error, info};
+
+pub use self::upkeep::UpkeepWorker;
+use crate::{
+    api::{self, ApiParts},
+    basiq::BasiqClient,
+    clock::Clock,
+    config::{DatabaseUrl, Settings, StoreConfig},
+    delivery::DeliveryWorker,
+    domain::{AllowedNetworks, CallbackRules, Upstream},
+    normalise::Catalogue,
+    runtime::{Stopped, Supervisor, Wake, run_worker},
+    store::{UpkeepStore, sqlite::SqliteStore},
+    telemetry,
+    tracker::{Looker, TrackerWorker},
+};
+
+/// A relay, put together but not running: its workers can be ticked by hand.
+pub struct Relay {
+    /// Its settings.
+    pub settings: Settings,
+    /// Its store.
+    pub store: SqliteStore,
+    /// Its HTTP API.
+    pub router: Router,
+    /// `/metrics` alone, for an address of its own.
+    pub metrics_router: Router,
+    /// Looks at jobs.
+    pub tracker: TrackerWorker,
+    /// Sends deliveries.
+    pub delivery: DeliveryWorker,
+    /// Deletes what is old and counts what is there.
+    pub upkeep: UpkeepWorker,
+}
+
+/// Opens the store that the settings name, and brings it up to date.
+pub async fn open_store(config: &StoreConfig) -> Result<SqliteStore> {
+    let DatabaseUrl::Sqlite(path) = &config.database;
+    SqliteStore::open(path)
+        .await
+        .with_context(|| format!("the database {} cannot be opened", path.display()))
+}
+
+/// What the settings accept as a callback.
+#[must_use]
+pub fn callback_rules(settings: &Settings) -> CallbackRules {
+    CallbackRules {
+        allow_http: settings.delivery.allow_http,
+        allowed_networks: AllowedNetworks::new(settings.delivery.allow_networks.clone()),
+    }
+}
+
+/// Checks what the settings refer to, such as the texts that override the catalogue's.
+pub fn validate(settings: &Settings) -> Result<()> {
+    catalogue(settings).map(|_| ())
+}
+
+fn catalogue(settings: &Settings) -> Result<Catalogue> {
+    let builtin = Catalogue::builtin();
+    match &settings.messages {
+        Some(overrides) => builtin.with_overrides(overrides).context("RELAY_MESSAGES"),
+        None => Ok(builtin),
+    }
+}
+
+impl Relay {
+    /// Opens the store and puts a relay together. Leases of a relay that ran on the store before
+    /// are freed: on SQLite there is only one.
+    pub async fn build(settings: Settings, clock: Clock) -> Result<Self> {
+        let metrics = telemetry::metrics_handle().context("no metrics")?;
+        let catalogue = Arc::new(catalogue(&settings)?);
+        let store = open_store(&settings.store).await?;
+        let freed = store.free_leases().await.context("leases cannot be freed")?;
+        if freed > 0 {
+            info!(leases = freed, "took up the work that a former run had begun");
+        }
+        let shared = Arc::new(store.clone());
+        let upstream = Upstream::default();
+        let (tracker_wake, delivery_wake) = (Wake::new(), Wake::new());
+        let client = BasiqClient::new(&settings.basiq, clock.clone(), upstream.clone())
+            .context("no client for Basiq")?;
+        let looker = Looker::new(
+            client,
+            shared.clone(),
+            clock.clone(),
+            Arc::clone(&catalogue),
+            (&settings.basiq, &settings.tracking),
+        );
+        let wakes = (tracker_wake.clone(), delivery_wake.clone());
+        let tracker =
+            TrackerWorker::new(looker, shared.clone(), clock.clone(), &settings.basiq, wakes);
+        let delivery = DeliveryWorker::new(
+            shared.clone(),
+            clock.clone(),
+            &settings.delivery,
+            delivery_wake.clone(),
+        )
+        .context("no client for callbacks")?;
+        let upkeep = UpkeepWorker::new(shared.clone(), clock.clone(), &settings.store);
+        let parts = ApiParts {
+            store: shared,
+            clock,
+            server: settings.server.clone(),
+            rules: callback_rules(&settings),
+            catalogue,
+            tracker_wake,
+            delivery_wake,
+            upstream,
+            metrics: Arc::new(move || metrics.render()),
+        };
+        let metrics_router = api::metrics_router(&parts);
+        let router = api::router(parts);
+        Ok(Self { settings, store, router, metrics_router, tracker, delivery, upkeep })
+    }
+
+    /// Listens on the configured addresses and runs until `stop`, then drains; `hurry` cuts that
+    /// short.
+    pub async fn serve(
+        self,
+        stop: impl Future<Output = ()> + Send,
+        hurry: impl Future<Output = ()> + Send,
+    ) -> Result<()> {
+        let listener = bind(self.settings.server.listen).await?;
+        let metrics = match self.settings.server.metrics_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        self.serve_on(listener, metrics, (stop, hurry)).await
+    }
+
+    /// Runs on listeners that are bound already.
+    pub async fn serve_on(
+        self,
+        listener: TcpListener,
+        metrics: Option<TcpListener>,
+        (stop, hurry): (impl Future<Output = ()> + Send, impl Future<Output = ()> + Send),
+    ) -> Result<()> {
+        let address = listener.local_addr().context("the listener has no address")?;
+        let mut supervisor = Supervisor::new();
+        let token = supervisor.stop_token();
+        supervisor.spawn("tracker", run_worker(self.tracker, token.clone()));
+        supervisor.spawn("delivery", run_worker(self.delivery, token.clone()));
+        supervisor.spawn("upkeep", run_worker(self.upkeep, token.clone()));
+        supervisor.spawn("http", serve_http(listener, self.router, token.clone()));
+        if let Some(listener) = metrics {
+            supervisor.spawn("metrics", serve_http(listener, self.metrics_router, token));
+        }
+        info!(listen = %address, version = env!("CARGO_PKG_VERSION"), "ready");
+        let died = tokio::select! {
+            () = stop => None,
+            name = supervisor.task_died() => Some(name),
+        };
+        let stopped = supervisor.shut_down(self.settings.server.shutdown_grace, hurry).await;
+        self.store.close().await;
+        match (died, stopped) {
+            (Some(name), _) => bail!("the task `{name}` ended although it should not"),
+            (None, Stopped::Drained | Stopped::Aborted) => Ok(()),
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+async fn serve_http(
+    listener: TcpListener,
+    router: Router,
+    stop: tokio_util::sync::CancellationToken,
+) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(failure) = served.await {
+        error!(%failure, "the HTTP server failed");
+    }
+}

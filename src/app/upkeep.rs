@@ -1,0 +1,84 @@
+//! Deletes what is old, in small batches, and counts what is there for the metrics.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::gauge;
+use tracing::info;
+
+use crate::{
+    clock::Clock,
+    config::StoreConfig,
+    runtime::{Tick, Wake, Worker, WorkerError},
+    store::UpkeepStore,
+};
+
+/// How many watches one transaction deletes: few enough that registrations do not wait for it.
+const PURGE_BATCH: usize = 200;
+
+/// How often the store is counted and searched for what is old.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Keeps the store small and its figures fresh.
+pub struct UpkeepWorker {
+    store: Arc<dyn UpkeepStore>,
+    clock: Clock,
+    retention: Duration,
+    wake: Wake,
+}
+
+impl UpkeepWorker {
+    /// A worker that deletes what ended longer ago than the retention.
+    #[must_use]
+    pub fn new(store: Arc<dyn UpkeepStore>, clock: Clock, config: &StoreConfig) -> Self {
+        Self { store, clock, retention: config.retention, wake: Wake::new() }
+    }
+
+    async fn count(&self) -> Result<(), WorkerError> {
+        let census = self.store.census(self.clock.now()).await?;
+        for (state, count) in census.watches {
+            set("relay_watches", "state", state.as_str(), count);
+        }
+        let queues = [
+            ("looks-due", census.due_jobs),
+            ("deliveries-due", census.due_deliveries),
+            ("deliveries-pending", census.pending_deliveries),
+            ("deliveries-dead", census.dead_deliveries),
+        ];
+        for (queue, depth) in queues {
+            set("relay_queue_depth", "queue", queue, depth);
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts stay far below 2^52")]
+fn set(name: &'static str, label: &'static str, value: &'static str, count: u64) {
+    gauge!(name, label => value).set(count as f64);
+}
+
+impl Worker for UpkeepWorker {
+    fn name(&self) -> &'static str {
+        "upkeep"
+    }
+
+    fn wake(&self) -> Wake {
+        self.wake.clone()
+    }
+
+    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+        let before = self.clock.now().checked_sub(self.retention)?;
+        let purged = self.store.purge_ended(before, PURGE_BATCH).await?;
+        if purged > 0 {
+            info!(watches = purged, "deleted what was older than the retention");
+        }
+        if usize::try_from(purged)? >= PURGE_BATCH {
+            return Ok(Tick::Busy);
+        }
+        self.count().await?;
+        Ok(Tick::Idle { next_due_in: Some(INTERVAL) })
+    }
+
+    async fn drain(&mut self) -> Result<(), WorkerError> {
+        Ok(())
+    }
+}

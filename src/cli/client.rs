@@ -1,0 +1,183 @@
+//! `basiq-relay client`: manages API clients in the store.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::Subcommand;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    app,
+    cli::{ConfigArg, exit::Failure, output},
+    clock::Clock,
+    config::Settings,
+    domain::{ApiKey, Client, ClientName, SigningSecret},
+    store::ClientStore,
+};
+
+/// How long the old signing secret signs beside the new one.
+const OVERLAP: Duration = Duration::from_hours(24);
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: basiq-relay client add my-backend --json",
+    arg_required_else_help = true
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Add a client; its API key and signing secret are shown this once.
+    #[command(after_help = "Example: basiq-relay client add my-backend")]
+    Add(Name),
+    /// List all clients.
+    #[command(after_help = "Example: basiq-relay client list --json")]
+    List,
+    /// Give a client a new signing secret; the old one signs as well for 24 hours.
+    #[command(after_help = "Example: basiq-relay client rotate-secret my-backend")]
+    RotateSecret(Name),
+    /// Give a client a new API key; the old one stops working at once.
+    #[command(after_help = "Example: basiq-relay client rotate-key my-backend")]
+    RotateKey(Name),
+    /// Revoke a client: its key stops working at once, its open watches are cancelled.
+    #[command(after_help = "Example: basiq-relay client revoke my-backend")]
+    Revoke(Name),
+}
+
+#[derive(Debug, clap::Args)]
+struct Name {
+    /// 1 to 64 of `A-Z a-z 0-9 . _ -`
+    name: ClientName,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let settings = Settings::load(args.config.config.as_deref()).map_err(Failure::usage)?;
+    let store = app::open_store(&settings.store).await?;
+    let result = answer(&args.command, &store, Clock::system().now()).await;
+    store.close().await;
+    let answer = result?;
+    let text = if args.json { answer.json.to_string() } else { answer.text };
+    output::line(text)?;
+    Ok(())
+}
+
+struct Answer {
+    text: String,
+    json: Value,
+}
+
+async fn answer(
+    command: &Command,
+    store: &dyn ClientStore,
+    now: Timestamp,
+) -> anyhow::Result<Answer> {
+    match command {
+        Command::Add(Name { name }) => add(store, name, now).await,
+        Command::List => list(store).await,
+        Command::RotateSecret(Name { name }) => rotate_secret(store, name, now).await,
+        Command::RotateKey(Name { name }) => rotate_key(store, name).await,
+        Command::Revoke(Name { name }) => revoke(store, name, now).await,
+    }
+}
+
+async fn add(store: &dyn ClientStore, name: &ClientName, now: Timestamp) -> anyhow::Result<Answer> {
+    let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
+    let added = store.add_client(name, &key.hash(), &secret, now).await;
+    added
+        .context("the client cannot be added")?
+        .with_context(|| format!("the name `{name}` is taken; choose another"))?;
+    Ok(Answer {
+        text: format!(
+            "Added `{name}`. These are shown this once:\n\n  API key         {}\n  signing secret  {}\n",
+            key.expose(),
+            secret.expose()
+        ),
+        json: json!({
+            "name": name.as_str(), "apiKey": key.expose(), "signingSecret": secret.expose(),
+        }),
+    })
+}
+
+async fn list(store: &dyn ClientStore) -> anyhow::Result<Answer> {
+    let clients = store.list_clients().await.context("the clients cannot be listed")?;
+    let lines = clients.iter().map(|client| {
+        let note = client.revoked_at.map(|at| format!("  revoked {at}")).unwrap_or_default();
+        format!("{:<32} added {}{note}", client.name.as_str(), client.created_at)
+    });
+    let mut text = lines.collect::<Vec<_>>().join("\n");
+    if text.is_empty() {
+        "No clients yet: `basiq-relay client add NAME` adds one.".clone_into(&mut text);
+    }
+    Ok(Answer { text, json: clients.iter().map(to_json).collect() })
+}
+
+fn to_json(client: &Client) -> Value {
+    json!({
+        "name": client.name.as_str(),
+        "createdAt": client.created_at,
+        "revokedAt": client.revoked_at,
+    })
+}
+
+async fn rotate_secret(
+    store: &dyn ClientStore,
+    name: &ClientName,
+    now: Timestamp,
+) -> anyhow::Result<Answer> {
+    let secret = SigningSecret::generate();
+    let until = now.checked_add(OVERLAP).context("the clock is out of range")?;
+    let rotated = store.rotate_secret(name, &secret, until).await;
+    known(name, rotated.context("the secret cannot be rotated")?)?;
+    Ok(Answer {
+        text: format!(
+            "New signing secret of `{name}`, shown this once; the old one signs as well until {until}:\n\n  {}\n",
+            secret.expose()
+        ),
+        json: json!({
+            "name": name.as_str(), "signingSecret": secret.expose(), "previousUntil": until,
+        }),
+    })
+}
+
+async fn rotate_key(store: &dyn ClientStore, name: &ClientName) -> anyhow::Result<Answer> {
+    let key = ApiKey::generate();
+    let rotated = store.rotate_key(name, &key.hash()).await;
+    known(name, rotated.context("the key cannot be rotated")?)?;
+    Ok(Answer {
+        text: format!(
+            "New API key of `{name}`, shown this once; the old one no longer works:\n\n  {}\n",
+            key.expose()
+        ),
+        json: json!({ "name": name.as_str(), "apiKey": key.expose() }),
+    })
+}
+
+async fn revoke(
+    store: &dyn ClientStore,
+    name: &ClientName,
+    now: Timestamp,
+) -> anyhow::Result<Answer> {
+    let cancelled = store.revoke_client(name, now).await.context("the client cannot be revoked")?;
+    let cancelled = cancelled.ok_or_else(|| unknown(name))?;
+    Ok(Answer {
+        text: format!("Revoked `{name}`; {cancelled} open watches were cancelled."),
+        json: json!({ "name": name.as_str(), "cancelledWatches": cancelled }),
+    })
+}
+
+fn known(name: &ClientName, found: bool) -> anyhow::Result<()> {
+    if found { Ok(()) } else { Err(unknown(name)) }
+}
+
+fn unknown(name: &ClientName) -> anyhow::Error {
+    anyhow!("there is no client `{name}`, or it is revoked; `basiq-relay client list` shows all")
+}

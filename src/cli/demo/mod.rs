@@ -1,0 +1,84 @@
+//! `basiq-relay demo`: sandbox, relay and receiver in one process, over real HTTP on loopback.
+
+mod basiq;
+mod report;
+mod scenario;
+mod stage;
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+
+use crate::{
+    cli::{
+        demo::{report::Told, scenario::SCENARIOS, stage::Stage},
+        exit::Failure,
+        output,
+    },
+    config::LogConfig,
+    runtime, telemetry,
+};
+
+/// The longest the play may take; each scenario ends far sooner.
+const TIME_LIMIT: Duration = Duration::from_secs(28);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: basiq-relay demo --keep")]
+pub(super) struct Args {
+    /// Leave sandbox, relay and receiver running until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+    /// What to log besides, as in RELAY_LOG.
+    #[arg(long, default_value = "error")]
+    log: String,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let log = LogConfig { filter: args.log, ..LogConfig::default() };
+    let telemetry = telemetry::init(&log).map_err(Failure::usage)?;
+    let stage = Stage::set().await?;
+    output::line(stage.describe())?;
+    let outcome = play(&stage).await;
+    if args.keep {
+        output::line("\nEverything keeps running; stop with Ctrl-C.")?;
+        runtime::signalled().await.context("signals cannot be heard")?;
+    }
+    stage.strike().await?;
+    telemetry.shut_down();
+    let missed = outcome?;
+    if missed > 0 {
+        return Err(Failure::failed(anyhow!("{missed} scenarios did not end as documented")));
+    }
+    Ok(())
+}
+
+/// Plays every scenario at once, prints each event as it arrives, then the table. Returns how many
+/// scenarios did not end as documented.
+async fn play(stage: &Stage) -> anyhow::Result<usize> {
+    let (told, mut tellings) = mpsc::channel::<Told>(64);
+    let plays = join_all(SCENARIOS.iter().map(|scenario| {
+        let told = told.clone();
+        async move { tokio::time::timeout(TIME_LIMIT, scenario::play(scenario, stage, &told)).await }
+    }));
+    drop(told);
+    let print = async {
+        output::line(report::heading())?;
+        while let Some(telling) = tellings.recv().await {
+            output::line(report::line(&telling))?;
+        }
+        anyhow::Ok(())
+    };
+    let play_then_hang_up = async move { plays.await };
+    let (results, printed) = tokio::join!(play_then_hang_up, print);
+    printed?;
+    let results = results.into_iter().map(|result| match result {
+        Ok(ended) => ended,
+        Err(_) => Err(anyhow!("did not end within {TIME_LIMIT:?}")),
+    });
+    let rows = SCENARIOS.iter().zip(results).map(|(scenario, result)| report::row(scenario, result));
+    let rows = rows.collect::<Vec<_>>();
+    output::line(report::table(&rows))?;
+    Ok(rows.iter().filter(|row| !row.passed).count())
+}

@@ -1,0 +1,111 @@
+//! What the demo prints: each event as it arrives, then expected against seen.
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::cli::{
+    demo::scenario::{Expected, Scenario},
+    output::Paint,
+};
+
+/// An event that arrived.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) at: Timestamp,
+    pub(super) scenario: &'static Scenario,
+    /// What the receiver answered.
+    pub(super) answered: u16,
+    pub(super) body: Value,
+}
+
+/// One line of the closing table.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) passed: bool,
+    text: String,
+}
+
+/// The heading above the events.
+pub(super) fn heading() -> String {
+    let line = format!(
+        "{:<12}  {:<28}  {:<15}  {:<18}  {:<16}  {}",
+        "time (UTC)", "scenario", "status", "failed step", "action", "message"
+    );
+    Paint::detect().dim(line)
+}
+
+/// One event.
+pub(super) fn line(told: &Told) -> String {
+    let paint = Paint::detect();
+    let field = |name: &str| told.body.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let time = told.at.strftime("%H:%M:%S%.3f").to_string();
+    let status = format!("{:<15}", field("status"));
+    let status = match field("status").as_str() {
+        "success" => paint.good(status),
+        "failed" => paint.bad(status),
+        _ => paint.notable(status),
+    };
+    let refused = if (200..300).contains(&told.answered) {
+        String::new()
+    } else {
+        paint.notable(format!(" [the receiver answered {}]", told.answered))
+    };
+    format!(
+        "{time:<12}  {:<28}  {status}  {:<18}  {}  {}{refused}",
+        told.scenario.title,
+        field("failedStep"),
+        paint.bold(format!("{:<16}", field("action"))),
+        field("userMessage"),
+    )
+}
+
+/// Compares what a scenario told with what it must tell.
+pub(super) fn row(scenario: &Scenario, result: Result<Vec<Value>>) -> Row {
+    let paint = Paint::detect();
+    let expected = scenario.expected.iter().map(expected_text).collect::<Vec<_>>().join(", ");
+    let (seen, passed) = match result {
+        Ok(events) => {
+            let seen = events.iter().map(seen_text).collect::<Vec<_>>().join(", ");
+            let passed = seen == expected && in_order(&events);
+            (seen, passed)
+        }
+        Err(error) => (format!("{error:#}"), false),
+    };
+    let mark = if passed { paint.good("ok  ") } else { paint.bad("FAIL") };
+    let mut text = format!("{mark}  {:<28}  {expected}", scenario.title);
+    if !passed {
+        text.push_str(&format!("\n      {:<28}  {}", "  seen:", paint.bad(seen)));
+    }
+    Row { passed, text }
+}
+
+fn expected_text(expected: &Expected) -> String {
+    let Expected { status, error_code, action, is_final } = expected;
+    describe(status, *error_code, action, *is_final)
+}
+
+fn seen_text(event: &Value) -> String {
+    let field = |name: &str| event.get(name).and_then(Value::as_str);
+    let is_final = event.get("final") == Some(&Value::Bool(true));
+    let (status, action) = (field("status").unwrap_or("?"), field("action").unwrap_or("?"));
+    describe(status, field("errorCode"), action, is_final)
+}
+
+fn describe(status: &str, code: Option<&str>, action: &str, is_final: bool) -> String {
+    let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let more = if is_final { "" } else { " …" };
+    format!("{status}{code} → {action}{more}")
+}
+
+fn in_order(events: &[Value]) -> bool {
+    let sequence = events.iter().map(|event| event.get("sequence").and_then(Value::as_u64));
+    sequence.eq((1..=events.len() as u64).map(Some))
+}
+
+/// The closing table.
+pub(super) fn table(rows: &[Row]) -> String {
+    let passed = rows.iter().filter(|row| row.passed).count();
+    let lines = rows.iter().map(|row| row.text.as_str()).collect::<Vec<_>>().join("\n");
+    format!("\n{lines}\n\n{passed} of {} scenarios ended as documented.", rows.len())
+}

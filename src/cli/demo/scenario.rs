@@ -1,0 +1,190 @@
+//! The scenarios: who connects which bank, what the person does, and what the relay must tell.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::cli::demo::{report::Told, stage::Stage};
+
+/// One story: a person connects a bank.
+#[derive(Debug)]
+pub(super) struct Scenario {
+    /// What happens, in a few words.
+    pub(super) title: &'static str,
+    /// Part of its callback's path.
+    pub(super) slug: &'static str,
+    /// A documented test user of Basiq's sandbox, with the password.
+    pub(super) login: (&'static str, &'static str),
+    /// A documented test bank.
+    pub(super) bank: &'static str,
+    /// The answer the person gives to a challenge, if any.
+    pub(super) answer: Option<&'static str>,
+    /// Whether the callback fails twice before it accepts.
+    pub(super) flaky: bool,
+    /// What must be told, in order.
+    pub(super) expected: &'static [Expected],
+    /// How many attempts the last event must take.
+    pub(super) attempts: usize,
+}
+
+/// What one event must say.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub(super) status: &'static str,
+    pub(super) error_code: Option<&'static str>,
+    pub(super) action: &'static str,
+    pub(super) is_final: bool,
+}
+
+const fn tells(
+    status: &'static str,
+    error_code: Option<&'static str>,
+    action: &'static str,
+    is_final: bool,
+) -> Expected {
+    Expected { status, error_code, action, is_final }
+}
+
+const SUCCESS: Expected = tells("success", None, "none", true);
+const CHALLENGE: Expected = tells("action-required", None, "answer-mfa", false);
+
+/// Every documented scenario.
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        title: "all goes well",
+        slug: "success",
+        login: ("gavinBelson", "hooli2016"),
+        bank: "AU00000",
+        answer: None,
+        flaky: false,
+        expected: &[SUCCESS],
+        attempts: 1,
+    },
+    Scenario {
+        title: "the account is locked",
+        slug: "locked",
+        login: ("bighead", "password"),
+        bank: "AU00000",
+        answer: None,
+        flaky: false,
+        expected: &[tells("failed", Some("invalid-credentials"), "resolve-at-bank", true)],
+        attempts: 1,
+    },
+    Scenario {
+        title: "the bank needs the person",
+        slug: "action-at-bank",
+        login: ("erlich", "aviato"),
+        bank: "AU00000",
+        answer: None,
+        flaky: false,
+        expected: &[tells(
+            "failed",
+            Some("account-not-accessible-requires-user-action"),
+            "resolve-at-bank",
+            true,
+        )],
+        attempts: 1,
+    },
+    Scenario {
+        title: "the bank is unavailable",
+        slug: "unavailable",
+        login: ("jianYang", "nothotdog"),
+        bank: "AU00000",
+        answer: None,
+        flaky: false,
+        expected: &[tells("failed", Some("service-unavailable"), "retry", true)],
+        attempts: 1,
+    },
+    Scenario {
+        title: "a challenge, answered",
+        slug: "mfa-answered",
+        login: ("jared", "django"),
+        bank: "AU00002",
+        answer: Some("1234"),
+        flaky: false,
+        expected: &[CHALLENGE, SUCCESS],
+        attempts: 1,
+    },
+    Scenario {
+        title: "a challenge, left to expire",
+        slug: "mfa-expired",
+        login: ("richard", "tabsnotspaces"),
+        bank: "AU00002",
+        answer: None,
+        flaky: false,
+        expected: &[CHALLENGE, tells("failed", Some("mfa-failed"), "retry", true)],
+        attempts: 1,
+    },
+    Scenario {
+        title: "a receiver that fails twice",
+        slug: "flaky-receiver",
+        login: ("Gilfoyle", "PiedPiper"),
+        bank: "AU00000",
+        answer: None,
+        flaky: true,
+        expected: &[SUCCESS],
+        attempts: 3,
+    },
+];
+
+/// How long the record of the last attempt may take after it was received.
+const RECORD_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Plays a scenario to its final event and returns the events the callback accepted, in order.
+pub(super) async fn play(
+    scenario: &'static Scenario,
+    stage: &Stage,
+    told: &mpsc::Sender<Told>,
+) -> Result<Vec<Value>> {
+    let person = stage.basiq.create_user(scenario.slug).await?;
+    let job_id = stage.basiq.connect_bank(&person, scenario.login, scenario.bank).await?;
+    let mut events = stage.subscribe(scenario.slug);
+    let watch_id = stage.watch(scenario, &job_id).await?;
+    let mut accepted = Vec::new();
+    loop {
+        let received = events.recv().await.context("the receiver stopped")?;
+        if received.verified != Some(true) {
+            bail!("an event came whose signature is not valid");
+        }
+        let telling = Told { at: received.at, scenario, answered: received.status, body: received.body };
+        let body = telling.body.clone();
+        told.send(telling).await.context("nobody prints")?;
+        if !(200..300).contains(&received.status) {
+            continue;
+        }
+        if let (Some(answer), Some(link)) = (scenario.answer, respond_to(&body)) {
+            stage.basiq.answer_challenge(&person, link, answer).await?;
+        }
+        let is_final = body.get("final") == Some(&Value::Bool(true));
+        accepted.push(body);
+        if is_final {
+            break;
+        }
+    }
+    check_attempts(scenario, stage, &watch_id).await?;
+    Ok(accepted)
+}
+
+fn respond_to(event: &Value) -> Option<&str> {
+    event.pointer("/challenge/respondTo").and_then(Value::as_str)
+}
+
+/// The relay's own record must tell how many attempts the last event took.
+async fn check_attempts(scenario: &Scenario, stage: &Stage, watch_id: &str) -> Result<()> {
+    let patience = tokio::time::Instant::now() + RECORD_PATIENCE;
+    loop {
+        let (state, attempts) = stage.last_delivery(watch_id).await?;
+        if state == "delivered" && attempts == scenario.attempts {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > patience {
+            bail!(
+                "its last event is {state} after {attempts} attempts, not delivered after {}",
+                scenario.attempts
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

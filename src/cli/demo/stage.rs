@@ -1,0 +1,206 @@
+//! The stage: a sandbox, a relay on a throw-away store and a receiver, on loopback ports.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use reqwest::{Client, Url};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::Relay,
+    cli::{
+        demo::{basiq::Basiq, scenario::Scenario},
+        receiver::{Received, Receiver, ReceiverOptions},
+    },
+    clock::Clock,
+    config::{DatabaseUrl, Settings},
+    domain::{ApiKey, SigningSecret},
+    sandbox::{Sandbox, SandboxOptions},
+    store::ClientStore,
+};
+
+/// How much faster than Basiq the sandbox runs: a challenge expires after 6 s, not 120.
+const SPEED: f64 = 20.0;
+
+/// Waits between attempts, short enough to be watched.
+const RETRY_SCHEDULE: [Duration; 3] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
+type Subscribers = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Received>>>>;
+
+/// Everything a scenario needs.
+pub(super) struct Stage {
+    pub(super) basiq: Basiq,
+    http: Client,
+    relay: Url,
+    receiver: Url,
+    flaky: Url,
+    api_key: ApiKey,
+    subscribers: Subscribers,
+    stop: CancellationToken,
+    tasks: JoinSet<Result<()>>,
+    database: PathBuf,
+}
+
+impl Stage {
+    /// Starts everything on free ports.
+    pub(super) async fn set() -> Result<Self> {
+        let http = Client::builder().no_proxy().build().context("no HTTP client")?;
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let (listener, sandbox_url) = bind().await?;
+        let options = SandboxOptions { speed: SPEED, ..SandboxOptions::default() };
+        let sandbox = Sandbox::new(options, Clock::system());
+        let until = stop.clone();
+        tasks.spawn(async move { sandbox.serve(listener, until).await.context("sandbox") });
+
+        let database = std::env::temp_dir().join(format!("{}.db", uuid::Uuid::new_v4()));
+        let relay = Relay::build(settings(&sandbox_url, &database), Clock::system()).await?;
+        let (api_key, secret) = (ApiKey::generate(), SigningSecret::generate());
+        let name = "demo".parse().context("a client name")?;
+        let added = relay.store.add_client(&name, &api_key.hash(), &secret, Clock::system().now());
+        added.await.context("no client")?;
+        let (listener, relay_url) = bind().await?;
+        let until = stop.clone();
+        tasks.spawn(async move {
+            let signals = (until.cancelled_owned(), std::future::pending());
+            relay.serve_on(listener, None, signals).await
+        });
+
+        let subscribers = Subscribers::default();
+        let steady = ReceiverOptions { secret: Some(secret.clone()), ..ReceiverOptions::default() };
+        let flaky = ReceiverOptions { fail: 2, ..steady.clone() };
+        let receiver = receive(steady, &subscribers, &stop, &mut tasks).await?;
+        let flaky = receive(flaky, &subscribers, &stop, &mut tasks).await?;
+        let basiq = Basiq::sign_in(http.clone(), sandbox_url).await?;
+        Ok(Self {
+            basiq,
+            http,
+            relay: relay_url,
+            receiver,
+            flaky,
+            api_key,
+            subscribers,
+            stop,
+            tasks,
+            database,
+        })
+    }
+
+    /// Where everything listens.
+    pub(super) fn describe(&self) -> String {
+        format!(
+            "relay     {}docs\nreceiver  {}\n(a Basiq look-alike runs {SPEED} times faster than Basiq)\n",
+            self.relay, self.receiver
+        )
+    }
+
+    /// The events that arrive at the callback of a scenario.
+    pub(super) fn subscribe(&self, slug: &str) -> mpsc::UnboundedReceiver<Received> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        subscribers.insert(format!("/hooks/{slug}"), sender);
+        receiver
+    }
+
+    /// Registers a watch and returns its id.
+    pub(super) async fn watch(&self, scenario: &Scenario, job_id: &str) -> Result<String> {
+        let receiver = if scenario.flaky { &self.flaky } else { &self.receiver };
+        let callback = receiver.join(&format!("hooks/{}", scenario.slug)).context("no address")?;
+        let answer = self
+            .http
+            .post(self.relay.join("watch").context("no address")?)
+            .bearer_auth(self.api_key.expose())
+            .json(&json!({ "jobId": job_id, "callbackUrl": callback }))
+            .send()
+            .await
+            .context("the relay does not answer")?;
+        let status = answer.status();
+        let watch: Value = answer.json().await.context("the relay answered no JSON")?;
+        if status.as_u16() != 202 {
+            bail!("the relay answered HTTP {status}: {watch}");
+        }
+        let id = watch.get("id").and_then(Value::as_str).context("the watch has no id")?;
+        Ok(id.to_owned())
+    }
+
+    /// The state of a watch's last delivery, and how many attempts it took.
+    pub(super) async fn last_delivery(&self, watch_id: &str) -> Result<(String, usize)> {
+        let url = self.relay.join(&format!("watch/{watch_id}")).context("no address")?;
+        let answer = self.http.get(url).bearer_auth(self.api_key.expose()).send().await;
+        let watch: Value = answer.context("the relay does not answer")?.json().await?;
+        let last = watch.get("events").and_then(Value::as_array).and_then(|all| all.last());
+        let delivery = last.and_then(|event| event.pointer("/deliveries/0")).context("no event")?;
+        let state = delivery.get("state").and_then(Value::as_str).unwrap_or_default();
+        let attempts = delivery.get("attempts").and_then(Value::as_array).map_or(0, Vec::len);
+        Ok((state.to_owned(), attempts))
+    }
+
+    /// Stops everything and deletes the store.
+    pub(super) async fn strike(mut self) -> Result<()> {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.context("a part of the demo broke")??;
+        }
+        for ending in ["", "-wal", "-shm"] {
+            let mut path = self.database.clone().into_os_string();
+            path.push(ending);
+            // What SQLite removed itself is gone already.
+            drop(std::fs::remove_file(path));
+        }
+        Ok(())
+    }
+}
+
+fn settings(basiq: &Url, database: &std::path::Path) -> Settings {
+    let mut settings = Settings::default();
+    settings.store.database = DatabaseUrl::Sqlite(database.to_owned());
+    settings.basiq.url = basiq.clone();
+    settings.basiq.api_key = "demo".to_owned().into();
+    settings.basiq.requests_per_second = 100;
+    settings.tracking.poll_min_interval = Duration::from_millis(200);
+    settings.delivery.allow_http = true;
+    settings.delivery.allow_networks = vec![ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))];
+    settings.delivery.retry_schedule = RETRY_SCHEDULE.to_vec();
+    settings.server.shutdown_grace = Duration::from_secs(2);
+    settings
+}
+
+async fn bind() -> Result<(TcpListener, Url)> {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .await
+        .context("no free port on 127.0.0.1")?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let url = Url::parse(&format!("http://{address}")).context("no address")?;
+    Ok((listener, url))
+}
+
+/// Starts a receiver that hands each event to the subscriber of its path.
+async fn receive(
+    options: ReceiverOptions,
+    subscribers: &Subscribers,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<Url> {
+    let (listener, url) = bind().await?;
+    let (receiver, mut events) = Receiver::new(options, Clock::system());
+    let until = stop.clone();
+    tasks.spawn(async move { receiver.serve(listener, until).await.context("receiver") });
+    let subscribers = Arc::clone(subscribers);
+    tasks.spawn(async move {
+        while let Some(event) = events.recv().await {
+            let all = subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+            // A scenario that has ended no longer listens.
+            all.get(&event.path).map(|subscriber| subscriber.send(event));
+        }
+        Ok(())
+    });
+    Ok(url)
+}

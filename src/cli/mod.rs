@@ -1,0 +1,102 @@
+//! The command line, one file a command.
+
+mod client;
+mod demo;
+mod exit;
+mod healthcheck;
+mod listen;
+mod openapi;
+mod output;
+pub mod receiver;
+mod sandbox;
+mod serve;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use crate::cli::exit::Failure;
+
+/// Watches Basiq jobs and tells your backend, by one signed webhook, what became of each.
+#[derive(Debug, Parser)]
+#[command(
+    name = "basiq-relay",
+    version,
+    after_help = "Example: basiq-relay demo",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play every documented scenario against a built-in Basiq look-alike, and check each.
+    Demo(demo::Args),
+    /// Run the relay.
+    Serve(serve::Args),
+    /// Run a Basiq look-alike on this machine, to test an integration with.
+    Sandbox(sandbox::Args),
+    /// Run a receiver on this machine that verifies and prints each event.
+    Listen(listen::Args),
+    /// Manage API clients.
+    Client(client::Args),
+    /// Ask a running relay whether it is ready: exit 0 or 1, for container health checks.
+    Healthcheck(healthcheck::Args),
+    /// Print the OpenAPI 3.1 document.
+    Openapi(openapi::Args),
+}
+
+/// The settings file of a command that reads settings.
+#[derive(Debug, Clone, clap::Args)]
+struct ConfigArg {
+    /// Settings file; without it `relay.toml` is read if it is there.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Parses the command line, runs the command and says how the process ends: 0 done, 1 failed, 2
+/// wrong usage or configuration.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Err(error) => Err(Failure::failed(anyhow::Error::new(error).context("no runtime"))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if error.print().is_err() || !is_asked_for {
+        return ExitCode::from(exit::USAGE);
+    }
+    ExitCode::SUCCESS
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => Box::pin(demo::run(args)).await,
+        Command::Serve(args) => Box::pin(serve::run(args)).await,
+        Command::Sandbox(args) => sandbox::run(args).await,
+        Command::Listen(args) => listen::run(args).await,
+        Command::Client(args) => client::run(args).await,
+        Command::Healthcheck(args) => healthcheck::run(args).await,
+        Command::Openapi(args) => openapi::run(&args),
+    }
+}
+
+/// The command line's own description, for tests of its help.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}

@@ -1,0 +1,62 @@
+//! `basiq-relay sandbox`: runs the Basiq look-alike.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::{exit::Failure, output},
+    clock::Clock,
+    config::LogConfig,
+    runtime,
+    sandbox::{Fault, Sandbox, SandboxOptions},
+    telemetry,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: basiq-relay sandbox --speed 10 --fault 429:0.2\n\n\
+    Then: RELAY_BASIQ_URL=http://127.0.0.1:8090 RELAY_BASIQ_API_KEY=any basiq-relay serve")]
+pub(super) struct Args {
+    /// Address to serve on.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+    /// Run the sandbox's clock this many times faster.
+    #[arg(long, default_value_t = 1.0, value_parser = speed)]
+    speed: f64,
+    /// Misbehave on purpose; may be given more than once.
+    #[arg(long = "fault", value_name = "FAULT", long_help = Fault::HELP)]
+    faults: Vec<Fault>,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if (0.01..=10_000.0).contains(&speed) => Ok(speed),
+        _ => Err("allowed are numbers from 0.01 to 10000".to_owned()),
+    }
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let telemetry = telemetry::init(&LogConfig::default()).map_err(Failure::usage)?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let options =
+        SandboxOptions { speed: args.speed, faults: args.faults, ..SandboxOptions::default() };
+    let sandbox = Sandbox::new(options, Clock::system());
+    output::line(format!("Basiq sandbox on http://{address} (stop with Ctrl-C)"))?;
+    let stop = CancellationToken::new();
+    let serve = sandbox.serve(listener, stop.clone());
+    let on_signal = async {
+        let heard = runtime::signalled().await;
+        stop.cancel();
+        heard
+    };
+    let (served, heard) = tokio::join!(serve, on_signal);
+    telemetry.shut_down();
+    served.context("the sandbox stopped")?;
+    heard.context("signals cannot be heard")?;
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! `basiq-relay serve`: runs the relay.
+
+use anyhow::Context;
+
+use crate::{
+    app,
+    cli::{ConfigArg, exit::Failure},
+    clock::Clock,
+    config::Settings,
+    runtime, telemetry,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: RELAY_BASIQ_API_KEY=… basiq-relay serve --config relay.toml\n\n\
+    Settings are read from the environment (RELAY_…), then from the file; README.md lists them."
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let settings = Settings::load(args.config.config.as_deref()).map_err(Failure::usage)?;
+    settings.require_api_key().map_err(Failure::usage)?;
+    app::validate(&settings).map_err(Failure::usage)?;
+    let telemetry = telemetry::init(&settings.log).map_err(Failure::usage)?;
+    let relay = app::Relay::build(settings, Clock::system()).await?;
+    let served = relay.serve(first_signal(), second_signal()).await;
+    telemetry.shut_down();
+    served.context("the relay stopped")?;
+    Ok(())
+}
+
+async fn first_signal() {
+    match runtime::signalled().await {
+        Ok(signal) => tracing::info!(signal, "stopping: work in flight is finished first"),
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be heard");
+            std::future::pending().await
+        }
+    }
+}
+
+async fn second_signal() {
+    match runtime::signalled().await {
+        Ok(signal) => tracing::warn!(signal, "asked again: stopping at once"),
+        Err(_) => std::future::pending().await,
+    }
+}

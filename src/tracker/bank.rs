@@ -1,0 +1,69 @@
+//! What is known of a bank that did not serve a job.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::{
+    basiq::{BasiqClient, BasiqError},
+    domain::JobContext,
+};
+
+/// The most that asking about the bank may delay an event.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// How a bank is connected where nothing tells.
+const USUAL_METHOD: &str = "web";
+
+/// A bank, by the connector that reaches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bank {
+    pub(super) institution_id: String,
+    pub(super) method: String,
+}
+
+/// The bank behind a job, if Basiq reports it in major outage. Any fault on the way, and an answer
+/// that takes too long, mean that nothing is known.
+pub(super) async fn bank_in_outage(client: &BasiqClient, context: &JobContext) -> Option<Bank> {
+    match tokio::time::timeout(TIME_LIMIT, find_outage(client, context)).await {
+        Ok(Ok(bank)) => bank,
+        Ok(Err(error)) => {
+            debug!(%error, "the bank's status is unknown");
+            None
+        }
+        Err(_) => {
+            debug!("the bank's status took too long");
+            None
+        }
+    }
+}
+
+async fn find_outage(
+    client: &BasiqClient,
+    context: &JobContext,
+) -> Result<Option<Bank>, BasiqError> {
+    let Some(bank) = find_bank(client, context).await? else { return Ok(None) };
+    Ok(is_out(client, &bank).await?.then_some(bank))
+}
+
+/// Whether Basiq reports the bank in major outage now.
+pub(super) async fn is_out(client: &BasiqClient, bank: &Bank) -> Result<bool, BasiqError> {
+    let connector = client.connector(&bank.institution_id, &bank.method).await?;
+    Ok(connector.is_in_major_outage())
+}
+
+async fn find_bank(
+    client: &BasiqClient,
+    context: &JobContext,
+) -> Result<Option<Bank>, BasiqError> {
+    if let (Some(user), Some(connection)) = (&context.user_id, &context.connection_id) {
+        let connection = client.connection(user, connection).await?;
+        let institution = connection.institution.map(|institution| institution.id);
+        let method = connection.method.unwrap_or_else(|| USUAL_METHOD.to_owned());
+        return Ok(institution.map(|institution_id| Bank { institution_id, method }));
+    }
+    Ok(context.institution_id.clone().map(|institution_id| Bank {
+        institution_id,
+        method: USUAL_METHOD.to_owned(),
+    }))
+}

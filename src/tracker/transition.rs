@@ -1,0 +1,137 @@
+//! What an outcome means for one watch: its new state, and the event that tells it. Pure.
+
+use jiff::Timestamp;
+use url::Url;
+
+use crate::{
+    domain::{
+        Event, EventBody, EventChallenge, EventId, JobMemory, Outcome, Progress, Status, Verdict,
+        Watch, WatchState,
+    },
+    normalise::Catalogue,
+    store::WatchChange,
+    tracker::schedule::challenge_expiry,
+};
+
+/// What every watch of a job is told with.
+#[derive(Debug, Clone, Copy)]
+pub struct Telling<'a> {
+    /// What is remembered of the job, this look included.
+    pub memory: &'a JobMemory,
+    /// The `url`s of its successful steps.
+    pub resources: &'a [String],
+    /// The words for the person.
+    pub catalogue: &'a Catalogue,
+    /// Basiq's base address, for links that are relative.
+    pub basiq_url: &'a Url,
+    /// When it was seen.
+    pub now: Timestamp,
+}
+
+/// The change an outcome makes to a watch; none if it stays as it is.
+#[must_use]
+pub fn advance(watch: &Watch, outcome: &Outcome, telling: &Telling<'_>) -> Option<WatchChange> {
+    match outcome {
+        Outcome::Running => match watch.state {
+            WatchState::AwaitingUser => Some(unsaid(watch, WatchState::Watching)),
+            // A queued update and a bank that is down stay so until they settle.
+            WatchState::Watching
+            | WatchState::Delayed
+            | WatchState::Settled
+            | WatchState::Cancelled => None,
+        },
+        Outcome::Tell(verdict) => tell(watch, verdict, telling),
+    }
+}
+
+fn unsaid(watch: &Watch, state: WatchState) -> WatchChange {
+    WatchChange { watch_id: watch.id, state, progress: watch.progress, event: None }
+}
+
+fn tell(watch: &Watch, verdict: &Verdict, telling: &Telling<'_>) -> Option<WatchChange> {
+    let (state, progress) = step(watch, verdict, telling.memory);
+    let is_news = verdict.is_final || progress != watch.progress;
+    if !is_news {
+        return (state != watch.state).then(|| unsaid(watch, state));
+    }
+    let mut progress = Progress { transitions: progress.transitions + 1, ..progress };
+    let mut event = None;
+    if watch.request.options.events.tells(verdict.status) {
+        progress.sequence += 1;
+        event = Some(event_of(watch, verdict, progress, telling));
+    }
+    Some(WatchChange { watch_id: watch.id, state, progress, event })
+}
+
+/// The state a verdict leads to, and what was told then; the same progress if it was told before.
+fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, Progress) {
+    let told = watch.progress;
+    if verdict.is_final {
+        return (WatchState::Settled, told);
+    }
+    match verdict.status {
+        Status::ActionRequired => (
+            WatchState::AwaitingUser,
+            Progress { told_challenge: memory.challenges.count, ..told },
+        ),
+        Status::Delayed => (WatchState::Delayed, Progress { told_delay: true, ..told }),
+        Status::Success | Status::Failed => {
+            (WatchState::Delayed, Progress { told_outage: true, ..told })
+        }
+    }
+}
+
+fn event_of(watch: &Watch, verdict: &Verdict, progress: Progress, telling: &Telling<'_>) -> Event {
+    let challenge = verdict.challenge.as_ref().map(|_| ()).and(open_challenge(watch, telling));
+    let options = &watch.request.options;
+    let body = EventBody {
+        event_type: format!("job.{}", verdict.status),
+        timestamp: telling.now,
+        sequence: progress.sequence,
+        is_final: verdict.is_final,
+        watch_id: watch.id,
+        job_id: watch.request.job_id.to_string(),
+        status: verdict.status,
+        failed_step: verdict.failed_step.clone(),
+        error_code: verdict.error_code.clone(),
+        user_message: telling.catalogue.user_message(&verdict.message, &options.locale).to_owned(),
+        action: verdict.action,
+        retry_at: verdict.retry_at,
+        detail: verdict.detail.clone(),
+        challenge: challenge.clone(),
+        context: telling.memory.context.clone(),
+        resources: telling.resources.to_vec(),
+        metadata: options.metadata.clone(),
+    };
+    Event {
+        id: EventId::derive(watch.id, progress.transitions),
+        body,
+        deadline: challenge.map(|challenge| challenge.expires_at),
+    }
+}
+
+fn open_challenge(watch: &Watch, telling: &Telling<'_>) -> Option<EventChallenge> {
+    let open = telling.memory.challenges.open.as_ref()?;
+    let own = format!("jobs/{}/mfa", watch.request.job_id);
+    let link = open.challenge.respond_to.as_deref().unwrap_or(&own);
+    let respond_to = resolve(telling.basiq_url, link).or_else(|| resolve(telling.basiq_url, &own));
+    Some(EventChallenge {
+        method: open.challenge.method.clone(),
+        description: open.challenge.description.clone(),
+        inputs: open.challenge.inputs.clone(),
+        expires_at: challenge_expiry(open.first_seen_at, open.challenge.expiry_ms),
+        respond_to: respond_to?.to_string(),
+    })
+}
+
+/// An absolute link stays; a relative one is taken below Basiq's base address.
+fn resolve(base: &Url, link: &str) -> Option<Url> {
+    if let Ok(absolute) = Url::parse(link) {
+        return matches!(absolute.scheme(), "https" | "http").then_some(absolute);
+    }
+    let mut base = base.clone();
+    if !base.path().ends_with('/') {
+        base.set_path(&format!("{}/", base.path()));
+    }
+    base.join(link.trim_start_matches('/')).ok()
+}

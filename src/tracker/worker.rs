@@ -1,0 +1,189 @@
+//! Claims due jobs, keeps looks in flight, and records them in batches.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::{counter, histogram};
+use tokio::task::JoinSet;
+use tracing::{Instrument, error, info_span};
+
+use crate::{
+    clock::Clock,
+    config::BasiqConfig,
+    runtime::{Tick, Wake, Worker, WorkerError},
+    store::{Claim, DueJob, JobStore, Look},
+    tracker::{look::Looker, schedule::between},
+};
+
+/// The calls one look may make: the job, a repeat with a new token, a token, a connection, a
+/// connector, each with one retry.
+const CALLS_A_LOOK: u32 = 10;
+
+/// What a lease lasts beyond the longest look.
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+/// Looks at due jobs.
+pub struct TrackerWorker {
+    looker: Looker,
+    store: Arc<dyn JobStore>,
+    clock: Clock,
+    wake: Wake,
+    delivery_wake: Wake,
+    concurrency: usize,
+    lease: Duration,
+    in_flight: JoinSet<Look>,
+    unrecorded: Vec<Look>,
+}
+
+impl TrackerWorker {
+    /// A worker with a budget of calls in flight; it rings `delivery_wake` when it stored events.
+    #[must_use]
+    pub fn new(
+        looker: Looker,
+        store: Arc<dyn JobStore>,
+        clock: Clock,
+        basiq: &BasiqConfig,
+        (wake, delivery_wake): (Wake, Wake),
+    ) -> Self {
+        Self {
+            looker,
+            store,
+            clock,
+            wake,
+            delivery_wake,
+            concurrency: basiq.concurrency,
+            lease: lease(basiq),
+            in_flight: JoinSet::new(),
+            unrecorded: Vec::new(),
+        }
+    }
+
+    /// Looks that have not ended or are not recorded yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len() + self.unrecorded.len()
+    }
+
+    /// Takes what looks have ended since the last tick. A look that panicked leaves its lease to run
+    /// out and is then tried again.
+    fn collect(&mut self) {
+        while let Some(ended) = self.in_flight.try_join_next() {
+            match ended {
+                Ok(look) => self.unrecorded.push(look),
+                Err(failure) => error!(%failure, "a look ended without a word"),
+            }
+        }
+    }
+
+    async fn record(&mut self) -> Result<bool, WorkerError> {
+        if self.unrecorded.is_empty() {
+            return Ok(false);
+        }
+        let recorded = self.store.record_looks(self.unrecorded.clone()).await?;
+        let looks = std::mem::take(&mut self.unrecorded);
+        let mut tells = false;
+        for look in looks.iter().filter(|look| recorded.contains(&look.job_id)) {
+            tells |= measure(look);
+        }
+        if tells {
+            self.delivery_wake.ring();
+        }
+        Ok(true)
+    }
+
+    async fn claim(&mut self) -> Result<bool, WorkerError> {
+        let free = self.concurrency.saturating_sub(self.in_flight());
+        if free == 0 {
+            return Ok(false);
+        }
+        let claim = Claim { now: self.clock.now(), lease: self.lease, limit: free };
+        let due = self.store.claim_due_jobs(claim).await?;
+        let full = due.len() == free;
+        for job in due {
+            histogram!("relay_poll_lag_seconds").record(between(job.due_at, claim.now).as_secs_f64());
+            self.start(job);
+        }
+        Ok(full)
+    }
+
+    fn start(&mut self, job: DueJob) {
+        let (looker, wake) = (self.looker.clone(), self.wake.clone());
+        let span = info_span!("look", job.id = %job.job_id, watches = job.watches.len());
+        let look = async move {
+            let (look, result) = looker.look(job).await;
+            counter!("relay_polls_total", "result" => result).increment(1);
+            look
+        };
+        self.in_flight.spawn(
+            async move {
+                let _ring = RingOnDrop(wake);
+                look.await
+            }
+            .instrument(span),
+        );
+    }
+}
+
+/// Rings when a look ends, in whatever way.
+struct RingOnDrop(Wake);
+
+impl Drop for RingOnDrop {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
+}
+
+impl Worker for TrackerWorker {
+    fn name(&self) -> &'static str {
+        "tracker"
+    }
+
+    fn wake(&self) -> Wake {
+        self.wake.clone()
+    }
+
+    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+        self.collect();
+        let recorded = self.record().await?;
+        let full = self.claim().await?;
+        if recorded || full {
+            return Ok(Tick::Busy);
+        }
+        if self.in_flight() >= self.concurrency {
+            return Ok(Tick::Idle { next_due_in: None });
+        }
+        let due = self.store.next_look_due().await?;
+        let now = self.clock.now();
+        Ok(Tick::Idle { next_due_in: due.map(|due| between(now, due)) })
+    }
+
+    async fn drain(&mut self) -> Result<(), WorkerError> {
+        while let Some(ended) = self.in_flight.join_next().await {
+            match ended {
+                Ok(look) => self.unrecorded.push(look),
+                Err(failure) => error!(%failure, "a look ended without a word"),
+            }
+        }
+        self.record().await?;
+        Ok(())
+    }
+}
+
+/// A lease outlasts the longest look: every call it may make, and its turn in the budget.
+fn lease(basiq: &BasiqConfig) -> Duration {
+    let turns = u32::try_from(basiq.concurrency).unwrap_or(u32::MAX).saturating_mul(CALLS_A_LOOK);
+    let queue = Duration::from_secs(u64::from(turns / basiq.requests_per_second.max(1)));
+    basiq.timeout.saturating_mul(CALLS_A_LOOK) + queue + LEASE_MARGIN
+}
+
+/// Counts what a recorded look told, and says whether there is something to deliver.
+fn measure(look: &Look) -> bool {
+    let mut tells = false;
+    for change in &look.changes {
+        if let Some(event) = &change.event {
+            tells = true;
+            let (status, action) = (event.body.status.as_str(), event.body.action.as_str());
+            counter!("relay_events_total", "status" => status, "action" => action).increment(1);
+        }
+    }
+    tells
+}

@@ -1,0 +1,102 @@
+//! The command line: help, exit codes, and clear words when something is wrong.
+
+use std::process::Output;
+
+use tokio::net::TcpListener;
+
+use crate::support::process::{RelaySetup, binary};
+
+async fn run(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    binary().args(arguments).current_dir(folder.path()).output().await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn without_arguments_it_shows_its_help_and_exits_with_2() {
+    let output = run(&[]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("Usage: basiq-relay"));
+}
+
+#[tokio::test]
+async fn every_command_has_help_with_an_example() {
+    let commands = basiq_relay::cli::command();
+    let mut names: Vec<Vec<String>> = Vec::new();
+    for command in commands.get_subcommands() {
+        names.push(vec![command.get_name().to_owned()]);
+        for sub in command.get_subcommands() {
+            names.push(vec![command.get_name().to_owned(), sub.get_name().to_owned()]);
+        }
+    }
+    assert!(names.len() >= 12, "{names:?}");
+    for name in names {
+        let mut arguments: Vec<_> = name.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let output = run(&arguments).await;
+        assert_eq!(output.status.code(), Some(0), "{name:?}");
+        assert!(text(&output.stdout).contains("Example: "), "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_usage_and_wrong_settings_exit_with_2_and_name_what_is_wrong() {
+    let output = run(&["srve"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("serve"), "it suggests the right word");
+
+    let output = run(&["serve"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("RELAY_BASIQ_API_KEY"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
+    setup.environment = vec![("RELAY_POLL_MIN_INTERVAL", "soon".to_owned())];
+    let output = setup.command().arg("serve").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(&output.stderr);
+    assert!(told.contains("RELAY_POLL_MIN_INTERVAL") && told.contains("soon"), "{told}");
+}
+
+#[tokio::test]
+async fn a_port_in_use_and_a_database_out_of_reach_exit_with_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
+    setup.environment = vec![("RELAY_LISTEN", taken.local_addr().unwrap().to_string())];
+    let output = setup.command().arg("serve").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot listen on"));
+
+    setup.environment = vec![("RELAY_DATABASE_URL", "sqlite:///nowhere/at/all.db".to_owned())];
+    let output = setup.command().args(["client", "list"]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("/nowhere/at/all.db"));
+}
+
+#[tokio::test]
+async fn clients_are_added_listed_rotated_and_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
+    let added = setup.add_client("shop").await;
+    assert!(added["apiKey"].as_str().unwrap().starts_with("brk_"));
+    assert!(added["signingSecret"].as_str().unwrap().starts_with("whsec_"));
+    let client = async |arguments: &[&str]| {
+        let output = setup.command().arg("client").args(arguments).output().await.unwrap();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (code, told) = client(&["add", "shop"]).await;
+    assert_eq!(code, Some(1));
+    assert!(told.contains("taken"), "{told}");
+    let (_, told) = client(&["rotate-secret", "shop", "--json"]).await;
+    assert!(told.contains("whsec_") && !told.contains(added["signingSecret"].as_str().unwrap()));
+    let (_, told) = client(&["rotate-key", "shop", "--json"]).await;
+    assert!(told.contains("brk_") && !told.contains(added["apiKey"].as_str().unwrap()));
+    assert_eq!(client(&["revoke", "shop"]).await.0, Some(0));
+    assert_eq!(client(&["revoke", "shop"]).await.0, Some(1));
+    let (_, told) = client(&["list"]).await;
+    assert!(told.contains("shop") && told.contains("revoked"), "{told}");
+}

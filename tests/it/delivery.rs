@@ -1,0 +1,156 @@
+//! Delivery from the outbox to the receiver: retries, dead letters, redelivery, order.
+
+use std::time::Duration;
+
+use basiq_relay::{domain::SigningSecret, signing};
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, job};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+async fn settled(app: &TestApp, id: &str) -> String {
+    let done = job(id, app.now(), &[("create-report", "success", Value::Null)]);
+    app.sandbox.seed_document(id, done);
+    app.watch(id).await
+}
+
+async fn delivery(app: &TestApp, watch: &str) -> Value {
+    app.story(watch).await["events"][0]["deliveries"][0].clone()
+}
+
+#[tokio::test]
+async fn a_callback_that_fails_is_tried_again_with_the_same_id_and_body() {
+    let mut app = TestApp::new().await;
+    let watch = settled(&app, "j-1").await;
+    app.receiver.answer(2, 500);
+    app.run_due().await;
+    app.pass(6 * SECOND, SECOND).await;
+    app.pass(Duration::from_mins(6), 10 * SECOND).await;
+    let received = app.receiver.received();
+    assert_eq!(received.len(), 3);
+    assert!(received.iter().all(|one| one.header("webhook-id") == received[0].header("webhook-id")));
+    assert!(received.iter().all(|one| one.raw == received[0].raw));
+    let delivery = delivery(&app, &watch).await;
+    assert_eq!(delivery["state"], "delivered");
+    let statuses: Vec<_> = delivery["attempts"].as_array().unwrap().iter().map(|a| a["status"].clone()).collect();
+    assert_eq!(statuses, [json!(500), json!(500), json!(204)]);
+}
+
+#[tokio::test]
+async fn the_whole_schedule_is_used_before_a_delivery_is_dead_and_it_can_be_sent_again() {
+    let mut app = TestApp::new().await;
+    let watch = settled(&app, "j-1").await;
+    app.receiver.answer(8, 500);
+    app.pass(32 * HOUR, Duration::from_mins(10)).await;
+    assert_eq!(app.receiver.received().len(), 8, "one attempt, then one for each wait");
+    assert_eq!(delivery(&app, &watch).await["state"], "dead");
+
+    let dead = app.get("/deliveries?state=dead").await;
+    assert_eq!(dead.body["items"].as_array().unwrap().len(), 1, "{}", dead.body);
+    let since = json!({ "since": "2020-01-01T00:00:00Z" });
+    let queued = app.post("/deliveries/redeliver", &since).await;
+    assert_eq!((queued.status, &queued.body), (202, &json!({ "queued": 1 })));
+    app.run_due().await;
+    let received = app.receiver.received();
+    assert_eq!(received.len(), 9);
+    assert_eq!(received[8].header("webhook-id"), received[0].header("webhook-id"));
+    assert_eq!(delivery(&app, &watch).await["state"], "delivered");
+    assert_eq!(app.get("/deliveries?state=dead").await.body["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_redelivery_is_a_new_attempt_with_the_same_id() {
+    let mut app = TestApp::new().await;
+    let watch = settled(&app, "j-1").await;
+    app.run_due().await;
+    for _ in 0..2 {
+        let answer = app.post(&format!("/watch/{watch}/redeliver"), &json!({})).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        app.run_due().await;
+    }
+    let received = app.receiver.received();
+    assert_eq!(received.len(), 3);
+    assert_eq!(received[2].header("webhook-id"), received[0].header("webhook-id"));
+}
+
+#[tokio::test]
+async fn an_event_still_being_retried_is_tried_now_without_a_second_copy() {
+    let mut app = TestApp::new().await;
+    let watch = settled(&app, "j-1").await;
+    app.receiver.answer(1, 500);
+    app.run_due().await;
+    assert_eq!(app.post(&format!("/watch/{watch}/redeliver"), &json!({})).await.status, 202);
+    app.run_due().await;
+    app.pass(HOUR, Duration::from_mins(1)).await;
+    assert_eq!(app.receiver.received().len(), 2);
+}
+
+#[tokio::test]
+async fn gone_cancels_the_watch() {
+    let mut app = TestApp::new().await;
+    let watch = settled(&app, "j-1").await;
+    app.receiver.answer(1, 410);
+    app.pass(HOUR, Duration::from_mins(1)).await;
+    assert_eq!(app.receiver.received().len(), 1);
+    assert_eq!(app.story(&watch).await["state"], "cancelled");
+    assert_eq!(app.post(&format!("/watch/{watch}/redeliver"), &json!({})).await.status, 409);
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_is_not_followed() {
+    let mut app = TestApp::new().await;
+    let watch = settled(&app, "j-1").await;
+    let elsewhere = app.callback("/elsewhere");
+    app.receiver.answer_next(302, &[("location", &elsewhere)]);
+    app.run_due().await;
+    assert_eq!(app.receiver.received().len(), 1);
+    let attempt = delivery(&app, &watch).await["attempts"][0].clone();
+    assert_eq!((&attempt["status"], &attempt["error"]), (&json!(302), &json!("redirected")));
+}
+
+#[tokio::test]
+async fn a_receiver_that_asks_for_time_gets_it() {
+    let mut app = TestApp::new().await;
+    settled(&app, "j-1").await;
+    app.receiver.answer_next(429, &[("retry-after", "600")]);
+    app.pass(590 * SECOND, 10 * SECOND).await;
+    assert_eq!(app.receiver.received().len(), 1);
+    app.pass(120 * SECOND, 10 * SECOND).await;
+    assert_eq!(app.receiver.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_rotated_secret_signs_beside_the_old_one_for_a_day() {
+    use basiq_relay::store::ClientStore;
+    let mut app = TestApp::new().await;
+    let (old, new) = (app.client.secret.clone(), SigningSecret::generate());
+    let until = app.now().checked_add(24 * HOUR).unwrap();
+    let name = app.client.name.parse().unwrap();
+    assert!(app.store.rotate_secret(&name, &new, until).await.unwrap());
+    settled(&app, "j-1").await;
+    app.run_due().await;
+    let received = app.receiver.received().remove(0);
+    for secret in [&old, &new] {
+        assert!(signing::verify(&received.headers, received.raw.as_bytes(), secret).is_ok());
+    }
+    assert!(signing::verify(&received.headers, b"{}", &new).is_err());
+    app.clock.advance(25 * HOUR);
+    settled(&app, "j-2").await;
+    app.run_due().await;
+    assert_eq!(app.receiver.received()[1].header("webhook-signature").split(' ').count(), 1);
+}
+
+#[tokio::test]
+async fn a_cancelled_watch_posts_nothing_more() {
+    let mut app = TestApp::new().await;
+    let watch = settled(&app, "j-1").await;
+    app.receiver.answer(1, 500);
+    app.run_due().await;
+    for _ in 0..2 {
+        assert_eq!(app.delete(&format!("/watch/{watch}")).await.status, 204);
+    }
+    app.pass(HOUR, Duration::from_mins(1)).await;
+    assert_eq!(app.receiver.received().len(), 1);
+}

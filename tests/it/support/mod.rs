@@ -1,0 +1,345 @@
+//! A whole relay in a test: its store in a throw-away file, the sandbox as its Basiq, a recording
+//! receiver as its callback, one clock for all that stands until it is moved.
+
+pub(crate) mod process;
+pub(crate) mod receiver;
+
+use std::{future::pending, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, Request, Response, header},
+};
+use basiq_relay::{
+    app::{Relay, UpkeepWorker},
+    clock::Clock,
+    config::{DatabaseUrl, Settings},
+    delivery::DeliveryWorker,
+    domain::{ApiKey, SigningSecret},
+    runtime::{Tick, Worker},
+    sandbox::{Sandbox, SandboxOptions},
+    store::{ClientStore, OutboxStore, sqlite::SqliteStore},
+    tracker::TrackerWorker,
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+pub(crate) use self::receiver::{Received, Receiver};
+
+/// Work that is still going on after so long hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Builds a [`TestApp`].
+pub(crate) struct Builder {
+    settings: Settings,
+    sandbox: SandboxOptions,
+}
+
+/// A client's credentials.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) name: String,
+    pub(crate) key: ApiKey,
+    pub(crate) secret: SigningSecret,
+}
+
+/// A relay whose workers the test ticks.
+pub(crate) struct TestApp {
+    pub(crate) clock: Clock,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) receiver: Receiver,
+    pub(crate) store: SqliteStore,
+    pub(crate) client: Identity,
+    pub(crate) settings: Settings,
+    router: Router,
+    tracker: TrackerWorker,
+    delivery: DeliveryWorker,
+    upkeep: UpkeepWorker,
+    stop: CancellationToken,
+    folder: Option<TempDir>,
+    tasks: JoinSet<()>,
+    leaves_work: bool,
+}
+
+impl Builder {
+    pub(crate) fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    pub(crate) async fn build(self) -> TestApp {
+        let Self { mut settings, sandbox } = self;
+        let folder = tempfile::tempdir().unwrap();
+        settings.store.database = DatabaseUrl::Sqlite(folder.path().join("relay.db"));
+        let clock = Clock::manual(Clock::system().now());
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        settings.basiq.url = address(&listener);
+        let sandbox = Sandbox::new(sandbox, clock.clone());
+        let (serving, until) = (sandbox.clone(), stop.clone());
+        tasks.spawn(async move { serving.serve(listener, until).await.unwrap() });
+        let receiver = Receiver::start(&mut tasks).await;
+        let mut app = TestApp::start(settings, clock, (sandbox, receiver), (stop, tasks)).await;
+        app.client = app.add_client("test").await;
+        app.folder = Some(folder);
+        app
+    }
+}
+
+fn address(listener: &TcpListener) -> url::Url {
+    format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()
+}
+
+impl TestApp {
+    pub(crate) fn builder() -> Builder {
+        let mut settings = Settings::default();
+        settings.basiq.api_key = "test-basiq-key".to_owned().into();
+        settings.basiq.requests_per_second = 1000;
+        settings.delivery.allow_http = true;
+        settings.delivery.allow_networks = vec!["127.0.0.0/8".parse().unwrap()];
+        Builder { settings, sandbox: SandboxOptions::default() }
+    }
+
+    pub(crate) async fn new() -> Self {
+        Self::builder().build().await
+    }
+
+    async fn start(
+        settings: Settings,
+        clock: Clock,
+        (sandbox, receiver): (Sandbox, Receiver),
+        (stop, tasks): (CancellationToken, JoinSet<()>),
+    ) -> Self {
+        let relay = Relay::build(settings, clock.clone()).await.unwrap();
+        Self {
+            clock,
+            sandbox,
+            receiver,
+            store: relay.store,
+            client: nobody(),
+            settings: relay.settings,
+            router: relay.router,
+            tracker: relay.tracker,
+            delivery: relay.delivery,
+            upkeep: relay.upkeep,
+            stop,
+            folder: None,
+            tasks,
+            leaves_work: false,
+        }
+    }
+
+    /// Puts a new relay in the place of this one, on the same store, as after a restart.
+    pub(crate) async fn restart(&mut self) {
+        self.store.close().await;
+        let relay = Relay::build(self.settings.clone(), self.clock.clone()).await.unwrap();
+        self.store = relay.store;
+        self.router = relay.router;
+        self.tracker = relay.tracker;
+        self.delivery = relay.delivery;
+        self.upkeep = relay.upkeep;
+    }
+
+    pub(crate) async fn add_client(&self, name: &str) -> Identity {
+        let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
+        let id = name.parse().unwrap();
+        let added = self.store.add_client(&id, &key.hash(), &secret, self.clock.now()).await;
+        added.unwrap().expect("a free name");
+        Identity { name: name.to_owned(), key, secret }
+    }
+
+    /// Says that the test ends with due work on purpose.
+    pub(crate) fn leave_work(&mut self) {
+        self.leaves_work = true;
+    }
+
+    // ------------------------------------------------------------------ HTTP
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        Answer::read(self.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    pub(crate) async fn call_as(
+        &self,
+        who: &Identity,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {}", who.key.expose()));
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        self.send(request.body(body).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call_as(&self.client, Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call_as(&self.client, Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.call_as(&self.client, Method::DELETE, path, None).await
+    }
+
+    /// The URL of a callback of this test's receiver.
+    pub(crate) fn callback(&self, path: &str) -> String {
+        format!("{}{path}", self.receiver.url())
+    }
+
+    /// Registers a watch for the receiver's `/hook`, with these options besides, and returns its id.
+    pub(crate) async fn watch_with(&self, job_id: &str, options: Value) -> String {
+        let mut body = json!({ "jobId": job_id, "callbackUrl": self.callback("/hook") });
+        let object = body.as_object_mut().unwrap();
+        object.extend(options.as_object().unwrap().clone());
+        let answer = self.post("/watch", &body).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        answer.body["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn watch(&self, job_id: &str) -> String {
+        self.watch_with(job_id, json!({})).await
+    }
+
+    /// A watch as its client sees it.
+    pub(crate) async fn story(&self, watch_id: &str) -> Value {
+        let answer = self.get(&format!("/watch/{watch_id}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    }
+
+    // ------------------------------------------------------------------ work
+
+    /// Ticks all workers until nothing is due and nothing is in flight.
+    pub(crate) async fn run_due(&mut self) {
+        let work = async {
+            loop {
+                let ticks = [
+                    self.tracker.tick().await.unwrap(),
+                    self.delivery.tick().await.unwrap(),
+                ];
+                let in_flight = self.tracker.in_flight() + self.delivery.in_flight();
+                let is_due = ticks.iter().any(|tick| match tick {
+                    Tick::Busy => true,
+                    Tick::Idle { next_due_in } => next_due_in.is_some_and(|wait| wait.is_zero()),
+                });
+                if !is_due && in_flight == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, work).await.expect("the work ends");
+    }
+
+    pub(crate) async fn upkeep(&mut self) {
+        while self.upkeep.tick().await.unwrap() == Tick::Busy {}
+    }
+
+    /// Moves the clock in steps, doing what falls due after each.
+    pub(crate) async fn pass(&mut self, total: Duration, step: Duration) {
+        let mut passed = Duration::ZERO;
+        while passed < total {
+            self.clock.advance(step);
+            passed += step;
+            self.run_due().await;
+        }
+    }
+
+    /// The bodies that callbacks accepted or refused so far, in order of arrival.
+    pub(crate) fn told(&self) -> Vec<Value> {
+        self.receiver.received().into_iter().map(|received| received.body).collect()
+    }
+
+    /// `status/action` of each body so far.
+    pub(crate) fn told_briefly(&self) -> Vec<String> {
+        let brief = |body: Value| {
+            format!("{}/{}", body["status"].as_str().unwrap(), body["action"].as_str().unwrap())
+        };
+        self.told().into_iter().map(brief).collect()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.tasks.abort_all();
+        if std::thread::panicking() || self.leaves_work {
+            return;
+        }
+        assert_eq!(self.tracker.in_flight(), 0, "looks are left in flight");
+        assert_eq!(self.delivery.in_flight(), 0, "attempts are left in flight");
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let due = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let due = store.next_delivery_due(&basiq_relay::store::HostLimits {
+                    per_host: usize::MAX,
+                    ..Default::default()
+                });
+                tokio::select! { due = due => due.unwrap(), () = pending() => None }
+            })
+        });
+        let due = due.join().unwrap();
+        assert!(due.is_none_or(|due| due > now), "deliveries are left due at {due:?}");
+    }
+}
+
+fn nobody() -> Identity {
+    Identity { name: String::new(), key: ApiKey::presented(""), secret: SigningSecret::generate() }
+}
+
+/// A job document in Basiq's form: `steps` are titles with a status and a result.
+pub(crate) fn job(id: &str, created: Timestamp, steps: &[(&str, &str, Value)]) -> Value {
+    let steps = steps.iter().map(
+        |(title, status, result)| json!({ "title": title, "status": status, "result": result }),
+    );
+    json!({
+        "type": "job", "id": id, "created": created, "updated": created, "jobType": "connection",
+        "steps": steps.collect::<Vec<_>>(),
+        "links": { "self": format!("/jobs/{id}"), "source": "/users/u-7/connections/c-9" },
+    })
+}
+
+/// The result of a step that failed.
+pub(crate) fn failure(code: &str) -> Value {
+    json!({ "code": code, "title": "A title", "detail": "What the bank said" })
+}
+
+/// An answer of the API, read whole.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: axum::http::HeaderMap,
+    pub(crate) body: Value,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    async fn read(response: Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 1 << 24).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Self { status: parts.status.as_u16(), headers: parts.headers, body, text }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}

@@ -1,0 +1,122 @@
+//! The binary itself, as a process: for tests that kill it or use it as a person would.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    task::JoinHandle,
+};
+
+/// How long a relay may take to be ready.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The binary under test, without any `RELAY_` variable of the machine.
+pub(crate) fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_basiq-relay"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RELAY_") {
+            command.env_remove(name);
+        }
+    }
+    command.kill_on_drop(true);
+    command
+}
+
+/// A running `basiq-relay serve`.
+pub(crate) struct RelayProcess {
+    pub(crate) url: String,
+    child: Child,
+    log: JoinHandle<Vec<String>>,
+}
+
+/// What a relay process is started with.
+#[derive(Clone)]
+pub(crate) struct RelaySetup {
+    pub(crate) database: PathBuf,
+    pub(crate) basiq: String,
+    pub(crate) environment: Vec<(&'static str, String)>,
+}
+
+impl RelaySetup {
+    pub(crate) fn new(folder: &Path, basiq: &str) -> Self {
+        Self {
+            database: folder.join("relay.db"),
+            basiq: basiq.to_owned(),
+            environment: Vec::new(),
+        }
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = binary();
+        command
+            .current_dir(self.database.parent().unwrap())
+            .env("RELAY_DATABASE_URL", format!("sqlite://{}", self.database.display()))
+            .env("RELAY_BASIQ_URL", &self.basiq)
+            .env("RELAY_BASIQ_API_KEY", "a-basiq-key")
+            .env("RELAY_LISTEN", "127.0.0.1:0")
+            .env("RELAY_CALLBACK_ALLOW_HTTP", "true")
+            .env("RELAY_CALLBACK_ALLOW_NETWORKS", "127.0.0.0/8")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Adds a client and returns what `client add --json` printed.
+    pub(crate) async fn add_client(&self, name: &str) -> Value {
+        let output = self.command().args(["client", "add", name, "--json"]).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Starts a relay and waits until it says where it listens.
+    pub(crate) async fn start(&self) -> RelayProcess {
+        let mut command = self.command();
+        command.arg("serve").env("RELAY_LOG_FORMAT", "json").stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut seen = Vec::new();
+        let started = Instant::now();
+        let url = loop {
+            let line = tokio::time::timeout(START_PATIENCE, lines.next_line()).await.unwrap();
+            let line = line.unwrap().unwrap_or_else(|| panic!("it ended: {seen:?}"));
+            let listen = serde_json::from_str::<Value>(&line)
+                .ok()
+                .and_then(|line| line["listen"].as_str().map(str::to_owned));
+            seen.push(line);
+            if let Some(listen) = listen {
+                break format!("http://{listen}");
+            }
+            assert!(started.elapsed() < START_PATIENCE, "not ready: {seen:?}");
+        };
+        let log = tokio::task::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                seen.push(line);
+            }
+            seen
+        });
+        RelayProcess { url, child, log }
+    }
+}
+
+impl RelayProcess {
+    /// Ends it as a power cut would.
+    pub(crate) async fn kill(mut self) -> Vec<String> {
+        self.child.kill().await.unwrap();
+        self.log.await.unwrap()
+    }
+
+    /// Asks it to stop, and returns its exit code and its log.
+    pub(crate) async fn terminate(mut self) -> (Option<i32>, Vec<String>) {
+        let id = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+        assert!(sent.success());
+        let ended = tokio::time::timeout(START_PATIENCE, self.child.wait()).await;
+        let code = ended.expect("it stops").unwrap().code();
+        (code, self.log.await.unwrap())
+    }
+}
