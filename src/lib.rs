@@ -2,6 +2,7 @@
 //! each and what to do about it.
 
 pub mod basiq;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
