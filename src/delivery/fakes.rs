@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -172,7 +172,7 @@ async fn answer(mut stream: TcpStream, reply: Reply, seen: Arc<Seen>) {
 }
 
 /// One request with a body of `content-length`, or none if it is no HTTP.
-async fn read_request(stream: &mut TcpStream) -> Option<String> {
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
         if stream.read_buf(&mut bytes).await.ok()? == 0 {
@@ -187,6 +187,55 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
             .find_map(|line| line.strip_prefix("content-length: "));
         if body.len() >= length.unwrap_or("0").parse().unwrap() {
             return Some(text);
+        }
+    }
+}
+
+/// A callback host with TLS that answers 200, and the authority that vouches for it.
+pub(super) struct FakeTls {
+    pub(super) port: u16,
+    /// The authority's certificate in PEM.
+    pub(super) ca: String,
+    _tasks: JoinSet<()>,
+}
+
+impl FakeTls {
+    pub(super) async fn for_name(name: &str) -> Self {
+        let mut authority = rcgen::CertificateParams::default();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = authority.self_signed(&key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(authority, key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let host = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = host.signed_by(&key, &issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept_tls(listener, Arc::new(config).into()));
+        Self {
+            port,
+            ca,
+            _tasks: tasks,
+        }
+    }
+}
+
+async fn accept_tls(listener: TcpListener, tls: tokio_rustls::TlsAcceptor) {
+    while let Ok((stream, _)) = listener.accept().await {
+        if let Ok(mut stream) = tls.accept(stream).await {
+            read_request(&mut stream).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            stream.shutdown().await.unwrap_or_default();
         }
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use reqwest::{Certificate, Client, ClientBuilder, Response, redirect};
 use thiserror::Error;
 use tokio::time::Instant;
+use tracing::debug;
 
 use crate::{
     config::DeliveryConfig,
@@ -173,7 +174,11 @@ impl CallbackSender {
             .body(due.body.clone())
             .send()
             .await
-            .map_err(|error| kind_of(&error))?;
+            .map_err(|error| {
+                let why = described(&error);
+                debug!(delivery.id = %due.id, why, "the callback did not answer");
+                kind_of(&error)
+            })?;
         Ok(Reply {
             status: response.status(),
             retry_after: retry_after(response.headers()),
@@ -255,6 +260,12 @@ fn printable(bytes: &[u8]) -> String {
         .collect();
     text.truncate(text.floor_char_boundary(KEEP_AT_MOST));
     text
+}
+
+/// What an error says, without the URL, whose query may hold a secret.
+fn described(error: &reqwest::Error) -> String {
+    let told: Vec<_> = causes(error).skip(1).map(ToString::to_string).collect();
+    told.join(": ")
 }
 
 fn kind_of(error: &reqwest::Error) -> AttemptError {

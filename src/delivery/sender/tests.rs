@@ -1,7 +1,7 @@
 //! Single attempts against fake hosts on loopback.
 
 use super::*;
-use crate::delivery::fakes::{FakeHost, Names, Reply as Play, due, local_config, now};
+use crate::delivery::fakes::{FakeHost, FakeTls, Names, Reply as Play, due, local_config, now};
 
 async fn try_once(host: &FakeHost) -> Answer {
     try_with(&host.url("app.example"), &Names::always(&["127.0.0.1"])).await
@@ -189,6 +189,28 @@ fn a_ca_file_that_cannot_be_used_is_named() {
         let refused = CallbackSender::new(&config, Arc::new(Names::unknown())).err();
         let told = refused.map(|error| error.to_string()).unwrap_or_default();
         assert!(told.starts_with("RELAY_CALLBACK_CA_FILE: "), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_trusted_by_the_ca_file_and_only_for_its_name() {
+    let tls = FakeTls::for_name("app.example").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    std::fs::write(&path, &tls.ca).unwrap();
+    for (ca_file, host, error) in [
+        (Some(path.clone()), "app.example", None),
+        (Some(path), "other.example", Some(AttemptError::Tls)),
+        (None, "app.example", Some(AttemptError::Tls)),
+    ] {
+        let mut config = local_config();
+        config.ca_file = ca_file;
+        (config.allow_http, config.timeout) = (false, Duration::from_secs(5));
+        let names = Arc::new(Names::always(&["127.0.0.1"]));
+        let sender = CallbackSender::new(&config, names).unwrap();
+        let due = due(&format!("https://{host}:{}/", tls.port));
+        let answer = sender.attempt(&due, now()).await;
+        assert_eq!(answer.attempt.error, error, "{host}");
     }
 }
 
