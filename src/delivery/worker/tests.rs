@@ -242,3 +242,27 @@ async fn an_attempt_that_panics_lands_as_an_internal_error() {
     assert_eq!(setup.errors(), [Some(AttemptError::Internal)]);
     assert!((4.5..=5.5).contains(&seconds_from_now(setup.next()[0])));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loop_delivers_everything_without_losing_a_wake_up() {
+    let host = FakeHost::plays(Reply::Status("200 OK")).await;
+    let deliveries = (0..300).map(|number| due(&host.url(&format!("{}.example", number % 7))));
+    let mut config = local_config();
+    (config.concurrency, config.concurrency_per_host) = (10, 2);
+    config.timeout = Duration::from_secs(30);
+    let Setup { worker, outbox, .. } = setup(&config, deliveries.collect());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(crate::runtime::run_worker(worker, stop.clone()));
+    let all = async {
+        while outbox.recorded().len() < 300 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all)
+        .await
+        .expect("every delivery is recorded");
+    stop.cancel();
+    tasks.join_all().await;
+    assert_eq!(host.requests().len(), 300);
+}
