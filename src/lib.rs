@@ -2,8 +2,11 @@
 //! each and what to do about it.
 
 pub mod basiq;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod delivery;
 pub mod domain;
 pub mod runtime;
+pub mod signing;
 pub mod store;

@@ -378,7 +378,8 @@ pub trait OutboxStore: Send + Sync {
 pub struct HostLimits {
     /// The most attempts in flight to one host.
     pub per_host: usize,
-    /// Attempts in flight now, by host; hosts without any are left out.
+    /// Slots taken now, by host; hosts without any are left out. Attempts in flight take one each,
+    /// and a host that does not answer has fewer to give.
     pub in_flight: std::collections::HashMap<String, usize>,
 }
 
@@ -413,7 +414,7 @@ pub struct DueDelivery {
     pub round_attempts: u32,
 }
 
-/// An attempt and what it means.
+/// What came of a claimed delivery.
 #[derive(Debug, Clone)]
 pub struct AttemptResult {
     /// The delivery.
@@ -421,8 +422,8 @@ pub struct AttemptResult {
     /// The claim under which it was tried. If that was lost, the attempt is recorded all the same
     /// and an acceptance counts, but nothing is scheduled.
     pub lease: LeaseId,
-    /// The attempt.
-    pub attempt: Attempt,
+    /// The attempt; none if the delivery spoiled before there was one.
+    pub attempt: Option<Attempt>,
     /// What follows.
     pub next: AfterAttempt,
 }

@@ -1,0 +1,358 @@
+//! Claims due deliveries, keeps many attempts in flight and records what came of them.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use metrics::{counter, histogram};
+use rand::Rng;
+use tokio::{
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    task::JoinSet,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::Clock,
+    config::DeliveryConfig,
+    delivery::{
+        Answer, CallbackSender, DeliveryError, NameResolver, SystemResolver,
+        hosts::HostLoad,
+        retry::{AttemptEnd, after_attempt, parse_retry_after},
+    },
+    runtime::{Tick, Wake, Worker, WorkerError},
+    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, OutboxStore, StoreError},
+};
+
+/// How much longer a claim holds than an attempt takes: time to start it and to record it.
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
+/// The pause before something is claimed that is due, but was not handed out.
+const OVERDUE_PAUSE: Duration = Duration::from_millis(50);
+/// How often a drain tries to record before it leaves the rest to the leases, and how fast.
+const DRAIN_RECORDS: (u32, Duration) = (5, Duration::from_millis(200));
+
+/// Sends deliveries; see [`Worker`] for how it is run.
+pub struct DeliveryWorker {
+    store: Arc<dyn OutboxStore>,
+    clock: Clock,
+    wake: Wake,
+    sender: CallbackSender,
+    schedule: Vec<Duration>,
+    lease: Duration,
+    concurrency: usize,
+    hosts: HostLoad,
+    flights: JoinSet<()>,
+    landings: (UnboundedSender<Landing>, UnboundedReceiver<Landing>),
+    /// What could not be recorded yet; nothing is claimed until it is.
+    unrecorded: Vec<Conclusion>,
+}
+
+/// An attempt that ended.
+struct Landing {
+    due: Arc<DueDelivery>,
+    answer: Answer,
+}
+
+/// What is to be recorded, and counted once it is.
+struct Conclusion {
+    result: AttemptResult,
+    /// From the event to its acceptance.
+    took: Option<Duration>,
+}
+
+impl DeliveryWorker {
+    /// A worker that resolves names as the system does. `wake` is rung when something may be due.
+    pub fn new(
+        store: Arc<dyn OutboxStore>,
+        clock: Clock,
+        config: &DeliveryConfig,
+        wake: Wake,
+    ) -> Result<Self, DeliveryError> {
+        Self::with_resolver(store, clock, config, wake, Arc::new(SystemResolver))
+    }
+
+    /// A worker with a resolver of its own.
+    pub fn with_resolver(
+        store: Arc<dyn OutboxStore>,
+        clock: Clock,
+        config: &DeliveryConfig,
+        wake: Wake,
+        resolver: Arc<dyn NameResolver>,
+    ) -> Result<Self, DeliveryError> {
+        Ok(Self {
+            store,
+            clock,
+            wake,
+            sender: CallbackSender::new(config, resolver)?,
+            schedule: config.retry_schedule.clone(),
+            lease: config.timeout.saturating_add(LEASE_MARGIN),
+            concurrency: config.concurrency,
+            hosts: HostLoad::new(config.concurrency_per_host),
+            flights: JoinSet::new(),
+            landings: mpsc::unbounded_channel(),
+            unrecorded: Vec::new(),
+        })
+    }
+
+    /// Attempts in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.hosts.total()
+    }
+
+    /// Takes the attempts that ended since the last time.
+    fn take_landings(&mut self) {
+        while let Ok(landing) = self.landings.1.try_recv() {
+            self.conclude(landing);
+        }
+        while let Some(ended) = self.flights.try_join_next() {
+            if let Err(failure) = ended {
+                error!(%failure, "an attempt panicked");
+            }
+        }
+    }
+
+    async fn wait_for_landing(&mut self) {
+        if let Some(landing) = self.landings.1.recv().await {
+            self.conclude(landing);
+        }
+    }
+
+    /// Frees the slot of an attempt and decides what follows it.
+    fn conclude(&mut self, landing: Landing) {
+        let Landing { due, answer } = landing;
+        let now = self.clock.now();
+        let asked = answer.retry_after.as_deref();
+        let end = AttemptEnd {
+            status: answer.attempt.status,
+            retry_after: asked.and_then(|text| parse_retry_after(text, now)),
+            round_attempts: due.round_attempts,
+            deadline: due.deadline,
+            now,
+        };
+        let next = after_attempt(&end, &self.schedule, rand::rng().random());
+        self.hosts
+            .ended(due.callback_url.host(), end.status.is_some());
+        log_attempt(&due, &answer, next);
+        histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
+        self.unrecorded.push(Conclusion {
+            result: AttemptResult {
+                delivery_id: due.id,
+                lease: due.lease,
+                attempt: Some(answer.attempt),
+                next,
+            },
+            took: Duration::try_from(now.duration_since(due.created_at)).ok(),
+        });
+    }
+
+    /// Records what ended, in one batch, and says whether there was anything. What cannot be
+    /// recorded is kept.
+    async fn record(&mut self) -> Result<bool, StoreError> {
+        if self.unrecorded.is_empty() {
+            return Ok(false);
+        }
+        let results = self.unrecorded.iter().map(|end| end.result.clone());
+        self.store.record_attempts(results.collect()).await?;
+        for conclusion in self.unrecorded.drain(..) {
+            count(&conclusion);
+        }
+        Ok(true)
+    }
+
+    /// Claims what there are slots for and starts an attempt of each; says how many were claimed.
+    async fn claim(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        if limit == 0 {
+            return Ok(0);
+        }
+        let claim = Claim {
+            now,
+            lease: self.lease,
+            limit,
+        };
+        let limits = self.hosts.limits();
+        let claimed = self.store.claim_due_deliveries(claim, &limits).await?;
+        let count = claimed.len();
+        for due in claimed {
+            if due.deadline.is_some_and(|deadline| deadline <= now) {
+                self.expire(&due);
+            } else {
+                self.start(due);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Gives up a delivery that spoiled before it could be tried.
+    fn expire(&mut self, due: &DueDelivery) {
+        warn!(
+            delivery.id = %due.id, event.id = %due.event_id, watch.id = %due.watch_id,
+            job.id = %due.job_id, "the event spoiled before it was delivered"
+        );
+        self.unrecorded.push(Conclusion {
+            result: AttemptResult {
+                delivery_id: due.id,
+                lease: due.lease,
+                attempt: None,
+                next: AfterAttempt::Expired,
+            },
+            took: None,
+        });
+    }
+
+    fn start(&mut self, due: DueDelivery) {
+        self.hosts.began(due.callback_url.host());
+        let due = Arc::new(due);
+        let started_at = self.clock.now();
+        let mut flight = Flight {
+            answer: Some(Answer::internal_error(&due, started_at)),
+            due,
+            landed: self.landings.0.clone(),
+            wake: self.wake.clone(),
+        };
+        let sender = self.sender.clone();
+        self.flights.spawn(async move {
+            let answer = sender.attempt(&flight.due, started_at).await;
+            flight.answered(answer);
+        });
+    }
+
+    /// How long until something is due that there is a slot for.
+    async fn next_due_in(&self, now: Timestamp) -> Result<Option<Duration>, StoreError> {
+        if self.in_flight() >= self.concurrency {
+            return Ok(None);
+        }
+        let next = self.store.next_delivery_due(&self.hosts.limits()).await?;
+        Ok(
+            next.map(|at| match Duration::try_from(at.duration_since(now)) {
+                Ok(wait) if !wait.is_zero() => wait,
+                Ok(_) | Err(_) => OVERDUE_PAUSE,
+            }),
+        )
+    }
+}
+
+impl Worker for DeliveryWorker {
+    fn name(&self) -> &'static str {
+        "delivery"
+    }
+
+    fn wake(&self) -> Wake {
+        self.wake.clone()
+    }
+
+    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+        self.take_landings();
+        let mut recorded = self.record().await?;
+        let now = self.clock.now();
+        let limit = self.concurrency.saturating_sub(self.in_flight());
+        let claimed = self.claim(now, limit).await?;
+        recorded |= self.record().await?;
+        if recorded || (limit > 0 && claimed == limit) {
+            return Ok(Tick::Busy);
+        }
+        Ok(Tick::Idle {
+            next_due_in: self.next_due_in(now).await?,
+        })
+    }
+
+    async fn drain(&mut self) -> Result<(), WorkerError> {
+        let (mut tries, pause) = DRAIN_RECORDS;
+        loop {
+            self.take_landings();
+            match self.record().await {
+                Ok(_) if self.in_flight() == 0 => return Ok(()),
+                Ok(_) => self.wait_for_landing().await,
+                Err(failure) if tries == 0 => return Err(failure.into()),
+                Err(_) => {
+                    tries -= 1;
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+}
+
+/// An attempt on its way. However its task ends, by a panic too, it lands: its slot is freed, its
+/// result is recorded and the worker wakes.
+struct Flight {
+    due: Arc<DueDelivery>,
+    /// Until there is another answer, that of an attempt that failed inside the relay.
+    answer: Option<Answer>,
+    landed: UnboundedSender<Landing>,
+    wake: Wake,
+}
+
+impl Flight {
+    fn answered(&mut self, answer: Answer) {
+        self.answer = Some(answer);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            let due = Arc::clone(&self.due);
+            // nobody listens any more once the worker is gone; the lease runs out
+            self.landed.send(Landing { due, answer }).ok();
+            self.wake.ring();
+        }
+    }
+}
+
+fn log_attempt(due: &DueDelivery, answer: &Answer, next: AfterAttempt) {
+    let attempt = &answer.attempt;
+    let (id, event, watch, job) = (due.id, due.event_id, due.watch_id, &due.job_id);
+    let host = due.callback_url.host();
+    let duration = attempt.duration;
+    match attempt.error {
+        None => info!(
+            delivery.id = %id, event.id = %event, watch.id = %watch, job.id = %job,
+            delivery.attempt = attempt.number, callback.host = host,
+            http.status = attempt.status, ?duration, "the callback accepted an event"
+        ),
+        Some(error) => warn!(
+            delivery.id = %id, event.id = %event, watch.id = %watch, job.id = %job,
+            delivery.attempt = attempt.number, callback.host = host,
+            http.status = attempt.status, %error, ?duration, next = %described(next),
+            "the callback did not accept an event"
+        ),
+    }
+}
+
+fn count(conclusion: &Conclusion) {
+    let next = conclusion.result.next;
+    counter!("relay_deliveries_total", "result" => result_label(next)).increment(1);
+    match next {
+        AfterAttempt::Delivered => {
+            if let Some(took) = conclusion.took {
+                histogram!("relay_settle_to_delivery_seconds").record(took);
+            }
+        }
+        AfterAttempt::Dead => counter!("relay_deliveries_dead_total").increment(1),
+        AfterAttempt::RetryAt(_) | AfterAttempt::Expired | AfterAttempt::Gone => {}
+    }
+}
+
+/// What an attempt led to, as a metric's label.
+fn result_label(next: AfterAttempt) -> &'static str {
+    match next {
+        AfterAttempt::Delivered => "delivered",
+        AfterAttempt::RetryAt(_) => "retried",
+        AfterAttempt::Dead => "dead",
+        AfterAttempt::Expired => "expired",
+        AfterAttempt::Gone => "gone",
+    }
+}
+
+fn described(next: AfterAttempt) -> String {
+    match next {
+        AfterAttempt::RetryAt(at) => format!("again at {at}"),
+        AfterAttempt::Delivered
+        | AfterAttempt::Dead
+        | AfterAttempt::Expired
+        | AfterAttempt::Gone => result_label(next).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
