@@ -1,1 +1,115 @@
-//! The store in one SQLite file.
+//! The store in one SQLite file: one connection writes, a few read.
+
+mod attempts;
+mod clients;
+mod deliveries;
+mod error;
+mod jobs;
+mod looks;
+mod outbox;
+#[cfg(test)]
+mod plans;
+mod row;
+mod stories;
+mod upkeep;
+mod watches;
+mod writer;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use sqlx::{
+    ConnectOptions, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::store::{StoreError, sqlite::writer::Writer};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
+
+/// How long a connection waits for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections that read. They never wait for the writer, so a few are enough.
+const READERS: u32 = 4;
+
+/// Statements each connection keeps prepared; more than the store has.
+const PREPARED: usize = 200;
+
+/// A store in one SQLite file. Clones share it. One relay at a time uses a file; commands may
+/// change clients meanwhile.
+#[derive(Debug, Clone)]
+pub struct SqliteStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    writer: Writer,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the store in this file, which is made if there is none, and brings its tables up to
+    /// date.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = options(path);
+        let mut connection = options
+            .clone()
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .connect()
+            .await?;
+        MIGRATIONS
+            .run(&mut connection)
+            .await
+            .map_err(error::from_migration)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with(options.clone().pragma("query_only", "on"));
+        let writer = Writer::start(connection, options);
+        Ok(Self(Arc::new(Inner { writer, readers })))
+    }
+
+    /// Finishes what was queued, moves the write-ahead log into the database file and closes it.
+    /// Whatever is asked of the store later fails as [`StoreError::Unavailable`].
+    pub async fn close(&self) {
+        self.0.readers.close().await;
+        self.0.writer.close().await;
+    }
+
+    /// Commits so far; writes that waited for one another share one.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.0.writer.commits()
+    }
+
+    /// One unit of work in the next commit.
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>>,
+    {
+        self.0.writer.write(work).await
+    }
+
+    /// One unchanging view of all that was committed.
+    async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.0.readers.begin().await?)
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .synchronous(SqliteSynchronous::Full)
+        .statement_cache_capacity(PREPARED)
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging()
+}

@@ -1,0 +1,167 @@
+//! Clients and their secrets.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use crate::{
+    domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
+    store::{
+        ClientStore, StoreError,
+        sqlite::{SqliteStore, row::Cells, watches},
+    },
+};
+
+const LIST: &str = "SELECT client_id, name, secret, previous_secret, previous_until, created_at, \
+    revoked_at FROM clients ORDER BY name";
+
+pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, secret, previous_secret, \
+    previous_until, created_at, revoked_at FROM clients \
+    WHERE key_hash = ?1 AND revoked_at IS NULL";
+
+#[async_trait]
+impl ClientStore for SqliteStore {
+    async fn add_client(
+        &self,
+        name: &ClientName,
+        key: &ApiKeyHash,
+        secret: &SigningSecret,
+        now: Timestamp,
+    ) -> Result<Option<ClientId>, StoreError> {
+        let (name, key, secret) = (name.clone(), *key, secret.clone());
+        self.write(move |connection| Box::pin(add(connection, name, key, secret, now)))
+            .await
+    }
+
+    async fn list_clients(&self) -> Result<Vec<Client>, StoreError> {
+        let rows = sqlx::query(LIST)
+            .fetch_all(&mut *self.read().await?)
+            .await?;
+        rows.iter().map(client).collect()
+    }
+
+    async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
+        let row = sqlx::query(FIND_BY_KEY)
+            .bind(key.as_bytes())
+            .fetch_optional(&self.0.readers)
+            .await?;
+        row.as_ref().map(client).transpose()
+    }
+
+    async fn rotate_secret(
+        &self,
+        name: &ClientName,
+        secret: &SigningSecret,
+        previous_until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (name, secret) = (name.clone(), secret.clone());
+        self.write(move |connection| {
+            Box::pin(async move {
+                let rotated = sqlx::query(
+                    "UPDATE clients SET previous_secret = secret, previous_until = ?2, secret = ?3 \
+                     WHERE name = ?1 AND revoked_at IS NULL",
+                )
+                .bind(name.as_str())
+                .bind(previous_until.as_millisecond())
+                .bind(secret.expose())
+                .execute(connection)
+                .await?;
+                Ok(rotated.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    async fn rotate_key(&self, name: &ClientName, key: &ApiKeyHash) -> Result<bool, StoreError> {
+        let (name, key) = (name.clone(), *key);
+        self.write(move |connection| {
+            Box::pin(async move {
+                let rotated = sqlx::query(
+                    "UPDATE clients SET key_hash = ?2 WHERE name = ?1 AND revoked_at IS NULL",
+                )
+                .bind(name.as_str())
+                .bind(key.as_bytes())
+                .execute(connection)
+                .await?;
+                Ok(rotated.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    async fn revoke_client(
+        &self,
+        name: &ClientName,
+        now: Timestamp,
+    ) -> Result<Option<u64>, StoreError> {
+        let name = name.clone();
+        self.write(move |connection| Box::pin(revoke(connection, name, now)))
+            .await
+    }
+}
+
+async fn add(
+    connection: &mut SqliteConnection,
+    name: ClientName,
+    key: ApiKeyHash,
+    secret: SigningSecret,
+    now: Timestamp,
+) -> Result<Option<ClientId>, StoreError> {
+    let id = sqlx::query_scalar(
+        "INSERT INTO clients (name, key_hash, secret, created_at) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (name) DO NOTHING RETURNING client_id",
+    )
+    .bind(name.as_str())
+    .bind(key.as_bytes())
+    .bind(secret.expose())
+    .bind(now.as_millisecond())
+    .fetch_optional(connection)
+    .await?;
+    Ok(id.map(ClientId))
+}
+
+async fn revoke(
+    connection: &mut SqliteConnection,
+    name: ClientName,
+    now: Timestamp,
+) -> Result<Option<u64>, StoreError> {
+    let revoked: Option<i64> = sqlx::query_scalar(
+        "UPDATE clients SET revoked_at = ?2 WHERE name = ?1 AND revoked_at IS NULL \
+         RETURNING client_id",
+    )
+    .bind(name.as_str())
+    .bind(now.as_millisecond())
+    .fetch_optional(&mut *connection)
+    .await?;
+    match revoked {
+        None => Ok(None),
+        Some(id) => watches::cancel_all(connection, ClientId(id), now)
+            .await
+            .map(Some),
+    }
+}
+
+fn client(row: &SqliteRow) -> Result<Client, StoreError> {
+    let cells = Cells::of("clients", "name", row);
+    Ok(Client {
+        id: ClientId(cells.get("client_id")?),
+        name: cells.parse("name")?,
+        signing_secret: secret(&cells, "secret")?,
+        previous_secret: previous_secret(&cells)?,
+        created_at: cells.time("created_at")?,
+        revoked_at: cells.time_opt("revoked_at")?,
+    })
+}
+
+/// A signing secret.
+pub(super) fn secret(cells: &Cells<'_>, column: &'static str) -> Result<SigningSecret, StoreError> {
+    cells.read(column, |text| SigningSecret::parse(text).ok())
+}
+
+/// The secret before the last rotation and the time until which it signs.
+pub(super) fn previous_secret(
+    cells: &Cells<'_>,
+) -> Result<Option<(SigningSecret, Timestamp)>, StoreError> {
+    let previous = cells.read_opt("previous_secret", |text| SigningSecret::parse(text).ok())?;
+    Ok(previous.zip(cells.time_opt("previous_until")?))
+}

@@ -1,0 +1,206 @@
+//! Jobs to look at: claimed when they are due.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use tracing::error;
+
+use crate::{
+    domain::{JobId, LeaseId, Watch},
+    store::{
+        Claim, DueJob, JobStore, Look, StoreError,
+        sqlite::{
+            SqliteStore, looks,
+            row::{Cells, int, json_list},
+            stories::{self, watch_columns},
+        },
+    },
+};
+
+/// The part of a claim that is kept for jobs of normal urgency while others wait: a fifth.
+const SHARE_OF_NORMAL: usize = 5;
+
+/// How long a row that cannot be read is left alone.
+const REST_OF_UNREADABLE: Duration = Duration::from_hours(1);
+
+/// How far back failures of a connection count.
+const FAILURES_COUNT_FOR: Duration = Duration::from_hours(24);
+
+pub(super) const DUE: &str = "SELECT job_id FROM jobs WHERE urgency = ?1 AND ready_at <= ?2 \
+    ORDER BY ready_at LIMIT ?3";
+
+pub(super) const LEASE: &str = "UPDATE jobs SET lease_id = ?2, lease_until = ?3, joined = 0 \
+    WHERE job_id IN (SELECT value FROM json_each(?1)) \
+    RETURNING job_id, next_look_at, memory";
+
+pub(super) const OPEN_WATCHES: &str = concat!(
+    "SELECT ",
+    watch_columns!(),
+    " FROM json_each(?1) i CROSS JOIN watches w ON w.job_id = i.value AND w.settled_at IS NULL"
+);
+
+const PUT_OFF: &str = "UPDATE jobs SET lease_id = NULL, lease_until = NULL, \
+    next_look_at = iif(EXISTS (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id \
+        AND w.settled_at IS NULL), ?2, NULL) \
+    WHERE job_id IN (SELECT value FROM json_each(?1))";
+
+/// The least of two that may be missing each.
+pub(super) const NEXT_DUE: &str = "SELECT min(due) FROM (\
+    SELECT min(ready_at) AS due FROM jobs WHERE urgency = 0 AND ready_at IS NOT NULL UNION ALL \
+    SELECT min(ready_at) FROM jobs WHERE urgency = 1 AND ready_at IS NOT NULL)";
+
+pub(super) const FAILURES: &str = "SELECT count(*) FROM connection_failures \
+    WHERE connection_id = ?1 AND job_id <> ?2 AND failed_at > ?3";
+
+#[async_trait]
+impl JobStore for SqliteStore {
+    async fn claim_due_jobs(&self, claim: Claim) -> Result<Vec<DueJob>, StoreError> {
+        self.write(move |connection| Box::pin(claim_due(connection, claim)))
+            .await
+    }
+
+    async fn record_looks(&self, looks: Vec<Look>) -> Result<Vec<JobId>, StoreError> {
+        self.write(move |connection| Box::pin(looks::record(connection, looks)))
+            .await
+    }
+
+    async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let due = sqlx::query_scalar(NEXT_DUE).fetch_one(&self.0.readers);
+        Ok(time(due.await?))
+    }
+
+    async fn connection_failures(
+        &self,
+        connection_id: &str,
+        job_id: &JobId,
+        now: Timestamp,
+    ) -> Result<u32, StoreError> {
+        let count: i64 = sqlx::query_scalar(FAILURES)
+            .bind(connection_id)
+            .bind(job_id.as_str())
+            .bind(earlier(now, FAILURES_COUNT_FOR))
+            .fetch_one(&self.0.readers)
+            .await?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+}
+
+async fn claim_due(
+    connection: &mut SqliteConnection,
+    claim: Claim,
+) -> Result<Vec<DueJob>, StoreError> {
+    let ids = due(connection, claim).await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lease = LeaseId::new(claim.now);
+    let rows = sqlx::query(LEASE)
+        .bind(json_list(&ids))
+        .bind(lease.to_string())
+        .bind(later(claim.now, claim.lease))
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut watches = open_watches(connection, &ids).await?;
+    let mut jobs: HashMap<String, DueJob> = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        match due_job(row, lease, &mut watches) {
+            Ok(job) if job.watches.is_empty() => {}
+            Ok(job) => drop(jobs.insert(job.job_id.to_string(), job)),
+            Err(failure) => error!(error = %failure, "a job cannot be read and is put off"),
+        }
+    }
+    let left: Vec<_> = ids.iter().filter(|id| !jobs.contains_key(*id)).collect();
+    if !left.is_empty() {
+        put_off(connection, &json_list(left), claim.now).await?;
+    }
+    Ok(ids.iter().filter_map(|id| jobs.remove(id)).collect())
+}
+
+/// The due jobs to claim, the urgent ones first, each kind by how long it has been due.
+async fn due(connection: &mut SqliteConnection, claim: Claim) -> Result<Vec<String>, StoreError> {
+    let mut kinds: [Vec<String>; 2] = Default::default();
+    for (urgency, ids) in (0_i64..).zip(&mut kinds) {
+        *ids = sqlx::query_scalar(DUE)
+            .bind(urgency)
+            .bind(claim.now.as_millisecond())
+            .bind(int(claim.limit))
+            .fetch_all(&mut *connection)
+            .await?;
+    }
+    let [mut ids, normal] = kinds;
+    let kept_for_normal = claim.limit.div_ceil(SHARE_OF_NORMAL).min(normal.len());
+    ids.truncate(claim.limit - kept_for_normal);
+    let room = claim.limit - ids.len();
+    ids.extend(normal.into_iter().take(room));
+    Ok(ids)
+}
+
+async fn open_watches(
+    connection: &mut SqliteConnection,
+    jobs: &[String],
+) -> Result<HashMap<JobId, Vec<Watch>>, StoreError> {
+    let rows = sqlx::query(OPEN_WATCHES)
+        .bind(json_list(jobs))
+        .fetch_all(connection)
+        .await?;
+    let mut watches: HashMap<_, Vec<_>> = HashMap::new();
+    for row in &rows {
+        match stories::watch(row) {
+            Ok(watch) => watches
+                .entry(watch.request.job_id.clone())
+                .or_default()
+                .push(watch),
+            Err(failure) => error!(error = %failure, "a watch cannot be read and is left out"),
+        }
+    }
+    Ok(watches)
+}
+
+fn due_job(
+    row: &SqliteRow,
+    lease: LeaseId,
+    watches: &mut HashMap<JobId, Vec<Watch>>,
+) -> Result<DueJob, StoreError> {
+    let cells = Cells::of("jobs", "job_id", row);
+    let job_id: JobId = cells.parse("job_id")?;
+    Ok(DueJob {
+        lease,
+        due_at: cells.time("next_look_at")?,
+        memory: cells.json("memory")?,
+        watches: watches.remove(&job_id).unwrap_or_default(),
+        job_id,
+    })
+}
+
+/// Frees jobs that cannot be looked at: without an open watch for good, unreadable for a while.
+async fn put_off(
+    connection: &mut SqliteConnection,
+    jobs: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(PUT_OFF)
+        .bind(jobs)
+        .bind(later(now, REST_OF_UNREADABLE))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A time so much later, in the store's milliseconds.
+pub(super) fn later(now: Timestamp, by: Duration) -> i64 {
+    now.as_millisecond()
+        .saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A time so much earlier, in the store's milliseconds.
+pub(super) fn earlier(now: Timestamp, by: Duration) -> i64 {
+    now.as_millisecond()
+        .saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The time of the store's milliseconds; none if no time is as late or as early.
+pub(super) fn time(millis: Option<i64>) -> Option<Timestamp> {
+    millis.and_then(|millis| Timestamp::from_millisecond(millis).ok())
+}

@@ -1,0 +1,209 @@
+//! Deliveries to send: claimed when they are due, a few for each host.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use tracing::error;
+
+use crate::{
+    domain::{CallbackUrl, LeaseId},
+    store::{
+        AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError,
+        sqlite::{
+            SqliteStore, attempts, clients,
+            jobs::{later, time},
+            row::{Cells, int, json_list},
+        },
+    },
+};
+
+/// How long a row that cannot be read is left alone.
+const REST_OF_UNREADABLE: Duration = Duration::from_hours(1);
+
+/// Hosts with pending deliveries, found by stepping from one to the next in the index, so that the
+/// length of one host's queue does not matter; `?1` are the hosts to leave out.
+macro_rules! hosts {
+    () => {
+        "WITH RECURSIVE every(host) AS ( \
+             SELECT min(host) FROM deliveries WHERE ready_at IS NOT NULL \
+             UNION ALL \
+             SELECT (SELECT min(d.host) FROM deliveries d \
+                 WHERE d.ready_at IS NOT NULL AND d.host > every.host) \
+             FROM every WHERE host IS NOT NULL), \
+         hosts(host) AS ( \
+             SELECT host FROM every WHERE host NOT IN (SELECT value FROM json_each(?1))) "
+    };
+}
+
+/// The oldest of each host, leaving out watches of which another delivery is in flight.
+pub(super) const DUE: &str = concat!(
+    hosts!(),
+    "SELECT d.delivery_id, d.watch_id, d.host FROM hosts CROSS JOIN deliveries d ON d.rowid IN \
+     (SELECT c.rowid FROM deliveries c WHERE c.host = hosts.host AND c.ready_at <= ?2 \
+      AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = c.watch_id \
+          AND o.lease_until > ?2) \
+      ORDER BY c.ready_at LIMIT ?3) \
+     ORDER BY d.ready_at LIMIT ?4"
+);
+
+pub(super) const LEASE: &str = "UPDATE deliveries SET lease_id = ?2, lease_until = ?3 \
+    WHERE delivery_id IN (SELECT value FROM json_each(?1))";
+
+pub(super) const CLAIMED: &str = "SELECT d.delivery_id, d.event_id, d.deadline, d.attempts, \
+    d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, \
+    c.name, c.secret, c.previous_secret, c.previous_until \
+    FROM json_each(?1) i CROSS JOIN deliveries d ON d.delivery_id = i.value \
+    CROSS JOIN events e ON e.event_id = d.event_id \
+    CROSS JOIN watches w ON w.watch_id = d.watch_id \
+    CROSS JOIN clients c ON c.client_id = w.client_id \
+    ORDER BY i.key";
+
+const PUT_OFF: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, \
+    next_attempt_at = ?2 WHERE delivery_id IN (SELECT value FROM json_each(?1))";
+
+/// When a delivery can be claimed next: the first of each host that does not wait for another of
+/// its watch, or when the claim of one runs out.
+pub(super) const NEXT_DUE: &str = concat!(
+    hosts!(),
+    "SELECT min(due) FROM ( \
+     SELECT (SELECT d.ready_at FROM deliveries d WHERE d.host = hosts.host \
+         AND d.ready_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deliveries o \
+             WHERE o.watch_id = d.watch_id AND o.lease_until IS NOT NULL) \
+         ORDER BY d.ready_at LIMIT 1) AS due FROM hosts \
+     UNION ALL \
+     SELECT min(l.lease_until) FROM deliveries l WHERE l.lease_until IS NOT NULL \
+         AND l.host NOT IN (SELECT value FROM json_each(?1)) \
+         AND EXISTS (SELECT 1 FROM deliveries p WHERE p.watch_id = l.watch_id \
+             AND p.state = 'pending'))"
+);
+
+#[async_trait]
+impl OutboxStore for SqliteStore {
+    async fn claim_due_deliveries(
+        &self,
+        claim: Claim,
+        hosts: &HostLimits,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let hosts = hosts.clone();
+        self.write(move |connection| Box::pin(claim_due(connection, claim, hosts)))
+            .await
+    }
+
+    async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {
+        self.write(move |connection| Box::pin(attempts::record(connection, results)))
+            .await
+    }
+
+    async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
+        let due = sqlx::query_scalar(NEXT_DUE)
+            .bind(full_hosts(hosts))
+            .fetch_one(&self.0.readers)
+            .await?;
+        Ok(time(due))
+    }
+}
+
+async fn claim_due(
+    connection: &mut SqliteConnection,
+    claim: Claim,
+    hosts: HostLimits,
+) -> Result<Vec<DueDelivery>, StoreError> {
+    let ids = due(connection, claim, hosts).await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (ids, lease) = (json_list(ids), LeaseId::new(claim.now));
+    sqlx::query(LEASE)
+        .bind(&ids)
+        .bind(lease.to_string())
+        .bind(later(claim.now, claim.lease))
+        .execute(&mut *connection)
+        .await?;
+    let rows = sqlx::query(CLAIMED)
+        .bind(&ids)
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut claimed = Vec::with_capacity(rows.len());
+    let mut unreadable = Vec::new();
+    for row in &rows {
+        match due_delivery(row, lease) {
+            Ok(delivery) => claimed.push(delivery),
+            Err(failure) => {
+                error!(error = %failure, "a delivery cannot be read and is put off");
+                unreadable.push(row.try_get::<String, _>("delivery_id")?);
+            }
+        }
+    }
+    if !unreadable.is_empty() {
+        sqlx::query(PUT_OFF)
+            .bind(json_list(unreadable))
+            .bind(later(claim.now, REST_OF_UNREADABLE))
+            .execute(connection)
+            .await?;
+    }
+    Ok(claimed)
+}
+
+/// The due deliveries to claim, the longest due first.
+async fn due(
+    connection: &mut SqliteConnection,
+    claim: Claim,
+    hosts: HostLimits,
+) -> Result<Vec<String>, StoreError> {
+    // a host gives up to `per_host` candidates; no more than are in flight are dropped below
+    let in_flight: usize = hosts.in_flight.values().sum();
+    let rows = sqlx::query(DUE)
+        .bind(full_hosts(&hosts))
+        .bind(claim.now.as_millisecond())
+        .bind(int(hosts.per_host))
+        .bind(int(claim.limit.saturating_add(in_flight)))
+        .fetch_all(connection)
+        .await?;
+    let mut busy: HashMap<String, usize> = hosts.in_flight;
+    let mut watches = HashSet::new();
+    let mut ids = Vec::new();
+    for row in &rows {
+        let host = busy.entry(row.try_get("host")?).or_default();
+        let free = *host < hosts.per_host && ids.len() < claim.limit;
+        if free && watches.insert(row.try_get::<&str, _>("watch_id")?) {
+            *host += 1;
+            ids.push(row.try_get("delivery_id")?);
+        }
+    }
+    Ok(ids)
+}
+
+fn full_hosts(hosts: &HostLimits) -> String {
+    let full = hosts
+        .in_flight
+        .iter()
+        .filter(|(_, in_flight)| **in_flight >= hosts.per_host);
+    json_list(full.map(|(host, _)| host))
+}
+
+fn due_delivery(row: &SqliteRow, lease: LeaseId) -> Result<DueDelivery, StoreError> {
+    let delivery = Cells::of("deliveries", "delivery_id", row);
+    let event = Cells::of("events", "event_id", row);
+    let watch = Cells::of("watches", "watch_id", row);
+    let client = Cells::of("clients", "name", row);
+    Ok(DueDelivery {
+        id: delivery.parse("delivery_id")?,
+        lease,
+        event_id: event.parse("event_id")?,
+        watch_id: watch.parse("watch_id")?,
+        job_id: watch.parse("job_id")?,
+        body: event.get("body")?,
+        created_at: event.time("created_at")?,
+        callback_url: watch.read("callback_url", CallbackUrl::from_stored)?,
+        secret: clients::secret(&client, "secret")?,
+        previous_secret: clients::previous_secret(&client)?,
+        deadline: delivery.time_opt("deadline")?,
+        attempts: delivery.number("attempts")?,
+        round_attempts: delivery.number("round_attempts")?,
+    })
+}

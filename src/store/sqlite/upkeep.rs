@@ -1,0 +1,136 @@
+//! Upkeep: health, leases of a former relay, retention, counts.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{Row, SqliteConnection};
+
+use crate::{
+    domain::WatchState,
+    store::{
+        Census, StoreError, UpkeepStore,
+        sqlite::{
+            SqliteStore,
+            jobs::earlier,
+            row::{Cells, int, json_list},
+        },
+    },
+};
+
+/// How long failures of a connection are kept at least, however short the retention: they count
+/// for as long.
+const FAILURES_KEPT: Duration = Duration::from_hours(24);
+
+/// Watches with a pending delivery stay until that has ended.
+pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id IN (SELECT w.watch_id \
+    FROM watches w WHERE w.settled_at < ?1 AND NOT EXISTS (SELECT 1 FROM deliveries d \
+        WHERE d.watch_id = w.watch_id AND d.state = 'pending') \
+    ORDER BY w.settled_at LIMIT ?2) RETURNING job_id";
+
+pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_id IN \
+    (SELECT value FROM json_each(?1)) \
+    AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id)";
+
+const COUNTS: &str = "SELECT \
+    (SELECT count(*) FROM jobs WHERE urgency = 0 AND ready_at <= ?1) \
+    + (SELECT count(*) FROM jobs WHERE urgency = 1 AND ready_at <= ?1) AS due_jobs, \
+    (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL AND ready_at <= ?1) \
+    AS due_deliveries, \
+    (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL) AS pending_deliveries, \
+    (SELECT count(*) FROM clients c CROSS JOIN deliveries d ON d.client_id = c.client_id \
+     AND d.state = 'dead') AS dead_deliveries";
+
+#[async_trait]
+impl UpkeepStore for SqliteStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM clients LIMIT 1")
+            .fetch_optional(&self.0.readers)
+            .await?;
+        // the writer takes the lock to write, then has nothing to say
+        self.write(|_| Box::pin(async { Ok(()) })).await
+    }
+
+    async fn free_leases(&self) -> Result<u64, StoreError> {
+        self.write(|connection| Box::pin(free_leases(connection)))
+            .await
+    }
+
+    async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.write(move |connection| Box::pin(purge(connection, before, limit)))
+            .await
+    }
+
+    async fn census(&self, now: Timestamp) -> Result<Census, StoreError> {
+        let mut view = self.read().await?;
+        let rows = sqlx::query(
+            "SELECT state, sum(n) AS n FROM watch_counts GROUP BY state ORDER BY state",
+        )
+        .fetch_all(&mut *view)
+        .await?;
+        let counted = rows
+            .iter()
+            .map(|row| {
+                let cells = Cells::of("watch_counts", "state", row);
+                Ok((
+                    cells.read("state", WatchState::from_word)?,
+                    cells.number("n")?,
+                ))
+            })
+            .collect::<Result<Vec<(WatchState, u64)>, StoreError>>()?;
+        let row = sqlx::query(COUNTS)
+            .bind(now.as_millisecond())
+            .fetch_one(&mut *view)
+            .await?;
+        let counts = Cells::of("deliveries", "delivery_id", &row);
+        let count = |state| {
+            let found = counted.iter().find(|(counted, _)| *counted == state);
+            (state, found.map_or(0, |(_, n)| *n))
+        };
+        Ok(Census {
+            watches: WatchState::ALL.iter().copied().map(count).collect(),
+            due_jobs: counts.number("due_jobs")?,
+            due_deliveries: counts.number("due_deliveries")?,
+            pending_deliveries: counts.number("pending_deliveries")?,
+            dead_deliveries: counts.number("dead_deliveries")?,
+        })
+    }
+}
+
+async fn free_leases(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let mut freed = 0;
+    for statement in [
+        "UPDATE jobs SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+        "UPDATE deliveries SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+    ] {
+        let done = sqlx::query(statement).execute(&mut *connection).await?;
+        freed += done.rows_affected();
+    }
+    Ok(freed)
+}
+
+async fn purge(
+    connection: &mut SqliteConnection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<u64, StoreError> {
+    let rows = sqlx::query(PURGE)
+        .bind(before.as_millisecond())
+        .bind(int(limit))
+        .fetch_all(&mut *connection)
+        .await?;
+    let jobs = rows
+        .iter()
+        .map(|row| row.try_get::<String, _>("job_id"))
+        .collect::<Result<Vec<_>, _>>()?;
+    let purged = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
+    sqlx::query(PURGE_JOBS)
+        .bind(json_list(jobs))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM connection_failures WHERE failed_at < ?1")
+        .bind(earlier(before, FAILURES_KEPT))
+        .execute(connection)
+        .await?;
+    Ok(purged)
+}
