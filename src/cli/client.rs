@@ -65,7 +65,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let result = answer(&args.command, &store, Clock::system().now()).await;
     store.close().await;
     let answer = result?;
-    let text = if args.json { answer.json.to_string() } else { answer.text };
+    let text = if args.json {
+        answer.json.to_string()
+    } else {
+        answer.text
+    };
     output::line(text)?;
     Ok(())
 }
@@ -108,16 +112,29 @@ async fn add(store: &dyn ClientStore, name: &ClientName, now: Timestamp) -> anyh
 }
 
 async fn list(store: &dyn ClientStore) -> anyhow::Result<Answer> {
-    let clients = store.list_clients().await.context("the clients cannot be listed")?;
+    let clients = store
+        .list_clients()
+        .await
+        .context("the clients cannot be listed")?;
     let lines = clients.iter().map(|client| {
-        let note = client.revoked_at.map(|at| format!("  revoked {at}")).unwrap_or_default();
-        format!("{:<32} added {}{note}", client.name.as_str(), client.created_at)
+        let note = client
+            .revoked_at
+            .map(|at| format!("  revoked {at}"))
+            .unwrap_or_default();
+        format!(
+            "{:<32} added {}{note}",
+            client.name.as_str(),
+            client.created_at
+        )
     });
     let mut text = lines.collect::<Vec<_>>().join("\n");
     if text.is_empty() {
         "No clients yet: `basiq-relay client add NAME` adds one.".clone_into(&mut text);
     }
-    Ok(Answer { text, json: clients.iter().map(to_json).collect() })
+    Ok(Answer {
+        text,
+        json: clients.iter().map(to_json).collect(),
+    })
 }
 
 fn to_json(client: &Client) -> Value {
@@ -134,7 +151,9 @@ async fn rotate_secret(
     now: Timestamp,
 ) -> anyhow::Result<Answer> {
     let secret = SigningSecret::generate();
-    let until = now.checked_add(OVERLAP).context("the clock is out of range")?;
+    let until = now
+        .checked_add(OVERLAP)
+        .context("the clock is out of range")?;
     let rotated = store.rotate_secret(name, &secret, until).await;
     known(name, rotated.context("the secret cannot be rotated")?)?;
     Ok(Answer {
@@ -166,7 +185,10 @@ async fn revoke(
     name: &ClientName,
     now: Timestamp,
 ) -> anyhow::Result<Answer> {
-    let cancelled = store.revoke_client(name, now).await.context("the client cannot be revoked")?;
+    let cancelled = store
+        .revoke_client(name, now)
+        .await
+        .context("the client cannot be revoked")?;
     let cancelled = cancelled.ok_or_else(|| unknown(name))?;
     Ok(Answer {
         text: format!("Revoked `{name}`; {cancelled} open watches were cancelled."),

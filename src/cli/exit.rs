@@ -17,18 +17,28 @@ pub(super) struct Failure {
 impl Failure {
     /// It could not be done.
     pub(super) fn failed(error: anyhow::Error) -> Self {
-        Self { code: FAILED, error }
+        Self {
+            code: FAILED,
+            error,
+        }
     }
 
     /// It was asked for wrongly.
     pub(super) fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: USAGE, error: error.into() }
+        Self {
+            code: USAGE,
+            error: error.into(),
+        }
     }
 
     /// Says why on standard error. Nothing more can be done if that is closed.
     pub(super) fn report(self) -> ExitCode {
         let written = writeln!(std::io::stderr(), "error: {:#}", self.error);
-        if written.is_err() { ExitCode::from(FAILED) } else { ExitCode::from(self.code) }
+        if written.is_err() {
+            ExitCode::from(FAILED)
+        } else {
+            ExitCode::from(self.code)
+        }
     }
 }
 

@@ -33,7 +33,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .timeout(Duration::from_secs(args.timeout))
         .build()
         .context("no HTTP client")?;
-    let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
+    let answer = client
+        .get(&url)
+        .send()
+        .await
+        .with_context(|| format!("{url} does not answer"))?;
     let status = answer.status();
     let body = answer.text().await.unwrap_or_default();
     if !status.is_success() {

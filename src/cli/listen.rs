@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow};
-use tokio::net::TcpListener;
+use axum::http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -44,20 +44,23 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let options = ReceiverOptions {
         secret,
         fail: args.fail,
-        status: args.status,
+        status: args
+            .status
+            .and_then(|status| StatusCode::from_u16(status).ok()),
         delay: Duration::from_millis(args.delay),
     };
-    let listener = TcpListener::bind(args.listen)
+    let (receiver, mut events) = Receiver::bind(args.listen, options, Clock::system())
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let address = listener.local_addr().context("the listener has no address")?;
-    output::line(format!("receiving on http://{address} (stop with Ctrl-C)"))?;
+    output::line(format!(
+        "receiving on http://{} (stop with Ctrl-C)",
+        receiver.local_addr()
+    ))?;
     if !checks {
         output::line("signatures are not checked: give --secret to check them")?;
     }
-    let (receiver, mut events) = Receiver::new(options, Clock::system());
     let stop = CancellationToken::new();
-    let serve = receiver.serve(listener, stop.clone());
+    let serve = receiver.serve(stop.clone());
     let print = async {
         while let Some(event) = events.recv().await {
             output::line(describe(&event))?;
@@ -89,6 +92,6 @@ fn describe(event: &Received) -> String {
         paint.dim(event.at.strftime("%H:%M:%S%.3f")),
         event.path,
         paint.bold(event.event_id.as_deref().unwrap_or("no webhook-id")),
-        event.status,
+        event.status_answered,
     )
 }

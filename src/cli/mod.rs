@@ -64,10 +64,14 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(cli.command)),
-        Err(error) => Err(Failure::failed(anyhow::Error::new(error).context("no runtime"))),
+        Err(error) => Err(Failure::failed(
+            anyhow::Error::new(error).context("no runtime"),
+        )),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,7 +80,10 @@ pub fn main() -> ExitCode {
 }
 
 fn usage(error: &clap::Error) -> ExitCode {
-    let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let is_asked_for = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
     if error.print().is_err() || !is_asked_for {
         return ExitCode::from(exit::USAGE);
     }

@@ -12,7 +12,9 @@ use crate::{
 pub(super) struct Args {}
 
 pub(super) fn run(_: &Args) -> Result<(), Failure> {
-    let document = api::document().to_pretty_json().context("the document cannot be written")?;
+    let document = api::document()
+        .to_pretty_json()
+        .context("the document cannot be written")?;
     output::line(document)?;
     Ok(())
 }

@@ -26,7 +26,9 @@ impl Paint {
     /// As standard output and the environment want it.
     pub(super) fn detect() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { on: io::stdout().is_terminal() && !refused }
+        Self {
+            on: io::stdout().is_terminal() && !refused,
+        }
     }
 
     pub(super) fn bold(self, text: impl Display) -> String {
@@ -50,6 +52,10 @@ impl Paint {
     }
 
     fn wrap(self, code: &str, text: impl Display) -> String {
-        if self.on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+        if self.on {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_string()
+        }
     }
 }

@@ -16,8 +16,10 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: basiq-relay sandbox --speed 10 --fault 429:0.2\n\n\
-    Then: RELAY_BASIQ_URL=http://127.0.0.1:8090 RELAY_BASIQ_API_KEY=any basiq-relay serve")]
+#[command(
+    after_help = "Example: basiq-relay sandbox --speed 10 --fault 429:0.2\n\n\
+    Then: RELAY_BASIQ_URL=http://127.0.0.1:8090 RELAY_BASIQ_API_KEY=any basiq-relay serve"
+)]
 pub(super) struct Args {
     /// Address to serve on.
     #[arg(long, default_value = "127.0.0.1:8090")]
@@ -42,11 +44,18 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let address = listener.local_addr().context("the listener has no address")?;
-    let options =
-        SandboxOptions { speed: args.speed, faults: args.faults, ..SandboxOptions::default() };
+    let address = listener
+        .local_addr()
+        .context("the listener has no address")?;
+    let options = SandboxOptions {
+        speed: args.speed,
+        faults: args.faults,
+        ..SandboxOptions::default()
+    };
     let sandbox = Sandbox::new(options, Clock::system());
-    output::line(format!("Basiq sandbox on http://{address} (stop with Ctrl-C)"))?;
+    output::line(format!(
+        "Basiq sandbox on http://{address} (stop with Ctrl-C)"
+    ))?;
     let stop = CancellationToken::new();
     let serve = sandbox.serve(listener, stop.clone());
     let on_signal = async {

@@ -322,7 +322,6 @@ impl Parts {
             job_id: look.due.job_id,
             lease: look.due.lease,
             at: look.now,
-            covered: look.due.watches.iter().map(|watch| watch.id).collect(),
             changes,
             memory: look.memory,
             next_look_at: reading.next_look_at,

@@ -14,7 +14,7 @@ use basiq_relay::{
     clock::Clock,
     domain::SigningSecret,
     sandbox::{Sandbox, SandboxOptions},
-    signing,
+    signing::{self, SignatureHeaders},
 };
 use rand::Rng;
 use serde_json::{Value, json};
@@ -38,7 +38,9 @@ struct Unreliable {
 
 async fn callback(State(receiver): State<Unreliable>, headers: HeaderMap, raw: Bytes) -> StatusCode {
     let secret = receiver.secret.lock().unwrap().clone().unwrap();
-    if signing::verify(&headers, &raw, &secret).is_err() {
+    let signature = SignatureHeaders::read(&headers).unwrap();
+    let body = std::str::from_utf8(&raw).unwrap();
+    if signing::verify(&signature, body, &secret, Clock::system().now()).is_err() {
         receiver.forged.store(true, Ordering::SeqCst);
     }
     if rand::rng().random_bool(0.3) {

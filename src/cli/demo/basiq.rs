@@ -21,7 +21,9 @@ impl Basiq {
 
     /// Makes a user and returns its id.
     pub(super) async fn create_user(&self, name: &str) -> Result<String> {
-        let user = self.post("users", &json!({ "email": format!("{name}@app.example") })).await?;
+        let user = self
+            .post("users", &json!({ "email": format!("{name}@app.example") }))
+            .await?;
         text(&user, "/id")
     }
 
@@ -32,14 +34,20 @@ impl Basiq {
         (login, password): (&str, &str),
         bank: &str,
     ) -> Result<String> {
-        let body =
-            json!({ "loginId": login, "password": password, "institution": { "id": bank } });
-        let job = self.post(&format!("users/{user}/connections"), &body).await?;
+        let body = json!({ "loginId": login, "password": password, "institution": { "id": bank } });
+        let job = self
+            .post(&format!("users/{user}/connections"), &body)
+            .await?;
         text(&job, "/id")
     }
 
     /// Answers an open challenge in the name of the user.
-    pub(super) async fn answer_challenge(&self, user: &str, link: &str, answer: &str) -> Result<()> {
+    pub(super) async fn answer_challenge(
+        &self,
+        user: &str,
+        link: &str,
+        answer: &str,
+    ) -> Result<()> {
         let scope = [("scope", "CLIENT_ACCESS"), ("userId", user)];
         let token = fetch_token(&self.http, &self.base, &scope).await?;
         let answer = self
@@ -50,16 +58,27 @@ impl Basiq {
             .send()
             .await
             .context("the challenge cannot be answered")?;
-        answer.error_for_status().context("the answer was refused")?;
+        answer
+            .error_for_status()
+            .context("the answer was refused")?;
         Ok(())
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         let url = self.base.join(path).context("no address")?;
-        let answer = self.http.post(url).bearer_auth(&self.token).json(body).send().await;
+        let answer = self
+            .http
+            .post(url)
+            .bearer_auth(&self.token)
+            .json(body)
+            .send()
+            .await;
         let answer = answer.and_then(reqwest::Response::error_for_status);
         let answer = answer.with_context(|| format!("POST /{path} failed"))?;
-        answer.json().await.with_context(|| format!("POST /{path} answered no JSON"))
+        answer
+            .json()
+            .await
+            .with_context(|| format!("POST /{path} answered no JSON"))
     }
 }
 
@@ -69,12 +88,21 @@ async fn fetch_token(http: &Client, base: &Url, form: &[(&str, &str)]) -> Result
         .header("authorization", "Basic demo")
         .header("basiq-version", "3.0")
         .form(form);
-    let answer = request.send().await.and_then(reqwest::Response::error_for_status);
-    let answer: Value = answer.context("no token")?.json().await.context("no token")?;
+    let answer = request
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status);
+    let answer: Value = answer
+        .context("no token")?
+        .json()
+        .await
+        .context("no token")?;
     text(&answer, "/access_token")
 }
 
 fn text(document: &Value, pointer: &str) -> Result<String> {
     let found = document.pointer(pointer).and_then(Value::as_str);
-    Ok(found.with_context(|| format!("the answer has no {pointer}"))?.to_owned())
+    Ok(found
+        .with_context(|| format!("the answer has no {pointer}"))?
+        .to_owned())
 }

@@ -36,20 +36,27 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let log = LogConfig { filter: args.log, ..LogConfig::default() };
+    let log = LogConfig {
+        filter: args.log,
+        ..LogConfig::default()
+    };
     let telemetry = telemetry::init(&log).map_err(Failure::usage)?;
     let stage = Stage::set().await?;
     output::line(stage.describe())?;
     let outcome = play(&stage).await;
     if args.keep {
         output::line("\nEverything keeps running; stop with Ctrl-C.")?;
-        runtime::signalled().await.context("signals cannot be heard")?;
+        runtime::signalled()
+            .await
+            .context("signals cannot be heard")?;
     }
     stage.strike().await?;
     telemetry.shut_down();
     let missed = outcome?;
     if missed > 0 {
-        return Err(Failure::failed(anyhow!("{missed} scenarios did not end as documented")));
+        return Err(Failure::failed(anyhow!(
+            "{missed} scenarios did not end as documented"
+        )));
     }
     Ok(())
 }
@@ -58,10 +65,15 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 /// scenarios did not end as documented.
 async fn play(stage: &Stage) -> anyhow::Result<usize> {
     let (told, mut tellings) = mpsc::channel::<Told>(64);
-    let plays = join_all(SCENARIOS.iter().map(|scenario| {
-        let told = told.clone();
-        async move { tokio::time::timeout(TIME_LIMIT, scenario::play(scenario, stage, &told)).await }
-    }));
+    let plays =
+        join_all(
+            SCENARIOS.iter().map(|scenario| {
+                let told = told.clone();
+                async move {
+                    tokio::time::timeout(TIME_LIMIT, scenario::play(scenario, stage, &told)).await
+                }
+            }),
+        );
     drop(told);
     let print = async {
         output::line(report::heading())?;
@@ -77,7 +89,10 @@ async fn play(stage: &Stage) -> anyhow::Result<usize> {
         Ok(ended) => ended,
         Err(_) => Err(anyhow!("did not end within {TIME_LIMIT:?}")),
     });
-    let rows = SCENARIOS.iter().zip(results).map(|(scenario, result)| report::row(scenario, result));
+    let rows = SCENARIOS
+        .iter()
+        .zip(results)
+        .map(|(scenario, result)| report::row(scenario, result));
     let rows = rows.collect::<Vec<_>>();
     output::line(report::table(&rows))?;
     Ok(rows.iter().filter(|row| !row.passed).count())

@@ -38,7 +38,13 @@ pub(super) fn heading() -> String {
 /// One event.
 pub(super) fn line(told: &Told) -> String {
     let paint = Paint::detect();
-    let field = |name: &str| told.body.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let field = |name: &str| {
+        told.body
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or("-")
+            .to_owned()
+    };
     let time = told.at.strftime("%H:%M:%S%.3f").to_string();
     let status = format!("{:<15}", field("status"));
     let status = match field("status").as_str() {
@@ -63,7 +69,12 @@ pub(super) fn line(told: &Told) -> String {
 /// Compares what a scenario told with what it must tell.
 pub(super) fn row(scenario: &Scenario, result: Result<Vec<Value>>) -> Row {
     let paint = Paint::detect();
-    let expected = scenario.expected.iter().map(expected_text).collect::<Vec<_>>().join(", ");
+    let expected = scenario
+        .expected
+        .iter()
+        .map(expected_text)
+        .collect::<Vec<_>>()
+        .join(", ");
     let (seen, passed) = match result {
         Ok(events) => {
             let seen = events.iter().map(seen_text).collect::<Vec<_>>().join(", ");
@@ -72,7 +83,11 @@ pub(super) fn row(scenario: &Scenario, result: Result<Vec<Value>>) -> Row {
         }
         Err(error) => (format!("{error:#}"), false),
     };
-    let mark = if passed { paint.good("ok  ") } else { paint.bad("FAIL") };
+    let mark = if passed {
+        paint.good("ok  ")
+    } else {
+        paint.bad("FAIL")
+    };
     let mut text = format!("{mark}  {:<28}  {expected}", scenario.title);
     if !passed {
         text.push_str(&format!("\n      {:<28}  {}", "  seen:", paint.bad(seen)));
@@ -81,14 +96,22 @@ pub(super) fn row(scenario: &Scenario, result: Result<Vec<Value>>) -> Row {
 }
 
 fn expected_text(expected: &Expected) -> String {
-    let Expected { status, error_code, action, is_final } = expected;
+    let Expected {
+        status,
+        error_code,
+        action,
+        is_final,
+    } = expected;
     describe(status, *error_code, action, *is_final)
 }
 
 fn seen_text(event: &Value) -> String {
     let field = |name: &str| event.get(name).and_then(Value::as_str);
     let is_final = event.get("final") == Some(&Value::Bool(true));
-    let (status, action) = (field("status").unwrap_or("?"), field("action").unwrap_or("?"));
+    let (status, action) = (
+        field("status").unwrap_or("?"),
+        field("action").unwrap_or("?"),
+    );
     describe(status, field("errorCode"), action, is_final)
 }
 
@@ -99,13 +122,22 @@ fn describe(status: &str, code: Option<&str>, action: &str, is_final: bool) -> S
 }
 
 fn in_order(events: &[Value]) -> bool {
-    let sequence = events.iter().map(|event| event.get("sequence").and_then(Value::as_u64));
+    let sequence = events
+        .iter()
+        .map(|event| event.get("sequence").and_then(Value::as_u64));
     sequence.eq((1..=events.len() as u64).map(Some))
 }
 
 /// The closing table.
 pub(super) fn table(rows: &[Row]) -> String {
     let passed = rows.iter().filter(|row| row.passed).count();
-    let lines = rows.iter().map(|row| row.text.as_str()).collect::<Vec<_>>().join("\n");
-    format!("\n{lines}\n\n{passed} of {} scenarios ended as documented.", rows.len())
+    let lines = rows
+        .iter()
+        .map(|row| row.text.as_str())
+        .collect::<Vec<_>>()
+        .join("\n");
+    format!(
+        "\n{lines}\n\n{passed} of {} scenarios ended as documented.",
+        rows.len()
+    )
 }

@@ -44,7 +44,12 @@ const fn tells(
     action: &'static str,
     is_final: bool,
 ) -> Expected {
-    Expected { status, error_code, action, is_final }
+    Expected {
+        status,
+        error_code,
+        action,
+        is_final,
+    }
 }
 
 const SUCCESS: Expected = tells("success", None, "none", true);
@@ -69,7 +74,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         bank: "AU00000",
         answer: None,
         flaky: false,
-        expected: &[tells("failed", Some("invalid-credentials"), "resolve-at-bank", true)],
+        expected: &[tells(
+            "failed",
+            Some("invalid-credentials"),
+            "resolve-at-bank",
+            true,
+        )],
         attempts: 1,
     },
     Scenario {
@@ -114,7 +124,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         bank: "AU00002",
         answer: None,
         flaky: false,
-        expected: &[CHALLENGE, tells("failed", Some("mfa-failed"), "retry", true)],
+        expected: &[
+            CHALLENGE,
+            tells("failed", Some("mfa-failed"), "retry", true),
+        ],
         attempts: 1,
     },
     Scenario {
@@ -139,7 +152,10 @@ pub(super) async fn play(
     told: &mpsc::Sender<Told>,
 ) -> Result<Vec<Value>> {
     let person = stage.basiq.create_user(scenario.slug).await?;
-    let job_id = stage.basiq.connect_bank(&person, scenario.login, scenario.bank).await?;
+    let job_id = stage
+        .basiq
+        .connect_bank(&person, scenario.login, scenario.bank)
+        .await?;
     let mut events = stage.subscribe(scenario.slug);
     let watch_id = stage.watch(scenario, &job_id).await?;
     let mut accepted = Vec::new();
@@ -148,10 +164,15 @@ pub(super) async fn play(
         if received.verified != Some(true) {
             bail!("an event came whose signature is not valid");
         }
-        let telling = Told { at: received.at, scenario, answered: received.status, body: received.body };
+        let telling = Told {
+            at: received.at,
+            scenario,
+            answered: received.status_answered,
+            body: received.body,
+        };
         let body = telling.body.clone();
         told.send(telling).await.context("nobody prints")?;
-        if !(200..300).contains(&received.status) {
+        if !(200..300).contains(&received.status_answered) {
             continue;
         }
         if let (Some(answer), Some(link)) = (scenario.answer, respond_to(&body)) {
@@ -168,7 +189,9 @@ pub(super) async fn play(
 }
 
 fn respond_to(event: &Value) -> Option<&str> {
-    event.pointer("/challenge/respondTo").and_then(Value::as_str)
+    event
+        .pointer("/challenge/respondTo")
+        .and_then(Value::as_str)
 }
 
 /// The relay's own record must tell how many attempts the last event took.

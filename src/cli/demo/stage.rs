@@ -31,8 +31,11 @@ use crate::{
 const SPEED: f64 = 20.0;
 
 /// Waits between attempts, short enough to be watched.
-const RETRY_SCHEDULE: [Duration; 3] =
-    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+const RETRY_SCHEDULE: [Duration; 3] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
 
 type Subscribers = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Received>>>>;
 
@@ -53,10 +56,16 @@ pub(super) struct Stage {
 impl Stage {
     /// Starts everything on free ports.
     pub(super) async fn set() -> Result<Self> {
-        let http = Client::builder().no_proxy().build().context("no HTTP client")?;
+        let http = Client::builder()
+            .no_proxy()
+            .build()
+            .context("no HTTP client")?;
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let (listener, sandbox_url) = bind().await?;
-        let options = SandboxOptions { speed: SPEED, ..SandboxOptions::default() };
+        let options = SandboxOptions {
+            speed: SPEED,
+            ..SandboxOptions::default()
+        };
         let sandbox = Sandbox::new(options, Clock::system());
         let until = stop.clone();
         tasks.spawn(async move { sandbox.serve(listener, until).await.context("sandbox") });
@@ -65,7 +74,9 @@ impl Stage {
         let relay = Relay::build(settings(&sandbox_url, &database), Clock::system()).await?;
         let (api_key, secret) = (ApiKey::generate(), SigningSecret::generate());
         let name = "demo".parse().context("a client name")?;
-        let added = relay.store.add_client(&name, &api_key.hash(), &secret, Clock::system().now());
+        let added = relay
+            .store
+            .add_client(&name, &api_key.hash(), &secret, Clock::system().now());
         added.await.context("no client")?;
         let (listener, relay_url) = bind().await?;
         let until = stop.clone();
@@ -75,8 +86,14 @@ impl Stage {
         });
 
         let subscribers = Subscribers::default();
-        let steady = ReceiverOptions { secret: Some(secret.clone()), ..ReceiverOptions::default() };
-        let flaky = ReceiverOptions { fail: 2, ..steady.clone() };
+        let steady = ReceiverOptions {
+            secret: Some(secret.clone()),
+            ..ReceiverOptions::default()
+        };
+        let flaky = ReceiverOptions {
+            fail: 2,
+            ..steady.clone()
+        };
         let receiver = receive(steady, &subscribers, &stop, &mut tasks).await?;
         let flaky = receive(flaky, &subscribers, &stop, &mut tasks).await?;
         let basiq = Basiq::sign_in(http.clone(), sandbox_url).await?;
@@ -105,15 +122,24 @@ impl Stage {
     /// The events that arrive at the callback of a scenario.
     pub(super) fn subscribe(&self, slug: &str) -> mpsc::UnboundedReceiver<Received> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         subscribers.insert(format!("/hooks/{slug}"), sender);
         receiver
     }
 
     /// Registers a watch and returns its id.
     pub(super) async fn watch(&self, scenario: &Scenario, job_id: &str) -> Result<String> {
-        let receiver = if scenario.flaky { &self.flaky } else { &self.receiver };
-        let callback = receiver.join(&format!("hooks/{}", scenario.slug)).context("no address")?;
+        let receiver = if scenario.flaky {
+            &self.flaky
+        } else {
+            &self.receiver
+        };
+        let callback = receiver
+            .join(&format!("hooks/{}", scenario.slug))
+            .context("no address")?;
         let answer = self
             .http
             .post(self.relay.join("watch").context("no address")?)
@@ -127,19 +153,41 @@ impl Stage {
         if status.as_u16() != 202 {
             bail!("the relay answered HTTP {status}: {watch}");
         }
-        let id = watch.get("id").and_then(Value::as_str).context("the watch has no id")?;
+        let id = watch
+            .get("id")
+            .and_then(Value::as_str)
+            .context("the watch has no id")?;
         Ok(id.to_owned())
     }
 
     /// The state of a watch's last delivery, and how many attempts it took.
     pub(super) async fn last_delivery(&self, watch_id: &str) -> Result<(String, usize)> {
-        let url = self.relay.join(&format!("watch/{watch_id}")).context("no address")?;
-        let answer = self.http.get(url).bearer_auth(self.api_key.expose()).send().await;
+        let url = self
+            .relay
+            .join(&format!("watch/{watch_id}"))
+            .context("no address")?;
+        let answer = self
+            .http
+            .get(url)
+            .bearer_auth(self.api_key.expose())
+            .send()
+            .await;
         let watch: Value = answer.context("the relay does not answer")?.json().await?;
-        let last = watch.get("events").and_then(Value::as_array).and_then(|all| all.last());
-        let delivery = last.and_then(|event| event.pointer("/deliveries/0")).context("no event")?;
-        let state = delivery.get("state").and_then(Value::as_str).unwrap_or_default();
-        let attempts = delivery.get("attempts").and_then(Value::as_array).map_or(0, Vec::len);
+        let last = watch
+            .get("events")
+            .and_then(Value::as_array)
+            .and_then(|all| all.last());
+        let delivery = last
+            .and_then(|event| event.pointer("/deliveries/0"))
+            .context("no event")?;
+        let state = delivery
+            .get("state")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let attempts = delivery
+            .get("attempts")
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len);
         Ok((state.to_owned(), attempts))
     }
 
@@ -167,7 +215,8 @@ fn settings(basiq: &Url, database: &std::path::Path) -> Settings {
     settings.basiq.requests_per_second = 100;
     settings.tracking.poll_min_interval = Duration::from_millis(200);
     settings.delivery.allow_http = true;
-    settings.delivery.allow_networks = vec![ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))];
+    settings.delivery.allow_networks =
+        vec![ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))];
     settings.delivery.retry_schedule = RETRY_SCHEDULE.to_vec();
     settings.server.shutdown_grace = Duration::from_secs(2);
     settings
@@ -177,7 +226,9 @@ async fn bind() -> Result<(TcpListener, Url)> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
         .await
         .context("no free port on 127.0.0.1")?;
-    let address = listener.local_addr().context("the listener has no address")?;
+    let address = listener
+        .local_addr()
+        .context("the listener has no address")?;
     let url = Url::parse(&format!("http://{address}")).context("no address")?;
     Ok((listener, url))
 }
@@ -189,16 +240,20 @@ async fn receive(
     stop: &CancellationToken,
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<Url> {
-    let (listener, url) = bind().await?;
-    let (receiver, mut events) = Receiver::new(options, Clock::system());
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (receiver, mut events) = Receiver::bind(address, options, Clock::system())
+        .await
+        .context("no free port")?;
+    let url = Url::parse(&format!("http://{}", receiver.local_addr())).context("no address")?;
     let until = stop.clone();
-    tasks.spawn(async move { receiver.serve(listener, until).await.context("receiver") });
+    tasks.spawn(async move { receiver.serve(until).await.context("receiver") });
     let subscribers = Arc::clone(subscribers);
     tasks.spawn(async move {
         while let Some(event) = events.recv().await {
             let all = subscribers.lock().unwrap_or_else(PoisonError::into_inner);
             // A scenario that has ended no longer listens.
-            all.get(&event.path).map(|subscriber| subscriber.send(event));
+            all.get(&event.path)
+                .map(|subscriber| subscriber.send(event));
         }
         Ok(())
     });

@@ -5,7 +5,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use tracing::warn;
 
 use crate::{
-    domain::{AttemptError, DeliveryState},
+    domain::{Attempt, AttemptError, DeliveryState},
     store::{
         AfterAttempt, AttemptResult, StoreError,
         sqlite::{row::Cells, watches},
@@ -25,7 +25,7 @@ const ADD_ATTEMPT: &str = "INSERT INTO attempts (delivery_id, number, lease_id, 
 
 /// The claim that was recorded is over; another one is left alone.
 const RECORD: &str = "UPDATE deliveries SET \
-    attempts = (SELECT max(number) FROM attempts WHERE delivery_id = ?1), \
+    attempts = (SELECT ifnull(max(number), 0) FROM attempts WHERE delivery_id = ?1), \
     round_attempts = round_attempts + (lease_id IS ?2), \
     updated_at = iif(state = ?3, updated_at, ?5), state = ?3, next_attempt_at = ?4, \
     lease_until = iif(lease_id IS ?2, NULL, lease_until), lease_id = nullif(lease_id, ?2) \
@@ -75,9 +75,11 @@ async fn record_one(
     if found.known {
         return Ok(());
     }
-    add_attempt(connection, result).await?;
+    if let Some(attempt) = &result.attempt {
+        add_attempt(connection, result, attempt).await?;
+    }
     let (state, next_attempt_at) = after(&found, result.next);
-    let ended_at = ended_at(result);
+    let ended_at = ended_at(result, &found);
     sqlx::query(RECORD)
         .bind(result.delivery_id.to_string())
         .bind(result.lease.to_string())
@@ -100,8 +102,8 @@ async fn record_one(
 async fn add_attempt(
     connection: &mut SqliteConnection,
     result: &AttemptResult,
+    attempt: &Attempt,
 ) -> Result<(), StoreError> {
-    let attempt = &result.attempt;
     let duration = i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX);
     sqlx::query(ADD_ATTEMPT)
         .bind(result.delivery_id.to_string())
@@ -145,10 +147,11 @@ fn after(found: &Found, next: AfterAttempt) -> (DeliveryState, Option<Timestamp>
     }
 }
 
-fn ended_at(result: &AttemptResult) -> Timestamp {
-    let attempt = &result.attempt;
-    attempt
-        .started_at
-        .checked_add(attempt.duration)
-        .unwrap_or(attempt.started_at)
+/// When an attempt ended; a delivery that spoiled before any was made ended when it was due.
+fn ended_at(result: &AttemptResult, found: &Found) -> Timestamp {
+    let Some(attempt) = &result.attempt else {
+        return found.next_attempt_at.unwrap_or(Timestamp::UNIX_EPOCH);
+    };
+    let ended_at = attempt.started_at.checked_add(attempt.duration);
+    ended_at.unwrap_or(attempt.started_at)
 }
