@@ -10,3 +10,4 @@ pub mod domain;
 pub mod runtime;
 pub mod signing;
 pub mod store;
+pub mod telemetry;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use reqwest_retry::RetryError;
 use thiserror::Error;
+
+use crate::basiq::throttle::Paused;
 
 /// Why a call to Basiq brought no usable answer.
 #[derive(Debug, Error)]
@@ -57,4 +60,36 @@ pub enum BasiqError {
     /// An answer that is not what the contract says, or larger than any honest one.
     #[error("Basiq's answer cannot be read: {0}")]
     Unreadable(String),
+}
+
+impl BasiqError {
+    /// Why a request was not sent or not answered, whichever layer says so.
+    pub(super) fn from_sending(error: reqwest_middleware::Error) -> Self {
+        let cause = match error {
+            reqwest_middleware::Error::Reqwest(error) => return Self::from_transport(error),
+            reqwest_middleware::Error::Middleware(cause) => cause,
+        };
+        let cause = match cause.downcast() {
+            Ok(RetryError::Error(err) | RetryError::WithRetries { err, .. }) => {
+                return Self::from_sending(err);
+            }
+            Err(cause) => cause,
+        };
+        match cause.downcast() {
+            Ok(Paused { status, remaining }) => Self::Throttled {
+                status,
+                retry_after: Some(remaining),
+            },
+            Err(cause) => Self::Unreachable(cause.into()),
+        }
+    }
+
+    /// Why the connection failed.
+    pub(super) fn from_transport(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            Self::TimedOut
+        } else {
+            Self::Unreachable(error.into())
+        }
+    }
 }

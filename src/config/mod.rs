@@ -3,11 +3,22 @@
 //! Defaults < `relay.toml` < environment. Each setting is validated when it is read; all faults are
 //! told at once.
 
+mod error;
+mod load;
+mod setting;
+mod sources;
+mod value;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
+
+pub use self::{
+    error::ConfigError,
+    setting::{SETTINGS, SettingDoc},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);

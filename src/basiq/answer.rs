@@ -1,0 +1,359 @@
+//! Reads what Basiq answers, within bounds, and says what it means. The status decides; the codes
+//! and texts of the body only tell answers of one status apart.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, fmt::rfc2822};
+use reqwest::{Response, header};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::basiq::{BasiqError, budget::SentAt};
+
+/// The largest answer that is read; honest ones have a few KiB.
+const BODY_LIMIT: usize = 1024 * 1024;
+/// The longest `Retry-After` that is believed.
+const RETRY_AFTER_LIMIT: Duration = Duration::from_hours(1);
+const CORRELATION_ID_LIMIT: usize = 128;
+const TEXT_LIMIT: usize = 4096;
+
+/// An answer that has been read to its end, or as far as it came.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
+    /// When its request was sent, after all waiting.
+    pub(super) sent_at: Instant,
+    body: Result<Vec<u8>, BasiqError>,
+}
+
+/// What an answer to a call with a token means.
+pub(super) enum Meaning {
+    /// The JSON that was asked for.
+    Good(Value),
+    /// The token is no longer accepted; the error if a new one is not either.
+    TokenRefused(BasiqError),
+    /// No usable answer.
+    Bad(BasiqError),
+}
+
+/// What a body says of a failure, in whatever shape.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Complaint {
+    code: Option<String>,
+    correlation_id: Option<String>,
+    /// Codes, titles, details and messages, in lower case.
+    text: String,
+}
+
+impl Answer {
+    /// Reads an answer; `now` is what a date in `Retry-After` is compared with.
+    pub(super) async fn read(mut response: Response, now: Timestamp) -> Self {
+        let sent_at = response.extensions().get::<SentAt>().map(|sent| sent.0);
+        let retry_after = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| parse_retry_after(value, now));
+        Self {
+            status: response.status().as_u16(),
+            retry_after,
+            sent_at: sent_at.unwrap_or_else(Instant::now),
+            body: read_body(&mut response).await,
+        }
+    }
+
+    /// Whether the status is one of success.
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body as JSON.
+    pub(super) fn into_json(self) -> Result<Value, BasiqError> {
+        let body = self.body?;
+        serde_json::from_slice(&body)
+            .map_err(|error| BasiqError::Unreadable(format!("no JSON: {error}")))
+    }
+
+    /// What the body says of a failure; nothing if it cannot be read.
+    pub(super) fn complaint(&self) -> Complaint {
+        self.body
+            .as_deref()
+            .map(Complaint::parse)
+            .unwrap_or_default()
+    }
+
+    /// What the answer to a call with a token means.
+    pub(super) fn meaning(self) -> Meaning {
+        if self.is_success() {
+            return match self.into_json() {
+                Ok(json) => Meaning::Good(json),
+                Err(error) => Meaning::Bad(error),
+            };
+        }
+        let complaint = self.complaint();
+        let status = self.status;
+        match status {
+            401 | 403 if complaint.says_expired() => {
+                Meaning::TokenRefused(complaint.status(status))
+            }
+            401 => Meaning::TokenRefused(complaint.forbidden(status)),
+            403 if !complaint.speaks_of_limits() => Meaning::Bad(complaint.forbidden(status)),
+            403 | 429 => Meaning::Bad(BasiqError::Throttled {
+                status,
+                retry_after: self.retry_after,
+            }),
+            404 => Meaning::Bad(complaint.not_found(status)),
+            400 if complaint.has_code("resource-not-found") => {
+                Meaning::Bad(complaint.not_found(status))
+            }
+            _ => Meaning::Bad(complaint.status(status)),
+        }
+    }
+}
+
+impl Complaint {
+    fn parse(body: &[u8]) -> Self {
+        let Ok(json) = serde_json::from_slice::<Value>(body) else {
+            let text = String::from_utf8_lossy(body);
+            return Self {
+                text: cut(&text, TEXT_LIMIT).to_lowercase(),
+                ..Self::default()
+            };
+        };
+        let entries: Vec<&Value> = match json.get("data") {
+            Some(Value::Array(items)) => items.iter().collect(),
+            Some(item @ Value::Object(_)) => vec![item],
+            _ => vec![&json],
+        };
+        let texts: Vec<&str> = entries
+            .iter()
+            .flat_map(|entry| {
+                ["code", "title", "detail", "details", "message", "error"]
+                    .iter()
+                    .filter_map(|field| entry.get(field)?.as_str())
+            })
+            .collect();
+        Self {
+            code: entries
+                .iter()
+                .find_map(|entry| entry.get("code")?.as_str())
+                .map(|code| cut(code, CORRELATION_ID_LIMIT)),
+            correlation_id: json
+                .get("correlationId")
+                .and_then(Value::as_str)
+                .map(|id| cut(id, CORRELATION_ID_LIMIT)),
+            text: cut(&texts.join("\n"), TEXT_LIMIT).to_lowercase(),
+        }
+    }
+
+    /// Whether the body has this text, which is in lower case.
+    pub(super) fn says(&self, text: &str) -> bool {
+        self.text.contains(text)
+    }
+
+    fn says_expired(&self) -> bool {
+        self.says("token has expired") || self.says("token expired")
+    }
+
+    /// Whole words, so that "limited access" is no limit.
+    pub(super) fn speaks_of_limits(&self) -> bool {
+        let mut words = self.text.split(|c: char| !c.is_alphanumeric());
+        words.any(|word| {
+            matches!(
+                word,
+                "limit" | "limits" | "quota" | "throttled" | "throttling" | "excessive"
+            )
+        }) || self.says("too many")
+            || self.says("too-many")
+    }
+
+    /// Codes are printed in several spellings: `Resource not found`, `resource_not_found`.
+    fn has_code(&self, wanted: &str) -> bool {
+        self.code
+            .as_deref()
+            .is_some_and(|code| code.to_lowercase().replace([' ', '_'], "-") == wanted)
+    }
+
+    fn not_found(self, status: u16) -> BasiqError {
+        BasiqError::NotFound {
+            status,
+            correlation_id: self.correlation_id,
+        }
+    }
+
+    fn forbidden(self, status: u16) -> BasiqError {
+        BasiqError::Forbidden {
+            status,
+            code: self.code,
+            correlation_id: self.correlation_id,
+        }
+    }
+
+    pub(super) fn status(self, status: u16) -> BasiqError {
+        BasiqError::Status {
+            status,
+            code: self.code,
+            correlation_id: self.correlation_id,
+        }
+    }
+}
+
+async fn read_body(response: &mut Response) -> Result<Vec<u8>, BasiqError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(BasiqError::from_transport)? {
+        if body.len() + chunk.len() > BODY_LIMIT {
+            return Err(BasiqError::Unreadable("it is larger than 1 MiB".to_owned()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Seconds or an HTTP date; what is unreadable or past counts as absent.
+fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    let wait = if let Ok(seconds) = value.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let until = rfc2822::parse(value).ok()?.timestamp();
+        Duration::try_from(until.duration_since(now)).ok()?
+    };
+    (!wait.is_zero()).then(|| wait.min(RETRY_AFTER_LIMIT))
+}
+
+fn cut(text: &str, limit: usize) -> String {
+    text.chars().take(limit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Meaning {
+        Answer {
+            status,
+            retry_after: None,
+            sent_at: Instant::now(),
+            body: Ok(body.as_bytes().to_vec()),
+        }
+        .meaning()
+    }
+
+    fn told(status: u16, code: &str, detail: &str) -> String {
+        let body = serde_json::json!({"type": "list", "correlationId": "cor-1",
+            "data": [{"type": "error", "code": code, "title": "T", "detail": detail}]});
+        word(&answer(status, &body.to_string()))
+    }
+
+    fn word(meaning: &Meaning) -> String {
+        match meaning {
+            Meaning::Good(_) => "good".to_owned(),
+            Meaning::TokenRefused(error) => format!("token, {}", name(error)),
+            Meaning::Bad(error) => name(error).to_owned(),
+        }
+    }
+
+    fn name(error: &BasiqError) -> &'static str {
+        match error {
+            BasiqError::NotFound { .. } => "not found",
+            BasiqError::Forbidden { .. } => "forbidden",
+            BasiqError::Throttled { .. } => "throttled",
+            BasiqError::Status { .. } => "status",
+            BasiqError::KeyRefused
+            | BasiqError::TimedOut
+            | BasiqError::Unreachable(_)
+            | BasiqError::Unreadable(_) => "other",
+        }
+    }
+
+    #[test]
+    fn the_status_decides_and_the_text_tells_answers_of_one_status_apart() {
+        for (status, code, detail, expected) in [
+            (
+                404,
+                "resource-not-found",
+                "may have been deleted",
+                "not found",
+            ),
+            (400, "resource-not-found", "no such job", "not found"),
+            (400, "Resource not found", "no such job", "not found"),
+            (400, "parameter-not-valid", "Job ID", "status"),
+            (401, "invalid-authorization-token", "", "token, forbidden"),
+            (401, "access-denied", "Token has expired", "token, status"),
+            (403, "access-denied", "TOKEN HAS EXPIRED.", "token, status"),
+            (403, "forbidden-access", "use another scope", "forbidden"),
+            (403, "forbidden-access", "limited access", "forbidden"),
+            (403, "access-denied", "Request limit reached", "throttled"),
+            (403, "too-many-requests", "", "throttled"),
+            (429, "anything", "", "throttled"),
+            (500, "parameter-not-valid", "an error", "status"),
+            (503, "service-unavailable", "", "status"),
+            (302, "", "", "status"),
+        ] {
+            assert_eq!(
+                told(status, code, detail),
+                expected,
+                "{status} {code} {detail}"
+            );
+        }
+    }
+
+    #[test]
+    fn bodies_of_other_shapes_are_tolerated() {
+        assert_eq!(
+            word(&answer(403, r#"{"message":"Limit Exceeded"}"#)),
+            "throttled"
+        );
+        assert_eq!(
+            word(&answer(
+                403,
+                r#"{"message":"Missing Authentication Token"}"#
+            )),
+            "forbidden"
+        );
+        assert_eq!(
+            word(&answer(403, "<html>Token has expired")),
+            "token, status"
+        );
+        for body in [
+            "",
+            "null",
+            "[]",
+            "7",
+            r#"{"data":7}"#,
+            r#"{"data":[7,null]}"#,
+        ] {
+            assert_eq!(word(&answer(502, body)), "status", "{body}");
+        }
+        for body in ["", "{\"id\":", "<html>"] {
+            assert_eq!(word(&answer(200, body)), "other", "{body}");
+        }
+    }
+
+    #[test]
+    fn the_correlation_id_is_kept_and_cut() {
+        let body = format!(r#"{{"correlationId":"{}","data":[]}}"#, "é".repeat(500));
+        let Meaning::Bad(BasiqError::Status { correlation_id, .. }) = answer(500, &body) else {
+            panic!("no status");
+        };
+        assert_eq!(correlation_id.unwrap().chars().count(), 128);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_in_bounds() {
+        let now: Timestamp = "2026-11-23T09:00:00Z".parse().unwrap();
+        for (value, seconds) in [
+            ("7", Some(7)),
+            (" 7 ", Some(7)),
+            ("0", None),
+            ("-1", None),
+            ("soon", None),
+            ("999999", Some(3600)),
+            ("Mon, 23 Nov 2026 09:01:30 GMT", Some(90)),
+            ("Mon, 23 Nov 2026 08:00:00 GMT", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(parse_retry_after(value, now), expected, "{value}");
+        }
+    }
+}

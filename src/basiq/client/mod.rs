@@ -1,0 +1,258 @@
+//! The client of Basiq: every call shares one token, one budget and one pause.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use reqwest::{header, redirect, retry};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware};
+use reqwest_retry::{
+    RetryTransientMiddleware, Retryable, RetryableStrategy, default_on_request_failure,
+    policies::ExponentialBackoff,
+};
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
+
+use crate::{
+    basiq::{
+        BasiqError,
+        answer::{Answer, Meaning},
+        budget::Budget,
+        health::Health,
+        measure::{Endpoint, Measure},
+        throttle::Throttle,
+        token::{Token, TokenRequest, Tokens},
+        wire::{Connection, Connector, JobDocument},
+    },
+    clock::Clock,
+    config::BasiqConfig,
+    domain::{JobId, Upstream},
+};
+
+/// The wait before a call is sent again whose connection failed.
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+/// What a call may wait besides its time limits: for its turn, and for a short pause to end.
+const WAITING: Duration = Duration::from_secs(10);
+
+/// Asks Basiq; cheap to clone, and all clones share token, budget and pause.
+#[derive(Clone)]
+pub struct BasiqClient(Arc<Inner>);
+
+struct Inner {
+    http: ClientWithMiddleware,
+    tokens: Tokens,
+    throttle: Arc<Throttle>,
+    health: Health,
+    base: Url,
+    clock: Clock,
+    longest: Duration,
+}
+
+impl fmt::Debug for BasiqClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BasiqClient({})", self.0.base)
+    }
+}
+
+impl BasiqClient {
+    /// A client that reports to `upstream` how Basiq answers. It calls nobody yet.
+    pub fn new(config: &BasiqConfig, clock: Clock, upstream: Upstream) -> Result<Self, BasiqError> {
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("basiq-relay/", env!("CARGO_PKG_VERSION")))
+            .timeout(config.timeout)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .build()
+            .map_err(BasiqError::from_transport)?;
+        let throttle = Arc::new(Throttle::default());
+        let budget: Arc<dyn Middleware> = Arc::new(Budget::new(config, Arc::clone(&throttle)));
+        let once_only = ClientBuilder::new(client.clone())
+            .with_arc(Arc::clone(&budget))
+            .with(Measure)
+            .build();
+        let policy = ExponentialBackoff::builder()
+            .retry_bounds(RETRY_WAIT.0, RETRY_WAIT.1)
+            .build_with_max_retries(1);
+        let http = ClientBuilder::new(client)
+            .with(RetryTransientMiddleware::new_with_policy_and_strategy(
+                policy,
+                BrokenConnections,
+            ))
+            .with_arc(budget)
+            .with(Measure)
+            .build();
+        let request = TokenRequest {
+            http: once_only,
+            url: address(&config.url, &["token"])?,
+            key: key_header(config)?,
+        };
+        Ok(Self(Arc::new(Inner {
+            http,
+            tokens: Tokens::new(request, clock.clone()),
+            throttle,
+            health: Health::new(upstream),
+            base: config.url.clone(),
+            clock,
+            longest: Self::longest_call(config),
+        })))
+    }
+
+    /// No call takes longer, all waiting, renewing and repeating included; leases build on it.
+    #[must_use]
+    pub fn longest_call(config: &BasiqConfig) -> Duration {
+        config.timeout.saturating_mul(2).saturating_add(WAITING)
+    }
+
+    /// `GET /jobs/{id}`: one look.
+    pub async fn job(&self, id: &JobId) -> Result<JobDocument, BasiqError> {
+        self.call(Endpoint::Job, &["jobs", id.as_str()], |json| {
+            if json.is_object() {
+                Ok(JobDocument(json))
+            } else {
+                Err(BasiqError::Unreadable("the job is no object".to_owned()))
+            }
+        })
+        .await
+    }
+
+    /// `GET /users/{userId}/connections/{connectionId}`: tells the bank of a connection.
+    pub async fn connection(
+        &self,
+        user_id: &str,
+        connection_id: &str,
+    ) -> Result<Connection, BasiqError> {
+        let path = ["users", user_id, "connections", connection_id];
+        self.call(Endpoint::Connection, &path, read_json).await
+    }
+
+    /// `GET /connectors/{institutionId}/{method}`: tells how a bank does.
+    pub async fn connector(
+        &self,
+        institution_id: &str,
+        method: &str,
+    ) -> Result<Connector, BasiqError> {
+        let path = ["connectors", institution_id, method];
+        self.call(Endpoint::Connector, &path, read_json).await
+    }
+
+    async fn call<T>(
+        &self,
+        endpoint: Endpoint,
+        path: &[&str],
+        read: impl FnOnce(Value) -> Result<T, BasiqError> + Send,
+    ) -> Result<T, BasiqError> {
+        let url = address(&self.0.base, path)?;
+        let asking = Box::pin(self.0.ask(endpoint, &url));
+        match tokio::time::timeout(self.0.longest, asking).await {
+            Ok(result) => {
+                let result = result.and_then(read);
+                self.0.health.note(&result);
+                result
+            }
+            // it waited too long for its turn, which says nothing about Basiq
+            Err(_) => Err(BasiqError::TimedOut),
+        }
+    }
+}
+
+impl Inner {
+    /// Sends a call, and once more with a new token if the token was refused.
+    async fn ask(&self, endpoint: Endpoint, url: &Url) -> Result<Value, BasiqError> {
+        let token = self.tokens.get(&self.throttle).await?;
+        let refused = match self.send(endpoint, url, &token).await? {
+            Meaning::Good(json) => return Ok(json),
+            Meaning::Bad(error) => return Err(error),
+            Meaning::TokenRefused(error) => error,
+        };
+        self.tokens.drop_refused(token.number).await;
+        let renewed = self.tokens.get(&self.throttle).await?;
+        if renewed.number == token.number {
+            return Err(refused);
+        }
+        let again = self.send(endpoint, url, &renewed).await?;
+        let helped = !matches!(again, Meaning::TokenRefused(_));
+        self.tokens.note_renewal(helped).await;
+        match again {
+            Meaning::Good(json) => Ok(json),
+            Meaning::Bad(error) | Meaning::TokenRefused(error) => Err(error),
+        }
+    }
+
+    async fn send(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+        token: &Token,
+    ) -> Result<Meaning, BasiqError> {
+        let response = self
+            .http
+            .get(url.clone())
+            .header(header::AUTHORIZATION, token.header.clone())
+            .header(header::ACCEPT, "application/json")
+            .with_extension(endpoint)
+            .send()
+            .await
+            .map_err(BasiqError::from_sending)?;
+        let answer = Answer::read(response, self.clock.now()).await;
+        let sent_at = answer.sent_at;
+        let meaning = answer.meaning();
+        match &meaning {
+            Meaning::Bad(BasiqError::Throttled {
+                status,
+                retry_after,
+            }) => self.throttle.pause(*status, *retry_after, sent_at),
+            Meaning::Good(_) | Meaning::TokenRefused(_) | Meaning::Bad(_) => {
+                self.throttle.recover(sent_at);
+            }
+        }
+        Ok(meaning)
+    }
+}
+
+/// Only connections that fail or break are tried again: a call that timed out had its time.
+struct BrokenConnections;
+
+impl RetryableStrategy for BrokenConnections {
+    fn handle(&self, result: &reqwest_middleware::Result<reqwest::Response>) -> Option<Retryable> {
+        match result {
+            Err(error) if !error.is_timeout() => default_on_request_failure(error),
+            Ok(_) | Err(_) => None,
+        }
+    }
+}
+
+fn key_header(config: &BasiqConfig) -> Result<HeaderValue, BasiqError> {
+    let text = format!("Basic {}", config.api_key.expose_secret());
+    let mut header = HeaderValue::from_str(&text).map_err(|_| BasiqError::KeyRefused)?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// The address of a resource, each segment percent-encoded. A segment that a URL would swallow
+/// names nothing that Basiq could know.
+fn address(base: &Url, path: &[&str]) -> Result<Url, BasiqError> {
+    let unknown = || BasiqError::NotFound {
+        status: 404,
+        correlation_id: None,
+    };
+    if path
+        .iter()
+        .any(|segment| matches!(*segment, "" | "." | ".."))
+    {
+        return Err(unknown());
+    }
+    let mut url = base.clone();
+    url.path_segments_mut()
+        .map_err(|()| unknown())?
+        .pop_if_empty()
+        .extend(path);
+    Ok(url)
+}
+
+fn read_json<T: DeserializeOwned>(json: Value) -> Result<T, BasiqError> {
+    serde_json::from_value(json).map_err(|error| BasiqError::Unreadable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,460 @@
+//! Tests of the client against a local server that answers as it is told.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinSet,
+};
+
+use super::*;
+use crate::domain::UpstreamHealth;
+
+/// What the server answers once.
+#[derive(Clone)]
+enum Reply {
+    Json(u16, Value),
+    Raw(u16, String),
+    RetryAfter(u16, &'static str),
+    Hang,
+}
+
+#[derive(Default)]
+struct Script {
+    /// When each request came, with its path and token.
+    seen: Vec<(Instant, String, String)>,
+    tokens: VecDeque<Reply>,
+    others: VecDeque<Reply>,
+    issued: u32,
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Script>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap()
+    }
+}
+
+/// A local Basiq. It ends with its owner.
+struct Fake {
+    script: Shared,
+    address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Fake {
+    async fn start() -> Self {
+        let script = Shared::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(reply).with_state(script.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self {
+            script,
+            address,
+            _tasks: tasks,
+        }
+    }
+
+    fn client(&self, rps: u32) -> (BasiqClient, Clock, Upstream) {
+        client_of(self.address, rps)
+    }
+
+    fn tokens(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.script.lock().tokens.extend(replies);
+    }
+
+    fn others(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.script.lock().others.extend(replies);
+    }
+
+    fn count(&self, path: &str) -> usize {
+        let script = self.script.lock();
+        script
+            .seen
+            .iter()
+            .filter(|(_, seen, _)| seen == path)
+            .count()
+    }
+}
+
+fn client_of(address: SocketAddr, rps: u32) -> (BasiqClient, Clock, Upstream) {
+    let config = BasiqConfig {
+        url: format!("http://{address}").parse().unwrap(),
+        api_key: "a2V5".into(),
+        requests_per_second: rps,
+        concurrency: 32,
+        timeout: Duration::from_millis(800),
+    };
+    let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
+    let upstream = Upstream::default();
+    let client = BasiqClient::new(&config, clock.clone(), upstream.clone()).unwrap();
+    (client, clock, upstream)
+}
+
+async fn reply(State(script): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().to_owned();
+    let header = |name: &str| {
+        let value = headers.get(name);
+        value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+    };
+    let authorization = header("authorization");
+    let next = {
+        let mut script = script.lock();
+        script
+            .seen
+            .push((Instant::now(), path.clone(), authorization.clone()));
+        if path == "/token" {
+            assert_eq!(authorization, "Basic a2V5");
+            assert_eq!(header("basiq-version"), "3.0");
+            script.issued += 1;
+            let token = format!("token-{}", script.issued);
+            script.tokens.pop_front().unwrap_or_else(|| {
+                Reply::Json(200, json!({"access_token": token, "expires_in": 3600}))
+            })
+        } else {
+            script
+                .others
+                .pop_front()
+                .unwrap_or_else(|| Reply::Json(200, json!({"id": "1"})))
+        }
+    };
+    // as slow as a network, so that callers overlap
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let status = |code: u16| StatusCode::from_u16(code).unwrap();
+    match next {
+        Reply::Json(code, body) => (status(code), body.to_string()).into_response(),
+        Reply::Raw(code, body) => (status(code), body).into_response(),
+        Reply::RetryAfter(code, value) => (status(code), [("retry-after", value)]).into_response(),
+        Reply::Hang => std::future::pending().await,
+    }
+}
+
+fn error_body(detail: &str) -> Value {
+    json!({"type": "list", "correlationId": "cor-7",
+        "data": [{"type": "error", "code": "access-denied", "title": "Denied", "detail": detail}]})
+}
+
+fn job_id() -> JobId {
+    "job-1".parse().unwrap()
+}
+
+async fn at_once(client: &BasiqClient, count: usize) -> Vec<Result<JobDocument, BasiqError>> {
+    let mut calls = JoinSet::new();
+    for _ in 0..count {
+        let client = client.clone();
+        calls.spawn(async move { client.job(&job_id()).await });
+    }
+    calls.join_all().await
+}
+
+#[tokio::test]
+async fn many_who_wait_for_a_token_share_one_fetch() {
+    let fake = Fake::start().await;
+    let (client, _, upstream) = fake.client(1000);
+    let results = at_once(&client, 50).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!((fake.count("/token"), fake.count("/jobs/job-1")), (1, 50));
+    assert_eq!(upstream.health(), UpstreamHealth::Ok);
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_ahead_of_time_and_kept_if_that_fails() {
+    let fake = Fake::start().await;
+    let (client, clock, _) = fake.client(1000);
+    client.job(&job_id()).await.unwrap();
+    clock.advance(Duration::from_mins(47));
+    client.job(&job_id()).await.unwrap();
+    assert_eq!(fake.count("/token"), 1);
+    clock.advance(Duration::from_mins(2));
+    fake.tokens([Reply::Raw(500, String::new())]);
+    client.job(&job_id()).await.unwrap();
+    assert_eq!(fake.count("/token"), 2);
+    clock.advance(Duration::from_secs(2));
+    client.job(&job_id()).await.unwrap();
+    assert_eq!(fake.count("/token"), 3);
+    let used: Vec<_> = fake
+        .script
+        .lock()
+        .seen
+        .iter()
+        .map(|seen| seen.2.clone())
+        .collect();
+    assert_eq!(used[4], "Bearer token-1");
+    assert_eq!(used.last().unwrap(), "Bearer token-3");
+}
+
+#[tokio::test]
+async fn an_expired_token_is_renewed_once_and_the_call_repeated() {
+    for refusal in [
+        Reply::Json(401, error_body("no longer")),
+        Reply::Json(403, error_body("Token has expired")),
+    ] {
+        let fake = Fake::start().await;
+        let (client, _, upstream) = fake.client(1000);
+        client.job(&job_id()).await.unwrap();
+        fake.others([refusal.clone()]);
+        client.job(&job_id()).await.unwrap();
+        assert_eq!((fake.count("/token"), fake.count("/jobs/job-1")), (2, 3));
+        fake.others([refusal.clone(), refusal.clone()]);
+        client.job(&job_id()).await.unwrap_err();
+        assert_eq!((fake.count("/token"), fake.count("/jobs/job-1")), (3, 5));
+        // a new token did not help: it is not renewed again for every call
+        fake.others([refusal]);
+        client.job(&job_id()).await.unwrap_err();
+        assert_eq!(fake.count("/token"), 3);
+        assert_eq!(upstream.health(), UpstreamHealth::Ok);
+    }
+}
+
+#[tokio::test]
+async fn many_calls_refused_at_once_renew_the_token_once() {
+    let fake = Fake::start().await;
+    let (client, _, _) = fake.client(1000);
+    client.job(&job_id()).await.unwrap();
+    fake.others(vec![Reply::Json(401, error_body("gone")); 10]);
+    let results = at_once(&client, 10).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(fake.count("/token"), 2);
+}
+
+#[tokio::test]
+async fn a_wrong_key_stops_all_calls_for_thirty_seconds() {
+    for status in [400, 401, 404] {
+        let fake = Fake::start().await;
+        let (client, clock, upstream) = fake.client(1000);
+        fake.tokens([Reply::Json(status, error_body("no such key"))]);
+        let refused = at_once(&client, 10).await;
+        assert!(
+            refused
+                .iter()
+                .all(|result| matches!(result, Err(BasiqError::KeyRefused)))
+        );
+        clock.advance(Duration::from_secs(29));
+        let error = client.job(&job_id()).await.unwrap_err();
+        assert!(matches!(error, BasiqError::KeyRefused));
+        assert_eq!((fake.count("/token"), fake.count("/jobs/job-1")), (1, 0));
+        assert_eq!(upstream.health(), UpstreamHealth::KeyRefused);
+        clock.advance(Duration::from_secs(1));
+        client.job(&job_id()).await.unwrap();
+        assert_eq!(
+            (fake.count("/token"), upstream.health()),
+            (2, UpstreamHealth::Ok)
+        );
+    }
+}
+
+#[tokio::test]
+async fn throttled_token_requests_rest_for_five_minutes_and_the_old_token_lives_on() {
+    let fake = Fake::start().await;
+    let (client, clock, upstream) = fake.client(1000);
+    fake.tokens([Reply::Json(403, error_body("Invalid request"))]);
+    for _ in 0..3 {
+        let error = client.job(&job_id()).await.unwrap_err();
+        assert!(matches!(
+            error,
+            BasiqError::Throttled {
+                status: 403,
+                retry_after: Some(_)
+            }
+        ));
+    }
+    assert_eq!(
+        (fake.count("/token"), upstream.health()),
+        (1, UpstreamHealth::Throttled)
+    );
+    clock.advance(Duration::from_mins(5));
+    client.job(&job_id()).await.unwrap();
+    clock.advance(Duration::from_mins(50));
+    fake.tokens([Reply::Json(403, error_body("Invalid request"))]);
+    client.job(&job_id()).await.unwrap();
+    client.job(&job_id()).await.unwrap();
+    assert_eq!(fake.count("/token"), 3);
+}
+
+#[tokio::test]
+async fn answers_that_are_no_job_cannot_be_read() {
+    let fake = Fake::start().await;
+    let (client, _, upstream) = fake.client(1000);
+    let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1024 * 1024));
+    for body in ["{\"id\":", "[]", "", &large] {
+        fake.others([Reply::Raw(200, body.to_owned())]);
+        let error = client.job(&job_id()).await.unwrap_err();
+        assert!(matches!(error, BasiqError::Unreadable(_)), "{error}");
+        assert_eq!(upstream.health(), UpstreamHealth::Failing);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_a_time_out_and_is_not_asked_again() {
+    let fake = Fake::start().await;
+    let (client, _, upstream) = fake.client(1000);
+    fake.others([Reply::Hang]);
+    let error = client.job(&job_id()).await.unwrap_err();
+    assert!(matches!(error, BasiqError::TimedOut), "{error}");
+    assert_eq!(fake.count("/jobs/job-1"), 1);
+    assert_eq!(upstream.health(), UpstreamHealth::Failing);
+}
+
+#[tokio::test]
+async fn retry_after_pauses_every_call() {
+    let fake = Fake::start().await;
+    let (client, _, upstream) = fake.client(1000);
+    fake.others([Reply::RetryAfter(429, "1"), Reply::RetryAfter(429, "7")]);
+    let error = client.job(&job_id()).await.unwrap_err();
+    assert!(matches!(
+        error,
+        BasiqError::Throttled {
+            status: 429,
+            retry_after: Some(_)
+        }
+    ));
+    assert_eq!(upstream.health(), UpstreamHealth::Throttled);
+    let began = Instant::now();
+    client.job(&job_id()).await.unwrap_err();
+    assert!(
+        began.elapsed() >= Duration::from_millis(950),
+        "{:?}",
+        began.elapsed()
+    );
+    // seven seconds are too long to wait: the call is not made
+    let began = Instant::now();
+    client.job(&job_id()).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_millis(500));
+    assert_eq!(fake.count("/jobs/job-1"), 2);
+}
+
+#[tokio::test]
+async fn no_second_holds_more_calls_than_the_budget() {
+    let fake = Fake::start().await;
+    let (client, _, _) = fake.client(20);
+    let results = at_once(&client, 60).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let mut times: Vec<_> = fake.script.lock().seen.iter().map(|seen| seen.0).collect();
+    times.sort();
+    assert_eq!(times.len(), 61);
+    // 20 calls may lie within a second and the 21st may not; 10 ms are left to a busy test machine
+    // on top of the slack that the budget itself keeps
+    for window in times.windows(21) {
+        let span = window[20] - window[0];
+        assert!(
+            span >= Duration::from_millis(990),
+            "21 calls within {span:?}"
+        );
+    }
+    let whole = times[60] - times[0];
+    assert!(
+        whole < Duration::from_secs(5),
+        "slower than the budget: {whole:?}"
+    );
+}
+
+#[tokio::test]
+async fn ids_are_one_path_segment_whatever_they_hold() {
+    let fake = Fake::start().await;
+    let (client, _, _) = fake.client(1000);
+    fake.others([
+        Reply::Json(
+            200,
+            json!({"method": "web", "institution": {"id": "AU00000"}}),
+        ),
+        Reply::Json(200, json!({"status": "major-outage", "stats": null})),
+    ]);
+    let connection = client.connection("a/b?c", "d e").await.unwrap();
+    assert_eq!(connection.institution.unwrap().id, "AU00000");
+    assert!(
+        client
+            .connector("AU00000", "web")
+            .await
+            .unwrap()
+            .is_in_major_outage()
+    );
+    assert_eq!(fake.count("/users/a%2Fb%3Fc/connections/d%20e"), 1);
+    assert_eq!(fake.count("/connectors/AU00000/web"), 1);
+    let error = client.connector("..", "web").await.unwrap_err();
+    assert!(matches!(error, BasiqError::NotFound { .. }));
+    assert_eq!(fake.script.lock().seen.len(), 3);
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let fake = Fake::start().await;
+    let (client, _, _) = fake.client(1000);
+    fake.others([Reply::Raw(302, String::new())]);
+    let error = client.job(&job_id()).await.unwrap_err();
+    assert!(matches!(error, BasiqError::Status { status: 302, .. }));
+    assert_eq!(fake.count("/jobs/job-1"), 1);
+}
+
+/// Answers token requests, and drops the connection of the first `broken` other requests.
+async fn serve_broken(listener: TcpListener, broken: usize, seen: Arc<Mutex<Vec<String>>>) {
+    let mut dropped = 0;
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = vec![0; 4096];
+        let read = stream.read(&mut buffer).await.unwrap();
+        let request = String::from_utf8_lossy(&buffer[..read]).into_owned();
+        let line = request.lines().next().unwrap_or_default().to_owned();
+        let is_token = line.starts_with("POST /token");
+        seen.lock().unwrap().push(line);
+        if !is_token && dropped < broken {
+            dropped += 1;
+            continue;
+        }
+        let body = r#"{"access_token":"t","expires_in":3600}"#;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}",
+            body.len()
+        );
+        let answer = format!("{head}\r\n\r\n{body}");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_tried_once_more() {
+    for (broken, works) in [(1, true), (2, false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, _, upstream) = client_of(listener.local_addr().unwrap(), 1000);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve_broken(listener, broken, Arc::clone(&seen)));
+        let result = client.job(&job_id()).await;
+        assert_eq!(result.is_ok(), works, "{result:?}");
+        assert_eq!(seen.lock().unwrap().len(), 3);
+        let expected = if works {
+            UpstreamHealth::Ok
+        } else {
+            UpstreamHealth::Failing
+        };
+        assert_eq!(upstream.health(), expected);
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let (client, _, _) = client_of(address, 1000);
+    let error = client.job(&job_id()).await.unwrap_err();
+    assert!(matches!(error, BasiqError::Unreachable(_)), "{error}");
+    assert!(!format!("{client:?} {error:?}").contains("a2V5"));
+}

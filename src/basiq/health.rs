@@ -1,0 +1,67 @@
+//! Keeps the word on how Basiq answers, and logs when it changes.
+
+use std::error::Error;
+
+use tracing::{info, warn};
+
+use crate::{
+    basiq::BasiqError,
+    domain::{Upstream, UpstreamHealth},
+};
+
+/// Turns the results of calls into the shared word.
+#[derive(Debug)]
+pub(super) struct Health(Upstream);
+
+impl Health {
+    pub(super) fn new(upstream: Upstream) -> Self {
+        set_gauges(upstream.health());
+        Self(upstream)
+    }
+
+    /// Notes how a call ended.
+    pub(super) fn note<T>(&self, result: &Result<T, BasiqError>) {
+        let error = result.as_ref().err();
+        let health = error.map_or(UpstreamHealth::Ok, health_of);
+        let before = self.0.report(health);
+        if health == before {
+            return;
+        }
+        set_gauges(health);
+        match error {
+            Some(error) if severity(health) > severity(before) => {
+                let cause = error.source().map(ToString::to_string);
+                warn!(upstream.health = %health, %error, cause, "Basiq answers worse than before");
+            }
+            _ => info!(upstream.health = %health, "Basiq answers better than before"),
+        }
+    }
+}
+
+fn health_of(error: &BasiqError) -> UpstreamHealth {
+    match error {
+        BasiqError::NotFound { .. } | BasiqError::Forbidden { .. } => UpstreamHealth::Ok,
+        BasiqError::Status { status, .. } if *status < 500 => UpstreamHealth::Ok,
+        BasiqError::Throttled { .. } => UpstreamHealth::Throttled,
+        BasiqError::KeyRefused => UpstreamHealth::KeyRefused,
+        BasiqError::Status { .. }
+        | BasiqError::TimedOut
+        | BasiqError::Unreachable(_)
+        | BasiqError::Unreadable(_) => UpstreamHealth::Failing,
+    }
+}
+
+fn severity(health: UpstreamHealth) -> u8 {
+    match health {
+        UpstreamHealth::Ok => 0,
+        UpstreamHealth::Throttled => 1,
+        UpstreamHealth::Failing => 2,
+        UpstreamHealth::KeyRefused => 3,
+    }
+}
+
+fn set_gauges(health: UpstreamHealth) {
+    let flag = |on: bool| if on { 1.0 } else { 0.0 };
+    metrics::gauge!("relay_upstream_throttled").set(flag(health == UpstreamHealth::Throttled));
+    metrics::gauge!("relay_upstream_key_refused").set(flag(health == UpstreamHealth::KeyRefused));
+}

@@ -1,0 +1,169 @@
+//! The pause that Basiq asks for: shared by all calls, longer each time, forgotten step by step.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// The first and the longest pause where Basiq does not say how long.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// How long a call waits for the end of a pause before it gives up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Calls are paused for longer than a call waits.
+#[derive(Debug, Clone, Copy, Error)]
+#[error("calls to Basiq are paused")]
+pub(super) struct Paused {
+    /// The HTTP status that began the pause.
+    pub(super) status: u16,
+    /// How long it still lasts.
+    pub(super) remaining: Duration,
+}
+
+/// The shared pause.
+#[derive(Debug, Default)]
+pub(super) struct Throttle(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    pause: Option<Pause>,
+    /// How often in a row Basiq asked for fewer calls.
+    level: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    began: Instant,
+    until: Instant,
+    status: u16,
+}
+
+impl Throttle {
+    /// Begins or lengthens the pause. A call sent before it began says nothing new: many in flight
+    /// are refused at once, and that is one refusal.
+    pub(super) fn pause(&self, status: u16, asked: Option<Duration>, sent_at: Instant) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let is_news = state.pause.is_none_or(|pause| sent_at >= pause.began);
+        if is_news {
+            state.level = state.level.saturating_add(1);
+        }
+        let length = asked.unwrap_or_else(|| pause_of(state.level));
+        let until = now + length;
+        match &mut state.pause {
+            Some(pause) if !is_news => {
+                if asked.is_some() {
+                    pause.until = pause.until.max(until);
+                }
+            }
+            pause => {
+                *pause = Some(Pause {
+                    began: now,
+                    until,
+                    status,
+                });
+                drop(state);
+                warn!(http.status = status, pause = ?length, "Basiq asks for fewer calls");
+            }
+        }
+    }
+
+    /// A call was answered: one step back towards full speed, if it was sent after the last pause.
+    pub(super) fn recover(&self, sent_at: Instant) {
+        let mut state = self.state();
+        if state.pause.is_none_or(|pause| sent_at >= pause.until) {
+            state.level = state.level.saturating_sub(1);
+        }
+    }
+
+    /// Waits for the end of the pause, unless that is too long.
+    pub(super) async fn wait(&self) -> Result<(), Paused> {
+        while let Some(paused) = self.paused() {
+            if paused.remaining > PATIENCE {
+                return Err(paused);
+            }
+            tokio::time::sleep(paused.remaining).await;
+        }
+        Ok(())
+    }
+
+    /// The pause, if it lasts longer than a call waits.
+    pub(super) fn too_long(&self) -> Option<Paused> {
+        self.paused().filter(|paused| paused.remaining > PATIENCE)
+    }
+
+    /// The pause, while it lasts.
+    pub(super) fn paused(&self) -> Option<Paused> {
+        let pause = self.state().pause?;
+        let remaining = pause.until.saturating_duration_since(Instant::now());
+        (!remaining.is_zero()).then_some(Paused {
+            status: pause.status,
+            remaining,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pause_of(level: u32) -> Duration {
+    let (shortest, longest) = PAUSES;
+    shortest
+        .saturating_mul(2_u32.saturating_pow(level.saturating_sub(1).min(16)))
+        .min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remaining(throttle: &Throttle) -> Duration {
+        throttle
+            .paused()
+            .map(|paused| paused.remaining)
+            .unwrap_or_default()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_to_their_bound_and_shrink_again() {
+        let throttle = Throttle::default();
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            throttle.pause(429, None, Instant::now());
+            assert_eq!(remaining(&throttle), Duration::from_secs(seconds));
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            assert!(throttle.paused().is_none());
+        }
+        for _ in 0..20 {
+            throttle.recover(Instant::now());
+        }
+        throttle.pause(429, None, Instant::now());
+        assert_eq!(remaining(&throttle), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_were_in_flight_together_count_as_one() {
+        let throttle = Throttle::default();
+        let sent_at = Instant::now();
+        tokio::time::advance(Duration::from_millis(10)).await;
+        for _ in 0..30 {
+            throttle.pause(429, None, sent_at);
+        }
+        assert_eq!(remaining(&throttle), Duration::from_secs(1));
+        throttle.pause(429, Some(Duration::from_secs(3)), sent_at);
+        assert_eq!(remaining(&throttle), Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_for_a_short_pause_and_gives_up_on_a_long_one() {
+        let throttle = Throttle::default();
+        throttle.pause(403, Some(Duration::from_secs(4)), Instant::now());
+        assert!(throttle.wait().await.is_ok());
+        throttle.pause(403, Some(Duration::from_secs(6)), Instant::now());
+        assert_eq!(throttle.wait().await.unwrap_err().status, 403);
+    }
+}

@@ -1,0 +1,277 @@
+//! The access token: fetched once for all who wait, renewed ahead of time, never shown.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use jiff::Timestamp;
+use reqwest::header;
+use reqwest_middleware::ClientWithMiddleware;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tracing::debug;
+use url::Url;
+
+use crate::{
+    basiq::{BasiqError, answer::Answer, measure::Endpoint, throttle::Throttle},
+    clock::Clock,
+};
+
+/// A refused key is tried again after this.
+const KEY_PAUSE: Duration = Duration::from_secs(30);
+/// Basiq counts token requests over five minutes.
+const THROTTLE_PAUSE: Duration = Duration::from_mins(5);
+/// After any other failure, so that all who wait do not try one after the other.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// The longest wait between renewals that do not help.
+const USELESS_PAUSE: Duration = Duration::from_mins(1);
+/// What is believed of a token that does not say how long it lives.
+const UNKNOWN_LIFE: Duration = Duration::from_mins(30);
+/// No token is believed to live longer.
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
+
+/// A token in use.
+#[derive(Clone)]
+pub(super) struct Token {
+    /// `Bearer …`, marked as sensitive.
+    pub(super) header: HeaderValue,
+    /// Counts up with each token.
+    pub(super) number: u64,
+    renew_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+/// How tokens are asked for.
+pub(super) struct TokenRequest {
+    pub(super) http: ClientWithMiddleware,
+    pub(super) url: Url,
+    /// `Basic KEY`, marked as sensitive.
+    pub(super) key: HeaderValue,
+}
+
+/// The one token of the process.
+pub(super) struct Tokens {
+    request: TokenRequest,
+    clock: Clock,
+    /// Held while a token is fetched: whoever comes then waits for that fetch.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Token>,
+    fetched: u64,
+    /// No token is asked for until then, and why.
+    closed: Option<(Timestamp, BasiqError)>,
+    /// Renewals in a row after which the token was refused all the same.
+    useless: u32,
+    /// A refused token is kept until then.
+    keep_until: Option<Timestamp>,
+}
+
+impl Tokens {
+    pub(super) fn new(request: TokenRequest, clock: Clock) -> Self {
+        Self {
+            request,
+            clock,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The token, fetched or renewed if need be.
+    pub(super) async fn get(&self, throttle: &Throttle) -> Result<Token, BasiqError> {
+        let mut state = self.state.lock().await;
+        let now = self.clock.now();
+        if let Some(token) = state.current.as_ref().filter(|token| now < token.renew_at) {
+            return Ok(token.clone());
+        }
+        if let Some(error) = state.closed_error(now) {
+            return state.still_valid(now, error);
+        }
+        match self.fetch(throttle, state.fetched + 1).await {
+            Ok(token) => {
+                state.fetched = token.number;
+                state.closed = None;
+                state.current = Some(token.clone());
+                Ok(token)
+            }
+            Err(error) => {
+                let now = self.clock.now();
+                let pause = pause_after(&error);
+                state.closed = Some((later(now, pause), repeat(&error, pause)));
+                state.still_valid(now, error)
+            }
+        }
+    }
+
+    /// Forgets a token that was refused, unless a newer one has taken its place. A token that is
+    /// refused however new it is, is not renewed for every call.
+    pub(super) async fn drop_refused(&self, number: u64) {
+        let mut state = self.state.lock().await;
+        let keeps = state
+            .keep_until
+            .is_some_and(|until| self.clock.now() < until);
+        let is_current = state
+            .current
+            .as_ref()
+            .is_some_and(|token| token.number == number);
+        if is_current && !keeps {
+            debug!("the token was refused before its time");
+            state.current = None;
+        }
+    }
+
+    /// Notes whether a call was accepted with the token that was renewed for it.
+    pub(super) async fn note_renewal(&self, helped: bool) {
+        let mut state = self.state.lock().await;
+        if helped {
+            state.useless = 0;
+            state.keep_until = None;
+            return;
+        }
+        state.useless = state.useless.saturating_add(1);
+        let pause = Duration::from_secs(1)
+            .saturating_mul(2_u32.saturating_pow(state.useless.min(16)))
+            .min(USELESS_PAUSE);
+        state.keep_until = Some(later(self.clock.now(), pause));
+    }
+
+    async fn fetch(&self, throttle: &Throttle, number: u64) -> Result<Token, BasiqError> {
+        let asked_at = self.clock.now();
+        let response = self
+            .request
+            .http
+            .post(self.request.url.clone())
+            .header(header::AUTHORIZATION, self.request.key.clone())
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header("basiq-version", "3.0")
+            .body("scope=SERVER_ACCESS")
+            .with_extension(Endpoint::Token)
+            .send()
+            .await
+            .map_err(BasiqError::from_sending)?;
+        let answer = Answer::read(response, asked_at).await;
+        if !answer.is_success() {
+            return Err(refusal(&answer, throttle));
+        }
+        let sent_at = answer.sent_at;
+        let token = read_token(&answer.into_json()?, asked_at, number)?;
+        throttle.recover(sent_at);
+        Ok(token)
+    }
+}
+
+impl State {
+    fn closed_error(&self, now: Timestamp) -> Option<BasiqError> {
+        let (until, error) = self.closed.as_ref()?;
+        let remaining = Duration::try_from(until.duration_since(now)).ok()?;
+        (!remaining.is_zero()).then(|| repeat(error, remaining))
+    }
+
+    /// The old token while it lives, although a new one could not be had; but none once the key is
+    /// refused.
+    fn still_valid(&self, now: Timestamp, error: BasiqError) -> Result<Token, BasiqError> {
+        let token = self.current.as_ref().filter(|token| now < token.expires_at);
+        match (token, error) {
+            (Some(token), error) if !matches!(error, BasiqError::KeyRefused) => Ok(token.clone()),
+            (_, error) => Err(error),
+        }
+    }
+}
+
+/// What it means that no token was given. A wrong key is told by 404 or 400.
+fn refusal(answer: &Answer, throttle: &Throttle) -> BasiqError {
+    let complaint = answer.complaint();
+    let status = answer.status;
+    match status {
+        400 | 401 | 404 => BasiqError::KeyRefused,
+        403 if complaint.says("disabled") || complaint.says("forbidden") => BasiqError::KeyRefused,
+        403 => BasiqError::Throttled {
+            status,
+            retry_after: Some(answer.retry_after.unwrap_or_default().max(THROTTLE_PAUSE)),
+        },
+        429 => {
+            throttle.pause(status, answer.retry_after, answer.sent_at);
+            BasiqError::Throttled {
+                status,
+                retry_after: answer.retry_after,
+            }
+        }
+        _ => complaint.status(status),
+    }
+}
+
+fn pause_after(error: &BasiqError) -> Duration {
+    match error {
+        BasiqError::KeyRefused => KEY_PAUSE,
+        BasiqError::Throttled { retry_after, .. } => retry_after.unwrap_or(FAILURE_PAUSE),
+        BasiqError::NotFound { .. }
+        | BasiqError::Forbidden { .. }
+        | BasiqError::Status { .. }
+        | BasiqError::TimedOut
+        | BasiqError::Unreachable(_)
+        | BasiqError::Unreadable(_) => FAILURE_PAUSE,
+    }
+}
+
+/// The same failure for another caller; a throttled one is told how long it still lasts.
+fn repeat(error: &BasiqError, remaining: Duration) -> BasiqError {
+    match error {
+        BasiqError::KeyRefused => BasiqError::KeyRefused,
+        BasiqError::TimedOut => BasiqError::TimedOut,
+        BasiqError::Throttled { status, .. } => BasiqError::Throttled {
+            status: *status,
+            retry_after: Some(remaining),
+        },
+        BasiqError::Status {
+            status,
+            code,
+            correlation_id,
+        }
+        | BasiqError::Forbidden {
+            status,
+            code,
+            correlation_id,
+        } => BasiqError::Status {
+            status: *status,
+            code: code.clone(),
+            correlation_id: correlation_id.clone(),
+        },
+        BasiqError::NotFound {
+            status,
+            correlation_id,
+        } => BasiqError::Status {
+            status: *status,
+            code: None,
+            correlation_id: correlation_id.clone(),
+        },
+        BasiqError::Unreachable(source) => BasiqError::Unreachable(source.to_string().into()),
+        BasiqError::Unreadable(reason) => BasiqError::Unreadable(reason.clone()),
+    }
+}
+
+fn read_token(answer: &Value, asked_at: Timestamp, number: u64) -> Result<Token, BasiqError> {
+    let unreadable = |what: &str| BasiqError::Unreadable(format!("the token answer has {what}"));
+    let text = answer
+        .get("access_token")
+        .and_then(Value::as_str)
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| unreadable("no access_token"))?;
+    let mut header = HeaderValue::from_str(&format!("Bearer {text}"))
+        .map_err(|_| unreadable("a token that fits no header"))?;
+    header.set_sensitive(true);
+    let life = answer
+        .get("expires_in")
+        .and_then(|life| life.as_u64().or_else(|| life.as_str()?.parse().ok()))
+        .map_or(UNKNOWN_LIFE, Duration::from_secs)
+        .min(LONGEST_LIFE);
+    Ok(Token {
+        header,
+        number,
+        renew_at: later(asked_at, life * 4 / 5),
+        expires_at: later(asked_at, life),
+    })
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}

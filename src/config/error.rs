@@ -1,0 +1,31 @@
+//! What is wrong with the settings, all faults at once, one line each.
+
+use thiserror::Error;
+
+/// Settings that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}", faults.join("\n"))]
+pub struct ConfigError {
+    faults: Vec<String>,
+}
+
+impl ConfigError {
+    /// One line for each fault: the setting, its value unless it is secret, and what is allowed.
+    #[must_use]
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    pub(super) fn new(faults: Vec<String>) -> Self {
+        Self { faults }
+    }
+
+    /// Nothing, if there is no fault.
+    pub(super) fn unless_empty(faults: Vec<String>) -> Result<(), Self> {
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Self::new(faults))
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Where settings come from: a file below, the environment above, and files that hold one value.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use figment::{
+    Figment, Metadata, Profile, Provider,
+    providers::{Format, Toml},
+    value::{Dict, Map, Value},
+};
+
+use crate::config::setting::{PREFIX, SETTINGS, SettingDoc};
+
+/// How faults name the environment.
+pub(super) const ENVIRONMENT: &str = "environment";
+
+/// The largest file that may hold one value.
+const VALUE_FILE_LIMIT: u64 = 1024 * 1024;
+
+/// One place that gives settings, by their key in lower case.
+pub(super) struct Layer {
+    name: String,
+    dict: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.dict.clone()))
+    }
+}
+
+/// A value as it was given, and how to name it in a fault.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    /// The setting as the user wrote it, and where.
+    pub(super) label: String,
+    /// The value as text.
+    pub(super) text: String,
+    /// Whether it was written as a list.
+    pub(super) is_list: bool,
+}
+
+/// All settings that were given, by key.
+pub(super) type AllGiven = BTreeMap<String, Given>;
+
+/// A layer from the text of a settings file.
+pub(super) fn file_layer(name: &str, text: &str) -> Result<Layer, String> {
+    let data = Toml::string(text)
+        .data()
+        .map_err(|error| format!("{name}: {}", first_and_last_line(&error.to_string())))?;
+    Ok(Layer {
+        name: name.to_owned(),
+        dict: data.into_values().next().unwrap_or_default(),
+    })
+}
+
+/// The parser's place and reason, without the line of the file between them: it may hold a secret.
+fn first_and_last_line(message: &str) -> String {
+    let mut lines = message.lines();
+    let first = lines.next().unwrap_or_default();
+    match lines.next_back() {
+        Some(last) => format!("{first}: {last}"),
+        None => first.to_owned(),
+    }
+}
+
+/// A layer from those variables that have the prefix. Names are told apart by case.
+pub(super) fn environment_layer(
+    environment: impl IntoIterator<Item = (String, String)>,
+    faults: &mut Vec<String>,
+) -> Layer {
+    let mut dict = Dict::new();
+    for (name, value) in environment {
+        let Some(rest) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let key = rest.to_ascii_lowercase();
+        if rest != rest.to_ascii_uppercase() {
+            faults.push(unknown(ENVIRONMENT, &name, &key));
+        } else if value.contains(char::REPLACEMENT_CHARACTER) {
+            faults.push(format!(
+                "{name} ({ENVIRONMENT}): the value is not UTF-8 text"
+            ));
+        } else {
+            dict.insert(key, Value::from(value));
+        }
+    }
+    Layer {
+        name: ENVIRONMENT.to_owned(),
+        dict,
+    }
+}
+
+/// Puts the layers together, the later ones above the earlier, and notes what is not a setting.
+pub(super) fn merge(layers: Vec<Layer>, faults: &mut Vec<String>) -> AllGiven {
+    let mut figment = Figment::new();
+    for layer in layers {
+        for key in layer.dict.keys().filter(|key| !is_known(key)) {
+            faults.push(unknown(&layer.name, &written(&layer.name, key), key));
+        }
+        figment = figment.merge(layer);
+    }
+    let mut all = AllGiven::new();
+    for key in SETTINGS.iter().filter_map(SettingDoc::key) {
+        match given(&figment, &key) {
+            Ok(Some(given)) => {
+                all.insert(key, given);
+            }
+            Ok(None) => {}
+            Err(fault) => faults.push(fault),
+        }
+    }
+    all
+}
+
+fn is_known(key: &str) -> bool {
+    let setting = |key: &str| SETTINGS.iter().any(|doc| doc.key().as_deref() == Some(key));
+    setting(key) || key.strip_suffix("_file").is_some_and(setting)
+}
+
+/// The value of a setting, either given itself or by the path of a file that holds it.
+fn given(figment: &Figment, key: &str) -> Result<Option<Given>, String> {
+    let plain = find(figment, key);
+    let by_file = find(figment, &format!("{key}_file"));
+    match (plain, by_file) {
+        (None, None) => Ok(None),
+        (Some((layer, value)), None) => from_value(&layer, key, &value).map(Some),
+        (Some((layer, _)), Some((other, _))) if layer == other => Err(format!(
+            "{} ({layer}): contradicts {}, which is set too; set one of them",
+            written(&layer, key),
+            written(&layer, &format!("{key}_file")),
+        )),
+        (Some((layer, value)), Some(_)) if layer == ENVIRONMENT => {
+            from_value(&layer, key, &value).map(Some)
+        }
+        (_, Some((layer, path))) => from_value_file(&layer, key, &path).map(Some),
+    }
+}
+
+fn find(figment: &Figment, key: &str) -> Option<(String, Value)> {
+    let value = figment.find_value(key).ok()?;
+    let layer = figment.get_metadata(value.tag())?.name.to_string();
+    Some((layer, value))
+}
+
+fn from_value(layer: &str, key: &str, value: &Value) -> Result<Given, String> {
+    let label = format!("{} ({layer})", written(layer, key));
+    match as_text(value) {
+        Some(text) => Ok(Given {
+            label,
+            text,
+            is_list: matches!(value, Value::Array(..)),
+        }),
+        None => Err(format!(
+            "{label}: a text, a whole number, true, false or a list of these is allowed"
+        )),
+    }
+}
+
+fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(_, text) => Some(text.clone()),
+        Value::Char(_, character) => Some(character.to_string()),
+        Value::Bool(_, flag) => Some(flag.to_string()),
+        Value::Num(_, number) => number
+            .to_i128()
+            .map(|whole| whole.to_string())
+            .or_else(|| number.to_u128().map(|whole| whole.to_string())),
+        Value::Array(_, items) => items
+            .iter()
+            .map(|item| match item {
+                Value::Array(..) => None,
+                _ => as_text(item),
+            })
+            .collect::<Option<Vec<_>>>()
+            .map(|items| items.join(",")),
+        Value::Dict(..) | Value::Empty(..) => None,
+    }
+}
+
+fn from_value_file(layer: &str, key: &str, path: &Value) -> Result<Given, String> {
+    let key = format!("{key}_file");
+    let path = from_value(layer, &key, path)?;
+    let text = read_value_file(Path::new(&path.text))
+        .map_err(|reason| format!("{}: cannot read `{}`: {reason}", path.label, path.text))?;
+    Ok(Given {
+        label: path.label,
+        text,
+        is_list: false,
+    })
+}
+
+fn read_value_file(path: &Path) -> Result<String, String> {
+    let about = fs::metadata(path).map_err(|error| error.to_string())?;
+    if about.len() > VALUE_FILE_LIMIT {
+        return Err("it is larger than 1 MiB".to_owned());
+    }
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let cut = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(cut.strip_suffix('\r').unwrap_or(cut).to_owned())
+}
+
+/// The key as its user writes it in that layer.
+pub(super) fn written(layer: &str, key: &str) -> String {
+    if layer == ENVIRONMENT {
+        format!("{PREFIX}{}", key.to_ascii_uppercase())
+    } else {
+        key.to_owned()
+    }
+}
+
+fn unknown(layer: &str, as_written: &str, key: &str) -> String {
+    let fault = format!(
+        "{} ({layer}): there is no such setting",
+        as_written.escape_debug()
+    );
+    match closest(key) {
+        Some(near) => format!("{fault}; did you mean {}?", written(layer, &near)),
+        None => fault,
+    }
+}
+
+/// The setting that is written most like `key`, if any is at all.
+fn closest(key: &str) -> Option<String> {
+    let key = key.to_ascii_lowercase();
+    let tries = [key.as_str(), key.strip_prefix("relay_").unwrap_or(&key)];
+    SETTINGS
+        .iter()
+        .filter_map(SettingDoc::key)
+        .flat_map(|known| [format!("{known}_file"), known])
+        .filter_map(|known| {
+            tries
+                .iter()
+                .map(|key| strsim::damerau_levenshtein(key, &known))
+                .min()
+                .map(|distance| (distance, known))
+        })
+        .filter(|(distance, known)| *distance <= 3.min(known.len() / 2))
+        .min()
+        .map(|(_, known)| known)
+}

@@ -1,0 +1,134 @@
+//! Log lines to standard error, and spans to a collector when the standard variables ask for it.
+
+use std::{io::IsTerminal, time::Duration};
+
+use opentelemetry::{Key, trace::TracerProvider};
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, fmt, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+};
+
+use crate::{
+    config::{LogConfig, LogFormat},
+    telemetry::TelemetryError,
+};
+
+/// The name of this service in traces, unless `OTEL_SERVICE_NAME` gives another.
+const SERVICE: &str = "basiq-relay";
+
+/// How long a stop waits for the collector to take the last spans.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+
+/// Keeps logs and traces going; hands the last spans to the collector when it is dropped.
+#[derive(Debug, Default)]
+#[must_use = "traces end when it is dropped"]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(traces) = self.traces.take()
+            && let Err(error) = traces.shutdown_with_timeout(FLUSH_LIMIT)
+        {
+            tracing::debug!(%error, "the last spans were not taken by the collector");
+        }
+    }
+}
+
+/// Sets up the log of this process, once, and trace export if it is asked for.
+pub fn init(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
+    let filter = EnvFilter::builder()
+        .parse(&config.filter)
+        .map_err(|source| TelemetryError::Filter {
+            filter: config.filter.clone(),
+            source,
+        })?;
+    let traces = config.export_traces.then(exporter).transpose()?;
+    let export = traces
+        .as_ref()
+        .map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer(SERVICE)));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines(config.format))
+        .with(export)
+        .try_init()
+        .map_err(TelemetryError::AlreadySet)?;
+    Ok(Telemetry { traces })
+}
+
+/// Writes each event to standard error: standard output belongs to the commands' answers.
+fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(true)
+            .boxed(),
+        // left alone, the layer uses colours unless NO_COLOR is set
+        LogFormat::Text if std::io::stderr().is_terminal() => layer.boxed(),
+        LogFormat::Text => layer.with_ansi(false).boxed(),
+    }
+}
+
+/// Spans are batched and sent by a thread of the SDK: a collector that hangs or is away costs the
+/// service nothing but these spans.
+fn exporter() -> Result<SdkTracerProvider, TelemetryError> {
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .build()
+        .map_err(TelemetryError::Exporter)?;
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource())
+        .build())
+}
+
+/// What the standard variables say of this service, with our name where they give none.
+fn resource() -> Resource {
+    let detected = Resource::builder().build();
+    let is_named = detected
+        .get(&Key::from_static_str("service.name"))
+        .is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+    if is_named {
+        detected
+    } else {
+        Resource::builder().with_service_name(SERVICE).build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_none_is_an_error_that_names_the_setting() {
+        let config = LogConfig {
+            filter: "basiq=loud".to_owned(),
+            ..LogConfig::default()
+        };
+        let error = init(&config).unwrap_err();
+        assert!(error.to_string().contains("RELAY_LOG: `basiq=loud`"));
+    }
+
+    #[tokio::test]
+    async fn an_exporter_without_a_collector_is_built_and_stopped_on_a_runtime() {
+        let traces = exporter().unwrap();
+        drop(Telemetry {
+            traces: Some(traces),
+        });
+    }
+
+    #[test]
+    fn the_service_has_a_name() {
+        let name = resource().get(&Key::from_static_str("service.name"));
+        assert!(name.is_some_and(|name| name.as_str() == SERVICE));
+    }
+}

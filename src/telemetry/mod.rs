@@ -1,0 +1,34 @@
+//! Logs, traces and metrics of the process.
+
+mod logs;
+mod metrics;
+
+use thiserror::Error;
+
+pub use self::{
+    logs::{Telemetry, init},
+    metrics::{Metrics, metrics_handle},
+};
+
+/// Why logs, traces or metrics cannot be set up.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// `RELAY_LOG` is no tracing filter.
+    #[error("RELAY_LOG: `{filter}` is not valid; a tracing filter is allowed, such as info")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What the parser says.
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The standard variables of OpenTelemetry ask for an exporter that cannot be built.
+    #[error("OTEL_EXPORTER_OTLP_*: trace export cannot be set up")]
+    Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
+    /// This process has its log already.
+    #[error("the log is already set up")]
+    AlreadySet(#[source] tracing_subscriber::util::TryInitError),
+    /// The recorder of metrics could not be installed.
+    #[error("metrics cannot be set up: {0}")]
+    Recorder(String),
+}
