@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     sandbox::{
-        bank::Login,
         calls::{Call, CallLog},
         fault::Fault,
         http,
         memory::{Memory, NewConnection, Stored, new_id},
+        plan::Login,
         script::JobScript,
     },
 };

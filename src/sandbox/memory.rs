@@ -8,12 +8,13 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::sandbox::{
-    bank::{self, Bank, Login, QUEUED, Weather},
+    bank::{self, Bank, QUEUED},
     calls::CallLog,
     error::ApiError,
     fault::{self, Fault, FaultKind},
     kept::Kept,
     life::{Answer, Job, StepState},
+    plan::{self, Login, Weather},
     script::{JobScript, Origin, ScriptStep, StepEnd},
     token::Tokens,
     view::{ACCOUNTS, TRANSACTIONS, VERIFY},
@@ -224,7 +225,7 @@ impl Memory {
             connection_id: Some(connection_id.to_owned()),
             institution_id,
             queued: QUEUED,
-            steps: bank::read_bank(bank, &login, weather),
+            steps: plan::read_bank(bank, &login, weather),
         };
         if let Some(connection) = self.connections.get_mut(connection_id) {
             connection.login = login;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{
     Sandbox,
-    bank::{Login, find_bank},
+    bank::find_bank,
     error::ApiError,
     http::{
         extract::{Base, Object, ServerToken},
@@ -18,6 +18,7 @@ use crate::sandbox::{
     },
     life::later,
     memory::{Connection, Memory, NewConnection, Started},
+    plan::Login,
     script::Origin,
     view::{date, institution, job_created},
 };

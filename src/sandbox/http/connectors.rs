@@ -23,6 +23,10 @@ use crate::sandbox::{
 /// The one way the sandbox's banks are connected.
 const METHOD: &str = "web";
 
+/// A plain square, so that a page has something to show.
+const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'\
+     %3E%3Crect width='1' height='1' fill='%23789'/%3E%3C/svg%3E";
+
 /// Every connector.
 pub(super) async fn list(
     State(sandbox): State<Sandbox>,
@@ -88,11 +92,12 @@ fn view(sandbox: &Sandbox, bank: &Bank, base: &str) -> Value {
             "shortName": bank.name.trim_end_matches(" Bank"),
             "tier": "4",
             "country": "Australia",
+            "logo": {"type": "image", "links": {"full": LOGO, "square": LOGO}},
         },
         "scopes": [],
         "authorization": {
             "type": authorization,
-            "meta": {"loginIdCaption": "Login", "passwordCaption": "Password"},
+            "meta": {"login_id_caption": "Login", "password_caption": "Password"},
         },
         "stats": {"averageDurationMs": averages(sandbox.speed())},
         "links": {"self": format!("{base}/connectors/{}/{METHOD}", bank.id)},

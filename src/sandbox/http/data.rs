@@ -16,7 +16,7 @@ use crate::sandbox::{
         extract::{Base, ServerToken},
         filter::{Filter, ListQuery},
     },
-    memory::{Memory, User},
+    memory::{Connection, Memory, User},
     view::date,
 };
 
@@ -55,7 +55,7 @@ pub(super) fn accounts_of(memory: &Memory, user: &User, now: Timestamp) -> Vec<A
     });
     let account = |(connection, transactions)| {
         (0..ACCOUNTS.len()).map(move |number| {
-            let connection: &crate::sandbox::memory::Connection = connection;
+            let connection: &Connection = connection;
             Account {
                 id: derived_id(&connection.id, number),
                 number,

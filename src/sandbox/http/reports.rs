@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{
     Sandbox,
-    bank::{self, Login, QUEUED, Upload},
+    bank::{self, QUEUED, Upload},
     error::ApiError,
     http::{
         connections::job_answer,
@@ -19,6 +19,7 @@ use crate::sandbox::{
     },
     life::{Job, StepState},
     memory::{Memory, NewConnection, Stored},
+    plan::{self, Login},
     script::{JobScript, Origin, ScriptStep, StepEnd},
     view::{REPORT, date},
 };
@@ -110,7 +111,7 @@ pub(super) async fn upload(
         connection_id: Some(connection_id),
         institution_id,
         queued: QUEUED,
-        steps: bank::read_statement(bank.upload),
+        steps: plan::read_statement(bank.upload),
     };
     Ok(job_answer(&memory.start(script, now), &base))
 }

@@ -76,6 +76,9 @@ pub(super) async fn show(
     };
     let full_name = format!("{} {}", name("firstName"), name("lastName"));
     let mut view = brief(user, &base);
+    for field in ["email", "mobile", "firstName", "middleName", "lastName"] {
+        view.entry(field).or_insert(json!(""));
+    }
     view.insert("name".to_owned(), json!(full_name.trim()));
     view.insert(
         "connections".to_owned(),

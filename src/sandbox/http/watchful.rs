@@ -8,6 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use tracing::debug;
+
 use crate::sandbox::{Call, FaultKind, Sandbox, error::ApiError};
 
 /// Recorded for a caller that hung up before the answer.
@@ -45,6 +47,10 @@ struct Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
+        let Call {
+            endpoint, status, ..
+        } = &self.call;
+        debug!(endpoint, status, "answered a call");
         self.sandbox.record(self.call.clone());
     }
 }
