@@ -20,7 +20,7 @@ use crate::{
     normalise::Catalogue,
     runtime::{Stopped, Supervisor, Wake, run_worker},
     store::{UpkeepStore, sqlite::SqliteStore},
-    telemetry,
+    telemetry::{self, Metrics},
     tracker::{Looker, TrackerWorker},
 };
 
@@ -34,6 +34,8 @@ pub struct Relay {
     pub router: Router,
     /// `/metrics` alone, for an address of its own.
     pub metrics_router: Router,
+    /// The recorder of metrics.
+    pub metrics: Metrics,
     /// Looks at jobs.
     pub tracker: TrackerWorker,
     /// Sends deliveries.
@@ -79,9 +81,15 @@ impl Relay {
         let metrics = telemetry::metrics_handle().context("no metrics")?;
         let catalogue = Arc::new(catalogue(&settings)?);
         let store = open_store(&settings.store).await?;
-        let freed = store.free_leases().await.context("leases cannot be freed")?;
+        let freed = store
+            .free_leases()
+            .await
+            .context("leases cannot be freed")?;
         if freed > 0 {
-            info!(leases = freed, "took up the work that a former run had begun");
+            info!(
+                leases = freed,
+                "took up the work that a former run had begun"
+            );
         }
         let shared = Arc::new(store.clone());
         let upstream = Upstream::default();
@@ -96,8 +104,13 @@ impl Relay {
             (&settings.basiq, &settings.tracking),
         );
         let wakes = (tracker_wake.clone(), delivery_wake.clone());
-        let tracker =
-            TrackerWorker::new(looker, shared.clone(), clock.clone(), &settings.basiq, wakes);
+        let tracker = TrackerWorker::new(
+            looker,
+            shared.clone(),
+            clock.clone(),
+            &settings.basiq,
+            wakes,
+        );
         let delivery = DeliveryWorker::new(
             shared.clone(),
             clock.clone(),
@@ -106,6 +119,7 @@ impl Relay {
         )
         .context("no client for callbacks")?;
         let upkeep = UpkeepWorker::new(shared.clone(), clock.clone(), &settings.store);
+        let rendered = metrics.clone();
         let parts = ApiParts {
             store: shared,
             clock,
@@ -115,11 +129,20 @@ impl Relay {
             tracker_wake,
             delivery_wake,
             upstream,
-            metrics: Arc::new(move || metrics.render()),
+            metrics: Arc::new(move || rendered.render()),
         };
-        let metrics_router = api::metrics_router(&parts);
+        let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let router = api::router(parts);
-        Ok(Self { settings, store, router, metrics_router, tracker, delivery, upkeep })
+        Ok(Self {
+            settings,
+            store,
+            router,
+            metrics_router,
+            metrics,
+            tracker,
+            delivery,
+            upkeep,
+        })
     }
 
     /// Listens on the configured addresses and runs until `stop`, then drains; `hurry` cuts that
@@ -142,14 +165,20 @@ impl Relay {
         self,
         listener: TcpListener,
         metrics: Option<TcpListener>,
-        (stop, hurry): (impl Future<Output = ()> + Send, impl Future<Output = ()> + Send),
+        (stop, hurry): (
+            impl Future<Output = ()> + Send,
+            impl Future<Output = ()> + Send,
+        ),
     ) -> Result<()> {
-        let address = listener.local_addr().context("the listener has no address")?;
+        let address = listener
+            .local_addr()
+            .context("the listener has no address")?;
         let mut supervisor = Supervisor::new();
         let token = supervisor.stop_token();
         supervisor.spawn("tracker", run_worker(self.tracker, token.clone()));
         supervisor.spawn("delivery", run_worker(self.delivery, token.clone()));
         supervisor.spawn("upkeep", run_worker(self.upkeep, token.clone()));
+        supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
         supervisor.spawn("http", serve_http(listener, self.router, token.clone()));
         if let Some(listener) = metrics {
             supervisor.spawn("metrics", serve_http(listener, self.metrics_router, token));
@@ -159,7 +188,9 @@ impl Relay {
             () = stop => None,
             name = supervisor.task_died() => Some(name),
         };
-        let stopped = supervisor.shut_down(self.settings.server.shutdown_grace, hurry).await;
+        let stopped = supervisor
+            .shut_down(self.settings.server.shutdown_grace, hurry)
+            .await;
         self.store.close().await;
         match (died, stopped) {
             (Some(name), _) => bail!("the task `{name}` ended although it should not"),
@@ -169,7 +200,9 @@ impl Relay {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
 }
 
 async fn serve_http(

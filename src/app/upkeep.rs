@@ -30,7 +30,12 @@ impl UpkeepWorker {
     /// A worker that deletes what ended longer ago than the retention.
     #[must_use]
     pub fn new(store: Arc<dyn UpkeepStore>, clock: Clock, config: &StoreConfig) -> Self {
-        Self { store, clock, retention: config.retention, wake: Wake::new() }
+        Self {
+            store,
+            clock,
+            retention: config.retention,
+            wake: Wake::new(),
+        }
     }
 
     async fn count(&self) -> Result<(), WorkerError> {
@@ -51,7 +56,10 @@ impl UpkeepWorker {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts stay far below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "gauges are floats; counts stay far below 2^52"
+)]
 fn set(name: &'static str, label: &'static str, value: &'static str, count: u64) {
     gauge!(name, label => value).set(count as f64);
 }
@@ -69,13 +77,18 @@ impl Worker for UpkeepWorker {
         let before = self.clock.now().checked_sub(self.retention)?;
         let purged = self.store.purge_ended(before, PURGE_BATCH).await?;
         if purged > 0 {
-            info!(watches = purged, "deleted what was older than the retention");
+            info!(
+                watches = purged,
+                "deleted what was older than the retention"
+            );
         }
         if usize::try_from(purged)? >= PURGE_BATCH {
             return Ok(Tick::Busy);
         }
         self.count().await?;
-        Ok(Tick::Idle { next_due_in: Some(INTERVAL) })
+        Ok(Tick::Idle {
+            next_due_in: Some(INTERVAL),
+        })
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {

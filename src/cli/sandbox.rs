@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     config::LogConfig,
     runtime,
-    sandbox::{Fault, Sandbox, SandboxOptions},
+    sandbox::{ALLOWED_FAULTS, Fault, Sandbox, SandboxOptions},
     telemetry,
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 1.0, value_parser = speed)]
     speed: f64,
     /// Misbehave on purpose; may be given more than once.
-    #[arg(long = "fault", value_name = "FAULT", long_help = Fault::HELP)]
+    #[arg(long = "fault", value_name = "FAULT", long_help = ALLOWED_FAULTS)]
     faults: Vec<Fault>,
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         heard
     };
     let (served, heard) = tokio::join!(serve, on_signal);
-    telemetry.shut_down();
+    drop(telemetry);
     served.context("the sandbox stopped")?;
     heard.context("signals cannot be heard")?;
     Ok(())

@@ -27,7 +27,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let telemetry = telemetry::init(&settings.log).map_err(Failure::usage)?;
     let relay = app::Relay::build(settings, Clock::system()).await?;
     let served = relay.serve(first_signal(), second_signal()).await;
-    telemetry.shut_down();
+    drop(telemetry);
     served.context("the relay stopped")?;
     Ok(())
 }

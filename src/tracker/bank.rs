@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The most that asking about the bank may delay an event.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const BANK_TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a bank is connected where nothing tells.
 const USUAL_METHOD: &str = "web";
@@ -25,7 +25,7 @@ pub(super) struct Bank {
 /// The bank behind a job, if Basiq reports it in major outage. Any fault on the way, and an answer
 /// that takes too long, mean that nothing is known.
 pub(super) async fn bank_in_outage(client: &BasiqClient, context: &JobContext) -> Option<Bank> {
-    match tokio::time::timeout(TIME_LIMIT, find_outage(client, context)).await {
+    match tokio::time::timeout(BANK_TIME_LIMIT, find_outage(client, context)).await {
         Ok(Ok(bank)) => bank,
         Ok(Err(error)) => {
             debug!(%error, "the bank's status is unknown");
@@ -42,7 +42,9 @@ async fn find_outage(
     client: &BasiqClient,
     context: &JobContext,
 ) -> Result<Option<Bank>, BasiqError> {
-    let Some(bank) = find_bank(client, context).await? else { return Ok(None) };
+    let Some(bank) = find_bank(client, context).await? else {
+        return Ok(None);
+    };
     Ok(is_out(client, &bank).await?.then_some(bank))
 }
 
@@ -52,15 +54,15 @@ pub(super) async fn is_out(client: &BasiqClient, bank: &Bank) -> Result<bool, Ba
     Ok(connector.is_in_major_outage())
 }
 
-async fn find_bank(
-    client: &BasiqClient,
-    context: &JobContext,
-) -> Result<Option<Bank>, BasiqError> {
+async fn find_bank(client: &BasiqClient, context: &JobContext) -> Result<Option<Bank>, BasiqError> {
     if let (Some(user), Some(connection)) = (&context.user_id, &context.connection_id) {
         let connection = client.connection(user, connection).await?;
         let institution = connection.institution.map(|institution| institution.id);
         let method = connection.method.unwrap_or_else(|| USUAL_METHOD.to_owned());
-        return Ok(institution.map(|institution_id| Bank { institution_id, method }));
+        return Ok(institution.map(|institution_id| Bank {
+            institution_id,
+            method,
+        }));
     }
     Ok(context.institution_id.clone().map(|institution_id| Bank {
         institution_id,

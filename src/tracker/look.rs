@@ -73,7 +73,17 @@ impl Looker {
             support_after_failures: config.support_after_failures,
         };
         let (basiq_url, config) = (basiq.url.clone(), config.clone());
-        Self { parts: Arc::new(Parts { client, store, clock, catalogue, basiq_url, config, timings }) }
+        Self {
+            parts: Arc::new(Parts {
+                client,
+                store,
+                clock,
+                catalogue,
+                basiq_url,
+                config,
+                timings,
+            }),
+        }
     }
 
     /// Looks at a claimed job. It never fails: what went wrong is part of what it says.
@@ -91,11 +101,21 @@ impl Looker {
 
 /// The bank to look at instead of the job: it is out, and every watch was told so.
 fn outage_to_wait_out(due: &DueJob) -> Option<Bank> {
-    let Phase::Outage { institution_id, method, .. } = &due.memory.phase else { return None };
-    due.watches.iter().all(|watch| watch.progress.told_outage).then(|| Bank {
-        institution_id: institution_id.clone(),
-        method: method.clone(),
-    })
+    let Phase::Outage {
+        institution_id,
+        method,
+        ..
+    } = &due.memory.phase
+    else {
+        return None;
+    };
+    due.watches
+        .iter()
+        .all(|watch| watch.progress.told_outage)
+        .then(|| Bank {
+            institution_id: institution_id.clone(),
+            method: method.clone(),
+        })
 }
 
 impl Parts {
@@ -113,7 +133,10 @@ impl Parts {
                 Some(until) => normalise::find(&snapshot, Some(until)),
                 None => finding.clone(),
             };
-            let known = Known { started_at: started_at(&look.memory, watch), ..known };
+            let known = Known {
+                started_at: started_at(&look.memory, watch),
+                ..known
+            };
             normalise::judge(&finding, &watch.request.options, &known, &self.timings, now)
         });
         let outcomes = outcomes.collect();
@@ -134,12 +157,13 @@ impl Parts {
 
     /// When to look next, and in any case when the job gets too old.
     fn next_look(&self, look: &Progressing, asks: bool) -> Timestamp {
-        let next =
-            schedule::next_look(&look.memory, asks, look.now, &self.config, rand::random());
-        let ends = look.due.watches.iter().map(|watch| {
-            schedule::after(started_at(&look.memory, watch), self.config.job_max_age)
-        });
-        ends.filter(|end| *end > look.now).fold(next, Timestamp::min)
+        let next = schedule::next_look(&look.memory, asks, look.now, &self.config, rand::random());
+        let ends =
+            look.due.watches.iter().map(|watch| {
+                schedule::after(started_at(&look.memory, watch), self.config.job_max_age)
+            });
+        ends.filter(|end| *end > look.now)
+            .fold(next, Timestamp::min)
     }
 
     /// What is known beyond the document: the bank's outage and the connection's history. Asked only
@@ -149,11 +173,17 @@ impl Parts {
         look: &Progressing,
         finding: &Finding,
     ) -> (Known, Option<ConnectionReport>, Option<Bank>) {
-        let mut known =
-            Known { major_outage: false, failures_in_a_row: 0, started_at: look.now };
+        let mut known = Known {
+            major_outage: false,
+            failures_in_a_row: 0,
+            started_at: look.now,
+        };
         let connection_id = look.memory.context.connection_id.clone();
         let report = |unavailable| {
-            connection_id.clone().map(|connection_id| ConnectionReport { connection_id, unavailable })
+            connection_id.clone().map(|connection_id| ConnectionReport {
+                connection_id,
+                unavailable,
+            })
         };
         if *finding == Finding::Succeeded {
             return (known, report(false), None);
@@ -163,7 +193,11 @@ impl Parts {
         }
         if let Some(connection_id) = &connection_id {
             let (job, now) = (&look.due.job_id, look.now);
-            match self.store.connection_failures(connection_id, job, now).await {
+            match self
+                .store
+                .connection_failures(connection_id, job, now)
+                .await
+            {
                 Ok(before) => known.failures_in_a_row = before.saturating_add(1),
                 Err(error) => warn!(%error, "a connection's history cannot be read"),
             }
@@ -211,10 +245,13 @@ impl Parts {
                 None
             }
         };
-        let outlived = normalise::outage_outlived(outage_code(&due.memory.phase), failed_step(&memory));
+        let outlived =
+            normalise::outage_outlived(outage_code(&due.memory.phase), failed_step(&memory));
         let outcomes = due.watches.iter().map(|watch| match &verdict {
             Some(verdict) => Outcome::Tell(Box::new(verdict.clone())),
-            None if self.is_too_old(&memory, watch, now) => Outcome::Tell(Box::new(outlived.clone())),
+            None if self.is_too_old(&memory, watch, now) => {
+                Outcome::Tell(Box::new(outlived.clone()))
+            }
             None => Outcome::Running,
         });
         let reading = Reading {
@@ -224,7 +261,10 @@ impl Parts {
             is_urgent: false,
             connection: None,
         };
-        (self.conclude(Progressing { due, now, memory }, reading), "bank")
+        (
+            self.conclude(Progressing { due, now, memory }, reading),
+            "bank",
+        )
     }
 
     fn is_too_old(&self, memory: &JobMemory, watch: &Watch, now: Timestamp) -> bool {
@@ -244,7 +284,9 @@ impl Parts {
                 let next = after_spread(now, KEY_REFUSED_PAUSE);
                 (self.conclude_running(look, next), "key-refused")
             }
-            BasiqError::Throttled { retry_after, .. } => (self.failed(look, *retry_after), "throttled"),
+            BasiqError::Throttled { retry_after, .. } => {
+                (self.failed(look, *retry_after), "throttled")
+            }
             BasiqError::Status { .. }
             | BasiqError::TimedOut
             | BasiqError::Unreachable(_)
@@ -267,11 +309,17 @@ impl Parts {
         let (since, verdict) = match absence {
             Absence::Missing => {
                 look.memory.forbidden_since = None;
-                (*look.memory.missing_since.get_or_insert(now), normalise::job_not_found())
+                (
+                    *look.memory.missing_since.get_or_insert(now),
+                    normalise::job_not_found(),
+                )
             }
             Absence::Forbidden => {
                 look.memory.missing_since = None;
-                (*look.memory.forbidden_since.get_or_insert(now), normalise::job_not_accessible())
+                (
+                    *look.memory.forbidden_since.get_or_insert(now),
+                    normalise::job_not_accessible(),
+                )
             }
         };
         look.memory.errors_in_a_row = 0;
@@ -297,10 +345,18 @@ impl Parts {
 
     fn conclude_running(&self, look: Progressing, next_look_at: Timestamp) -> Look {
         let outcomes = look.due.watches.iter().map(|_| Outcome::Running).collect();
-        let nothing =
-            Reading { outcomes, resources: Vec::new(), next_look_at, is_urgent: false, connection: None };
+        let nothing = Reading {
+            outcomes,
+            resources: Vec::new(),
+            next_look_at,
+            is_urgent: false,
+            connection: None,
+        };
         // A failed look says nothing of the job: no watch changes its state by it.
-        Look { changes: Vec::new(), ..self.conclude(look, nothing) }
+        Look {
+            changes: Vec::new(),
+            ..self.conclude(look, nothing)
+        }
     }
 
     fn conclude(&self, look: Progressing, reading: Reading) -> Look {
@@ -325,14 +381,22 @@ impl Parts {
             changes,
             memory: look.memory,
             next_look_at: reading.next_look_at,
-            urgency: if reading.is_urgent { Urgency::High } else { Urgency::Normal },
+            urgency: if reading.is_urgent {
+                Urgency::High
+            } else {
+                Urgency::Normal
+            },
             connection: reading.connection,
         }
     }
 
     fn note_unknown_code(&self, due: &DueJob, finding: &Finding) {
-        let Finding::Failed(failure) = finding else { return };
-        let Some(code) = failure.code.as_deref() else { return };
+        let Finding::Failed(failure) = finding else {
+            return;
+        };
+        let Some(code) = failure.code.as_deref() else {
+            return;
+        };
         if !normalise::is_known_code(code) {
             metrics::counter!("relay_unknown_error_codes_total").increment(1);
             warn!(job.id = %due.job_id, code, step = failure.step, "a code nobody knows");
@@ -367,12 +431,19 @@ fn outage_code(phase: &Phase) -> Option<String> {
 }
 
 fn failed_step(memory: &JobMemory) -> Option<String> {
-    memory.steps.iter().find(|step| step.status == "failed").map(|step| step.title.clone())
+    memory
+        .steps
+        .iter()
+        .find(|step| step.status == "failed")
+        .map(|step| step.title.clone())
 }
 
 /// How long a settled job had been settled at Basiq, by its own word, before it was seen here.
 fn measure_detection(look: &Look, settled_at: Option<Timestamp>) {
-    let settles = look.changes.iter().any(|change| change.state == WatchState::Settled);
+    let settles = look
+        .changes
+        .iter()
+        .any(|change| change.state == WatchState::Settled);
     if let (true, Some(settled_at)) = (settles, settled_at) {
         let waited = schedule::between(settled_at, look.at);
         metrics::histogram!("relay_detection_seconds").record(waited.as_secs_f64());

@@ -26,8 +26,15 @@ pub fn observe(
     let changed = before.first_look_at.is_none() || steps != before.steps;
     JobMemory {
         first_look_at: before.first_look_at.or(Some(now)),
-        created: snapshot.created.filter(|created| *created <= now).or(before.created),
-        changed_at: if changed { Some(now) } else { before.changed_at },
+        created: snapshot
+            .created
+            .filter(|created| *created <= now)
+            .or(before.created),
+        changed_at: if changed {
+            Some(now)
+        } else {
+            before.changed_at
+        },
         steps,
         context: merge(&before.context, &snapshot.context),
         challenges: challenges(&before.challenges, finding, now),
@@ -42,20 +49,27 @@ pub fn observe(
 /// the same one is counted once and keeps the time it was first seen.
 fn challenges(before: &ChallengeMemory, finding: &Finding, now: Timestamp) -> ChallengeMemory {
     let Finding::Challenge(challenge) = finding else {
-        return ChallengeMemory { count: before.count, open: None };
+        return ChallengeMemory {
+            count: before.count,
+            open: None,
+        };
     };
     match &before.open {
         Some(open) if open.challenge.is_same_as(challenge) => before.clone(),
         _ => ChallengeMemory {
             count: before.count.saturating_add(1),
-            open: Some(OpenChallenge { challenge: challenge.clone(), first_seen_at: now }),
+            open: Some(OpenChallenge {
+                challenge: challenge.clone(),
+                first_seen_at: now,
+            }),
         },
     }
 }
 
 /// What was once told of a job stays known, whatever a later document leaves out.
 fn merge(before: &JobContext, now: &JobContext) -> JobContext {
-    let newer = |now: &Option<String>, before: &Option<String>| now.clone().or_else(|| before.clone());
+    let newer =
+        |now: &Option<String>, before: &Option<String>| now.clone().or_else(|| before.clone());
     JobContext {
         job_type: newer(&now.job_type, &before.job_type),
         user_id: newer(&now.user_id, &before.user_id),
@@ -94,7 +108,10 @@ mod tests {
         let same = after(&first, &asks("one"), 5);
         assert_eq!(same.challenges, first.challenges);
         let answered = after(&same, &Finding::Running, 6);
-        assert_eq!((answered.challenges.count, &answered.challenges.open), (1, &None));
+        assert_eq!(
+            (answered.challenges.count, &answered.challenges.open),
+            (1, &None)
+        );
         let again = after(&answered, &asks("one"), 8);
         assert_eq!(again.challenges.count, 2);
         let other = after(&again, &asks("two"), 9);
@@ -104,7 +121,10 @@ mod tests {
 
     #[test]
     fn a_creation_in_the_future_is_not_believed() {
-        let snapshot = JobSnapshot { created: Some(at(60)), ..JobSnapshot::default() };
+        let snapshot = JobSnapshot {
+            created: Some(at(60)),
+            ..JobSnapshot::default()
+        };
         let seen = observe(&JobMemory::default(), &snapshot, &Finding::Running, at(0));
         assert_eq!(seen.created, None);
         let later = observe(&seen, &snapshot, &Finding::Running, at(60));
@@ -115,7 +135,10 @@ mod tests {
     #[test]
     fn what_was_known_of_the_job_stays_known_and_errors_are_forgotten() {
         let before = JobMemory {
-            context: JobContext { user_id: Some("u".into()), ..JobContext::default() },
+            context: JobContext {
+                user_id: Some("u".into()),
+                ..JobContext::default()
+            },
             errors_in_a_row: 3,
             missing_since: Some(at(-5)),
             ..JobMemory::default()

@@ -20,6 +20,9 @@ const CHALLENGE_GRACE: Duration = Duration::from_mins(1);
 /// stands in its older examples and is taken for a slip of units.
 const CHALLENGE_MIN_EXPIRY: Duration = Duration::from_mins(1);
 
+/// The longest; what an answer claims beyond it is not believed.
+const CHALLENGE_MAX_EXPIRY: Duration = Duration::from_hours(24);
+
 /// The longest pause after failed looks.
 const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 
@@ -47,7 +50,7 @@ pub fn between(from: Timestamp, to: Timestamp) -> Duration {
 /// When the challenge that was first seen at `seen` spoils.
 #[must_use]
 pub fn challenge_expiry(seen: Timestamp, expiry_ms: Option<u64>) -> Timestamp {
-    let allowed = Duration::from_millis(expiry_ms.unwrap_or(0)).min(Duration::from_days(1));
+    let allowed = Duration::from_millis(expiry_ms.unwrap_or(0)).min(CHALLENGE_MAX_EXPIRY);
     after(seen, allowed.max(CHALLENGE_MIN_EXPIRY))
 }
 
@@ -69,13 +72,18 @@ pub fn next_look(
     jitter: f64,
 ) -> Timestamp {
     match &memory.phase {
-        Phase::RetryQueue { next_retry_at, .. } => after(*next_retry_at, RETRY_SLACK.mul_f64(0.1 + jitter)),
+        Phase::RetryQueue { next_retry_at, .. } => {
+            after(*next_retry_at, RETRY_SLACK.mul_f64(0.1 + jitter))
+        }
         Phase::Outage { .. } => after(now, spread(config.outage_poll_interval, jitter)),
         Phase::Running if asks_now(memory, now) || may_be_asked => after(now, CHALLENGE_INTERVAL),
         Phase::Running => {
             let interval = running_interval(memory, now, config);
             let spread = spread(interval, jitter);
-            after(now, spread.clamp(config.poll_min_interval, config.poll_max_interval))
+            after(
+                now,
+                spread.clamp(config.poll_min_interval, config.poll_max_interval),
+            )
         }
     }
 }
@@ -102,7 +110,9 @@ fn running_interval(memory: &JobMemory, now: Timestamp, config: &TrackingConfig)
 #[must_use]
 pub fn back_off(errors: u32, asked: Option<Duration>, now: Timestamp, jitter: f64) -> Timestamp {
     let doubled = Duration::from_secs(1).saturating_mul(1 << errors.saturating_sub(1).min(6));
-    let own = doubled.min(MAX_BACK_OFF).mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0));
+    let own = doubled
+        .min(MAX_BACK_OFF)
+        .mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0));
     after(now, own.max(asked.unwrap_or_default()))
 }
 
@@ -111,14 +121,21 @@ pub fn back_off(errors: u32, asked: Option<Duration>, now: Timestamp, jitter: f6
 pub fn next_look_at_absent(since: Timestamp, now: Timestamp, grace: Duration) -> Timestamp {
     let wait = (between(since, now) / 5).clamp(Duration::from_secs(1), Duration::from_secs(10));
     let end = after(since, grace);
-    if now < end { after(now, wait).min(end) } else { after(now, wait) }
+    if now < end {
+        after(now, wait).min(end)
+    } else {
+        after(now, wait)
+    }
 }
 
 /// The phase of a job in Basiq's queue of updates after a look at `now`: at most two looks a retry.
 #[must_use]
 pub fn retry_queue(before: &Phase, running: bool, now: Timestamp, interval: Duration) -> Phase {
     let (due, looks) = match before {
-        Phase::RetryQueue { next_retry_at, looks } => (*next_retry_at, *looks),
+        Phase::RetryQueue {
+            next_retry_at,
+            looks,
+        } => (*next_retry_at, *looks),
         Phase::Running | Phase::Outage { .. } => return wait_for_retry(after(now, interval)),
     };
     if now < due {
@@ -126,7 +143,10 @@ pub fn retry_queue(before: &Phase, running: bool, now: Timestamp, interval: Dura
     }
     if running && looks == 0 {
         // Basiq is at it: its answer is due within minutes.
-        return Phase::RetryQueue { next_retry_at: after(now, Duration::from_mins(2)), looks: 1 };
+        return Phase::RetryQueue {
+            next_retry_at: after(now, Duration::from_mins(2)),
+            looks: 1,
+        };
     }
     let missed = between(due, now).as_secs_f64() / interval.as_secs_f64().max(1.0);
     let next = after(due, interval.mul_f64(missed.floor() + 1.0));
@@ -134,7 +154,10 @@ pub fn retry_queue(before: &Phase, running: bool, now: Timestamp, interval: Dura
 }
 
 fn wait_for_retry(next_retry_at: Timestamp) -> Phase {
-    Phase::RetryQueue { next_retry_at, looks: 0 }
+    Phase::RetryQueue {
+        next_retry_at,
+        looks: 0,
+    }
 }
 
 #[cfg(test)]
@@ -151,11 +174,20 @@ mod tests {
     }
 
     fn running_since(seconds: i64) -> JobMemory {
-        JobMemory { first_look_at: Some(at(seconds)), ..JobMemory::default() }
+        JobMemory {
+            first_look_at: Some(at(seconds)),
+            ..JobMemory::default()
+        }
     }
 
     fn wait(memory: &JobMemory, may_be_asked: bool, now: i64) -> Duration {
-        let next = next_look(memory, may_be_asked, at(now), &TrackingConfig::default(), 0.5);
+        let next = next_look(
+            memory,
+            may_be_asked,
+            at(now),
+            &TrackingConfig::default(),
+            0.5,
+        );
         between(at(now), next)
     }
 
@@ -170,7 +202,10 @@ mod tests {
 
     #[test]
     fn a_job_that_was_old_when_it_was_first_seen_is_looked_at_as_an_old_one() {
-        let memory = JobMemory { created: Some(at(-300)), ..running_since(0) };
+        let memory = JobMemory {
+            created: Some(at(-300)),
+            ..running_since(0)
+        };
         assert_eq!(wait(&memory, false, 0), Duration::from_secs(30));
     }
 
@@ -190,9 +225,15 @@ mod tests {
             expiry_ms: Some(120_000),
             respond_to: None,
         };
-        let open = OpenChallenge { challenge, first_seen_at: at(seen) };
+        let open = OpenChallenge {
+            challenge,
+            first_seen_at: at(seen),
+        };
         JobMemory {
-            challenges: ChallengeMemory { count: 1, open: Some(open) },
+            challenges: ChallengeMemory {
+                count: 1,
+                open: Some(open),
+            },
             ..running_since(0)
         }
     }
@@ -217,14 +258,28 @@ mod tests {
     fn a_queued_update_is_looked_at_at_most_twice_a_retry() {
         let interval = Duration::from_hours(2);
         let queued = retry_queue(&Phase::Running, false, at(0), interval);
-        assert_eq!(queued, Phase::RetryQueue { next_retry_at: at(7200), looks: 0 });
+        assert_eq!(
+            queued,
+            Phase::RetryQueue {
+                next_retry_at: at(7200),
+                looks: 0
+            }
+        );
         assert_eq!(retry_queue(&queued, true, at(100), interval), queued);
         let tried = retry_queue(&queued, true, at(7210), interval);
         assert!(matches!(tried, Phase::RetryQueue { looks: 1, .. }));
         let again = retry_queue(&tried, true, at(7400), interval);
-        assert!(matches!(again, Phase::RetryQueue { looks: 0, next_retry_at } if next_retry_at > at(14_000)));
+        assert!(
+            matches!(again, Phase::RetryQueue { looks: 0, next_retry_at } if next_retry_at > at(14_000))
+        );
         let late = retry_queue(&queued, false, at(7200 * 3 + 5), interval);
-        assert_eq!(late, Phase::RetryQueue { next_retry_at: at(7200 * 4), looks: 0 });
+        assert_eq!(
+            late,
+            Phase::RetryQueue {
+                next_retry_at: at(7200 * 4),
+                looks: 0
+            }
+        );
     }
 
     proptest! {

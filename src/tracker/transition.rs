@@ -45,7 +45,12 @@ pub fn advance(watch: &Watch, outcome: &Outcome, telling: &Telling<'_>) -> Optio
 }
 
 fn unsaid(watch: &Watch, state: WatchState) -> WatchChange {
-    WatchChange { watch_id: watch.id, state, progress: watch.progress, event: None }
+    WatchChange {
+        watch_id: watch.id,
+        state,
+        progress: watch.progress,
+        event: None,
+    }
 }
 
 fn tell(watch: &Watch, verdict: &Verdict, telling: &Telling<'_>) -> Option<WatchChange> {
@@ -54,13 +59,21 @@ fn tell(watch: &Watch, verdict: &Verdict, telling: &Telling<'_>) -> Option<Watch
     if !is_news {
         return (state != watch.state).then(|| unsaid(watch, state));
     }
-    let mut progress = Progress { transitions: progress.transitions + 1, ..progress };
+    let mut progress = Progress {
+        transitions: progress.transitions + 1,
+        ..progress
+    };
     let mut event = None;
     if watch.request.options.events.tells(verdict.status) {
         progress.sequence += 1;
         event = Some(event_of(watch, verdict, progress, telling));
     }
-    Some(WatchChange { watch_id: watch.id, state, progress, event })
+    Some(WatchChange {
+        watch_id: watch.id,
+        state,
+        progress,
+        event,
+    })
 }
 
 /// The state a verdict leads to, and what was told then; the same progress if it was told before.
@@ -72,17 +85,34 @@ fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, Pr
     match verdict.status {
         Status::ActionRequired => (
             WatchState::AwaitingUser,
-            Progress { told_challenge: memory.challenges.count, ..told },
+            Progress {
+                told_challenge: memory.challenges.count,
+                ..told
+            },
         ),
-        Status::Delayed => (WatchState::Delayed, Progress { told_delay: true, ..told }),
-        Status::Success | Status::Failed => {
-            (WatchState::Delayed, Progress { told_outage: true, ..told })
-        }
+        Status::Delayed => (
+            WatchState::Delayed,
+            Progress {
+                told_delay: true,
+                ..told
+            },
+        ),
+        Status::Success | Status::Failed => (
+            WatchState::Delayed,
+            Progress {
+                told_outage: true,
+                ..told
+            },
+        ),
     }
 }
 
 fn event_of(watch: &Watch, verdict: &Verdict, progress: Progress, telling: &Telling<'_>) -> Event {
-    let challenge = verdict.challenge.as_ref().map(|_| ()).and(open_challenge(watch, telling));
+    let challenge = verdict
+        .challenge
+        .as_ref()
+        .map(|_| ())
+        .and(open_challenge(watch, telling));
     let options = &watch.request.options;
     let body = EventBody {
         event_type: format!("job.{}", verdict.status),
@@ -94,7 +124,10 @@ fn event_of(watch: &Watch, verdict: &Verdict, progress: Progress, telling: &Tell
         status: verdict.status,
         failed_step: verdict.failed_step.clone(),
         error_code: verdict.error_code.clone(),
-        user_message: telling.catalogue.user_message(&verdict.message, &options.locale).to_owned(),
+        user_message: telling
+            .catalogue
+            .user_message(&verdict.message, &options.locale)
+            .to_owned(),
         action: verdict.action,
         retry_at: verdict.retry_at,
         detail: verdict.detail.clone(),

@@ -7,16 +7,13 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, error, info_span};
 
 use crate::{
+    basiq::BasiqClient,
     clock::Clock,
     config::BasiqConfig,
     runtime::{Tick, Wake, Worker, WorkerError},
     store::{Claim, DueJob, JobStore, Look},
-    tracker::{look::Looker, schedule::between},
+    tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
-
-/// The calls one look may make: the job, a repeat with a new token, a token, a connection, a
-/// connector, each with one retry.
-const CALLS_A_LOOK: u32 = 10;
 
 /// What a lease lasts beyond the longest look.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
@@ -95,11 +92,16 @@ impl TrackerWorker {
         if free == 0 {
             return Ok(false);
         }
-        let claim = Claim { now: self.clock.now(), lease: self.lease, limit: free };
+        let claim = Claim {
+            now: self.clock.now(),
+            lease: self.lease,
+            limit: free,
+        };
         let due = self.store.claim_due_jobs(claim).await?;
         let full = due.len() == free;
         for job in due {
-            histogram!("relay_poll_lag_seconds").record(between(job.due_at, claim.now).as_secs_f64());
+            histogram!("relay_poll_lag_seconds")
+                .record(between(job.due_at, claim.now).as_secs_f64());
             self.start(job);
         }
         Ok(full)
@@ -153,7 +155,9 @@ impl Worker for TrackerWorker {
         }
         let due = self.store.next_look_due().await?;
         let now = self.clock.now();
-        Ok(Tick::Idle { next_due_in: due.map(|due| between(now, due)) })
+        Ok(Tick::Idle {
+            next_due_in: due.map(|due| between(now, due)),
+        })
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
@@ -168,11 +172,9 @@ impl Worker for TrackerWorker {
     }
 }
 
-/// A lease outlasts the longest look: every call it may make, and its turn in the budget.
+/// A lease outlasts the longest look: the job's call, and what may be asked about its bank.
 fn lease(basiq: &BasiqConfig) -> Duration {
-    let turns = u32::try_from(basiq.concurrency).unwrap_or(u32::MAX).saturating_mul(CALLS_A_LOOK);
-    let queue = Duration::from_secs(u64::from(turns / basiq.requests_per_second.max(1)));
-    basiq.timeout.saturating_mul(CALLS_A_LOOK) + queue + LEASE_MARGIN
+    BasiqClient::longest_call(basiq) + BANK_TIME_LIMIT + LEASE_MARGIN
 }
 
 /// Counts what a recorded look told, and says whether there is something to deliver.

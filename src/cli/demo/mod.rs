@@ -51,7 +51,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             .context("signals cannot be heard")?;
     }
     stage.strike().await?;
-    telemetry.shut_down();
+    drop(telemetry);
     let missed = outcome?;
     if missed > 0 {
         return Err(Failure::failed(anyhow!(

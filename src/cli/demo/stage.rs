@@ -74,10 +74,12 @@ impl Stage {
         let relay = Relay::build(settings(&sandbox_url, &database), Clock::system()).await?;
         let (api_key, secret) = (ApiKey::generate(), SigningSecret::generate());
         let name = "demo".parse().context("a client name")?;
-        let added = relay
+        let (key, now) = (api_key.hash(), Clock::system().now());
+        relay
             .store
-            .add_client(&name, &api_key.hash(), &secret, Clock::system().now());
-        added.await.context("no client")?;
+            .add_client(&name, &key, &secret, now)
+            .await
+            .context("no client")?;
         let (listener, relay_url) = bind().await?;
         let until = stop.clone();
         tasks.spawn(async move {

@@ -1,0 +1,185 @@
+//! Faults on purpose: how they are written, and which of them a call meets.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use thiserror::Error;
+
+/// Something that goes wrong on purpose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// The share of calls that meet it, from 0 to 1.
+    pub rate: f64,
+}
+
+/// What can go wrong on purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The call is answered 429; with `Retry-After` if a number of seconds is given. Basiq does not
+    /// document whether it sends one.
+    TooManyRequests {
+        /// Seconds for `Retry-After`.
+        retry_after: Option<u32>,
+    },
+    /// The call is answered with this status, 500 to 504.
+    Status(u16),
+    /// The answer comes late.
+    Slow(Duration),
+    /// The answer's JSON ends in the middle.
+    Broken,
+    /// The bank is down for everybody: its connector says `major-outage`, and its new jobs fail.
+    Outage(String),
+}
+
+/// How late an answer comes if nothing else is said.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// Text that names no fault.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FaultError {
+    /// Not a word for a fault.
+    #[error("`{0}` is no fault; {ALLOWED}")]
+    Unknown(String),
+    /// A value that does not fit the fault.
+    #[error("`{0}`: the value does not fit; {ALLOWED}")]
+    Value(String),
+    /// A rate that is no share.
+    #[error("`{0}`: the rate after `:` is a number above 0, at most 1")]
+    Rate(String),
+    /// A rate where there are no calls to count.
+    #[error("`{0}`: an outage has no rate, the bank is down or it is not")]
+    OutageRate(String),
+}
+
+/// What is allowed, for messages and help.
+pub const ALLOWED: &str = "allowed are `429`, `429=SECONDS` (with Retry-After), `500`, `502`, \
+     `503`, `504`, `slow`, `slow=MS`, `broken`, each with a rate such as `429:0.2` if not every \
+     call should meet it, and `outage=BANK` such as `outage=AU00000`";
+
+impl FromStr for Fault {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, FaultError> {
+        let (rest, rate) = match text.split_once(':') {
+            Some((rest, rate)) => (rest, Some(parse_rate(text, rate)?)),
+            None => (text, None),
+        };
+        let (name, value) = match rest.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (rest, None),
+        };
+        let misfit = || FaultError::Value(text.to_owned());
+        let number = |value: &str| value.parse::<u32>().map_err(|_| misfit());
+        let kind = match (name, value) {
+            ("429", value) => FaultKind::TooManyRequests {
+                retry_after: value.map(number).transpose()?,
+            },
+            ("500", None) => FaultKind::Status(500),
+            ("502", None) => FaultKind::Status(502),
+            ("503", None) => FaultKind::Status(503),
+            ("504", None) => FaultKind::Status(504),
+            ("slow", None) => FaultKind::Slow(SLOW),
+            ("slow", Some(value)) => FaultKind::Slow(Duration::from_millis(number(value)?.into())),
+            ("broken", None) => FaultKind::Broken,
+            ("outage", Some(bank)) if is_bank_id(bank) => FaultKind::Outage(bank.to_owned()),
+            ("500" | "502" | "503" | "504" | "broken" | "outage", _) => return Err(misfit()),
+            _ => return Err(FaultError::Unknown(text.to_owned())),
+        };
+        if rate.is_some() && matches!(kind, FaultKind::Outage(_)) {
+            return Err(FaultError::OutageRate(text.to_owned()));
+        }
+        Ok(Self {
+            kind,
+            rate: rate.unwrap_or(1.0),
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            FaultKind::TooManyRequests { retry_after: None } => f.write_str("429")?,
+            FaultKind::TooManyRequests {
+                retry_after: Some(seconds),
+            } => write!(f, "429={seconds}")?,
+            FaultKind::Status(status) => write!(f, "{status}")?,
+            FaultKind::Slow(by) => write!(f, "slow={}", by.as_millis())?,
+            FaultKind::Broken => f.write_str("broken")?,
+            FaultKind::Outage(bank) => write!(f, "outage={bank}")?,
+        }
+        if self.rate < 1.0 {
+            write!(f, ":{}", self.rate)?;
+        }
+        Ok(())
+    }
+}
+
+fn parse_rate(text: &str, rate: &str) -> Result<f64, FaultError> {
+    rate.parse()
+        .ok()
+        .filter(|rate| *rate > 0.0 && *rate <= 1.0)
+        .ok_or_else(|| FaultError::Rate(text.to_owned()))
+}
+
+/// Two letters and five digits, as Basiq names banks.
+fn is_bank_id(text: &str) -> bool {
+    let (letters, digits) = text.as_bytes().split_at(text.len().min(2));
+    letters.len() == 2
+        && letters.iter().all(u8::is_ascii_uppercase)
+        && digits.len() == 5
+        && digits.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether the bank is down for everybody.
+pub(super) fn is_out(faults: &[Fault], bank: &str) -> bool {
+    faults
+        .iter()
+        .any(|fault| matches!(&fault.kind, FaultKind::Outage(id) if id == bank))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_read_and_written_alike() {
+        for text in [
+            "429",
+            "429:0.2",
+            "429=5:0.5",
+            "500",
+            "503:0.01",
+            "slow=250",
+            "broken",
+            "outage=AU00000",
+        ] {
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+        }
+        assert_eq!("slow".parse::<Fault>().unwrap().kind, FaultKind::Slow(SLOW));
+    }
+
+    #[test]
+    fn what_is_no_fault_is_told_with_what_is_allowed() {
+        for (text, word) in [
+            ("", "allowed are"),
+            ("404", "allowed are"),
+            ("flood", "allowed are"),
+            ("500=1", "value does not fit"),
+            ("slow=soon", "value does not fit"),
+            ("429=-1", "value does not fit"),
+            ("outage", "value does not fit"),
+            ("outage=hooli", "value does not fit"),
+            ("outage=é00000", "value does not fit"),
+            ("429:2", "at most 1"),
+            ("429:0", "above 0"),
+            ("429:", "rate"),
+            ("429:NaN", "rate"),
+            ("outage=AU00000:0.5", "no rate"),
+        ] {
+            let error = text.parse::<Fault>().unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+            assert!(error.contains(&format!("`{text}`")), "{error}");
+        }
+    }
+}

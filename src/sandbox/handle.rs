@@ -1,0 +1,184 @@
+//! The sandbox as its starter holds it: served over HTTP, and moved by hand in tests.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::Router;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    sandbox::{
+        calls::{Call, CallLog},
+        fault::Fault,
+        http,
+        memory::{Memory, NewConnection, Stored, new_id},
+        plan::Login,
+        script::JobScript,
+    },
+};
+
+/// How a sandbox is.
+#[derive(Debug, Clone)]
+pub struct SandboxOptions {
+    /// How many times faster than real its jobs go; anything but a number above 0 is taken as 1.
+    pub speed: f64,
+    /// What goes wrong on purpose, from the start.
+    pub faults: Vec<Fault>,
+    /// The one API key that is accepted; without it any is.
+    pub api_key: Option<SecretString>,
+    /// Decides what is a matter of chance: which calls meet a fault, which jobs of Nucleus Bank
+    /// ask first.
+    pub seed: u64,
+}
+
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self {
+            speed: 1.0,
+            faults: Vec::new(),
+            api_key: None,
+            seed: 0,
+        }
+    }
+}
+
+/// A Basiq look-alike. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Sandbox(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    api_key: Option<SecretString>,
+    speed: f64,
+    clock: Clock,
+    memory: Mutex<Memory>,
+}
+
+impl Sandbox {
+    /// An empty sandbox.
+    #[must_use]
+    pub fn new(options: SandboxOptions, clock: Clock) -> Self {
+        let is_sound = options.speed.is_finite() && options.speed > 0.0;
+        let speed = if is_sound { options.speed } else { 1.0 };
+        let memory = Memory::new(speed, options.faults, options.seed);
+        Self(Arc::new(Inner {
+            api_key: options.api_key,
+            speed,
+            clock,
+            memory: Mutex::new(memory),
+        }))
+    }
+
+    /// Its HTTP surface.
+    pub fn router(&self) -> Router {
+        http::router(self.clone())
+    }
+
+    /// Serves HTTP on `listener` until `stop` is cancelled and the calls in flight are answered.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        axum::serve(listener, self.router())
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+    }
+
+    /// Replaces what goes wrong on purpose; for calls and jobs from now on.
+    pub fn set_faults(&self, faults: Vec<Fault>) {
+        self.memory().faults = faults;
+    }
+
+    /// The calls so far.
+    #[must_use]
+    pub fn calls(&self) -> CallLog {
+        self.memory().calls.clone()
+    }
+
+    /// Starts a job by its script and returns its id. A user and connection that do not exist yet
+    /// are made.
+    #[must_use]
+    pub fn seed_job(&self, mut script: JobScript) -> String {
+        let now = self.now();
+        let mut memory = self.memory();
+        let user_id = script.user_id.take().unwrap_or_else(new_id);
+        if memory.users.get(&user_id).is_none() {
+            let email = json!("sandbox@example.com");
+            let profile = Map::from_iter([("email".to_owned(), email)]);
+            memory.add_user(user_id.clone(), profile);
+        }
+        let connection_id = script.connection_id.take().unwrap_or_else(new_id);
+        if memory.connections.get(&connection_id).is_none() {
+            let connection = NewConnection {
+                id: Some(connection_id.clone()),
+                user_id: &user_id,
+                institution_id: &script.institution_id,
+                method: "web",
+                login: Login {
+                    id: "gavinBelson".to_owned(),
+                    password: "hooli2016".to_owned(),
+                },
+            };
+            memory.add_connection(connection, now);
+        }
+        script.user_id = Some(user_id);
+        script.connection_id = Some(connection_id);
+        memory.start(script, now).id
+    }
+
+    /// Serves this document, as it is, for the job of that id; replaces what was there.
+    pub fn seed_document(&self, id: &str, document: Value) {
+        let mut memory = self.memory();
+        memory.jobs.keep(id.to_owned(), Stored::Document(document));
+    }
+
+    /// Forgets a job: it is answered 404 from now on.
+    pub fn forget_job(&self, id: &str) {
+        self.memory().jobs.forget(id);
+    }
+
+    /// Ends the time of every token that was issued.
+    pub fn expire_tokens(&self) {
+        self.memory().tokens.expire_all();
+    }
+
+    /// When a job settled, on the sandbox's clock; none while it runs, for documents and for what
+    /// is unknown.
+    #[must_use]
+    pub fn settled_at(&self, job_id: &str) -> Option<Timestamp> {
+        let now = self.now();
+        match self.memory().jobs.get(job_id)? {
+            Stored::Life(job) => job.settles_at().filter(|&settled| settled <= now),
+            Stored::Document(_) => None,
+        }
+    }
+
+    /// The time on the sandbox's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// How many times faster than real its jobs go.
+    pub(super) fn speed(&self) -> f64 {
+        self.0.speed
+    }
+
+    /// The one API key that is accepted.
+    pub(super) fn api_key(&self) -> Option<&SecretString> {
+        self.0.api_key.as_ref()
+    }
+
+    /// What is remembered. Never held across a wait.
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a call.
+    pub(super) fn record(&self, call: Call) {
+        self.memory().calls.record(call);
+    }
+}

@@ -1,0 +1,119 @@
+//! `/connectors`: which banks there are, how they are, how long they take.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use serde_json::{Value, json};
+
+use crate::sandbox::{
+    Sandbox,
+    bank::{ACCOUNTS_TAKES, BANKS, Bank, Mfa, QUEUED, TRANSACTIONS_TAKES, VERIFY_TAKES, find_bank},
+    error::ApiError,
+    fault,
+    http::{
+        extract::{Base, ServerToken},
+        filter::ListQuery,
+    },
+    life::scaled,
+};
+
+/// The one way the sandbox's banks are connected.
+const METHOD: &str = "web";
+
+/// A plain square, so that a page has something to show.
+const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'\
+     %3E%3Crect width='1' height='1' fill='%23789'/%3E%3C/svg%3E";
+
+/// Every connector.
+pub(super) async fn list(
+    State(sandbox): State<Sandbox>,
+    _token: ServerToken,
+    Base(base): Base,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let names = ["connector.id", "connector.method", "connector.status"];
+    let filter = query.filter(&names)?;
+    let status = |bank: &Bank| status(&sandbox, bank);
+    let data: Vec<_> = BANKS
+        .iter()
+        .filter(|bank| {
+            filter.lets("connector.id", bank.id)
+                && filter.lets("connector.method", METHOD)
+                && filter.lets("connector.status", status(bank))
+        })
+        .map(|bank| view(&sandbox, bank, &base))
+        .collect();
+    Ok(Json(json!({
+        "type": "list",
+        "totalCount": data.len(),
+        "data": data,
+        "links": {"self": format!("{base}/connectors")},
+    })))
+}
+
+/// One connector.
+pub(super) async fn show(
+    State(sandbox): State<Sandbox>,
+    _token: ServerToken,
+    Base(base): Base,
+    Path((id, method)): Path<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let bank = find_bank(&id).filter(|_| method == METHOD);
+    let bank = bank.ok_or_else(|| ApiError::not_found("Connector does not exist."))?;
+    Ok(Json(view(&sandbox, bank, &base)))
+}
+
+fn status(sandbox: &Sandbox, bank: &Bank) -> &'static str {
+    if fault::is_out(&sandbox.memory().faults, bank.id) {
+        "major-outage"
+    } else {
+        "operational"
+    }
+}
+
+fn view(sandbox: &Sandbox, bank: &Bank, base: &str) -> Value {
+    let authorization = match bank.mfa {
+        Mfa::Never => "user",
+        Mfa::Always => "user-mfa",
+        Mfa::Sometimes => "user-mfa-intermittent",
+    };
+    json!({
+        "type": "connector",
+        "id": bank.id,
+        "method": METHOD,
+        "stage": "live",
+        "status": status(sandbox, bank),
+        "institution": {
+            "type": bank.kind,
+            "name": bank.name,
+            "shortName": bank.name.trim_end_matches(" Bank"),
+            "tier": "4",
+            "country": "Australia",
+            "logo": {"type": "image", "links": {"full": LOGO, "square": LOGO}},
+        },
+        "scopes": [],
+        "authorization": {
+            "type": authorization,
+            "meta": {"login_id_caption": "Login", "password_caption": "Password"},
+        },
+        "stats": {"averageDurationMs": averages(sandbox.speed())},
+        "links": {"self": format!("{base}/connectors/{}/{METHOD}", bank.id)},
+    })
+}
+
+/// What the steps take, for there is no chance in it.
+fn averages(speed: f64) -> Value {
+    let millis =
+        |duration: Duration| u64::try_from(scaled(duration, speed).as_millis()).unwrap_or(u64::MAX);
+    let total = QUEUED + VERIFY_TAKES + ACCOUNTS_TAKES + TRANSACTIONS_TAKES;
+    json!({
+        "verifyCredentials": millis(VERIFY_TAKES),
+        "retrieveAccounts": millis(ACCOUNTS_TAKES),
+        "retrieveTransactions": millis(TRANSACTIONS_TAKES),
+        "retrieveMeta": null,
+        "total": millis(total),
+    })
+}

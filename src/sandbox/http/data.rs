@@ -1,0 +1,193 @@
+//! What a connected bank gave: accounts and transactions, always the same few.
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Builder;
+
+use crate::sandbox::{
+    Sandbox,
+    error::ApiError,
+    http::{
+        extract::{Base, ServerToken},
+        filter::{Filter, ListQuery},
+    },
+    memory::{Connection, Memory, User},
+    view::date,
+};
+
+/// Name, class, number, balance.
+const ACCOUNTS: &[(&str, &str, &str, &str)] = &[
+    ("Everyday Account", "transaction", "600000100001", "1520.35"),
+    ("Rainy Day Saver", "savings", "600000100002", "8400.00"),
+];
+
+/// Description, amount, direction.
+const TRANSACTIONS: &[(&str, &str, &str)] = &[
+    ("Corner Grocer", "-43.20", "debit"),
+    ("Tram fare", "-5.30", "debit"),
+    ("Salary", "2875.00", "credit"),
+];
+
+const NAMES: &[&str] = &["account.id", "connection.id", "institution.id"];
+
+/// An account of a connection.
+pub(super) struct Account {
+    /// Derived from the connection, so that it stays the same.
+    pub(super) id: String,
+    number: usize,
+    connection_id: String,
+    institution_id: String,
+    updated: Timestamp,
+    transactions: bool,
+}
+
+/// The accounts that were read by `now`.
+pub(super) fn accounts_of(memory: &Memory, user: &User, now: Timestamp) -> Vec<Account> {
+    let connections = memory.connections_of(user).into_iter();
+    let read = connections.filter_map(|connection| {
+        let gained = memory.gained(connection, now);
+        gained.accounts.then_some((connection, gained.transactions))
+    });
+    let account = |(connection, transactions)| {
+        (0..ACCOUNTS.len()).map(move |number| {
+            let connection: &Connection = connection;
+            Account {
+                id: derived_id(&connection.id, number),
+                number,
+                connection_id: connection.id.clone(),
+                institution_id: connection.institution_id.clone(),
+                updated: connection.last_used,
+                transactions,
+            }
+        })
+    };
+    read.flat_map(account).collect()
+}
+
+/// The user's accounts.
+pub(super) async fn accounts(
+    State(sandbox): State<Sandbox>,
+    _token: ServerToken,
+    Base(base): Base,
+    Path(user_id): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let found = find(&sandbox, &user_id, &query.filter(NAMES)?)?;
+    let data: Vec<_> = found
+        .iter()
+        .map(|account| account.view(&format!("{base}/users/{user_id}")))
+        .collect();
+    Ok(list(&data, &format!("{base}/users/{user_id}/accounts")))
+}
+
+/// The user's transactions, of accounts whose transactions were read.
+pub(super) async fn transactions(
+    State(sandbox): State<Sandbox>,
+    _token: ServerToken,
+    Base(base): Base,
+    Path(user_id): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let found = find(&sandbox, &user_id, &query.filter(NAMES)?)?;
+    let user = format!("{base}/users/{user_id}");
+    let read = found.iter().filter(|account| account.transactions);
+    let data: Vec<_> = read
+        .flat_map(|account| account.transaction_views(&user))
+        .collect();
+    Ok(list(&data, &format!("{user}/transactions")))
+}
+
+/// The user's statements: none, but the link of a government bank's job leads somewhere.
+pub(super) async fn statements(
+    State(sandbox): State<Sandbox>,
+    _token: ServerToken,
+    Base(base): Base,
+    Path(user_id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    sandbox.memory().user(&user_id)?;
+    Ok(list(&[], &format!("{base}/users/{user_id}/statements")))
+}
+
+fn find(sandbox: &Sandbox, user_id: &str, filter: &Filter) -> Result<Vec<Account>, ApiError> {
+    let now = sandbox.now();
+    let memory = sandbox.memory();
+    let mut found = accounts_of(&memory, memory.user(user_id)?, now);
+    found.retain(|account| {
+        filter.lets("account.id", &account.id)
+            && filter.lets("connection.id", &account.connection_id)
+            && filter.lets("institution.id", &account.institution_id)
+    });
+    Ok(found)
+}
+
+impl Account {
+    fn view(&self, user: &str) -> Value {
+        let (name, class, number, balance) = ACCOUNTS.get(self.number).copied().unwrap_or_default();
+        json!({
+            "type": "account",
+            "id": self.id,
+            "accountNo": number,
+            "name": name,
+            "currency": "AUD",
+            "class": {"type": class, "product": name},
+            "balance": balance,
+            "availableFunds": balance,
+            "creditLimit": null,
+            "status": "available",
+            "connection": self.connection_id,
+            "institution": self.institution_id,
+            "lastUpdated": date(self.updated),
+            "links": {
+                "self": format!("{user}/accounts/{}", self.id),
+                "transactions": format!("{user}/transactions?filter=account.id.eq('{}')", self.id),
+            },
+        })
+    }
+
+    fn transaction_views(&self, user: &str) -> Vec<Value> {
+        let view = |(number, (description, amount, direction)): (usize, &(&str, &str, &str))| {
+            let id = derived_id(&self.id, number);
+            json!({
+                "type": "transaction",
+                "id": id,
+                "status": "posted",
+                "description": description,
+                "amount": amount,
+                "direction": direction,
+                "account": self.id,
+                "connection": self.connection_id,
+                "institution": self.institution_id,
+                "postDate": date(self.updated),
+                "links": {"self": format!("{user}/transactions/{id}")},
+            })
+        };
+        TRANSACTIONS.iter().enumerate().map(view).collect()
+    }
+}
+
+fn list(data: &[Value], own: &str) -> Json<Value> {
+    let count = data.len();
+    Json(json!({
+        "type": "list",
+        "count": count,
+        "size": count,
+        "data": data,
+        "links": {"self": own},
+    }))
+}
+
+/// An id that is the same whenever it is asked for.
+fn derived_id(of: &str, number: usize) -> String {
+    let hash = Sha256::digest(format!("{of}/{number}"));
+    let mut bytes = [0; 16];
+    bytes
+        .iter_mut()
+        .zip(hash)
+        .for_each(|(byte, from)| *byte = from);
+    Builder::from_random_bytes(bytes).into_uuid().to_string()
+}

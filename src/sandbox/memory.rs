@@ -1,0 +1,355 @@
+//! What the sandbox remembers: users, connections and jobs, and what starts a job.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::sandbox::{
+    bank::{self, Bank, QUEUED},
+    calls::CallLog,
+    error::ApiError,
+    fault::{self, Fault, FaultKind},
+    kept::Kept,
+    life::{Answer, Job, StepState},
+    plan::{self, Login, Weather},
+    script::{JobScript, Origin, ScriptStep, StepEnd},
+    token::Tokens,
+    view::{ACCOUNTS, TRANSACTIONS, VERIFY},
+};
+
+/// How many of each are remembered.
+const REMEMBERED: usize = 100_000;
+
+/// A person.
+#[derive(Debug, Clone)]
+pub(super) struct User {
+    pub(super) id: String,
+    /// What was told of the person: `email`, `mobile`, names.
+    pub(super) profile: Map<String, Value>,
+    pub(super) connections: Vec<String>,
+}
+
+/// A bank connected to a person.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) id: String,
+    pub(super) user_id: String,
+    pub(super) institution_id: String,
+    /// `web`, or `pdf` and `csv` of a statement.
+    pub(super) method: &'static str,
+    pub(super) created: Timestamp,
+    pub(super) last_used: Timestamp,
+    login: Login,
+    latest_job: Option<String>,
+    before: Gained,
+}
+
+impl Connection {
+    /// The credentials known.
+    pub(super) fn login(&self) -> &Login {
+        &self.login
+    }
+}
+
+/// What its jobs have made of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gained {
+    /// `pending`, `active` or `invalid`.
+    pub(super) status: &'static str,
+    pub(super) accounts: bool,
+    pub(super) transactions: bool,
+}
+
+/// A job, or a document that stands for one.
+#[derive(Debug, Clone)]
+pub(super) enum Stored {
+    Life(Box<Job>),
+    Document(Value),
+}
+
+/// A job that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Started {
+    pub(super) id: String,
+    /// False if one was queued or running already: this is it.
+    pub(super) is_new: bool,
+}
+
+/// Everything remembered.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) users: Kept<User>,
+    pub(super) connections: Kept<Connection>,
+    pub(super) jobs: Kept<Stored>,
+    pub(super) tokens: Tokens,
+    pub(super) faults: Vec<Fault>,
+    pub(super) calls: CallLog,
+    speed: f64,
+    dice: StdRng,
+    times_asked: u64,
+}
+
+/// A new id of Basiq's kind.
+pub(super) fn new_id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+impl Memory {
+    pub(super) fn new(speed: f64, faults: Vec<Fault>, chance: u64) -> Self {
+        Self {
+            users: Kept::at_most(REMEMBERED),
+            connections: Kept::at_most(REMEMBERED),
+            jobs: Kept::at_most(REMEMBERED),
+            tokens: Tokens::default(),
+            faults,
+            calls: CallLog::default(),
+            speed,
+            dice: StdRng::seed_from_u64(chance),
+            times_asked: chance,
+        }
+    }
+
+    /// The faults that the next call meets.
+    pub(super) fn draw_faults(&mut self) -> Vec<FaultKind> {
+        let dice = &mut self.dice;
+        let met = |fault: &&Fault| fault.rate >= 1.0 || dice.random::<f64>() < fault.rate;
+        let met = self.faults.iter().filter(met);
+        met.map(|fault| fault.kind.clone()).collect()
+    }
+
+    pub(super) fn add_user(&mut self, id: String, profile: Map<String, Value>) -> User {
+        let user = User {
+            id: id.clone(),
+            profile,
+            connections: Vec::new(),
+        };
+        self.users.keep(id, user.clone());
+        user
+    }
+
+    pub(super) fn user(&self, id: &str) -> Result<&User, ApiError> {
+        let missing = || ApiError::not_found("User does not exist.");
+        self.users.get(id).ok_or_else(missing)
+    }
+
+    pub(super) fn connection(&self, user: &str, id: &str) -> Result<&Connection, ApiError> {
+        self.user(user)?;
+        self.connections
+            .get(id)
+            .filter(|connection| connection.user_id == user)
+            .ok_or_else(|| ApiError::not_found("Connection does not exist."))
+    }
+
+    /// A user's connections, oldest first.
+    pub(super) fn connections_of(&self, user: &User) -> Vec<&Connection> {
+        let ids = user.connections.iter();
+        ids.filter_map(|id| self.connections.get(id)).collect()
+    }
+
+    /// Adds a connection without a job. The user exists.
+    pub(super) fn add_connection(&mut self, added: NewConnection<'_>, now: Timestamp) -> String {
+        let id = added.id.unwrap_or_else(new_id);
+        if let Some(user) = self.users.get_mut(added.user_id) {
+            user.connections.push(id.clone());
+        }
+        let connection = Connection {
+            id: id.clone(),
+            user_id: added.user_id.to_owned(),
+            institution_id: added.institution_id.to_owned(),
+            method: added.method,
+            created: now,
+            last_used: now,
+            login: added.login,
+            latest_job: None,
+            before: Gained {
+                status: "pending",
+                accounts: false,
+                transactions: false,
+            },
+        };
+        self.connections.keep(id.clone(), connection);
+        id
+    }
+
+    /// The user's connection to that bank with that login whose job is queued or running.
+    pub(super) fn being_made(
+        &self,
+        user: &User,
+        institution_id: &str,
+        login: &Login,
+        now: Timestamp,
+    ) -> Option<Started> {
+        self.connections_of(user)
+            .into_iter()
+            .filter(|c| c.institution_id == institution_id && c.login == *login)
+            .find_map(|connection| self.running(connection, now))
+    }
+
+    /// The connection's job that is queued or running.
+    pub(super) fn running(&self, connection: &Connection, now: Timestamp) -> Option<Started> {
+        let id = connection.latest_job.as_ref()?;
+        match self.jobs.get(id)? {
+            Stored::Life(job) if job.is_running(now) => Some(Started {
+                id: id.clone(),
+                is_new: false,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Starts a job that reads a bank, unless one is queued or running. `login` replaces the one
+    /// known.
+    pub(super) fn read_bank(
+        &mut self,
+        connection_id: &str,
+        origin: Origin,
+        login: Option<Login>,
+        now: Timestamp,
+    ) -> Result<Started, ApiError> {
+        let missing = || ApiError::not_found("Connection does not exist.");
+        let connection = self.connections.get(connection_id).ok_or_else(missing)?;
+        if let Some(running) = self.running(connection, now) {
+            return Ok(running);
+        }
+        let login = login.unwrap_or_else(|| connection.login.clone());
+        let institution_id = connection.institution_id.clone();
+        let user_id = connection.user_id.clone();
+        let bank = bank::find_bank(&institution_id).ok_or_else(missing)?;
+        let weather = self.weather(bank);
+        let script = JobScript {
+            origin,
+            user_id: Some(user_id),
+            connection_id: Some(connection_id.to_owned()),
+            institution_id,
+            queued: QUEUED,
+            steps: plan::read_bank(bank, &login, weather),
+        };
+        if let Some(connection) = self.connections.get_mut(connection_id) {
+            connection.login = login;
+        }
+        Ok(self.start(script, now))
+    }
+
+    fn weather(&mut self, bank: &Bank) -> Weather {
+        if bank.mfa == bank::Mfa::Sometimes {
+            self.times_asked = self.times_asked.wrapping_add(1);
+        }
+        Weather {
+            asks: self.times_asked % 2 == 1,
+            outage: fault::is_out(&self.faults, bank.id),
+        }
+    }
+
+    /// Starts a job by its script. Its user and connection exist, if it names any.
+    pub(super) fn start(&mut self, script: JobScript, now: Timestamp) -> Started {
+        let id = new_id();
+        let connection = script
+            .connection_id
+            .as_ref()
+            .and_then(|id| self.connections.get(id));
+        if let Some(connection) = connection {
+            let before = self.gained(connection, now);
+            let connection_id = connection.id.clone();
+            if let Some(connection) = self.connections.get_mut(&connection_id) {
+                connection.before = before;
+                connection.latest_job = Some(id.clone());
+                connection.last_used = now;
+            }
+        }
+        let job = Job {
+            id: id.clone(),
+            user_id: script.user_id.clone().unwrap_or_default(),
+            connection_id: script.connection_id.clone(),
+            created: now,
+            speed: self.speed,
+            script,
+            answers: BTreeMap::new(),
+        };
+        self.jobs.keep(id.clone(), Stored::Life(Box::new(job)));
+        Started { id, is_new: true }
+    }
+
+    /// What its jobs have made of a connection until `now`.
+    pub(super) fn gained(&self, connection: &Connection, now: Timestamp) -> Gained {
+        let latest = connection.latest_job.as_ref();
+        match latest.and_then(|id| self.jobs.get(id)) {
+            Some(Stored::Life(job)) => after_job(connection.before, job, now),
+            _ => connection.before,
+        }
+    }
+
+    /// Answers the open challenge of a job. A wrong answer ends the job: there is no second try.
+    pub(super) fn answer(
+        &mut self,
+        id: &str,
+        given: &[String],
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        let closed = || ApiError::not_valid("jobId", "The job does not wait for an answer.");
+        let Some(Stored::Life(job)) = self.jobs.get_mut(id) else {
+            return Err(closed());
+        };
+        let (step, challenge) = job.open_challenge(now).ok_or_else(closed)?;
+        if given.len() != challenge.inputs.len() {
+            let detail = format!("{} answers are expected.", challenge.inputs.len());
+            return Err(ApiError::not_valid("mfa-response", &detail));
+        }
+        let right = challenge.is_answered_by(given);
+        job.answers.insert(step, Answer { at: now, right });
+        if right {
+            return Ok(());
+        }
+        Err(ApiError::not_valid(
+            "mfa-response",
+            "The answer was not accepted by the institution.",
+        ))
+    }
+}
+
+/// A connection to add.
+pub(super) struct NewConnection<'a> {
+    /// Its id, if it must be a certain one.
+    pub(super) id: Option<String>,
+    pub(super) user_id: &'a str,
+    pub(super) institution_id: &'a str,
+    pub(super) method: &'static str,
+    pub(super) login: Login,
+}
+
+fn after_job(before: Gained, job: &Job, now: Timestamp) -> Gained {
+    let done = |title| job.state_of(title, now) == Some(StepState::Success);
+    let is_failed = |(_, state): &(&ScriptStep, StepState)| *state == StepState::Failed;
+    let steps = job.script.steps.iter().zip(job.at(now).steps);
+    let failed = steps.into_iter().find(is_failed);
+    let status = if failed.is_some_and(|(step, _)| is_for_the_person(step)) {
+        "invalid"
+    } else if done(VERIFY) {
+        "active"
+    } else {
+        before.status
+    };
+    Gained {
+        status,
+        accounts: before.accounts || done(ACCOUNTS),
+        transactions: before.transactions || done(TRANSACTIONS),
+    }
+}
+
+/// Whether a failure is one that only the person can mend; such end a connection's usefulness.
+fn is_for_the_person(step: &ScriptStep) -> bool {
+    match &step.end {
+        StepEnd::Fails(Some(failure)) => matches!(
+            failure.code.as_deref(),
+            Some(
+                "invalid-credentials"
+                    | "authorization-failed"
+                    | "user-action-required"
+                    | "account-not-accessible-requires-user-action"
+            )
+        ),
+        _ => false,
+    }
+}

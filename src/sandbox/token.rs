@@ -1,0 +1,143 @@
+//! Access tokens: issued, checked, expired.
+
+use std::{collections::VecDeque, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::sandbox::{error::ApiError, kept::Kept, life::later};
+
+/// How long a token lasts. The promise is made to the caller's clock, so it does not go faster with
+/// the sandbox's speed.
+pub(super) const LIFETIME: Duration = Duration::from_hours(1);
+/// Basiq's limit of token requests, and over which time.
+const LIMIT: (usize, Duration) = (1500, Duration::from_mins(5));
+/// How many tokens are remembered.
+const REMEMBERED: usize = 10_000;
+
+/// What a token opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Everything but answers to challenges.
+    Server,
+    /// What one user may do: answering a challenge.
+    Client {
+        /// The user.
+        user_id: String,
+    },
+}
+
+#[derive(Debug)]
+struct Token {
+    scope: Scope,
+    expires: Timestamp,
+}
+
+/// The tokens issued.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    tokens: Kept<Token>,
+    issued: VecDeque<Timestamp>,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            tokens: Kept::at_most(REMEMBERED),
+            issued: VecDeque::new(),
+        }
+    }
+}
+
+impl Tokens {
+    /// A new token, unless there were too many of late.
+    pub(super) fn issue(&mut self, scope: Scope, now: Timestamp) -> Result<String, ApiError> {
+        let (most, within) = LIMIT;
+        while self
+            .issued
+            .front()
+            .is_some_and(|&at| later(at, within) <= now)
+        {
+            self.issued.pop_front();
+        }
+        if self.issued.len() >= most {
+            return Err(ApiError::too_many_tokens());
+        }
+        self.issued.push_back(now);
+        let expires = later(now, LIFETIME);
+        let text = write(&scope, now, expires);
+        self.tokens.keep(text.clone(), Token { scope, expires });
+        Ok(text)
+    }
+
+    /// What a token opens, if it is one and its time is not over.
+    pub(super) fn check(&self, text: &str, now: Timestamp) -> Result<Scope, ApiError> {
+        let token = self.tokens.get(text).ok_or_else(ApiError::unknown_token)?;
+        if token.expires <= now {
+            return Err(ApiError::expired_token());
+        }
+        Ok(token.scope.clone())
+    }
+
+    /// Ends every token's time.
+    pub(super) fn expire_all(&mut self) {
+        for token in self.tokens.values_mut() {
+            token.expires = Timestamp::MIN;
+        }
+    }
+}
+
+/// A token in the form of a JWT, because front ends read `exp` and `userId` from it; what stands
+/// for the signature is random.
+fn write(scope: &Scope, now: Timestamp, expires: Timestamp) -> String {
+    let (word, user_id) = match scope {
+        Scope::Server => ("SERVER_ACCESS", None),
+        Scope::Client { user_id } => ("CLIENT_ACCESS", Some(user_id)),
+    };
+    let mut claims = json!({
+        "scope": word,
+        "iat": now.as_second(),
+        "exp": expires.as_second(),
+    });
+    if let (Some(claims), Some(user_id)) = (claims.as_object_mut(), user_id) {
+        claims.insert("userId".to_owned(), json!(user_id));
+    }
+    let header = json!({"alg": "HS256", "typ": "JWT"});
+    let encoded = |part: String| URL_SAFE_NO_PAD.encode(part);
+    format!(
+        "{}.{}.{}",
+        encoded(header.to_string()),
+        encoded(claims.to_string()),
+        URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_opens_until_its_time_is_over() {
+        let (mut tokens, now) = (Tokens::default(), Timestamp::UNIX_EPOCH);
+        let text = tokens.issue(Scope::Server, now).unwrap();
+        let last = later(now, Duration::from_millis(3_599_999));
+        assert_eq!(tokens.check(&text, last), Ok(Scope::Server));
+        assert_eq!(
+            tokens.check(&text, later(now, LIFETIME)),
+            Err(ApiError::expired_token())
+        );
+        assert_eq!(tokens.check("made-up", now), Err(ApiError::unknown_token()));
+    }
+
+    #[test]
+    fn too_many_tokens_in_five_minutes_are_refused() {
+        let (mut tokens, now) = (Tokens::default(), Timestamp::UNIX_EPOCH);
+        for _ in 0..1500 {
+            tokens.issue(Scope::Server, now).unwrap();
+        }
+        let soon = later(now, Duration::from_secs(299));
+        assert!(tokens.issue(Scope::Server, soon).is_err());
+        assert!(tokens.issue(Scope::Server, later(now, LIMIT.1)).is_ok());
+    }
+}
