@@ -5,5 +5,6 @@ pub mod basiq;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod normalise;
 pub mod runtime;
 pub mod store;
