@@ -68,7 +68,7 @@ pub fn judge(
         Finding::Failed(failure) if finding.is_unavailable() => {
             let is_update = options.operation == Some(Operation::Update);
             let verdict = if is_update {
-                update_unavailable(failure, too_old, timings, now)
+                update_unavailable(too_old, timings, now)
             } else {
                 bank_unavailable(failure, known, timings, now)
             };
@@ -107,12 +107,7 @@ fn of_failure(failure: &Failure, verdict: Verdict) -> Verdict {
 }
 
 /// Basiq queues the update and tries again by itself, until the job is too old.
-fn update_unavailable(
-    failure: &Failure,
-    too_old: bool,
-    timings: &Timings,
-    now: Timestamp,
-) -> Verdict {
+fn update_unavailable(too_old: bool, timings: &Timings, now: Timestamp) -> Verdict {
     if too_old {
         return failed(Action::ContactSupport, "update-given-up");
     }
@@ -120,7 +115,6 @@ fn update_unavailable(
         status: Status::Delayed,
         is_final: false,
         retry_at: now.checked_add(timings.update_retry_interval).ok(),
-        error_code: failure.code.clone(),
         ..failed(Action::Wait, "bank-delayed")
     }
 }

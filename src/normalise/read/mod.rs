@@ -102,9 +102,11 @@ fn status(text: &str) -> StepStatus {
 }
 
 fn warn_of_unknown_status(steps: &[Step]) {
-    let unknown = steps.iter().find_map(|step| match &step.status {
-        StepStatus::Unknown(word) => Some((step, word)),
-        _ => None,
+    let unknown = steps.iter().find_map(|step| {
+        if let StepStatus::Unknown(word) = &step.status {
+            return Some((step, word));
+        }
+        None
     });
     if let Some((step, word)) = unknown {
         tracing::warn!(

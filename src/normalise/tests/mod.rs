@@ -3,6 +3,7 @@
 mod documents;
 mod fixtures;
 mod rows;
+mod unavailable;
 
 use std::time::Duration;
 
