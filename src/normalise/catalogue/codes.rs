@@ -1,0 +1,130 @@
+//! Which error code means what: the table of `codes.toml`, parsed once.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use serde::Deserialize;
+
+use crate::{domain::Action, normalise::text::canonical_code};
+
+const TABLE: &str = include_str!("codes.toml");
+/// Statement codes beyond the listed ones are told by their name.
+const STATEMENT_PREFIX: &str = "bank-statement-";
+
+/// The kinds of failure that are treated alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Class {
+    /// The bank refused the login; the bank's text may make it another class.
+    Credentials,
+    /// The bank locked the login.
+    BankLock,
+    /// The login needs a second factor that cannot be completed.
+    MfaUnsupported,
+    /// The bank wants something of the person in its internet banking.
+    BankAction,
+    /// The person's consent is missing or over.
+    Consent,
+    /// The bank, or the way to it, does not work: `service-unavailable` and its twins.
+    Unavailable,
+    /// Worth another try, later.
+    RetryLater,
+    /// Worth another try.
+    Retry,
+    /// The statement file cannot be used.
+    Statement,
+    /// The integration sent something wrong.
+    Request,
+    /// Only Basiq's support can help.
+    Support,
+    /// Nothing is known: the step decides.
+    Unknown,
+}
+
+impl Class {
+    /// What to do about such a failure, where nothing else is known.
+    pub(crate) fn action(self) -> Action {
+        match self {
+            Self::Credentials => Action::ResubmitCredentials,
+            Self::BankLock | Self::MfaUnsupported | Self::BankAction => Action::ResolveAtBank,
+            Self::Consent => Action::Reauthorise,
+            Self::Unavailable | Self::RetryLater | Self::Retry | Self::Unknown => Action::Retry,
+            Self::Statement => Action::ProvideStatement,
+            Self::Request => Action::FixRequest,
+            Self::Support => Action::ContactSupport,
+        }
+    }
+}
+
+/// What is known about one code.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Code {
+    /// How it is treated.
+    pub(crate) class: Class,
+    /// Names the text for the person.
+    pub(crate) message: String,
+}
+
+/// The table; a test holds that the embedded text is one.
+static CODES: LazyLock<BTreeMap<String, Code>> =
+    LazyLock::new(|| toml::from_str(TABLE).unwrap_or_default());
+
+/// Every known code, in alphabetical order.
+pub(super) fn codes() -> impl Iterator<Item = (&'static str, &'static Code)> {
+    CODES.iter().map(|(name, code)| (name.as_str(), code))
+}
+
+/// What is known about a code in its canonical spelling.
+pub(crate) fn code(canonical: &str) -> Option<&'static Code> {
+    let pattern = || {
+        canonical
+            .starts_with(STATEMENT_PREFIX)
+            .then(|| CODES.get("bank-statement-parsing-error"))
+            .flatten()
+    };
+    CODES.get(canonical).or_else(pattern)
+}
+
+/// The class of a code in its canonical spelling.
+pub(crate) fn class_of(canonical: &str) -> Option<Class> {
+    code(canonical).map(|code| code.class)
+}
+
+/// Whether a code, in any spelling, says what happened. `unknown-error` does not: like a code that
+/// is not listed it is to be counted, so that the catalogue can grow.
+#[must_use]
+pub fn is_known_code(code: &str) -> bool {
+    canonical_code(code)
+        .and_then(|code| class_of(&code))
+        .is_some_and(|class| class != Class::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_table_is_one_and_its_codes_are_canonical() {
+        let table: BTreeMap<String, Code> = toml::from_str(TABLE).unwrap();
+        assert!(table.len() > 50);
+        for name in table.keys() {
+            assert_eq!(canonical_code(name).as_ref(), Some(name));
+        }
+    }
+
+    #[test]
+    fn a_code_is_known_in_any_spelling() {
+        for known in [
+            "service-unavailable",
+            "Service unavailable",
+            "unauthorised_access",
+            "bank-statement-of-a-new-kind",
+            "watch-expired",
+        ] {
+            assert!(is_known_code(known), "{known}");
+        }
+        for unknown in ["", "unknown-error", "bank-on-fire"] {
+            assert!(!is_known_code(unknown), "{unknown}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The catalogue: every error code the relay knows, and the words for the person in each locale.
+
+mod codes;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use thiserror::Error;
+use toml::{Table, Value};
+
+pub use self::codes::is_known_code;
+pub(crate) use self::codes::{Class, Code, class_of, code};
+use crate::{
+    domain::{Action, Locale, Status},
+    normalise::verdict::UNKNOWN_ERROR,
+};
+
+const ENGLISH: &str = "en";
+const MESSAGES_EN: &str = include_str!("messages.en.toml");
+/// The most characters of a text that overrides a built-in one.
+const MAX_MESSAGE: usize = 500;
+
+/// The words for the person, by locale and message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalogue {
+    /// By language tag in lower case; always has `en`, with every message.
+    locales: BTreeMap<String, Texts>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Texts {
+    /// The language tag as it was written.
+    tag: String,
+    by_message: BTreeMap<String, String>,
+}
+
+/// An error code the relay knows, with what it usually leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CatalogueEntry {
+    /// The code.
+    #[schema(example = "invalid-credentials")]
+    pub error_code: String,
+    /// The status of its event.
+    pub status: Status,
+    /// What to do about it, unless the circumstances say otherwise.
+    pub action: Action,
+    /// The words for the person.
+    #[schema(
+        example = "Your bank did not accept these login details. Check them and enter them again."
+    )]
+    pub user_message: String,
+}
+
+/// Why texts cannot override the built-in ones.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CatalogueError {
+    /// Not TOML.
+    #[error("the messages are not TOML: {0}")]
+    Unreadable(String),
+    /// A top-level key that is no language tag with a table of texts.
+    #[error("`{0}` must be a table named by a language tag, such as `[en]` or `[en-AU]`")]
+    Locale(String),
+    /// A message nobody asks for.
+    #[error("`{locale}.{key}` is no message; the messages are: {known}")]
+    UnknownMessage {
+        /// The locale it stands in.
+        locale: String,
+        /// Its name.
+        key: String,
+        /// What there is, separated by commas.
+        known: String,
+    },
+    /// A text that cannot be shown.
+    #[error(
+        "`{locale}.{key}` must be a text of 1 to {MAX_MESSAGE} characters without control characters"
+    )]
+    Text {
+        /// The locale it stands in.
+        locale: String,
+        /// Its name.
+        key: String,
+    },
+}
+
+impl Catalogue {
+    /// The texts that come with the relay.
+    #[must_use]
+    pub fn builtin() -> Self {
+        let english = Texts {
+            tag: ENGLISH.to_owned(),
+            // the text is compiled in, and a test holds that it can be parsed
+            by_message: toml::from_str(MESSAGES_EN).unwrap_or_default(),
+        };
+        Self {
+            locales: BTreeMap::from([(ENGLISH.to_owned(), english)]),
+        }
+    }
+
+    /// The same with texts replaced or locales added: TOML with a table for each language tag, and
+    /// in it a text for each message that shall be another.
+    pub fn with_overrides(mut self, toml: &str) -> Result<Self, CatalogueError> {
+        let tables: Table = toml
+            .parse()
+            .map_err(|error: toml::de::Error| CatalogueError::Unreadable(error.to_string()))?;
+        for (tag, texts) in tables {
+            let (Some(locale), Value::Table(texts)) = (Locale::parse(&tag), texts) else {
+                return Err(CatalogueError::Locale(tag));
+            };
+            let checked = self.check(&tag, texts)?;
+            let known = self
+                .locales
+                .entry(locale.as_str().to_ascii_lowercase())
+                .or_default();
+            if known.tag.is_empty() {
+                known.tag = tag;
+            }
+            known.by_message.extend(checked);
+        }
+        Ok(self)
+    }
+
+    /// The words for a message in a locale, or in the nearest one that has them: `en-AU`, `en`.
+    #[must_use]
+    pub fn user_message(&self, key: &str, locale: &Locale) -> &str {
+        self.text(key, locale.as_str())
+            .or_else(|| self.text(UNKNOWN_ERROR, ENGLISH))
+            .unwrap_or_default()
+    }
+
+    /// Every known code in the nearest locale there is, with that locale.
+    #[must_use]
+    pub fn entries(&self, locale: Option<&str>) -> (String, Vec<CatalogueEntry>) {
+        let wanted = locale.and_then(Locale::parse).unwrap_or_default();
+        let resolved = self
+            .nearest(wanted.as_str())
+            .next()
+            .map_or_else(|| ENGLISH.to_owned(), |texts| texts.tag.clone());
+        let entries = codes::codes()
+            .map(|(name, code)| CatalogueEntry {
+                error_code: name.to_owned(),
+                status: Status::Failed,
+                action: code.class.action(),
+                user_message: self.user_message(&code.message, &wanted).to_owned(),
+            })
+            .collect();
+        (resolved, entries)
+    }
+
+    fn text(&self, key: &str, tag: &str) -> Option<&str> {
+        self.nearest(tag)
+            .find_map(|texts| texts.by_message.get(key))
+            .map(String::as_str)
+    }
+
+    /// The locales to look in, best first: the tag with ever fewer parts (RFC 4647, lookup), then
+    /// English.
+    fn nearest(&self, tag: &str) -> impl Iterator<Item = &Texts> {
+        let tag = tag.to_ascii_lowercase();
+        let mut ranges = vec![tag.clone()];
+        ranges.extend(
+            tag.rmatch_indices('-')
+                .filter_map(|(end, _)| tag.get(..end).map(ToOwned::to_owned)),
+        );
+        ranges.push(ENGLISH.to_owned());
+        ranges
+            .into_iter()
+            .filter_map(|range| self.locales.get(&range))
+    }
+
+    fn check(&self, tag: &str, texts: Table) -> Result<Vec<(String, String)>, CatalogueError> {
+        let english = self.locales.get(ENGLISH);
+        let is_message =
+            |key: &str| english.is_some_and(|texts| texts.by_message.contains_key(key));
+        texts
+            .into_iter()
+            .map(|(key, value)| match value {
+                _ if !is_message(&key) => Err(CatalogueError::UnknownMessage {
+                    locale: tag.to_owned(),
+                    key,
+                    known: self.message_names(),
+                }),
+                Value::String(text) if is_showable(&text) => Ok((key, text)),
+                _ => Err(CatalogueError::Text {
+                    locale: tag.to_owned(),
+                    key,
+                }),
+            })
+            .collect()
+    }
+
+    fn message_names(&self) -> String {
+        let names: Vec<&str> = self
+            .locales
+            .get(ENGLISH)
+            .into_iter()
+            .flat_map(|texts| texts.by_message.keys().map(String::as_str))
+            .collect();
+        names.join(", ")
+    }
+}
+
+fn is_showable(text: &str) -> bool {
+    let length = text.chars().count();
+    !text.trim().is_empty() && length <= MAX_MESSAGE && !text.contains(char::is_control)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Turns what a job's steps say into one outcome for a watch: the contract's table, as a pure
+//! function of its arguments.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    domain::{Action, Challenge, Operation, Outcome, Status, Verdict, WatchOptions},
+    normalise::{
+        catalogue::{Class, Code, code},
+        find::{Failure, Finding},
+        read::MFA_STEP,
+        variant,
+        verdict::{self, UNKNOWN_ERROR, failed},
+    },
+};
+
+/// What is known about a job beyond its document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Whether Basiq reports the bank's connector in major outage.
+    pub major_outage: bool,
+    /// Jobs of this connection that found the bank unavailable one after the other, this one
+    /// included; updates are not counted.
+    pub failures_in_a_row: u32,
+    /// When the job's age counts from: its creation, or the watch's where that is not known.
+    pub started_at: Timestamp,
+}
+
+/// The settings that judging needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// "Wait, then try again."
+    pub bank_retry_after: Duration,
+    /// How often Basiq retries an update that found the bank unavailable.
+    pub update_retry_interval: Duration,
+    /// The age at which a job is given up.
+    pub job_max_age: Duration,
+    /// How many failures in a row make support the advice.
+    pub support_after_failures: u32,
+}
+
+impl Known {
+    /// Whether a job is older than any that is waited for.
+    fn is_too_old(&self, timings: &Timings, now: Timestamp) -> bool {
+        self.started_at
+            .checked_add(timings.job_max_age)
+            .is_ok_and(|end| end <= now)
+    }
+}
+
+/// What a finding means for a watch with these options, at the time `now`.
+#[must_use]
+pub fn judge(
+    finding: &Finding,
+    options: &WatchOptions,
+    known: &Known,
+    timings: &Timings,
+    now: Timestamp,
+) -> Outcome {
+    let too_old = known.is_too_old(timings, now);
+    let verdict = match finding {
+        Finding::Running | Finding::Challenge(_) if too_old => verdict::watch_expired(),
+        Finding::Running => return Outcome::Running,
+        Finding::Challenge(challenge) => asks(challenge),
+        Finding::Succeeded => succeeded(),
+        Finding::Failed(failure) if finding.is_unavailable() => {
+            let is_update = options.operation == Some(Operation::Update);
+            let verdict = if is_update {
+                update_unavailable(too_old, timings, now)
+            } else {
+                bank_unavailable(failure, known, timings, now)
+            };
+            of_failure(failure, verdict)
+        }
+        Finding::Failed(failure) => of_failure(failure, failure_verdict(failure, timings, now)),
+    };
+    Outcome::Tell(Box::new(verdict))
+}
+
+fn succeeded() -> Verdict {
+    Verdict {
+        status: Status::Success,
+        ..failed(Action::None, "success")
+    }
+}
+
+fn asks(challenge: &Challenge) -> Verdict {
+    Verdict {
+        status: Status::ActionRequired,
+        is_final: false,
+        challenge: Some(challenge.clone()),
+        ..failed(Action::AnswerMfa, "answer-mfa")
+    }
+}
+
+/// Fills in what the failure itself tells; a code that was set before stays.
+fn of_failure(failure: &Failure, verdict: Verdict) -> Verdict {
+    let error_code = verdict.error_code.or_else(|| failure.code.clone());
+    Verdict {
+        failed_step: failure.step.clone(),
+        error_code: error_code.or_else(|| Some(UNKNOWN_ERROR.to_owned())),
+        detail: failure.detail.clone().or_else(|| failure.title.clone()),
+        ..verdict
+    }
+}
+
+/// Basiq queues the update and tries again by itself, until the job is too old.
+fn update_unavailable(too_old: bool, timings: &Timings, now: Timestamp) -> Verdict {
+    if too_old {
+        return failed(Action::ContactSupport, "update-given-up");
+    }
+    Verdict {
+        status: Status::Delayed,
+        is_final: false,
+        retry_at: now.checked_add(timings.update_retry_interval).ok(),
+        ..failed(Action::Wait, "bank-delayed")
+    }
+}
+
+fn bank_unavailable(
+    failure: &Failure,
+    known: &Known,
+    timings: &Timings,
+    now: Timestamp,
+) -> Verdict {
+    if known.major_outage {
+        return Verdict {
+            is_final: false,
+            ..failed(Action::WaitForBank, "bank-outage")
+        };
+    }
+    if known.failures_in_a_row >= timings.support_after_failures {
+        return failed(Action::ContactSupport, "bank-unavailable-support");
+    }
+    let message = failure.code.as_deref().and_then(code);
+    Verdict {
+        retry_at: now.checked_add(timings.bank_retry_after).ok(),
+        ..failed(
+            Action::Retry,
+            message.map_or("bank-unavailable", |code| code.message.as_str()),
+        )
+    }
+}
+
+/// Any failure but an unavailable bank.
+fn failure_verdict(failure: &Failure, timings: &Timings, now: Timestamp) -> Verdict {
+    let step = failure.step.as_deref();
+    let Some(known) = failure.code.as_deref().and_then(code) else {
+        let is_mfa = failure.code.is_none() && step == Some(MFA_STEP);
+        return if is_mfa {
+            verdict::mfa_failed()
+        } else {
+            unknown(step)
+        };
+    };
+    match known.class {
+        Class::Unknown => unknown(step),
+        Class::Credentials => variant::of_credentials(failure, known),
+        Class::RetryLater => Verdict {
+            retry_at: now.checked_add(timings.bank_retry_after).ok(),
+            ..by_class(known)
+        },
+        Class::BankLock
+        | Class::MfaUnsupported
+        | Class::BankAction
+        | Class::Consent
+        | Class::Unavailable
+        | Class::Statement
+        | Class::Request
+        | Class::Retry
+        | Class::Support => by_class(known),
+    }
+}
+
+fn by_class(code: &Code) -> Verdict {
+    failed(code.class.action(), &code.message)
+}
+
+/// A code nobody knows, or none: on the first step new credentials may help, later a new try.
+fn unknown(step: Option<&str>) -> Verdict {
+    if step == Some("verify-credentials") {
+        failed(Action::ResubmitCredentials, "login-not-confirmed")
+    } else {
+        failed(Action::Retry, UNKNOWN_ERROR)
+    }
+}

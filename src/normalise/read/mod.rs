@@ -1,0 +1,271 @@
+//! Reads a job document, whatever its shape: what is odd is coerced, nothing is refused.
+
+mod ids;
+mod result;
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use serde_json::{Map, Value};
+
+use crate::{
+    basiq::wire::JobDocument,
+    domain::{JobSnapshot, Step, StepStatus},
+    normalise::text::{MAX_WORD, canonical_word, clean},
+};
+
+/// Steps kept of a job; the longest known has five.
+const MAX_STEPS: usize = 64;
+/// The longest URL that is kept; a longer one is dropped, for a cut URL leads elsewhere.
+const MAX_URL: usize = 2048;
+/// The step in which the bank asks the person something.
+pub(crate) const MFA_STEP: &str = "mfa-challenge";
+/// The same as one of Basiq's own examples spells it.
+const MFA_STEP_MISSPELT: &str = "mfa-challenege";
+
+/// Reads a job document. Total: any JSON gives a snapshot, of bounded size.
+#[must_use]
+pub fn read_job(document: &JobDocument) -> JobSnapshot {
+    let empty = Map::new();
+    let job = document.0.as_object().unwrap_or(&empty);
+    let steps = read_steps(job.get("steps"));
+    warn_of_unknown_status(&steps);
+    JobSnapshot {
+        steps,
+        status: job.get("status").and_then(word).map(|text| status(&text)),
+        created: first_time(job, &["created", "createdDate"]),
+        updated: first_time(job, &["updated", "updatedDate"]),
+        context: ids::context(job),
+    }
+}
+
+fn read_steps(steps: Option<&Value>) -> Vec<Step> {
+    let Some(Value::Array(listed)) = steps else {
+        return Vec::new();
+    };
+    let mut rest = listed.iter().filter(|step| !step.is_null()).map(read_step);
+    let mut kept: Vec<Step> = rest.by_ref().take(MAX_STEPS - 1).collect();
+    kept.extend(most_telling(rest));
+    kept
+}
+
+/// The one step that stands for those beyond the limit: a failed one, or else one that is not
+/// done, so that leaving steps out never makes a job look better than it is.
+fn most_telling(steps: impl Iterator<Item = Step>) -> Option<Step> {
+    let rank = |step: &Step| match step.status {
+        StepStatus::Failed => 2,
+        StepStatus::Pending | StepStatus::InProgress | StepStatus::Unknown(_) => 1,
+        StepStatus::Success | StepStatus::Skipped => 0,
+    };
+    steps.reduce(|best, next| {
+        if rank(&next) > rank(&best) {
+            next
+        } else {
+            best
+        }
+    })
+}
+
+fn read_step(value: &Value) -> Step {
+    let title = title(value.get("title").and_then(word).unwrap_or_default());
+    let status = value.get("status").and_then(word).map_or_else(
+        || StepStatus::Unknown("none".to_owned()),
+        |text| status(&text),
+    );
+    let result = result::object(value.get("result"));
+    let failure = (status == StepStatus::Failed)
+        .then(|| result::failure(value))
+        .flatten();
+    Step {
+        challenge: result.and_then(|result| result::challenge(&title, result)),
+        url: result.and_then(|result| url(result.get("url"))),
+        title,
+        status,
+        failure,
+    }
+}
+
+fn title(text: String) -> String {
+    match canonical_word(&text).as_str() {
+        MFA_STEP | MFA_STEP_MISSPELT => MFA_STEP.to_owned(),
+        _ => text,
+    }
+}
+
+fn status(text: &str) -> StepStatus {
+    match canonical_word(text).as_str() {
+        "pending" => StepStatus::Pending,
+        "in-progress" => StepStatus::InProgress,
+        "success" => StepStatus::Success,
+        "failed" => StepStatus::Failed,
+        "skipped" => StepStatus::Skipped,
+        _ => StepStatus::Unknown(text.to_owned()),
+    }
+}
+
+fn warn_of_unknown_status(steps: &[Step]) {
+    let unknown = steps.iter().find_map(|step| {
+        if let StepStatus::Unknown(word) = &step.status {
+            return Some((step, word));
+        }
+        None
+    });
+    if let Some((step, word)) = unknown {
+        tracing::warn!(
+            step.title = step.title,
+            step.status = word,
+            "a step has a status nobody knows; it is taken as running"
+        );
+    }
+}
+
+/// A short text, cleaned; numbers count as text. None when nothing is left.
+fn word(value: &Value) -> Option<String> {
+    words(value, MAX_WORD)
+}
+
+/// A text of at most `max` characters, cleaned; of a list, its first.
+fn words(value: &Value, max: usize) -> Option<String> {
+    let text = match value {
+        Value::String(text) => clean(text, max),
+        Value::Number(number) => number.to_string(),
+        Value::Array(list) => match list.first()? {
+            Value::String(text) => clean(text, max),
+            _ => return None,
+        },
+        Value::Null | Value::Bool(_) | Value::Object(_) => return None,
+    };
+    (!text.is_empty()).then_some(text)
+}
+
+/// A URL, absolute or relative, if it is one that can be passed on whole.
+fn url(value: Option<&Value>) -> Option<String> {
+    let text = value?.as_str()?.trim();
+    let fits = !text.is_empty() && text.len() <= MAX_URL && !text.contains(char::is_control);
+    fits.then(|| text.to_owned())
+}
+
+fn first_time(job: &Map<String, Value>, keys: &[&str]) -> Option<Timestamp> {
+    keys.iter()
+        .find_map(|key| job.get(*key)?.as_str().and_then(time))
+}
+
+/// A time in RFC 3339, or without an offset and then in UTC; whole milliseconds.
+fn time(text: &str) -> Option<Timestamp> {
+    if text.len() > MAX_WORD {
+        return None;
+    }
+    let text = text.trim();
+    let read = text.parse::<Timestamp>().ok().or_else(|| {
+        let civil: DateTime = text.parse().ok()?;
+        TimeZone::UTC.to_timestamp(civil).ok()
+    })?;
+    Timestamp::from_millisecond(read.as_millisecond()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: Value) -> JobSnapshot {
+        read_job(&JobDocument(value))
+    }
+
+    #[test]
+    fn a_document_without_steps_is_read_as_a_job_that_lists_none() {
+        for odd in [
+            json!(null),
+            json!([]),
+            json!("job"),
+            json!({}),
+            json!({"steps": null}),
+            json!({"steps": {"title": "verify-credentials"}}),
+            json!({"steps": "none"}),
+            json!({"steps": [null]}),
+        ] {
+            assert_eq!(read(odd.clone()).steps, vec![], "{odd}");
+        }
+    }
+
+    #[test]
+    fn statuses_are_read_in_every_spelling() {
+        for (written, status) in [
+            ("in-progress", StepStatus::InProgress),
+            ("In Progress", StepStatus::InProgress),
+            ("in_progress", StepStatus::InProgress),
+            ("SUCCESS", StepStatus::Success),
+            ("skipped", StepStatus::Skipped),
+            ("thinking", StepStatus::Unknown("thinking".to_owned())),
+        ] {
+            let job = read(json!({"status": written, "steps": [{"status": written}]}));
+            assert_eq!(job.steps[0].status, status, "{written}");
+            assert_eq!(job.status, Some(status), "{written}");
+        }
+        for odd in [json!({}), json!({"status": null}), json!(7)] {
+            let job = read(json!({"steps": [odd]}));
+            assert!(matches!(job.steps[0].status, StepStatus::Unknown(_)));
+        }
+    }
+
+    #[test]
+    fn times_are_read_in_every_spelling_and_else_left_out() {
+        let noon = "2024-03-21T12:00:00Z".parse::<Timestamp>().ok();
+        for (written, expected) in [
+            ("2024-03-21T12:00:00Z", noon),
+            ("2024-03-21T12:00:00.000Z", noon),
+            ("2024-03-21T12:00:00.000400Z", noon),
+            ("2024-03-21T22:00:00+10:00", noon),
+            ("2024-03-21t12:00:00z", noon),
+            ("2024-03-21 12:00:00Z", noon),
+            ("2024-03-21T12:00:00", noon),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                read(json!({"created": written})).created,
+                expected,
+                "{written}"
+            );
+            assert_eq!(
+                read(json!({"updatedDate": written})).updated,
+                expected,
+                "{written}"
+            );
+        }
+        let both = json!({"created": "soon", "createdDate": "2024-03-21T12:00:00Z"});
+        assert_eq!(read(both).created, noon);
+        assert_eq!(read(json!({"created": 1_711_022_400})).created, None);
+    }
+
+    #[test]
+    fn a_misspelt_challenge_step_counts_as_one() {
+        let job = read(json!({"steps": [{"title": "mfa-challenege", "status": "skipped"}]}));
+        assert_eq!(job.steps[0].title, MFA_STEP);
+    }
+
+    #[test]
+    fn steps_beyond_the_limit_never_make_a_job_look_better() {
+        for (last, kept) in [
+            ("failed", StepStatus::Failed),
+            ("pending", StepStatus::Pending),
+        ] {
+            let mut steps = vec![json!({"title": "t", "status": "success"}); 5000];
+            steps.push(json!({"title": "t", "status": last}));
+            steps.push(json!({"title": "t", "status": "success"}));
+            let job = read(json!({"steps": steps}));
+            assert_eq!(job.steps.len(), MAX_STEPS);
+            assert_eq!(job.steps.last().unwrap().status, kept);
+        }
+    }
+
+    #[test]
+    fn a_megabyte_of_garbage_leaves_little_behind() {
+        let long = "x ".repeat(500_000);
+        let job = read(json!({"jobType": long, "status": long, "steps": [{
+            "title": long, "status": "failed",
+            "result": {"code": long, "title": long, "detail": long, "url": long,
+                "type": "mfa", "description": long, "input": vec![long.clone(); 100]},
+        }]}));
+        assert!(format!("{job:?}").len() < 40_000);
+    }
+}

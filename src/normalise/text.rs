@@ -1,0 +1,113 @@
+//! Makes foreign text safe to keep: cleaned, cut, and codes in one spelling.
+
+use std::iter;
+
+/// The most characters of what the bank said.
+pub(crate) const MAX_TEXT: usize = 1000;
+/// The most characters of a code, a title, a status, an id or any other short word.
+pub(crate) const MAX_WORD: usize = 128;
+
+/// `text` without control characters, trimmed, and at most `max` characters long.
+///
+/// Line ends and tabs become spaces; characters that turn the direction of the text round them
+/// are dropped with the controls, for they can make a log or a page show something else.
+pub(crate) fn clean(text: &str, max: usize) -> String {
+    let cleaned: String = text
+        .trim_start()
+        .chars()
+        .filter_map(|c| match c {
+            '\t' | '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' => Some(' '),
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => None,
+            _ if c.is_control() => None,
+            _ => Some(c),
+        })
+        .skip_while(|c| c.is_whitespace())
+        .take(max)
+        .collect();
+    cleaned.trim_end().to_owned()
+}
+
+/// A code in its canonical spelling: lower case, hyphens where Basiq also writes spaces or
+/// underscores, `unauthorized` for `unauthorised` and its like, at most 128 characters. None for no code.
+pub(crate) fn canonical_code(text: &str) -> Option<String> {
+    let words = text
+        .split(|c: char| c.is_whitespace() || matches!(c, '-' | '_'))
+        .map(|word| word.chars().filter(|c| !c.is_control()))
+        .flat_map(|word| iter::once('-').chain(word))
+        .map(|c| c.to_ascii_lowercase());
+    let mut code = String::new();
+    for c in words.filter(|c| !c.is_whitespace()) {
+        if c != '-' || !(code.is_empty() || code.ends_with('-')) {
+            code.push(c);
+        }
+        if code.len() > 4 * MAX_WORD {
+            break;
+        }
+    }
+    let code: String = code
+        .replace("authoris", "authoriz")
+        .chars()
+        .take(MAX_WORD)
+        .collect();
+    let code = code.trim_end_matches('-');
+    (!code.is_empty()).then(|| code.to_owned())
+}
+
+/// A step title or a status in one spelling, to compare with; empty for none.
+pub(crate) fn canonical_word(text: &str) -> String {
+    canonical_code(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn text_loses_its_controls_and_its_excess() {
+        assert_eq!(
+            clean(" \u{0}Access\u{1b}[2J\r\ndenied\u{202e} ", 100),
+            "Access[2J  denied"
+        );
+        assert_eq!(clean(&"ü".repeat(2000), MAX_TEXT).chars().count(), 1000);
+    }
+
+    #[test]
+    fn a_code_has_one_spelling() {
+        for (written, canonical) in [
+            ("service-unavailable", Some("service-unavailable")),
+            ("Service unavailable", Some("service-unavailable")),
+            ("service_unavailable", Some("service-unavailable")),
+            (" SERVICE  UNAVAILABLE\n", Some("service-unavailable")),
+            ("unauthorised_access", Some("unauthorized-access")),
+            ("Unauthorised access", Some("unauthorized-access")),
+            ("", None),
+            (" - ", None),
+        ] {
+            assert_eq!(canonical_code(written).as_deref(), canonical, "{written:?}");
+        }
+        let long = canonical_code(&"long code ".repeat(1000)).unwrap();
+        assert!(long.len() <= 128 && !long.ends_with('-'), "{long}");
+    }
+
+    proptest! {
+        #[test]
+        fn canonicalising_a_code_twice_changes_nothing(
+            text in "([a-zA-Z _\\-]{0,40}(un)?authori[sz]ed){0,12}|\\PC{0,300}|(?s).{0,300}"
+        ) {
+            if let Some(once) = canonical_code(&text) {
+                prop_assert!(once.chars().count() <= MAX_WORD);
+                prop_assert_eq!(canonical_code(&once), Some(once.clone()));
+            }
+        }
+
+        #[test]
+        fn cleaned_text_is_clean_short_and_stays_so(text in "(?s).{0,300}", max in 1_usize..200) {
+            let once = clean(&text, max);
+            prop_assert!(once.chars().count() <= max);
+            prop_assert!(!once.chars().any(char::is_control));
+            prop_assert_eq!(clean(&once, max), once.clone());
+        }
+    }
+}

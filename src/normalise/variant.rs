@@ -1,0 +1,63 @@
+//! Tells the kinds of refused credentials apart by the bank's text.
+
+use crate::{
+    domain::Verdict,
+    normalise::{
+        catalogue::{Class, Code},
+        find::Failure,
+        verdict::failed,
+    },
+};
+
+/// Ways to name a second factor.
+const SECOND_FACTOR: [&str; 9] = [
+    "mfa",
+    "2fa",
+    "multi-factor",
+    "multi factor",
+    "multifactor",
+    "two-factor",
+    "two factor",
+    "two-step",
+    "second factor",
+];
+/// Ways to say that it does not work here.
+const NOT_SUPPORTED: [&str; 7] = [
+    "not support",
+    "not currently support",
+    "not yet support",
+    "n't support",
+    "n\u{2019}t support",
+    "no support for",
+    "unsupported",
+];
+
+/// The verdict on refused credentials: a locked account and a login with a second factor that
+/// cannot be completed must be resolved with the bank, for another try makes the one worse and the
+/// other no better. Basiq uses one code for all three.
+pub(crate) fn of_credentials(failure: &Failure, code: &Code) -> Verdict {
+    let texts: Vec<String> = [&failure.title, &failure.detail]
+        .into_iter()
+        .flatten()
+        .map(|text| text.to_lowercase())
+        .collect();
+    if texts.iter().any(|text| has_word(text, "locked")) {
+        return failed(Class::BankLock.action(), "account-locked");
+    }
+    let mfa = texts
+        .iter()
+        .any(|text| has_any(text, &SECOND_FACTOR) && has_any(text, &NOT_SUPPORTED));
+    if mfa {
+        return failed(Class::MfaUnsupported.action(), "mfa-unsupported");
+    }
+    failed(code.class.action(), &code.message)
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric())
+        .any(|part| part == word)
+}
+
+fn has_any(text: &str, parts: &[&str]) -> bool {
+    parts.iter().any(|part| text.contains(part))
+}
