@@ -125,7 +125,6 @@ impl Parts {
         let snapshot = normalise::read_job(document);
         let finding = normalise::find(&snapshot, None);
         let memory = memory::observe(&due.memory, &snapshot, &finding, now);
-        self.note_unknown_code(&due, &finding);
         let mut look = Progressing { due, now, memory };
         let (known, connection, bank) = self.ask_around(&look, &finding).await;
         let outcomes = look.due.watches.iter().map(|watch| {
@@ -139,7 +138,8 @@ impl Parts {
             };
             normalise::judge(&finding, &watch.request.options, &known, &self.timings, now)
         });
-        let outcomes = outcomes.collect();
+        let outcomes = outcomes.collect::<Vec<_>>();
+        note_unknown_code(&look, &outcomes);
         look.memory.phase = self.next_phase(&look, &finding, bank);
         let asks = normalise::expects_challenge(&snapshot);
         let next = self.next_look(&look, asks);
@@ -389,19 +389,6 @@ impl Parts {
             connection: reading.connection,
         }
     }
-
-    fn note_unknown_code(&self, due: &DueJob, finding: &Finding) {
-        let Finding::Failed(failure) = finding else {
-            return;
-        };
-        let Some(code) = failure.code.as_deref() else {
-            return;
-        };
-        if !normalise::is_known_code(code) {
-            metrics::counter!("relay_unknown_error_codes_total").increment(1);
-            warn!(job.id = %due.job_id, code, step = failure.step, "a code nobody knows");
-        }
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -436,6 +423,20 @@ fn failed_step(memory: &JobMemory) -> Option<String> {
         .iter()
         .find(|step| step.status == "failed")
         .map(|step| step.title.clone())
+}
+
+/// Logs and counts a code nobody knows, so that the catalogue can grow.
+fn note_unknown_code(look: &Progressing, outcomes: &[Outcome]) {
+    let told = outcomes.iter().find_map(|outcome| match outcome {
+        Outcome::Tell(verdict) => verdict.error_code.as_deref().map(|code| (verdict, code)),
+        Outcome::Running => None,
+    });
+    let Some((verdict, code)) = told else { return };
+    if !normalise::is_known_code(code) {
+        metrics::counter!("relay_unknown_error_codes_total").increment(1);
+        let step = verdict.failed_step.as_deref();
+        warn!(job.id = %look.due.job_id, error.code = code, step.title = step, "a code nobody knows");
+    }
 }
 
 /// How long a settled job had been settled at Basiq, by its own word, before it was seen here.
