@@ -5,6 +5,7 @@ pub mod basiq;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod normalise;
 pub mod runtime;
 pub mod store;
 pub mod web;
