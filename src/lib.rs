@@ -1,6 +1,7 @@
 //! basiq-relay watches Basiq's slow jobs and tells a backend, by one signed webhook, what became of
 //! each and what to do about it.
 
+pub mod api;
 pub mod basiq;
 pub mod clock;
 pub mod config;
