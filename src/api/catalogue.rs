@@ -17,6 +17,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Every error code the relay knows.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Catalogue)]
 pub(crate) struct CatalogueView {
     /// The language of the messages.
     #[schema(example = "en")]

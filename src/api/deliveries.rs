@@ -74,6 +74,7 @@ pub(crate) struct DeliveryPage {
 
 /// Which dead deliveries to queue again.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RedeliverRequest {
     /// Those that died at or after this time.
     #[schema(value_type = String, format = DateTime)]

@@ -353,7 +353,22 @@ mod tests {
             let pointer = reference.split('"').next().unwrap();
             assert!(document.pointer(pointer).is_some(), "{pointer}");
         }
-        assert!(document["components"]["schemas"]["EventBody"].is_object());
+    }
+
+    #[test]
+    fn every_key_of_an_event_is_always_there() {
+        let document = serde_json::to_value(document()).unwrap();
+        for name in [
+            "EventBody",
+            "EventChallenge",
+            "JobContext",
+            "Watch",
+            "Attempt",
+        ] {
+            let schema = &document["components"]["schemas"][name];
+            let keys = schema["properties"].as_object().unwrap().len();
+            assert_eq!(schema["required"].as_array().unwrap().len(), keys, "{name}");
+        }
     }
 
     #[test]

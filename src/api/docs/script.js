@@ -30,6 +30,9 @@
     return type + (schema.format ? " (" + schema.format + ")" : "");
   }
 
+  /** A field's description, which may stand with one of its choices. */
+  const meaning = (field) => field.description || (field.oneOf || []).map((one) => one.description).find(Boolean) || "";
+
   function rules(schema) {
     const told = [];
     const words = { minimum: "from ", maximum: "to ", minLength: "at least ", maxLength: "at most ", minItems: "items: at least ", pattern: "pattern " };
@@ -58,7 +61,7 @@
     const rows = Object.entries(properties).map(([name, field]) => [
       el("code", {}, name),
       el("span", {}, typeOf(field), required.includes(name) ? "" : el("span", { class: "soft" }, " optional")),
-      [field.description, rules(field)].filter(Boolean).join(" — "),
+      [meaning(field), rules(field)].filter(Boolean).join(" — "),
     ]);
     if (rows.length === 0) return el("p", {}, typeOf(schema), " ", rules(schema));
     return table(["Field", "Type", "Meaning"], rows);

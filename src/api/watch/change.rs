@@ -44,6 +44,7 @@ pub(super) async fn cancel_watch(
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Redelivery)]
 pub(crate) struct RedeliveryView {
     /// The event, whose `webhook-id` stays the same.
     #[schema(value_type = String, example = "evt_01KAR2D3CV000G0V4Y8Q2M5T7R")]

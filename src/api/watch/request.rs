@@ -26,7 +26,7 @@ const MAX_METADATA: usize = 4096;
 
 /// A wish to be told what becomes of a job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = WatchRequest)]
 pub(crate) struct WatchRequestBody {
     /// Basiq's id of the job.
@@ -368,5 +368,6 @@ mod tests {
         read.sort_unstable();
         assert_eq!(documented, read);
         assert_eq!(schema["required"], json!(["jobId", "callbackUrl"]));
+        assert_eq!(schema["additionalProperties"], json!(false));
     }
 }
