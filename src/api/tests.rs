@@ -3,9 +3,8 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
-use http_body_util::BodyExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -268,7 +267,7 @@ impl App {
     async fn send(&self, request: Request<Body>) -> (http::response::Parts, Value) {
         let answer = self.0.clone().oneshot(request).await.unwrap();
         let (parts, body) = answer.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
         let text = String::from_utf8(body.to_vec()).unwrap();
         let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
         (parts, value)

@@ -3,9 +3,10 @@
 use std::str::FromStr;
 
 use axum::{
-    body::to_bytes,
+    body::Body,
     extract::{FromRequest, FromRequestParts, Path, Request},
 };
+use futures_util::StreamExt;
 use http::{HeaderMap, header, request::Parts};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
@@ -18,6 +19,9 @@ use crate::web::{
 /// The largest body that is read, in bytes.
 pub const MAX_BODY: usize = 16 * 1024;
 
+/// A body that is too large is read up to here before that is said, in bytes.
+const MAX_DRAINED: usize = 1024 * 1024;
+
 /// A JSON object sent as `application/json`.
 #[derive(Debug)]
 pub struct JsonObject(pub Map<String, Value>);
@@ -28,9 +32,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         check_content_type(request.headers())?;
         check_announced_length(request.headers())?;
-        let body = to_bytes(request.into_body(), MAX_BODY)
-            .await
-            .map_err(|error| unreadable_body(&error))?;
+        let body = read_body(request.into_body()).await?;
         parse_object(&body).map(Self)
     }
 }
@@ -55,7 +57,7 @@ fn check_announced_length(headers: &HeaderMap) -> Result<(), Problem> {
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY as u64) {
+    if announced.is_some_and(|length| length > MAX_DRAINED as u64) {
         return Err(too_large());
     }
     Ok(())
@@ -66,16 +68,25 @@ fn too_large() -> Problem {
     Problem::new(ProblemCode::BodyTooLarge, detail)
 }
 
-/// Tells a body that is over the limit from a connection that broke.
-fn unreadable_body(error: &axum::Error) -> Problem {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return too_large();
+/// Reads a body. What is over the limit is read on for a while and thrown away: a client that is
+/// still sending would not see the answer.
+async fn read_body(body: Body) -> Result<Vec<u8>, Problem> {
+    let mut chunks = body.into_data_stream();
+    let (mut kept, mut seen) = (Vec::new(), 0_usize);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk
+            .map_err(|_| Problem::new(ProblemCode::BadRequest, "The body did not arrive whole."))?;
+        seen = seen.saturating_add(chunk.len());
+        if seen <= MAX_BODY {
+            kept.extend_from_slice(&chunk);
+        } else if seen > MAX_DRAINED {
+            break;
         }
-        source = error.source();
     }
-    Problem::new(ProblemCode::BadRequest, "The body did not arrive whole.")
+    if seen > MAX_BODY {
+        return Err(too_large());
+    }
+    Ok(kept)
 }
 
 fn parse_object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
@@ -190,8 +201,6 @@ impl Params {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
 
     async fn extract(content_type: Option<&str>, body: impl Into<Body>) -> Result<usize, Problem> {
@@ -253,8 +262,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_counted_when_its_length_is_not_announced() {
-        let chunk: Result<_, std::io::Error> = Ok("x".repeat(MAX_BODY + 1));
-        let body = Body::from_stream(futures_util::stream::iter([chunk]));
+        let chunk = || Ok::<_, std::io::Error>("x".repeat(MAX_BODY));
+        let body = Body::from_stream(futures_util::stream::repeat_with(chunk));
         let problem = extract(Some("application/json"), body).await.unwrap_err();
         assert_eq!(problem.code(), ProblemCode::BodyTooLarge);
         let broken: Result<String, _> = Err(std::io::Error::other("reset"));

@@ -176,9 +176,11 @@ fn measure(response: &Response, route: &str, method: &'static str, took: Duratio
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, routing::get};
+    use axum::{
+        body::{Body, to_bytes},
+        routing::get,
+    };
     use http::StatusCode;
-    use http_body_util::BodyExt;
     use serde_json::Value;
     use tower::ServiceExt;
 
@@ -203,7 +205,7 @@ mod tests {
         }
         let request = request.body(Body::empty()).unwrap();
         let (parts, body) = app().oneshot(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
         (parts, serde_json::from_slice(&body).unwrap_or_default())
     }
 
