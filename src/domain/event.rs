@@ -43,21 +43,23 @@ pub struct EventBody {
     /// What became of the job.
     pub status: Status,
     /// Title of the first failed step.
-    #[schema(example = "verify-credentials")]
+    #[schema(example = "verify-credentials", required = true)]
     pub failed_step: Option<String>,
     /// Basiq's code, at most 128 characters, or one of the relay's own.
-    #[schema(example = "invalid-credentials")]
+    #[schema(example = "invalid-credentials", required = true)]
     pub error_code: Option<String>,
     /// Plain words for the person whose bank it is, in the watch's locale.
     pub user_message: String,
     /// What to do next.
     pub action: Action,
     /// When a retry is worth it.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub retry_at: Option<Timestamp>,
     /// What the bank said, for developers; at most 1,000 characters.
+    #[schema(required = true)]
     pub detail: Option<String>,
     /// The open challenge, for `answer-mfa`.
+    #[schema(required = true)]
     pub challenge: Option<EventChallenge>,
     /// Whose job it is.
     pub context: JobContext,

@@ -112,12 +112,16 @@ impl Challenge {
 #[serde(rename_all = "camelCase")]
 pub struct JobContext {
     /// `connection`, `report` or nothing.
+    #[schema(required = true)]
     pub job_type: Option<String>,
     /// Basiq's id of the person.
+    #[schema(required = true)]
     pub user_id: Option<String>,
     /// Basiq's id of the connection.
+    #[schema(required = true)]
     pub connection_id: Option<String>,
     /// Basiq's id of the bank, such as `AU00000`.
+    #[schema(required = true)]
     pub institution_id: Option<String>,
 }
 

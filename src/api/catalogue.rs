@@ -1,0 +1,54 @@
+//! `GET /catalogue`: every error code with its action and message.
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    api::{ApiState, examples},
+    domain::Locale,
+    normalise::CatalogueEntry,
+    web::{Params, Problem},
+};
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default().routes(routes!(read_catalogue))
+}
+
+/// Every error code the relay knows.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Catalogue)]
+pub(crate) struct CatalogueView {
+    /// The language of the messages.
+    #[schema(example = "en")]
+    pub locale: String,
+    /// The codes.
+    pub items: Vec<CatalogueEntry>,
+}
+
+/// Read the catalogue
+///
+/// Every error code with its status, action and message, so that a frontend can prepare its
+/// screens. A locale that has no texts falls back to the nearest one that has.
+#[utoipa::path(
+    get,
+    path = "/catalogue",
+    operation_id = "readCatalogue",
+    tag = "catalogue",
+    params(("locale" = Option<String>, Query, description = "A BCP 47 tag; `en`, unless given")),
+    responses((status = 200, description = "The catalogue", body = CatalogueView,
+        example = json!(examples::catalogue()))),
+)]
+async fn read_catalogue(
+    State(state): State<ApiState>,
+    mut params: Params,
+) -> Result<Json<CatalogueView>, Problem> {
+    let allowed = "a BCP 47 language tag such as `en` or `en-AU`";
+    let locale = params.take("locale", allowed, Locale::parse);
+    params.finish()?;
+    let (locale, items) = state
+        .parts
+        .catalogue
+        .entries(locale.as_ref().map(Locale::as_str));
+    Ok(Json(CatalogueView { locale, items }))
+}

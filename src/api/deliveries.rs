@@ -1,0 +1,248 @@
+//! Deliveries that were given up, and how to put them back in the queue.
+
+use std::{fmt, str::FromStr};
+
+use axum::{Json, extract::State};
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tracing::info;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    api::{
+        ApiState,
+        cursor::{page, take_cursor, take_limit},
+        examples,
+        watch::view::{AttemptView, DeliveryView, EventSummary},
+    },
+    domain::{DeliveryId, DeliveryState, WatchId},
+    store::{DeliveryEntry, DeliveryQuery},
+    web::{Authenticated, Fields, JsonObject, Params, Problem},
+};
+
+const TAG: &str = "deliveries";
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(list_deliveries))
+        .routes(routes!(redeliver_dead))
+}
+
+/// A delivery in a list.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeliveryItem {
+    /// Names the delivery.
+    #[schema(value_type = String, example = "dlv_01KAR2E7M3A1B2C3D4E5F6G7H8")]
+    pub id: DeliveryId,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// When its state last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// When it is tried next, while it is pending.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub next_attempt_at: Option<Timestamp>,
+    /// The watch.
+    #[schema(value_type = String)]
+    pub watch_id: WatchId,
+    /// Basiq's id of the job.
+    pub job_id: String,
+    /// Where it goes.
+    #[schema(format = "uri")]
+    pub callback_url: String,
+    /// What it tells.
+    pub event: EventSummary,
+    /// Its attempts, oldest first.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// A page of deliveries.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeliveryPage {
+    /// The latest change first.
+    pub items: Vec<DeliveryItem>,
+    /// Where the next page begins; null on the last one.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// Which dead deliveries to queue again.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RedeliverRequest {
+    /// Those that died at or after this time.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+}
+
+/// How many deliveries were queued again.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+pub(crate) struct Queued {
+    /// How many.
+    pub queued: u64,
+}
+
+impl From<DeliveryEntry> for DeliveryItem {
+    fn from(entry: DeliveryEntry) -> Self {
+        let delivery = DeliveryView::from(entry.delivery);
+        Self {
+            id: delivery.id,
+            state: delivery.state,
+            updated_at: entry.updated_at,
+            next_attempt_at: delivery.next_attempt_at,
+            watch_id: entry.body.watch_id,
+            job_id: entry.body.job_id.clone(),
+            callback_url: entry.callback_url.to_string(),
+            event: EventSummary::new(entry.event_id, entry.body),
+            attempts: delivery.attempts,
+        }
+    }
+}
+
+/// List deliveries
+///
+/// Those in one state, the latest change first. The dead ones are what was given up.
+#[utoipa::path(
+    get,
+    path = "/deliveries",
+    operation_id = "listDeliveries",
+    tag = TAG,
+    params(
+        ("state" = Option<DeliveryState>, Query, description = "In which state; `dead`, unless given"),
+        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before"),
+    ),
+    responses((status = 200, description = "A page of deliveries", body = DeliveryPage,
+        example = json!(examples::delivery_page()))),
+    security(("apiKey" = [])),
+)]
+async fn list_deliveries(
+    State(state): State<ApiState>,
+    Authenticated(client): Authenticated,
+    mut params: Params,
+) -> Result<Json<DeliveryPage>, Problem> {
+    let limit = take_limit(&mut params);
+    let words = "pending, delivered, dead, expired, superseded or cancelled";
+    let query = DeliveryQuery {
+        owner: client.id,
+        state: params
+            .take("state", words, DeliveryState::from_word)
+            .unwrap_or(DeliveryState::Dead),
+        after: take_cursor(&mut params).map(|Place(at, id)| (at, id)),
+        limit: limit + 1,
+    };
+    params.finish()?;
+    let entries = state.parts.store.list_deliveries(&query).await?;
+    let place = |entry: &DeliveryEntry| Place(entry.updated_at, entry.delivery.id).to_string();
+    let (entries, next_cursor) = page(entries, limit, place);
+    let items = entries.into_iter().map(DeliveryItem::from).collect();
+    Ok(Json(DeliveryPage { items, next_cursor }))
+}
+
+/// Queue dead deliveries again
+///
+/// All that died since a time and are the latest event of their watch. Watches that were cancelled
+/// are left alone.
+#[utoipa::path(
+    post,
+    path = "/deliveries/redeliver",
+    operation_id = "redeliverDead",
+    tag = TAG,
+    request_body(content = RedeliverRequest, example = json!(examples::redeliver_request())),
+    responses((status = 202, description = "Queued", body = Queued,
+        example = json!(examples::queued()))),
+    security(("apiKey" = [])),
+)]
+async fn redeliver_dead(
+    State(state): State<ApiState>,
+    Authenticated(client): Authenticated,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Queued>), Problem> {
+    let since = parse_since(body)?;
+    let parts = &state.parts;
+    let now = parts.clock.now();
+    let queued = parts.store.redeliver_dead(client.id, since, now).await?;
+    if queued > 0 {
+        parts.delivery_wake.ring();
+    }
+    info!(queued, "dead deliveries queued again");
+    Ok((StatusCode::ACCEPTED, Json(Queued { queued })))
+}
+
+fn parse_since(body: Map<String, Value>) -> Result<Timestamp, Problem> {
+    let mut fields = Fields::new(body);
+    let text = fields.required_text("since");
+    let since = text.as_ref().and_then(|text| text.parse().ok());
+    if let (Some(text), None) = (text, since) {
+        let allowed = "must be an RFC 3339 time such as `2026-11-23T09:14:28Z`";
+        fields.invalid("since", allowed, &text.into());
+    }
+    fields.finish(&["since"])?;
+    since.ok_or_else(|| Problem::internal("a field is missing although no fault was found"))
+}
+
+/// A place in the list: the time of the last change, and the delivery.
+struct Place(Timestamp, DeliveryId);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0.as_millisecond(), self.1)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (millis, id) = text.split_once('.').ok_or(())?;
+        let millis = millis.parse().map_err(|_| ())?;
+        let at = Timestamp::from_millisecond(millis).map_err(|_| ())?;
+        Ok(Self(at, id.parse().map_err(|_| ())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::web::FieldCode;
+
+    #[test]
+    fn a_place_survives_being_written_and_read() {
+        let at = Timestamp::from_millisecond(1_800_000_000_123).unwrap();
+        let id = DeliveryId::new(at);
+        let Place(read_at, read_id) = Place(at, id).to_string().parse().unwrap();
+        assert_eq!((read_at, read_id), (at, id));
+        for odd in ["", "1", "1.dlv_", "x.dlv_01KAR2E7M3A1B2C3D4E5F6G7H8"] {
+            assert!(odd.parse::<Place>().is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn since_is_a_time_and_required() {
+        let parse = |value: Value| parse_since(value.as_object().cloned().unwrap_or_default());
+        assert!(parse(json!({"since": "2026-11-23T20:14:28+11:00"})).is_ok());
+        for (body, code) in [
+            (json!({}), FieldCode::Required),
+            (json!({"since": null}), FieldCode::Required),
+            (json!({"since": 5}), FieldCode::WrongType),
+            (json!({"since": "yesterday"}), FieldCode::InvalidValue),
+            (
+                json!({"since": "2026-11-23T09:14:28Z", "x": 1}),
+                FieldCode::UnknownField,
+            ),
+        ] {
+            let problem = parse(body.clone()).unwrap_err();
+            assert_eq!(problem.errors()[0].code, code, "{body}");
+            assert_eq!(problem.errors().len(), 1);
+        }
+    }
+}

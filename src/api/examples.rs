@@ -1,0 +1,230 @@
+//! The examples of the OpenAPI document: one story, told the same way everywhere.
+
+use serde_json::{Value, json};
+
+pub(super) const WATCH_ID: &str = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q";
+const EVENT_ID: &str = "evt_01KAR2D3CV000G0V4Y8Q2M5T7R";
+const DELIVERY_ID: &str = "dlv_01KAR2E7M3A1B2C3D4E5F6G7H8";
+const JOB_ID: &str = "248b2883";
+const CALLBACK: &str = "https://app.example/hooks/bank";
+const MESSAGE: &str =
+    "Your bank did not accept these login details. Check them and enter them again.";
+
+pub(super) const METRICS: &str =
+    "# TYPE relay_watches gauge\nrelay_watches{state=\"watching\"} 3\n";
+
+pub(super) fn watch_request() -> Value {
+    json!({
+        "jobId": JOB_ID,
+        "callbackUrl": CALLBACK,
+        "operation": "create",
+        "events": ["success", "failed", "action-required"],
+        "until": "retrieve-accounts",
+        "locale": "en-AU",
+        "metadata": {"order": 7},
+    })
+}
+
+pub(super) fn new_watch() -> Value {
+    json!({
+        "id": WATCH_ID,
+        "jobId": JOB_ID,
+        "callbackUrl": CALLBACK,
+        "state": "watching",
+        "operation": "create",
+        "until": "retrieve-accounts",
+        "createdAt": "2026-11-23T09:14:20Z",
+        "updatedAt": "2026-11-23T09:14:20Z",
+        "settledAt": null,
+        "nextPollAt": "2026-11-23T09:14:20Z",
+        "steps": [],
+        "metadata": {"order": 7},
+        "events": [],
+    })
+}
+
+pub(super) fn watch() -> Value {
+    let deliveries = json!([{
+        "id": DELIVERY_ID,
+        "state": "delivered",
+        "nextAttemptAt": null,
+        "attempts": [{
+            "number": 1,
+            "startedAt": "2026-11-23T09:14:28.104Z",
+            "durationMs": 87,
+            "status": 204,
+            "error": null,
+            "response": null,
+        }],
+    }]);
+    let changes = json!({
+        "state": "settled",
+        "updatedAt": "2026-11-23T09:14:28Z",
+        "settledAt": "2026-11-23T09:14:28Z",
+        "nextPollAt": null,
+        "steps": [
+            {"title": "verify-credentials", "status": "failed"},
+            {"title": "retrieve-accounts", "status": "pending"},
+        ],
+        "events": [with(event_summary(), json!({"deliveries": deliveries}))],
+    });
+    with(new_watch(), changes)
+}
+
+pub(super) fn watch_page() -> Value {
+    json!({"items": [watch()], "nextCursor": null})
+}
+
+pub(super) fn redelivery() -> Value {
+    json!({"eventId": EVENT_ID})
+}
+
+pub(super) fn delivery_page() -> Value {
+    json!({
+        "items": [{
+            "id": DELIVERY_ID,
+            "state": "dead",
+            "updatedAt": "2026-11-24T12:51:07.42Z",
+            "nextAttemptAt": null,
+            "watchId": WATCH_ID,
+            "jobId": JOB_ID,
+            "callbackUrl": CALLBACK,
+            "event": event_summary(),
+            "attempts": [{
+                "number": 1,
+                "startedAt": "2026-11-23T09:14:28.104Z",
+                "durationMs": 31,
+                "status": 500,
+                "error": "refused",
+                "response": "Internal Server Error",
+            }],
+        }],
+        "nextCursor": null,
+    })
+}
+
+pub(super) fn redeliver_request() -> Value {
+    json!({"since": "2026-11-23T00:00:00Z"})
+}
+
+pub(super) fn queued() -> Value {
+    json!({"queued": 12})
+}
+
+pub(super) fn catalogue() -> Value {
+    json!({
+        "locale": "en",
+        "items": [{
+            "errorCode": "invalid-credentials",
+            "status": "failed",
+            "action": "resubmit-credentials",
+            "userMessage": MESSAGE,
+        }],
+    })
+}
+
+pub(super) fn alive() -> Value {
+    json!({"status": "ok"})
+}
+
+pub(super) fn ready() -> Value {
+    json!({"status": "ready", "store": "ok", "upstream": "ok"})
+}
+
+pub(super) fn admin_watch() -> Value {
+    with(watch(), json!({"client": "app"}))
+}
+
+pub(super) fn admin_watch_page() -> Value {
+    json!({"items": [admin_watch()], "nextCursor": null})
+}
+
+/// An event as it is posted.
+pub(super) fn event() -> Value {
+    json!({
+        "type": "job.failed",
+        "timestamp": "2026-11-23T09:14:28Z",
+        "sequence": 1,
+        "final": true,
+        "watchId": WATCH_ID,
+        "jobId": JOB_ID,
+        "status": "failed",
+        "failedStep": "verify-credentials",
+        "errorCode": "invalid-credentials",
+        "userMessage": MESSAGE,
+        "action": "resubmit-credentials",
+        "retryAt": null,
+        "detail": "The login id or password is not correct.",
+        "challenge": null,
+        "context": {
+            "jobType": "connection",
+            "userId": "5c0f1f6e",
+            "connectionId": "8fce3b77",
+            "institutionId": "AU00000",
+        },
+        "resources": [],
+        "metadata": {"order": 7},
+    })
+}
+
+/// An object with some of its members changed or added.
+fn with(mut object: Value, changes: Value) -> Value {
+    if let (Some(members), Value::Object(changes)) = (object.as_object_mut(), changes) {
+        members.extend(changes);
+    }
+    object
+}
+
+fn event_summary() -> Value {
+    json!({
+        "id": EVENT_ID,
+        "sequence": 1,
+        "type": "job.failed",
+        "status": "failed",
+        "action": "resubmit-credentials",
+        "errorCode": "invalid-credentials",
+        "failedStep": "verify-credentials",
+        "final": true,
+        "userMessage": MESSAGE,
+        "timestamp": "2026-11-23T09:14:28Z",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Serialize, de::DeserializeOwned};
+
+    use super::*;
+    use crate::{
+        api::{
+            admin::{AdminWatch, AdminWatchPage},
+            deliveries::{DeliveryPage, Queued},
+            health::{Alive, Ready},
+            watch::{
+                change::RedeliveryView,
+                view::{WatchPage, WatchView},
+            },
+        },
+        domain::EventBody,
+    };
+
+    fn assert_is<T: Serialize + DeserializeOwned>(example: &Value) {
+        let value: T = serde_json::from_value(example.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&value).unwrap(), *example);
+    }
+
+    #[test]
+    fn each_example_is_what_the_relay_would_write() {
+        assert_is::<WatchView>(&new_watch());
+        assert_is::<WatchView>(&watch());
+        assert_is::<WatchPage>(&watch_page());
+        assert_is::<RedeliveryView>(&redelivery());
+        assert_is::<DeliveryPage>(&delivery_page());
+        assert_is::<Queued>(&queued());
+        assert_is::<Alive>(&alive());
+        assert_is::<Ready>(&ready());
+        assert_is::<AdminWatch>(&admin_watch());
+        assert_is::<AdminWatchPage>(&admin_watch_page());
+        assert_is::<EventBody>(&event());
+    }
+}

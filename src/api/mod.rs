@@ -1,0 +1,124 @@
+//! The public API, one file a resource, and its OpenAPI document.
+
+mod admin;
+mod catalogue;
+mod cursor;
+mod deliveries;
+mod docs;
+mod examples;
+mod health;
+mod metrics;
+mod openapi;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::{Router, extract::FromRef};
+use utoipa_axum::router::OpenApiRouter;
+
+pub use self::openapi::document;
+use crate::{
+    clock::Clock,
+    config::ServerConfig,
+    domain::{CallbackRules, Upstream},
+    normalise::Catalogue,
+    runtime::Wake,
+    store::Store,
+    web::{AdminToken, ClientLimits, Gate, with_manners},
+};
+
+/// Renders the metrics as Prometheus text.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What the API works with.
+#[derive(Clone)]
+pub struct ApiParts {
+    /// Where watches are kept.
+    pub store: Arc<dyn Store>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// The server's settings.
+    pub server: ServerConfig,
+    /// What is accepted as a callback.
+    pub rules: CallbackRules,
+    /// Codes and messages.
+    pub catalogue: Arc<Catalogue>,
+    /// Rung when there is a new job to look at.
+    pub tracker_wake: Wake,
+    /// Rung when there is a delivery to send.
+    pub delivery_wake: Wake,
+    /// How Basiq answers, as the calls to it report.
+    pub upstream: Upstream,
+    /// Renders the metrics.
+    pub metrics: RenderMetrics,
+}
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct ApiState {
+    parts: Arc<ApiParts>,
+    gate: Gate,
+    admin: AdminToken,
+    docs: Arc<docs::Pages>,
+}
+
+impl ApiState {
+    fn new(parts: ApiParts) -> Self {
+        let limits = ClientLimits::new(parts.server.client_rps);
+        Self {
+            gate: Gate::new(Arc::clone(&parts.store), limits),
+            admin: AdminToken::new(parts.server.admin_token.as_ref()),
+            docs: Arc::new(docs::Pages::new()),
+            parts: Arc::new(parts),
+        }
+    }
+}
+
+impl FromRef<ApiState> for Gate {
+    fn from_ref(state: &ApiState) -> Self {
+        state.gate.clone()
+    }
+}
+
+impl FromRef<ApiState> for AdminToken {
+    fn from_ref(state: &ApiState) -> Self {
+        state.admin
+    }
+}
+
+/// The whole API. `/metrics` is left out where it has an address of its own, and the operator's
+/// calls where there is no admin token.
+pub fn router(parts: ApiParts) -> Router {
+    let mut wanted = client_routes();
+    if parts.server.metrics_listen.is_none() {
+        wanted = wanted.merge(metrics::routes());
+    }
+    if parts.server.admin_token.is_some() {
+        wanted = wanted.merge(admin::routes());
+    }
+    let stateless: Router<ApiState> = wanted.into();
+    with_manners(stateless.with_state(ApiState::new(parts)))
+}
+
+/// `/metrics` alone, for an address of its own.
+pub fn metrics_router(render: RenderMetrics) -> Router {
+    with_manners(metrics::router(render))
+}
+
+fn client_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .merge(watch::routes())
+        .merge(deliveries::routes())
+        .merge(catalogue::routes())
+        .merge(health::routes())
+        .merge(docs::routes())
+}
+
+fn all_routes() -> OpenApiRouter<ApiState> {
+    client_routes()
+        .merge(metrics::routes())
+        .merge(admin::routes())
+}
+
+#[cfg(test)]
+mod tests;

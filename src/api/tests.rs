@@ -1,0 +1,509 @@
+//! The API as a whole, asked without a socket, on a store that keeps watches in a list.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use axum::body::{Body, to_bytes};
+use http::{Request, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    domain::{
+        ApiKey, ApiKeyHash, Client, ClientId, ClientName, JobId, JobMemory, Progress,
+        SigningSecret, UpstreamHealth, Watch, WatchId, WatchState,
+    },
+    store::{
+        AttemptResult, Census, Claim, ClientStore, DeliveryEntry, DeliveryQuery, DueDelivery,
+        DueJob, HostLimits, JobStore, Look, NewWatch, OutboxStore, Redelivery, Registration,
+        StoreError, UpkeepStore, WatchQuery, WatchStore, WatchStory,
+    },
+};
+
+const KEY: &str = "brk_of_a";
+const OTHER_KEY: &str = "brk_of_b";
+const ADMIN: &str = "open sesame";
+
+#[derive(Default)]
+struct ListStore {
+    watches: Mutex<Vec<Watch>>,
+    away: bool,
+}
+
+fn story(watch: &Watch) -> WatchStory {
+    WatchStory {
+        watch: watch.clone(),
+        job: JobMemory::default(),
+        next_look_at: Some(watch.created_at),
+        events: Vec::new(),
+    }
+}
+
+fn client(id: i64, name: &str) -> Client {
+    Client {
+        id: ClientId(id),
+        name: name.parse().unwrap(),
+        signing_secret: SigningSecret::generate(),
+        previous_secret: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        revoked_at: None,
+    }
+}
+
+#[async_trait]
+impl ClientStore for ListStore {
+    async fn add_client(
+        &self,
+        _: &ClientName,
+        _: &ApiKeyHash,
+        _: &SigningSecret,
+        _: Timestamp,
+    ) -> Result<Option<ClientId>, StoreError> {
+        Ok(None)
+    }
+
+    async fn list_clients(&self) -> Result<Vec<Client>, StoreError> {
+        Ok(vec![client(1, "a"), client(2, "b")])
+    }
+
+    async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
+        if self.away {
+            return Err(StoreError::Unavailable("the disk is gone".into()));
+        }
+        let known = [(KEY, 1, "a"), (OTHER_KEY, 2, "b")];
+        let found = known
+            .iter()
+            .find(|(text, ..)| ApiKey::presented(text).hash() == *key);
+        Ok(found.map(|(_, id, name)| client(*id, name)))
+    }
+
+    async fn rotate_secret(
+        &self,
+        _: &ClientName,
+        _: &SigningSecret,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn rotate_key(&self, _: &ClientName, _: &ApiKeyHash) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn revoke_client(&self, _: &ClientName, _: Timestamp) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl WatchStore for ListStore {
+    async fn register_watch(&self, new: NewWatch) -> Result<Registration, StoreError> {
+        let mut watches = self.watches.lock().unwrap();
+        let same = watches.iter().find(|watch| {
+            watch.client_id == new.client_id
+                && watch.request.job_id == new.request.job_id
+                && watch.request.callback_url == new.request.callback_url
+        });
+        if let Some(watch) = same {
+            return Ok(Registration::Existing(Box::new(story(watch))));
+        }
+        if watches.len() as u64 >= new.max_open {
+            return Ok(Registration::AtCap);
+        }
+        let watch = Watch {
+            id: new.id,
+            client_id: new.client_id,
+            request: new.request,
+            state: WatchState::Watching,
+            progress: Progress::default(),
+            created_at: new.now,
+            updated_at: new.now,
+            settled_at: None,
+        };
+        watches.push(watch.clone());
+        Ok(Registration::Created(Box::new(watch)))
+    }
+
+    async fn find_watch(
+        &self,
+        owner: Option<ClientId>,
+        id: WatchId,
+    ) -> Result<Option<WatchStory>, StoreError> {
+        let watches = self.watches.lock().unwrap();
+        let mut found = watches.iter().filter(|watch| watch.id == id);
+        let found = found.find(|watch| owner.is_none_or(|owner| owner == watch.client_id));
+        Ok(found.map(story))
+    }
+
+    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchStory>, StoreError> {
+        let watches = self.watches.lock().unwrap();
+        let mine = watches
+            .iter()
+            .rev()
+            .filter(|watch| query.owner.is_none_or(|owner| owner == watch.client_id))
+            .filter(|watch| query.before.is_none_or(|before| watch.id < before));
+        Ok(mine.take(query.limit).map(story).collect())
+    }
+
+    async fn cancel_watch(
+        &self,
+        owner: ClientId,
+        id: WatchId,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(self.find_watch(Some(owner), id).await?.is_some())
+    }
+
+    async fn redeliver_watch(
+        &self,
+        owner: ClientId,
+        id: WatchId,
+        _: Timestamp,
+    ) -> Result<Redelivery, StoreError> {
+        let found = self.find_watch(Some(owner), id).await?;
+        Ok(found.map_or(Redelivery::NoSuchWatch, |_| Redelivery::NoEvent))
+    }
+
+    async fn list_deliveries(&self, _: &DeliveryQuery) -> Result<Vec<DeliveryEntry>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn redeliver_dead(
+        &self,
+        _: ClientId,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<u64, StoreError> {
+        Ok(3)
+    }
+}
+
+#[async_trait]
+impl JobStore for ListStore {
+    async fn claim_due_jobs(&self, _: Claim) -> Result<Vec<DueJob>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn record_looks(&self, _: Vec<Look>) -> Result<Vec<JobId>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    async fn connection_failures(
+        &self,
+        _: &str,
+        _: &JobId,
+        _: Timestamp,
+    ) -> Result<u32, StoreError> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl OutboxStore for ListStore {
+    async fn claim_due_deliveries(
+        &self,
+        _: Claim,
+        _: &HostLimits,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn record_attempts(&self, _: Vec<AttemptResult>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn next_delivery_due(&self, _: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl UpkeepStore for ListStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        if self.away {
+            return Err(StoreError::Unavailable("the disk is gone".into()));
+        }
+        Ok(())
+    }
+
+    async fn free_leases(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn purge_ended(&self, _: Timestamp, _: usize) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn census(&self, _: Timestamp) -> Result<Census, StoreError> {
+        Ok(Census::default())
+    }
+}
+
+struct App(Router);
+
+impl App {
+    fn new(change: impl FnOnce(&mut ApiParts)) -> Self {
+        let mut parts = ApiParts {
+            store: Arc::new(ListStore::default()),
+            clock: Clock::manual(Timestamp::from_second(1_800_000_000).unwrap()),
+            server: ServerConfig::default(),
+            rules: CallbackRules::default(),
+            catalogue: Arc::new(Catalogue),
+            tracker_wake: Wake::new(),
+            delivery_wake: Wake::new(),
+            upstream: Upstream::default(),
+            metrics: Arc::new(|| "relay_watches 1\n".to_owned()),
+        };
+        change(&mut parts);
+        Self(router(parts))
+    }
+
+    async fn send(&self, request: Request<Body>) -> (http::response::Parts, Value) {
+        let answer = self.0.clone().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        (parts, value)
+    }
+
+    async fn ask(&self, call: &str, key: &str, body: Option<&str>) -> (StatusCode, Value) {
+        let (method, path) = call.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(path);
+        if !key.is_empty() {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let body = body.map_or_else(Body::empty, |body| body.to_owned().into());
+        let (parts, value) = self.send(request.body(body).unwrap()).await;
+        (parts.status, value)
+    }
+
+    async fn register(&self, job: &str) -> (StatusCode, Value) {
+        let body = json!({"jobId": job, "callbackUrl": "https://app.example/hook"}).to_string();
+        self.ask("POST /watch", KEY, Some(&body)).await
+    }
+}
+
+#[tokio::test]
+async fn a_watch_is_registered_once_read_listed_and_cancelled() {
+    let wake = Wake::new();
+    let app = App::new(|parts| parts.tracker_wake = wake.clone());
+    let (status, watch) = app.register("job-1").await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    wake.rung().await;
+    assert_eq!(watch["nextPollAt"], "2027-01-15T08:00:00Z");
+    let (status, again) = app.register("job-1").await;
+    assert_eq!((status, &again["id"]), (StatusCode::OK, &watch["id"]));
+    let path = format!("/watch/{}", watch["id"].as_str().unwrap());
+    let (status, read) = app.ask(&format!("GET {path}"), KEY, None).await;
+    assert_eq!((status, read), (StatusCode::OK, watch));
+    for (call, key, expected) in [
+        (format!("GET {path}"), OTHER_KEY, 404),
+        (format!("DELETE {path}"), OTHER_KEY, 404),
+        (format!("POST {path}/redeliver"), OTHER_KEY, 404),
+        (format!("POST {path}/redeliver"), KEY, 409),
+        (format!("DELETE {path}"), KEY, 204),
+    ] {
+        let (status, _) = app.ask(&call, key, None).await;
+        assert_eq!(status, expected, "{call}");
+    }
+}
+
+async fn assert_problem(call: &str, key: &str, body: Option<&str>, expected: (u16, &str)) {
+    let (status, kind) = expected;
+    let (answered, problem) = App::new(|_| ()).ask(call, key, body).await;
+    assert_eq!(answered, status, "{call}");
+    assert_eq!(problem["type"], format!("/problems/{kind}"), "{call}");
+    assert_eq!(problem["status"], status, "{call}");
+}
+
+#[tokio::test]
+async fn each_fault_of_a_body_has_its_status_and_problem() {
+    let huge = format!("{{\"a\":\"{}\"}}", "x".repeat(17_000));
+    let unauthorized = (401, "unauthorized");
+    for (call, key, body, expected) in [
+        ("POST /watch", "", Some("{}"), unauthorized),
+        ("POST /watch", "brk_x", Some("{}"), unauthorized),
+        ("POST /watch", KEY, None, (415, "unsupported-media-type")),
+        ("POST /watch", KEY, Some("{"), (400, "not-json")),
+        ("POST /watch", KEY, Some("[]"), (422, "not-an-object")),
+        ("POST /watch", KEY, Some("{}"), (422, "invalid-field")),
+        ("POST /watch", KEY, Some(&huge), (413, "body-too-large")),
+        (
+            "POST /deliveries/redeliver",
+            KEY,
+            Some("{}"),
+            (422, "invalid-field"),
+        ),
+    ] {
+        assert_problem(call, key, body, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn each_fault_of_an_address_has_its_status_and_problem() {
+    let (nothing, invalid) = ((404, "not-found"), (422, "invalid-parameter"));
+    for (call, key, expected) in [
+        ("GET /watch", "", (401, "unauthorized")),
+        ("PUT /watch", "", (405, "method-not-allowed")),
+        ("GET /watches", "", nothing),
+        ("GET /watch/wch_1", KEY, nothing),
+        ("GET /watch/%ff", KEY, nothing),
+        ("GET /problems/unheard-of", "", nothing),
+        ("GET /admin/watches", KEY, nothing),
+        ("GET /watch?limit=0&x=1", KEY, invalid),
+        ("GET /watch?cursor=x", KEY, invalid),
+        ("GET /watch?state=open", KEY, invalid),
+        ("GET /deliveries?limit=201", KEY, invalid),
+        ("GET /catalogue?locale=_", "", invalid),
+    ] {
+        assert_problem(call, key, None, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn answers_carry_the_headers_of_the_contract() {
+    let app = App::new(|_| ());
+    let request = Request::get("/watch").body(Body::empty()).unwrap();
+    let (parts, _) = app.send(request).await;
+    assert_eq!(parts.headers["content-type"], "application/problem+json");
+    assert!(
+        parts.headers["www-authenticate"]
+            .to_str()
+            .unwrap()
+            .starts_with("Bearer")
+    );
+    let request = Request::put("/watch").body(Body::empty()).unwrap();
+    let (parts, _) = app.send(request).await;
+    assert_eq!(parts.headers["allow"], "POST,GET,HEAD");
+    let request = Request::get("/docs").body(Body::empty()).unwrap();
+    let (parts, _) = app.send(request).await;
+    let policy = parts.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("script-src 'sha256-"), "{policy}");
+    let request = Request::get("/problems/not-json")
+        .body(Body::empty())
+        .unwrap();
+    let (parts, _) = app.send(request).await;
+    assert_eq!(parts.headers["location"], "/docs#problem-not-json");
+}
+
+#[tokio::test]
+async fn a_client_stays_within_its_limits() {
+    let app = App::new(|parts| parts.server.client_max_open_watches = 1);
+    assert_eq!(app.register("job-1").await.0, StatusCode::ACCEPTED);
+    let (status, problem) = app.register("job-2").await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(problem["type"], "/problems/too-many-open-watches");
+    let app = App::new(|parts| parts.server.client_rps = 1);
+    assert_eq!(app.ask("GET /watch", KEY, None).await.0, StatusCode::OK);
+    let request = Request::get("/watch").header("authorization", format!("Bearer {KEY}"));
+    let (parts, _) = app.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(parts.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(parts.headers["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_to_the_end() {
+    let app = App::new(|_| ());
+    // ids made within one millisecond do not sort by their order, so the clock's time is too coarse
+    for job in ["job-1", "job-2", "job-3"] {
+        app.register(job).await;
+    }
+    let (_, page) = app.ask("GET /watch?limit=2", KEY, None).await;
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+    let last = page["items"][1]["id"].as_str().unwrap();
+    let cursor = page["nextCursor"].as_str().unwrap();
+    assert!(!cursor.contains(last));
+    let (status, _) = app
+        .ask(&format!("GET /watch?cursor={cursor}"), KEY, None)
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, page) = app.ask("GET /watch?limit=3", KEY, None).await;
+    assert_eq!(page["nextCursor"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_makes_the_relay_unready_but_not_dead() {
+    let store = ListStore {
+        away: true,
+        ..ListStore::default()
+    };
+    let app = App::new(|parts| {
+        parts.store = Arc::new(store);
+        parts.upstream.report(UpstreamHealth::KeyRefused);
+    });
+    assert_eq!(app.ask("GET /healthz", "", None).await.0, StatusCode::OK);
+    let (status, body) = app.ask("GET /readyz", "", None).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        (&body["store"], &body["upstream"]),
+        (&json!("unreachable"), &json!("key-refused"))
+    );
+    let (status, problem) = app.register("job-1").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!problem.to_string().contains("disk"), "{problem}");
+}
+
+#[tokio::test]
+async fn basiq_alone_does_not_make_the_relay_unready() {
+    let app = App::new(|parts| {
+        parts.upstream.report(UpstreamHealth::Failing);
+    });
+    let (status, body) = app.ask("GET /readyz", "", None).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        body,
+        json!({"status": "ready", "store": "ok", "upstream": "failing"})
+    );
+}
+
+#[tokio::test]
+async fn open_pages_need_no_key() {
+    let app = App::new(|_| ());
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/catalogue",
+        "/docs",
+        "/openapi.json",
+    ] {
+        let (status, _) = app.ask(&format!("GET {path}"), "", None).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_move_to_their_own_address() {
+    let app = App::new(|parts| parts.server.metrics_listen = Some(parts.server.listen));
+    assert_eq!(
+        app.ask("GET /metrics", "", None).await.0,
+        StatusCode::NOT_FOUND
+    );
+    let app = App(metrics_router(Arc::new(|| "relay_watches 1\n".to_owned())));
+    let (status, body) = app.ask("GET /metrics", "", None).await;
+    assert_eq!((status, body), (StatusCode::OK, json!("relay_watches 1\n")));
+}
+
+#[tokio::test]
+async fn the_operator_sees_the_watches_of_all_clients() {
+    let app = App::new(|parts| parts.server.admin_token = Some(ADMIN.to_owned().into()));
+    let (_, watch) = app.register("job-1").await;
+    for key in ["", KEY] {
+        let (status, _) = app.ask("GET /admin/watches", key, None).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+    }
+    let (_, page) = app.ask("GET /admin/watches?limit=5", ADMIN, None).await;
+    assert_eq!(page["items"][0]["client"], "a");
+    let one = format!("GET /admin/watches/{}", watch["id"].as_str().unwrap());
+    assert_eq!(app.ask(&one, ADMIN, None).await.1, page["items"][0]);
+}

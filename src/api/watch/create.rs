@@ -1,0 +1,91 @@
+//! `POST /watch`.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, header};
+use tracing::info;
+
+use crate::{
+    api::{
+        ApiState, examples,
+        watch::{
+            TAG,
+            request::{WatchRequestBody, parse},
+            view::WatchView,
+        },
+    },
+    domain::{JobMemory, Watch, WatchId},
+    store::{NewWatch, Registration, WatchStory},
+    web::{Authenticated, JsonObject, Problem, ProblemCode},
+};
+
+/// Seconds after which a client at its cap of open watches may try again.
+const CAP_RETRY_SECONDS: u64 = 60;
+
+/// Watch a job
+///
+/// Answered once the watch is durably stored. If the same client already has an open watch of the
+/// same job for the same callback, that one is the answer and nothing new is made.
+#[utoipa::path(
+    post,
+    path = "/watch",
+    operation_id = "createWatch",
+    tag = TAG,
+    request_body(content = WatchRequestBody, example = json!(examples::watch_request())),
+    responses(
+        (status = 202, description = "The watch is stored", body = WatchView,
+            headers(("location" = String, description = "The watch's path")),
+            example = json!(examples::new_watch())),
+        (status = 200, description = "Such a watch is open already; this is it", body = WatchView,
+            headers(("location" = String, description = "The watch's path")),
+            example = json!(examples::watch())),
+    ),
+    security(("apiKey" = [])),
+)]
+pub(super) async fn create_watch(
+    State(state): State<ApiState>,
+    Authenticated(client): Authenticated,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Problem> {
+    let parts = &state.parts;
+    let now = parts.clock.now();
+    let new = NewWatch {
+        id: WatchId::new(now),
+        client_id: client.id,
+        request: parse(body, &parts.rules)?,
+        max_open: parts.server.client_max_open_watches,
+        now,
+    };
+    match parts.store.register_watch(new).await? {
+        Registration::Created(watch) => {
+            parts.tracker_wake.ring();
+            info!(watch.id = %watch.id, job.id = %watch.request.job_id, "watch registered");
+            Ok(answer(StatusCode::ACCEPTED, fresh(*watch)))
+        }
+        Registration::Existing(story) => Ok(answer(StatusCode::OK, *story)),
+        Registration::AtCap => Err(at_cap(parts.server.client_max_open_watches)),
+    }
+}
+
+/// A new watch has no story yet; its job is due at once.
+fn fresh(watch: Watch) -> WatchStory {
+    WatchStory {
+        next_look_at: Some(watch.created_at),
+        watch,
+        job: JobMemory::default(),
+        events: Vec::new(),
+    }
+}
+
+fn answer(status: StatusCode, story: WatchStory) -> Response {
+    let location = [(header::LOCATION, format!("/watch/{}", story.watch.id))];
+    (status, location, Json(WatchView::from(story))).into_response()
+}
+
+fn at_cap(cap: u64) -> Problem {
+    let detail = format!("At most {cap} watches may be open; wait until some settle, or cancel.");
+    Problem::new(ProblemCode::TooManyOpenWatches, detail).retry_after(CAP_RETRY_SECONDS)
+}

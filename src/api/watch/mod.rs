@@ -1,0 +1,26 @@
+//! Watches: register, read, cancel, redeliver.
+
+pub(super) mod change;
+mod create;
+mod read;
+pub(super) mod request;
+pub(super) mod view;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::api::ApiState;
+
+pub(super) use self::read::{mark, take_query};
+
+/// The tag of these calls in the document.
+const TAG: &str = "watches";
+
+/// What is said when a client has no such watch.
+const NO_SUCH_WATCH: &str = "There is no such watch.";
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(create::create_watch, read::list_watches))
+        .routes(routes!(read::get_watch, change::cancel_watch))
+        .routes(routes!(change::redeliver_watch))
+}

@@ -1,0 +1,96 @@
+//! `GET /watch/{watchId}` and `GET /watch`.
+
+use axum::{Json, extract::State};
+
+use crate::{
+    api::{
+        ApiState,
+        cursor::{page, take_cursor, take_limit},
+        examples,
+        watch::{
+            NO_SUCH_WATCH, TAG,
+            view::{WatchPage, WatchView},
+        },
+    },
+    domain::{ClientId, WatchId, WatchState},
+    store::{WatchQuery, WatchStory},
+    web::{Authenticated, Params, PathId, Problem},
+};
+
+/// Read a watch
+///
+/// Its state, the job's steps as last seen, when it is looked at next, and its events with their
+/// deliveries and attempts.
+#[utoipa::path(
+    get,
+    path = "/watch/{watchId}",
+    operation_id = "getWatch",
+    tag = TAG,
+    params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
+    responses((status = 200, description = "The watch", body = WatchView,
+        example = json!(examples::watch()))),
+    security(("apiKey" = [])),
+)]
+pub(super) async fn get_watch(
+    State(state): State<ApiState>,
+    Authenticated(client): Authenticated,
+    PathId(id): PathId<WatchId>,
+) -> Result<Json<WatchView>, Problem> {
+    let found = state.parts.store.find_watch(Some(client.id), id).await?;
+    let story = found.ok_or_else(|| Problem::not_found(NO_SUCH_WATCH))?;
+    Ok(Json(story.into()))
+}
+
+/// List watches
+///
+/// The newest first, in pages.
+#[utoipa::path(
+    get,
+    path = "/watch",
+    operation_id = "listWatches",
+    tag = TAG,
+    params(
+        ("jobId" = Option<String>, Query, description = "Only those of this job"),
+        ("state" = Option<WatchState>, Query, description = "Only those in this state"),
+        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before"),
+    ),
+    responses((status = 200, description = "A page of watches", body = WatchPage,
+        example = json!(examples::watch_page()))),
+    security(("apiKey" = [])),
+)]
+pub(super) async fn list_watches(
+    State(state): State<ApiState>,
+    Authenticated(client): Authenticated,
+    params: Params,
+) -> Result<Json<WatchPage>, Problem> {
+    let (query, limit) = take_query(Some(client.id), params)?;
+    let stories = state.parts.store.list_watches(&query).await?;
+    let (stories, next_cursor) = page(stories, limit, mark);
+    let items = stories.into_iter().map(WatchView::from).collect();
+    Ok(Json(WatchPage { items, next_cursor }))
+}
+
+/// Reads the parameters of a list of watches. The query asks for one more than the page holds.
+pub(in crate::api) fn take_query(
+    owner: Option<ClientId>,
+    mut params: Params,
+) -> Result<(WatchQuery, usize), Problem> {
+    let limit = take_limit(&mut params);
+    let job_id = "1 to 128 of `A-Z a-z 0-9 . _ -`";
+    let state = "watching, awaiting-user, delayed, settled or cancelled";
+    let query = WatchQuery {
+        owner,
+        job_id: params.take("jobId", job_id, |text| text.parse().ok()),
+        state: params.take("state", state, WatchState::from_word),
+        before: take_cursor(&mut params),
+        limit: limit + 1,
+    };
+    params.finish()?;
+    Ok((query, limit))
+}
+
+/// Where a page that ends with this watch ends.
+pub(in crate::api) fn mark(story: &WatchStory) -> String {
+    story.watch.id.to_string()
+}

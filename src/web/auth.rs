@@ -1,0 +1,163 @@
+//! Who asks: a client by its API key, or the operator by the admin token.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRef, FromRequestParts};
+use http::{HeaderMap, header, request::Parts};
+use secrecy::{ExposeSecret, SecretString};
+use tracing::Span;
+
+use crate::{
+    domain::{ApiKey, ApiKeyHash, Client},
+    store::Store,
+    web::{
+        limits::ClientLimits,
+        problem::{Problem, ProblemCode},
+    },
+};
+
+/// Knows the clients and how often each may ask.
+#[derive(Clone)]
+pub struct Gate {
+    store: Arc<dyn Store>,
+    limits: Arc<ClientLimits>,
+}
+
+impl Gate {
+    /// A gate for the clients of this store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, limits: ClientLimits) -> Self {
+        Self {
+            store,
+            limits: Arc::new(limits),
+        }
+    }
+
+    /// The client of a key, found by the key's hash: how long that takes says nothing about other
+    /// keys, since nobody can choose a hash.
+    async fn admit(&self, headers: &HeaderMap) -> Result<Client, Problem> {
+        let key = bearer(headers).ok_or_else(refusal)?;
+        let client = self.store.find_client_by_key(&key.hash()).await?;
+        let client = client
+            .filter(|client| client.revoked_at.is_none())
+            .ok_or_else(refusal)?;
+        self.limits.check(client.id)?;
+        Ok(client)
+    }
+}
+
+/// The client that asks, within its limits.
+#[derive(Debug)]
+pub struct Authenticated(pub Client);
+
+impl<S> FromRequestParts<S> for Authenticated
+where
+    S: Send + Sync,
+    Gate: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let client = Gate::from_ref(state).admit(&parts.headers).await?;
+        Span::current().record("client.name", client.name.as_str());
+        Ok(Self(client))
+    }
+}
+
+/// The operator's token as a hash, if one is set. Comparison takes the same time wherever two differ.
+#[derive(Clone, Copy)]
+pub struct AdminToken(Option<ApiKeyHash>);
+
+impl AdminToken {
+    /// The token of the settings.
+    #[must_use]
+    pub fn new(token: Option<&SecretString>) -> Self {
+        Self(token.map(|token| ApiKey::presented(token.expose_secret()).hash()))
+    }
+
+    /// Lets the operator in. Without a token in the settings there is nothing to be let into: 404.
+    pub fn admit(self, headers: &HeaderMap) -> Result<(), Problem> {
+        let expected = self
+            .0
+            .ok_or_else(|| Problem::not_found("There is no such page or call."))?;
+        match bearer(headers) {
+            Some(token) if token.hash() == expected => Ok(()),
+            Some(_) | None => Err(refusal()),
+        }
+    }
+}
+
+/// The operator, who showed the admin token.
+#[derive(Debug)]
+pub struct Operator;
+
+impl<S> FromRequestParts<S> for Operator
+where
+    S: Send + Sync,
+    AdminToken: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        AdminToken::from_ref(state).admit(&parts.headers)?;
+        Ok(Self)
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<ApiKey> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| ApiKey::presented(token))
+}
+
+/// The same for a missing, a wrong and a revoked key.
+fn refusal() -> Problem {
+    Problem::new(
+        ProblemCode::Unauthorized,
+        "Send `Authorization: Bearer <key>` with a valid key.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn with(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn a_key_is_read_from_a_bearer_header_only() {
+        for (header, expected) in [
+            ("Bearer brk_1", Some("brk_1")),
+            ("bearer  brk_1 ", Some("brk_1")),
+            ("Basic brk_1", None),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("brk_1", None),
+        ] {
+            let key = bearer(&with(header));
+            assert_eq!(key.as_ref().map(ApiKey::expose), expected, "{header}");
+        }
+        assert!(bearer(&HeaderMap::new()).is_none());
+    }
+
+    #[test]
+    fn the_operator_is_let_in_by_the_token_and_nobody_without_one() {
+        let guarded = AdminToken::new(Some(&SecretString::from("open sesame")));
+        assert!(guarded.admit(&with("Bearer open sesame")).is_ok());
+        for headers in [
+            with("Bearer open"),
+            with("Basic open sesame"),
+            HeaderMap::new(),
+        ] {
+            let problem = guarded.admit(&headers).unwrap_err();
+            assert_eq!(problem.code(), ProblemCode::Unauthorized);
+        }
+        let off = AdminToken::new(None).admit(&with("Bearer open sesame"));
+        assert_eq!(off.unwrap_err().code(), ProblemCode::NotFound);
+    }
+}

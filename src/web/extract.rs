@@ -1,0 +1,299 @@
+//! Bodies, queries and paths as handlers want them, with a problem for whatever is wrong.
+
+use std::str::FromStr;
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+};
+use futures_util::StreamExt;
+use http::{HeaderMap, header, request::Parts};
+use serde_json::{Map, Value};
+use url::form_urlencoded;
+
+use crate::web::{
+    fields::shown,
+    problem::{FieldCode, FieldError, Problem, ProblemCode},
+};
+
+/// The largest body that is read, in bytes.
+pub const MAX_BODY: usize = 16 * 1024;
+
+/// A body that is too large is read up to here before that is said, in bytes.
+const MAX_DRAINED: usize = 1024 * 1024;
+
+/// A JSON object sent as `application/json`.
+#[derive(Debug)]
+pub struct JsonObject(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for JsonObject {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        check_content_type(request.headers())?;
+        check_announced_length(request.headers())?;
+        let body = read_body(request.into_body()).await?;
+        parse_object(&body).map(Self)
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers.get(header::CONTENT_TYPE);
+    let essence = given
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(str::trim);
+    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemCode::UnsupportedMediaType,
+        "Send the body with `Content-Type: application/json`.",
+    ))
+}
+
+fn check_announced_length(headers: &HeaderMap) -> Result<(), Problem> {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_DRAINED as u64) {
+        return Err(too_large());
+    }
+    Ok(())
+}
+
+fn too_large() -> Problem {
+    let detail = format!("A body has at most {MAX_BODY} bytes.");
+    Problem::new(ProblemCode::BodyTooLarge, detail)
+}
+
+/// Reads a body. What is over the limit is read on for a while and thrown away: a client that is
+/// still sending would not see the answer.
+async fn read_body(body: Body) -> Result<Vec<u8>, Problem> {
+    let mut chunks = body.into_data_stream();
+    let (mut kept, mut seen) = (Vec::new(), 0_usize);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk
+            .map_err(|_| Problem::new(ProblemCode::BadRequest, "The body did not arrive whole."))?;
+        seen = seen.saturating_add(chunk.len());
+        if seen <= MAX_BODY {
+            kept.extend_from_slice(&chunk);
+        } else if seen > MAX_DRAINED {
+            break;
+        }
+    }
+    if seen > MAX_BODY {
+        return Err(too_large());
+    }
+    Ok(kept)
+}
+
+fn parse_object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| Problem::new(ProblemCode::NotJson, format!("The body: {error}.")))?;
+    match value {
+        Value::Object(object) => Ok(object),
+        other => Err(Problem::new(
+            ProblemCode::NotAnObject,
+            format!("The body is {}.", shown(&other)),
+        )),
+    }
+}
+
+/// The id in a path. What is no such id names nothing: 404.
+#[derive(Debug)]
+pub struct PathId<T>(pub T);
+
+impl<T, S> FromRequestParts<S> for PathId<T>
+where
+    T: FromStr + Send,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        text.ok()
+            .and_then(|Path(text)| text.parse().ok())
+            .map(Self)
+            .ok_or_else(|| Problem::not_found("There is nothing with this id."))
+    }
+}
+
+/// The parameters of a query that were not taken yet, and the faults found so far.
+#[derive(Debug)]
+pub struct Params {
+    pairs: Vec<(String, String)>,
+    faults: Vec<FieldError>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(Self::parse(parts.uri.query().unwrap_or_default()))
+    }
+}
+
+impl Params {
+    fn parse(query: &str) -> Self {
+        Self {
+            pairs: form_urlencoded::parse(query.as_bytes())
+                .into_owned()
+                .collect(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// Takes a parameter, read by `read`; what that cannot read is a fault. An empty value is as
+    /// good as none.
+    pub fn take<T>(
+        &mut self,
+        name: &str,
+        allowed: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let mut values = Vec::new();
+        self.pairs.retain_mut(|(key, value)| {
+            let other = key != name;
+            if !other {
+                values.push(std::mem::take(value));
+            }
+            other
+        });
+        if values.len() > 1 {
+            let message = format!("`{name}` is given {} times", values.len());
+            self.fault(name, FieldCode::InvalidValue, message);
+            return None;
+        }
+        let value = values.pop().filter(|value| !value.is_empty())?;
+        let read = read(&value);
+        if read.is_none() {
+            let value = shown(&Value::from(value));
+            let message = format!("`{name}` must be {allowed}; it is {value}");
+            self.fault(name, FieldCode::InvalidValue, message);
+        }
+        read
+    }
+
+    fn fault(&mut self, name: &str, code: FieldCode, message: String) {
+        self.faults.push(FieldError {
+            pointer: format!("/{name}"),
+            code,
+            message,
+        });
+    }
+
+    /// Ends with all faults, the parameters nobody took among them.
+    pub fn finish(mut self) -> Result<(), Problem> {
+        for (name, _) in std::mem::take(&mut self.pairs) {
+            let message = format!("{} is not a known parameter", shown(&name.as_str().into()));
+            let segment = name.replace('~', "~0").replace('/', "~1");
+            self.fault(&segment, FieldCode::UnknownField, message);
+        }
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::invalid(ProblemCode::InvalidParameter, self.faults))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn extract(content_type: Option<&str>, body: impl Into<Body>) -> Result<usize, Problem> {
+        let mut request = Request::new(body.into());
+        if let Some(value) = content_type {
+            let headers = request.headers_mut();
+            headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
+        }
+        let object = JsonObject::from_request(request, &()).await?;
+        Ok(object.0.len())
+    }
+
+    #[tokio::test]
+    async fn only_application_json_is_read() {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/json;v=1",
+        ] {
+            assert_eq!(extract(Some(good), "{}").await.unwrap(), 0, "{good}");
+        }
+        for bad in [
+            None,
+            Some("text/plain"),
+            Some("application/ld+json"),
+            Some("application/jsonp"),
+            Some("x"),
+        ] {
+            let problem = extract(bad, "{}").await.unwrap_err();
+            assert_eq!(problem.code(), ProblemCode::UnsupportedMediaType, "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_a_json_object_of_bounded_size() {
+        let filled = |size: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(size - 8));
+        assert!(
+            extract(Some("application/json"), filled(MAX_BODY))
+                .await
+                .is_ok()
+        );
+        let deep = "[".repeat(200);
+        for (body, expected) in [
+            (filled(MAX_BODY + 1), ProblemCode::BodyTooLarge),
+            (String::new(), ProblemCode::NotJson),
+            ("{\"a\":".to_owned(), ProblemCode::NotJson),
+            ("{} {}".to_owned(), ProblemCode::NotJson),
+            (deep, ProblemCode::NotJson),
+            ("[1]".to_owned(), ProblemCode::NotAnObject),
+            ("null".to_owned(), ProblemCode::NotAnObject),
+            ("\"text\"".to_owned(), ProblemCode::NotAnObject),
+        ] {
+            let problem = extract(Some("application/json"), body).await.unwrap_err();
+            assert_eq!(problem.code(), expected);
+        }
+        let problem = extract(Some("application/json"), vec![b'"', 0xff, b'"']).await;
+        assert_eq!(problem.unwrap_err().code(), ProblemCode::NotJson);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_counted_when_its_length_is_not_announced() {
+        let chunk = || Ok::<_, std::io::Error>("x".repeat(MAX_BODY));
+        let body = Body::from_stream(futures_util::stream::repeat_with(chunk));
+        let problem = extract(Some("application/json"), body).await.unwrap_err();
+        assert_eq!(problem.code(), ProblemCode::BodyTooLarge);
+        let broken: Result<String, _> = Err(std::io::Error::other("reset"));
+        let body = Body::from_stream(futures_util::stream::iter([broken]));
+        let problem = extract(Some("application/json"), body).await.unwrap_err();
+        assert_eq!(problem.code(), ProblemCode::BadRequest);
+    }
+
+    #[test]
+    fn parameters_are_taken_once_and_all_faults_are_told() {
+        let mut params = Params::parse("limit=7&state=&a=1&a=2&b=x&%2F=1");
+        let number = |text: &str| text.parse::<u8>().ok();
+        assert_eq!(params.take("limit", "a number", number), Some(7));
+        assert_eq!(params.take("state", "a number", number), None);
+        assert_eq!(params.take("a", "a number", number), None);
+        assert_eq!(params.take("b", "a number", number), None);
+        let problem = params.finish().unwrap_err();
+        let told: Vec<_> = problem
+            .errors()
+            .iter()
+            .map(|fault| fault.message.as_str())
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "`a` is given 2 times",
+                "`b` must be a number; it is \"x\"",
+                "\"/\" is not a known parameter"
+            ]
+        );
+        assert_eq!(problem.errors()[2].pointer, "/~1");
+    }
+}

@@ -1,0 +1,153 @@
+//! A JSON object taken apart field by field, so that all its faults are told at once.
+
+use serde_json::{Map, Value};
+
+use crate::web::problem::{FieldCode, FieldError, Problem, ProblemCode};
+
+/// How much of a value an error message repeats, in characters.
+const SHOWN: usize = 64;
+
+/// The fields of an object that were not taken yet, and the faults found so far.
+#[derive(Debug)]
+pub struct Fields {
+    object: Map<String, Value>,
+    faults: Vec<FieldError>,
+}
+
+impl Fields {
+    /// Begins with a whole object.
+    #[must_use]
+    pub fn new(object: Map<String, Value>) -> Self {
+        Self {
+            object,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Takes a field that may be missing; null is as good as missing.
+    pub fn optional(&mut self, name: &str) -> Option<Value> {
+        self.object.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Takes a text that may be missing; anything but a text is a fault.
+    pub fn optional_text(&mut self, name: &str) -> Option<String> {
+        match self.optional(name)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.wrong_type(name, "a string", &other);
+                None
+            }
+        }
+    }
+
+    /// Takes a text that must be there.
+    pub fn required_text(&mut self, name: &str) -> Option<String> {
+        let missing = self.object.get(name).is_none_or(Value::is_null);
+        if missing {
+            self.object.remove(name);
+            let message = format!("`{name}` is required");
+            self.fault(name, FieldCode::Required, message);
+            return None;
+        }
+        self.optional_text(name)
+    }
+
+    /// Notes a fault of `place`: a field's name, or name and index as `events/0`.
+    pub fn fault(&mut self, place: &str, code: FieldCode, message: String) {
+        self.faults.push(FieldError {
+            pointer: format!("/{place}"),
+            code,
+            message,
+        });
+    }
+
+    /// Notes that a value has another type than it should.
+    pub fn wrong_type(&mut self, place: &str, wanted: &str, value: &Value) {
+        let message = format!("`{place}` must be {wanted}, not {}", shown(value));
+        self.fault(place, FieldCode::WrongType, message);
+    }
+
+    /// Notes a value that is not allowed, and what is.
+    pub fn invalid(&mut self, place: &str, allowed: &str, value: &Value) {
+        let message = format!("`{place}` {allowed}; it is {}", shown(value));
+        self.fault(place, FieldCode::InvalidValue, message);
+    }
+
+    /// Ends with all faults, the fields nobody took among them.
+    pub fn finish(mut self, known: &[&str]) -> Result<(), Problem> {
+        for name in std::mem::take(&mut self.object).keys() {
+            let name_shown = cut(name);
+            let message = format!(
+                "`{name_shown}` is not a known field; known are {}",
+                known.join(", ")
+            );
+            self.fault(&escaped(name), FieldCode::UnknownField, message);
+        }
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::invalid(ProblemCode::InvalidField, self.faults))
+    }
+}
+
+/// A value as an error message repeats it: JSON, cut short.
+#[must_use]
+pub fn shown(value: &Value) -> String {
+    cut(&value.to_string())
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// A name as a segment of a JSON pointer (RFC 6901).
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(value: Value) -> Fields {
+        let Value::Object(object) = value else {
+            panic!("not an object")
+        };
+        Fields::new(object)
+    }
+
+    #[test]
+    fn null_is_missing_and_missing_is_a_fault_only_where_required() {
+        let mut fields = fields(json!({"a": null, "b": null}));
+        assert_eq!(fields.optional_text("a"), None);
+        assert_eq!(fields.required_text("b"), None);
+        let problem = fields.finish(&["a", "b"]).unwrap_err();
+        assert_eq!(problem.errors().len(), 1);
+        assert_eq!(problem.errors()[0].pointer, "/b");
+        assert_eq!(problem.errors()[0].code, FieldCode::Required);
+    }
+
+    #[test]
+    fn unknown_names_are_escaped_and_each_named() {
+        let problem = fields(json!({"a/b~c": 1, "d": 2})).finish(&["x"]);
+        let pointers: Vec<_> = problem
+            .unwrap_err()
+            .errors()
+            .iter()
+            .map(|fault| fault.pointer.clone())
+            .collect();
+        assert_eq!(pointers, ["/a~1b~0c", "/d"]);
+    }
+
+    #[test]
+    fn long_values_are_cut_at_a_character() {
+        let text = shown(&json!("é".repeat(500)));
+        assert_eq!(text.chars().count(), SHOWN + 1);
+        assert!(text.ends_with('…'));
+    }
+}

@@ -1,0 +1,258 @@
+//! What every answer has: a request id, security headers, a time limit, a log line and a measure.
+
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use tracing::{Instrument, debug, error, field, info, info_span, warn};
+use uuid::Uuid;
+
+use crate::web::problem::{Problem, ProblemCode};
+
+/// An answer that takes longer is given up.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Seconds after which a client may ask again when an answer took too long.
+const RETRY_SECONDS: u64 = 5;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers of every answer that does not set its own.
+const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// Gives all routes of a router the manners of the relay, and problems for what is not there.
+pub fn with_manners(router: Router) -> Router {
+    router
+        .fallback(async || Problem::not_found("There is no such page or call."))
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                ProblemCode::MethodNotAllowed,
+                "The `Allow` header tells the methods this path has.",
+            )
+        })
+        .layer(from_fn(manners))
+}
+
+async fn manners(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = request_id(request.headers());
+    let path = request.uri().path().to_owned();
+    let method = known_method(request.method());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let span = info_span!(
+        "request",
+        request.id = id.to_str().unwrap_or_default(),
+        http.method = method,
+        http.route = route,
+        client.name = field::Empty,
+    );
+    let mut response = answer(request, next).instrument(span.clone()).await;
+    let _entered = span.enter();
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        log_cause(&problem);
+        response = with_body(response, &problem, &path);
+    }
+    add_headers(response.headers_mut(), id);
+    measure(&response, &route, method, began.elapsed());
+    response
+}
+
+/// The answer, whatever happens: a panic or a handler that hangs becomes a problem.
+async fn answer(request: Request, next: Next) -> Response {
+    let guarded = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(TIME_LIMIT, guarded).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => Problem::internal("a handler panicked").into_response(),
+        Err(_elapsed) => Problem::new(
+            ProblemCode::TimedOut,
+            "The relay is busy; what was asked may have been done. Ask again shortly.",
+        )
+        .retry_after(RETRY_SECONDS)
+        .into_response(),
+    }
+}
+
+/// The id a caller sent, if it is fit for logs and headers, or a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sane = |value: &&HeaderValue| {
+        (1..=128).contains(&value.len())
+            && value
+                .as_bytes()
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._-:+/=".contains(byte))
+    };
+    let new_id = || HeaderValue::from_str(&Uuid::new_v4().to_string());
+    match headers.get(&REQUEST_ID).filter(sane) {
+        Some(given) => given.clone(),
+        None => new_id().unwrap_or(HeaderValue::from_static("unknown")),
+    }
+}
+
+/// The method as a label: anybody can invent methods, so unknown ones share a word.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn log_cause(problem: &Problem) {
+    let Some(cause) = problem.cause_chain() else {
+        return;
+    };
+    let code = problem.code().as_str();
+    match problem.code() {
+        ProblemCode::StoreUnavailable | ProblemCode::NotReady => {
+            warn!(problem.code = code, cause, "the relay cannot answer now");
+        }
+        _ => error!(problem.code = code, cause, "the relay made an error"),
+    }
+}
+
+fn with_body(response: Response, problem: &Problem, path: &str) -> Response {
+    let (mut parts, _) = response.into_parts();
+    let body = serde_json::to_vec(&problem.document(path)).unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    Response::from_parts(parts, body.into())
+}
+
+fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {
+    headers.insert(REQUEST_ID.clone(), id);
+    for (name, value) in SECURITY_HEADERS {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+}
+
+fn measure(response: &Response, route: &str, method: &'static str, took: Duration) {
+    let status = response.status();
+    let labels = [
+        ("route", route.to_owned()),
+        ("method", method.to_owned()),
+        ("status", status.as_str().to_owned()),
+    ];
+    metrics::counter!("relay_http_requests_total", &labels).increment(1);
+    metrics::histogram!("relay_http_request_seconds", &labels).record(took.as_secs_f64());
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let status = status.as_u16();
+    if matches!(route, "/healthz" | "/readyz" | "/metrics") {
+        debug!(http.status = status, duration_ms, "answered");
+    } else {
+        info!(http.status = status, duration_ms, "answered");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, to_bytes},
+        routing::get,
+    };
+    use http::StatusCode;
+    use serde_json::Value;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn app() -> Router {
+        let router = Router::new()
+            .route("/fine", get(async || "fine"))
+            .route("/slow", get(std::future::pending::<()>))
+            .route("/panic", get(boom));
+        with_manners(router)
+    }
+
+    async fn boom() -> &'static str {
+        panic!("a secret the client must not see")
+    }
+
+    async fn ask(method: &str, path: &str, id: Option<&str>) -> (http::response::Parts, Value) {
+        let mut request = http::Request::builder().method(method).uri(path);
+        if let Some(id) = id {
+            request = request.header("x-request-id", id);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        let (parts, body) = app().oneshot(request).await.unwrap().into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        (parts, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_an_id_and_security_headers() {
+        for path in ["/fine", "/nothing", "/panic"] {
+            let (parts, _) = ask("GET", path, None).await;
+            assert_eq!(parts.headers["x-request-id"].len(), 36, "{path}");
+            assert_eq!(parts.headers["x-content-type-options"], "nosniff");
+            assert_eq!(parts.headers["cache-control"], "no-store");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sane_id_is_kept_and_another_replaced() {
+        let (parts, _) = ask("GET", "/fine", Some("trace-1.a_b:c")).await;
+        assert_eq!(parts.headers["x-request-id"], "trace-1.a_b:c");
+        for odd in ["", "a b", "<script>", &"x".repeat(129)] {
+            let (parts, _) = ask("GET", "/fine", Some(odd)).await;
+            assert_eq!(parts.headers["x-request-id"].len(), 36, "{odd}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_a_problem_too() {
+        let (parts, body) = ask("GET", "/nothing", None).await;
+        assert_eq!(parts.status, StatusCode::NOT_FOUND);
+        assert_eq!(parts.headers["content-type"], "application/problem+json");
+        assert_eq!(body["instance"], "/nothing");
+        let (parts, body) = ask("POST", "/fine", None).await;
+        assert_eq!(parts.status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(parts.headers["allow"], "GET,HEAD");
+        assert_eq!(body["type"], "/problems/method-not-allowed");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_that_tells_nothing() {
+        let (parts, body) = ask("GET", "/panic", None).await;
+        assert_eq!(parts.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!body.to_string().contains("secret"), "{body}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_takes_too_long_is_given_up() {
+        let (parts, body) = ask("GET", "/slow", None).await;
+        assert_eq!(parts.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(parts.headers["retry-after"], "5");
+        assert_eq!(body["type"], "/problems/timed-out");
+    }
+}

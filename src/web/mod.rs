@@ -1,0 +1,17 @@
+//! HTTP manners shared by the API and the console: problems, authentication, extractors, limits.
+
+mod auth;
+mod extract;
+mod fields;
+mod limits;
+mod manners;
+mod problem;
+
+pub use self::{
+    auth::{AdminToken, Authenticated, Gate, Operator},
+    extract::{JsonObject, MAX_BODY, Params, PathId},
+    fields::{Fields, shown},
+    limits::ClientLimits,
+    manners::with_manners,
+    problem::{FieldCode, FieldError, Problem, ProblemCode, ProblemDocument},
+};

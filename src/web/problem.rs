@@ -1,0 +1,346 @@
+//! Errors as clients see them: RFC 9457 problems with a closed list of codes.
+//!
+//! A problem has a public `detail` and a private cause. It becomes a response without a body, which
+//! [`crate::web::with_manners`] fills in and whose cause it logs, once.
+
+use std::{borrow::Cow, error::Error, sync::Arc};
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::openapi::{Object, ObjectBuilder, schema::Type};
+
+use crate::store::StoreError;
+
+/// Seconds after which a client may ask again when the store or the relay could not keep up.
+const RETRY_SECONDS: u64 = 5;
+
+macro_rules! problem_codes {
+    ($($variant:ident = $status:ident, $code:literal, $title:literal;)+) => {
+        /// Every kind of problem; a part of the contract.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum ProblemCode { $(#[doc = $title] $variant,)+ }
+
+        impl ProblemCode {
+            /// Every kind, by status.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The HTTP status it is answered with.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)+ }
+            }
+
+            /// The last segment of its `type`.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// Its `type`: a URI reference that stays the same for ever.
+            #[must_use]
+            pub fn type_uri(self) -> &'static str {
+                match self { $(Self::$variant => concat!("/problems/", $code),)+ }
+            }
+
+            /// Its `title`: the same text each time.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
+        }
+    };
+}
+
+problem_codes! {
+    BadRequest = BAD_REQUEST, "bad-request", "The request cannot be read";
+    NotJson = BAD_REQUEST, "not-json", "The body is not JSON";
+    Unauthorized = UNAUTHORIZED, "unauthorized", "A valid key is needed";
+    NotFound = NOT_FOUND, "not-found", "There is nothing here";
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not allowed here";
+    NothingToRedeliver = CONFLICT, "nothing-to-redeliver", "The watch has no event yet";
+    WatchCancelled = CONFLICT, "watch-cancelled", "The watch is cancelled";
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be application/json";
+    NotAnObject = UNPROCESSABLE_ENTITY, "not-an-object", "The body must be a JSON object";
+    InvalidField = UNPROCESSABLE_ENTITY, "invalid-field", "The body has invalid fields";
+    InvalidParameter = UNPROCESSABLE_ENTITY, "invalid-parameter", "The query has invalid parameters";
+    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "The client asks too often";
+    TooManyOpenWatches = TOO_MANY_REQUESTS, "too-many-open-watches", "The client has too many open watches";
+    InternalError = INTERNAL_SERVER_ERROR, "internal-error", "The relay made an error";
+    StoreUnavailable = SERVICE_UNAVAILABLE, "store-unavailable", "The store cannot be reached";
+    TimedOut = SERVICE_UNAVAILABLE, "timed-out", "The answer took too long";
+    NotReady = SERVICE_UNAVAILABLE, "not-ready", "The relay is not ready";
+}
+
+impl ProblemCode {
+    /// The kind that is written so, if there is one.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == word)
+    }
+}
+
+/// What is wrong with one field or parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FieldCode {
+    /// It is missing, or null.
+    Required,
+    /// No such field or parameter is known.
+    UnknownField,
+    /// It has another JSON type than it should.
+    WrongType,
+    /// It has the right type but a value that is not allowed.
+    InvalidValue,
+    /// It is longer than allowed.
+    TooLong,
+}
+
+/// One fault of the input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct FieldError {
+    /// A JSON pointer (RFC 6901) into the body; for a parameter of the query `/` and its name.
+    #[schema(example = "/callbackUrl")]
+    pub pointer: String,
+    /// What is wrong.
+    pub code: FieldCode,
+    /// The field, its value and what is allowed, for a developer.
+    #[schema(example = "`callbackUrl` must not have a fragment (`#…`)")]
+    pub message: String,
+}
+
+/// An error on its way to the client.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    code: ProblemCode,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    retry_after: Option<u64>,
+    members: Map<String, Value>,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// A problem's body (RFC 9457).
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemDocument<'a> {
+    /// Names the kind of problem; branch on this.
+    #[serde(rename = "type")]
+    #[schema(schema_with = type_schema)]
+    pub type_uri: &'a str,
+    /// The kind in words.
+    #[schema(example = "The body has invalid fields")]
+    pub title: &'a str,
+    /// The HTTP status once more.
+    #[schema(example = 422)]
+    pub status: u16,
+    /// What happened this time.
+    #[schema(example = "1 fault was found; see `errors`.")]
+    pub detail: &'a str,
+    /// The path that was asked for.
+    #[schema(example = "/watch")]
+    pub instance: &'a str,
+    /// All faults of the input, where it is at fault.
+    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    #[schema(required = false)]
+    pub errors: &'a [FieldError],
+    /// Further members some problems have.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub members: &'a Map<String, Value>,
+}
+
+fn type_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("Names the kind of problem; branch on this."))
+        .enum_values(Some(ProblemCode::ALL.iter().map(|code| code.type_uri())))
+        .examples([Value::from(ProblemCode::InvalidField.type_uri())])
+        .build()
+}
+
+impl Problem {
+    /// A problem of a kind, and what happened this time.
+    #[must_use]
+    pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after: None,
+            members: Map::new(),
+            cause: None,
+        }
+    }
+
+    /// Faulty input: [`ProblemCode::InvalidField`] or [`ProblemCode::InvalidParameter`].
+    #[must_use]
+    pub fn invalid(code: ProblemCode, errors: Vec<FieldError>) -> Self {
+        let detail = match errors.len() {
+            1 => Cow::Borrowed("1 fault was found; see `errors`."),
+            count => Cow::Owned(format!("{count} faults were found; see `errors`.")),
+        };
+        Self {
+            errors,
+            ..Self::new(code, detail)
+        }
+    }
+
+    /// Something that does not exist, or not for this client.
+    #[must_use]
+    pub fn not_found(detail: &'static str) -> Self {
+        Self::new(ProblemCode::NotFound, detail)
+    }
+
+    /// An error of the relay itself; the cause is logged, never shown.
+    #[must_use]
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(
+            ProblemCode::InternalError,
+            "The relay could not answer; its log says why under this answer's request id.",
+        )
+        .caused_by(cause)
+    }
+
+    /// Tells the client to ask again after so many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Adds a member of its own to the body.
+    #[must_use]
+    pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Keeps the private cause for the log.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(Arc::from(cause.into()));
+        self
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn code(&self) -> ProblemCode {
+        self.code
+    }
+
+    /// The faults of the input.
+    #[must_use]
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
+    /// The private cause with all that is behind it, as one line for the log.
+    #[must_use]
+    pub fn cause_chain(&self) -> Option<String> {
+        let mut cause: &dyn Error = self.cause.as_deref()?;
+        let mut chain = cause.to_string();
+        while let Some(source) = cause.source() {
+            chain = format!("{chain}: {source}");
+            cause = source;
+        }
+        Some(chain)
+    }
+
+    /// The body, for the path that was asked for.
+    #[must_use]
+    pub fn document<'a>(&'a self, instance: &'a str) -> ProblemDocument<'a> {
+        ProblemDocument {
+            type_uri: self.code.type_uri(),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: &self.detail,
+            instance,
+            errors: &self.errors,
+            members: &self.members,
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::new(
+                ProblemCode::StoreUnavailable,
+                "Nothing was changed; ask again shortly.",
+            )
+            .retry_after(RETRY_SECONDS)
+            .caused_by(error),
+            StoreError::Refused(_) | StoreError::Inconsistent { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        let headers = response.headers_mut();
+        if self.code == ProblemCode::Unauthorized {
+            let challenge = HeaderValue::from_static("Bearer realm=\"basiq-relay\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_word_title_and_an_error_status() {
+        let words: BTreeSet<_> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+        let titles: BTreeSet<_> = ProblemCode::ALL.iter().map(|code| code.title()).collect();
+        assert_eq!(words.len(), ProblemCode::ALL.len());
+        assert_eq!(titles.len(), ProblemCode::ALL.len());
+        for code in ProblemCode::ALL {
+            let status = code.status();
+            assert!(status.is_client_error() || status.is_server_error());
+            assert_eq!(ProblemCode::from_word(code.as_str()), Some(*code));
+            assert_eq!(code.type_uri(), format!("/problems/{}", code.as_str()));
+        }
+    }
+
+    #[test]
+    fn the_cause_is_told_to_the_log_and_not_to_the_client() {
+        let cause = StoreError::Refused("table `watches` is locked".into());
+        let problem = Problem::from(cause);
+        assert_eq!(
+            problem.cause_chain().as_deref(),
+            Some("the store refused a statement: table `watches` is locked")
+        );
+        let body = serde_json::to_string(&problem.document("/watch")).unwrap();
+        assert!(!body.contains("watches"), "{body}");
+    }
+
+    #[test]
+    fn a_body_has_the_members_of_the_standard_in_their_order() {
+        let problem = Problem::not_found("There is no such watch.").member("extra", true);
+        assert_eq!(
+            serde_json::to_string(&problem.document("/watch/x")).unwrap(),
+            r#"{"type":"/problems/not-found","title":"There is nothing here","status":404,"#
+                .to_owned()
+                + r#""detail":"There is no such watch.","instance":"/watch/x","extra":true}"#
+        );
+    }
+
+    #[test]
+    fn a_store_that_is_away_asks_to_come_back() {
+        let response = Problem::from(StoreError::Unavailable("gone".into())).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+    }
+}
