@@ -1,1 +1,3 @@
-//! x
+//! Black-box tests of the relay, in one binary.
+
+mod store;
