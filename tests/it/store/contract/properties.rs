@@ -95,7 +95,7 @@ async fn check(fixture: &Fixture, watches: &[WatchId], ended: &mut Vec<WatchId>,
             continue;
         };
         let state = story.watch.state;
-        assert!(state.is_open() != ended.contains(id) || !state.is_open());
+        assert!(!(state.is_open() && ended.contains(id)), "it opened again");
         assert_eq!(story.watch.settled_at.is_none(), state.is_open());
         assert_eq!(story.next_look_at.is_some(), state.is_open());
         if !state.is_open() && !ended.contains(id) {
