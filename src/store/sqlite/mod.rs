@@ -2,6 +2,8 @@
 
 mod attempts;
 mod clients;
+#[cfg(test)]
+mod damage;
 mod deliveries;
 mod error;
 mod jobs;

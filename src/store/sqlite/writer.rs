@@ -255,3 +255,88 @@ async fn execute(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(statement).execute(connection).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn writer() -> (Writer, tempfile::TempDir) {
+        let home = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new()
+            .filename(home.path().join("x.db"))
+            .foreign_keys(true);
+        let mut connection = options
+            .clone()
+            .create_if_missing(true)
+            .connect()
+            .await
+            .unwrap();
+        let tables = "CREATE TABLE one (n INTEGER PRIMARY KEY); CREATE TABLE two (n INTEGER \
+            REFERENCES one DEFERRABLE INITIALLY DEFERRED)";
+        sqlx::raw_sql(tables)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        (Writer::start(connection, options), home)
+    }
+
+    async fn write(writer: &Writer, statement: &'static str) -> Result<(), StoreError> {
+        let unit = writer.write(move |connection| {
+            Box::pin(async move { Ok(execute(connection, statement).await?) })
+        });
+        unit.await
+    }
+
+    async fn twice(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        for _ in 0..2 {
+            execute(connection, "INSERT INTO one VALUES (1)").await?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_fails_is_told_to_all_and_the_next_one_works() {
+        let (writer, _home) = writer().await;
+        let (one, two) = tokio::join!(
+            write(&writer, "INSERT INTO one VALUES (1)"),
+            // refused by the commit, not by the statement
+            write(&writer, "INSERT INTO two VALUES (7)"),
+        );
+        assert!(matches!(one, Err(StoreError::Refused(_))), "{one:?}");
+        assert!(matches!(two, Err(StoreError::Refused(_))), "{two:?}");
+        assert_eq!(writer.commits(), 0);
+        write(&writer, "INSERT INTO one VALUES (1)").await.unwrap();
+        assert_eq!(writer.commits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_fails_is_undone_alone() {
+        let (writer, _home) = writer().await;
+        let half = writer.write(|connection| Box::pin(twice(connection)));
+        let (half, whole) = tokio::join!(half, write(&writer, "INSERT INTO one VALUES (1)"));
+        assert!(matches!(half, Err(StoreError::Refused(_))), "{half:?}");
+        whole.unwrap();
+        assert_eq!(writer.commits(), 1);
+    }
+
+    #[tokio::test]
+    async fn after_a_panic_every_caller_is_told_that_the_store_is_gone() {
+        let (writer, _home) = writer().await;
+        let broken = writer.write::<(), _>(|_| Box::pin(async { panic!("on purpose") }));
+        let (broken, waiting) = tokio::join!(broken, write(&writer, "SELECT 1"));
+        let later = write(&writer, "SELECT 1").await;
+        for answer in [broken, waiting, later] {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))));
+        }
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_broken_transaction_gives_the_connection_up_and_opens_another() {
+        let (writer, _home) = writer().await;
+        // as SQLite itself does when a disk fails
+        let rolled_back = write(&writer, "ROLLBACK").await;
+        assert!(rolled_back.is_err());
+        write(&writer, "INSERT INTO one VALUES (1)").await.unwrap();
+    }
+}

@@ -1,0 +1,8 @@
+//! What every store must do, said once for all back ends: through the traits alone.
+
+mod claims;
+mod clients;
+mod outbox;
+mod properties;
+mod upkeep;
+mod watches;

@@ -1,0 +1,87 @@
+//! Upkeep: leases freed, old watches deleted, counts that are true.
+
+use basiq_relay::{
+    domain::{Status, WatchState},
+    store::{AfterAttempt, WatchQuery},
+};
+
+use crate::store::support::{Fixture, at};
+
+#[tokio::test]
+async fn a_restart_frees_all_leases() {
+    let fixture = Fixture::new().await;
+    fixture.watch("j1", at(0)).await;
+    fixture.tell(Status::Delayed, at(0)).await;
+    assert_eq!(fixture.claim(at(60)).await.len(), 1);
+    assert_eq!(fixture.claim_deliveries(at(60)).await.len(), 1);
+    assert_eq!(fixture.store.free_leases().await.unwrap(), 2);
+    assert_eq!(fixture.claim(at(61)).await.len(), 1);
+    assert_eq!(fixture.claim_deliveries(at(61)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_ended_long_ago_is_deleted_in_batches_with_all_that_hangs_on_it() {
+    let fixture = Fixture::new().await;
+    let mut ended = Vec::new();
+    for n in 0..3 {
+        ended.push(fixture.watch(&format!("j{n}"), at(n)).await);
+        fixture.tell(Status::Success, at(n)).await;
+        let delivery = fixture.claim_delivery(at(n)).await;
+        fixture
+            .attempted(&delivery, AfterAttempt::Delivered, at(n))
+            .await;
+    }
+    let waiting = fixture.watch("j3", at(3)).await;
+    fixture.tell(Status::Success, at(3)).await;
+    let open = fixture.watch("j4", at(4)).await;
+    let purge = |before, limit| fixture.store.purge_ended(before, limit);
+    assert_eq!(purge(at(2), 1).await.unwrap(), 1);
+    assert_eq!(purge(at(2), 9).await.unwrap(), 1);
+    assert_eq!(purge(at(2), 9).await.unwrap(), 0);
+    assert_eq!(purge(at(99), 9).await.unwrap(), 1);
+    let query = WatchQuery {
+        limit: 9,
+        ..WatchQuery::default()
+    };
+    let stories = fixture.store.list_watches(&query).await.unwrap();
+    let left: Vec<_> = stories.iter().map(|story| story.watch.id).collect();
+    assert_eq!(left, [open, waiting], "open, or not delivered yet");
+}
+
+#[tokio::test]
+async fn the_census_counts_what_is_there() {
+    let fixture = Fixture::new().await;
+    fixture.store.ping().await.unwrap();
+    for n in 0..4 {
+        fixture.watch(&format!("j{n}"), at(0)).await;
+    }
+    let gone = fixture.watch("j9", at(0)).await;
+    fixture
+        .store
+        .cancel_watch(fixture.client, gone, at(0))
+        .await
+        .unwrap();
+    assert_eq!(fixture.store.census(at(0)).await.unwrap().due_jobs, 4);
+    let statuses = [Status::Success, Status::Delayed, Status::ActionRequired];
+    for (job, status) in fixture.claim(at(0)).await.iter().zip(statuses) {
+        let mut look = crate::store::support::look(job, at(0));
+        look.changes = vec![crate::store::support::change(
+            &job.watches[0],
+            status,
+            at(0),
+        )];
+        assert!(fixture.record(look).await);
+    }
+    let due = fixture.claim_deliveries(at(0)).await;
+    fixture.attempted(&due[0], AfterAttempt::Dead, at(0)).await;
+    fixture
+        .attempted(&due[1], AfterAttempt::RetryAt(at(50)), at(0))
+        .await;
+    let census = fixture.store.census(at(10)).await.unwrap();
+    let expected = WatchState::ALL.iter().map(|state| (*state, 1));
+    assert_eq!(census.watches, expected.collect::<Vec<_>>());
+    assert_eq!((census.due_jobs, census.due_deliveries), (0, 0));
+    assert_eq!((census.pending_deliveries, census.dead_deliveries), (2, 1));
+    let later = fixture.store.census(at(60)).await.unwrap();
+    assert_eq!((later.due_jobs, later.due_deliveries), (3, 2));
+}

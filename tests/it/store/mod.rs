@@ -1,0 +1,11 @@
+//! The store: the contract of every back end, and what is SQLite's own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy sees tests in functions marked as such only, not in what they share"
+)]
+
+mod contract;
+mod sqlite;
+mod support;

@@ -1,0 +1,102 @@
+//! What is SQLite's own: group commit, restarts, a closed store.
+
+use std::{collections::HashSet, path::Path};
+
+use basiq_relay::store::{
+    ClientStore, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore, sqlite::SqliteStore,
+};
+use tokio::task::JoinSet;
+
+use crate::store::support::{add_client, at, new_watch};
+
+async fn open(home: &Path) -> SqliteStore {
+    SqliteStore::open(&home.join("relay.db")).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_wait_for_each_other_share_commits() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path()).await;
+    let client = add_client(&store, "first").await;
+    let before = store.commits();
+    let mut tasks = JoinSet::new();
+    for n in 0..400 {
+        let store = store.clone();
+        let new = new_watch(client, &format!("j{n}"), "https://app.example/hook", at(0));
+        tasks.spawn(async move { store.register_watch(new).await.unwrap() });
+    }
+    for answer in tasks.join_all().await {
+        assert!(matches!(answer, Registration::Created(_)));
+    }
+    let commits = store.commits() - before;
+    assert!(commits < 200, "400 writes took {commits} commits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_leaves_its_neighbours_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path()).await;
+    let client = add_client(&store, "first").await;
+    let nobody = basiq_relay::domain::ClientId(99);
+    let mut tasks = JoinSet::new();
+    for n in 0..100 {
+        let store = store.clone();
+        let owner = if n % 4 == 0 { nobody } else { client };
+        let new = new_watch(owner, &format!("j{n}"), "https://app.example/hook", at(0));
+        tasks.spawn(async move { store.register_watch(new).await });
+    }
+    let (created, failed): (Vec<_>, Vec<_>) =
+        tasks.join_all().await.into_iter().partition(Result::is_ok);
+    assert_eq!((created.len(), failed.len()), (75, 25));
+    assert!(matches!(failed[0], Err(StoreError::Refused(_))));
+    let census = store.census(at(1)).await.unwrap();
+    assert_eq!((census.watches[0].1, census.due_jobs), (75, 75));
+}
+
+#[tokio::test]
+async fn a_store_dropped_without_a_close_has_lost_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let mut written = HashSet::new();
+    for round in 0..3 {
+        let store = open(home.path()).await;
+        let client = add_client(&store, &format!("client{round}")).await;
+        for n in 0..5 {
+            let new = new_watch(client, &format!("j{n}"), "https://app.example/hook", at(n));
+            written.insert(new.id);
+            store.register_watch(new).await.unwrap();
+        }
+    }
+    let store = open(home.path()).await;
+    let query = WatchQuery {
+        limit: 99,
+        ..WatchQuery::default()
+    };
+    let stories = store.list_watches(&query).await.unwrap();
+    let found: HashSet<_> = stories.iter().map(|story| story.watch.id).collect();
+    assert_eq!(found, written);
+}
+
+#[tokio::test]
+async fn a_closed_store_is_one_file_and_says_that_it_is_closed() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path()).await;
+    add_client(&store, "first").await;
+    store.close().await;
+    store.close().await;
+    let files = std::fs::read_dir(home.path()).unwrap().count();
+    assert_eq!(files, 1, "no write-ahead log is left");
+    assert!(matches!(
+        store.free_leases().await,
+        Err(StoreError::Unavailable(_))
+    ));
+    assert!(matches!(
+        store.list_clients().await,
+        Err(StoreError::Unavailable(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_cannot_be_opened() {
+    let opened = SqliteStore::open(Path::new("/nowhere/at/all/relay.db")).await;
+    assert!(matches!(opened, Err(StoreError::Unavailable(_))));
+}

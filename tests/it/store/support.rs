@@ -1,0 +1,242 @@
+//! A store to test, with short words for what the tests do to it.
+
+use std::{sync::Arc, time::Duration};
+
+use basiq_relay::{
+    domain::{
+        Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, ClientId, Event,
+        EventBody, EventId, JobContext, Progress, SigningSecret, Status, WatchId, WatchOptions,
+        WatchRequest, WatchState,
+    },
+    store::{
+        AfterAttempt, AttemptResult, Claim, DueDelivery, DueJob, HostLimits, Look, NewWatch,
+        Registration, Store, Urgency, WatchChange, WatchStory, sqlite::SqliteStore,
+    },
+};
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+/// A store of its own for one test, behind the traits that every back end has.
+pub(crate) struct Fixture {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) client: ClientId,
+    _home: TempDir,
+}
+
+/// The time of the test's beginning and `seconds` more.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+impl Fixture {
+    /// An empty store with one client.
+    pub(crate) async fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&home.path().join("relay.db"))
+            .await
+            .unwrap();
+        let store: Arc<dyn Store> = Arc::new(store);
+        let client = add_client(&*store, "first").await;
+        Self {
+            store,
+            client,
+            _home: home,
+        }
+    }
+
+    /// Registers a watch of a job for the usual callback.
+    pub(crate) async fn watch(&self, job: &str, now: Timestamp) -> WatchId {
+        self.watch_at(job, "https://app.example/hook", now).await
+    }
+
+    /// Registers a watch of a job.
+    pub(crate) async fn watch_at(&self, job: &str, callback: &str, now: Timestamp) -> WatchId {
+        let new = new_watch(self.client, job, callback, now);
+        match self.store.register_watch(new).await.unwrap() {
+            Registration::Created(watch) => watch.id,
+            other => panic!("not new: {other:?}"),
+        }
+    }
+
+    /// Claims due jobs for a minute.
+    pub(crate) async fn claim(&self, now: Timestamp) -> Vec<DueJob> {
+        self.store.claim_due_jobs(claim(now)).await.unwrap()
+    }
+
+    /// Claims the one due job.
+    pub(crate) async fn claim_one(&self, now: Timestamp) -> DueJob {
+        let mut jobs = self.claim(now).await;
+        assert_eq!(jobs.len(), 1, "one job is due");
+        jobs.remove(0)
+    }
+
+    /// Records one look, and says whether its lease held.
+    pub(crate) async fn record(&self, look: Look) -> bool {
+        !self
+            .store
+            .record_looks(vec![look])
+            .await
+            .unwrap()
+            .is_empty()
+    }
+
+    /// Looks at the one due job and tells all its watches `status`.
+    pub(crate) async fn tell(&self, status: Status, now: Timestamp) -> DueJob {
+        let job = self.claim_one(now).await;
+        let mut look = look(&job, now);
+        look.changes = job.watches.iter().map(|w| change(w, status, now)).collect();
+        assert!(self.record(look).await);
+        job
+    }
+
+    /// Claims due deliveries for a minute, as many as there are of each host.
+    pub(crate) async fn claim_deliveries(&self, now: Timestamp) -> Vec<DueDelivery> {
+        self.store
+            .claim_due_deliveries(claim(now), &no_limits())
+            .await
+            .unwrap()
+    }
+
+    /// Claims the one due delivery.
+    pub(crate) async fn claim_delivery(&self, now: Timestamp) -> DueDelivery {
+        let mut due = self.claim_deliveries(now).await;
+        assert_eq!(due.len(), 1, "one delivery is due");
+        due.remove(0)
+    }
+
+    /// Records one attempt.
+    pub(crate) async fn attempted(
+        &self,
+        delivery: &DueDelivery,
+        next: AfterAttempt,
+        now: Timestamp,
+    ) {
+        let results = vec![attempt(delivery, next, now)];
+        self.store.record_attempts(results).await.unwrap();
+    }
+
+    /// A watch's story.
+    pub(crate) async fn story(&self, id: WatchId) -> WatchStory {
+        self.store.find_watch(None, id).await.unwrap().unwrap()
+    }
+}
+
+/// Adds a client.
+pub(crate) async fn add_client(store: &dyn Store, name: &str) -> ClientId {
+    store
+        .add_client(
+            &name.parse().unwrap(),
+            &ApiKey::generate().hash(),
+            &SigningSecret::generate(),
+            at(0),
+        )
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+pub(crate) fn new_watch(client: ClientId, job: &str, callback: &str, now: Timestamp) -> NewWatch {
+    NewWatch {
+        id: WatchId::new(now),
+        client_id: client,
+        request: WatchRequest {
+            job_id: job.parse().unwrap(),
+            callback_url: CallbackUrl::parse(callback, &CallbackRules::default()).unwrap(),
+            options: WatchOptions::default(),
+        },
+        max_open: 1_000,
+        now,
+    }
+}
+
+pub(crate) fn claim(now: Timestamp) -> Claim {
+    Claim {
+        now,
+        lease: Duration::from_mins(1),
+        limit: 100,
+    }
+}
+
+pub(crate) fn no_limits() -> HostLimits {
+    HostLimits {
+        per_host: 100,
+        ..HostLimits::default()
+    }
+}
+
+/// A look that changes nothing, with the next one a minute later.
+pub(crate) fn look(job: &DueJob, now: Timestamp) -> Look {
+    Look {
+        job_id: job.job_id.clone(),
+        lease: job.lease,
+        at: now,
+        memory: job.memory.clone(),
+        next_look_at: now + Duration::from_mins(1),
+        urgency: Urgency::Normal,
+        changes: Vec::new(),
+        connection: None,
+    }
+}
+
+/// The change and event that tell a watch `status`.
+pub(crate) fn change(
+    watch: &basiq_relay::domain::Watch,
+    status: Status,
+    now: Timestamp,
+) -> WatchChange {
+    let transitions = watch.progress.transitions + 1;
+    let (state, is_final) = match status {
+        Status::Success | Status::Failed => (WatchState::Settled, true),
+        Status::ActionRequired => (WatchState::AwaitingUser, false),
+        Status::Delayed => (WatchState::Delayed, false),
+    };
+    WatchChange {
+        watch_id: watch.id,
+        state,
+        progress: Progress {
+            transitions,
+            sequence: transitions,
+            ..watch.progress
+        },
+        event: Some(Event {
+            id: EventId::derive(watch.id, transitions),
+            body: EventBody {
+                event_type: format!("job.{status}"),
+                timestamp: now,
+                sequence: transitions,
+                is_final,
+                watch_id: watch.id,
+                job_id: watch.request.job_id.to_string(),
+                status,
+                failed_step: None,
+                error_code: None,
+                user_message: "Your bank is connected.".to_owned(),
+                action: Action::None,
+                retry_at: None,
+                detail: None,
+                challenge: None,
+                context: JobContext::default(),
+                resources: Vec::new(),
+                metadata: serde_json::Map::new(),
+            },
+            deadline: None,
+        }),
+    }
+}
+
+pub(crate) fn attempt(delivery: &DueDelivery, next: AfterAttempt, now: Timestamp) -> AttemptResult {
+    let accepted = next == AfterAttempt::Delivered;
+    AttemptResult {
+        delivery_id: delivery.id,
+        lease: delivery.lease,
+        attempt: Attempt {
+            number: delivery.attempts + 1,
+            started_at: now,
+            duration: Duration::from_millis(40),
+            status: Some(if accepted { 204 } else { 500 }),
+            error: (!accepted).then_some(AttemptError::Refused),
+            response: (!accepted).then(|| "out of order".to_owned()),
+        },
+        next,
+    }
+}
