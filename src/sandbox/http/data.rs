@@ -128,10 +128,14 @@ fn find(sandbox: &Sandbox, user_id: &str, filter: &Filter) -> Result<Vec<Account
 impl Account {
     fn view(&self, user: &str) -> Value {
         let (name, class, number, balance) = ACCOUNTS.get(self.number).copied().unwrap_or_default();
+        let day = self.updated.strftime("%Y-%m-%d").to_string();
         json!({
             "type": "account",
             "id": self.id,
             "accountNo": number,
+            "accountHolder": "SAM SANDBOX",
+            "accountOwnership": "ONE_PARTY",
+            "isOwned": true,
             "name": name,
             "currency": "AUD",
             "class": {"type": class, "product": name},
@@ -142,6 +146,7 @@ impl Account {
             "connection": self.connection_id,
             "institution": self.institution_id,
             "lastUpdated": date(self.updated),
+            "transactionIntervals": [{"from": day, "to": day}],
             "links": {
                 "self": format!("{user}/accounts/{}", self.id),
                 "transactions": format!("{user}/transactions?filter=account.id.eq('{}')", self.id),
@@ -152,18 +157,29 @@ impl Account {
     fn transaction_views(&self, user: &str) -> Vec<Value> {
         let view = |(number, (description, amount, direction)): (usize, &(&str, &str, &str))| {
             let id = derived_id(&self.id, number);
+            let is_debit = *direction == "debit";
+            let class = if is_debit { "payment" } else { "direct-credit" };
             json!({
                 "type": "transaction",
                 "id": id,
                 "status": "posted",
                 "description": description,
+                "reference": "",
                 "amount": amount,
+                "currency": "AUD",
+                "class": class,
+                "subClass": {},
+                "enrich": {},
                 "direction": direction,
                 "account": self.id,
                 "connection": self.connection_id,
                 "institution": self.institution_id,
                 "postDate": date(self.updated),
-                "links": {"self": format!("{user}/transactions/{id}")},
+                "transactionDate": date(self.updated),
+                "links": {
+                    "account": format!("{user}/accounts/{}", self.id),
+                    "self": format!("{user}/transactions/{id}"),
+                },
             })
         };
         TRANSACTIONS.iter().enumerate().map(view).collect()
