@@ -17,25 +17,68 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("basiq", &["clock", "config", "domain"]),
     ("normalise", &["basiq", "domain"]),
     ("store", &["config", "domain"]),
-    ("tracker", &["basiq", "clock", "config", "domain", "normalise", "runtime", "store"]),
-    ("delivery", &["clock", "config", "domain", "runtime", "signing", "store"]),
+    (
+        "tracker",
+        &[
+            "basiq",
+            "clock",
+            "config",
+            "domain",
+            "normalise",
+            "runtime",
+            "store",
+        ],
+    ),
+    (
+        "delivery",
+        &["clock", "config", "domain", "runtime", "signing", "store"],
+    ),
     ("web", &["clock", "config", "domain", "store"]),
     (
         "api",
-        &["clock", "config", "domain", "normalise", "runtime", "signing", "store", "web"],
+        &[
+            "clock",
+            "config",
+            "domain",
+            "normalise",
+            "runtime",
+            "signing",
+            "store",
+            "web",
+        ],
     ),
-    ("sandbox", &["basiq", "clock", "config", "domain", "runtime"]),
+    (
+        "sandbox",
+        &["basiq", "clock", "config", "domain", "runtime"],
+    ),
     (
         "app",
         &[
-            "api", "basiq", "clock", "config", "delivery", "domain", "normalise", "runtime", "store",
-            "telemetry", "tracker",
+            "api",
+            "basiq",
+            "clock",
+            "config",
+            "delivery",
+            "domain",
+            "normalise",
+            "runtime",
+            "store",
+            "telemetry",
+            "tracker",
         ],
     ),
     (
         "cli",
         &[
-            "api", "app", "clock", "config", "domain", "runtime", "sandbox", "signing", "store",
+            "api",
+            "app",
+            "clock",
+            "config",
+            "domain",
+            "runtime",
+            "sandbox",
+            "signing",
+            "store",
             "telemetry",
         ],
     ),
@@ -48,7 +91,10 @@ fn the_table_of_layers_is_bottom_up() {
     let mut above = BTreeSet::new();
     for (module, imports) in LAYERS {
         for import in *imports {
-            assert!(above.contains(import), "`{module}` may not import `{import}`, which is not above it");
+            assert!(
+                above.contains(import),
+                "`{module}` may not import `{import}`, which is not above it"
+            );
         }
         above.insert(module);
     }
@@ -61,13 +107,19 @@ fn every_module_imports_only_what_the_table_allows() {
     for file in rust_files(&source()) {
         let module = module_of(&file);
         let Some(allowed) = allowed.get(module.as_str()) else {
-            faults.push(format!("{}: module `{module}` is not in the table", file.display()));
+            faults.push(format!(
+                "{}: module `{module}` is not in the table",
+                file.display()
+            ));
             continue;
         };
         let text = fs::read_to_string(&file).unwrap();
         for import in imports(&text) {
             if import != module && !allowed.contains(&import.as_str()) {
-                faults.push(format!("{}: `{module}` may not import `{import}`", file.display()));
+                faults.push(format!(
+                    "{}: `{module}` may not import `{import}`",
+                    file.display()
+                ));
             }
         }
     }
@@ -83,7 +135,11 @@ fn every_file_says_its_job_and_stays_readable() {
             faults.push(format!("{}: does not begin with its job", file.display()));
         }
         if text.lines().count() > 400 {
-            faults.push(format!("{}: has {} lines", file.display(), text.lines().count()));
+            faults.push(format!(
+                "{}: has {} lines",
+                file.display(),
+                text.lines().count()
+            ));
         }
     }
     faults.retain(|fault| !LONG_FOR_A_REASON.iter().any(|name| fault.contains(name)));
@@ -101,7 +157,12 @@ fn the_check_sees_every_kind_of_import() {
     let text = "use crate::{\n    api::x,\n    domain::{a, b},\n};\nuse crate::store::Y;\n\
                 // crate::comment::Z\nfn f() { crate::tracker::g(); }";
     let found = imports(text);
-    assert_eq!(found, ["api", "domain", "store", "tracker"].map(String::from).into());
+    assert_eq!(
+        found,
+        ["api", "domain", "store", "tracker"]
+            .map(String::from)
+            .into()
+    );
 }
 
 fn source() -> PathBuf {
@@ -123,7 +184,12 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 
 fn module_of(file: &Path) -> String {
     let relative = file.strip_prefix(source()).unwrap();
-    let first = relative.components().next().unwrap().as_os_str().to_string_lossy();
+    let first = relative
+        .components()
+        .next()
+        .unwrap()
+        .as_os_str()
+        .to_string_lossy();
     first.trim_end_matches(".rs").to_owned()
 }
 
@@ -167,7 +233,10 @@ fn group_heads(group: &str) -> Vec<String> {
 }
 
 fn first_word(text: &str) -> Option<String> {
-    let word: String =
-        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let word: String = text
+        .trim_start()
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect();
     (!word.is_empty()).then_some(word)
 }

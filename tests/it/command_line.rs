@@ -8,7 +8,12 @@ use crate::support::process::{RelaySetup, binary};
 
 async fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    binary().args(arguments).current_dir(folder.path()).output().await.unwrap()
+    binary()
+        .args(arguments)
+        .current_dir(folder.path())
+        .output()
+        .await
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -29,7 +34,10 @@ async fn every_command_has_help_with_an_example() {
     for command in commands.get_subcommands() {
         names.push(vec![command.get_name().to_owned()]);
         for sub in command.get_subcommands() {
-            names.push(vec![command.get_name().to_owned(), sub.get_name().to_owned()]);
+            names.push(vec![
+                command.get_name().to_owned(),
+                sub.get_name().to_owned(),
+            ]);
         }
     }
     assert!(names.len() >= 12, "{names:?}");
@@ -46,7 +54,10 @@ async fn every_command_has_help_with_an_example() {
 async fn wrong_usage_and_wrong_settings_exit_with_2_and_name_what_is_wrong() {
     let output = run(&["srve"]).await;
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("serve"), "it suggests the right word");
+    assert!(
+        text(&output.stderr).contains("serve"),
+        "it suggests the right word"
+    );
 
     let output = run(&["serve"]).await;
     assert_eq!(output.status.code(), Some(2));
@@ -58,7 +69,10 @@ async fn wrong_usage_and_wrong_settings_exit_with_2_and_name_what_is_wrong() {
     let output = setup.command().arg("serve").output().await.unwrap();
     assert_eq!(output.status.code(), Some(2));
     let told = text(&output.stderr);
-    assert!(told.contains("RELAY_POLL_MIN_INTERVAL") && told.contains("soon"), "{told}");
+    assert!(
+        told.contains("RELAY_POLL_MIN_INTERVAL") && told.contains("soon"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -71,8 +85,16 @@ async fn a_port_in_use_and_a_database_out_of_reach_exit_with_1() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("cannot listen on"));
 
-    setup.environment = vec![("RELAY_DATABASE_URL", "sqlite:///nowhere/at/all.db".to_owned())];
-    let output = setup.command().args(["client", "list"]).output().await.unwrap();
+    setup.environment = vec![(
+        "RELAY_DATABASE_URL",
+        "sqlite:///nowhere/at/all.db".to_owned(),
+    )];
+    let output = setup
+        .command()
+        .args(["client", "list"])
+        .output()
+        .await
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("/nowhere/at/all.db"));
 }
@@ -83,10 +105,24 @@ async fn clients_are_added_listed_rotated_and_revoked() {
     let setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
     let added = setup.add_client("shop").await;
     assert!(added["apiKey"].as_str().unwrap().starts_with("brk_"));
-    assert!(added["signingSecret"].as_str().unwrap().starts_with("whsec_"));
+    assert!(
+        added["signingSecret"]
+            .as_str()
+            .unwrap()
+            .starts_with("whsec_")
+    );
     let client = async |arguments: &[&str]| {
-        let output = setup.command().arg("client").args(arguments).output().await.unwrap();
-        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+        let output = setup
+            .command()
+            .arg("client")
+            .args(arguments)
+            .output()
+            .await
+            .unwrap();
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
     };
     let (code, told) = client(&["add", "shop"]).await;
     assert_eq!(code, Some(1));

@@ -39,11 +39,20 @@ async fn a_callback_that_fails_is_tried_again_with_the_same_id_and_body() {
     app.pass(Duration::from_mins(6), 10 * SECOND).await;
     let received = app.receiver.received();
     assert_eq!(received.len(), 3);
-    assert!(received.iter().all(|one| one.header("webhook-id") == received[0].header("webhook-id")));
+    assert!(
+        received
+            .iter()
+            .all(|one| one.header("webhook-id") == received[0].header("webhook-id"))
+    );
     assert!(received.iter().all(|one| one.raw == received[0].raw));
     let delivery = delivery(&app, &watch).await;
     assert_eq!(delivery["state"], "delivered");
-    let statuses: Vec<_> = delivery["attempts"].as_array().unwrap().iter().map(|a| a["status"].clone()).collect();
+    let statuses: Vec<_> = delivery["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["status"].clone())
+        .collect();
     assert_eq!(statuses, [json!(500), json!(500), json!(204)]);
 }
 
@@ -53,20 +62,38 @@ async fn the_whole_schedule_is_used_before_a_delivery_is_dead_and_it_can_be_sent
     let watch = settled(&app, "j-1").await;
     app.receiver.answer(8, 500);
     app.pass(32 * HOUR, Duration::from_mins(10)).await;
-    assert_eq!(app.receiver.received().len(), 8, "one attempt, then one for each wait");
+    assert_eq!(
+        app.receiver.received().len(),
+        8,
+        "one attempt, then one for each wait"
+    );
     assert_eq!(delivery(&app, &watch).await["state"], "dead");
 
     let dead = app.get("/deliveries?state=dead").await;
-    assert_eq!(dead.body["items"].as_array().unwrap().len(), 1, "{}", dead.body);
+    assert_eq!(
+        dead.body["items"].as_array().unwrap().len(),
+        1,
+        "{}",
+        dead.body
+    );
     let since = json!({ "since": "2020-01-01T00:00:00Z" });
     let queued = app.post("/deliveries/redeliver", &since).await;
-    assert_eq!((queued.status, &queued.body), (202, &json!({ "queued": 1 })));
+    assert_eq!(
+        (queued.status, &queued.body),
+        (202, &json!({ "queued": 1 }))
+    );
     app.run_due().await;
     let received = app.receiver.received();
     assert_eq!(received.len(), 9);
-    assert_eq!(received[8].header("webhook-id"), received[0].header("webhook-id"));
+    assert_eq!(
+        received[8].header("webhook-id"),
+        received[0].header("webhook-id")
+    );
     assert_eq!(delivery(&app, &watch).await["state"], "delivered");
-    assert_eq!(app.get("/deliveries?state=dead").await.body["items"], json!([]));
+    assert_eq!(
+        app.get("/deliveries?state=dead").await.body["items"],
+        json!([])
+    );
 }
 
 #[tokio::test]
@@ -75,13 +102,18 @@ async fn a_redelivery_is_a_new_attempt_with_the_same_id() {
     let watch = settled(&app, "j-1").await;
     app.run_due().await;
     for _ in 0..2 {
-        let answer = app.post(&format!("/watch/{watch}/redeliver"), &json!({})).await;
+        let answer = app
+            .post(&format!("/watch/{watch}/redeliver"), &json!({}))
+            .await;
         assert_eq!(answer.status, 202, "{}", answer.body);
         app.run_due().await;
     }
     let received = app.receiver.received();
     assert_eq!(received.len(), 3);
-    assert_eq!(received[2].header("webhook-id"), received[0].header("webhook-id"));
+    assert_eq!(
+        received[2].header("webhook-id"),
+        received[0].header("webhook-id")
+    );
 }
 
 #[tokio::test]
@@ -90,7 +122,12 @@ async fn an_event_still_being_retried_is_tried_now_without_a_second_copy() {
     let watch = settled(&app, "j-1").await;
     app.receiver.answer(1, 500);
     app.run_due().await;
-    assert_eq!(app.post(&format!("/watch/{watch}/redeliver"), &json!({})).await.status, 202);
+    assert_eq!(
+        app.post(&format!("/watch/{watch}/redeliver"), &json!({}))
+            .await
+            .status,
+        202
+    );
     app.run_due().await;
     app.pass(HOUR, Duration::from_mins(1)).await;
     assert_eq!(app.receiver.received().len(), 2);
@@ -104,7 +141,12 @@ async fn gone_cancels_the_watch() {
     app.pass(HOUR, Duration::from_mins(1)).await;
     assert_eq!(app.receiver.received().len(), 1);
     assert_eq!(app.story(&watch).await["state"], "cancelled");
-    assert_eq!(app.post(&format!("/watch/{watch}/redeliver"), &json!({})).await.status, 409);
+    assert_eq!(
+        app.post(&format!("/watch/{watch}/redeliver"), &json!({}))
+            .await
+            .status,
+        409
+    );
 }
 
 #[tokio::test]
@@ -116,7 +158,10 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
     app.run_due().await;
     assert_eq!(app.receiver.received().len(), 1);
     let attempt = delivery(&app, &watch).await["attempts"][0].clone();
-    assert_eq!((&attempt["status"], &attempt["error"]), (&json!(302), &json!("redirected")));
+    assert_eq!(
+        (&attempt["status"], &attempt["error"]),
+        (&json!(302), &json!("redirected"))
+    );
 }
 
 #[tokio::test]
@@ -148,7 +193,13 @@ async fn a_rotated_secret_signs_beside_the_old_one_for_a_day() {
     app.clock.advance(25 * HOUR);
     settled(&app, "j-2").await;
     app.run_due().await;
-    assert_eq!(app.receiver.received()[1].header("webhook-signature").split(' ').count(), 1);
+    assert_eq!(
+        app.receiver.received()[1]
+            .header("webhook-signature")
+            .split(' ')
+            .count(),
+        1
+    );
 }
 
 #[tokio::test]

@@ -36,7 +36,11 @@ struct Unreliable {
     forged: Arc<AtomicBool>,
 }
 
-async fn callback(State(receiver): State<Unreliable>, headers: HeaderMap, raw: Bytes) -> StatusCode {
+async fn callback(
+    State(receiver): State<Unreliable>,
+    headers: HeaderMap,
+    raw: Bytes,
+) -> StatusCode {
     let secret = receiver.secret.lock().unwrap().clone().unwrap();
     let signature = SignatureHeaders::read(&headers).unwrap();
     let body = std::str::from_utf8(&raw).unwrap();
@@ -49,7 +53,13 @@ async fn callback(State(receiver): State<Unreliable>, headers: HeaderMap, raw: B
     let body: Value = serde_json::from_slice(&raw).unwrap();
     let watch = body["watchId"].as_str().unwrap().to_owned();
     let id = headers["webhook-id"].to_str().unwrap().to_owned();
-    receiver.accepted.lock().unwrap().entry(watch).or_default().push((id, body));
+    receiver
+        .accepted
+        .lock()
+        .unwrap()
+        .entry(watch)
+        .or_default()
+        .push((id, body));
     StatusCode::NO_CONTENT
 }
 
@@ -65,18 +75,31 @@ struct Scene {
 
 async fn set_scene() -> Scene {
     let mut tasks = JoinSet::new();
-    let sandbox = Sandbox::new(SandboxOptions { speed: 4.0, ..Default::default() }, Clock::system());
+    let sandbox = Sandbox::new(
+        SandboxOptions {
+            speed: 4.0,
+            ..Default::default()
+        },
+        Clock::system(),
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let basiq = format!("http://{}", listener.local_addr().unwrap());
     let jobs = connect_banks(&sandbox).await;
-    tasks.spawn(async move { sandbox.serve(listener, CancellationToken::new()).await.unwrap() });
+    tasks.spawn(async move {
+        sandbox
+            .serve(listener, CancellationToken::new())
+            .await
+            .unwrap()
+    });
 
     let receiver = Unreliable {
         accepted: Accepted::default(),
         secret: Arc::default(),
         forged: Arc::default(),
     };
-    let router = Router::new().fallback(callback).with_state(receiver.clone());
+    let router = Router::new()
+        .fallback(callback)
+        .with_state(receiver.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let callback_url = format!("http://{}/hook", listener.local_addr().unwrap());
     tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -93,7 +116,15 @@ async fn set_scene() -> Scene {
     let secret = SigningSecret::parse(client["signingSecret"].as_str().unwrap()).unwrap();
     *receiver.secret.lock().unwrap() = Some(secret);
     let api_key = client["apiKey"].as_str().unwrap().to_owned();
-    Scene { setup, receiver, callback_url, api_key, jobs, _folder: folder, _tasks: tasks }
+    Scene {
+        setup,
+        receiver,
+        callback_url,
+        api_key,
+        jobs,
+        _folder: folder,
+        _tasks: tasks,
+    }
 }
 
 /// Jobs of every kind: successes, each documented failure, and challenges nobody answers.
@@ -118,7 +149,9 @@ async fn connect_banks(sandbox: &Sandbox) -> Vec<String> {
                 .body(axum::body::Body::from(body))
                 .unwrap();
             let response = router.oneshot(request).await.unwrap();
-            let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            let bytes = axum::body::to_bytes(response.into_body(), 1 << 20)
+                .await
+                .unwrap();
             serde_json::from_slice::<Value>(&bytes).unwrap()
         }
     };
@@ -128,11 +161,23 @@ async fn connect_banks(sandbox: &Sandbox) -> Vec<String> {
     let mut jobs = Vec::new();
     for index in 0..WATCHES {
         let user = json!({ "email": format!("p{index}@app.example") }).to_string();
-        let user = call("/users".into(), Some(token.clone()), "application/json", user).await;
+        let user = call(
+            "/users".into(),
+            Some(token.clone()),
+            "application/json",
+            user,
+        )
+        .await;
         let (login, password, bank) = logins[index % logins.len()];
         let body = json!({ "loginId": login, "password": password, "institution": { "id": bank } });
         let path = format!("/users/{}/connections", user["id"].as_str().unwrap());
-        let job = call(path, Some(token.clone()), "application/json", body.to_string()).await;
+        let job = call(
+            path,
+            Some(token.clone()),
+            "application/json",
+            body.to_string(),
+        )
+        .await;
         jobs.push(job["id"].as_str().unwrap().to_owned());
     }
     jobs
@@ -146,7 +191,12 @@ async fn register_all(scene: &Scene, url: &Mutex<String>) -> Vec<String> {
         let body = json!({ "jobId": job, "callbackUrl": scene.callback_url });
         let watch = loop {
             let url = format!("{}/watch", url.lock().unwrap());
-            let sent = http.post(url).bearer_auth(&scene.api_key).json(&body).send().await;
+            let sent = http
+                .post(url)
+                .bearer_auth(&scene.api_key)
+                .json(&body)
+                .send()
+                .await;
             if let Ok(answer) = sent
                 && answer.status().is_success()
                 && let Ok(watch) = answer.json::<Value>().await
@@ -182,13 +232,17 @@ async fn wait_until_told(scene: &Scene) {
     loop {
         let finals = {
             let accepted = scene.receiver.accepted.lock().unwrap();
-            let is_final = |told: &Vec<(String, Value)>| told.iter().any(|(_, body)| body["final"] == true);
+            let is_final =
+                |told: &Vec<(String, Value)>| told.iter().any(|(_, body)| body["final"] == true);
             accepted.values().filter(|told| is_final(told)).count()
         };
         if finals >= WATCHES {
             return;
         }
-        assert!(started.elapsed() < Duration::from_secs(90), "only {finals} of {WATCHES} watches ended");
+        assert!(
+            started.elapsed() < Duration::from_secs(90),
+            "only {finals} of {WATCHES} watches ended"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -207,24 +261,42 @@ async fn no_watch_is_lost_and_no_event_is_told_as_two_when_the_relay_is_killed()
         kill_now_and_then(&scene, &url),
     );
     assert_eq!(watches.len(), WATCHES);
-    assert!(!scene.receiver.forged.load(Ordering::SeqCst), "every request was signed");
+    assert!(
+        !scene.receiver.forged.load(Ordering::SeqCst),
+        "every request was signed"
+    );
     let accepted = scene.receiver.accepted.lock().unwrap();
     for watch in &watches {
-        let told = accepted.get(watch).unwrap_or_else(|| panic!("{watch} was told nothing"));
+        let told = accepted
+            .get(watch)
+            .unwrap_or_else(|| panic!("{watch} was told nothing"));
         check_story(watch, told);
     }
 }
 
 /// The last word came, `sequence` never goes back, and one `sequence` has one `webhook-id` and body.
 fn check_story(watch: &str, told: &[(String, Value)]) {
-    assert!(told.iter().any(|(_, body)| body["final"] == true), "{watch}: no final event");
-    let sequence: Vec<_> = told.iter().map(|(_, body)| body["sequence"].as_u64().unwrap()).collect();
+    assert!(
+        told.iter().any(|(_, body)| body["final"] == true),
+        "{watch}: no final event"
+    );
+    let sequence: Vec<_> = told
+        .iter()
+        .map(|(_, body)| body["sequence"].as_u64().unwrap())
+        .collect();
     assert!(sequence.is_sorted(), "{watch}: {sequence:?}");
     for (id, body) in told {
         for (other_id, other_body) in told {
             let same_event = body["sequence"] == other_body["sequence"];
-            assert_eq!(same_event, id == other_id, "{watch}: ids and sequence disagree");
-            assert!(!same_event || body == other_body, "{watch}: one event, two bodies");
+            assert_eq!(
+                same_event,
+                id == other_id,
+                "{watch}: ids and sequence disagree"
+            );
+            assert!(
+                !same_event || body == other_body,
+                "{watch}: one event, two bodies"
+            );
         }
     }
 }

@@ -20,8 +20,15 @@ fn the_document_is_openapi_3_1_and_names_every_route() {
     let document = serde_json::to_value(api::document()).unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     for path in [
-        "/watch", "/watch/{watchId}", "/watch/{watchId}/redeliver", "/deliveries",
-        "/deliveries/redeliver", "/healthz", "/readyz", "/metrics", "/catalogue",
+        "/watch",
+        "/watch/{watchId}",
+        "/watch/{watchId}/redeliver",
+        "/deliveries",
+        "/deliveries/redeliver",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/catalogue",
     ] {
         assert!(document["paths"][path].is_object(), "{path}");
     }

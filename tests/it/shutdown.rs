@@ -17,11 +17,20 @@ use crate::support::{job, process::RelaySetup};
 async fn sigterm_lets_an_attempt_in_flight_end_and_exits_with_0() {
     let mut tasks = JoinSet::new();
     let sandbox = Sandbox::new(SandboxOptions::default(), Clock::system());
-    let done = job("j-1", Clock::system().now(), &[("create-report", "success", Value::Null)]);
+    let done = job(
+        "j-1",
+        Clock::system().now(),
+        &[("create-report", "success", Value::Null)],
+    );
     sandbox.seed_document("j-1", done);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let basiq = format!("http://{}", listener.local_addr().unwrap());
-    tasks.spawn(async move { sandbox.serve(listener, CancellationToken::new()).await.unwrap() });
+    tasks.spawn(async move {
+        sandbox
+            .serve(listener, CancellationToken::new())
+            .await
+            .unwrap()
+    });
 
     let (arrived, mut arrivals) = mpsc::unbounded_channel();
     let slow = post(move || async move {
@@ -36,21 +45,40 @@ async fn sigterm_lets_an_attempt_in_flight_end_and_exits_with_0() {
 
     let folder = tempfile::tempdir().unwrap();
     let setup = RelaySetup::new(folder.path(), &basiq);
-    let key = setup.add_client("stop-test").await["apiKey"].as_str().unwrap().to_owned();
+    let key = setup.add_client("stop-test").await["apiKey"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let relay = setup.start().await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let body = json!({ "jobId": "j-1", "callbackUrl": callback });
-    let watch = http.post(format!("{}/watch", relay.url)).bearer_auth(&key).json(&body).send();
+    let watch = http
+        .post(format!("{}/watch", relay.url))
+        .bearer_auth(&key)
+        .json(&body)
+        .send();
     let watch: Value = watch.await.unwrap().json().await.unwrap();
 
     arrivals.recv().await.unwrap();
     let (code, log) = relay.terminate().await;
     assert_eq!(code, Some(0), "{log:?}");
-    assert!(log.iter().any(|line| line.contains("all work in flight was finished")), "{log:?}");
+    assert!(
+        log.iter()
+            .any(|line| line.contains("all work in flight was finished")),
+        "{log:?}"
+    );
 
     let relay = setup.start().await;
     let url = format!("{}/watch/{}", relay.url, watch["id"].as_str().unwrap());
-    let story: Value = http.get(url).bearer_auth(&key).send().await.unwrap().json().await.unwrap();
+    let story: Value = http
+        .get(url)
+        .bearer_auth(&key)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     let delivery = &story["events"][0]["deliveries"][0];
     assert_eq!(delivery["state"], "delivered", "{story}");
     assert_eq!(delivery["attempts"].as_array().unwrap().len(), 1);

@@ -23,8 +23,10 @@ except WebhookVerificationError:
 /// Python with the library; `tests/run` sets it up and names it.
 fn python() -> String {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python");
-    std::env::var_os("RELAY_TEST_PYTHON")
-        .map_or_else(|| own.to_owned(), |path| path.to_string_lossy().into_owned())
+    std::env::var_os("RELAY_TEST_PYTHON").map_or_else(
+        || own.to_owned(),
+        |path| path.to_string_lossy().into_owned(),
+    )
 }
 
 fn verify(given: &Value) -> String {
@@ -34,7 +36,12 @@ fn verify(given: &Value) -> String {
         .stdout(Stdio::piped())
         .spawn()
         .expect("Python with `standardwebhooks`, which tests/run installs");
-    child.stdin.take().unwrap().write_all(given.to_string().as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(given.to_string().as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -42,9 +49,14 @@ fn verify(given: &Value) -> String {
 #[tokio::test]
 async fn the_official_library_of_another_language_verifies_a_callback_and_refuses_a_tampered_one() {
     let mut app = TestApp::new().await;
-    let done = job("j-1", app.now(), &[("create-report", "success", Value::Null)]);
+    let done = job(
+        "j-1",
+        app.now(),
+        &[("create-report", "success", Value::Null)],
+    );
     app.sandbox.seed_document("j-1", done);
-    app.watch_with("j-1", json!({ "metadata": { "name": "Zoë “quoted”" } })).await;
+    app.watch_with("j-1", json!({ "metadata": { "name": "Zoë “quoted”" } }))
+        .await;
     app.run_due().await;
     let received = app.receiver.received().remove(0);
     let headers = json!({

@@ -16,34 +16,51 @@ fn unavailable(app: &TestApp, id: &str) -> Value {
         app.now(),
         &[
             ("verify-credentials", "success", Value::Null),
-            ("retrieve-accounts", "failed", failure("service-unavailable")),
+            (
+                "retrieve-accounts",
+                "failed",
+                failure("service-unavailable"),
+            ),
         ],
     )
 }
 
 fn done(app: &TestApp, id: &str) -> Value {
-    job(id, app.now(), &[("verify-credentials", "success", Value::Null)])
+    job(
+        id,
+        app.now(),
+        &[("verify-credentials", "success", Value::Null)],
+    )
 }
 
 fn running(app: &TestApp, id: &str) -> Value {
-    job(id, app.now(), &[("verify-credentials", "in-progress", Value::Null)])
+    job(
+        id,
+        app.now(),
+        &[("verify-credentials", "in-progress", Value::Null)],
+    )
 }
 
 #[tokio::test]
 async fn a_queued_update_is_told_as_delayed_once_and_looked_at_after_each_retry() {
     let mut app = TestApp::new().await;
     app.sandbox.seed_document("j-1", unavailable(&app, "j-1"));
-    let watch = app.watch_with("j-1", json!({ "operation": "update" })).await;
+    let watch = app
+        .watch_with("j-1", json!({ "operation": "update" }))
+        .await;
     app.run_due().await;
     assert_eq!(app.told_briefly(), ["delayed/wait"]);
     let event = &app.told()[0];
-    assert_eq!((&event["final"], &event["errorCode"]), (&json!(false), &json!("service-unavailable")));
+    assert_eq!(
+        (&event["final"], &event["errorCode"]),
+        (&json!(false), &json!("service-unavailable"))
+    );
     assert!(event["retryAt"].is_string());
     assert_eq!(app.story(&watch).await["state"], "delayed");
 
-    let before = app.sandbox.calls().count("job");
+    let before = app.sandbox.calls().count("GET /jobs/{jobId}");
     app.pass(5 * HOUR, Duration::from_mins(1)).await;
-    let looks = app.sandbox.calls().count("job") - before;
+    let looks = app.sandbox.calls().count("GET /jobs/{jobId}") - before;
     assert_eq!(looks, 2, "one look after each of two retries");
     assert_eq!(app.told().len(), 1);
 
@@ -56,9 +73,13 @@ async fn a_queued_update_is_told_as_delayed_once_and_looked_at_after_each_retry(
 async fn a_queued_update_that_never_succeeds_ends_when_the_job_is_too_old() {
     let mut app = TestApp::new().await;
     app.sandbox.seed_document("j-1", unavailable(&app, "j-1"));
-    app.watch_with("j-1", json!({ "operation": "update" })).await;
+    app.watch_with("j-1", json!({ "operation": "update" }))
+        .await;
     app.pass(8 * 24 * HOUR, HOUR / 2).await;
-    assert_eq!(app.told_briefly(), ["delayed/wait", "failed/contact-support"]);
+    assert_eq!(
+        app.told_briefly(),
+        ["delayed/wait", "failed/contact-support"]
+    );
     assert_eq!(app.told()[1]["errorCode"], "service-unavailable");
 }
 
@@ -70,14 +91,21 @@ async fn an_unavailable_bank_means_retry_and_support_from_the_third_job_in_a_row
         app.watch(id).await;
         app.run_due().await;
     }
-    assert_eq!(app.told_briefly(), ["failed/retry", "failed/retry", "failed/contact-support"]);
+    assert_eq!(
+        app.told_briefly(),
+        ["failed/retry", "failed/retry", "failed/contact-support"]
+    );
     app.sandbox.seed_document("j-4", done(&app, "j-4"));
     app.watch("j-4").await;
     app.run_due().await;
     app.sandbox.seed_document("j-5", unavailable(&app, "j-5"));
     app.watch("j-5").await;
     app.run_due().await;
-    assert_eq!(app.told_briefly()[3..], ["success/none", "failed/retry"], "a success resets");
+    assert_eq!(
+        app.told_briefly()[3..],
+        ["success/none", "failed/retry"],
+        "a success resets"
+    );
 }
 
 #[tokio::test]
@@ -88,7 +116,10 @@ async fn a_job_that_does_not_exist_ends_its_watch_after_the_grace_and_not_before
     assert!(app.told().is_empty());
     app.pass(15 * SECOND, SECOND).await;
     let event = app.told().remove(0);
-    assert_eq!((&event["errorCode"], &event["action"]), (&json!("job-not-found"), &json!("fix-request")));
+    assert_eq!(
+        (&event["errorCode"], &event["action"]),
+        (&json!("job-not-found"), &json!("fix-request"))
+    );
     assert_eq!(event["final"], true);
 }
 
@@ -125,7 +156,8 @@ async fn faults_of_basiq_delay_a_watch_and_never_end_it() {
     for fault in ["500", "broken", "429"] {
         let mut app = TestApp::new().await;
         app.sandbox.seed_document("j-1", done(&app, "j-1"));
-        app.sandbox.set_faults(vec![fault.parse::<Fault>().unwrap()]);
+        app.sandbox
+            .set_faults(vec![fault.parse::<Fault>().unwrap()]);
         let watch = app.watch("j-1").await;
         app.pass(5 * SECOND, SECOND).await;
         assert!(app.told().is_empty(), "{fault}");
@@ -139,18 +171,31 @@ async fn faults_of_basiq_delay_a_watch_and_never_end_it() {
 #[tokio::test]
 async fn a_watch_that_joins_later_is_told_what_is_open() {
     let mut app = TestApp::new().await;
-    let challenge = json!({ "type": "mfa", "method": "token", "input": ["Code"], "expiryMs": 120_000 });
-    let asks = job("j-1", app.now(), &[("mfa-challenge", "in-progress", json!([challenge]))]);
+    let challenge =
+        json!({ "type": "mfa", "method": "token", "input": ["Code"], "expiryMs": 120_000 });
+    let asks = job(
+        "j-1",
+        app.now(),
+        &[("mfa-challenge", "in-progress", json!([challenge]))],
+    );
     app.sandbox.seed_document("j-1", asks);
     app.watch("j-1").await;
     app.run_due().await;
     let body = json!({ "jobId": "j-1", "callbackUrl": app.callback("/second") });
     assert_eq!(app.post("/watch", &body).await.status, 202);
     app.run_due().await;
-    let paths: Vec<_> = app.receiver.received().into_iter().map(|event| event.path).collect();
+    let paths: Vec<_> = app
+        .receiver
+        .received()
+        .into_iter()
+        .map(|event| event.path)
+        .collect();
     assert_eq!(paths, ["/hook", "/second"]);
     let (first, second) = (&app.told()[0], &app.told()[1]);
-    assert_eq!(first["challenge"]["expiresAt"], second["challenge"]["expiresAt"]);
+    assert_eq!(
+        first["challenge"]["expiresAt"],
+        second["challenge"]["expiresAt"]
+    );
     app.leave_work();
 }
 
@@ -160,10 +205,13 @@ async fn a_running_job_is_looked_at_less_often_as_it_ages() {
     app.sandbox.seed_document("j-1", running(&app, "j-1"));
     app.watch("j-1").await;
     app.pass(Duration::from_mins(1), SECOND).await;
-    let young = app.sandbox.calls().count("job");
+    let young = app.sandbox.calls().count("GET /jobs/{jobId}");
     app.pass(Duration::from_mins(60), SECOND).await;
-    let old = app.sandbox.calls().count("job") - young;
-    assert!((15..=40).contains(&young), "{young} looks in the first minute");
+    let old = app.sandbox.calls().count("GET /jobs/{jobId}") - young;
+    assert!(
+        (15..=40).contains(&young),
+        "{young} looks in the first minute"
+    );
     assert!((55..=110).contains(&old), "{old} looks in the hour after");
     app.leave_work();
 }

@@ -73,7 +73,10 @@ impl Builder {
     }
 
     pub(crate) async fn build(self) -> TestApp {
-        let Self { mut settings, sandbox } = self;
+        let Self {
+            mut settings,
+            sandbox,
+        } = self;
         let folder = tempfile::tempdir().unwrap();
         settings.store.database = DatabaseUrl::Sqlite(folder.path().join("relay.db"));
         let clock = Clock::manual(Clock::system().now());
@@ -92,7 +95,9 @@ impl Builder {
 }
 
 fn address(listener: &TcpListener) -> url::Url {
-    format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()
+    format!("http://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap()
 }
 
 impl TestApp {
@@ -102,7 +107,10 @@ impl TestApp {
         settings.basiq.requests_per_second = 1000;
         settings.delivery.allow_http = true;
         settings.delivery.allow_networks = vec!["127.0.0.0/8".parse().unwrap()];
-        Builder { settings, sandbox: SandboxOptions::default() }
+        Builder {
+            settings,
+            sandbox: SandboxOptions::default(),
+        }
     }
 
     pub(crate) async fn new() -> Self {
@@ -137,7 +145,9 @@ impl TestApp {
     /// Puts a new relay in the place of this one, on the same store, as after a restart.
     pub(crate) async fn restart(&mut self) {
         self.store.close().await;
-        let relay = Relay::build(self.settings.clone(), self.clock.clone()).await.unwrap();
+        let relay = Relay::build(self.settings.clone(), self.clock.clone())
+            .await
+            .unwrap();
         self.store = relay.store;
         self.router = relay.router;
         self.tracker = relay.tracker;
@@ -148,9 +158,16 @@ impl TestApp {
     pub(crate) async fn add_client(&self, name: &str) -> Identity {
         let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
         let id = name.parse().unwrap();
-        let added = self.store.add_client(&id, &key.hash(), &secret, self.clock.now()).await;
+        let added = self
+            .store
+            .add_client(&id, &key.hash(), &secret, self.clock.now())
+            .await;
         added.unwrap().expect("a free name");
-        Identity { name: name.to_owned(), key, secret }
+        Identity {
+            name: name.to_owned(),
+            key,
+            secret,
+        }
     }
 
     /// Says that the test ends with due work on purpose.
@@ -171,10 +188,10 @@ impl TestApp {
         path: &str,
         body: Option<&Value>,
     ) -> Answer {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::AUTHORIZATION, format!("Bearer {}", who.key.expose()));
+        let mut request = Request::builder().method(method).uri(path).header(
+            header::AUTHORIZATION,
+            format!("Bearer {}", who.key.expose()),
+        );
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
@@ -187,7 +204,8 @@ impl TestApp {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.call_as(&self.client, Method::POST, path, Some(body)).await
+        self.call_as(&self.client, Method::POST, path, Some(body))
+            .await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
@@ -241,7 +259,9 @@ impl TestApp {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, work).await.expect("the work ends");
+        tokio::time::timeout(PATIENCE, work)
+            .await
+            .expect("the work ends");
     }
 
     pub(crate) async fn upkeep(&mut self) {
@@ -260,13 +280,21 @@ impl TestApp {
 
     /// The bodies that callbacks accepted or refused so far, in order of arrival.
     pub(crate) fn told(&self) -> Vec<Value> {
-        self.receiver.received().into_iter().map(|received| received.body).collect()
+        self.receiver
+            .received()
+            .into_iter()
+            .map(|received| received.body)
+            .collect()
     }
 
     /// `status/action` of each body so far.
     pub(crate) fn told_briefly(&self) -> Vec<String> {
         let brief = |body: Value| {
-            format!("{}/{}", body["status"].as_str().unwrap(), body["action"].as_str().unwrap())
+            format!(
+                "{}/{}",
+                body["status"].as_str().unwrap(),
+                body["action"].as_str().unwrap()
+            )
         };
         self.told().into_iter().map(brief).collect()
     }
@@ -287,7 +315,10 @@ impl Drop for TestApp {
         assert_eq!(self.delivery.in_flight(), 0, "attempts are left in flight");
         let (store, now) = (self.store.clone(), self.clock.now());
         let due = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let due = store.next_delivery_due(&basiq_relay::store::HostLimits {
                     per_host: usize::MAX,
@@ -297,12 +328,19 @@ impl Drop for TestApp {
             })
         });
         let due = due.join().unwrap();
-        assert!(due.is_none_or(|due| due > now), "deliveries are left due at {due:?}");
+        assert!(
+            due.is_none_or(|due| due > now),
+            "deliveries are left due at {due:?}"
+        );
     }
 }
 
 fn nobody() -> Identity {
-    Identity { name: String::new(), key: ApiKey::presented(""), secret: SigningSecret::generate() }
+    Identity {
+        name: String::new(),
+        key: ApiKey::presented(""),
+        secret: SigningSecret::generate(),
+    }
 }
 
 /// A job document in Basiq's form: `steps` are titles with a status and a result.
@@ -336,10 +374,17 @@ impl Answer {
         let bytes = axum::body::to_bytes(body, 1 << 24).await.unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Self { status: parts.status.as_u16(), headers: parts.headers, body, text }
+        Self {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+            text,
+        }
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 }

@@ -56,7 +56,10 @@ impl RelaySetup {
         let mut command = binary();
         command
             .current_dir(self.database.parent().unwrap())
-            .env("RELAY_DATABASE_URL", format!("sqlite://{}", self.database.display()))
+            .env(
+                "RELAY_DATABASE_URL",
+                format!("sqlite://{}", self.database.display()),
+            )
             .env("RELAY_BASIQ_URL", &self.basiq)
             .env("RELAY_BASIQ_API_KEY", "a-basiq-key")
             .env("RELAY_LISTEN", "127.0.0.1:0")
@@ -68,22 +71,38 @@ impl RelaySetup {
 
     /// Adds a client and returns what `client add --json` printed.
     pub(crate) async fn add_client(&self, name: &str) -> Value {
-        let output = self.command().args(["client", "add", name, "--json"]).output().await.unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = self
+            .command()
+            .args(["client", "add", name, "--json"])
+            .output()
+            .await
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// Starts a relay and waits until it says where it listens.
     pub(crate) async fn start(&self) -> RelayProcess {
         let mut command = self.command();
-        command.arg("serve").env("RELAY_LOG_FORMAT", "json").stderr(Stdio::piped());
+        command
+            .arg("serve")
+            .env("RELAY_LOG_FORMAT", "json")
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();
         let started = Instant::now();
         let url = loop {
-            let line = tokio::time::timeout(START_PATIENCE, lines.next_line()).await.unwrap();
-            let line = line.unwrap().unwrap_or_else(|| panic!("it ended: {seen:?}"));
+            let line = tokio::time::timeout(START_PATIENCE, lines.next_line())
+                .await
+                .unwrap();
+            let line = line
+                .unwrap()
+                .unwrap_or_else(|| panic!("it ended: {seen:?}"));
             let listen = serde_json::from_str::<Value>(&line)
                 .ok()
                 .and_then(|line| line["listen"].as_str().map(str::to_owned));
@@ -113,7 +132,11 @@ impl RelayProcess {
     /// Asks it to stop, and returns its exit code and its log.
     pub(crate) async fn terminate(mut self) -> (Option<i32>, Vec<String>) {
         let id = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+        let sent = Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .await
+            .unwrap();
         assert!(sent.success());
         let ended = tokio::time::timeout(START_PATIENCE, self.child.wait()).await;
         let code = ended.expect("it stops").unwrap().code();

@@ -48,7 +48,9 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let script = Arc::<Mutex<Script>>::default();
-        let router = Router::new().fallback(receive).with_state(Arc::clone(&script));
+        let router = Router::new()
+            .fallback(receive)
+            .with_state(Arc::clone(&script));
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { url, script }
     }
@@ -63,8 +65,15 @@ impl Receiver {
 
     /// The next request is answered so.
     pub(crate) fn answer_next(&self, status: u16, headers: &[(&'static str, &str)]) {
-        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self.script.lock().unwrap().answers.push_back((status, headers));
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
+        self.script
+            .lock()
+            .unwrap()
+            .answers
+            .push_back((status, headers));
     }
 
     /// The next `times` requests are answered so.
@@ -84,7 +93,12 @@ async fn receive(
     let raw = String::from_utf8_lossy(&raw).into_owned();
     let body = serde_json::from_str(&raw).unwrap_or(Value::Null);
     let mut script = script.lock().unwrap();
-    script.received.push(Received { path: uri.path().to_owned(), headers, raw, body });
+    script.received.push(Received {
+        path: uri.path().to_owned(),
+        headers,
+        raw,
+        body,
+    });
     let (status, headers) = script.answers.pop_front().unwrap_or((204, Vec::new()));
     let mut response = StatusCode::from_u16(status).unwrap().into_response();
     for (name, value) in headers {
