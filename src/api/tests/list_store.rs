@@ -1,0 +1,243 @@
+//! A store that keeps watches in a list and does nothing else.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::{
+    domain::{
+        ApiKey, ApiKeyHash, Client, ClientId, ClientName, JobId, JobMemory, Progress,
+        SigningSecret, Watch, WatchId, WatchState,
+    },
+    store::{
+        AttemptResult, Census, Claim, ClientStore, DeliveryEntry, DeliveryQuery, DueDelivery,
+        DueJob, HostLimits, JobStore, Look, NewWatch, OutboxStore, Redelivery, Registration,
+        StoreError, UpkeepStore, WatchQuery, WatchStore, WatchStory,
+    },
+};
+
+/// The key of client `a`.
+pub(super) const KEY: &str = "brk_of_a";
+/// The key of client `b`.
+pub(super) const OTHER_KEY: &str = "brk_of_b";
+
+#[derive(Default)]
+pub(super) struct ListStore {
+    pub(super) watches: Mutex<Vec<Watch>>,
+    /// Whether the store is out of reach.
+    pub(super) away: bool,
+}
+
+fn story(watch: &Watch) -> WatchStory {
+    WatchStory {
+        watch: watch.clone(),
+        job: JobMemory::default(),
+        next_look_at: Some(watch.created_at),
+        events: Vec::new(),
+    }
+}
+
+fn client(id: i64, name: &str) -> Client {
+    Client {
+        id: ClientId(id),
+        name: name.parse().unwrap(),
+        signing_secret: SigningSecret::generate(),
+        previous_secret: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        revoked_at: None,
+    }
+}
+
+#[async_trait]
+impl ClientStore for ListStore {
+    async fn add_client(
+        &self,
+        _: &ClientName,
+        _: &ApiKeyHash,
+        _: &SigningSecret,
+        _: Timestamp,
+    ) -> Result<Option<ClientId>, StoreError> {
+        Ok(None)
+    }
+
+    async fn list_clients(&self) -> Result<Vec<Client>, StoreError> {
+        Ok(vec![client(1, "a"), client(2, "b")])
+    }
+
+    async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
+        if self.away {
+            return Err(StoreError::Unavailable("the disk is gone".into()));
+        }
+        let known = [(KEY, 1, "a"), (OTHER_KEY, 2, "b")];
+        let found = known
+            .iter()
+            .find(|(text, ..)| ApiKey::presented(text).hash() == *key);
+        Ok(found.map(|(_, id, name)| client(*id, name)))
+    }
+
+    async fn rotate_secret(
+        &self,
+        _: &ClientName,
+        _: &SigningSecret,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn rotate_key(&self, _: &ClientName, _: &ApiKeyHash) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn revoke_client(&self, _: &ClientName, _: Timestamp) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl WatchStore for ListStore {
+    async fn register_watch(&self, new: NewWatch) -> Result<Registration, StoreError> {
+        let mut watches = self.watches.lock().unwrap();
+        let same = watches.iter().find(|watch| {
+            watch.client_id == new.client_id
+                && watch.request.job_id == new.request.job_id
+                && watch.request.callback_url == new.request.callback_url
+        });
+        if let Some(watch) = same {
+            return Ok(Registration::Existing(Box::new(story(watch))));
+        }
+        if watches.len() as u64 >= new.max_open {
+            return Ok(Registration::AtCap);
+        }
+        let watch = Watch {
+            id: new.id,
+            client_id: new.client_id,
+            request: new.request,
+            state: WatchState::Watching,
+            progress: Progress::default(),
+            created_at: new.now,
+            updated_at: new.now,
+            settled_at: None,
+        };
+        watches.push(watch.clone());
+        Ok(Registration::Created(Box::new(watch)))
+    }
+
+    async fn find_watch(
+        &self,
+        owner: Option<ClientId>,
+        id: WatchId,
+    ) -> Result<Option<WatchStory>, StoreError> {
+        let watches = self.watches.lock().unwrap();
+        let mut found = watches.iter().filter(|watch| watch.id == id);
+        let found = found.find(|watch| owner.is_none_or(|owner| owner == watch.client_id));
+        Ok(found.map(story))
+    }
+
+    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchStory>, StoreError> {
+        let watches = self.watches.lock().unwrap();
+        let mine = watches
+            .iter()
+            .rev()
+            .filter(|watch| query.owner.is_none_or(|owner| owner == watch.client_id))
+            .filter(|watch| query.before.is_none_or(|before| watch.id < before));
+        Ok(mine.take(query.limit).map(story).collect())
+    }
+
+    async fn cancel_watch(
+        &self,
+        owner: ClientId,
+        id: WatchId,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(self.find_watch(Some(owner), id).await?.is_some())
+    }
+
+    async fn redeliver_watch(
+        &self,
+        owner: ClientId,
+        id: WatchId,
+        _: Timestamp,
+    ) -> Result<Redelivery, StoreError> {
+        let found = self.find_watch(Some(owner), id).await?;
+        Ok(found.map_or(Redelivery::NoSuchWatch, |_| Redelivery::NoEvent))
+    }
+
+    async fn list_deliveries(&self, _: &DeliveryQuery) -> Result<Vec<DeliveryEntry>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn redeliver_dead(
+        &self,
+        _: ClientId,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<u64, StoreError> {
+        Ok(3)
+    }
+}
+
+#[async_trait]
+impl JobStore for ListStore {
+    async fn claim_due_jobs(&self, _: Claim) -> Result<Vec<DueJob>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn record_looks(&self, _: Vec<Look>) -> Result<Vec<JobId>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    async fn connection_failures(
+        &self,
+        _: &str,
+        _: &JobId,
+        _: Timestamp,
+    ) -> Result<u32, StoreError> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl OutboxStore for ListStore {
+    async fn claim_due_deliveries(
+        &self,
+        _: Claim,
+        _: &HostLimits,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn record_attempts(&self, _: Vec<AttemptResult>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn next_delivery_due(&self, _: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl UpkeepStore for ListStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        if self.away {
+            return Err(StoreError::Unavailable("the disk is gone".into()));
+        }
+        Ok(())
+    }
+
+    async fn free_leases(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn purge_ended(&self, _: Timestamp, _: usize) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn census(&self, _: Timestamp) -> Result<Census, StoreError> {
+        Ok(Census::default())
+    }
+}
