@@ -74,6 +74,47 @@ fn catalogue(settings: &Settings) -> Result<Catalogue> {
     }
 }
 
+fn api_parts(
+    settings: &Settings,
+    store: &SqliteStore,
+    (clock, catalogue): (Clock, Arc<Catalogue>),
+    metrics: &Metrics,
+) -> ApiParts {
+    let metrics = metrics.clone();
+    ApiParts {
+        store: Arc::new(store.clone()),
+        clock,
+        server: settings.server.clone(),
+        rules: callback_rules(settings),
+        catalogue,
+        tracker_wake: Wake::new(),
+        delivery_wake: Wake::new(),
+        upstream: Upstream::default(),
+        metrics: Arc::new(move || metrics.render()),
+    }
+}
+
+fn tracker(settings: &Settings, store: &SqliteStore, parts: &ApiParts) -> Result<TrackerWorker> {
+    let client = BasiqClient::new(&settings.basiq, parts.clock.clone(), parts.upstream.clone())
+        .context("no client for Basiq")?;
+    let looker = Looker::new(
+        client,
+        Arc::new(store.clone()),
+        parts.clock.clone(),
+        Arc::clone(&parts.catalogue),
+        (&settings.basiq, &settings.tracking),
+    );
+    let wakes = (parts.tracker_wake.clone(), parts.delivery_wake.clone());
+    let store = Arc::new(store.clone());
+    Ok(TrackerWorker::new(
+        looker,
+        store,
+        parts.clock.clone(),
+        &settings.basiq,
+        wakes,
+    ))
+}
+
 impl Relay {
     /// Opens the store and puts a relay together. Leases of a relay that ran on the store before
     /// are freed: on SQLite there is only one.
@@ -91,46 +132,13 @@ impl Relay {
                 "took up the work that a former run had begun"
             );
         }
-        let shared = Arc::new(store.clone());
-        let upstream = Upstream::default();
-        let (tracker_wake, delivery_wake) = (Wake::new(), Wake::new());
-        let client = BasiqClient::new(&settings.basiq, clock.clone(), upstream.clone())
-            .context("no client for Basiq")?;
-        let looker = Looker::new(
-            client,
-            shared.clone(),
-            clock.clone(),
-            Arc::clone(&catalogue),
-            (&settings.basiq, &settings.tracking),
-        );
-        let wakes = (tracker_wake.clone(), delivery_wake.clone());
-        let tracker = TrackerWorker::new(
-            looker,
-            shared.clone(),
-            clock.clone(),
-            &settings.basiq,
-            wakes,
-        );
-        let delivery = DeliveryWorker::new(
-            shared.clone(),
-            clock.clone(),
-            &settings.delivery,
-            delivery_wake.clone(),
-        )
-        .context("no client for callbacks")?;
-        let upkeep = UpkeepWorker::new(shared.clone(), clock.clone(), &settings.store);
-        let rendered = metrics.clone();
-        let parts = ApiParts {
-            store: shared,
-            clock,
-            server: settings.server.clone(),
-            rules: callback_rules(&settings),
-            catalogue,
-            tracker_wake,
-            delivery_wake,
-            upstream,
-            metrics: Arc::new(move || rendered.render()),
-        };
+        let parts = api_parts(&settings, &store, (clock, catalogue), &metrics);
+        let tracker = tracker(&settings, &store, &parts)?;
+        let wake = parts.delivery_wake.clone();
+        let (shared, clock) = (Arc::new(store.clone()), parts.clock.clone());
+        let delivery = DeliveryWorker::new(shared.clone(), clock.clone(), &settings.delivery, wake)
+            .context("no client for callbacks")?;
+        let upkeep = UpkeepWorker::new(shared, clock, &settings.store);
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let router = api::router(parts);
         Ok(Self {

@@ -37,7 +37,7 @@ async fn first_signal() {
         Ok(signal) => tracing::info!(signal, "stopping: work in flight is finished first"),
         Err(error) => {
             tracing::error!(%error, "signals cannot be heard");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -23,7 +23,7 @@ impl App {
             clock: Clock::manual(Timestamp::from_second(1_800_000_000).unwrap()),
             server: ServerConfig::default(),
             rules: CallbackRules::default(),
-            catalogue: Arc::new(Catalogue),
+            catalogue: Arc::new(Catalogue::builtin()),
             tracker_wake: Wake::new(),
             delivery_wake: Wake::new(),
             upstream: Upstream::default(),

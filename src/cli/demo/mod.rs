@@ -82,8 +82,7 @@ async fn play(stage: &Stage) -> anyhow::Result<usize> {
         }
         anyhow::Ok(())
     };
-    let play_then_hang_up = async move { plays.await };
-    let (results, printed) = tokio::join!(play_then_hang_up, print);
+    let (results, printed) = tokio::join!(plays, print);
     printed?;
     let results = results.into_iter().map(|result| match result {
         Ok(ended) => ended,

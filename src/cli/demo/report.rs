@@ -90,7 +90,8 @@ pub(super) fn row(scenario: &Scenario, result: Result<Vec<Value>>) -> Row {
     };
     let mut text = format!("{mark}  {:<28}  {expected}", scenario.title);
     if !passed {
-        text.push_str(&format!("\n      {:<28}  {}", "  seen:", paint.bad(seen)));
+        let seen = paint.bad(seen);
+        text = format!("{text}\n      {:<28}  {seen}", "  seen:");
     }
     Row { passed, text }
 }

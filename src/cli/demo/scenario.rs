@@ -196,15 +196,15 @@ fn respond_to(event: &Value) -> Option<&str> {
 
 /// The relay's own record must tell how many attempts the last event took.
 async fn check_attempts(scenario: &Scenario, stage: &Stage, watch_id: &str) -> Result<()> {
-    let patience = tokio::time::Instant::now() + RECORD_PATIENCE;
+    let deadline = tokio::time::Instant::now() + RECORD_PATIENCE;
     loop {
-        let (state, attempts) = stage.last_delivery(watch_id).await?;
-        if state == "delivered" && attempts == scenario.attempts {
+        let (status, attempts) = stage.last_delivery(watch_id).await?;
+        if status == "delivered" && attempts == scenario.attempts {
             return Ok(());
         }
-        if tokio::time::Instant::now() > patience {
+        if tokio::time::Instant::now() > deadline {
             bail!(
-                "its last event is {state} after {attempts} attempts, not delivered after {}",
+                "its last event is {status} after {attempts} attempts, not delivered after {}",
                 scenario.attempts
             );
         }

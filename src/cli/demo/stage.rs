@@ -61,35 +61,14 @@ impl Stage {
             .build()
             .context("no HTTP client")?;
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let (listener, sandbox_url) = bind().await?;
-        let options = SandboxOptions {
-            speed: SPEED,
-            ..SandboxOptions::default()
-        };
-        let sandbox = Sandbox::new(options, Clock::system());
-        let until = stop.clone();
-        tasks.spawn(async move { sandbox.serve(listener, until).await.context("sandbox") });
-
+        let sandbox = run_sandbox(&stop, &mut tasks).await?;
         let database = std::env::temp_dir().join(format!("{}.db", uuid::Uuid::new_v4()));
-        let relay = Relay::build(settings(&sandbox_url, &database), Clock::system()).await?;
         let (api_key, secret) = (ApiKey::generate(), SigningSecret::generate());
-        let name = "demo".parse().context("a client name")?;
-        let (key, now) = (api_key.hash(), Clock::system().now());
-        relay
-            .store
-            .add_client(&name, &key, &secret, now)
-            .await
-            .context("no client")?;
-        let (listener, relay_url) = bind().await?;
-        let until = stop.clone();
-        tasks.spawn(async move {
-            let signals = (until.cancelled_owned(), std::future::pending());
-            relay.serve_on(listener, None, signals).await
-        });
-
+        let settings = settings(&sandbox, &database);
+        let relay = run_relay(settings, (&api_key, &secret), &stop, &mut tasks).await?;
         let subscribers = Subscribers::default();
         let steady = ReceiverOptions {
-            secret: Some(secret.clone()),
+            secret: Some(secret),
             ..ReceiverOptions::default()
         };
         let flaky = ReceiverOptions {
@@ -98,11 +77,11 @@ impl Stage {
         };
         let receiver = receive(steady, &subscribers, &stop, &mut tasks).await?;
         let flaky = receive(flaky, &subscribers, &stop, &mut tasks).await?;
-        let basiq = Basiq::sign_in(http.clone(), sandbox_url).await?;
+        let basiq = Basiq::sign_in(http.clone(), sandbox).await?;
         Ok(Self {
             basiq,
             http,
-            relay: relay_url,
+            relay,
             receiver,
             flaky,
             api_key,
@@ -235,6 +214,41 @@ async fn bind() -> Result<(TcpListener, Url)> {
     Ok((listener, url))
 }
 
+async fn run_sandbox(stop: &CancellationToken, tasks: &mut JoinSet<Result<()>>) -> Result<Url> {
+    let (listener, url) = bind().await?;
+    let options = SandboxOptions {
+        speed: SPEED,
+        ..SandboxOptions::default()
+    };
+    let (sandbox, until) = (Sandbox::new(options, Clock::system()), stop.clone());
+    tasks.spawn(async move { sandbox.serve(listener, until).await.context("sandbox") });
+    Ok(url)
+}
+
+/// Starts a relay with one client.
+async fn run_relay(
+    settings: Settings,
+    (api_key, secret): (&ApiKey, &SigningSecret),
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<Url> {
+    let relay = Relay::build(settings, Clock::system()).await?;
+    let name = "demo".parse().context("a client name")?;
+    let (key, now) = (api_key.hash(), Clock::system().now());
+    relay
+        .store
+        .add_client(&name, &key, secret, now)
+        .await
+        .context("no client")?;
+    let (listener, url) = bind().await?;
+    let until = stop.clone();
+    tasks.spawn(async move {
+        let signals = (until.cancelled_owned(), std::future::pending());
+        relay.serve_on(listener, None, signals).await
+    });
+    Ok(url)
+}
+
 /// Starts a receiver that hands each event to the subscriber of its path.
 async fn receive(
     options: ReceiverOptions,
@@ -253,9 +267,10 @@ async fn receive(
     tasks.spawn(async move {
         while let Some(event) = events.recv().await {
             let all = subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-            // A scenario that has ended no longer listens.
-            all.get(&event.path)
-                .map(|subscriber| subscriber.send(event));
+            if let Some(subscriber) = all.get(&event.path) {
+                // A scenario that has ended no longer listens.
+                drop(subscriber.send(event));
+            }
         }
         Ok(())
     });

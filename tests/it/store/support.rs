@@ -229,14 +229,14 @@ pub(crate) fn attempt(delivery: &DueDelivery, next: AfterAttempt, now: Timestamp
     AttemptResult {
         delivery_id: delivery.id,
         lease: delivery.lease,
-        attempt: Attempt {
+        attempt: Some(Attempt {
             number: delivery.attempts + 1,
             started_at: now,
             duration: Duration::from_millis(40),
             status: Some(if accepted { 204 } else { 500 }),
             error: (!accepted).then_some(AttemptError::Refused),
             response: (!accepted).then(|| "out of order".to_owned()),
-        },
+        }),
         next,
     }
 }

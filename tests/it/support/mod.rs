@@ -19,7 +19,7 @@ use basiq_relay::{
     domain::{ApiKey, SigningSecret},
     runtime::{Tick, Worker},
     sandbox::{Sandbox, SandboxOptions},
-    store::{ClientStore, OutboxStore, sqlite::SqliteStore},
+    store::{ClientStore, HostLimits, OutboxStore, sqlite::SqliteStore},
     tracker::TrackerWorker,
 };
 use jiff::Timestamp;
@@ -243,25 +243,27 @@ impl TestApp {
     /// Ticks all workers until nothing is due and nothing is in flight.
     pub(crate) async fn run_due(&mut self) {
         let work = async {
-            loop {
-                let ticks = [
-                    self.tracker.tick().await.unwrap(),
-                    self.delivery.tick().await.unwrap(),
-                ];
-                let in_flight = self.tracker.in_flight() + self.delivery.in_flight();
-                let is_due = ticks.iter().any(|tick| match tick {
-                    Tick::Busy => true,
-                    Tick::Idle { next_due_in } => next_due_in.is_some_and(|wait| wait.is_zero()),
-                });
-                if !is_due && in_flight == 0 {
-                    break;
-                }
+            while self.tick().await {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         tokio::time::timeout(PATIENCE, work)
             .await
             .expect("the work ends");
+    }
+
+    /// Ticks each worker once and says whether there is more to do now.
+    async fn tick(&mut self) -> bool {
+        let ticks = [
+            self.tracker.tick().await.unwrap(),
+            self.delivery.tick().await.unwrap(),
+        ];
+        let in_flight = self.tracker.in_flight() + self.delivery.in_flight();
+        let is_due = ticks.iter().any(|tick| match tick {
+            Tick::Busy => true,
+            Tick::Idle { next_due_in } => next_due_in.is_some_and(|wait| wait.is_zero()),
+        });
+        is_due || in_flight > 0
     }
 
     pub(crate) async fn upkeep(&mut self) {
@@ -320,10 +322,11 @@ impl Drop for TestApp {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let due = store.next_delivery_due(&basiq_relay::store::HostLimits {
+                let hosts = HostLimits {
                     per_host: usize::MAX,
-                    ..Default::default()
-                });
+                    ..HostLimits::default()
+                };
+                let due = store.next_delivery_due(&hosts);
                 tokio::select! { due = due => due.unwrap(), () = pending() => None }
             })
         });
