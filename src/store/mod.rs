@@ -273,7 +273,7 @@ pub trait JobStore: Send + Sync {
     /// A look whose lease was lost changes nothing; it is missing in the answer.
     async fn record_looks(&self, looks: Vec<Look>) -> Result<Vec<JobId>, StoreError>;
 
-    /// When the next unclaimed job is due, which may be past.
+    /// When the next job can be claimed, which may be past; a claimed one when its claim runs out.
     async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// How many jobs of this connection failed in a row because the bank was unavailable, within
@@ -369,7 +369,8 @@ pub trait OutboxStore: Send + Sync {
     /// Records attempts: each attempt and what it means for its delivery are one write.
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError>;
 
-    /// When the next unclaimed delivery is due, leaving out `full_hosts`; it may be past.
+    /// When the next delivery can be claimed, leaving out `full_hosts`; it may be past. A claimed
+    /// one, or one that waits for another of its watch, counts from when that claim runs out.
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError>;
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::{
     domain::{Attempt, AttemptError, DeliveryState},
@@ -71,10 +71,15 @@ async fn record_one(
         warn!(delivery.id = %result.delivery_id, "a delivery ended before its attempt was recorded");
         return Ok(());
     };
-    let found = found(&row, result)?;
-    if found.known {
-        return Ok(());
-    }
+    let found = match found(&row, result) {
+        Ok(found) if found.known => return Ok(()),
+        Ok(found) => found,
+        // one damaged row must not hold up the attempts recorded with it
+        Err(failure) => {
+            error!(error = %failure, "an attempt cannot be recorded");
+            return Ok(());
+        }
+    };
     if let Some(attempt) = &result.attempt {
         add_attempt(connection, result, attempt).await?;
     }

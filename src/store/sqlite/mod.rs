@@ -115,3 +115,35 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", "67108864")
         .disable_statement_logging()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn setting(
+        connection: &mut SqliteConnection,
+        pragma: &'static str,
+    ) -> Result<String, StoreError> {
+        let statement = sqlx::AssertSqlSafe(format!("SELECT CAST(v AS TEXT) FROM {pragma}"));
+        Ok(sqlx::query_scalar(statement).fetch_one(connection).await?)
+    }
+
+    #[tokio::test]
+    async fn commits_reach_the_disk_and_readers_cannot_write() {
+        let home = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&home.path().join("relay.db"))
+            .await
+            .unwrap();
+        let write = |pragma| store.write(move |connection| Box::pin(setting(connection, pragma)));
+        let full = write("(SELECT synchronous AS v FROM pragma_synchronous)").await;
+        assert_eq!(full.unwrap(), "2");
+        let wal = write("(SELECT journal_mode AS v FROM pragma_journal_mode)").await;
+        assert_eq!(wal.unwrap(), "wal");
+        let keys = write("(SELECT foreign_keys AS v FROM pragma_foreign_keys)").await;
+        assert_eq!(keys.unwrap(), "1");
+        let written = sqlx::query("DELETE FROM clients")
+            .execute(&store.0.readers)
+            .await;
+        assert!(written.is_err());
+    }
+}

@@ -28,7 +28,8 @@ pub(super) const OPEN_WATCH: &str = "SELECT \
 /// for.
 const ADD_JOB: &str = "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory) \
     VALUES (?1, ?2, 0, 1, ?3) ON CONFLICT (job_id) DO UPDATE SET \
-    memory = iif(next_look_at IS NULL, json_set(memory, '$.phase', json('{\"kind\":\"running\"}'), \
+    memory = iif(next_look_at IS NULL, json_set(iif(json_valid(memory), memory, ?3), \
+        '$.phase', json('{\"kind\":\"running\"}'), \
         '$.errors_in_a_row', 0, '$.missing_since', NULL, '$.forbidden_since', NULL), memory), \
     next_look_at = min(ifnull(next_look_at, ?2), ?2), urgency = 0, joined = 1";
 

@@ -232,11 +232,11 @@ impl Task {
     }
 
     async fn close(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
+        let Some(connection) = self.connection.take() else {
             return;
         };
-        let moved = execute(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await;
-        if let Err(failure) = moved.and(connection.close().await) {
+        // the last connection to close moves the write-ahead log into the database file
+        if let Err(failure) = connection.close().await {
             warn!(error = %failure, "the store did not close cleanly; nothing is lost");
         }
     }
