@@ -7,7 +7,11 @@ use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer, fmt, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
 };
 
 use crate::{
@@ -52,19 +56,25 @@ pub fn init(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
         .map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer(SERVICE)));
     tracing_subscriber::registry()
         .with(filter)
-        .with(lines(config.format))
+        .with(lines(
+            config.format,
+            std::io::stderr().is_terminal(),
+            std::io::stderr,
+        ))
         .with(export)
         .try_init()
         .map_err(TelemetryError::AlreadySet)?;
     Ok(Telemetry { traces })
 }
 
-/// Writes each event to standard error: standard output belongs to the commands' answers.
-fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+/// Writes each event as a line. The process writes to standard error: standard output belongs to
+/// the commands' answers.
+fn lines<S, W>(format: LogFormat, is_terminal: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = fmt::layer().with_writer(std::io::stderr);
+    let layer = fmt::layer().with_writer(writer);
     match format {
         LogFormat::Json => layer
             .json()
@@ -73,7 +83,7 @@ where
             .with_span_list(true)
             .boxed(),
         // left alone, the layer uses colours unless NO_COLOR is set
-        LogFormat::Text if std::io::stderr().is_terminal() => layer.boxed(),
+        LogFormat::Text if is_terminal => layer.boxed(),
         LogFormat::Text => layer.with_ansi(false).boxed(),
     }
 }
@@ -106,7 +116,55 @@ fn resource() -> Resource {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(format: LogFormat) -> String {
+        let page = Page::default();
+        let writer = page.clone();
+        let layer = lines(format, false, move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("look", job.id = "job-1");
+            span.in_scope(|| tracing::info!(watch.id = "wch_1", "two\nlines"));
+        });
+        let bytes = page.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_with_the_fields_of_event_and_spans() {
+        let text = written(LogFormat::Json);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["watch.id"], "wch_1");
+        assert_eq!(line["message"], "two\nlines");
+        assert_eq!(line["spans"][0]["job.id"], "job-1");
+    }
+
+    #[test]
+    fn text_has_no_colours_where_there_is_no_terminal() {
+        let text = written(LogFormat::Text);
+        assert!(text.contains("watch.id=\"wch_1\""), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
 
     #[test]
     fn a_filter_that_is_none_is_an_error_that_names_the_setting() {

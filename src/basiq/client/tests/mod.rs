@@ -1,151 +1,15 @@
 //! Tests of the client against a local server that answers as it is told.
 
-use std::{
-    collections::VecDeque,
-    net::SocketAddr,
-    sync::{Mutex, MutexGuard},
-    time::Instant,
-};
+mod fake;
 
-use axum::{
-    Router,
-    extract::State,
-    http::{HeaderMap, StatusCode, Uri},
-    response::{IntoResponse, Response},
-};
-use jiff::Timestamp;
+use std::{sync::Mutex, time::Instant};
+
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, task::JoinSet};
 
+use self::fake::{Fake, Reply, client_of, serve_broken};
 use super::*;
 use crate::domain::UpstreamHealth;
-
-/// What the server answers once.
-#[derive(Clone)]
-enum Reply {
-    Json(u16, Value),
-    Raw(u16, String),
-    RetryAfter(u16, &'static str),
-    Hang,
-}
-
-#[derive(Default)]
-struct Script {
-    /// When each request came, with its path and token.
-    seen: Vec<(Instant, String, String)>,
-    tokens: VecDeque<Reply>,
-    others: VecDeque<Reply>,
-    issued: u32,
-}
-
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Script>>);
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Script> {
-        self.0.lock().unwrap()
-    }
-}
-
-/// A local Basiq. It ends with its owner.
-struct Fake {
-    script: Shared,
-    address: SocketAddr,
-    _tasks: JoinSet<()>,
-}
-
-impl Fake {
-    async fn start() -> Self {
-        let script = Shared::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(reply).with_state(script.clone());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self {
-            script,
-            address,
-            _tasks: tasks,
-        }
-    }
-
-    fn client(&self, rps: u32) -> (BasiqClient, Clock, Upstream) {
-        client_of(self.address, rps)
-    }
-
-    fn tokens(&self, replies: impl IntoIterator<Item = Reply>) {
-        self.script.lock().tokens.extend(replies);
-    }
-
-    fn others(&self, replies: impl IntoIterator<Item = Reply>) {
-        self.script.lock().others.extend(replies);
-    }
-
-    fn count(&self, path: &str) -> usize {
-        let script = self.script.lock();
-        script
-            .seen
-            .iter()
-            .filter(|(_, seen, _)| seen == path)
-            .count()
-    }
-}
-
-fn client_of(address: SocketAddr, rps: u32) -> (BasiqClient, Clock, Upstream) {
-    let config = BasiqConfig {
-        url: format!("http://{address}").parse().unwrap(),
-        api_key: "a2V5".into(),
-        requests_per_second: rps,
-        concurrency: 32,
-        timeout: Duration::from_millis(800),
-    };
-    let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-    let upstream = Upstream::default();
-    let client = BasiqClient::new(&config, clock.clone(), upstream.clone()).unwrap();
-    (client, clock, upstream)
-}
-
-async fn reply(State(script): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    let path = uri.path().to_owned();
-    let header = |name: &str| {
-        let value = headers.get(name);
-        value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
-    };
-    let authorization = header("authorization");
-    let next = {
-        let mut script = script.lock();
-        script
-            .seen
-            .push((Instant::now(), path.clone(), authorization.clone()));
-        if path == "/token" {
-            assert_eq!(authorization, "Basic a2V5");
-            assert_eq!(header("basiq-version"), "3.0");
-            script.issued += 1;
-            let token = format!("token-{}", script.issued);
-            script.tokens.pop_front().unwrap_or_else(|| {
-                Reply::Json(200, json!({"access_token": token, "expires_in": 3600}))
-            })
-        } else {
-            script
-                .others
-                .pop_front()
-                .unwrap_or_else(|| Reply::Json(200, json!({"id": "1"})))
-        }
-    };
-    // as slow as a network, so that callers overlap
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    let status = |code: u16| StatusCode::from_u16(code).unwrap();
-    match next {
-        Reply::Json(code, body) => (status(code), body.to_string()).into_response(),
-        Reply::Raw(code, body) => (status(code), body).into_response(),
-        Reply::RetryAfter(code, value) => (status(code), [("retry-after", value)]).into_response(),
-        Reply::Hang => std::future::pending().await,
-    }
-}
 
 fn error_body(detail: &str) -> Value {
     json!({"type": "list", "correlationId": "cor-7",
@@ -401,31 +265,6 @@ async fn redirects_are_not_followed() {
     let error = client.job(&job_id()).await.unwrap_err();
     assert!(matches!(error, BasiqError::Status { status: 302, .. }));
     assert_eq!(fake.count("/jobs/job-1"), 1);
-}
-
-/// Answers token requests, and drops the connection of the first `broken` other requests.
-async fn serve_broken(listener: TcpListener, broken: usize, seen: Arc<Mutex<Vec<String>>>) {
-    let mut dropped = 0;
-    loop {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut buffer = vec![0; 4096];
-        let read = stream.read(&mut buffer).await.unwrap();
-        let request = String::from_utf8_lossy(&buffer[..read]).into_owned();
-        let line = request.lines().next().unwrap_or_default().to_owned();
-        let is_token = line.starts_with("POST /token");
-        seen.lock().unwrap().push(line);
-        if !is_token && dropped < broken {
-            dropped += 1;
-            continue;
-        }
-        let body = r#"{"access_token":"t","expires_in":3600}"#;
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}",
-            body.len()
-        );
-        let answer = format!("{head}\r\n\r\n{body}");
-        stream.write_all(answer.as_bytes()).await.unwrap();
-    }
 }
 
 #[tokio::test]

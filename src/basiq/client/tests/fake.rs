@@ -1,0 +1,176 @@
+//! A local Basiq that answers as it is told.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinSet,
+};
+
+use crate::{basiq::BasiqClient, clock::Clock, config::BasiqConfig, domain::Upstream};
+
+/// What the server answers once.
+#[derive(Clone)]
+pub(super) enum Reply {
+    Json(u16, Value),
+    Raw(u16, String),
+    RetryAfter(u16, &'static str),
+    Hang,
+}
+
+#[derive(Default)]
+pub(super) struct Script {
+    /// When each request came, with its path and token.
+    pub(super) seen: Vec<(Instant, String, String)>,
+    tokens: VecDeque<Reply>,
+    others: VecDeque<Reply>,
+    issued: u32,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Shared(Arc<Mutex<Script>>);
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap()
+    }
+}
+
+/// A local Basiq. It ends with its owner.
+pub(super) struct Fake {
+    pub(super) script: Shared,
+    address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Fake {
+    pub(super) async fn start() -> Self {
+        let script = Shared::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(reply).with_state(script.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self {
+            script,
+            address,
+            _tasks: tasks,
+        }
+    }
+
+    pub(super) fn client(&self, rps: u32) -> (BasiqClient, Clock, Upstream) {
+        client_of(self.address, rps)
+    }
+
+    pub(super) fn tokens(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.script.lock().tokens.extend(replies);
+    }
+
+    pub(super) fn others(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.script.lock().others.extend(replies);
+    }
+
+    pub(super) fn count(&self, path: &str) -> usize {
+        let script = self.script.lock();
+        script
+            .seen
+            .iter()
+            .filter(|(_, seen, _)| seen == path)
+            .count()
+    }
+}
+
+pub(super) fn client_of(address: SocketAddr, rps: u32) -> (BasiqClient, Clock, Upstream) {
+    let config = BasiqConfig {
+        url: format!("http://{address}").parse().unwrap(),
+        api_key: "a2V5".into(),
+        requests_per_second: rps,
+        concurrency: 32,
+        timeout: Duration::from_millis(800),
+    };
+    let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
+    let upstream = Upstream::default();
+    let client = BasiqClient::new(&config, clock.clone(), upstream.clone()).unwrap();
+    (client, clock, upstream)
+}
+
+async fn reply(State(script): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().to_owned();
+    let header = |name: &str| {
+        let value = headers.get(name);
+        value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+    };
+    let authorization = header("authorization");
+    let next = {
+        let mut script = script.lock();
+        script
+            .seen
+            .push((Instant::now(), path.clone(), authorization.clone()));
+        if path == "/token" {
+            assert_eq!(authorization, "Basic a2V5");
+            assert_eq!(header("basiq-version"), "3.0");
+            script.issued += 1;
+            let token = format!("token-{}", script.issued);
+            script.tokens.pop_front().unwrap_or_else(|| {
+                Reply::Json(200, json!({"access_token": token, "expires_in": 3600}))
+            })
+        } else {
+            script
+                .others
+                .pop_front()
+                .unwrap_or_else(|| Reply::Json(200, json!({"id": "1"})))
+        }
+    };
+    // as slow as a network, so that callers overlap
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let status = |code: u16| StatusCode::from_u16(code).unwrap();
+    match next {
+        Reply::Json(code, body) => (status(code), body.to_string()).into_response(),
+        Reply::Raw(code, body) => (status(code), body).into_response(),
+        Reply::RetryAfter(code, value) => (status(code), [("retry-after", value)]).into_response(),
+        Reply::Hang => std::future::pending().await,
+    }
+}
+
+/// Answers token requests, and drops the connection of the first `broken` other requests.
+pub(super) async fn serve_broken(
+    listener: TcpListener,
+    broken: usize,
+    seen: Arc<Mutex<Vec<String>>>,
+) {
+    let mut dropped = 0;
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = vec![0; 4096];
+        let read = stream.read(&mut buffer).await.unwrap();
+        let request = String::from_utf8_lossy(&buffer[..read]).into_owned();
+        let line = request.lines().next().unwrap_or_default().to_owned();
+        let is_token = line.starts_with("POST /token");
+        seen.lock().unwrap().push(line);
+        if !is_token && dropped < broken {
+            dropped += 1;
+            continue;
+        }
+        let body = r#"{"access_token":"t","expires_in":3600}"#;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}",
+            body.len()
+        );
+        let answer = format!("{head}\r\n\r\n{body}");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+}
