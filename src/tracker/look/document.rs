@@ -1,0 +1,134 @@
+//! A look that brought a job document.
+
+use jiff::Timestamp;
+use tracing::warn;
+
+use crate::{
+    basiq::wire::JobDocument,
+    domain::{Operation, Phase, Watch},
+    normalise::{self, Finding, Known},
+    store::{ConnectionReport, DueJob, Look},
+    tracker::{
+        bank::{Bank, bank_in_outage},
+        look::{
+            Parts, Progressing, Reading,
+            report::{measure_detection, note_unknown_code},
+            started_at,
+        },
+        memory, schedule,
+    },
+};
+
+impl Parts {
+    /// Understands a job document.
+    pub(super) async fn read(&self, due: DueJob, document: &JobDocument) -> Look {
+        let now = self.clock.now();
+        let snapshot = normalise::read_job(document);
+        let finding = normalise::find(&snapshot, None);
+        let memory = memory::observe(&due.memory, &snapshot, &finding, now);
+        let mut look = Progressing { due, now, memory };
+        let (known, connection, bank) = self.ask_around(&look, &finding).await;
+        let outcomes = look.due.watches.iter().map(|watch| {
+            let finding = match watch.request.options.until.as_deref() {
+                Some(until) => normalise::find(&snapshot, Some(until)),
+                None => finding.clone(),
+            };
+            let known = Known {
+                started_at: started_at(&look.memory, watch),
+                ..known
+            };
+            normalise::judge(&finding, &watch.request.options, &known, &self.timings, now)
+        });
+        let outcomes = outcomes.collect::<Vec<_>>();
+        note_unknown_code(&look, &outcomes);
+        look.memory.phase = self.next_phase(&look, &finding, bank);
+        let asks = normalise::expects_challenge(&snapshot);
+        let next = self.next_look(&look, asks);
+        let reading = Reading {
+            outcomes,
+            resources: normalise::resources(&snapshot),
+            next_look_at: next,
+            is_urgent: asks || look.memory.challenges.open.is_some(),
+            connection,
+        };
+        let look = self.conclude(look, reading);
+        measure_detection(&look, snapshot.updated);
+        look
+    }
+
+    /// When to look next, and in any case when the job gets too old.
+    fn next_look(&self, look: &Progressing, asks: bool) -> Timestamp {
+        let next = schedule::next_look(&look.memory, asks, look.now, &self.config, rand::random());
+        let ends =
+            look.due.watches.iter().map(|watch| {
+                schedule::after(started_at(&look.memory, watch), self.config.job_max_age)
+            });
+        ends.filter(|end| *end > look.now)
+            .fold(next, Timestamp::min)
+    }
+
+    /// What is known beyond the document: the bank's outage and the connection's history. Asked only
+    /// where it matters, which is an unavailable bank outside Basiq's own queue of updates.
+    async fn ask_around(
+        &self,
+        look: &Progressing,
+        finding: &Finding,
+    ) -> (Known, Option<ConnectionReport>, Option<Bank>) {
+        let mut known = Known {
+            major_outage: false,
+            failures_in_a_row: 0,
+            started_at: look.now,
+        };
+        let connection_id = look.memory.context.connection_id.clone();
+        let report = |unavailable| {
+            connection_id.clone().map(|connection_id| ConnectionReport {
+                connection_id,
+                unavailable,
+            })
+        };
+        if *finding == Finding::Succeeded {
+            return (known, report(false), None);
+        }
+        if !finding.is_unavailable() || look.due.watches.iter().all(is_update) {
+            return (known, None, None);
+        }
+        if let Some(connection_id) = &connection_id {
+            let (job, now) = (&look.due.job_id, look.now);
+            match self
+                .store
+                .connection_failures(connection_id, job, now)
+                .await
+            {
+                Ok(before) => known.failures_in_a_row = before.saturating_add(1),
+                Err(error) => warn!(%error, "a connection's history cannot be read"),
+            }
+        }
+        let bank = bank_in_outage(&self.client, &look.memory.context).await;
+        known.major_outage = bank.is_some();
+        (known, report(true), bank)
+    }
+
+    /// What the job waits for after this look.
+    fn next_phase(&self, look: &Progressing, finding: &Finding, bank: Option<Bank>) -> Phase {
+        let interval = self.config.update_retry_interval;
+        if let (Some(bank), Finding::Failed(failure)) = (bank, finding) {
+            return Phase::Outage {
+                institution_id: bank.institution_id,
+                method: bank.method,
+                error_code: failure.code.clone().unwrap_or_default(),
+            };
+        }
+        let queued = matches!(look.due.memory.phase, Phase::RetryQueue { .. });
+        let fails = finding.is_unavailable() && look.due.watches.iter().any(is_update);
+        let waits = queued && *finding == Finding::Running;
+        if fails || waits {
+            let before = &look.due.memory.phase;
+            return schedule::retry_queue(before, waits, look.now, interval);
+        }
+        Phase::Running
+    }
+}
+
+fn is_update(watch: &Watch) -> bool {
+    watch.request.options.operation == Some(Operation::Update)
+}

@@ -1,0 +1,142 @@
+//! One look at a job: ask Basiq, understand, and say what changes.
+
+mod absent;
+mod document;
+mod outage;
+mod report;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use url::Url;
+
+use crate::{
+    basiq::BasiqClient,
+    clock::Clock,
+    config::{BasiqConfig, TrackingConfig},
+    domain::{JobMemory, Outcome, Watch},
+    normalise::{Catalogue, Timings},
+    store::{ConnectionReport, DueJob, JobStore, Look, Urgency},
+    tracker::{
+        look::{outage::outage_to_wait_out, report::log_change},
+        schedule,
+        transition::{Telling, advance},
+    },
+};
+
+/// Looks at jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct Looker {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    client: BasiqClient,
+    store: Arc<dyn JobStore>,
+    clock: Clock,
+    catalogue: Arc<Catalogue>,
+    basiq_url: Url,
+    config: TrackingConfig,
+    timings: Timings,
+}
+
+/// A look on its way: what is known so far.
+struct Progressing {
+    due: DueJob,
+    now: Timestamp,
+    memory: JobMemory,
+}
+
+/// What a look says about all watches of a job.
+struct Reading {
+    outcomes: Vec<Outcome>,
+    resources: Vec<String>,
+    next_look_at: Timestamp,
+    is_urgent: bool,
+    connection: Option<ConnectionReport>,
+}
+
+impl Looker {
+    /// A looker that asks with `client` and reads connections' histories from `store`.
+    #[must_use]
+    pub fn new(
+        client: BasiqClient,
+        store: Arc<dyn JobStore>,
+        clock: Clock,
+        catalogue: Arc<Catalogue>,
+        (basiq, config): (&BasiqConfig, &TrackingConfig),
+    ) -> Self {
+        let timings = Timings {
+            bank_retry_after: config.bank_retry_after,
+            update_retry_interval: config.update_retry_interval,
+            job_max_age: config.job_max_age,
+            support_after_failures: config.support_after_failures,
+        };
+        let (basiq_url, config) = (basiq.url.clone(), config.clone());
+        Self {
+            parts: Arc::new(Parts {
+                client,
+                store,
+                clock,
+                catalogue,
+                basiq_url,
+                config,
+                timings,
+            }),
+        }
+    }
+
+    /// Looks at a claimed job. It never fails: what went wrong is part of what it says.
+    pub async fn look(&self, due: DueJob) -> (Look, &'static str) {
+        let parts = &*self.parts;
+        if let Some(bank) = outage_to_wait_out(&due) {
+            return parts.look_at_bank(due, bank).await;
+        }
+        match parts.client.job(&due.job_id).await {
+            Ok(document) => (parts.read(due, &document).await, "ok"),
+            Err(error) => parts.without_document(due, &error),
+        }
+    }
+}
+
+impl Parts {
+    fn conclude(&self, look: Progressing, reading: Reading) -> Look {
+        let telling = Telling {
+            memory: &look.memory,
+            resources: &reading.resources,
+            catalogue: &self.catalogue,
+            basiq_url: &self.basiq_url,
+            now: look.now,
+        };
+        let changes = look.due.watches.iter().zip(&reading.outcomes);
+        let changes = changes
+            .filter_map(|(watch, outcome)| advance(watch, outcome, &telling))
+            .collect::<Vec<_>>();
+        for change in &changes {
+            log_change(&look, change);
+        }
+        Look {
+            job_id: look.due.job_id,
+            lease: look.due.lease,
+            at: look.now,
+            changes,
+            memory: look.memory,
+            next_look_at: reading.next_look_at,
+            urgency: if reading.is_urgent {
+                Urgency::High
+            } else {
+                Urgency::Normal
+            },
+            connection: reading.connection,
+        }
+    }
+}
+
+fn after_spread(now: Timestamp, wait: Duration) -> Timestamp {
+    schedule::after(now, schedule::spread(wait, rand::random()))
+}
+
+/// When the job began: as it tells, or when it was first asked about.
+fn started_at(memory: &JobMemory, watch: &Watch) -> Timestamp {
+    memory.created.unwrap_or(watch.created_at)
+}

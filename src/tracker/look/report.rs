@@ -1,0 +1,55 @@
+//! What a look writes to the log and the metrics.
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use crate::{
+    domain::{Outcome, WatchState},
+    normalise,
+    store::{Look, WatchChange},
+    tracker::{look::Progressing, schedule},
+};
+
+/// Logs and counts a code nobody knows, so that the catalogue can grow.
+pub(super) fn note_unknown_code(look: &Progressing, outcomes: &[Outcome]) {
+    let told = outcomes.iter().find_map(|outcome| match outcome {
+        Outcome::Tell(verdict) => verdict.error_code.as_deref().map(|code| (verdict, code)),
+        Outcome::Running => None,
+    });
+    let Some((verdict, code)) = told else { return };
+    if !normalise::is_known_code(code) {
+        metrics::counter!("relay_unknown_error_codes_total").increment(1);
+        let step = verdict.failed_step.as_deref();
+        warn!(job.id = %look.due.job_id, error.code = code, step.title = step, "a code nobody knows");
+    }
+}
+
+/// How long a settled job had been settled at Basiq, by its own word, before it was seen here.
+pub(super) fn measure_detection(look: &Look, settled_at: Option<Timestamp>) {
+    let settles = look
+        .changes
+        .iter()
+        .any(|change| change.state == WatchState::Settled);
+    if let (true, Some(settled_at)) = (settles, settled_at) {
+        let waited = schedule::between(settled_at, look.at);
+        metrics::histogram!("relay_detection_seconds").record(waited.as_secs_f64());
+    }
+}
+
+pub(super) fn log_change(look: &Progressing, change: &WatchChange) {
+    let context = &look.memory.context;
+    let (user_id, connection_id) = (context.user_id.as_deref(), context.connection_id.as_deref());
+    let event = change.event.as_ref();
+    info!(
+        watch.id = %change.watch_id,
+        job.id = %look.due.job_id,
+        user.id = user_id,
+        connection.id = connection_id,
+        watch.state = %change.state,
+        event.id = event.map(|event| event.id.to_string()),
+        event.status = event.map(|event| event.body.status.as_str()),
+        event.action = event.map(|event| event.body.action.as_str()),
+        error.code = event.and_then(|event| event.body.error_code.as_deref()),
+        "the job moved on"
+    );
+}
