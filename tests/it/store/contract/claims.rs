@@ -159,6 +159,22 @@ async fn a_newer_event_takes_the_place_of_one_that_was_not_accepted() {
 }
 
 #[tokio::test]
+async fn a_watch_cancelled_during_a_look_stays_cancelled_and_is_told_nothing() {
+    let fixture = Fixture::new().await;
+    let id = fixture.watch("j1", at(0)).await;
+    let job = fixture.claim_one(at(0)).await;
+    let cancelled = fixture.store.cancel_watch(fixture.client, id, at(1)).await;
+    assert!(cancelled.unwrap());
+    let mut seen = look(&job, at(2));
+    seen.changes = vec![change(&job.watches[0], Status::Delayed, at(2))];
+    assert!(fixture.record(seen).await);
+    let story = fixture.story(id).await;
+    assert_eq!(story.watch.state, WatchState::Cancelled);
+    assert!(story.events.is_empty());
+    assert_eq!(fixture.store.next_look_due().await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn an_event_is_stored_once() {
     let fixture = Fixture::new().await;
     let id = fixture.watch("j1", at(0)).await;
