@@ -89,7 +89,7 @@ async fn set_scene() -> Scene {
         sandbox
             .serve(listener, CancellationToken::new())
             .await
-            .unwrap()
+            .unwrap();
     });
 
     let receiver = Unreliable {

@@ -6,6 +6,10 @@
     clippy::indexing_slicing,
     reason = "a test that meets the unexpected should fail right there"
 )]
+#![expect(
+    clippy::too_many_lines,
+    reason = "a scene is set in one place, read top to bottom"
+)]
 
 mod api;
 mod architecture;

@@ -29,7 +29,7 @@ async fn sigterm_lets_an_attempt_in_flight_end_and_exits_with_0() {
         sandbox
             .serve(listener, CancellationToken::new())
             .await
-            .unwrap()
+            .unwrap();
     });
 
     let (arrived, mut arrivals) = mpsc::unbounded_channel();

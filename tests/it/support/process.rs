@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
-    task::JoinHandle,
+    task::JoinSet,
 };
 
 /// How long a relay may take to be ready.
@@ -32,7 +32,7 @@ pub(crate) fn binary() -> Command {
 pub(crate) struct RelayProcess {
     pub(crate) url: String,
     child: Child,
-    log: JoinHandle<Vec<String>>,
+    log: JoinSet<Vec<String>>,
 }
 
 /// What a relay process is started with.
@@ -112,7 +112,8 @@ impl RelaySetup {
             }
             assert!(started.elapsed() < START_PATIENCE, "not ready: {seen:?}");
         };
-        let log = tokio::task::spawn(async move {
+        let mut log = JoinSet::new();
+        log.spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 seen.push(line);
             }
@@ -126,7 +127,7 @@ impl RelayProcess {
     /// Ends it as a power cut would.
     pub(crate) async fn kill(mut self) -> Vec<String> {
         self.child.kill().await.unwrap();
-        self.log.await.unwrap()
+        self.log.join_next().await.unwrap().unwrap()
     }
 
     /// Asks it to stop, and returns its exit code and its log.
@@ -140,6 +141,6 @@ impl RelayProcess {
         assert!(sent.success());
         let ended = tokio::time::timeout(START_PATIENCE, self.child.wait()).await;
         let code = ended.expect("it stops").unwrap().code();
-        (code, self.log.await.unwrap())
+        (code, self.log.join_next().await.unwrap().unwrap())
     }
 }
