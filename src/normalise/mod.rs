@@ -1,8 +1,8 @@
 //! A job document in, one outcome out; with the catalogue of codes and messages.
 //!
 //! Pure: no I/O, no clock, no randomness. A document goes through three functions:
-//! [`read_job`] makes a snapshot of any JSON, [`find`] derives from its steps where the job stands,
-//! and [`judge`] says what that means for one watch. The [`Catalogue`] has the words for the
+//! [`read_job`] makes a snapshot of any JSON, [`find()`] derives from its steps where the job stands,
+//! and [`judge()`] says what that means for one watch. The [`Catalogue`] has the words for the
 //! person; which code means what is data, in `catalogue/codes.toml`.
 
 mod catalogue;

@@ -1,7 +1,7 @@
 //! Looks at due jobs and records what became of them.
 //!
-//! [`schedule`], [`memory`] and [`transition`] are pure: read them first. [`look`] asks Basiq,
-//! [`worker`] claims, keeps looks in flight and records them in batches.
+//! [`schedule`], [`memory`] and [`transition`] are pure: read them first. `look` asks Basiq,
+//! `worker` claims, keeps looks in flight and records them in batches.
 
 mod bank;
 mod look;
