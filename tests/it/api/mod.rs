@@ -1,5 +1,9 @@
 //! The HTTP API on the real store.
 
+mod health;
+mod register;
+mod watches;
+
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, job};

@@ -4,7 +4,7 @@
 pub(crate) mod process;
 pub(crate) mod receiver;
 
-use std::{future::pending, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -12,7 +12,7 @@ use axum::{
     http::{Method, Request, Response, header},
 };
 use basiq_relay::{
-    app::{Relay, UpkeepWorker},
+    app::{Relay, UpkeepWorker, open_store},
     clock::Clock,
     config::{DatabaseUrl, Settings},
     delivery::DeliveryWorker,
@@ -69,6 +69,11 @@ pub(crate) struct TestApp {
 impl Builder {
     pub(crate) fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
+        self
+    }
+
+    pub(crate) fn sandbox(mut self, change: impl FnOnce(&mut SandboxOptions)) -> Self {
+        change(&mut self.sandbox);
         self
     }
 
@@ -315,7 +320,8 @@ impl Drop for TestApp {
         }
         assert_eq!(self.tracker.in_flight(), 0, "looks are left in flight");
         assert_eq!(self.delivery.in_flight(), 0, "attempts are left in flight");
-        let (store, now) = (self.store.clone(), self.clock.now());
+        let (database, now) = (self.settings.store.clone(), self.clock.now());
+        // with connections of its own: those of the app wait for the runtime that this thread holds up
         let due = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -326,8 +332,8 @@ impl Drop for TestApp {
                     per_host: usize::MAX,
                     ..HostLimits::default()
                 };
-                let due = store.next_delivery_due(&hosts);
-                tokio::select! { due = due => due.unwrap(), () = pending() => None }
+                let store = open_store(&database).await.unwrap();
+                store.next_delivery_due(&hosts).await.unwrap()
             })
         });
         let due = due.join().unwrap();
