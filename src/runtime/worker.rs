@@ -13,6 +13,10 @@ pub type WorkerError = Box<dyn Error + Send + Sync>;
 /// The shortest and the longest pause after failed ticks.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// The longest a worker waits without asking for work itself: a ring can be lost with the caller that
+/// should have rung, after what it stored.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// What a tick found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
@@ -71,20 +75,13 @@ pub async fn run_worker<W: Worker>(mut worker: W, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
             () = wake.rung() => {}
-            () = sleep_or_forever(pause) => {}
+            () = tokio::time::sleep(pause.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)) => {}
         }
     }
     if let Err(error) = worker.drain().await {
         warn!(worker = worker.name(), %error, "could not finish cleanly; leases cover what is left");
     }
     debug!(worker = worker.name(), "stopped");
-}
-
-async fn sleep_or_forever(pause: Option<Duration>) {
-    match pause {
-        Some(pause) => tokio::time::sleep(pause).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn back_off(failures: u32) -> Duration {
@@ -159,6 +156,19 @@ mod tests {
             *log.lock().unwrap(),
             ["tick", "tick", "tick", "tick", "tick", "drain"]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_whose_ring_was_lost_is_found_all_the_same() {
+        let (log, stop) = (Arc::<Mutex<Vec<_>>>::default(), CancellationToken::new());
+        let worker = Script {
+            ticks: vec![Ok(Tick::Idle { next_due_in: None })],
+            log: Arc::clone(&log),
+            wake: Wake::new(),
+            stop: stop.clone(),
+        };
+        let run = tokio::time::timeout(LONGEST_WAIT * 2, run_worker(worker, stop));
+        assert!(run.await.is_ok(), "nobody rings, and it ticks again");
     }
 
     #[test]

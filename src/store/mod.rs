@@ -304,7 +304,7 @@ pub struct DueJob {
 /// How soon a job wants its next look when there is more to do than the budget allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// First looks and open challenges.
+    /// Open challenges; a first look goes before them by itself.
     High,
     /// All others.
     Normal,

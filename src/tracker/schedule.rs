@@ -106,7 +106,7 @@ fn running_interval(memory: &JobMemory, now: Timestamp, config: &TrackingConfig)
 }
 
 /// When to look again after `errors` looks in a row that brought no usable answer: doubling from a
-/// second to a minute, or when Basiq asks for it, with jitter downwards only for the first.
+/// second to a minute, ±25 %, and never before Basiq asks for it.
 #[must_use]
 pub fn back_off(errors: u32, asked: Option<Duration>, now: Timestamp, jitter: f64) -> Timestamp {
     let doubled = Duration::from_secs(1).saturating_mul(1 << errors.saturating_sub(1).min(6));

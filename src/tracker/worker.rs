@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use metrics::{counter, histogram};
-use tokio::task::JoinSet;
+use tokio::{
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    task::JoinSet,
+};
 use tracing::{Instrument, error, info_span};
 
 use crate::{
@@ -27,7 +30,10 @@ pub struct TrackerWorker {
     delivery_wake: Wake,
     concurrency: usize,
     lease: Duration,
-    in_flight: JoinSet<Look>,
+    tasks: JoinSet<()>,
+    running: usize,
+    landing: UnboundedSender<Option<Look>>,
+    landed: UnboundedReceiver<Option<Look>>,
     unrecorded: Vec<Look>,
 }
 
@@ -41,6 +47,7 @@ impl TrackerWorker {
         basiq: &BasiqConfig,
         (wake, delivery_wake): (Wake, Wake),
     ) -> Self {
+        let (landing, landed) = mpsc::unbounded_channel();
         Self {
             looker,
             store,
@@ -49,7 +56,10 @@ impl TrackerWorker {
             delivery_wake,
             concurrency: basiq.concurrency,
             lease: lease(basiq),
-            in_flight: JoinSet::new(),
+            tasks: JoinSet::new(),
+            running: 0,
+            landing,
+            landed,
             unrecorded: Vec::new(),
         }
     }
@@ -57,18 +67,26 @@ impl TrackerWorker {
     /// Looks that have not ended or are not recorded yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len() + self.unrecorded.len()
+        self.running + self.unrecorded.len()
     }
 
-    /// Takes what looks have ended since the last tick. A look that panicked leaves its lease to run
-    /// out and is then tried again.
+    /// Takes what looks have ended since the last tick.
     fn collect(&mut self) {
-        while let Some(ended) = self.in_flight.try_join_next() {
-            match ended {
-                Ok(look) => self.unrecorded.push(look),
-                Err(failure) => error!(%failure, "a look ended without a word"),
+        while let Ok(landed) = self.landed.try_recv() {
+            self.take(landed);
+        }
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Err(failure) = ended {
+                error!(%failure, "a look broke off");
             }
         }
+    }
+
+    /// Takes one look that has ended. One that broke off leaves its lease to run out and is then
+    /// tried again.
+    fn take(&mut self, landed: Option<Look>) {
+        self.running = self.running.saturating_sub(1);
+        self.unrecorded.extend(landed);
     }
 
     async fn record(&mut self) -> Result<bool, WorkerError> {
@@ -108,29 +126,42 @@ impl TrackerWorker {
     }
 
     fn start(&mut self, job: DueJob) {
-        let (looker, wake) = (self.looker.clone(), self.wake.clone());
         let span = info_span!("look", job.id = %job.job_id, watches = job.watches.len());
+        let looker = self.looker.clone();
+        let landing = Landing {
+            look: None,
+            place: self.landing.clone(),
+            wake: self.wake.clone(),
+        };
+        self.running += 1;
         let look = async move {
             let (look, result) = looker.look(job).await;
             counter!("relay_polls_total", "result" => result).increment(1);
-            look
+            landing.land(look);
         };
-        self.in_flight.spawn(
-            async move {
-                let _ring = RingOnDrop(wake);
-                look.await
-            }
-            .instrument(span),
-        );
+        self.tasks.spawn(look.instrument(span));
     }
 }
 
-/// Rings when a look ends, in whatever way.
-struct RingOnDrop(Wake);
+/// Hands a look over when it ends, in whatever way, and only then rings: a tick after the ring finds it.
+struct Landing {
+    look: Option<Look>,
+    place: UnboundedSender<Option<Look>>,
+    wake: Wake,
+}
 
-impl Drop for RingOnDrop {
+impl Landing {
+    /// The look ended as it should.
+    fn land(mut self, look: Look) {
+        self.look = Some(look);
+    }
+}
+
+impl Drop for Landing {
     fn drop(&mut self) {
-        self.0.ring();
+        // Without a worker that listens the lease runs out.
+        drop(self.place.send(self.look.take()));
+        self.wake.ring();
     }
 }
 
@@ -161,13 +192,15 @@ impl Worker for TrackerWorker {
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
-        while let Some(ended) = self.in_flight.join_next().await {
-            match ended {
-                Ok(look) => self.unrecorded.push(look),
-                Err(failure) => error!(%failure, "a look ended without a word"),
-            }
-        }
         self.record().await?;
+        while self.running > 0 {
+            let Some(landed) = self.landed.recv().await else {
+                break;
+            };
+            self.take(landed);
+            self.collect();
+            self.record().await?;
+        }
         Ok(())
     }
 }

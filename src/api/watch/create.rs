@@ -65,7 +65,11 @@ pub(super) async fn create_watch(
             info!(watch.id = %watch.id, job.id = %watch.request.job_id, "watch registered");
             Ok(answer(StatusCode::ACCEPTED, fresh(*watch)))
         }
-        Registration::Existing(story) => Ok(answer(StatusCode::OK, *story)),
+        Registration::Existing(story) => {
+            // The caller that stored it may have gone before it could ring.
+            parts.tracker_wake.ring();
+            Ok(answer(StatusCode::OK, *story))
+        }
         Registration::AtCap => Err(at_cap(parts.server.client_max_open_watches)),
     }
 }

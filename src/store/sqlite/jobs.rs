@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// The part of a claim that is kept for jobs of normal urgency while others wait: a fifth.
+/// The part of claims that is kept for jobs of normal urgency while others wait: a fifth.
 const SHARE_OF_NORMAL: usize = 5;
 
 /// How long a row that cannot be read is left alone.
@@ -46,10 +46,11 @@ const PUT_OFF: &str = "UPDATE jobs SET lease_id = NULL, lease_until = NULL, \
         AND w.settled_at IS NULL), ?2, NULL) \
     WHERE job_id IN (SELECT value FROM json_each(?1))";
 
-/// The least of two that may be missing each.
+/// The least of those that are there.
 pub(super) const NEXT_DUE: &str = "SELECT min(due) FROM (\
     SELECT min(ready_at) AS due FROM jobs WHERE urgency = 0 AND ready_at IS NOT NULL UNION ALL \
-    SELECT min(ready_at) FROM jobs WHERE urgency = 1 AND ready_at IS NOT NULL)";
+    SELECT min(ready_at) FROM jobs WHERE urgency = 1 AND ready_at IS NOT NULL UNION ALL \
+    SELECT min(ready_at) FROM jobs WHERE urgency = 2 AND ready_at IS NOT NULL)";
 
 pub(super) const FAILURES: &str = "SELECT count(*) FROM connection_failures \
     WHERE connection_id = ?1 AND job_id <> ?2 AND failed_at > ?3";
@@ -118,9 +119,10 @@ async fn claim_due(
     Ok(ids.iter().filter_map(|id| jobs.remove(id)).collect())
 }
 
-/// The due jobs to claim, the urgent ones first, each kind by how long it has been due.
+/// The due jobs to claim: first looks, then open challenges, then all others, each kind by how long
+/// it has been due.
 async fn due(connection: &mut SqliteConnection, claim: Claim) -> Result<Vec<String>, StoreError> {
-    let mut kinds: [Vec<String>; 2] = Default::default();
+    let mut kinds: [Vec<String>; 3] = Default::default();
     for (urgency, ids) in (0_i64..).zip(&mut kinds) {
         *ids = sqlx::query_scalar(DUE)
             .bind(urgency)
@@ -129,12 +131,24 @@ async fn due(connection: &mut SqliteConnection, claim: Claim) -> Result<Vec<Stri
             .fetch_all(&mut *connection)
             .await?;
     }
-    let [mut ids, normal] = kinds;
-    let kept_for_normal = claim.limit.div_ceil(SHARE_OF_NORMAL).min(normal.len());
-    ids.truncate(claim.limit - kept_for_normal);
+    let [mut ids, challenges, normal] = kinds;
+    ids.extend(challenges);
+    ids.truncate(claim.limit - kept_for_normal(claim).min(normal.len()));
     let room = claim.limit - ids.len();
     ids.extend(normal.into_iter().take(room));
     Ok(ids)
+}
+
+/// How much of a claim goes to jobs of normal urgency if they want it: a fifth. Under load claims
+/// are for one job each, and then it is every fifth claim, told by its time.
+fn kept_for_normal(claim: Claim) -> usize {
+    let share = claim.limit / SHARE_OF_NORMAL;
+    let is_their_turn = claim.now.as_millisecond().rem_euclid(5) == 0;
+    if share == 0 {
+        usize::from(is_their_turn)
+    } else {
+        share
+    }
 }
 
 async fn open_watches(

@@ -153,9 +153,10 @@ async fn report_connection(
     Ok(())
 }
 
+/// First looks go before both, with 0.
 fn rank(urgency: Urgency) -> i64 {
     match urgency {
-        Urgency::High => 0,
-        Urgency::Normal => 1,
+        Urgency::High => 1,
+        Urgency::Normal => 2,
     }
 }

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::{
     basiq::BasiqError,
-    domain::Outcome,
+    domain::{JobMemory, Outcome},
     normalise,
     store::{DueJob, Look},
     tracker::{
@@ -19,6 +19,9 @@ use crate::{
 
 /// After a refused key, looks wait as long as the client does before it tries the key again.
 const KEY_REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// The longest pause after failed looks while a challenge is open.
+const CHALLENGE_BACK_OFF: Duration = Duration::from_secs(5);
 
 impl Parts {
     /// A look that brought no document: it is tried again, and ends no watch unless Basiq says for
@@ -50,7 +53,11 @@ impl Parts {
     fn failed(&self, mut look: Progressing, asked: Option<Duration>) -> Look {
         look.memory.errors_in_a_row = look.memory.errors_in_a_row.saturating_add(1);
         let errors = look.memory.errors_in_a_row;
-        let next = back_off(errors, asked, look.now, rand::random());
+        let mut next = back_off(errors, asked, look.now, rand::random());
+        if look.memory.challenges.open.is_some() && asked.is_none() {
+            // The person has a minute or two: waiting longer would lose the challenge.
+            next = next.min(schedule::after(look.now, CHALLENGE_BACK_OFF));
+        }
         self.conclude_running(look, next)
     }
 
@@ -87,7 +94,7 @@ impl Parts {
             outcomes: outcomes.collect(),
             resources: Vec::new(),
             next_look_at: next_look_at_absent(since, now, grace),
-            is_urgent: false,
+            is_urgent: is_urgent(&look.memory),
             connection: None,
         };
         self.conclude(look, reading)
@@ -99,7 +106,7 @@ impl Parts {
             outcomes,
             resources: Vec::new(),
             next_look_at,
-            is_urgent: false,
+            is_urgent: is_urgent(&look.memory),
             connection: None,
         };
         // A failed look says nothing of the job: no watch changes its state by it.
@@ -108,6 +115,11 @@ impl Parts {
             ..self.conclude(look, nothing)
         }
     }
+}
+
+/// A job that was never seen, or that waits for the person, stays urgent when a look fails.
+fn is_urgent(memory: &JobMemory) -> bool {
+    memory.first_look_at.is_none() || memory.challenges.open.is_some()
 }
 
 #[derive(Clone, Copy)]

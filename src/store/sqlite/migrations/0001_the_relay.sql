@@ -15,7 +15,7 @@ CREATE TABLE jobs (
     job_id       TEXT PRIMARY KEY,
     -- none while no watch is open
     next_look_at INTEGER,
-    -- 0 before 1
+    -- 0 for a first look, 1 for an open challenge, 2 for all others
     urgency      INTEGER NOT NULL,
     -- 1 once a watch was added that the latest claim did not see
     joined       INTEGER NOT NULL,

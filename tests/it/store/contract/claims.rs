@@ -124,6 +124,33 @@ async fn first_looks_come_first_but_never_alone() {
 }
 
 #[tokio::test]
+async fn claims_of_one_job_each_serve_first_looks_first_and_starve_nobody() {
+    let fixture = Fixture::new().await;
+    for n in 0..10 {
+        fixture.watch(&format!("old{n}"), at(0)).await;
+    }
+    for job in fixture.claim(at(0)).await {
+        assert!(fixture.record(look(&job, at(0))).await);
+    }
+    for n in 0..10 {
+        fixture.watch(&format!("new{n}"), at(100)).await;
+    }
+    let mut claimed = Vec::new();
+    for tick in 1..=10 {
+        let now = at(100).checked_add(Duration::from_millis(tick)).unwrap();
+        let one = Claim {
+            limit: 1,
+            ..claim(now)
+        };
+        claimed.extend(fixture.store.claim_due_jobs(one).await.unwrap());
+    }
+    let first_looks = claimed
+        .iter()
+        .filter(|job| job.job_id.as_str().starts_with("new"));
+    assert_eq!((claimed.len(), first_looks.count()), (10, 8));
+}
+
+#[tokio::test]
 async fn an_urgent_look_is_claimed_before_others() {
     let fixture = Fixture::new().await;
     fixture.watch("j1", at(0)).await;
