@@ -1,8 +1,9 @@
 //! Puts the relay together and runs it.
 
+mod lock;
 mod upkeep;
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{fs::File, future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
@@ -42,6 +43,8 @@ pub struct Relay {
     pub delivery: DeliveryWorker,
     /// Deletes what is old and counts what is there.
     pub upkeep: UpkeepWorker,
+    /// Keeps other relays off the store while this one lives.
+    lock: File,
 }
 
 /// Opens the store that the settings name, and brings it up to date.
@@ -121,6 +124,7 @@ impl Relay {
     pub async fn build(settings: Settings, clock: Clock) -> Result<Self> {
         let metrics = telemetry::metrics_handle().context("no metrics")?;
         let catalogue = Arc::new(catalogue(&settings)?);
+        let lock = lock::hold(&settings.store)?;
         let store = open_store(&settings.store).await?;
         let freed = store
             .free_leases()
@@ -150,6 +154,7 @@ impl Relay {
             tracker,
             delivery,
             upkeep,
+            lock,
         })
     }
 
@@ -200,6 +205,7 @@ impl Relay {
             .shut_down(self.settings.server.shutdown_grace, hurry)
             .await;
         self.store.close().await;
+        drop(self.lock);
         match (died, stopped) {
             (Some(name), _) => bail!("the task `{name}` ended although it should not"),
             (None, Stopped::Drained | Stopped::Aborted) => Ok(()),

@@ -96,7 +96,12 @@ impl Answer {
             401 | 403 if complaint.says_expired() => {
                 Meaning::TokenRefused(complaint.status(status))
             }
-            401 => Meaning::TokenRefused(complaint.forbidden(status)),
+            401 => Meaning::TokenRefused(complaint.status(status)),
+            403 if complaint.says("disabled") => Meaning::Bad(BasiqError::KeyRefused),
+            // without a code it may come from anything in between, a firewall say
+            403 if !complaint.speaks_of_limits() && complaint.code.is_none() => {
+                Meaning::Bad(complaint.status(status))
+            }
             403 if !complaint.speaks_of_limits() => Meaning::Bad(complaint.forbidden(status)),
             403 | 429 => Meaning::Bad(BasiqError::Throttled {
                 status,
@@ -278,11 +283,12 @@ mod tests {
             (400, "resource-not-found", "no such job", "not found"),
             (400, "Resource not found", "no such job", "not found"),
             (400, "parameter-not-valid", "Job ID", "status"),
-            (401, "invalid-authorization-token", "", "token, forbidden"),
+            (401, "invalid-authorization-token", "", "token, status"),
             (401, "access-denied", "Token has expired", "token, status"),
             (403, "access-denied", "TOKEN HAS EXPIRED.", "token, status"),
             (403, "forbidden-access", "use another scope", "forbidden"),
             (403, "forbidden-access", "limited access", "forbidden"),
+            (403, "forbidden-access", "the account is disabled", "other"),
             (403, "access-denied", "Request limit reached", "throttled"),
             (403, "too-many-requests", "", "throttled"),
             (429, "anything", "", "throttled"),
@@ -309,7 +315,7 @@ mod tests {
                 403,
                 r#"{"message":"Missing Authentication Token"}"#
             )),
-            "forbidden"
+            "status"
         );
         assert_eq!(
             word(&answer(403, "<html>Token has expired")),

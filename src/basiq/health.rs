@@ -41,7 +41,9 @@ impl Health {
 fn health_of(error: &BasiqError) -> UpstreamHealth {
     match error {
         BasiqError::NotFound { .. } | BasiqError::Forbidden { .. } => UpstreamHealth::Ok,
-        BasiqError::Status { status, .. } if *status < 500 => UpstreamHealth::Ok,
+        BasiqError::Status { status, .. } if *status < 500 && !matches!(status, 401 | 403) => {
+            UpstreamHealth::Ok
+        }
         BasiqError::Throttled { .. } => UpstreamHealth::Throttled,
         BasiqError::KeyRefused => UpstreamHealth::KeyRefused,
         BasiqError::Status { .. }

@@ -6,18 +6,36 @@ use crate::{
     app,
     cli::{ConfigArg, exit::Failure},
     clock::Clock,
-    config::Settings,
+    config::{SETTINGS, Settings},
     runtime, telemetry,
 };
 
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: RELAY_BASIQ_API_KEY=… basiq-relay serve --config relay.toml\n\n\
-    Settings are read from the environment (RELAY_…), then from the file; README.md lists them."
+        The environment counts before the file; --help lists every setting.",
+    after_long_help = settings_help()
 )]
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArg,
+}
+
+/// Every setting with its default and meaning.
+fn settings_help() -> String {
+    let lines = SETTINGS.iter().map(|setting| {
+        let default = setting.default.unwrap_or("none");
+        format!(
+            "  {}\n      {} [default: {default}]",
+            setting.name, setting.meaning
+        )
+    });
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    format!(
+        "Example: RELAY_BASIQ_API_KEY=… basiq-relay serve --config relay.toml\n\n\
+         Settings, from the environment or, in lower case without RELAY_, from the file; the environment \
+         counts first. RELAY_X_FILE names a file that holds the value of RELAY_X.\n\n{lines}"
+    )
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::domain::{ClientId, SigningSecret};
+use crate::domain::{ApiKeyHash, ClientId, SigningSecret};
 
 /// A client as the store keeps it.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub struct Client {
     pub id: ClientId,
     /// Its name, unique.
     pub name: ClientName,
+    /// The hash of its API key.
+    pub key_hash: ApiKeyHash,
     /// Signs its events.
     pub signing_secret: SigningSecret,
     /// Signs its events as well until the time given, after a rotation.

@@ -165,6 +165,8 @@ pub enum Registration {
     Existing(Box<WatchStory>),
     /// The client has as many open watches as it may have.
     AtCap,
+    /// The client was revoked since it asked.
+    Revoked,
 }
 
 /// A watch and all that happened to it.

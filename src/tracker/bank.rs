@@ -22,30 +22,43 @@ pub(super) struct Bank {
     pub(super) method: String,
 }
 
-/// The bank behind a job, if Basiq reports it in major outage. Any fault on the way, and an answer
-/// that takes too long, mean that nothing is known.
-pub(super) async fn bank_in_outage(client: &BasiqClient, context: &JobContext) -> Option<Bank> {
+/// What Basiq reports of the bank behind a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum BankState {
+    /// It is in major outage.
+    Out(Bank),
+    /// It is not.
+    Serving,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// How the bank behind a job does. Any fault on the way, and an answer that takes too long, mean
+/// that nothing is known.
+pub(super) async fn bank_state(client: &BasiqClient, context: &JobContext) -> BankState {
     match tokio::time::timeout(BANK_TIME_LIMIT, find_outage(client, context)).await {
-        Ok(Ok(bank)) => bank,
+        Ok(Ok(state)) => state,
         Ok(Err(error)) => {
             debug!(%error, "the bank's status is unknown");
-            None
+            BankState::Unknown
         }
         Err(_) => {
             debug!("the bank's status took too long");
-            None
+            BankState::Unknown
         }
     }
 }
 
-async fn find_outage(
-    client: &BasiqClient,
-    context: &JobContext,
-) -> Result<Option<Bank>, BasiqError> {
+async fn find_outage(client: &BasiqClient, context: &JobContext) -> Result<BankState, BasiqError> {
     let Some(bank) = find_bank(client, context).await? else {
-        return Ok(None);
+        return Ok(BankState::Unknown);
     };
-    Ok(is_out(client, &bank).await?.then_some(bank))
+    let is_out = is_out(client, &bank).await?;
+    Ok(if is_out {
+        BankState::Out(bank)
+    } else {
+        BankState::Serving
+    })
 }
 
 /// Whether Basiq reports the bank in major outage now.

@@ -188,6 +188,15 @@ impl Problem {
         }
     }
 
+    /// Nobody knows who asks.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::new(
+            ProblemCode::Unauthorized,
+            "Send `Authorization: Bearer <key>` with a valid key.",
+        )
+    }
+
     /// Something that does not exist, or not for this client.
     #[must_use]
     pub fn not_found(detail: &'static str) -> Self {

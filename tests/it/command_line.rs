@@ -100,6 +100,32 @@ async fn a_port_in_use_and_a_database_out_of_reach_exit_with_1() {
 }
 
 #[tokio::test]
+async fn the_help_of_serve_lists_every_setting() {
+    let help = text(&run(&["serve", "--help"]).await.stdout);
+    for setting in basiq_relay::config::SETTINGS {
+        assert!(help.contains(setting.name), "{}", setting.name);
+    }
+}
+
+#[tokio::test]
+async fn a_second_relay_on_the_same_file_exits_with_1_and_leaves_the_first_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
+    let first = setup.start().await;
+    let output = setup.command().arg("serve").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("another relay runs on"));
+    let output = setup
+        .command()
+        .args(["healthcheck", "--url", &first.url])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(first.terminate().await.0, Some(0));
+}
+
+#[tokio::test]
 async fn clients_are_added_listed_rotated_and_revoked() {
     let folder = tempfile::tempdir().unwrap();
     let setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");

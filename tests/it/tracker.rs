@@ -2,8 +2,17 @@
 
 use std::time::Duration;
 
-use basiq_relay::sandbox::Fault;
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    routing::{get, post},
+};
+use basiq_relay::{
+    domain::StepFailure,
+    sandbox::{Fault, JobScript, ScriptStep, StepEnd},
+};
 use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::support::{TestApp, failure, job};
 
@@ -215,4 +224,95 @@ async fn a_running_job_is_looked_at_less_often_as_it_ages() {
     );
     assert!((55..=110).contains(&old), "{old} looks in the hour after");
     app.leave_work();
+}
+
+/// A Basiq that grants tokens, answers `forbidden` for jobs, and `connector` for connectors.
+async fn forbidding(
+    tasks: &mut JoinSet<()>,
+    forbidden: (u16, &'static str),
+    connector: u16,
+) -> url::Url {
+    let token = json!({ "access_token": "t", "expires_in": 3600, "token_type": "Bearer" });
+    let status = |code| StatusCode::from_u16(code).unwrap();
+    let router = Router::new()
+        .route("/token", post(move || async move { Json(token) }))
+        .route(
+            "/jobs/{id}",
+            get(move || async move { (status(forbidden.0), forbidden.1) }),
+        )
+        .fallback(move || async move { (status(connector), "{}") });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
+const FORBIDDEN: &str = r#"{"type":"list","data":[{"code":"forbidden-access","title":"No"}]}"#;
+
+#[tokio::test]
+async fn a_job_that_is_not_ours_ends_its_watch_only_while_other_calls_are_answered() {
+    let table = [
+        (FORBIDDEN, 404, vec!["failed/fix-request"]),
+        (FORBIDDEN, 403, vec![]),
+        ("<html>a firewall</html>", 404, vec![]),
+    ];
+    for (body, connector, expected) in table {
+        let mut tasks = JoinSet::new();
+        let basiq = forbidding(&mut tasks, (403, body), connector).await;
+        let mut app = TestApp::builder().basiq(basiq).build().await;
+        app.watch("j-1").await;
+        app.pass(Duration::from_mins(3), 5 * SECOND).await;
+        assert_eq!(app.told_briefly(), expected, "{body} {connector}");
+        app.leave_work();
+    }
+}
+
+#[tokio::test]
+async fn a_bank_in_major_outage_is_waited_for_and_its_return_is_told() {
+    let mut app = TestApp::new().await;
+    app.sandbox
+        .set_faults(vec!["outage=AU00000".parse().unwrap()]);
+    let failure = StepFailure {
+        code: Some("service-unavailable".into()),
+        ..Default::default()
+    };
+    let step = ScriptStep::new("verify-credentials", SECOND, StepEnd::Fails(Some(failure)));
+    let job = app.sandbox.seed_job(JobScript::new(vec![step]));
+    let watch = app.watch(&job).await;
+    app.pass(5 * SECOND, SECOND).await;
+    assert_eq!(app.told_briefly(), ["failed/wait-for-bank"]);
+    assert_eq!(app.told()[0]["final"], false);
+    assert_eq!(app.story(&watch).await["state"], "delayed");
+    app.pass(HOUR, Duration::from_mins(1)).await;
+    assert_eq!(app.told().len(), 1);
+
+    // Another joins while the bank cannot be asked about: the first is not told a lie.
+    app.sandbox.set_faults(vec![
+        "outage=AU00000".parse().unwrap(),
+        "500".parse().unwrap(),
+    ]);
+    let body = json!({ "jobId": job, "callbackUrl": app.callback("/second") });
+    assert_eq!(app.post("/watch", &body).await.status, 202);
+    app.pass(5 * SECOND, SECOND).await;
+    assert_eq!(app.told().len(), 1);
+    app.restart().await;
+
+    app.sandbox.set_faults(Vec::new());
+    app.pass(HOUR, Duration::from_mins(1)).await;
+    let first: Vec<_> = app
+        .told()
+        .into_iter()
+        .filter(|event| event["watchId"] == watch)
+        .collect();
+    assert_eq!(first.len(), 2, "{first:?}");
+    assert_eq!(
+        (&first[1]["action"], &first[1]["final"]),
+        (&json!("retry"), &json!(true))
+    );
+    assert_eq!(first[1]["retryAt"], Value::Null);
+    assert_eq!(first[1]["errorCode"], "service-unavailable");
+    let words = first[1]["userMessage"].as_str().unwrap();
+    assert!(words.contains("back") || words.contains("again"), "{words}");
 }

@@ -42,6 +42,7 @@ fn client(id: i64, name: &str) -> Client {
     Client {
         id: ClientId(id),
         name: name.parse().unwrap(),
+        key_hash: ApiKey::presented(name).hash(),
         signing_secret: SigningSecret::generate(),
         previous_secret: None,
         created_at: Timestamp::UNIX_EPOCH,
@@ -73,7 +74,10 @@ impl ClientStore for ListStore {
         let found = known
             .iter()
             .find(|(text, ..)| ApiKey::presented(text).hash() == *key);
-        Ok(found.map(|(_, id, name)| client(*id, name)))
+        Ok(found.map(|(text, id, name)| Client {
+            key_hash: ApiKey::presented(text).hash(),
+            ..client(*id, name)
+        }))
     }
 
     async fn rotate_secret(

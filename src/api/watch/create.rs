@@ -70,6 +70,7 @@ pub(super) async fn create_watch(
             parts.tracker_wake.ring();
             Ok(answer(StatusCode::OK, *story))
         }
+        Registration::Revoked => Err(Problem::unauthorized()),
         Registration::AtCap => Err(at_cap(parts.server.client_max_open_watches)),
     }
 }

@@ -1,8 +1,16 @@
 //! The client of Basiq: every call shares one token, one budget and one pause.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use http::HeaderValue;
+use jiff::Timestamp;
 use reqwest::{header, redirect, retry};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware};
 use reqwest_retry::{
@@ -47,6 +55,8 @@ struct Inner {
     base: Url,
     clock: Clock,
     longest: Duration,
+    /// When Basiq last answered a call with what was asked for, or that there is no such thing.
+    answered_at: AtomicI64,
 }
 
 impl fmt::Debug for BasiqClient {
@@ -95,6 +105,7 @@ impl BasiqClient {
             base: config.url.clone(),
             clock,
             longest: Self::longest_call(config),
+            answered_at: AtomicI64::new(i64::MIN),
         })))
     }
 
@@ -136,6 +147,12 @@ impl BasiqClient {
         self.call(Endpoint::Connector, &path, read_json).await
     }
 
+    /// Whether Basiq answered any call since, other than by refusing it.
+    #[must_use]
+    pub fn answered_since(&self, since: Timestamp) -> bool {
+        self.0.answered_at.load(Ordering::Relaxed) >= since.as_millisecond()
+    }
+
     async fn call<T>(
         &self,
         endpoint: Endpoint,
@@ -148,6 +165,10 @@ impl BasiqClient {
             Ok(result) => {
                 let result = result.and_then(read);
                 self.0.health.note(&result);
+                if matches!(result, Ok(_) | Err(BasiqError::NotFound { .. })) {
+                    let now = self.0.clock.now().as_millisecond();
+                    self.0.answered_at.fetch_max(now, Ordering::Relaxed);
+                }
                 result
             }
             // it waited too long for its turn, which says nothing about Basiq

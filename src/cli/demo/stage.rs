@@ -178,7 +178,7 @@ impl Stage {
         while let Some(ended) = self.tasks.join_next().await {
             ended.context("a part of the demo broke")??;
         }
-        for ending in ["", "-wal", "-shm"] {
+        for ending in ["", "-wal", "-shm", ".lock"] {
             let mut path = self.database.clone().into_os_string();
             path.push(ending);
             // What SQLite removed itself is gone already.

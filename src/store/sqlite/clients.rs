@@ -12,10 +12,10 @@ use crate::{
     },
 };
 
-const LIST: &str = "SELECT client_id, name, secret, previous_secret, previous_until, created_at, \
+const LIST: &str = "SELECT client_id, name, key_hash, secret, previous_secret, previous_until, created_at, \
     revoked_at FROM clients ORDER BY name";
 
-pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, secret, previous_secret, \
+pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, previous_secret, \
     previous_until, created_at, revoked_at FROM clients \
     WHERE key_hash = ?1 AND revoked_at IS NULL";
 
@@ -146,6 +146,8 @@ fn client(row: &SqliteRow) -> Result<Client, StoreError> {
     Ok(Client {
         id: ClientId(cells.get("client_id")?),
         name: cells.parse("name")?,
+        key_hash: ApiKeyHash::from_bytes(cells.get("key_hash")?)
+            .ok_or_else(|| cells.bad("key_hash"))?,
         signing_secret: secret(&cells, "secret")?,
         previous_secret: previous_secret(&cells)?,
         created_at: cells.time("created_at")?,

@@ -22,7 +22,8 @@ pub(super) const OPEN_WATCH: &str = "SELECT \
     (SELECT watch_id FROM watches WHERE job_id = ?1 AND client_id = ?2 AND callback_url = ?3 \
      AND settled_at IS NULL) AS watch_id, \
     (SELECT ifnull(sum(n), 0) FROM watch_counts WHERE client_id = ?2 \
-     AND state IN ('watching', 'awaiting-user', 'delayed')) AS open";
+     AND state IN ('watching', 'awaiting-user', 'delayed')) AS open, \
+    EXISTS (SELECT 1 FROM clients WHERE client_id = ?2 AND revoked_at IS NOT NULL) AS revoked";
 
 /// A job that nobody watched for a while keeps what is known of it, but not what the relay waited
 /// for.
@@ -118,6 +119,9 @@ async fn register(
         .fetch_one(&mut *connection)
         .await?;
     let cells = Cells::of("watches", "watch_id", &row);
+    if cells.get("revoked")? {
+        return Ok(Registration::Revoked);
+    }
     let existing = cells.read_opt("watch_id", |text| text.parse().ok())?;
     if let Some(id) = existing {
         let story = stories::find(connection, Some(new.client_id), id).await?;

@@ -8,11 +8,11 @@ use tracing::warn;
 
 use crate::{
     basiq::BasiqError,
-    domain::{JobMemory, Outcome},
+    domain::{JobMemory, Outcome, Verdict, Watch},
     normalise,
     store::{DueJob, Look},
     tracker::{
-        look::{Parts, Progressing, Reading, after_spread},
+        look::{Parts, Progressing, Reading, after_spread, started_at},
         schedule::{self, back_off, next_look_at_absent},
     },
 };
@@ -20,25 +20,41 @@ use crate::{
 /// After a refused key, looks wait as long as the client does before it tries the key again.
 const KEY_REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
+/// The bank that is asked about to see whether Basiq answers at all: its sandbox's own.
+const ANY_BANK: &str = "AU00000";
+
 /// The longest pause after failed looks while a challenge is open.
 const CHALLENGE_BACK_OFF: Duration = Duration::from_secs(5);
 
 impl Parts {
     /// A look that brought no document: it is tried again, and ends no watch unless Basiq says for
     /// long enough that the job does not exist or is not ours.
-    pub(super) fn without_document(&self, due: DueJob, error: &BasiqError) -> (Look, &'static str) {
+    pub(super) async fn without_document(
+        &self,
+        due: DueJob,
+        error: &BasiqError,
+    ) -> (Look, &'static str) {
         let now = self.clock.now();
         let memory = due.memory.clone();
         let look = Progressing { due, now, memory };
         match error {
-            BasiqError::NotFound { .. } => (self.absent(look, Absence::Missing), "not-found"),
-            BasiqError::Forbidden { .. } => (self.absent(look, Absence::Forbidden), "forbidden"),
+            BasiqError::NotFound { .. } => (self.absent(look, Absence::Missing).await, "not-found"),
+            BasiqError::Forbidden { .. } => {
+                (self.absent(look, Absence::Forbidden).await, "forbidden")
+            }
             BasiqError::KeyRefused => {
                 let next = after_spread(now, KEY_REFUSED_PAUSE);
                 (self.conclude_running(look, next), "key-refused")
             }
             BasiqError::Throttled { retry_after, .. } => {
                 (self.failed(look, *retry_after), "throttled")
+            }
+            BasiqError::Status {
+                status: 400 | 405..=428,
+                ..
+            } => {
+                warn!(job.id = %look.due.job_id, %error, "a look was refused, will try again");
+                (self.refused(look), "refused")
             }
             BasiqError::Status { .. }
             | BasiqError::TimedOut
@@ -61,53 +77,74 @@ impl Parts {
         self.conclude_running(look, next)
     }
 
-    fn absent(&self, mut look: Progressing, absence: Absence) -> Look {
-        let now = look.now;
-        let (since, verdict) = match absence {
-            Absence::Missing => {
-                look.memory.forbidden_since = None;
-                (
-                    *look.memory.missing_since.get_or_insert(now),
-                    normalise::job_not_found(),
-                )
-            }
-            Absence::Forbidden => {
-                look.memory.missing_since = None;
-                (
-                    *look.memory.forbidden_since.get_or_insert(now),
-                    normalise::job_not_accessible(),
-                )
-            }
+    /// A look that Basiq refuses for a reason of its own is tried again until the job is too old.
+    fn refused(&self, look: Progressing) -> Look {
+        let too_old = |watch: &Watch| {
+            let started_at = started_at(&look.memory, watch);
+            schedule::after(started_at, self.config.job_max_age) <= look.now
         };
-        look.memory.errors_in_a_row = 0;
-        let grace = self.config.job_not_found_grace;
+        if !look.due.watches.iter().any(too_old) {
+            return self.failed(look, None);
+        }
         let outcomes = look.due.watches.iter().map(|watch| {
-            // A watch that has just joined gets its own grace.
-            let since = since.max(watch.created_at);
-            if schedule::after(since, grace) <= now {
+            if too_old(watch) {
+                Outcome::Tell(Box::new(normalise::watch_expired()))
+            } else {
+                Outcome::Running
+            }
+        });
+        let outcomes = outcomes.collect();
+        let next = back_off(u32::MAX, None, look.now, rand::random());
+        self.conclude(look, Reading::without_news(outcomes, next))
+    }
+
+    async fn absent(&self, mut look: Progressing, absence: Absence) -> Look {
+        let now = look.now;
+        let (since, verdict) = look.note_absence(absence);
+        let grace = self.config.job_not_found_grace;
+        // A watch that has just joined gets its own grace.
+        let is_over = |watch: &Watch| schedule::after(since.max(watch.created_at), grace) <= now;
+        let may_end = look.due.watches.iter().any(is_over)
+            && match absence {
+                Absence::Missing => true,
+                Absence::Forbidden => self.other_calls_are_answered(&look, since).await,
+            };
+        let outcomes = look.due.watches.iter().map(|watch| {
+            if may_end && is_over(watch) {
                 Outcome::Tell(Box::new(verdict.clone()))
             } else {
                 Outcome::Running
             }
         });
+        let outcomes = outcomes.collect();
+        let next_look_at = next_look_at_absent(since, now, grace);
+        let is_urgent = is_urgent(&look.memory);
         let reading = Reading {
-            outcomes: outcomes.collect(),
-            resources: Vec::new(),
-            next_look_at: next_look_at_absent(since, now, grace),
-            is_urgent: is_urgent(&look.memory),
-            connection: None,
+            is_urgent,
+            ..Reading::without_news(outcomes, next_look_at)
         };
         self.conclude(look, reading)
     }
 
+    /// Whether Basiq answers anything at all: a key that may do nothing says nothing about a job.
+    async fn other_calls_are_answered(&self, look: &Progressing, since: Timestamp) -> bool {
+        if self.client.answered_since(since) {
+            return true;
+        }
+        let known = look.memory.context.institution_id.as_deref();
+        let answer = self
+            .client
+            .connector(known.unwrap_or(ANY_BANK), "web")
+            .await;
+        matches!(answer, Ok(_) | Err(BasiqError::NotFound { .. }))
+    }
+
     fn conclude_running(&self, look: Progressing, next_look_at: Timestamp) -> Look {
         let outcomes = look.due.watches.iter().map(|_| Outcome::Running).collect();
+        let is_urgent = is_urgent(&look.memory);
         let nothing = Reading {
-            outcomes,
-            resources: Vec::new(),
-            next_look_at,
-            is_urgent: is_urgent(&look.memory),
-            connection: None,
+            is_urgent,
+            ..Reading::without_news(outcomes, next_look_at)
         };
         // A failed look says nothing of the job: no watch changes its state by it.
         Look {
@@ -120,6 +157,26 @@ impl Parts {
 /// A job that was never seen, or that waits for the person, stays urgent when a look fails.
 fn is_urgent(memory: &JobMemory) -> bool {
     memory.first_look_at.is_none() || memory.challenges.open.is_some()
+}
+
+impl Progressing {
+    /// Remembers since when the job is absent, and says that and what it means in the end.
+    fn note_absence(&mut self, absence: Absence) -> (Timestamp, Verdict) {
+        let memory = &mut self.memory;
+        memory.errors_in_a_row = 0;
+        match absence {
+            Absence::Missing => {
+                memory.forbidden_since = None;
+                let since = *memory.missing_since.get_or_insert(self.now);
+                (since, normalise::job_not_found())
+            }
+            Absence::Forbidden => {
+                memory.missing_since = None;
+                let since = *memory.forbidden_since.get_or_insert(self.now);
+                (since, normalise::job_not_accessible())
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy)]

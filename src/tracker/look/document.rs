@@ -9,7 +9,7 @@ use crate::{
     normalise::{self, Finding, Known},
     store::{ConnectionReport, DueJob, Look},
     tracker::{
-        bank::{Bank, bank_in_outage},
+        bank::{BankState, bank_state},
         look::{
             Parts, Progressing, Reading,
             report::{measure_detection, note_unknown_code},
@@ -37,6 +37,9 @@ impl Parts {
                 started_at: started_at(&look.memory, watch),
                 ..known
             };
+            if watch.progress.told_outage && finding.is_unavailable() {
+                return self.judge_outage(&look, watch, &bank);
+            }
             normalise::judge(&finding, &watch.request.options, &known, &self.timings, now)
         });
         let outcomes = outcomes.collect::<Vec<_>>();
@@ -73,7 +76,7 @@ impl Parts {
         &self,
         look: &Progressing,
         finding: &Finding,
-    ) -> (Known, Option<ConnectionReport>, Option<Bank>) {
+    ) -> (Known, Option<ConnectionReport>, BankState) {
         let mut known = Known {
             major_outage: false,
             failures_in_a_row: 0,
@@ -87,10 +90,10 @@ impl Parts {
             })
         };
         if *finding == Finding::Succeeded {
-            return (known, report(false), None);
+            return (known, report(false), BankState::Unknown);
         }
         if !finding.is_unavailable() || look.due.watches.iter().all(is_update) {
-            return (known, None, None);
+            return (known, None, BankState::Unknown);
         }
         if let Some(connection_id) = &connection_id {
             let (job, now) = (&look.due.job_id, look.now);
@@ -103,15 +106,19 @@ impl Parts {
                 Err(error) => warn!(%error, "a connection's history cannot be read"),
             }
         }
-        let bank = bank_in_outage(&self.client, &look.memory.context).await;
-        known.major_outage = bank.is_some();
+        let bank = bank_state(&self.client, &look.memory.context).await;
+        known.major_outage = matches!(bank, BankState::Out(_));
         (known, report(true), bank)
     }
 
     /// What the job waits for after this look.
-    fn next_phase(&self, look: &Progressing, finding: &Finding, bank: Option<Bank>) -> Phase {
+    fn next_phase(&self, look: &Progressing, finding: &Finding, bank: BankState) -> Phase {
         let interval = self.config.update_retry_interval;
-        if let (Some(bank), Finding::Failed(failure)) = (bank, finding) {
+        let waits_for_bank = matches!(look.due.memory.phase, Phase::Outage { .. });
+        if bank == BankState::Unknown && waits_for_bank && finding.is_unavailable() {
+            return look.due.memory.phase.clone();
+        }
+        if let (BankState::Out(bank), Finding::Failed(failure)) = (bank, finding) {
             return Phase::Outage {
                 institution_id: bank.institution_id,
                 method: bank.method,

@@ -56,6 +56,19 @@ struct Reading {
     connection: Option<ConnectionReport>,
 }
 
+impl Reading {
+    /// A reading that says nothing beyond its outcomes.
+    fn without_news(outcomes: Vec<Outcome>, next_look_at: Timestamp) -> Self {
+        Self {
+            outcomes,
+            resources: Vec::new(),
+            next_look_at,
+            is_urgent: false,
+            connection: None,
+        }
+    }
+}
+
 impl Looker {
     /// A looker that asks with `client` and reads connections' histories from `store`.
     #[must_use]
@@ -94,7 +107,7 @@ impl Looker {
         }
         match parts.client.job(&due.job_id).await {
             Ok(document) => (parts.read(due, &document).await, "ok"),
-            Err(error) => parts.without_document(due, &error),
+            Err(error) => parts.without_document(due, &error).await,
         }
     }
 }

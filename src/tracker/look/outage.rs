@@ -8,7 +8,7 @@ use crate::{
     normalise,
     store::{DueJob, Look},
     tracker::{
-        bank::{Bank, is_out},
+        bank::{Bank, BankState, is_out},
         look::{Parts, Progressing, Reading, after_spread, started_at},
         schedule,
     },
@@ -36,42 +36,53 @@ pub(super) fn outage_to_wait_out(due: &DueJob) -> Option<Bank> {
 impl Parts {
     /// Looks at the connector of a bank that is down for everybody.
     pub(super) async fn look_at_bank(&self, due: DueJob, bank: Bank) -> (Look, &'static str) {
-        let answer = is_out(&self.client, &bank).await;
-        let now = self.clock.now();
-        let mut memory = due.memory.clone();
-        let next = after_spread(now, self.config.outage_poll_interval);
-        let code = outage_code(&memory.phase);
-        let verdict = match answer {
-            Ok(false) => {
-                memory.phase = Phase::Running;
-                Some(normalise::bank_is_back(code, failed_step(&memory)))
-            }
-            Ok(true) => None,
+        let state = match is_out(&self.client, &bank).await {
+            Ok(true) => BankState::Out(bank),
+            Ok(false) => BankState::Serving,
             Err(error) => {
                 warn!(job.id = %due.job_id, %error, "the bank's status cannot be asked");
-                None
+                BankState::Unknown
             }
         };
-        let outlived =
-            normalise::outage_outlived(outage_code(&due.memory.phase), failed_step(&memory));
-        let outcomes = due.watches.iter().map(|watch| match &verdict {
-            Some(verdict) => Outcome::Tell(Box::new(verdict.clone())),
-            None if self.is_too_old(&memory, watch, now) => {
-                Outcome::Tell(Box::new(outlived.clone()))
-            }
-            None => Outcome::Running,
+        let now = self.clock.now();
+        let memory = due.memory.clone();
+        let mut look = Progressing { due, now, memory };
+        let judge = |watch| self.judge_outage(&look, watch, &state);
+        let outcomes = look.due.watches.iter().map(judge).collect();
+        if state == BankState::Serving {
+            look.memory.phase = Phase::Running;
+        }
+        let next = after_spread(now, self.config.outage_poll_interval);
+        let next = look.due.watches.iter().fold(next, |next, watch| {
+            let end = schedule::after(started_at(&look.memory, watch), self.config.job_max_age);
+            if end > now { next.min(end) } else { next }
         });
-        let reading = Reading {
-            outcomes: outcomes.collect(),
-            resources: Vec::new(),
-            next_look_at: next,
-            is_urgent: false,
-            connection: None,
-        };
         (
-            self.conclude(Progressing { due, now, memory }, reading),
+            self.conclude(look, Reading::without_news(outcomes, next)),
             "bank",
         )
+    }
+
+    /// What the state of its bank means for a watch that was told of the outage.
+    pub(super) fn judge_outage(
+        &self,
+        look: &Progressing,
+        watch: &Watch,
+        bank: &BankState,
+    ) -> Outcome {
+        let (code, step) = (
+            outage_code(&look.due.memory.phase),
+            failed_step(&look.memory),
+        );
+        match bank {
+            BankState::Serving => Outcome::Tell(Box::new(normalise::bank_is_back(code, step))),
+            BankState::Out(_) | BankState::Unknown
+                if self.is_too_old(&look.memory, watch, look.now) =>
+            {
+                Outcome::Tell(Box::new(normalise::outage_outlived(code, step)))
+            }
+            BankState::Out(_) | BankState::Unknown => Outcome::Running,
+        }
     }
 
     fn is_too_old(&self, memory: &JobMemory, watch: &Watch, now: Timestamp) -> bool {

@@ -38,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Builder {
     settings: Settings,
     sandbox: SandboxOptions,
+    basiq: Option<url::Url>,
 }
 
 /// A client's credentials.
@@ -77,17 +78,24 @@ impl Builder {
         self
     }
 
+    /// Asks another Basiq than the sandbox.
+    pub(crate) fn basiq(mut self, url: url::Url) -> Self {
+        self.basiq = Some(url);
+        self
+    }
+
     pub(crate) async fn build(self) -> TestApp {
         let Self {
             mut settings,
             sandbox,
+            basiq,
         } = self;
         let folder = tempfile::tempdir().unwrap();
         settings.store.database = DatabaseUrl::Sqlite(folder.path().join("relay.db"));
         let clock = Clock::manual(Clock::system().now());
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        settings.basiq.url = address(&listener);
+        settings.basiq.url = basiq.unwrap_or_else(|| address(&listener));
         let sandbox = Sandbox::new(sandbox, clock.clone());
         let (serving, until) = (sandbox.clone(), stop.clone());
         tasks.spawn(async move { serving.serve(listener, until).await.unwrap() });
@@ -115,6 +123,7 @@ impl TestApp {
         Builder {
             settings,
             sandbox: SandboxOptions::default(),
+            basiq: None,
         }
     }
 

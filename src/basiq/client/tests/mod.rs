@@ -84,7 +84,8 @@ async fn an_expired_token_is_renewed_once_and_the_call_repeated() {
         fake.others([refusal]);
         client.job(&job_id()).await.unwrap_err();
         assert_eq!(fake.count("/token"), 3);
-        assert_eq!(upstream.health(), UpstreamHealth::Ok);
+        // calls that are refused whatever the token are not an answer
+        assert_eq!(upstream.health(), UpstreamHealth::Failing);
     }
 }
 

@@ -21,7 +21,7 @@ async fn fifty_registrations_at_once_make_one_watch() {
         .iter()
         .filter_map(|answer| match answer {
             Registration::Created(watch) => Some(watch.id),
-            Registration::Existing(_) | Registration::AtCap => None,
+            Registration::Existing(_) | Registration::AtCap | Registration::Revoked => None,
         })
         .collect();
     assert_eq!(created.len(), 1);
@@ -29,6 +29,20 @@ async fn fifty_registrations_at_once_make_one_watch() {
         |answer| matches!(answer, Registration::Existing(story) if story.watch.id == created[0]),
     );
     assert_eq!(existing.count(), 49);
+}
+
+#[tokio::test]
+async fn a_client_revoked_while_it_asks_gets_no_watch() {
+    let fixture = Fixture::new().await;
+    let client = add_client(&*fixture.store, "leaving").await;
+    let name = "leaving".parse().unwrap();
+    assert_eq!(
+        fixture.store.revoke_client(&name, at(1)).await.unwrap(),
+        Some(0)
+    );
+    let new = new_watch(client, "j1", "https://app.example/hook", at(2));
+    let answer = fixture.store.register_watch(new).await.unwrap();
+    assert!(matches!(answer, Registration::Revoked));
 }
 
 #[tokio::test]

@@ -1,0 +1,42 @@
+//! One relay a file: a second one on the same SQLite store would take over the first one's work.
+
+use std::{
+    fs::{File, TryLockError},
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::config::{DatabaseUrl, StoreConfig};
+
+/// Holds the lock beside the store's file until it is dropped; the system frees it when the process
+/// dies. Fails if another relay holds it.
+pub(super) fn hold(config: &StoreConfig) -> Result<File> {
+    let DatabaseUrl::Sqlite(database) = &config.database;
+    let mut path = database.clone().into_os_string();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let options = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = options.with_context(|| {
+        format!(
+            "the database {} cannot be opened: no lock beside it",
+            database.display()
+        )
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!(
+                "another relay runs on {}; stop it first",
+                database.display()
+            )
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} cannot be locked", path.display()))
+        }
+    }
+}
