@@ -23,7 +23,7 @@ except WebhookVerificationError:
 /// Python with the library; `tests/run` sets it up and names it.
 fn python() -> String {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python");
-    std::env::var_os("RELAY_TEST_PYTHON").map_or_else(
+    std::env::var_os("TEST_PYTHON").map_or_else(
         || own.to_owned(),
         |path| path.to_string_lossy().into_owned(),
     )

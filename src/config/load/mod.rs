@@ -27,27 +27,15 @@ impl Settings {
     /// The settings of this process: defaults, then `relay.toml` of the current folder if there is
     /// one (or the given file, which must exist), then the environment.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-        let name = path.display().to_string();
-        let text = match fs::read_to_string(path) {
-            Ok(text) => Some(text),
-            Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                return Err(ConfigError::new(vec![format!(
-                    "{name}: the settings file cannot be read: {error}"
-                )]));
-            }
-        };
+        let file = read_file(file)?;
         let environment = std::env::vars_os().map(|(name, value)| {
             (
                 name.to_string_lossy().into_owned(),
                 value.to_string_lossy().into_owned(),
             )
         });
-        Self::from_sources(
-            text.as_deref().map(|text| (name.as_str(), text)),
-            environment,
-        )
+        let file = file.as_ref().map(|(name, text)| (&**name, &**text));
+        Self::from_sources(file, environment)
     }
 
     /// The settings of a file (its name and text) and of an environment.
@@ -120,6 +108,19 @@ impl Settings {
         if listen.port() != 0 && self.server.metrics_listen == Some(listen) {
             reader.contradiction("metrics_listen", "listen", "must differ from");
         }
+    }
+}
+
+/// Name and text of the settings file; none if no name is given and there is no file of the usual name.
+fn read_file(file: Option<&Path>) -> Result<Option<(String, String)>, ConfigError> {
+    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+    let name = path.display().to_string();
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some((name, text))),
+        Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ConfigError::new(vec![format!(
+            "{name}: the settings file cannot be read: {error}"
+        )])),
     }
 }
 

@@ -259,13 +259,14 @@ fn traces_are_exported_when_the_standard_variables_ask_for_it() {
 
 #[test]
 fn a_named_file_must_exist_and_is_read() {
-    let missing = Settings::load(Some(Path::new("/nowhere/relay.toml"))).unwrap_err();
+    let missing = read_file(Some(Path::new("/nowhere/relay.toml"))).unwrap_err();
     assert!(missing.faults()[0].starts_with("/nowhere/relay.toml: the settings file"));
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "database_url = \"sqlite://named.db\"").unwrap();
-    let settings = Settings::load(Some(file.path())).unwrap();
+    let (name, text) = read_file(Some(file.path())).unwrap().unwrap();
+    assert_eq!(name, file.path().display().to_string());
     assert_eq!(
-        settings.store.database,
+        load(&text, &[]).unwrap().store.database,
         DatabaseUrl::Sqlite("named.db".into())
     );
 }
