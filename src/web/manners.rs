@@ -1,20 +1,23 @@
 //! What every answer has: a request id, security headers, a time limit, a log line and a measure.
 
 use std::{
-    panic::AssertUnwindSafe,
+    any::Any,
     time::{Duration, Instant},
 };
 
 use axum::{
     Router,
     extract::{MatchedPath, Request},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn, map_request},
     response::{IntoResponse, Response},
 };
-use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+    set_header::SetResponseHeaderLayer,
+};
 use tracing::{Instrument, debug, error, field, info, info_span, warn};
-use uuid::Uuid;
 
 use crate::web::problem::{Problem, ProblemCode};
 
@@ -40,7 +43,7 @@ const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
 
 /// Gives all routes of a router the manners of the relay, and problems for what is not there.
 pub fn with_manners(router: Router) -> Router {
-    router
+    let mut router = router
         .fallback(async || Problem::not_found("There is no such page or call."))
         .method_not_allowed_fallback(async || {
             Problem::new(
@@ -48,21 +51,47 @@ pub fn with_manners(router: Router) -> Router {
                 "The `Allow` header tells the methods this path has.",
             )
         })
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(manners))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
+        .layer(SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid))
+        .layer(map_request(forget_odd_id));
+    for (name, value) in SECURITY_HEADERS {
+        let value = HeaderValue::from_static(value);
+        router = router.layer(SetResponseHeaderLayer::if_not_present(name, value));
+    }
+    router
+}
+
+/// An id from the caller is kept if it is fit for logs and headers.
+async fn forget_odd_id(mut request: Request) -> Request {
+    let sane = |id: &HeaderValue| {
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-:+/=".contains(byte);
+        (1..=128).contains(&id.len()) && id.as_bytes().iter().all(allowed)
+    };
+    if !request.headers().get(&REQUEST_ID).is_some_and(sane) {
+        request.headers_mut().remove(&REQUEST_ID);
+    }
+    request
+}
+
+/// What a panic says stays in the log.
+fn panicked(_message: Box<dyn Any + Send>) -> Response {
+    Problem::internal("a handler panicked").into_response()
 }
 
 async fn manners(request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let id = request_id(request.headers());
     let path = request.uri().path().to_owned();
     let method = known_method(request.method());
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let id = request.headers().get(&REQUEST_ID);
     let span = info_span!(
         "request",
-        request.id = id.to_str().unwrap_or_default(),
+        request.id = id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
         http.method = method,
         http.route = route,
         client.name = field::Empty,
@@ -73,40 +102,21 @@ async fn manners(request: Request, next: Next) -> Response {
         log_cause(&problem);
         response = with_body(response, &problem, &path);
     }
-    add_headers(response.headers_mut(), id);
     measure(&response, &route, method, began.elapsed());
     response
 }
 
-/// The answer, whatever happens: a panic or a handler that hangs becomes a problem.
+/// The answer; that of a handler that hangs is a problem.
 async fn answer(request: Request, next: Next) -> Response {
-    let guarded = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match tokio::time::timeout(TIME_LIMIT, guarded).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_panic)) => Problem::internal("a handler panicked").into_response(),
-        Err(_elapsed) => Problem::new(
+    let answered = tokio::time::timeout(TIME_LIMIT, next.run(request)).await;
+    answered.unwrap_or_else(|_elapsed| {
+        Problem::new(
             ProblemCode::TimedOut,
             "The relay is busy; what was asked may have been done. Ask again shortly.",
         )
         .retry_after(RETRY_SECONDS)
-        .into_response(),
-    }
-}
-
-/// The id a caller sent, if it is fit for logs and headers, or a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let sane = |value: &&HeaderValue| {
-        (1..=128).contains(&value.len())
-            && value
-                .as_bytes()
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-:+/=".contains(byte))
-    };
-    let new_id = || HeaderValue::from_str(&Uuid::new_v4().to_string());
-    match headers.get(&REQUEST_ID).filter(sane) {
-        Some(given) => given.clone(),
-        None => new_id().unwrap_or(HeaderValue::from_static("unknown")),
-    }
+        .into_response()
+    })
 }
 
 /// The method as a label: anybody can invent methods, so unknown ones share a word.
@@ -145,15 +155,6 @@ fn with_body(response: Response, problem: &Problem, path: &str) -> Response {
         HeaderValue::from_static("application/problem+json"),
     );
     Response::from_parts(parts, body.into())
-}
-
-fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {
-    headers.insert(REQUEST_ID.clone(), id);
-    for (name, value) in SECURITY_HEADERS {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
-    }
 }
 
 fn measure(response: &Response, route: &str, method: &'static str, took: Duration) {

@@ -107,6 +107,20 @@ async fn the_help_of_serve_lists_every_setting() {
     }
 }
 
+#[test]
+fn the_readme_tells_every_setting_and_its_default() {
+    let readme = include_str!("../../README.md");
+    for setting in basiq_relay::config::SETTINGS {
+        let default = match setting.default {
+            None => String::new(),
+            Some("") => "empty".to_owned(),
+            Some(default) => format!("`{default}`"),
+        };
+        let row = format!("| `{}` | {default} | {} |", setting.name, setting.meaning);
+        assert!(readme.contains(&row), "the README has no line: {row}");
+    }
+}
+
 #[tokio::test]
 async fn a_second_relay_on_the_same_file_exits_with_1_and_leaves_the_first_alone() {
     let folder = tempfile::tempdir().unwrap();
