@@ -16,7 +16,7 @@ use crate::{
     basiq::BasiqClient,
     clock::Clock,
     config::{DatabaseUrl, Settings, StoreConfig},
-    delivery::DeliveryWorker,
+    delivery::{DeliveryWorker, further_certificates},
     domain::{AllowedNetworks, CallbackRules, Upstream},
     normalise::Catalogue,
     runtime::{Stopped, Supervisor, Wake, run_worker},
@@ -64,8 +64,9 @@ pub fn callback_rules(settings: &Settings) -> CallbackRules {
     }
 }
 
-/// Checks what the settings refer to, such as the texts that override the catalogue's.
+/// Checks what the settings refer to: the texts that override the catalogue's, the certificates.
 pub fn validate(settings: &Settings) -> Result<()> {
+    further_certificates(&settings.delivery).context("RELAY_CALLBACK_CA_FILE")?;
     catalogue(settings).map(|_| ())
 }
 

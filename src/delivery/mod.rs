@@ -13,6 +13,6 @@ mod worker;
 
 pub use self::{
     address_guard::{AddressGuard, AddressRefused, NameResolver, SystemResolver},
-    sender::{Answer, CallbackSender, DeliveryError},
+    sender::{Answer, CallbackSender, DeliveryError, further_certificates},
     worker::DeliveryWorker,
 };

@@ -107,6 +107,24 @@ async fn the_help_of_serve_lists_every_setting() {
     }
 }
 
+#[tokio::test]
+async fn certificates_that_cannot_be_read_are_a_wrong_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = RelaySetup::new(folder.path(), "http://127.0.0.1:9").command();
+    let output = command
+        .arg("serve")
+        .env("RELAY_CALLBACK_CA_FILE", "/nowhere/ca.pem")
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("RELAY_CALLBACK_CA_FILE") && said.contains("/nowhere/ca.pem"),
+        "{said}"
+    );
+}
+
 #[test]
 fn the_readme_tells_every_setting_and_its_default() {
     let readme = include_str!("../../README.md");

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
-use reqwest::{Certificate, Client, ClientBuilder, Response, redirect};
+use reqwest::{Certificate, Client, Response, redirect};
 use thiserror::Error;
 use tokio::time::Instant;
 use tracing::debug;
@@ -143,7 +143,8 @@ impl CallbackSender {
             .pool_max_idle_per_host(IDLE_CONNECTIONS.min(config.concurrency_per_host))
             .dns_resolver(guard.clone());
         Ok(Self {
-            client: trust_ca_file(client, config)?
+            client: client
+                .tls_certs_merge(further_certificates(config)?)
                 .build()
                 .map_err(DeliveryError::Client)?,
             guard,
@@ -187,19 +188,18 @@ impl CallbackSender {
     }
 }
 
-fn trust_ca_file(
-    client: ClientBuilder,
-    config: &DeliveryConfig,
-) -> Result<ClientBuilder, DeliveryError> {
+/// The certificates of authorities that are trusted besides the usual ones; fails if the file that is
+/// named for them cannot be read or holds none.
+pub fn further_certificates(config: &DeliveryConfig) -> Result<Vec<Certificate>, DeliveryError> {
     let Some(path) = config.ca_file.clone() else {
-        return Ok(client);
+        return Ok(Vec::new());
     };
     let pem = std::fs::read(&path).map_err(|source| DeliveryError::CaFile {
         path: path.clone(),
         source,
     })?;
     match Certificate::from_pem_bundle(&pem) {
-        Ok(found) if !found.is_empty() => Ok(client.tls_certs_merge(found)),
+        Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(DeliveryError::Certificates { path, source: None }),
         Err(error) => Err(DeliveryError::Certificates {
             path,
