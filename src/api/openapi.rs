@@ -31,6 +31,17 @@ const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
         "redeliverWatch",
         &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],
     ),
+    (
+        "answerChallenge",
+        &[
+            ProblemCode::NoOpenChallenge,
+            ProblemCode::BeingAnswered,
+            ProblemCode::UserUnknown,
+            ProblemCode::MfaRefused,
+            ProblemCode::UpstreamFailed,
+            ProblemCode::UpstreamUnavailable,
+        ],
+    ),
     ("isReady", &[ProblemCode::NotReady]),
 ];
 
@@ -280,6 +291,7 @@ mod tests {
             "get /watch/{watchId}",
             "post /deliveries/redeliver",
             "post /watch",
+            "post /watch/{watchId}/mfa",
             "post /watch/{watchId}/redeliver",
         ];
         assert_eq!(names, expected.map(str::to_owned).into());

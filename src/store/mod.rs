@@ -355,6 +355,53 @@ pub struct ConnectionReport {
     pub unavailable: bool,
 }
 
+// ---------------------------------------------------------------------------- answers
+
+/// Answers to open challenges, of which nothing but the fact is remembered: for the API.
+#[async_trait]
+pub trait AnswerStore: Send + Sync {
+    /// Claims the right to answer the challenge that the job of a client's watch has open. The claim
+    /// is over at the second of the times.
+    async fn claim_answer(
+        &self,
+        owner: ClientId,
+        id: WatchId,
+        times: (Timestamp, Timestamp),
+    ) -> Result<AnswerClaim, StoreError>;
+
+    /// Ends a claim.
+    async fn end_answer(&self, job_id: &JobId, end: AnswerEnd) -> Result<(), StoreError>;
+}
+
+/// What asking for the right to answer came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnswerClaim {
+    /// The caller may answer, and nobody else meanwhile.
+    Claimed {
+        /// The job that asks.
+        job_id: JobId,
+        /// Basiq's id of the person.
+        user_id: String,
+    },
+    /// The client has no such watch.
+    NoSuchWatch,
+    /// The job asks nothing, or the watch has ended.
+    NoOpenChallenge,
+    /// Another answer to the same challenge is on its way, or was accepted just now.
+    Answering,
+    /// The job does not tell whose it is.
+    UserUnknown,
+}
+
+/// How a claim to answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerEnd {
+    /// Until when other answers to the same challenge are held off all the same.
+    pub held_until: Option<Timestamp>,
+    /// When the job is due, if the answer may have changed it; never later than it was.
+    pub look_at: Option<Timestamp>,
+}
+
 // ---------------------------------------------------------------------------- outbox
 
 /// Deliveries to send: for the delivery worker.
@@ -482,6 +529,12 @@ pub struct Census {
 }
 
 /// Everything a store can do.
-pub trait Store: ClientStore + WatchStore + JobStore + OutboxStore + UpkeepStore {}
+pub trait Store:
+    ClientStore + WatchStore + AnswerStore + JobStore + OutboxStore + UpkeepStore
+{
+}
 
-impl<S: ClientStore + WatchStore + JobStore + OutboxStore + UpkeepStore> Store for S {}
+impl<S> Store for S where
+    S: ClientStore + WatchStore + AnswerStore + JobStore + OutboxStore + UpkeepStore
+{
+}

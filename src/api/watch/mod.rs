@@ -1,5 +1,6 @@
-//! Watches: register, read, cancel, redeliver.
+//! Watches: register, read, cancel, redeliver, answer a challenge.
 
+mod answer;
 pub(super) mod change;
 mod create;
 mod read;
@@ -23,4 +24,5 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(create::create_watch, read::list_watches))
         .routes(routes!(read::get_watch, change::cancel_watch))
         .routes(routes!(change::redeliver_watch))
+        .routes(routes!(answer::answer_challenge))
 }

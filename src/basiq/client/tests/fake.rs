@@ -24,7 +24,7 @@ use tokio::{
 use crate::{basiq::BasiqClient, clock::Clock, config::BasiqConfig, domain::Upstream};
 
 /// What the server answers once.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) enum Reply {
     Json(u16, Value),
     Raw(u16, String),
