@@ -19,7 +19,7 @@ use utoipa::{
 };
 
 use crate::{
-    api::{all_routes, examples},
+    api::{all_routes, examples, watch::ANSWER_PROBLEMS},
     domain::EventBody,
     web::{FieldCode, FieldError, ProblemCode, ProblemDocument},
 };
@@ -31,17 +31,7 @@ const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
         "redeliverWatch",
         &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],
     ),
-    (
-        "answerChallenge",
-        &[
-            ProblemCode::NoOpenChallenge,
-            ProblemCode::BeingAnswered,
-            ProblemCode::UserUnknown,
-            ProblemCode::MfaRefused,
-            ProblemCode::UpstreamFailed,
-            ProblemCode::UpstreamUnavailable,
-        ],
-    ),
+    ("answerChallenge", ANSWER_PROBLEMS),
     ("isReady", &[ProblemCode::NotReady]),
 ];
 

@@ -379,39 +379,6 @@ mod tests {
     }
 
     #[test]
-    fn a_bank_may_ask_once_more_after_a_right_answer() {
-        let questions = ScriptChallenge::questions(&[("Who?", &["me"])]);
-        let twice = ScriptChallenge::token().then(questions);
-        let mut asking = job(1.0, middle(StepEnd::Asks(twice)));
-        let answer = |millis| Answer {
-            at: ms(millis),
-            right: true,
-        };
-        asking.answers.insert(1, vec![answer(10_000)]);
-        check(
-            &asking,
-            &[
-                (10_000, 10_000, "success in-progress pending"),
-                (11_000, 11_000, "success ? pending"),
-                (130_999, 11_000, "success ? pending"),
-                (131_000, 131_000, "success failed pending"),
-            ],
-        );
-        let (_, open) = asking.open_challenge(ms(11_000)).unwrap();
-        assert_eq!(open.method, "security-questions");
-        asking
-            .answers
-            .insert(1, vec![answer(10_000), answer(20_000)]);
-        check(
-            &asking,
-            &[
-                (20_000, 20_000, "success in-progress pending"),
-                (21_000, 21_000, "success success in-progress"),
-            ],
-        );
-    }
-
-    #[test]
     fn a_duration_too_long_for_a_clock_ends_with_time_itself() {
         assert_eq!(later(ms(0), Duration::MAX), Timestamp::MAX);
         assert_eq!(scaled(Duration::MAX, 0.001), Duration::MAX);

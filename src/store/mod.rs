@@ -3,6 +3,7 @@
 //! Every method is one whole unit of work, and takes a batch where work comes in batches. No
 //! transaction leaves this module and none stays open across a network call.
 
+mod answers;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub use self::answers::{AnswerClaim, AnswerEnd, AnswerStore};
 use crate::domain::{
     ApiKeyHash, Attempt, CallbackUrl, Client, ClientId, ClientName, DeliveryId, DeliveryState,
     Event, EventBody, EventId, JobId, JobMemory, LeaseId, Progress, SigningSecret, Watch, WatchId,
@@ -353,53 +355,6 @@ pub struct ConnectionReport {
     pub connection_id: String,
     /// True: one more failure, counted once a job. False: a success, which resets the count.
     pub unavailable: bool,
-}
-
-// ---------------------------------------------------------------------------- answers
-
-/// Answers to open challenges, of which nothing but the fact is remembered: for the API.
-#[async_trait]
-pub trait AnswerStore: Send + Sync {
-    /// Claims the right to answer the challenge that the job of a client's watch has open. The claim
-    /// is over at the second of the times.
-    async fn claim_answer(
-        &self,
-        owner: ClientId,
-        id: WatchId,
-        times: (Timestamp, Timestamp),
-    ) -> Result<AnswerClaim, StoreError>;
-
-    /// Ends a claim.
-    async fn end_answer(&self, job_id: &JobId, end: AnswerEnd) -> Result<(), StoreError>;
-}
-
-/// What asking for the right to answer came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AnswerClaim {
-    /// The caller may answer, and nobody else meanwhile.
-    Claimed {
-        /// The job that asks.
-        job_id: JobId,
-        /// Basiq's id of the person.
-        user_id: String,
-    },
-    /// The client has no such watch.
-    NoSuchWatch,
-    /// The job asks nothing, or the watch has ended.
-    NoOpenChallenge,
-    /// Another answer to the same challenge is on its way, or was accepted just now.
-    Answering,
-    /// The job does not tell whose it is.
-    UserUnknown,
-}
-
-/// How a claim to answer ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AnswerEnd {
-    /// Until when other answers to the same challenge are held off all the same.
-    pub held_until: Option<Timestamp>,
-    /// When the job is due, if the answer may have changed it; never later than it was.
-    pub look_at: Option<Timestamp>,
 }
 
 // ---------------------------------------------------------------------------- outbox

@@ -32,6 +32,16 @@ const HOLD: SignedDuration = SignedDuration::from_secs(5);
 /// Seconds after which an answer that was not taken may be sent again, unless Basiq says more.
 const RETRY_SECONDS: u64 = 2;
 
+/// How passing an answer on can end, besides what any call can end in.
+pub(in crate::api) const ANSWER_PROBLEMS: &[ProblemCode] = &[
+    ProblemCode::NoOpenChallenge,
+    ProblemCode::BeingAnswered,
+    ProblemCode::UserUnknown,
+    ProblemCode::MfaRefused,
+    ProblemCode::UpstreamFailed,
+    ProblemCode::UpstreamUnavailable,
+];
+
 /// The person's answer to an open challenge.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -11,7 +11,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::api::ApiState;
 
-pub(super) use self::read::{mark, take_query};
+pub(super) use self::{
+    answer::ANSWER_PROBLEMS,
+    read::{mark, take_query},
+};
 
 /// The tag of these calls in the document.
 const TAG: &str = "watches";

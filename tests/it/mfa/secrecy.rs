@@ -27,6 +27,19 @@ struct Scene {
     _tasks: JoinSet<()>,
 }
 
+impl Scene {
+    /// Waits until so many events have arrived.
+    async fn told(&self, count: usize) {
+        for _ in 0..PATIENCE {
+            if self.receiver.received().len() >= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{:?}", self.receiver.received());
+    }
+}
+
 async fn set_scene() -> Scene {
     let mut tasks = JoinSet::new();
     let sandbox = Sandbox::new(SandboxOptions::default(), Clock::system());
@@ -106,16 +119,7 @@ async fn no_answer_is_found_in_store_log_metrics_or_answers_of_the_relay() {
         let watch: Value = serde_json::from_str(&watch).unwrap();
         watches.push(format!("/watch/{}", watch["id"].as_str().unwrap()));
     }
-    let told = async |count| {
-        for _ in 0..PATIENCE {
-            if scene.receiver.received().len() >= count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{:?}", scene.receiver.received());
-    };
-    told(2).await;
+    scene.told(2).await;
 
     let mut said = Vec::new();
     let given = |texts: Value| json!({ "response": texts }).to_string();
@@ -133,7 +137,7 @@ async fn no_answer_is_found_in_store_log_metrics_or_answers_of_the_relay() {
         assert_eq!(status, expected, "{text}");
         said.push(text);
     }
-    told(4).await;
+    scene.told(4).await;
     let last = |path: &str| {
         let events = scene.receiver.received();
         let of_it = events.into_iter().rfind(|event| event.path == path);
