@@ -139,3 +139,20 @@ async fn basiqs_words_are_kept_unless_they_repeat_the_answer() {
         assert_eq!(correlation_id.as_deref(), Some("cor-7"));
     }
 }
+
+#[tokio::test]
+async fn a_person_waits_eight_seconds_at_most_whatever_the_time_limit_of_a_call() {
+    let fake = Fake::start().await;
+    let (client, _, _) = fake.patient_client(Duration::from_mins(1));
+    fake.others([Reply::Hang]);
+    let mut calls = JoinSet::new();
+    calls.spawn(async move { word(&pass_on(&client).await) });
+    while fake.count(MFA) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    assert_eq!(calls.join_all().await, ["unknown"]);
+    let took = began.elapsed();
+    assert!(took <= Duration::from_secs(8), "{took:?}");
+}
