@@ -79,6 +79,10 @@ pub(super) fn redelivery() -> Value {
     json!({"eventId": EVENT_ID})
 }
 
+pub(super) fn mfa_answer() -> Value {
+    json!({"response": ["1234"]})
+}
+
 pub(super) fn delivery_page() -> Value {
     json!({
         "items": [{

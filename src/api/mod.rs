@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use self::openapi::document;
 use crate::{
+    basiq::BasiqClient,
     clock::Clock,
     config::ServerConfig,
     domain::{CallbackRules, Upstream},
@@ -49,6 +50,8 @@ pub struct ApiParts {
     pub delivery_wake: Wake,
     /// How Basiq answers, as the calls to it report.
     pub upstream: Upstream,
+    /// Passes answers to challenges on.
+    pub basiq: BasiqClient,
     /// Renders the metrics.
     pub metrics: RenderMetrics,
 }

@@ -19,7 +19,7 @@ use utoipa::{
 };
 
 use crate::{
-    api::{all_routes, examples},
+    api::{all_routes, examples, watch::ANSWER_PROBLEMS},
     domain::EventBody,
     web::{FieldCode, FieldError, ProblemCode, ProblemDocument},
 };
@@ -31,6 +31,7 @@ const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
         "redeliverWatch",
         &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],
     ),
+    ("answerChallenge", ANSWER_PROBLEMS),
     ("isReady", &[ProblemCode::NotReady]),
 ];
 
@@ -280,6 +281,7 @@ mod tests {
             "get /watch/{watchId}",
             "post /deliveries/redeliver",
             "post /watch",
+            "post /watch/{watchId}/mfa",
             "post /watch/{watchId}/redeliver",
         ];
         assert_eq!(names, expected.map(str::to_owned).into());

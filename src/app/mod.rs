@@ -83,9 +83,12 @@ fn api_parts(
     store: &SqliteStore,
     (clock, catalogue): (Clock, Arc<Catalogue>),
     metrics: &Metrics,
-) -> ApiParts {
+) -> Result<ApiParts> {
     let metrics = metrics.clone();
-    ApiParts {
+    let upstream = Upstream::default();
+    let basiq = BasiqClient::new(&settings.basiq, clock.clone(), upstream.clone())
+        .context("no client for Basiq")?;
+    Ok(ApiParts {
         store: Arc::new(store.clone()),
         clock,
         server: settings.server.clone(),
@@ -93,16 +96,15 @@ fn api_parts(
         catalogue,
         tracker_wake: Wake::new(),
         delivery_wake: Wake::new(),
-        upstream: Upstream::default(),
+        upstream,
+        basiq,
         metrics: Arc::new(move || metrics.render()),
-    }
+    })
 }
 
-fn tracker(settings: &Settings, store: &SqliteStore, parts: &ApiParts) -> Result<TrackerWorker> {
-    let client = BasiqClient::new(&settings.basiq, parts.clock.clone(), parts.upstream.clone())
-        .context("no client for Basiq")?;
+fn tracker(settings: &Settings, store: &SqliteStore, parts: &ApiParts) -> TrackerWorker {
     let looker = Looker::new(
-        client,
+        parts.basiq.clone(),
         Arc::new(store.clone()),
         parts.clock.clone(),
         Arc::clone(&parts.catalogue),
@@ -110,13 +112,7 @@ fn tracker(settings: &Settings, store: &SqliteStore, parts: &ApiParts) -> Result
     );
     let wakes = (parts.tracker_wake.clone(), parts.delivery_wake.clone());
     let store = Arc::new(store.clone());
-    Ok(TrackerWorker::new(
-        looker,
-        store,
-        parts.clock.clone(),
-        &settings.basiq,
-        wakes,
-    ))
+    TrackerWorker::new(looker, store, parts.clock.clone(), &settings.basiq, wakes)
 }
 
 impl Relay {
@@ -137,8 +133,8 @@ impl Relay {
                 "took up the work that a former run had begun"
             );
         }
-        let parts = api_parts(&settings, &store, (clock, catalogue), &metrics);
-        let tracker = tracker(&settings, &store, &parts)?;
+        let parts = api_parts(&settings, &store, (clock, catalogue), &metrics)?;
+        let tracker = tracker(&settings, &store, &parts);
         let wake = parts.delivery_wake.clone();
         let (shared, clock) = (Arc::new(store.clone()), parts.clock.clone());
         let delivery = DeliveryWorker::new(shared.clone(), clock.clone(), &settings.delivery, wake)

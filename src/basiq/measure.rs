@@ -14,6 +14,7 @@ pub(super) enum Endpoint {
     Job,
     Connection,
     Connector,
+    Mfa,
 }
 
 impl Endpoint {
@@ -23,6 +24,7 @@ impl Endpoint {
             Self::Job => "job",
             Self::Connection => "connection",
             Self::Connector => "connector",
+            Self::Mfa => "mfa",
         }
     }
 }

@@ -10,4 +10,7 @@ mod throttle;
 mod token;
 pub mod wire;
 
-pub use self::{client::BasiqClient, error::BasiqError};
+pub use self::{
+    client::{AnswerError, BasiqClient},
+    error::BasiqError,
+};

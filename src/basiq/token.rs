@@ -9,7 +9,7 @@ use reqwest_middleware::ClientWithMiddleware;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tracing::debug;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use crate::{
     basiq::{BasiqError, answer::Answer, measure::Endpoint, throttle::Throttle},
@@ -135,21 +135,41 @@ impl Tokens {
         state.keep_until = Some(later(self.clock.now(), pause));
     }
 
+    /// A fresh token of one person, for one call: `Bearer …`, marked as sensitive. It is not kept.
+    pub(super) async fn of_user(
+        &self,
+        user_id: &str,
+        throttle: &Throttle,
+    ) -> Result<HeaderValue, BasiqError> {
+        let asked_at = self.clock.now();
+        if let Some(error) = self.state.lock().await.closed_error(asked_at) {
+            return Err(error);
+        }
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("scope", "CLIENT_ACCESS")
+            .append_pair("userId", user_id)
+            .finish();
+        let answer = self.ask(form, asked_at).await?;
+        if answer.is_success() {
+            let sent_at = answer.sent_at;
+            let token = read_token(&answer.into_json()?, asked_at, 0)?;
+            throttle.recover(sent_at);
+            return Ok(token.header);
+        }
+        // it may be the person that Basiq does not know: that says nothing about the key
+        if matches!(answer.status, 400 | 401 | 404) {
+            return Err(answer.complaint().status(answer.status));
+        }
+        let error = refusal(&answer, throttle);
+        let pause = pause_after(&error);
+        self.state.lock().await.closed =
+            Some((later(self.clock.now(), pause), repeat(&error, pause)));
+        Err(error)
+    }
+
     async fn fetch(&self, throttle: &Throttle, number: u64) -> Result<Token, BasiqError> {
         let asked_at = self.clock.now();
-        let response = self
-            .request
-            .http
-            .post(self.request.url.clone())
-            .header(header::AUTHORIZATION, self.request.key.clone())
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header("basiq-version", "3.0")
-            .body("scope=SERVER_ACCESS")
-            .with_extension(Endpoint::Token)
-            .send()
-            .await
-            .map_err(BasiqError::from_sending)?;
-        let answer = Answer::read(response, asked_at).await;
+        let answer = self.ask("scope=SERVER_ACCESS".to_owned(), asked_at).await?;
         if !answer.is_success() {
             return Err(refusal(&answer, throttle));
         }
@@ -157,6 +177,22 @@ impl Tokens {
         let token = read_token(&answer.into_json()?, asked_at, number)?;
         throttle.recover(sent_at);
         Ok(token)
+    }
+
+    async fn ask(&self, form: String, asked_at: Timestamp) -> Result<Answer, BasiqError> {
+        let response = self
+            .request
+            .http
+            .post(self.request.url.clone())
+            .header(header::AUTHORIZATION, self.request.key.clone())
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header("basiq-version", "3.0")
+            .body(form)
+            .with_extension(Endpoint::Token)
+            .send()
+            .await
+            .map_err(BasiqError::from_sending)?;
+        Ok(Answer::read(response, asked_at).await)
     }
 }
 

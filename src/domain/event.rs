@@ -84,7 +84,8 @@ pub struct EventChallenge {
     /// The person's answer must have arrived by then.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
-    /// Where to post the answer, at Basiq.
+    /// Where to post the answer, at Basiq. The relay's `POST /watch/{watchId}/mfa` passes it on for
+    /// those who have no access to Basiq.
     #[schema(example = "https://au-api.basiq.io/jobs/248b2883/mfa")]
     pub respond_to: String,
 }

@@ -18,6 +18,7 @@ mod delivery;
 mod event;
 mod id;
 mod job;
+mod mfa;
 mod outcome;
 mod secret;
 mod upstream;
@@ -34,6 +35,7 @@ pub use self::{
         Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase, Step,
         StepFailure, StepStatus, StepView,
     },
+    mfa::MfaAnswer,
     outcome::{Action, Outcome, Status, Verdict},
     secret::{ApiKey, ApiKeyHash, SigningSecret, SigningSecretError},
     upstream::{Upstream, UpstreamHealth},

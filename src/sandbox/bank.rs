@@ -14,6 +14,8 @@ pub(super) const QUEUED: Duration = Duration::from_millis(300);
 pub(super) enum Mfa {
     Never,
     Always,
+    /// Each time, a code first and then a question.
+    Twice,
     /// Every other job; where it does not, the step is `skipped`.
     Sometimes,
 }
@@ -58,7 +60,8 @@ const fn paper_bank(id: &'static str, name: &'static str, upload: Upload) -> Ban
     }
 }
 
-/// Basiq's sandbox banks, then some of the sandbox's own that take uploads.
+/// Basiq's sandbox banks, then some of the sandbox's own: three that take uploads, and one that asks
+/// twice.
 pub(super) const BANKS: &[Bank] = &[
     bank("AU00000", "Hooli Bank", "Test Bank", Mfa::Never),
     bank("AU00002", "Pied Piper Bank", "Test Bank", Mfa::Always),
@@ -81,6 +84,7 @@ pub(super) const BANKS: &[Bank] = &[
             "The file is not an official PDF statement of the bank.",
         ),
     ),
+    bank("AU01004", "Careful Bank", "Test Bank", Mfa::Twice),
 ];
 
 /// The bank with that id.

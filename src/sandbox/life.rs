@@ -24,8 +24,8 @@ pub(super) struct Job {
     pub(super) speed: f64,
     /// What happens.
     pub(super) script: JobScript,
-    /// The answers given, by step.
-    pub(super) answers: BTreeMap<usize, Answer>,
+    /// The answers given, by step, in order.
+    pub(super) answers: BTreeMap<usize, Vec<Answer>>,
 }
 
 /// An answer to a challenge.
@@ -118,18 +118,35 @@ impl Job {
             StepEnd::Fails(_) => vec![begun, (ends, StepState::Failed)],
             StepEnd::Hangs => vec![begun],
             StepEnd::Asks(challenge) => {
-                let mut changes = vec![(ends, StepState::Asking)];
-                match self.answers.get(&index) {
-                    None => changes.push((self.after(ends, challenge.window), StepState::Failed)),
-                    Some(answer) if answer.right => changes.extend([
-                        (answer.at, StepState::InProgress),
-                        (self.after(answer.at, CHECKING), StepState::Success),
-                    ]),
-                    Some(answer) => changes.push((answer.at, StepState::Failed)),
-                }
-                changes
+                let answers = self.answers.get(&index).map_or(&[][..], Vec::as_slice);
+                self.asking(challenge, answers, ends)
             }
         }
+    }
+
+    /// How a step goes that asks: each right answer is looked at, and the next challenge follows.
+    fn asking(
+        &self,
+        challenge: &ScriptChallenge,
+        answers: &[Answer],
+        asked: Timestamp,
+    ) -> Vec<(Timestamp, StepState)> {
+        let mut changes = vec![(asked, StepState::Asking)];
+        let Some((answer, later)) = answers.split_first() else {
+            changes.push((self.after(asked, challenge.window), StepState::Failed));
+            return changes;
+        };
+        if !answer.right {
+            changes.push((answer.at, StepState::Failed));
+            return changes;
+        }
+        changes.push((answer.at, StepState::InProgress));
+        let checked = self.after(answer.at, CHECKING);
+        match &challenge.then {
+            Some(next) => changes.extend(self.asking(next, later, checked)),
+            None => changes.push((checked, StepState::Success)),
+        }
+        changes
     }
 
     /// What the job is at `now`.
@@ -173,9 +190,20 @@ impl Job {
         let open = self.at(now);
         let index = open.steps.iter().position(|&s| s == StepState::Asking)?;
         match &self.script.steps.get(index)?.end {
-            StepEnd::Asks(challenge) => Some((index, challenge)),
+            StepEnd::Asks(first) => Some((index, self.challenge_of(index, first))),
             _ => None,
         }
+    }
+
+    /// Which of a step's challenges is the latest: each answer leads to the next, if there is one.
+    pub(super) fn challenge_of<'a>(
+        &self,
+        step: usize,
+        first: &'a ScriptChallenge,
+    ) -> &'a ScriptChallenge {
+        let answered = self.answers.get(&step).map_or(0, Vec::len);
+        let asked = first.all().take(answered + 1);
+        asked.last().unwrap_or(first)
     }
 
     /// Where the step of that title is at `now`, if the job has one.
@@ -335,7 +363,7 @@ mod tests {
     fn a_right_answer_lets_the_job_go_on_and_a_wrong_one_ends_it() {
         let mut asking = job(1.0, middle(StepEnd::Asks(ScriptChallenge::token())));
         let at = ms(10_000);
-        asking.answers.insert(1, Answer { at, right: true });
+        asking.answers.insert(1, vec![Answer { at, right: true }]);
         check(
             &asking,
             &[
@@ -345,7 +373,7 @@ mod tests {
                 (14_000, 14_000, "success success success"),
             ],
         );
-        asking.answers.insert(1, Answer { at, right: false });
+        asking.answers.insert(1, vec![Answer { at, right: false }]);
         check(&asking, &[(10_000, 10_000, "success failed pending")]);
         assert_eq!(asking.settles_at(), Some(at));
     }

@@ -298,7 +298,8 @@ impl Memory {
             return Err(ApiError::not_valid("mfa-response", &detail));
         }
         let right = challenge.is_answered_by(given);
-        job.answers.insert(step, Answer { at: now, right });
+        let answers = job.answers.entry(step).or_default();
+        answers.push(Answer { at: now, right });
         if right {
             return Ok(());
         }

@@ -90,6 +90,10 @@ impl Login {
 
     /// What an MFA bank asks this user.
     fn challenge(&self, bank: &Bank) -> ScriptChallenge {
+        if bank.mfa == Mfa::Twice {
+            let question = ("What is your favourite company?", ["Hooli"].as_slice());
+            return ScriptChallenge::token().then(ScriptChallenge::questions(&[question]));
+        }
         let company = ("What is your favourite company?", ["Hooli"].as_slice());
         match self.id.as_str() {
             "gavinBelson" | "Gilfoyle" => ScriptChallenge::questions(&[company]),
@@ -124,7 +128,7 @@ pub(super) fn read_bank(bank: &Bank, login: &Login, weather: Weather) -> Vec<Scr
     let mut steps = vec![ScriptStep::new(VERIFY, VERIFY_TAKES, StepEnd::Succeeds)];
     let asks = match bank.mfa {
         Mfa::Never => None,
-        Mfa::Always => Some(true),
+        Mfa::Always | Mfa::Twice => Some(true),
         Mfa::Sometimes => Some(weather.asks),
     };
     if let Some(asks) = asks {

@@ -102,6 +102,8 @@ pub struct ScriptChallenge {
     pub answers: Vec<Vec<String>>,
     /// How long an answer is waited for.
     pub window: Duration,
+    /// What the bank asks next, once this was answered right.
+    pub then: Option<Box<Self>>,
 }
 
 /// How long answers are waited for, as Basiq's newer documents say (`expiryMs`).
@@ -117,6 +119,7 @@ impl ScriptChallenge {
             inputs: vec!["OTP Password".to_owned()],
             answers: vec![vec!["1234".to_owned()]],
             window: WINDOW,
+            then: None,
         }
     }
 
@@ -133,7 +136,20 @@ impl ScriptChallenge {
                 .collect(),
             answers: questions.iter().map(|(_, right)| owned(right)).collect(),
             window: WINDOW,
+            then: None,
         }
+    }
+
+    /// Has the bank ask once more after a right answer.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.then = Some(Box::new(next));
+        self
+    }
+
+    /// The challenge and all that may follow it, in order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |challenge| challenge.then.as_deref())
     }
 
     /// Whether every prompt has one of its right answers.

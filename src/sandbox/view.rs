@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     domain::StepFailure,
     sandbox::{
+        bank::find_bank,
         life::{Job, Snapshot, StepState},
         script::{Origin, ScriptChallenge, ScriptStep, StepEnd},
     },
@@ -48,10 +49,10 @@ pub(super) fn job_view(job: &Job, now: Timestamp, base: &str) -> Value {
     if is_report {
         document.insert("status".to_owned(), json!(overall(&seen)));
     }
-    let steps = job.script.steps.iter().zip(&seen.steps);
+    let steps = job.script.steps.iter().zip(&seen.steps).enumerate();
     let steps: Vec<Value> = steps
-        .map(|(step, &state)| {
-            let result = result(job, step, state, base);
+        .map(|(index, (step, &state))| {
+            let result = result(job, (index, step), state, base);
             json!({"title": step.title, "status": state.as_str(), "result": result})
         })
         .collect();
@@ -114,9 +115,15 @@ fn links(job: &Job, seen: &Snapshot, now: Timestamp, base: &str) -> Value {
     }
 }
 
-fn result(job: &Job, step: &ScriptStep, state: StepState, base: &str) -> Value {
+fn result(job: &Job, (index, step): (usize, &ScriptStep), state: StepState, base: &str) -> Value {
     match (state, &step.end) {
-        (StepState::Asking, StepEnd::Asks(challenge)) => challenge_view(job, challenge, base),
+        (StepState::Asking, StepEnd::Asks(first)) => {
+            challenge_view(job, job.challenge_of(index, first), base)
+        }
+        // Basiq's document of a government bank still shows the challenge once it is answered
+        (StepState::Success, StepEnd::Asks(first)) if is_government(job) => {
+            challenge_view(job, job.challenge_of(index, first), base)
+        }
         (StepState::Failed, StepEnd::Fails(Some(failure))) => failure_view(failure),
         (StepState::Success, StepEnd::Succeeds) => match resource(job, &step.title) {
             Some(url) => json!({"type": "link", "url": url}),
@@ -124,6 +131,10 @@ fn result(job: &Job, step: &ScriptStep, state: StepState, base: &str) -> Value {
         },
         _ => Value::Null,
     }
+}
+
+fn is_government(job: &Job) -> bool {
+    find_bank(&job.script.institution_id).is_some_and(|bank| bank.kind == "Government")
 }
 
 fn challenge_view(job: &Job, challenge: &ScriptChallenge, base: &str) -> Value {

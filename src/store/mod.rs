@@ -3,6 +3,7 @@
 //! Every method is one whole unit of work, and takes a batch where work comes in batches. No
 //! transaction leaves this module and none stays open across a network call.
 
+mod answers;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub use self::answers::{AnswerClaim, AnswerEnd, AnswerStore};
 use crate::domain::{
     ApiKeyHash, Attempt, CallbackUrl, Client, ClientId, ClientName, DeliveryId, DeliveryState,
     Event, EventBody, EventId, JobId, JobMemory, LeaseId, Progress, SigningSecret, Watch, WatchId,
@@ -482,6 +484,12 @@ pub struct Census {
 }
 
 /// Everything a store can do.
-pub trait Store: ClientStore + WatchStore + JobStore + OutboxStore + UpkeepStore {}
+pub trait Store:
+    ClientStore + WatchStore + AnswerStore + JobStore + OutboxStore + UpkeepStore
+{
+}
 
-impl<S: ClientStore + WatchStore + JobStore + OutboxStore + UpkeepStore> Store for S {}
+impl<S> Store for S where
+    S: ClientStore + WatchStore + AnswerStore + JobStore + OutboxStore + UpkeepStore
+{
+}

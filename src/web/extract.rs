@@ -1,6 +1,6 @@
 //! Bodies, queries and paths as handlers want them, with a problem for whatever is wrong.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use axum::{
     body::Body,
@@ -30,11 +30,45 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        check_content_type(request.headers())?;
-        check_announced_length(request.headers())?;
-        let body = read_body(request.into_body()).await?;
-        parse_object(&body).map(Self)
+        match read_json(request).await? {
+            Value::Object(object) => Ok(Self(object)),
+            other => {
+                let detail = format!("The body is {}.", shown(&other));
+                Err(Problem::new(ProblemCode::NotAnObject, detail))
+            }
+        }
     }
+}
+
+/// A JSON object sent as `application/json` that holds a secret: no problem repeats any of it, nor
+/// does `Debug`.
+pub struct SecretObject(pub Map<String, Value>);
+
+impl fmt::Debug for SecretObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for SecretObject {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        if let Value::Object(object) = read_json(request).await? {
+            return Ok(Self(object));
+        }
+        let detail = "The body is JSON, but no object.";
+        Err(Problem::new(ProblemCode::NotAnObject, detail))
+    }
+}
+
+async fn read_json(request: Request) -> Result<Value, Problem> {
+    check_content_type(request.headers())?;
+    check_announced_length(request.headers())?;
+    let body = read_body(request.into_body()).await?;
+    // says where and what is expected, not what is there
+    serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(ProblemCode::NotJson, format!("The body: {error}.")))
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -87,18 +121,6 @@ async fn read_body(body: Body) -> Result<Vec<u8>, Problem> {
         return Err(too_large());
     }
     Ok(kept)
-}
-
-fn parse_object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Problem::new(ProblemCode::NotJson, format!("The body: {error}.")))?;
-    match value {
-        Value::Object(object) => Ok(object),
-        other => Err(Problem::new(
-            ProblemCode::NotAnObject,
-            format!("The body is {}.", shown(&other)),
-        )),
-    }
 }
 
 /// The id in a path. What is no such id names nothing: 404.
@@ -258,6 +280,23 @@ mod tests {
         }
         let problem = extract(Some("application/json"), vec![b'"', 0xff, b'"']).await;
         assert_eq!(problem.unwrap_err().code(), ProblemCode::NotJson);
+    }
+
+    #[tokio::test]
+    async fn no_problem_of_a_secret_body_repeats_it() {
+        for body in [
+            "\"s3cret\"",
+            "[\"s3cret\"]",
+            "{\"response\":[s3cret]}",
+            "s3cret",
+        ] {
+            let request = Request::post("/").header("content-type", "application/json");
+            let request = request.body(Body::from(body)).unwrap();
+            let problem = SecretObject::from_request(request, &()).await.unwrap_err();
+            assert!(!format!("{problem:?}").contains("s3cret"), "{problem:?}");
+        }
+        let object = Map::from_iter([("response".to_owned(), "s3cret".into())]);
+        assert_eq!(format!("{:?}", SecretObject(object)), "***");
     }
 
     #[tokio::test]

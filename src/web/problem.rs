@@ -61,15 +61,21 @@ problem_codes! {
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not allowed here";
     NothingToRedeliver = CONFLICT, "nothing-to-redeliver", "The watch has no event yet";
     WatchCancelled = CONFLICT, "watch-cancelled", "The watch is cancelled";
+    NoOpenChallenge = CONFLICT, "no-open-challenge", "No challenge is open";
+    BeingAnswered = CONFLICT, "being-answered", "The challenge is being answered";
+    UserUnknown = CONFLICT, "user-unknown", "Nobody knows whose job it is";
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be application/json";
     NotAnObject = UNPROCESSABLE_ENTITY, "not-an-object", "The body must be a JSON object";
     InvalidField = UNPROCESSABLE_ENTITY, "invalid-field", "The body has invalid fields";
     InvalidParameter = UNPROCESSABLE_ENTITY, "invalid-parameter", "The query has invalid parameters";
+    MfaRefused = UNPROCESSABLE_ENTITY, "mfa-refused", "Basiq refused the answer";
     TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "The client asks too often";
     TooManyOpenWatches = TOO_MANY_REQUESTS, "too-many-open-watches", "The client has too many open watches";
     InternalError = INTERNAL_SERVER_ERROR, "internal-error", "The relay made an error";
+    UpstreamFailed = BAD_GATEWAY, "upstream-failed", "Basiq did not do what was asked";
     StoreUnavailable = SERVICE_UNAVAILABLE, "store-unavailable", "The store cannot be reached";
+    UpstreamUnavailable = SERVICE_UNAVAILABLE, "upstream-unavailable", "Basiq cannot be asked now";
     TimedOut = SERVICE_UNAVAILABLE, "timed-out", "The answer took too long";
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The relay is not ready";
 }

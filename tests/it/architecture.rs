@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "basiq",
             "clock",
             "config",
             "domain",

@@ -17,6 +17,7 @@ mod command_line;
 mod delivery;
 mod journeys;
 mod kill;
+mod mfa;
 mod openapi;
 mod shutdown;
 mod signature;

@@ -23,6 +23,7 @@ fn the_document_is_openapi_3_1_and_names_every_route() {
         "/watch",
         "/watch/{watchId}",
         "/watch/{watchId}/redeliver",
+        "/watch/{watchId}/mfa",
         "/deliveries",
         "/deliveries/redeliver",
         "/healthz",

@@ -11,9 +11,10 @@ use crate::{
         SigningSecret, Watch, WatchId, WatchState,
     },
     store::{
-        AttemptResult, Census, Claim, ClientStore, DeliveryEntry, DeliveryQuery, DueDelivery,
-        DueJob, HostLimits, JobStore, Look, NewWatch, OutboxStore, Redelivery, Registration,
-        StoreError, UpkeepStore, WatchQuery, WatchStore, WatchStory,
+        AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, Census, Claim, ClientStore,
+        DeliveryEntry, DeliveryQuery, DueDelivery, DueJob, HostLimits, JobStore, Look, NewWatch,
+        OutboxStore, Redelivery, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore,
+        WatchStory,
     },
 };
 
@@ -178,6 +179,23 @@ impl WatchStore for ListStore {
         _: Timestamp,
     ) -> Result<u64, StoreError> {
         Ok(3)
+    }
+}
+
+#[async_trait]
+impl AnswerStore for ListStore {
+    async fn claim_answer(
+        &self,
+        owner: ClientId,
+        id: WatchId,
+        _: (Timestamp, Timestamp),
+    ) -> Result<AnswerClaim, StoreError> {
+        let found = self.find_watch(Some(owner), id).await?;
+        Ok(found.map_or(AnswerClaim::NoSuchWatch, |_| AnswerClaim::NoOpenChallenge))
+    }
+
+    async fn end_answer(&self, _: &JobId, _: AnswerEnd) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

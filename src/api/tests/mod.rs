@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use self::list_store::{KEY, ListStore, OTHER_KEY};
 use super::*;
-use crate::domain::UpstreamHealth;
+use crate::{config::BasiqConfig, domain::UpstreamHealth};
 
 const ADMIN: &str = "open sesame";
 
@@ -18,15 +18,19 @@ struct App(Router);
 
 impl App {
     fn new(change: impl FnOnce(&mut ApiParts)) -> Self {
+        let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
+        let upstream = Upstream::default();
+        let basiq = BasiqClient::new(&BasiqConfig::default(), clock.clone(), upstream.clone());
         let mut parts = ApiParts {
             store: Arc::new(ListStore::default()),
-            clock: Clock::manual(Timestamp::from_second(1_800_000_000).unwrap()),
+            clock,
             server: ServerConfig::default(),
             rules: CallbackRules::default(),
             catalogue: Arc::new(Catalogue::builtin()),
             tracker_wake: Wake::new(),
             delivery_wake: Wake::new(),
-            upstream: Upstream::default(),
+            upstream,
+            basiq: basiq.unwrap(),
             metrics: Arc::new(|| "relay_watches 1\n".to_owned()),
         };
         change(&mut parts);

@@ -1,5 +1,6 @@
-//! Watches: register, read, cancel, redeliver.
+//! Watches: register, read, cancel, redeliver, answer a challenge.
 
+mod answer;
 pub(super) mod change;
 mod create;
 mod read;
@@ -10,7 +11,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::api::ApiState;
 
-pub(super) use self::read::{mark, take_query};
+pub(super) use self::{
+    answer::ANSWER_PROBLEMS,
+    read::{mark, take_query},
+};
 
 /// The tag of these calls in the document.
 const TAG: &str = "watches";
@@ -23,4 +27,5 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(create::create_watch, read::list_watches))
         .routes(routes!(read::get_watch, change::cancel_watch))
         .routes(routes!(change::redeliver_watch))
+        .routes(routes!(answer::answer_challenge))
 }

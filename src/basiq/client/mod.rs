@@ -1,5 +1,7 @@
 //! The client of Basiq: every call shares one token, one budget and one pause.
 
+mod mfa;
+
 use std::{
     fmt,
     sync::{
@@ -22,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
+pub use self::mfa::AnswerError;
 use crate::{
     basiq::{
         BasiqError,
@@ -49,6 +52,8 @@ pub struct BasiqClient(Arc<Inner>);
 
 struct Inner {
     http: ClientWithMiddleware,
+    /// Sends each call once, for those that are not safe to repeat.
+    once_only: ClientWithMiddleware,
     tokens: Tokens,
     throttle: Arc<Throttle>,
     health: Health,
@@ -93,12 +98,13 @@ impl BasiqClient {
             .with(Measure)
             .build();
         let request = TokenRequest {
-            http: once_only,
+            http: once_only.clone(),
             url: address(&config.url, &["token"])?,
             key: key_header(config)?,
         };
         Ok(Self(Arc::new(Inner {
             http,
+            once_only,
             tokens: Tokens::new(request, clock.clone()),
             throttle,
             health: Health::new(upstream),

@@ -77,7 +77,7 @@ fn status(sandbox: &Sandbox, bank: &Bank) -> &'static str {
 fn view(sandbox: &Sandbox, bank: &Bank, base: &str) -> Value {
     let authorization = match bank.mfa {
         Mfa::Never => "user",
-        Mfa::Always => "user-mfa",
+        Mfa::Always | Mfa::Twice => "user-mfa",
         Mfa::Sometimes => "user-mfa-intermittent",
     };
     json!({

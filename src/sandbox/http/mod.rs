@@ -12,6 +12,8 @@ mod users;
 mod watchful;
 
 #[cfg(test)]
+mod challenges;
+#[cfg(test)]
 mod desk;
 #[cfg(test)]
 mod manners;

@@ -1,5 +1,6 @@
 //! The store in one SQLite file: one connection writes, a few read.
 
+mod answers;
 mod attempts;
 mod clients;
 #[cfg(test)]

@@ -7,7 +7,9 @@ use crate::{
     domain::{ClientId, DeliveryId, DeliveryState, WatchId, WatchState},
     store::{
         DeliveryQuery, WatchQuery,
-        sqlite::{SqliteStore, clients, deliveries, jobs, outbox, stories, upkeep, watches},
+        sqlite::{
+            SqliteStore, answers, clients, deliveries, jobs, outbox, stories, upkeep, watches,
+        },
     },
 };
 
@@ -46,6 +48,9 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
     for statement in [
         clients::FIND_BY_KEY,
         watches::OPEN_WATCH,
+        answers::FIND,
+        answers::CLAIM,
+        answers::DUE,
         stories::ONE,
         jobs::DUE,
         jobs::LEASE,

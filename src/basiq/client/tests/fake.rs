@@ -24,7 +24,7 @@ use tokio::{
 use crate::{basiq::BasiqClient, clock::Clock, config::BasiqConfig, domain::Upstream};
 
 /// What the server answers once.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) enum Reply {
     Json(u16, Value),
     Raw(u16, String),
@@ -76,6 +76,11 @@ impl Fake {
         client_of(self.address, rps)
     }
 
+    /// A client that waits so long for one call.
+    pub(super) fn patient_client(&self, timeout: Duration) -> (BasiqClient, Clock, Upstream) {
+        client_with(self.address, 1000, timeout)
+    }
+
     pub(super) fn tokens(&self, replies: impl IntoIterator<Item = Reply>) {
         self.script.lock().tokens.extend(replies);
     }
@@ -95,12 +100,16 @@ impl Fake {
 }
 
 pub(super) fn client_of(address: SocketAddr, rps: u32) -> (BasiqClient, Clock, Upstream) {
+    client_with(address, rps, Duration::from_millis(800))
+}
+
+fn client_with(address: SocketAddr, rps: u32, timeout: Duration) -> (BasiqClient, Clock, Upstream) {
     let config = BasiqConfig {
         url: format!("http://{address}").parse().unwrap(),
         api_key: "a2V5".into(),
         requests_per_second: rps,
         concurrency: 32,
-        timeout: Duration::from_millis(800),
+        timeout,
     };
     let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
     let upstream = Upstream::default();

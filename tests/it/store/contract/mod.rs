@@ -1,5 +1,6 @@
 //! What every store must do, said once for all back ends: through the traits alone.
 
+mod answers;
 mod claims;
 mod clients;
 mod outbox;

@@ -1,0 +1,357 @@
+//! `POST /watch/{watchId}/mfa`: passes the person's answer on to Basiq.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tracing::{info, warn};
+
+use crate::{
+    api::{
+        ApiParts, ApiState, examples,
+        watch::{NO_SUCH_WATCH, TAG},
+    },
+    basiq::{AnswerError, BasiqError},
+    domain::{JobId, MfaAnswer, WatchId},
+    store::{AnswerClaim, AnswerEnd},
+    web::{Authenticated, FieldCode, Fields, PathId, Problem, ProblemCode, SecretObject},
+};
+
+const FIELDS: &[&str] = &["response"];
+
+/// A claim to answer is over by then, whatever became of the answer.
+const CLAIM: SignedDuration = SignedDuration::from_secs(10);
+
+/// For so long after Basiq accepted an answer another to the same challenge is held off, unless
+/// the job moves on before.
+const HOLD: SignedDuration = SignedDuration::from_secs(5);
+
+/// Seconds after which an answer that was not taken may be sent again, unless Basiq says more.
+const RETRY_SECONDS: u64 = 2;
+
+/// How passing an answer on can end, besides what any call can end in.
+pub(in crate::api) const ANSWER_PROBLEMS: &[ProblemCode] = &[
+    ProblemCode::NoOpenChallenge,
+    ProblemCode::BeingAnswered,
+    ProblemCode::UserUnknown,
+    ProblemCode::MfaRefused,
+    ProblemCode::UpstreamFailed,
+    ProblemCode::UpstreamUnavailable,
+];
+
+/// The person's answer to an open challenge.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = MfaAnswer)]
+pub(crate) struct MfaAnswerBody {
+    /// One text of 1 to 256 characters for each of the challenge's `inputs`, in their order.
+    #[schema(min_items = 1, max_items = 10)]
+    pub response: Vec<String>,
+}
+
+/// Answer an open challenge
+///
+/// Passes the person's answer on to Basiq, so that a frontend needs no access to Basiq of its own.
+/// The answer is neither stored nor logged. 202 says that Basiq took it; what becomes of the job is
+/// told by the next event. An answer that may have reached Basiq is never sent twice: after
+/// `upstream-failed`, read the watch before it is sent again.
+#[utoipa::path(
+    post,
+    path = "/watch/{watchId}/mfa",
+    operation_id = "answerChallenge",
+    tag = TAG,
+    params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
+    request_body(content = MfaAnswerBody, example = json!(examples::mfa_answer())),
+    responses((status = 202, description = "Basiq took the answer")),
+    security(("apiKey" = [])),
+)]
+pub(super) async fn answer_challenge(
+    State(state): State<ApiState>,
+    Authenticated(client): Authenticated,
+    PathId(id): PathId<WatchId>,
+    SecretObject(body): SecretObject,
+) -> Result<StatusCode, Problem> {
+    let parts = &state.parts;
+    let answer = parse(body)?;
+    let now = parts.clock.now();
+    let times = (now, later(now, CLAIM));
+    match parts.store.claim_answer(client.id, id, times).await? {
+        AnswerClaim::Claimed { job_id, user_id } => {
+            let passed = parts.basiq.answer_challenge(&job_id, &user_id, &answer);
+            let result = passed.await;
+            conclude(parts, &job_id, &result).await;
+            tell(id, &job_id, result)
+        }
+        AnswerClaim::NoSuchWatch => Err(Problem::not_found(NO_SUCH_WATCH)),
+        AnswerClaim::NoOpenChallenge => Err(no_open_challenge()),
+        AnswerClaim::Answering => Err(being_answered()),
+        AnswerClaim::UserUnknown => Err(user_unknown()),
+    }
+}
+
+/// Ends the claim. Wherever the answer may have changed the job, that is looked at once.
+async fn conclude(parts: &ApiParts, job_id: &JobId, result: &Result<(), AnswerError>) {
+    let now = parts.clock.now();
+    let end = AnswerEnd {
+        held_until: result.is_ok().then(|| later(now, HOLD)),
+        look_at: (!matches!(result, Err(AnswerError::NotTaken(_)))).then_some(now),
+    };
+    match parts.store.end_answer(job_id, end).await {
+        Ok(()) if end.look_at.is_some() => parts.tracker_wake.ring(),
+        Ok(()) => {}
+        // The claim ends by itself, and the job is looked at often: what Basiq said still counts.
+        Err(error) => warn!(job.id = %job_id, %error, "the end of an answer is not stored"),
+    }
+}
+
+fn tell(
+    id: WatchId,
+    job_id: &JobId,
+    result: Result<(), AnswerError>,
+) -> Result<StatusCode, Problem> {
+    match result {
+        Ok(()) => {
+            info!(watch.id = %id, job.id = %job_id, "an answer was passed on");
+            Ok(StatusCode::ACCEPTED)
+        }
+        Err(error) => {
+            warn!(watch.id = %id, job.id = %job_id, %error, "an answer was not accepted");
+            Err(problem_of(error))
+        }
+    }
+}
+
+fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
+    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// Reads an answer, or tells all that is wrong with it. No message repeats a value.
+fn parse(object: Map<String, Value>) -> Result<MfaAnswer, Problem> {
+    let mut fields = Fields::new(object);
+    let texts = texts(&mut fields);
+    fields.finish(FIELDS)?;
+    texts
+        .and_then(MfaAnswer::new)
+        .ok_or_else(|| Problem::internal("an answer is missing although no fault was found"))
+}
+
+fn texts(fields: &mut Fields) -> Option<Vec<String>> {
+    let most = MfaAnswer::MOST_TEXTS;
+    let Some(given) = fields.optional("response") else {
+        let message = "`response` is required";
+        fields.fault("response", FieldCode::Required, message.to_owned());
+        return None;
+    };
+    let Value::Array(list) = given else {
+        let message = "`response` must be a list of strings";
+        fields.fault("response", FieldCode::WrongType, message.to_owned());
+        return None;
+    };
+    if list.is_empty() || list.len() > most {
+        let code = if list.is_empty() {
+            FieldCode::InvalidValue
+        } else {
+            FieldCode::TooLong
+        };
+        let message = format!(
+            "`response` must have 1 to {most} texts; it has {}",
+            list.len()
+        );
+        fields.fault("response", code, message);
+        return None;
+    }
+    let texts = list.into_iter().enumerate();
+    let texts: Vec<_> = texts
+        .filter_map(|(index, value)| text(fields, &format!("response/{index}"), value))
+        .collect();
+    Some(texts)
+}
+
+fn text(fields: &mut Fields, place: &str, value: Value) -> Option<String> {
+    let Value::String(text) = value else {
+        let message = format!("`{place}` must be a string");
+        fields.fault(place, FieldCode::WrongType, message);
+        return None;
+    };
+    if MfaAnswer::is_text(&text) {
+        return Some(text);
+    }
+    let code = if text.is_empty() {
+        FieldCode::InvalidValue
+    } else {
+        FieldCode::TooLong
+    };
+    let longest = MfaAnswer::LONGEST_TEXT;
+    let message = format!("`{place}` must have 1 to {longest} characters");
+    fields.fault(place, code, message);
+    None
+}
+
+fn no_open_challenge() -> Problem {
+    Problem::new(
+        ProblemCode::NoOpenChallenge,
+        "The job asks nothing now, or the watch has ended.",
+    )
+}
+
+fn being_answered() -> Problem {
+    Problem::new(
+        ProblemCode::BeingAnswered,
+        "An answer to this challenge is on its way or was just taken; wait for the next event.",
+    )
+}
+
+fn user_unknown() -> Problem {
+    Problem::new(
+        ProblemCode::UserUnknown,
+        "Basiq does not tell whose job this is; send the answer to `challenge.respondTo`.",
+    )
+}
+
+fn problem_of(error: AnswerError) -> Problem {
+    match error {
+        AnswerError::Refused {
+            code,
+            correlation_id,
+            ..
+        } => {
+            let detail = "It was wrong or too late; the next event tells what becomes of the job.";
+            Problem::new(ProblemCode::MfaRefused, detail)
+                .member("basiqCode", code)
+                .member("correlationId", correlation_id)
+        }
+        AnswerError::NotTaken(error) => not_taken(&error),
+        AnswerError::Unknown(_) => Problem::new(
+            ProblemCode::UpstreamFailed,
+            "The answer may have been taken or not; read the watch before it is sent again.",
+        ),
+    }
+}
+
+fn not_taken(error: &BasiqError) -> Problem {
+    match error {
+        BasiqError::Throttled { retry_after, .. } => unavailable(retry_after.unwrap_or_default()),
+        BasiqError::KeyRefused
+        | BasiqError::TimedOut
+        | BasiqError::Unreachable(_)
+        | BasiqError::Unreadable(_)
+        | BasiqError::Status { status: 500.., .. } => unavailable(Duration::ZERO),
+        BasiqError::NotFound { .. } | BasiqError::Forbidden { .. } | BasiqError::Status { .. } => {
+            Problem::new(
+                ProblemCode::UpstreamFailed,
+                "Basiq does not let the relay answer for this person; the answer was not taken.",
+            )
+        }
+    }
+}
+
+fn unavailable(wait: Duration) -> Problem {
+    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Problem::new(
+        ProblemCode::UpstreamUnavailable,
+        "The answer was not taken and may be sent again.",
+    )
+    .retry_after(whole.max(RETRY_SECONDS))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: Value) -> Result<MfaAnswer, Problem> {
+        let Value::Object(object) = value else {
+            panic!("not an object")
+        };
+        parse(object)
+    }
+
+    #[test]
+    fn each_fault_is_told_by_its_place_and_none_repeats_what_was_given() {
+        use FieldCode::{InvalidValue, Required, TooLong, UnknownField, WrongType};
+        let long = "s3cret".repeat(43);
+        for (body, faults) in [
+            (json!({}), vec![("/response", Required)]),
+            (json!({"response": null}), vec![("/response", Required)]),
+            (
+                json!({"response": "s3cret"}),
+                vec![("/response", WrongType)],
+            ),
+            (json!({"response": []}), vec![("/response", InvalidValue)]),
+            (
+                json!({"response": vec!["s3cret"; 11]}),
+                vec![("/response", TooLong)],
+            ),
+            (
+                json!({"response": ["", 7, long, "s3cret"], "x": "s3cret"}),
+                vec![
+                    ("/response/0", InvalidValue),
+                    ("/response/1", WrongType),
+                    ("/response/2", TooLong),
+                    ("/x", UnknownField),
+                ],
+            ),
+        ] {
+            let problem = read(body.clone()).unwrap_err();
+            let told: Vec<_> = problem
+                .errors()
+                .iter()
+                .map(|fault| (fault.pointer.as_str(), fault.code))
+                .collect();
+            assert_eq!(told, faults, "{body}");
+            assert!(!format!("{problem:?}").contains("s3cret"), "{problem:?}");
+        }
+        let whole = read(examples::mfa_answer()).unwrap();
+        assert_eq!(whole.expose().collect::<Vec<_>>(), ["1234"]);
+    }
+
+    #[test]
+    fn each_way_to_fail_has_its_problem() {
+        let status = |status| BasiqError::Status {
+            status,
+            code: None,
+            correlation_id: None,
+        };
+        let throttled = BasiqError::Throttled {
+            status: 429,
+            retry_after: Some(Duration::from_millis(6500)),
+        };
+        for (error, code) in [
+            (
+                AnswerError::NotTaken(throttled),
+                ProblemCode::UpstreamUnavailable,
+            ),
+            (
+                AnswerError::NotTaken(BasiqError::KeyRefused),
+                ProblemCode::UpstreamUnavailable,
+            ),
+            (
+                AnswerError::NotTaken(status(503)),
+                ProblemCode::UpstreamUnavailable,
+            ),
+            (
+                AnswerError::NotTaken(status(400)),
+                ProblemCode::UpstreamFailed,
+            ),
+            (
+                AnswerError::Unknown(BasiqError::TimedOut),
+                ProblemCode::UpstreamFailed,
+            ),
+            (
+                AnswerError::Refused {
+                    status: 400,
+                    code: None,
+                    correlation_id: None,
+                },
+                ProblemCode::MfaRefused,
+            ),
+        ] {
+            let shown = error.to_string();
+            assert_eq!(problem_of(error).code(), code, "{shown}");
+        }
+    }
+}

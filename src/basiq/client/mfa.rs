@@ -1,0 +1,235 @@
+//! Passes a person's answer on to an open challenge. It is no safe call: once it may have reached
+//! Basiq it is not sent again.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use reqwest::header;
+use serde_json::json;
+use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use crate::{
+    basiq::{
+        BasiqError,
+        answer::{Answer, Meaning},
+        client::{BasiqClient, Inner, address},
+        measure::Endpoint,
+    },
+    domain::{JobId, MfaAnswer},
+};
+
+/// The most that passing an answer on may take, token and waiting included: a person waits.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Why Basiq did not accept an answer. Nothing in it repeats the answer.
+#[derive(Debug, Error)]
+pub enum AnswerError {
+    /// Basiq looked at the answer and refused it: wrong, too late, or nothing was asked.
+    #[error(
+        "Basiq refused the answer (HTTP {status}, code {code:?}, correlation id {correlation_id:?})"
+    )]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Basiq's code.
+        code: Option<String>,
+        /// Basiq's id of the call, for its support.
+        correlation_id: Option<String>,
+    },
+    /// The answer was not taken: it may be sent again.
+    #[error("the answer was not taken: {0}")]
+    NotTaken(#[source] BasiqError),
+    /// The answer may have been taken or not.
+    #[error("nobody knows whether the answer was taken: {0}")]
+    Unknown(#[source] BasiqError),
+}
+
+/// What came of one attempt that says something for sure.
+enum Attempt {
+    Accepted,
+    /// The token was not; the answer was not looked at.
+    TokenRefused(BasiqError),
+}
+
+impl BasiqClient {
+    /// `POST /jobs/{id}/mfa` in the name of the person, with a token of theirs.
+    pub async fn answer_challenge(
+        &self,
+        job_id: &JobId,
+        user_id: &str,
+        answer: &MfaAnswer,
+    ) -> Result<(), AnswerError> {
+        let posting = Posting {
+            url: address(&self.0.base, &["jobs", job_id.as_str(), "mfa"])
+                .map_err(AnswerError::NotTaken)?,
+            user_id,
+            answer,
+            deadline: Instant::now() + PATIENCE,
+        };
+        let result = Box::pin(self.0.answer(&posting)).await;
+        match &result {
+            Ok(()) | Err(AnswerError::Refused { .. }) => self.0.health.note(&Ok(())),
+            Err(AnswerError::NotTaken(_) | AnswerError::Unknown(_)) => {}
+        }
+        result.map_err(|error| error.without(answer))
+    }
+}
+
+/// An answer on its way.
+struct Posting<'a> {
+    url: Url,
+    user_id: &'a str,
+    answer: &'a MfaAnswer,
+    deadline: Instant,
+}
+
+impl Posting<'_> {
+    fn body(&self) -> String {
+        json!({ "mfa-response": self.answer.expose().collect::<Vec<_>>() }).to_string()
+    }
+}
+
+impl Inner {
+    /// Sends an answer, and once more with a new token if the token was refused.
+    async fn answer(&self, posting: &Posting<'_>) -> Result<(), AnswerError> {
+        match self.answer_once(posting).await? {
+            Attempt::Accepted => return Ok(()),
+            Attempt::TokenRefused(_) => {}
+        }
+        match self.answer_once(posting).await? {
+            Attempt::Accepted => Ok(()),
+            Attempt::TokenRefused(error) => Err(AnswerError::NotTaken(error)),
+        }
+    }
+
+    async fn answer_once(&self, posting: &Posting<'_>) -> Result<Attempt, AnswerError> {
+        let token = self.tokens.of_user(posting.user_id, &self.throttle);
+        let token = timeout_at(posting.deadline, token)
+            .await
+            .unwrap_or(Err(BasiqError::TimedOut))
+            .map_err(AnswerError::NotTaken)?;
+        timeout_at(posting.deadline, self.post(posting, token))
+            .await
+            .unwrap_or(Err(AnswerError::Unknown(BasiqError::TimedOut)))
+    }
+
+    async fn post(
+        &self,
+        posting: &Posting<'_>,
+        token: HeaderValue,
+    ) -> Result<Attempt, AnswerError> {
+        let response = self
+            .once_only
+            .post(posting.url.clone())
+            .header(header::AUTHORIZATION, token)
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/json")
+            .with_extension(Endpoint::Mfa)
+            .body(posting.body())
+            .send()
+            .await
+            .map_err(unsent)?;
+        if response.status().is_success() {
+            // the status decides: a body that breaks off changes nothing
+            return Ok(Attempt::Accepted);
+        }
+        let answer = Answer::read(response, self.clock.now()).await;
+        let sent_at = answer.sent_at;
+        let error = match answer.meaning() {
+            Meaning::Good(_) => return Ok(Attempt::Accepted),
+            Meaning::TokenRefused(error) => return Ok(Attempt::TokenRefused(error)),
+            Meaning::Bad(error) => error,
+        };
+        match &error {
+            BasiqError::Throttled {
+                status,
+                retry_after,
+            } => self.throttle.pause(*status, *retry_after, sent_at),
+            _ => self.throttle.recover(sent_at),
+        }
+        Err(AnswerError::of(error))
+    }
+}
+
+/// Why a request was not sent or not answered: without a connection nothing has reached Basiq.
+fn unsent(error: reqwest_middleware::Error) -> AnswerError {
+    let left = match &error {
+        reqwest_middleware::Error::Reqwest(error) => !error.is_connect() && !error.is_builder(),
+        reqwest_middleware::Error::Middleware(_) => false,
+    };
+    let error = BasiqError::from_sending(error);
+    if left {
+        AnswerError::Unknown(error)
+    } else {
+        AnswerError::NotTaken(error)
+    }
+}
+
+impl AnswerError {
+    /// What an answer of Basiq's that accepts nothing means.
+    fn of(error: BasiqError) -> Self {
+        match error {
+            BasiqError::NotFound {
+                status,
+                correlation_id,
+            } => Self::Refused {
+                status,
+                code: None,
+                correlation_id,
+            },
+            // 408 comes from something in between; 403 without a code too
+            BasiqError::Status {
+                status,
+                code,
+                correlation_id,
+            } if (400..500).contains(&status) && !matches!(status, 403 | 408) => Self::Refused {
+                status,
+                code,
+                correlation_id,
+            },
+            BasiqError::Status { status: 403, .. }
+            | BasiqError::Forbidden { .. }
+            | BasiqError::Throttled { .. }
+            | BasiqError::KeyRefused => Self::NotTaken(error),
+            BasiqError::Status { .. }
+            | BasiqError::TimedOut
+            | BasiqError::Unreachable(_)
+            | BasiqError::Unreadable(_) => Self::Unknown(error),
+        }
+    }
+
+    /// The same without texts of Basiq's that repeat the answer.
+    fn without(mut self, answer: &MfaAnswer) -> Self {
+        let texts = match &mut self {
+            Self::Refused {
+                code,
+                correlation_id,
+                ..
+            }
+            | Self::NotTaken(
+                BasiqError::Status {
+                    code,
+                    correlation_id,
+                    ..
+                }
+                | BasiqError::Forbidden {
+                    code,
+                    correlation_id,
+                    ..
+                },
+            )
+            | Self::Unknown(BasiqError::Status {
+                code,
+                correlation_id,
+                ..
+            }) => [code, correlation_id],
+            Self::NotTaken(_) | Self::Unknown(_) => return self,
+        };
+        for text in texts {
+            text.take_if(|text| answer.is_repeated_in(text));
+        }
+        self
+    }
+}
