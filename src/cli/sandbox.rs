@@ -27,6 +27,10 @@ pub(super) struct Args {
     /// Run the sandbox's clock this many times faster.
     #[arg(long, default_value_t = 1.0, value_parser = speed)]
     speed: f64,
+    /// The retry at which an update succeeds that met an unavailable bank; none does without it.
+    /// Retries are two hours apart on the sandbox's clock.
+    #[arg(long, value_name = "RETRY", value_parser = clap::value_parser!(u32).range(1..))]
+    update_succeeds_on: Option<u32>,
     /// Misbehave on purpose; may be given more than once.
     #[arg(long = "fault", value_name = "FAULT", long_help = ALLOWED_FAULTS)]
     faults: Vec<Fault>,
@@ -47,11 +51,12 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let address = listener
         .local_addr()
         .context("the listener has no address")?;
-    let options = SandboxOptions {
+    let mut options = SandboxOptions {
         speed: args.speed,
         faults: args.faults,
         ..SandboxOptions::default()
     };
+    options.update_retries.succeeds_on = args.update_succeeds_on;
     let sandbox = Sandbox::new(options, Clock::system());
     output::line(format!(
         "Basiq sandbox on http://{address} (stop with Ctrl-C)"

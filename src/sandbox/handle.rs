@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::Router;
@@ -20,7 +21,7 @@ use crate::{
         http,
         memory::{Memory, NewConnection, Stored, new_id},
         plan::Login,
-        script::JobScript,
+        script::{JobScript, ScriptRetries},
     },
 };
 
@@ -33,6 +34,8 @@ pub struct SandboxOptions {
     pub faults: Vec<Fault>,
     /// The one API key that is accepted; without it any is.
     pub api_key: Option<SecretString>,
+    /// How Basiq's queue tries an update again that met an unavailable bank.
+    pub update_retries: ScriptRetries,
     /// Decides what is a matter of chance: which calls meet a fault, which jobs of Nucleus Bank
     /// ask first.
     pub seed: u64,
@@ -44,6 +47,10 @@ impl Default for SandboxOptions {
             speed: 1.0,
             faults: Vec::new(),
             api_key: None,
+            update_retries: ScriptRetries {
+                interval: Duration::from_hours(2),
+                succeeds_on: None,
+            },
             seed: 0,
         }
     }
@@ -67,7 +74,8 @@ impl Sandbox {
     pub fn new(options: SandboxOptions, clock: Clock) -> Self {
         let is_sound = options.speed.is_finite() && options.speed > 0.0;
         let speed = if is_sound { options.speed } else { 1.0 };
-        let memory = Memory::new(speed, options.faults, options.seed);
+        let retries = options.update_retries;
+        let memory = Memory::new(speed, retries, options.faults, options.seed);
         Self(Arc::new(Inner {
             api_key: options.api_key,
             speed,

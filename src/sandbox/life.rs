@@ -9,6 +9,9 @@ use crate::sandbox::script::{JobScript, ScriptChallenge, ScriptStep, StepEnd};
 /// How long an answer is looked at before the step succeeds.
 const CHECKING: Duration = Duration::from_secs(1);
 
+/// How long a failed update is tried again.
+const RETRIED_FOR: Duration = Duration::from_hours(7 * 24);
+
 /// A job that goes through its script as time passes.
 #[derive(Debug, Clone)]
 pub(super) struct Job {
@@ -87,10 +90,41 @@ pub(super) struct Snapshot {
 impl Job {
     /// Every change to come if no further answer is given, in order.
     pub(super) fn moments(&self) -> Vec<Moment> {
+        let begins = self.after(self.created, self.script.queued);
+        let mut moments = self.run(begins, false);
+        let Some(retries) = self.script.retries else {
+            return moments;
+        };
+        let over = self.after(self.created, RETRIED_FOR);
+        for retry in 1.. {
+            let failed = moments
+                .last()
+                .filter(|last| last.state == StepState::Failed);
+            let Some(failed) = failed.copied() else { break };
+            let begins = self.after(failed.at, retries.interval);
+            if begins > over || begins <= failed.at {
+                break;
+            }
+            let again = |step| Moment {
+                at: begins,
+                step,
+                state: StepState::Pending,
+            };
+            moments.extend((0..self.script.steps.len()).map(again));
+            let works = retries.succeeds_on.is_some_and(|on| retry >= on);
+            moments.extend(self.run(begins, works));
+        }
+        moments
+    }
+
+    /// One try from its begin; a step that would fail succeeds if it `works`.
+    fn run(&self, mut begins: Timestamp, works: bool) -> Vec<Moment> {
         let mut moments = Vec::new();
-        let mut begins = self.after(self.created, self.script.queued);
         for (index, step) in self.script.steps.iter().enumerate() {
-            let changes = self.changes(index, step, begins);
+            let mut changes = self.changes(index, step, begins);
+            if let (true, Some((_, end @ StepState::Failed))) = (works, changes.last_mut()) {
+                *end = StepState::Success;
+            }
             moments.extend(changes.iter().map(|&(at, state)| Moment {
                 at,
                 step: index,
@@ -239,6 +273,7 @@ pub(super) fn later(time: Timestamp, by: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::script::ScriptRetries;
 
     const START: i64 = 1_800_000_000_000;
 
@@ -376,6 +411,49 @@ mod tests {
         asking.answers.insert(1, vec![Answer { at, right: false }]);
         check(&asking, &[(10_000, 10_000, "success failed pending")]);
         assert_eq!(asking.settles_at(), Some(at));
+    }
+
+    #[test]
+    fn an_update_is_tried_again_at_intervals_until_it_works_or_is_a_week_old() {
+        let mut queued = job(1.0, middle(StepEnd::Fails(None)));
+        queued.script.retries = Some(ScriptRetries {
+            interval: Duration::from_hours(2),
+            succeeds_on: Some(2),
+        });
+        let (failed, hours) = (3300, 7_200_000);
+        let second = failed + 2 * hours + 3000;
+        check(
+            &queued,
+            &[
+                (failed, failed, "success failed pending"),
+                (failed + hours - 1, failed, "success failed pending"),
+                (
+                    failed + hours,
+                    failed + hours,
+                    "in-progress pending pending",
+                ),
+                (
+                    failed + hours + 3000,
+                    failed + hours + 3000,
+                    "success failed pending",
+                ),
+                (second, second - 3000 + 3000, "in-progress pending pending"),
+                (second + 6000, second + 6000, "success success success"),
+            ],
+        );
+        let settled = queued.settles_at().unwrap();
+        assert_eq!(settled, ms(second + 6000));
+        queued.script.retries = queued.script.retries.map(|retries| ScriptRetries {
+            succeeds_on: None,
+            ..retries
+        });
+        let settled = queued.settles_at().unwrap().as_millisecond() - START;
+        let week = 7 * 24 * 3_600_000;
+        assert!(
+            (week - hours..week + 10_000).contains(&settled),
+            "{settled}"
+        );
+        assert!(queued.is_running(ms(week - hours)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::sandbox::{
     kept::Kept,
     life::{Answer, Job, StepState},
     plan::{self, Login, Weather},
-    script::{JobScript, Origin, ScriptStep, StepEnd},
+    script::{JobScript, Origin, ScriptRetries, ScriptStep, StepEnd},
     token::Tokens,
     view::{ACCOUNTS, TRANSACTIONS, VERIFY},
 };
@@ -88,6 +88,7 @@ pub(super) struct Memory {
     pub(super) faults: Vec<Fault>,
     pub(super) calls: CallLog,
     speed: f64,
+    update_retries: ScriptRetries,
     dice: StdRng,
     times_asked: u64,
 }
@@ -98,7 +99,12 @@ pub(super) fn new_id() -> String {
 }
 
 impl Memory {
-    pub(super) fn new(speed: f64, faults: Vec<Fault>, chance: u64) -> Self {
+    pub(super) fn new(
+        speed: f64,
+        update_retries: ScriptRetries,
+        faults: Vec<Fault>,
+        chance: u64,
+    ) -> Self {
         Self {
             users: Kept::at_most(REMEMBERED),
             connections: Kept::at_most(REMEMBERED),
@@ -107,6 +113,7 @@ impl Memory {
             faults,
             calls: CallLog::default(),
             speed,
+            update_retries,
             dice: StdRng::seed_from_u64(chance),
             times_asked: chance,
         }
@@ -219,14 +226,17 @@ impl Memory {
         let user_id = connection.user_id.clone();
         let bank = bank::find_bank(&institution_id).ok_or_else(missing)?;
         let weather = self.weather(bank);
-        let script = JobScript {
+        let mut script = JobScript {
             origin,
             user_id: Some(user_id),
             connection_id: Some(connection_id.to_owned()),
             institution_id,
             queued: QUEUED,
+            retries: None,
             steps: plan::read_bank(bank, &login, weather),
         };
+        let waits = origin == Origin::Update && plan::finds_bank_unavailable(&script.steps);
+        script.retries = waits.then_some(self.update_retries);
         if let Some(connection) = self.connections.get_mut(connection_id) {
             connection.login = login;
         }

@@ -8,7 +8,8 @@
 //! `verify-credentials`, `erlich` at `retrieve-accounts`; a wrong answer to a challenge is answered
 //! 400 and ends the job, and so does no answer in time; any connection can be refreshed; new
 //! credentials that come while a job runs change nothing, and that job is the answer. An update that
-//! meets an unavailable bank fails like any other job: Basiq's two-hourly retries are not played.
+//! meets an unavailable bank is tried again every two hours of the sandbox's clock for seven days, and
+//! shows `failed` in between.
 
 mod bank;
 mod calls;
@@ -28,5 +29,5 @@ pub use self::{
     calls::{Call, CallLog},
     fault::{ALLOWED as ALLOWED_FAULTS, Fault, FaultError, FaultKind},
     handle::{Sandbox, SandboxOptions},
-    script::{JobScript, Origin, ScriptChallenge, ScriptStep, StepEnd},
+    script::{JobScript, Origin, ScriptChallenge, ScriptRetries, ScriptStep, StepEnd},
 };

@@ -180,6 +180,15 @@ pub(super) fn read_statement(upload: Upload) -> Vec<ScriptStep> {
     steps
 }
 
+/// Whether a job of these steps fails because the bank cannot be reached.
+pub(super) fn finds_bank_unavailable(steps: &[ScriptStep]) -> bool {
+    let [unavailable, ..] = UNAVAILABLE;
+    steps.iter().any(|step| match &step.end {
+        StepEnd::Fails(Some(failure)) => failure.code.as_deref() == Some(unavailable),
+        _ => false,
+    })
+}
+
 fn fail_at(steps: &mut [ScriptStep], title: &str, failure: StepFailure) {
     if let Some(step) = steps.iter_mut().find(|step| step.title == title) {
         step.end = StepEnd::Fails(Some(failure));

@@ -32,6 +32,8 @@ pub struct JobScript {
     pub institution_id: String,
     /// How long the first step stays `pending`.
     pub queued: Duration,
+    /// How it is tried again by itself after a failure, if it is.
+    pub retries: Option<ScriptRetries>,
     /// The steps, in order. What follows a step that fails or hangs stays `pending` for ever.
     pub steps: Vec<ScriptStep>,
 }
@@ -46,9 +48,19 @@ impl JobScript {
             connection_id: None,
             institution_id: "AU00000".to_owned(),
             queued: Duration::ZERO,
+            retries: None,
             steps,
         }
     }
+}
+
+/// Tries of a failed job that follow by themselves, until it is seven days old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScriptRetries {
+    /// From a failure to the next try.
+    pub interval: Duration,
+    /// The retry at which the step that failed succeeds, counted from 1; none does without it.
+    pub succeeds_on: Option<u32>,
 }
 
 /// One step of a [`JobScript`]. Durations are those of a sandbox at speed 1.

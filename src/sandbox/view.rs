@@ -125,10 +125,12 @@ fn result(job: &Job, (index, step): (usize, &ScriptStep), state: StepState, base
             challenge_view(job, job.challenge_of(index, first), base)
         }
         (StepState::Failed, StepEnd::Fails(Some(failure))) => failure_view(failure),
-        (StepState::Success, StepEnd::Succeeds) => match resource(job, &step.title) {
-            Some(url) => json!({"type": "link", "url": url}),
-            None => Value::Null,
-        },
+        (StepState::Success, StepEnd::Succeeds | StepEnd::Fails(_)) => {
+            match resource(job, &step.title) {
+                Some(url) => json!({"type": "link", "url": url}),
+                None => Value::Null,
+            }
+        }
         _ => Value::Null,
     }
 }

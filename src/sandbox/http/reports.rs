@@ -111,6 +111,7 @@ pub(super) async fn upload(
         connection_id: Some(connection_id),
         institution_id,
         queued: QUEUED,
+        retries: None,
         steps: plan::read_statement(bank.upload),
     };
     Ok(job_answer(&memory.start(script, now), &base))
