@@ -22,7 +22,7 @@ use crate::{
     runtime::{Stopped, Supervisor, Wake, run_worker},
     store::{UpkeepStore, sqlite::SqliteStore},
     telemetry::{self, Metrics},
-    tracker::{Looker, TrackerWorker},
+    tracker::{BankWorker, Looker, TrackerWorker},
 };
 
 /// A relay, put together but not running: its workers can be ticked by hand.
@@ -39,6 +39,8 @@ pub struct Relay {
     pub metrics: Metrics,
     /// Looks at jobs.
     pub tracker: TrackerWorker,
+    /// Looks at banks that are down for everybody.
+    pub banks: BankWorker,
     /// Sends deliveries.
     pub delivery: DeliveryWorker,
     /// Deletes what is old and counts what is there.
@@ -115,6 +117,16 @@ fn tracker(settings: &Settings, store: &SqliteStore, parts: &ApiParts) -> Tracke
     TrackerWorker::new(looker, store, parts.clock.clone(), &settings.basiq, wakes)
 }
 
+fn banks(settings: &Settings, store: &SqliteStore, parts: &ApiParts) -> BankWorker {
+    BankWorker::new(
+        parts.basiq.clone(),
+        Arc::new(store.clone()),
+        parts.clock.clone(),
+        (&settings.basiq, &settings.tracking),
+        parts.tracker_wake.clone(),
+    )
+}
+
 impl Relay {
     /// Opens the store and puts a relay together. Leases of a relay that ran on the store before
     /// are freed: on SQLite there is only one.
@@ -135,6 +147,7 @@ impl Relay {
         }
         let parts = api_parts(&settings, &store, (clock, catalogue), &metrics)?;
         let tracker = tracker(&settings, &store, &parts);
+        let banks = banks(&settings, &store, &parts);
         let wake = parts.delivery_wake.clone();
         let (shared, clock) = (Arc::new(store.clone()), parts.clock.clone());
         let delivery = DeliveryWorker::new(shared.clone(), clock.clone(), &settings.delivery, wake)
@@ -149,6 +162,7 @@ impl Relay {
             metrics_router,
             metrics,
             tracker,
+            banks,
             delivery,
             upkeep,
             lock,
@@ -186,6 +200,7 @@ impl Relay {
         let mut supervisor = Supervisor::new();
         let token = supervisor.stop_token();
         supervisor.spawn("tracker", run_worker(self.tracker, token.clone()));
+        supervisor.spawn("banks", run_worker(self.banks, token.clone()));
         supervisor.spawn("delivery", run_worker(self.delivery, token.clone()));
         supervisor.spawn("upkeep", run_worker(self.upkeep, token.clone()));
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));

@@ -125,6 +125,15 @@ pub struct JobContext {
     pub institution_id: Option<String>,
 }
 
+/// A bank, by the connector that reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Bank {
+    /// Basiq's id of the bank, such as `AU00000`.
+    pub institution_id: String,
+    /// How it is connected, such as `web`.
+    pub method: String,
+}
+
 /// A step as clients of the relay see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StepView {
@@ -190,17 +199,15 @@ pub enum Phase {
     Running,
     /// Basiq's queue of updates: tried again at intervals until it works or the job is too old.
     RetryQueue {
-        /// When the next retry is due.
+        /// When the retry that is waited for is due.
         next_retry_at: Timestamp,
-        /// Looks since the last retry was due.
+        /// Looks since then.
         looks: u32,
     },
     /// A bank that is down for everybody.
     Outage {
-        /// Basiq's id of the bank.
-        institution_id: String,
-        /// How the bank is connected, such as `web`.
-        method: String,
+        /// The bank.
+        bank: Bank,
         /// The code the job failed with, told again when the outage outlives the watch.
         error_code: String,
     },

@@ -32,8 +32,8 @@ pub use self::{
     event::{Event, EventBody, EventChallenge},
     id::{ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, WatchId},
     job::{
-        Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase, Step,
-        StepFailure, StepStatus, StepView,
+        Bank, Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase,
+        Step, StepFailure, StepStatus, StepView,
     },
     mfa::MfaAnswer,
     outcome::{Action, Outcome, Status, Verdict},

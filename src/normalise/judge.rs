@@ -26,6 +26,8 @@ pub struct Known {
     pub failures_in_a_row: u32,
     /// When the job's age counts from: its creation, or the watch's where that is not known.
     pub started_at: Timestamp,
+    /// When Basiq tries a queued update next, where that is known.
+    pub next_retry_at: Option<Timestamp>,
 }
 
 /// The settings that judging needs.
@@ -68,7 +70,7 @@ pub fn judge(
         Finding::Failed(failure) if finding.is_unavailable() => {
             let is_update = options.operation == Some(Operation::Update);
             let verdict = if is_update {
-                update_unavailable(too_old, timings, now)
+                update_unavailable(too_old, known, timings, now)
             } else {
                 bank_unavailable(failure, known, timings, now)
             };
@@ -107,14 +109,15 @@ fn of_failure(failure: &Failure, verdict: Verdict) -> Verdict {
 }
 
 /// Basiq queues the update and tries again by itself, until the job is too old.
-fn update_unavailable(too_old: bool, timings: &Timings, now: Timestamp) -> Verdict {
+fn update_unavailable(too_old: bool, known: &Known, timings: &Timings, now: Timestamp) -> Verdict {
     if too_old {
         return failed(Action::ContactSupport, "update-given-up");
     }
+    let usual = || now.checked_add(timings.update_retry_interval).ok();
     Verdict {
         status: Status::Delayed,
         is_final: false,
-        retry_at: now.checked_add(timings.update_retry_interval).ok(),
+        retry_at: known.next_retry_at.or_else(usual),
         ..failed(Action::Wait, "bank-delayed")
     }
 }

@@ -1,11 +1,13 @@
 //! Owns every background task from spawn to stop.
 
+mod flights;
 mod shutdown;
 mod supervisor;
 mod wake;
 mod worker;
 
 pub use self::{
+    flights::Flights,
     shutdown::signalled,
     supervisor::{Stopped, Supervisor},
     wake::Wake,

@@ -4,6 +4,7 @@
 //! transaction leaves this module and none stays open across a network call.
 
 mod answers;
+mod banks;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -12,7 +13,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
 
-pub use self::answers::{AnswerClaim, AnswerEnd, AnswerStore};
+pub use self::{
+    answers::{AnswerClaim, AnswerEnd, AnswerStore},
+    banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
+};
 use crate::domain::{
     ApiKeyHash, Attempt, CallbackUrl, Client, ClientId, ClientName, DeliveryId, DeliveryState,
     Event, EventBody, EventId, JobId, JobMemory, LeaseId, Progress, SigningSecret, Watch, WatchId,
@@ -303,6 +307,8 @@ pub struct DueJob {
     pub memory: JobMemory,
     /// Its open watches; at least one.
     pub watches: Vec<Watch>,
+    /// Whether it waited for a bank that serves again.
+    pub bank_is_back: bool,
 }
 
 /// How soon a job wants its next look when there is more to do than the budget allows.
@@ -331,6 +337,8 @@ pub struct Look {
     pub urgency: Urgency,
     /// What changes for its watches; a watch that ended meanwhile is left alone.
     pub changes: Vec<WatchChange>,
+    /// What the look says about the outage of the job's bank.
+    pub outage: OutageChange,
     /// What the look says about the connection, if it says anything.
     pub connection: Option<ConnectionReport>,
 }
@@ -485,11 +493,11 @@ pub struct Census {
 
 /// Everything a store can do.
 pub trait Store:
-    ClientStore + WatchStore + AnswerStore + JobStore + OutboxStore + UpkeepStore
+    ClientStore + WatchStore + AnswerStore + JobStore + BankStore + OutboxStore + UpkeepStore
 {
 }
 
 impl<S> Store for S where
-    S: ClientStore + WatchStore + AnswerStore + JobStore + OutboxStore + UpkeepStore
+    S: ClientStore + WatchStore + AnswerStore + JobStore + BankStore + OutboxStore + UpkeepStore
 {
 }

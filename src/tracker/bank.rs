@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     basiq::{BasiqClient, BasiqError},
-    domain::JobContext,
+    domain::{Bank, JobContext},
+    store::{BankStore, StoreError},
 };
 
 /// The most that asking about the bank may delay an event.
@@ -15,18 +16,16 @@ pub(super) const BANK_TIME_LIMIT: Duration = Duration::from_secs(5);
 /// How a bank is connected where nothing tells.
 const USUAL_METHOD: &str = "web";
 
-/// A bank, by the connector that reaches it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bank {
-    pub(super) institution_id: String,
-    pub(super) method: String,
-}
-
 /// What Basiq reports of the bank behind a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BankState {
-    /// It is in major outage.
-    Out(Bank),
+    /// It is in major outage: so Basiq said just now, or when it was last asked about it.
+    Out {
+        /// The bank.
+        bank: Bank,
+        /// Whether that was known already.
+        known: bool,
+    },
     /// It is not.
     Serving,
     /// Nobody knows.
@@ -35,8 +34,13 @@ pub(super) enum BankState {
 
 /// How the bank behind a job does. Any fault on the way, and an answer that takes too long, mean
 /// that nothing is known.
-pub(super) async fn bank_state(client: &BasiqClient, context: &JobContext) -> BankState {
-    match tokio::time::timeout(BANK_TIME_LIMIT, find_outage(client, context)).await {
+pub(super) async fn bank_state(
+    client: &BasiqClient,
+    store: &dyn BankStore,
+    context: &JobContext,
+) -> BankState {
+    let limited = tokio::time::timeout(BANK_TIME_LIMIT, find_outage(client, store, context));
+    match limited.await {
         Ok(Ok(state)) => state,
         Ok(Err(error)) => {
             debug!(%error, "the bank's status is unknown");
@@ -49,16 +53,26 @@ pub(super) async fn bank_state(client: &BasiqClient, context: &JobContext) -> Ba
     }
 }
 
-async fn find_outage(client: &BasiqClient, context: &JobContext) -> Result<BankState, BasiqError> {
+/// A bank that is known to be out is looked at for all its jobs together, so not here.
+async fn find_outage(
+    client: &BasiqClient,
+    store: &dyn BankStore,
+    context: &JobContext,
+) -> Result<BankState, BasiqError> {
     let Some(bank) = find_bank(client, context).await? else {
         return Ok(BankState::Unknown);
     };
-    let is_out = is_out(client, &bank).await?;
-    Ok(if is_out {
-        BankState::Out(bank)
-    } else {
-        BankState::Serving
-    })
+    let known = is_known_out(store.is_bank_out(&bank).await);
+    if known || is_out(client, &bank).await? {
+        return Ok(BankState::Out { bank, known });
+    }
+    Ok(BankState::Serving)
+}
+
+fn is_known_out(answer: Result<bool, StoreError>) -> bool {
+    answer
+        .inspect_err(|error| warn!(%error, "known outages cannot be read"))
+        .unwrap_or(false)
 }
 
 /// Whether Basiq reports the bank in major outage now.

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     config::TrackingConfig,
     domain::{JobMemory, Phase},
+    tracker::retry_queue,
 };
 
 /// How often a job is looked at while a challenge may come or is open. Basiq gives the person about
@@ -26,8 +27,9 @@ const CHALLENGE_MAX_EXPIRY: Duration = Duration::from_hours(24);
 /// The longest pause after failed looks.
 const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 
-/// How long after a retry of Basiq's is due it is looked for.
-const RETRY_SLACK: Duration = Duration::from_secs(30);
+/// How long a job whose bank is down is left alone. Its bank is looked at instead and makes the job due
+/// when it serves again, so this look is for the case that nothing else goes as it should.
+const OUTAGE_LOOK: Duration = Duration::from_hours(24);
 
 /// The share of a job's age that passes between two looks.
 const AGE_SHARE: u32 = 10;
@@ -72,10 +74,14 @@ pub fn next_look(
     jitter: f64,
 ) -> Timestamp {
     match &memory.phase {
-        Phase::RetryQueue { next_retry_at, .. } => {
-            after(*next_retry_at, RETRY_SLACK.mul_f64(0.1 + jitter))
+        Phase::RetryQueue {
+            next_retry_at,
+            looks,
+        } => {
+            let interval = config.update_retry_interval;
+            retry_queue::next_look((*next_retry_at, *looks), now, interval, jitter)
         }
-        Phase::Outage { .. } => after(now, spread(config.outage_poll_interval, jitter)),
+        Phase::Outage { .. } => after(now, OUTAGE_LOOK),
         Phase::Running if asks_now(memory, now) || may_be_asked => after(now, CHALLENGE_INTERVAL),
         Phase::Running => {
             let interval = running_interval(memory, now, config);
@@ -125,38 +131,6 @@ pub fn next_look_at_absent(since: Timestamp, now: Timestamp, grace: Duration) ->
         after(now, wait).min(end)
     } else {
         after(now, wait)
-    }
-}
-
-/// The phase of a job in Basiq's queue of updates after a look at `now`: at most two looks a retry.
-#[must_use]
-pub fn retry_queue(before: &Phase, running: bool, now: Timestamp, interval: Duration) -> Phase {
-    let (due, looks) = match before {
-        Phase::RetryQueue {
-            next_retry_at,
-            looks,
-        } => (*next_retry_at, *looks),
-        Phase::Running | Phase::Outage { .. } => return wait_for_retry(after(now, interval)),
-    };
-    if now < due {
-        return before.clone();
-    }
-    if running && looks == 0 {
-        // Basiq is at it: its answer is due within minutes.
-        return Phase::RetryQueue {
-            next_retry_at: after(now, Duration::from_mins(2)),
-            looks: 1,
-        };
-    }
-    let missed = between(due, now).as_secs_f64() / interval.as_secs_f64().max(1.0);
-    let next = after(due, interval.mul_f64(missed.floor() + 1.0));
-    wait_for_retry(next)
-}
-
-fn wait_for_retry(next_retry_at: Timestamp) -> Phase {
-    Phase::RetryQueue {
-        next_retry_at,
-        looks: 0,
     }
 }
 
@@ -252,34 +226,6 @@ mod tests {
         assert_eq!(next_look_at_absent(at(0), at(0), grace), at(1));
         assert_eq!(next_look_at_absent(at(0), at(55), grace), at(60));
         assert_eq!(next_look_at_absent(at(0), at(70), grace), at(80));
-    }
-
-    #[test]
-    fn a_queued_update_is_looked_at_at_most_twice_a_retry() {
-        let interval = Duration::from_hours(2);
-        let queued = retry_queue(&Phase::Running, false, at(0), interval);
-        assert_eq!(
-            queued,
-            Phase::RetryQueue {
-                next_retry_at: at(7200),
-                looks: 0
-            }
-        );
-        assert_eq!(retry_queue(&queued, true, at(100), interval), queued);
-        let tried = retry_queue(&queued, true, at(7210), interval);
-        assert!(matches!(tried, Phase::RetryQueue { looks: 1, .. }));
-        let again = retry_queue(&tried, true, at(7400), interval);
-        assert!(
-            matches!(again, Phase::RetryQueue { looks: 0, next_retry_at } if next_retry_at > at(14_000))
-        );
-        let late = retry_queue(&queued, false, at(7200 * 3 + 5), interval);
-        assert_eq!(
-            late,
-            Phase::RetryQueue {
-                next_retry_at: at(7200 * 4),
-                looks: 0
-            }
-        );
     }
 
     proptest! {

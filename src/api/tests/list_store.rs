@@ -7,14 +7,14 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{
-        ApiKey, ApiKeyHash, Client, ClientId, ClientName, JobId, JobMemory, Progress,
+        ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, JobId, JobMemory, Progress,
         SigningSecret, Watch, WatchId, WatchState,
     },
     store::{
-        AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, Census, Claim, ClientStore,
-        DeliveryEntry, DeliveryQuery, DueDelivery, DueJob, HostLimits, JobStore, Look, NewWatch,
-        OutboxStore, Redelivery, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore,
-        WatchStory,
+        AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
+        ClientStore, DeliveryEntry, DeliveryQuery, DueBank, DueDelivery, DueJob, HostLimits,
+        JobStore, Look, NewWatch, OutboxStore, Redelivery, Registration, StoreError, UpkeepStore,
+        WatchQuery, WatchStore, WatchStory,
     },
 };
 
@@ -196,6 +196,25 @@ impl AnswerStore for ListStore {
 
     async fn end_answer(&self, _: &JobId, _: AnswerEnd) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl BankStore for ListStore {
+    async fn claim_due_banks(&self, _: Claim) -> Result<Vec<DueBank>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn record_bank_looks(&self, _: Vec<BankLook>) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn next_bank_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    async fn is_bank_out(&self, _: &Bank) -> Result<bool, StoreError> {
+        Ok(false)
     }
 }
 

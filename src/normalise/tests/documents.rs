@@ -105,6 +105,7 @@ proptest! {
             major_outage,
             failures_in_a_row,
             started_at: Timestamp::from_millisecond(started).unwrap(),
+            next_retry_at: None,
         };
         let options = WatchOptions { operation, until, ..WatchOptions::default() };
         let snapshot = read_job(&JobDocument(document.clone()));

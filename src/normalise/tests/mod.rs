@@ -33,6 +33,7 @@ fn usual() -> Known {
         major_outage: false,
         failures_in_a_row: 1,
         started_at: now() - Duration::from_mins(1),
+        next_retry_at: None,
     }
 }
 

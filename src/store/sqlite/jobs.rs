@@ -8,7 +8,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use tracing::error;
 
 use crate::{
-    domain::{JobId, LeaseId, Watch},
+    domain::{JobId, JobMemory, LeaseId, Phase, Watch},
     store::{
         Claim, DueJob, JobStore, Look, StoreError,
         sqlite::{
@@ -33,7 +33,7 @@ pub(super) const DUE: &str = "SELECT job_id FROM jobs WHERE urgency = ?1 AND rea
 
 pub(super) const LEASE: &str = "UPDATE jobs SET lease_id = ?2, lease_until = ?3, joined = 0 \
     WHERE job_id IN (SELECT value FROM json_each(?1)) \
-    RETURNING job_id, next_look_at, memory";
+    RETURNING job_id, next_look_at, memory, waits_for";
 
 pub(super) const OPEN_WATCHES: &str = concat!(
     "SELECT ",
@@ -179,10 +179,13 @@ fn due_job(
 ) -> Result<DueJob, StoreError> {
     let cells = Cells::of("jobs", "job_id", row);
     let job_id: JobId = cells.parse("job_id")?;
+    let memory: JobMemory = cells.json("memory")?;
+    let waits = cells.get::<Option<&str>>("waits_for")?.is_some();
     Ok(DueJob {
         lease,
         due_at: cells.time("next_look_at")?,
-        memory: cells.json("memory")?,
+        bank_is_back: matches!(memory.phase, Phase::Outage { .. }) && !waits,
+        memory,
         watches: watches.remove(&job_id).unwrap_or_default(),
         job_id,
     })

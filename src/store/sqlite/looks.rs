@@ -5,7 +5,10 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     domain::{DeliveryId, Event, JobId},
-    store::{ConnectionReport, Look, StoreError, Urgency, WatchChange, sqlite::error::unwritable},
+    store::{
+        ConnectionReport, Look, OutageChange, StoreError, Urgency, WatchChange,
+        sqlite::{banks::begin_outage, error::unwritable},
+    },
 };
 
 const HOLDS_LEASE: &str = "SELECT 1 FROM jobs WHERE job_id = ?1 AND lease_id = ?2";
@@ -27,6 +30,7 @@ const ADD_DELIVERY: &str = "INSERT INTO deliveries (delivery_id, event_id, watch
 
 /// A watch that joined since the claim was not looked at yet: the job stays due.
 const RECORD_JOB: &str = "UPDATE jobs SET memory = ?2, lease_id = NULL, lease_until = NULL, \
+    waits_for = iif(?6, waits_for, ?7), waits_for_method = iif(?6, waits_for_method, ?8), \
     urgency = iif(joined, 0, ?5), next_look_at = CASE \
         WHEN NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_id = ?1 AND w.settled_at IS NULL) \
         THEN NULL WHEN joined THEN ?3 ELSE ?4 END \
@@ -66,12 +70,22 @@ async fn record_one(connection: &mut SqliteConnection, look: &Look) -> Result<bo
     if let Some(report) = &look.connection {
         report_connection(connection, look, report).await?;
     }
+    let began = match &look.outage {
+        OutageChange::None | OutageChange::Unchanged => None,
+        OutageChange::Began(bank, next_look_at) => {
+            begin_outage(connection, bank, *next_look_at).await?;
+            Some(bank)
+        }
+    };
     sqlx::query(RECORD_JOB)
         .bind(look.job_id.as_str())
         .bind(serde_json::to_string(&look.memory).map_err(unwritable)?)
         .bind(look.at.as_millisecond())
         .bind(look.next_look_at.as_millisecond())
         .bind(rank(look.urgency))
+        .bind(look.outage == OutageChange::Unchanged)
+        .bind(began.map(|bank| &bank.institution_id))
+        .bind(began.map(|bank| &bank.method))
         .execute(connection)
         .await?;
     Ok(true)

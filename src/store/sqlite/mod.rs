@@ -2,6 +2,7 @@
 
 mod answers;
 mod attempts;
+mod banks;
 mod clients;
 #[cfg(test)]
 mod damage;

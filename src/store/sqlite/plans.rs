@@ -8,7 +8,8 @@ use crate::{
     store::{
         DeliveryQuery, WatchQuery,
         sqlite::{
-            SqliteStore, answers, clients, deliveries, jobs, outbox, stories, upkeep, watches,
+            SqliteStore, answers, banks, clients, deliveries, jobs, outbox, stories, upkeep,
+            watches,
         },
     },
 };
@@ -51,6 +52,9 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         answers::FIND,
         answers::CLAIM,
         answers::DUE,
+        banks::FORGET_UNWAITED,
+        banks::LEASE,
+        banks::WAKE_JOBS,
         stories::ONE,
         jobs::DUE,
         jobs::LEASE,

@@ -102,6 +102,7 @@ async fn free_leases(connection: &mut SqliteConnection) -> Result<u64, StoreErro
     let mut freed = 0;
     for statement in [
         "UPDATE jobs SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+        "UPDATE outages SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
         "UPDATE deliveries SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
     ] {
         let done = sqlx::query(statement).execute(&mut *connection).await?;

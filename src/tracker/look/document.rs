@@ -15,7 +15,9 @@ use crate::{
             report::{measure_detection, note_unknown_code},
             started_at,
         },
-        memory, schedule,
+        memory,
+        retry_queue::{self, RetrySeen},
+        schedule,
     },
 };
 
@@ -27,7 +29,9 @@ impl Parts {
         let finding = normalise::find(&snapshot, None);
         let memory = memory::observe(&due.memory, &snapshot, &finding, now);
         let mut look = Progressing { due, now, memory };
-        let (known, connection, bank) = self.ask_around(&look, &finding).await;
+        let (mut known, connection, bank) = self.ask_around(&look, &finding).await;
+        look.memory.phase = self.next_phase(&look, &finding, &bank, snapshot.updated);
+        known.next_retry_at = self.next_retry_at(&look);
         let outcomes = look.due.watches.iter().map(|watch| {
             let finding = match watch.request.options.until.as_deref() {
                 Some(until) => normalise::find(&snapshot, Some(until)),
@@ -44,7 +48,6 @@ impl Parts {
         });
         let outcomes = outcomes.collect::<Vec<_>>();
         note_unknown_code(&look, &outcomes);
-        look.memory.phase = self.next_phase(&look, &finding, bank);
         let asks = normalise::expects_challenge(&snapshot);
         let next = self.next_look(&look, asks);
         let reading = Reading {
@@ -52,6 +55,7 @@ impl Parts {
             resources: normalise::resources(&snapshot),
             next_look_at: next,
             is_urgent: asks || look.memory.challenges.open.is_some(),
+            bank,
             connection,
         };
         let look = self.conclude(look, reading);
@@ -81,6 +85,7 @@ impl Parts {
             major_outage: false,
             failures_in_a_row: 0,
             started_at: look.now,
+            next_retry_at: None,
         };
         let connection_id = look.memory.context.connection_id.clone();
         let report = |unavailable| {
@@ -106,22 +111,41 @@ impl Parts {
                 Err(error) => warn!(%error, "a connection's history cannot be read"),
             }
         }
-        let bank = bank_state(&self.client, &look.memory.context).await;
-        known.major_outage = matches!(bank, BankState::Out(_));
+        let bank = if look.due.bank_is_back {
+            BankState::Serving
+        } else {
+            bank_state(&self.client, &*self.store, &look.memory.context).await
+        };
+        known.major_outage = matches!(bank, BankState::Out { .. });
         (known, report(true), bank)
     }
 
+    /// When Basiq tries a queued update next.
+    fn next_retry_at(&self, look: &Progressing) -> Option<Timestamp> {
+        match look.memory.phase {
+            Phase::RetryQueue { next_retry_at, .. } => {
+                let interval = self.config.update_retry_interval;
+                Some(retry_queue::upcoming(next_retry_at, look.now, interval))
+            }
+            Phase::Running | Phase::Outage { .. } => None,
+        }
+    }
+
     /// What the job waits for after this look.
-    fn next_phase(&self, look: &Progressing, finding: &Finding, bank: BankState) -> Phase {
-        let interval = self.config.update_retry_interval;
+    fn next_phase(
+        &self,
+        look: &Progressing,
+        finding: &Finding,
+        bank: &BankState,
+        updated: Option<Timestamp>,
+    ) -> Phase {
         let waits_for_bank = matches!(look.due.memory.phase, Phase::Outage { .. });
-        if bank == BankState::Unknown && waits_for_bank && finding.is_unavailable() {
+        if *bank == BankState::Unknown && waits_for_bank && finding.is_unavailable() {
             return look.due.memory.phase.clone();
         }
-        if let (BankState::Out(bank), Finding::Failed(failure)) = (bank, finding) {
+        if let (BankState::Out { bank, .. }, Finding::Failed(failure)) = (bank, finding) {
             return Phase::Outage {
-                institution_id: bank.institution_id,
-                method: bank.method,
+                bank: bank.clone(),
                 error_code: failure.code.clone().unwrap_or_default(),
             };
         }
@@ -129,8 +153,12 @@ impl Parts {
         let fails = finding.is_unavailable() && look.due.watches.iter().any(is_update);
         let waits = queued && *finding == Finding::Running;
         if fails || waits {
-            let before = &look.due.memory.phase;
-            return schedule::retry_queue(before, waits, look.now, interval);
+            let seen = RetrySeen {
+                now: look.now,
+                running: waits,
+                updated,
+            };
+            return seen.phase_after(&look.due.memory.phase, self.config.update_retry_interval);
         }
         Phase::Running
     }

@@ -16,9 +16,10 @@ use crate::{
     config::{BasiqConfig, TrackingConfig},
     domain::{JobMemory, Outcome, Watch},
     normalise::{Catalogue, Timings},
-    store::{ConnectionReport, DueJob, JobStore, Look, Urgency},
+    store::{ConnectionReport, DueJob, Look, TrackerStore, Urgency},
     tracker::{
-        look::{outage::outage_to_wait_out, report::log_change},
+        bank::BankState,
+        look::{outage::is_back_for_all, report::log_change},
         schedule,
         transition::{Telling, advance},
     },
@@ -32,7 +33,7 @@ pub struct Looker {
 
 struct Parts {
     client: BasiqClient,
-    store: Arc<dyn JobStore>,
+    store: Arc<dyn TrackerStore>,
     clock: Clock,
     catalogue: Arc<Catalogue>,
     basiq_url: Url,
@@ -53,6 +54,7 @@ struct Reading {
     resources: Vec<String>,
     next_look_at: Timestamp,
     is_urgent: bool,
+    bank: BankState,
     connection: Option<ConnectionReport>,
 }
 
@@ -64,6 +66,7 @@ impl Reading {
             resources: Vec::new(),
             next_look_at,
             is_urgent: false,
+            bank: BankState::Unknown,
             connection: None,
         }
     }
@@ -74,7 +77,7 @@ impl Looker {
     #[must_use]
     pub fn new(
         client: BasiqClient,
-        store: Arc<dyn JobStore>,
+        store: Arc<dyn TrackerStore>,
         clock: Clock,
         catalogue: Arc<Catalogue>,
         (basiq, config): (&BasiqConfig, &TrackingConfig),
@@ -102,8 +105,8 @@ impl Looker {
     /// Looks at a claimed job. It never fails: what went wrong is part of what it says.
     pub async fn look(&self, due: DueJob) -> (Look, &'static str) {
         let parts = &*self.parts;
-        if let Some(bank) = outage_to_wait_out(&due) {
-            return parts.look_at_bank(due, bank).await;
+        if is_back_for_all(&due) {
+            return (parts.end_outage(due), "bank");
         }
         match parts.client.job(&due.job_id).await {
             Ok(document) => (parts.read(due, &document).await, "ok"),
@@ -128,6 +131,7 @@ impl Parts {
         for change in &changes {
             log_change(&look, change);
         }
+        let outage = self.outage_change(&look, &reading.bank);
         Look {
             job_id: look.due.job_id,
             lease: look.due.lease,
@@ -140,6 +144,7 @@ impl Parts {
             } else {
                 Urgency::Normal
             },
+            outage,
             connection: reading.connection,
         }
     }

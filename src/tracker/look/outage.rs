@@ -1,66 +1,34 @@
-//! A look at the bank instead of the job, while the bank is down for everybody.
+//! A job whose bank is down for everybody: what the bank's state means for its watches.
 
 use jiff::Timestamp;
-use tracing::warn;
 
 use crate::{
-    domain::{JobMemory, Outcome, Phase, Watch},
+    domain::{Bank, JobMemory, Outcome, Phase, Watch},
     normalise,
-    store::{DueJob, Look},
+    store::{DueJob, Look, OutageChange},
     tracker::{
-        bank::{Bank, BankState, is_out},
+        bank::BankState,
         look::{Parts, Progressing, Reading, after_spread, started_at},
         schedule,
     },
 };
 
-/// The bank to look at instead of the job: it is out, and every watch was told so.
-pub(super) fn outage_to_wait_out(due: &DueJob) -> Option<Bank> {
-    let Phase::Outage {
-        institution_id,
-        method,
-        ..
-    } = &due.memory.phase
-    else {
-        return None;
-    };
-    due.watches
-        .iter()
-        .all(|watch| watch.progress.told_outage)
-        .then(|| Bank {
-            institution_id: institution_id.clone(),
-            method: method.clone(),
-        })
+/// Whether there is nothing to ask: the bank serves again, and every watch was told that it did not.
+pub(super) fn is_back_for_all(due: &DueJob) -> bool {
+    due.bank_is_back && due.watches.iter().all(|watch| watch.progress.told_outage)
 }
 
 impl Parts {
-    /// Looks at the connector of a bank that is down for everybody.
-    pub(super) async fn look_at_bank(&self, due: DueJob, bank: Bank) -> (Look, &'static str) {
-        let state = match is_out(&self.client, &bank).await {
-            Ok(true) => BankState::Out(bank),
-            Ok(false) => BankState::Serving,
-            Err(error) => {
-                warn!(job.id = %due.job_id, %error, "the bank's status cannot be asked");
-                BankState::Unknown
-            }
-        };
+    /// Ends the wait for a bank that serves again.
+    pub(super) fn end_outage(&self, due: DueJob) -> Look {
         let now = self.clock.now();
         let memory = due.memory.clone();
         let mut look = Progressing { due, now, memory };
-        let judge = |watch| self.judge_outage(&look, watch, &state);
+        let judge = |watch| self.judge_outage(&look, watch, &BankState::Serving);
         let outcomes = look.due.watches.iter().map(judge).collect();
-        if state == BankState::Serving {
-            look.memory.phase = Phase::Running;
-        }
-        let next = after_spread(now, self.config.outage_poll_interval);
-        let next = look.due.watches.iter().fold(next, |next, watch| {
-            let end = schedule::after(started_at(&look.memory, watch), self.config.job_max_age);
-            if end > now { next.min(end) } else { next }
-        });
-        (
-            self.conclude(look, Reading::without_news(outcomes, next)),
-            "bank",
-        )
+        look.memory.phase = Phase::Running;
+        let next = after_spread(now, self.config.poll_max_interval);
+        self.conclude(look, Reading::without_news(outcomes, next))
     }
 
     /// What the state of its bank means for a watch that was told of the outage.
@@ -76,17 +44,42 @@ impl Parts {
         );
         match bank {
             BankState::Serving => Outcome::Tell(Box::new(normalise::bank_is_back(code, step))),
-            BankState::Out(_) | BankState::Unknown
+            BankState::Out { .. } | BankState::Unknown
                 if self.is_too_old(&look.memory, watch, look.now) =>
             {
                 Outcome::Tell(Box::new(normalise::outage_outlived(code, step)))
             }
-            BankState::Out(_) | BankState::Unknown => Outcome::Running,
+            BankState::Out { .. } | BankState::Unknown => Outcome::Running,
+        }
+    }
+
+    /// What a look that leaves the job in this phase says about the outage of its bank.
+    pub(super) fn outage_change(&self, look: &Progressing, bank: &BankState) -> OutageChange {
+        let Phase::Outage { bank: awaited, .. } = &look.memory.phase else {
+            return OutageChange::None;
+        };
+        let waited = awaited_bank(&look.due) == Some(awaited);
+        match bank {
+            BankState::Out { bank, known } if !(*known && waited) => {
+                let next = after_spread(look.now, self.config.outage_poll_interval);
+                OutageChange::Began(bank.clone(), next)
+            }
+            BankState::Out { .. } | BankState::Serving | BankState::Unknown => {
+                OutageChange::Unchanged
+            }
         }
     }
 
     fn is_too_old(&self, memory: &JobMemory, watch: &Watch, now: Timestamp) -> bool {
         schedule::after(started_at(memory, watch), self.config.job_max_age) <= now
+    }
+}
+
+/// The bank that the job waited for before this look.
+fn awaited_bank(due: &DueJob) -> Option<&Bank> {
+    match &due.memory.phase {
+        Phase::Outage { bank, .. } if !due.bank_is_back => Some(bank),
+        Phase::Outage { .. } | Phase::Running | Phase::RetryQueue { .. } => None,
     }
 }
 

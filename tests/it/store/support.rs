@@ -10,7 +10,7 @@ use basiq_relay::{
     },
     store::{
         AfterAttempt, AttemptResult, Claim, DueDelivery, DueJob, HostLimits, Look, NewWatch,
-        Registration, Store, Urgency, WatchChange, WatchStory, sqlite::SqliteStore,
+        OutageChange, Registration, Store, Urgency, WatchChange, WatchStory, sqlite::SqliteStore,
     },
 };
 use jiff::Timestamp;
@@ -174,6 +174,7 @@ pub(crate) fn look(job: &DueJob, now: Timestamp) -> Look {
         next_look_at: now + Duration::from_mins(1),
         urgency: Urgency::Normal,
         changes: Vec::new(),
+        outage: OutageChange::None,
         connection: None,
     }
 }

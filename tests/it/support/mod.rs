@@ -20,7 +20,7 @@ use basiq_relay::{
     runtime::{Tick, Worker},
     sandbox::{Sandbox, SandboxOptions},
     store::{ClientStore, HostLimits, OutboxStore, sqlite::SqliteStore},
-    tracker::TrackerWorker,
+    tracker::{BankWorker, TrackerWorker},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -59,6 +59,7 @@ pub(crate) struct TestApp {
     pub(crate) settings: Settings,
     router: Router,
     tracker: TrackerWorker,
+    banks: BankWorker,
     delivery: DeliveryWorker,
     upkeep: UpkeepWorker,
     stop: CancellationToken,
@@ -147,6 +148,7 @@ impl TestApp {
             settings: relay.settings,
             router: relay.router,
             tracker: relay.tracker,
+            banks: relay.banks,
             delivery: relay.delivery,
             upkeep: relay.upkeep,
             stop,
@@ -165,6 +167,7 @@ impl TestApp {
         self.store = relay.store;
         self.router = relay.router;
         self.tracker = relay.tracker;
+        self.banks = relay.banks;
         self.delivery = relay.delivery;
         self.upkeep = relay.upkeep;
     }
@@ -270,9 +273,11 @@ impl TestApp {
     async fn tick(&mut self) -> bool {
         let ticks = [
             self.tracker.tick().await.unwrap(),
+            self.banks.tick().await.unwrap(),
             self.delivery.tick().await.unwrap(),
         ];
-        let in_flight = self.tracker.in_flight() + self.delivery.in_flight();
+        let looks = self.tracker.in_flight() + self.banks.in_flight();
+        let in_flight = looks + self.delivery.in_flight();
         let is_due = ticks.iter().any(|tick| match tick {
             Tick::Busy => true,
             Tick::Idle { next_due_in } => next_due_in.is_some_and(|wait| wait.is_zero()),

@@ -23,11 +23,33 @@ CREATE TABLE jobs (
     lease_until  INTEGER,
     -- JSON
     memory       TEXT NOT NULL,
+    -- the bank in major outage that it waits for; none again once that serves
+    waits_for        TEXT,
+    waits_for_method TEXT,
+    -- until when an answer to its open challenge is on its way, or was accepted just now, and which
+    -- of its challenges that answers; the answer itself is never stored
+    answering_until     INTEGER,
+    answering_challenge INTEGER,
     -- when it may be claimed
     ready_at     INTEGER GENERATED ALWAYS AS (max(next_look_at, ifnull(lease_until, 0))) VIRTUAL
 ) STRICT;
 
 CREATE INDEX jobs_ready ON jobs (urgency, ready_at) WHERE ready_at IS NOT NULL;
+
+CREATE INDEX jobs_waiting ON jobs (waits_for, waits_for_method) WHERE waits_for IS NOT NULL;
+
+-- Banks in major outage, by the connector that reaches them.
+CREATE TABLE outages (
+    institution_id TEXT    NOT NULL,
+    method         TEXT    NOT NULL,
+    next_look_at   INTEGER NOT NULL,
+    lease_id       TEXT,
+    lease_until    INTEGER,
+    ready_at       INTEGER GENERATED ALWAYS AS (max(next_look_at, ifnull(lease_until, 0))) VIRTUAL,
+    PRIMARY KEY (institution_id, method)
+) STRICT;
+
+CREATE INDEX outages_ready ON outages (ready_at);
 
 CREATE TABLE watches (
     watch_id      TEXT    PRIMARY KEY,

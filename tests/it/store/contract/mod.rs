@@ -1,6 +1,7 @@
 //! What every store must do, said once for all back ends: through the traits alone.
 
 mod answers;
+mod banks;
 mod claims;
 mod clients;
 mod outbox;

@@ -1,0 +1,158 @@
+//! Looks at the banks that are down for everybody, each for all the jobs that wait for it.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use crate::{
+    basiq::BasiqClient,
+    clock::Clock,
+    config::{BasiqConfig, TrackingConfig},
+    runtime::{Flights, Tick, Wake, Worker, WorkerError},
+    store::{BankLook, BankStore, Claim, DueBank},
+    tracker::{
+        bank::is_out,
+        schedule::{self, between},
+    },
+};
+
+/// Looks at banks in flight at most: there are few, and jobs go first.
+const CONCURRENCY: usize = 4;
+
+/// What a lease lasts beyond the longest look.
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+/// The longest pause after a look that brought no answer.
+const PAUSE_AFTER_FAULT: Duration = Duration::from_mins(1);
+
+/// Looks at due banks.
+pub struct BankWorker {
+    client: BasiqClient,
+    store: Arc<dyn BankStore>,
+    clock: Clock,
+    wake: Wake,
+    tracker_wake: Wake,
+    interval: Duration,
+    lease: Duration,
+    flights: Flights<BankLook>,
+    unrecorded: Vec<BankLook>,
+}
+
+impl BankWorker {
+    /// A worker that asks with `client`; it rings `tracker_wake` when a bank serves its jobs again.
+    #[must_use]
+    pub fn new(
+        client: BasiqClient,
+        store: Arc<dyn BankStore>,
+        clock: Clock,
+        (basiq, tracking): (&BasiqConfig, &TrackingConfig),
+        tracker_wake: Wake,
+    ) -> Self {
+        let wake = Wake::new();
+        Self {
+            client,
+            store,
+            clock,
+            flights: Flights::new(wake.clone()),
+            wake,
+            tracker_wake,
+            interval: tracking.outage_poll_interval,
+            lease: BasiqClient::longest_call(basiq) + LEASE_MARGIN,
+            unrecorded: Vec::new(),
+        }
+    }
+
+    /// Looks that have not ended or are not recorded yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flights.count() + self.unrecorded.len()
+    }
+
+    async fn record(&mut self) -> Result<bool, WorkerError> {
+        if self.unrecorded.is_empty() {
+            return Ok(false);
+        }
+        let due = self
+            .store
+            .record_bank_looks(self.unrecorded.clone())
+            .await?;
+        self.unrecorded.clear();
+        if due > 0 {
+            info!(jobs = due, "a bank is back; its jobs are told");
+            self.tracker_wake.ring();
+        }
+        Ok(true)
+    }
+
+    async fn claim(&mut self) -> Result<(), WorkerError> {
+        let free = CONCURRENCY.saturating_sub(self.in_flight());
+        let claim = Claim {
+            now: self.clock.now(),
+            lease: self.lease,
+            limit: free,
+        };
+        for due in self.store.claim_due_banks(claim).await? {
+            let look = look(self.client.clone(), self.clock.clone(), due, self.interval);
+            self.flights.start(look);
+        }
+        Ok(())
+    }
+}
+
+/// One look at a bank. It never fails: without an answer it is looked at again soon.
+async fn look(client: BasiqClient, clock: Clock, due: DueBank, interval: Duration) -> BankLook {
+    let answer = is_out(&client, &due.bank).await;
+    let at = clock.now();
+    let next = |wait| schedule::after(at, schedule::spread(wait, rand::random()));
+    let next_look_at: Option<Timestamp> = match answer {
+        Ok(true) => Some(next(interval)),
+        Ok(false) => None,
+        Err(error) => {
+            let bank = &due.bank.institution_id;
+            warn!(institution.id = %bank, %error, "a bank cannot be looked at, will try again");
+            Some(next(interval.min(PAUSE_AFTER_FAULT)))
+        }
+    };
+    BankLook {
+        bank: due.bank,
+        lease: due.lease,
+        at,
+        next_look_at,
+    }
+}
+
+impl Worker for BankWorker {
+    fn name(&self) -> &'static str {
+        "banks"
+    }
+
+    fn wake(&self) -> Wake {
+        self.wake.clone()
+    }
+
+    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+        let landed = self.flights.take();
+        self.unrecorded.extend(landed);
+        self.record().await?;
+        let now = self.clock.now();
+        let due = self.store.next_bank_due().await?;
+        if due.is_none_or(|due| due > now) || self.in_flight() >= CONCURRENCY {
+            let next_due_in = due
+                .map(|due| between(now, due))
+                .filter(|wait| !wait.is_zero());
+            return Ok(Tick::Idle { next_due_in });
+        }
+        self.claim().await?;
+        Ok(Tick::Busy)
+    }
+
+    async fn drain(&mut self) -> Result<(), WorkerError> {
+        self.record().await?;
+        while let Some(landed) = self.flights.wait().await {
+            self.unrecorded.extend(landed);
+            self.record().await?;
+        }
+        Ok(())
+    }
+}

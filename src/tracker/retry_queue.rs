@@ -1,0 +1,253 @@
+//! Basiq's queue of updates: what a bank did not serve is tried again at intervals, and looked for
+//! just after. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    domain::Phase,
+    tracker::schedule::{after, between},
+};
+
+/// How long after a retry is due it is looked for at least, as a part of the interval: 3 s of two
+/// hours.
+const SLACK: u32 = 2400;
+
+/// How much longer at most, so that retries that are due at once are not looked for at once: 27 s of
+/// two hours.
+const JITTER: u32 = 267;
+
+/// When a retry that has not ended at that look is looked for again: two minutes of two hours. Basiq
+/// reads most banks within half a minute.
+const SECOND_LOOK: u32 = 60;
+
+/// The shortest wait before it, however short the interval.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// What a look at a queued update saw: it runs, or it has failed because of the bank again.
+#[derive(Debug, Clone, Copy)]
+pub struct RetrySeen {
+    /// When.
+    pub now: Timestamp,
+    /// Whether the job runs.
+    pub running: bool,
+    /// When Basiq last changed the job, by its own word.
+    pub updated: Option<Timestamp>,
+}
+
+impl RetrySeen {
+    /// The phase after this look. A retry is looked for twice at most: if it has not ended then, the
+    /// next one is waited for.
+    #[must_use]
+    pub fn phase_after(&self, before: &Phase, interval: Duration) -> Phase {
+        let Phase::RetryQueue {
+            next_retry_at: due,
+            looks,
+        } = before
+        else {
+            return wait_for(self.next_after(self.failed_at(), interval));
+        };
+        if self.now < *due {
+            return before.clone();
+        }
+        if self.has_failed_since(*due) {
+            return wait_for(self.next_after(self.failed_at(), interval));
+        }
+        if *looks == 0 {
+            return Phase::RetryQueue {
+                next_retry_at: *due,
+                looks: 1,
+            };
+        }
+        wait_for(self.next_after(*due, interval))
+    }
+
+    /// Whether the retry that was due then has failed. Without Basiq's word a failure is taken for
+    /// one of that retry.
+    fn has_failed_since(&self, due: Timestamp) -> bool {
+        !self.running && self.updated.is_none_or(|updated| updated >= due)
+    }
+
+    /// When the job failed: as it tells, unless that is in the future.
+    fn failed_at(&self) -> Timestamp {
+        let told = self.updated.filter(|updated| *updated <= self.now);
+        told.unwrap_or(self.now)
+    }
+
+    /// The first retry after this look, by one that was at `from`.
+    fn next_after(&self, from: Timestamp, interval: Duration) -> Timestamp {
+        let missed = between(from, self.now).as_secs_f64() / interval.as_secs_f64().max(1.0);
+        after(from, interval.mul_f64(missed.floor() + 1.0))
+    }
+}
+
+fn wait_for(next_retry_at: Timestamp) -> Phase {
+    Phase::RetryQueue {
+        next_retry_at,
+        looks: 0,
+    }
+}
+
+/// When to look at a queued update after `looks` looks since the retry was due.
+pub(super) fn next_look(
+    (due, looks): (Timestamp, u32),
+    now: Timestamp,
+    interval: Duration,
+    jitter: f64,
+) -> Timestamp {
+    let slack = interval / SLACK + (interval / JITTER).mul_f64(jitter.clamp(0.0, 1.0));
+    if looks == 0 {
+        after(due, slack)
+    } else {
+        after(now, (interval / SECOND_LOOK).max(SHORTEST))
+    }
+}
+
+/// The retry that is still to come: the one that is waited for, or the one after it if that one is
+/// due already.
+#[must_use]
+pub fn upcoming(due: Timestamp, now: Timestamp, interval: Duration) -> Timestamp {
+    if now < due { due } else { after(due, interval) }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_hours(2);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn failed(now: i64, updated: Option<i64>) -> RetrySeen {
+        RetrySeen {
+            now: at(now),
+            running: false,
+            updated: updated.map(at),
+        }
+    }
+
+    fn runs(now: i64) -> RetrySeen {
+        RetrySeen {
+            running: true,
+            ..failed(now, Some(now))
+        }
+    }
+
+    fn queued(due: i64, looks: u32) -> Phase {
+        Phase::RetryQueue {
+            next_retry_at: at(due),
+            looks,
+        }
+    }
+
+    #[test]
+    fn the_next_retry_is_counted_from_the_failure() {
+        for (seen, due) in [
+            (failed(0, None), 7200),
+            (failed(0, Some(0)), 7200),
+            (failed(3600, Some(0)), 7200),
+            (failed(7300, Some(0)), 14_400),
+            (failed(0, Some(60)), 7200),
+        ] {
+            let phase = seen.phase_after(&Phase::Running, INTERVAL);
+            assert_eq!(phase, queued(due, 0), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_retry_is_looked_for_twice_at_most_whatever_the_job_shows() {
+        let table = [
+            ("too early", runs(100), queued(7200, 0), queued(7200, 0)),
+            ("it runs", runs(7210), queued(7200, 0), queued(7200, 1)),
+            (
+                "it still runs",
+                runs(7340),
+                queued(7200, 1),
+                queued(14_400, 0),
+            ),
+            (
+                "it failed",
+                failed(7210, Some(7205)),
+                queued(7200, 0),
+                queued(14_405, 0),
+            ),
+            (
+                "it has not begun",
+                failed(7210, Some(0)),
+                queued(7200, 0),
+                queued(7200, 1),
+            ),
+            (
+                "it did not begin",
+                failed(7340, Some(0)),
+                queued(7200, 1),
+                queued(14_400, 0),
+            ),
+            (
+                "nobody knows when",
+                failed(7210, None),
+                queued(7200, 0),
+                queued(14_410, 0),
+            ),
+            (
+                "many were missed",
+                runs(72_000),
+                queued(7200, 1),
+                queued(79_200, 0),
+            ),
+        ];
+        for (name, seen, before, after) in table {
+            assert_eq!(seen.phase_after(&before, INTERVAL), after, "{name}");
+        }
+    }
+
+    #[test]
+    fn it_is_looked_for_just_after_it_is_due_and_a_while_later() {
+        let look = |looks, now, jitter| {
+            let next = next_look((at(7200), looks), at(now), INTERVAL, jitter);
+            between(at(7200), next)
+        };
+        assert_eq!(look(0, 0, 0.0), Duration::from_secs(3));
+        assert_eq!(look(0, 0, 1.0).as_secs(), 29);
+        assert_eq!(look(1, 7203, 0.0), Duration::from_secs(123));
+    }
+
+    fn waited_for(phase: &Phase) -> (Timestamp, u32) {
+        match phase {
+            Phase::RetryQueue {
+                next_retry_at,
+                looks,
+            } => (*next_retry_at, *looks),
+            other => panic!("not in the queue: {other:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn looks_go_on_and_never_come_more_than_twice_a_retry(
+            kinds in prop::collection::vec((any::<bool>(), prop::option::of(-9000_i64..9000)), 1..40),
+            jitter in 0.0..1.0_f64,
+        ) {
+            let mut now = at(0);
+            let mut phase = failed(0, Some(0)).phase_after(&Phase::Running, INTERVAL);
+            let (mut retries, mut looks_in_all) = (1, 0);
+            for (running, ago) in kinds {
+                let (due, looks) = waited_for(&phase);
+                let next = next_look((due, looks), now, INTERVAL, jitter);
+                prop_assert!(next > now && next >= due);
+                now = next;
+                looks_in_all += 1;
+                let updated = ago.map(|ago| now + SignedDuration::from_secs(ago));
+                phase = RetrySeen { now, running, updated }.phase_after(&phase, INTERVAL);
+                retries += u32::from(waited_for(&phase).0 != due);
+            }
+            prop_assert!(looks_in_all <= 2 * retries);
+        }
+    }
+}
