@@ -1,4 +1,4 @@
-//! What an app does at Basiq: make a user, connect a bank, answer a challenge.
+//! What an app does at Basiq: make a user, connect a bank, refresh it, update its credentials.
 
 use anyhow::{Context, Result};
 use reqwest::{Client, Url};
@@ -41,27 +41,22 @@ impl Basiq {
         text(&job, "/id")
     }
 
-    /// Answers an open challenge in the name of the user.
-    pub(super) async fn answer_challenge(
+    /// Sends new credentials for a connection and returns the id of the job that tries them.
+    pub(super) async fn update(
         &self,
         user: &str,
-        link: &str,
-        answer: &str,
-    ) -> Result<()> {
-        let scope = [("scope", "CLIENT_ACCESS"), ("userId", user)];
-        let token = fetch_token(&self.http, &self.base, &scope).await?;
-        let answer = self
-            .http
-            .post(link)
-            .bearer_auth(token)
-            .json(&json!({ "mfa-response": [answer] }))
-            .send()
-            .await
-            .context("the challenge cannot be answered")?;
-        answer
-            .error_for_status()
-            .context("the answer was refused")?;
-        Ok(())
+        connection: &str,
+        (login, password): (&str, &str),
+    ) -> Result<String> {
+        let path = format!("users/{user}/connections/{connection}");
+        let body = json!({ "loginId": login, "password": password });
+        text(&self.post(&path, &body).await?, "/id")
+    }
+
+    /// Refreshes a connection and returns the id of the job that does it.
+    pub(super) async fn refresh(&self, user: &str, connection: &str) -> Result<String> {
+        let path = format!("users/{user}/connections/{connection}/refresh");
+        text(&self.post(&path, &json!({})).await?, "/id")
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value> {

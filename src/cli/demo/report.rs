@@ -1,5 +1,7 @@
 //! What the demo prints: each event as it arrives, then expected against seen.
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -122,11 +124,14 @@ fn describe(status: &str, code: Option<&str>, action: &str, is_final: bool) -> S
     format!("{status}{code} → {action}{more}")
 }
 
+/// Whether the events of each watch are numbered from 1.
 fn in_order(events: &[Value]) -> bool {
-    let sequence = events
-        .iter()
-        .map(|event| event.get("sequence").and_then(Value::as_u64));
-    sequence.eq((1..=events.len() as u64).map(Some))
+    let mut latest = HashMap::new();
+    events.iter().all(|event| {
+        let next = latest.entry(event.get("watchId")).or_insert(0_u64);
+        *next += 1;
+        event.get("sequence").and_then(Value::as_u64) == Some(*next)
+    })
 }
 
 /// The closing table.

@@ -19,6 +19,8 @@ pub(super) struct Scenario {
     pub(super) login: (&'static str, &'static str),
     /// A documented test bank.
     pub(super) bank: &'static str,
+    /// What follows once the bank is connected, or is not.
+    pub(super) flow: Flow,
     /// The answer the person gives to a challenge, if any.
     pub(super) answer: Option<&'static str>,
     /// Whether the callback fails twice before it accepts.
@@ -27,6 +29,19 @@ pub(super) struct Scenario {
     pub(super) expected: &'static [Expected],
     /// How many attempts the last event must take.
     pub(super) attempts: usize,
+}
+
+/// What a backend does after it connected a bank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Nothing more.
+    Once,
+    /// It sends new credentials, which meet a bank that is unavailable.
+    Updates,
+    /// It refreshes after each failure, as it is told to.
+    TriesThreeTimes,
+    /// It waits for its bank, which comes back once the outage was told.
+    WaitsForBank,
 }
 
 /// What one event must say.
@@ -54,6 +69,8 @@ const fn tells(
 
 const SUCCESS: Expected = tells("success", None, "none", true);
 const CHALLENGE: Expected = tells("action-required", None, "answer-mfa", false);
+const UNAVAILABLE: Option<&str> = Some("service-unavailable");
+const RETRY: Expected = tells("failed", UNAVAILABLE, "retry", true);
 
 /// Every documented scenario.
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -62,6 +79,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         slug: "success",
         login: ("gavinBelson", "hooli2016"),
         bank: "AU00000",
+        flow: Flow::Once,
         answer: None,
         flaky: false,
         expected: &[SUCCESS],
@@ -72,6 +90,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         slug: "locked",
         login: ("bighead", "password"),
         bank: "AU00000",
+        flow: Flow::Once,
         answer: None,
         flaky: false,
         expected: &[tells(
@@ -87,6 +106,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         slug: "action-at-bank",
         login: ("erlich", "aviato"),
         bank: "AU00000",
+        flow: Flow::Once,
         answer: None,
         flaky: false,
         expected: &[tells(
@@ -102,9 +122,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         slug: "unavailable",
         login: ("jianYang", "nothotdog"),
         bank: "AU00000",
+        flow: Flow::Once,
         answer: None,
         flaky: false,
-        expected: &[tells("failed", Some("service-unavailable"), "retry", true)],
+        expected: &[RETRY],
         attempts: 1,
     },
     Scenario {
@@ -112,6 +133,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         slug: "mfa-answered",
         login: ("jared", "django"),
         bank: "AU00002",
+        flow: Flow::Once,
         answer: Some("1234"),
         flaky: false,
         expected: &[CHALLENGE, SUCCESS],
@@ -122,6 +144,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         slug: "mfa-expired",
         login: ("richard", "tabsnotspaces"),
         bank: "AU00002",
+        flow: Flow::Once,
         answer: None,
         flaky: false,
         expected: &[
@@ -135,12 +158,60 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         slug: "flaky-receiver",
         login: ("Gilfoyle", "PiedPiper"),
         bank: "AU00000",
+        flow: Flow::Once,
         answer: None,
         flaky: true,
         expected: &[SUCCESS],
         attempts: 3,
     },
+    Scenario {
+        title: "an update that Basiq retries",
+        slug: "update",
+        login: ("Whistler", "ShowBox"),
+        bank: "AU00000",
+        flow: Flow::Updates,
+        answer: None,
+        flaky: false,
+        expected: &[
+            SUCCESS,
+            tells("delayed", UNAVAILABLE, "wait", false),
+            SUCCESS,
+        ],
+        attempts: 1,
+    },
+    Scenario {
+        title: "the third failure in a row",
+        slug: "third-failure",
+        login: UNLUCKY,
+        bank: "AU00000",
+        flow: Flow::TriesThreeTimes,
+        answer: None,
+        flaky: false,
+        expected: &[
+            RETRY,
+            RETRY,
+            tells("failed", UNAVAILABLE, "contact-support", true),
+        ],
+        attempts: 1,
+    },
+    Scenario {
+        title: "a bank that is down for all",
+        slug: "outage",
+        login: ("gavinBelson", "hooli2016"),
+        bank: BANK_THAT_IS_OUT,
+        flow: Flow::WaitsForBank,
+        answer: None,
+        flaky: false,
+        expected: &[tells("failed", UNAVAILABLE, "wait-for-bank", false), RETRY],
+        attempts: 1,
+    },
 ];
+
+/// The documented test user whose bank is never available.
+const UNLUCKY: (&str, &str) = ("jianYang", "nothotdog");
+
+/// The bank that is in major outage when the play begins.
+pub(super) const BANK_THAT_IS_OUT: &str = "AU00004";
 
 /// How long the record of the last attempt may take after it was received.
 const RECORD_PATIENCE: Duration = Duration::from_secs(3);
@@ -157,7 +228,7 @@ pub(super) async fn play(
         .connect_bank(&person, scenario.login, scenario.bank)
         .await?;
     let mut events = stage.subscribe(scenario.slug);
-    let watch_id = stage.watch(scenario, &job_id).await?;
+    let mut watch_id = stage.watch(scenario, &job_id, None).await?;
     let mut accepted = Vec::new();
     loop {
         let received = events.recv().await.context("the receiver stopped")?;
@@ -175,23 +246,61 @@ pub(super) async fn play(
         if !(200..300).contains(&received.status_answered) {
             continue;
         }
-        if let (Some(answer), Some(link)) = (scenario.answer, respond_to(&body)) {
-            stage.basiq.answer_challenge(&person, link, answer).await?;
-        }
+        react(scenario, stage, &watch_id, &body).await?;
         let is_final = body.get("final") == Some(&Value::Bool(true));
         accepted.push(body);
-        if is_final {
-            break;
+        if !is_final {
+            continue;
+        }
+        match next_job(scenario, stage, &person, &accepted).await? {
+            Some((job_id, operation)) => {
+                watch_id = stage.watch(scenario, &job_id, operation).await?;
+            }
+            None => break,
         }
     }
     check_attempts(scenario, stage, &watch_id).await?;
     Ok(accepted)
 }
 
-fn respond_to(event: &Value) -> Option<&str> {
-    event
-        .pointer("/challenge/respondTo")
-        .and_then(Value::as_str)
+/// What the person or the bank does once an event was told.
+async fn react(scenario: &Scenario, stage: &Stage, watch_id: &str, event: &Value) -> Result<()> {
+    match event.get("action").and_then(Value::as_str) {
+        Some("answer-mfa") => match scenario.answer {
+            Some(answer) => stage.answer(watch_id, answer).await,
+            None => Ok(()),
+        },
+        Some("wait-for-bank") => {
+            stage.end_outage();
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The job that the backend starts after those that ended, if it does, and what started it.
+async fn next_job(
+    scenario: &Scenario,
+    stage: &Stage,
+    person: &str,
+    told: &[Value],
+) -> Result<Option<(String, Option<&'static str>)>> {
+    let connection = told
+        .last()
+        .and_then(|event| event.pointer("/context/connectionId"))
+        .and_then(Value::as_str);
+    let connection = || connection.context("the event does not tell its connection");
+    Ok(match (scenario.flow, told.len()) {
+        (Flow::Updates, 1) => {
+            let job = stage.basiq.update(person, connection()?, UNLUCKY).await?;
+            Some((job, Some("update")))
+        }
+        (Flow::TriesThreeTimes, 1 | 2) => {
+            let job = stage.basiq.refresh(person, connection()?).await?;
+            Some((job, Some("refresh")))
+        }
+        _ => None,
+    })
 }
 
 /// The relay's own record must tell how many attempts the last event took.

@@ -17,18 +17,24 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::Relay,
     cli::{
-        demo::{basiq::Basiq, scenario::Scenario},
+        demo::{
+            basiq::Basiq,
+            scenario::{BANK_THAT_IS_OUT, Scenario},
+        },
         receiver::{Received, Receiver, ReceiverOptions},
     },
     clock::Clock,
     config::{DatabaseUrl, Settings},
     domain::{ApiKey, SigningSecret},
-    sandbox::{Sandbox, SandboxOptions},
+    sandbox::{Fault, FaultKind, Sandbox, SandboxOptions, ScriptRetries},
     store::ClientStore,
 };
 
 /// How much faster than Basiq the sandbox runs: a challenge expires after 6 s, not 120.
 const SPEED: f64 = 20.0;
+
+/// From a failed update to Basiq's next try, instead of two hours.
+const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Waits between attempts, short enough to be watched.
 const RETRY_SCHEDULE: [Duration; 3] = [
@@ -42,6 +48,7 @@ type Subscribers = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Received>>>>;
 /// Everything a scenario needs.
 pub(super) struct Stage {
     pub(super) basiq: Basiq,
+    sandbox: Sandbox,
     http: Client,
     relay: Url,
     receiver: Url,
@@ -61,10 +68,10 @@ impl Stage {
             .build()
             .context("no HTTP client")?;
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let sandbox = run_sandbox(&stop, &mut tasks).await?;
+        let (sandbox, basiq) = run_sandbox(&stop, &mut tasks).await?;
         let database = std::env::temp_dir().join(format!("{}.db", uuid::Uuid::new_v4()));
         let (api_key, secret) = (ApiKey::generate(), SigningSecret::generate());
-        let settings = settings(&sandbox, &database);
+        let settings = settings(&basiq, &database);
         let relay = run_relay(settings, (&api_key, &secret), &stop, &mut tasks).await?;
         let subscribers = Subscribers::default();
         let steady = ReceiverOptions {
@@ -77,9 +84,10 @@ impl Stage {
         };
         let receiver = receive(steady, &subscribers, &stop, &mut tasks).await?;
         let flaky = receive(flaky, &subscribers, &stop, &mut tasks).await?;
-        let basiq = Basiq::sign_in(http.clone(), sandbox).await?;
+        let basiq = Basiq::sign_in(http.clone(), basiq).await?;
         Ok(Self {
             basiq,
+            sandbox,
             http,
             relay,
             receiver,
@@ -112,7 +120,12 @@ impl Stage {
     }
 
     /// Registers a watch and returns its id.
-    pub(super) async fn watch(&self, scenario: &Scenario, job_id: &str) -> Result<String> {
+    pub(super) async fn watch(
+        &self,
+        scenario: &Scenario,
+        job_id: &str,
+        operation: Option<&str>,
+    ) -> Result<String> {
         let receiver = if scenario.flaky {
             &self.flaky
         } else {
@@ -125,7 +138,7 @@ impl Stage {
             .http
             .post(self.relay.join("watch").context("no address")?)
             .bearer_auth(self.api_key.expose())
-            .json(&json!({ "jobId": job_id, "callbackUrl": callback }))
+            .json(&json!({ "jobId": job_id, "callbackUrl": callback, "operation": operation }))
             .send()
             .await
             .context("the relay does not answer")?;
@@ -139,6 +152,29 @@ impl Stage {
             .and_then(Value::as_str)
             .context("the watch has no id")?;
         Ok(id.to_owned())
+    }
+
+    /// Passes the person's answer to the open challenge of a watch to the relay.
+    pub(super) async fn answer(&self, watch_id: &str, answer: &str) -> Result<()> {
+        let path = format!("watch/{watch_id}/mfa");
+        let url = self.relay.join(&path).context("no address")?;
+        let answered = self
+            .http
+            .post(url)
+            .bearer_auth(self.api_key.expose())
+            .json(&json!({ "response": [answer] }))
+            .send()
+            .await
+            .context("the relay does not answer")?;
+        answered
+            .error_for_status()
+            .context("the answer was refused")?;
+        Ok(())
+    }
+
+    /// Brings the bank back that was out when the play began.
+    pub(super) fn end_outage(&self) {
+        self.sandbox.set_faults(Vec::new());
     }
 
     /// The state of a watch's last delivery, and how many attempts it took.
@@ -195,6 +231,8 @@ fn settings(basiq: &Url, database: &std::path::Path) -> Settings {
     settings.basiq.api_key = "demo".to_owned().into();
     settings.basiq.requests_per_second = 100;
     settings.tracking.poll_min_interval = Duration::from_millis(200);
+    settings.tracking.update_retry_interval = RETRY_INTERVAL;
+    settings.tracking.outage_poll_interval = Duration::from_secs(1);
     settings.delivery.allow_http = true;
     settings.delivery.allow_networks =
         vec![ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))];
@@ -214,15 +252,27 @@ async fn bind() -> Result<(TcpListener, Url)> {
     Ok((listener, url))
 }
 
-async fn run_sandbox(stop: &CancellationToken, tasks: &mut JoinSet<Result<()>>) -> Result<Url> {
+async fn run_sandbox(
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<(Sandbox, Url)> {
     let (listener, url) = bind().await?;
     let options = SandboxOptions {
         speed: SPEED,
+        faults: vec![Fault {
+            kind: FaultKind::Outage(BANK_THAT_IS_OUT.to_owned()),
+            rate: 1.0,
+        }],
+        update_retries: ScriptRetries {
+            interval: RETRY_INTERVAL.mul_f64(SPEED),
+            succeeds_on: Some(2),
+        },
         ..SandboxOptions::default()
     };
     let (sandbox, until) = (Sandbox::new(options, Clock::system()), stop.clone());
-    tasks.spawn(async move { sandbox.serve(listener, until).await.context("sandbox") });
-    Ok(url)
+    let serving = sandbox.clone();
+    tasks.spawn(async move { serving.serve(listener, until).await.context("sandbox") });
+    Ok((sandbox, url))
 }
 
 /// Starts a relay with one client.
