@@ -19,6 +19,7 @@ mod journeys;
 mod kill;
 mod mfa;
 mod openapi;
+mod outcomes;
 mod shutdown;
 mod signature;
 mod store;

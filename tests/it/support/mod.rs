@@ -66,6 +66,8 @@ pub(crate) struct TestApp {
     folder: Option<TempDir>,
     tasks: JoinSet<()>,
     leaves_work: bool,
+    /// How long it was until something was due, at the latest tick.
+    next_due_in: Option<Duration>,
 }
 
 impl Builder {
@@ -155,6 +157,7 @@ impl TestApp {
             folder: None,
             tasks,
             leaves_work: false,
+            next_due_in: None,
         }
     }
 
@@ -278,10 +281,12 @@ impl TestApp {
         ];
         let looks = self.tracker.in_flight() + self.banks.in_flight();
         let in_flight = looks + self.delivery.in_flight();
-        let is_due = ticks.iter().any(|tick| match tick {
-            Tick::Busy => true,
-            Tick::Idle { next_due_in } => next_due_in.is_some_and(|wait| wait.is_zero()),
+        let waits = ticks.iter().map(|tick| match tick {
+            Tick::Busy => Some(Duration::ZERO),
+            Tick::Idle { next_due_in } => *next_due_in,
         });
+        self.next_due_in = waits.flatten().min();
+        let is_due = self.next_due_in.is_some_and(|wait| wait.is_zero());
         is_due || in_flight > 0
     }
 
@@ -295,6 +300,18 @@ impl TestApp {
         while passed < total {
             self.clock.advance(step);
             passed += step;
+            self.run_due().await;
+        }
+    }
+
+    /// Moves the clock from one time at which something is due to the next, doing what is due.
+    pub(crate) async fn skip(&mut self, total: Duration) {
+        let mut left = total;
+        self.run_due().await;
+        while !left.is_zero() {
+            let step = self.next_due_in.unwrap_or(left).min(left);
+            self.clock.advance(step);
+            left -= step;
             self.run_due().await;
         }
     }
