@@ -1,6 +1,7 @@
 //! Speaks to Basiq: client, token, wire types, errors.
 
 mod answer;
+mod breaker;
 mod budget;
 mod client;
 mod error;
@@ -10,4 +11,4 @@ mod throttle;
 mod token;
 pub mod wire;
 
-pub use self::{client::BasiqClient, error::BasiqError};
+pub use self::{budget::Room, client::BasiqClient, error::BasiqError};
