@@ -72,6 +72,8 @@ struct State {
     failures: u32,
     /// Renewals in a row after which the token was refused all the same.
     useless: u32,
+    /// The latest token of which that was noted: many calls find out together.
+    noted: u64,
     /// A refused token is kept until then.
     keep_until: Option<Timestamp>,
 }
@@ -157,14 +159,18 @@ impl Tokens {
         !(is_current && keeps)
     }
 
-    /// Notes whether a call was accepted with the token that was renewed for it.
-    pub(super) async fn note_renewal(&self, helped: bool) {
+    /// Notes whether a call was accepted with the token of this number, renewed for it.
+    pub(super) async fn note_renewal(&self, number: u64, helped: bool) {
         let mut state = self.state.lock().await;
         if helped {
             state.useless = 0;
             state.keep_until = None;
             return;
         }
+        if number <= state.noted {
+            return;
+        }
+        state.noted = number;
         state.useless = state.useless.saturating_add(1);
         let pause = Duration::from_secs(1)
             .saturating_mul(2_u32.saturating_pow(state.useless.min(16)))

@@ -23,3 +23,4 @@ mod signature;
 mod store;
 mod support;
 mod tracker;
+mod upstream;

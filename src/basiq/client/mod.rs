@@ -226,7 +226,7 @@ impl Inner {
         let renewed = self.token().await?;
         let again = self.send(endpoint, url, &renewed).await?;
         let helped = !matches!(again, Meaning::TokenRefused(..));
-        self.tokens.note_renewal(helped).await;
+        self.tokens.note_renewal(renewed.number, helped).await;
         match again {
             Meaning::Good(json) => Ok(json),
             Meaning::Bad(error) => Err(error),
