@@ -132,7 +132,7 @@ pub(super) fn alive() -> Value {
 }
 
 pub(super) fn ready() -> Value {
-    json!({"status": "ready", "store": "ok", "upstream": "ok"})
+    json!({"status": "ready", "store": "ok", "upstream": "ok", "breaker": "closed"})
 }
 
 pub(super) fn admin_watch() -> Value {

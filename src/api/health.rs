@@ -45,6 +45,10 @@ pub(crate) struct Ready {
     pub store: String,
     /// How Basiq answers. That alone does not make the relay unready.
     pub upstream: UpstreamHealth,
+    /// `open` while calls to Basiq rest because it brought nothing usable; else `closed`. That alone
+    /// does not make the relay unready either.
+    #[schema(example = "closed")]
+    pub breaker: String,
 }
 
 /// Is the process alive?
@@ -75,19 +79,28 @@ async fn is_alive() -> Json<Alive> {
 )]
 async fn is_ready(State(state): State<ApiState>) -> Result<Json<Ready>, Problem> {
     let upstream = state.parts.upstream.health();
+    let breaker = if state.parts.upstream.is_breaker_open() {
+        "open"
+    } else {
+        "closed"
+    };
     let ping = tokio::time::timeout(STORE_TIME_LIMIT, state.parts.store.ping());
     match ping.await {
         Ok(Ok(())) => Ok(Json(Ready {
             status: "ready".to_owned(),
             store: "ok".to_owned(),
             upstream,
+            breaker: breaker.to_owned(),
         })),
-        Ok(Err(error)) => Err(not_ready(upstream, error)),
-        Err(late) => Err(not_ready(upstream, StoreError::Unavailable(Box::new(late)))),
+        Ok(Err(error)) => Err(not_ready((upstream, breaker), error)),
+        Err(late) => Err(not_ready(
+            (upstream, breaker),
+            StoreError::Unavailable(Box::new(late)),
+        )),
     }
 }
 
-fn not_ready(upstream: UpstreamHealth, cause: StoreError) -> Problem {
+fn not_ready((upstream, breaker): (UpstreamHealth, &'static str), cause: StoreError) -> Problem {
     let store = match cause {
         StoreError::Unavailable(_) => "unreachable",
         StoreError::Refused(_) | StoreError::Inconsistent { .. } => "failing",
@@ -98,5 +111,6 @@ fn not_ready(upstream: UpstreamHealth, cause: StoreError) -> Problem {
     )
     .member("store", store)
     .member("upstream", upstream.as_str())
+    .member("breaker", breaker)
     .caused_by(cause)
 }

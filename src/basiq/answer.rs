@@ -1,14 +1,14 @@
 //! Reads what Basiq answers, within bounds, and says what it means. The status decides; the codes
 //! and texts of the body only tell answers of one status apart.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::{Response, header};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::basiq::{BasiqError, budget::SentAt};
+use crate::basiq::{BasiqError, breaker::Pass, budget::SentAt};
 
 /// The largest answer that is read; honest ones have a few KiB.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -24,14 +24,16 @@ pub(super) struct Answer {
     /// When its request was sent, after all waiting.
     pub(super) sent_at: Instant,
     body: Result<Vec<u8>, BasiqError>,
+    pass: Option<Arc<Pass>>,
 }
 
 /// What an answer to a call with a token means.
 pub(super) enum Meaning {
     /// The JSON that was asked for.
     Good(Value),
-    /// The token is no longer accepted; the error if a new one is not either.
-    TokenRefused(BasiqError),
+    /// The token is no longer accepted; the error if a new one is not either, and the leave of
+    /// that call.
+    TokenRefused(BasiqError, Option<Arc<Pass>>),
     /// No usable answer.
     Bad(BasiqError),
 }
@@ -54,11 +56,23 @@ impl Answer {
             .get(header::RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| parse_retry_after(value, now));
-        Self {
+        let answer = Self {
             status: response.status().as_u16(),
             retry_after,
             sent_at: sent_at.unwrap_or_else(Instant::now),
+            pass: response.extensions().get::<Arc<Pass>>().cloned(),
             body: read_body(&mut response).await,
+        };
+        if answer.body.is_err() || answer.status >= 500 {
+            answer.judge(false);
+        }
+        answer
+    }
+
+    /// Says what the answer was worth; the first word counts.
+    pub(super) fn judge(&self, usable: bool) {
+        if let Some(pass) = &self.pass {
+            pass.judge(usable);
         }
     }
 
@@ -68,10 +82,11 @@ impl Answer {
     }
 
     /// The body as JSON.
-    pub(super) fn into_json(self) -> Result<Value, BasiqError> {
-        let body = self.body?;
-        serde_json::from_slice(&body)
-            .map_err(|error| BasiqError::Unreadable(format!("no JSON: {error}")))
+    pub(super) fn into_json(mut self) -> Result<Value, BasiqError> {
+        let body = std::mem::replace(&mut self.body, Ok(Vec::new()))?;
+        let json = serde_json::from_slice(&body);
+        self.judge(json.is_ok());
+        json.map_err(|error| BasiqError::Unreadable(format!("no JSON: {error}")))
     }
 
     /// What the body says of a failure; nothing if it cannot be read.
@@ -92,11 +107,11 @@ impl Answer {
         }
         let complaint = self.complaint();
         let status = self.status;
+        if status == 401 || (status == 403 && complaint.says_expired()) {
+            return Meaning::TokenRefused(complaint.status(status), self.pass);
+        }
+        self.judge(true);
         match status {
-            401 | 403 if complaint.says_expired() => {
-                Meaning::TokenRefused(complaint.status(status))
-            }
-            401 => Meaning::TokenRefused(complaint.status(status)),
             403 if complaint.says("disabled") => Meaning::Bad(BasiqError::KeyRefused),
             // without a code it may come from anything in between, a firewall say
             403 if !complaint.speaks_of_limits() && complaint.code.is_none() => {
@@ -239,6 +254,7 @@ mod tests {
             status,
             retry_after: None,
             sent_at: Instant::now(),
+            pass: None,
             body: Ok(body.as_bytes().to_vec()),
         }
         .meaning()
@@ -253,7 +269,7 @@ mod tests {
     fn word(meaning: &Meaning) -> String {
         match meaning {
             Meaning::Good(_) => "good".to_owned(),
-            Meaning::TokenRefused(error) => format!("token, {}", name(error)),
+            Meaning::TokenRefused(error, _) => format!("token, {}", name(error)),
             Meaning::Bad(error) => name(error).to_owned(),
         }
     }
@@ -267,6 +283,7 @@ mod tests {
             BasiqError::KeyRefused
             | BasiqError::TimedOut
             | BasiqError::Unreachable(_)
+            | BasiqError::Resting { .. }
             | BasiqError::Unreadable(_) => "other",
         }
     }

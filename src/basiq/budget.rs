@@ -1,6 +1,14 @@
-//! The budget of calls to Basiq: so many a second, so many at once, none during a pause.
+//! The budget of calls to Basiq: so many a second, so many at once, none during a pause or while
+//! the breaker is open.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -8,18 +16,34 @@ use http::Extensions;
 use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next};
 use tokio::{
-    sync::{Mutex, Semaphore},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
 use crate::{
-    basiq::throttle::{Paused, Throttle},
+    basiq::{
+        breaker::{Breaker, Pass},
+        throttle::Throttle,
+    },
     config::BasiqConfig,
 };
 
 /// What a second's worth of calls is stretched by, so that calls which take unequally long to reach
 /// Basiq do not crowd one second there.
 const SLACK: Duration = Duration::from_millis(50);
+
+/// So long a queue of calls is worth having: who comes later and is more urgent waits no longer
+/// than this for those before, and the budget is used although work is taken up in batches.
+const QUEUE: Duration = Duration::from_millis(500);
+
+/// How much more work the budget can serve soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// So many calls more would be sent within about half a second.
+    pub calls: usize,
+    /// If none: when to ask again.
+    pub again_in: Duration,
+}
 
 /// When a request was sent, after all waiting.
 #[derive(Debug, Clone, Copy)]
@@ -29,13 +53,43 @@ pub(super) struct SentAt(pub(super) Instant);
 pub(super) struct Budget {
     limiter: DefaultDirectRateLimiter,
     in_flight: Arc<Semaphore>,
-    /// Those who wait for a turn get it in the order in which they came.
-    queue: Mutex<()>,
+    /// Those who wait for a turn get it in the order in which they came; it holds the latest turn.
+    queue: Mutex<Option<Instant>>,
+    /// Calls that had their turn and are not answered yet.
+    sending: Arc<AtomicUsize>,
+    period: Duration,
     throttle: Arc<Throttle>,
+    breaker: Arc<Breaker>,
+}
+
+/// The place of a call that is being sent; kept until the last byte of its answer.
+struct Place {
+    sending: Arc<AtomicUsize>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn new(sending: &Arc<AtomicUsize>, permit: OwnedSemaphorePermit) -> Self {
+        sending.fetch_add(1, Ordering::Relaxed);
+        Self {
+            sending: Arc::clone(sending),
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.sending.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Budget {
-    pub(super) fn new(config: &BasiqConfig, throttle: Arc<Throttle>) -> Self {
+    pub(super) fn new(
+        config: &BasiqConfig,
+        throttle: Arc<Throttle>,
+        breaker: Arc<Breaker>,
+    ) -> Self {
         let a_second = Duration::from_secs(1) + SLACK;
         let period = a_second / config.requests_per_second.max(1);
         // evenly spaced, without a burst: a burst at the end of one second and one at the start of
@@ -46,18 +100,50 @@ impl Budget {
         Self {
             limiter: RateLimiter::direct(quota),
             in_flight: Arc::new(Semaphore::new(config.concurrency.max(1))),
-            queue: Mutex::new(()),
+            queue: Mutex::default(),
+            sending: Arc::default(),
+            period,
             throttle,
+            breaker,
         }
     }
 
-    async fn turn(&self) -> Result<(), Paused> {
-        let _place = self.queue.lock().await;
+    /// How many calls more make a queue that is worth having, besides `looks` that are under way
+    /// with a call each.
+    pub(super) fn room(&self, looks: usize) -> Room {
+        let waiting = self.waiting(looks);
+        let spacing = self.throttle.spacing(self.period);
+        let queue = QUEUE.as_nanos() / spacing.as_nanos().max(1);
+        let queue = usize::try_from(queue).unwrap_or(usize::MAX).max(1);
+        let half = u32::try_from(queue / 2).unwrap_or(u32::MAX).max(1);
+        Room {
+            calls: queue.saturating_sub(waiting),
+            again_in: spacing.saturating_mul(half),
+        }
+    }
+
+    /// How many of `looks` under way have not been sent.
+    pub(super) fn waiting(&self, looks: usize) -> usize {
+        looks.saturating_sub(self.sending.load(Ordering::Relaxed))
+    }
+
+    /// Waits for the turn of a call, and takes its leave from the breaker.
+    async fn turn(&self, resource: &str) -> Result<Pass, Error> {
+        let mut latest = self.queue.lock().await;
         loop {
-            self.throttle.wait().await?;
+            self.throttle.wait().await.map_err(Error::middleware)?;
+            if let Some(open) = self.breaker.rest() {
+                return Err(Error::middleware(open));
+            }
+            let slower = self.throttle.spacing(self.period);
+            if let Some(latest) = latest.filter(|_| slower > self.period) {
+                tokio::time::sleep_until(latest + slower).await;
+            }
             self.limiter.until_ready().await;
             if self.throttle.paused().is_none() {
-                return Ok(());
+                let pass = self.breaker.admit(resource).map_err(Error::middleware)?;
+                *latest = Some(Instant::now());
+                return Ok(pass);
             }
         }
     }
@@ -75,16 +161,21 @@ impl Middleware for Budget {
             return Err(Error::middleware(paused));
         }
         // first a place, then a turn: turns that wait for places would be used all at once
-        let place = Arc::clone(&self.in_flight)
+        let permit = Arc::clone(&self.in_flight)
             .acquire_owned()
             .await
             .map_err(Error::middleware)?;
-        self.turn().await.map_err(Error::middleware)?;
+        let pass = self.turn(request.url().path()).await?;
+        let place = Place::new(&self.sending, permit);
         let sent_at = SentAt(Instant::now());
-        let mut response = next.run(request, extensions).await?;
+        let mut response = next
+            .run(request, extensions)
+            .await
+            .inspect_err(|_| pass.judge(false))?;
         response.extensions_mut().insert(sent_at);
         // the place is free when the response is dropped, after the last byte
         response.extensions_mut().insert(Arc::new(place));
+        response.extensions_mut().insert(Arc::new(pass));
         Ok(response)
     }
 }

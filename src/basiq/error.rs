@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest_retry::RetryError;
 use thiserror::Error;
 
-use crate::basiq::throttle::Paused;
+use crate::basiq::{breaker::Open, throttle::Paused};
 
 /// Why a call to Basiq brought no usable answer.
 #[derive(Debug, Error)]
@@ -41,6 +41,12 @@ pub enum BasiqError {
     /// The API key is not accepted; no call is made until it is tried again.
     #[error("Basiq refuses the API key")]
     KeyRefused,
+    /// The call was not made: Basiq brought nothing usable of late.
+    #[error("calls to Basiq rest until it works again")]
+    Resting {
+        /// How long until asking again makes sense.
+        remaining: Duration,
+    },
     /// Any other status, 5xx above all.
     #[error("Basiq answered HTTP {status} (code {code:?}, correlation id {correlation_id:?})")]
     Status {
@@ -73,6 +79,10 @@ impl BasiqError {
             Ok(RetryError::Error(err) | RetryError::WithRetries { err, .. }) => {
                 return Self::from_sending(err);
             }
+            Err(cause) => cause,
+        };
+        let cause = match cause.downcast() {
+            Ok(Open { remaining }) => return Self::Resting { remaining },
             Err(cause) => cause,
         };
         match cause.downcast() {

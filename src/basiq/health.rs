@@ -46,7 +46,8 @@ fn health_of(error: &BasiqError) -> UpstreamHealth {
         }
         BasiqError::Throttled { .. } => UpstreamHealth::Throttled,
         BasiqError::KeyRefused => UpstreamHealth::KeyRefused,
-        BasiqError::Status { .. }
+        BasiqError::Resting { .. }
+        | BasiqError::Status { .. }
         | BasiqError::TimedOut
         | BasiqError::Unreachable(_)
         | BasiqError::Unreadable(_) => UpstreamHealth::Failing,

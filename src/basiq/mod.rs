@@ -1,6 +1,7 @@
 //! Speaks to Basiq: client, token, wire types, errors.
 
 mod answer;
+mod breaker;
 mod budget;
 mod client;
 mod error;
@@ -11,6 +12,7 @@ mod token;
 pub mod wire;
 
 pub use self::{
+    budget::Room,
     client::{AnswerError, BasiqClient},
     error::BasiqError,
 };

@@ -1,4 +1,5 @@
-//! The pause that Basiq asks for: shared by all calls, longer each time, forgotten step by step.
+//! What Basiq's asking for fewer calls does: a pause shared by all calls, longer each time, and a
+//! slower pace after it, halved each time and won back step by step.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,6 +14,12 @@ use tracing::warn;
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// How long a call waits for the end of a pause before it gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The smallest share of the budget that is left.
+const LEAST_SHARE: f64 = 1.0 / 32.0;
+/// What is won back of the budget in a second of answers.
+const WON_BACK: f64 = 0.05;
+/// The longest time between two calls that a slower pace makes.
+const SLOWEST: Duration = Duration::from_secs(3);
 
 /// Calls are paused for longer than a call waits.
 #[derive(Debug, Clone, Copy, Error)]
@@ -28,11 +35,26 @@ pub(super) struct Paused {
 #[derive(Debug, Default)]
 pub(super) struct Throttle(Mutex<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     pause: Option<Pause>,
     /// How often in a row Basiq asked for fewer calls.
     level: u32,
+    /// How much of the budget is used, at most 1.
+    share: f64,
+    /// Until when the share was reckoned.
+    reckoned: Option<Instant>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            pause: None,
+            level: 0,
+            share: 1.0,
+            reckoned: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +73,7 @@ impl Throttle {
         let is_news = state.pause.is_none_or(|pause| sent_at >= pause.began);
         if is_news {
             state.level = state.level.saturating_add(1);
+            state.share = (state.share / 2.0).max(LEAST_SHARE);
         }
         let length = asked.unwrap_or_else(|| pause_of(state.level));
         let until = now + length;
@@ -75,9 +98,23 @@ impl Throttle {
     /// A call was answered: one step back towards full speed, if it was sent after the last pause.
     pub(super) fn recover(&self, sent_at: Instant) {
         let mut state = self.state();
-        if state.pause.is_none_or(|pause| sent_at >= pause.until) {
-            state.level = state.level.saturating_sub(1);
-        }
+        let Some(pause) = state.pause.filter(|pause| sent_at >= pause.until) else {
+            return;
+        };
+        let now = Instant::now();
+        let since = state
+            .reckoned
+            .map_or(pause.until, |then| then.max(pause.until));
+        let passed = now.saturating_duration_since(since).as_secs_f64();
+        state.level = state.level.saturating_sub(1);
+        state.share = (state.share + passed * WON_BACK).min(1.0);
+        state.reckoned = Some(now);
+    }
+
+    /// The time between two calls at the present pace, where the budget allows one each `period`.
+    pub(super) fn spacing(&self, period: Duration) -> Duration {
+        let slower = period.div_f64(self.state().share);
+        slower.min(SLOWEST.max(period))
     }
 
     /// Waits for the end of the pause, unless that is too long.
@@ -143,6 +180,30 @@ mod tests {
         }
         throttle.pause(429, None, Instant::now());
         assert_eq!(remaining(&throttle), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pace_halves_at_each_refusal_and_is_won_back_step_by_step() {
+        let (throttle, period) = (Throttle::default(), Duration::from_millis(50));
+        let pace = || throttle.spacing(period).as_millis();
+        assert_eq!(pace(), 50);
+        for expected in [100, 200, 400, 800, 1600, 1600] {
+            let one = Some(Duration::from_secs(1));
+            throttle.pause(429, one, Instant::now());
+            assert_eq!(pace(), expected);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let slow = throttle.spacing(Duration::from_secs(1));
+        assert_eq!(slow, SLOWEST);
+        let mut before = pace();
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            throttle.recover(Instant::now());
+            throttle.recover(Instant::now());
+            assert!(pace() <= before);
+            before = pace();
+        }
+        assert_eq!(before, 50, "won back in twenty seconds");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,9 @@
 //! The access token: fetched once for all who wait, renewed ahead of time, never shown.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -20,8 +23,9 @@ use crate::{
 const KEY_PAUSE: Duration = Duration::from_secs(30);
 /// Basiq counts token requests over five minutes.
 const THROTTLE_PAUSE: Duration = Duration::from_mins(5);
-/// After any other failure, so that all who wait do not try one after the other.
-const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// After any other failure, so that all who wait do not try one after the other; doubled with each
+/// in a row, to the longest.
+const FAILURE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// The longest wait between renewals that do not help.
 const USELESS_PAUSE: Duration = Duration::from_mins(1);
 /// What is believed of a token that does not say how long it lives.
@@ -54,6 +58,8 @@ pub(super) struct Tokens {
     clock: Clock,
     /// Held while a token is fetched: whoever comes then waits for that fetch.
     state: Mutex<State>,
+    /// Until when there is no token to be had, in milliseconds; 0 while there is.
+    rest_until: AtomicI64,
 }
 
 #[derive(Default)]
@@ -62,8 +68,12 @@ struct State {
     fetched: u64,
     /// No token is asked for until then, and why.
     closed: Option<(Timestamp, BasiqError)>,
+    /// Requests in a row that brought none.
+    failures: u32,
     /// Renewals in a row after which the token was refused all the same.
     useless: u32,
+    /// The latest token of which that was noted: many calls find out together.
+    noted: u64,
     /// A refused token is kept until then.
     keep_until: Option<Timestamp>,
 }
@@ -74,7 +84,35 @@ impl Tokens {
             request,
             clock,
             state: Mutex::default(),
+            rest_until: AtomicI64::new(0),
         }
+    }
+
+    /// How long there is no token to be had; zero if the next call is to try. None while there is
+    /// one, or nothing is known against it.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        let until = self.rest_until.load(Ordering::Relaxed);
+        let remaining = until.saturating_sub(self.clock.now().as_millisecond());
+        (until != 0).then(|| Duration::from_millis(u64::try_from(remaining).unwrap_or(0)))
+    }
+
+    /// Basiq refuses the key although there is a token: nothing is asked until it is tried again.
+    pub(super) async fn refuse_key(&self) {
+        let mut state = self.state.lock().await;
+        state.current = None;
+        self.close(&mut state, &BasiqError::KeyRefused);
+    }
+
+    /// Closes the way to a token for a while.
+    fn close(&self, state: &mut State, error: &BasiqError) {
+        let now = self.clock.now();
+        state.failures = state.failures.saturating_add(1);
+        let pause = pause_after(error, state.failures);
+        let until = later(now, pause);
+        state.closed = Some((until, repeat(error, pause)));
+        let has_none = matches!(error, BasiqError::KeyRefused) || state.valid(now).is_none();
+        let rest = if has_none { until.as_millisecond() } else { 0 };
+        self.rest_until.store(rest, Ordering::Relaxed);
     }
 
     /// The token, fetched or renewed if need be.
@@ -91,21 +129,21 @@ impl Tokens {
             Ok(token) => {
                 state.fetched = token.number;
                 state.closed = None;
+                state.failures = 0;
                 state.current = Some(token.clone());
+                self.rest_until.store(0, Ordering::Relaxed);
                 Ok(token)
             }
             Err(error) => {
-                let now = self.clock.now();
-                let pause = pause_after(&error);
-                state.closed = Some((later(now, pause), repeat(&error, pause)));
-                state.still_valid(now, error)
+                self.close(&mut state, &error);
+                state.still_valid(self.clock.now(), error)
             }
         }
     }
 
-    /// Forgets a token that was refused, unless a newer one has taken its place. A token that is
-    /// refused however new it is, is not renewed for every call.
-    pub(super) async fn drop_refused(&self, number: u64) {
+    /// Forgets a token that was refused, unless a newer one has taken its place, and says whether
+    /// another may be had. A token that is refused however new it is, is not renewed for every call.
+    pub(super) async fn drop_refused(&self, number: u64) -> bool {
         let mut state = self.state.lock().await;
         let keeps = state
             .keep_until
@@ -118,16 +156,21 @@ impl Tokens {
             debug!("the token was refused before its time");
             state.current = None;
         }
+        !(is_current && keeps)
     }
 
-    /// Notes whether a call was accepted with the token that was renewed for it.
-    pub(super) async fn note_renewal(&self, helped: bool) {
+    /// Notes whether a call was accepted with the token of this number, renewed for it.
+    pub(super) async fn note_renewal(&self, number: u64, helped: bool) {
         let mut state = self.state.lock().await;
         if helped {
             state.useless = 0;
             state.keep_until = None;
             return;
         }
+        if number <= state.noted {
+            return;
+        }
+        state.noted = number;
         state.useless = state.useless.saturating_add(1);
         let pause = Duration::from_secs(1)
             .saturating_mul(2_u32.saturating_pow(state.useless.min(16)))
@@ -158,12 +201,11 @@ impl Tokens {
         }
         // it may be the person that Basiq does not know: that says nothing about the key
         if matches!(answer.status, 400 | 401 | 404) {
+            answer.judge(true);
             return Err(answer.complaint().status(answer.status));
         }
         let error = refusal(&answer, throttle);
-        let pause = pause_after(&error);
-        self.state.lock().await.closed =
-            Some((later(self.clock.now(), pause), repeat(&error, pause)));
+        self.close(&mut *self.state.lock().await, &error);
         Err(error)
     }
 
@@ -206,11 +248,14 @@ impl State {
     /// The old token while it lives, although a new one could not be had; but none once the key is
     /// refused.
     fn still_valid(&self, now: Timestamp, error: BasiqError) -> Result<Token, BasiqError> {
-        let token = self.current.as_ref().filter(|token| now < token.expires_at);
-        match (token, error) {
+        match (self.valid(now), error) {
             (Some(token), error) if !matches!(error, BasiqError::KeyRefused) => Ok(token.clone()),
             (_, error) => Err(error),
         }
+    }
+
+    fn valid(&self, now: Timestamp) -> Option<&Token> {
+        self.current.as_ref().filter(|token| now < token.expires_at)
     }
 }
 
@@ -218,6 +263,7 @@ impl State {
 fn refusal(answer: &Answer, throttle: &Throttle) -> BasiqError {
     let complaint = answer.complaint();
     let status = answer.status;
+    answer.judge(status < 500);
     match status {
         400 | 401 | 404 => BasiqError::KeyRefused,
         403 if complaint.says("disabled") || complaint.says("forbidden") => BasiqError::KeyRefused,
@@ -236,16 +282,22 @@ fn refusal(answer: &Answer, throttle: &Throttle) -> BasiqError {
     }
 }
 
-fn pause_after(error: &BasiqError) -> Duration {
+/// How long no token is asked for after so many requests in a row that brought none.
+fn pause_after(error: &BasiqError, failures: u32) -> Duration {
+    let (shortest, longest) = FAILURE_PAUSES;
+    let doubled = shortest
+        .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)))
+        .min(longest);
     match error {
         BasiqError::KeyRefused => KEY_PAUSE,
-        BasiqError::Throttled { retry_after, .. } => retry_after.unwrap_or(FAILURE_PAUSE),
+        BasiqError::Throttled { retry_after, .. } => retry_after.unwrap_or(doubled),
+        BasiqError::Resting { remaining } => *remaining,
         BasiqError::NotFound { .. }
         | BasiqError::Forbidden { .. }
         | BasiqError::Status { .. }
         | BasiqError::TimedOut
         | BasiqError::Unreachable(_)
-        | BasiqError::Unreadable(_) => FAILURE_PAUSE,
+        | BasiqError::Unreadable(_) => doubled,
     }
 }
 
@@ -254,6 +306,7 @@ fn repeat(error: &BasiqError, remaining: Duration) -> BasiqError {
     match error {
         BasiqError::KeyRefused => BasiqError::KeyRefused,
         BasiqError::TimedOut => BasiqError::TimedOut,
+        BasiqError::Resting { .. } => BasiqError::Resting { remaining },
         BasiqError::Throttled { status, .. } => BasiqError::Throttled {
             status: *status,
             retry_after: Some(remaining),

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use crate::domain::outcome::closed_words;
@@ -23,13 +23,19 @@ closed_words! {
 
 /// The latest word on how Basiq answers.
 #[derive(Debug, Clone, Default)]
-pub struct Upstream(Arc<AtomicU8>);
+pub struct Upstream(Arc<Word>);
+
+#[derive(Debug, Default)]
+struct Word {
+    health: AtomicU8,
+    breaker_open: AtomicBool,
+}
 
 impl Upstream {
     /// The latest word; [`UpstreamHealth::Ok`] until a call says otherwise.
     #[must_use]
     pub fn health(&self) -> UpstreamHealth {
-        let index = usize::from(self.0.load(Ordering::Relaxed));
+        let index = usize::from(self.0.health.load(Ordering::Relaxed));
         UpstreamHealth::ALL
             .get(index)
             .copied()
@@ -45,8 +51,20 @@ impl Upstream {
             .position(|known| *known == health)
             .unwrap_or(0);
         self.0
+            .health
             .store(u8::try_from(index).unwrap_or(0), Ordering::Relaxed);
         before
+    }
+
+    /// Whether calls rest because Basiq brought nothing usable.
+    #[must_use]
+    pub fn is_breaker_open(&self) -> bool {
+        self.0.breaker_open.load(Ordering::Relaxed)
+    }
+
+    /// Says whether calls rest.
+    pub fn set_breaker_open(&self, open: bool) {
+        self.0.breaker_open.store(open, Ordering::Relaxed);
     }
 }
 
@@ -63,5 +81,7 @@ mod tests {
             UpstreamHealth::Ok
         );
         assert_eq!(upstream.health(), UpstreamHealth::KeyRefused);
+        shared.set_breaker_open(true);
+        assert!(upstream.is_breaker_open());
     }
 }

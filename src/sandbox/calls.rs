@@ -18,6 +18,8 @@ pub struct Call {
     pub path: String,
     /// The status it was answered with.
     pub status: u16,
+    /// When its answer began, or its caller hung up.
+    pub ended: Timestamp,
 }
 
 /// The calls so far.
@@ -93,6 +95,7 @@ mod tests {
                 endpoint: "GET /jobs/{jobId}".to_owned(),
                 path: "/jobs/1".to_owned(),
                 status: 200,
+                ended: Timestamp::from_millisecond(at).unwrap(),
             });
         }
         log

@@ -148,6 +148,16 @@ impl ApiError {
         }
     }
 
+    /// Too many calls, said with 403.
+    pub(super) fn over_limit() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "access-denied",
+            "Access denied",
+            "The request limit is reached. Try again later.",
+        )
+    }
+
     /// A fault of the server, with a status from 500 up.
     pub(super) fn server(status: u16) -> Self {
         match StatusCode::from_u16(status) {

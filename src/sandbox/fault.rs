@@ -22,18 +22,34 @@ pub enum FaultKind {
         /// Seconds for `Retry-After`.
         retry_after: Option<u32>,
     },
+    /// The call is answered 403, with a text that speaks of limits.
+    Limit,
     /// The call is answered with this status, 500 to 504.
     Status(u16),
     /// The answer comes late.
     Slow(Duration),
+    /// The answer never comes.
+    Hang,
+    /// The answer comes in small pieces, with so much time between two.
+    Drip(Duration),
     /// The answer's JSON ends in the middle.
     Broken,
+    /// The answer's JSON is larger than any honest one.
+    Oversize,
+    /// Every token is answered as expired, however new.
+    Expired,
+    /// Every token is answered as one that is not known.
+    Revoked,
+    /// No API key is accepted for a new token.
+    WrongKey,
     /// The bank is down for everybody: its connector says `major-outage`, and its new jobs fail.
     Outage(String),
 }
 
 /// How late an answer comes if nothing else is said.
 const SLOW: Duration = Duration::from_secs(3);
+/// How long a dripping answer waits between two pieces if nothing else is said.
+const DRIP: Duration = Duration::from_millis(500);
 
 /// Text that names no fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -53,8 +69,9 @@ pub enum FaultError {
 }
 
 /// What is allowed, for messages and help.
-pub const ALLOWED: &str = "allowed are `429`, `429=SECONDS` (with Retry-After), `500`, `502`, \
-     `503`, `504`, `slow`, `slow=MS`, `broken`, each with a rate such as `429:0.2` if not every \
+pub const ALLOWED: &str = "allowed are `429`, `429=SECONDS` (with Retry-After), `403-limit`, \
+     `500`, `502`, `503`, `504`, `slow`, `slow=MS`, `hang`, `drip`, `drip=MS`, `broken`, \
+     `oversize`, `expired`, `revoked`, `wrong-key`, each with a rate such as `429:0.2` if not every \
      call should meet it, and `outage=BANK` such as `outage=AU00000`";
 
 impl FromStr for Fault {
@@ -69,23 +86,17 @@ impl FromStr for Fault {
             Some((name, value)) => (name, Some(value)),
             None => (rest, None),
         };
-        let misfit = || FaultError::Value(text.to_owned());
-        let number = |value: &str| value.parse::<u32>().map_err(|_| misfit());
-        let kind = match (name, value) {
-            ("429", value) => FaultKind::TooManyRequests {
-                retry_after: value.map(number).transpose()?,
-            },
-            ("500", None) => FaultKind::Status(500),
-            ("502", None) => FaultKind::Status(502),
-            ("503", None) => FaultKind::Status(503),
-            ("504", None) => FaultKind::Status(504),
-            ("slow", None) => FaultKind::Slow(SLOW),
-            ("slow", Some(value)) => FaultKind::Slow(Duration::from_millis(number(value)?.into())),
-            ("broken", None) => FaultKind::Broken,
-            ("outage", Some(bank)) if is_bank_id(bank) => FaultKind::Outage(bank.to_owned()),
-            ("500" | "502" | "503" | "504" | "broken" | "outage", _) => return Err(misfit()),
-            _ => return Err(FaultError::Unknown(text.to_owned())),
+        let kind = match value {
+            None => without_value(name),
+            Some(value) => with_value(name, value),
         };
+        let kind = kind.ok_or_else(|| {
+            if NAMES.contains(&name) {
+                FaultError::Value(text.to_owned())
+            } else {
+                FaultError::Unknown(text.to_owned())
+            }
+        })?;
         if rate.is_some() && matches!(kind, FaultKind::Outage(_)) {
             return Err(FaultError::OutageRate(text.to_owned()));
         }
@@ -103,9 +114,16 @@ impl fmt::Display for Fault {
             FaultKind::TooManyRequests {
                 retry_after: Some(seconds),
             } => write!(f, "429={seconds}")?,
+            FaultKind::Limit => f.write_str("403-limit")?,
             FaultKind::Status(status) => write!(f, "{status}")?,
             FaultKind::Slow(by) => write!(f, "slow={}", by.as_millis())?,
+            FaultKind::Hang => f.write_str("hang")?,
+            FaultKind::Drip(by) => write!(f, "drip={}", by.as_millis())?,
             FaultKind::Broken => f.write_str("broken")?,
+            FaultKind::Oversize => f.write_str("oversize")?,
+            FaultKind::Expired => f.write_str("expired")?,
+            FaultKind::Revoked => f.write_str("revoked")?,
+            FaultKind::WrongKey => f.write_str("wrong-key")?,
             FaultKind::Outage(bank) => write!(f, "outage={bank}")?,
         }
         if self.rate < 1.0 {
@@ -113,6 +131,56 @@ impl fmt::Display for Fault {
         }
         Ok(())
     }
+}
+
+/// Every name of a fault.
+const NAMES: &[&str] = &[
+    "429",
+    "403-limit",
+    "500",
+    "502",
+    "503",
+    "504",
+    "slow",
+    "hang",
+    "drip",
+    "broken",
+    "oversize",
+    "expired",
+    "revoked",
+    "wrong-key",
+    "outage",
+];
+
+fn without_value(name: &str) -> Option<FaultKind> {
+    Some(match name {
+        "429" => FaultKind::TooManyRequests { retry_after: None },
+        "403-limit" => FaultKind::Limit,
+        "500" | "502" | "503" | "504" => FaultKind::Status(name.parse().ok()?),
+        "slow" => FaultKind::Slow(SLOW),
+        "hang" => FaultKind::Hang,
+        "drip" => FaultKind::Drip(DRIP),
+        "broken" => FaultKind::Broken,
+        "oversize" => FaultKind::Oversize,
+        "expired" => FaultKind::Expired,
+        "revoked" => FaultKind::Revoked,
+        "wrong-key" => FaultKind::WrongKey,
+        _ => return None,
+    })
+}
+
+fn with_value(name: &str, value: &str) -> Option<FaultKind> {
+    let number = || value.parse::<u32>().ok();
+    let millis = || Some(Duration::from_millis(number()?.into()));
+    Some(match name {
+        "429" => FaultKind::TooManyRequests {
+            retry_after: Some(number()?),
+        },
+        "slow" => FaultKind::Slow(millis()?),
+        "drip" => FaultKind::Drip(millis()?),
+        "outage" if is_bank_id(value) => FaultKind::Outage(value.to_owned()),
+        _ => return None,
+    })
 }
 
 fn parse_rate(text: &str, rate: &str) -> Result<f64, FaultError> {
@@ -151,7 +219,14 @@ mod tests {
             "500",
             "503:0.01",
             "slow=250",
+            "403-limit",
+            "hang",
+            "drip=50:0.5",
             "broken",
+            "oversize",
+            "expired",
+            "revoked",
+            "wrong-key",
             "outage=AU00000",
         ] {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
@@ -166,6 +241,8 @@ mod tests {
             ("404", "allowed are"),
             ("flood", "allowed are"),
             ("500=1", "value does not fit"),
+            ("hang=1", "value does not fit"),
+            ("drip=x", "value does not fit"),
             ("slow=soon", "value does not fit"),
             ("429=-1", "value does not fit"),
             ("outage", "value does not fit"),

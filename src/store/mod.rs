@@ -273,8 +273,8 @@ pub enum Redelivery {
 /// Jobs to look at: for the tracker.
 #[async_trait]
 pub trait JobStore: Send + Sync {
-    /// Claims due jobs with their open watches, first looks and open challenges before repeated
-    /// looks, but never only those.
+    /// Claims due jobs with their open watches: first looks, then open challenges, then young jobs,
+    /// then all others; but each of these kinds gets a share.
     async fn claim_due_jobs(&self, claim: Claim) -> Result<Vec<DueJob>, StoreError>;
 
     /// Records what looks brought: jobs, watches, events and their deliveries, in one transaction.
@@ -316,6 +316,8 @@ pub struct DueJob {
 pub enum Urgency {
     /// Open challenges; a first look goes before them by itself.
     High,
+    /// Jobs that began a short while ago.
+    Young,
     /// All others.
     Normal,
 }

@@ -55,6 +55,11 @@ const METRICS: &[(Kind, &str, &str)] = &[
         "1 while Basiq refuses the API key",
     ),
     (
+        Kind::Gauge,
+        "relay_upstream_breaker_open",
+        "1 while calls to Basiq rest because it brought nothing usable",
+    ),
+    (
         Kind::Counter,
         "relay_events_total",
         "events made by status and action",

@@ -21,6 +21,16 @@ use crate::{
 /// What a lease lasts beyond the longest look.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
+/// What a claim brought.
+enum Claimed {
+    /// All that was due.
+    All,
+    /// There may be more.
+    AsManyAsAsked,
+    /// Nothing, because nothing more can be looked at: until a look ends, or this time is over.
+    NoRoom(Option<Duration>),
+}
+
 /// Looks at due jobs.
 pub struct TrackerWorker {
     looker: Looker,
@@ -105,10 +115,16 @@ impl TrackerWorker {
         Ok(true)
     }
 
-    async fn claim(&mut self) -> Result<bool, WorkerError> {
+    /// Claims what can be looked at soon: what is claimed later may be more urgent.
+    async fn claim(&mut self) -> Result<Claimed, WorkerError> {
         let free = self.concurrency.saturating_sub(self.in_flight());
         if free == 0 {
-            return Ok(false);
+            return Ok(Claimed::NoRoom(None));
+        }
+        let room = self.looker.room(self.running);
+        let free = free.min(room.calls);
+        if free == 0 {
+            return Ok(Claimed::NoRoom(Some(room.again_in)));
         }
         let claim = Claim {
             now: self.clock.now(),
@@ -122,7 +138,11 @@ impl TrackerWorker {
                 .record(between(job.due_at, claim.now).as_secs_f64());
             self.start(job);
         }
-        Ok(full)
+        Ok(if full {
+            Claimed::AsManyAsAsked
+        } else {
+            Claimed::All
+        })
     }
 
     fn start(&mut self, job: DueJob) {
@@ -177,12 +197,12 @@ impl Worker for TrackerWorker {
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
         self.collect();
         let recorded = self.record().await?;
-        let full = self.claim().await?;
-        if recorded || full {
-            return Ok(Tick::Busy);
-        }
-        if self.in_flight() >= self.concurrency {
-            return Ok(Tick::Idle { next_due_in: None });
+        let claimed = self.claim().await?;
+        match claimed {
+            Claimed::AsManyAsAsked => return Ok(Tick::Busy),
+            Claimed::All | Claimed::NoRoom(_) if recorded => return Ok(Tick::Busy),
+            Claimed::NoRoom(next_due_in) => return Ok(Tick::Idle { next_due_in }),
+            Claimed::All => {}
         }
         let due = self.store.next_look_due().await?;
         let now = self.clock.now();

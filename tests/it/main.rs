@@ -25,3 +25,4 @@ mod signature;
 mod store;
 mod support;
 mod tracker;
+mod upstream;

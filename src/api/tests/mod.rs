@@ -230,12 +230,13 @@ async fn a_store_that_is_away_makes_the_relay_unready_but_not_dead() {
 async fn basiq_alone_does_not_make_the_relay_unready() {
     let app = App::new(|parts| {
         parts.upstream.report(UpstreamHealth::Failing);
+        parts.upstream.set_breaker_open(true);
     });
     let (status, body) = app.ask("GET /readyz", "", None).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(
         body,
-        json!({"status": "ready", "store": "ok", "upstream": "failing"})
+        json!({"status": "ready", "store": "ok", "upstream": "failing", "breaker": "open"})
     );
 }
 

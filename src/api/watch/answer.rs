@@ -234,6 +234,7 @@ fn problem_of(error: AnswerError) -> Problem {
 fn not_taken(error: &BasiqError) -> Problem {
     match error {
         BasiqError::Throttled { retry_after, .. } => unavailable(retry_after.unwrap_or_default()),
+        BasiqError::Resting { remaining } => unavailable(*remaining),
         BasiqError::KeyRefused
         | BasiqError::TimedOut
         | BasiqError::Unreachable(_)

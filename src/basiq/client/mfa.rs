@@ -1,7 +1,7 @@
 //! Passes a person's answer on to an open challenge. It is no safe call: once it may have reached
 //! Basiq it is not sent again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use reqwest::header;
@@ -14,6 +14,7 @@ use crate::{
     basiq::{
         BasiqError,
         answer::{Answer, Meaning},
+        breaker::Pass,
         client::{BasiqClient, Inner, address},
         measure::Endpoint,
     },
@@ -133,13 +134,16 @@ impl Inner {
             .map_err(unsent)?;
         if response.status().is_success() {
             // the status decides: a body that breaks off changes nothing
+            if let Some(pass) = response.extensions().get::<Arc<Pass>>() {
+                pass.judge(true);
+            }
             return Ok(Attempt::Accepted);
         }
         let answer = Answer::read(response, self.clock.now()).await;
         let sent_at = answer.sent_at;
         let error = match answer.meaning() {
             Meaning::Good(_) => return Ok(Attempt::Accepted),
-            Meaning::TokenRefused(error) => return Ok(Attempt::TokenRefused(error)),
+            Meaning::TokenRefused(error, _) => return Ok(Attempt::TokenRefused(error)),
             Meaning::Bad(error) => error,
         };
         match &error {
@@ -192,6 +196,7 @@ impl AnswerError {
             BasiqError::Status { status: 403, .. }
             | BasiqError::Forbidden { .. }
             | BasiqError::Throttled { .. }
+            | BasiqError::Resting { .. }
             | BasiqError::KeyRefused => Self::NotTaken(error),
             BasiqError::Status { .. }
             | BasiqError::TimedOut

@@ -29,7 +29,8 @@ use crate::{
     basiq::{
         BasiqError,
         answer::{Answer, Meaning},
-        budget::Budget,
+        breaker::{Breaker, Pass},
+        budget::{Budget, Room},
         health::Health,
         measure::{Endpoint, Measure},
         throttle::Throttle,
@@ -43,6 +44,8 @@ use crate::{
 
 /// The wait before a call is sent again whose connection failed.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+/// When to ask for room again while somebody finds out whether Basiq works.
+const PROBE: Duration = Duration::from_secs(1);
 /// What a call may wait besides its time limits: for its turn, and for a short pause to end.
 const WAITING: Duration = Duration::from_secs(10);
 
@@ -56,6 +59,8 @@ struct Inner {
     once_only: ClientWithMiddleware,
     tokens: Tokens,
     throttle: Arc<Throttle>,
+    breaker: Arc<Breaker>,
+    budget: Arc<Budget>,
     health: Health,
     base: Url,
     clock: Clock,
@@ -81,9 +86,12 @@ impl BasiqClient {
             .build()
             .map_err(BasiqError::from_transport)?;
         let throttle = Arc::new(Throttle::default());
-        let budget: Arc<dyn Middleware> = Arc::new(Budget::new(config, Arc::clone(&throttle)));
+        let breaker = Arc::new(Breaker::new(clock.clone(), upstream.clone()));
+        let budget = Budget::new(config, Arc::clone(&throttle), Arc::clone(&breaker));
+        let budget = Arc::new(budget);
+        let layer: Arc<dyn Middleware> = budget.clone();
         let once_only = ClientBuilder::new(client.clone())
-            .with_arc(Arc::clone(&budget))
+            .with_arc(Arc::clone(&layer))
             .with(Measure)
             .build();
         let policy = ExponentialBackoff::builder()
@@ -94,7 +102,7 @@ impl BasiqClient {
                 policy,
                 BrokenConnections,
             ))
-            .with_arc(budget)
+            .with_arc(layer)
             .with(Measure)
             .build();
         let request = TokenRequest {
@@ -107,6 +115,8 @@ impl BasiqClient {
             once_only,
             tokens: Tokens::new(request, clock.clone()),
             throttle,
+            breaker,
+            budget,
             health: Health::new(upstream),
             base: config.url.clone(),
             clock,
@@ -159,6 +169,29 @@ impl BasiqClient {
         self.0.answered_at.load(Ordering::Relaxed) >= since.as_millisecond()
     }
 
+    /// How many looks more are worth beginning, where `looks` are under way: as many as the budget
+    /// serves soon, none while calls cannot succeed, and one to find out whether they can again.
+    #[must_use]
+    pub fn room(&self, looks: usize) -> Room {
+        let inner = &*self.0;
+        let token = inner.tokens.rest();
+        let rests = [
+            inner.breaker.rest().map(|open| open.remaining),
+            inner.throttle.too_long().map(|paused| paused.remaining),
+            token.filter(|rest| !rest.is_zero()),
+        ];
+        if let Some(again_in) = rests.into_iter().flatten().max() {
+            return Room { calls: 0, again_in };
+        }
+        if inner.breaker.wants_probe() || token.is_some() {
+            return Room {
+                calls: 1_usize.saturating_sub(inner.budget.waiting(looks)),
+                again_in: PROBE,
+            };
+        }
+        inner.budget.room(looks)
+    }
+
     async fn call<T>(
         &self,
         endpoint: Endpoint,
@@ -186,24 +219,40 @@ impl BasiqClient {
 impl Inner {
     /// Sends a call, and once more with a new token if the token was refused.
     async fn ask(&self, endpoint: Endpoint, url: &Url) -> Result<Value, BasiqError> {
-        let token = self.tokens.get(&self.throttle).await?;
-        let refused = match self.send(endpoint, url, &token).await? {
+        let token = self.token().await?;
+        let (refused, pass) = match self.send(endpoint, url, &token).await? {
             Meaning::Good(json) => return Ok(json),
             Meaning::Bad(error) => return Err(error),
-            Meaning::TokenRefused(error) => error,
+            Meaning::TokenRefused(error, pass) => (error, pass),
         };
-        self.tokens.drop_refused(token.number).await;
-        let renewed = self.tokens.get(&self.throttle).await?;
-        if renewed.number == token.number {
-            return Err(refused);
+        if !self.tokens.drop_refused(token.number).await {
+            return Err(useless(refused, pass));
         }
+        drop(pass);
+        let renewed = self.token().await?;
         let again = self.send(endpoint, url, &renewed).await?;
-        let helped = !matches!(again, Meaning::TokenRefused(_));
-        self.tokens.note_renewal(helped).await;
+        let helped = !matches!(again, Meaning::TokenRefused(..));
+        self.tokens.note_renewal(renewed.number, helped).await;
         match again {
             Meaning::Good(json) => Ok(json),
-            Meaning::Bad(error) | Meaning::TokenRefused(error) => Err(error),
+            Meaning::Bad(error) => Err(error),
+            Meaning::TokenRefused(error, pass) => Err(useless(error, pass)),
         }
+    }
+
+    /// The token; without one nothing can be asked, and the breaker opens.
+    async fn token(&self) -> Result<Token, BasiqError> {
+        let token = self.tokens.get(&self.throttle).await;
+        if let Err(
+            BasiqError::Status { .. }
+            | BasiqError::TimedOut
+            | BasiqError::Unreachable(_)
+            | BasiqError::Unreadable(_),
+        ) = &token
+        {
+            self.breaker.trip();
+        }
+        token
     }
 
     async fn send(
@@ -229,12 +278,23 @@ impl Inner {
                 status,
                 retry_after,
             }) => self.throttle.pause(*status, *retry_after, sent_at),
-            Meaning::Good(_) | Meaning::TokenRefused(_) | Meaning::Bad(_) => {
+            Meaning::Good(_) | Meaning::TokenRefused(..) | Meaning::Bad(_) => {
                 self.throttle.recover(sent_at);
             }
         }
+        if matches!(meaning, Meaning::Bad(BasiqError::KeyRefused)) {
+            self.tokens.refuse_key().await;
+        }
         Ok(meaning)
     }
+}
+
+/// A token that is refused however new it is: calls bring nothing.
+fn useless(error: BasiqError, pass: Option<Arc<Pass>>) -> BasiqError {
+    if let Some(pass) = pass {
+        pass.judge(false);
+    }
+    error
 }
 
 /// Only connections that fail or break are tried again: a call that timed out had its time.

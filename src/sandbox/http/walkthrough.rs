@@ -251,9 +251,31 @@ async fn faults_can_be_switched_while_it_runs() {
         let answer = get().send().await.unwrap();
         assert_eq!(answer.status(), 200);
         assert!(answer.json::<Value>().await.is_err());
-        set("slow=60000");
-        let hasty = get().timeout(Duration::from_millis(50)).send().await;
-        assert!(hasty.unwrap_err().is_timeout());
+        set("oversize");
+        let answer = get().send().await.unwrap().text().await.unwrap();
+        assert!(answer.len() > 1024 * 1024 && answer.ends_with('}'));
+        for (fault, status) in [("403-limit", 403), ("expired", 403), ("revoked", 401)] {
+            set(fault);
+            assert_eq!(get().send().await.unwrap().status(), status, "{fault}");
+        }
+        set("wrong-key");
+        assert_eq!(get().send().await.unwrap().status(), 200);
+        let token = format!("{}/token", developer.base);
+        let token = developer.http.post(token).header("basiq-version", "3.0");
+        let refused = token.header("authorization", "Basic k").send().await;
+        assert_eq!(refused.unwrap().status(), 404);
+        set("drip=1");
+        let answer = get().send().await.unwrap();
+        assert!(answer.json::<Value>().await.is_ok());
+        for endless in ["slow=60000", "hang", "drip=60000"] {
+            set(endless);
+            let hasty = get().timeout(Duration::from_millis(50)).send().await;
+            let late = match hasty {
+                Ok(answer) => answer.bytes().await.unwrap_err(),
+                Err(late) => late,
+            };
+            assert!(late.is_timeout(), "{endless}");
+        }
         sandbox.set_faults(Vec::new());
         assert_eq!(get().send().await.unwrap().status(), 200);
         let seen = sandbox.calls();

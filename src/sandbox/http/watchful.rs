@@ -1,19 +1,23 @@
 //! What every call goes through: the faults it meets, and the log of calls.
 
+use std::{convert::Infallible, time::Duration};
+
 use axum::{
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{MatchedPath, Request, State},
     http::header,
     middleware::Next,
     response::{IntoResponse, Response},
 };
-
+use futures_util::{StreamExt, stream};
 use tracing::debug;
 
 use crate::sandbox::{Call, FaultKind, Sandbox, error::ApiError};
 
 /// Recorded for a caller that hung up before the answer.
 const HUNG_UP: u16 = 499;
+/// How many bytes of a dripping answer come at a time.
+const DROP: usize = 16;
 /// More than any answer of the sandbox.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
@@ -31,6 +35,7 @@ pub(super) async fn watch(
             endpoint: format!("{} {route}", request.method()),
             path: request.uri().path().to_owned(),
             status: HUNG_UP,
+            ended: sandbox.now(),
         },
         sandbox,
     };
@@ -51,34 +56,89 @@ impl Drop for Recording {
             endpoint, status, ..
         } = &self.call;
         debug!(endpoint, status, "answered a call");
-        self.sandbox.record(self.call.clone());
+        let ended = self.sandbox.now();
+        self.sandbox.record(Call {
+            ended,
+            ..self.call.clone()
+        });
     }
 }
 
 async fn misbehave(faults: &[FaultKind], request: Request, next: Next) -> Response {
+    let is_token = request.uri().path() == "/token";
     for fault in faults {
         match fault {
             FaultKind::Slow(by) => tokio::time::sleep(*by).await,
             FaultKind::TooManyRequests { retry_after } => {
                 return ApiError::too_many_requests(*retry_after).into_response();
             }
+            FaultKind::Limit => return ApiError::over_limit().into_response(),
             FaultKind::Status(status) => return ApiError::server(*status).into_response(),
-            FaultKind::Broken | FaultKind::Outage(_) => {}
+            FaultKind::Hang => std::future::pending().await,
+            FaultKind::Expired if !is_token => return ApiError::expired_token().into_response(),
+            FaultKind::Revoked if !is_token => return ApiError::unknown_token().into_response(),
+            FaultKind::WrongKey if is_token => {
+                return ApiError::not_found("Resource not found.").into_response();
+            }
+            FaultKind::Drip(_)
+            | FaultKind::Broken
+            | FaultKind::Oversize
+            | FaultKind::Expired
+            | FaultKind::Revoked
+            | FaultKind::WrongKey
+            | FaultKind::Outage(_) => {}
         }
     }
-    let response = next.run(request).await;
-    if faults.contains(&FaultKind::Broken) {
-        cut(response).await
-    } else {
-        response
+    let mut response = next.run(request).await;
+    for fault in faults {
+        response = match fault {
+            FaultKind::Broken => cut(response).await,
+            FaultKind::Oversize => swell(response).await,
+            FaultKind::Drip(by) => drip(response, *by).await,
+            FaultKind::TooManyRequests { .. }
+            | FaultKind::Limit
+            | FaultKind::Status(_)
+            | FaultKind::Slow(_)
+            | FaultKind::Hang
+            | FaultKind::Expired
+            | FaultKind::Revoked
+            | FaultKind::WrongKey
+            | FaultKind::Outage(_) => response,
+        };
     }
+    response
 }
 
 /// The same answer with half its body: complete HTTP, broken JSON.
 async fn cut(response: Response) -> Response {
-    let (mut head, body) = response.into_parts();
+    rewrite(response, |body| Body::from(body.slice(..body.len() / 2))).await
+}
+
+/// The same answer behind 2 MiB of white space, which JSON allows.
+async fn swell(response: Response) -> Response {
+    rewrite(response, |body| {
+        let mut swollen = vec![b' '; 2 * 1024 * 1024];
+        swollen.extend_from_slice(&body);
+        Body::from(swollen)
+    })
+    .await
+}
+
+/// The same answer, a few bytes at a time.
+async fn drip(response: Response, by: Duration) -> Response {
+    rewrite(response, |body| {
+        let drops: Vec<Bytes> = body.chunks(DROP).map(Bytes::copy_from_slice).collect();
+        Body::from_stream(stream::iter(drops).then(move |drop| async move {
+            tokio::time::sleep(by).await;
+            Ok::<_, Infallible>(drop)
+        }))
+    })
+    .await
+}
+
+async fn rewrite(response: Response, body: impl FnOnce(Bytes) -> Body) -> Response {
+    let (mut head, old) = response.into_parts();
     head.headers.remove(header::CONTENT_LENGTH);
-    let body = to_bytes(body, LARGEST_ANSWER).await.unwrap_or_default();
-    let half = body.slice(..body.len() / 2);
-    Response::from_parts(head, Body::from(half))
+    let old = to_bytes(old, LARGEST_ANSWER).await.unwrap_or_default();
+    Response::from_parts(head, body(old))
 }

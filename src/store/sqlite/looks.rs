@@ -171,6 +171,7 @@ async fn report_connection(
 fn rank(urgency: Urgency) -> i64 {
     match urgency {
         Urgency::High => 1,
-        Urgency::Normal => 2,
+        Urgency::Young => 2,
+        Urgency::Normal => 3,
     }
 }

@@ -35,7 +35,8 @@ pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_id IN \
 const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM jobs WHERE urgency = 0 AND ready_at <= ?1) \
     + (SELECT count(*) FROM jobs WHERE urgency = 1 AND ready_at <= ?1) \
-    + (SELECT count(*) FROM jobs WHERE urgency = 2 AND ready_at <= ?1) AS due_jobs, \
+    + (SELECT count(*) FROM jobs WHERE urgency = 2 AND ready_at <= ?1) \
+    + (SELECT count(*) FROM jobs WHERE urgency = 3 AND ready_at <= ?1) AS due_jobs, \
     (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL AND ready_at <= ?1) \
     AS due_deliveries, \
     (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL) AS pending_deliveries, \

@@ -46,6 +46,11 @@ impl Parts {
                 let next = after_spread(now, KEY_REFUSED_PAUSE);
                 (self.conclude_running(look, next), "key-refused")
             }
+            BasiqError::Resting { remaining } => {
+                // nothing was asked: it counts for nothing, and the job stays as due as it was
+                let next = schedule::after(now, *remaining);
+                (self.conclude_running(look, next), "resting")
+            }
             BasiqError::Throttled { retry_after, .. } => {
                 (self.failed(look, *retry_after), "throttled")
             }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use url::Url;
 
 use crate::{
-    basiq::BasiqClient,
+    basiq::{BasiqClient, Room},
     clock::Clock,
     config::{BasiqConfig, TrackingConfig},
     domain::{JobMemory, Outcome, Watch},
@@ -24,6 +24,10 @@ use crate::{
         transition::{Telling, advance},
     },
 };
+
+/// A job that began within this time goes before older ones where not all can be looked at: most
+/// jobs end within it, and a late look at an old one is a small part of its age.
+const YOUNG: Duration = Duration::from_mins(1);
 
 /// Looks at jobs. Cheap to clone.
 #[derive(Clone)]
@@ -102,6 +106,12 @@ impl Looker {
         }
     }
 
+    /// How many looks more are worth beginning, where `looks` are under way.
+    #[must_use]
+    pub fn room(&self, looks: usize) -> Room {
+        self.parts.client.room(looks)
+    }
+
     /// Looks at a claimed job. It never fails: what went wrong is part of what it says.
     pub async fn look(&self, due: DueJob) -> (Look, &'static str) {
         let parts = &*self.parts;
@@ -132,6 +142,7 @@ impl Parts {
             log_change(&look, change);
         }
         let outage = self.outage_change(&look, &reading.bank);
+        let urgency = urgency(reading.is_urgent, &look.memory, look.now);
         Look {
             job_id: look.due.job_id,
             lease: look.due.lease,
@@ -139,14 +150,22 @@ impl Parts {
             changes,
             memory: look.memory,
             next_look_at: reading.next_look_at,
-            urgency: if reading.is_urgent {
-                Urgency::High
-            } else {
-                Urgency::Normal
-            },
+            urgency,
             outage,
             connection: reading.connection,
         }
+    }
+}
+
+/// How soon a job is looked at where not all can be: young ones before old ones.
+fn urgency(is_urgent: bool, memory: &JobMemory, now: Timestamp) -> Urgency {
+    let begun = memory.created.or(memory.first_look_at).unwrap_or(now);
+    if is_urgent {
+        Urgency::High
+    } else if schedule::between(begun, now) < YOUNG {
+        Urgency::Young
+    } else {
+        Urgency::Normal
     }
 }
 

@@ -1,6 +1,7 @@
 //! A whole relay in a test: its store in a throw-away file, the sandbox as its Basiq, a recording
 //! receiver as its callback, one clock for all that stands until it is moved.
 
+pub(crate) mod live;
 pub(crate) mod process;
 pub(crate) mod receiver;
 

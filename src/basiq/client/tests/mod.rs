@@ -260,6 +260,84 @@ async fn ids_are_one_path_segment_whatever_they_hold() {
 }
 
 #[tokio::test]
+async fn failures_of_several_jobs_stop_all_calls_until_a_probe_is_answered() {
+    let fake = Fake::start().await;
+    let (client, clock, upstream) = fake.client(1000);
+    fake.others(vec![Reply::Raw(500, String::new()); 5]);
+    for n in 0..5 {
+        let id = format!("job-{n}").parse().unwrap();
+        client.job(&id).await.unwrap_err();
+    }
+    assert!(upstream.is_breaker_open());
+    assert_eq!(client.room(0).calls, 0);
+    let error = client.job(&job_id()).await.unwrap_err();
+    assert!(matches!(error, BasiqError::Resting { .. }), "{error}");
+    assert_eq!(fake.script.lock().seen.len(), 6);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(client.room(0).calls, 1, "one to find out");
+    assert_eq!(client.room(1).calls, 0, "which is on its way");
+    client.job(&job_id()).await.unwrap();
+    assert!(!upstream.is_breaker_open() && client.room(0).calls > 1);
+    assert_eq!(upstream.health(), UpstreamHealth::Ok);
+}
+
+#[tokio::test]
+async fn one_broken_job_stops_nothing() {
+    let fake = Fake::start().await;
+    let (client, _, upstream) = fake.client(1000);
+    fake.others(vec![Reply::Raw(200, "{\"id\":".to_owned()); 20]);
+    for _ in 0..20 {
+        client.job(&job_id()).await.unwrap_err();
+    }
+    assert!(!upstream.is_breaker_open());
+    client.job(&"job-2".parse().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_asked_and_the_pauses_between_requests_grow() {
+    let fake = Fake::start().await;
+    let (client, clock, upstream) = fake.client(1000);
+    fake.tokens(vec![Reply::Raw(503, String::new()); 4]);
+    at_once(&client, 10).await;
+    assert!(upstream.is_breaker_open());
+    for (seconds, requests) in [(1, 2), (1, 2), (1, 3), (3, 3), (1, 4)] {
+        clock.advance(Duration::from_secs(seconds));
+        at_once(&client, 10).await;
+        assert_eq!(fake.count("/token"), requests);
+    }
+    clock.advance(Duration::from_secs(8));
+    client.job(&job_id()).await.unwrap();
+    assert_eq!((fake.count("/token"), fake.count("/jobs/job-1")), (5, 1));
+    assert!(!upstream.is_breaker_open());
+}
+
+#[tokio::test]
+async fn a_disabled_account_stops_calls_as_a_wrong_key_does() {
+    let fake = Fake::start().await;
+    let (client, clock, upstream) = fake.client(1000);
+    fake.others([Reply::Json(403, error_body("This account is disabled"))]);
+    client.job(&job_id()).await.unwrap_err();
+    clock.advance(Duration::from_secs(29));
+    client.job(&job_id()).await.unwrap_err();
+    assert_eq!((client.room(0).calls, fake.count("/jobs/job-1")), (0, 1));
+    assert_eq!(upstream.health(), UpstreamHealth::KeyRefused);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(client.room(0).calls, 1);
+    client.job(&job_id()).await.unwrap();
+    assert_eq!(fake.count("/token"), 2);
+}
+
+#[tokio::test]
+async fn a_small_budget_gives_room_for_one_call_at_a_time() {
+    let fake = Fake::start().await;
+    for (rps, calls) in [(1, 1), (3, 1), (20, 9), (100, 47)] {
+        let (client, _, _) = fake.client(rps);
+        assert_eq!(client.room(0).calls, calls, "{rps}");
+        assert_eq!(client.room(calls).calls, 0, "{rps}");
+    }
+}
+
+#[tokio::test]
 async fn redirects_are_not_followed() {
     let fake = Fake::start().await;
     let (client, _, _) = fake.client(1000);

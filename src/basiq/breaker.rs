@@ -1,0 +1,398 @@
+//! The circuit breaker: while Basiq brings nothing usable, nobody is sent there but a probe now and
+//! then.
+//!
+//! The crates for this let every call through again when a wait is over, and count failures without
+//! asking whose they are; here one call goes ahead, and one broken job opens nothing.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::{clock::Clock, domain::Upstream};
+
+/// So many failures in a row open it. Any usable answer in between begins the row anew, so that a
+/// few bad answers among good ones open nothing.
+const FAILURES: usize = 5;
+/// So many different resources must have failed in that row: fewer may be broken themselves.
+const RESOURCES: usize = 3;
+/// The first wait before a probe, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// When to ask again while a probe is on its way.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// Why a call was not sent.
+#[derive(Debug, Clone, Copy, Error)]
+#[error("the breaker towards Basiq is open")]
+pub(super) struct Open {
+    /// How long until asking again makes sense.
+    pub(super) remaining: Duration,
+}
+
+/// The breaker that all calls share.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    circuit: Mutex<Circuit>,
+    clock: Clock,
+    upstream: Upstream,
+}
+
+/// The leave to send one call. Whoever reads its answer says what it was worth; dropped before
+/// that, it says nothing.
+#[derive(Debug)]
+pub(super) struct Pass {
+    breaker: Arc<Breaker>,
+    resource: String,
+    round: u64,
+    judged: AtomicBool,
+}
+
+impl Breaker {
+    /// A closed breaker that tells `upstream` when it opens and closes.
+    pub(super) fn new(clock: Clock, upstream: Upstream) -> Self {
+        tell(&upstream, false);
+        Self {
+            circuit: Mutex::default(),
+            clock,
+            upstream,
+        }
+    }
+
+    /// Lets a call to this resource go, as a probe if the breaker is open and the wait is over.
+    pub(super) fn admit(self: &Arc<Self>, resource: &str) -> Result<Pass, Open> {
+        let round = self.circuit().admit(self.clock.now())?;
+        Ok(Pass {
+            breaker: Arc::clone(self),
+            resource: resource.to_owned(),
+            round,
+            judged: AtomicBool::new(false),
+        })
+    }
+
+    /// How long nobody may call; none while anybody may, be it one probe.
+    pub(super) fn rest(&self) -> Option<Open> {
+        self.circuit().rest(self.clock.now())
+    }
+
+    /// Whether the next call is a probe.
+    pub(super) fn wants_probe(&self) -> bool {
+        !matches!(self.circuit().phase, Phase::Closed { .. })
+    }
+
+    /// Opens it at once: nothing can be asked whatever single calls would say.
+    pub(super) fn trip(&self) {
+        self.change(|circuit, now| {
+            if matches!(circuit.phase, Phase::Closed { .. }) {
+                circuit.open(1, now);
+            }
+        });
+    }
+
+    /// Changes the circuit, and tells if that opened or closed it.
+    fn change(&self, change: impl FnOnce(&mut Circuit, Timestamp)) {
+        let now = self.clock.now();
+        let mut circuit = self.circuit();
+        let was_closed = circuit.is_closed();
+        change(&mut circuit, now);
+        let is_closed = circuit.is_closed();
+        drop(circuit);
+        if was_closed && !is_closed {
+            warn!("the breaker towards Basiq opens: no calls but probes");
+        } else if is_closed && !was_closed {
+            info!("the breaker towards Basiq closes: calls go on");
+        }
+        if was_closed != is_closed {
+            tell(&self.upstream, !is_closed);
+        }
+    }
+
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(upstream: &Upstream, open: bool) {
+    upstream.set_breaker_open(open);
+    metrics::gauge!("relay_upstream_breaker_open").set(if open { 1.0 } else { 0.0 });
+}
+
+impl Pass {
+    /// Says whether the answer was usable: whatever shows that Basiq works, refusals included.
+    pub(super) fn judge(&self, usable: bool) {
+        if self.judged.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.breaker.change(|circuit, now| {
+            if usable {
+                circuit.succeeded(self.round);
+            } else {
+                circuit.failed(self.round, &self.resource, now);
+            }
+        });
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if !*self.judged.get_mut() {
+            let round = self.round;
+            self.breaker
+                .change(|circuit, now| circuit.abandoned(round, now));
+        }
+    }
+}
+
+/// The state machine.
+#[derive(Debug, Default)]
+struct Circuit {
+    phase: Phase,
+    /// Counts up with each change of phase: what a call of an older round brought is old news.
+    round: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed {
+        failures: usize,
+        resources: HashSet<String>,
+    },
+    Open {
+        until: Timestamp,
+        /// Since it was closed.
+        openings: u32,
+    },
+    Probing {
+        openings: u32,
+    },
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::Closed {
+            failures: 0,
+            resources: HashSet::new(),
+        }
+    }
+}
+
+impl Circuit {
+    fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed { .. })
+    }
+
+    fn rest(&self, now: Timestamp) -> Option<Open> {
+        match self.phase {
+            Phase::Closed { .. } => None,
+            Phase::Probing { .. } => Some(Open { remaining: PROBE }),
+            Phase::Open { until, .. } => {
+                let remaining = Duration::try_from(until.duration_since(now)).ok()?;
+                // a longer one means that the clock was set back
+                let is_sound = !remaining.is_zero() && remaining <= WAITS.1;
+                is_sound.then_some(Open { remaining })
+            }
+        }
+    }
+
+    /// The round of a call that may be sent.
+    fn admit(&mut self, now: Timestamp) -> Result<u64, Open> {
+        if let Some(open) = self.rest(now) {
+            return Err(open);
+        }
+        if let Phase::Open { openings, .. } = self.phase {
+            self.enter(Phase::Probing { openings });
+        }
+        Ok(self.round)
+    }
+
+    fn succeeded(&mut self, round: u64) {
+        if round != self.round {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Closed {
+                failures,
+                resources,
+            } => {
+                *failures = 0;
+                resources.clear();
+            }
+            Phase::Open { .. } | Phase::Probing { .. } => self.enter(Phase::default()),
+        }
+    }
+
+    fn failed(&mut self, round: u64, resource: &str, now: Timestamp) {
+        if round != self.round {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Closed {
+                failures,
+                resources,
+            } => {
+                *failures = failures.saturating_add(1);
+                if resources.len() < RESOURCES {
+                    resources.insert(resource.to_owned());
+                }
+                if *failures >= FAILURES && resources.len() >= RESOURCES {
+                    self.open(1, now);
+                }
+            }
+            Phase::Open { openings, .. } | Phase::Probing { openings } => {
+                let openings = openings.saturating_add(1);
+                self.open(openings, now);
+            }
+        }
+    }
+
+    /// A probe that ended without a word makes room for another.
+    fn abandoned(&mut self, round: u64, now: Timestamp) {
+        if let Phase::Probing { openings } = self.phase
+            && round == self.round
+        {
+            self.enter(Phase::Open {
+                until: now,
+                openings,
+            });
+        }
+    }
+
+    fn open(&mut self, openings: u32, now: Timestamp) {
+        let until = now
+            .checked_add(wait(openings, rand::random()))
+            .unwrap_or(now);
+        self.enter(Phase::Open { until, openings });
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.round += 1;
+    }
+}
+
+/// The wait after so many openings: doubling to its bound, less up to a quarter by `jitter` from 0
+/// to 1.
+fn wait(openings: u32, jitter: f64) -> Duration {
+    let (shortest, longest) = WAITS;
+    shortest
+        .saturating_mul(2_u32.saturating_pow(openings.saturating_sub(1).min(16)))
+        .min(longest)
+        .mul_f64(0.75 + 0.25 * jitter.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn breaker() -> (Arc<Breaker>, Clock, Upstream) {
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        let upstream = Upstream::default();
+        let breaker = Arc::new(Breaker::new(clock.clone(), upstream.clone()));
+        (breaker, clock, upstream)
+    }
+
+    fn answer(breaker: &Arc<Breaker>, resource: &str, usable: bool) {
+        breaker.admit(resource).unwrap().judge(usable);
+    }
+
+    fn fail(breaker: &Arc<Breaker>, times: usize) {
+        for n in 0..times {
+            answer(breaker, &format!("/jobs/{n}"), false);
+        }
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_one_usable_answer_begins_the_row_anew() {
+        let (breaker, _, upstream) = breaker();
+        for _ in 0..3 {
+            fail(&breaker, FAILURES - 1);
+            answer(&breaker, "/jobs/9", true);
+        }
+        assert!(breaker.rest().is_none() && !upstream.is_breaker_open());
+        fail(&breaker, FAILURES);
+        assert!(breaker.rest().is_some() && upstream.is_breaker_open());
+        breaker.admit("/jobs/9").unwrap_err();
+    }
+
+    #[test]
+    fn one_or_two_broken_jobs_never_open_it() {
+        let (breaker, _, _) = breaker();
+        for n in 0..100 {
+            answer(&breaker, &format!("/jobs/{}", n % 2), false);
+        }
+        assert!(breaker.rest().is_none());
+        answer(&breaker, "/jobs/3", false);
+        assert!(breaker.rest().is_some());
+    }
+
+    #[test]
+    fn one_probe_at_a_time_with_growing_waits_until_one_is_answered() {
+        let (breaker, clock, upstream) = breaker();
+        fail(&breaker, FAILURES);
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            let longest = Duration::from_secs(seconds);
+            let rest = breaker.rest().unwrap().remaining;
+            assert!(
+                rest >= longest * 3 / 4 && rest <= longest,
+                "{rest:?} {longest:?}"
+            );
+            clock.advance(rest + Duration::from_millis(1));
+            assert!(breaker.rest().is_none() && breaker.wants_probe());
+            let probe = breaker.admit("/jobs/1").unwrap();
+            breaker.admit("/jobs/2").unwrap_err();
+            probe.judge(false);
+        }
+        clock.advance(WAITS.1);
+        answer(&breaker, "/jobs/1", true);
+        assert!(!breaker.wants_probe() && !upstream.is_breaker_open());
+        fail(&breaker, FAILURES - 1);
+        assert!(breaker.rest().is_none());
+    }
+
+    #[test]
+    fn what_was_sent_before_it_opened_is_old_news() {
+        let (breaker, clock, _) = breaker();
+        let late: Vec<_> = (0..4)
+            .map(|_| breaker.admit("/jobs/late").unwrap())
+            .collect();
+        fail(&breaker, FAILURES);
+        late[0].judge(true);
+        late[1].judge(false);
+        assert!(breaker.rest().unwrap().remaining <= WAITS.0);
+        clock.advance(WAITS.0);
+        let probe = breaker.admit("/jobs/1").unwrap();
+        late[2].judge(true);
+        late[3].judge(false);
+        assert!(breaker.rest().is_some(), "the probe is still on its way");
+        probe.judge(true);
+        assert!(!breaker.wants_probe());
+    }
+
+    #[test]
+    fn a_probe_that_ends_without_a_word_makes_room_for_another() {
+        let (breaker, clock, _) = breaker();
+        breaker.trip();
+        breaker.trip();
+        clock.advance(WAITS.0);
+        drop(breaker.admit("/jobs/1").unwrap());
+        answer(&breaker, "/jobs/2", true);
+        assert!(!breaker.wants_probe());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_keep_it_open() {
+        let mut circuit = Circuit::default();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        circuit.open(1, now);
+        assert!(circuit.rest(now).is_some());
+        let earlier = now.checked_sub(Duration::from_hours(1)).unwrap();
+        assert!(circuit.rest(earlier).is_none());
+    }
+}

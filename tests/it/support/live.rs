@@ -1,0 +1,114 @@
+//! A relay that runs by itself, on the machine's clock and real HTTP, with the sandbox as its Basiq.
+
+use std::time::{Duration, Instant};
+
+use basiq_relay::{
+    app::Relay,
+    clock::Clock,
+    config::{DatabaseUrl, Settings},
+    domain::{ApiKey, SigningSecret},
+    sandbox::{Sandbox, SandboxOptions},
+    store::ClientStore,
+};
+use jiff::Timestamp;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{Receiver, TestApp, address};
+
+/// A relay at work.
+pub(crate) struct Live {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) receiver: Receiver,
+    clock: Clock,
+    base: url::Url,
+    key: ApiKey,
+    http: reqwest::Client,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    _folder: TempDir,
+}
+
+impl Live {
+    pub(crate) async fn start(change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (clock, stop, mut tasks) = (Clock::system(), CancellationToken::new(), JoinSet::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut settings = TestApp::builder().settings;
+        settings.store.database = DatabaseUrl::Sqlite(folder.path().join("relay.db"));
+        settings.basiq.url = address(&listener);
+        change(&mut settings);
+        let sandbox = Sandbox::new(SandboxOptions::default(), clock.clone());
+        let (serving, until) = (sandbox.clone(), stop.clone());
+        tasks.spawn(async move { serving.serve(listener, until).await.unwrap() });
+        let receiver = Receiver::start(&mut tasks).await;
+        let relay = Relay::build(settings, clock.clone()).await.unwrap();
+        let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
+        let hash = key.hash();
+        let name = "live".parse().unwrap();
+        let added = relay.store.add_client(&name, &hash, &secret, clock.now());
+        added.await.unwrap().expect("a free name");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = address(&listener);
+        let until = stop.clone().cancelled_owned();
+        tasks.spawn(async move {
+            let ends = (until, std::future::pending());
+            relay.serve_on(listener, None, ends).await.unwrap();
+        });
+        Self {
+            sandbox,
+            receiver,
+            clock,
+            base,
+            key,
+            http: reqwest::Client::builder().build().unwrap(),
+            stop,
+            tasks,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Registers so many watches of a job, each with a callback of its own.
+    pub(crate) async fn watch_by(&self, job_id: &str, watches: usize) {
+        let mut calls = JoinSet::new();
+        for n in 0..watches {
+            let callback = format!("{}/hook/{n}", self.receiver.url());
+            let body = json!({ "jobId": job_id, "callbackUrl": callback });
+            let call = self
+                .http
+                .post(self.base.join("watch").unwrap())
+                .bearer_auth(self.key.expose())
+                .json(&body);
+            calls.spawn(async move { call.send().await.unwrap().status().as_u16() });
+        }
+        for status in calls.join_all().await {
+            assert_eq!(status, 202);
+        }
+    }
+
+    /// Waits until something is so, or fails.
+    pub(crate) async fn until(&self, patience: Duration, is_so: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < patience, "not within {patience:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(15), async {
+            // the receiver's server never ends
+            while self.tasks.len() > 1 {
+                self.tasks.join_next().await;
+            }
+        });
+        ended.await.expect("the relay stops");
+    }
+}

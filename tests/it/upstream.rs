@@ -1,0 +1,322 @@
+//! Manners towards Basiq as the sandbox counts them: the budget, the faults, a refused key.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use basiq_relay::{
+    domain::StepFailure,
+    sandbox::{Call, JobScript, ScriptStep, StepEnd},
+};
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, job, live::Live};
+
+const SECOND: Duration = Duration::from_secs(1);
+const LOOK: &str = "GET /jobs/{jobId}";
+const TOKEN: &str = "POST /token";
+
+/// The looks at each job, in order.
+fn looks_by_job(calls: impl Iterator<Item = Call>) -> BTreeMap<String, Vec<Call>> {
+    let mut looks = BTreeMap::<_, Vec<_>>::new();
+    for call in calls.filter(|call| call.endpoint == LOOK) {
+        looks.entry(call.path.clone()).or_default().push(call);
+    }
+    for looks in looks.values_mut() {
+        looks.sort_by_key(|look| look.at);
+    }
+    looks
+}
+
+fn succeeding(takes: Duration) -> JobScript {
+    JobScript::new(vec![ScriptStep::new(
+        "verify-credentials",
+        takes,
+        StepEnd::Succeeds,
+    )])
+}
+
+fn failing(takes: Duration, code: &str) -> JobScript {
+    let failure = StepFailure {
+        code: Some(code.to_owned()),
+        ..StepFailure::default()
+    };
+    let end = StepEnd::Fails(Some(failure));
+    JobScript::new(vec![ScriptStep::new("retrieve-accounts", takes, end)])
+}
+
+// ---------------------------------------------------------------------- the budget, in real time
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_watches_on_a_hundred_jobs_stay_within_the_budget() {
+    let live = Live::start(|settings| settings.basiq.requests_per_second = 20).await;
+    live.sandbox.set_faults(vec!["slow=150".parse().unwrap()]);
+    let jobs: Vec<_> = (0..100)
+        .map(|n| live.sandbox.seed_job(succeeding((4 + n % 8) * SECOND)))
+        .collect();
+    let began = Instant::now();
+    for job in &jobs {
+        live.watch_by(job, 10).await;
+    }
+    live.until(Duration::from_secs(45), || {
+        live.receiver.received().len() >= 1000
+    })
+    .await;
+    let took = began.elapsed();
+    let calls = live.sandbox.calls();
+    assert!(
+        calls.busiest_second(None) <= 20,
+        "{} calls in a second",
+        calls.busiest_second(None)
+    );
+    assert_eq!(calls.count(TOKEN), 1);
+    let looks = looks_by_job(calls.recent().cloned());
+    assert_eq!(looks.len(), 100, "each job is looked at");
+    for (path, looks) in &looks {
+        for pair in looks.windows(2) {
+            assert!(pair[1].at >= pair[0].ended, "{path} twice at once");
+        }
+    }
+    let rate = f64::from(u32::try_from(calls.total()).unwrap()) / took.as_secs_f64();
+    assert!(rate > 10.0, "{rate} calls a second leave the budget unused");
+    assert_eq!(live.receiver.received().len(), 1000);
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_challenges_and_young_jobs_share_a_short_budget_and_a_new_job_is_looked_at_at_once() {
+    let live = Live::start(|settings| settings.basiq.requests_per_second = 10).await;
+    let now = live.now();
+    let mut paths = HashMap::new();
+    for n in 0..60 {
+        let (id, step) = match n {
+            0..40 => (format!("mfa-{n}"), "mfa-challenge"),
+            _ => (format!("young-{n}"), "retrieve-accounts"),
+        };
+        let steps = [
+            ("verify-credentials", "success", Value::Null),
+            (step, "pending", Value::Null),
+        ];
+        live.sandbox.seed_document(&id, job(&id, now, &steps));
+        live.watch_by(&id, 1).await;
+        paths.insert(format!("/jobs/{id}"), id);
+    }
+    tokio::time::sleep(12 * SECOND).await;
+    let done = job("new", now, &[("create-report", "success", Value::Null)]);
+    live.sandbox.seed_document("new", done);
+    let asked = live.now();
+    live.watch_by("new", 1).await;
+    live.until(5 * SECOND, || live.receiver.received().len() == 1)
+        .await;
+    let calls = live.sandbox.calls();
+    assert!(calls.busiest_second(None) <= 10);
+    let looks = looks_by_job(calls.recent().cloned());
+    let first = looks["/jobs/new"][0].at;
+    let waited = Duration::try_from(first.duration_since(asked)).unwrap();
+    assert!(waited < Duration::from_millis(1800), "{waited:?}");
+    for path in paths.keys() {
+        assert!(looks[path].len() >= 2, "{path} starves");
+    }
+    let of = |kind: &str| {
+        let of_kind = looks.iter().filter(|(path, _)| path.contains(kind));
+        of_kind.map(|(_, looks)| looks.len() - 1).sum::<usize>()
+    };
+    assert!(of("mfa") > of("young"), "{} {}", of("mfa"), of("young"));
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_of_a_few_calls_serves_each_job_once_and_times_nobody_out() {
+    let mut app = TestApp::builder()
+        .settings(|settings| {
+            settings.basiq.requests_per_second = 2;
+            // no call has the time to wait for all the others
+            settings.basiq.timeout = Duration::from_millis(200);
+        })
+        .build()
+        .await;
+    for n in 0..24 {
+        let id = format!("j-{n}");
+        let done = job(&id, app.now(), &[("create-report", "success", Value::Null)]);
+        app.sandbox.seed_document(&id, done);
+        app.watch(&id).await;
+    }
+    app.run_due().await;
+    assert_eq!(app.told_briefly(), vec!["success/none"; 24]);
+    assert_eq!(app.sandbox.calls().count(LOOK), 24);
+}
+
+// ---------------------------------------------------------------------------------------- faults
+
+/// How a fault of five seconds went.
+struct Aftermath {
+    app: TestApp,
+    /// `/readyz` at the fault's end.
+    ready: Value,
+    /// Looks while it lasted.
+    looks: u64,
+}
+
+/// Two hundred running jobs, and in their midst five seconds of a fault; each ends as it should.
+async fn endure(fault: &str, meanwhile: impl Fn(&TestApp)) -> Aftermath {
+    let mut app = TestApp::builder()
+        .settings(|settings| settings.basiq.timeout = Duration::from_millis(300))
+        .build()
+        .await;
+    let mut expected = HashMap::new();
+    for n in 0..200 {
+        let takes = (2 + n % 10) * SECOND;
+        let (script, end) = match n % 4 {
+            0 => (
+                failing(takes, "invalid-credentials"),
+                "failed/resubmit-credentials",
+            ),
+            1 => (
+                failing(takes, "user-action-required"),
+                "failed/resolve-at-bank",
+            ),
+            _ => (succeeding(takes), "success/none"),
+        };
+        let job = app.sandbox.seed_job(script);
+        app.watch(&job).await;
+        expected.insert(job, end.to_owned());
+    }
+    app.pass(3 * SECOND, SECOND / 2).await;
+    let before = app.sandbox.calls().count(LOOK);
+    app.sandbox.set_faults(vec![fault.parse().unwrap()]);
+    meanwhile(&app);
+    app.pass(5 * SECOND, SECOND / 2).await;
+    let looks = app.sandbox.calls().count(LOOK) - before;
+    let ready = app.get("/readyz").await.body;
+    app.sandbox.set_faults(Vec::new());
+    let told = app.told().len();
+    assert!(told < 200, "{fault}: all ended before it");
+    let began = Instant::now();
+    while app.told().len() < 200 && began.elapsed() < 30 * SECOND {
+        // pauses that Basiq asks for pass in real time
+        tokio::time::sleep(SECOND / 50).await;
+        app.pass(SECOND, SECOND).await;
+    }
+    let ended: HashMap<_, _> = app
+        .told()
+        .into_iter()
+        .zip(app.told_briefly())
+        .map(|(event, brief)| {
+            assert_eq!(
+                (&event["sequence"], &event["final"]),
+                (&json!(1), &json!(true))
+            );
+            (event["jobId"].as_str().unwrap().to_owned(), brief)
+        })
+        .collect();
+    assert_eq!(app.told().len(), 200, "{fault}: once each");
+    assert_eq!(ended, expected, "{fault}");
+    let after = app.get("/readyz").await.body;
+    assert_eq!(
+        (&after["upstream"], &after["breaker"]),
+        (&json!("ok"), &json!("closed")),
+        "{fault}"
+    );
+    Aftermath { app, ready, looks }
+}
+
+/// A fault under which nothing usable comes: the breaker opens, and a few looks find out when it is
+/// over.
+async fn breaks(fault: &str, tokens: u64) {
+    let after = endure(fault, |_| ()).await;
+    assert_eq!(after.ready["status"], "ready", "{fault}");
+    assert_eq!(after.ready["breaker"], "open", "{fault}");
+    // those in flight when it opens, each sent twice where the token is doubted, and probes
+    assert!(after.looks <= 75, "{fault}: {} looks", after.looks);
+    let asked = after.app.sandbox.calls().count(TOKEN);
+    assert!(asked <= tokens, "{fault}: {asked} tokens");
+}
+
+/// A fault that asks for fewer calls.
+async fn slows(fault: &str) {
+    let after = endure(fault, |_| ()).await;
+    assert_eq!(after.ready["upstream"], "throttled", "{fault}");
+    assert!(after.looks <= 200, "{fault}: {} looks", after.looks);
+    assert_eq!(after.app.sandbox.calls().count(TOKEN), 1, "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_end_as_they_should_through_429() {
+    slows("429=1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_end_as_they_should_through_403_for_a_limit() {
+    slows("403-limit").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_end_as_they_should_through_errors_of_the_server() {
+    breaks("500", 1).await;
+    breaks("503", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_end_as_they_should_through_answers_that_do_not_come() {
+    breaks("hang", 1).await;
+    breaks("drip=100", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_end_as_they_should_through_answers_that_cannot_be_read() {
+    breaks("broken", 1).await;
+    breaks("oversize", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_end_as_they_should_through_tokens_that_are_refused() {
+    breaks("expired", 4).await;
+    breaks("revoked", 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_end_as_they_should_through_some_bad_answers_among_good_ones() {
+    for fault in ["500:0.3", "broken:0.3"] {
+        let after = endure(fault, |_| ()).await;
+        assert_eq!(after.app.sandbox.calls().count(TOKEN), 1, "{fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_end_as_they_should_through_a_key_that_is_refused_for_a_while() {
+    let after = endure("wrong-key", |app| app.sandbox.expire_tokens()).await;
+    assert_eq!(after.ready["upstream"], "key-refused");
+    assert_eq!(
+        after.app.sandbox.calls().count(TOKEN),
+        3,
+        "one that expired, one that was refused, one after half a minute"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_key_is_tried_every_half_minute_until_it_is_accepted() {
+    let mut app = TestApp::new().await;
+    app.sandbox.set_faults(vec!["wrong-key".parse().unwrap()]);
+    for n in 0..20 {
+        let id = format!("j-{n}");
+        let done = job(&id, app.now(), &[("create-report", "success", Value::Null)]);
+        app.sandbox.seed_document(&id, done);
+        app.watch(&id).await;
+    }
+    app.run_due().await;
+    for tries in 1..4 {
+        assert_eq!(app.get("/readyz").await.body["upstream"], "key-refused");
+        app.pass(28 * SECOND, SECOND).await;
+        assert_eq!(app.sandbox.calls().count(TOKEN), tries);
+        app.pass(2 * SECOND, SECOND).await;
+        assert_eq!(app.sandbox.calls().count(TOKEN), tries + 1);
+    }
+    assert_eq!(app.sandbox.calls().count(LOOK), 0);
+    assert!(app.told().is_empty());
+    app.sandbox.set_faults(Vec::new());
+    app.pass(35 * SECOND, SECOND).await;
+    assert_eq!(app.told_briefly(), vec!["success/none"; 20]);
+    assert_eq!(app.sandbox.calls().count(TOKEN), 5);
+    assert_eq!(app.get("/readyz").await.body["upstream"], "ok");
+}
