@@ -102,7 +102,7 @@ async fn open_challenges_and_young_jobs_share_a_short_budget_and_a_new_job_is_lo
         live.watch_by(&id, 1).await;
         paths.insert(format!("/jobs/{id}"), id);
     }
-    tokio::time::sleep(12 * SECOND).await;
+    tokio::time::sleep(20 * SECOND).await;
     let done = job("new", now, &[("create-report", "success", Value::Null)]);
     live.sandbox.seed_document("new", done);
     let asked = live.now();

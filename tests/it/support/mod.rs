@@ -33,7 +33,7 @@ use tower::ServiceExt;
 pub(crate) use self::receiver::{Received, Receiver};
 
 /// Work that is still going on after so long hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Builds a [`TestApp`].
 pub(crate) struct Builder {
