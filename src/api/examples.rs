@@ -83,6 +83,17 @@ pub(super) fn mfa_answer() -> Value {
     json!({"response": ["1234"]})
 }
 
+pub(super) fn basiq_webhook() -> Value {
+    json!({
+        "eventTypeId": "transactions.updated",
+        "eventId": "5c9a1f0e",
+        "links": {
+            "event": "https://au-api.basiq.io/events/5c9a1f0e",
+            "eventEntity": "https://au-api.basiq.io/users/6a52015e/transactions?filter=connection.id.eq('7b1c2d3e')",
+        },
+    })
+}
+
 pub(super) fn delivery_page() -> Value {
     json!({
         "items": [{

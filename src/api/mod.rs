@@ -7,6 +7,7 @@ mod deliveries;
 mod docs;
 mod examples;
 mod health;
+mod hints;
 mod metrics;
 mod openapi;
 mod watch;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use axum::{Router, extract::FromRef};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::openapi::document;
+pub use self::{hints::HintRules, openapi::document};
 use crate::{
     basiq::BasiqClient,
     clock::Clock,
@@ -52,6 +53,8 @@ pub struct ApiParts {
     pub upstream: Upstream,
     /// Passes answers to challenges on.
     pub basiq: BasiqClient,
+    /// What is taken as a hint of Basiq's.
+    pub hints: HintRules,
     /// Renders the metrics.
     pub metrics: RenderMetrics,
 }
@@ -113,6 +116,7 @@ fn client_routes() -> OpenApiRouter<ApiState> {
         .merge(watch::routes())
         .merge(deliveries::routes())
         .merge(catalogue::routes())
+        .merge(hints::routes())
         .merge(health::routes())
         .merge(docs::routes())
 }

@@ -19,7 +19,7 @@ use utoipa::{
 };
 
 use crate::{
-    api::{all_routes, examples, watch::ANSWER_PROBLEMS},
+    api::{all_routes, examples, hints::HINT_PROBLEMS, watch::ANSWER_PROBLEMS},
     domain::EventBody,
     web::{FieldCode, FieldError, ProblemCode, ProblemDocument},
 };
@@ -32,6 +32,7 @@ const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
         &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],
     ),
     ("answerChallenge", ANSWER_PROBLEMS),
+    ("receiveHint", HINT_PROBLEMS),
     ("isReady", &[ProblemCode::NotReady]),
 ];
 
@@ -61,6 +62,7 @@ const WITH_BODY: &[ProblemCode] = &[
         (name = "watches", description = "Ask to be told what becomes of a job."),
         (name = "deliveries", description = "What could not be delivered, and how to try again."),
         (name = "catalogue", description = "Error codes, and what to do and to say about each."),
+        (name = "hints", description = "Basiq's own webhooks, which make the relay look at once."),
         (name = "health", description = "For load balancers and monitoring."),
         (name = "documentation", description = "This document and its pages."),
         (name = "admin", description = "For the operator; only there with an admin token in the settings."),
@@ -122,7 +124,7 @@ fn add_problems(operation: &mut Operation) {
 fn problems_of(operation: &Operation) -> Vec<ProblemCode> {
     let mut codes = Vec::new();
     let id = operation.operation_id.as_deref().unwrap_or_default();
-    if operation.request_body.is_some() {
+    if operation.request_body.is_some() && id != "receiveHint" {
         codes.extend(WITH_BODY);
     }
     if has_parameter(operation, &ParameterIn::Query) {
@@ -279,6 +281,7 @@ mod tests {
             "get /readyz",
             "get /watch",
             "get /watch/{watchId}",
+            "post /basiq/webhook",
             "post /deliveries/redeliver",
             "post /watch",
             "post /watch/{watchId}/mfa",
@@ -375,18 +378,17 @@ mod tests {
 
     #[test]
     fn calls_with_a_key_say_so() {
+        let open = "get /catalogue, get /docs, get /healthz, get /metrics, get /openapi.json, \
+            get /problems/{code}, get /readyz, post /basiq/webhook";
         for (name, operation) in each_operation() {
-            let open = [
-                "get /catalogue",
-                "get /docs",
-                "get /healthz",
-                "get /metrics",
-            ]
-            .contains(&name.as_str())
-                || ["get /openapi.json", "get /readyz", "get /problems/{code}"]
-                    .contains(&name.as_str());
+            let open = open.split(", ").any(|listed| listed == name);
             assert_eq!(operation.get("security").is_none(), open, "{name}");
-            assert_eq!(operation["responses"].get("401").is_none(), open, "{name}");
+            let unsigned = open && name != "post /basiq/webhook";
+            assert_eq!(
+                operation["responses"].get("401").is_none(),
+                unsigned,
+                "{name}"
+            );
         }
     }
 }

@@ -7,17 +7,18 @@ use std::{fs::File, future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tracing::{error, info};
 
 pub use self::upkeep::UpkeepWorker;
 use crate::{
-    api::{self, ApiParts},
+    api::{self, ApiParts, HintRules},
     basiq::BasiqClient,
     clock::Clock,
     config::{DatabaseUrl, Settings, StoreConfig},
     delivery::{DeliveryWorker, further_certificates},
-    domain::{AllowedNetworks, CallbackRules, Upstream},
+    domain::{AllowedNetworks, CallbackRules, SigningSecret, Upstream},
     normalise::Catalogue,
     runtime::{Stopped, Supervisor, Wake, run_worker},
     store::{UpkeepStore, sqlite::SqliteStore},
@@ -66,10 +67,24 @@ pub fn callback_rules(settings: &Settings) -> CallbackRules {
     }
 }
 
-/// Checks what the settings refer to: the texts that override the catalogue's, the certificates.
+/// Checks what the settings refer to: the texts that override the catalogue's, the certificates, the
+/// secret of Basiq's webhooks.
 pub fn validate(settings: &Settings) -> Result<()> {
     further_certificates(&settings.delivery).context("RELAY_CALLBACK_CA_FILE")?;
+    hint_rules(settings)?;
     catalogue(settings).map(|_| ())
+}
+
+fn hint_rules(settings: &Settings) -> Result<HintRules> {
+    let secret = settings.basiq.webhook_secret.as_ref();
+    let secret = secret
+        .map(|secret| SigningSecret::of_another(secret.expose_secret()))
+        .transpose()
+        .context("RELAY_BASIQ_WEBHOOK_SECRET")?;
+    Ok(HintRules {
+        secret,
+        interval: settings.tracking.poll_min_interval,
+    })
 }
 
 fn catalogue(settings: &Settings) -> Result<Catalogue> {
@@ -100,6 +115,7 @@ fn api_parts(
         delivery_wake: Wake::new(),
         upstream,
         basiq,
+        hints: hint_rules(settings)?,
         metrics: Arc::new(move || metrics.render()),
     })
 }

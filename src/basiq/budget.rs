@@ -129,9 +129,13 @@ impl Budget {
 
     /// Waits for the turn of a call, and takes its leave from the breaker.
     async fn turn(&self, resource: &str) -> Result<Pass, Error> {
+        let entered = Instant::now();
         let mut latest = self.queue.lock().await;
         loop {
-            self.throttle.wait().await.map_err(Error::middleware)?;
+            self.throttle
+                .wait(entered)
+                .await
+                .map_err(Error::middleware)?;
             if let Some(open) = self.breaker.rest() {
                 return Err(Error::middleware(open));
             }

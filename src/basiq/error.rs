@@ -86,7 +86,9 @@ impl BasiqError {
             Err(cause) => cause,
         };
         match cause.downcast() {
-            Ok(Paused { status, remaining }) => Self::Throttled {
+            Ok(Paused {
+                status, remaining, ..
+            }) => Self::Throttled {
                 status,
                 retry_after: Some(remaining),
             },

@@ -29,6 +29,7 @@ pub(super) struct Paused {
     pub(super) status: u16,
     /// How long it still lasts.
     pub(super) remaining: Duration,
+    began: Instant,
 }
 
 /// The shared pause.
@@ -117,10 +118,12 @@ impl Throttle {
         slower.min(SLOWEST.max(period))
     }
 
-    /// Waits for the end of the pause, unless that is too long.
-    pub(super) async fn wait(&self) -> Result<(), Paused> {
+    /// Has a call that came at `entered` wait for the end of the pause, unless that is too long. A
+    /// pause that began since ends its waiting: if all that wait were sent one by one, each would be
+    /// refused and begin a pause of its own.
+    pub(super) async fn wait(&self, entered: Instant) -> Result<(), Paused> {
         while let Some(paused) = self.paused() {
-            if paused.remaining > PATIENCE {
+            if paused.remaining > PATIENCE || paused.began > entered {
                 return Err(paused);
             }
             tokio::time::sleep(paused.remaining).await;
@@ -140,6 +143,7 @@ impl Throttle {
         (!remaining.is_zero()).then_some(Paused {
             status: pause.status,
             remaining,
+            began: pause.began,
         })
     }
 
@@ -223,8 +227,21 @@ mod tests {
     async fn a_call_waits_for_a_short_pause_and_gives_up_on_a_long_one() {
         let throttle = Throttle::default();
         throttle.pause(403, Some(Duration::from_secs(4)), Instant::now());
-        assert!(throttle.wait().await.is_ok());
+        let first = Instant::now();
+        assert!(throttle.wait(first).await.is_ok());
         throttle.pause(403, Some(Duration::from_secs(6)), Instant::now());
-        assert_eq!(throttle.wait().await.unwrap_err().status, 403);
+        let error = throttle.wait(Instant::now()).await.unwrap_err();
+        assert_eq!(error.status, 403);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_waits_when_a_pause_begins_gives_up() {
+        let throttle = Throttle::default();
+        let entered = Instant::now();
+        assert!(throttle.wait(entered).await.is_ok());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        throttle.pause(429, None, Instant::now());
+        assert_eq!(throttle.wait(entered).await.unwrap_err().status, 429);
+        assert!(throttle.wait(Instant::now()).await.is_ok());
     }
 }

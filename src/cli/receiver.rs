@@ -206,7 +206,7 @@ mod tests {
     }
 
     async fn post(running: &mut Running, secret: &SigningSecret, body: &str) -> (u16, Received) {
-        let event = "evt_01KAR2D3CV9Z8X7W6V5T4S3R2Q".parse().unwrap();
+        let event = "evt_01KAR2D3CV9Z8X7W6V5T4S3R2Q";
         let at = "2026-11-23T09:14:20Z".parse().unwrap();
         let signed = signing::sign(event, at, BODY, &[secret]).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::{
     cli::{exit::Failure, output},
     clock::Clock,
     config::LogConfig,
+    domain::SigningSecret,
     runtime,
-    sandbox::{ALLOWED_FAULTS, Fault, Sandbox, SandboxOptions},
+    sandbox::{ALLOWED_FAULTS, Fault, Sandbox, SandboxOptions, SandboxWebhook},
     telemetry,
 };
 
@@ -31,9 +33,19 @@ pub(super) struct Args {
     /// Retries are two hours apart on the sandbox's clock.
     #[arg(long, value_name = "RETRY", value_parser = clap::value_parser!(u32).range(1..))]
     update_succeeds_on: Option<u32>,
+    /// Send Basiq's webhooks here when a connection has news, such as to a relay's /basiq/webhook.
+    #[arg(long, value_name = "URL", requires = "webhook_secret")]
+    webhook_url: Option<Url>,
+    /// Sign them with this secret, the relay's RELAY_BASIQ_WEBHOOK_SECRET.
+    #[arg(long, value_name = "SECRET", requires = "webhook_url", value_parser = webhook_secret)]
+    webhook_secret: Option<SigningSecret>,
     /// Misbehave on purpose; may be given more than once.
     #[arg(long = "fault", value_name = "FAULT", long_help = ALLOWED_FAULTS)]
     faults: Vec<Fault>,
+}
+
+fn webhook_secret(text: &str) -> Result<SigningSecret, String> {
+    SigningSecret::of_another(text).map_err(|error| error.to_string())
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -56,6 +68,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         faults: args.faults,
         ..SandboxOptions::default()
     };
+    let webhook = args.webhook_url.zip(args.webhook_secret);
+    options.webhook = webhook.map(|(url, secret)| SandboxWebhook { url, secret });
     options.update_retries.succeeds_on = args.update_succeeds_on;
     let sandbox = Sandbox::new(options, Clock::system());
     output::line(format!(

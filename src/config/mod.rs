@@ -106,6 +106,8 @@ pub struct BasiqConfig {
     pub url: Url,
     /// `RELAY_BASIQ_API_KEY`: sent verbatim as `Authorization: Basic KEY`.
     pub api_key: SecretString,
+    /// `RELAY_BASIQ_WEBHOOK_SECRET`: verifies Basiq's own webhooks; none is taken without it.
+    pub webhook_secret: Option<SecretString>,
     /// `RELAY_UPSTREAM_RPS`: calls a second, in all.
     pub requests_per_second: u32,
     /// `RELAY_UPSTREAM_CONCURRENCY`: calls in flight, in all.
@@ -123,6 +125,7 @@ impl Default for BasiqConfig {
         Self {
             url: Url::parse("https://au-api.basiq.io").expect("a valid address"),
             api_key: SecretString::default(),
+            webhook_secret: None,
             requests_per_second: 20,
             concurrency: 32,
             timeout: 10 * SECOND,

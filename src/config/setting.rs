@@ -30,7 +30,10 @@ impl SettingDoc {
     /// Whether the value must not be shown.
     #[must_use]
     pub fn is_secret(&self) -> bool {
-        matches!(self.name, "RELAY_BASIQ_API_KEY" | "RELAY_ADMIN_TOKEN")
+        matches!(
+            self.name,
+            "RELAY_BASIQ_API_KEY" | "RELAY_BASIQ_WEBHOOK_SECRET" | "RELAY_ADMIN_TOKEN"
+        )
     }
 }
 
@@ -68,6 +71,11 @@ pub const SETTINGS: &[SettingDoc] = &[
         "RELAY_BASIQ_API_KEY",
         None,
         "API key for Basiq, as the dashboard shows it; required by serve",
+    ),
+    doc(
+        "RELAY_BASIQ_WEBHOOK_SECRET",
+        None,
+        "verifies Basiq's webhooks at /basiq/webhook; they are not received without it",
     ),
     doc(
         "RELAY_ADMIN_TOKEN",

@@ -37,7 +37,7 @@ pub use self::{
     },
     mfa::MfaAnswer,
     outcome::{Action, Outcome, Status, Verdict},
-    secret::{ApiKey, ApiKeyHash, SigningSecret, SigningSecretError},
+    secret::{ApiKey, ApiKeyHash, ForeignSecretError, SigningSecret, SigningSecretError},
     upstream::{Upstream, UpstreamHealth},
     watch::{
         EventFilter, Locale, Operation, Progress, Watch, WatchOptions, WatchRequest, WatchState,

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
 use rand::Rng;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -17,6 +20,11 @@ pub struct SigningSecret(SecretString);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("a signing secret is `whsec_` and the base64 of 24 to 64 bytes")]
 pub struct SigningSecretError;
+
+/// Text that is no signing secret of anybody. It does not say what it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("allowed is the base64 of at least 8 bytes, with or without `whsec_` before it")]
+pub struct ForeignSecretError;
 
 impl SigningSecret {
     /// A new secret of 32 random bytes.
@@ -34,6 +42,20 @@ impl SigningSecret {
         } else {
             Err(SigningSecretError)
         }
+    }
+
+    /// A secret of another's making, as a dashboard shows it: with or without `whsec_`, padded or
+    /// not, of at least 8 bytes.
+    pub fn of_another(text: &str) -> Result<Self, ForeignSecretError> {
+        let encoded = text.strip_prefix("whsec_").unwrap_or(text);
+        let encoded = encoded.trim_end_matches('=');
+        let key = STANDARD_NO_PAD
+            .decode(encoded)
+            .map_err(|_| ForeignSecretError)?;
+        if key.len() < 8 {
+            return Err(ForeignSecretError);
+        }
+        Ok(Self(format!("whsec_{}", STANDARD.encode(key)).into()))
     }
 
     /// The secret itself, to sign with, to store, or to show its owner once.
@@ -146,6 +168,24 @@ mod tests {
             "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         ] {
             assert!(SigningSecret::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_another_may_lack_prefix_and_padding() {
+        let own = SigningSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        for text in [
+            "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        ] {
+            let secret = SigningSecret::of_another(text).unwrap();
+            assert_eq!(secret.expose(), own.expose());
+        }
+        let padded = SigningSecret::of_another("MfKQ9r8GKYqrTw==").unwrap();
+        let bare = SigningSecret::of_another("MfKQ9r8GKYqrTw").unwrap();
+        assert_eq!(padded.expose(), bare.expose());
+        for bad in ["", "whsec_", "c2hvcnQ", "not base64, surely"] {
+            assert!(SigningSecret::of_another(bad).is_err(), "{bad}");
         }
     }
 

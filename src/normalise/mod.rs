@@ -20,6 +20,6 @@ pub use self::{
     catalogue::{Catalogue, CatalogueEntry, CatalogueError, is_known_code},
     find::{Failure, Finding, expects_challenge, find, resources},
     judge::{Known, Timings, judge},
-    read::read_job,
+    read::{ids_of_link, read_job},
     verdict::{bank_is_back, job_not_accessible, job_not_found, outage_outlived, watch_expired},
 };

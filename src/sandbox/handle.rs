@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     sandbox::{
+        announce::{self, SandboxWebhook},
         calls::{Call, CallLog},
         fault::Fault,
         http,
@@ -34,6 +36,8 @@ pub struct SandboxOptions {
     pub faults: Vec<Fault>,
     /// The one API key that is accepted; without it any is.
     pub api_key: Option<SecretString>,
+    /// Where webhooks are sent when a connection has news; nowhere without it.
+    pub webhook: Option<SandboxWebhook>,
     /// How Basiq's queue tries an update again that met an unavailable bank.
     pub update_retries: ScriptRetries,
     /// Decides what is a matter of chance: which calls meet a fault, which jobs of Nucleus Bank
@@ -47,6 +51,7 @@ impl Default for SandboxOptions {
             speed: 1.0,
             faults: Vec::new(),
             api_key: None,
+            webhook: None,
             update_retries: ScriptRetries {
                 interval: Duration::from_hours(2),
                 succeeds_on: None,
@@ -63,6 +68,7 @@ pub struct Sandbox(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     api_key: Option<SecretString>,
+    webhook: Option<SandboxWebhook>,
     speed: f64,
     clock: Clock,
     memory: Mutex<Memory>,
@@ -75,9 +81,13 @@ impl Sandbox {
         let is_sound = options.speed.is_finite() && options.speed > 0.0;
         let speed = if is_sound { options.speed } else { 1.0 };
         let retries = options.update_retries;
-        let memory = Memory::new(speed, retries, options.faults, options.seed);
+        let mut memory = Memory::new(speed, retries, options.faults, options.seed);
+        if options.webhook.is_some() {
+            memory.announce();
+        }
         Self(Arc::new(Inner {
             api_key: options.api_key,
+            webhook: options.webhook,
             speed,
             clock,
             memory: Mutex::new(memory),
@@ -91,9 +101,19 @@ impl Sandbox {
 
     /// Serves HTTP on `listener` until `stop` is cancelled and the calls in flight are answered.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        axum::serve(listener, self.router())
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await
+        let announce = self.announce(listener.local_addr()?, stop.clone());
+        let serve =
+            axum::serve(listener, self.router()).with_graceful_shutdown(stop.cancelled_owned());
+        let (served, ()) = tokio::join!(serve, announce);
+        served
+    }
+
+    /// Sends webhooks, if they go anywhere.
+    async fn announce(&self, address: SocketAddr, stop: CancellationToken) {
+        if let Some(webhook) = self.0.webhook.clone() {
+            let base = format!("http://{address}");
+            announce::announce(self.clone(), webhook, base, stop).await;
+        }
     }
 
     /// Replaces what goes wrong on purpose; for calls and jobs from now on.

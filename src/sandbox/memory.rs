@@ -87,6 +87,9 @@ pub(super) struct Memory {
     pub(super) tokens: Tokens,
     pub(super) faults: Vec<Fault>,
     pub(super) calls: CallLog,
+    /// Jobs whose end was not announced by a webhook yet.
+    pub(super) unannounced: Vec<String>,
+    announces: bool,
     speed: f64,
     update_retries: ScriptRetries,
     dice: StdRng,
@@ -112,11 +115,18 @@ impl Memory {
             tokens: Tokens::default(),
             faults,
             calls: CallLog::default(),
+            unannounced: Vec::new(),
+            announces: false,
             speed,
             update_retries,
             dice: StdRng::seed_from_u64(chance),
             times_asked: chance,
         }
+    }
+
+    /// Remembers from now on which jobs are to be announced.
+    pub(super) fn announce(&mut self) {
+        self.announces = true;
     }
 
     /// The faults that the next call meets.
@@ -278,6 +288,9 @@ impl Memory {
             script,
             answers: BTreeMap::new(),
         };
+        if self.announces {
+            self.unannounced.push(id.clone());
+        }
         self.jobs.keep(id.clone(), Stored::Life(Box::new(job)));
         Started { id, is_new: true }
     }
@@ -350,7 +363,7 @@ fn after_job(before: Gained, job: &Job, now: Timestamp) -> Gained {
 }
 
 /// Whether a failure is one that only the person can mend; such end a connection's usefulness.
-fn is_for_the_person(step: &ScriptStep) -> bool {
+pub(super) fn is_for_the_person(step: &ScriptStep) -> bool {
     match &step.end {
         StepEnd::Fails(Some(failure)) => matches!(
             failure.code.as_deref(),

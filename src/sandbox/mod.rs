@@ -11,6 +11,7 @@
 //! meets an unavailable bank is tried again every two hours of the sandbox's clock for seven days, and
 //! shows `failed` in between.
 
+mod announce;
 mod bank;
 mod calls;
 mod error;
@@ -26,6 +27,7 @@ mod token;
 mod view;
 
 pub use self::{
+    announce::SandboxWebhook,
     calls::{Call, CallLog},
     fault::{ALLOWED as ALLOWED_FAULTS, Fault, FaultError, FaultKind},
     handle::{Sandbox, SandboxOptions},

@@ -5,6 +5,7 @@
 
 mod answers;
 mod banks;
+mod hints;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use thiserror::Error;
 pub use self::{
     answers::{AnswerClaim, AnswerEnd, AnswerStore},
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
+    hints::{Hint, HintStore, HintSubject, HintTaken},
 };
 use crate::domain::{
     ApiKeyHash, Attempt, CallbackUrl, Client, ClientId, ClientName, DeliveryId, DeliveryState,
@@ -495,11 +497,25 @@ pub struct Census {
 
 /// Everything a store can do.
 pub trait Store:
-    ClientStore + WatchStore + AnswerStore + JobStore + BankStore + OutboxStore + UpkeepStore
+    ClientStore
+    + WatchStore
+    + AnswerStore
+    + HintStore
+    + JobStore
+    + BankStore
+    + OutboxStore
+    + UpkeepStore
 {
 }
 
 impl<S> Store for S where
-    S: ClientStore + WatchStore + AnswerStore + JobStore + BankStore + OutboxStore + UpkeepStore
+    S: ClientStore
+        + WatchStore
+        + AnswerStore
+        + HintStore
+        + JobStore
+        + BankStore
+        + OutboxStore
+        + UpkeepStore
 {
 }

@@ -123,6 +123,19 @@ async fn read_body(body: Body) -> Result<Vec<u8>, Problem> {
     Ok(kept)
 }
 
+/// A body of any kind, read within the limit.
+#[derive(Debug)]
+pub struct RawBody(pub Vec<u8>);
+
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        check_announced_length(request.headers())?;
+        read_body(request.into_body()).await.map(Self)
+    }
+}
+
 /// The id in a path. What is no such id names nothing: 404.
 #[derive(Debug)]
 pub struct PathId<T>(pub T);

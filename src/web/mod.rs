@@ -9,7 +9,7 @@ mod problem;
 
 pub use self::{
     auth::{AdminToken, Authenticated, Gate, Operator},
-    extract::{JsonObject, MAX_BODY, Params, PathId, SecretObject},
+    extract::{JsonObject, MAX_BODY, Params, PathId, RawBody, SecretObject},
     fields::{Fields, shown},
     limits::ClientLimits,
     manners::with_manners,

@@ -50,7 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "sandbox",
-        &["basiq", "clock", "config", "domain", "runtime"],
+        &["basiq", "clock", "config", "domain", "runtime", "signing"],
     ),
     (
         "app",

@@ -15,6 +15,7 @@ mod api;
 mod architecture;
 mod command_line;
 mod delivery;
+mod hints;
 mod journeys;
 mod kill;
 mod mfa;

@@ -12,9 +12,9 @@ use crate::{
     },
     store::{
         AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
-        ClientStore, DeliveryEntry, DeliveryQuery, DueBank, DueDelivery, DueJob, HostLimits,
-        JobStore, Look, NewWatch, OutboxStore, Redelivery, Registration, StoreError, UpkeepStore,
-        WatchQuery, WatchStore, WatchStory,
+        ClientStore, DeliveryEntry, DeliveryQuery, DueBank, DueDelivery, DueJob, Hint, HintStore,
+        HintTaken, HostLimits, JobStore, Look, NewWatch, OutboxStore, Redelivery, Registration,
+        StoreError, UpkeepStore, WatchQuery, WatchStore, WatchStory,
     },
 };
 
@@ -196,6 +196,13 @@ impl AnswerStore for ListStore {
 
     async fn end_answer(&self, _: &JobId, _: AnswerEnd) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl HintStore for ListStore {
+    async fn take_hint(&self, _: Hint) -> Result<HintTaken, StoreError> {
+        Ok(HintTaken::Due(0))
     }
 }
 

@@ -31,6 +31,10 @@ impl App {
             delivery_wake: Wake::new(),
             upstream,
             basiq: basiq.unwrap(),
+            hints: HintRules {
+                secret: None,
+                interval: std::time::Duration::from_secs(1),
+            },
             metrics: Arc::new(|| "relay_watches 1\n".to_owned()),
         };
         change(&mut parts);

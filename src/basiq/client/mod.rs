@@ -177,7 +177,7 @@ impl BasiqClient {
         let token = inner.tokens.rest();
         let rests = [
             inner.breaker.rest().map(|open| open.remaining),
-            inner.throttle.too_long().map(|paused| paused.remaining),
+            inner.throttle.paused().map(|paused| paused.remaining),
             token.filter(|rest| !rest.is_zero()),
         ];
         if let Some(again_in) = rests.into_iter().flatten().max() {

@@ -183,6 +183,11 @@ impl BasiqConfig {
         from.read("basiq_url", &mut self.url, value::base_url);
         from.read("basiq_api_key", &mut self.api_key, value::secret);
         from.read(
+            "basiq_webhook_secret",
+            &mut self.webhook_secret,
+            value::optional(value::secret),
+        );
+        from.read(
             "upstream_rps",
             &mut self.requests_per_second,
             value::number(1..=10_000),

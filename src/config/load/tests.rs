@@ -37,6 +37,10 @@ const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_DATABASE_URL", "sqlite:///tmp/other.db"),
     ("RELAY_BASIQ_URL", "http://127.0.0.1:8090"),
     ("RELAY_BASIQ_API_KEY", "a2V5"),
+    (
+        "RELAY_BASIQ_WEBHOOK_SECRET",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    ),
     ("RELAY_ADMIN_TOKEN", "let-me-in"),
     ("RELAY_CALLBACK_ALLOW_HTTP", "true"),
     ("RELAY_CALLBACK_ALLOW_NETWORKS", "127.0.0.0/8"),

@@ -216,8 +216,8 @@ fn headers(due: &DueDelivery, at: Timestamp) -> Result<HeaderMap, AttemptError> 
     {
         secrets.push(previous);
     }
-    let signed =
-        signing::sign(due.event_id, at, &due.body, &secrets).map_err(|_| AttemptError::Internal)?;
+    let signed = signing::sign(&due.event_id.to_string(), at, &due.body, &secrets)
+        .map_err(|_| AttemptError::Internal)?;
     let mut headers = HeaderMap::new();
     headers.insert(
         header::CONTENT_TYPE,

@@ -29,6 +29,21 @@ pub(super) fn context(job: &Map<String, Value>) -> JobContext {
     }
 }
 
+/// The ids in one link.
+#[must_use]
+pub fn ids_of_link(link: &str) -> JobContext {
+    let link = percent_decode_str(link).decode_utf8_lossy();
+    let find = |collection: &str, field: &str| {
+        in_path(&link, collection).or_else(|| in_filter(&link, field))
+    };
+    JobContext {
+        job_type: None,
+        user_id: find("users", "user.id"),
+        connection_id: find("connections", "connection.id"),
+        institution_id: find("institutions", "institution.id"),
+    }
+}
+
 /// Every link of the job, decoded.
 fn urls(job: &Map<String, Value>) -> Vec<String> {
     let mut urls = links(job.get("links"));
@@ -101,6 +116,21 @@ mod tests {
             context.connection_id,
             context.institution_id,
         ]
+    }
+
+    #[test]
+    fn a_single_link_tells_what_it_names() {
+        let ids = |link: &str| {
+            let found = ids_of_link(link);
+            (found.user_id, found.connection_id)
+        };
+        let (user, connection) = (Some("u-1".to_owned()), Some("c-1".to_owned()));
+        let both = (user.clone(), connection.clone());
+        assert_eq!(ids("https://b.example/users/u-1/connections/c-1"), both);
+        let filtered = "/users/u-1/transactions?filter=connection.id.eq(%27c-1%27)";
+        assert_eq!(ids(filtered), both);
+        assert_eq!(ids("/users/u-1/accounts/a-1"), (user, None));
+        assert_eq!(ids("nothing"), (None, None));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod ids;
 mod result;
 
+pub use self::ids::ids_of_link;
+
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde_json::{Map, Value};
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How many kinds of urgency there are: 0 for first looks, 1 for open challenges, 2 for young jobs,
-/// 3 for all others. (The schema's remark dates from before young jobs were told apart.)
+/// 3 for all others.
 const KINDS: usize = 4;
 
 /// The part of claims that each kind but the first gets if it wants it, whatever waits before it: a

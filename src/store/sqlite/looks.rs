@@ -33,7 +33,8 @@ const RECORD_JOB: &str = "UPDATE jobs SET memory = ?2, lease_id = NULL, lease_un
     waits_for = iif(?6, waits_for, ?7), waits_for_method = iif(?6, waits_for_method, ?8), \
     urgency = iif(joined, 0, ?5), next_look_at = CASE \
         WHEN NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_id = ?1 AND w.settled_at IS NULL) \
-        THEN NULL WHEN joined THEN ?3 ELSE ?4 END \
+        THEN NULL WHEN joined THEN ?3 WHEN hinted_at > ?3 THEN min(hinted_at, ?4) ELSE ?4 END, \
+    user_id = ?9, connection_id = ?10 \
     WHERE job_id = ?1";
 
 const ADD_FAILURE: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
@@ -86,6 +87,8 @@ async fn record_one(connection: &mut SqliteConnection, look: &Look) -> Result<bo
         .bind(look.outage == OutageChange::Unchanged)
         .bind(began.map(|bank| &bank.institution_id))
         .bind(began.map(|bank| &bank.method))
+        .bind(&look.memory.context.user_id)
+        .bind(&look.memory.context.connection_id)
         .execute(connection)
         .await?;
     Ok(true)

@@ -8,6 +8,7 @@ mod clients;
 mod damage;
 mod deliveries;
 mod error;
+mod hints;
 mod jobs;
 mod looks;
 mod outbox;

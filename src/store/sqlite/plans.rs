@@ -8,7 +8,7 @@ use crate::{
     store::{
         DeliveryQuery, WatchQuery,
         sqlite::{
-            SqliteStore, answers, banks, clients, deliveries, jobs, outbox, stories, upkeep,
+            SqliteStore, answers, banks, clients, deliveries, hints, jobs, outbox, stories, upkeep,
             watches,
         },
     },
@@ -55,6 +55,12 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         banks::FORGET_UNWAITED,
         banks::LEASE,
         banks::WAKE_JOBS,
+        hints::REMEMBER,
+        hints::FORGET,
+        hints::OF_CONNECTION,
+        hints::OF_USER,
+        hints::OF_USER_ALONE,
+        hints::DUE,
         stories::ONE,
         jobs::DUE,
         jobs::LEASE,

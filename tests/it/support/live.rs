@@ -33,6 +33,18 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) async fn start(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_with(change, |_, _| ()).await
+    }
+
+    /// A relay with the sandbox made so; it is told where the relay will listen.
+    pub(crate) async fn start_with(
+        change: impl FnOnce(&mut Settings),
+        make: impl FnOnce(&mut SandboxOptions, &url::Url),
+    ) -> Self {
+        let relays = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = address(&relays);
+        let mut options = SandboxOptions::default();
+        make(&mut options, &base);
         let folder = tempfile::tempdir().unwrap();
         let (clock, stop, mut tasks) = (Clock::system(), CancellationToken::new(), JoinSet::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -40,7 +52,7 @@ impl Live {
         settings.store.database = DatabaseUrl::Sqlite(folder.path().join("relay.db"));
         settings.basiq.url = address(&listener);
         change(&mut settings);
-        let sandbox = Sandbox::new(SandboxOptions::default(), clock.clone());
+        let sandbox = Sandbox::new(options, clock.clone());
         let (serving, until) = (sandbox.clone(), stop.clone());
         tasks.spawn(async move { serving.serve(listener, until).await.unwrap() });
         let receiver = Receiver::start(&mut tasks).await;
@@ -50,12 +62,10 @@ impl Live {
         let name = "live".parse().unwrap();
         let added = relay.store.add_client(&name, &hash, &secret, clock.now());
         added.await.unwrap().expect("a free name");
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = address(&listener);
         let until = stop.clone().cancelled_owned();
         tasks.spawn(async move {
             let ends = (until, std::future::pending());
-            relay.serve_on(listener, None, ends).await.unwrap();
+            relay.serve_on(relays, None, ends).await.unwrap();
         });
         Self {
             sandbox,
@@ -90,6 +100,15 @@ impl Live {
         for status in calls.join_all().await {
             assert_eq!(status, 202);
         }
+    }
+
+    /// Registers a watch of an update.
+    pub(crate) async fn watch_update(&self, job_id: &str) {
+        let callback = format!("{}/hook", self.receiver.url());
+        let body = json!({ "jobId": job_id, "callbackUrl": callback, "operation": "update" });
+        let call = self.http.post(self.base.join("watch").unwrap());
+        let call = call.bearer_auth(self.key.expose()).json(&body);
+        assert_eq!(call.send().await.unwrap().status().as_u16(), 202);
     }
 
     /// Waits until something is so, or fails.

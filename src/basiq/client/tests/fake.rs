@@ -105,6 +105,7 @@ pub(super) fn client_of(address: SocketAddr, rps: u32) -> (BasiqClient, Clock, U
 
 fn client_with(address: SocketAddr, rps: u32, timeout: Duration) -> (BasiqClient, Clock, Upstream) {
     let config = BasiqConfig {
+        webhook_secret: None,
         url: format!("http://{address}").parse().unwrap(),
         api_key: "a2V5".into(),
         requests_per_second: rps,

@@ -15,7 +15,7 @@ CREATE TABLE jobs (
     job_id       TEXT PRIMARY KEY,
     -- none while no watch is open
     next_look_at INTEGER,
-    -- 0 for a first look, 1 for an open challenge, 2 for all others
+    -- 0 for a first look, 1 for an open challenge, 2 for a young job, 3 for all others
     urgency      INTEGER NOT NULL,
     -- 1 once a watch was added that the latest claim did not see
     joined       INTEGER NOT NULL,
@@ -26,6 +26,11 @@ CREATE TABLE jobs (
     -- the bank in major outage that it waits for; none again once that serves
     waits_for        TEXT,
     waits_for_method TEXT,
+    -- whose it is, as far as it tells
+    user_id       TEXT,
+    connection_id TEXT,
+    -- when the latest look that follows from a hint is due
+    hinted_at     INTEGER,
     -- until when an answer to its open challenge is on its way, or was accepted just now, and which
     -- of its challenges that answers; the answer itself is never stored
     answering_until     INTEGER,
@@ -36,7 +41,18 @@ CREATE TABLE jobs (
 
 CREATE INDEX jobs_ready ON jobs (urgency, ready_at) WHERE ready_at IS NOT NULL;
 
+-- Jobs with an open watch, for hints.
+CREATE INDEX jobs_of_connection ON jobs (connection_id) WHERE next_look_at IS NOT NULL;
+CREATE INDEX jobs_of_user ON jobs (user_id) WHERE next_look_at IS NOT NULL;
 CREATE INDEX jobs_waiting ON jobs (waits_for, waits_for_method) WHERE waits_for IS NOT NULL;
+
+-- Hints that were taken, to take each once.
+CREATE TABLE hints (
+    hint_id  TEXT PRIMARY KEY,
+    taken_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX hints_by_age ON hints (taken_at);
 
 -- Banks in major outage, by the connector that reaches them.
 CREATE TABLE outages (

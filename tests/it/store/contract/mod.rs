@@ -4,6 +4,7 @@ mod answers;
 mod banks;
 mod claims;
 mod clients;
+mod hints;
 mod outbox;
 mod properties;
 mod upkeep;

@@ -1,0 +1,184 @@
+//! `POST /basiq/webhook`: Basiq's own webhooks, taken as hints to look at once.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use metrics::counter;
+use serde::Deserialize;
+use tracing::{debug, info, warn};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    api::{ApiParts, ApiState, examples},
+    domain::SigningSecret,
+    normalise,
+    signing::{self, SignatureHeaders},
+    store::{Hint, HintSubject, HintTaken},
+    web::{Problem, ProblemCode, RawBody},
+};
+
+const TAG: &str = "hints";
+
+/// The longest id of a message that is taken, in bytes; Basiq's are UUIDs or shorter.
+const LONGEST_ID: usize = 256;
+
+/// How taking a hint can end, besides what any call can end in.
+pub(super) const HINT_PROBLEMS: &[ProblemCode] = &[
+    ProblemCode::BadRequest,
+    ProblemCode::Unauthorized,
+    ProblemCode::NotFound,
+    ProblemCode::BodyTooLarge,
+    ProblemCode::StoreUnavailable,
+];
+
+/// What is taken as a hint, and how often.
+#[derive(Debug, Clone)]
+pub struct HintRules {
+    /// Verifies them; without it none is taken.
+    pub secret: Option<SigningSecret>,
+    /// How long looks at one job that follow from hints are apart at least.
+    pub interval: Duration,
+}
+
+/// A webhook of Basiq's, as far as it is read. It names no job.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BasiqWebhook {
+    /// What happened, such as `transactions.updated`.
+    #[serde(default)]
+    pub event_type_id: String,
+    /// Where more is told.
+    #[serde(default)]
+    pub links: BasiqWebhookLinks,
+}
+
+/// The links of a webhook of Basiq's.
+#[derive(Deserialize, Default, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BasiqWebhookLinks {
+    /// What it happened to: a link that names a connection or a user.
+    #[serde(default)]
+    pub event_entity: String,
+}
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default().routes(routes!(receive_hint))
+}
+
+/// Receive a webhook of Basiq's
+///
+/// Subscribe to Basiq's webhooks with this address, and put the secret that Basiq gives into
+/// `RELAY_BASIQ_WEBHOOK_SECRET`. Each is verified after the Standard Webhooks specification and taken
+/// once, as a hint and nothing more: the watched jobs of that connection or user are looked at at
+/// once. Without the setting there is nothing here.
+#[utoipa::path(
+    post,
+    path = "/basiq/webhook",
+    operation_id = "receiveHint",
+    tag = TAG,
+    params(
+        ("webhook-id" = String, Header, description = "The message, the same however often it is sent"),
+        ("webhook-timestamp" = String, Header, description = "When it was signed, in Unix seconds"),
+        ("webhook-signature" = String, Header, description = "`v1,` and the signature in base64; may be several"),
+    ),
+    request_body(content = BasiqWebhook, example = json!(examples::basiq_webhook())),
+    responses((status = 204, description = "Taken, whether a watched job is concerned or not")),
+)]
+async fn receive_hint(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    RawBody(body): RawBody,
+) -> Result<StatusCode, Problem> {
+    let parts = &state.parts;
+    let Some(secret) = &parts.hints.secret else {
+        return Err(Problem::not_found(
+            "Basiq's webhooks are not received here.",
+        ));
+    };
+    let now = parts.clock.now();
+    let id = verify(&headers, &body, secret, now).inspect_err(|_| count("refused"))?;
+    let Some((event, subject)) = read(&body) else {
+        warn!(hint.id = id, "a webhook of Basiq's names nobody");
+        count("unreadable");
+        return Ok(StatusCode::NO_CONTENT);
+    };
+    take(parts, (&id, &event), subject, now).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The id of a message that Basiq has signed.
+fn verify(
+    headers: &HeaderMap,
+    body: &[u8],
+    secret: &SigningSecret,
+    now: Timestamp,
+) -> Result<String, Problem> {
+    let unsigned = |error: signing::VerifyError| {
+        debug!(%error, "a webhook is refused");
+        Problem::new(
+            ProblemCode::Unauthorized,
+            "The message is not signed with the secret in RELAY_BASIQ_WEBHOOK_SECRET, or not now.",
+        )
+    };
+    let signed = SignatureHeaders::read(headers).map_err(unsigned)?;
+    let text = str::from_utf8(body)
+        .map_err(|_| Problem::new(ProblemCode::BadRequest, "The body is no text in UTF-8."))?;
+    signing::verify(&signed, text, secret, now).map_err(unsigned)?;
+    if signed.id.is_empty() || signed.id.len() > LONGEST_ID {
+        let detail = format!("`webhook-id` has 1 to {LONGEST_ID} characters.");
+        return Err(Problem::new(ProblemCode::BadRequest, detail));
+    }
+    Ok(signed.id)
+}
+
+/// What a message says happened, and to whom.
+fn read(body: &[u8]) -> Option<(String, HintSubject)> {
+    let webhook: BasiqWebhook = serde_json::from_slice(body).ok()?;
+    let ids = normalise::ids_of_link(&webhook.links.event_entity);
+    let subject = match (ids.connection_id, ids.user_id) {
+        (Some(connection_id), user_id) => HintSubject::Connection {
+            connection_id,
+            user_id,
+        },
+        (None, Some(user_id)) => HintSubject::User(user_id),
+        (None, None) => return None,
+    };
+    Some((webhook.event_type_id, subject))
+}
+
+async fn take(
+    parts: &ApiParts,
+    (id, event): (&str, &str),
+    subject: HintSubject,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    let hint = Hint {
+        id: id.to_owned(),
+        subject,
+        at: now,
+        interval: parts.hints.interval,
+    };
+    match parts.store.take_hint(hint).await? {
+        HintTaken::Again => count("again"),
+        HintTaken::Due(0) => count("nobody-watches"),
+        HintTaken::Due(jobs) => {
+            count("look");
+            info!(
+                hint.id = id,
+                hint.event = event,
+                jobs,
+                "Basiq hints at watched jobs"
+            );
+            parts.tracker_wake.ring();
+        }
+    }
+    Ok(())
+}
+
+fn count(result: &'static str) {
+    counter!("relay_hints_total", "result" => result).increment(1);
+}

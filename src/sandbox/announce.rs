@@ -1,0 +1,169 @@
+//! Sends webhooks as Basiq does: thin, signed after the Standard Webhooks specification, and only when
+//! a connection has new data or stopped working.
+
+use std::time::Duration;
+
+use reqwest::{Client, Url, header};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    domain::SigningSecret,
+    sandbox::{
+        Sandbox,
+        life::{Job, StepState},
+        memory::{Stored, is_for_the_person, new_id},
+        script::Origin,
+        view::TRANSACTIONS,
+    },
+    signing,
+};
+
+/// How often the sandbox looks for jobs that have settled.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// The waits before each try; Basiq's own list is longer.
+const TRIES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
+/// The longest one try may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where webhooks go, and what signs them.
+#[derive(Debug, Clone)]
+pub struct SandboxWebhook {
+    /// The receiver, such as a relay's `/basiq/webhook`.
+    pub url: Url,
+    /// Signs each.
+    pub secret: SigningSecret,
+}
+
+/// A webhook to send.
+struct Message {
+    id: String,
+    body: String,
+}
+
+/// Sends a webhook for each job that settles, until `stop`. `base` is what links begin with.
+pub(super) async fn announce(
+    sandbox: Sandbox,
+    webhook: SandboxWebhook,
+    base: String,
+    stop: CancellationToken,
+) {
+    let client = Client::builder().no_proxy().timeout(TIMEOUT).build();
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return warn!(%error, "no webhooks are sent"),
+    };
+    let mut sending = JoinSet::new();
+    while !stop.is_cancelled() {
+        for (kind, entity) in settled(&sandbox) {
+            let message = message(kind, &entity, &base);
+            let (client, sandbox, webhook) = (client.clone(), sandbox.clone(), webhook.clone());
+            sending.spawn(async move { send(&client, &sandbox, &webhook, &message).await });
+        }
+        while sending.try_join_next().is_some() {}
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+/// What happened to the connections of jobs that have settled since the last time.
+fn settled(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
+    let now = sandbox.now();
+    let mut memory = sandbox.memory();
+    let waiting = std::mem::take(&mut memory.unannounced);
+    let mut events = Vec::new();
+    for id in waiting {
+        let Some(Stored::Life(job)) = memory.jobs.get(&id) else {
+            continue;
+        };
+        if job.is_running(now) {
+            memory.unannounced.push(id);
+        } else {
+            events.extend(event_of(job, sandbox));
+        }
+    }
+    events
+}
+
+/// What Basiq tells of a settled job: nothing of a statement or report, nor of a bank that was
+/// unavailable.
+fn event_of(job: &Job, sandbox: &Sandbox) -> Option<(&'static str, String)> {
+    let is_told = matches!(
+        job.script.origin,
+        Origin::Create | Origin::Update | Origin::Refresh
+    );
+    let connection = job.connection_id.as_ref().filter(|_| is_told)?;
+    let user = &job.user_id;
+    let now = sandbox.now();
+    let states = job.at(now).steps;
+    let failed = job.script.steps.iter().zip(&states);
+    let failed = failed
+        .filter(|(_, state)| **state == StepState::Failed)
+        .any(|(step, _)| is_for_the_person(step));
+    if failed {
+        let entity = format!("/users/{user}/connections/{connection}");
+        return Some(("connection.invalidated", entity));
+    }
+    let has_news = job.state_of(TRANSACTIONS, now) == Some(StepState::Success);
+    has_news.then(|| {
+        let entity = format!("/users/{user}/transactions?filter=connection.id.eq('{connection}')");
+        ("transactions.updated", entity)
+    })
+}
+
+fn message(kind: &str, entity: &str, base: &str) -> Message {
+    let event = new_id();
+    let links = json!({
+        "event": format!("{base}/events/{event}"),
+        "eventEntity": format!("{base}{entity}"),
+    });
+    let body = json!({ "eventTypeId": kind, "eventId": event, "links": links });
+    Message {
+        id: new_id(),
+        body: body.to_string(),
+    }
+}
+
+async fn send(client: &Client, sandbox: &Sandbox, webhook: &SandboxWebhook, message: &Message) {
+    for wait in TRIES {
+        tokio::time::sleep(wait).await;
+        match try_once(client, sandbox, webhook, message).await {
+            Ok(()) => return debug!(webhook.id = message.id, "a webhook was accepted"),
+            Err(error) => warn!(webhook.id = message.id, error, "a webhook was not accepted"),
+        }
+    }
+}
+
+async fn try_once(
+    client: &Client,
+    sandbox: &Sandbox,
+    webhook: &SandboxWebhook,
+    message: &Message,
+) -> Result<(), String> {
+    let secrets = [&webhook.secret];
+    let signed = signing::sign(&message.id, sandbox.now(), &message.body, &secrets)
+        .map_err(|error| error.to_string())?;
+    let mut request = client
+        .post(webhook.url.clone())
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(message.body.clone());
+    for (name, value) in signed.entries() {
+        request = request.header(name, value);
+    }
+    let answer = request.send().await.map_err(|error| error.to_string())?;
+    if answer.status().is_success() {
+        Ok(())
+    } else {
+        Err(format!("HTTP {}", answer.status().as_u16()))
+    }
+}
