@@ -19,6 +19,7 @@ mod event;
 mod id;
 mod job;
 mod outcome;
+mod pace;
 mod secret;
 mod upstream;
 mod watch;
@@ -35,6 +36,9 @@ pub use self::{
         StepFailure, StepStatus, StepView,
     },
     outcome::{Action, Outcome, Status, Verdict},
+    pace::{
+        BUCKETS, Durations, Pace, PaceKey, PaceReport, StageLeft, StageSeen, bucket_end, bucket_of,
+    },
     secret::{ApiKey, ApiKeyHash, SigningSecret, SigningSecretError},
     upstream::{Upstream, UpstreamHealth},
     watch::{

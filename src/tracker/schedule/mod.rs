@@ -1,12 +1,14 @@
 //! When to look at a job next: pure arithmetic on what is known of it.
 
+mod running;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     config::TrackingConfig,
-    domain::{JobMemory, Phase},
+    domain::{JobMemory, Pace, Phase, StepView},
 };
 
 /// How often a job is looked at while a challenge may come or is open. Basiq gives the person about
@@ -28,9 +30,6 @@ const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 
 /// How long after a retry of Basiq's is due it is looked for.
 const RETRY_SLACK: Duration = Duration::from_secs(30);
-
-/// The share of a job's age that passes between two looks.
-const AGE_SHARE: u32 = 10;
 
 /// Adds a duration to a time; the end of time is the bound.
 #[must_use]
@@ -62,10 +61,11 @@ pub fn spread(wait: Duration, jitter: f64) -> Duration {
 
 /// When to look next at a job that brought a usable answer.
 ///
-/// `may_be_asked` says that a challenge is expected.
+/// `may_be_asked` says that a challenge is expected; `pace` is how long such jobs took before.
 #[must_use]
 pub fn next_look(
     memory: &JobMemory,
+    pace: &Pace,
     may_be_asked: bool,
     now: Timestamp,
     config: &TrackingConfig,
@@ -78,7 +78,7 @@ pub fn next_look(
         Phase::Outage { .. } => after(now, spread(config.outage_poll_interval, jitter)),
         Phase::Running if asks_now(memory, now) || may_be_asked => after(now, CHALLENGE_INTERVAL),
         Phase::Running => {
-            let interval = running_interval(memory, now, config);
+            let interval = running_interval(memory, pace, now);
             let spread = spread(interval, jitter);
             after(
                 now,
@@ -95,14 +95,22 @@ fn asks_now(memory: &JobMemory, now: Timestamp) -> bool {
     })
 }
 
-/// A tenth of the job's age: a job is told at most a tenth later than it took.
-fn running_interval(memory: &JobMemory, now: Timestamp, config: &TrackingConfig) -> Duration {
-    let begun = match (memory.created, memory.first_look_at) {
-        (Some(created), Some(first_look)) => created.min(first_look),
-        (created, first_look) => created.or(first_look).unwrap_or(now),
-    };
-    let interval = between(begun, now) / AGE_SHARE;
-    interval.clamp(config.poll_min_interval, config.poll_max_interval)
+/// By the stage that the job is in, and since when.
+fn running_interval(memory: &JobMemory, pace: &Pace, now: Timestamp) -> Duration {
+    let stage = stage_of(&memory.steps);
+    let seen = memory.stages.last().filter(|seen| seen.title == stage);
+    let since = seen.map(|seen| seen.since).or(memory.created);
+    let since = since.or(memory.first_look_at).unwrap_or(now);
+    running::interval(pace.from_stage(stage), between(since, now))
+}
+
+/// The title of the first step that is not done; empty before Basiq lists the steps.
+#[must_use]
+pub fn stage_of(steps: &[StepView]) -> &str {
+    let mut steps = steps.iter();
+    steps
+        .find(|step| !matches!(step.status.as_str(), "success" | "skipped"))
+        .map_or("", |step| step.title.as_str())
 }
 
 /// When to look again after `errors` looks in a row that brought no usable answer: doubling from a
