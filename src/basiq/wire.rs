@@ -55,6 +55,13 @@ pub struct ConnectorStats {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AverageDuration {
+    /// The login.
+    #[serde(default)]
+    pub verify_credentials: Option<f64>,
+    /// Reading the accounts.
+    #[serde(default)]
+    pub retrieve_accounts: Option<f64>,
     /// The whole job.
+    #[serde(default)]
     pub total: Option<f64>,
 }

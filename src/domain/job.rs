@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::StageSeen;
+
 /// A job document, read tolerantly: what was odd is coerced, what was unknown is kept as text.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct JobSnapshot {
@@ -157,6 +159,11 @@ pub struct JobMemory {
     pub steps: Vec<StepView>,
     /// When the steps were last seen to change.
     pub changed_at: Option<Timestamp>,
+    /// When the last look brought a document.
+    pub seen_at: Option<Timestamp>,
+    /// The stages it was seen in, oldest first, as far as what it takes from there on says something
+    /// about others: not if it waited for a person or was tried again.
+    pub stages: Vec<StageSeen>,
     /// Whose job it is, as last seen.
     pub context: JobContext,
     /// The challenges seen.

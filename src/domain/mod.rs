@@ -20,6 +20,7 @@ mod id;
 mod job;
 mod mfa;
 mod outcome;
+mod pace;
 mod secret;
 mod upstream;
 mod watch;
@@ -37,6 +38,9 @@ pub use self::{
     },
     mfa::MfaAnswer,
     outcome::{Action, Outcome, Status, Verdict},
+    pace::{
+        Averages, BUCKETS, Durations, KnownPace, Pace, StageLeft, StageSeen, bucket_end, bucket_of,
+    },
     secret::{ApiKey, ApiKeyHash, ForeignSecretError, SigningSecret, SigningSecretError},
     upstream::{Upstream, UpstreamHealth},
     watch::{

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{Bank, LeaseId},
-    store::{Claim, JobStore, StoreError},
+    store::{Claim, JobStore, PaceStore, StoreError},
 };
 
 /// Banks in major outage: for the tracker. A bank is here from the look that found it out until a
@@ -27,10 +27,10 @@ pub trait BankStore: Send + Sync {
     async fn is_bank_out(&self, bank: &Bank) -> Result<bool, StoreError>;
 }
 
-/// What a look at a job needs: the job's connection and its bank.
-pub trait TrackerStore: JobStore + BankStore {}
+/// What a look at a job needs: the job's connection, its bank, and how long such jobs take.
+pub trait TrackerStore: JobStore + BankStore + PaceStore {}
 
-impl<S: JobStore + BankStore + ?Sized> TrackerStore for S {}
+impl<S: JobStore + BankStore + PaceStore + ?Sized> TrackerStore for S {}
 
 /// A claimed bank.
 #[derive(Debug, Clone, PartialEq, Eq)]

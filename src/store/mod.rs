@@ -6,6 +6,7 @@
 mod answers;
 mod banks;
 mod hints;
+mod paces;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub use self::{
     answers::{AnswerClaim, AnswerEnd, AnswerStore},
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
     hints::{Hint, HintStore, HintSubject, HintTaken},
+    paces::{Lesson, PaceFound, PaceStore},
 };
 use crate::domain::{
     ApiKeyHash, Attempt, CallbackUrl, Client, ClientId, ClientName, DeliveryId, DeliveryState,
@@ -343,6 +345,8 @@ pub struct Look {
     pub changes: Vec<WatchChange>,
     /// What the look says about the outage of the job's bank.
     pub outage: OutageChange,
+    /// What the look teaches about how long such jobs take.
+    pub lesson: Option<Lesson>,
     /// What the look says about the connection, if it says anything.
     pub connection: Option<ConnectionReport>,
 }
@@ -503,6 +507,7 @@ pub trait Store:
     + HintStore
     + JobStore
     + BankStore
+    + PaceStore
     + OutboxStore
     + UpkeepStore
 {
@@ -515,6 +520,7 @@ impl<S> Store for S where
         + HintStore
         + JobStore
         + BankStore
+        + PaceStore
         + OutboxStore
         + UpkeepStore
 {

@@ -14,7 +14,7 @@ use crate::{
 pub(super) const BANK_TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a bank is connected where nothing tells.
-const USUAL_METHOD: &str = "web";
+pub(super) const USUAL_METHOD: &str = "web";
 
 /// What Basiq reports of the bank behind a job.
 #[derive(Debug, Clone, PartialEq, Eq)]

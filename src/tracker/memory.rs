@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::{
     domain::{ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, StepView},
     normalise::Finding,
+    tracker::stages,
 };
 
 /// What is remembered after Basiq answered with a document.
@@ -24,6 +25,7 @@ pub fn observe(
         })
         .collect::<Vec<_>>();
     let changed = before.first_look_at.is_none() || steps != before.steps;
+    let stages = stages::observe(before, snapshot, (finding, &steps), now);
     JobMemory {
         first_look_at: before.first_look_at.or(Some(now)),
         created: snapshot
@@ -36,6 +38,8 @@ pub fn observe(
             before.changed_at
         },
         steps,
+        seen_at: Some(now),
+        stages,
         context: merge(&before.context, &snapshot.context),
         challenges: challenges(&before.challenges, finding, now),
         errors_in_a_row: 0,

@@ -10,6 +10,7 @@ mod look;
 pub mod memory;
 pub mod retry_queue;
 pub mod schedule;
+pub mod stages;
 pub mod transition;
 mod worker;
 

@@ -21,6 +21,7 @@ mod kill;
 mod mfa;
 mod openapi;
 mod outcomes;
+mod pace;
 mod shutdown;
 mod signature;
 mod store;

@@ -7,14 +7,14 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{
-        ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, JobId, JobMemory, Progress,
-        SigningSecret, Watch, WatchId, WatchState,
+        ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, JobContext, JobId, JobMemory,
+        Progress, SigningSecret, Watch, WatchId, WatchState,
     },
     store::{
         AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
         ClientStore, DeliveryEntry, DeliveryQuery, DueBank, DueDelivery, DueJob, Hint, HintStore,
-        HintTaken, HostLimits, JobStore, Look, NewWatch, OutboxStore, Redelivery, Registration,
-        StoreError, UpkeepStore, WatchQuery, WatchStore, WatchStory,
+        HintTaken, HostLimits, JobStore, Look, NewWatch, OutboxStore, PaceFound, PaceStore,
+        Redelivery, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore, WatchStory,
     },
 };
 
@@ -203,6 +203,13 @@ impl AnswerStore for ListStore {
 impl HintStore for ListStore {
     async fn take_hint(&self, _: Hint) -> Result<HintTaken, StoreError> {
         Ok(HintTaken::Due(0))
+    }
+}
+
+#[async_trait]
+impl PaceStore for ListStore {
+    async fn pace_of(&self, _: &JobContext) -> Result<PaceFound, StoreError> {
+        Ok(PaceFound::default())
     }
 }
 

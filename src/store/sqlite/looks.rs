@@ -7,7 +7,7 @@ use crate::{
     domain::{DeliveryId, Event, JobId},
     store::{
         ConnectionReport, Look, OutageChange, StoreError, Urgency, WatchChange,
-        sqlite::{banks::begin_outage, error::unwritable},
+        sqlite::{banks::begin_outage, error::unwritable, paces::learn},
     },
 };
 
@@ -70,6 +70,9 @@ async fn record_one(connection: &mut SqliteConnection, look: &Look) -> Result<bo
     }
     if let Some(report) = &look.connection {
         report_connection(connection, look, report).await?;
+    }
+    if let Some(lesson) = &look.lesson {
+        learn(connection, lesson, look.at).await?;
     }
     let began = match &look.outage {
         OutageChange::None | OutageChange::Unchanged => None,

@@ -12,6 +12,7 @@ mod hints;
 mod jobs;
 mod looks;
 mod outbox;
+mod paces;
 #[cfg(test)]
 mod plans;
 mod row;

@@ -8,8 +8,8 @@ use crate::{
     store::{
         DeliveryQuery, WatchQuery,
         sqlite::{
-            SqliteStore, answers, banks, clients, deliveries, hints, jobs, outbox, stories, upkeep,
-            watches,
+            SqliteStore, answers, banks, clients, deliveries, hints, jobs, outbox, paces, stories,
+            upkeep, watches,
         },
     },
 };
@@ -61,6 +61,9 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         hints::OF_USER,
         hints::OF_USER_ALONE,
         hints::DUE,
+        paces::ONE,
+        paces::KEEP,
+        paces::REMEMBER_BANK,
         stories::ONE,
         jobs::DUE,
         jobs::LEASE,

@@ -61,6 +61,14 @@ impl<'r> Cells<'r> {
         self.read(column, |text| serde_json::from_str(text).ok())
     }
 
+    /// JSON, or nothing.
+    pub(super) fn json_opt<T: DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError> {
+        self.read_opt(column, |text| serde_json::from_str(text).ok())
+    }
+
     /// A whole number of a narrower kind.
     pub(super) fn number<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError> {
         T::try_from(self.get(column)?).map_err(|_| self.bad(column))

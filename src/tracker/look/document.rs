@@ -5,13 +5,14 @@ use tracing::warn;
 
 use crate::{
     basiq::wire::JobDocument,
-    domain::{Operation, Phase, Watch},
+    domain::{KnownPace, Operation, Phase, Watch},
     normalise::{self, Finding, Known},
     store::{ConnectionReport, DueJob, Look},
     tracker::{
         bank::{BankState, bank_state},
         look::{
             Parts, Progressing, Reading,
+            pace::lesson,
             report::{measure_detection, note_unknown_code},
             started_at,
         },
@@ -49,13 +50,18 @@ impl Parts {
         let outcomes = outcomes.collect::<Vec<_>>();
         note_unknown_code(&look, &outcomes);
         let asks = normalise::expects_challenge(&snapshot);
-        let next = self.next_look(&look, asks);
+        let mut found = self.pace_of(&look.memory.context).await;
+        let averages = self.ask_averages(&found, &outcomes, now).await;
+        found.known.averages = averages.or(found.known.averages);
+        let next = self.next_look(&look, &found.known, asks);
+        let lesson = lesson(&look, (&snapshot, &finding), &found, averages);
         let reading = Reading {
             outcomes,
             resources: normalise::resources(&snapshot),
             next_look_at: next,
             is_urgent: asks || look.memory.challenges.open.is_some(),
             bank,
+            lesson,
             connection,
         };
         let look = self.conclude(look, reading);
@@ -64,8 +70,9 @@ impl Parts {
     }
 
     /// When to look next, and in any case when the job gets too old.
-    fn next_look(&self, look: &Progressing, asks: bool) -> Timestamp {
-        let next = schedule::next_look(&look.memory, asks, look.now, &self.config, rand::random());
+    fn next_look(&self, look: &Progressing, pace: &KnownPace, asks: bool) -> Timestamp {
+        let (now, config) = (look.now, &self.config);
+        let next = schedule::next_look(&look.memory, pace, asks, now, config, rand::random());
         let ends =
             look.due.watches.iter().map(|watch| {
                 schedule::after(started_at(&look.memory, watch), self.config.job_max_age)

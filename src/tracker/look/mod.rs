@@ -3,6 +3,7 @@
 mod absent;
 mod document;
 mod outage;
+mod pace;
 mod report;
 
 use std::{sync::Arc, time::Duration};
@@ -16,7 +17,7 @@ use crate::{
     config::{BasiqConfig, TrackingConfig},
     domain::{JobMemory, Outcome, Watch},
     normalise::{Catalogue, Timings},
-    store::{ConnectionReport, DueJob, Look, TrackerStore, Urgency},
+    store::{ConnectionReport, DueJob, Lesson, Look, TrackerStore, Urgency},
     tracker::{
         bank::BankState,
         look::{outage::is_back_for_all, report::log_change},
@@ -59,6 +60,7 @@ struct Reading {
     next_look_at: Timestamp,
     is_urgent: bool,
     bank: BankState,
+    lesson: Option<Lesson>,
     connection: Option<ConnectionReport>,
 }
 
@@ -71,6 +73,7 @@ impl Reading {
             next_look_at,
             is_urgent: false,
             bank: BankState::Unknown,
+            lesson: None,
             connection: None,
         }
     }
@@ -152,6 +155,7 @@ impl Parts {
             next_look_at: reading.next_look_at,
             urgency,
             outage,
+            lesson: reading.lesson,
             connection: reading.connection,
         }
     }

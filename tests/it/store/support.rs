@@ -175,6 +175,7 @@ pub(crate) fn look(job: &DueJob, now: Timestamp) -> Look {
         urgency: Urgency::Normal,
         changes: Vec::new(),
         outage: OutageChange::None,
+        lesson: None,
         connection: None,
     }
 }

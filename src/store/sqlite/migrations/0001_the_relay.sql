@@ -54,6 +54,27 @@ CREATE TABLE hints (
 
 CREATE INDEX hints_by_age ON hints (taken_at);
 
+-- How long jobs of one kind at one bank take, as JSON: what was seen, and what Basiq says. The bank ''
+-- stands for all.
+CREATE TABLE paces (
+    institution_id TEXT    NOT NULL,
+    job_type       TEXT    NOT NULL,
+    pace           TEXT    NOT NULL,
+    averages       TEXT,
+    averages_at    INTEGER,
+    used_at        INTEGER NOT NULL,
+    PRIMARY KEY (institution_id, job_type)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX paces_by_use ON paces (used_at);
+
+-- The banks of connections, a fixed number of them: jobs tell their bank only late.
+CREATE TABLE connection_banks (
+    slot           INTEGER PRIMARY KEY,
+    connection_id  TEXT    NOT NULL,
+    institution_id TEXT    NOT NULL
+) STRICT;
+
 -- Banks in major outage, by the connector that reaches them.
 CREATE TABLE outages (
     institution_id TEXT    NOT NULL,

@@ -6,6 +6,7 @@ mod claims;
 mod clients;
 mod hints;
 mod outbox;
+mod paces;
 mod properties;
 mod upkeep;
 mod watches;

@@ -1,13 +1,15 @@
 //! When to look at a job next: pure arithmetic on what is known of it.
 
+mod running;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     config::TrackingConfig,
-    domain::{JobMemory, Phase},
-    tracker::retry_queue,
+    domain::{JobMemory, KnownPace, Phase},
+    tracker::{retry_queue, stages::stage_of},
 };
 
 /// How often a job is looked at while a challenge may come or is open. Basiq gives the person about
@@ -30,9 +32,6 @@ const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 /// How long a job whose bank is down is left alone. Its bank is looked at instead and makes the job due
 /// when it serves again, so this look is for the case that nothing else goes as it should.
 const OUTAGE_LOOK: Duration = Duration::from_hours(24);
-
-/// The share of a job's age that passes between two looks.
-const AGE_SHARE: u32 = 10;
 
 /// Adds a duration to a time; the end of time is the bound.
 #[must_use]
@@ -64,10 +63,11 @@ pub fn spread(wait: Duration, jitter: f64) -> Duration {
 
 /// When to look next at a job that brought a usable answer.
 ///
-/// `may_be_asked` says that a challenge is expected.
+/// `may_be_asked` says that a challenge is expected; `pace` is how long such jobs take.
 #[must_use]
 pub fn next_look(
     memory: &JobMemory,
+    pace: &KnownPace,
     may_be_asked: bool,
     now: Timestamp,
     config: &TrackingConfig,
@@ -84,7 +84,7 @@ pub fn next_look(
         Phase::Outage { .. } => after(now, OUTAGE_LOOK),
         Phase::Running if asks_now(memory, now) || may_be_asked => after(now, CHALLENGE_INTERVAL),
         Phase::Running => {
-            let interval = running_interval(memory, now, config);
+            let interval = running_interval(memory, pace, now);
             let spread = spread(interval, jitter);
             after(
                 now,
@@ -101,14 +101,15 @@ fn asks_now(memory: &JobMemory, now: Timestamp) -> bool {
     })
 }
 
-/// A tenth of the job's age: a job is told at most a tenth later than it took.
-fn running_interval(memory: &JobMemory, now: Timestamp, config: &TrackingConfig) -> Duration {
-    let begun = match (memory.created, memory.first_look_at) {
-        (Some(created), Some(first_look)) => created.min(first_look),
-        (created, first_look) => created.or(first_look).unwrap_or(now),
-    };
-    let interval = between(begun, now) / AGE_SHARE;
-    interval.clamp(config.poll_min_interval, config.poll_max_interval)
+/// By the stage that the job is in, and since when.
+fn running_interval(memory: &JobMemory, pace: &KnownPace, now: Timestamp) -> Duration {
+    let stage = stage_of(&memory.steps);
+    let seen = memory.stages.last().filter(|seen| seen.title == stage);
+    let since = seen.map(|seen| seen.since).or(memory.created);
+    let since = since.or(memory.first_look_at).unwrap_or(now);
+    let seen = pace.pace.from_stage(stage);
+    let average = pace.averages.and_then(|averages| averages.left_from(stage));
+    running::interval(seen, average, between(since, now))
 }
 
 /// When to look again after `errors` looks in a row that brought no usable answer: doubling from a
@@ -157,6 +158,7 @@ mod tests {
     fn wait(memory: &JobMemory, may_be_asked: bool, now: i64) -> Duration {
         let next = next_look(
             memory,
+            &KnownPace::default(),
             may_be_asked,
             at(now),
             &TrackingConfig::default(),
@@ -168,9 +170,10 @@ mod tests {
     #[test]
     fn a_running_job_is_looked_at_often_while_it_is_young() {
         let memory = running_since(0);
-        assert_eq!(wait(&memory, false, 0), Duration::from_secs(1));
-        assert_eq!(wait(&memory, false, 10), Duration::from_secs(1));
-        assert_eq!(wait(&memory, false, 100), Duration::from_secs(10));
+        let young = wait(&memory, false, 10);
+        assert!((1..=5).contains(&young.as_secs()), "{young:?}");
+        let older = wait(&memory, false, 300);
+        assert!(older > 4 * young, "{older:?}");
         assert_eq!(wait(&memory, false, 100_000), Duration::from_mins(1));
     }
 
@@ -180,7 +183,7 @@ mod tests {
             created: Some(at(-300)),
             ..running_since(0)
         };
-        assert_eq!(wait(&memory, false, 0), Duration::from_secs(30));
+        assert!(wait(&memory, false, 0) > 4 * wait(&running_since(0), false, 0));
     }
 
     #[test]
@@ -235,7 +238,7 @@ mod tests {
         ) {
             let memory = JobMemory { created: Some(at(created)), ..running_since(0) };
             let config = TrackingConfig::default();
-            let wait = between(at(now), next_look(&memory, false, at(now), &config, jitter));
+            let wait = between(at(now), next_look(&memory, &KnownPace::default(), false, at(now), &config, jitter));
             prop_assert!(wait >= config.poll_min_interval && wait <= config.poll_max_interval);
         }
 

@@ -1,0 +1,61 @@
+//! How many looks a job takes and how late its end is seen, against asking every two seconds:
+//! `cargo bench --bench looks`. Simulated jobs, a fixed seed, no network.
+
+mod simulation;
+
+use std::io::Write;
+
+use serde_json::json;
+use simulation::{BANKS, Tally, Way, simulate};
+
+/// Jobs of each bank in each way.
+const JOBS: usize = 5000;
+
+const SEED: u64 = 20_261_124;
+
+fn main() -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{:<26} {:<16} {:>9} {:>7} {:>9} {:>7} {:>7} {:>7}",
+        "jobs", "looked at", "looks/job", "share", "mean s", "p50 s", "p95 s", "p99 s"
+    )?;
+    let mut sums: Vec<Tally> = Way::ALL.iter().map(|_| Tally::default()).collect();
+    for bank in BANKS {
+        let tallies = Way::ALL.map(|way| simulate(bank, way, JOBS, SEED));
+        for (sum, tally) in sums.iter_mut().zip(&tallies) {
+            sum.add(tally);
+        }
+        write_rows(&mut out, bank.name, &tallies)?;
+    }
+    write_rows(&mut out, "all", &sums)?;
+    let figures = Way::ALL.iter().zip(&sums).map(|(way, sum)| {
+        json!({
+            "way": way.name(), "looks": sum.looks_a_job(), "mean_s": sum.mean_delay(),
+            "p95_s": sum.delay_at(0.95), "p99_s": sum.delay_at(0.99),
+        })
+    });
+    writeln!(
+        out,
+        "{}",
+        json!({ "bench": "looks", "all": figures.collect::<Vec<_>>() })
+    )
+}
+
+fn write_rows(out: &mut impl Write, name: &str, tallies: &[Tally]) -> std::io::Result<()> {
+    let fixed = tallies.first().map_or(1.0, Tally::looks_a_job);
+    for (way, tally) in Way::ALL.iter().zip(tallies) {
+        writeln!(
+            out,
+            "{name:<26} {:<16} {:>9.2} {:>7.2} {:>9.2} {:>7.2} {:>7.2} {:>7.2}",
+            way.name(),
+            tally.looks_a_job(),
+            tally.looks_a_job() / fixed,
+            tally.mean_delay(),
+            tally.delay_at(0.5),
+            tally.delay_at(0.95),
+            tally.delay_at(0.99),
+        )?;
+    }
+    Ok(())
+}

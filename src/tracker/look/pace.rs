@@ -1,0 +1,93 @@
+//! How long jobs like this one take: asked of the store and, once a day for each bank, of Basiq.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::{debug, warn};
+
+use crate::{
+    domain::{Averages, JobContext, JobSnapshot, Outcome},
+    normalise::Finding,
+    store::{Lesson, PaceFound},
+    tracker::{
+        bank::{BANK_TIME_LIMIT, USUAL_METHOD},
+        look::{Parts, Progressing},
+        schedule::between,
+        stages,
+    },
+};
+
+/// Basiq's averages are of the last seven days, so a day old ones are good enough.
+const AVERAGES_LAST: Duration = Duration::from_hours(24);
+
+impl Parts {
+    /// What is known of jobs like this one. Without an answer of the store, nothing is.
+    pub(super) async fn pace_of(&self, context: &JobContext) -> PaceFound {
+        self.store.pace_of(context).await.unwrap_or_else(|error| {
+            warn!(%error, "what is known of the pace of jobs cannot be read");
+            PaceFound::default()
+        })
+    }
+
+    /// What Basiq says of the bank's pace, if it was not asked for a day. Only where there is nothing
+    /// to tell, for that would wait for it. A bank that Basiq says nothing of has no averages.
+    pub(super) async fn ask_averages(
+        &self,
+        found: &PaceFound,
+        outcomes: &[Outcome],
+        now: Timestamp,
+    ) -> Option<Averages> {
+        let bank = found.institution_id.as_deref()?;
+        let tells = outcomes.iter().any(|outcome| *outcome != Outcome::Running);
+        let known = found
+            .averages_at
+            .is_some_and(|at| between(at, now) < AVERAGES_LAST);
+        if tells || known {
+            return None;
+        }
+        let asking = self.client.connector(bank, USUAL_METHOD);
+        let answer = tokio::time::timeout(BANK_TIME_LIMIT, asking).await;
+        let Ok(Ok(connector)) = answer else {
+            debug!(
+                institution.id = bank,
+                "Basiq does not say how long the bank's jobs take"
+            );
+            return Some(Averages::default());
+        };
+        let told = connector.stats.and_then(|stats| stats.average_duration_ms);
+        Some(told.map_or_else(Averages::default, |told| Averages {
+            verify_credentials: told.verify_credentials,
+            retrieve_accounts: told.retrieve_accounts,
+            total: told.total,
+        }))
+    }
+}
+
+/// What the look teaches: how long the job took if it succeeded, and Basiq's averages if it was asked.
+pub(super) fn lesson(
+    look: &Progressing,
+    (snapshot, finding): (&JobSnapshot, &Finding),
+    found: &PaceFound,
+    averages: Option<Averages>,
+) -> Option<Lesson> {
+    let has_succeeded = *finding == Finding::Succeeded;
+    let stages = if has_succeeded {
+        stages::left(&look.due.memory, snapshot, look.now)
+    } else {
+        Vec::new()
+    };
+    if stages.is_empty() && averages.is_none() {
+        return None;
+    }
+    let context = &look.memory.context;
+    Some(Lesson {
+        institution_id: context
+            .institution_id
+            .clone()
+            .or_else(|| found.institution_id.clone()),
+        connection_id: context.connection_id.clone().filter(|_| has_succeeded),
+        job_type: context.job_type.clone().unwrap_or_default(),
+        stages,
+        averages,
+    })
+}

@@ -1,0 +1,118 @@
+//! When running jobs are looked at: what it costs, and that the relay learns it by itself.
+
+#[path = "../../benches/looks/simulation.rs"]
+mod simulation;
+
+use std::time::Duration;
+
+use basiq_relay::sandbox::{JobScript, ScriptStep, StepEnd};
+
+use self::simulation::{BANKS, Tally, Way, simulate};
+use crate::support::TestApp;
+
+const SECOND: Duration = Duration::from_secs(1);
+const LOOK: &str = "GET /jobs/{jobId}";
+const CONNECTOR: &str = "GET /connectors/{connectorId}/{method}";
+
+fn over_all_banks(way: Way, seed: u64) -> Tally {
+    let mut all = Tally::default();
+    for bank in BANKS {
+        let tally = simulate(bank, way, 2000, seed);
+        let (looks, name) = (tally.looks_a_job(), bank.name);
+        assert!(looks >= 2.0, "{name} in {looks} looks");
+        all.add(&tally);
+    }
+    all
+}
+
+#[test]
+fn a_known_bank_takes_half_the_looks_of_a_fixed_interval_and_is_seen_no_later() {
+    for seed in [1, 2] {
+        let fixed = over_all_banks(Way::EveryTwoSeconds, seed);
+        let learned = over_all_banks(Way::Learned, seed);
+        let share = learned.looks_a_job() / fixed.looks_a_job();
+        assert!(share <= 0.5, "{share} of the looks");
+        let (mean, usual) = (learned.mean_delay(), fixed.mean_delay());
+        assert!(mean <= usual, "{mean} s, not {usual} s");
+        assert!(learned.delay_at(0.95) < 3.5);
+        // what is not known costs looks, never more than the fixed interval does
+        let others = Way::ALL
+            .into_iter()
+            .filter(|way| *way != Way::EveryTwoSeconds);
+        for way in others {
+            let (other, name) = (over_all_banks(way, seed), way.name());
+            assert!(other.looks_a_job() < fixed.looks_a_job(), "{name}");
+            assert!(other.mean_delay() < 1.5, "{name}");
+        }
+    }
+}
+
+/// A refresh of one of ten connections that takes about 90 seconds and then tells its bank.
+fn slow_refresh(n: u64) -> JobScript {
+    let step = |title: &str, seconds, end| ScriptStep::new(title, seconds * SECOND, end);
+    JobScript {
+        user_id: Some("u-1".to_owned()),
+        connection_id: Some(format!("c-{}", n % 10)),
+        ..JobScript::new(vec![
+            step("verify-credentials", 10, StepEnd::Succeeds),
+            step("retrieve-accounts", 5, StepEnd::Succeeds),
+            ScriptStep::new(
+                "retrieve-transactions",
+                Duration::from_millis(75_000 + 371 * (n % 7)),
+                StepEnd::Succeeds,
+            ),
+        ])
+    }
+}
+
+/// Looks at one such job, and how late its end was told.
+async fn watch_one(app: &mut TestApp, n: u64) -> (u64, Duration) {
+    let before = app.sandbox.calls().count(LOOK);
+    let id = app.sandbox.seed_job(slow_refresh(n));
+    app.watch(&id).await;
+    app.skip(Duration::from_mins(3)).await;
+    let told = app.told().pop().unwrap();
+    assert_eq!(
+        (&told["jobId"], &told["status"]),
+        (&id.clone().into(), &"success".into())
+    );
+    let told_at: jiff::Timestamp = told["timestamp"].as_str().unwrap().parse().unwrap();
+    let settled_at = app.sandbox.settled_at(&id).unwrap();
+    let late = Duration::try_from(told_at.duration_since(settled_at)).unwrap();
+    (app.sandbox.calls().count(LOOK) - before, late)
+}
+
+#[tokio::test]
+async fn a_bank_is_learned_from_its_jobs_and_stays_known_after_a_restart() {
+    let mut app = TestApp::new().await;
+    let (first, _) = watch_one(&mut app, 0).await;
+    for n in 1..40 {
+        watch_one(&mut app, n).await;
+    }
+    app.restart().await;
+    let (mut looks, mut late) = (0, Duration::ZERO);
+    for n in 40..50 {
+        let (took, delay) = watch_one(&mut app, n).await;
+        looks += took;
+        late += delay;
+    }
+    assert!(
+        looks < 7 * first,
+        "{looks} looks at ten jobs, {first} at the first"
+    );
+    assert!(late < 20 * SECOND, "{late:?} for ten jobs");
+}
+
+#[tokio::test]
+async fn basiqs_averages_are_asked_for_once_a_day_for_each_bank() {
+    let mut app = TestApp::new().await;
+    for n in 0..20 {
+        watch_one(&mut app, n).await;
+    }
+    assert_eq!(app.sandbox.calls().count(CONNECTOR), 1);
+    app.skip(Duration::from_hours(25)).await;
+    for n in 20..30 {
+        watch_one(&mut app, n).await;
+    }
+    assert_eq!(app.sandbox.calls().count(CONNECTOR), 2);
+}
