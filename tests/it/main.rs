@@ -19,6 +19,7 @@ mod hints;
 mod journeys;
 mod kill;
 mod mfa;
+mod odd_basiq;
 mod openapi;
 mod outcomes;
 mod pace;

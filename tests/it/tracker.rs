@@ -2,17 +2,11 @@
 
 use std::time::Duration;
 
-use axum::{
-    Json, Router,
-    http::StatusCode,
-    routing::{get, post},
-};
 use basiq_relay::{
     domain::StepFailure,
     sandbox::{Fault, JobScript, ScriptStep, StepEnd},
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::support::{TestApp, failure, job};
 
@@ -229,49 +223,6 @@ async fn a_running_job_is_looked_at_less_often_as_it_ages() {
     );
     assert!((55..=110).contains(&old), "{old} looks in the hour after");
     app.leave_work();
-}
-
-/// A Basiq that grants tokens, answers `forbidden` for jobs, and `connector` for connectors.
-async fn forbidding(
-    tasks: &mut JoinSet<()>,
-    forbidden: (u16, &'static str),
-    connector: u16,
-) -> url::Url {
-    let token = json!({ "access_token": "t", "expires_in": 3600, "token_type": "Bearer" });
-    let status = |code| StatusCode::from_u16(code).unwrap();
-    let router = Router::new()
-        .route("/token", post(move || async move { Json(token) }))
-        .route(
-            "/jobs/{id}",
-            get(move || async move { (status(forbidden.0), forbidden.1) }),
-        )
-        .fallback(move || async move { (status(connector), "{}") });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap())
-        .parse()
-        .unwrap();
-    tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
-    url
-}
-
-const FORBIDDEN: &str = r#"{"type":"list","data":[{"code":"forbidden-access","title":"No"}]}"#;
-
-#[tokio::test]
-async fn a_job_that_is_not_ours_ends_its_watch_only_while_other_calls_are_answered() {
-    let table = [
-        (FORBIDDEN, 404, vec!["failed/fix-request"]),
-        (FORBIDDEN, 403, vec![]),
-        ("<html>a firewall</html>", 404, vec![]),
-    ];
-    for (body, connector, expected) in table {
-        let mut tasks = JoinSet::new();
-        let basiq = forbidding(&mut tasks, (403, body), connector).await;
-        let mut app = TestApp::builder().basiq(basiq).build().await;
-        app.watch("j-1").await;
-        app.pass(Duration::from_mins(3), 5 * SECOND).await;
-        assert_eq!(app.told_briefly(), expected, "{body} {connector}");
-        app.leave_work();
-    }
 }
 
 #[tokio::test]

@@ -50,7 +50,11 @@ fn failing(takes: Duration, code: &str) -> JobScript {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_watches_on_a_hundred_jobs_stay_within_the_budget() {
-    let live = Live::start(|settings| settings.basiq.requests_per_second = 20).await;
+    let live = Live::start(|settings| {
+        settings.basiq.requests_per_second = 20;
+        settings.server.client_rps = 100_000;
+    })
+    .await;
     live.sandbox.set_faults(vec!["slow=150".parse().unwrap()]);
     let jobs: Vec<_> = (0..100)
         .map(|n| live.sandbox.seed_job(succeeding((4 + n % 8) * SECOND)))
@@ -319,4 +323,35 @@ async fn a_refused_key_is_tried_every_half_minute_until_it_is_accepted() {
     assert_eq!(app.told_briefly(), vec!["success/none"; 20]);
     assert_eq!(app.sandbox.calls().count(TOKEN), 5);
     assert_eq!(app.get("/readyz").await.body["upstream"], "ok");
+}
+
+#[tokio::test]
+async fn the_metrics_tell_how_basiq_answers() {
+    let mut app = TestApp::new().await;
+    let odd = job(
+        "j-1",
+        app.now(),
+        &[(
+            "create-report",
+            "failed",
+            json!({ "code": "never-seen-before" }),
+        )],
+    );
+    app.sandbox.seed_document("j-1", odd);
+    app.watch("j-1").await;
+    app.run_due().await;
+    app.upkeep().await;
+    let metrics = app.get("/metrics").await.text;
+    for name in [
+        "relay_upstream_throttled ",
+        "relay_upstream_key_refused ",
+        "relay_upstream_breaker_open ",
+        "relay_upstream_requests_total{endpoint=\"job\",status=\"200\"}",
+        "relay_unknown_error_codes_total ",
+        "relay_queue_depth{queue=\"deliveries-dead\"}",
+        "relay_polls_total{result=\"ok\"}",
+        "relay_poll_lag_seconds",
+    ] {
+        assert!(metrics.contains(name), "{name} is not in\n{metrics}");
+    }
 }
