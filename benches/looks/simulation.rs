@@ -1,5 +1,7 @@
 //! Jobs of several banks, and how a way of looking at them does: pure, and the same for a seed.
 
+use std::cmp::Ordering;
+
 use basiq_relay::{
     config::TrackingConfig,
     domain::{Averages, JobMemory, JobSnapshot, KnownPace, Step, StepStatus},
@@ -134,7 +136,7 @@ fn float(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// A job: when each step ends, in seconds from its creation.
+/// A job: when each step ends, in seconds from its creation. One that fails has no end but its first.
 struct Job {
     bank: &'static Bank,
     ends: Vec<f64>,
@@ -150,7 +152,7 @@ fn at(seconds: f64) -> Timestamp {
 }
 
 impl Job {
-    fn draw(bank: &'static Bank, dice: &mut StdRng) -> Self {
+    fn draw(bank: &'static Bank, fails: f64, dice: &mut StdRng) -> Self {
         let is_slow = dice.random::<f64>() < bank.slow;
         let mut now = 0.3;
         let last = bank.steps.len() - 1;
@@ -160,10 +162,15 @@ impl Job {
             now += factor * middle * (spread * normal(dice)).exp();
             now
         });
-        Self {
-            bank,
-            ends: ends.collect(),
+        let mut ends: Vec<f64> = ends.collect();
+        if dice.random::<f64>() < fails {
+            ends.truncate(1);
         }
+        Self { bank, ends }
+    }
+
+    fn fails(&self) -> bool {
+        self.ends.len() < self.bank.steps.len()
     }
 
     fn end(&self) -> f64 {
@@ -172,10 +179,12 @@ impl Job {
 
     fn seen_at(&self, now: f64) -> JobSnapshot {
         let done = self.ends.iter().filter(|end| **end <= now).count();
+        let has_failed = self.fails() && done > 0;
         let status = |index: usize| match index.cmp(&done) {
-            std::cmp::Ordering::Less => StepStatus::Success,
-            std::cmp::Ordering::Equal => StepStatus::InProgress,
-            std::cmp::Ordering::Greater => StepStatus::Pending,
+            Ordering::Less if has_failed => StepStatus::Failed,
+            Ordering::Less => StepStatus::Success,
+            Ordering::Equal if !has_failed => StepStatus::InProgress,
+            Ordering::Equal | Ordering::Greater => StepStatus::Pending,
         };
         let step = |(index, (title, ..)): (usize, &(&str, f64, f64))| Step {
             title: (*title).to_owned(),
@@ -214,8 +223,13 @@ fn averages(bank: &Bank) -> Averages {
     }
 }
 
-/// Looks at so many jobs of a bank, learning from each.
-pub(crate) fn simulate(bank: &'static Bank, way: Way, jobs: usize, seed: u64) -> Tally {
+/// Looks at so many jobs of a bank, learning from each. A share of them `fails` at its first step.
+pub(crate) fn simulate(
+    bank: &'static Bank,
+    way: Way,
+    (jobs, fails): (usize, f64),
+    seed: u64,
+) -> Tally {
     let mut dice = StdRng::seed_from_u64(seed);
     let mut jitter = StdRng::seed_from_u64(seed + 1);
     let mut known = KnownPace::default();
@@ -225,13 +239,13 @@ pub(crate) fn simulate(bank: &'static Bank, way: Way, jobs: usize, seed: u64) ->
     if way == Way::Learned {
         let mut school = StdRng::seed_from_u64(seed + 2);
         for _ in 0..100 {
-            let job = Job::draw(bank, &mut school);
+            let job = Job::draw(bank, fails, &mut school);
             look_at(&job, way, &mut known, &mut jitter, true);
         }
     }
     let mut tally = Tally::default();
     for _ in 0..jobs {
-        let job = Job::draw(bank, &mut dice);
+        let job = Job::draw(bank, fails, &mut dice);
         let learns = way == Way::Learned;
         let (looks, delay) = look_at(&job, way, &mut known, &mut jitter, learns);
         tally.jobs += 1;
@@ -256,7 +270,7 @@ fn look_at(
     for looks in 1.. {
         let snapshot = job.seen_at(now);
         let finding = normalise::find(&snapshot, None);
-        if finding == Finding::Succeeded {
+        if matches!(finding, Finding::Succeeded | Finding::Failed(_)) {
             if learns {
                 known.pace.add(&stages::left(&memory, &snapshot, at(now)));
             }

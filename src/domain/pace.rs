@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Buckets of a histogram: from [`SHORTEST`] on, four to a doubling, up to about two hours.
+/// Buckets of a histogram: from half a second on, four to a doubling, up to about two hours.
 pub const BUCKETS: usize = 56;
 
 /// The upper bound of the first bucket, in seconds.

@@ -66,7 +66,7 @@ impl<T: Send + 'static> Flights<T> {
         brought
     }
 
-    /// Waits for one to end; false if none is in flight.
+    /// Waits for one to end, and takes all that have; none if none is in flight.
     pub async fn wait(&mut self) -> Option<Vec<T>> {
         if self.running == 0 {
             return None;

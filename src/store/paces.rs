@@ -1,4 +1,4 @@
-//! How long jobs take: learned from each that succeeds, kept for each bank and kind of job.
+//! How long jobs take: learned from each that settles, kept for each bank and kind of job.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -37,7 +37,7 @@ pub struct Lesson {
     pub connection_id: Option<String>,
     /// Basiq's `jobType`; empty where it is not known.
     pub job_type: String,
-    /// How long the job took, from each stage it was seen in; nothing unless it succeeded.
+    /// How long the job took, from each stage it was seen in; nothing unless it has settled.
     pub stages: Vec<StageLeft>,
     /// What Basiq says, if it was asked just now.
     pub averages: Option<Averages>,

@@ -62,7 +62,7 @@ pub fn observe(
     stages
 }
 
-/// How long a job that has succeeded took from each stage on.
+/// How long a job that has settled took from each stage on.
 #[must_use]
 pub fn left(before: &JobMemory, snapshot: &JobSnapshot, now: Timestamp) -> Vec<StageLeft> {
     let earliest = before.seen_at.or(snapshot.created);

@@ -3,17 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use metrics::{counter, histogram};
-use tokio::{
-    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
-    task::JoinSet,
-};
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, info_span};
 
 use crate::{
     basiq::BasiqClient,
     clock::Clock,
     config::BasiqConfig,
-    runtime::{Tick, Wake, Worker, WorkerError},
+    runtime::{Flights, Tick, Wake, Worker, WorkerError},
     store::{Claim, DueJob, JobStore, Look},
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
@@ -40,10 +36,7 @@ pub struct TrackerWorker {
     delivery_wake: Wake,
     concurrency: usize,
     lease: Duration,
-    tasks: JoinSet<()>,
-    running: usize,
-    landing: UnboundedSender<Option<Look>>,
-    landed: UnboundedReceiver<Option<Look>>,
+    flights: Flights<Look>,
     unrecorded: Vec<Look>,
 }
 
@@ -57,19 +50,15 @@ impl TrackerWorker {
         basiq: &BasiqConfig,
         (wake, delivery_wake): (Wake, Wake),
     ) -> Self {
-        let (landing, landed) = mpsc::unbounded_channel();
         Self {
             looker,
             store,
             clock,
+            flights: Flights::new(wake.clone()),
             wake,
             delivery_wake,
             concurrency: basiq.concurrency,
             lease: lease(basiq),
-            tasks: JoinSet::new(),
-            running: 0,
-            landing,
-            landed,
             unrecorded: Vec::new(),
         }
     }
@@ -77,26 +66,7 @@ impl TrackerWorker {
     /// Looks that have not ended or are not recorded yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.running + self.unrecorded.len()
-    }
-
-    /// Takes what looks have ended since the last tick.
-    fn collect(&mut self) {
-        while let Ok(landed) = self.landed.try_recv() {
-            self.take(landed);
-        }
-        while let Some(ended) = self.tasks.try_join_next() {
-            if let Err(failure) = ended {
-                error!(%failure, "a look broke off");
-            }
-        }
-    }
-
-    /// Takes one look that has ended. One that broke off leaves its lease to run out and is then
-    /// tried again.
-    fn take(&mut self, landed: Option<Look>) {
-        self.running = self.running.saturating_sub(1);
-        self.unrecorded.extend(landed);
+        self.flights.count() + self.unrecorded.len()
     }
 
     async fn record(&mut self) -> Result<bool, WorkerError> {
@@ -121,7 +91,7 @@ impl TrackerWorker {
         if free == 0 {
             return Ok(Claimed::NoRoom(None));
         }
-        let room = self.looker.room(self.running);
+        let room = self.looker.room(self.flights.count());
         let free = free.min(room.calls);
         if free == 0 {
             return Ok(Claimed::NoRoom(Some(room.again_in)));
@@ -148,40 +118,12 @@ impl TrackerWorker {
     fn start(&mut self, job: DueJob) {
         let span = info_span!("look", job.id = %job.job_id, watches = job.watches.len());
         let looker = self.looker.clone();
-        let landing = Landing {
-            look: None,
-            place: self.landing.clone(),
-            wake: self.wake.clone(),
-        };
-        self.running += 1;
         let look = async move {
             let (look, result) = looker.look(job).await;
             counter!("relay_polls_total", "result" => result).increment(1);
-            landing.land(look);
+            look
         };
-        self.tasks.spawn(look.instrument(span));
-    }
-}
-
-/// Hands a look over when it ends, in whatever way, and only then rings: a tick after the ring finds it.
-struct Landing {
-    look: Option<Look>,
-    place: UnboundedSender<Option<Look>>,
-    wake: Wake,
-}
-
-impl Landing {
-    /// The look ended as it should.
-    fn land(mut self, look: Look) {
-        self.look = Some(look);
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        // Without a worker that listens the lease runs out.
-        drop(self.place.send(self.look.take()));
-        self.wake.ring();
+        self.flights.start(look.instrument(span));
     }
 }
 
@@ -195,7 +137,8 @@ impl Worker for TrackerWorker {
     }
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
-        self.collect();
+        let landed = self.flights.take();
+        self.unrecorded.extend(landed);
         let recorded = self.record().await?;
         let claimed = self.claim().await?;
         match claimed {
@@ -213,12 +156,8 @@ impl Worker for TrackerWorker {
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
         self.record().await?;
-        while self.running > 0 {
-            let Some(landed) = self.landed.recv().await else {
-                break;
-            };
-            self.take(landed);
-            self.collect();
+        while let Some(landed) = self.flights.wait().await {
+            self.unrecorded.extend(landed);
             self.record().await?;
         }
         Ok(())

@@ -14,10 +14,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const LOOK: &str = "GET /jobs/{jobId}";
 const CONNECTOR: &str = "GET /connectors/{connectorId}/{method}";
 
-fn over_all_banks(way: Way, seed: u64) -> Tally {
+fn over_all_banks(way: Way, fails: f64, seed: u64) -> Tally {
     let mut all = Tally::default();
     for bank in BANKS {
-        let tally = simulate(bank, way, 2000, seed);
+        let tally = simulate(bank, way, (2000, fails), seed);
         let (looks, name) = (tally.looks_a_job(), bank.name);
         assert!(looks >= 2.0, "{name} in {looks} looks");
         all.add(&tally);
@@ -28,22 +28,26 @@ fn over_all_banks(way: Way, seed: u64) -> Tally {
 #[test]
 fn a_known_bank_takes_half_the_looks_of_a_fixed_interval_and_is_seen_no_later() {
     for seed in [1, 2] {
-        let fixed = over_all_banks(Way::EveryTwoSeconds, seed);
-        let learned = over_all_banks(Way::Learned, seed);
+        let fixed = over_all_banks(Way::EveryTwoSeconds, 0.0, seed);
+        let learned = over_all_banks(Way::Learned, 0.0, seed);
         let share = learned.looks_a_job() / fixed.looks_a_job();
         assert!(share <= 0.5, "{share} of the looks");
         let (mean, usual) = (learned.mean_delay(), fixed.mean_delay());
         assert!(mean <= usual, "{mean} s, not {usual} s");
         assert!(learned.delay_at(0.95) < 3.5);
-        // what is not known costs looks, never more than the fixed interval does
-        let others = Way::ALL
-            .into_iter()
-            .filter(|way| *way != Way::EveryTwoSeconds);
-        for way in others {
-            let (other, name) = (over_all_banks(way, seed), way.name());
-            assert!(other.looks_a_job() < fixed.looks_a_job(), "{name}");
-            assert!(other.mean_delay() < 1.5, "{name}");
-        }
+    }
+}
+
+#[test]
+fn failures_are_seen_in_time_and_what_is_not_known_costs_looks_only() {
+    let fixed = over_all_banks(Way::EveryTwoSeconds, 0.1, 3);
+    let others = Way::ALL
+        .into_iter()
+        .filter(|way| *way != Way::EveryTwoSeconds);
+    for way in others {
+        let (other, name) = (over_all_banks(way, 0.1, 3), way.name());
+        assert!(other.looks_a_job() < 0.9 * fixed.looks_a_job(), "{name}");
+        assert!(other.mean_delay() < 1.3, "{name}");
     }
 }
 

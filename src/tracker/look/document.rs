@@ -72,6 +72,13 @@ impl Parts {
     /// When to look next, and in any case when the job gets too old.
     fn next_look(&self, look: &Progressing, pace: &KnownPace, asks: bool) -> Timestamp {
         let (now, config) = (look.now, &self.config);
+        // what is known is how long whole jobs take, and nothing of when a step is done
+        let unknown = KnownPace::default();
+        let watches = &look.due.watches;
+        let awaits_step = watches
+            .iter()
+            .any(|watch| watch.request.options.until.is_some());
+        let pace = if awaits_step { &unknown } else { pace };
         let next = schedule::next_look(&look.memory, pace, asks, now, config, rand::random());
         let ends =
             look.due.watches.iter().map(|watch| {

@@ -63,15 +63,16 @@ impl Parts {
     }
 }
 
-/// What the look teaches: how long the job took if it succeeded, and Basiq's averages if it was asked.
+/// What the look teaches: how long the job took if it has settled, failures too, for they are to be seen
+/// in time as well; and Basiq's averages if it was asked.
 pub(super) fn lesson(
     look: &Progressing,
     (snapshot, finding): (&JobSnapshot, &Finding),
     found: &PaceFound,
     averages: Option<Averages>,
 ) -> Option<Lesson> {
-    let has_succeeded = *finding == Finding::Succeeded;
-    let stages = if has_succeeded {
+    let has_settled = matches!(finding, Finding::Succeeded | Finding::Failed(_));
+    let stages = if has_settled {
         stages::left(&look.due.memory, snapshot, look.now)
     } else {
         Vec::new()
@@ -85,7 +86,7 @@ pub(super) fn lesson(
             .institution_id
             .clone()
             .or_else(|| found.institution_id.clone()),
-        connection_id: context.connection_id.clone().filter(|_| has_succeeded),
+        connection_id: context.connection_id.clone().filter(|_| has_settled),
         job_type: context.job_type.clone().unwrap_or_default(),
         stages,
         averages,

@@ -23,8 +23,9 @@ const PRIOR: (f64, f64) = (15.0, 1.2);
 /// How many observations Basiq's average for a bank counts for, and how wide it is taken.
 const AVERAGE: (f64, f64) = (6.0, 0.5);
 
-/// A job that outlives all but this share is taken to be another kind of job.
-const TAIL: f64 = 0.02;
+/// A job that outlives all but this share is taken to be another kind of job: where something is known
+/// of such jobs, and where there is but a guess.
+const TAIL: (f64, f64) = (0.004, 0.02);
 
 /// There, the share of the time in its stage that passes between two looks at least.
 const TAIL_SHARE: f64 = 0.1;
@@ -40,7 +41,10 @@ pub(super) fn interval(
     let elapsed = elapsed.as_secs_f64();
     let model = Model::new(seen, average);
     let wait = model.wait(elapsed);
-    let wait = if model.beyond(elapsed) < TAIL {
+    let (of_seen, of_guess) = TAIL;
+    let is_guess = seen.is_none() && average.is_none();
+    let tail = if is_guess { of_guess } else { of_seen };
+    let wait = if model.beyond(elapsed) < tail {
         wait.max(elapsed * TAIL_SHARE)
     } else {
         wait
