@@ -19,7 +19,9 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example: basiq-relay sandbox --speed 10 --fault 429:0.2\n\n\
+    after_help = "Example: basiq-relay sandbox --speed 10 --fault 429:0.2\n\
+    Example: basiq-relay sandbox --speed 1000 --update-succeeds-on 2 \
+    --webhook-url http://127.0.0.1:8080/basiq/webhook --webhook-secret whsec_…\n\n\
     Then: RELAY_BASIQ_URL=http://127.0.0.1:8090 RELAY_BASIQ_API_KEY=any basiq-relay serve"
 )]
 pub(super) struct Args {

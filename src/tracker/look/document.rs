@@ -5,7 +5,7 @@ use tracing::warn;
 
 use crate::{
     basiq::wire::JobDocument,
-    domain::{KnownPace, Operation, Phase, Watch},
+    domain::{KnownPace, Operation, Outcome, Phase, Watch},
     normalise::{self, Finding, Known},
     store::{ConnectionReport, DueJob, Look},
     tracker::{
@@ -51,7 +51,11 @@ impl Parts {
         note_unknown_code(&look, &outcomes);
         let asks = normalise::expects_challenge(&snapshot);
         let mut found = self.pace_of(&look.memory.context).await;
-        let averages = self.ask_averages(&found, &outcomes, now).await;
+        let averages = if is_quiet(&look, &outcomes, asks) {
+            self.ask_averages(&found, now).await
+        } else {
+            None
+        };
         found.known.averages = averages.or(found.known.averages);
         let next = self.next_look(&look, &found.known, asks);
         let lesson = lesson(&look, (&snapshot, &finding), &found, averages);
@@ -176,6 +180,12 @@ impl Parts {
         }
         Phase::Running
     }
+}
+
+/// Whether nobody waits for this look: there is nothing to tell, and no challenge is expected.
+fn is_quiet(look: &Progressing, outcomes: &[Outcome], asks: bool) -> bool {
+    let has_news = outcomes.iter().any(|outcome| *outcome != Outcome::Running);
+    look.memory.phase == Phase::Running && !asks && !has_news
 }
 
 fn is_update(watch: &Watch) -> bool {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracing::{debug, warn};
 
 use crate::{
-    domain::{Averages, JobContext, JobSnapshot, Outcome},
+    domain::{Averages, JobContext, JobSnapshot},
     normalise::Finding,
     store::{Lesson, PaceFound},
     tracker::{
@@ -29,20 +29,14 @@ impl Parts {
         })
     }
 
-    /// What Basiq says of the bank's pace, if it was not asked for a day. Only where there is nothing
-    /// to tell, for that would wait for it. A bank that Basiq says nothing of has no averages.
-    pub(super) async fn ask_averages(
-        &self,
-        found: &PaceFound,
-        outcomes: &[Outcome],
-        now: Timestamp,
-    ) -> Option<Averages> {
+    /// What Basiq says of the bank's pace, if it was not asked for a day. A bank that Basiq says nothing
+    /// of has no averages.
+    pub(super) async fn ask_averages(&self, found: &PaceFound, now: Timestamp) -> Option<Averages> {
         let bank = found.institution_id.as_deref()?;
-        let tells = outcomes.iter().any(|outcome| *outcome != Outcome::Running);
         let known = found
             .averages_at
             .is_some_and(|at| between(at, now) < AVERAGES_LAST);
-        if tells || known {
+        if known {
             return None;
         }
         let asking = self.client.connector(bank, USUAL_METHOD);
