@@ -7,7 +7,7 @@ use std::{fs::File, future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tracing::{error, info};
 
@@ -21,7 +21,7 @@ use crate::{
     domain::{AllowedNetworks, CallbackRules, SigningSecret, Upstream},
     normalise::Catalogue,
     runtime::{Stopped, Supervisor, Wake, run_worker},
-    store::{UpkeepStore, sqlite::SqliteStore},
+    store::{ClientStore, Sealer, UpkeepStore, sqlite::SqliteStore},
     telemetry::{self, Metrics},
     tracker::{BankWorker, Looker, TrackerWorker},
 };
@@ -53,9 +53,20 @@ pub struct Relay {
 /// Opens the store that the settings name, and brings it up to date.
 pub async fn open_store(config: &StoreConfig) -> Result<SqliteStore> {
     let DatabaseUrl::Sqlite(path) = &config.database;
-    SqliteStore::open(path)
+    SqliteStore::open_sealed(path, sealer(config)?)
         .await
         .with_context(|| format!("the database {} cannot be opened", path.display()))
+}
+
+/// What seals secrets at rest, by the settings.
+pub fn sealer(config: &StoreConfig) -> Result<Sealer> {
+    let text = |key: &Option<SecretString>| key.as_ref().map(|key| key.expose_secret().to_owned());
+    let (current, previous) = (
+        text(&config.encryption_key),
+        text(&config.encryption_previous_key),
+    );
+    Sealer::new(current.as_deref(), None).context("RELAY_ENCRYPTION_KEY")?;
+    Sealer::new(current.as_deref(), previous.as_deref()).context("RELAY_ENCRYPTION_PREVIOUS_KEY")
 }
 
 /// What the settings accept as a callback.
@@ -68,10 +79,11 @@ pub fn callback_rules(settings: &Settings) -> CallbackRules {
 }
 
 /// Checks what the settings refer to: the texts that override the catalogue's, the certificates, the
-/// secret of Basiq's webhooks.
+/// secret of Basiq's webhooks, the keys that encrypt.
 pub fn validate(settings: &Settings) -> Result<()> {
     further_certificates(&settings.delivery).context("RELAY_CALLBACK_CA_FILE")?;
     hint_rules(settings)?;
+    sealer(&settings.store)?;
     catalogue(settings).map(|_| ())
 }
 
@@ -151,6 +163,10 @@ impl Relay {
         let catalogue = Arc::new(catalogue(&settings)?);
         let lock = lock::hold(&settings.store)?;
         let store = open_store(&settings.store).await?;
+        store.list_clients().await.context(
+            "the clients cannot be read; are RELAY_ENCRYPTION_KEY and \
+             RELAY_ENCRYPTION_PREVIOUS_KEY those that their secrets were encrypted with?",
+        )?;
         let freed = store
             .free_leases()
             .await

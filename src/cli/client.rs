@@ -48,6 +48,13 @@ enum Command {
     /// Give a client a new API key; the old one stops working at once.
     #[command(after_help = "Example: basiq-relay client rotate-key my-backend")]
     RotateKey(Name),
+    /// Encrypt all signing secrets with RELAY_ENCRYPTION_KEY, whether they were encrypted with
+    /// RELAY_ENCRYPTION_PREVIOUS_KEY or not at all.
+    #[command(
+        after_help = "Example: RELAY_ENCRYPTION_KEY=… RELAY_ENCRYPTION_PREVIOUS_KEY=… \
+        basiq-relay client reencrypt\n\nThen restart the relay, without the previous key."
+    )]
+    Reencrypt,
     /// Revoke a client: its key stops working at once, its open watches are cancelled.
     #[command(after_help = "Example: basiq-relay client revoke my-backend")]
     Revoke(Name),
@@ -61,6 +68,11 @@ struct Name {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let settings = Settings::load(args.config.config.as_deref()).map_err(Failure::usage)?;
+    let sealer = app::sealer(&settings.store).map_err(Failure::usage)?;
+    if matches!(args.command, Command::Reencrypt) && !sealer.seals() {
+        let missing = anyhow!("RELAY_ENCRYPTION_KEY: not set; secrets are encrypted with it");
+        return Err(Failure::usage(missing));
+    }
     let store = app::open_store(&settings.store).await?;
     let result = answer(&args.command, &store, Clock::system().now()).await;
     store.close().await;
@@ -89,6 +101,7 @@ async fn answer(
         Command::List => list(store).await,
         Command::RotateSecret(Name { name }) => rotate_secret(store, name, now).await,
         Command::RotateKey(Name { name }) => rotate_key(store, name).await,
+        Command::Reencrypt => reencrypt(store).await,
         Command::Revoke(Name { name }) => revoke(store, name, now).await,
     }
 }
@@ -177,6 +190,16 @@ async fn rotate_key(store: &dyn ClientStore, name: &ClientName) -> anyhow::Resul
             key.expose()
         ),
         json: json!({ "name": name.as_str(), "apiKey": key.expose() }),
+    })
+}
+
+async fn reencrypt(store: &dyn ClientStore) -> anyhow::Result<Answer> {
+    let clients = store.reseal_secrets().await.context(
+        "the secrets cannot be encrypted; is RELAY_ENCRYPTION_PREVIOUS_KEY the key before?",
+    )?;
+    Ok(Answer {
+        text: format!("Encrypted the signing secrets of {clients} clients."),
+        json: json!({ "clients": clients }),
     })
 }
 

@@ -86,6 +86,10 @@ pub enum DatabaseUrl {
 pub struct StoreConfig {
     /// `RELAY_DATABASE_URL`
     pub database: DatabaseUrl,
+    /// `RELAY_ENCRYPTION_KEY`: encrypts signing secrets at rest.
+    pub encryption_key: Option<SecretString>,
+    /// `RELAY_ENCRYPTION_PREVIOUS_KEY`: opens what it encrypted before the key was changed.
+    pub encryption_previous_key: Option<SecretString>,
     /// `RELAY_RETENTION`: settled watches older than this are deleted.
     pub retention: Duration,
 }
@@ -94,6 +98,8 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             database: DatabaseUrl::Sqlite("basiq-relay.db".into()),
+            encryption_key: None,
+            encryption_previous_key: None,
             retention: 30 * DAY,
         }
     }

@@ -32,7 +32,11 @@ impl SettingDoc {
     pub fn is_secret(&self) -> bool {
         matches!(
             self.name,
-            "RELAY_BASIQ_API_KEY" | "RELAY_BASIQ_WEBHOOK_SECRET" | "RELAY_ADMIN_TOKEN"
+            "RELAY_BASIQ_API_KEY"
+                | "RELAY_BASIQ_WEBHOOK_SECRET"
+                | "RELAY_ADMIN_TOKEN"
+                | "RELAY_ENCRYPTION_KEY"
+                | "RELAY_ENCRYPTION_PREVIOUS_KEY"
         )
     }
 }
@@ -61,6 +65,16 @@ pub const SETTINGS: &[SettingDoc] = &[
         "RELAY_DATABASE_URL",
         Some("sqlite://basiq-relay.db"),
         "where watches are kept: sqlite://PATH; migrations run at start",
+    ),
+    doc(
+        "RELAY_ENCRYPTION_KEY",
+        None,
+        "encrypts signing secrets at rest: the base64 of 32 random bytes",
+    ),
+    doc(
+        "RELAY_ENCRYPTION_PREVIOUS_KEY",
+        None,
+        "the key before, while secrets are encrypted with it; see client reencrypt",
     ),
     doc(
         "RELAY_BASIQ_URL",

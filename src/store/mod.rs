@@ -7,6 +7,7 @@ mod answers;
 mod banks;
 mod hints;
 mod paces;
+mod seal;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use self::{
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
     hints::{Hint, HintStore, HintSubject, HintTaken},
     paces::{Lesson, PaceFound, PaceStore},
+    seal::{KeyError, Sealer},
 };
 use crate::domain::{
     ApiKeyHash, Attempt, CallbackUrl, Client, ClientId, ClientName, DeliveryId, DeliveryState,
@@ -91,6 +93,9 @@ pub trait ClientStore: Send + Sync {
     /// Gives a client a new key; the old one stops working at once.
     /// False if there is no such client or it is revoked.
     async fn rotate_key(&self, name: &ClientName, key: &ApiKeyHash) -> Result<bool, StoreError>;
+
+    /// Seals the secrets of all clients anew, with the current key; says how many clients there are.
+    async fn reseal_secrets(&self) -> Result<u64, StoreError>;
 
     /// Revokes a client and cancels its open watches, and says how many those were.
     /// None if there is no such client or it is revoked already.

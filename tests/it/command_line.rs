@@ -194,3 +194,54 @@ async fn clients_are_added_listed_rotated_and_revoked() {
     let (_, told) = client(&["list"]).await;
     assert!(told.contains("shop") && told.contains("revoked"), "{told}");
 }
+
+#[tokio::test]
+async fn signing_secrets_are_encrypted_with_a_key_and_with_another_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
+    let run = async |arguments: &[&str], keys: &[(&str, &str)]| {
+        let mut command = setup.command();
+        let command = command.arg("client").args(arguments);
+        let output = command.envs(keys.iter().copied()).output().await.unwrap();
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let (current, previous) = ("RELAY_ENCRYPTION_KEY", "RELAY_ENCRYPTION_PREVIOUS_KEY");
+    let first = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    let second = "YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNkZWZnaGlqYWI=";
+    let added = setup.add_client("shop").await;
+    let secret = added["signingSecret"].as_str().unwrap().to_owned();
+    let written = |needle: &str| {
+        let files = std::fs::read_dir(folder.path()).unwrap();
+        let mut files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        files.any(|bytes| {
+            bytes
+                .windows(needle.len())
+                .any(|part| part == needle.as_bytes())
+        })
+    };
+    assert!(written(&secret), "without a key it is there to be read");
+    let (code, told) = run(&["reencrypt"], &[]).await;
+    assert_eq!(code, Some(2), "{told}");
+    let (code, told) = run(&["reencrypt"], &[(current, "short")]).await;
+    assert_eq!(code, Some(2), "{told}");
+    assert!(
+        told.contains("RELAY_ENCRYPTION_KEY") && told.contains("32"),
+        "{told}"
+    );
+    assert_eq!(run(&["reencrypt"], &[(current, first)]).await.0, Some(0));
+    assert_eq!(run(&["list"], &[(current, first)]).await.0, Some(0));
+    for keys in [vec![], vec![(current, second)]] {
+        let (code, told) = run(&["list"], &keys).await;
+        assert_eq!(code, Some(1), "{told}");
+        assert!(!told.contains(&secret));
+    }
+    let both = [(current, second), (previous, first)];
+    assert_eq!(run(&["reencrypt"], &both).await.0, Some(0));
+    assert_eq!(run(&["list"], &[(current, second)]).await.0, Some(0));
+    let (_, told) = run(&["add", "bank", "--json"], &[(current, second)]).await;
+    let added: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert!(!written(added["signingSecret"].as_str().unwrap()));
+}

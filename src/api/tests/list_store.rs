@@ -94,6 +94,10 @@ impl ClientStore for ListStore {
         Ok(false)
     }
 
+    async fn reseal_secrets(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     async fn revoke_client(&self, _: &ClientName, _: Timestamp) -> Result<Option<u64>, StoreError> {
         Ok(None)
     }

@@ -174,6 +174,16 @@ impl ServerConfig {
 impl StoreConfig {
     fn read(&mut self, from: &mut Reader) {
         from.read("database_url", &mut self.database, value::database);
+        from.read(
+            "encryption_key",
+            &mut self.encryption_key,
+            value::optional(value::secret),
+        );
+        from.read(
+            "encryption_previous_key",
+            &mut self.encryption_previous_key,
+            value::optional(value::secret),
+        );
         from.read("retention", &mut self.retention, value::duration(AGES));
     }
 }

@@ -35,6 +35,8 @@ fn everything(settings: &Settings) -> String {
 const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_LISTEN", "0.0.0.0:9000"),
     ("RELAY_DATABASE_URL", "sqlite:///tmp/other.db"),
+    ("RELAY_ENCRYPTION_KEY", "AAAA"),
+    ("RELAY_ENCRYPTION_PREVIOUS_KEY", "BBBB"),
     ("RELAY_BASIQ_URL", "http://127.0.0.1:8090"),
     ("RELAY_BASIQ_API_KEY", "a2V5"),
     (

@@ -7,7 +7,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
-        ClientStore, StoreError,
+        ClientStore, Sealer, StoreError,
         sqlite::{SqliteStore, row::Cells, watches},
     },
 };
@@ -28,7 +28,8 @@ impl ClientStore for SqliteStore {
         secret: &SigningSecret,
         now: Timestamp,
     ) -> Result<Option<ClientId>, StoreError> {
-        let (name, key, secret) = (name.clone(), *key, secret.clone());
+        let secret = self.0.sealer.seal(secret, name.as_str())?;
+        let (name, key) = (name.clone(), *key);
         self.write(move |connection| Box::pin(add(connection, name, key, secret, now)))
             .await
     }
@@ -37,7 +38,7 @@ impl ClientStore for SqliteStore {
         let rows = sqlx::query(LIST)
             .fetch_all(&mut *self.read().await?)
             .await?;
-        rows.iter().map(client).collect()
+        rows.iter().map(|row| client(row, &self.0.sealer)).collect()
     }
 
     async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
@@ -45,7 +46,9 @@ impl ClientStore for SqliteStore {
             .bind(key.as_bytes())
             .fetch_optional(&self.0.readers)
             .await?;
-        row.as_ref().map(client).transpose()
+        row.as_ref()
+            .map(|row| client(row, &self.0.sealer))
+            .transpose()
     }
 
     async fn rotate_secret(
@@ -54,7 +57,8 @@ impl ClientStore for SqliteStore {
         secret: &SigningSecret,
         previous_until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let (name, secret) = (name.clone(), secret.clone());
+        let secret = self.0.sealer.seal(secret, name.as_str())?;
+        let name = name.clone();
         self.write(move |connection| {
             Box::pin(async move {
                 let rotated = sqlx::query(
@@ -63,7 +67,7 @@ impl ClientStore for SqliteStore {
                 )
                 .bind(name.as_str())
                 .bind(previous_until.as_millisecond())
-                .bind(secret.expose())
+                .bind(secret)
                 .execute(connection)
                 .await?;
                 Ok(rotated.rows_affected() == 1)
@@ -89,6 +93,12 @@ impl ClientStore for SqliteStore {
         .await
     }
 
+    async fn reseal_secrets(&self) -> Result<u64, StoreError> {
+        let sealer = self.0.sealer.clone();
+        self.write(move |connection| Box::pin(reseal(connection, sealer)))
+            .await
+    }
+
     async fn revoke_client(
         &self,
         name: &ClientName,
@@ -104,7 +114,7 @@ async fn add(
     connection: &mut SqliteConnection,
     name: ClientName,
     key: ApiKeyHash,
-    secret: SigningSecret,
+    secret: String,
     now: Timestamp,
 ) -> Result<Option<ClientId>, StoreError> {
     let id = sqlx::query_scalar(
@@ -113,7 +123,7 @@ async fn add(
     )
     .bind(name.as_str())
     .bind(key.as_bytes())
-    .bind(secret.expose())
+    .bind(secret)
     .bind(now.as_millisecond())
     .fetch_optional(connection)
     .await?;
@@ -141,29 +151,53 @@ async fn revoke(
     }
 }
 
-fn client(row: &SqliteRow) -> Result<Client, StoreError> {
+fn client(row: &SqliteRow, sealer: &Sealer) -> Result<Client, StoreError> {
     let cells = Cells::of("clients", "name", row);
     Ok(Client {
         id: ClientId(cells.get("client_id")?),
         name: cells.parse("name")?,
         key_hash: ApiKeyHash::from_bytes(cells.get("key_hash")?)
             .ok_or_else(|| cells.bad("key_hash"))?,
-        signing_secret: secret(&cells, "secret")?,
-        previous_secret: previous_secret(&cells)?,
+        signing_secret: secret(&cells, sealer)?,
+        previous_secret: previous_secret(&cells, sealer)?,
         created_at: cells.time("created_at")?,
         revoked_at: cells.time_opt("revoked_at")?,
     })
 }
 
-/// A signing secret.
-pub(super) fn secret(cells: &Cells<'_>, column: &'static str) -> Result<SigningSecret, StoreError> {
-    cells.read(column, |text| SigningSecret::parse(text).ok())
+/// A client's signing secret.
+pub(super) fn secret(cells: &Cells<'_>, sealer: &Sealer) -> Result<SigningSecret, StoreError> {
+    let name: &str = cells.get("name")?;
+    cells.read("secret", |text| sealer.open(text, name))
 }
 
 /// The secret before the last rotation and the time until which it signs.
 pub(super) fn previous_secret(
     cells: &Cells<'_>,
+    sealer: &Sealer,
 ) -> Result<Option<(SigningSecret, Timestamp)>, StoreError> {
-    let previous = cells.read_opt("previous_secret", |text| SigningSecret::parse(text).ok())?;
+    let name: &str = cells.get("name")?;
+    let previous = cells.read_opt("previous_secret", |text| sealer.open(text, name))?;
     Ok(previous.zip(cells.time_opt("previous_until")?))
+}
+
+async fn reseal(connection: &mut SqliteConnection, sealer: Sealer) -> Result<u64, StoreError> {
+    let rows = sqlx::query(LIST).fetch_all(&mut *connection).await?;
+    let clients: Vec<_> = rows
+        .iter()
+        .map(|row| client(row, &sealer))
+        .collect::<Result<_, _>>()?;
+    let count = u64::try_from(clients.len()).unwrap_or(u64::MAX);
+    for client in clients {
+        let name = client.name.as_str();
+        let previous = client.previous_secret.as_ref();
+        let previous = previous.map(|(secret, _)| sealer.seal(secret, name));
+        sqlx::query("UPDATE clients SET secret = ?2, previous_secret = ?3 WHERE client_id = ?1")
+            .bind(client.id.0)
+            .bind(sealer.seal(&client.signing_secret, name)?)
+            .bind(previous.transpose()?)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(count)
 }

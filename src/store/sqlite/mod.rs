@@ -30,7 +30,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::store::{StoreError, sqlite::writer::Writer};
+use crate::store::{Sealer, StoreError, sqlite::writer::Writer};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
@@ -50,6 +50,7 @@ pub struct SqliteStore(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    sealer: Sealer,
     writer: Writer,
     readers: SqlitePool,
 }
@@ -58,6 +59,11 @@ impl SqliteStore {
     /// Opens the store in this file, which is made if there is none, and brings its tables up to
     /// date.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_sealed(path, Sealer::default()).await
+    }
+
+    /// Opens the store like [`SqliteStore::open`], with secrets sealed at rest.
+    pub async fn open_sealed(path: &Path, sealer: Sealer) -> Result<Self, StoreError> {
         let options = options(path);
         let mut connection = options
             .clone()
@@ -77,7 +83,11 @@ impl SqliteStore {
             .max_lifetime(None)
             .connect_lazy_with(options.clone().pragma("query_only", "on"));
         let writer = Writer::start(connection, options);
-        Ok(Self(Arc::new(Inner { writer, readers })))
+        Ok(Self(Arc::new(Inner {
+            sealer,
+            writer,
+            readers,
+        })))
     }
 
     /// Finishes what was queued, moves the write-ahead log into the database file and closes it.

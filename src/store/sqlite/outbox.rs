@@ -13,7 +13,7 @@ use tracing::error;
 use crate::{
     domain::{CallbackUrl, LeaseId},
     store::{
-        AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError,
+        AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, Sealer, StoreError,
         sqlite::{
             SqliteStore, attempts, clients,
             jobs::{later, time},
@@ -89,8 +89,8 @@ impl OutboxStore for SqliteStore {
         claim: Claim,
         hosts: &HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let hosts = hosts.clone();
-        self.write(move |connection| Box::pin(claim_due(connection, claim, hosts)))
+        let (hosts, sealer) = (hosts.clone(), self.0.sealer.clone());
+        self.write(move |connection| Box::pin(claim_due(connection, claim, hosts, sealer)))
             .await
     }
 
@@ -112,6 +112,7 @@ async fn claim_due(
     connection: &mut SqliteConnection,
     claim: Claim,
     hosts: HostLimits,
+    sealer: Sealer,
 ) -> Result<Vec<DueDelivery>, StoreError> {
     let ids = due(connection, claim, hosts).await?;
     if ids.is_empty() {
@@ -131,7 +132,7 @@ async fn claim_due(
     let mut claimed = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in &rows {
-        match due_delivery(row, lease) {
+        match due_delivery(row, lease, &sealer) {
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
                 error!(error = %failure, "a delivery cannot be read and is put off");
@@ -186,7 +187,11 @@ fn full_hosts(hosts: &HostLimits) -> String {
     json_list(full.map(|(host, _)| host))
 }
 
-fn due_delivery(row: &SqliteRow, lease: LeaseId) -> Result<DueDelivery, StoreError> {
+fn due_delivery(
+    row: &SqliteRow,
+    lease: LeaseId,
+    sealer: &Sealer,
+) -> Result<DueDelivery, StoreError> {
     let delivery = Cells::of("deliveries", "delivery_id", row);
     let event = Cells::of("events", "event_id", row);
     let watch = Cells::of("watches", "watch_id", row);
@@ -200,8 +205,8 @@ fn due_delivery(row: &SqliteRow, lease: LeaseId) -> Result<DueDelivery, StoreErr
         body: event.get("body")?,
         created_at: event.time("created_at")?,
         callback_url: watch.read("callback_url", CallbackUrl::from_stored)?,
-        secret: clients::secret(&client, "secret")?,
-        previous_secret: clients::previous_secret(&client)?,
+        secret: clients::secret(&client, sealer)?,
+        previous_secret: clients::previous_secret(&client, sealer)?,
         deadline: delivery.time_opt("deadline")?,
         attempts: delivery.number("attempts")?,
         round_attempts: delivery.number("round_attempts")?,

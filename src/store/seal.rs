@@ -1,0 +1,142 @@
+//! Encrypts signing secrets at rest, where there is a key for it: AES-256-GCM with a random nonce, bound
+//! to the client's name so that a secret cannot be moved to another client's row.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use thiserror::Error;
+
+use crate::{domain::SigningSecret, store::StoreError};
+
+/// What sealed secrets begin with; those that do not are as they were generated.
+const MARK: &str = "sealed1:";
+
+/// The length of a key in bytes.
+const KEY_LEN: usize = 32;
+
+/// Text that is no encryption key. It does not say what it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("allowed is the base64 of 32 random bytes, as `openssl rand -base64 32` prints it")]
+pub struct KeyError;
+
+/// Seals secrets with one key, and opens those sealed with it or with the key before. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Sealer(Arc<Keys>);
+
+#[derive(Default)]
+struct Keys {
+    current: Option<RandomizedNonceKey>,
+    previous: Option<RandomizedNonceKey>,
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer(***)")
+    }
+}
+
+impl Sealer {
+    /// Seals with the current key, in base64; without one secrets stay as they are. Opens what the
+    /// previous key sealed as well.
+    pub fn new(current: Option<&str>, previous: Option<&str>) -> Result<Self, KeyError> {
+        Ok(Self(Arc::new(Keys {
+            current: current.map(parse).transpose()?,
+            previous: previous.map(parse).transpose()?,
+        })))
+    }
+
+    /// Whether secrets are sealed.
+    #[must_use]
+    pub fn seals(&self) -> bool {
+        self.0.current.is_some()
+    }
+
+    /// The text to store for a client's secret.
+    pub(super) fn seal(&self, secret: &SigningSecret, client: &str) -> Result<String, StoreError> {
+        let Some(key) = &self.0.current else {
+            return Ok(secret.expose().to_owned());
+        };
+        let mut sealed = secret.expose().as_bytes().to_vec();
+        let nonce = key
+            .seal_in_place_append_tag(Aad::from(client.as_bytes()), &mut sealed)
+            .map_err(|error| StoreError::Refused(Box::new(error)))?;
+        let mut bytes = nonce.as_ref().to_vec();
+        bytes.extend(sealed);
+        Ok(format!("{MARK}{}", STANDARD.encode(bytes)))
+    }
+
+    /// The secret that was stored so; none if no key opens it.
+    pub(super) fn open(&self, stored: &str, client: &str) -> Option<SigningSecret> {
+        let Some(encoded) = stored.strip_prefix(MARK) else {
+            return SigningSecret::parse(stored).ok();
+        };
+        let bytes = STANDARD.decode(encoded).ok()?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
+        let keys = [&self.0.current, &self.0.previous].into_iter().flatten();
+        keys.into_iter().find_map(|key| {
+            let mut text = sealed.to_vec();
+            let aad = Aad::from(client.as_bytes());
+            let opened = key.open_in_place(Nonce::from(nonce), aad, &mut text).ok()?;
+            SigningSecret::parse(str::from_utf8(opened).ok()?).ok()
+        })
+    }
+}
+
+fn parse(text: &str) -> Result<RandomizedNonceKey, KeyError> {
+    let key = STANDARD.decode(text).map_err(|_| KeyError)?;
+    if key.len() != KEY_LEN {
+        return Err(KeyError);
+    }
+    RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| KeyError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> String {
+        STANDARD.encode([byte; KEY_LEN])
+    }
+
+    fn sealer(current: u8, previous: Option<u8>) -> Sealer {
+        let previous = previous.map(key);
+        Sealer::new(Some(&key(current)), previous.as_deref()).unwrap()
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_by_its_key_for_its_client_alone() {
+        let secret = SigningSecret::generate();
+        let stored = sealer(1, None).seal(&secret, "shop").unwrap();
+        assert!(!stored.contains(secret.expose().trim_start_matches("whsec_")));
+        assert_ne!(stored, sealer(1, None).seal(&secret, "shop").unwrap());
+        let open = |sealer: &Sealer, client: &str| {
+            let opened = sealer.open(&stored, client);
+            opened.map(|opened| opened.expose().to_owned())
+        };
+        let own = Some(secret.expose().to_owned());
+        assert_eq!(open(&sealer(1, None), "shop"), own);
+        assert_eq!(open(&sealer(2, Some(1)), "shop"), own);
+        assert_eq!(open(&sealer(2, None), "shop"), None);
+        assert_eq!(open(&sealer(1, None), "bank"), None);
+        assert_eq!(open(&Sealer::default(), "shop"), None);
+        let altered = stored.replace(&stored[20..24], "AAAA");
+        assert!(sealer(1, None).open(&altered, "shop").is_none());
+    }
+
+    #[test]
+    fn what_was_stored_before_there_was_a_key_is_read_as_it_is() {
+        let secret = SigningSecret::generate();
+        let plain = Sealer::default().seal(&secret, "shop").unwrap();
+        assert_eq!(plain, secret.expose());
+        assert!(sealer(1, None).open(&plain, "shop").is_some());
+    }
+
+    #[test]
+    fn a_key_is_32_bytes_in_base64() {
+        for bad in ["", "c2hvcnQ=", "not base64", &key(1)[1..]] {
+            assert_eq!(Sealer::new(Some(bad), None).unwrap_err(), KeyError, "{bad}");
+        }
+        assert!(!format!("{:?}", sealer(1, None)).contains('1'));
+    }
+}
