@@ -52,16 +52,21 @@ impl UpkeepWorker {
         for (queue, depth) in queues {
             set("relay_queue_depth", "queue", queue, depth);
         }
+        gauge!("relay_hosts_paused").set(float(census.paused_hosts));
         Ok(())
     }
+}
+
+fn set(name: &'static str, label: &'static str, value: &'static str, count: u64) {
+    gauge!(name, label => value).set(float(count));
 }
 
 #[expect(
     clippy::cast_precision_loss,
     reason = "gauges are floats; counts stay far below 2^52"
 )]
-fn set(name: &'static str, label: &'static str, value: &'static str, count: u64) {
-    gauge!(name, label => value).set(count as f64);
+fn float(count: u64) -> f64 {
+    count as f64
 }
 
 impl Worker for UpkeepWorker {

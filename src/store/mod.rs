@@ -502,6 +502,8 @@ pub struct Census {
     pub pending_deliveries: u64,
     /// Deliveries given up and kept.
     pub dead_deliveries: u64,
+    /// Callback hosts that keep failing and are left alone for now.
+    pub paused_hosts: u64,
 }
 
 /// Everything a store can do.

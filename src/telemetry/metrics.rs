@@ -94,6 +94,11 @@ const METRICS: &[(Kind, &str, &str)] = &[
         "relay_deliveries_dead_total",
         "deliveries given up",
     ),
+    (
+        Kind::Gauge,
+        "relay_hosts_paused",
+        "callback hosts that keep failing and are left alone for now",
+    ),
     (Kind::Gauge, "relay_queue_depth", "work that waits by queue"),
 ];
 

@@ -8,11 +8,11 @@ use crate::{
     domain::{Attempt, AttemptError, DeliveryState},
     store::{
         AfterAttempt, AttemptResult, StoreError,
-        sqlite::{row::Cells, watches},
+        sqlite::{hosts, row::Cells, watches},
     },
 };
 
-const DELIVERY: &str = "SELECT d.delivery_id, d.watch_id, d.state, d.next_attempt_at, d.lease_id, \
+const DELIVERY: &str = "SELECT d.delivery_id, d.watch_id, d.host, d.state, d.next_attempt_at, d.lease_id, \
     w.job_id, EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.delivery_id \
         AND a.lease_id = ?2) AS known \
     FROM deliveries d CROSS JOIN watches w ON w.watch_id = d.watch_id WHERE d.delivery_id = ?1";
@@ -38,6 +38,7 @@ const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = ?2
 /// A delivery as an attempt finds it when it is recorded.
 struct Found {
     watch_id: String,
+    host: String,
     job_id: String,
     state: DeliveryState,
     next_attempt_at: Option<Timestamp>,
@@ -82,6 +83,7 @@ async fn record_one(
     };
     if let Some(attempt) = &result.attempt {
         add_attempt(connection, result, attempt).await?;
+        hosts::note(connection, &found.host, attempt, ended_at(result, &found)).await?;
     }
     let (state, next_attempt_at) = after(&found, result.next);
     let ended_at = ended_at(result, &found);
@@ -129,6 +131,7 @@ fn found(row: &SqliteRow, result: &AttemptResult) -> Result<Found, StoreError> {
     let lease: Option<&str> = cells.get("lease_id")?;
     Ok(Found {
         watch_id: cells.get("watch_id")?,
+        host: cells.get("host")?,
         job_id: cells.get("job_id")?,
         state: cells.read("state", DeliveryState::from_word)?,
         next_attempt_at: cells.time_opt("next_attempt_at")?,

@@ -9,6 +9,7 @@ mod damage;
 mod deliveries;
 mod error;
 mod hints;
+mod hosts;
 mod jobs;
 mod looks;
 mod outbox;

@@ -15,7 +15,7 @@ use crate::{
     store::{
         AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, Sealer, StoreError,
         sqlite::{
-            SqliteStore, attempts, clients,
+            SqliteStore, attempts, clients, hosts,
             jobs::{later, time},
             row::{Cells, int, json_list},
         },
@@ -40,15 +40,30 @@ macro_rules! hosts {
     };
 }
 
-/// The oldest of each host, leaving out watches of which another delivery is in flight.
+/// The oldest of each host, leaving out watches of which another delivery is in flight. Of a paused
+/// host only what has a deadline.
 pub(super) const DUE: &str = concat!(
     hosts!(),
-    "SELECT d.delivery_id, d.watch_id, d.host FROM hosts CROSS JOIN deliveries d ON d.rowid IN \
+    "SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, d.deadline IS NOT NULL AS spoils, \
+     EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host AND f.pauses > 0) AS probed \
+     FROM hosts CROSS JOIN deliveries d ON d.rowid IN \
      (SELECT c.rowid FROM deliveries c WHERE c.host = hosts.host AND c.ready_at <= ?2 \
       AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = c.watch_id \
           AND o.lease_until > ?2) \
       ORDER BY c.ready_at LIMIT ?3) \
-     ORDER BY d.ready_at LIMIT ?4"
+     WHERE NOT EXISTS (SELECT 1 FROM failing_hosts p \
+         WHERE p.host = hosts.host AND p.paused_until > ?2) \
+     UNION ALL \
+     SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, 1, 1 \
+     FROM failing_hosts p CROSS JOIN deliveries d ON d.rowid IN \
+     (SELECT c.rowid FROM deliveries c WHERE c.host = p.host AND c.deadline IS NOT NULL \
+      AND c.ready_at <= ?2 \
+      AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = c.watch_id \
+          AND o.lease_until > ?2) \
+      ORDER BY c.ready_at LIMIT ?3) \
+     WHERE p.paused_until > ?2 AND p.paused_until > 0 \
+     AND p.host NOT IN (SELECT value FROM json_each(?1)) \
+     ORDER BY ready_at LIMIT ?4"
 );
 
 pub(super) const LEASE: &str = "UPDATE deliveries SET lease_id = ?2, lease_until = ?3 \
@@ -67,14 +82,23 @@ const PUT_OFF: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL
     next_attempt_at = ?2 WHERE delivery_id IN (SELECT value FROM json_each(?1))";
 
 /// When a delivery can be claimed next: the first of each host that does not wait for another of
-/// its watch, or when the claim of one runs out.
+/// its watch, after the pause of its host unless it has a deadline; or when the claim of one runs out.
 pub(super) const NEXT_DUE: &str = concat!(
     hosts!(),
     "SELECT min(due) FROM ( \
-     SELECT (SELECT d.ready_at FROM deliveries d WHERE d.host = hosts.host \
+     SELECT max((SELECT d.ready_at FROM deliveries d WHERE d.host = hosts.host \
          AND d.ready_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deliveries o \
              WHERE o.watch_id = d.watch_id AND o.lease_until IS NOT NULL) \
-         ORDER BY d.ready_at LIMIT 1) AS due FROM hosts \
+         ORDER BY d.ready_at LIMIT 1), \
+         ifnull((SELECT p.paused_until FROM failing_hosts p WHERE p.host = hosts.host), 0)) AS due \
+     FROM hosts \
+     UNION ALL \
+     SELECT (SELECT d.ready_at FROM deliveries d WHERE d.host = p.host \
+         AND d.ready_at IS NOT NULL AND d.deadline IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM deliveries o \
+             WHERE o.watch_id = d.watch_id AND o.lease_until IS NOT NULL) \
+         ORDER BY d.ready_at LIMIT 1) FROM failing_hosts p WHERE p.paused_until > 0 \
+         AND p.host NOT IN (SELECT value FROM json_each(?1)) \
      UNION ALL \
      SELECT min(l.lease_until) FROM deliveries l WHERE l.lease_until IS NOT NULL \
          AND l.host NOT IN (SELECT value FROM json_each(?1)) \
@@ -154,28 +178,33 @@ async fn claim_due(
 async fn due(
     connection: &mut SqliteConnection,
     claim: Claim,
-    hosts: HostLimits,
+    limits: HostLimits,
 ) -> Result<Vec<String>, StoreError> {
     // a host gives up to `per_host` candidates; no more than are in flight are dropped below
-    let in_flight: usize = hosts.in_flight.values().sum();
+    let in_flight: usize = limits.in_flight.values().sum();
     let rows = sqlx::query(DUE)
-        .bind(full_hosts(&hosts))
+        .bind(full_hosts(&limits))
         .bind(claim.now.as_millisecond())
-        .bind(int(hosts.per_host))
+        .bind(int(limits.per_host))
         .bind(int(claim.limit.saturating_add(in_flight)))
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
-    let mut busy: HashMap<String, usize> = hosts.in_flight;
-    let mut watches = HashSet::new();
+    let mut busy: HashMap<String, usize> = limits.in_flight;
+    let (mut watches, mut probed) = (HashSet::new(), Vec::new());
     let mut ids = Vec::new();
     for row in &rows {
-        let host = busy.entry(row.try_get("host")?).or_default();
-        let free = *host < hosts.per_host && ids.len() < claim.limit;
-        if free && watches.insert(row.try_get::<&str, _>("watch_id")?) {
+        let name: String = row.try_get("host")?;
+        let is_probe = row.try_get("probed")? && !row.try_get::<bool, _>("spoils")?;
+        let host = busy.entry(name.clone()).or_default();
+        let free = *host < limits.per_host && ids.len() < claim.limit;
+        let allowed = free && !(is_probe && probed.contains(&name));
+        if allowed && watches.insert(row.try_get::<&str, _>("watch_id")?) {
             *host += 1;
             ids.push(row.try_get("delivery_id")?);
+            probed.extend(is_probe.then_some(name));
         }
     }
+    hosts::probe(connection, &probed, (claim.now, claim.lease)).await?;
     Ok(ids)
 }
 

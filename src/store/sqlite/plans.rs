@@ -8,8 +8,8 @@ use crate::{
     store::{
         DeliveryQuery, WatchQuery,
         sqlite::{
-            SqliteStore, answers, banks, clients, deliveries, hints, jobs, outbox, paces, stories,
-            upkeep, watches,
+            SqliteStore, answers, banks, clients, deliveries, hints, hosts, jobs, outbox, paces,
+            stories, upkeep, watches,
         },
     },
 };
@@ -70,6 +70,9 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         jobs::OPEN_WATCHES,
         jobs::FAILURES,
         outbox::LEASE,
+        hosts::FAILED,
+        hosts::ANSWERED,
+        hosts::PROBE,
         deliveries::REDELIVER_DEAD,
         upkeep::PURGE,
         upkeep::PURGE_JOBS,
@@ -88,7 +91,9 @@ async fn only_what_was_chosen_already_is_sorted() {
         stories::EVENTS,
         stories::ATTEMPTS,
     ] {
-        let costly = costly_steps(&store, statement).await;
+        let mut costly = costly_steps(&store, statement).await;
+        // each half of a union by itself
+        costly.dedup();
         assert_eq!(costly, ["USE TEMP B-TREE FOR ORDER BY"], "{statement}");
     }
 }

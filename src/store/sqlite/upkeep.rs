@@ -41,7 +41,9 @@ const COUNTS: &str = "SELECT \
     AS due_deliveries, \
     (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL) AS pending_deliveries, \
     (SELECT count(*) FROM clients c CROSS JOIN deliveries d ON d.client_id = c.client_id \
-     AND d.state = 'dead') AS dead_deliveries";
+     AND d.state = 'dead') AS dead_deliveries, \
+    (SELECT count(*) FROM failing_hosts WHERE paused_until > ?1 AND paused_until > 0) \
+    AS paused_hosts";
 
 #[async_trait]
 impl UpkeepStore for SqliteStore {
@@ -95,6 +97,7 @@ impl UpkeepStore for SqliteStore {
             due_deliveries: counts.number("due_deliveries")?,
             pending_deliveries: counts.number("pending_deliveries")?,
             dead_deliveries: counts.number("dead_deliveries")?,
+            paused_hosts: counts.number("paused_hosts")?,
         })
     }
 }
@@ -104,6 +107,7 @@ async fn free_leases(connection: &mut SqliteConnection) -> Result<u64, StoreErro
     for statement in [
         "UPDATE jobs SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
         "UPDATE outages SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+        "UPDATE failing_hosts SET probing = 0, paused_until = 0 WHERE probing",
         "UPDATE deliveries SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
     ] {
         let done = sqlx::query(statement).execute(&mut *connection).await?;
@@ -129,6 +133,10 @@ async fn purge(
     let purged = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
     sqlx::query(PURGE_JOBS)
         .bind(json_list(jobs))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM failing_hosts WHERE failed_at < ?1")
+        .bind(before.as_millisecond())
         .execute(&mut *connection)
         .await?;
     sqlx::query("DELETE FROM connection_failures WHERE failed_at < ?1")

@@ -176,9 +176,29 @@ CREATE TABLE deliveries (
 ) STRICT;
 
 CREATE INDEX deliveries_ready ON deliveries (host, ready_at) WHERE ready_at IS NOT NULL;
+-- Events with a deadline, which are tried at a paused host too.
+CREATE INDEX deliveries_spoiling ON deliveries (host, ready_at)
+    WHERE ready_at IS NOT NULL AND deadline IS NOT NULL;
 CREATE INDEX deliveries_leased ON deliveries (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX deliveries_of_watch ON deliveries (watch_id);
 CREATE INDEX deliveries_of_client_in_state ON deliveries (client_id, state, updated_at, delivery_id);
+
+-- Callback hosts whose latest attempt failed.
+CREATE TABLE failing_hosts (
+    host         TEXT    PRIMARY KEY,
+    -- attempts in a row
+    failures     INTEGER NOT NULL,
+    -- since it last answered
+    pauses       INTEGER NOT NULL,
+    -- 0 if it was not paused
+    paused_until INTEGER NOT NULL,
+    -- 1 while one attempt finds out whether it answers again
+    probing      INTEGER NOT NULL,
+    failed_at    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX hosts_paused ON failing_hosts (paused_until) WHERE paused_until > 0;
+CREATE INDEX hosts_by_failure ON failing_hosts (failed_at);
 
 CREATE TABLE attempts (
     delivery_id TEXT    NOT NULL REFERENCES deliveries (delivery_id) ON DELETE CASCADE,

@@ -5,6 +5,7 @@ mod banks;
 mod claims;
 mod clients;
 mod hints;
+mod hosts;
 mod outbox;
 mod paces;
 mod properties;

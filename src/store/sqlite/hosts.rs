@@ -1,0 +1,123 @@
+//! Callback hosts that keep failing: paused, then probed by one attempt at a time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::{Row, SqliteConnection};
+use tracing::{info, warn};
+
+use crate::{
+    domain::{Attempt, AttemptError},
+    store::{
+        StoreError,
+        sqlite::{jobs::later, row::json_list},
+    },
+};
+
+/// So many attempts in a row must have failed before a host is paused. A single event takes eight
+/// attempts in a day, so that one bad callback alone pauses nobody.
+const FAILURES: i64 = 10;
+
+/// The first pause, which doubles with each vain probe, and how often it does. The longest is 80 s:
+/// short against the waits between attempts, and long against the time a probe takes.
+const PAUSE: Duration = Duration::from_secs(5);
+const DOUBLINGS: i64 = 4;
+
+/// Columns are those before the change. A host that is paused, and not by a probe that has come back
+/// now, stays paused as it was: attempts that were in flight when it was paused say nothing new.
+pub(super) const FAILED: &str = "INSERT INTO failing_hosts \
+    (host, failures, pauses, paused_until, probing, failed_at) VALUES (?1, 1, 0, 0, 0, ?2) \
+    ON CONFLICT (host) DO UPDATE SET failures = failures + 1, failed_at = ?2, \
+    pauses = iif(failures + 1 >= ?3 AND (probing OR paused_until <= ?2), pauses + 1, pauses), \
+    paused_until = iif(failures + 1 >= ?3 AND (probing OR paused_until <= ?2), \
+        ?2 + (?4 << min(pauses, ?5)), paused_until), \
+    probing = 0 \
+    RETURNING failures, pauses, paused_until";
+
+pub(super) const ANSWERED: &str = "DELETE FROM failing_hosts WHERE host = ?1 RETURNING pauses";
+
+/// Until the probe has come back, or its lease has run out, nothing else is tried.
+pub(super) const PROBE: &str = "UPDATE failing_hosts SET probing = 1, paused_until = ?2 \
+    WHERE host IN (SELECT value FROM json_each(?1))";
+
+/// Notes what an attempt says about its host.
+pub(super) async fn note(
+    connection: &mut SqliteConnection,
+    host: &str,
+    attempt: &Attempt,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    match is_failing(attempt) {
+        Some(true) => failed(connection, host, now).await,
+        Some(false) => answered(connection, host).await,
+        None => Ok(()),
+    }
+}
+
+/// Whether an attempt shows that its host fails; nothing is known where the relay did not ask it.
+/// An answer that refuses one callback says that the host works.
+fn is_failing(attempt: &Attempt) -> Option<bool> {
+    if let Some(status) = attempt.status {
+        return Some(status >= 500);
+    }
+    let asked = attempt.error.is_some_and(|error| {
+        !matches!(error, AttemptError::Internal | AttemptError::AddressRefused)
+    });
+    asked.then_some(true)
+}
+
+async fn failed(
+    connection: &mut SqliteConnection,
+    host: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let row = sqlx::query(FAILED)
+        .bind(host)
+        .bind(now.as_millisecond())
+        .bind(FAILURES)
+        .bind(i64::try_from(PAUSE.as_millis()).unwrap_or(i64::MAX))
+        .bind(DOUBLINGS)
+        .fetch_one(connection)
+        .await?;
+    let (failures, pauses): (i64, i64) = (row.try_get("failures")?, row.try_get("pauses")?);
+    let left = row.try_get::<i64, _>("paused_until")? - now.as_millisecond();
+    if pauses > 0 {
+        let pause = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        warn!(
+            callback.host = host,
+            failures,
+            ?pause,
+            "a host keeps failing and is paused"
+        );
+    }
+    Ok(())
+}
+
+async fn answered(connection: &mut SqliteConnection, host: &str) -> Result<(), StoreError> {
+    let forgotten = sqlx::query(ANSWERED)
+        .bind(host)
+        .fetch_optional(connection)
+        .await?;
+    if let Some(row) = forgotten
+        && row.try_get::<i64, _>("pauses")? > 0
+    {
+        info!(callback.host = host, "a host that was paused answers again");
+    }
+    Ok(())
+}
+
+/// Notes that these hosts are probed, by attempts whose lease ends then.
+pub(super) async fn probe(
+    connection: &mut SqliteConnection,
+    hosts: &[String],
+    (now, lease): (Timestamp, Duration),
+) -> Result<(), StoreError> {
+    if !hosts.is_empty() {
+        sqlx::query(PROBE)
+            .bind(json_list(hosts))
+            .bind(later(now, lease))
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}

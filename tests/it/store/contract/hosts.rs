@@ -1,0 +1,165 @@
+//! Hosts that keep failing: paused, probed by one attempt at a time, and forgotten when they answer.
+
+use basiq_relay::{
+    domain::{Attempt, AttemptError, Status},
+    store::{AfterAttempt, AttemptResult, DueDelivery},
+};
+use jiff::Timestamp;
+
+use crate::store::support::{Fixture, at, attempt, change, look, no_limits};
+
+const BAD: &str = "https://bad.example/hook";
+const GOOD: &str = "https://good.example/hook";
+
+/// So many settled watches of one callback, each with a pending delivery.
+async fn pending(fixture: &Fixture, callback: &str, count: usize) {
+    for n in 0..count {
+        let job = format!("{}-{n}", callback.len());
+        fixture.watch_at(&job, callback, at(0)).await;
+        fixture.tell(Status::Success, at(0)).await;
+    }
+}
+
+fn failed(due: &DueDelivery, now: Timestamp) -> AttemptResult {
+    attempt(due, AfterAttempt::RetryAt(now), now)
+}
+
+/// Has ten attempts fail at a second.
+async fn pause(fixture: &Fixture, now: i64) {
+    let due = fixture.claim_deliveries(at(now)).await;
+    let bad = due.iter().filter(|due| due.callback_url.as_str() == BAD);
+    let results = bad.map(|due| failed(due, at(now))).collect::<Vec<_>>();
+    assert!(results.len() >= 10, "{}", results.len());
+    fixture.store.record_attempts(results).await.unwrap();
+}
+
+async fn next_due(fixture: &Fixture) -> Timestamp {
+    let due = fixture.store.next_delivery_due(&no_limits()).await;
+    due.unwrap().unwrap()
+}
+
+async fn paused(fixture: &Fixture, now: i64) -> u64 {
+    fixture.store.census(at(now)).await.unwrap().paused_hosts
+}
+
+#[tokio::test]
+async fn a_host_that_keeps_failing_is_paused_longer_each_time_and_probed_by_one_attempt() {
+    let fixture = Fixture::new().await;
+    pending(&fixture, BAD, 12).await;
+    pause(&fixture, 0).await;
+    assert_eq!(paused(&fixture, 1).await, 1);
+    pending(&fixture, GOOD, 2).await;
+    let due = fixture.claim_deliveries(at(4)).await;
+    assert_eq!(due.len(), 2, "the other host goes on");
+    for due in &due {
+        fixture.attempted(due, AfterAttempt::Delivered, at(4)).await;
+    }
+    let mut now = 0;
+    for seconds in [5, 10, 20, 40, 80, 80] {
+        // the attempt takes 40 ms, and the pause begins when it has ended
+        let due = next_due(&fixture).await;
+        let waited = (due.as_millisecond() - at(now).as_millisecond()) / 1000;
+        assert_eq!(waited, seconds);
+        assert!(
+            fixture
+                .claim_deliveries(at(now + seconds - 1))
+                .await
+                .is_empty()
+        );
+        now += seconds + 1;
+        let probe = fixture.claim_delivery(at(now)).await;
+        assert!(
+            fixture.claim_deliveries(at(now + 1)).await.is_empty(),
+            "one probe"
+        );
+        assert!(
+            next_due(&fixture).await > at(now + 1),
+            "nobody spins meanwhile"
+        );
+        let results = vec![failed(&probe, at(now))];
+        fixture.store.record_attempts(results).await.unwrap();
+    }
+    now += 81;
+    let probe = fixture.claim_delivery(at(now)).await;
+    fixture
+        .attempted(&probe, AfterAttempt::Delivered, at(now))
+        .await;
+    assert_eq!(fixture.claim_deliveries(at(now)).await.len(), 11);
+    assert_eq!(paused(&fixture, now).await, 0);
+}
+
+#[tokio::test]
+async fn a_probe_that_never_comes_back_makes_room_for_another() {
+    let fixture = Fixture::new().await;
+    pending(&fixture, BAD, 12).await;
+    pause(&fixture, 0).await;
+    fixture.claim_delivery(at(10)).await;
+    assert!(fixture.claim_deliveries(at(69)).await.is_empty());
+    fixture.claim_delivery(at(71)).await;
+    // a relay that starts again knows of the pause, but not of the probe
+    fixture.store.free_leases().await.unwrap();
+    fixture.claim_delivery(at(72)).await;
+}
+
+#[tokio::test]
+async fn what_spoils_is_tried_at_a_paused_host_too() {
+    let fixture = Fixture::new().await;
+    pending(&fixture, BAD, 12).await;
+    pause(&fixture, 0).await;
+    fixture.watch_at("asks", BAD, at(1)).await;
+    let job = fixture.claim_one(at(1)).await;
+    let mut asks = look(&job, at(1));
+    let mut told = change(&job.watches[0], Status::ActionRequired, at(1));
+    told.event = told.event.map(|event| basiq_relay::domain::Event {
+        deadline: Some(at(121)),
+        ..event
+    });
+    asks.changes = vec![told];
+    assert!(fixture.record(asks).await);
+    assert_eq!(next_due(&fixture).await, at(1));
+    let due = fixture.claim_delivery(at(1)).await;
+    assert_eq!(due.job_id.as_str(), "asks");
+    let results = vec![attempt(&due, AfterAttempt::RetryAt(at(2)), at(1))];
+    fixture.store.record_attempts(results).await.unwrap();
+    assert_eq!(fixture.claim_delivery(at(2)).await.job_id.as_str(), "asks");
+}
+
+#[tokio::test]
+async fn refusals_and_errors_of_the_relay_pause_nobody_and_an_answer_begins_the_count_anew() {
+    let fixture = Fixture::new().await;
+    pending(&fixture, BAD, 12).await;
+    let attempts = [
+        (Some(404), AttemptError::Refused),
+        (Some(302), AttemptError::Redirected),
+        (None, AttemptError::Internal),
+        (None, AttemptError::AddressRefused),
+    ];
+    for (status, error) in attempts {
+        let due = fixture.claim_deliveries(at(0)).await;
+        let results = due.iter().map(|due| {
+            let result = failed(due, at(0));
+            let attempt = result.attempt.map(|attempt| Attempt {
+                status,
+                error: Some(error),
+                ..attempt
+            });
+            AttemptResult { attempt, ..result }
+        });
+        let results = results.collect();
+        fixture.store.record_attempts(results).await.unwrap();
+        assert_eq!(paused(&fixture, 0).await, 0, "{error:?}");
+    }
+    for _ in 0..3 {
+        let due = fixture.claim_deliveries(at(0)).await;
+        let mut results: Vec<_> = due.iter().map(|due| failed(due, at(0))).collect();
+        results.truncate(9);
+        let last = due.last().unwrap();
+        results.push(attempt(last, AfterAttempt::Gone, at(0)));
+        if let Some(attempt) = results.last_mut().and_then(|last| last.attempt.as_mut()) {
+            attempt.status = Some(410);
+        }
+        fixture.store.record_attempts(results).await.unwrap();
+        assert_eq!(paused(&fixture, 0).await, 0);
+        fixture.store.free_leases().await.unwrap();
+    }
+}
