@@ -16,6 +16,7 @@ mod architecture;
 mod command_line;
 mod delivery;
 mod hints;
+mod isolation;
 mod journeys;
 mod kill;
 mod mfa;

@@ -86,9 +86,15 @@ impl Live {
 
     /// Registers so many watches of a job, each with a callback of its own.
     pub(crate) async fn watch_by(&self, job_id: &str, watches: usize) {
+        let url = self.receiver.url();
+        let callbacks: Vec<_> = (0..watches).map(|n| format!("{url}/hook/{n}")).collect();
+        self.watch_at(job_id, &callbacks).await;
+    }
+
+    /// Registers a watch of a job for each of these callbacks.
+    pub(crate) async fn watch_at(&self, job_id: &str, callbacks: &[String]) {
         let mut calls = JoinSet::new();
-        for n in 0..watches {
-            let callback = format!("{}/hook/{n}", self.receiver.url());
+        for callback in callbacks {
             let body = json!({ "jobId": job_id, "callbackUrl": callback });
             let call = self
                 .http
@@ -118,6 +124,11 @@ impl Live {
             assert!(began.elapsed() < patience, "not within {patience:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Stops at once, with work in flight.
+    pub(crate) fn abandon(mut self) {
+        self.tasks.abort_all();
     }
 
     pub(crate) async fn stop(mut self) {
