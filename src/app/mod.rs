@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use axum::Router;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
-use tracing::{error, info};
+use tracing::info;
 
 pub use self::upkeep::UpkeepWorker;
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     store::{ClientStore, Sealer, UpkeepStore, sqlite::SqliteStore},
     telemetry::{self, Metrics},
     tracker::{BankWorker, Looker, TrackerWorker},
+    web::{ConnectionLimits, serve},
 };
 
 /// A relay, put together but not running: its workers can be ticked by hand.
@@ -236,9 +237,12 @@ impl Relay {
         supervisor.spawn("delivery", run_worker(self.delivery, token.clone()));
         supervisor.spawn("upkeep", run_worker(self.upkeep, token.clone()));
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
-        supervisor.spawn("http", serve_http(listener, self.router, token.clone()));
+        let limits = ConnectionLimits::default();
+        let http = serve(listener, self.router, limits, token.clone());
+        supervisor.spawn("http", http);
         if let Some(listener) = metrics {
-            supervisor.spawn("metrics", serve_http(listener, self.metrics_router, token));
+            let metrics = serve(listener, self.metrics_router, limits, token);
+            supervisor.spawn("metrics", metrics);
         }
         info!(listen = %address, version = env!("CARGO_PKG_VERSION"), "ready");
         let died = tokio::select! {
@@ -261,15 +265,4 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}"))
-}
-
-async fn serve_http(
-    listener: TcpListener,
-    router: Router,
-    stop: tokio_util::sync::CancellationToken,
-) {
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(failure) = served.await {
-        error!(%failure, "the HTTP server failed");
-    }
 }

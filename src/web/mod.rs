@@ -6,6 +6,7 @@ mod fields;
 mod limits;
 mod manners;
 mod problem;
+mod serve;
 
 pub use self::{
     auth::{AdminToken, Authenticated, Gate, Operator},
@@ -14,4 +15,5 @@ pub use self::{
     limits::ClientLimits,
     manners::with_manners,
     problem::{FieldCode, FieldError, Problem, ProblemCode, ProblemDocument},
+    serve::{ConnectionLimits, serve},
 };

@@ -66,6 +66,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "tracker",
+            "web",
         ],
     ),
     (

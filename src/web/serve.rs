@@ -1,0 +1,227 @@
+//! Serves connections within bounds: so many at once, and each request's head within a time limit, so
+//! that clients that send slowly, or nothing, cannot take all that others need.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// The bounds of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Connections at once; further ones wait to be accepted.
+    pub connections: usize,
+    /// From the first byte of a request's head to its last, and from one request to the next.
+    pub head: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            head: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The longest head of a request, in bytes, give or take what arrives at once.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// The most headers of a request.
+const MAX_HEADERS: usize = 100;
+
+/// The pause after a connection could not be accepted: the process is out of file handles.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `stop`, then finishes the requests that are under way.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+) {
+    let server = Server {
+        builder: builder(limits),
+        router,
+        graceful: GracefulShutdown::new(),
+    };
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    while let Some((stream, slot)) = next(&listener, &slots, &stop).await {
+        server.start(stream, slot, &mut connections);
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    server.graceful.shutdown().await;
+}
+
+/// The next connection, and its slot; none once it is to stop.
+async fn next(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let accept = async {
+        let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return Some((stream, slot)),
+                Err(error) => {
+                    warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => None,
+        accepted = accept => accepted,
+    }
+}
+
+struct Server {
+    builder: Builder<TokioExecutor>,
+    router: Router,
+    graceful: GracefulShutdown,
+}
+
+impl Server {
+    fn start(&self, stream: TcpStream, slot: OwnedSemaphorePermit, connections: &mut JoinSet<()>) {
+        // small answers leave at once
+        drop(stream.set_nodelay(true));
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = self
+            .builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
+        let connection = self.graceful.watch(connection);
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(error, "a connection ended early");
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// HTTP/1.1 alone: to tell the versions apart the server would wait for the first bytes without a
+/// limit, and TLS with HTTP/2 ends before the relay.
+fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD);
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::{Instant, timeout},
+    };
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A server on loopback that says `hello`, with a head to be sent within half a second.
+    async fn start(connections: usize) -> (std::net::SocketAddr, CancellationToken, JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { "hello" })).route(
+            "/slow",
+            get(|| async {
+                tokio::time::sleep(SECOND).await;
+                "slowly"
+            }),
+        );
+        let limits = ConnectionLimits {
+            connections,
+            head: SECOND / 2,
+        };
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, router, limits, stop.clone()));
+        (address, stop, tasks)
+    }
+
+    async fn send(address: std::net::SocketAddr, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // a server that has answered already need not take the rest
+        drop(stream.write_all(text.as_bytes()).await);
+        stream
+    }
+
+    async fn read(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        let read = timeout(5 * SECOND, stream.read_to_string(&mut text)).await;
+        // a reset says as well as an end that the connection is over
+        drop(read.expect("the connection ends"));
+        text
+    }
+
+    const WHOLE: &str = "GET / HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_head_that_is_not_sent_in_time_ends_its_connection() {
+        let (address, _stop, _tasks) = start(10).await;
+        let began = Instant::now();
+        for part in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: relay\r\nx-slow: "] {
+            let text = read(send(address, part).await).await;
+            assert!(!text.contains("hello"), "{part}: {text}");
+        }
+        assert!(began.elapsed() < 4 * SECOND, "{:?}", began.elapsed());
+        assert!(read(send(address, WHOLE).await).await.contains("hello"));
+    }
+
+    #[tokio::test]
+    async fn slow_clients_hold_up_others_for_their_time_limit_only() {
+        let (address, _stop, _tasks) = start(3).await;
+        let mut slow = Vec::new();
+        for _ in 0..3 {
+            slow.push(send(address, "GET / HTTP/1.1\r\n").await);
+        }
+        let began = Instant::now();
+        let answer = read(send(address, WHOLE).await).await;
+        assert!(answer.contains("hello") && began.elapsed() < 3 * SECOND);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let (address, _stop, _tasks) = start(10).await;
+        let large = format!(
+            "GET / HTTP/1.1\r\nhost: relay\r\nx: {}\r\n\r\n",
+            "a".repeat(150_000)
+        );
+        let answer = read(send(address, &large).await).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_stop_finishes_what_is_under_way_and_accepts_nothing_new() {
+        let (address, stop, mut tasks) = start(10).await;
+        let text = "GET /slow HTTP/1.1\r\nhost: relay\r\n\r\n";
+        let under_way = send(address, text).await;
+        tokio::time::sleep(SECOND / 10).await;
+        stop.cancel();
+        assert!(read(under_way).await.contains("slowly"));
+        timeout(SECOND, tasks.join_next()).await.expect("it ends");
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}
