@@ -6,7 +6,8 @@ use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use metrics::counter;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
 use tracing::{debug, info, warn};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -48,10 +49,10 @@ pub struct HintRules {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BasiqWebhook {
     /// What happened, such as `transactions.updated`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "as_far_as_it_fits")]
     pub event_type_id: String,
     /// Where more is told.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "as_far_as_it_fits")]
     pub links: BasiqWebhookLinks,
 }
 
@@ -61,8 +62,18 @@ pub(crate) struct BasiqWebhook {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BasiqWebhookLinks {
     /// What it happened to: a link that names a connection or a user.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "as_far_as_it_fits")]
     pub event_entity: String,
+}
+
+/// What is of another form than Basiq documents is taken for absent, and the rest is read all the same.
+fn as_far_as_it_fits<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned + Default,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -181,4 +192,45 @@ async fn take(
 
 fn count(result: &'static str) {
     counter!("relay_hints_total", "result" => result).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_basiq_leaves_out_or_writes_otherwise_hides_nothing_else() {
+        let connection = "/users/u-1/connections/c-1";
+        for body in [
+            format!(r#"{{"eventTypeId":"x.y","links":{{"eventEntity":"{connection}"}}}}"#),
+            format!(r#"{{"eventTypeId":null,"links":{{"eventEntity":"{connection}"}}}}"#),
+            format!(r#"{{"links":{{"event":null,"more":[1],"eventEntity":"{connection}"}}}}"#),
+        ] {
+            let (_, subject) = read(body.as_bytes()).unwrap();
+            let expected = HintSubject::Connection {
+                connection_id: "c-1".to_owned(),
+                user_id: Some("u-1".to_owned()),
+            };
+            assert_eq!(subject, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_names_nobody_is_no_hint() {
+        for body in [
+            "",
+            "no json",
+            "[]",
+            "null",
+            "{}",
+            r#"{"eventTypeId":"user.updated"}"#,
+            r#"{"links":null}"#,
+            r#"{"links":"/users/u-1"}"#,
+            r#"{"links":{"eventEntity":null}}"#,
+            r#"{"links":{"eventEntity":7}}"#,
+            r#"{"links":{"eventEntity":"/institutions/AU00000"}}"#,
+        ] {
+            assert!(read(body.as_bytes()).is_none(), "{body}");
+        }
+    }
 }

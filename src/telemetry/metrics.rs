@@ -61,6 +61,11 @@ const METRICS: &[(Kind, &str, &str)] = &[
     ),
     (
         Kind::Counter,
+        "relay_hints_total",
+        "webhooks of Basiq's by what came of them",
+    ),
+    (
+        Kind::Counter,
         "relay_events_total",
         "events made by status and action",
     ),

@@ -96,11 +96,11 @@ async fn watched_jobs(
             lookups
         }
     };
-    let mut jobs = Vec::new();
+    let mut jobs: Vec<String> = Vec::new();
     for (statement, id) in lookups {
         let found: Vec<String> = sqlx::query_scalar(statement)
             .bind(id)
-            .bind(int(MOST_JOBS))
+            .bind(int(MOST_JOBS - jobs.len()))
             .fetch_all(&mut *connection)
             .await?;
         jobs.extend(found);

@@ -129,3 +129,16 @@ async fn a_hint_for_a_job_that_nobody_watches_any_more_does_nothing() {
     assert_eq!(taken, HintTaken::Due(0));
     assert_eq!(fixture.store.next_look_due().await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn one_hint_makes_five_hundred_jobs_due_and_no_more() {
+    let fixture = Fixture::new().await;
+    for n in 0..300 {
+        job(&fixture, &format!("a{n}"), Some("u1"), Some("c1")).await;
+        job(&fixture, &format!("b{n}"), Some("u1"), None).await;
+    }
+    let taken = take(&fixture, of_connection("m1", "c1", at(5))).await;
+    assert_eq!(taken, HintTaken::Due(500));
+    let taken = take(&fixture, of_user("m2", "u1", at(5))).await;
+    assert_eq!(taken, HintTaken::Due(500));
+}
