@@ -5,6 +5,7 @@
 
 mod error;
 mod load;
+mod proxy;
 mod setting;
 mod sources;
 mod value;
@@ -17,6 +18,7 @@ use url::Url;
 
 pub use self::{
     error::ConfigError,
+    proxy::EgressProxy,
     setting::{SETTINGS, SettingDoc},
 };
 
@@ -184,6 +186,8 @@ pub struct DeliveryConfig {
     pub allow_networks: Vec<IpNet>,
     /// `RELAY_CALLBACK_CA_FILE`: further certificates (PEM) to trust.
     pub ca_file: Option<PathBuf>,
+    /// `RELAY_EGRESS_PROXY`: what callbacks are reached through.
+    pub proxy: Option<EgressProxy>,
     /// `RELAY_DELIVERY_TIMEOUT`: one attempt, connect to last byte.
     pub timeout: Duration,
     /// `RELAY_DELIVERY_RETRY_SCHEDULE`: waits between attempts.
@@ -200,6 +204,7 @@ impl Default for DeliveryConfig {
             allow_http: false,
             allow_networks: Vec::new(),
             ca_file: None,
+            proxy: None,
             timeout: 15 * SECOND,
             retry_schedule: vec![
                 5 * SECOND,

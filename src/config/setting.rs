@@ -37,6 +37,7 @@ impl SettingDoc {
                 | "RELAY_ADMIN_TOKEN"
                 | "RELAY_ENCRYPTION_KEY"
                 | "RELAY_ENCRYPTION_PREVIOUS_KEY"
+                | "RELAY_EGRESS_PROXY"
         )
     }
 }
@@ -110,6 +111,11 @@ pub const SETTINGS: &[SettingDoc] = &[
         "RELAY_CALLBACK_CA_FILE",
         None,
         "further CA certificates (PEM) to trust for callbacks",
+    ),
+    doc(
+        "RELAY_EGRESS_PROXY",
+        None,
+        "HTTP proxy (http://HOST:PORT) that callbacks are reached through, by vetted address",
     ),
     doc(
         "RELAY_DELIVERY_TIMEOUT",

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::config::{DatabaseUrl, LogFormat};
+use crate::config::{DatabaseUrl, EgressProxy, LogFormat};
 
 /// What is allowed, for a reader of the error.
 pub(super) type Allowed = String;
@@ -125,6 +125,12 @@ pub(super) fn database(text: &str) -> Result<DatabaseUrl, Allowed> {
         .filter(|path| !path.is_empty() && !path.contains(['?', '#']) && !path.contains(":memory:"))
         .map(|path| DatabaseUrl::Sqlite(PathBuf::from(path)))
         .ok_or_else(|| "sqlite://PATH is allowed, where PATH is a file, without options".to_owned())
+}
+
+/// An HTTP proxy.
+pub(super) fn proxy(text: &str) -> Result<EgressProxy, Allowed> {
+    EgressProxy::parse(text)
+        .ok_or_else(|| "http://[USER:PASSWORD@]HOST[:PORT] is allowed, without a path".to_owned())
 }
 
 /// A base address, stored without a slash at its end.

@@ -1,13 +1,12 @@
 //! Lets a callback connect only to addresses that are allowed, whatever its name resolves to.
 //!
-//! The guard is the HTTP client's own resolver: what it lets through is what is connected to, so
-//! that a name cannot show one address to a check and another to the connection.
+//! A name is resolved once for each attempt; what is found and permitted is what the attempt connects
+//! to ([`super::dialer`]), so that a name cannot show one address to a check and another to the
+//! connection.
 
-use std::{error::Error, io, net::IpAddr, net::SocketAddr, sync::Arc};
+use std::{error::Error, io, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use thiserror::Error;
 
 use crate::domain::{AllowedNetworks, CallbackUrl};
 
@@ -30,17 +29,13 @@ impl NameResolver for SystemResolver {
     }
 }
 
-/// No address of a host may be connected to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the host has no address that callbacks may reach")]
-pub struct AddressRefused;
-
-impl AddressRefused {
-    /// Whether this is what an error comes from.
-    #[must_use]
-    pub fn caused(error: &(dyn Error + 'static)) -> bool {
-        causes(error).any(<dyn Error>::is::<Self>)
-    }
+/// Why a callback has no address to connect to.
+#[derive(Debug)]
+pub enum NoAddress {
+    /// All it has may not be reached.
+    Refused,
+    /// Its name does not resolve.
+    Unresolved(io::Error),
 }
 
 /// An error and what it comes from, the outermost first. An I/O error keeps what it wraps out of
@@ -59,7 +54,7 @@ pub(super) fn causes<'a>(
     })
 }
 
-/// Stands between a client and the resolver.
+/// Vets the addresses of callbacks.
 #[derive(Clone)]
 pub struct AddressGuard {
     resolver: Arc<dyn NameResolver>,
@@ -73,31 +68,24 @@ impl AddressGuard {
         Self { resolver, allowed }
     }
 
-    /// Checks a host that is an address itself: clients connect to those without a resolver.
-    pub fn check_literal(&self, url: &CallbackUrl) -> Result<(), AddressRefused> {
-        match url.literal_address() {
-            Some(address) if !self.allowed.permits(address) => Err(AddressRefused),
-            Some(_) | None => Ok(()),
+    /// The addresses that may be connected to, in the order to try them; at least one.
+    pub async fn vet(&self, url: &CallbackUrl) -> Result<Vec<IpAddr>, NoAddress> {
+        let found = match url.literal_address() {
+            Some(address) => vec![address],
+            None => self
+                .resolver
+                .resolve(url.host())
+                .await
+                .map_err(NoAddress::Unresolved)?,
+        };
+        let permitted: Vec<_> = found
+            .into_iter()
+            .filter(|address| self.allowed.permits(*address))
+            .collect();
+        if permitted.is_empty() {
+            return Err(NoAddress::Refused);
         }
-    }
-}
-
-impl Resolve for AddressGuard {
-    fn resolve(&self, name: Name) -> Resolving {
-        let Self { resolver, allowed } = self.clone();
-        Box::pin(async move {
-            let found = resolver.resolve(name.as_str()).await?;
-            let permitted: Vec<_> = found
-                .into_iter()
-                .filter(|address| allowed.permits(*address))
-                // port 0 stands for the port of the URL
-                .map(|address| SocketAddr::new(address, 0))
-                .collect();
-            if permitted.is_empty() {
-                return Err(AddressRefused.into());
-            }
-            Ok(Box::new(permitted.into_iter()) as Addrs)
-        })
+        Ok(permitted)
     }
 }
 
@@ -114,24 +102,24 @@ mod tests {
         }
     }
 
-    async fn resolve(found: &'static [&'static str], allowed: &[&str]) -> Option<Vec<String>> {
+    async fn vet(url: &str, found: &'static [&'static str], allowed: &[&str]) -> Vec<String> {
         let networks = allowed.iter().map(|net| net.parse().unwrap()).collect();
         let guard = AddressGuard::new(Arc::new(Fixed(found)), AllowedNetworks::new(networks));
-        match guard.resolve("app.example".parse().unwrap()).await {
-            Ok(addresses) => Some(addresses.map(|address| address.to_string()).collect()),
-            Err(error) => {
-                assert!(AddressRefused::caused(error.as_ref()), "{error}");
-                None
-            }
+        let url = CallbackUrl::from_stored(url).unwrap();
+        match guard.vet(&url).await {
+            Ok(addresses) => addresses.iter().map(ToString::to_string).collect(),
+            Err(NoAddress::Refused) => Vec::new(),
+            Err(NoAddress::Unresolved(error)) => panic!("{error}"),
         }
     }
 
     #[tokio::test]
     async fn only_allowed_addresses_of_a_name_are_left() {
-        let mixed = resolve(&["10.0.0.1", "1.1.1.1", "::1", "2606:4700::1111"], &[]).await;
-        assert_eq!(mixed.unwrap(), ["1.1.1.1:0", "[2606:4700::1111]:0"]);
-        let allowed = resolve(&["127.0.0.1", "10.0.0.1"], &["127.0.0.0/8"]).await;
-        assert_eq!(allowed.unwrap(), ["127.0.0.1:0"]);
+        let url = "https://app.example/";
+        let found = &["10.0.0.1", "1.1.1.1", "::1", "2606:4700::1111"];
+        assert_eq!(vet(url, found, &[]).await, ["1.1.1.1", "2606:4700::1111"]);
+        let found = &["127.0.0.1", "10.0.0.1"];
+        assert_eq!(vet(url, found, &["127.0.0.0/8"]).await, ["127.0.0.1"]);
     }
 
     #[tokio::test]
@@ -141,22 +129,23 @@ mod tests {
             &["10.0.0.1", "169.254.169.254"],
             &["::ffff:10.0.0.1"],
             &["64:ff9b::a00:1"],
+            &[],
         ] {
-            assert_eq!(resolve(found, &[]).await, None, "{found:?}");
+            let left = vet("https://app.example/", found, &[]).await;
+            assert!(left.is_empty(), "{found:?}");
         }
     }
 
-    #[test]
-    fn an_address_in_the_url_is_checked_as_well() {
-        let guard = AddressGuard::new(Arc::new(SystemResolver), AllowedNetworks::default());
-        for (url, allowed) in [
-            ("https://127.0.0.1/", false),
-            ("https://[::ffff:a00:1]/", false),
-            ("https://1.1.1.1/", true),
-            ("https://app.example/", true),
+    #[tokio::test]
+    async fn an_address_in_the_url_is_checked_as_well() {
+        for (url, left) in [
+            ("https://127.0.0.1/", None),
+            ("https://[::ffff:a00:1]/", None),
+            ("https://1.1.1.1/", Some("1.1.1.1")),
+            ("https://[2606:4700::1111]/", Some("2606:4700::1111")),
         ] {
-            let url = CallbackUrl::from_stored(url).unwrap();
-            assert_eq!(guard.check_literal(&url).is_ok(), allowed, "{url}");
+            let expected: Vec<_> = left.into_iter().collect();
+            assert_eq!(vet(url, &["8.8.8.8"], &[]).await, expected, "{url}");
         }
     }
 }

@@ -15,14 +15,48 @@ const REMEMBERED: usize = 256;
 pub(super) struct HostLoad {
     per_host: usize,
     total: usize,
-    hosts: HashMap<String, Host>,
+    hosts: HashMap<String, Slots>,
 }
 
+/// The slots of what attempts go to: a host, or an address.
 #[derive(Debug, Default, Clone, Copy)]
-struct Host {
+pub(super) struct Slots {
     in_flight: usize,
     /// Attempts in a row that brought no answer.
     silent: u32,
+}
+
+impl Slots {
+    /// An attempt began.
+    pub(super) fn began(&mut self) {
+        self.in_flight += 1;
+    }
+
+    /// An attempt ended: with an answer of any kind, without one, or before anybody was asked.
+    pub(super) fn ended(&mut self, answered: Option<bool>) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match answered {
+            Some(true) => self.silent = 0,
+            Some(false) => self.silent = self.silent.saturating_add(1),
+            None => {}
+        }
+    }
+
+    /// Whether there is nothing to remember.
+    pub(super) fn is_idle(self) -> bool {
+        self.in_flight == 0 && self.silent == 0
+    }
+
+    /// Whether an attempt is in flight.
+    pub(super) fn is_used(self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Slots taken of so many. Those that silence lost count as taken.
+    pub(super) fn taken(self, of: usize) -> usize {
+        let allowed = of.checked_shr(self.silent).unwrap_or(0).max(1);
+        self.in_flight + of.saturating_sub(allowed)
+    }
 }
 
 impl HostLoad {
@@ -43,45 +77,39 @@ impl HostLoad {
     /// An attempt began.
     pub(super) fn began(&mut self, host: &str) {
         self.total += 1;
-        self.hosts.entry(host.to_owned()).or_default().in_flight += 1;
+        self.hosts.entry(host.to_owned()).or_default().began();
     }
 
-    /// An attempt ended, with an answer of any kind or without one.
-    pub(super) fn ended(&mut self, host: &str, answered: bool) {
+    /// An attempt ended; see [`Slots::ended`].
+    pub(super) fn ended(&mut self, host: &str, answered: Option<bool>) {
         self.total = self.total.saturating_sub(1);
-        let Some(entry) = self.hosts.get_mut(host) else {
+        let Some(slots) = self.hosts.get_mut(host) else {
             return;
         };
-        entry.in_flight = entry.in_flight.saturating_sub(1);
-        entry.silent = if answered {
-            0
-        } else {
-            entry.silent.saturating_add(1)
-        };
-        if entry.in_flight == 0 && entry.silent == 0 {
+        slots.ended(answered);
+        if slots.is_idle() {
             self.hosts.remove(host);
         }
         if self.hosts.len() > self.total + REMEMBERED {
-            self.hosts.retain(|_, host| host.in_flight > 0);
+            self.hosts.retain(|_, slots| slots.is_used());
         }
     }
 
-    /// What the store may hand out. Slots a silent host lost count as taken.
-    pub(super) fn limits(&self) -> HostLimits {
+    /// What the store may hand out: nothing to the hosts that are full for another reason. Slots that
+    /// a silent host lost count as taken.
+    pub(super) fn limits(&self, full: Vec<String>) -> HostLimits {
+        let taken = |slots: &Slots| slots.taken(self.per_host);
+        let mut in_flight: HashMap<_, _> = self
+            .hosts
+            .iter()
+            .map(|(name, slots)| (name.clone(), taken(slots)))
+            .filter(|(_, taken)| *taken > 0)
+            .collect();
+        in_flight.extend(full.into_iter().map(|name| (name, self.per_host)));
         HostLimits {
             per_host: self.per_host,
-            in_flight: self
-                .hosts
-                .iter()
-                .map(|(name, host)| (name.clone(), self.taken(*host)))
-                .filter(|(_, taken)| *taken > 0)
-                .collect(),
+            in_flight,
         }
-    }
-
-    fn taken(&self, host: Host) -> usize {
-        let allowed = self.per_host.checked_shr(host.silent).unwrap_or(0).max(1);
-        host.in_flight + self.per_host.saturating_sub(allowed)
     }
 }
 
@@ -90,7 +118,11 @@ mod tests {
     use super::*;
 
     fn taken(load: &HostLoad, host: &str) -> usize {
-        load.limits().in_flight.get(host).copied().unwrap_or(0)
+        load.limits(Vec::new())
+            .in_flight
+            .get(host)
+            .copied()
+            .unwrap_or(0)
     }
 
     #[test]
@@ -100,10 +132,10 @@ mod tests {
             load.began(host);
         }
         assert_eq!((load.total(), taken(&load, "a.example")), (3, 2));
-        load.ended("a.example", true);
-        load.ended("b.example", true);
+        load.ended("a.example", Some(true));
+        load.ended("b.example", Some(true));
         assert_eq!((load.total(), taken(&load, "a.example")), (1, 1));
-        assert!(!load.limits().in_flight.contains_key("b.example"));
+        assert!(!load.limits(Vec::new()).in_flight.contains_key("b.example"));
     }
 
     #[test]
@@ -111,12 +143,12 @@ mod tests {
         let mut load = HostLoad::new(16);
         for free in [8, 4, 2, 1, 1, 1] {
             load.began("dead.example");
-            load.ended("dead.example", false);
+            load.ended("dead.example", Some(false));
             assert_eq!(16 - taken(&load, "dead.example"), free);
         }
         load.began("dead.example");
         assert_eq!(taken(&load, "dead.example"), 16);
-        load.ended("dead.example", true);
+        load.ended("dead.example", Some(true));
         assert_eq!(taken(&load, "dead.example"), 0);
     }
 
@@ -126,7 +158,7 @@ mod tests {
         for number in 0..10_000 {
             let host = format!("{number}.example");
             load.began(&host);
-            load.ended(&host, false);
+            load.ended(&host, Some(false));
             assert!(load.hosts.len() <= REMEMBERED + 1);
         }
     }

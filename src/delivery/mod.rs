@@ -1,18 +1,23 @@
 //! Sends due deliveries to their callbacks and records each attempt.
 //!
 //! [`retry`] says what follows an attempt and is pure. `address_guard` keeps attempts away from
-//! private networks, `sender` makes one attempt, `worker` makes them many at a time.
+//! private networks, `dialer` connects to what it vetted, `sender` makes one attempt, `worker` makes
+//! them many at a time.
 
 mod address_guard;
+mod addresses;
+mod dialer;
 #[cfg(test)]
 mod fakes;
 mod hosts;
 pub mod retry;
 mod sender;
+mod tls;
 mod worker;
 
 pub use self::{
-    address_guard::{AddressGuard, AddressRefused, NameResolver, SystemResolver},
-    sender::{Answer, CallbackSender, DeliveryError, further_certificates},
+    address_guard::{AddressGuard, NameResolver, NoAddress, SystemResolver},
+    sender::{Answer, Attempted, CallbackSender},
+    tls::{DeliveryError, further_certificates},
     worker::DeliveryWorker,
 };

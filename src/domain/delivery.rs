@@ -41,6 +41,8 @@ closed_words! {
         Connect => "connect",
         /// The TLS handshake failed.
         Tls => "tls",
+        /// The egress proxy could not be used; the callback was not asked.
+        Proxy => "proxy",
         /// The connection broke, or the answer was no HTTP.
         Broken => "broken",
         /// The request could not be built or signed: an error of the relay itself.

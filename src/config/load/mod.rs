@@ -256,6 +256,11 @@ impl DeliveryConfig {
             value::optional(value::file),
         );
         from.read(
+            "egress_proxy",
+            &mut self.proxy,
+            value::optional(value::proxy),
+        );
+        from.read(
             "delivery_timeout",
             &mut self.timeout,
             value::duration(TIME_LIMITS),

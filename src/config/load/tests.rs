@@ -47,6 +47,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_CALLBACK_ALLOW_HTTP", "true"),
     ("RELAY_CALLBACK_ALLOW_NETWORKS", "127.0.0.0/8"),
     ("RELAY_CALLBACK_CA_FILE", "Cargo.toml"),
+    ("RELAY_EGRESS_PROXY", "http://user:word@127.0.0.1:3128"),
     ("RELAY_DELIVERY_TIMEOUT", "1s"),
     ("RELAY_DELIVERY_RETRY_SCHEDULE", "1s,2s"),
     ("RELAY_DELIVERY_CONCURRENCY", "255"),

@@ -1,17 +1,27 @@
 //! Makes one attempt: posts a signed event to its callback and tells what came of it.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header, response::Parts};
+use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, Error as SendError},
+    rt::{TokioExecutor, TokioTimer},
+};
 use jiff::Timestamp;
-use reqwest::{Certificate, Client, Response, redirect};
-use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::{
     config::DeliveryConfig,
-    delivery::{AddressGuard, AddressRefused, NameResolver, address_guard::causes},
+    delivery::{
+        AddressGuard, DeliveryError, NameResolver, NoAddress,
+        address_guard::causes,
+        addresses::{AddressLoad, Seat},
+        dialer::{Dialer, Pins, ProxyFailed, TunnelError},
+        tls,
+    },
     domain::{AllowedNetworks, Attempt, AttemptError},
     signing,
     store::DueDelivery,
@@ -26,28 +36,19 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 /// How many unused connections to one host are kept.
 const IDLE_CONNECTIONS: usize = 8;
 
-/// Why deliveries cannot be sent at all.
-#[derive(Debug, Error)]
-pub enum DeliveryError {
-    /// `RELAY_CALLBACK_CA_FILE` cannot be read.
-    #[error("RELAY_CALLBACK_CA_FILE: cannot read `{}`", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// `RELAY_CALLBACK_CA_FILE` holds no usable certificate.
-    #[error("RELAY_CALLBACK_CA_FILE: `{}` holds no certificate in PEM", path.display())]
-    Certificates {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it, if it holds anything.
-        source: Option<reqwest::Error>,
-    },
-    /// The HTTP client could not be set up.
-    #[error("the HTTP client for callbacks could not be set up")]
-    Client(#[source] reqwest::Error),
+/// The longest head of an answer, and the most of a body that waits to be read, in bytes.
+const BUFFER: usize = 64 * 1024;
+
+type Body = Full<bytes::Bytes>;
+type HttpClient = Client<HttpsConnector<Dialer>, Body>;
+
+/// Whether an attempt was made.
+#[derive(Debug)]
+pub enum Attempted {
+    /// It was; this came of it.
+    Answered(Answer),
+    /// It was not: too many attempts to the same address are in flight.
+    NoRoom,
 }
 
 /// What came of an attempt.
@@ -118,9 +119,12 @@ impl Reply {
 /// Posts events to callbacks.
 #[derive(Clone)]
 pub struct CallbackSender {
-    client: Client,
+    client: HttpClient,
     guard: AddressGuard,
+    pins: Pins,
+    addresses: AddressLoad,
     allow_http: bool,
+    time_limit: Duration,
 }
 
 impl CallbackSender {
@@ -130,82 +134,133 @@ impl CallbackSender {
         resolver: Arc<dyn NameResolver>,
     ) -> Result<Self, DeliveryError> {
         let allowed = AllowedNetworks::new(config.allow_networks.clone());
-        let guard = AddressGuard::new(resolver, allowed);
-        let client = Client::builder()
-            .user_agent(concat!("basiq-relay/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .https_only(!config.allow_http)
-            .timeout(config.timeout)
-            .connect_timeout(config.timeout)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS.min(config.concurrency_per_host))
-            .dns_resolver(guard.clone());
+        let pins = Pins::default();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls::client_config(config)?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(Dialer::new(pins.clone(), config.proxy.as_ref()));
         Ok(Self {
-            client: client
-                .tls_certs_merge(further_certificates(config)?)
-                .build()
-                .map_err(DeliveryError::Client)?,
-            guard,
+            client: client(config, connector),
+            guard: AddressGuard::new(resolver, allowed),
+            pins,
+            addresses: AddressLoad::new(config),
             allow_http: config.allow_http,
+            time_limit: config.timeout,
         })
     }
 
-    /// Posts a delivery once, as of `started_at`.
-    pub async fn attempt(&self, due: &DueDelivery, started_at: Timestamp) -> Answer {
-        let begun = Instant::now();
-        let outcome = self.post(due, started_at).await;
-        Answer::of(due, started_at, begun.elapsed(), outcome)
+    /// Hosts whose address has no room for another attempt.
+    #[must_use]
+    pub fn full_hosts(&self) -> Vec<String> {
+        self.addresses.full_hosts()
     }
 
-    async fn post(&self, due: &DueDelivery, at: Timestamp) -> Result<Reply, AttemptError> {
+    /// Posts a delivery once, as of `started_at`, if there is room for it.
+    pub async fn attempt(&self, due: &DueDelivery, started_at: Timestamp) -> Attempted {
+        let begun = Instant::now();
+        let outcome = match self.post(due, started_at, begun + self.time_limit).await {
+            Ok(reply) => Ok(reply),
+            Err(Failure::NoRoom) => return Attempted::NoRoom,
+            Err(Failure::Failed(error)) => Err(error),
+        };
+        Attempted::Answered(Answer::of(due, started_at, begun.elapsed(), outcome))
+    }
+
+    async fn post(
+        &self,
+        due: &DueDelivery,
+        at: Timestamp,
+        until: Instant,
+    ) -> Result<Reply, Failure> {
         let url = &due.callback_url;
         if url.url().scheme() != "https" && !self.allow_http {
             // accepted under another configuration
-            return Err(AttemptError::AddressRefused);
+            return Err(AttemptError::AddressRefused.into());
         }
-        self.guard
-            .check_literal(url)
-            .map_err(|AddressRefused| AttemptError::AddressRefused)?;
-        let response = self
-            .client
-            .post(url.url().clone())
-            .headers(headers(due, at)?)
-            .body(due.body.clone())
-            .send()
-            .await
-            .map_err(|error| {
-                let why = described(&error);
-                debug!(delivery.id = %due.id, why, "the callback did not answer");
-                kind_of(&error)
-            })?;
-        Ok(Reply {
-            status: response.status(),
-            retry_after: retry_after(response.headers()),
-            body: beginning(response).await,
+        let request = request(due, at)?;
+        let vetted = timeout_at(until, self.guard.vet(url)).await;
+        let vetted = vetted.map_err(|_| AttemptError::Dns)?.map_err(|error| {
+            debug!(delivery.id = %due.id, ?error, "the callback has no address");
+            match error {
+                NoAddress::Refused => AttemptError::AddressRefused,
+                NoAddress::Unresolved(_) => AttemptError::Dns,
+            }
+        })?;
+        let first = vetted.first().copied().ok_or(AttemptError::Internal)?;
+        let seat = self.addresses.enter(url.host(), first);
+        let seat = seat.ok_or(Failure::NoRoom)?;
+        // held until the answer is read: no connection is made without it
+        let _pin = self.pins.pin(url.host(), vetted);
+        let reply = self.exchange(request, until, seat).await;
+        reply.map_err(|(error, why)| {
+            debug!(delivery.id = %due.id, why, "the callback did not answer");
+            Failure::Failed(error)
         })
+    }
+
+    /// Sends a request and reads its answer as far as it counts.
+    async fn exchange(
+        &self,
+        request: Request<Body>,
+        until: Instant,
+        seat: Seat,
+    ) -> Result<Reply, (AttemptError, String)> {
+        let answered = timeout_at(until, self.client.request(request)).await;
+        let answered = match answered {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err((kind_of(&error), described(&error))),
+            Err(elapsed) => Err((AttemptError::TimedOut, elapsed.to_string())),
+        };
+        let answered = answered.map(http::Response::into_parts);
+        let reply = match answered {
+            Ok((
+                Parts {
+                    status, headers, ..
+                },
+                body,
+            )) => Ok(Reply {
+                status,
+                retry_after: retry_after(&headers),
+                body: beginning(body, until).await,
+            }),
+            Err(failed) => Err(failed),
+        };
+        seat.ended(reply.is_ok());
+        reply
     }
 }
 
-/// The certificates of authorities that are trusted besides the usual ones; fails if the file that is
-/// named for them cannot be read or holds none.
-pub fn further_certificates(config: &DeliveryConfig) -> Result<Vec<Certificate>, DeliveryError> {
-    let Some(path) = config.ca_file.clone() else {
-        return Ok(Vec::new());
-    };
-    let pem = std::fs::read(&path).map_err(|source| DeliveryError::CaFile {
-        path: path.clone(),
-        source,
-    })?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(DeliveryError::Certificates { path, source: None }),
-        Err(error) => Err(DeliveryError::Certificates {
-            path,
-            source: Some(error),
-        }),
+/// Why there is no answer.
+enum Failure {
+    NoRoom,
+    Failed(AttemptError),
+}
+
+impl From<AttemptError> for Failure {
+    fn from(error: AttemptError) -> Self {
+        Self::Failed(error)
     }
+}
+
+fn client(config: &DeliveryConfig, connector: HttpsConnector<Dialer>) -> HttpClient {
+    let window = u32::try_from(BUFFER).unwrap_or(u32::MAX);
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS.min(config.concurrency_per_host))
+        .http1_max_buf_size(BUFFER)
+        .http2_initial_stream_window_size(window)
+        .http2_initial_connection_window_size(window)
+        .build(connector)
+}
+
+fn request(due: &DueDelivery, at: Timestamp) -> Result<Request<Body>, AttemptError> {
+    let mut request = Request::post(due.callback_url.as_str())
+        .body(Body::from(due.body.clone()))
+        .map_err(|_| AttemptError::Internal)?;
+    *request.headers_mut() = headers(due, at)?;
+    Ok(request)
 }
 
 /// The content type and the signature, by the old secret as well while it is valid.
@@ -223,6 +278,10 @@ fn headers(due: &DueDelivery, at: Timestamp) -> Result<HeaderMap, AttemptError> 
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
+    headers.insert(
+        header::USER_AGENT,
+        HeaderValue::from_static(concat!("basiq-relay/", env!("CARGO_PKG_VERSION"))),
+    );
     for (name, value) in signed.entries() {
         let value = HeaderValue::from_str(value).map_err(|_| AttemptError::Internal)?;
         headers.insert(name, value);
@@ -237,10 +296,13 @@ fn retry_after(headers: &HeaderMap) -> Option<String> {
 
 /// The beginning of a body as text. A body that breaks off or does not end is no error: the status
 /// has said all that counts.
-async fn beginning(mut response: Response) -> Option<String> {
+async fn beginning(mut body: hyper::body::Incoming, until: Instant) -> Option<String> {
     let mut kept = Vec::new();
     let mut read = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
+    while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
+        let Ok(chunk) = frame.into_data() else {
+            continue;
+        };
         read += chunk.len();
         let room = KEEP_AT_MOST - kept.len();
         kept.extend(chunk.iter().take(room));
@@ -262,36 +324,29 @@ fn printable(bytes: &[u8]) -> String {
     text
 }
 
-/// What an error says, without the URL, whose query may hold a secret.
-fn described(error: &reqwest::Error) -> String {
-    let told: Vec<_> = causes(error).skip(1).map(ToString::to_string).collect();
+/// What an error says and what it comes from.
+fn described(error: &SendError) -> String {
+    let told: Vec<_> = causes(error).map(ToString::to_string).collect();
     told.join(": ")
 }
 
-fn kind_of(error: &reqwest::Error) -> AttemptError {
-    if AddressRefused::caused(error) {
-        AttemptError::AddressRefused
-    } else if error.is_timeout() {
-        AttemptError::TimedOut
-    } else if error.is_dns() {
-        AttemptError::Dns
-    } else if is_tls(error) {
+fn kind_of(error: &SendError) -> AttemptError {
+    let is = |of: fn(&(dyn Error + 'static)) -> bool| causes(error).any(of);
+    let hung_up = |cause: &(dyn Error + 'static)| cause.downcast_ref().is_some_and(is_hang_up);
+    if is(<dyn Error>::is::<ProxyFailed>) {
+        AttemptError::Proxy
+    } else if is(<dyn Error>::is::<rustls::Error>) {
+        AttemptError::Tls
+    } else if is(<dyn Error>::is::<TunnelError>) {
+        AttemptError::Connect
+    } else if error.is_connect() && is(hung_up) {
+        // an open connection that is closed while connecting: in the handshake
         AttemptError::Tls
     } else if error.is_connect() {
         AttemptError::Connect
-    } else if error.is_builder() {
-        AttemptError::Internal
     } else {
         AttemptError::Broken
     }
-}
-
-/// Whether the TLS handshake is what failed.
-fn is_tls(error: &reqwest::Error) -> bool {
-    causes(error).any(|cause| {
-        let hung_up = cause.downcast_ref().is_some_and(is_hang_up);
-        cause.is::<rustls::Error>() || (hung_up && error.is_connect())
-    })
 }
 
 /// Whether an open connection was closed. While connecting, only a handshake can meet that.

@@ -1,7 +1,10 @@
 //! Single attempts against fake hosts on loopback.
 
 use super::*;
-use crate::delivery::fakes::{FakeHost, FakeTls, Names, Reply as Play, due, local_config, now};
+use crate::config::EgressProxy;
+use crate::delivery::fakes::{
+    FakeHost, FakeProxy, FakeTls, Names, Reply as Play, due, local_config, now,
+};
 
 async fn try_once(host: &FakeHost) -> Answer {
     try_with(&host.url("app.example"), &Names::always(&["127.0.0.1"])).await
@@ -9,7 +12,14 @@ async fn try_once(host: &FakeHost) -> Answer {
 
 async fn try_with(url: &str, names: &Names) -> Answer {
     let sender = CallbackSender::new(&local_config(), Arc::new(names.clone())).unwrap();
-    sender.attempt(&due(url), now()).await
+    attempt(&sender, &due(url)).await
+}
+
+async fn attempt(sender: &CallbackSender, due: &DueDelivery) -> Answer {
+    match sender.attempt(due, now()).await {
+        Attempted::Answered(answer) => answer,
+        Attempted::NoRoom => panic!("there is room"),
+    }
 }
 
 #[tokio::test]
@@ -141,9 +151,9 @@ async fn a_private_address_behind_a_name_is_never_connected_to() {
     ] {
         let names = Arc::new(Names::always(&[resolved]));
         let sender = CallbackSender::new(&config, names).unwrap();
-        let by_name = sender.attempt(&due(&host.url("app.example")), now()).await;
+        let by_name = attempt(&sender, &due(&host.url("app.example"))).await;
         assert_eq!(by_name.attempt.error, Some(AttemptError::AddressRefused));
-        let direct = sender.attempt(&due(&host.url(address)), now()).await;
+        let direct = attempt(&sender, &due(&host.url(address))).await;
         assert_eq!(direct.attempt.error, Some(AttemptError::AddressRefused));
     }
     assert_eq!(host.connections(), 0);
@@ -157,9 +167,9 @@ async fn a_name_that_moves_to_a_private_address_is_refused_from_then_on() {
     let names = Arc::new(Names::in_turn(&["127.0.0.1", "127.0.0.2"]));
     let sender = CallbackSender::new(&config, names).unwrap();
     let due = due(&host.url("app.example"));
-    let first = sender.attempt(&due, now()).await;
+    let first = attempt(&sender, &due).await;
     assert_eq!(first.attempt.error, None);
-    let second = sender.attempt(&due, now()).await;
+    let second = attempt(&sender, &due).await;
     assert_eq!(second.attempt.error, Some(AttemptError::AddressRefused));
     assert_eq!(host.connections(), 1);
 }
@@ -171,7 +181,7 @@ async fn plain_http_needs_to_be_allowed() {
     config.allow_http = false;
     let names = Arc::new(Names::always(&["127.0.0.1"]));
     let sender = CallbackSender::new(&config, names).unwrap();
-    let answer = sender.attempt(&due(&host.url("app.example")), now()).await;
+    let answer = attempt(&sender, &due(&host.url("app.example"))).await;
     assert_eq!(answer.attempt.error, Some(AttemptError::AddressRefused));
     assert_eq!(host.connections(), 0);
 }
@@ -209,9 +219,162 @@ async fn a_certificate_is_trusted_by_the_ca_file_and_only_for_its_name() {
         let names = Arc::new(Names::always(&["127.0.0.1"]));
         let sender = CallbackSender::new(&config, names).unwrap();
         let due = due(&format!("https://{host}:{}/", tls.port));
-        let answer = sender.attempt(&due, now()).await;
+        let answer = attempt(&sender, &due).await;
         assert_eq!(answer.attempt.error, error, "{host}");
     }
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_with_those_who_offer_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (offered, spoken) in [("h2", "HTTP/2.0"), ("http/1.1", "HTTP/1.1")] {
+        let tls = FakeTls::offering("app.example", &[offered]).await;
+        let mut config = local_config();
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, &tls.ca).unwrap();
+        (config.ca_file, config.timeout) = (Some(path), Duration::from_secs(5));
+        let names = Arc::new(Names::always(&["127.0.0.1"]));
+        let sender = CallbackSender::new(&config, names).unwrap();
+        let due = due(&format!("https://app.example:{}/", tls.port));
+        for _ in 0..3 {
+            let answer = attempt(&sender, &due).await.attempt;
+            assert_eq!(
+                (answer.status, answer.error),
+                (Some(200), None),
+                "{offered}"
+            );
+            assert_eq!(answer.response.as_deref(), Some(spoken));
+        }
+    }
+}
+
+#[tokio::test]
+async fn odd_answers_are_read_for_their_status() {
+    let broken = Some(AttemptError::Broken);
+    for (answer, status, error) in [
+        (
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            Some(200),
+            None,
+        ),
+        (
+            "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+            Some(204),
+            None,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nmore than two",
+            Some(200),
+            None,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+            None,
+            broken,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+            None,
+            broken,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nnot a size\r\n",
+            Some(200),
+            None,
+        ),
+        ("HTTP/1.0 200 OK\r\n\r\nuntil the end", Some(200), None),
+        ("HTTP/1.1 000 Zero\r\n\r\n", None, broken),
+        ("\u{0}\u{1}\u{2}", None, broken),
+    ] {
+        let host = FakeHost::plays(Play::Raw(answer)).await;
+        let told = try_once(&host).await.attempt;
+        assert_eq!((told.status, told.error), (status, error), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_without_an_end_is_given_up() {
+    let host = FakeHost::plays(Play::EndlessHead).await;
+    let told = try_once(&host).await.attempt;
+    assert_eq!(
+        (told.status, told.error),
+        (None, Some(AttemptError::Broken))
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_is_given_the_vetted_address_and_never_a_name() {
+    let host = FakeHost::plays(Play::Status("200 OK")).await;
+    let proxy = FakeProxy::answering("200 OK").await;
+    let mut config = local_config();
+    config.proxy = proxy.setting();
+    // another address the second time: it is not asked for again within an attempt
+    let names = Arc::new(Names::in_turn(&["127.0.0.1", "10.0.0.1"]));
+    let sender = CallbackSender::new(&config, names).unwrap();
+    let due = due(&host.url("app.example"));
+    let first = attempt(&sender, &due).await.attempt;
+    assert_eq!((first.status, first.error), (Some(200), None));
+    let heads = proxy.asked();
+    let port = host
+        .url("")
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert!(
+        heads[0].starts_with(&format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n")),
+        "{heads:?}"
+    );
+    assert!(heads[0].contains("Basic cmVsYXk6d29yZA==") && !heads[0].contains("app.example"));
+    let second = attempt(&sender, &due).await.attempt;
+    assert_eq!(second.error, Some(AttemptError::AddressRefused));
+    assert_eq!((proxy.asked().len(), host.connections()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_private_address_is_not_asked_of_a_proxy() {
+    let proxy = FakeProxy::answering("200 OK").await;
+    let host = FakeHost::plays(Play::Status("200 OK")).await;
+    let mut config = local_config();
+    (config.proxy, config.allow_networks) = (proxy.setting(), Vec::new());
+    for (resolved, address) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "[::1]"),
+        ("fd00::1", "0x7f.1"),
+    ] {
+        let names = Arc::new(Names::always(&[resolved]));
+        let sender = CallbackSender::new(&config, names).unwrap();
+        for url in [host.url("app.example"), host.url(address)] {
+            let told = attempt(&sender, &due(&url)).await.attempt;
+            assert_eq!(told.error, Some(AttemptError::AddressRefused), "{url}");
+        }
+    }
+    assert_eq!((proxy.asked().len(), host.connections()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_proxy_that_fails_is_told_from_a_callback_that_does() {
+    for (status, error) in [
+        ("407 Proxy Authentication Required", AttemptError::Proxy),
+        ("502 Bad Gateway", AttemptError::Connect),
+    ] {
+        let proxy = FakeProxy::answering(status).await;
+        let mut config = local_config();
+        config.proxy = proxy.setting();
+        let sender = CallbackSender::new(&config, Arc::new(Names::always(&["127.0.0.1"]))).unwrap();
+        let told = attempt(&sender, &due("http://app.example/")).await.attempt;
+        assert_eq!((told.status, told.error), (None, Some(error)), "{status}");
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = local_config();
+    config.proxy = EgressProxy::parse(&format!("http://{}", free.local_addr().unwrap()));
+    drop(free);
+    let sender = CallbackSender::new(&config, Arc::new(Names::always(&["127.0.0.1"]))).unwrap();
+    let told = attempt(&sender, &due("http://app.example/")).await.attempt;
+    assert_eq!(told.error, Some(AttemptError::Proxy));
 }
 
 #[test]

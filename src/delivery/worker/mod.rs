@@ -9,24 +9,26 @@ use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
     task::JoinSet,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     clock::Clock,
     config::DeliveryConfig,
     delivery::{
-        Answer, CallbackSender, DeliveryError, NameResolver, SystemResolver,
+        Answer, Attempted, CallbackSender, DeliveryError, NameResolver, SystemResolver,
         hosts::HostLoad,
         retry::{AttemptEnd, after_attempt, parse_retry_after},
     },
     runtime::{Tick, Wake, Worker, WorkerError},
-    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, OutboxStore, StoreError},
+    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError},
 };
 
 /// How much longer a claim holds than an attempt takes: time to start it and to record it.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 /// The pause before something is claimed that is due, but was not handed out.
 const OVERDUE_PAUSE: Duration = Duration::from_millis(50);
+/// How long a delivery waits whose address has no room.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// How often a drain tries to record before it leaves the rest to the leases, and how fast.
 const DRAIN_RECORDS: (u32, Duration) = (5, Duration::from_millis(200));
 
@@ -49,7 +51,7 @@ pub struct DeliveryWorker {
 /// An attempt that ended.
 struct Landing {
     due: Arc<DueDelivery>,
-    answer: Answer,
+    outcome: Attempted,
 }
 
 /// What is to be recorded, and counted once it is.
@@ -119,8 +121,12 @@ impl DeliveryWorker {
 
     /// Frees the slot of an attempt and decides what follows it.
     fn conclude(&mut self, landing: Landing) {
-        let Landing { due, answer } = landing;
+        let Landing { due, outcome } = landing;
         let now = self.clock.now();
+        let answer = match outcome {
+            Attempted::Answered(answer) => answer,
+            Attempted::NoRoom => return self.put_off(&due, now),
+        };
         let asked = answer.retry_after.as_deref();
         let end = AttemptEnd {
             status: answer.attempt.status,
@@ -131,7 +137,7 @@ impl DeliveryWorker {
         };
         let next = after_attempt(&end, &self.schedule, rand::rng().random());
         self.hosts
-            .ended(due.callback_url.host(), end.status.is_some());
+            .ended(due.callback_url.host(), Some(end.status.is_some()));
         log_attempt(&due, &answer, next);
         histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
         self.unrecorded.push(Conclusion {
@@ -143,6 +149,28 @@ impl DeliveryWorker {
             },
             took: Duration::try_from(now.duration_since(due.created_at)).ok(),
         });
+    }
+
+    /// Gives a delivery back that could not be tried yet.
+    fn put_off(&mut self, due: &DueDelivery, now: Timestamp) {
+        self.hosts.ended(due.callback_url.host(), None);
+        debug!(
+            delivery.id = %due.id, callback.host = due.callback_url.host(),
+            "the callback's address has no room for another attempt"
+        );
+        self.unrecorded.push(Conclusion {
+            result: AttemptResult {
+                delivery_id: due.id,
+                lease: due.lease,
+                attempt: None,
+                next: AfterAttempt::RetryAt(now.saturating_add(NO_ROOM_PAUSE).unwrap_or(now)),
+            },
+            took: None,
+        });
+    }
+
+    fn limits(&self) -> HostLimits {
+        self.hosts.limits(self.sender.full_hosts())
     }
 
     /// Records what ended, in one batch, and says whether there was anything. What cannot be
@@ -169,7 +197,7 @@ impl DeliveryWorker {
             lease: self.lease,
             limit,
         };
-        let limits = self.hosts.limits();
+        let limits = self.limits();
         let claimed = self.store.claim_due_deliveries(claim, &limits).await?;
         let count = claimed.len();
         for due in claimed {
@@ -204,15 +232,17 @@ impl DeliveryWorker {
         let due = Arc::new(due);
         let started_at = self.clock.now();
         let mut flight = Flight {
-            answer: Some(Answer::internal_error(&due, started_at)),
+            outcome: Some(Attempted::Answered(Answer::internal_error(
+                &due, started_at,
+            ))),
             due,
             landed: self.landings.0.clone(),
             wake: self.wake.clone(),
         };
         let sender = self.sender.clone();
         self.flights.spawn(async move {
-            let answer = sender.attempt(&flight.due, started_at).await;
-            flight.answered(answer);
+            let outcome = sender.attempt(&flight.due, started_at).await;
+            flight.ended(outcome);
         });
     }
 
@@ -221,7 +251,7 @@ impl DeliveryWorker {
         if self.in_flight() >= self.concurrency {
             return Ok(None);
         }
-        let next = self.store.next_delivery_due(&self.hosts.limits()).await?;
+        let next = self.store.next_delivery_due(&self.limits()).await?;
         Ok(
             next.map(|at| match Duration::try_from(at.duration_since(now)) {
                 Ok(wait) if !wait.is_zero() => wait,
@@ -276,24 +306,24 @@ impl Worker for DeliveryWorker {
 /// result is recorded and the worker wakes.
 struct Flight {
     due: Arc<DueDelivery>,
-    /// Until there is another answer, that of an attempt that failed inside the relay.
-    answer: Option<Answer>,
+    /// Until there is another, that of an attempt that failed inside the relay.
+    outcome: Option<Attempted>,
     landed: UnboundedSender<Landing>,
     wake: Wake,
 }
 
 impl Flight {
-    fn answered(&mut self, answer: Answer) {
-        self.answer = Some(answer);
+    fn ended(&mut self, outcome: Attempted) {
+        self.outcome = Some(outcome);
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if let Some(answer) = self.answer.take() {
+        if let Some(outcome) = self.outcome.take() {
             let due = Arc::clone(&self.due);
             // nobody listens any more once the worker is gone; the lease runs out
-            self.landed.send(Landing { due, answer }).ok();
+            self.landed.send(Landing { due, outcome }).ok();
             self.wake.ring();
         }
     }
@@ -321,6 +351,11 @@ fn log_attempt(due: &DueDelivery, answer: &Answer, next: AfterAttempt) {
 
 fn count(conclusion: &Conclusion) {
     let next = conclusion.result.next;
+    let postponed = conclusion.result.attempt.is_none() && matches!(next, AfterAttempt::RetryAt(_));
+    if postponed {
+        counter!("relay_deliveries_total", "result" => "postponed").increment(1);
+        return;
+    }
     counter!("relay_deliveries_total", "result" => result_label(next)).increment(1);
     match next {
         AfterAttempt::Delivered => {

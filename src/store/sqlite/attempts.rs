@@ -26,7 +26,7 @@ const ADD_ATTEMPT: &str = "INSERT INTO attempts (delivery_id, number, lease_id, 
 /// The claim that was recorded is over; another one is left alone.
 const RECORD: &str = "UPDATE deliveries SET \
     attempts = (SELECT ifnull(max(number), 0) FROM attempts WHERE delivery_id = ?1), \
-    round_attempts = round_attempts + (lease_id IS ?2), \
+    round_attempts = round_attempts + (lease_id IS ?2 AND ?6), \
     updated_at = iif(state = ?3, updated_at, ?5), state = ?3, next_attempt_at = ?4, \
     lease_until = iif(lease_id IS ?2, NULL, lease_until), lease_id = nullif(lease_id, ?2) \
     WHERE delivery_id = ?1";
@@ -93,6 +93,7 @@ async fn record_one(
         .bind(state.as_str())
         .bind(next_attempt_at.map(Timestamp::as_millisecond))
         .bind(ended_at.as_millisecond())
+        .bind(result.attempt.is_some())
         .execute(&mut *connection)
         .await?;
     if result.next == AfterAttempt::Gone {

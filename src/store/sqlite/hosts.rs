@@ -61,7 +61,10 @@ fn is_failing(attempt: &Attempt) -> Option<bool> {
         return Some(status >= 500);
     }
     let asked = attempt.error.is_some_and(|error| {
-        !matches!(error, AttemptError::Internal | AttemptError::AddressRefused)
+        !matches!(
+            error,
+            AttemptError::Internal | AttemptError::AddressRefused | AttemptError::Proxy
+        )
     });
     asked.then_some(true)
 }

@@ -1,7 +1,11 @@
 //! Stand-ins for tests: a callback host on loopback, a resolver, and an outbox in memory.
 
+mod outbox;
+mod tls;
+
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::VecDeque,
+    hash::{DefaultHasher, Hash, Hasher},
     io,
     net::{IpAddr, SocketAddr},
     sync::{
@@ -23,9 +27,13 @@ use crate::{
     config::DeliveryConfig,
     delivery::NameResolver,
     domain::{CallbackUrl, DeliveryId, EventId, LeaseId, SigningSecret, WatchId},
-    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError},
+    store::DueDelivery,
 };
 
+pub(super) use self::{
+    outbox::FakeOutbox,
+    tls::{FakeProxy, FakeTls},
+};
 /// The time of these tests.
 pub(super) fn now() -> Timestamp {
     "2026-11-23T09:14:28Z".parse().unwrap()
@@ -76,6 +84,8 @@ pub(super) enum Reply {
     HangUp,
     /// With 200 and a body that never ends.
     Endless,
+    /// With 200 and headers that never end.
+    EndlessHead,
     /// With 200 and a byte every now and then.
     Drip,
     /// With 200 and less than it promised.
@@ -102,7 +112,20 @@ impl FakeHost {
 
     /// Plays each reply once, and the last one for ever.
     pub(super) async fn plays_in_turn(replies: Vec<Reply>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::plays_at("127.0.0.1:0", replies).await
+    }
+
+    /// At every address of this machine.
+    pub(super) async fn plays_everywhere(reply: Reply) -> Self {
+        Self::plays_at("0.0.0.0:0", vec![reply]).await
+    }
+
+    pub(super) async fn plays_in_turn_everywhere(replies: Vec<Reply>) -> Self {
+        Self::plays_at("0.0.0.0:0", replies).await
+    }
+
+    pub(super) async fn plays_at(at: &str, replies: Vec<Reply>) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
         let mut tasks = JoinSet::new();
@@ -156,11 +179,13 @@ async fn answer(mut stream: TcpStream, reply: Reply, seen: Arc<Seen>) {
         Reply::Raw(text) => (*text).to_owned(),
         Reply::CutShort => "HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\npart".to_owned(),
         Reply::Endless | Reply::Drip => chunked.to_owned(),
+        Reply::EndlessHead => "HTTP/1.1 200 OK\r\n".to_owned(),
         Reply::Hang | Reply::HangUp => String::new(),
     };
     stream.write_all(text.as_bytes()).await.unwrap();
     match reply {
         Reply::Hang => std::future::pending().await,
+        Reply::EndlessHead => while stream.write_all(b"x-more: and more\r\n").await.is_ok() {},
         Reply::Endless => while stream.write_all(b"4\r\nmore\r\n").await.is_ok() {},
         Reply::Drip => {
             while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
@@ -187,55 +212,6 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
             .find_map(|line| line.strip_prefix("content-length: "));
         if body.len() >= length.unwrap_or("0").parse().unwrap() {
             return Some(text);
-        }
-    }
-}
-
-/// A callback host with TLS that answers 200, and the authority that vouches for it.
-pub(super) struct FakeTls {
-    pub(super) port: u16,
-    /// The authority's certificate in PEM.
-    pub(super) ca: String,
-    _tasks: JoinSet<()>,
-}
-
-impl FakeTls {
-    pub(super) async fn for_name(name: &str) -> Self {
-        let mut authority = rcgen::CertificateParams::default();
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let ca = authority.self_signed(&key).unwrap().pem();
-        let issuer = rcgen::Issuer::new(authority, key);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let host = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = host.signed_by(&key, &issuer).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(accept_tls(listener, Arc::new(config).into()));
-        Self {
-            port,
-            ca,
-            _tasks: tasks,
-        }
-    }
-}
-
-async fn accept_tls(listener: TcpListener, tls: tokio_rustls::TlsAcceptor) {
-    while let Ok((stream, _)) = listener.accept().await {
-        if let Ok(mut stream) = tls.accept(stream).await {
-            read_request(&mut stream).await.unwrap();
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-            stream.write_all(answer).await.unwrap();
-            stream.shutdown().await.unwrap_or_default();
         }
     }
 }
@@ -276,88 +252,15 @@ impl NameResolver for Names {
     }
 }
 
-/// Deliveries in memory, each with the time it is due.
-#[derive(Default)]
-pub(super) struct FakeOutbox {
-    pub(super) waiting: Mutex<Vec<(Timestamp, DueDelivery)>>,
-    leased: Mutex<HashMap<DeliveryId, DueDelivery>>,
-    pub(super) recorded: Mutex<Vec<AttemptResult>>,
-    /// So many calls of `record_attempts` fail.
-    pub(super) refuse_records: AtomicUsize,
-}
-
-impl FakeOutbox {
-    pub(super) fn holding(deliveries: Vec<DueDelivery>) -> Arc<Self> {
-        let waiting = deliveries.into_iter().map(|due| (now(), due)).collect();
-        Arc::new(Self {
-            waiting: Mutex::new(waiting),
-            ..Self::default()
-        })
-    }
-
-    pub(super) fn recorded(&self) -> Vec<AttemptResult> {
-        self.recorded.lock().unwrap().clone()
-    }
-}
+/// A resolver that gives each name an address of its own, on loopback.
+pub(super) struct NamesApart;
 
 #[async_trait]
-impl OutboxStore for FakeOutbox {
-    async fn claim_due_deliveries(
-        &self,
-        claim: Claim,
-        hosts: &HostLimits,
-    ) -> Result<Vec<DueDelivery>, StoreError> {
-        let mut leased = self.leased.lock().unwrap();
-        let mut watches: HashSet<_> = leased.values().map(|due| due.watch_id).collect();
-        let mut taken = hosts.in_flight.clone();
-        let (mut claimed, mut left) = (Vec::new(), Vec::new());
-        let mut waiting = self.waiting.lock().unwrap();
-        for (at, due) in waiting.drain(..) {
-            let host = taken.entry(due.callback_url.host().to_owned()).or_default();
-            let free = at <= claim.now && claimed.len() < claim.limit && *host < hosts.per_host;
-            if free && watches.insert(due.watch_id) {
-                *host += 1;
-                leased.insert(due.id, due.clone());
-                claimed.push(due);
-            } else {
-                left.push((at, due));
-            }
-        }
-        *waiting = left;
-        Ok(claimed)
-    }
-
-    async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {
-        let refuse = |left: usize| left.checked_sub(1);
-        if self
-            .refuse_records
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse)
-            .is_ok()
-        {
-            return Err(StoreError::Unavailable("out of reach".into()));
-        }
-        for result in results {
-            let mut due = self
-                .leased
-                .lock()
-                .unwrap()
-                .remove(&result.delivery_id)
-                .unwrap();
-            if let AfterAttempt::RetryAt(at) = result.next {
-                due.attempts += 1;
-                due.round_attempts += 1;
-                self.waiting.lock().unwrap().push((at, due));
-            }
-            self.recorded.lock().unwrap().push(result);
-        }
-        Ok(())
-    }
-
-    async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
-        let waiting = self.waiting.lock().unwrap();
-        let taken = |due: &DueDelivery| hosts.in_flight.get(due.callback_url.host()).copied();
-        let open = |due: &DueDelivery| taken(due).unwrap_or(0) < hosts.per_host;
-        let due = waiting.iter().filter(|(_, due)| open(due));
-        Ok(due.map(|(at, _)| *at).min())
+impl NameResolver for NamesApart {
+    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let [a, b, ..] = hasher.finish().to_be_bytes();
+        Ok(vec![[127, 1, a, b].into()])
     }
 }

@@ -1,0 +1,86 @@
+//! The proxy that callbacks are reached through.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+/// An HTTP proxy that understands `CONNECT`. Its password is not shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressProxy {
+    uri: Uri,
+    authorization: Option<HeaderValue>,
+}
+
+impl EgressProxy {
+    /// Reads `http://[USER:PASSWORD@]HOST[:PORT]`; none if the text is something else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let url = Url::parse(text).ok()?;
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if url.scheme() != "http" || !bare {
+            return None;
+        }
+        let port = url.port_or_known_default()?;
+        let uri = format!("http://{}:{port}/", url.host_str()?).parse().ok()?;
+        let authorization = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, password) => Some(basic(user, password.unwrap_or_default())?),
+        };
+        Some(Self { uri, authorization })
+    }
+
+    /// Where the proxy is.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// What `Proxy-Authorization` says, if the proxy wants to know who asks.
+    #[must_use]
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        self.authorization.clone()
+    }
+}
+
+fn basic(user: &str, password: &str) -> Option<HeaderValue> {
+    let plain = |text| percent_decode_str(text).decode_utf8().ok();
+    let pair = format!("{}:{}", plain(user)?, plain(password)?);
+    let text = format!("Basic {}", BASE64_STANDARD.encode(pair));
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_an_http_address_and_keeps_its_password_to_itself() {
+        let proxy = EgressProxy::parse("http://relay:p%40ss@proxy.internal:3128").unwrap();
+        assert_eq!(proxy.uri(), "http://proxy.internal:3128/");
+        let sent = proxy.authorization().unwrap();
+        assert_eq!(sent, "Basic cmVsYXk6cEBzcw==");
+        let shown = format!("{proxy:?}");
+        assert!(
+            !shown.contains("p%40ss") && !shown.contains("cmVs"),
+            "{shown}"
+        );
+        let plain = EgressProxy::parse("http://10.0.0.1").unwrap();
+        assert_eq!(
+            (plain.uri().port_u16(), plain.authorization()),
+            (Some(80), None)
+        );
+        for odd in [
+            "proxy:3128",
+            "https://proxy",
+            "socks5://proxy",
+            "http://proxy/path",
+            "http://p?x",
+            "",
+        ] {
+            assert_eq!(EgressProxy::parse(odd), None, "{odd}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Counts attempts in flight by the address they go to, for many names can lead to one machine.
+//!
+//! An address has more slots than a name, since a load balancer may stand behind it; what is said of
+//! silent hosts in [`super::hosts`] holds for addresses too.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{config::DeliveryConfig, delivery::hosts::Slots};
+
+/// How many times the slots of one name an address has, as long as that is a quarter of all at most.
+const NAMES: usize = 4;
+
+/// How many names are remembered with their address, and how many silent addresses.
+const REMEMBERED: usize = 4096;
+
+/// Attempts in flight by address, and where each name led last.
+#[derive(Debug, Clone)]
+pub(super) struct AddressLoad {
+    per_address: usize,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    slots: HashMap<IpAddr, Slots>,
+    homes: HashMap<String, IpAddr>,
+}
+
+impl AddressLoad {
+    pub(super) fn new(config: &DeliveryConfig) -> Self {
+        let per_host = config.concurrency_per_host;
+        let quarter = (config.concurrency / 4).max(per_host);
+        Self {
+            per_address: per_host.saturating_mul(NAMES).min(quarter),
+            known: Arc::default(),
+        }
+    }
+
+    /// Takes a slot for an attempt at a host that is at this address; none if all are taken.
+    pub(super) fn enter(&self, host: &str, address: IpAddr) -> Option<Seat> {
+        let address = machine(address);
+        let mut known = self.lock();
+        if known.homes.len() >= REMEMBERED && !known.homes.contains_key(host) {
+            known.homes.clear();
+        }
+        known.homes.insert(host.to_owned(), address);
+        let slots = known.slots.entry(address).or_default();
+        if slots.taken(self.per_address) >= self.per_address {
+            return None;
+        }
+        slots.began();
+        Some(Seat {
+            load: self.clone(),
+            address,
+            answered: None,
+        })
+    }
+
+    /// The names that led to an address without a free slot.
+    pub(super) fn full_hosts(&self) -> Vec<String> {
+        let known = self.lock();
+        let is_full = |slots: &Slots| slots.taken(self.per_address) >= self.per_address;
+        if !known.slots.values().any(is_full) {
+            return Vec::new();
+        }
+        let homes = known.homes.iter();
+        homes
+            .filter(|(_, address)| known.slots.get(*address).is_some_and(is_full))
+            .map(|(host, _)| host.clone())
+            .collect()
+    }
+
+    fn leave(&self, address: IpAddr, answered: Option<bool>) {
+        let mut known = self.lock();
+        let Some(slots) = known.slots.get_mut(&address) else {
+            return;
+        };
+        slots.ended(answered);
+        if slots.is_idle() {
+            known.slots.remove(&address);
+        }
+        if known.slots.len() > REMEMBERED {
+            known.slots.retain(|_, slots| slots.is_used());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A slot of an address, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    load: AddressLoad,
+    address: IpAddr,
+    answered: Option<bool>,
+}
+
+impl Seat {
+    /// Gives the slot back, knowing whether there was an answer of any kind.
+    pub(super) fn ended(mut self, answered: bool) {
+        self.answered = Some(answered);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.load.leave(self.address, self.answered);
+    }
+}
+
+/// What stands for one machine: an IPv4 address, or an IPv6 network of which a machine has many.
+fn machine(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load() -> AddressLoad {
+        AddressLoad::new(&DeliveryConfig::default())
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_a_quarter_of_all_slots_whatever_it_is_called() {
+        let load = load();
+        let enter = |number: usize| load.enter(&format!("{}.example", number % 40), ip("1.1.1.1"));
+        let seats: Vec<_> = (0..64).map_while(enter).collect();
+        assert_eq!(seats.len(), 64);
+        assert!(load.enter("new.example", ip("::ffff:1.1.1.1")).is_none());
+        assert_eq!(load.full_hosts().len(), 41);
+        assert!(load.enter("other.example", ip("1.1.1.2")).is_some());
+        drop(seats);
+        assert!(load.full_hosts().is_empty());
+        assert!(load.lock().slots.is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_machine() {
+        let load = load();
+        let enter = |number: usize| load.enter("a.example", ip(&format!("2606:4700::{number}")));
+        let seats: Vec<_> = (1..=65).map(enter).collect();
+        assert!(seats.iter().take(64).all(Option::is_some) && seats[64].is_none());
+        assert!(load.enter("a.example", ip("2606:4700:0:1::1")).is_some());
+    }
+
+    #[test]
+    fn a_silent_address_is_narrowed_until_it_answers() {
+        let load = load();
+        for _ in 0..6 {
+            let seat = load.enter("a.example", ip("1.1.1.1"));
+            seat.unwrap().ended(false);
+        }
+        let only = load.enter("b.example", ip("1.1.1.1")).unwrap();
+        assert!(load.enter("c.example", ip("1.1.1.1")).is_none());
+        only.ended(true);
+        let first = load.enter("b.example", ip("1.1.1.1"));
+        assert!(load.enter("c.example", ip("1.1.1.1")).is_some() && first.is_some());
+    }
+
+    #[test]
+    fn only_so_many_names_and_addresses_are_remembered() {
+        let load = load();
+        for number in 0..10_000_u32 {
+            let address = IpAddr::V4(number.into());
+            let seat = load.enter(&format!("{number}.example"), address).unwrap();
+            seat.ended(false);
+        }
+        let known = load.lock();
+        assert!(known.homes.len() <= REMEMBERED && known.slots.len() <= REMEMBERED + 1);
+    }
+}

@@ -1,0 +1,106 @@
+//! An outbox in memory.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::now;
+use crate::{
+    domain::DeliveryId,
+    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError},
+};
+
+/// Deliveries in memory, each with the time it is due.
+#[derive(Default)]
+pub(in crate::delivery) struct FakeOutbox {
+    pub(in crate::delivery) waiting: Mutex<Vec<(Timestamp, DueDelivery)>>,
+    leased: Mutex<HashMap<DeliveryId, DueDelivery>>,
+    pub(in crate::delivery) recorded: Mutex<Vec<AttemptResult>>,
+    /// So many calls of `record_attempts` fail.
+    pub(in crate::delivery) refuse_records: AtomicUsize,
+}
+
+impl FakeOutbox {
+    pub(in crate::delivery) fn holding(deliveries: Vec<DueDelivery>) -> Arc<Self> {
+        let waiting = deliveries.into_iter().map(|due| (now(), due)).collect();
+        Arc::new(Self {
+            waiting: Mutex::new(waiting),
+            ..Self::default()
+        })
+    }
+
+    pub(in crate::delivery) fn recorded(&self) -> Vec<AttemptResult> {
+        self.recorded.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl OutboxStore for FakeOutbox {
+    async fn claim_due_deliveries(
+        &self,
+        claim: Claim,
+        hosts: &HostLimits,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let mut leased = self.leased.lock().unwrap();
+        let mut watches: HashSet<_> = leased.values().map(|due| due.watch_id).collect();
+        let mut taken = hosts.in_flight.clone();
+        let (mut claimed, mut left) = (Vec::new(), Vec::new());
+        let mut waiting = self.waiting.lock().unwrap();
+        for (at, due) in waiting.drain(..) {
+            let host = taken.entry(due.callback_url.host().to_owned()).or_default();
+            let free = at <= claim.now && claimed.len() < claim.limit && *host < hosts.per_host;
+            if free && watches.insert(due.watch_id) {
+                *host += 1;
+                leased.insert(due.id, due.clone());
+                claimed.push(due);
+            } else {
+                left.push((at, due));
+            }
+        }
+        *waiting = left;
+        Ok(claimed)
+    }
+
+    async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {
+        let refuse = |left: usize| left.checked_sub(1);
+        if self
+            .refuse_records
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse)
+            .is_ok()
+        {
+            return Err(StoreError::Unavailable("out of reach".into()));
+        }
+        for result in results {
+            let mut due = self
+                .leased
+                .lock()
+                .unwrap()
+                .remove(&result.delivery_id)
+                .unwrap();
+            if let AfterAttempt::RetryAt(at) = result.next {
+                if result.attempt.is_some() {
+                    due.attempts += 1;
+                    due.round_attempts += 1;
+                }
+                self.waiting.lock().unwrap().push((at, due));
+            }
+            self.recorded.lock().unwrap().push(result);
+        }
+        Ok(())
+    }
+
+    async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
+        let waiting = self.waiting.lock().unwrap();
+        let taken = |due: &DueDelivery| hosts.in_flight.get(due.callback_url.host()).copied();
+        let open = |due: &DueDelivery| taken(due).unwrap_or(0) < hosts.per_host;
+        let due = waiting.iter().filter(|(_, due)| open(due));
+        Ok(due.map(|(at, _)| *at).min())
+    }
+}

@@ -1,0 +1,72 @@
+//! Whom callbacks are trusted by: the system's authorities, and those a deployment adds.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use rustls_platform_verifier::Verifier;
+use thiserror::Error;
+
+use crate::config::DeliveryConfig;
+
+/// Why deliveries cannot be sent at all.
+#[derive(Debug, Error)]
+pub enum DeliveryError {
+    /// `RELAY_CALLBACK_CA_FILE` cannot be read.
+    #[error("RELAY_CALLBACK_CA_FILE: cannot read `{}`", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `RELAY_CALLBACK_CA_FILE` holds no usable certificate.
+    #[error("RELAY_CALLBACK_CA_FILE: `{}` holds no certificate in PEM", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+    },
+    /// TLS could not be set up.
+    #[error("TLS for callbacks could not be set up")]
+    Tls(#[source] rustls::Error),
+}
+
+/// The certificates of authorities that are trusted besides the usual ones; fails if the file that is
+/// named for them cannot be read or holds none.
+pub fn further_certificates(
+    config: &DeliveryConfig,
+) -> Result<Vec<CertificateDer<'static>>, DeliveryError> {
+    let Some(path) = config.ca_file.clone() else {
+        return Ok(Vec::new());
+    };
+    let pem = std::fs::read(&path).map_err(|source| DeliveryError::CaFile {
+        path: path.clone(),
+        source,
+    })?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() && found.iter().all(is_usable) => Ok(found),
+        Ok(_) | Err(_) => Err(DeliveryError::Certificates { path }),
+    }
+}
+
+fn is_usable(certificate: &CertificateDer<'static>) -> bool {
+    RootCertStore::empty().add(certificate.clone()).is_ok()
+}
+
+/// How TLS is spoken with callbacks.
+pub(super) fn client_config(config: &DeliveryConfig) -> Result<ClientConfig, DeliveryError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let further = further_certificates(config)?;
+    let verifier = Verifier::new_with_extra_roots(further, Arc::clone(&provider))
+        .map_err(DeliveryError::Tls)?;
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(DeliveryError::Tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
+}
