@@ -448,7 +448,7 @@ pub struct AttemptResult {
     /// The claim under which it was tried. If that was lost, the attempt is recorded all the same
     /// and an acceptance counts, but nothing is scheduled.
     pub lease: LeaseId,
-    /// The attempt; none if the delivery spoiled before there was one.
+    /// The attempt; none if the delivery spoiled before there was one, or is only put off.
     pub attempt: Option<Attempt>,
     /// What follows.
     pub next: AfterAttempt,

@@ -77,7 +77,7 @@ const METRICS: &[(Kind, &str, &str)] = &[
     (
         Kind::Counter,
         "relay_deliveries_total",
-        "delivery attempts by result",
+        "deliveries tried, expired or postponed for want of room at their address, by result",
     ),
     (
         Kind::Seconds,

@@ -5,7 +5,6 @@ mod tls;
 
 use std::{
     collections::VecDeque,
-    hash::{DefaultHasher, Hash, Hasher},
     io,
     net::{IpAddr, SocketAddr},
     sync::{
@@ -115,15 +114,6 @@ impl FakeHost {
         Self::plays_at("127.0.0.1:0", replies).await
     }
 
-    /// At every address of this machine.
-    pub(super) async fn plays_everywhere(reply: Reply) -> Self {
-        Self::plays_at("0.0.0.0:0", vec![reply]).await
-    }
-
-    pub(super) async fn plays_in_turn_everywhere(replies: Vec<Reply>) -> Self {
-        Self::plays_at("0.0.0.0:0", replies).await
-    }
-
     pub(super) async fn plays_at(at: &str, replies: Vec<Reply>) -> Self {
         let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -139,6 +129,10 @@ impl FakeHost {
 
     pub(super) fn url(&self, host: &str) -> String {
         format!("http://{host}:{}/hooks?token=hidden", self.address.port())
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -249,18 +243,5 @@ impl NameResolver for Names {
             turns.front().cloned()
         };
         next.ok_or_else(|| io::Error::other("no such name"))
-    }
-}
-
-/// A resolver that gives each name an address of its own, on loopback.
-pub(super) struct NamesApart;
-
-#[async_trait]
-impl NameResolver for NamesApart {
-    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        let [a, b, ..] = hasher.finish().to_be_bytes();
-        Ok(vec![[127, 1, a, b].into()])
     }
 }

@@ -315,15 +315,7 @@ async fn a_proxy_is_given_the_vetted_address_and_never_a_name() {
     let first = attempt(&sender, &due).await.attempt;
     assert_eq!((first.status, first.error), (Some(200), None));
     let heads = proxy.asked();
-    let port = host
-        .url("")
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .split('/')
-        .next()
-        .unwrap()
-        .to_owned();
+    let port = host.port();
     assert!(
         heads[0].starts_with(&format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n")),
         "{heads:?}"

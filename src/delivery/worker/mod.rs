@@ -351,12 +351,11 @@ fn log_attempt(due: &DueDelivery, answer: &Answer, next: AfterAttempt) {
 
 fn count(conclusion: &Conclusion) {
     let next = conclusion.result.next;
-    let postponed = conclusion.result.attempt.is_none() && matches!(next, AfterAttempt::RetryAt(_));
-    if postponed {
-        counter!("relay_deliveries_total", "result" => "postponed").increment(1);
-        return;
-    }
-    counter!("relay_deliveries_total", "result" => result_label(next)).increment(1);
+    let label = match (next, &conclusion.result.attempt) {
+        (AfterAttempt::RetryAt(_), None) => "postponed",
+        _ => result_label(next),
+    };
+    counter!("relay_deliveries_total", "result" => label).increment(1);
     match next {
         AfterAttempt::Delivered => {
             if let Some(took) = conclusion.took {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use basiq_relay::{
     domain::{DeliveryState, Status, WatchState},
-    store::{AfterAttempt, Claim, HostLimits, Redelivery},
+    store::{AfterAttempt, AttemptResult, Claim, HostLimits, Redelivery},
 };
 
 use crate::store::support::{Fixture, at, claim, no_limits};
@@ -181,4 +181,26 @@ async fn a_callback_that_is_gone_cancels_its_watch_open_or_settled() {
             .await;
         assert_eq!(again.unwrap(), Redelivery::Cancelled);
     }
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_put_off_loses_no_attempt() {
+    let fixture = Fixture::new().await;
+    fixture.watch("j1", at(0)).await;
+    fixture.tell(Status::Success, at(1)).await;
+    let due = fixture.claim_delivery(at(2)).await;
+    let put_off = AttemptResult {
+        delivery_id: due.id,
+        lease: due.lease,
+        attempt: None,
+        next: AfterAttempt::RetryAt(at(4)),
+    };
+    let recorded = fixture.store.record_attempts(vec![put_off]).await;
+    recorded.unwrap();
+    assert!(fixture.claim_deliveries(at(3)).await.is_empty());
+    let again = fixture.claim_delivery(at(4)).await;
+    assert_eq!(
+        (again.id, again.attempts, again.round_attempts),
+        (due.id, 0, 0)
+    );
 }
