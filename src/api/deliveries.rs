@@ -12,14 +12,17 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        ApiState,
+        ApiParts, ApiState,
         cursor::{page, take_cursor, take_limit},
         examples,
-        watch::view::{AttemptView, DeliveryView, EventSummary},
+        watch::{
+            NO_SUCH_WATCH,
+            view::{AttemptView, DeliveryView, EventSummary},
+        },
     },
-    domain::{DeliveryId, DeliveryState, WatchId},
-    store::{DeliveryEntry, DeliveryQuery},
-    web::{Authenticated, Fields, JsonObject, Params, Problem},
+    domain::{ClientId, DeliveryId, DeliveryState, EventId, WatchId},
+    store::{DeliveryEntry, DeliveryQuery, Redelivery},
+    web::{Authenticated, Fields, JsonObject, Params, PathId, Problem, ProblemCode},
 };
 
 const TAG: &str = "deliveries";
@@ -28,6 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(list_deliveries))
         .routes(routes!(redeliver_dead))
+        .routes(routes!(redeliver_delivery))
 }
 
 /// A delivery in a list.
@@ -89,6 +93,17 @@ pub(crate) struct Queued {
     pub queued: u64,
 }
 
+/// The event that was queued.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Redelivery)]
+pub(crate) struct RedeliveryView {
+    /// The event, whose `webhook-id` stays the same.
+    #[schema(value_type = String, example = "evt_01KAR2D3CV000G0V4Y8Q2M5T7R")]
+    pub event_id: EventId,
+}
+
 impl From<DeliveryEntry> for DeliveryItem {
     fn from(entry: DeliveryEntry) -> Self {
         let delivery = DeliveryView::from(entry.delivery);
@@ -126,12 +141,24 @@ impl From<DeliveryEntry> for DeliveryItem {
 async fn list_deliveries(
     State(state): State<ApiState>,
     Authenticated(client): Authenticated,
-    mut params: Params,
+    params: Params,
 ) -> Result<Json<DeliveryPage>, Problem> {
+    let (query, limit) = take_query(Some(client.id), params)?;
+    let entries = state.parts.store.list_deliveries(&query).await?;
+    let (entries, next_cursor) = page(entries, limit, mark);
+    let items = entries.into_iter().map(DeliveryItem::from).collect();
+    Ok(Json(DeliveryPage { items, next_cursor }))
+}
+
+/// Reads the parameters of a list of deliveries. The query asks for one more than the page holds.
+pub(super) fn take_query(
+    owner: Option<ClientId>,
+    mut params: Params,
+) -> Result<(DeliveryQuery, usize), Problem> {
     let limit = take_limit(&mut params);
     let words = "pending, delivered, dead, expired, superseded or cancelled";
     let query = DeliveryQuery {
-        owner: client.id,
+        owner,
         state: params
             .take("state", words, DeliveryState::from_word)
             .unwrap_or(DeliveryState::Dead),
@@ -139,11 +166,12 @@ async fn list_deliveries(
         limit: limit + 1,
     };
     params.finish()?;
-    let entries = state.parts.store.list_deliveries(&query).await?;
-    let place = |entry: &DeliveryEntry| Place(entry.updated_at, entry.delivery.id).to_string();
-    let (entries, next_cursor) = page(entries, limit, place);
-    let items = entries.into_iter().map(DeliveryItem::from).collect();
-    Ok(Json(DeliveryPage { items, next_cursor }))
+    Ok((query, limit))
+}
+
+/// Where a page that ends with this delivery ends.
+pub(super) fn mark(entry: &DeliveryEntry) -> String {
+    Place(entry.updated_at, entry.delivery.id).to_string()
 }
 
 /// Queue dead deliveries again
@@ -165,15 +193,96 @@ async fn redeliver_dead(
     Authenticated(client): Authenticated,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Queued>), Problem> {
+    let queued = queue_dead(&state.parts, Some(client.id), body).await?;
+    Ok((StatusCode::ACCEPTED, Json(queued)))
+}
+
+/// Queues again what died since the time in a body.
+pub(super) async fn queue_dead(
+    parts: &ApiParts,
+    owner: Option<ClientId>,
+    body: Map<String, Value>,
+) -> Result<Queued, Problem> {
     let since = parse_since(body)?;
-    let parts = &state.parts;
     let now = parts.clock.now();
-    let queued = parts.store.redeliver_dead(client.id, since, now).await?;
+    let queued = parts.store.redeliver_dead(owner, since, now).await?;
     if queued > 0 {
         parts.delivery_wake.ring();
     }
     info!(queued, "dead deliveries queued again");
-    Ok((StatusCode::ACCEPTED, Json(Queued { queued })))
+    Ok(Queued { queued })
+}
+
+/// Deliver once more
+///
+/// With the same `webhook-id`, as a new attempt. One that is still being tried is tried now. Only the
+/// latest event of a watch can be delivered again: the receiver never gets an older state after a newer
+/// one.
+#[utoipa::path(
+    post,
+    path = "/deliveries/{deliveryId}/redeliver",
+    operation_id = "redeliverDelivery",
+    tag = TAG,
+    params(("deliveryId" = String, Path, description = "The delivery", example = json!(examples::DELIVERY_ID))),
+    responses((status = 202, description = "Queued", body = RedeliveryView,
+        example = json!(examples::redelivery()))),
+    security(("apiKey" = [])),
+)]
+async fn redeliver_delivery(
+    State(state): State<ApiState>,
+    Authenticated(client): Authenticated,
+    PathId(id): PathId<DeliveryId>,
+) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
+    queue_one(&state.parts, Some(client.id), id).await
+}
+
+/// Queues one delivery once more.
+pub(super) async fn queue_one(
+    parts: &ApiParts,
+    owner: Option<ClientId>,
+    id: DeliveryId,
+) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
+    let now = parts.clock.now();
+    let redelivery = parts.store.redeliver_one(owner, id, now).await?;
+    queued(parts, redelivery, "There is no such delivery.")
+}
+
+/// Queues the latest event of a watch once more.
+pub(super) async fn queue_latest(
+    parts: &ApiParts,
+    owner: Option<ClientId>,
+    id: WatchId,
+) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
+    let now = parts.clock.now();
+    let redelivery = parts.store.redeliver_watch(owner, id, now).await?;
+    queued(parts, redelivery, NO_SUCH_WATCH)
+}
+
+fn queued(
+    parts: &ApiParts,
+    redelivery: Redelivery,
+    nothing: &'static str,
+) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
+    match redelivery {
+        Redelivery::Queued(event_id) => {
+            parts.delivery_wake.ring();
+            info!(event.id = %event_id, "event queued once more");
+            Ok((StatusCode::ACCEPTED, Json(RedeliveryView { event_id })))
+        }
+        Redelivery::NotFound => Err(Problem::not_found(nothing)),
+        Redelivery::NoEvent => Err(Problem::new(
+            ProblemCode::NothingToRedeliver,
+            "Nothing was told yet, so there is nothing to deliver once more.",
+        )),
+        Redelivery::Superseded(newer) => Err(Problem::new(
+            ProblemCode::NewerEvent,
+            format!("The latest event of its watch is {newer}; deliver that one."),
+        )),
+        Redelivery::Cancelled => Err(Problem::new(
+            ProblemCode::WatchCancelled,
+            "Nothing is posted for a cancelled watch, nor for a revoked client.",
+        )),
+    }
 }
 
 fn parse_since(body: Map<String, Value>) -> Result<Timestamp, Problem> {

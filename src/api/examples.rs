@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 pub(super) const WATCH_ID: &str = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q";
 const EVENT_ID: &str = "evt_01KAR2D3CV000G0V4Y8Q2M5T7R";
-const DELIVERY_ID: &str = "dlv_01KAR2E7M3A1B2C3D4E5F6G7H8";
+pub(super) const DELIVERY_ID: &str = "dlv_01KAR2E7M3A1B2C3D4E5F6G7H8";
 const JOB_ID: &str = "248b2883";
 const CALLBACK: &str = "https://app.example/hooks/bank";
+/// The example of the Standard Webhooks specification.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const MESSAGE: &str =
     "Your bank did not accept these login details. Check them and enter them again.";
 
@@ -154,6 +156,47 @@ pub(super) fn admin_watch_page() -> Value {
     json!({"items": [admin_watch()], "nextCursor": null})
 }
 
+pub(super) fn admin_delivery_page() -> Value {
+    let mut page = delivery_page();
+    if let Some(item) = page.pointer_mut("/items/0") {
+        *item = with(item.take(), json!({"client": "app"}));
+    }
+    page
+}
+
+pub(super) fn client_request() -> Value {
+    json!({"name": "app"})
+}
+
+pub(super) fn client_list() -> Value {
+    json!({"items": [{
+        "name": "app",
+        "createdAt": "2026-11-20T01:00:00Z",
+        "previousSecretUntil": "2026-11-24T09:00:00Z",
+        "revokedAt": null,
+    }]})
+}
+
+pub(super) fn new_client() -> Value {
+    with(new_key(), json!({"signingSecret": SECRET}))
+}
+
+pub(super) fn new_key() -> Value {
+    json!({"name": "app", "apiKey": "brk_7yNn0TqLx3Yd2m8uR5wQ1sVbZc4Kf6Gh9Jp0AtEoUiX"})
+}
+
+pub(super) fn new_secret() -> Value {
+    json!({"name": "app", "signingSecret": SECRET, "previousSecretUntil": "2026-11-24T09:00:00Z"})
+}
+
+pub(super) fn retired_secret() -> Value {
+    json!({"name": "app", "retired": true})
+}
+
+pub(super) fn revoked_client() -> Value {
+    json!({"name": "app", "cancelledWatches": 3})
+}
+
 /// An event as it is posted.
 pub(super) fn event() -> Value {
     json!({
@@ -212,13 +255,13 @@ mod tests {
     use super::*;
     use crate::{
         api::{
-            admin::{AdminWatch, AdminWatchPage},
-            deliveries::{DeliveryPage, Queued},
-            health::{Alive, Ready},
-            watch::{
-                change::RedeliveryView,
-                view::{WatchPage, WatchView},
+            admin::{
+                AdminDeliveryPage, AdminWatch, AdminWatchPage, ClientList, NewClient, NewKey,
+                NewSecret, RetiredSecret, RevokedClient,
             },
+            deliveries::{DeliveryPage, Queued, RedeliveryView},
+            health::{Alive, Ready},
+            watch::view::{WatchPage, WatchView},
         },
         domain::EventBody,
     };
@@ -240,6 +283,13 @@ mod tests {
         assert_is::<Ready>(&ready());
         assert_is::<AdminWatch>(&admin_watch());
         assert_is::<AdminWatchPage>(&admin_watch_page());
+        assert_is::<AdminDeliveryPage>(&admin_delivery_page());
+        assert_is::<ClientList>(&client_list());
+        assert_is::<NewClient>(&new_client());
+        assert_is::<NewKey>(&new_key());
+        assert_is::<NewSecret>(&new_secret());
+        assert_is::<RetiredSecret>(&retired_secret());
+        assert_is::<RevokedClient>(&revoked_client());
         assert_is::<EventBody>(&event());
     }
 }

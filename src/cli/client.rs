@@ -1,7 +1,5 @@
 //! `basiq-relay client`: manages API clients in the store.
 
-use std::time::Duration;
-
 use anyhow::{Context, anyhow};
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -12,12 +10,9 @@ use crate::{
     cli::{ConfigArg, exit::Failure, output},
     clock::Clock,
     config::Settings,
-    domain::{ApiKey, Client, ClientName, SigningSecret},
+    domain::{ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret},
     store::ClientStore,
 };
-
-/// How long the old signing secret signs beside the new one.
-const OVERLAP: Duration = Duration::from_hours(24);
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -45,6 +40,9 @@ enum Command {
     /// Give a client a new signing secret; the old one signs as well for 24 hours.
     #[command(after_help = "Example: basiq-relay client rotate-secret my-backend")]
     RotateSecret(Name),
+    /// End a rotation early: the old signing secret signs no more.
+    #[command(after_help = "Example: basiq-relay client retire-secret my-backend")]
+    RetireSecret(Name),
     /// Give a client a new API key; the old one stops working at once.
     #[command(after_help = "Example: basiq-relay client rotate-key my-backend")]
     RotateKey(Name),
@@ -100,6 +98,7 @@ async fn answer(
         Command::Add(Name { name }) => add(store, name, now).await,
         Command::List => list(store).await,
         Command::RotateSecret(Name { name }) => rotate_secret(store, name, now).await,
+        Command::RetireSecret(Name { name }) => retire_secret(store, name, now).await,
         Command::RotateKey(Name { name }) => rotate_key(store, name).await,
         Command::Reencrypt => reencrypt(store).await,
         Command::Revoke(Name { name }) => revoke(store, name, now).await,
@@ -165,7 +164,7 @@ async fn rotate_secret(
 ) -> anyhow::Result<Answer> {
     let secret = SigningSecret::generate();
     let until = now
-        .checked_add(OVERLAP)
+        .checked_add(ROTATION_OVERLAP)
         .context("the clock is out of range")?;
     let rotated = store.rotate_secret(name, &secret, until).await;
     known(name, rotated.context("the secret cannot be rotated")?)?;
@@ -177,6 +176,27 @@ async fn rotate_secret(
         json: json!({
             "name": name.as_str(), "signingSecret": secret.expose(), "previousUntil": until,
         }),
+    })
+}
+
+async fn retire_secret(
+    store: &dyn ClientStore,
+    name: &ClientName,
+    now: Timestamp,
+) -> anyhow::Result<Answer> {
+    let retired = store
+        .retire_previous_secret(name, now)
+        .await
+        .context("the secret cannot be retired")?
+        .ok_or_else(|| unknown(name))?;
+    let text = if retired {
+        format!("The old signing secret of `{name}` signs no more; the new one signs alone.")
+    } else {
+        format!("Nothing to do: only one secret signs for `{name}`.")
+    };
+    Ok(Answer {
+        text,
+        json: json!({ "name": name.as_str(), "retired": retired }),
     })
 }
 

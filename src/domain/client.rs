@@ -1,11 +1,14 @@
 //! A client: a backend team with an API key and a signing secret.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::domain::{ApiKeyHash, ClientId, SigningSecret};
+
+/// How long the signing secret before a rotation signs beside the new one.
+pub const ROTATION_OVERLAP: Duration = Duration::from_hours(24);
 
 /// A client as the store keeps it.
 #[derive(Debug, Clone)]

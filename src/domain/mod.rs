@@ -28,7 +28,7 @@ mod watch;
 pub use self::{
     address::{AllowedNetworks, is_reserved},
     callback::{CallbackRules, CallbackUrl, CallbackUrlError},
-    client::{Client, ClientName, ClientNameError},
+    client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},
     event::{Event, EventBody, EventChallenge},
     id::{ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, WatchId},

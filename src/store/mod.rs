@@ -5,10 +5,13 @@
 
 mod answers;
 mod banks;
+mod clients;
+mod deliveries;
 mod hints;
 mod paces;
 mod seal;
 pub mod sqlite;
+mod upkeep;
 
 use std::time::Duration;
 
@@ -19,14 +22,16 @@ use thiserror::Error;
 pub use self::{
     answers::{AnswerClaim, AnswerEnd, AnswerStore},
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
+    clients::ClientStore,
+    deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
     hints::{Hint, HintStore, HintSubject, HintTaken},
     paces::{Lesson, PaceFound, PaceStore},
     seal::{KeyError, Sealer},
+    upkeep::{Census, UpkeepStore},
 };
 use crate::domain::{
-    ApiKeyHash, Attempt, CallbackUrl, Client, ClientId, ClientName, DeliveryId, DeliveryState,
-    Event, EventBody, EventId, JobId, JobMemory, LeaseId, Progress, SigningSecret, Watch, WatchId,
-    WatchRequest, WatchState,
+    Attempt, CallbackUrl, ClientId, DeliveryId, DeliveryState, Event, EventBody, EventId, JobId,
+    JobMemory, LeaseId, Progress, SigningSecret, Watch, WatchId, WatchRequest, WatchState,
 };
 
 /// Why the store could not do what was asked.
@@ -61,51 +66,6 @@ pub struct Claim {
     pub limit: usize,
 }
 
-// ---------------------------------------------------------------------------- clients
-
-/// Clients and their secrets: for the command line and for authentication.
-#[async_trait]
-pub trait ClientStore: Send + Sync {
-    /// Adds a client; none if the name is taken, by a revoked client too.
-    async fn add_client(
-        &self,
-        name: &ClientName,
-        key: &ApiKeyHash,
-        secret: &SigningSecret,
-        now: Timestamp,
-    ) -> Result<Option<ClientId>, StoreError>;
-
-    /// All clients by name, revoked ones too.
-    async fn list_clients(&self) -> Result<Vec<Client>, StoreError>;
-
-    /// The client with this key, unless it is revoked.
-    async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError>;
-
-    /// Gives a client a new signing secret; the old one signs as well until `previous_until`.
-    /// False if there is no such client or it is revoked.
-    async fn rotate_secret(
-        &self,
-        name: &ClientName,
-        secret: &SigningSecret,
-        previous_until: Timestamp,
-    ) -> Result<bool, StoreError>;
-
-    /// Gives a client a new key; the old one stops working at once.
-    /// False if there is no such client or it is revoked.
-    async fn rotate_key(&self, name: &ClientName, key: &ApiKeyHash) -> Result<bool, StoreError>;
-
-    /// Seals the secrets of all clients anew, with the current key; says how many clients there are.
-    async fn reseal_secrets(&self) -> Result<u64, StoreError>;
-
-    /// Revokes a client and cancels its open watches, and says how many those were.
-    /// None if there is no such client or it is revoked already.
-    async fn revoke_client(
-        &self,
-        name: &ClientName,
-        now: Timestamp,
-    ) -> Result<Option<u64>, StoreError>;
-}
-
 // ---------------------------------------------------------------------------- watches
 
 /// Watches as their clients see them: for the API.
@@ -131,29 +91,6 @@ pub trait WatchStore: Send + Sync {
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
-
-    /// Queues a watch's latest event once more.
-    async fn redeliver_watch(
-        &self,
-        owner: ClientId,
-        id: WatchId,
-        now: Timestamp,
-    ) -> Result<Redelivery, StoreError>;
-
-    /// Deliveries of a client in one state, the latest change first.
-    async fn list_deliveries(
-        &self,
-        query: &DeliveryQuery,
-    ) -> Result<Vec<DeliveryEntry>, StoreError>;
-
-    /// Queues again all deliveries of a client that died at or after `since` and are the latest
-    /// event of their watch, and says how many. Watches that were cancelled are left alone.
-    async fn redeliver_dead(
-        &self,
-        owner: ClientId,
-        since: Timestamp,
-        now: Timestamp,
-    ) -> Result<u64, StoreError>;
 }
 
 /// A watch to register.
@@ -234,47 +171,6 @@ pub struct WatchQuery {
     pub before: Option<WatchId>,
     /// At most so many.
     pub limit: usize,
-}
-
-/// Which deliveries to list.
-#[derive(Debug, Clone)]
-pub struct DeliveryQuery {
-    /// Whose.
-    pub owner: ClientId,
-    /// In which state.
-    pub state: DeliveryState,
-    /// Only those that come after this place in the list.
-    pub after: Option<(Timestamp, DeliveryId)>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// A delivery in a list.
-#[derive(Debug, Clone)]
-pub struct DeliveryEntry {
-    /// The delivery with its attempts.
-    pub delivery: DeliveryStory,
-    /// When its state last changed; the list is ordered by it.
-    pub updated_at: Timestamp,
-    /// Its event.
-    pub event_id: EventId,
-    /// What is posted.
-    pub body: EventBody,
-    /// Where.
-    pub callback_url: CallbackUrl,
-}
-
-/// What asking for a redelivery came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redelivery {
-    /// The event will be posted again at once.
-    Queued(EventId),
-    /// The client has no such watch.
-    NoSuchWatch,
-    /// The watch has no event yet.
-    NoEvent,
-    /// The watch is cancelled.
-    Cancelled,
 }
 
 // ---------------------------------------------------------------------------- jobs
@@ -469,47 +365,11 @@ pub enum AfterAttempt {
     Gone,
 }
 
-// ---------------------------------------------------------------------------- upkeep
-
-/// Upkeep: for health checks, metrics and retention.
-#[async_trait]
-pub trait UpkeepStore: Send + Sync {
-    /// Whether the store can be read and written.
-    async fn ping(&self) -> Result<(), StoreError>;
-
-    /// Frees the leases of a relay that ran on this store before, where only one can; returns how
-    /// many there were.
-    async fn free_leases(&self) -> Result<u64, StoreError>;
-
-    /// Deletes up to `limit` watches that ended before `before`, with their events, and what
-    /// nothing refers to any more. Says how many watches.
-    async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
-
-    /// Counts for the metrics.
-    async fn census(&self, now: Timestamp) -> Result<Census, StoreError>;
-}
-
-/// What is in the store.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Watches in each state.
-    pub watches: Vec<(WatchState, u64)>,
-    /// Jobs that are due now.
-    pub due_jobs: u64,
-    /// Deliveries that are due now.
-    pub due_deliveries: u64,
-    /// Deliveries that wait for any attempt.
-    pub pending_deliveries: u64,
-    /// Deliveries given up and kept.
-    pub dead_deliveries: u64,
-    /// Callback hosts that keep failing and are left alone for now.
-    pub paused_hosts: u64,
-}
-
 /// Everything a store can do.
 pub trait Store:
     ClientStore
     + WatchStore
+    + DeliveryStore
     + AnswerStore
     + HintStore
     + JobStore
@@ -523,6 +383,7 @@ pub trait Store:
 impl<S> Store for S where
     S: ClientStore
         + WatchStore
+        + DeliveryStore
         + AnswerStore
         + HintStore
         + JobStore

@@ -60,6 +60,8 @@ problem_codes! {
     NotFound = NOT_FOUND, "not-found", "There is nothing here";
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not allowed here";
     NothingToRedeliver = CONFLICT, "nothing-to-redeliver", "The watch has no event yet";
+    NewerEvent = CONFLICT, "newer-event", "The watch has a newer event";
+    NameTaken = CONFLICT, "name-taken", "The name is taken";
     WatchCancelled = CONFLICT, "watch-cancelled", "The watch is cancelled";
     NoOpenChallenge = CONFLICT, "no-open-challenge", "No challenge is open";
     BeingAnswered = CONFLICT, "being-answered", "The challenge is being answered";

@@ -187,6 +187,10 @@ async fn clients_are_added_listed_rotated_and_revoked() {
     assert!(told.contains("taken"), "{told}");
     let (_, told) = client(&["rotate-secret", "shop", "--json"]).await;
     assert!(told.contains("whsec_") && !told.contains(added["signingSecret"].as_str().unwrap()));
+    let (_, told) = client(&["retire-secret", "shop"]).await;
+    assert!(told.contains("signs alone"), "{told}");
+    let (_, told) = client(&["retire-secret", "shop", "--json"]).await;
+    assert_eq!(told, "{\"name\":\"shop\",\"retired\":false}\n");
     let (_, told) = client(&["rotate-key", "shop", "--json"]).await;
     assert!(told.contains("brk_") && !told.contains(added["apiKey"].as_str().unwrap()));
     assert_eq!(client(&["revoke", "shop"]).await.0, Some(0));

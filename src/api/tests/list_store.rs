@@ -7,14 +7,15 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{
-        ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, JobContext, JobId, JobMemory,
-        Progress, SigningSecret, Watch, WatchId, WatchState,
+        ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, DeliveryId, JobContext, JobId,
+        JobMemory, Progress, SigningSecret, Watch, WatchId, WatchState,
     },
     store::{
         AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
-        ClientStore, DeliveryEntry, DeliveryQuery, DueBank, DueDelivery, DueJob, Hint, HintStore,
-        HintTaken, HostLimits, JobStore, Look, NewWatch, OutboxStore, PaceFound, PaceStore,
-        Redelivery, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore, WatchStory,
+        ClientStore, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank, DueDelivery, DueJob,
+        Hint, HintStore, HintTaken, HostLimits, JobStore, Look, NewWatch, OutboxStore, PaceFound,
+        PaceStore, Redelivery, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore,
+        WatchStory,
     },
 };
 
@@ -90,6 +91,14 @@ impl ClientStore for ListStore {
         Ok(false)
     }
 
+    async fn retire_previous_secret(
+        &self,
+        _: &ClientName,
+        _: Timestamp,
+    ) -> Result<Option<bool>, StoreError> {
+        Ok(None)
+    }
+
     async fn rotate_key(&self, _: &ClientName, _: &ApiKeyHash) -> Result<bool, StoreError> {
         Ok(false)
     }
@@ -161,24 +170,36 @@ impl WatchStore for ListStore {
     ) -> Result<bool, StoreError> {
         Ok(self.find_watch(Some(owner), id).await?.is_some())
     }
+}
 
-    async fn redeliver_watch(
-        &self,
-        owner: ClientId,
-        id: WatchId,
-        _: Timestamp,
-    ) -> Result<Redelivery, StoreError> {
-        let found = self.find_watch(Some(owner), id).await?;
-        Ok(found.map_or(Redelivery::NoSuchWatch, |_| Redelivery::NoEvent))
-    }
-
+#[async_trait]
+impl DeliveryStore for ListStore {
     async fn list_deliveries(&self, _: &DeliveryQuery) -> Result<Vec<DeliveryEntry>, StoreError> {
         Ok(Vec::new())
     }
 
+    async fn redeliver_watch(
+        &self,
+        owner: Option<ClientId>,
+        id: WatchId,
+        _: Timestamp,
+    ) -> Result<Redelivery, StoreError> {
+        let found = self.find_watch(owner, id).await?;
+        Ok(found.map_or(Redelivery::NotFound, |_| Redelivery::NoEvent))
+    }
+
+    async fn redeliver_one(
+        &self,
+        _: Option<ClientId>,
+        _: DeliveryId,
+        _: Timestamp,
+    ) -> Result<Redelivery, StoreError> {
+        Ok(Redelivery::NotFound)
+    }
+
     async fn redeliver_dead(
         &self,
-        _: ClientId,
+        _: Option<ClientId>,
         _: Timestamp,
         _: Timestamp,
     ) -> Result<u64, StoreError> {

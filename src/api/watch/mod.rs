@@ -1,7 +1,7 @@
 //! Watches: register, read, cancel, redeliver, answer a challenge.
 
 mod answer;
-pub(super) mod change;
+mod change;
 mod create;
 mod read;
 pub(super) mod request;
@@ -20,7 +20,7 @@ pub(super) use self::{
 const TAG: &str = "watches";
 
 /// What is said when a client has no such watch.
-const NO_SUCH_WATCH: &str = "There is no such watch.";
+pub(super) const NO_SUCH_WATCH: &str = "There is no such watch.";
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()

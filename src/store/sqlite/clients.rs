@@ -76,6 +76,16 @@ impl ClientStore for SqliteStore {
         .await
     }
 
+    async fn retire_previous_secret(
+        &self,
+        name: &ClientName,
+        now: Timestamp,
+    ) -> Result<Option<bool>, StoreError> {
+        let name = name.clone();
+        self.write(move |connection| Box::pin(retire_previous(connection, name, now)))
+            .await
+    }
+
     async fn rotate_key(&self, name: &ClientName, key: &ApiKeyHash) -> Result<bool, StoreError> {
         let (name, key) = (name.clone(), *key);
         self.write(move |connection| {
@@ -128,6 +138,29 @@ async fn add(
     .fetch_optional(connection)
     .await?;
     Ok(id.map(ClientId))
+}
+
+async fn retire_previous(
+    connection: &mut SqliteConnection,
+    name: ClientName,
+    now: Timestamp,
+) -> Result<Option<bool>, StoreError> {
+    let until: Option<Option<i64>> = sqlx::query_scalar(
+        "SELECT previous_until FROM clients WHERE name = ?1 AND revoked_at IS NULL",
+    )
+    .bind(name.as_str())
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(until) = until else {
+        return Ok(None);
+    };
+    sqlx::query("UPDATE clients SET previous_secret = NULL, previous_until = NULL WHERE name = ?1")
+        .bind(name.as_str())
+        .execute(connection)
+        .await?;
+    Ok(Some(
+        until.is_some_and(|until| until > now.as_millisecond()),
+    ))
 }
 
 async fn revoke(

@@ -1,28 +1,47 @@
 //! Deliveries as their clients see them: listed, and put back in the queue.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    domain::{CallbackUrl, ClientId, EventId, WatchId, WatchState},
+    domain::{CallbackUrl, ClientId, DeliveryId, EventId, WatchId, WatchState},
     store::{
-        DeliveryEntry, DeliveryQuery, Redelivery, StoreError,
+        DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
         sqlite::{
+            SqliteStore,
             row::{Cells, int},
             stories,
         },
     },
 };
 
-const LIST: &str = "SELECT d.delivery_id, d.state, d.next_attempt_at, d.updated_at, d.event_id, \
-    e.body, w.watch_id, w.callback_url FROM deliveries d \
+const LIST: &str = "SELECT d.delivery_id, d.client_id, d.state, d.next_attempt_at, d.updated_at, \
+    d.event_id, e.body, w.watch_id, w.callback_url FROM deliveries d \
     CROSS JOIN events e ON e.event_id = d.event_id \
-    CROSS JOIN watches w ON w.watch_id = d.watch_id \
-    WHERE d.client_id = ";
+    CROSS JOIN watches w ON w.watch_id = d.watch_id WHERE d.state = ";
 
-const LATEST: &str = "SELECT w.watch_id, w.state, \
-    (SELECT max(e.event_id) FROM events e WHERE e.watch_id = w.watch_id) AS event_id \
-    FROM watches w WHERE w.watch_id = ?1 AND w.client_id = ?2";
+/// What is to be known of a watch before one of its events is queued once more.
+macro_rules! latest {
+    () => {
+        "SELECT w.watch_id, w.state, \
+         (SELECT max(e.event_id) FROM events e WHERE e.watch_id = w.watch_id) AS latest, \
+         EXISTS (SELECT 1 FROM clients c WHERE c.client_id = w.client_id \
+             AND c.revoked_at IS NOT NULL) AS revoked"
+    };
+}
+
+pub(super) const LATEST_OF_WATCH: &str = concat!(
+    latest!(),
+    ", NULL AS asked FROM watches w \
+     WHERE w.watch_id = ?1 AND w.client_id = ifnull(?2, w.client_id)"
+);
+
+pub(super) const LATEST_OF_DELIVERY: &str = concat!(
+    latest!(),
+    ", d.event_id AS asked FROM deliveries d CROSS JOIN watches w ON w.watch_id = d.watch_id \
+     WHERE d.delivery_id = ?1 AND d.client_id = ifnull(?2, d.client_id)"
+);
 
 /// A delivery that waits already is only tried sooner; one in flight is left to its claim.
 const REDELIVER: &str = "UPDATE deliveries SET \
@@ -31,17 +50,78 @@ const REDELIVER: &str = "UPDATE deliveries SET \
     updated_at = iif(state = 'pending', updated_at, ?2), \
     next_attempt_at = ?2, state = 'pending' WHERE event_id = ?1";
 
-pub(super) const REDELIVER_DEAD: &str = "UPDATE deliveries SET state = 'pending', \
-    round_attempts = 0, next_attempt_at = ?3, updated_at = ?3, \
-    deadline = iif(deadline <= ?3, NULL, deadline) \
-    WHERE client_id = ?1 AND state = 'dead' AND updated_at >= ?2 \
-    AND NOT EXISTS (SELECT 1 FROM events e WHERE e.watch_id = deliveries.watch_id \
-        AND e.event_id > deliveries.event_id) \
-    AND EXISTS (SELECT 1 FROM watches w WHERE w.watch_id = deliveries.watch_id \
-        AND w.state <> 'cancelled')";
+macro_rules! redeliver_dead {
+    ($owned:literal) => {
+        concat!(
+            "UPDATE deliveries SET state = 'pending', \
+             round_attempts = 0, next_attempt_at = ?3, updated_at = ?3, \
+             deadline = iif(deadline <= ?3, NULL, deadline) \
+             WHERE state = 'dead' AND updated_at >= ?2 AND ",
+            $owned,
+            " AND NOT EXISTS (SELECT 1 FROM events e WHERE e.watch_id = deliveries.watch_id \
+                 AND e.event_id > deliveries.event_id) \
+             AND EXISTS (SELECT 1 FROM watches w WHERE w.watch_id = deliveries.watch_id \
+                 AND w.state <> 'cancelled')"
+        )
+    };
+}
 
-/// Deliveries of a client in one state, the latest change first.
-pub(super) async fn list(
+/// What died of one client's.
+pub(super) const REDELIVER_DEAD: &str = redeliver_dead!("client_id = ?1");
+
+/// What died of all clients'.
+pub(super) const REDELIVER_ALL_DEAD: &str = redeliver_dead!(
+    "?1 IS NULL AND NOT EXISTS (SELECT 1 FROM clients c \
+         WHERE c.client_id = deliveries.client_id AND c.revoked_at IS NOT NULL)"
+);
+
+#[async_trait]
+impl DeliveryStore for SqliteStore {
+    async fn list_deliveries(
+        &self,
+        query: &DeliveryQuery,
+    ) -> Result<Vec<DeliveryEntry>, StoreError> {
+        list(&mut *self.read().await?, query).await
+    }
+
+    async fn redeliver_watch(
+        &self,
+        owner: Option<ClientId>,
+        id: WatchId,
+        now: Timestamp,
+    ) -> Result<Redelivery, StoreError> {
+        let id = id.to_string();
+        self.write(move |connection| {
+            Box::pin(redeliver(connection, LATEST_OF_WATCH, (id, owner), now))
+        })
+        .await
+    }
+
+    async fn redeliver_one(
+        &self,
+        owner: Option<ClientId>,
+        id: DeliveryId,
+        now: Timestamp,
+    ) -> Result<Redelivery, StoreError> {
+        let id = id.to_string();
+        self.write(move |connection| {
+            Box::pin(redeliver(connection, LATEST_OF_DELIVERY, (id, owner), now))
+        })
+        .await
+    }
+
+    async fn redeliver_dead(
+        &self,
+        owner: Option<ClientId>,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.write(move |connection| Box::pin(redeliver_dead(connection, owner, since, now)))
+            .await
+    }
+}
+
+async fn list(
     connection: &mut SqliteConnection,
     query: &DeliveryQuery,
 ) -> Result<Vec<DeliveryEntry>, StoreError> {
@@ -58,29 +138,35 @@ pub(super) async fn list(
     Ok(entries)
 }
 
-/// Queues a watch's latest event once more.
-pub(super) async fn redeliver(
+/// Queues the latest event of a watch once more; `find` finds it by the id of the watch, or by that
+/// of a delivery, which must be the latest event's.
+async fn redeliver(
     connection: &mut SqliteConnection,
-    owner: ClientId,
-    id: WatchId,
+    find: &'static str,
+    (id, owner): (String, Option<ClientId>),
     now: Timestamp,
 ) -> Result<Redelivery, StoreError> {
-    let row = sqlx::query(LATEST)
-        .bind(id.to_string())
-        .bind(owner.0)
+    let row = sqlx::query(find)
+        .bind(id)
+        .bind(owner.map(|client| client.0))
         .fetch_optional(&mut *connection)
         .await?;
     let Some(row) = row else {
-        return Ok(Redelivery::NoSuchWatch);
+        return Ok(Redelivery::NotFound);
     };
     let cells = Cells::of("watches", "watch_id", &row);
-    if cells.read("state", WatchState::from_word)? == WatchState::Cancelled {
+    let state = cells.read("state", WatchState::from_word)?;
+    if state == WatchState::Cancelled || cells.get("revoked")? {
         return Ok(Redelivery::Cancelled);
     }
-    let latest: Option<EventId> = cells.read_opt("event_id", |text| text.parse().ok())?;
+    let asked: Option<EventId> = cells.read_opt("asked", |text| text.parse().ok())?;
+    let latest: Option<EventId> = cells.read_opt("latest", |text| text.parse().ok())?;
     let Some(event) = latest else {
         return Ok(Redelivery::NoEvent);
     };
+    if asked.is_some_and(|asked| asked != event) {
+        return Ok(Redelivery::Superseded(event));
+    }
     sqlx::query(REDELIVER)
         .bind(event.to_string())
         .bind(now.as_millisecond())
@@ -89,15 +175,18 @@ pub(super) async fn redeliver(
     Ok(Redelivery::Queued(event))
 }
 
-/// Queues again what died at or after `since`, and says how much.
-pub(super) async fn redeliver_dead(
+async fn redeliver_dead(
     connection: &mut SqliteConnection,
-    owner: ClientId,
+    owner: Option<ClientId>,
     since: Timestamp,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let queued = sqlx::query(REDELIVER_DEAD)
-        .bind(owner.0)
+    let statement = match owner {
+        Some(_) => REDELIVER_DEAD,
+        None => REDELIVER_ALL_DEAD,
+    };
+    let queued = sqlx::query(statement)
+        .bind(owner.map(|client| client.0))
         .bind(since.as_millisecond())
         .bind(now.as_millisecond())
         .execute(connection)
@@ -108,10 +197,10 @@ pub(super) async fn redeliver_dead(
 /// The statement that lists deliveries.
 pub(super) fn list_statement(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
     let mut statement = QueryBuilder::new(LIST);
-    statement.push_bind(query.owner.0);
-    statement
-        .push(" AND d.state = ")
-        .push_bind(query.state.as_str());
+    statement.push_bind(query.state.as_str());
+    if let Some(owner) = query.owner {
+        statement.push(" AND d.client_id = ").push_bind(owner.0);
+    }
     if let Some((updated_at, id)) = query.after {
         statement
             .push(" AND (d.updated_at, d.delivery_id) < (")
@@ -128,9 +217,11 @@ pub(super) fn list_statement(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
 
 fn entry(row: &SqliteRow) -> Result<DeliveryEntry, StoreError> {
     let event = Cells::of("events", "event_id", row);
+    let delivery = Cells::of("deliveries", "delivery_id", row);
     Ok(DeliveryEntry {
+        client_id: ClientId(delivery.get("client_id")?),
         delivery: stories::delivery(row)?,
-        updated_at: Cells::of("deliveries", "delivery_id", row).time("updated_at")?,
+        updated_at: delivery.time("updated_at")?,
         event_id: event.parse("event_id")?,
         body: event.json("body")?,
         callback_url: Cells::of("watches", "watch_id", row)

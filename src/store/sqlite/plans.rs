@@ -73,7 +73,10 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         hosts::FAILED,
         hosts::ANSWERED,
         hosts::PROBE,
+        deliveries::LATEST_OF_WATCH,
+        deliveries::LATEST_OF_DELIVERY,
         deliveries::REDELIVER_DEAD,
+        deliveries::REDELIVER_ALL_DEAD,
         upkeep::PURGE,
         upkeep::PURGE_JOBS,
     ] {
@@ -123,11 +126,12 @@ async fn every_page_of_a_list_starts_in_an_index() {
         let costly = costly_steps(&store, statement.sql().as_str()).await;
         assert!(costly.is_empty(), "{query:?}\n{costly:#?}");
     }
-    for after in [None, Some((now, DeliveryId::new(now)))] {
+    let place = (now, DeliveryId::new(now));
+    for chosen in 0..4 {
         let query = DeliveryQuery {
-            owner: ClientId(1),
+            owner: (chosen & 1 != 0).then_some(ClientId(1)),
             state: DeliveryState::Dead,
-            after,
+            after: (chosen & 2 != 0).then_some(place),
             limit: 50,
         };
         let statement = deliveries::list_statement(&query);

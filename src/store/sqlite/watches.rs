@@ -7,10 +7,9 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use crate::{
     domain::{ClientId, JobMemory, Operation, Progress, Watch, WatchId, WatchState},
     store::{
-        DeliveryEntry, DeliveryQuery, NewWatch, Redelivery, Registration, StoreError, WatchQuery,
-        WatchStore, WatchStory,
+        NewWatch, Registration, StoreError, WatchQuery, WatchStore, WatchStory,
         sqlite::{
-            SqliteStore, deliveries,
+            SqliteStore,
             error::unwritable,
             row::{Cells, int},
             stories,
@@ -76,35 +75,6 @@ impl WatchStore for SqliteStore {
     ) -> Result<bool, StoreError> {
         self.write(move |connection| Box::pin(cancel_own(connection, owner, id, now)))
             .await
-    }
-
-    async fn redeliver_watch(
-        &self,
-        owner: ClientId,
-        id: WatchId,
-        now: Timestamp,
-    ) -> Result<Redelivery, StoreError> {
-        self.write(move |connection| Box::pin(deliveries::redeliver(connection, owner, id, now)))
-            .await
-    }
-
-    async fn list_deliveries(
-        &self,
-        query: &DeliveryQuery,
-    ) -> Result<Vec<DeliveryEntry>, StoreError> {
-        deliveries::list(&mut *self.read().await?, query).await
-    }
-
-    async fn redeliver_dead(
-        &self,
-        owner: ClientId,
-        since: Timestamp,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        self.write(move |connection| {
-            Box::pin(deliveries::redeliver_dead(connection, owner, since, now))
-        })
-        .await
     }
 }
 

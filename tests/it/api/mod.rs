@@ -1,5 +1,6 @@
 //! The HTTP API on the real store.
 
+mod admin;
 mod health;
 mod register;
 mod watches;

@@ -182,6 +182,8 @@ CREATE INDEX deliveries_spoiling ON deliveries (host, ready_at)
 CREATE INDEX deliveries_leased ON deliveries (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX deliveries_of_watch ON deliveries (watch_id);
 CREATE INDEX deliveries_of_client_in_state ON deliveries (client_id, state, updated_at, delivery_id);
+-- For the operator, who sees all clients'.
+CREATE INDEX deliveries_in_state ON deliveries (state, updated_at, delivery_id);
 
 -- Callback hosts whose latest attempt failed.
 CREATE TABLE failing_hosts (

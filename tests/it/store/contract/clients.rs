@@ -80,6 +80,31 @@ async fn both_secrets_are_known_after_a_rotation() {
 }
 
 #[tokio::test]
+async fn a_rotation_ends_early_when_it_is_asked_to() {
+    let fixture = Fixture::new().await;
+    let first = name("first");
+    let retire = |now| fixture.store.retire_previous_secret(&first, now);
+    assert_eq!(retire(at(1)).await.unwrap(), Some(false));
+    let secret = SigningSecret::generate();
+    let rotate = async || {
+        let rotated = fixture.store.rotate_secret(&first, &secret, at(60)).await;
+        assert!(rotated.unwrap());
+    };
+    rotate().await;
+    assert_eq!(retire(at(2)).await.unwrap(), Some(true));
+    let client = fixture.store.list_clients().await.unwrap().remove(0);
+    assert!(client.previous_secret.is_none());
+    assert_eq!(client.signing_secret.expose(), secret.expose());
+    rotate().await;
+    assert_eq!(retire(at(61)).await.unwrap(), Some(false));
+    let nobody = name("nobody");
+    let unknown = fixture.store.retire_previous_secret(&nobody, at(2)).await;
+    assert_eq!(unknown.unwrap(), None);
+    fixture.store.revoke_client(&first, at(70)).await.unwrap();
+    assert_eq!(retire(at(71)).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_revoked_client_loses_its_open_watches_and_its_key() {
     let fixture = Fixture::new().await;
     let watch = fixture.watch("j1", at(0)).await;

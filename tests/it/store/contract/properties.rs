@@ -77,7 +77,10 @@ async fn take(fixture: &Fixture, step: Step, now: i64, watches: &mut Vec<WatchId
         }
         Step::Redeliver(n) => {
             if let Some(id) = watches.get(n) {
-                store.redeliver_watch(owner, *id, at(now)).await.unwrap();
+                store
+                    .redeliver_watch(Some(owner), *id, at(now))
+                    .await
+                    .unwrap();
             }
         }
         Step::Purge => {

@@ -2,7 +2,7 @@
 
 use basiq_relay::{
     domain::{DeliveryState, Phase, Status, WatchState},
-    store::{AfterAttempt, DeliveryQuery, Redelivery, Registration, WatchQuery},
+    store::{AfterAttempt, Redelivery, Registration, WatchQuery},
 };
 
 use crate::store::support::{Fixture, add_client, at, look, new_watch};
@@ -103,8 +103,8 @@ async fn only_its_owner_finds_a_watch() {
     assert!(find(fixture.client).await.unwrap().is_some());
     assert!(find(other).await.unwrap().is_none());
     assert!(!fixture.store.cancel_watch(other, id, at(1)).await.unwrap());
-    let answer = fixture.store.redeliver_watch(other, id, at(1)).await;
-    assert_eq!(answer.unwrap(), Redelivery::NoSuchWatch);
+    let answer = fixture.store.redeliver_watch(Some(other), id, at(1)).await;
+    assert_eq!(answer.unwrap(), Redelivery::NotFound);
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn a_cancelled_watch_posts_nothing_more_and_stays_cancelled() {
     assert!(fixture.claim(at(999)).await.is_empty());
     let answer = fixture
         .store
-        .redeliver_watch(fixture.client, id, at(3))
+        .redeliver_watch(Some(fixture.client), id, at(3))
         .await;
     assert_eq!(answer.unwrap(), Redelivery::Cancelled);
 }
@@ -200,7 +200,7 @@ async fn a_watch_without_an_event_has_nothing_to_redeliver() {
     let id = fixture.watch("j1", at(0)).await;
     let answer = fixture
         .store
-        .redeliver_watch(fixture.client, id, at(3))
+        .redeliver_watch(Some(fixture.client), id, at(3))
         .await;
     assert_eq!(answer.unwrap(), Redelivery::NoEvent);
 }
@@ -215,7 +215,7 @@ async fn a_redelivery_begins_a_new_round_with_the_same_event() {
     assert!(fixture.claim_deliveries(at(999)).await.is_empty());
     let answer = fixture
         .store
-        .redeliver_watch(fixture.client, id, at(5))
+        .redeliver_watch(Some(fixture.client), id, at(5))
         .await;
     assert_eq!(answer.unwrap(), Redelivery::Queued(first.event_id));
     let again = fixture.claim_delivery(at(5)).await;
@@ -229,7 +229,7 @@ async fn a_delivery_that_waits_is_tried_now_and_one_in_flight_gets_no_second_cop
     let id = fixture.watch("j1", at(0)).await;
     fixture.tell(Status::Success, at(1)).await;
     let first = fixture.claim_delivery(at(1)).await;
-    let redeliver = |now| fixture.store.redeliver_watch(fixture.client, id, now);
+    let redeliver = |now| fixture.store.redeliver_watch(Some(fixture.client), id, now);
     redeliver(at(2)).await.unwrap();
     assert!(
         fixture.claim_deliveries(at(2)).await.is_empty(),
@@ -241,35 +241,4 @@ async fn a_delivery_that_waits_is_tried_now_and_one_in_flight_gets_no_second_cop
     redeliver(at(5)).await.unwrap();
     let second = fixture.claim_delivery(at(5)).await;
     assert_eq!((second.attempts, second.round_attempts), (1, 1));
-}
-
-#[tokio::test]
-async fn the_dead_are_listed_and_queued_again_since_a_time() {
-    let fixture = Fixture::new().await;
-    for n in 0..3 {
-        fixture.watch(&format!("j{n}"), at(n)).await;
-        fixture.tell(Status::Success, at(n)).await;
-        let due = fixture.claim_delivery(at(n)).await;
-        fixture
-            .attempted(&due, AfterAttempt::Dead, at(100 * n))
-            .await;
-    }
-    let mut query = DeliveryQuery {
-        owner: fixture.client,
-        state: DeliveryState::Dead,
-        after: None,
-        limit: 2,
-    };
-    let page = fixture.store.list_deliveries(&query).await.unwrap();
-    assert_eq!(page.len(), 2);
-    assert_eq!(page[0].body.job_id, "j2");
-    assert_eq!(page[0].delivery.attempts.len(), 1);
-    query.after = Some((page[1].updated_at, page[1].delivery.id));
-    let rest = fixture.store.list_deliveries(&query).await.unwrap();
-    assert_eq!(rest.len(), 1);
-    assert_eq!(rest[0].body.job_id, "j0");
-    let redeliver = |since| fixture.store.redeliver_dead(fixture.client, since, at(500));
-    assert_eq!(redeliver(at(50)).await.unwrap(), 2);
-    assert_eq!(redeliver(at(50)).await.unwrap(), 0);
-    assert_eq!(fixture.claim_deliveries(at(500)).await.len(), 2);
 }

@@ -31,10 +31,20 @@ const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
         "redeliverWatch",
         &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],
     ),
+    ("redeliverDelivery", REDELIVERY_PROBLEMS),
+    (
+        "redeliverAnyWatch",
+        &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],
+    ),
+    ("redeliverAnyDelivery", REDELIVERY_PROBLEMS),
+    ("addClient", &[ProblemCode::NameTaken]),
     ("answerChallenge", ANSWER_PROBLEMS),
     ("receiveHint", HINT_PROBLEMS),
     ("isReady", &[ProblemCode::NotReady]),
 ];
+
+/// How asking for one delivery once more can end.
+const REDELIVERY_PROBLEMS: &[ProblemCode] = &[ProblemCode::NewerEvent, ProblemCode::WatchCancelled];
 
 /// Any operation can end so.
 const ALWAYS: &[ProblemCode] = &[ProblemCode::InternalError, ProblemCode::TimedOut];
@@ -245,150 +255,4 @@ fn webhooks() -> Paths {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use serde_json::Value;
-
-    use super::*;
-
-    fn each_operation() -> Vec<(String, Value)> {
-        let document = serde_json::to_value(document()).unwrap();
-        let paths = document["paths"].as_object().unwrap().clone();
-        let mut all = Vec::new();
-        for (path, item) in paths {
-            for (method, operation) in item.as_object().unwrap() {
-                all.push((format!("{method} {path}"), operation.clone()));
-            }
-        }
-        all
-    }
-
-    #[test]
-    fn it_is_the_document_of_the_whole_contract() {
-        let names: BTreeSet<_> = each_operation().into_iter().map(|one| one.0).collect();
-        let expected = [
-            "delete /watch/{watchId}",
-            "get /admin/watches",
-            "get /admin/watches/{watchId}",
-            "get /catalogue",
-            "get /deliveries",
-            "get /docs",
-            "get /healthz",
-            "get /metrics",
-            "get /openapi.json",
-            "get /problems/{code}",
-            "get /readyz",
-            "get /watch",
-            "get /watch/{watchId}",
-            "post /basiq/webhook",
-            "post /deliveries/redeliver",
-            "post /watch",
-            "post /watch/{watchId}/mfa",
-            "post /watch/{watchId}/redeliver",
-        ];
-        assert_eq!(names, expected.map(str::to_owned).into());
-        let document = serde_json::to_value(document()).unwrap();
-        assert_eq!(document["openapi"], "3.1.0");
-        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-    }
-
-    #[test]
-    fn each_operation_has_an_example_a_summary_and_a_tag() {
-        for (name, operation) in each_operation() {
-            assert!(operation["summary"].is_string(), "{name}");
-            assert!(operation["tags"][0].is_string(), "{name}");
-            if let Some(body) = operation.get("requestBody") {
-                assert!(
-                    body["content"]["application/json"]["example"].is_object(),
-                    "{name}"
-                );
-            }
-            for (status, kind, media) in answers(&operation) {
-                let has_one = media.get("example").or(media.get("examples")).is_some();
-                assert!(has_one, "{name} {status} {kind}");
-            }
-        }
-    }
-
-    fn answers(operation: &Value) -> Vec<(&String, &String, &Value)> {
-        let responses = operation["responses"].as_object().unwrap();
-        responses
-            .iter()
-            .filter_map(|(status, response)| Some((status, response["content"].as_object()?)))
-            .flat_map(|(status, content)| {
-                content
-                    .iter()
-                    .map(move |(kind, media)| (status, kind, media))
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_kinds_of_problems_are_those_of_the_document() {
-        let document = serde_json::to_value(document()).unwrap();
-        let listed = &document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
-        let known: Vec<_> = ProblemCode::ALL
-            .iter()
-            .map(|code| code.type_uri())
-            .collect();
-        assert_eq!(*listed, json!(known));
-        let told: BTreeSet<String> = each_operation()
-            .iter()
-            .flat_map(|(_, operation)| operation["responses"].as_object().unwrap().values())
-            .filter_map(|response| {
-                response["content"]["application/problem+json"]["examples"].as_object()
-            })
-            .flat_map(|examples| examples.keys().cloned())
-            .collect();
-        let expected = ProblemCode::ALL
-            .iter()
-            .filter(|code| **code != ProblemCode::MethodNotAllowed);
-        assert_eq!(
-            told,
-            expected.map(|code| code.as_str().to_owned()).collect()
-        );
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere() {
-        let document = serde_json::to_value(document()).unwrap();
-        let text = document.to_string();
-        for reference in text.split("\"$ref\":\"#").skip(1) {
-            let pointer = reference.split('"').next().unwrap();
-            assert!(document.pointer(pointer).is_some(), "{pointer}");
-        }
-    }
-
-    #[test]
-    fn every_key_of_an_event_is_always_there() {
-        let document = serde_json::to_value(document()).unwrap();
-        for name in [
-            "EventBody",
-            "EventChallenge",
-            "JobContext",
-            "Watch",
-            "Attempt",
-        ] {
-            let schema = &document["components"]["schemas"][name];
-            let keys = schema["properties"].as_object().unwrap().len();
-            assert_eq!(schema["required"].as_array().unwrap().len(), keys, "{name}");
-        }
-    }
-
-    #[test]
-    fn calls_with_a_key_say_so() {
-        let open = "get /catalogue, get /docs, get /healthz, get /metrics, get /openapi.json, \
-            get /problems/{code}, get /readyz, post /basiq/webhook";
-        for (name, operation) in each_operation() {
-            let open = open.split(", ").any(|listed| listed == name);
-            assert_eq!(operation.get("security").is_none(), open, "{name}");
-            let unsigned = open && name != "post /basiq/webhook";
-            assert_eq!(
-                operation["responses"].get("401").is_none(),
-                unsigned,
-                "{name}"
-            );
-        }
-    }
-}
+mod tests;

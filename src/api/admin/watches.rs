@@ -1,29 +1,29 @@
-//! The operator's calls: watches of all clients, behind the admin token.
-
-use std::collections::HashMap;
+//! `/admin/watches`: watches of all clients.
 
 use axum::{Json, extract::State};
+use http::StatusCode;
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
         ApiState,
+        admin::{Names, TAG},
         cursor::page,
+        deliveries::{RedeliveryView, queue_latest},
         examples,
-        watch::{mark, take_query, view::WatchView},
+        watch::{NO_SUCH_WATCH, mark, take_query, view::WatchView},
     },
-    domain::{ClientId, WatchId, WatchState},
-    store::{Store, StoreError, WatchStory},
+    domain::{WatchId, WatchState},
+    store::WatchStory,
     web::{Operator, Params, PathId, Problem},
 };
-
-const TAG: &str = "admin";
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(list_all_watches))
         .routes(routes!(get_any_watch))
+        .routes(routes!(redeliver_any_watch))
 }
 
 /// A watch and whose it is.
@@ -77,7 +77,7 @@ async fn list_all_watches(
     let parts = &state.parts;
     let stories = parts.store.list_watches(&query).await?;
     let (stories, next_cursor) = page(stories, limit, mark);
-    let names = client_names(&*parts.store).await?;
+    let names = Names::read(&*parts.store).await?;
     let items = stories.into_iter().map(|story| owned(story, &names));
     Ok(Json(AdminWatchPage {
         items: items.collect(),
@@ -103,22 +103,32 @@ async fn get_any_watch(
 ) -> Result<Json<AdminWatch>, Problem> {
     let parts = &state.parts;
     let found = parts.store.find_watch(None, id).await?;
-    let story = found.ok_or_else(|| Problem::not_found("There is no such watch."))?;
-    Ok(Json(owned(story, &client_names(&*parts.store).await?)))
+    let story = found.ok_or_else(|| Problem::not_found(NO_SUCH_WATCH))?;
+    Ok(Json(owned(story, &Names::read(&*parts.store).await?)))
 }
 
-async fn client_names(store: &dyn Store) -> Result<HashMap<ClientId, String>, StoreError> {
-    let clients = store.list_clients().await?;
-    Ok(clients
-        .into_iter()
-        .map(|client| (client.id, client.name.to_string()))
-        .collect())
+/// Deliver the latest event of any client's watch once more
+#[utoipa::path(
+    post,
+    path = "/admin/watches/{watchId}/redeliver",
+    operation_id = "redeliverAnyWatch",
+    tag = TAG,
+    params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
+    responses((status = 202, description = "Queued", body = RedeliveryView,
+        example = json!(examples::redelivery()))),
+    security(("adminToken" = [])),
+)]
+async fn redeliver_any_watch(
+    State(state): State<ApiState>,
+    _: Operator,
+    PathId(id): PathId<WatchId>,
+) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
+    queue_latest(&state.parts, None, id).await
 }
 
-fn owned(story: WatchStory, names: &HashMap<ClientId, String>) -> AdminWatch {
-    let client = names.get(&story.watch.client_id).cloned();
+fn owned(story: WatchStory, names: &Names) -> AdminWatch {
     AdminWatch {
-        client: client.unwrap_or_default(),
+        client: names.of(story.watch.client_id),
         watch: story.into(),
     }
 }

@@ -1,0 +1,132 @@
+//! `/admin/deliveries`: deliveries of all clients, and how to put them back in the queue.
+
+use axum::{Json, extract::State};
+use http::StatusCode;
+use serde::Serialize;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    api::{
+        ApiState,
+        admin::{Names, TAG},
+        cursor::page,
+        deliveries::{
+            DeliveryItem, Queued, RedeliverRequest, RedeliveryView, mark, queue_dead, queue_one,
+            take_query,
+        },
+        examples,
+    },
+    domain::{DeliveryId, DeliveryState},
+    store::DeliveryEntry,
+    web::{JsonObject, Operator, Params, PathId, Problem},
+};
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(list_all_deliveries))
+        .routes(routes!(redeliver_all_dead))
+        .routes(routes!(redeliver_any_delivery))
+}
+
+/// A delivery and whose it is.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+pub(crate) struct AdminDelivery {
+    /// The client's name.
+    #[schema(example = "app")]
+    pub client: String,
+    /// The delivery.
+    #[serde(flatten)]
+    pub delivery: DeliveryItem,
+}
+
+/// A page of deliveries of all clients.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AdminDeliveryPage {
+    /// The latest change first.
+    pub items: Vec<AdminDelivery>,
+    /// Where the next page begins; null on the last one.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// List deliveries of all clients
+///
+/// Those in one state, the latest change first. The dead ones are what was given up.
+#[utoipa::path(
+    get,
+    path = "/admin/deliveries",
+    operation_id = "listAllDeliveries",
+    tag = TAG,
+    params(
+        ("state" = Option<DeliveryState>, Query, description = "In which state; `dead`, unless given"),
+        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before"),
+    ),
+    responses((status = 200, description = "A page of deliveries", body = AdminDeliveryPage,
+        example = json!(examples::admin_delivery_page()))),
+    security(("adminToken" = [])),
+)]
+async fn list_all_deliveries(
+    State(state): State<ApiState>,
+    _: Operator,
+    params: Params,
+) -> Result<Json<AdminDeliveryPage>, Problem> {
+    let (query, limit) = take_query(None, params)?;
+    let store = &*state.parts.store;
+    let entries = store.list_deliveries(&query).await?;
+    let (entries, next_cursor) = page(entries, limit, mark);
+    let names = Names::read(store).await?;
+    let owned = |entry: DeliveryEntry| AdminDelivery {
+        client: names.of(entry.client_id),
+        delivery: entry.into(),
+    };
+    Ok(Json(AdminDeliveryPage {
+        items: entries.into_iter().map(owned).collect(),
+        next_cursor,
+    }))
+}
+
+/// Queue dead deliveries of all clients again
+///
+/// All that died since a time and are the latest event of their watch. Watches that were cancelled
+/// are left alone, and revoked clients.
+#[utoipa::path(
+    post,
+    path = "/admin/deliveries/redeliver",
+    operation_id = "redeliverAllDead",
+    tag = TAG,
+    request_body(content = RedeliverRequest, example = json!(examples::redeliver_request())),
+    responses((status = 202, description = "Queued", body = Queued,
+        example = json!(examples::queued()))),
+    security(("adminToken" = [])),
+)]
+async fn redeliver_all_dead(
+    State(state): State<ApiState>,
+    _: Operator,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Queued>), Problem> {
+    let queued = queue_dead(&state.parts, None, body).await?;
+    Ok((StatusCode::ACCEPTED, Json(queued)))
+}
+
+/// Deliver any client's delivery once more
+#[utoipa::path(
+    post,
+    path = "/admin/deliveries/{deliveryId}/redeliver",
+    operation_id = "redeliverAnyDelivery",
+    tag = TAG,
+    params(("deliveryId" = String, Path, description = "The delivery", example = json!(examples::DELIVERY_ID))),
+    responses((status = 202, description = "Queued", body = RedeliveryView,
+        example = json!(examples::redelivery()))),
+    security(("adminToken" = [])),
+)]
+async fn redeliver_any_delivery(
+    State(state): State<ApiState>,
+    _: Operator,
+    PathId(id): PathId<DeliveryId>,
+) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
+    queue_one(&state.parts, None, id).await
+}

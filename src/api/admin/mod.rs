@@ -1,0 +1,49 @@
+//! The operator's calls, behind the admin token: watches and deliveries of all clients, and the
+//! clients themselves.
+
+mod clients;
+mod deliveries;
+mod watches;
+
+use std::collections::HashMap;
+
+use utoipa_axum::router::OpenApiRouter;
+
+#[cfg(test)]
+pub(super) use self::{
+    clients::{ClientList, NewClient, NewKey, NewSecret, RetiredSecret, RevokedClient},
+    deliveries::AdminDeliveryPage,
+    watches::{AdminWatch, AdminWatchPage},
+};
+use crate::{
+    api::ApiState,
+    domain::ClientId,
+    store::{Store, StoreError},
+};
+
+/// The tag of these calls in the document.
+const TAG: &str = "admin";
+
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .merge(watches::routes())
+        .merge(deliveries::routes())
+        .merge(clients::routes())
+}
+
+/// The names of all clients.
+struct Names(HashMap<ClientId, String>);
+
+impl Names {
+    async fn read(store: &dyn Store) -> Result<Self, StoreError> {
+        let clients = store.list_clients().await?;
+        let names = clients
+            .into_iter()
+            .map(|client| (client.id, client.name.to_string()));
+        Ok(Self(names.collect()))
+    }
+
+    fn of(&self, client: ClientId) -> String {
+        self.0.get(&client).cloned().unwrap_or_default()
+    }
+}

@@ -1,0 +1,41 @@
+//! Upkeep: what keeps a store small, and tells how it does.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::{domain::WatchState, store::StoreError};
+
+/// Upkeep: for health checks, metrics and retention.
+#[async_trait]
+pub trait UpkeepStore: Send + Sync {
+    /// Whether the store can be read and written.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Frees the leases of a relay that ran on this store before, where only one can; returns how
+    /// many there were.
+    async fn free_leases(&self) -> Result<u64, StoreError>;
+
+    /// Deletes up to `limit` watches that ended before `before`, with their events, and what
+    /// nothing refers to any more. Says how many watches.
+    async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+
+    /// Counts for the metrics.
+    async fn census(&self, now: Timestamp) -> Result<Census, StoreError>;
+}
+
+/// What is in the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Watches in each state.
+    pub watches: Vec<(WatchState, u64)>,
+    /// Jobs that are due now.
+    pub due_jobs: u64,
+    /// Deliveries that are due now.
+    pub due_deliveries: u64,
+    /// Deliveries that wait for any attempt.
+    pub pending_deliveries: u64,
+    /// Deliveries given up and kept.
+    pub dead_deliveries: u64,
+    /// Callback hosts that keep failing and are left alone for now.
+    pub paused_hosts: u64,
+}

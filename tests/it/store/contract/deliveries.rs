@@ -1,0 +1,146 @@
+//! Deliveries: listed, and queued once more.
+
+use basiq_relay::{
+    domain::{DeliveryId, DeliveryState, Status},
+    store::{AfterAttempt, DeliveryEntry, DeliveryQuery, Redelivery},
+};
+
+use crate::store::support::{Fixture, add_client, at};
+
+#[tokio::test]
+async fn the_dead_are_listed_and_queued_again_since_a_time() {
+    let fixture = Fixture::new().await;
+    for n in 0..3 {
+        fixture.watch(&format!("j{n}"), at(n)).await;
+        fixture.tell(Status::Success, at(n)).await;
+        let due = fixture.claim_delivery(at(n)).await;
+        fixture
+            .attempted(&due, AfterAttempt::Dead, at(100 * n))
+            .await;
+    }
+    let mut query = DeliveryQuery {
+        owner: Some(fixture.client),
+        state: DeliveryState::Dead,
+        after: None,
+        limit: 2,
+    };
+    let page = fixture.store.list_deliveries(&query).await.unwrap();
+    assert_eq!(page.len(), 2);
+    assert_eq!(page[0].body.job_id, "j2");
+    assert_eq!(page[0].delivery.attempts.len(), 1);
+    query.after = Some((page[1].updated_at, page[1].delivery.id));
+    let rest = fixture.store.list_deliveries(&query).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    assert_eq!(rest[0].body.job_id, "j0");
+    let redeliver = |since| {
+        fixture
+            .store
+            .redeliver_dead(Some(fixture.client), since, at(500))
+    };
+    assert_eq!(redeliver(at(50)).await.unwrap(), 2);
+    assert_eq!(redeliver(at(50)).await.unwrap(), 0);
+    assert_eq!(fixture.claim_deliveries(at(500)).await.len(), 2);
+}
+
+/// Tells of a job of its own, and gives the delivery up at a time.
+async fn die(fixture: &Fixture, job: &str, seconds: i64) -> DeliveryId {
+    fixture.watch(job, at(seconds)).await;
+    fixture.tell(Status::Success, at(seconds)).await;
+    let due = fixture.claim_delivery(at(seconds)).await;
+    fixture
+        .attempted(&due, AfterAttempt::Dead, at(seconds))
+        .await;
+    due.id
+}
+
+async fn dead(fixture: &Fixture) -> Vec<DeliveryEntry> {
+    let query = DeliveryQuery {
+        owner: None,
+        state: DeliveryState::Dead,
+        after: None,
+        limit: 10,
+    };
+    fixture.store.list_deliveries(&query).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_delivery_is_queued_once_more_for_its_owner_or_the_operator() {
+    let fixture = Fixture::new().await;
+    let other = add_client(&*fixture.store, "other").await;
+    let (kept, asked) = (die(&fixture, "j1", 0).await, die(&fixture, "j2", 5).await);
+    let redeliver = |owner, id| fixture.store.redeliver_one(owner, id, at(50));
+    for (owner, id) in [
+        (Some(other), asked),
+        (None, DeliveryId::new(at(0))),
+        (Some(fixture.client), DeliveryId::new(at(0))),
+    ] {
+        assert_eq!(redeliver(owner, id).await.unwrap(), Redelivery::NotFound);
+    }
+    for owner in [Some(fixture.client), None] {
+        let answer = redeliver(owner, asked).await.unwrap();
+        assert!(matches!(answer, Redelivery::Queued(_)), "{answer:?}");
+    }
+    let left: Vec<_> = dead(&fixture).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(
+        (left[0].delivery.id, left[0].client_id),
+        (kept, fixture.client)
+    );
+    let again = fixture.claim_delivery(at(50)).await;
+    assert_eq!(
+        (again.id, again.attempts, again.round_attempts),
+        (asked, 1, 0)
+    );
+}
+
+#[tokio::test]
+async fn an_older_state_is_never_delivered_after_a_newer_one() {
+    let fixture = Fixture::new().await;
+    fixture.watch("j1", at(0)).await;
+    fixture.tell(Status::ActionRequired, at(0)).await;
+    let older = fixture.claim_delivery(at(0)).await;
+    fixture
+        .attempted(&older, AfterAttempt::Delivered, at(1))
+        .await;
+    fixture.tell(Status::Success, at(60)).await;
+    let newer = fixture.claim_delivery(at(60)).await;
+    fixture.attempted(&newer, AfterAttempt::Dead, at(61)).await;
+    let answer = fixture.store.redeliver_one(None, older.id, at(64)).await;
+    assert_eq!(answer.unwrap(), Redelivery::Superseded(newer.event_id));
+    assert!(fixture.claim_deliveries(at(64)).await.is_empty());
+    let answer = fixture.store.redeliver_one(None, newer.id, at(64)).await;
+    assert_eq!(answer.unwrap(), Redelivery::Queued(newer.event_id));
+}
+
+#[tokio::test]
+async fn nothing_is_queued_for_a_cancelled_watch_or_a_revoked_client() {
+    let fixture = Fixture::new().await;
+    let gone = {
+        fixture.watch("j1", at(0)).await;
+        fixture.tell(Status::Success, at(0)).await;
+        let due = fixture.claim_delivery(at(0)).await;
+        fixture.attempted(&due, AfterAttempt::Gone, at(0)).await;
+        due.id
+    };
+    let revoked = die(&fixture, "j2", 5).await;
+    let first = "first".parse().unwrap();
+    let redeliver = |id| fixture.store.redeliver_one(None, id, at(9));
+    assert_eq!(redeliver(gone).await.unwrap(), Redelivery::Cancelled);
+    fixture.store.revoke_client(&first, at(8)).await.unwrap();
+    assert_eq!(redeliver(revoked).await.unwrap(), Redelivery::Cancelled);
+    let all = fixture.store.redeliver_dead(None, at(0), at(9)).await;
+    assert_eq!(all.unwrap(), 0);
+    assert_eq!(dead(&fixture).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_operator_queues_the_dead_of_all_clients() {
+    let fixture = Fixture::new().await;
+    let old = die(&fixture, "j1", 0).await;
+    die(&fixture, "j2", 5).await;
+    let all = fixture.store.redeliver_dead(None, at(3), at(9)).await;
+    assert_eq!(all.unwrap(), 1);
+    let left = dead(&fixture).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].delivery.id, old);
+}
