@@ -13,6 +13,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{ApiParts, ApiState, examples},
+    config::Live,
     domain::SigningSecret,
     normalise,
     signing::{self, SignatureHeaders},
@@ -38,7 +39,7 @@ pub(super) const HINT_PROBLEMS: &[ProblemCode] = &[
 #[derive(Debug, Clone)]
 pub struct HintRules {
     /// Verifies them; without it none is taken.
-    pub secret: Option<SigningSecret>,
+    pub secret: Live<Option<SigningSecret>>,
     /// How long looks at one job that follow from hints are apart at least.
     pub interval: Duration,
 }
@@ -105,13 +106,13 @@ async fn receive_hint(
     RawBody(body): RawBody,
 ) -> Result<StatusCode, Problem> {
     let parts = &state.parts;
-    let Some(secret) = &parts.hints.secret else {
+    let Some(secret) = parts.hints.secret.get() else {
         return Err(Problem::not_found(
             "Basiq's webhooks are not received here.",
         ));
     };
     let now = parts.clock.now();
-    let id = verify(&headers, &body, secret, now).inspect_err(|_| count("refused"))?;
+    let id = verify(&headers, &body, &secret, now).inspect_err(|_| count("refused"))?;
     let Some((event, subject)) = read(&body) else {
         warn!(hint.id = id, "a webhook of Basiq's names nobody");
         count("unreadable");

@@ -53,6 +53,8 @@ pub struct ApiParts {
     pub upstream: Upstream,
     /// Passes answers to challenges on.
     pub basiq: BasiqClient,
+    /// Lets the operator in.
+    pub admin: AdminToken,
     /// What is taken as a hint of Basiq's.
     pub hints: HintRules,
     /// Renders the metrics.
@@ -64,7 +66,6 @@ pub struct ApiParts {
 pub struct ApiState {
     parts: Arc<ApiParts>,
     gate: Gate,
-    admin: AdminToken,
     docs: Arc<docs::Pages>,
 }
 
@@ -73,7 +74,6 @@ impl ApiState {
         let limits = ClientLimits::new(parts.server.client_rps);
         Self {
             gate: Gate::new(Arc::clone(&parts.store), limits),
-            admin: AdminToken::new(parts.server.admin_token.as_ref()),
             docs: Arc::new(docs::Pages::new()),
             parts: Arc::new(parts),
         }
@@ -88,19 +88,15 @@ impl FromRef<ApiState> for Gate {
 
 impl FromRef<ApiState> for AdminToken {
     fn from_ref(state: &ApiState) -> Self {
-        state.admin
+        state.parts.admin.clone()
     }
 }
 
-/// The whole API. `/metrics` is left out where it has an address of its own, and the operator's
-/// calls where there is no admin token.
+/// The whole API. `/metrics` is left out where it has an address of its own.
 pub fn router(parts: ApiParts) -> Router {
-    let mut wanted = client_routes();
+    let mut wanted = routes();
     if parts.server.metrics_listen.is_none() {
         wanted = wanted.merge(metrics::routes());
-    }
-    if parts.server.admin_token.is_some() {
-        wanted = wanted.merge(admin::routes());
     }
     let stateless: Router<ApiState> = wanted.into();
     with_manners(stateless.with_state(ApiState::new(parts)))
@@ -111,7 +107,8 @@ pub fn metrics_router(render: RenderMetrics) -> Router {
     with_manners(metrics::router(render))
 }
 
-fn client_routes() -> OpenApiRouter<ApiState> {
+/// All but `/metrics`.
+fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(watch::routes())
         .merge(deliveries::routes())
@@ -119,12 +116,11 @@ fn client_routes() -> OpenApiRouter<ApiState> {
         .merge(hints::routes())
         .merge(health::routes())
         .merge(docs::routes())
+        .merge(admin::routes())
 }
 
 fn all_routes() -> OpenApiRouter<ApiState> {
-    client_routes()
-        .merge(metrics::routes())
-        .merge(admin::routes())
+    routes().merge(metrics::routes())
 }
 
 #[cfg(test)]

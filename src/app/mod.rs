@@ -1,6 +1,7 @@
 //! Puts the relay together and runs it.
 
 mod lock;
+mod reload;
 mod upkeep;
 
 use std::{fs::File, future::Future, net::SocketAddr, sync::Arc};
@@ -11,12 +12,15 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tracing::info;
 
-pub use self::upkeep::UpkeepWorker;
+pub use self::{
+    reload::{Reloaded, Secrets},
+    upkeep::UpkeepWorker,
+};
 use crate::{
     api::{self, ApiParts, HintRules},
     basiq::BasiqClient,
     clock::Clock,
-    config::{DatabaseUrl, Settings, StoreConfig},
+    config::{DatabaseUrl, Live, Settings, StoreConfig},
     delivery::{DeliveryWorker, further_certificates},
     domain::{AllowedNetworks, CallbackRules, SigningSecret, Upstream},
     normalise::Catalogue,
@@ -24,7 +28,7 @@ use crate::{
     store::{ClientStore, Sealer, UpkeepStore, sqlite::SqliteStore},
     telemetry::{self, Metrics},
     tracker::{BankWorker, Looker, TrackerWorker},
-    web::{ConnectionLimits, serve},
+    web::{AdminToken, ConnectionLimits, serve},
 };
 
 /// A relay, put together but not running: its workers can be ticked by hand.
@@ -47,6 +51,8 @@ pub struct Relay {
     pub delivery: DeliveryWorker,
     /// Deletes what is old and counts what is there.
     pub upkeep: UpkeepWorker,
+    /// Its secrets that can be replaced while it runs.
+    pub secrets: Secrets,
     /// Keeps other relays off the store while this one lives.
     lock: File,
 }
@@ -83,21 +89,17 @@ pub fn callback_rules(settings: &Settings) -> CallbackRules {
 /// secret of Basiq's webhooks, the keys that encrypt.
 pub fn validate(settings: &Settings) -> Result<()> {
     further_certificates(&settings.delivery).context("RELAY_CALLBACK_CA_FILE")?;
-    hint_rules(settings)?;
+    basiq_webhook_secret(settings)?;
     sealer(&settings.store)?;
     catalogue(settings).map(|_| ())
 }
 
-fn hint_rules(settings: &Settings) -> Result<HintRules> {
+fn basiq_webhook_secret(settings: &Settings) -> Result<Option<SigningSecret>> {
     let secret = settings.basiq.webhook_secret.as_ref();
-    let secret = secret
+    secret
         .map(|secret| SigningSecret::of_another(secret.expose_secret()))
         .transpose()
-        .context("RELAY_BASIQ_WEBHOOK_SECRET")?;
-    Ok(HintRules {
-        secret,
-        interval: settings.tracking.poll_min_interval,
-    })
+        .context("RELAY_BASIQ_WEBHOOK_SECRET")
 }
 
 fn catalogue(settings: &Settings) -> Result<Catalogue> {
@@ -128,7 +130,11 @@ fn api_parts(
         delivery_wake: Wake::new(),
         upstream,
         basiq,
-        hints: hint_rules(settings)?,
+        admin: AdminToken::new(settings.server.admin_token.as_ref()),
+        hints: HintRules {
+            secret: Live::new(basiq_webhook_secret(settings)?),
+            interval: settings.tracking.poll_min_interval,
+        },
         metrics: Arc::new(move || metrics.render()),
     })
 }
@@ -187,6 +193,11 @@ impl Relay {
             .context("no client for callbacks")?;
         let upkeep = UpkeepWorker::new(shared, clock, &settings.store);
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
+        let secrets = Secrets {
+            basiq: parts.basiq.clone(),
+            admin: parts.admin.clone(),
+            webhook: parts.hints.secret.clone(),
+        };
         let router = api::router(parts);
         Ok(Self {
             settings,
@@ -198,6 +209,7 @@ impl Relay {
             banks,
             delivery,
             upkeep,
+            secrets,
             lock,
         })
     }

@@ -17,6 +17,7 @@ use url::{Url, form_urlencoded};
 use crate::{
     basiq::{BasiqError, answer::Answer, measure::Endpoint, throttle::Throttle},
     clock::Clock,
+    config::Live,
 };
 
 /// A refused key is tried again after this.
@@ -49,7 +50,7 @@ pub(super) struct TokenRequest {
     pub(super) http: ClientWithMiddleware,
     pub(super) url: Url,
     /// `Basic KEY`, marked as sensitive.
-    pub(super) key: HeaderValue,
+    pub(super) key: Live<HeaderValue>,
 }
 
 /// The one token of the process.
@@ -101,6 +102,23 @@ impl Tokens {
         let mut state = self.state.lock().await;
         state.current = None;
         self.close(&mut state, &BasiqError::KeyRefused);
+    }
+
+    /// Another key takes the place of the one before, and nothing is held against it: the next call
+    /// asks for a token with it. Says whether it is another one.
+    pub(super) async fn replace_key(&self, key: HeaderValue) -> bool {
+        let mut state = self.state.lock().await;
+        let differs = self.request.key.replace(key);
+        if differs {
+            let (fetched, noted) = (state.fetched, state.noted);
+            *state = State {
+                fetched,
+                noted,
+                ..State::default()
+            };
+            self.rest_until.store(0, Ordering::Relaxed);
+        }
+        differs
     }
 
     /// Closes the way to a token for a while.
@@ -226,7 +244,7 @@ impl Tokens {
             .request
             .http
             .post(self.request.url.clone())
-            .header(header::AUTHORIZATION, self.request.key.clone())
+            .header(header::AUTHORIZATION, self.request.key.get())
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header("basiq-version", "3.0")
             .body(form)

@@ -1,5 +1,7 @@
 //! `basiq-relay serve`: runs the relay.
 
+use std::{convert::Infallible, path::PathBuf};
+
 use anyhow::Context;
 
 use crate::{
@@ -7,7 +9,8 @@ use crate::{
     cli::{ConfigArg, exit::Failure},
     clock::Clock,
     config::{SETTINGS, Settings},
-    runtime, telemetry,
+    runtime::{self, Hangups},
+    telemetry,
 };
 
 #[derive(Debug, clap::Args)]
@@ -43,11 +46,29 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     settings.require_api_key().map_err(Failure::usage)?;
     app::validate(&settings).map_err(Failure::usage)?;
     let telemetry = telemetry::init(&settings.log).map_err(Failure::usage)?;
+    let hangups = Hangups::listen().context("SIGHUP cannot be heard")?;
     let relay = app::Relay::build(settings, Clock::system()).await?;
-    let served = relay.serve(first_signal(), second_signal()).await;
+    let reloading = reload(hangups, relay.secrets.clone(), args.config.config);
+    let served = tokio::select! {
+        served = relay.serve(first_signal(), second_signal()) => served,
+        never = reloading => match never {},
+    };
     drop(telemetry);
     served.context("the relay stopped")?;
     Ok(())
+}
+
+/// Reads the secrets of the settings again at each hangup.
+async fn reload(
+    mut hangups: Hangups,
+    secrets: app::Secrets,
+    config: Option<PathBuf>,
+) -> Infallible {
+    loop {
+        hangups.next().await;
+        let settings = Settings::load(config.as_deref()).map_err(Into::into);
+        secrets.reload(settings).await;
+    }
 }
 
 async fn first_signal() {

@@ -4,6 +4,7 @@
 //! told at once.
 
 mod error;
+mod live;
 mod load;
 mod proxy;
 mod setting;
@@ -18,6 +19,7 @@ use url::Url;
 
 pub use self::{
     error::ConfigError,
+    live::Live,
     proxy::EgressProxy,
     setting::{SETTINGS, SettingDoc},
 };

@@ -1,14 +1,14 @@
 //! Owns every background task from spawn to stop.
 
 mod flights;
-mod shutdown;
+mod signals;
 mod supervisor;
 mod wake;
 mod worker;
 
 pub use self::{
     flights::Flights,
-    shutdown::signalled,
+    signals::{Hangups, signalled},
     supervisor::{Stopped, Supervisor},
     wake::Wake,
     worker::{Tick, Worker, WorkerError, run_worker},

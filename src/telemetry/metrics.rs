@@ -31,6 +31,11 @@ const METRICS: &[(Kind, &str, &str)] = &[
     (Kind::Gauge, "relay_watches", "watches by state"),
     (
         Kind::Counter,
+        "relay_reloads_total",
+        "times the secrets were read again on SIGHUP by result",
+    ),
+    (
+        Kind::Counter,
         "relay_polls_total",
         "looks at jobs by result",
     ),

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::Span;
 
 use crate::{
+    config::Live,
     domain::{ApiKey, ApiKeyHash, Client},
     store::Store,
     web::{limits::ClientLimits, problem::Problem},
@@ -62,27 +63,39 @@ where
     }
 }
 
-/// The operator's token as a hash, if one is set. Comparison takes the same time wherever two differ.
-#[derive(Clone, Copy)]
-pub struct AdminToken(Option<ApiKeyHash>);
+/// The operator's token as a hash, if one is set; all clones share it. Comparison takes the same time
+/// wherever two differ.
+#[derive(Clone)]
+pub struct AdminToken(Live<Option<ApiKeyHash>>);
 
 impl AdminToken {
     /// The token of the settings.
     #[must_use]
     pub fn new(token: Option<&SecretString>) -> Self {
-        Self(token.map(|token| ApiKey::presented(token.expose_secret()).hash()))
+        Self(Live::new(hash(token)))
+    }
+
+    /// Another token takes its place, or none; says whether it is another one.
+    #[must_use]
+    pub fn replace(&self, token: Option<&SecretString>) -> bool {
+        self.0.replace(hash(token))
     }
 
     /// Lets the operator in. Without a token in the settings there is nothing to be let into: 404.
-    pub fn admit(self, headers: &HeaderMap) -> Result<(), Problem> {
+    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let expected = self
             .0
+            .get()
             .ok_or_else(|| Problem::not_found("There is no such page or call."))?;
         match bearer(headers) {
             Some(token) if token.hash() == expected => Ok(()),
             Some(_) | None => Err(Problem::unauthorized()),
         }
     }
+}
+
+fn hash(token: Option<&SecretString>) -> Option<ApiKeyHash> {
+    token.map(|token| ApiKey::presented(token.expose_secret()).hash())
 }
 
 /// The operator, who showed the admin token.
@@ -149,6 +162,9 @@ mod tests {
             let problem = guarded.admit(&headers).unwrap_err();
             assert_eq!(problem.code(), ProblemCode::Unauthorized);
         }
+        assert!(guarded.replace(Some(&SecretString::from("another"))));
+        assert!(guarded.admit(&with("Bearer open sesame")).is_err());
+        assert!(guarded.clone().admit(&with("Bearer another")).is_ok());
         let off = AdminToken::new(None).admit(&with("Bearer open sesame"));
         assert_eq!(off.unwrap_err().code(), ProblemCode::NotFound);
     }

@@ -2,16 +2,18 @@
 
 use std::{
     any::Any,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{
     Router,
-    extract::{MatchedPath, Request},
-    middleware::{Next, from_fn, map_request},
+    extract::{MatchedPath, Request, State},
+    middleware::{Next, from_fn_with_state, map_request},
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, Method, header};
+use tokio::sync::Semaphore;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
@@ -23,6 +25,15 @@ use crate::web::problem::{Problem, ProblemCode};
 
 /// An answer that takes longer is given up.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// So many requests are worked on at a time; more are turned away before they take memory. Each holds a
+/// body of [`MAX_BODY`] and a place in the store's queue.
+///
+/// [`MAX_BODY`]: crate::web::MAX_BODY
+const MAX_IN_HAND: usize = 1024;
+
+/// Seconds after which a client that was turned away may ask again.
+const TURNED_AWAY_SECONDS: u64 = 1;
 
 /// Seconds after which a client may ask again when an answer took too long.
 const RETRY_SECONDS: u64 = 5;
@@ -43,6 +54,11 @@ const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
 
 /// Gives all routes of a router the manners of the relay, and problems for what is not there.
 pub fn with_manners(router: Router) -> Router {
+    with_room(router, MAX_IN_HAND)
+}
+
+fn with_room(router: Router, requests: usize) -> Router {
+    let room = Arc::new(Semaphore::new(requests));
     let mut router = router
         .fallback(async || Problem::not_found("There is no such page or call."))
         .method_not_allowed_fallback(async || {
@@ -52,7 +68,7 @@ pub fn with_manners(router: Router) -> Router {
             )
         })
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(manners))
+        .layer(from_fn_with_state(room, manners))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
         .layer(SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid))
         .layer(map_request(forget_odd_id));
@@ -80,7 +96,7 @@ fn panicked(_message: Box<dyn Any + Send>) -> Response {
     Problem::internal("a handler panicked").into_response()
 }
 
-async fn manners(request: Request, next: Next) -> Response {
+async fn manners(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let path = request.uri().path().to_owned();
     let method = known_method(request.method());
@@ -96,7 +112,8 @@ async fn manners(request: Request, next: Next) -> Response {
         http.route = route,
         client.name = field::Empty,
     );
-    let mut response = answer(request, next).instrument(span.clone()).await;
+    let answering = answer_within(&room, is_monitoring(&route), request, next);
+    let mut response = answering.instrument(span.clone()).await;
     let _entered = span.enter();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         log_cause(&problem);
@@ -104,6 +121,32 @@ async fn manners(request: Request, next: Next) -> Response {
     }
     measure(&response, &route, method, began.elapsed());
     response
+}
+
+/// Whether a route tells how the relay does: it answers however much there is to do.
+fn is_monitoring(route: &str) -> bool {
+    matches!(route, "/healthz" | "/readyz" | "/metrics")
+}
+
+/// The answer, if there is room to work on it.
+async fn answer_within(
+    room: &Semaphore,
+    is_monitoring: bool,
+    request: Request,
+    next: Next,
+) -> Response {
+    if is_monitoring {
+        return answer(request, next).await;
+    }
+    let Ok(_place) = room.try_acquire() else {
+        return Problem::new(
+            ProblemCode::Overloaded,
+            "Nothing was done. Ask again shortly.",
+        )
+        .retry_after(TURNED_AWAY_SECONDS)
+        .into_response();
+    };
+    answer(request, next).await
 }
 
 /// The answer; that of a handler that hangs is a problem.
@@ -168,7 +211,7 @@ fn measure(response: &Response, route: &str, method: &'static str, took: Duratio
     metrics::histogram!("relay_http_request_seconds", &labels).record(took.as_secs_f64());
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let status = status.as_u16();
-    if matches!(route, "/healthz" | "/readyz" | "/metrics") {
+    if is_monitoring(route) {
         debug!(http.status = status, duration_ms, "answered");
     } else {
         info!(http.status = status, duration_ms, "answered");
@@ -247,6 +290,40 @@ mod tests {
         let (parts, body) = ask("GET", "/panic", None).await;
         assert_eq!(parts.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!body.to_string().contains("secret"), "{body}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_finds_no_room_is_turned_away_but_monitoring_is_not() {
+        let router = Router::new()
+            .route("/healthz", get(async || "alive"))
+            .route("/slow", get(std::future::pending::<()>))
+            .route("/fine", get(async || "fine"));
+        let router = with_room(router, 1);
+        let send = async |path: &str| {
+            let request = http::Request::get(path).body(Body::empty()).unwrap();
+            router.clone().oneshot(request).await.unwrap()
+        };
+        let (slow, ()) = tokio::join!(send("/slow"), async {
+            let turned_away = send("/fine").await;
+            assert_eq!(turned_away.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(turned_away.headers()["retry-after"], "1");
+            assert_eq!(send("/healthz").await.status(), StatusCode::OK);
+        });
+        assert_eq!(slow.headers()["retry-after"], "5", "it took too long");
+        assert_eq!(send("/fine").await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn no_other_site_may_ask_with_a_browser() {
+        let request = http::Request::options("/fine")
+            .header("origin", "https://elsewhere.example")
+            .header("access-control-request-method", "POST");
+        let request = request.body(Body::empty()).unwrap();
+        let answer = app().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+        let headers = answer.headers().keys();
+        let grants = headers.filter(|name| name.as_str().starts_with("access-control"));
+        assert_eq!(grants.count(), 0);
     }
 
     #[tokio::test(start_paused = true)]

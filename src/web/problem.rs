@@ -79,6 +79,7 @@ problem_codes! {
     StoreUnavailable = SERVICE_UNAVAILABLE, "store-unavailable", "The store cannot be reached";
     UpstreamUnavailable = SERVICE_UNAVAILABLE, "upstream-unavailable", "Basiq cannot be asked now";
     TimedOut = SERVICE_UNAVAILABLE, "timed-out", "The answer took too long";
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "The relay has too much to do";
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The relay is not ready";
 }
 

@@ -24,6 +24,8 @@ mod odd_basiq;
 mod openapi;
 mod outcomes;
 mod pace;
+mod reload;
+mod secrets;
 mod shutdown;
 mod signature;
 mod store;

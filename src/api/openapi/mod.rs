@@ -47,7 +47,11 @@ const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
 const REDELIVERY_PROBLEMS: &[ProblemCode] = &[ProblemCode::NewerEvent, ProblemCode::WatchCancelled];
 
 /// Any operation can end so.
-const ALWAYS: &[ProblemCode] = &[ProblemCode::InternalError, ProblemCode::TimedOut];
+const ALWAYS: &[ProblemCode] = &[
+    ProblemCode::InternalError,
+    ProblemCode::TimedOut,
+    ProblemCode::Overloaded,
+];
 
 /// An operation that reads a body can end so.
 const WITH_BODY: &[ProblemCode] = &[

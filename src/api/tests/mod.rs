@@ -10,7 +10,10 @@ use tower::ServiceExt;
 
 use self::list_store::{KEY, ListStore, OTHER_KEY};
 use super::*;
-use crate::{config::BasiqConfig, domain::UpstreamHealth};
+use crate::{
+    config::{BasiqConfig, Live},
+    domain::UpstreamHealth,
+};
 
 const ADMIN: &str = "open sesame";
 
@@ -31,8 +34,9 @@ impl App {
             delivery_wake: Wake::new(),
             upstream,
             basiq: basiq.unwrap(),
+            admin: AdminToken::new(None),
             hints: HintRules {
-                secret: None,
+                secret: Live::new(None),
                 interval: std::time::Duration::from_secs(1),
             },
             metrics: Arc::new(|| "relay_watches 1\n".to_owned()),
@@ -274,7 +278,7 @@ async fn metrics_move_to_their_own_address() {
 
 #[tokio::test]
 async fn the_operator_sees_the_watches_of_all_clients() {
-    let app = App::new(|parts| parts.server.admin_token = Some(ADMIN.to_owned().into()));
+    let app = App::new(|parts| parts.admin = AdminToken::new(Some(&ADMIN.into())));
     let (_, watch) = app.register("job-1").await;
     for key in ["", KEY] {
         let (status, _) = app.ask("GET /admin/watches", key, None).await;

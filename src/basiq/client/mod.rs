@@ -19,7 +19,7 @@ use reqwest_retry::{
     RetryTransientMiddleware, Retryable, RetryableStrategy, default_on_request_failure,
     policies::ExponentialBackoff,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
@@ -38,7 +38,7 @@ use crate::{
         wire::{Connection, Connector, JobDocument},
     },
     clock::Clock,
-    config::BasiqConfig,
+    config::{BasiqConfig, Live},
     domain::{JobId, Upstream},
 };
 
@@ -108,7 +108,7 @@ impl BasiqClient {
         let request = TokenRequest {
             http: once_only.clone(),
             url: address(&config.url, &["token"])?,
-            key: key_header(config)?,
+            key: Live::new(key_header(&config.api_key)?),
         };
         Ok(Self(Arc::new(Inner {
             http,
@@ -129,6 +129,13 @@ impl BasiqClient {
     #[must_use]
     pub fn longest_call(config: &BasiqConfig) -> Duration {
         config.timeout.saturating_mul(2).saturating_add(WAITING)
+    }
+
+    /// Another API key takes the place of the one before; the next call asks for a token with it. Says
+    /// whether it is another one.
+    pub async fn replace_key(&self, key: &SecretString) -> Result<bool, BasiqError> {
+        let header = key_header(key)?;
+        Ok(self.0.tokens.replace_key(header).await)
     }
 
     /// `GET /jobs/{id}`: one look.
@@ -309,8 +316,8 @@ impl RetryableStrategy for BrokenConnections {
     }
 }
 
-fn key_header(config: &BasiqConfig) -> Result<HeaderValue, BasiqError> {
-    let text = format!("Basic {}", config.api_key.expose_secret());
+fn key_header(key: &SecretString) -> Result<HeaderValue, BasiqError> {
+    let text = format!("Basic {}", key.expose_secret());
     let mut header = HeaderValue::from_str(&text).map_err(|_| BasiqError::KeyRefused)?;
     header.set_sensitive(true);
     Ok(header)

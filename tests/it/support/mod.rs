@@ -4,6 +4,7 @@
 pub(crate) mod live;
 pub(crate) mod process;
 pub(crate) mod receiver;
+pub(crate) mod scene;
 
 use std::time::Duration;
 

@@ -40,6 +40,8 @@ pub(crate) struct RelayProcess {
 pub(crate) struct RelaySetup {
     pub(crate) database: PathBuf,
     pub(crate) basiq: String,
+    /// Basiq's API key; none if the environment gives it otherwise.
+    pub(crate) api_key: Option<String>,
     pub(crate) environment: Vec<(&'static str, String)>,
 }
 
@@ -48,6 +50,7 @@ impl RelaySetup {
         Self {
             database: folder.join("relay.db"),
             basiq: basiq.to_owned(),
+            api_key: Some("a-basiq-key".to_owned()),
             environment: Vec::new(),
         }
     }
@@ -61,7 +64,11 @@ impl RelaySetup {
                 format!("sqlite://{}", self.database.display()),
             )
             .env("RELAY_BASIQ_URL", &self.basiq)
-            .env("RELAY_BASIQ_API_KEY", "a-basiq-key")
+            .envs(
+                self.api_key
+                    .as_ref()
+                    .map(|key| ("RELAY_BASIQ_API_KEY", key)),
+            )
             .env("RELAY_LISTEN", "127.0.0.1:0")
             .env("RELAY_CALLBACK_ALLOW_HTTP", "true")
             .env("RELAY_CALLBACK_ALLOW_NETWORKS", "127.0.0.0/8")
@@ -130,15 +137,20 @@ impl RelayProcess {
         self.log.join_next().await.unwrap().unwrap()
     }
 
+    /// Has it read its secrets again.
+    pub(crate) async fn hang_up(&self) {
+        self.signal("-HUP").await;
+    }
+
+    async fn signal(&self, signal: &str) {
+        let id = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
     /// Asks it to stop, and returns its exit code and its log.
     pub(crate) async fn terminate(mut self) -> (Option<i32>, Vec<String>) {
-        let id = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .await
-            .unwrap();
-        assert!(sent.success());
+        self.signal("-TERM").await;
         let ended = tokio::time::timeout(START_PATIENCE, self.child.wait()).await;
         let code = ended.expect("it stops").unwrap().code();
         (code, self.log.join_next().await.unwrap().unwrap())

@@ -128,6 +128,34 @@ async fn a_wrong_key_stops_all_calls_for_thirty_seconds() {
 }
 
 #[tokio::test]
+async fn another_key_takes_the_place_of_a_refused_one_at_once() {
+    let fake = Fake::start().await;
+    let (client, _, upstream) = fake.client(1000);
+    fake.tokens([Reply::Json(401, error_body("no such key"))]);
+    client.job(&job_id()).await.unwrap_err();
+    assert!(
+        !client.replace_key(&"a2V5".into()).await.unwrap(),
+        "the same"
+    );
+    let error = client.job(&job_id()).await.unwrap_err();
+    assert!(matches!(error, BasiqError::KeyRefused));
+    assert!(client.room(0).calls == 0);
+    assert!(client.replace_key(&"bmV3".into()).await.unwrap());
+    client.job(&job_id()).await.unwrap();
+    assert_eq!(upstream.health(), UpstreamHealth::Ok);
+    let keys: Vec<_> = {
+        let script = fake.script.lock();
+        let asked = script.seen.iter().filter(|(_, path, _)| path == "/token");
+        asked.map(|(_, _, key)| key.clone()).collect()
+    };
+    assert_eq!(keys, ["Basic a2V5", "Basic bmV3"]);
+    let unfit = client.replace_key(&"a\nb".into()).await;
+    assert!(unfit.is_err());
+    client.job(&job_id()).await.unwrap();
+    assert_eq!(fake.count("/token"), 2, "the key before stays in force");
+}
+
+#[tokio::test]
 async fn throttled_token_requests_rest_for_five_minutes_and_the_old_token_lives_on() {
     let fake = Fake::start().await;
     let (client, clock, upstream) = fake.client(1000);

@@ -1,0 +1,76 @@
+//! Takes up new secrets while the relay runs.
+
+use anyhow::{Context, Result};
+use metrics::counter;
+use tracing::{error, info};
+
+use crate::{
+    app::basiq_webhook_secret,
+    basiq::BasiqClient,
+    config::{Live, Settings},
+    domain::SigningSecret,
+    web::AdminToken,
+};
+
+/// The secrets that can be replaced while the relay runs: Basiq's API key, the admin token and the
+/// secret of Basiq's webhooks.
+#[derive(Clone)]
+pub struct Secrets {
+    pub(super) basiq: BasiqClient,
+    pub(super) admin: AdminToken,
+    pub(super) webhook: Live<Option<SigningSecret>>,
+}
+
+/// Which secrets were other ones than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Basiq's API key.
+    pub api_key: bool,
+    /// The admin token.
+    pub admin_token: bool,
+    /// The secret of Basiq's webhooks.
+    pub webhook_secret: bool,
+}
+
+impl Secrets {
+    /// Takes up the secrets of settings that were just read, all or, if any is unusable, none; and
+    /// logs and counts what came of it.
+    pub async fn reload(&self, settings: Result<Settings>) {
+        let reloaded = match settings {
+            Ok(settings) => self.replace(&settings).await,
+            Err(error) => Err(error),
+        };
+        let result = match reloaded {
+            Ok(reloaded) => {
+                info!(
+                    api_key = reloaded.api_key,
+                    admin_token = reloaded.admin_token,
+                    webhook_secret = reloaded.webhook_secret,
+                    "secrets read again; other settings count from the next start"
+                );
+                "ok"
+            }
+            Err(error) => {
+                error!(
+                    error = format!("{error:#}"),
+                    "the settings cannot be used; the secrets before stay in force"
+                );
+                "failed"
+            }
+        };
+        counter!("relay_reloads_total", "result" => result).increment(1);
+    }
+
+    /// Takes up the secrets of these settings, all or, if any is unusable, none.
+    pub async fn replace(&self, settings: &Settings) -> Result<Reloaded> {
+        settings.require_api_key()?;
+        let webhook = basiq_webhook_secret(settings)?;
+        let key = &settings.basiq.api_key;
+        let api_key = self.basiq.replace_key(key).await;
+        Ok(Reloaded {
+            api_key: api_key.context("RELAY_BASIQ_API_KEY")?,
+            admin_token: self.admin.replace(settings.server.admin_token.as_ref()),
+            webhook_secret: self.webhook.replace(webhook),
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! Secrets that are replaced while the relay runs.
+
+use std::{fs, path::Path};
+
+use basiq_relay::{
+    domain::SigningSecret,
+    sandbox::{JobScript, SandboxOptions, ScriptStep, StepEnd},
+};
+use serde_json::json;
+
+use crate::support::scene::{Scene, ask, hint, until};
+
+fn done() -> JobScript {
+    let step = ScriptStep::new(
+        "retrieve-accounts",
+        std::time::Duration::ZERO,
+        StepEnd::Succeeds,
+    );
+    JobScript::new(vec![step])
+}
+
+/// A secret in a file of its own, and the setting that names it.
+fn kept(folder: &Path, setting: &'static str, secret: &str) -> (&'static str, String) {
+    let file = folder.join(setting);
+    fs::write(&file, secret).unwrap();
+    (setting, file.display().to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_secrets_count_at_once_and_unusable_ones_never() {
+    let mut scene = Scene::set(SandboxOptions {
+        api_key: Some("the-right-key".into()),
+        ..SandboxOptions::default()
+    })
+    .await;
+    let home = tempfile::tempdir().unwrap();
+    let hooks = [SigningSecret::generate(), SigningSecret::generate()];
+    let (key, admin, webhook) = (
+        "RELAY_BASIQ_API_KEY_FILE",
+        "RELAY_ADMIN_TOKEN_FILE",
+        "RELAY_BASIQ_WEBHOOK_SECRET_FILE",
+    );
+    scene.setup.environment = vec![
+        kept(home.path(), key, "a-key-of-yore"),
+        kept(home.path(), admin, "admin-token-of-yore"),
+        kept(home.path(), webhook, hooks[0].expose()),
+    ];
+    scene.setup.api_key = None;
+    let client = scene.setup.add_client("app").await;
+    let relay = scene.setup.start().await;
+    let operator = async |token: &str| {
+        let said = ask(&relay.url, "GET /admin/watches", token, None).await;
+        said.status
+    };
+    let upstream = async |word: &str| {
+        let said = ask(&relay.url, "GET /readyz", "", None).await;
+        said.json()["upstream"] == word
+    };
+    let body = json!({
+        "jobId": scene.sandbox.seed_job(done()),
+        "callbackUrl": format!("{}/hook", scene.receiver.url()),
+    });
+    let api_key = client["apiKey"].as_str().unwrap();
+    let said = ask(&relay.url, "POST /watch", api_key, Some(body.to_string())).await;
+    assert_eq!(said.status, 202, "{}", said.text);
+    until(async || upstream("key-refused").await).await;
+    assert_eq!(operator("admin-token-of-yore").await, 200);
+    assert_eq!(hint(&relay.url, "m-1", &hooks[0]).await, 204);
+
+    kept(home.path(), key, "the-right-key");
+    kept(home.path(), admin, "new-admin-token");
+    kept(home.path(), webhook, hooks[1].expose());
+    relay.hang_up().await;
+    until(async || operator("new-admin-token").await == 200).await;
+    assert_eq!(operator("admin-token-of-yore").await, 401);
+    assert_eq!(hint(&relay.url, "m-2", &hooks[1]).await, 204);
+    assert_eq!(hint(&relay.url, "m-3", &hooks[0]).await, 401);
+    scene.told(1).await;
+    assert!(upstream("ok").await);
+
+    kept(home.path(), admin, "third-admin-token");
+    kept(home.path(), webhook, "no secret at all");
+    relay.hang_up().await;
+    until(async || {
+        let said = ask(&relay.url, "GET /metrics", "", None).await;
+        said.text
+            .contains("relay_reloads_total{result=\"failed\"} 1")
+    })
+    .await;
+    assert_eq!(operator("third-admin-token").await, 401);
+    assert_eq!(operator("new-admin-token").await, 200);
+    assert_eq!(hint(&relay.url, "m-4", &hooks[1]).await, 204);
+    let (code, log) = relay.terminate().await;
+    assert_eq!(code, Some(0));
+    let log = log.join("\n");
+    assert!(log.contains("RELAY_BASIQ_WEBHOOK_SECRET"), "{log}");
+    assert!(!log.contains("no secret at all"), "{log}");
+}

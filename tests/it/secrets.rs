@@ -1,0 +1,282 @@
+//! A whole run with every secret there is, and everything the relay wrote in it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use basiq_relay::{
+    domain::SigningSecret,
+    sandbox::{JobScript, SandboxOptions, ScriptChallenge, ScriptStep, StepEnd},
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use crate::support::scene::{Said, Scene, ask, hint, until};
+
+const BASIQ_KEY: &str = "YmFzaXEta2V5LXFqN3d6ODg=";
+const ADMIN: &str = "admin-token-vx83hq";
+const PROXY_USER: &str = "relay";
+const PROXY_PASSWORD: &str = "proxy-password-kd92";
+const KEYS: [&str; 2] = [
+    "bmV3LWtleS1hYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3g=",
+    "b2xkLWtleS1hYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3g=",
+];
+const ANSWER: &str = "mfa-answer-xw55";
+/// What a backend may have put into its callback's address to know its own.
+const IN_CALLBACK: &str = "callback-token-pt41";
+
+/// Each secret, by what it is.
+#[derive(Default)]
+struct Secrets(BTreeMap<String, String>);
+
+impl Secrets {
+    fn add(&mut self, what: &str, secret: &str) {
+        let bare = secret.strip_prefix("whsec_").unwrap_or(secret);
+        let bare = bare.strip_prefix("brk_").unwrap_or(bare);
+        assert!(bare.len() >= 12, "{what} would be found by chance");
+        self.0.insert(what.to_owned(), bare.to_owned());
+    }
+
+    /// Which of them are in these texts, and where.
+    fn found_in<'a>(&self, texts: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+        let texts = texts.into_iter();
+        let found = texts.flat_map(|text| {
+            let there = self.0.iter().filter(|(_, secret)| text.contains(*secret));
+            there.map(move |(what, _)| format!("{what} in: {text}"))
+        });
+        found.collect()
+    }
+}
+
+/// Tunnels to wherever it is asked to.
+async fn proxy(listener: TcpListener) {
+    let mut tunnels = JoinSet::new();
+    loop {
+        let (near, _) = listener.accept().await.unwrap();
+        tunnels.spawn(tunnel(near));
+    }
+}
+
+async fn tunnel(near: TcpStream) {
+    let mut near = BufReader::new(near);
+    let (mut target, mut is_known) = (String::new(), false);
+    loop {
+        let mut line = String::new();
+        if near.read_line(&mut line).await.unwrap_or(0) == 0 || line.trim().is_empty() {
+            break;
+        }
+        if let Some(rest) = line.strip_prefix("CONNECT ") {
+            rest.split(' ').next().unwrap().clone_into(&mut target);
+        }
+        let expected = STANDARD.encode(format!("{PROXY_USER}:{PROXY_PASSWORD}"));
+        is_known |= line.trim().ends_with(&format!("Basic {expected}"));
+    }
+    assert!(is_known, "the password did not arrive");
+    let mut far = TcpStream::connect(target).await.unwrap();
+    near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+}
+
+fn job(end: StepEnd) -> JobScript {
+    let step = |title: &str, end| ScriptStep::new(title, Duration::ZERO, end);
+    JobScript::new(vec![
+        step("verify-credentials", end),
+        step("retrieve-accounts", StepEnd::Succeeds),
+    ])
+}
+
+fn asking() -> JobScript {
+    let mut challenge = ScriptChallenge::token();
+    challenge.answers = vec![vec![ANSWER.to_owned()]];
+    job(StepEnd::Asks(challenge))
+}
+
+/// Everything there is to ask, and with what, good and bad.
+fn calls() -> Vec<(&'static str, &'static str, Option<Value>)> {
+    let since = json!({ "since": "2020-01-01T00:00:00Z" });
+    vec![
+        ("GET /healthz", "", None),
+        ("GET /readyz", "", None),
+        ("GET /metrics", "", None),
+        ("GET /openapi.json", "", None),
+        ("GET /docs", "", None),
+        ("GET /catalogue", "", None),
+        ("GET /watch", "client", None),
+        ("GET /watch", "wrong", None),
+        ("GET /watch?cursor=x&limit=0", "client", None),
+        ("POST /watch", "client", Some(json!({ "jobId": 7 }))),
+        ("POST /watch", "admin", Some(json!({}))),
+        ("GET /deliveries?state=delivered", "client", None),
+        ("GET /deliveries?state=pending", "client", None),
+        ("POST /deliveries/redeliver", "client", Some(since.clone())),
+        ("GET /admin/watches", "admin", None),
+        ("GET /admin/watches", "client", None),
+        ("GET /admin/deliveries?state=delivered", "admin", None),
+        ("POST /admin/deliveries/redeliver", "admin", Some(since)),
+        ("GET /admin/clients", "admin", None),
+        (
+            "POST /admin/clients",
+            "admin",
+            Some(json!({ "name": "app" })),
+        ),
+        ("POST /admin/clients/app/retire-secret", "admin", None),
+        ("POST /admin/clients/app/retire-secret", "wrong", None),
+        ("DELETE /admin/clients/shop", "admin", None),
+        ("PATCH /watch", "client", None),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
+    let mut scene = Scene::set(SandboxOptions::default()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let through = listener.local_addr().unwrap();
+    scene.tasks.spawn(proxy(listener));
+    let webhook = SigningSecret::generate();
+    scene.setup.api_key = Some(BASIQ_KEY.to_owned());
+    scene.setup.environment.extend([
+        ("RELAY_ADMIN_TOKEN", ADMIN.to_owned()),
+        ("RELAY_BASIQ_WEBHOOK_SECRET", webhook.expose().to_owned()),
+        ("RELAY_ENCRYPTION_KEY", KEYS[0].to_owned()),
+        ("RELAY_ENCRYPTION_PREVIOUS_KEY", KEYS[1].to_owned()),
+        (
+            "RELAY_EGRESS_PROXY",
+            format!("http://{PROXY_USER}:{PROXY_PASSWORD}@{through}"),
+        ),
+        ("RELAY_DELIVERY_RETRY_SCHEDULE", "1s,1s".to_owned()),
+    ]);
+    let mut secrets = Secrets::default();
+    secrets.add("Basiq's API key", BASIQ_KEY);
+    secrets.add("the admin token", ADMIN);
+    secrets.add("the webhook secret", webhook.expose());
+    secrets.add("the encryption key", KEYS[0]);
+    secrets.add("the encryption key before", KEYS[1]);
+    secrets.add("the proxy's password", PROXY_PASSWORD);
+    let basic = STANDARD.encode(format!("{PROXY_USER}:{PROXY_PASSWORD}"));
+    secrets.add("the proxy's password, encoded", &basic);
+    secrets.add("an answer to a challenge", ANSWER);
+    let app = scene.setup.add_client("app").await;
+    let key = app["apiKey"].as_str().unwrap().to_owned();
+    secrets.add("a client's API key", &key);
+    secrets.add("a client's secret", app["signingSecret"].as_str().unwrap());
+
+    let relay = scene.setup.start().await;
+    let wrong = format!("{}x", &key[..key.len() - 1]);
+    let mut answers: Vec<Said> = Vec::new();
+    // these tell a secret to whom it is for, which is why they are not searched
+    let added = json!({ "name": "shop" }).to_string();
+    let shop = ask(&relay.url, "POST /admin/clients", ADMIN, Some(added)).await;
+    for call in [
+        "POST /admin/clients/shop/rotate-key",
+        "POST /admin/clients/app/rotate-secret",
+    ] {
+        let said = ask(&relay.url, call, ADMIN, None).await;
+        assert_eq!(said.status, 200, "{}", said.text);
+        let told = said.json();
+        let secret = told.get("apiKey").or(told.get("signingSecret"));
+        secrets.add(
+            &format!("what {call} made"),
+            secret.unwrap().as_str().unwrap(),
+        );
+    }
+    secrets.add("a new key", shop.json()["apiKey"].as_str().unwrap());
+    secrets.add(
+        "a new secret",
+        shop.json()["signingSecret"].as_str().unwrap(),
+    );
+
+    scene.receiver.answer(1, 500);
+    let mut watches = Vec::new();
+    for script in [job(StepEnd::Succeeds), job(StepEnd::Fails(None)), asking()] {
+        let callback = format!("{}/hook?token={IN_CALLBACK}", scene.receiver.url());
+        let body = json!({ "jobId": scene.sandbox.seed_job(script), "callbackUrl": callback });
+        let said = ask(&relay.url, "POST /watch", &key, Some(body.to_string())).await;
+        assert_eq!(said.status, 202, "{}", said.text);
+        watches.push(said.json()["id"].as_str().unwrap().to_owned());
+    }
+    scene.told(4).await;
+    let mfa = format!("POST /watch/{}/mfa", watches[2]);
+    for response in [json!([ANSWER, 7]), json!(ANSWER), json!([ANSWER])] {
+        let body = json!({ "response": response }).to_string();
+        answers.push(ask(&relay.url, &mfa, &key, Some(body)).await);
+    }
+    assert_eq!(answers.last().unwrap().status, 202);
+    scene.told(5).await;
+    assert_eq!(hint(&relay.url, "m-1", &webhook).await, 204);
+    assert_eq!(
+        hint(&relay.url, "m-2", &SigningSecret::generate()).await,
+        401
+    );
+    relay.hang_up().await;
+    until(async || {
+        let said = ask(&relay.url, "GET /metrics", "", None).await;
+        said.text.contains("relay_reloads_total{result=\"ok\"} 1")
+    })
+    .await;
+    for (call, who, body) in calls() {
+        let key = match who {
+            "client" => &key,
+            "admin" => ADMIN,
+            "wrong" => &wrong,
+            _ => "",
+        };
+        let body = body.map(|body| body.to_string());
+        let said = ask(&relay.url, call, key, body).await;
+        assert!(said.status < 500, "{call}: {}", said.text);
+        answers.push(said);
+    }
+    for watch in &watches {
+        answers.push(ask(&relay.url, &format!("GET /watch/{watch}"), &key, None).await);
+    }
+    let (code, log) = relay.terminate().await;
+    assert_eq!(code, Some(0));
+    let tokens = scene.tokens();
+    assert!(
+        tokens.len() >= 2,
+        "a token to look with, and one to answer with"
+    );
+    for (number, token) in tokens.iter().enumerate() {
+        secrets.add(&format!("Basiq's token {number}"), token);
+    }
+
+    let posted = scene.receiver.received();
+    let posted = posted
+        .iter()
+        .map(|one| format!("{:?}\n{}", one.headers, one.raw));
+    let said: Vec<_> = answers.iter().map(Said::whole).chain(posted).collect();
+    assert!(
+        log.iter().any(|line| line.contains("TRACE")),
+        "everything is logged"
+    );
+    assert_eq!(
+        secrets.found_in(log.iter().chain(&said)),
+        Vec::<String>::new()
+    );
+    for (what, secret) in &secrets.0 {
+        assert_eq!(scene.files_with(secret), Vec::<String>::new(), "{what}");
+    }
+    let mut of_callback = Secrets::default();
+    of_callback.add("what only the callback is to see", IN_CALLBACK);
+    assert_eq!(of_callback.found_in(&log), Vec::<String>::new());
+    assert!(
+        !of_callback.found_in(&said).is_empty(),
+        "its own client sees it"
+    );
+}
+
+#[test]
+fn what_is_written_is_searched_for_each_secret() {
+    let mut secrets = Secrets::default();
+    secrets.add("a key", "brk_0123456789abcdef");
+    let said = [
+        "all is well".to_owned(),
+        "key=brk_0123456789abcdef".to_owned(),
+    ];
+    assert_eq!(
+        secrets.found_in(&said),
+        ["a key in: key=brk_0123456789abcdef"]
+    );
+}

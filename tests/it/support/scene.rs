@@ -1,0 +1,166 @@
+//! A relay as a process between a sandbox and a receiver, and all that it writes.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, header},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+};
+use basiq_relay::{
+    clock::Clock,
+    domain::SigningSecret,
+    sandbox::{Sandbox, SandboxOptions},
+    signing,
+};
+use serde_json::Value;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use super::{Receiver, process::RelaySetup};
+
+const PATIENCE: u32 = 300;
+
+/// The tokens that calls to Basiq carried.
+type Tokens = Arc<Mutex<BTreeSet<String>>>;
+
+/// What a relay process is surrounded by.
+pub(crate) struct Scene {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) setup: RelaySetup,
+    pub(crate) receiver: Receiver,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) tasks: JoinSet<()>,
+    tokens: Tokens,
+}
+
+impl Scene {
+    pub(crate) async fn set(options: SandboxOptions) -> Self {
+        let mut tasks = JoinSet::new();
+        let sandbox = Sandbox::new(options, Clock::system());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let basiq = format!("http://{}", listener.local_addr().unwrap());
+        let tokens = Tokens::default();
+        let noting = from_fn_with_state(Arc::clone(&tokens), note_token);
+        let router = sandbox.router().layer(noting);
+        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let receiver = Receiver::start(&mut tasks).await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut setup = RelaySetup::new(folder.path(), &basiq);
+        setup.environment = vec![("RELAY_LOG", "trace".to_owned())];
+        Self {
+            sandbox,
+            setup,
+            receiver,
+            folder,
+            tasks,
+            tokens,
+        }
+    }
+
+    /// Waits until so many events have arrived.
+    pub(crate) async fn told(&self, count: usize) {
+        until(async || self.receiver.received().len() >= count).await;
+    }
+
+    /// Every access token that the relay used.
+    pub(crate) fn tokens(&self) -> BTreeSet<String> {
+        self.tokens.lock().unwrap().clone()
+    }
+
+    /// Every file of the relay that has the text in it.
+    pub(crate) fn files_with(&self, text: &str) -> Vec<String> {
+        let has_it = |bytes: &[u8]| {
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        let mut sizes = 0;
+        let mut found = Vec::new();
+        for file in fs::read_dir(self.folder.path()).unwrap() {
+            let path = file.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            sizes += bytes.len();
+            if has_it(&bytes) {
+                found.push(path.display().to_string());
+            }
+        }
+        assert!(sizes > 4096, "the store is somewhere else");
+        found
+    }
+}
+
+/// Waits until something is so, or fails.
+pub(crate) async fn until(is_so: impl AsyncFn() -> bool) {
+    for _ in 0..PATIENCE {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it did not come to be so");
+}
+
+async fn note_token(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {
+    let value = request.headers().get(header::AUTHORIZATION);
+    let text = value.and_then(|value| value.to_str().ok());
+    if let Some(token) = text.and_then(|text| text.strip_prefix("Bearer ")) {
+        tokens.lock().unwrap().insert(token.to_owned());
+    }
+    next.run(request).await
+}
+
+/// An answer of a relay process.
+pub(crate) struct Said {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Said {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    /// Headers and body as one text.
+    pub(crate) fn whole(&self) -> String {
+        format!("{:?}\n{}", self.headers, self.text)
+    }
+}
+
+/// Asks a relay process: `GET /path`.
+pub(crate) async fn ask(base: &str, call: &str, key: &str, body: Option<String>) -> Said {
+    let (method, path) = call.split_once(' ').unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = http.request(method.parse().unwrap(), format!("{base}{path}"));
+    let request = request.bearer_auth(key);
+    let request = match body {
+        Some(body) => request
+            .header("content-type", "application/json")
+            .body(body),
+        None => request,
+    };
+    let answer = request.send().await.unwrap();
+    Said {
+        status: answer.status().as_u16(),
+        headers: answer.headers().clone(),
+        text: answer.text().await.unwrap(),
+    }
+}
+
+/// Sends a relay process a webhook of Basiq's that says nothing, signed with this secret.
+pub(crate) async fn hint(base: &str, id: &str, secret: &SigningSecret) -> u16 {
+    let now = Clock::system().now();
+    let signed = signing::sign(id, now, "{}", &[secret]).unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut request = http.post(format!("{base}/basiq/webhook")).body("{}");
+    for (name, value) in signed.entries() {
+        request = request.header(name, value);
+    }
+    request.send().await.unwrap().status().as_u16()
+}
