@@ -197,6 +197,7 @@ impl Relay {
             basiq: parts.basiq.clone(),
             admin: parts.admin.clone(),
             webhook: parts.hints.secret.clone(),
+            tracker_wake: parts.tracker_wake.clone(),
         };
         let router = api::router(parts);
         Ok(Self {

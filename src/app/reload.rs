@@ -9,6 +9,7 @@ use crate::{
     basiq::BasiqClient,
     config::{Live, Settings},
     domain::SigningSecret,
+    runtime::Wake,
     web::AdminToken,
 };
 
@@ -19,6 +20,8 @@ pub struct Secrets {
     pub(super) basiq: BasiqClient,
     pub(super) admin: AdminToken,
     pub(super) webhook: Live<Option<SigningSecret>>,
+    /// Rung when there is another key to look with.
+    pub(super) tracker_wake: Wake,
 }
 
 /// Which secrets were other ones than before.
@@ -67,8 +70,12 @@ impl Secrets {
         let webhook = basiq_webhook_secret(settings)?;
         let key = &settings.basiq.api_key;
         let api_key = self.basiq.replace_key(key).await;
+        let api_key = api_key.context("RELAY_BASIQ_API_KEY")?;
+        if api_key {
+            self.tracker_wake.ring();
+        }
         Ok(Reloaded {
-            api_key: api_key.context("RELAY_BASIQ_API_KEY")?,
+            api_key,
             admin_token: self.admin.replace(settings.server.admin_token.as_ref()),
             webhook_secret: self.webhook.replace(webhook),
         })

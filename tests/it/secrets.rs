@@ -77,7 +77,8 @@ async fn tunnel(near: TcpStream) {
     assert!(is_known, "the password did not arrive");
     let mut far = TcpStream::connect(target).await.unwrap();
     near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    // it ends when either side goes, however that goes
+    drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
 }
 
 fn job(end: StepEnd) -> JobScript {
