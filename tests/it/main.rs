@@ -11,6 +11,7 @@
     reason = "a scene is set in one place, read top to bottom"
 )]
 
+mod answers;
 mod api;
 mod architecture;
 mod command_line;
