@@ -35,7 +35,8 @@ pub(crate) struct CatalogueView {
     path = "/catalogue",
     operation_id = "readCatalogue",
     tag = "catalogue",
-    params(("locale" = Option<String>, Query, description = "A BCP 47 tag; `en`, unless given")),
+    params(("locale" = Option<String>, Query, description = "A BCP 47 tag; `en`, unless given",
+        max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")),
     responses((status = 200, description = "The catalogue", body = CatalogueView,
         example = json!(examples::catalogue()))),
 )]

@@ -181,8 +181,7 @@ impl Params {
         }
     }
 
-    /// Takes a parameter, read by `read`; what that cannot read is a fault. An empty value is as
-    /// good as none.
+    /// Takes a parameter, read by `read`; what that cannot read is a fault.
     pub fn take<T>(
         &mut self,
         name: &str,
@@ -202,7 +201,7 @@ impl Params {
             self.fault(name, FieldCode::InvalidValue, message);
             return None;
         }
-        let value = values.pop().filter(|value| !value.is_empty())?;
+        let value = values.pop()?;
         let read = read(&value);
         if read.is_none() {
             let value = shown(&Value::from(value));
@@ -341,11 +340,12 @@ mod tests {
         assert_eq!(
             told,
             [
+                "`state` must be a number; it is \"\"",
                 "`a` is given 2 times",
                 "`b` must be a number; it is \"x\"",
                 "\"/\" is not a known parameter"
             ]
         );
-        assert_eq!(problem.errors()[2].pointer, "/~1");
+        assert_eq!(problem.errors()[3].pointer, "/~1");
     }
 }

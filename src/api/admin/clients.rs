@@ -26,6 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// A client to add.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ClientRequest {
     /// Its name, which nobody may have had before.
     #[schema(example = "app", pattern = "^[A-Za-z0-9._-]{1,64}$")]

@@ -63,7 +63,8 @@ pub(crate) struct AdminDeliveryPage {
     params(
         ("state" = Option<DeliveryState>, Query, description = "In which state; `dead`, unless given"),
         ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before"),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before",
+            min_length = 1, pattern = "^[A-Za-z0-9_-]+$"),
     ),
     responses((status = 200, description = "A page of deliveries", body = AdminDeliveryPage,
         example = json!(examples::admin_delivery_page()))),

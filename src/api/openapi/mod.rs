@@ -10,6 +10,7 @@ use utoipa::{
         content::ContentBuilder,
         example::{Example, ExampleBuilder},
         header::HeaderBuilder,
+        link::Link,
         path::{HttpMethod, Operation, OperationBuilder, ParameterIn},
         request_body::RequestBodyBuilder,
         response::ResponseBuilder,
@@ -63,6 +64,27 @@ const WITH_BODY: &[ProblemCode] = &[
     ProblemCode::InvalidField,
 ];
 
+/// What an answer names, and the operations that take it: operation, status, where the id is, the
+/// parameter, and those operations.
+const LINKS: &[(&str, &str, &str, &str, &[&str])] = &[
+    ("createWatch", "200", "/id", "watchId", WATCH_OPERATIONS),
+    ("createWatch", "202", "/id", "watchId", WATCH_OPERATIONS),
+    (
+        "addClient",
+        "201",
+        "/name",
+        "name",
+        &["rotateSecret", "retireSecret", "rotateKey", "revokeClient"],
+    ),
+];
+
+const WATCH_OPERATIONS: &[&str] = &[
+    "getWatch",
+    "cancelWatch",
+    "redeliverWatch",
+    "answerChallenge",
+];
+
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -95,6 +117,7 @@ pub fn document() -> Document {
     for item in document.paths.paths.values_mut() {
         for operation in operations(item) {
             add_problems(operation);
+            add_links(operation);
         }
     }
     document
@@ -117,6 +140,22 @@ fn add_security_schemes(document: &mut Document) {
             .description(Some(description))
             .build();
         components.add_security_scheme(name, SecurityScheme::Http(scheme));
+    }
+}
+
+fn add_links(operation: &mut Operation) {
+    let id = operation.operation_id.clone().unwrap_or_default();
+    for (_, status, pointer, parameter, targets) in LINKS.iter().filter(|link| link.0 == id) {
+        let Some(RefOr::T(response)) = operation.responses.responses.get_mut(*status) else {
+            continue;
+        };
+        for target in *targets {
+            let link = Link::builder()
+                .operation_id(*target)
+                .parameter(*parameter, format!("$response.body#{pointer}"))
+                .build();
+            response.links.insert((*target).to_owned(), RefOr::T(link));
+        }
     }
 }
 

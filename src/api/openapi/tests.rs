@@ -156,3 +156,26 @@ fn calls_with_a_key_say_so() {
         );
     }
 }
+
+#[test]
+fn every_link_leads_from_an_answer_to_a_parameter_of_an_operation() {
+    let operations = each_operation();
+    let named = |id: &str| {
+        let found = operations.iter().find(|(_, one)| one["operationId"] == id);
+        &found.unwrap().1
+    };
+    for (from, status, pointer, parameter, targets) in LINKS {
+        let answer = &named(from)["responses"][status];
+        let example = &answer["content"]["application/json"]["example"];
+        assert!(
+            example.pointer(pointer).is_some(),
+            "{from} {status} {pointer}"
+        );
+        for target in *targets {
+            assert_eq!(answer["links"][target]["operationId"], **target);
+            let parameters = named(target)["parameters"].as_array().unwrap();
+            let takes_it = parameters.iter().any(|one| one["name"] == **parameter);
+            assert!(takes_it, "{target} {parameter}");
+        }
+    }
+}

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::{info, warn};
+use utoipa::openapi::{Array, ArrayBuilder, ObjectBuilder, schema::Type};
 
 use crate::{
     api::{
@@ -48,8 +49,23 @@ pub(in crate::api) const ANSWER_PROBLEMS: &[ProblemCode] = &[
 #[schema(as = MfaAnswer)]
 pub(crate) struct MfaAnswerBody {
     /// One text of 1 to 256 characters for each of the challenge's `inputs`, in their order.
-    #[schema(min_items = 1, max_items = 10)]
+    #[schema(schema_with = response_schema)]
     pub response: Vec<String>,
+}
+
+fn response_schema() -> Array {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(256));
+    ArrayBuilder::new()
+        .items(text)
+        .min_items(Some(1))
+        .max_items(Some(10))
+        .description(Some(
+            "One text of 1 to 256 characters for each of the challenge's `inputs`, in their order.",
+        ))
+        .build()
 }
 
 /// Answer an open challenge

@@ -48,7 +48,11 @@ pub(crate) struct WatchRequestBody {
     #[schema(required = false, min_length = 1, max_length = 128)]
     pub until: Option<String>,
     /// The language of `userMessage`, as a BCP 47 tag; `en`, unless given.
-    #[schema(required = false, max_length = 35)]
+    #[schema(
+        required = false,
+        max_length = 35,
+        pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
+    )]
     pub locale: Option<String>,
     /// Echoed in each event; at most 4 KiB as JSON.
     #[schema(required = false, value_type = Option<Object>)]
