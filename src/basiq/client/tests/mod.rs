@@ -1,6 +1,7 @@
 //! Tests of the client against a local server that answers as it is told.
 
 mod fake;
+mod keys;
 mod mfa;
 
 use std::{sync::Mutex, time::Instant};
@@ -99,88 +100,6 @@ async fn many_calls_refused_at_once_renew_the_token_once() {
     let results = at_once(&client, 10).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     assert_eq!(fake.count("/token"), 2);
-}
-
-#[tokio::test]
-async fn a_wrong_key_stops_all_calls_for_thirty_seconds() {
-    for status in [400, 401, 404] {
-        let fake = Fake::start().await;
-        let (client, clock, upstream) = fake.client(1000);
-        fake.tokens([Reply::Json(status, error_body("no such key"))]);
-        let refused = at_once(&client, 10).await;
-        assert!(
-            refused
-                .iter()
-                .all(|result| matches!(result, Err(BasiqError::KeyRefused)))
-        );
-        clock.advance(Duration::from_secs(29));
-        let error = client.job(&job_id()).await.unwrap_err();
-        assert!(matches!(error, BasiqError::KeyRefused));
-        assert_eq!((fake.count("/token"), fake.count("/jobs/job-1")), (1, 0));
-        assert_eq!(upstream.health(), UpstreamHealth::KeyRefused);
-        clock.advance(Duration::from_secs(1));
-        client.job(&job_id()).await.unwrap();
-        assert_eq!(
-            (fake.count("/token"), upstream.health()),
-            (2, UpstreamHealth::Ok)
-        );
-    }
-}
-
-#[tokio::test]
-async fn another_key_takes_the_place_of_a_refused_one_at_once() {
-    let fake = Fake::start().await;
-    let (client, _, upstream) = fake.client(1000);
-    fake.tokens([Reply::Json(401, error_body("no such key"))]);
-    client.job(&job_id()).await.unwrap_err();
-    assert!(
-        !client.replace_key(&"a2V5".into()).await.unwrap(),
-        "the same"
-    );
-    let error = client.job(&job_id()).await.unwrap_err();
-    assert!(matches!(error, BasiqError::KeyRefused));
-    assert!(client.room(0).calls == 0);
-    assert!(client.replace_key(&"bmV3".into()).await.unwrap());
-    client.job(&job_id()).await.unwrap();
-    assert_eq!(upstream.health(), UpstreamHealth::Ok);
-    let keys: Vec<_> = {
-        let script = fake.script.lock();
-        let asked = script.seen.iter().filter(|(_, path, _)| path == "/token");
-        asked.map(|(_, _, key)| key.clone()).collect()
-    };
-    assert_eq!(keys, ["Basic a2V5", "Basic bmV3"]);
-    let unfit = client.replace_key(&"a\nb".into()).await;
-    assert!(unfit.is_err());
-    client.job(&job_id()).await.unwrap();
-    assert_eq!(fake.count("/token"), 2, "the key before stays in force");
-}
-
-#[tokio::test]
-async fn throttled_token_requests_rest_for_five_minutes_and_the_old_token_lives_on() {
-    let fake = Fake::start().await;
-    let (client, clock, upstream) = fake.client(1000);
-    fake.tokens([Reply::Json(403, error_body("Invalid request"))]);
-    for _ in 0..3 {
-        let error = client.job(&job_id()).await.unwrap_err();
-        assert!(matches!(
-            error,
-            BasiqError::Throttled {
-                status: 403,
-                retry_after: Some(_)
-            }
-        ));
-    }
-    assert_eq!(
-        (fake.count("/token"), upstream.health()),
-        (1, UpstreamHealth::Throttled)
-    );
-    clock.advance(Duration::from_mins(5));
-    client.job(&job_id()).await.unwrap();
-    clock.advance(Duration::from_mins(50));
-    fake.tokens([Reply::Json(403, error_body("Invalid request"))]);
-    client.job(&job_id()).await.unwrap();
-    client.job(&job_id()).await.unwrap();
-    assert_eq!(fake.count("/token"), 3);
 }
 
 #[tokio::test]
@@ -337,22 +256,6 @@ async fn without_a_token_nothing_is_asked_and_the_pauses_between_requests_grow()
     client.job(&job_id()).await.unwrap();
     assert_eq!((fake.count("/token"), fake.count("/jobs/job-1")), (5, 1));
     assert!(!upstream.is_breaker_open());
-}
-
-#[tokio::test]
-async fn a_disabled_account_stops_calls_as_a_wrong_key_does() {
-    let fake = Fake::start().await;
-    let (client, clock, upstream) = fake.client(1000);
-    fake.others([Reply::Json(403, error_body("This account is disabled"))]);
-    client.job(&job_id()).await.unwrap_err();
-    clock.advance(Duration::from_secs(29));
-    client.job(&job_id()).await.unwrap_err();
-    assert_eq!((client.room(0).calls, fake.count("/jobs/job-1")), (0, 1));
-    assert_eq!(upstream.health(), UpstreamHealth::KeyRefused);
-    clock.advance(Duration::from_secs(1));
-    assert_eq!(client.room(0).calls, 1);
-    client.job(&job_id()).await.unwrap();
-    assert_eq!(fake.count("/token"), 2);
 }
 
 #[tokio::test]
