@@ -16,7 +16,6 @@ use basiq_relay::{
     config::{DatabaseUrl, Settings},
     domain::{ApiKey, SigningSecret},
     sandbox::{JobScript, Sandbox, SandboxOptions, ScriptStep, StepEnd},
-    store::ClientStore,
 };
 use jiff::Timestamp;
 use reqwest::{Client, Url};

@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -19,15 +19,58 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System,
+    System(Arc<Mutex<Guide>>),
     Manual(Arc<AtomicI64>),
 }
+
+/// What a clock of the machine goes by.
+#[derive(Debug)]
+struct Guide {
+    /// How wrong the machine's clock is, in milliseconds: for tests.
+    wrong_by: i64,
+    /// The clock that is followed, if one is.
+    followed: Option<Followed>,
+}
+
+/// A reading of a clock that is followed.
+#[derive(Debug, Clone, Copy)]
+struct Followed {
+    /// When it was read, by a clock that is never set.
+    read_at: Instant,
+    millis: i64,
+    /// The reading may be off by so much.
+    doubt: Duration,
+}
+
+impl Followed {
+    fn now(&self) -> i64 {
+        let passed = i64::try_from(self.read_at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.millis.saturating_add(passed)
+    }
+
+    /// How far off it may be by now: clocks drift apart.
+    fn doubt_now(&self) -> Duration {
+        self.doubt + self.read_at.elapsed() / DRIFT
+    }
+}
+
+/// Two clocks drift apart by one part in so many at most.
+const DRIFT: u32 = 2_000;
 
 impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System)
+        Self::system_wrong_by(0)
+    }
+
+    /// The machine's clock, wrong by so many milliseconds; for tests.
+    #[must_use]
+    pub fn system_wrong_by(millis: i64) -> Self {
+        Self(Source::System(Arc::new(Mutex::new(Guide {
+            wrong_by: millis,
+            followed: None,
+        }))))
     }
 
     /// A clock that stands at `start` until it is moved with [`Clock::advance`]; for tests.
@@ -42,10 +85,47 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         let millis = match &self.0 {
-            Source::System => system_millis(),
+            Source::System(guide) => {
+                let guide = guide.lock().unwrap_or_else(PoisonError::into_inner);
+                match &guide.followed {
+                    Some(followed) => followed.now(),
+                    None => system_millis().saturating_add(guide.wrong_by),
+                }
+            }
             Source::Manual(millis) => millis.load(Ordering::SeqCst),
         };
         Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// Whether this clock can follow another. One that stands until it is moved cannot.
+    #[must_use]
+    pub fn can_follow(&self) -> bool {
+        matches!(self.0, Source::System(_))
+    }
+
+    /// Goes by another clock from now on, which showed `now` half of `took` ago, as far as is known:
+    /// reading it took so long. What the machine's clock is set to does not matter any more. A reading
+    /// that is no better than those before only counts if they contradict each other.
+    pub fn follow(&self, now: Timestamp, took: Duration) {
+        let Source::System(guide) = &self.0 else {
+            return;
+        };
+        let doubt = took / 2;
+        let half = i64::try_from(doubt.as_millis()).unwrap_or(i64::MAX);
+        let reading = Followed {
+            read_at: Instant::now(),
+            millis: now.as_millisecond().saturating_add(half),
+            doubt,
+        };
+        let mut guide = guide.lock().unwrap_or_else(PoisonError::into_inner);
+        let keeps = guide.followed.is_some_and(|before| {
+            let apart = before.now().abs_diff(reading.millis);
+            let explained = before.doubt_now() + doubt + Duration::from_millis(2);
+            before.doubt_now() <= doubt && Duration::from_millis(apart) <= explained
+        });
+        if !keeps {
+            guide.followed = Some(reading);
+        }
     }
 
     /// Moves a manual clock forward; the system clock cannot be moved and stays.
@@ -76,6 +156,35 @@ mod tests {
         clock.advance(Duration::from_millis(1500));
         assert_eq!(shared.now().as_millisecond(), 1500);
         assert_eq!(shared.now(), clock.now());
+    }
+
+    #[test]
+    fn a_clock_that_follows_another_forgets_the_machines() {
+        let clock = Clock::system_wrong_by(3_600_000);
+        let right = Clock::system();
+        assert!(clock.now().duration_since(right.now()).as_secs() > 3_500);
+        clock.follow(right.now(), Duration::from_millis(10));
+        let apart = |other: &Clock| other.now().duration_since(right.now()).abs();
+        assert!(apart(&clock).as_millis() < 1_000);
+        assert!(apart(&clock.clone()).as_millis() < 1_000, "clones share it");
+        Clock::manual(Timestamp::UNIX_EPOCH).follow(right.now(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_slow_reading_counts_only_if_it_contradicts_the_one_before() {
+        let clock = Clock::system();
+        let start = clock.now();
+        let later = |millis| start + Duration::from_millis(millis);
+        clock.follow(start, Duration::from_millis(4));
+        clock.follow(later(200), Duration::from_millis(1_000));
+        assert!(clock.now() < later(300), "what it says is within its doubt");
+        clock.follow(later(60_000), Duration::from_millis(1_000));
+        assert!(
+            clock.now() >= later(60_500),
+            "the clock that is followed was set"
+        );
+        clock.follow(start, Duration::from_millis(4));
+        assert!(clock.now() < later(10_000), "and back");
     }
 
     #[test]

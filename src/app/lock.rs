@@ -10,9 +10,12 @@ use anyhow::{Context, Result, bail};
 use crate::config::{DatabaseUrl, StoreConfig};
 
 /// Holds the lock beside the store's file until it is dropped; the system frees it when the process
-/// dies. Fails if another relay holds it.
-pub(super) fn hold(config: &StoreConfig) -> Result<File> {
-    let DatabaseUrl::Sqlite(database) = &config.database;
+/// dies. Fails if another relay holds it. A store that relays may share has none.
+pub(super) fn hold(config: &StoreConfig) -> Result<Option<File>> {
+    let database = match &config.database {
+        DatabaseUrl::Sqlite(database) => database,
+        DatabaseUrl::Postgres(_) => return Ok(None),
+    };
     let mut path = database.clone().into_os_string();
     path.push(".lock");
     let path = PathBuf::from(path);
@@ -28,7 +31,7 @@ pub(super) fn hold(config: &StoreConfig) -> Result<File> {
         )
     })?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => {
             bail!(
                 "another relay runs on {}; stop it first",

@@ -1,5 +1,6 @@
 //! Puts the relay together and runs it.
 
+mod database;
 mod lock;
 mod reload;
 mod upkeep;
@@ -8,11 +9,13 @@ use std::{fs::File, future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tracing::info;
 
+use self::database::connect_options;
 pub use self::{
+    database::{OpenStore, open_store, sealer},
     reload::{Reloaded, Secrets},
     upkeep::UpkeepWorker,
 };
@@ -20,12 +23,12 @@ use crate::{
     api::{self, ApiParts, HintRules},
     basiq::BasiqClient,
     clock::Clock,
-    config::{DatabaseUrl, Live, Settings, StoreConfig},
+    config::{DatabaseUrl, Live, Settings},
     delivery::{DeliveryWorker, further_certificates},
     domain::{AllowedNetworks, CallbackRules, SigningSecret, Upstream},
     normalise::Catalogue,
     runtime::{Stopped, Supervisor, Wake, run_worker},
-    store::{ClientStore, Sealer, UpkeepStore, sqlite::SqliteStore},
+    store::Store,
     telemetry::{self, Metrics},
     tracker::{BankWorker, Looker, TrackerWorker},
     web::{AdminToken, ConnectionLimits, serve},
@@ -36,7 +39,7 @@ pub struct Relay {
     /// Its settings.
     pub settings: Settings,
     /// Its store.
-    pub store: SqliteStore,
+    pub store: Arc<dyn Store>,
     /// Its HTTP API.
     pub router: Router,
     /// `/metrics` alone, for an address of its own.
@@ -54,26 +57,7 @@ pub struct Relay {
     /// Its secrets that can be replaced while it runs.
     pub secrets: Secrets,
     /// Keeps other relays off the store while this one lives.
-    lock: File,
-}
-
-/// Opens the store that the settings name, and brings it up to date.
-pub async fn open_store(config: &StoreConfig) -> Result<SqliteStore> {
-    let DatabaseUrl::Sqlite(path) = &config.database;
-    SqliteStore::open_sealed(path, sealer(config)?)
-        .await
-        .with_context(|| format!("the database {} cannot be opened", path.display()))
-}
-
-/// What seals secrets at rest, by the settings.
-pub fn sealer(config: &StoreConfig) -> Result<Sealer> {
-    let text = |key: &Option<SecretString>| key.as_ref().map(|key| key.expose_secret().to_owned());
-    let (current, previous) = (
-        text(&config.encryption_key),
-        text(&config.encryption_previous_key),
-    );
-    Sealer::new(current.as_deref(), None).context("RELAY_ENCRYPTION_KEY")?;
-    Sealer::new(current.as_deref(), previous.as_deref()).context("RELAY_ENCRYPTION_PREVIOUS_KEY")
+    lock: Option<File>,
 }
 
 /// What the settings accept as a callback.
@@ -91,6 +75,9 @@ pub fn validate(settings: &Settings) -> Result<()> {
     further_certificates(&settings.delivery).context("RELAY_CALLBACK_CA_FILE")?;
     basiq_webhook_secret(settings)?;
     sealer(&settings.store)?;
+    if let DatabaseUrl::Postgres(url) = &settings.store.database {
+        connect_options(url)?;
+    }
     catalogue(settings).map(|_| ())
 }
 
@@ -112,7 +99,7 @@ fn catalogue(settings: &Settings) -> Result<Catalogue> {
 
 fn api_parts(
     settings: &Settings,
-    store: &SqliteStore,
+    store: &Arc<dyn Store>,
     (clock, catalogue): (Clock, Arc<Catalogue>),
     metrics: &Metrics,
 ) -> Result<ApiParts> {
@@ -121,7 +108,7 @@ fn api_parts(
     let basiq = BasiqClient::new(&settings.basiq, clock.clone(), upstream.clone())
         .context("no client for Basiq")?;
     Ok(ApiParts {
-        store: Arc::new(store.clone()),
+        store: store.clone(),
         clock,
         server: settings.server.clone(),
         rules: callback_rules(settings),
@@ -139,23 +126,28 @@ fn api_parts(
     })
 }
 
-fn tracker(settings: &Settings, store: &SqliteStore, parts: &ApiParts) -> TrackerWorker {
+fn tracker(settings: &Settings, store: &Arc<dyn Store>, parts: &ApiParts) -> TrackerWorker {
     let looker = Looker::new(
         parts.basiq.clone(),
-        Arc::new(store.clone()),
+        store.clone(),
         parts.clock.clone(),
         Arc::clone(&parts.catalogue),
         (&settings.basiq, &settings.tracking),
     );
     let wakes = (parts.tracker_wake.clone(), parts.delivery_wake.clone());
-    let store = Arc::new(store.clone());
-    TrackerWorker::new(looker, store, parts.clock.clone(), &settings.basiq, wakes)
+    TrackerWorker::new(
+        looker,
+        store.clone(),
+        parts.clock.clone(),
+        &settings.basiq,
+        wakes,
+    )
 }
 
-fn banks(settings: &Settings, store: &SqliteStore, parts: &ApiParts) -> BankWorker {
+fn banks(settings: &Settings, store: &Arc<dyn Store>, parts: &ApiParts) -> BankWorker {
     BankWorker::new(
         parts.basiq.clone(),
-        Arc::new(store.clone()),
+        store.clone(),
         parts.clock.clone(),
         (&settings.basiq, &settings.tracking),
         parts.tracker_wake.clone(),
@@ -169,7 +161,7 @@ impl Relay {
         let metrics = telemetry::metrics_handle().context("no metrics")?;
         let catalogue = Arc::new(catalogue(&settings)?);
         let lock = lock::hold(&settings.store)?;
-        let store = open_store(&settings.store).await?;
+        let OpenStore { store, .. } = open_store(&settings.store, &clock).await?;
         store.list_clients().await.context(
             "the clients cannot be read; are RELAY_ENCRYPTION_KEY and \
              RELAY_ENCRYPTION_PREVIOUS_KEY those that their secrets were encrypted with?",
@@ -188,7 +180,7 @@ impl Relay {
         let tracker = tracker(&settings, &store, &parts);
         let banks = banks(&settings, &store, &parts);
         let wake = parts.delivery_wake.clone();
-        let (shared, clock) = (Arc::new(store.clone()), parts.clock.clone());
+        let (shared, clock) = (store.clone(), parts.clock.clone());
         let delivery = DeliveryWorker::new(shared.clone(), clock.clone(), &settings.delivery, wake)
             .context("no client for callbacks")?;
         let upkeep = UpkeepWorker::new(shared, clock, &settings.store);

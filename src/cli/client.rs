@@ -71,8 +71,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         let missing = anyhow!("RELAY_ENCRYPTION_KEY: not set; secrets are encrypted with it");
         return Err(Failure::usage(missing));
     }
-    let store = app::open_store(&settings.store).await?;
-    let result = answer(&args.command, &store, Clock::system().now()).await;
+    let clock = Clock::system();
+    let store = app::open_store(&settings.store, &clock).await?.store;
+    let result = answer(&args.command, &*store, clock.now()).await;
     store.close().await;
     let answer = result?;
     let text = if args.json {

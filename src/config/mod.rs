@@ -6,6 +6,7 @@
 mod error;
 mod live;
 mod load;
+mod postgres;
 mod proxy;
 mod setting;
 mod sources;
@@ -20,6 +21,7 @@ use url::Url;
 pub use self::{
     error::ConfigError,
     live::Live,
+    postgres::PostgresUrl,
     proxy::EgressProxy,
     setting::{SETTINGS, SettingDoc},
 };
@@ -83,6 +85,8 @@ impl Default for ServerConfig {
 pub enum DatabaseUrl {
     /// `sqlite://PATH`
     Sqlite(PathBuf),
+    /// `postgres://…`
+    Postgres(PostgresUrl),
 }
 
 /// The store.

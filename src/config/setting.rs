@@ -65,7 +65,7 @@ pub const SETTINGS: &[SettingDoc] = &[
     doc(
         "RELAY_DATABASE_URL",
         Some("sqlite://basiq-relay.db"),
-        "where watches are kept: sqlite://PATH; migrations run at start",
+        "where watches are kept: sqlite://PATH or postgres://…; migrations run at start",
     ),
     doc(
         "RELAY_ENCRYPTION_KEY",

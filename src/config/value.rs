@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::config::{DatabaseUrl, EgressProxy, LogFormat};
+use crate::config::{DatabaseUrl, EgressProxy, LogFormat, PostgresUrl};
 
 /// What is allowed, for a reader of the error.
 pub(super) type Allowed = String;
@@ -119,12 +119,15 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Allowed> {
 /// The store's address. What is wrong with it never repeats it: it may hold a password.
 pub(super) fn database(text: &str) -> Result<DatabaseUrl, Allowed> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Err("only sqlite:// is supported by this build".to_owned());
+        return PostgresUrl::parse(text).map(DatabaseUrl::Postgres);
     }
     text.strip_prefix("sqlite://")
         .filter(|path| !path.is_empty() && !path.contains(['?', '#']) && !path.contains(":memory:"))
         .map(|path| DatabaseUrl::Sqlite(PathBuf::from(path)))
-        .ok_or_else(|| "sqlite://PATH is allowed, where PATH is a file, without options".to_owned())
+        .ok_or_else(|| {
+            "sqlite://PATH is allowed, where PATH is a file, without options, and postgres://…"
+                .to_owned()
+        })
 }
 
 /// An HTTP proxy.
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn database_addresses_are_files_of_sqlite_only() {
+    fn database_addresses_are_files_of_sqlite_or_of_postgresql() {
         assert_eq!(
             database("sqlite:///var/lib/relay.db"),
             Ok(DatabaseUrl::Sqlite("/var/lib/relay.db".into()))
@@ -288,8 +291,9 @@ mod tests {
         ] {
             assert!(database(bad).is_err(), "{bad}");
         }
-        let allowed = database("postgres://me:hidden@db/relay").unwrap_err();
-        assert_eq!(allowed, "only sqlite:// is supported by this build");
+        let postgres = database("postgres://me:hidden@db/relay").unwrap();
+        assert!(matches!(postgres, DatabaseUrl::Postgres(_)));
+        assert!(database("postgres://me:hidden@db").is_err());
     }
 
     #[test]

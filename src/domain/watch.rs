@@ -186,6 +186,23 @@ pub struct Watch {
     pub settled_at: Option<Timestamp>,
 }
 
+impl Watch {
+    /// A watch as it begins, when it is registered.
+    #[must_use]
+    pub fn begun(id: WatchId, client_id: ClientId, request: WatchRequest, now: Timestamp) -> Self {
+        Self {
+            id,
+            client_id,
+            request,
+            state: WatchState::Watching,
+            progress: Progress::default(),
+            created_at: now,
+            updated_at: now,
+            settled_at: None,
+        }
+    }
+}
+
 /// What a watch was told so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -6,9 +6,11 @@
 mod answers;
 mod banks;
 mod clients;
+mod common;
 mod deliveries;
 mod hints;
 mod paces;
+pub mod postgres;
 mod seal;
 pub mod sqlite;
 mod upkeep;
@@ -71,8 +73,15 @@ pub struct Claim {
 /// Watches as their clients see them: for the API.
 #[async_trait]
 pub trait WatchStore: Send + Sync {
-    /// Registers a watch, durably, and makes its job due at once.
-    async fn register_watch(&self, new: NewWatch) -> Result<Registration, StoreError>;
+    /// Registers watches, durably and all in one commit, and makes their jobs due at once. Says of
+    /// each what it came to, in their order.
+    async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError>;
+
+    /// Registers one watch.
+    async fn register_watch(&self, new: NewWatch) -> Result<Registration, StoreError> {
+        let registered = self.register_watches(vec![new]).await?.pop();
+        registered.ok_or_else(|| StoreError::Refused("a registration was not answered".into()))
+    }
 
     /// One watch with its story; only its owner's, if an owner is given.
     async fn find_watch(
@@ -372,9 +381,7 @@ pub trait Store:
     + DeliveryStore
     + AnswerStore
     + HintStore
-    + JobStore
-    + BankStore
-    + PaceStore
+    + TrackerStore
     + OutboxStore
     + UpkeepStore
 {
@@ -386,9 +393,7 @@ impl<S> Store for S where
         + DeliveryStore
         + AnswerStore
         + HintStore
-        + JobStore
-        + BankStore
-        + PaceStore
+        + TrackerStore
         + OutboxStore
         + UpkeepStore
 {

@@ -21,6 +21,10 @@ pub trait UpkeepStore: Send + Sync {
 
     /// Counts for the metrics.
     async fn census(&self, now: Timestamp) -> Result<Census, StoreError>;
+
+    /// Finishes what was queued and closes the store. Whatever is asked of it later fails as
+    /// [`StoreError::Unavailable`].
+    async fn close(&self);
 }
 
 /// What is in the store.

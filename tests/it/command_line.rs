@@ -4,7 +4,11 @@ use std::process::Output;
 
 use tokio::net::TcpListener;
 
-use crate::support::process::{RelaySetup, binary};
+use crate::support::{
+    TestDatabase,
+    database::holds,
+    process::{RelaySetup, binary},
+};
 
 async fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
@@ -63,8 +67,8 @@ async fn wrong_usage_and_wrong_settings_exit_with_2_and_name_what_is_wrong() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("RELAY_BASIQ_API_KEY"));
 
-    let folder = tempfile::tempdir().unwrap();
-    let mut setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
+    let database = TestDatabase::new().await;
+    let mut setup = RelaySetup::new(&database, "http://127.0.0.1:9");
     setup.environment = vec![("RELAY_POLL_MIN_INTERVAL", "soon".to_owned())];
     let output = setup.command().arg("serve").output().await.unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -78,8 +82,8 @@ async fn wrong_usage_and_wrong_settings_exit_with_2_and_name_what_is_wrong() {
 #[tokio::test]
 async fn a_port_in_use_and_a_database_out_of_reach_exit_with_1() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let mut setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
+    let database = TestDatabase::new().await;
+    let mut setup = RelaySetup::new(&database, "http://127.0.0.1:9");
     setup.environment = vec![("RELAY_LISTEN", taken.local_addr().unwrap().to_string())];
     let output = setup.command().arg("serve").output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -109,8 +113,8 @@ async fn the_help_of_serve_lists_every_setting() {
 
 #[tokio::test]
 async fn certificates_that_cannot_be_read_are_a_wrong_setting() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = RelaySetup::new(folder.path(), "http://127.0.0.1:9").command();
+    let database = TestDatabase::new().await;
+    let mut command = RelaySetup::new(&database, "http://127.0.0.1:9").command();
     let output = command
         .arg("serve")
         .env("RELAY_CALLBACK_CA_FILE", "/nowhere/ca.pem")
@@ -141,8 +145,8 @@ fn the_readme_tells_every_setting_and_its_default() {
 
 #[tokio::test]
 async fn a_second_relay_on_the_same_file_exits_with_1_and_leaves_the_first_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
+    let database = TestDatabase::new().await;
+    let setup = RelaySetup::new(&database, "http://127.0.0.1:9");
     let first = setup.start().await;
     let output = setup.command().arg("serve").output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -159,8 +163,8 @@ async fn a_second_relay_on_the_same_file_exits_with_1_and_leaves_the_first_alone
 
 #[tokio::test]
 async fn clients_are_added_listed_rotated_and_revoked() {
-    let folder = tempfile::tempdir().unwrap();
-    let setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
+    let database = TestDatabase::new().await;
+    let setup = RelaySetup::new(&database, "http://127.0.0.1:9");
     let added = setup.add_client("shop").await;
     assert!(added["apiKey"].as_str().unwrap().starts_with("brk_"));
     assert!(
@@ -201,8 +205,8 @@ async fn clients_are_added_listed_rotated_and_revoked() {
 
 #[tokio::test]
 async fn signing_secrets_are_encrypted_with_a_key_and_with_another_after_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let setup = RelaySetup::new(folder.path(), "http://127.0.0.1:9");
+    let database = TestDatabase::new().await;
+    let setup = RelaySetup::new(&database, "http://127.0.0.1:9");
     let run = async |arguments: &[&str], keys: &[(&str, &str)]| {
         let mut command = setup.command();
         let command = command.arg("client").args(arguments);
@@ -217,16 +221,14 @@ async fn signing_secrets_are_encrypted_with_a_key_and_with_another_after_it() {
     let second = "YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNkZWZnaGlqYWI=";
     let added = setup.add_client("shop").await;
     let secret = added["signingSecret"].as_str().unwrap().to_owned();
-    let written = |needle: &str| {
-        let files = std::fs::read_dir(folder.path()).unwrap();
-        let mut files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
-        files.any(|bytes| {
-            bytes
-                .windows(needle.len())
-                .any(|part| part == needle.as_bytes())
-        })
+    let written = async |needle: &str| {
+        let stored = database.stored().await;
+        stored.iter().any(|(_, bytes)| holds(bytes, needle))
     };
-    assert!(written(&secret), "without a key it is there to be read");
+    assert!(
+        written(&secret).await,
+        "without a key it is there to be read"
+    );
     let (code, told) = run(&["reencrypt"], &[]).await;
     assert_eq!(code, Some(2), "{told}");
     let (code, told) = run(&["reencrypt"], &[(current, "short")]).await;
@@ -247,5 +249,5 @@ async fn signing_secrets_are_encrypted_with_a_key_and_with_another_after_it() {
     assert_eq!(run(&["list"], &[(current, second)]).await.0, Some(0));
     let (_, told) = run(&["add", "bank", "--json"], &[(current, second)]).await;
     let added: serde_json::Value = serde_json::from_str(&told).unwrap();
-    assert!(!written(added["signingSecret"].as_str().unwrap()));
+    assert!(!written(added["signingSecret"].as_str().unwrap()).await);
 }

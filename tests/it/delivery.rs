@@ -177,7 +177,6 @@ async fn a_receiver_that_asks_for_time_gets_it() {
 
 #[tokio::test]
 async fn a_rotated_secret_signs_beside_the_old_one_for_a_day() {
-    use basiq_relay::store::ClientStore;
     let mut app = TestApp::new().await;
     let (old, new) = (app.client.secret.clone(), SigningSecret::generate());
     let until = app.now().checked_add(24 * HOUR).unwrap();

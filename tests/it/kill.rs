@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::process::RelaySetup;
+use crate::support::{TestDatabase, process::RelaySetup};
 
 const WATCHES: usize = 300;
 const KILLS: usize = 5;
@@ -69,7 +69,7 @@ struct Scene {
     callback_url: String,
     api_key: String,
     jobs: Vec<String>,
-    _folder: tempfile::TempDir,
+    _database: TestDatabase,
     _tasks: JoinSet<()>,
 }
 
@@ -104,8 +104,8 @@ async fn set_scene() -> Scene {
     let callback_url = format!("http://{}/hook", listener.local_addr().unwrap());
     tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
 
-    let folder = tempfile::tempdir().unwrap();
-    let mut setup = RelaySetup::new(folder.path(), &basiq);
+    let database = TestDatabase::new().await;
+    let mut setup = RelaySetup::new(&database, &basiq);
     setup.environment = vec![
         ("RELAY_DELIVERY_RETRY_SCHEDULE", ["200ms"; 40].join(",")),
         ("RELAY_UPSTREAM_RPS", "200".to_owned()),
@@ -122,7 +122,7 @@ async fn set_scene() -> Scene {
         callback_url,
         api_key,
         jobs,
-        _folder: folder,
+        _database: database,
         _tasks: tasks,
     }
 }

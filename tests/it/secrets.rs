@@ -257,7 +257,11 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
         Vec::<String>::new()
     );
     for (what, secret) in &secrets.0 {
-        assert_eq!(scene.files_with(secret), Vec::<String>::new(), "{what}");
+        assert_eq!(
+            scene.stored_with(secret).await,
+            Vec::<String>::new(),
+            "{what}"
+        );
     }
     let mut of_callback = Secrets::default();
     of_callback.add("what only the callback is to see", IN_CALLBACK);

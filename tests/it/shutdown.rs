@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{job, process::RelaySetup};
+use crate::support::{TestDatabase, job, process::RelaySetup};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_an_attempt_in_flight_end_and_exits_with_0() {
@@ -43,8 +43,8 @@ async fn sigterm_lets_an_attempt_in_flight_end_and_exits_with_0() {
     let router = Router::new().route("/hook", slow);
     tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
 
-    let folder = tempfile::tempdir().unwrap();
-    let setup = RelaySetup::new(folder.path(), &basiq);
+    let database = TestDatabase::new().await;
+    let setup = RelaySetup::new(&database, &basiq);
     let key = setup.add_client("stop-test").await["apiKey"]
         .as_str()
         .unwrap()

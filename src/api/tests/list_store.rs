@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     domain::{
         ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, DeliveryId, JobContext, JobId,
-        JobMemory, Progress, SigningSecret, Watch, WatchId, WatchState,
+        JobMemory, SigningSecret, Watch, WatchId,
     },
     store::{
         AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
@@ -112,9 +112,8 @@ impl ClientStore for ListStore {
     }
 }
 
-#[async_trait]
-impl WatchStore for ListStore {
-    async fn register_watch(&self, new: NewWatch) -> Result<Registration, StoreError> {
+impl ListStore {
+    fn register(&self, new: NewWatch) -> Registration {
         let mut watches = self.watches.lock().unwrap();
         let same = watches.iter().find(|watch| {
             watch.client_id == new.client_id
@@ -122,23 +121,21 @@ impl WatchStore for ListStore {
                 && watch.request.callback_url == new.request.callback_url
         });
         if let Some(watch) = same {
-            return Ok(Registration::Existing(Box::new(story(watch))));
+            return Registration::Existing(Box::new(story(watch)));
         }
         if watches.len() as u64 >= new.max_open {
-            return Ok(Registration::AtCap);
+            return Registration::AtCap;
         }
-        let watch = Watch {
-            id: new.id,
-            client_id: new.client_id,
-            request: new.request,
-            state: WatchState::Watching,
-            progress: Progress::default(),
-            created_at: new.now,
-            updated_at: new.now,
-            settled_at: None,
-        };
+        let watch = Watch::begun(new.id, new.client_id, new.request, new.now);
         watches.push(watch.clone());
-        Ok(Registration::Created(Box::new(watch)))
+        Registration::Created(Box::new(watch))
+    }
+}
+
+#[async_trait]
+impl WatchStore for ListStore {
+    async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError> {
+        Ok(new.into_iter().map(|new| self.register(new)).collect())
     }
 
     async fn find_watch(
@@ -320,4 +317,6 @@ impl UpkeepStore for ListStore {
     async fn census(&self, _: Timestamp) -> Result<Census, StoreError> {
         Ok(Census::default())
     }
+
+    async fn close(&self) {}
 }

@@ -27,7 +27,6 @@ use crate::{
     config::{DatabaseUrl, Settings},
     domain::{ApiKey, SigningSecret},
     sandbox::{Fault, FaultKind, Sandbox, SandboxOptions, ScriptRetries},
-    store::ClientStore,
 };
 
 /// How much faster than Basiq the sandbox runs: a challenge expires after 6 s, not 120.

@@ -204,13 +204,13 @@ fn no_fault_shows_a_secret() {
         "admin_token = \"hush hush\"\n",
         &[
             ("RELAY_BASIQ_API_KEY", "Basic hush"),
-            ("RELAY_DATABASE_URL", "postgres://me:hush@db/relay"),
+            ("RELAY_DATABASE_URL", "postgres://me:hush@db"),
             ("RELAY_BASIQ_URL", "https://me:hush@basiq.example"),
         ],
     );
     assert!(!told.contains("hush"), "{told}");
     assert!(
-        told.contains("only sqlite:// is supported by this build"),
+        told.contains("postgres://USER:PASSWORD@HOST:PORT/DATABASE is allowed"),
         "{told}"
     );
     let broken = faults("admin_token = hush", &[]);

@@ -6,10 +6,7 @@ use sqlx::SqliteConnection;
 
 use crate::{
     domain::{ClientId, JobId, JobMemory, WatchId, WatchState},
-    store::{
-        AnswerClaim, AnswerEnd, AnswerStore, StoreError,
-        sqlite::{SqliteStore, row::Cells},
-    },
+    store::{AnswerClaim, AnswerEnd, AnswerStore, StoreError, common::Cells, sqlite::SqliteStore},
 };
 
 pub(super) const FIND: &str = "SELECT w.watch_id, w.state, j.job_id, j.memory, \
@@ -71,7 +68,7 @@ async fn claim(
     };
     let number = i64::from(memory.challenges.count);
     let answering = job.time_opt("answering_until")?;
-    let is_this_one = job.get::<Option<i64>>("answering_challenge")? == Some(number);
+    let is_this_one = job.opt::<i64>("answering_challenge")? == Some(number);
     if is_this_one && answering.is_some_and(|until| now < until) {
         return Ok(AnswerClaim::Answering);
     }

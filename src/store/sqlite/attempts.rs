@@ -1,14 +1,15 @@
 //! Attempts, and what each means for its delivery.
 
 use jiff::Timestamp;
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use tracing::{error, warn};
 
 use crate::{
-    domain::{Attempt, AttemptError, DeliveryState},
+    domain::{Attempt, AttemptError},
     store::{
         AfterAttempt, AttemptResult, StoreError,
-        sqlite::{hosts, row::Cells, watches},
+        common::{Found, after, ended_at},
+        sqlite::{hosts, watches},
     },
 };
 
@@ -35,19 +36,6 @@ const RECORD: &str = "UPDATE deliveries SET \
 const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = ?2, \
     settled_at = ifnull(settled_at, ?2) WHERE watch_id = ?1 AND state <> 'cancelled'";
 
-/// A delivery as an attempt finds it when it is recorded.
-struct Found {
-    watch_id: String,
-    host: String,
-    job_id: String,
-    state: DeliveryState,
-    next_attempt_at: Option<Timestamp>,
-    /// Whether the attempt's claim still holds.
-    held: bool,
-    /// Whether this attempt was recorded before.
-    known: bool,
-}
-
 /// Records attempts.
 pub(super) async fn record(
     connection: &mut SqliteConnection,
@@ -72,7 +60,7 @@ async fn record_one(
         warn!(delivery.id = %result.delivery_id, "a delivery ended before its attempt was recorded");
         return Ok(());
     };
-    let found = match found(&row, result) {
+    let found = match Found::read(&row, result) {
         Ok(found) if found.known => return Ok(()),
         Ok(found) => found,
         // one damaged row must not hold up the attempts recorded with it
@@ -125,42 +113,4 @@ async fn add_attempt(
         .execute(connection)
         .await?;
     Ok(())
-}
-
-fn found(row: &SqliteRow, result: &AttemptResult) -> Result<Found, StoreError> {
-    let cells = Cells::of("deliveries", "delivery_id", row);
-    let lease: Option<&str> = cells.get("lease_id")?;
-    Ok(Found {
-        watch_id: cells.get("watch_id")?,
-        host: cells.get("host")?,
-        job_id: cells.get("job_id")?,
-        state: cells.read("state", DeliveryState::from_word)?,
-        next_attempt_at: cells.time_opt("next_attempt_at")?,
-        held: lease == Some(result.lease.to_string().as_str()),
-        known: cells.get("known")?,
-    })
-}
-
-/// Where a delivery stands after an attempt, and when it is tried next.
-fn after(found: &Found, next: AfterAttempt) -> (DeliveryState, Option<Timestamp>) {
-    let may_schedule = found.held && found.state == DeliveryState::Pending;
-    match next {
-        AfterAttempt::Delivered => (DeliveryState::Delivered, None),
-        AfterAttempt::RetryAt(at) if may_schedule => (DeliveryState::Pending, Some(at)),
-        AfterAttempt::Dead if may_schedule => (DeliveryState::Dead, None),
-        AfterAttempt::Expired if may_schedule => (DeliveryState::Expired, None),
-        AfterAttempt::RetryAt(_)
-        | AfterAttempt::Dead
-        | AfterAttempt::Expired
-        | AfterAttempt::Gone => (found.state, found.next_attempt_at),
-    }
-}
-
-/// When an attempt ended; a delivery that spoiled before any was made ended when it was due.
-fn ended_at(result: &AttemptResult, found: &Found) -> Timestamp {
-    let Some(attempt) = &result.attempt else {
-        return found.next_attempt_at.unwrap_or(Timestamp::UNIX_EPOCH);
-    };
-    let ended_at = attempt.started_at.checked_add(attempt.duration);
-    ended_at.unwrap_or(attempt.started_at)
 }

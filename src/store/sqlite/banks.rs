@@ -8,11 +8,8 @@ use crate::{
     domain::{Bank, LeaseId},
     store::{
         BankLook, BankStore, Claim, DueBank, StoreError,
-        sqlite::{
-            SqliteStore,
-            jobs::{later, time},
-            row::{Cells, int},
-        },
+        common::{Cells, int, later, time},
+        sqlite::SqliteStore,
     },
 };
 

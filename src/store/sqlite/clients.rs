@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
 use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
-        ClientStore, Sealer, StoreError,
-        sqlite::{SqliteStore, row::Cells, watches},
+        ClientStore, Sealer, StoreError, common,
+        sqlite::{SqliteStore, watches},
     },
 };
 
@@ -38,7 +38,9 @@ impl ClientStore for SqliteStore {
         let rows = sqlx::query(LIST)
             .fetch_all(&mut *self.read().await?)
             .await?;
-        rows.iter().map(|row| client(row, &self.0.sealer)).collect()
+        rows.iter()
+            .map(|row| common::client(row, &self.0.sealer))
+            .collect()
     }
 
     async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
@@ -47,7 +49,7 @@ impl ClientStore for SqliteStore {
             .fetch_optional(&self.0.readers)
             .await?;
         row.as_ref()
-            .map(|row| client(row, &self.0.sealer))
+            .map(|row| common::client(row, &self.0.sealer))
             .transpose()
     }
 
@@ -184,41 +186,11 @@ async fn revoke(
     }
 }
 
-fn client(row: &SqliteRow, sealer: &Sealer) -> Result<Client, StoreError> {
-    let cells = Cells::of("clients", "name", row);
-    Ok(Client {
-        id: ClientId(cells.get("client_id")?),
-        name: cells.parse("name")?,
-        key_hash: ApiKeyHash::from_bytes(cells.get("key_hash")?)
-            .ok_or_else(|| cells.bad("key_hash"))?,
-        signing_secret: secret(&cells, sealer)?,
-        previous_secret: previous_secret(&cells, sealer)?,
-        created_at: cells.time("created_at")?,
-        revoked_at: cells.time_opt("revoked_at")?,
-    })
-}
-
-/// A client's signing secret.
-pub(super) fn secret(cells: &Cells<'_>, sealer: &Sealer) -> Result<SigningSecret, StoreError> {
-    let name: &str = cells.get("name")?;
-    cells.read("secret", |text| sealer.open(text, name))
-}
-
-/// The secret before the last rotation and the time until which it signs.
-pub(super) fn previous_secret(
-    cells: &Cells<'_>,
-    sealer: &Sealer,
-) -> Result<Option<(SigningSecret, Timestamp)>, StoreError> {
-    let name: &str = cells.get("name")?;
-    let previous = cells.read_opt("previous_secret", |text| sealer.open(text, name))?;
-    Ok(previous.zip(cells.time_opt("previous_until")?))
-}
-
 async fn reseal(connection: &mut SqliteConnection, sealer: Sealer) -> Result<u64, StoreError> {
     let rows = sqlx::query(LIST).fetch_all(&mut *connection).await?;
     let clients: Vec<_> = rows
         .iter()
-        .map(|row| client(row, &sealer))
+        .map(|row| common::client(row, &sealer))
         .collect::<Result<_, _>>()?;
     let count = u64::try_from(clients.len()).unwrap_or(u64::MAX);
     for client in clients {

@@ -2,17 +2,14 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::{
-    domain::{CallbackUrl, ClientId, DeliveryId, EventId, WatchId, WatchState},
+    domain::{ClientId, DeliveryId, WatchId},
     store::{
         DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
-        sqlite::{
-            SqliteStore,
-            row::{Cells, int},
-            stories,
-        },
+        common::{self, int},
+        sqlite::{SqliteStore, stories},
     },
 };
 
@@ -129,7 +126,10 @@ async fn list(
         .build()
         .fetch_all(&mut *connection)
         .await?;
-    let mut entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    let mut entries = rows
+        .iter()
+        .map(|row| common::entry(row))
+        .collect::<Result<Vec<_>, _>>()?;
     let ids = entries.iter().map(|entry| entry.delivery.id);
     let mut attempts = stories::attempts(connection, ids).await?;
     for entry in &mut entries {
@@ -154,19 +154,10 @@ async fn redeliver(
     let Some(row) = row else {
         return Ok(Redelivery::NotFound);
     };
-    let cells = Cells::of("watches", "watch_id", &row);
-    let state = cells.read("state", WatchState::from_word)?;
-    if state == WatchState::Cancelled || cells.get("revoked")? {
-        return Ok(Redelivery::Cancelled);
-    }
-    let asked: Option<EventId> = cells.read_opt("asked", |text| text.parse().ok())?;
-    let latest: Option<EventId> = cells.read_opt("latest", |text| text.parse().ok())?;
-    let Some(event) = latest else {
-        return Ok(Redelivery::NoEvent);
+    let event = match common::redeliverable(&row)? {
+        Ok(event) => event,
+        Err(refused) => return Ok(refused),
     };
-    if asked.is_some_and(|asked| asked != event) {
-        return Ok(Redelivery::Superseded(event));
-    }
     sqlx::query(REDELIVER)
         .bind(event.to_string())
         .bind(now.as_millisecond())
@@ -213,18 +204,4 @@ pub(super) fn list_statement(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
         .push(" ORDER BY d.updated_at DESC, d.delivery_id DESC LIMIT ")
         .push_bind(int(query.limit));
     statement
-}
-
-fn entry(row: &SqliteRow) -> Result<DeliveryEntry, StoreError> {
-    let event = Cells::of("events", "event_id", row);
-    let delivery = Cells::of("deliveries", "delivery_id", row);
-    Ok(DeliveryEntry {
-        client_id: ClientId(delivery.get("client_id")?),
-        delivery: stories::delivery(row)?,
-        updated_at: delivery.time("updated_at")?,
-        event_id: event.parse("event_id")?,
-        body: event.json("body")?,
-        callback_url: Cells::of("watches", "watch_id", row)
-            .read("callback_url", CallbackUrl::from_stored)?,
-    })
 }

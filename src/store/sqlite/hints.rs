@@ -7,11 +7,8 @@ use sqlx::SqliteConnection;
 
 use crate::store::{
     Hint, HintStore, HintSubject, HintTaken, StoreError,
-    sqlite::{
-        SqliteStore,
-        jobs::earlier,
-        row::{int, json_list},
-    },
+    common::{earlier, int},
+    sqlite::{SqliteStore, row::json_list},
 };
 
 /// How many jobs one hint makes due at most: a connection has one or two, a user a few.

@@ -7,21 +7,13 @@ use sqlx::{Row, SqliteConnection};
 use tracing::{info, warn};
 
 use crate::{
-    domain::{Attempt, AttemptError},
+    domain::Attempt,
     store::{
         StoreError,
-        sqlite::{jobs::later, row::json_list},
+        common::{DOUBLINGS, FAILURES, PAUSE, is_failing, later},
+        sqlite::row::json_list,
     },
 };
-
-/// So many attempts in a row must have failed before a host is paused. A single event takes eight
-/// attempts in a day, so that one bad callback alone pauses nobody.
-const FAILURES: i64 = 10;
-
-/// The first pause, which doubles with each vain probe, and how often it does. The longest is 80 s:
-/// short against the waits between attempts, and long against the time a probe takes.
-const PAUSE: Duration = Duration::from_secs(5);
-const DOUBLINGS: i64 = 4;
 
 /// Columns are those before the change. A host that is paused, and not by a probe that has come back
 /// now, stays paused as it was: attempts that were in flight when it was paused say nothing new.
@@ -52,21 +44,6 @@ pub(super) async fn note(
         Some(false) => answered(connection, host).await,
         None => Ok(()),
     }
-}
-
-/// Whether an attempt shows that its host fails; nothing is known where the relay did not ask it.
-/// An answer that refuses one callback says that the host works.
-fn is_failing(attempt: &Attempt) -> Option<bool> {
-    if let Some(status) = attempt.status {
-        return Some(status >= 500);
-    }
-    let asked = attempt.error.is_some_and(|error| {
-        !matches!(
-            error,
-            AttemptError::Internal | AttemptError::AddressRefused | AttemptError::Proxy
-        )
-    });
-    asked.then_some(true)
 }
 
 async fn failed(

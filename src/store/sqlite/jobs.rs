@@ -1,37 +1,22 @@
 //! Jobs to look at: claimed when they are due.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use tracing::error;
 
 use crate::{
-    domain::{JobId, JobMemory, LeaseId, Phase, Watch},
+    domain::{JobId, LeaseId, Watch},
     store::{
         Claim, DueJob, JobStore, Look, StoreError,
-        sqlite::{
-            SqliteStore, looks,
-            row::{Cells, int, json_list},
-            stories::{self, watch_columns},
+        common::{
+            self, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later, time,
         },
+        sqlite::{SqliteStore, looks, row::json_list, stories::watch_columns},
     },
 };
-
-/// How many kinds of urgency there are: 0 for first looks, 1 for open challenges, 2 for young jobs,
-/// 3 for all others.
-const KINDS: usize = 4;
-
-/// The part of claims that each kind but the first gets if it wants it, whatever waits before it: a
-/// fifth. Two fifths are left for the most urgent.
-const SHARE: usize = 5;
-
-/// How long a row that cannot be read is left alone.
-const REST_OF_UNREADABLE: Duration = Duration::from_hours(1);
-
-/// How far back failures of a connection count.
-const FAILURES_COUNT_FOR: Duration = Duration::from_hours(24);
 
 pub(super) const DUE: &str = "SELECT job_id FROM jobs WHERE urgency = ?1 AND ready_at <= ?2 \
     ORDER BY ready_at LIMIT ?3";
@@ -112,7 +97,7 @@ async fn claim_due(
     let mut watches = open_watches(connection, &ids).await?;
     let mut jobs: HashMap<String, DueJob> = HashMap::with_capacity(rows.len());
     for row in &rows {
-        match due_job(row, lease, &mut watches) {
+        match common::due_job(row, lease, &mut watches) {
             Ok(job) if job.watches.is_empty() => {}
             Ok(job) => drop(jobs.insert(job.job_id.to_string(), job)),
             Err(failure) => error!(error = %failure, "a job cannot be read and is put off"),
@@ -142,36 +127,6 @@ async fn due(connection: &mut SqliteConnection, claim: Claim) -> Result<Vec<Stri
     Ok(taken.collect())
 }
 
-/// How a claim is divided among the kinds, of which so many wait.
-fn divide(waiting: [usize; KINDS], claim: Claim) -> [usize; KINDS] {
-    let mut parts = shares(claim);
-    for (part, waiting) in parts.iter_mut().zip(waiting) {
-        *part = (*part).min(waiting);
-    }
-    let mut room = claim.limit.saturating_sub(parts.iter().sum());
-    for (part, waiting) in parts.iter_mut().zip(waiting) {
-        let more = (waiting - *part).min(room);
-        *part += more;
-        room -= more;
-    }
-    parts
-}
-
-/// What of a claim is kept for each kind: a fifth, but for the first. Small claims cannot be divided
-/// so; each kind then has a fifth of their times.
-fn shares(claim: Claim) -> [usize; KINDS] {
-    let share = claim.limit / SHARE;
-    if share > 0 {
-        return [0, share, share, share];
-    }
-    match claim.now.as_millisecond().rem_euclid(5) {
-        0 => [0, 0, 0, 1],
-        1 => [0, 0, 1, 0],
-        2 => [0, 1, 0, 0],
-        _ => [0; KINDS],
-    }
-}
-
 async fn open_watches(
     connection: &mut SqliteConnection,
     jobs: &[String],
@@ -180,36 +135,7 @@ async fn open_watches(
         .bind(json_list(jobs))
         .fetch_all(connection)
         .await?;
-    let mut watches: HashMap<_, Vec<_>> = HashMap::new();
-    for row in &rows {
-        match stories::watch(row) {
-            Ok(watch) => watches
-                .entry(watch.request.job_id.clone())
-                .or_default()
-                .push(watch),
-            Err(failure) => error!(error = %failure, "a watch cannot be read and is left out"),
-        }
-    }
-    Ok(watches)
-}
-
-fn due_job(
-    row: &SqliteRow,
-    lease: LeaseId,
-    watches: &mut HashMap<JobId, Vec<Watch>>,
-) -> Result<DueJob, StoreError> {
-    let cells = Cells::of("jobs", "job_id", row);
-    let job_id: JobId = cells.parse("job_id")?;
-    let memory: JobMemory = cells.json("memory")?;
-    let waits = cells.get::<Option<&str>>("waits_for")?.is_some();
-    Ok(DueJob {
-        lease,
-        due_at: cells.time("next_look_at")?,
-        bank_is_back: matches!(memory.phase, Phase::Outage { .. }) && !waits,
-        memory,
-        watches: watches.remove(&job_id).unwrap_or_default(),
-        job_id,
-    })
+    Ok(common::watches_by_job(&rows))
 }
 
 /// Frees jobs that cannot be looked at: without an open watch for good, unreadable for a while.
@@ -224,64 +150,4 @@ async fn put_off(
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// A time so much later, in the store's milliseconds.
-pub(super) fn later(now: Timestamp, by: Duration) -> i64 {
-    now.as_millisecond()
-        .saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// A time so much earlier, in the store's milliseconds.
-pub(super) fn earlier(now: Timestamp, by: Duration) -> i64 {
-    now.as_millisecond()
-        .saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// The time of the store's milliseconds; none if no time is as late or as early.
-pub(super) fn time(millis: Option<i64>) -> Option<Timestamp> {
-    millis.and_then(|millis| Timestamp::from_millisecond(millis).ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn claim(limit: usize, millis: i64) -> Claim {
-        Claim {
-            now: Timestamp::from_millisecond(millis).unwrap(),
-            lease: Duration::from_mins(1),
-            limit,
-        }
-    }
-
-    #[test]
-    fn the_more_urgent_go_first_and_each_kind_has_its_share() {
-        for (waiting, limit, parts) in [
-            ([0, 0, 0, 0], 10, [0, 0, 0, 0]),
-            ([3, 2, 1, 9], 20, [3, 2, 1, 9]),
-            ([99, 99, 99, 99], 10, [4, 2, 2, 2]),
-            ([0, 99, 99, 99], 10, [0, 6, 2, 2]),
-            ([0, 0, 99, 99], 10, [0, 0, 8, 2]),
-            ([99, 0, 0, 1], 10, [9, 0, 0, 1]),
-            ([0, 0, 0, 99], 10, [0, 0, 0, 10]),
-            ([1, 1, 99, 1], 10, [1, 1, 7, 1]),
-        ] {
-            assert_eq!(divide(waiting, claim(limit, 3)), parts, "{waiting:?}");
-        }
-    }
-
-    #[test]
-    fn small_claims_serve_each_kind_in_turn() {
-        for limit in 1..5 {
-            let mut served = [0; KINDS];
-            for millis in 0..100 {
-                let parts = divide([99; KINDS], claim(limit, millis));
-                assert_eq!(parts.iter().sum::<usize>(), limit);
-                served = std::array::from_fn(|kind| served[kind] + parts[kind]);
-            }
-            assert_eq!(served[1..], [20, 20, 20], "{limit}");
-            assert_eq!(served[0], 100 * limit - 60, "{limit}");
-        }
-    }
 }

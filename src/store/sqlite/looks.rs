@@ -6,8 +6,9 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use crate::{
     domain::{DeliveryId, Event, JobId},
     store::{
-        ConnectionReport, Look, OutageChange, StoreError, Urgency, WatchChange,
-        sqlite::{banks::begin_outage, error::unwritable, paces::learn},
+        ConnectionReport, Look, OutageChange, StoreError, WatchChange,
+        common::{rank, unwritable},
+        sqlite::{banks::begin_outage, paces::learn},
     },
 };
 
@@ -171,13 +172,4 @@ async fn report_connection(
     };
     statement.execute(connection).await?;
     Ok(())
-}
-
-/// First looks go before both, with 0.
-fn rank(urgency: Urgency) -> i64 {
-    match urgency {
-        Urgency::High => 1,
-        Urgency::Young => 2,
-        Urgency::Normal => 3,
-    }
 }

@@ -7,7 +7,6 @@ mod clients;
 #[cfg(test)]
 mod damage;
 mod deliveries;
-mod error;
 mod hints;
 mod hosts;
 mod jobs;
@@ -31,7 +30,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::store::{Sealer, StoreError, sqlite::writer::Writer};
+use crate::store::{Sealer, StoreError, common, sqlite::writer::Writer};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
@@ -75,7 +74,7 @@ impl SqliteStore {
         MIGRATIONS
             .run(&mut connection)
             .await
-            .map_err(error::from_migration)?;
+            .map_err(common::from_migration)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(BUSY_TIMEOUT)
@@ -89,13 +88,6 @@ impl SqliteStore {
             writer,
             readers,
         })))
-    }
-
-    /// Finishes what was queued, moves the write-ahead log into the database file and closes it.
-    /// Whatever is asked of the store later fails as [`StoreError::Unavailable`].
-    pub async fn close(&self) {
-        self.0.readers.close().await;
-        self.0.writer.close().await;
     }
 
     /// Commits so far; writes that waited for one another share one.

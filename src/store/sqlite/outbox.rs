@@ -1,29 +1,18 @@
 //! Deliveries to send: claimed when they are due, a few for each host.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
-
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection};
 use tracing::error;
 
 use crate::{
-    domain::{CallbackUrl, LeaseId},
+    domain::LeaseId,
     store::{
         AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, Sealer, StoreError,
-        sqlite::{
-            SqliteStore, attempts, clients, hosts,
-            jobs::{later, time},
-            row::{Cells, int, json_list},
-        },
+        common::{self, REST_OF_UNREADABLE, int, later, time},
+        sqlite::{SqliteStore, attempts, hosts, row::json_list},
     },
 };
-
-/// How long a row that cannot be read is left alone.
-const REST_OF_UNREADABLE: Duration = Duration::from_hours(1);
 
 /// Hosts with pending deliveries, found by stepping from one to the next in the index, so that the
 /// length of one host's queue does not matter; `?1` are the hosts to leave out.
@@ -156,7 +145,7 @@ async fn claim_due(
     let mut claimed = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in &rows {
-        match due_delivery(row, lease, &sealer) {
+        match common::due_delivery(row, lease, &sealer) {
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
                 error!(error = %failure, "a delivery cannot be read and is put off");
@@ -189,55 +178,13 @@ async fn due(
         .bind(int(claim.limit.saturating_add(in_flight)))
         .fetch_all(&mut *connection)
         .await?;
-    let mut busy: HashMap<String, usize> = limits.in_flight;
-    let (mut watches, mut probed) = (HashSet::new(), Vec::new());
-    let mut ids = Vec::new();
-    for row in &rows {
-        let name: String = row.try_get("host")?;
-        let is_probe = row.try_get("probed")? && !row.try_get::<bool, _>("spoils")?;
-        let host = busy.entry(name.clone()).or_default();
-        let free = *host < limits.per_host && ids.len() < claim.limit;
-        let allowed = free && !(is_probe && probed.contains(&name));
-        if allowed && watches.insert(row.try_get::<&str, _>("watch_id")?) {
-            *host += 1;
-            ids.push(row.try_get("delivery_id")?);
-            probed.extend(is_probe.then_some(name));
-        }
-    }
+    let candidates = rows.iter().map(|row| common::Candidate::read(row));
+    let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
+    let (ids, probed) = common::choose(candidates, claim.limit, limits);
     hosts::probe(connection, &probed, (claim.now, claim.lease)).await?;
     Ok(ids)
 }
 
 fn full_hosts(hosts: &HostLimits) -> String {
-    let full = hosts
-        .in_flight
-        .iter()
-        .filter(|(_, in_flight)| **in_flight >= hosts.per_host);
-    json_list(full.map(|(host, _)| host))
-}
-
-fn due_delivery(
-    row: &SqliteRow,
-    lease: LeaseId,
-    sealer: &Sealer,
-) -> Result<DueDelivery, StoreError> {
-    let delivery = Cells::of("deliveries", "delivery_id", row);
-    let event = Cells::of("events", "event_id", row);
-    let watch = Cells::of("watches", "watch_id", row);
-    let client = Cells::of("clients", "name", row);
-    Ok(DueDelivery {
-        id: delivery.parse("delivery_id")?,
-        lease,
-        event_id: event.parse("event_id")?,
-        watch_id: watch.parse("watch_id")?,
-        job_id: watch.parse("job_id")?,
-        body: event.get("body")?,
-        created_at: event.time("created_at")?,
-        callback_url: watch.read("callback_url", CallbackUrl::from_stored)?,
-        secret: clients::secret(&client, sealer)?,
-        previous_secret: clients::previous_secret(&client, sealer)?,
-        deadline: delivery.time_opt("deadline")?,
-        attempts: delivery.number("attempts")?,
-        round_attempts: delivery.number("round_attempts")?,
-    })
+    json_list(common::full_hosts(hosts))
 }

@@ -9,7 +9,8 @@ use crate::{
     domain::{JobContext, KnownPace, Pace},
     store::{
         Lesson, PaceFound, PaceStore, StoreError,
-        sqlite::{SqliteStore, error::unwritable, row::Cells},
+        common::{Cells, unwritable},
+        sqlite::SqliteStore,
     },
 };
 
@@ -64,8 +65,8 @@ impl PaceStore for SqliteStore {
         // the bank's own row comes first
         for row in &rows {
             let cells = Cells::of("paces", "institution_id", row);
-            found.institution_id = cells.get("bank")?;
-            let of: Option<String> = cells.get("institution_id")?;
+            found.institution_id = cells.opt("bank")?;
+            let of: Option<String> = cells.opt("institution_id")?;
             if of.is_some() && of == found.institution_id {
                 found.averages_at = cells.time_opt("averages_at")?;
                 found.known.averages = cells.json_opt("averages")?;

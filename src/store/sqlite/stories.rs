@@ -5,14 +5,8 @@ use std::collections::HashMap;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    domain::{
-        Attempt, AttemptError, CallbackUrl, ClientId, DeliveryId, DeliveryState, EventFilter,
-        Locale, Operation, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
-    },
-    store::{
-        DeliveryStory, EventStory, StoreError, WatchStory,
-        sqlite::row::{Cells, json_list},
-    },
+    domain::{Attempt, ClientId, DeliveryId, WatchId},
+    store::{EventStory, StoreError, WatchStory, common, sqlite::row::json_list},
 };
 
 /// The columns [`watch`] reads, of `watches w`.
@@ -70,7 +64,7 @@ pub(super) async fn tell(
 ) -> Result<Vec<WatchStory>, StoreError> {
     let mut stories = rows
         .iter()
-        .map(without_events)
+        .map(|row| common::without_events(row))
         .collect::<Result<Vec<_>, _>>()?;
     let mut events = events(connection, stories.iter().map(|story| story.watch.id)).await?;
     for story in &mut stories {
@@ -88,63 +82,7 @@ pub(super) async fn attempts(
         .bind(json_list(deliveries))
         .fetch_all(connection)
         .await?;
-    let mut attempts: HashMap<_, Vec<_>> = HashMap::new();
-    for row in &rows {
-        let cells = Cells::of("attempts", "delivery_id", row);
-        attempts
-            .entry(cells.parse("delivery_id")?)
-            .or_default()
-            .push(attempt(&cells)?);
-    }
-    Ok(attempts)
-}
-
-/// A delivery without its attempts.
-pub(super) fn delivery(row: &SqliteRow) -> Result<DeliveryStory, StoreError> {
-    let cells = Cells::of("deliveries", "delivery_id", row);
-    Ok(DeliveryStory {
-        id: cells.parse("delivery_id")?,
-        state: cells.read("state", DeliveryState::from_word)?,
-        next_attempt_at: cells.time_opt("next_attempt_at")?,
-        attempts: Vec::new(),
-    })
-}
-
-/// A watch.
-pub(super) fn watch(row: &SqliteRow) -> Result<Watch, StoreError> {
-    let cells = Cells::of("watches", "watch_id", row);
-    Ok(Watch {
-        id: cells.parse("watch_id")?,
-        client_id: ClientId(cells.get("client_id")?),
-        request: WatchRequest {
-            job_id: cells.parse("job_id")?,
-            callback_url: cells.read("callback_url", CallbackUrl::from_stored)?,
-            options: WatchOptions {
-                operation: cells.read_opt("operation", Operation::from_word)?,
-                events: EventFilter::from_bits(cells.number("events")?),
-                until: cells.get("until_step")?,
-                locale: cells.read("locale", Locale::parse)?,
-                metadata: cells.json("metadata")?,
-            },
-        },
-        state: cells.read("state", WatchState::from_word)?,
-        progress: cells.json("progress")?,
-        created_at: cells.time("created_at")?,
-        updated_at: cells.time("updated_at")?,
-        settled_at: cells.time_opt("settled_at")?,
-    })
-}
-
-fn without_events(row: &SqliteRow) -> Result<WatchStory, StoreError> {
-    let watch = watch(row)?;
-    let job = Cells::of("jobs", "job_id", row);
-    let next_look_at = job.time_opt("next_look_at")?;
-    Ok(WatchStory {
-        job: job.json("memory")?,
-        next_look_at: next_look_at.filter(|_| watch.state.is_open()),
-        events: Vec::new(),
-        watch,
-    })
+    common::attempts(&rows)
 }
 
 async fn events(
@@ -155,38 +93,15 @@ async fn events(
         .bind(json_list(watches))
         .fetch_all(&mut *connection)
         .await?;
-    let mut events: HashMap<_, Vec<_>> = HashMap::new();
-    let mut deliveries = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let cells = Cells::of("events", "event_id", row);
-        let event = EventStory {
-            id: cells.parse("event_id")?,
-            body: cells.json("body")?,
-            delivery: delivery(row)?,
-        };
-        deliveries.push(event.delivery.id);
-        events
-            .entry(cells.parse("watch_id")?)
-            .or_default()
-            .push(event);
-    }
+    let mut events = common::events(&rows)?;
+    let deliveries: Vec<_> = events
+        .values()
+        .flatten()
+        .map(|event| event.delivery.id)
+        .collect();
     let mut attempts = attempts(connection, deliveries).await?;
     for event in events.values_mut().flatten() {
         event.delivery.attempts = attempts.remove(&event.delivery.id).unwrap_or_default();
     }
     Ok(events)
-}
-
-fn attempt(cells: &Cells<'_>) -> Result<Attempt, StoreError> {
-    let status = cells.get::<Option<i64>>("status")?;
-    Ok(Attempt {
-        number: cells.number("number")?,
-        started_at: cells.time("started_at")?,
-        duration: std::time::Duration::from_millis(cells.number("duration")?),
-        status: status
-            .map(|status| u16::try_from(status).map_err(|_| cells.bad("status")))
-            .transpose()?,
-        error: cells.read_opt("error", AttemptError::from_word)?,
-        response: cells.get("response")?,
-    })
 }

@@ -1,26 +1,14 @@
 //! Upkeep: health, leases of a former relay, retention, counts.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
-use crate::{
-    domain::WatchState,
-    store::{
-        Census, StoreError, UpkeepStore,
-        sqlite::{
-            SqliteStore,
-            jobs::earlier,
-            row::{Cells, int, json_list},
-        },
-    },
+use crate::store::{
+    Census, StoreError, UpkeepStore,
+    common::{self, FAILURES_COUNT_FOR, earlier, int},
+    sqlite::{SqliteStore, row::json_list},
 };
-
-/// How long failures of a connection are kept at least, however short the retention: they count
-/// for as long.
-const FAILURES_KEPT: Duration = Duration::from_hours(24);
 
 /// Watches with a pending delivery stay until that has ended.
 pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id IN (SELECT w.watch_id \
@@ -72,33 +60,17 @@ impl UpkeepStore for SqliteStore {
         )
         .fetch_all(&mut *view)
         .await?;
-        let counted = rows
-            .iter()
-            .map(|row| {
-                let cells = Cells::of("watch_counts", "state", row);
-                Ok((
-                    cells.read("state", WatchState::from_word)?,
-                    cells.number("n")?,
-                ))
-            })
-            .collect::<Result<Vec<(WatchState, u64)>, StoreError>>()?;
-        let row = sqlx::query(COUNTS)
+        let counts = sqlx::query(COUNTS)
             .bind(now.as_millisecond())
             .fetch_one(&mut *view)
             .await?;
-        let counts = Cells::of("deliveries", "delivery_id", &row);
-        let count = |state| {
-            let found = counted.iter().find(|(counted, _)| *counted == state);
-            (state, found.map_or(0, |(_, n)| *n))
-        };
-        Ok(Census {
-            watches: WatchState::ALL.iter().copied().map(count).collect(),
-            due_jobs: counts.number("due_jobs")?,
-            due_deliveries: counts.number("due_deliveries")?,
-            pending_deliveries: counts.number("pending_deliveries")?,
-            dead_deliveries: counts.number("dead_deliveries")?,
-            paused_hosts: counts.number("paused_hosts")?,
-        })
+        common::census(&rows, &counts)
+    }
+
+    /// Moves the write-ahead log into the database file besides.
+    async fn close(&self) {
+        self.0.readers.close().await;
+        self.0.writer.close().await;
     }
 }
 
@@ -140,7 +112,7 @@ async fn purge(
         .execute(&mut *connection)
         .await?;
     sqlx::query("DELETE FROM connection_failures WHERE failed_at < ?1")
-        .bind(earlier(before, FAILURES_KEPT))
+        .bind(earlier(before, FAILURES_COUNT_FOR))
         .execute(connection)
         .await?;
     Ok(purged)

@@ -5,15 +5,11 @@ use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::{
-    domain::{ClientId, JobMemory, Operation, Progress, Watch, WatchId, WatchState},
+    domain::{ClientId, JobMemory, Operation, Watch, WatchId},
     store::{
         NewWatch, Registration, StoreError, WatchQuery, WatchStore, WatchStory,
-        sqlite::{
-            SqliteStore,
-            error::unwritable,
-            row::{Cells, int},
-            stories,
-        },
+        common::{Cells, int, unwritable},
+        sqlite::{SqliteStore, stories},
     },
 };
 
@@ -48,8 +44,8 @@ const REST_JOB: &str = "UPDATE jobs SET next_look_at = NULL WHERE job_id = ?1 AN
 
 #[async_trait]
 impl WatchStore for SqliteStore {
-    async fn register_watch(&self, new: NewWatch) -> Result<Registration, StoreError> {
-        self.write(move |connection| Box::pin(register(connection, new)))
+    async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError> {
+        self.write(move |connection| Box::pin(register_all(connection, new)))
             .await
     }
 
@@ -78,6 +74,17 @@ impl WatchStore for SqliteStore {
     }
 }
 
+async fn register_all(
+    connection: &mut SqliteConnection,
+    new: Vec<NewWatch>,
+) -> Result<Vec<Registration>, StoreError> {
+    let mut registered = Vec::with_capacity(new.len());
+    for new in new {
+        registered.push(register(connection, new).await?);
+    }
+    Ok(registered)
+}
+
 async fn register(
     connection: &mut SqliteConnection,
     new: NewWatch,
@@ -102,16 +109,7 @@ async fn register(
     if cells.number::<u64>("open")? >= new.max_open {
         return Ok(Registration::AtCap);
     }
-    let watch = Watch {
-        id: new.id,
-        client_id: new.client_id,
-        request: new.request,
-        state: WatchState::Watching,
-        progress: Progress::default(),
-        created_at: new.now,
-        updated_at: new.now,
-        settled_at: None,
-    };
+    let watch = Watch::begun(new.id, new.client_id, new.request, new.now);
     add(connection, &watch).await?;
     Ok(Registration::Created(Box::new(watch)))
 }

@@ -19,7 +19,7 @@ use tracing::{trace, warn};
 
 use crate::store::{
     StoreError,
-    sqlite::error::{closed, shared},
+    common::{closed, shared},
 };
 
 /// The most units that share one commit, and the most that wait for it.

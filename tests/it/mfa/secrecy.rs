@@ -78,14 +78,14 @@ async fn no_answer_is_found_in_store_log_metrics_or_answers_of_the_relay() {
         .find(|text| text.contains("relay_upstream_requests_total"));
     assert!(metrics.unwrap().contains("endpoint=\"mfa\""));
     assert_eq!(
-        scene.files_with(MARK),
+        scene.stored_with(MARK).await,
         Vec::<String>::new(),
         "while it runs"
     );
     let (code, log) = relay.terminate().await;
     assert_eq!(code, Some(0));
     assert_eq!(
-        scene.files_with(MARK),
+        scene.stored_with(MARK).await,
         Vec::<String>::new(),
         "after it ended"
     );

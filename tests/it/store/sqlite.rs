@@ -2,12 +2,19 @@
 
 use std::{collections::HashSet, path::Path};
 
-use basiq_relay::store::{
-    ClientStore, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore, sqlite::SqliteStore,
+use basiq_relay::{
+    domain::Status,
+    store::{
+        ClientStore, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore,
+        sqlite::SqliteStore,
+    },
 };
 use tokio::task::JoinSet;
 
-use crate::store::support::{add_client, at, new_watch};
+use crate::{
+    store::support::{Fixture, add_client, at, new_watch},
+    support::TestDatabase,
+};
 
 async fn open(home: &Path) -> SqliteStore {
     SqliteStore::open(&home.join("relay.db")).await.unwrap()
@@ -99,4 +106,16 @@ async fn a_closed_store_is_one_file_and_says_that_it_is_closed() {
 async fn a_directory_that_is_not_there_cannot_be_opened() {
     let opened = SqliteStore::open(Path::new("/nowhere/at/all/relay.db")).await;
     assert!(matches!(opened, Err(StoreError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_restart_frees_all_leases() {
+    let fixture = Fixture::on(TestDatabase::sqlite()).await;
+    fixture.watch("j1", at(0)).await;
+    fixture.tell(Status::Delayed, at(0)).await;
+    assert_eq!(fixture.claim(at(60)).await.len(), 1);
+    assert_eq!(fixture.claim_deliveries(at(60)).await.len(), 1);
+    assert_eq!(fixture.store.free_leases().await.unwrap(), 2);
+    assert_eq!(fixture.claim(at(61)).await.len(), 1);
+    assert_eq!(fixture.claim_deliveries(at(61)).await.len(), 1);
 }

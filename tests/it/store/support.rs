@@ -3,6 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use basiq_relay::{
+    app::open_store,
+    clock::Clock,
+    config::StoreConfig,
     domain::{
         Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, ClientId, Event,
         EventBody, EventId, JobContext, Progress, SigningSecret, Status, WatchId, WatchOptions,
@@ -10,17 +13,18 @@ use basiq_relay::{
     },
     store::{
         AfterAttempt, AttemptResult, Claim, DueDelivery, DueJob, HostLimits, Look, NewWatch,
-        OutageChange, Registration, Store, Urgency, WatchChange, WatchStory, sqlite::SqliteStore,
+        OutageChange, Registration, Store, Urgency, WatchChange, WatchStory,
     },
 };
 use jiff::Timestamp;
-use tempfile::TempDir;
+
+use crate::support::TestDatabase;
 
 /// A store of its own for one test, behind the traits that every back end has.
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) client: ClientId,
-    _home: TempDir,
+    _home: TestDatabase,
 }
 
 /// The time of the test's beginning and `seconds` more.
@@ -31,11 +35,19 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
 impl Fixture {
     /// An empty store with one client.
     pub(crate) async fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&home.path().join("relay.db"))
+        Self::on(TestDatabase::new().await).await
+    }
+
+    /// A store in this database, with one client.
+    pub(crate) async fn on(home: TestDatabase) -> Self {
+        let config = StoreConfig {
+            database: home.url.clone(),
+            ..StoreConfig::default()
+        };
+        let store = open_store(&config, &Clock::manual(at(0)))
             .await
-            .unwrap();
-        let store: Arc<dyn Store> = Arc::new(store);
+            .unwrap()
+            .store;
         let client = add_client(&*store, "first").await;
         Self {
             store,

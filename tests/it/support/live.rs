@@ -5,18 +5,16 @@ use std::time::{Duration, Instant};
 use basiq_relay::{
     app::Relay,
     clock::Clock,
-    config::{DatabaseUrl, Settings},
+    config::Settings,
     domain::{ApiKey, SigningSecret},
     sandbox::{Sandbox, SandboxOptions},
-    store::ClientStore,
 };
 use jiff::Timestamp;
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Receiver, TestApp, address};
+use super::{Receiver, TestApp, TestDatabase, address};
 
 /// A relay at work.
 pub(crate) struct Live {
@@ -28,7 +26,7 @@ pub(crate) struct Live {
     http: reqwest::Client,
     stop: CancellationToken,
     tasks: JoinSet<()>,
-    _folder: TempDir,
+    _database: TestDatabase,
 }
 
 impl Live {
@@ -45,11 +43,11 @@ impl Live {
         let base = address(&relays);
         let mut options = SandboxOptions::default();
         make(&mut options, &base);
-        let folder = tempfile::tempdir().unwrap();
+        let database = TestDatabase::new().await;
         let (clock, stop, mut tasks) = (Clock::system(), CancellationToken::new(), JoinSet::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut settings = TestApp::builder().settings;
-        settings.store.database = DatabaseUrl::Sqlite(folder.path().join("relay.db"));
+        settings.store.database = database.url.clone();
         settings.basiq.url = address(&listener);
         change(&mut settings);
         let sandbox = Sandbox::new(options, clock.clone());
@@ -76,7 +74,7 @@ impl Live {
             http: reqwest::Client::builder().build().unwrap(),
             stop,
             tasks,
-            _folder: folder,
+            _database: database,
         }
     }
 

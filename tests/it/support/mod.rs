@@ -1,12 +1,13 @@
 //! A whole relay in a test: its store in a throw-away file, the sandbox as its Basiq, a recording
 //! receiver as its callback, one clock for all that stands until it is moved.
 
+pub(crate) mod database;
 pub(crate) mod live;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod scene;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -16,22 +17,24 @@ use axum::{
 use basiq_relay::{
     app::{Relay, UpkeepWorker, open_store},
     clock::Clock,
-    config::{DatabaseUrl, Settings},
+    config::Settings,
     delivery::DeliveryWorker,
     domain::{ApiKey, SigningSecret},
     runtime::{Tick, Worker},
     sandbox::{Sandbox, SandboxOptions},
-    store::{ClientStore, HostLimits, OutboxStore, sqlite::SqliteStore},
+    store::{HostLimits, Store},
     tracker::{BankWorker, TrackerWorker},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-pub(crate) use self::receiver::{Received, Receiver};
+pub(crate) use self::{
+    database::TestDatabase,
+    receiver::{Received, Receiver},
+};
 
 /// Work that is still going on after so long hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -56,7 +59,7 @@ pub(crate) struct TestApp {
     pub(crate) clock: Clock,
     pub(crate) sandbox: Sandbox,
     pub(crate) receiver: Receiver,
-    pub(crate) store: SqliteStore,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) client: Identity,
     pub(crate) settings: Settings,
     router: Router,
@@ -65,7 +68,7 @@ pub(crate) struct TestApp {
     delivery: DeliveryWorker,
     upkeep: UpkeepWorker,
     stop: CancellationToken,
-    folder: Option<TempDir>,
+    database: Option<TestDatabase>,
     tasks: JoinSet<()>,
     leaves_work: bool,
     /// How long it was until something was due, at the latest tick.
@@ -95,8 +98,8 @@ impl Builder {
             sandbox,
             basiq,
         } = self;
-        let folder = tempfile::tempdir().unwrap();
-        settings.store.database = DatabaseUrl::Sqlite(folder.path().join("relay.db"));
+        let database = TestDatabase::new().await;
+        settings.store.database = database.url.clone();
         let clock = Clock::manual(Clock::system().now());
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -107,7 +110,7 @@ impl Builder {
         let receiver = Receiver::start(&mut tasks).await;
         let mut app = TestApp::start(settings, clock, (sandbox, receiver), (stop, tasks)).await;
         app.client = app.add_client("test").await;
-        app.folder = Some(folder);
+        app.database = Some(database);
         app
     }
 }
@@ -156,7 +159,7 @@ impl TestApp {
             delivery: relay.delivery,
             upkeep: relay.upkeep,
             stop,
-            folder: None,
+            database: None,
             tasks,
             leaves_work: false,
             next_due_in: None,
@@ -353,7 +356,8 @@ impl Drop for TestApp {
         }
         assert_eq!(self.tracker.in_flight(), 0, "looks are left in flight");
         assert_eq!(self.delivery.in_flight(), 0, "attempts are left in flight");
-        let (database, now) = (self.settings.store.clone(), self.clock.now());
+        let (database, clock) = (self.settings.store.clone(), self.clock.clone());
+        let now = clock.now();
         // with connections of its own: those of the app wait for the runtime that this thread holds up
         let due = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -365,8 +369,10 @@ impl Drop for TestApp {
                     per_host: usize::MAX,
                     ..HostLimits::default()
                 };
-                let store = open_store(&database).await.unwrap();
-                store.next_delivery_due(&hosts).await.unwrap()
+                let store = open_store(&database, &clock).await.unwrap().store;
+                let due = store.next_delivery_due(&hosts).await.unwrap();
+                store.close().await;
+                due
             })
         });
         let due = due.join().unwrap();

@@ -1,7 +1,7 @@
 //! The binary itself, as a process: for tests that kill it or use it as a person would.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -12,6 +12,8 @@ use tokio::{
     process::{Child, Command},
     task::JoinSet,
 };
+
+use super::TestDatabase;
 
 /// How long a relay may take to be ready.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -38,7 +40,10 @@ pub(crate) struct RelayProcess {
 /// What a relay process is started with.
 #[derive(Clone)]
 pub(crate) struct RelaySetup {
-    pub(crate) database: PathBuf,
+    /// `RELAY_DATABASE_URL`
+    pub(crate) database: String,
+    /// Where it runs.
+    folder: PathBuf,
     pub(crate) basiq: String,
     /// Basiq's API key; none if the environment gives it otherwise.
     pub(crate) api_key: Option<String>,
@@ -46,9 +51,10 @@ pub(crate) struct RelaySetup {
 }
 
 impl RelaySetup {
-    pub(crate) fn new(folder: &Path, basiq: &str) -> Self {
+    pub(crate) fn new(database: &TestDatabase, basiq: &str) -> Self {
         Self {
-            database: folder.join("relay.db"),
+            database: database.setting(),
+            folder: database.folder.path().to_owned(),
             basiq: basiq.to_owned(),
             api_key: Some("a-basiq-key".to_owned()),
             environment: Vec::new(),
@@ -58,11 +64,8 @@ impl RelaySetup {
     pub(crate) fn command(&self) -> Command {
         let mut command = binary();
         command
-            .current_dir(self.database.parent().unwrap())
-            .env(
-                "RELAY_DATABASE_URL",
-                format!("sqlite://{}", self.database.display()),
-            )
+            .current_dir(&self.folder)
+            .env("RELAY_DATABASE_URL", &self.database)
             .env("RELAY_BASIQ_URL", &self.basiq)
             .envs(
                 self.api_key

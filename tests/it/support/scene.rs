@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -22,7 +21,7 @@ use basiq_relay::{
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{Receiver, process::RelaySetup};
+use super::{Receiver, TestDatabase, database::holds, process::RelaySetup};
 
 const PATIENCE: u32 = 300;
 
@@ -34,7 +33,7 @@ pub(crate) struct Scene {
     pub(crate) sandbox: Sandbox,
     pub(crate) setup: RelaySetup,
     pub(crate) receiver: Receiver,
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) database: TestDatabase,
     pub(crate) tasks: JoinSet<()>,
     tokens: Tokens,
 }
@@ -50,14 +49,14 @@ impl Scene {
         let router = sandbox.router().layer(noting);
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
         let receiver = Receiver::start(&mut tasks).await;
-        let folder = tempfile::tempdir().unwrap();
-        let mut setup = RelaySetup::new(folder.path(), &basiq);
+        let database = TestDatabase::new().await;
+        let mut setup = RelaySetup::new(&database, &basiq);
         setup.environment = vec![("RELAY_LOG", "trace".to_owned())];
         Self {
             sandbox,
             setup,
             receiver,
-            folder,
+            database,
             tasks,
             tokens,
         }
@@ -73,25 +72,13 @@ impl Scene {
         self.tokens.lock().unwrap().clone()
     }
 
-    /// Every file of the relay that has the text in it.
-    pub(crate) fn files_with(&self, text: &str) -> Vec<String> {
-        let has_it = |bytes: &[u8]| {
-            bytes
-                .windows(text.len())
-                .any(|part| part == text.as_bytes())
-        };
-        let mut sizes = 0;
-        let mut found = Vec::new();
-        for file in fs::read_dir(self.folder.path()).unwrap() {
-            let path = file.unwrap().path();
-            let bytes = fs::read(&path).unwrap();
-            sizes += bytes.len();
-            if has_it(&bytes) {
-                found.push(path.display().to_string());
-            }
-        }
-        assert!(sizes > 4096, "the store is somewhere else");
-        found
+    /// Every file or row of the relay that has the text in it.
+    pub(crate) async fn stored_with(&self, text: &str) -> Vec<String> {
+        let stored = self.database.stored().await;
+        let sizes: usize = stored.iter().map(|(_, bytes)| bytes.len()).sum();
+        assert!(sizes > 1024, "the store is somewhere else");
+        let found = stored.into_iter().filter(|(_, bytes)| holds(bytes, text));
+        found.map(|(name, _)| name).collect()
     }
 }
 

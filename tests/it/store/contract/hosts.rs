@@ -1,12 +1,14 @@
 //! Hosts that keep failing: paused, probed by one attempt at a time, and forgotten when they answer.
 
+use std::time::Duration;
+
 use basiq_relay::{
     domain::{Attempt, AttemptError, Status},
-    store::{AfterAttempt, AttemptResult, DueDelivery},
+    store::{AfterAttempt, AttemptResult, Claim, DueDelivery},
 };
 use jiff::Timestamp;
 
-use crate::store::support::{Fixture, at, attempt, change, look, no_limits};
+use crate::store::support::{Fixture, at, attempt, change, claim, look, no_limits};
 
 const BAD: &str = "https://bad.example/hook";
 const GOOD: &str = "https://good.example/hook";
@@ -96,9 +98,12 @@ async fn a_probe_that_never_comes_back_makes_room_for_another() {
     fixture.claim_delivery(at(10)).await;
     assert!(fixture.claim_deliveries(at(69)).await.is_empty());
     fixture.claim_delivery(at(71)).await;
-    // a relay that starts again knows of the pause, but not of the probe
-    fixture.store.free_leases().await.unwrap();
-    fixture.claim_delivery(at(72)).await;
+    // on a store that one relay uses alone: it knows of the pause when it starts again, not of the probe
+    if fixture.store.free_leases().await.unwrap() > 0 {
+        fixture.claim_delivery(at(72)).await;
+    } else {
+        assert!(fixture.claim_deliveries(at(72)).await.is_empty());
+    }
 }
 
 #[tokio::test]
@@ -149,8 +154,15 @@ async fn refusals_and_errors_of_the_relay_pause_nobody_and_an_answer_begins_the_
         fixture.store.record_attempts(results).await.unwrap();
         assert_eq!(paused(&fixture, 0).await, 0, "{error:?}");
     }
+    // what is not recorded is due again at once
+    let at_once = Claim {
+        lease: Duration::ZERO,
+        ..claim(at(0))
+    };
     for _ in 0..3 {
-        let due = fixture.claim_deliveries(at(0)).await;
+        let limits = no_limits();
+        let due = fixture.store.claim_due_deliveries(at_once, &limits);
+        let due = due.await.unwrap();
         let mut results: Vec<_> = due.iter().map(|due| failed(due, at(0))).collect();
         results.truncate(9);
         let last = due.last().unwrap();
@@ -160,6 +172,5 @@ async fn refusals_and_errors_of_the_relay_pause_nobody_and_an_answer_begins_the_
         }
         fixture.store.record_attempts(results).await.unwrap();
         assert_eq!(paused(&fixture, 0).await, 0);
-        fixture.store.free_leases().await.unwrap();
     }
 }

@@ -1,12 +1,14 @@
 //! Whatever happens in whatever order: what ended stays ended, and the counts stay true.
 
+use std::time::Duration;
+
 use basiq_relay::{
     domain::{Status, WatchId, WatchState},
-    store::{AfterAttempt, Registration},
+    store::{AfterAttempt, Claim, Registration},
 };
 use proptest::prelude::{ProptestConfig, Strategy, prop_oneof, proptest};
 
-use crate::store::support::{Fixture, at, change, look, new_watch};
+use crate::store::support::{Fixture, at, change, claim, look, new_watch};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -59,8 +61,13 @@ async fn take(fixture: &Fixture, step: Step, now: i64, watches: &mut Vec<WatchId
             }
         }
         Step::LateLook => {
-            let lost = fixture.claim(at(now)).await;
-            store.free_leases().await.unwrap();
+            // a lease that runs out at once, taken over by another
+            let at_once = Claim {
+                lease: Duration::ZERO,
+                ..claim(at(now))
+            };
+            let lost = store.claim_due_jobs(at_once).await.unwrap();
+            store.claim_due_jobs(at_once).await.unwrap();
             for job in lost {
                 assert!(!fixture.record(look(&job, at(now))).await);
             }

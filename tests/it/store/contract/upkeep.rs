@@ -8,18 +8,6 @@ use basiq_relay::{
 use crate::store::support::{Fixture, at};
 
 #[tokio::test]
-async fn a_restart_frees_all_leases() {
-    let fixture = Fixture::new().await;
-    fixture.watch("j1", at(0)).await;
-    fixture.tell(Status::Delayed, at(0)).await;
-    assert_eq!(fixture.claim(at(60)).await.len(), 1);
-    assert_eq!(fixture.claim_deliveries(at(60)).await.len(), 1);
-    assert_eq!(fixture.store.free_leases().await.unwrap(), 2);
-    assert_eq!(fixture.claim(at(61)).await.len(), 1);
-    assert_eq!(fixture.claim_deliveries(at(61)).await.len(), 1);
-}
-
-#[tokio::test]
 async fn what_ended_long_ago_is_deleted_in_batches_with_all_that_hangs_on_it() {
     let fixture = Fixture::new().await;
     let mut ended = Vec::new();

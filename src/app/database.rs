@@ -1,0 +1,73 @@
+//! Opens the store that the settings name.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::{
+    clock::Clock,
+    config::{DatabaseUrl, PostgresUrl, StoreConfig},
+    store::{
+        Sealer, Store,
+        postgres::{Arbiter, PgStore},
+        sqlite::SqliteStore,
+    },
+};
+
+/// A store that is open.
+#[derive(Clone)]
+pub struct OpenStore {
+    /// What every store can do.
+    pub store: Arc<dyn Store>,
+    /// The store once more, if other relays may share it.
+    pub shared: Option<PgStore>,
+}
+
+/// Opens the store that the settings name, and brings it up to date. A store that has a clock of its own
+/// decides by that, and `clock` follows it, unless it stands still for a test.
+pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore> {
+    let sealer = sealer(config)?;
+    match &config.database {
+        DatabaseUrl::Sqlite(path) => {
+            let store = SqliteStore::open_sealed(path, sealer).await;
+            let store = store
+                .with_context(|| format!("the database {} cannot be opened", path.display()))?;
+            Ok(OpenStore {
+                store: Arc::new(store),
+                shared: None,
+            })
+        }
+        DatabaseUrl::Postgres(url) => {
+            let arbiter = if clock.can_follow() {
+                Arbiter::Database
+            } else {
+                Arbiter::Claimant
+            };
+            let store = PgStore::open(connect_options(url)?, sealer, arbiter).await;
+            let store = store.with_context(|| format!("the database {url} cannot be opened"))?;
+            Ok(OpenStore {
+                store: Arc::new(store.clone()),
+                shared: Some(store),
+            })
+        }
+    }
+}
+
+/// How to connect to a PostgreSQL database.
+pub(super) fn connect_options(url: &PostgresUrl) -> Result<PgConnectOptions> {
+    let options: Result<PgConnectOptions, _> = url.expose().as_str().parse();
+    options.context("RELAY_DATABASE_URL")
+}
+
+/// What seals secrets at rest, by the settings.
+pub fn sealer(config: &StoreConfig) -> Result<Sealer> {
+    let text = |key: &Option<SecretString>| key.as_ref().map(|key| key.expose_secret().to_owned());
+    let (current, previous) = (
+        text(&config.encryption_key),
+        text(&config.encryption_previous_key),
+    );
+    Sealer::new(current.as_deref(), None).context("RELAY_ENCRYPTION_KEY")?;
+    Sealer::new(current.as_deref(), previous.as_deref()).context("RELAY_ENCRYPTION_PREVIOUS_KEY")
+}

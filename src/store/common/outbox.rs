@@ -1,0 +1,78 @@
+//! Which of the due deliveries are claimed.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::store::{
+    HostLimits, StoreError,
+    common::{AnyRow, Cells},
+};
+
+/// A delivery that may be claimed.
+pub(in crate::store) struct Candidate {
+    delivery_id: String,
+    watch_id: String,
+    host: String,
+    /// Whether it has a deadline.
+    spoils: bool,
+    /// Whether one attempt is to find out if its host answers again.
+    probed: bool,
+}
+
+impl Candidate {
+    pub(in crate::store) fn read(row: &dyn AnyRow) -> Result<Self, StoreError> {
+        let cells = Cells::of("deliveries", "delivery_id", row);
+        Ok(Self {
+            delivery_id: cells.get("delivery_id")?,
+            watch_id: cells.get("watch_id")?,
+            host: cells.get("host")?,
+            spoils: cells.get("spoils")?,
+            probed: cells.get("probed")?,
+        })
+    }
+
+    /// Its id, its host, and whether it is tried only to find out if that answers again.
+    pub(in crate::store) fn home(&self) -> (String, (String, bool)) {
+        (
+            self.delivery_id.clone(),
+            (self.host.clone(), self.is_probe()),
+        )
+    }
+
+    fn is_probe(&self) -> bool {
+        self.probed && !self.spoils
+    }
+}
+
+/// The deliveries to claim of these, which are in the order in which they are due, and the hosts that
+/// are probed by them: never two of one watch, no more of a host than it has room for, and one of a host
+/// that is probed.
+pub(in crate::store) fn choose(
+    candidates: Vec<Candidate>,
+    limit: usize,
+    limits: HostLimits,
+) -> (Vec<String>, Vec<String>) {
+    let mut busy: HashMap<String, usize> = limits.in_flight;
+    let (mut watches, mut probed) = (HashSet::new(), Vec::new());
+    let mut ids = Vec::new();
+    for candidate in candidates {
+        let is_probe = candidate.is_probe();
+        let host = busy.entry(candidate.host.clone()).or_default();
+        let free = *host < limits.per_host && ids.len() < limit;
+        let allowed = free && !(is_probe && probed.contains(&candidate.host));
+        if allowed && watches.insert(candidate.watch_id) {
+            *host += 1;
+            ids.push(candidate.delivery_id);
+            probed.extend(is_probe.then_some(candidate.host));
+        }
+    }
+    (ids, probed)
+}
+
+/// Hosts that have no room.
+pub(in crate::store) fn full_hosts(hosts: &HostLimits) -> impl Iterator<Item = &String> {
+    let full = hosts
+        .in_flight
+        .iter()
+        .filter(|(_, in_flight)| **in_flight >= hosts.per_host);
+    full.map(|(host, _)| host)
+}

@@ -1,0 +1,106 @@
+//! Hints: which were taken, and the jobs they make due.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+
+use crate::store::{
+    Hint, HintStore, HintSubject, HintTaken, StoreError,
+    common::{earlier, int},
+    postgres::PgStore,
+};
+
+/// How many jobs one hint makes due at most: a connection has one or two, a user a few.
+const MOST_JOBS: usize = 500;
+
+pub(super) const REMEMBER: &str =
+    "INSERT INTO hints (hint_id, taken_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+
+/// How long hints are remembered at least: Basiq sends one again for 28 hours.
+const REMEMBERED: Duration = Duration::from_hours(48);
+
+/// Each new hint makes room for itself.
+pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id IN \
+    (SELECT hint_id FROM hints WHERE taken_at < $1 ORDER BY taken_at LIMIT 10)";
+
+pub(super) const OF_CONNECTION: &str = "SELECT job_id FROM jobs \
+    WHERE connection_id = $1 AND next_look_at IS NOT NULL LIMIT $2 FOR UPDATE";
+
+pub(super) const OF_USER: &str = "SELECT job_id FROM jobs \
+    WHERE user_id = $1 AND next_look_at IS NOT NULL LIMIT $2 FOR UPDATE";
+
+pub(super) const OF_USER_ALONE: &str = "SELECT job_id FROM jobs \
+    WHERE user_id = $1 AND connection_id IS NULL AND next_look_at IS NOT NULL LIMIT $2 FOR UPDATE";
+
+/// `hinted_at` is when the latest look that follows from a hint is due. If that is past, this one is
+/// due now, or when the interval is over; a look that is under way may have begun before the hint, and
+/// `joined` has another follow it. If it is still to come, it serves this hint too.
+pub(super) const DUE: &str = "UPDATE jobs SET urgency = least(urgency, 1), \
+    joined = joined OR coalesce(hinted_at, 0) <= $3, \
+    next_look_at = least(next_look_at, greatest($2, coalesce(hinted_at, 0) + $4)), \
+    hinted_at = greatest($2, coalesce(hinted_at, 0) + $4) \
+    WHERE job_id = ANY($1) AND coalesce(hinted_at, 0) <= $2 AND next_look_at IS NOT NULL";
+
+#[async_trait]
+impl HintStore for PgStore {
+    async fn take_hint(&self, hint: Hint) -> Result<HintTaken, StoreError> {
+        self.write(hint, |connection, hint| Box::pin(take(connection, hint)))
+            .await
+    }
+}
+
+async fn take(connection: &mut PgConnection, hint: &Hint) -> Result<HintTaken, StoreError> {
+    let remembered = sqlx::query(REMEMBER)
+        .bind(&hint.id)
+        .bind(hint.at.as_millisecond())
+        .execute(&mut *connection)
+        .await?;
+    if remembered.rows_affected() == 0 {
+        return Ok(HintTaken::Again);
+    }
+    sqlx::query(FORGET)
+        .bind(earlier(hint.at, REMEMBERED))
+        .execute(&mut *connection)
+        .await?;
+    let jobs = watched_jobs(connection, &hint.subject).await?;
+    if jobs.is_empty() {
+        return Ok(HintTaken::Due(0));
+    }
+    sqlx::query(DUE)
+        .bind(&jobs)
+        .bind(hint.at.as_millisecond())
+        .bind(earlier(hint.at, hint.interval))
+        .bind(i64::try_from(hint.interval.as_millis()).unwrap_or(i64::MAX))
+        .execute(connection)
+        .await?;
+    Ok(HintTaken::Due(u64::try_from(jobs.len()).unwrap_or(0)))
+}
+
+/// The open jobs that a hint is about.
+async fn watched_jobs(
+    connection: &mut PgConnection,
+    subject: &HintSubject,
+) -> Result<Vec<String>, StoreError> {
+    let lookups = match subject {
+        HintSubject::User(user_id) => vec![(OF_USER, user_id)],
+        HintSubject::Connection {
+            connection_id,
+            user_id,
+        } => {
+            let mut lookups = vec![(OF_CONNECTION, connection_id)];
+            lookups.extend(user_id.as_ref().map(|user_id| (OF_USER_ALONE, user_id)));
+            lookups
+        }
+    };
+    let mut jobs: Vec<String> = Vec::new();
+    for (statement, id) in lookups {
+        let found: Vec<String> = sqlx::query_scalar(statement)
+            .bind(id)
+            .bind(int(MOST_JOBS - jobs.len()))
+            .fetch_all(&mut *connection)
+            .await?;
+        jobs.extend(found);
+    }
+    Ok(jobs)
+}

@@ -1,0 +1,146 @@
+//! Callback hosts that keep failing: paused, then probed by one attempt at a time.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use sqlx::{PgConnection, Row};
+use tracing::{info, warn};
+
+use crate::{
+    domain::Attempt,
+    store::{
+        StoreError,
+        common::{DOUBLINGS, FAILURES, PAUSE, is_failing, millis},
+        postgres::now,
+    },
+};
+
+/// Columns are those before the change. A host that is paused, and not by a probe that has come back
+/// now, stays paused as it was: attempts that were in flight when it was paused say nothing new.
+pub(super) const FAILED: &str = "INSERT INTO failing_hosts AS f \
+    (host, failures, pauses, paused_until, probing, failed_at) VALUES ($1, 1, 0, 0, FALSE, $2) \
+    ON CONFLICT (host) DO UPDATE SET failures = f.failures + 1, failed_at = $2, \
+    pauses = CASE WHEN f.failures + 1 >= $3 AND (f.probing OR f.paused_until <= $2) \
+        THEN f.pauses + 1 ELSE f.pauses END, \
+    paused_until = CASE WHEN f.failures + 1 >= $3 AND (f.probing OR f.paused_until <= $2) \
+        THEN $2 + ($4::bigint << least(f.pauses, $5)::int) ELSE f.paused_until END, \
+    probing = FALSE \
+    RETURNING failures, pauses, paused_until";
+
+pub(super) const ANSWERED: &str =
+    "DELETE FROM failing_hosts WHERE host = ANY($1) RETURNING host, pauses";
+
+/// Until the probe has come back, or its lease has run out, nothing else is tried.
+pub(super) const PROBE: &str = concat!(
+    "UPDATE failing_hosts SET probing = TRUE, paused_until = ",
+    now!("$2"),
+    " + $3 WHERE host = ANY($1) AND paused_until <= ",
+    now!("$2"),
+    " RETURNING host"
+);
+
+/// Notes what attempts say about their hosts, each host's in the order in which they ended.
+pub(super) async fn note(
+    connection: &mut PgConnection,
+    hosts: &BTreeMap<&str, Vec<(Timestamp, &Attempt)>>,
+) -> Result<(), StoreError> {
+    let mut answered = Vec::new();
+    for (host, attempts) in hosts {
+        let words = attempts
+            .iter()
+            .filter_map(|(at, attempt)| Some((*at, is_failing(attempt)?)));
+        let words: Vec<_> = words.collect();
+        // what came before the latest answer is forgotten with it
+        let latest = words.iter().rposition(|(_, is_failing)| !is_failing);
+        let failures = words.into_iter().skip(latest.map_or(0, |place| place + 1));
+        let failures: Vec<Timestamp> = failures.map(|(at, _)| at).collect();
+        if latest.is_some() {
+            answered.push((*host, failures));
+        } else {
+            count(connection, host, &failures).await?;
+        }
+    }
+    if answered.is_empty() {
+        return Ok(());
+    }
+    forget(connection, answered.iter().map(|(host, _)| *host).collect()).await?;
+    for (host, failures) in answered {
+        count(connection, host, &failures).await?;
+    }
+    Ok(())
+}
+
+async fn count(
+    connection: &mut PgConnection,
+    host: &str,
+    failures: &[Timestamp],
+) -> Result<(), StoreError> {
+    for at in failures {
+        failed(connection, host, *at).await?;
+    }
+    Ok(())
+}
+
+async fn failed(
+    connection: &mut PgConnection,
+    host: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let row = sqlx::query(FAILED)
+        .bind(host)
+        .bind(now.as_millisecond())
+        .bind(FAILURES)
+        .bind(millis(PAUSE))
+        .bind(DOUBLINGS)
+        .fetch_one(connection)
+        .await?;
+    let (failures, pauses): (i64, i64) = (row.try_get("failures")?, row.try_get("pauses")?);
+    let left = row.try_get::<i64, _>("paused_until")? - now.as_millisecond();
+    if pauses > 0 {
+        let pause = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        warn!(
+            callback.host = host,
+            failures,
+            ?pause,
+            "a host keeps failing and is paused"
+        );
+    }
+    Ok(())
+}
+
+/// Hosts that answered start afresh.
+async fn forget(connection: &mut PgConnection, hosts: Vec<&str>) -> Result<(), StoreError> {
+    let forgotten = sqlx::query(ANSWERED)
+        .bind(hosts)
+        .fetch_all(connection)
+        .await?;
+    for row in &forgotten {
+        if row.try_get::<i64, _>("pauses")? > 0 {
+            let host: &str = row.try_get("host")?;
+            info!(callback.host = host, "a host that was paused answers again");
+        }
+    }
+    Ok(())
+}
+
+/// Notes that these hosts are probed, by attempts whose lease begins now; says of which no other relay
+/// has noted it.
+pub(super) async fn probe(
+    connection: &mut PgConnection,
+    hosts: &[String],
+    (now, lease): (Option<i64>, Duration),
+) -> Result<HashSet<String>, StoreError> {
+    if hosts.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let probed: Vec<String> = sqlx::query_scalar(PROBE)
+        .bind(hosts)
+        .bind(now)
+        .bind(millis(lease))
+        .fetch_all(connection)
+        .await?;
+    Ok(probed.into_iter().collect())
+}

@@ -1,0 +1,75 @@
+//! Brings the tables up to date, once, however many relays start together.
+
+use sqlx::{Connection, PgConnection, PgPool, migrate::Migrator};
+use tracing::info;
+
+use crate::store::{StoreError, common::from_migration};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/postgres/migrations");
+
+/// The migrations that were run; version 0 is the row that a relay locks while it runs some.
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS relay_migrations \
+    (version BIGINT PRIMARY KEY, description TEXT NOT NULL, checksum BYTEA NOT NULL)";
+
+const LOCKED_ROW: &str = "INSERT INTO relay_migrations (version, description, checksum) \
+    VALUES (0, 'locked while migrations run', '') ON CONFLICT DO NOTHING";
+
+/// How often it is tried again when relays that start together meet.
+const TRIES: usize = 10;
+
+/// Runs what was not run yet. What a newer relay has run besides is left alone: migrations only add.
+pub(super) async fn run(pool: &PgPool) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await?;
+    prepare(&mut connection).await?;
+    let mut transaction = connection.begin().await?;
+    sqlx::query("SELECT 1 FROM relay_migrations WHERE version = 0 FOR UPDATE")
+        .execute(&mut *transaction)
+        .await?;
+    for migration in MIGRATIONS.iter() {
+        let known: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT checksum FROM relay_migrations WHERE version = $1")
+                .bind(migration.version)
+                .fetch_optional(&mut *transaction)
+                .await?;
+        match known {
+            Some(checksum) if checksum == *migration.checksum => continue,
+            Some(_) => {
+                let mismatch = sqlx::migrate::MigrateError::VersionMismatch(migration.version);
+                return Err(from_migration(mismatch));
+            }
+            None => {}
+        }
+        sqlx::raw_sql(migration.sql.clone())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "INSERT INTO relay_migrations (version, description, checksum) VALUES ($1, $2, $3)",
+        )
+        .bind(migration.version)
+        .bind(&*migration.description)
+        .bind(&*migration.checksum)
+        .execute(&mut *transaction)
+        .await?;
+        info!(version = migration.version, "the store was migrated");
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Makes the table of migrations. Relays that make it at the same time can fail, all but one.
+async fn prepare(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let mut tries = 0;
+    loop {
+        let made = make_table(connection).await;
+        match made {
+            Err(_) if tries < TRIES => tries += 1,
+            done => return Ok(done?),
+        }
+    }
+}
+
+async fn make_table(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(TABLE).execute(&mut *connection).await?;
+    sqlx::query(LOCKED_ROW).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! The store in PostgreSQL, which any number of relays share.
+//!
+//! Rows are locked in one order, clients before jobs before watches before deliveries before hosts, and
+//! each kind by its id; where two units of work meet in another order all the same, one is done again. A
+//! statement sees what was committed when it began, so what depends on a row is read after that row is
+//! locked.
+
+mod announce;
+mod answers;
+mod attempts;
+mod banks;
+mod clients;
+mod deliveries;
+mod hints;
+mod hosts;
+mod jobs;
+mod looks;
+mod migrate;
+mod outbox;
+mod paces;
+mod pool;
+mod registrar;
+mod row;
+mod stories;
+mod upkeep;
+mod watches;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sqlx::{PgPool, Postgres, Transaction, postgres::PgConnectOptions};
+
+pub use self::announce::Topic;
+use self::{
+    announce::Announcer,
+    pool::{Pool, Work},
+    registrar::Registrar,
+};
+use crate::store::{Sealer, StoreError};
+
+/// The time by which claims are judged, in milliseconds: the given one, or else the database's.
+macro_rules! now {
+    ($given:literal) => {
+        concat!(
+            "coalesce(",
+            $given,
+            "::bigint, (extract(epoch FROM now()) * 1000)::bigint)"
+        )
+    };
+}
+use now;
+
+/// Whose clock decides what is due and when leases end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arbiter {
+    /// The database's: relays need not agree about the time.
+    Database,
+    /// Whoever claims: for tests, whose time stands still.
+    Claimant,
+}
+
+/// A store in a PostgreSQL database. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct PgStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sealer: Sealer,
+    arbiter: Arbiter,
+    registrar: Registrar,
+    announcer: Announcer,
+    pool: Pool,
+}
+
+impl PgStore {
+    /// Opens the store that these options lead to, and brings its tables up to date.
+    pub async fn open(
+        options: PgConnectOptions,
+        sealer: Sealer,
+        arbiter: Arbiter,
+    ) -> Result<Self, StoreError> {
+        let pool = Pool::new(options);
+        migrate::run(&pool.0).await?;
+        Ok(Self(Arc::new(Inner {
+            sealer,
+            arbiter,
+            registrar: Registrar::start(pool.clone()),
+            announcer: Announcer::start(pool.0.clone()),
+            pool,
+        })))
+    }
+
+    fn pool(&self) -> &PgPool {
+        &self.0.pool.0
+    }
+
+    /// The time to judge claims by; none for the database's.
+    fn now(&self, now: Timestamp) -> Option<i64> {
+        match self.0.arbiter {
+            Arbiter::Database => None,
+            Arbiter::Claimant => Some(now.as_millisecond()),
+        }
+    }
+
+    /// One unit of work, all of it or nothing; done again if it met another that was in its way.
+    async fn write<A: Sync, T>(&self, input: A, work: Work<A, T>) -> Result<T, StoreError> {
+        self.0.pool.write(input, work).await
+    }
+
+    /// One unchanging view of all that was committed.
+    async fn read(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+        Ok(self.pool().begin_with(begin).await?)
+    }
+}

@@ -1,0 +1,280 @@
+//! Deliveries to send: claimed when they are due, a few for each host.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{PgConnection, Row};
+use tracing::error;
+
+use crate::{
+    domain::LeaseId,
+    store::{
+        AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, Sealer, StoreError,
+        common::{self, Candidate, REST_OF_UNREADABLE, int, later, millis, time},
+        postgres::{PgStore, attempts, hosts, now},
+    },
+};
+
+/// How often a claim looks for others in place of what another relay claims just now.
+const ROUNDS: usize = 3;
+
+/// Hosts with pending deliveries, found by stepping from one to the next in the index, so that the
+/// length of one host's queue does not matter; `$1` are the hosts to leave out.
+macro_rules! hosts {
+    () => {
+        "WITH RECURSIVE every (host) AS ( \
+             (SELECT host FROM deliveries WHERE ready_at IS NOT NULL ORDER BY host LIMIT 1) \
+             UNION ALL \
+             SELECT (SELECT d.host FROM deliveries d \
+                 WHERE d.ready_at IS NOT NULL AND d.host > every.host ORDER BY d.host LIMIT 1) \
+             FROM every WHERE every.host IS NOT NULL), \
+         hosts (host) AS ( \
+             SELECT host FROM every WHERE host IS NOT NULL AND host <> ALL($1)) "
+    };
+}
+
+/// No other delivery of its watch is in flight.
+macro_rules! alone {
+    ($of:literal, $is_leased:expr) => {
+        concat!(
+            "NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = ",
+            $of,
+            ".watch_id AND ",
+            $is_leased,
+            ")"
+        )
+    };
+}
+
+/// The longest due of a host, without those that were passed over.
+macro_rules! oldest {
+    ($of:literal, $kind:literal) => {
+        concat!(
+            "LATERAL (SELECT c.delivery_id, c.watch_id, c.host, c.ready_at, \
+             c.deadline IS NOT NULL AS spoils FROM deliveries c WHERE c.host = ",
+            $of,
+            ".host AND c.ready_at <= ",
+            now!("$2"),
+            $kind,
+            " AND c.delivery_id <> ALL($5) AND ",
+            alone!("c", concat!("o.lease_until > ", now!("$2"))),
+            " ORDER BY c.ready_at LIMIT $3) d "
+        )
+    };
+}
+
+/// The oldest of each host, leaving out watches of which another delivery is in flight. Of a paused
+/// host only what has a deadline.
+pub(super) const DUE: &str = concat!(
+    hosts!(),
+    "SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, d.spoils, \
+     EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host AND f.pauses > 0) AS probed \
+     FROM hosts CROSS JOIN ",
+    oldest!("hosts", ""),
+    "WHERE NOT EXISTS (SELECT 1 FROM failing_hosts p \
+         WHERE p.host = hosts.host AND p.paused_until > ",
+    now!("$2"),
+    ") UNION ALL \
+     SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, TRUE, TRUE \
+     FROM failing_hosts p CROSS JOIN ",
+    oldest!("p", " AND c.deadline IS NOT NULL"),
+    "WHERE p.paused_until > ",
+    now!("$2"),
+    " AND p.paused_until > 0 AND p.host <> ALL($1) \
+     ORDER BY ready_at LIMIT $4"
+);
+
+/// Another relay may have claimed some since they were chosen, or does so just now.
+pub(super) const LEASE: &str = concat!(
+    "UPDATE deliveries SET lease_id = $3, lease_until = ",
+    now!("$2"),
+    " + $4 WHERE delivery_id = ANY(ARRAY(SELECT delivery_id FROM deliveries \
+         WHERE delivery_id = ANY($1) AND ready_at <= ",
+    now!("$2"),
+    " FOR UPDATE SKIP LOCKED)) RETURNING delivery_id"
+);
+
+pub(super) const CLAIMED: &str = "SELECT d.delivery_id, d.event_id, d.deadline, d.attempts, \
+    d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, \
+    c.name, c.secret, c.previous_secret, c.previous_until \
+    FROM unnest($1::text[]) WITH ORDINALITY i (delivery_id, place) \
+    JOIN deliveries d ON d.delivery_id = i.delivery_id \
+    JOIN events e ON e.event_id = d.event_id \
+    JOIN watches w ON w.watch_id = d.watch_id \
+    JOIN clients c ON c.client_id = w.client_id \
+    ORDER BY i.place";
+
+pub(super) const PUT_OFF: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, \
+    next_attempt_at = $2 WHERE delivery_id = ANY($1)";
+
+/// When a delivery can be claimed next: the first of each host that does not wait for another of
+/// its watch, after the pause of its host unless it has a deadline; or when the claim of one runs out.
+pub(super) const NEXT_DUE: &str = concat!(
+    hosts!(),
+    "SELECT min(due) FROM ( \
+     SELECT CASE WHEN first.ready_at IS NOT NULL THEN greatest(first.ready_at, \
+         (SELECT p.paused_until FROM failing_hosts p WHERE p.host = hosts.host)) END AS due \
+     FROM hosts CROSS JOIN LATERAL (SELECT (SELECT d.ready_at FROM deliveries d \
+         WHERE d.host = hosts.host AND d.ready_at IS NOT NULL AND ",
+    alone!("d", "o.lease_until IS NOT NULL"),
+    " ORDER BY d.ready_at LIMIT 1) AS ready_at) first \
+     UNION ALL \
+     SELECT (SELECT d.ready_at FROM deliveries d WHERE d.host = p.host \
+         AND d.ready_at IS NOT NULL AND d.deadline IS NOT NULL AND ",
+    alone!("d", "o.lease_until IS NOT NULL"),
+    " ORDER BY d.ready_at LIMIT 1) FROM failing_hosts p \
+     WHERE p.paused_until > 0 AND p.host <> ALL($1) \
+     UNION ALL \
+     SELECT min(l.lease_until) FROM deliveries l WHERE l.lease_until IS NOT NULL \
+         AND l.host <> ALL($1) AND EXISTS (SELECT 1 FROM deliveries p \
+             WHERE p.watch_id = l.watch_id AND p.state = 'pending')) dues"
+);
+
+#[async_trait]
+impl OutboxStore for PgStore {
+    async fn claim_due_deliveries(
+        &self,
+        claim: Claim,
+        hosts: &HostLimits,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let now = self.now(claim.now);
+        let sealer = &self.0.sealer;
+        self.write(
+            ((claim, now), hosts, sealer),
+            |connection, (claim, hosts, sealer)| {
+                Box::pin(claim_due(connection, *claim, hosts, sealer))
+            },
+        )
+        .await
+    }
+
+    async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {
+        for wave in attempts::waves(&results) {
+            self.write(wave, |connection, wave| {
+                Box::pin(attempts::record(connection, wave))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
+        let due = sqlx::query_scalar(NEXT_DUE)
+            .bind(full_hosts(hosts))
+            .fetch_one(self.pool())
+            .await?;
+        Ok(time(due))
+    }
+}
+
+async fn claim_due(
+    connection: &mut PgConnection,
+    (claim, now): (Claim, Option<i64>),
+    hosts: &HostLimits,
+    sealer: &Sealer,
+) -> Result<Vec<DueDelivery>, StoreError> {
+    let lease = LeaseId::new(claim.now);
+    let ids = lease_due(connection, (claim, now), hosts, lease).await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(CLAIMED)
+        .bind(&ids)
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut claimed = Vec::with_capacity(rows.len());
+    let mut unreadable = Vec::new();
+    for row in &rows {
+        match common::due_delivery(row, lease, sealer) {
+            Ok(delivery) => claimed.push(delivery),
+            Err(failure) => {
+                error!(error = %failure, "a delivery cannot be read and is put off");
+                unreadable.push(row.try_get::<String, _>("delivery_id")?);
+            }
+        }
+    }
+    if !unreadable.is_empty() {
+        sqlx::query(PUT_OFF)
+            .bind(unreadable)
+            .bind(later(claim.now, REST_OF_UNREADABLE))
+            .execute(connection)
+            .await?;
+    }
+    Ok(claimed)
+}
+
+/// Leases due deliveries, the longest due first; others take the place of those that another relay was
+/// quicker to lease.
+async fn lease_due(
+    connection: &mut PgConnection,
+    (claim, now): (Claim, Option<i64>),
+    hosts: &HostLimits,
+    lease: LeaseId,
+) -> Result<Vec<String>, StoreError> {
+    let mut limits = hosts.clone();
+    let (mut leased, mut missed) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let left = Claim {
+            limit: claim.limit.saturating_sub(leased.len()),
+            ..claim
+        };
+        let chosen = choose(connection, (left, now), &limits, &missed).await?;
+        let ids: Vec<&String> = chosen.iter().map(|(id, _)| id).collect();
+        let got: Vec<String> = sqlx::query_scalar(LEASE)
+            .bind(ids)
+            .bind(now)
+            .bind(lease.to_string())
+            .bind(millis(claim.lease))
+            .fetch_all(&mut *connection)
+            .await?;
+        let got: HashSet<String> = got.into_iter().collect();
+        let all = got.len() == chosen.len();
+        for (id, host) in chosen {
+            if got.contains(&id) {
+                *limits.in_flight.entry(host).or_default() += 1;
+                leased.push(id);
+            } else {
+                missed.push(id);
+            }
+        }
+        if all || leased.len() >= claim.limit {
+            break;
+        }
+    }
+    Ok(leased)
+}
+
+/// The due deliveries to lease, with their hosts. One of a host that is probed is chosen only if no other
+/// relay probes it.
+async fn choose(
+    connection: &mut PgConnection,
+    (claim, now): (Claim, Option<i64>),
+    limits: &HostLimits,
+    missed: &[String],
+) -> Result<Vec<(String, String)>, StoreError> {
+    // a host gives up to `per_host` candidates; no more than are in flight are dropped below
+    let in_flight: usize = limits.in_flight.values().sum();
+    let rows = sqlx::query(DUE)
+        .bind(full_hosts(limits))
+        .bind(now)
+        .bind(int(limits.per_host))
+        .bind(int(claim.limit.saturating_add(in_flight)))
+        .bind(missed)
+        .fetch_all(&mut *connection)
+        .await?;
+    let candidates = rows.iter().map(|row| Candidate::read(row));
+    let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
+    let homes: HashMap<String, (String, bool)> = candidates.iter().map(Candidate::home).collect();
+    let (ids, probed) = common::choose(candidates, claim.limit, limits.clone());
+    let ours = hosts::probe(connection, &probed, (now, claim.lease)).await?;
+    let chosen = ids.into_iter().filter_map(|id| {
+        let (host, is_probe) = homes.get(&id)?;
+        (!is_probe || ours.contains(host)).then(|| (id, host.clone()))
+    });
+    Ok(chosen.collect())
+}
+
+fn full_hosts(hosts: &HostLimits) -> Vec<String> {
+    common::full_hosts(hosts).cloned().collect()
+}

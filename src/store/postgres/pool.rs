@@ -1,0 +1,71 @@
+//! Connections to the database, and units of work on them.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sqlx::{
+    ConnectOptions, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tracing::debug;
+
+use crate::store::{StoreError, common::is_collision};
+
+/// Connections of one relay.
+const CONNECTIONS: u32 = 16;
+
+/// How long a connection is waited for, whether all are in use or the database is away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a unit of work is done again that met another.
+const TRIES: u32 = 8;
+
+/// A unit of work, and what it works with.
+pub(super) type Work<A, T> =
+    for<'c> fn(&'c mut PgConnection, &'c A) -> BoxFuture<'c, Result<T, StoreError>>;
+
+/// The connections of one relay. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Pool(pub(super) PgPool);
+
+impl Pool {
+    /// Connections that are made when they are needed.
+    pub(super) fn new(options: PgConnectOptions) -> Self {
+        let options = options
+            .application_name("basiq-relay")
+            .disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            .connect_lazy_with(options);
+        Self(pool)
+    }
+
+    /// One unit of work, all of it or nothing; done again if it met another that was in its way.
+    pub(super) async fn write<A: Sync, T>(
+        &self,
+        input: A,
+        work: Work<A, T>,
+    ) -> Result<T, StoreError> {
+        let mut tries = 1;
+        loop {
+            match self.attempt(&input, work).await {
+                Err(failure) if tries < TRIES && is_collision(&failure) => {
+                    debug!(error = %failure, tries, "units of work met; one is done again");
+                    let pause = rand::random_range(1..=10 * u64::from(tries));
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn attempt<A: Sync, T>(&self, input: &A, work: Work<A, T>) -> Result<T, StoreError> {
+        let mut transaction = self.0.begin().await?;
+        let done = work(&mut transaction, input).await?;
+        transaction.commit().await?;
+        metrics::counter!("relay_store_commits_total").increment(1);
+        Ok(done)
+    }
+}

@@ -1,0 +1,103 @@
+//! Watches with all that happened to them, read in three statements however many they are.
+
+use std::collections::HashMap;
+
+use sqlx::{PgConnection, postgres::PgRow};
+
+use crate::{
+    domain::{Attempt, ClientId, DeliveryId, WatchId},
+    store::{EventStory, StoreError, WatchStory, common, postgres::row::list},
+};
+
+/// The columns of a watch, of `watches w`.
+macro_rules! watch_columns {
+    () => {
+        "w.watch_id, w.client_id, w.job_id, w.callback_url, w.operation, w.events, w.until_step, \
+         w.locale, w.metadata, w.state, w.progress, w.created_at, w.updated_at, w.settled_at"
+    };
+}
+pub(super) use watch_columns;
+
+/// Selects what [`tell`] reads, of `watches w`.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT ",
+            watch_columns!(),
+            ", j.memory, j.next_look_at FROM watches w JOIN jobs j ON j.job_id = w.job_id ",
+            $rest
+        )
+    };
+}
+
+pub(super) const SELECT: &str = select!("");
+
+pub(super) const ONE: &str =
+    select!("WHERE w.watch_id = $1 AND ($2::bigint IS NULL OR w.client_id = $2)");
+
+pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, d.delivery_id, d.state, \
+    d.next_attempt_at FROM events e JOIN deliveries d ON d.event_id = e.event_id \
+    WHERE e.watch_id = ANY($1) ORDER BY e.event_id";
+
+pub(super) const ATTEMPTS: &str = "SELECT a.delivery_id, a.number, a.started_at, a.duration, \
+    a.status, a.error, a.response FROM attempts a WHERE a.delivery_id = ANY($1) \
+    ORDER BY a.delivery_id, a.number";
+
+/// One watch with its story.
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    owner: Option<ClientId>,
+    id: WatchId,
+) -> Result<Option<WatchStory>, StoreError> {
+    let row = sqlx::query(ONE)
+        .bind(id.to_string())
+        .bind(owner.map(|client| client.0))
+        .fetch_optional(&mut *connection)
+        .await?;
+    let stories = tell(connection, row.as_slice()).await?;
+    Ok(stories.into_iter().next())
+}
+
+/// The stories of rows of [`SELECT`].
+pub(super) async fn tell(
+    connection: &mut PgConnection,
+    rows: &[PgRow],
+) -> Result<Vec<WatchStory>, StoreError> {
+    let stories = rows.iter().map(|row| common::without_events(row));
+    let mut stories = stories.collect::<Result<Vec<_>, _>>()?;
+    let mut events = events(connection, stories.iter().map(|story| story.watch.id)).await?;
+    for story in &mut stories {
+        story.events = events.remove(&story.watch.id).unwrap_or_default();
+    }
+    Ok(stories)
+}
+
+/// The attempts of deliveries, oldest first.
+pub(super) async fn attempts(
+    connection: &mut PgConnection,
+    deliveries: impl IntoIterator<Item = DeliveryId>,
+) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
+    let rows = sqlx::query(ATTEMPTS)
+        .bind(list(deliveries))
+        .fetch_all(connection)
+        .await?;
+    common::attempts(&rows)
+}
+
+async fn events(
+    connection: &mut PgConnection,
+    watches: impl Iterator<Item = WatchId>,
+) -> Result<HashMap<WatchId, Vec<EventStory>>, StoreError> {
+    let rows = sqlx::query(EVENTS)
+        .bind(list(watches))
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut events = common::events(&rows)?;
+    let told = events.values().flatten();
+    let deliveries: Vec<_> = told.map(|event| event.delivery.id).collect();
+    let mut attempts = attempts(connection, deliveries).await?;
+    for event in events.values_mut().flatten() {
+        event.delivery.attempts = attempts.remove(&event.delivery.id).unwrap_or_default();
+    }
+    Ok(events)
+}

@@ -1,0 +1,108 @@
+//! Upkeep: health, retention, counts.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{PgConnection, Row};
+
+use crate::store::{
+    Census, StoreError, UpkeepStore,
+    common::{self, FAILURES_COUNT_FOR, earlier, int},
+    postgres::{PgStore, watches},
+};
+
+/// Watches with a pending delivery stay until that has ended.
+pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id = ANY(ARRAY(SELECT w.watch_id \
+    FROM watches w WHERE w.settled_at < $1 AND NOT EXISTS (SELECT 1 FROM deliveries d \
+        WHERE d.watch_id = w.watch_id AND d.state = 'pending') \
+    ORDER BY w.settled_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING job_id";
+
+pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_id = ANY($1) \
+    AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id)";
+
+const COUNTS: &str = "SELECT \
+    (SELECT count(*) FROM jobs WHERE urgency = 0 AND ready_at <= $1) \
+    + (SELECT count(*) FROM jobs WHERE urgency = 1 AND ready_at <= $1) \
+    + (SELECT count(*) FROM jobs WHERE urgency = 2 AND ready_at <= $1) \
+    + (SELECT count(*) FROM jobs WHERE urgency = 3 AND ready_at <= $1) AS due_jobs, \
+    (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL AND ready_at <= $1) \
+    AS due_deliveries, \
+    (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL) AS pending_deliveries, \
+    (SELECT count(*) FROM deliveries WHERE state = 'dead') AS dead_deliveries, \
+    (SELECT count(*) FROM failing_hosts WHERE paused_until > $1 AND paused_until > 0) \
+    AS paused_hosts";
+
+const STATES: &str =
+    "SELECT state, sum(n)::bigint AS n FROM watch_counts GROUP BY state ORDER BY state";
+
+#[async_trait]
+impl UpkeepStore for PgStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.write((), |connection, ()| Box::pin(touch(connection)))
+            .await
+    }
+
+    /// None: other relays may be at work under theirs, and those of a relay that died run out.
+    async fn free_leases(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.write((before, limit), |connection, (before, limit)| {
+            Box::pin(purge(connection, *before, *limit))
+        })
+        .await
+    }
+
+    async fn census(&self, now: Timestamp) -> Result<Census, StoreError> {
+        let mut view = self.read().await?;
+        let states = sqlx::query(STATES).fetch_all(&mut *view).await?;
+        let counts = sqlx::query(COUNTS)
+            .bind(now.as_millisecond())
+            .fetch_one(&mut *view)
+            .await?;
+        common::census(&states, &counts)
+    }
+
+    async fn close(&self) {
+        self.pool().close().await;
+    }
+}
+
+/// Whether the tables are there, and the server takes writes: a standby refuses the lock.
+async fn touch(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("SELECT 1 FROM clients LIMIT 1 FOR KEY SHARE")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn purge(
+    connection: &mut PgConnection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<u64, StoreError> {
+    let rows = sqlx::query(PURGE)
+        .bind(before.as_millisecond())
+        .bind(int(limit))
+        .fetch_all(&mut *connection)
+        .await?;
+    let jobs = rows.iter().map(|row| row.try_get::<String, _>("job_id"));
+    let mut jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+    let purged = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
+    jobs.sort_unstable();
+    jobs.dedup();
+    watches::lock_jobs(connection, &jobs).await?;
+    sqlx::query(PURGE_JOBS)
+        .bind(jobs)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM failing_hosts WHERE failed_at < $1")
+        .bind(before.as_millisecond())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM connection_failures WHERE failed_at < $1")
+        .bind(earlier(before, FAILURES_COUNT_FOR))
+        .execute(connection)
+        .await?;
+    Ok(purged)
+}

@@ -1,0 +1,200 @@
+//! Watches as their clients see them.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
+
+use crate::{
+    domain::{ClientId, WatchId},
+    store::{
+        NewWatch, Registration, StoreError, WatchQuery, WatchStore, WatchStory,
+        common::int,
+        postgres::{PgStore, stories},
+    },
+};
+
+/// What depends on a job is read after it is locked.
+pub(super) const LOCK_JOBS: &str =
+    "SELECT job_id FROM jobs WHERE job_id = ANY($1) ORDER BY job_id FOR UPDATE";
+
+pub(super) const OWN: &str = "SELECT job_id FROM watches WHERE watch_id = $1 AND client_id = $2";
+
+pub(super) const CANCEL_WATCHES: &str = "UPDATE watches SET state = 'cancelled', \
+    updated_at = $2, settled_at = $2 WHERE watch_id = ANY($1) AND settled_at IS NULL";
+
+pub(super) const LOCK_DELIVERIES: &str = "SELECT delivery_id FROM deliveries \
+    WHERE watch_id = ANY($1) AND state = 'pending' ORDER BY delivery_id FOR UPDATE";
+
+pub(super) const CANCEL_DELIVERIES: &str = "UPDATE deliveries SET state = 'cancelled', \
+    next_attempt_at = NULL, updated_at = $2 WHERE watch_id = ANY($1) AND state = 'pending'";
+
+pub(super) const REST_JOBS: &str = "UPDATE jobs SET next_look_at = NULL \
+    WHERE job_id = ANY($1) AND next_look_at IS NOT NULL AND NOT EXISTS \
+    (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id AND w.settled_at IS NULL)";
+
+pub(super) const OPEN_OF_CLIENT: &str = "SELECT watch_id, job_id FROM watches \
+    WHERE client_id = $1 AND state IN ('watching', 'awaiting-user', 'delayed')";
+
+pub(super) const LOCK_OF_CLIENT: &str = "SELECT delivery_id FROM deliveries \
+    WHERE client_id = $1 AND state = 'pending' ORDER BY delivery_id FOR UPDATE";
+
+pub(super) const CANCEL_OF_CLIENT: &str = "UPDATE deliveries SET state = 'cancelled', \
+    next_attempt_at = NULL, updated_at = $2 WHERE client_id = $1 AND state = 'pending'";
+
+#[async_trait]
+impl WatchStore for PgStore {
+    async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError> {
+        let registered = self.0.registrar.register_all(new).await?;
+        self.announce_registrations(&registered);
+        Ok(registered)
+    }
+
+    async fn register_watch(&self, new: NewWatch) -> Result<Registration, StoreError> {
+        let registered = self.0.registrar.register(new).await?;
+        self.announce_registrations(std::slice::from_ref(&registered));
+        Ok(registered)
+    }
+
+    async fn find_watch(
+        &self,
+        owner: Option<ClientId>,
+        id: WatchId,
+    ) -> Result<Option<WatchStory>, StoreError> {
+        stories::find(&mut *self.read().await?, owner, id).await
+    }
+
+    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchStory>, StoreError> {
+        let mut view = self.read().await?;
+        let rows = list(query).build().fetch_all(&mut *view).await?;
+        stories::tell(&mut view, &rows).await
+    }
+
+    async fn cancel_watch(
+        &self,
+        owner: ClientId,
+        id: WatchId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write((owner, id, now), |connection, (owner, id, now)| {
+            Box::pin(cancel_own(connection, *owner, *id, *now))
+        })
+        .await
+    }
+}
+
+/// The statement that lists watches; each combination of filters has an index of its own.
+pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
+    let mut statement = QueryBuilder::new(stories::SELECT);
+    statement.push("WHERE TRUE");
+    if let Some(owner) = query.owner {
+        statement.push(" AND w.client_id = ").push_bind(owner.0);
+    }
+    if let Some(job_id) = &query.job_id {
+        statement
+            .push(" AND w.job_id = ")
+            .push_bind(job_id.to_string());
+    }
+    if let Some(state) = query.state {
+        statement.push(" AND w.state = ").push_bind(state.as_str());
+    }
+    if let Some(before) = query.before {
+        statement
+            .push(" AND w.watch_id < ")
+            .push_bind(before.to_string());
+    }
+    statement
+        .push(" ORDER BY w.watch_id DESC LIMIT ")
+        .push_bind(int(query.limit));
+    statement
+}
+
+/// A client's own watch: cancelled if it is open, and nothing more is posted for it in any case.
+async fn cancel_own(
+    connection: &mut PgConnection,
+    owner: ClientId,
+    id: WatchId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let job_id: Option<String> = sqlx::query_scalar(OWN)
+        .bind(id.to_string())
+        .bind(owner.0)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(job_id) = job_id else {
+        return Ok(false);
+    };
+    let jobs = [job_id];
+    lock_jobs(connection, &jobs).await?;
+    cancel(connection, &[id.to_string()], &jobs, now).await?;
+    Ok(true)
+}
+
+/// Locks jobs, so that what depends on them can be read and changed.
+pub(super) async fn lock_jobs(
+    connection: &mut PgConnection,
+    jobs: &[String],
+) -> Result<(), StoreError> {
+    sqlx::query(LOCK_JOBS)
+        .bind(jobs)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Cancels those of these watches that are open, and their pending deliveries. Their jobs are locked.
+pub(super) async fn cancel(
+    connection: &mut PgConnection,
+    watches: &[String],
+    jobs: &[String],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(CANCEL_WATCHES)
+        .bind(watches)
+        .bind(now.as_millisecond())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(LOCK_DELIVERIES)
+        .bind(watches)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(CANCEL_DELIVERIES)
+        .bind(watches)
+        .bind(now.as_millisecond())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(REST_JOBS)
+        .bind(jobs)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Cancels all open watches of a client, whose row is locked, and all its pending deliveries; says how
+/// many watches.
+pub(super) async fn cancel_all(
+    connection: &mut PgConnection,
+    client: ClientId,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let rows = sqlx::query(OPEN_OF_CLIENT)
+        .bind(client.0)
+        .fetch_all(&mut *connection)
+        .await?;
+    let (mut watches, mut jobs) = (Vec::new(), Vec::new());
+    for row in &rows {
+        watches.push(row.try_get::<String, _>("watch_id")?);
+        jobs.push(row.try_get::<String, _>("job_id")?);
+    }
+    lock_jobs(connection, &jobs).await?;
+    cancel(connection, &watches, &jobs, now).await?;
+    sqlx::query(LOCK_OF_CLIENT)
+        .bind(client.0)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(CANCEL_OF_CLIENT)
+        .bind(client.0)
+        .bind(now.as_millisecond())
+        .execute(connection)
+        .await?;
+    Ok(u64::try_from(watches.len()).unwrap_or(u64::MAX))
+}

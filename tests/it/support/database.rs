@@ -1,0 +1,157 @@
+//! A database for one test: a file, or one of its own on the PostgreSQL server that `tests/run` started.
+
+use basiq_relay::config::{DatabaseUrl, PostgresUrl};
+use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A database that is gone when this is dropped.
+pub(crate) struct TestDatabase {
+    pub(crate) url: DatabaseUrl,
+    /// For what the test keeps beside it.
+    pub(crate) folder: TempDir,
+    name: Option<String>,
+}
+
+/// Whether the tests run on PostgreSQL: `TEST_STORE=postgres`.
+pub(crate) fn is_postgres() -> bool {
+    match std::env::var("TEST_STORE") {
+        Ok(word) if word == "postgres" => true,
+        Ok(word) if word == "sqlite" => false,
+        Err(_) => false,
+        Ok(other) => panic!("TEST_STORE is {other}; sqlite or postgres is allowed"),
+    }
+}
+
+impl TestDatabase {
+    /// An empty database of the kind that the tests run on.
+    pub(crate) async fn new() -> Self {
+        if is_postgres() {
+            Self::postgres().await
+        } else {
+            Self::sqlite()
+        }
+    }
+
+    pub(crate) fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            url: DatabaseUrl::Sqlite(folder.path().join("relay.db")),
+            folder,
+            name: None,
+        }
+    }
+
+    pub(crate) async fn postgres() -> Self {
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        run(&format!("CREATE DATABASE {name}")).await;
+        let mut url = server();
+        url.set_path(&name);
+        Self {
+            url: DatabaseUrl::Postgres(PostgresUrl::parse(url.as_str()).unwrap()),
+            folder: tempfile::tempdir().unwrap(),
+            name: Some(name),
+        }
+    }
+
+    /// The value of `RELAY_DATABASE_URL`.
+    pub(crate) fn setting(&self) -> String {
+        setting(&self.url)
+    }
+
+    /// All that is kept: the files beside it, and what its tables hold.
+    pub(crate) async fn stored(&self) -> Vec<(String, Vec<u8>)> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        let files = files.map(|path| (path.display().to_string(), std::fs::read(path).unwrap()));
+        let mut stored: Vec<_> = files.collect();
+        if self.name.is_some() {
+            stored.extend(self.rows().await);
+        }
+        stored
+    }
+
+    async fn rows(&self) -> Vec<(String, Vec<u8>)> {
+        let mut connection = self.options().connect().await.unwrap();
+        let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
+        let tables: Vec<String> = sqlx::query_scalar(tables)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        assert!(
+            tables.len() > 10,
+            "the tables are somewhere else: {tables:?}"
+        );
+        let mut rows = Vec::new();
+        for table in tables {
+            let statement = sqlx::AssertSqlSafe(format!("SELECT t::text FROM {table} t"));
+            let texts: Vec<String> = sqlx::query_scalar(statement)
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+            rows.extend(
+                texts
+                    .into_iter()
+                    .map(|text| (table.clone(), text.into_bytes())),
+            );
+        }
+        rows
+    }
+
+    /// How to connect to it, if it is PostgreSQL's.
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        self.setting().parse().unwrap()
+    }
+}
+
+/// Whether bytes have this text in them.
+pub(crate) fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes
+        .windows(text.len())
+        .any(|part| part == text.as_bytes())
+}
+
+/// A database's address as a setting.
+pub(crate) fn setting(url: &DatabaseUrl) -> String {
+    match url {
+        DatabaseUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
+        DatabaseUrl::Postgres(url) => url.expose().to_string(),
+    }
+}
+
+/// The server for tests.
+fn server() -> url::Url {
+    let url = std::env::var("TEST_POSTGRES_URL");
+    let url =
+        url.expect("a test on PostgreSQL; tests/run starts a server and sets TEST_POSTGRES_URL");
+    url.parse().unwrap()
+}
+
+/// Runs a statement on the server's own database.
+async fn run(statement: &str) {
+    let options: PgConnectOptions = server().as_str().parse().unwrap();
+    let mut connection = options.connect().await.unwrap();
+    let statement = sqlx::AssertSqlSafe(statement.to_owned());
+    let done = sqlx::raw_sql(statement).execute(&mut connection).await;
+    done.unwrap();
+    PgConnection::close(connection).await.unwrap();
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let Some(name) = self.name.take() else {
+            return;
+        };
+        // on a thread of its own: the test's runtime may be going away
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")));
+        });
+        if dropping.join().is_err() && !std::thread::panicking() {
+            panic!("the test's database could not be dropped");
+        }
+    }
+}
