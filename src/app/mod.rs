@@ -1,6 +1,7 @@
 //! Puts the relay together and runs it.
 
 mod database;
+mod fleet;
 mod lock;
 mod reload;
 mod upkeep;
@@ -11,9 +12,13 @@ use anyhow::{Context, Result, bail};
 use axum::Router;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use self::database::connect_options;
+use self::{
+    database::connect_options,
+    fleet::{Fleet, InPostgres},
+};
 pub use self::{
     database::{OpenStore, open_store, sealer},
     reload::{Reloaded, Secrets},
@@ -21,14 +26,17 @@ pub use self::{
 };
 use crate::{
     api::{self, ApiParts, HintRules},
-    basiq::BasiqClient,
+    basiq::{BasiqClient, Common},
     clock::Clock,
     config::{DatabaseUrl, Live, Settings},
     delivery::{DeliveryWorker, further_certificates},
-    domain::{AllowedNetworks, CallbackRules, SigningSecret, Upstream},
+    domain::{AllowedNetworks, CallbackRules, Share, SigningSecret, Upstream},
     normalise::Catalogue,
     runtime::{Stopped, Supervisor, Wake, run_worker},
-    store::Store,
+    store::{
+        Store,
+        postgres::{PgStore, Topic},
+    },
     telemetry::{self, Metrics},
     tracker::{BankWorker, Looker, TrackerWorker},
     web::{AdminToken, ConnectionLimits, serve},
@@ -56,7 +64,11 @@ pub struct Relay {
     pub upkeep: UpkeepWorker,
     /// Its secrets that can be replaced while it runs.
     pub secrets: Secrets,
-    /// Keeps other relays off the store while this one lives.
+    /// Its place among the relays that share the store, if they may.
+    fleet: Option<(Fleet, PgStore)>,
+    /// Wake its tracker and its delivery.
+    wakes: (Wake, Wake),
+    /// Keeps other relays off the store while this one lives, if they may not.
     lock: Option<File>,
 }
 
@@ -102,10 +114,11 @@ fn api_parts(
     store: &Arc<dyn Store>,
     (clock, catalogue): (Clock, Arc<Catalogue>),
     metrics: &Metrics,
+    shared: (Option<Arc<dyn Common>>, Share),
 ) -> Result<ApiParts> {
     let metrics = metrics.clone();
     let upstream = Upstream::default();
-    let basiq = BasiqClient::new(&settings.basiq, clock.clone(), upstream.clone())
+    let basiq = BasiqClient::shared(&settings.basiq, clock.clone(), upstream.clone(), shared)
         .context("no client for Basiq")?;
     Ok(ApiParts {
         store: store.clone(),
@@ -161,7 +174,7 @@ impl Relay {
         let metrics = telemetry::metrics_handle().context("no metrics")?;
         let catalogue = Arc::new(catalogue(&settings)?);
         let lock = lock::hold(&settings.store)?;
-        let OpenStore { store, .. } = open_store(&settings.store, &clock).await?;
+        let OpenStore { store, shared } = open_store(&settings.store, &clock).await?;
         store.list_clients().await.context(
             "the clients cannot be read; are RELAY_ENCRYPTION_KEY and \
              RELAY_ENCRYPTION_PREVIOUS_KEY those that their secrets were encrypted with?",
@@ -176,14 +189,23 @@ impl Relay {
                 "took up the work that a former run had begun"
             );
         }
-        let parts = api_parts(&settings, &store, (clock, catalogue), &metrics)?;
+        let share = Share::alone();
+        // a clock that stands still for a test agrees with no other relay's
+        let shared = shared.filter(|_| clock.can_follow());
+        let fleet = join(shared, &clock, &share).await?;
+        let common = fleet
+            .as_ref()
+            .map(|(_, store)| InPostgres::common(store.clone()));
+        let shared = (common, share.clone());
+        let parts = api_parts(&settings, &store, (clock, catalogue), &metrics, shared)?;
         let tracker = tracker(&settings, &store, &parts);
         let banks = banks(&settings, &store, &parts);
         let wake = parts.delivery_wake.clone();
-        let (shared, clock) = (store.clone(), parts.clock.clone());
-        let delivery = DeliveryWorker::new(shared.clone(), clock.clone(), &settings.delivery, wake)
-            .context("no client for callbacks")?;
-        let upkeep = UpkeepWorker::new(shared, clock, &settings.store);
+        let clock = parts.clock.clone();
+        let delivery = DeliveryWorker::new(store.clone(), clock.clone(), &settings.delivery, wake)
+            .context("no client for callbacks")?
+            .sharing(&share);
+        let upkeep = UpkeepWorker::new(store.clone(), clock, &settings.store);
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = Secrets {
             basiq: parts.basiq.clone(),
@@ -191,6 +213,7 @@ impl Relay {
             webhook: parts.hints.secret.clone(),
             tracker_wake: parts.tracker_wake.clone(),
         };
+        let wakes = (parts.tracker_wake.clone(), parts.delivery_wake.clone());
         let router = api::router(parts);
         Ok(Self {
             settings,
@@ -203,6 +226,8 @@ impl Relay {
             delivery,
             upkeep,
             secrets,
+            fleet,
+            wakes,
             lock,
         })
     }
@@ -242,6 +267,10 @@ impl Relay {
         supervisor.spawn("delivery", run_worker(self.delivery, token.clone()));
         supervisor.spawn("upkeep", run_worker(self.upkeep, token.clone()));
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
+        if let Some((fleet, store)) = self.fleet {
+            supervisor.spawn("fleet", fleet.run(token.clone()));
+            supervisor.spawn("wakes", hear(store, self.wakes, token.clone()));
+        }
         let limits = ConnectionLimits::default();
         let http = serve(listener, self.router, limits, token.clone());
         supervisor.spawn("http", http);
@@ -263,6 +292,34 @@ impl Relay {
             (Some(name), _) => bail!("the task `{name}` ended although it should not"),
             (None, Stopped::Drained | Stopped::Aborted) => Ok(()),
         }
+    }
+}
+
+/// Joins the relays on a store that may be shared.
+async fn join(
+    shared: Option<PgStore>,
+    clock: &Clock,
+    share: &Share,
+) -> Result<Option<(Fleet, PgStore)>> {
+    let Some(store) = shared else {
+        return Ok(None);
+    };
+    let fleet = Fleet::join(store.clone(), clock.clone(), share.clone()).await;
+    Ok(Some((
+        fleet.context("the relays on the store cannot be joined")?,
+        store,
+    )))
+}
+
+/// Wakes workers when another relay has work for them, until `stop`.
+async fn hear(store: PgStore, (tracker, delivery): (Wake, Wake), stop: CancellationToken) {
+    let ring = |topic| match topic {
+        Topic::Jobs => tracker.ring(),
+        Topic::Deliveries => delivery.ring(),
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = store.listen(ring) => {}
     }
 }
 

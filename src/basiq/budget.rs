@@ -2,7 +2,6 @@
 //! the breaker is open.
 
 use std::{
-    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +10,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::Extensions;
 use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next};
@@ -23,9 +21,13 @@ use tokio::{
 use crate::{
     basiq::{
         breaker::{Breaker, Pass},
+        common::Common,
         throttle::Throttle,
+        turns::Turns,
     },
+    clock::Clock,
     config::BasiqConfig,
+    domain::Share,
 };
 
 /// What a second's worth of calls is stretched by, so that calls which take unequally long to reach
@@ -51,10 +53,16 @@ pub(super) struct SentAt(pub(super) Instant);
 
 /// Every request passes here once each time it is sent: tokens and repeats too.
 pub(super) struct Budget {
-    limiter: DefaultDirectRateLimiter,
+    turns: Turns,
+    share: Share,
+    concurrency: usize,
     in_flight: Arc<Semaphore>,
-    /// Those who wait for a turn get it in the order in which they came; it holds the latest turn.
-    queue: Mutex<Option<Instant>>,
+    /// Places that are withheld because other relays have them.
+    withheld: Mutex<usize>,
+    /// Those who wait for a turn get it in the order in which they came.
+    queue: Mutex<()>,
+    /// Calls that wait for a turn.
+    waiting: AtomicUsize,
     /// Calls that had their turn and are not answered yet.
     sending: Arc<AtomicUsize>,
     period: Duration,
@@ -85,26 +93,50 @@ impl Drop for Place {
 }
 
 impl Budget {
+    /// A budget of this relay alone, or that it has in common with others.
     pub(super) fn new(
         config: &BasiqConfig,
-        throttle: Arc<Throttle>,
-        breaker: Arc<Breaker>,
+        (throttle, breaker): (Arc<Throttle>, Arc<Breaker>),
+        common: Option<(Arc<dyn Common>, Clock)>,
+        share: Share,
     ) -> Self {
         let a_second = Duration::from_secs(1) + SLACK;
         let period = a_second / config.requests_per_second.max(1);
-        // evenly spaced, without a burst: a burst at the end of one second and one at the start of
-        // the next would lie within one second
-        let quota = Quota::with_period(period)
-            .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
-            .allow_burst(NonZeroU32::MIN);
+        let turns = match common {
+            Some((common, clock)) => Turns::shared(common, clock),
+            None => Turns::own(period),
+        };
+        let concurrency = config.concurrency.max(1);
         Self {
-            limiter: RateLimiter::direct(quota),
-            in_flight: Arc::new(Semaphore::new(config.concurrency.max(1))),
+            turns,
+            share,
+            concurrency,
+            in_flight: Arc::new(Semaphore::new(concurrency)),
+            withheld: Mutex::default(),
             queue: Mutex::default(),
+            waiting: AtomicUsize::new(0),
             sending: Arc::default(),
             period,
             throttle,
             breaker,
+        }
+    }
+
+    /// Tells other relays of a pause that Basiq asked for.
+    pub(super) async fn tell_pause(&self) {
+        self.turns.tell_pause(&self.throttle).await;
+    }
+
+    /// Has as many places as are this relay's share by now; those that are taken are withheld later.
+    async fn fit(&self) {
+        let mut withheld = self.withheld.lock().await;
+        let ours = self.share.of(self.concurrency);
+        let wanted = self.concurrency - ours;
+        if wanted < *withheld {
+            self.in_flight.add_permits(*withheld - wanted);
+            *withheld = wanted;
+        } else {
+            *withheld += self.in_flight.forget_permits(wanted - *withheld);
         }
     }
 
@@ -114,7 +146,7 @@ impl Budget {
         let waiting = self.waiting(looks);
         let spacing = self.throttle.spacing(self.period);
         let queue = QUEUE.as_nanos() / spacing.as_nanos().max(1);
-        let queue = usize::try_from(queue).unwrap_or(usize::MAX).max(1);
+        let queue = self.share.of(usize::try_from(queue).unwrap_or(usize::MAX));
         let half = u32::try_from(queue / 2).unwrap_or(u32::MAX).max(1);
         Room {
             calls: queue.saturating_sub(waiting),
@@ -130,7 +162,8 @@ impl Budget {
     /// Waits for the turn of a call, and takes its leave from the breaker.
     async fn turn(&self, resource: &str) -> Result<Pass, Error> {
         let entered = Instant::now();
-        let mut latest = self.queue.lock().await;
+        let _waiting = Waiting::new(&self.waiting);
+        let _first = self.queue.lock().await;
         loop {
             self.throttle
                 .wait(entered)
@@ -139,17 +172,32 @@ impl Budget {
             if let Some(open) = self.breaker.rest() {
                 return Err(Error::middleware(open));
             }
-            let slower = self.throttle.spacing(self.period);
-            if let Some(latest) = latest.filter(|_| slower > self.period) {
-                tokio::time::sleep_until(latest + slower).await;
-            }
-            self.limiter.until_ready().await;
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            let spacing = self.throttle.spacing(self.period);
+            self.turns
+                .next(waiting, spacing, &self.throttle)
+                .await
+                .map_err(Error::middleware)?;
             if self.throttle.paused().is_none() {
-                let pass = self.breaker.admit(resource).map_err(Error::middleware)?;
-                *latest = Some(Instant::now());
-                return Ok(pass);
+                return self.breaker.admit(resource).map_err(Error::middleware);
             }
         }
+    }
+}
+
+/// A call that waits for its turn.
+struct Waiting<'b>(&'b AtomicUsize);
+
+impl<'b> Waiting<'b> {
+    fn new(waiting: &'b AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -164,6 +212,7 @@ impl Middleware for Budget {
         if let Some(paused) = self.throttle.too_long() {
             return Err(Error::middleware(paused));
         }
+        self.fit().await;
         // first a place, then a turn: turns that wait for places would be used all at once
         let permit = Arc::clone(&self.in_flight)
             .acquire_owned()

@@ -1,11 +1,15 @@
 //! What can go wrong when Basiq is asked, as far as callers act on it.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use reqwest_retry::RetryError;
 use thiserror::Error;
+use tracing::warn;
 
-use crate::basiq::{breaker::Open, throttle::Paused};
+use crate::basiq::{breaker::Open, throttle::Paused, turns::OutOfReach};
+
+/// When to ask again after the budget that relays share could not be reached.
+const OUT_OF_REACH: Duration = Duration::from_secs(1);
 
 /// Why a call to Basiq brought no usable answer.
 #[derive(Debug, Error)]
@@ -83,6 +87,16 @@ impl BasiqError {
         };
         let cause = match cause.downcast() {
             Ok(Open { remaining }) => return Self::Resting { remaining },
+            Err(cause) => cause,
+        };
+        let cause = match cause.downcast() {
+            Ok(error @ OutOfReach { .. }) => {
+                let cause = error.source().map(ToString::to_string);
+                warn!(cause, "{error}");
+                return Self::Resting {
+                    remaining: OUT_OF_REACH,
+                };
+            }
             Err(cause) => cause,
         };
         match cause.downcast() {

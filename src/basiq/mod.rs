@@ -4,15 +4,18 @@ mod answer;
 mod breaker;
 mod budget;
 mod client;
+mod common;
 mod error;
 mod health;
 mod measure;
 mod throttle;
 mod token;
+mod turns;
 pub mod wire;
 
 pub use self::{
     budget::Room,
     client::{AnswerError, BasiqClient},
+    common::{Common, CommonError, CommonToken, Turns},
     error::BasiqError,
 };

@@ -45,6 +45,8 @@ struct State {
     share: f64,
     /// Until when the share was reckoned.
     reckoned: Option<Instant>,
+    /// Whether other relays have not been told of the pause.
+    untold: bool,
 }
 
 impl Default for State {
@@ -54,6 +56,7 @@ impl Default for State {
             level: 0,
             share: 1.0,
             reckoned: None,
+            untold: false,
         }
     }
 }
@@ -82,6 +85,7 @@ impl Throttle {
             Some(pause) if !is_news => {
                 if asked.is_some() {
                     pause.until = pause.until.max(until);
+                    state.untold = true;
                 }
             }
             pause => {
@@ -90,10 +94,24 @@ impl Throttle {
                     until,
                     status,
                 });
+                state.untold = true;
                 drop(state);
                 warn!(http.status = status, pause = ?length, "Basiq asks for fewer calls");
             }
         }
+    }
+
+    /// Begins a pause that another relay was asked for.
+    pub(super) fn adopt(&self, status: u16, left: Duration) {
+        self.pause(status, Some(left), Instant::now());
+        self.state().untold = false;
+    }
+
+    /// The pause that other relays have not been told of, and how long it lasts; once.
+    pub(super) fn take_untold(&self) -> Option<(u16, Duration)> {
+        let untold = std::mem::take(&mut self.state().untold);
+        let paused = self.paused().filter(|_| untold)?;
+        Some((paused.status, paused.remaining))
     }
 
     /// A call was answered: one step back towards full speed, if it was sent after the last pause.
@@ -221,6 +239,19 @@ mod tests {
         assert_eq!(remaining(&throttle), Duration::from_secs(1));
         throttle.pause(429, Some(Duration::from_secs(3)), sent_at);
         assert_eq!(remaining(&throttle), Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_relays_are_told_once_of_what_they_do_not_know() {
+        let throttle = Throttle::default();
+        assert_eq!(throttle.take_untold(), None);
+        throttle.pause(429, None, Instant::now());
+        let one = Duration::from_secs(1);
+        assert_eq!(throttle.take_untold(), Some((429, one)));
+        assert_eq!(throttle.take_untold(), None);
+        throttle.adopt(403, one * 5);
+        assert_eq!(throttle.take_untold(), None, "they told it");
+        assert_eq!(remaining(&throttle), one * 5);
     }
 
     #[tokio::test(start_paused = true)]

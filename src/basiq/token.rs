@@ -1,7 +1,10 @@
 //! The access token: fetched once for all who wait, renewed ahead of time, never shown.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,12 +13,18 @@ use jiff::Timestamp;
 use reqwest::header;
 use reqwest_middleware::ClientWithMiddleware;
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use tracing::debug;
 use url::{Url, form_urlencoded};
 
 use crate::{
-    basiq::{BasiqError, answer::Answer, measure::Endpoint, throttle::Throttle},
+    basiq::{
+        BasiqError,
+        answer::Answer,
+        common::{Common, CommonError, CommonToken},
+        measure::Endpoint,
+        throttle::Throttle,
+    },
     clock::Clock,
     config::Live,
 };
@@ -34,6 +43,10 @@ const UNKNOWN_LIFE: Duration = Duration::from_mins(30);
 /// No token is believed to live longer.
 const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
+/// How long a token that another relay asks for is waited for, and how often it is looked for.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(5);
+const ASK_OTHERS_AGAIN: Duration = Duration::from_millis(100);
+
 /// A token in use.
 #[derive(Clone)]
 pub(super) struct Token {
@@ -43,6 +56,35 @@ pub(super) struct Token {
     pub(super) number: u64,
     renew_at: Timestamp,
     expires_at: Timestamp,
+}
+
+impl Token {
+    fn of(found: CommonToken, number: u64) -> Self {
+        Self {
+            header: found.header,
+            number,
+            renew_at: found.renew_at,
+            expires_at: found.expires_at,
+        }
+    }
+
+    fn to_common(&self) -> CommonToken {
+        CommonToken {
+            header: self.header.clone(),
+            renew_at: self.renew_at,
+            expires_at: self.expires_at,
+        }
+    }
+}
+
+/// What another relay's token comes to.
+enum Shared {
+    /// It serves this relay too.
+    Token(CommonToken),
+    /// There is none, and this relay is to ask Basiq.
+    Claimed,
+    /// Another relay asks Basiq just now.
+    BeingFetched,
 }
 
 /// How tokens are asked for.
@@ -59,6 +101,8 @@ pub(super) struct Tokens {
     clock: Clock,
     /// Held while a token is fetched: whoever comes then waits for that fetch.
     state: Mutex<State>,
+    /// Where relays that share a store share the token too.
+    common: Option<Arc<dyn Common>>,
     /// Until when there is no token to be had, in milliseconds; 0 while there is.
     rest_until: AtomicI64,
 }
@@ -77,14 +121,21 @@ struct State {
     noted: u64,
     /// A refused token is kept until then.
     keep_until: Option<Timestamp>,
+    /// The latest token that was refused before its time: it is not taken from another relay either.
+    refused: Option<HeaderValue>,
 }
 
 impl Tokens {
-    pub(super) fn new(request: TokenRequest, clock: Clock) -> Self {
+    pub(super) fn new(
+        request: TokenRequest,
+        clock: Clock,
+        common: Option<Arc<dyn Common>>,
+    ) -> Self {
         Self {
             request,
             clock,
             state: Mutex::default(),
+            common,
             rest_until: AtomicI64::new(0),
         }
     }
@@ -143,7 +194,8 @@ impl Tokens {
         if let Some(error) = state.closed_error(now) {
             return state.still_valid(now, error);
         }
-        match self.fetch(throttle, state.fetched + 1).await {
+        let number = state.fetched + 1;
+        match self.obtain(throttle, number, state.refused.as_ref()).await {
             Ok(token) => {
                 state.fetched = token.number;
                 state.closed = None;
@@ -172,7 +224,7 @@ impl Tokens {
             .is_some_and(|token| token.number == number);
         if is_current && !keeps {
             debug!("the token was refused before its time");
-            state.current = None;
+            state.refused = state.current.take().map(|token| token.header);
         }
         !(is_current && keeps)
     }
@@ -225,6 +277,61 @@ impl Tokens {
         let error = refusal(&answer, throttle);
         self.close(&mut *self.state.lock().await, &error);
         Err(error)
+    }
+
+    /// A token that another relay got, or else one from Basiq, for all relays. While another relay asks
+    /// for one, its answer is waited for, but not long.
+    async fn obtain(
+        &self,
+        throttle: &Throttle,
+        number: u64,
+        refused: Option<&HeaderValue>,
+    ) -> Result<Token, BasiqError> {
+        let Some(common) = &self.common else {
+            return self.fetch(throttle, number).await;
+        };
+        let key = self.request.key.get();
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE_WITH_OTHERS {
+            match self.share_or_claim(&**common, &key, refused).await {
+                Ok(Shared::Token(found)) => return Ok(Token::of(found, number)),
+                Ok(Shared::Claimed) => {
+                    let fetched = self.fetch(throttle, number).await;
+                    let token = fetched.as_ref().ok().map(Token::to_common);
+                    if let Err(error) = common.end_token_claim(&key, token).await {
+                        debug!(%error, "the token cannot be shared with other relays");
+                    }
+                    return fetched;
+                }
+                Ok(Shared::BeingFetched) => tokio::time::sleep(ASK_OTHERS_AGAIN).await,
+                Err(error) => {
+                    debug!(%error, "other relays cannot be asked for their token");
+                    break;
+                }
+            }
+        }
+        self.fetch(throttle, number).await
+    }
+
+    async fn share_or_claim(
+        &self,
+        common: &dyn Common,
+        key: &HeaderValue,
+        refused: Option<&HeaderValue>,
+    ) -> Result<Shared, CommonError> {
+        let usable = |token: &CommonToken| Some(&token.header) != refused;
+        if let Some(token) = common.find_token(key).await?.filter(usable) {
+            return Ok(Shared::Token(token));
+        }
+        if !common.claim_token(key).await? {
+            return Ok(Shared::BeingFetched);
+        }
+        // one may have been shared between the two questions
+        if let Some(token) = common.find_token(key).await?.filter(usable) {
+            common.end_token_claim(key, Some(token.clone())).await?;
+            return Ok(Shared::Token(token));
+        }
+        Ok(Shared::Claimed)
     }
 
     async fn fetch(&self, throttle: &Throttle, number: u64) -> Result<Token, BasiqError> {

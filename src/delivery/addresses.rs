@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{config::DeliveryConfig, delivery::hosts::Slots};
+use crate::{config::DeliveryConfig, delivery::hosts::Slots, domain::Share};
 
 /// How many times the slots of one name an address has, as long as that is a quarter of all at most.
 const NAMES: usize = 4;
@@ -21,6 +21,8 @@ const REMEMBERED: usize = 4096;
 #[derive(Debug, Clone)]
 pub(super) struct AddressLoad {
     per_address: usize,
+    /// Other relays have slots of the same addresses.
+    share: Share,
     known: Arc<Mutex<Known>>,
 }
 
@@ -36,8 +38,18 @@ impl AddressLoad {
         let quarter = (config.concurrency / 4).max(per_host);
         Self {
             per_address: per_host.saturating_mul(NAMES).min(quarter),
+            share: Share::alone(),
             known: Arc::default(),
         }
+    }
+
+    /// Divides the slots of each address with other relays.
+    pub(super) fn divide(&mut self, share: Share) {
+        self.share = share;
+    }
+
+    fn per_address(&self) -> usize {
+        self.share.of(self.per_address)
     }
 
     /// Takes a slot for an attempt at a host that is at this address; none if all are taken.
@@ -49,7 +61,7 @@ impl AddressLoad {
         }
         known.homes.insert(host.to_owned(), address);
         let slots = known.slots.entry(address).or_default();
-        if slots.taken(self.per_address) >= self.per_address {
+        if slots.taken(self.per_address()) >= self.per_address() {
             return None;
         }
         slots.began();
@@ -63,7 +75,7 @@ impl AddressLoad {
     /// The names that led to an address without a free slot.
     pub(super) fn full_hosts(&self) -> Vec<String> {
         let known = self.lock();
-        let is_full = |slots: &Slots| slots.taken(self.per_address) >= self.per_address;
+        let is_full = |slots: &Slots| slots.taken(self.per_address()) >= self.per_address();
         if !known.slots.values().any(is_full) {
             return Vec::new();
         }

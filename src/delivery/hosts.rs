@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::store::HostLimits;
+use crate::{domain::Share, store::HostLimits};
 
 /// How many hosts without an attempt in flight are remembered as silent.
 const REMEMBERED: usize = 256;
@@ -14,6 +14,8 @@ const REMEMBERED: usize = 256;
 #[derive(Debug)]
 pub(super) struct HostLoad {
     per_host: usize,
+    /// Other relays have slots of the same hosts.
+    share: Share,
     total: usize,
     hosts: HashMap<String, Slots>,
 }
@@ -64,9 +66,15 @@ impl HostLoad {
     pub(super) fn new(per_host: usize) -> Self {
         Self {
             per_host,
+            share: Share::alone(),
             total: 0,
             hosts: HashMap::new(),
         }
+    }
+
+    /// Divides the slots of each host with other relays.
+    pub(super) fn divide(&mut self, share: Share) {
+        self.share = share;
     }
 
     /// Attempts in flight, in all.
@@ -98,16 +106,17 @@ impl HostLoad {
     /// What the store may hand out: nothing to the hosts that are full for another reason. Slots that
     /// a silent host lost count as taken.
     pub(super) fn limits(&self, full: Vec<String>) -> HostLimits {
-        let taken = |slots: &Slots| slots.taken(self.per_host);
+        let per_host = self.share.of(self.per_host);
+        let taken = |slots: &Slots| slots.taken(per_host);
         let mut in_flight: HashMap<_, _> = self
             .hosts
             .iter()
             .map(|(name, slots)| (name.clone(), taken(slots)))
             .filter(|(_, taken)| *taken > 0)
             .collect();
-        in_flight.extend(full.into_iter().map(|name| (name, self.per_host)));
+        in_flight.extend(full.into_iter().map(|name| (name, per_host)));
         HostLimits {
-            per_host: self.per_host,
+            per_host,
             in_flight,
         }
     }
@@ -136,6 +145,20 @@ mod tests {
         load.ended("b.example", Some(true));
         assert_eq!((load.total(), taken(&load, "a.example")), (1, 1));
         assert!(!load.limits(Vec::new()).in_flight.contains_key("b.example"));
+    }
+
+    #[test]
+    fn relays_divide_the_slots_of_a_host() {
+        let (mut load, share) = (HostLoad::new(16), Share::alone());
+        load.divide(share.clone());
+        load.began("a.example");
+        for (relays, slots) in [(1, 16), (2, 8), (5, 3), (1, 16)] {
+            share.divide_by(relays);
+            let limits = load.limits(vec!["full.example".to_owned()]);
+            assert_eq!(limits.per_host, slots);
+            assert_eq!(limits.in_flight["a.example"], 1);
+            assert_eq!(limits.in_flight["full.example"], slots);
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod mfa;
 mod outcome;
 mod pace;
 mod secret;
+mod share;
 mod upstream;
 mod watch;
 
@@ -42,6 +43,7 @@ pub use self::{
         Averages, BUCKETS, Durations, KnownPace, Pace, StageLeft, StageSeen, bucket_end, bucket_of,
     },
     secret::{ApiKey, ApiKeyHash, ForeignSecretError, SigningSecret, SigningSecretError},
+    share::Share,
     upstream::{Upstream, UpstreamHealth},
     watch::{
         EventFilter, Locale, Operation, Progress, Watch, WatchOptions, WatchRequest, WatchState,

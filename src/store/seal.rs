@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{domain::SigningSecret, store::StoreError};
@@ -52,14 +53,33 @@ impl Sealer {
         self.0.current.is_some()
     }
 
+    /// Seals with a key that is made of another secret. That one must be beyond guessing.
+    #[must_use]
+    pub fn of_secret(secret: &[u8]) -> Self {
+        let key: [u8; KEY_LEN] = Sha256::new()
+            .chain_update(b"basiq-relay sealing key\0")
+            .chain_update(secret)
+            .finalize()
+            .into();
+        Self(Arc::new(Keys {
+            current: RandomizedNonceKey::new(&AES_256_GCM, &key).ok(),
+            previous: None,
+        }))
+    }
+
     /// The text to store for a client's secret.
     pub(super) fn seal(&self, secret: &SigningSecret, client: &str) -> Result<String, StoreError> {
+        self.seal_text(secret.expose(), client)
+    }
+
+    /// The text to store for a secret, bound to a name.
+    pub fn seal_text(&self, secret: &str, name: &str) -> Result<String, StoreError> {
         let Some(key) = &self.0.current else {
-            return Ok(secret.expose().to_owned());
+            return Ok(secret.to_owned());
         };
-        let mut sealed = secret.expose().as_bytes().to_vec();
+        let mut sealed = secret.as_bytes().to_vec();
         let nonce = key
-            .seal_in_place_append_tag(Aad::from(client.as_bytes()), &mut sealed)
+            .seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed)
             .map_err(|error| StoreError::Refused(Box::new(error)))?;
         let mut bytes = nonce.as_ref().to_vec();
         bytes.extend(sealed);
@@ -68,17 +88,23 @@ impl Sealer {
 
     /// The secret that was stored so; none if no key opens it.
     pub(super) fn open(&self, stored: &str, client: &str) -> Option<SigningSecret> {
-        let Some(encoded) = stored.strip_prefix(MARK) else {
+        if !stored.starts_with(MARK) {
             return SigningSecret::parse(stored).ok();
-        };
-        let bytes = STANDARD.decode(encoded).ok()?;
+        }
+        SigningSecret::parse(&self.open_text(stored, client)?).ok()
+    }
+
+    /// The secret that was sealed so and bound to this name; none if no key opens it.
+    #[must_use]
+    pub fn open_text(&self, stored: &str, name: &str) -> Option<String> {
+        let bytes = STANDARD.decode(stored.strip_prefix(MARK)?).ok()?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
         let keys = [&self.0.current, &self.0.previous].into_iter().flatten();
         keys.into_iter().find_map(|key| {
             let mut text = sealed.to_vec();
-            let aad = Aad::from(client.as_bytes());
+            let aad = Aad::from(name.as_bytes());
             let opened = key.open_in_place(Nonce::from(nonce), aad, &mut text).ok()?;
-            SigningSecret::parse(str::from_utf8(opened).ok()?).ok()
+            Some(str::from_utf8(opened).ok()?.to_owned())
         })
     }
 }
@@ -130,6 +156,22 @@ mod tests {
         let plain = Sealer::default().seal(&secret, "shop").unwrap();
         assert_eq!(plain, secret.expose());
         assert!(sealer(1, None).open(&plain, "shop").is_some());
+    }
+
+    #[test]
+    fn a_secret_seals_for_whoever_has_it() {
+        let sealed = Sealer::of_secret(b"one")
+            .seal_text("Bearer x", "token")
+            .unwrap();
+        assert!(!sealed.contains("Bearer"));
+        let open = |secret: &[u8], name| Sealer::of_secret(secret).open_text(&sealed, name);
+        assert_eq!(open(b"one", "token").as_deref(), Some("Bearer x"));
+        assert_eq!(open(b"two", "token"), None);
+        assert_eq!(open(b"one", "other"), None);
+        assert_eq!(
+            Sealer::of_secret(b"one").open_text("Bearer x", "token"),
+            None
+        );
     }
 
     #[test]

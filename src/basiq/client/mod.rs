@@ -31,6 +31,7 @@ use crate::{
         answer::{Answer, Meaning},
         breaker::{Breaker, Pass},
         budget::{Budget, Room},
+        common::Common,
         health::Health,
         measure::{Endpoint, Measure},
         throttle::Throttle,
@@ -39,7 +40,7 @@ use crate::{
     },
     clock::Clock,
     config::{BasiqConfig, Live},
-    domain::{JobId, Upstream},
+    domain::{JobId, Share, Upstream},
 };
 
 /// The wait before a call is sent again whose connection failed.
@@ -78,6 +79,17 @@ impl fmt::Debug for BasiqClient {
 impl BasiqClient {
     /// A client that reports to `upstream` how Basiq answers. It calls nobody yet.
     pub fn new(config: &BasiqConfig, clock: Clock, upstream: Upstream) -> Result<Self, BasiqError> {
+        Self::shared(config, clock, upstream, (None, Share::alone()))
+    }
+
+    /// A client that has budget and token in common with those of other relays, and this share of what
+    /// is divided by their number.
+    pub fn shared(
+        config: &BasiqConfig,
+        clock: Clock,
+        upstream: Upstream,
+        (common, share): (Option<Arc<dyn Common>>, Share),
+    ) -> Result<Self, BasiqError> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("basiq-relay/", env!("CARGO_PKG_VERSION")))
             .timeout(config.timeout)
@@ -87,8 +99,9 @@ impl BasiqClient {
             .map_err(BasiqError::from_transport)?;
         let throttle = Arc::new(Throttle::default());
         let breaker = Arc::new(Breaker::new(clock.clone(), upstream.clone()));
-        let budget = Budget::new(config, Arc::clone(&throttle), Arc::clone(&breaker));
-        let budget = Arc::new(budget);
+        let shared = common.clone().map(|common| (common, clock.clone()));
+        let manners = (Arc::clone(&throttle), Arc::clone(&breaker));
+        let budget = Arc::new(Budget::new(config, manners, shared, share));
         let layer: Arc<dyn Middleware> = budget.clone();
         let once_only = ClientBuilder::new(client.clone())
             .with_arc(Arc::clone(&layer))
@@ -113,7 +126,7 @@ impl BasiqClient {
         Ok(Self(Arc::new(Inner {
             http,
             once_only,
-            tokens: Tokens::new(request, clock.clone()),
+            tokens: Tokens::new(request, clock.clone(), common),
             throttle,
             breaker,
             budget,
@@ -250,6 +263,7 @@ impl Inner {
     /// The token; without one nothing can be asked, and the breaker opens.
     async fn token(&self) -> Result<Token, BasiqError> {
         let token = self.tokens.get(&self.throttle).await;
+        self.budget.tell_pause().await;
         if let Err(
             BasiqError::Status { .. }
             | BasiqError::TimedOut
@@ -284,7 +298,10 @@ impl Inner {
             Meaning::Bad(BasiqError::Throttled {
                 status,
                 retry_after,
-            }) => self.throttle.pause(*status, *retry_after, sent_at),
+            }) => {
+                self.throttle.pause(*status, *retry_after, sent_at);
+                self.budget.tell_pause().await;
+            }
             Meaning::Good(_) | Meaning::TokenRefused(..) | Meaning::Bad(_) => {
                 self.throttle.recover(sent_at);
             }

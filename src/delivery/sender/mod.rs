@@ -22,7 +22,7 @@ use crate::{
         dialer::{Dialer, Pins, ProxyFailed, TunnelError},
         tls,
     },
-    domain::{AllowedNetworks, Attempt, AttemptError},
+    domain::{AllowedNetworks, Attempt, AttemptError, Share},
     signing,
     store::DueDelivery,
 };
@@ -148,6 +148,11 @@ impl CallbackSender {
             allow_http: config.allow_http,
             time_limit: config.timeout,
         })
+    }
+
+    /// Divides the slots of each address with other relays.
+    pub(super) fn divide(&mut self, share: Share) {
+        self.addresses.divide(share);
     }
 
     /// Hosts whose address has no room for another attempt.

@@ -19,6 +19,7 @@ use crate::{
         hosts::HostLoad,
         retry::{AttemptEnd, after_attempt, parse_retry_after},
     },
+    domain::Share,
     runtime::{Tick, Wake, Worker, WorkerError},
     store::{AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError},
 };
@@ -93,6 +94,15 @@ impl DeliveryWorker {
             landings: mpsc::unbounded_channel(),
             unrecorded: Vec::new(),
         })
+    }
+
+    /// Divides the slots of each host, and of each address, with the other relays on the store. How many
+    /// attempts there are in all is each relay's own.
+    #[must_use]
+    pub fn sharing(mut self, share: &Share) -> Self {
+        self.hosts.divide(share.clone());
+        self.sender.divide(share.clone());
+        self
     }
 
     /// Attempts in flight.

@@ -11,6 +11,7 @@ mod attempts;
 mod banks;
 mod clients;
 mod deliveries;
+mod fleet;
 mod hints;
 mod hosts;
 mod jobs;
@@ -30,11 +31,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sqlx::{PgPool, Postgres, Transaction, postgres::PgConnectOptions};
 
-pub use self::announce::Topic;
 use self::{
     announce::Announcer,
-    pool::{Pool, Work},
+    pool::{Pool, Work, timely},
     registrar::Registrar,
+};
+pub use self::{
+    announce::Topic,
+    fleet::{Attendance, PRESUMED_DEAD, RelayId, SharedPause, StoredToken, Turns},
 };
 use crate::store::{Sealer, StoreError};
 
@@ -105,6 +109,14 @@ impl PgStore {
     /// One unit of work, all of it or nothing; done again if it met another that was in its way.
     async fn write<A: Sync, T>(&self, input: A, work: Work<A, T>) -> Result<T, StoreError> {
         self.0.pool.write(input, work).await
+    }
+
+    /// One statement by itself, within the time that work may take.
+    async fn timely<T>(
+        &self,
+        statement: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        timely(statement).await
     }
 
     /// One unchanging view of all that was committed.

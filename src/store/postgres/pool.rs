@@ -1,10 +1,10 @@
 //! Connections to the database, and units of work on them.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tracing::debug;
@@ -16,6 +16,10 @@ const CONNECTIONS: u32 = 16;
 
 /// How long a connection is waited for, whether all are in use or the database is away.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a unit of work may take. It is less than what a lease lasts beyond the longest attempt, so
+/// that a claim told late is still worth beginning.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// How often a unit of work is done again that met another.
 const TRIES: u32 = 8;
@@ -62,10 +66,39 @@ impl Pool {
     }
 
     async fn attempt<A: Sync, T>(&self, input: &A, work: Work<A, T>) -> Result<T, StoreError> {
-        let mut transaction = self.0.begin().await?;
-        let done = work(&mut transaction, input).await?;
-        transaction.commit().await?;
-        metrics::counter!("relay_store_commits_total").increment(1);
-        Ok(done)
+        let mut connection = self.0.acquire().await?;
+        let done = tokio::time::timeout(TIME_LIMIT, transact(&mut connection, input, work)).await;
+        let Ok(done) = done else {
+            // nobody knows what it is doing: no one else gets this connection
+            drop(connection.detach());
+            return Err(StoreError::Unavailable(
+                "a transaction took too long".into(),
+            ));
+        };
+        if done.is_ok() {
+            metrics::counter!("relay_store_commits_total").increment(1);
+        }
+        done
+    }
+}
+
+async fn transact<A: Sync, T>(
+    connection: &mut PgConnection,
+    input: &A,
+    work: Work<A, T>,
+) -> Result<T, StoreError> {
+    let mut transaction = connection.begin().await?;
+    let done = work(&mut transaction, input).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+/// One statement by itself, within the time that work may take.
+pub(super) async fn timely<T>(
+    statement: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(TIME_LIMIT, statement).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(StoreError::Unavailable("a statement took too long".into())),
     }
 }

@@ -1,0 +1,169 @@
+//! This relay among others that share its store.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use metrics::gauge;
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    basiq::{Common, CommonError, CommonToken, Turns},
+    clock::Clock,
+    domain::Share,
+    store::{
+        Sealer, StoreError,
+        postgres::{PgStore, RelayId, StoredToken},
+    },
+};
+
+/// How often a relay gives a sign of life.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a sealed access token is bound to.
+const TOKEN: &str = "basiq access token";
+
+/// A relay that counts as one of those on a store, until it leaves.
+pub(super) struct Fleet {
+    store: PgStore,
+    id: RelayId,
+    clock: Clock,
+    share: Share,
+}
+
+impl Fleet {
+    /// Joins the relays on a store: from now on `clock` follows that of the database, and `share` is this
+    /// relay's part of what they divide.
+    pub(super) async fn join(
+        store: PgStore,
+        clock: Clock,
+        share: Share,
+    ) -> Result<Self, StoreError> {
+        let fleet = Self {
+            store,
+            id: RelayId::generate(),
+            clock,
+            share,
+        };
+        fleet.beat().await?;
+        Ok(fleet)
+    }
+
+    /// Gives signs of life until `stop`, then leaves.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut failed = false;
+        while !stop.is_cancelled() {
+            let given = self.beat().await;
+            match (&given, failed) {
+                (Ok(()), true) => info!("the store answers again"),
+                (Ok(()), false) => {}
+                (Err(error), true) => debug!(%error, "the store does not answer yet"),
+                (Err(error), false) => warn!(%error, "the store does not answer"),
+            }
+            failed = given.is_err();
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+        }
+        if let Err(error) = self.store.leave(&self.id).await {
+            warn!(%error, "other relays will notice only later that this one stopped");
+        }
+    }
+
+    async fn beat(&self) -> Result<(), StoreError> {
+        let seen = self.store.beat(&self.id).await?;
+        self.clock.follow(seen.now, seen.took);
+        let before = self.share.relays();
+        if seen.alive != before {
+            info!(relays = seen.alive, before, "relays on this store");
+        }
+        self.share.divide_by(seen.alive);
+        gauge!("relay_fleet_size").set(f64::from(u32::try_from(seen.alive).unwrap_or(u32::MAX)));
+        Ok(())
+    }
+}
+
+/// What the relays on a PostgreSQL store have in common towards Basiq.
+pub(super) struct InPostgres(pub(super) PgStore);
+
+impl InPostgres {
+    /// The same behind the trait.
+    pub(super) fn common(store: PgStore) -> Arc<dyn Common> {
+        Arc::new(Self(store))
+    }
+}
+
+#[async_trait]
+impl Common for InPostgres {
+    async fn reserve_turns(
+        &self,
+        most: usize,
+        spacing: (Duration, Duration),
+    ) -> Result<Turns, CommonError> {
+        let turns = self.0.reserve_turns(most, spacing).await?;
+        let pause = turns.pause;
+        Ok(Turns {
+            at: turns.at,
+            pause: (pause.number, pause.until, pause.status),
+        })
+    }
+
+    async fn pause(&self, status: u16, length: Duration) -> Result<i64, CommonError> {
+        Ok(self.0.pause_upstream(status, length).await?)
+    }
+
+    async fn find_token(&self, key: &HeaderValue) -> Result<Option<CommonToken>, CommonError> {
+        let Some(found) = self.0.find_token(&key_id(key)).await? else {
+            return Ok(None);
+        };
+        let text = Sealer::of_secret(key.as_bytes()).open_text(&found.sealed, TOKEN);
+        let header = text.and_then(|text| HeaderValue::from_str(&text).ok());
+        Ok(header.map(|mut header| {
+            header.set_sensitive(true);
+            CommonToken {
+                header,
+                renew_at: found.renew_at,
+                expires_at: found.expires_at,
+            }
+        }))
+    }
+
+    async fn claim_token(&self, key: &HeaderValue) -> Result<bool, CommonError> {
+        Ok(self.0.claim_token(&key_id(key)).await?)
+    }
+
+    async fn end_token_claim(
+        &self,
+        key: &HeaderValue,
+        token: Option<CommonToken>,
+    ) -> Result<(), CommonError> {
+        let sealer = Sealer::of_secret(key.as_bytes());
+        let stored = token.map(|token| -> Result<_, CommonError> {
+            Ok(StoredToken {
+                sealed: sealer.seal_text(token.header.to_str()?, TOKEN)?,
+                renew_at: token.renew_at,
+                expires_at: token.expires_at,
+            })
+        });
+        Ok(self
+            .0
+            .end_token_claim(&key_id(key), stored.transpose()?)
+            .await?)
+    }
+}
+
+/// Names an API key without telling it.
+fn key_id(key: &HeaderValue) -> String {
+    let hash: [u8; 32] = Sha256::new()
+        .chain_update(b"basiq-relay key id\0")
+        .chain_update(key.as_bytes())
+        .finalize()
+        .into();
+    hash.iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
