@@ -1,5 +1,8 @@
 //! The access token: fetched once for all who wait, renewed ahead of time, never shown.
 
+mod obtain;
+mod refusal;
+
 use std::{
     sync::{
         Arc,
@@ -13,18 +16,13 @@ use jiff::Timestamp;
 use reqwest::header;
 use reqwest_middleware::ClientWithMiddleware;
 use serde_json::Value;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::sync::Mutex;
 use tracing::debug;
 use url::{Url, form_urlencoded};
 
+use self::refusal::{pause_after, refusal, repeat};
 use crate::{
-    basiq::{
-        BasiqError,
-        answer::Answer,
-        common::{Common, CommonError, CommonToken},
-        measure::Endpoint,
-        throttle::Throttle,
-    },
+    basiq::{BasiqError, answer::Answer, common::Common, measure::Endpoint, throttle::Throttle},
     clock::Clock,
     config::Live,
 };
@@ -43,10 +41,6 @@ const UNKNOWN_LIFE: Duration = Duration::from_mins(30);
 /// No token is believed to live longer.
 const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
-/// How long a token that another relay asks for is waited for, and how often it is looked for.
-const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(5);
-const ASK_OTHERS_AGAIN: Duration = Duration::from_millis(100);
-
 /// A token in use.
 #[derive(Clone)]
 pub(super) struct Token {
@@ -56,35 +50,6 @@ pub(super) struct Token {
     pub(super) number: u64,
     renew_at: Timestamp,
     expires_at: Timestamp,
-}
-
-impl Token {
-    fn of(found: CommonToken, number: u64) -> Self {
-        Self {
-            header: found.header,
-            number,
-            renew_at: found.renew_at,
-            expires_at: found.expires_at,
-        }
-    }
-
-    fn to_common(&self) -> CommonToken {
-        CommonToken {
-            header: self.header.clone(),
-            renew_at: self.renew_at,
-            expires_at: self.expires_at,
-        }
-    }
-}
-
-/// What another relay's token comes to.
-enum Shared {
-    /// It serves this relay too.
-    Token(CommonToken),
-    /// There is none, and this relay is to ask Basiq.
-    Claimed,
-    /// Another relay asks Basiq just now.
-    BeingFetched,
 }
 
 /// How tokens are asked for.
@@ -279,61 +244,6 @@ impl Tokens {
         Err(error)
     }
 
-    /// A token that another relay got, or else one from Basiq, for all relays. While another relay asks
-    /// for one, its answer is waited for, but not long.
-    async fn obtain(
-        &self,
-        throttle: &Throttle,
-        number: u64,
-        refused: Option<&HeaderValue>,
-    ) -> Result<Token, BasiqError> {
-        let Some(common) = &self.common else {
-            return self.fetch(throttle, number).await;
-        };
-        let key = self.request.key.get();
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE_WITH_OTHERS {
-            match self.share_or_claim(&**common, &key, refused).await {
-                Ok(Shared::Token(found)) => return Ok(Token::of(found, number)),
-                Ok(Shared::Claimed) => {
-                    let fetched = self.fetch(throttle, number).await;
-                    let token = fetched.as_ref().ok().map(Token::to_common);
-                    if let Err(error) = common.end_token_claim(&key, token).await {
-                        debug!(%error, "the token cannot be shared with other relays");
-                    }
-                    return fetched;
-                }
-                Ok(Shared::BeingFetched) => tokio::time::sleep(ASK_OTHERS_AGAIN).await,
-                Err(error) => {
-                    debug!(%error, "other relays cannot be asked for their token");
-                    break;
-                }
-            }
-        }
-        self.fetch(throttle, number).await
-    }
-
-    async fn share_or_claim(
-        &self,
-        common: &dyn Common,
-        key: &HeaderValue,
-        refused: Option<&HeaderValue>,
-    ) -> Result<Shared, CommonError> {
-        let usable = |token: &CommonToken| Some(&token.header) != refused;
-        if let Some(token) = common.find_token(key).await?.filter(usable) {
-            return Ok(Shared::Token(token));
-        }
-        if !common.claim_token(key).await? {
-            return Ok(Shared::BeingFetched);
-        }
-        // one may have been shared between the two questions
-        if let Some(token) = common.find_token(key).await?.filter(usable) {
-            common.end_token_claim(key, Some(token.clone())).await?;
-            return Ok(Shared::Token(token));
-        }
-        Ok(Shared::Claimed)
-    }
-
     async fn fetch(&self, throttle: &Throttle, number: u64) -> Result<Token, BasiqError> {
         let asked_at = self.clock.now();
         let answer = self.ask("scope=SERVER_ACCESS".to_owned(), asked_at).await?;
@@ -381,85 +291,6 @@ impl State {
 
     fn valid(&self, now: Timestamp) -> Option<&Token> {
         self.current.as_ref().filter(|token| now < token.expires_at)
-    }
-}
-
-/// What it means that no token was given. A wrong key is told by 404 or 400.
-fn refusal(answer: &Answer, throttle: &Throttle) -> BasiqError {
-    let complaint = answer.complaint();
-    let status = answer.status;
-    answer.judge(status < 500);
-    match status {
-        400 | 401 | 404 => BasiqError::KeyRefused,
-        403 if complaint.says("disabled") || complaint.says("forbidden") => BasiqError::KeyRefused,
-        403 => BasiqError::Throttled {
-            status,
-            retry_after: Some(answer.retry_after.unwrap_or_default().max(THROTTLE_PAUSE)),
-        },
-        429 => {
-            throttle.pause(status, answer.retry_after, answer.sent_at);
-            BasiqError::Throttled {
-                status,
-                retry_after: answer.retry_after,
-            }
-        }
-        _ => complaint.status(status),
-    }
-}
-
-/// How long no token is asked for after so many requests in a row that brought none.
-fn pause_after(error: &BasiqError, failures: u32) -> Duration {
-    let (shortest, longest) = FAILURE_PAUSES;
-    let doubled = shortest
-        .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)))
-        .min(longest);
-    match error {
-        BasiqError::KeyRefused => KEY_PAUSE,
-        BasiqError::Throttled { retry_after, .. } => retry_after.unwrap_or(doubled),
-        BasiqError::Resting { remaining } => *remaining,
-        BasiqError::NotFound { .. }
-        | BasiqError::Forbidden { .. }
-        | BasiqError::Status { .. }
-        | BasiqError::TimedOut
-        | BasiqError::Unreachable(_)
-        | BasiqError::Unreadable(_) => doubled,
-    }
-}
-
-/// The same failure for another caller; a throttled one is told how long it still lasts.
-fn repeat(error: &BasiqError, remaining: Duration) -> BasiqError {
-    match error {
-        BasiqError::KeyRefused => BasiqError::KeyRefused,
-        BasiqError::TimedOut => BasiqError::TimedOut,
-        BasiqError::Resting { .. } => BasiqError::Resting { remaining },
-        BasiqError::Throttled { status, .. } => BasiqError::Throttled {
-            status: *status,
-            retry_after: Some(remaining),
-        },
-        BasiqError::Status {
-            status,
-            code,
-            correlation_id,
-        }
-        | BasiqError::Forbidden {
-            status,
-            code,
-            correlation_id,
-        } => BasiqError::Status {
-            status: *status,
-            code: code.clone(),
-            correlation_id: correlation_id.clone(),
-        },
-        BasiqError::NotFound {
-            status,
-            correlation_id,
-        } => BasiqError::Status {
-            status: *status,
-            code: None,
-            correlation_id: correlation_id.clone(),
-        },
-        BasiqError::Unreachable(source) => BasiqError::Unreachable(source.to_string().into()),
-        BasiqError::Unreadable(reason) => BasiqError::Unreadable(reason.clone()),
     }
 }
 

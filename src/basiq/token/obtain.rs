@@ -1,0 +1,104 @@
+//! Where a token comes from: another relay on the same store, or Basiq.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::basiq::{
+    BasiqError,
+    common::{Common, CommonError, CommonToken},
+    throttle::Throttle,
+    token::{Token, Tokens},
+};
+
+/// How long a token that another relay asks for is waited for, and how often it is looked for.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(5);
+const ASK_OTHERS_AGAIN: Duration = Duration::from_millis(100);
+
+impl Token {
+    pub(super) fn of(found: CommonToken, number: u64) -> Self {
+        Self {
+            header: found.header,
+            number,
+            renew_at: found.renew_at,
+            expires_at: found.expires_at,
+        }
+    }
+
+    fn to_common(&self) -> CommonToken {
+        CommonToken {
+            header: self.header.clone(),
+            renew_at: self.renew_at,
+            expires_at: self.expires_at,
+        }
+    }
+}
+
+/// What another relay's token comes to.
+enum Shared {
+    /// It serves this relay too.
+    Token(CommonToken),
+    /// There is none, and this relay is to ask Basiq.
+    Claimed,
+    /// Another relay asks Basiq just now.
+    BeingFetched,
+}
+
+impl Tokens {
+    /// A token that another relay got, or else one from Basiq, for all relays. While another relay asks
+    /// for one, its answer is waited for, but not long.
+    pub(super) async fn obtain(
+        &self,
+        throttle: &Throttle,
+        number: u64,
+        refused: Option<&HeaderValue>,
+    ) -> Result<Token, BasiqError> {
+        let Some(common) = &self.common else {
+            return self.fetch(throttle, number).await;
+        };
+        let key = self.request.key.get();
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE_WITH_OTHERS {
+            match self.share_or_claim(&**common, &key, refused).await {
+                Ok(Shared::Token(found)) => return Ok(Token::of(found, number)),
+                Ok(Shared::Claimed) => {
+                    let fetched = self.fetch(throttle, number).await;
+                    let token = fetched.as_ref().ok().map(Token::to_common);
+                    if let Err(error) = common.end_token_claim(&key, token).await {
+                        debug!(%error, "the token cannot be shared with other relays");
+                    }
+                    return fetched;
+                }
+                Ok(Shared::BeingFetched) => tokio::time::sleep(ASK_OTHERS_AGAIN).await,
+                Err(error) => {
+                    debug!(%error, "other relays cannot be asked for their token");
+                    break;
+                }
+            }
+        }
+        self.fetch(throttle, number).await
+    }
+
+    async fn share_or_claim(
+        &self,
+        common: &dyn Common,
+        key: &HeaderValue,
+        refused: Option<&HeaderValue>,
+    ) -> Result<Shared, CommonError> {
+        let usable = |token: &CommonToken| Some(&token.header) != refused;
+        if let Some(token) = common.find_token(key).await?.filter(usable) {
+            return Ok(Shared::Token(token));
+        }
+        if !common.claim_token(key).await? {
+            return Ok(Shared::BeingFetched);
+        }
+        // one may have been shared between the two questions
+        if let Some(token) = common.find_token(key).await?.filter(usable) {
+            common.end_token_claim(key, Some(token.clone())).await?;
+            return Ok(Shared::Token(token));
+        }
+        Ok(Shared::Claimed)
+    }
+}
