@@ -145,7 +145,7 @@ fn the_readme_tells_every_setting_and_its_default() {
 
 #[tokio::test]
 async fn a_second_relay_on_the_same_file_exits_with_1_and_leaves_the_first_alone() {
-    let database = TestDatabase::new().await;
+    let database = TestDatabase::sqlite();
     let setup = RelaySetup::new(&database, "http://127.0.0.1:9");
     let first = setup.start().await;
     let output = setup.command().arg("serve").output().await.unwrap();

@@ -16,6 +16,7 @@ mod api;
 mod architecture;
 mod command_line;
 mod delivery;
+mod fleet;
 mod fuzz;
 mod hints;
 mod isolation;

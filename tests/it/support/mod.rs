@@ -1,6 +1,8 @@
 //! A whole relay in a test: its store in a throw-away file, the sandbox as its Basiq, a recording
 //! receiver as its callback, one clock for all that stands until it is moved.
 
+pub(crate) mod cable;
+pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod live;
 pub(crate) mod process;
@@ -84,6 +86,10 @@ impl Builder {
     pub(crate) fn sandbox(mut self, change: impl FnOnce(&mut SandboxOptions)) -> Self {
         change(&mut self.sandbox);
         self
+    }
+
+    pub(crate) fn into_settings(self) -> Settings {
+        self.settings
     }
 
     /// Asks another Basiq than the sandbox.

@@ -61,6 +61,17 @@ impl RelaySetup {
         }
     }
 
+    /// A relay on the database at this address.
+    pub(crate) fn at(database: &str, basiq: &str) -> Self {
+        Self {
+            database: database.to_owned(),
+            folder: std::env::temp_dir(),
+            basiq: basiq.to_owned(),
+            api_key: Some("a-basiq-key".to_owned()),
+            environment: Vec::new(),
+        }
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = binary();
         command

@@ -1,0 +1,295 @@
+//! Three relays killed again and again, and PostgreSQL once: every watch that was acknowledged ends with
+//! its last event, no job is looked at by two, and the budget holds.
+
+use std::{
+    collections::{HashMap, HashSet},
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode};
+use basiq_relay::{
+    clock::Clock,
+    sandbox::{JobScript, Sandbox, SandboxOptions, ScriptStep, StepEnd},
+};
+use serde_json::{Value, json};
+use sqlx::{ConnectOptions, Executor};
+use tokio::{net::TcpListener, process::Command, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    cluster::Cluster,
+    database::setting,
+    job,
+    process::{RelayProcess, RelaySetup},
+};
+
+const WATCHES: usize = 3_000;
+const RPS: usize = 200;
+const KILLS: u32 = 9;
+const BETWEEN_KILLS: Duration = Duration::from_secs(3);
+const LOOK: &str = "GET /jobs/{jobId}";
+
+/// What callbacks accepted: by watch, the `webhook-id` and whether it was the last word.
+type Told = Arc<Mutex<HashMap<String, Vec<(String, bool)>>>>;
+
+async fn callback(State(told): State<Told>, headers: HeaderMap, raw: Bytes) -> StatusCode {
+    let body: Value = serde_json::from_slice(&raw).unwrap();
+    let watch = body["watchId"].as_str().unwrap().to_owned();
+    let id = headers["webhook-id"].to_str().unwrap().to_owned();
+    let is_final = body["final"] == true;
+    told.lock()
+        .unwrap()
+        .entry(watch)
+        .or_default()
+        .push((id, is_final));
+    StatusCode::NO_CONTENT
+}
+
+struct Scene {
+    cluster: Cluster,
+    sandbox: Sandbox,
+    told: Told,
+    callback: String,
+    setup: RelaySetup,
+    key: String,
+    jobs: Vec<String>,
+    _tasks: JoinSet<()>,
+}
+
+async fn set_scene() -> Scene {
+    let cluster = Cluster::start().await;
+    let mut tasks = JoinSet::new();
+    let sandbox = Sandbox::new(SandboxOptions::default(), Clock::system());
+    let jobs = seed(&sandbox);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let basiq = format!("http://{}", listener.local_addr().unwrap());
+    let serving = sandbox.clone();
+    tasks.spawn(async move {
+        let served = serving.serve(listener, CancellationToken::new()).await;
+        served.unwrap();
+    });
+    let told = Told::default();
+    let router = Router::new()
+        .fallback(callback)
+        .with_state(Arc::clone(&told));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let callback = format!("http://{}/hook", listener.local_addr().unwrap());
+    tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let mut setup = RelaySetup::at(&setting(&cluster.database()), &basiq);
+    setup.environment = vec![
+        ("RELAY_DELIVERY_RETRY_SCHEDULE", ["500ms"; 40].join(",")),
+        ("RELAY_DELIVERY_TIMEOUT", "1s".to_owned()),
+        ("RELAY_UPSTREAM_TIMEOUT", "1s".to_owned()),
+        ("RELAY_UPSTREAM_RPS", RPS.to_string()),
+        ("RELAY_CLIENT_RPS", "100000".to_owned()),
+        ("RELAY_LOG", "error,basiq_relay::app=info".to_owned()),
+    ];
+    let client = setup.add_client("chaos").await;
+    watch_leases(&cluster).await;
+    Scene {
+        cluster,
+        sandbox,
+        told,
+        callback,
+        setup,
+        key: client["apiKey"].as_str().unwrap().to_owned(),
+        jobs,
+        _tasks: tasks,
+    }
+}
+
+/// Jobs that are done, and jobs that take some seconds.
+fn seed(sandbox: &Sandbox) -> Vec<String> {
+    let now = Clock::system().now();
+    let seeded = (0..WATCHES).map(|n| {
+        if n % 3 > 0 {
+            let id = format!("done-{n}");
+            let done = job(&id, now, &[("create-report", "success", Value::Null)]);
+            sandbox.seed_document(&id, done);
+            return id;
+        }
+        let takes = Duration::from_secs(5 + n as u64 % 15);
+        let step = ScriptStep::new("verify-credentials", takes, StepEnd::Succeeds);
+        sandbox.seed_job(JobScript::new(vec![step]))
+    });
+    seeded.collect()
+}
+
+/// Has the database note every lease that is taken while another holds.
+async fn watch_leases(cluster: &Cluster) {
+    let options: sqlx::postgres::PgConnectOptions = cluster.url.parse().unwrap();
+    let mut connection = options.connect().await.unwrap();
+    connection
+        .execute(
+            "CREATE TABLE broken_leases (job_id TEXT); \
+             CREATE FUNCTION note_broken_lease() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 INSERT INTO broken_leases VALUES (OLD.job_id); RETURN NULL; END $$; \
+             CREATE TRIGGER broken_lease AFTER UPDATE ON jobs FOR EACH ROW \
+             WHEN (NEW.lease_id IS NOT NULL AND OLD.lease_id IS NOT NULL \
+                 AND NEW.lease_id <> OLD.lease_id \
+                 AND OLD.lease_until > extract(epoch FROM clock_timestamp()) * 1000) \
+             EXECUTE FUNCTION note_broken_lease()",
+        )
+        .await
+        .unwrap();
+}
+
+async fn broken_leases(cluster: &Cluster) -> i64 {
+    let options: sqlx::postgres::PgConnectOptions = cluster.url.parse().unwrap();
+    let mut connection = options.connect().await.unwrap();
+    let count = sqlx::query_scalar("SELECT count(*) FROM broken_leases");
+    count.fetch_one(&mut connection).await.unwrap()
+}
+
+/// The relays, each at its place; what runs there changes.
+type Places = Arc<Mutex<[Option<String>; 3]>>;
+
+/// Registers every job, at whichever relay answers, until each has its 202.
+async fn register_all(scene: &Scene, places: &Places) -> HashSet<String> {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut watches = HashSet::new();
+    for chunk in scene.jobs.chunks(30) {
+        let calls = chunk.iter().enumerate().map(|(n, job)| {
+            let http = http.clone();
+            async move {
+                let body = json!({ "jobId": job, "callbackUrl": scene.callback });
+                for attempt in n.. {
+                    let base = places.lock().unwrap()[attempt % 3].clone();
+                    let Some(base) = base else {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        continue;
+                    };
+                    let call = http.post(format!("{base}/watch")).bearer_auth(&scene.key);
+                    if let Ok(answer) = call.json(&body).send().await
+                        && answer.status().is_success()
+                        && let Ok(watch) = answer.json::<Value>().await
+                    {
+                        return watch["id"].as_str().unwrap().to_owned();
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                unreachable!("attempts never end")
+            }
+        });
+        watches.extend(futures_util::future::join_all(calls).await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    watches
+}
+
+async fn start(scene: &Scene, places: &Places, place: usize) -> RelayProcess {
+    let relay = scene.setup.start().await;
+    yield_to_tests(relay.id()).await;
+    places.lock().unwrap()[place] = Some(relay.url.clone());
+    relay
+}
+
+/// What counts the calls must not wait for those that make them.
+async fn yield_to_tests(id: u32) {
+    let niced = Command::new("renice")
+        .args(["-n", "10", "-p", &id.to_string()])
+        .stdout(Stdio::null())
+        .status();
+    assert!(niced.await.unwrap().success());
+}
+
+async fn kill_now_and_then(scene: &Scene, places: &Places) -> Vec<RelayProcess> {
+    let mut relays = Vec::new();
+    for place in 0..3 {
+        relays.push(start(scene, places, place).await);
+    }
+    for kill in 0..KILLS {
+        tokio::time::sleep(BETWEEN_KILLS).await;
+        if kill == KILLS / 2 {
+            scene.cluster.stop().await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            scene.cluster.start_again().await;
+        }
+        let place = kill as usize % 3;
+        places.lock().unwrap()[place] = None;
+        relays.remove(place).kill().await;
+        relays.insert(place, start(scene, places, place).await);
+    }
+    relays
+}
+
+async fn until_all_are_told(scene: &Scene) {
+    let began = Instant::now();
+    loop {
+        let finals = {
+            let told = scene.told.lock().unwrap();
+            told.values()
+                .filter(|told| told.iter().any(|(_, last)| *last))
+                .count()
+        };
+        if finals >= WATCHES {
+            return;
+        }
+        let patience = Duration::from_secs(120);
+        assert!(
+            began.elapsed() < patience,
+            "only {finals} of {WATCHES} ended"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_relays_killed_again_and_again_and_postgresql_once_lose_nothing() {
+    let scene = set_scene().await;
+    let places = Places::default();
+    let began = Instant::now();
+    let (watches, relays) = tokio::join!(
+        register_all(&scene, &places),
+        kill_now_and_then(&scene, &places)
+    );
+    until_all_are_told(&scene).await;
+    let took = began.elapsed();
+    assert_eq!(watches.len(), WATCHES);
+    for relay in relays {
+        let (code, log) = relay.terminate().await;
+        assert_eq!(code, Some(0), "{log:?}");
+    }
+    {
+        let told = scene.told.lock().unwrap();
+        for watch in &watches {
+            let told = told
+                .get(watch)
+                .unwrap_or_else(|| panic!("{watch} was told nothing"));
+            let ids: HashSet<_> = told.iter().filter(|(_, last)| *last).collect();
+            assert_eq!(ids.len(), 1, "{watch} has one last event: {told:?}");
+        }
+    }
+    assert_eq!(
+        broken_leases(&scene.cluster).await,
+        0,
+        "leases are never broken"
+    );
+    check_calls(&scene, took);
+}
+
+/// The budget held, and no two looks at one job were under way at once.
+fn check_calls(scene: &Scene, took: Duration) {
+    let calls = scene.sandbox.calls();
+    let busiest = calls.busiest_second(None);
+    assert!(busiest <= RPS, "{busiest} calls in a second");
+    let mut looks: Vec<_> = calls
+        .recent()
+        .filter(|call| call.endpoint == LOOK)
+        .collect();
+    looks.sort_by_key(|look| look.at);
+    let mut ended = HashMap::new();
+    for look in &looks {
+        if let Some(before) = ended.insert(&look.path, look.ended) {
+            assert!(look.at >= before, "two look at {} at once", look.path);
+        }
+    }
+    println!(
+        "{WATCHES} watches, {KILLS} kills and a restart of PostgreSQL: {} looks, busiest second {busiest} of \
+         {RPS}, {} tokens, all told after {took:.1?}",
+        looks.len(),
+        calls.count("POST /token"),
+    );
+}

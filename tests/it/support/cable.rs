@@ -1,0 +1,80 @@
+//! A cable to a server that a test can cut: a TCP proxy on loopback.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    task::JoinSet,
+};
+
+/// Connections through it reach the server, until they are cut.
+pub(crate) struct Cable {
+    pub(crate) address: SocketAddr,
+    state: Arc<State>,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Nothing gets through.
+    dead: AtomicBool,
+    cut: Notify,
+}
+
+impl Cable {
+    pub(crate) async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::<State>::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(carry(listener, server, Arc::clone(&state)));
+        Self {
+            address,
+            state,
+            _tasks: tasks,
+        }
+    }
+
+    /// Cuts every connection, whatever it was in the middle of. New ones get through.
+    pub(crate) fn cut(&self) {
+        self.state.cut.notify_waiters();
+    }
+
+    /// Cuts every connection, and new ones too, until it is mended.
+    pub(crate) fn kill(&self) {
+        self.state.dead.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    pub(crate) fn mend(&self) {
+        self.state.dead.store(false, Ordering::SeqCst);
+    }
+}
+
+async fn carry(listener: TcpListener, server: SocketAddr, state: Arc<State>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut near, _) = listener.accept().await.unwrap();
+        if state.dead.load(Ordering::SeqCst) {
+            continue;
+        }
+        let state = Arc::clone(&state);
+        connections.spawn(async move {
+            let Ok(mut far) = TcpStream::connect(server).await else {
+                return;
+            };
+            tokio::select! {
+                () = state.cut.notified() => {}
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            }
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
