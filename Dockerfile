@@ -6,8 +6,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY Cargo.toml Cargo.lock ./
 # Dependencies change seldom: their layer is built from the manifest alone.
-RUN mkdir src && echo '//! placeholder' > src/lib.rs && echo 'fn main() {}' > src/main.rs \
-    && mkdir -p tests/it && echo 'fn main() {}' > tests/it/main.rs \
+RUN mkdir -p src tests/it benches/load benches/looks && echo '//! placeholder' > src/lib.rs \
+    && for file in src tests/it benches/load benches/looks; do echo 'fn main() {}' > "$file/main.rs"; done \
     && cargo build --release --locked --bin basiq-relay && rm -rf src
 COPY src src
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin basiq-relay
@@ -17,8 +17,9 @@ FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /build/target/release/basiq-relay /usr/local/bin/basiq-relay
 COPY --from=build --chown=nonroot:nonroot /data /data
 ENV RELAY_LISTEN=0.0.0.0:8080 \
-    RELAY_DATABASE_URL=sqlite:///data/basiq-relay.db \
     RELAY_LOG_FORMAT=json
+# where basiq-relay.db is made, unless RELAY_DATABASE_URL says otherwise
+WORKDIR /data
 VOLUME /data
 EXPOSE 8080
 USER nonroot

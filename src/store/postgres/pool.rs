@@ -56,6 +56,7 @@ impl Pool {
             match self.attempt(&input, work).await {
                 Err(failure) if tries < TRIES && is_collision(&failure) => {
                     debug!(error = %failure, tries, "units of work met; one is done again");
+                    metrics::counter!("relay_store_collisions_total").increment(1);
                     let pause = rand::random_range(1..=10 * u64::from(tries));
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                     tries += 1;
@@ -66,20 +67,28 @@ impl Pool {
     }
 
     async fn attempt<A: Sync, T>(&self, input: &A, work: Work<A, T>) -> Result<T, StoreError> {
-        let mut connection = self.0.acquire().await?;
+        let mut connection = self.0.acquire().await.inspect_err(|_| count(false))?;
         let done = tokio::time::timeout(TIME_LIMIT, transact(&mut connection, input, work)).await;
         let Ok(done) = done else {
             // nobody knows what it is doing: no one else gets this connection
             drop(connection.detach());
+            count(false);
             return Err(StoreError::Unavailable(
                 "a transaction took too long".into(),
             ));
         };
-        if done.is_ok() {
-            metrics::counter!("relay_store_commits_total").increment(1);
-        }
+        count(done.is_ok());
         done
     }
+}
+
+fn count(committed: bool) {
+    let name = if committed {
+        "relay_store_commits_total"
+    } else {
+        "relay_store_failures_total"
+    };
+    metrics::counter!(name).increment(1);
 }
 
 async fn transact<A: Sync, T>(

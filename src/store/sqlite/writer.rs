@@ -180,6 +180,7 @@ impl Task {
             }
             Err(failure) => {
                 warn!(error = %failure, units = units.len(), "the store lost a transaction");
+                metrics::counter!("relay_store_failures_total").increment(1);
                 self.recover().await;
                 let failure = Arc::new(failure);
                 for unit in units {

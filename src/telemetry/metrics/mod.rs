@@ -1,11 +1,14 @@
 //! The metrics of the relay: what each means, and their Prometheus text.
 
+mod table;
+
 use std::{sync::OnceLock, time::Duration};
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
+use self::table::{EVENTS, Kind, METRICS};
 use crate::telemetry::TelemetryError;
 
 /// Bounds of the buckets of every `*_seconds` metric: from a fast call to the last retry of a day.
@@ -16,101 +19,6 @@ const SECONDS: [f64; 16] = [
 
 /// How often samples of histograms are folded into their buckets when nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
-
-/// What kind of metric it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Counter,
-    Gauge,
-    /// A histogram of seconds.
-    Seconds,
-}
-
-/// Every metric: kind, name, meaning.
-const METRICS: &[(Kind, &str, &str)] = &[
-    (Kind::Gauge, "relay_watches", "watches by state"),
-    (
-        Kind::Counter,
-        "relay_reloads_total",
-        "times the secrets were read again on SIGHUP by result",
-    ),
-    (
-        Kind::Counter,
-        "relay_polls_total",
-        "looks at jobs by result",
-    ),
-    (
-        Kind::Seconds,
-        "relay_poll_lag_seconds",
-        "how late a look began after it was due",
-    ),
-    (
-        Kind::Counter,
-        "relay_upstream_requests_total",
-        "calls to Basiq by endpoint and HTTP status, or error",
-    ),
-    (
-        Kind::Gauge,
-        "relay_upstream_throttled",
-        "1 while Basiq asks for fewer calls",
-    ),
-    (
-        Kind::Gauge,
-        "relay_upstream_key_refused",
-        "1 while Basiq refuses the API key",
-    ),
-    (
-        Kind::Gauge,
-        "relay_upstream_breaker_open",
-        "1 while calls to Basiq rest because it brought nothing usable",
-    ),
-    (
-        Kind::Counter,
-        "relay_hints_total",
-        "webhooks of Basiq's by what came of them",
-    ),
-    (
-        Kind::Counter,
-        "relay_events_total",
-        "events made by status and action",
-    ),
-    (
-        Kind::Counter,
-        "relay_unknown_error_codes_total",
-        "failures with a code the catalogue lacks",
-    ),
-    (
-        Kind::Counter,
-        "relay_deliveries_total",
-        "deliveries tried, expired or postponed for want of room at their address, by result",
-    ),
-    (
-        Kind::Seconds,
-        "relay_delivery_attempt_seconds",
-        "how long one delivery attempt took",
-    ),
-    (
-        Kind::Seconds,
-        "relay_settle_to_delivery_seconds",
-        "from seeing a job settled to the receiver's acceptance",
-    ),
-    (
-        Kind::Seconds,
-        "relay_detection_seconds",
-        "from the job's settling at Basiq to seeing it here",
-    ),
-    (
-        Kind::Counter,
-        "relay_deliveries_dead_total",
-        "deliveries given up",
-    ),
-    (
-        Kind::Gauge,
-        "relay_hosts_paused",
-        "callback hosts that keep failing and are left alone for now",
-    ),
-    (Kind::Gauge, "relay_queue_depth", "work that waits by queue"),
-];
 
 /// The metrics of this process; cheap to clone.
 #[derive(Clone)]
@@ -156,14 +64,36 @@ fn install() -> Result<Metrics, metrics_exporter_prometheus::BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
-    for (kind, name, meaning) in METRICS.iter().copied() {
-        match kind {
+    for metric in METRICS {
+        let (name, meaning) = (metric.name, metric.meaning);
+        match metric.kind {
             Kind::Counter => describe_counter!(name, meaning),
             Kind::Gauge => describe_gauge!(name, meaning),
             Kind::Seconds => describe_histogram!(name, Unit::Seconds, meaning),
         }
     }
+    begin_at_zero();
+    gauge!("relay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(Metrics(handle))
+}
+
+/// Counters that are not there until the first count would hide it: nobody can see an increase from
+/// nothing.
+fn begin_at_zero() {
+    for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter) {
+        match metric.label {
+            None => {}
+            Some((_, [])) => counter!(metric.name).increment(0),
+            Some((label, values)) => {
+                for value in values {
+                    counter!(metric.name, label => *value).increment(0);
+                }
+            }
+        }
+    }
+    for (status, action) in EVENTS {
+        counter!("relay_events_total", "status" => *status, "action" => *action).increment(0);
+    }
 }
 
 #[cfg(test)]
@@ -192,15 +122,19 @@ mod tests {
     }
 
     #[test]
-    fn names_are_ours_and_once_each() {
-        let mut names: Vec<_> = METRICS.iter().map(|(_, name, _)| *name).collect();
-        assert!(names.iter().all(|name| name.starts_with("relay_")));
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), METRICS.len());
-        for (kind, name, _) in METRICS {
-            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
-            assert_eq!(*kind == Kind::Seconds, name.ends_with("_seconds"), "{name}");
+    fn counters_are_there_before_they_count() {
+        let text = metrics_handle().unwrap().render();
+        for line in [
+            "relay_deliveries_dead_total ",
+            "relay_reloads_total{result=\"failed\"} ",
+            "relay_events_total{status=\"failed\",action=\"contact-support\"} ",
+            concat!(
+                "relay_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What a relay carries, measured against the same machine in the same run:
-//! `cargo bench --bench load`. Loopback only, about a minute.
+//! `cargo bench --bench load`. Loopback only, about a minute. `cargo bench --bench load -- fleet` measures
+//! one, two and three relays on one PostgreSQL instead.
+
+mod fleet;
 
 use std::{
     collections::HashMap,
@@ -39,6 +42,9 @@ type Arrivals = Arc<Mutex<HashMap<String, Timestamp>>>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    if std::env::args().any(|argument| argument == "fleet") {
+        return fleet::run().await;
+    }
     let bare = registrations(&bare_server().await?, &ApiKey::generate()).await?;
     let stage = Stage::set(20, false).await?;
     let durable = registrations(&stage.relay, &stage.key).await?;
