@@ -1,34 +1,35 @@
 //! What an attempt means for its delivery.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use jiff::Timestamp;
+use serde::Serialize;
+use tracing::{error, warn};
 
 use crate::{
-    domain::DeliveryState,
+    domain::{AttemptError, DeliveryState},
     store::{
         AfterAttempt, AttemptResult, StoreError,
-        common::{AnyRow, Cells},
+        common::{AnyRow, Cells, is_failing, millis},
     },
 };
 
 /// A delivery as an attempt finds it when it is recorded.
 pub(in crate::store) struct Found {
     pub(in crate::store) watch_id: String,
-    pub(in crate::store) host: String,
+    host: String,
     pub(in crate::store) job_id: String,
     state: DeliveryState,
     next_attempt_at: Option<Timestamp>,
     /// Whether the attempt's claim still holds.
     held: bool,
     /// Whether this attempt was recorded before.
-    pub(in crate::store) known: bool,
+    known: bool,
 }
 
 impl Found {
     /// The delivery of an attempt's result.
-    pub(in crate::store) fn read(
-        row: &dyn AnyRow,
-        result: &AttemptResult,
-    ) -> Result<Self, StoreError> {
+    fn read(row: &dyn AnyRow, result: &AttemptResult) -> Result<Self, StoreError> {
         let cells = Cells::of("deliveries", "delivery_id", row);
         let lease: Option<&str> = cells.opt("lease_id")?;
         Ok(Self {
@@ -41,6 +42,185 @@ impl Found {
             known: cells.get("known")?,
         })
     }
+}
+
+/// Results in parts that name each delivery once at most, in their order.
+pub(in crate::store) fn waves(results: &[AttemptResult]) -> Vec<Vec<&AttemptResult>> {
+    let mut waves: Vec<(HashSet<_>, Vec<_>)> = Vec::new();
+    for result in results {
+        let free = waves
+            .iter_mut()
+            .find(|(ids, _)| !ids.contains(&result.delivery_id));
+        match free {
+            Some((ids, wave)) => {
+                ids.insert(result.delivery_id);
+                wave.push(result);
+            }
+            None => waves.push((HashSet::from([result.delivery_id]), vec![result])),
+        }
+    }
+    waves.into_iter().map(|(_, wave)| wave).collect()
+}
+
+/// A claim that an attempt was made under.
+#[derive(Serialize)]
+pub(in crate::store) struct TriedRow {
+    pub(in crate::store) delivery_id: String,
+    pub(in crate::store) lease_id: String,
+}
+
+/// The claims of attempts.
+pub(in crate::store) fn tried(results: &[&AttemptResult]) -> Vec<TriedRow> {
+    let rows = results.iter().map(|result| TriedRow {
+        delivery_id: result.delivery_id.to_string(),
+        lease_id: result.lease.to_string(),
+    });
+    rows.collect()
+}
+
+/// What an attempt comes to.
+pub(in crate::store) struct Recorded<'r> {
+    pub(in crate::store) result: &'r AttemptResult,
+    pub(in crate::store) found: Found,
+    pub(in crate::store) ended_at: Timestamp,
+    /// Its number, if there was one: the next that is free.
+    number: Option<i64>,
+    state: DeliveryState,
+    next_attempt_at: Option<Timestamp>,
+}
+
+/// What results come to, by the rows of their deliveries. An attempt that was recorded before is left out,
+/// and one whose delivery is gone or damaged: that must not hold up those recorded with it.
+pub(in crate::store) fn recorded<'r, R: AnyRow>(
+    results: &[&'r AttemptResult],
+    rows: &[R],
+) -> Result<Vec<Recorded<'r>>, StoreError> {
+    let by_id = results
+        .iter()
+        .map(|result| (result.delivery_id.to_string(), *result));
+    let mut by_id: HashMap<String, &AttemptResult> = by_id.collect();
+    let mut recorded = Vec::with_capacity(rows.len());
+    for row in rows {
+        let cells = Cells::of("deliveries", "delivery_id", row);
+        let Some(result) = by_id.remove(cells.get::<&str>("delivery_id")?) else {
+            continue;
+        };
+        match Found::read(row, result) {
+            Ok(found) if found.known => {}
+            Ok(found) => recorded.push(Recorded::of(result, found, cells.get("number")?)),
+            Err(failure) => error!(error = %failure, "an attempt cannot be recorded"),
+        }
+    }
+    for id in by_id.keys() {
+        warn!(delivery.id = %id, "a delivery ended before its attempt was recorded");
+    }
+    Ok(recorded)
+}
+
+impl<'r> Recorded<'r> {
+    fn of(result: &'r AttemptResult, found: Found, latest: i64) -> Self {
+        let (state, next_attempt_at) = after(&found, result.next);
+        let number = result
+            .attempt
+            .as_ref()
+            .map(|attempt| i64::from(attempt.number));
+        Self {
+            result,
+            number: number.map(|number| number.max(latest + 1)),
+            state,
+            next_attempt_at,
+            ended_at: ended_at(result, &found),
+            found,
+        }
+    }
+}
+
+/// An attempt.
+#[derive(Serialize)]
+pub(in crate::store) struct AttemptRow<'r> {
+    pub(in crate::store) delivery_id: String,
+    pub(in crate::store) number: i64,
+    pub(in crate::store) lease_id: String,
+    pub(in crate::store) started_at: i64,
+    pub(in crate::store) duration: i64,
+    pub(in crate::store) status: Option<i64>,
+    pub(in crate::store) error: Option<&'static str>,
+    pub(in crate::store) response: Option<&'r str>,
+}
+
+/// The attempts that were made.
+pub(in crate::store) fn attempt_rows<'r>(recorded: &[Recorded<'r>]) -> Vec<AttemptRow<'r>> {
+    let rows = recorded.iter().filter_map(|one| {
+        let attempt = one.result.attempt.as_ref()?;
+        Some(AttemptRow {
+            delivery_id: one.result.delivery_id.to_string(),
+            number: one.number?,
+            lease_id: one.result.lease.to_string(),
+            started_at: attempt.started_at.as_millisecond(),
+            duration: millis(attempt.duration),
+            status: attempt.status.map(i64::from),
+            error: attempt.error.map(AttemptError::as_str),
+            response: attempt.response.as_deref(),
+        })
+    });
+    rows.collect()
+}
+
+/// What becomes of a delivery.
+#[derive(Serialize)]
+pub(in crate::store) struct AfterRow {
+    pub(in crate::store) delivery_id: String,
+    pub(in crate::store) lease_id: String,
+    pub(in crate::store) state: &'static str,
+    pub(in crate::store) next_attempt_at: Option<i64>,
+    pub(in crate::store) ended_at: i64,
+    /// None if no attempt was made.
+    pub(in crate::store) number: Option<i64>,
+}
+
+/// What becomes of the deliveries.
+pub(in crate::store) fn after_rows(recorded: &[Recorded<'_>]) -> Vec<AfterRow> {
+    let rows = recorded.iter().map(|one| AfterRow {
+        delivery_id: one.result.delivery_id.to_string(),
+        lease_id: one.result.lease.to_string(),
+        state: one.state.as_str(),
+        next_attempt_at: one.next_attempt_at.map(Timestamp::as_millisecond),
+        ended_at: one.ended_at.as_millisecond(),
+        number: one.number,
+    });
+    rows.collect()
+}
+
+/// What attempts say of a host: whether it answered, and when it failed since.
+#[derive(Default)]
+pub(in crate::store) struct HostWord {
+    pub(in crate::store) answered: bool,
+    pub(in crate::store) failed_at: Vec<Timestamp>,
+}
+
+/// What attempts say of their hosts, by name, in the order in which they ended.
+pub(in crate::store) fn host_words<'r>(
+    recorded: &'r [Recorded<'_>],
+) -> BTreeMap<&'r str, HostWord> {
+    let mut ended: Vec<_> = recorded.iter().collect();
+    ended.sort_by_key(|one| one.ended_at);
+    let mut words: BTreeMap<&str, HostWord> = BTreeMap::new();
+    for one in ended {
+        match one.result.attempt.as_ref().and_then(is_failing) {
+            None => {}
+            Some(true) => {
+                let word = words.entry(&one.found.host).or_default();
+                word.failed_at.push(one.ended_at);
+            }
+            // what came before it is forgotten
+            Some(false) => {
+                let word = words.entry(&one.found.host).or_default();
+                word.answered = true;
+                word.failed_at.clear();
+            }
+        }
+    }
+    words
 }
 
 /// Where a delivery stands after an attempt, and when it is tried next.
@@ -62,7 +242,7 @@ pub(in crate::store) fn after(
 }
 
 /// When an attempt ended; a delivery that spoiled before any was made ended when it was due.
-pub(in crate::store) fn ended_at(result: &AttemptResult, found: &Found) -> Timestamp {
+fn ended_at(result: &AttemptResult, found: &Found) -> Timestamp {
     let Some(attempt) = &result.attempt else {
         return found.next_attempt_at.unwrap_or(Timestamp::UNIX_EPOCH);
     };

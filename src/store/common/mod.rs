@@ -5,19 +5,30 @@ mod census;
 mod claims;
 mod error;
 mod hosts;
+mod lessons;
+mod looks;
 mod outbox;
+mod registrar;
+mod registrations;
 mod row;
 mod stories;
 
 use std::time::Duration;
 
 pub(super) use self::{
-    attempts::{Found, after, ended_at},
+    attempts::{HostWord, Recorded, after_rows, attempt_rows, host_words, recorded, tried, waves},
     census::census,
     claims::{KINDS, divide, rank},
     error::{closed, from_migration, is_collision, shared, unwritable},
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
+    lessons::{Lessons, MOST_KINDS, Taught, pace_found, slot},
+    looks::{NewsRow, changes, claims, held, jobs, news, reports},
     outbox::{Candidate, choose, full_hosts},
+    registrar::{Registers, Registrar},
+    registrations::{
+        Standings, answer, clients_of, decide, due_rows, existing, found, is_near_cap, open_rows,
+        resting, standings, watch_rows,
+    },
     row::{AnyRow, Cells, earlier, int, later, millis, time},
     stories::{
         attempts, client, due_delivery, due_job, entry, events, redeliverable, watches_by_job,

@@ -1,17 +1,14 @@
 //! Attempts, and what each means for its delivery, in a few statements however many there are.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use jiff::Timestamp;
 use sqlx::PgConnection;
-use tracing::{error, warn};
 
-use crate::{
-    domain::{Attempt, AttemptError, DeliveryState},
-    store::{
-        AfterAttempt, AttemptResult, StoreError,
-        common::{Cells, Found, after, ended_at, millis},
-        postgres::{hosts, row::plain, watches},
+use crate::store::{
+    AfterAttempt, AttemptResult, StoreError,
+    common::{Recorded, after_rows, attempt_rows, host_words, recorded, tried},
+    postgres::{
+        hosts,
+        row::{columns, plain},
+        watches,
     },
 };
 
@@ -50,35 +47,6 @@ pub(super) const RECORD: &str = "UPDATE deliveries d SET \
 pub(super) const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = $2, \
     settled_at = coalesce(settled_at, $2) WHERE watch_id = $1 AND state <> 'cancelled'";
 
-/// Results in parts that name each delivery once at most, in their order.
-pub(super) fn waves(results: &[AttemptResult]) -> Vec<Vec<&AttemptResult>> {
-    let mut waves: Vec<(HashSet<_>, Vec<_>)> = Vec::new();
-    for result in results {
-        let free = waves
-            .iter_mut()
-            .find(|(ids, _)| !ids.contains(&result.delivery_id));
-        match free {
-            Some((ids, wave)) => {
-                ids.insert(result.delivery_id);
-                wave.push(result);
-            }
-            None => waves.push((HashSet::from([result.delivery_id]), vec![result])),
-        }
-    }
-    waves.into_iter().map(|(_, wave)| wave).collect()
-}
-
-/// What an attempt comes to.
-struct Recorded<'r> {
-    result: &'r AttemptResult,
-    found: Found,
-    /// Its number, if there was one: the next that is free.
-    number: Option<i64>,
-    state: DeliveryState,
-    next_attempt_at: Option<Timestamp>,
-    ended_at: Timestamp,
-}
-
 /// Records attempts, of each delivery one.
 pub(super) async fn record(
     connection: &mut PgConnection,
@@ -91,13 +59,11 @@ pub(super) async fn record(
     }
     add_attempts(connection, &recorded).await?;
     change_deliveries(connection, &recorded).await?;
-    for gone in recorded
-        .iter()
-        .filter(|one| one.result.next == AfterAttempt::Gone)
-    {
+    let gone = |one: &&Recorded<'_>| one.result.next == AfterAttempt::Gone;
+    for gone in recorded.iter().filter(gone) {
         end_watch(connection, gone).await?;
     }
-    note_hosts(connection, &recorded).await
+    hosts::note(connection, &host_words(&recorded)).await
 }
 
 /// Jobs are locked before deliveries; only a callback that is gone changes a job.
@@ -119,107 +85,37 @@ async fn lock_jobs_of_gone(
     watches::lock_jobs(connection, &jobs).await
 }
 
-/// The deliveries of results, locked; those whose attempt was recorded before are left out.
+/// What results come to; their deliveries are locked.
 async fn find<'r>(
     connection: &mut PgConnection,
     results: &[&'r AttemptResult],
 ) -> Result<Vec<Recorded<'r>>, StoreError> {
+    let tried = tried(results);
     let rows = sqlx::query(DELIVERIES)
-        .bind(
-            results
-                .iter()
-                .map(|result| result.delivery_id.to_string())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            results
-                .iter()
-                .map(|result| result.lease.to_string())
-                .collect::<Vec<_>>(),
-        )
+        .bind(columns(&tried, |row| row.delivery_id.as_str()))
+        .bind(columns(&tried, |row| row.lease_id.as_str()))
         .fetch_all(connection)
         .await?;
-    let by_id = results
-        .iter()
-        .map(|result| (result.delivery_id.to_string(), *result));
-    let mut by_id: HashMap<_, _> = by_id.collect();
-    let mut recorded = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let cells = Cells::of("deliveries", "delivery_id", row);
-        let Some(result) = by_id.remove(cells.get::<&str>("delivery_id")?) else {
-            continue;
-        };
-        match Found::read(row, result) {
-            Ok(found) if found.known => {}
-            Ok(found) => recorded.push(recording(result, found, cells.get("number")?)),
-            // one damaged row must not hold up the attempts recorded with it
-            Err(failure) => error!(error = %failure, "an attempt cannot be recorded"),
-        }
-    }
-    for id in by_id.keys() {
-        warn!(delivery.id = %id, "a delivery ended before its attempt was recorded");
-    }
-    Ok(recorded)
-}
-
-fn recording(result: &AttemptResult, found: Found, latest: i64) -> Recorded<'_> {
-    let (state, next_attempt_at) = after(&found, result.next);
-    let number = result
-        .attempt
-        .as_ref()
-        .map(|attempt| i64::from(attempt.number));
-    Recorded {
-        result,
-        number: number.map(|number| number.max(latest + 1)),
-        state,
-        next_attempt_at,
-        ended_at: ended_at(result, &found),
-        found,
-    }
+    recorded(results, &rows)
 }
 
 async fn add_attempts(
     connection: &mut PgConnection,
     recorded: &[Recorded<'_>],
 ) -> Result<(), StoreError> {
-    let made = recorded
-        .iter()
-        .filter_map(|one| Some((one, one.result.attempt.as_ref()?)));
-    let made: Vec<_> = made.collect();
-    if made.is_empty() {
+    let rows = attempt_rows(recorded);
+    if rows.is_empty() {
         return Ok(());
     }
-    let ids = |of: fn(&AttemptResult) -> String| {
-        made.iter()
-            .map(|(one, _)| of(one.result))
-            .collect::<Vec<_>>()
-    };
-    let texts = |of: fn(&Attempt) -> Option<String>| {
-        made.iter()
-            .map(|(_, attempt)| of(attempt))
-            .collect::<Vec<_>>()
-    };
-    let numbers = |of: fn(&Attempt) -> i64| {
-        made.iter()
-            .map(|(_, attempt)| of(attempt))
-            .collect::<Vec<_>>()
-    };
-    let statuses = made
-        .iter()
-        .map(|(_, attempt)| attempt.status.map(i64::from));
     sqlx::query(ADD_ATTEMPTS)
-        .bind(ids(|result| result.delivery_id.to_string()))
-        .bind(made.iter().map(|(one, _)| one.number).collect::<Vec<_>>())
-        .bind(ids(|result| result.lease.to_string()))
-        .bind(numbers(|attempt| attempt.started_at.as_millisecond()))
-        .bind(numbers(|attempt| millis(attempt.duration)))
-        .bind(statuses.collect::<Vec<_>>())
-        .bind(texts(|attempt| {
-            attempt
-                .error
-                .map(|error| AttemptError::as_str(error).to_owned())
-        }))
-        .bind(texts(|attempt| attempt.response.as_deref().map(plain)))
+        .bind(columns(&rows, |row| row.delivery_id.as_str()))
+        .bind(columns(&rows, |row| row.number))
+        .bind(columns(&rows, |row| row.lease_id.as_str()))
+        .bind(columns(&rows, |row| row.started_at))
+        .bind(columns(&rows, |row| row.duration))
+        .bind(columns(&rows, |row| row.status))
+        .bind(columns(&rows, |row| row.error))
+        .bind(columns(&rows, |row| row.response.map(plain)))
         .execute(connection)
         .await?;
     Ok(())
@@ -229,22 +125,14 @@ async fn change_deliveries(
     connection: &mut PgConnection,
     recorded: &[Recorded<'_>],
 ) -> Result<(), StoreError> {
-    let texts = |of: fn(&Recorded<'_>) -> String| recorded.iter().map(of).collect::<Vec<_>>();
-    let next = recorded
-        .iter()
-        .map(|one| one.next_attempt_at.map(Timestamp::as_millisecond));
+    let rows = after_rows(recorded);
     sqlx::query(RECORD)
-        .bind(texts(|one| one.result.delivery_id.to_string()))
-        .bind(texts(|one| one.result.lease.to_string()))
-        .bind(texts(|one| one.state.as_str().to_owned()))
-        .bind(next.collect::<Vec<_>>())
-        .bind(
-            recorded
-                .iter()
-                .map(|one| one.ended_at.as_millisecond())
-                .collect::<Vec<_>>(),
-        )
-        .bind(recorded.iter().map(|one| one.number).collect::<Vec<_>>())
+        .bind(columns(&rows, |row| row.delivery_id.as_str()))
+        .bind(columns(&rows, |row| row.lease_id.as_str()))
+        .bind(columns(&rows, |row| row.state))
+        .bind(columns(&rows, |row| row.next_attempt_at))
+        .bind(columns(&rows, |row| row.ended_at))
+        .bind(columns(&rows, |row| row.number))
         .execute(connection)
         .await?;
     Ok(())
@@ -259,22 +147,4 @@ async fn end_watch(connection: &mut PgConnection, gone: &Recorded<'_>) -> Result
         .await?;
     let (watches, jobs) = ([watch.clone()], [gone.found.job_id.clone()]);
     watches::cancel(connection, &watches, &jobs, gone.ended_at).await
-}
-
-/// Notes what attempts say about their hosts, each host's in the order in which they ended.
-async fn note_hosts(
-    connection: &mut PgConnection,
-    recorded: &[Recorded<'_>],
-) -> Result<(), StoreError> {
-    let mut hosts: BTreeMap<&str, Vec<(Timestamp, &Attempt)>> = BTreeMap::new();
-    for one in recorded {
-        if let Some(attempt) = &one.result.attempt {
-            let attempts = hosts.entry(&one.found.host).or_default();
-            attempts.push((one.ended_at, attempt));
-        }
-    }
-    for attempts in hosts.values_mut() {
-        attempts.sort_by_key(|(ended_at, _)| *ended_at);
-    }
-    hosts::note(connection, &hosts).await
 }

@@ -9,13 +9,10 @@ use jiff::Timestamp;
 use sqlx::{PgConnection, Row};
 use tracing::{info, warn};
 
-use crate::{
-    domain::Attempt,
-    store::{
-        StoreError,
-        common::{DOUBLINGS, FAILURES, PAUSE, is_failing, millis},
-        postgres::now,
-    },
+use crate::store::{
+    StoreError,
+    common::{DOUBLINGS, FAILURES, HostWord, PAUSE, millis},
+    postgres::now,
 };
 
 /// Columns are those before the change. A host that is paused, and not by a probe that has come back
@@ -42,44 +39,20 @@ pub(super) const PROBE: &str = concat!(
     " RETURNING host"
 );
 
-/// Notes what attempts say about their hosts, each host's in the order in which they ended.
+/// Notes what attempts say about their hosts.
 pub(super) async fn note(
     connection: &mut PgConnection,
-    hosts: &BTreeMap<&str, Vec<(Timestamp, &Attempt)>>,
+    words: &BTreeMap<&str, HostWord>,
 ) -> Result<(), StoreError> {
-    let mut answered = Vec::new();
-    for (host, attempts) in hosts {
-        let words = attempts
-            .iter()
-            .filter_map(|(at, attempt)| Some((*at, is_failing(attempt)?)));
-        let words: Vec<_> = words.collect();
-        // what came before the latest answer is forgotten with it
-        let latest = words.iter().rposition(|(_, is_failing)| !is_failing);
-        let failures = words.into_iter().skip(latest.map_or(0, |place| place + 1));
-        let failures: Vec<Timestamp> = failures.map(|(at, _)| at).collect();
-        if latest.is_some() {
-            answered.push((*host, failures));
-        } else {
-            count(connection, host, &failures).await?;
+    let answered = words.iter().filter(|(_, word)| word.answered);
+    let answered: Vec<_> = answered.map(|(host, _)| *host).collect();
+    if !answered.is_empty() {
+        forget(connection, answered).await?;
+    }
+    for (host, word) in words {
+        for at in &word.failed_at {
+            failed(connection, host, *at).await?;
         }
-    }
-    if answered.is_empty() {
-        return Ok(());
-    }
-    forget(connection, answered.iter().map(|(host, _)| *host).collect()).await?;
-    for (host, failures) in answered {
-        count(connection, host, &failures).await?;
-    }
-    Ok(())
-}
-
-async fn count(
-    connection: &mut PgConnection,
-    host: &str,
-    failures: &[Timestamp],
-) -> Result<(), StoreError> {
-    for at in failures {
-        failed(connection, host, *at).await?;
     }
     Ok(())
 }

@@ -1,17 +1,16 @@
 //! What looks brought: jobs, watches, events and their deliveries, in one unit of work and, however
 //! many looks there are, in a few statements.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 
-use jiff::Timestamp;
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 
 use crate::{
-    domain::{DeliveryId, Event, JobId},
+    domain::JobId,
     store::{
         Look, OutageChange, StoreError,
-        common::{rank, unwritable},
-        postgres::{banks::begin_outage, paces::learn, watches::LOCK_DELIVERIES},
+        common::{Lessons, NewsRow, changes, claims, held, jobs, news, reports},
+        postgres::{banks::begin_outage, paces::learn, row::columns, watches::LOCK_DELIVERIES},
     },
 };
 
@@ -71,255 +70,131 @@ pub(super) async fn record(
     connection: &mut PgConnection,
     looks: &[Look],
 ) -> Result<Vec<JobId>, StoreError> {
-    let looks = held(connection, looks).await?;
+    let looks = hold(connection, looks).await?;
     if looks.is_empty() {
         return Ok(Vec::new());
     }
-    let news = change_watches(connection, &looks).await?;
-    add_events(connection, news).await?;
+    change_watches(connection, &looks).await?;
     report_connections(connection, &looks).await?;
-    begin_outages(connection, &looks).await?;
+    for look in &looks {
+        if let OutageChange::Began(bank, next_look_at) = &look.outage {
+            begin_outage(connection, bank, *next_look_at).await?;
+        }
+    }
     record_jobs(connection, &looks).await?;
     // last, since all relays learn in the same few rows
-    let lessons = looks
-        .iter()
-        .filter_map(|look| Some((look.lesson.as_ref()?, look.at)));
-    learn(connection, lessons).await?;
+    learn(connection, &Lessons::of(&looks)).await?;
     Ok(looks.iter().map(|look| look.job_id.clone()).collect())
 }
 
 /// The looks whose lease still holds; their jobs are locked.
-async fn held<'l>(
+async fn hold<'l>(
     connection: &mut PgConnection,
     looks: &'l [Look],
 ) -> Result<Vec<&'l Look>, StoreError> {
-    let jobs: Vec<_> = looks.iter().map(|look| look.job_id.as_str()).collect();
-    let leases: Vec<_> = looks.iter().map(|look| look.lease.to_string()).collect();
-    let held: Vec<String> = sqlx::query_scalar(HOLD)
-        .bind(jobs)
-        .bind(leases)
+    let claims = claims(looks);
+    let jobs: Vec<String> = sqlx::query_scalar(HOLD)
+        .bind(columns(&claims, |row| row.job_id))
+        .bind(columns(&claims, |row| row.lease_id.as_str()))
         .fetch_all(connection)
         .await?;
-    let mut held: HashSet<String> = held.into_iter().collect();
-    // a job's lease is used up by the first look recorded under it
-    let looks = looks
-        .iter()
-        .filter(|look| held.remove(look.job_id.as_str()));
-    Ok(looks.collect())
+    Ok(held(looks, jobs))
 }
 
-/// An event to store, and what its delivery takes from its watch.
-struct News<'l> {
-    event: &'l Event,
-    at: Timestamp,
-    watch_id: String,
-    client_id: i64,
-    host: String,
-}
-
-/// Changes the watches that are still open, and says what is to be told.
-async fn change_watches<'l>(
-    connection: &mut PgConnection,
-    looks: &[&'l Look],
-) -> Result<Vec<News<'l>>, StoreError> {
-    let changes = looks
-        .iter()
-        .flat_map(|look| look.changes.iter().map(move |change| (*look, change)));
-    let changes: Vec<_> = changes.collect();
-    if changes.is_empty() {
-        return Ok(Vec::new());
+/// Changes the watches that are still open, and stores what they are told.
+async fn change_watches(connection: &mut PgConnection, looks: &[&Look]) -> Result<(), StoreError> {
+    let rows = changes(looks)?;
+    if rows.is_empty() {
+        return Ok(());
     }
-    let progress = changes
-        .iter()
-        .map(|(_, change)| serde_json::to_string(&change.progress).map_err(unwritable));
-    let progress = progress.collect::<Result<Vec<_>, _>>()?;
-    let column = |of: fn(&(&'l Look, &'l crate::store::WatchChange)) -> String| {
-        changes.iter().map(of).collect::<Vec<_>>()
-    };
-    let rows = sqlx::query(CHANGE_WATCHES)
-        .bind(column(|(_, change)| change.watch_id.to_string()))
-        .bind(column(|(look, _)| look.job_id.to_string()))
-        .bind(column(|(_, change)| change.state.as_str().to_owned()))
-        .bind(progress)
-        .bind(
-            changes
-                .iter()
-                .map(|(look, _)| look.at.as_millisecond())
-                .collect::<Vec<_>>(),
-        )
-        .fetch_all(connection)
+    let changed = sqlx::query(CHANGE_WATCHES)
+        .bind(columns(&rows, |row| row.watch_id.as_str()))
+        .bind(columns(&rows, |row| row.job_id))
+        .bind(columns(&rows, |row| row.state))
+        .bind(columns(&rows, |row| row.progress.as_str()))
+        .bind(columns(&rows, |row| row.at))
+        .fetch_all(&mut *connection)
         .await?;
-    let told = changes.iter().filter_map(|(look, change)| {
-        Some((
-            change.watch_id.to_string(),
-            (look.at, change.event.as_ref()?),
-        ))
-    });
-    let mut told: HashMap<_, _> = told.collect();
-    let mut news = Vec::new();
-    for row in &rows {
-        let watch_id: String = row.try_get("watch_id")?;
-        if let Some((at, event)) = told.remove(&watch_id) {
-            news.push(News {
-                event,
-                at,
-                watch_id,
-                client_id: row.try_get("client_id")?,
-                host: row.try_get("callback_host")?,
-            });
-        }
+    let news = news(looks, &changed)?;
+    if news.is_empty() {
+        return Ok(());
     }
-    Ok(news)
+    add_events(connection, news).await
 }
 
 /// Adds events and their deliveries, each once, in place of what was not accepted yet.
 async fn add_events(
     connection: &mut PgConnection,
-    mut news: Vec<News<'_>>,
+    mut news: Vec<NewsRow>,
 ) -> Result<(), StoreError> {
-    if news.is_empty() {
-        return Ok(());
-    }
-    let bodies = news
-        .iter()
-        .map(|news| news.event.to_json().map_err(unwritable));
-    let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
     let added: Vec<String> = sqlx::query_scalar(ADD_EVENTS)
-        .bind(texts(&news, |news| news.event.id.to_string()))
-        .bind(texts(&news, |news| news.watch_id.clone()))
-        .bind(bodies)
-        .bind(times(&news))
+        .bind(columns(&news, |row| row.event_id.as_str()))
+        .bind(columns(&news, |row| row.watch_id.as_str()))
+        .bind(columns(&news, |row| row.body.as_str()))
+        .bind(columns(&news, |row| row.at))
         .fetch_all(&mut *connection)
         .await?;
     let added: HashSet<_> = added.into_iter().collect();
-    news.retain(|news| added.contains(&news.event.id.to_string()));
-    let watches = texts(&news, |news| news.watch_id.clone());
+    news.retain(|row| added.contains(&row.event_id));
+    let watches = columns(&news, |row| row.watch_id.as_str());
     sqlx::query(LOCK_DELIVERIES)
         .bind(&watches)
         .execute(&mut *connection)
         .await?;
     sqlx::query(SUPERSEDE)
         .bind(&watches)
-        .bind(times(&news))
+        .bind(columns(&news, |row| row.at))
         .execute(&mut *connection)
         .await?;
-    let deadlines = news
-        .iter()
-        .map(|news| news.event.deadline.map(Timestamp::as_millisecond));
     sqlx::query(ADD_DELIVERIES)
-        .bind(texts(&news, |news| DeliveryId::new(news.at).to_string()))
-        .bind(texts(&news, |news| news.event.id.to_string()))
+        .bind(columns(&news, |row| row.delivery_id.as_str()))
+        .bind(columns(&news, |row| row.event_id.as_str()))
         .bind(watches)
-        .bind(news.iter().map(|news| news.client_id).collect::<Vec<_>>())
-        .bind(texts(&news, |news| news.host.clone()))
-        .bind(times(&news))
-        .bind(deadlines.collect::<Vec<_>>())
+        .bind(columns(&news, |row| row.client_id))
+        .bind(columns(&news, |row| row.host.as_str()))
+        .bind(columns(&news, |row| row.at))
+        .bind(columns(&news, |row| row.deadline))
         .execute(connection)
         .await?;
     Ok(())
 }
 
-fn texts(news: &[News<'_>], of: impl Fn(&News<'_>) -> String) -> Vec<String> {
-    news.iter().map(of).collect()
-}
-
-fn times(news: &[News<'_>]) -> Vec<i64> {
-    news.iter().map(|news| news.at.as_millisecond()).collect()
-}
-
-/// Counts failures of connections: those after the last success of each.
+/// Counts failures of connections, and forgets those before a success.
 async fn report_connections(
     connection: &mut PgConnection,
     looks: &[&Look],
 ) -> Result<(), StoreError> {
-    let mut forgotten = Vec::new();
-    let mut failures: BTreeMap<&str, Vec<(&str, i64)>> = BTreeMap::new();
-    for look in looks {
-        let Some(report) = &look.connection else {
-            continue;
-        };
-        let failures = failures.entry(&report.connection_id).or_default();
-        if report.unavailable {
-            failures.push((look.job_id.as_str(), look.at.as_millisecond()));
-        } else {
-            failures.clear();
-            forgotten.push(report.connection_id.as_str());
-        }
-    }
-    if !forgotten.is_empty() {
+    let (succeeded, failures) = reports(looks);
+    if !succeeded.is_empty() {
         sqlx::query(FORGET_FAILURES)
-            .bind(forgotten)
+            .bind(succeeded)
             .execute(&mut *connection)
             .await?;
     }
-    let rows: Vec<_> = failures
-        .iter()
-        .flat_map(|(id, jobs)| jobs.iter().map(move |(job, at)| (*id, *job, *at)))
-        .collect();
-    if !rows.is_empty() {
+    if !failures.is_empty() {
         sqlx::query(ADD_FAILURES)
-            .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.2).collect::<Vec<_>>())
+            .bind(columns(&failures, |row| row.connection_id))
+            .bind(columns(&failures, |row| row.job_id))
+            .bind(columns(&failures, |row| row.at))
             .execute(connection)
             .await?;
     }
     Ok(())
 }
 
-async fn begin_outages(connection: &mut PgConnection, looks: &[&Look]) -> Result<(), StoreError> {
-    for look in looks {
-        match &look.outage {
-            OutageChange::None | OutageChange::Unchanged => {}
-            OutageChange::Began(bank, next_look_at) => {
-                begin_outage(connection, bank, *next_look_at).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
 async fn record_jobs(connection: &mut PgConnection, looks: &[&Look]) -> Result<(), StoreError> {
-    let memories = looks
-        .iter()
-        .map(|look| serde_json::to_string(&look.memory).map_err(unwritable));
-    let began = |look: &Look| match &look.outage {
-        OutageChange::None | OutageChange::Unchanged => None,
-        OutageChange::Began(bank, _) => Some(bank.clone()),
-    };
-    let banks: Vec<_> = looks.iter().map(|look| began(look)).collect();
-    let numbers = |of: fn(&Look) -> i64| looks.iter().map(|look| of(look)).collect::<Vec<_>>();
-    let waits_on = looks
-        .iter()
-        .map(|look| look.outage == OutageChange::Unchanged);
-    let ids =
-        |of: fn(&Look) -> Option<String>| looks.iter().map(|look| of(look)).collect::<Vec<_>>();
+    let rows = jobs(looks)?;
     sqlx::query(RECORD_JOBS)
-        .bind(
-            looks
-                .iter()
-                .map(|look| look.job_id.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(memories.collect::<Result<Vec<_>, _>>()?)
-        .bind(numbers(|look| look.at.as_millisecond()))
-        .bind(numbers(|look| look.next_look_at.as_millisecond()))
-        .bind(numbers(|look| rank(look.urgency)))
-        .bind(waits_on.collect::<Vec<_>>())
-        .bind(
-            banks
-                .iter()
-                .map(|bank| Some(bank.as_ref()?.institution_id.clone()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            banks
-                .iter()
-                .map(|bank| Some(bank.as_ref()?.method.clone()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(ids(|look| look.memory.context.user_id.clone()))
-        .bind(ids(|look| look.memory.context.connection_id.clone()))
+        .bind(columns(&rows, |row| row.job_id))
+        .bind(columns(&rows, |row| row.memory.as_str()))
+        .bind(columns(&rows, |row| row.at))
+        .bind(columns(&rows, |row| row.next_look_at))
+        .bind(columns(&rows, |row| row.urgency))
+        .bind(columns(&rows, |row| row.waits_on))
+        .bind(columns(&rows, |row| row.bank))
+        .bind(columns(&rows, |row| row.method))
+        .bind(columns(&rows, |row| row.user_id))
+        .bind(columns(&rows, |row| row.connection_id))
         .execute(connection)
         .await?;
     Ok(())

@@ -34,13 +34,12 @@ use sqlx::{PgPool, Postgres, Transaction, postgres::PgConnectOptions};
 use self::{
     announce::Announcer,
     pool::{Pool, Work, timely},
-    registrar::Registrar,
 };
 pub use self::{
     announce::Topic,
     fleet::{Attendance, PRESUMED_DEAD, RelayId, SharedPause, StoredToken, Turns},
 };
-use crate::store::{Sealer, StoreError};
+use crate::store::{Sealer, StoreError, common::Registrar};
 
 /// The time by which claims are judged, in milliseconds: the given one, or else the database's.
 macro_rules! now {

@@ -150,7 +150,7 @@ impl OutboxStore for PgStore {
     }
 
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {
-        for wave in attempts::waves(&results) {
+        for wave in common::waves(&results) {
             self.write(wave, |connection, wave| {
                 Box::pin(attempts::record(connection, wave))
             })

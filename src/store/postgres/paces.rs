@@ -1,29 +1,16 @@
 //! How long jobs take, by bank and kind.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
-use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, Row};
 
 use crate::{
-    domain::{Averages, JobContext, KnownPace, Pace, StageLeft},
+    domain::JobContext,
     store::{
-        Lesson, PaceFound, PaceStore, StoreError,
-        common::{Cells, unwritable},
+        PaceFound, PaceStore, StoreError,
+        common::{Lessons, MOST_KINDS, Taught, pace_found, slot},
         postgres::PgStore,
     },
 };
-
-/// How many kinds of jobs are kept: the longest unused is forgotten. Basiq has about 200 banks.
-const MOST_KINDS: i64 = 2000;
-
-/// How many connections' banks are remembered: one that falls on another's slot takes its place.
-const SLOTS: u64 = 1 << 18;
-
-/// What stands for all banks.
-const ALL_BANKS: &str = "";
 
 pub(super) const OF_CONTEXT: &str = "SELECT p.institution_id, p.pace, p.averages, p.averages_at, \
     b.institution_id AS bank \
@@ -63,56 +50,16 @@ impl PaceStore for PgStore {
             .bind(context.job_type.as_deref().unwrap_or_default())
             .fetch_all(self.pool())
             .await?;
-        let mut found = PaceFound::default();
-        // the bank's own row comes first
-        for row in &rows {
-            let cells = Cells::of("paces", "institution_id", row);
-            found.institution_id = cells.opt("bank")?;
-            let of: Option<String> = cells.opt("institution_id")?;
-            if of.is_some() && of == found.institution_id {
-                found.averages_at = cells.time_opt("averages_at")?;
-                found.known.averages = cells.json_opt("averages")?;
-            }
-            if found.known.pace == Pace::default() {
-                found.known.pace = cells.json_opt("pace")?.unwrap_or_default();
-            }
-        }
-        Ok(found)
+        pace_found(&rows)
     }
 }
 
-/// What is taught about one kind of jobs.
-#[derive(Default)]
-struct Taught {
-    stages: Vec<StageLeft>,
-    averages: Option<Averages>,
-    at: Timestamp,
-}
-
-/// Learns what looks taught: for their banks, and for all. Rows are taken in one order, since all relays
-/// learn in the same ones.
-pub(super) async fn learn<'l>(
+/// Learns what looks taught. Rows are taken in one order, since all relays learn in the same ones.
+pub(super) async fn learn(
     connection: &mut PgConnection,
-    lessons: impl Iterator<Item = (&'l Lesson, Timestamp)>,
+    lessons: &Lessons<'_>,
 ) -> Result<(), StoreError> {
-    let mut kinds: BTreeMap<(&str, &str), Taught> = BTreeMap::new();
-    let mut banks = BTreeMap::new();
-    for (lesson, at) in lessons {
-        if let (Some(connection_id), Some(bank)) = (&lesson.connection_id, &lesson.institution_id) {
-            banks.insert(slot(connection_id), (connection_id, bank));
-        }
-        let own = lesson.institution_id.as_deref();
-        let all = (!lesson.stages.is_empty()).then_some(ALL_BANKS);
-        for bank in own.into_iter().chain(all) {
-            let taught = kinds.entry((bank, &lesson.job_type)).or_default();
-            taught.stages.extend(lesson.stages.iter().cloned());
-            taught.at = taught.at.max(at);
-            if bank != ALL_BANKS {
-                taught.averages = lesson.averages.or(taught.averages);
-            }
-        }
-    }
-    for (slot, (connection_id, bank)) in banks {
+    for (slot, (connection_id, bank)) in &lessons.banks {
         sqlx::query(REMEMBER_BANK)
             .bind(slot)
             .bind(connection_id)
@@ -120,8 +67,8 @@ pub(super) async fn learn<'l>(
             .execute(&mut *connection)
             .await?;
     }
-    for ((bank, job_type), taught) in kinds {
-        add(connection, (bank, job_type), &taught).await?;
+    for (kind, taught) in &lessons.kinds {
+        add(connection, *kind, taught).await?;
     }
     Ok(())
 }
@@ -136,22 +83,14 @@ async fn add(
         .bind(job_type)
         .fetch_optional(&mut *connection)
         .await?;
-    // what cannot be read is learned anew
-    let text = row.as_ref().map(|row| row.try_get::<&str, _>("pace"));
-    let text = text.transpose()?;
-    let mut pace = text
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_else(|| KnownPace::default().pace);
-    pace.add(&taught.stages);
-    let averages = taught
-        .averages
-        .map(|averages| serde_json::to_string(&averages));
+    let known = row.as_ref().map(|row| row.try_get::<&str, _>("pace"));
+    let kept = taught.add_to(known.transpose()?)?;
     sqlx::query(KEEP)
         .bind(bank)
         .bind(job_type)
-        .bind(serde_json::to_string(&pace).map_err(unwritable)?)
-        .bind(averages.transpose().map_err(unwritable)?)
-        .bind(taught.at.as_millisecond())
+        .bind(kept.pace)
+        .bind(kept.averages)
+        .bind(kept.at)
         .execute(&mut *connection)
         .await?;
     if row.is_none() {
@@ -161,12 +100,4 @@ async fn add(
             .await?;
     }
     Ok(())
-}
-
-/// Where a connection's bank is remembered.
-fn slot(connection_id: &str) -> i64 {
-    let hash: [u8; 32] = Sha256::digest(connection_id.as_bytes()).into();
-    let [a, b, c, d, ..] = hash;
-    let slot = u64::from(u32::from_be_bytes([a, b, c, d])) % SLOTS;
-    i64::try_from(slot).unwrap_or(0)
 }

@@ -31,3 +31,8 @@ pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<Strin
 pub(super) fn plain(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
+
+/// A column of rows, as the array that statements take it in.
+pub(super) fn columns<'r, R, T>(rows: &'r [R], of: impl Fn(&'r R) -> T) -> Vec<T> {
+    rows.iter().map(of).collect()
+}

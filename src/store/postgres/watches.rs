@@ -44,14 +44,8 @@ pub(super) const CANCEL_OF_CLIENT: &str = "UPDATE deliveries SET state = 'cancel
 #[async_trait]
 impl WatchStore for PgStore {
     async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError> {
-        let registered = self.0.registrar.register_all(new).await?;
-        self.announce_registrations(&registered);
-        Ok(registered)
-    }
-
-    async fn register_watch(&self, new: NewWatch) -> Result<Registration, StoreError> {
         let registered = self.0.registrar.register(new).await?;
-        self.announce_registrations(std::slice::from_ref(&registered));
+        self.announce_registrations(&registered);
         Ok(registered)
     }
 

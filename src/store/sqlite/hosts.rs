@@ -1,18 +1,15 @@
 //! Callback hosts that keep failing: paused, then probed by one attempt at a time.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 use tracing::{info, warn};
 
-use crate::{
-    domain::Attempt,
-    store::{
-        StoreError,
-        common::{DOUBLINGS, FAILURES, PAUSE, is_failing, later},
-        sqlite::row::json_list,
-    },
+use crate::store::{
+    StoreError,
+    common::{DOUBLINGS, FAILURES, HostWord, PAUSE, later, millis},
+    sqlite::row::json_list,
 };
 
 /// Columns are those before the change. A host that is paused, and not by a probe that has come back
@@ -26,24 +23,29 @@ pub(super) const FAILED: &str = "INSERT INTO failing_hosts \
     probing = 0 \
     RETURNING failures, pauses, paused_until";
 
-pub(super) const ANSWERED: &str = "DELETE FROM failing_hosts WHERE host = ?1 RETURNING pauses";
+pub(super) const ANSWERED: &str = "DELETE FROM failing_hosts \
+    WHERE host IN (SELECT value FROM json_each(?1)) RETURNING host, pauses";
 
 /// Until the probe has come back, or its lease has run out, nothing else is tried.
 pub(super) const PROBE: &str = "UPDATE failing_hosts SET probing = 1, paused_until = ?2 \
     WHERE host IN (SELECT value FROM json_each(?1))";
 
-/// Notes what an attempt says about its host.
+/// Notes what attempts say about their hosts.
 pub(super) async fn note(
     connection: &mut SqliteConnection,
-    host: &str,
-    attempt: &Attempt,
-    now: Timestamp,
+    words: &BTreeMap<&str, HostWord>,
 ) -> Result<(), StoreError> {
-    match is_failing(attempt) {
-        Some(true) => failed(connection, host, now).await,
-        Some(false) => answered(connection, host).await,
-        None => Ok(()),
+    let answered = words.iter().filter(|(_, word)| word.answered);
+    let answered: Vec<_> = answered.map(|(host, _)| *host).collect();
+    if !answered.is_empty() {
+        forget(connection, answered).await?;
     }
+    for (host, word) in words {
+        for at in &word.failed_at {
+            failed(connection, host, *at).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn failed(
@@ -55,7 +57,7 @@ async fn failed(
         .bind(host)
         .bind(now.as_millisecond())
         .bind(FAILURES)
-        .bind(i64::try_from(PAUSE.as_millis()).unwrap_or(i64::MAX))
+        .bind(millis(PAUSE))
         .bind(DOUBLINGS)
         .fetch_one(connection)
         .await?;
@@ -73,15 +75,17 @@ async fn failed(
     Ok(())
 }
 
-async fn answered(connection: &mut SqliteConnection, host: &str) -> Result<(), StoreError> {
+/// Hosts that answered start afresh.
+async fn forget(connection: &mut SqliteConnection, hosts: Vec<&str>) -> Result<(), StoreError> {
     let forgotten = sqlx::query(ANSWERED)
-        .bind(host)
-        .fetch_optional(connection)
+        .bind(json_list(hosts))
+        .fetch_all(connection)
         .await?;
-    if let Some(row) = forgotten
-        && row.try_get::<i64, _>("pauses")? > 0
-    {
-        info!(callback.host = host, "a host that was paused answers again");
+    for row in &forgotten {
+        if row.try_get::<i64, _>("pauses")? > 0 {
+            let host: &str = row.try_get("host")?;
+            info!(callback.host = host, "a host that was paused answers again");
+        }
     }
     Ok(())
 }

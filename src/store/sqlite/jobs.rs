@@ -54,8 +54,10 @@ impl JobStore for SqliteStore {
     }
 
     async fn record_looks(&self, looks: Vec<Look>) -> Result<Vec<JobId>, StoreError> {
-        self.write(move |connection| Box::pin(looks::record(connection, looks)))
-            .await
+        self.write(move |connection| {
+            Box::pin(async move { looks::record(connection, &looks).await })
+        })
+        .await
     }
 
     async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -1,175 +1,159 @@
-//! What looks brought: jobs, watches, events and their deliveries, in one unit of work.
+//! What looks brought: jobs, watches, events and their deliveries, in one unit of work and, however
+//! many looks there are, in a few statements.
 
-use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use std::collections::HashSet;
+
+use sqlx::SqliteConnection;
 
 use crate::{
-    domain::{DeliveryId, Event, JobId},
+    domain::JobId,
     store::{
-        ConnectionReport, Look, OutageChange, StoreError, WatchChange,
-        common::{rank, unwritable},
-        sqlite::{banks::begin_outage, paces::learn},
+        Look, OutageChange, StoreError,
+        common::{Lessons, NewsRow, changes, claims, held, jobs, news, reports},
+        sqlite::{
+            banks::begin_outage,
+            paces::learn,
+            row::{json_list, json_rows},
+        },
     },
 };
 
-const HOLDS_LEASE: &str = "SELECT 1 FROM jobs WHERE job_id = ?1 AND lease_id = ?2";
+pub(super) const HOLD: &str = "SELECT j.job_id FROM json_each(?1) l CROSS JOIN jobs j \
+    ON j.job_id = l.value ->> 'job_id' AND j.lease_id = l.value ->> 'lease_id'";
 
-const CHANGE_WATCH: &str = "UPDATE watches SET state = ?3, progress = ?4, updated_at = ?5, \
-    settled_at = iif(?3 IN ('settled', 'cancelled'), ?5, NULL) \
-    WHERE watch_id = ?1 AND job_id = ?2 AND settled_at IS NULL \
-    RETURNING client_id, callback_host";
+pub(super) const CHANGE_WATCHES: &str = "UPDATE watches SET state = c.value ->> 'state', \
+    progress = c.value ->> 'progress', updated_at = c.value ->> 'at', \
+    settled_at = iif(c.value ->> 'state' IN ('settled', 'cancelled'), c.value ->> 'at', NULL) \
+    FROM json_each(?1) c WHERE watches.watch_id = c.value ->> 'watch_id' \
+    AND watches.job_id = c.value ->> 'job_id' AND watches.settled_at IS NULL \
+    RETURNING watch_id, client_id, callback_host";
 
-const ADD_EVENT: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
-    VALUES (?1, ?2, ?3, ?4) ON CONFLICT (event_id) DO NOTHING";
+pub(super) const ADD_EVENTS: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
+    SELECT value ->> 'event_id', value ->> 'watch_id', value ->> 'body', value ->> 'at' \
+    FROM json_each(?1) WHERE TRUE ON CONFLICT (event_id) DO NOTHING RETURNING event_id";
 
-const SUPERSEDE: &str = "UPDATE deliveries SET state = 'superseded', next_attempt_at = NULL, \
-    updated_at = ?2 WHERE watch_id = ?1 AND state = 'pending'";
+pub(super) const SUPERSEDE: &str = "UPDATE deliveries SET state = 'superseded', \
+    next_attempt_at = NULL, updated_at = n.value ->> 'at' FROM json_each(?1) n \
+    WHERE deliveries.watch_id = n.value ->> 'watch_id' AND deliveries.state = 'pending'";
 
-const ADD_DELIVERY: &str = "INSERT INTO deliveries (delivery_id, event_id, watch_id, client_id, \
-    host, state, next_attempt_at, deadline, updated_at) \
-    VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?7, ?6)";
+pub(super) const ADD_DELIVERIES: &str = "INSERT INTO deliveries (delivery_id, event_id, watch_id, \
+    client_id, host, state, next_attempt_at, deadline, updated_at) \
+    SELECT value ->> 'delivery_id', value ->> 'event_id', value ->> 'watch_id', \
+    value ->> 'client_id', value ->> 'host', 'pending', value ->> 'at', value ->> 'deadline', \
+    value ->> 'at' FROM json_each(?1)";
 
 /// A watch that joined since the claim was not looked at yet: the job stays due.
-const RECORD_JOB: &str = "UPDATE jobs SET memory = ?2, lease_id = NULL, lease_until = NULL, \
-    waits_for = iif(?6, waits_for, ?7), waits_for_method = iif(?6, waits_for_method, ?8), \
-    urgency = iif(joined, 0, ?5), next_look_at = CASE \
-        WHEN NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_id = ?1 AND w.settled_at IS NULL) \
-        THEN NULL WHEN joined THEN ?3 WHEN hinted_at > ?3 THEN min(hinted_at, ?4) ELSE ?4 END, \
-    user_id = ?9, connection_id = ?10 \
-    WHERE job_id = ?1";
+pub(super) const RECORD_JOBS: &str = "UPDATE jobs SET memory = l.value ->> 'memory', lease_id = NULL, \
+    lease_until = NULL, \
+    waits_for = iif(l.value ->> 'waits_on', waits_for, l.value ->> 'bank'), \
+    waits_for_method = iif(l.value ->> 'waits_on', waits_for_method, l.value ->> 'method'), \
+    urgency = iif(joined, 0, l.value ->> 'urgency'), next_look_at = CASE \
+        WHEN NOT EXISTS (SELECT 1 FROM watches w \
+            WHERE w.job_id = jobs.job_id AND w.settled_at IS NULL) THEN NULL \
+        WHEN joined THEN l.value ->> 'at' \
+        WHEN hinted_at > l.value ->> 'at' THEN min(hinted_at, l.value ->> 'next_look_at') \
+        ELSE l.value ->> 'next_look_at' END, \
+    user_id = l.value ->> 'user_id', connection_id = l.value ->> 'connection_id' \
+    FROM json_each(?1) l WHERE jobs.job_id = l.value ->> 'job_id'";
 
-const ADD_FAILURE: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
-    VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+const FORGET_FAILURES: &str = "DELETE FROM connection_failures \
+    WHERE connection_id IN (SELECT value FROM json_each(?1))";
 
-const FORGET_FAILURES: &str = "DELETE FROM connection_failures WHERE connection_id = ?1";
+const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
+    SELECT value ->> 'connection_id', value ->> 'job_id', value ->> 'at' \
+    FROM json_each(?1) WHERE TRUE ON CONFLICT DO NOTHING";
 
 /// Records looks, and names the jobs whose lease still held.
 pub(super) async fn record(
     connection: &mut SqliteConnection,
-    looks: Vec<Look>,
+    looks: &[Look],
 ) -> Result<Vec<JobId>, StoreError> {
-    let mut recorded = Vec::with_capacity(looks.len());
-    for look in looks {
-        if record_one(connection, &look).await? {
-            recorded.push(look.job_id);
-        }
-    }
-    Ok(recorded)
-}
-
-async fn record_one(connection: &mut SqliteConnection, look: &Look) -> Result<bool, StoreError> {
-    let held = sqlx::query(HOLDS_LEASE)
-        .bind(look.job_id.as_str())
-        .bind(look.lease.to_string())
-        .fetch_optional(&mut *connection)
+    let still: Vec<String> = sqlx::query_scalar(HOLD)
+        .bind(json_rows(&claims(looks))?)
+        .fetch_all(&mut *connection)
         .await?;
-    if held.is_none() {
-        return Ok(false);
+    let looks = held(looks, still);
+    if looks.is_empty() {
+        return Ok(Vec::new());
     }
-    for change in &look.changes {
-        change_watch(connection, look, change).await?;
-    }
-    if let Some(report) = &look.connection {
-        report_connection(connection, look, report).await?;
-    }
-    if let Some(lesson) = &look.lesson {
-        learn(connection, lesson, look.at).await?;
-    }
-    let began = match &look.outage {
-        OutageChange::None | OutageChange::Unchanged => None,
-        OutageChange::Began(bank, next_look_at) => {
+    change_watches(connection, &looks).await?;
+    report_connections(connection, &looks).await?;
+    learn(connection, &Lessons::of(&looks)).await?;
+    for look in &looks {
+        if let OutageChange::Began(bank, next_look_at) = &look.outage {
             begin_outage(connection, bank, *next_look_at).await?;
-            Some(bank)
         }
-    };
-    sqlx::query(RECORD_JOB)
-        .bind(look.job_id.as_str())
-        .bind(serde_json::to_string(&look.memory).map_err(unwritable)?)
-        .bind(look.at.as_millisecond())
-        .bind(look.next_look_at.as_millisecond())
-        .bind(rank(look.urgency))
-        .bind(look.outage == OutageChange::Unchanged)
-        .bind(began.map(|bank| &bank.institution_id))
-        .bind(began.map(|bank| &bank.method))
-        .bind(&look.memory.context.user_id)
-        .bind(&look.memory.context.connection_id)
+    }
+    sqlx::query(RECORD_JOBS)
+        .bind(json_rows(&jobs(&looks)?)?)
         .execute(connection)
         .await?;
-    Ok(true)
+    Ok(looks.iter().map(|look| look.job_id.clone()).collect())
 }
 
-async fn change_watch(
+/// Changes the watches that are still open, and stores what they are told.
+async fn change_watches(
     connection: &mut SqliteConnection,
-    look: &Look,
-    change: &WatchChange,
+    looks: &[&Look],
 ) -> Result<(), StoreError> {
-    let watch_id = change.watch_id.to_string();
-    let changed = sqlx::query(CHANGE_WATCH)
-        .bind(&watch_id)
-        .bind(look.job_id.as_str())
-        .bind(change.state.as_str())
-        .bind(serde_json::to_string(&change.progress).map_err(unwritable)?)
-        .bind(look.at.as_millisecond())
-        .fetch_optional(&mut *connection)
-        .await?;
-    match (changed, &change.event) {
-        (Some(watch), Some(event)) => {
-            add_event(connection, &watch_id, &watch, event, look.at).await
-        }
-        (None, _) | (_, None) => Ok(()),
-    }
-}
-
-/// Adds an event and its delivery, once, in place of what was not accepted yet.
-async fn add_event(
-    connection: &mut SqliteConnection,
-    watch_id: &str,
-    watch: &SqliteRow,
-    event: &Event,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    let event_id = event.id.to_string();
-    let added = sqlx::query(ADD_EVENT)
-        .bind(&event_id)
-        .bind(watch_id)
-        .bind(event.to_json().map_err(unwritable)?)
-        .bind(at.as_millisecond())
-        .execute(&mut *connection)
-        .await?;
-    if added.rows_affected() == 0 {
+    let rows = changes(looks)?;
+    if rows.is_empty() {
         return Ok(());
     }
-    sqlx::query(SUPERSEDE)
-        .bind(watch_id)
-        .bind(at.as_millisecond())
-        .execute(&mut *connection)
+    let changed = sqlx::query(CHANGE_WATCHES)
+        .bind(json_rows(&rows)?)
+        .fetch_all(&mut *connection)
         .await?;
-    sqlx::query(ADD_DELIVERY)
-        .bind(DeliveryId::new(at).to_string())
-        .bind(event_id)
-        .bind(watch_id)
-        .bind(watch.try_get::<i64, _>("client_id")?)
-        .bind(watch.try_get::<&str, _>("callback_host")?)
-        .bind(at.as_millisecond())
-        .bind(event.deadline.map(Timestamp::as_millisecond))
-        .execute(connection)
+    let news = news(looks, &changed)?;
+    if news.is_empty() {
+        return Ok(());
+    }
+    add_events(connection, news).await
+}
+
+/// Adds events and their deliveries, each once, in place of what was not accepted yet.
+async fn add_events(
+    connection: &mut SqliteConnection,
+    mut news: Vec<NewsRow>,
+) -> Result<(), StoreError> {
+    let rows = json_rows(&news)?;
+    let added: Vec<String> = sqlx::query_scalar(ADD_EVENTS)
+        .bind(&rows)
+        .fetch_all(&mut *connection)
         .await?;
+    let rows = if added.len() == news.len() {
+        rows
+    } else {
+        let added: HashSet<_> = added.into_iter().collect();
+        news.retain(|row| added.contains(&row.event_id));
+        json_rows(&news)?
+    };
+    for statement in [SUPERSEDE, ADD_DELIVERIES] {
+        sqlx::query(statement)
+            .bind(&rows)
+            .execute(&mut *connection)
+            .await?;
+    }
     Ok(())
 }
 
-async fn report_connection(
+/// Counts failures of connections, and forgets those before a success.
+async fn report_connections(
     connection: &mut SqliteConnection,
-    look: &Look,
-    report: &ConnectionReport,
+    looks: &[&Look],
 ) -> Result<(), StoreError> {
-    let statement = if report.unavailable {
-        sqlx::query(ADD_FAILURE)
-            .bind(&report.connection_id)
-            .bind(look.job_id.as_str())
-            .bind(look.at.as_millisecond())
-    } else {
-        sqlx::query(FORGET_FAILURES).bind(&report.connection_id)
-    };
-    statement.execute(connection).await?;
+    let (succeeded, failures) = reports(looks);
+    if !succeeded.is_empty() {
+        sqlx::query(FORGET_FAILURES)
+            .bind(json_list(succeeded))
+            .execute(&mut *connection)
+            .await?;
+    }
+    if !failures.is_empty() {
+        sqlx::query(ADD_FAILURES)
+            .bind(json_rows(&failures)?)
+            .execute(connection)
+            .await?;
+    }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod outbox;
 mod paces;
 #[cfg(test)]
 mod plans;
+mod registrar;
 mod row;
 mod stories;
 mod upkeep;
@@ -30,7 +31,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::store::{Sealer, StoreError, common, sqlite::writer::Writer};
+use crate::store::{
+    Sealer, StoreError,
+    common::{self, Registrar},
+    sqlite::writer::Writer,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
@@ -51,6 +56,7 @@ pub struct SqliteStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     sealer: Sealer,
+    registrar: Registrar,
     writer: Writer,
     readers: SqlitePool,
 }
@@ -85,6 +91,7 @@ impl SqliteStore {
         let writer = Writer::start(connection, options);
         Ok(Self(Arc::new(Inner {
             sealer,
+            registrar: Registrar::start(writer.clone()),
             writer,
             readers,
         })))

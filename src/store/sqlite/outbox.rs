@@ -108,8 +108,15 @@ impl OutboxStore for SqliteStore {
     }
 
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {
-        self.write(move |connection| Box::pin(attempts::record(connection, results)))
-            .await
+        self.write(move |connection| {
+            Box::pin(async move {
+                for wave in common::waves(&results) {
+                    attempts::record(connection, &wave).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
     }
 
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {

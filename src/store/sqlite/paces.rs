@@ -1,27 +1,16 @@
 //! How long jobs take, by bank and kind.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use sqlx::{Row, SqliteConnection};
 
 use crate::{
-    domain::{JobContext, KnownPace, Pace},
+    domain::JobContext,
     store::{
-        Lesson, PaceFound, PaceStore, StoreError,
-        common::{Cells, unwritable},
+        PaceFound, PaceStore, StoreError,
+        common::{Lessons, MOST_KINDS, Taught, pace_found, slot},
         sqlite::SqliteStore,
     },
 };
-
-/// How many kinds of jobs are kept: the longest unused is forgotten. Basiq has about 200 banks.
-const MOST_KINDS: i64 = 2000;
-
-/// How many connections' banks are remembered: one that falls on another's slot takes its place.
-const SLOTS: u64 = 1 << 18;
-
-/// What stands for all banks.
-const ALL_BANKS: &str = "";
 
 pub(super) const OF_CONTEXT: &str = "SELECT p.institution_id, p.pace, p.averages, p.averages_at, \
     b.institution_id AS bank \
@@ -61,78 +50,47 @@ impl PaceStore for SqliteStore {
             .bind(context.job_type.as_deref().unwrap_or_default())
             .fetch_all(&self.0.readers)
             .await?;
-        let mut found = PaceFound::default();
-        // the bank's own row comes first
-        for row in &rows {
-            let cells = Cells::of("paces", "institution_id", row);
-            found.institution_id = cells.opt("bank")?;
-            let of: Option<String> = cells.opt("institution_id")?;
-            if of.is_some() && of == found.institution_id {
-                found.averages_at = cells.time_opt("averages_at")?;
-                found.known.averages = cells.json_opt("averages")?;
-            }
-            if found.known.pace == Pace::default() {
-                found.known.pace = cells.json_opt("pace")?.unwrap_or_default();
-            }
-        }
-        Ok(found)
+        pace_found(&rows)
     }
 }
 
-/// Learns what a look taught: for its bank, and for all.
+/// Learns what looks taught.
 pub(super) async fn learn(
     connection: &mut SqliteConnection,
-    lesson: &Lesson,
-    at: Timestamp,
+    lessons: &Lessons<'_>,
 ) -> Result<(), StoreError> {
-    if let (Some(connection_id), Some(bank)) = (&lesson.connection_id, &lesson.institution_id) {
+    for (slot, (connection_id, bank)) in &lessons.banks {
         sqlx::query(REMEMBER_BANK)
-            .bind(slot(connection_id))
+            .bind(slot)
             .bind(connection_id)
             .bind(bank)
             .execute(&mut *connection)
             .await?;
     }
-    if let Some(bank) = &lesson.institution_id {
-        add(connection, lesson, bank, at).await?;
-    }
-    if !lesson.stages.is_empty() {
-        let of_all = Lesson {
-            averages: None,
-            ..lesson.clone()
-        };
-        add(connection, &of_all, ALL_BANKS, at).await?;
+    for (kind, taught) in &lessons.kinds {
+        add(connection, *kind, taught).await?;
     }
     Ok(())
 }
 
 async fn add(
     connection: &mut SqliteConnection,
-    lesson: &Lesson,
-    bank: &str,
-    at: Timestamp,
+    (bank, job_type): (&str, &str),
+    taught: &Taught,
 ) -> Result<(), StoreError> {
     let row = sqlx::query(ONE)
         .bind(bank)
-        .bind(&lesson.job_type)
+        .bind(job_type)
         .fetch_optional(&mut *connection)
         .await?;
-    // what cannot be read is learned anew
-    let text = row.as_ref().map(|row| row.try_get::<&str, _>("pace"));
-    let text = text.transpose()?;
-    let mut pace = text
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_else(|| KnownPace::default().pace);
-    pace.add(&lesson.stages);
-    let averages = lesson
-        .averages
-        .map(|averages| serde_json::to_string(&averages));
+    let known = row.as_ref().map(|row| row.try_get::<&str, _>("pace"));
+    let kept = taught.add_to(known.transpose()?)?;
     sqlx::query(KEEP)
         .bind(bank)
-        .bind(&lesson.job_type)
-        .bind(serde_json::to_string(&pace).map_err(unwritable)?)
-        .bind(averages.transpose().map_err(unwritable)?)
-        .bind(at.as_millisecond())
+        .bind(job_type)
+        .bind(kept.pace)
+        .bind(kept.averages)
+        .bind(kept.at)
         .execute(&mut *connection)
         .await?;
     if row.is_none() {
@@ -142,12 +100,4 @@ async fn add(
             .await?;
     }
     Ok(())
-}
-
-/// Where a connection's bank is remembered.
-fn slot(connection_id: &str) -> i64 {
-    let hash: [u8; 32] = Sha256::digest(connection_id.as_bytes()).into();
-    let [a, b, c, d, ..] = hash;
-    let slot = u64::from(u32::from_be_bytes([a, b, c, d])) % SLOTS;
-    i64::try_from(slot).unwrap_or(0)
 }

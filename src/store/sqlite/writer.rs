@@ -28,12 +28,12 @@ const BATCH: usize = 512;
 /// The shortest and the longest pause after the database could not be opened.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// The way to the writing task; dropping it ends the task.
-#[derive(Debug)]
+/// The way to the writing task; dropping the last clone ends the task.
+#[derive(Debug, Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
     commits: Arc<AtomicU64>,
-    _task: JoinSet<()>,
+    _task: Arc<JoinSet<()>>,
 }
 
 enum Message {
@@ -57,7 +57,7 @@ impl Writer {
         Self {
             queue,
             commits,
-            _task: tasks,
+            _task: Arc::new(tasks),
         }
     }
 

@@ -1,0 +1,72 @@
+//! A Basiq of which every job is done, and that answers at once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use anyhow::Result;
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    routing::{get, post},
+};
+use basiq_relay::clock::Clock;
+use reqwest::Url;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::receiver::bind;
+
+/// When each job was last answered.
+#[derive(Clone, Default)]
+pub(crate) struct Basiq(Arc<Mutex<HashMap<String, Instant>>>);
+
+impl Basiq {
+    pub(crate) async fn serve(&self, tasks: &mut JoinSet<()>) -> Result<Url> {
+        let (listener, url) = bind().await?;
+        let router = Router::new()
+            .route("/token", post(token))
+            .route("/jobs/{id}", get(job))
+            .with_state(self.clone());
+        tasks.spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                drop(crate::figures::say(&format!("Basiq ended: {error}")));
+            }
+        });
+        Ok(url)
+    }
+
+    pub(crate) fn answered(&self) -> HashMap<String, Instant> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+async fn token() -> Json<Value> {
+    Json(json!({ "access_token": "bench", "expires_in": 3600, "token_type": "Bearer" }))
+}
+
+async fn job(State(basiq): State<Basiq>, Path(id): Path<String>) -> Json<Value> {
+    let now = Clock::system().now();
+    let source = format!("/users/u-{id}/connections/c-{id}");
+    let step = |title: &str| {
+        let url = format!("{source}/accounts");
+        json!({ "title": title, "status": "success", "result": { "type": "link", "url": url } })
+    };
+    let document = json!({
+        "type": "job", "id": id, "created": now, "updated": now, "jobType": "connection",
+        "institution": { "type": "institution", "id": "AU00000" },
+        "steps": [step("verify-credentials"), step("retrieve-accounts"), step("retrieve-transactions")],
+        "links": { "self": format!("/jobs/{id}"), "source": source },
+    });
+    basiq
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(id, Instant::now());
+    Json(document)
+}

@@ -1,0 +1,202 @@
+//! The clients, the same for every server, and what they reach with servers that do nothing.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use axum::{Json, Router, http::StatusCode, routing::post};
+use reqwest::{Client, Url};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::{
+    figures::{Figures, float},
+    receiver::{Receiver, bind},
+};
+
+/// How many requests are made at once.
+pub(crate) const CONNECTIONS: usize = 64;
+
+/// How long requests are counted.
+const WINDOW: Duration = Duration::from_secs(4);
+
+/// What this machine can do at all.
+pub(crate) struct Bare {
+    /// Requests a second to a handler that parses the same body and answers 202.
+    pub(crate) registrations: f64,
+    /// Posts a second of an event's bytes.
+    pub(crate) posts: f64,
+}
+
+/// Measures both.
+pub(crate) async fn bare(figures: &mut Figures) -> Result<Bare> {
+    let mut tasks = JoinSet::new();
+    let (listener, url) = bind().await?;
+    let handler = async |Json(body): Json<Value>| (StatusCode::ACCEPTED, Json(body));
+    let router = Router::new().route("/watch", post(handler));
+    tasks.spawn(async move { drop(axum::serve(listener, router).await) });
+    let registrations = Registrations::new(&url, "none", "http://127.0.0.1:9/hook")?;
+    let registrations = registrations.for_a_while().await?;
+    figures.note("bare_registrations", registrations, "a second")?;
+
+    let receiver = Receiver::default();
+    let url = receiver.serve(&mut tasks).await?;
+    let posts = posts(&url).await?;
+    figures.note("bare_posts", posts, "a second")?;
+    Ok(Bare {
+        registrations,
+        posts,
+    })
+}
+
+/// Posts a second of the bytes of an event, as a loop of reqwest's makes them.
+async fn posts(url: &Url) -> Result<f64> {
+    let client = Client::builder().no_proxy().build()?;
+    let (began, body) = (Instant::now(), event());
+    let mut connections = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (client, url, body) = (client.clone(), url.clone(), body.clone());
+        connections.spawn(async move {
+            let mut posted = 0;
+            while began.elapsed() < WINDOW {
+                let request = client.post(url.clone()).body(body.clone());
+                let answer = request
+                    .header("content-type", "application/json")
+                    .send()
+                    .await?;
+                ensure!(answer.status() == 204, "HTTP {}", answer.status());
+                posted += 1;
+            }
+            anyhow::Ok(posted)
+        });
+    }
+    let mut posted = 0;
+    while let Some(ended) = connections.join_next().await {
+        posted += ended??;
+    }
+    Ok(float(posted) / began.elapsed().as_secs_f64())
+}
+
+/// The bytes of an event such as the relay posts.
+fn event() -> String {
+    json!({
+        "type": "job.success", "timestamp": "2026-11-23T09:14:28Z", "sequence": 1, "final": true,
+        "watchId": "wch_01JDABCDEFGHJKMNPQRSTVWXYZ", "jobId": "job-0-0", "status": "success",
+        "failedStep": null, "errorCode": null, "userMessage": "Everything worked and your information is \
+            ready. There is nothing more for you to do.",
+        "action": "none", "retryAt": null, "detail": null, "challenge": null,
+        "context": { "jobType": "connection", "userId": "u-job-0-0", "connectionId": "c-job-0-0",
+            "institutionId": "AU00000" },
+        "resources": vec!["/users/u/connections/c/accounts"; 3], "metadata": {},
+    })
+    .to_string()
+}
+
+/// `POST /watch`, each for another job.
+pub(crate) struct Registrations {
+    client: Client,
+    url: Url,
+    key: String,
+    callback: String,
+    next: Arc<AtomicUsize>,
+}
+
+impl Registrations {
+    pub(crate) fn new(server: &Url, key: &str, callback: &str) -> Result<Self> {
+        Ok(Self {
+            client: Client::builder().no_proxy().build()?,
+            url: server.join("watch")?,
+            key: key.to_owned(),
+            callback: callback.to_owned(),
+            next: Arc::default(),
+        })
+    }
+
+    /// As many as are accepted in a while; how many a second.
+    pub(crate) async fn for_a_while(&self) -> Result<f64> {
+        let began = Instant::now();
+        let accepted = self
+            .run(CONNECTIONS, move |_| began.elapsed() < WINDOW)
+            .await?;
+        Ok(float(accepted) / began.elapsed().as_secs_f64())
+    }
+
+    /// So many in all, with this relay's part of the connections.
+    pub(crate) async fn divided(&self, all: usize, relays: usize) -> Result<()> {
+        self.run(CONNECTIONS / relays, move |number| number < all)
+            .await?;
+        Ok(())
+    }
+
+    /// So many in all.
+    pub(crate) async fn so_many(&self, all: usize) -> Result<()> {
+        self.run(CONNECTIONS, move |number| number < all).await?;
+        Ok(())
+    }
+
+    /// So many, so many a second.
+    pub(crate) async fn paced(&self, all: usize, rate: f64) -> Result<()> {
+        let began = Instant::now();
+        let mut calls = JoinSet::new();
+        for number in 0..all {
+            let due = began + Duration::from_secs_f64(float(number) / rate);
+            tokio::time::sleep_until(due.into()).await;
+            let (client, url, key) = (self.client.clone(), self.url.clone(), self.key.clone());
+            let body = self.body(number);
+            calls.spawn(async move { one(&client, &url, &key, &body).await });
+            while let Some(ended) = calls.try_join_next() {
+                ended??;
+            }
+        }
+        while let Some(ended) = calls.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+
+    fn body(&self, number: usize) -> Value {
+        json!({ "jobId": format!("job-{number}"), "callbackUrl": self.callback })
+    }
+
+    async fn run(
+        &self,
+        at_once: usize,
+        goes_on: impl Fn(usize) -> bool + Send + Sync + Copy + 'static,
+    ) -> Result<usize> {
+        let mut connections = JoinSet::new();
+        for _ in 0..at_once {
+            let (client, url, key) = (self.client.clone(), self.url.clone(), self.key.clone());
+            let (next, callback) = (Arc::clone(&self.next), self.callback.clone());
+            connections.spawn(async move {
+                let mut accepted = 0;
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if !goes_on(number) {
+                        return anyhow::Ok(accepted);
+                    }
+                    let body = json!({ "jobId": format!("job-{number}"), "callbackUrl": callback });
+                    one(&client, &url, &key, &body).await?;
+                    accepted += 1;
+                }
+            });
+        }
+        let mut accepted = 0;
+        while let Some(ended) = connections.join_next().await {
+            accepted += ended??;
+        }
+        Ok(accepted)
+    }
+}
+
+async fn one(client: &Client, url: &Url, key: &str, body: &Value) -> Result<()> {
+    let request = client.post(url.clone()).bearer_auth(key);
+    let answer = request.json(body).send().await?;
+    ensure!(answer.status() == 202, "HTTP {}", answer.status());
+    answer.bytes().await?;
+    Ok(())
+}

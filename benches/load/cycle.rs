@@ -1,0 +1,93 @@
+//! Registrations, whole cycles, and what the relay adds between a job's end and its callback.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::{
+    clients::{Bare, Registrations},
+    database::{Kind, Server},
+    figures::{Figures, float, percentile},
+    receiver::Receiver,
+    scene::Scene,
+};
+
+/// Watches of a round of cycles.
+const CYCLES: usize = 10_000;
+
+/// Watches whose way to the callback is measured.
+const MEASURED: usize = 4_000;
+
+/// Durable registrations a second; nothing else goes on, for Basiq is asked once a minute.
+pub(crate) async fn registrations(
+    kind: Kind,
+    server: &Server,
+    bare: &Bare,
+    figures: &mut Figures,
+) -> Result<()> {
+    let database = server.empty(kind, "register").await?;
+    let scene = Scene::set(database, Receiver::default()).await?;
+    let (relay, _) = scene.relay().await?;
+    let (listener, url) = crate::receiver::bind().await?;
+    // the API alone: jobs are not looked at
+    let router = relay.router.clone();
+    let serving =
+        tokio::task::JoinSet::from_iter([async move { axum::serve(listener, router).await }]);
+    let clients = Registrations::new(&url, scene.key.expose(), scene.callback.as_str())?;
+    let rate = clients.for_a_while().await?;
+    drop(serving);
+    relay.store.close().await;
+    figures.note("registrations", rate, "a second")?;
+    figures.note(
+        "register_ratio",
+        rate / bare.registrations,
+        "of the bare handler's",
+    )
+}
+
+/// Whole cycles a second, from registration to the receiver's answer.
+pub(crate) async fn cycles(
+    kind: Kind,
+    server: &Server,
+    bare: &Bare,
+    figures: &mut Figures,
+) -> Result<f64> {
+    let database = server.empty(kind, "cycle").await?;
+    let scene = Scene::set(database, Receiver::default()).await?;
+    let relay = scene.start().await?;
+    let clients = Registrations::new(&relay.url, scene.key.expose(), scene.callback.as_str())?;
+    let began = Instant::now();
+    clients.so_many(CYCLES).await?;
+    scene.receiver.until(CYCLES).await?;
+    let rate = float(CYCLES) / began.elapsed().as_secs_f64();
+    relay.stop().await?;
+    figures.note("cycle_per_s", rate, "whole cycles a second")?;
+    figures.note("cycle_ratio", rate / bare.posts, "of the bare posts")?;
+    Ok(rate)
+}
+
+/// From the end of the look that saw a job done to the arrival of its callback, at this rate.
+pub(crate) async fn overhead(
+    kind: Kind,
+    server: &Server,
+    rate: f64,
+    figures: &mut Figures,
+) -> Result<()> {
+    let database = server.empty(kind, "overhead").await?;
+    let scene = Scene::set(database, Receiver::noting()).await?;
+    let relay = scene.start().await?;
+    let clients = Registrations::new(&relay.url, scene.key.expose(), scene.callback.as_str())?;
+    clients.paced(MEASURED, rate).await?;
+    scene.receiver.until(MEASURED).await?;
+    let answered = scene.basiq.answered();
+    let waits = scene.receiver.noted().into_iter().filter_map(|(at, body)| {
+        let event: Value = serde_json::from_slice(&body).ok()?;
+        let answered = answered.get(event.get("jobId")?.as_str()?)?;
+        Some(at.duration_since(*answered).as_secs_f64() * 1e3)
+    });
+    let mut waits: Vec<f64> = waits.collect();
+    relay.stop().await?;
+    figures.note("overhead_ms_median", percentile(&mut waits, 50), "ms")?;
+    figures.note("overhead_ms_p99", percentile(&mut waits, 99), "ms")
+}

@@ -1,0 +1,101 @@
+//! Throw-away databases of both kinds.
+
+use anyhow::{Context, Result, ensure};
+use basiq_relay::config::{DatabaseUrl, PostgresUrl};
+use sqlx::{ConnectOptions, Executor, postgres::PgConnectOptions};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// The kind of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+/// A throw-away PostgreSQL, which commits to the disk as a real one does.
+pub(crate) struct Server {
+    folder: TempDir,
+    pub(crate) url: String,
+}
+
+/// An empty database, and what it is kept in.
+pub(crate) struct Database {
+    pub(crate) url: DatabaseUrl,
+    pub(crate) folder: TempDir,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let output = script("start", &folder).output().await?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "PostgreSQL does not start: {told}");
+        let url = String::from_utf8(output.stdout)?.trim().to_owned();
+        let mut connection = url.parse::<PgConnectOptions>()?.connect().await?;
+        for setting in [
+            "fsync = on",
+            "full_page_writes = on",
+            "shared_buffers = '256MB'",
+        ] {
+            let statement = sqlx::AssertSqlSafe(format!("ALTER SYSTEM SET {setting}"));
+            connection.execute(statement).await?;
+        }
+        drop(connection);
+        script("stop", &folder).status().await?;
+        script("start", &folder).output().await?;
+        Ok(Self { folder, url })
+    }
+
+    /// The address of a new database.
+    pub(crate) async fn database(&self, name: &str) -> Result<String> {
+        let mut connection = self.url.parse::<PgConnectOptions>()?.connect().await?;
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        connection.execute(create).await?;
+        let (base, _) = self.url.rsplit_once('/').context("an address")?;
+        Ok(format!("{base}/{name}"))
+    }
+
+    /// A new database of a kind, for this part of the run.
+    pub(crate) async fn empty(&self, kind: Kind, part: &str) -> Result<Database> {
+        let folder = tempfile::tempdir()?;
+        let url = match kind {
+            Kind::Sqlite => DatabaseUrl::Sqlite(folder.path().join("relay.db")),
+            Kind::Postgres => {
+                let url = self.database(part).await?;
+                DatabaseUrl::Postgres(PostgresUrl::parse(&url).map_err(anyhow::Error::msg)?)
+            }
+        };
+        Ok(Database { url, folder })
+    }
+
+    pub(crate) async fn stop(self) -> Result<()> {
+        script("stop", &self.folder).status().await?;
+        Ok(())
+    }
+}
+
+impl Database {
+    /// The value of `RELAY_DATABASE_URL`.
+    pub(crate) fn setting(&self) -> String {
+        match &self.url {
+            DatabaseUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
+            DatabaseUrl::Postgres(url) => url.expose().to_string(),
+        }
+    }
+}
+
+fn script(verb: &str, folder: &TempDir) -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres"));
+    command.arg(verb).arg(folder.path());
+    command
+}

@@ -1,0 +1,74 @@
+//! The figures of a run: printed as a table, and as one line of JSON.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use crate::database::Kind;
+
+/// Figures in the order in which they were measured.
+#[derive(Default)]
+pub(crate) struct Figures {
+    kind: Option<Kind>,
+    rows: Vec<(Option<Kind>, &'static str, f64, String)>,
+}
+
+impl Figures {
+    /// What follows is measured on this store.
+    pub(crate) fn of(&mut self, kind: Kind) {
+        self.kind = Some(kind);
+    }
+
+    /// Notes a figure and says it at once; `unit` may say what it should be.
+    pub(crate) fn note(&mut self, name: &'static str, value: f64, unit: &str) -> Result<()> {
+        let store = self.kind.map_or("machine", Kind::word);
+        say(&format!(
+            "{store:<9} {name:<28} {:>12} {unit}",
+            shown(value)
+        ))?;
+        self.rows.push((self.kind, name, value, unit.to_owned()));
+        Ok(())
+    }
+
+    /// The line of JSON.
+    pub(crate) fn print(&self) -> Result<()> {
+        let mut all = Map::new();
+        for (kind, name, value, _) in &self.rows {
+            let store = kind.map_or("machine", Kind::word);
+            let of_store = all.entry(store).or_insert_with(|| json!({}));
+            if let Some(of_store) = of_store.as_object_mut() {
+                of_store.insert((*name).to_owned(), json!((value * 1e4).round() / 1e4));
+            }
+        }
+        say(&Value::Object(all).to_string())
+    }
+}
+
+fn shown(value: f64) -> String {
+    if value.abs() >= 1000.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+pub(crate) fn say(line: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("nobody listens")
+}
+
+/// A count as a figure.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a run stay far below 2^52"
+)]
+pub(crate) fn float(count: usize) -> f64 {
+    count as f64
+}
+
+/// The value below which so many hundredths of the values lie.
+pub(crate) fn percentile(values: &mut [f64], hundredths: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let place = values.len().saturating_sub(1) * hundredths / 100;
+    values.get(place).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,161 @@
+//! A store with a million open watches.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use basiq_relay::{
+    app::open_store,
+    clock::Clock,
+    config::{DatabaseUrl, StoreConfig},
+    store::{Claim, Store},
+};
+use sqlx::{
+    ConnectOptions, Connection, Executor, postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
+};
+use tokio::task::JoinSet;
+
+use crate::{
+    basiq::Basiq,
+    database::{Database, Kind, Server},
+    figures::{Figures, float},
+    process::RelayProcess,
+};
+
+/// Jobs that are due, of which claims are measured.
+const DUE: usize = 20_000;
+
+/// How long a relay runs before its memory is read.
+const SETTLES: Duration = Duration::from_secs(6);
+
+/// Memory, start and claims with a million open watches.
+pub(crate) async fn run(kind: Kind, server: &Server, figures: &mut Figures) -> Result<()> {
+    let empty = server.empty(kind, "million_none").await?;
+    let few = claims(&empty, kind, 0).await?;
+    let full = server.empty(kind, "million").await?;
+    let many = claims(&full, kind, 1_000_000).await?;
+    figures.note("claims", many, "jobs a second at a million open watches")?;
+    figures.note("claims_ratio", many / few, "of the empty store's")?;
+    let mut tasks = JoinSet::new();
+    let basiq = Basiq::default().serve(&mut tasks).await?;
+    let relay = RelayProcess::start(&full.setting(), &basiq).await?;
+    figures.note(
+        "ready_s",
+        relay.ready_after.as_secs_f64(),
+        "s from start to ready",
+    )?;
+    tokio::time::sleep(SETTLES).await;
+    figures.note("rss_mb", relay.rss_mb()?, "MB at a million open watches")?;
+    relay.kill().await
+}
+
+/// Claims a second on a store with so many open watches besides the due ones.
+async fn claims(database: &Database, kind: Kind, open: usize) -> Result<f64> {
+    let config = StoreConfig {
+        database: database.url.clone(),
+        ..StoreConfig::default()
+    };
+    let store = open_store(&config, &Clock::system()).await?.store;
+    RelayProcess::add_client(&database.setting()).await?;
+    fill(database, kind, open).await?;
+    let mut best = 0.0_f64;
+    for round in 0..3 {
+        if round > 0 {
+            free(database).await?;
+        }
+        best = best.max(claim_all(&store).await?);
+    }
+    free(database).await?;
+    rest(database).await?;
+    store.close().await;
+    Ok(best)
+}
+
+async fn claim_all(store: &Arc<dyn Store>) -> Result<f64> {
+    let claim = Claim {
+        now: Clock::system().now(),
+        lease: Duration::from_mins(10),
+        limit: 256,
+    };
+    let (began, mut claimed) = (Instant::now(), 0);
+    while claimed < DUE {
+        let due = store.claim_due_jobs(claim).await?.len();
+        anyhow::ensure!(due > 0, "due jobs are missing");
+        claimed += due;
+    }
+    Ok(float(claimed) / began.elapsed().as_secs_f64())
+}
+
+/// Open watches whose jobs are due in a month, and some whose jobs are due.
+async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
+    let later = Clock::system().now().as_millisecond() + 30 * 86_400_000;
+    let all = open + DUE;
+    let numbers = match kind {
+        Kind::Sqlite => format!(
+            "(WITH RECURSIVE k (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < {all}) SELECT n FROM k)"
+        ),
+        Kind::Postgres => format!("(SELECT n FROM generate_series(1, {all}) n)"),
+    };
+    let (no, id) = match kind {
+        Kind::Sqlite => ("0", "printf('wch_%026d', n)"),
+        Kind::Postgres => ("FALSE", "'wch_' || lpad(n::text, 26, '0')"),
+    };
+    run_all(
+        database,
+        &[
+            format!(
+                "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory) \
+                 SELECT 'job-' || n, CASE WHEN n <= {DUE} THEN n ELSE {later} + n END, 3, {no}, '{{}}' \
+                 FROM {numbers} numbers"
+            ),
+            format!(
+                "INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, \
+                 locale, metadata, state, progress, created_at, updated_at) \
+                 SELECT {id}, (SELECT min(client_id) FROM clients), 'job-' || n, \
+                 'https://app.example/hook', 'app.example', 15, 'en', '{{}}', 'watching', '{{}}', n, n \
+                 FROM {numbers} numbers"
+            ),
+            "ANALYZE".to_owned(),
+        ],
+    )
+    .await
+}
+
+async fn free(database: &Database) -> Result<()> {
+    let free = "UPDATE jobs SET lease_id = NULL, lease_until = NULL WHERE lease_id IS NOT NULL";
+    run_all(database, &[free.to_owned()]).await
+}
+
+/// Nothing is due any more.
+async fn rest(database: &Database) -> Result<()> {
+    let later = Clock::system().now().as_millisecond() + 30 * 86_400_000;
+    let rest = format!("UPDATE jobs SET next_look_at = {later} WHERE next_look_at < {later}");
+    run_all(database, &[rest]).await
+}
+
+async fn run_all(database: &Database, statements: &[String]) -> Result<()> {
+    let statements = statements.join("; ");
+    let statements = sqlx::AssertSqlSafe(statements);
+    match &database.url {
+        DatabaseUrl::Sqlite(path) => {
+            let mut connection = SqliteConnectOptions::new().filename(path).connect().await?;
+            connection
+                .execute(sqlx::raw_sql(statements))
+                .await
+                .context("SQLite")?;
+            connection.close().await?;
+        }
+        DatabaseUrl::Postgres(url) => {
+            let options: PgConnectOptions = url.expose().as_str().parse()?;
+            let mut connection = options.connect().await?;
+            connection
+                .execute(sqlx::raw_sql(statements))
+                .await
+                .context("PostgreSQL")?;
+            connection.close().await?;
+        }
+    }
+    Ok(())
+}

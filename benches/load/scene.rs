@@ -1,0 +1,112 @@
+//! A relay in this process, between a Basiq and a receiver that answer at once.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use basiq_relay::{
+    app::Relay,
+    clock::Clock,
+    config::Settings,
+    domain::{ApiKey, ClientId, SigningSecret},
+};
+use reqwest::Url;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    basiq::Basiq,
+    database::Database,
+    receiver::{Receiver, bind},
+};
+
+/// What a relay needs around it.
+pub(crate) struct Scene {
+    pub(crate) basiq: Basiq,
+    pub(crate) receiver: Receiver,
+    pub(crate) callback: Url,
+    pub(crate) key: ApiKey,
+    pub(crate) tasks: JoinSet<()>,
+    settings: Settings,
+    _database: Database,
+}
+
+/// A relay that serves.
+pub(crate) struct Running {
+    pub(crate) url: Url,
+    stop: CancellationToken,
+    task: JoinSet<Result<()>>,
+}
+
+impl Scene {
+    pub(crate) async fn set(database: Database, receiver: Receiver) -> Result<Self> {
+        let mut tasks = JoinSet::new();
+        let basiq = Basiq::default();
+        let mut settings = settings();
+        settings.basiq.url = basiq.serve(&mut tasks).await?;
+        settings.store.database = database.url.clone();
+        let callback = receiver.serve(&mut tasks).await?;
+        Ok(Self {
+            basiq,
+            receiver,
+            callback,
+            key: ApiKey::generate(),
+            tasks,
+            settings,
+            _database: database,
+        })
+    }
+
+    /// A relay on the database, with its client: not running yet.
+    pub(crate) async fn relay(&self) -> Result<(Relay, ClientId)> {
+        self.relay_with(|_| ()).await
+    }
+
+    pub(crate) async fn relay_with(
+        &self,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<(Relay, ClientId)> {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        let relay = Relay::build(settings, Clock::system()).await?;
+        let name = "bench".parse().context("a client name")?;
+        let (hash, secret) = (self.key.hash(), SigningSecret::generate());
+        let now = Clock::system().now();
+        let added = relay.store.add_client(&name, &hash, &secret, now).await?;
+        Ok((relay, added.context("a free name")?))
+    }
+
+    /// Starts a relay.
+    pub(crate) async fn start(&self) -> Result<Running> {
+        let (relay, _) = self.relay().await?;
+        let (listener, url) = bind().await?;
+        let (stop, mut task) = (CancellationToken::new(), JoinSet::new());
+        let signals = (stop.clone().cancelled_owned(), std::future::pending());
+        task.spawn(async move { relay.serve_on(listener, None, signals).await });
+        Ok(Running { url, stop, task })
+    }
+}
+
+impl Running {
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.stop.cancel();
+        while let Some(ended) = self.task.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+}
+
+/// The settings of a relay whose budgets are lifted.
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.basiq.api_key = "bench".to_owned().into();
+    settings.basiq.requests_per_second = 10_000;
+    settings.basiq.concurrency = 256;
+    settings.server.client_rps = 1_000_000;
+    settings.server.client_max_open_watches = 10_000_000;
+    settings.server.shutdown_grace = Duration::from_secs(2);
+    settings.delivery.allow_http = true;
+    settings.delivery.allow_networks = "127.0.0.0/8".parse().into_iter().collect();
+    settings.delivery.concurrency_per_host = 256;
+    settings
+}

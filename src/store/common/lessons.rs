@@ -1,0 +1,118 @@
+//! What looks teach about how long jobs take, by kind.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    domain::{Averages, KnownPace, Pace, StageLeft},
+    store::{
+        Look, PaceFound, StoreError,
+        common::{AnyRow, Cells, unwritable},
+    },
+};
+
+/// How many kinds of jobs are kept: the longest unused is forgotten. Basiq has about 200 banks.
+pub(in crate::store) const MOST_KINDS: i64 = 2000;
+
+/// How many connections' banks are remembered: one that falls on another's slot takes its place.
+const SLOTS: u64 = 1 << 18;
+
+/// What stands for all banks.
+pub(in crate::store) const ALL_BANKS: &str = "";
+
+/// What is taught about one kind of jobs.
+#[derive(Default)]
+pub(in crate::store) struct Taught {
+    stages: Vec<StageLeft>,
+    averages: Option<Averages>,
+    at: Timestamp,
+}
+
+/// All that looks teach, in the order in which rows are taken: relays learn in the same ones.
+#[derive(Default)]
+pub(in crate::store) struct Lessons<'l> {
+    /// By bank and job type.
+    pub(in crate::store) kinds: BTreeMap<(&'l str, &'l str), Taught>,
+    /// Connections and their banks, by slot.
+    pub(in crate::store) banks: BTreeMap<i64, (&'l str, &'l str)>,
+}
+
+/// A kind's row, as it is to be kept.
+pub(in crate::store) struct PaceRow {
+    pub(in crate::store) pace: String,
+    pub(in crate::store) averages: Option<String>,
+    pub(in crate::store) at: i64,
+}
+
+impl<'l> Lessons<'l> {
+    /// What these looks teach: for their banks, and for all.
+    pub(in crate::store) fn of(looks: &[&'l Look]) -> Self {
+        let mut lessons = Self::default();
+        for look in looks {
+            let Some(lesson) = &look.lesson else {
+                continue;
+            };
+            let own = lesson.institution_id.as_deref();
+            if let (Some(connection_id), Some(bank)) = (&lesson.connection_id, own) {
+                lessons
+                    .banks
+                    .insert(slot(connection_id), (connection_id, bank));
+            }
+            let all = (!lesson.stages.is_empty()).then_some(ALL_BANKS);
+            for bank in own.into_iter().chain(all) {
+                let taught = lessons.kinds.entry((bank, &lesson.job_type)).or_default();
+                taught.stages.extend(lesson.stages.iter().cloned());
+                taught.at = taught.at.max(look.at);
+                if bank != ALL_BANKS {
+                    taught.averages = lesson.averages.or(taught.averages);
+                }
+            }
+        }
+        lessons
+    }
+}
+
+impl Taught {
+    /// What is known with this, where so much was known before. What cannot be read is learned anew.
+    pub(in crate::store) fn add_to(&self, known: Option<&str>) -> Result<PaceRow, StoreError> {
+        let known = known.and_then(|text| serde_json::from_str(text).ok());
+        let mut pace = known.unwrap_or_else(|| KnownPace::default().pace);
+        pace.add(&self.stages);
+        let averages = self
+            .averages
+            .map(|averages| serde_json::to_string(&averages));
+        Ok(PaceRow {
+            pace: serde_json::to_string(&pace).map_err(unwritable)?,
+            averages: averages.transpose().map_err(unwritable)?,
+            at: self.at.as_millisecond(),
+        })
+    }
+}
+
+/// What is known of a kind of jobs, by its rows: the bank's own comes before that of all banks.
+pub(in crate::store) fn pace_found<R: AnyRow>(rows: &[R]) -> Result<PaceFound, StoreError> {
+    let mut found = PaceFound::default();
+    for row in rows {
+        let cells = Cells::of("paces", "institution_id", row);
+        found.institution_id = cells.opt("bank")?;
+        let of: Option<String> = cells.opt("institution_id")?;
+        if of.is_some() && of == found.institution_id {
+            found.averages_at = cells.time_opt("averages_at")?;
+            found.known.averages = cells.json_opt("averages")?;
+        }
+        if found.known.pace == Pace::default() {
+            found.known.pace = cells.json_opt("pace")?.unwrap_or_default();
+        }
+    }
+    Ok(found)
+}
+
+/// Where a connection's bank is remembered.
+pub(in crate::store) fn slot(connection_id: &str) -> i64 {
+    let hash: [u8; 32] = Sha256::digest(connection_id.as_bytes()).into();
+    let [a, b, c, d, ..] = hash;
+    let slot = u64::from(u32::from_be_bytes([a, b, c, d])) % SLOTS;
+    i64::try_from(slot).unwrap_or(0)
+}

@@ -1,0 +1,184 @@
+//! What looks brought, as rows to write.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    domain::{DeliveryId, Event},
+    store::{
+        Look, OutageChange, StoreError,
+        common::{AnyRow, Cells, rank, unwritable},
+    },
+};
+
+/// A claim that a look was made under.
+#[derive(Serialize)]
+pub(in crate::store) struct HeldRow<'l> {
+    pub(in crate::store) job_id: &'l str,
+    pub(in crate::store) lease_id: String,
+}
+
+/// The claims of looks.
+pub(in crate::store) fn claims(looks: &[Look]) -> Vec<HeldRow<'_>> {
+    let claims = looks.iter().map(|look| HeldRow {
+        job_id: look.job_id.as_str(),
+        lease_id: look.lease.to_string(),
+    });
+    claims.collect()
+}
+
+/// The looks of these jobs, whose lease still held. A lease is used up by the first look under it.
+pub(in crate::store) fn held(looks: &[Look], jobs: Vec<String>) -> Vec<&Look> {
+    let mut held: HashSet<String> = jobs.into_iter().collect();
+    let looks = looks
+        .iter()
+        .filter(|look| held.remove(look.job_id.as_str()));
+    looks.collect()
+}
+
+/// What changes of a watch.
+#[derive(Serialize)]
+pub(in crate::store) struct ChangeRow<'l> {
+    pub(in crate::store) watch_id: String,
+    pub(in crate::store) job_id: &'l str,
+    pub(in crate::store) state: &'static str,
+    pub(in crate::store) progress: String,
+    pub(in crate::store) at: i64,
+}
+
+/// What looks change of watches.
+pub(in crate::store) fn changes<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<'l>>, StoreError> {
+    let changes = looks.iter().flat_map(|look| {
+        look.changes.iter().map(|change| {
+            Ok(ChangeRow {
+                watch_id: change.watch_id.to_string(),
+                job_id: look.job_id.as_str(),
+                state: change.state.as_str(),
+                progress: serde_json::to_string(&change.progress).map_err(unwritable)?,
+                at: look.at.as_millisecond(),
+            })
+        })
+    });
+    changes.collect()
+}
+
+/// An event to store, with its delivery.
+#[derive(Serialize)]
+pub(in crate::store) struct NewsRow {
+    pub(in crate::store) event_id: String,
+    pub(in crate::store) watch_id: String,
+    pub(in crate::store) body: String,
+    pub(in crate::store) at: i64,
+    pub(in crate::store) delivery_id: String,
+    pub(in crate::store) client_id: i64,
+    pub(in crate::store) host: String,
+    pub(in crate::store) deadline: Option<i64>,
+}
+
+/// The events that looks tell of the watches that changed: those of these rows.
+pub(in crate::store) fn news<R: AnyRow>(
+    looks: &[&Look],
+    changed: &[R],
+) -> Result<Vec<NewsRow>, StoreError> {
+    let told = looks.iter().flat_map(|look| {
+        let events = look.changes.iter();
+        events.filter_map(|change| {
+            Some((
+                change.watch_id.to_string(),
+                (look.at, change.event.as_ref()?),
+            ))
+        })
+    });
+    let mut told: HashMap<String, (Timestamp, &Event)> = told.collect();
+    let mut news = Vec::with_capacity(changed.len());
+    for row in changed {
+        let cells = Cells::of("watches", "watch_id", row);
+        let watch_id: String = cells.get("watch_id")?;
+        let Some((at, event)) = told.remove(&watch_id) else {
+            continue;
+        };
+        news.push(NewsRow {
+            event_id: event.id.to_string(),
+            watch_id,
+            body: event.to_json().map_err(unwritable)?,
+            at: at.as_millisecond(),
+            delivery_id: DeliveryId::new(at).to_string(),
+            client_id: cells.get("client_id")?,
+            host: cells.get("callback_host")?,
+            deadline: event.deadline.map(Timestamp::as_millisecond),
+        });
+    }
+    Ok(news)
+}
+
+/// Failures of a connection to count.
+#[derive(Serialize)]
+pub(in crate::store) struct FailureRow<'l> {
+    pub(in crate::store) connection_id: &'l str,
+    pub(in crate::store) job_id: &'l str,
+    pub(in crate::store) at: i64,
+}
+
+/// What looks say of connections: those that succeeded, and the failures after the last success of each.
+pub(in crate::store) fn reports<'l>(looks: &[&'l Look]) -> (Vec<&'l str>, Vec<FailureRow<'l>>) {
+    let mut succeeded = Vec::new();
+    let mut failures: BTreeMap<&str, Vec<FailureRow<'l>>> = BTreeMap::new();
+    for look in looks {
+        let Some(report) = &look.connection else {
+            continue;
+        };
+        let failures = failures.entry(&report.connection_id).or_default();
+        if report.unavailable {
+            failures.push(FailureRow {
+                connection_id: &report.connection_id,
+                job_id: look.job_id.as_str(),
+                at: look.at.as_millisecond(),
+            });
+        } else {
+            failures.clear();
+            succeeded.push(report.connection_id.as_str());
+        }
+    }
+    (succeeded, failures.into_values().flatten().collect())
+}
+
+/// What becomes of a job.
+#[derive(Serialize)]
+pub(in crate::store) struct JobRow<'l> {
+    pub(in crate::store) job_id: &'l str,
+    pub(in crate::store) memory: String,
+    pub(in crate::store) at: i64,
+    pub(in crate::store) next_look_at: i64,
+    pub(in crate::store) urgency: i64,
+    /// Whether it waits for the same bank as before.
+    pub(in crate::store) waits_on: bool,
+    pub(in crate::store) bank: Option<&'l str>,
+    pub(in crate::store) method: Option<&'l str>,
+    pub(in crate::store) user_id: Option<&'l str>,
+    pub(in crate::store) connection_id: Option<&'l str>,
+}
+
+/// What becomes of the jobs that were looked at.
+pub(in crate::store) fn jobs<'l>(looks: &[&'l Look]) -> Result<Vec<JobRow<'l>>, StoreError> {
+    let jobs = looks.iter().map(|look| {
+        let bank = match &look.outage {
+            OutageChange::None | OutageChange::Unchanged => None,
+            OutageChange::Began(bank, _) => Some(bank),
+        };
+        Ok(JobRow {
+            job_id: look.job_id.as_str(),
+            memory: serde_json::to_string(&look.memory).map_err(unwritable)?,
+            at: look.at.as_millisecond(),
+            next_look_at: look.next_look_at.as_millisecond(),
+            urgency: rank(look.urgency),
+            waits_on: look.outage == OutageChange::Unchanged,
+            bank: bank.map(|bank| bank.institution_id.as_str()),
+            method: bank.map(|bank| bank.method.as_str()),
+            user_id: look.memory.context.user_id.as_deref(),
+            connection_id: look.memory.context.connection_id.as_deref(),
+        })
+    });
+    jobs.collect()
+}

@@ -1,0 +1,109 @@
+//! Registers watches in batches: those that wait while a transaction runs share the next one, and a
+//! caller is answered only after its commit.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tracing::trace;
+
+use crate::store::{NewWatch, Registration, StoreError, common::closed};
+
+/// The most registrations of one transaction, and the most that wait.
+const BATCH: usize = 512;
+
+/// Registers watches in one transaction.
+#[async_trait]
+pub(in crate::store) trait Registers: Send + Sync + 'static {
+    /// Says of each what it came to, in their order.
+    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Vec<Registration>, StoreError>;
+}
+
+/// The way to the registering task; dropping it ends the task.
+#[derive(Debug)]
+pub(in crate::store) struct Registrar {
+    queue: mpsc::Sender<Queued>,
+    _task: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    new: Vec<NewWatch>,
+    caller: oneshot::Sender<Result<Vec<Registration>, StoreError>>,
+}
+
+impl Registrar {
+    /// Starts the registering task.
+    pub(in crate::store) fn start(store: impl Registers) -> Self {
+        let (queue, queued) = mpsc::channel(BATCH);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(run(store, queued));
+        Self {
+            queue,
+            _task: tasks,
+        }
+    }
+
+    /// Registers watches in one transaction, together with others that wait.
+    pub(in crate::store) async fn register(
+        &self,
+        new: Vec<NewWatch>,
+    ) -> Result<Vec<Registration>, StoreError> {
+        let (caller, answer) = oneshot::channel();
+        let queued = Queued { new, caller };
+        self.queue.send(queued).await.map_err(|_| closed())?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+async fn run(store: impl Registers, mut queue: mpsc::Receiver<Queued>) {
+    let mut waiting = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut waiting, BATCH).await > 0 {
+        let (mut callers, mut all) = (Vec::with_capacity(waiting.len()), Vec::new());
+        for Queued { new, caller } in waiting.drain(..) {
+            callers.push((caller, new.len()));
+            all.extend(new);
+        }
+        let all: Arc<[NewWatch]> = all.into();
+        match store.register_all(Arc::clone(&all)).await {
+            Ok(registered) => {
+                let mut registered = registered.into_iter();
+                for (caller, count) in callers {
+                    tell(caller, Ok(registered.by_ref().take(count).collect()));
+                }
+            }
+            Err(StoreError::Unavailable(source)) => {
+                let source = Arc::new(StoreError::Unavailable(source));
+                for (caller, _) in callers {
+                    let source = Box::new(Arc::clone(&source));
+                    tell(caller, Err(StoreError::Unavailable(source)));
+                }
+            }
+            Err(StoreError::Refused(_) | StoreError::Inconsistent { .. }) => {
+                one_by_one(&store, &all, callers).await;
+            }
+        }
+    }
+}
+
+type Caller = oneshot::Sender<Result<Vec<Registration>, StoreError>>;
+
+/// Each caller's by themselves, so that one that fails leaves its neighbours alone.
+async fn one_by_one(store: &impl Registers, all: &[NewWatch], callers: Vec<(Caller, usize)>) {
+    let mut rest = all;
+    for (caller, count) in callers {
+        let (own, others) = rest.split_at(count.min(rest.len()));
+        rest = others;
+        tell(caller, store.register_all(own.into()).await);
+    }
+}
+
+/// Answers a caller; one that went away does not matter.
+fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
+    if caller.send(answer).is_err() {
+        trace!("a caller of the store did not wait for its answer");
+    }
+}

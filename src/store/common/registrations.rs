@@ -1,0 +1,261 @@
+//! What becomes of watches that are to be registered, and the rows of those that are new.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Serialize;
+
+use crate::{
+    domain::{JobMemory, Operation, Phase, Watch, WatchId},
+    store::{
+        NewWatch, Registration, StoreError, WatchStory,
+        common::{AnyRow, Cells, unwritable},
+    },
+};
+
+/// What names a watch among the open ones.
+#[derive(Serialize)]
+pub(in crate::store) struct OpenRow<'n> {
+    pub(in crate::store) job_id: &'n str,
+    pub(in crate::store) client_id: i64,
+    pub(in crate::store) callback_url: &'n str,
+}
+
+/// What names each.
+pub(in crate::store) fn open_rows(new: &[NewWatch]) -> Vec<OpenRow<'_>> {
+    let rows = new.iter().map(|new| OpenRow {
+        job_id: new.request.job_id.as_str(),
+        client_id: new.client_id.0,
+        callback_url: new.request.callback_url.as_str(),
+    });
+    rows.collect()
+}
+
+/// The clients of these, each once.
+pub(in crate::store) fn clients_of(new: &[NewWatch]) -> Vec<i64> {
+    let mut ids: Vec<i64> = new.iter().map(|new| new.client_id.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// What is known of a client when it registers.
+pub(in crate::store) struct Standing {
+    revoked: bool,
+    open: u64,
+}
+
+/// How clients stand, by id.
+pub(in crate::store) type Standings = HashMap<i64, Standing>;
+
+pub(in crate::store) fn standings<R: AnyRow>(rows: &[R]) -> Result<Standings, StoreError> {
+    let standings = rows.iter().map(|row| {
+        let cells = Cells::of("clients", "name", row);
+        let standing = Standing {
+            revoked: cells.get("revoked")?,
+            open: cells.number("open")?,
+        };
+        Ok((cells.get("client_id")?, standing))
+    });
+    standings.collect()
+}
+
+/// Whether a client could reach its cap while others register at the same time.
+pub(in crate::store) fn is_near_cap(new: &[NewWatch], standings: &Standings, near: u64) -> bool {
+    new.iter().any(|new| {
+        let open = standings
+            .get(&new.client_id.0)
+            .map_or(0, |client| client.open);
+        open.saturating_add(near) >= new.max_open
+    })
+}
+
+/// The open watch of each that has one; rows name their places, the first of which is given.
+pub(in crate::store) fn existing<R: AnyRow>(
+    rows: &[R],
+    count: usize,
+    first: usize,
+) -> Result<Vec<Option<WatchId>>, StoreError> {
+    let mut existing = vec![None; count];
+    for row in rows {
+        let cells = Cells::of("watches", "watch_id", row);
+        let place: usize = cells.number("place")?;
+        let place = place.checked_sub(first);
+        if let Some(found) = place.and_then(|place| existing.get_mut(place)) {
+            *found = Some(cells.parse("watch_id")?);
+        }
+    }
+    Ok(existing)
+}
+
+/// What becomes of a watch that is asked for.
+pub(in crate::store) enum Decision {
+    /// It is refused.
+    Final(Registration),
+    /// There is one already.
+    Existing(WatchId),
+    /// It is to be added.
+    New,
+}
+
+/// Decides about each, and says which are to be added.
+pub(in crate::store) fn decide<'n>(
+    new: &'n [NewWatch],
+    existing: &[Option<WatchId>],
+    mut standings: Standings,
+) -> (Vec<Decision>, Vec<&'n NewWatch>) {
+    let (mut decisions, mut fresh) = (Vec::with_capacity(new.len()), Vec::new());
+    for (new, existing) in new.iter().zip(existing) {
+        let client = standings.get_mut(&new.client_id.0);
+        decisions.push(match (client, existing) {
+            (Some(client), _) if client.revoked => Decision::Final(Registration::Revoked),
+            (_, Some(id)) => Decision::Existing(*id),
+            (Some(client), None) if client.open >= new.max_open => {
+                Decision::Final(Registration::AtCap)
+            }
+            (client, None) => {
+                if let Some(client) = client {
+                    client.open += 1;
+                }
+                fresh.push(new);
+                Decision::New
+            }
+        });
+    }
+    (decisions, fresh)
+}
+
+/// The answer to each whose decision stands, or what is to be looked up for it: the watch that is known,
+/// or none if another was quicker.
+pub(in crate::store) fn answer(
+    new: &NewWatch,
+    decision: Decision,
+    added: &HashSet<String>,
+) -> Result<Registration, Option<WatchId>> {
+    match decision {
+        Decision::Final(answer) => Ok(answer),
+        Decision::New if added.contains(&new.id.to_string()) => {
+            Ok(Registration::Created(Box::new(begun(new))))
+        }
+        Decision::New => Err(None),
+        Decision::Existing(id) => Err(Some(id)),
+    }
+}
+
+/// What was looked up, as an answer.
+pub(in crate::store) fn found(
+    new: &NewWatch,
+    story: Option<WatchStory>,
+) -> Result<Registration, StoreError> {
+    story
+        .map(|story| Registration::Existing(Box::new(story)))
+        .ok_or_else(|| StoreError::Inconsistent {
+            table: "watches",
+            column: "job_id",
+            row: new.request.job_id.to_string(),
+        })
+}
+
+/// The watch that is asked for, as it begins.
+fn begun(new: &NewWatch) -> Watch {
+    Watch::begun(new.id, new.client_id, new.request.clone(), new.now)
+}
+
+/// A new watch.
+#[derive(Serialize)]
+pub(in crate::store) struct WatchRow<'n> {
+    pub(in crate::store) watch_id: String,
+    pub(in crate::store) client_id: i64,
+    pub(in crate::store) job_id: &'n str,
+    pub(in crate::store) callback_url: &'n str,
+    pub(in crate::store) callback_host: &'n str,
+    pub(in crate::store) operation: Option<&'static str>,
+    pub(in crate::store) events: i64,
+    pub(in crate::store) until_step: Option<&'n str>,
+    pub(in crate::store) locale: &'n str,
+    pub(in crate::store) metadata: String,
+    pub(in crate::store) state: &'static str,
+    pub(in crate::store) progress: String,
+    pub(in crate::store) created_at: i64,
+}
+
+/// The rows of new watches.
+pub(in crate::store) fn watch_rows<'n>(
+    new: &[&'n NewWatch],
+) -> Result<Vec<WatchRow<'n>>, StoreError> {
+    let rows = new.iter().map(|new| {
+        let (request, watch) = (&new.request, begun(new));
+        let options = &request.options;
+        Ok(WatchRow {
+            watch_id: new.id.to_string(),
+            client_id: new.client_id.0,
+            job_id: request.job_id.as_str(),
+            callback_url: request.callback_url.as_str(),
+            callback_host: request.callback_url.host(),
+            operation: options.operation.map(Operation::as_str),
+            events: i64::from(options.events.bits()),
+            until_step: options.until.as_deref(),
+            locale: options.locale.as_str(),
+            metadata: serde_json::to_string(&options.metadata).map_err(unwritable)?,
+            state: watch.state.as_str(),
+            progress: serde_json::to_string(&watch.progress).map_err(unwritable)?,
+            created_at: new.now.as_millisecond(),
+        })
+    });
+    rows.collect()
+}
+
+/// A job to look at.
+#[derive(Serialize)]
+pub(in crate::store) struct DueRow<'n> {
+    pub(in crate::store) job_id: &'n str,
+    pub(in crate::store) at: i64,
+    pub(in crate::store) memory: String,
+}
+
+/// The jobs of new watches, each once and in the order of their ids; `resting` is what is remembered of
+/// those that nobody watches now.
+pub(in crate::store) fn due_rows<'n>(
+    new: &[&'n NewWatch],
+    mut resting: HashMap<String, String>,
+) -> Result<Vec<DueRow<'n>>, StoreError> {
+    let mut due: BTreeMap<&str, i64> = BTreeMap::new();
+    for new in new {
+        let at = new.now.as_millisecond();
+        let due = due.entry(new.request.job_id.as_str()).or_insert(at);
+        *due = at.min(*due);
+    }
+    let unknown = serde_json::to_string(&JobMemory::default()).map_err(unwritable)?;
+    let rows = due.into_iter().map(|(job_id, at)| {
+        let memory = match resting.remove(job_id) {
+            Some(memory) => afresh(&memory)?,
+            None => unknown.clone(),
+        };
+        Ok(DueRow { job_id, at, memory })
+    });
+    rows.collect()
+}
+
+/// The memory of a job that is watched again after a while: what is known of it, but not what the relay
+/// waited for. What cannot be read is forgotten.
+fn afresh(memory: &str) -> Result<String, StoreError> {
+    let memory: JobMemory = serde_json::from_str(memory).unwrap_or_default();
+    let memory = JobMemory {
+        phase: Phase::Running,
+        errors_in_a_row: 0,
+        missing_since: None,
+        forbidden_since: None,
+        ..memory
+    };
+    serde_json::to_string(&memory).map_err(unwritable)
+}
+
+/// The memories of resting jobs, by id.
+pub(in crate::store) fn resting<R: AnyRow>(
+    rows: &[R],
+) -> Result<HashMap<String, String>, StoreError> {
+    let memories = rows.iter().map(|row| {
+        let cells = Cells::of("jobs", "job_id", row);
+        Ok((cells.get("job_id")?, cells.get("memory")?))
+    });
+    memories.collect()
+}
