@@ -98,6 +98,7 @@ fn event() -> String {
 }
 
 /// `POST /watch`, each for another job.
+#[derive(Clone)]
 pub(crate) struct Registrations {
     client: Client,
     url: Url,
@@ -146,9 +147,8 @@ impl Registrations {
         for number in 0..all {
             let due = began + Duration::from_secs_f64(float(number) / rate);
             tokio::time::sleep_until(due.into()).await;
-            let (client, url, key) = (self.client.clone(), self.url.clone(), self.key.clone());
-            let body = self.body(number);
-            calls.spawn(async move { one(&client, &url, &key, &body).await });
+            let clients = self.clone();
+            calls.spawn(async move { clients.one(number).await });
             while let Some(ended) = calls.try_join_next() {
                 ended??;
             }
@@ -159,10 +159,6 @@ impl Registrations {
         Ok(())
     }
 
-    fn body(&self, number: usize) -> Value {
-        json!({ "jobId": format!("job-{number}"), "callbackUrl": self.callback })
-    }
-
     async fn run(
         &self,
         at_once: usize,
@@ -170,20 +166,8 @@ impl Registrations {
     ) -> Result<usize> {
         let mut connections = JoinSet::new();
         for _ in 0..at_once {
-            let (client, url, key) = (self.client.clone(), self.url.clone(), self.key.clone());
-            let (next, callback) = (Arc::clone(&self.next), self.callback.clone());
-            connections.spawn(async move {
-                let mut accepted = 0;
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if !goes_on(number) {
-                        return anyhow::Ok(accepted);
-                    }
-                    let body = json!({ "jobId": format!("job-{number}"), "callbackUrl": callback });
-                    one(&client, &url, &key, &body).await?;
-                    accepted += 1;
-                }
-            });
+            let clients = self.clone();
+            connections.spawn(async move { clients.one_by_one(goes_on).await });
         }
         let mut accepted = 0;
         while let Some(ended) = connections.join_next().await {
@@ -191,12 +175,25 @@ impl Registrations {
         }
         Ok(accepted)
     }
-}
 
-async fn one(client: &Client, url: &Url, key: &str, body: &Value) -> Result<()> {
-    let request = client.post(url.clone()).bearer_auth(key);
-    let answer = request.json(body).send().await?;
-    ensure!(answer.status() == 202, "HTTP {}", answer.status());
-    answer.bytes().await?;
-    Ok(())
+    /// One after the other, as long as it goes on; says how many were accepted.
+    async fn one_by_one(&self, goes_on: impl Fn(usize) -> bool) -> Result<usize> {
+        let next = || self.next.fetch_add(1, Ordering::Relaxed);
+        let (mut accepted, mut number) = (0, next());
+        while goes_on(number) {
+            self.one(number).await?;
+            accepted += 1;
+            number = next();
+        }
+        Ok(accepted)
+    }
+
+    async fn one(&self, number: usize) -> Result<()> {
+        let body = json!({ "jobId": format!("job-{number}"), "callbackUrl": self.callback });
+        let request = self.client.post(self.url.clone()).bearer_auth(&self.key);
+        let answer = request.json(&body).send().await?;
+        ensure!(answer.status() == 202, "HTTP {}", answer.status());
+        answer.bytes().await?;
+        Ok(())
+    }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Server {
 /// An empty database, and what it is kept in.
 pub(crate) struct Database {
     pub(crate) url: DatabaseUrl,
-    pub(crate) folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Server {
@@ -75,7 +75,10 @@ impl Server {
                 DatabaseUrl::Postgres(PostgresUrl::parse(&url).map_err(anyhow::Error::msg)?)
             }
         };
-        Ok(Database { url, folder })
+        Ok(Database {
+            url,
+            _folder: folder,
+        })
     }
 
     pub(crate) async fn stop(self) -> Result<()> {

@@ -21,6 +21,7 @@ mod scene;
 use anyhow::Result;
 
 use crate::{
+    clients::Bare,
     database::{Kind, Server},
     figures::Figures,
 };
@@ -72,25 +73,37 @@ async fn main() -> Result<()> {
     let bare = clients::bare(&mut figures).await?;
     for kind in choice.kinds() {
         figures.of(kind);
-        if choice.measures("register") {
-            cycle::registrations(kind, &server, &bare, &mut figures).await?;
-        }
-        if choice.measures("deliver") {
-            deliver::run(kind, &server, &bare, &mut figures).await?;
-        }
-        if choice.measures("cycle") || choice.measures("overhead") {
-            let rate = cycle::cycles(kind, &server, &bare, &mut figures).await?;
-            if choice.measures("overhead") {
-                cycle::overhead(kind, &server, rate / 2.0, &mut figures).await?;
-            }
-        }
-        if choice.measures("isolation") {
-            isolation::run(kind, &server, &mut figures).await?;
-        }
-        if choice.measures("million") {
-            million::run(kind, &server, &mut figures).await?;
-        }
+        measure(&choice, kind, (&server, &bare), &mut figures).await?;
     }
     server.stop().await?;
     figures.print()
+}
+
+/// The chosen parts, on one kind of store.
+async fn measure(
+    choice: &Choice,
+    kind: Kind,
+    (server, bare): (&Server, &Bare),
+    figures: &mut Figures,
+) -> Result<()> {
+    if choice.measures("register") {
+        cycle::registrations(kind, server, bare, figures).await?;
+    }
+    if choice.measures("deliver") {
+        deliver::run(kind, server, bare, figures).await?;
+    }
+    let (cycle, overhead) = (choice.measures("cycle"), choice.measures("overhead"));
+    if cycle || overhead {
+        let rate = cycle::cycles(kind, server, bare, figures).await?;
+        if overhead {
+            cycle::overhead(kind, server, rate / 2.0, figures).await?;
+        }
+    }
+    if choice.measures("isolation") {
+        isolation::run(kind, server, figures).await?;
+    }
+    if choice.measures("million") {
+        million::run(kind, server, figures).await?;
+    }
+    Ok(())
 }

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use reqwest::Url;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
     task::JoinSet,
 };
 
@@ -41,7 +41,7 @@ impl RelayProcess {
             };
             let url = Url::parse(&format!("http://{address}"))?;
             let mut log = JoinSet::new();
-            log.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            log.spawn(read(lines));
             return Ok(Self {
                 url,
                 ready_after: began.elapsed(),
@@ -76,6 +76,11 @@ impl RelayProcess {
     pub(crate) async fn kill(mut self) -> Result<()> {
         Ok(self.process.kill().await?)
     }
+}
+
+/// Reads what a relay writes, so that it can go on writing.
+async fn read(mut lines: Lines<BufReader<ChildStderr>>) {
+    while let Ok(Some(_)) = lines.next_line().await {}
 }
 
 fn command(database: &str) -> Command {

@@ -17,12 +17,15 @@ use tokio::{net::TcpListener, task::JoinSet};
 /// Callbacks that have not come by then are missing.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// A callback, and when it came.
+type Arrival = (Instant, Bytes);
+
 /// A receiver that answers at once.
 #[derive(Clone, Default)]
 pub(crate) struct Receiver {
     count: Arc<AtomicUsize>,
     /// What came and when, if that is wanted.
-    noted: Option<Arc<Mutex<Vec<(Instant, Bytes)>>>>,
+    noted: Option<Arc<Mutex<Vec<Arrival>>>>,
 }
 
 impl Receiver {
@@ -60,7 +63,7 @@ impl Receiver {
     }
 
     /// What came so far.
-    pub(crate) fn noted(&self) -> Vec<(Instant, Bytes)> {
+    pub(crate) fn noted(&self) -> Vec<Arrival> {
         let noted = self.noted.as_ref().map(|noted| lock(noted).clone());
         noted.unwrap_or_default()
     }

@@ -25,7 +25,7 @@ pub(crate) struct Scene {
     pub(crate) receiver: Receiver,
     pub(crate) callback: Url,
     pub(crate) key: ApiKey,
-    pub(crate) tasks: JoinSet<()>,
+    _tasks: JoinSet<()>,
     settings: Settings,
     _database: Database,
 }
@@ -50,24 +50,25 @@ impl Scene {
             receiver,
             callback,
             key: ApiKey::generate(),
-            tasks,
+            _tasks: tasks,
             settings,
             _database: database,
         })
     }
 
     /// A relay on the database, with its client: not running yet.
-    pub(crate) async fn relay(&self) -> Result<(Relay, ClientId)> {
+    pub(crate) async fn relay(&self) -> Result<(Box<Relay>, ClientId)> {
         self.relay_with(|_| ()).await
     }
 
     pub(crate) async fn relay_with(
         &self,
         change: impl FnOnce(&mut Settings),
-    ) -> Result<(Relay, ClientId)> {
+    ) -> Result<(Box<Relay>, ClientId)> {
         let mut settings = self.settings.clone();
         change(&mut settings);
-        let relay = Relay::build(settings, Clock::system()).await?;
+        let relay = Box::pin(Relay::build(settings, Clock::system())).await?;
+        let relay = Box::new(relay);
         let name = "bench".parse().context("a client name")?;
         let (hash, secret) = (self.key.hash(), SigningSecret::generate());
         let now = Clock::system().now();

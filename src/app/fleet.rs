@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::HeaderValue;
 use metrics::gauge;
 use sha2::{Digest, Sha256};
@@ -157,13 +158,9 @@ impl Common for InPostgres {
 
 /// Names an API key without telling it.
 fn key_id(key: &HeaderValue) -> String {
-    let hash: [u8; 32] = Sha256::new()
+    let hash = Sha256::new()
         .chain_update(b"basiq-relay key id\0")
         .chain_update(key.as_bytes())
-        .finalize()
-        .into();
-    hash.iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .finalize();
+    BASE64_URL_SAFE_NO_PAD.encode(hash)
 }

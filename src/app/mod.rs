@@ -167,28 +167,48 @@ fn banks(settings: &Settings, store: &Arc<dyn Store>, parts: &ApiParts) -> BankW
     )
 }
 
+fn delivery(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    parts: &ApiParts,
+) -> Result<DeliveryWorker> {
+    let (clock, wake) = (parts.clock.clone(), parts.delivery_wake.clone());
+    DeliveryWorker::new(store.clone(), clock, &settings.delivery, wake)
+        .context("no client for callbacks")
+}
+
+/// Checks that the store's secrets can be read, and frees the leases of a relay that ran on it before,
+/// if there is never more than one.
+async fn take_up(store: &dyn Store) -> Result<()> {
+    store.list_clients().await.context(
+        "the clients cannot be read; are RELAY_ENCRYPTION_KEY and RELAY_ENCRYPTION_PREVIOUS_KEY those \
+         that their secrets were encrypted with?",
+    )?;
+    let freed = store.free_leases().await;
+    let freed = freed.context("leases cannot be freed")?;
+    if freed > 0 {
+        info!(
+            leases = freed,
+            "took up the work that a former run had begun"
+        );
+    }
+    Ok(())
+}
+
 impl Relay {
     /// Opens the store and puts a relay together. Leases of a relay that ran on the store before
     /// are freed: on SQLite there is only one.
     pub async fn build(settings: Settings, clock: Clock) -> Result<Self> {
+        // large while it lasts, and nobody's caller should be
+        Box::pin(Self::put_together(settings, clock)).await
+    }
+
+    async fn put_together(settings: Settings, clock: Clock) -> Result<Self> {
         let metrics = telemetry::metrics_handle().context("no metrics")?;
         let catalogue = Arc::new(catalogue(&settings)?);
         let lock = lock::hold(&settings.store)?;
         let OpenStore { store, shared } = open_store(&settings.store, &clock).await?;
-        store.list_clients().await.context(
-            "the clients cannot be read; are RELAY_ENCRYPTION_KEY and \
-             RELAY_ENCRYPTION_PREVIOUS_KEY those that their secrets were encrypted with?",
-        )?;
-        let freed = store
-            .free_leases()
-            .await
-            .context("leases cannot be freed")?;
-        if freed > 0 {
-            info!(
-                leases = freed,
-                "took up the work that a former run had begun"
-            );
-        }
+        take_up(&*store).await?;
         let share = Share::alone();
         // a clock that stands still for a test agrees with no other relay's
         let shared = shared.filter(|_| clock.can_follow());
@@ -200,11 +220,8 @@ impl Relay {
         let parts = api_parts(&settings, &store, (clock, catalogue), &metrics, shared)?;
         let tracker = tracker(&settings, &store, &parts);
         let banks = banks(&settings, &store, &parts);
-        let wake = parts.delivery_wake.clone();
+        let delivery = delivery(&settings, &store, &parts)?.sharing(&share);
         let clock = parts.clock.clone();
-        let delivery = DeliveryWorker::new(store.clone(), clock.clone(), &settings.delivery, wake)
-            .context("no client for callbacks")?
-            .sharing(&share);
         let upkeep = UpkeepWorker::new(store.clone(), clock, &settings.store);
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = Secrets {

@@ -133,14 +133,8 @@ impl Shared {
     ) -> Result<(), OutOfReach> {
         let mut reserved = self.reserved.lock().await;
         loop {
-            while let Some(turn) = reserved.pop_front() {
-                let wait = turn.duration_since(self.clock.now());
-                tokio::time::sleep(Duration::try_from(wait).unwrap_or_default()).await;
-                let late = self.clock.now().duration_since(turn);
-                if Duration::try_from(late).unwrap_or_default() <= PUNCTUALITY {
-                    return Ok(());
-                }
-                debug!(?late, "a turn was missed");
+            if self.take(&mut reserved).await {
+                return Ok(());
             }
             self.reserve(&mut reserved, waiting, spacing, throttle)
                 .await?;
@@ -152,6 +146,31 @@ impl Shared {
                 tokio::time::sleep(ASK_AGAIN).await;
             }
         }
+    }
+
+    /// Waits for the first of the reserved turns that can be taken; false if none can.
+    async fn take(&self, reserved: &mut VecDeque<Timestamp>) -> bool {
+        while let Some(turn) = reserved.pop_front() {
+            if self.is_punctual(turn).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Waits for a turn, and says whether it can still be taken.
+    async fn is_punctual(&self, turn: Timestamp) -> bool {
+        let wait = Duration::try_from(turn.duration_since(self.clock.now()));
+        // a sleep takes a millisecond even if there is nothing to wait for
+        if let Some(wait) = wait.ok().filter(|wait| !wait.is_zero()) {
+            tokio::time::sleep(wait).await;
+        }
+        let late = self.clock.now().duration_since(turn);
+        let late = Duration::try_from(late).unwrap_or_default();
+        if late > PUNCTUALITY {
+            debug!(?late, "a turn was missed");
+        }
+        late <= PUNCTUALITY
     }
 
     async fn reserve(

@@ -66,9 +66,9 @@ impl Tokens {
                 Ok(Shared::Claimed) => {
                     let fetched = self.fetch(throttle, number).await;
                     let token = fetched.as_ref().ok().map(Token::to_common);
-                    if let Err(error) = common.end_token_claim(&key, token).await {
-                        debug!(%error, "the token cannot be shared with other relays");
-                    }
+                    let shared = common.end_token_claim(&key, token).await;
+                    // the claim runs out by itself
+                    shared.unwrap_or_else(|error| debug!(%error, "the token cannot be shared"));
                     return fetched;
                 }
                 Ok(Shared::BeingFetched) => tokio::time::sleep(ASK_OTHERS_AGAIN).await,

@@ -71,7 +71,8 @@ impl Stage {
         let database = std::env::temp_dir().join(format!("{}.db", uuid::Uuid::new_v4()));
         let (api_key, secret) = (ApiKey::generate(), SigningSecret::generate());
         let settings = settings(&basiq, &database);
-        let relay = run_relay(settings, (&api_key, &secret), &stop, &mut tasks).await?;
+        let relay = run_relay(settings, (&api_key, &secret), &stop, &mut tasks);
+        let relay = Box::pin(relay).await?;
         let subscribers = Subscribers::default();
         let steady = ReceiverOptions {
             secret: Some(secret),

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     domain::{Averages, KnownPace, Pace, StageLeft},
     store::{
-        Look, PaceFound, StoreError,
+        Lesson, Look, PaceFound, StoreError,
         common::{AnyRow, Cells, unwritable},
     },
 };
@@ -20,7 +20,7 @@ pub(in crate::store) const MOST_KINDS: i64 = 2000;
 const SLOTS: u64 = 1 << 18;
 
 /// What stands for all banks.
-pub(in crate::store) const ALL_BANKS: &str = "";
+const ALL_BANKS: &str = "";
 
 /// What is taught about one kind of jobs.
 #[derive(Default)]
@@ -50,31 +50,38 @@ impl<'l> Lessons<'l> {
     /// What these looks teach: for their banks, and for all.
     pub(in crate::store) fn of(looks: &[&'l Look]) -> Self {
         let mut lessons = Self::default();
-        for look in looks {
-            let Some(lesson) = &look.lesson else {
-                continue;
-            };
-            let own = lesson.institution_id.as_deref();
-            if let (Some(connection_id), Some(bank)) = (&lesson.connection_id, own) {
-                lessons
-                    .banks
-                    .insert(slot(connection_id), (connection_id, bank));
-            }
-            let all = (!lesson.stages.is_empty()).then_some(ALL_BANKS);
-            for bank in own.into_iter().chain(all) {
-                let taught = lessons.kinds.entry((bank, &lesson.job_type)).or_default();
-                taught.stages.extend(lesson.stages.iter().cloned());
-                taught.at = taught.at.max(look.at);
-                if bank != ALL_BANKS {
-                    taught.averages = lesson.averages.or(taught.averages);
-                }
-            }
+        let taught = looks
+            .iter()
+            .filter_map(|look| Some((look.lesson.as_ref()?, look.at)));
+        for (lesson, at) in taught {
+            lessons.add(lesson, at);
         }
         lessons
+    }
+
+    fn add(&mut self, lesson: &'l Lesson, at: Timestamp) {
+        if let (Some(connection_id), Some(bank)) = (&lesson.connection_id, &lesson.institution_id) {
+            let place = slot(connection_id);
+            self.banks.insert(place, (connection_id, bank));
+        }
+        if let Some(bank) = &lesson.institution_id {
+            let kind = self.kinds.entry((bank, &lesson.job_type)).or_default();
+            kind.add(lesson, at);
+            kind.averages = lesson.averages.or(kind.averages);
+        }
+        if !lesson.stages.is_empty() {
+            let kind = (ALL_BANKS, lesson.job_type.as_str());
+            self.kinds.entry(kind).or_default().add(lesson, at);
+        }
     }
 }
 
 impl Taught {
+    fn add(&mut self, lesson: &Lesson, at: Timestamp) {
+        self.stages.extend(lesson.stages.iter().cloned());
+        self.at = self.at.max(at);
+    }
+
     /// What is known with this, where so much was known before. What cannot be read is learned anew.
     pub(in crate::store) fn add_to(&self, known: Option<&str>) -> Result<PaceRow, StoreError> {
         let known = known.and_then(|text| serde_json::from_str(text).ok());

@@ -29,7 +29,7 @@ pub(super) use self::{
         Standings, answer, clients_of, decide, due_rows, existing, found, is_near_cap, open_rows,
         resting, standings, watch_rows,
     },
-    row::{AnyRow, Cells, earlier, int, later, millis, time},
+    row::{AnyRow, Cells, WrongType, earlier, int, later, millis, time},
     stories::{
         attempts, client, due_delivery, due_job, entry, events, redeliverable, watches_by_job,
         without_events,

@@ -7,46 +7,48 @@ use serde::de::DeserializeOwned;
 
 use crate::store::StoreError;
 
-/// A row of a database: its columns by name. Of each, none if it is of another type; inside that, none
-/// if it is NULL.
+/// A column is of another type than what it was written with.
+pub(in crate::store) struct WrongType;
+
+/// A row of a database: its columns by name. None is NULL.
 pub(in crate::store) trait AnyRow: Sync {
-    fn text(&self, column: &str) -> Option<Option<&str>>;
-    fn whole(&self, column: &str) -> Option<Option<i64>>;
-    fn flag(&self, column: &str) -> Option<Option<bool>>;
-    fn bytes(&self, column: &str) -> Option<Option<&[u8]>>;
+    fn text(&self, column: &str) -> Result<Option<&str>, WrongType>;
+    fn whole(&self, column: &str) -> Result<Option<i64>, WrongType>;
+    fn flag(&self, column: &str) -> Result<Option<bool>, WrongType>;
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType>;
 }
 
 /// What a column can hold.
 pub(in crate::store) trait Cell<'r>: Sized {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Option<Option<Self>>;
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType>;
 }
 
 impl<'r> Cell<'r> for &'r str {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Option<Option<Self>> {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
         row.text(column)
     }
 }
 
 impl<'r> Cell<'r> for String {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Option<Option<Self>> {
-        Some(row.text(column)?.map(ToOwned::to_owned))
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
+        Ok(row.text(column)?.map(ToOwned::to_owned))
     }
 }
 
 impl<'r> Cell<'r> for i64 {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Option<Option<Self>> {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
         row.whole(column)
     }
 }
 
 impl<'r> Cell<'r> for bool {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Option<Option<Self>> {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
         row.flag(column)
     }
 }
 
 impl<'r> Cell<'r> for &'r [u8] {
-    fn of(row: &'r dyn AnyRow, column: &str) -> Option<Option<Self>> {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
         row.bytes(column)
     }
 }
@@ -79,7 +81,7 @@ impl<'r> Cells<'r> {
         &self,
         column: &'static str,
     ) -> Result<Option<T>, StoreError> {
-        T::of(self.row, column).ok_or_else(|| self.bad(column))
+        T::of(self.row, column).map_err(|WrongType| self.bad(column))
     }
 
     /// Text that means something.
@@ -155,7 +157,13 @@ impl<'r> Cells<'r> {
         StoreError::Inconsistent {
             table: self.table,
             column,
-            row: self.row.text(self.key).flatten().unwrap_or("?").to_owned(),
+            row: self
+                .row
+                .text(self.key)
+                .ok()
+                .flatten()
+                .unwrap_or("?")
+                .to_owned(),
         }
     }
 }

@@ -93,15 +93,15 @@ impl Announcer {
 async fn speak(pool: PgPool, own: String, said: Arc<Said>) {
     loop {
         said.bell.notified().await;
-        for topic in Topic::ALL {
-            if said.of(topic).swap(false, Ordering::Relaxed) {
-                let told = sqlx::query("SELECT pg_notify($1, $2)")
-                    .bind(CHANNEL)
-                    .bind(format!("{} {own}", topic.word()))
-                    .execute(&pool);
-                if let Err(error) = told.await {
-                    debug!(%error, "other relays could not be told of work");
-                }
+        let wanted = |topic: &Topic| said.of(*topic).swap(false, Ordering::Relaxed);
+        for topic in Topic::ALL.into_iter().filter(wanted) {
+            let told = sqlx::query("SELECT pg_notify($1, $2)")
+                .bind(CHANNEL)
+                .bind(format!("{} {own}", topic.word()))
+                .execute(&pool)
+                .await;
+            if let Err(error) = told {
+                debug!(%error, "other relays could not be told of work");
             }
         }
         tokio::time::sleep(PAUSE).await;
@@ -110,7 +110,7 @@ async fn speak(pool: PgPool, own: String, said: Arc<Said>) {
 
 impl PgStore {
     /// Calls `hear` whenever another relay has work to share, for ever.
-    pub async fn listen(&self, hear: impl Fn(Topic) + Send) {
+    pub async fn listen(&self, hear: impl Fn(Topic) + Send + Sync) {
         let mut pause = BACK_OFF.0;
         loop {
             match self.hear_all(&hear, &mut pause).await {
@@ -126,7 +126,7 @@ impl PgStore {
 
     async fn hear_all(
         &self,
-        hear: &(impl Fn(Topic) + Send),
+        hear: &(impl Fn(Topic) + Send + Sync),
         pause: &mut Duration,
     ) -> Result<(), sqlx::Error> {
         let mut listener = PgListener::connect_with(self.pool()).await?;

@@ -2,23 +2,23 @@
 
 use sqlx::{Row, postgres::PgRow};
 
-use crate::store::common::AnyRow;
+use crate::store::common::{AnyRow, WrongType};
 
 impl AnyRow for PgRow {
-    fn text(&self, column: &str) -> Option<Option<&str>> {
-        self.try_get(column).ok()
+    fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
     }
 
-    fn whole(&self, column: &str) -> Option<Option<i64>> {
-        self.try_get(column).ok()
+    fn whole(&self, column: &str) -> Result<Option<i64>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
     }
 
-    fn flag(&self, column: &str) -> Option<Option<bool>> {
-        self.try_get(column).ok()
+    fn flag(&self, column: &str) -> Result<Option<bool>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
     }
 
-    fn bytes(&self, column: &str) -> Option<Option<&[u8]>> {
-        self.try_get(column).ok()
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
     }
 }
 

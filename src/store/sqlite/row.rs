@@ -5,24 +5,24 @@ use sqlx::{Row, sqlite::SqliteRow};
 
 use crate::store::{
     StoreError,
-    common::{AnyRow, unwritable},
+    common::{AnyRow, WrongType, unwritable},
 };
 
 impl AnyRow for SqliteRow {
-    fn text(&self, column: &str) -> Option<Option<&str>> {
-        self.try_get(column).ok()
+    fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
     }
 
-    fn whole(&self, column: &str) -> Option<Option<i64>> {
-        self.try_get(column).ok()
+    fn whole(&self, column: &str) -> Result<Option<i64>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
     }
 
-    fn flag(&self, column: &str) -> Option<Option<bool>> {
-        self.try_get(column).ok()
+    fn flag(&self, column: &str) -> Result<Option<bool>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
     }
 
-    fn bytes(&self, column: &str) -> Option<Option<&[u8]>> {
-        self.try_get(column).ok()
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
     }
 }
 

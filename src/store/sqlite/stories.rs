@@ -9,7 +9,7 @@ use crate::{
     store::{EventStory, StoreError, WatchStory, common, sqlite::row::json_list},
 };
 
-/// The columns [`watch`] reads, of `watches w`.
+/// The columns of a watch, of `watches w`.
 macro_rules! watch_columns {
     () => {
         "w.watch_id, w.client_id, w.job_id, w.callback_url, w.operation, w.events, w.until_step, \

@@ -25,6 +25,19 @@ fn settle(crew: &Crew, id: &str) {
         .seed_document(id, job(id, Clock::system().now(), &done));
 }
 
+/// Asks until there is a 202, and says how often there was a 503.
+async fn insist(crew: &Crew, job: &str) -> usize {
+    let mut refused = 0;
+    loop {
+        let (status, _, body) = crew.try_watch(0, job).await.unwrap();
+        if status.is_success() {
+            return refused;
+        }
+        assert_eq!(status.as_u16(), 503, "{body}");
+        refused += 1;
+    }
+}
+
 /// The database of a crew, through a cable.
 async fn wired(crew: &Crew) -> (Cable, DatabaseUrl) {
     let mut url: url::Url = setting(&crew.settings.store.database).parse().unwrap();
@@ -94,15 +107,7 @@ async fn connections_cut_in_the_middle_of_transactions_lose_nothing_that_was_ack
         if n % 10 == 0 {
             cable.cut();
         }
-        // whoever has no 202 asks again
-        loop {
-            let (status, _, body) = crew.try_watch(0, job).await.unwrap();
-            if status.is_success() {
-                break;
-            }
-            assert_eq!(status.as_u16(), 503, "{body}");
-            refused += 1;
-        }
+        refused += insist(&crew, job).await;
     }
     crew.until(40 * SECOND, |crew| {
         let received = crew.receiver.received();

@@ -15,12 +15,13 @@ pub(crate) struct TestDatabase {
 
 /// Whether the tests run on PostgreSQL: `TEST_STORE=postgres`.
 pub(crate) fn is_postgres() -> bool {
-    match std::env::var("TEST_STORE") {
-        Ok(word) if word == "postgres" => true,
-        Ok(word) if word == "sqlite" => false,
-        Err(_) => false,
-        Ok(other) => panic!("TEST_STORE is {other}; sqlite or postgres is allowed"),
-    }
+    let word = std::env::var_os("TEST_STORE").unwrap_or_else(|| "sqlite".into());
+    assert!(
+        word == "sqlite" || word == "postgres",
+        "TEST_STORE is {}; sqlite or postgres is allowed",
+        word.display()
+    );
+    word == "postgres"
 }
 
 impl TestDatabase {
@@ -121,10 +122,10 @@ pub(crate) fn setting(url: &DatabaseUrl) -> String {
 
 /// The server for tests.
 fn server() -> url::Url {
-    let url = std::env::var("TEST_POSTGRES_URL");
+    let url = std::env::var_os("TEST_POSTGRES_URL");
     let url =
         url.expect("a test on PostgreSQL; tests/run starts a server and sets TEST_POSTGRES_URL");
-    url.parse().unwrap()
+    url.to_str().unwrap().parse().unwrap()
 }
 
 /// Runs a statement on the server's own database.
@@ -150,8 +151,10 @@ impl Drop for TestDatabase {
                 .unwrap();
             runtime.block_on(run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")));
         });
-        if dropping.join().is_err() && !std::thread::panicking() {
-            panic!("the test's database could not be dropped");
-        }
+        let dropped = dropping.join().is_ok();
+        assert!(
+            dropped || std::thread::panicking(),
+            "the test's database could not be dropped"
+        );
     }
 }

@@ -1,0 +1,69 @@
+//! What attempts write to the log and the metrics.
+
+use metrics::{counter, histogram};
+use tracing::{info, warn};
+
+use crate::{
+    delivery::{Answer, worker::Conclusion},
+    store::{AfterAttempt, DueDelivery},
+};
+
+pub(super) fn log_attempt(due: &DueDelivery, answer: &Answer, next: AfterAttempt) {
+    let attempt = &answer.attempt;
+    let (id, event, watch, job) = (due.id, due.event_id, due.watch_id, &due.job_id);
+    let host = due.callback_url.host();
+    let duration = attempt.duration;
+    match attempt.error {
+        None => info!(
+            delivery.id = %id, event.id = %event, watch.id = %watch, job.id = %job,
+            delivery.attempt = attempt.number, callback.host = host,
+            http.status = attempt.status, ?duration, "the callback accepted an event"
+        ),
+        Some(error) => warn!(
+            delivery.id = %id, event.id = %event, watch.id = %watch, job.id = %job,
+            delivery.attempt = attempt.number, callback.host = host,
+            http.status = attempt.status, %error, ?duration, next = %described(next),
+            "the callback did not accept an event"
+        ),
+    }
+}
+
+/// Counts what was recorded.
+pub(super) fn count(conclusion: &Conclusion) {
+    let next = conclusion.result.next;
+    let label = match (next, &conclusion.result.attempt) {
+        (AfterAttempt::RetryAt(_), None) => "postponed",
+        _ => result_label(next),
+    };
+    counter!("relay_deliveries_total", "result" => label).increment(1);
+    match next {
+        AfterAttempt::Delivered => {
+            if let Some(took) = conclusion.took {
+                histogram!("relay_settle_to_delivery_seconds").record(took);
+            }
+        }
+        AfterAttempt::Dead => counter!("relay_deliveries_dead_total").increment(1),
+        AfterAttempt::RetryAt(_) | AfterAttempt::Expired | AfterAttempt::Gone => {}
+    }
+}
+
+/// What an attempt led to, as a metric's label.
+fn result_label(next: AfterAttempt) -> &'static str {
+    match next {
+        AfterAttempt::Delivered => "delivered",
+        AfterAttempt::RetryAt(_) => "retried",
+        AfterAttempt::Dead => "dead",
+        AfterAttempt::Expired => "expired",
+        AfterAttempt::Gone => "gone",
+    }
+}
+
+fn described(next: AfterAttempt) -> String {
+    match next {
+        AfterAttempt::RetryAt(at) => format!("again at {at}"),
+        AfterAttempt::Delivered
+        | AfterAttempt::Dead
+        | AfterAttempt::Expired
+        | AfterAttempt::Gone => result_label(next).to_owned(),
+    }
+}
