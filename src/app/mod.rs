@@ -4,6 +4,7 @@ mod database;
 mod fleet;
 mod lock;
 mod reload;
+mod relocation;
 mod upkeep;
 
 use std::{fs::File, future::Future, net::SocketAddr, sync::Arc};
@@ -22,6 +23,7 @@ use self::{
 pub use self::{
     database::{OpenStore, open_store, sealer},
     reload::{Reloaded, Secrets},
+    relocation::Relocation,
     upkeep::UpkeepWorker,
 };
 use crate::{

@@ -5,6 +5,7 @@ mod demo;
 mod exit;
 mod healthcheck;
 mod listen;
+mod migrate_store;
 mod openapi;
 mod output;
 pub mod receiver;
@@ -42,6 +43,8 @@ enum Command {
     Listen(listen::Args),
     /// Manage API clients.
     Client(client::Args),
+    /// Move a SQLite relay's data to PostgreSQL: open watches continue there, and both are counted.
+    MigrateStore(migrate_store::Args),
     /// Ask a running relay whether it is ready: exit 0 or 1, for container health checks.
     Healthcheck(healthcheck::Args),
     /// Print the OpenAPI 3.1 document.
@@ -97,6 +100,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Listen(args) => listen::run(args).await,
         Command::Client(args) => client::run(args).await,
+        Command::MigrateStore(args) => migrate_store::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Openapi(args) => openapi::run(&args),
     }

@@ -1,8 +1,10 @@
-//! Writes to standard output, where a closed pipe is a quiet end.
+//! Writes to standard output, where a closed pipe is a quiet end, and tells a person at a terminal how far
+//! something is.
 
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -13,6 +15,54 @@ pub(super) fn line(text: impl Display) -> Result<()> {
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to standard output"),
+    }
+}
+
+/// Work that takes less is not told of.
+const LONG: Duration = Duration::from_secs(1);
+
+/// How often it is told how far work is.
+const BEAT: Duration = Duration::from_millis(200);
+
+/// One line on standard error that says how far long work is; only if that is a terminal.
+#[derive(Debug)]
+pub(super) struct Ticker {
+    on: bool,
+    next: Instant,
+    is_shown: bool,
+}
+
+impl Ticker {
+    /// For work that begins now.
+    pub(super) fn start() -> Self {
+        Self {
+            on: io::stderr().is_terminal(),
+            next: Instant::now() + LONG,
+            is_shown: false,
+        }
+    }
+
+    /// Shows how far it is, in place of what was shown before.
+    pub(super) fn show(&mut self, text: impl Display) {
+        if self.on && Instant::now() >= self.next {
+            self.next = Instant::now() + BEAT;
+            self.is_shown = true;
+            self.write(text);
+        }
+    }
+
+    /// The work has ended: nothing is shown any more.
+    pub(super) fn end(mut self) {
+        if self.is_shown {
+            self.write("");
+        }
+    }
+
+    /// In place of the line before. A terminal that is gone is told nothing more.
+    fn write(&mut self, text: impl Display) {
+        let mut out = io::stderr().lock();
+        let written = write!(out, "\r{text}\u{1b}[K").and_then(|()| out.flush());
+        self.on = written.is_ok();
     }
 }
 

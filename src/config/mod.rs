@@ -89,6 +89,14 @@ pub enum DatabaseUrl {
     Postgres(PostgresUrl),
 }
 
+impl DatabaseUrl {
+    /// Reads an address as `RELAY_DATABASE_URL` has it; if the text is something else, says what is
+    /// allowed, and not what was given: it may hold a password.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        value::database(text)
+    }
+}
+
 /// The store.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {

@@ -13,6 +13,7 @@ mod paces;
 pub mod postgres;
 mod seal;
 pub mod sqlite;
+pub mod transfer;
 mod upkeep;
 
 use std::time::Duration;
@@ -73,8 +74,7 @@ pub struct Claim {
 /// Watches as their clients see them: for the API.
 #[async_trait]
 pub trait WatchStore: Send + Sync {
-    /// Registers watches, durably and all in one commit, and makes their jobs due at once. Says of
-    /// each what it came to, in their order.
+    /// Registers watches durably, in one commit, and makes their jobs due. Says in order what each came to.
     async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError>;
 
     /// Registers one watch.

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sqlx::{PgPool, Postgres, Transaction, postgres::PgConnectOptions};
 
+pub(super) use self::row::plain;
 use self::{
     announce::Announcer,
     pool::{Pool, Work, timely},
@@ -95,6 +96,11 @@ impl PgStore {
 
     fn pool(&self) -> &PgPool {
         &self.0.pool.0
+    }
+
+    /// A transaction for work that takes as long as it takes. Dropped without a commit it changes nothing.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        Ok(self.pool().begin().await?)
     }
 
     /// The time to judge claims by; none for the database's.

@@ -28,7 +28,7 @@ pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<Strin
 }
 
 /// Text that came from elsewhere, without the NUL that PostgreSQL's text cannot hold.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::store) fn plain(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 

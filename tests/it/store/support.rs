@@ -24,7 +24,7 @@ use crate::support::TestDatabase;
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) client: ClientId,
-    _home: TestDatabase,
+    pub(crate) home: TestDatabase,
 }
 
 /// The time of the test's beginning and `seconds` more.
@@ -40,19 +40,22 @@ impl Fixture {
 
     /// A store in this database, with one client.
     pub(crate) async fn on(home: TestDatabase) -> Self {
-        let config = StoreConfig {
-            database: home.url.clone(),
-            ..StoreConfig::default()
-        };
-        let store = open_store(&config, &Clock::manual(at(0)))
-            .await
-            .unwrap()
-            .store;
+        let store = open(&home).await;
         let client = add_client(&*store, "first").await;
         Self {
             store,
             client,
-            _home: home,
+            home,
+        }
+    }
+
+    /// The store that is in this database already, with this client in it.
+    pub(crate) async fn over(home: TestDatabase, client: ClientId) -> Self {
+        let store = open(&home).await;
+        Self {
+            store,
+            client,
+            home,
         }
     }
 
@@ -131,6 +134,15 @@ impl Fixture {
     pub(crate) async fn story(&self, id: WatchId) -> WatchStory {
         self.store.find_watch(None, id).await.unwrap().unwrap()
     }
+}
+
+async fn open(home: &TestDatabase) -> Arc<dyn Store> {
+    let config = StoreConfig {
+        database: home.url.clone(),
+        ..StoreConfig::default()
+    };
+    let opened = open_store(&config, &Clock::manual(at(0))).await;
+    opened.unwrap().store
 }
 
 /// Adds a client.

@@ -1,0 +1,68 @@
+//! Moves a relay's data from its SQLite file to PostgreSQL, while no relay runs on the file.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::{
+    app::lock,
+    config::{DatabaseUrl, PostgresUrl, StoreConfig},
+    store::{
+        Sealer, UpkeepStore,
+        postgres::{Arbiter, PgStore},
+        transfer::{Moved, Progress, transfer},
+    },
+};
+
+/// A move that can be made.
+#[derive(Debug, Clone)]
+pub struct Relocation {
+    from: PathBuf,
+    to: PostgresUrl,
+    options: PgConnectOptions,
+}
+
+impl Relocation {
+    /// From one address to another. Only SQLite's data can be moved, and only to PostgreSQL; an error
+    /// says so, and not what was given: it may hold a password.
+    pub fn between(from: &str, to: &str) -> Result<Self> {
+        let from = match DatabaseUrl::parse(from) {
+            Ok(DatabaseUrl::Sqlite(path)) => path,
+            Ok(DatabaseUrl::Postgres(_)) | Err(_) => bail!(
+                "--from: sqlite://PATH is allowed, the file of a relay; data moves only from SQLite to \
+                 PostgreSQL"
+            ),
+        };
+        let to = PostgresUrl::parse(to).map_err(|allowed| anyhow!("--to: {allowed}"))?;
+        let options = to.expose().as_str().parse().context("--to")?;
+        Ok(Self { from, to, options })
+    }
+
+    /// The file, and host, port and database.
+    #[must_use]
+    pub fn ends(&self) -> (String, String) {
+        (self.from.display().to_string(), self.to.to_string())
+    }
+
+    /// Makes the move. Fails if there is no such file, if a relay runs on it, or if the database to move
+    /// to is not empty.
+    pub async fn make(&self, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Moved> {
+        let (from, to) = (self.from.display(), &self.to);
+        if !self.from.is_file() {
+            bail!("there is no database file {from}");
+        }
+        let file = StoreConfig {
+            database: DatabaseUrl::Sqlite(self.from.clone()),
+            ..StoreConfig::default()
+        };
+        let lock = lock::hold(&file)?;
+        // secrets are copied as they are stored, so no key is needed
+        let store = PgStore::open(self.options.clone(), Sealer::default(), Arbiter::Database).await;
+        let store = store.with_context(|| format!("the database {to} cannot be opened"))?;
+        let moved = transfer(&self.from, &store, progress).await;
+        store.close().await;
+        drop(lock);
+        moved.with_context(|| format!("{from} cannot be moved to {to}"))
+    }
+}

@@ -1,0 +1,100 @@
+//! `basiq-relay migrate-store`: moves a SQLite relay's data to PostgreSQL.
+
+use anyhow::anyhow;
+use serde_json::{Value, json};
+
+use crate::{
+    app::Relocation,
+    cli::{
+        exit::Failure,
+        output::{self, Paint, Ticker},
+    },
+    store::transfer::{Count, Moved},
+};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: basiq-relay migrate-store --from sqlite://basiq-relay.db \
+        --to postgres://relay@db.example/relay\n\n\
+        Stop the relay first, and start it afterwards with RELAY_DATABASE_URL set to the new address \
+        and the same RELAY_ENCRYPTION_KEY: secrets are moved as they are stored. All is moved or \
+        nothing, and the file stays as it is. A password that the address lacks is taken from \
+        PGPASSWORD."
+)]
+pub(super) struct Args {
+    /// The file to move: `sqlite://PATH`
+    #[arg(long, value_name = "URL")]
+    from: String,
+    /// An empty PostgreSQL database: `postgres://…`
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let relocation = Relocation::between(&args.from, &args.to).map_err(Failure::usage)?;
+    let mut ticker = Ticker::start();
+    let moved = relocation
+        .make(&mut |progress| {
+            let (table, copied, of) = (words(progress.table), progress.copied, progress.of);
+            ticker.show(format!("{table}: {copied} of {of}"));
+        })
+        .await;
+    ticker.end();
+    let moved = moved?;
+    if args.json {
+        output::line(to_json(&moved))?;
+    } else {
+        output::line(to_text(&moved, &relocation.ends()))?;
+    }
+    if moved.is_done() {
+        Ok(())
+    } else {
+        let differ = "the two stores differ, so nothing was moved: the database is empty again";
+        Err(Failure::failed(anyhow!(differ)))
+    }
+}
+
+fn to_json(moved: &Moved) -> Value {
+    let counts = moved
+        .counts
+        .iter()
+        .map(|count| json!({ "name": count.name, "source": count.source, "target": count.target }));
+    json!({ "moved": moved.is_done(), "counts": counts.collect::<Vec<_>>() })
+}
+
+/// The counts side by side, and what to do next.
+fn to_text(moved: &Moved, (from, to): &(String, String)) -> String {
+    let paint = Paint::detect();
+    let heading = format!("{:<20}{:>12}{:>12}", "", "SQLite", "PostgreSQL");
+    let mut lines = vec![paint.dim(heading)];
+    lines.extend(moved.counts.iter().map(|count| row(paint, count)));
+    if moved.is_done() {
+        lines.push(format!(
+            "\nMoved to {to}. Start relays with RELAY_DATABASE_URL set to it and the same \
+             RELAY_ENCRYPTION_KEY.\n{from} is as it was: keep it as a backup, and start no relay on \
+             it again."
+        ));
+    }
+    lines.join("\n")
+}
+
+fn row(paint: Paint, count: &Count) -> String {
+    let Count {
+        name,
+        source,
+        target,
+    } = count;
+    let line = format!("{:<20}{source:>12}{target:>12}", words(name));
+    if source == target {
+        line
+    } else {
+        paint.bad(format!("{line}  differs"))
+    }
+}
+
+fn words(name: &str) -> String {
+    name.replace('_', " ")
+}

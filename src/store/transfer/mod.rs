@@ -1,0 +1,188 @@
+//! Moves a relay's data from SQLite to PostgreSQL: all of it, or nothing.
+//!
+//! Rows are read from one unchanging view of the file and written in one transaction, some thousand in
+//! memory at a time. The file is not changed. Leases are not moved: no relay runs on the file, so no
+//! claim of it holds any more. Sealed secrets stay sealed with the same key.
+
+mod batch;
+mod source;
+mod tables;
+mod target;
+
+use std::path::Path;
+
+use futures_util::TryStreamExt;
+use sqlx::{QueryBuilder, Sqlite};
+use thiserror::Error;
+
+use self::{
+    batch::Batch,
+    source::Source,
+    tables::{TABLES, Table},
+    target::Target,
+};
+use crate::store::{StoreError, postgres::PgStore};
+
+/// What is counted besides the rows of each table: in the file by what a row says, in the new store by
+/// what its relays go by.
+const MORE_COUNTS: [(&str, &str, &str); 2] = [
+    (
+        "open_watches",
+        "SELECT count(*) FROM watches WHERE settled_at IS NULL",
+        "SELECT coalesce(sum(n), 0)::bigint FROM watch_counts \
+         WHERE state IN ('watching', 'awaiting-user', 'delayed')",
+    ),
+    (
+        "pending_deliveries",
+        "SELECT count(*) FROM deliveries WHERE state = 'pending'",
+        "SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL",
+    ),
+];
+
+/// Why nothing was moved.
+#[derive(Debug, Error)]
+pub enum TransferError {
+    /// The file has not the tables of a relay.
+    #[error("the file to move is no database of a relay")]
+    NoRelay,
+    /// The file lacks migrations.
+    #[error(
+        "an older version wrote the file to move; `basiq-relay client list` on it with this version \
+         brings its tables up to date"
+    )]
+    Older,
+    /// The file has migrations that are unknown here.
+    #[error("a newer version wrote the file to move; use that version")]
+    Newer,
+    /// The target is in use already: this table has rows.
+    #[error("the database to move to must be empty, and it has {0} already; nothing was changed")]
+    NotEmpty(&'static str),
+    /// Somebody wrote to the file meanwhile.
+    #[error("the file was changed while it was copied; nothing was moved, try again")]
+    Changed,
+    /// A row cannot be read, or cannot be written.
+    #[error("{table} cannot be copied; nothing was moved")]
+    Uncopied {
+        /// Where the row is.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// One of the two databases failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How far a move is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// The table that is being copied.
+    pub table: &'static str,
+    /// Rows of it that were copied.
+    pub copied: u64,
+    /// Rows that it has.
+    pub of: u64,
+}
+
+/// Something counted in both stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// What was counted: a table, `open_watches` or `pending_deliveries`.
+    pub name: &'static str,
+    /// In the file.
+    pub source: u64,
+    /// In the new store.
+    pub target: u64,
+}
+
+/// A move that ended: done if both stores have the same, and otherwise rolled back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// What both stores have.
+    pub counts: Vec<Count>,
+}
+
+impl Moved {
+    /// Whether both stores have the same.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.counts.iter().all(|count| count.source == count.target)
+    }
+}
+
+/// Moves all data of the relay in this file to an empty store, and counts it in both. No relay may run
+/// on the file.
+pub async fn transfer(
+    from: &Path,
+    to: &PgStore,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Moved, TransferError> {
+    let mut source = Source::open(from).await?;
+    let mut target = Target::begin(to).await?;
+    let mut counts = Vec::new();
+    for table in &TABLES {
+        let of = number(source.count(table.name).await?);
+        let mut tell = |copied| {
+            progress(Progress {
+                table: table.name,
+                copied,
+                of,
+            });
+        };
+        let copied = copy(table, &mut source, &mut target, &mut tell).await;
+        copied.map_err(|source| TransferError::Uncopied {
+            table: table.name,
+            source,
+        })?;
+        counts.push(Count {
+            name: table.name,
+            source: of,
+            target: number(target.count(table.name).await?),
+        });
+    }
+    for (name, in_source, in_target) in MORE_COUNTS {
+        counts.push(Count {
+            name,
+            source: number(source.count_by(in_source).await?),
+            target: number(target.count_by(in_target).await?),
+        });
+    }
+    source.close().await?;
+    let moved = Moved { counts };
+    if moved.is_done() {
+        target.commit().await?;
+    } else {
+        target.roll_back().await?;
+    }
+    Ok(moved)
+}
+
+/// Copies the rows of a table.
+async fn copy(
+    table: &'static Table,
+    source: &mut Source,
+    target: &mut Target,
+    tell: &mut (dyn FnMut(u64) + Send),
+) -> Result<(), StoreError> {
+    let mut select: QueryBuilder<Sqlite> = table.select();
+    let mut rows = select.build().fetch(source.view());
+    let mut batch = Batch::of(table);
+    let mut copied = 0;
+    while let Some(row) = rows.try_next().await? {
+        batch.push(&row)?;
+        if batch.is_full() {
+            copied += batch.rows();
+            target.add(&mut batch).await?;
+            tell(copied);
+        }
+    }
+    if batch.rows() > 0 {
+        target.add(&mut batch).await?;
+    }
+    Ok(())
+}
+
+fn number(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}

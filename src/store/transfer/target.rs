@@ -1,0 +1,96 @@
+//! The PostgreSQL database that is moved to: one transaction, in which nobody else writes.
+
+use sqlx::{Postgres, QueryBuilder, Transaction};
+
+use crate::store::{
+    StoreError,
+    postgres::PgStore,
+    transfer::{TransferError, batch::Batch, tables::TABLES},
+};
+
+/// A lock that somebody else holds is waited for a short while; the work itself may take as long as it
+/// takes.
+const LIMITS: [&str; 2] = [
+    "SET LOCAL lock_timeout = '5s'",
+    "SET LOCAL statement_timeout = 0",
+];
+
+/// Numbers of clients to come follow those that were moved. It stays so if the transaction fails, which
+/// does no harm.
+const NUMBER_ON: &str = "SELECT setval(pg_get_serial_sequence('clients', 'client_id'), \
+    max(client_id)) FROM clients HAVING max(client_id) IS NOT NULL";
+
+/// A database that was empty when the move began. Dropped without a commit it is empty again.
+#[derive(Debug)]
+pub(super) struct Target(Transaction<'static, Postgres>);
+
+impl Target {
+    /// Keeps others from writing, and makes sure that nothing is there.
+    pub(super) async fn begin(store: &PgStore) -> Result<Self, TransferError> {
+        let mut target = Self(store.begin().await?);
+        for limit in LIMITS {
+            target.run(QueryBuilder::new(limit)).await?;
+        }
+        let mut lock = on_all("LOCK TABLE ");
+        lock.push(" IN SHARE ROW EXCLUSIVE MODE");
+        target.run(lock).await?;
+        for table in &TABLES {
+            if target.has_any(table.name).await? {
+                return Err(TransferError::NotEmpty(table.name));
+            }
+        }
+        Ok(target)
+    }
+
+    /// Writes rows.
+    pub(super) async fn add(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        self.run(batch.insert()).await
+    }
+
+    /// How many rows a table has.
+    pub(super) async fn count(&mut self, table: &'static str) -> Result<i64, StoreError> {
+        let mut statement = QueryBuilder::<Postgres>::new("SELECT count(*) FROM ");
+        let statement = statement.push(table).build_query_scalar();
+        Ok(statement.fetch_one(&mut *self.0).await?)
+    }
+
+    /// What a statement counts.
+    pub(super) async fn count_by(&mut self, statement: &'static str) -> Result<i64, StoreError> {
+        let count = sqlx::query_scalar(statement).fetch_one(&mut *self.0);
+        Ok(count.await?)
+    }
+
+    /// Keeps all that was written.
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        self.run(QueryBuilder::new(NUMBER_ON)).await?;
+        // the planner knows nothing yet of rows that came all at once
+        self.run(on_all("ANALYZE ")).await?;
+        Ok(self.0.commit().await?)
+    }
+
+    /// Leaves the database as it was.
+    pub(super) async fn roll_back(self) -> Result<(), StoreError> {
+        Ok(self.0.rollback().await?)
+    }
+
+    async fn has_any(&mut self, table: &'static str) -> Result<bool, StoreError> {
+        let mut statement = QueryBuilder::<Postgres>::new("SELECT EXISTS (SELECT 1 FROM ");
+        let statement = statement.push(table).push(")").build_query_scalar();
+        Ok(statement.fetch_one(&mut *self.0).await?)
+    }
+
+    async fn run(&mut self, mut statement: QueryBuilder<Postgres>) -> Result<(), StoreError> {
+        statement.build().execute(&mut *self.0).await?;
+        Ok(())
+    }
+}
+
+/// The beginning of a statement about all tables.
+fn on_all(what: &'static str) -> QueryBuilder<Postgres> {
+    let mut statement = QueryBuilder::new(what);
+    let mut names = statement.separated(", ");
+    for table in &TABLES {
+        names.push(table.name);
+    }
+    statement
+}

@@ -1,0 +1,236 @@
+//! A SQLite store with something of everything in it, in the middle of work.
+
+use std::time::Duration;
+
+use basiq_relay::{
+    domain::{
+        Averages, Bank, Challenge, ChallengeMemory, JobContext, OpenChallenge, Phase,
+        SigningSecret, StageLeft, Status, WatchId,
+    },
+    store::{
+        AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, Hint, HintSubject,
+        Lesson, Look, OutageChange,
+    },
+};
+
+use crate::{
+    store::support::{Fixture, add_client, at, attempt, change, claim, look, new_watch},
+    support::TestDatabase,
+};
+
+const BAD: &str = "https://bad.example/hook";
+const WORSE: &str = "https://worse.example/hook";
+
+/// A store, and the watches that are open in it.
+pub(super) struct Filled {
+    pub(super) fixture: Fixture,
+    /// Was never looked at.
+    pub(super) new: WatchId,
+    /// Was being looked at.
+    pub(super) under_way: WatchId,
+    /// Waits for its bank.
+    pub(super) waits: WatchId,
+}
+
+/// Fills a store as an interrupted relay would leave it: jobs, banks, deliveries and a probe are leased
+/// until about a minute after the beginning.
+pub(super) async fn filled() -> Filled {
+    let fixture = Fixture::on(TestDatabase::sqlite()).await;
+    clients(&fixture).await;
+    deliveries(&fixture).await;
+    failing_hosts(&fixture).await;
+    challenge(&fixture).await;
+    let waits = outage(&fixture).await;
+    let under_way = fixture.watch("under-way", at(7)).await;
+    fixture.claim_one(at(7)).await;
+    let new = fixture.watch("new", at(8)).await;
+    Filled {
+        fixture,
+        new,
+        under_way,
+        waits,
+    }
+}
+
+/// One client more whose secret was rotated, and one that was revoked.
+async fn clients(fixture: &Fixture) {
+    let store = &fixture.store;
+    add_client(&**store, "rotated").await;
+    let (name, secret) = ("rotated".parse().unwrap(), SigningSecret::generate());
+    assert!(
+        store
+            .rotate_secret(&name, &secret, at(86_400))
+            .await
+            .unwrap()
+    );
+    let revoked = add_client(&**store, "revoked").await;
+    let new = new_watch(revoked, "of-revoked", "https://app.example/hook", at(0));
+    store.register_watch(new).await.unwrap();
+    let name = "revoked".parse().unwrap();
+    assert_eq!(store.revoke_client(&name, at(0)).await.unwrap(), Some(1));
+    assert!(fixture.claim(at(0)).await.is_empty());
+}
+
+/// Registers a watch and records a look at its job, which is looked at again much later.
+async fn looked_at(
+    fixture: &Fixture,
+    (job, callback): (&str, &str),
+    seen: impl FnOnce(&DueJob, &mut Look),
+) -> WatchId {
+    let id = fixture.watch_at(job, callback, at(0)).await;
+    let job = fixture.claim_one(at(0)).await;
+    let mut look = look(&job, at(0));
+    look.next_look_at = at(1000);
+    seen(&job, &mut look);
+    assert!(fixture.record(look).await);
+    id
+}
+
+/// Tells a new watch `status`, and claims what is told.
+async fn told(fixture: &Fixture, job: &str, status: Status) -> (WatchId, DueDelivery) {
+    let callback = "https://app.example/hook";
+    let id = looked_at(fixture, (job, callback), |job, look| {
+        look.changes = vec![change(&job.watches[0], status, at(0))];
+    });
+    (id.await, fixture.claim_delivery(at(0)).await)
+}
+
+/// A delivery in every state.
+async fn deliveries(fixture: &Fixture) {
+    let (_, due) = told(fixture, "delivered", Status::Success).await;
+    fixture
+        .attempted(&due, AfterAttempt::Delivered, at(0))
+        .await;
+    let (_, due) = told(fixture, "dead", Status::Failed).await;
+    fixture.attempted(&due, AfterAttempt::Dead, at(0)).await;
+    let (_, due) = told(fixture, "expired", Status::ActionRequired).await;
+    fixture.attempted(&due, AfterAttempt::Expired, at(0)).await;
+    let (_, due) = told(fixture, "gone", Status::Delayed).await;
+    fixture.attempted(&due, AfterAttempt::Gone, at(0)).await;
+    let (id, due) = told(fixture, "cancelled", Status::Delayed).await;
+    let retry = AfterAttempt::RetryAt(at(900));
+    fixture.attempted(&due, retry, at(0)).await;
+    let cancelled = fixture.store.cancel_watch(fixture.client, id, at(1)).await;
+    assert!(cancelled.unwrap());
+
+    // tried three times, and what the callback said cannot be stored everywhere
+    let (_, mut due) = told(fixture, "pending", Status::Success).await;
+    for _ in 0..2 {
+        fixture
+            .attempted(&due, AfterAttempt::RetryAt(at(0)), at(0))
+            .await;
+        due = fixture.claim_delivery(at(0)).await;
+    }
+    let mut result = attempt(&due, AfterAttempt::RetryAt(at(900)), at(0));
+    let odd = result.attempt.as_mut().unwrap();
+    odd.response = Some("out of \0 order, c\u{327}a".to_owned());
+    fixture.store.record_attempts(vec![result]).await.unwrap();
+
+    let callback = "https://app.example/hook";
+    looked_at(fixture, ("superseded", callback), |job, look| {
+        look.changes = vec![change(&job.watches[0], Status::Delayed, at(0))];
+        look.next_look_at = at(0);
+    })
+    .await;
+    let job = fixture.claim_one(at(0)).await;
+    let mut settles = look(&job, at(0));
+    settles.changes = vec![change(&job.watches[0], Status::Success, at(0))];
+    assert!(fixture.record(settles).await);
+    let due = fixture.claim_delivery(at(0)).await;
+    fixture
+        .attempted(&due, AfterAttempt::Delivered, at(0))
+        .await;
+}
+
+/// One host that is paused, and one that is being probed.
+async fn failing_hosts(fixture: &Fixture) {
+    for (job, callback) in [("bad", BAD), ("worse", WORSE)] {
+        looked_at(fixture, (job, callback), |job, look| {
+            look.changes = vec![change(&job.watches[0], Status::Success, at(0))];
+        })
+        .await;
+        for n in 1..=10 {
+            let due = fixture.claim_delivery(at(0)).await;
+            let is_last = n == 10 && callback == WORSE;
+            let again = if is_last { at(900) } else { at(0) };
+            fixture
+                .attempted(&due, AfterAttempt::RetryAt(again), at(0))
+                .await;
+        }
+        assert!(fixture.claim_deliveries(at(0)).await.is_empty(), "paused");
+    }
+    let probe = fixture.claim_delivery(at(7)).await;
+    assert_eq!(probe.callback_url.as_str(), BAD);
+}
+
+/// A job that asks, an answer on its way, and what hints and jobs before it taught.
+async fn challenge(fixture: &Fixture) {
+    let id = looked_at(fixture, ("asks", "https://app.example/hook"), |_, look| {
+        look.memory.context = JobContext {
+            user_id: Some("u-1".to_owned()),
+            connection_id: Some("c-1".to_owned()),
+            ..JobContext::default()
+        };
+        look.memory.challenges = ChallengeMemory {
+            count: 1,
+            open: Some(OpenChallenge {
+                challenge: Challenge {
+                    method: "token".to_owned(),
+                    description: "the code, \u{1f511}".to_owned(),
+                    inputs: vec!["Code\0".to_owned()],
+                    expiry_ms: Some(120_000),
+                    respond_to: None,
+                },
+                first_seen_at: at(0),
+            }),
+        };
+        look.lesson = Some(Lesson {
+            institution_id: Some("AU1".to_owned()),
+            connection_id: Some("c-1".to_owned()),
+            job_type: "connection".to_owned(),
+            stages: vec![StageLeft {
+                title: "verify-credentials".to_owned(),
+                left: Duration::from_secs(10),
+            }],
+            averages: Some(Averages::default()),
+        });
+        look.connection = Some(ConnectionReport {
+            connection_id: "c-1".to_owned(),
+            unavailable: true,
+        });
+    })
+    .await;
+    let until = (at(1), at(100));
+    let answer = fixture.store.claim_answer(fixture.client, id, until).await;
+    assert!(matches!(answer.unwrap(), AnswerClaim::Claimed { .. }));
+    let hint = Hint {
+        id: "message-1".to_owned(),
+        subject: HintSubject::User("u-1".to_owned()),
+        at: at(2),
+        interval: Duration::from_mins(5),
+    };
+    fixture.store.take_hint(hint).await.unwrap();
+    let job = fixture.claim_one(at(2)).await;
+    let mut seen = look(&job, at(2));
+    seen.next_look_at = at(1000);
+    assert!(fixture.record(seen).await);
+}
+
+/// A job that waits for its bank, which is being looked at.
+async fn outage(fixture: &Fixture) -> WatchId {
+    let bank = Bank {
+        institution_id: "AU2".to_owned(),
+        method: "web".to_owned(),
+    };
+    let id = looked_at(fixture, ("waits", "https://app.example/hook"), |_, look| {
+        look.memory.phase = Phase::Outage {
+            bank: bank.clone(),
+            error_code: "service-unavailable".to_owned(),
+        };
+        look.outage = OutageChange::Began(bank.clone(), at(3));
+    })
+    .await;
+    let due = fixture.store.claim_due_banks(claim(at(3))).await.unwrap();
+    assert_eq!(due.len(), 1);
+    id
+}
