@@ -7,6 +7,7 @@ mod error;
 mod hosts;
 mod lessons;
 mod looks;
+mod lookups;
 mod outbox;
 mod registrar;
 mod registrations;
@@ -23,6 +24,7 @@ pub(super) use self::{
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
     lessons::{Lessons, MOST_KINDS, Taught, pace_found, slot},
     looks::{NewsRow, changes, claims, held, jobs, news, reports},
+    lookups::{FindsClients, Lookups},
     outbox::{Candidate, choose, full_hosts},
     registrar::{Registers, Registrar},
     registrations::{

@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
-        ClientStore, Sealer, StoreError, common,
-        postgres::{PgStore, watches},
+        ClientStore, Sealer, StoreError,
+        common::{self, FindsClients},
+        postgres::{PgStore, pool::timely, watches},
     },
 };
 
@@ -22,6 +23,25 @@ macro_rules! list {
 pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, previous_secret, \
     previous_until, created_at, revoked_at FROM clients \
     WHERE key_hash = $1 AND revoked_at IS NULL";
+
+/// Finds clients on connections that only read.
+pub(super) struct Finder {
+    pub(super) pool: PgPool,
+    pub(super) sealer: Sealer,
+}
+
+#[async_trait]
+impl FindsClients for Finder {
+    async fn find(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
+        let row = sqlx::query(FIND_BY_KEY)
+            .bind(key.as_bytes())
+            .fetch_optional(&self.pool);
+        let row = timely(row).await?;
+        row.as_ref()
+            .map(|row| common::client(row, &self.sealer))
+            .transpose()
+    }
+}
 
 #[async_trait]
 impl ClientStore for PgStore {
@@ -52,13 +72,7 @@ impl ClientStore for PgStore {
     }
 
     async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
-        let row = sqlx::query(FIND_BY_KEY)
-            .bind(key.as_bytes())
-            .fetch_optional(self.pool())
-            .await?;
-        row.as_ref()
-            .map(|row| common::client(row, &self.0.sealer))
-            .transpose()
+        self.0.lookups.find(key).await
     }
 
     async fn rotate_secret(

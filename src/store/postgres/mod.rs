@@ -40,7 +40,10 @@ pub use self::{
     announce::Topic,
     fleet::{Attendance, PRESUMED_DEAD, RelayId, SharedPause, StoredToken, Turns},
 };
-use crate::store::{Sealer, StoreError, common::Registrar};
+use crate::store::{
+    Sealer, StoreError,
+    common::{Lookups, Registrar},
+};
 
 /// The time by which claims are judged, in milliseconds: the given one, or else the database's.
 macro_rules! now {
@@ -72,6 +75,7 @@ struct Inner {
     sealer: Sealer,
     arbiter: Arbiter,
     registrar: Registrar,
+    lookups: Lookups,
     announcer: Announcer,
     pool: Pool,
 }
@@ -85,10 +89,15 @@ impl PgStore {
     ) -> Result<Self, StoreError> {
         let pool = Pool::new(options);
         migrate::run(&pool.0).await?;
+        let clients = clients::Finder {
+            pool: pool.0.clone(),
+            sealer: sealer.clone(),
+        };
         Ok(Self(Arc::new(Inner {
             sealer,
             arbiter,
             registrar: Registrar::start(pool.clone()),
+            lookups: Lookups::start(clients),
             announcer: Announcer::start(pool.0.clone()),
             pool,
         })))

@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
-        ClientStore, Sealer, StoreError, common,
+        ClientStore, Sealer, StoreError,
+        common::{self, FindsClients},
         sqlite::{SqliteStore, watches},
     },
 };
@@ -18,6 +19,25 @@ const LIST: &str = "SELECT client_id, name, key_hash, secret, previous_secret, p
 pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, previous_secret, \
     previous_until, created_at, revoked_at FROM clients \
     WHERE key_hash = ?1 AND revoked_at IS NULL";
+
+/// Finds clients on connections that only read.
+pub(super) struct Finder {
+    pub(super) pool: SqlitePool,
+    pub(super) sealer: Sealer,
+}
+
+#[async_trait]
+impl FindsClients for Finder {
+    async fn find(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
+        let row = sqlx::query(FIND_BY_KEY)
+            .bind(key.as_bytes())
+            .fetch_optional(&self.pool);
+        let row = row.await?;
+        row.as_ref()
+            .map(|row| common::client(row, &self.sealer))
+            .transpose()
+    }
+}
 
 #[async_trait]
 impl ClientStore for SqliteStore {
@@ -44,13 +64,7 @@ impl ClientStore for SqliteStore {
     }
 
     async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
-        let row = sqlx::query(FIND_BY_KEY)
-            .bind(key.as_bytes())
-            .fetch_optional(&self.0.readers)
-            .await?;
-        row.as_ref()
-            .map(|row| common::client(row, &self.0.sealer))
-            .transpose()
+        self.0.lookups.find(key).await
     }
 
     async fn rotate_secret(

@@ -33,7 +33,7 @@ use sqlx::{
 
 use crate::store::{
     Sealer, StoreError,
-    common::{self, Registrar},
+    common::{self, Lookups, Registrar},
     sqlite::writer::Writer,
 };
 
@@ -58,6 +58,7 @@ pub struct SqliteStore(Arc<Inner>);
 struct Inner {
     sealer: Sealer,
     registrar: Registrar,
+    lookups: Lookups,
     writer: Writer,
     readers: SqlitePool,
 }
@@ -90,9 +91,14 @@ impl SqliteStore {
             .max_lifetime(None)
             .connect_lazy_with(options.clone().pragma("query_only", "on"));
         let writer = Writer::start(connection, options);
+        let clients = clients::Finder {
+            pool: readers.clone(),
+            sealer: sealer.clone(),
+        };
         Ok(Self(Arc::new(Inner {
             sealer,
             registrar: Registrar::start(writer.clone()),
+            lookups: Lookups::start(clients),
             writer,
             readers,
         })))
