@@ -16,7 +16,7 @@ pub mod sqlite;
 pub mod transfer;
 mod upkeep;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -193,7 +193,7 @@ pub trait JobStore: Send + Sync {
 
     /// Records what looks brought: jobs, watches, events and their deliveries, in one transaction.
     /// A look whose lease was lost changes nothing; it is missing in the answer.
-    async fn record_looks(&self, looks: Vec<Look>) -> Result<Vec<JobId>, StoreError>;
+    async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError>;
 
     /// When the next job can be claimed, which may be past; a claimed one when its claim runs out.
     async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError>;

@@ -1,6 +1,6 @@
 //! Claims due jobs, keeps looks in flight, and records them in batches.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use metrics::{counter, histogram};
 use tracing::{Instrument, info_span};
@@ -9,8 +9,9 @@ use crate::{
     basiq::BasiqClient,
     clock::Clock,
     config::BasiqConfig,
+    domain::JobId,
     runtime::{Flights, Tick, Wake, Worker, WorkerError},
-    store::{Claim, DueJob, JobStore, Look},
+    store::{Claim, DueJob, JobStore, Look, StoreError},
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
 
@@ -69,12 +70,30 @@ impl TrackerWorker {
         self.flights.count() + self.unrecorded.len()
     }
 
-    async fn record(&mut self) -> Result<bool, WorkerError> {
-        if self.unrecorded.is_empty() {
-            return Ok(false);
+    /// Records what landed and claims what can be looked at soon, together, so that they share a commit.
+    /// What cannot be recorded is kept.
+    async fn record_and_claim(&mut self) -> Result<(bool, Claimed), WorkerError> {
+        let landed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
+        let wanted = self.wanted();
+        let (recorded, due) = tokio::join!(
+            record(&*self.store, &landed),
+            claim(&*self.store, wanted.as_ref().ok())
+        );
+        match &recorded {
+            Ok(recorded) => self.tell(&landed, recorded),
+            Err(_) => self.unrecorded = landed.to_vec(),
         }
-        let recorded = self.store.record_looks(self.unrecorded.clone()).await?;
-        let looks = std::mem::take(&mut self.unrecorded);
+        let claimed = match (wanted, due?) {
+            (Err(none), _) => none,
+            (Ok(claim), due) => self.take_up(claim, due),
+        };
+        recorded?;
+        Ok((!landed.is_empty(), claimed))
+    }
+
+    /// Counts what was recorded, and wakes the delivery if there is something to deliver.
+    fn tell(&self, looks: &[Look], recorded: &[JobId]) {
+        let recorded: HashSet<&JobId> = recorded.iter().collect();
         let mut tells = false;
         for look in looks.iter().filter(|look| recorded.contains(&look.job_id)) {
             tells |= measure(look);
@@ -82,37 +101,38 @@ impl TrackerWorker {
         if tells {
             self.delivery_wake.ring();
         }
-        Ok(true)
     }
 
-    /// Claims what can be looked at soon: what is claimed later may be more urgent.
-    async fn claim(&mut self) -> Result<Claimed, WorkerError> {
-        let free = self.concurrency.saturating_sub(self.in_flight());
+    /// What to claim: what is claimed later may be more urgent.
+    fn wanted(&self) -> Result<Claim, Claimed> {
+        let free = self.concurrency.saturating_sub(self.flights.count());
         if free == 0 {
-            return Ok(Claimed::NoRoom(None));
+            return Err(Claimed::NoRoom(None));
         }
         let room = self.looker.room(self.flights.count());
-        let free = free.min(room.calls);
-        if free == 0 {
-            return Ok(Claimed::NoRoom(Some(room.again_in)));
+        let limit = free.min(room.calls);
+        if limit == 0 {
+            return Err(Claimed::NoRoom(Some(room.again_in)));
         }
-        let claim = Claim {
+        Ok(Claim {
             now: self.clock.now(),
             lease: self.lease,
-            limit: free,
-        };
-        let due = self.store.claim_due_jobs(claim).await?;
-        let full = due.len() == free;
+            limit,
+        })
+    }
+
+    fn take_up(&mut self, claim: Claim, due: Vec<DueJob>) -> Claimed {
+        let full = due.len() == claim.limit;
         for job in due {
             histogram!("relay_poll_lag_seconds")
                 .record(between(job.due_at, claim.now).as_secs_f64());
             self.start(job);
         }
-        Ok(if full {
+        if full {
             Claimed::AsManyAsAsked
         } else {
             Claimed::All
-        })
+        }
     }
 
     fn start(&mut self, job: DueJob) {
@@ -139,8 +159,7 @@ impl Worker for TrackerWorker {
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
         let landed = self.flights.take();
         self.unrecorded.extend(landed);
-        let recorded = self.record().await?;
-        let claimed = self.claim().await?;
+        let (recorded, claimed) = self.record_and_claim().await?;
         match claimed {
             Claimed::AsManyAsAsked => return Ok(Tick::Busy),
             Claimed::All | Claimed::NoRoom(_) if recorded => return Ok(Tick::Busy),
@@ -155,12 +174,31 @@ impl Worker for TrackerWorker {
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
-        self.record().await?;
-        while let Some(landed) = self.flights.wait().await {
-            self.unrecorded.extend(landed);
-            self.record().await?;
+        loop {
+            let landed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
+            let recorded = record(&*self.store, &landed).await?;
+            self.tell(&landed, &recorded);
+            match self.flights.wait().await {
+                Some(landed) => self.unrecorded.extend(landed),
+                None => return Ok(()),
+            }
         }
-        Ok(())
+    }
+}
+
+/// Records looks, if there are any.
+async fn record(store: &dyn JobStore, looks: &Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
+    if looks.is_empty() {
+        return Ok(Vec::new());
+    }
+    store.record_looks(Arc::clone(looks)).await
+}
+
+/// Claims jobs, if any are wanted.
+async fn claim(store: &dyn JobStore, claim: Option<&Claim>) -> Result<Vec<DueJob>, StoreError> {
+    match claim {
+        Some(claim) => store.claim_due_jobs(*claim).await,
+        None => Ok(Vec::new()),
     }
 }
 

@@ -260,7 +260,7 @@ impl JobStore for ListStore {
         Ok(Vec::new())
     }
 
-    async fn record_looks(&self, _: Vec<Look>) -> Result<Vec<JobId>, StoreError> {
+    async fn record_looks(&self, _: std::sync::Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
         Ok(Vec::new())
     }
 

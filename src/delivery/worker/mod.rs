@@ -48,8 +48,10 @@ pub struct DeliveryWorker {
     hosts: HostLoad,
     flights: JoinSet<()>,
     landings: (UnboundedSender<Landing>, UnboundedReceiver<Landing>),
-    /// What could not be recorded yet; nothing is claimed until it is.
+    /// What is not recorded yet.
     unrecorded: Vec<Conclusion>,
+    /// The store took no record the last time: nothing is claimed until it does.
+    refused: bool,
 }
 
 /// An attempt that ended.
@@ -96,6 +98,7 @@ impl DeliveryWorker {
             flights: JoinSet::new(),
             landings: mpsc::unbounded_channel(),
             unrecorded: Vec::new(),
+            refused: false,
         })
     }
 
@@ -186,32 +189,29 @@ impl DeliveryWorker {
         self.hosts.limits(self.sender.full_hosts())
     }
 
-    /// Records what ended, in one batch, and says whether there was anything. What cannot be
-    /// recorded is kept.
-    async fn record(&mut self) -> Result<bool, StoreError> {
-        if self.unrecorded.is_empty() {
-            return Ok(false);
-        }
-        let results = self.unrecorded.iter().map(|end| end.result.clone());
-        self.store.record_attempts(results.collect()).await?;
-        for conclusion in self.unrecorded.drain(..) {
-            count(&conclusion);
-        }
-        Ok(true)
-    }
-
-    /// Claims what there are slots for and starts an attempt of each; says how many were claimed.
-    async fn claim(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        if limit == 0 {
-            return Ok(0);
-        }
+    /// Records what ended and claims what there are slots for, together, so that they share a commit. Says
+    /// whether anything was recorded, and how many were claimed.
+    async fn record_and_claim(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<(bool, usize), StoreError> {
         let claim = Claim {
             now,
             lease: self.lease,
             limit,
         };
         let limits = self.limits();
-        let claimed = self.store.claim_due_deliveries(claim, &limits).await?;
+        let (recorded, claimed) = tokio::join!(
+            record(&*self.store, &self.unrecorded),
+            claim_some(&*self.store, claim, &limits)
+        );
+        self.refused = recorded.is_err();
+        let had_ended = !self.refused && !self.unrecorded.is_empty();
+        if recorded.is_ok() {
+            self.unrecorded.drain(..).for_each(|end| count(&end));
+        }
+        let claimed = claimed?;
         let count = claimed.len();
         for due in claimed {
             if due.deadline.is_some_and(|deadline| deadline <= now) {
@@ -220,7 +220,15 @@ impl DeliveryWorker {
                 self.start(due);
             }
         }
-        Ok(count)
+        recorded?;
+        Ok((had_ended, count))
+    }
+
+    /// Records what ended. What cannot be recorded is kept.
+    async fn record(&mut self) -> Result<(), StoreError> {
+        record(&*self.store, &self.unrecorded).await?;
+        self.unrecorded.drain(..).for_each(|end| count(&end));
+        Ok(())
     }
 
     /// Gives up a delivery that spoiled before it could be tried.
@@ -285,12 +293,12 @@ impl Worker for DeliveryWorker {
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
         self.take_landings();
-        let mut recorded = self.record().await?;
         let now = self.clock.now();
-        let limit = self.concurrency.saturating_sub(self.in_flight());
-        let claimed = self.claim(now, limit).await?;
-        recorded |= self.record().await?;
-        if recorded || (limit > 0 && claimed == limit) {
+        let free = self.concurrency.saturating_sub(self.in_flight());
+        let limit = if self.refused { 0 } else { free };
+        let (recorded, claimed) = self.record_and_claim(now, limit).await?;
+        let is_full = limit > 0 && claimed == limit;
+        if recorded || is_full || !self.unrecorded.is_empty() {
             return Ok(Tick::Busy);
         }
         Ok(Tick::Idle {
@@ -303,8 +311,8 @@ impl Worker for DeliveryWorker {
         loop {
             self.take_landings();
             match self.record().await {
-                Ok(_) if self.in_flight() == 0 => return Ok(()),
-                Ok(_) => self.wait_for_landing().await,
+                Ok(()) if self.in_flight() == 0 => return Ok(()),
+                Ok(()) => self.wait_for_landing().await,
                 Err(failure) if tries == 0 => return Err(failure.into()),
                 Err(_) => {
                     tries -= 1;
@@ -313,6 +321,27 @@ impl Worker for DeliveryWorker {
             }
         }
     }
+}
+
+/// Records what ended, if anything did, in one batch.
+async fn record(store: &dyn OutboxStore, ended: &[Conclusion]) -> Result<(), StoreError> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let results = ended.iter().map(|end| end.result.clone());
+    store.record_attempts(results.collect()).await
+}
+
+/// Claims deliveries, if any are wanted.
+async fn claim_some(
+    store: &dyn OutboxStore,
+    claim: Claim,
+    limits: &HostLimits,
+) -> Result<Vec<DueDelivery>, StoreError> {
+    if claim.limit == 0 {
+        return Ok(Vec::new());
+    }
+    store.claim_due_deliveries(claim, limits).await
 }
 
 /// An attempt on its way. However its task ends, by a panic too, it lands: its slot is freed, its

@@ -1,6 +1,6 @@
 //! Jobs to look at: claimed when they are due.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -106,7 +106,7 @@ impl JobStore for PgStore {
         .await
     }
 
-    async fn record_looks(&self, looks: Vec<Look>) -> Result<Vec<JobId>, StoreError> {
+    async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
         let recorded = self
             .write(&looks, |connection, looks| {
                 Box::pin(looks::record(connection, looks))

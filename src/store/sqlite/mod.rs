@@ -134,6 +134,10 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .statement_cache_capacity(PREPARED)
         .pragma("journal_size_limit", "67108864")
+        // 32 MB: the ends of the indexes stay in memory
+        .pragma("cache_size", "-32768")
+        // pages: a checkpoint syncs twice, so not every few hundred commits
+        .pragma("wal_autocheckpoint", "8000")
         .disable_statement_logging()
 }
 

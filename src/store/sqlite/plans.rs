@@ -22,19 +22,25 @@ async fn store() -> (SqliteStore, TempDir) {
     (store, home)
 }
 
-/// The steps of a statement's plan that read a whole table or index, or sort.
-async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
+/// The steps of a statement's plan.
+async fn steps(store: &SqliteStore, statement: &str) -> Vec<String> {
     let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
         .fetch_all(&store.0.readers)
         .await
         .unwrap();
     let steps = rows.iter().map(|row| row.get::<String, _>("detail"));
+    steps.collect()
+}
+
+/// The steps of a statement's plan that read a whole table or index, or sort.
+async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
     // rows given as JSON, and the short list of hosts, are read as a whole on purpose
     let given = ["SCAN every", "SCAN hosts", "SCAN CONSTANT ROW"];
     let is_given = |step: &str| {
         step.contains("VIRTUAL TABLE") || given.iter().any(|list| step.starts_with(list))
     };
     let costly = |step: &String| step.starts_with("SCAN") || step.contains("TEMP B-TREE");
+    let steps = steps(store, statement).await.into_iter();
     steps
         .filter(|step| costly(step) && !is_given(step))
         .collect()
@@ -89,6 +95,43 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
     ] {
         let costly = costly_steps(&store, statement).await;
         assert!(costly.is_empty(), "{statement}\n{costly:#?}");
+    }
+}
+
+#[tokio::test]
+async fn rows_given_lead_to_the_rows_they_name_one_by_one() {
+    let (store, _home) = store().await;
+    for (statement, step) in [
+        (
+            looks::CHANGE_WATCHES,
+            "SEARCH watches USING INDEX sqlite_autoindex_watches_1 (watch_id=?)",
+        ),
+        (
+            looks::SUPERSEDE,
+            "SEARCH deliveries USING INDEX deliveries_of_watch (watch_id=?)",
+        ),
+        (
+            looks::RECORD_JOBS,
+            "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (job_id=?)",
+        ),
+        (
+            attempts::RECORD,
+            "SEARCH deliveries USING INDEX sqlite_autoindex_deliveries_1 (delivery_id=?)",
+        ),
+        (
+            registrar::OPEN_WATCHES,
+            "SEARCH w USING INDEX watches_open (job_id=? AND client_id=? AND callback_url=?)",
+        ),
+    ] {
+        let steps = steps(&store, statement).await;
+        assert!(
+            steps.iter().any(|found| found.starts_with(step)),
+            "{statement}\n{steps:#?}"
+        );
+        assert!(
+            steps[0].contains("VIRTUAL TABLE"),
+            "{statement}\n{steps:#?}"
+        );
     }
 }
 

@@ -89,7 +89,7 @@ impl Fixture {
     pub(crate) async fn record(&self, look: Look) -> bool {
         !self
             .store
-            .record_looks(vec![look])
+            .record_looks(vec![look].into())
             .await
             .unwrap()
             .is_empty()
