@@ -47,9 +47,9 @@ pub(super) const WAKE_JOBS: &str = "UPDATE jobs SET waits_for = NULL, waits_for_
 pub(super) const BEGIN: &str = "INSERT INTO outages (institution_id, method, next_look_at) \
     VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
 
-const NEXT_DUE: &str = "SELECT min(ready_at) FROM outages";
+pub(super) const NEXT_DUE: &str = "SELECT min(ready_at) FROM outages";
 
-const IS_OUT: &str =
+pub(super) const IS_OUT: &str =
     "SELECT EXISTS (SELECT 1 FROM outages WHERE institution_id = $1 AND method = $2)";
 
 #[async_trait]

@@ -48,7 +48,9 @@ pub(super) const ALIVE: &str = concat!(
     " AS now FROM relays"
 );
 
-const FORGET: &str = concat!(
+pub(super) const LEAVE: &str = "DELETE FROM relays WHERE relay_id = $1";
+
+pub(super) const FORGET: &str = concat!(
     "DELETE FROM relays WHERE seen_at < ",
     millis_now!(),
     " - $1"
@@ -76,13 +78,13 @@ pub(super) const PAUSE: &str = concat!(
     " + $2) WHERE upstream_id = 1 RETURNING pause"
 );
 
-const TOKEN: &str = concat!(
+pub(super) const TOKEN: &str = concat!(
     "SELECT token, renew_at, expires_at FROM upstream_tokens WHERE key_id = $1 AND token IS NOT NULL \
      AND renew_at > ",
     millis_now!()
 );
 
-const CLAIM_TOKEN: &str = concat!(
+pub(super) const CLAIM_TOKEN: &str = concat!(
     "INSERT INTO upstream_tokens AS t (key_id, fetching_until) VALUES ($1, ",
     millis_now!(),
     " + $2) ON CONFLICT (key_id) DO UPDATE SET fetching_until = excluded.fetching_until \
@@ -90,10 +92,11 @@ const CLAIM_TOKEN: &str = concat!(
     millis_now!()
 );
 
-const KEEP_TOKEN: &str = "UPDATE upstream_tokens SET token = $2, renew_at = $3, expires_at = $4, \
+pub(super) const KEEP_TOKEN: &str = "UPDATE upstream_tokens SET token = $2, renew_at = $3, expires_at = $4, \
     fetching_until = 0 WHERE key_id = $1";
 
-const RELEASE_TOKEN: &str = "UPDATE upstream_tokens SET fetching_until = 0 WHERE key_id = $1";
+pub(super) const RELEASE_TOKEN: &str =
+    "UPDATE upstream_tokens SET fetching_until = 0 WHERE key_id = $1";
 
 /// A relay among those that share a store; another each time it starts.
 #[derive(Debug, Clone)]
@@ -174,9 +177,7 @@ impl PgStore {
 
     /// Says that a relay is not at work any more.
     pub async fn leave(&self, relay: &RelayId) -> Result<(), StoreError> {
-        let left = sqlx::query("DELETE FROM relays WHERE relay_id = $1")
-            .bind(&relay.0)
-            .execute(self.pool());
+        let left = sqlx::query(LEAVE).bind(&relay.0).execute(self.pool());
         self.timely(left).await?;
         let forgotten = sqlx::query(FORGET)
             .bind(millis(FORGOTTEN))

@@ -19,12 +19,13 @@ pub(super) const HOLD: &str = "SELECT j.job_id FROM jobs j \
         ON j.job_id = l.job_id AND j.lease_id = l.lease_id \
     ORDER BY j.job_id FOR UPDATE OF j";
 
+/// Watches are found by their ids, not among all of their job: it may have many.
 pub(super) const CHANGE_WATCHES: &str = "UPDATE watches w SET state = c.state, \
     progress = c.progress, updated_at = c.at, \
     settled_at = CASE WHEN c.state IN ('settled', 'cancelled') THEN c.at END \
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
         c (watch_id, job_id, state, progress, at) \
-    WHERE w.watch_id = c.watch_id AND w.job_id = c.job_id AND w.settled_at IS NULL \
+    WHERE w.watch_id = c.watch_id AND w.job_id || '' = c.job_id AND w.settled_at IS NULL \
     RETURNING w.watch_id, w.client_id, w.callback_host";
 
 pub(super) const ADD_EVENTS: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
@@ -34,7 +35,7 @@ pub(super) const ADD_EVENTS: &str = "INSERT INTO events (event_id, watch_id, bod
 pub(super) const SUPERSEDE: &str = "UPDATE deliveries d SET state = 'superseded', \
     next_attempt_at = NULL, updated_at = n.at \
     FROM unnest($1::text[], $2::bigint[]) n (watch_id, at) \
-    WHERE d.watch_id = n.watch_id AND d.state = 'pending'";
+    WHERE d.watch_id = n.watch_id AND d.next_attempt_at IS NOT NULL";
 
 pub(super) const ADD_DELIVERIES: &str = "INSERT INTO deliveries (delivery_id, event_id, watch_id, \
     client_id, host, state, next_attempt_at, deadline, updated_at) \
@@ -60,9 +61,10 @@ pub(super) const RECORD_JOBS: &str = "UPDATE jobs j SET memory = l.memory, lease
         l (job_id, memory, at, next_look_at, urgency, waits_on, bank, method, user_id, connection_id) \
     WHERE j.job_id = l.job_id";
 
-const FORGET_FAILURES: &str = "DELETE FROM connection_failures WHERE connection_id = ANY($1)";
+pub(super) const FORGET_FAILURES: &str =
+    "DELETE FROM connection_failures WHERE connection_id = ANY($1)";
 
-const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
+pub(super) const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";
 
 /// Records looks, and names the jobs whose lease still held.

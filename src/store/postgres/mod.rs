@@ -19,6 +19,8 @@ mod looks;
 mod migrate;
 mod outbox;
 mod paces;
+#[cfg(test)]
+mod plans;
 mod pool;
 mod registrar;
 mod row;

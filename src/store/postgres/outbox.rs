@@ -64,6 +64,21 @@ macro_rules! oldest {
     };
 }
 
+/// When the first of a host is due that does not wait for another of its watch.
+macro_rules! first {
+    ($of:literal, $kind:literal) => {
+        concat!(
+            "LATERAL (SELECT d.ready_at FROM deliveries d WHERE d.host = ",
+            $of,
+            ".host AND d.ready_at IS NOT NULL",
+            $kind,
+            " AND ",
+            alone!("d", "o.lease_until IS NOT NULL"),
+            " ORDER BY d.ready_at LIMIT 1) first "
+        )
+    };
+}
+
 /// The oldest of each host, leaving out watches of which another delivery is in flight. Of a paused
 /// host only what has a deadline.
 pub(super) const DUE: &str = concat!(
@@ -110,25 +125,22 @@ pub(super) const PUT_OFF: &str = "UPDATE deliveries SET lease_id = NULL, lease_u
 
 /// When a delivery can be claimed next: the first of each host that does not wait for another of
 /// its watch, after the pause of its host unless it has a deadline; or when the claim of one runs out.
+/// `OFFSET 0` has that asked of each that is in flight, in place of a list of all that wait.
 pub(super) const NEXT_DUE: &str = concat!(
     hosts!(),
     "SELECT min(due) FROM ( \
-     SELECT CASE WHEN first.ready_at IS NOT NULL THEN greatest(first.ready_at, \
-         (SELECT p.paused_until FROM failing_hosts p WHERE p.host = hosts.host)) END AS due \
-     FROM hosts CROSS JOIN LATERAL (SELECT (SELECT d.ready_at FROM deliveries d \
-         WHERE d.host = hosts.host AND d.ready_at IS NOT NULL AND ",
-    alone!("d", "o.lease_until IS NOT NULL"),
-    " ORDER BY d.ready_at LIMIT 1) AS ready_at) first \
-     UNION ALL \
-     SELECT (SELECT d.ready_at FROM deliveries d WHERE d.host = p.host \
-         AND d.ready_at IS NOT NULL AND d.deadline IS NOT NULL AND ",
-    alone!("d", "o.lease_until IS NOT NULL"),
-    " ORDER BY d.ready_at LIMIT 1) FROM failing_hosts p \
-     WHERE p.paused_until > 0 AND p.host <> ALL($1) \
+     SELECT greatest(first.ready_at, \
+         (SELECT p.paused_until FROM failing_hosts p WHERE p.host = hosts.host)) AS due \
+     FROM hosts CROSS JOIN ",
+    first!("hosts", ""),
+    "UNION ALL \
+     SELECT first.ready_at FROM failing_hosts p CROSS JOIN ",
+    first!("p", " AND d.deadline IS NOT NULL"),
+    "WHERE p.paused_until > 0 AND p.host <> ALL($1) \
      UNION ALL \
      SELECT min(l.lease_until) FROM deliveries l WHERE l.lease_until IS NOT NULL \
-         AND l.host <> ALL($1) AND EXISTS (SELECT 1 FROM deliveries p \
-             WHERE p.watch_id = l.watch_id AND p.state = 'pending')) dues"
+         AND l.host <> ALL($1) AND (l.ready_at IS NOT NULL OR EXISTS (SELECT 1 FROM deliveries p \
+             WHERE p.watch_id = l.watch_id AND p.next_attempt_at IS NOT NULL OFFSET 0))) dues"
 );
 
 #[async_trait]

@@ -16,7 +16,7 @@ pub(super) const OF_CONTEXT: &str = "SELECT p.institution_id, p.pace, p.averages
     b.institution_id AS bank \
     FROM (SELECT coalesce($1, (SELECT institution_id FROM connection_banks \
         WHERE slot = $2 AND connection_id = $3)) AS institution_id) b \
-    LEFT JOIN paces p ON p.job_type = $4 AND p.institution_id IN (b.institution_id, '') \
+    LEFT JOIN paces p ON p.job_type = $4 AND p.institution_id = ANY(ARRAY[b.institution_id, '']) \
     ORDER BY p.institution_id DESC";
 
 pub(super) const ONE: &str = "SELECT institution_id, pace FROM paces \

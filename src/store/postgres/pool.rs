@@ -24,6 +24,13 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// How often a unit of work is done again that met another.
 const TRIES: u32 = 8;
 
+/// Each statement is written for an index. It must keep to that where statistics lag behind a burst, or
+/// are not there yet: without this a plan made for a small table, or for a short queue, reads all of one
+/// that has grown. Compiling a statement, or dividing it among processes, takes longer than any should.
+const PLANNING: &str = "SET enable_bitmapscan = off; SET enable_hashjoin = off; \
+    SET enable_mergejoin = off; SET enable_seqscan = off; SET jit = off; \
+    SET max_parallel_workers_per_gather = 0; SET seq_page_cost = 0.01; SET random_page_cost = 0.01";
+
 /// A unit of work, and what it works with.
 pub(super) type Work<A, T> =
     for<'c> fn(&'c mut PgConnection, &'c A) -> BoxFuture<'c, Result<T, StoreError>>;
@@ -41,6 +48,12 @@ impl Pool {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    sqlx::raw_sql(PLANNING).execute(connection).await?;
+                    Ok(())
+                })
+            })
             .connect_lazy_with(options);
         Self(pool)
     }

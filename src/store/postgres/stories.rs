@@ -36,8 +36,9 @@ pub(super) const ONE: &str =
     select!("WHERE w.watch_id = $1 AND ($2::bigint IS NULL OR w.client_id = $2)");
 
 pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, d.delivery_id, d.state, \
-    d.next_attempt_at FROM events e JOIN deliveries d ON d.event_id = e.event_id \
-    WHERE e.watch_id = ANY($1) ORDER BY e.event_id";
+    d.next_attempt_at FROM unnest($1::text[]) i (watch_id) \
+    JOIN events e ON e.watch_id = i.watch_id JOIN deliveries d ON d.event_id = e.event_id \
+    ORDER BY e.event_id";
 
 pub(super) const ATTEMPTS: &str = "SELECT a.delivery_id, a.number, a.started_at, a.duration, \
     a.status, a.error, a.response FROM attempts a WHERE a.delivery_id = ANY($1) \

@@ -13,25 +13,31 @@ use crate::store::{
 /// Watches with a pending delivery stay until that has ended.
 pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id = ANY(ARRAY(SELECT w.watch_id \
     FROM watches w WHERE w.settled_at < $1 AND NOT EXISTS (SELECT 1 FROM deliveries d \
-        WHERE d.watch_id = w.watch_id AND d.state = 'pending') \
+        WHERE d.watch_id = w.watch_id AND d.next_attempt_at IS NOT NULL) \
     ORDER BY w.settled_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING job_id";
 
 pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_id = ANY($1) \
     AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id)";
 
-const COUNTS: &str = "SELECT \
+pub(super) const PURGE_HOSTS: &str = "DELETE FROM failing_hosts WHERE failed_at < $1";
+
+pub(super) const PURGE_FAILURES: &str = "DELETE FROM connection_failures WHERE failed_at < $1";
+
+pub(super) const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM jobs WHERE urgency = 0 AND ready_at <= $1) \
     + (SELECT count(*) FROM jobs WHERE urgency = 1 AND ready_at <= $1) \
     + (SELECT count(*) FROM jobs WHERE urgency = 2 AND ready_at <= $1) \
     + (SELECT count(*) FROM jobs WHERE urgency = 3 AND ready_at <= $1) AS due_jobs, \
-    (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL AND ready_at <= $1) \
-    AS due_deliveries, \
-    (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL) AS pending_deliveries, \
+    waiting.due_deliveries, waiting.pending_deliveries, \
     (SELECT count(*) FROM deliveries WHERE state = 'dead') AS dead_deliveries, \
     (SELECT count(*) FROM failing_hosts WHERE paused_until > $1 AND paused_until > 0) \
-    AS paused_hosts";
+    AS paused_hosts \
+    FROM (SELECT count(*) FILTER (WHERE ready_at <= $1) AS due_deliveries, \
+        count(*) AS pending_deliveries FROM deliveries WHERE ready_at IS NOT NULL) waiting";
 
-const STATES: &str =
+pub(super) const TOUCH: &str = "SELECT 1 FROM clients LIMIT 1 FOR KEY SHARE";
+
+pub(super) const STATES: &str =
     "SELECT state, sum(n)::bigint AS n FROM watch_counts GROUP BY state ORDER BY state";
 
 #[async_trait]
@@ -70,9 +76,7 @@ impl UpkeepStore for PgStore {
 
 /// Whether the tables are there, and the server takes writes: a standby refuses the lock.
 async fn touch(connection: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::query("SELECT 1 FROM clients LIMIT 1 FOR KEY SHARE")
-        .execute(connection)
-        .await?;
+    sqlx::query(TOUCH).execute(connection).await?;
     Ok(())
 }
 
@@ -96,11 +100,11 @@ async fn purge(
         .bind(jobs)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM failing_hosts WHERE failed_at < $1")
+    sqlx::query(PURGE_HOSTS)
         .bind(before.as_millisecond())
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM connection_failures WHERE failed_at < $1")
+    sqlx::query(PURGE_FAILURES)
         .bind(earlier(before, FAILURES_COUNT_FOR))
         .execute(connection)
         .await?;

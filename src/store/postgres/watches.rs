@@ -22,11 +22,14 @@ pub(super) const OWN: &str = "SELECT job_id FROM watches WHERE watch_id = $1 AND
 pub(super) const CANCEL_WATCHES: &str = "UPDATE watches SET state = 'cancelled', \
     updated_at = $2, settled_at = $2 WHERE watch_id = ANY($1) AND settled_at IS NULL";
 
-pub(super) const LOCK_DELIVERIES: &str = "SELECT delivery_id FROM deliveries \
-    WHERE watch_id = ANY($1) AND state = 'pending' ORDER BY delivery_id FOR UPDATE";
+/// A delivery that is pending has a next attempt, and no other has. Asked so, it is not looked for among
+/// all that are pending.
+pub(super) const LOCK_DELIVERIES: &str = "SELECT d.delivery_id \
+    FROM unnest($1::text[]) w (watch_id) JOIN deliveries d ON d.watch_id = w.watch_id \
+    WHERE d.next_attempt_at IS NOT NULL ORDER BY d.delivery_id FOR UPDATE OF d";
 
 pub(super) const CANCEL_DELIVERIES: &str = "UPDATE deliveries SET state = 'cancelled', \
-    next_attempt_at = NULL, updated_at = $2 WHERE watch_id = ANY($1) AND state = 'pending'";
+    next_attempt_at = NULL, updated_at = $2 WHERE watch_id = ANY($1) AND next_attempt_at IS NOT NULL";
 
 pub(super) const REST_JOBS: &str = "UPDATE jobs SET next_look_at = NULL \
     WHERE job_id = ANY($1) AND next_look_at IS NOT NULL AND NOT EXISTS \
@@ -76,12 +79,17 @@ impl WatchStore for PgStore {
     }
 }
 
-/// The statement that lists watches; each combination of filters has an index of its own.
+/// The statement that lists watches; each combination of filters has an index of its own. A job has few
+/// watches, which are looked through: only its id is to be looked for in an index.
 pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new(stories::SELECT);
+    let (owned, in_state) = match query.job_id {
+        Some(_) => (" AND w.client_id + 0 = ", " AND w.state || '' = "),
+        None => (" AND w.client_id = ", " AND w.state = "),
+    };
     statement.push("WHERE TRUE");
     if let Some(owner) = query.owner {
-        statement.push(" AND w.client_id = ").push_bind(owner.0);
+        statement.push(owned).push_bind(owner.0);
     }
     if let Some(job_id) = &query.job_id {
         statement
@@ -89,7 +97,7 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
             .push_bind(job_id.to_string());
     }
     if let Some(state) = query.state {
-        statement.push(" AND w.state = ").push_bind(state.as_str());
+        statement.push(in_state).push_bind(state.as_str());
     }
     if let Some(before) = query.before {
         statement

@@ -203,7 +203,8 @@ CREATE INDEX deliveries_ready ON deliveries (host, ready_at) WHERE ready_at IS N
 -- Events with a deadline, which are tried at a paused host too.
 CREATE INDEX deliveries_spoiling ON deliveries (host, ready_at)
     WHERE ready_at IS NOT NULL AND deadline IS NOT NULL;
-CREATE INDEX deliveries_leased ON deliveries (lease_until) WHERE lease_until IS NOT NULL;
+-- Those in flight: few, and asked for by the watch of which another one is due.
+CREATE INDEX deliveries_leased ON deliveries (watch_id, lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX deliveries_of_watch ON deliveries (watch_id);
 CREATE INDEX deliveries_of_client_in_state ON deliveries (client_id, state, updated_at, delivery_id);
 -- For the operator, who sees all clients'.

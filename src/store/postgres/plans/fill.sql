@@ -1,0 +1,140 @@
+-- A store after a busy month: a million jobs, watches, events and deliveries. Rows are numbered as they
+-- came, the last one at 1800000000000 ms, each 2592 ms after the one before.
+
+-- The ids of `many` rows from number `first` on.
+CREATE FUNCTION ids(prefix TEXT, width INT, first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
+    RETURN (SELECT array_agg(prefix || lpad(n::text, width, '0') ORDER BY n)
+        FROM generate_series(first, first + many - 1) n);
+CREATE FUNCTION jobs(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
+    RETURN ids('job-', 7, first, many);
+CREATE FUNCTION watches(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
+    RETURN ids('wch_01', 24, first, many);
+CREATE FUNCTION events(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
+    RETURN ids('evt_01', 24, first, many);
+CREATE FUNCTION deliveries(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
+    RETURN ids('dlv_01', 24, first, many);
+
+-- Lists of one value.
+CREATE FUNCTION texts(value TEXT, many INT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
+    RETURN array_fill(value, ARRAY[many]);
+CREATE FUNCTION numbers(value BIGINT, many INT) RETURNS BIGINT[] LANGUAGE sql IMMUTABLE
+    RETURN array_fill(value, ARRAY[many]);
+
+-- The test itself says when PostgreSQL looks at what is in the tables.
+ALTER TABLE jobs SET (autovacuum_enabled = off);
+ALTER TABLE watches SET (autovacuum_enabled = off);
+ALTER TABLE events SET (autovacuum_enabled = off);
+ALTER TABLE deliveries SET (autovacuum_enabled = off);
+ALTER TABLE attempts SET (autovacuum_enabled = off);
+ALTER TABLE hints SET (autovacuum_enabled = off);
+ALTER TABLE connection_failures SET (autovacuum_enabled = off);
+ALTER TABLE connection_banks SET (autovacuum_enabled = off);
+
+-- Without foreign keys and triggers: what is written here fits together.
+SET session_replication_role = replica;
+
+INSERT INTO clients (name, key_hash, secret, created_at, revoked_at)
+    SELECT 'client' || n, sha256(n::text::bytea), 'sealed', 0, CASE WHEN n % 20 = 0 THEN 1 END
+    FROM generate_series(1, 100) n;
+
+-- The last 80,000 are watched, of every urgency; some are due, some are claimed, some wait for a bank.
+INSERT INTO jobs (job_id, next_look_at, urgency, joined, lease_id, lease_until, memory, user_id,
+        connection_id, waits_for, waits_for_method)
+    SELECT 'job-' || lpad(n::text, 7, '0'),
+        CASE WHEN watched THEN 1800000000000 + n * 7919 % 100000 - 10000 END,
+        CASE WHEN n % 1000 < 5 THEN 0 WHEN n % 1000 < 20 THEN 1 WHEN n % 1000 < 200 THEN 2 ELSE 3 END,
+        watched AND n % 100 = 0,
+        CASE WHEN watched AND n % 400 = 0 THEN 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV' END,
+        CASE WHEN watched AND n % 400 = 0 THEN 1800000030000 END,
+        '{"first_look_at":"2027-01-15T08:00:00Z","errors_in_a_row":0}',
+        'user-' || n / 4, CASE WHEN n % 10 > 0 THEN 'connection-' || n / 2 END,
+        CASE WHEN watched AND n % 300 = 1 THEN 'AU0000' || n % 3 END,
+        CASE WHEN watched AND n % 300 = 1 THEN 'web' END
+    FROM (SELECT n, n > 920000 AS watched FROM generate_series(1, 1000000::bigint) n) j;
+
+-- The last 100,000 are open. One client had half of them, but none of the last 300,000.
+INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, locale, metadata,
+        state, progress, created_at, updated_at, settled_at)
+    SELECT 'wch_01' || lpad(n::text, 24, '0'), CASE WHEN n % 2 = 0 AND n <= 700000 THEN 1 ELSE n % 97 + 2 END,
+        'job-' || lpad((CASE WHEN open THEN 920001 + n % 80000 ELSE n END)::text, 7, '0'),
+        'https://host' || n % 500 || '.example/hooks', 'host' || n % 500 || '.example', 15, 'en', '{}',
+        CASE WHEN open THEN (ARRAY['awaiting-user', 'delayed', 'watching', 'watching'])[n % 4 + 1]
+            WHEN n % 20 = 7 THEN 'cancelled' ELSE 'settled' END,
+        '{"transitions":1,"sequence":1}', t - 60000, t, CASE WHEN NOT open THEN t END
+    FROM (SELECT n, n > 900000 AS open, 1800000000000 - 2592 * (1000000 - n) AS t
+        FROM generate_series(1, 1000000::bigint) n) w;
+
+-- One job is watched a thousand times.
+INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, locale, metadata,
+        state, progress, created_at, updated_at)
+    SELECT 'wch_01' || lpad(n::text, 24, '0'), 7, 'job-0925000', 'https://host1.example/' || n,
+        'host1.example', 15, 'en', '{}', 'watching', '{}', 1800000000000, 1800000000000
+    FROM generate_series(1000001, 1001000) n;
+
+INSERT INTO watch_counts (client_id, state, share, n)
+    SELECT client_id, state, share, 0
+    FROM generate_series(1, 100) client_id, generate_series(0, 63) share,
+        unnest(ARRAY['watching', 'awaiting-user', 'delayed', 'settled', 'cancelled']) state;
+
+-- One of each watch that is settled; of the last 100,000 each second is of one that is open, and the
+-- others are of watches that had one before. A hundred more are to be delivered yet.
+INSERT INTO events (event_id, watch_id, body, created_at)
+    SELECT 'evt_01' || lpad(n::text, 24, '0'),
+        'wch_01' || lpad((CASE WHEN n > 900000 AND n % 2 = 0 THEN (n - 900000) * 9 ELSE n END)::text, 24, '0'),
+        '{"type":"job.success","data":{"job_id":"job-' || n || '","user_message":"Your bank is connected."}}',
+        1800000000000 - 2592 * (1000000 - n)
+    FROM generate_series(1, 1000100::bigint) n;
+
+-- The last 6,000 wait, at 50 hosts, one of which has more than half of them, and some are in flight. Of the
+-- others one in a hundred is dead.
+INSERT INTO deliveries (delivery_id, event_id, watch_id, client_id, host, state, next_attempt_at,
+        deadline, attempts, round_attempts, lease_id, lease_until, updated_at)
+    SELECT 'dlv_01' || lpad(n::text, 24, '0'), 'evt_01' || lpad(n::text, 24, '0'),
+        'wch_01' || lpad(w::text, 24, '0'), CASE WHEN w % 2 = 0 AND w <= 700000 THEN 1 ELSE w % 97 + 2 END,
+        'host' || CASE WHEN waits THEN n % 2 * (n / 2 % 50) ELSE n % 500 END || '.example',
+        CASE WHEN waits THEN 'pending' ELSE coalesce(
+            (ARRAY['dead', 'expired', 'superseded', 'cancelled'])[n % 100], 'delivered') END,
+        CASE WHEN waits THEN 1800000000000 + n * 7919 % 20000 - 15000 END,
+        CASE WHEN n % 50 = 0 THEN 1800000000000 + n % 600000 END, 1, 1,
+        CASE WHEN waits AND n % 31 = 0 THEN 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV' END,
+        CASE WHEN waits AND n % 31 = 0 THEN 1800000030000 END,
+        1800000000000 - 2592 * (1000000 - n)
+    FROM (SELECT n, n > 994000 AS waits,
+            CASE WHEN n > 900000 AND n % 2 = 0 THEN (n - 900000) * 9 ELSE n END AS w
+        FROM generate_series(1, 1000000::bigint) n) d;
+
+INSERT INTO attempts (delivery_id, number, lease_id, started_at, duration, status)
+    SELECT 'dlv_01' || lpad(n::text, 24, '0'), 1, 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV',
+        1800000000000 - 2592 * (1000000 - n), 40, 204
+    FROM generate_series(1, 996000::bigint) n
+    UNION ALL
+    SELECT 'dlv_01' || lpad((n * 100 + 1)::text, 24, '0'), number, 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV',
+        1800000000000 - 2592 * (1000000 - n), 40, 500
+    FROM generate_series(0, 9000::bigint) n, generate_series(2, 8) number;
+
+INSERT INTO hints (hint_id, taken_at)
+    SELECT md5(n::text), 1800000000000 - 864 * (200000 - n) FROM generate_series(1, 200000::bigint) n;
+
+INSERT INTO connection_failures (connection_id, job_id, failed_at)
+    SELECT 'connection-' || n / 5, 'job-' || lpad(n::text, 7, '0'), 1800000000000 - 12960 * (200000 - n)
+    FROM generate_series(1, 200000::bigint) n;
+
+INSERT INTO connection_banks (slot, connection_id, institution_id)
+    SELECT n, 'connection-' || n, 'AU' || lpad((n % 200)::text, 5, '0') FROM generate_series(0, 262143) n;
+
+INSERT INTO paces (institution_id, job_type, pace, used_at)
+    SELECT 'AU' || lpad(n::text, 5, '0'), kind, '{"stages":[]}', 1800000000000 - n * 1000
+    FROM generate_series(0, 199) n, generate_series(1, 10) kind;
+
+INSERT INTO outages (institution_id, method, next_look_at)
+    SELECT 'AU0000' || n, 'web', 1800000000000 + n * 1000 - 500 FROM generate_series(0, 2) n;
+
+INSERT INTO failing_hosts (host, failures, pauses, paused_until, probing, failed_at)
+    SELECT 'host' || n || '.example', 12, n % 3, CASE WHEN n % 3 > 0 THEN 1799999990000 + n * 1000 ELSE 0 END,
+        FALSE, 1799999980000
+    FROM generate_series(0, 20) n;
+
+INSERT INTO relays (relay_id, seen_at)
+    SELECT 'relay' || n, 1800000000000 FROM generate_series(1, 5) n;
+
+SET session_replication_role = origin;

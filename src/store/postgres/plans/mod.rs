@@ -1,0 +1,174 @@
+//! Holds PostgreSQL to its indexes on tables of a million rows.
+
+mod database;
+mod explain;
+mod statements;
+
+use std::{fs, path::Path, time::Instant};
+
+use sqlx::PgConnection;
+
+use self::{
+    database::{Database, on_full_tables},
+    explain::{Kind, Plan},
+    statements::Statement,
+};
+
+/// Tables that may be read as a whole, since they stay small.
+const SMALL: [&str; 8] = [
+    // as many as the operator adds
+    "clients",
+    // of each client, one for each state and share
+    "watch_counts",
+    // hosts that fail now
+    "failing_hosts",
+    // banks that are out now
+    "outages",
+    // as many as are kept at most
+    "paces",
+    // those at work, and of the last ten minutes
+    "relays",
+    // one row
+    "upstream",
+    // one for each API key
+    "upstream_tokens",
+];
+
+/// What may be touched to find a row: some indexes, each three or four pages deep, and its table.
+const PAGES_TO_FIND: u64 = 20;
+
+/// And to write it: it is entered in up to nine indexes.
+const PAGES_TO_WRITE: u64 = 40;
+
+/// What may be touched in any case: the claims of other relays, entries that are not cleaned up yet.
+const PAGES_BESIDES: u64 = 100;
+
+/// What a claim may touch to find what it claims: a hundred jobs, or 256 deliveries of fifty hosts.
+const PAGES_TO_CLAIM: u64 = 2000;
+
+/// How many rows may be read that do not fit.
+const PASSED_OVER: u64 = 500;
+
+#[tokio::test]
+async fn the_cost_of_a_statement_does_not_grow_with_tables_of_a_million_rows() {
+    on_full_tables(async |database| {
+        database.forget_statistics().await;
+        let mut faults = faults(&mut database.connection, "without statistics").await;
+        database.gather_statistics().await;
+        // on their own merits: indexes are not only taken because reading all is ruled out
+        database.run("SET enable_seqscan = on").await;
+        faults.extend(self::faults(&mut database.connection, "with statistics").await);
+        assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+        assert_eq!(unindexed_references(database).await, [""; 0]);
+    })
+    .await;
+}
+
+async fn faults(connection: &mut PgConnection, how: &str) -> Vec<String> {
+    let began = Instant::now();
+    let mut faults = Vec::new();
+    for statement in statements::all() {
+        for kind in Kind::ALL {
+            let plan = Plan::of(connection, &statement, kind).await;
+            let name = &statement.name;
+            let wrong = wrong_with(&plan, &statement);
+            let told = wrong.map(|wrong| format!("{name} ({kind:?}, {how}) {wrong}"));
+            faults.extend(told);
+            if statement.is_claim() {
+                let (found, all) = (plan.pages_to_find(), plan.pages());
+                println!("{name} ({kind:?}, {how}) touched {found} pages to find, {all} in all");
+            }
+        }
+    }
+    println!("plans {how} were looked at in {:?}", began.elapsed());
+    faults
+}
+
+/// What a plan does that a statement's must not.
+fn wrong_with(plan: &Plan, statement: &Statement) -> Option<String> {
+    let scanned = plan.scanned();
+    if let Some(table) = scanned.iter().find(|table| !SMALL.contains(table)) {
+        return Some(format!("reads all of {table}\n{}", plan.outline()));
+    }
+    let rows = statement.rows;
+    let to_find = if statement.is_claim() {
+        PAGES_TO_CLAIM
+    } else {
+        rows * PAGES_TO_FIND + PAGES_BESIDES
+    };
+    let most = rows * PAGES_TO_WRITE + PAGES_BESIDES;
+    for (what, count, most) in [
+        (
+            "pages touched to find its rows",
+            plan.pages_to_find(),
+            to_find,
+        ),
+        ("pages touched", plan.pages(), most),
+        (
+            "rows passed over",
+            plan.passed_over(),
+            PASSED_OVER.max(rows),
+        ),
+        ("rows sorted", plan.sorted(), rows),
+    ] {
+        if count > most {
+            return Some(format!("{what}: {count} > {most}\n{}", plan.outline()));
+        }
+    }
+    None
+}
+
+/// Foreign keys without an index, which a deletion would look for in the whole table. Clients are never
+/// deleted.
+async fn unindexed_references(database: &mut Database) -> Vec<String> {
+    let unindexed = "SELECT conname::text FROM pg_constraint c \
+        WHERE contype = 'f' AND connamespace = 'public'::regnamespace \
+        AND confrelid <> 'clients'::regclass AND (cardinality(conkey) > 1 OR NOT EXISTS \
+            (SELECT 1 FROM pg_index i WHERE i.indrelid = c.conrelid AND i.indpred IS NULL \
+             AND i.indkey[0] = c.conkey[1]))";
+    let unindexed = sqlx::query_scalar(unindexed).fetch_all(&mut *database.connection);
+    unindexed.await.unwrap()
+}
+
+/// What are no statements by themselves: names, beginnings, and what is run once for each connection.
+const NO_STATEMENTS: [&str; 5] = [
+    "announce::CHANNEL",
+    "deliveries::LIST",
+    "paces::ALL_BANKS",
+    "pool::PLANNING",
+    "stories::SELECT",
+];
+
+#[test]
+fn every_statement_is_looked_at() {
+    let looked_at = statements::all();
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/postgres");
+    for entry in fs::read_dir(store).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_str().unwrap();
+        // migrations are run at a start, what relays tell each other is in no table, clients are few
+        if path.is_dir() || ["migrate", "announce", "clients"].contains(&module) {
+            continue;
+        }
+        let source = fs::read_to_string(&path).unwrap();
+        for name in names(&source) {
+            let name = format!("{module}::{name}");
+            let known = looked_at.iter().any(|statement| statement.name == name);
+            assert!(known || NO_STATEMENTS.contains(&name.as_str()), "{name}");
+        }
+        let source: String = source.split_whitespace().collect();
+        let is_named = ["query(\"", "query_scalar(\""].map(|call| !source.contains(call));
+        assert_eq!(
+            is_named, [true; 2],
+            "a statement without a name in {module}"
+        );
+    }
+}
+
+/// The names of constants that are text.
+fn names(source: &str) -> impl Iterator<Item = &str> {
+    let constants = source
+        .lines()
+        .filter_map(|line| line.split_once("const ")?.1.split_once(": &str ="));
+    constants.map(|(name, _)| name)
+}
