@@ -36,7 +36,7 @@ use sqlx::{PgPool, Postgres, Transaction, postgres::PgConnectOptions};
 pub(super) use self::row::plain;
 use self::{
     announce::Announcer,
-    pool::{Pool, Work, timely},
+    pool::{BEGIN_READING, Pool, Work, timely},
 };
 pub use self::{
     announce::Topic,
@@ -137,7 +137,6 @@ impl PgStore {
 
     /// One unchanging view of all that was committed.
     async fn read(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-        Ok(self.pool().begin_with(begin).await?)
+        timely(self.pool().begin_with(BEGIN_READING)).await
     }
 }

@@ -24,12 +24,27 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// How often a unit of work is done again that met another.
 const TRIES: u32 = 8;
 
-/// Each statement is written for an index. It must keep to that where statistics lag behind a burst, or
-/// are not there yet: without this a plan made for a small table, or for a short queue, reads all of one
-/// that has grown. Compiling a statement, or dividing it among processes, takes longer than any should.
-const PLANNING: &str = "SET enable_bitmapscan = off; SET enable_hashjoin = off; \
-    SET enable_mergejoin = off; SET enable_seqscan = off; SET jit = off; \
-    SET max_parallel_workers_per_gather = 0; SET seq_page_cost = 0.01; SET random_page_cost = 0.01";
+/// What begins a transaction. Each statement is written for an index. It must keep to that where statistics
+/// lag behind a burst, or are not there yet: otherwise a plan made for a small table, or for a short queue,
+/// reads all of one that has grown. Compiling a statement, or dividing it among processes, takes longer than
+/// any should. All of it ends with the transaction, for a pooler may give the connection to others.
+macro_rules! begin {
+    ($mode:literal) => {
+        concat!(
+            "BEGIN",
+            $mode,
+            "; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; \
+             SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; \
+             SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL seq_page_cost = 0.01; \
+             SET LOCAL random_page_cost = 0.01"
+        )
+    };
+}
+
+pub(super) const BEGIN: &str = begin!("");
+
+/// ... that reads one unchanging view of all that was committed.
+pub(super) const BEGIN_READING: &str = begin!(" ISOLATION LEVEL REPEATABLE READ, READ ONLY");
 
 /// A unit of work, and what it works with.
 pub(super) type Work<A, T> =
@@ -48,12 +63,6 @@ impl Pool {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    sqlx::raw_sql(PLANNING).execute(connection).await?;
-                    Ok(())
-                })
-            })
             .connect_lazy_with(options);
         Self(pool)
     }
@@ -109,7 +118,7 @@ async fn transact<A: Sync, T>(
     input: &A,
     work: Work<A, T>,
 ) -> Result<T, StoreError> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = connection.begin_with(BEGIN).await?;
     let done = work(&mut transaction, input).await?;
     transaction.commit().await?;
     Ok(done)

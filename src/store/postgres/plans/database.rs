@@ -8,7 +8,10 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::store::postgres::{migrate, pool::Pool};
+use crate::store::postgres::{
+    migrate,
+    pool::{BEGIN, Pool},
+};
 
 /// A full database, and a connection to it as a relay has them.
 pub(super) struct Database {
@@ -26,6 +29,9 @@ pub(super) async fn on_full_tables(look: impl AsyncFnOnce(&mut Database)) {
         let connection = pool.0.acquire().await.unwrap();
         let mut database = Database { connection };
         database.fill().await;
+        // for the session, what is set for each transaction
+        let settings = BEGIN.replace("BEGIN; ", "").replace("SET LOCAL", "SET");
+        database.run(&settings).await;
         look(&mut database).await;
     });
     let looked = looked.catch_unwind().await;

@@ -130,12 +130,13 @@ async fn unindexed_references(database: &mut Database) -> Vec<String> {
     unindexed.await.unwrap()
 }
 
-/// What are no statements by themselves: names, beginnings, and what is run once for each connection.
-const NO_STATEMENTS: [&str; 5] = [
+/// What are no statements by themselves: names, beginnings, and what begins a transaction.
+const NO_STATEMENTS: [&str; 6] = [
     "announce::CHANNEL",
     "deliveries::LIST",
     "paces::ALL_BANKS",
-    "pool::PLANNING",
+    "pool::BEGIN",
+    "pool::BEGIN_READING",
     "stories::SELECT",
 ];
 
