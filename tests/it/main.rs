@@ -22,6 +22,7 @@ mod hints;
 mod isolation;
 mod journeys;
 mod kill;
+mod messages;
 mod mfa;
 mod odd_basiq;
 mod openapi;
