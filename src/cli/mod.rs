@@ -1,6 +1,7 @@
 //! The command line, one file a command.
 
 mod client;
+mod colour;
 mod demo;
 mod exit;
 mod healthcheck;
@@ -8,6 +9,7 @@ mod listen;
 mod migrate_store;
 mod openapi;
 mod output;
+mod progress;
 pub mod receiver;
 mod sandbox;
 mod serve;
@@ -99,7 +101,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => Box::pin(serve::run(args)).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Listen(args) => listen::run(args).await,
-        Command::Client(args) => client::run(args).await,
+        Command::Client(args) => Box::pin(client::run(args)).await,
         Command::MigrateStore(args) => migrate_store::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Openapi(args) => openapi::run(&args),
