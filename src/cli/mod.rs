@@ -13,6 +13,7 @@ mod progress;
 pub mod receiver;
 mod sandbox;
 mod serve;
+mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -43,6 +44,8 @@ enum Command {
     Sandbox(sandbox::Args),
     /// Run a receiver on this machine that verifies and prints each event.
     Listen(listen::Args),
+    /// Watch one job at a running relay and follow it until it ends.
+    Watch(watch::Args),
     /// Manage API clients.
     Client(client::Args),
     /// Move a SQLite relay's data to PostgreSQL: open watches continue there, and both are counted.
@@ -101,6 +104,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => Box::pin(serve::run(args)).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Listen(args) => listen::run(args).await,
+        Command::Watch(args) => watch::run(args).await,
         Command::Client(args) => Box::pin(client::run(args)).await,
         Command::MigrateStore(args) => migrate_store::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,

@@ -37,3 +37,4 @@ mod store;
 mod support;
 mod tracker;
 mod upstream;
+mod watch_command;
