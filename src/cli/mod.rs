@@ -2,10 +2,12 @@
 
 mod client;
 mod colour;
+mod completions;
 mod demo;
 mod exit;
 mod healthcheck;
 mod listen;
+mod man;
 mod migrate_store;
 mod openapi;
 mod output;
@@ -21,10 +23,13 @@ use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::cli::exit::Failure;
 
+/// The program as it is called.
+const NAME: &str = "basiq-relay";
+
 /// Watches Basiq jobs and tells your backend, by one signed webhook, what became of each.
 #[derive(Debug, Parser)]
 #[command(
-    name = "basiq-relay",
+    name = NAME,
     version,
     after_help = "Example: basiq-relay demo",
     arg_required_else_help = true
@@ -54,6 +59,10 @@ enum Command {
     Healthcheck(healthcheck::Args),
     /// Print the OpenAPI 3.1 document.
     Openapi(openapi::Args),
+    /// Print what completes commands and options in a shell.
+    Completions(completions::Args),
+    /// Print the manual page of all commands.
+    Man(man::Args),
 }
 
 /// The settings file of a command that reads settings.
@@ -109,10 +118,12 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::MigrateStore(args) => migrate_store::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Openapi(args) => openapi::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 
-/// The command line's own description, for tests of its help.
+/// The command line's own description: for completions, the manual, and tests of its help.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()

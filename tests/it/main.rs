@@ -35,6 +35,7 @@ mod shutdown;
 mod signature;
 mod store;
 mod support;
+mod terminal;
 mod tracker;
 mod upstream;
 mod watch_command;
