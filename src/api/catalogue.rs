@@ -19,7 +19,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Catalogue)]
 pub(crate) struct CatalogueView {
-    /// The language of the messages.
+    /// The locale that was used: the nearest to the one asked for.
     #[schema(example = "en")]
     pub locale: String,
     /// The codes.
@@ -29,7 +29,8 @@ pub(crate) struct CatalogueView {
 /// Read the catalogue
 ///
 /// Every error code with its status, action and message, so that a frontend can prepare its
-/// screens. A locale that has no texts falls back to the nearest one that has.
+/// screens. There are texts in `en`, `zh-Hans`, `vi` and `ar`, and in those that the operator added; any
+/// other tag falls back to the nearest (RFC 4647, lookup), at last to `en`. `locale` says which it was.
 #[utoipa::path(
     get,
     path = "/catalogue",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app,
-    cli::{ConfigArg, exit::Failure, output},
+    cli::{ConfigArg, exit::Failure, output, progress},
     clock::Clock,
     config::Settings,
     domain::{ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret},
@@ -72,10 +72,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::usage(missing));
     }
     let clock = Clock::system();
-    let store = app::open_store(&settings.store, &clock).await?.store;
-    let result = answer(&args.command, &*store, clock.now()).await;
-    store.close().await;
-    let answer = result?;
+    let work = async {
+        let store = app::open_store(&settings.store, &clock).await?.store;
+        let result = answer(&args.command, &*store, clock.now()).await;
+        store.close().await;
+        result
+    };
+    let answer = progress::shown("working on the store", work).await?;
     let text = if args.json {
         answer.json.to_string()
     } else {

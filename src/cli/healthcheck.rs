@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context, anyhow};
 
 use crate::{
-    cli::{ConfigArg, exit::Failure, output},
+    cli::{ConfigArg, exit::Failure, output, progress},
     config::Settings,
 };
 
@@ -33,9 +33,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .timeout(Duration::from_secs(args.timeout))
         .build()
         .context("no HTTP client")?;
-    let answer = client
-        .get(&url)
-        .send()
+    let asked = client.get(&url).send();
+    let answer = progress::shown("waiting for the relay", asked)
         .await
         .with_context(|| format!("{url} does not answer"))?;
     let status = answer.status();

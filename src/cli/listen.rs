@@ -4,12 +4,14 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow};
 use axum::http::StatusCode;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::{
+        colour::Paint,
         exit::Failure,
-        output::{self, Paint},
+        output::{self, harmless},
         receiver::{Received, Receiver, ReceiverOptions},
     },
     clock::Clock,
@@ -61,9 +63,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
     let stop = CancellationToken::new();
     let serve = receiver.serve(stop.clone());
+    let colours = Paint::detect();
     let print = async {
         while let Some(event) = events.recv().await {
-            output::line(describe(&event))?;
+            output::line(describe(&event, colours))?;
         }
         anyhow::Ok(())
     };
@@ -79,19 +82,89 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn describe(event: &Received) -> String {
-    let paint = Paint::detect();
+/// One request: when it came and what was made of it, what it tells in short, and all of it.
+fn describe(event: &Received, paint: Paint) -> String {
     let verified = match event.verified {
         Some(true) => paint.good("signature valid"),
         Some(false) => paint.bad("SIGNATURE NOT VALID"),
         None => paint.dim("signature not checked"),
     };
     let body = serde_json::to_string_pretty(&event.body).unwrap_or_else(|_| event.raw.clone());
+    let body = if event.body.is_null() {
+        &event.raw
+    } else {
+        &body
+    };
     format!(
-        "{} {} {}  {verified}  answered {}\n{body}\n",
+        "{}  {}  {}  {verified}  answered {}\n{}{}\n",
         paint.dim(event.at.strftime("%H:%M:%S%.3f")),
-        event.path,
+        harmless(&event.path),
         paint.bold(event.event_id.as_deref().unwrap_or("no webhook-id")),
-        event.status_answered,
+        paint.http_status(event.status_answered),
+        in_short(event, paint),
+        harmless(body),
     )
+}
+
+/// What an event tells, in two lines; nothing if it is none.
+fn in_short(event: &Received, paint: Paint) -> String {
+    let field = |name: &str| {
+        let text = event.body.get(name).and_then(Value::as_str);
+        text.map(harmless)
+    };
+    let (Some(status), Some(action)) = (field("status"), field("action")) else {
+        return String::new();
+    };
+    let parts = [field("failedStep"), field("errorCode")];
+    let why = parts
+        .into_iter()
+        .flatten()
+        .fold(String::new(), |why, part| why + "  " + &part);
+    format!(
+        "{}{why}  → {}\n{}\n",
+        paint.standing(&status, 0),
+        paint.bold(action),
+        field("userMessage").unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_told_in_short_and_anything_else_as_it_came() {
+        let mut came = Received {
+            at: "2026-11-23T09:14:28Z".parse().unwrap(),
+            event_id: Some("evt_1".to_owned()),
+            verified: Some(true),
+            body: json!({
+                "status": "failed", "failedStep": "verify-credentials",
+                "errorCode": "invalid-credentials", "action": "resubmit-credentials",
+                "userMessage": "Check them.",
+            }),
+            raw: String::new(),
+            path: "/hook".to_owned(),
+            status_answered: 204,
+        };
+        let told = describe(&came, Paint::PLAIN);
+        let mut lines = told.lines();
+        assert_eq!(
+            lines.next(),
+            Some("09:14:28.000  /hook  evt_1  signature valid  answered 204")
+        );
+        assert_eq!(
+            lines.next(),
+            Some("failed  verify-credentials  invalid-credentials  → resubmit-credentials")
+        );
+        assert_eq!(lines.next(), Some("Check them."));
+        assert_eq!(lines.next(), Some("{"));
+
+        came.body = Value::Null;
+        came.raw = "\u{1b}[2Jodd".to_owned();
+        let told = describe(&came, Paint::PLAIN);
+        assert!(told.ends_with("\n\u{fffd}[2Jodd\n"), "{told:?}");
+    }
 }

@@ -5,10 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::Relocation,
-    cli::{
-        exit::Failure,
-        output::{self, Paint, Ticker},
-    },
+    cli::{colour::Paint, exit::Failure, output, progress::Ticker},
     store::transfer::{Count, Moved},
 };
 

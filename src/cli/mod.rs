@@ -1,16 +1,21 @@
 //! The command line, one file a command.
 
 mod client;
+mod colour;
+mod completions;
 mod demo;
 mod exit;
 mod healthcheck;
 mod listen;
+mod man;
 mod migrate_store;
 mod openapi;
 mod output;
+mod progress;
 pub mod receiver;
 mod sandbox;
 mod serve;
+mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -18,10 +23,13 @@ use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::cli::exit::Failure;
 
+/// The program as it is called.
+const NAME: &str = "basiq-relay";
+
 /// Watches Basiq jobs and tells your backend, by one signed webhook, what became of each.
 #[derive(Debug, Parser)]
 #[command(
-    name = "basiq-relay",
+    name = NAME,
     version,
     after_help = "Example: basiq-relay demo",
     arg_required_else_help = true
@@ -41,6 +49,8 @@ enum Command {
     Sandbox(sandbox::Args),
     /// Run a receiver on this machine that verifies and prints each event.
     Listen(listen::Args),
+    /// Watch one job at a running relay and follow it until it ends.
+    Watch(watch::Args),
     /// Manage API clients.
     Client(client::Args),
     /// Move a SQLite relay's data to PostgreSQL: open watches continue there, and both are counted.
@@ -49,6 +59,10 @@ enum Command {
     Healthcheck(healthcheck::Args),
     /// Print the OpenAPI 3.1 document.
     Openapi(openapi::Args),
+    /// Print what completes commands and options in a shell.
+    Completions(completions::Args),
+    /// Print the manual page of all commands.
+    Man(man::Args),
 }
 
 /// The settings file of a command that reads settings.
@@ -99,14 +113,17 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => Box::pin(serve::run(args)).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Listen(args) => listen::run(args).await,
-        Command::Client(args) => client::run(args).await,
+        Command::Watch(args) => watch::run(args).await,
+        Command::Client(args) => Box::pin(client::run(args)).await,
         Command::MigrateStore(args) => migrate_store::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Openapi(args) => openapi::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 
-/// The command line's own description, for tests of its help.
+/// The command line's own description: for completions, the manual, and tests of its help.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()

@@ -1,111 +1,63 @@
-//! Writes to standard output, where a closed pipe is a quiet end, and tells a person at a terminal how far
-//! something is.
+//! Writes to standard output, where a closed pipe is a quiet end.
 
 use std::{
+    borrow::Cow,
     fmt::Display,
-    io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
+    io::{self, Write},
 };
 
 use anyhow::{Context, Result};
 
 /// Writes one line.
 pub(super) fn line(text: impl Display) -> Result<()> {
+    line_if_read(text).map(drop)
+}
+
+/// Writes one line and says whether somebody still reads.
+pub(super) fn line_if_read(text: impl Display) -> Result<bool> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to standard output"),
+    is_read(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// Writes a whole document as it is.
+pub(super) fn document(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    is_read(out.write_all(bytes).and_then(|()| out.flush())).map(drop)
+}
+
+fn is_read(written: io::Result<()>) -> Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("cannot write to standard output"),
     }
 }
 
-/// Work that takes less is not told of.
-const LONG: Duration = Duration::from_secs(1);
-
-/// How often it is told how far work is.
-const BEAT: Duration = Duration::from_millis(200);
-
-/// One line on standard error that says how far long work is; only if that is a terminal.
-#[derive(Debug)]
-pub(super) struct Ticker {
-    on: bool,
-    next: Instant,
-    is_shown: bool,
-}
-
-impl Ticker {
-    /// For work that begins now.
-    pub(super) fn start() -> Self {
-        Self {
-            on: io::stderr().is_terminal(),
-            next: Instant::now() + LONG,
-            is_shown: false,
-        }
-    }
-
-    /// Shows how far it is, in place of what was shown before.
-    pub(super) fn show(&mut self, text: impl Display) {
-        if self.on && Instant::now() >= self.next {
-            self.next = Instant::now() + BEAT;
-            self.is_shown = true;
-            self.write(text);
-        }
-    }
-
-    /// The work has ended: nothing is shown any more.
-    pub(super) fn end(mut self) {
-        if self.is_shown {
-            self.write("");
-        }
-    }
-
-    /// In place of the line before. A terminal that is gone is told nothing more.
-    fn write(&mut self, text: impl Display) {
-        let mut out = io::stderr().lock();
-        let written = write!(out, "\r{text}\u{1b}[K").and_then(|()| out.flush());
-        self.on = written.is_ok();
+/// Text from elsewhere without what a terminal would take as a command: control characters, but
+/// for line breaks, and those that turn the direction of what follows around.
+pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+    let harms = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.contains(harms) {
+        Cow::Owned(text.replace(harms, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 
-/// Colours for a terminal, and none for anything else or where `NO_COLOR` is set.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Paint {
-    on: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Paint {
-    /// As standard output and the environment want it.
-    pub(super) fn detect() -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self {
-            on: io::stdout().is_terminal() && !refused,
-        }
-    }
-
-    pub(super) fn bold(self, text: impl Display) -> String {
-        self.wrap("1", text)
-    }
-
-    pub(super) fn dim(self, text: impl Display) -> String {
-        self.wrap("2", text)
-    }
-
-    pub(super) fn good(self, text: impl Display) -> String {
-        self.wrap("32", text)
-    }
-
-    pub(super) fn bad(self, text: impl Display) -> String {
-        self.wrap("31", text)
-    }
-
-    pub(super) fn notable(self, text: impl Display) -> String {
-        self.wrap("33", text)
-    }
-
-    fn wrap(self, code: &str, text: impl Display) -> String {
-        if self.on {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_string()
-        }
+    #[test]
+    fn text_from_elsewhere_cannot_command_a_terminal() {
+        assert_eq!(
+            harmless("a\u{1b}[2Jb\r\u{9b}c"),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}c"
+        );
+        assert_eq!(harmless("two\nlines"), "two\nlines");
+        assert_eq!(harmless("لم يقبل"), "لم يقبل");
     }
 }

@@ -204,6 +204,51 @@ async fn clients_are_added_listed_rotated_and_revoked() {
 }
 
 #[tokio::test]
+async fn every_client_command_answers_one_line_of_json() {
+    let database = TestDatabase::new().await;
+    let setup = RelaySetup::new(&database, "http://127.0.0.1:9");
+    let key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    let told = async |arguments: &[&str]| {
+        let mut command = setup.command();
+        let command = command.arg("client").args(arguments).arg("--json");
+        let command = command.env("RELAY_ENCRYPTION_KEY", key);
+        let output = command.output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let told = text(&output.stdout);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()
+    };
+    let mut asked = vec!["list", "reencrypt"];
+    assert_eq!(told(&["list"]).await, serde_json::json!([]));
+    for (command, member) in [
+        ("add", "signingSecret"),
+        ("rotate-secret", "previousUntil"),
+        ("retire-secret", "retired"),
+        ("rotate-key", "apiKey"),
+        ("revoke", "cancelledWatches"),
+    ] {
+        let answer = told(&[command, "shop"]).await;
+        assert_eq!(answer["name"], "shop", "{command}");
+        assert!(!answer[member].is_null(), "{command}: {answer}");
+        asked.push(command);
+    }
+    assert_eq!(told(&["reencrypt"]).await["clients"], 1);
+    assert_eq!(told(&["list"]).await[0]["name"], "shop");
+    let commands = basiq_relay::cli::command();
+    for command in commands
+        .find_subcommand("client")
+        .unwrap()
+        .get_subcommands()
+    {
+        assert!(
+            asked.contains(&command.get_name()),
+            "{}",
+            command.get_name()
+        );
+    }
+}
+
+#[tokio::test]
 async fn signing_secrets_are_encrypted_with_a_key_and_with_another_after_it() {
     let database = TestDatabase::new().await;
     let setup = RelaySetup::new(&database, "http://127.0.0.1:9");

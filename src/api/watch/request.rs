@@ -47,7 +47,8 @@ pub(crate) struct WatchRequestBody {
     /// succeeded. A step the job does not have means the whole job.
     #[schema(required = false, min_length = 1, max_length = 128)]
     pub until: Option<String>,
-    /// The language of `userMessage`, as a BCP 47 tag; `en`, unless given.
+    /// The language of `userMessage`, as a BCP 47 tag; `en`, unless given. Any is accepted: one that
+    /// has no texts falls back to the nearest that has, at last to `en` (see `GET /catalogue`).
     #[schema(
         required = false,
         max_length = 35,

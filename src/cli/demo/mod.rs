@@ -16,6 +16,7 @@ use crate::{
         demo::{report::Told, scenario::SCENARIOS, stage::Stage},
         exit::Failure,
         output,
+        progress::{self, Progress},
     },
     config::LogConfig,
     runtime, telemetry,
@@ -41,7 +42,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         ..LogConfig::default()
     };
     let telemetry = telemetry::init(&log).map_err(Failure::usage)?;
-    let stage = Stage::set().await?;
+    let setting = Box::pin(Stage::set());
+    let stage = progress::shown("setting the stage", setting).await?;
     output::line(stage.describe())?;
     let outcome = play(&stage).await;
     if args.keep {
@@ -50,7 +52,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             .await
             .context("signals cannot be heard")?;
     }
-    stage.strike().await?;
+    progress::shown("stopping everything", stage.strike()).await?;
     drop(telemetry);
     let missed = outcome?;
     if missed > 0 {
@@ -77,7 +79,9 @@ async fn play(stage: &Stage) -> anyhow::Result<usize> {
     drop(told);
     let print = async {
         output::line(report::heading())?;
-        while let Some(telling) = tellings.recv().await {
+        let (mut progress, waiting) = (Progress::new(), "waiting for the next event");
+        while let Some(telling) = progress.during(waiting, tellings.recv()).await {
+            progress.hide();
             output::line(report::line(&telling))?;
         }
         anyhow::Ok(())

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::{
+    colour::Paint,
     demo::scenario::{Expected, Scenario},
-    output::Paint,
 };
 
 /// An event that arrived.
@@ -48,19 +48,15 @@ pub(super) fn line(told: &Told) -> String {
             .to_owned()
     };
     let time = told.at.strftime("%H:%M:%S%.3f").to_string();
-    let status = format!("{:<15}", field("status"));
-    let status = match field("status").as_str() {
-        "success" => paint.good(status),
-        "failed" => paint.bad(status),
-        _ => paint.notable(status),
-    };
+    let status = paint.standing(&field("status"), 15);
     let refused = if (200..300).contains(&told.answered) {
         String::new()
     } else {
         paint.notable(format!(" [the receiver answered {}]", told.answered))
     };
     format!(
-        "{time:<12}  {:<28}  {status}  {:<18}  {}  {}{refused}",
+        "{}  {:<28}  {status}  {:<18}  {}  {}{refused}",
+        paint.dim(format!("{time:<12}")),
         told.scenario.title,
         field("failedStep"),
         paint.bold(format!("{:<16}", field("action"))),

@@ -1,6 +1,8 @@
 //! The catalogue: every error code the relay knows, and the words for the person in each locale.
 
 mod codes;
+mod lookup;
+mod showable;
 
 use std::collections::BTreeMap;
 
@@ -10,15 +12,20 @@ use toml::{Table, Value};
 
 pub use self::codes::is_known_code;
 pub(crate) use self::codes::{Class, Code, class_of, code};
+use self::showable::{MAX_MESSAGE, is_showable};
 use crate::{
     domain::{Action, Locale, Status},
     normalise::verdict::UNKNOWN_ERROR,
 };
 
 const ENGLISH: &str = "en";
-const MESSAGES_EN: &str = include_str!("messages.en.toml");
-/// The most characters of a text that overrides a built-in one.
-const MAX_MESSAGE: usize = 500;
+/// The locales that come with the relay, and their texts.
+const BUILTIN: [(&str, &str); 4] = [
+    (ENGLISH, include_str!("messages.en.toml")),
+    ("zh-Hans", include_str!("messages.zh-Hans.toml")),
+    ("vi", include_str!("messages.vi.toml")),
+    ("ar", include_str!("messages.ar.toml")),
+];
 
 /// The words for the person, by locale and message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +80,8 @@ pub enum CatalogueError {
     },
     /// A text that cannot be shown.
     #[error(
-        "`{locale}.{key}` must be a text of 1 to {MAX_MESSAGE} characters without control characters"
+        "`{locale}.{key}` must be a text of 1 to {MAX_MESSAGE} characters, without control characters \
+         and without directional ones that are left open or turn letters around"
     )]
     Text {
         /// The locale it stands in.
@@ -87,13 +95,16 @@ impl Catalogue {
     /// The texts that come with the relay.
     #[must_use]
     pub fn builtin() -> Self {
-        let english = Texts {
-            tag: ENGLISH.to_owned(),
-            // the text is compiled in, and a test holds that it can be parsed
-            by_message: toml::from_str(MESSAGES_EN).unwrap_or_default(),
-        };
+        let locales = BUILTIN.into_iter().map(|(tag, texts)| {
+            let texts = Texts {
+                tag: tag.to_owned(),
+                // the text is compiled in, and a test holds that it can be parsed
+                by_message: toml::from_str(texts).unwrap_or_default(),
+            };
+            (tag.to_ascii_lowercase(), texts)
+        });
         Self {
-            locales: BTreeMap::from([(ENGLISH.to_owned(), english)]),
+            locales: locales.collect(),
         }
     }
 
@@ -153,17 +164,9 @@ impl Catalogue {
             .map(String::as_str)
     }
 
-    /// The locales to look in, best first: the tag with ever fewer parts (RFC 4647, lookup), then
-    /// English.
+    /// The texts to look in for a tag, best first.
     fn nearest(&self, tag: &str) -> impl Iterator<Item = &Texts> {
-        let tag = tag.to_ascii_lowercase();
-        let mut ranges = vec![tag.clone()];
-        ranges.extend(
-            tag.rmatch_indices('-')
-                .filter_map(|(end, _)| tag.get(..end).map(ToOwned::to_owned)),
-        );
-        ranges.push(ENGLISH.to_owned());
-        ranges
+        lookup::ranges(tag)
             .into_iter()
             .filter_map(|range| self.locales.get(&range))
     }
@@ -198,11 +201,6 @@ impl Catalogue {
             .collect();
         names.join(", ")
     }
-}
-
-fn is_showable(text: &str) -> bool {
-    let length = text.chars().count();
-    !text.trim().is_empty() && length <= MAX_MESSAGE && !text.contains(char::is_control)
 }
 
 #[cfg(test)]

@@ -1,71 +1,11 @@
-//! Tests of the catalogue: its rules for words, and its locales.
+//! Tests of the catalogue: which locale is chosen, and what may override it.
+
+mod words;
 
 use super::*;
 
 fn locale(tag: &str) -> Locale {
     Locale::parse(tag).unwrap()
-}
-
-#[test]
-fn every_message_is_plain_and_short() {
-    let messages: BTreeMap<String, String> = toml::from_str(MESSAGES_EN).unwrap();
-    for (key, text) in &messages {
-        let sentences = text.matches(['.', '!', '?']).count();
-        assert!((1..=2).contains(&sentences), "{key}: {text}");
-        assert!(text.ends_with('.') && is_showable(text), "{key}: {text}");
-        let lower = text.to_lowercase();
-        for (code, _) in codes::codes().filter(|(code, _)| code.contains('-')) {
-            assert!(!lower.contains(code), "{key} has the code {code}");
-        }
-        for word in lower.split(|c: char| !c.is_alphanumeric()) {
-            let banned = [
-                "basiq",
-                "mfa",
-                "api",
-                "http",
-                "oauth",
-                "job",
-                "relay",
-                "webhook",
-                "error",
-                "code",
-                "null",
-                "token",
-                "connector",
-                "refresh",
-            ];
-            assert!(!banned.contains(&word), "{key}: {text}");
-        }
-        assert!(!text.contains('_') && !text.contains('`'), "{key}: {text}");
-    }
-}
-
-/// Messages that no code names: what the rules say themselves.
-const BY_RULE: [&str; 11] = [
-    "success",
-    "answer-mfa",
-    "bank-delayed",
-    "bank-outage",
-    "bank-is-back",
-    "bank-unavailable-support",
-    "update-given-up",
-    "outage-outlived",
-    "login-not-confirmed",
-    "account-locked",
-    "mfa-unsupported",
-];
-
-#[test]
-fn every_message_that_is_asked_for_is_there_and_no_other() {
-    let messages: BTreeMap<String, String> = toml::from_str(MESSAGES_EN).unwrap();
-    let mut asked: Vec<&str> = codes::codes()
-        .map(|(_, code)| code.message.as_str())
-        .collect();
-    asked.extend(BY_RULE);
-    asked.sort_unstable();
-    asked.dedup();
-    let there: Vec<&str> = messages.keys().map(String::as_str).collect();
-    assert_eq!(there, asked);
 }
 
 #[test]
@@ -82,6 +22,7 @@ fn a_text_is_taken_from_the_nearest_locale() {
         ("de", "bank-slow", in_english("bank-slow")),
         ("en-AU", "success", in_english("success")),
         ("fr", "success", in_english("success")),
+        ("zh-Hant", "success", in_english("success")),
         ("fr", "no-such-message", in_english("unknown-error")),
     ] {
         assert_eq!(
@@ -89,6 +30,93 @@ fn a_text_is_taken_from_the_nearest_locale() {
             expected,
             "{tag} {key}"
         );
+    }
+}
+
+#[test]
+fn a_tag_falls_back_to_the_nearest_locale_and_never_to_another_script() {
+    let catalogue = Catalogue::builtin();
+    for (asked, expected) in [
+        ("en", "en"),
+        ("EN-au", "en"),
+        ("en-GB-oxendict", "en"),
+        ("zh-Hans", "zh-Hans"),
+        ("ZH-HANS", "zh-Hans"),
+        ("zh", "zh-Hans"),
+        ("zh-CN", "zh-Hans"),
+        ("zh-SG", "zh-Hans"),
+        ("zh-AU", "zh-Hans"),
+        ("zh-Hans-AU", "zh-Hans"),
+        ("zh-Hans-TW", "zh-Hans"),
+        ("zh-CN-x-bank", "zh-Hans"),
+        ("zh-Hant", "en"),
+        ("zh-TW", "en"),
+        ("zh-tw", "en"),
+        ("zh-HK", "en"),
+        ("zh-MO", "en"),
+        ("zh-Hant-CN", "en"),
+        ("zh-Latn", "en"),
+        ("yue", "en"),
+        ("vi", "vi"),
+        ("vi-VN", "vi"),
+        ("VI-au", "vi"),
+        ("ar", "ar"),
+        ("ar-EG", "ar"),
+        ("ar-Arab-LB", "ar"),
+        ("ar-u-nu-latn", "ar"),
+        ("arz", "en"),
+        ("fr", "en"),
+        ("xx-YY", "en"),
+    ] {
+        let (told, entries) = catalogue.entries(Some(asked));
+        assert_eq!(told, expected, "{asked}");
+        let (_, same) = catalogue.entries(Some(expected));
+        assert_eq!(entries, same, "{asked}");
+        assert_eq!(
+            catalogue.user_message("success", &locale(asked)),
+            catalogue.user_message("success", &locale(expected)),
+            "{asked}"
+        );
+    }
+}
+
+#[test]
+fn texts_can_be_replaced_one_by_one_and_locales_added() {
+    let catalogue = Catalogue::builtin()
+        .with_overrides(
+            "[vi]\nsuccess = 'Xong.'\n[ZH-hans]\nsuccess = '好。'\n[zh-Hant]\nsuccess = '一切順利。'",
+        )
+        .unwrap();
+    let builtin = Catalogue::builtin();
+    for (tag, key, expected) in [
+        ("vi-VN", "success", "Xong."),
+        ("zh-CN", "success", "好。"),
+        ("zh-TW", "success", "一切順利。"),
+        (
+            "vi",
+            "bank-slow",
+            builtin.user_message("bank-slow", &locale("vi")),
+        ),
+        (
+            "zh-SG",
+            "bank-slow",
+            builtin.user_message("bank-slow", &locale("zh-Hans")),
+        ),
+        (
+            "zh-HK",
+            "bank-slow",
+            builtin.user_message("bank-slow", &locale("en")),
+        ),
+        (
+            "ar",
+            "success",
+            builtin.user_message("success", &locale("ar")),
+        ),
+    ] {
+        assert_eq!(catalogue.user_message(key, &locale(tag)), expected, "{tag}");
+    }
+    for (tag, told) in [("zh-TW", "zh-Hant"), ("zh-CN", "zh-Hans"), ("vi", "vi")] {
+        assert_eq!(catalogue.entries(Some(tag)).0, told);
     }
 }
 
@@ -152,6 +180,10 @@ fn overrides_that_cannot_be_used_are_refused_by_name() {
             "`en.success` must be a text of 1 to 500 characters",
         ),
         ("[en]\nsuccess = ' '", "`en.success` must be a text"),
+        (
+            "[ar]\nsuccess = \"\\u202Eتم.\"",
+            "`ar.success` must be a text",
+        ),
         (long.as_str(), "`en.success` must be a text"),
     ] {
         let told = Catalogue::builtin()

@@ -1,0 +1,123 @@
+//! Colours for a terminal; none for anything else, or where `NO_COLOR` is set.
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal},
+};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+const NOTABLE: Style = AnsiColor::Yellow.on_default();
+const PATIENT: Style = AnsiColor::Blue.on_default();
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+
+/// Paints text, or leaves it as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// Leaves all text as it is.
+    #[cfg(test)]
+    pub(super) const PLAIN: Self = Self { on: false };
+
+    /// As standard output and the environment want it.
+    pub(super) fn detect() -> Self {
+        let out = io::stdout();
+        // a file or a pipe stays plain even where CLICOLOR_FORCE asks for colours
+        let on = out.is_terminal() && AutoStream::choice(&out) != ColorChoice::Never;
+        Self { on }
+    }
+
+    pub(super) fn bold(self, text: impl Display) -> String {
+        self.wrap(BOLD, text)
+    }
+
+    pub(super) fn dim(self, text: impl Display) -> String {
+        self.wrap(DIM, text)
+    }
+
+    pub(super) fn good(self, text: impl Display) -> String {
+        self.wrap(GOOD, text)
+    }
+
+    pub(super) fn bad(self, text: impl Display) -> String {
+        self.wrap(BAD, text)
+    }
+
+    pub(super) fn notable(self, text: impl Display) -> String {
+        self.wrap(NOTABLE, text)
+    }
+
+    /// A word that says how something stands, in the colour of what it says and at least so wide.
+    pub(super) fn standing(self, word: &str, width: usize) -> String {
+        self.wrap(style_of(word), format!("{word:<width$}"))
+    }
+
+    /// The HTTP status of an answer.
+    pub(super) fn http_status(self, status: u16) -> String {
+        let style = if (200..300).contains(&status) {
+            GOOD
+        } else {
+            NOTABLE
+        };
+        self.wrap(style, status)
+    }
+
+    fn wrap(self, style: Style, text: impl Display) -> String {
+        if self.on {
+            format!("{style}{text}{style:#}")
+        } else {
+            text.to_string()
+        }
+    }
+}
+
+/// Statuses of events and of a job's steps, and states of watches and deliveries; a word of another
+/// version of the relay stays plain.
+fn style_of(word: &str) -> Style {
+    match word {
+        "success" | "delivered" => GOOD,
+        "failed" | "cancelled" | "dead" | "expired" => BAD,
+        "action-required" | "awaiting-user" => NOTABLE,
+        "delayed" => PATIENT,
+        "pending" | "skipped" | "superseded" => DIM,
+        _ => Style::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_has_its_colour_and_keeps_its_width() {
+        let paint = Paint { on: true };
+        for (word, expected) in [
+            ("success", "\u{1b}[32msuccess        \u{1b}[0m"),
+            ("failed", "\u{1b}[31mfailed         \u{1b}[0m"),
+            ("action-required", "\u{1b}[33maction-required\u{1b}[0m"),
+            ("delayed", "\u{1b}[34mdelayed        \u{1b}[0m"),
+            ("some-day", "some-day       "),
+        ] {
+            assert_eq!(paint.standing(word, 15), expected);
+        }
+        assert_eq!(paint.dim("09:14"), "\u{1b}[2m09:14\u{1b}[0m");
+        assert_eq!(paint.http_status(204), "\u{1b}[32m204\u{1b}[0m");
+        assert_eq!(paint.http_status(500), "\u{1b}[33m500\u{1b}[0m");
+    }
+
+    #[test]
+    fn nothing_is_painted_where_no_colour_is_wanted() {
+        let plain = Paint::PLAIN;
+        let texts = [plain.bold("a"), plain.bad("b"), plain.standing("failed", 8)];
+        assert_eq!(texts, ["a", "b", "failed  "]);
+        // a test's output is captured
+        assert!(!Paint::detect().on || io::stdout().is_terminal());
+    }
+}

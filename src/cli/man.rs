@@ -1,0 +1,120 @@
+//! `basiq-relay man`: prints the manual page of all commands.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use clap::Command;
+use clap_mangen::{
+    Man,
+    roff::{Roff, bold, roman},
+};
+
+use crate::cli::{command, exit::Failure, output};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: basiq-relay man > ~/.local/share/man/man1/basiq-relay.1
+Example: basiq-relay man | man -l -")]
+pub(super) struct Args {}
+
+pub(super) fn run(_: &Args) -> Result<(), Failure> {
+    let page = page(command()).context("the manual page cannot be written")?;
+    output::document(&page)?;
+    Ok(())
+}
+
+/// The whole manual in one page: each command has a section in it, so nothing refers to a page that
+/// is not installed.
+fn page(command: Command) -> io::Result<Vec<u8>> {
+    let mut command = command
+        .disable_help_subcommand(true)
+        .subcommand_value_name("command");
+    command.build();
+    let top = Man::new(command.clone()).manual("User Commands");
+    let mut page = Vec::new();
+    top.render_title(&mut page)?;
+    top.render_name_section(&mut page)?;
+    top.render_synopsis_section(&mut page)?;
+    top.render_description_section(&mut page)?;
+    top.render_options_section(&mut page)?;
+    page.extend_from_slice(b".SH COMMANDS\n");
+    for below in command.get_subcommands() {
+        describe(below, &mut page)?;
+    }
+    exit_codes().to_writer(&mut page)?;
+    Ok(with_one_preamble(&page))
+}
+
+fn exit_codes() -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["EXIT STATUS"]);
+    for (code, meaning) in [
+        ("0", "Done."),
+        (
+            "1",
+            "Failed: a port in use, a database out of reach, a watched job that failed.",
+        ),
+        ("2", "Wrong usage or configuration."),
+    ] {
+        roff.control("TP", []);
+        roff.text([bold(code)]);
+        roff.text([roman(meaning)]);
+    }
+    roff
+}
+
+/// Each part of a page begins with the lines that define an apostrophe; once is enough.
+fn with_one_preamble(page: &[u8]) -> Vec<u8> {
+    let defines = |line: &[u8]| line.ends_with(b" .ds Aq '\n") || line.ends_with(b".ds Aq \\(aq\n");
+    let lines = page.split_inclusive(|byte| *byte == b'\n');
+    let lines = lines.enumerate();
+    let kept = lines.filter(|(number, line)| *number < 2 || !defines(line));
+    kept.flat_map(|(_, line)| line).copied().collect()
+}
+
+/// One command, and then those below it.
+fn describe(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+    writeln!(page, ".SS {name:?}")?;
+    // said once, at the top
+    let command_alone = command.clone().subcommand_value_name("command");
+    let man = Man::new(command_alone.mut_arg("help", |help| help.hide(true)));
+    part(page, |out| man.render_description_section(out))?;
+    page.extend_from_slice(b".PP\n");
+    part(page, |out| man.render_synopsis_section(out))?;
+    part(page, |out| man.render_options_section(out))?;
+    examples(command).to_writer(page)?;
+    for below in command.get_subcommands() {
+        describe(below, page)?;
+    }
+    Ok(())
+}
+
+/// A part of a page without the heading it has there.
+fn part(page: &mut Vec<u8>, render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+    let mut rendered = Vec::new();
+    render(&mut rendered)?;
+    for line in rendered.split_inclusive(|byte| *byte == b'\n') {
+        if !line.starts_with(b".SH") {
+            page.extend_from_slice(line);
+        }
+    }
+    Ok(())
+}
+
+/// What a command's help ends with, line by line.
+fn examples(command: &Command) -> Roff {
+    let mut roff = Roff::new();
+    let text = command
+        .get_after_long_help()
+        .or_else(|| command.get_after_help());
+    if let Some(text) = text {
+        roff.control("PP", []);
+        roff.control("nf", []);
+        for line in text.to_string().lines() {
+            roff.text([roman(line)]);
+        }
+        roff.control("fi", []);
+    }
+    roff
+}

@@ -1,0 +1,183 @@
+//! Shows on a terminal that work goes on, or how far it is, once that takes long.
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+    pin::pin,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// How long nothing may be printed before something is shown.
+const QUIET: Duration = Duration::from_secs(2);
+/// How often it moves.
+const STEP: Duration = Duration::from_millis(250);
+const FRAMES: [char; 4] = ['|', '/', '-', '\\'];
+/// Back to the beginning of the line, which is erased.
+const ERASE: &str = "\r\u{1b}[K";
+
+/// One line on standard error that comes and goes; nothing at all where that is no terminal.
+#[derive(Debug)]
+pub(super) struct Progress {
+    on: bool,
+    quiet_since: Instant,
+    /// How often it was drawn since then.
+    drawn: usize,
+    show: fn(&str),
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            on: is_wanted(),
+            quiet_since: Instant::now(),
+            drawn: 0,
+            show: on_standard_error,
+        }
+    }
+
+    /// Waits for some work and meanwhile shows what is waited for, if it has been quiet too long.
+    pub(super) async fn during<T>(&mut self, what: &str, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            let draw = self.next_drawing();
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = draw => self.draw(what),
+            }
+        }
+    }
+
+    /// Takes the line away: something is about to be printed.
+    pub(super) fn hide(&mut self) {
+        if self.drawn > 0 {
+            (self.show)(ERASE);
+        }
+        self.quiet_since = Instant::now();
+        self.drawn = 0;
+    }
+
+    /// Ends once the line is to be drawn again, which may be never.
+    fn next_drawing(&self) -> impl Future<Output = ()> + use<> {
+        let steps = u32::try_from(self.drawn).unwrap_or(u32::MAX);
+        let at = self.quiet_since + QUIET + STEP.saturating_mul(steps);
+        let on = self.on;
+        async move {
+            if on {
+                tokio::time::sleep_until(at).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn draw(&mut self, what: &str) {
+        let frame = FRAMES.iter().cycle().nth(self.drawn).unwrap_or(&' ');
+        let seconds = self.quiet_since.elapsed().as_secs();
+        (self.show)(&format!("{ERASE}{frame} {what} ({seconds} s)"));
+        self.drawn += 1;
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.hide();
+    }
+}
+
+/// Waits for some work and shows what is waited for, if it takes long.
+pub(super) async fn shown<T>(what: &str, work: impl Future<Output = T>) -> T {
+    Progress::new().during(what, work).await
+}
+
+/// Work that counts what it has done and takes less is not told of.
+const LONG: Duration = Duration::from_secs(1);
+/// How often it is told how far such work is.
+const BEAT: Duration = Duration::from_millis(200);
+
+/// One line on standard error that says how far long work is; nothing where that is no terminal.
+#[derive(Debug)]
+pub(super) struct Ticker {
+    on: bool,
+    next: Instant,
+    is_shown: bool,
+}
+
+impl Ticker {
+    /// For work that begins now.
+    pub(super) fn start() -> Self {
+        Self {
+            on: is_wanted(),
+            next: Instant::now() + LONG,
+            is_shown: false,
+        }
+    }
+
+    /// Shows how far it is, in place of what was shown before.
+    pub(super) fn show(&mut self, text: impl Display) {
+        if self.on && Instant::now() >= self.next {
+            self.next = Instant::now() + BEAT;
+            self.is_shown = true;
+            on_standard_error(&format!("{ERASE}{text}"));
+        }
+    }
+
+    /// The work has ended: nothing is shown any more.
+    pub(super) fn end(self) {
+        if self.is_shown {
+            on_standard_error(ERASE);
+        }
+    }
+}
+
+/// Whether standard error is a terminal on which a line can be taken away again.
+fn is_wanted() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    io::stderr().is_terminal() && !is_dumb
+}
+
+/// Nothing depends on it, so a terminal that cannot be written to is no failure.
+fn on_standard_error(text: &str) {
+    let mut err = io::stderr().lock();
+    drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(on: bool) -> Progress {
+        Progress {
+            on,
+            quiet_since: Instant::now(),
+            drawn: 0,
+            show: |_| {},
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_shows_after_two_seconds_and_no_sooner() {
+        let mut progress = progress(true);
+        for (seconds, drawn) in [(1, 0), (1, 1), (1, 5)] {
+            let work = tokio::time::sleep(Duration::from_secs(seconds) + STEP / 10);
+            progress.during("waiting", work).await;
+            assert_eq!(progress.drawn, drawn);
+        }
+        progress.hide();
+        progress
+            .during("waiting", tokio::time::sleep(QUIET / 2))
+            .await;
+        assert_eq!(progress.drawn, 0, "printing begins the two seconds anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_shows_nothing_where_there_is_no_terminal() {
+        let mut progress = progress(false);
+        progress
+            .during("waiting", tokio::time::sleep(Duration::from_mins(1)))
+            .await;
+        assert_eq!(progress.drawn, 0);
+    }
+}

@@ -1,0 +1,161 @@
+//! Follows a watch: looks at it again and again, ever less often while nothing changes.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    cli::{
+        exit::Failure,
+        watch::{
+            news::{Ending, Seen, WatchDocument, is_first_attempt_awaited},
+            relay::{CallFault, Relay},
+            report::Reporter,
+        },
+    },
+    domain::WatchState,
+};
+
+/// From one look at the watch to the next, after something changed.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// The longest, however long nothing changes; a challenge is open for two minutes.
+const LONGEST: Duration = Duration::from_secs(10);
+/// How long the relay may be out of reach.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the first attempt of the last event may take: the default time limit of one, and more.
+const LAST_ATTEMPT: Duration = Duration::from_secs(20);
+
+/// Follows one watch.
+#[derive(Debug)]
+pub(super) struct Follower {
+    relay: Relay,
+    reporter: Reporter,
+    watch: WatchDocument,
+    seen: Seen,
+}
+
+impl Follower {
+    /// Registers the watch, or finds the one there is already.
+    pub(super) async fn begin(
+        relay: Relay,
+        mut reporter: Reporter,
+        registration: &Value,
+    ) -> Result<Self, Failure> {
+        let registering = relay.register(registration);
+        let registered = reporter.during("waiting for the relay", registering).await;
+        let (is_new, watch) = registered.map_err(|fault| match fault {
+            CallFault::Refused(error) => Failure::usage(error),
+            CallFault::Away(error) | CallFault::Odd(error) => Failure::failed(error),
+        })?;
+        reporter.begun(&watch, is_new)?;
+        Ok(Self {
+            relay,
+            reporter,
+            watch,
+            seen: Seen::default(),
+        })
+    }
+
+    /// The id of the watch.
+    pub(super) fn watch_id(&self) -> &str {
+        &self.watch.id
+    }
+
+    /// Tells each change until the watch ends, and says how it ended.
+    pub(super) async fn follow(&mut self) -> Result<Ending> {
+        let (mut wait, mut ended_at) = (SHORTEST, None);
+        loop {
+            let has_news = self.tell_news()?;
+            if let Some(ending) = self.ending(&mut ended_at) {
+                self.reporter.ended(&ending)?;
+                return Ok(ending);
+            }
+            wait = next_wait(wait, has_news);
+            let what = waits_for(&self.watch);
+            let pause = tokio::time::sleep(wait);
+            self.reporter.during(&what, pause).await;
+            self.watch = self.look(&what).await?;
+        }
+    }
+
+    fn tell_news(&mut self) -> Result<bool> {
+        let news = self.seen.take(&self.watch);
+        for one in &news {
+            self.reporter.tell(one)?;
+        }
+        Ok(!news.is_empty())
+    }
+
+    /// How the watch ended, once there is nothing more to wait for.
+    fn ending(&self, ended_at: &mut Option<Instant>) -> Option<Ending> {
+        let ending = Ending::of(&self.watch)?;
+        let passed = ended_at.get_or_insert_with(Instant::now).elapsed();
+        let is_over = passed > LAST_ATTEMPT || !is_first_attempt_awaited(&self.watch);
+        is_over.then_some(ending)
+    }
+
+    /// Reads the watch; a relay that is out of reach is asked again for a while.
+    async fn look(&mut self, what: &str) -> Result<WatchDocument> {
+        let (began, mut wait) = (Instant::now(), SHORTEST);
+        loop {
+            let reading = self.relay.read(&self.watch.id);
+            match self.reporter.during(what, reading).await {
+                Ok(watch) => return Ok(watch),
+                Err(CallFault::Away(error)) if began.elapsed() < PATIENCE => {
+                    self.reporter.away(&error);
+                }
+                Err(CallFault::Away(error) | CallFault::Refused(error) | CallFault::Odd(error)) => {
+                    bail!(error)
+                }
+            }
+            let pause = tokio::time::sleep(wait);
+            self.reporter.during("waiting for the relay", pause).await;
+            wait = next_wait(wait, false);
+        }
+    }
+}
+
+/// The wait before the next look.
+fn next_wait(before: Duration, has_news: bool) -> Duration {
+    if has_news {
+        SHORTEST
+    } else {
+        (before + before / 4).min(LONGEST)
+    }
+}
+
+/// What the watch waits for, in a few words.
+fn waits_for(watch: &WatchDocument) -> String {
+    match WatchState::from_word(&watch.state) {
+        Some(WatchState::AwaitingUser) => "waiting for the person's answer".to_owned(),
+        Some(WatchState::Delayed) => "waiting for the bank".to_owned(),
+        Some(WatchState::Settled | WatchState::Cancelled) => {
+            "waiting for the callback's answer".to_owned()
+        }
+        Some(WatchState::Watching) | None => match watch.next_poll_at {
+            Some(at) => format!("the relay looks again at {} UTC", at.strftime("%H:%M:%S")),
+            None => "waiting for news".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_a_second_apart_after_news_and_at_most_ten_without() {
+        let mut waits = vec![SHORTEST];
+        for _ in 0..15 {
+            let last = waits[waits.len() - 1];
+            waits.push(next_wait(last, false));
+        }
+        assert!(waits.is_sorted());
+        assert_eq!(waits.last(), Some(&LONGEST));
+        let first_five: Duration = waits.iter().take(5).sum();
+        assert!(first_five < Duration::from_secs(9), "{first_five:?}");
+        assert_eq!(next_wait(LONGEST, true), SHORTEST);
+    }
+}

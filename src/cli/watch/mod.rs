@@ -1,0 +1,125 @@
+//! `basiq-relay watch`: registers one job at a running relay and follows it until it ends.
+
+mod follow;
+mod news;
+mod relay;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::builder::PossibleValuesParser;
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::{
+    cli::{
+        exit::Failure,
+        output::harmless,
+        watch::{follow::Follower, relay::Relay, report::Reporter},
+    },
+    domain::{ApiKey, JobId, Operation},
+    runtime,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: BASIQ_RELAY_KEY=brk_… basiq-relay watch 248b2883 --url https://app.example/hooks/bank
+Example: basiq-relay watch 248b2883 --url http://127.0.0.1:8091/hook --key-file key.txt --json
+
+Exit codes: 0 the job succeeded; 1 it failed, the watch was cancelled, or the relay is out of reach;
+2 wrong usage, or the relay refused the request. Ctrl-C ends the command, not the watch.")]
+pub(super) struct Args {
+    /// Basiq's id of the job.
+    #[arg(value_name = "JOB_ID")]
+    job: JobId,
+    /// Where the relay sends the job's events.
+    #[arg(long, value_name = "CALLBACK_URL")]
+    url: Url,
+    /// Base address of the relay.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = relay_address)]
+    relay: Url,
+    /// The client's API key; others on this machine can see what stands on a command line.
+    #[arg(long, env = "BASIQ_RELAY_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// A file that holds the API key; counts before any other.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// What started the job.
+    #[arg(long, value_parser = operations())]
+    operation: Option<String>,
+    /// Title of the step that is enough.
+    #[arg(long, value_name = "STEP")]
+    until: Option<String>,
+    /// Language of the messages, as a BCP 47 tag.
+    #[arg(long)]
+    locale: Option<String>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+fn operations() -> PossibleValuesParser {
+    Operation::ALL.iter().map(|word| word.as_str()).into()
+}
+
+fn relay_address(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err("allowed is an address such as https://relay.example".to_owned()),
+    }
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let key = api_key(args.key.as_deref(), args.key_file.as_ref())?;
+    let relay = Relay::new(&args.relay, key)?;
+    let reporter = Reporter::new(args.json);
+    let mut follower = Follower::begin(relay, reporter, &registration(&args)).await?;
+    let watch_id = follower.watch_id().to_owned();
+    let ended = tokio::select! {
+        ended = follower.follow() => ended?,
+        heard = runtime::signalled() => {
+            heard.context("signals cannot be heard")?;
+            return Err(Failure::failed(anyhow!("stopped following; the relay keeps watching {watch_id}")));
+        }
+    };
+    match ended.fault() {
+        None => Ok(()),
+        Some(fault) => Err(Failure::failed(anyhow!("{}", harmless(&fault)))),
+    }
+}
+
+/// The key from its file, or else from the command line or the environment.
+fn api_key(given: Option<&str>, file: Option<&PathBuf>) -> Result<ApiKey, Failure> {
+    let text = match (file, given) {
+        (Some(path), _) => std::fs::read_to_string(path)
+            .with_context(|| format!("--key-file: cannot read {}", path.display()))
+            .map_err(Failure::usage)?,
+        (None, Some(given)) => given.to_owned(),
+        (None, None) => String::new(),
+    };
+    let text = text.trim();
+    let is_sendable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_sendable {
+        return Ok(ApiKey::presented(text));
+    }
+    Err(Failure::usage(anyhow!(
+        "a client's API key is needed: in BASIQ_RELAY_KEY, or in a file with --key-file \
+         (`basiq-relay client add NAME` prints one)"
+    )))
+}
+
+/// The body of `POST /watch`.
+fn registration(args: &Args) -> Value {
+    let fields = [
+        ("jobId", Some(args.job.as_str())),
+        ("callbackUrl", Some(args.url.as_str())),
+        ("operation", args.operation.as_deref()),
+        ("until", args.until.as_deref()),
+        ("locale", args.locale.as_deref()),
+    ];
+    let given = fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
+    Value::Object(given.collect::<Map<_, _>>())
+}
