@@ -1,5 +1,7 @@
 //! Brings the tables up to date, once, however many relays start together.
 
+use std::time::Duration;
+
 use sqlx::{Connection, PgConnection, PgPool, migrate::Migrator};
 use tracing::info;
 
@@ -8,14 +10,15 @@ use crate::store::{StoreError, common::from_migration};
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/postgres/migrations");
 
 /// The migrations that were run; version 0 is the row that a relay locks while it runs some.
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS relay_migrations \
+const TABLE: &str = "CREATE TABLE relay_migrations \
     (version BIGINT PRIMARY KEY, description TEXT NOT NULL, checksum BYTEA NOT NULL)";
 
 const LOCKED_ROW: &str = "INSERT INTO relay_migrations (version, description, checksum) \
     VALUES (0, 'locked while migrations run', '') ON CONFLICT DO NOTHING";
 
-/// How often it is tried again when relays that start together meet.
+/// How often it is tried again when relays that start together meet, and how long they wait in between.
 const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs what was not run yet. What a newer relay has run besides is left alone: migrations only add.
 pub(super) async fn run(pool: &PgPool) -> Result<(), StoreError> {
@@ -62,14 +65,23 @@ async fn prepare(connection: &mut PgConnection) -> Result<(), StoreError> {
     loop {
         let made = make_table(connection).await;
         match made {
-            Err(_) if tries < TRIES => tries += 1,
+            Err(_) if tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
             done => return Ok(done?),
         }
     }
 }
 
 async fn make_table(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(TABLE).execute(&mut *connection).await?;
+    // `IF NOT EXISTS` would have the database remark on it at each start
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('relay_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !is_there {
+        sqlx::query(TABLE).execute(&mut *connection).await?;
+    }
     sqlx::query(LOCKED_ROW).execute(connection).await?;
     Ok(())
 }

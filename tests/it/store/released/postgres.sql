@@ -1,0 +1,315 @@
+-- The tables as the release before made them, and the migrations that it ran. The tests of upgrades begin
+-- here: what is being developed must add to these tables only, so that both versions can run beside each
+-- other.
+--
+-- Written by tests/it/store/released/renew. It is renewed at each release, as its last step, together with
+-- rows.sql beside it if there are columns that cannot do without a value; at no other time. Before the
+-- first release it is what migration 1 alone makes, and is renewed whenever that is changed:
+--     tests/it/store/released/renew SERVER 1
+
+CREATE FUNCTION count_watches() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO watch_counts AS c (client_id, state, share, n)
+            SELECT client_id, state, pg_backend_pid() % 64, count(*) FROM added
+            GROUP BY client_id, state ORDER BY client_id, state
+            ON CONFLICT (client_id, state, share) DO UPDATE SET n = c.n + excluded.n;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO watch_counts AS c (client_id, state, share, n)
+            SELECT client_id, state, pg_backend_pid() % 64, -count(*) FROM removed
+            GROUP BY client_id, state ORDER BY client_id, state
+            ON CONFLICT (client_id, state, share) DO UPDATE SET n = c.n + excluded.n;
+    ELSE
+        INSERT INTO watch_counts AS c (client_id, state, share, n)
+            SELECT client_id, state, pg_backend_pid() % 64, sum(change) FROM (
+                SELECT client_id, state, 1 AS change FROM added
+                UNION ALL SELECT client_id, state, -1 FROM removed) changes
+            GROUP BY client_id, state HAVING sum(change) <> 0 ORDER BY client_id, state
+            ON CONFLICT (client_id, state, share) DO UPDATE SET n = c.n + excluded.n;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TABLE attempts (
+    delivery_id text NOT NULL COLLATE pg_catalog."C",
+    number bigint NOT NULL,
+    lease_id text NOT NULL COLLATE pg_catalog."C",
+    started_at bigint NOT NULL,
+    duration bigint NOT NULL,
+    status bigint,
+    error text,
+    response text
+);
+
+CREATE TABLE clients (
+    client_id bigint NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
+    key_hash bytea NOT NULL,
+    secret text NOT NULL,
+    previous_secret text,
+    previous_until bigint,
+    created_at bigint NOT NULL,
+    revoked_at bigint
+);
+
+ALTER TABLE clients ALTER COLUMN client_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME clients_client_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE connection_banks (
+    slot bigint NOT NULL,
+    connection_id text NOT NULL COLLATE pg_catalog."C",
+    institution_id text NOT NULL COLLATE pg_catalog."C"
+);
+
+CREATE TABLE connection_failures (
+    connection_id text NOT NULL COLLATE pg_catalog."C",
+    job_id text NOT NULL COLLATE pg_catalog."C",
+    failed_at bigint NOT NULL
+);
+
+CREATE TABLE deliveries (
+    delivery_id text NOT NULL COLLATE pg_catalog."C",
+    event_id text NOT NULL COLLATE pg_catalog."C",
+    watch_id text NOT NULL COLLATE pg_catalog."C",
+    client_id bigint NOT NULL,
+    host text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    next_attempt_at bigint,
+    deadline bigint,
+    attempts bigint DEFAULT 0 NOT NULL,
+    round_attempts bigint DEFAULT 0 NOT NULL,
+    lease_id text COLLATE pg_catalog."C",
+    lease_until bigint,
+    updated_at bigint NOT NULL,
+    ready_at bigint GENERATED ALWAYS AS (
+CASE
+    WHEN (next_attempt_at IS NULL) THEN NULL::bigint
+    ELSE GREATEST(next_attempt_at, COALESCE(lease_until, (0)::bigint))
+END) STORED,
+    CONSTRAINT deliveries_check CHECK (((next_attempt_at IS NOT NULL) = (state = 'pending'::text))),
+    CONSTRAINT deliveries_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'dead'::text, 'expired'::text, 'superseded'::text, 'cancelled'::text])))
+);
+
+CREATE TABLE events (
+    event_id text NOT NULL COLLATE pg_catalog."C",
+    watch_id text NOT NULL COLLATE pg_catalog."C",
+    body text NOT NULL,
+    created_at bigint NOT NULL
+);
+
+CREATE TABLE failing_hosts (
+    host text NOT NULL COLLATE pg_catalog."C",
+    failures bigint NOT NULL,
+    pauses bigint NOT NULL,
+    paused_until bigint NOT NULL,
+    probing boolean NOT NULL,
+    failed_at bigint NOT NULL
+);
+
+CREATE TABLE hints (
+    hint_id text NOT NULL COLLATE pg_catalog."C",
+    taken_at bigint NOT NULL
+);
+
+CREATE TABLE jobs (
+    job_id text NOT NULL COLLATE pg_catalog."C",
+    next_look_at bigint,
+    urgency bigint NOT NULL,
+    joined boolean NOT NULL,
+    lease_id text COLLATE pg_catalog."C",
+    lease_until bigint,
+    memory text NOT NULL,
+    waits_for text COLLATE pg_catalog."C",
+    waits_for_method text COLLATE pg_catalog."C",
+    user_id text COLLATE pg_catalog."C",
+    connection_id text COLLATE pg_catalog."C",
+    hinted_at bigint,
+    answering_until bigint,
+    answering_challenge bigint,
+    ready_at bigint GENERATED ALWAYS AS (
+CASE
+    WHEN (next_look_at IS NULL) THEN NULL::bigint
+    ELSE GREATEST(next_look_at, COALESCE(lease_until, (0)::bigint))
+END) STORED
+);
+
+CREATE TABLE outages (
+    institution_id text NOT NULL COLLATE pg_catalog."C",
+    method text NOT NULL COLLATE pg_catalog."C",
+    next_look_at bigint NOT NULL,
+    lease_id text COLLATE pg_catalog."C",
+    lease_until bigint,
+    ready_at bigint GENERATED ALWAYS AS (GREATEST(next_look_at, COALESCE(lease_until, (0)::bigint))) STORED
+);
+
+CREATE TABLE paces (
+    institution_id text NOT NULL COLLATE pg_catalog."C",
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    pace text NOT NULL,
+    averages text,
+    averages_at bigint,
+    used_at bigint NOT NULL
+);
+
+CREATE TABLE relay_migrations (
+    version bigint NOT NULL,
+    description text NOT NULL,
+    checksum bytea NOT NULL
+);
+
+CREATE TABLE watch_counts (
+    client_id bigint NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    share bigint NOT NULL,
+    n bigint NOT NULL
+);
+
+CREATE TABLE watches (
+    watch_id text NOT NULL COLLATE pg_catalog."C",
+    client_id bigint NOT NULL,
+    job_id text NOT NULL COLLATE pg_catalog."C",
+    callback_url text NOT NULL COLLATE pg_catalog."C",
+    callback_host text NOT NULL COLLATE pg_catalog."C",
+    operation text,
+    events bigint NOT NULL,
+    until_step text,
+    locale text NOT NULL,
+    metadata text NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    progress text NOT NULL,
+    created_at bigint NOT NULL,
+    updated_at bigint NOT NULL,
+    settled_at bigint,
+    CONSTRAINT watches_check CHECK (((settled_at IS NULL) = (state = ANY (ARRAY['watching'::text, 'awaiting-user'::text, 'delayed'::text])))),
+    CONSTRAINT watches_state_check CHECK ((state = ANY (ARRAY['watching'::text, 'awaiting-user'::text, 'delayed'::text, 'settled'::text, 'cancelled'::text])))
+);
+
+ALTER TABLE ONLY attempts
+    ADD CONSTRAINT attempts_pkey PRIMARY KEY (delivery_id, number);
+
+ALTER TABLE ONLY clients
+    ADD CONSTRAINT clients_key_hash_key UNIQUE (key_hash);
+
+ALTER TABLE ONLY clients
+    ADD CONSTRAINT clients_name_key UNIQUE (name);
+
+ALTER TABLE ONLY clients
+    ADD CONSTRAINT clients_pkey PRIMARY KEY (client_id);
+
+ALTER TABLE ONLY connection_banks
+    ADD CONSTRAINT connection_banks_pkey PRIMARY KEY (slot);
+
+ALTER TABLE ONLY connection_failures
+    ADD CONSTRAINT connection_failures_pkey PRIMARY KEY (connection_id, job_id);
+
+ALTER TABLE ONLY deliveries
+    ADD CONSTRAINT deliveries_event_id_key UNIQUE (event_id);
+
+ALTER TABLE ONLY deliveries
+    ADD CONSTRAINT deliveries_pkey PRIMARY KEY (delivery_id);
+
+ALTER TABLE ONLY events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (event_id);
+
+ALTER TABLE ONLY failing_hosts
+    ADD CONSTRAINT failing_hosts_pkey PRIMARY KEY (host);
+
+ALTER TABLE ONLY hints
+    ADD CONSTRAINT hints_pkey PRIMARY KEY (hint_id);
+
+ALTER TABLE ONLY jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (job_id);
+
+ALTER TABLE ONLY outages
+    ADD CONSTRAINT outages_pkey PRIMARY KEY (institution_id, method);
+
+ALTER TABLE ONLY paces
+    ADD CONSTRAINT paces_pkey PRIMARY KEY (institution_id, job_type);
+
+ALTER TABLE ONLY relay_migrations
+    ADD CONSTRAINT relay_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY watch_counts
+    ADD CONSTRAINT watch_counts_pkey PRIMARY KEY (client_id, state, share);
+
+ALTER TABLE ONLY watches
+    ADD CONSTRAINT watches_pkey PRIMARY KEY (watch_id);
+
+CREATE INDEX connection_failures_by_age ON connection_failures USING btree (failed_at);
+
+CREATE INDEX deliveries_in_state ON deliveries USING btree (state, updated_at, delivery_id);
+
+CREATE INDEX deliveries_leased ON deliveries USING btree (watch_id, lease_until) WHERE (lease_until IS NOT NULL);
+
+CREATE INDEX deliveries_of_client_in_state ON deliveries USING btree (client_id, state, updated_at, delivery_id);
+
+CREATE INDEX deliveries_of_watch ON deliveries USING btree (watch_id);
+
+CREATE INDEX deliveries_ready ON deliveries USING btree (host, ready_at) WHERE (ready_at IS NOT NULL);
+
+CREATE INDEX deliveries_spoiling ON deliveries USING btree (host, ready_at) WHERE ((ready_at IS NOT NULL) AND (deadline IS NOT NULL));
+
+CREATE INDEX events_of_watch ON events USING btree (watch_id, event_id);
+
+CREATE INDEX hints_by_age ON hints USING btree (taken_at);
+
+CREATE INDEX hosts_by_failure ON failing_hosts USING btree (failed_at);
+
+CREATE INDEX hosts_paused ON failing_hosts USING btree (paused_until) WHERE (paused_until > 0);
+
+CREATE INDEX jobs_of_connection ON jobs USING btree (connection_id) WHERE (next_look_at IS NOT NULL);
+
+CREATE INDEX jobs_of_user ON jobs USING btree (user_id) WHERE (next_look_at IS NOT NULL);
+
+CREATE INDEX jobs_ready ON jobs USING btree (urgency, ready_at) WHERE (ready_at IS NOT NULL);
+
+CREATE INDEX jobs_waiting ON jobs USING btree (waits_for, waits_for_method) WHERE (waits_for IS NOT NULL);
+
+CREATE INDEX outages_ready ON outages USING btree (ready_at);
+
+CREATE INDEX paces_by_use ON paces USING btree (used_at);
+
+CREATE INDEX watches_ended ON watches USING btree (settled_at) WHERE (settled_at IS NOT NULL);
+
+CREATE INDEX watches_in_state ON watches USING btree (state, watch_id);
+
+CREATE INDEX watches_of_client ON watches USING btree (client_id, watch_id);
+
+CREATE INDEX watches_of_client_in_state ON watches USING btree (client_id, state, watch_id);
+
+CREATE INDEX watches_of_job ON watches USING btree (job_id, watch_id);
+
+CREATE UNIQUE INDEX watches_open ON watches USING btree (job_id, client_id, md5(callback_url)) WHERE (settled_at IS NULL);
+
+CREATE TRIGGER watch_added AFTER INSERT ON watches REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
+
+CREATE TRIGGER watch_changed AFTER UPDATE ON watches REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
+
+CREATE TRIGGER watch_removed AFTER DELETE ON watches REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
+
+ALTER TABLE ONLY attempts
+    ADD CONSTRAINT attempts_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES deliveries(delivery_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY deliveries
+    ADD CONSTRAINT deliveries_event_id_fkey FOREIGN KEY (event_id) REFERENCES events(event_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY events
+    ADD CONSTRAINT events_watch_id_fkey FOREIGN KEY (watch_id) REFERENCES watches(watch_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY watches
+    ADD CONSTRAINT watches_client_id_fkey FOREIGN KEY (client_id) REFERENCES clients(client_id);
+
+ALTER TABLE ONLY watches
+    ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
+
+INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\xa41ab529abe36cbf04fa4645adb2c2efd7691d0a3f432d5fbf43a77e7310efdf0b60201fd9a99e63dd94fda8a81d2b10');
+
