@@ -113,6 +113,7 @@ impl JobStore for PgStore {
             })
             .await?;
         self.announce_events(&looks);
+        self.learn(&looks, &recorded).await;
         Ok(recorded)
     }
 

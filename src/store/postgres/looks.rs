@@ -9,8 +9,8 @@ use crate::{
     domain::JobId,
     store::{
         Look, OutageChange, StoreError,
-        common::{Lessons, NewsRow, changes, claims, held, jobs, news, reports},
-        postgres::{banks::begin_outage, paces::learn, row::columns, watches::LOCK_DELIVERIES},
+        common::{NewsRow, changes, claims, held, jobs, news, reports},
+        postgres::{banks::begin_outage, row::columns, watches::LOCK_DELIVERIES},
     },
 };
 
@@ -84,8 +84,6 @@ pub(super) async fn record(
         }
     }
     record_jobs(connection, &looks).await?;
-    // last, since all relays learn in the same few rows
-    learn(connection, &Lessons::of(&looks)).await?;
     Ok(looks.iter().map(|look| look.job_id.clone()).collect())
 }
 

@@ -1,16 +1,22 @@
 //! How long jobs take, by bank and kind.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use sqlx::{PgConnection, Row};
+use tracing::warn;
 
 use crate::{
-    domain::JobContext,
+    domain::{JobContext, JobId},
     store::{
-        PaceFound, PaceStore, StoreError,
+        Look, PaceFound, PaceStore, StoreError,
         common::{Lessons, MOST_KINDS, Taught, pace_found, slot},
         postgres::PgStore,
     },
 };
+
+/// The commit need not wait for the disk.
+pub(super) const QUICK: &str = "SET LOCAL synchronous_commit = off";
 
 pub(super) const OF_CONTEXT: &str = "SELECT p.institution_id, p.pace, p.averages, p.averages_at, \
     b.institution_id AS bank \
@@ -54,11 +60,29 @@ impl PaceStore for PgStore {
     }
 }
 
-/// Learns what looks taught. Rows are taken in one order, since all relays learn in the same ones.
-pub(super) async fn learn(
-    connection: &mut PgConnection,
-    lessons: &Lessons<'_>,
-) -> Result<(), StoreError> {
+impl PgStore {
+    /// Learns what the looks at these jobs taught, in a transaction of its own: all relays learn in the same
+    /// few rows, which nobody should hold while a commit reaches the disk. A lesson that is lost is missed
+    /// by nobody.
+    pub(super) async fn learn(&self, looks: &[Look], recorded: &[JobId]) {
+        let recorded: HashSet<&JobId> = recorded.iter().collect();
+        let looks = looks.iter().filter(|look| recorded.contains(&look.job_id));
+        let lessons = Lessons::of(&looks.collect::<Vec<_>>());
+        if lessons.kinds.is_empty() && lessons.banks.is_empty() {
+            return;
+        }
+        let learned = self.write(&lessons, |connection, lessons| {
+            Box::pin(learn(connection, lessons))
+        });
+        if let Err(error) = learned.await {
+            warn!(%error, "what looks taught is lost");
+        }
+    }
+}
+
+/// Rows are taken in one order, since all relays learn in the same ones.
+async fn learn(connection: &mut PgConnection, lessons: &Lessons<'_>) -> Result<(), StoreError> {
+    sqlx::query(QUICK).execute(&mut *connection).await?;
     for (slot, (connection_id, bank)) in &lessons.banks {
         sqlx::query(REMEMBER_BANK)
             .bind(slot)
