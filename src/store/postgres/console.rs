@@ -8,6 +8,14 @@ use crate::store::{
     postgres::{PgStore, row::plain, stories, stories::watch_columns},
 };
 
+/// The newest watches of a job; a limit of their own has them found by the job.
+macro_rules! of_job {
+    () => {
+        "(SELECT n.watch_id FROM watches n WHERE n.job_id = k.job_id AND n.watch_id < $2 \
+            ORDER BY n.watch_id DESC LIMIT $3) o"
+    };
+}
+
 /// Each kind of id has an index of its own, and each finds at most a page of watches.
 pub(super) const SEARCH: &str = concat!(
     "SELECT ",
@@ -18,10 +26,12 @@ pub(super) const SEARCH: &str = concat!(
         ORDER BY o.watch_id DESC LIMIT $3) \
      UNION ALL (SELECT o.watch_id FROM watches o WHERE o.callback_host = $1 \
         AND o.watch_id < $2 ORDER BY o.watch_id DESC LIMIT $3) \
-     UNION ALL (SELECT o.watch_id FROM jobs k JOIN watches o ON o.job_id = k.job_id \
-        WHERE k.connection_id = $1 AND o.watch_id < $2 ORDER BY o.watch_id DESC LIMIT $3) \
-     UNION ALL (SELECT o.watch_id FROM jobs k JOIN watches o ON o.job_id = k.job_id \
-        WHERE k.user_id = $1 AND o.watch_id < $2 ORDER BY o.watch_id DESC LIMIT $3)) \
+     UNION ALL (SELECT o.watch_id FROM jobs k CROSS JOIN LATERAL ",
+    of_job!(),
+    " WHERE k.connection_id = $1 ORDER BY o.watch_id DESC LIMIT $3) \
+     UNION ALL (SELECT o.watch_id FROM jobs k CROSS JOIN LATERAL ",
+    of_job!(),
+    " WHERE k.user_id = $1 ORDER BY o.watch_id DESC LIMIT $3)) \
      ORDER BY w.watch_id DESC LIMIT $3"
 );
 

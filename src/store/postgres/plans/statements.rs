@@ -112,7 +112,7 @@ fn of_watches() -> Vec<Statement> {
         1 of stories::ONE("'wch_01000000000000000000930000', NULL");
         50 of stories::EVENTS("watches(930001, 50)");
         50 of stories::ATTEMPTS("deliveries(1, 50)");
-        4 of console::SEARCH("'user-235000', 'wch_~', 51");
+        6 of console::SEARCH("'user-235000', 'wch_~', 51");
         51 of console::SEARCH("'host1.example', 'wch_01000000000000000000700000', 51");
         51 of console::SEARCH("'job-0925000', 'wch_~', 51");
         1000 of console::HOSTS("100, 1000, 20");
