@@ -9,6 +9,7 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/it benches/load benches/looks && echo '//! placeholder' > src/lib.rs \
     && for file in src tests/it benches/load benches/looks; do echo 'fn main() {}' > "$file/main.rs"; done \
     && cargo build --release --locked --bin basiq-relay && rm -rf src
+COPY askama.toml ./
 COPY src src
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin basiq-relay
 RUN mkdir /data

@@ -8,6 +8,7 @@
 //! * [`store`]: what is remembered, as one trait for each consumer.
 //! * [`tracker`]: looks at due jobs. [`delivery`]: sends due deliveries. They meet in the store.
 //! * [`api`]: the HTTP API, on the manners of [`web`].
+//! * [`console`]: the pages of the operator.
 //! * [`sandbox`]: a Basiq look-alike.
 //! * [`app`]: puts it together; [`cli`]: the command line.
 
@@ -17,6 +18,7 @@ pub mod basiq;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod delivery;
 pub mod domain;
 pub mod normalise;

@@ -92,14 +92,15 @@ impl FromRef<ApiState> for AdminToken {
     }
 }
 
-/// The whole API. `/metrics` is left out where it has an address of its own.
-pub fn router(parts: ApiParts) -> Router {
+/// The whole API, and what is served beside it. `/metrics` is left out where it has an address of its
+/// own.
+pub fn router(parts: ApiParts, beside: Router) -> Router {
     let mut wanted = routes();
     if parts.server.metrics_listen.is_none() {
         wanted = wanted.merge(metrics::routes());
     }
     let stateless: Router<ApiState> = wanted.into();
-    with_manners(stateless.with_state(ApiState::new(parts)))
+    with_manners(stateless.with_state(ApiState::new(parts)).merge(beside))
 }
 
 /// `/metrics` alone, for an address of its own.

@@ -31,6 +31,7 @@ use crate::{
     basiq::{BasiqClient, Common},
     clock::Clock,
     config::{DatabaseUrl, Live, Settings},
+    console::{self, Budget, ConsoleParts},
     delivery::{DeliveryWorker, further_certificates},
     domain::{AllowedNetworks, CallbackRules, Share, SigningSecret, Upstream},
     normalise::Catalogue,
@@ -197,6 +198,22 @@ async fn take_up(store: &dyn Store) -> Result<()> {
     Ok(())
 }
 
+fn console_parts(settings: &Settings, parts: &ApiParts, share: Share) -> ConsoleParts {
+    let wake = parts.delivery_wake.clone();
+    ConsoleParts {
+        store: parts.store.clone(),
+        clock: parts.clock.clone(),
+        admin: parts.admin.clone(),
+        upstream: parts.upstream.clone(),
+        budget: Budget {
+            per_second: settings.basiq.requests_per_second,
+            in_flight: settings.basiq.concurrency,
+        },
+        share,
+        delivery_ring: Arc::new(move || wake.ring()),
+    }
+}
+
 impl Relay {
     /// Opens the store and puts a relay together. Leases of a relay that ran on the store before
     /// are freed: on SQLite there is only one.
@@ -233,7 +250,8 @@ impl Relay {
             tracker_wake: parts.tracker_wake.clone(),
         };
         let wakes = (parts.tracker_wake.clone(), parts.delivery_wake.clone());
-        let router = api::router(parts);
+        let console = console::router(console_parts(&settings, &parts, share));
+        let router = api::router(parts, console);
         Ok(Self {
             settings,
             store,

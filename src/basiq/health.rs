@@ -19,6 +19,11 @@ impl Health {
         Self(upstream)
     }
 
+    /// Notes how much of the budget is used, in thousandths.
+    pub(super) fn note_pace(&self, thousandths: u32) {
+        self.0.set_pace(thousandths);
+    }
+
     /// Notes how a call ended.
     pub(super) fn note<T>(&self, result: &Result<T, BasiqError>) {
         let error = result.as_ref().err();

@@ -10,6 +10,8 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::domain::Upstream;
+
 /// The first and the longest pause where Basiq does not say how long.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// How long a call waits for the end of a pause before it gives up.
@@ -130,6 +132,16 @@ impl Throttle {
         state.reckoned = Some(now);
     }
 
+    /// How much of the budget is used at the present pace, in thousandths.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share lies between 0 and 1"
+    )]
+    pub(super) fn pace(&self) -> u32 {
+        (self.state().share * f64::from(Upstream::WHOLE)).round() as u32
+    }
+
     /// The time between two calls at the present pace, where the budget allows one each `period`.
     pub(super) fn spacing(&self, period: Duration) -> Duration {
         let slower = period.div_f64(self.state().share);
@@ -208,7 +220,7 @@ mod tests {
     async fn the_pace_halves_at_each_refusal_and_is_won_back_step_by_step() {
         let (throttle, period) = (Throttle::default(), Duration::from_millis(50));
         let pace = || throttle.spacing(period).as_millis();
-        assert_eq!(pace(), 50);
+        assert_eq!((pace(), throttle.pace()), (50, 1000));
         for expected in [100, 200, 400, 800, 1600, 1600] {
             let one = Some(Duration::from_secs(1));
             throttle.pause(429, one, Instant::now());

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
 };
 
 use crate::domain::outcome::closed_words;
@@ -29,9 +29,14 @@ pub struct Upstream(Arc<Word>);
 struct Word {
     health: AtomicU8,
     breaker_open: AtomicBool,
+    /// How much of the budget is not used, in thousandths.
+    held_back: AtomicU32,
 }
 
 impl Upstream {
+    /// A pace that uses the whole budget.
+    pub const WHOLE: u32 = 1000;
+
     /// The latest word; [`UpstreamHealth::Ok`] until a call says otherwise.
     #[must_use]
     pub fn health(&self) -> UpstreamHealth {
@@ -62,6 +67,19 @@ impl Upstream {
         self.0.breaker_open.load(Ordering::Relaxed)
     }
 
+    /// How much of the budget is used, in thousandths: less than all of it after Basiq asked for fewer
+    /// calls.
+    #[must_use]
+    pub fn pace(&self) -> u32 {
+        Self::WHOLE.saturating_sub(self.0.held_back.load(Ordering::Relaxed))
+    }
+
+    /// Says how much of the budget is used, in thousandths.
+    pub fn set_pace(&self, thousandths: u32) {
+        let held_back = Self::WHOLE.saturating_sub(thousandths);
+        self.0.held_back.store(held_back, Ordering::Relaxed);
+    }
+
     /// Says whether calls rest.
     pub fn set_breaker_open(&self, open: bool) {
         self.0.breaker_open.store(open, Ordering::Relaxed);
@@ -83,5 +101,8 @@ mod tests {
         assert_eq!(upstream.health(), UpstreamHealth::KeyRefused);
         shared.set_breaker_open(true);
         assert!(upstream.is_breaker_open());
+        assert_eq!(upstream.pace(), Upstream::WHOLE);
+        shared.set_pace(500);
+        assert_eq!(upstream.pace(), 500);
     }
 }

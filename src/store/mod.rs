@@ -7,6 +7,7 @@ mod answers;
 mod banks;
 mod clients;
 mod common;
+mod console;
 mod deliveries;
 mod hints;
 mod paces;
@@ -15,6 +16,7 @@ mod seal;
 pub mod sqlite;
 pub mod transfer;
 mod upkeep;
+mod whole;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,11 +28,13 @@ pub use self::{
     answers::{AnswerClaim, AnswerEnd, AnswerStore},
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
     clients::ClientStore,
+    console::{ConsoleStore, FailingHost, HostFailure, WatchSearch},
     deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
     hints::{Hint, HintStore, HintSubject, HintTaken},
     paces::{Lesson, PaceFound, PaceStore},
     seal::{KeyError, Sealer},
     upkeep::{Census, UpkeepStore},
+    whole::Store,
 };
 use crate::domain::{
     Attempt, CallbackUrl, ClientId, DeliveryId, DeliveryState, Event, EventBody, EventId, JobId,
@@ -93,10 +97,11 @@ pub trait WatchStore: Send + Sync {
     /// Watches with their stories, newest first, at most `query.limit` of them.
     async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchStory>, StoreError>;
 
-    /// Cancels a watch if it is open, and its pending deliveries. False if the client has none such.
+    /// Cancels a watch if it is open, and its pending deliveries; only its owner's, if an owner is
+    /// given. False if there is none such.
     async fn cancel_watch(
         &self,
-        owner: ClientId,
+        owner: Option<ClientId>,
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
@@ -372,29 +377,4 @@ pub enum AfterAttempt {
     Expired,
     /// The callback is gone for good: the watch is cancelled.
     Gone,
-}
-
-/// Everything a store can do.
-pub trait Store:
-    ClientStore
-    + WatchStore
-    + DeliveryStore
-    + AnswerStore
-    + HintStore
-    + TrackerStore
-    + OutboxStore
-    + UpkeepStore
-{
-}
-
-impl<S> Store for S where
-    S: ClientStore
-        + WatchStore
-        + DeliveryStore
-        + AnswerStore
-        + HintStore
-        + TrackerStore
-        + OutboxStore
-        + UpkeepStore
-{
 }

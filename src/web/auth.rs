@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRef, FromRequestParts};
 use http::{HeaderMap, header, request::Parts};
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 use tracing::Span;
 
 use crate::{
@@ -79,6 +80,30 @@ impl AdminToken {
     #[must_use]
     pub fn replace(&self, token: Option<&SecretString>) -> bool {
         self.0.replace(hash(token))
+    }
+
+    /// Whether there is a token; without one there is nothing to be let into.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// Whether this is the token.
+    #[must_use]
+    pub fn is(&self, presented: &ApiKey) -> bool {
+        self.0.get() == Some(presented.hash())
+    }
+
+    /// A key for one purpose, which only those can derive who have the token, and which is another one
+    /// as soon as the token is. None without a token.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Option<[u8; 32]> {
+        let hash = self.0.get()?;
+        let derived = Sha256::new()
+            .chain_update(purpose.as_bytes())
+            .chain_update([0])
+            .chain_update(hash.as_bytes());
+        Some(derived.finalize().into())
     }
 
     /// Lets the operator in. Without a token in the settings there is nothing to be let into: 404.
@@ -162,10 +187,16 @@ mod tests {
             let problem = guarded.admit(&headers).unwrap_err();
             assert_eq!(problem.code(), ProblemCode::Unauthorized);
         }
+        assert!(guarded.is(&ApiKey::presented("open sesame")));
+        let derived = guarded.derive("a purpose");
+        assert_ne!(derived, guarded.derive("another purpose"));
         assert!(guarded.replace(Some(&SecretString::from("another"))));
+        assert!(guarded.is_set() && guarded.derive("a purpose") != derived);
         assert!(guarded.admit(&with("Bearer open sesame")).is_err());
         assert!(guarded.clone().admit(&with("Bearer another")).is_ok());
-        let off = AdminToken::new(None).admit(&with("Bearer open sesame"));
-        assert_eq!(off.unwrap_err().code(), ProblemCode::NotFound);
+        let off = AdminToken::new(None);
+        let refused = off.admit(&with("Bearer open sesame"));
+        assert_eq!(refused.unwrap_err().code(), ProblemCode::NotFound);
+        assert!(!off.is_set() && !off.is(&ApiKey::presented("")) && off.derive("").is_none());
     }
 }

@@ -117,7 +117,10 @@ async fn manners(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
     let _entered = span.enter();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         log_cause(&problem);
-        response = with_body(response, &problem, &path);
+        // who has words of its own for people keeps them
+        if !response.headers().contains_key(header::CONTENT_TYPE) {
+            response = with_body(response, &problem, &path);
+        }
     }
     measure(&response, &route, method, began.elapsed());
     response

@@ -48,6 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "web",
         ],
     ),
+    ("console", &["clock", "config", "domain", "store", "web"]),
     (
         "sandbox",
         &["basiq", "clock", "config", "domain", "runtime", "signing"],
@@ -59,6 +60,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "basiq",
             "clock",
             "config",
+            "console",
             "delivery",
             "domain",
             "normalise",

@@ -15,6 +15,7 @@ mod answers;
 mod api;
 mod architecture;
 mod command_line;
+mod console;
 mod delivery;
 mod fleet;
 mod fuzz;

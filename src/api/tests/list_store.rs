@@ -12,10 +12,10 @@ use crate::{
     },
     store::{
         AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
-        ClientStore, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank, DueDelivery, DueJob,
-        Hint, HintStore, HintTaken, HostLimits, JobStore, Look, NewWatch, OutboxStore, PaceFound,
-        PaceStore, Redelivery, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore,
-        WatchStory,
+        ClientStore, ConsoleStore, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank,
+        DueDelivery, DueJob, FailingHost, Hint, HintStore, HintTaken, HostLimits, JobStore, Look,
+        NewWatch, OutboxStore, PaceFound, PaceStore, Redelivery, Registration, StoreError,
+        UpkeepStore, WatchQuery, WatchSearch, WatchStore, WatchStory,
     },
 };
 
@@ -161,11 +161,11 @@ impl WatchStore for ListStore {
 
     async fn cancel_watch(
         &self,
-        owner: ClientId,
+        owner: Option<ClientId>,
         id: WatchId,
         _: Timestamp,
     ) -> Result<bool, StoreError> {
-        Ok(self.find_watch(Some(owner), id).await?.is_some())
+        Ok(self.find_watch(owner, id).await?.is_some())
     }
 }
 
@@ -319,4 +319,15 @@ impl UpkeepStore for ListStore {
     }
 
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl ConsoleStore for ListStore {
+    async fn search_watches(&self, _: &WatchSearch) -> Result<Vec<WatchStory>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn list_failing_hosts(&self, _: usize) -> Result<Vec<FailingHost>, StoreError> {
+        Ok(Vec::new())
+    }
 }

@@ -42,7 +42,7 @@ impl App {
             metrics: Arc::new(|| "relay_watches 1\n".to_owned()),
         };
         change(&mut parts);
-        Self(router(parts))
+        Self(router(parts, Router::new()))
     }
 
     async fn send(&self, request: Request<Body>) -> (http::response::Parts, Value) {

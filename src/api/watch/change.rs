@@ -33,7 +33,12 @@ pub(super) async fn cancel_watch(
     PathId(id): PathId<WatchId>,
 ) -> Result<StatusCode, Problem> {
     let now = state.parts.clock.now();
-    if !state.parts.store.cancel_watch(client.id, id, now).await? {
+    if !state
+        .parts
+        .store
+        .cancel_watch(Some(client.id), id, now)
+        .await?
+    {
         return Err(Problem::not_found(NO_SUCH_WATCH));
     }
     info!(watch.id = %id, "watch cancelled by its client");

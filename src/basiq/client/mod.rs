@@ -306,6 +306,7 @@ impl Inner {
                 self.throttle.recover(sent_at);
             }
         }
+        self.health.note_pace(self.throttle.pace());
         if matches!(meaning, Meaning::Bad(BasiqError::KeyRefused)) {
             self.tokens.refuse_key().await;
         }

@@ -3,6 +3,7 @@
 mod attempts;
 mod census;
 mod claims;
+mod console;
 mod error;
 mod hosts;
 mod lessons;
@@ -20,6 +21,7 @@ pub(super) use self::{
     attempts::{HostWord, Recorded, after_rows, attempt_rows, host_words, recorded, tried, waves},
     census::census,
     claims::{KINDS, divide, rank},
+    console::{ASKED, failing_host, host_failure},
     error::{closed, from_migration, is_collision, shared, unwritable},
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
     lessons::{Lessons, MOST_KINDS, Taught, pace_found, slot},

@@ -10,6 +10,7 @@ mod answers;
 mod attempts;
 mod banks;
 mod clients;
+mod console;
 mod deliveries;
 mod fleet;
 mod hints;

@@ -17,7 +17,8 @@ use crate::{
 pub(super) const LOCK_JOBS: &str =
     "SELECT job_id FROM jobs WHERE job_id = ANY($1) ORDER BY job_id FOR UPDATE";
 
-pub(super) const OWN: &str = "SELECT job_id FROM watches WHERE watch_id = $1 AND client_id = $2";
+pub(super) const OWN: &str = "SELECT job_id FROM watches WHERE watch_id = $1 \
+    AND ($2::bigint IS NULL OR client_id = $2)";
 
 pub(super) const CANCEL_WATCHES: &str = "UPDATE watches SET state = 'cancelled', \
     updated_at = $2, settled_at = $2 WHERE watch_id = ANY($1) AND settled_at IS NULL";
@@ -68,7 +69,7 @@ impl WatchStore for PgStore {
 
     async fn cancel_watch(
         &self,
-        owner: ClientId,
+        owner: Option<ClientId>,
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
@@ -110,16 +111,17 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
     statement
 }
 
-/// A client's own watch: cancelled if it is open, and nothing more is posted for it in any case.
+/// A watch, only its owner's if one is given: cancelled if it is open, and nothing more is posted for it
+/// in any case.
 async fn cancel_own(
     connection: &mut PgConnection,
-    owner: ClientId,
+    owner: Option<ClientId>,
     id: WatchId,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let job_id: Option<String> = sqlx::query_scalar(OWN)
         .bind(id.to_string())
-        .bind(owner.0)
+        .bind(owner.map(|client| client.0))
         .fetch_optional(&mut *connection)
         .await?;
     let Some(job_id) = job_id else {

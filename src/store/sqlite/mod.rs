@@ -4,6 +4,7 @@ mod answers;
 mod attempts;
 mod banks;
 mod clients;
+mod console;
 #[cfg(test)]
 mod damage;
 mod deliveries;

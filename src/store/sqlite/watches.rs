@@ -44,7 +44,7 @@ impl WatchStore for SqliteStore {
 
     async fn cancel_watch(
         &self,
-        owner: ClientId,
+        owner: Option<ClientId>,
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
@@ -79,19 +79,21 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Sqlite> {
     statement
 }
 
-/// A client's own watch: cancelled if it is open, and nothing more is posted for it in any case.
+/// A watch, only its owner's if one is given: cancelled if it is open, and nothing more is posted for it
+/// in any case.
 async fn cancel_own(
     connection: &mut SqliteConnection,
-    owner: ClientId,
+    owner: Option<ClientId>,
     id: WatchId,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let job_id: Option<String> =
-        sqlx::query_scalar("SELECT job_id FROM watches WHERE watch_id = ?1 AND client_id = ?2")
-            .bind(id.to_string())
-            .bind(owner.0)
-            .fetch_optional(&mut *connection)
-            .await?;
+    let job_id: Option<String> = sqlx::query_scalar(
+        "SELECT job_id FROM watches WHERE watch_id = ?1 AND client_id = ifnull(?2, client_id)",
+    )
+    .bind(id.to_string())
+    .bind(owner.map(|client| client.0))
+    .fetch_optional(&mut *connection)
+    .await?;
     match job_id {
         None => Ok(false),
         Some(job_id) => cancel(connection, &id.to_string(), &job_id, now)

@@ -17,7 +17,7 @@ use axum::{
     http::{Method, Request, Response, header},
 };
 use basiq_relay::{
-    app::{Relay, UpkeepWorker, open_store},
+    app::{Relay, Secrets, UpkeepWorker, open_store},
     clock::Clock,
     config::Settings,
     delivery::DeliveryWorker,
@@ -64,6 +64,7 @@ pub(crate) struct TestApp {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) client: Identity,
     pub(crate) settings: Settings,
+    pub(crate) secrets: Secrets,
     router: Router,
     tracker: TrackerWorker,
     banks: BankWorker,
@@ -159,6 +160,7 @@ impl TestApp {
             store: relay.store,
             client: nobody(),
             settings: relay.settings,
+            secrets: relay.secrets,
             router: relay.router,
             tracker: relay.tracker,
             banks: relay.banks,
@@ -180,6 +182,7 @@ impl TestApp {
             .unwrap();
         self.store = relay.store;
         self.router = relay.router;
+        self.secrets = relay.secrets;
         self.tracker = relay.tracker;
         self.banks = relay.banks;
         self.delivery = relay.delivery;

@@ -76,6 +76,11 @@ impl Receiver {
             .push_back((status, headers));
     }
 
+    /// From now on every request is accepted, whatever was said before.
+    pub(crate) fn accept_all(&self) {
+        self.script.lock().unwrap().answers.clear();
+    }
+
     /// The next `times` requests are answered so.
     pub(crate) fn answer(&self, times: usize, status: u16) {
         for _ in 0..times {

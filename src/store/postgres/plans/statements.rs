@@ -8,8 +8,8 @@ use crate::{
     store::{
         DeliveryQuery, WatchQuery,
         postgres::{
-            answers, attempts, banks, clients, deliveries, fleet, hints, hosts, jobs, looks,
-            outbox, paces, registrar, stories, upkeep, watches,
+            answers, attempts, banks, clients, console, deliveries, fleet, hints, hosts, jobs,
+            looks, outbox, paces, registrar, stories, upkeep, watches,
         },
     },
 };
@@ -112,6 +112,10 @@ fn of_watches() -> Vec<Statement> {
         1 of stories::ONE("'wch_01000000000000000000930000', NULL");
         50 of stories::EVENTS("watches(930001, 50)");
         50 of stories::ATTEMPTS("deliveries(1, 50)");
+        6 of console::SEARCH("'user-235000', 'wch_~', 51");
+        51 of console::SEARCH("'host1.example', 'wch_01000000000000000000700000', 51");
+        51 of console::SEARCH("'job-0925000', 'wch_~', 51");
+        1000 of console::HOSTS("100, 1000, 20");
         100 of watches::LOCK_JOBS("jobs(930000, 100)");
         1 of watches::OWN("'wch_01000000000000000000930000', 1");
         100 of watches::CANCEL_WATCHES("watches(930000, 100), 1800000000000");

@@ -190,7 +190,10 @@ async fn a_watch_cancelled_during_a_look_stays_cancelled_and_is_told_nothing() {
     let fixture = Fixture::new().await;
     let id = fixture.watch("j1", at(0)).await;
     let job = fixture.claim_one(at(0)).await;
-    let cancelled = fixture.store.cancel_watch(fixture.client, id, at(1)).await;
+    let cancelled = fixture
+        .store
+        .cancel_watch(Some(fixture.client), id, at(1))
+        .await;
     assert!(cancelled.unwrap());
     let mut seen = look(&job, at(2));
     seen.changes = vec![change(&job.watches[0], Status::Delayed, at(2))];

@@ -4,6 +4,7 @@ mod answers;
 mod banks;
 mod claims;
 mod clients;
+mod console;
 mod deliveries;
 mod hints;
 mod hosts;

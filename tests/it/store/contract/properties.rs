@@ -79,7 +79,7 @@ async fn take(fixture: &Fixture, step: Step, now: i64, watches: &mut Vec<WatchId
         }
         Step::Cancel(n) => {
             if let Some(id) = watches.get(n) {
-                store.cancel_watch(owner, *id, at(now)).await.unwrap();
+                store.cancel_watch(Some(owner), *id, at(now)).await.unwrap();
             }
         }
         Step::Redeliver(n) => {

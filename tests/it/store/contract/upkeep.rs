@@ -46,7 +46,7 @@ async fn the_census_counts_what_is_there() {
     let gone = fixture.watch("j9", at(0)).await;
     fixture
         .store
-        .cancel_watch(fixture.client, gone, at(0))
+        .cancel_watch(Some(fixture.client), gone, at(0))
         .await
         .unwrap();
     assert_eq!(fixture.store.census(at(0)).await.unwrap().due_jobs, 4);

@@ -102,7 +102,13 @@ async fn only_its_owner_finds_a_watch() {
     let find = |owner| fixture.store.find_watch(Some(owner), id);
     assert!(find(fixture.client).await.unwrap().is_some());
     assert!(find(other).await.unwrap().is_none());
-    assert!(!fixture.store.cancel_watch(other, id, at(1)).await.unwrap());
+    assert!(
+        !fixture
+            .store
+            .cancel_watch(Some(other), id, at(1))
+            .await
+            .unwrap()
+    );
     let answer = fixture.store.redeliver_watch(Some(other), id, at(1)).await;
     assert_eq!(answer.unwrap(), Redelivery::NotFound);
 }
@@ -139,7 +145,10 @@ async fn a_cancelled_watch_posts_nothing_more_and_stays_cancelled() {
     let id = fixture.watch("j1", at(0)).await;
     fixture.tell(Status::Delayed, at(1)).await;
     for _ in 0..2 {
-        let known = fixture.store.cancel_watch(fixture.client, id, at(2)).await;
+        let known = fixture
+            .store
+            .cancel_watch(Some(fixture.client), id, at(2))
+            .await;
         assert!(known.unwrap());
     }
     let story = fixture.story(id).await;
@@ -161,7 +170,10 @@ async fn cancelling_a_settled_watch_leaves_it_settled() {
     let fixture = Fixture::new().await;
     let id = fixture.watch("j1", at(0)).await;
     fixture.tell(Status::Success, at(1)).await;
-    let known = fixture.store.cancel_watch(fixture.client, id, at(2)).await;
+    let known = fixture
+        .store
+        .cancel_watch(Some(fixture.client), id, at(2))
+        .await;
     assert!(known.unwrap());
     assert_eq!(fixture.story(id).await.watch.state, WatchState::Settled);
     assert!(fixture.claim_deliveries(at(3)).await.is_empty());

@@ -110,7 +110,10 @@ async fn deliveries(fixture: &Fixture) {
     let (id, due) = told(fixture, "cancelled", Status::Delayed).await;
     let retry = AfterAttempt::RetryAt(at(900));
     fixture.attempted(&due, retry, at(0)).await;
-    let cancelled = fixture.store.cancel_watch(fixture.client, id, at(1)).await;
+    let cancelled = fixture
+        .store
+        .cancel_watch(Some(fixture.client), id, at(1))
+        .await;
     assert!(cancelled.unwrap());
 
     // tried three times, and what the callback said cannot be stored everywhere

@@ -1,0 +1,215 @@
+//! Clients: added, their key and secret rotated, revoked. A key or secret is shown once, on the page that
+//! made it.
+
+use askama::Template;
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use http::StatusCode;
+use jiff::Timestamp;
+use tracing::info;
+
+use crate::{
+    console::{
+        fault::Fault,
+        form::Posted,
+        notice::Notice,
+        state::ConsoleState,
+        view::{Clock, When},
+        visit::{InPath, Place, Shell, Visit, page},
+    },
+    domain::{ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret},
+    web::Problem,
+};
+
+pub(super) fn routes() -> Router<ConsoleState> {
+    Router::new()
+        .route("/console/clients", get(show).post(add))
+        .route("/console/clients/{name}/rotate-secret", post(rotate_secret))
+        .route("/console/clients/{name}/retire-secret", post(retire_secret))
+        .route("/console/clients/{name}/rotate-key", post(rotate_key))
+        .route("/console/clients/{name}/revoke", post(revoke))
+}
+
+/// A client in the list.
+struct Line {
+    name: String,
+    created: When,
+    /// Until when the secret before signs as well.
+    previous_until: Option<When>,
+    revoked: Option<When>,
+}
+
+#[derive(Template)]
+#[template(path = "clients.html")]
+struct Page {
+    shell: Shell,
+    lines: Vec<Line>,
+    /// What was typed and is no free name, and why.
+    refused: Option<(String, &'static str)>,
+}
+
+/// What is shown once.
+#[derive(Template)]
+#[template(path = "secrets.html")]
+struct Secrets<'a> {
+    shell: Shell,
+    intro: &'static str,
+    key: Option<&'a str>,
+    secret: Option<&'a str>,
+    previous_until: Option<When>,
+}
+
+async fn show(State(state): State<ConsoleState>, visit: Visit) -> Result<Response, Fault> {
+    list(&state, &visit, None).await
+}
+
+async fn list(
+    state: &ConsoleState,
+    visit: &Visit,
+    refused: Option<(String, &'static str)>,
+) -> Result<Response, Fault> {
+    let clients = state.parts.store.list_clients().await?;
+    let lines = clients
+        .into_iter()
+        .map(|client| line(client, visit.clock()));
+    let shown = Page {
+        shell: visit.shell(Place::Clients, "Clients"),
+        lines: lines.collect(),
+        refused,
+    };
+    visit.answer(&shown, &shown)
+}
+
+fn line(client: Client, clock: Clock) -> Line {
+    let until = client.previous_secret.map(|(_, until)| until);
+    let until = until.filter(|until: &Timestamp| *until > clock.0);
+    Line {
+        name: client.name.to_string(),
+        created: clock.when(client.created_at),
+        previous_until: until.map(|until| clock.when(until)),
+        revoked: client.revoked_at.map(|at| clock.when(at)),
+    }
+}
+
+async fn add(State(state): State<ConsoleState>, posted: Posted) -> Result<Response, Fault> {
+    let typed = posted.form.text("name");
+    let refuse = async |why| {
+        let list = list(&state, &posted.visit, Some((typed.to_owned(), why))).await?;
+        Ok((StatusCode::UNPROCESSABLE_ENTITY, list).into_response())
+    };
+    let Ok(name) = typed.parse::<ClientName>() else {
+        return refuse("A name has 1 to 64 of the letters A-Z and a-z, digits, and . _ -").await;
+    };
+    let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
+    let (hash, now) = (key.hash(), posted.visit.now());
+    let added = state
+        .parts
+        .store
+        .add_client(&name, &hash, &secret, now)
+        .await?;
+    if added.is_none() {
+        return refuse("There is or was a client of this name; choose another.").await;
+    }
+    info!(client.name = %name, "client added by the operator");
+    tell_once(&Secrets {
+        shell: posted
+            .visit
+            .shell(Place::Clients, format!("New client {name}")),
+        intro: "Give both to the client's developers now: they are shown this once.",
+        key: Some(key.expose()),
+        secret: Some(secret.expose()),
+        previous_until: None,
+    })
+}
+
+fn tell_once(secrets: &Secrets<'_>) -> Result<Response, Fault> {
+    Ok(page(secrets.render()?).into_response())
+}
+
+async fn rotate_secret(
+    State(state): State<ConsoleState>,
+    InPath(name): InPath<ClientName>,
+    posted: Posted,
+) -> Result<Response, Fault> {
+    let secret = SigningSecret::generate();
+    let until = posted.visit.now().checked_add(ROTATION_OVERLAP);
+    let until = until.map_err(Problem::internal)?;
+    let rotated = state.parts.store.rotate_secret(&name, &secret, until);
+    if !rotated.await? {
+        return Err(no_such_client());
+    }
+    info!(client.name = %name, "signing secret rotated by the operator");
+    tell_once(&Secrets {
+        shell: posted
+            .visit
+            .shell(Place::Clients, format!("New signing secret of {name}")),
+        intro: "Give it to the client's developers now: it is shown this once.",
+        key: None,
+        secret: Some(secret.expose()),
+        previous_until: Some(posted.visit.clock().when(until)),
+    })
+}
+
+async fn rotate_key(
+    State(state): State<ConsoleState>,
+    InPath(name): InPath<ClientName>,
+    posted: Posted,
+) -> Result<Response, Fault> {
+    let key = ApiKey::generate();
+    if !state.parts.store.rotate_key(&name, &key.hash()).await? {
+        return Err(no_such_client());
+    }
+    info!(client.name = %name, "API key rotated by the operator");
+    tell_once(&Secrets {
+        shell: posted
+            .visit
+            .shell(Place::Clients, format!("New API key of {name}")),
+        intro: "Give it to the client's developers now: it is shown this once. The one before works no more.",
+        key: Some(key.expose()),
+        secret: None,
+        previous_until: None,
+    })
+}
+
+async fn retire_secret(
+    State(state): State<ConsoleState>,
+    InPath(name): InPath<ClientName>,
+    posted: Posted,
+) -> Result<Response, Fault> {
+    let store = &state.parts.store;
+    let retired = store
+        .retire_previous_secret(&name, posted.visit.now())
+        .await?;
+    match retired {
+        None => Err(no_such_client()),
+        Some(true) => {
+            info!(client.name = %name, "old signing secret retired by the operator");
+            Ok(back_with(Notice::Retired))
+        }
+        Some(false) => Ok(back_with(Notice::NotRotated)),
+    }
+}
+
+async fn revoke(
+    State(state): State<ConsoleState>,
+    InPath(name): InPath<ClientName>,
+    posted: Posted,
+) -> Result<Response, Fault> {
+    let now = posted.visit.now();
+    let cancelled = state.parts.store.revoke_client(&name, now).await?;
+    let watches = cancelled.ok_or_else(no_such_client)?;
+    info!(client.name = %name, watches, "client revoked by the operator");
+    Ok(back_with(Notice::Revoked(watches)))
+}
+
+fn back_with(notice: Notice) -> Response {
+    Redirect::to(&format!("/console/clients?{}", notice.to_query())).into_response()
+}
+
+fn no_such_client() -> Fault {
+    Fault::nothing("There is no such client, or it is revoked.")
+}

@@ -1,0 +1,237 @@
+//! Deliveries of all clients: what died and why, what waits, and sending it once more.
+
+use askama::Template;
+use axum::{
+    Router,
+    extract::{Query, State},
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use tracing::info;
+
+use crate::{
+    console::{
+        fault::Fault,
+        form::Posted,
+        notice::Notice,
+        state::ConsoleState,
+        view::{Badge, Clock, When},
+        visit::{InPath, Place, Shell, Visit, watch_page},
+        watches::{Names, Tab, names},
+        words,
+    },
+    domain::{DeliveryId, DeliveryState},
+    store::{DeliveryEntry, DeliveryQuery, Redelivery},
+};
+
+/// Deliveries on a page.
+const PAGE: usize = 50;
+
+/// How far back dead deliveries can be queued again from here.
+const SPANS: [(&str, &str, i64); 4] = [
+    ("1", "the last hour", 1),
+    ("24", "the last 24 hours", 24),
+    ("168", "the last 7 days", 168),
+    ("720", "the last 30 days", 720),
+];
+
+pub(super) fn routes() -> Router<ConsoleState> {
+    Router::new()
+        .route("/console/deliveries", get(show))
+        .route("/console/deliveries/redeliver", post(redeliver_dead))
+        .route("/console/deliveries/{id}/redeliver", post(redeliver_one))
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    state: Option<String>,
+    after: Option<String>,
+}
+
+/// A delivery in the list.
+struct Line {
+    id: String,
+    watch: String,
+    job_id: String,
+    client: String,
+    host: String,
+    event: Badge,
+    action: &'static str,
+    attempts: usize,
+    /// How its latest attempt ended.
+    ending: String,
+    answer: Option<String>,
+    changed: When,
+    next: Option<When>,
+}
+
+#[derive(Template)]
+#[template(path = "deliveries.html", blocks = ["live"])]
+struct Page {
+    shell: Shell,
+    tabs: Vec<Tab>,
+    state: DeliveryState,
+    can_redeliver: bool,
+    is_dead: bool,
+    spans: [(&'static str, &'static str, i64); 4],
+    lines: Vec<Line>,
+    here: String,
+    first: String,
+    older: Option<String>,
+    is_first: bool,
+}
+
+async fn show(
+    State(state): State<ConsoleState>,
+    Query(asked): Query<Asked>,
+    visit: Visit,
+) -> Result<Response, Fault> {
+    let wanted = asked.state.as_deref().and_then(DeliveryState::from_word);
+    let wanted = wanted.unwrap_or(DeliveryState::Dead);
+    let after = asked.after.as_deref().and_then(parse_place);
+    let query = DeliveryQuery {
+        owner: None,
+        state: wanted,
+        after,
+        limit: PAGE + 1,
+    };
+    let mut entries = state.parts.store.list_deliveries(&query).await?;
+    let more = entries.len() > PAGE;
+    entries.truncate(PAGE);
+    let last = entries.last().filter(|_| more);
+    let older = last.map(|last| address(wanted, Some((last.updated_at, last.delivery.id))));
+    let names = names(&*state.parts.store).await?;
+    let lines = entries
+        .iter()
+        .map(|entry| line(entry, &names, visit.clock()));
+    let page = Page {
+        shell: visit.shell(Place::Deliveries, "Deliveries"),
+        tabs: tabs(wanted),
+        state: wanted,
+        can_redeliver: can_redeliver(wanted),
+        is_dead: wanted == DeliveryState::Dead,
+        spans: SPANS,
+        lines: lines.collect(),
+        here: address(wanted, after),
+        first: address(wanted, None),
+        older,
+        is_first: after.is_none(),
+    };
+    visit.answer(&page, &page.as_live())
+}
+
+fn can_redeliver(state: DeliveryState) -> bool {
+    match state {
+        DeliveryState::Pending
+        | DeliveryState::Delivered
+        | DeliveryState::Dead
+        | DeliveryState::Expired => true,
+        DeliveryState::Superseded | DeliveryState::Cancelled => false,
+    }
+}
+
+fn tabs(current: DeliveryState) -> Vec<Tab> {
+    let order = [
+        DeliveryState::Dead,
+        DeliveryState::Pending,
+        DeliveryState::Expired,
+        DeliveryState::Delivered,
+        DeliveryState::Superseded,
+        DeliveryState::Cancelled,
+    ];
+    let tab = |state: DeliveryState| Tab {
+        name: state.as_str(),
+        address: address(state, None),
+        is_current: state == current,
+    };
+    order.into_iter().map(tab).collect()
+}
+
+fn address(state: DeliveryState, after: Option<(Timestamp, DeliveryId)>) -> String {
+    let after = after.map(|(at, id)| format!("&after={}.{id}", at.as_millisecond()));
+    format!(
+        "/console/deliveries?state={state}{}",
+        after.unwrap_or_default()
+    )
+}
+
+fn parse_place(text: &str) -> Option<(Timestamp, DeliveryId)> {
+    let (millis, id) = text.split_once('.')?;
+    let at = Timestamp::from_millisecond(millis.parse().ok()?).ok()?;
+    Some((at, id.parse().ok()?))
+}
+
+fn line(entry: &DeliveryEntry, names: &Names, clock: Clock) -> Line {
+    let latest = entry.delivery.attempts.last();
+    let ending = latest.map(|latest| words::ending(latest.status, latest.error));
+    let answer = latest.and_then(|latest| latest.response.as_deref());
+    let answer = answer.map(|answer| answer.chars().take(120).collect::<String>());
+    Line {
+        id: entry.delivery.id.to_string(),
+        watch: watch_page(entry.body.watch_id),
+        job_id: entry.body.job_id.clone(),
+        client: names.of(entry.client_id),
+        host: entry.callback_url.host().to_owned(),
+        event: Badge::status(entry.body.status),
+        action: words::action(entry.body.action),
+        attempts: entry.delivery.attempts.len(),
+        ending: ending.unwrap_or_else(|| "not tried yet".to_owned()),
+        answer: answer.filter(|answer| !answer.trim().is_empty()),
+        changed: clock.when(entry.updated_at),
+        next: entry.delivery.next_attempt_at.map(|at| clock.when(at)),
+    }
+}
+
+async fn redeliver_one(
+    State(state): State<ConsoleState>,
+    InPath(id): InPath<DeliveryId>,
+    posted: Posted,
+) -> Result<Response, Fault> {
+    let now = posted.visit.now();
+    let redelivery = state.parts.store.redeliver_one(None, id, now).await?;
+    let notice = came_to(&state, redelivery);
+    let list = DeliveryState::from_word(posted.form.text("state"));
+    Ok(back_to(list.unwrap_or(DeliveryState::Dead), notice))
+}
+
+fn back_to(list: DeliveryState, notice: Notice) -> Response {
+    let address = format!("{}&{}", address(list, None), notice.to_query());
+    Redirect::to(&address).into_response()
+}
+
+/// What asking for a redelivery came to; whoever sends is woken if there is something to send.
+pub(super) fn came_to(state: &ConsoleState, redelivery: Redelivery) -> Notice {
+    match redelivery {
+        Redelivery::Queued(event_id) => {
+            (state.parts.delivery_ring)();
+            info!(event.id = %event_id, "event queued once more by the operator");
+            Notice::Queued
+        }
+        Redelivery::NotFound => Notice::Gone,
+        Redelivery::NoEvent => Notice::NoEvent,
+        Redelivery::Superseded(_) => Notice::NewerEvent,
+        Redelivery::Cancelled => Notice::IsCancelled,
+    }
+}
+
+async fn redeliver_dead(
+    State(state): State<ConsoleState>,
+    posted: Posted,
+) -> Result<Response, Fault> {
+    let chosen = posted.form.text("since");
+    let span = SPANS.iter().find(|(value, _, _)| *value == chosen);
+    let Some((_, _, hours)) = span else {
+        return Err(Fault::nothing("There is no such span of time to choose."));
+    };
+    let now = posted.visit.now();
+    let since = now.checked_sub(SignedDuration::from_hours(*hours));
+    let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
+    let queued = state.parts.store.redeliver_dead(None, since, now).await?;
+    if queued > 0 {
+        (state.parts.delivery_ring)();
+    }
+    info!(queued, "dead deliveries queued again by the operator");
+    Ok(back_to(DeliveryState::Dead, Notice::QueuedMany(queued)))
+}

@@ -1,0 +1,83 @@
+//! Forms as they are posted: from a page of the relay's own, of the session that is open.
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use url::form_urlencoded;
+
+use crate::{
+    console::{fault::Fault, state::ConsoleState, visit::Visit},
+    web::RawBody,
+};
+
+/// The field of a form that says of which session it is.
+const TOKEN: &str = "form_token";
+
+/// A form from a page of this site, whoever sent it.
+pub(super) struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// A field, without space around it; empty if it is missing.
+    pub(super) fn text(&self, name: &str) -> &str {
+        let field = self.0.iter().find(|(field, _)| field == name);
+        field.map_or("", |(_, value)| value.trim())
+    }
+}
+
+impl FromRequest<ConsoleState> for Form {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, state: &ConsoleState) -> Result<Self, Fault> {
+        if !is_from_here(request.headers()) {
+            return Err(Fault::refused("This form was sent by another site."));
+        }
+        if !is_form(request.headers()) {
+            return Err(Fault::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Refused",
+                "Forms are sent as application/x-www-form-urlencoded.",
+            ));
+        }
+        let RawBody(body) = RawBody::from_request(request, state).await?;
+        Ok(Self(form_urlencoded::parse(&body).into_owned().collect()))
+    }
+}
+
+/// Browsers say where a request comes from; what says nothing is no browser of today.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    site.is_none_or(|site| site == "same-origin" || site == "none")
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next());
+    essence.is_some_and(|kind| kind.trim() == "application/x-www-form-urlencoded")
+}
+
+/// A form of the session that is open.
+pub(super) struct Posted {
+    /// Who sent it.
+    pub(super) visit: Visit,
+    /// What they sent.
+    pub(super) form: Form,
+}
+
+impl FromRequest<ConsoleState> for Posted {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &ConsoleState) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let visit = Visit::from_request_parts(&mut parts, state).await?;
+        let form = Form::from_request(Request::from_parts(parts, body), state).await;
+        let form = form.map_err(IntoResponse::into_response)?;
+        if !visit.is_of_session(form.text(TOKEN)) {
+            let detail = "This form is of another session. Load its page again, then send it.";
+            return Err(Fault::refused(detail).into_response());
+        }
+        Ok(Self { visit, form })
+    }
+}

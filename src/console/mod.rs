@@ -1,0 +1,52 @@
+//! The operator's pages: what the relay watches, what it could not deliver and why, and the levers.
+//!
+//! Rendered by the relay; htmx keeps them fresh, and without JavaScript they are links and forms. They
+//! exist only where there is an admin token.
+
+mod assets;
+mod clients;
+mod deliveries;
+mod fault;
+mod form;
+mod hosts;
+mod login;
+mod notice;
+mod overview;
+mod session;
+mod state;
+mod timeline;
+mod view;
+mod visit;
+mod watch;
+mod watches;
+mod words;
+
+use axum::{
+    Router,
+    extract::State,
+    response::Redirect,
+    routing::{any, get},
+};
+
+pub use self::state::{Budget, ConsoleParts, Ring};
+use self::{fault::Fault, state::ConsoleState, visit::Visit};
+
+/// All pages.
+pub fn router(parts: ConsoleParts) -> Router {
+    Router::new()
+        .route("/console/", get(async || Redirect::permanent("/console")))
+        .route("/console/{*rest}", any(nothing))
+        .merge(assets::routes())
+        .merge(login::routes())
+        .merge(overview::routes())
+        .merge(watches::routes())
+        .merge(watch::routes())
+        .merge(deliveries::routes())
+        .merge(hosts::routes())
+        .merge(clients::routes())
+        .with_state(ConsoleState::new(parts))
+}
+
+async fn nothing(_: State<ConsoleState>, _: Visit) -> Fault {
+    Fault::nothing("There is no such page in the console.")
+}

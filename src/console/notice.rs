@@ -1,0 +1,155 @@
+//! What a call came to, as the page after it says: carried in its address as one of these words.
+
+use std::fmt;
+
+use askama::filters::HtmlSafe;
+use url::form_urlencoded;
+
+/// What a call came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// An event was queued once more.
+    Queued,
+    /// So many dead deliveries were queued once more.
+    QueuedMany(u64),
+    /// The watch was cancelled.
+    Cancelled,
+    /// There is nothing to deliver once more.
+    NoEvent,
+    /// Its watch has a newer event.
+    NewerEvent,
+    /// Nothing is posted for it.
+    IsCancelled,
+    /// There is no such thing any more.
+    Gone,
+    /// The old signing secret signs no more.
+    Retired,
+    /// Only one secret signed.
+    NotRotated,
+    /// A client was revoked, and so many of its watches cancelled.
+    Revoked(u64),
+}
+
+impl Notice {
+    /// The notice in the query of an address.
+    pub(super) fn of_query(query: &str) -> Option<Self> {
+        let (mut word, mut count) = (None, 0);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "done" => word = Some(value),
+                "count" => count = value.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+        Some(match &*word? {
+            "queued" => Self::Queued,
+            "queued-many" => Self::QueuedMany(count),
+            "cancelled" => Self::Cancelled,
+            "no-event" => Self::NoEvent,
+            "newer-event" => Self::NewerEvent,
+            "is-cancelled" => Self::IsCancelled,
+            "gone" => Self::Gone,
+            "retired" => Self::Retired,
+            "not-rotated" => Self::NotRotated,
+            "revoked" => Self::Revoked(count),
+            _ => return None,
+        })
+    }
+
+    /// The notice as a part of a query.
+    pub(super) fn to_query(self) -> String {
+        match self {
+            Self::Queued => "done=queued".to_owned(),
+            Self::QueuedMany(count) => format!("done=queued-many&count={count}"),
+            Self::Cancelled => "done=cancelled".to_owned(),
+            Self::NoEvent => "done=no-event".to_owned(),
+            Self::NewerEvent => "done=newer-event".to_owned(),
+            Self::IsCancelled => "done=is-cancelled".to_owned(),
+            Self::Gone => "done=gone".to_owned(),
+            Self::Retired => "done=retired".to_owned(),
+            Self::NotRotated => "done=not-rotated".to_owned(),
+            Self::Revoked(count) => format!("done=revoked&count={count}"),
+        }
+    }
+
+    /// Whether what was asked for was done.
+    fn is_good(self) -> bool {
+        match self {
+            Self::Queued | Self::Cancelled | Self::Retired | Self::Revoked(_) => true,
+            Self::QueuedMany(count) => count > 0,
+            Self::NoEvent
+            | Self::NewerEvent
+            | Self::IsCancelled
+            | Self::Gone
+            | Self::NotRotated => false,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Queued => "Queued: it is sent again now, with the same webhook-id.".to_owned(),
+            Self::QueuedMany(0) => {
+                "Nothing was queued: nothing died since then that is the latest event of its watch."
+                    .to_owned()
+            }
+            Self::QueuedMany(1) => "1 delivery is queued again.".to_owned(),
+            Self::QueuedMany(count) => format!("{count} deliveries are queued again."),
+            Self::Cancelled => "Cancelled: nothing more is posted for this watch.".to_owned(),
+            Self::NoEvent => {
+                "Nothing was told yet, so there is nothing to deliver once more.".to_owned()
+            }
+            Self::NewerEvent => {
+                "Not queued: its watch has a newer event, which is the one to deliver.".to_owned()
+            }
+            Self::IsCancelled => {
+                "Not queued: nothing is posted for a cancelled watch, nor for a revoked client."
+                    .to_owned()
+            }
+            Self::Gone => "There is no such thing any more.".to_owned(),
+            Self::Retired => "The old signing secret signs no more.".to_owned(),
+            Self::NotRotated => "Nothing was changed: only one secret signed.".to_owned(),
+            Self::Revoked(1) => "Revoked, and its 1 open watch is cancelled.".to_owned(),
+            Self::Revoked(count) => {
+                format!("Revoked, and its {count} open watches are cancelled.")
+            }
+        }
+    }
+}
+
+/// As HTML; none of its texts needs escaping.
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tone = if self.is_good() { "good" } else { "warn" };
+        write!(f, "<p class=\"notice {tone}\">{}</p>", self.text())
+    }
+}
+
+impl HtmlSafe for Notice {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_survives_being_written_and_read() {
+        for notice in [
+            Notice::Queued,
+            Notice::QueuedMany(3),
+            Notice::Cancelled,
+            Notice::NoEvent,
+            Notice::NewerEvent,
+            Notice::IsCancelled,
+            Notice::Gone,
+            Notice::Retired,
+            Notice::NotRotated,
+            Notice::Revoked(2),
+        ] {
+            let query = format!("state=dead&{}", notice.to_query());
+            assert_eq!(Notice::of_query(&query), Some(notice));
+            assert!(!notice.text().contains(['<', '>', '&', '"']));
+        }
+        for odd in ["", "done=", "done=%3Cscript%3E", "count=1"] {
+            assert_eq!(Notice::of_query(odd), None, "{odd}");
+        }
+    }
+}

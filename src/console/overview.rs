@@ -1,0 +1,232 @@
+//! The first page: how things stand, and what wants a look.
+
+use askama::Template;
+use axum::{Router, extract::State, response::Response, routing::get};
+
+use crate::{
+    console::{
+        fault::Fault,
+        state::ConsoleState,
+        view::{Badge, Tone, state_word},
+        visit::{Place, Shell, Visit},
+    },
+    domain::{Upstream, UpstreamHealth, WatchState},
+    store::Census,
+};
+
+pub(super) fn routes() -> Router<ConsoleState> {
+    Router::new().route("/console", get(show))
+}
+
+/// A number that leads to what it counts.
+struct Figure {
+    label: &'static str,
+    count: u64,
+    /// What it means.
+    hint: &'static str,
+    tone: Tone,
+    address: &'static str,
+}
+
+/// Something that wants a look.
+struct Concern {
+    tone: Tone,
+    text: String,
+    /// Where to look, and what that is called.
+    link: Option<(&'static str, &'static str)>,
+}
+
+/// How it goes with Basiq.
+struct Basiq {
+    health: Badge,
+    breaker: Badge,
+    per_second: u32,
+    in_flight: usize,
+    /// How much of the budget is used, in percent, and what that is a second.
+    pace: (u32, String),
+}
+
+#[derive(Template)]
+#[template(path = "overview.html", blocks = ["live"])]
+struct Page {
+    shell: Shell,
+    concerns: Vec<Concern>,
+    watches: Vec<Figure>,
+    deliveries: Vec<Figure>,
+    basiq: Basiq,
+    relays: usize,
+    looks_due: u64,
+    version: &'static str,
+}
+
+async fn show(State(state): State<ConsoleState>, visit: Visit) -> Result<Response, Fault> {
+    let census = state.census().await?;
+    let basiq = basiq(&state);
+    let page = Page {
+        shell: visit.shell(Place::Overview, "Overview"),
+        concerns: concerns(&census, &state.parts.upstream),
+        watches: watches(&census),
+        deliveries: deliveries(&census),
+        basiq,
+        relays: state.parts.share.relays(),
+        looks_due: census.due_jobs,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    visit.answer(&page, &page.as_live())
+}
+
+fn basiq(state: &ConsoleState) -> Basiq {
+    let (upstream, budget) = (&state.parts.upstream, state.parts.budget);
+    let pace = upstream.pace();
+    let now = f64::from(budget.per_second) * f64::from(pace) / f64::from(Upstream::WHOLE);
+    let breaker = if upstream.is_breaker_open() {
+        (Tone::Bad, "open: calls rest")
+    } else {
+        (Tone::Good, "closed")
+    };
+    Basiq {
+        health: Badge::upstream(upstream.health()),
+        breaker: Badge {
+            tone: breaker.0,
+            word: breaker.1.to_owned(),
+        },
+        per_second: budget.per_second,
+        in_flight: budget.in_flight,
+        pace: (pace / 10, format!("{now:.1}")),
+    }
+}
+
+fn watches(census: &Census) -> Vec<Figure> {
+    let figures = census.watches.iter().map(|(state, count)| {
+        let (hint, address) = match state {
+            WatchState::Watching => ("Basiq is asked", "/console/watches?state=watching"),
+            WatchState::AwaitingUser => (
+                "a challenge is open",
+                "/console/watches?state=awaiting-user",
+            ),
+            WatchState::Delayed => (
+                "Basiq or the bank tries again",
+                "/console/watches?state=delayed",
+            ),
+            WatchState::Settled => ("the last word is told", "/console/watches?state=settled"),
+            WatchState::Cancelled => ("ended without one", "/console/watches?state=cancelled"),
+        };
+        Figure {
+            label: state_word(*state),
+            count: *count,
+            hint,
+            tone: if *count > 0 {
+                Badge::watch(*state).tone
+            } else {
+                Tone::Calm
+            },
+            address,
+        }
+    });
+    figures.collect()
+}
+
+fn deliveries(census: &Census) -> Vec<Figure> {
+    let bad = |count: u64| if count > 0 { Tone::Bad } else { Tone::Calm };
+    vec![
+        Figure {
+            label: "dead",
+            count: census.dead_deliveries,
+            hint: "given up, and kept",
+            tone: bad(census.dead_deliveries),
+            address: "/console/deliveries?state=dead",
+        },
+        Figure {
+            label: "pending",
+            count: census.pending_deliveries,
+            hint: "wait for an attempt",
+            tone: Tone::Calm,
+            address: "/console/deliveries?state=pending",
+        },
+        Figure {
+            label: "due now",
+            count: census.due_deliveries,
+            hint: "of those that wait",
+            tone: Tone::Calm,
+            address: "/console/deliveries?state=pending",
+        },
+        Figure {
+            label: "hosts paused",
+            count: census.paused_hosts,
+            hint: "they keep failing",
+            tone: bad(census.paused_hosts),
+            address: "/console/hosts",
+        },
+    ]
+}
+
+/// What wants a look, the worst first.
+fn concerns(census: &Census, upstream: &Upstream) -> Vec<Concern> {
+    let mut concerns = Vec::new();
+    let mut add = |tone, text: String, link| concerns.push(Concern { tone, text, link });
+    match upstream.health() {
+        UpstreamHealth::Ok => {}
+        UpstreamHealth::KeyRefused => {
+            let text = "Basiq refuses the API key: no job is looked at. The key is tried again every 30 seconds.";
+            add(Tone::Bad, text.to_owned(), None);
+        }
+        UpstreamHealth::Failing => {
+            add(
+                Tone::Bad,
+                "Basiq's answers are errors, late or unreadable.".to_owned(),
+                None,
+            );
+        }
+        UpstreamHealth::Throttled => {
+            add(Tone::Warn, "Basiq asks for fewer calls.".to_owned(), None);
+        }
+    }
+    if upstream.is_breaker_open() {
+        let text = "The breaker is open: one call at a time finds out whether Basiq works again.";
+        add(Tone::Bad, text.to_owned(), None);
+    }
+    if census.dead_deliveries > 0 {
+        let text = counted(
+            census.dead_deliveries,
+            "delivery is dead",
+            "deliveries are dead",
+        );
+        let link = ("/console/deliveries?state=dead", "See why");
+        add(Tone::Bad, text, Some(link));
+    }
+    if census.paused_hosts > 0 {
+        let text = counted(
+            census.paused_hosts,
+            "callback host is paused",
+            "callback hosts are paused",
+        );
+        add(Tone::Warn, text, Some(("/console/hosts", "See which")));
+    }
+    concerns
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_wants_a_look_is_said_and_nothing_else() {
+        let upstream = Upstream::default();
+        assert!(concerns(&Census::default(), &upstream).is_empty());
+        upstream.report(UpstreamHealth::KeyRefused);
+        upstream.set_breaker_open(true);
+        let census = Census {
+            dead_deliveries: 1,
+            paused_hosts: 2,
+            ..Census::default()
+        };
+        let concerns = concerns(&census, &upstream);
+        assert_eq!(concerns.len(), 4);
+        assert_eq!(concerns[2].text, "1 delivery is dead");
+        assert_eq!(concerns[3].text, "2 callback hosts are paused");
+    }
+}

@@ -1,0 +1,251 @@
+//! The story of one watch as a time line: what happened, oldest first, and what comes next. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    console::{
+        view::{Badge, Clock, Tone, When, length, took},
+        words,
+    },
+    domain::{Attempt, Phase, WatchState},
+    store::{EventStory, WatchStory},
+};
+
+/// One thing that happened, or will.
+pub(super) struct Moment {
+    at: Timestamp,
+    pub(super) when: When,
+    /// How long after what came before it.
+    pub(super) since: Option<String>,
+    pub(super) title: String,
+    pub(super) badges: Vec<Badge>,
+    pub(super) tone: Tone,
+    /// Whether it lies in the future.
+    pub(super) is_ahead: bool,
+    /// What there is to say of it.
+    pub(super) facts: Vec<(&'static str, String)>,
+    /// A text as it was sent or received, and what it is called.
+    pub(super) text: Option<(&'static str, String)>,
+}
+
+/// The story of a watch.
+pub(super) fn timeline(story: &WatchStory, client: &str, clock: Clock) -> Vec<Moment> {
+    let mut line = Line {
+        clock,
+        moments: Vec::new(),
+    };
+    line.begin(story, client);
+    line.look(story);
+    for event in &story.events {
+        line.tell(event);
+    }
+    line.end(story);
+    line.ahead(story);
+    let mut moments = line.moments;
+    moments.sort_by_key(|moment| (moment.is_ahead, moment.at));
+    let mut before = None;
+    for moment in moments.iter_mut().filter(|moment| !moment.is_ahead) {
+        moment.since = before.and_then(|before| gap(before, moment.at));
+        before = Some(moment.at);
+    }
+    moments
+}
+
+/// How much later one time is than another, if that says anything.
+fn gap(earlier: Timestamp, later: Timestamp) -> Option<String> {
+    let gap = Duration::try_from(later.duration_since(earlier)).ok()?;
+    let text = match gap.as_secs() {
+        0..120 => took(gap),
+        seconds => length(seconds),
+    };
+    (!gap.is_zero()).then(|| format!("{text} later"))
+}
+
+struct Line {
+    clock: Clock,
+    moments: Vec<Moment>,
+}
+
+impl Line {
+    fn moment(&self, at: Timestamp, title: impl Into<String>) -> Moment {
+        Moment {
+            at,
+            when: self.clock.when(at),
+            since: None,
+            title: title.into(),
+            badges: Vec::new(),
+            tone: Tone::Calm,
+            is_ahead: false,
+            facts: Vec::new(),
+            text: None,
+        }
+    }
+
+    fn add(&mut self, at: Timestamp, title: impl Into<String>, tone: Tone) {
+        let moment = self.moment(at, title);
+        self.moments.push(Moment { tone, ..moment });
+    }
+
+    fn begin(&mut self, story: &WatchStory, client: &str) {
+        let (watch, job) = (&story.watch, &story.job);
+        if let Some(created) = job.created {
+            self.add(created, "Basiq made the job", Tone::Calm);
+        }
+        self.add(
+            watch.created_at,
+            format!("Registered by {client}"),
+            Tone::Info,
+        );
+    }
+
+    /// Looks, as far as the store remembers them.
+    fn look(&mut self, story: &WatchStory) {
+        let job = &story.job;
+        if let Some(first) = job.first_look_at {
+            self.add(first, "First look at the job", Tone::Calm);
+        }
+        for stage in &job.stages {
+            self.add(
+                stage.since,
+                format!("Step {} is under way", stage.title),
+                Tone::Calm,
+            );
+        }
+        let later = |at: Option<Timestamp>| at.filter(|at| Some(*at) != job.first_look_at);
+        let (changed, seen) = (later(job.changed_at), later(job.seen_at));
+        if let Some(at) = changed {
+            let done = job.steps.iter().filter(|step| step.status == "success");
+            let progress = format!("{} of {} succeeded", done.count(), job.steps.len());
+            let title = if seen == changed {
+                "Latest look: the steps had changed"
+            } else {
+                "A look found the steps changed for the last time"
+            };
+            let moment = self.moment(at, title);
+            self.moments.push(Moment {
+                facts: vec![("Steps", progress)],
+                ..moment
+            });
+        }
+        if let Some(at) = seen.filter(|_| seen != changed) {
+            self.add(at, "Latest look: nothing new", Tone::Calm);
+        }
+        if let Some(since) = job.missing_since {
+            self.add(since, "Since then Basiq does not know the job", Tone::Warn);
+        }
+        if let Some(since) = job.forbidden_since {
+            self.add(
+                since,
+                "Since then Basiq does not let the relay see the job",
+                Tone::Warn,
+            );
+        }
+    }
+
+    fn tell(&mut self, event: &EventStory) {
+        let body = &event.body;
+        let badge = Badge::status(body.status);
+        let delivery = Badge::way(event.delivery.state);
+        let challenge = body.challenge.as_ref().map(|challenge| {
+            let until = challenge.expires_at.strftime("%-d %b %H:%M:%S");
+            format!("{}, to be answered until {until}", challenge.method)
+        });
+        let told = [
+            ("Message", Some(body.user_message.clone())),
+            ("Failed step", body.failed_step.clone()),
+            ("Error code", body.error_code.clone()),
+            (
+                "Retry at",
+                body.retry_at
+                    .map(|at| at.strftime("%-d %b %H:%M:%S").to_string()),
+            ),
+            ("The bank says", body.detail.clone()),
+            ("Challenge", challenge),
+            ("Event", Some(event.id.to_string())),
+        ];
+        let told = told
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, text?)));
+        let action = ("Do", words::action(body.action).to_owned());
+        let json = serde_json::to_string_pretty(body).unwrap_or_default();
+        let moment = self.moment(body.timestamp, format!("Event {}", body.sequence));
+        self.moments.push(Moment {
+            tone: badge.tone,
+            badges: vec![badge, delivery],
+            facts: std::iter::once(action).chain(told).collect(),
+            text: Some(("What is posted", json)),
+            ..moment
+        });
+        for attempt in &event.delivery.attempts {
+            self.attempt(body.sequence, attempt);
+        }
+    }
+
+    fn attempt(&mut self, event: u32, attempt: &Attempt) {
+        let tone = match attempt.error {
+            None => Tone::Good,
+            Some(_) => Tone::Bad,
+        };
+        let badge = Badge {
+            tone,
+            word: words::ending(attempt.status, attempt.error),
+        };
+        let answer = attempt.response.clone();
+        let answer = answer.filter(|answer| !answer.trim().is_empty());
+        let title = format!("Attempt {} to deliver event {event}", attempt.number);
+        let moment = self.moment(attempt.started_at, title);
+        self.moments.push(Moment {
+            tone,
+            badges: vec![badge],
+            facts: vec![("Took", took(attempt.duration))],
+            text: answer.map(|answer| ("The answer begins", answer)),
+            ..moment
+        });
+    }
+
+    fn end(&mut self, story: &WatchStory) {
+        let watch = &story.watch;
+        let title = match watch.state {
+            WatchState::Cancelled => "Cancelled: nothing more is posted",
+            WatchState::Settled
+            | WatchState::Watching
+            | WatchState::AwaitingUser
+            | WatchState::Delayed => "Settled: the last word",
+        };
+        if let Some(at) = watch.settled_at {
+            self.add(at, title, Tone::Calm);
+        }
+    }
+
+    fn ahead(&mut self, story: &WatchStory) {
+        let why = match &story.job.phase {
+            Phase::Running => None,
+            Phase::RetryQueue { .. } => Some("Basiq retries the update by itself".to_owned()),
+            Phase::Outage { bank, .. } => {
+                let bank = &bank.institution_id;
+                Some(format!("the bank {bank} is down for everybody"))
+            }
+        };
+        if let Some(at) = story.next_look_at {
+            let moment = self.moment(at, "Next look at the job");
+            self.moments.push(Moment {
+                is_ahead: true,
+                facts: why.map(|why| ("Waits", why)).into_iter().collect(),
+                ..moment
+            });
+        }
+        for event in &story.events {
+            let Some(at) = event.delivery.next_attempt_at else {
+                continue;
+            };
+            let title = format!("Next attempt to deliver event {}", event.body.sequence);
+            let moment = self.moment(at, title);
+            self.moments.push(Moment {
+                is_ahead: true,
+                ..moment
+            });
+        }
+    }
+}

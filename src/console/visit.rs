@@ -1,0 +1,248 @@
+//! A visit of the operator: an open session, and how its pages are answered.
+
+use std::str::FromStr;
+
+use askama::Template;
+use axum::{
+    extract::{FromRequestParts, Path},
+    response::{IntoResponse, Redirect, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use jiff::Timestamp;
+use url::form_urlencoded;
+
+use crate::{
+    console::{
+        assets,
+        fault::Fault,
+        notice::Notice,
+        session::Session,
+        state::ConsoleState,
+        view::{Clock, When},
+    },
+    domain::WatchId,
+};
+
+/// Only the relay's own files and forms; nothing inline, nothing evaluated, in no frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Says that htmx asks, for the part of a page that is live.
+const HTMX: &str = "hx-request";
+
+/// The pages of the console, as its navigation names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Overview,
+    Watches,
+    Deliveries,
+    Hosts,
+    Clients,
+}
+
+impl Place {
+    const ALL: [(Self, &'static str, &'static str); 5] = [
+        (Self::Overview, "/console", "Overview"),
+        (Self::Watches, "/console/watches", "Watches"),
+        (Self::Deliveries, "/console/deliveries", "Deliveries"),
+        (Self::Hosts, "/console/hosts", "Hosts"),
+        (Self::Clients, "/console/clients", "Clients"),
+    ];
+}
+
+/// The operator, whose session is open.
+pub(super) struct Visit {
+    session: Session,
+    is_fragment: bool,
+    /// What the call before came to.
+    notice: Option<Notice>,
+    now: Timestamp,
+}
+
+/// What every page is framed in.
+pub(super) struct Shell {
+    pub(super) title: String,
+    pub(super) assets: &'static str,
+    /// Address, name, and whether it is the page that is shown.
+    pub(super) places: Vec<(&'static str, &'static str, bool)>,
+    pub(super) form_token: String,
+    pub(super) notice: Option<Notice>,
+    pub(super) now: When,
+}
+
+impl FromRequestParts<ConsoleState> for Visit {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ConsoleState) -> Result<Self, Response> {
+        if !state.parts.admin.is_set() {
+            return Err(
+                Fault::nothing("The console is off: no admin token is set.").into_response()
+            );
+        }
+        let now = state.parts.clock.now();
+        let is_fragment = parts.headers.contains_key(HTMX);
+        match Session::of(&state.parts.admin, &parts.headers, now) {
+            Some(session) => Ok(Self {
+                session,
+                is_fragment,
+                notice: Notice::of_query(parts.uri.query().unwrap_or_default()),
+                now,
+            }),
+            None => Err(to_log_in(parts, is_fragment)),
+        }
+    }
+}
+
+impl Visit {
+    /// When it is.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The clock by which the page's times are told.
+    pub(super) fn clock(&self) -> Clock {
+        Clock(self.now)
+    }
+
+    /// Whether a form's token is of this session.
+    pub(super) fn is_of_session(&self, form_token: &str) -> bool {
+        self.session.is_of(form_token)
+    }
+
+    /// The frame of a page.
+    pub(super) fn shell(&self, place: Place, title: impl Into<String>) -> Shell {
+        let places = Place::ALL.map(|(other, address, name)| (address, name, other == place));
+        Shell {
+            title: title.into(),
+            assets: assets::place(),
+            places: places.to_vec(),
+            form_token: self.session.form_token(),
+            notice: self.notice,
+            now: self.clock().when(self.now),
+        }
+    }
+
+    /// A page, or only what is live of it, as was asked for.
+    pub(super) fn answer(
+        &self,
+        whole: &impl Template,
+        live: &impl Template,
+    ) -> Result<Response, Fault> {
+        if !self.is_fragment {
+            return Ok(page(whole.render()?).into_response());
+        }
+        let mut html = live.render()?;
+        if let Some(notice) = self.notice {
+            // its place is outside of what is live, so that it stays
+            let place = "<div id=\"notice\" hx-swap-oob=\"innerHTML\">";
+            html = format!("{html}{place}{notice}</div>");
+        }
+        Ok(page(html).into_response())
+    }
+}
+
+/// The name or id in a path. What is none names nothing.
+pub(super) struct InPath<T>(pub(super) T);
+
+impl<T, S> FromRequestParts<S> for InPath<T>
+where
+    T: FromStr + Send,
+    S: Send + Sync,
+{
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        let named = text.ok().and_then(|Path(text)| text.parse().ok());
+        named
+            .map(Self)
+            .ok_or_else(|| Fault::nothing("There is nothing of this name or id."))
+    }
+}
+
+/// A page with its headers.
+pub(super) fn page(html: String) -> impl IntoResponse {
+    let headers: [(HeaderName, &str); 3] = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::VARY, HTMX),
+    ];
+    (headers, html)
+}
+
+/// Where a page is read that is only for those who logged in.
+fn to_log_in(parts: &Parts, is_fragment: bool) -> Response {
+    if is_fragment {
+        return (StatusCode::OK, [("hx-redirect", "/console/login")]).into_response();
+    }
+    if parts.method != Method::GET {
+        return Redirect::to("/console/login").into_response();
+    }
+    let wanted = parts
+        .uri
+        .path_and_query()
+        .map_or("", |wanted| wanted.as_str());
+    if comes_from_elsewhere(&parts.headers) {
+        return come_again(wanted);
+    }
+    if wanted == "/console" {
+        return Redirect::to("/console/login").into_response();
+    }
+    let next: String = form_urlencoded::byte_serialize(wanted.as_bytes()).collect();
+    Redirect::to(&format!("/console/login?next={next}")).into_response()
+}
+
+/// A link on another site brings no cookie, although there may be a session.
+fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    site.is_some_and(|site| site == "cross-site" || site == "same-site")
+}
+
+/// Has the browser ask once more by itself, which then comes from this site.
+fn come_again(wanted: &str) -> Response {
+    let again = HeaderValue::from_str(&format!("0; url={wanted}"));
+    let mut response = page(String::new()).into_response();
+    if let Ok(again) = again {
+        response.headers_mut().insert("refresh", again);
+    }
+    response
+}
+
+/// An address in the console to go on to, if it is one.
+pub(super) fn next_page(text: &str) -> &str {
+    let path = text.split('?').next().unwrap_or_default();
+    let inside = path == "/console" || path.starts_with("/console/");
+    let parsed: Result<Uri, _> = text.parse();
+    let plain = parsed.is_ok_and(|uri| uri.host().is_none()) && !text.contains('\\');
+    if inside && plain { text } else { "/console" }
+}
+
+/// The address of a watch's page.
+pub(super) fn watch_page(id: WatchId) -> String {
+    format!("/console/watches/{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_the_console_are_gone_on_to() {
+        for good in ["/console", "/console/watches?state=delayed&before=wch_1"] {
+            assert_eq!(next_page(good), good);
+        }
+        for bad in [
+            "",
+            "/",
+            "/docs",
+            "//evil.example/console/",
+            "https://evil.example/console/",
+            "/console/\\evil",
+            "/consoles",
+            "/console/\r\nset-cookie: a=b",
+            "javascript:alert(1)",
+        ] {
+            assert_eq!(next_page(bad), "/console", "{bad}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! One watch: its facts, its whole story on a time line, and what can be done about it.
+
+use askama::Template;
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use tracing::info;
+
+use crate::{
+    console::{
+        deliveries::came_to,
+        fault::Fault,
+        form::Posted,
+        notice::Notice,
+        state::ConsoleState,
+        timeline::{Moment, timeline},
+        view::{Badge, Clock, When, length},
+        visit::{InPath, Place, Shell, Visit, watch_page},
+        watches::names,
+        words,
+    },
+    domain::{JobMemory, Phase, WatchId, WatchState},
+    store::WatchStory,
+};
+
+pub(super) fn routes() -> Router<ConsoleState> {
+    Router::new()
+        .route("/console/watches/{id}", get(show))
+        .route("/console/watches/{id}/redeliver", post(redeliver))
+        .route("/console/watches/{id}/cancel", post(cancel))
+}
+
+/// Something known of a watch, and where to find others of which it is known.
+struct Fact {
+    name: &'static str,
+    text: String,
+    is_id: bool,
+    others: bool,
+}
+
+#[derive(Template)]
+#[template(path = "watch.html", blocks = ["live"])]
+struct Page {
+    shell: Shell,
+    here: String,
+    state: Badge,
+    /// Whether something may still change by itself.
+    is_live: bool,
+    can_cancel: bool,
+    can_redeliver: bool,
+    facts: Vec<Fact>,
+    metadata: Option<String>,
+    created: When,
+    updated: When,
+    settled: Option<When>,
+    next_look: Option<When>,
+    steps: Vec<(String, Badge)>,
+    seen: Option<When>,
+    remarks: Vec<String>,
+    moments: Vec<Moment>,
+    job_id: String,
+}
+
+async fn show(
+    State(state): State<ConsoleState>,
+    visit: Visit,
+    InPath(id): InPath<WatchId>,
+) -> Result<Response, Fault> {
+    let parts = &state.parts;
+    let found = parts.store.find_watch(None, id).await?;
+    let story = found.ok_or_else(no_such_watch)?;
+    let client = names(&*parts.store).await?.of(story.watch.client_id);
+    let page = page(&story, &client, &visit);
+    visit.answer(&page, &page.as_live())
+}
+
+fn no_such_watch() -> Fault {
+    Fault::nothing("There is no such watch; what settled long ago is deleted.")
+}
+
+fn page(story: &WatchStory, client: &str, visit: &Visit) -> Page {
+    let (watch, clock) = (&story.watch, visit.clock());
+    let waits = story
+        .events
+        .iter()
+        .any(|event| event.delivery.next_attempt_at.is_some());
+    let metadata = &watch.request.options.metadata;
+    let metadata = (!metadata.is_empty()).then(|| serde_json::to_string_pretty(metadata));
+    let steps = story.job.steps.iter();
+    Page {
+        shell: visit.shell(Place::Watches, format!("Job {}", watch.request.job_id)),
+        here: watch_page(watch.id),
+        state: Badge::watch(watch.state),
+        is_live: watch.state.is_open() || waits,
+        can_cancel: watch.state.is_open(),
+        can_redeliver: !story.events.is_empty() && watch.state != WatchState::Cancelled,
+        facts: facts(story, client),
+        metadata: metadata.and_then(Result::ok),
+        created: clock.when(watch.created_at),
+        updated: clock.when(watch.updated_at),
+        settled: watch.settled_at.map(|at| clock.when(at)),
+        next_look: story.next_look_at.map(|at| clock.when(at)),
+        steps: steps
+            .map(|step| (step.title.clone(), Badge::step(&step.status)))
+            .collect(),
+        seen: story.job.seen_at.map(|at| clock.when(at)),
+        remarks: remarks(&story.job, clock),
+        moments: timeline(story, client, clock),
+        job_id: watch.request.job_id.to_string(),
+    }
+}
+
+fn facts(story: &WatchStory, client: &str) -> Vec<Fact> {
+    let (request, context) = (&story.watch.request, &story.job.context);
+    let fact = |name, text: &str, others| Fact {
+        name,
+        text: text.to_owned(),
+        is_id: others || matches!(name, "Watch" | "Callback" | "Bank"),
+        others,
+    };
+    let mut facts = vec![
+        fact("Watch", &story.watch.id.to_string(), false),
+        fact("Job", request.job_id.as_str(), true),
+        fact("Client", client, false),
+        fact("Callback", &shown_url(story), false),
+        fact("Callback host", request.callback_url.host(), true),
+    ];
+    let known = [
+        ("Person", &context.user_id, true),
+        ("Connection", &context.connection_id, true),
+        ("Bank", &context.institution_id, false),
+        ("Kind of job", &context.job_type, false),
+    ];
+    for (name, text, others) in known {
+        facts.extend(text.as_ref().map(|text| fact(name, text, others)));
+    }
+    let options = words::options(&request.options).into_iter();
+    facts.extend(options.map(|(name, text)| fact(name, &text, false)));
+    facts
+}
+
+/// The callback without its query: backends put tokens there.
+fn shown_url(story: &WatchStory) -> String {
+    let url = &story.watch.request.callback_url;
+    match url.as_str().split_once('?') {
+        Some((place, _)) => format!("{place}?…"),
+        None => url.as_str().to_owned(),
+    }
+}
+
+/// What is odd about a job, or waited for.
+fn remarks(job: &JobMemory, clock: Clock) -> Vec<String> {
+    let mut remarks = Vec::new();
+    match &job.phase {
+        Phase::Running => {}
+        Phase::RetryQueue { next_retry_at, .. } => {
+            let at = next_retry_at.strftime("%H:%M:%S UTC on %-d %b");
+            remarks.push(format!("Basiq retries the update by itself; next at {at}."));
+        }
+        Phase::Outage { bank, .. } => {
+            let bank = &bank.institution_id;
+            remarks.push(format!(
+                "The bank {bank} is down for everybody and is looked at instead."
+            ));
+        }
+    }
+    if let Some(open) = &job.challenges.open {
+        let answers = match open.challenge.inputs.len() {
+            1 => "one answer".to_owned(),
+            many => format!("{many} answers"),
+        };
+        let method = &open.challenge.method;
+        let since = clock.0.duration_since(open.first_seen_at).as_secs();
+        let since = length(since.unsigned_abs());
+        remarks.push(format!(
+            "A challenge is open for {since} now: {method}, {answers} wanted."
+        ));
+    }
+    if job.errors_in_a_row > 0 {
+        let errors = job.errors_in_a_row;
+        remarks.push(format!(
+            "Looks in a row that brought no usable answer: {errors}."
+        ));
+    }
+    remarks
+}
+
+async fn redeliver(
+    State(state): State<ConsoleState>,
+    InPath(id): InPath<WatchId>,
+    posted: Posted,
+) -> Result<Response, Fault> {
+    let now = posted.visit.now();
+    let redelivery = state.parts.store.redeliver_watch(None, id, now).await?;
+    let notice = came_to(&state, redelivery);
+    let address = format!("{}?{}", watch_page(id), notice.to_query());
+    Ok(Redirect::to(&address).into_response())
+}
+
+async fn cancel(
+    State(state): State<ConsoleState>,
+    InPath(id): InPath<WatchId>,
+    posted: Posted,
+) -> Result<Response, Fault> {
+    let now = posted.visit.now();
+    if !state.parts.store.cancel_watch(None, id, now).await? {
+        return Err(no_such_watch());
+    }
+    info!(watch.id = %id, "watch cancelled by the operator");
+    let address = format!("{}?{}", watch_page(id), Notice::Cancelled.to_query());
+    Ok(Redirect::to(&address).into_response())
+}

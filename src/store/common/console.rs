@@ -1,0 +1,37 @@
+//! Failing hosts as rows tell them.
+
+use crate::{
+    domain::AttemptError,
+    store::{
+        FailingHost, HostFailure, StoreError,
+        common::{AnyRow, Cells},
+    },
+};
+
+/// How many of a host's waiting deliveries are asked for their latest attempt.
+pub(in crate::store) const ASKED: i64 = 20;
+
+/// A failing host, without how its latest attempt ended.
+pub(in crate::store) fn failing_host(row: &dyn AnyRow) -> Result<FailingHost, StoreError> {
+    let cells = Cells::of("failing_hosts", "host", row);
+    let paused = cells.get::<i64>("paused_until")? > 0;
+    Ok(FailingHost {
+        host: cells.get("host")?,
+        failures: cells.number("failures")?,
+        paused_until: cells.time_opt("paused_until")?.filter(|_| paused),
+        probing: cells.get("probing")?,
+        failed_at: cells.time("failed_at")?,
+        waiting: cells.number("waiting")?,
+        last: None,
+    })
+}
+
+/// How an attempt ended.
+pub(in crate::store) fn host_failure(row: &dyn AnyRow) -> Result<HostFailure, StoreError> {
+    let cells = Cells::of("attempts", "host", row);
+    let status = cells.opt::<i64>("status")?;
+    Ok(HostFailure {
+        status: status.and_then(|status| u16::try_from(status).ok()),
+        error: cells.read_opt("error", AttemptError::from_word)?,
+    })
+}

@@ -1,0 +1,365 @@
+// Uses the console as an operator does: by mouse, by keyboard, on a phone, in the dark, without JavaScript.
+
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { after, before } from "node:test";
+import { chromium } from "playwright-core";
+
+import { ADMIN_TOKEN, HOSTILE, Scenes, until } from "./scenes.mjs";
+
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const SHOTS = new URL("../../target/screenshots/", import.meta.url).pathname;
+const WIDE = { width: 1360, height: 900 };
+const PHONE = { viewport: { width: 375, height: 812 }, hasTouch: true, isMobile: true };
+
+let scenes, browser, profile;
+/** What browsers complained about: scripts that fail, what the policy forbids, other sites. */
+const complaints = [];
+
+before(async () => {
+  mkdirSync(SHOTS, { recursive: true });
+  profile = mkdtempSync(join(tmpdir(), "chromium-"));
+  scenes = await Scenes.set();
+  browser = await chromium.launch({
+    executablePath: "/usr/bin/chromium",
+    chromiumSandbox: false,
+    args: [
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      `--crash-dumps-dir=${profile}`,
+    ],
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  await scenes?.stop();
+  rmSync(profile, { recursive: true, force: true });
+});
+
+/** A page of a browser that nobody is logged in to, with axe at hand. */
+async function open(options = {}) {
+  const context = await browser.newContext({ baseURL: scenes.url, viewport: WIDE, ...options });
+  await context.addInitScript({ path: AXE });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
+  page.on("console", (message) => {
+    // what was asked for on purpose and refused is told here too
+    const refused = message.text().includes("Failed to load resource");
+    if (message.type() === "error" && !refused) complaints.push(`${page.url()}: ${message.text()}`);
+  });
+  page.on("request", (request) => {
+    if (!request.url().startsWith(scenes.url)) complaints.push(`asked for ${request.url()}`);
+  });
+  return page;
+}
+
+let cookies;
+
+/** Logs in, once: after that browsers are given the session, for log-ins are few a minute. */
+async function logIn(page) {
+  if (cookies) await page.context().addCookies(cookies);
+  await page.goto("/console");
+  if (cookies) return;
+  await page.getByLabel("Admin token").fill(ADMIN_TOKEN);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.waitForURL("/console");
+  cookies = await page.context().cookies();
+}
+
+async function shoot(page, name) {
+  await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
+}
+
+/** Serious faults of accessibility there must be none. */
+async function check(page, name) {
+  const { violations } = await page.evaluate(() => axe.run(document));
+  const told = violations.map((v) => {
+    const places = v.nodes.map((node) => `${node.target}: ${node.failureSummary}`);
+    return `${name}: ${v.impact}: ${v.id}: ${v.help}\n${places.join("\n")}`;
+  });
+  const grave = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  assert.equal(grave.length, 0, told.join("\n\n"));
+  for (const text of told) console.log(text);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(wide <= 0, `${name}: ${wide} px too wide`);
+}
+
+const state = (page) => page.locator(".head .badge");
+
+async function pages() {
+  return {
+    overview: "/console",
+    watches: "/console/watches",
+    "watches-delayed": "/console/watches?state=delayed",
+    "watches-found": "/console/watches?q=127.0.0.3",
+    "watches-none": "/console/watches?q=nothing-of-this-name",
+    watch: `/console/watches/${scenes.settled.id}`,
+    "watch-dead": `/console/watches/${scenes.dead.id}`,
+    "watch-delayed": `/console/watches/${scenes.delayed.id}`,
+    "deliveries-dead": "/console/deliveries",
+    "deliveries-pending": "/console/deliveries?state=pending",
+    "deliveries-delivered": "/console/deliveries?state=delivered",
+    hosts: "/console/hosts",
+    clients: "/console/clients",
+    nothing: "/console/nothing",
+  };
+}
+
+test("nobody gets in without the token", async () => {
+  const page = await open();
+  await page.goto("/console/watches?state=delayed");
+  await shoot(page, "login");
+  await check(page, "login");
+  await page.getByLabel("Admin token").fill("a guess");
+  await page.keyboard.press("Enter");
+  await page.getByRole("alert").waitFor();
+  await check(page, "login-refused");
+  await shoot(page, "login-refused");
+  await page.getByLabel("Admin token").fill(ADMIN_TOKEN);
+  await page.keyboard.press("Enter");
+  await page.waitForURL("/console/watches?state=delayed");
+  const [cookie] = await page.context().cookies();
+  assert.ok(cookie.httpOnly && cookie.sameSite === "Strict" && cookie.path === "/console");
+  assert.ok(!cookie.value.includes(ADMIN_TOKEN));
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.waitForURL("/console/login");
+  await page.goto("/console");
+  await page.waitForURL("/console/login");
+  await page.context().close();
+});
+
+for (const [how, options] of [
+  ["light", { colorScheme: "light" }],
+  ["dark", { colorScheme: "dark" }],
+  ["phone", PHONE],
+]) {
+  test(`every page is readable and accessible: ${how}`, async () => {
+    const page = await open(options);
+    await logIn(page);
+    const asking = await scenes.asking();
+    const all = { "watch-asking": `/console/watches/${asking.id}`, ...(await pages()) };
+    for (const [name, path] of Object.entries(all)) {
+      await page.goto(path);
+      await shoot(page, `${name}-${how}`);
+      await check(page, `${name}-${how}`);
+    }
+    if (how === "phone") await tapTargets(page);
+    await page.context().close();
+  });
+}
+
+async function tapTargets(page) {
+  for (const path of ["/console", "/console/deliveries", "/console/clients"]) {
+    await page.goto(path);
+    const small = await page.evaluate(() => {
+      const targets = [...document.querySelectorAll("button, summary, input:not([type=hidden]), select, nav a, th a")];
+      const seen = targets.filter((target) => target.checkVisibility());
+      const heights = seen.map((target) => [target.outerHTML, target.getBoundingClientRect().height]);
+      return heights.filter(([, height]) => height < 43.5);
+    });
+    assert.deepEqual(small, [], path);
+  }
+}
+
+test("what a callback answers is text, whatever it says", async () => {
+  const page = await open();
+  await logIn(page);
+  await page.goto(`/console/watches/${scenes.dead.id}`);
+  await page.getByText("The answer begins").first().click();
+  await page.getByText(HOSTILE).first().waitFor();
+  assert.match(await page.title(), /^Job /);
+  await shoot(page, "watch-hostile");
+  await page.context().close();
+});
+
+test("a search finds by job, connection, person, host and watch", async () => {
+  const page = await open();
+  await logIn(page);
+  const { userId, connectionId } = scenes.context;
+  for (const text of [scenes.settled.jobId, connectionId, userId, "127.0.0.1"]) {
+    await page.goto("/console/watches");
+    await page.getByRole("searchbox").fill(text);
+    await page.getByRole("button", { name: "Find" }).click();
+    await page.getByRole("link", { name: scenes.settled.jobId }).waitFor();
+  }
+  await page.getByRole("searchbox").fill(scenes.settled.id);
+  await page.keyboard.press("Enter");
+  await page.waitForURL(`/console/watches/${scenes.settled.id}`);
+  await page.context().close();
+});
+
+test("a watch is seen to settle without a reload, and rests when nobody looks", async () => {
+  const page = await open();
+  await logIn(page);
+  const { job } = await scenes.connect("gavinBelson", "hooli2016");
+  const watch = await scenes.watch("shop", job, scenes.good.url);
+  await page.goto(`/console/watches/${watch.id}`);
+  await page.evaluate(() => (window.loadedOnce = true));
+  assert.equal(await state(page).textContent(), "watching");
+  await shoot(page, "watch-running");
+  await page.locator(".head .badge", { hasText: "settled" }).waitFor({ timeout: 30_000 });
+  await page.getByText("Attempt 1 to deliver event 1").waitFor();
+  assert.ok(await page.evaluate(() => window.loadedOnce), "the page was loaded anew");
+  // once nothing can change any more, nothing is asked
+  await page.waitForTimeout(2500);
+  let asked = 0;
+  page.on("request", () => (asked += 1));
+  await page.waitForTimeout(5000);
+  assert.equal(asked, 0);
+  await page.context().close();
+});
+
+test("a dead delivery is redelivered and seen to arrive", async () => {
+  const page = await open();
+  await logIn(page);
+  await page.goto("/console/deliveries");
+  await page.evaluate(() => (window.loadedOnce = true));
+  const row = page.getByRole("row", { name: scenes.dead.jobId });
+  await row.waitFor();
+  scenes.wrong.answer = [204, ""];
+  await row.getByRole("button").click();
+  await page.getByRole("status").getByText("Queued: it is sent again now").waitFor();
+  await shoot(page, "redelivered");
+  await row.waitFor({ state: "detached" });
+  assert.ok(await page.evaluate(() => window.loadedOnce), "the page was loaded anew");
+  await page.goto(`/console/watches/${scenes.dead.id}`);
+  await page.getByText("delivered", { exact: true }).waitFor();
+  await shoot(page, "watch-redelivered");
+  await page.getByRole("button", { name: "Redeliver" }).click();
+  await page.getByRole("status").getByText("Queued").waitFor();
+  await page.context().close();
+});
+
+test("all that died is redelivered at once", async () => {
+  const page = await open();
+  await logIn(page);
+  await page.goto("/console/deliveries");
+  await until("a delivery is dead", async () => (await scenes.admin("/deliveries")).length);
+  await page.getByText("Redeliver all that died").click();
+  await page.getByLabel("Those that died in").selectOption("the last hour");
+  await shoot(page, "redeliver-all");
+  await check(page, "redeliver-all");
+  await page.getByRole("button", { name: "Redeliver them" }).click();
+  await page.getByRole("status").getByText("queued again").waitFor();
+  await page.context().close();
+});
+
+test("everything is reached by keyboard, and it is seen where one is", async () => {
+  const page = await open();
+  await logIn(page);
+  const focused = () =>
+    page.evaluate(() => {
+      const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+      const text = document.activeElement.textContent.trim();
+      return { text, seen: outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 };
+    });
+  const tabTo = async (text) => {
+    for (let n = 0; n < 60; n += 1) {
+      await page.keyboard.press("Tab");
+      const { text: here, seen } = await focused();
+      assert.ok(seen, `it cannot be seen that the focus is on ${here}`);
+      if (here.startsWith(text)) return;
+    }
+    assert.fail(`no way to ${text}`);
+  };
+  await page.goto("/console");
+  await tabTo("Skip to the content");
+  await shoot(page, "keyboard");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+  const { job } = await scenes.connect("richard", "tabsnotspaces", "AU00002");
+  await scenes.watch("lender", job, scenes.good.url);
+  await page.goto("/console");
+  await tabTo("Watches");
+  await page.keyboard.press("Enter");
+  await page.waitForURL("/console/watches");
+  await tabTo(job);
+  await page.keyboard.press("Enter");
+  await page.waitForURL("/console/watches/wch_*");
+  await tabTo("Cancel…");
+  await page.keyboard.press("Enter");
+  // what is open and where the focus is survive what is live
+  await page.waitForTimeout(4500);
+  assert.equal((await focused()).text, "Cancel…");
+  await shoot(page, "watch-cancel");
+  await tabTo("Cancel this watch");
+  await page.keyboard.press("Enter");
+  await page.getByRole("status").getByText("Cancelled: nothing more is posted").waitFor();
+  assert.equal(await state(page).textContent(), "cancelled");
+  await page.context().close();
+});
+
+test("a client is added, rotated and revoked", async () => {
+  const page = await open();
+  await logIn(page);
+  await page.goto("/console/clients");
+  await page.getByLabel("Name of a new client").fill("no such name!");
+  await page.keyboard.press("Enter");
+  await page.getByRole("alert").waitFor();
+  await check(page, "client-refused");
+  await page.getByLabel("Name of a new client").fill("books");
+  await page.getByRole("button", { name: "Add client" }).click();
+  await page.getByText("brk_").waitFor();
+  await shoot(page, "client-added");
+  await check(page, "client-added");
+  await page.getByRole("link", { name: "back to the clients" }).click();
+  const row = page.getByRole("row", { name: "books" });
+  await row.getByText("New secret").click();
+  await shoot(page, "client-rotate");
+  await check(page, "client-rotate");
+  await row.getByRole("button", { name: "Make a new signing secret" }).click();
+  await page.getByText("whsec_").waitFor();
+  await page.goto("/console/clients");
+  await row.getByText("Retire old secret").click();
+  await row.getByRole("button", { name: "Retire" }).click();
+  await page.getByRole("status").getByText("signs no more").waitFor();
+  await row.getByText("Revoke").first().click();
+  await row.getByRole("button", { name: "Revoke" }).click();
+  await page.getByRole("status").getByText("Revoked").waitFor();
+  await page.context().close();
+});
+
+test("it works without JavaScript", async () => {
+  const page = await open({ javaScriptEnabled: false });
+  await logIn(page);
+  await page.getByRole("link", { name: "Watches" }).click();
+  await page.getByRole("link", { name: scenes.dead.jobId }).click();
+  await page.getByRole("button", { name: "Redeliver" }).click();
+  await page.getByText("Queued: it is sent again now").waitFor();
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.waitForURL("/console/login");
+  await page.context().close();
+});
+
+test("a session that ended leads to the log-in, also from a page that is live", async () => {
+  const page = await open();
+  await logIn(page);
+  await page.context().clearCookies();
+  await page.waitForURL("/console/login", { timeout: 10_000 });
+  await page.context().close();
+});
+
+test("a page says when the relay does not answer, and when it does again", async () => {
+  const page = await open();
+  await logIn(page);
+  await page.route("**/console", (route) => route.abort());
+  await page.getByText("The relay does not answer.").waitFor();
+  await shoot(page, "offline");
+  await page.unroute("**/console");
+  await page.getByText("The relay does not answer.").waitFor({ state: "hidden" });
+  await page.context().close();
+});
+
+test("browsers had nothing to complain about", () => {
+  // one test has calls fail on purpose
+  assert.deepEqual(complaints.filter((text) => !text.includes("Failed to fetch")), []);
+});

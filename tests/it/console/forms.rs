@@ -1,0 +1,189 @@
+//! What the operator does, and who else might try to.
+
+use crate::{
+    console::{Browser, app, full},
+    support::TestApp,
+};
+
+/// Everything that changes something.
+const FORMS: &[&str] = &[
+    "/console/logout",
+    "/console/watches/{watch}/redeliver",
+    "/console/watches/{watch}/cancel",
+    "/console/deliveries/redeliver",
+    "/console/deliveries/{delivery}/redeliver",
+    "/console/clients",
+    "/console/clients/test/rotate-secret",
+    "/console/clients/test/retire-secret",
+    "/console/clients/test/rotate-key",
+    "/console/clients/test/revoke",
+];
+
+#[tokio::test]
+async fn a_form_of_another_site_or_session_changes_nothing() {
+    let (app, ids) = full().await;
+    let browser = Browser::logged_in(&app).await;
+    let other = Browser::logged_in(&app).await.form_token().await;
+    let own = browser.form_token().await;
+    assert_ne!(own, other);
+    let page = browser.get("/console/deliveries").await.text;
+    let delivery = between(&page, "id=\"dlv_", "\"");
+    let fields = |token| [("form_token", token), ("name", "mine"), ("since", "24")];
+    for form in FORMS {
+        let path = form
+            .replace("{watch}", &ids[0])
+            .replace("{delivery}", &format!("dlv_{delivery}"));
+        for token in ["", "x", &other] {
+            let refused = browser.send(&path, &fields(token), &[]).await;
+            assert_eq!(refused.status, 403, "{path}");
+        }
+        for site in ["cross-site", "same-site"] {
+            let from = [("sec-fetch-site", site)];
+            let refused = browser.send(&path, &fields(&own), &from).await;
+            assert_eq!(refused.status, 403, "{path}");
+        }
+        let from = [("content-type", "text/plain")];
+        let refused = browser.send(&path, &fields(&own), &from).await;
+        assert!(
+            matches!(refused.status, 403 | 415),
+            "{path}: {}",
+            refused.status
+        );
+        let nobody = Browser::new(&app);
+        let refused = nobody.send(&path, &fields(&own), &[]).await;
+        assert_eq!(
+            (refused.status, refused.header("location")),
+            (303, "/console/login")
+        );
+    }
+    assert_eq!(app.story(&ids[0]).await["state"], "watching");
+    assert_eq!(app.store.list_clients().await.unwrap().len(), 1);
+    let after = browser.get("/console/deliveries").await.text;
+    assert!(after.contains(&delivery), "the delivery is dead as before");
+}
+
+fn between(text: &str, before: &str, after: &str) -> String {
+    let (_, rest) = text.split_once(before).unwrap();
+    rest.split_once(after).unwrap().0.to_owned()
+}
+
+/// Follows a redirect and says where it led.
+async fn follow(browser: &Browser<'_>, path: &str, fields: &[(&str, &str)]) -> (String, String) {
+    let answer = browser.post(path, fields).await;
+    assert_eq!(answer.status, 303, "{path}: {}", answer.text);
+    let to = answer.header("location").to_owned();
+    let page = browser.get(&to).await;
+    assert_eq!(page.status, 200);
+    (to, page.text)
+}
+
+#[tokio::test]
+async fn a_watch_is_cancelled_and_an_event_delivered_once_more() {
+    let (mut app, ids) = full().await;
+    let (running, failed) = (ids[0].clone(), ids[4].clone());
+    {
+        let browser = Browser::logged_in(&app).await;
+        let cancel = format!("/console/watches/{running}/cancel");
+        let (_, page) = follow(&browser, &cancel, &[]).await;
+        assert!(page.contains("Cancelled: nothing more is posted"), "{page}");
+        assert_eq!(app.story(&running).await["state"], "cancelled");
+        let (_, page) = follow(
+            &browser,
+            &format!("/console/watches/{running}/redeliver"),
+            &[],
+        )
+        .await;
+        assert!(page.contains("notice warn"), "{page}");
+        let (_, page) = follow(
+            &browser,
+            &format!("/console/watches/{failed}/redeliver"),
+            &[],
+        )
+        .await;
+        assert!(page.contains("notice good"), "{page}");
+    }
+    app.receiver.accept_all();
+    app.skip(std::time::Duration::from_mins(5)).await;
+    let story = app.story(&failed).await;
+    let delivery = &story["events"][0]["deliveries"][0];
+    assert_eq!(delivery["state"], "delivered", "{story}");
+}
+
+#[tokio::test]
+async fn the_dead_are_queued_again_one_by_one_or_all() {
+    let (app, _) = full().await;
+    let browser = Browser::logged_in(&app).await;
+    let page = browser.get("/console/deliveries").await.text;
+    let dead = page.matches("id=\"dlv_").count();
+    assert_eq!(dead, 3);
+    let one = format!("dlv_{}", between(&page, "id=\"dlv_", "\""));
+    let path = format!("/console/deliveries/{one}/redeliver");
+    let (to, page) = follow(&browser, &path, &[("state", "dead")]).await;
+    assert_eq!(to, "/console/deliveries?state=dead&done=queued");
+    assert_eq!(page.matches("id=\"dlv_").count(), dead - 1);
+    let (to, page) = follow(&browser, "/console/deliveries/redeliver", &[("since", "1")]).await;
+    let all = format!(
+        "/console/deliveries?state=dead&done=queued-many&count={}",
+        dead - 1
+    );
+    assert_eq!(to, all);
+    assert_eq!(page.matches("id=\"dlv_").count(), 0);
+    let odd = browser
+        .post("/console/deliveries/redeliver", &[("since", "ever")])
+        .await;
+    assert_eq!(odd.status, 404);
+    // what htmx asks for is only what is live, and what was done
+    let live = browser.get_with(&to, &[("hx-request", "true")]).await.text;
+    assert!(live.trim_start().starts_with("<div id=\"live\"") && !live.contains("<html"));
+    assert!(live.contains("hx-swap-oob"), "{live}");
+}
+
+#[tokio::test]
+async fn clients_are_added_rotated_and_revoked_and_their_secrets_shown_once() {
+    let app = app().await;
+    let browser = Browser::logged_in(&app).await;
+    for (name, why) in [
+        ("test", "choose another"),
+        ("a b", "A name has"),
+        ("", "A name has"),
+    ] {
+        let refused = browser.post("/console/clients", &[("name", name)]).await;
+        assert_eq!(refused.status, 422);
+        assert!(refused.text.contains(why), "{}", refused.text);
+    }
+    let added = browser.post("/console/clients", &[("name", "shop")]).await;
+    assert_eq!(
+        (added.status, added.header("cache-control")),
+        (200, "no-store")
+    );
+    let key = between(&added.text, "<code id=\"key\">", "</code>");
+    assert!(key.starts_with("brk_"));
+    let works = async |app: &TestApp, key: &str| {
+        let mut who = app.client.clone();
+        who.key = basiq_relay::domain::ApiKey::presented(key);
+        let list = app.call_as(&who, axum::http::Method::GET, "/watch", None);
+        list.await.status
+    };
+    assert_eq!(works(&app, &key).await, 200);
+    let rotated = browser.post("/console/clients/shop/rotate-key", &[]).await;
+    let renewed = between(&rotated.text, "<code id=\"key\">", "</code>");
+    assert_eq!(
+        (works(&app, &key).await, works(&app, &renewed).await),
+        (401, 200)
+    );
+    let rotated = browser
+        .post("/console/clients/shop/rotate-secret", &[])
+        .await;
+    assert!(between(&rotated.text, "<code id=\"secret\">", "</code>").starts_with("whsec_"));
+    let list = browser.get("/console/clients").await.text;
+    assert!(list.contains("two secrets sign") && !list.contains("whsec_"));
+    for done in ["retired", "not-rotated"] {
+        let (to, _) = follow(&browser, "/console/clients/shop/retire-secret", &[]).await;
+        assert_eq!(to, format!("/console/clients?done={done}"));
+    }
+    let (_, page) = follow(&browser, "/console/clients/shop/revoke", &[]).await;
+    assert!(page.contains("revoked"));
+    assert_eq!(works(&app, &renewed).await, 401);
+    let gone = browser.post("/console/clients/shop/revoke", &[]).await;
+    assert_eq!(gone.status, 404);
+}

@@ -1,0 +1,150 @@
+//! Who is let in, and for how long.
+
+use std::time::Duration;
+
+use crate::{
+    console::{Browser, TOKEN, app},
+    support::TestApp,
+};
+
+#[tokio::test]
+async fn without_an_admin_token_there_is_no_console() {
+    let app = TestApp::new().await;
+    let browser = Browser::new(&app);
+    for path in [
+        "/console",
+        "/console/login",
+        "/console/watches",
+        "/console/nothing",
+        "/console/assets/1/console.css",
+    ] {
+        assert_eq!(browser.get(path).await.status, 404, "{path}");
+    }
+    assert_eq!(browser.log_in("", &[]).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_token_opens_a_session_and_another_text_does_not() {
+    let app = app().await;
+    let mut browser = Browser::new(&app);
+    let first = browser.get("/console/watches?state=delayed").await;
+    assert_eq!(first.status, 303);
+    let to = first.header("location");
+    assert_eq!(
+        to,
+        "/console/login?next=%2Fconsole%2Fwatches%3Fstate%3Ddelayed"
+    );
+    let page = browser.get(to).await.text;
+    assert!(
+        page.contains("value=\"/console/watches?state=delayed\""),
+        "{page}"
+    );
+    for wrong in ["", "the operator's", "the operator's token's"] {
+        let refused = browser.log_in(wrong, &[]).await;
+        assert_eq!(refused.status, 403, "{wrong}");
+        assert_eq!(refused.header("set-cookie"), "");
+    }
+    let fields = [("token", TOKEN), ("next", "/console/hosts")];
+    let let_in = browser.send("/console/login", &fields, &[]).await;
+    assert_eq!(
+        (let_in.status, let_in.header("location")),
+        (303, "/console/hosts")
+    );
+    let cookie = let_in.header("set-cookie").to_owned();
+    for part in [
+        "; HttpOnly",
+        "; SameSite=Strict",
+        "; Path=/console;",
+        "; Max-Age=28800;",
+    ] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    assert!(
+        !cookie.contains("Secure") && !cookie.contains("operator"),
+        "{cookie}"
+    );
+    browser.cookie = cookie.split(';').next().unwrap().to_owned();
+    assert_eq!(browser.get("/console").await.status, 200);
+    assert_eq!(browser.get("/console/login").await.status, 303);
+    let out = browser.post("/console/logout", &[]).await;
+    assert!(out.header("set-cookie").contains("Max-Age=0"));
+}
+
+#[tokio::test]
+async fn a_session_opened_by_https_is_sent_by_https_only() {
+    let app = app().await;
+    let browser = Browser::new(&app);
+    let let_in = browser
+        .log_in(TOKEN, &[("x-forwarded-proto", "https")])
+        .await;
+    assert!(let_in.header("set-cookie").ends_with("; Secure"));
+}
+
+#[tokio::test]
+async fn guesses_are_few_a_minute() {
+    let app = app().await;
+    let browser = Browser::new(&app);
+    for _ in 0..5 {
+        assert_eq!(browser.log_in("a guess", &[]).await.status, 403);
+    }
+    let refused = browser.log_in(TOKEN, &[]).await;
+    assert_eq!(refused.status, 429);
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=12).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn a_session_ends_after_eight_hours() {
+    let app = app().await;
+    let browser = Browser::logged_in(&app).await;
+    app.clock
+        .advance(Duration::from_hours(8) - Duration::from_mins(1));
+    assert_eq!(browser.get("/console").await.status, 200);
+    app.clock.advance(Duration::from_mins(2));
+    assert_eq!(browser.get("/console").await.status, 303);
+    // a page that is live is led to the log-in as a whole
+    let live = browser
+        .get_with("/console", &[("hx-request", "true")])
+        .await;
+    assert_eq!(
+        (live.status, live.header("hx-redirect")),
+        (200, "/console/login")
+    );
+}
+
+#[tokio::test]
+async fn a_session_ends_when_the_token_changes_and_holds_on_every_relay_that_has_it() {
+    let app = app().await;
+    let browser = Browser::logged_in(&app).await;
+    let mut settings = app.settings.clone();
+    app.secrets.replace(&settings).await.unwrap();
+    assert_eq!(browser.get("/console").await.status, 200);
+    settings.server.admin_token = Some("another".to_owned().into());
+    app.secrets.replace(&settings).await.unwrap();
+    assert_eq!(browser.get("/console").await.status, 303);
+    settings.server.admin_token = None;
+    app.secrets.replace(&settings).await.unwrap();
+    assert_eq!(browser.get("/console").await.status, 404);
+
+    let elsewhere = super::app().await;
+    elsewhere.clock.advance(Duration::from_secs(1));
+    let mut there = Browser::new(&elsewhere);
+    there.cookie = browser.cookie;
+    assert_eq!(there.get("/console").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_link_from_another_site_is_followed_once_more_by_the_browser_itself() {
+    let app = app().await;
+    let browser = Browser::new(&app);
+    let path = "/console/watches?state=dead";
+    let answer = browser
+        .get_with(path, &[("sec-fetch-site", "cross-site")])
+        .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("refresh"), format!("0; url={path}"));
+    let answer = browser
+        .get_with(path, &[("sec-fetch-site", "same-origin")])
+        .await;
+    assert_eq!(answer.status, 303);
+}

@@ -1,0 +1,195 @@
+//! Every page, on a store that holds something of every kind.
+
+use crate::console::{Browser, HOSTILE, TOKEN, app, full};
+
+#[tokio::test]
+async fn every_page_is_whole_escaped_and_without_secrets() {
+    let (app, ids) = full().await;
+    let browser = Browser::logged_in(&app).await;
+    let mut paths: Vec<String> = [
+        "/console",
+        "/console/watches",
+        "/console/watches?state=awaiting-user",
+        "/console/watches?state=nonsense&before=nonsense",
+        "/console/watches?q=127.0.0.1",
+        "/console/deliveries",
+        "/console/deliveries?state=pending",
+        "/console/deliveries?state=nonsense&after=nonsense",
+        "/console/hosts",
+        "/console/clients",
+        "/console/clients?done=revoked&count=3",
+    ]
+    .map(ToOwned::to_owned)
+    .into();
+    paths.extend(ids.iter().map(|id| format!("/console/watches/{id}")));
+    let hostile: String = url::form_urlencoded::byte_serialize(HOSTILE.as_bytes()).collect();
+    paths.push(format!("/console/watches?q={hostile}"));
+    let secrets = [
+        TOKEN,
+        app.client.key.expose(),
+        app.client.secret.expose().trim_start_matches("whsec_"),
+        "test-basiq-key",
+    ];
+    for path in &paths {
+        let page = browser.get(path).await;
+        assert_eq!(page.status, 200, "{path}: {}", page.text);
+        assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(page.header("cache-control"), "no-store");
+        assert_eq!(page.header("x-frame-options"), "DENY");
+        let policy = page.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"));
+        assert!(!policy.contains("unsafe"));
+        assert!(page.text.ends_with("</html>"), "{path}");
+        for harm in ["<script>", "<img", " style=", "onerror=\"", "javascript:"] {
+            assert!(!page.text.contains(harm), "{path}: {harm}");
+        }
+        for secret in secrets {
+            assert!(!page.text.contains(secret), "{path}");
+        }
+    }
+    let escaped = "&#60;script&#62;alert(&#39;x&#39;)";
+    for path in [&paths[11 + 4], paths.last().unwrap()] {
+        let page = browser.get(path).await.text;
+        assert!(page.contains(escaped), "{path}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_on_a_page() {
+    let app = app().await;
+    let browser = Browser::logged_in(&app).await;
+    for path in [
+        "/console/nothing",
+        "/console/watches/wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q",
+        "/console/watches/nonsense",
+        "/console/assets/x/nothing.css",
+    ] {
+        let page = browser.get(path).await;
+        assert_eq!(page.status, 404, "{path}");
+        assert!(page.text.contains("<h1>Nothing here</h1>"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn how_things_stand_is_seen_at_once() {
+    let (app, _) = full().await;
+    let browser = Browser::logged_in(&app).await;
+    let page = browser.get("/console").await.text;
+    for text in [
+        "3 deliveries are dead",
+        "1 callback host is paused",
+        ">answers<",
+        "1 relay<",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    let hosts = browser.get("/console/hosts").await.text;
+    for text in ["127.0.0.1", "HTTP 500", ">paused<"] {
+        assert!(hosts.contains(text), "{text}: {hosts}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_tells_its_whole_story() {
+    let (app, ids) = full().await;
+    let browser = Browser::logged_in(&app).await;
+    let page = browser
+        .get(&format!("/console/watches/{}", ids[4]))
+        .await
+        .text;
+    let story = [
+        "Registered by test",
+        "First look at the job",
+        "Event 1",
+        "invalid-credentials",
+        "Attempt 1 to deliver event 1",
+        "HTTP 500",
+        "Attempt 2 to deliver event 1",
+    ];
+    let places: Vec<_> = story
+        .iter()
+        .map(|text| page.find(text).expect(text))
+        .collect();
+    assert!(places.is_sorted(), "{places:?}");
+    let waits = browser
+        .get(&format!("/console/watches/{}", ids[3]))
+        .await
+        .text;
+    for text in [
+        "Next look at the job",
+        "Basiq retries the update",
+        "awaits",
+        "hx-trigger",
+    ] {
+        assert_eq!(waits.contains(text), text != "awaits", "{text}");
+    }
+}
+
+#[tokio::test]
+async fn watches_are_found_by_whatever_is_known_of_them() {
+    let (app, ids) = full().await;
+    let browser = Browser::logged_in(&app).await;
+    let found = async |text: &str| {
+        let page = browser
+            .get(&format!("/console/watches?q={text}"))
+            .await
+            .text;
+        page.matches("<tr role=\"row\" id=\"wch_").count()
+    };
+    assert_eq!(found("j-failed-3").await, 1);
+    assert_eq!(found("127.0.0.1").await, ids.len());
+    // job documents link to user u-7 and connection c-9
+    assert_eq!(found("c-9").await, ids.len() - 1);
+    assert_eq!(found("u-7").await, ids.len() - 1);
+    assert_eq!(found("c-").await, 0);
+    let by_id = browser
+        .get(&format!("/console/watches?q=%20{}", ids[1]))
+        .await;
+    let page = format!("/console/watches/{}", ids[1]);
+    assert_eq!((by_id.status, by_id.header("location")), (303, &*page));
+}
+
+#[tokio::test]
+async fn long_lists_have_pages() {
+    let mut app = app().await;
+    for n in 0..53 {
+        app.watch(&format!("j-{n}")).await;
+    }
+    app.leave_work();
+    let browser = Browser::logged_in(&app).await;
+    let page = browser.get("/console/watches?state=watching").await.text;
+    let rows = |page: &str| page.matches("<tr role=\"row\" id=\"wch_").count();
+    assert_eq!(rows(&page), 50);
+    let (_, older) = page.rsplit_once("href=\"").unwrap();
+    let older = older.split('"').next().unwrap().replace("&#38;", "&");
+    assert!(
+        older.starts_with("/console/watches?state=watching&before=wch_"),
+        "{older}"
+    );
+    let page = browser.get(&older).await.text;
+    assert_eq!(rows(&page), 3);
+    assert!(page.contains("Newest") && !page.contains(">Older<"));
+}
+
+#[tokio::test]
+async fn files_are_kept_by_browsers_and_come_from_the_relay_alone() {
+    let app = app().await;
+    let browser = Browser::logged_in(&app).await;
+    let page = browser.get("/console").await.text;
+    let mut files = 0;
+    for (_, rest) in page
+        .match_indices("=\"/console/assets/")
+        .map(|(at, _)| page.split_at(at + 2))
+    {
+        let path = rest.split('"').next().unwrap();
+        let file = browser.get(path).await;
+        assert_eq!(file.status, 200, "{path}");
+        assert_eq!(
+            file.header("cache-control"),
+            "public, max-age=31536000, immutable"
+        );
+        files += 1;
+    }
+    assert_eq!(files, 4);
+    assert!(!page.contains("=\"http"), "{page}");
+}
