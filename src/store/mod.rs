@@ -8,12 +8,14 @@ mod banks;
 mod clients;
 mod common;
 mod deliveries;
+mod follows;
 mod hints;
 mod paces;
 pub mod postgres;
 mod seal;
 pub mod sqlite;
 mod upkeep;
+mod whole;
 
 use std::time::Duration;
 
@@ -26,10 +28,12 @@ pub use self::{
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
     clients::ClientStore,
     deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
+    follows::{FollowStore, WatchVersion},
     hints::{Hint, HintStore, HintSubject, HintTaken},
     paces::{Lesson, PaceFound, PaceStore},
     seal::{KeyError, Sealer},
     upkeep::{Census, UpkeepStore},
+    whole::Store,
 };
 use crate::domain::{
     Attempt, CallbackUrl, ClientId, DeliveryId, DeliveryState, Event, EventBody, EventId, JobId,
@@ -372,29 +376,4 @@ pub enum AfterAttempt {
     Expired,
     /// The callback is gone for good: the watch is cancelled.
     Gone,
-}
-
-/// Everything a store can do.
-pub trait Store:
-    ClientStore
-    + WatchStore
-    + DeliveryStore
-    + AnswerStore
-    + HintStore
-    + TrackerStore
-    + OutboxStore
-    + UpkeepStore
-{
-}
-
-impl<S> Store for S where
-    S: ClientStore
-        + WatchStore
-        + DeliveryStore
-        + AnswerStore
-        + HintStore
-        + TrackerStore
-        + OutboxStore
-        + UpkeepStore
-{
 }

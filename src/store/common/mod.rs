@@ -20,8 +20,8 @@ pub(super) use self::{
     outbox::{Candidate, choose, full_hosts},
     row::{AnyRow, Cells, earlier, int, later, millis, time},
     stories::{
-        attempts, client, due_delivery, due_job, entry, events, redeliverable, watches_by_job,
-        without_events,
+        attempts, client, due_delivery, due_job, entry, events, redeliverable, version,
+        watches_by_job, without_events,
     },
 };
 

@@ -12,6 +12,7 @@ mod banks;
 mod clients;
 mod deliveries;
 mod fleet;
+mod follows;
 mod hints;
 mod hosts;
 mod jobs;

@@ -7,6 +7,7 @@ mod clients;
 #[cfg(test)]
 mod damage;
 mod deliveries;
+mod follows;
 mod hints;
 mod hosts;
 mod jobs;

@@ -8,8 +8,8 @@ use crate::{
     store::{
         DeliveryQuery, WatchQuery,
         sqlite::{
-            SqliteStore, answers, banks, clients, deliveries, hints, hosts, jobs, outbox, paces,
-            stories, upkeep, watches,
+            SqliteStore, answers, banks, clients, deliveries, follows, hints, hosts, jobs, outbox,
+            paces, stories, upkeep, watches,
         },
     },
 };
@@ -52,6 +52,8 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         answers::FIND,
         answers::CLAIM,
         answers::DUE,
+        follows::OWNER,
+        follows::VERSIONS,
         banks::FORGET_UNWAITED,
         banks::LEASE,
         banks::WAKE_JOBS,
@@ -65,6 +67,7 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         paces::KEEP,
         paces::REMEMBER_BANK,
         stories::ONE,
+        stories::MANY,
         jobs::DUE,
         jobs::LEASE,
         jobs::OPEN_WATCHES,

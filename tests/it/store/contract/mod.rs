@@ -5,6 +5,7 @@ mod banks;
 mod claims;
 mod clients;
 mod deliveries;
+mod follows;
 mod hints;
 mod hosts;
 mod outbox;
