@@ -9,7 +9,8 @@ use crate::{
     basiq::BasiqClient,
     clock::Clock,
     config::BasiqConfig,
-    runtime::{Flights, Tick, Wake, Worker, WorkerError},
+    domain::JobId,
+    runtime::{Changes, Flights, Tick, Wake, Worker, WorkerError},
     store::{Claim, DueJob, JobStore, Look},
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
@@ -34,6 +35,7 @@ pub struct TrackerWorker {
     clock: Clock,
     wake: Wake,
     delivery_wake: Wake,
+    changes: Changes<JobId>,
     concurrency: usize,
     lease: Duration,
     flights: Flights<Look>,
@@ -41,7 +43,8 @@ pub struct TrackerWorker {
 }
 
 impl TrackerWorker {
-    /// A worker with a budget of calls in flight; it rings `delivery_wake` when it stored events.
+    /// A worker with a budget of calls in flight; it rings `delivery_wake` when it stored events, and
+    /// `changes` for each job it recorded.
     #[must_use]
     pub fn new(
         looker: Looker,
@@ -49,6 +52,7 @@ impl TrackerWorker {
         clock: Clock,
         basiq: &BasiqConfig,
         (wake, delivery_wake): (Wake, Wake),
+        changes: Changes<JobId>,
     ) -> Self {
         Self {
             looker,
@@ -57,6 +61,7 @@ impl TrackerWorker {
             flights: Flights::new(wake.clone()),
             wake,
             delivery_wake,
+            changes,
             concurrency: basiq.concurrency,
             lease: lease(basiq),
             unrecorded: Vec::new(),
@@ -82,6 +87,7 @@ impl TrackerWorker {
         if tells {
             self.delivery_wake.ring();
         }
+        self.changes.ring(&recorded);
         Ok(true)
     }
 
