@@ -25,14 +25,14 @@ pub use self::{
     upkeep::UpkeepWorker,
 };
 use crate::{
-    api::{self, ApiParts, HintRules},
+    api::{self, ApiParts, FollowWorker, Follows, HintRules},
     basiq::{BasiqClient, Common},
     clock::Clock,
     config::{DatabaseUrl, Live, Settings},
     delivery::{DeliveryWorker, further_certificates},
-    domain::{AllowedNetworks, CallbackRules, Share, SigningSecret, Upstream},
+    domain::{AllowedNetworks, CallbackRules, JobId, Share, SigningSecret, Upstream},
     normalise::Catalogue,
-    runtime::{Stopped, Supervisor, Wake, run_worker},
+    runtime::{Changes, Stopped, Supervisor, Wake, run_worker},
     store::{
         Store,
         postgres::{PgStore, Topic},
@@ -60,14 +60,16 @@ pub struct Relay {
     pub banks: BankWorker,
     /// Sends deliveries.
     pub delivery: DeliveryWorker,
+    /// Hands watches to those who follow them.
+    pub follow: FollowWorker,
     /// Deletes what is old and counts what is there.
     pub upkeep: UpkeepWorker,
     /// Its secrets that can be replaced while it runs.
     pub secrets: Secrets,
     /// Its place among the relays that share the store, if they may.
     fleet: Option<(Fleet, PgStore)>,
-    /// Wake its tracker and its delivery.
-    wakes: (Wake, Wake),
+    /// What other relays' work wakes.
+    bells: Bells,
     /// Keeps other relays off the store while this one lives, if they may not.
     lock: Option<File>,
 }
@@ -121,6 +123,7 @@ fn api_parts(
     let basiq = BasiqClient::shared(&settings.basiq, clock.clone(), upstream.clone(), shared)
         .context("no client for Basiq")?;
     Ok(ApiParts {
+        follows: Follows::new(store.clone()),
         store: store.clone(),
         clock,
         server: settings.server.clone(),
@@ -154,6 +157,7 @@ fn tracker(settings: &Settings, store: &Arc<dyn Store>, parts: &ApiParts) -> Tra
         parts.clock.clone(),
         &settings.basiq,
         wakes,
+        parts.follows.changes(),
     )
 }
 
@@ -213,7 +217,7 @@ impl Relay {
             webhook: parts.hints.secret.clone(),
             tracker_wake: parts.tracker_wake.clone(),
         };
-        let wakes = (parts.tracker_wake.clone(), parts.delivery_wake.clone());
+        let (follow, bells) = (parts.follows.worker(), Bells::of(&parts));
         let router = api::router(parts);
         Ok(Self {
             settings,
@@ -224,10 +228,11 @@ impl Relay {
             tracker,
             banks,
             delivery,
+            follow,
             upkeep,
             secrets,
             fleet,
-            wakes,
+            bells,
             lock,
         })
     }
@@ -265,11 +270,12 @@ impl Relay {
         supervisor.spawn("tracker", run_worker(self.tracker, token.clone()));
         supervisor.spawn("banks", run_worker(self.banks, token.clone()));
         supervisor.spawn("delivery", run_worker(self.delivery, token.clone()));
+        supervisor.spawn("follow", run_worker(self.follow, token.clone()));
         supervisor.spawn("upkeep", run_worker(self.upkeep, token.clone()));
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
         if let Some((fleet, store)) = self.fleet {
             supervisor.spawn("fleet", fleet.run(token.clone()));
-            supervisor.spawn("wakes", hear(store, self.wakes, token.clone()));
+            supervisor.spawn("wakes", hear(store, self.bells, token.clone()));
         }
         let limits = ConnectionLimits::default();
         let http = serve(listener, self.router, limits, token.clone());
@@ -311,11 +317,32 @@ async fn join(
     )))
 }
 
-/// Wakes workers when another relay has work for them, until `stop`.
-async fn hear(store: PgStore, (tracker, delivery): (Wake, Wake), stop: CancellationToken) {
+/// What is to be woken when another relay says that it did something.
+struct Bells {
+    tracker: Wake,
+    delivery: Wake,
+    changes: Changes<JobId>,
+}
+
+impl Bells {
+    fn of(parts: &ApiParts) -> Self {
+        Self {
+            tracker: parts.tracker_wake.clone(),
+            delivery: parts.delivery_wake.clone(),
+            changes: parts.follows.changes(),
+        }
+    }
+}
+
+/// Wakes workers when another relay has work for them, or events for those who follow watches here, until
+/// `stop`.
+async fn hear(store: PgStore, bells: Bells, stop: CancellationToken) {
     let ring = |topic| match topic {
-        Topic::Jobs => tracker.ring(),
-        Topic::Deliveries => delivery.ring(),
+        Topic::Jobs => bells.tracker.ring(),
+        Topic::Deliveries => {
+            bells.delivery.ring();
+            bells.changes.ring_for_anything();
+        }
     };
     tokio::select! {
         () = stop.cancelled() => {}

@@ -36,6 +36,7 @@ pub(super) async fn cancel_watch(
     if !state.parts.store.cancel_watch(client.id, id, now).await? {
         return Err(Problem::not_found(NO_SUCH_WATCH));
     }
+    state.parts.follows.touch(id);
     info!(watch.id = %id, "watch cancelled by its client");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -110,7 +110,7 @@ async fn speak(pool: PgPool, own: String, said: Arc<Said>) {
 
 impl PgStore {
     /// Calls `hear` whenever another relay has work to share, for ever.
-    pub async fn listen(&self, hear: impl Fn(Topic) + Send) {
+    pub async fn listen(&self, hear: impl Fn(Topic) + Send + Sync) {
         let mut pause = BACK_OFF.0;
         loop {
             match self.hear_all(&hear, &mut pause).await {
@@ -126,7 +126,7 @@ impl PgStore {
 
     async fn hear_all(
         &self,
-        hear: &(impl Fn(Topic) + Send),
+        hear: &(impl Fn(Topic) + Send + Sync),
         pause: &mut Duration,
     ) -> Result<(), sqlx::Error> {
         let mut listener = PgListener::connect_with(self.pool()).await?;
