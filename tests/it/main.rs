@@ -33,6 +33,7 @@ mod secrets;
 mod shutdown;
 mod signature;
 mod store;
+mod streams;
 mod support;
 mod tracker;
 mod upstream;
