@@ -1,5 +1,7 @@
 //! What a page sees of a watch, from the first step to the end.
 
+use std::time::{Duration, Instant};
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -40,7 +42,7 @@ async fn a_page_sees_each_step_then_the_event_that_the_callback_gets_and_then_th
     assert_eq!(stream.next().await, None, "it is closed");
 
     let told = || live.receiver.received();
-    live.until(std::time::Duration::from_secs(10), || !told().is_empty())
+    live.until(Duration::from_secs(10), || !told().is_empty())
         .await;
     let posted = &told()[0];
     assert_eq!(event.text, posted.raw, "the very same text");
@@ -113,6 +115,70 @@ async fn a_stream_ends_with_its_watch_when_that_is_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_its_client_is_revoked_and_its_address_with_it() {
+    let operator = "open sesame";
+    let live = Live::start(|settings| {
+        quick(settings);
+        settings.server.admin_token = Some(operator.to_owned().into());
+    })
+    .await;
+    see(&live, "j-1", BEGUN);
+    let watch = live.register("j-1").await;
+    let mut stream = live.listen(&watch).await;
+    stream.next().await.unwrap();
+    let revoke = live.bare(Method::DELETE, "admin/clients/live");
+    let revoked = revoke.bearer_auth(operator).send().await.unwrap();
+    assert_eq!(revoked.status(), StatusCode::OK);
+    let end = stream.next_named("end").await;
+    assert_eq!(end.data(), json!({ "state": "cancelled" }));
+    assert_eq!(stream.next().await, None);
+    let answer = ask_again(&live, &watch, "").await;
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    live.stop().await;
+}
+
+/// The first progress of a stream in which a step has begun.
+async fn first_step(stream: &mut Listener) -> Value {
+    loop {
+        let data = stream.next_named("progress").await.data();
+        if data["steps"][0]["status"] == "in-progress" {
+            return data;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_told_how_long_it_may_take_once_the_relay_has_learned_that() {
+    let live = Live::start(quick).await;
+    let jobs: Vec<_> = (0..4).map(|n| format!("j-{n}")).collect();
+    let mut streams = Vec::new();
+    for id in &jobs {
+        see(&live, id, BEGUN);
+        let watch = live.register(id).await;
+        streams.push(live.listen(&watch).await);
+    }
+    for stream in &mut streams {
+        let data = first_step(stream).await;
+        let told = &data["estimatedSecondsLeft"];
+        assert_eq!(*told, Value::Null, "nobody knows yet");
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for id in &jobs {
+        see(&live, id, DONE);
+    }
+    for stream in &mut streams {
+        stream.next_named("end").await;
+    }
+    see(&live, "j-new", BEGUN);
+    let watch = live.register("j-new").await;
+    let mut stream = live.listen(&watch).await;
+    let data = first_step(&mut stream).await;
+    let left = data["estimatedSecondsLeft"].as_u64().unwrap();
+    assert!((1..=5).contains(&left), "{data}");
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_not_held_up_by_streams_nor_by_calls_that_wait() {
     let live = Live::start(quick).await;
     see(&live, "j-1", BEGUN);
@@ -121,13 +187,39 @@ async fn a_stop_is_not_held_up_by_streams_nor_by_calls_that_wait() {
     stream.next().await.unwrap();
     let path = format!("watch/{}?wait=60s", watch["id"].as_str().unwrap());
     let waiting = live.call(Method::GET, &path).send();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let stopping = async {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         live.stop().await;
     };
     let (waited, (), names) = tokio::join!(waiting, stopping, stream.rest());
     assert_eq!(waited.unwrap().status(), StatusCode::OK);
     assert!(!names.contains(&"end".to_owned()), "{names:?}");
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_cannot_be_read_any_more_ends_its_streams_and_no_others() {
+    let live = Live::start(quick).await;
+    let mut streams = Vec::new();
+    let mut ids = Vec::new();
+    for id in ["j-1", "j-2"] {
+        see(&live, id, BEGUN);
+        let watch = live.register(id).await;
+        streams.push(live.listen(&watch).await);
+        ids.push(watch["id"].as_str().unwrap().to_owned());
+    }
+    for stream in &mut streams {
+        first_step(stream).await;
+    }
+    let broken = format!(
+        "UPDATE watches SET progress = 'x' WHERE watch_id = '{}'",
+        ids[0]
+    );
+    live.database.execute(&broken).await;
+    assert_eq!(streams[0].rest().await, Vec::<String>::new());
+    see(&live, "j-2", DONE);
+    streams[1].next_named("job.success").await;
+    assert_eq!(streams[1].rest().await, ["end"]);
+    live.abandon();
 }

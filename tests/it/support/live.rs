@@ -27,7 +27,7 @@ pub(crate) struct Live {
     http: reqwest::Client,
     stop: CancellationToken,
     tasks: JoinSet<()>,
-    _database: TestDatabase,
+    pub(crate) database: TestDatabase,
 }
 
 impl Live {
@@ -75,7 +75,7 @@ impl Live {
             http: reqwest::Client::builder().build().unwrap(),
             stop,
             tasks,
-            _database: database,
+            database,
         }
     }
 
