@@ -209,6 +209,7 @@ pub(super) async fn queue_dead(
     let queued = parts.store.redeliver_dead(owner, since, now).await?;
     if queued > 0 {
         parts.delivery_wake.ring();
+        parts.follows.touch_any();
     }
     info!(queued, "dead deliveries queued again");
     Ok(Queued { queued })
@@ -267,6 +268,7 @@ fn queued(
     match redelivery {
         Redelivery::Queued(event_id) => {
             parts.delivery_wake.ring();
+            parts.follows.touch_any();
             info!(event.id = %event_id, "event queued once more");
             Ok((StatusCode::ACCEPTED, Json(RedeliveryView { event_id })))
         }

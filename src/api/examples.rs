@@ -9,6 +9,7 @@ const JOB_ID: &str = "248b2883";
 const CALLBACK: &str = "https://app.example/hooks/bank";
 /// The example of the Standard Webhooks specification.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const SIGNATURE: &str = "a1FhPrMD9uJfiVmks8z0jFLj7hC-0KAuX42ECrF7rPQ";
 const MESSAGE: &str =
     "Your bank did not accept these login details. Check them and enter them again.";
 
@@ -71,6 +72,55 @@ pub(super) fn watch() -> Value {
         "events": [with(event_summary(), json!({"deliveries": deliveries}))],
     });
     with(new_watch(), changes)
+}
+
+/// A watch with the address of its stream.
+fn streamed(watch: Value) -> Value {
+    let url = format!("/watch/{WATCH_ID}/stream?expires=1795426160&signature={SIGNATURE}");
+    with(watch, json!({"streamUrl": url}))
+}
+
+pub(super) fn new_watch_and_stream() -> Value {
+    streamed(new_watch())
+}
+
+pub(super) fn watch_and_stream() -> Value {
+    streamed(watch())
+}
+
+pub(super) fn batch_request() -> Value {
+    json!({"jobIds": [JOB_ID, "not a job"], "callbackUrl": CALLBACK, "metadata": {"order": 7}})
+}
+
+pub(super) fn batch() -> Value {
+    let problem = json!({
+        "type": "/problems/invalid-field",
+        "title": "The body has invalid fields",
+        "status": 422,
+        "detail": "1 fault was found; see `errors`.",
+        "instance": "/watch/batch",
+        "errors": [{
+            "pointer": "/jobIds/1",
+            "code": "invalid-value",
+            "message": "`jobIds/1` must be 1 to 128 of `A-Z a-z 0-9 . _ -`, and not `.` or `..`; it is \"not a job\"",
+        }],
+    });
+    json!({"items": [
+        {"status": 202, "watch": new_watch_and_stream(), "problem": null},
+        {"status": 422, "watch": null, "problem": problem},
+    ]})
+}
+
+pub(super) fn stream() -> Value {
+    let steps = json!([{"title": "verify-credentials", "status": "in-progress"}]);
+    let progress = json!({"steps": steps, "state": "watching", "estimatedSecondsLeft": 21});
+    let event = event();
+    let parts = [
+        format!("event: progress\ndata: {progress}\nretry: 2000\n\n"),
+        format!("id: {EVENT_ID}\nevent: job.failed\ndata: {event}\n\n"),
+        "id: end\nevent: end\ndata: {\"state\":\"settled\"}\n\n".to_owned(),
+    ];
+    parts.concat().into()
 }
 
 pub(super) fn watch_page() -> Value {
@@ -261,7 +311,10 @@ mod tests {
             },
             deliveries::{DeliveryPage, Queued, RedeliveryView},
             health::{Alive, Ready},
-            watch::view::{WatchPage, WatchView},
+            watch::{
+                batch::BatchView,
+                view::{StreamedWatch, WatchPage, WatchView},
+            },
         },
         domain::EventBody,
     };
@@ -275,6 +328,9 @@ mod tests {
     fn each_example_is_what_the_relay_would_write() {
         assert_is::<WatchView>(&new_watch());
         assert_is::<WatchView>(&watch());
+        assert_is::<StreamedWatch>(&new_watch_and_stream());
+        assert_is::<StreamedWatch>(&watch_and_stream());
+        assert_is::<BatchView>(&batch());
         assert_is::<WatchPage>(&watch_page());
         assert_is::<RedeliveryView>(&redelivery());
         assert_is::<DeliveryPage>(&delivery_page());

@@ -6,10 +6,12 @@ mod cursor;
 mod deliveries;
 mod docs;
 mod examples;
+mod follow;
 mod health;
 mod hints;
 mod metrics;
 mod openapi;
+mod stream;
 mod watch;
 
 use std::sync::Arc;
@@ -17,7 +19,11 @@ use std::sync::Arc;
 use axum::{Router, extract::FromRef};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::{hints::HintRules, openapi::document};
+pub use self::{
+    follow::{FollowWorker, Follows},
+    hints::HintRules,
+    openapi::document,
+};
 use crate::{
     basiq::BasiqClient,
     clock::Clock,
@@ -26,7 +32,7 @@ use crate::{
     normalise::Catalogue,
     runtime::Wake,
     store::Store,
-    web::{AdminToken, ClientLimits, Gate, with_manners},
+    web::{AdminToken, ClientLimits, Gate, open_to_browsers, with_manners},
 };
 
 /// Renders the metrics as Prometheus text.
@@ -49,6 +55,8 @@ pub struct ApiParts {
     pub tracker_wake: Wake,
     /// Rung when there is a delivery to send.
     pub delivery_wake: Wake,
+    /// The watches that somebody follows.
+    pub follows: Follows,
     /// How Basiq answers, as the calls to it report.
     pub upstream: Upstream,
     /// Passes answers to challenges on.
@@ -66,6 +74,7 @@ pub struct ApiParts {
 pub struct ApiState {
     parts: Arc<ApiParts>,
     gate: Gate,
+    batches: watch::Batches,
     docs: Arc<docs::Pages>,
 }
 
@@ -74,6 +83,7 @@ impl ApiState {
         let limits = ClientLimits::new(parts.server.client_rps);
         Self {
             gate: Gate::new(Arc::clone(&parts.store), limits),
+            batches: watch::Batches::new(),
             docs: Arc::new(docs::Pages::new()),
             parts: Arc::new(parts),
         }
@@ -99,7 +109,9 @@ pub fn router(parts: ApiParts, beside: Router) -> Router {
     if parts.server.metrics_listen.is_none() {
         wanted = wanted.merge(metrics::routes());
     }
-    let stateless: Router<ApiState> = wanted.into();
+    let origins = &parts.server.allow_origins;
+    let for_browsers = open_to_browsers(browser_routes().into(), origins);
+    let stateless = Router::<ApiState>::from(wanted).merge(for_browsers);
     with_manners(stateless.with_state(ApiState::new(parts)).merge(beside))
 }
 
@@ -108,12 +120,18 @@ pub fn metrics_router(render: RenderMetrics) -> Router {
     with_manners(metrics::router(render))
 }
 
-/// All but `/metrics`.
+/// What pages of allowed origins may read.
+fn browser_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .merge(stream::routes())
+        .merge(catalogue::routes())
+}
+
+/// All but that and `/metrics`.
 fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(watch::routes())
         .merge(deliveries::routes())
-        .merge(catalogue::routes())
         .merge(hints::routes())
         .merge(health::routes())
         .merge(docs::routes())
@@ -121,7 +139,7 @@ fn routes() -> OpenApiRouter<ApiState> {
 }
 
 fn all_routes() -> OpenApiRouter<ApiState> {
-    routes().merge(metrics::routes())
+    routes().merge(browser_routes()).merge(metrics::routes())
 }
 
 #[cfg(test)]

@@ -27,15 +27,15 @@ pub use self::{
     upkeep::UpkeepWorker,
 };
 use crate::{
-    api::{self, ApiParts, HintRules},
+    api::{self, ApiParts, FollowWorker, Follows, HintRules},
     basiq::{BasiqClient, Common},
     clock::Clock,
     config::{DatabaseUrl, Live, Settings},
     console::{self, Budget, ConsoleParts},
     delivery::{DeliveryWorker, further_certificates},
-    domain::{AllowedNetworks, CallbackRules, Share, SigningSecret, Upstream},
+    domain::{AllowedNetworks, CallbackRules, JobId, Share, SigningSecret, Upstream},
     normalise::Catalogue,
-    runtime::{Stopped, Supervisor, Wake, run_worker},
+    runtime::{Changes, Stopped, Supervisor, Wake, run_worker},
     store::{
         Store,
         postgres::{PgStore, Topic},
@@ -63,14 +63,16 @@ pub struct Relay {
     pub banks: BankWorker,
     /// Sends deliveries.
     pub delivery: DeliveryWorker,
+    /// Hands watches to those who follow them.
+    pub follow: FollowWorker,
     /// Deletes what is old and counts what is there.
     pub upkeep: UpkeepWorker,
     /// Its secrets that can be replaced while it runs.
     pub secrets: Secrets,
     /// Its place among the relays that share the store, if they may.
     fleet: Option<(Fleet, PgStore)>,
-    /// Wake its tracker and its delivery.
-    wakes: (Wake, Wake),
+    /// What other relays' work wakes.
+    bells: Bells,
     /// Keeps other relays off the store while this one lives, if they may not.
     lock: Option<File>,
 }
@@ -124,6 +126,7 @@ fn api_parts(
     let basiq = BasiqClient::shared(&settings.basiq, clock.clone(), upstream.clone(), shared)
         .context("no client for Basiq")?;
     Ok(ApiParts {
+        follows: Follows::new(store.clone()),
         store: store.clone(),
         clock,
         server: settings.server.clone(),
@@ -157,6 +160,7 @@ fn tracker(settings: &Settings, store: &Arc<dyn Store>, parts: &ApiParts) -> Tra
         parts.clock.clone(),
         &settings.basiq,
         wakes,
+        parts.follows.changes(),
     )
 }
 
@@ -249,8 +253,8 @@ impl Relay {
             webhook: parts.hints.secret.clone(),
             tracker_wake: parts.tracker_wake.clone(),
         };
-        let wakes = (parts.tracker_wake.clone(), parts.delivery_wake.clone());
         let console = console::router(console_parts(&settings, &parts, share));
+        let (follow, bells) = (parts.follows.worker(), Bells::of(&parts));
         let router = api::router(parts, console);
         Ok(Self {
             settings,
@@ -261,10 +265,11 @@ impl Relay {
             tracker,
             banks,
             delivery,
+            follow,
             upkeep,
             secrets,
             fleet,
-            wakes,
+            bells,
             lock,
         })
     }
@@ -302,11 +307,12 @@ impl Relay {
         supervisor.spawn("tracker", run_worker(self.tracker, token.clone()));
         supervisor.spawn("banks", run_worker(self.banks, token.clone()));
         supervisor.spawn("delivery", run_worker(self.delivery, token.clone()));
+        supervisor.spawn("follow", run_worker(self.follow, token.clone()));
         supervisor.spawn("upkeep", run_worker(self.upkeep, token.clone()));
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
         if let Some((fleet, store)) = self.fleet {
             supervisor.spawn("fleet", fleet.run(token.clone()));
-            supervisor.spawn("wakes", hear(store, self.wakes, token.clone()));
+            supervisor.spawn("wakes", hear(store, self.bells, token.clone()));
         }
         let limits = ConnectionLimits::default();
         let http = serve(listener, self.router, limits, token.clone());
@@ -348,11 +354,32 @@ async fn join(
     )))
 }
 
-/// Wakes workers when another relay has work for them, until `stop`.
-async fn hear(store: PgStore, (tracker, delivery): (Wake, Wake), stop: CancellationToken) {
+/// What is to be woken when another relay says that it did something.
+struct Bells {
+    tracker: Wake,
+    delivery: Wake,
+    changes: Changes<JobId>,
+}
+
+impl Bells {
+    fn of(parts: &ApiParts) -> Self {
+        Self {
+            tracker: parts.tracker_wake.clone(),
+            delivery: parts.delivery_wake.clone(),
+            changes: parts.follows.changes(),
+        }
+    }
+}
+
+/// Wakes workers when another relay has work for them, or events for those who follow watches here, until
+/// `stop`.
+async fn hear(store: PgStore, bells: Bells, stop: CancellationToken) {
     let ring = |topic| match topic {
-        Topic::Jobs => tracker.ring(),
-        Topic::Deliveries => delivery.ring(),
+        Topic::Jobs => bells.tracker.ring(),
+        Topic::Deliveries => {
+            bells.delivery.ring();
+            bells.changes.ring_for_anything();
+        }
     };
     tokio::select! {
         () = stop.cancelled() => {}

@@ -24,6 +24,7 @@ pub use self::{
     postgres::PostgresUrl,
     proxy::EgressProxy,
     setting::{SETTINGS, SettingDoc},
+    value::parse_duration,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -55,6 +56,10 @@ pub struct Settings {
 pub struct ServerConfig {
     /// `RELAY_LISTEN`
     pub listen: SocketAddr,
+    /// `RELAY_PUBLIC_URL`: where the relay is reached from outside, without a trailing slash.
+    pub public_url: Option<Url>,
+    /// `RELAY_ALLOW_ORIGINS`: origins whose pages may read what is meant for browsers.
+    pub allow_origins: Vec<String>,
     /// `RELAY_METRICS_LISTEN`: an address of its own for `/metrics`.
     pub metrics_listen: Option<SocketAddr>,
     /// `RELAY_ADMIN_TOKEN`: admin surfaces are off without it.
@@ -71,6 +76,8 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: None,
+            allow_origins: Vec::new(),
             metrics_listen: None,
             admin_token: None,
             shutdown_grace: 10 * SECOND,

@@ -63,6 +63,16 @@ pub const SETTINGS: &[SettingDoc] = &[
         "address to serve on",
     ),
     doc(
+        "RELAY_PUBLIC_URL",
+        None,
+        "address at which the relay is reached from outside, for the addresses that it gives out",
+    ),
+    doc(
+        "RELAY_ALLOW_ORIGINS",
+        Some(""),
+        "origins (https://HOST[:PORT], comma-separated) whose pages may read streams and the catalogue",
+    ),
+    doc(
         "RELAY_DATABASE_URL",
         Some("sqlite://basiq-relay.db"),
         "where watches are kept: sqlite://PATH or postgres://…; migrations run at start",

@@ -60,7 +60,9 @@ pub(super) fn durations(
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// The duration that is written so, such as `500ms`, `5s`, `10m`, `2h` or `7d`.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (digits, millis) = UNITS
         .iter()
         .find_map(|(unit, millis)| Some((text.strip_suffix(unit)?, *millis)))?;
@@ -149,6 +151,22 @@ pub(super) fn base_url(text: &str) -> Result<Url, Allowed> {
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
+}
+
+/// Origins as browsers write them, such as `https://app.example`, separated by commas.
+pub(super) fn origins(text: &str) -> Result<Vec<String>, Allowed> {
+    let items = text.split(',').map(str::trim);
+    let origins = items.filter(|item| !item.is_empty()).map(|item| {
+        base_url(item)
+            .ok()
+            .filter(|url| url.path() == "/" && !item.contains('*'))
+            .map(|url| url.origin().ascii_serialization())
+            .ok_or_else(|| {
+                "origins separated by commas are allowed, such as https://app.example, without a path"
+                    .to_owned()
+            })
+    });
+    origins.collect()
 }
 
 /// A secret that is sent in a header, verbatim; empty means none.
@@ -311,6 +329,27 @@ mod tests {
             "https://a?b",
         ] {
             assert!(base_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_write_them() {
+        assert_eq!(origins(""), Ok(vec![]));
+        let read = origins("https://App.example/, http://localhost:3000,https://a.example:443");
+        let expected = [
+            "https://app.example",
+            "http://localhost:3000",
+            "https://a.example",
+        ];
+        assert_eq!(read.unwrap(), expected);
+        for bad in [
+            "*",
+            "null",
+            "app.example",
+            "https://a.example/x",
+            "https://*.example",
+        ] {
+            assert!(origins(bad).is_err(), "{bad}");
         }
     }
 

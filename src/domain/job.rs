@@ -110,7 +110,7 @@ impl Challenge {
 }
 
 /// What a job tells of whose it is: ids parsed from all its links.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobContext {
     /// `connection`, `report` or nothing.

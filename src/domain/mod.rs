@@ -18,8 +18,10 @@ mod delivery;
 mod event;
 mod id;
 mod job;
+mod likely;
 mod mfa;
 mod outcome;
+mod outlook;
 mod pace;
 mod secret;
 mod share;
@@ -37,8 +39,10 @@ pub use self::{
         Bank, Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase,
         Step, StepFailure, StepStatus, StepView,
     },
+    likely::Likelihood,
     mfa::MfaAnswer,
     outcome::{Action, Outcome, Status, Verdict},
+    outlook::{Outlook, stage_of},
     pace::{
         Averages, BUCKETS, Durations, KnownPace, Pace, StageLeft, StageSeen, bucket_end, bucket_of,
     },

@@ -1,5 +1,6 @@
 //! Owns every background task from spawn to stop.
 
+mod changes;
 mod flights;
 mod signals;
 mod supervisor;
@@ -7,6 +8,7 @@ mod wake;
 mod worker;
 
 pub use self::{
+    changes::{Changed, Changes, Following},
     flights::Flights,
     signals::{Hangups, signalled},
     supervisor::{Stopped, Supervisor},

@@ -9,6 +9,7 @@ mod clients;
 mod common;
 mod console;
 mod deliveries;
+mod follows;
 mod hints;
 mod paces;
 pub mod postgres;
@@ -30,6 +31,7 @@ pub use self::{
     clients::ClientStore,
     console::{ConsoleStore, FailingHost, HostFailure, WatchSearch},
     deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
+    follows::{FollowStore, WatchVersion},
     hints::{Hint, HintStore, HintSubject, HintTaken},
     paces::{Lesson, PaceFound, PaceStore},
     seal::{KeyError, Sealer},

@@ -1,14 +1,15 @@
 //! Everything a store can do, as one trait.
 
 use crate::store::{
-    AnswerStore, ClientStore, ConsoleStore, DeliveryStore, HintStore, OutboxStore, TrackerStore,
-    UpkeepStore, WatchStore,
+    AnswerStore, ClientStore, ConsoleStore, DeliveryStore, FollowStore, HintStore, OutboxStore,
+    TrackerStore, UpkeepStore, WatchStore,
 };
 
 /// Everything a store can do.
 pub trait Store:
     ClientStore
     + WatchStore
+    + FollowStore
     + DeliveryStore
     + AnswerStore
     + HintStore
@@ -22,6 +23,7 @@ pub trait Store:
 impl<S> Store for S where
     S: ClientStore
         + WatchStore
+        + FollowStore
         + DeliveryStore
         + AnswerStore
         + HintStore

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
-    domain::{JobMemory, JobSnapshot, StageLeft, StageSeen, StepView},
+    domain::{JobMemory, JobSnapshot, StageLeft, StageSeen, StepView, stage_of},
     normalise::Finding,
     tracker::schedule::{after, between},
 };
@@ -18,15 +18,6 @@ const FOUND_LATE: Duration = Duration::from_mins(10);
 
 /// The most stages that are remembered of one job; Basiq has five.
 const MOST: usize = 8;
-
-/// The title of the first step that is not done; empty before Basiq lists the steps.
-#[must_use]
-pub fn stage_of(steps: &[StepView]) -> &str {
-    let mut steps = steps.iter();
-    steps
-        .find(|step| !matches!(step.status.as_str(), "success" | "skipped"))
-        .map_or("", |step| step.title.as_str())
-}
 
 /// The stages a job was seen in, this look included. A wait for the person begins them anew.
 #[must_use]

@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     config::BasiqConfig,
     domain::JobId,
-    runtime::{Flights, Tick, Wake, Worker, WorkerError},
+    runtime::{Changes, Flights, Tick, Wake, Worker, WorkerError},
     store::{Claim, DueJob, JobStore, Look, StoreError},
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
@@ -35,6 +35,7 @@ pub struct TrackerWorker {
     clock: Clock,
     wake: Wake,
     delivery_wake: Wake,
+    changes: Changes<JobId>,
     concurrency: usize,
     lease: Duration,
     flights: Flights<Look>,
@@ -42,7 +43,8 @@ pub struct TrackerWorker {
 }
 
 impl TrackerWorker {
-    /// A worker with a budget of calls in flight; it rings `delivery_wake` when it stored events.
+    /// A worker with a budget of calls in flight; it rings `delivery_wake` when it stored events, and
+    /// `changes` for each job it recorded.
     #[must_use]
     pub fn new(
         looker: Looker,
@@ -50,6 +52,7 @@ impl TrackerWorker {
         clock: Clock,
         basiq: &BasiqConfig,
         (wake, delivery_wake): (Wake, Wake),
+        changes: Changes<JobId>,
     ) -> Self {
         Self {
             looker,
@@ -58,6 +61,7 @@ impl TrackerWorker {
             flights: Flights::new(wake.clone()),
             wake,
             delivery_wake,
+            changes,
             concurrency: basiq.concurrency,
             lease: lease(basiq),
             unrecorded: Vec::new(),
@@ -91,8 +95,10 @@ impl TrackerWorker {
         Ok((!landed.is_empty(), claimed))
     }
 
-    /// Counts what was recorded, and wakes the delivery if there is something to deliver.
+    /// Counts what was recorded, rings for those who follow it, and wakes the delivery if there is something to
+    /// deliver.
     fn tell(&self, looks: &[Look], recorded: &[JobId]) {
+        self.changes.ring(recorded);
         let recorded: HashSet<&JobId> = recorded.iter().collect();
         let mut tells = false;
         for look in looks.iter().filter(|look| recorded.contains(&look.job_id)) {

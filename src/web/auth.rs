@@ -10,7 +10,7 @@ use tracing::Span;
 
 use crate::{
     config::Live,
-    domain::{ApiKey, ApiKeyHash, Client},
+    domain::{ApiKey, ApiKeyHash, Client, WatchId},
     store::Store,
     web::{limits::ClientLimits, problem::Problem},
 };
@@ -34,7 +34,7 @@ impl Gate {
 
     /// The client of a key. It is found by the key's hash, which nobody can choose, and the hash found is
     /// compared once more in constant time.
-    async fn admit(&self, headers: &HeaderMap) -> Result<Client, Problem> {
+    pub async fn admit(&self, headers: &HeaderMap) -> Result<Client, Problem> {
         let key = bearer(headers).ok_or_else(Problem::unauthorized)?;
         let hash = key.hash();
         let client = self.store.find_client_by_key(&hash).await?;
@@ -43,6 +43,21 @@ impl Gate {
             .ok_or_else(Problem::unauthorized)?;
         self.limits.check(client.id)?;
         Ok(client)
+    }
+
+    /// The client whose watch this is, for somebody whom it let in: `is_let_in` says so. None if there is no
+    /// such watch, its client is revoked, or did not let them in.
+    pub async fn admit_owner(
+        &self,
+        watch: WatchId,
+        is_let_in: impl FnOnce(&Client) -> bool,
+    ) -> Result<Option<Client>, Problem> {
+        let owner = self.store.find_owner(watch).await?;
+        let owner = owner.filter(is_let_in);
+        if let Some(owner) = &owner {
+            self.limits.check(owner.id)?;
+        }
+        Ok(owner)
     }
 }
 

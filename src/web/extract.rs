@@ -22,15 +22,15 @@ pub const MAX_BODY: usize = 16 * 1024;
 /// A body that is too large is read up to here before that is said, in bytes.
 const MAX_DRAINED: usize = 1024 * 1024;
 
-/// A JSON object sent as `application/json`.
+/// A JSON object sent as `application/json`, of so many bytes at most.
 #[derive(Debug)]
-pub struct JsonObject(pub Map<String, Value>);
+pub struct JsonObject<const MOST: usize = MAX_BODY>(pub Map<String, Value>);
 
-impl<S: Send + Sync> FromRequest<S> for JsonObject {
+impl<S: Send + Sync, const MOST: usize> FromRequest<S> for JsonObject<MOST> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        match read_json(request).await? {
+        match read_json(request, MOST).await? {
             Value::Object(object) => Ok(Self(object)),
             other => {
                 let detail = format!("The body is {}.", shown(&other));
@@ -54,7 +54,7 @@ impl<S: Send + Sync> FromRequest<S> for SecretObject {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        if let Value::Object(object) = read_json(request).await? {
+        if let Value::Object(object) = read_json(request, MAX_BODY).await? {
             return Ok(Self(object));
         }
         let detail = "The body is JSON, but no object.";
@@ -62,10 +62,10 @@ impl<S: Send + Sync> FromRequest<S> for SecretObject {
     }
 }
 
-async fn read_json(request: Request) -> Result<Value, Problem> {
+async fn read_json(request: Request, most: usize) -> Result<Value, Problem> {
     check_content_type(request.headers())?;
-    check_announced_length(request.headers())?;
-    let body = read_body(request.into_body()).await?;
+    check_announced_length(request.headers(), most)?;
+    let body = read_body(request.into_body(), most).await?;
     // says where and what is expected, not what is there
     serde_json::from_slice(&body)
         .map_err(|error| Problem::new(ProblemCode::NotJson, format!("The body: {error}.")))
@@ -86,39 +86,39 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-fn check_announced_length(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_announced_length(headers: &HeaderMap, most: usize) -> Result<(), Problem> {
     let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
     if announced.is_some_and(|length| length > MAX_DRAINED as u64) {
-        return Err(too_large());
+        return Err(too_large(most));
     }
     Ok(())
 }
 
-fn too_large() -> Problem {
-    let detail = format!("A body has at most {MAX_BODY} bytes.");
+fn too_large(most: usize) -> Problem {
+    let detail = format!("A body has at most {most} bytes.");
     Problem::new(ProblemCode::BodyTooLarge, detail)
 }
 
 /// Reads a body. What is over the limit is read on for a while and thrown away: a client that is
 /// still sending would not see the answer.
-async fn read_body(body: Body) -> Result<Vec<u8>, Problem> {
+async fn read_body(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
     let (mut kept, mut seen) = (Vec::new(), 0_usize);
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk
             .map_err(|_| Problem::new(ProblemCode::BadRequest, "The body did not arrive whole."))?;
         seen = seen.saturating_add(chunk.len());
-        if seen <= MAX_BODY {
+        if seen <= most {
             kept.extend_from_slice(&chunk);
         } else if seen > MAX_DRAINED {
             break;
         }
     }
-    if seen > MAX_BODY {
-        return Err(too_large());
+    if seen > most {
+        return Err(too_large(most));
     }
     Ok(kept)
 }
@@ -131,8 +131,8 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        check_announced_length(request.headers())?;
-        read_body(request.into_body()).await.map(Self)
+        check_announced_length(request.headers(), MAX_BODY)?;
+        read_body(request.into_body(), MAX_BODY).await.map(Self)
     }
 }
 
@@ -243,7 +243,7 @@ mod tests {
             let headers = request.headers_mut();
             headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
         }
-        let object = JsonObject::from_request(request, &()).await?;
+        let object = <JsonObject>::from_request(request, &()).await?;
         Ok(object.0.len())
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,10 +22,16 @@ use tower_http::{
 };
 use tracing::{Instrument, debug, error, field, info, info_span, warn};
 
-use crate::web::problem::{Problem, ProblemCode};
+use crate::web::{
+    leave::Leave,
+    problem::{Problem, ProblemCode},
+};
 
 /// An answer that takes longer is given up.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// ... unless it waits on purpose ([`Leave`]): so much longer.
+const LEAVE_LIMIT: Duration = Duration::from_mins(1);
 
 /// So many requests are worked on at a time; more are turned away before they take memory. Each holds a
 /// body of [`MAX_BODY`] and a place in the store's queue.
@@ -61,12 +68,7 @@ fn with_room(router: Router, requests: usize) -> Router {
     let room = Arc::new(Semaphore::new(requests));
     let mut router = router
         .fallback(async || Problem::not_found("There is no such page or call."))
-        .method_not_allowed_fallback(async || {
-            Problem::new(
-                ProblemCode::MethodNotAllowed,
-                "The `Allow` header tells the methods this path has.",
-            )
-        })
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(room, manners))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
@@ -77,6 +79,14 @@ fn with_room(router: Router, requests: usize) -> Router {
         router = router.layer(SetResponseHeaderLayer::if_not_present(name, value));
     }
     router
+}
+
+/// What is answered to a method that a path does not have.
+pub(super) async fn method_not_allowed() -> Problem {
+    Problem::new(
+        ProblemCode::MethodNotAllowed,
+        "The `Allow` header tells the methods this path has.",
+    )
 }
 
 /// An id from the caller is kept if it is fit for logs and headers.
@@ -112,8 +122,15 @@ async fn manners(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
         http.route = route,
         client.name = field::Empty,
     );
-    let answering = answer_within(&room, is_monitoring(&route), request, next);
-    let mut response = answering.instrument(span.clone()).await;
+    let place = Arc::clone(&room).try_acquire_owned().ok();
+    let has_room = place.is_some() || is_monitoring(&route);
+    let leave = Leave::from_place(place);
+    let mut response = if has_room {
+        let answering = answer(request, next, leave.clone());
+        answering.instrument(span.clone()).await
+    } else {
+        turned_away()
+    };
     let _entered = span.enter();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         log_cause(&problem);
@@ -122,7 +139,8 @@ async fn manners(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
             response = with_body(response, &problem, &path);
         }
     }
-    measure(&response, &route, method, began.elapsed());
+    let took = (began.elapsed(), leave.is_taken());
+    measure(&response, &route, method, took);
     response
 }
 
@@ -131,30 +149,25 @@ fn is_monitoring(route: &str) -> bool {
     matches!(route, "/healthz" | "/readyz" | "/metrics")
 }
 
-/// The answer, if there is room to work on it.
-async fn answer_within(
-    room: &Semaphore,
-    is_monitoring: bool,
-    request: Request,
-    next: Next,
-) -> Response {
-    if is_monitoring {
-        return answer(request, next).await;
-    }
-    let Ok(_place) = room.try_acquire() else {
-        return Problem::new(
-            ProblemCode::Overloaded,
-            "Nothing was done. Ask again shortly.",
-        )
-        .retry_after(TURNED_AWAY_SECONDS)
-        .into_response();
-    };
-    answer(request, next).await
+/// The answer where there is no room to work on a call.
+fn turned_away() -> Response {
+    Problem::new(
+        ProblemCode::Overloaded,
+        "Nothing was done. Ask again shortly.",
+    )
+    .retry_after(TURNED_AWAY_SECONDS)
+    .into_response()
 }
 
 /// The answer; that of a handler that hangs is a problem.
-async fn answer(request: Request, next: Next) -> Response {
-    let answered = tokio::time::timeout(TIME_LIMIT, next.run(request)).await;
+async fn answer(mut request: Request, next: Next, leave: Leave) -> Response {
+    request.extensions_mut().insert(leave.clone());
+    let mut answering = pin!(next.run(request));
+    let mut answered = tokio::time::timeout(TIME_LIMIT, &mut answering).await;
+    if answered.is_err() && leave.is_taken() {
+        answered = tokio::time::timeout(LEAVE_LIMIT, &mut answering).await;
+    }
+    leave.free_place();
     answered.unwrap_or_else(|_elapsed| {
         Problem::new(
             ProblemCode::TimedOut,
@@ -203,7 +216,13 @@ fn with_body(response: Response, problem: &Problem, path: &str) -> Response {
     Response::from_parts(parts, body.into())
 }
 
-fn measure(response: &Response, route: &str, method: &'static str, took: Duration) {
+/// How long a call took says how the relay does, unless it waited on purpose.
+fn measure(
+    response: &Response,
+    route: &str,
+    method: &'static str,
+    (took, has_waited): (Duration, bool),
+) {
     let status = response.status();
     let labels = [
         ("route", route.to_owned()),
@@ -211,7 +230,9 @@ fn measure(response: &Response, route: &str, method: &'static str, took: Duratio
         ("status", status.as_str().to_owned()),
     ];
     metrics::counter!("relay_http_requests_total", &labels).increment(1);
-    metrics::histogram!("relay_http_request_seconds", &labels).record(took.as_secs_f64());
+    if !has_waited {
+        metrics::histogram!("relay_http_request_seconds", &labels).record(took.as_secs_f64());
+    }
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let status = status.as_u16();
     if is_monitoring(route) {
@@ -314,6 +335,27 @@ mod tests {
         });
         assert_eq!(slow.headers()["retry-after"], "5", "it took too long");
         assert_eq!(send("/fine").await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_waits_on_purpose_has_its_time_and_takes_no_place() {
+        async fn wait(leave: Leave, seconds: u64) -> &'static str {
+            leave.take();
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            "waited"
+        }
+        let router = Router::new()
+            .route("/minute", get(async |leave: Leave| wait(leave, 60).await))
+            .route("/hour", get(async |leave: Leave| wait(leave, 3600).await))
+            .route("/fine", get(async || "fine"));
+        let router = with_room(router, 1);
+        let send = async |path: &str| {
+            let request = http::Request::get(path).body(Body::empty()).unwrap();
+            router.clone().oneshot(request).await.unwrap().status()
+        };
+        let (minute, hour, fine) = tokio::join!(send("/minute"), send("/hour"), send("/fine"));
+        assert_eq!((minute, fine), (StatusCode::OK, StatusCode::OK));
+        assert_eq!(hour, StatusCode::SERVICE_UNAVAILABLE, "it took too long");
     }
 
     #[tokio::test]

@@ -1,17 +1,22 @@
 //! HTTP manners shared by the API and the console: problems, authentication, extractors, limits.
 
 mod auth;
+mod browsers;
 mod extract;
 mod fields;
+mod leave;
 mod limits;
 mod manners;
+mod patience;
 mod problem;
 mod serve;
 
 pub use self::{
     auth::{AdminToken, Authenticated, Gate, Operator},
+    browsers::open_to_browsers,
     extract::{JsonObject, MAX_BODY, Params, PathId, RawBody, SecretObject},
     fields::{Fields, shown},
+    leave::Leave,
     limits::ClientLimits,
     manners::with_manners,
     problem::{FieldCode, FieldError, Problem, ProblemCode, ProblemDocument},

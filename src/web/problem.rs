@@ -73,6 +73,7 @@ problem_codes! {
     InvalidParameter = UNPROCESSABLE_ENTITY, "invalid-parameter", "The query has invalid parameters";
     MfaRefused = UNPROCESSABLE_ENTITY, "mfa-refused", "Basiq refused the answer";
     TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "The client asks too often";
+    TooManyStreams = TOO_MANY_REQUESTS, "too-many-streams", "Too many follow the watch";
     TooManyOpenWatches = TOO_MANY_REQUESTS, "too-many-open-watches", "The client has too many open watches";
     InternalError = INTERNAL_SERVER_ERROR, "internal-error", "The relay made an error";
     UpstreamFailed = BAD_GATEWAY, "upstream-failed", "Basiq did not do what was asked";
@@ -195,6 +196,15 @@ impl Problem {
             errors,
             ..Self::new(code, detail)
         }
+    }
+
+    /// The same faults of a body that is a part of another one, at `place`.
+    #[must_use]
+    pub fn within(mut self, place: &str) -> Self {
+        for error in &mut self.errors {
+            error.pointer.insert_str(0, place);
+        }
+        self
     }
 
     /// Nobody knows who asks.

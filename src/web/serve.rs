@@ -17,6 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::web::patience::Impatient;
+
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
@@ -24,6 +26,8 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// From the first byte of a request's head to its last, and from one request to the next.
     pub head: Duration,
+    /// A connection on which nothing could be written for so long ends: its client does not read.
+    pub unread: Duration,
 }
 
 impl Default for ConnectionLimits {
@@ -31,6 +35,7 @@ impl Default for ConnectionLimits {
         Self {
             connections: 4096,
             head: Duration::from_secs(30),
+            unread: Duration::from_secs(30),
         }
     }
 }
@@ -53,6 +58,7 @@ pub async fn serve(
 ) {
     let server = Server {
         builder: builder(limits),
+        unread: limits.unread,
         router,
         graceful: GracefulShutdown::new(),
     };
@@ -92,6 +98,7 @@ async fn next(
 
 struct Server {
     builder: Builder<TokioExecutor>,
+    unread: Duration,
     router: Router,
     graceful: GracefulShutdown,
 }
@@ -100,6 +107,7 @@ impl Server {
     fn start(&self, stream: TcpStream, slot: OwnedSemaphorePermit, connections: &mut JoinSet<()>) {
         // small answers leave at once
         drop(stream.set_nodelay(true));
+        let stream = Impatient::new(stream, self.unread);
         let service = TowerToHyperService::new(self.router.clone());
         let connection = self
             .builder
@@ -144,16 +152,20 @@ mod tests {
     async fn start(connections: usize) -> (std::net::SocketAddr, CancellationToken, JoinSet<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/", get(|| async { "hello" })).route(
-            "/slow",
-            get(|| async {
-                tokio::time::sleep(SECOND).await;
-                "slowly"
-            }),
-        );
+        let router = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route("/large", get(|| async { "x".repeat(100_000_000) }))
+            .route(
+                "/slow",
+                get(|| async {
+                    tokio::time::sleep(SECOND).await;
+                    "slowly"
+                }),
+            );
         let limits = ConnectionLimits {
             connections,
             head: SECOND / 2,
+            unread: SECOND,
         };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -211,6 +223,16 @@ mod tests {
         );
         let answer = read(send(address, &large).await).await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_holds_its_connection_for_its_time_limit_only() {
+        let (address, _stop, _tasks) = start(1).await;
+        let whole = WHOLE.replace("GET / ", "GET /large ");
+        let _unread = send(address, &whole).await;
+        let began = Instant::now();
+        let answer = read(send(address, WHOLE).await).await;
+        assert!(answer.contains("hello") && began.elapsed() < 3 * SECOND);
     }
 
     #[tokio::test]

@@ -35,6 +35,7 @@ mod secrets;
 mod shutdown;
 mod signature;
 mod store;
+mod streams;
 mod support;
 mod terminal;
 mod tracker;

@@ -110,6 +110,11 @@ fn calls() -> Vec<(&'static str, &'static str, Option<Value>)> {
         ("GET /watch?cursor=x&limit=0", "client", None),
         ("POST /watch", "client", Some(json!({ "jobId": 7 }))),
         ("POST /watch", "admin", Some(json!({}))),
+        (
+            "POST /watch/batch",
+            "client",
+            Some(json!({ "watches": [7] })),
+        ),
         ("GET /deliveries?state=delivered", "client", None),
         ("GET /deliveries?state=pending", "client", None),
         ("POST /deliveries/redeliver", "client", Some(since.clone())),
@@ -230,7 +235,22 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
         answers.push(said);
     }
     for watch in &watches {
-        answers.push(ask(&relay.url, &format!("GET /watch/{watch}"), &key, None).await);
+        answers.push(
+            ask(
+                &relay.url,
+                &format!("GET /watch/{watch}?wait=1s"),
+                &key,
+                None,
+            )
+            .await,
+        );
+    }
+    let watch = answers.last().unwrap().json();
+    let url = watch["streamUrl"].as_str().unwrap().to_owned();
+    for wrong in ["", "x"] {
+        let stream = ask(&relay.url, &format!("GET {url}{wrong}"), "", None).await;
+        assert_eq!(stream.status, if wrong.is_empty() { 200 } else { 401 });
+        answers.push(stream);
     }
     let (code, log) = relay.terminate().await;
     assert_eq!(code, Some(0));
@@ -265,11 +285,13 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
     }
     let mut of_callback = Secrets::default();
     of_callback.add("what only the callback is to see", IN_CALLBACK);
-    assert_eq!(of_callback.found_in(&log), Vec::<String>::new());
-    assert!(
-        !of_callback.found_in(&said).is_empty(),
-        "its own client sees it"
-    );
+    let mut of_stream = Secrets::default();
+    let (_, signature) = url.split_once("signature=").unwrap();
+    of_stream.add("what opens a stream", signature);
+    for one in [of_callback, of_stream] {
+        assert_eq!(one.found_in(&log), Vec::<String>::new());
+        assert!(!one.found_in(&said).is_empty(), "its own client sees it");
+    }
 }
 
 #[test]

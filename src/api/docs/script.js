@@ -97,12 +97,13 @@
   async function send(method, path, inputs, body, output) {
     let address = path;
     const query = new URLSearchParams();
+    const headers = {};
     for (const [parameter, input] of inputs) {
       const value = input.value.trim();
       if (parameter.in === "path") address = address.replace("{" + parameter.name + "}", encodeURIComponent(value || "-"));
+      else if (value && parameter.in === "header") headers[parameter.name] = value;
       else if (value) query.set(parameter.name, value);
     }
-    const headers = {};
     const key = document.getElementById("key").value.trim();
     if (key) headers.authorization = "Bearer " + key;
     if (body) headers["content-type"] = "application/json";
@@ -111,13 +112,19 @@
     try {
       const began = performance.now();
       const answer = await fetch(address.slice(1) + search, { method: method.toUpperCase(), headers, body: body ? body.value : undefined });
+      const told = ["location", "etag", "retry-after", "x-request-id"].filter((name) => answer.headers.has(name));
+      const head = (took) => [answer.status + " " + answer.statusText + took,
+        ...told.map((name) => name + ": " + answer.headers.get(name)), "", ""].join("\n");
+      if ((answer.headers.get("content-type") || "").startsWith("text/event-stream")) {
+        output.textContent = head("");
+        const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        for (let part = await reader.read(); !part.done; part = await reader.read()) output.textContent += part.value;
+        return;
+      }
       const text = await answer.text();
       let shown = text;
       try { shown = pretty(JSON.parse(text)); } catch { /* not JSON: shown as it is */ }
-      const took = Math.round(performance.now() - began);
-      const told = ["location", "retry-after", "x-request-id"].filter((name) => answer.headers.has(name));
-      output.textContent = [answer.status + " " + answer.statusText + " (" + took + " ms)",
-        ...told.map((name) => name + ": " + answer.headers.get(name)), "", shown].join("\n");
+      output.textContent = head(" (" + Math.round(performance.now() - began) + " ms)") + shown;
     } catch (error) {
       output.textContent = "No answer: " + error.message;
     }

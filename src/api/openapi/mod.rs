@@ -28,6 +28,8 @@ use crate::{
 /// Problems of single operations that nothing else in the document tells of.
 const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
     ("createWatch", &[ProblemCode::TooManyOpenWatches]),
+    ("getWatch", &[ProblemCode::TooManyStreams]),
+    ("streamWatch", &[ProblemCode::TooManyStreams]),
     (
         "redeliverWatch",
         &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],

@@ -38,6 +38,7 @@ fn it_is_the_document_of_the_whole_contract() {
         "get /readyz",
         "get /watch",
         "get /watch/{watchId}",
+        "get /watch/{watchId}/stream",
         "post /admin/clients",
         "post /admin/clients/{name}/retire-secret",
         "post /admin/clients/{name}/rotate-key",
@@ -49,6 +50,7 @@ fn it_is_the_document_of_the_whole_contract() {
         "post /deliveries/redeliver",
         "post /deliveries/{deliveryId}/redeliver",
         "post /watch",
+        "post /watch/batch",
         "post /watch/{watchId}/mfa",
         "post /watch/{watchId}/redeliver",
     ];

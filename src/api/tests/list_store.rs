@@ -13,9 +13,9 @@ use crate::{
     store::{
         AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
         ClientStore, ConsoleStore, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank,
-        DueDelivery, DueJob, FailingHost, Hint, HintStore, HintTaken, HostLimits, JobStore, Look,
-        NewWatch, OutboxStore, PaceFound, PaceStore, Redelivery, Registration, StoreError,
-        UpkeepStore, WatchQuery, WatchSearch, WatchStore, WatchStory,
+        DueDelivery, DueJob, FailingHost, FollowStore, Hint, HintStore, HintTaken, HostLimits,
+        JobStore, Look, NewWatch, OutboxStore, PaceFound, PaceStore, Redelivery, Registration,
+        StoreError, UpkeepStore, WatchQuery, WatchSearch, WatchStore, WatchStory, WatchVersion,
     },
 };
 
@@ -23,6 +23,8 @@ use crate::{
 pub(super) const KEY: &str = "brk_of_a";
 /// The key of client `b`.
 pub(super) const OTHER_KEY: &str = "brk_of_b";
+/// What signs for all clients.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 #[derive(Default)]
 pub(super) struct ListStore {
@@ -45,7 +47,7 @@ fn client(id: i64, name: &str) -> Client {
         id: ClientId(id),
         name: name.parse().unwrap(),
         key_hash: ApiKey::presented(name).hash(),
-        signing_secret: SigningSecret::generate(),
+        signing_secret: SigningSecret::parse(SECRET).unwrap(),
         previous_secret: None,
         created_at: Timestamp::UNIX_EPOCH,
         revoked_at: None,
@@ -166,6 +168,27 @@ impl WatchStore for ListStore {
         _: Timestamp,
     ) -> Result<bool, StoreError> {
         Ok(self.find_watch(owner, id).await?.is_some())
+    }
+}
+
+#[async_trait]
+impl FollowStore for ListStore {
+    async fn find_owner(&self, id: WatchId) -> Result<Option<Client>, StoreError> {
+        let story = self.find_watch(None, id).await?;
+        Ok(story.map(|story| client(story.watch.client_id.0, "a")))
+    }
+
+    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchStory>, StoreError> {
+        let watches = self.watches.lock().unwrap();
+        let found = watches.iter().filter(|watch| ids.contains(&watch.id));
+        Ok(found.map(story).collect())
+    }
+
+    async fn watch_versions(
+        &self,
+        _: &[WatchId],
+    ) -> Result<Vec<(WatchId, WatchVersion)>, StoreError> {
+        Ok(Vec::new())
     }
 }
 

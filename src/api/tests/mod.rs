@@ -1,6 +1,7 @@
 //! The API as a whole, asked without a socket, on a store that keeps watches in a list.
 
 mod list_store;
+mod streams;
 
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
@@ -24,8 +25,10 @@ impl App {
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
         let upstream = Upstream::default();
         let basiq = BasiqClient::new(&BasiqConfig::default(), clock.clone(), upstream.clone());
+        let store = Arc::new(ListStore::default());
         let mut parts = ApiParts {
-            store: Arc::new(ListStore::default()),
+            follows: Follows::new(store.clone()),
+            store,
             clock,
             server: ServerConfig::default(),
             rules: CallbackRules::default(),

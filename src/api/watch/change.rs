@@ -41,6 +41,7 @@ pub(super) async fn cancel_watch(
     {
         return Err(Problem::not_found(NO_SUCH_WATCH));
     }
+    state.parts.follows.touch(id);
     info!(watch.id = %id, "watch cancelled by its client");
     Ok(StatusCode::NO_CONTENT)
 }

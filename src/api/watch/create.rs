@@ -10,14 +10,14 @@ use tracing::info;
 
 use crate::{
     api::{
-        ApiState, examples,
+        ApiParts, ApiState, examples,
         watch::{
             TAG,
             request::{WatchRequestBody, parse},
-            view::WatchView,
+            view::StreamedWatch,
         },
     },
-    domain::{JobMemory, Watch, WatchId},
+    domain::{Client, JobMemory, Watch, WatchId},
     store::{NewWatch, Registration, WatchStory},
     web::{Authenticated, JsonObject, Problem, ProblemCode},
 };
@@ -36,12 +36,12 @@ const CAP_RETRY_SECONDS: u64 = 60;
     tag = TAG,
     request_body(content = WatchRequestBody, example = json!(examples::watch_request())),
     responses(
-        (status = 202, description = "The watch is stored", body = WatchView,
+        (status = 202, description = "The watch is stored", body = StreamedWatch,
             headers(("location" = String, description = "The watch's path")),
-            example = json!(examples::new_watch())),
-        (status = 200, description = "Such a watch is open already; this is it", body = WatchView,
+            example = json!(examples::new_watch_and_stream())),
+        (status = 200, description = "Such a watch is open already; this is it", body = StreamedWatch,
             headers(("location" = String, description = "The watch's path")),
-            example = json!(examples::watch())),
+            example = json!(examples::watch_and_stream())),
     ),
     security(("apiKey" = [])),
 )]
@@ -63,12 +63,16 @@ pub(super) async fn create_watch(
         Registration::Created(watch) => {
             parts.tracker_wake.ring();
             info!(watch.id = %watch.id, job.id = %watch.request.job_id, "watch registered");
-            Ok(answer(StatusCode::ACCEPTED, fresh(*watch)))
+            Ok(answer(
+                parts,
+                &client,
+                (StatusCode::ACCEPTED, fresh(*watch)),
+            ))
         }
         Registration::Existing(story) => {
             // The caller that stored it may have gone before it could ring.
             parts.tracker_wake.ring();
-            Ok(answer(StatusCode::OK, *story))
+            Ok(answer(parts, &client, (StatusCode::OK, *story)))
         }
         Registration::Revoked => Err(Problem::unauthorized()),
         Registration::AtCap => Err(at_cap(parts.server.client_max_open_watches)),
@@ -76,7 +80,7 @@ pub(super) async fn create_watch(
 }
 
 /// A new watch has no story yet; its job is due at once.
-fn fresh(watch: Watch) -> WatchStory {
+pub(super) fn fresh(watch: Watch) -> WatchStory {
     WatchStory {
         next_look_at: Some(watch.created_at),
         watch,
@@ -85,12 +89,17 @@ fn fresh(watch: Watch) -> WatchStory {
     }
 }
 
-fn answer(status: StatusCode, story: WatchStory) -> Response {
+fn answer(
+    parts: &ApiParts,
+    client: &Client,
+    (status, story): (StatusCode, WatchStory),
+) -> Response {
     let location = [(header::LOCATION, format!("/watch/{}", story.watch.id))];
-    (status, location, Json(WatchView::from(story))).into_response()
+    let watch = StreamedWatch::new(parts, client, story);
+    (status, location, Json(watch)).into_response()
 }
 
-fn at_cap(cap: u64) -> Problem {
+pub(super) fn at_cap(cap: u64) -> Problem {
     let detail = format!("At most {cap} watches may be open; wait until some settle, or cancel.");
     Problem::new(ProblemCode::TooManyOpenWatches, detail).retry_after(CAP_RETRY_SECONDS)
 }

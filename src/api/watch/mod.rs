@@ -1,11 +1,13 @@
-//! Watches: register, read, cancel, redeliver, answer a challenge.
+//! Watches: register, read, wait, cancel, redeliver, answer a challenge.
 
 mod answer;
+pub(super) mod batch;
 mod change;
 mod create;
 mod read;
 pub(super) mod request;
 pub(super) mod view;
+mod wait;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -13,11 +15,12 @@ use crate::api::ApiState;
 
 pub(super) use self::{
     answer::ANSWER_PROBLEMS,
+    batch::Batches,
     read::{mark, take_query},
 };
 
 /// The tag of these calls in the document.
-const TAG: &str = "watches";
+pub(super) const TAG: &str = "watches";
 
 /// What is said when a client has no such watch.
 pub(super) const NO_SUCH_WATCH: &str = "There is no such watch.";
@@ -25,6 +28,7 @@ pub(super) const NO_SUCH_WATCH: &str = "There is no such watch.";
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(create::create_watch, read::list_watches))
+        .routes(routes!(batch::create_watches))
         .routes(routes!(read::get_watch, change::cancel_watch))
         .routes(routes!(change::redeliver_watch))
         .routes(routes!(answer::answer_challenge))

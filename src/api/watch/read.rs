@@ -1,6 +1,7 @@
 //! `GET /watch/{watchId}` and `GET /watch`.
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, response::Response};
+use http::HeaderMap;
 
 use crate::{
     api::{
@@ -9,36 +10,61 @@ use crate::{
         examples,
         watch::{
             NO_SUCH_WATCH, TAG,
-            view::{WatchPage, WatchView},
+            view::{StreamedWatch, WatchPage, WatchView},
+            wait::{Had, answer, take_wait, wait_for_news},
         },
     },
     domain::{ClientId, WatchId, WatchState},
     store::{WatchQuery, WatchStory},
-    web::{Authenticated, Params, PathId, Problem},
+    web::{Authenticated, Leave, Params, PathId, Problem},
 };
 
 /// Read a watch
 ///
 /// Its state, the job's steps as last seen, when it is looked at next, and its events with their
-/// deliveries and attempts.
+/// deliveries and attempts. With `wait` the answer comes when any of that changes but the next look, and at
+/// once if the watch has ended; with the `ETag` of an earlier answer in `If-None-Match`, when it is another
+/// one than that. When the time is over, what is there is answered, or 304 if the caller has it.
 #[utoipa::path(
     get,
     path = "/watch/{watchId}",
     operation_id = "getWatch",
     tag = TAG,
-    params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
-    responses((status = 200, description = "The watch", body = WatchView,
-        example = json!(examples::watch()))),
+    params(
+        ("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID)),
+        ("wait" = Option<String>, Query, description = "How long to wait for a change, 60 seconds at most, such as `30s`",
+            pattern = "^[0-9]+(ms|s|m|h|d)$"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the watch that the caller has"),
+    ),
+    responses(
+        (status = 200, description = "The watch", body = StreamedWatch,
+            headers(("etag" = String, description = "Another one whenever the watch has changed")),
+            example = json!(examples::watch_and_stream())),
+        (status = 304, description = "The caller has it",
+            headers(("etag" = String, description = "What the caller has"))),
+    ),
     security(("apiKey" = [])),
 )]
 pub(super) async fn get_watch(
     State(state): State<ApiState>,
     Authenticated(client): Authenticated,
     PathId(id): PathId<WatchId>,
-) -> Result<Json<WatchView>, Problem> {
-    let found = state.parts.store.find_watch(Some(client.id), id).await?;
+    (leave, headers): (Leave, HeaderMap),
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let (parts, had) = (&*state.parts, Had::read(&headers));
+    let wait = take_wait(&mut params);
+    params.finish()?;
+    let mut found = None;
+    if let Some(time) = wait {
+        leave.take();
+        found = wait_for_news(parts, (&client, id), &had, time).await?;
+    }
+    if found.is_none() {
+        found = parts.store.find_watch(Some(client.id), id).await?;
+    }
     let story = found.ok_or_else(|| Problem::not_found(NO_SUCH_WATCH))?;
-    Ok(Json(story.into()))
+    Ok(answer((parts, &client), story, &had))
 }
 
 /// List watches

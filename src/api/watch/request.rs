@@ -11,7 +11,7 @@ use crate::{
     web::{FieldCode, Fields, Problem, shown},
 };
 
-const FIELDS: &[&str] = &[
+pub(super) const FIELDS: &[&str] = &[
     "jobId",
     "callbackUrl",
     "operation",
@@ -66,17 +66,12 @@ pub(super) fn parse(
     rules: &CallbackRules,
 ) -> Result<WatchRequest, Problem> {
     let mut fields = Fields::new(object);
-    let job_id = job_id(&mut fields);
+    let job_id = fields
+        .required_text("jobId")
+        .and_then(|text| job_id(&mut fields, "jobId", &text));
     let callback_url = callback_url(&mut fields, rules);
-    let options = WatchOptions {
-        operation: operation(&mut fields),
-        events: events(&mut fields).unwrap_or(EventFilter::ALL),
-        until: until(&mut fields),
-        locale: locale(&mut fields).unwrap_or_default(),
-        metadata: metadata(&mut fields).unwrap_or_default(),
-    };
+    let options = options(&mut fields);
     fields.finish(FIELDS)?;
-    let missing = || Problem::internal("a field is missing although no fault was found");
     Ok(WatchRequest {
         job_id: job_id.ok_or_else(missing)?,
         callback_url: callback_url.ok_or_else(missing)?,
@@ -84,18 +79,34 @@ pub(super) fn parse(
     })
 }
 
-fn job_id(fields: &mut Fields) -> Option<JobId> {
-    let text = fields.required_text("jobId")?;
+/// Why a field without a fault is not there: an error of the relay's own.
+pub(super) fn missing() -> Problem {
+    Problem::internal("a field is missing although no fault was found")
+}
+
+/// Takes all that may be left out.
+pub(super) fn options(fields: &mut Fields) -> WatchOptions {
+    WatchOptions {
+        operation: operation(fields),
+        events: events(fields).unwrap_or(EventFilter::ALL),
+        until: until(fields),
+        locale: locale(fields).unwrap_or_default(),
+        metadata: metadata(fields).unwrap_or_default(),
+    }
+}
+
+/// Reads the id of a job that stands at `place`.
+pub(super) fn job_id(fields: &mut Fields, place: &str, text: &str) -> Option<JobId> {
     text.parse()
         .inspect_err(|error| {
             let code = length_code(text.len(), MAX_JOB_ID);
-            let message = format!("`jobId` {error}; it is {}", shown(&text.as_str().into()));
-            fields.fault("jobId", code, message);
+            let message = format!("`{place}` {error}; it is {}", shown(&text.into()));
+            fields.fault(place, code, message);
         })
         .ok()
 }
 
-fn callback_url(fields: &mut Fields, rules: &CallbackRules) -> Option<CallbackUrl> {
+pub(super) fn callback_url(fields: &mut Fields, rules: &CallbackRules) -> Option<CallbackUrl> {
     let text = fields.required_text("callbackUrl")?;
     CallbackUrl::parse(&text, rules)
         .inspect_err(|error| {

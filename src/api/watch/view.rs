@@ -5,9 +5,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
+    api::{ApiParts, stream::stream_url},
     domain::{
-        Action, Attempt, AttemptError, DeliveryId, DeliveryState, EventBody, EventId, Operation,
-        Status, StepView, WatchId, WatchState,
+        Action, Attempt, AttemptError, Client, DeliveryId, DeliveryState, EventBody, EventId,
+        Operation, Status, StepView, WatchId, WatchState,
     },
     store::{DeliveryStory, EventStory, WatchStory},
 };
@@ -54,6 +55,35 @@ pub(crate) struct WatchView {
     pub metadata: Map<String, Value>,
     /// What was told, oldest first.
     pub events: Vec<EventView>,
+}
+
+/// A watch and where it can be followed.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+#[serde(rename_all = "camelCase")]
+#[schema(as = WatchAndStream)]
+pub(crate) struct StreamedWatch {
+    /// The watch.
+    #[serde(flatten)]
+    pub watch: WatchView,
+    /// Where the watch can be streamed without the key, for 15 minutes. Absolute where `RELAY_PUBLIC_URL` is
+    /// set, and else to be resolved against the relay's address.
+    #[schema(
+        format = "uri-reference",
+        example = "/watch/wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q/stream?expires=1795426160&signature=a1FhPrMD9uJfiVmks8z0jFLj7hC-0KAuX42ECrF7rPQ"
+    )]
+    pub stream_url: String,
+}
+
+impl StreamedWatch {
+    /// A client's watch, with an address that is signed now.
+    pub(super) fn new(parts: &ApiParts, client: &Client, story: WatchStory) -> Self {
+        let watch = WatchView::from(story);
+        Self {
+            stream_url: stream_url(parts, client, watch.id),
+            watch,
+        }
+    }
 }
 
 /// An event and how it was delivered.

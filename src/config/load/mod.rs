@@ -144,6 +144,12 @@ impl ServerConfig {
     fn read(&mut self, from: &mut Reader) {
         from.read("listen", &mut self.listen, value::address);
         from.read(
+            "public_url",
+            &mut self.public_url,
+            value::optional(value::base_url),
+        );
+        from.read_list("allow_origins", &mut self.allow_origins, value::origins);
+        from.read(
             "metrics_listen",
             &mut self.metrics_listen,
             value::optional(value::address),

@@ -34,6 +34,8 @@ fn everything(settings: &Settings) -> String {
 /// Another value than the default for each setting.
 const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_LISTEN", "0.0.0.0:9000"),
+    ("RELAY_PUBLIC_URL", "https://relay.example/base"),
+    ("RELAY_ALLOW_ORIGINS", "https://app.example"),
     ("RELAY_DATABASE_URL", "sqlite:///tmp/other.db"),
     ("RELAY_ENCRYPTION_KEY", "AAAA"),
     ("RELAY_ENCRYPTION_PREVIOUS_KEY", "BBBB"),

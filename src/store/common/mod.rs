@@ -35,8 +35,8 @@ pub(super) use self::{
     },
     row::{AnyRow, Cells, WrongType, earlier, int, later, millis, time},
     stories::{
-        attempts, client, due_delivery, due_job, entry, events, redeliverable, watches_by_job,
-        without_events,
+        attempts, client, due_delivery, due_job, entry, events, redeliverable, version,
+        watches_by_job, without_events,
     },
 };
 

@@ -12,7 +12,7 @@ use crate::{
     },
     store::{
         DeliveryEntry, DeliveryStory, DueDelivery, DueJob, EventStory, Redelivery, Sealer,
-        StoreError, WatchStory,
+        StoreError, WatchStory, WatchVersion,
         common::{AnyRow, Cells},
     },
 };
@@ -63,6 +63,13 @@ pub(in crate::store) fn without_events(row: &dyn AnyRow) -> Result<WatchStory, S
         events: Vec::new(),
         watch,
     })
+}
+
+/// What tells that a watch has changed.
+pub(in crate::store) fn version(row: &dyn AnyRow) -> Result<(WatchId, WatchVersion), StoreError> {
+    let cells = Cells::of("watches", "watch_id", row);
+    let version = WatchVersion::of(cells.get("version")?);
+    Ok((cells.parse("watch_id")?, version))
 }
 
 /// The attempts of deliveries, by delivery, in the order of the rows.

@@ -13,6 +13,7 @@ mod clients;
 mod console;
 mod deliveries;
 mod fleet;
+mod follows;
 mod hints;
 mod hosts;
 mod jobs;

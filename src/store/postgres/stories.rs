@@ -35,6 +35,8 @@ pub(super) const SELECT: &str = select!("");
 pub(super) const ONE: &str =
     select!("WHERE w.watch_id = $1 AND ($2::bigint IS NULL OR w.client_id = $2)");
 
+pub(super) const MANY: &str = select!("WHERE w.watch_id = ANY($1)");
+
 pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, d.delivery_id, d.state, \
     d.next_attempt_at FROM unnest($1::text[]) i (watch_id) \
     JOIN events e ON e.watch_id = i.watch_id JOIN deliveries d ON d.event_id = e.event_id \
@@ -57,6 +59,18 @@ pub(super) async fn find(
         .await?;
     let stories = tell(connection, row.as_slice()).await?;
     Ok(stories.into_iter().next())
+}
+
+/// Watches with their stories, those of them that are there.
+pub(super) async fn find_all(
+    connection: &mut PgConnection,
+    ids: &[WatchId],
+) -> Result<Vec<WatchStory>, StoreError> {
+    let rows = sqlx::query(MANY)
+        .bind(list(ids))
+        .fetch_all(&mut *connection)
+        .await?;
+    tell(connection, &rows).await
 }
 
 /// The stories of rows of [`SELECT`].

@@ -8,6 +8,7 @@ mod console;
 #[cfg(test)]
 mod damage;
 mod deliveries;
+mod follows;
 mod hints;
 mod hosts;
 mod jobs;

@@ -8,8 +8,8 @@ use crate::{
     store::{
         DeliveryQuery, WatchQuery,
         sqlite::{
-            SqliteStore, answers, attempts, banks, clients, console, deliveries, hints, hosts,
-            jobs, looks, outbox, paces, registrar, stories, upkeep, watches,
+            SqliteStore, answers, attempts, banks, clients, console, deliveries, follows, hints,
+            hosts, jobs, looks, outbox, paces, registrar, stories, upkeep, watches,
         },
     },
 };
@@ -71,6 +71,8 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         answers::FIND,
         answers::CLAIM,
         answers::DUE,
+        follows::OWNER,
+        follows::VERSIONS,
         banks::FORGET_UNWAITED,
         banks::LEASE,
         banks::WAKE_JOBS,
@@ -84,6 +86,7 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         paces::KEEP,
         paces::REMEMBER_BANK,
         stories::ONE,
+        stories::MANY,
         jobs::DUE,
         jobs::LEASE,
         jobs::OPEN_WATCHES,

@@ -32,6 +32,13 @@ pub(super) const ONE: &str = concat!(
      WHERE w.watch_id = ?1 AND w.client_id = ifnull(?2, w.client_id)"
 );
 
+pub(super) const MANY: &str = concat!(
+    "SELECT ",
+    watch_columns!(),
+    ", j.memory, j.next_look_at FROM json_each(?1) i CROSS JOIN watches w ON w.watch_id = i.value \
+     CROSS JOIN jobs j ON j.job_id = w.job_id"
+);
+
 pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, d.delivery_id, d.state, \
     d.next_attempt_at \
     FROM json_each(?1) i CROSS JOIN events e ON e.watch_id = i.value \
@@ -55,6 +62,18 @@ pub(super) async fn find(
         .await?;
     let stories = tell(connection, row.as_slice()).await?;
     Ok(stories.into_iter().next())
+}
+
+/// Watches with their stories, those of them that are there.
+pub(super) async fn find_all(
+    connection: &mut SqliteConnection,
+    ids: &[WatchId],
+) -> Result<Vec<WatchStory>, StoreError> {
+    let rows = sqlx::query(MANY)
+        .bind(json_list(ids))
+        .fetch_all(&mut *connection)
+        .await?;
+    tell(connection, &rows).await
 }
 
 /// The stories of rows of [`SELECT`].

@@ -54,6 +54,11 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     metric(Kind::Gauge, "relay_watches", "watches by state"),
     metric(Kind::Gauge, "relay_queue_depth", "work that waits by queue"),
+    metric(
+        Kind::Gauge,
+        "relay_streams",
+        "open streams, and calls that wait for a change",
+    ),
     counter(
         "relay_store_commits_total",
         "",

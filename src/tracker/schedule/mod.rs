@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     config::TrackingConfig,
-    domain::{JobMemory, KnownPace, Phase},
-    tracker::{retry_queue, stages::stage_of},
+    domain::{JobMemory, KnownPace, Phase, stage_of},
+    tracker::retry_queue,
 };
 
 /// How often a job is looked at while a challenge may come or is open. Basiq gives the person about

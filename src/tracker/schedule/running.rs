@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{BUCKETS, Durations, bucket_end};
+use crate::domain::{Durations, Likelihood};
 
 /// What one look is worth in seconds of mean delay.
 const PRICE: f64 = 0.1;
@@ -19,9 +19,6 @@ const PRIOR_WEIGHT: f64 = 0.5;
 
 /// The middle of that shape in seconds, and the standard deviation of its logarithm: wide.
 const PRIOR: (f64, f64) = (15.0, 1.2);
-
-/// How many observations Basiq's average for a bank counts for, and how wide it is taken.
-const AVERAGE: (f64, f64) = (6.0, 0.5);
 
 /// A job that outlives all but this share is taken to be another kind of job: where something is known
 /// of such jobs, and where there is but a guess.
@@ -39,12 +36,16 @@ pub(super) fn interval(
     elapsed: Duration,
 ) -> Duration {
     let elapsed = elapsed.as_secs_f64();
-    let model = Model::new(seen, average);
-    let wait = model.wait(elapsed);
+    let mut likely = Likelihood::of(seen);
+    likely.guess(PRIOR_WEIGHT, PRIOR);
+    if let Some(average) = average {
+        likely.add_average(average);
+    }
+    let wait = until_a_looks_worth(&likely, elapsed);
     let (of_seen, of_guess) = TAIL;
     let is_guess = seen.is_none() && average.is_none();
     let tail = if is_guess { of_guess } else { of_seen };
-    let wait = if model.beyond(elapsed) < tail {
+    let wait = if likely.beyond(elapsed) < tail {
         wait.max(elapsed * TAIL_SHARE)
     } else {
         wait
@@ -52,69 +53,23 @@ pub(super) fn interval(
     Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX)
 }
 
-/// How likely a job is to settle in each bucket.
-struct Model([f64; BUCKETS]);
-
-impl Model {
-    fn new(durations: Option<&Durations>, average: Option<Duration>) -> Self {
-        let mut model = Self(std::array::from_fn(|bucket| {
-            durations.map_or(0.0, |durations| durations.count(bucket))
-        }));
-        model.guess(PRIOR_WEIGHT, PRIOR);
-        if let Some(average) = average {
-            let (weight, spread) = AVERAGE;
-            model.guess(weight, (average.as_secs_f64(), spread));
+/// Walks from `elapsed` through the buckets until a look's worth of hazard is gathered.
+fn until_a_looks_worth(likely: &Likelihood, elapsed: f64) -> f64 {
+    let mut left = likely.total();
+    let (mut gathered, mut last) = (0.0, 0.0);
+    for (begin, end, weight) in likely.buckets() {
+        let hazard = weight / ((end - begin) * (left - weight / 2.0).max(f64::MIN_POSITIVE));
+        let density = (hazard / (2.0 * PRICE)).sqrt();
+        let from = elapsed.max(begin);
+        let within = density * (end - from).max(0.0);
+        if gathered + within >= 1.0 {
+            return from + (1.0 - gathered) / density - elapsed;
         }
-        model
+        gathered += within;
+        left -= weight;
+        last = end;
     }
-
-    /// Adds so many observations of that shape.
-    fn guess(&mut self, observations: f64, shape: (f64, f64)) {
-        let mut below = 0.0;
-        for (bucket, weight) in self.0.iter_mut().enumerate() {
-            let up_to = if bucket + 1 == BUCKETS {
-                1.0
-            } else {
-                share_below(bucket_end(bucket), shape)
-            };
-            *weight += observations * (up_to - below);
-            below = up_to;
-        }
-    }
-
-    /// Walks from `elapsed` through the buckets until a look's worth of hazard is gathered.
-    fn wait(&self, elapsed: f64) -> f64 {
-        let mut left: f64 = self.0.iter().sum();
-        let (mut gathered, mut begin) = (0.0, 0.0);
-        for (bucket, weight) in self.0.iter().enumerate() {
-            let end = bucket_end(bucket);
-            let hazard = weight / ((end - begin) * (left - weight / 2.0).max(f64::MIN_POSITIVE));
-            let density = (hazard / (2.0 * PRICE)).sqrt();
-            let from = elapsed.max(begin);
-            let within = density * (end - from).max(0.0);
-            if gathered + within >= 1.0 {
-                return from + (1.0 - gathered) / density - elapsed;
-            }
-            gathered += within;
-            left -= weight;
-            begin = end;
-        }
-        (begin - elapsed).max(elapsed * TAIL_SHARE)
-    }
-
-    /// The share of jobs that take longer than `elapsed`.
-    fn beyond(&self, elapsed: f64) -> f64 {
-        let beyond = self.0.iter().enumerate();
-        let beyond = beyond.filter(|(bucket, _)| bucket_end(*bucket) > elapsed);
-        let all: f64 = self.0.iter().sum();
-        beyond.map(|(_, weight)| weight).sum::<f64>() / all.max(f64::MIN_POSITIVE)
-    }
-}
-
-/// The share of a log-normal with this middle and spread below so many seconds, by a logistic curve
-/// close to it.
-fn share_below(seconds: f64, (middle, spread): (f64, f64)) -> f64 {
-    1.0 / (1.0 + (-1.702 * (seconds / middle).ln() / spread).exp())
+    (last - elapsed).max(elapsed * TAIL_SHARE)
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The HTTP API on the real store.
 
 mod admin;
+mod batch;
 mod health;
 mod register;
+mod streams;
 mod watches;
 
 use serde_json::{Value, json};

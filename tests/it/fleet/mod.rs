@@ -4,3 +4,4 @@ mod chaos;
 mod crew;
 mod faults;
 mod manners;
+mod streams;

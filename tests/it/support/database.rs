@@ -1,7 +1,9 @@
 //! A database for one test: a file, or one of its own on the PostgreSQL server that `tests/run` started.
 
 use basiq_relay::config::{DatabaseUrl, PostgresUrl};
-use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, SqliteConnection, postgres::PgConnectOptions,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -70,6 +72,21 @@ impl TestDatabase {
             stored.extend(self.rows().await);
         }
         stored
+    }
+
+    /// Runs a statement on it, beside the relay that uses it.
+    pub(crate) async fn execute(&self, statement: &str) {
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        let done = if self.name.is_some() {
+            let mut connection = self.options().connect().await.unwrap();
+            let done = sqlx::raw_sql(statement).execute(&mut connection).await;
+            done.map(|done| done.rows_affected())
+        } else {
+            let mut connection = SqliteConnection::connect(&self.setting()).await.unwrap();
+            let done = sqlx::raw_sql(statement).execute(&mut connection).await;
+            done.map(|done| done.rows_affected())
+        };
+        assert!(done.unwrap() > 0, "nothing was there");
     }
 
     async fn rows(&self) -> Vec<(String, Vec<u8>)> {

@@ -10,11 +10,12 @@ use basiq_relay::{
     sandbox::{Sandbox, SandboxOptions},
 };
 use jiff::Timestamp;
-use serde_json::json;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Receiver, TestApp, TestDatabase, address};
+use super::{Receiver, TestApp, TestDatabase, address, listener::Listener};
 
 /// A relay at work.
 pub(crate) struct Live {
@@ -26,7 +27,7 @@ pub(crate) struct Live {
     http: reqwest::Client,
     stop: CancellationToken,
     tasks: JoinSet<()>,
-    _database: TestDatabase,
+    pub(crate) database: TestDatabase,
 }
 
 impl Live {
@@ -74,12 +75,38 @@ impl Live {
             http: reqwest::Client::builder().build().unwrap(),
             stop,
             tasks,
-            _database: database,
+            database,
         }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A call with the key, to be sent.
+    pub(crate) fn call(&self, method: Method, path: &str) -> RequestBuilder {
+        self.bare(method, path).bearer_auth(self.key.expose())
+    }
+
+    /// A call without the key, to be sent.
+    pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, self.base.join(path).unwrap())
+    }
+
+    /// Registers a watch of a job for the receiver's `/hook`, and returns it.
+    pub(crate) async fn register(&self, job_id: &str) -> Value {
+        let callback = format!("{}/hook", self.receiver.url());
+        let body = json!({ "jobId": job_id, "callbackUrl": callback });
+        let answer = self.call(Method::POST, "watch").json(&body).send().await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), 202);
+        answer.json().await.unwrap()
+    }
+
+    /// Listens to the stream of a watch at its `streamUrl`.
+    pub(crate) async fn listen(&self, watch: &Value) -> Listener {
+        let url = watch["streamUrl"].as_str().unwrap();
+        Listener::to(self.bare(Method::GET, url).send().await.unwrap())
     }
 
     /// Registers so many watches of a job, each with a callback of its own.

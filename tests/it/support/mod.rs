@@ -4,6 +4,7 @@
 pub(crate) mod cable;
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod listener;
 pub(crate) mod live;
 pub(crate) mod process;
 pub(crate) mod receiver;

@@ -6,6 +6,7 @@ mod claims;
 mod clients;
 mod console;
 mod deliveries;
+mod follows;
 mod hints;
 mod hosts;
 mod outbox;

@@ -1,0 +1,375 @@
+//! Who follows which watch, and what of it is to be read again. No I/O, no async.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use metrics::gauge;
+use tokio::sync::watch;
+
+use crate::{
+    api::follow::{Follower, snapshot::Snapshot},
+    domain::{ClientId, JobId, WatchId},
+    runtime::Following,
+    store::WatchVersion,
+};
+
+/// So many follow watches at a time, in streams and in calls that wait. Each holds a connection, of which a
+/// listener takes 4,096: others find room besides.
+pub(super) const MOST: usize = 3072;
+
+/// So many of them follow one watch.
+pub(super) const MOST_OF_ONE: usize = 1024;
+
+/// Why there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) enum Refusal {
+    /// As many follow as may.
+    Full,
+    /// As many follow this watch as may.
+    Crowded,
+    /// The relay stops.
+    Closed,
+}
+
+/// The watches that somebody follows. All clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Table(Arc<Mutex<Rows>>);
+
+#[derive(Debug, Default)]
+struct Rows {
+    watches: HashMap<WatchId, Row>,
+    /// All who follow.
+    followers: usize,
+    /// Rows so far: tells one from another of the same watch.
+    begun: u64,
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+struct Row {
+    number: u64,
+    followers: usize,
+    sender: watch::Sender<Arc<Snapshot>>,
+    /// As of the latest reading, or of before.
+    version: Option<WatchVersion>,
+    is_stale: bool,
+    following: Following<JobId>,
+}
+
+impl Rows {
+    fn check_room(&self, of_one: usize) -> Result<(), Refusal> {
+        if self.is_closed {
+            return Err(Refusal::Closed);
+        }
+        if self.followers >= MOST {
+            return Err(Refusal::Full);
+        }
+        if of_one >= MOST_OF_ONE {
+            return Err(Refusal::Crowded);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, followers: usize) {
+        self.followers = followers;
+        let followers = u32::try_from(followers).unwrap_or(u32::MAX);
+        gauge!("relay_streams").set(f64::from(followers));
+    }
+
+    /// One more follows a watch, if somebody follows it already.
+    fn join(&mut self, owner: ClientId, id: WatchId) -> Result<Found, Refusal> {
+        let of_one = self.watches.get(&id).map_or(0, |row| row.followers);
+        self.check_room(of_one)?;
+        let Some(row) = self.watches.get_mut(&id) else {
+            return Ok(Found::Nobody);
+        };
+        if row.sender.borrow().story.watch.client_id != owner {
+            return Ok(Found::NotTheirs);
+        }
+        row.followers += 1;
+        let joined = Found::Row(row.sender.subscribe(), row.number);
+        self.count(self.followers + 1);
+        Ok(joined)
+    }
+}
+
+/// The row of a watch, now with one follower more.
+enum Found {
+    Nobody,
+    NotTheirs,
+    Row(watch::Receiver<Arc<Snapshot>>, u64),
+}
+
+/// What came of following a watch that somebody may follow already.
+#[derive(Debug)]
+pub(super) enum Joined {
+    /// Nobody does.
+    First,
+    /// It is another client's.
+    NotTheirs,
+    /// Others do as well.
+    More(Follower),
+}
+
+impl Table {
+    /// What a panic elsewhere left behind is whole: every change to it is one step.
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows a client's watch, if somebody follows it already.
+    pub(super) fn join(&self, owner: ClientId, id: WatchId) -> Result<Joined, Refusal> {
+        Ok(match self.rows().join(owner, id)? {
+            Found::Nobody => Joined::First,
+            Found::NotTheirs => Joined::NotTheirs,
+            Found::Row(receiver, number) => Joined::More(self.follower(id, number, receiver)),
+        })
+    }
+
+    /// Follows a client's watch that was read just now, and has it read again.
+    pub(super) fn begin(
+        &self,
+        snapshot: Arc<Snapshot>,
+        following: Following<JobId>,
+    ) -> Result<Follower, Refusal> {
+        let (owner, id) = (snapshot.story.watch.client_id, snapshot.story.watch.id);
+        let mut rows = self.rows();
+        // somebody else may have begun meanwhile
+        if let Found::Row(receiver, number) = rows.join(owner, id)? {
+            return Ok(self.follower(id, number, receiver));
+        }
+        let (sender, receiver) = watch::channel(snapshot);
+        rows.begun += 1;
+        let number = rows.begun;
+        let row = Row {
+            number,
+            followers: 1,
+            sender,
+            version: None,
+            is_stale: true,
+            following,
+        };
+        rows.watches.insert(id, row);
+        let all = rows.followers + 1;
+        rows.count(all);
+        Ok(self.follower(id, number, receiver))
+    }
+
+    fn follower(
+        &self,
+        id: WatchId,
+        number: u64,
+        receiver: watch::Receiver<Arc<Snapshot>>,
+    ) -> Follower {
+        let place = Place {
+            table: self.clone(),
+            id,
+            number,
+        };
+        Follower {
+            receiver,
+            _place: place,
+        }
+    }
+
+    /// Has a watch read again; false if nobody follows it.
+    pub(super) fn touch(&self, id: WatchId) -> bool {
+        let mut rows = self.rows();
+        let row = rows.watches.get_mut(&id);
+        row.map(|row| row.is_stale = true).is_some()
+    }
+
+    /// Has the watches of these jobs read again.
+    pub(super) fn touch_jobs(&self, jobs: &HashSet<JobId>) {
+        if jobs.is_empty() {
+            return;
+        }
+        for row in self.rows().watches.values_mut() {
+            row.is_stale |= jobs.contains(row.following.key());
+        }
+    }
+
+    /// Has watches read again that were to be read and could not be.
+    pub(super) fn touch_all(&self, ids: &[WatchId]) {
+        for id in ids {
+            self.touch(*id);
+        }
+    }
+
+    /// At most so many of those that are to be read; they are taken as read.
+    pub(super) fn take_stale(&self, limit: usize) -> Vec<WatchId> {
+        let mut rows = self.rows();
+        let stale = rows.watches.iter_mut().filter(|(_, row)| row.is_stale);
+        let taken = stale.take(limit).map(|(id, row)| {
+            row.is_stale = false;
+            *id
+        });
+        taken.collect()
+    }
+
+    /// All that are followed.
+    pub(super) fn ids(&self) -> Vec<WatchId> {
+        self.rows().watches.keys().copied().collect()
+    }
+
+    /// Those of these watches that have another version than when they were read. What has no version any
+    /// more is gone, and its followers are told so.
+    pub(super) fn changed(
+        &self,
+        asked: &[WatchId],
+        versions: &HashMap<WatchId, WatchVersion>,
+    ) -> Vec<WatchId> {
+        let mut rows = self.rows();
+        for id in asked.iter().filter(|id| !versions.contains_key(id)) {
+            rows.watches.remove(id);
+        }
+        let is_other = |id: &WatchId| {
+            let row = rows.watches.get(id);
+            row.is_some_and(|row| row.version.as_ref() != versions.get(id))
+        };
+        asked.iter().copied().filter(is_other).collect()
+    }
+
+    /// Hands a watch to all who follow it.
+    pub(super) fn publish(&self, snapshot: Snapshot, version: Option<WatchVersion>) {
+        if let Some(row) = self.rows().watches.get_mut(&snapshot.story.watch.id) {
+            row.version = version;
+            row.sender.send_replace(Arc::new(snapshot));
+        }
+    }
+
+    /// Tells those who follow a watch that it is read no more.
+    pub(super) fn end(&self, id: WatchId) {
+        self.rows().watches.remove(&id);
+    }
+
+    /// Tells all who follow that nothing is read any more. From now on nobody may.
+    pub(super) fn close(&self) {
+        let mut rows = self.rows();
+        rows.is_closed = true;
+        rows.watches.clear();
+    }
+}
+
+/// One who follows a watch; it leaves when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    table: Table,
+    id: WatchId,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut rows = self.table.rows();
+        let all = rows.followers.saturating_sub(1);
+        rows.count(all);
+        let row = rows.watches.get_mut(&self.id);
+        let left = row.filter(|row| row.number == self.number).map(|row| {
+            row.followers = row.followers.saturating_sub(1);
+            row.followers
+        });
+        if left == Some(0) {
+            rows.watches.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{
+        domain::{CallbackRules, CallbackUrl, JobMemory, Watch, WatchOptions, WatchRequest},
+        runtime::Changes,
+        store::WatchStory,
+    };
+
+    const OWNER: ClientId = ClientId(1);
+
+    fn snapshot(id: WatchId) -> Arc<Snapshot> {
+        let callback = CallbackUrl::parse("https://app.example/", &CallbackRules::default());
+        let request = WatchRequest {
+            job_id: "j1".parse().unwrap(),
+            callback_url: callback.unwrap(),
+            options: WatchOptions::default(),
+        };
+        let story = WatchStory {
+            watch: Watch::begun(id, OWNER, request, Timestamp::UNIX_EPOCH),
+            job: JobMemory::default(),
+            next_look_at: None,
+            events: Vec::new(),
+        };
+        Arc::new(Snapshot::new(story, None))
+    }
+
+    fn begin(table: &Table, id: WatchId) -> Result<Follower, Refusal> {
+        let following = Changes::new().follow("j1".parse().unwrap());
+        table.begin(snapshot(id), following)
+    }
+
+    fn id() -> WatchId {
+        WatchId::new(Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_watch_is_kept_while_somebody_follows_it_and_only_its_owner_may() {
+        let (table, one) = (Table::default(), id());
+        let join = |owner| table.join(owner, one).unwrap();
+        assert!(matches!(join(OWNER), Joined::First));
+        let first = begin(&table, one).unwrap();
+        let second = join(OWNER);
+        assert!(matches!(second, Joined::More(_)));
+        assert!(matches!(join(ClientId(2)), Joined::NotTheirs));
+        let third = begin(&table, one).unwrap();
+        drop((first, second));
+        assert_eq!(table.ids(), [one]);
+        drop(third);
+        assert!(table.ids().is_empty());
+        assert_eq!(table.rows().followers, 0);
+    }
+
+    #[test]
+    fn neither_one_watch_nor_all_together_are_followed_by_more_than_may() {
+        let (table, one) = (Table::default(), id());
+        let mut all: Vec<_> = (0..MOST_OF_ONE).map(|_| begin(&table, one)).collect();
+        assert_eq!(begin(&table, one).unwrap_err(), Refusal::Crowded);
+        all.extend((MOST_OF_ONE..MOST).map(|_| begin(&table, id())));
+        assert!(all.iter().all(Result::is_ok));
+        assert_eq!(begin(&table, id()).unwrap_err(), Refusal::Full);
+        all.pop();
+        assert!(begin(&table, id()).is_ok());
+    }
+
+    #[test]
+    fn what_is_to_be_read_is_taken_once_and_what_is_gone_is_ended() {
+        let table = Table::default();
+        let (one, two) = (id(), id());
+        let (mut first, _second) = (begin(&table, one).unwrap(), begin(&table, two).unwrap());
+        assert_eq!(table.take_stale(1).len(), 1);
+        assert_eq!(table.take_stale(9).len(), 1);
+        assert!(table.take_stale(9).is_empty());
+        table.touch_jobs(&["j1".parse().unwrap()].into());
+        assert_eq!(table.take_stale(9).len(), 2);
+        assert!(table.touch(two) && !table.touch(id()));
+        assert_eq!(table.take_stale(9), [two]);
+        assert!(table.changed(&[one], &HashMap::new()).is_empty());
+        assert_eq!(table.ids(), [two]);
+        assert!(first.receiver.has_changed().is_err(), "it is told");
+        first.latest();
+    }
+
+    #[test]
+    fn once_closed_all_are_told_and_nobody_may_follow() {
+        let (table, one) = (Table::default(), id());
+        let follower = begin(&table, one).unwrap();
+        table.close();
+        assert!(follower.receiver.has_changed().is_err());
+        assert_eq!(begin(&table, one).unwrap_err(), Refusal::Closed);
+        drop(follower);
+        assert_eq!(table.rows().followers, 0);
+    }
+}

@@ -1,0 +1,148 @@
+//! Reads the watches that somebody follows when they changed, many at once.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+use tracing::error;
+
+use crate::{
+    api::follow::{
+        Follows,
+        snapshot::{Paces, with_outlook},
+    },
+    domain::WatchId,
+    runtime::{Tick, Wake, Worker, WorkerError},
+    store::StoreError,
+};
+
+/// At most so many watches are read at once.
+const BATCH: usize = 200;
+
+/// At most so many are asked about at once.
+const ASKED_AT_ONCE: usize = 1000;
+
+/// How often all that are followed are asked about: another relay may have changed them.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// ... and how often at most, when other relays say that they did something.
+const ASK_AT_MOST: Duration = Duration::from_millis(200);
+
+/// Hands watches to those who follow them.
+pub struct FollowWorker {
+    follows: Follows,
+    asked_at: Option<Instant>,
+    /// Another relay said that it did something.
+    is_told: bool,
+}
+
+impl FollowWorker {
+    pub(super) fn new(follows: Follows) -> Self {
+        Self {
+            follows,
+            asked_at: None,
+            is_told: false,
+        }
+    }
+
+    /// Reads these watches, those of them that changed, and hands them on.
+    async fn read(&self, ids: &[WatchId]) -> Result<(), StoreError> {
+        let (store, table) = (&self.follows.store, &self.follows.table);
+        // before the watches: what changes in between has them read once more
+        let versions: HashMap<_, _> = store.watch_versions(ids).await?.into_iter().collect();
+        let changed = table.changed(ids, &versions);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let mut paces = Paces::new();
+        for read in store.find_watches(&changed).await? {
+            let version = versions.get(&read.watch.id).copied();
+            let snapshot = with_outlook(&**store, read, &mut paces).await;
+            table.publish(snapshot, version);
+        }
+        Ok(())
+    }
+
+    /// Reads these watches; one that cannot be read does not hold up the others.
+    async fn read_all(&self, ids: &[WatchId]) -> Result<(), StoreError> {
+        match self.read(ids).await {
+            Err(StoreError::Refused(_) | StoreError::Inconsistent { .. }) => {}
+            Err(failure @ StoreError::Unavailable(_)) => return Err(failure),
+            Ok(()) => return Ok(()),
+        }
+        for id in ids {
+            match self.read(std::slice::from_ref(id)).await {
+                Err(failure @ (StoreError::Refused(_) | StoreError::Inconsistent { .. })) => {
+                    error!(watch.id = %id, error = %failure, "a watch that is followed cannot be read");
+                    self.follows.table.end(*id);
+                }
+                Err(failure @ StoreError::Unavailable(_)) => return Err(failure),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks about all that are followed, and has those read that changed.
+    async fn ask(&mut self) -> Result<(), StoreError> {
+        let (store, table) = (&self.follows.store, &self.follows.table);
+        for ids in table.ids().chunks(ASKED_AT_ONCE) {
+            let versions = store.watch_versions(ids).await?.into_iter().collect();
+            table.touch_all(&table.changed(ids, &versions));
+        }
+        self.asked_at = Some(Instant::now());
+        self.is_told = false;
+        Ok(())
+    }
+
+    /// How long until all are to be asked about.
+    fn until_asking(&self) -> Duration {
+        let every = if self.is_told { ASK_AT_MOST } else { ASK_EVERY };
+        let asked = self.asked_at.map(|at| at.elapsed());
+        asked.map_or(Duration::ZERO, |asked| every.saturating_sub(asked))
+    }
+}
+
+impl Worker for FollowWorker {
+    fn name(&self) -> &'static str {
+        "follow"
+    }
+
+    fn wake(&self) -> Wake {
+        self.follows.changes.wake()
+    }
+
+    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+        let table = &self.follows.table;
+        let changed = self.follows.changes.take();
+        table.touch_jobs(&changed.these);
+        self.is_told |= changed.anything;
+        let stale = table.take_stale(BATCH);
+        if !stale.is_empty() {
+            let read = self.read_all(&stale).await;
+            return match read {
+                Ok(()) => Ok(Tick::Busy),
+                Err(failure) => {
+                    table.touch_all(&stale);
+                    Err(failure.into())
+                }
+            };
+        }
+        if table.ids().is_empty() {
+            return Ok(Tick::Idle { next_due_in: None });
+        }
+        let wait = self.until_asking();
+        if wait.is_zero() {
+            self.ask().await?;
+            return Ok(Tick::Busy);
+        }
+        Ok(Tick::Idle {
+            next_due_in: Some(wait),
+        })
+    }
+
+    /// Whoever follows is told that nothing is read any more, so that no stream holds up a stop.
+    async fn drain(&mut self) -> Result<(), WorkerError> {
+        self.follows.table.close();
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Who asks for a stream, of which watch, and what they have seen of it.
+
+use axum::extract::{FromRequestParts, Path};
+use http::{HeaderMap, header, request::Parts};
+use tracing::Span;
+
+use crate::{
+    api::{ApiState, stream::link::Signed, watch::NO_SUCH_WATCH},
+    domain::{Client, WatchId},
+    web::{Params, Problem, ProblemCode},
+};
+
+/// Whoever may follow a watch: its client by its key, or anybody by an address that was signed for it.
+pub(super) struct Caller {
+    /// The client, or the one that the address was made for.
+    pub(super) client: Client,
+    /// The watch.
+    pub(super) watch: WatchId,
+    /// The `id` of the last event that was seen.
+    pub(super) last_event_id: Option<String>,
+}
+
+impl FromRequestParts<ApiState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let watch = path.ok().and_then(|Path(text)| text.parse().ok());
+        let mut params = Params::from_request_parts(parts, state).await?;
+        let any = |text: &str| Some(text.to_owned());
+        let expires = params.take("expires", "given once", any);
+        let signature = params.take("signature", "given once", any);
+        let by_parameter = params.take("lastEventId", "given once", any);
+        // a key goes before an address: whoever has one needs no other
+        let client = if parts.headers.contains_key(header::AUTHORIZATION) {
+            state.gate.admit(&parts.headers).await?
+        } else {
+            let signed = expires.zip(signature);
+            let signed = signed.and_then(|(expires, text)| Signed::read(&expires, &text));
+            by_address(state, watch, signed).await?
+        };
+        Span::current().record("client.name", client.name.as_str());
+        params.finish()?;
+        Ok(Self {
+            client,
+            watch: watch.ok_or_else(|| Problem::not_found(NO_SUCH_WATCH))?,
+            last_event_id: last_event_id(&parts.headers).or(by_parameter),
+        })
+    }
+}
+
+/// The client that an address was made for. Whether there is such a watch is not told: an address that is
+/// not valid is the same for all.
+async fn by_address(
+    state: &ApiState,
+    watch: Option<WatchId>,
+    signed: Option<Signed>,
+) -> Result<Client, Problem> {
+    let now = state.parts.clock.now();
+    let timely = signed.filter(|signed| signed.is_timely(now));
+    let (watch, signed) = watch.zip(timely).ok_or_else(invalid)?;
+    let is_by = |client: &Client| signed.is_by(client, watch, now);
+    let client = state.gate.admit_owner(watch, is_by).await?;
+    client.ok_or_else(invalid)
+}
+
+fn invalid() -> Problem {
+    Problem::new(
+        ProblemCode::Unauthorized,
+        "The address is not valid, or no longer; read the watch for another `streamUrl`, or send the key.",
+    )
+}
+
+fn last_event_id(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("last-event-id")?.to_str().ok()?;
+    (!value.is_empty()).then(|| value.to_owned())
+}

@@ -1,0 +1,104 @@
+//! What a stream tells next: pure.
+
+use std::time::Duration;
+
+use axum::response::sse::Event;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    api::follow::Snapshot,
+    domain::{EventId, StepView, WatchState},
+};
+
+/// How long an `EventSource` waits before it asks again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The id of what is told last, which is no event's.
+const END: &str = "end";
+
+/// How far a job is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Progress<'a> {
+    steps: &'a [StepView],
+    state: WatchState,
+    estimated_seconds_left: Option<u64>,
+}
+
+/// Where a watch ended.
+#[derive(Debug, Serialize)]
+struct End {
+    state: WatchState,
+}
+
+/// Knows what was told so far.
+#[derive(Debug)]
+pub(super) struct Teller {
+    /// The progress that was told last.
+    progress: Option<u64>,
+    /// The event that was told last, or seen before.
+    event: Option<EventId>,
+    has_ended: bool,
+}
+
+impl Teller {
+    /// Goes on after the event that was seen last. None if the watch has ended and that was its last word;
+    /// an id that is none of this watch's means that nothing was seen.
+    pub(super) fn begin(snapshot: &Snapshot, last: Option<&str>) -> Option<Self> {
+        let seen = last.and_then(|last| last.parse().ok());
+        let seen = snapshot.told.iter().find(|told| Some(told.id) == seen);
+        let has_all = last == Some(END) || seen.is_some_and(|told| told.is_final);
+        if has_all && !snapshot.story.watch.state.is_open() {
+            return None;
+        }
+        Some(Self {
+            progress: None,
+            event: seen.map(|told| told.id),
+            has_ended: false,
+        })
+    }
+
+    /// Whether all was told.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// What is to be told next of a watch; none if all of it was.
+    pub(super) fn next(&mut self, snapshot: &Snapshot, now: Timestamp) -> Option<Event> {
+        let is_first = self.progress.is_none();
+        if self.progress != Some(snapshot.progress) {
+            self.progress = Some(snapshot.progress);
+            let event = progress(snapshot, now);
+            return Some(if is_first { event.retry(RETRY) } else { event });
+        }
+        let mut untold = snapshot.told.iter();
+        if let Some(told) = untold.find(|told| Some(told.id) > self.event) {
+            self.event = Some(told.id);
+            let event = Event::default().id(told.id.to_string());
+            return Some(event.event(format!("job.{}", told.status)).data(&told.text));
+        }
+        let state = snapshot.story.watch.state;
+        if state.is_open() || self.has_ended {
+            return None;
+        }
+        self.has_ended = true;
+        let event = Event::default().id(END).event("end");
+        Some(event.data(json(&End { state })))
+    }
+}
+
+fn progress(snapshot: &Snapshot, now: Timestamp) -> Event {
+    let outlook = snapshot.outlook.as_ref();
+    let data = Progress {
+        steps: &snapshot.story.job.steps,
+        state: snapshot.story.watch.state,
+        estimated_seconds_left: outlook.and_then(|outlook| outlook.seconds_left(now)),
+    };
+    Event::default().event("progress").data(json(&data))
+}
+
+/// Plain structures can always be written.
+fn json(data: &impl Serialize) -> String {
+    serde_json::to_string(data).unwrap_or_default()
+}

@@ -1,0 +1,291 @@
+//! The body of `POST /watch/batch`, in either of its forms: what is wrong with all of it is told at once,
+//! what is wrong with one item at the place of that item.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    api::watch::request::{
+        FIELDS, WatchRequestBody, callback_url, job_id, missing, options, parse as parse_one,
+    },
+    domain::{CallbackRules, JobId, Operation, Status, WatchRequest},
+    web::{FieldCode, Fields, Problem},
+};
+
+/// The most watches of a batch.
+const MOST: usize = 500;
+
+/// Watches to register: each with its fields, or jobs with what holds for all of them.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[schema(as = WatchBatch)]
+#[expect(
+    dead_code,
+    reason = "for the document: a body is read field by field, so that all its faults are told"
+)]
+pub(crate) enum BatchRequest {
+    /// Each with its fields.
+    #[schema(title = "watches")]
+    Watches(WatchesBody),
+    /// Jobs with what holds for all of them.
+    #[schema(title = "jobs")]
+    Jobs(JobsBody),
+}
+
+/// Watches, each with its fields.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = WatchBatchOfWatches)]
+pub(crate) struct WatchesBody {
+    /// Each as `POST /watch` takes it.
+    #[schema(min_items = 1, max_items = 500)]
+    pub watches: Vec<WatchRequestBody>,
+}
+
+/// Jobs, and what holds for the watches of all of them.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = WatchBatchOfJobs)]
+pub(crate) struct JobsBody {
+    /// Basiq's ids of the jobs, as its consent redirect gives them.
+    #[schema(min_items = 1, max_items = 500)]
+    pub job_ids: Vec<String>,
+    /// Where to tell.
+    #[schema(format = "uri", max_length = 2048)]
+    pub callback_url: String,
+    /// What started the jobs.
+    #[schema(required = false)]
+    pub operation: Option<Operation>,
+    /// The statuses to be told; all, unless given.
+    #[schema(required = false, min_items = 1)]
+    pub events: Option<Vec<Status>>,
+    /// Title of the step that is enough.
+    #[schema(required = false, min_length = 1, max_length = 128)]
+    pub until: Option<String>,
+    /// The language of `userMessage`, as a BCP 47 tag; `en`, unless given.
+    #[schema(
+        required = false,
+        max_length = 35,
+        pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
+    )]
+    pub locale: Option<String>,
+    /// Echoed in each event; at most 4 KiB as JSON.
+    #[schema(required = false, value_type = Option<Object>)]
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// Reads a batch: each of its items, or what is wrong with it; or what is wrong with all of it.
+pub(super) fn parse(
+    object: Map<String, Value>,
+    rules: &CallbackRules,
+) -> Result<Vec<Result<WatchRequest, Problem>>, Problem> {
+    let is_given = |name: &str| object.get(name).is_some_and(|value| !value.is_null());
+    match (is_given("watches"), is_given("jobIds")) {
+        (true, true) => Err(fault(
+            "jobIds",
+            FieldCode::InvalidValue,
+            "`watches` and `jobIds` exclude each other",
+        )),
+        (false, false) => Err(fault(
+            "watches",
+            FieldCode::Required,
+            "`watches` or `jobIds` is required",
+        )),
+        (true, false) => parse_watches(object, rules),
+        (false, true) => parse_jobs(object, rules),
+    }
+}
+
+fn fault(name: &str, code: FieldCode, message: &str) -> Problem {
+    let mut fields = Fields::new(Map::new());
+    fields.fault(name, code, message.to_owned());
+    of(fields)
+}
+
+/// The problem that fields with faults are.
+fn of(fields: Fields) -> Problem {
+    fields.finish(&[]).err().unwrap_or_else(missing)
+}
+
+fn parse_watches(
+    object: Map<String, Value>,
+    rules: &CallbackRules,
+) -> Result<Vec<Result<WatchRequest, Problem>>, Problem> {
+    let mut fields = Fields::new(object);
+    let watches = list(&mut fields, "watches", "a list of objects");
+    fields.finish(&["watches"])?;
+    let watches = watches.ok_or_else(missing)?.into_iter().enumerate();
+    let read = watches.map(|(index, watch)| match watch {
+        Value::Object(watch) => {
+            parse_one(watch, rules).map_err(|problem| problem.within(&format!("/watches/{index}")))
+        }
+        other => {
+            let mut fields = Fields::new(Map::new());
+            fields.wrong_type(&format!("watches/{index}"), "an object", &other);
+            Err(of(fields))
+        }
+    });
+    Ok(read.collect())
+}
+
+fn parse_jobs(
+    object: Map<String, Value>,
+    rules: &CallbackRules,
+) -> Result<Vec<Result<WatchRequest, Problem>>, Problem> {
+    let mut fields = Fields::new(object);
+    let jobs = list(&mut fields, "jobIds", "a list of strings");
+    let callback_url = callback_url(&mut fields, rules);
+    let options = options(&mut fields);
+    let known: Vec<_> = ["jobIds"]
+        .into_iter()
+        .chain(FIELDS.iter().copied().filter(|name| *name != "jobId"))
+        .collect();
+    fields.finish(&known)?;
+    let callback_url = callback_url.ok_or_else(missing)?;
+    let jobs = jobs.ok_or_else(missing)?.into_iter().enumerate();
+    let read = jobs.map(|(index, job)| {
+        let mut fields = Fields::new(Map::new());
+        let place = format!("jobIds/{index}");
+        let Some(job_id) = read_job_id(&mut fields, &place, &job) else {
+            return Err(of(fields));
+        };
+        Ok(WatchRequest {
+            job_id,
+            callback_url: callback_url.clone(),
+            options: options.clone(),
+        })
+    });
+    Ok(read.collect())
+}
+
+fn read_job_id(fields: &mut Fields, place: &str, value: &Value) -> Option<JobId> {
+    match value {
+        Value::String(text) => job_id(fields, place, text),
+        other => {
+            fields.wrong_type(place, "a string", other);
+            None
+        }
+    }
+}
+
+/// Takes a list of 1 to [`MOST`] items.
+fn list(fields: &mut Fields, name: &str, wanted: &str) -> Option<Vec<Value>> {
+    let list = match fields.optional(name)? {
+        Value::Array(list) => list,
+        other => {
+            fields.wrong_type(name, wanted, &other);
+            return None;
+        }
+    };
+    if (1..=MOST).contains(&list.len()) {
+        return Some(list);
+    }
+    let code = if list.is_empty() {
+        FieldCode::InvalidValue
+    } else {
+        FieldCode::TooLong
+    };
+    let message = format!(
+        "`{name}` must have 1 to {MOST} items; it has {}",
+        list.len()
+    );
+    fields.fault(name, code, message);
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::web::ProblemCode;
+
+    const CALLBACK: &str = "https://app.example/hook";
+
+    fn read(value: Value) -> Result<Vec<Result<WatchRequest, Problem>>, Problem> {
+        let Value::Object(object) = value else {
+            panic!("not an object")
+        };
+        parse(object, &CallbackRules::default())
+    }
+
+    fn faults(problem: &Problem) -> Vec<(&str, FieldCode)> {
+        assert_eq!(problem.code(), ProblemCode::InvalidField);
+        let faults = problem.errors().iter();
+        faults
+            .map(|fault| (fault.pointer.as_str(), fault.code))
+            .collect()
+    }
+
+    #[test]
+    fn both_forms_mean_the_same() {
+        let each = read(json!({"watches": [
+            {"jobId": "a", "callbackUrl": CALLBACK, "until": "x"},
+            {"jobId": "b", "callbackUrl": CALLBACK, "until": "x"},
+        ]}));
+        let jobs = json!({"jobIds": ["a", "b"], "callbackUrl": CALLBACK, "until": "x"});
+        let plain = |read: Vec<Result<WatchRequest, Problem>>| -> Vec<WatchRequest> {
+            read.into_iter().map(Result::unwrap).collect()
+        };
+        assert_eq!(plain(each.unwrap()), plain(read(jobs).unwrap()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_all_of_it_is_told_at_once() {
+        use FieldCode::{InvalidValue, Required, TooLong, UnknownField, WrongType};
+        let many = vec!["a"; MOST + 1];
+        for (body, expected) in [
+            (json!({}), vec![("/watches", Required)]),
+            (json!({"watches": null}), vec![("/watches", Required)]),
+            (
+                json!({"watches": [], "jobIds": []}),
+                vec![("/jobIds", InvalidValue)],
+            ),
+            (json!({"watches": {}}), vec![("/watches", WrongType)]),
+            (json!({"watches": []}), vec![("/watches", InvalidValue)]),
+            (json!({"watches": many}), vec![("/watches", TooLong)]),
+            (
+                json!({"watches": [{}], "callbackUrl": CALLBACK}),
+                vec![("/callbackUrl", UnknownField)],
+            ),
+            (
+                json!({"jobIds": many, "jobId": "a", "locale": "?"}),
+                vec![
+                    ("/jobIds", TooLong),
+                    ("/callbackUrl", Required),
+                    ("/locale", InvalidValue),
+                    ("/jobId", UnknownField),
+                ],
+            ),
+        ] {
+            let problem = read(body.clone()).unwrap_err();
+            assert_eq!(faults(&problem), expected, "{body}");
+        }
+        assert_eq!(read(json!({"watches": vec![1; MOST]})).unwrap().len(), MOST);
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_is_told_at_its_place_and_the_others_are_read() {
+        use FieldCode::{InvalidValue, Required, WrongType};
+        let read_one = |value, index: usize| read(value).unwrap().remove(index);
+        let watches = json!({"watches": [
+            {"jobId": "a", "callbackUrl": CALLBACK}, 7, {"jobId": "..", "events": [1]},
+        ]});
+        assert!(read_one(watches.clone(), 0).is_ok());
+        let odd = read_one(watches.clone(), 1).unwrap_err();
+        assert_eq!(faults(&odd), [("/watches/1", WrongType)]);
+        let wrong = read_one(watches, 2).unwrap_err();
+        let expected = [
+            ("/watches/2/jobId", InvalidValue),
+            ("/watches/2/callbackUrl", Required),
+            ("/watches/2/events/0", WrongType),
+        ];
+        assert_eq!(faults(&wrong), expected);
+        let jobs = json!({"jobIds": ["a", "", null], "callbackUrl": CALLBACK});
+        assert!(read_one(jobs.clone(), 0).is_ok());
+        let empty = read_one(jobs.clone(), 1).unwrap_err();
+        assert_eq!(faults(&empty), [("/jobIds/1", InvalidValue)]);
+        let null = read_one(jobs, 2).unwrap_err();
+        assert_eq!(faults(&null), [("/jobIds/2", WrongType)]);
+    }
+}

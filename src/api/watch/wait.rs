@@ -1,0 +1,102 @@
+//! `GET /watch/{watchId}?wait=`: for those who can only ask. And whether a caller has what is there already.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use tokio::time::timeout;
+
+use crate::{
+    api::{
+        ApiParts,
+        follow::{Follower, tag_of},
+        watch::view::StreamedWatch,
+    },
+    config::parse_duration,
+    domain::{Client, WatchId},
+    store::WatchStory,
+    web::{Params, Problem},
+};
+
+/// The longest that a call waits.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// How long a call is to wait, if it is.
+pub(super) fn take_wait(params: &mut Params) -> Option<Duration> {
+    let allowed = "a duration up to 60s, such as 30s";
+    let wait = params.take("wait", allowed, |text| {
+        parse_duration(text).filter(|wait| *wait <= LONGEST)
+    });
+    wait.filter(|wait| !wait.is_zero())
+}
+
+/// What the caller has already.
+pub(super) struct Had<'a>(&'a HeaderMap);
+
+impl<'a> Had<'a> {
+    pub(super) fn read(headers: &'a HeaderMap) -> Self {
+        Self(headers)
+    }
+
+    fn is_given(&self) -> bool {
+        self.0.contains_key(header::IF_NONE_MATCH)
+    }
+
+    /// Whether this is it: weak or strong makes no difference.
+    fn has(&self, tag: &str) -> bool {
+        let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+        let given = self.0.get_all(header::IF_NONE_MATCH).iter();
+        let given = given.filter_map(|value| value.to_str().ok());
+        let mut tags = given.flat_map(|value| value.split(','));
+        tags.any(|given| given.trim() == "*" || bare(given) == bare(tag))
+    }
+}
+
+/// The watch, or that the caller has it.
+pub(super) fn answer(
+    (parts, client): (&ApiParts, &Client),
+    story: WatchStory,
+    had: &Had<'_>,
+) -> Response {
+    let tag = tag_of(&story);
+    let is_had = had.has(&tag);
+    let tag: [(HeaderName, String); 1] = [(header::ETAG, tag)];
+    if is_had {
+        return (StatusCode::NOT_MODIFIED, tag).into_response();
+    }
+    let watch = StreamedWatch::new(parts, client, story);
+    (tag, Json(watch)).into_response()
+}
+
+/// Waits until the watch is another one than the caller has, or than it was when the call began. None if
+/// nothing came of that: it ended before, or the caller has an older one, or the time is over.
+pub(super) async fn wait_for_news(
+    parts: &ApiParts,
+    (client, id): (&Client, WatchId),
+    had: &Had<'_>,
+    time: Duration,
+) -> Result<Option<WatchStory>, Problem> {
+    let mut follower = parts.follows.follow(client.id, id).await?;
+    let first = follower.latest();
+    let tag = tag_of(&first.story);
+    let has_older = had.is_given() && !had.has(&tag);
+    if has_older || !first.story.watch.state.is_open() {
+        return Ok(None);
+    }
+    let waited = timeout(time, another(&mut follower, &tag)).await;
+    Ok(waited.ok().flatten())
+}
+
+/// The watch once it has another tag; none if it is read no more.
+async fn another(follower: &mut Follower, tag: &str) -> Option<WatchStory> {
+    while follower.changed().await {
+        let latest = follower.latest();
+        if tag_of(&latest.story) != tag {
+            return Some(latest.story.clone());
+        }
+    }
+    None
+}

@@ -1,0 +1,145 @@
+//! How likely a job is to settle at which time, as the buckets of a histogram: from what was seen of jobs
+//! like it, and from guesses. Pure.
+
+use std::time::Duration;
+
+use crate::domain::{BUCKETS, Durations, bucket_end};
+
+/// How many observations Basiq's average for a bank counts for, and how wide it is taken: the standard
+/// deviation of its logarithm.
+const AVERAGE: (f64, f64) = (6.0, 0.5);
+
+/// Observations by bucket of how long a job takes from a stage on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Likelihood([f64; BUCKETS]);
+
+impl Likelihood {
+    /// What was seen, which may be nothing.
+    #[must_use]
+    pub fn of(seen: Option<&Durations>) -> Self {
+        Self(std::array::from_fn(|bucket| {
+            seen.map_or(0.0, |durations| durations.count(bucket))
+        }))
+    }
+
+    /// Adds so many observations of a log-normal shape: its middle in seconds, and the standard deviation
+    /// of its logarithm.
+    pub fn guess(&mut self, observations: f64, shape: (f64, f64)) {
+        let mut below = 0.0;
+        for (bucket, weight) in self.0.iter_mut().enumerate() {
+            let up_to = if bucket + 1 == BUCKETS {
+                1.0
+            } else {
+                share_below(bucket_end(bucket), shape)
+            };
+            *weight += observations * (up_to - below);
+            below = up_to;
+        }
+    }
+
+    /// Adds what Basiq says such jobs take on average.
+    pub fn add_average(&mut self, average: Duration) {
+        let (weight, spread) = AVERAGE;
+        self.guess(weight, (average.as_secs_f64(), spread));
+    }
+
+    /// All observations.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        self.0.iter().sum()
+    }
+
+    /// Each bucket: where it begins and ends, in seconds, and its observations.
+    pub fn buckets(&self) -> impl Iterator<Item = (f64, f64, f64)> {
+        let weights = self.0.iter().enumerate();
+        weights.map(|(bucket, weight)| {
+            let begin = bucket.checked_sub(1).map_or(0.0, bucket_end);
+            (begin, bucket_end(bucket), *weight)
+        })
+    }
+
+    /// The share of jobs that take longer than `elapsed` seconds, give or take a bucket.
+    #[must_use]
+    pub fn beyond(&self, elapsed: f64) -> f64 {
+        let beyond = self.buckets().filter(|(_, end, _)| *end > elapsed);
+        beyond.map(|(_, _, weight)| weight).sum::<f64>() / self.total().max(f64::MIN_POSITIVE)
+    }
+
+    /// How many seconds more half of those jobs take that have taken `elapsed` seconds; none if none has.
+    #[must_use]
+    pub fn median_left(&self, elapsed: f64) -> Option<f64> {
+        let still_running = |(begin, end, weight): (f64, f64, f64)| {
+            let from = elapsed.clamp(begin, end);
+            (from, end, weight * (end - from) / (end - begin))
+        };
+        let left: f64 = self.buckets().map(|bucket| still_running(bucket).2).sum();
+        let mut wanted = left / 2.0;
+        for (from, end, weight) in self.buckets().map(still_running) {
+            if weight > 0.0 && weight >= wanted {
+                return Some(from + (end - from) * wanted / weight - elapsed);
+            }
+            wanted -= weight;
+        }
+        None
+    }
+}
+
+/// The share of a log-normal with this middle and spread below so many seconds, by a logistic curve
+/// close to it.
+fn share_below(seconds: f64, (middle, spread): (f64, f64)) -> f64 {
+    1.0 / (1.0 + (-1.702 * (seconds / middle).ln() / spread).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn about(seconds: f64) -> Likelihood {
+        let mut durations = Durations::default();
+        for n in 0..100 {
+            let spread = 0.8 + 0.004 * f64::from(n);
+            durations.add(Duration::from_secs_f64(seconds * spread));
+        }
+        Likelihood::of(Some(&durations))
+    }
+
+    #[test]
+    fn half_of_the_jobs_are_done_in_the_middle() {
+        let likely = about(30.0);
+        let whole = likely.median_left(0.0).unwrap();
+        assert!((27.0..33.0).contains(&whole), "{whole}");
+        let later = likely.median_left(25.0).unwrap();
+        assert!((3.0..9.0).contains(&later), "{later}");
+        assert_eq!(likely.median_left(600.0), None);
+        assert_eq!(Likelihood::of(None).median_left(0.0), None);
+    }
+
+    #[test]
+    fn an_average_alone_is_the_middle() {
+        let mut likely = Likelihood::of(None);
+        likely.add_average(Duration::from_secs(40));
+        let whole = likely.median_left(0.0).unwrap();
+        assert!((35.0..45.0).contains(&whole), "{whole}");
+        assert!((likely.total() - 6.0).abs() < 1e-9);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_is_never_negative_and_ends_within_the_histogram(
+            seen in prop::collection::vec(0_u64..20_000_000, 0..50),
+            elapsed in 0.0..20_000.0_f64,
+        ) {
+            let mut durations = Durations::default();
+            for millis in seen {
+                durations.add(Duration::from_millis(millis));
+            }
+            let likely = Likelihood::of(Some(&durations));
+            if let Some(left) = likely.median_left(elapsed) {
+                prop_assert!(left >= 0.0);
+                prop_assert!(elapsed + left <= bucket_end(BUCKETS - 1));
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! A thousand streams on one relay: what they take, and how soon all are told.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, Uri},
+    routing::post,
+};
+use basiq_relay::{clock::Clock, sandbox::SandboxOptions};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
+};
+
+use crate::support::{
+    job,
+    process::RelayProcess,
+    scene::{Scene, ask},
+};
+
+const STREAMS: usize = 1000;
+const JOBS: usize = 10;
+/// What a stream may take of the relay's memory, in KiB, in a build that is not optimised.
+const EACH: u64 = 64;
+/// How long after the first callback of a job got its event the streams of all its watches may get theirs.
+const SOON: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Arrivals = Arc<Mutex<HashMap<String, Instant>>>;
+
+/// What a stream said.
+enum Heard {
+    Progress,
+    Event(Event),
+}
+
+/// An event that a stream brought.
+struct Event {
+    /// Of which stream.
+    number: usize,
+    /// When it came.
+    at: Instant,
+    /// How long that was after the relay saw what it tells.
+    age: Duration,
+}
+
+/// The age of an event that has come, if all of it has.
+fn age(text: &str) -> Option<Duration> {
+    let (_, text) = text.split_once("event: job.success")?;
+    let (_, text) = text.split_once("\"timestamp\":\"")?;
+    let (seen_at, _) = text.split_once('"')?;
+    let seen_at: Timestamp = seen_at.parse().unwrap();
+    let age = Clock::system().now().duration_since(seen_at);
+    Some(Duration::try_from(age).unwrap())
+}
+
+/// What was measured.
+struct Measured {
+    /// What one stream takes, in KiB.
+    each: u64,
+    /// How long after the first callback of its job the last one was told.
+    after_callback: Duration,
+    /// How long after the relay saw it.
+    after_look: Duration,
+}
+
+/// Reads a stream by hand: a thousand clients are to take little of the machine that the relay runs on.
+async fn listen(
+    relay: SocketAddr,
+    number: usize,
+    path: String,
+    heard: mpsc::UnboundedSender<Heard>,
+) {
+    let mut stream = TcpStream::connect(relay).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut text, mut chunk) = (String::new(), vec![0; 2048]);
+    let mut has_begun = false;
+    loop {
+        let read = stream.read(&mut chunk).await.unwrap();
+        let now = Instant::now();
+        assert!(read > 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&chunk[..read]));
+        if !has_begun && text.contains("event: progress") {
+            has_begun = true;
+            heard.send(Heard::Progress).unwrap();
+        }
+        if let Some(age) = age(&text) {
+            let event = Event {
+                number,
+                at: now,
+                age,
+            };
+            heard.send(Heard::Event(event)).unwrap();
+            return;
+        }
+    }
+}
+
+async fn arrive(State(arrivals): State<Arrivals>, uri: Uri) -> StatusCode {
+    let mut arrivals = arrivals.lock().unwrap();
+    arrivals
+        .entry(uri.path().to_owned())
+        .or_insert_with(Instant::now);
+    StatusCode::NO_CONTENT
+}
+
+/// The relay's memory in KiB.
+fn memory(relay: &RelayProcess) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", relay.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let number = line.unwrap().split_whitespace().nth(1);
+    number.unwrap().parse().unwrap()
+}
+
+/// A relay, and what surrounds it.
+struct Crowd {
+    scene: Scene,
+    relay: RelayProcess,
+    key: String,
+    callbacks: String,
+    arrivals: Arrivals,
+}
+
+impl Crowd {
+    async fn gather() -> Self {
+        let mut scene = Scene::set(SandboxOptions::default()).await;
+        let arrivals = Arrivals::default();
+        let routes = Router::new()
+            .fallback(post(arrive))
+            .with_state(Arc::clone(&arrivals));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let callbacks = format!("http://{}", listener.local_addr().unwrap());
+        scene
+            .tasks
+            .spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        let client = scene.setup.add_client("crowd").await;
+        scene.setup.environment = vec![
+            ("RELAY_LOG", "warn,basiq_relay::app=info".to_owned()),
+            ("RELAY_CLIENT_RPS", "100000".to_owned()),
+            ("RELAY_UPSTREAM_RPS", "1000".to_owned()),
+            ("RELAY_POLL_MIN_INTERVAL", "100ms".to_owned()),
+            ("RELAY_POLL_MAX_INTERVAL", "500ms".to_owned()),
+        ];
+        let relay = scene.setup.start().await;
+        Self {
+            scene,
+            relay,
+            key: client["apiKey"].as_str().unwrap().to_owned(),
+            callbacks,
+            arrivals,
+        }
+    }
+
+    /// Has Basiq's jobs be as far as this.
+    fn see(&self, status: &str) {
+        let now = Clock::system().now();
+        for n in 0..JOBS {
+            let id = format!("j-{n}");
+            let step = [("create-report", status, Value::Null)];
+            self.scene.sandbox.seed_document(&id, job(&id, now, &step));
+        }
+    }
+
+    /// Registers watches, in turns of the jobs and each with a callback of its own, and returns the paths
+    /// of their streams.
+    async fn register(&self, watches: usize) -> Vec<String> {
+        let all: Vec<_> = (0..watches)
+            .map(|n| {
+                let callback = format!("{}/{n}", self.callbacks);
+                json!({ "jobId": format!("j-{}", n % JOBS), "callbackUrl": callback })
+            })
+            .collect();
+        let mut paths = Vec::new();
+        for some in all.chunks(500) {
+            let body = json!({ "watches": some }).to_string();
+            let said = ask(&self.relay.url, "POST /watch/batch", &self.key, Some(body)).await;
+            assert_eq!(said.status, 200, "{}", said.text);
+            for item in said.json()["items"].as_array().unwrap() {
+                assert_eq!(item["status"], 202, "{item}");
+                paths.push(item["watch"]["streamUrl"].as_str().unwrap().to_owned());
+            }
+        }
+        paths
+    }
+
+    /// Opens the streams at these paths, has the jobs settle, and measures.
+    async fn measure(&self, paths: &[String], callback_of: impl Fn(usize) -> usize) -> Measured {
+        let address = self.relay.url.strip_prefix("http://").unwrap();
+        let address: SocketAddr = address.parse().unwrap();
+        let before = memory(&self.relay);
+        let (heard, mut hearing) = mpsc::unbounded_channel();
+        let mut listeners = JoinSet::new();
+        for (number, path) in paths.iter().enumerate() {
+            listeners.spawn(listen(address, number, path.clone(), heard.clone()));
+        }
+        for _ in paths {
+            assert!(matches!(next(&mut hearing).await, Heard::Progress));
+        }
+        let each = memory(&self.relay).saturating_sub(before) / paths.len() as u64;
+        let listed = ask(&self.relay.url, "GET /watch?limit=1", &self.key, None).await;
+        assert_eq!(listed.status, 200, "others find room");
+        self.see("success");
+        let mut told = Vec::new();
+        while told.len() < paths.len() {
+            if let Heard::Event(event) = next(&mut hearing).await {
+                told.push(event);
+            }
+        }
+        let callbacks: HashSet<_> = (0..paths.len()).map(&callback_of).collect();
+        let began = Instant::now();
+        while self.arrivals.lock().unwrap().len() < callbacks.len() {
+            assert!(began.elapsed() < PATIENCE, "callbacks are missing");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // callbacks wait for each other, so it is the first of a job's that counts
+        let mut first: HashMap<usize, Instant> = HashMap::new();
+        for (path, at) in &*self.arrivals.lock().unwrap() {
+            let job = path[1..].parse::<usize>().unwrap() % JOBS;
+            let first = first.entry(job).or_insert(*at);
+            *first = (*first).min(*at);
+        }
+        let after_callback = told.iter().map(|event| {
+            let arrival = first[&(callback_of(event.number) % JOBS)];
+            event.at.saturating_duration_since(arrival)
+        });
+        Measured {
+            each,
+            after_callback: after_callback.max().unwrap(),
+            after_look: told.iter().map(|event| event.age).max().unwrap(),
+        }
+    }
+}
+
+/// Gathers a crowd at so many watches, and measures.
+async fn try_once(watches: usize) -> Measured {
+    let crowd = Crowd::gather().await;
+    crowd.see("in-progress");
+    let paths = crowd.register(watches).await;
+    let paths: Vec<_> = paths.iter().cycle().take(STREAMS).cloned().collect();
+    let measured = crowd.measure(&paths, |number| number % watches).await;
+    let (code, _) = crowd.relay.terminate().await;
+    assert_eq!(code, Some(0));
+    measured
+}
+
+/// One crowd at a time: each takes all that the machine has.
+static CROWDED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+async fn all_are_told_soon(watches: usize) {
+    let _alone = CROWDED.lock().await;
+    let mut late = Vec::new();
+    // other tests run beside this one, and more of them now than then: what holds once holds
+    for _ in 0..3 {
+        let measured = try_once(watches).await;
+        println!(
+            "{STREAMS} streams, {watches} watches: {} KiB each; the last was told {:?} after the \
+             callback, {:?} after the look",
+            measured.each, measured.after_callback, measured.after_look
+        );
+        assert!(measured.each <= EACH, "{} KiB", measured.each);
+        if measured.after_callback <= SOON {
+            return;
+        }
+        late.push(measured.after_callback);
+    }
+    panic!("the last was told so long after the callback: {late:?}");
+}
+
+async fn next(hearing: &mut mpsc::UnboundedReceiver<Heard>) -> Heard {
+    let next = tokio::time::timeout(PATIENCE, hearing.recv());
+    next.await.expect("streams go on").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_streams_of_a_thousand_watches() {
+    all_are_told_soon(STREAMS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_streams_of_one_watch() {
+    all_are_told_soon(1).await;
+}
