@@ -62,12 +62,6 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         registrar::RESTING,
         registrar::ADD_JOBS,
         registrar::ADD_WATCHES,
-        looks::HOLD,
-        looks::CHANGE_WATCHES,
-        looks::ADD_EVENTS,
-        looks::SUPERSEDE,
-        looks::ADD_DELIVERIES,
-        looks::RECORD_JOBS,
         answers::FIND,
         answers::CLAIM,
         answers::DUE,
@@ -145,9 +139,15 @@ async fn rows_given_lead_to_the_rows_they_name_one_by_one() {
 }
 
 #[tokio::test]
-async fn attempts_find_their_rows_by_an_index() {
+async fn looks_and_attempts_find_their_rows_by_an_index() {
     let (store, _home) = store().await;
     for statement in [
+        looks::HOLD,
+        looks::CHANGE_WATCHES,
+        looks::ADD_EVENTS,
+        looks::SUPERSEDE,
+        looks::ADD_DELIVERIES,
+        looks::RECORD_JOBS,
         attempts::DELIVERIES,
         attempts::ADD_ATTEMPTS,
         attempts::RECORD,

@@ -36,7 +36,7 @@ const JOBS: usize = 10;
 const EACH: u64 = 64;
 /// How long after the first callback of a job got its event the streams of all its watches may get theirs.
 const SOON: Duration = Duration::from_millis(250);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 type Arrivals = Arc<Mutex<HashMap<String, Instant>>>;
 
@@ -84,8 +84,8 @@ async fn listen(
     heard: mpsc::UnboundedSender<Heard>,
 ) {
     let mut stream = TcpStream::connect(relay).await.unwrap();
-    let head = format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
     let (mut text, mut chunk) = (String::new(), vec![0; 2048]);
     let mut has_begun = false;
     loop {
@@ -259,20 +259,20 @@ async fn try_once(watches: usize) -> Measured {
 /// One crowd at a time: each takes all that the machine has.
 static CROWDED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-async fn all_are_told_soon(watches: usize) {
+/// Returns the figures.
+async fn all_are_told_soon(watches: usize) -> String {
     let _alone = CROWDED.lock().await;
     let mut late = Vec::new();
     // other tests run beside this one, and more of them now than then: what holds once holds
     for _ in 0..3 {
         let measured = try_once(watches).await;
-        println!(
-            "{STREAMS} streams, {watches} watches: {} KiB each; the last was told {:?} after the \
-             callback, {:?} after the look",
-            measured.each, measured.after_callback, measured.after_look
-        );
         assert!(measured.each <= EACH, "{} KiB", measured.each);
         if measured.after_callback <= SOON {
-            return;
+            return format!(
+                "{STREAMS} streams, {watches} watches: {} KiB each; the last was told {:?} after the \
+                 callback, {:?} after the look",
+                measured.each, measured.after_callback, measured.after_look
+            );
         }
         late.push(measured.after_callback);
     }
@@ -286,10 +286,10 @@ async fn next(hearing: &mut mpsc::UnboundedReceiver<Heard>) -> Heard {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_streams_of_a_thousand_watches() {
-    all_are_told_soon(STREAMS).await;
+    println!("{}", all_are_told_soon(STREAMS).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_streams_of_one_watch() {
-    all_are_told_soon(1).await;
+    println!("{}", all_are_told_soon(1).await);
 }

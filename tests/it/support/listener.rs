@@ -49,17 +49,24 @@ impl Listener {
 
     async fn read(&mut self) -> Option<Said> {
         loop {
-            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
-                let (said, rest) = (parse(block), rest.to_owned());
-                self.buffer = rest;
-                if said.is_some() {
-                    return said;
-                }
-                continue;
+            let said = self.buffered();
+            if said.is_some() {
+                return said;
             }
             let chunk = self.answer.chunk().await.unwrap()?;
             self.buffer.push_str(str::from_utf8(&chunk).unwrap());
         }
+    }
+
+    /// The first event that has come whole; comments are passed over.
+    fn buffered(&mut self) -> Option<Said> {
+        let mut said = None;
+        while let Some((block, rest)) = self.buffer.split_once("\n\n").filter(|_| said.is_none()) {
+            let (parsed, rest) = (parse(block), rest.to_owned());
+            self.buffer = rest;
+            said = parsed;
+        }
+        said
     }
 
     /// The next event of this name; those before it are passed over.
