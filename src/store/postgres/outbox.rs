@@ -172,9 +172,10 @@ impl OutboxStore for PgStore {
     }
 
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
+        // in a transaction, whose settings keep it from reading all deliveries
         let due = sqlx::query_scalar(NEXT_DUE)
             .bind(full_hosts(hosts))
-            .fetch_one(self.pool())
+            .fetch_one(&mut *self.read().await?)
             .await?;
         Ok(time(due))
     }

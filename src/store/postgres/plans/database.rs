@@ -29,9 +29,6 @@ pub(super) async fn on_full_tables(look: impl AsyncFnOnce(&mut Database)) {
         let connection = pool.0.acquire().await.unwrap();
         let mut database = Database { connection };
         database.fill().await;
-        // for the session, what is set for each transaction
-        let settings = BEGIN.replace("BEGIN; ", "").replace("SET LOCAL", "SET");
-        database.run(&settings).await;
         look(&mut database).await;
     });
     let looked = looked.catch_unwind().await;
@@ -63,6 +60,17 @@ impl Database {
         let statements = AssertSqlSafe(statements.to_owned());
         let done = sqlx::raw_sql(statements).execute(&mut *self.connection);
         done.await.unwrap();
+    }
+
+    /// Sets for the session what is set for each transaction.
+    pub(super) async fn plan_as_in_transactions(&mut self) {
+        let settings = BEGIN.replace("BEGIN; ", "").replace("SET LOCAL", "SET");
+        self.run(&settings).await;
+    }
+
+    /// Sets nothing, as for statements that are in no transaction.
+    pub(super) async fn plan_as_alone(&mut self) {
+        self.run("RESET ALL").await;
     }
 
     async fn fill(&mut self) {

@@ -6,8 +6,6 @@ mod statements;
 
 use std::{fs, path::Path, time::Instant};
 
-use sqlx::PgConnection;
-
 use self::{
     database::{Database, on_full_tables},
     explain::{Kind, Plan},
@@ -52,26 +50,32 @@ const PASSED_OVER: u64 = 500;
 #[tokio::test]
 async fn the_cost_of_a_statement_does_not_grow_with_tables_of_a_million_rows() {
     on_full_tables(async |database| {
+        let (all, mut alone) = (statements::all(), statements::all());
+        alone.retain(Statement::is_alone);
         database.forget_statistics().await;
-        let mut faults = faults(&mut database.connection, "without statistics").await;
+        let mut faults = faults(database, &alone, "alone, without statistics").await;
+        database.plan_as_in_transactions().await;
+        faults.extend(self::faults(database, &all, "without statistics").await);
         database.gather_statistics().await;
         // on their own merits: indexes are not only taken because reading all is ruled out
         database.run("SET enable_seqscan = on").await;
-        faults.extend(self::faults(&mut database.connection, "with statistics").await);
+        faults.extend(self::faults(database, &all, "with statistics").await);
+        database.plan_as_alone().await;
+        faults.extend(self::faults(database, &alone, "alone, with statistics").await);
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
         assert_eq!(unindexed_references(database).await, [""; 0]);
     })
     .await;
 }
 
-async fn faults(connection: &mut PgConnection, how: &str) -> Vec<String> {
+async fn faults(database: &mut Database, statements: &[Statement], how: &str) -> Vec<String> {
     let began = Instant::now();
     let mut faults = Vec::new();
-    for statement in statements::all() {
+    for statement in statements {
         for kind in Kind::ALL {
-            let plan = Plan::of(connection, &statement, kind).await;
+            let plan = Plan::of(&mut database.connection, statement, kind).await;
             let name = &statement.name;
-            let wrong = wrong_with(&plan, &statement);
+            let wrong = wrong_with(&plan, statement);
             let told = wrong.map(|wrong| format!("{name} ({kind:?}, {how}) {wrong}"));
             faults.extend(told);
             if statement.is_claim() {

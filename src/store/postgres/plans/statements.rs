@@ -31,6 +31,21 @@ impl Statement {
         let claims = ["jobs::LEASE", "outbox::DUE", "outbox::NEXT_DUE"];
         claims.contains(&self.name.as_str())
     }
+
+    /// Whether it is no part of a transaction, and so has only itself to keep to its indexes by.
+    pub(super) fn is_alone(&self) -> bool {
+        let alone = [
+            "banks::NEXT_DUE",
+            "banks::IS_OUT",
+            "clients::FIND_BY_KEY",
+            "console::HOSTS",
+            "deliveries::WATCH_OF_DELIVERY",
+            "jobs::FAILURES",
+            "jobs::NEXT_DUE",
+            "paces::OF_CONTEXT",
+        ];
+        alone.contains(&self.name.as_str()) || self.name.starts_with("fleet::")
+    }
 }
 
 /// The length of one page of a list.
