@@ -8,8 +8,8 @@ use crate::{
     store::{
         DeliveryQuery, WatchQuery,
         postgres::{
-            answers, attempts, banks, clients, console, deliveries, fleet, hints, hosts, jobs,
-            looks, outbox, paces, registrar, stories, upkeep, watches,
+            answers, attempts, banks, clients, console, deliveries, fleet, follows, hints, hosts,
+            jobs, looks, outbox, paces, registrar, stories, upkeep, watches,
         },
     },
 };
@@ -125,6 +125,9 @@ fn of_watches() -> Vec<Statement> {
             texts('{}', 512), texts('watching', 512), texts('{}', 512), \
             numbers(1800000000000, 512)");
         1 of stories::ONE("'wch_01000000000000000000930000', NULL");
+        200 of stories::MANY("watches(930001, 200)");
+        1 of follows::OWNER("'wch_01000000000000000000930000'");
+        800 of follows::VERSIONS("watches(930001, 200)");
         50 of stories::EVENTS("watches(930001, 50)");
         50 of stories::ATTEMPTS("deliveries(1, 50)");
         6 of console::SEARCH("'user-235000', 'wch_~', 51");
