@@ -40,6 +40,8 @@ pub struct TrackerWorker {
     lease: Duration,
     flights: Flights<Look>,
     unrecorded: Vec<Look>,
+    /// The store took no record the last time: nothing is claimed until it does.
+    refused: bool,
 }
 
 impl TrackerWorker {
@@ -65,6 +67,7 @@ impl TrackerWorker {
             concurrency: basiq.concurrency,
             lease: lease(basiq),
             unrecorded: Vec::new(),
+            refused: false,
         }
     }
 
@@ -83,6 +86,7 @@ impl TrackerWorker {
             record(&*self.store, &landed),
             claim(&*self.store, wanted.as_ref().ok())
         );
+        self.refused = recorded.is_err();
         match &recorded {
             Ok(recorded) => self.tell(&landed, recorded),
             Err(_) => self.unrecorded = landed.to_vec(),
@@ -112,7 +116,7 @@ impl TrackerWorker {
     /// What to claim: what is claimed later may be more urgent.
     fn wanted(&self) -> Result<Claim, Claimed> {
         let free = self.concurrency.saturating_sub(self.flights.count());
-        if free == 0 {
+        if free == 0 || self.refused {
             return Err(Claimed::NoRoom(None));
         }
         let room = self.looker.room(self.flights.count());
