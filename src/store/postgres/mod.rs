@@ -55,7 +55,7 @@ macro_rules! now {
         concat!(
             "coalesce(",
             $given,
-            "::bigint, (extract(epoch FROM now()) * 1000)::bigint)"
+            "::bigint, floor(extract(epoch FROM now()) * 1000)::bigint)"
         )
     };
 }
