@@ -33,10 +33,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::store::{
-    Sealer, StoreError,
-    common::{self, Lookups, Registrar},
-    sqlite::writer::Writer,
+use crate::{
+    domain::Client,
+    store::{
+        PaceFound, Sealer, StoreError,
+        common::{self, Lookups, PaceKey, Registrar},
+        sqlite::writer::Writer,
+    },
 };
 
 /// Makes the tables.
@@ -60,7 +63,8 @@ pub struct SqliteStore(Arc<Inner>);
 struct Inner {
     sealer: Sealer,
     registrar: Registrar,
-    lookups: Lookups,
+    clients: Lookups<Vec<u8>, Option<Client>>,
+    paces: Lookups<PaceKey, PaceFound>,
     writer: Writer,
     readers: SqlitePool,
 }
@@ -100,7 +104,8 @@ impl SqliteStore {
         Ok(Self(Arc::new(Inner {
             sealer,
             registrar: Registrar::start(writer.clone()),
-            lookups: Lookups::start(clients),
+            clients: Lookups::start(clients),
+            paces: Lookups::start(paces::Finder(readers.clone())),
             writer,
             readers,
         })))
