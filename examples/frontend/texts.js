@@ -24,7 +24,7 @@ const en = {
   ended: "The connection to {bank} was stopped",
   left: "About {time} left",
   soon: "Nearly done",
-  usual: "This takes less than a minute as a rule.",
+  usual: "This usually takes less than a minute.",
   progress: "Progress",
   stepOf: "{name}: {word}",
   "verify-credentials": "Log in to your bank",
