@@ -205,8 +205,9 @@ function tickChallenge(state) {
   timer.hidden = left === undefined;
   if (timer.hidden) return;
   timer.textContent = left > 0 ? t("timer", { time: asClock(left) }) : t("expired");
-  timer.classList.toggle("short", left <= 30);
-  if (left === 30) say(t("hurry"));
+  const isShort = left <= 30;
+  if (isShort && left > 0 && !timer.classList.contains("short")) say(t("hurry"));
+  timer.classList.toggle("short", isShort);
   if (left <= 0) $("send").setAttribute("aria-disabled", "true");
 }
 
