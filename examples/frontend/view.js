@@ -152,11 +152,18 @@ function drawChallenge(state) {
 }
 
 /** The steps as they are; before the bank has told any, one that stands for them. */
+function stepsOf(state) {
+  const steps = state.steps.length ? state.steps : [{ title: "starting", status: "pending" }];
+  if (phaseOf(state) !== "running" || steps.some((step) => wordOf(step) === "in-progress")) return steps;
+  // between two steps it is the next one that is waited for
+  const next = steps.find((step) => wordOf(step) === "pending");
+  return steps.map((step) => (step === next ? { ...step, status: "in-progress" } : step));
+}
+
 function drawSteps(state) {
-  const { steps, event } = state;
   const afterwards = AFTERWARDS[phaseOf(state)] ?? {};
   const list = $("steps");
-  const shown = steps.length ? steps : [{ title: "starting", status: event ? "pending" : "in-progress" }];
+  const shown = stepsOf(state);
   while (list.children.length > shown.length) list.lastElementChild.remove();
   shown.forEach((step, index) => {
     if (!list.children[index]) list.append($("step").content.cloneNode(true));
@@ -175,8 +182,8 @@ const wordOf = ({ status }) => WORDS[status] ?? "pending";
 const nameOf = ({ title }) => (knows(title) ? t(title) : title.replaceAll("-", " "));
 
 /** The step that is under way, for those who listen. */
-export function stepInWords({ steps }) {
-  const step = steps.find((step) => wordOf(step) === "in-progress");
+export function stepInWords(state) {
+  const step = stepsOf(state).find((step) => wordOf(step) === "in-progress");
   return step ? t("stepOf", { name: nameOf(step), word: t("in-progress") }) : "";
 }
 
