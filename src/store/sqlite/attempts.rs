@@ -13,14 +13,14 @@ pub(super) const DELIVERIES: &str = "SELECT d.delivery_id, d.watch_id, d.host, d
     (SELECT ifnull(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.delivery_id) AS number, \
     EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.delivery_id \
         AND a.lease_id = r.value ->> 'lease_id') AS known \
-    FROM json_each(?1) r CROSS JOIN deliveries d ON d.delivery_id = r.value ->> 'delivery_id' \
+    FROM jsonb_each(?1) r CROSS JOIN deliveries d ON d.delivery_id = r.value ->> 'delivery_id' \
     CROSS JOIN watches w ON w.watch_id = d.watch_id";
 
 pub(super) const ADD_ATTEMPTS: &str = "INSERT INTO attempts (delivery_id, number, lease_id, \
     started_at, duration, status, error, response) \
     SELECT value ->> 'delivery_id', value ->> 'number', value ->> 'lease_id', \
     value ->> 'started_at', value ->> 'duration', value ->> 'status', value ->> 'error', \
-    value ->> 'response' FROM json_each(?1)";
+    value ->> 'response' FROM jsonb_each(?1)";
 
 /// The claim that was recorded is over; another one is left alone.
 pub(super) const RECORD: &str = "UPDATE deliveries SET \
@@ -31,7 +31,7 @@ pub(super) const RECORD: &str = "UPDATE deliveries SET \
     state = r.value ->> 'state', next_attempt_at = r.value ->> 'next_attempt_at', \
     lease_until = iif(lease_id IS r.value ->> 'lease_id', NULL, lease_until), \
     lease_id = nullif(lease_id, r.value ->> 'lease_id') \
-    FROM json_each(?1) r WHERE deliveries.delivery_id = r.value ->> 'delivery_id'";
+    FROM jsonb_each(?1) r WHERE deliveries.delivery_id = r.value ->> 'delivery_id'";
 
 /// A settled watch becomes cancelled as well: its callback takes nothing any more.
 const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = ?2, \

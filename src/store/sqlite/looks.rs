@@ -18,30 +18,30 @@ use crate::{
     },
 };
 
-pub(super) const HOLD: &str = "SELECT j.job_id FROM json_each(?1) l CROSS JOIN jobs j \
+pub(super) const HOLD: &str = "SELECT j.job_id FROM jsonb_each(?1) l CROSS JOIN jobs j \
     ON j.job_id = l.value ->> 'job_id' AND j.lease_id = l.value ->> 'lease_id'";
 
 pub(super) const CHANGE_WATCHES: &str = "UPDATE watches SET state = c.value ->> 'state', \
     progress = c.value ->> 'progress', updated_at = c.value ->> 'at', \
     settled_at = iif(c.value ->> 'state' IN ('settled', 'cancelled'), c.value ->> 'at', NULL) \
-    FROM json_each(?1) c WHERE watches.watch_id = c.value ->> 'watch_id' \
+    FROM jsonb_each(?1) c WHERE watches.watch_id = c.value ->> 'watch_id' \
     AND +watches.job_id = c.value ->> 'job_id' AND +watches.settled_at IS NULL \
     RETURNING watch_id, client_id, callback_host";
 
 pub(super) const ADD_EVENTS: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
     SELECT value ->> 'event_id', value ->> 'watch_id', value ->> 'body', value ->> 'at' \
-    FROM json_each(?1) WHERE TRUE ON CONFLICT (event_id) DO NOTHING RETURNING event_id";
+    FROM jsonb_each(?1) WHERE TRUE ON CONFLICT (event_id) DO NOTHING RETURNING event_id";
 
 /// The plus keeps the planner off the index of states, where all that is pending would be read.
 pub(super) const SUPERSEDE: &str = "UPDATE deliveries SET state = 'superseded', \
-    next_attempt_at = NULL, updated_at = n.value ->> 'at' FROM json_each(?1) n \
+    next_attempt_at = NULL, updated_at = n.value ->> 'at' FROM jsonb_each(?1) n \
     WHERE deliveries.watch_id = n.value ->> 'watch_id' AND +deliveries.state = 'pending'";
 
 pub(super) const ADD_DELIVERIES: &str = "INSERT INTO deliveries (delivery_id, event_id, watch_id, \
     client_id, host, state, next_attempt_at, deadline, updated_at) \
     SELECT value ->> 'delivery_id', value ->> 'event_id', value ->> 'watch_id', \
     value ->> 'client_id', value ->> 'host', 'pending', value ->> 'at', value ->> 'deadline', \
-    value ->> 'at' FROM json_each(?1)";
+    value ->> 'at' FROM jsonb_each(?1)";
 
 /// A watch that joined since the claim was not looked at yet: the job stays due.
 pub(super) const RECORD_JOBS: &str = "UPDATE jobs SET memory = l.value ->> 'memory', lease_id = NULL, \
@@ -55,14 +55,14 @@ pub(super) const RECORD_JOBS: &str = "UPDATE jobs SET memory = l.value ->> 'memo
         WHEN hinted_at > l.value ->> 'at' THEN min(hinted_at, l.value ->> 'next_look_at') \
         ELSE l.value ->> 'next_look_at' END, \
     user_id = l.value ->> 'user_id', connection_id = l.value ->> 'connection_id' \
-    FROM json_each(?1) l WHERE jobs.job_id = l.value ->> 'job_id'";
+    FROM jsonb_each(?1) l WHERE jobs.job_id = l.value ->> 'job_id'";
 
 const FORGET_FAILURES: &str = "DELETE FROM connection_failures \
     WHERE connection_id IN (SELECT value FROM json_each(?1))";
 
 const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
     SELECT value ->> 'connection_id', value ->> 'job_id', value ->> 'at' \
-    FROM json_each(?1) WHERE TRUE ON CONFLICT DO NOTHING";
+    FROM jsonb_each(?1) WHERE TRUE ON CONFLICT DO NOTHING";
 
 /// Records looks, and names the jobs whose lease still held.
 pub(super) async fn record(

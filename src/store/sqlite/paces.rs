@@ -15,7 +15,7 @@ use crate::{
 pub(super) const FIND: &str = "WITH kinds AS (SELECT key AS place, value ->> 'job_type' AS job_type, \
         ifnull(value ->> 'institution_id', (SELECT c.institution_id FROM connection_banks c \
             WHERE c.slot = value ->> 'slot' AND c.connection_id = value ->> 'connection_id')) AS bank \
-        FROM json_each(?1)) \
+        FROM jsonb_each(?1)) \
     SELECT k.place, k.bank, p.institution_id, p.pace, p.averages, p.averages_at FROM kinds k \
     LEFT JOIN paces p ON p.institution_id IN (k.bank, '') AND p.job_type = k.job_type";
 

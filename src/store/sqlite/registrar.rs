@@ -24,7 +24,7 @@ pub(super) const CLIENTS: &str = "SELECT c.client_id, c.revoked_at IS NOT NULL A
     FROM json_each(?1) i CROSS JOIN clients c ON c.client_id = i.value";
 
 pub(super) const OPEN_WATCHES: &str = "SELECT q.key AS place, w.watch_id \
-    FROM json_each(?1) q CROSS JOIN watches w ON w.job_id = q.value ->> 'job_id' \
+    FROM jsonb_each(?1) q CROSS JOIN watches w ON w.job_id = q.value ->> 'job_id' \
     AND w.client_id = q.value ->> 'client_id' AND w.callback_url = q.value ->> 'callback_url' \
     AND w.settled_at IS NULL";
 
@@ -33,7 +33,7 @@ pub(super) const RESTING: &str = "SELECT j.job_id, j.memory FROM json_each(?1) i
 
 pub(super) const ADD_JOBS: &str = "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory) \
     SELECT value ->> 'job_id', value ->> 'at', 0, 1, value ->> 'memory' \
-    FROM json_each(?1) WHERE TRUE ON CONFLICT (job_id) DO UPDATE SET \
+    FROM jsonb_each(?1) WHERE TRUE ON CONFLICT (job_id) DO UPDATE SET \
     memory = iif(next_look_at IS NULL, excluded.memory, memory), \
     next_look_at = min(ifnull(next_look_at, excluded.next_look_at), excluded.next_look_at), \
     urgency = 0, joined = 1";
@@ -45,7 +45,7 @@ pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, 
     value ->> 'callback_url', value ->> 'callback_host', value ->> 'operation', \
     value ->> 'events', value ->> 'until_step', value ->> 'locale', value ->> 'metadata', \
     value ->> 'state', value ->> 'progress', value ->> 'created_at', value ->> 'created_at' \
-    FROM json_each(?1) WHERE TRUE ON CONFLICT DO NOTHING RETURNING watch_id";
+    FROM jsonb_each(?1) WHERE TRUE ON CONFLICT DO NOTHING RETURNING watch_id";
 
 #[async_trait]
 impl Registers for Writer {
