@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("domain", &[]),
     ("runtime", &[]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "domain"]),
     ("signing", &["domain"]),
     ("basiq", &["clock", "config", "domain"]),
     ("normalise", &["basiq", "domain"]),
@@ -27,13 +27,22 @@ const LAYERS: &[(&str, &[&str])] = &[
             "normalise",
             "runtime",
             "store",
+            "telemetry",
         ],
     ),
     (
         "delivery",
-        &["clock", "config", "domain", "runtime", "signing", "store"],
+        &[
+            "clock",
+            "config",
+            "domain",
+            "runtime",
+            "signing",
+            "store",
+            "telemetry",
+        ],
     ),
-    ("web", &["clock", "config", "domain", "store"]),
+    ("web", &["clock", "config", "domain", "store", "telemetry"]),
     (
         "api",
         &[

@@ -19,7 +19,7 @@ use crate::{
     },
     domain::{Client, JobMemory, Watch, WatchId},
     store::{NewWatch, Registration, WatchStory},
-    web::{Authenticated, JsonObject, Problem, ProblemCode},
+    web::{Authenticated, CallTrace, JsonObject, Problem, ProblemCode},
 };
 
 /// Seconds after which a client at its cap of open watches may try again.
@@ -48,6 +48,7 @@ const CAP_RETRY_SECONDS: u64 = 60;
 pub(super) async fn create_watch(
     State(state): State<ApiState>,
     Authenticated(client): Authenticated,
+    CallTrace(trace): CallTrace,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
     let parts = &state.parts;
@@ -58,6 +59,7 @@ pub(super) async fn create_watch(
         request: parse(body, &parts.rules)?,
         max_open: parts.server.client_max_open_watches,
         now,
+        trace,
     };
     match parts.store.register_watch(new).await? {
         Registration::Created(watch) => {

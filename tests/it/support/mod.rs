@@ -3,6 +3,7 @@
 
 pub(crate) mod cable;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod database;
 pub(crate) mod listener;
 pub(crate) mod live;

@@ -24,9 +24,9 @@ use crate::{
             view::StreamedWatch,
         },
     },
-    domain::{CallbackUrl, Client, JobId, WatchId, WatchRequest},
+    domain::{CallbackUrl, Client, JobId, TraceContext, WatchId, WatchRequest},
     store::{NewWatch, Registration, WatchStory},
-    web::{Authenticated, JsonObject, Problem, ProblemCode, ProblemDocument},
+    web::{Authenticated, CallTrace, JsonObject, Problem, ProblemCode, ProblemDocument},
 };
 
 /// The largest body of a batch, in bytes.
@@ -113,10 +113,11 @@ pub(super) async fn create_watches(
     State(state): State<ApiState>,
     Authenticated(client): Authenticated,
     BatchPlace(_place): BatchPlace,
+    CallTrace(trace): CallTrace,
     JsonObject(body): JsonObject<MAX_BODY>,
 ) -> Result<Json<BatchView>, Problem> {
     let parts = &state.parts;
-    let (plan, new) = Plan::of(parse(body, &parts.rules)?, parts, &client);
+    let (plan, new) = Plan::of(parse(body, &parts.rules)?, parts, (&client, trace));
     let registered = if new.is_empty() {
         Vec::new()
     } else {
@@ -142,7 +143,7 @@ impl Plan {
     fn of(
         items: Vec<Result<WatchRequest, Problem>>,
         parts: &ApiParts,
-        client: &Client,
+        (client, trace): (&Client, Option<TraceContext>),
     ) -> (Self, Vec<NewWatch>) {
         let now = parts.clock.now();
         let mut places: HashMap<(JobId, CallbackUrl), usize> = HashMap::new();
@@ -164,6 +165,7 @@ impl Plan {
                 request,
                 max_open: parts.server.client_max_open_watches,
                 now,
+                trace,
             });
             Planned::New(place)
         });
