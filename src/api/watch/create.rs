@@ -34,7 +34,10 @@ const CAP_RETRY_SECONDS: u64 = 60;
     path = "/watch",
     operation_id = "createWatch",
     tag = TAG,
-    request_body(content = WatchRequestBody, example = json!(examples::watch_request())),
+    params(("traceparent" = Option<String>, Header, description = "The W3C trace that the watch is a part of: looks, \
+        deliveries and the callback stay in it. One that is not valid is ignored", example = json!(examples::TRACEPARENT))),
+    request_body(content = WatchRequestBody, description = "The job, and where to tell what becomes of it",
+        example = json!(examples::watch_request())),
     responses(
         (status = 202, description = "The watch is stored", body = StreamedWatch,
             headers(("location" = String, description = "The watch's path")),

@@ -104,7 +104,10 @@ pub(crate) struct BatchItem {
     path = "/watch/batch",
     operation_id = "createWatches",
     tag = TAG,
-    request_body(content = BatchRequest, example = json!(examples::batch_request())),
+    params(("traceparent" = Option<String>, Header, description = "The W3C trace that the watches are a part of: looks, \
+        deliveries and the callback stay in it. One that is not valid is ignored", example = json!(examples::TRACEPARENT))),
+    request_body(content = BatchRequest, description = "The watches, or the jobs of watches that have all else in common",
+        example = json!(examples::batch_request())),
     responses((status = 200, description = "What each came to", body = BatchView,
         example = json!(examples::batch()))),
     security(("apiKey" = [])),
