@@ -67,7 +67,7 @@ pub struct EventBody {
     /// The `url`s of successful steps.
     pub resources: Vec<String>,
     /// What the watch was registered with.
-    #[schema(value_type = Object)]
+    #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Map<String, Value>,
 }
 
