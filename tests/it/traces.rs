@@ -6,12 +6,16 @@ use axum::{
     body::Body,
     http::{Request, header},
 };
-use basiq_relay::sandbox::{JobScript, SandboxOptions, ScriptStep, StepEnd};
+use basiq_relay::{
+    clock::Clock,
+    sandbox::{JobScript, SandboxOptions, ScriptStep, StepEnd},
+};
 use serde_json::{Value, json};
 
 use crate::support::{
     TestApp,
     collector::{Collected, Collector},
+    job,
     scene::{Scene, ask, until},
 };
 
@@ -19,13 +23,16 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const OTHER_TRACE: &str = "a3ce929d0e0e47364bf92f3577b34da6";
 const SPAN: &str = "00f067aa0ba902b7";
 
-/// A job that runs for so long.
-fn job(runs: Duration) -> JobScript {
-    JobScript::new(vec![ScriptStep::new(
-        "retrieve-accounts",
-        runs,
-        StepEnd::Succeeds,
-    )])
+/// A job that is done at once.
+fn done() -> JobScript {
+    let step = ScriptStep::new("retrieve-accounts", Duration::ZERO, StepEnd::Succeeds);
+    JobScript::new(vec![step])
+}
+
+/// A job whose only step stands so.
+fn document(id: &str, status: &str) -> Value {
+    let step = ("retrieve-accounts", status, Value::Null);
+    job(id, Clock::system().now(), &[step])
 }
 
 fn traceparent(trace: &str) -> String {
@@ -39,8 +46,6 @@ async fn traced_scene() -> (Scene, Collector) {
     let log = ("RELAY_LOG", "warn,basiq_relay::app=info".to_owned());
     scene.setup.environment = collector.settings().to_vec();
     scene.setup.environment.push(log);
-    let interval = ("RELAY_POLL_MIN_INTERVAL", "2s".to_owned());
-    scene.setup.environment.push(interval);
     (scene, collector)
 }
 
@@ -71,21 +76,32 @@ async fn one_trace_leads_from_the_call_to_the_callback_though_the_relay_was_kill
     let client = scene.setup.add_client("app").await;
     let key = client["apiKey"].as_str().unwrap();
     let relay = scene.setup.start().await;
-    let shared = scene.sandbox.seed_job(job(Duration::from_secs(4)));
-    let alone = scene.sandbox.seed_job(job(Duration::from_secs(4)));
+    let jobs = ["shared", "alone"];
+    let [shared, alone] = jobs;
+    for job in jobs {
+        scene
+            .sandbox
+            .seed_document(job, document(job, "in-progress"));
+    }
     let to = (relay.url.as_str(), key);
-    register(&scene, to, (&shared, "/first", Some(TRACE))).await;
-    register(&scene, to, (&shared, "/second", Some(OTHER_TRACE))).await;
-    register(&scene, to, (&alone, "/untold", None)).await;
+    register(&scene, to, (shared, "/first", Some(TRACE))).await;
+    register(&scene, to, (shared, "/second", Some(OTHER_TRACE))).await;
+    register(&scene, to, (alone, "/untold", None)).await;
 
     until(async || collector.named("POST /watch").len() == 3).await;
     let looked_at = async |job: &str| {
         let said = ask(&relay.url, &format!("GET /watch?jobId={job}"), key, None).await;
         said.json()["items"][0]["steps"][0]["title"].is_string()
     };
-    until(async || looked_at(&shared).await && looked_at(&alone).await).await;
+    until(async || looked_at(shared).await && looked_at(alone).await).await;
     relay.kill().await;
     let looks = collector.named("look").len();
+    for job in jobs {
+        scene.sandbox.seed_document(job, document(job, "success"));
+    }
+    // should a look have been under way, its lease runs out now
+    let runs_out = "UPDATE jobs SET lease_until = NULL";
+    scene.database.execute(runs_out).await;
     let relay = scene.setup.start().await;
     scene.told(3).await;
     until(async || collector.named("delivery").len() == 3).await;
@@ -112,7 +128,7 @@ async fn one_trace_leads_from_the_call_to_the_callback_though_the_relay_was_kill
         }
     }
     // the latest look at a job is a child of one call and linked to the others
-    for (job, watches) in [(&shared, 2), (&alone, 1)] {
+    for (job, watches) in [(shared, 2), (alone, 1)] {
         let mut looks = collector.named("look").into_iter();
         let look = looks.rfind(|look| look.text("job.id") == Some(job));
         let look = look.unwrap();
@@ -147,7 +163,7 @@ async fn call(app: &TestApp, path: &str, body: &Value, traces: &[&str]) {
 #[tokio::test]
 async fn without_export_a_clients_trace_goes_on_as_it_is_and_what_is_no_trace_is_ignored() {
     let mut app = TestApp::new().await;
-    let watch = |path: &str| json!({ "jobId": app.sandbox.seed_job(job(Duration::ZERO)), "callbackUrl": app.callback(path) });
+    let watch = |path: &str| json!({ "jobId": app.sandbox.seed_job(done()), "callbackUrl": app.callback(path) });
     let (one, two) = (traceparent(TRACE), traceparent(OTHER_TRACE));
     let unsampled = one.replace("-01", "-00");
     for (path, traces) in [
