@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const BINARY = new URL("../target/debug/basiq-relay", import.meta.url).pathname;
+export const BINARY = new URL("../target/debug/basiq-relay", import.meta.url).pathname;
 
 /** Waits until something is so. */
 export async function until(what, isSo, seconds = 60) {
@@ -19,7 +19,7 @@ export async function until(what, isSo, seconds = 60) {
   throw new Error(`it did not come to be so in ${seconds} s: ${what}`);
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address();

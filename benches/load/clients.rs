@@ -127,9 +127,17 @@ impl Registrations {
         Ok(float(accepted) / began.elapsed().as_secs_f64())
     }
 
-    /// So many in all, with this relay's part of the connections.
-    pub(crate) async fn divided(&self, all: usize, relays: usize) -> Result<()> {
-        self.run(CONNECTIONS / relays, move |number| number < all)
+    /// The same jobs, some of them at another server.
+    pub(crate) fn also_at(&self, server: &Url) -> Result<Self> {
+        Ok(Self {
+            url: server.join("watch")?,
+            ..self.clone()
+        })
+    }
+
+    /// So many in all servers, with this one's part of the connections.
+    pub(crate) async fn divided(&self, all: usize, servers: usize) -> Result<()> {
+        self.run(CONNECTIONS / servers, move |number| number < all)
             .await?;
         Ok(())
     }
@@ -178,12 +186,12 @@ impl Registrations {
 
     /// One after the other, as long as it goes on; says how many were accepted.
     async fn one_by_one(&self, goes_on: impl Fn(usize) -> bool) -> Result<usize> {
-        let next = || self.next.fetch_add(1, Ordering::Relaxed);
-        let (mut accepted, mut number) = (0, next());
-        while goes_on(number) {
+        let (next, relaxed) = (&self.next, Ordering::Relaxed);
+        let more = |number| goes_on(number).then_some(number + 1);
+        let mut accepted = 0;
+        while let Ok(number) = next.fetch_update(relaxed, relaxed, more) {
             self.one(number).await?;
             accepted += 1;
-            number = next();
         }
         Ok(accepted)
     }

@@ -15,8 +15,9 @@ use crate::{
     receiver::Receiver,
 };
 
-/// Watches of a round.
-const WATCHES: usize = 6_000;
+/// Watches of a round, and before it, so that each relay has prepared its statements.
+const WATCHES: usize = 9_000;
+const BEFORE: usize = 1_500;
 
 /// One, two and three relays, twice, so that the order does not decide.
 pub(crate) async fn run() -> Result<()> {
@@ -51,21 +52,33 @@ async fn cycles(database: &str, relays: usize) -> Result<f64> {
     let key = RelayProcess::add_client(database).await?;
     // until each knows of the others
     tokio::time::sleep(Duration::from_secs(2)).await;
+    let registrations = Registrations::new(&basiq, &key, callback.as_str())?;
+    register(&registrations, &processes, BEFORE).await?;
+    receiver.until(BEFORE).await?;
     let began = Instant::now();
-    let mut clients = JoinSet::new();
-    for (place, process) in processes.iter().enumerate() {
-        let share = WATCHES / relays + usize::from(place < WATCHES % relays);
-        let callback = format!("{callback}/{place}");
-        let registrations = Registrations::new(&process.url, &key, &callback)?;
-        clients.spawn(async move { registrations.divided(share, relays).await });
-    }
-    while let Some(ended) = clients.join_next().await {
-        ended??;
-    }
-    receiver.until(WATCHES).await?;
+    register(&registrations, &processes, BEFORE + WATCHES).await?;
+    receiver.until(BEFORE + WATCHES).await?;
     let rate = float(WATCHES) / began.elapsed().as_secs_f64();
     for process in processes {
         process.kill().await?;
     }
     Ok(rate)
+}
+
+/// Registers watches at all of them at once, until there are so many.
+async fn register(
+    registrations: &Registrations,
+    processes: &[RelayProcess],
+    all: usize,
+) -> Result<()> {
+    let mut clients = JoinSet::new();
+    for process in processes {
+        let registrations = registrations.also_at(&process.url)?;
+        let servers = processes.len();
+        clients.spawn(async move { registrations.divided(all, servers).await });
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended??;
+    }
+    Ok(())
 }

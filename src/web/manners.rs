@@ -10,15 +10,15 @@ use std::{
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    middleware::{Next, from_fn_with_state, map_request},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, Method, header};
 use tokio::sync::Semaphore;
+use tower::util::MapRequestLayer;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
-    set_header::SetResponseHeaderLayer,
 };
 use tracing::{Instrument, debug, error, field, info, info_span, warn};
 
@@ -52,15 +52,21 @@ const RETRY_SECONDS: u64 = 5;
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Headers of every answer that does not set its own.
-const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::X_FRAME_OPTIONS, "DENY"),
+static SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; frame-ancestors 'none'",
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
     ),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::CACHE_CONTROL, "no-store"),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
 /// Gives all routes of a router the manners of the relay, and problems for what is not there.
@@ -70,19 +76,18 @@ pub fn with_manners(router: Router) -> Router {
 
 fn with_room(router: Router, requests: usize) -> Router {
     let room = Arc::new(Semaphore::new(requests));
-    let mut router = router
+    // the outermost first; in one layer, for a router puts each in a box and copies that for each call
+    let layers = (
+        MapRequestLayer::new(forget_odd_id),
+        SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid),
+        PropagateRequestIdLayer::new(REQUEST_ID.clone()),
+        from_fn_with_state(room, manners),
+        CatchPanicLayer::custom(panicked),
+    );
+    router
         .fallback(async || Problem::not_found("There is no such page or call."))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(room, manners))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
-        .layer(SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid))
-        .layer(map_request(forget_odd_id));
-    for (name, value) in SECURITY_HEADERS {
-        let value = HeaderValue::from_static(value);
-        router = router.layer(SetResponseHeaderLayer::if_not_present(name, value));
-    }
-    router
+        .layer(layers)
 }
 
 /// What is answered to a method that a path does not have.
@@ -94,7 +99,7 @@ pub(super) async fn method_not_allowed() -> Problem {
 }
 
 /// An id from the caller is kept if it is fit for logs and headers.
-async fn forget_odd_id(mut request: Request) -> Request {
+fn forget_odd_id(mut request: Request) -> Request {
     let sane = |id: &HeaderValue| {
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-:+/=".contains(byte);
         (1..=128).contains(&id.len()) && id.as_bytes().iter().all(allowed)
@@ -146,6 +151,10 @@ async fn manners(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
         if !response.headers().contains_key(header::CONTENT_TYPE) {
             response = with_body(response, &problem, &path);
         }
+    }
+    for (name, value) in &SECURITY_HEADERS {
+        let headers = response.headers_mut().entry(name);
+        headers.or_insert(value.clone());
     }
     let took = (began.elapsed(), leave.is_taken());
     measure(&response, &route, method, took);

@@ -1,66 +1,27 @@
 // Uses the console as an operator does: by mouse, by keyboard, on a phone, in the dark, without JavaScript.
 
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import test, { after, before } from "node:test";
-import { chromium } from "playwright-core";
 
+import { Eyes, check, shoot } from "./eyes.mjs";
 import { ADMIN_TOKEN, HOSTILE, Scenes, until } from "./scenes.mjs";
 
-const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-const SHOTS = new URL("../../target/screenshots/", import.meta.url).pathname;
-const WIDE = { width: 1360, height: 900 };
 const PHONE = { viewport: { width: 375, height: 812 }, hasTouch: true, isMobile: true };
 
-let scenes, browser, profile;
-/** What browsers complained about: scripts that fail, what the policy forbids, other sites. */
-const complaints = [];
+let scenes, eyes;
 
 before(async () => {
-  mkdirSync(SHOTS, { recursive: true });
-  profile = mkdtempSync(join(tmpdir(), "chromium-"));
   scenes = await Scenes.set();
-  browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    chromiumSandbox: false,
-    args: [
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      `--crash-dumps-dir=${profile}`,
-    ],
-  });
+  eyes = await Eyes.open([scenes.url]);
 });
 
 after(async () => {
-  await browser?.close();
+  await eyes?.close();
   await scenes?.stop();
-  rmSync(profile, { recursive: true, force: true });
 });
 
-/** A page of a browser that nobody is logged in to, with axe at hand. */
-async function open(options = {}) {
-  const context = await browser.newContext({ baseURL: scenes.url, viewport: WIDE, ...options });
-  await context.addInitScript({ path: AXE });
-  const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
-  page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
-  page.on("console", (message) => {
-    // what was asked for on purpose and refused is told here too
-    const refused = message.text().includes("Failed to load resource");
-    if (message.type() === "error" && !refused) complaints.push(`${page.url()}: ${message.text()}`);
-  });
-  page.on("request", (request) => {
-    if (!request.url().startsWith(scenes.url)) complaints.push(`asked for ${request.url()}`);
-  });
-  return page;
-}
+/** A page of a browser that nobody is logged in to. */
+const open = (options) => eyes.page(options);
 
 let cookies;
 
@@ -73,24 +34,6 @@ async function logIn(page) {
   await page.getByRole("button", { name: "Log in" }).click();
   await page.waitForURL("/console");
   cookies = await page.context().cookies();
-}
-
-async function shoot(page, name) {
-  await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
-}
-
-/** Serious faults of accessibility there must be none. */
-async function check(page, name) {
-  const { violations } = await page.evaluate(() => axe.run(document));
-  const told = violations.map((v) => {
-    const places = v.nodes.map((node) => `${node.target}: ${node.failureSummary}`);
-    return `${name}: ${v.impact}: ${v.id}: ${v.help}\n${places.join("\n")}`;
-  });
-  const grave = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  assert.equal(grave.length, 0, told.join("\n\n"));
-  for (const text of told) console.log(text);
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-  assert.ok(wide <= 0, `${name}: ${wide} px too wide`);
 }
 
 const state = (page) => page.locator(".head .badge");
@@ -361,5 +304,5 @@ test("a page says when the relay does not answer, and when it does again", async
 
 test("browsers had nothing to complain about", () => {
   // one test has calls fail on purpose
-  assert.deepEqual(complaints.filter((text) => !text.includes("Failed to fetch")), []);
+  assert.deepEqual(eyes.complaints.filter((text) => !text.includes("Failed to fetch")), []);
 });

@@ -3,9 +3,9 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 
-import { Stage, until } from "../stage.mjs";
+import { BINARY, Stage, freePort, until } from "../stage.mjs";
 
-export { until };
+export { BINARY, freePort, until };
 
 export const ADMIN_TOKEN = "operator-token-of-the-browser-test";
 

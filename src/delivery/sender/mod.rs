@@ -35,7 +35,7 @@ const KEEP_AT_MOST: usize = 1024;
 /// How long an unused connection is kept.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 /// How many unused connections to one host are kept.
-const IDLE_CONNECTIONS: usize = 8;
+const IDLE_CONNECTIONS: usize = 64;
 
 /// The longest head of an answer, and the most of a body that waits to be read, in bytes.
 const BUFFER: usize = 64 * 1024;

@@ -1,12 +1,13 @@
 //! What looks teach about how long jobs take, by kind.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use jiff::Timestamp;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    domain::{Averages, KnownPace, Pace, StageLeft},
+    domain::{Averages, JobContext, KnownPace, Pace, StageLeft},
     store::{
         Lesson, Look, PaceFound, StoreError,
         common::{AnyRow, Cells, unwritable},
@@ -98,11 +99,47 @@ impl Taught {
     }
 }
 
-/// What is known of a kind of jobs, by its rows: the bank's own comes before that of all banks.
-pub(in crate::store) fn pace_found<R: AnyRow>(rows: &[R]) -> Result<PaceFound, StoreError> {
-    let mut found = PaceFound::default();
+/// What a kind of jobs is looked up by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub(in crate::store) struct PaceKey {
+    pub(in crate::store) institution_id: Option<String>,
+    pub(in crate::store) connection_id: Option<String>,
+    pub(in crate::store) slot: Option<i64>,
+    pub(in crate::store) job_type: String,
+}
+
+impl From<&JobContext> for PaceKey {
+    fn from(context: &JobContext) -> Self {
+        Self {
+            institution_id: context.institution_id.clone(),
+            connection_id: context.connection_id.clone(),
+            slot: context.connection_id.as_deref().map(slot),
+            job_type: context.job_type.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// What is known of so many kinds of jobs, by their rows, which tell their `place` among the keys.
+pub(in crate::store) fn paces_found<R: AnyRow>(
+    rows: &[R],
+    count: usize,
+) -> Result<Vec<Result<PaceFound, StoreError>>, StoreError> {
+    let mut of_keys: Vec<Vec<Cells<'_>>> = vec![Vec::new(); count];
     for row in rows {
         let cells = Cells::of("paces", "institution_id", row);
+        let place = usize::try_from(cells.get::<i64>("place")?).unwrap_or(count);
+        if let Some(of_key) = of_keys.get_mut(place) {
+            of_key.push(cells);
+        }
+    }
+    Ok(of_keys.into_iter().map(pace_found).collect())
+}
+
+/// What is known of a kind of jobs, by its rows: the bank's own comes before that of all banks.
+fn pace_found(mut rows: Vec<Cells<'_>>) -> Result<PaceFound, StoreError> {
+    rows.sort_by_key(|cells| Reverse(cells.opt::<&str>("institution_id").ok().flatten()));
+    let mut found = PaceFound::default();
+    for cells in rows {
         found.institution_id = cells.opt("bank")?;
         let of: Option<String> = cells.opt("institution_id")?;
         if of.is_some() && of == found.institution_id {
@@ -117,7 +154,7 @@ pub(in crate::store) fn pace_found<R: AnyRow>(rows: &[R]) -> Result<PaceFound, S
 }
 
 /// Where a connection's bank is remembered.
-pub(in crate::store) fn slot(connection_id: &str) -> i64 {
+fn slot(connection_id: &str) -> i64 {
     let hash: [u8; 32] = Sha256::digest(connection_id.as_bytes()).into();
     let [a, b, c, d, ..] = hash;
     let slot = u64::from(u32::from_be_bytes([a, b, c, d])) % SLOTS;

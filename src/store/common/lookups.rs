@@ -1,49 +1,54 @@
-//! Finds clients by their keys for many requests at once: those that wait while a look is under way share
-//! the next one. Nothing is remembered, so a key that was revoked before a request came is not found by it.
+//! Looks things up for many callers at once: those that wait while a look is under way share the next one.
+//! Nothing is remembered, so a key that was revoked before a request came is not found by it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Debug, hash::Hash, sync::Arc};
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
 use tracing::trace;
 
-use crate::{
-    domain::{ApiKeyHash, Client},
-    store::{StoreError, common::closed},
-};
+use crate::store::{StoreError, common::closed};
 
-/// The most requests that share a look, and the most that wait.
+/// The most callers that share a look, and the most that wait.
 const BATCH: usize = 1024;
 
-/// Finds the client of a key.
+/// Finds what belongs to keys.
 #[async_trait]
-pub(in crate::store) trait FindsClients: Send + Sync + 'static {
-    /// The client with this key, unless it is revoked.
-    async fn find(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError>;
+pub(in crate::store) trait Finds: Send + Sync + 'static {
+    /// What is asked for; none of a look is asked for twice.
+    type Key: Debug + Clone + Eq + Hash + Send + Sync + 'static;
+    /// What is found.
+    type Found: Debug + Clone + Send + 'static;
+
+    /// What belongs to each of these keys, in their order.
+    async fn find_all(&self, keys: &[Self::Key]) -> Vec<Result<Self::Found, StoreError>>;
 }
 
 /// The way to the task that looks; dropping it ends the task.
 #[derive(Debug)]
-pub(in crate::store) struct Lookups {
-    queue: mpsc::Sender<Queued>,
+pub(in crate::store) struct Lookups<K, F> {
+    queue: mpsc::Sender<Queued<K, F>>,
     _task: JoinSet<()>,
 }
 
-type Found = Result<Option<Client>, StoreError>;
+type Caller<F> = oneshot::Sender<Result<F, StoreError>>;
 
 #[derive(Debug)]
-struct Queued {
-    key: ApiKeyHash,
-    caller: oneshot::Sender<Found>,
+struct Queued<K, F> {
+    key: K,
+    caller: Caller<F>,
 }
 
-impl Lookups {
+impl<K, F> Lookups<K, F>
+where
+    K: Debug + Clone + Eq + Hash + Send + Sync + 'static,
+    F: Debug + Clone + Send + 'static,
+{
     /// Starts the task that looks.
-    pub(in crate::store) fn start(store: impl FindsClients) -> Self {
+    pub(in crate::store) fn start(store: impl Finds<Key = K, Found = F>) -> Self {
         let (queue, queued) = mpsc::channel(BATCH);
         let mut tasks = JoinSet::new();
         tasks.spawn(run(store, queued));
@@ -53,37 +58,36 @@ impl Lookups {
         }
     }
 
-    /// The client with this key, as of now or later.
-    pub(in crate::store) async fn find(&self, key: &ApiKeyHash) -> Found {
+    /// What belongs to this key, as of now or later.
+    pub(in crate::store) async fn find(&self, key: K) -> Result<F, StoreError> {
         let (caller, answer) = oneshot::channel();
-        let queued = Queued { key: *key, caller };
+        let queued = Queued { key, caller };
         self.queue.send(queued).await.map_err(|_| closed())?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 }
 
-async fn run(store: impl FindsClients, mut queue: mpsc::Receiver<Queued>) {
+async fn run<S: Finds>(store: S, mut queue: mpsc::Receiver<Queued<S::Key, S::Found>>) {
     let mut waiting = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut waiting, BATCH).await > 0 {
-        let mut callers: HashMap<Vec<u8>, (ApiKeyHash, Vec<_>)> = HashMap::new();
+        let mut callers: HashMap<S::Key, Vec<Caller<S::Found>>> = HashMap::new();
         for Queued { key, caller } in waiting.drain(..) {
-            let of_key = callers.entry(key.as_bytes().to_vec());
-            of_key.or_insert((key, Vec::new())).1.push(caller);
+            callers.entry(key).or_default().push(caller);
         }
-        let looks = callers.into_values().map(|(key, callers)| {
-            let store = &store;
-            async move { answer(store.find(&key).await, callers) }
-        });
-        join_all(looks).await;
+        let (keys, callers): (Vec<_>, Vec<_>) = callers.into_iter().unzip();
+        let found = store.find_all(&keys).await;
+        for (found, callers) in found.into_iter().zip(callers) {
+            answer(found, callers);
+        }
     }
 }
 
 /// Tells all the same.
-fn answer(found: Found, callers: Vec<oneshot::Sender<Found>>) {
+fn answer<F: Clone>(found: Result<F, StoreError>, callers: Vec<Caller<F>>) {
     let found = found.map_err(Arc::new);
     for caller in callers {
         let told = match &found {
-            Ok(client) => Ok(client.clone()),
+            Ok(found) => Ok(found.clone()),
             Err(failure) => Err(again(failure)),
         };
         if caller.send(told).is_err() {
@@ -92,11 +96,66 @@ fn answer(found: Found, callers: Vec<oneshot::Sender<Found>>) {
     }
 }
 
+/// The same failure for each of those it struck.
+pub(in crate::store) fn each<F>(failure: StoreError, struck: usize) -> Vec<Result<F, StoreError>> {
+    let failure = Arc::new(failure);
+    (0..struck).map(|_| Err(again(&failure))).collect()
+}
+
 /// The same failure for one more of those it struck.
 fn again(failure: &Arc<StoreError>) -> StoreError {
     let source = Box::new(Arc::clone(failure));
     match &**failure {
         StoreError::Unavailable(_) => StoreError::Unavailable(source),
         StoreError::Refused(_) | StoreError::Inconsistent { .. } => StoreError::Refused(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::future::join_all;
+    use tokio::sync::mpsc::UnboundedSender;
+
+    use super::*;
+
+    /// Finds twice a number, and nothing of thirteen; tells what it was asked for together.
+    struct Doubles(UnboundedSender<Vec<u32>>);
+
+    #[async_trait]
+    impl Finds for Doubles {
+        type Key = u32;
+        type Found = u32;
+
+        async fn find_all(&self, keys: &[u32]) -> Vec<Result<u32, StoreError>> {
+            let mut asked = keys.to_vec();
+            asked.sort_unstable();
+            self.0.send(asked).unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let found = keys.iter().map(|key| match key {
+                13 => Err(StoreError::Unavailable("thirteen".into())),
+                key => Ok(2 * key),
+            });
+            found.collect()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_wait_share_a_look_and_each_gets_its_own_answer() {
+        let (told, mut asked) = mpsc::unbounded_channel();
+        let lookups = Lookups::start(Doubles(told));
+        let waiting = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            join_all([3, 13, 5, 3].map(|key| lookups.find(key))).await
+        };
+        let (first, later) = tokio::join!(lookups.find(2), waiting);
+        assert_eq!(first.unwrap(), 4);
+        let later: Vec<_> = later.into_iter().map(Result::ok).collect();
+        assert_eq!(later, [Some(6), None, Some(10), Some(6)]);
+        drop(lookups);
+        assert_eq!(asked.recv().await, Some(vec![2]));
+        assert_eq!(asked.recv().await, Some(vec![3, 5, 13]));
+        assert_eq!(asked.recv().await, None);
     }
 }

@@ -24,9 +24,9 @@ pub(super) use self::{
     console::{ASKED, failing_host, host_failure},
     error::{closed, from_migration, is_collision, shared, unwritable},
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
-    lessons::{Lessons, MOST_KINDS, Taught, pace_found, slot},
+    lessons::{Lessons, MOST_KINDS, PaceKey, Taught, paces_found},
     looks::{NewsRow, changes, claims, held, jobs, news, reports},
-    lookups::{FindsClients, Lookups},
+    lookups::{Finds, Lookups, each},
     outbox::{Candidate, choose, full_hosts},
     registrar::{Registers, Registrar},
     registrations::{

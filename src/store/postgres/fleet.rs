@@ -25,7 +25,7 @@ const TOKEN_PATIENCE: Duration = Duration::from_secs(15);
 /// The database's time in milliseconds, and in microseconds.
 macro_rules! millis_now {
     () => {
-        "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+        "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
     };
 }
 macro_rules! micros_now {

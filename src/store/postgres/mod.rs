@@ -38,15 +38,18 @@ use sqlx::{PgPool, Postgres, Transaction, postgres::PgConnectOptions};
 pub(super) use self::row::plain;
 use self::{
     announce::Announcer,
-    pool::{BEGIN_READING, Pool, Work, timely},
+    pool::{Pool, Work, timely},
 };
 pub use self::{
     announce::Topic,
     fleet::{Attendance, PRESUMED_DEAD, RelayId, SharedPause, StoredToken, Turns},
 };
-use crate::store::{
-    Sealer, StoreError,
-    common::{Lookups, Registrar},
+use crate::{
+    domain::Client,
+    store::{
+        PaceFound, Sealer, StoreError,
+        common::{Lookups, PaceKey, Registrar},
+    },
 };
 
 /// The time by which claims are judged, in milliseconds: the given one, or else the database's.
@@ -55,7 +58,7 @@ macro_rules! now {
         concat!(
             "coalesce(",
             $given,
-            "::bigint, (extract(epoch FROM now()) * 1000)::bigint)"
+            "::bigint, floor(extract(epoch FROM now()) * 1000)::bigint)"
         )
     };
 }
@@ -79,7 +82,8 @@ struct Inner {
     sealer: Sealer,
     arbiter: Arbiter,
     registrar: Registrar,
-    lookups: Lookups,
+    clients: Lookups<Vec<u8>, Option<Client>>,
+    paces: Lookups<PaceKey, PaceFound>,
     announcer: Announcer,
     pool: Pool,
 }
@@ -92,23 +96,24 @@ impl PgStore {
         arbiter: Arbiter,
     ) -> Result<Self, StoreError> {
         let pool = Pool::new(options);
-        migrate::run(&pool.0).await?;
+        migrate::run(pool.all()).await?;
         let clients = clients::Finder {
-            pool: pool.0.clone(),
+            pool: pool.all().clone(),
             sealer: sealer.clone(),
         };
         Ok(Self(Arc::new(Inner {
             sealer,
             arbiter,
             registrar: Registrar::start(pool.clone()),
-            lookups: Lookups::start(clients),
-            announcer: Announcer::start(pool.0.clone()),
+            clients: Lookups::start(clients),
+            paces: Lookups::start(paces::Finder(pool.clone())),
+            announcer: Announcer::start(pool.all().clone()),
             pool,
         })))
     }
 
     fn pool(&self) -> &PgPool {
-        &self.0.pool.0
+        self.0.pool.all()
     }
 
     /// A transaction for work that takes as long as it takes. Dropped without a commit it changes nothing.
@@ -139,6 +144,6 @@ impl PgStore {
 
     /// One unchanging view of all that was committed.
     async fn read(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        timely(self.pool().begin_with(BEGIN_READING)).await
+        self.0.pool.read().await
     }
 }

@@ -10,20 +10,23 @@ use crate::{
     domain::{JobContext, JobId},
     store::{
         Look, PaceFound, PaceStore, StoreError,
-        common::{Lessons, MOST_KINDS, Taught, pace_found, slot},
-        postgres::PgStore,
+        common::{Finds, Lessons, MOST_KINDS, PaceKey, Taught, each, paces_found},
+        postgres::{PgStore, Pool, row::columns, timely},
     },
 };
 
 /// The commit need not wait for the disk.
 pub(super) const QUICK: &str = "SET LOCAL synchronous_commit = off";
 
-pub(super) const OF_CONTEXT: &str = "SELECT p.institution_id, p.pace, p.averages, p.averages_at, \
-    b.institution_id AS bank \
-    FROM (SELECT coalesce($1, (SELECT institution_id FROM connection_banks \
-        WHERE slot = $2 AND connection_id = $3)) AS institution_id) b \
-    LEFT JOIN paces p ON p.job_type = $4 AND p.institution_id = ANY(ARRAY[b.institution_id, '']) \
-    ORDER BY p.institution_id DESC";
+pub(super) const FIND: &str = "SELECT q.place - 1 AS place, p.institution_id, p.pace, p.averages, \
+    p.averages_at, b.institution_id AS bank \
+    FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) WITH ORDINALITY \
+        q (institution_id, slot, connection_id, job_type, place) \
+    CROSS JOIN LATERAL (SELECT coalesce(q.institution_id, (SELECT c.institution_id \
+        FROM connection_banks c WHERE c.slot = q.slot AND c.connection_id = q.connection_id)) \
+        AS institution_id) b \
+    LEFT JOIN paces p ON p.job_type = q.job_type \
+        AND p.institution_id = ANY(ARRAY[b.institution_id, ''])";
 
 pub(super) const ONE: &str = "SELECT institution_id, pace FROM paces \
     WHERE institution_id = $1 AND job_type = $2 FOR UPDATE";
@@ -48,15 +51,38 @@ pub(super) const REMEMBER_BANK: &str = "INSERT INTO connection_banks AS b \
 #[async_trait]
 impl PaceStore for PgStore {
     async fn pace_of(&self, context: &JobContext) -> Result<PaceFound, StoreError> {
-        let connection_id = context.connection_id.as_deref();
-        let rows = sqlx::query(OF_CONTEXT)
-            .bind(&context.institution_id)
-            .bind(connection_id.map(slot))
-            .bind(connection_id)
-            .bind(context.job_type.as_deref().unwrap_or_default())
-            .fetch_all(self.pool())
-            .await?;
-        pace_found(&rows)
+        self.0.paces.find(context.into()).await
+    }
+}
+
+/// Finds paces for many looks at once.
+pub(super) struct Finder(pub(super) Pool);
+
+#[async_trait]
+impl Finds for Finder {
+    type Key = PaceKey;
+    type Found = PaceFound;
+
+    async fn find_all(&self, keys: &[PaceKey]) -> Vec<Result<PaceFound, StoreError>> {
+        let found = self.find(keys).await;
+        found.unwrap_or_else(|failure| each(failure, keys.len()))
+    }
+}
+
+impl Finder {
+    async fn find(
+        &self,
+        keys: &[PaceKey],
+    ) -> Result<Vec<Result<PaceFound, StoreError>>, StoreError> {
+        // in a transaction, whose settings keep it from reading all paces
+        let mut transaction = self.0.read().await?;
+        let rows = sqlx::query(FIND)
+            .bind(columns(keys, |key| key.institution_id.as_deref()))
+            .bind(columns(keys, |key| key.slot))
+            .bind(columns(keys, |key| key.connection_id.as_deref()))
+            .bind(columns(keys, |key| key.job_type.as_str()))
+            .fetch_all(&mut *transaction);
+        paces_found(&timely(rows).await?, keys.len())
     }
 }
 

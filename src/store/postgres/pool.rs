@@ -1,10 +1,15 @@
 //! Connections to the database, and units of work on them.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tracing::debug;
@@ -13,6 +18,9 @@ use crate::store::{StoreError, common::is_collision};
 
 /// Connections of one relay.
 const CONNECTIONS: u32 = 16;
+
+/// How many of them units of work keep to themselves.
+const WARM: usize = 8;
 
 /// How long a connection is waited for, whether all are in use or the database is away.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,8 +34,8 @@ const TRIES: u32 = 8;
 
 /// What begins a transaction. Each statement is written for an index. It must keep to that where statistics
 /// lag behind a burst, or are not there yet: otherwise a plan made for a small table, or for a short queue,
-/// reads all of one that has grown. Compiling a statement, or dividing it among processes, takes longer than
-/// any should. All of it ends with the transaction, for a pooler may give the connection to others.
+/// reads all of one that has grown. Compiling a statement, dividing it among processes, or planning it anew for
+/// its values takes longer than any should. All of it ends with the transaction, for a pooler may give the connection to others.
 macro_rules! begin {
     ($mode:literal) => {
         concat!(
@@ -36,7 +44,7 @@ macro_rules! begin {
             "; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; \
              SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off; \
              SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL seq_page_cost = 0.01; \
-             SET LOCAL random_page_cost = 0.01"
+             SET LOCAL random_page_cost = 0.01; SET LOCAL plan_cache_mode = force_generic_plan"
         )
     };
 }
@@ -44,7 +52,7 @@ macro_rules! begin {
 pub(super) const BEGIN: &str = begin!("");
 
 /// ... that reads one unchanging view of all that was committed.
-pub(super) const BEGIN_READING: &str = begin!(" ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+const BEGIN_READING: &str = begin!(" ISOLATION LEVEL REPEATABLE READ, READ ONLY");
 
 /// A unit of work, and what it works with.
 pub(super) type Work<A, T> =
@@ -52,7 +60,12 @@ pub(super) type Work<A, T> =
 
 /// The connections of one relay. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct Pool(pub(super) PgPool);
+pub(super) struct Pool {
+    all: PgPool,
+    /// Those that units of work used last, the latest on top. They have the statements prepared, and the pool
+    /// would ask each before and after whether it lives, which takes as long as a statement does.
+    warm: Arc<Mutex<Vec<PoolConnection<Postgres>>>>,
+}
 
 impl Pool {
     /// Connections that are made when they are needed.
@@ -60,11 +73,26 @@ impl Pool {
         let options = options
             .application_name("basiq-relay")
             .disable_statement_logging();
-        let pool = PgPoolOptions::new()
+        let all = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
             .connect_lazy_with(options);
-        Self(pool)
+        Self {
+            all,
+            warm: Arc::default(),
+        }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &PgPool {
+        &self.all
+    }
+
+    /// Closes them, as each comes back.
+    pub(super) async fn close(&self) {
+        let closed = self.all.close();
+        self.warm().clear();
+        closed.await;
     }
 
     /// One unit of work, all of it or nothing; done again if it met another that was in its way.
@@ -88,19 +116,56 @@ impl Pool {
         }
     }
 
+    /// One unchanging view of all that was committed.
+    pub(super) async fn read(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        timely(self.all.begin_with(BEGIN_READING)).await
+    }
+
     async fn attempt<A: Sync, T>(&self, input: &A, work: Work<A, T>) -> Result<T, StoreError> {
-        let mut connection = self.0.acquire().await.inspect_err(|_| count(false))?;
-        let done = tokio::time::timeout(TIME_LIMIT, transact(&mut connection, input, work)).await;
-        let Ok(done) = done else {
-            // nobody knows what it is doing: no one else gets this connection
-            drop(connection.detach());
-            count(false);
-            return Err(StoreError::Unavailable(
-                "a transaction took too long".into(),
-            ));
-        };
-        count(done.is_ok());
-        done
+        loop {
+            let warm = self.warm().pop();
+            let is_warm = warm.is_some();
+            let mut connection = match warm {
+                Some(connection) => connection,
+                None => self.all.acquire().await.inspect_err(|_| count(false))?,
+            };
+            let done = transact(&mut connection, input, work);
+            let Ok(done) = tokio::time::timeout(TIME_LIMIT, done).await else {
+                // nobody knows what it is doing: no one else gets this connection
+                drop(connection.detach());
+                count(false);
+                return Err(StoreError::Unavailable(
+                    "a transaction took too long".into(),
+                ));
+            };
+            match done {
+                // it broke while nobody used it; the pool finds out, and there are others
+                Err(failure) if is_warm => debug!(error = %failure, "a connection is given up"),
+                Err(failure) => {
+                    count(false);
+                    return Err(failure.into());
+                }
+                Ok(done) => {
+                    count(done.is_ok());
+                    if done.is_ok() {
+                        self.keep(connection);
+                    }
+                    return done;
+                }
+            }
+        }
+    }
+
+    fn keep(&self, connection: PoolConnection<Postgres>) {
+        let mut warm = self.warm();
+        if warm.len() < WARM && !self.all.is_closed() {
+            warm.push(connection);
+        }
+    }
+
+    /// What a panic elsewhere left behind is whole: every change to it is one step.
+    fn warm(&self) -> MutexGuard<'_, Vec<PoolConnection<Postgres>>> {
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,15 +178,18 @@ fn count(committed: bool) {
     metrics::counter!(name).increment(1);
 }
 
+/// What the unit of work came to; a failure if it could not even begin.
 async fn transact<A: Sync, T>(
     connection: &mut PgConnection,
     input: &A,
     work: Work<A, T>,
-) -> Result<T, StoreError> {
+) -> Result<Result<T, StoreError>, sqlx::Error> {
     let mut transaction = connection.begin_with(BEGIN).await?;
-    let done = work(&mut transaction, input).await?;
-    transaction.commit().await?;
-    Ok(done)
+    let done = match work(&mut transaction, input).await {
+        Ok(done) => transaction.commit().await.map(|()| done),
+        Err(failure) => return Ok(Err(failure)),
+    };
+    Ok(done.map_err(StoreError::from))
 }
 
 /// One statement by itself, within the time that work may take.

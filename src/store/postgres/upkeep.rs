@@ -70,7 +70,7 @@ impl UpkeepStore for PgStore {
     }
 
     async fn close(&self) {
-        self.pool().close().await;
+        self.0.pool.close().await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Clients and their secrets.
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use sqlx::{SqliteConnection, SqlitePool};
 
@@ -8,7 +9,7 @@ use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
         ClientStore, Sealer, StoreError,
-        common::{self, FindsClients},
+        common::{self, Finds},
         sqlite::{SqliteStore, watches},
     },
 };
@@ -27,10 +28,20 @@ pub(super) struct Finder {
 }
 
 #[async_trait]
-impl FindsClients for Finder {
-    async fn find(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
+impl Finds for Finder {
+    type Key = Vec<u8>;
+    type Found = Option<Client>;
+
+    async fn find_all(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Client>, StoreError>> {
+        join_all(keys.iter().map(|key| self.find(key))).await
+    }
+}
+
+impl Finder {
+    /// The client with the key of this hash, unless it is revoked.
+    async fn find(&self, key: &[u8]) -> Result<Option<Client>, StoreError> {
         let row = sqlx::query(FIND_BY_KEY)
-            .bind(key.as_bytes())
+            .bind(key)
             .fetch_optional(&self.pool);
         let row = row.await?;
         row.as_ref()
@@ -64,7 +75,7 @@ impl ClientStore for SqliteStore {
     }
 
     async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
-        self.0.lookups.find(key).await
+        self.0.clients.find(key.as_bytes().to_vec()).await
     }
 
     async fn rotate_secret(

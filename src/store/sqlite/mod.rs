@@ -33,10 +33,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::store::{
-    Sealer, StoreError,
-    common::{self, Lookups, Registrar},
-    sqlite::writer::Writer,
+use crate::{
+    domain::Client,
+    store::{
+        PaceFound, Sealer, StoreError,
+        common::{self, Lookups, PaceKey, Registrar},
+        sqlite::writer::Writer,
+    },
 };
 
 /// Makes the tables.
@@ -47,6 +50,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections that read. They never wait for the writer, so a few are enough.
 const READERS: u32 = 4;
+
+/// Rows that a statement may find before they are taken.
+const ROWS: usize = 1024;
 
 /// Statements each connection keeps prepared; more than the store has.
 const PREPARED: usize = 200;
@@ -60,7 +66,8 @@ pub struct SqliteStore(Arc<Inner>);
 struct Inner {
     sealer: Sealer,
     registrar: Registrar,
-    lookups: Lookups,
+    clients: Lookups<Vec<u8>, Option<Client>>,
+    paces: Lookups<PaceKey, PaceFound>,
     writer: Writer,
     readers: SqlitePool,
 }
@@ -100,7 +107,8 @@ impl SqliteStore {
         Ok(Self(Arc::new(Inner {
             sealer,
             registrar: Registrar::start(writer.clone()),
-            lookups: Lookups::start(clients),
+            clients: Lookups::start(clients),
+            paces: Lookups::start(paces::Finder(readers.clone())),
             writer,
             readers,
         })))
@@ -138,6 +146,10 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", "67108864")
         // 32 MB: the ends of the indexes stay in memory
         .pragma("cache_size", "-32768")
+        // what a savepoint may have to undo is kept in memory
+        .pragma("temp_store", "memory")
+        // rows of a batch are handed over without a wait
+        .row_buffer_size(ROWS)
         // pages: a checkpoint syncs twice, so not every few hundred commits
         .pragma("wal_autocheckpoint", "8000")
         .disable_statement_logging()

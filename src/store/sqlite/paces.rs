@@ -1,23 +1,23 @@
 //! How long jobs take, by bank and kind.
 
 use async_trait::async_trait;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use crate::{
     domain::JobContext,
     store::{
         PaceFound, PaceStore, StoreError,
-        common::{Lessons, MOST_KINDS, Taught, pace_found, slot},
-        sqlite::SqliteStore,
+        common::{Finds, Lessons, MOST_KINDS, PaceKey, Taught, each, paces_found},
+        sqlite::{SqliteStore, row::json_rows},
     },
 };
 
-pub(super) const OF_CONTEXT: &str = "SELECT p.institution_id, p.pace, p.averages, p.averages_at, \
-    b.institution_id AS bank \
-    FROM (SELECT ifnull(?1, (SELECT institution_id FROM connection_banks \
-        WHERE slot = ?2 AND connection_id = ?3)) AS institution_id) b \
-    LEFT JOIN paces p ON p.job_type = ?4 AND p.institution_id IN (b.institution_id, '') \
-    ORDER BY p.institution_id DESC";
+pub(super) const FIND: &str = "WITH kinds AS (SELECT key AS place, value ->> 'job_type' AS job_type, \
+        ifnull(value ->> 'institution_id', (SELECT c.institution_id FROM connection_banks c \
+            WHERE c.slot = value ->> 'slot' AND c.connection_id = value ->> 'connection_id')) AS bank \
+        FROM json_each(?1)) \
+    SELECT k.place, k.bank, p.institution_id, p.pace, p.averages, p.averages_at FROM kinds k \
+    LEFT JOIN paces p ON p.institution_id IN (k.bank, '') AND p.job_type = k.job_type";
 
 pub(super) const ONE: &str = "SELECT institution_id, pace FROM paces \
     WHERE institution_id = ?1 AND job_type = ?2";
@@ -42,15 +42,34 @@ pub(super) const REMEMBER_BANK: &str = "INSERT INTO connection_banks \
 #[async_trait]
 impl PaceStore for SqliteStore {
     async fn pace_of(&self, context: &JobContext) -> Result<PaceFound, StoreError> {
-        let connection_id = context.connection_id.as_deref();
-        let rows = sqlx::query(OF_CONTEXT)
-            .bind(&context.institution_id)
-            .bind(connection_id.map(slot))
-            .bind(connection_id)
-            .bind(context.job_type.as_deref().unwrap_or_default())
-            .fetch_all(&self.0.readers)
+        self.0.paces.find(context.into()).await
+    }
+}
+
+/// Finds paces for many looks at once.
+pub(super) struct Finder(pub(super) SqlitePool);
+
+#[async_trait]
+impl Finds for Finder {
+    type Key = PaceKey;
+    type Found = PaceFound;
+
+    async fn find_all(&self, keys: &[PaceKey]) -> Vec<Result<PaceFound, StoreError>> {
+        let found = self.find(keys).await;
+        found.unwrap_or_else(|failure| each(failure, keys.len()))
+    }
+}
+
+impl Finder {
+    async fn find(
+        &self,
+        keys: &[PaceKey],
+    ) -> Result<Vec<Result<PaceFound, StoreError>>, StoreError> {
+        let rows = sqlx::query(FIND)
+            .bind(json_rows(keys)?)
+            .fetch_all(&self.0)
             .await?;
-        pace_found(&rows)
+        paces_found(&rows, keys.len())
     }
 }
 

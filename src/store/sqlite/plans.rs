@@ -76,6 +76,7 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         hints::OF_USER,
         hints::OF_USER_ALONE,
         hints::DUE,
+        paces::FIND,
         paces::ONE,
         paces::KEEP,
         paces::REMEMBER_BANK,

@@ -193,15 +193,17 @@ impl Task {
     /// Each unit in a savepoint of its own, so that one that fails leaves its neighbours alone.
     async fn transact(&mut self, units: &mut [Box<dyn Unit>]) -> Result<(), sqlx::Error> {
         let connection = self.connected().await?;
-        execute(connection, "BEGIN IMMEDIATE").await?;
+        // each call is a way to another thread and back, so what can be said at once is
+        let (mut before, mut last) = ("BEGIN IMMEDIATE; SAVEPOINT unit", "COMMIT");
         for unit in units {
-            execute(connection, "SAVEPOINT unit").await?;
-            if !unit.run(connection).await {
-                execute(connection, "ROLLBACK TO unit").await?;
-            }
-            execute(connection, "RELEASE unit").await?;
+            execute(connection, before).await?;
+            (before, last) = if unit.run(connection).await {
+                ("RELEASE unit; SAVEPOINT unit", "COMMIT")
+            } else {
+                ("ROLLBACK TO unit", "ROLLBACK TO unit; COMMIT")
+            };
         }
-        execute(connection, "COMMIT").await
+        execute(connection, last).await
     }
 
     async fn connected(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {

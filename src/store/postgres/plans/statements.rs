@@ -42,7 +42,6 @@ impl Statement {
             "deliveries::WATCH_OF_DELIVERY",
             "jobs::FAILURES",
             "jobs::NEXT_DUE",
-            "paces::OF_CONTEXT",
         ];
         alone.contains(&self.name.as_str()) || self.name.starts_with("fleet::")
     }
@@ -209,7 +208,7 @@ fn of_small_tables() -> Vec<Statement> {
         1 of hosts::FAILED("'host1.example', 1800000000000, 10, 5000, 4");
         2 of hosts::ANSWERED("'{host1.example,host30.example}'");
         2 of hosts::PROBE("'{host1.example,host30.example}', 1800000000000, 30000");
-        2 of paces::OF_CONTEXT("NULL, 7, 'connection-7', '1'");
+        2 of paces::FIND("ARRAY[NULL], ARRAY[7], ARRAY['connection-7'], ARRAY['1']");
         1 of paces::ONE("'AU00001', '1'");
         1 of paces::KEEP("'AU00001', '1', '{}', NULL, 1800000000000");
         1 of paces::FORGET("2000");
