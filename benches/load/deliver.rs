@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 use basiq_relay::{
     clock::Clock,
     domain::{
-        Action, CallbackUrl, ClientId, Event, EventBody, EventId, JobContext, Progress, Status,
-        Watch, WatchId, WatchOptions, WatchRequest, WatchState,
+        Action, CallbackUrl, ClientId, Event, EventBody, EventId, JobContext, Progress, Share,
+        Status, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
     },
     runtime::run_worker,
     store::{Claim, DueJob, Look, NewWatch, OutageChange, Store, Urgency, WatchChange},
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     fill(&relay.store, client, EVENTS, |_| callback.clone()).await?;
     let (stop, mut worker) = (CancellationToken::new(), JoinSet::new());
     let began = Instant::now();
-    worker.spawn(run_worker(relay.delivery, stop.clone()));
+    worker.spawn(run_worker(relay.delivery, Share::alone(), stop.clone()));
     scene.receiver.until(EVENTS).await?;
     let rate = float(EVENTS) / began.elapsed().as_secs_f64();
     stop.cancel();

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::{Context, Result};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::HeaderValue;
@@ -11,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
+    api::ApiParts,
     basiq::{Common, CommonError, CommonToken, Turns},
     clock::Clock,
-    domain::Share,
+    domain::{JobId, Share},
+    runtime::{Changes, Wake},
     store::{
         Sealer, StoreError,
-        postgres::{PgStore, RelayId, StoredToken},
+        postgres::{PgStore, RelayId, StoredToken, Topic},
     },
 };
 
@@ -84,6 +87,55 @@ impl Fleet {
         self.share.divide_by(seen.alive);
         gauge!("relay_fleet_size").set(f64::from(u32::try_from(seen.alive).unwrap_or(u32::MAX)));
         Ok(())
+    }
+}
+
+/// Joins the relays on a store that may be shared.
+pub(super) async fn join(
+    shared: Option<PgStore>,
+    clock: &Clock,
+    share: &Share,
+) -> Result<Option<(Fleet, PgStore)>> {
+    let Some(store) = shared else {
+        return Ok(None);
+    };
+    let fleet = Fleet::join(store.clone(), clock.clone(), share.clone()).await;
+    Ok(Some((
+        fleet.context("the relays on the store cannot be joined")?,
+        store,
+    )))
+}
+
+/// What is to be woken when another relay says that it did something.
+pub(super) struct Bells {
+    tracker: Wake,
+    delivery: Wake,
+    changes: Changes<JobId>,
+}
+
+impl Bells {
+    pub(super) fn of(parts: &ApiParts) -> Self {
+        Self {
+            tracker: parts.tracker_wake.clone(),
+            delivery: parts.delivery_wake.clone(),
+            changes: parts.follows.changes(),
+        }
+    }
+}
+
+/// Wakes workers when another relay has work for them, or events for those who follow watches here, until
+/// `stop`.
+pub(super) async fn hear(store: PgStore, bells: Bells, stop: CancellationToken) {
+    let ring = |topic| match topic {
+        Topic::Jobs => bells.tracker.ring(),
+        Topic::Deliveries => {
+            bells.delivery.ring();
+            bells.changes.ring_for_anything();
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = store.listen(ring) => {}
     }
 }
 

@@ -13,12 +13,11 @@ use anyhow::{Context, Result, bail};
 use axum::Router;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use self::{
     database::connect_options,
-    fleet::{Fleet, InPostgres},
+    fleet::{Bells, Fleet, InPostgres, hear, join},
 };
 pub use self::{
     database::{OpenStore, open_store, sealer},
@@ -33,13 +32,10 @@ use crate::{
     config::{DatabaseUrl, Live, Settings},
     console::{self, Budget, ConsoleParts},
     delivery::{DeliveryWorker, further_certificates},
-    domain::{AllowedNetworks, CallbackRules, JobId, Share, SigningSecret, Upstream},
+    domain::{AllowedNetworks, CallbackRules, Share, SigningSecret, Upstream},
     normalise::Catalogue,
-    runtime::{Changes, Stopped, Supervisor, Wake, run_worker},
-    store::{
-        Store,
-        postgres::{PgStore, Topic},
-    },
+    runtime::{Stopped, Supervisor, Wake, Worker, run_worker},
+    store::{Store, postgres::PgStore},
     telemetry::{self, Metrics},
     tracker::{BankWorker, Looker, TrackerWorker},
     web::{AdminToken, ConnectionLimits, serve},
@@ -69,6 +65,8 @@ pub struct Relay {
     pub upkeep: UpkeepWorker,
     /// Its secrets that can be replaced while it runs.
     pub secrets: Secrets,
+    /// Its part of what the relays on the store divide.
+    share: Share,
     /// Its place among the relays that share the store, if they may.
     fleet: Option<(Fleet, PgStore)>,
     /// What other relays' work wakes.
@@ -232,7 +230,7 @@ impl Relay {
         let lock = lock::hold(&settings.store)?;
         let OpenStore { store, shared } = open_store(&settings.store, &clock).await?;
         take_up(&*store).await?;
-        let share = Share::alone();
+        let share = shared.as_ref().map_or_else(Share::alone, PgStore::share);
         // a clock that stands still for a test agrees with no other relay's
         let shared = shared.filter(|_| clock.can_follow());
         let fleet = join(shared, &clock, &share).await?;
@@ -253,7 +251,7 @@ impl Relay {
             webhook: parts.hints.secret.clone(),
             tracker_wake: parts.tracker_wake.clone(),
         };
-        let console = console::router(console_parts(&settings, &parts, share));
+        let console = console::router(console_parts(&settings, &parts, share.clone()));
         let (follow, bells) = (parts.follows.worker(), Bells::of(&parts));
         let router = api::router(parts, console);
         Ok(Self {
@@ -268,6 +266,7 @@ impl Relay {
             follow,
             upkeep,
             secrets,
+            share,
             fleet,
             bells,
             lock,
@@ -303,12 +302,12 @@ impl Relay {
             .local_addr()
             .context("the listener has no address")?;
         let mut supervisor = Supervisor::new();
-        let token = supervisor.stop_token();
-        supervisor.spawn("tracker", run_worker(self.tracker, token.clone()));
-        supervisor.spawn("banks", run_worker(self.banks, token.clone()));
-        supervisor.spawn("delivery", run_worker(self.delivery, token.clone()));
-        supervisor.spawn("follow", run_worker(self.follow, token.clone()));
-        supervisor.spawn("upkeep", run_worker(self.upkeep, token.clone()));
+        let (share, token) = (self.share, supervisor.stop_token());
+        employ(&mut supervisor, self.tracker, &share);
+        employ(&mut supervisor, self.banks, &share);
+        employ(&mut supervisor, self.delivery, &share);
+        employ(&mut supervisor, self.follow, &share);
+        employ(&mut supervisor, self.upkeep, &share);
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
         if let Some((fleet, store)) = self.fleet {
             supervisor.spawn("fleet", fleet.run(token.clone()));
@@ -338,53 +337,10 @@ impl Relay {
     }
 }
 
-/// Joins the relays on a store that may be shared.
-async fn join(
-    shared: Option<PgStore>,
-    clock: &Clock,
-    share: &Share,
-) -> Result<Option<(Fleet, PgStore)>> {
-    let Some(store) = shared else {
-        return Ok(None);
-    };
-    let fleet = Fleet::join(store.clone(), clock.clone(), share.clone()).await;
-    Ok(Some((
-        fleet.context("the relays on the store cannot be joined")?,
-        store,
-    )))
-}
-
-/// What is to be woken when another relay says that it did something.
-struct Bells {
-    tracker: Wake,
-    delivery: Wake,
-    changes: Changes<JobId>,
-}
-
-impl Bells {
-    fn of(parts: &ApiParts) -> Self {
-        Self {
-            tracker: parts.tracker_wake.clone(),
-            delivery: parts.delivery_wake.clone(),
-            changes: parts.follows.changes(),
-        }
-    }
-}
-
-/// Wakes workers when another relay has work for them, or events for those who follow watches here, until
-/// `stop`.
-async fn hear(store: PgStore, bells: Bells, stop: CancellationToken) {
-    let ring = |topic| match topic {
-        Topic::Jobs => bells.tracker.ring(),
-        Topic::Deliveries => {
-            bells.delivery.ring();
-            bells.changes.ring_for_anything();
-        }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = store.listen(ring) => {}
-    }
+/// Puts a worker to work, for its share of the store's time.
+fn employ<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, share: &Share) {
+    let stop = supervisor.stop_token();
+    supervisor.spawn(worker.name(), run_worker(worker, share.clone(), stop));
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {

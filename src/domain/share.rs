@@ -1,9 +1,15 @@
 //! How relays divide what they may do together.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
+
+/// The longest that one piece of work leaves the store to the other relays.
+const LONGEST_REST: Duration = Duration::from_millis(50);
 
 /// One relay's share of a bound that holds for all relays on a store. Clones share it.
 #[derive(Debug, Clone)]
@@ -38,11 +44,31 @@ impl Share {
     pub fn of(&self, whole: usize) -> usize {
         (whole / self.relays()).max(1)
     }
+
+    /// How long to leave a store to the others after it was busy with this relay's work for so long: as long
+    /// for each of them. Relays that are many do more at a time then instead of more often, and the store has
+    /// no more transactions for it. Not at all for one that is alone.
+    #[must_use]
+    pub fn rest_after(&self, took: Duration) -> Duration {
+        let others = u32::try_from(self.relays() - 1).unwrap_or(u32::MAX);
+        took.saturating_mul(others).min(LONGEST_REST)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_of_the_others_gets_as_long_as_this_one_took() {
+        let (share, millis) = (Share::alone(), Duration::from_millis);
+        assert_eq!(share.rest_after(millis(7)), Duration::ZERO);
+        share.divide_by(3);
+        assert_eq!(share.rest_after(millis(7)), millis(14));
+        assert_eq!(share.rest_after(Duration::from_secs(1)), LONGEST_REST);
+        share.divide_by(usize::MAX);
+        assert_eq!(share.rest_after(Duration::MAX), LONGEST_REST);
+    }
 
     #[test]
     fn shares_are_never_more_than_there_is_and_never_nothing() {

@@ -2,10 +2,11 @@
 
 use std::{error::Error, future::Future, time::Duration};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::runtime::Wake;
+use crate::{domain::Share, runtime::Wake};
 
 /// Why a tick failed; the loop logs it, backs off and ticks again.
 pub type WorkerError = Box<dyn Error + Send + Sync>;
@@ -47,12 +48,19 @@ pub trait Worker: Send {
 
 /// Ticks a worker until `stop`, then drains it.
 ///
-/// A ring between a tick and the wait after it is kept by [`Wake`], so none is lost.
-pub async fn run_worker<W: Worker>(mut worker: W, stop: CancellationToken) {
+/// A ring between a tick and the wait after it is kept by [`Wake`], so none is lost. After each tick the other
+/// relays that share the store have it for their `share` of the time.
+pub async fn run_worker<W: Worker>(mut worker: W, share: Share, stop: CancellationToken) {
     let wake = worker.wake();
     let mut failures = 0_u32;
     while !stop.is_cancelled() {
-        let pause = match worker.tick().await {
+        let began = Instant::now();
+        let ticked = worker.tick().await;
+        let rest = share.rest_after(began.elapsed());
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
+        let pause = match ticked {
             Ok(Tick::Busy) => {
                 failures = 0;
                 continue;
@@ -146,7 +154,7 @@ mod tests {
             stop: stop.clone(),
         };
         wake.ring();
-        let run = run_worker(worker, stop);
+        let run = run_worker(worker, Share::alone(), stop);
         let ring_later = async {
             tokio::time::sleep(Duration::from_hours(2)).await;
             wake.ring();
@@ -167,7 +175,7 @@ mod tests {
             wake: Wake::new(),
             stop: stop.clone(),
         };
-        let run = tokio::time::timeout(LONGEST_WAIT * 2, run_worker(worker, stop));
+        let run = tokio::time::timeout(LONGEST_WAIT * 2, run_worker(worker, Share::alone(), stop));
         assert!(run.await.is_ok(), "nobody rings, and it ticks again");
     }
 

@@ -254,7 +254,11 @@ async fn the_loop_delivers_everything_without_losing_a_wake_up() {
     let Setup { worker, outbox, .. } = setup(&config, deliveries.collect());
     let stop = tokio_util::sync::CancellationToken::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(crate::runtime::run_worker(worker, stop.clone()));
+    tasks.spawn(crate::runtime::run_worker(
+        worker,
+        crate::domain::Share::alone(),
+        stop.clone(),
+    ));
     let all = async {
         while outbox.recorded().len() < 300 {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -7,10 +7,14 @@ use async_trait::async_trait;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
+    time::Instant,
 };
 use tracing::trace;
 
-use crate::store::{StoreError, common::closed};
+use crate::{
+    domain::Share,
+    store::{StoreError, common::closed},
+};
 
 /// The most callers that share a look, and the most that wait.
 const BATCH: usize = 1024;
@@ -47,11 +51,11 @@ where
     K: Debug + Clone + Eq + Hash + Send + Sync + 'static,
     F: Debug + Clone + Send + 'static,
 {
-    /// Starts the task that looks.
-    pub(in crate::store) fn start(store: impl Finds<Key = K, Found = F>) -> Self {
+    /// Starts the task that looks, of a relay with this share of the store's time.
+    pub(in crate::store) fn start(store: impl Finds<Key = K, Found = F>, share: Share) -> Self {
         let (queue, queued) = mpsc::channel(BATCH);
         let mut tasks = JoinSet::new();
-        tasks.spawn(run(store, queued));
+        tasks.spawn(run(store, queued, share));
         Self {
             queue,
             _task: tasks,
@@ -67,9 +71,14 @@ where
     }
 }
 
-async fn run<S: Finds>(store: S, mut queue: mpsc::Receiver<Queued<S::Key, S::Found>>) {
+async fn run<S: Finds>(
+    store: S,
+    mut queue: mpsc::Receiver<Queued<S::Key, S::Found>>,
+    share: Share,
+) {
     let mut waiting = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut waiting, BATCH).await > 0 {
+        let began = Instant::now();
         let mut callers: HashMap<S::Key, Vec<Caller<S::Found>>> = HashMap::new();
         for Queued { key, caller } in waiting.drain(..) {
             callers.entry(key).or_default().push(caller);
@@ -79,6 +88,15 @@ async fn run<S: Finds>(store: S, mut queue: mpsc::Receiver<Queued<S::Key, S::Fou
         for (found, callers) in found.into_iter().zip(callers) {
             answer(found, callers);
         }
+        rest(&share, began).await;
+    }
+}
+
+/// Leaves the store to the other relays for their share of the time; whoever comes meanwhile is gathered.
+pub(in crate::store) async fn rest(share: &Share, began: Instant) {
+    let rest = share.rest_after(began.elapsed());
+    if !rest.is_zero() {
+        tokio::time::sleep(rest).await;
     }
 }
 
@@ -144,7 +162,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn those_that_wait_share_a_look_and_each_gets_its_own_answer() {
         let (told, mut asked) = mpsc::unbounded_channel();
-        let lookups = Lookups::start(Doubles(told));
+        let lookups = Lookups::start(Doubles(told), Share::alone());
         let waiting = async {
             tokio::time::sleep(Duration::from_millis(1)).await;
             join_all([3, 13, 5, 3].map(|key| lookups.find(key))).await

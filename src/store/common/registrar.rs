@@ -7,10 +7,17 @@ use async_trait::async_trait;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
+    time::Instant,
 };
 use tracing::trace;
 
-use crate::store::{NewWatch, Registration, StoreError, common::closed};
+use crate::{
+    domain::Share,
+    store::{
+        NewWatch, Registration, StoreError,
+        common::{closed, rest},
+    },
+};
 
 /// The most registrations of one transaction, and the most that wait.
 const BATCH: usize = 512;
@@ -36,11 +43,11 @@ struct Queued {
 }
 
 impl Registrar {
-    /// Starts the registering task.
-    pub(in crate::store) fn start(store: impl Registers) -> Self {
+    /// Starts the registering task of a relay with this share of the store's time.
+    pub(in crate::store) fn start(store: impl Registers, share: Share) -> Self {
         let (queue, queued) = mpsc::channel(BATCH);
         let mut tasks = JoinSet::new();
-        tasks.spawn(run(store, queued));
+        tasks.spawn(run(store, queued, share));
         Self {
             queue,
             _task: tasks,
@@ -59,9 +66,10 @@ impl Registrar {
     }
 }
 
-async fn run(store: impl Registers, mut queue: mpsc::Receiver<Queued>) {
+async fn run(store: impl Registers, mut queue: mpsc::Receiver<Queued>, share: Share) {
     let mut waiting = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut waiting, BATCH).await > 0 {
+        let began = Instant::now();
         let (mut callers, mut all) = (Vec::with_capacity(waiting.len()), Vec::new());
         for Queued { new, caller } in waiting.drain(..) {
             callers.push((caller, new.len()));
@@ -86,6 +94,7 @@ async fn run(store: impl Registers, mut queue: mpsc::Receiver<Queued>) {
                 one_by_one(&store, &all, callers).await;
             }
         }
+        rest(&share, began).await;
     }
 }
 

@@ -45,7 +45,7 @@ pub use self::{
     fleet::{Attendance, PRESUMED_DEAD, RelayId, SharedPause, StoredToken, Turns},
 };
 use crate::{
-    domain::Client,
+    domain::{Client, Share},
     store::{
         PaceFound, Sealer, StoreError,
         common::{Lookups, PaceKey, Registrar},
@@ -81,6 +81,7 @@ pub struct PgStore(Arc<Inner>);
 struct Inner {
     sealer: Sealer,
     arbiter: Arbiter,
+    share: Share,
     registrar: Registrar,
     clients: Lookups<Vec<u8>, Option<Client>>,
     paces: Lookups<PaceKey, PaceFound>,
@@ -101,15 +102,24 @@ impl PgStore {
             pool: pool.all().clone(),
             sealer: sealer.clone(),
         };
+        let share = Share::alone();
         Ok(Self(Arc::new(Inner {
             sealer,
             arbiter,
-            registrar: Registrar::start(pool.clone()),
-            clients: Lookups::start(clients),
-            paces: Lookups::start(paces::Finder(pool.clone())),
+            registrar: Registrar::start(pool.clone(), share.clone()),
+            clients: Lookups::start(clients, share.clone()),
+            paces: Lookups::start(paces::Finder(pool.clone()), share.clone()),
+            share,
             announcer: Announcer::start(pool.all().clone()),
             pool,
         })))
+    }
+
+    /// This relay's part of what the relays on the store divide: also of the store's own time, as soon as it is
+    /// told how many there are.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.0.share.clone()
     }
 
     fn pool(&self) -> &PgPool {

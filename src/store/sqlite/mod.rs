@@ -34,7 +34,7 @@ use sqlx::{
 };
 
 use crate::{
-    domain::Client,
+    domain::{Client, Share},
     store::{
         PaceFound, Sealer, StoreError,
         common::{self, Lookups, PaceKey, Registrar},
@@ -106,9 +106,9 @@ impl SqliteStore {
         };
         Ok(Self(Arc::new(Inner {
             sealer,
-            registrar: Registrar::start(writer.clone()),
-            clients: Lookups::start(clients),
-            paces: Lookups::start(paces::Finder(readers.clone())),
+            registrar: Registrar::start(writer.clone(), Share::alone()),
+            clients: Lookups::start(clients, Share::alone()),
+            paces: Lookups::start(paces::Finder(readers.clone()), Share::alone()),
             writer,
             readers,
         })))
