@@ -100,6 +100,7 @@ fn new_watch(client: ClientId, number: usize, callback: &str) -> Result<NewWatch
         },
         max_open: 10_000_000,
         now,
+        trace: None,
     })
 }
 

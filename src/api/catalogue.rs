@@ -37,7 +37,7 @@ pub(crate) struct CatalogueView {
     operation_id = "readCatalogue",
     tag = "catalogue",
     params(("locale" = Option<String>, Query, description = "A BCP 47 tag; `en`, unless given",
-        max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")),
+        max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", example = json!("en-AU"))),
     responses((status = 200, description = "The catalogue", body = CatalogueView,
         example = json!(examples::catalogue()))),
 )]

@@ -52,6 +52,8 @@ pub(crate) struct Ready {
 }
 
 /// Is the process alive?
+///
+/// Asks for nothing beyond: neither the store nor Basiq.
 #[utoipa::path(
     get,
     path = "/healthz",

@@ -93,11 +93,15 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     operation_id = "receiveHint",
     tag = TAG,
     params(
-        ("webhook-id" = String, Header, description = "The message, the same however often it is sent"),
-        ("webhook-timestamp" = String, Header, description = "When it was signed, in Unix seconds"),
-        ("webhook-signature" = String, Header, description = "`v1,` and the signature in base64; may be several"),
+        ("webhook-id" = String, Header, description = "The message, the same however often it is sent",
+            example = json!("5c9a1f0e")),
+        ("webhook-timestamp" = String, Header, description = "When it was signed, in Unix seconds",
+            example = json!("1795425268")),
+        ("webhook-signature" = String, Header, description = "`v1,` and the signature in base64; may be several",
+            example = json!(examples::WEBHOOK_SIGNATURE)),
     ),
-    request_body(content = BasiqWebhook, example = json!(examples::basiq_webhook())),
+    request_body(content = BasiqWebhook, description = "The message as Basiq signed it",
+        example = json!(examples::basiq_webhook())),
     responses((status = 204, description = "Taken, whether a watched job is concerned or not")),
 )]
 async fn receive_hint(

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::openapi::{Object, ObjectBuilder, schema::Type};
 
 use crate::domain::{Action, EventId, JobContext, Status, WatchId};
 
@@ -23,7 +24,7 @@ pub struct Event {
 pub struct EventBody {
     /// `job.` and the status.
     #[serde(rename = "type")]
-    #[schema(example = "job.failed")]
+    #[schema(schema_with = type_schema)]
     pub event_type: String,
     /// When the relay saw it, RFC 3339 in UTC.
     #[schema(value_type = String, format = DateTime, example = "2026-11-23T09:14:28Z")]
@@ -66,7 +67,7 @@ pub struct EventBody {
     /// The `url`s of successful steps.
     pub resources: Vec<String>,
     /// What the watch was registered with.
-    #[schema(value_type = Object)]
+    #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Map<String, Value>,
 }
 
@@ -88,6 +89,17 @@ pub struct EventChallenge {
     /// those who have no access to Basiq.
     #[schema(example = "https://au-api.basiq.io/jobs/248b2883/mfa")]
     pub respond_to: String,
+}
+
+/// The closed list of types.
+fn type_schema() -> Object {
+    let words = Status::ALL.iter().map(|status| format!("job.{status}"));
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("`job.` and the status."))
+        .enum_values(Some(words))
+        .examples(["job.failed"])
+        .build()
 }
 
 impl Event {

@@ -25,6 +25,7 @@ mod outlook;
 mod pace;
 mod secret;
 mod share;
+mod trace;
 mod upstream;
 mod watch;
 
@@ -48,6 +49,7 @@ pub use self::{
     },
     secret::{ApiKey, ApiKeyHash, ForeignSecretError, SigningSecret, SigningSecretError},
     share::Share,
+    trace::TraceContext,
     upstream::{Upstream, UpstreamHealth},
     watch::{
         EventFilter, Locale, Operation, Progress, Watch, WatchOptions, WatchRequest, WatchState,

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::domain::{CallbackUrl, ClientId, JobId, Status, WatchId, outcome::closed_words};
+use crate::domain::{
+    CallbackUrl, ClientId, JobId, Status, TraceContext, WatchId, outcome::closed_words,
+};
 
 closed_words! {
     /// Where a watch stands.
@@ -184,6 +186,8 @@ pub struct Watch {
     pub updated_at: Timestamp,
     /// When the last word was told, or the watch cancelled.
     pub settled_at: Option<Timestamp>,
+    /// The trace of the call that registered it.
+    pub trace: Option<TraceContext>,
 }
 
 impl Watch {
@@ -199,6 +203,7 @@ impl Watch {
             created_at: now,
             updated_at: now,
             settled_at: None,
+            trace: None,
         }
     }
 }

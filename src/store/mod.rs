@@ -40,7 +40,8 @@ pub use self::{
 };
 use crate::domain::{
     Attempt, CallbackUrl, ClientId, DeliveryId, DeliveryState, Event, EventBody, EventId, JobId,
-    JobMemory, LeaseId, Progress, SigningSecret, Watch, WatchId, WatchRequest, WatchState,
+    JobMemory, LeaseId, Progress, SigningSecret, TraceContext, Watch, WatchId, WatchRequest,
+    WatchState,
 };
 
 /// Why the store could not do what was asked.
@@ -122,6 +123,8 @@ pub struct NewWatch {
     pub max_open: u64,
     /// When it was asked for.
     pub now: Timestamp,
+    /// The trace of the call that asks for it.
+    pub trace: Option<TraceContext>,
 }
 
 /// What registering a watch came to.
@@ -350,6 +353,8 @@ pub struct DueDelivery {
     pub attempts: u32,
     /// Attempts made in this round of the schedule; a redelivery begins a new round.
     pub round_attempts: u32,
+    /// The trace of the call that registered the watch.
+    pub trace: Option<TraceContext>,
 }
 
 /// What came of a claimed delivery.

@@ -5,9 +5,10 @@ use std::{io::IsTerminal, time::Duration};
 use opentelemetry::{Key, trace::TracerProvider};
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
+    filter::filter_fn,
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
     registry::LookupSpan,
@@ -16,7 +17,7 @@ use tracing_subscriber::{
 
 use crate::{
     config::{LogConfig, LogFormat},
-    telemetry::TelemetryError,
+    telemetry::{TelemetryError, spans::is_exported},
 };
 
 /// The name of this service in traces, unless `OTEL_SERVICE_NAME` gives another.
@@ -51,16 +52,14 @@ pub fn init(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
             source,
         })?;
     let traces = config.export_traces.then(exporter).transpose()?;
-    let export = traces
-        .as_ref()
-        .map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer(SERVICE)));
+    let export = traces.as_ref().map(|traces| {
+        let layer = tracing_opentelemetry::layer().with_tracer(traces.tracer(SERVICE));
+        layer.with_filter(filter_fn(is_exported).with_max_level_hint(Level::DEBUG))
+    });
+    let is_terminal = std::io::stderr().is_terminal();
+    let lines = lines(config.format, is_terminal, std::io::stderr);
     tracing_subscriber::registry()
-        .with(filter)
-        .with(lines(
-            config.format,
-            std::io::stderr().is_terminal(),
-            std::io::stderr,
-        ))
+        .with(lines.with_filter(filter))
         .with(export)
         .try_init()
         .map_err(TelemetryError::AlreadySet)?;

@@ -2,12 +2,14 @@
 
 mod logs;
 mod metrics;
+mod spans;
 
 use thiserror::Error;
 
 pub use self::{
     logs::{Telemetry, init},
     metrics::{Metrics, metrics_handle},
+    spans::{context_of, join_as_server, join_traces, tell_answer},
 };
 
 /// Why logs, traces or metrics cannot be set up.

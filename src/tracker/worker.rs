@@ -12,6 +12,7 @@ use crate::{
     domain::JobId,
     runtime::{Changes, Flights, Tick, Wake, Worker, WorkerError},
     store::{Claim, DueJob, JobStore, Look, StoreError},
+    telemetry::join_traces,
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
 
@@ -147,6 +148,7 @@ impl TrackerWorker {
 
     fn start(&mut self, job: DueJob) {
         let span = info_span!("look", job.id = %job.job_id, watches = job.watches.len());
+        join_traces(&span, job.watches.iter().filter_map(|watch| watch.trace));
         let looker = self.looker.clone();
         let look = async move {
             let (look, result) = looker.look(job).await;

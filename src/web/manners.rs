@@ -22,9 +22,13 @@ use tower_http::{
 };
 use tracing::{Instrument, debug, error, field, info, info_span, warn};
 
-use crate::web::{
-    leave::Leave,
-    problem::{Problem, ProblemCode},
+use crate::{
+    telemetry,
+    web::{
+        leave::Leave,
+        problem::{Problem, ProblemCode},
+        trace,
+    },
 };
 
 /// An answer that takes longer is given up.
@@ -126,7 +130,10 @@ async fn manners(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
         http.method = method,
         http.route = route,
         client.name = field::Empty,
+        otel.name = field::Empty,
+        otel.kind = field::Empty,
     );
+    telemetry::join_as_server(&span, trace::sent(request.headers()), (method, &route));
     let place = Arc::clone(&room).try_acquire_owned().ok();
     let has_room = place.is_some() || is_monitoring(&route);
     let leave = Leave::from_place(place);
@@ -136,6 +143,7 @@ async fn manners(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
     } else {
         turned_away()
     };
+    telemetry::tell_answer(&span, response.status());
     let _entered = span.enter();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         log_cause(&problem);

@@ -10,6 +10,7 @@ mod manners;
 mod patience;
 mod problem;
 mod serve;
+mod trace;
 
 pub use self::{
     auth::{AdminToken, Authenticated, Gate, Operator},
@@ -21,4 +22,5 @@ pub use self::{
     manners::with_manners,
     problem::{FieldCode, FieldError, Problem, ProblemCode, ProblemDocument},
     serve::{ConnectionLimits, serve},
+    trace::CallTrace,
 };

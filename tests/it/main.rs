@@ -38,6 +38,7 @@ mod store;
 mod streams;
 mod support;
 mod terminal;
+mod traces;
 mod tracker;
 mod upstream;
 mod watch_command;

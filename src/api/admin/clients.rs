@@ -127,6 +127,8 @@ pub(crate) struct RevokedClient {
 }
 
 /// List clients
+///
+/// All there are, those that were revoked as well, without keys and secrets.
 #[utoipa::path(
     get,
     path = "/admin/clients",
@@ -164,7 +166,8 @@ async fn list_clients(
     path = "/admin/clients",
     operation_id = "addClient",
     tag = TAG,
-    request_body(content = ClientRequest, example = json!(examples::client_request())),
+    request_body(content = ClientRequest, description = "The client to add",
+        example = json!(examples::client_request())),
     responses((status = 201, description = "Added", body = NewClient,
         example = json!(examples::new_client()))),
     security(("adminToken" = [])),

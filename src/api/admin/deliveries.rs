@@ -61,10 +61,10 @@ pub(crate) struct AdminDeliveryPage {
     operation_id = "listAllDeliveries",
     tag = TAG,
     params(
-        ("state" = Option<DeliveryState>, Query, description = "In which state; `dead`, unless given"),
-        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200),
+        ("state" = Option<DeliveryState>, Query, description = "In which state; `dead`, unless given", example = json!("dead")),
+        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200, example = json!(20)),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before",
-            min_length = 1, pattern = "^[A-Za-z0-9_-]+$"),
+            min_length = 1, pattern = "^[A-Za-z0-9_-]+$", example = json!(examples::DELIVERY_CURSOR)),
     ),
     responses((status = 200, description = "A page of deliveries", body = AdminDeliveryPage,
         example = json!(examples::admin_delivery_page()))),
@@ -99,7 +99,8 @@ async fn list_all_deliveries(
     path = "/admin/deliveries/redeliver",
     operation_id = "redeliverAllDead",
     tag = TAG,
-    request_body(content = RedeliverRequest, example = json!(examples::redeliver_request())),
+    request_body(content = RedeliverRequest, description = "Which dead deliveries are meant",
+        example = json!(examples::redeliver_request())),
     responses((status = 202, description = "Queued", body = Queued,
         example = json!(examples::queued()))),
     security(("adminToken" = [])),
@@ -114,6 +115,9 @@ async fn redeliver_all_dead(
 }
 
 /// Deliver any client's delivery once more
+///
+/// As its client may ask for it: with the same `webhook-id`, as a new attempt, and never an older event of a
+/// watch after a newer one.
 #[utoipa::path(
     post,
     path = "/admin/deliveries/{deliveryId}/redeliver",

@@ -60,11 +60,11 @@ pub(crate) struct AdminWatchPage {
     tag = TAG,
     params(
         ("jobId" = Option<String>, Query, description = "Only those of this job",
-            min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$"),
-        ("state" = Option<WatchState>, Query, description = "Only those in this state"),
-        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200),
+            min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$", example = json!(examples::JOB_ID)),
+        ("state" = Option<WatchState>, Query, description = "Only those in this state", example = json!("watching")),
+        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200, example = json!(20)),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before",
-            min_length = 1, pattern = "^[A-Za-z0-9_-]+$"),
+            min_length = 1, pattern = "^[A-Za-z0-9_-]+$", example = json!(examples::WATCH_CURSOR)),
     ),
     responses((status = 200, description = "A page of watches", body = AdminWatchPage,
         example = json!(examples::admin_watch_page()))),
@@ -88,6 +88,8 @@ async fn list_all_watches(
 }
 
 /// Read any client's watch
+///
+/// As its client reads it, and whose it is.
 #[utoipa::path(
     get,
     path = "/admin/watches/{watchId}",
@@ -110,6 +112,8 @@ async fn get_any_watch(
 }
 
 /// Deliver the latest event of any client's watch once more
+///
+/// As its client may ask for it: with the same `webhook-id`, as a new attempt.
 #[utoipa::path(
     post,
     path = "/admin/watches/{watchId}/redeliver",

@@ -64,7 +64,7 @@ fn policy() -> String {
     path = "/openapi.json",
     operation_id = "readDocument",
     tag = TAG,
-    responses((status = 200, description = "The document", body = Object,
+    responses((status = 200, description = "The document", body = HashMap<String, serde_json::Value>,
         content_type = "application/json", example = json!({"openapi": "3.1.0"}))),
 )]
 async fn read_document(State(state): State<ApiState>) -> impl IntoResponse {

@@ -1,70 +1,24 @@
-//! The OpenAPI document: what the handlers say, and the problems that follow from it.
+//! The OpenAPI document: what the handlers say, the problems that follow from it, and what is posted to callbacks.
 
-use std::collections::BTreeMap;
+mod problems;
+mod webhooks;
 
-use serde_json::json;
 use utoipa::{
     OpenApi,
     openapi::{
-        Content, OpenApi as Document, PathItem, Paths, Ref, RefOr, Required, Response,
-        content::ContentBuilder,
-        example::{Example, ExampleBuilder},
-        header::HeaderBuilder,
+        OpenApi as Document, PathItem, RefOr,
         link::Link,
-        path::{HttpMethod, Operation, OperationBuilder, ParameterIn},
-        request_body::RequestBodyBuilder,
-        response::ResponseBuilder,
-        schema::{ObjectBuilder, Type},
+        path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
+use self::{problems::add_problems, webhooks::webhooks};
 use crate::{
-    api::{all_routes, examples, hints::HINT_PROBLEMS, watch::ANSWER_PROBLEMS},
+    api::all_routes,
     domain::EventBody,
-    web::{FieldCode, FieldError, ProblemCode, ProblemDocument},
+    web::{FieldCode, FieldError, ProblemDocument},
 };
-
-/// Problems of single operations that nothing else in the document tells of.
-const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
-    ("createWatch", &[ProblemCode::TooManyOpenWatches]),
-    ("getWatch", &[ProblemCode::TooManyStreams]),
-    ("streamWatch", &[ProblemCode::TooManyStreams]),
-    (
-        "redeliverWatch",
-        &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],
-    ),
-    ("redeliverDelivery", REDELIVERY_PROBLEMS),
-    (
-        "redeliverAnyWatch",
-        &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],
-    ),
-    ("redeliverAnyDelivery", REDELIVERY_PROBLEMS),
-    ("addClient", &[ProblemCode::NameTaken]),
-    ("answerChallenge", ANSWER_PROBLEMS),
-    ("receiveHint", HINT_PROBLEMS),
-    ("isReady", &[ProblemCode::NotReady]),
-];
-
-/// How asking for one delivery once more can end.
-const REDELIVERY_PROBLEMS: &[ProblemCode] = &[ProblemCode::NewerEvent, ProblemCode::WatchCancelled];
-
-/// Any operation can end so.
-const ALWAYS: &[ProblemCode] = &[
-    ProblemCode::InternalError,
-    ProblemCode::TimedOut,
-    ProblemCode::Overloaded,
-];
-
-/// An operation that reads a body can end so.
-const WITH_BODY: &[ProblemCode] = &[
-    ProblemCode::BadRequest,
-    ProblemCode::NotJson,
-    ProblemCode::BodyTooLarge,
-    ProblemCode::UnsupportedMediaType,
-    ProblemCode::NotAnObject,
-    ProblemCode::InvalidField,
-];
 
 /// What an answer names, and the operations that take it: operation, status, where the id is, the
 /// parameter, and those operations.
@@ -116,9 +70,9 @@ pub fn document() -> Document {
     document.merge(all_routes().into_openapi());
     add_security_schemes(&mut document);
     document.webhooks = Some(webhooks());
-    for item in document.paths.paths.values_mut() {
+    for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
-            add_problems(operation);
+            add_problems(path, operation);
             add_links(operation);
         }
     }
@@ -159,144 +113,6 @@ fn add_links(operation: &mut Operation) {
             response.links.insert((*target).to_owned(), RefOr::T(link));
         }
     }
-}
-
-fn add_problems(operation: &mut Operation) {
-    let mut by_status: BTreeMap<u16, Vec<ProblemCode>> = BTreeMap::new();
-    for code in problems_of(operation) {
-        let codes = by_status.entry(code.status().as_u16()).or_default();
-        codes.push(code);
-    }
-    for (status, codes) in by_status {
-        operation
-            .responses
-            .responses
-            .insert(status.to_string(), RefOr::T(problem_response(&codes)));
-    }
-}
-
-/// The problems an operation can end in, as its parameters, body and security tell.
-fn problems_of(operation: &Operation) -> Vec<ProblemCode> {
-    let mut codes = Vec::new();
-    let id = operation.operation_id.as_deref().unwrap_or_default();
-    if operation.request_body.is_some() && id != "receiveHint" {
-        codes.extend(WITH_BODY);
-    }
-    if has_parameter(operation, &ParameterIn::Query) {
-        codes.push(ProblemCode::InvalidParameter);
-    }
-    if has_parameter(operation, &ParameterIn::Path) {
-        codes.push(ProblemCode::NotFound);
-    }
-    if is_secured_by(operation, "apiKey") {
-        codes.push(ProblemCode::TooManyRequests);
-    }
-    if operation.security.is_some() {
-        codes.extend([ProblemCode::Unauthorized, ProblemCode::StoreUnavailable]);
-    }
-    if is_secured_by(operation, "adminToken") {
-        codes.push(ProblemCode::NotFound);
-    }
-    let own = OWN_PROBLEMS.iter().filter(|(owner, _)| *owner == id);
-    codes.extend(own.flat_map(|(_, codes)| *codes));
-    codes.extend(ALWAYS);
-    codes.sort_unstable();
-    codes.dedup();
-    codes
-}
-
-fn has_parameter(operation: &Operation, place: &ParameterIn) -> bool {
-    let parameters = operation.parameters.iter().flatten();
-    parameters
-        .filter_map(|parameter| match parameter {
-            RefOr::T(parameter) => Some(parameter),
-            RefOr::Ref(_) => None,
-        })
-        .any(|parameter| &parameter.parameter_in == place)
-}
-
-fn is_secured_by(operation: &Operation, scheme: &str) -> bool {
-    let requirements = operation.security.iter().flatten();
-    requirements
-        .filter_map(|requirement| serde_json::to_value(requirement).ok())
-        .any(|requirement| requirement.get(scheme).is_some())
-}
-
-fn problem_response(codes: &[ProblemCode]) -> Response {
-    let titles: Vec<_> = codes.iter().map(|code| code.title()).collect();
-    let examples = codes
-        .iter()
-        .map(|code| (code.as_str(), RefOr::T(problem_example(*code))));
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("Problem")))
-        .examples_from_iter(examples)
-        .build();
-    let mut response = ResponseBuilder::new()
-        .description(titles.join("; "))
-        .content("application/problem+json", content);
-    if codes.iter().any(|code| tells_when_to_return(*code)) {
-        let header = HeaderBuilder::new()
-            .schema(Some(ObjectBuilder::new().schema_type(Type::Integer)))
-            .description(Some("Seconds after which to ask again"))
-            .build();
-        response = response.header("retry-after", header);
-    }
-    response.build()
-}
-
-fn tells_when_to_return(code: ProblemCode) -> bool {
-    matches!(code.status().as_u16(), 429 | 503) && code != ProblemCode::NotReady
-}
-
-fn problem_example(code: ProblemCode) -> Example {
-    let mut value = json!({
-        "type": code.type_uri(),
-        "title": code.title(),
-        "status": code.status().as_u16(),
-        "detail": code.title().to_owned() + ".",
-        "instance": "/watch",
-    });
-    let fault = match code {
-        ProblemCode::InvalidField => Some(("/jobId", "required", "`jobId` is required")),
-        ProblemCode::InvalidParameter => Some((
-            "/limit",
-            "invalid-value",
-            "`limit` must be a number from 1 to 200; it is \"0\"",
-        )),
-        _ => None,
-    };
-    if let (Some((pointer, code, message)), Some(object)) = (fault, value.as_object_mut()) {
-        let error = json!({"pointer": pointer, "code": code, "message": message});
-        object.insert("errors".to_owned(), json!([error]));
-    }
-    ExampleBuilder::new().value(Some(value)).build()
-}
-
-/// What the relay posts to a callback.
-fn webhooks() -> Paths {
-    let content: Content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("EventBody")))
-        .example(Some(examples::event()))
-        .build();
-    let body = RequestBodyBuilder::new()
-        .content("application/json", content)
-        .required(Some(Required::True))
-        .build();
-    let operation = OperationBuilder::new()
-        .operation_id(Some("jobEvent"))
-        .summary(Some("What became of a job"))
-        .description(Some(
-            "Posted to the callback of a watch, signed after the Standard Webhooks specification: \
-             `webhook-id` (the same on every attempt), `webhook-timestamp` and \
-             `webhook-signature`. Any 2xx accepts it.",
-        ))
-        .request_body(Some(body))
-        .response("2XX", Response::new("Accepted"))
-        .build();
-    let mut webhooks = Paths::new();
-    let item = PathItem::new(HttpMethod::Post, operation);
-    webhooks.paths.insert("jobEvent".to_owned(), item);
-    webhooks
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::{domain::Status, web::ProblemCode};
 
 fn each_operation() -> Vec<(String, Value)> {
     let document = serde_json::to_value(document()).unwrap();
@@ -60,21 +61,127 @@ fn it_is_the_document_of_the_whole_contract() {
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
 }
 
+/// Whether something is described in words.
+fn is_described(thing: &Value) -> bool {
+    let text = thing["description"].as_str();
+    text.is_some_and(|text| !text.trim().is_empty())
+}
+
+/// What an operation, or a webhook, leaves to guess.
+fn gaps(operation: &Value) -> Vec<String> {
+    let mut gaps = Vec::new();
+    let mut need = |is_there: bool, what: &str| {
+        if !is_there {
+            gaps.push(what.to_owned());
+        }
+    };
+    need(operation["summary"].is_string(), "summary");
+    need(is_described(operation), "description");
+    for parameter in operation["parameters"].as_array().into_iter().flatten() {
+        let complete = is_described(parameter) && parameter.get("example").is_some();
+        need(complete, &format!("parameter {}", parameter["name"]));
+    }
+    if let Some(body) = operation.get("requestBody") {
+        let example = &body["content"]["application/json"]["example"];
+        need(is_described(body) && example.is_object(), "body");
+    }
+    let responses = operation["responses"].as_object();
+    for (status, response) in responses.into_iter().flatten() {
+        need(is_described(response), &format!("words for {status}"));
+        for (name, header) in response["headers"].as_object().into_iter().flatten() {
+            need(is_described(header), &format!("{status} header {name}"));
+        }
+    }
+    for (status, kind, media) in answers(operation) {
+        let has_one = media.get("example").or(media.get("examples")).is_some();
+        need(has_one, &format!("example of {status} {kind}"));
+    }
+    gaps
+}
+
 #[test]
-fn each_operation_has_an_example_a_summary_and_a_tag() {
+fn nothing_of_an_operation_is_left_to_guess() {
     for (name, operation) in each_operation() {
-        assert!(operation["summary"].is_string(), "{name}");
+        assert_eq!(gaps(&operation), Vec::<String>::new(), "{name}");
         assert!(operation["tags"][0].is_string(), "{name}");
-        if let Some(body) = operation.get("requestBody") {
-            assert!(
-                body["content"]["application/json"]["example"].is_object(),
-                "{name}"
-            );
+    }
+}
+
+#[test]
+fn each_error_tells_its_problem_codes_with_an_example_of_each() {
+    for (name, operation) in each_operation() {
+        let responses = operation["responses"].as_object().unwrap();
+        let errors = responses
+            .iter()
+            .filter(|(status, _)| status.as_str() >= "400");
+        let mut count = 0;
+        for (status, response) in errors {
+            count += 1;
+            let place = format!("{name} {status}");
+            let media = &response["content"]["application/problem+json"];
+            assert_eq!(media["schema"]["$ref"], "#/components/schemas/Problem");
+            let examples = media["examples"].as_object().unwrap();
+            assert!(!examples.is_empty(), "{place}");
+            for (code, example) in examples {
+                let (known, value) = (ProblemCode::from_word(code).unwrap(), &example["value"]);
+                assert_eq!(value["type"], known.type_uri(), "{place}");
+                assert_eq!(value["status"].to_string(), *status, "{place}");
+                let instance = value["instance"].as_str().unwrap();
+                assert!(!instance.contains('{'), "{place}: {instance}");
+                let described = response["description"].as_str().unwrap();
+                assert!(described.contains(&format!("`{code}`")), "{place}");
+                let has_fault = value["errors"][0]["pointer"].is_string();
+                assert_eq!(has_fault, code.starts_with("invalid-"), "{place} {code}");
+            }
         }
-        for (status, kind, media) in answers(&operation) {
-            let has_one = media.get("example").or(media.get("examples")).is_some();
-            assert!(has_one, "{name} {status} {kind}");
+        // 500, and 503 of a relay that has too much to do
+        assert!(count >= 2, "{name}");
+    }
+}
+
+#[test]
+fn each_type_of_event_is_a_webhook_whose_answers_mean_something() {
+    let document = serde_json::to_value(document()).unwrap();
+    let webhooks = document["webhooks"].as_object().unwrap();
+    let types = &document["components"]["schemas"]["EventBody"]["properties"]["type"]["enum"];
+    let expected: BTreeSet<_> = Status::ALL.iter().map(|s| format!("job.{s}")).collect();
+    let listed = types.as_array().unwrap().iter();
+    let listed = listed.map(|word| word.as_str().unwrap().to_owned());
+    assert_eq!(listed.collect::<BTreeSet<_>>(), expected);
+    assert_eq!(webhooks.keys().cloned().collect::<BTreeSet<_>>(), expected);
+    for (name, item) in webhooks {
+        let operation = &item["post"];
+        assert_eq!(gaps(operation), Vec::<String>::new(), "{name}");
+        let media = &operation["requestBody"]["content"]["application/json"];
+        assert_eq!(media["schema"]["$ref"], "#/components/schemas/EventBody");
+        assert_eq!(media["example"]["type"], **name);
+        let headers = operation["parameters"].as_array().unwrap().iter();
+        let headers = headers.map(|header| header["name"].as_str().unwrap());
+        let expected = [
+            "webhook-id",
+            "webhook-timestamp",
+            "webhook-signature",
+            "traceparent",
+        ];
+        assert_eq!(headers.collect::<Vec<_>>(), expected);
+        let responses = &operation["responses"];
+        for status in ["2XX", "3XX", "410", "429", "503", "default"] {
+            assert!(is_described(&responses[status]), "{name} {status}");
         }
+        assert!(responses["429"]["headers"]["retry-after"].is_object());
+    }
+}
+
+#[test]
+fn every_operation_has_an_id_of_its_own() {
+    let document = serde_json::to_value(document()).unwrap();
+    let webhooks = document["webhooks"].as_object().unwrap().values();
+    let webhooks = webhooks.map(|item| item["post"].clone());
+    let operations = each_operation().into_iter().map(|one| one.1);
+    let mut seen = BTreeSet::new();
+    for operation in operations.chain(webhooks) {
+        let id = operation["operationId"].as_str().unwrap().to_owned();
+        assert!(seen.insert(id.clone()), "{id}");
     }
 }
 

@@ -69,11 +69,14 @@ pub(super) fn stream_url(parts: &ApiParts, client: &Client, watch: WatchId) -> S
     tag = TAG,
     params(
         ("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID)),
-        ("expires" = Option<i64>, Query, description = "Until when the address is valid, in Unix seconds"),
+        ("expires" = Option<i64>, Query, description = "Until when the address is valid, in Unix seconds",
+            example = json!(1_795_426_160)),
         ("signature" = Option<String>, Query, description = "What the relay signed it with",
-            min_length = 1, pattern = "^[A-Za-z0-9_-]+$"),
-        ("lastEventId" = Option<String>, Query, description = "The same as `Last-Event-ID`, for those who cannot send it"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen"),
+            min_length = 1, pattern = "^[A-Za-z0-9_-]+$", example = json!(examples::SIGNATURE)),
+        ("lastEventId" = Option<String>, Query, description = "The same as `Last-Event-ID`, for those who cannot send it",
+            example = json!(examples::EVENT_ID)),
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen",
+            example = json!(examples::EVENT_ID)),
     ),
     responses(
         (status = 200, description = "The stream", body = String, content_type = "text/event-stream",

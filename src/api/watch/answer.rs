@@ -80,7 +80,8 @@ fn response_schema() -> Array {
     operation_id = "answerChallenge",
     tag = TAG,
     params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
-    request_body(content = MfaAnswerBody, example = json!(examples::mfa_answer())),
+    request_body(content = MfaAnswerBody, description = "What the person answered",
+        example = json!(examples::mfa_answer())),
     responses((status = 202, description = "Basiq took the answer")),
     security(("apiKey" = [])),
 )]

@@ -19,7 +19,7 @@ use crate::{
     },
     domain::{Client, JobMemory, Watch, WatchId},
     store::{NewWatch, Registration, WatchStory},
-    web::{Authenticated, JsonObject, Problem, ProblemCode},
+    web::{Authenticated, CallTrace, JsonObject, Problem, ProblemCode},
 };
 
 /// Seconds after which a client at its cap of open watches may try again.
@@ -34,7 +34,10 @@ const CAP_RETRY_SECONDS: u64 = 60;
     path = "/watch",
     operation_id = "createWatch",
     tag = TAG,
-    request_body(content = WatchRequestBody, example = json!(examples::watch_request())),
+    params(("traceparent" = Option<String>, Header, description = "The W3C trace that the watch is a part of: looks, \
+        deliveries and the callback stay in it. One that is not valid is ignored", example = json!(examples::TRACEPARENT))),
+    request_body(content = WatchRequestBody, description = "The job, and where to tell what becomes of it",
+        example = json!(examples::watch_request())),
     responses(
         (status = 202, description = "The watch is stored", body = StreamedWatch,
             headers(("location" = String, description = "The watch's path")),
@@ -48,6 +51,7 @@ const CAP_RETRY_SECONDS: u64 = 60;
 pub(super) async fn create_watch(
     State(state): State<ApiState>,
     Authenticated(client): Authenticated,
+    CallTrace(trace): CallTrace,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
     let parts = &state.parts;
@@ -58,6 +62,7 @@ pub(super) async fn create_watch(
         request: parse(body, &parts.rules)?,
         max_open: parts.server.client_max_open_watches,
         now,
+        trace,
     };
     match parts.store.register_watch(new).await? {
         Registration::Created(watch) => {

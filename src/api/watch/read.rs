@@ -33,8 +33,9 @@ use crate::{
     params(
         ("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID)),
         ("wait" = Option<String>, Query, description = "How long to wait for a change, 60 seconds at most, such as `30s`",
-            pattern = "^[0-9]+(ms|s|m|h|d)$"),
-        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the watch that the caller has"),
+            pattern = "^[0-9]+(ms|s|m|h|d)$", example = json!("30s")),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the watch that the caller has",
+            example = json!(examples::ETAG)),
     ),
     responses(
         (status = 200, description = "The watch", body = StreamedWatch,
@@ -77,11 +78,11 @@ pub(super) async fn get_watch(
     tag = TAG,
     params(
         ("jobId" = Option<String>, Query, description = "Only those of this job",
-            min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$"),
-        ("state" = Option<WatchState>, Query, description = "Only those in this state"),
-        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200),
+            min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$", example = json!(examples::JOB_ID)),
+        ("state" = Option<WatchState>, Query, description = "Only those in this state", example = json!("watching")),
+        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200, example = json!(20)),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before",
-            min_length = 1, pattern = "^[A-Za-z0-9_-]+$"),
+            min_length = 1, pattern = "^[A-Za-z0-9_-]+$", example = json!(examples::WATCH_CURSOR)),
     ),
     responses((status = 200, description = "A page of watches", body = WatchPage,
         example = json!(examples::watch_page()))),

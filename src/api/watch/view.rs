@@ -51,7 +51,7 @@ pub(crate) struct WatchView {
     /// The job's steps as last seen.
     pub steps: Vec<StepView>,
     /// What the client registered with the watch.
-    #[schema(value_type = Object)]
+    #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Map<String, Value>,
     /// What was told, oldest first.
     pub events: Vec<EventView>,

@@ -65,6 +65,7 @@ pub(super) fn due(url: &str) -> DueDelivery {
         deadline: None,
         attempts: 0,
         round_attempts: 0,
+        trace: None,
     }
 }
 

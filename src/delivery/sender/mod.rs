@@ -11,7 +11,7 @@ use hyper_util::{
 };
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{Span, debug};
 
 use crate::{
     config::DeliveryConfig,
@@ -25,6 +25,7 @@ use crate::{
     domain::{AllowedNetworks, Attempt, AttemptError, Share},
     signing,
     store::DueDelivery,
+    telemetry,
 };
 
 /// How much of an answer's body is read, in bytes, so that its connection can be used again.
@@ -268,7 +269,7 @@ fn request(due: &DueDelivery, at: Timestamp) -> Result<Request<Body>, AttemptErr
     Ok(request)
 }
 
-/// The content type and the signature, by the old secret as well while it is valid.
+/// The content type, the signature, by the old secret as well while it is valid, and the trace.
 fn headers(due: &DueDelivery, at: Timestamp) -> Result<HeaderMap, AttemptError> {
     let mut secrets = vec![&due.secret];
     if let Some((previous, until)) = &due.previous_secret
@@ -290,6 +291,12 @@ fn headers(due: &DueDelivery, at: Timestamp) -> Result<HeaderMap, AttemptError> 
     for (name, value) in signed.entries() {
         let value = HeaderValue::from_str(value).map_err(|_| AttemptError::Internal)?;
         headers.insert(name, value);
+    }
+    // without a span of its own the attempt stays out of the trace, which goes on all the same
+    if let Some(trace) = telemetry::context_of(&Span::current()).or(due.trace) {
+        let value =
+            HeaderValue::from_str(&trace.to_string()).map_err(|_| AttemptError::Internal)?;
+        headers.insert("traceparent", value);
     }
     Ok(headers)
 }

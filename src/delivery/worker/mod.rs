@@ -1,6 +1,7 @@
 //! Claims due deliveries, keeps many attempts in flight and records what came of them.
 
 mod report;
+mod span;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +14,10 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use self::report::{count, log_attempt};
+use self::{
+    report::{count, log_attempt},
+    span::traced,
+};
 use crate::{
     clock::Clock,
     config::DeliveryConfig,
@@ -262,7 +266,8 @@ impl DeliveryWorker {
         };
         let sender = self.sender.clone();
         self.flights.spawn(async move {
-            let outcome = sender.attempt(&flight.due, started_at).await;
+            let attempt = sender.attempt(&flight.due, started_at);
+            let outcome = traced(&flight.due, attempt).await;
             flight.ended(outcome);
         });
     }

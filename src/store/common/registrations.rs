@@ -157,7 +157,10 @@ pub(in crate::store) fn found(
 
 /// The watch that is asked for, as it begins.
 fn begun(new: &NewWatch) -> Watch {
-    Watch::begun(new.id, new.client_id, new.request.clone(), new.now)
+    Watch {
+        trace: new.trace,
+        ..Watch::begun(new.id, new.client_id, new.request.clone(), new.now)
+    }
 }
 
 /// A new watch.
@@ -176,6 +179,7 @@ pub(in crate::store) struct WatchRow<'n> {
     pub(in crate::store) state: &'static str,
     pub(in crate::store) progress: String,
     pub(in crate::store) created_at: i64,
+    pub(in crate::store) traceparent: Option<String>,
 }
 
 /// The rows of new watches.
@@ -199,6 +203,7 @@ pub(in crate::store) fn watch_rows<'n>(
             state: watch.state.as_str(),
             progress: serde_json::to_string(&watch.progress).map_err(unwritable)?,
             created_at: new.now.as_millisecond(),
+            traceparent: new.trace.map(|trace| trace.to_string()),
         })
     });
     rows.collect()

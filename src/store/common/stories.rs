@@ -8,7 +8,7 @@ use crate::{
     domain::{
         ApiKeyHash, Attempt, AttemptError, CallbackUrl, Client, ClientId, DeliveryId,
         DeliveryState, EventFilter, EventId, JobId, JobMemory, LeaseId, Locale, Operation, Phase,
-        SigningSecret, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
+        SigningSecret, TraceContext, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
     },
     store::{
         DeliveryEntry, DeliveryStory, DueDelivery, DueJob, EventStory, Redelivery, Sealer,
@@ -50,7 +50,14 @@ pub(in crate::store) fn watch(row: &dyn AnyRow) -> Result<Watch, StoreError> {
         created_at: cells.time("created_at")?,
         updated_at: cells.time("updated_at")?,
         settled_at: cells.time_opt("settled_at")?,
+        trace: trace(&cells)?,
     })
+}
+
+/// The trace of a watch. One that cannot be read is left out: no work waits for that.
+fn trace(watch: &Cells<'_>) -> Result<Option<TraceContext>, StoreError> {
+    let text: Option<&str> = watch.opt("traceparent")?;
+    Ok(text.and_then(TraceContext::parse))
 }
 
 pub(in crate::store) fn without_events(row: &dyn AnyRow) -> Result<WatchStory, StoreError> {
@@ -245,5 +252,6 @@ pub(in crate::store) fn due_delivery(
         deadline: delivery.time_opt("deadline")?,
         attempts: delivery.number("attempts")?,
         round_attempts: delivery.number("round_attempts")?,
+        trace: trace(&watch)?,
     })
 }

@@ -111,7 +111,7 @@ pub(super) const LEASE: &str = concat!(
 );
 
 pub(super) const CLAIMED: &str = "SELECT d.delivery_id, d.event_id, d.deadline, d.attempts, \
-    d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, \
+    d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, w.traceparent, \
     c.name, c.secret, c.previous_secret, c.previous_until \
     FROM unnest($1::text[]) WITH ORDINALITY i (delivery_id, place) \
     JOIN deliveries d ON d.delivery_id = i.delivery_id \

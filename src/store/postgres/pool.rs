@@ -130,30 +130,34 @@ impl Pool {
                 None => self.all.acquire().await.inspect_err(|_| count(false))?,
             };
             let done = transact(&mut connection, input, work);
-            let Ok(done) = tokio::time::timeout(TIME_LIMIT, done).await else {
-                // nobody knows what it is doing: no one else gets this connection
-                drop(connection.detach());
-                count(false);
-                return Err(StoreError::Unavailable(
-                    "a transaction took too long".into(),
-                ));
-            };
-            match done {
+            match tokio::time::timeout(TIME_LIMIT, done).await {
                 // it broke while nobody used it; the pool finds out, and there are others
-                Err(failure) if is_warm => debug!(error = %failure, "a connection is given up"),
-                Err(failure) => {
+                Ok(Err(failure)) if is_warm => debug!(error = %failure, "a connection is given up"),
+                Ok(done) => return self.conclude(connection, done),
+                Err(_) => {
+                    // nobody knows what it is doing: no one else gets this connection
+                    drop(connection.detach());
                     count(false);
-                    return Err(failure.into());
-                }
-                Ok(done) => {
-                    count(done.is_ok());
-                    if done.is_ok() {
-                        self.keep(connection);
-                    }
-                    return done;
+                    return Err(StoreError::Unavailable(
+                        "a transaction took too long".into(),
+                    ));
                 }
             }
         }
+    }
+
+    /// Counts a unit of work. What failed may have left something behind, which the pool tidies up.
+    fn conclude<T>(
+        &self,
+        connection: PoolConnection<Postgres>,
+        done: Result<Result<T, StoreError>, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        let done = done.unwrap_or_else(|failure| Err(failure.into()));
+        count(done.is_ok());
+        if done.is_ok() {
+            self.keep(connection);
+        }
+        done
     }
 
     fn keep(&self, connection: PoolConnection<Postgres>) {

@@ -49,11 +49,12 @@ pub(super) const ADD_JOBS: &str = "INSERT INTO jobs AS j (job_id, next_look_at, 
 
 pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, job_id, \
     callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
-    created_at, updated_at) SELECT *, created_at \
+    created_at, traceparent, updated_at) SELECT *, created_at \
     FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
-        $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[]) \
+        $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], \
+        $14::text[]) \
         n (watch_id, client_id, job_id, callback_url, callback_host, operation, events, \
-           until_step, locale, metadata, state, progress, created_at) \
+           until_step, locale, metadata, state, progress, created_at, traceparent) \
     ON CONFLICT DO NOTHING RETURNING watch_id";
 
 #[async_trait]
@@ -162,6 +163,7 @@ async fn add(
         .bind(columns(&rows, |row| row.state))
         .bind(columns(&rows, |row| row.progress.as_str()))
         .bind(columns(&rows, |row| row.created_at))
+        .bind(columns(&rows, |row| row.traceparent.as_deref()))
         .fetch_all(connection)
         .await?;
     Ok(added.into_iter().collect())

@@ -27,6 +27,7 @@ async fn register(store: &SqliteStore, client: ClientId, job: &str) -> WatchId {
         },
         max_open: 10,
         now: at(0),
+        trace: None,
     };
     store.register_watch(new).await.unwrap();
     id

@@ -59,7 +59,7 @@ pub(super) const LEASE: &str = "UPDATE deliveries SET lease_id = ?2, lease_until
     WHERE delivery_id IN (SELECT value FROM json_each(?1))";
 
 pub(super) const CLAIMED: &str = "SELECT d.delivery_id, d.event_id, d.deadline, d.attempts, \
-    d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, \
+    d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, w.traceparent, \
     c.name, c.secret, c.previous_secret, c.previous_until \
     FROM json_each(?1) i CROSS JOIN deliveries d ON d.delivery_id = i.value \
     CROSS JOIN events e ON e.event_id = d.event_id \

@@ -40,11 +40,12 @@ pub(super) const ADD_JOBS: &str = "INSERT INTO jobs (job_id, next_look_at, urgen
 
 pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, job_id, \
     callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
-    created_at, updated_at) \
+    created_at, updated_at, traceparent) \
     SELECT value ->> 'watch_id', value ->> 'client_id', value ->> 'job_id', \
     value ->> 'callback_url', value ->> 'callback_host', value ->> 'operation', \
     value ->> 'events', value ->> 'until_step', value ->> 'locale', value ->> 'metadata', \
-    value ->> 'state', value ->> 'progress', value ->> 'created_at', value ->> 'created_at' \
+    value ->> 'state', value ->> 'progress', value ->> 'created_at', value ->> 'created_at', \
+    value ->> 'traceparent' \
     FROM jsonb_each(?1) WHERE TRUE ON CONFLICT DO NOTHING RETURNING watch_id";
 
 #[async_trait]

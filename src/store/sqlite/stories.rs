@@ -13,7 +13,8 @@ use crate::{
 macro_rules! watch_columns {
     () => {
         "w.watch_id, w.client_id, w.job_id, w.callback_url, w.operation, w.events, w.until_step, \
-         w.locale, w.metadata, w.state, w.progress, w.created_at, w.updated_at, w.settled_at"
+         w.locale, w.metadata, w.state, w.progress, w.created_at, w.updated_at, w.settled_at, \
+         w.traceparent"
     };
 }
 pub(super) use watch_columns;

@@ -170,6 +170,7 @@ const WATCHES: &[Column] = &[
     whole("created_at"),
     whole("updated_at"),
     whole("settled_at"),
+    text("traceparent"),
 ];
 
 const EVENTS: &[Column] = &[

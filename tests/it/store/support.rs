@@ -170,6 +170,7 @@ pub(crate) fn new_watch(client: ClientId, job: &str, callback: &str, now: Timest
         },
         max_open: 1_000,
         now,
+        trace: None,
     }
 }
 

@@ -3,7 +3,9 @@
 
 pub(crate) mod cable;
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod database;
+pub(crate) mod described;
 pub(crate) mod listener;
 pub(crate) mod live;
 pub(crate) mod process;
@@ -212,8 +214,12 @@ impl TestApp {
 
     // ------------------------------------------------------------------ HTTP
 
+    /// Sends a request, whose answer must be one that the OpenAPI document tells of.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        Answer::read(self.router.clone().oneshot(request).await.unwrap()).await
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let answer = Answer::read(self.router.clone().oneshot(request).await.unwrap()).await;
+        described::assert_described(&method, &path, &answer);
+        answer
     }
 
     pub(crate) async fn call_as(

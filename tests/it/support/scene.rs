@@ -25,8 +25,8 @@ use super::{Receiver, TestDatabase, database::holds, process::RelaySetup};
 
 const PATIENCE: u32 = 300;
 
-/// The tokens that calls to Basiq carried.
-type Tokens = Arc<Mutex<BTreeSet<String>>>;
+/// The headers of calls to Basiq.
+type Calls = Arc<Mutex<Vec<HeaderMap>>>;
 
 /// What a relay process is surrounded by.
 pub(crate) struct Scene {
@@ -35,7 +35,7 @@ pub(crate) struct Scene {
     pub(crate) receiver: Receiver,
     pub(crate) database: TestDatabase,
     pub(crate) tasks: JoinSet<()>,
-    tokens: Tokens,
+    calls: Calls,
 }
 
 impl Scene {
@@ -44,8 +44,8 @@ impl Scene {
         let sandbox = Sandbox::new(options, Clock::system());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let basiq = format!("http://{}", listener.local_addr().unwrap());
-        let tokens = Tokens::default();
-        let noting = from_fn_with_state(Arc::clone(&tokens), note_token);
+        let calls = Calls::default();
+        let noting = from_fn_with_state(Arc::clone(&calls), note_call);
         let router = sandbox.router().layer(noting);
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
         let receiver = Receiver::start(&mut tasks).await;
@@ -58,7 +58,7 @@ impl Scene {
             receiver,
             database,
             tasks,
-            tokens,
+            calls,
         }
     }
 
@@ -69,7 +69,19 @@ impl Scene {
 
     /// Every access token that the relay used.
     pub(crate) fn tokens(&self) -> BTreeSet<String> {
-        self.tokens.lock().unwrap().clone()
+        let calls = self.calls.lock().unwrap();
+        let tokens = calls.iter().filter_map(|call| {
+            let text = call.get(header::AUTHORIZATION)?.to_str().ok()?;
+            Some(text.strip_prefix("Bearer ")?.to_owned())
+        });
+        tokens.collect()
+    }
+
+    /// How many calls to Basiq there were, and how many of them told it of a trace.
+    pub(crate) fn calls(&self) -> (usize, usize) {
+        let calls = self.calls.lock().unwrap();
+        let traced = |call: &&HeaderMap| call.contains_key("traceparent");
+        (calls.len(), calls.iter().filter(traced).count())
     }
 
     /// Every file or row of the relay that has the text in it.
@@ -93,12 +105,8 @@ pub(crate) async fn until(is_so: impl AsyncFn() -> bool) {
     panic!("it did not come to be so");
 }
 
-async fn note_token(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {
-    let value = request.headers().get(header::AUTHORIZATION);
-    let text = value.and_then(|value| value.to_str().ok());
-    if let Some(token) = text.and_then(|text| text.strip_prefix("Bearer ")) {
-        tokens.lock().unwrap().insert(token.to_owned());
-    }
+async fn note_call(State(calls): State<Calls>, request: Request, next: Next) -> Response {
+    calls.lock().unwrap().push(request.headers().clone());
     next.run(request).await
 }
 

@@ -24,9 +24,9 @@ use crate::{
             view::StreamedWatch,
         },
     },
-    domain::{CallbackUrl, Client, JobId, WatchId, WatchRequest},
+    domain::{CallbackUrl, Client, JobId, TraceContext, WatchId, WatchRequest},
     store::{NewWatch, Registration, WatchStory},
-    web::{Authenticated, JsonObject, Problem, ProblemCode, ProblemDocument},
+    web::{Authenticated, CallTrace, JsonObject, Problem, ProblemCode, ProblemDocument},
 };
 
 /// The largest body of a batch, in bytes.
@@ -104,7 +104,10 @@ pub(crate) struct BatchItem {
     path = "/watch/batch",
     operation_id = "createWatches",
     tag = TAG,
-    request_body(content = BatchRequest, example = json!(examples::batch_request())),
+    params(("traceparent" = Option<String>, Header, description = "The W3C trace that the watches are a part of: looks, \
+        deliveries and the callback stay in it. One that is not valid is ignored", example = json!(examples::TRACEPARENT))),
+    request_body(content = BatchRequest, description = "The watches, or the jobs of watches that have all else in common",
+        example = json!(examples::batch_request())),
     responses((status = 200, description = "What each came to", body = BatchView,
         example = json!(examples::batch()))),
     security(("apiKey" = [])),
@@ -113,10 +116,11 @@ pub(super) async fn create_watches(
     State(state): State<ApiState>,
     Authenticated(client): Authenticated,
     BatchPlace(_place): BatchPlace,
+    CallTrace(trace): CallTrace,
     JsonObject(body): JsonObject<MAX_BODY>,
 ) -> Result<Json<BatchView>, Problem> {
     let parts = &state.parts;
-    let (plan, new) = Plan::of(parse(body, &parts.rules)?, parts, &client);
+    let (plan, new) = Plan::of(parse(body, &parts.rules)?, parts, (&client, trace));
     let registered = if new.is_empty() {
         Vec::new()
     } else {
@@ -142,7 +146,7 @@ impl Plan {
     fn of(
         items: Vec<Result<WatchRequest, Problem>>,
         parts: &ApiParts,
-        client: &Client,
+        (client, trace): (&Client, Option<TraceContext>),
     ) -> (Self, Vec<NewWatch>) {
         let now = parts.clock.now();
         let mut places: HashMap<(JobId, CallbackUrl), usize> = HashMap::new();
@@ -164,6 +168,7 @@ impl Plan {
                 request,
                 max_open: parts.server.client_max_open_watches,
                 now,
+                trace,
             });
             Planned::New(place)
         });

@@ -70,7 +70,7 @@ pub(crate) struct JobsBody {
     )]
     pub locale: Option<String>,
     /// Echoed in each event; at most 4 KiB as JSON.
-    #[schema(required = false, value_type = Option<Object>)]
+    #[schema(required = false, value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Map<String, Value>>,
 }
 

@@ -122,7 +122,7 @@ fn of_watches() -> Vec<Statement> {
             texts('https://host1.example/hooks', 512), texts('host1.example', 512), \
             texts(NULL, 512), numbers(15, 512), texts(NULL, 512), texts('en', 512), \
             texts('{}', 512), texts('watching', 512), texts('{}', 512), \
-            numbers(1800000000000, 512)");
+            numbers(1800000000000, 512), texts(NULL, 512)");
         1 of stories::ONE("'wch_01000000000000000000930000', NULL");
         200 of stories::MANY("watches(930001, 200)");
         1 of follows::OWNER("'wch_01000000000000000000930000'");

@@ -1,11 +1,11 @@
 //! Watches as their clients see them.
 
 use basiq_relay::{
-    domain::{DeliveryState, Phase, Status, WatchState},
-    store::{AfterAttempt, Redelivery, Registration, WatchQuery},
+    domain::{DeliveryState, Phase, Status, TraceContext, WatchState},
+    store::{AfterAttempt, NewWatch, Redelivery, Registration, WatchQuery},
 };
 
-use crate::store::support::{Fixture, add_client, at, look, new_watch};
+use crate::store::support::{Fixture, add_client, at, change, look, new_watch};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_registrations_at_once_make_one_watch() {
@@ -29,6 +29,40 @@ async fn fifty_registrations_at_once_make_one_watch() {
         |answer| matches!(answer, Registration::Existing(story) if story.watch.id == created[0]),
     );
     assert_eq!(existing.count(), 49);
+}
+
+#[tokio::test]
+async fn a_trace_is_kept_with_its_watch_and_comes_with_every_claim() {
+    let fixture = Fixture::new().await;
+    let trace = TraceContext::new(0xa1, 0xb2, 1);
+    let new = |job, trace| NewWatch {
+        trace,
+        ..new_watch(fixture.client, job, "https://app.example/hook", at(0))
+    };
+    let (told, untold) = (new("told", trace), new("untold", None));
+    let (id, registered) = (told.id, vec![told, untold]);
+    let registered = fixture.store.register_watches(registered).await.unwrap();
+    assert!(matches!(&registered[0], Registration::Created(watch) if watch.trace == trace));
+    let again = fixture.store.register_watch(new("told", None)).await;
+    assert!(matches!(again.unwrap(), Registration::Existing(story) if story.watch.trace == trace));
+
+    let claimed = fixture.claim(at(0)).await;
+    assert_eq!(claimed.len(), 2);
+    for job in claimed {
+        let watch = &job.watches[0];
+        assert_eq!(watch.trace, trace.filter(|_| watch.id == id));
+        let mut look = look(&job, at(0));
+        look.changes = vec![change(watch, Status::Success, at(0))];
+        assert!(fixture.record(look).await);
+    }
+    // what cannot be read costs the trace, not the event
+    let odd = "UPDATE watches SET traceparent = 'odd' WHERE job_id = 'untold'";
+    fixture.home.execute(odd).await;
+    let claimed = fixture.claim_deliveries(at(0)).await;
+    assert_eq!(claimed.len(), 2);
+    for due in claimed {
+        assert_eq!(due.trace, trace.filter(|_| due.watch_id == id));
+    }
 }
 
 #[tokio::test]

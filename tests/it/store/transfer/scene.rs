@@ -5,11 +5,11 @@ use std::time::Duration;
 use basiq_relay::{
     domain::{
         Averages, Bank, Challenge, ChallengeMemory, JobContext, OpenChallenge, Phase,
-        SigningSecret, StageLeft, Status, WatchId,
+        SigningSecret, StageLeft, Status, TraceContext, WatchId,
     },
     store::{
         AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, Hint, HintSubject,
-        Lesson, Look, OutageChange,
+        Lesson, Look, NewWatch, OutageChange,
     },
 };
 
@@ -64,7 +64,10 @@ async fn clients(fixture: &Fixture) {
             .unwrap()
     );
     let revoked = add_client(&**store, "revoked").await;
-    let new = new_watch(revoked, "of-revoked", "https://app.example/hook", at(0));
+    let new = NewWatch {
+        trace: TraceContext::new(0xa1, 0xb2, 1),
+        ..new_watch(revoked, "of-revoked", "https://app.example/hook", at(0))
+    };
     store.register_watch(new).await.unwrap();
     let name = "revoked".parse().unwrap();
     assert_eq!(store.revoke_client(&name, at(0)).await.unwrap(), Some(1));

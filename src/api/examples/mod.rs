@@ -1,15 +1,28 @@
 //! The examples of the OpenAPI document: one story, told the same way everywhere.
 
+mod events;
+
 use serde_json::{Value, json};
 
+pub(super) use self::events::{event, events};
+
 pub(super) const WATCH_ID: &str = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q";
-const EVENT_ID: &str = "evt_01KAR2D3CV000G0V4Y8Q2M5T7R";
+pub(super) const EVENT_ID: &str = "evt_01KAR2D3CV000G0V4Y8Q2M5T7R";
 pub(super) const DELIVERY_ID: &str = "dlv_01KAR2E7M3A1B2C3D4E5F6G7H8";
-const JOB_ID: &str = "248b2883";
+pub(super) const JOB_ID: &str = "248b2883";
 const CALLBACK: &str = "https://app.example/hooks/bank";
 /// The example of the Standard Webhooks specification.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-const SIGNATURE: &str = "a1FhPrMD9uJfiVmks8z0jFLj7hC-0KAuX42ECrF7rPQ";
+pub(super) const SIGNATURE: &str = "a1FhPrMD9uJfiVmks8z0jFLj7hC-0KAuX42ECrF7rPQ";
+/// Another one, in the form of Standard Webhooks.
+pub(super) const WEBHOOK_SIGNATURE: &str = "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkQ2pj9o9NDN/H/pI4=";
+/// The example of the W3C's Trace Context.
+pub(super) const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+pub(super) const ETAG: &str = "W/\"Jx2mJ0pVxuXwPSjhYlFT5g\"";
+/// Where a page of watches ends, and one of deliveries.
+pub(super) const WATCH_CURSOR: &str = "d2NoXzAxS0FSMkQzQ1Y5WjhYN1c2VjVUNFMzUjJR";
+pub(super) const DELIVERY_CURSOR: &str =
+    "MTc5NTUyNDY2NzQyMC5kbHZfMDFLQVIyRTdNM0ExQjJDM0Q0RTVGNkc3SDg";
 const MESSAGE: &str =
     "Your bank did not accept these login details. Check them and enter them again.";
 
@@ -247,34 +260,6 @@ pub(super) fn revoked_client() -> Value {
     json!({"name": "app", "cancelledWatches": 3})
 }
 
-/// An event as it is posted.
-pub(super) fn event() -> Value {
-    json!({
-        "type": "job.failed",
-        "timestamp": "2026-11-23T09:14:28Z",
-        "sequence": 1,
-        "final": true,
-        "watchId": WATCH_ID,
-        "jobId": JOB_ID,
-        "status": "failed",
-        "failedStep": "verify-credentials",
-        "errorCode": "invalid-credentials",
-        "userMessage": MESSAGE,
-        "action": "resubmit-credentials",
-        "retryAt": null,
-        "detail": "The login id or password is not correct.",
-        "challenge": null,
-        "context": {
-            "jobType": "connection",
-            "userId": "5c0f1f6e",
-            "connectionId": "8fce3b77",
-            "institutionId": "AU00000",
-        },
-        "resources": [],
-        "metadata": {"order": 7},
-    })
-}
-
 /// An object with some of its members changed or added.
 fn with(mut object: Value, changes: Value) -> Value {
     if let (Some(members), Value::Object(changes)) = (object.as_object_mut(), changes) {
@@ -346,6 +331,8 @@ mod tests {
         assert_is::<NewSecret>(&new_secret());
         assert_is::<RetiredSecret>(&retired_secret());
         assert_is::<RevokedClient>(&revoked_client());
-        assert_is::<EventBody>(&event());
+        for (_, event) in events() {
+            assert_is::<EventBody>(&event);
+        }
     }
 }

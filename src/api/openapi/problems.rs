@@ -1,0 +1,216 @@
+//! The problems that each operation can end in, with an example of each.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use utoipa::openapi::{
+    Ref, RefOr, Response,
+    content::ContentBuilder,
+    example::{Example, ExampleBuilder},
+    header::HeaderBuilder,
+    path::{Operation, Parameter, ParameterIn},
+    response::ResponseBuilder,
+    schema::{ObjectBuilder, Type},
+};
+
+use crate::{
+    api::{hints::HINT_PROBLEMS, watch::ANSWER_PROBLEMS},
+    web::ProblemCode,
+};
+
+/// Problems of single operations that nothing else in the document tells of.
+const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
+    ("createWatch", &[ProblemCode::TooManyOpenWatches]),
+    ("getWatch", &[ProblemCode::TooManyStreams]),
+    ("streamWatch", &[ProblemCode::TooManyStreams]),
+    (
+        "redeliverWatch",
+        &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],
+    ),
+    ("redeliverDelivery", REDELIVERY_PROBLEMS),
+    (
+        "redeliverAnyWatch",
+        &[ProblemCode::NothingToRedeliver, ProblemCode::WatchCancelled],
+    ),
+    ("redeliverAnyDelivery", REDELIVERY_PROBLEMS),
+    ("addClient", &[ProblemCode::NameTaken]),
+    ("answerChallenge", ANSWER_PROBLEMS),
+    ("receiveHint", HINT_PROBLEMS),
+    ("isReady", &[ProblemCode::NotReady]),
+    ("readMetrics", &[ProblemCode::NotFound]),
+];
+
+/// How asking for one delivery once more can end.
+const REDELIVERY_PROBLEMS: &[ProblemCode] = &[ProblemCode::NewerEvent, ProblemCode::WatchCancelled];
+
+/// Any operation can end so.
+const ALWAYS: &[ProblemCode] = &[
+    ProblemCode::InternalError,
+    ProblemCode::TimedOut,
+    ProblemCode::Overloaded,
+];
+
+/// An operation that reads a body can end so.
+const WITH_BODY: &[ProblemCode] = &[
+    ProblemCode::BadRequest,
+    ProblemCode::NotJson,
+    ProblemCode::BodyTooLarge,
+    ProblemCode::UnsupportedMediaType,
+    ProblemCode::NotAnObject,
+    ProblemCode::InvalidField,
+];
+
+/// Adds to an operation the answers that are problems.
+pub(super) fn add_problems(path: &str, operation: &mut Operation) {
+    let call = Call::of(path, operation);
+    let mut by_status: BTreeMap<u16, Vec<ProblemCode>> = BTreeMap::new();
+    for code in problems_of(operation) {
+        let codes = by_status.entry(code.status().as_u16()).or_default();
+        codes.push(code);
+    }
+    for (status, codes) in by_status {
+        let response = RefOr::T(call.response(&codes));
+        let responses = &mut operation.responses.responses;
+        responses.insert(status.to_string(), response);
+    }
+}
+
+/// The problems an operation can end in, as its parameters, body and security tell.
+fn problems_of(operation: &Operation) -> Vec<ProblemCode> {
+    let mut codes = Vec::new();
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    if operation.request_body.is_some() && id != "receiveHint" {
+        codes.extend(WITH_BODY);
+    }
+    if has_parameter(operation, &ParameterIn::Query) {
+        codes.push(ProblemCode::InvalidParameter);
+    }
+    if has_parameter(operation, &ParameterIn::Path) {
+        codes.push(ProblemCode::NotFound);
+    }
+    if is_secured_by(operation, "apiKey") {
+        codes.push(ProblemCode::TooManyRequests);
+    }
+    if operation.security.is_some() {
+        codes.extend([ProblemCode::Unauthorized, ProblemCode::StoreUnavailable]);
+    }
+    if is_secured_by(operation, "adminToken") {
+        codes.push(ProblemCode::NotFound);
+    }
+    let own = OWN_PROBLEMS.iter().filter(|(owner, _)| *owner == id);
+    codes.extend(own.flat_map(|(_, codes)| *codes));
+    codes.extend(ALWAYS);
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+fn has_parameter(operation: &Operation, place: &ParameterIn) -> bool {
+    parameters(operation).any(|parameter| &parameter.parameter_in == place)
+}
+
+fn parameters(operation: &Operation) -> impl Iterator<Item = &Parameter> {
+    let parameters = operation.parameters.iter().flatten();
+    parameters.filter_map(|parameter| match parameter {
+        RefOr::T(parameter) => Some(parameter),
+        RefOr::Ref(_) => None,
+    })
+}
+
+fn is_secured_by(operation: &Operation, scheme: &str) -> bool {
+    let requirements = operation.security.iter().flatten();
+    requirements
+        .filter_map(|requirement| serde_json::to_value(requirement).ok())
+        .any(|requirement| requirement.get(scheme).is_some())
+}
+
+/// A call that fails, for the examples.
+struct Call {
+    /// The path that is asked for.
+    path: String,
+    /// A field of its body.
+    field: Option<String>,
+}
+
+impl Call {
+    /// The call that an operation's own examples make.
+    fn of(path: &str, operation: &Operation) -> Self {
+        let told = serde_json::to_value(operation).unwrap_or_default();
+        let parameters = told.get("parameters").and_then(Value::as_array);
+        let mut path = path.to_owned();
+        for parameter in parameters.into_iter().flatten() {
+            let text = |key| parameter.get(key).and_then(Value::as_str);
+            if let (Some(name), Some(value)) = (text("name"), text("example")) {
+                path = path.replace(&format!("{{{name}}}"), value);
+            }
+        }
+        let body = told.pointer("/requestBody/content/application~1json/example");
+        let field = body.and_then(|body| body.as_object()?.keys().next().cloned());
+        Self { path, field }
+    }
+
+    /// The answer of one status that can be any of these problems.
+    fn response(&self, codes: &[ProblemCode]) -> Response {
+        let described = codes.iter();
+        let described = described.map(|code| format!("`{}`: {}.", code.as_str(), code.title()));
+        let examples = codes
+            .iter()
+            .map(|code| (code.as_str(), RefOr::T(self.example(*code))));
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("Problem")))
+            .examples_from_iter(examples)
+            .build();
+        let mut response = ResponseBuilder::new()
+            .description(described.collect::<Vec<_>>().join(" "))
+            .content("application/problem+json", content);
+        if codes.iter().any(|code| tells_when_to_return(*code)) {
+            let seconds = ObjectBuilder::new().schema_type(Type::Integer);
+            let header = HeaderBuilder::new()
+                .schema(Some(seconds))
+                .description(Some("Seconds after which to ask again"))
+                .build();
+            response = response.header("retry-after", header);
+        }
+        response.build()
+    }
+
+    fn example(&self, code: ProblemCode) -> Example {
+        let mut value = json!({
+            "type": code.type_uri(),
+            "title": code.title(),
+            "status": code.status().as_u16(),
+            "detail": code.title().to_owned() + ".",
+            "instance": self.path,
+        });
+        if let (Some(fault), Some(object)) = (self.fault(code), value.as_object_mut()) {
+            let detail = "1 fault was found; see `errors`.";
+            object.insert("detail".to_owned(), detail.into());
+            object.insert("errors".to_owned(), json!([fault]));
+        }
+        ExampleBuilder::new()
+            .summary(code.title())
+            .value(Some(value))
+            .build()
+    }
+
+    /// What is at fault, where the input is.
+    fn fault(&self, code: ProblemCode) -> Option<Value> {
+        match (code, &self.field) {
+            (ProblemCode::InvalidField, Some(field)) => Some(json!({
+                "pointer": format!("/{field}"),
+                "code": "required",
+                "message": format!("`{field}` is required"),
+            })),
+            (ProblemCode::InvalidParameter, _) => Some(json!({
+                "pointer": "/page",
+                "code": "unknown-field",
+                "message": "\"page\" is not a known parameter",
+            })),
+            _ => None,
+        }
+    }
+}
+
+fn tells_when_to_return(code: ProblemCode) -> bool {
+    matches!(code.status().as_u16(), 429 | 503) && code != ProblemCode::NotReady
+}

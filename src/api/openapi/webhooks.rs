@@ -1,0 +1,172 @@
+//! What the relay posts to callbacks, by the event's type.
+
+use serde_json::{Value, json};
+use utoipa::openapi::{
+    PathItem, Paths, Ref, RefOr, Required, Response, Responses, ResponsesBuilder,
+    content::ContentBuilder,
+    header::HeaderBuilder,
+    path::{HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
+    request_body::{RequestBody, RequestBodyBuilder},
+    response::ResponseBuilder,
+    schema::{ObjectBuilder, Type},
+};
+
+use crate::{api::examples, domain::Status};
+
+/// What all of them have in common.
+const COMMON: &str = "Posted to the callback of each watch that asked for such events, and signed after the Standard \
+    Webhooks specification over `webhook-id`, `webhook-timestamp` and the exact body; any of its libraries \
+    verifies it. Delivery is at least once: a duplicate has the same `webhook-id`. `sequence` counts a watch's \
+    events.";
+
+/// The headers of a callback: name, whether it is always there, what it says, and an example.
+const HEADERS: [(&str, bool, &str, &str); 4] = [
+    (
+        "webhook-id",
+        true,
+        "The event, the same on every attempt; take it once",
+        examples::EVENT_ID,
+    ),
+    (
+        "webhook-timestamp",
+        true,
+        "When this attempt was signed, in Unix seconds; refuse what is older than five minutes",
+        "1795425268",
+    ),
+    (
+        "webhook-signature",
+        true,
+        "`v1,` and the HMAC-SHA256 in base64; two of them, with a space between, for 24 hours after a secret \
+         was rotated",
+        examples::WEBHOOK_SIGNATURE,
+    ),
+    (
+        "traceparent",
+        false,
+        "The W3C trace that the watch was registered in; not there if it was in none",
+        examples::TRACEPARENT,
+    ),
+];
+
+/// What each answer of a callback comes to.
+const ANSWERS: [(&str, &str); 6] = [
+    ("2XX", "It is accepted. What the body says does not matter."),
+    (
+        "3XX",
+        "It is not followed, and taken for a failure: tried again by the schedule.",
+    ),
+    (
+        "410",
+        "The callback is gone for good: the watch is cancelled, and nothing more is posted for it.",
+    ),
+    (
+        "429",
+        "Not now: it is tried again after `Retry-After`, never earlier and after 24 hours at the latest; without \
+         one by the schedule.",
+    ),
+    ("503", "The same as 429."),
+    (
+        "default",
+        "Anything else, and no answer in time, is a failure: tried again by the schedule until that is used up. \
+         Then the event is dead; it is kept, and `POST /watch/{watchId}/redeliver` sends it once more. A newer \
+         event of the same watch takes the place of one that was not accepted yet.",
+    ),
+];
+
+/// All of them.
+pub(super) fn webhooks() -> Paths {
+    let mut webhooks = Paths::new();
+    for (status, example) in examples::events() {
+        let item = PathItem::new(HttpMethod::Post, operation(status, example));
+        webhooks.paths.insert(format!("job.{status}"), item);
+    }
+    webhooks
+}
+
+fn operation(status: Status, example: Value) -> Operation {
+    let (id, summary, description) = words(status);
+    OperationBuilder::new()
+        .operation_id(Some(id))
+        .summary(Some(summary))
+        .description(Some(format!("{description}\n\n{COMMON}")))
+        .parameters(Some(HEADERS.map(header)))
+        .request_body(Some(body(example)))
+        .responses(responses())
+        .build()
+}
+
+/// The operation's id, what it tells, and what there is to know of it.
+fn words(status: Status) -> (&'static str, &'static str, &'static str) {
+    match status {
+        Status::Success => (
+            "jobSuccess",
+            "A job has succeeded",
+            "Every step succeeded, or every step up to the watch's `until`. The watch's last event.",
+        ),
+        Status::Failed => (
+            "jobFailed",
+            "A job has failed",
+            "A step failed, and Basiq will not try again by itself; `action` says what to do. The watch's last \
+             event, unless `action` is `wait-for-bank`: then another one comes when the bank is back.",
+        ),
+        Status::ActionRequired => (
+            "jobActionRequired",
+            "A job waits for the person",
+            "The person has to answer `challenge` before it expires. It is tried again every few seconds until \
+             then, and not after. More events follow.",
+        ),
+        Status::Delayed => (
+            "jobDelayed",
+            "A job takes longer",
+            "It failed for now, and Basiq will try again by itself. More events follow.",
+        ),
+    }
+}
+
+fn header((name, is_required, description, example): (&str, bool, &str, &str)) -> Parameter {
+    let required = if is_required {
+        Required::True
+    } else {
+        Required::False
+    };
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(required)
+        .description(Some(description))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .example(Some(json!(example)))
+        .build()
+}
+
+fn body(example: Value) -> RequestBody {
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("EventBody")))
+        .example(Some(example))
+        .build();
+    RequestBodyBuilder::new()
+        .description(Some("What became of the job, and what to do about it"))
+        .content("application/json", content)
+        .required(Some(Required::True))
+        .build()
+}
+
+fn responses() -> Responses {
+    let mut responses = ResponsesBuilder::new();
+    for (status, description) in ANSWERS {
+        responses = responses.response(status, RefOr::T(answer(status, description)));
+    }
+    responses.build()
+}
+
+fn answer(status: &str, description: &str) -> Response {
+    let answer = ResponseBuilder::new().description(description);
+    if !matches!(status, "429" | "503") {
+        return answer.build();
+    }
+    let header = HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some("Seconds, or an HTTP date"))
+        .build();
+    answer.header("retry-after", header).build()
+}

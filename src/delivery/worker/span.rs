@@ -1,0 +1,43 @@
+//! The span of an attempt in the trace of its watch.
+
+use tracing::{Instrument, Span, debug_span, field::Empty};
+
+use crate::{delivery::Attempted, store::DueDelivery, telemetry};
+
+/// Makes an attempt within a span of its own: a child in the trace of the call that registered the watch.
+///
+/// The span is only for traces, hence its level; the log tells of the attempt by itself.
+pub(super) async fn traced(
+    due: &DueDelivery,
+    attempt: impl Future<Output = Attempted>,
+) -> Attempted {
+    let span = debug_span!(
+        parent: None,
+        "delivery",
+        otel.kind = "client",
+        otel.status_code = Empty,
+        delivery.id = %due.id,
+        delivery.attempt = due.attempts.saturating_add(1),
+        event.id = %due.event_id,
+        watch.id = %due.watch_id,
+        job.id = %due.job_id,
+        callback.host = due.callback_url.host(),
+        http.status = Empty,
+        error = Empty,
+    );
+    telemetry::join_traces(&span, due.trace.into_iter());
+    let outcome = attempt.instrument(span.clone()).await;
+    tell(&span, &outcome);
+    outcome
+}
+
+fn tell(span: &Span, outcome: &Attempted) {
+    let Attempted::Answered(answer) = outcome else {
+        return;
+    };
+    span.record("http.status", answer.attempt.status);
+    if let Some(error) = answer.attempt.error {
+        span.record("otel.status_code", "ERROR");
+        span.record("error", error.as_str());
+    }
+}

@@ -1,0 +1,56 @@
+//! The trace that a call is part of.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use http::{HeaderMap, HeaderName, request::Parts};
+use tracing::Span;
+
+use crate::{domain::TraceContext, telemetry};
+
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Where what a call begins belongs: under the span of the call, if that is exported, else where the client
+/// said; nowhere if it said nothing.
+pub struct CallTrace(pub Option<TraceContext>);
+
+impl<S: Sync> FromRequestParts<S> for CallTrace {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let own = telemetry::context_of(&Span::current());
+        Ok(Self(own.or_else(|| sent(&parts.headers))))
+    }
+}
+
+/// What the client said; two headers of the name are as none.
+pub(super) fn sent(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut values = headers.get_all(&TRACEPARENT).into_iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => TraceContext::parse(value.to_str().ok()?),
+        (None | Some(_), _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn read(values: &[&str]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(&TRACEPARENT, value.parse().unwrap());
+        }
+        sent(&headers).map(|trace| trace.to_string())
+    }
+
+    #[test]
+    fn one_valid_header_counts_and_nothing_else() {
+        assert_eq!(read(&[VALID]).as_deref(), Some(VALID));
+        for others in [&[][..], &["00-nonsense"], &["é"], &[VALID, VALID]] {
+            assert_eq!(read(others), None, "{others:?}");
+        }
+    }
+}
