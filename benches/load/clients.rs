@@ -185,7 +185,7 @@ impl Registrations {
     }
 
     /// One after the other, as long as it goes on; says how many were accepted.
-    async fn one_by_one(&self, goes_on: impl Fn(usize) -> bool) -> Result<usize> {
+    async fn one_by_one(&self, goes_on: impl Fn(usize) -> bool + Send + Sync) -> Result<usize> {
         let (next, relaxed) = (&self.next, Ordering::Relaxed);
         let more = |number| goes_on(number).then_some(number + 1);
         let mut accepted = 0;

@@ -25,7 +25,7 @@ pub(super) async fn on_full_tables(look: impl AsyncFnOnce(&mut Database)) {
     run(&server, &format!("CREATE DATABASE {name}")).await;
     let pool = Pool::new(server.clone().database(&name));
     let looked = AssertUnwindSafe(async {
-        migrate::run(&pool.all()).await.unwrap();
+        migrate::run(pool.all()).await.unwrap();
         let connection = pool.all().acquire().await.unwrap();
         let mut database = Database { connection };
         database.fill().await;
