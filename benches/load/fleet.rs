@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// Watches of a round, and before it, so that each relay has prepared its statements.
-const WATCHES: usize = 9_000;
-const BEFORE: usize = 1_500;
+const WATCHES: usize = 15_000;
+const BEFORE: usize = 3_000;
 
 /// One, two and three relays, twice, so that the order does not decide.
 pub(crate) async fn run() -> Result<()> {

@@ -144,7 +144,7 @@ fn event() -> Event {
 fn deliver(bench: &mut Criterion) {
     let (event, secret) = (event(), SigningSecret::generate());
     bench.bench_function("event/JSON", |bencher| {
-        bencher.iter(|| black_box(&event).to_json())
+        bencher.iter(|| black_box(&event).to_json());
     });
     let body = event.to_json().unwrap_or_default();
     let id = event.id.to_string();

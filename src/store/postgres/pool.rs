@@ -22,6 +22,9 @@ const CONNECTIONS: u32 = 16;
 /// How many of them units of work keep to themselves.
 const WARM: usize = 8;
 
+/// How long a connection that was in use counts as alive.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// How long a connection is waited for, whether all are in use or the database is away.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -76,6 +79,8 @@ impl Pool {
         let all = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| Box::pin(is_alive(connection, meta.idle_for)))
             .connect_lazy_with(options);
         Self {
             all,
@@ -180,6 +185,14 @@ fn count(committed: bool) {
         "relay_store_failures_total"
     };
     metrics::counter!(name).increment(1);
+}
+
+/// Asks a connection that nobody used for a while whether it lives.
+async fn is_alive(connection: &mut PgConnection, idle_for: Duration) -> Result<bool, sqlx::Error> {
+    if idle_for > FRESH {
+        connection.ping().await?;
+    }
+    Ok(true)
 }
 
 /// What the unit of work came to; a failure if it could not even begin.
