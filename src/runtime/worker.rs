@@ -18,6 +18,9 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fr
 /// should have rung, after what it stored.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+/// How much longer others have the store than the tick took: nobody waits for a worker's answer.
+const PATIENCE: u32 = 2;
+
 /// What a tick found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
@@ -56,7 +59,7 @@ pub async fn run_worker<W: Worker>(mut worker: W, share: Share, stop: Cancellati
     while !stop.is_cancelled() {
         let began = Instant::now();
         let ticked = worker.tick().await;
-        let rest = share.rest_after(began.elapsed());
+        let rest = share.rest_after(PATIENCE * began.elapsed());
         if !rest.is_zero() {
             tokio::time::sleep(rest).await;
         }
