@@ -1,6 +1,7 @@
 //! A backend that registers a watch, receives the callback and verifies it. README.md shows it from here on.
 #![expect(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "it stands for somebody else's program"
 )]
