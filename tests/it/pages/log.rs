@@ -103,12 +103,11 @@ fn read(level: &'static str, text: &str) -> Line {
         .into_iter()
         .filter(|argument| !argument.is_empty())
     {
-        match argument.strip_prefix('"') {
-            Some(message) => message.trim_end_matches('"').clone_into(&mut line.message),
-            None => {
-                let name = argument.split(" = ").next().unwrap_or_default();
-                line.fields.insert(name.trim_matches(['%', '?']).to_owned());
-            }
+        if let Some(message) = argument.strip_prefix('"') {
+            message.trim_end_matches('"').clone_into(&mut line.message);
+        } else {
+            let name = argument.split(" = ").next().unwrap_or_default();
+            line.fields.insert(name.trim_matches(['%', '?']).to_owned());
         }
     }
     line
