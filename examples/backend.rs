@@ -1,4 +1,4 @@
-//! A backend that registers a watch, receives the callback and verifies it. README.md shows it from here on.
+//! A backend that registers a watch, receives the callback and verifies it. README.md shows it from `use` on.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -15,24 +15,31 @@ use standardwebhooks::Webhook;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let webhook = Webhook::new(&env::var("BASIQ_RELAY_SIGNING_SECRET")?)?;
+    let webhook = Webhook::new(&setting("BASIQ_RELAY_SIGNING_SECRET")?)?;
     let app = Router::new()
         .route("/hooks/bank", post(receive))
         .with_state(Arc::new(webhook));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3001").await?;
 
     let watch =
-        json!({ "jobId": env::var("JOB")?, "callbackUrl": "http://127.0.0.1:3001/hooks/bank" });
+        json!({ "jobId": setting("JOB")?, "callbackUrl": "http://127.0.0.1:3001/hooks/bank" });
     let registered = reqwest::Client::new()
         .post("http://127.0.0.1:8080/watch")
-        .bearer_auth(env::var("BASIQ_RELAY_KEY")?)
+        .bearer_auth(setting("BASIQ_RELAY_KEY")?)
         .json(&watch)
         .send()
         .await?;
     println!("registered: {}", registered.status()); // 202, or 200 if it was already
+    if !registered.status().is_success() {
+        return Err(registered.text().await?.into());
+    }
 
     axum::serve(listener, app).await?;
     Ok(())
+}
+
+fn setting(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|_| format!("{name} is not set"))
 }
 
 async fn receive(
