@@ -1,5 +1,11 @@
 //! `basiq-relay client`: manages API clients in the store.
 
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
 use anyhow::{Context, anyhow};
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -32,8 +38,9 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Add a client; its API key and signing secret are shown this once.
-    #[command(after_help = "Example: basiq-relay client add my-backend")]
-    Add(Name),
+    #[command(after_help = "Example: basiq-relay client add my-backend\n\
+        Example: basiq-relay client add my-backend --env-file client.env && . ./client.env")]
+    Add(New),
     /// List all clients.
     #[command(after_help = "Example: basiq-relay client list --json")]
     List,
@@ -62,6 +69,16 @@ enum Command {
 struct Name {
     /// 1 to 64 of `A-Z a-z 0-9 . _ -`
     name: ClientName,
+}
+
+#[derive(Debug, clap::Args)]
+struct New {
+    #[command(flatten)]
+    name: Name,
+    /// Write key and secret to this new file instead, for a shell to read: as BASIQ_RELAY_KEY, which
+    /// `watch` takes, and BASIQ_RELAY_SIGNING_SECRET, which `listen` takes.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    env_file: Option<PathBuf>,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
@@ -99,7 +116,14 @@ async fn answer(
     now: Timestamp,
 ) -> anyhow::Result<Answer> {
     match command {
-        Command::Add(Name { name }) => add(store, name, now).await,
+        Command::Add(New {
+            name: Name { name },
+            env_file: None,
+        }) => add(store, name, now).await,
+        Command::Add(New {
+            name: Name { name },
+            env_file: Some(path),
+        }) => add_to_file(store, name, path, now).await,
         Command::List => list(store).await,
         Command::RotateSecret(Name { name }) => rotate_secret(store, name, now).await,
         Command::RetireSecret(Name { name }) => retire_secret(store, name, now).await,
@@ -109,12 +133,21 @@ async fn answer(
     }
 }
 
-async fn add(store: &dyn ClientStore, name: &ClientName, now: Timestamp) -> anyhow::Result<Answer> {
+async fn create(
+    store: &dyn ClientStore,
+    name: &ClientName,
+    now: Timestamp,
+) -> anyhow::Result<(ApiKey, SigningSecret)> {
     let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
     let added = store.add_client(name, &key.hash(), &secret, now).await;
     added
         .context("the client cannot be added")?
         .with_context(|| format!("the name `{name}` is taken; choose another"))?;
+    Ok((key, secret))
+}
+
+async fn add(store: &dyn ClientStore, name: &ClientName, now: Timestamp) -> anyhow::Result<Answer> {
+    let (key, secret) = create(store, name, now).await?;
     Ok(Answer {
         text: format!(
             "Added `{name}`. These are shown this once:\n\n  API key         {}\n  signing secret  {}\n",
@@ -124,6 +157,51 @@ async fn add(store: &dyn ClientStore, name: &ClientName, now: Timestamp) -> anyh
         json: json!({
             "name": name.as_str(), "apiKey": key.expose(), "signingSecret": secret.expose(),
         }),
+    })
+}
+
+/// As `add`. The file is made first, so that no client is added whose secrets cannot be written.
+async fn add_to_file(
+    store: &dyn ClientStore,
+    name: &ClientName,
+    path: &Path,
+    now: Timestamp,
+) -> anyhow::Result<Answer> {
+    let mut file = private_file(path)?;
+    let added = create(store, name, now).await;
+    let (key, secret) = added.inspect_err(|_| {
+        // it is empty; one that stays behind does no harm
+        fs::remove_file(path).ok();
+    })?;
+    let lines = format!(
+        "export BASIQ_RELAY_KEY='{}'\nexport BASIQ_RELAY_SIGNING_SECRET='{}'\n",
+        key.expose(),
+        secret.expose()
+    );
+    file.write_all(lines.as_bytes())
+        .with_context(|| format!("`{name}` was added, but not written to {}", path.display()))?;
+    Ok(Answer {
+        text: format!(
+            "Added `{name}`. Its API key and signing secret are in {}.",
+            path.display()
+        ),
+        json: Value::Null,
+    })
+}
+
+/// A new file that only its owner may read.
+fn private_file(path: &Path) -> anyhow::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => anyhow!(
+            "--env-file: {} is there already; it is not overwritten",
+            path.display()
+        ),
+        _ => anyhow::Error::new(error)
+            .context(format!("--env-file: cannot write {}", path.display())),
     })
 }
 

@@ -2,12 +2,17 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
+use reqwest::Client;
+use tokio::time::Instant;
 
 use crate::{
     cli::{ConfigArg, exit::Failure, output, progress},
     config::Settings,
 };
+
+/// How long it waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: basiq-relay healthcheck --url http://127.0.0.1:8080")]
@@ -18,6 +23,9 @@ pub(super) struct Args {
     /// How long to wait for the answer, in seconds.
     #[arg(long, default_value_t = 3)]
     timeout: u64,
+    /// Ask again until it is ready, for so many seconds.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=3600))]
+    wait: u64,
     #[command(flatten)]
     config: ConfigArg,
 }
@@ -33,17 +41,33 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .timeout(Duration::from_secs(args.timeout))
         .build()
         .context("no HTTP client")?;
-    let asked = client.get(&url).send();
-    let answer = progress::shown("waiting for the relay", asked)
+    let asked = ask_until_ready(&client, &url, Duration::from_secs(args.wait));
+    output::line(progress::shown("waiting for the relay", asked).await?)?;
+    Ok(())
+}
+
+/// Asks, and asks again for as long as that; the last answer counts.
+async fn ask_until_ready(client: &Client, url: &str, wait: Duration) -> anyhow::Result<String> {
+    let until = Instant::now() + wait;
+    loop {
+        let answer = ask(client, url).await;
+        if answer.is_ok() || Instant::now() >= until {
+            return answer;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn ask(client: &Client, url: &str) -> anyhow::Result<String> {
+    let answer = client
+        .get(url)
+        .send()
         .await
         .with_context(|| format!("{url} does not answer"))?;
     let status = answer.status();
     let body = answer.text().await.unwrap_or_default();
-    if !status.is_success() {
-        return Err(Failure::failed(anyhow!("not ready: HTTP {status} {body}")));
-    }
-    output::line(body)?;
-    Ok(())
+    anyhow::ensure!(status.is_success(), "not ready: HTTP {status} {body}");
+    Ok(body)
 }
 
 /// Where a relay with these settings listens; an unspecified address is asked on loopback.

@@ -1,6 +1,6 @@
 //! The command line: help, exit codes, and clear words when something is wrong.
 
-use std::process::Output;
+use std::{os::unix::fs::PermissionsExt, path::Path, process::Output};
 
 use tokio::net::TcpListener;
 
@@ -130,8 +130,8 @@ async fn certificates_that_cannot_be_read_are_a_wrong_setting() {
 }
 
 #[test]
-fn the_readme_tells_every_setting_and_its_default() {
-    let readme = include_str!("../../README.md");
+fn the_page_of_settings_tells_every_one_and_its_default() {
+    let page = include_str!("../../docs/SETTINGS.md");
     for setting in basiq_relay::config::SETTINGS {
         let default = match setting.default {
             None => String::new(),
@@ -139,7 +139,7 @@ fn the_readme_tells_every_setting_and_its_default() {
             Some(default) => format!("`{default}`"),
         };
         let row = format!("| `{}` | {default} | {} |", setting.name, setting.meaning);
-        assert!(readme.contains(&row), "the README has no line: {row}");
+        assert!(page.contains(&row), "docs/SETTINGS.md has no line: {row}");
     }
 }
 
@@ -201,6 +201,65 @@ async fn clients_are_added_listed_rotated_and_revoked() {
     assert_eq!(client(&["revoke", "shop"]).await.0, Some(1));
     let (_, told) = client(&["list"]).await;
     assert!(told.contains("shop") && told.contains("revoked"), "{told}");
+}
+
+#[tokio::test]
+async fn a_new_client_is_written_to_a_private_file_that_is_never_overwritten() {
+    let database = TestDatabase::new().await;
+    let setup = RelaySetup::new(&database, "http://127.0.0.1:9");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.env");
+    let add = async |name: &str, path: &Path| {
+        let mut command = setup.command();
+        let command = command
+            .args(["client", "add", name, "--env-file"])
+            .arg(path);
+        let output = command.output().await.unwrap();
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let (code, told) = add("shop", &path).await;
+    assert_eq!(code, Some(0), "{told}");
+    assert!(!told.contains("brk_") && !told.contains("whsec_"), "{told}");
+    let written = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = written.lines().collect();
+    assert!(lines[0].starts_with("export BASIQ_RELAY_KEY='brk_") && lines[0].ends_with('\''));
+    assert!(lines[1].starts_with("export BASIQ_RELAY_SIGNING_SECRET='whsec_"));
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let (code, told) = add("other", &path).await;
+    assert!(
+        code == Some(1) && told.contains("not overwritten"),
+        "{told}"
+    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
+    let second = folder.path().join("second.env");
+    let (code, told) = add("shop", &second).await;
+    assert!(code == Some(1) && told.contains("taken"), "{told}");
+    assert!(!second.exists());
+    let (code, told) = add("other", &folder.path().join("no/such.env")).await;
+    assert!(code == Some(1) && told.contains("--env-file"), "{told}");
+    assert_eq!(add("other", &second).await.0, Some(0));
+}
+
+#[tokio::test]
+async fn healthcheck_asks_again_for_as_long_as_it_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let output = run(&["healthcheck", "--url", &url, "--wait", "1"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("does not answer"));
+
+    let database = TestDatabase::new().await;
+    let setup = RelaySetup::new(&database, "http://127.0.0.1:9");
+    let relay = setup.start().await;
+    let output = run(&["healthcheck", "--url", &relay.url, "--wait", "10"]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("\"ready\""));
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ mod odd_basiq;
 mod openapi;
 mod outcomes;
 mod pace;
+mod pages;
 mod reload;
 mod schema;
 mod secrets;

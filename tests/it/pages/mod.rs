@@ -1,0 +1,198 @@
+//! The pages of the documentation say what is there: links, settings, alerts, metrics, and what the
+//! log says.
+
+mod log;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use basiq_relay::config::SETTINGS;
+
+const RUNBOOK: &str = include_str!("../../../docs/RUNBOOK.md");
+const ALERTS: &str = include_str!("../../../docker/prometheus/alerts.yml");
+const METRICS: &str = include_str!("../../../src/telemetry/metrics/table.rs");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// README.md, ARCHITECTURE.md and what is in docs/, with the READMEs beside what they are about.
+fn pages() -> Vec<(PathBuf, String)> {
+    let single = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docker/README.md",
+        "examples/frontend/README.md",
+    ];
+    let docs = fs::read_dir(root().join("docs")).unwrap();
+    let docs = docs.map(|entry| entry.unwrap().path());
+    single
+        .map(|page| root().join(page))
+        .into_iter()
+        .chain(docs.filter(|path| path.extension().is_some_and(|kind| kind == "md")))
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+/// The lines of a page that are no snippet.
+fn prose(page: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    page.lines().filter(move |line| {
+        let is_fence = line.starts_with("```");
+        inside ^= is_fence;
+        !inside && !is_fence
+    })
+}
+
+/// The words that begin so and go on with letters that may be in such a name.
+fn words<'a>(text: &'a str, begin: &str, may: impl Fn(char) -> bool + 'a) -> BTreeSet<&'a str> {
+    let is_middle = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(begin)
+        .filter(|(at, _)| !text[..*at].ends_with(is_middle))
+        .map(|(at, _)| {
+            let rest = &text[at..];
+            &rest[..rest.find(|c| !may(c)).unwrap_or(rest.len())]
+        })
+        .collect()
+}
+
+/// How GitHub names a heading in an address.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .trim_start_matches('#')
+        .trim()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+/// The targets of the page's links.
+fn links(page: &str) -> Vec<String> {
+    let text = prose(page).collect::<Vec<_>>().join("\n");
+    let targets = text.split("](").skip(1);
+    targets
+        .filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()))
+        .collect()
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading_that_are_there() {
+    let mut faults = Vec::new();
+    for (path, text) in pages() {
+        for link in links(&text) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, fragment) = link.split_once('#').unwrap_or((link.as_str(), ""));
+            let target = match file {
+                "" => path.clone(),
+                _ => path.parent().unwrap().join(file),
+            };
+            let headings = fs::read_to_string(&target).unwrap_or_default();
+            let is_there = target.exists()
+                && (fragment.is_empty()
+                    || prose(&headings)
+                        .any(|line| line.starts_with('#') && anchor(line) == fragment));
+            if !is_there {
+                faults.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(
+        faults.is_empty(),
+        "links that lead nowhere:\n{}",
+        faults.join("\n")
+    );
+}
+
+#[test]
+fn every_setting_that_a_page_names_exists() {
+    let known: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.name).collect();
+    for (path, text) in pages() {
+        for named in words(&text, "RELAY_", |c| c.is_ascii_uppercase() || c == '_') {
+            let name = named.strip_suffix("_FILE").unwrap_or(named);
+            let is_known = known.contains(name) || known.contains(named);
+            let is_placeholder = matches!(name, "RELAY_X" | "RELAY_NAME");
+            let is_fine = is_known || is_placeholder;
+            assert!(is_fine, "{}: {named}", path.display());
+        }
+    }
+}
+
+/// The sections of the runbook by their alert.
+fn sections() -> Vec<(&'static str, &'static str)> {
+    let sections = RUNBOOK.split("\n## ").skip(1);
+    sections
+        .map(|section| section.split_once('\n').unwrap())
+        .collect()
+}
+
+#[test]
+fn every_alert_has_a_section_of_the_runbook_and_leads_to_it() {
+    let alerts: Vec<_> = ALERTS
+        .split("- alert: ")
+        .skip(1)
+        .map(|rule| rule.split_once('\n').unwrap())
+        .collect();
+    for (alert, rule) in &alerts {
+        let address = format!("runbook_url: docs/RUNBOOK.md#{}\n", anchor(alert));
+        assert!(
+            rule.contains(&address),
+            "{alert} does not lead to its section"
+        );
+    }
+    let named: Vec<_> = alerts.iter().map(|(alert, _)| *alert).collect();
+    let told: Vec<_> = sections().iter().map(|(alert, _)| *alert).collect();
+    assert_eq!(told, named, "sections of the runbook, and alerts");
+    for (alert, section) in sections() {
+        for part in ["**Means.** ", "**Look at.** ", "**Do.** "] {
+            assert_eq!(section.matches(part).count(), 1, "{alert}: {part}");
+        }
+    }
+}
+
+#[test]
+fn every_metric_that_a_page_or_an_alert_names_is_one_of_the_relay() {
+    let mut texts = pages();
+    texts.push((PathBuf::from("alerts.yml"), ALERTS.to_owned()));
+    for (path, text) in texts {
+        for named in words(&text, "relay_", |c| c.is_ascii_lowercase() || c == '_') {
+            let name = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|suffix| named.strip_suffix(suffix))
+                .unwrap_or(named);
+            let is_known = METRICS.contains(&format!("\"{name}\""));
+            assert!(is_known, "{}: {named}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_page_of_the_console_that_the_runbook_names_exists() {
+    let console = log::source("src/console");
+    for page in words(RUNBOOK, "/console", |c| c.is_ascii_lowercase() || c == '/') {
+        assert!(
+            console.contains(&format!(".route(\"{page}\", get(")),
+            "{page}"
+        );
+    }
+}
+
+#[test]
+fn what_the_runbook_quotes_is_said_by_the_log() {
+    let said = log::messages();
+    let text = prose(RUNBOOK).collect::<Vec<_>>().join(" ");
+    // outside of code, where quotes are the shell's
+    let plain: String = text.split('`').step_by(2).collect();
+    let quoted: Vec<_> = plain.split('"').skip(1).step_by(2).collect();
+    assert!(quoted.len() > 15, "{quoted:?}");
+    for quote in quoted {
+        assert!(
+            said.iter().any(|line| line.message == quote),
+            "nothing logs \"{quote}\""
+        );
+    }
+}
