@@ -29,7 +29,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use sqlx::{
     ConnectOptions, Sqlite, SqliteConnection, SqlitePool, Transaction,
-    migrate::Migrator,
+    migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -47,6 +47,10 @@ pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrat
 
 /// How long a connection waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the tables are brought up to date, and the pause before it is tried again.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that read. They never wait for the writer, so a few are enough.
 const READERS: u32 = 4;
@@ -88,10 +92,7 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .connect()
             .await?;
-        MIGRATIONS
-            .run(&mut connection)
-            .await
-            .map_err(common::from_migration)?;
+        migrate(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(BUSY_TIMEOUT)
@@ -136,6 +137,21 @@ impl SqliteStore {
     }
 }
 
+/// Brings the tables up to date. Another process may do the same just now: whoever is second fails, and
+/// finds it done the next time.
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let mut tries = 1;
+    loop {
+        match MIGRATIONS.run(&mut *connection).await {
+            Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < TRIES => {
+                tokio::time::sleep(PAUSE).await;
+                tries += 1;
+            }
+            done => return done.map_err(common::from_migration),
+        }
+    }
+}
+
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -165,6 +181,17 @@ mod tests {
     ) -> Result<String, StoreError> {
         let statement = sqlx::AssertSqlSafe(format!("SELECT CAST(v AS TEXT) FROM {pragma}"));
         Ok(sqlx::query_scalar(statement).fetch_one(connection).await?)
+    }
+
+    #[tokio::test]
+    async fn those_who_open_a_new_file_at_once_all_find_its_tables() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("relay.db");
+        let opening = (0..8).map(|_| SqliteStore::open(&path));
+        for opened in futures_util::future::join_all(opening).await {
+            let store = opened.unwrap();
+            store.write(|_| Box::pin(async { Ok(()) })).await.unwrap();
+        }
     }
 
     #[tokio::test]

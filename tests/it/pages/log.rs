@@ -171,7 +171,8 @@ fn the_page_of_logs_has_every_field_and_none_that_is_not_written() {
     let written: BTreeSet<_> = messages()
         .iter()
         .flat_map(|line| line.fields.clone())
-        .filter(|name| !name.starts_with(['"', '&']))
+        // `parent: None` and the like are no fields
+        .filter(|name| !name.starts_with(['"', '&']) && !name.contains(':'))
         .collect();
     let written: BTreeSet<_> = written.iter().map(String::as_str).collect();
     assert_eq!(told("Fields"), written);
