@@ -47,7 +47,7 @@ macro_rules! alone {
     };
 }
 
-/// The longest due of a host, without those that were passed over, and those that another relay claims just now.
+/// The longest due of a host, without those that were passed over.
 macro_rules! oldest {
     ($of:literal, $kind:literal) => {
         concat!(
@@ -59,7 +59,7 @@ macro_rules! oldest {
             $kind,
             " AND c.delivery_id <> ALL($5) AND ",
             alone!("c", concat!("o.lease_until > ", now!("$2"))),
-            " ORDER BY c.ready_at LIMIT $3 FOR UPDATE SKIP LOCKED) d "
+            " ORDER BY c.ready_at LIMIT $3) d "
         )
     };
 }
