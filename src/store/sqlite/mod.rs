@@ -174,6 +174,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::ClientStore;
 
     async fn setting(
         connection: &mut SqliteConnection,
@@ -189,8 +190,7 @@ mod tests {
         let path = home.path().join("relay.db");
         let opening = (0..8).map(|_| SqliteStore::open(&path));
         for opened in futures_util::future::join_all(opening).await {
-            let store = opened.unwrap();
-            store.write(|_| Box::pin(async { Ok(()) })).await.unwrap();
+            assert!(opened.unwrap().list_clients().await.unwrap().is_empty());
         }
     }
 
