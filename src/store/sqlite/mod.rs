@@ -24,7 +24,11 @@ mod upkeep;
 mod watches;
 mod writer;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
@@ -47,10 +51,6 @@ pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrat
 
 /// How long a connection waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How often the tables are brought up to date, and the pause before it is tried again.
-const TRIES: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that read. They never wait for the writer, so a few are enough.
 const READERS: u32 = 4;
@@ -86,13 +86,7 @@ impl SqliteStore {
     /// Opens the store like [`SqliteStore::open`], with secrets sealed at rest.
     pub async fn open_sealed(path: &Path, sealer: Sealer) -> Result<Self, StoreError> {
         let options = options(path);
-        let mut connection = options
-            .clone()
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .connect()
-            .await?;
-        migrate(&mut connection).await?;
+        let connection = prepare(&options).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(BUSY_TIMEOUT)
@@ -137,19 +131,42 @@ impl SqliteStore {
     }
 }
 
-/// Brings the tables up to date. Another process may do the same just now: whoever is second fails, and
-/// finds it done the next time.
-async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let mut tries = 1;
+/// Opens the file for writing and brings its tables up to date. Another process may do the same just now, and
+/// leave it to be done again.
+async fn prepare(options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
+    let began = Instant::now();
     loop {
-        match MIGRATIONS.run(&mut *connection).await {
-            Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < TRIES => {
-                tokio::time::sleep(PAUSE).await;
-                tries += 1;
+        match migrated(options).await {
+            Err(error) if met_another(&error) && began.elapsed() < BUSY_TIMEOUT => {
+                let pause = rand::random_range(10..100);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
             }
             done => return done.map_err(common::from_migration),
         }
     }
+}
+
+async fn migrated(options: &SqliteConnectOptions) -> Result<SqliteConnection, MigrateError> {
+    let options = options.clone().create_if_missing(true);
+    let mut connection = options
+        .journal_mode(SqliteJournalMode::Wal)
+        .connect()
+        .await?;
+    MIGRATIONS.run(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Whether another process may have been at the same file: it holds a lock, or made meanwhile what was to be
+/// made. The migrations themselves have nothing wrong in them.
+fn met_another(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(sqlx::Error::Database(error))
+    | MigrateError::ExecuteMigration(sqlx::Error::Database(error), _)) = error
+    else {
+        return false;
+    };
+    let code = error.code().and_then(|code| code.parse::<i64>().ok());
+    // there already, busy, locked, recorded already
+    code.is_some_and(|code| matches!(code & 0xff, 1 | 5 | 6 | 19))
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
