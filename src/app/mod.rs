@@ -7,12 +7,12 @@ mod reload;
 mod relocation;
 mod upkeep;
 
-use std::{fs::File, future::Future, net::SocketAddr, sync::Arc};
+use std::{fs::File, future::Future, io, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
 use secrecy::ExposeSecret;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
 
 use self::{
@@ -40,6 +40,10 @@ use crate::{
     tracker::{BankWorker, Looker, TrackerWorker},
     web::{AdminToken, ConnectionLimits, serve},
 };
+
+/// How many connections may wait to be taken up, as many as one listener takes: browsers whose streams broke with
+/// a relay come back all at once.
+const BACKLOG: u32 = 4096;
 
 /// A relay, put together but not running: its workers can be ticked by hand.
 pub struct Relay {
@@ -280,9 +284,9 @@ impl Relay {
         stop: impl Future<Output = ()> + Send,
         hurry: impl Future<Output = ()> + Send,
     ) -> Result<()> {
-        let listener = bind(self.settings.server.listen).await?;
+        let listener = bind(self.settings.server.listen)?;
         let metrics = match self.settings.server.metrics_listen {
-            Some(address) => Some(bind(address).await?),
+            Some(address) => Some(bind(address)?),
             None => None,
         };
         self.serve_on(listener, metrics, (stop, hurry)).await
@@ -343,8 +347,17 @@ fn employ<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, share: &S
     supervisor.spawn(worker.name(), run_worker(worker, share.clone(), stop));
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))
+fn bind(address: SocketAddr) -> Result<TcpListener> {
+    listen(address).with_context(|| format!("cannot listen on {address}"))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // a restart may take the address of one that ended just now
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
