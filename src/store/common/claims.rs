@@ -32,7 +32,9 @@ fn shares(claim: Claim) -> [usize; KINDS] {
     if share > 0 {
         return [0, share, share, share];
     }
-    match claim.now.as_millisecond().rem_euclid(5) {
+    // not by milliseconds alone: who claims ten times a second does so at the same ones of each
+    let millis = claim.now.as_millisecond();
+    match (millis + millis / 100 + millis / 1000).rem_euclid(5) {
         0 => [0, 0, 0, 1],
         1 => [0, 0, 1, 0],
         2 => [0, 1, 0, 0],
@@ -92,6 +94,21 @@ mod tests {
             }
             assert_eq!(served[1..], [20, 20, 20], "{limit}");
             assert_eq!(served[0], 100 * limit - 60, "{limit}");
+        }
+    }
+
+    #[test]
+    fn small_claims_at_regular_times_serve_each_kind_too() {
+        for every in [20, 50, 100, 200, 250, 1000] {
+            let mut served = [0; KINDS];
+            for millis in (0..60_000).step_by(every) {
+                let parts = divide([99; KINDS], claim(1, millis));
+                served = std::array::from_fn(|kind| served[kind] + parts[kind]);
+            }
+            assert!(
+                served.iter().all(|served| *served > 0),
+                "{every}: {served:?}"
+            );
         }
     }
 }
