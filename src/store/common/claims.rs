@@ -1,6 +1,6 @@
 //! How claims are divided.
 
-use crate::store::{Claim, Urgency};
+use crate::store::Urgency;
 
 /// How many kinds of urgency there are: 0 for first looks, 1 for open challenges, 2 for young jobs,
 /// 3 for all others.
@@ -10,13 +10,14 @@ pub(in crate::store) const KINDS: usize = 4;
 /// fifth. Two fifths are left for the most urgent.
 const SHARE: usize = 5;
 
-/// How a claim is divided among the kinds, of which so many wait.
-pub(in crate::store) fn divide(waiting: [usize; KINDS], claim: Claim) -> [usize; KINDS] {
-    let mut parts = shares(claim);
+/// How a claim of so many is divided among the kinds, of which so many wait; `turn` is any number, drawn
+/// anew for each claim.
+pub(in crate::store) fn divide(waiting: [usize; KINDS], limit: usize, turn: u32) -> [usize; KINDS] {
+    let mut parts = shares(limit, turn);
     for (part, waiting) in parts.iter_mut().zip(waiting) {
         *part = (*part).min(waiting);
     }
-    let mut room = claim.limit.saturating_sub(parts.iter().sum());
+    let mut room = limit.saturating_sub(parts.iter().sum());
     for (part, waiting) in parts.iter_mut().zip(waiting) {
         let more = (waiting - *part).min(room);
         *part += more;
@@ -26,15 +27,14 @@ pub(in crate::store) fn divide(waiting: [usize; KINDS], claim: Claim) -> [usize;
 }
 
 /// What of a claim is kept for each kind: a fifth, but for the first. Small claims cannot be divided
-/// so; each kind then has a fifth of their times.
-fn shares(claim: Claim) -> [usize; KINDS] {
-    let share = claim.limit / SHARE;
+/// so; each kind then has a fifth of the turns, which are drawn: who claims at regular times would find
+/// the same turn again and again if the clock told it.
+fn shares(limit: usize, turn: u32) -> [usize; KINDS] {
+    let share = limit / SHARE;
     if share > 0 {
         return [0, share, share, share];
     }
-    // not by milliseconds alone: who claims ten times a second does so at the same ones of each
-    let millis = claim.now.as_millisecond();
-    match (millis + millis / 100 + millis / 1000).rem_euclid(5) {
+    match turn % 5 {
         0 => [0, 0, 0, 1],
         1 => [0, 0, 1, 0],
         2 => [0, 1, 0, 0],
@@ -53,19 +53,7 @@ pub(in crate::store) fn rank(urgency: Urgency) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use jiff::Timestamp;
-
     use super::*;
-
-    fn claim(limit: usize, millis: i64) -> Claim {
-        Claim {
-            now: Timestamp::from_millisecond(millis).unwrap(),
-            lease: Duration::from_mins(1),
-            limit,
-        }
-    }
 
     #[test]
     fn the_more_urgent_go_first_and_each_kind_has_its_share() {
@@ -79,7 +67,7 @@ mod tests {
             ([0, 0, 0, 99], 10, [0, 0, 0, 10]),
             ([1, 1, 99, 1], 10, [1, 1, 7, 1]),
         ] {
-            assert_eq!(divide(waiting, claim(limit, 3)), parts, "{waiting:?}");
+            assert_eq!(divide(waiting, limit, 3), parts, "{waiting:?}");
         }
     }
 
@@ -87,28 +75,13 @@ mod tests {
     fn small_claims_serve_each_kind_in_turn() {
         for limit in 1..5 {
             let mut served = [0; KINDS];
-            for millis in 0..100 {
-                let parts = divide([99; KINDS], claim(limit, millis));
+            for turn in 0..100 {
+                let parts = divide([99; KINDS], limit, turn);
                 assert_eq!(parts.iter().sum::<usize>(), limit);
                 served = std::array::from_fn(|kind| served[kind] + parts[kind]);
             }
             assert_eq!(served[1..], [20, 20, 20], "{limit}");
             assert_eq!(served[0], 100 * limit - 60, "{limit}");
-        }
-    }
-
-    #[test]
-    fn small_claims_at_regular_times_serve_each_kind_too() {
-        for every in [20, 50, 100, 200, 250, 1000] {
-            let mut served = [0; KINDS];
-            for millis in (0..60_000).step_by(every) {
-                let parts = divide([99; KINDS], claim(1, millis));
-                served = std::array::from_fn(|kind| served[kind] + parts[kind]);
-            }
-            assert!(
-                served.iter().all(|served| *served > 0),
-                "{every}: {served:?}"
-            );
         }
     }
 }

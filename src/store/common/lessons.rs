@@ -10,7 +10,7 @@ use crate::{
     domain::{Averages, JobContext, KnownPace, Pace, StageLeft},
     store::{
         Lesson, Look, PaceFound, StoreError,
-        common::{AnyRow, Cells, unwritable},
+        common::{AnyRow, Cells, FoundEach, unwritable},
     },
 };
 
@@ -123,7 +123,7 @@ impl From<&JobContext> for PaceKey {
 pub(in crate::store) fn paces_found<R: AnyRow>(
     rows: &[R],
     count: usize,
-) -> Result<Vec<Result<PaceFound, StoreError>>, StoreError> {
+) -> Result<FoundEach<PaceFound>, StoreError> {
     let mut of_keys: Vec<Vec<Cells<'_>>> = vec![Vec::new(); count];
     for row in rows {
         let cells = Cells::of("paces", "institution_id", row);

@@ -19,6 +19,9 @@ use crate::{
 /// The most callers that share a look, and the most that wait.
 const BATCH: usize = 1024;
 
+/// What belongs to each of some keys, or why it cannot be read.
+pub(in crate::store) type FoundEach<F> = Vec<Result<F, StoreError>>;
+
 /// Finds what belongs to keys.
 #[async_trait]
 pub(in crate::store) trait Finds: Send + Sync + 'static {
@@ -28,7 +31,7 @@ pub(in crate::store) trait Finds: Send + Sync + 'static {
     type Found: Debug + Clone + Send + 'static;
 
     /// What belongs to each of these keys, in their order.
-    async fn find_all(&self, keys: &[Self::Key]) -> Vec<Result<Self::Found, StoreError>>;
+    async fn find_all(&self, keys: &[Self::Key]) -> Result<FoundEach<Self::Found>, StoreError>;
 }
 
 /// The way to the task that looks; dropping it ends the task.
@@ -85,6 +88,7 @@ async fn run<S: Finds>(
         }
         let (keys, callers): (Vec<_>, Vec<_>) = callers.into_iter().unzip();
         let found = store.find_all(&keys).await;
+        let found = found.unwrap_or_else(|failure| each(failure, keys.len()));
         for (found, callers) in found.into_iter().zip(callers) {
             answer(found, callers);
         }
@@ -115,7 +119,7 @@ fn answer<F: Clone>(found: Result<F, StoreError>, callers: Vec<Caller<F>>) {
 }
 
 /// The same failure for each of those it struck.
-pub(in crate::store) fn each<F>(failure: StoreError, struck: usize) -> Vec<Result<F, StoreError>> {
+fn each<F>(failure: StoreError, struck: usize) -> FoundEach<F> {
     let failure = Arc::new(failure);
     (0..struck).map(|_| Err(again(&failure))).collect()
 }
@@ -146,18 +150,24 @@ mod tests {
         type Key = u32;
         type Found = u32;
 
-        async fn find_all(&self, keys: &[u32]) -> Vec<Result<u32, StoreError>> {
+        async fn find_all(&self, keys: &[u32]) -> Result<FoundEach<u32>, StoreError> {
             let mut asked = keys.to_vec();
             asked.sort_unstable();
             self.0.send(asked).unwrap();
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(TAKES).await;
+            if keys.contains(&0) {
+                return Err(StoreError::Unavailable("away".into()));
+            }
             let found = keys.iter().map(|key| match key {
                 13 => Err(StoreError::Unavailable("thirteen".into())),
                 key => Ok(2 * key),
             });
-            found.collect()
+            Ok(found.collect())
         }
     }
+
+    /// How long a look takes.
+    const TAKES: Duration = Duration::from_millis(10);
 
     #[tokio::test(start_paused = true)]
     async fn those_that_wait_share_a_look_and_each_gets_its_own_answer() {
@@ -175,5 +185,33 @@ mod tests {
         assert_eq!(asked.recv().await, Some(vec![2]));
         assert_eq!(asked.recv().await, Some(vec![3, 5, 13]));
         assert_eq!(asked.recv().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_fails_is_told_to_all_who_share_it() {
+        let (told, _asked) = mpsc::unbounded_channel();
+        let lookups = Lookups::start(Doubles(told), Share::alone());
+        for told in join_all([0, 1].map(|key| lookups.find(key))).await {
+            assert!(matches!(told, Err(StoreError::Unavailable(_))));
+        }
+    }
+
+    /// How long two looks take, one after the other.
+    async fn two_looks(relays: usize) -> Duration {
+        let (told, _asked) = mpsc::unbounded_channel();
+        let share = Share::alone();
+        share.divide_by(relays);
+        let lookups = Lookups::start(Doubles(told), share);
+        let began = Instant::now();
+        for key in [1, 2] {
+            lookups.find(key).await.unwrap();
+        }
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_looks_the_store_is_left_to_the_other_relays() {
+        assert_eq!(two_looks(1).await, 2 * TAKES);
+        assert_eq!(two_looks(3).await, 4 * TAKES);
     }
 }

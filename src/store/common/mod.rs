@@ -26,7 +26,7 @@ pub(super) use self::{
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
     lessons::{Lessons, MOST_KINDS, PaceKey, Taught, paces_found},
     looks::{NewsRow, changes, claims, held, jobs, news, reports},
-    lookups::{Finds, Lookups, each, rest},
+    lookups::{Finds, FoundEach, Lookups, rest},
     outbox::{Candidate, choose, full_hosts},
     registrar::{Registers, Registrar},
     registrations::{

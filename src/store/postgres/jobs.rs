@@ -143,7 +143,11 @@ async fn claim_due(
     claim: Claim,
     now: Option<i64>,
 ) -> Result<Vec<DueJob>, StoreError> {
-    let parts = divide(waiting(connection, claim, now).await?, claim);
+    let parts = divide(
+        waiting(connection, claim, now).await?,
+        claim.limit,
+        rand::random(),
+    );
     if parts == [0; KINDS] {
         return Ok(Vec::new());
     }

@@ -10,7 +10,7 @@ use crate::{
     domain::{JobContext, JobId},
     store::{
         Look, PaceFound, PaceStore, StoreError,
-        common::{Finds, Lessons, MOST_KINDS, PaceKey, Taught, each, paces_found},
+        common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, Taught, paces_found},
         postgres::{PgStore, Pool, row::columns, timely},
     },
 };
@@ -63,17 +63,7 @@ impl Finds for Finder {
     type Key = PaceKey;
     type Found = PaceFound;
 
-    async fn find_all(&self, keys: &[PaceKey]) -> Vec<Result<PaceFound, StoreError>> {
-        let found = self.find(keys).await;
-        found.unwrap_or_else(|failure| each(failure, keys.len()))
-    }
-}
-
-impl Finder {
-    async fn find(
-        &self,
-        keys: &[PaceKey],
-    ) -> Result<Vec<Result<PaceFound, StoreError>>, StoreError> {
+    async fn find_all(&self, keys: &[PaceKey]) -> Result<FoundEach<PaceFound>, StoreError> {
         // in a transaction, whose settings keep it from reading all paces
         let mut transaction = self.0.read().await?;
         let rows = sqlx::query(FIND)

@@ -9,7 +9,7 @@ use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
         ClientStore, Sealer, StoreError,
-        common::{self, Finds},
+        common::{self, Finds, FoundEach},
         sqlite::{SqliteStore, watches},
     },
 };
@@ -32,8 +32,8 @@ impl Finds for Finder {
     type Key = Vec<u8>;
     type Found = Option<Client>;
 
-    async fn find_all(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Client>, StoreError>> {
-        join_all(keys.iter().map(|key| self.find(key))).await
+    async fn find_all(&self, keys: &[Vec<u8>]) -> Result<FoundEach<Option<Client>>, StoreError> {
+        Ok(join_all(keys.iter().map(|key| self.find(key))).await)
     }
 }
 

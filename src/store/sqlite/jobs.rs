@@ -123,7 +123,7 @@ async fn due(connection: &mut SqliteConnection, claim: Claim) -> Result<Vec<Stri
             .fetch_all(&mut *connection)
             .await?;
     }
-    let parts = divide(kinds.each_ref().map(Vec::len), claim);
+    let parts = divide(kinds.each_ref().map(Vec::len), claim.limit, rand::random());
     let taken = kinds.into_iter().zip(parts);
     let taken = taken.flat_map(|(ids, part)| ids.into_iter().take(part));
     Ok(taken.collect())

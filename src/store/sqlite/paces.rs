@@ -7,7 +7,7 @@ use crate::{
     domain::JobContext,
     store::{
         PaceFound, PaceStore, StoreError,
-        common::{Finds, Lessons, MOST_KINDS, PaceKey, Taught, each, paces_found},
+        common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, Taught, paces_found},
         sqlite::{SqliteStore, row::json_rows},
     },
 };
@@ -54,17 +54,7 @@ impl Finds for Finder {
     type Key = PaceKey;
     type Found = PaceFound;
 
-    async fn find_all(&self, keys: &[PaceKey]) -> Vec<Result<PaceFound, StoreError>> {
-        let found = self.find(keys).await;
-        found.unwrap_or_else(|failure| each(failure, keys.len()))
-    }
-}
-
-impl Finder {
-    async fn find(
-        &self,
-        keys: &[PaceKey],
-    ) -> Result<Vec<Result<PaceFound, StoreError>>, StoreError> {
+    async fn find_all(&self, keys: &[PaceKey]) -> Result<FoundEach<PaceFound>, StoreError> {
         let rows = sqlx::query(FIND)
             .bind(json_rows(keys)?)
             .fetch_all(&self.0)
