@@ -41,10 +41,6 @@ use crate::{
     web::{AdminToken, ConnectionLimits, serve},
 };
 
-/// How many connections may wait to be taken up, as many as one listener takes: browsers whose streams broke with
-/// a relay come back all at once.
-const BACKLOG: u32 = 4096;
-
 /// A relay, put together but not running: its workers can be ticked by hand.
 pub struct Relay {
     /// Its settings.
@@ -359,5 +355,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // a restart may take the address of one that ended just now
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    // as many may wait as are taken: browsers whose streams broke with a relay come back all at once
+    let most = ConnectionLimits::default().connections;
+    socket.listen(u32::try_from(most).unwrap_or(u32::MAX))
 }

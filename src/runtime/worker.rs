@@ -182,6 +182,42 @@ mod tests {
         assert!(run.await.is_ok(), "nobody rings, and it ticks again");
     }
 
+    /// Three ticks of five milliseconds; it checks when they began.
+    struct Slow(Vec<Instant>, CancellationToken);
+
+    impl Worker for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+
+        fn wake(&self) -> Wake {
+            Wake::new()
+        }
+
+        async fn tick(&mut self) -> Result<Tick, WorkerError> {
+            self.0.push(Instant::now());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if self.0.len() == 3 {
+                self.1.cancel();
+            }
+            Ok(Tick::Busy)
+        }
+
+        async fn drain(&mut self) -> Result<(), WorkerError> {
+            let apart = self.0.windows(2).map(|two| two[1] - two[0]);
+            let millis: Vec<_> = apart.map(|apart| apart.as_millis()).collect();
+            assert_eq!(millis, [25, 25], "5 and twice 5 for each of two");
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_of_the_other_relays_has_the_store_twice_as_long_as_a_tick_took() {
+        let (share, stop) = (Share::alone(), CancellationToken::new());
+        share.divide_by(3);
+        run_worker(Slow(Vec::new(), stop.clone()), share, stop).await;
+    }
+
     #[test]
     fn the_pause_grows_to_its_bound() {
         assert_eq!(back_off(1), Duration::from_millis(100));
