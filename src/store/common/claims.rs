@@ -10,8 +10,7 @@ pub(in crate::store) const KINDS: usize = 4;
 /// fifth. Two fifths are left for the most urgent.
 const SHARE: usize = 5;
 
-/// How a claim of so many is divided among the kinds, of which so many wait; `turn` is any number, drawn
-/// anew for each claim.
+/// How a claim of so many is divided among the kinds, of which so many wait; `turn` counts the claims.
 pub(in crate::store) fn divide(waiting: [usize; KINDS], limit: usize, turn: u32) -> [usize; KINDS] {
     let mut parts = shares(limit, turn);
     for (part, waiting) in parts.iter_mut().zip(waiting) {
@@ -27,8 +26,8 @@ pub(in crate::store) fn divide(waiting: [usize; KINDS], limit: usize, turn: u32)
 }
 
 /// What of a claim is kept for each kind: a fifth, but for the first. Small claims cannot be divided
-/// so; each kind then has a fifth of the turns, which are drawn: who claims at regular times would find
-/// the same turn again and again if the clock told it.
+/// so; each kind then has a fifth of the turns. They are counted: the clock would tell who claims at
+/// regular times the same turn again and again.
 fn shares(limit: usize, turn: u32) -> [usize; KINDS] {
     let share = limit / SHARE;
     if share > 0 {

@@ -1,6 +1,9 @@
 //! Jobs to look at: claimed when they are due.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -100,8 +103,9 @@ pub(super) const FAILURES: &str = "SELECT count(*) FROM connection_failures \
 impl JobStore for PgStore {
     async fn claim_due_jobs(&self, claim: Claim) -> Result<Vec<DueJob>, StoreError> {
         let now = self.now(claim.now);
-        self.write((claim, now), |connection, (claim, now)| {
-            Box::pin(claim_due(connection, *claim, *now))
+        let turn = self.0.claims.fetch_add(1, Ordering::Relaxed);
+        self.write((claim, now, turn), |connection, (claim, now, turn)| {
+            Box::pin(claim_due(connection, (*claim, *turn), *now))
         })
         .await
     }
@@ -140,14 +144,10 @@ impl JobStore for PgStore {
 
 async fn claim_due(
     connection: &mut PgConnection,
-    claim: Claim,
+    (claim, turn): (Claim, u32),
     now: Option<i64>,
 ) -> Result<Vec<DueJob>, StoreError> {
-    let parts = divide(
-        waiting(connection, claim, now).await?,
-        claim.limit,
-        rand::random(),
-    );
+    let parts = divide(waiting(connection, claim, now).await?, claim.limit, turn);
     if parts == [0; KINDS] {
         return Ok(Vec::new());
     }

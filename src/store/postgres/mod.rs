@@ -30,7 +30,7 @@ mod stories;
 mod upkeep;
 mod watches;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU32};
 
 use jiff::Timestamp;
 use sqlx::{PgPool, Postgres, Transaction, postgres::PgConnectOptions};
@@ -82,6 +82,8 @@ struct Inner {
     sealer: Sealer,
     arbiter: Arbiter,
     share: Share,
+    /// Claims of jobs so far: whose turn it is among their kinds.
+    claims: AtomicU32,
     registrar: Registrar,
     clients: Lookups<Vec<u8>, Option<Client>>,
     paces: Lookups<PaceKey, PaceFound>,
@@ -110,6 +112,7 @@ impl PgStore {
             clients: Lookups::start(clients, share.clone()),
             paces: Lookups::start(paces::Finder(pool.clone()), share.clone()),
             share,
+            claims: AtomicU32::default(),
             announcer: Announcer::start(pool.all().clone()),
             pool,
         })))

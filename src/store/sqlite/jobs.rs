@@ -1,6 +1,9 @@
 //! Jobs to look at: claimed when they are due.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -49,7 +52,8 @@ pub(super) const FAILURES: &str = "SELECT count(*) FROM connection_failures \
 #[async_trait]
 impl JobStore for SqliteStore {
     async fn claim_due_jobs(&self, claim: Claim) -> Result<Vec<DueJob>, StoreError> {
-        self.write(move |connection| Box::pin(claim_due(connection, claim)))
+        let turn = self.0.claims.fetch_add(1, Ordering::Relaxed);
+        self.write(move |connection| Box::pin(claim_due(connection, claim, turn)))
             .await
     }
 
@@ -84,8 +88,9 @@ impl JobStore for SqliteStore {
 async fn claim_due(
     connection: &mut SqliteConnection,
     claim: Claim,
+    turn: u32,
 ) -> Result<Vec<DueJob>, StoreError> {
-    let ids = due(connection, claim).await?;
+    let ids = due(connection, claim, turn).await?;
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -113,7 +118,11 @@ async fn claim_due(
 }
 
 /// The due jobs to claim: the more urgent first, each kind by how long it has been due.
-async fn due(connection: &mut SqliteConnection, claim: Claim) -> Result<Vec<String>, StoreError> {
+async fn due(
+    connection: &mut SqliteConnection,
+    claim: Claim,
+    turn: u32,
+) -> Result<Vec<String>, StoreError> {
     let mut kinds: [Vec<String>; KINDS] = Default::default();
     for (urgency, ids) in (0_i64..).zip(&mut kinds) {
         *ids = sqlx::query_scalar(DUE)
@@ -123,7 +132,7 @@ async fn due(connection: &mut SqliteConnection, claim: Claim) -> Result<Vec<Stri
             .fetch_all(&mut *connection)
             .await?;
     }
-    let parts = divide(kinds.each_ref().map(Vec::len), claim.limit, rand::random());
+    let parts = divide(kinds.each_ref().map(Vec::len), claim.limit, turn);
     let taken = kinds.into_iter().zip(parts);
     let taken = taken.flat_map(|(ids, part)| ids.into_iter().take(part));
     Ok(taken.collect())

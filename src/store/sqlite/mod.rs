@@ -26,7 +26,7 @@ mod writer;
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},
 };
 
@@ -69,6 +69,8 @@ pub struct SqliteStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     sealer: Sealer,
+    /// Claims of jobs so far: whose turn it is among their kinds.
+    claims: AtomicU32,
     registrar: Registrar,
     clients: Lookups<Vec<u8>, Option<Client>>,
     paces: Lookups<PaceKey, PaceFound>,
@@ -101,6 +103,7 @@ impl SqliteStore {
         };
         Ok(Self(Arc::new(Inner {
             sealer,
+            claims: AtomicU32::default(),
             registrar: Registrar::start(writer.clone(), Share::alone()),
             clients: Lookups::start(clients, Share::alone()),
             paces: Lookups::start(paces::Finder(readers.clone()), Share::alone()),
