@@ -12,6 +12,7 @@ use anyhow::{Result, ensure};
 use axum::{Json, Router, http::StatusCode, routing::post};
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -84,17 +85,29 @@ async fn posts(url: &Url) -> Result<f64> {
 
 /// The bytes of an event such as the relay posts.
 fn event() -> String {
+    let id = job_id(0);
+    let resource = format!("/users/u-{id}/connections/c-{id}/accounts");
     json!({
         "type": "job.success", "timestamp": "2026-11-23T09:14:28Z", "sequence": 1, "final": true,
-        "watchId": "wch_01JDABCDEFGHJKMNPQRSTVWXYZ", "jobId": "job-0-0", "status": "success",
+        "watchId": "wch_01JDABCDEFGHJKMNPQRSTVWXYZ", "jobId": id, "status": "success",
         "failedStep": null, "errorCode": null, "userMessage": "Everything worked and your information is \
             ready. There is nothing more for you to do.",
         "action": "none", "retryAt": null, "detail": null, "challenge": null,
-        "context": { "jobType": "connection", "userId": "u-job-0-0", "connectionId": "c-job-0-0",
-            "institutionId": "AU00000" },
-        "resources": vec!["/users/u/connections/c/accounts"; 3], "metadata": {},
+        "context": { "jobType": "connection", "userId": format!("u-{id}"),
+            "connectionId": format!("c-{id}"), "institutionId": "AU00000" },
+        "resources": vec![resource; 3], "metadata": {},
     })
     .to_string()
+}
+
+/// The id of a job: as Basiq's are, a UUID that says nothing of when it was made. Stores find no two of them
+/// beside each other.
+pub(crate) fn job_id(number: usize) -> String {
+    let hash = Sha256::digest(number.to_be_bytes());
+    let bytes = std::array::from_fn(|place| hash[place]);
+    uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string()
 }
 
 /// `POST /watch`, each for another job.
@@ -197,7 +210,7 @@ impl Registrations {
     }
 
     async fn one(&self, number: usize) -> Result<()> {
-        let body = json!({ "jobId": format!("job-{number}"), "callbackUrl": self.callback });
+        let body = json!({ "jobId": job_id(number), "callbackUrl": self.callback });
         let request = self.client.post(self.url.clone()).bearer_auth(&self.key);
         let answer = request.json(&body).send().await?;
         ensure!(answer.status() == 202, "HTTP {}", answer.status());

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clients::Bare,
+    clients::{Bare, job_id},
     database::{Kind, Server},
     figures::{Figures, float},
     receiver::Receiver,
@@ -94,7 +94,7 @@ fn new_watch(client: ClientId, number: usize, callback: &str) -> Result<NewWatch
         id: WatchId::new(now),
         client_id: client,
         request: WatchRequest {
-            job_id: format!("job-{number}").parse()?,
+            job_id: job_id(number).parse()?,
             callback_url: CallbackUrl::parse(callback, &rules)?,
             options: WatchOptions::default(),
         },

@@ -19,12 +19,17 @@ mod receiver;
 mod scene;
 
 use anyhow::Result;
+use mimalloc::MiMalloc;
 
 use crate::{
     clients::Bare,
     database::{Kind, Server},
     figures::Figures,
 };
+
+/// As in the relay's own program.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Which parts are measured.
 struct Choice(Vec<String>);

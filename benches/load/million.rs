@@ -98,22 +98,31 @@ async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
         ),
         Kind::Postgres => format!("(SELECT n FROM generate_series(1, {all}) n)"),
     };
-    let (no, id) = match kind {
-        Kind::Sqlite => ("0", "printf('wch_%026d', n)"),
-        Kind::Postgres => ("FALSE", "'wch_' || lpad(n::text, 26, '0')"),
+    // jobs' ids say nothing of when they were made, watches' do
+    let (no, id, job) = match kind {
+        Kind::Sqlite => (
+            "0",
+            "printf('wch_%026d', n)",
+            "printf('%08x-%d', n * 2654435761 & 4294967295, n)",
+        ),
+        Kind::Postgres => (
+            "FALSE",
+            "'wch_' || lpad(n::text, 26, '0')",
+            "lpad(to_hex(n::bigint * 2654435761 & 4294967295), 8, '0') || '-' || n",
+        ),
     };
     run_all(
         database,
         &[
             format!(
                 "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory) \
-                 SELECT 'job-' || n, CASE WHEN n <= {DUE} THEN n ELSE {later} + n END, 3, {no}, '{{}}' \
+                 SELECT {job}, CASE WHEN n <= {DUE} THEN n ELSE {later} + n END, 3, {no}, '{{}}' \
                  FROM {numbers} numbers"
             ),
             format!(
                 "INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, \
                  locale, metadata, state, progress, created_at, updated_at) \
-                 SELECT {id}, (SELECT min(client_id) FROM clients), 'job-' || n, \
+                 SELECT {id}, (SELECT min(client_id) FROM clients), {job}, \
                  'https://app.example/hook', 'app.example', 15, 'en', '{{}}', 'watching', '{{}}', n, n \
                  FROM {numbers} numbers"
             ),

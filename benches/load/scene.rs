@@ -101,7 +101,7 @@ impl Running {
 fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.basiq.api_key = "bench".to_owned().into();
-    settings.basiq.requests_per_second = 10_000;
+    settings.basiq.requests_per_second = 1_000_000;
     settings.basiq.concurrency = 256;
     settings.server.client_rps = 1_000_000;
     settings.server.client_max_open_watches = 10_000_000;
