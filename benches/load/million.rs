@@ -99,16 +99,19 @@ async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
         Kind::Postgres => format!("(SELECT n FROM generate_series(1, {all}) n)"),
     };
     // jobs' ids say nothing of when they were made, watches' do
-    let (no, id, job) = match kind {
+    let (no, id, job, (column, number)) = match kind {
         Kind::Sqlite => (
             "0",
             "printf('wch_%026d', n)",
             "printf('%08x-%d', n * 2654435761 & 4294967295, n)",
+            // jobs are numbered as they come
+            ("job_no, ", "n, "),
         ),
         Kind::Postgres => (
             "FALSE",
             "'wch_' || lpad(n::text, 26, '0')",
             "lpad(to_hex(n::bigint * 2654435761 & 4294967295), 8, '0') || '-' || n",
+            ("", ""),
         ),
     };
     run_all(
@@ -120,9 +123,9 @@ async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
                  FROM {numbers} numbers"
             ),
             format!(
-                "INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, \
+                "INSERT INTO watches (watch_id, client_id, {column}job_id, callback_url, callback_host, events, \
                  locale, metadata, state, progress, created_at, updated_at) \
-                 SELECT {id}, (SELECT min(client_id) FROM clients), {job}, \
+                 SELECT {id}, (SELECT min(client_id) FROM clients), {number}{job}, \
                  'https://app.example/hook', 'app.example', 15, 'en', '{{}}', 'watching', '{{}}', n, n \
                  FROM {numbers} numbers"
             ),

@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) const FIND: &str = "SELECT w.watch_id, w.state, j.job_id, j.memory, \
     j.answering_until, j.answering_challenge \
-    FROM watches w CROSS JOIN jobs j ON j.job_id = w.job_id \
+    FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
     WHERE w.watch_id = ?1 AND w.client_id = ?2";
 
 pub(super) const CLAIM: &str =

@@ -13,17 +13,18 @@ use crate::store::{
 pub(super) const SEARCH: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_id = w.job_id \
+    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
      WHERE w.watch_id IN ( \
-     SELECT watch_id FROM (SELECT watch_id FROM watches WHERE job_id = ?1 AND watch_id < ?2 \
+     SELECT watch_id FROM (SELECT watch_id FROM watches \
+        WHERE job_no = (SELECT job_no FROM jobs WHERE job_id = ?1) AND watch_id < ?2 \
         ORDER BY watch_id DESC LIMIT ?3) \
      UNION ALL SELECT watch_id FROM (SELECT watch_id FROM watches WHERE callback_host = ?1 \
         AND watch_id < ?2 ORDER BY watch_id DESC LIMIT ?3) \
      UNION ALL SELECT watch_id FROM (SELECT o.watch_id FROM jobs k \
-        CROSS JOIN watches o ON o.job_id = k.job_id WHERE k.connection_id = ?1 \
+        CROSS JOIN watches o ON o.job_no = k.job_no WHERE k.connection_id = ?1 \
         AND o.watch_id < ?2 ORDER BY o.watch_id DESC LIMIT ?3) \
      UNION ALL SELECT watch_id FROM (SELECT o.watch_id FROM jobs k \
-        CROSS JOIN watches o ON o.job_id = k.job_id WHERE k.user_id = ?1 \
+        CROSS JOIN watches o ON o.job_no = k.job_no WHERE k.user_id = ?1 \
         AND o.watch_id < ?2 ORDER BY o.watch_id DESC LIMIT ?3)) \
      ORDER BY w.watch_id DESC LIMIT ?3"
 );

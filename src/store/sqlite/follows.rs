@@ -22,7 +22,7 @@ pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
         (SELECT concat_ws(' ', count(*), sum(d.attempts), sum(d.next_attempt_at), \
             max(d.updated_at)) FROM deliveries d WHERE d.watch_id = w.watch_id)) AS version \
     FROM json_each(?1) i CROSS JOIN watches w ON w.watch_id = i.value \
-    CROSS JOIN jobs j ON j.job_id = w.job_id";
+    CROSS JOIN jobs j ON j.job_no = w.job_no";
 
 #[async_trait]
 impl FollowStore for SqliteStore {

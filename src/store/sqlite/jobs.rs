@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
+use sqlx::{Row, SqliteConnection};
 use tracing::error;
 
 use crate::{
@@ -21,23 +21,23 @@ use crate::{
     },
 };
 
-pub(super) const DUE: &str = "SELECT job_id FROM jobs WHERE urgency = ?1 AND ready_at <= ?2 \
+pub(super) const DUE: &str = "SELECT job_no FROM jobs WHERE urgency = ?1 AND ready_at <= ?2 \
     ORDER BY ready_at LIMIT ?3";
 
 pub(super) const LEASE: &str = "UPDATE jobs SET lease_id = ?2, lease_until = ?3, joined = 0 \
-    WHERE job_id IN (SELECT value FROM json_each(?1)) \
-    RETURNING job_id, next_look_at, memory, waits_for";
+    WHERE job_no IN (SELECT value FROM json_each(?1)) \
+    RETURNING job_no, job_id, next_look_at, memory, waits_for";
 
 pub(super) const OPEN_WATCHES: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    " FROM json_each(?1) i CROSS JOIN watches w ON w.job_id = i.value AND w.settled_at IS NULL"
+    " FROM json_each(?1) i CROSS JOIN watches w ON w.job_no = i.value AND w.settled_at IS NULL"
 );
 
 const PUT_OFF: &str = "UPDATE jobs SET lease_id = NULL, lease_until = NULL, \
-    next_look_at = iif(EXISTS (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id \
+    next_look_at = iif(EXISTS (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no \
         AND w.settled_at IS NULL), ?2, NULL) \
-    WHERE job_id IN (SELECT value FROM json_each(?1))";
+    WHERE job_no IN (SELECT value FROM json_each(?1))";
 
 /// The least of those that are there.
 pub(super) const NEXT_DUE: &str = "SELECT min(due) FROM (\
@@ -90,42 +90,42 @@ async fn claim_due(
     claim: Claim,
     turn: u32,
 ) -> Result<Vec<DueJob>, StoreError> {
-    let ids = due(connection, claim, turn).await?;
-    if ids.is_empty() {
+    let due = due(connection, claim, turn).await?;
+    if due.is_empty() {
         return Ok(Vec::new());
     }
     let lease = LeaseId::new(claim.now);
     let rows = sqlx::query(LEASE)
-        .bind(json_list(&ids))
+        .bind(json_list(&due))
         .bind(lease.to_string())
         .bind(later(claim.now, claim.lease))
         .fetch_all(&mut *connection)
         .await?;
-    let mut watches = open_watches(connection, &ids).await?;
-    let mut jobs: HashMap<String, DueJob> = HashMap::with_capacity(rows.len());
+    let mut watches = open_watches(connection, &due).await?;
+    let mut jobs: HashMap<i64, DueJob> = HashMap::with_capacity(rows.len());
     for row in &rows {
         match common::due_job(row, lease, &mut watches) {
             Ok(job) if job.watches.is_empty() => {}
-            Ok(job) => drop(jobs.insert(job.job_id.to_string(), job)),
+            Ok(job) => drop(jobs.insert(row.try_get("job_no")?, job)),
             Err(failure) => error!(error = %failure, "a job cannot be read and is put off"),
         }
     }
-    let left: Vec<_> = ids.iter().filter(|id| !jobs.contains_key(*id)).collect();
+    let left: Vec<_> = due.iter().filter(|no| !jobs.contains_key(no)).collect();
     if !left.is_empty() {
         put_off(connection, &json_list(left), claim.now).await?;
     }
-    Ok(ids.iter().filter_map(|id| jobs.remove(id)).collect())
+    Ok(due.iter().filter_map(|no| jobs.remove(no)).collect())
 }
 
-/// The due jobs to claim: the more urgent first, each kind by how long it has been due.
+/// The numbers of the due jobs to claim: the more urgent first, each kind by how long it has been due.
 async fn due(
     connection: &mut SqliteConnection,
     claim: Claim,
     turn: u32,
-) -> Result<Vec<String>, StoreError> {
-    let mut kinds: [Vec<String>; KINDS] = Default::default();
-    for (urgency, ids) in (0_i64..).zip(&mut kinds) {
-        *ids = sqlx::query_scalar(DUE)
+) -> Result<Vec<i64>, StoreError> {
+    let mut kinds: [Vec<i64>; KINDS] = Default::default();
+    for (urgency, due) in (0_i64..).zip(&mut kinds) {
+        *due = sqlx::query_scalar(DUE)
             .bind(urgency)
             .bind(claim.now.as_millisecond())
             .bind(int(claim.limit))
@@ -134,13 +134,13 @@ async fn due(
     }
     let parts = divide(kinds.each_ref().map(Vec::len), claim.limit, turn);
     let taken = kinds.into_iter().zip(parts);
-    let taken = taken.flat_map(|(ids, part)| ids.into_iter().take(part));
+    let taken = taken.flat_map(|(due, part)| due.into_iter().take(part));
     Ok(taken.collect())
 }
 
 async fn open_watches(
     connection: &mut SqliteConnection,
-    jobs: &[String],
+    jobs: &[i64],
 ) -> Result<HashMap<JobId, Vec<Watch>>, StoreError> {
     let rows = sqlx::query(OPEN_WATCHES)
         .bind(json_list(jobs))

@@ -50,7 +50,7 @@ pub(super) const RECORD_JOBS: &str = "UPDATE jobs SET memory = l.value ->> 'memo
     waits_for_method = iif(l.value ->> 'waits_on', waits_for_method, l.value ->> 'method'), \
     urgency = iif(joined, 0, l.value ->> 'urgency'), next_look_at = CASE \
         WHEN NOT EXISTS (SELECT 1 FROM watches w \
-            WHERE w.job_id = jobs.job_id AND w.settled_at IS NULL) THEN NULL \
+            WHERE w.job_no = jobs.job_no AND w.settled_at IS NULL) THEN NULL \
         WHEN joined THEN l.value ->> 'at' \
         WHEN hinted_at > l.value ->> 'at' THEN min(hinted_at, l.value ->> 'next_look_at') \
         ELSE l.value ->> 'next_look_at' END, \

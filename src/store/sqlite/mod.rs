@@ -13,6 +13,8 @@ mod hints;
 mod hosts;
 mod jobs;
 mod looks;
+#[cfg(test)]
+mod migrated;
 mod outbox;
 mod paces;
 #[cfg(test)]
@@ -151,11 +153,16 @@ async fn prepare(options: &SqliteConnectOptions) -> Result<SqliteConnection, Sto
 
 async fn migrated(options: &SqliteConnectOptions) -> Result<SqliteConnection, MigrateError> {
     let options = options.clone().create_if_missing(true);
+    // a migration that makes a table anew drops the old one, and with it would go what refers to its rows
     let mut connection = options
         .journal_mode(SqliteJournalMode::Wal)
+        .foreign_keys(false)
         .connect()
         .await?;
     MIGRATIONS.run(&mut connection).await?;
+    sqlx::query("PRAGMA foreign_keys = ON")
+        .execute(&mut connection)
+        .await?;
     Ok(connection)
 }
 

@@ -124,7 +124,7 @@ async fn rows_given_lead_to_the_rows_they_name_one_by_one() {
         ),
         (
             registrar::OPEN_WATCHES,
-            "SEARCH w USING INDEX watches_open (job_id=? AND client_id=? AND callback_url=?)",
+            "SEARCH w USING INDEX watches_open (job_no=? AND client_id=? AND callback_url=?)",
         ),
     ] {
         let steps = steps(&store, statement).await;

@@ -24,7 +24,8 @@ pub(super) const CLIENTS: &str = "SELECT c.client_id, c.revoked_at IS NOT NULL A
     FROM json_each(?1) i CROSS JOIN clients c ON c.client_id = i.value";
 
 pub(super) const OPEN_WATCHES: &str = "SELECT q.key AS place, w.watch_id \
-    FROM jsonb_each(?1) q CROSS JOIN watches w ON w.job_id = q.value ->> 'job_id' \
+    FROM jsonb_each(?1) q CROSS JOIN jobs j ON j.job_id = q.value ->> 'job_id' \
+    CROSS JOIN watches w ON w.job_no = j.job_no \
     AND w.client_id = q.value ->> 'client_id' AND w.callback_url = q.value ->> 'callback_url' \
     AND w.settled_at IS NULL";
 
@@ -38,15 +39,16 @@ pub(super) const ADD_JOBS: &str = "INSERT INTO jobs (job_id, next_look_at, urgen
     next_look_at = min(ifnull(next_look_at, excluded.next_look_at), excluded.next_look_at), \
     urgency = 0, joined = 1";
 
-pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, job_id, \
+pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, job_no, job_id, \
     callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
     created_at, updated_at, traceparent) \
-    SELECT value ->> 'watch_id', value ->> 'client_id', value ->> 'job_id', \
+    SELECT value ->> 'watch_id', value ->> 'client_id', j.job_no, j.job_id, \
     value ->> 'callback_url', value ->> 'callback_host', value ->> 'operation', \
     value ->> 'events', value ->> 'until_step', value ->> 'locale', value ->> 'metadata', \
     value ->> 'state', value ->> 'progress', value ->> 'created_at', value ->> 'created_at', \
     value ->> 'traceparent' \
-    FROM jsonb_each(?1) WHERE TRUE ON CONFLICT DO NOTHING RETURNING watch_id";
+    FROM jsonb_each(?1) CROSS JOIN jobs j ON j.job_id = value ->> 'job_id' \
+    WHERE TRUE ON CONFLICT DO NOTHING RETURNING watch_id";
 
 #[async_trait]
 impl Registers for Writer {

@@ -23,13 +23,13 @@ pub(super) use watch_columns;
 pub(super) const SELECT: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_id = w.job_id "
+    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no "
 );
 
 pub(super) const ONE: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_id = w.job_id \
+    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
      WHERE w.watch_id = ?1 AND w.client_id = ifnull(?2, w.client_id)"
 );
 
@@ -37,7 +37,7 @@ pub(super) const MANY: &str = concat!(
     "SELECT ",
     watch_columns!(),
     ", j.memory, j.next_look_at FROM json_each(?1) i CROSS JOIN watches w ON w.watch_id = i.value \
-     CROSS JOIN jobs j ON j.job_id = w.job_id"
+     CROSS JOIN jobs j ON j.job_no = w.job_no"
 );
 
 pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, d.delivery_id, d.state, \

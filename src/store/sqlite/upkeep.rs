@@ -14,11 +14,11 @@ use crate::store::{
 pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id IN (SELECT w.watch_id \
     FROM watches w WHERE w.settled_at < ?1 AND NOT EXISTS (SELECT 1 FROM deliveries d \
         WHERE d.watch_id = w.watch_id AND d.state = 'pending') \
-    ORDER BY w.settled_at LIMIT ?2) RETURNING job_id";
+    ORDER BY w.settled_at LIMIT ?2) RETURNING job_no";
 
-pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_id IN \
+pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_no IN \
     (SELECT value FROM json_each(?1)) \
-    AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id)";
+    AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no)";
 
 const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM jobs WHERE urgency = 0 AND ready_at <= ?1) \
@@ -100,7 +100,7 @@ async fn purge(
         .await?;
     let jobs = rows
         .iter()
-        .map(|row| row.try_get::<String, _>("job_id"))
+        .map(|row| row.try_get::<i64, _>("job_no"))
         .collect::<Result<Vec<_>, _>>()?;
     let purged = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
     sqlx::query(PURGE_JOBS)

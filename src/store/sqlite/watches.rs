@@ -20,7 +20,7 @@ const CANCEL_DELIVERIES: &str = "UPDATE deliveries SET state = 'cancelled', \
     next_attempt_at = NULL, updated_at = ?2 WHERE watch_id = ?1 AND state = 'pending'";
 
 const REST_JOB: &str = "UPDATE jobs SET next_look_at = NULL WHERE job_id = ?1 AND NOT EXISTS \
-    (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id AND w.settled_at IS NULL)";
+    (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no AND w.settled_at IS NULL)";
 
 #[async_trait]
 impl WatchStore for SqliteStore {
@@ -62,8 +62,9 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Sqlite> {
     }
     if let Some(job_id) = &query.job_id {
         statement
-            .push(" AND w.job_id = ")
-            .push_bind(job_id.to_string());
+            .push(" AND w.job_no = (SELECT job_no FROM jobs WHERE job_id = ")
+            .push_bind(job_id.to_string())
+            .push(")");
     }
     if let Some(state) = query.state {
         statement.push(" AND w.state = ").push_bind(state.as_str());
