@@ -2,6 +2,7 @@
 
 mod changes;
 mod flights;
+mod search;
 mod signals;
 mod supervisor;
 mod wake;
@@ -10,6 +11,7 @@ mod worker;
 pub use self::{
     changes::{Changed, Changes, Following},
     flights::Flights,
+    search::Search,
     signals::{Hangups, signalled},
     supervisor::{Stopped, Supervisor},
     wake::Wake,

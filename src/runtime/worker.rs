@@ -26,6 +26,8 @@ const PATIENCE: u32 = 2;
 pub enum Tick {
     /// There may be more to do at once.
     Busy,
+    /// There may be more to do, but not before so long or a wake-up: it is found better in one go.
+    Paced(Duration),
     /// Nothing more to do before a wake-up, or until the wait is over.
     Idle {
         /// How long until something is due; none if nothing is known to be due.
@@ -67,6 +69,10 @@ pub async fn run_worker<W: Worker>(mut worker: W, share: Share, stop: Cancellati
             Ok(Tick::Busy) => {
                 failures = 0;
                 continue;
+            }
+            Ok(Tick::Paced(wait)) => {
+                failures = 0;
+                Some(wait)
             }
             Ok(Tick::Idle { next_due_in }) => {
                 failures = 0;

@@ -10,6 +10,7 @@ mod common;
 mod console;
 mod deliveries;
 mod follows;
+mod hand_over;
 mod hints;
 mod paces;
 pub mod postgres;
@@ -32,6 +33,7 @@ pub use self::{
     console::{ConsoleStore, FailingHost, HostFailure, WatchSearch},
     deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
     follows::{FollowStore, WatchVersion},
+    hand_over::{HandOver, NewDeliveries, NewJobs, Placed, Room},
     hints::{Hint, HintStore, HintSubject, HintTaken},
     paces::{Lesson, PaceFound, PaceStore},
     seal::{KeyError, Sealer},
@@ -205,6 +207,9 @@ pub trait JobStore: Send + Sync {
     /// A look whose lease was lost changes nothing; it is missing in the answer.
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError>;
 
+    /// Where new jobs find room at the tracker: they are claimed for it as they are registered.
+    fn new_jobs(&self) -> &NewJobs;
+
     /// When the next job can be claimed, which may be past; a claimed one when its claim runs out.
     async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
@@ -305,6 +310,9 @@ pub trait OutboxStore: Send + Sync {
         claim: Claim,
         hosts: &HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError>;
+
+    /// Where new events' deliveries find room at the delivery worker: they are claimed for it as they are stored.
+    fn new_deliveries(&self) -> &NewDeliveries;
 
     /// Records attempts: each attempt and what it means for its delivery are one write.
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError>;

@@ -1,7 +1,8 @@
 //! Claims due jobs, keeps looks in flight, and records them in batches.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use metrics::{counter, histogram};
 use tracing::{Instrument, info_span};
 
@@ -10,8 +11,8 @@ use crate::{
     clock::Clock,
     config::BasiqConfig,
     domain::JobId,
-    runtime::{Changes, Flights, Tick, Wake, Worker, WorkerError},
-    store::{Claim, DueJob, JobStore, Look, StoreError},
+    runtime::{Changes, Flights, Search, Tick, Wake, Worker, WorkerError},
+    store::{Claim, DueJob, HostLimits, JobStore, Look, Room, StoreError},
     telemetry::join_traces,
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
@@ -27,6 +28,8 @@ enum Claimed {
     AsManyAsAsked,
     /// Nothing, because nothing more can be looked at: until a look ends, or this time is over.
     NoRoom(Option<Duration>),
+    /// Nothing, because new jobs have the room until this time is over.
+    NotYet(Duration),
 }
 
 /// Looks at due jobs.
@@ -43,6 +46,7 @@ pub struct TrackerWorker {
     unrecorded: Vec<Look>,
     /// The store took no record the last time: nothing is claimed until it does.
     refused: bool,
+    search: Search,
 }
 
 impl TrackerWorker {
@@ -69,6 +73,7 @@ impl TrackerWorker {
             lease: lease(basiq),
             unrecorded: Vec::new(),
             refused: false,
+            search: Search::default(),
         }
     }
 
@@ -82,11 +87,10 @@ impl TrackerWorker {
     /// What cannot be recorded is kept.
     async fn record_and_claim(&mut self) -> Result<(bool, Claimed), WorkerError> {
         let landed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
-        let wanted = self.wanted();
-        let (recorded, due) = tokio::join!(
-            record(&*self.store, &landed),
-            claim(&*self.store, wanted.as_ref().ok())
-        );
+        let wanted = self.divide_room();
+        let (store, claims) = (Arc::clone(&self.store), wanted.as_ref().ok());
+        let work = async { tokio::join!(record(&*store, &landed), claim(&*store, claims)) };
+        let (recorded, due) = self.meanwhile(work).await;
         self.refused = recorded.is_err();
         match &recorded {
             Ok(recorded) => self.tell(&landed, recorded),
@@ -114,13 +118,61 @@ impl TrackerWorker {
         }
     }
 
+    /// Looks at new jobs while the store is at work.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let (mut work, store) = (pin!(work), Arc::clone(&self.store));
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = store.new_jobs().handed() => self.receive(),
+            }
+        }
+    }
+
+    /// Divides the room there is between claims and new jobs, which have all of it while claims can wait; while
+    /// there is more to claim than room, they have none.
+    fn divide_room(&mut self) -> Result<Claim, Claimed> {
+        self.store.new_jobs().withdraw();
+        self.receive();
+        let claim = self.wanted()?;
+        let wait = self.search.can_wait();
+        let offered = match wait {
+            _ if self.search.left_some() => 0,
+            Some(_) => claim.limit,
+            None => claim.limit / 2,
+        };
+        self.offer(offered);
+        match wait {
+            Some(wait) => Err(Claimed::NotYet(wait)),
+            None => Ok(Claim {
+                limit: claim.limit - offered,
+                ..claim
+            }),
+        }
+    }
+
+    /// Offers room to new jobs.
+    fn offer(&self, limit: usize) {
+        let room = Room {
+            clock: self.clock.clone(),
+            lease: self.lease,
+            limit,
+            hosts: HostLimits {
+                per_host: usize::MAX,
+                ..HostLimits::default()
+            },
+        };
+        self.store.new_jobs().offer(room, self.wake.clone());
+    }
+
     /// What to claim: what is claimed later may be more urgent.
     fn wanted(&self) -> Result<Claim, Claimed> {
-        let free = self.concurrency.saturating_sub(self.flights.count());
+        let looks = self.flights.count() + self.on_their_way();
+        let free = self.concurrency.saturating_sub(looks);
         if free == 0 || self.refused {
             return Err(Claimed::NoRoom(None));
         }
-        let room = self.looker.room(self.flights.count());
+        let room = self.looker.room(looks);
         let limit = free.min(room.calls);
         if limit == 0 {
             return Err(Claimed::NoRoom(Some(room.again_in)));
@@ -133,16 +185,45 @@ impl TrackerWorker {
     }
 
     fn take_up(&mut self, claim: Claim, due: Vec<DueJob>) -> Claimed {
-        let full = due.len() == claim.limit;
-        for job in due {
-            histogram!("relay_poll_lag_seconds")
-                .record(between(job.due_at, claim.now).as_secs_f64());
-            self.start(job);
-        }
-        if full {
+        let left = claim.limit.saturating_sub(due.len());
+        self.search.searched(left == 0);
+        self.start_all(due, claim.now);
+        if left == 0 {
             Claimed::AsManyAsAsked
         } else {
             Claimed::All
+        }
+    }
+
+    /// New jobs that come.
+    fn on_their_way(&self) -> usize {
+        self.store.new_jobs().reserved().values().sum()
+    }
+
+    /// Offers no more room, and looks at what is on its way.
+    async fn close(&mut self) {
+        let store = Arc::clone(&self.store);
+        store.new_jobs().withdraw();
+        self.receive();
+        while self.on_their_way() > 0 {
+            store.new_jobs().handed().await;
+            self.receive();
+        }
+    }
+
+    /// Looks at the jobs that were handed over.
+    fn receive(&mut self) {
+        let new = self.store.new_jobs().receive();
+        if !new.is_empty() {
+            self.search.handed();
+            self.start_all(new, self.clock.now());
+        }
+    }
+
+    fn start_all(&mut self, due: Vec<DueJob>, now: Timestamp) {
+        for job in due {
+            histogram!("relay_poll_lag_seconds").record(between(job.due_at, now).as_secs_f64());
+            self.start(job);
         }
     }
 
@@ -174,6 +255,7 @@ impl Worker for TrackerWorker {
         let (recorded, claimed) = self.record_and_claim().await?;
         match claimed {
             Claimed::AsManyAsAsked => return Ok(Tick::Busy),
+            Claimed::NotYet(wait) => return Ok(Tick::Paced(wait)),
             Claimed::All | Claimed::NoRoom(_) if recorded => return Ok(Tick::Busy),
             Claimed::NoRoom(next_due_in) => return Ok(Tick::Idle { next_due_in }),
             Claimed::All => {}
@@ -186,6 +268,7 @@ impl Worker for TrackerWorker {
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
+        self.close().await;
         loop {
             let landed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
             let recorded = record(&*self.store, &landed).await?;

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("signing", &["domain"]),
     ("basiq", &["clock", "config", "domain"]),
     ("normalise", &["basiq", "domain"]),
-    ("store", &["config", "domain"]),
+    ("store", &["clock", "config", "domain", "runtime"]),
     (
         "tracker",
         &[

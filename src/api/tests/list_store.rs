@@ -14,8 +14,9 @@ use crate::{
         AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
         ClientStore, ConsoleStore, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank,
         DueDelivery, DueJob, FailingHost, FollowStore, Hint, HintStore, HintTaken, HostLimits,
-        JobStore, Look, NewWatch, OutboxStore, PaceFound, PaceStore, Redelivery, Registration,
-        StoreError, UpkeepStore, WatchQuery, WatchSearch, WatchStore, WatchStory, WatchVersion,
+        JobStore, Look, NewDeliveries, NewJobs, NewWatch, OutboxStore, PaceFound, PaceStore,
+        Redelivery, Registration, StoreError, UpkeepStore, WatchQuery, WatchSearch, WatchStore,
+        WatchStory, WatchVersion,
     },
 };
 
@@ -31,6 +32,8 @@ pub(super) struct ListStore {
     pub(super) watches: Mutex<Vec<Watch>>,
     /// Whether the store is out of reach.
     pub(super) away: bool,
+    pub(super) new_jobs: NewJobs,
+    pub(super) new_deliveries: NewDeliveries,
 }
 
 fn story(watch: &Watch) -> WatchStory {
@@ -287,6 +290,10 @@ impl JobStore for ListStore {
         Ok(Vec::new())
     }
 
+    fn new_jobs(&self) -> &NewJobs {
+        &self.new_jobs
+    }
+
     async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
     }
@@ -309,6 +316,10 @@ impl OutboxStore for ListStore {
         _: &HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         Ok(Vec::new())
+    }
+
+    fn new_deliveries(&self) -> &NewDeliveries {
+        &self.new_deliveries
     }
 
     async fn record_attempts(&self, _: Vec<AttemptResult>) -> Result<(), StoreError> {

@@ -14,7 +14,10 @@ use jiff::Timestamp;
 use super::now;
 use crate::{
     domain::DeliveryId,
-    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError},
+    store::{
+        AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore,
+        StoreError,
+    },
 };
 
 /// Deliveries in memory, each with the time it is due.
@@ -25,6 +28,7 @@ pub(in crate::delivery) struct FakeOutbox {
     pub(in crate::delivery) recorded: Mutex<Vec<AttemptResult>>,
     /// So many calls of `record_attempts` fail.
     pub(in crate::delivery) refuse_records: AtomicUsize,
+    pub(in crate::delivery) new_deliveries: NewDeliveries,
 }
 
 impl FakeOutbox {
@@ -66,6 +70,10 @@ impl OutboxStore for FakeOutbox {
         }
         *waiting = left;
         Ok(claimed)
+    }
+
+    fn new_deliveries(&self) -> &NewDeliveries {
+        &self.new_deliveries
     }
 
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {

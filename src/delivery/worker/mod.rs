@@ -1,6 +1,7 @@
 //! Claims due deliveries, keeps many attempts in flight and records what came of them.
 
 mod report;
+mod room;
 mod span;
 
 use std::{sync::Arc, time::Duration};
@@ -27,7 +28,7 @@ use crate::{
         retry::{AttemptEnd, after_attempt, parse_retry_after},
     },
     domain::Share,
-    runtime::{Tick, Wake, Worker, WorkerError},
+    runtime::{Search, Tick, Wake, Worker, WorkerError},
     store::{AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError},
 };
 
@@ -56,6 +57,7 @@ pub struct DeliveryWorker {
     unrecorded: Vec<Conclusion>,
     /// The store took no record the last time: nothing is claimed until it does.
     refused: bool,
+    search: Search,
 }
 
 /// An attempt that ended.
@@ -103,6 +105,7 @@ impl DeliveryWorker {
             landings: mpsc::unbounded_channel(),
             unrecorded: Vec::new(),
             refused: false,
+            search: Search::default(),
         })
     }
 
@@ -198,32 +201,29 @@ impl DeliveryWorker {
     async fn record_and_claim(
         &mut self,
         now: Timestamp,
-        limit: usize,
+        (limit, hosts): (usize, HostLimits),
     ) -> Result<(bool, usize), StoreError> {
         let claim = Claim {
             now,
             lease: self.lease,
             limit,
         };
-        let limits = self.limits();
-        let (recorded, claimed) = tokio::join!(
-            record(&*self.store, &self.unrecorded),
-            claim_some(&*self.store, claim, &limits)
+        let (store, ended) = (
+            Arc::clone(&self.store),
+            std::mem::take(&mut self.unrecorded),
         );
+        let work =
+            async { tokio::join!(record(&*store, &ended), claim_some(&*store, claim, &hosts)) };
+        let (recorded, claimed) = self.meanwhile(work).await;
         self.refused = recorded.is_err();
-        let had_ended = !self.refused && !self.unrecorded.is_empty();
-        if recorded.is_ok() {
-            self.unrecorded.drain(..).for_each(|end| count(&end));
+        let had_ended = !self.refused && !ended.is_empty();
+        match &recorded {
+            Ok(()) => ended.iter().for_each(count),
+            Err(_) => self.unrecorded.extend(ended),
         }
         let claimed = claimed?;
         let count = claimed.len();
-        for due in claimed {
-            if due.deadline.is_some_and(|deadline| deadline <= now) {
-                self.expire(&due);
-            } else {
-                self.start(due);
-            }
-        }
+        self.start_all(claimed, now);
         recorded?;
         Ok((had_ended, count))
     }
@@ -299,11 +299,20 @@ impl Worker for DeliveryWorker {
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
         self.take_landings();
         let now = self.clock.now();
-        let free = self.concurrency.saturating_sub(self.in_flight());
-        let limit = if self.refused { 0 } else { free };
-        let (recorded, claimed) = self.record_and_claim(now, limit).await?;
+        let (room, wait) = self.divide_room();
+        let limit = room.0;
+        let (recorded, claimed) = self.record_and_claim(now, room).await?;
         let is_full = limit > 0 && claimed == limit;
-        if recorded || is_full || !self.unrecorded.is_empty() {
+        if limit > 0 {
+            self.search.searched(is_full);
+        }
+        if is_full || !self.unrecorded.is_empty() {
+            return Ok(Tick::Busy);
+        }
+        if let Some(wait) = wait {
+            return Ok(Tick::Paced(wait));
+        }
+        if recorded {
             return Ok(Tick::Busy);
         }
         Ok(Tick::Idle {
@@ -313,6 +322,7 @@ impl Worker for DeliveryWorker {
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
         let (mut tries, pause) = DRAIN_RECORDS;
+        self.close().await;
         loop {
             self.take_landings();
             match self.record().await {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    domain::{DeliveryId, Event},
+    domain::{DeliveryId, Event, EventId, WatchId},
     store::{
         Look, OutageChange, StoreError,
         common::{AnyRow, Cells, rank, unwritable},
@@ -64,17 +64,51 @@ pub(in crate::store) fn changes<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<
     changes.collect()
 }
 
-/// An event to store, with its delivery.
+/// The delivery of an event to store.
 #[derive(Serialize)]
 pub(in crate::store) struct NewsRow {
     pub(in crate::store) event_id: String,
     pub(in crate::store) watch_id: String,
-    pub(in crate::store) body: String,
     pub(in crate::store) at: i64,
     pub(in crate::store) delivery_id: String,
     pub(in crate::store) client_id: i64,
     pub(in crate::store) host: String,
     pub(in crate::store) deadline: Option<i64>,
+    /// The claim under which it is handed over at once.
+    pub(in crate::store) lease_id: Option<String>,
+    #[serde(skip)]
+    pub(in crate::store) told: Told,
+}
+
+/// What a new delivery is to be sent with.
+pub(in crate::store) struct Told {
+    pub(in crate::store) event: EventId,
+    pub(in crate::store) watch: WatchId,
+    pub(in crate::store) delivery: DeliveryId,
+    pub(in crate::store) body: String,
+    pub(in crate::store) job_id: String,
+    pub(in crate::store) callback_url: String,
+    pub(in crate::store) traceparent: Option<String>,
+}
+
+/// An event to store.
+#[derive(Serialize)]
+pub(in crate::store) struct EventRow<'n> {
+    pub(in crate::store) event_id: &'n str,
+    pub(in crate::store) watch_id: &'n str,
+    pub(in crate::store) body: &'n str,
+    pub(in crate::store) at: i64,
+}
+
+/// The events of these.
+pub(in crate::store) fn event_rows(news: &[NewsRow]) -> Vec<EventRow<'_>> {
+    let rows = news.iter().map(|row| EventRow {
+        event_id: &row.event_id,
+        watch_id: &row.watch_id,
+        body: &row.told.body,
+        at: row.at,
+    });
+    rows.collect()
 }
 
 /// The events that looks tell of the watches that changed: those of these rows.
@@ -99,15 +133,25 @@ pub(in crate::store) fn news<R: AnyRow>(
         let Some((at, event)) = told.remove(&watch_id) else {
             continue;
         };
+        let delivery = DeliveryId::new(at);
         news.push(NewsRow {
             event_id: event.id.to_string(),
             watch_id,
-            body: event.to_json().map_err(unwritable)?,
             at: at.as_millisecond(),
-            delivery_id: DeliveryId::new(at).to_string(),
+            delivery_id: delivery.to_string(),
             client_id: cells.get("client_id")?,
             host: cells.get("callback_host")?,
             deadline: event.deadline.map(Timestamp::as_millisecond),
+            lease_id: None,
+            told: Told {
+                event: event.id,
+                watch: event.body.watch_id,
+                delivery,
+                body: event.to_json().map_err(unwritable)?,
+                job_id: cells.get("job_id")?,
+                callback_url: cells.get("callback_url")?,
+                traceparent: cells.opt("traceparent")?,
+            },
         });
     }
     Ok(news)

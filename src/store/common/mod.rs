@@ -5,6 +5,7 @@ mod census;
 mod claims;
 mod console;
 mod error;
+mod handing;
 mod hosts;
 mod lessons;
 mod looks;
@@ -23,20 +24,21 @@ pub(super) use self::{
     claims::{KINDS, divide, rank},
     console::{ASKED, failing_host, host_failure},
     error::{closed, from_migration, is_collision, shared, unwritable},
+    handing::{Obstacles, claim_new, secrets_of},
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
     lessons::{Lessons, MOST_KINDS, PaceKey, Taught, paces_found},
-    looks::{NewsRow, changes, claims, held, jobs, news, reports},
+    looks::{NewsRow, changes, claims, event_rows, held, jobs, news, reports},
     lookups::{Finds, FoundEach, Lookups, rest},
     outbox::{Candidate, choose, full_hosts},
     registrar::{Registers, Registrar},
     registrations::{
-        Standings, answer, clients_of, decide, due_rows, existing, found, is_near_cap, open_rows,
-        resting, standings, watch_rows,
+        NewClaim, Standings, answer, claimed_jobs, clients_of, decide, due_rows, existing, found,
+        is_near_cap, known, open_rows, standings, watch_rows,
     },
     row::{AnyRow, Cells, WrongType, earlier, int, later, millis, time},
     stories::{
-        attempts, client, due_delivery, due_job, entry, events, redeliverable, version,
-        watches_by_job, without_events,
+        Secrets, attempts, client, due_delivery, due_job, entry, events, redeliverable, secrets,
+        version, watches_by_job, without_events,
     },
 };
 

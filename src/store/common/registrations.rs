@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 
 use crate::{
-    domain::{JobMemory, Operation, Phase, Watch, WatchId},
+    domain::{JobMemory, LeaseId, Operation, Phase, Watch, WatchId},
     store::{
-        NewWatch, Registration, StoreError, WatchStory,
+        DueJob, NewWatch, Registration, StoreError, WatchStory,
         common::{AnyRow, Cells, unwritable},
+        hand_over::{BASIQ, Slots},
     },
 };
 
@@ -215,13 +216,19 @@ pub(in crate::store) struct DueRow<'n> {
     pub(in crate::store) job_id: &'n str,
     pub(in crate::store) at: i64,
     pub(in crate::store) memory: String,
+    /// The claim under which it is handed over at once, if it is new.
+    pub(in crate::store) lease_id: Option<String>,
 }
 
-/// The jobs of new watches, each once and in the order of their ids; `resting` is what is remembered of
-/// those that nobody watches now.
+/// The lease under which new jobs are claimed, and slots for them.
+pub(in crate::store) type NewClaim = (LeaseId, Slots<DueJob>);
+
+/// The jobs of new watches, each once and in the order of their ids; `known` is what is remembered of those that
+/// are there: nothing of those that are watched now. As many others as there are slots for are claimed.
 pub(in crate::store) fn due_rows<'n>(
     new: &[&'n NewWatch],
-    mut resting: HashMap<String, String>,
+    mut known: HashMap<String, Option<String>>,
+    mut room: Option<&mut NewClaim>,
 ) -> Result<Vec<DueRow<'n>>, StoreError> {
     let mut due: BTreeMap<&str, i64> = BTreeMap::new();
     for new in new {
@@ -231,13 +238,56 @@ pub(in crate::store) fn due_rows<'n>(
     }
     let unknown = serde_json::to_string(&JobMemory::default()).map_err(unwritable)?;
     let rows = due.into_iter().map(|(job_id, at)| {
-        let memory = match resting.remove(job_id) {
+        let known = known.remove(job_id);
+        let lease_id = room
+            .as_mut()
+            .filter(|_| known.is_none())
+            .and_then(|(lease, slots)| slots.take(BASIQ).then(|| lease.to_string()));
+        let memory = match known.flatten() {
             Some(memory) => afresh(&memory)?,
             None => unknown.clone(),
         };
-        Ok(DueRow { job_id, at, memory })
+        Ok(DueRow {
+            job_id,
+            at,
+            memory,
+            lease_id,
+        })
     });
     rows.collect()
+}
+
+/// The jobs that were claimed as they were added, with their watches: those of the new ones that were added too.
+pub(in crate::store) fn claimed_jobs(
+    new: &[&NewWatch],
+    added: &HashSet<String>,
+    mut claimed: HashSet<&str>,
+    lease: LeaseId,
+) -> Vec<DueJob> {
+    let mut jobs: BTreeMap<&str, DueJob> = BTreeMap::new();
+    for new in new.iter().filter(|new| added.contains(&new.id.to_string())) {
+        let id = new.request.job_id.as_str();
+        if claimed.remove(id) {
+            jobs.insert(id, new_job(new, lease));
+        }
+        if let Some(job) = jobs.get_mut(id) {
+            job.due_at = job.due_at.min(new.now);
+            job.watches.push(begun(new));
+        }
+    }
+    jobs.into_values().collect()
+}
+
+/// A job that nothing is known of, before it has watches.
+fn new_job(new: &NewWatch, lease: LeaseId) -> DueJob {
+    DueJob {
+        job_id: new.request.job_id.clone(),
+        lease,
+        due_at: new.now,
+        memory: JobMemory::default(),
+        watches: Vec::new(),
+        bank_is_back: false,
+    }
 }
 
 /// The memory of a job that is watched again after a while: what is known of it, but not what the relay
@@ -254,13 +304,13 @@ fn afresh(memory: &str) -> Result<String, StoreError> {
     serde_json::to_string(&memory).map_err(unwritable)
 }
 
-/// The memories of resting jobs, by id.
-pub(in crate::store) fn resting<R: AnyRow>(
+/// The memories of jobs, by id.
+pub(in crate::store) fn known<R: AnyRow>(
     rows: &[R],
-) -> Result<HashMap<String, String>, StoreError> {
+) -> Result<HashMap<String, Option<String>>, StoreError> {
     let memories = rows.iter().map(|row| {
         let cells = Cells::of("jobs", "job_id", row);
-        Ok((cells.get("job_id")?, cells.get("memory")?))
+        Ok((cells.get("job_id")?, cells.opt("memory")?))
     });
     memories.collect()
 }

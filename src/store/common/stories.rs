@@ -166,31 +166,33 @@ pub(in crate::store) fn redeliverable(
 /// A client.
 pub(in crate::store) fn client(row: &dyn AnyRow, sealer: &Sealer) -> Result<Client, StoreError> {
     let cells = Cells::of("clients", "name", row);
+    let secrets = secrets(&cells, sealer)?;
     Ok(Client {
         id: ClientId(cells.get("client_id")?),
         name: cells.parse("name")?,
         key_hash: ApiKeyHash::from_bytes(cells.get("key_hash")?)
             .ok_or_else(|| cells.bad("key_hash"))?,
-        signing_secret: secret(&cells, sealer)?,
-        previous_secret: previous_secret(&cells, sealer)?,
+        signing_secret: secrets.current,
+        previous_secret: secrets.previous,
         created_at: cells.time("created_at")?,
         revoked_at: cells.time_opt("revoked_at")?,
     })
 }
 
-fn secret(cells: &Cells<'_>, sealer: &Sealer) -> Result<SigningSecret, StoreError> {
-    let name: &str = cells.get("name")?;
-    cells.read("secret", |text| sealer.open(text, name))
+/// What signs a client's callbacks.
+pub(in crate::store) struct Secrets {
+    pub(in crate::store) current: SigningSecret,
+    /// The secret before the last rotation and the time until which it signs.
+    pub(in crate::store) previous: Option<(SigningSecret, jiff::Timestamp)>,
 }
 
-/// The secret before the last rotation and the time until which it signs.
-fn previous_secret(
-    cells: &Cells<'_>,
-    sealer: &Sealer,
-) -> Result<Option<(SigningSecret, jiff::Timestamp)>, StoreError> {
+pub(in crate::store) fn secrets(cells: &Cells<'_>, sealer: &Sealer) -> Result<Secrets, StoreError> {
     let name: &str = cells.get("name")?;
     let previous = cells.read_opt("previous_secret", |text| sealer.open(text, name))?;
-    Ok(previous.zip(cells.time_opt("previous_until")?))
+    Ok(Secrets {
+        current: cells.read("secret", |text| sealer.open(text, name))?,
+        previous: previous.zip(cells.time_opt("previous_until")?),
+    })
 }
 
 /// A claimed job, with those of the open watches that are its.
@@ -238,6 +240,7 @@ pub(in crate::store) fn due_delivery(
     let event = Cells::of("events", "event_id", row);
     let watch = Cells::of("watches", "watch_id", row);
     let client = Cells::of("clients", "name", row);
+    let secrets = secrets(&client, sealer)?;
     Ok(DueDelivery {
         id: delivery.parse("delivery_id")?,
         lease,
@@ -247,8 +250,8 @@ pub(in crate::store) fn due_delivery(
         body: event.get("body")?,
         created_at: event.time("created_at")?,
         callback_url: watch.read("callback_url", CallbackUrl::from_stored)?,
-        secret: secret(&client, sealer)?,
-        previous_secret: previous_secret(&client, sealer)?,
+        secret: secrets.current,
+        previous_secret: secrets.previous,
         deadline: delivery.time_opt("deadline")?,
         attempts: delivery.number("attempts")?,
         round_attempts: delivery.number("round_attempts")?,

@@ -13,7 +13,7 @@ use tracing::error;
 use crate::{
     domain::{JobId, LeaseId, Watch},
     store::{
-        Claim, DueJob, JobStore, Look, StoreError,
+        Claim, DueJob, JobStore, Look, NewJobs, StoreError,
         common::{
             self, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later,
             millis, time,
@@ -111,14 +111,26 @@ impl JobStore for PgStore {
     }
 
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
+        let handing = looks::Handing {
+            desk: &self.0.new_deliveries,
+            sealer: &self.0.sealer,
+            arbiter: self.0.arbiter,
+        };
         let recorded = self
-            .write(&looks, |connection, looks| {
-                Box::pin(looks::record(connection, looks))
+            .write((&looks, handing), |connection, (looks, handing)| {
+                Box::pin(looks::record(connection, looks, handing))
             })
             .await?;
+        if let Some((slots, deliveries)) = recorded.handed {
+            slots.hand(deliveries);
+        }
         self.announce_events(&looks);
-        self.learn(&looks, &recorded).await;
-        Ok(recorded)
+        self.learn(&looks, &recorded.jobs).await;
+        Ok(recorded.jobs)
+    }
+
+    fn new_jobs(&self) -> &NewJobs {
+        &self.0.new_jobs
     }
 
     async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError> {

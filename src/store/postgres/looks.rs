@@ -8,9 +8,13 @@ use sqlx::PgConnection;
 use crate::{
     domain::JobId,
     store::{
-        Look, OutageChange, StoreError,
-        common::{NewsRow, changes, claims, held, jobs, news, reports},
-        postgres::{banks::begin_outage, row::columns, watches::LOCK_DELIVERIES},
+        Claim, DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
+        common::{
+            NewsRow, Obstacles, changes, claim_new, claims, held, jobs, millis, news, reports,
+            secrets_of,
+        },
+        hand_over::Slots,
+        postgres::{Arbiter, banks::begin_outage, now, row::columns, watches::LOCK_DELIVERIES},
     },
 };
 
@@ -26,7 +30,7 @@ pub(super) const CHANGE_WATCHES: &str = "UPDATE watches w SET state = c.state, \
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
         c (watch_id, job_id, state, progress, at) \
     WHERE w.watch_id = c.watch_id AND w.job_id || '' = c.job_id AND w.settled_at IS NULL \
-    RETURNING w.watch_id, w.client_id, w.callback_host";
+    RETURNING w.watch_id, w.client_id, w.job_id, w.callback_url, w.callback_host, w.traceparent";
 
 pub(super) const ADD_EVENTS: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) \
@@ -37,11 +41,27 @@ pub(super) const SUPERSEDE: &str = "UPDATE deliveries d SET state = 'superseded'
     FROM unnest($1::text[], $2::bigint[]) n (watch_id, at) \
     WHERE d.watch_id = n.watch_id AND d.next_attempt_at IS NOT NULL";
 
-pub(super) const ADD_DELIVERIES: &str = "INSERT INTO deliveries (delivery_id, event_id, watch_id, \
-    client_id, host, state, next_attempt_at, deadline, updated_at) \
-    SELECT delivery_id, event_id, watch_id, client_id, host, 'pending', at, deadline, at \
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], \
-        $7::bigint[]) n (delivery_id, event_id, watch_id, client_id, host, at, deadline)";
+pub(super) const ADD_DELIVERIES: &str = concat!(
+    "INSERT INTO deliveries (delivery_id, event_id, watch_id, client_id, host, state, \
+     next_attempt_at, deadline, updated_at, lease_id, lease_until) \
+     SELECT delivery_id, event_id, watch_id, client_id, host, 'pending', at, deadline, at, lease_id, \
+         CASE WHEN lease_id IS NOT NULL THEN ",
+    now!("$9"),
+    " + $10 END \
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], \
+        $7::bigint[], $8::text[]) n (delivery_id, event_id, watch_id, client_id, host, at, deadline, \
+        lease_id)"
+);
+
+/// Of the watches, whose deliveries are locked.
+pub(super) const OBSTACLES: &str = concat!(
+    "SELECT f.host AS id, FALSE AS is_watch FROM failing_hosts f WHERE f.host = ANY($1) AND f.pauses > 0 \
+     UNION ALL SELECT d.watch_id, TRUE FROM deliveries d WHERE d.watch_id = ANY($2) AND d.lease_until > ",
+    now!("$3"),
+);
+
+pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until \
+    FROM clients WHERE client_id = ANY($1)";
 
 /// A watch that joined since the claim was not looked at yet: the job stays due.
 pub(super) const RECORD_JOBS: &str = "UPDATE jobs j SET memory = l.memory, lease_id = NULL, \
@@ -67,16 +87,38 @@ pub(super) const FORGET_FAILURES: &str =
 pub(super) const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";
 
-/// Records looks, and names the jobs whose lease still held.
+/// What recording looks came to.
+#[derive(Default)]
+pub(super) struct Recorded {
+    /// The jobs whose lease still held.
+    pub(super) jobs: Vec<JobId>,
+    pub(super) handed: Handed,
+}
+
+/// The new deliveries that were claimed at once, and the slots that were taken for them.
+pub(super) type Handed = Option<(Slots<DueDelivery>, Vec<DueDelivery>)>;
+
+/// How new deliveries are claimed.
+pub(super) struct Handing<'h> {
+    /// Where they find room.
+    pub(super) desk: &'h NewDeliveries,
+    /// Opens their clients' secrets.
+    pub(super) sealer: &'h Sealer,
+    /// Whose time the claims are judged by.
+    pub(super) arbiter: Arbiter,
+}
+
+/// Records looks.
 pub(super) async fn record(
     connection: &mut PgConnection,
     looks: &[Look],
-) -> Result<Vec<JobId>, StoreError> {
+    handing: &Handing<'_>,
+) -> Result<Recorded, StoreError> {
     let looks = hold(connection, looks).await?;
     if looks.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Recorded::default());
     }
-    change_watches(connection, &looks).await?;
+    let handed = change_watches(connection, &looks, handing).await?;
     report_connections(connection, &looks).await?;
     for look in &looks {
         if let OutageChange::Began(bank, next_look_at) = &look.outage {
@@ -84,7 +126,10 @@ pub(super) async fn record(
         }
     }
     record_jobs(connection, &looks).await?;
-    Ok(looks.iter().map(|look| look.job_id.clone()).collect())
+    Ok(Recorded {
+        jobs: looks.iter().map(|look| look.job_id.clone()).collect(),
+        handed,
+    })
 }
 
 /// The looks whose lease still holds; their jobs are locked.
@@ -102,10 +147,14 @@ async fn hold<'l>(
 }
 
 /// Changes the watches that are still open, and stores what they are told.
-async fn change_watches(connection: &mut PgConnection, looks: &[&Look]) -> Result<(), StoreError> {
+async fn change_watches(
+    connection: &mut PgConnection,
+    looks: &[&Look],
+    handing: &Handing<'_>,
+) -> Result<Handed, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let changed = sqlx::query(CHANGE_WATCHES)
         .bind(columns(&rows, |row| row.watch_id.as_str()))
@@ -117,20 +166,21 @@ async fn change_watches(connection: &mut PgConnection, looks: &[&Look]) -> Resul
         .await?;
     let news = news(looks, &changed)?;
     if news.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    add_events(connection, news).await
+    add_events(connection, news, handing).await
 }
 
 /// Adds events and their deliveries, each once, in place of what was not accepted yet.
 async fn add_events(
     connection: &mut PgConnection,
     mut news: Vec<NewsRow>,
-) -> Result<(), StoreError> {
+    handing: &Handing<'_>,
+) -> Result<Handed, StoreError> {
     let added: Vec<String> = sqlx::query_scalar(ADD_EVENTS)
         .bind(columns(&news, |row| row.event_id.as_str()))
         .bind(columns(&news, |row| row.watch_id.as_str()))
-        .bind(columns(&news, |row| row.body.as_str()))
+        .bind(columns(&news, |row| row.told.body.as_str()))
         .bind(columns(&news, |row| row.at))
         .fetch_all(&mut *connection)
         .await?;
@@ -146,14 +196,54 @@ async fn add_events(
         .bind(columns(&news, |row| row.at))
         .execute(&mut *connection)
         .await?;
+    let handed = match handing.desk.slots() {
+        Some(slots) => Some(claim(connection, &mut news, slots, handing).await?),
+        None => None,
+    };
+    let claim = handed.as_ref().map(|(slots, _)| slots.claim());
+    let now = claim.and_then(|claim| handing.arbiter.now(claim.now));
+    add_deliveries(connection, &news, (now, claim)).await?;
+    Ok(handed)
+}
+
+/// Claims new deliveries as far as there is room.
+async fn claim(
+    connection: &mut PgConnection,
+    news: &mut [NewsRow],
+    mut slots: Slots<DueDelivery>,
+    handing: &Handing<'_>,
+) -> Result<(Slots<DueDelivery>, Vec<DueDelivery>), StoreError> {
+    let obstacles = sqlx::query(OBSTACLES)
+        .bind(columns(news, |row| row.host.as_str()))
+        .bind(columns(news, |row| row.watch_id.as_str()))
+        .bind(handing.arbiter.now(slots.claim().now))
+        .fetch_all(&mut *connection)
+        .await?;
+    let secrets = sqlx::query(SECRETS)
+        .bind(columns(news, |row| row.client_id))
+        .fetch_all(connection)
+        .await?;
+    let secrets = secrets_of(&secrets, handing.sealer);
+    let claimed = claim_new(news, &mut slots, &Obstacles::read(&obstacles)?, &secrets);
+    Ok((slots, claimed))
+}
+
+async fn add_deliveries(
+    connection: &mut PgConnection,
+    news: &[NewsRow],
+    (now, claim): (Option<i64>, Option<Claim>),
+) -> Result<(), StoreError> {
     sqlx::query(ADD_DELIVERIES)
-        .bind(columns(&news, |row| row.delivery_id.as_str()))
-        .bind(columns(&news, |row| row.event_id.as_str()))
-        .bind(watches)
-        .bind(columns(&news, |row| row.client_id))
-        .bind(columns(&news, |row| row.host.as_str()))
-        .bind(columns(&news, |row| row.at))
-        .bind(columns(&news, |row| row.deadline))
+        .bind(columns(news, |row| row.delivery_id.as_str()))
+        .bind(columns(news, |row| row.event_id.as_str()))
+        .bind(columns(news, |row| row.watch_id.as_str()))
+        .bind(columns(news, |row| row.client_id))
+        .bind(columns(news, |row| row.host.as_str()))
+        .bind(columns(news, |row| row.at))
+        .bind(columns(news, |row| row.deadline))
+        .bind(columns(news, |row| row.lease_id.as_deref()))
+        .bind(now)
+        .bind(claim.map(|claim| millis(claim.lease)))
         .execute(connection)
         .await?;
     Ok(())

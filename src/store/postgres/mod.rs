@@ -47,7 +47,7 @@ pub use self::{
 use crate::{
     domain::{Client, Share},
     store::{
-        PaceFound, Sealer, StoreError,
+        NewDeliveries, NewJobs, PaceFound, Sealer, StoreError,
         common::{Lookups, PaceKey, Registrar},
     },
 };
@@ -73,6 +73,16 @@ pub enum Arbiter {
     Claimant,
 }
 
+impl Arbiter {
+    /// The time to judge claims by; none for the database's.
+    fn now(self, now: Timestamp) -> Option<i64> {
+        match self {
+            Self::Database => None,
+            Self::Claimant => Some(now.as_millisecond()),
+        }
+    }
+}
+
 /// A store in a PostgreSQL database. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct PgStore(Arc<Inner>);
@@ -84,6 +94,8 @@ struct Inner {
     share: Share,
     /// Claims of jobs so far: whose turn it is among their kinds.
     claims: AtomicU32,
+    new_jobs: NewJobs,
+    new_deliveries: NewDeliveries,
     registrar: Registrar,
     clients: Lookups<Vec<u8>, Option<Client>>,
     paces: Lookups<PaceKey, PaceFound>,
@@ -105,14 +117,22 @@ impl PgStore {
             sealer: sealer.clone(),
         };
         let share = Share::alone();
+        let new_jobs = NewJobs::default();
+        let registering = registrar::Registering {
+            pool: pool.clone(),
+            arbiter,
+            new_jobs: new_jobs.clone(),
+        };
         Ok(Self(Arc::new(Inner {
             sealer,
             arbiter,
-            registrar: Registrar::start(pool.clone(), share.clone()),
+            registrar: Registrar::start(registering, share.clone()),
             clients: Lookups::start(clients, share.clone()),
             paces: Lookups::start(paces::Finder(pool.clone()), share.clone()),
             share,
             claims: AtomicU32::default(),
+            new_jobs,
+            new_deliveries: NewDeliveries::default(),
             announcer: Announcer::start(pool.all().clone()),
             pool,
         })))
@@ -136,10 +156,7 @@ impl PgStore {
 
     /// The time to judge claims by; none for the database's.
     fn now(&self, now: Timestamp) -> Option<i64> {
-        match self.0.arbiter {
-            Arbiter::Database => None,
-            Arbiter::Claimant => Some(now.as_millisecond()),
-        }
+        self.0.arbiter.now(now)
     }
 
     /// One unit of work, all of it or nothing; done again if it met another that was in its way.

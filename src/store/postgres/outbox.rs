@@ -10,7 +10,8 @@ use tracing::error;
 use crate::{
     domain::LeaseId,
     store::{
-        AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, Sealer, StoreError,
+        AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore, Sealer,
+        StoreError,
         common::{self, Candidate, REST_OF_UNREADABLE, int, later, millis, time},
         postgres::{PgStore, attempts, hosts, now},
     },
@@ -159,6 +160,10 @@ impl OutboxStore for PgStore {
             },
         )
         .await
+    }
+
+    fn new_deliveries(&self) -> &NewDeliveries {
+        &self.0.new_deliveries
     }
 
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {

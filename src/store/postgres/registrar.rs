@@ -5,13 +5,17 @@ use std::{collections::HashSet, sync::Arc};
 use async_trait::async_trait;
 use sqlx::PgConnection;
 
-use crate::store::{
-    NewWatch, Registration, StoreError,
-    common::{
-        Registers, Standings, answer, clients_of, decide, due_rows, existing, found, is_near_cap,
-        open_rows, resting, standings, watch_rows,
+use crate::{
+    domain::LeaseId,
+    store::{
+        DueJob, NewJobs, NewWatch, Registration, StoreError,
+        common::{
+            NewClaim, Registers, Standings, answer, claimed_jobs, clients_of, decide, due_rows,
+            existing, found, is_near_cap, known, millis, open_rows, standings, watch_rows,
+        },
+        hand_over::Slots,
+        postgres::{Arbiter, now, pool::Pool, row::columns, stories},
     },
-    postgres::{pool::Pool, row::columns, stories},
 };
 
 /// So close to its cap a client's watches are counted one transaction at a time.
@@ -36,16 +40,24 @@ pub(super) const OPEN_WATCHES: &str = "SELECT q.place, w.watch_id \
         AND md5(w.callback_url) = md5(q.callback_url) AND w.callback_url = q.callback_url \
         AND w.settled_at IS NULL";
 
+/// Those that are watched now are left out, and unlocked.
 pub(super) const RESTING: &str = "SELECT job_id, memory FROM jobs \
     WHERE job_id = ANY($1) AND next_look_at IS NULL ORDER BY job_id FOR UPDATE";
 
-pub(super) const ADD_JOBS: &str = "INSERT INTO jobs AS j (job_id, next_look_at, urgency, joined, \
-    memory) SELECT job_id, at, 0, TRUE, memory \
-    FROM unnest($1::text[], $2::bigint[], $3::text[]) n (job_id, at, memory) \
-    ON CONFLICT (job_id) DO UPDATE SET \
-    memory = CASE WHEN j.next_look_at IS NULL THEN excluded.memory ELSE j.memory END, \
-    next_look_at = least(coalesce(j.next_look_at, excluded.next_look_at), excluded.next_look_at), \
-    urgency = 0, joined = TRUE";
+/// One that is there already keeps the lease it has; those that were claimed as they were added are told by theirs.
+pub(super) const ADD_JOBS: &str = concat!(
+    "INSERT INTO jobs AS j (job_id, next_look_at, urgency, joined, memory, lease_id, lease_until) \
+     SELECT job_id, at, 0, lease_id IS NULL, memory, lease_id, \
+         CASE WHEN lease_id IS NOT NULL THEN ",
+    now!("$5"),
+    " + $6 END \
+     FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) n (job_id, at, memory, lease_id) \
+     ON CONFLICT (job_id) DO UPDATE SET \
+     memory = CASE WHEN j.next_look_at IS NULL THEN excluded.memory ELSE j.memory END, \
+     next_look_at = least(coalesce(j.next_look_at, excluded.next_look_at), excluded.next_look_at), \
+     urgency = 0, joined = TRUE \
+     RETURNING job_id, lease_id"
+);
 
 pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, job_id, \
     callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
@@ -57,17 +69,38 @@ pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, 
            until_step, locale, metadata, state, progress, created_at, traceparent) \
     ON CONFLICT DO NOTHING RETURNING watch_id";
 
+/// Registers watches in the database, and hands new jobs to the tracker.
+pub(super) struct Registering {
+    pub(super) pool: Pool,
+    pub(super) arbiter: Arbiter,
+    pub(super) new_jobs: NewJobs,
+}
+
+/// New jobs that were claimed, and the slots that were taken for them.
+type Handed = Option<(Slots<DueJob>, Vec<DueJob>)>;
+
+/// Where new jobs find room, and whose time claims are judged by.
+type Handing<'h> = (&'h NewJobs, Arbiter);
+
 #[async_trait]
-impl Registers for Pool {
+impl Registers for Registering {
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Vec<Registration>, StoreError> {
+        let handing = (&self.new_jobs, self.arbiter);
         for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
             let registered = self
-                .write((&*new, lock), |connection, (new, lock)| {
-                    Box::pin(register(connection, new, lock))
-                })
+                .pool
+                .write(
+                    (&*new, lock, handing),
+                    |connection, (new, lock, handing)| {
+                        Box::pin(register(connection, new, lock, *handing))
+                    },
+                )
                 .await?;
-            if let Some(registered) = registered {
-                return Ok(registered);
+            if let Some((answers, handed)) = registered {
+                if let Some((slots, jobs)) = handed {
+                    slots.hand(jobs);
+                }
+                return Ok(answers);
             }
         }
         Ok(Vec::new())
@@ -79,13 +112,14 @@ async fn register(
     connection: &mut PgConnection,
     new: &[NewWatch],
     lock: &'static str,
-) -> Result<Option<Vec<Registration>>, StoreError> {
+    handing: Handing<'_>,
+) -> Result<Option<(Vec<Registration>, Handed)>, StoreError> {
     let clients = clients(connection, new, lock).await?;
     if lock == SHARE_CLIENTS && is_near_cap(new, &clients, NEAR_CAP) {
         return Ok(None);
     }
     let (decisions, fresh) = decide(new, &open_watches(connection, new).await?, clients);
-    let added = add(connection, &fresh).await?;
+    let (added, handed) = add(connection, &fresh, handing).await?;
     let mut answers = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
         answers.push(match answer(new, decision, &added) {
@@ -107,7 +141,7 @@ async fn register(
             }
         });
     }
-    Ok(Some(answers))
+    Ok(Some((answers, handed)))
 }
 
 async fn clients(
@@ -139,15 +173,18 @@ async fn open_watches(
     existing(&rows, new.len(), 1)
 }
 
-/// Makes jobs due and adds their watches; says which watches are new.
+/// Makes jobs due and adds their watches; says which watches are new, and which jobs were claimed at once.
 async fn add(
     connection: &mut PgConnection,
     new: &[&NewWatch],
-) -> Result<HashSet<String>, StoreError> {
+    (desk, arbiter): Handing<'_>,
+) -> Result<(HashSet<String>, Handed), StoreError> {
     if new.is_empty() {
-        return Ok(HashSet::new());
+        return Ok((HashSet::new(), None));
     }
-    add_jobs(connection, new).await?;
+    let slots = desk.slots();
+    let mut room = slots.map(|slots| (LeaseId::new(slots.claim().now), slots));
+    let claimed = add_jobs(connection, new, (room.as_mut(), arbiter)).await?;
     let rows = watch_rows(new)?;
     let added: Vec<String> = sqlx::query_scalar(ADD_WATCHES)
         .bind(columns(&rows, |row| row.watch_id.as_str()))
@@ -166,21 +203,39 @@ async fn add(
         .bind(columns(&rows, |row| row.traceparent.as_deref()))
         .fetch_all(connection)
         .await?;
-    Ok(added.into_iter().collect())
+    let added = added.into_iter().collect();
+    let handed = room.map(|(lease, slots)| {
+        let claimed = claimed.iter().map(String::as_str).collect();
+        (slots, claimed_jobs(new, &added, claimed, lease))
+    });
+    Ok((added, handed))
 }
 
-async fn add_jobs(connection: &mut PgConnection, new: &[&NewWatch]) -> Result<(), StoreError> {
+/// Makes jobs due; names those that were claimed as they were added.
+async fn add_jobs(
+    connection: &mut PgConnection,
+    new: &[&NewWatch],
+    (mut room, arbiter): (Option<&mut NewClaim>, Arbiter),
+) -> Result<Vec<String>, StoreError> {
     let jobs: Vec<_> = new.iter().map(|new| new.request.job_id.as_str()).collect();
-    let known = sqlx::query(RESTING)
+    let resting = sqlx::query(RESTING)
         .bind(jobs)
         .fetch_all(&mut *connection)
         .await?;
-    let rows = due_rows(new, resting(&known)?)?;
-    sqlx::query(ADD_JOBS)
+    let rows = due_rows(new, known(&resting)?, room.as_deref_mut())?;
+    let claim = room.as_ref().map(|(_, slots)| slots.claim());
+    let leases: Vec<(String, Option<String>)> = sqlx::query_as(ADD_JOBS)
         .bind(columns(&rows, |row| row.job_id))
         .bind(columns(&rows, |row| row.at))
         .bind(columns(&rows, |row| row.memory.as_str()))
-        .execute(connection)
+        .bind(columns(&rows, |row| row.lease_id.as_deref()))
+        .bind(claim.and_then(|claim| arbiter.now(claim.now)))
+        .bind(claim.map(|claim| millis(claim.lease)))
+        .fetch_all(connection)
         .await?;
-    Ok(())
+    let ours = room.map(|(lease, _)| lease.to_string());
+    let claimed = leases
+        .into_iter()
+        .filter(|(_, lease)| lease.is_some() && *lease == ours);
+    Ok(claimed.map(|(job, _)| job).collect())
 }

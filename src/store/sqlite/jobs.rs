@@ -13,7 +13,7 @@ use tracing::error;
 use crate::{
     domain::{JobId, LeaseId, Watch},
     store::{
-        Claim, DueJob, JobStore, Look, StoreError,
+        Claim, DueJob, JobStore, Look, NewJobs, StoreError,
         common::{
             self, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later, time,
         },
@@ -58,10 +58,19 @@ impl JobStore for SqliteStore {
     }
 
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
-        self.write(move |connection| {
-            Box::pin(async move { looks::record(connection, &looks).await })
-        })
-        .await
+        let handing = (self.0.new_deliveries.clone(), self.0.sealer.clone());
+        let recorded = self.write(move |connection| {
+            Box::pin(async move { looks::record(connection, &looks, &handing).await })
+        });
+        let recorded = recorded.await?;
+        if let Some((slots, deliveries)) = recorded.handed {
+            slots.hand(deliveries);
+        }
+        Ok(recorded.jobs)
+    }
+
+    fn new_jobs(&self) -> &NewJobs {
+        &self.0.new_jobs
     }
 
     async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError> {

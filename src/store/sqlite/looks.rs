@@ -1,15 +1,19 @@
 //! What looks brought: jobs, watches, events and their deliveries, in one unit of work and, however
 //! many looks there are, in a few statements.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sqlx::SqliteConnection;
 
 use crate::{
     domain::JobId,
     store::{
-        Look, OutageChange, StoreError,
-        common::{Lessons, NewsRow, changes, claims, held, jobs, news, reports},
+        DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
+        common::{
+            Lessons, NewsRow, Obstacles, changes, claim_new, claims, event_rows, held, jobs, later,
+            news, reports, secrets_of,
+        },
+        hand_over::Slots,
         sqlite::{
             banks::begin_outage,
             paces::learn,
@@ -26,7 +30,7 @@ pub(super) const CHANGE_WATCHES: &str = "UPDATE watches SET state = c.value ->> 
     settled_at = iif(c.value ->> 'state' IN ('settled', 'cancelled'), c.value ->> 'at', NULL) \
     FROM jsonb_each(?1) c WHERE watches.watch_id = c.value ->> 'watch_id' \
     AND +watches.job_id = c.value ->> 'job_id' AND +watches.settled_at IS NULL \
-    RETURNING watch_id, client_id, callback_host";
+    RETURNING watch_id, client_id, job_id, callback_url, callback_host, traceparent";
 
 pub(super) const ADD_EVENTS: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
     SELECT value ->> 'event_id', value ->> 'watch_id', value ->> 'body', value ->> 'at' \
@@ -38,10 +42,19 @@ pub(super) const SUPERSEDE: &str = "UPDATE deliveries SET state = 'superseded', 
     WHERE deliveries.watch_id = n.value ->> 'watch_id' AND +deliveries.state = 'pending'";
 
 pub(super) const ADD_DELIVERIES: &str = "INSERT INTO deliveries (delivery_id, event_id, watch_id, \
-    client_id, host, state, next_attempt_at, deadline, updated_at) \
+    client_id, host, state, next_attempt_at, deadline, updated_at, lease_id, lease_until) \
     SELECT value ->> 'delivery_id', value ->> 'event_id', value ->> 'watch_id', \
     value ->> 'client_id', value ->> 'host', 'pending', value ->> 'at', value ->> 'deadline', \
-    value ->> 'at' FROM jsonb_each(?1)";
+    value ->> 'at', value ->> 'lease_id', iif(value ->> 'lease_id' IS NULL, NULL, ?2) \
+    FROM jsonb_each(?1)";
+
+pub(super) const OBSTACLES: &str = "SELECT f.host AS id, 0 AS is_watch \
+    FROM json_each(?1) i CROSS JOIN failing_hosts f ON f.host = i.value WHERE f.pauses > 0 \
+    UNION ALL SELECT d.watch_id, 1 FROM json_each(?2) i \
+    CROSS JOIN deliveries d ON d.watch_id = i.value WHERE +d.lease_until > ?3";
+
+pub(super) const SECRETS: &str = "SELECT c.client_id, c.name, c.secret, c.previous_secret, \
+    c.previous_until FROM json_each(?1) i CROSS JOIN clients c ON c.client_id = i.value";
 
 /// A watch that joined since the claim was not looked at yet: the job stays due.
 pub(super) const RECORD_JOBS: &str = "UPDATE jobs SET memory = l.value ->> 'memory', lease_id = NULL, \
@@ -64,20 +77,35 @@ const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_
     SELECT value ->> 'connection_id', value ->> 'job_id', value ->> 'at' \
     FROM jsonb_each(?1) WHERE TRUE ON CONFLICT DO NOTHING";
 
-/// Records looks, and names the jobs whose lease still held.
+/// What recording looks came to.
+#[derive(Default)]
+pub(super) struct Recorded {
+    /// The jobs whose lease still held.
+    pub(super) jobs: Vec<JobId>,
+    pub(super) handed: Handed,
+}
+
+/// The new deliveries that were claimed at once, and the slots that were taken for them.
+pub(super) type Handed = Option<(Slots<DueDelivery>, Vec<DueDelivery>)>;
+
+/// Where new deliveries find room, and what opens their clients' secrets.
+pub(super) type Handing = (NewDeliveries, Sealer);
+
+/// Records looks.
 pub(super) async fn record(
     connection: &mut SqliteConnection,
     looks: &[Look],
-) -> Result<Vec<JobId>, StoreError> {
+    handing: &Handing,
+) -> Result<Recorded, StoreError> {
     let still: Vec<String> = sqlx::query_scalar(HOLD)
         .bind(json_rows(&claims(looks))?)
         .fetch_all(&mut *connection)
         .await?;
     let looks = held(looks, still);
     if looks.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Recorded::default());
     }
-    change_watches(connection, &looks).await?;
+    let handed = change_watches(connection, &looks, handing).await?;
     report_connections(connection, &looks).await?;
     learn(connection, &Lessons::of(&looks)).await?;
     for look in &looks {
@@ -89,17 +117,21 @@ pub(super) async fn record(
         .bind(json_rows(&jobs(&looks)?)?)
         .execute(connection)
         .await?;
-    Ok(looks.iter().map(|look| look.job_id.clone()).collect())
+    Ok(Recorded {
+        jobs: looks.iter().map(|look| look.job_id.clone()).collect(),
+        handed,
+    })
 }
 
 /// Changes the watches that are still open, and stores what they are told.
 async fn change_watches(
     connection: &mut SqliteConnection,
     looks: &[&Look],
-) -> Result<(), StoreError> {
+    handing: &Handing,
+) -> Result<Handed, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let changed = sqlx::query(CHANGE_WATCHES)
         .bind(json_rows(&rows)?)
@@ -107,35 +139,65 @@ async fn change_watches(
         .await?;
     let news = news(looks, &changed)?;
     if news.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    add_events(connection, news).await
+    add_events(connection, news, handing).await
 }
 
 /// Adds events and their deliveries, each once, in place of what was not accepted yet.
 async fn add_events(
     connection: &mut SqliteConnection,
     mut news: Vec<NewsRow>,
-) -> Result<(), StoreError> {
-    let rows = json_rows(&news)?;
+    (desk, sealer): &Handing,
+) -> Result<Handed, StoreError> {
     let added: Vec<String> = sqlx::query_scalar(ADD_EVENTS)
-        .bind(&rows)
+        .bind(json_rows(&event_rows(&news))?)
         .fetch_all(&mut *connection)
         .await?;
-    let rows = if added.len() == news.len() {
-        rows
-    } else {
+    if added.len() < news.len() {
         let added: HashSet<_> = added.into_iter().collect();
         news.retain(|row| added.contains(&row.event_id));
-        json_rows(&news)?
-    };
-    for statement in [SUPERSEDE, ADD_DELIVERIES] {
-        sqlx::query(statement)
-            .bind(&rows)
-            .execute(&mut *connection)
-            .await?;
     }
-    Ok(())
+    let handed = match desk.slots() {
+        Some(slots) => Some(claim(connection, &mut news, slots, sealer).await?),
+        None => None,
+    };
+    let until = handed.as_ref().map(|(slots, _)| slots.claim());
+    let rows = json_rows(&news)?;
+    sqlx::query(SUPERSEDE)
+        .bind(&rows)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(ADD_DELIVERIES)
+        .bind(&rows)
+        .bind(until.map(|claim| later(claim.now, claim.lease)))
+        .execute(connection)
+        .await?;
+    Ok(handed)
+}
+
+/// Claims new deliveries as far as there is room.
+async fn claim(
+    connection: &mut SqliteConnection,
+    news: &mut [NewsRow],
+    mut slots: Slots<DueDelivery>,
+    sealer: &Sealer,
+) -> Result<(Slots<DueDelivery>, Vec<DueDelivery>), StoreError> {
+    let hosts: BTreeSet<_> = news.iter().map(|row| row.host.as_str()).collect();
+    let obstacles = sqlx::query(OBSTACLES)
+        .bind(json_list(hosts))
+        .bind(json_list(news.iter().map(|row| row.watch_id.as_str())))
+        .bind(slots.claim().now.as_millisecond())
+        .fetch_all(&mut *connection)
+        .await?;
+    let clients: BTreeSet<_> = news.iter().map(|row| row.client_id).collect();
+    let secrets = sqlx::query(SECRETS)
+        .bind(json_list(clients))
+        .fetch_all(connection)
+        .await?;
+    let secrets = secrets_of(&secrets, sealer);
+    let claimed = claim_new(news, &mut slots, &Obstacles::read(&obstacles)?, &secrets);
+    Ok((slots, claimed))
 }
 
 /// Counts failures of connections, and forgets those before a success.

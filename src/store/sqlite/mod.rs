@@ -42,7 +42,7 @@ use sqlx::{
 use crate::{
     domain::{Client, Share},
     store::{
-        PaceFound, Sealer, StoreError,
+        NewDeliveries, NewJobs, PaceFound, Sealer, StoreError,
         common::{self, Lookups, PaceKey, Registrar},
         sqlite::writer::Writer,
     },
@@ -73,6 +73,8 @@ struct Inner {
     sealer: Sealer,
     /// Claims of jobs so far: whose turn it is among their kinds.
     claims: AtomicU32,
+    new_jobs: NewJobs,
+    new_deliveries: NewDeliveries,
     registrar: Registrar,
     clients: Lookups<Vec<u8>, Option<Client>>,
     paces: Lookups<PaceKey, PaceFound>,
@@ -103,10 +105,17 @@ impl SqliteStore {
             pool: readers.clone(),
             sealer: sealer.clone(),
         };
+        let new_jobs = NewJobs::default();
+        let registering = registrar::Registering {
+            writer: writer.clone(),
+            new_jobs: new_jobs.clone(),
+        };
         Ok(Self(Arc::new(Inner {
             sealer,
             claims: AtomicU32::default(),
-            registrar: Registrar::start(writer.clone(), Share::alone()),
+            new_jobs,
+            new_deliveries: NewDeliveries::default(),
+            registrar: Registrar::start(registering, Share::alone()),
             clients: Lookups::start(clients, Share::alone()),
             paces: Lookups::start(paces::Finder(readers.clone()), Share::alone()),
             writer,

@@ -8,7 +8,8 @@ use tracing::error;
 use crate::{
     domain::LeaseId,
     store::{
-        AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, Sealer, StoreError,
+        AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore, Sealer,
+        StoreError,
         common::{self, REST_OF_UNREADABLE, int, later, time},
         sqlite::{SqliteStore, attempts, hosts, row::json_list},
     },
@@ -105,6 +106,10 @@ impl OutboxStore for SqliteStore {
         let (hosts, sealer) = (hosts.clone(), self.0.sealer.clone());
         self.write(move |connection| Box::pin(claim_due(connection, claim, hosts, sealer)))
             .await
+    }
+
+    fn new_deliveries(&self) -> &NewDeliveries {
+        &self.0.new_deliveries
     }
 
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {

@@ -5,16 +5,20 @@ use std::{collections::HashSet, sync::Arc};
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use crate::store::{
-    NewWatch, Registration, StoreError,
-    common::{
-        Registers, answer, clients_of, decide, due_rows, existing, found, open_rows, resting,
-        standings, watch_rows,
-    },
-    sqlite::{
-        row::{json_list, json_rows},
-        stories,
-        writer::Writer,
+use crate::{
+    domain::LeaseId,
+    store::{
+        DueJob, NewJobs, NewWatch, Registration, StoreError,
+        common::{
+            Registers, answer, claimed_jobs, clients_of, decide, due_rows, existing, found, known,
+            later, open_rows, standings, watch_rows,
+        },
+        hand_over::Slots,
+        sqlite::{
+            row::{json_list, json_rows},
+            stories,
+            writer::Writer,
+        },
     },
 };
 
@@ -29,11 +33,13 @@ pub(super) const OPEN_WATCHES: &str = "SELECT q.key AS place, w.watch_id \
     AND w.client_id = q.value ->> 'client_id' AND w.callback_url = q.value ->> 'callback_url' \
     AND w.settled_at IS NULL";
 
-pub(super) const RESTING: &str = "SELECT j.job_id, j.memory FROM json_each(?1) i \
-    CROSS JOIN jobs j ON j.job_id = i.value AND j.next_look_at IS NULL";
+pub(super) const KNOWN: &str = "SELECT j.job_id, iif(j.next_look_at IS NULL, j.memory, NULL) AS memory \
+    FROM json_each(?1) i CROSS JOIN jobs j ON j.job_id = i.value";
 
-pub(super) const ADD_JOBS: &str = "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory) \
-    SELECT value ->> 'job_id', value ->> 'at', 0, 1, value ->> 'memory' \
+pub(super) const ADD_JOBS: &str = "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory, \
+    lease_id, lease_until) \
+    SELECT value ->> 'job_id', value ->> 'at', 0, value ->> 'lease_id' IS NULL, value ->> 'memory', \
+    value ->> 'lease_id', iif(value ->> 'lease_id' IS NULL, NULL, ?2) \
     FROM jsonb_each(?1) WHERE TRUE ON CONFLICT (job_id) DO UPDATE SET \
     memory = iif(next_look_at IS NULL, excluded.memory, memory), \
     next_look_at = min(ifnull(next_look_at, excluded.next_look_at), excluded.next_look_at), \
@@ -50,25 +56,42 @@ pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, 
     FROM jsonb_each(?1) CROSS JOIN jobs j ON j.job_id = value ->> 'job_id' \
     WHERE TRUE ON CONFLICT DO NOTHING RETURNING watch_id";
 
+/// Registers watches by the writer, and hands new jobs to the tracker.
+pub(super) struct Registering {
+    pub(super) writer: Writer,
+    pub(super) new_jobs: NewJobs,
+}
+
+/// New jobs that were claimed, and the slots that were taken for them.
+type Handed = Option<(Slots<DueJob>, Vec<DueJob>)>;
+
 #[async_trait]
-impl Registers for Writer {
+impl Registers for Registering {
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Vec<Registration>, StoreError> {
-        self.write(move |connection| Box::pin(async move { register(connection, &new).await }))
-            .await
+        let desk = self.new_jobs.clone();
+        let registered = self.writer.write(move |connection| {
+            Box::pin(async move { register(connection, &new, &desk).await })
+        });
+        let (answers, handed) = registered.await?;
+        if let Some((slots, jobs)) = handed {
+            slots.hand(jobs);
+        }
+        Ok(answers)
     }
 }
 
 async fn register(
     connection: &mut SqliteConnection,
     new: &[NewWatch],
-) -> Result<Vec<Registration>, StoreError> {
+    desk: &NewJobs,
+) -> Result<(Vec<Registration>, Handed), StoreError> {
     let clients = sqlx::query(CLIENTS)
         .bind(json_list(clients_of(new)))
         .fetch_all(&mut *connection)
         .await?;
     let open = open_watches(connection, new).await?;
     let (decisions, fresh) = decide(new, &open, standings(&clients)?);
-    let added = add(connection, &fresh).await?;
+    let (added, handed) = add(connection, &fresh, desk).await?;
     let mut answers = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
         answers.push(match answer(new, decision, &added) {
@@ -90,7 +113,7 @@ async fn register(
             }
         });
     }
-    Ok(answers)
+    Ok((answers, handed))
 }
 
 /// The open watch of each that has one.
@@ -105,26 +128,36 @@ async fn open_watches(
     existing(&rows, new.len(), 0)
 }
 
-/// Makes jobs due and adds their watches; says which watches are new.
+/// Makes jobs due and adds their watches; says which watches are new, and which jobs were claimed at once.
 async fn add(
     connection: &mut SqliteConnection,
     new: &[&NewWatch],
-) -> Result<HashSet<String>, StoreError> {
+    desk: &NewJobs,
+) -> Result<(HashSet<String>, Handed), StoreError> {
     if new.is_empty() {
-        return Ok(HashSet::new());
+        return Ok((HashSet::new(), None));
     }
     let jobs = new.iter().map(|new| new.request.job_id.as_str());
-    let known = sqlx::query(RESTING)
+    let known_jobs = sqlx::query(KNOWN)
         .bind(json_list(jobs))
         .fetch_all(&mut *connection)
         .await?;
+    let slots = desk.slots();
+    let mut room = slots.map(|slots| (LeaseId::new(slots.claim().now), slots));
+    let jobs = due_rows(new, known(&known_jobs)?, room.as_mut())?;
+    let until = room.as_ref().map(|(_, slots)| slots.claim());
     sqlx::query(ADD_JOBS)
-        .bind(json_rows(&due_rows(new, resting(&known)?)?)?)
+        .bind(json_rows(&jobs)?)
+        .bind(until.map(|claim| later(claim.now, claim.lease)))
         .execute(&mut *connection)
         .await?;
     let added: Vec<String> = sqlx::query_scalar(ADD_WATCHES)
         .bind(json_rows(&watch_rows(new)?)?)
         .fetch_all(connection)
         .await?;
-    Ok(added.into_iter().collect())
+    let added = added.into_iter().collect();
+    let claimed = jobs.iter().filter(|job| job.lease_id.is_some());
+    let claimed = claimed.map(|job| job.job_id).collect();
+    let handed = room.map(|(lease, slots)| (slots, claimed_jobs(new, &added, claimed, lease)));
+    Ok((added, handed))
 }

@@ -303,7 +303,7 @@ impl TestApp {
         let looks = self.tracker.in_flight() + self.banks.in_flight();
         let in_flight = looks + self.delivery.in_flight();
         let waits = ticks.iter().map(|tick| match tick {
-            Tick::Busy => Some(Duration::ZERO),
+            Tick::Busy | Tick::Paced(_) => Some(Duration::ZERO),
             Tick::Idle { next_due_in } => *next_due_in,
         });
         self.next_due_in = waits.flatten().min();

@@ -92,7 +92,10 @@ fn of_jobs() -> Vec<Statement> {
         100 of looks::SUPERSEDE("watches(995000, 100), numbers(1800000000000, 100)");
         100 of looks::ADD_DELIVERIES("deliveries(2000000, 100), events(1000001, 100), \
             watches(930000, 100), numbers(1, 100), texts('host1.example', 100), \
-            numbers(1800000000000, 100), numbers(NULL, 100)");
+            numbers(1800000000000, 100), numbers(NULL, 100), \
+            texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 100), 1800000000000, 30000");
+        100 of looks::OBSTACLES("ARRAY['host1.example'], watches(995000, 100), 1800000000000");
+        1 of looks::SECRETS("ARRAY[1]::bigint[]");
         100 of looks::RECORD_JOBS("jobs(930000, 100), texts('{}', 100), \
             numbers(1800000000000, 100), numbers(1800000009000, 100), numbers(3, 100), \
             array_fill(FALSE, ARRAY[100]), texts(NULL, 100), texts(NULL, 100), \
@@ -117,7 +120,7 @@ fn of_watches() -> Vec<Statement> {
             texts('https://host1.example/hooks', 512)");
         512 of registrar::RESTING("jobs(900000, 512)");
         512 of registrar::ADD_JOBS("jobs(999900, 512), numbers(1800000000000, 512), \
-            texts('{}', 512)");
+            texts('{}', 512), texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 512), 1800000000000, 30000");
         512 of registrar::ADD_WATCHES("watches(2000000, 512), numbers(1, 512), jobs(1000, 512), \
             texts('https://host1.example/hooks', 512), texts('host1.example', 512), \
             texts(NULL, 512), numbers(15, 512), texts(NULL, 512), texts('en', 512), \

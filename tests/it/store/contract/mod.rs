@@ -7,6 +7,7 @@ mod clients;
 mod console;
 mod deliveries;
 mod follows;
+mod handing;
 mod hints;
 mod hosts;
 mod outbox;

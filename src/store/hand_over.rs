@@ -1,0 +1,296 @@
+//! Work that is claimed for a worker in the unit of work that makes it, and goes to it straight from there: it need not
+//! be stored as due, found and claimed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    clock::Clock,
+    runtime::Wake,
+    store::{Claim, DueDelivery, DueJob, HostLimits},
+};
+
+/// New jobs for the tracker.
+pub type NewJobs = HandOver<DueJob>;
+
+/// New events' deliveries for the delivery worker.
+pub type NewDeliveries = HandOver<DueDelivery>;
+
+/// What a worker has room for.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// Tells when a claim begins.
+    pub clock: Clock,
+    /// How long it holds.
+    pub lease: Duration,
+    /// So many in all.
+    pub limit: usize,
+    /// So many of each host.
+    pub hosts: HostLimits,
+}
+
+/// Where a worker says what it has room for, and is given new work; clones share it. Nothing depends on it: work that
+/// finds no room is stored as due.
+#[derive(Debug)]
+pub struct HandOver<T> {
+    desk: Arc<Mutex<Desk<T>>>,
+    bell: Wake,
+}
+
+#[derive(Debug)]
+struct Desk<T> {
+    /// What is left of the room, and what is rung when something is handed over.
+    room: Option<(Room, Wake)>,
+    /// Slots that are taken of rooms: work is on its way to them, or lies here.
+    reserved: HashMap<String, usize>,
+    handed: Vec<T>,
+}
+
+/// Slots that work is on its way to; they are free again if it does not come.
+#[derive(Debug)]
+pub(super) struct Slots<T> {
+    to: HandOver<T>,
+    claim: Claim,
+    wake: Wake,
+    hosts: Vec<String>,
+}
+
+impl<T> Clone for HandOver<T> {
+    fn clone(&self) -> Self {
+        Self {
+            desk: Arc::clone(&self.desk),
+            bell: self.bell.clone(),
+        }
+    }
+}
+
+impl<T> Default for HandOver<T> {
+    fn default() -> Self {
+        let desk = Desk {
+            room: None,
+            reserved: HashMap::new(),
+            handed: Vec::new(),
+        };
+        Self {
+            desk: Arc::new(Mutex::new(desk)),
+            bell: Wake::new(),
+        }
+    }
+}
+
+impl<T> HandOver<T> {
+    /// A worker has room; it is rung when something is handed over.
+    pub fn offer(&self, room: Room, wake: Wake) {
+        if room.limit > 0 {
+            self.desk().room = Some((room, wake));
+        }
+    }
+
+    /// Takes back what is left of the room, so that it can be used otherwise.
+    pub fn withdraw(&self) {
+        self.desk().room = None;
+    }
+
+    /// What was handed over since the last time.
+    #[must_use]
+    pub fn receive(&self) -> Vec<T>
+    where
+        T: Placed,
+    {
+        let mut desk = self.desk();
+        let handed = std::mem::take(&mut desk.handed);
+        handed.iter().for_each(|work| desk.free(work.host()));
+        handed
+    }
+
+    /// Slots that are taken, by host: work is on its way to them.
+    #[must_use]
+    pub fn reserved(&self) -> HashMap<String, usize> {
+        self.desk().reserved.clone()
+    }
+
+    /// Waits until something is handed over, or will not come.
+    pub async fn handed(&self) {
+        self.bell.rung().await;
+    }
+
+    /// No slots yet, of the room there is.
+    pub(super) fn slots(&self) -> Option<Slots<T>> {
+        let desk = self.desk();
+        let (room, wake) = desk.room.as_ref()?;
+        Some(Slots {
+            to: self.clone(),
+            claim: Claim {
+                now: room.clock.now(),
+                lease: room.lease,
+                limit: room.limit,
+            },
+            wake: wake.clone(),
+            hosts: Vec::new(),
+        })
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk<T>> {
+        // whole in any case: nothing that can panic is done while it is locked
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Desk<T> {
+    fn free(&mut self, host: &str) {
+        if let Some(taken) = self.reserved.get_mut(host) {
+            *taken -= 1;
+            if *taken == 0 {
+                self.reserved.remove(host);
+            }
+        }
+    }
+}
+
+impl<T> Slots<T> {
+    /// The claim of the work that is handed over.
+    pub(super) fn claim(&self) -> Claim {
+        self.claim
+    }
+
+    /// Takes one more, of this host, if there is room.
+    pub(super) fn take(&mut self, host: &str) -> bool {
+        let mut desk = self.to.desk();
+        let Some((room, _)) = &mut desk.room else {
+            return false;
+        };
+        let taken = room.hosts.in_flight.entry(host.to_owned()).or_default();
+        if room.limit == 0 || *taken >= room.hosts.per_host {
+            return false;
+        }
+        room.limit -= 1;
+        *taken += 1;
+        *desk.reserved.entry(host.to_owned()).or_default() += 1;
+        drop(desk);
+        self.hosts.push(host.to_owned());
+        true
+    }
+
+    /// Hands over the work that the slots were taken for.
+    pub(super) fn hand(mut self, work: Vec<T>)
+    where
+        T: Placed,
+    {
+        if work.is_empty() {
+            return;
+        }
+        let mut desk = self.to.desk();
+        for work in work {
+            // the slot stays taken until the work is received
+            if let Some(place) = self.hosts.iter().position(|host| host == work.host()) {
+                self.hosts.swap_remove(place);
+                desk.handed.push(work);
+            }
+        }
+        drop(desk);
+        self.to.bell.ring();
+        self.wake.ring();
+    }
+}
+
+impl<T> Drop for Slots<T> {
+    fn drop(&mut self) {
+        if self.hosts.is_empty() {
+            return;
+        }
+        let mut desk = self.to.desk();
+        self.hosts.iter().for_each(|host| desk.free(host));
+        drop(desk);
+        self.to.bell.ring();
+    }
+}
+
+/// What takes a slot.
+pub trait Placed {
+    /// Of which host.
+    fn host(&self) -> &str;
+}
+
+impl Placed for DueDelivery {
+    fn host(&self) -> &str {
+        self.callback_url.host()
+    }
+}
+
+/// All jobs are Basiq's.
+impl Placed for DueJob {
+    fn host(&self) -> &str {
+        BASIQ
+    }
+}
+
+/// The host of jobs.
+pub(super) const BASIQ: &str = "";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Placed for &str {
+        fn host(&self) -> &str {
+            self
+        }
+    }
+
+    fn room(limit: usize, per_host: usize) -> Room {
+        Room {
+            clock: Clock::system(),
+            lease: Duration::from_secs(30),
+            limit,
+            hosts: HostLimits {
+                per_host,
+                in_flight: HashMap::from([("busy".to_owned(), 1)]),
+            },
+        }
+    }
+
+    fn reserved(desk: &HandOver<&str>) -> Vec<(String, usize)> {
+        let mut reserved: Vec<_> = desk.reserved().into_iter().collect();
+        reserved.sort();
+        reserved
+    }
+
+    #[tokio::test]
+    async fn work_is_handed_to_whom_has_room_and_rings() {
+        let (desk, wake) = (HandOver::default(), Wake::new());
+        assert!(desk.slots().is_none(), "nobody has room");
+        desk.offer(room(3, 2), wake.clone());
+        let mut slots = desk.slots().unwrap();
+        let taken = ["busy", "busy", "idle", "idle", "other"].map(|host| slots.take(host));
+        assert_eq!(
+            taken,
+            [true, false, true, true, false],
+            "three, two of a host"
+        );
+        slots.hand(vec!["busy", "idle"]);
+        wake.rung().await;
+        desk.handed().await;
+        let lie_there = [("busy".to_owned(), 1), ("idle".to_owned(), 1)];
+        assert_eq!(reserved(&desk), lie_there, "the third did not come");
+        assert_eq!(desk.receive(), ["busy", "idle"]);
+        assert_eq!((desk.receive(), reserved(&desk)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn slots_are_of_the_room_there_is_when_they_are_taken() {
+        let desk: HandOver<&str> = HandOver::default();
+        desk.offer(room(1, 2), Wake::new());
+        let (mut one, mut two) = (desk.slots().unwrap(), desk.slots().unwrap());
+        assert!(one.take("idle") && !two.take("idle"), "each slot once");
+        desk.withdraw();
+        assert!(desk.slots().is_none() && !two.take("idle"));
+        assert_eq!(reserved(&desk), [("idle".to_owned(), 1)], "on its way");
+        desk.offer(room(0, 2), Wake::new());
+        assert!(desk.slots().is_none(), "that is none");
+        drop((one, two));
+        assert_eq!(reserved(&desk), []);
+    }
+}
