@@ -1,6 +1,9 @@
 //! What looks teach about how long jobs take, by kind.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -25,7 +28,7 @@ const ALL_BANKS: &str = "";
 
 /// What is taught about one kind of jobs.
 #[derive(Default)]
-pub(in crate::store) struct Taught {
+struct Taught {
     stages: Vec<StageLeft>,
     averages: Option<Averages>,
     at: Timestamp,
@@ -35,13 +38,44 @@ pub(in crate::store) struct Taught {
 #[derive(Default)]
 pub(in crate::store) struct Lessons<'l> {
     /// By bank and job type.
-    pub(in crate::store) kinds: BTreeMap<(&'l str, &'l str), Taught>,
+    kinds: BTreeMap<(&'l str, &'l str), Taught>,
     /// Connections and their banks, by slot.
-    pub(in crate::store) banks: BTreeMap<i64, (&'l str, &'l str)>,
+    banks: BTreeMap<i64, (&'l str, &'l str)>,
+}
+
+/// A connection and its bank.
+#[derive(Serialize)]
+pub(in crate::store) struct BankRow<'l> {
+    pub(in crate::store) slot: i64,
+    pub(in crate::store) connection_id: &'l str,
+    pub(in crate::store) institution_id: &'l str,
+}
+
+/// What names a kind of jobs.
+#[derive(Serialize)]
+pub(in crate::store) struct KindRow<'l> {
+    pub(in crate::store) institution_id: &'l str,
+    pub(in crate::store) job_type: &'l str,
+}
+
+/// What is known of kinds, as JSON, by bank and job type.
+pub(in crate::store) type KnownKinds = HashMap<(String, String), String>;
+
+/// What rows tell of kinds.
+pub(in crate::store) fn known_kinds<R: AnyRow>(rows: &[R]) -> Result<KnownKinds, StoreError> {
+    let known = rows.iter().map(|row| {
+        let cells = Cells::of("paces", "institution_id", row);
+        let kind = (cells.get("institution_id")?, cells.get("job_type")?);
+        Ok((kind, cells.get("pace")?))
+    });
+    known.collect()
 }
 
 /// A kind's row, as it is to be kept.
-pub(in crate::store) struct PaceRow {
+#[derive(Serialize)]
+pub(in crate::store) struct PaceRow<'l> {
+    pub(in crate::store) institution_id: &'l str,
+    pub(in crate::store) job_type: &'l str,
     pub(in crate::store) pace: String,
     pub(in crate::store) averages: Option<String>,
     pub(in crate::store) at: i64,
@@ -58,6 +92,44 @@ impl<'l> Lessons<'l> {
             lessons.add(lesson, at);
         }
         lessons
+    }
+
+    /// Whether there is nothing to learn.
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.kinds.is_empty() && self.banks.is_empty()
+    }
+
+    /// Connections and their banks, by slot.
+    pub(in crate::store) fn bank_rows(&self) -> Vec<BankRow<'l>> {
+        let rows = self.banks.iter();
+        let rows = rows.map(|(slot, (connection_id, institution_id))| BankRow {
+            slot: *slot,
+            connection_id,
+            institution_id,
+        });
+        rows.collect()
+    }
+
+    /// What names the kinds that something is taught about.
+    pub(in crate::store) fn kind_rows(&self) -> Vec<KindRow<'l>> {
+        let kinds = self.kinds.keys();
+        let rows = kinds.map(|(institution_id, job_type)| KindRow {
+            institution_id,
+            job_type,
+        });
+        rows.collect()
+    }
+
+    /// What is known of the kinds with what is taught.
+    pub(in crate::store) fn pace_rows(
+        &self,
+        mut known: KnownKinds,
+    ) -> Result<Vec<PaceRow<'l>>, StoreError> {
+        let rows = self.kinds.iter().map(|((bank, job_type), taught)| {
+            let kind = ((*bank).to_owned(), (*job_type).to_owned());
+            taught.add_to(known.remove(&kind).as_deref(), (bank, job_type))
+        });
+        rows.collect()
     }
 
     fn add(&mut self, lesson: &'l Lesson, at: Timestamp) {
@@ -84,7 +156,11 @@ impl Taught {
     }
 
     /// What is known with this, where so much was known before. What cannot be read is learned anew.
-    pub(in crate::store) fn add_to(&self, known: Option<&str>) -> Result<PaceRow, StoreError> {
+    fn add_to<'l>(
+        &self,
+        known: Option<&str>,
+        (institution_id, job_type): (&'l str, &'l str),
+    ) -> Result<PaceRow<'l>, StoreError> {
         let known = known.and_then(|text| serde_json::from_str(text).ok());
         let mut pace = known.unwrap_or_else(|| KnownPace::default().pace);
         pace.add(&self.stages);
@@ -92,6 +168,8 @@ impl Taught {
             .averages
             .map(|averages| serde_json::to_string(&averages));
         Ok(PaceRow {
+            institution_id,
+            job_type,
             pace: serde_json::to_string(&pace).map_err(unwritable)?,
             averages: averages.transpose().map_err(unwritable)?,
             at: self.at.as_millisecond(),

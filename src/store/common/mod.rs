@@ -26,7 +26,7 @@ pub(super) use self::{
     error::{closed, from_migration, is_collision, shared, unwritable},
     handing::{Obstacles, claim_new, secrets_of},
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
-    lessons::{Lessons, MOST_KINDS, PaceKey, Taught, paces_found},
+    lessons::{Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
     looks::{NewsRow, changes, claims, event_rows, held, jobs, news, reports},
     lookups::{Finds, FoundEach, Lookups, rest},
     outbox::{Candidate, choose, full_hosts},

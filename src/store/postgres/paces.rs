@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 use tracing::warn;
 
 use crate::{
     domain::{JobContext, JobId},
     store::{
         Look, PaceFound, PaceStore, StoreError,
-        common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, Taught, paces_found},
+        common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
         postgres::{PgStore, Pool, row::columns, timely},
     },
 };
@@ -28,12 +28,17 @@ pub(super) const FIND: &str = "SELECT q.place - 1 AS place, p.institution_id, p.
     LEFT JOIN paces p ON p.job_type = q.job_type \
         AND p.institution_id = ANY(ARRAY[b.institution_id, ''])";
 
-pub(super) const ONE: &str = "SELECT institution_id, pace FROM paces \
-    WHERE institution_id = $1 AND job_type = $2 FOR UPDATE";
+pub(super) const KNOWN: &str = "SELECT p.institution_id, p.job_type, p.pace FROM paces p \
+    JOIN unnest($1::text[], $2::text[]) k (institution_id, job_type) \
+        ON p.institution_id = k.institution_id AND p.job_type = k.job_type \
+    ORDER BY p.institution_id, p.job_type FOR UPDATE OF p";
 
 pub(super) const KEEP: &str = "INSERT INTO paces AS p \
     (institution_id, job_type, pace, averages, averages_at, used_at) \
-    VALUES ($1, $2, $3, $4, CASE WHEN $4::text IS NULL THEN NULL ELSE $5::bigint END, $5) \
+    SELECT institution_id, job_type, pace, averages, \
+        CASE WHEN averages IS NOT NULL THEN at END, at \
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
+        k (institution_id, job_type, pace, averages, at) \
     ON CONFLICT (institution_id, job_type) DO UPDATE SET pace = excluded.pace, \
     averages = coalesce(excluded.averages, p.averages), \
     averages_at = coalesce(excluded.averages_at, p.averages_at), used_at = excluded.used_at";
@@ -42,8 +47,9 @@ pub(super) const FORGET: &str = "DELETE FROM paces WHERE (institution_id, job_ty
     (SELECT institution_id, job_type FROM paces ORDER BY used_at \
     LIMIT greatest(0, (SELECT count(*) FROM paces) - $1))";
 
-pub(super) const REMEMBER_BANK: &str = "INSERT INTO connection_banks AS b \
-    (slot, connection_id, institution_id) VALUES ($1, $2, $3) \
+pub(super) const REMEMBER_BANKS: &str = "INSERT INTO connection_banks AS b \
+    (slot, connection_id, institution_id) \
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) \
     ON CONFLICT (slot) DO UPDATE SET connection_id = excluded.connection_id, \
     institution_id = excluded.institution_id \
     WHERE b.connection_id <> excluded.connection_id OR b.institution_id <> excluded.institution_id";
@@ -84,7 +90,7 @@ impl PgStore {
         let recorded: HashSet<&JobId> = recorded.iter().collect();
         let looks = looks.iter().filter(|look| recorded.contains(&look.job_id));
         let lessons = Lessons::of(&looks.collect::<Vec<_>>());
-        if lessons.kinds.is_empty() && lessons.banks.is_empty() {
+        if lessons.is_empty() {
             return;
         }
         let learned = self.write(&lessons, |connection, lessons| {
@@ -99,41 +105,29 @@ impl PgStore {
 /// Rows are taken in one order, since all relays learn in the same ones.
 async fn learn(connection: &mut PgConnection, lessons: &Lessons<'_>) -> Result<(), StoreError> {
     sqlx::query(QUICK).execute(&mut *connection).await?;
-    for (slot, (connection_id, bank)) in &lessons.banks {
-        sqlx::query(REMEMBER_BANK)
-            .bind(slot)
-            .bind(connection_id)
-            .bind(bank)
-            .execute(&mut *connection)
-            .await?;
-    }
-    for (kind, taught) in &lessons.kinds {
-        add(connection, *kind, taught).await?;
-    }
-    Ok(())
-}
-
-async fn add(
-    connection: &mut PgConnection,
-    (bank, job_type): (&str, &str),
-    taught: &Taught,
-) -> Result<(), StoreError> {
-    let row = sqlx::query(ONE)
-        .bind(bank)
-        .bind(job_type)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let known = row.as_ref().map(|row| row.try_get::<&str, _>("pace"));
-    let kept = taught.add_to(known.transpose()?)?;
-    sqlx::query(KEEP)
-        .bind(bank)
-        .bind(job_type)
-        .bind(kept.pace)
-        .bind(kept.averages)
-        .bind(kept.at)
+    let banks = lessons.bank_rows();
+    sqlx::query(REMEMBER_BANKS)
+        .bind(columns(&banks, |row| row.slot))
+        .bind(columns(&banks, |row| row.connection_id))
+        .bind(columns(&banks, |row| row.institution_id))
         .execute(&mut *connection)
         .await?;
-    if row.is_none() {
+    let kinds = lessons.kind_rows();
+    let known = sqlx::query(KNOWN)
+        .bind(columns(&kinds, |row| row.institution_id))
+        .bind(columns(&kinds, |row| row.job_type))
+        .fetch_all(&mut *connection)
+        .await?;
+    let paces = lessons.pace_rows(known_kinds(&known)?)?;
+    sqlx::query(KEEP)
+        .bind(columns(&paces, |row| row.institution_id))
+        .bind(columns(&paces, |row| row.job_type))
+        .bind(columns(&paces, |row| row.pace.as_str()))
+        .bind(columns(&paces, |row| row.averages.as_deref()))
+        .bind(columns(&paces, |row| row.at))
+        .execute(&mut *connection)
+        .await?;
+    if known.len() < kinds.len() {
         sqlx::query(FORGET)
             .bind(MOST_KINDS)
             .execute(connection)

@@ -31,7 +31,8 @@ macro_rules! hosts {
 }
 
 /// The oldest of each host, leaving out watches of which another delivery is in flight. Of a paused
-/// host only what has a deadline.
+/// host only what has a deadline. A parameter that is compared as it is with what an index is limited by would have
+/// the statement prepared anew for each value; the plus is against that.
 pub(super) const DUE: &str = concat!(
     hosts!(),
     "SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, d.deadline IS NOT NULL AS spoils, \
@@ -42,7 +43,7 @@ pub(super) const DUE: &str = concat!(
           AND o.lease_until > ?2) \
       ORDER BY c.ready_at LIMIT ?3) \
      WHERE NOT EXISTS (SELECT 1 FROM failing_hosts p \
-         WHERE p.host = hosts.host AND p.paused_until > ?2) \
+         WHERE p.host = hosts.host AND p.paused_until > +?2) \
      UNION ALL \
      SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, 1, 1 \
      FROM failing_hosts p CROSS JOIN deliveries d ON d.rowid IN \
@@ -51,7 +52,7 @@ pub(super) const DUE: &str = concat!(
       AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = c.watch_id \
           AND o.lease_until > ?2) \
       ORDER BY c.ready_at LIMIT ?3) \
-     WHERE p.paused_until > ?2 AND p.paused_until > 0 \
+     WHERE p.paused_until > +?2 AND p.paused_until > 0 \
      AND p.host NOT IN (SELECT value FROM json_each(?1)) \
      ORDER BY ready_at LIMIT ?4"
 );

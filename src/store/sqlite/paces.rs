@@ -1,16 +1,37 @@
 //! How long jobs take, by bank and kind.
 
 use async_trait::async_trait;
-use sqlx::{Row, SqliteConnection, SqlitePool};
+use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::{
     domain::JobContext,
     store::{
         PaceFound, PaceStore, StoreError,
-        common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, Taught, paces_found},
+        common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
         sqlite::{SqliteStore, row::json_rows},
     },
 };
+
+macro_rules! remember_banks {
+    () => {
+        "INSERT INTO connection_banks (slot, connection_id, institution_id) \
+         SELECT value ->> 'slot', value ->> 'connection_id', value ->> 'institution_id' \
+         FROM jsonb_each(?1) WHERE TRUE ON CONFLICT (slot) DO UPDATE SET \
+         connection_id = excluded.connection_id, institution_id = excluded.institution_id \
+         WHERE connection_id <> excluded.connection_id OR institution_id <> excluded.institution_id"
+    };
+}
+
+macro_rules! keep {
+    () => {
+        "INSERT INTO paces (institution_id, job_type, pace, averages, averages_at, used_at) \
+         SELECT value ->> 'institution_id', value ->> 'job_type', value ->> 'pace', \
+         value ->> 'averages', iif(value ->> 'averages' IS NULL, NULL, value ->> 'at'), value ->> 'at' \
+         FROM jsonb_each(?2) WHERE TRUE ON CONFLICT (institution_id, job_type) DO UPDATE SET \
+         pace = excluded.pace, averages = ifnull(excluded.averages, averages), \
+         averages_at = ifnull(excluded.averages_at, averages_at), used_at = excluded.used_at"
+    };
+}
 
 pub(super) const FIND: &str = "WITH kinds AS (SELECT key AS place, value ->> 'job_type' AS job_type, \
         ifnull(value ->> 'institution_id', (SELECT c.institution_id FROM connection_banks c \
@@ -19,25 +40,16 @@ pub(super) const FIND: &str = "WITH kinds AS (SELECT key AS place, value ->> 'jo
     SELECT k.place, k.bank, p.institution_id, p.pace, p.averages, p.averages_at FROM kinds k \
     LEFT JOIN paces p ON p.institution_id IN (k.bank, '') AND p.job_type = k.job_type";
 
-pub(super) const ONE: &str = "SELECT institution_id, pace FROM paces \
-    WHERE institution_id = ?1 AND job_type = ?2";
+pub(super) const KNOWN: &str = "SELECT p.institution_id, p.job_type, p.pace \
+    FROM jsonb_each(?1) k CROSS JOIN paces p ON p.institution_id = k.value ->> 'institution_id' \
+    AND p.job_type = k.value ->> 'job_type'";
 
-pub(super) const KEEP: &str = "INSERT INTO paces \
-    (institution_id, job_type, pace, averages, averages_at, used_at) \
-    VALUES (?1, ?2, ?3, ?4, iif(?4 IS NULL, NULL, ?5), ?5) \
-    ON CONFLICT (institution_id, job_type) DO UPDATE SET pace = excluded.pace, \
-    averages = ifnull(excluded.averages, averages), \
-    averages_at = ifnull(excluded.averages_at, averages_at), used_at = excluded.used_at";
+/// Banks of connections, and paces.
+pub(super) const LEARN: &str = concat!(remember_banks!(), "; ", keep!());
 
 pub(super) const FORGET: &str = "DELETE FROM paces WHERE (institution_id, job_type) IN \
     (SELECT institution_id, job_type FROM paces ORDER BY used_at \
     LIMIT max(0, (SELECT count(*) FROM paces) - ?1))";
-
-pub(super) const REMEMBER_BANK: &str = "INSERT INTO connection_banks \
-    (slot, connection_id, institution_id) VALUES (?1, ?2, ?3) \
-    ON CONFLICT (slot) DO UPDATE SET connection_id = excluded.connection_id, \
-    institution_id = excluded.institution_id \
-    WHERE connection_id <> excluded.connection_id OR institution_id <> excluded.institution_id";
 
 #[async_trait]
 impl PaceStore for SqliteStore {
@@ -68,41 +80,21 @@ pub(super) async fn learn(
     connection: &mut SqliteConnection,
     lessons: &Lessons<'_>,
 ) -> Result<(), StoreError> {
-    for (slot, (connection_id, bank)) in &lessons.banks {
-        sqlx::query(REMEMBER_BANK)
-            .bind(slot)
-            .bind(connection_id)
-            .bind(bank)
-            .execute(&mut *connection)
-            .await?;
+    if lessons.is_empty() {
+        return Ok(());
     }
-    for (kind, taught) in &lessons.kinds {
-        add(connection, *kind, taught).await?;
-    }
-    Ok(())
-}
-
-async fn add(
-    connection: &mut SqliteConnection,
-    (bank, job_type): (&str, &str),
-    taught: &Taught,
-) -> Result<(), StoreError> {
-    let row = sqlx::query(ONE)
-        .bind(bank)
-        .bind(job_type)
-        .fetch_optional(&mut *connection)
+    let kinds = lessons.kind_rows();
+    let known = sqlx::query(KNOWN)
+        .bind(json_rows(&kinds)?)
+        .fetch_all(&mut *connection)
         .await?;
-    let known = row.as_ref().map(|row| row.try_get::<&str, _>("pace"));
-    let kept = taught.add_to(known.transpose()?)?;
-    sqlx::query(KEEP)
-        .bind(bank)
-        .bind(job_type)
-        .bind(kept.pace)
-        .bind(kept.averages)
-        .bind(kept.at)
+    let paces = lessons.pace_rows(known_kinds(&known)?)?;
+    sqlx::query(LEARN)
+        .bind(json_rows(&lessons.bank_rows())?)
+        .bind(json_rows(&paces)?)
         .execute(&mut *connection)
         .await?;
-    if row.is_none() {
+    if known.len() < kinds.len() {
         sqlx::query(FORGET)
             .bind(MOST_KINDS)
             .execute(connection)

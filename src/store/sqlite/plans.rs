@@ -77,9 +77,7 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         hints::OF_USER_ALONE,
         hints::DUE,
         paces::FIND,
-        paces::ONE,
-        paces::KEEP,
-        paces::REMEMBER_BANK,
+        paces::KNOWN,
         stories::ONE,
         stories::MANY,
         jobs::DUE,
@@ -140,8 +138,14 @@ async fn rows_given_lead_to_the_rows_they_name_one_by_one() {
 }
 
 #[tokio::test]
-async fn looks_and_attempts_find_their_rows_by_an_index() {
+async fn looks_lessons_and_attempts_find_their_rows_by_an_index() {
     let (store, _home) = store().await;
+    let of_lessons: Vec<_> = paces::LEARN.split("; ").collect();
+    assert_eq!(of_lessons.len(), 2);
+    for statement in of_lessons {
+        let costly = costly_steps(&store, statement).await;
+        assert!(costly.is_empty(), "{statement}\n{costly:#?}");
+    }
     for statement in [
         looks::HOLD,
         looks::CHANGE_WATCHES,
