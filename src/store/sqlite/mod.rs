@@ -100,7 +100,7 @@ impl SqliteStore {
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_lazy_with(options.clone().pragma("query_only", "on"));
-        let writer = Writer::start(connection, options);
+        let writer = Writer::start(connection, options).map_err(sqlx::Error::Io)?;
         let clients = clients::Finder {
             pool: readers.clone(),
             sealer: sealer.clone(),

@@ -1,19 +1,24 @@
 //! Group commit: one task owns the one connection that writes, and all units of work that wait
 //! while a commit runs share the next one. A caller is answered only after its commit.
+//!
+//! All writes go through this one task, so it has a thread of its own: among the other tasks it would wait for
+//! its turn after each statement.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::{
+    runtime,
     sync::{mpsc, oneshot},
-    task::JoinSet,
 };
 use tracing::{trace, warn};
 
@@ -33,7 +38,6 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
     commits: Arc<AtomicU64>,
-    _task: Arc<JoinSet<()>>,
 }
 
 enum Message {
@@ -42,8 +46,12 @@ enum Message {
 }
 
 impl Writer {
-    /// Starts the writing task with a connection, and the options to open another if that breaks.
-    pub(super) fn start(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
+    /// Starts the writing task with a connection, and the options to open another if that breaks. Fails if there
+    /// can be no thread more.
+    pub(super) fn start(
+        connection: SqliteConnection,
+        options: SqliteConnectOptions,
+    ) -> io::Result<Self> {
         let (queue, units) = mpsc::channel(BATCH);
         let commits = Arc::new(AtomicU64::new(0));
         let task = Task {
@@ -52,13 +60,13 @@ impl Writer {
             back_off: BACK_OFF.0,
             commits: Arc::clone(&commits),
         };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(task.run(units));
-        Self {
-            queue,
-            commits,
-            _task: Arc::new(tasks),
-        }
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        thread::Builder::new()
+            .name("store writer".to_owned())
+            .spawn(move || runtime.block_on(task.run(units)))?;
+        Ok(Self { queue, commits })
     }
 
     /// Commits so far.
@@ -280,7 +288,7 @@ mod tests {
             .execute(&mut connection)
             .await
             .unwrap();
-        (Writer::start(connection, options), home)
+        (Writer::start(connection, options).unwrap(), home)
     }
 
     async fn write(writer: &Writer, statement: &'static str) -> Result<(), StoreError> {
