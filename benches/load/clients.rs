@@ -104,7 +104,7 @@ fn event() -> String {
 /// beside each other.
 pub(crate) fn job_id(number: usize) -> String {
     let hash = Sha256::digest(number.to_be_bytes());
-    let bytes = std::array::from_fn(|place| hash[place]);
+    let bytes = hash.first_chunk().copied().unwrap_or_default();
     uuid::Builder::from_random_bytes(bytes)
         .into_uuid()
         .to_string()

@@ -102,7 +102,9 @@ impl<T> HandOver<T> {
     {
         let mut desk = self.desk();
         let handed = std::mem::take(&mut desk.handed);
-        handed.iter().for_each(|work| desk.free(work.host()));
+        for work in &handed {
+            desk.free(work.host());
+        }
         handed
     }
 
@@ -202,7 +204,9 @@ impl<T> Drop for Slots<T> {
             return;
         }
         let mut desk = self.to.desk();
-        self.hosts.iter().for_each(|host| desk.free(host));
+        for host in &self.hosts {
+            desk.free(host);
+        }
         drop(desk);
         self.to.bell.ring();
     }

@@ -133,14 +133,13 @@ mod tests {
 
     #[test]
     fn two_halves_of_a_hosts_room_are_as_much_as_the_whole() {
-        for per_host in 1..9 {
-            for taken in 0..=per_host {
-                let hosts = limits(per_host, &[("busy", taken)]);
-                let (larger, smaller) = halves(&hosts);
-                for (host, whole) in [("busy", per_host - taken), ("idle", per_host)] {
-                    let parts = (room(&larger, host), room(&smaller, host));
-                    assert_eq!(parts, (whole - whole / 2, whole / 2), "{host} {taken}");
-                }
+        let cases = (1..9).flat_map(|per_host| (0..=per_host).map(move |taken| (per_host, taken)));
+        for (per_host, taken) in cases {
+            let hosts = limits(per_host, &[("busy", taken)]);
+            let (larger, smaller) = halves(&hosts);
+            for (host, whole) in [("busy", per_host - taken), ("idle", per_host)] {
+                let parts = (room(&larger, host), room(&smaller, host));
+                assert_eq!(parts, (whole - whole / 2, whole / 2), "{host} {taken}");
             }
         }
     }

@@ -27,9 +27,10 @@ impl Obstacles {
         let (mut hosts, mut watches) = (HashSet::new(), HashSet::new());
         for row in rows {
             let cells = Cells::of("deliveries", "id", row);
-            let set = match cells.get("is_watch")? {
-                true => &mut watches,
-                false => &mut hosts,
+            let set = if cells.get("is_watch")? {
+                &mut watches
+            } else {
+                &mut hosts
             };
             set.insert(cells.get("id")?);
         }
@@ -82,7 +83,7 @@ pub(in crate::store) fn claim_new(
                 claimed.push(due);
             }
             Err(failure) => {
-                error!(error = %failure, "a new delivery cannot be read and is left to claims")
+                error!(error = %failure, "a new delivery cannot be read and is left to claims");
             }
         }
     }
