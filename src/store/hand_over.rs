@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -48,6 +49,10 @@ struct Desk<T> {
     reserved: HashMap<String, usize>,
     handed: Vec<T>,
 }
+
+/// Work that was claimed as it was made, and the slots that were taken for it: to be handed over after the commit. None
+/// if there was no room.
+pub(super) type Handed<T> = Option<(Slots<T>, Vec<T>)>;
 
 /// Slots that work is on its way to; they are free again if it does not come.
 #[derive(Debug)]
@@ -114,9 +119,35 @@ impl<T> HandOver<T> {
         self.desk().reserved.clone()
     }
 
-    /// Waits until something is handed over, or will not come.
-    pub async fn handed(&self) {
-        self.bell.rung().await;
+    /// Takes what is handed over while other work is done.
+    pub async fn meanwhile<O>(
+        &self,
+        work: impl Future<Output = O>,
+        mut take: impl FnMut(Vec<T>),
+    ) -> O
+    where
+        T: Placed,
+    {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.bell.rung() => take(self.receive()),
+            }
+        }
+    }
+
+    /// Takes the room back, and what is on its way to it.
+    pub async fn close(&self, mut take: impl FnMut(Vec<T>))
+    where
+        T: Placed,
+    {
+        self.withdraw();
+        take(self.receive());
+        while !self.reserved().is_empty() {
+            self.bell.rung().await;
+            take(self.receive());
+        }
     }
 
     /// No slots yet, of the room there is.
@@ -276,7 +307,6 @@ mod tests {
         );
         slots.hand(vec!["busy", "idle"]);
         wake.rung().await;
-        desk.handed().await;
         let lie_there = [("busy".to_owned(), 1), ("idle".to_owned(), 1)];
         assert_eq!(reserved(&desk), lie_there, "the third did not come");
         assert_eq!(desk.receive(), ["busy", "idle"]);
@@ -296,5 +326,40 @@ mod tests {
         assert!(desk.slots().is_none(), "that is none");
         drop((one, two));
         assert_eq!(reserved(&desk), []);
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_is_taken_before_a_desk_closes_and_what_will_not_come_is_not_waited_for()
+     {
+        let (desk, mut taken) = (HandOver::default(), Vec::new());
+        desk.offer(room(9, 9), Wake::new());
+        let (mut comes, mut fails) = (desk.slots().unwrap(), desk.slots().unwrap());
+        assert!(comes.take("idle") && fails.take("idle"));
+        let (working, others) = (desk.clone(), async {
+            tokio::task::yield_now().await;
+            comes.hand(vec!["idle"]);
+            tokio::task::yield_now().await;
+            drop(fails);
+        });
+        tokio::join!(working.close(|new| taken.extend(new)), others);
+        assert_eq!(taken, ["idle"]);
+        assert!(desk.slots().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_over_during_other_work_is_taken_before_that_ends() {
+        let (desk, mut taken) = (HandOver::default(), Vec::new());
+        desk.offer(room(9, 9), Wake::new());
+        let (done, waits) = tokio::sync::oneshot::channel();
+        let mut slots = desk.slots().unwrap();
+        assert!(slots.take("idle"));
+        slots.hand(vec!["idle"]);
+        let mut done = Some(done);
+        let ended = desk.meanwhile(waits, |new| {
+            taken.extend(new);
+            done.take().unwrap().send(7).unwrap();
+        });
+        assert_eq!(ended.await, Ok(7));
+        assert_eq!(taken, ["idle"]);
     }
 }

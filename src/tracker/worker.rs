@@ -1,6 +1,6 @@
 //! Claims due jobs, keeps looks in flight, and records them in batches.
 
-use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use metrics::{counter, histogram};
@@ -90,7 +90,8 @@ impl TrackerWorker {
         let wanted = self.divide_room();
         let (store, claims) = (Arc::clone(&self.store), wanted.as_ref().ok());
         let work = async { tokio::join!(record(&*store, &landed), claim(&*store, claims)) };
-        let (recorded, due) = self.meanwhile(work).await;
+        let desk = store.new_jobs();
+        let (recorded, due) = desk.meanwhile(work, |new| self.look_at(new)).await;
         self.refused = recorded.is_err();
         match &recorded {
             Ok(recorded) => self.tell(&landed, recorded),
@@ -118,22 +119,12 @@ impl TrackerWorker {
         }
     }
 
-    /// Looks at new jobs while the store is at work.
-    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let (mut work, store) = (pin!(work), Arc::clone(&self.store));
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                () = store.new_jobs().handed() => self.receive(),
-            }
-        }
-    }
-
     /// Divides the room there is between claims and new jobs, which have all of it while claims can wait; while
     /// there is more to claim than room, they have none.
     fn divide_room(&mut self) -> Result<Claim, Claimed> {
         self.store.new_jobs().withdraw();
-        self.receive();
+        let new = self.store.new_jobs().receive();
+        self.look_at(new);
         let claim = self.wanted()?;
         let wait = self.search.can_wait();
         let offered = match wait {
@@ -200,20 +191,8 @@ impl TrackerWorker {
         self.store.new_jobs().reserved().values().sum()
     }
 
-    /// Offers no more room, and looks at what is on its way.
-    async fn close(&mut self) {
-        let store = Arc::clone(&self.store);
-        store.new_jobs().withdraw();
-        self.receive();
-        while self.on_their_way() > 0 {
-            store.new_jobs().handed().await;
-            self.receive();
-        }
-    }
-
-    /// Looks at the jobs that were handed over.
-    fn receive(&mut self) {
-        let new = self.store.new_jobs().receive();
+    /// Looks at new jobs that were handed over.
+    fn look_at(&mut self, new: Vec<DueJob>) {
         if !new.is_empty() {
             self.search.handed();
             self.start_all(new, self.clock.now());
@@ -268,7 +247,8 @@ impl Worker for TrackerWorker {
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
-        self.close().await;
+        let store = Arc::clone(&self.store);
+        store.new_jobs().close(|new| self.look_at(new)).await;
         loop {
             let landed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
             let recorded = record(&*self.store, &landed).await?;

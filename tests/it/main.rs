@@ -19,6 +19,7 @@ mod console;
 mod delivery;
 mod fleet;
 mod fuzz;
+mod hand_over;
 mod hints;
 mod isolation;
 mod journeys;

@@ -4,7 +4,7 @@ mod report;
 mod room;
 mod span;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use metrics::histogram;
@@ -58,6 +58,8 @@ pub struct DeliveryWorker {
     /// The store took no record the last time: nothing is claimed until it does.
     refused: bool,
     search: Search,
+    /// Hosts of which the latest claim took all that they had room for: more of theirs may wait.
+    crowded: HashSet<String>,
 }
 
 /// An attempt that ended.
@@ -106,6 +108,7 @@ impl DeliveryWorker {
             unrecorded: Vec::new(),
             refused: false,
             search: Search::default(),
+            crowded: HashSet::new(),
         })
     }
 
@@ -197,12 +200,12 @@ impl DeliveryWorker {
     }
 
     /// Records what ended and claims what there are slots for, together, so that they share a commit. Says
-    /// whether anything was recorded, and how many were claimed.
+    /// whether anything was recorded, and whether there may be more to claim.
     async fn record_and_claim(
         &mut self,
         now: Timestamp,
         (limit, hosts): (usize, HostLimits),
-    ) -> Result<(bool, usize), StoreError> {
+    ) -> Result<(bool, bool), StoreError> {
         let claim = Claim {
             now,
             lease: self.lease,
@@ -214,7 +217,8 @@ impl DeliveryWorker {
         );
         let work =
             async { tokio::join!(record(&*store, &ended), claim_some(&*store, claim, &hosts)) };
-        let (recorded, claimed) = self.meanwhile(work).await;
+        let desk = store.new_deliveries();
+        let (recorded, claimed) = desk.meanwhile(work, |new| self.send(new)).await;
         self.refused = recorded.is_err();
         let had_ended = !self.refused && !ended.is_empty();
         match &recorded {
@@ -222,10 +226,10 @@ impl DeliveryWorker {
             Err(_) => self.unrecorded.extend(ended),
         }
         let claimed = claimed?;
-        let count = claimed.len();
+        let more = limit > 0 && self.left_some(limit, &hosts, &claimed);
         self.start_all(claimed, now);
         recorded?;
-        Ok((had_ended, count))
+        Ok((had_ended, more))
     }
 
     /// Records what ended. What cannot be recorded is kept.
@@ -300,13 +304,8 @@ impl Worker for DeliveryWorker {
         self.take_landings();
         let now = self.clock.now();
         let (room, wait) = self.divide_room();
-        let limit = room.0;
-        let (recorded, claimed) = self.record_and_claim(now, room).await?;
-        let is_full = limit > 0 && claimed == limit;
-        if limit > 0 {
-            self.search.searched(is_full);
-        }
-        if is_full || !self.unrecorded.is_empty() {
+        let (recorded, more) = self.record_and_claim(now, room).await?;
+        if more || !self.unrecorded.is_empty() {
             return Ok(Tick::Busy);
         }
         if let Some(wait) = wait {
@@ -322,7 +321,8 @@ impl Worker for DeliveryWorker {
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
         let (mut tries, pause) = DRAIN_RECORDS;
-        self.close().await;
+        let store = Arc::clone(&self.store);
+        store.new_deliveries().close(|new| self.send(new)).await;
         loop {
             self.take_landings();
             match self.record().await {

@@ -1,7 +1,10 @@
 //! Divides the room there is for attempts between deliveries that are claimed in the store and new ones, which are
 //! handed over as they are stored.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -12,11 +15,13 @@ use crate::{
 
 impl DeliveryWorker {
     /// Has room for claims, and offers new deliveries the rest: half of it, or all while claims can wait; while
-    /// there is more to claim than room, none. Says for how long claims wait, if there are none.
+    /// there is more to claim than room, none, and none of hosts of which there is. Says for how long claims wait, if
+    /// there are none.
     pub(super) fn divide_room(&mut self) -> ((usize, HostLimits), Option<Duration>) {
         let nothing = (0, HostLimits::default());
         self.store.new_deliveries().withdraw();
-        self.receive();
+        let new = self.store.new_deliveries().receive();
+        self.send(new);
         let (mut hosts, reserved) = (self.limits(), self.store.new_deliveries().reserved());
         let taken = self.in_flight() + reserved.values().sum::<usize>();
         let free = self.concurrency.saturating_sub(taken);
@@ -29,11 +34,12 @@ impl DeliveryWorker {
         if self.search.left_some() {
             return ((free, hosts), None);
         }
-        if let Some(wait) = self.search.can_wait() {
+        let is_waited_for = self.crowded.iter().any(|host| room_of(&hosts, host) > 0);
+        if let Some(wait) = self.search.can_wait().filter(|_| !is_waited_for) {
             self.offer(free, hosts);
             return (nothing, Some(wait));
         }
-        let (claimed, offered) = halves(&hosts);
+        let (claimed, offered) = halves(&hosts, &self.crowded);
         self.offer(free / 2, offered);
         ((free - free / 2, claimed), None)
     }
@@ -49,35 +55,37 @@ impl DeliveryWorker {
         self.store.new_deliveries().offer(room, self.wake.clone());
     }
 
-    /// Sends what was handed over.
-    fn receive(&mut self) {
-        let new = self.store.new_deliveries().receive();
+    /// Sends new deliveries that were handed over.
+    pub(super) fn send(&mut self, new: Vec<DueDelivery>) {
         if !new.is_empty() {
             self.search.handed();
             self.start_all(new, self.clock.now());
         }
     }
 
-    /// Sends new deliveries while the store is at work.
-    pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let (mut work, store) = (pin!(work), self.store.clone());
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                () = store.new_deliveries().handed() => self.receive(),
-            }
+    /// Notes what a claim of so many brought, of hosts with so much room, and says whether there may be more that
+    /// there is room for.
+    pub(super) fn left_some(
+        &mut self,
+        limit: usize,
+        hosts: &HostLimits,
+        claimed: &[DueDelivery],
+    ) -> bool {
+        let is_full = claimed.len() == limit;
+        self.search.searched(is_full);
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for due in claimed {
+            *counts.entry(due.callback_url.host()).or_default() += 1;
         }
-    }
-
-    /// Offers no more room, and sends what is on its way.
-    pub(super) async fn close(&mut self) {
-        let desk = self.store.clone();
-        desk.new_deliveries().withdraw();
-        self.receive();
-        while !desk.new_deliveries().reserved().is_empty() {
-            desk.new_deliveries().handed().await;
-            self.receive();
-        }
+        // of a host without room nothing is learned
+        self.crowded.retain(|host| room_of(hosts, host) == 0);
+        let used_up = counts
+            .into_iter()
+            .filter(|(host, count)| *count >= room_of(hosts, host));
+        let used_up: Vec<_> = used_up.map(|(host, _)| host.to_owned()).collect();
+        let more = is_full || !used_up.is_empty();
+        self.crowded.extend(used_up);
+        more
     }
 
     pub(super) fn start_all(&mut self, due: Vec<DueDelivery>, now: Timestamp) {
@@ -91,24 +99,30 @@ impl DeliveryWorker {
     }
 }
 
-/// The room of each host in two parts, the larger one first.
-fn halves(hosts: &HostLimits) -> (HostLimits, HostLimits) {
+/// How many more may go to a host.
+fn room_of(hosts: &HostLimits, host: &str) -> usize {
+    let taken = hosts.in_flight.get(host).copied().unwrap_or(0);
+    hosts.per_host.saturating_sub(taken)
+}
+
+/// The room of each host in two parts: for claims, the larger one, and for new deliveries, which have none of crowded
+/// hosts.
+fn halves(hosts: &HostLimits, crowded: &HashSet<String>) -> (HostLimits, HostLimits) {
     let smaller = hosts.per_host / 2;
     let larger = hosts.per_host - smaller;
-    let part = |per_host: usize, room: &dyn Fn(usize) -> usize| {
-        let in_flight = hosts.in_flight.iter().map(|(host, taken)| {
-            let free = room(hosts.per_host.saturating_sub(*taken));
-            (host.clone(), per_host.saturating_sub(free))
-        });
-        HostLimits {
-            per_host,
-            in_flight: in_flight.collect(),
-        }
+    let (mut claims, mut new) = (HashMap::new(), HashMap::new());
+    for host in hosts.in_flight.keys().chain(crowded) {
+        let free = room_of(hosts, host);
+        let for_new = if crowded.contains(host) { 0 } else { free / 2 };
+        let for_claims = (free - for_new).min(larger);
+        claims.insert(host.clone(), larger - for_claims);
+        new.insert(host.clone(), smaller - for_new);
+    }
+    let part = |per_host, in_flight| HostLimits {
+        per_host,
+        in_flight,
     };
-    (
-        part(larger, &|free| free - free / 2),
-        part(smaller, &|free| free / 2),
-    )
+    (part(larger, claims), part(smaller, new))
 }
 
 #[cfg(test)]
@@ -125,21 +139,23 @@ mod tests {
         }
     }
 
-    /// What a host has left.
-    fn room(limits: &HostLimits, host: &str) -> usize {
-        let taken = limits.in_flight.get(host).copied().unwrap_or(0);
-        limits.per_host.saturating_sub(taken)
-    }
-
     #[test]
-    fn two_halves_of_a_hosts_room_are_as_much_as_the_whole() {
+    fn two_halves_of_a_hosts_room_are_as_much_as_the_whole_and_new_ones_get_nothing_of_a_crowded_host()
+     {
         let cases = (1..9).flat_map(|per_host| (0..=per_host).map(move |taken| (per_host, taken)));
         for (per_host, taken) in cases {
             let hosts = limits(per_host, &[("busy", taken)]);
-            let (larger, smaller) = halves(&hosts);
+            let (larger, smaller) = halves(&hosts, &HashSet::new());
             for (host, whole) in [("busy", per_host - taken), ("idle", per_host)] {
-                let parts = (room(&larger, host), room(&smaller, host));
+                let parts = (room_of(&larger, host), room_of(&smaller, host));
                 assert_eq!(parts, (whole - whole / 2, whole / 2), "{host} {taken}");
+            }
+            let crowded = HashSet::from(["busy".to_owned(), "idle".to_owned()]);
+            let (larger, smaller) = halves(&hosts, &crowded);
+            for host in ["busy", "idle"] {
+                let most = larger.per_host.min(room_of(&hosts, host));
+                let parts = (room_of(&larger, host), room_of(&smaller, host));
+                assert_eq!(parts, (most, 0), "crowded {host} {taken}");
             }
         }
     }

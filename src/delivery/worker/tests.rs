@@ -181,6 +181,17 @@ async fn a_slow_host_does_not_hold_up_another() {
 }
 
 #[tokio::test]
+async fn what_waits_for_one_host_takes_all_its_slots_without_a_pause() {
+    let host = FakeHost::plays(Reply::Hang).await;
+    let mut config = local_config();
+    (config.concurrency, config.concurrency_per_host) = (64, 8);
+    let waiting = (0..20).map(|_| due(&host.url("app.example")));
+    let mut setup = setup(&config, waiting.collect());
+    while setup.worker.tick().await.unwrap() == Tick::Busy {}
+    assert_eq!(setup.worker.in_flight(), 8);
+}
+
+#[tokio::test]
 async fn what_cannot_be_recorded_is_kept_and_nothing_new_is_claimed() {
     let host = FakeHost::plays(Reply::Status("200 OK")).await;
     let url = host.url("app.example");

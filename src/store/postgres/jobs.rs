@@ -116,17 +116,17 @@ impl JobStore for PgStore {
             sealer: &self.0.sealer,
             arbiter: self.0.arbiter,
         };
-        let recorded = self
+        let (recorded, handed) = self
             .write((&looks, handing), |connection, (looks, handing)| {
                 Box::pin(looks::record(connection, looks, handing))
             })
             .await?;
-        if let Some((slots, deliveries)) = recorded.handed {
+        if let Some((slots, deliveries)) = handed {
             slots.hand(deliveries);
         }
         self.announce_events(&looks);
-        self.learn(&looks, &recorded.jobs).await;
-        Ok(recorded.jobs)
+        self.learn(&looks, &recorded).await;
+        Ok(recorded)
     }
 
     fn new_jobs(&self) -> &NewJobs {

@@ -13,7 +13,7 @@ use crate::{
             NewsRow, Obstacles, changes, claim_new, claims, held, jobs, millis, news, reports,
             secrets_of,
         },
-        hand_over::Slots,
+        hand_over::{Handed, Slots},
         postgres::{Arbiter, banks::begin_outage, now, row::columns, watches::LOCK_DELIVERIES},
     },
 };
@@ -87,17 +87,6 @@ pub(super) const FORGET_FAILURES: &str =
 pub(super) const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";
 
-/// What recording looks came to.
-#[derive(Default)]
-pub(super) struct Recorded {
-    /// The jobs whose lease still held.
-    pub(super) jobs: Vec<JobId>,
-    pub(super) handed: Handed,
-}
-
-/// The new deliveries that were claimed at once, and the slots that were taken for them.
-pub(super) type Handed = Option<(Slots<DueDelivery>, Vec<DueDelivery>)>;
-
 /// How new deliveries are claimed.
 pub(super) struct Handing<'h> {
     /// Where they find room.
@@ -108,15 +97,15 @@ pub(super) struct Handing<'h> {
     pub(super) arbiter: Arbiter,
 }
 
-/// Records looks.
+/// Records looks; says of which jobs the lease still held, and which new deliveries were claimed at once.
 pub(super) async fn record(
     connection: &mut PgConnection,
     looks: &[Look],
     handing: &Handing<'_>,
-) -> Result<Recorded, StoreError> {
+) -> Result<(Vec<JobId>, Handed<DueDelivery>), StoreError> {
     let looks = hold(connection, looks).await?;
     if looks.is_empty() {
-        return Ok(Recorded::default());
+        return Ok((Vec::new(), None));
     }
     let handed = change_watches(connection, &looks, handing).await?;
     report_connections(connection, &looks).await?;
@@ -126,10 +115,8 @@ pub(super) async fn record(
         }
     }
     record_jobs(connection, &looks).await?;
-    Ok(Recorded {
-        jobs: looks.iter().map(|look| look.job_id.clone()).collect(),
-        handed,
-    })
+    let recorded = looks.iter().map(|look| look.job_id.clone());
+    Ok((recorded.collect(), handed))
 }
 
 /// The looks whose lease still holds; their jobs are locked.
@@ -151,7 +138,7 @@ async fn change_watches(
     connection: &mut PgConnection,
     looks: &[&Look],
     handing: &Handing<'_>,
-) -> Result<Handed, StoreError> {
+) -> Result<Handed<DueDelivery>, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
         return Ok(None);
@@ -176,7 +163,7 @@ async fn add_events(
     connection: &mut PgConnection,
     mut news: Vec<NewsRow>,
     handing: &Handing<'_>,
-) -> Result<Handed, StoreError> {
+) -> Result<Handed<DueDelivery>, StoreError> {
     let added: Vec<String> = sqlx::query_scalar(ADD_EVENTS)
         .bind(columns(&news, |row| row.event_id.as_str()))
         .bind(columns(&news, |row| row.watch_id.as_str()))

@@ -13,7 +13,7 @@ use crate::{
             NewClaim, Registers, Standings, answer, claimed_jobs, clients_of, decide, due_rows,
             existing, found, is_near_cap, known, millis, open_rows, standings, watch_rows,
         },
-        hand_over::Slots,
+        hand_over::Handed,
         postgres::{Arbiter, now, pool::Pool, row::columns, stories},
     },
 };
@@ -76,9 +76,6 @@ pub(super) struct Registering {
     pub(super) new_jobs: NewJobs,
 }
 
-/// New jobs that were claimed, and the slots that were taken for them.
-type Handed = Option<(Slots<DueJob>, Vec<DueJob>)>;
-
 /// Where new jobs find room, and whose time claims are judged by.
 type Handing<'h> = (&'h NewJobs, Arbiter);
 
@@ -113,7 +110,7 @@ async fn register(
     new: &[NewWatch],
     lock: &'static str,
     handing: Handing<'_>,
-) -> Result<Option<(Vec<Registration>, Handed)>, StoreError> {
+) -> Result<Option<(Vec<Registration>, Handed<DueJob>)>, StoreError> {
     let clients = clients(connection, new, lock).await?;
     if lock == SHARE_CLIENTS && is_near_cap(new, &clients, NEAR_CAP) {
         return Ok(None);
@@ -178,7 +175,7 @@ async fn add(
     connection: &mut PgConnection,
     new: &[&NewWatch],
     (desk, arbiter): Handing<'_>,
-) -> Result<(HashSet<String>, Handed), StoreError> {
+) -> Result<(HashSet<String>, Handed<DueJob>), StoreError> {
     if new.is_empty() {
         return Ok((HashSet::new(), None));
     }

@@ -62,11 +62,11 @@ impl JobStore for SqliteStore {
         let recorded = self.write(move |connection| {
             Box::pin(async move { looks::record(connection, &looks, &handing).await })
         });
-        let recorded = recorded.await?;
-        if let Some((slots, deliveries)) = recorded.handed {
+        let (recorded, handed) = recorded.await?;
+        if let Some((slots, deliveries)) = handed {
             slots.hand(deliveries);
         }
-        Ok(recorded.jobs)
+        Ok(recorded)
     }
 
     fn new_jobs(&self) -> &NewJobs {

@@ -13,7 +13,7 @@ use crate::{
             Lessons, NewsRow, Obstacles, changes, claim_new, claims, event_rows, held, jobs, later,
             news, reports, secrets_of,
         },
-        hand_over::Slots,
+        hand_over::{Handed, Slots},
         sqlite::{
             banks::begin_outage,
             paces::learn,
@@ -77,33 +77,22 @@ const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_
     SELECT value ->> 'connection_id', value ->> 'job_id', value ->> 'at' \
     FROM jsonb_each(?1) WHERE TRUE ON CONFLICT DO NOTHING";
 
-/// What recording looks came to.
-#[derive(Default)]
-pub(super) struct Recorded {
-    /// The jobs whose lease still held.
-    pub(super) jobs: Vec<JobId>,
-    pub(super) handed: Handed,
-}
-
-/// The new deliveries that were claimed at once, and the slots that were taken for them.
-pub(super) type Handed = Option<(Slots<DueDelivery>, Vec<DueDelivery>)>;
-
 /// Where new deliveries find room, and what opens their clients' secrets.
 pub(super) type Handing = (NewDeliveries, Sealer);
 
-/// Records looks.
+/// Records looks; says of which jobs the lease still held, and which new deliveries were claimed at once.
 pub(super) async fn record(
     connection: &mut SqliteConnection,
     looks: &[Look],
     handing: &Handing,
-) -> Result<Recorded, StoreError> {
+) -> Result<(Vec<JobId>, Handed<DueDelivery>), StoreError> {
     let still: Vec<String> = sqlx::query_scalar(HOLD)
         .bind(json_rows(&claims(looks))?)
         .fetch_all(&mut *connection)
         .await?;
     let looks = held(looks, still);
     if looks.is_empty() {
-        return Ok(Recorded::default());
+        return Ok((Vec::new(), None));
     }
     let handed = change_watches(connection, &looks, handing).await?;
     report_connections(connection, &looks).await?;
@@ -117,10 +106,8 @@ pub(super) async fn record(
         .bind(json_rows(&jobs(&looks)?)?)
         .execute(connection)
         .await?;
-    Ok(Recorded {
-        jobs: looks.iter().map(|look| look.job_id.clone()).collect(),
-        handed,
-    })
+    let recorded = looks.iter().map(|look| look.job_id.clone());
+    Ok((recorded.collect(), handed))
 }
 
 /// Changes the watches that are still open, and stores what they are told.
@@ -128,7 +115,7 @@ async fn change_watches(
     connection: &mut SqliteConnection,
     looks: &[&Look],
     handing: &Handing,
-) -> Result<Handed, StoreError> {
+) -> Result<Handed<DueDelivery>, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
         return Ok(None);
@@ -149,7 +136,7 @@ async fn add_events(
     connection: &mut SqliteConnection,
     mut news: Vec<NewsRow>,
     (desk, sealer): &Handing,
-) -> Result<Handed, StoreError> {
+) -> Result<Handed<DueDelivery>, StoreError> {
     let added: Vec<String> = sqlx::query_scalar(ADD_EVENTS)
         .bind(json_rows(&event_rows(&news))?)
         .fetch_all(&mut *connection)

@@ -13,7 +13,7 @@ use crate::{
             Registers, answer, claimed_jobs, clients_of, decide, due_rows, existing, found, known,
             later, open_rows, standings, watch_rows,
         },
-        hand_over::Slots,
+        hand_over::Handed,
         sqlite::{
             row::{json_list, json_rows},
             stories,
@@ -62,9 +62,6 @@ pub(super) struct Registering {
     pub(super) new_jobs: NewJobs,
 }
 
-/// New jobs that were claimed, and the slots that were taken for them.
-type Handed = Option<(Slots<DueJob>, Vec<DueJob>)>;
-
 #[async_trait]
 impl Registers for Registering {
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Vec<Registration>, StoreError> {
@@ -84,7 +81,7 @@ async fn register(
     connection: &mut SqliteConnection,
     new: &[NewWatch],
     desk: &NewJobs,
-) -> Result<(Vec<Registration>, Handed), StoreError> {
+) -> Result<(Vec<Registration>, Handed<DueJob>), StoreError> {
     let clients = sqlx::query(CLIENTS)
         .bind(json_list(clients_of(new)))
         .fetch_all(&mut *connection)
@@ -133,7 +130,7 @@ async fn add(
     connection: &mut SqliteConnection,
     new: &[&NewWatch],
     desk: &NewJobs,
-) -> Result<(HashSet<String>, Handed), StoreError> {
+) -> Result<(HashSet<String>, Handed<DueJob>), StoreError> {
     if new.is_empty() {
         return Ok((HashSet::new(), None));
     }

@@ -293,6 +293,13 @@ impl TestApp {
             .expect("the work ends");
     }
 
+    /// Has the tracker alone do what it can, until its looks are recorded.
+    pub(crate) async fn look(&mut self) {
+        while self.tracker.tick().await.unwrap() == Tick::Busy || self.tracker.in_flight() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Ticks each worker once and says whether there is more to do now.
     async fn tick(&mut self) -> bool {
         let ticks = [

@@ -1,0 +1,62 @@
+//! What is new goes to the worker that has room for it without being found due; nothing depends on that.
+
+use std::{collections::HashMap, time::Duration};
+
+use basiq_relay::store::{NewDeliveries, NewJobs};
+use serde_json::Value;
+
+use crate::support::{TestApp, job};
+
+/// How much lies at each desk or is on its way there.
+fn on_their_way(jobs: &NewJobs, deliveries: &NewDeliveries) -> (usize, usize) {
+    let count = |reserved: HashMap<String, usize>| reserved.into_values().sum();
+    (count(jobs.reserved()), count(deliveries.reserved()))
+}
+
+/// A relay whose workers have looked for work once, so that they offer their room.
+async fn idle_app() -> TestApp {
+    let mut app = TestApp::new().await;
+    app.run_due().await;
+    app
+}
+
+/// A watch of a job that is done already.
+async fn settled(app: &TestApp) {
+    let done = job(
+        "j-1",
+        app.now(),
+        &[("create-report", "success", Value::Null)],
+    );
+    app.sandbox.seed_document("j-1", done);
+    app.watch("j-1").await;
+}
+
+#[tokio::test]
+async fn a_new_job_and_its_event_are_handed_to_idle_workers() {
+    let mut app = idle_app().await;
+    settled(&app).await;
+    let (jobs, deliveries) = (app.store.new_jobs(), app.store.new_deliveries());
+    assert_eq!(on_their_way(jobs, deliveries), (1, 0));
+    app.look().await;
+    let (jobs, deliveries) = (app.store.new_jobs(), app.store.new_deliveries());
+    assert_eq!(on_their_way(jobs, deliveries), (0, 1));
+    app.run_due().await;
+    assert_eq!(app.told().len(), 1);
+    assert_eq!(app.sandbox.calls().count("GET /jobs/{jobId}"), 1);
+}
+
+#[tokio::test]
+async fn what_was_handed_to_a_relay_that_died_is_done_by_the_next() {
+    for dies_after_its_look in [false, true] {
+        let mut app = idle_app().await;
+        settled(&app).await;
+        if dies_after_its_look {
+            app.look().await;
+        }
+        app.restart().await;
+        // where others may be at work, the claim has to run out
+        app.skip(Duration::from_mins(3)).await;
+        assert_eq!(app.told().len(), 1, "{dies_after_its_look}");
+        assert_eq!(app.sandbox.calls().count("GET /jobs/{jobId}"), 1);
+    }
+}
