@@ -30,10 +30,20 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// The same failure, told to one more of those it struck.
-pub(in crate::store) fn shared(error: &Arc<sqlx::Error>) -> StoreError {
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        if writer_may_recover(&error) {
+            Self::Unavailable(Box::new(error))
+        } else {
+            Self::Refused(Box::new(error))
+        }
+    }
+}
+
+/// The same failure of the writer, told to one more of those it struck.
+pub(in crate::store) fn shared(error: &Arc<rusqlite::Error>) -> StoreError {
     let source: Box<dyn Error + Send + Sync> = Box::new(Arc::clone(error));
-    if may_pass(error) {
+    if writer_may_recover(error) {
         StoreError::Unavailable(source)
     } else {
         StoreError::Refused(source)
@@ -86,7 +96,7 @@ fn may_pass(error: &sqlx::Error) -> bool {
             None => error
                 .code()
                 .and_then(|code| code.parse::<i64>().ok())
-                .is_some_and(|code| PASSING_SQLITE.contains(&(code & 0xff))),
+                .is_some_and(is_passing_in_sqlite),
         },
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
@@ -95,6 +105,15 @@ fn may_pass(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         _ => false,
     }
+}
+
+fn writer_may_recover(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code.is_some_and(|code| is_passing_in_sqlite(code.into()))
+}
+
+fn is_passing_in_sqlite(code: i64) -> bool {
+    PASSING_SQLITE.contains(&(code & 0xff))
 }
 
 #[cfg(test)]
@@ -114,7 +133,21 @@ mod tests {
                 StoreError::Unavailable(_)
             ));
         }
-        let wrong = Arc::new(sqlx::Error::RowNotFound);
-        assert!(matches!(shared(&wrong), StoreError::Refused(_)));
+        assert!(matches!(
+            StoreError::from(sqlx::Error::RowNotFound),
+            StoreError::Refused(_)
+        ));
+    }
+
+    #[test]
+    fn a_full_disk_of_the_writer_is_worth_another_try_and_a_broken_rule_is_not() {
+        // SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_CONSTRAINT_FOREIGNKEY
+        for (code, passes) in [(13, true), (778, true), (787, false)] {
+            let error = || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            for failure in [StoreError::from(error()), shared(&Arc::new(error()))] {
+                let told = matches!(failure, StoreError::Unavailable(_));
+                assert_eq!(told, passes, "{code}: {failure:?}");
+            }
+        }
     }
 }

@@ -30,10 +30,10 @@ pub(super) use self::{
     looks::{NewsRow, changes, claims, event_rows, held, jobs, news, reports},
     lookups::{Finds, FoundEach, Lookups, rest},
     outbox::{Candidate, choose, full_hosts},
-    registrar::{Registers, Registrar},
+    registrar::{Registered, Registers, Registrar},
     registrations::{
         NewClaim, Standings, answer, claimed_jobs, clients_of, decide, due_rows, existing, found,
-        is_near_cap, known, open_rows, standings, watch_rows,
+        is_near_cap, known, not_there, open_rows, standings, watch_rows,
     },
     row::{AnyRow, Cells, WrongType, earlier, int, later, millis, time},
     stories::{

@@ -22,11 +22,14 @@ use crate::{
 /// The most registrations of one transaction, and the most that wait.
 const BATCH: usize = 512;
 
+/// What became of each watch, in their order.
+pub(in crate::store) type Registered = Vec<Result<Registration, StoreError>>;
+
 /// Registers watches in one transaction.
 #[async_trait]
 pub(in crate::store) trait Registers: Send + Sync + 'static {
-    /// Says of each what it came to, in their order.
-    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Vec<Registration>, StoreError>;
+    /// Says of each what it came to; fails if none was registered.
+    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Registered, StoreError>;
 }
 
 /// The way to the registering task; dropping it ends the task.
@@ -80,7 +83,7 @@ async fn run(store: impl Registers, mut queue: mpsc::Receiver<Queued>, share: Sh
             Ok(registered) => {
                 let mut registered = registered.into_iter();
                 for (caller, count) in callers {
-                    tell(caller, Ok(registered.by_ref().take(count).collect()));
+                    tell(caller, registered.by_ref().take(count).collect());
                 }
             }
             Err(StoreError::Unavailable(source)) => {
@@ -106,7 +109,11 @@ async fn one_by_one(store: &impl Registers, all: &[NewWatch], callers: Vec<(Call
     for (caller, count) in callers {
         let (own, others) = rest.split_at(count.min(rest.len()));
         rest = others;
-        tell(caller, store.register_all(own.into()).await);
+        let registered = store.register_all(own.into()).await;
+        tell(
+            caller,
+            registered.and_then(|each| each.into_iter().collect()),
+        );
     }
 }
 

@@ -149,11 +149,16 @@ pub(in crate::store) fn found(
 ) -> Result<Registration, StoreError> {
     story
         .map(|story| Registration::Existing(Box::new(story)))
-        .ok_or_else(|| StoreError::Inconsistent {
-            table: "watches",
-            column: "job_id",
-            row: new.request.job_id.to_string(),
-        })
+        .ok_or_else(|| not_there(new))
+}
+
+/// The error that a watch is neither new nor there.
+pub(in crate::store) fn not_there(new: &NewWatch) -> StoreError {
+    StoreError::Inconsistent {
+        table: "watches",
+        column: "job_id",
+        row: new.request.job_id.to_string(),
+    }
 }
 
 /// The watch that is asked for, as it begins.

@@ -10,8 +10,9 @@ use crate::{
     store::{
         DueJob, NewJobs, NewWatch, Registration, StoreError,
         common::{
-            NewClaim, Registers, Standings, answer, claimed_jobs, clients_of, decide, due_rows,
-            existing, found, is_near_cap, known, millis, open_rows, standings, watch_rows,
+            NewClaim, Registered, Registers, Standings, answer, claimed_jobs, clients_of, decide,
+            due_rows, existing, found, is_near_cap, known, millis, open_rows, standings,
+            watch_rows,
         },
         hand_over::Handed,
         postgres::{Arbiter, now, pool::Pool, row::columns, stories},
@@ -81,7 +82,7 @@ type Handing<'h> = (&'h NewJobs, Arbiter);
 
 #[async_trait]
 impl Registers for Registering {
-    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Vec<Registration>, StoreError> {
+    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Registered, StoreError> {
         let handing = (&self.new_jobs, self.arbiter);
         for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
             let registered = self
@@ -97,7 +98,7 @@ impl Registers for Registering {
                 if let Some((slots, jobs)) = handed {
                     slots.hand(jobs);
                 }
-                return Ok(answers);
+                return Ok(answers.into_iter().map(Ok).collect());
             }
         }
         Ok(Vec::new())

@@ -2,11 +2,18 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
+use rusqlite::{Connection, params};
 
 use crate::{
     domain::{ClientId, JobId, JobMemory, WatchId, WatchState},
-    store::{AnswerClaim, AnswerEnd, AnswerStore, StoreError, common::Cells, sqlite::SqliteStore},
+    store::{
+        AnswerClaim, AnswerEnd, AnswerStore, StoreError,
+        common::Cells,
+        sqlite::{
+            SqliteStore,
+            statement::{execute, fetch_optional},
+        },
+    },
 };
 
 pub(super) const FIND: &str = "SELECT w.watch_id, w.state, j.job_id, j.memory, \
@@ -31,28 +38,24 @@ impl AnswerStore for SqliteStore {
         id: WatchId,
         (now, until): (Timestamp, Timestamp),
     ) -> Result<AnswerClaim, StoreError> {
-        self.write(move |connection| Box::pin(claim(connection, owner, id, (now, until))))
+        self.write(move |connection| claim(connection, owner, id, (now, until)))
             .await
     }
 
     async fn end_answer(&self, job_id: &JobId, end: AnswerEnd) -> Result<(), StoreError> {
         let job_id = job_id.clone();
-        self.write(move |connection| Box::pin(finish(connection, job_id, end)))
+        self.write(move |connection| finish(connection, job_id, end))
             .await
     }
 }
 
-async fn claim(
-    connection: &mut SqliteConnection,
+fn claim(
+    connection: &Connection,
     owner: ClientId,
     id: WatchId,
     (now, until): (Timestamp, Timestamp),
 ) -> Result<AnswerClaim, StoreError> {
-    let row = sqlx::query(FIND)
-        .bind(id.to_string())
-        .bind(owner.0)
-        .fetch_optional(&mut *connection)
-        .await?;
+    let row = fetch_optional(connection, FIND, params![id.to_string(), owner.0])?;
     let Some(row) = row else {
         return Ok(AnswerClaim::NoSuchWatch);
     };
@@ -73,35 +76,30 @@ async fn claim(
         return Ok(AnswerClaim::Answering);
     }
     let job_id: JobId = job.parse("job_id")?;
-    sqlx::query(CLAIM)
-        .bind(job_id.as_str())
-        .bind(until.as_millisecond())
-        .bind(number)
-        .execute(connection)
-        .await?;
+    execute(
+        connection,
+        CLAIM,
+        params![job_id.as_str(), until.as_millisecond(), number],
+    )?;
     Ok(AnswerClaim::Claimed { job_id, user_id })
 }
 
-async fn finish(
-    connection: &mut SqliteConnection,
-    job_id: JobId,
-    end: AnswerEnd,
-) -> Result<(), StoreError> {
+fn finish(connection: &Connection, job_id: JobId, end: AnswerEnd) -> Result<(), StoreError> {
     let AnswerEnd {
         held_until,
         look_at,
     } = end;
-    sqlx::query(HOLD)
-        .bind(job_id.as_str())
-        .bind(held_until.map(Timestamp::as_millisecond))
-        .execute(&mut *connection)
-        .await?;
+    execute(
+        connection,
+        HOLD,
+        params![job_id.as_str(), held_until.map(Timestamp::as_millisecond)],
+    )?;
     if let Some(at) = look_at {
-        sqlx::query(DUE)
-            .bind(job_id.as_str())
-            .bind(at.as_millisecond())
-            .execute(connection)
-            .await?;
+        execute(
+            connection,
+            DUE,
+            params![job_id.as_str(), at.as_millisecond()],
+        )?;
     }
     Ok(())
 }

@@ -1,11 +1,16 @@
 //! Attempts, and what each means for its delivery, in a few statements however many there are.
 
-use sqlx::SqliteConnection;
+use rusqlite::{Connection, params};
 
 use crate::store::{
     AfterAttempt, AttemptResult, StoreError,
     common::{Recorded, after_rows, attempt_rows, host_words, recorded, tried},
-    sqlite::{hosts, row::json_rows, watches},
+    sqlite::{
+        hosts,
+        row::json_rows,
+        statement::{execute, fetch_all},
+        watches,
+    },
 };
 
 pub(super) const DELIVERIES: &str = "SELECT d.delivery_id, d.watch_id, d.host, d.state, \
@@ -38,45 +43,37 @@ const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = ?2
     settled_at = ifnull(settled_at, ?2) WHERE watch_id = ?1 AND state <> 'cancelled'";
 
 /// Records attempts, of each delivery one.
-pub(super) async fn record(
-    connection: &mut SqliteConnection,
+pub(super) fn record(
+    connection: &Connection,
     results: &[&AttemptResult],
 ) -> Result<(), StoreError> {
-    let rows = sqlx::query(DELIVERIES)
-        .bind(json_rows(&tried(results))?)
-        .fetch_all(&mut *connection)
-        .await?;
+    let rows = fetch_all(connection, DELIVERIES, params![json_rows(&tried(results))?])?;
     let recorded = recorded(results, &rows)?;
     if recorded.is_empty() {
         return Ok(());
     }
     let attempts = attempt_rows(&recorded);
     if !attempts.is_empty() {
-        sqlx::query(ADD_ATTEMPTS)
-            .bind(json_rows(&attempts)?)
-            .execute(&mut *connection)
-            .await?;
+        execute(connection, ADD_ATTEMPTS, params![json_rows(&attempts)?])?;
     }
-    sqlx::query(RECORD)
-        .bind(json_rows(&after_rows(&recorded))?)
-        .execute(&mut *connection)
-        .await?;
+    execute(
+        connection,
+        RECORD,
+        params![json_rows(&after_rows(&recorded))?],
+    )?;
     let gone = |one: &&Recorded<'_>| one.result.next == AfterAttempt::Gone;
     for gone in recorded.iter().filter(gone) {
-        end_watch(connection, gone).await?;
+        end_watch(connection, gone)?;
     }
-    hosts::note(connection, &host_words(&recorded)).await
+    hosts::note(connection, &host_words(&recorded))
 }
 
-async fn end_watch(
-    connection: &mut SqliteConnection,
-    gone: &Recorded<'_>,
-) -> Result<(), StoreError> {
+fn end_watch(connection: &Connection, gone: &Recorded<'_>) -> Result<(), StoreError> {
     let (watch, job) = (&gone.found.watch_id, &gone.found.job_id);
-    sqlx::query(END_WATCH)
-        .bind(watch)
-        .bind(gone.ended_at.as_millisecond())
-        .execute(&mut *connection)
-        .await?;
-    watches::cancel(connection, watch, job, gone.ended_at).await
+    execute(
+        connection,
+        END_WATCH,
+        params![watch, gone.ended_at.as_millisecond()],
+    )?;
+    watches::cancel(connection, watch, job, gone.ended_at)
 }

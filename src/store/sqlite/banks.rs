@@ -2,14 +2,17 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
+use rusqlite::{Connection, params};
 
 use crate::{
     domain::{Bank, LeaseId},
     store::{
         BankLook, BankStore, Claim, DueBank, StoreError,
         common::{Cells, int, later, time},
-        sqlite::SqliteStore,
+        sqlite::{
+            SqliteStore,
+            statement::{execute, fetch_all},
+        },
     },
 };
 
@@ -46,12 +49,12 @@ const IS_OUT: &str =
 #[async_trait]
 impl BankStore for SqliteStore {
     async fn claim_due_banks(&self, claim: Claim) -> Result<Vec<DueBank>, StoreError> {
-        self.write(move |connection| Box::pin(claim_due(connection, claim)))
+        self.write(move |connection| claim_due(connection, claim))
             .await
     }
 
     async fn record_bank_looks(&self, looks: Vec<BankLook>) -> Result<u64, StoreError> {
-        self.write(move |connection| Box::pin(record(connection, looks)))
+        self.write(move |connection| record(connection, looks))
             .await
     }
 
@@ -69,22 +72,23 @@ impl BankStore for SqliteStore {
     }
 }
 
-async fn claim_due(
-    connection: &mut SqliteConnection,
-    claim: Claim,
-) -> Result<Vec<DueBank>, StoreError> {
-    sqlx::query(FORGET_UNWAITED)
-        .bind(claim.now.as_millisecond())
-        .execute(&mut *connection)
-        .await?;
+fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueBank>, StoreError> {
+    execute(
+        connection,
+        FORGET_UNWAITED,
+        params![claim.now.as_millisecond()],
+    )?;
     let lease = LeaseId::new(claim.now);
-    let rows = sqlx::query(LEASE)
-        .bind(claim.now.as_millisecond())
-        .bind(int(claim.limit))
-        .bind(lease.to_string())
-        .bind(later(claim.now, claim.lease))
-        .fetch_all(connection)
-        .await?;
+    let rows = fetch_all(
+        connection,
+        LEASE,
+        params![
+            claim.now.as_millisecond(),
+            int(claim.limit),
+            lease.to_string(),
+            later(claim.now, claim.lease)
+        ],
+    )?;
     let claimed = rows.iter().map(|row| {
         let cells = Cells::of("outages", "institution_id", row);
         let bank = Bank {
@@ -96,62 +100,54 @@ async fn claim_due(
     claimed.collect()
 }
 
-async fn record(
-    connection: &mut SqliteConnection,
-    looks: Vec<BankLook>,
-) -> Result<u64, StoreError> {
+fn record(connection: &Connection, looks: Vec<BankLook>) -> Result<u64, StoreError> {
     let mut due = 0;
     for look in looks {
-        due += record_one(connection, &look).await?;
+        due += record_one(connection, &look)?;
     }
     Ok(due)
 }
 
-async fn record_one(connection: &mut SqliteConnection, look: &BankLook) -> Result<u64, StoreError> {
+fn record_one(connection: &Connection, look: &BankLook) -> Result<u64, StoreError> {
     let Bank {
         institution_id,
         method,
     } = &look.bank;
     let lease = look.lease.to_string();
     if let Some(next) = look.next_look_at {
-        sqlx::query(LOOK_AGAIN)
-            .bind(institution_id)
-            .bind(method)
-            .bind(lease)
-            .bind(next.as_millisecond())
-            .execute(connection)
-            .await?;
+        execute(
+            connection,
+            LOOK_AGAIN,
+            params![institution_id, method, lease, next.as_millisecond()],
+        )?;
         return Ok(0);
     }
-    let ended = sqlx::query(END)
-        .bind(institution_id)
-        .bind(method)
-        .bind(lease)
-        .execute(&mut *connection)
-        .await?;
-    if ended.rows_affected() == 0 {
+    let ended = execute(connection, END, params![institution_id, method, lease])?;
+    if ended == 0 {
         return Ok(0);
     }
-    let woken = sqlx::query(WAKE_JOBS)
-        .bind(institution_id)
-        .bind(method)
-        .bind(look.at.as_millisecond())
-        .execute(connection)
-        .await?;
-    Ok(woken.rows_affected())
+    let woken = execute(
+        connection,
+        WAKE_JOBS,
+        params![institution_id, method, look.at.as_millisecond()],
+    )?;
+    Ok(woken)
 }
 
 /// Notes that a bank is out, if that is not known.
-pub(super) async fn begin_outage(
-    connection: &mut SqliteConnection,
+pub(super) fn begin_outage(
+    connection: &Connection,
     bank: &Bank,
     next_look_at: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(BEGIN)
-        .bind(&bank.institution_id)
-        .bind(&bank.method)
-        .bind(next_look_at.as_millisecond())
-        .execute(connection)
-        .await?;
+    execute(
+        connection,
+        BEGIN,
+        params![
+            &bank.institution_id,
+            &bank.method,
+            next_look_at.as_millisecond()
+        ],
+    )?;
     Ok(())
 }

@@ -3,14 +3,19 @@
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use sqlx::{SqliteConnection, SqlitePool};
+use rusqlite::{Connection, params};
+use sqlx::SqlitePool;
 
 use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
         ClientStore, Sealer, StoreError,
         common::{self, Finds, FoundEach},
-        sqlite::{SqliteStore, watches},
+        sqlite::{
+            SqliteStore,
+            statement::{execute, fetch_all, scalar},
+            watches,
+        },
     },
 };
 
@@ -61,7 +66,7 @@ impl ClientStore for SqliteStore {
     ) -> Result<Option<ClientId>, StoreError> {
         let secret = self.0.sealer.seal(secret, name.as_str())?;
         let (name, key) = (name.clone(), *key);
-        self.write(move |connection| Box::pin(add(connection, name, key, secret, now)))
+        self.write(move |connection| add(connection, name, key, secret, now))
             .await
     }
 
@@ -87,18 +92,13 @@ impl ClientStore for SqliteStore {
         let secret = self.0.sealer.seal(secret, name.as_str())?;
         let name = name.clone();
         self.write(move |connection| {
-            Box::pin(async move {
-                let rotated = sqlx::query(
-                    "UPDATE clients SET previous_secret = secret, previous_until = ?2, secret = ?3 \
+            let rotated = execute(
+                connection,
+                "UPDATE clients SET previous_secret = secret, previous_until = ?2, secret = ?3 \
                      WHERE name = ?1 AND revoked_at IS NULL",
-                )
-                .bind(name.as_str())
-                .bind(previous_until.as_millisecond())
-                .bind(secret)
-                .execute(connection)
-                .await?;
-                Ok(rotated.rows_affected() == 1)
-            })
+                params![name.as_str(), previous_until.as_millisecond(), secret],
+            )?;
+            Ok(rotated == 1)
         })
         .await
     }
@@ -109,30 +109,26 @@ impl ClientStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<bool>, StoreError> {
         let name = name.clone();
-        self.write(move |connection| Box::pin(retire_previous(connection, name, now)))
+        self.write(move |connection| retire_previous(connection, name, now))
             .await
     }
 
     async fn rotate_key(&self, name: &ClientName, key: &ApiKeyHash) -> Result<bool, StoreError> {
         let (name, key) = (name.clone(), *key);
         self.write(move |connection| {
-            Box::pin(async move {
-                let rotated = sqlx::query(
-                    "UPDATE clients SET key_hash = ?2 WHERE name = ?1 AND revoked_at IS NULL",
-                )
-                .bind(name.as_str())
-                .bind(key.as_bytes())
-                .execute(connection)
-                .await?;
-                Ok(rotated.rows_affected() == 1)
-            })
+            let rotated = execute(
+                connection,
+                "UPDATE clients SET key_hash = ?2 WHERE name = ?1 AND revoked_at IS NULL",
+                params![name.as_str(), key.as_bytes()],
+            )?;
+            Ok(rotated == 1)
         })
         .await
     }
 
     async fn reseal_secrets(&self) -> Result<u64, StoreError> {
         let sealer = self.0.sealer.clone();
-        self.write(move |connection| Box::pin(reseal(connection, sealer)))
+        self.write(move |connection| reseal(connection, sealer))
             .await
     }
 
@@ -142,77 +138,69 @@ impl ClientStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
         let name = name.clone();
-        self.write(move |connection| Box::pin(revoke(connection, name, now)))
+        self.write(move |connection| revoke(connection, name, now))
             .await
     }
 }
 
-async fn add(
-    connection: &mut SqliteConnection,
+fn add(
+    connection: &Connection,
     name: ClientName,
     key: ApiKeyHash,
     secret: String,
     now: Timestamp,
 ) -> Result<Option<ClientId>, StoreError> {
-    let id = sqlx::query_scalar(
+    let id = scalar(
+        connection,
         "INSERT INTO clients (name, key_hash, secret, created_at) VALUES (?1, ?2, ?3, ?4) \
          ON CONFLICT (name) DO NOTHING RETURNING client_id",
-    )
-    .bind(name.as_str())
-    .bind(key.as_bytes())
-    .bind(secret)
-    .bind(now.as_millisecond())
-    .fetch_optional(connection)
-    .await?;
+        params![name.as_str(), key.as_bytes(), secret, now.as_millisecond()],
+    )?;
     Ok(id.map(ClientId))
 }
 
-async fn retire_previous(
-    connection: &mut SqliteConnection,
+fn retire_previous(
+    connection: &Connection,
     name: ClientName,
     now: Timestamp,
 ) -> Result<Option<bool>, StoreError> {
-    let until: Option<Option<i64>> = sqlx::query_scalar(
+    let until: Option<Option<i64>> = scalar(
+        connection,
         "SELECT previous_until FROM clients WHERE name = ?1 AND revoked_at IS NULL",
-    )
-    .bind(name.as_str())
-    .fetch_optional(&mut *connection)
-    .await?;
+        params![name.as_str()],
+    )?;
     let Some(until) = until else {
         return Ok(None);
     };
-    sqlx::query("UPDATE clients SET previous_secret = NULL, previous_until = NULL WHERE name = ?1")
-        .bind(name.as_str())
-        .execute(connection)
-        .await?;
+    execute(
+        connection,
+        "UPDATE clients SET previous_secret = NULL, previous_until = NULL WHERE name = ?1",
+        params![name.as_str()],
+    )?;
     Ok(Some(
         until.is_some_and(|until| until > now.as_millisecond()),
     ))
 }
 
-async fn revoke(
-    connection: &mut SqliteConnection,
+fn revoke(
+    connection: &Connection,
     name: ClientName,
     now: Timestamp,
 ) -> Result<Option<u64>, StoreError> {
-    let revoked: Option<i64> = sqlx::query_scalar(
+    let revoked: Option<i64> = scalar(
+        connection,
         "UPDATE clients SET revoked_at = ?2 WHERE name = ?1 AND revoked_at IS NULL \
          RETURNING client_id",
-    )
-    .bind(name.as_str())
-    .bind(now.as_millisecond())
-    .fetch_optional(&mut *connection)
-    .await?;
+        params![name.as_str(), now.as_millisecond()],
+    )?;
     match revoked {
         None => Ok(None),
-        Some(id) => watches::cancel_all(connection, ClientId(id), now)
-            .await
-            .map(Some),
+        Some(id) => watches::cancel_all(connection, ClientId(id), now).map(Some),
     }
 }
 
-async fn reseal(connection: &mut SqliteConnection, sealer: Sealer) -> Result<u64, StoreError> {
-    let rows = sqlx::query(LIST).fetch_all(&mut *connection).await?;
+fn reseal(connection: &Connection, sealer: Sealer) -> Result<u64, StoreError> {
+    let rows = fetch_all(connection, LIST, [])?;
     let clients: Vec<_> = rows
         .iter()
         .map(|row| common::client(row, &sealer))
@@ -222,12 +210,15 @@ async fn reseal(connection: &mut SqliteConnection, sealer: Sealer) -> Result<u64
         let name = client.name.as_str();
         let previous = client.previous_secret.as_ref();
         let previous = previous.map(|(secret, _)| sealer.seal(secret, name));
-        sqlx::query("UPDATE clients SET secret = ?2, previous_secret = ?3 WHERE client_id = ?1")
-            .bind(client.id.0)
-            .bind(sealer.seal(&client.signing_secret, name)?)
-            .bind(previous.transpose()?)
-            .execute(&mut *connection)
-            .await?;
+        execute(
+            connection,
+            "UPDATE clients SET secret = ?2, previous_secret = ?3 WHERE client_id = ?1",
+            params![
+                client.id.0,
+                sealer.seal(&client.signing_secret, name)?,
+                previous.transpose()?
+            ],
+        )?;
     }
     Ok(count)
 }

@@ -35,10 +35,8 @@ async fn register(store: &SqliteStore, client: ClientId, job: &str) -> WatchId {
 
 async fn damage(store: &SqliteStore, statement: &'static str) {
     let unit = store.write(move |connection| {
-        Box::pin(async move {
-            sqlx::query(statement).execute(connection).await?;
-            Ok(())
-        })
+        connection.execute_batch(statement)?;
+        Ok(())
     });
     unit.await.unwrap();
 }

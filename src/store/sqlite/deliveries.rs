@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rusqlite::{Connection, params};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::{
@@ -9,7 +10,11 @@ use crate::{
     store::{
         DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
         common::{self, int},
-        sqlite::{SqliteStore, stories},
+        sqlite::{
+            SqliteStore,
+            statement::{execute, fetch_optional},
+            stories,
+        },
     },
 };
 
@@ -88,10 +93,8 @@ impl DeliveryStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
         let id = id.to_string();
-        self.write(move |connection| {
-            Box::pin(redeliver(connection, LATEST_OF_WATCH, (id, owner), now))
-        })
-        .await
+        self.write(move |connection| redeliver(connection, LATEST_OF_WATCH, (id, owner), now))
+            .await
     }
 
     async fn redeliver_one(
@@ -101,10 +104,8 @@ impl DeliveryStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
         let id = id.to_string();
-        self.write(move |connection| {
-            Box::pin(redeliver(connection, LATEST_OF_DELIVERY, (id, owner), now))
-        })
-        .await
+        self.write(move |connection| redeliver(connection, LATEST_OF_DELIVERY, (id, owner), now))
+            .await
     }
 
     async fn redeliver_dead(
@@ -113,7 +114,7 @@ impl DeliveryStore for SqliteStore {
         since: Timestamp,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        self.write(move |connection| Box::pin(redeliver_dead(connection, owner, since, now)))
+        self.write(move |connection| redeliver_dead(connection, owner, since, now))
             .await
     }
 }
@@ -140,17 +141,13 @@ async fn list(
 
 /// Queues the latest event of a watch once more; `find` finds it by the id of the watch, or by that
 /// of a delivery, which must be the latest event's.
-async fn redeliver(
-    connection: &mut SqliteConnection,
+fn redeliver(
+    connection: &Connection,
     find: &'static str,
     (id, owner): (String, Option<ClientId>),
     now: Timestamp,
 ) -> Result<Redelivery, StoreError> {
-    let row = sqlx::query(find)
-        .bind(id)
-        .bind(owner.map(|client| client.0))
-        .fetch_optional(&mut *connection)
-        .await?;
+    let row = fetch_optional(connection, find, params![id, owner.map(|client| client.0)])?;
     let Some(row) = row else {
         return Ok(Redelivery::NotFound);
     };
@@ -158,16 +155,16 @@ async fn redeliver(
         Ok(event) => event,
         Err(refused) => return Ok(refused),
     };
-    sqlx::query(REDELIVER)
-        .bind(event.to_string())
-        .bind(now.as_millisecond())
-        .execute(connection)
-        .await?;
+    execute(
+        connection,
+        REDELIVER,
+        params![event.to_string(), now.as_millisecond()],
+    )?;
     Ok(Redelivery::Queued(event))
 }
 
-async fn redeliver_dead(
-    connection: &mut SqliteConnection,
+fn redeliver_dead(
+    connection: &Connection,
     owner: Option<ClientId>,
     since: Timestamp,
     now: Timestamp,
@@ -176,13 +173,16 @@ async fn redeliver_dead(
         Some(_) => REDELIVER_DEAD,
         None => REDELIVER_ALL_DEAD,
     };
-    let queued = sqlx::query(statement)
-        .bind(owner.map(|client| client.0))
-        .bind(since.as_millisecond())
-        .bind(now.as_millisecond())
-        .execute(connection)
-        .await?;
-    Ok(queued.rows_affected())
+    let queued = execute(
+        connection,
+        statement,
+        params![
+            owner.map(|client| client.0),
+            since.as_millisecond(),
+            now.as_millisecond()
+        ],
+    )?;
+    Ok(queued)
 }
 
 /// The statement that lists deliveries.

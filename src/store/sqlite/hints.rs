@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::SqliteConnection;
+use rusqlite::{Connection, params};
 
 use crate::store::{
     Hint, HintStore, HintSubject, HintTaken, StoreError,
     common::{earlier, int},
-    sqlite::{SqliteStore, row::json_list},
+    sqlite::{
+        SqliteStore,
+        row::json_list,
+        statement::{execute, scalars},
+    },
 };
 
 /// How many jobs one hint makes due at most: a connection has one or two, a user a few.
@@ -45,43 +49,39 @@ pub(super) const DUE: &str = "UPDATE jobs SET urgency = min(urgency, 1), \
 #[async_trait]
 impl HintStore for SqliteStore {
     async fn take_hint(&self, hint: Hint) -> Result<HintTaken, StoreError> {
-        self.write(move |connection| Box::pin(take(connection, hint)))
-            .await
+        self.write(move |connection| take(connection, hint)).await
     }
 }
 
-async fn take(connection: &mut SqliteConnection, hint: Hint) -> Result<HintTaken, StoreError> {
-    let remembered = sqlx::query(REMEMBER)
-        .bind(&hint.id)
-        .bind(hint.at.as_millisecond())
-        .execute(&mut *connection)
-        .await?;
-    if remembered.rows_affected() == 0 {
+fn take(connection: &Connection, hint: Hint) -> Result<HintTaken, StoreError> {
+    let remembered = execute(
+        connection,
+        REMEMBER,
+        params![&hint.id, hint.at.as_millisecond()],
+    )?;
+    if remembered == 0 {
         return Ok(HintTaken::Again);
     }
-    sqlx::query(FORGET)
-        .bind(earlier(hint.at, REMEMBERED))
-        .execute(&mut *connection)
-        .await?;
-    let jobs = watched_jobs(connection, &hint.subject).await?;
+    execute(connection, FORGET, params![earlier(hint.at, REMEMBERED)])?;
+    let jobs = watched_jobs(connection, &hint.subject)?;
     if jobs.is_empty() {
         return Ok(HintTaken::Due(0));
     }
-    sqlx::query(DUE)
-        .bind(json_list(&jobs))
-        .bind(hint.at.as_millisecond())
-        .bind(earlier(hint.at, hint.interval))
-        .bind(i64::try_from(hint.interval.as_millis()).unwrap_or(i64::MAX))
-        .execute(connection)
-        .await?;
+    execute(
+        connection,
+        DUE,
+        params![
+            json_list(&jobs),
+            hint.at.as_millisecond(),
+            earlier(hint.at, hint.interval),
+            i64::try_from(hint.interval.as_millis()).unwrap_or(i64::MAX)
+        ],
+    )?;
     Ok(HintTaken::Due(u64::try_from(jobs.len()).unwrap_or(0)))
 }
 
 /// The open jobs that a hint is about.
-async fn watched_jobs(
-    connection: &mut SqliteConnection,
-    subject: &HintSubject,
-) -> Result<Vec<String>, StoreError> {
+fn watched_jobs(connection: &Connection, subject: &HintSubject) -> Result<Vec<String>, StoreError> {
     let lookups = match subject {
         HintSubject::User(user_id) => vec![(OF_USER, user_id)],
         HintSubject::Connection {
@@ -95,11 +95,11 @@ async fn watched_jobs(
     };
     let mut jobs: Vec<String> = Vec::new();
     for (statement, id) in lookups {
-        let found: Vec<String> = sqlx::query_scalar(statement)
-            .bind(id)
-            .bind(int(MOST_JOBS - jobs.len()))
-            .fetch_all(&mut *connection)
-            .await?;
+        let found: Vec<String> = scalars(
+            connection,
+            statement,
+            params![id, int(MOST_JOBS - jobs.len())],
+        )?;
         jobs.extend(found);
     }
     Ok(jobs)

@@ -3,13 +3,16 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use rusqlite::{Connection, params};
 use tracing::{info, warn};
 
 use crate::store::{
     StoreError,
-    common::{DOUBLINGS, FAILURES, HostWord, PAUSE, later, millis},
-    sqlite::row::json_list,
+    common::{Cells, DOUBLINGS, FAILURES, HostWord, PAUSE, later, millis},
+    sqlite::{
+        row::json_list,
+        statement::{execute, fetch_all, fetch_optional},
+    },
 };
 
 /// Columns are those before the change. A host that is paused, and not by a probe that has come back
@@ -31,38 +34,37 @@ pub(super) const PROBE: &str = "UPDATE failing_hosts SET probing = 1, paused_unt
     WHERE host IN (SELECT value FROM json_each(?1))";
 
 /// Notes what attempts say about their hosts.
-pub(super) async fn note(
-    connection: &mut SqliteConnection,
+pub(super) fn note(
+    connection: &Connection,
     words: &BTreeMap<&str, HostWord>,
 ) -> Result<(), StoreError> {
     let answered = words.iter().filter(|(_, word)| word.answered);
     let answered: Vec<_> = answered.map(|(host, _)| *host).collect();
     if !answered.is_empty() {
-        forget(connection, answered).await?;
+        forget(connection, answered)?;
     }
     for (host, word) in words {
         for at in &word.failed_at {
-            failed(connection, host, *at).await?;
+            failed(connection, host, *at)?;
         }
     }
     Ok(())
 }
 
-async fn failed(
-    connection: &mut SqliteConnection,
-    host: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let row = sqlx::query(FAILED)
-        .bind(host)
-        .bind(now.as_millisecond())
-        .bind(FAILURES)
-        .bind(millis(PAUSE))
-        .bind(DOUBLINGS)
-        .fetch_one(connection)
-        .await?;
-    let (failures, pauses): (i64, i64) = (row.try_get("failures")?, row.try_get("pauses")?);
-    let left = row.try_get::<i64, _>("paused_until")? - now.as_millisecond();
+fn failed(connection: &Connection, host: &str, now: Timestamp) -> Result<(), StoreError> {
+    let values = params![
+        host,
+        now.as_millisecond(),
+        FAILURES,
+        millis(PAUSE),
+        DOUBLINGS
+    ];
+    let Some(row) = fetch_optional(connection, FAILED, values)? else {
+        return Ok(());
+    };
+    let cells = Cells::of("failing_hosts", "host", &row);
+    let (failures, pauses): (i64, i64) = (cells.get("failures")?, cells.get("pauses")?);
+    let left = cells.get::<i64>("paused_until")? - now.as_millisecond();
     if pauses > 0 {
         let pause = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         warn!(
@@ -76,14 +78,12 @@ async fn failed(
 }
 
 /// Hosts that answered start afresh.
-async fn forget(connection: &mut SqliteConnection, hosts: Vec<&str>) -> Result<(), StoreError> {
-    let forgotten = sqlx::query(ANSWERED)
-        .bind(json_list(hosts))
-        .fetch_all(connection)
-        .await?;
+fn forget(connection: &Connection, hosts: Vec<&str>) -> Result<(), StoreError> {
+    let forgotten = fetch_all(connection, ANSWERED, params![json_list(hosts)])?;
     for row in &forgotten {
-        if row.try_get::<i64, _>("pauses")? > 0 {
-            let host: &str = row.try_get("host")?;
+        let host = Cells::of("failing_hosts", "host", row);
+        if host.get::<i64>("pauses")? > 0 {
+            let host: &str = host.get("host")?;
             info!(callback.host = host, "a host that was paused answers again");
         }
     }
@@ -91,17 +91,17 @@ async fn forget(connection: &mut SqliteConnection, hosts: Vec<&str>) -> Result<(
 }
 
 /// Notes that these hosts are probed, by attempts whose lease ends then.
-pub(super) async fn probe(
-    connection: &mut SqliteConnection,
+pub(super) fn probe(
+    connection: &Connection,
     hosts: &[String],
     (now, lease): (Timestamp, Duration),
 ) -> Result<(), StoreError> {
     if !hosts.is_empty() {
-        sqlx::query(PROBE)
-            .bind(json_list(hosts))
-            .bind(later(now, lease))
-            .execute(connection)
-            .await?;
+        execute(
+            connection,
+            PROBE,
+            params![json_list(hosts), later(now, lease)],
+        )?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use rusqlite::{Connection, params};
 use tracing::error;
 
 use crate::{
@@ -15,9 +15,15 @@ use crate::{
     store::{
         Claim, DueJob, JobStore, Look, NewJobs, StoreError,
         common::{
-            self, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later, time,
+            self, Cells, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int,
+            later, time,
         },
-        sqlite::{SqliteStore, looks, row::json_list, stories::watch_columns},
+        sqlite::{
+            SqliteStore, looks,
+            row::json_list,
+            statement::{execute, fetch_all, scalars},
+            stories::watch_columns,
+        },
     },
 };
 
@@ -53,15 +59,13 @@ pub(super) const FAILURES: &str = "SELECT count(*) FROM connection_failures \
 impl JobStore for SqliteStore {
     async fn claim_due_jobs(&self, claim: Claim) -> Result<Vec<DueJob>, StoreError> {
         let turn = self.0.claims.fetch_add(1, Ordering::Relaxed);
-        self.write(move |connection| Box::pin(claim_due(connection, claim, turn)))
+        self.write(move |connection| claim_due(connection, claim, turn))
             .await
     }
 
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
         let handing = (self.0.new_deliveries.clone(), self.0.sealer.clone());
-        let recorded = self.write(move |connection| {
-            Box::pin(async move { looks::record(connection, &looks, &handing).await })
-        });
+        let recorded = self.write(move |connection| looks::record(connection, &looks, &handing));
         let (recorded, handed) = recorded.await?;
         if let Some((slots, deliveries)) = handed {
             slots.hand(deliveries);
@@ -94,52 +98,46 @@ impl JobStore for SqliteStore {
     }
 }
 
-async fn claim_due(
-    connection: &mut SqliteConnection,
-    claim: Claim,
-    turn: u32,
-) -> Result<Vec<DueJob>, StoreError> {
-    let due = due(connection, claim, turn).await?;
+fn claim_due(connection: &Connection, claim: Claim, turn: u32) -> Result<Vec<DueJob>, StoreError> {
+    let due = due(connection, claim, turn)?;
     if due.is_empty() {
         return Ok(Vec::new());
     }
     let lease = LeaseId::new(claim.now);
-    let rows = sqlx::query(LEASE)
-        .bind(json_list(&due))
-        .bind(lease.to_string())
-        .bind(later(claim.now, claim.lease))
-        .fetch_all(&mut *connection)
-        .await?;
-    let mut watches = open_watches(connection, &due).await?;
+    let rows = fetch_all(
+        connection,
+        LEASE,
+        params![
+            json_list(&due),
+            lease.to_string(),
+            later(claim.now, claim.lease)
+        ],
+    )?;
+    let mut watches = open_watches(connection, &due)?;
     let mut jobs: HashMap<i64, DueJob> = HashMap::with_capacity(rows.len());
     for row in &rows {
         match common::due_job(row, lease, &mut watches) {
             Ok(job) if job.watches.is_empty() => {}
-            Ok(job) => drop(jobs.insert(row.try_get("job_no")?, job)),
+            Ok(job) => drop(jobs.insert(Cells::of("jobs", "job_id", row).get("job_no")?, job)),
             Err(failure) => error!(error = %failure, "a job cannot be read and is put off"),
         }
     }
     let left: Vec<_> = due.iter().filter(|no| !jobs.contains_key(no)).collect();
     if !left.is_empty() {
-        put_off(connection, &json_list(left), claim.now).await?;
+        put_off(connection, &json_list(left), claim.now)?;
     }
     Ok(due.iter().filter_map(|no| jobs.remove(no)).collect())
 }
 
 /// The numbers of the due jobs to claim: the more urgent first, each kind by how long it has been due.
-async fn due(
-    connection: &mut SqliteConnection,
-    claim: Claim,
-    turn: u32,
-) -> Result<Vec<i64>, StoreError> {
+fn due(connection: &Connection, claim: Claim, turn: u32) -> Result<Vec<i64>, StoreError> {
     let mut kinds: [Vec<i64>; KINDS] = Default::default();
     for (urgency, due) in (0_i64..).zip(&mut kinds) {
-        *due = sqlx::query_scalar(DUE)
-            .bind(urgency)
-            .bind(claim.now.as_millisecond())
-            .bind(int(claim.limit))
-            .fetch_all(&mut *connection)
-            .await?;
+        *due = scalars(
+            connection,
+            DUE,
+            params![urgency, claim.now.as_millisecond(), int(claim.limit)],
+        )?;
     }
     let parts = divide(kinds.each_ref().map(Vec::len), claim.limit, turn);
     let taken = kinds.into_iter().zip(parts);
@@ -147,27 +145,20 @@ async fn due(
     Ok(taken.collect())
 }
 
-async fn open_watches(
-    connection: &mut SqliteConnection,
+fn open_watches(
+    connection: &Connection,
     jobs: &[i64],
 ) -> Result<HashMap<JobId, Vec<Watch>>, StoreError> {
-    let rows = sqlx::query(OPEN_WATCHES)
-        .bind(json_list(jobs))
-        .fetch_all(connection)
-        .await?;
+    let rows = fetch_all(connection, OPEN_WATCHES, params![json_list(jobs)])?;
     Ok(common::watches_by_job(&rows))
 }
 
 /// Frees jobs that cannot be looked at: without an open watch for good, unreadable for a while.
-async fn put_off(
-    connection: &mut SqliteConnection,
-    jobs: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query(PUT_OFF)
-        .bind(jobs)
-        .bind(later(now, REST_OF_UNREADABLE))
-        .execute(connection)
-        .await?;
+fn put_off(connection: &Connection, jobs: &str, now: Timestamp) -> Result<(), StoreError> {
+    execute(
+        connection,
+        PUT_OFF,
+        params![jobs, later(now, REST_OF_UNREADABLE)],
+    )?;
     Ok(())
 }

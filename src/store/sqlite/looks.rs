@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use sqlx::SqliteConnection;
+use rusqlite::{Connection, params};
 
 use crate::{
     domain::JobId,
@@ -18,6 +18,7 @@ use crate::{
             banks::begin_outage,
             paces::learn,
             row::{json_list, json_rows},
+            statement::{execute, fetch_all, scalars},
         },
     },
 };
@@ -81,38 +82,32 @@ const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_
 pub(super) type Handing = (NewDeliveries, Sealer);
 
 /// Records looks; says of which jobs the lease still held, and which new deliveries were claimed at once.
-pub(super) async fn record(
-    connection: &mut SqliteConnection,
+pub(super) fn record(
+    connection: &Connection,
     looks: &[Look],
     handing: &Handing,
 ) -> Result<(Vec<JobId>, Handed<DueDelivery>), StoreError> {
-    let still: Vec<String> = sqlx::query_scalar(HOLD)
-        .bind(json_rows(&claims(looks))?)
-        .fetch_all(&mut *connection)
-        .await?;
+    let still: Vec<String> = scalars(connection, HOLD, params![json_rows(&claims(looks))?])?;
     let looks = held(looks, still);
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let handed = change_watches(connection, &looks, handing).await?;
-    report_connections(connection, &looks).await?;
-    learn(connection, &Lessons::of(&looks)).await?;
+    let handed = change_watches(connection, &looks, handing)?;
+    report_connections(connection, &looks)?;
+    learn(connection, &Lessons::of(&looks))?;
     for look in &looks {
         if let OutageChange::Began(bank, next_look_at) = &look.outage {
-            begin_outage(connection, bank, *next_look_at).await?;
+            begin_outage(connection, bank, *next_look_at)?;
         }
     }
-    sqlx::query(RECORD_JOBS)
-        .bind(json_rows(&jobs(&looks)?)?)
-        .execute(connection)
-        .await?;
+    execute(connection, RECORD_JOBS, params![json_rows(&jobs(&looks)?)?])?;
     let recorded = looks.iter().map(|look| look.job_id.clone());
     Ok((recorded.collect(), handed))
 }
 
 /// Changes the watches that are still open, and stores what they are told.
-async fn change_watches(
-    connection: &mut SqliteConnection,
+fn change_watches(
+    connection: &Connection,
     looks: &[&Look],
     handing: &Handing,
 ) -> Result<Handed<DueDelivery>, StoreError> {
@@ -120,90 +115,76 @@ async fn change_watches(
     if rows.is_empty() {
         return Ok(None);
     }
-    let changed = sqlx::query(CHANGE_WATCHES)
-        .bind(json_rows(&rows)?)
-        .fetch_all(&mut *connection)
-        .await?;
+    let changed = fetch_all(connection, CHANGE_WATCHES, params![json_rows(&rows)?])?;
     let news = news(looks, &changed)?;
     if news.is_empty() {
         return Ok(None);
     }
-    add_events(connection, news, handing).await
+    add_events(connection, news, handing)
 }
 
 /// Adds events and their deliveries, each once, in place of what was not accepted yet.
-async fn add_events(
-    connection: &mut SqliteConnection,
+fn add_events(
+    connection: &Connection,
     mut news: Vec<NewsRow>,
     (desk, sealer): &Handing,
 ) -> Result<Handed<DueDelivery>, StoreError> {
-    let added: Vec<String> = sqlx::query_scalar(ADD_EVENTS)
-        .bind(json_rows(&event_rows(&news))?)
-        .fetch_all(&mut *connection)
-        .await?;
+    let added: Vec<String> = scalars(
+        connection,
+        ADD_EVENTS,
+        params![json_rows(&event_rows(&news))?],
+    )?;
     if added.len() < news.len() {
         let added: HashSet<_> = added.into_iter().collect();
         news.retain(|row| added.contains(&row.event_id));
     }
     let handed = match desk.slots() {
-        Some(slots) => Some(claim(connection, &mut news, slots, sealer).await?),
+        Some(slots) => Some(claim(connection, &mut news, slots, sealer)?),
         None => None,
     };
     let until = handed.as_ref().map(|(slots, _)| slots.claim());
     let rows = json_rows(&news)?;
-    sqlx::query(SUPERSEDE)
-        .bind(&rows)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(ADD_DELIVERIES)
-        .bind(&rows)
-        .bind(until.map(|claim| later(claim.now, claim.lease)))
-        .execute(connection)
-        .await?;
+    execute(connection, SUPERSEDE, params![&rows])?;
+    execute(
+        connection,
+        ADD_DELIVERIES,
+        params![&rows, until.map(|claim| later(claim.now, claim.lease))],
+    )?;
     Ok(handed)
 }
 
 /// Claims new deliveries as far as there is room.
-async fn claim(
-    connection: &mut SqliteConnection,
+fn claim(
+    connection: &Connection,
     news: &mut [NewsRow],
     mut slots: Slots<DueDelivery>,
     sealer: &Sealer,
 ) -> Result<(Slots<DueDelivery>, Vec<DueDelivery>), StoreError> {
     let hosts: BTreeSet<_> = news.iter().map(|row| row.host.as_str()).collect();
-    let obstacles = sqlx::query(OBSTACLES)
-        .bind(json_list(hosts))
-        .bind(json_list(news.iter().map(|row| row.watch_id.as_str())))
-        .bind(slots.claim().now.as_millisecond())
-        .fetch_all(&mut *connection)
-        .await?;
+    let obstacles = fetch_all(
+        connection,
+        OBSTACLES,
+        params![
+            json_list(hosts),
+            json_list(news.iter().map(|row| row.watch_id.as_str())),
+            slots.claim().now.as_millisecond()
+        ],
+    )?;
     let clients: BTreeSet<_> = news.iter().map(|row| row.client_id).collect();
-    let secrets = sqlx::query(SECRETS)
-        .bind(json_list(clients))
-        .fetch_all(connection)
-        .await?;
+    let secrets = fetch_all(connection, SECRETS, params![json_list(clients)])?;
     let secrets = secrets_of(&secrets, sealer);
     let claimed = claim_new(news, &mut slots, &Obstacles::read(&obstacles)?, &secrets);
     Ok((slots, claimed))
 }
 
 /// Counts failures of connections, and forgets those before a success.
-async fn report_connections(
-    connection: &mut SqliteConnection,
-    looks: &[&Look],
-) -> Result<(), StoreError> {
+fn report_connections(connection: &Connection, looks: &[&Look]) -> Result<(), StoreError> {
     let (succeeded, failures) = reports(looks);
     if !succeeded.is_empty() {
-        sqlx::query(FORGET_FAILURES)
-            .bind(json_list(succeeded))
-            .execute(&mut *connection)
-            .await?;
+        execute(connection, FORGET_FAILURES, params![json_list(succeeded)])?;
     }
     if !failures.is_empty() {
-        sqlx::query(ADD_FAILURES)
-            .bind(json_rows(&failures)?)
-            .execute(connection)
-            .await?;
+        execute(connection, ADD_FAILURES, params![json_rows(&failures)?])?;
     }
     Ok(())
 }

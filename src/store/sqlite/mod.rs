@@ -21,6 +21,7 @@ mod paces;
 mod plans;
 mod registrar;
 mod row;
+mod statement;
 mod stories;
 mod upkeep;
 mod watches;
@@ -32,9 +33,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::BoxFuture;
+use rusqlite::Connection;
 use sqlx::{
-    ConnectOptions, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    ConnectOptions, Connection as _, Sqlite, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -92,15 +93,16 @@ impl SqliteStore {
     /// Opens the store like [`SqliteStore::open`], with secrets sealed at rest.
     pub async fn open_sealed(path: &Path, sealer: Sealer) -> Result<Self, StoreError> {
         let options = options(path);
-        let connection = prepare(&options).await?;
+        prepare(&options).await?;
+        let connection = open(path)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(BUSY_TIMEOUT)
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_lazy_with(options.clone().pragma("query_only", "on"));
-        let writer = Writer::start(connection, options).map_err(sqlx::Error::Io)?;
+            .connect_lazy_with(options.pragma("query_only", "on"));
+        let writer = Writer::start(connection, path.to_owned()).map_err(sqlx::Error::Io)?;
         let clients = clients::Finder {
             pool: readers.clone(),
             sealer: sealer.clone(),
@@ -108,6 +110,7 @@ impl SqliteStore {
         let new_jobs = NewJobs::default();
         let registering = registrar::Registering {
             writer: writer.clone(),
+            readers: readers.clone(),
             new_jobs: new_jobs.clone(),
         };
         Ok(Self(Arc::new(Inner {
@@ -133,8 +136,7 @@ impl SqliteStore {
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>>,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         self.0.writer.write(work).await
     }
@@ -145,12 +147,12 @@ impl SqliteStore {
     }
 }
 
-/// Opens the file for writing and brings its tables up to date. Another process may do the same just now, and
+/// Makes the file if there is none, and brings its tables up to date. Another process may do the same just now, and
 /// leave it to be done again.
-async fn prepare(options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
+async fn prepare(options: &SqliteConnectOptions) -> Result<(), StoreError> {
     let began = Instant::now();
     loop {
-        match migrated(options).await {
+        match migrate(options).await {
             Err(error) if met_another(&error) && began.elapsed() < BUSY_TIMEOUT => {
                 let pause = rand::random_range(10..100);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -160,7 +162,7 @@ async fn prepare(options: &SqliteConnectOptions) -> Result<SqliteConnection, Sto
     }
 }
 
-async fn migrated(options: &SqliteConnectOptions) -> Result<SqliteConnection, MigrateError> {
+async fn migrate(options: &SqliteConnectOptions) -> Result<(), MigrateError> {
     let options = options.clone().create_if_missing(true);
     // a migration that makes a table anew drops the old one, and with it would go what refers to its rows
     let mut connection = options
@@ -169,9 +171,23 @@ async fn migrated(options: &SqliteConnectOptions) -> Result<SqliteConnection, Mi
         .connect()
         .await?;
     MIGRATIONS.run(&mut connection).await?;
-    sqlx::query("PRAGMA foreign_keys = ON")
-        .execute(&mut connection)
-        .await?;
+    Ok(connection.close().await?)
+}
+
+/// The connection that writes.
+fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // kilobytes: the ends of the indexes stay in memory
+    connection.pragma_update(None, "cache_size", -32_768)?;
+    // what a savepoint may have to undo is kept in memory
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // pages: a checkpoint syncs twice, so not every few hundred commits
+    connection.pragma_update(None, "wal_autocheckpoint", 8000)?;
     Ok(connection)
 }
 
@@ -188,6 +204,7 @@ fn met_another(error: &MigrateError) -> bool {
     code.is_some_and(|code| matches!(code & 0xff, 1 | 5 | 6 | 19))
 }
 
+/// Of the connections that read, and of the one that migrates.
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -195,15 +212,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .synchronous(SqliteSynchronous::Full)
         .statement_cache_capacity(PREPARED)
-        .pragma("journal_size_limit", "67108864")
-        // 32 MB: the ends of the indexes stay in memory
-        .pragma("cache_size", "-32768")
-        // what a savepoint may have to undo is kept in memory
-        .pragma("temp_store", "memory")
         // rows of a batch are handed over without a wait
         .row_buffer_size(ROWS)
-        // pages: a checkpoint syncs twice, so not every few hundred commits
-        .pragma("wal_autocheckpoint", "8000")
         .disable_statement_logging()
 }
 
@@ -212,12 +222,9 @@ mod tests {
     use super::*;
     use crate::store::ClientStore;
 
-    async fn setting(
-        connection: &mut SqliteConnection,
-        pragma: &'static str,
-    ) -> Result<String, StoreError> {
-        let statement = sqlx::AssertSqlSafe(format!("SELECT CAST(v AS TEXT) FROM {pragma}"));
-        Ok(sqlx::query_scalar(statement).fetch_one(connection).await?)
+    fn setting(connection: &Connection, pragma: &'static str) -> Result<String, StoreError> {
+        let statement = format!("SELECT CAST(v AS TEXT) FROM {pragma}");
+        Ok(connection.query_row(&statement, [], |row| row.get(0))?)
     }
 
     #[tokio::test]
@@ -236,7 +243,7 @@ mod tests {
         let store = SqliteStore::open(&home.path().join("relay.db"))
             .await
             .unwrap();
-        let write = |pragma| store.write(move |connection| Box::pin(setting(connection, pragma)));
+        let write = |pragma| store.write(move |connection| setting(connection, pragma));
         let full = write("(SELECT synchronous AS v FROM pragma_synchronous)").await;
         assert_eq!(full.unwrap(), "2");
         let wal = write("(SELECT journal_mode AS v FROM pragma_journal_mode)").await;

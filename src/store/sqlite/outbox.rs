@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use rusqlite::{Connection, params};
 use tracing::error;
 
 use crate::{
@@ -10,8 +10,12 @@ use crate::{
     store::{
         AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore, Sealer,
         StoreError,
-        common::{self, REST_OF_UNREADABLE, int, later, time},
-        sqlite::{SqliteStore, attempts, hosts, row::json_list},
+        common::{self, Cells, REST_OF_UNREADABLE, int, later, time},
+        sqlite::{
+            SqliteStore, attempts, hosts,
+            row::json_list,
+            statement::{execute, fetch_all},
+        },
     },
 };
 
@@ -105,7 +109,7 @@ impl OutboxStore for SqliteStore {
         hosts: &HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         let (hosts, sealer) = (hosts.clone(), self.0.sealer.clone());
-        self.write(move |connection| Box::pin(claim_due(connection, claim, hosts, sealer)))
+        self.write(move |connection| claim_due(connection, claim, hosts, sealer))
             .await
     }
 
@@ -115,12 +119,10 @@ impl OutboxStore for SqliteStore {
 
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {
         self.write(move |connection| {
-            Box::pin(async move {
-                for wave in common::waves(&results) {
-                    attempts::record(connection, &wave).await?;
-                }
-                Ok(())
-            })
+            for wave in common::waves(&results) {
+                attempts::record(connection, &wave)?;
+            }
+            Ok(())
         })
         .await
     }
@@ -134,27 +136,23 @@ impl OutboxStore for SqliteStore {
     }
 }
 
-async fn claim_due(
-    connection: &mut SqliteConnection,
+fn claim_due(
+    connection: &Connection,
     claim: Claim,
     hosts: HostLimits,
     sealer: Sealer,
 ) -> Result<Vec<DueDelivery>, StoreError> {
-    let ids = due(connection, claim, hosts).await?;
+    let ids = due(connection, claim, hosts)?;
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let (ids, lease) = (json_list(ids), LeaseId::new(claim.now));
-    sqlx::query(LEASE)
-        .bind(&ids)
-        .bind(lease.to_string())
-        .bind(later(claim.now, claim.lease))
-        .execute(&mut *connection)
-        .await?;
-    let rows = sqlx::query(CLAIMED)
-        .bind(&ids)
-        .fetch_all(&mut *connection)
-        .await?;
+    execute(
+        connection,
+        LEASE,
+        params![&ids, lease.to_string(), later(claim.now, claim.lease)],
+    )?;
+    let rows = fetch_all(connection, CLAIMED, params![&ids])?;
     let mut claimed = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in &rows {
@@ -162,39 +160,44 @@ async fn claim_due(
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
                 error!(error = %failure, "a delivery cannot be read and is put off");
-                unreadable.push(row.try_get::<String, _>("delivery_id")?);
+                unreadable.push(
+                    Cells::of("deliveries", "delivery_id", row).get::<String>("delivery_id")?,
+                );
             }
         }
     }
     if !unreadable.is_empty() {
-        sqlx::query(PUT_OFF)
-            .bind(json_list(unreadable))
-            .bind(later(claim.now, REST_OF_UNREADABLE))
-            .execute(connection)
-            .await?;
+        execute(
+            connection,
+            PUT_OFF,
+            params![json_list(unreadable), later(claim.now, REST_OF_UNREADABLE)],
+        )?;
     }
     Ok(claimed)
 }
 
 /// The due deliveries to claim, the longest due first.
-async fn due(
-    connection: &mut SqliteConnection,
+fn due(
+    connection: &Connection,
     claim: Claim,
     limits: HostLimits,
 ) -> Result<Vec<String>, StoreError> {
     // a host gives up to `per_host` candidates; no more than are in flight are dropped below
     let in_flight: usize = limits.in_flight.values().sum();
-    let rows = sqlx::query(DUE)
-        .bind(full_hosts(&limits))
-        .bind(claim.now.as_millisecond())
-        .bind(int(limits.per_host))
-        .bind(int(claim.limit.saturating_add(in_flight)))
-        .fetch_all(&mut *connection)
-        .await?;
+    let rows = fetch_all(
+        connection,
+        DUE,
+        params![
+            full_hosts(&limits),
+            claim.now.as_millisecond(),
+            int(limits.per_host),
+            int(claim.limit.saturating_add(in_flight))
+        ],
+    )?;
     let candidates = rows.iter().map(|row| common::Candidate::read(row));
     let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
     let (ids, probed) = common::choose(candidates, claim.limit, limits);
-    hosts::probe(connection, &probed, (claim.now, claim.lease)).await?;
+    hosts::probe(connection, &probed, (claim.now, claim.lease))?;
     Ok(ids)
 }
 

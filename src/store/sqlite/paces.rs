@@ -1,14 +1,19 @@
 //! How long jobs take, by bank and kind.
 
 use async_trait::async_trait;
-use sqlx::{SqliteConnection, SqlitePool};
+use rusqlite::{Connection, params};
+use sqlx::SqlitePool;
 
 use crate::{
     domain::JobContext,
     store::{
         PaceFound, PaceStore, StoreError,
         common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
-        sqlite::{SqliteStore, row::json_rows},
+        sqlite::{
+            SqliteStore,
+            row::json_rows,
+            statement::{execute, fetch_all},
+        },
     },
 };
 
@@ -76,29 +81,20 @@ impl Finds for Finder {
 }
 
 /// Learns what looks taught.
-pub(super) async fn learn(
-    connection: &mut SqliteConnection,
-    lessons: &Lessons<'_>,
-) -> Result<(), StoreError> {
+pub(super) fn learn(connection: &Connection, lessons: &Lessons<'_>) -> Result<(), StoreError> {
     if lessons.is_empty() {
         return Ok(());
     }
     let kinds = lessons.kind_rows();
-    let known = sqlx::query(KNOWN)
-        .bind(json_rows(&kinds)?)
-        .fetch_all(&mut *connection)
-        .await?;
+    let known = fetch_all(connection, KNOWN, params![json_rows(&kinds)?])?;
     let paces = lessons.pace_rows(known_kinds(&known)?)?;
-    sqlx::query(LEARN)
-        .bind(json_rows(&lessons.bank_rows())?)
-        .bind(json_rows(&paces)?)
-        .execute(&mut *connection)
-        .await?;
+    execute(
+        connection,
+        LEARN,
+        params![json_rows(&lessons.bank_rows())?, json_rows(&paces)?],
+    )?;
     if known.len() < kinds.len() {
-        sqlx::query(FORGET)
-            .bind(MOST_KINDS)
-            .execute(connection)
-            .await?;
+        execute(connection, FORGET, params![MOST_KINDS])?;
     }
     Ok(())
 }

@@ -3,19 +3,21 @@
 use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
-use sqlx::SqliteConnection;
+use rusqlite::{Connection, params};
+use sqlx::SqlitePool;
 
 use crate::{
-    domain::LeaseId,
+    domain::{LeaseId, WatchId},
     store::{
         DueJob, NewJobs, NewWatch, Registration, StoreError,
         common::{
-            Registers, answer, claimed_jobs, clients_of, decide, due_rows, existing, found, known,
-            later, open_rows, standings, watch_rows,
+            Registered, Registers, answer, claimed_jobs, clients_of, decide, due_rows, existing,
+            found, known, later, not_there, open_rows, standings, watch_rows,
         },
         hand_over::Handed,
         sqlite::{
             row::{json_list, json_rows},
+            statement::{execute, fetch_all, scalars},
             stories,
             writer::Writer,
         },
@@ -59,75 +61,89 @@ pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, 
 /// Registers watches by the writer, and hands new jobs to the tracker.
 pub(super) struct Registering {
     pub(super) writer: Writer,
+    pub(super) readers: SqlitePool,
     pub(super) new_jobs: NewJobs,
 }
 
+/// What became of each, or the id of the watch that is there already.
+type Written = Vec<Result<Registration, WatchId>>;
+
 #[async_trait]
 impl Registers for Registering {
-    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Vec<Registration>, StoreError> {
-        let desk = self.new_jobs.clone();
-        let registered = self.writer.write(move |connection| {
-            Box::pin(async move { register(connection, &new, &desk).await })
-        });
-        let (answers, handed) = registered.await?;
+    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Registered, StoreError> {
+        let (all, desk) = (Arc::clone(&new), self.new_jobs.clone());
+        let written = self
+            .writer
+            .write(move |connection| register(connection, &all, &desk));
+        let (written, handed) = written.await?;
         if let Some((slots, jobs)) = handed {
             slots.hand(jobs);
         }
-        Ok(answers)
+        let mut registered = Vec::with_capacity(written.len());
+        for (new, written) in new.iter().zip(written) {
+            registered.push(match written {
+                Ok(answer) => Ok(answer),
+                Err(known) => self.known(new, known).await,
+            });
+        }
+        Ok(registered)
     }
 }
 
-async fn register(
-    connection: &mut SqliteConnection,
+impl Registering {
+    /// The answer about a watch that was there already.
+    async fn known(&self, new: &NewWatch, id: WatchId) -> Result<Registration, StoreError> {
+        let mut view = self.readers.begin().await?;
+        found(
+            new,
+            stories::find(&mut view, Some(new.client_id), id).await?,
+        )
+    }
+}
+
+fn register(
+    connection: &Connection,
     new: &[NewWatch],
     desk: &NewJobs,
-) -> Result<(Vec<Registration>, Handed<DueJob>), StoreError> {
-    let clients = sqlx::query(CLIENTS)
-        .bind(json_list(clients_of(new)))
-        .fetch_all(&mut *connection)
-        .await?;
-    let open = open_watches(connection, new).await?;
+) -> Result<(Written, Handed<DueJob>), StoreError> {
+    let clients = fetch_all(connection, CLIENTS, params![json_list(clients_of(new))])?;
+    let open = open_watches(connection, new)?;
     let (decisions, fresh) = decide(new, &open, standings(&clients)?);
-    let (added, handed) = add(connection, &fresh, desk).await?;
-    let mut answers = Vec::with_capacity(new.len());
+    let (added, handed) = add(connection, &fresh, desk)?;
+    let mut written = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
-        answers.push(match answer(new, decision, &added) {
-            Ok(answer) => answer,
-            Err(known) => {
-                let id = match known {
-                    Some(id) => Some(id),
-                    // another of this batch was before it
-                    None => open_watches(connection, std::slice::from_ref(new))
-                        .await?
-                        .pop()
-                        .flatten(),
-                };
-                let story = match id {
-                    Some(id) => stories::find(connection, Some(new.client_id), id).await?,
-                    None => None,
-                };
-                found(new, story)?
-            }
+        written.push(match answer(new, decision, &added) {
+            Ok(answer) => Ok(answer),
+            Err(Some(known)) => Err(known),
+            // another of this batch was before it
+            Err(None) => Err(only_open_watch(connection, new)?),
         });
     }
-    Ok((answers, handed))
+    Ok((written, handed))
+}
+
+fn only_open_watch(connection: &Connection, new: &NewWatch) -> Result<WatchId, StoreError> {
+    let open = open_watches(connection, std::slice::from_ref(new))?;
+    let open = open.into_iter().next().flatten();
+    open.ok_or_else(|| not_there(new))
 }
 
 /// The open watch of each that has one.
-async fn open_watches(
-    connection: &mut SqliteConnection,
+fn open_watches(
+    connection: &Connection,
     new: &[NewWatch],
-) -> Result<Vec<Option<crate::domain::WatchId>>, StoreError> {
-    let rows = sqlx::query(OPEN_WATCHES)
-        .bind(json_rows(&open_rows(new))?)
-        .fetch_all(connection)
-        .await?;
+) -> Result<Vec<Option<WatchId>>, StoreError> {
+    let rows = fetch_all(
+        connection,
+        OPEN_WATCHES,
+        params![json_rows(&open_rows(new))?],
+    )?;
     existing(&rows, new.len(), 0)
 }
 
 /// Makes jobs due and adds their watches; says which watches are new, and which jobs were claimed at once.
-async fn add(
-    connection: &mut SqliteConnection,
+fn add(
+    connection: &Connection,
     new: &[&NewWatch],
     desk: &NewJobs,
 ) -> Result<(HashSet<String>, Handed<DueJob>), StoreError> {
@@ -135,23 +151,24 @@ async fn add(
         return Ok((HashSet::new(), None));
     }
     let jobs = new.iter().map(|new| new.request.job_id.as_str());
-    let known_jobs = sqlx::query(KNOWN)
-        .bind(json_list(jobs))
-        .fetch_all(&mut *connection)
-        .await?;
+    let known_jobs = fetch_all(connection, KNOWN, params![json_list(jobs)])?;
     let slots = desk.slots();
     let mut room = slots.map(|slots| (LeaseId::new(slots.claim().now), slots));
     let jobs = due_rows(new, known(&known_jobs)?, room.as_mut())?;
     let until = room.as_ref().map(|(_, slots)| slots.claim());
-    sqlx::query(ADD_JOBS)
-        .bind(json_rows(&jobs)?)
-        .bind(until.map(|claim| later(claim.now, claim.lease)))
-        .execute(&mut *connection)
-        .await?;
-    let added: Vec<String> = sqlx::query_scalar(ADD_WATCHES)
-        .bind(json_rows(&watch_rows(new)?)?)
-        .fetch_all(connection)
-        .await?;
+    execute(
+        connection,
+        ADD_JOBS,
+        params![
+            json_rows(&jobs)?,
+            until.map(|claim| later(claim.now, claim.lease))
+        ],
+    )?;
+    let added: Vec<String> = scalars(
+        connection,
+        ADD_WATCHES,
+        params![json_rows(&watch_rows(new)?)?],
+    )?;
     let added = added.into_iter().collect();
     let claimed = jobs.iter().filter(|job| job.lease_id.is_some());
     let claimed = claimed.map(|job| job.job_id).collect();

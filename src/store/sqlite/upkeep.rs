@@ -2,12 +2,16 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use rusqlite::{Connection, params};
 
 use crate::store::{
     Census, StoreError, UpkeepStore,
-    common::{self, FAILURES_COUNT_FOR, earlier, int},
-    sqlite::{SqliteStore, row::json_list},
+    common::{self, Cells, FAILURES_COUNT_FOR, earlier, int},
+    sqlite::{
+        SqliteStore,
+        row::json_list,
+        statement::{execute, fetch_all},
+    },
 };
 
 /// Watches with a pending delivery stay until that has ended.
@@ -40,16 +44,15 @@ impl UpkeepStore for SqliteStore {
             .fetch_optional(&self.0.readers)
             .await?;
         // the writer takes the lock to write, then has nothing to say
-        self.write(|_| Box::pin(async { Ok(()) })).await
+        self.write(|_| Ok(())).await
     }
 
     async fn free_leases(&self) -> Result<u64, StoreError> {
-        self.write(|connection| Box::pin(free_leases(connection)))
-            .await
+        self.write(free_leases).await
     }
 
     async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.write(move |connection| Box::pin(purge(connection, before, limit)))
+        self.write(move |connection| purge(connection, before, limit))
             .await
     }
 
@@ -74,7 +77,7 @@ impl UpkeepStore for SqliteStore {
     }
 }
 
-async fn free_leases(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+fn free_leases(connection: &Connection) -> Result<u64, StoreError> {
     let mut freed = 0;
     for statement in [
         "UPDATE jobs SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
@@ -82,38 +85,32 @@ async fn free_leases(connection: &mut SqliteConnection) -> Result<u64, StoreErro
         "UPDATE failing_hosts SET probing = 0, paused_until = 0 WHERE probing",
         "UPDATE deliveries SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
     ] {
-        let done = sqlx::query(statement).execute(&mut *connection).await?;
-        freed += done.rows_affected();
+        freed += execute(connection, statement, [])?;
     }
     Ok(freed)
 }
 
-async fn purge(
-    connection: &mut SqliteConnection,
-    before: Timestamp,
-    limit: usize,
-) -> Result<u64, StoreError> {
-    let rows = sqlx::query(PURGE)
-        .bind(before.as_millisecond())
-        .bind(int(limit))
-        .fetch_all(&mut *connection)
-        .await?;
-    let jobs = rows
+fn purge(connection: &Connection, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    let rows = fetch_all(
+        connection,
+        PURGE,
+        params![before.as_millisecond(), int(limit)],
+    )?;
+    let jobs: Vec<i64> = rows
         .iter()
-        .map(|row| row.try_get::<i64, _>("job_no"))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|row| Cells::of("watches", "job_no", row).get("job_no"))
+        .collect::<Result<_, StoreError>>()?;
     let purged = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
-    sqlx::query(PURGE_JOBS)
-        .bind(json_list(jobs))
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("DELETE FROM failing_hosts WHERE failed_at < ?1")
-        .bind(before.as_millisecond())
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("DELETE FROM connection_failures WHERE failed_at < ?1")
-        .bind(earlier(before, FAILURES_COUNT_FOR))
-        .execute(connection)
-        .await?;
+    execute(connection, PURGE_JOBS, params![json_list(jobs)])?;
+    execute(
+        connection,
+        "DELETE FROM failing_hosts WHERE failed_at < ?1",
+        params![before.as_millisecond()],
+    )?;
+    execute(
+        connection,
+        "DELETE FROM connection_failures WHERE failed_at < ?1",
+        params![earlier(before, FAILURES_COUNT_FOR)],
+    )?;
     Ok(purged)
 }

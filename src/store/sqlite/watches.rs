@@ -2,14 +2,19 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use rusqlite::{Connection, params};
+use sqlx::{QueryBuilder, Sqlite};
 
 use crate::{
     domain::{ClientId, WatchId},
     store::{
         NewWatch, Registration, StoreError, WatchQuery, WatchStore, WatchStory,
-        common::int,
-        sqlite::{SqliteStore, stories},
+        common::{Cells, int},
+        sqlite::{
+            SqliteStore,
+            statement::{execute, fetch_all, scalar},
+            stories,
+        },
     },
 };
 
@@ -48,7 +53,7 @@ impl WatchStore for SqliteStore {
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.write(move |connection| Box::pin(cancel_own(connection, owner, id, now)))
+        self.write(move |connection| cancel_own(connection, owner, id, now))
             .await
     }
 }
@@ -82,79 +87,69 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Sqlite> {
 
 /// A watch, only its owner's if one is given: cancelled if it is open, and nothing more is posted for it
 /// in any case.
-async fn cancel_own(
-    connection: &mut SqliteConnection,
+fn cancel_own(
+    connection: &Connection,
     owner: Option<ClientId>,
     id: WatchId,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let job_id: Option<String> = sqlx::query_scalar(
+    let job_id: Option<String> = scalar(
+        connection,
         "SELECT job_id FROM watches WHERE watch_id = ?1 AND client_id = ifnull(?2, client_id)",
-    )
-    .bind(id.to_string())
-    .bind(owner.map(|client| client.0))
-    .fetch_optional(&mut *connection)
-    .await?;
+        params![id.to_string(), owner.map(|client| client.0)],
+    )?;
     match job_id {
         None => Ok(false),
-        Some(job_id) => cancel(connection, &id.to_string(), &job_id, now)
-            .await
-            .map(|()| true),
+        Some(job_id) => cancel(connection, &id.to_string(), &job_id, now).map(|()| true),
     }
 }
 
 /// Cancels a watch, if it is open, and its pending deliveries.
-pub(super) async fn cancel(
-    connection: &mut SqliteConnection,
+pub(super) fn cancel(
+    connection: &Connection,
     watch_id: &str,
     job_id: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for statement in [CANCEL_WATCH, CANCEL_DELIVERIES] {
-        sqlx::query(statement)
-            .bind(watch_id)
-            .bind(now.as_millisecond())
-            .execute(&mut *connection)
-            .await?;
+        execute(
+            connection,
+            statement,
+            params![watch_id, now.as_millisecond()],
+        )?;
     }
-    sqlx::query(REST_JOB)
-        .bind(job_id)
-        .execute(connection)
-        .await?;
+    execute(connection, REST_JOB, params![job_id])?;
     Ok(())
 }
 
 /// Cancels all open watches of a client and all its pending deliveries; says how many watches.
-pub(super) async fn cancel_all(
-    connection: &mut SqliteConnection,
+pub(super) fn cancel_all(
+    connection: &Connection,
     client: ClientId,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let open = sqlx::query(
+    let open = fetch_all(
+        connection,
         "SELECT watch_id, job_id FROM watches WHERE client_id = ?1 \
          AND state IN ('watching', 'awaiting-user', 'delayed')",
-    )
-    .bind(client.0)
-    .fetch_all(&mut *connection)
-    .await?;
+        params![client.0],
+    )?;
     let mut cancelled = 0;
     for row in &open {
+        let watch = Cells::of("watches", "watch_id", row);
         cancel(
             connection,
-            row.try_get("watch_id")?,
-            row.try_get("job_id")?,
+            watch.get("watch_id")?,
+            watch.get("job_id")?,
             now,
-        )
-        .await?;
+        )?;
         cancelled += 1;
     }
-    sqlx::query(
+    execute(
+        connection,
         "UPDATE deliveries SET state = 'cancelled', next_attempt_at = NULL, updated_at = ?2 \
          WHERE client_id = ?1 AND state = 'pending'",
-    )
-    .bind(client.0)
-    .bind(now.as_millisecond())
-    .execute(connection)
-    .await?;
+        params![client.0, now.as_millisecond()],
+    )?;
     Ok(cancelled)
 }

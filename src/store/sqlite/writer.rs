@@ -1,11 +1,11 @@
-//! Group commit: one task owns the one connection that writes, and all units of work that wait
+//! Group commit: one thread owns the one connection that writes, and all units of work that wait
 //! while a commit runs share the next one. A caller is answered only after its commit.
 //!
-//! All writes go through this one task, so it has a thread of its own: among the other tasks it would wait for
-//! its turn after each statement.
+//! A unit runs as a whole on that thread, without a step to another for each statement.
 
 use std::{
     io,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,17 +14,17 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
-use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
-use tokio::{
-    runtime,
-    sync::{mpsc, oneshot},
-};
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{trace, warn};
 
 use crate::store::{
     StoreError,
     common::{closed, shared},
+    sqlite::{
+        open,
+        statement::{Done, execute},
+    },
 };
 
 /// The most units that share one commit, and the most that wait for it.
@@ -33,7 +33,7 @@ const BATCH: usize = 512;
 /// The shortest and the longest pause after the database could not be opened.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// The way to the writing task; dropping the last clone ends the task.
+/// The way to the writing thread; dropping the last clone ends it.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
@@ -46,26 +46,20 @@ enum Message {
 }
 
 impl Writer {
-    /// Starts the writing task with a connection, and the options to open another if that breaks. Fails if there
-    /// can be no thread more.
-    pub(super) fn start(
-        connection: SqliteConnection,
-        options: SqliteConnectOptions,
-    ) -> io::Result<Self> {
+    /// Starts the writing thread with a connection, and the file to open again if that breaks. Fails if there can be
+    /// no thread more.
+    pub(super) fn start(connection: Connection, path: PathBuf) -> io::Result<Self> {
         let (queue, units) = mpsc::channel(BATCH);
         let commits = Arc::new(AtomicU64::new(0));
         let task = Task {
             connection: Some(connection),
-            options,
+            path,
             back_off: BACK_OFF.0,
             commits: Arc::clone(&commits),
         };
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()?;
         thread::Builder::new()
             .name("store writer".to_owned())
-            .spawn(move || runtime.block_on(task.run(units)))?;
+            .spawn(move || task.run(units))?;
         Ok(Self { queue, commits })
     }
 
@@ -78,8 +72,7 @@ impl Writer {
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>>,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let (caller, answer) = oneshot::channel();
         let unit = Box::new(Queued {
@@ -106,7 +99,7 @@ impl Writer {
 /// Work whose result waits for the commit.
 trait Unit: Send {
     /// Does the work, and says whether it succeeded.
-    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> BoxFuture<'c, bool>;
+    fn run(&mut self, connection: &Connection) -> bool;
 
     /// Tells the caller the result, or why there is none.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
@@ -121,17 +114,13 @@ struct Queued<T, F> {
 impl<T, F> Unit for Queued<T, F>
 where
     T: Send,
-    F: Send,
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>>,
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
 {
-    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> BoxFuture<'c, bool> {
-        Box::pin(async move {
-            let Some(work) = self.work.take() else {
-                return false;
-            };
-            let result = work(connection).await;
-            self.result.insert(result).is_ok()
-        })
+    fn run(&mut self, connection: &Connection) -> bool {
+        let Some(work) = self.work.take() else {
+            return false;
+        };
+        self.result.insert(work(connection)).is_ok()
     }
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
@@ -145,16 +134,16 @@ where
 }
 
 struct Task {
-    connection: Option<SqliteConnection>,
-    options: SqliteConnectOptions,
+    connection: Option<Connection>,
+    path: PathBuf,
     back_off: Duration,
     commits: Arc<AtomicU64>,
 }
 
 impl Task {
-    async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+    fn run(mut self, mut queue: mpsc::Receiver<Message>) {
         let mut messages = Vec::with_capacity(BATCH);
-        while queue.recv_many(&mut messages, BATCH).await > 0 {
+        while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
             let mut units = Vec::with_capacity(messages.len());
             let mut closing = None;
             for message in messages.drain(..) {
@@ -163,22 +152,22 @@ impl Task {
                     Message::Close(caller) => closing = Some(caller),
                 }
             }
-            self.commit(units).await;
+            self.commit(units);
             if let Some(caller) = closing {
                 queue.close();
-                self.close().await;
+                self.close();
                 tell(caller, ());
                 return;
             }
         }
-        self.close().await;
+        self.close();
     }
 
-    async fn commit(&mut self, mut units: Vec<Box<dyn Unit>>) {
+    fn commit(&mut self, mut units: Vec<Box<dyn Unit>>) {
         if units.is_empty() {
             return;
         }
-        match self.transact(&mut units).await {
+        match self.transact(&mut units) {
             Ok(()) => {
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 metrics::counter!("relay_store_commits_total").increment(1);
@@ -189,7 +178,7 @@ impl Task {
             Err(failure) => {
                 warn!(error = %failure, units = units.len(), "the store lost a transaction");
                 metrics::counter!("relay_store_failures_total").increment(1);
-                self.recover().await;
+                self.recover();
                 let failure = Arc::new(failure);
                 for unit in units {
                     unit.answer(Err(shared(&failure)));
@@ -199,55 +188,50 @@ impl Task {
     }
 
     /// Each unit in a savepoint of its own, so that one that fails leaves its neighbours alone.
-    async fn transact(&mut self, units: &mut [Box<dyn Unit>]) -> Result<(), sqlx::Error> {
-        let connection = self.connected().await?;
-        // each call is a way to another thread and back, so what can be said at once is
-        let (mut before, mut last) = ("BEGIN IMMEDIATE; SAVEPOINT unit", "COMMIT");
+    fn transact(&mut self, units: &mut [Box<dyn Unit>]) -> Done<()> {
+        let connection = self.connected()?;
+        execute(connection, "BEGIN IMMEDIATE", [])?;
         for unit in units {
-            execute(connection, before).await?;
-            (before, last) = if unit.run(connection).await {
-                ("RELEASE unit; SAVEPOINT unit", "COMMIT")
-            } else {
-                ("ROLLBACK TO unit", "ROLLBACK TO unit; COMMIT")
-            };
+            execute(connection, "SAVEPOINT unit", [])?;
+            if !unit.run(connection) {
+                execute(connection, "ROLLBACK TO unit", [])?;
+            }
+            execute(connection, "RELEASE unit", [])?;
         }
-        execute(connection, last).await
+        execute(connection, "COMMIT", [])?;
+        Ok(())
     }
 
-    async fn connected(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+    fn connected(&mut self) -> Done<&Connection> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => match self.options.connect().await {
-                Ok(connection) => connection,
-                Err(failure) => {
-                    tokio::time::sleep(self.back_off).await;
-                    self.back_off = (self.back_off * 2).min(BACK_OFF.1);
-                    return Err(failure);
-                }
-            },
+            None => open(&self.path).inspect_err(|_| {
+                thread::sleep(self.back_off);
+                self.back_off = (self.back_off * 2).min(BACK_OFF.1);
+            })?,
         };
         self.back_off = BACK_OFF.0;
         Ok(self.connection.insert(connection))
     }
 
     /// Rolls back; a connection that cannot is given up.
-    async fn recover(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
+    fn recover(&mut self) {
+        let Some(connection) = self.connection.take() else {
             return;
         };
-        if execute(&mut connection, "ROLLBACK").await.is_ok() {
+        if execute(&connection, "ROLLBACK", []).is_ok() {
             self.connection = Some(connection);
-        } else if let Err(failure) = connection.close().await {
+        } else if let Err((_, failure)) = connection.close() {
             warn!(error = %failure, "a broken connection to the store did not close");
         }
     }
 
-    async fn close(&mut self) {
+    fn close(&mut self) {
         let Some(connection) = self.connection.take() else {
             return;
         };
         // the last connection to close moves the write-ahead log into the database file
-        if let Err(failure) = connection.close().await {
+        if let Err((_, failure)) = connection.close() {
             warn!(error = %failure, "the store did not close cleanly; nothing is lost");
         }
     }
@@ -260,54 +244,41 @@ fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
     }
 }
 
-async fn execute(
-    connection: &mut SqliteConnection,
-    statement: &'static str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(statement).execute(connection).await.map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn writer() -> (Writer, tempfile::TempDir) {
+    fn writer() -> (Writer, tempfile::TempDir) {
         let home = tempfile::tempdir().unwrap();
-        let options = SqliteConnectOptions::new()
-            .filename(home.path().join("x.db"))
-            .foreign_keys(true);
-        let mut connection = options
-            .clone()
-            .create_if_missing(true)
-            .connect()
-            .await
+        let path = home.path().join("x.db");
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .pragma_update(None, "foreign_keys", "ON")
             .unwrap();
         let tables = "CREATE TABLE one (n INTEGER PRIMARY KEY); CREATE TABLE two (n INTEGER \
             REFERENCES one DEFERRABLE INITIALLY DEFERRED)";
-        sqlx::raw_sql(tables)
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        (Writer::start(connection, options).unwrap(), home)
+        connection.execute_batch(tables).unwrap();
+        (Writer::start(connection, path).unwrap(), home)
     }
 
     async fn write(writer: &Writer, statement: &'static str) -> Result<(), StoreError> {
         let unit = writer.write(move |connection| {
-            Box::pin(async move { Ok(execute(connection, statement).await?) })
+            execute(connection, statement, [])?;
+            Ok(())
         });
         unit.await
     }
 
-    async fn twice(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    fn twice(connection: &Connection) -> Result<(), StoreError> {
         for _ in 0..2 {
-            execute(connection, "INSERT INTO one VALUES (1)").await?;
+            execute(connection, "INSERT INTO one VALUES (1)", [])?;
         }
         Ok(())
     }
 
     #[tokio::test]
     async fn a_commit_that_fails_is_told_to_all_and_the_next_one_works() {
-        let (writer, _home) = writer().await;
+        let (writer, _home) = writer();
         let (one, two) = tokio::join!(
             write(&writer, "INSERT INTO one VALUES (1)"),
             // refused by the commit, not by the statement
@@ -322,8 +293,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_unit_that_fails_is_undone_alone() {
-        let (writer, _home) = writer().await;
-        let half = writer.write(|connection| Box::pin(twice(connection)));
+        let (writer, _home) = writer();
+        let half = writer.write(twice);
         let (half, whole) = tokio::join!(half, write(&writer, "INSERT INTO one VALUES (1)"));
         assert!(matches!(half, Err(StoreError::Refused(_))), "{half:?}");
         whole.unwrap();
@@ -332,10 +303,10 @@ mod tests {
 
     #[tokio::test]
     async fn after_a_panic_every_caller_is_told_that_the_store_is_gone() {
-        let (writer, _home) = writer().await;
-        let broken = writer.write::<(), _>(|_| Box::pin(async { panic!("on purpose") }));
-        let (broken, waiting) = tokio::join!(broken, write(&writer, "SELECT 1"));
-        let later = write(&writer, "SELECT 1").await;
+        let (writer, _home) = writer();
+        let broken = writer.write::<(), _>(|_| panic!("on purpose"));
+        let (broken, waiting) = tokio::join!(broken, write(&writer, "DELETE FROM one"));
+        let later = write(&writer, "DELETE FROM one").await;
         for answer in [broken, waiting, later] {
             assert!(matches!(answer, Err(StoreError::Unavailable(_))));
         }
@@ -344,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_transaction_gives_the_connection_up_and_opens_another() {
-        let (writer, _home) = writer().await;
+        let (writer, _home) = writer();
         // as SQLite itself does when a disk fails
         let rolled_back = write(&writer, "ROLLBACK").await;
         assert!(rolled_back.is_err());

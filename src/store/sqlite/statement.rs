@@ -1,0 +1,117 @@
+//! Statements of the writer: kept prepared, and each done within one call, on the writer's thread.
+
+use rusqlite::{
+    Connection, Params,
+    types::{FromSql, Value},
+};
+
+use crate::store::common::{AnyRow, WrongType};
+
+/// What a statement of the writer came to.
+pub(super) type Done<T> = Result<T, rusqlite::Error>;
+
+/// A row that was read as a whole.
+#[derive(Debug)]
+pub(super) struct Record {
+    columns: Columns,
+    values: Vec<Value>,
+}
+
+/// The names of columns, which all rows of a statement share.
+type Columns = std::sync::Arc<[Box<str>]>;
+
+/// Runs a statement; says how many rows it changed.
+pub(super) fn execute(connection: &Connection, statement: &str, values: impl Params) -> Done<u64> {
+    let changed = connection.prepare_cached(statement)?.execute(values)?;
+    Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+}
+
+/// All rows that a statement finds.
+pub(super) fn fetch_all(
+    connection: &Connection,
+    statement: &str,
+    values: impl Params,
+) -> Done<Vec<Record>> {
+    let mut statement = connection.prepare_cached(statement)?;
+    let columns: Columns = statement
+        .column_names()
+        .into_iter()
+        .map(Box::from)
+        .collect();
+    let rows = statement.query_map(values, |row| {
+        let values = (0..columns.len()).map(|column| row.get(column));
+        Ok(Record {
+            columns: Columns::clone(&columns),
+            values: values.collect::<Done<_>>()?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// The row that a statement finds, if there is one.
+pub(super) fn fetch_optional(
+    connection: &Connection,
+    statement: &str,
+    values: impl Params,
+) -> Done<Option<Record>> {
+    Ok(fetch_all(connection, statement, values)?.into_iter().next())
+}
+
+/// The only column of all rows that a statement finds.
+pub(super) fn scalars<T: FromSql>(
+    connection: &Connection,
+    statement: &str,
+    values: impl Params,
+) -> Done<Vec<T>> {
+    let mut statement = connection.prepare_cached(statement)?;
+    let found = statement.query_map(values, |row| row.get(0))?;
+    found.collect()
+}
+
+/// The only column of the row that a statement finds, if there is one.
+pub(super) fn scalar<T: FromSql>(
+    connection: &Connection,
+    statement: &str,
+    values: impl Params,
+) -> Done<Option<T>> {
+    Ok(scalars(connection, statement, values)?.into_iter().next())
+}
+
+impl Record {
+    fn value(&self, column: &str) -> Result<&Value, WrongType> {
+        let place = self.columns.iter().position(|name| **name == *column);
+        place
+            .and_then(|place| self.values.get(place))
+            .ok_or(WrongType)
+    }
+}
+
+impl AnyRow for Record {
+    fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {
+        match self.value(column)? {
+            Value::Null => Ok(None),
+            Value::Text(text) => Ok(Some(text)),
+            _ => Err(WrongType),
+        }
+    }
+
+    fn whole(&self, column: &str) -> Result<Option<i64>, WrongType> {
+        match self.value(column)? {
+            Value::Null => Ok(None),
+            Value::Integer(number) => Ok(Some(*number)),
+            _ => Err(WrongType),
+        }
+    }
+
+    fn flag(&self, column: &str) -> Result<Option<bool>, WrongType> {
+        Ok(self.whole(column)?.map(|number| number != 0))
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType> {
+        match self.value(column)? {
+            Value::Null => Ok(None),
+            Value::Blob(bytes) => Ok(Some(bytes)),
+            _ => Err(WrongType),
+        }
+    }
+}
