@@ -129,10 +129,22 @@ async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
                  'https://app.example/hook', 'app.example', 15, 'en', '{{}}', 'watching', '{{}}', n, n \
                  FROM {numbers} numbers"
             ),
+            count(kind).to_owned(),
             "ANALYZE".to_owned(),
         ],
     )
     .await
+}
+
+/// Counts the watches, where no trigger does it.
+fn count(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sqlite => {
+            "INSERT INTO watch_counts (client_id, state, n) \
+             SELECT client_id, state, count(*) FROM watches GROUP BY client_id, state"
+        }
+        Kind::Postgres => "SELECT 1",
+    }
 }
 
 async fn free(database: &Database) -> Result<()> {

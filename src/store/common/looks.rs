@@ -91,26 +91,6 @@ pub(in crate::store) struct Told {
     pub(in crate::store) traceparent: Option<String>,
 }
 
-/// An event to store.
-#[derive(Serialize)]
-pub(in crate::store) struct EventRow<'n> {
-    pub(in crate::store) event_id: &'n str,
-    pub(in crate::store) watch_id: &'n str,
-    pub(in crate::store) body: &'n str,
-    pub(in crate::store) at: i64,
-}
-
-/// The events of these.
-pub(in crate::store) fn event_rows(news: &[NewsRow]) -> Vec<EventRow<'_>> {
-    let rows = news.iter().map(|row| EventRow {
-        event_id: &row.event_id,
-        watch_id: &row.watch_id,
-        body: &row.told.body,
-        at: row.at,
-    });
-    rows.collect()
-}
-
 /// The events that looks tell of the watches that changed: those of these rows.
 pub(in crate::store) fn news<R: AnyRow>(
     looks: &[&Look],

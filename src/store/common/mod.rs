@@ -27,13 +27,13 @@ pub(super) use self::{
     handing::{Obstacles, claim_new, secrets_of},
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
     lessons::{Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
-    looks::{NewsRow, changes, claims, event_rows, held, jobs, news, reports},
+    looks::{ChangeRow, NewsRow, changes, claims, held, jobs, news, reports},
     lookups::{Finds, FoundEach, Lookups, rest},
     outbox::{Candidate, choose, full_hosts},
     registrar::{Registered, Registers, Registrar},
     registrations::{
-        NewClaim, Standings, answer, claimed_jobs, clients_of, decide, due_rows, existing, found,
-        is_near_cap, known, not_there, open_rows, standings, watch_rows,
+        DueRow, NewClaim, Standings, answer, claimed_jobs, clients_of, decide, due_rows, existing,
+        found, is_near_cap, known, not_there, open_rows, standings, watch_rows,
     },
     row::{AnyRow, Cells, WrongType, earlier, int, later, millis, time},
     stories::{

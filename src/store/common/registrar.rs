@@ -1,4 +1,4 @@
-//! Registers watches in batches: those that wait while a transaction runs share the next one, and a
+//! Registers watches in batches: those that wait while as many transactions run as may share the next one, and a
 //! caller is answered only after its commit.
 
 use std::sync::Arc;
@@ -28,6 +28,9 @@ pub(in crate::store) type Registered = Vec<Result<Registration, StoreError>>;
 /// Registers watches in one transaction.
 #[async_trait]
 pub(in crate::store) trait Registers: Send + Sync + 'static {
+    /// How many transactions may be under way at once.
+    const AT_ONCE: usize;
+
     /// Says of each what it came to; fails if none was registered.
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Registered, StoreError>;
 }
@@ -69,36 +72,48 @@ impl Registrar {
     }
 }
 
-async fn run(store: impl Registers, mut queue: mpsc::Receiver<Queued>, share: Share) {
-    let mut waiting = Vec::with_capacity(BATCH);
+async fn run<S: Registers>(store: S, mut queue: mpsc::Receiver<Queued>, share: Share) {
+    let store = Arc::new(store);
+    let (mut waiting, mut under_way) = (Vec::with_capacity(BATCH), JoinSet::new());
     while queue.recv_many(&mut waiting, BATCH).await > 0 {
-        let began = Instant::now();
-        let (mut callers, mut all) = (Vec::with_capacity(waiting.len()), Vec::new());
-        for Queued { new, caller } in waiting.drain(..) {
-            callers.push((caller, new.len()));
-            all.extend(new);
+        let together = std::mem::replace(&mut waiting, Vec::with_capacity(BATCH));
+        under_way.spawn(register(Arc::clone(&store), together, share.clone()));
+        while under_way.len() >= S::AT_ONCE {
+            under_way.join_next().await;
         }
-        let all: Arc<[NewWatch]> = all.into();
-        match store.register_all(Arc::clone(&all)).await {
-            Ok(registered) => {
-                let mut registered = registered.into_iter();
-                for (caller, count) in callers {
-                    tell(caller, registered.by_ref().take(count).collect());
-                }
-            }
-            Err(StoreError::Unavailable(source)) => {
-                let source = Arc::new(StoreError::Unavailable(source));
-                for (caller, _) in callers {
-                    let source = Box::new(Arc::clone(&source));
-                    tell(caller, Err(StoreError::Unavailable(source)));
-                }
-            }
-            Err(StoreError::Refused(_) | StoreError::Inconsistent { .. }) => {
-                one_by_one(&store, &all, callers).await;
-            }
-        }
-        rest(&share, began).await;
     }
+    // those who were taken before the way here was closed are answered
+    under_way.join_all().await;
+}
+
+/// Registers what waited, and tells each caller.
+async fn register(store: Arc<impl Registers>, together: Vec<Queued>, share: Share) {
+    let began = Instant::now();
+    let (mut callers, mut all) = (Vec::with_capacity(together.len()), Vec::new());
+    for Queued { new, caller } in together {
+        callers.push((caller, new.len()));
+        all.extend(new);
+    }
+    let all: Arc<[NewWatch]> = all.into();
+    match store.register_all(Arc::clone(&all)).await {
+        Ok(registered) => {
+            let mut registered = registered.into_iter();
+            for (caller, count) in callers {
+                tell(caller, registered.by_ref().take(count).collect());
+            }
+        }
+        Err(StoreError::Unavailable(source)) => {
+            let source = Arc::new(StoreError::Unavailable(source));
+            for (caller, _) in callers {
+                let source = Box::new(Arc::clone(&source));
+                tell(caller, Err(StoreError::Unavailable(source)));
+            }
+        }
+        Err(StoreError::Refused(_) | StoreError::Inconsistent { .. }) => {
+            one_by_one(&*store, &all, callers).await;
+        }
+    }
+    rest(&share, began).await;
 }
 
 type Caller = oneshot::Sender<Result<Vec<Registration>, StoreError>>;

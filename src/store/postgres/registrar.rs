@@ -82,6 +82,8 @@ type Handing<'h> = (&'h NewJobs, Arbiter);
 
 #[async_trait]
 impl Registers for Registering {
+    const AT_ONCE: usize = 1;
+
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Registered, StoreError> {
         let handing = (&self.new_jobs, self.arbiter);
         for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {

@@ -44,7 +44,7 @@ impl AnswerStore for SqliteStore {
 
     async fn end_answer(&self, job_id: &JobId, end: AnswerEnd) -> Result<(), StoreError> {
         let job_id = job_id.clone();
-        self.write(move |connection| finish(connection, job_id, end))
+        self.write(move |connection| finish(connection, &job_id, end))
             .await
     }
 }
@@ -84,7 +84,7 @@ fn claim(
     Ok(AnswerClaim::Claimed { job_id, user_id })
 }
 
-fn finish(connection: &Connection, job_id: JobId, end: AnswerEnd) -> Result<(), StoreError> {
+fn finish(connection: &Connection, job_id: &JobId, end: AnswerEnd) -> Result<(), StoreError> {
     let AnswerEnd {
         held_until,
         look_at,

@@ -1,10 +1,8 @@
 //! Clients and their secrets.
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
-use sqlx::SqlitePool;
 
 use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
@@ -13,7 +11,8 @@ use crate::{
         common::{self, Finds, FoundEach},
         sqlite::{
             SqliteStore,
-            statement::{execute, fetch_all, scalar},
+            reader::Reader,
+            statement::{execute, fetch_all, fetch_optional, scalar},
             watches,
         },
     },
@@ -26,9 +25,9 @@ pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, 
     previous_until, created_at, revoked_at FROM clients \
     WHERE key_hash = ?1 AND revoked_at IS NULL";
 
-/// Finds clients on connections that only read.
+/// Finds clients by the hashes of their keys.
 pub(super) struct Finder {
-    pub(super) pool: SqlitePool,
+    pub(super) reader: Reader,
     pub(super) sealer: Sealer,
 }
 
@@ -38,21 +37,23 @@ impl Finds for Finder {
     type Found = Option<Client>;
 
     async fn find_all(&self, keys: &[Vec<u8>]) -> Result<FoundEach<Option<Client>>, StoreError> {
-        Ok(join_all(keys.iter().map(|key| self.find(key))).await)
+        let (keys, sealer) = (keys.to_vec(), self.sealer.clone());
+        let found = self.reader.read(move |connection| {
+            let found = keys.iter().map(|key| find(connection, key, &sealer));
+            Ok(found.collect())
+        });
+        found.await
     }
 }
 
-impl Finder {
-    /// The client with the key of this hash, unless it is revoked.
-    async fn find(&self, key: &[u8]) -> Result<Option<Client>, StoreError> {
-        let row = sqlx::query(FIND_BY_KEY)
-            .bind(key)
-            .fetch_optional(&self.pool);
-        let row = row.await?;
-        row.as_ref()
-            .map(|row| common::client(row, &self.sealer))
-            .transpose()
-    }
+/// The client with the key of this hash, unless it is revoked.
+fn find(
+    connection: &Connection,
+    key: &[u8],
+    sealer: &Sealer,
+) -> Result<Option<Client>, StoreError> {
+    let row = fetch_optional(connection, FIND_BY_KEY, params![key])?;
+    row.map(|row| common::client(&row, sealer)).transpose()
 }
 
 #[async_trait]
@@ -66,7 +67,7 @@ impl ClientStore for SqliteStore {
     ) -> Result<Option<ClientId>, StoreError> {
         let secret = self.0.sealer.seal(secret, name.as_str())?;
         let (name, key) = (name.clone(), *key);
-        self.write(move |connection| add(connection, name, key, secret, now))
+        self.write(move |connection| add(connection, &name, key, &secret, now))
             .await
     }
 
@@ -109,7 +110,7 @@ impl ClientStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<bool>, StoreError> {
         let name = name.clone();
-        self.write(move |connection| retire_previous(connection, name, now))
+        self.write(move |connection| retire_previous(connection, &name, now))
             .await
     }
 
@@ -128,7 +129,7 @@ impl ClientStore for SqliteStore {
 
     async fn reseal_secrets(&self) -> Result<u64, StoreError> {
         let sealer = self.0.sealer.clone();
-        self.write(move |connection| reseal(connection, sealer))
+        self.write(move |connection| reseal(connection, &sealer))
             .await
     }
 
@@ -138,16 +139,16 @@ impl ClientStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
         let name = name.clone();
-        self.write(move |connection| revoke(connection, name, now))
+        self.write(move |connection| revoke(connection, &name, now))
             .await
     }
 }
 
 fn add(
     connection: &Connection,
-    name: ClientName,
+    name: &ClientName,
     key: ApiKeyHash,
-    secret: String,
+    secret: &str,
     now: Timestamp,
 ) -> Result<Option<ClientId>, StoreError> {
     let id = scalar(
@@ -161,7 +162,7 @@ fn add(
 
 fn retire_previous(
     connection: &Connection,
-    name: ClientName,
+    name: &ClientName,
     now: Timestamp,
 ) -> Result<Option<bool>, StoreError> {
     let until: Option<Option<i64>> = scalar(
@@ -184,7 +185,7 @@ fn retire_previous(
 
 fn revoke(
     connection: &Connection,
-    name: ClientName,
+    name: &ClientName,
     now: Timestamp,
 ) -> Result<Option<u64>, StoreError> {
     let revoked: Option<i64> = scalar(
@@ -199,11 +200,11 @@ fn revoke(
     }
 }
 
-fn reseal(connection: &Connection, sealer: Sealer) -> Result<u64, StoreError> {
+fn reseal(connection: &Connection, sealer: &Sealer) -> Result<u64, StoreError> {
     let rows = fetch_all(connection, LIST, [])?;
     let clients: Vec<_> = rows
         .iter()
-        .map(|row| common::client(row, &sealer))
+        .map(|row| common::client(row, sealer))
         .collect::<Result<_, _>>()?;
     let count = u64::try_from(clients.len()).unwrap_or(u64::MAX);
     for client in clients {

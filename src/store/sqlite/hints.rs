@@ -49,11 +49,11 @@ pub(super) const DUE: &str = "UPDATE jobs SET urgency = min(urgency, 1), \
 #[async_trait]
 impl HintStore for SqliteStore {
     async fn take_hint(&self, hint: Hint) -> Result<HintTaken, StoreError> {
-        self.write(move |connection| take(connection, hint)).await
+        self.write(move |connection| take(connection, &hint)).await
     }
 }
 
-fn take(connection: &Connection, hint: Hint) -> Result<HintTaken, StoreError> {
+fn take(connection: &Connection, hint: &Hint) -> Result<HintTaken, StoreError> {
     let remembered = execute(
         connection,
         REMEMBER,

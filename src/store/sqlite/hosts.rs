@@ -11,7 +11,7 @@ use crate::store::{
     common::{Cells, DOUBLINGS, FAILURES, HostWord, PAUSE, later, millis},
     sqlite::{
         row::json_list,
-        statement::{execute, fetch_all, fetch_optional},
+        statement::{execute, fetch_each, fetch_optional},
     },
 };
 
@@ -26,8 +26,9 @@ pub(super) const FAILED: &str = "INSERT INTO failing_hosts \
     probing = 0 \
     RETURNING failures, pauses, paused_until";
 
-pub(super) const ANSWERED: &str = "DELETE FROM failing_hosts \
-    WHERE host IN (SELECT value FROM json_each(?1)) RETURNING host, pauses";
+pub(super) const FAILING: &str = "SELECT host, pauses FROM failing_hosts WHERE host = ?1";
+
+pub(super) const ANSWERED: &str = "DELETE FROM failing_hosts WHERE host = ?1";
 
 /// Until the probe has come back, or its lease has run out, nothing else is tried.
 pub(super) const PROBE: &str = "UPDATE failing_hosts SET probing = 1, paused_until = ?2 \
@@ -79,11 +80,13 @@ fn failed(connection: &Connection, host: &str, now: Timestamp) -> Result<(), Sto
 
 /// Hosts that answered start afresh.
 fn forget(connection: &Connection, hosts: Vec<&str>) -> Result<(), StoreError> {
-    let forgotten = fetch_all(connection, ANSWERED, params![json_list(hosts)])?;
-    for row in &forgotten {
-        let host = Cells::of("failing_hosts", "host", row);
-        if host.get::<i64>("pauses")? > 0 {
-            let host: &str = host.get("host")?;
+    let hosts = hosts.into_iter().map(|host| (host,));
+    let failing = fetch_each(connection, FAILING, hosts)?;
+    for row in &failing {
+        let cells = Cells::of("failing_hosts", "host", row);
+        let host: &str = cells.get("host")?;
+        execute(connection, ANSWERED, params![host])?;
+        if cells.get::<i64>("pauses")? > 0 {
             info!(callback.host = host, "a host that was paused answers again");
         }
     }

@@ -1,82 +1,75 @@
 //! What looks brought: jobs, watches, events and their deliveries, in one unit of work and, however
 //! many looks there are, in a few statements.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use crate::{
     domain::JobId,
     store::{
         DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
         common::{
-            Lessons, NewsRow, Obstacles, changes, claim_new, claims, event_rows, held, jobs, later,
-            news, reports, secrets_of,
+            Cells, ChangeRow, Lessons, NewsRow, Obstacles, changes, claim_new, claims, held, jobs,
+            later, news, reports, secrets_of,
         },
         hand_over::{Handed, Slots},
         sqlite::{
             banks::begin_outage,
+            counts::Counts,
             paces::learn,
-            row::{json_list, json_rows},
-            statement::{execute, fetch_all, scalars},
+            statement::{Record, execute_each, fetch_each, scalars_each},
         },
     },
 };
 
-pub(super) const HOLD: &str = "SELECT j.job_id FROM jsonb_each(?1) l CROSS JOIN jobs j \
-    ON j.job_id = l.value ->> 'job_id' AND j.lease_id = l.value ->> 'lease_id'";
+pub(super) const HOLD: &str = "SELECT job_id FROM jobs WHERE job_id = ?1 AND lease_id = ?2";
 
-pub(super) const CHANGE_WATCHES: &str = "UPDATE watches SET state = c.value ->> 'state', \
-    progress = c.value ->> 'progress', updated_at = c.value ->> 'at', \
-    settled_at = iif(c.value ->> 'state' IN ('settled', 'cancelled'), c.value ->> 'at', NULL) \
-    FROM jsonb_each(?1) c WHERE watches.watch_id = c.value ->> 'watch_id' \
-    AND +watches.job_id = c.value ->> 'job_id' AND +watches.settled_at IS NULL \
-    RETURNING watch_id, client_id, job_id, callback_url, callback_host, traceparent";
+pub(super) const OPEN_WATCH: &str = "SELECT watch_id, client_id, job_id, callback_url, callback_host, \
+    traceparent, state FROM watches WHERE watch_id = ?1 AND +job_id = ?2 AND +settled_at IS NULL";
 
-pub(super) const ADD_EVENTS: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
-    SELECT value ->> 'event_id', value ->> 'watch_id', value ->> 'body', value ->> 'at' \
-    FROM jsonb_each(?1) WHERE TRUE ON CONFLICT (event_id) DO NOTHING RETURNING event_id";
+pub(super) const CHANGE_WATCH: &str = "UPDATE watches SET state = ?2, progress = ?3, updated_at = ?4, \
+    settled_at = iif(?2 IN ('settled', 'cancelled'), ?4, NULL) \
+    WHERE watch_id = ?1";
+
+pub(super) const ADD_EVENT: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
+    VALUES (?1, ?2, ?3, ?4) ON CONFLICT (event_id) DO NOTHING";
 
 /// The plus keeps the planner off the index of states, where all that is pending would be read.
 pub(super) const SUPERSEDE: &str = "UPDATE deliveries SET state = 'superseded', \
-    next_attempt_at = NULL, updated_at = n.value ->> 'at' FROM jsonb_each(?1) n \
-    WHERE deliveries.watch_id = n.value ->> 'watch_id' AND +deliveries.state = 'pending'";
+    next_attempt_at = NULL, updated_at = ?2 WHERE watch_id = ?1 AND +state = 'pending'";
 
-pub(super) const ADD_DELIVERIES: &str = "INSERT INTO deliveries (delivery_id, event_id, watch_id, \
-    client_id, host, state, next_attempt_at, deadline, updated_at, lease_id, lease_until) \
-    SELECT value ->> 'delivery_id', value ->> 'event_id', value ->> 'watch_id', \
-    value ->> 'client_id', value ->> 'host', 'pending', value ->> 'at', value ->> 'deadline', \
-    value ->> 'at', value ->> 'lease_id', iif(value ->> 'lease_id' IS NULL, NULL, ?2) \
-    FROM jsonb_each(?1)";
+pub(super) const ADD_DELIVERY: &str = "INSERT INTO deliveries (delivery_id, event_id, watch_id, \
+    client_id, host, state, next_attempt_at, updated_at, deadline, lease_id, lease_until) \
+    VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?6, ?7, ?8, iif(?8 IS NULL, NULL, ?9))";
 
-pub(super) const OBSTACLES: &str = "SELECT f.host AS id, 0 AS is_watch \
-    FROM json_each(?1) i CROSS JOIN failing_hosts f ON f.host = i.value WHERE f.pauses > 0 \
-    UNION ALL SELECT d.watch_id, 1 FROM json_each(?2) i \
-    CROSS JOIN deliveries d ON d.watch_id = i.value WHERE +d.lease_until > ?3";
+/// A host that is paused, or that one attempt at a time probes.
+pub(super) const HOST_OBSTACLE: &str =
+    "SELECT host AS id, 0 AS is_watch FROM failing_hosts WHERE host = ?1 AND pauses > 0";
 
-pub(super) const SECRETS: &str = "SELECT c.client_id, c.name, c.secret, c.previous_secret, \
-    c.previous_until FROM json_each(?1) i CROSS JOIN clients c ON c.client_id = i.value";
+/// Another delivery of the watch that is in flight.
+pub(super) const WATCH_OBSTACLE: &str = "SELECT watch_id AS id, 1 AS is_watch FROM deliveries \
+    WHERE watch_id = ?1 AND +lease_until > ?2 LIMIT 1";
+
+pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until \
+    FROM clients WHERE client_id = ?1";
 
 /// A watch that joined since the claim was not looked at yet: the job stays due.
-pub(super) const RECORD_JOBS: &str = "UPDATE jobs SET memory = l.value ->> 'memory', lease_id = NULL, \
-    lease_until = NULL, \
-    waits_for = iif(l.value ->> 'waits_on', waits_for, l.value ->> 'bank'), \
-    waits_for_method = iif(l.value ->> 'waits_on', waits_for_method, l.value ->> 'method'), \
-    urgency = iif(joined, 0, l.value ->> 'urgency'), next_look_at = CASE \
+pub(super) const RECORD_JOB: &str = "UPDATE jobs SET memory = ?2, lease_id = NULL, \
+    lease_until = NULL, waits_for = iif(?3, waits_for, ?4), \
+    waits_for_method = iif(?3, waits_for_method, ?5), \
+    urgency = iif(joined, 0, ?6), next_look_at = CASE \
         WHEN NOT EXISTS (SELECT 1 FROM watches w \
             WHERE w.job_no = jobs.job_no AND w.settled_at IS NULL) THEN NULL \
-        WHEN joined THEN l.value ->> 'at' \
-        WHEN hinted_at > l.value ->> 'at' THEN min(hinted_at, l.value ->> 'next_look_at') \
-        ELSE l.value ->> 'next_look_at' END, \
-    user_id = l.value ->> 'user_id', connection_id = l.value ->> 'connection_id' \
-    FROM jsonb_each(?1) l WHERE jobs.job_id = l.value ->> 'job_id'";
+        WHEN joined THEN ?7 \
+        WHEN hinted_at > ?7 THEN min(hinted_at, ?8) \
+        ELSE ?8 END, \
+    user_id = ?9, connection_id = ?10 WHERE job_id = ?1";
 
-const FORGET_FAILURES: &str = "DELETE FROM connection_failures \
-    WHERE connection_id IN (SELECT value FROM json_each(?1))";
+const FORGET_FAILURES: &str = "DELETE FROM connection_failures WHERE connection_id = ?1";
 
-const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
-    SELECT value ->> 'connection_id', value ->> 'job_id', value ->> 'at' \
-    FROM jsonb_each(?1) WHERE TRUE ON CONFLICT DO NOTHING";
+const ADD_FAILURE: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
+    VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 
 /// Where new deliveries find room, and what opens their clients' secrets.
 pub(super) type Handing = (NewDeliveries, Sealer);
@@ -87,7 +80,9 @@ pub(super) fn record(
     looks: &[Look],
     handing: &Handing,
 ) -> Result<(Vec<JobId>, Handed<DueDelivery>), StoreError> {
-    let still: Vec<String> = scalars(connection, HOLD, params![json_rows(&claims(looks))?])?;
+    let claims = claims(looks);
+    let claims = claims.iter().map(|claim| (claim.job_id, &claim.lease_id));
+    let still = scalars_each(connection, HOLD, claims)?;
     let looks = held(looks, still);
     if looks.is_empty() {
         return Ok((Vec::new(), None));
@@ -100,9 +95,29 @@ pub(super) fn record(
             begin_outage(connection, bank, *next_look_at)?;
         }
     }
-    execute(connection, RECORD_JOBS, params![json_rows(&jobs(&looks)?)?])?;
+    record_jobs(connection, &looks)?;
     let recorded = looks.iter().map(|look| look.job_id.clone());
     Ok((recorded.collect(), handed))
+}
+
+fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreError> {
+    let jobs = jobs(looks)?;
+    let jobs = jobs.iter().map(|job| {
+        (
+            job.job_id,
+            &job.memory,
+            job.waits_on,
+            job.bank,
+            job.method,
+            job.urgency,
+            job.at,
+            job.next_look_at,
+            job.user_id,
+            job.connection_id,
+        )
+    });
+    execute_each(connection, RECORD_JOB, jobs)?;
+    Ok(())
 }
 
 /// Changes the watches that are still open, and stores what they are told.
@@ -115,12 +130,34 @@ fn change_watches(
     if rows.is_empty() {
         return Ok(None);
     }
-    let changed = fetch_all(connection, CHANGE_WATCHES, params![json_rows(&rows)?])?;
-    let news = news(looks, &changed)?;
+    let named = rows.iter().map(|row| (&row.watch_id, row.job_id));
+    let open = fetch_each(connection, OPEN_WATCH, named)?;
+    write_changes(connection, &rows, &open)?;
+    let news = news(looks, &open)?;
     if news.is_empty() {
         return Ok(None);
     }
     add_events(connection, news, handing)
+}
+
+/// Changes those watches that are open.
+fn write_changes(
+    connection: &Connection,
+    rows: &[ChangeRow<'_>],
+    open: &[Record],
+) -> Result<(), StoreError> {
+    let rows = rows.iter().map(|row| (row.watch_id.as_str(), row));
+    let mut rows: HashMap<&str, &ChangeRow<'_>> = rows.collect();
+    let (mut changes, mut counts) = (Vec::with_capacity(open.len()), Counts::default());
+    for watch in open {
+        let id: &str = Cells::of("watches", "watch_id", watch).get("watch_id")?;
+        if let Some(row) = rows.remove(id) {
+            counts.changes(watch, row.state)?;
+            changes.push((id, row.state, &row.progress, row.at));
+        }
+    }
+    execute_each(connection, CHANGE_WATCH, changes)?;
+    counts.write(connection)
 }
 
 /// Adds events and their deliveries, each once, in place of what was not accepted yet.
@@ -129,27 +166,33 @@ fn add_events(
     mut news: Vec<NewsRow>,
     (desk, sealer): &Handing,
 ) -> Result<Handed<DueDelivery>, StoreError> {
-    let added: Vec<String> = scalars(
-        connection,
-        ADD_EVENTS,
-        params![json_rows(&event_rows(&news))?],
-    )?;
-    if added.len() < news.len() {
-        let added: HashSet<_> = added.into_iter().collect();
-        news.retain(|row| added.contains(&row.event_id));
-    }
+    let rows = news
+        .iter()
+        .map(|row| (&row.event_id, &row.watch_id, &row.told.body, row.at));
+    let mut added = execute_each(connection, ADD_EVENT, rows)?.into_iter();
+    news.retain(|_| added.next() == Some(true));
     let handed = match desk.slots() {
         Some(slots) => Some(claim(connection, &mut news, slots, sealer)?),
         None => None,
     };
     let until = handed.as_ref().map(|(slots, _)| slots.claim());
-    let rows = json_rows(&news)?;
-    execute(connection, SUPERSEDE, params![&rows])?;
-    execute(
-        connection,
-        ADD_DELIVERIES,
-        params![&rows, until.map(|claim| later(claim.now, claim.lease))],
-    )?;
+    let until = until.map(|claim| later(claim.now, claim.lease));
+    let watches = news.iter().map(|row| (&row.watch_id, row.at));
+    execute_each(connection, SUPERSEDE, watches)?;
+    let deliveries = news.iter().map(|row| {
+        (
+            &row.delivery_id,
+            &row.event_id,
+            &row.watch_id,
+            row.client_id,
+            &row.host,
+            row.at,
+            row.deadline,
+            &row.lease_id,
+            until,
+        )
+    });
+    execute_each(connection, ADD_DELIVERY, deliveries)?;
     Ok(handed)
 }
 
@@ -161,18 +204,14 @@ fn claim(
     sealer: &Sealer,
 ) -> Result<(Slots<DueDelivery>, Vec<DueDelivery>), StoreError> {
     let hosts: BTreeSet<_> = news.iter().map(|row| row.host.as_str()).collect();
-    let obstacles = fetch_all(
-        connection,
-        OBSTACLES,
-        params![
-            json_list(hosts),
-            json_list(news.iter().map(|row| row.watch_id.as_str())),
-            slots.claim().now.as_millisecond()
-        ],
-    )?;
+    let hosts = hosts.into_iter().map(|host| (host,));
+    let mut obstacles = fetch_each(connection, HOST_OBSTACLE, hosts)?;
+    let now = slots.claim().now.as_millisecond();
+    let watches = news.iter().map(|row| (&row.watch_id, now));
+    obstacles.extend(fetch_each(connection, WATCH_OBSTACLE, watches)?);
     let clients: BTreeSet<_> = news.iter().map(|row| row.client_id).collect();
-    let secrets = fetch_all(connection, SECRETS, params![json_list(clients)])?;
-    let secrets = secrets_of(&secrets, sealer);
+    let clients = clients.into_iter().map(|client| (client,));
+    let secrets = secrets_of(&fetch_each(connection, SECRETS, clients)?, sealer);
     let claimed = claim_new(news, &mut slots, &Obstacles::read(&obstacles)?, &secrets);
     Ok((slots, claimed))
 }
@@ -180,11 +219,11 @@ fn claim(
 /// Counts failures of connections, and forgets those before a success.
 fn report_connections(connection: &Connection, looks: &[&Look]) -> Result<(), StoreError> {
     let (succeeded, failures) = reports(looks);
-    if !succeeded.is_empty() {
-        execute(connection, FORGET_FAILURES, params![json_list(succeeded)])?;
-    }
-    if !failures.is_empty() {
-        execute(connection, ADD_FAILURES, params![json_rows(&failures)?])?;
-    }
+    let succeeded = succeeded.into_iter().map(|connection_id| (connection_id,));
+    execute_each(connection, FORGET_FAILURES, succeeded)?;
+    let failures = failures
+        .iter()
+        .map(|failure| (failure.connection_id, failure.job_id, failure.at));
+    execute_each(connection, ADD_FAILURE, failures)?;
     Ok(())
 }

@@ -5,6 +5,7 @@ mod attempts;
 mod banks;
 mod clients;
 mod console;
+mod counts;
 #[cfg(test)]
 mod damage;
 mod deliveries;
@@ -19,6 +20,7 @@ mod outbox;
 mod paces;
 #[cfg(test)]
 mod plans;
+mod reader;
 mod registrar;
 mod row;
 mod statement;
@@ -33,7 +35,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 use sqlx::{
     ConnectOptions, Connection as _, Sqlite, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
@@ -45,7 +47,7 @@ use crate::{
     store::{
         NewDeliveries, NewJobs, PaceFound, Sealer, StoreError,
         common::{self, Lookups, PaceKey, Registrar},
-        sqlite::writer::Writer,
+        sqlite::{reader::Reader, writer::Writer},
     },
 };
 
@@ -102,9 +104,10 @@ impl SqliteStore {
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_lazy_with(options.pragma("query_only", "on"));
+        let reader = Reader::start(open_to_read(path)?).map_err(sqlx::Error::Io)?;
         let writer = Writer::start(connection, path.to_owned()).map_err(sqlx::Error::Io)?;
         let clients = clients::Finder {
-            pool: readers.clone(),
+            reader: reader.clone(),
             sealer: sealer.clone(),
         };
         let new_jobs = NewJobs::default();
@@ -120,7 +123,7 @@ impl SqliteStore {
             new_deliveries: NewDeliveries::default(),
             registrar: Registrar::start(registering, Share::alone()),
             clients: Lookups::start(clients, Share::alone()),
-            paces: Lookups::start(paces::Finder(readers.clone()), Share::alone()),
+            paces: Lookups::start(paces::Finder(reader), Share::alone()),
             writer,
             readers,
         })))
@@ -177,8 +180,15 @@ async fn migrate(options: &SqliteConnectOptions) -> Result<(), MigrateError> {
 /// The connection that writes.
 fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open(path)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
+    // or a statement whose rows an index might leave out is prepared anew for each value
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
@@ -187,7 +197,15 @@ fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
     // what a savepoint may have to undo is kept in memory
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // pages: a checkpoint syncs twice, so not every few hundred commits
-    connection.pragma_update(None, "wal_autocheckpoint", 8000)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 8000)
+}
+
+/// A connection that only reads.
+fn open_to_read(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    connection.pragma_update(None, "query_only", "ON")?;
     Ok(connection)
 }
 
@@ -235,6 +253,22 @@ mod tests {
         for opened in futures_util::future::join_all(opening).await {
             assert!(opened.unwrap().list_clients().await.unwrap().is_empty());
         }
+    }
+
+    #[test]
+    fn a_statement_is_not_prepared_anew_for_each_value() {
+        let connection = Connection::open_in_memory().unwrap();
+        configure(&connection).unwrap();
+        let tables = "CREATE TABLE t (n INTEGER, at INTEGER);
+            CREATE INDEX t_at ON t (n, at) WHERE at IS NOT NULL";
+        connection.execute_batch(tables).unwrap();
+        let find = "SELECT n FROM t WHERE n = ?1 AND at <= ?2";
+        for value in 0..5 {
+            statement::scalars::<i64>(&connection, find, (value, value)).unwrap();
+        }
+        let statement = connection.prepare_cached(find).unwrap();
+        let again = statement.get_status(rusqlite::StatementStatus::RePrepare);
+        assert_eq!(again, 0);
     }
 
     #[tokio::test]

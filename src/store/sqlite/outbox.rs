@@ -109,7 +109,7 @@ impl OutboxStore for SqliteStore {
         hosts: &HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         let (hosts, sealer) = (hosts.clone(), self.0.sealer.clone());
-        self.write(move |connection| claim_due(connection, claim, hosts, sealer))
+        self.write(move |connection| claim_due(connection, claim, hosts, &sealer))
             .await
     }
 
@@ -140,7 +140,7 @@ fn claim_due(
     connection: &Connection,
     claim: Claim,
     hosts: HostLimits,
-    sealer: Sealer,
+    sealer: &Sealer,
 ) -> Result<Vec<DueDelivery>, StoreError> {
     let ids = due(connection, claim, hosts)?;
     if ids.is_empty() {
@@ -156,7 +156,7 @@ fn claim_due(
     let mut claimed = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in &rows {
-        match common::due_delivery(row, lease, &sealer) {
+        match common::due_delivery(row, lease, sealer) {
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
                 error!(error = %failure, "a delivery cannot be read and is put off");

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
-use sqlx::SqlitePool;
 
 use crate::{
     domain::JobContext,
@@ -11,46 +10,31 @@ use crate::{
         common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
         sqlite::{
             SqliteStore,
-            row::json_rows,
-            statement::{execute, fetch_all},
+            reader::Reader,
+            statement::{execute, execute_each, fetch_each},
         },
     },
 };
 
-macro_rules! remember_banks {
-    () => {
-        "INSERT INTO connection_banks (slot, connection_id, institution_id) \
-         SELECT value ->> 'slot', value ->> 'connection_id', value ->> 'institution_id' \
-         FROM jsonb_each(?1) WHERE TRUE ON CONFLICT (slot) DO UPDATE SET \
-         connection_id = excluded.connection_id, institution_id = excluded.institution_id \
-         WHERE connection_id <> excluded.connection_id OR institution_id <> excluded.institution_id"
-    };
-}
+pub(super) const FIND: &str = "SELECT ?1 AS place, k.bank, \
+    p.institution_id, p.pace, p.averages, p.averages_at \
+    FROM (SELECT ifnull(?2, (SELECT c.institution_id FROM connection_banks c \
+        WHERE c.slot = ?3 AND c.connection_id = ?4)) AS bank) k \
+    LEFT JOIN paces p ON p.institution_id IN (k.bank, '') AND p.job_type = ?5";
 
-macro_rules! keep {
-    () => {
-        "INSERT INTO paces (institution_id, job_type, pace, averages, averages_at, used_at) \
-         SELECT value ->> 'institution_id', value ->> 'job_type', value ->> 'pace', \
-         value ->> 'averages', iif(value ->> 'averages' IS NULL, NULL, value ->> 'at'), value ->> 'at' \
-         FROM jsonb_each(?2) WHERE TRUE ON CONFLICT (institution_id, job_type) DO UPDATE SET \
-         pace = excluded.pace, averages = ifnull(excluded.averages, averages), \
-         averages_at = ifnull(excluded.averages_at, averages_at), used_at = excluded.used_at"
-    };
-}
+pub(super) const KNOWN: &str =
+    "SELECT institution_id, job_type, pace FROM paces WHERE institution_id = ?1 AND job_type = ?2";
 
-pub(super) const FIND: &str = "WITH kinds AS (SELECT key AS place, value ->> 'job_type' AS job_type, \
-        ifnull(value ->> 'institution_id', (SELECT c.institution_id FROM connection_banks c \
-            WHERE c.slot = value ->> 'slot' AND c.connection_id = value ->> 'connection_id')) AS bank \
-        FROM jsonb_each(?1)) \
-    SELECT k.place, k.bank, p.institution_id, p.pace, p.averages, p.averages_at FROM kinds k \
-    LEFT JOIN paces p ON p.institution_id IN (k.bank, '') AND p.job_type = k.job_type";
+pub(super) const REMEMBER_BANK: &str = "INSERT INTO connection_banks (slot, connection_id, institution_id) VALUES (?1, ?2, ?3) \
+    ON CONFLICT (slot) DO UPDATE SET \
+    connection_id = excluded.connection_id, institution_id = excluded.institution_id \
+    WHERE connection_id <> excluded.connection_id OR institution_id <> excluded.institution_id";
 
-pub(super) const KNOWN: &str = "SELECT p.institution_id, p.job_type, p.pace \
-    FROM jsonb_each(?1) k CROSS JOIN paces p ON p.institution_id = k.value ->> 'institution_id' \
-    AND p.job_type = k.value ->> 'job_type'";
-
-/// Banks of connections, and paces.
-pub(super) const LEARN: &str = concat!(remember_banks!(), "; ", keep!());
+pub(super) const KEEP: &str = "INSERT INTO paces (institution_id, job_type, pace, averages, averages_at, used_at) \
+    VALUES (?1, ?2, ?3, ?4, iif(?4 IS NULL, NULL, ?5), ?5) \
+    ON CONFLICT (institution_id, job_type) DO UPDATE SET \
+    pace = excluded.pace, averages = ifnull(excluded.averages, averages), \
+    averages_at = ifnull(excluded.averages_at, averages_at), used_at = excluded.used_at";
 
 pub(super) const FORGET: &str = "DELETE FROM paces WHERE (institution_id, job_type) IN \
     (SELECT institution_id, job_type FROM paces ORDER BY used_at \
@@ -64,7 +48,7 @@ impl PaceStore for SqliteStore {
 }
 
 /// Finds paces for many looks at once.
-pub(super) struct Finder(pub(super) SqlitePool);
+pub(super) struct Finder(pub(super) Reader);
 
 #[async_trait]
 impl Finds for Finder {
@@ -72,11 +56,20 @@ impl Finds for Finder {
     type Found = PaceFound;
 
     async fn find_all(&self, keys: &[PaceKey]) -> Result<FoundEach<PaceFound>, StoreError> {
-        let rows = sqlx::query(FIND)
-            .bind(json_rows(keys)?)
-            .fetch_all(&self.0)
-            .await?;
-        paces_found(&rows, keys.len())
+        let keys = keys.to_vec();
+        let found = self.0.read(move |connection| {
+            let values = keys.iter().zip(0_i64..).map(|(key, place)| {
+                (
+                    place,
+                    &key.institution_id,
+                    key.slot,
+                    &key.connection_id,
+                    &key.job_type,
+                )
+            });
+            paces_found(&fetch_each(connection, FIND, values)?, keys.len())
+        });
+        found.await
     }
 }
 
@@ -86,13 +79,26 @@ pub(super) fn learn(connection: &Connection, lessons: &Lessons<'_>) -> Result<()
         return Ok(());
     }
     let kinds = lessons.kind_rows();
-    let known = fetch_all(connection, KNOWN, params![json_rows(&kinds)?])?;
+    let names = kinds
+        .iter()
+        .map(|kind| (kind.institution_id, kind.job_type));
+    let known = fetch_each(connection, KNOWN, names)?;
+    let banks = lessons.bank_rows();
+    let banks = banks
+        .iter()
+        .map(|bank| (bank.slot, bank.connection_id, bank.institution_id));
+    execute_each(connection, REMEMBER_BANK, banks)?;
     let paces = lessons.pace_rows(known_kinds(&known)?)?;
-    execute(
-        connection,
-        LEARN,
-        params![json_rows(&lessons.bank_rows())?, json_rows(&paces)?],
-    )?;
+    let paces = paces.iter().map(|pace| {
+        (
+            pace.institution_id,
+            pace.job_type,
+            &pace.pace,
+            &pace.averages,
+            pace.at,
+        )
+    });
+    execute_each(connection, KEEP, paces)?;
     if known.len() < kinds.len() {
         execute(connection, FORGET, params![MOST_KINDS])?;
     }

@@ -1,9 +1,12 @@
 //! Watches to register, in one unit of work however many they are.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use sqlx::SqlitePool;
 
 use crate::{
@@ -11,13 +14,13 @@ use crate::{
     store::{
         DueJob, NewJobs, NewWatch, Registration, StoreError,
         common::{
-            Registered, Registers, answer, claimed_jobs, clients_of, decide, due_rows, existing,
-            found, known, later, not_there, open_rows, standings, watch_rows,
+            Cells, DueRow, Registered, Registers, answer, claimed_jobs, clients_of, decide,
+            due_rows, existing, found, known, later, not_there, open_rows, standings, watch_rows,
         },
         hand_over::Handed,
         sqlite::{
-            row::{json_list, json_rows},
-            statement::{execute, fetch_all, scalars},
+            counts::Counts,
+            statement::{Record, execute_each, fetch_each},
             stories,
             writer::Writer,
         },
@@ -27,36 +30,27 @@ use crate::{
 pub(super) const CLIENTS: &str = "SELECT c.client_id, c.revoked_at IS NOT NULL AS revoked, \
     (SELECT ifnull(sum(n), 0) FROM watch_counts n WHERE n.client_id = c.client_id \
      AND n.state IN ('watching', 'awaiting-user', 'delayed')) AS open \
-    FROM json_each(?1) i CROSS JOIN clients c ON c.client_id = i.value";
+    FROM clients c WHERE c.client_id = ?1";
 
-pub(super) const OPEN_WATCHES: &str = "SELECT q.key AS place, w.watch_id \
-    FROM jsonb_each(?1) q CROSS JOIN jobs j ON j.job_id = q.value ->> 'job_id' \
-    CROSS JOIN watches w ON w.job_no = j.job_no \
-    AND w.client_id = q.value ->> 'client_id' AND w.callback_url = q.value ->> 'callback_url' \
-    AND w.settled_at IS NULL";
+pub(super) const OPEN_WATCH: &str = "SELECT ?1 AS place, w.watch_id \
+    FROM jobs j CROSS JOIN watches w ON w.job_no = j.job_no \
+    AND w.client_id = ?3 AND w.callback_url = ?4 AND w.settled_at IS NULL WHERE j.job_id = ?2";
 
-pub(super) const KNOWN: &str = "SELECT j.job_id, iif(j.next_look_at IS NULL, j.memory, NULL) AS memory \
-    FROM json_each(?1) i CROSS JOIN jobs j ON j.job_id = i.value";
+pub(super) const KNOWN: &str = "SELECT job_id, job_no, iif(next_look_at IS NULL, memory, NULL) AS memory \
+    FROM jobs WHERE job_id = ?1";
 
-pub(super) const ADD_JOBS: &str = "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory, \
-    lease_id, lease_until) \
-    SELECT value ->> 'job_id', value ->> 'at', 0, value ->> 'lease_id' IS NULL, value ->> 'memory', \
-    value ->> 'lease_id', iif(value ->> 'lease_id' IS NULL, NULL, ?2) \
-    FROM jsonb_each(?1) WHERE TRUE ON CONFLICT (job_id) DO UPDATE SET \
+pub(super) const ADD_JOB: &str = "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory, \
+    lease_id, lease_until) VALUES (?1, ?2, 0, ?4 IS NULL, ?3, ?4, iif(?4 IS NULL, NULL, ?5)) \
+    ON CONFLICT (job_id) DO UPDATE SET \
     memory = iif(next_look_at IS NULL, excluded.memory, memory), \
     next_look_at = min(ifnull(next_look_at, excluded.next_look_at), excluded.next_look_at), \
     urgency = 0, joined = 1";
 
-pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, job_no, job_id, \
+pub(super) const ADD_WATCH: &str = "INSERT INTO watches (watch_id, client_id, job_no, job_id, \
     callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
     created_at, updated_at, traceparent) \
-    SELECT value ->> 'watch_id', value ->> 'client_id', j.job_no, j.job_id, \
-    value ->> 'callback_url', value ->> 'callback_host', value ->> 'operation', \
-    value ->> 'events', value ->> 'until_step', value ->> 'locale', value ->> 'metadata', \
-    value ->> 'state', value ->> 'progress', value ->> 'created_at', value ->> 'created_at', \
-    value ->> 'traceparent' \
-    FROM jsonb_each(?1) CROSS JOIN jobs j ON j.job_id = value ->> 'job_id' \
-    WHERE TRUE ON CONFLICT DO NOTHING RETURNING watch_id";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14, ?15) \
+    ON CONFLICT DO NOTHING";
 
 /// Registers watches by the writer, and hands new jobs to the tracker.
 pub(super) struct Registering {
@@ -70,6 +64,9 @@ type Written = Vec<Result<Registration, WatchId>>;
 
 #[async_trait]
 impl Registers for Registering {
+    /// The writer begins with one while the callers of another are told.
+    const AT_ONCE: usize = 2;
+
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Registered, StoreError> {
         let (all, desk) = (Arc::clone(&new), self.new_jobs.clone());
         let written = self
@@ -106,7 +103,8 @@ fn register(
     new: &[NewWatch],
     desk: &NewJobs,
 ) -> Result<(Written, Handed<DueJob>), StoreError> {
-    let clients = fetch_all(connection, CLIENTS, params![json_list(clients_of(new))])?;
+    let clients = clients_of(new).into_iter().map(|client| (client,));
+    let clients = fetch_each(connection, CLIENTS, clients)?;
     let open = open_watches(connection, new)?;
     let (decisions, fresh) = decide(new, &open, standings(&clients)?);
     let (added, handed) = add(connection, &fresh, desk)?;
@@ -133,11 +131,9 @@ fn open_watches(
     connection: &Connection,
     new: &[NewWatch],
 ) -> Result<Vec<Option<WatchId>>, StoreError> {
-    let rows = fetch_all(
-        connection,
-        OPEN_WATCHES,
-        params![json_rows(&open_rows(new))?],
-    )?;
+    let open = open_rows(new).into_iter().zip(0_i64..);
+    let open = open.map(|(open, place)| (place, open.job_id, open.client_id, open.callback_url));
+    let rows = fetch_each(connection, OPEN_WATCH, open)?;
     existing(&rows, new.len(), 0)
 }
 
@@ -150,28 +146,80 @@ fn add(
     if new.is_empty() {
         return Ok((HashSet::new(), None));
     }
-    let jobs = new.iter().map(|new| new.request.job_id.as_str());
-    let known_jobs = fetch_all(connection, KNOWN, params![json_list(jobs)])?;
+    let jobs = new.iter().map(|new| (new.request.job_id.as_str(),));
+    let known_jobs = fetch_each(connection, KNOWN, jobs)?;
     let slots = desk.slots();
     let mut room = slots.map(|slots| (LeaseId::new(slots.claim().now), slots));
     let jobs = due_rows(new, known(&known_jobs)?, room.as_mut())?;
     let until = room.as_ref().map(|(_, slots)| slots.claim());
-    execute(
+    let until = until.map(|claim| later(claim.now, claim.lease));
+    let added = add_watches(
         connection,
-        ADD_JOBS,
-        params![
-            json_rows(&jobs)?,
-            until.map(|claim| later(claim.now, claim.lease))
-        ],
+        new,
+        &add_jobs(connection, &jobs, &known_jobs, until)?,
     )?;
-    let added: Vec<String> = scalars(
-        connection,
-        ADD_WATCHES,
-        params![json_rows(&watch_rows(new)?)?],
-    )?;
-    let added = added.into_iter().collect();
     let claimed = jobs.iter().filter(|job| job.lease_id.is_some());
     let claimed = claimed.map(|job| job.job_id).collect();
     let handed = room.map(|(lease, slots)| (slots, claimed_jobs(new, &added, claimed, lease)));
     Ok((added, handed))
+}
+
+/// Makes jobs due, of which some are known; says the numbers of all.
+fn add_jobs<'n>(
+    connection: &Connection,
+    jobs: &[DueRow<'n>],
+    known: &[Record],
+    until: Option<i64>,
+) -> Result<HashMap<&'n str, i64>, StoreError> {
+    let known = known.iter().map(|row| {
+        let cells = Cells::of("jobs", "job_id", row);
+        Ok((cells.get("job_id")?, cells.get("job_no")?))
+    });
+    let known: HashMap<&str, i64> = known.collect::<Result<_, StoreError>>()?;
+    let mut statement = connection.prepare_cached(ADD_JOB)?;
+    let mut numbers = HashMap::with_capacity(jobs.len());
+    for job in jobs {
+        statement.execute((job.job_id, job.at, &job.memory, &job.lease_id, until))?;
+        let number = known.get(job.job_id).copied();
+        let number = number.unwrap_or_else(|| connection.last_insert_rowid());
+        numbers.insert(job.job_id, number);
+    }
+    Ok(numbers)
+}
+
+/// Adds watches of these jobs; says which are new.
+fn add_watches(
+    connection: &Connection,
+    new: &[&NewWatch],
+    jobs: &HashMap<&str, i64>,
+) -> Result<HashSet<String>, StoreError> {
+    let rows = watch_rows(new)?;
+    let values = rows.iter().map(|row| {
+        (
+            &row.watch_id,
+            row.client_id,
+            jobs.get(row.job_id),
+            row.job_id,
+            row.callback_url,
+            row.callback_host,
+            row.operation,
+            row.events,
+            row.until_step,
+            row.locale,
+            &row.metadata,
+            row.state,
+            &row.progress,
+            row.created_at,
+            &row.traceparent,
+        )
+    });
+    let added = execute_each(connection, ADD_WATCH, values)?;
+    let added = rows.into_iter().zip(added).filter(|(_, added)| *added);
+    let (mut counts, mut ids) = (Counts::default(), HashSet::new());
+    for (row, _) in added {
+        counts.comes(row.client_id, row.state);
+        ids.insert(row.watch_id);
+    }
+    counts.write(connection)?;
+    Ok(ids)
 }

@@ -1,12 +1,8 @@
 //! SQLite's rows, and lists for its statements.
 
-use serde::Serialize;
 use sqlx::{Row, sqlite::SqliteRow};
 
-use crate::store::{
-    StoreError,
-    common::{AnyRow, WrongType, unwritable},
-};
+use crate::store::common::{AnyRow, WrongType};
 
 impl AnyRow for SqliteRow {
     fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {
@@ -30,9 +26,4 @@ impl AnyRow for SqliteRow {
 pub(super) fn json_list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let texts = items.into_iter().map(|item| item.to_string().into());
     serde_json::Value::Array(texts.collect()).to_string()
-}
-
-/// Rows as the JSON array of objects that statements take them in.
-pub(super) fn json_rows<T: Serialize>(rows: &[T]) -> Result<String, StoreError> {
-    serde_json::to_string(rows).map_err(unwritable)
 }

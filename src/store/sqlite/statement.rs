@@ -26,11 +26,33 @@ pub(super) fn execute(connection: &Connection, statement: &str, values: impl Par
     Ok(u64::try_from(changed).unwrap_or(u64::MAX))
 }
 
+/// Runs a statement with each of these values; says with which of them it changed something.
+pub(super) fn execute_each<P: Params>(
+    connection: &Connection,
+    statement: &str,
+    each: impl IntoIterator<Item = P>,
+) -> Done<Vec<bool>> {
+    let mut statement = connection.prepare_cached(statement)?;
+    let changed = each
+        .into_iter()
+        .map(|values| Ok(statement.execute(values)? > 0));
+    changed.collect()
+}
+
 /// All rows that a statement finds.
 pub(super) fn fetch_all(
     connection: &Connection,
     statement: &str,
     values: impl Params,
+) -> Done<Vec<Record>> {
+    fetch_each(connection, statement, [values])
+}
+
+/// All rows that a statement finds with each of these values.
+pub(super) fn fetch_each<P: Params>(
+    connection: &Connection,
+    statement: &str,
+    each: impl IntoIterator<Item = P>,
 ) -> Done<Vec<Record>> {
     let mut statement = connection.prepare_cached(statement)?;
     let columns: Columns = statement
@@ -38,14 +60,18 @@ pub(super) fn fetch_all(
         .into_iter()
         .map(Box::from)
         .collect();
-    let rows = statement.query_map(values, |row| {
-        let values = (0..columns.len()).map(|column| row.get(column));
-        Ok(Record {
-            columns: Columns::clone(&columns),
-            values: values.collect::<Done<_>>()?,
-        })
-    })?;
-    rows.collect()
+    let mut records = Vec::new();
+    for values in each {
+        let mut rows = statement.query(values)?;
+        while let Some(row) = rows.next()? {
+            let values = (0..columns.len()).map(|column| row.get(column));
+            records.push(Record {
+                columns: Columns::clone(&columns),
+                values: values.collect::<Done<_>>()?,
+            });
+        }
+    }
+    Ok(records)
 }
 
 /// The row that a statement finds, if there is one.
@@ -63,9 +89,24 @@ pub(super) fn scalars<T: FromSql>(
     statement: &str,
     values: impl Params,
 ) -> Done<Vec<T>> {
+    scalars_each(connection, statement, [values])
+}
+
+/// The only column of all rows that a statement finds with each of these values.
+pub(super) fn scalars_each<T: FromSql, P: Params>(
+    connection: &Connection,
+    statement: &str,
+    each: impl IntoIterator<Item = P>,
+) -> Done<Vec<T>> {
     let mut statement = connection.prepare_cached(statement)?;
-    let found = statement.query_map(values, |row| row.get(0))?;
-    found.collect()
+    let mut found = Vec::new();
+    for values in each {
+        let mut rows = statement.query(values)?;
+        while let Some(row) = rows.next()? {
+            found.push(row.get(0)?);
+        }
+    }
+    Ok(found)
 }
 
 /// The only column of the row that a statement finds, if there is one.

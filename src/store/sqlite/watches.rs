@@ -6,17 +6,20 @@ use rusqlite::{Connection, params};
 use sqlx::{QueryBuilder, Sqlite};
 
 use crate::{
-    domain::{ClientId, WatchId},
+    domain::{ClientId, WatchId, WatchState},
     store::{
         NewWatch, Registration, StoreError, WatchQuery, WatchStore, WatchStory,
         common::{Cells, int},
         sqlite::{
             SqliteStore,
-            statement::{execute, fetch_all, scalar},
+            counts::Counts,
+            statement::{execute, fetch_all, fetch_optional, scalar},
             stories,
         },
     },
 };
+
+const STATE: &str = "SELECT watch_id, client_id, state FROM watches WHERE watch_id = ?1";
 
 const CANCEL_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = ?2, \
     settled_at = ?2 WHERE watch_id = ?1 AND settled_at IS NULL";
@@ -111,14 +114,33 @@ pub(super) fn cancel(
     job_id: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    for statement in [CANCEL_WATCH, CANCEL_DELIVERIES] {
-        execute(
-            connection,
-            statement,
-            params![watch_id, now.as_millisecond()],
-        )?;
-    }
+    end(connection, CANCEL_WATCH, watch_id, now)?;
+    let values = params![watch_id, now.as_millisecond()];
+    execute(connection, CANCEL_DELIVERIES, values)?;
     execute(connection, REST_JOB, params![job_id])?;
+    Ok(())
+}
+
+/// Runs a statement that may cancel this watch.
+pub(super) fn end(
+    connection: &Connection,
+    statement: &'static str,
+    watch_id: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(was) = fetch_optional(connection, STATE, params![watch_id])? else {
+        return Ok(());
+    };
+    if execute(
+        connection,
+        statement,
+        params![watch_id, now.as_millisecond()],
+    )? > 0
+    {
+        let mut counts = Counts::default();
+        counts.changes(&was, WatchState::Cancelled.as_str())?;
+        counts.write(connection)?;
+    }
     Ok(())
 }
 

@@ -187,10 +187,16 @@ impl Task {
         }
     }
 
-    /// Each unit in a savepoint of its own, so that one that fails leaves its neighbours alone.
+    /// Each unit by itself, so that one that fails leaves its neighbours alone: the first can be undone with the whole
+    /// transaction, which has nothing else yet; each other has a savepoint.
     fn transact(&mut self, units: &mut [Box<dyn Unit>]) -> Done<()> {
         let connection = self.connected()?;
         execute(connection, "BEGIN IMMEDIATE", [])?;
+        let mut units = units.iter_mut();
+        if units.next().is_some_and(|first| !first.run(connection)) {
+            execute(connection, "ROLLBACK", [])?;
+            execute(connection, "BEGIN IMMEDIATE", [])?;
+        }
         for unit in units {
             execute(connection, "SAVEPOINT unit", [])?;
             if !unit.run(connection) {
@@ -247,6 +253,7 @@ fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sqlite::statement::scalar;
 
     fn writer() -> (Writer, tempfile::TempDir) {
         let home = tempfile::tempdir().unwrap();
@@ -299,6 +306,20 @@ mod tests {
         assert!(matches!(half, Err(StoreError::Refused(_))), "{half:?}");
         whole.unwrap();
         assert_eq!(writer.commits(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_units_before_and_after_one_that_fails_did_is_kept() {
+        let (writer, _home) = writer();
+        let before = write(&writer, "INSERT INTO one VALUES (5)");
+        let after = write(&writer, "INSERT INTO one VALUES (6)");
+        let (before, half, after) = tokio::join!(before, writer.write(twice), after);
+        assert!(matches!(half, Err(StoreError::Refused(_))), "{half:?}");
+        before.and(after).unwrap();
+        assert_eq!(writer.commits(), 1);
+        let sum = "SELECT sum(n) FROM one";
+        let sum = writer.write(|connection| Ok(scalar::<i64>(connection, sum, [])?));
+        assert_eq!(sum.await.unwrap(), Some(11));
     }
 
     #[tokio::test]

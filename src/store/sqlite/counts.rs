@@ -1,0 +1,51 @@
+//! How many watches each client has in each state: counted as they come and change. A trigger counts those
+//! that are deleted.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+
+use crate::{
+    domain::WatchState,
+    store::{
+        StoreError,
+        common::Cells,
+        sqlite::statement::{Record, execute_each},
+    },
+};
+
+const LESS: &str = "UPDATE watch_counts SET n = n + ?3 WHERE client_id = ?1 AND state = ?2";
+
+const MORE: &str = "INSERT INTO watch_counts (client_id, state, n) VALUES (?1, ?2, ?3) \
+    ON CONFLICT (client_id, state) DO UPDATE SET n = n + excluded.n";
+
+/// Changes of the numbers of watches, by client and state.
+#[derive(Default)]
+pub(super) struct Counts(BTreeMap<(i64, &'static str), i64>);
+
+impl Counts {
+    /// A watch of this client comes into a state.
+    pub(super) fn comes(&mut self, client: i64, state: &'static str) {
+        *self.0.entry((client, state)).or_default() += 1;
+    }
+
+    /// A watch, as its row was, changes into a state.
+    pub(super) fn changes(&mut self, was: &Record, state: &'static str) -> Result<(), StoreError> {
+        let watch = Cells::of("watches", "watch_id", was);
+        let client = watch.get("client_id")?;
+        let left = watch.read("state", WatchState::from_word)?;
+        *self.0.entry((client, left.as_str())).or_default() -= 1;
+        self.comes(client, state);
+        Ok(())
+    }
+
+    /// Writes the changes.
+    pub(super) fn write(self, connection: &Connection) -> Result<(), StoreError> {
+        let changes = self.0.into_iter().filter(|(_, change)| *change != 0);
+        let changes = changes.map(|((client, state), change)| (client, state, change));
+        let (more, less): (Vec<_>, Vec<_>) = changes.partition(|(_, _, change)| *change > 0);
+        execute_each(connection, LESS, less)?;
+        execute_each(connection, MORE, more)?;
+        Ok(())
+    }
+}
