@@ -25,6 +25,8 @@ pub(in crate::store) struct Found {
     held: bool,
     /// Whether this attempt was recorded before.
     known: bool,
+    /// Whether the latest attempt at its host failed.
+    host_failed: bool,
 }
 
 impl Found {
@@ -40,6 +42,7 @@ impl Found {
             next_attempt_at: cells.time_opt("next_attempt_at")?,
             held: lease == Some(result.lease.to_string().as_str()),
             known: cells.get("known")?,
+            host_failed: cells.get("host_failed")?,
         })
     }
 }
@@ -194,6 +197,8 @@ pub(in crate::store) fn after_rows(recorded: &[Recorded<'_>]) -> Vec<AfterRow> {
 /// What attempts say of a host: whether it answered, and when it failed since.
 #[derive(Default)]
 pub(in crate::store) struct HostWord {
+    /// Whether it was known to fail.
+    pub(in crate::store) had_failed: bool,
     pub(in crate::store) answered: bool,
     pub(in crate::store) failed_at: Vec<Timestamp>,
 }
@@ -216,6 +221,7 @@ pub(in crate::store) fn host_words<'r>(
             Some(false) => {
                 let word = words.entry(&one.found.host).or_default();
                 word.answered = true;
+                word.had_failed |= one.found.host_failed;
                 word.failed_at.clear();
             }
         }

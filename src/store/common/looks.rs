@@ -89,6 +89,13 @@ pub(in crate::store) struct Told {
     pub(in crate::store) job_id: String,
     pub(in crate::store) callback_url: String,
     pub(in crate::store) traceparent: Option<String>,
+    /// Nothing was told about the watch before, so no other delivery can be in its way.
+    pub(in crate::store) is_first: bool,
+}
+
+/// The events that follow others of their watch.
+pub(in crate::store) fn later_news(news: &[NewsRow]) -> Vec<&NewsRow> {
+    news.iter().filter(|row| !row.told.is_first).collect()
 }
 
 /// The events that looks tell of the watches that changed: those of these rows.
@@ -131,6 +138,7 @@ pub(in crate::store) fn news<R: AnyRow>(
                 job_id: cells.get("job_id")?,
                 callback_url: cells.get("callback_url")?,
                 traceparent: cells.opt("traceparent")?,
+                is_first: event.body.sequence == 1,
             },
         });
     }

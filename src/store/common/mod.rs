@@ -27,7 +27,9 @@ pub(super) use self::{
     handing::{Obstacles, claim_new, secrets_of},
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
     lessons::{Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
-    looks::{ChangeRow, NewsRow, changes, claims, held, jobs, news, reports},
+    looks::{
+        ChangeRow, FailureRow, NewsRow, changes, claims, held, jobs, later_news, news, reports,
+    },
     lookups::{Finds, FoundEach, Lookups, rest},
     outbox::{Candidate, choose, full_hosts},
     registrar::{Registered, Registers, Registrar},

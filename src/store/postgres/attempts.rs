@@ -19,19 +19,19 @@ pub(super) const DELIVERIES: &str = "SELECT d.delivery_id, d.watch_id, d.host, d
     d.next_attempt_at, d.lease_id, w.job_id, \
     (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.delivery_id) AS number, \
     EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.delivery_id \
-        AND a.lease_id = r.lease_id) AS known \
+        AND a.lease_id = r.lease_id) AS known, \
+    EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host) AS host_failed \
     FROM unnest($1::text[], $2::text[]) r (delivery_id, lease_id) \
     JOIN deliveries d ON d.delivery_id = r.delivery_id \
     JOIN watches w ON w.watch_id = d.watch_id \
     ORDER BY d.delivery_id FOR UPDATE OF d";
 
-pub(super) const ADD_ATTEMPTS: &str = "INSERT INTO attempts (delivery_id, number, lease_id, \
-    started_at, duration, status, error, response) \
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], \
-        $6::bigint[], $7::text[], $8::text[])";
-
-/// The claim that was recorded is over; another one is left alone.
-pub(super) const RECORD: &str = "UPDATE deliveries d SET \
+/// Adds attempts, and changes their deliveries. The claim that was recorded is over; another one is left alone.
+pub(super) const RECORD: &str = "WITH added AS (INSERT INTO attempts (delivery_id, number, lease_id, \
+        started_at, duration, status, error, response) \
+        SELECT * FROM unnest($7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], \
+            $12::bigint[], $13::text[], $14::text[])) \
+    UPDATE deliveries d SET \
     attempts = greatest(d.attempts, coalesce(r.number, 0)), \
     round_attempts = d.round_attempts + \
         CASE WHEN d.lease_id = r.lease_id AND r.number IS NOT NULL THEN 1 ELSE 0 END, \
@@ -57,8 +57,7 @@ pub(super) async fn record(
     if recorded.is_empty() {
         return Ok(());
     }
-    add_attempts(connection, &recorded).await?;
-    change_deliveries(connection, &recorded).await?;
+    write(connection, &recorded).await?;
     let gone = |one: &&Recorded<'_>| one.result.next == AfterAttempt::Gone;
     for gone in recorded.iter().filter(gone) {
         end_watch(connection, gone).await?;
@@ -99,40 +98,24 @@ async fn find<'r>(
     recorded(results, &rows)
 }
 
-async fn add_attempts(
-    connection: &mut PgConnection,
-    recorded: &[Recorded<'_>],
-) -> Result<(), StoreError> {
-    let rows = attempt_rows(recorded);
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(ADD_ATTEMPTS)
-        .bind(columns(&rows, |row| row.delivery_id.as_str()))
-        .bind(columns(&rows, |row| row.number))
-        .bind(columns(&rows, |row| row.lease_id.as_str()))
-        .bind(columns(&rows, |row| row.started_at))
-        .bind(columns(&rows, |row| row.duration))
-        .bind(columns(&rows, |row| row.status))
-        .bind(columns(&rows, |row| row.error))
-        .bind(columns(&rows, |row| row.response.map(plain)))
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-async fn change_deliveries(
-    connection: &mut PgConnection,
-    recorded: &[Recorded<'_>],
-) -> Result<(), StoreError> {
-    let rows = after_rows(recorded);
+/// Writes attempts, and what becomes of their deliveries.
+async fn write(connection: &mut PgConnection, recorded: &[Recorded<'_>]) -> Result<(), StoreError> {
+    let (after, attempts) = (after_rows(recorded), attempt_rows(recorded));
     sqlx::query(RECORD)
-        .bind(columns(&rows, |row| row.delivery_id.as_str()))
-        .bind(columns(&rows, |row| row.lease_id.as_str()))
-        .bind(columns(&rows, |row| row.state))
-        .bind(columns(&rows, |row| row.next_attempt_at))
-        .bind(columns(&rows, |row| row.ended_at))
-        .bind(columns(&rows, |row| row.number))
+        .bind(columns(&after, |row| row.delivery_id.as_str()))
+        .bind(columns(&after, |row| row.lease_id.as_str()))
+        .bind(columns(&after, |row| row.state))
+        .bind(columns(&after, |row| row.next_attempt_at))
+        .bind(columns(&after, |row| row.ended_at))
+        .bind(columns(&after, |row| row.number))
+        .bind(columns(&attempts, |row| row.delivery_id.as_str()))
+        .bind(columns(&attempts, |row| row.number))
+        .bind(columns(&attempts, |row| row.lease_id.as_str()))
+        .bind(columns(&attempts, |row| row.started_at))
+        .bind(columns(&attempts, |row| row.duration))
+        .bind(columns(&attempts, |row| row.status))
+        .bind(columns(&attempts, |row| row.error))
+        .bind(columns(&attempts, |row| row.response.map(plain)))
         .execute(connection)
         .await?;
     Ok(())

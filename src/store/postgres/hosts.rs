@@ -44,7 +44,9 @@ pub(super) async fn note(
     connection: &mut PgConnection,
     words: &BTreeMap<&str, HostWord>,
 ) -> Result<(), StoreError> {
-    let answered = words.iter().filter(|(_, word)| word.answered);
+    let answered = words
+        .iter()
+        .filter(|(_, word)| word.answered && word.had_failed);
     let answered: Vec<_> = answered.map(|(host, _)| *host).collect();
     if !answered.is_empty() {
         forget(connection, answered).await?;

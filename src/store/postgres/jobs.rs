@@ -125,7 +125,7 @@ impl JobStore for PgStore {
             slots.hand(deliveries);
         }
         self.announce_events(&looks);
-        self.learn(&looks, &recorded).await;
+        self.0.learner.hear(looks, recorded.clone());
         Ok(recorded)
     }
 

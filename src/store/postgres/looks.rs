@@ -10,8 +10,8 @@ use crate::{
     store::{
         Claim, DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
         common::{
-            NewsRow, Obstacles, changes, claim_new, claims, held, jobs, millis, news, reports,
-            secrets_of,
+            FailureRow, NewsRow, Obstacles, changes, claim_new, claims, held, jobs, later_news,
+            millis, news, reports, secrets_of,
         },
         hand_over::{Handed, Slots},
         postgres::{Arbiter, banks::begin_outage, now, row::columns, watches::LOCK_DELIVERIES},
@@ -64,7 +64,10 @@ pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secre
     FROM clients WHERE client_id = ANY($1)";
 
 /// A watch that joined since the claim was not looked at yet: the job stays due.
-pub(super) const RECORD_JOBS: &str = "UPDATE jobs j SET memory = l.memory, lease_id = NULL, \
+/// What failures of connections were counted before a success is forgotten besides.
+pub(super) const RECORD_JOBS: &str = "WITH forgotten AS \
+        (DELETE FROM connection_failures WHERE connection_id = ANY($11)) \
+    UPDATE jobs j SET memory = l.memory, lease_id = NULL, \
     lease_until = NULL, \
     waits_for = CASE WHEN l.waits_on THEN j.waits_for ELSE l.bank END, \
     waits_for_method = CASE WHEN l.waits_on THEN j.waits_for_method ELSE l.method END, \
@@ -80,9 +83,6 @@ pub(super) const RECORD_JOBS: &str = "UPDATE jobs j SET memory = l.memory, lease
         $7::text[], $8::text[], $9::text[], $10::text[]) \
         l (job_id, memory, at, next_look_at, urgency, waits_on, bank, method, user_id, connection_id) \
     WHERE j.job_id = l.job_id";
-
-pub(super) const FORGET_FAILURES: &str =
-    "DELETE FROM connection_failures WHERE connection_id = ANY($1)";
 
 pub(super) const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";
@@ -108,13 +108,14 @@ pub(super) async fn record(
         return Ok((Vec::new(), None));
     }
     let handed = change_watches(connection, &looks, handing).await?;
-    report_connections(connection, &looks).await?;
     for look in &looks {
         if let OutageChange::Began(bank, next_look_at) = &look.outage {
             begin_outage(connection, bank, *next_look_at).await?;
         }
     }
-    record_jobs(connection, &looks).await?;
+    let (succeeded, failures) = reports(&looks);
+    record_jobs(connection, &looks, succeeded).await?;
+    add_failures(connection, &failures).await?;
     let recorded = looks.iter().map(|look| look.job_id.clone());
     Ok((recorded.collect(), handed))
 }
@@ -173,16 +174,7 @@ async fn add_events(
         .await?;
     let added: HashSet<_> = added.into_iter().collect();
     news.retain(|row| added.contains(&row.event_id));
-    let watches = columns(&news, |row| row.watch_id.as_str());
-    sqlx::query(LOCK_DELIVERIES)
-        .bind(&watches)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(SUPERSEDE)
-        .bind(&watches)
-        .bind(columns(&news, |row| row.at))
-        .execute(&mut *connection)
-        .await?;
+    supersede(connection, &later_news(&news)).await?;
     let handed = match handing.desk.slots() {
         Some(slots) => Some(claim(connection, &mut news, slots, handing).await?),
         None => None,
@@ -191,6 +183,24 @@ async fn add_events(
     let now = claim.and_then(|claim| handing.arbiter.now(claim.now));
     add_deliveries(connection, &news, (now, claim)).await?;
     Ok(handed)
+}
+
+/// Ends what is pending of these watches; all their deliveries are locked.
+async fn supersede(connection: &mut PgConnection, news: &[&NewsRow]) -> Result<(), StoreError> {
+    if news.is_empty() {
+        return Ok(());
+    }
+    let watches = columns(news, |row| row.watch_id.as_str());
+    sqlx::query(LOCK_DELIVERIES)
+        .bind(&watches)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(SUPERSEDE)
+        .bind(&watches)
+        .bind(columns(news, |row| row.at))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Claims new deliveries as far as there is room.
@@ -202,7 +212,7 @@ async fn claim(
 ) -> Result<(Slots<DueDelivery>, Vec<DueDelivery>), StoreError> {
     let obstacles = sqlx::query(OBSTACLES)
         .bind(columns(news, |row| row.host.as_str()))
-        .bind(columns(news, |row| row.watch_id.as_str()))
+        .bind(columns(&later_news(news), |row| row.watch_id.as_str()))
         .bind(handing.arbiter.now(slots.claim().now))
         .fetch_all(&mut *connection)
         .await?;
@@ -236,30 +246,28 @@ async fn add_deliveries(
     Ok(())
 }
 
-/// Counts failures of connections, and forgets those before a success.
-async fn report_connections(
+/// Counts failures of connections.
+async fn add_failures(
     connection: &mut PgConnection,
-    looks: &[&Look],
+    failures: &[FailureRow<'_>],
 ) -> Result<(), StoreError> {
-    let (succeeded, failures) = reports(looks);
-    if !succeeded.is_empty() {
-        sqlx::query(FORGET_FAILURES)
-            .bind(succeeded)
-            .execute(&mut *connection)
-            .await?;
-    }
     if !failures.is_empty() {
         sqlx::query(ADD_FAILURES)
-            .bind(columns(&failures, |row| row.connection_id))
-            .bind(columns(&failures, |row| row.job_id))
-            .bind(columns(&failures, |row| row.at))
+            .bind(columns(failures, |row| row.connection_id))
+            .bind(columns(failures, |row| row.job_id))
+            .bind(columns(failures, |row| row.at))
             .execute(connection)
             .await?;
     }
     Ok(())
 }
 
-async fn record_jobs(connection: &mut PgConnection, looks: &[&Look]) -> Result<(), StoreError> {
+/// Records what becomes of jobs, and forgets the failures of connections that succeeded.
+async fn record_jobs(
+    connection: &mut PgConnection,
+    looks: &[&Look],
+    succeeded: Vec<&str>,
+) -> Result<(), StoreError> {
     let rows = jobs(looks)?;
     sqlx::query(RECORD_JOBS)
         .bind(columns(&rows, |row| row.job_id))
@@ -272,6 +280,7 @@ async fn record_jobs(connection: &mut PgConnection, looks: &[&Look]) -> Result<(
         .bind(columns(&rows, |row| row.method))
         .bind(columns(&rows, |row| row.user_id))
         .bind(columns(&rows, |row| row.connection_id))
+        .bind(succeeded)
         .execute(connection)
         .await?;
     Ok(())

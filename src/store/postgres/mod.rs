@@ -38,6 +38,7 @@ use sqlx::{PgPool, Postgres, Transaction, postgres::PgConnectOptions};
 pub(super) use self::row::plain;
 use self::{
     announce::Announcer,
+    paces::Learner,
     pool::{Pool, Work, timely},
 };
 pub use self::{
@@ -100,6 +101,7 @@ struct Inner {
     clients: Lookups<Vec<u8>, Option<Client>>,
     paces: Lookups<PaceKey, PaceFound>,
     announcer: Announcer,
+    learner: Learner,
     pool: Pool,
 }
 
@@ -134,6 +136,7 @@ impl PgStore {
             new_jobs,
             new_deliveries: NewDeliveries::default(),
             announcer: Announcer::start(pool.all().clone()),
+            learner: Learner::start(pool.clone()),
             pool,
         })))
     }

@@ -1,10 +1,11 @@
 //! How long jobs take, by bank and kind.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
-use tracing::warn;
+use tokio::{sync::mpsc, task::JoinSet};
+use tracing::{debug, warn};
 
 use crate::{
     domain::{JobContext, JobId},
@@ -14,6 +15,9 @@ use crate::{
         postgres::{PgStore, Pool, row::columns, timely},
     },
 };
+
+/// Batches of looks that wait to be learned from; more are not worth the memory.
+const BATCHES: usize = 64;
 
 /// The commit need not wait for the disk.
 pub(super) const QUICK: &str = "SET LOCAL synchronous_commit = off";
@@ -82,23 +86,59 @@ impl Finds for Finder {
     }
 }
 
-impl PgStore {
-    /// Learns what the looks at these jobs taught, in a transaction of its own: all relays learn in the same
-    /// few rows, which nobody should hold while a commit reaches the disk. A lesson that is lost is missed
-    /// by nobody.
-    pub(super) async fn learn(&self, looks: &[Look], recorded: &[JobId]) {
-        let recorded: HashSet<&JobId> = recorded.iter().collect();
-        let looks = looks.iter().filter(|look| recorded.contains(&look.job_id));
-        let lessons = Lessons::of(&looks.collect::<Vec<_>>());
-        if lessons.is_empty() {
-            return;
+/// Learns what looks taught, beside all else and in transactions of its own: all relays learn in the same few
+/// rows, which nobody should hold while a commit reaches the disk. A lesson that is lost is missed by nobody.
+#[derive(Debug)]
+pub(super) struct Learner {
+    queue: mpsc::Sender<Recorded>,
+    _task: JoinSet<()>,
+}
+
+/// Looks, and the jobs of those that were recorded.
+type Recorded = (Arc<[Look]>, Vec<JobId>);
+
+impl Learner {
+    /// Starts the task that learns.
+    pub(super) fn start(pool: Pool) -> Self {
+        let (queue, recorded) = mpsc::channel(BATCHES);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(learn_all(pool, recorded));
+        Self {
+            queue,
+            _task: tasks,
         }
-        let learned = self.write(&lessons, |connection, lessons| {
-            Box::pin(learn(connection, lessons))
+    }
+
+    /// Learns from these looks soon.
+    pub(super) fn hear(&self, looks: Arc<[Look]>, recorded: Vec<JobId>) {
+        if looks.iter().any(|look| look.lesson.is_some()) {
+            let heard = self.queue.try_send((looks, recorded));
+            if heard.is_err() {
+                debug!("what looks taught is lost: too much waits to be learned");
+            }
+        }
+    }
+}
+
+/// Learns from all that waits together, until nobody can teach any more.
+async fn learn_all(pool: Pool, mut queue: mpsc::Receiver<Recorded>) {
+    let mut waiting = Vec::with_capacity(BATCHES);
+    while queue.recv_many(&mut waiting, BATCHES).await > 0 {
+        let together = waiting.iter().flat_map(|(looks, recorded)| {
+            let recorded: HashSet<&JobId> = recorded.iter().collect();
+            let looks = looks.iter();
+            looks.filter(move |look| recorded.contains(&look.job_id))
         });
-        if let Err(error) = learned.await {
-            warn!(%error, "what looks taught is lost");
+        let lessons = Lessons::of(&together.collect::<Vec<_>>());
+        if !lessons.is_empty() {
+            let learned = pool.write(&lessons, |connection, lessons| {
+                Box::pin(learn(connection, lessons))
+            });
+            if let Err(error) = learned.await {
+                warn!(%error, "what looks taught is lost");
+            }
         }
+        waiting.clear();
     }
 }
 

@@ -15,7 +15,8 @@ use crate::store::{
 pub(super) const DELIVERY: &str = "SELECT d.delivery_id, d.watch_id, d.host, d.state, \
     d.next_attempt_at, d.lease_id, w.job_id, \
     (SELECT ifnull(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.delivery_id) AS number, \
-    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.delivery_id AND a.lease_id = ?2) AS known \
+    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.delivery_id AND a.lease_id = ?2) AS known, \
+    EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host) AS host_failed \
     FROM deliveries d CROSS JOIN watches w ON w.watch_id = d.watch_id WHERE d.delivery_id = ?1";
 
 pub(super) const ADD_ATTEMPT: &str = "INSERT INTO attempts (delivery_id, number, lease_id, \

@@ -26,9 +26,8 @@ pub(super) const FAILED: &str = "INSERT INTO failing_hosts \
     probing = 0 \
     RETURNING failures, pauses, paused_until";
 
-pub(super) const FAILING: &str = "SELECT host, pauses FROM failing_hosts WHERE host = ?1";
-
-pub(super) const ANSWERED: &str = "DELETE FROM failing_hosts WHERE host = ?1";
+pub(super) const ANSWERED: &str =
+    "DELETE FROM failing_hosts WHERE host = ?1 RETURNING host, pauses";
 
 /// Until the probe has come back, or its lease has run out, nothing else is tried.
 pub(super) const PROBE: &str = "UPDATE failing_hosts SET probing = 1, paused_until = ?2 \
@@ -39,7 +38,9 @@ pub(super) fn note(
     connection: &Connection,
     words: &BTreeMap<&str, HostWord>,
 ) -> Result<(), StoreError> {
-    let answered = words.iter().filter(|(_, word)| word.answered);
+    let answered = words
+        .iter()
+        .filter(|(_, word)| word.answered && word.had_failed);
     let answered: Vec<_> = answered.map(|(host, _)| *host).collect();
     if !answered.is_empty() {
         forget(connection, answered)?;
@@ -81,11 +82,9 @@ fn failed(connection: &Connection, host: &str, now: Timestamp) -> Result<(), Sto
 /// Hosts that answered start afresh.
 fn forget(connection: &Connection, hosts: Vec<&str>) -> Result<(), StoreError> {
     let hosts = hosts.into_iter().map(|host| (host,));
-    let failing = fetch_each(connection, FAILING, hosts)?;
-    for row in &failing {
+    for row in &fetch_each(connection, ANSWERED, hosts)? {
         let cells = Cells::of("failing_hosts", "host", row);
         let host: &str = cells.get("host")?;
-        execute(connection, ANSWERED, params![host])?;
         if cells.get::<i64>("pauses")? > 0 {
             info!(callback.host = host, "a host that was paused answers again");
         }

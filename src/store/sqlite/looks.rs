@@ -11,7 +11,7 @@ use crate::{
         DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
         common::{
             Cells, ChangeRow, Lessons, NewsRow, Obstacles, changes, claim_new, claims, held, jobs,
-            later, news, reports, secrets_of,
+            later, later_news, news, reports, secrets_of,
         },
         hand_over::{Handed, Slots},
         sqlite::{
@@ -177,8 +177,9 @@ fn add_events(
     };
     let until = handed.as_ref().map(|(slots, _)| slots.claim());
     let until = until.map(|claim| later(claim.now, claim.lease));
-    let watches = news.iter().map(|row| (&row.watch_id, row.at));
-    execute_each(connection, SUPERSEDE, watches)?;
+    let later_watches = later_news(&news);
+    let later_watches = later_watches.iter().map(|row| (&row.watch_id, row.at));
+    execute_each(connection, SUPERSEDE, later_watches)?;
     let deliveries = news.iter().map(|row| {
         (
             &row.delivery_id,
@@ -207,8 +208,9 @@ fn claim(
     let hosts = hosts.into_iter().map(|host| (host,));
     let mut obstacles = fetch_each(connection, HOST_OBSTACLE, hosts)?;
     let now = slots.claim().now.as_millisecond();
-    let watches = news.iter().map(|row| (&row.watch_id, now));
-    obstacles.extend(fetch_each(connection, WATCH_OBSTACLE, watches)?);
+    let later_watches = later_news(news);
+    let later_watches = later_watches.iter().map(|row| (&row.watch_id, now));
+    obstacles.extend(fetch_each(connection, WATCH_OBSTACLE, later_watches)?);
     let clients: BTreeSet<_> = news.iter().map(|row| row.client_id).collect();
     let clients = clients.into_iter().map(|client| (client,));
     let secrets = secrets_of(&fetch_each(connection, SECRETS, clients)?, sealer);

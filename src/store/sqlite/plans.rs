@@ -89,7 +89,6 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         jobs::FAILURES,
         outbox::LEASE,
         hosts::FAILED,
-        hosts::FAILING,
         hosts::ANSWERED,
         hosts::PROBE,
         deliveries::LATEST_OF_WATCH,

@@ -96,11 +96,11 @@ fn of_jobs() -> Vec<Statement> {
             texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 100), 1800000000000, 30000");
         100 of looks::OBSTACLES("ARRAY['host1.example'], watches(995000, 100), 1800000000000");
         1 of looks::SECRETS("ARRAY[1]::bigint[]");
-        100 of looks::RECORD_JOBS("jobs(930000, 100), texts('{}', 100), \
+        110 of looks::RECORD_JOBS("jobs(930000, 100), texts('{}', 100), \
             numbers(1800000000000, 100), numbers(1800000009000, 100), numbers(3, 100), \
             array_fill(FALSE, ARRAY[100]), texts(NULL, 100), texts(NULL, 100), \
-            texts('user-1', 100), texts('connection-1', 100)");
-        10 of looks::FORGET_FAILURES("'{connection-30000,connection-30001}'");
+            texts('user-1', 100), texts('connection-1', 100), \
+            '{connection-30000,connection-30001}'");
         1 of looks::ADD_FAILURES("'{connection-30000}', '{job-1}', '{1800000000000}'");
         1 of hints::REMEMBER("'a new one', 1800000000000");
         10 of hints::FORGET("1799900000000");
@@ -161,12 +161,12 @@ fn of_deliveries() -> Vec<Statement> {
         50 of outbox::NEXT_DUE("'{}'");
         100 of attempts::JOBS("deliveries(995000, 100)");
         100 of attempts::DELIVERIES("deliveries(995000, 100), texts('lse_1', 100)");
-        100 of attempts::ADD_ATTEMPTS("deliveries(995000, 100), numbers(9, 100), \
-            texts('lse_1', 100), numbers(1800000000000, 100), numbers(40, 100), numbers(204, 100), \
-            texts(NULL, 100), texts(NULL, 100)");
-        100 of attempts::RECORD("deliveries(995000, 100), texts('lse_1', 100), \
+        200 of attempts::RECORD("deliveries(995000, 100), texts('lse_1', 100), \
             texts('delivered', 100), numbers(NULL, 100), numbers(1800000000000, 100), \
-            numbers(1, 100)");
+            numbers(1, 100), \
+            deliveries(995000, 100), numbers(9, 100), texts('lse_1', 100), \
+            numbers(1800000000000, 100), numbers(40, 100), numbers(204, 100), \
+            texts(NULL, 100), texts(NULL, 100)");
         1 of attempts::END_WATCH("'wch_01000000000000000000930000', 1800000000000");
         1 of deliveries::LOCK_WATCH("'wch_01000000000000000000930000', NULL");
         1 of deliveries::WATCH_OF_DELIVERY("'dlv_01000000000000000000930000'");
