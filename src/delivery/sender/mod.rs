@@ -34,8 +34,6 @@ const READ_AT_MOST: usize = 16 * 1024;
 const KEEP_AT_MOST: usize = 1024;
 /// How long an unused connection is kept.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
-/// How many unused connections to one host are kept.
-const IDLE_CONNECTIONS: usize = 64;
 
 /// The longest head of an answer, and the most of a body that waits to be read, in bytes.
 const BUFFER: usize = 64 * 1024;
@@ -254,7 +252,8 @@ fn client(config: &DeliveryConfig, connector: HttpsConnector<Dialer>) -> HttpCli
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_CONNECTION)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS.min(config.concurrency_per_host))
+        // all that may be in use at once, or they would be dialled again for each wave of deliveries
+        .pool_max_idle_per_host(config.concurrency_per_host)
         .http1_max_buf_size(BUFFER)
         .http2_initial_stream_window_size(window)
         .http2_initial_connection_window_size(window)
