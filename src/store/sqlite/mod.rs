@@ -41,6 +41,8 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::oneshot;
+use tracing::trace;
 
 use crate::{
     domain::{Client, Share},
@@ -82,6 +84,7 @@ struct Inner {
     clients: Lookups<Vec<u8>, Option<Client>>,
     paces: Lookups<PaceKey, PaceFound>,
     writer: Writer,
+    reader: Reader,
     readers: SqlitePool,
 }
 
@@ -123,8 +126,9 @@ impl SqliteStore {
             new_deliveries: NewDeliveries::default(),
             registrar: Registrar::start(registering, Share::alone()),
             clients: Lookups::start(clients, Share::alone()),
-            paces: Lookups::start(paces::Finder(reader), Share::alone()),
+            paces: Lookups::start(paces::Finder(reader.clone()), Share::alone()),
             writer,
+            reader,
             readers,
         })))
     }
@@ -222,6 +226,13 @@ fn met_another(error: &MigrateError) -> bool {
     code.is_some_and(|code| matches!(code & 0xff, 1 | 5 | 6 | 19))
 }
 
+/// Answers a caller; one that went away does not matter.
+fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
+    if caller.send(answer).is_err() {
+        trace!("a caller of the store did not wait for its answer");
+    }
+}
+
 /// Of the connections that read, and of the one that migrates.
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -238,7 +249,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::ClientStore;
+    use crate::store::{ClientStore, UpkeepStore};
 
     fn setting(connection: &Connection, pragma: &'static str) -> Result<String, StoreError> {
         let statement = format!("SELECT CAST(v AS TEXT) FROM {pragma}");
@@ -253,6 +264,22 @@ mod tests {
         for opened in futures_util::future::join_all(opening).await {
             assert!(opened.unwrap().list_clients().await.unwrap().is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn once_closed_the_file_has_all_and_nothing_is_left_beside_it() {
+        let home = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&home.path().join("relay.db"))
+            .await
+            .unwrap();
+        let key = crate::domain::ApiKey::generate().hash();
+        assert!(store.find_client_by_key(&key).await.unwrap().is_none());
+        store.close().await;
+        let left = std::fs::read_dir(home.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["relay.db"]);
+        // and whoever asks is told
+        assert!(store.find_client_by_key(&key).await.is_err());
     }
 
     #[test]

@@ -5,31 +5,29 @@ use std::{io, thread};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
-use tracing::trace;
+use tracing::warn;
 
-use crate::store::{StoreError, common::closed};
+use crate::store::{StoreError, common::closed, sqlite::tell};
 
 /// The most lookups that wait; each of the few tasks that look waits for its answer.
 const QUEUE: usize = 16;
 
-type Lookup = Box<dyn FnOnce(&Connection) + Send>;
-
 /// The way to the reading thread; dropping the last clone ends it.
 #[derive(Debug, Clone)]
-pub(super) struct Reader(mpsc::Sender<Lookup>);
+pub(super) struct Reader(mpsc::Sender<Message>);
+
+enum Message {
+    Lookup(Box<dyn FnOnce(&Connection) + Send>),
+    Close(oneshot::Sender<()>),
+}
 
 impl Reader {
     /// Starts the reading thread. Fails if there can be no thread more.
     pub(super) fn start(connection: Connection) -> io::Result<Self> {
-        let (queue, mut lookups) = mpsc::channel::<Lookup>(QUEUE);
-        let run = move || {
-            while let Some(lookup) = lookups.blocking_recv() {
-                lookup(&connection);
-            }
-        };
+        let (queue, messages) = mpsc::channel(QUEUE);
         thread::Builder::new()
             .name("store reader".to_owned())
-            .spawn(run)?;
+            .spawn(move || run(connection, messages))?;
         Ok(Self(queue))
     }
 
@@ -40,12 +38,31 @@ impl Reader {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let (caller, answer) = oneshot::channel();
-        let lookup: Lookup = Box::new(move |connection| {
-            if caller.send(lookup(connection)).is_err() {
-                trace!("a caller of the store did not wait for its answer");
-            }
-        });
+        let lookup = Message::Lookup(Box::new(move |connection| {
+            tell(caller, lookup(connection));
+        }));
         self.0.send(lookup).await.map_err(|_| closed())?;
         answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Finishes what waits and closes the connection, so that the writer's is the last one to close.
+    pub(super) async fn close(&self) {
+        let (caller, done) = oneshot::channel();
+        if self.0.send(Message::Close(caller)).await.is_ok() && done.await.is_err() {
+            warn!("the store's reader ended before it could close");
+        }
+    }
+}
+
+fn run(connection: Connection, mut messages: mpsc::Receiver<Message>) {
+    while let Some(message) = messages.blocking_recv() {
+        match message {
+            Message::Lookup(lookup) => lookup(&connection),
+            Message::Close(caller) => {
+                drop(connection);
+                tell(caller, ());
+                return;
+            }
+        }
     }
 }

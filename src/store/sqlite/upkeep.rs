@@ -73,6 +73,7 @@ impl UpkeepStore for SqliteStore {
     /// Moves the write-ahead log into the database file besides.
     async fn close(&self) {
         self.0.readers.close().await;
+        self.0.reader.close().await;
         self.0.writer.close().await;
     }
 }

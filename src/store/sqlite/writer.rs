@@ -16,7 +16,7 @@ use std::{
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{trace, warn};
+use tracing::warn;
 
 use crate::store::{
     StoreError,
@@ -24,6 +24,7 @@ use crate::store::{
     sqlite::{
         open,
         statement::{Done, execute},
+        tell,
     },
 };
 
@@ -240,13 +241,6 @@ impl Task {
         if let Err((_, failure)) = connection.close() {
             warn!(error = %failure, "the store did not close cleanly; nothing is lost");
         }
-    }
-}
-
-/// Answers a caller; one that went away does not matter.
-fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
-    if caller.send(answer).is_err() {
-        trace!("a caller of the store did not wait for its answer");
     }
 }
 
