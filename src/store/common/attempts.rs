@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tracing::{error, warn};
 
 use crate::{
@@ -66,7 +65,6 @@ pub(in crate::store) fn waves(results: &[AttemptResult]) -> Vec<Vec<&AttemptResu
 }
 
 /// A claim that an attempt was made under.
-#[derive(Serialize)]
 pub(in crate::store) struct TriedRow {
     pub(in crate::store) delivery_id: String,
     pub(in crate::store) lease_id: String,
@@ -139,7 +137,6 @@ impl<'r> Recorded<'r> {
 }
 
 /// An attempt.
-#[derive(Serialize)]
 pub(in crate::store) struct AttemptRow<'r> {
     pub(in crate::store) delivery_id: String,
     pub(in crate::store) number: i64,
@@ -170,7 +167,6 @@ pub(in crate::store) fn attempt_rows<'r>(recorded: &[Recorded<'r>]) -> Vec<Attem
 }
 
 /// What becomes of a delivery.
-#[derive(Serialize)]
 pub(in crate::store) struct AfterRow {
     pub(in crate::store) delivery_id: String,
     pub(in crate::store) lease_id: String,

@@ -6,7 +6,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -30,7 +29,8 @@ const ALL_BANKS: &str = "";
 #[derive(Default)]
 struct Taught {
     stages: Vec<StageLeft>,
-    averages: Option<Averages>,
+    /// With when they were asked for.
+    averages: Option<(Averages, Timestamp)>,
     at: Timestamp,
 }
 
@@ -44,7 +44,6 @@ pub(in crate::store) struct Lessons<'l> {
 }
 
 /// A connection and its bank.
-#[derive(Serialize)]
 pub(in crate::store) struct BankRow<'l> {
     pub(in crate::store) slot: i64,
     pub(in crate::store) connection_id: &'l str,
@@ -52,7 +51,6 @@ pub(in crate::store) struct BankRow<'l> {
 }
 
 /// What names a kind of jobs.
-#[derive(Serialize)]
 pub(in crate::store) struct KindRow<'l> {
     pub(in crate::store) institution_id: &'l str,
     pub(in crate::store) job_type: &'l str,
@@ -72,12 +70,12 @@ pub(in crate::store) fn known_kinds<R: AnyRow>(rows: &[R]) -> Result<KnownKinds,
 }
 
 /// A kind's row, as it is to be kept.
-#[derive(Serialize)]
 pub(in crate::store) struct PaceRow<'l> {
     pub(in crate::store) institution_id: &'l str,
     pub(in crate::store) job_type: &'l str,
     pub(in crate::store) pace: String,
     pub(in crate::store) averages: Option<String>,
+    pub(in crate::store) averages_at: Option<i64>,
     pub(in crate::store) at: i64,
 }
 
@@ -140,7 +138,8 @@ impl<'l> Lessons<'l> {
         if let Some(bank) = &lesson.institution_id {
             let kind = self.kinds.entry((bank, &lesson.job_type)).or_default();
             kind.add(lesson, at);
-            kind.averages = lesson.averages.or(kind.averages);
+            let asked = lesson.averages.map(|averages| (averages, at));
+            kind.averages = asked.or(kind.averages);
         }
         if !lesson.stages.is_empty() {
             let kind = (ALL_BANKS, lesson.job_type.as_str());
@@ -166,19 +165,20 @@ impl Taught {
         pace.add(&self.stages);
         let averages = self
             .averages
-            .map(|averages| serde_json::to_string(&averages));
+            .map(|(averages, _)| serde_json::to_string(&averages));
         Ok(PaceRow {
             institution_id,
             job_type,
             pace: serde_json::to_string(&pace).map_err(unwritable)?,
             averages: averages.transpose().map_err(unwritable)?,
+            averages_at: self.averages.map(|(_, at)| at.as_millisecond()),
             at: self.at.as_millisecond(),
         })
     }
 }
 
 /// What a kind of jobs is looked up by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::store) struct PaceKey {
     pub(in crate::store) institution_id: Option<String>,
     pub(in crate::store) connection_id: Option<String>,

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::{
     domain::{DeliveryId, Event, EventId, WatchId},
@@ -14,7 +13,6 @@ use crate::{
 };
 
 /// A claim that a look was made under.
-#[derive(Serialize)]
 pub(in crate::store) struct HeldRow<'l> {
     pub(in crate::store) job_id: &'l str,
     pub(in crate::store) lease_id: String,
@@ -39,7 +37,6 @@ pub(in crate::store) fn held(looks: &[Look], jobs: Vec<String>) -> Vec<&Look> {
 }
 
 /// What changes of a watch.
-#[derive(Serialize)]
 pub(in crate::store) struct ChangeRow<'l> {
     pub(in crate::store) watch_id: String,
     pub(in crate::store) job_id: &'l str,
@@ -65,7 +62,6 @@ pub(in crate::store) fn changes<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<
 }
 
 /// The delivery of an event to store.
-#[derive(Serialize)]
 pub(in crate::store) struct NewsRow {
     pub(in crate::store) event_id: String,
     pub(in crate::store) watch_id: String,
@@ -76,7 +72,6 @@ pub(in crate::store) struct NewsRow {
     pub(in crate::store) deadline: Option<i64>,
     /// The claim under which it is handed over at once.
     pub(in crate::store) lease_id: Option<String>,
-    #[serde(skip)]
     pub(in crate::store) told: Told,
 }
 
@@ -146,7 +141,6 @@ pub(in crate::store) fn news<R: AnyRow>(
 }
 
 /// Failures of a connection to count.
-#[derive(Serialize)]
 pub(in crate::store) struct FailureRow<'l> {
     pub(in crate::store) connection_id: &'l str,
     pub(in crate::store) job_id: &'l str,
@@ -177,7 +171,6 @@ pub(in crate::store) fn reports<'l>(looks: &[&'l Look]) -> (Vec<&'l str>, Vec<Fa
 }
 
 /// What becomes of a job.
-#[derive(Serialize)]
 pub(in crate::store) struct JobRow<'l> {
     pub(in crate::store) job_id: &'l str,
     pub(in crate::store) memory: String,

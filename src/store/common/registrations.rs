@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde::Serialize;
-
 use crate::{
     domain::{JobMemory, LeaseId, Operation, Phase, Watch, WatchId},
     store::{
@@ -14,7 +12,6 @@ use crate::{
 };
 
 /// What names a watch among the open ones.
-#[derive(Serialize)]
 pub(in crate::store) struct OpenRow<'n> {
     pub(in crate::store) job_id: &'n str,
     pub(in crate::store) client_id: i64,
@@ -170,7 +167,6 @@ fn begun(new: &NewWatch) -> Watch {
 }
 
 /// A new watch.
-#[derive(Serialize)]
 pub(in crate::store) struct WatchRow<'n> {
     pub(in crate::store) watch_id: String,
     pub(in crate::store) client_id: i64,
@@ -216,7 +212,6 @@ pub(in crate::store) fn watch_rows<'n>(
 }
 
 /// A job to look at.
-#[derive(Serialize)]
 pub(in crate::store) struct DueRow<'n> {
     pub(in crate::store) job_id: &'n str,
     pub(in crate::store) at: i64,

@@ -39,10 +39,7 @@ pub(super) const KNOWN: &str = "SELECT p.institution_id, p.job_type, p.pace FROM
 
 pub(super) const KEEP: &str = "INSERT INTO paces AS p \
     (institution_id, job_type, pace, averages, averages_at, used_at) \
-    SELECT institution_id, job_type, pace, averages, \
-        CASE WHEN averages IS NOT NULL THEN at END, at \
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
-        k (institution_id, job_type, pace, averages, at) \
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[]) \
     ON CONFLICT (institution_id, job_type) DO UPDATE SET pace = excluded.pace, \
     averages = coalesce(excluded.averages, p.averages), \
     averages_at = coalesce(excluded.averages_at, p.averages_at), used_at = excluded.used_at";
@@ -164,6 +161,7 @@ async fn learn(connection: &mut PgConnection, lessons: &Lessons<'_>) -> Result<(
         .bind(columns(&paces, |row| row.job_type))
         .bind(columns(&paces, |row| row.pace.as_str()))
         .bind(columns(&paces, |row| row.averages.as_deref()))
+        .bind(columns(&paces, |row| row.averages_at))
         .bind(columns(&paces, |row| row.at))
         .execute(&mut *connection)
         .await?;

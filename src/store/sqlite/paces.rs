@@ -31,7 +31,7 @@ pub(super) const REMEMBER_BANK: &str = "INSERT INTO connection_banks (slot, conn
     WHERE connection_id <> excluded.connection_id OR institution_id <> excluded.institution_id";
 
 pub(super) const KEEP: &str = "INSERT INTO paces (institution_id, job_type, pace, averages, averages_at, used_at) \
-    VALUES (?1, ?2, ?3, ?4, iif(?4 IS NULL, NULL, ?5), ?5) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
     ON CONFLICT (institution_id, job_type) DO UPDATE SET \
     pace = excluded.pace, averages = ifnull(excluded.averages, averages), \
     averages_at = ifnull(excluded.averages_at, averages_at), used_at = excluded.used_at";
@@ -95,6 +95,7 @@ pub(super) fn learn(connection: &Connection, lessons: &Lessons<'_>) -> Result<()
             pace.job_type,
             &pace.pace,
             &pace.averages,
+            pace.averages_at,
             pace.at,
         )
     });

@@ -214,7 +214,7 @@ fn of_small_tables() -> Vec<Statement> {
         2 of paces::FIND("ARRAY[NULL], ARRAY[7], ARRAY['connection-7'], ARRAY['1']");
         2 of paces::KNOWN("ARRAY['AU00001', ''], texts('1', 2)");
         2 of paces::KEEP("ARRAY['AU00001', ''], texts('1', 2), texts('{}', 2), texts(NULL, 2), \
-            numbers(1800000000000, 2)");
+            numbers(NULL, 2), numbers(1800000000000, 2)");
         1 of paces::FORGET("2000");
         3 of paces::REMEMBER_BANKS("'{7,8,9}', texts('connection-7', 3), texts('AU00009', 3)");
     }
