@@ -48,6 +48,8 @@ impl<T: Send + 'static> Flights<T> {
             wake: self.wake.clone(),
         };
         self.running += 1;
+        // a call's state is kilobytes, which its task would move five times
+        let flight = Box::pin(flight);
         self.tasks.spawn(async move { landing.land(flight.await) });
     }
 

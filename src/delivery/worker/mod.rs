@@ -270,7 +270,8 @@ impl DeliveryWorker {
         };
         let sender = self.sender.clone();
         self.flights.spawn(async move {
-            let attempt = sender.attempt(&flight.due, started_at);
+            // its state is kilobytes, which the task would move five times
+            let attempt = Box::pin(sender.attempt(&flight.due, started_at));
             let outcome = traced(&flight.due, attempt).await;
             flight.ended(outcome);
         });
