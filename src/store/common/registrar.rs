@@ -99,7 +99,9 @@ async fn register(store: Arc<impl Registers>, together: Vec<Queued>, share: Shar
         Ok(registered) => {
             let mut registered = registered.into_iter();
             for (caller, count) in callers {
-                tell(caller, registered.by_ref().take(count).collect());
+                // all of the caller's own, whatever became of the first: the next are another's
+                let own: Vec<_> = registered.by_ref().take(count).collect();
+                tell(caller, own.into_iter().collect());
             }
         }
         Err(StoreError::Unavailable(source)) => {
@@ -136,5 +138,82 @@ async fn one_by_one(store: &impl Registers, all: &[NewWatch], callers: Vec<(Call
 fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
     if caller.send(answer).is_err() {
         trace!("a caller of the store did not wait for its answer");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::domain::{
+        CallbackRules, CallbackUrl, ClientId, Watch, WatchId, WatchOptions, WatchRequest,
+    };
+
+    /// Takes a while, and cannot say what became of the job `unreadable`.
+    struct Slow;
+
+    #[async_trait]
+    impl Registers for Slow {
+        const AT_ONCE: usize = 1;
+
+        async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Registered, StoreError> {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let registered = new.iter().map(|new| {
+                if new.request.job_id.as_str() == "unreadable" {
+                    return Err(closed());
+                }
+                let watch = Watch::begun(new.id, new.client_id, new.request.clone(), new.now);
+                Ok(Registration::Created(Box::new(watch)))
+            });
+            Ok(registered.collect())
+        }
+    }
+
+    fn new(job: &str) -> NewWatch {
+        let callback = CallbackUrl::parse("https://app.example/hook", &CallbackRules::default());
+        NewWatch {
+            id: WatchId::new(Timestamp::UNIX_EPOCH),
+            client_id: ClientId(1),
+            request: WatchRequest {
+                job_id: job.parse().unwrap(),
+                callback_url: callback.unwrap(),
+                options: WatchOptions::default(),
+            },
+            max_open: 10,
+            now: Timestamp::UNIX_EPOCH,
+            trace: None,
+        }
+    }
+
+    fn jobs(registered: Result<Vec<Registration>, StoreError>) -> Option<Vec<String>> {
+        let jobs = registered.ok()?.into_iter().map(|registration| {
+            let Registration::Created(watch) = registration else {
+                return String::new();
+            };
+            watch.request.job_id.to_string()
+        });
+        Some(jobs.collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_caller_gets_its_own_answers_when_another_cannot_have_all_of_its() {
+        let registrar = Registrar::start(Slow, Share::alone());
+        let first = registrar.register(vec![new("before")]);
+        let together = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::join!(
+                registrar.register(vec![new("unreadable"), new("b"), new("c")]),
+                registrar.register(vec![new("d"), new("e")]),
+                registrar.register(vec![new("f")]),
+            )
+        };
+        let (first, (broken, two, one)) = tokio::join!(first, together);
+        assert_eq!(jobs(first), Some(vec!["before".to_owned()]));
+        assert_eq!(jobs(broken), None);
+        assert_eq!(jobs(two), Some(vec!["d".to_owned(), "e".to_owned()]));
+        assert_eq!(jobs(one), Some(vec!["f".to_owned()]));
     }
 }

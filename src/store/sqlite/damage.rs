@@ -63,6 +63,12 @@ async fn a_damaged_row_is_named_and_does_not_hold_up_the_others() {
         "UPDATE watches SET locale = '?' WHERE job_id = 'bad-watch'",
     )
     .await;
+    register(&store, client, "bad-text").await;
+    damage(
+        &store,
+        "UPDATE watches SET metadata = CAST(x'ff' AS TEXT) WHERE job_id = 'bad-text'",
+    )
+    .await;
 
     let found = store.find_watch(None, watch).await.unwrap_err();
     let text = "inconsistent row bad-job in jobs: column memory";

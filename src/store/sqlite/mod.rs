@@ -35,7 +35,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use sqlx::{
     ConnectOptions, Connection as _, Sqlite, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
@@ -58,6 +58,9 @@ pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrat
 
 /// How long a connection waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a file is opened that was made before.
+const THERE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// Connections that read. They never wait for the writer, so a few are enough.
 const READERS: u32 = 4;
@@ -181,9 +184,9 @@ async fn migrate(options: &SqliteConnectOptions) -> Result<(), MigrateError> {
     Ok(connection.close().await?)
 }
 
-/// The connection that writes.
+/// The connection that writes. The file is there: a disk that went away must not be taken for an empty store.
 fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = Connection::open(path)?;
+    let connection = Connection::open_with_flags(path, THERE)?;
     configure(&connection)?;
     Ok(connection)
 }
@@ -206,7 +209,7 @@ fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
 
 /// A connection that only reads.
 fn open_to_read(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = Connection::open(path)?;
+    let connection = Connection::open_with_flags(path, THERE)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
     connection.pragma_update(None, "query_only", "ON")?;
@@ -280,6 +283,15 @@ mod tests {
         assert_eq!(left, ["relay.db"]);
         // and whoever asks is told
         assert!(store.find_client_by_key(&key).await.is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_not_made_anew() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("gone.db");
+        let failure = StoreError::from(open(&path).unwrap_err());
+        assert!(matches!(failure, StoreError::Unavailable(_)), "{failure:?}");
+        assert!(!path.exists());
     }
 
     #[test]

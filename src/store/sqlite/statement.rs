@@ -2,7 +2,7 @@
 
 use rusqlite::{
     Connection, Params,
-    types::{FromSql, Value},
+    types::{FromSql, Value, ValueRef},
 };
 
 use crate::store::common::{AnyRow, WrongType};
@@ -64,7 +64,7 @@ pub(super) fn fetch_each<P: Params>(
     for values in each {
         let mut rows = statement.query(values)?;
         while let Some(row) = rows.next()? {
-            let values = (0..columns.len()).map(|column| row.get(column));
+            let values = (0..columns.len()).map(|column| Ok(value(row.get_ref(column)?)));
             records.push(Record {
                 columns: Columns::clone(&columns),
                 values: values.collect::<Done<_>>()?,
@@ -72,6 +72,20 @@ pub(super) fn fetch_each<P: Params>(
         }
     }
     Ok(records)
+}
+
+/// A value; text that is damaged is none, so that it is named when it is read and does not spoil the other rows.
+fn value(cell: ValueRef<'_>) -> Value {
+    match cell {
+        ValueRef::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => Value::Text(text.to_owned()),
+            Err(_) => Value::Blob(text.to_vec()),
+        },
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Integer(number),
+        ValueRef::Real(number) => Value::Real(number),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    }
 }
 
 /// The row that a statement finds, if there is one.
