@@ -62,6 +62,17 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How a file is opened that was made before.
 const THERE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
+/// What every connection is set to.
+const PRAGMAS: [(&str, &str); 4] = [
+    ("journal_size_limit", "67108864"),
+    // 32 MB: the ends of the indexes stay in memory
+    ("cache_size", "-32768"),
+    // what a savepoint may have to undo and what is sorted stay in memory: there may be no other file to write
+    ("temp_store", "memory"),
+    // pages: a checkpoint syncs twice, so not every few hundred commits
+    ("wal_autocheckpoint", "8000"),
+];
+
 /// Connections that read. They never wait for the writer, so a few are enough.
 const READERS: u32 = 4;
 
@@ -184,7 +195,7 @@ async fn migrate(options: &SqliteConnectOptions) -> Result<(), MigrateError> {
     Ok(connection.close().await?)
 }
 
-/// The connection that writes. The file is there: a disk that went away must not be taken for an empty store.
+/// A connection that may write. The file is there: a disk that went away must not be taken for an empty store.
 fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_with_flags(path, THERE)?;
     configure(&connection)?;
@@ -198,20 +209,15 @@ fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    // kilobytes: the ends of the indexes stay in memory
-    connection.pragma_update(None, "cache_size", -32_768)?;
-    // what a savepoint may have to undo is kept in memory
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    // pages: a checkpoint syncs twice, so not every few hundred commits
-    connection.pragma_update(None, "wal_autocheckpoint", 8000)
+    for (pragma, value) in PRAGMAS {
+        connection.pragma_update(None, pragma, value)?;
+    }
+    Ok(())
 }
 
 /// A connection that only reads.
 fn open_to_read(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = Connection::open_with_flags(path, THERE)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(PREPARED);
+    let connection = open(path)?;
     connection.pragma_update(None, "query_only", "ON")?;
     Ok(connection)
 }
@@ -238,7 +244,7 @@ fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
 
 /// Of the connections that read, and of the one that migrates.
 fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
+    let options = SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
@@ -246,7 +252,12 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .statement_cache_capacity(PREPARED)
         // rows of a batch are handed over without a wait
         .row_buffer_size(ROWS)
-        .disable_statement_logging()
+        .disable_statement_logging();
+    PRAGMAS
+        .into_iter()
+        .fold(options, |options, (pragma, value)| {
+            options.pragma(pragma, value)
+        })
 }
 
 #[cfg(test)]
@@ -323,6 +334,19 @@ mod tests {
         assert_eq!(wal.unwrap(), "wal");
         let keys = write("(SELECT foreign_keys AS v FROM pragma_foreign_keys)").await;
         assert_eq!(keys.unwrap(), "1");
+        // of those that write, look up, read and, as those do, migrate
+        let in_memory = "(SELECT temp_store AS v FROM pragma_temp_store)";
+        assert_eq!(write(in_memory).await.unwrap(), "2");
+        let looked_up = store
+            .0
+            .reader
+            .read(move |reader| setting(reader, in_memory));
+        assert_eq!(looked_up.await.unwrap(), "2");
+        let read: i64 = sqlx::query_scalar("PRAGMA temp_store")
+            .fetch_one(&store.0.readers)
+            .await
+            .unwrap();
+        assert_eq!(read, 2);
         let written = sqlx::query("DELETE FROM clients")
             .execute(&store.0.readers)
             .await;

@@ -1,4 +1,5 @@
-//! Statements of the writer: kept prepared, and each done within one call, on the writer's thread.
+//! Statements of the writer and of the lookups: kept prepared, and each done within one call, on the thread of the
+//! connection.
 
 use rusqlite::{
     Connection, Params,
@@ -7,7 +8,7 @@ use rusqlite::{
 
 use crate::store::common::{AnyRow, WrongType};
 
-/// What a statement of the writer came to.
+/// What a statement came to.
 pub(super) type Done<T> = Result<T, rusqlite::Error>;
 
 /// A row that was read as a whole.
