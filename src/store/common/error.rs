@@ -22,31 +22,27 @@ const COLLISIONS: [&str; 2] = ["40001", "40P01"];
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if may_pass(&error) {
-            Self::Unavailable(Box::new(error))
-        } else {
-            Self::Refused(Box::new(error))
-        }
+        judged(may_pass(&error), error)
     }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        if writer_may_recover(&error) {
-            Self::Unavailable(Box::new(error))
-        } else {
-            Self::Refused(Box::new(error))
-        }
+        judged(writer_may_recover(&error), error)
     }
 }
 
 /// The same failure of the writer, told to one more of those it struck.
 pub(in crate::store) fn shared(error: &Arc<rusqlite::Error>) -> StoreError {
-    let source: Box<dyn Error + Send + Sync> = Box::new(Arc::clone(error));
-    if writer_may_recover(error) {
-        StoreError::Unavailable(source)
+    judged(writer_may_recover(error), Arc::clone(error))
+}
+
+/// A failure that is worth another try, or not.
+fn judged(may_pass: bool, source: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
+    if may_pass {
+        StoreError::Unavailable(source.into())
     } else {
-        StoreError::Refused(source)
+        StoreError::Refused(source.into())
     }
 }
 
