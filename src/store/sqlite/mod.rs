@@ -65,13 +65,16 @@ const THERE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLI
 /// What every connection is set to.
 const PRAGMAS: [(&str, &str); 4] = [
     ("journal_size_limit", "67108864"),
-    // 32 MB: the ends of the indexes stay in memory
-    ("cache_size", "-32768"),
+    // 4 MB; there are several, and the system keeps pages too
+    ("cache_size", "-4096"),
     // what a savepoint may have to undo and what is sorted stay in memory: there may be no other file to write
     ("temp_store", "memory"),
     // pages: a checkpoint syncs twice, so not every few hundred commits
     ("wal_autocheckpoint", "8000"),
 ];
+
+/// The pages that the writer keeps, in kilobytes: the ends of the indexes stay in memory.
+const WRITERS_CACHE: i64 = -32_768;
 
 /// Connections that read. They never wait for the writer, so a few are enough.
 const READERS: u32 = 4;
@@ -113,7 +116,7 @@ impl SqliteStore {
     pub async fn open_sealed(path: &Path, sealer: Sealer) -> Result<Self, StoreError> {
         let options = options(path);
         prepare(&options).await?;
-        let connection = open(path)?;
+        let connection = open_to_write(path)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(BUSY_TIMEOUT)
@@ -195,7 +198,14 @@ async fn migrate(options: &SqliteConnectOptions) -> Result<(), MigrateError> {
     Ok(connection.close().await?)
 }
 
-/// A connection that may write. The file is there: a disk that went away must not be taken for an empty store.
+/// The connection that writes.
+fn open_to_write(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = open(path)?;
+    connection.pragma_update(None, "cache_size", WRITERS_CACHE)?;
+    Ok(connection)
+}
+
+/// The file is there: a disk that went away must not be taken for an empty store.
 fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_with_flags(path, THERE)?;
     configure(&connection)?;

@@ -22,7 +22,7 @@ use crate::store::{
     StoreError,
     common::{closed, shared},
     sqlite::{
-        open,
+        open_to_write,
         statement::{Done, execute},
         tell,
     },
@@ -212,7 +212,7 @@ impl Task {
     fn connected(&mut self) -> Done<&Connection> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => open(&self.path).inspect_err(|_| {
+            None => open_to_write(&self.path).inspect_err(|_| {
                 thread::sleep(self.back_off);
                 self.back_off = (self.back_off * 2).min(BACK_OFF.1);
             })?,
