@@ -16,71 +16,70 @@ use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
 use crate::{
-    figures::{Figures, float},
+    figures::float,
     receiver::{Receiver, bind},
 };
 
 /// How many requests are made at once.
 pub(crate) const CONNECTIONS: usize = 64;
 
-/// How long requests are counted.
-const WINDOW: Duration = Duration::from_secs(4);
+/// How long requests are counted; those to servers that do nothing for half of it before and after the figure.
+pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 
-/// What this machine can do at all.
+/// Servers that do nothing, which show what this machine can do at all. It can do more at one time than a minute
+/// later, so each figure has its own beside it.
 pub(crate) struct Bare {
+    registrations: Registrations,
+    receiver: Url,
+    _tasks: JoinSet<()>,
+}
+
+impl Bare {
+    pub(crate) async fn start() -> Result<Self> {
+        let mut tasks = JoinSet::new();
+        let (listener, url) = bind().await?;
+        let handler = async |Json(body): Json<Value>| (StatusCode::ACCEPTED, Json(body));
+        let router = Router::new().route("/watch", post(handler));
+        tasks.spawn(async move { drop(axum::serve(listener, router).await) });
+        Ok(Self {
+            registrations: Registrations::new(&url, "none", "http://127.0.0.1:9/hook")?,
+            receiver: Receiver::default().serve(&mut tasks).await?,
+            _tasks: tasks,
+        })
+    }
+
     /// Requests a second to a handler that parses the same body and answers 202.
-    pub(crate) registrations: f64,
-    /// Posts a second of an event's bytes.
-    pub(crate) posts: f64,
-}
-
-/// Measures both.
-pub(crate) async fn bare(figures: &mut Figures) -> Result<Bare> {
-    let mut tasks = JoinSet::new();
-    let (listener, url) = bind().await?;
-    let handler = async |Json(body): Json<Value>| (StatusCode::ACCEPTED, Json(body));
-    let router = Router::new().route("/watch", post(handler));
-    tasks.spawn(async move { drop(axum::serve(listener, router).await) });
-    let registrations = Registrations::new(&url, "none", "http://127.0.0.1:9/hook")?;
-    let registrations = registrations.for_a_while().await?;
-    figures.note("bare_registrations", registrations, "a second")?;
-
-    let receiver = Receiver::default();
-    let url = receiver.serve(&mut tasks).await?;
-    let posts = posts(&url).await?;
-    figures.note("bare_posts", posts, "a second")?;
-    Ok(Bare {
-        registrations,
-        posts,
-    })
-}
-
-/// Posts a second of the bytes of an event, as a loop of reqwest's makes them.
-async fn posts(url: &Url) -> Result<f64> {
-    let client = Client::builder().no_proxy().build()?;
-    let (began, body) = (Instant::now(), event());
-    let mut connections = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let (client, url, body) = (client.clone(), url.clone(), body.clone());
-        connections.spawn(async move {
-            let mut posted = 0;
-            while began.elapsed() < WINDOW {
-                let request = client.post(url.clone()).body(body.clone());
-                let answer = request
-                    .header("content-type", "application/json")
-                    .send()
-                    .await?;
-                ensure!(answer.status() == 204, "HTTP {}", answer.status());
-                posted += 1;
-            }
-            anyhow::Ok(posted)
-        });
+    pub(crate) async fn registrations(&self) -> Result<f64> {
+        self.registrations.for_a_while(WINDOW / 2).await
     }
-    let mut posted = 0;
-    while let Some(ended) = connections.join_next().await {
-        posted += ended??;
+
+    /// Posts a second of the bytes of an event, as a loop of reqwest's makes them.
+    pub(crate) async fn posts(&self) -> Result<f64> {
+        let client = Client::builder().no_proxy().build()?;
+        let (began, body) = (Instant::now(), event());
+        let mut connections = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let (client, url, body) = (client.clone(), self.receiver.clone(), body.clone());
+            connections.spawn(async move {
+                let mut posted = 0;
+                while began.elapsed() < WINDOW / 2 {
+                    let request = client.post(url.clone()).body(body.clone());
+                    let answer = request
+                        .header("content-type", "application/json")
+                        .send()
+                        .await?;
+                    ensure!(answer.status() == 204, "HTTP {}", answer.status());
+                    posted += 1;
+                }
+                anyhow::Ok(posted)
+            });
+        }
+        let mut posted = 0;
+        while let Some(ended) = connections.join_next().await {
+            posted += ended??;
+        }
+        Ok(float(posted) / began.elapsed().as_secs_f64())
     }
-    Ok(float(posted) / began.elapsed().as_secs_f64())
 }
 
 /// The bytes of an event such as the relay posts.
@@ -132,10 +131,10 @@ impl Registrations {
     }
 
     /// As many as are accepted in a while; how many a second.
-    pub(crate) async fn for_a_while(&self) -> Result<f64> {
+    pub(crate) async fn for_a_while(&self, window: Duration) -> Result<f64> {
         let began = Instant::now();
         let accepted = self
-            .run(CONNECTIONS, move |_| began.elapsed() < WINDOW)
+            .run(CONNECTIONS, move |_| began.elapsed() < window)
             .await?;
         Ok(float(accepted) / began.elapsed().as_secs_f64())
     }

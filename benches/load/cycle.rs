@@ -6,15 +6,16 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::{
-    clients::{Bare, Registrations},
+    clients::{Bare, Registrations, WINDOW},
     database::{Kind, Server},
     figures::{Figures, float, percentile},
     receiver::Receiver,
     scene::Scene,
 };
 
-/// Watches of a round of cycles.
+/// Watches of a round of cycles, and before it, so that connections are open and statements prepared.
 const CYCLES: usize = 10_000;
+const WARM_UP: usize = 1_000;
 
 /// Watches whose way to the callback is measured.
 const MEASURED: usize = 4_000;
@@ -24,7 +25,7 @@ pub(crate) async fn registrations(
     kind: Kind,
     server: &Server,
     bare: &Bare,
-    figures: &mut Figures,
+    figures: &mut Figures<'_>,
 ) -> Result<()> {
     let database = server.empty(kind, "register").await?;
     let scene = Scene::set(database, Receiver::default()).await?;
@@ -35,15 +36,14 @@ pub(crate) async fn registrations(
     let serving =
         tokio::task::JoinSet::from_iter([async move { axum::serve(listener, router).await }]);
     let clients = Registrations::new(&url, scene.key.expose(), scene.callback.as_str())?;
-    let rate = clients.for_a_while().await?;
+    let before = bare.registrations().await?;
+    let rate = clients.for_a_while(WINDOW).await?;
+    let bare = f64::midpoint(before, bare.registrations().await?);
     drop(serving);
     relay.store.close().await;
     figures.note("registrations", rate, "a second")?;
-    figures.note(
-        "register_ratio",
-        rate / bare.registrations,
-        "of the bare handler's",
-    )
+    figures.note("register_bare", bare, "a second, by the bare handler")?;
+    figures.note("register_ratio", rate / bare, "of those")
 }
 
 /// Whole cycles a second, from registration to the receiver's answer.
@@ -51,19 +51,24 @@ pub(crate) async fn cycles(
     kind: Kind,
     server: &Server,
     bare: &Bare,
-    figures: &mut Figures,
+    figures: &mut Figures<'_>,
 ) -> Result<f64> {
     let database = server.empty(kind, "cycle").await?;
     let scene = Scene::set(database, Receiver::default()).await?;
     let relay = scene.start().await?;
     let clients = Registrations::new(&relay.url, scene.key.expose(), scene.callback.as_str())?;
+    clients.so_many(WARM_UP).await?;
+    scene.receiver.until(WARM_UP).await?;
+    let before = bare.posts().await?;
     let began = Instant::now();
-    clients.so_many(CYCLES).await?;
-    scene.receiver.until(CYCLES).await?;
+    clients.so_many(WARM_UP + CYCLES).await?;
+    scene.receiver.until(WARM_UP + CYCLES).await?;
     let rate = float(CYCLES) / began.elapsed().as_secs_f64();
+    let bare = f64::midpoint(before, bare.posts().await?);
     relay.stop().await?;
     figures.note("cycle_per_s", rate, "whole cycles a second")?;
-    figures.note("cycle_ratio", rate / bare.posts, "of the bare posts")?;
+    figures.note("cycle_bare", bare, "bare posts a second")?;
+    figures.note("cycle_ratio", rate / bare, "of those")?;
     Ok(rate)
 }
 
@@ -72,7 +77,7 @@ pub(crate) async fn overhead(
     kind: Kind,
     server: &Server,
     rate: f64,
-    figures: &mut Figures,
+    figures: &mut Figures<'_>,
 ) -> Result<()> {
     let database = server.empty(kind, "overhead").await?;
     let scene = Scene::set(database, Receiver::noting()).await?;

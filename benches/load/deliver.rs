@@ -38,7 +38,7 @@ pub(crate) async fn run(
     kind: Kind,
     server: &Server,
     bare: &Bare,
-    figures: &mut Figures,
+    figures: &mut Figures<'_>,
 ) -> Result<()> {
     let database = server.empty(kind, "deliver").await?;
     let scene = Scene::set(database, Receiver::default()).await?;
@@ -46,15 +46,18 @@ pub(crate) async fn run(
     let callback = scene.callback.to_string();
     fill(&relay.store, client, EVENTS, |_| callback.clone()).await?;
     let (stop, mut worker) = (CancellationToken::new(), JoinSet::new());
+    let before = bare.posts().await?;
     let began = Instant::now();
     worker.spawn(run_worker(relay.delivery, Share::alone(), stop.clone()));
     scene.receiver.until(EVENTS).await?;
     let rate = float(EVENTS) / began.elapsed().as_secs_f64();
+    let bare = f64::midpoint(before, bare.posts().await?);
     stop.cancel();
     worker.join_next().await;
     relay.store.close().await;
     figures.note("deliveries", rate, "a second")?;
-    figures.note("deliver_ratio", rate / bare.posts, "of the bare posts")
+    figures.note("deliver_bare", bare, "bare posts a second")?;
+    figures.note("deliver_ratio", rate / bare, "of those")
 }
 
 /// Makes so many events that wait for their first attempt.

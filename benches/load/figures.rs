@@ -7,41 +7,43 @@ use serde_json::{Map, Value, json};
 
 use crate::database::Kind;
 
-/// Figures in the order in which they were measured.
+/// All figures, in the order in which they were measured.
 #[derive(Default)]
-pub(crate) struct Figures {
-    kind: Option<Kind>,
-    rows: Vec<(Option<Kind>, &'static str, f64, String)>,
+pub(crate) struct Report {
+    rows: Vec<(Kind, &'static str, f64)>,
 }
 
-impl Figures {
-    /// What follows is measured on this store.
-    pub(crate) fn of(&mut self, kind: Kind) {
-        self.kind = Some(kind);
-    }
+/// Where the figures of a store are noted.
+pub(crate) struct Figures<'r> {
+    kind: Kind,
+    report: &'r mut Report,
+}
 
-    /// Notes a figure and says it at once; `unit` may say what it should be.
-    pub(crate) fn note(&mut self, name: &'static str, value: f64, unit: &str) -> Result<()> {
-        let store = self.kind.map_or("machine", Kind::word);
-        say(&format!(
-            "{store:<9} {name:<28} {:>12} {unit}",
-            shown(value)
-        ))?;
-        self.rows.push((self.kind, name, value, unit.to_owned()));
-        Ok(())
+impl Report {
+    pub(crate) fn of(&mut self, kind: Kind) -> Figures<'_> {
+        Figures { kind, report: self }
     }
 
     /// The line of JSON.
     pub(crate) fn print(&self) -> Result<()> {
         let mut all = Map::new();
-        for (kind, name, value, _) in &self.rows {
-            let store = kind.map_or("machine", Kind::word);
-            let of_store = all.entry(store).or_insert_with(|| json!({}));
+        for (kind, name, value) in &self.rows {
+            let of_store = all.entry(kind.word()).or_insert_with(|| json!({}));
             if let Some(of_store) = of_store.as_object_mut() {
                 of_store.insert((*name).to_owned(), json!((value * 1e4).round() / 1e4));
             }
         }
         say(&Value::Object(all).to_string())
+    }
+}
+
+impl Figures<'_> {
+    /// Notes a figure and says it at once.
+    pub(crate) fn note(&mut self, name: &'static str, value: f64, unit: &str) -> Result<()> {
+        let (store, value_shown) = (self.kind.word(), shown(value));
+        say(&format!("{store:<9} {name:<28} {value_shown:>12} {unit}"))?;
+        self.report.rows.push((self.kind, name, value));
+        Ok(())
     }
 }
 

@@ -25,7 +25,7 @@ const EVENTS: usize = 3_000;
 
 /// The 99th percentile of the waits at healthy hosts, with a tenth of the deliveries to hosts that hang,
 /// against the same without.
-pub(crate) async fn run(kind: Kind, server: &Server, figures: &mut Figures) -> Result<()> {
+pub(crate) async fn run(kind: Kind, server: &Server, figures: &mut Figures<'_>) -> Result<()> {
     let without = p99(kind, server, 0).await?;
     let with = p99(kind, server, EVENTS / 10).await?;
     figures.note("isolation_p99_ms", with, "ms with hung hosts")?;

@@ -24,7 +24,7 @@ use mimalloc::MiMalloc;
 use crate::{
     clients::Bare,
     database::{Kind, Server},
-    figures::Figures,
+    figures::{Figures, Report},
 };
 
 /// As in the relay's own program.
@@ -74,14 +74,13 @@ async fn main() -> Result<()> {
         return fleet::run().await;
     }
     let server = Server::start().await?;
-    let mut figures = Figures::default();
-    let bare = clients::bare(&mut figures).await?;
+    let mut report = Report::default();
+    let bare = Bare::start().await?;
     for kind in choice.kinds() {
-        figures.of(kind);
-        measure(&choice, kind, (&server, &bare), &mut figures).await?;
+        measure(&choice, kind, (&server, &bare), &mut report.of(kind)).await?;
     }
     server.stop().await?;
-    figures.print()
+    report.print()
 }
 
 /// The chosen parts, on one kind of store.
@@ -89,7 +88,7 @@ async fn measure(
     choice: &Choice,
     kind: Kind,
     (server, bare): (&Server, &Bare),
-    figures: &mut Figures,
+    figures: &mut Figures<'_>,
 ) -> Result<()> {
     if choice.measures("register") {
         cycle::registrations(kind, server, bare, figures).await?;

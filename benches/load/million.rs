@@ -31,7 +31,7 @@ const DUE: usize = 20_000;
 const SETTLES: Duration = Duration::from_secs(6);
 
 /// Memory, start and claims with a million open watches.
-pub(crate) async fn run(kind: Kind, server: &Server, figures: &mut Figures) -> Result<()> {
+pub(crate) async fn run(kind: Kind, server: &Server, figures: &mut Figures<'_>) -> Result<()> {
     let empty = server.empty(kind, "million_none").await?;
     let few = claims(&empty, kind, 0).await?;
     let full = server.empty(kind, "million").await?;

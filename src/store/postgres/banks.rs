@@ -9,7 +9,7 @@ use crate::{
     store::{
         BankLook, BankStore, Claim, DueBank, StoreError,
         common::{Cells, int, millis, time},
-        postgres::{PgStore, now},
+        postgres::{PgStore, indexes::none, now},
     },
 };
 
@@ -17,8 +17,11 @@ use crate::{
 pub(super) const FORGET_UNWAITED: &str = concat!(
     "DELETE FROM outages WHERE ready_at <= ",
     now!("$1"),
-    " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.waits_for = outages.institution_id \
-        AND j.waits_for_method = outages.method AND j.next_look_at IS NOT NULL)"
+    " AND ",
+    none!(
+        "jobs j WHERE j.waits_for = outages.institution_id \
+         AND j.waits_for_method = outages.method AND j.next_look_at IS NOT NULL"
+    )
 );
 
 pub(super) const LEASE: &str = concat!(

@@ -79,8 +79,8 @@ pub(super) const REDELIVER_DEAD: &str = redeliver_dead!("d.client_id = $2");
 /// What died of all clients'.
 pub(super) const LOCK_ALL_DEAD: &str = lock_dead!("$2::bigint IS NULL");
 pub(super) const REDELIVER_ALL_DEAD: &str = redeliver_dead!(
-    "$2::bigint IS NULL AND NOT EXISTS (SELECT 1 FROM clients c \
-         WHERE c.client_id = d.client_id AND c.revoked_at IS NOT NULL)"
+    "$2::bigint IS NULL AND (SELECT c.revoked_at FROM clients c \
+         WHERE c.client_id = d.client_id) IS NULL"
 );
 
 #[async_trait]

@@ -21,8 +21,8 @@ pub(super) const REMEMBER: &str =
 const REMEMBERED: Duration = Duration::from_hours(48);
 
 /// Each new hint makes room for itself.
-pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id IN \
-    (SELECT hint_id FROM hints WHERE taken_at < $1 ORDER BY taken_at LIMIT 10)";
+pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id = ANY(ARRAY(\
+    SELECT hint_id FROM hints WHERE taken_at < $1 ORDER BY taken_at LIMIT 10))";
 
 pub(super) const OF_CONNECTION: &str = "SELECT job_id FROM jobs \
     WHERE connection_id = $1 AND next_look_at IS NOT NULL LIMIT $2 FOR UPDATE";

@@ -18,7 +18,7 @@ use crate::{
             self, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later,
             millis, time,
         },
-        postgres::{PgStore, looks, now, stories::watch_columns},
+        postgres::{PgStore, indexes::none, looks, now, stories::watch_columns},
     },
 };
 
@@ -84,10 +84,11 @@ pub(super) const OPEN_WATCHES: &str = concat!(
     " FROM watches w WHERE w.job_id = ANY($1) AND w.settled_at IS NULL"
 );
 
-pub(super) const PUT_OFF: &str = "UPDATE jobs SET lease_id = NULL, lease_until = NULL, \
-    next_look_at = CASE WHEN EXISTS (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id \
-        AND w.settled_at IS NULL) THEN $2::bigint END \
-    WHERE job_id = ANY($1)";
+pub(super) const PUT_OFF: &str = concat!(
+    "UPDATE jobs SET lease_id = NULL, lease_until = NULL, next_look_at = CASE WHEN ",
+    none!("watches w WHERE w.job_id = jobs.job_id AND w.settled_at IS NULL"),
+    " THEN NULL ELSE $2::bigint END WHERE job_id = ANY($1)"
+);
 
 /// The least of those that are there.
 pub(super) const NEXT_DUE: &str = "SELECT least(\
@@ -96,8 +97,9 @@ pub(super) const NEXT_DUE: &str = "SELECT least(\
     (SELECT min(ready_at) FROM jobs WHERE urgency = 2 AND ready_at IS NOT NULL), \
     (SELECT min(ready_at) FROM jobs WHERE urgency = 3 AND ready_at IS NOT NULL))";
 
+/// Of one connection, which has few; not among all of the latest.
 pub(super) const FAILURES: &str = "SELECT count(*) FROM connection_failures \
-    WHERE connection_id = $1 AND job_id <> $2 AND failed_at > $3";
+    WHERE connection_id = $1 AND job_id <> $2 AND failed_at + 0 > $3";
 
 #[async_trait]
 impl JobStore for PgStore {

@@ -14,7 +14,14 @@ use crate::{
             millis, news, reports, secrets_of,
         },
         hand_over::{Handed, Slots},
-        postgres::{Arbiter, banks::begin_outage, now, row::columns, watches::LOCK_DELIVERIES},
+        postgres::{
+            Arbiter,
+            banks::begin_outage,
+            indexes::{each, is_open, none},
+            now,
+            row::columns,
+            watches::LOCK_DELIVERIES,
+        },
     },
 };
 
@@ -24,13 +31,16 @@ pub(super) const HOLD: &str = "SELECT j.job_id FROM jobs j \
     ORDER BY j.job_id FOR UPDATE OF j";
 
 /// Watches are found by their ids, not among all of their job: it may have many.
-pub(super) const CHANGE_WATCHES: &str = "UPDATE watches w SET state = c.state, \
-    progress = c.progress, updated_at = c.at, \
-    settled_at = CASE WHEN c.state IN ('settled', 'cancelled') THEN c.at END \
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
-        c (watch_id, job_id, state, progress, at) \
-    WHERE w.watch_id = c.watch_id AND w.job_id || '' = c.job_id AND w.settled_at IS NULL \
-    RETURNING w.watch_id, w.client_id, w.job_id, w.callback_url, w.callback_host, w.traceparent";
+pub(super) const CHANGE_WATCHES: &str = concat!(
+    "UPDATE watches w SET state = c.state, progress = c.progress, updated_at = c.at, \
+     settled_at = CASE WHEN c.state IN ('settled', 'cancelled') THEN c.at END \
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
+         c (watch_id, job_id, state, progress, at) WHERE ",
+    each!("w.watch_id", "c.watch_id"),
+    " AND w.job_id || '' = c.job_id AND ",
+    is_open!("w"),
+    " RETURNING w.watch_id, w.client_id, w.job_id, w.callback_url, w.callback_host, w.traceparent"
+);
 
 pub(super) const ADD_EVENTS: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) \
@@ -65,24 +75,24 @@ pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secre
 
 /// A watch that joined since the claim was not looked at yet: the job stays due.
 /// What failures of connections were counted before a success is forgotten besides.
-pub(super) const RECORD_JOBS: &str = "WITH forgotten AS \
-        (DELETE FROM connection_failures WHERE connection_id = ANY($11)) \
-    UPDATE jobs j SET memory = l.memory, lease_id = NULL, \
-    lease_until = NULL, \
-    waits_for = CASE WHEN l.waits_on THEN j.waits_for ELSE l.bank END, \
-    waits_for_method = CASE WHEN l.waits_on THEN j.waits_for_method ELSE l.method END, \
-    urgency = CASE WHEN j.joined THEN 0 ELSE l.urgency END, \
-    next_look_at = CASE \
-        WHEN NOT EXISTS (SELECT 1 FROM watches w \
-            WHERE w.job_id = j.job_id AND w.settled_at IS NULL) THEN NULL \
-        WHEN j.joined THEN l.at \
-        WHEN j.hinted_at > l.at THEN least(j.hinted_at, l.next_look_at) \
-        ELSE l.next_look_at END, \
-    user_id = l.user_id, connection_id = l.connection_id \
-    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[], \
-        $7::text[], $8::text[], $9::text[], $10::text[]) \
-        l (job_id, memory, at, next_look_at, urgency, waits_on, bank, method, user_id, connection_id) \
-    WHERE j.job_id = l.job_id";
+pub(super) const RECORD_JOBS: &str = concat!(
+    "WITH forgotten AS (DELETE FROM connection_failures WHERE connection_id = ANY($11)) \
+     UPDATE jobs j SET memory = l.memory, lease_id = NULL, lease_until = NULL, \
+     waits_for = CASE WHEN l.waits_on THEN j.waits_for ELSE l.bank END, \
+     waits_for_method = CASE WHEN l.waits_on THEN j.waits_for_method ELSE l.method END, \
+     urgency = CASE WHEN j.joined THEN 0 ELSE l.urgency END, \
+     next_look_at = CASE WHEN ",
+    none!("watches w WHERE w.job_id = j.job_id AND w.settled_at IS NULL"),
+    " THEN NULL WHEN j.joined THEN l.at \
+         WHEN j.hinted_at > l.at THEN least(j.hinted_at, l.next_look_at) \
+         ELSE l.next_look_at END, \
+     user_id = l.user_id, connection_id = l.connection_id \
+     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[], \
+         $7::text[], $8::text[], $9::text[], $10::text[]) \
+         l (job_id, memory, at, next_look_at, urgency, waits_on, bank, method, user_id, connection_id) \
+     WHERE ",
+    each!("j.job_id", "l.job_id")
+);
 
 pub(super) const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";

@@ -16,6 +16,7 @@ mod fleet;
 mod follows;
 mod hints;
 mod hosts;
+mod indexes;
 mod jobs;
 mod looks;
 mod migrate;

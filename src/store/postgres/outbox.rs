@@ -13,7 +13,11 @@ use crate::{
         AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore, Sealer,
         StoreError,
         common::{self, Candidate, REST_OF_UNREADABLE, int, later, millis, time},
-        postgres::{PgStore, attempts, hosts, now},
+        postgres::{
+            PgStore, attempts, hosts,
+            indexes::{each, none},
+            now,
+        },
     },
 };
 
@@ -38,13 +42,12 @@ macro_rules! hosts {
 /// No other delivery of its watch is in flight.
 macro_rules! alone {
     ($of:literal, $is_leased:expr) => {
-        concat!(
-            "NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = ",
+        none!(concat!(
+            "deliveries o WHERE o.watch_id = ",
             $of,
             ".watch_id AND ",
-            $is_leased,
-            ")"
-        )
+            $is_leased
+        ))
     };
 }
 
@@ -88,10 +91,12 @@ pub(super) const DUE: &str = concat!(
      EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host AND f.pauses > 0) AS probed \
      FROM hosts CROSS JOIN ",
     oldest!("hosts", ""),
-    "WHERE NOT EXISTS (SELECT 1 FROM failing_hosts p \
-         WHERE p.host = hosts.host AND p.paused_until > ",
-    now!("$2"),
-    ") UNION ALL \
+    "WHERE ",
+    none!(concat!(
+        "failing_hosts p WHERE p.host = hosts.host AND p.paused_until > ",
+        now!("$2")
+    )),
+    " UNION ALL \
      SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, TRUE, TRUE \
      FROM failing_hosts p CROSS JOIN ",
     oldest!("p", " AND c.deadline IS NOT NULL"),
@@ -101,25 +106,29 @@ pub(super) const DUE: &str = concat!(
      ORDER BY ready_at LIMIT $4"
 );
 
-/// Another relay may have claimed some since they were chosen, or does so just now.
+/// Another relay may have claimed some since they were chosen, or does so just now. They are found by their ids, not
+/// among all that wait: those have a time, which is compared so that one that has none is never ready.
 pub(super) const LEASE: &str = concat!(
     "UPDATE deliveries SET lease_id = $3, lease_until = ",
     now!("$2"),
     " + $4 WHERE delivery_id = ANY(ARRAY(SELECT delivery_id FROM deliveries \
-         WHERE delivery_id = ANY($1) AND ready_at <= ",
+         WHERE delivery_id = ANY($1) AND coalesce(ready_at, 9223372036854775807) <= ",
     now!("$2"),
     " FOR UPDATE SKIP LOCKED)) RETURNING delivery_id"
 );
 
-pub(super) const CLAIMED: &str = "SELECT d.delivery_id, d.event_id, d.deadline, d.attempts, \
-    d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, w.traceparent, \
-    c.name, c.secret, c.previous_secret, c.previous_until \
-    FROM unnest($1::text[]) WITH ORDINALITY i (delivery_id, place) \
-    JOIN deliveries d ON d.delivery_id = i.delivery_id \
-    JOIN events e ON e.event_id = d.event_id \
-    JOIN watches w ON w.watch_id = d.watch_id \
-    JOIN clients c ON c.client_id = w.client_id \
-    ORDER BY i.place";
+pub(super) const CLAIMED: &str = concat!(
+    "SELECT d.delivery_id, d.event_id, d.deadline, d.attempts, \
+     d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, w.traceparent, \
+     c.name, c.secret, c.previous_secret, c.previous_until \
+     FROM unnest($1::text[]) WITH ORDINALITY i (delivery_id, place) \
+     JOIN deliveries d ON d.delivery_id = i.delivery_id \
+     JOIN events e ON e.event_id = d.event_id \
+     JOIN watches w ON w.watch_id = d.watch_id \
+     JOIN clients c ON ",
+    each!("c.client_id", "w.client_id"),
+    " ORDER BY i.place"
+);
 
 pub(super) const PUT_OFF: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, \
     next_attempt_at = $2 WHERE delivery_id = ANY($1)";

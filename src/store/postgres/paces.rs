@@ -12,7 +12,7 @@ use crate::{
     store::{
         Look, PaceFound, PaceStore, StoreError,
         common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
-        postgres::{PgStore, Pool, row::columns, timely},
+        postgres::{PgStore, Pool, indexes::each, row::columns, timely},
     },
 };
 
@@ -32,10 +32,15 @@ pub(super) const FIND: &str = "SELECT q.place - 1 AS place, p.institution_id, p.
     LEFT JOIN paces p ON p.job_type = q.job_type \
         AND p.institution_id = ANY(ARRAY[b.institution_id, ''])";
 
-pub(super) const KNOWN: &str = "SELECT p.institution_id, p.job_type, p.pace FROM paces p \
-    JOIN unnest($1::text[], $2::text[]) k (institution_id, job_type) \
-        ON p.institution_id = k.institution_id AND p.job_type = k.job_type \
-    ORDER BY p.institution_id, p.job_type FOR UPDATE OF p";
+/// The order is that of an index, and not asked as such: it would be read as a whole.
+pub(super) const KNOWN: &str = concat!(
+    "SELECT p.institution_id, p.job_type, p.pace FROM paces p \
+     JOIN unnest($1::text[], $2::text[]) k (institution_id, job_type) ON ",
+    each!("p.institution_id", "k.institution_id"),
+    " AND ",
+    each!("p.job_type", "k.job_type"),
+    " ORDER BY p.institution_id || '', p.job_type || '' FOR UPDATE OF p"
+);
 
 pub(super) const KEEP: &str = "INSERT INTO paces AS p \
     (institution_id, job_type, pace, averages, averages_at, used_at) \

@@ -34,12 +34,14 @@ pub(super) const CLIENTS: &str = "SELECT c.client_id, c.revoked_at IS NOT NULL A
      AND n.state IN ('watching', 'awaiting-user', 'delayed')) AS open \
     FROM clients c WHERE c.client_id = ANY($1)";
 
+/// `OFFSET 0` has them looked for one by one.
 pub(super) const OPEN_WATCHES: &str = "SELECT q.place, w.watch_id \
     FROM unnest($1::text[], $2::bigint[], $3::text[]) WITH ORDINALITY \
         q (job_id, client_id, callback_url, place) \
-    JOIN watches w ON w.job_id = q.job_id AND w.client_id = q.client_id \
-        AND md5(w.callback_url) = md5(q.callback_url) AND w.callback_url = q.callback_url \
-        AND w.settled_at IS NULL";
+    CROSS JOIN LATERAL (SELECT w.watch_id FROM watches w \
+        WHERE w.job_id = q.job_id AND w.client_id = q.client_id \
+            AND md5(w.callback_url) = md5(q.callback_url) AND w.callback_url = q.callback_url \
+            AND w.settled_at IS NULL OFFSET 0) w";
 
 /// Those that are watched now are left out, and unlocked.
 pub(super) const RESTING: &str = "SELECT job_id, memory FROM jobs \

@@ -7,17 +7,21 @@ use sqlx::{PgConnection, Row};
 use crate::store::{
     Census, StoreError, UpkeepStore,
     common::{self, FAILURES_COUNT_FOR, earlier, int},
-    postgres::{PgStore, watches},
+    postgres::{PgStore, indexes::none, watches},
 };
 
 /// Watches with a pending delivery stay until that has ended.
-pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id = ANY(ARRAY(SELECT w.watch_id \
-    FROM watches w WHERE w.settled_at < $1 AND NOT EXISTS (SELECT 1 FROM deliveries d \
-        WHERE d.watch_id = w.watch_id AND d.next_attempt_at IS NOT NULL) \
-    ORDER BY w.settled_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING job_id";
+pub(super) const PURGE: &str = concat!(
+    "DELETE FROM watches WHERE watch_id = ANY(ARRAY(SELECT w.watch_id \
+     FROM watches w WHERE w.settled_at < $1 AND ",
+    none!("deliveries d WHERE d.watch_id = w.watch_id AND d.next_attempt_at IS NOT NULL"),
+    " ORDER BY w.settled_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING job_id"
+);
 
-pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_id = ANY($1) \
-    AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id)";
+pub(super) const PURGE_JOBS: &str = concat!(
+    "DELETE FROM jobs WHERE job_id = ANY($1) AND ",
+    none!("watches w WHERE w.job_id = jobs.job_id")
+);
 
 pub(super) const PURGE_HOSTS: &str = "DELETE FROM failing_hosts WHERE failed_at < $1";
 

@@ -9,7 +9,11 @@ use crate::{
     store::{
         NewWatch, Registration, StoreError, WatchQuery, WatchStore, WatchStory,
         common::int,
-        postgres::{PgStore, stories},
+        postgres::{
+            PgStore,
+            indexes::{is_open, none},
+            stories,
+        },
     },
 };
 
@@ -20,8 +24,11 @@ pub(super) const LOCK_JOBS: &str =
 pub(super) const OWN: &str = "SELECT job_id FROM watches WHERE watch_id = $1 \
     AND ($2::bigint IS NULL OR client_id = $2)";
 
-pub(super) const CANCEL_WATCHES: &str = "UPDATE watches SET state = 'cancelled', \
-    updated_at = $2, settled_at = $2 WHERE watch_id = ANY($1) AND settled_at IS NULL";
+pub(super) const CANCEL_WATCHES: &str = concat!(
+    "UPDATE watches SET state = 'cancelled', updated_at = $2, settled_at = $2 \
+     WHERE watch_id = ANY($1) AND ",
+    is_open!("watches")
+);
 
 /// A delivery that is pending has a next attempt, and no other has. Asked so, it is not looked for among
 /// all that are pending.
@@ -32,9 +39,11 @@ pub(super) const LOCK_DELIVERIES: &str = "SELECT d.delivery_id \
 pub(super) const CANCEL_DELIVERIES: &str = "UPDATE deliveries SET state = 'cancelled', \
     next_attempt_at = NULL, updated_at = $2 WHERE watch_id = ANY($1) AND next_attempt_at IS NOT NULL";
 
-pub(super) const REST_JOBS: &str = "UPDATE jobs SET next_look_at = NULL \
-    WHERE job_id = ANY($1) AND next_look_at IS NOT NULL AND NOT EXISTS \
-    (SELECT 1 FROM watches w WHERE w.job_id = jobs.job_id AND w.settled_at IS NULL)";
+pub(super) const REST_JOBS: &str = concat!(
+    "UPDATE jobs SET next_look_at = NULL \
+     WHERE job_id = ANY($1) AND next_look_at IS NOT NULL AND ",
+    none!("watches w WHERE w.job_id = jobs.job_id AND w.settled_at IS NULL")
+);
 
 pub(super) const OPEN_OF_CLIENT: &str = "SELECT watch_id, job_id FROM watches \
     WHERE client_id = $1 AND state IN ('watching', 'awaiting-user', 'delayed')";

@@ -4,18 +4,22 @@ use std::{panic::AssertUnwindSafe, time::Instant};
 
 use futures_util::FutureExt;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Postgres, pool::PoolConnection, postgres::PgConnectOptions,
+    AssertSqlSafe, ConnectOptions, PgConnection, Postgres, pool::PoolConnection,
+    postgres::PgConnectOptions,
 };
 use uuid::Uuid;
 
+use super::{explain::Plan, statements};
 use crate::store::postgres::{
     migrate,
     pool::{BEGIN, Pool},
 };
 
-/// A full database, and a connection to it as a relay has them.
+/// A full database, and connections to it as a relay has them.
 pub(super) struct Database {
     pub(super) connection: PoolConnection<Postgres>,
+    /// One that planned all statements while there was little to find.
+    pub(super) old: PoolConnection<Postgres>,
 }
 
 /// Makes a database, fills it, has it looked at, and drops it whatever comes of that.
@@ -27,7 +31,10 @@ pub(super) async fn on_full_tables(look: impl AsyncFnOnce(&mut Database)) {
     let looked = AssertUnwindSafe(async {
         migrate::run(pool.all()).await.unwrap();
         let connection = pool.all().acquire().await.unwrap();
-        let mut database = Database { connection };
+        let old = pool.all().acquire().await.unwrap();
+        let mut database = Database { connection, old };
+        database.run(include_str!("idle.sql")).await;
+        database.plan_early().await;
         database.fill().await;
         look(&mut database).await;
     });
@@ -50,27 +57,40 @@ fn server() -> PgConnectOptions {
 }
 
 async fn run(server: &PgConnectOptions, statement: &str) {
-    let mut connection = server.connect().await.unwrap();
-    let done = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection);
-    done.await.unwrap();
+    run_on(&mut server.connect().await.unwrap(), statement).await;
+}
+
+async fn run_on(connection: &mut PgConnection, statements: &str) {
+    let statements = AssertSqlSafe(statements.to_owned());
+    sqlx::raw_sql(statements).execute(connection).await.unwrap();
+}
+
+/// What is set for each transaction, for a session.
+fn settings() -> String {
+    BEGIN.replace("BEGIN; ", "").replace("SET LOCAL", "SET")
 }
 
 impl Database {
     pub(super) async fn run(&mut self, statements: &str) {
-        let statements = AssertSqlSafe(statements.to_owned());
-        let done = sqlx::raw_sql(statements).execute(&mut *self.connection);
-        done.await.unwrap();
+        run_on(&mut self.connection, statements).await;
     }
 
     /// Sets for the session what is set for each transaction.
     pub(super) async fn plan_as_in_transactions(&mut self) {
-        let settings = BEGIN.replace("BEGIN; ", "").replace("SET LOCAL", "SET");
-        self.run(&settings).await;
+        self.run(&settings()).await;
     }
 
     /// Sets nothing, as for statements that are in no transaction.
     pub(super) async fn plan_as_alone(&mut self) {
         self.run("RESET ALL").await;
+    }
+
+    /// Has all statements planned as in transactions, for as long as nothing is known that is new.
+    async fn plan_early(&mut self) {
+        run_on(&mut self.old, &settings()).await;
+        for (place, statement) in statements::all().iter().enumerate() {
+            Plan::prepare(&mut self.old, &format!("old_{place}"), statement).await;
+        }
     }
 
     async fn fill(&mut self) {
@@ -81,7 +101,7 @@ impl Database {
 
     /// As on the first day: PostgreSQL does not know what is in the tables.
     pub(super) async fn forget_statistics(&mut self) {
-        self.run("VACUUM").await;
+        self.run("VACUUM (INDEX_CLEANUP on)").await;
         self.run(
             "DELETE FROM pg_statistic; \
              UPDATE pg_class SET reltuples = -1, relpages = 0, relallvisible = 0 \

@@ -1,7 +1,7 @@
 //! How PostgreSQL runs a statement, by its own account.
 
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
 use super::statements::Statement;
 
@@ -31,30 +31,46 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Runs a statement, and takes back what it did.
+    /// Runs a statement that is planned now, and takes back what it did.
     pub(super) async fn of(
         connection: &mut PgConnection,
         statement: &Statement,
         kind: Kind,
     ) -> Self {
-        let Statement {
-            name, sql, values, ..
-        } = statement;
-        let mode = kind.mode();
-        let values = match values.as_str() {
-            "" => String::new(),
-            values => format!("({values})"),
-        };
-        let parts = [
-            format!("BEGIN; SET LOCAL plan_cache_mode = {mode}; PREPARE looked_at AS {sql}"),
-            format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE looked_at{values}"),
-            "ROLLBACK; DEALLOCATE looked_at".to_owned(),
-        ];
-        let mut rows = Vec::new();
-        for part in parts {
-            let done = sqlx::raw_sql(AssertSqlSafe(part)).fetch_all(&mut *connection);
-            rows.extend(done.await.unwrap_or_else(|error| panic!("{name}: {error}")));
-        }
+        let (mode, sql) = (kind.mode(), &statement.sql);
+        let prepare =
+            format!("BEGIN; SET LOCAL plan_cache_mode = {mode}; PREPARE looked_at AS {sql}");
+        let plan = Self::explain(connection, statement, [&prepare, "looked_at"]).await;
+        run(connection, "DEALLOCATE looked_at").await;
+        plan
+    }
+
+    /// Has a statement planned, to be run later by this name.
+    pub(super) async fn prepare(connection: &mut PgConnection, name: &str, statement: &Statement) {
+        let (sql, values) = (&statement.sql, statement.arguments());
+        let both = format!("PREPARE {name} AS {sql}; EXPLAIN EXECUTE {name}{values}");
+        run(connection, &both).await;
+    }
+
+    /// Runs a statement that was planned long ago, and takes back what it did.
+    pub(super) async fn of_prepared(
+        connection: &mut PgConnection,
+        name: &str,
+        statement: &Statement,
+    ) -> Self {
+        Self::explain(connection, statement, ["BEGIN", name]).await
+    }
+
+    async fn explain(
+        connection: &mut PgConnection,
+        statement: &Statement,
+        [begin, name]: [&str; 2],
+    ) -> Self {
+        let values = statement.arguments();
+        run(connection, begin).await;
+        let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name}{values}");
+        let rows = run(connection, &explain).await;
+        run(connection, "ROLLBACK").await;
         let text = rows[0].try_get_raw(0).unwrap().as_str().unwrap();
         let mut explained: Value = serde_json::from_str(text).unwrap();
         Self {
@@ -98,7 +114,11 @@ impl Plan {
 
     /// How many rows were read and did not fit.
     pub(super) fn passed_over(&self) -> u64 {
-        let passed = |step| number(step, "Rows Removed by Filter") * number(step, "Actual Loops");
+        let passed = |step| {
+            let removed = ["Rows Removed by Filter", "Rows Removed by Join Filter"];
+            let removed = removed.map(|what| number(step, what));
+            removed.into_iter().sum::<u64>() * number(step, "Actual Loops")
+        };
         steps(&self.last).into_iter().map(passed).sum()
     }
 
@@ -118,6 +138,12 @@ impl Plan {
     pub(super) fn pages(&self) -> u64 {
         pages(&self.last)
     }
+}
+
+async fn run(connection: &mut PgConnection, statements: &str) -> Vec<PgRow> {
+    let done = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).fetch_all(connection);
+    done.await
+        .unwrap_or_else(|error| panic!("{statements}: {error}"))
 }
 
 /// Whether what a step touched is counted where its rows are read, too.

@@ -1,37 +1,14 @@
 -- A store after a busy month: a million jobs, watches, events and deliveries. Rows are numbered as they
 -- came, the last one at 1800000000000 ms, each 2592 ms after the one before.
 
--- The ids of `many` rows from number `first` on.
-CREATE FUNCTION ids(prefix TEXT, width INT, first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN (SELECT array_agg(prefix || lpad(n::text, width, '0') ORDER BY n)
-        FROM generate_series(first, first + many - 1) n);
-CREATE FUNCTION jobs(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN ids('job-', 7, first, many);
-CREATE FUNCTION watches(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN ids('wch_01', 24, first, many);
-CREATE FUNCTION events(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN ids('evt_01', 24, first, many);
-CREATE FUNCTION deliveries(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN ids('dlv_01', 24, first, many);
-
--- Lists of one value.
-CREATE FUNCTION texts(value TEXT, many INT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN array_fill(value, ARRAY[many]);
-CREATE FUNCTION numbers(value BIGINT, many INT) RETURNS BIGINT[] LANGUAGE sql IMMUTABLE
-    RETURN array_fill(value, ARRAY[many]);
-
--- The test itself says when PostgreSQL looks at what is in the tables.
-ALTER TABLE jobs SET (autovacuum_enabled = off);
-ALTER TABLE watches SET (autovacuum_enabled = off);
-ALTER TABLE events SET (autovacuum_enabled = off);
-ALTER TABLE deliveries SET (autovacuum_enabled = off);
-ALTER TABLE attempts SET (autovacuum_enabled = off);
-ALTER TABLE hints SET (autovacuum_enabled = off);
-ALTER TABLE connection_failures SET (autovacuum_enabled = off);
-ALTER TABLE connection_banks SET (autovacuum_enabled = off);
-
 -- Without foreign keys and triggers: what is written here fits together.
 SET session_replication_role = replica;
+
+DELETE FROM attempts;
+DELETE FROM deliveries;
+DELETE FROM events;
+DELETE FROM watches;
+DELETE FROM jobs;
 
 INSERT INTO clients (name, key_hash, secret, created_at, revoked_at)
     SELECT 'client' || n, sha256(n::text::bytea), 'sealed', 0, CASE WHEN n % 20 = 0 THEN 1 END

@@ -52,8 +52,9 @@ async fn the_cost_of_a_statement_does_not_grow_with_tables_of_a_million_rows() {
     on_full_tables(async |database| {
         let (all, mut alone) = (statements::all(), statements::all());
         alone.retain(Statement::is_alone);
+        let mut faults = faults_of_old_plans(database, &all).await;
         database.forget_statistics().await;
-        let mut faults = faults(database, &alone, "alone, without statistics").await;
+        faults.extend(self::faults(database, &alone, "alone, without statistics").await);
         database.plan_as_in_transactions().await;
         faults.extend(self::faults(database, &all, "without statistics").await);
         database.gather_statistics().await;
@@ -85,6 +86,22 @@ async fn faults(database: &mut Database, statements: &[Statement], how: &str) ->
         }
     }
     println!("plans {how} were looked at in {:?}", began.elapsed());
+    faults
+}
+
+/// What plans do that were made when there was next to nothing to find.
+async fn faults_of_old_plans(database: &mut Database, statements: &[Statement]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (place, statement) in statements.iter().enumerate() {
+        if statement.is_rare() {
+            continue;
+        }
+        let prepared = format!("old_{place}");
+        let plan = Plan::of_prepared(&mut database.old, &prepared, statement).await;
+        let wrong = wrong_with(&plan, statement);
+        let name = &statement.name;
+        faults.extend(wrong.map(|wrong| format!("{name} (an old plan) {wrong}")));
+    }
     faults
 }
 

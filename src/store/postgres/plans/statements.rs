@@ -26,10 +26,33 @@ pub(super) struct Statement {
 }
 
 impl Statement {
+    /// What follows the name of a prepared one when it is run.
+    pub(super) fn arguments(&self) -> String {
+        match self.values.as_str() {
+            "" => String::new(),
+            values => format!("({values})"),
+        }
+    }
+
     /// Whether it finds what is due, as each relay asks again and again.
     pub(super) fn is_claim(&self) -> bool {
         let claims = ["jobs::LEASE", "outbox::DUE", "outbox::NEXT_DUE"];
         claims.contains(&self.name.as_str())
+    }
+
+    /// Whether it is for somebody who looks around, or tidies up: seldom, and so not held to its index by old plans
+    /// too, until PostgreSQL looks at the tables again.
+    pub(super) fn is_rare(&self) -> bool {
+        let rare = [
+            "console::SEARCH",
+            "deliveries::LOCK_DEAD",
+            "deliveries::REDELIVER_DEAD",
+            "paces::FORGET",
+            "watches::CANCEL_OF_CLIENT",
+            "watches::LOCK_OF_CLIENT",
+            "watches::OPEN_OF_CLIENT",
+        ];
+        rare.contains(&self.name.as_str()) || self.name.contains("Query {")
     }
 
     /// Whether it is no part of a transaction, and so has only itself to keep to its indexes by.
