@@ -9,7 +9,11 @@ use crate::{
     store::{
         BankLook, BankStore, Claim, DueBank, StoreError,
         common::{Cells, int, millis, time},
-        postgres::{PgStore, indexes::none, now},
+        postgres::{
+            PgStore,
+            indexes::{is_watched, none},
+            now,
+        },
     },
 };
 
@@ -18,10 +22,11 @@ pub(super) const FORGET_UNWAITED: &str = concat!(
     "DELETE FROM outages WHERE ready_at <= ",
     now!("$1"),
     " AND ",
-    none!(
+    none!(concat!(
         "jobs j WHERE j.waits_for = outages.institution_id \
-         AND j.waits_for_method = outages.method AND j.next_look_at IS NOT NULL"
-    )
+         AND j.waits_for_method = outages.method AND ",
+        is_watched!("j")
+    ))
 );
 
 pub(super) const LEASE: &str = concat!(

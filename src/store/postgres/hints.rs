@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use crate::store::{
     Hint, HintStore, HintSubject, HintTaken, StoreError,
     common::{earlier, int},
-    postgres::PgStore,
+    postgres::{PgStore, indexes::is_watched},
 };
 
 /// How many jobs one hint makes due at most: a connection has one or two, a user a few.
@@ -24,23 +24,37 @@ const REMEMBERED: Duration = Duration::from_hours(48);
 pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id = ANY(ARRAY(\
     SELECT hint_id FROM hints WHERE taken_at < $1 ORDER BY taken_at LIMIT 10))";
 
-pub(super) const OF_CONNECTION: &str = "SELECT job_id FROM jobs \
-    WHERE connection_id = $1 AND next_look_at IS NOT NULL LIMIT $2 FOR UPDATE";
+/// The watched jobs of whatever is meant, which has few. They are found by `jobs_by_connection` and `jobs_by_user`;
+/// `jobs_of_connection` and `jobs_of_user` are for the version before.
+macro_rules! watched_jobs {
+    ($of:literal) => {
+        concat!(
+            "SELECT job_id FROM jobs WHERE ",
+            $of,
+            " AND ",
+            is_watched!("jobs"),
+            " LIMIT $2 FOR UPDATE"
+        )
+    };
+}
 
-pub(super) const OF_USER: &str = "SELECT job_id FROM jobs \
-    WHERE user_id = $1 AND next_look_at IS NOT NULL LIMIT $2 FOR UPDATE";
+pub(super) const OF_CONNECTION: &str = watched_jobs!("connection_id = $1");
 
-pub(super) const OF_USER_ALONE: &str = "SELECT job_id FROM jobs \
-    WHERE user_id = $1 AND connection_id IS NULL AND next_look_at IS NOT NULL LIMIT $2 FOR UPDATE";
+pub(super) const OF_USER: &str = watched_jobs!("user_id = $1");
+
+pub(super) const OF_USER_ALONE: &str = watched_jobs!("user_id = $1 AND connection_id IS NULL");
 
 /// `hinted_at` is when the latest look that follows from a hint is due. If that is past, this one is
 /// due now, or when the interval is over; a look that is under way may have begun before the hint, and
 /// `joined` has another follow it. If it is still to come, it serves this hint too.
-pub(super) const DUE: &str = "UPDATE jobs SET urgency = least(urgency, 1), \
-    joined = joined OR coalesce(hinted_at, 0) <= $3, \
-    next_look_at = least(next_look_at, greatest($2, coalesce(hinted_at, 0) + $4)), \
-    hinted_at = greatest($2, coalesce(hinted_at, 0) + $4) \
-    WHERE job_id = ANY($1) AND coalesce(hinted_at, 0) <= $2 AND next_look_at IS NOT NULL";
+pub(super) const DUE: &str = concat!(
+    "UPDATE jobs SET urgency = least(urgency, 1), \
+     joined = joined OR coalesce(hinted_at, 0) <= $3, \
+     next_look_at = least(next_look_at, greatest($2, coalesce(hinted_at, 0) + $4)), \
+     hinted_at = greatest($2, coalesce(hinted_at, 0) + $4) \
+     WHERE job_id = ANY($1) AND coalesce(hinted_at, 0) <= $2 AND ",
+    is_watched!("jobs")
+);
 
 #[async_trait]
 impl HintStore for PgStore {

@@ -20,6 +20,14 @@ macro_rules! is_open {
 }
 pub(super) use is_open;
 
+/// Of a job that is watched. `next_look_at IS NOT NULL` says the same, and has an index read that holds all that are.
+macro_rules! is_watched {
+    ($job:literal) => {
+        concat!("coalesce(", $job, ".next_look_at, -1) <> -1")
+    };
+}
+pub(super) use is_watched;
+
 /// That there is no such row, asked for each row by itself. `NOT EXISTS` may be asked once, for all rows there are.
 macro_rules! none {
     ($from:expr) => {

@@ -11,7 +11,7 @@ use crate::{
         common::int,
         postgres::{
             PgStore,
-            indexes::{is_open, none},
+            indexes::{is_open, is_watched, none},
             stories,
         },
     },
@@ -40,8 +40,9 @@ pub(super) const CANCEL_DELIVERIES: &str = "UPDATE deliveries SET state = 'cance
     next_attempt_at = NULL, updated_at = $2 WHERE watch_id = ANY($1) AND next_attempt_at IS NOT NULL";
 
 pub(super) const REST_JOBS: &str = concat!(
-    "UPDATE jobs SET next_look_at = NULL \
-     WHERE job_id = ANY($1) AND next_look_at IS NOT NULL AND ",
+    "UPDATE jobs SET next_look_at = NULL WHERE job_id = ANY($1) AND ",
+    is_watched!("jobs"),
+    " AND ",
     none!("watches w WHERE w.job_id = jobs.job_id AND w.settled_at IS NULL")
 );
 
