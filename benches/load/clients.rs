@@ -56,23 +56,11 @@ impl Bare {
     /// Posts a second of the bytes of an event, as a loop of reqwest's makes them.
     pub(crate) async fn posts(&self) -> Result<f64> {
         let client = Client::builder().no_proxy().build()?;
-        let (began, body) = (Instant::now(), event());
+        let began = Instant::now();
         let mut connections = JoinSet::new();
         for _ in 0..CONNECTIONS {
-            let (client, url, body) = (client.clone(), self.receiver.clone(), body.clone());
-            connections.spawn(async move {
-                let mut posted = 0;
-                while began.elapsed() < WINDOW / 2 {
-                    let request = client.post(url.clone()).body(body.clone());
-                    let answer = request
-                        .header("content-type", "application/json")
-                        .send()
-                        .await?;
-                    ensure!(answer.status() == 204, "HTTP {}", answer.status());
-                    posted += 1;
-                }
-                anyhow::Ok(posted)
-            });
+            let until = began + WINDOW / 2;
+            connections.spawn(post_until(until, client.clone(), self.receiver.clone()));
         }
         let mut posted = 0;
         while let Some(ended) = connections.join_next().await {
@@ -80,6 +68,19 @@ impl Bare {
         }
         Ok(float(posted) / began.elapsed().as_secs_f64())
     }
+}
+
+/// One after the other; says how many were accepted.
+async fn post_until(until: Instant, client: Client, url: Url) -> Result<usize> {
+    let (body, mut posted) = (event(), 0);
+    while Instant::now() < until {
+        let request = client.post(url.clone()).body(body.clone());
+        let request = request.header("content-type", "application/json");
+        let answer = request.send().await?;
+        ensure!(answer.status() == 204, "HTTP {}", answer.status());
+        posted += 1;
+    }
+    Ok(posted)
 }
 
 /// The bytes of an event such as the relay posts.
