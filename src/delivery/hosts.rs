@@ -77,6 +77,11 @@ impl HostLoad {
         self.share = share;
     }
 
+    /// Whether other relays have slots of the same hosts.
+    pub(super) fn is_shared(&self) -> bool {
+        self.share.relays() > 1
+    }
+
     /// Attempts in flight, in all.
     pub(super) fn total(&self) -> usize {
         self.total

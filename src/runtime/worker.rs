@@ -47,6 +47,11 @@ pub trait Worker: Send {
     /// [`Worker::wake`] when they end.
     fn tick(&mut self) -> impl Future<Output = Result<Tick, WorkerError>> + Send;
 
+    /// Leaves the store to others for so long. Work that is handed over meanwhile is taken all the same.
+    fn rest(&mut self, so_long: Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(so_long)
+    }
+
     /// Finishes what is in flight and claims nothing new.
     fn drain(&mut self) -> impl Future<Output = Result<(), WorkerError>> + Send;
 }
@@ -63,7 +68,7 @@ pub async fn run_worker<W: Worker>(mut worker: W, share: Share, stop: Cancellati
         let ticked = worker.tick().await;
         let rest = share.rest_after(PATIENCE * began.elapsed());
         if !rest.is_zero() {
-            tokio::time::sleep(rest).await;
+            worker.rest(rest).await;
         }
         let pause = match ticked {
             Ok(Tick::Busy) => {

@@ -166,6 +166,22 @@ impl<T> HandOver<T> {
         })
     }
 
+    /// Hands over one piece of work, if there is room; says whether there was.
+    #[cfg(test)]
+    pub(crate) fn hand_one(&self, work: T) -> bool
+    where
+        T: Placed,
+    {
+        let Some(mut slots) = self.slots() else {
+            return false;
+        };
+        let taken = slots.take(work.host());
+        if taken {
+            slots.hand(vec![work]);
+        }
+        taken
+    }
+
     fn desk(&self) -> MutexGuard<'_, Desk<T>> {
         // whole in any case: nothing that can panic is done while it is locked
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)

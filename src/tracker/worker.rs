@@ -246,6 +246,12 @@ impl Worker for TrackerWorker {
         })
     }
 
+    async fn rest(&mut self, so_long: Duration) {
+        let store = Arc::clone(&self.store);
+        let (desk, resting) = (store.new_jobs(), tokio::time::sleep(so_long));
+        desk.meanwhile(resting, |new| self.look_at(new)).await;
+    }
+
     async fn drain(&mut self) -> Result<(), WorkerError> {
         let store = Arc::clone(&self.store);
         store.new_jobs().close(|new| self.look_at(new)).await;

@@ -320,6 +320,12 @@ impl Worker for DeliveryWorker {
         })
     }
 
+    async fn rest(&mut self, so_long: Duration) {
+        let store = Arc::clone(&self.store);
+        let (desk, resting) = (store.new_deliveries(), tokio::time::sleep(so_long));
+        desk.meanwhile(resting, |new| self.send(new)).await;
+    }
+
     async fn drain(&mut self) -> Result<(), WorkerError> {
         let (mut tries, pause) = DRAIN_RECORDS;
         let store = Arc::clone(&self.store);

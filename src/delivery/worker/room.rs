@@ -15,7 +15,8 @@ use crate::{
 
 impl DeliveryWorker {
     /// Has room for claims, and offers new deliveries the rest: half of it, or all while claims can wait; while
-    /// there is more to claim than room, none, and none of hosts of which there is. Says for how long claims wait, if
+    /// there is more to claim than room, none, and none of hosts of which there is. Where other relays are, none either
+    /// while more waits for a host that has room. Says for how long claims wait, if
     /// there are none.
     pub(super) fn divide_room(&mut self) -> ((usize, HostLimits), Option<Duration>) {
         let nothing = (0, HostLimits::default());
@@ -35,6 +36,10 @@ impl DeliveryWorker {
             return ((free, hosts), None);
         }
         let is_waited_for = self.crowded.iter().any(|host| room_of(&hosts, host) > 0);
+        // what is left free now is so until others had the store
+        if is_waited_for && self.hosts.is_shared() {
+            return ((free, hosts), None);
+        }
         if let Some(wait) = self.search.can_wait().filter(|_| !is_waited_for) {
             self.offer(free, hosts);
             return (nothing, Some(wait));

@@ -192,6 +192,48 @@ async fn what_waits_for_one_host_takes_all_its_slots_without_a_pause() {
 }
 
 #[tokio::test]
+async fn what_waits_for_one_host_takes_all_its_slots_before_other_relays_have_the_store() {
+    let host = FakeHost::plays(Reply::Status("200 OK")).await;
+    let mut config = local_config();
+    (config.concurrency, config.concurrency_per_host) = (64, 16);
+    let waiting = (0..20).map(|_| due(&host.url("app.example")));
+    let Setup { worker, .. } = setup(&config, waiting.collect());
+    let share = Share::alone();
+    share.divide_by(2);
+    let mut worker = worker.sharing(&share);
+    let mut claimed = Vec::new();
+    for _ in 0..2 {
+        worker.tick().await.unwrap();
+        claimed.push(worker.in_flight());
+        while worker.landings.1.len() < worker.in_flight() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    // half of them, as long as nobody knows that more wait
+    assert_eq!(claimed, [4, 8]);
+}
+
+#[tokio::test]
+async fn what_is_handed_over_while_others_have_the_store_is_sent_at_once() {
+    let host = FakeHost::plays(Reply::Hang).await;
+    let mut setup = setup(&local_config(), Vec::new());
+    setup.worker.tick().await.unwrap();
+    let outbox = Arc::clone(&setup.outbox);
+    let handed = async {
+        let new = due(&host.url("app.example"));
+        assert!(outbox.new_deliveries.hand_one(new), "there is room");
+        while host.connections() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = setup.worker.rest(Duration::from_mins(1)) => panic!("it was not sent"),
+        () = handed => {}
+    }
+    assert_eq!(setup.worker.in_flight(), 1);
+}
+
+#[tokio::test]
 async fn what_cannot_be_recorded_is_kept_and_nothing_new_is_claimed() {
     let host = FakeHost::plays(Reply::Status("200 OK")).await;
     let url = host.url("app.example");

@@ -1,6 +1,6 @@
 //! How long jobs take, by bank and kind.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
@@ -18,6 +18,10 @@ use crate::{
 
 /// Batches of looks that wait to be learned from; more are not worth the memory.
 const BATCHES: usize = 64;
+
+/// How long what looks taught is gathered before more of it is learned: nobody waits for it, and relays that are
+/// many would wait for each other's rows.
+const REST: Duration = Duration::from_millis(100);
 
 /// The commit need not wait for the disk.
 pub(super) const QUICK: &str = "SET LOCAL synchronous_commit = off";
@@ -141,6 +145,7 @@ async fn learn_all(pool: Pool, mut queue: mpsc::Receiver<Recorded>) {
             }
         }
         waiting.clear();
+        tokio::time::sleep(REST).await;
     }
 }
 
