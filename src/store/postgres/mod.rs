@@ -132,12 +132,12 @@ impl PgStore {
             registrar: Registrar::start(registering, share.clone()),
             clients: Lookups::start(clients, share.clone()),
             paces: Lookups::start(paces::Finder(pool.clone()), share.clone()),
-            share,
             claims: AtomicU32::default(),
             new_jobs,
             new_deliveries: NewDeliveries::default(),
             announcer: Announcer::start(pool.all().clone()),
-            learner: Learner::start(pool.clone()),
+            learner: Learner::start(pool.clone(), share.clone()),
+            share,
             pool,
         })))
     }

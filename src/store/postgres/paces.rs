@@ -1,6 +1,6 @@
 //! How long jobs take, by bank and kind.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{debug, warn};
 
 use crate::{
-    domain::{JobContext, JobId},
+    domain::{JobContext, JobId, Share},
     store::{
         Look, PaceFound, PaceStore, StoreError,
         common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
@@ -18,10 +18,6 @@ use crate::{
 
 /// Batches of looks that wait to be learned from; more are not worth the memory.
 const BATCHES: usize = 64;
-
-/// How long what looks taught is gathered before more of it is learned: nobody waits for it, and relays that are
-/// many would wait for each other's rows.
-const REST: Duration = Duration::from_millis(100);
 
 /// The commit need not wait for the disk.
 pub(super) const QUICK: &str = "SET LOCAL synchronous_commit = off";
@@ -104,11 +100,11 @@ pub(super) struct Learner {
 type Recorded = (Arc<[Look]>, Vec<JobId>);
 
 impl Learner {
-    /// Starts the task that learns.
-    pub(super) fn start(pool: Pool) -> Self {
+    /// Starts the task that learns. After each transaction it leaves the rows of paces to the other relays.
+    pub(super) fn start(pool: Pool, share: Share) -> Self {
         let (queue, recorded) = mpsc::channel(BATCHES);
         let mut tasks = JoinSet::new();
-        tasks.spawn(learn_all(pool, recorded));
+        tasks.spawn(learn_all(pool, share, recorded));
         Self {
             queue,
             _task: tasks,
@@ -127,9 +123,10 @@ impl Learner {
 }
 
 /// Learns from all that waits together, until nobody can teach any more.
-async fn learn_all(pool: Pool, mut queue: mpsc::Receiver<Recorded>) {
+async fn learn_all(pool: Pool, share: Share, mut queue: mpsc::Receiver<Recorded>) {
     let mut waiting = Vec::with_capacity(BATCHES);
     while queue.recv_many(&mut waiting, BATCHES).await > 0 {
+        let began = Instant::now();
         let together = waiting.iter().flat_map(|(looks, recorded)| {
             let recorded: HashSet<&JobId> = recorded.iter().collect();
             let looks = looks.iter();
@@ -145,7 +142,7 @@ async fn learn_all(pool: Pool, mut queue: mpsc::Receiver<Recorded>) {
             }
         }
         waiting.clear();
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(share.rest_after(began.elapsed())).await;
     }
 }
 
