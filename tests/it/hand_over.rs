@@ -46,6 +46,16 @@ async fn a_new_job_and_its_event_are_handed_to_idle_workers() {
 }
 
 #[tokio::test]
+async fn a_new_job_is_looked_at_while_other_relays_have_the_store() {
+    let mut app = idle_app().await;
+    settled(&app).await;
+    assert_eq!(app.rest().await, 1);
+    app.run_due().await;
+    assert_eq!(app.told().len(), 1);
+    assert_eq!(app.sandbox.calls().count("GET /jobs/{jobId}"), 1);
+}
+
+#[tokio::test]
 async fn what_was_handed_to_a_relay_that_died_is_done_by_the_next() {
     for dies_after_its_look in [false, true] {
         let mut app = idle_app().await;

@@ -91,7 +91,7 @@ async fn healthy_p99(hung: usize) -> Duration {
 async fn two_hundred_hung_deliveries_do_not_hold_up_two_thousand_healthy_ones() {
     let mut measured = Vec::new();
     // other tests run beside this one, and more of them now than then: what holds once holds
-    for _ in 0..5 {
+    for _ in 0..3 {
         let (without, with) = (healthy_p99(0).await, healthy_p99(HUNG).await);
         println!("healthy p99: {without:?} without the hung host, {with:?} with it");
         if with <= 2 * without {

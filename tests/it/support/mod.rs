@@ -293,6 +293,12 @@ impl TestApp {
             .expect("the work ends");
     }
 
+    /// Has the tracker leave the store to other relays for a while; says how many looks are in flight then.
+    pub(crate) async fn rest(&mut self) -> usize {
+        self.tracker.rest(Duration::from_millis(20)).await;
+        self.tracker.in_flight()
+    }
+
     /// Has the tracker alone do what it can, until its looks are recorded.
     pub(crate) async fn look(&mut self) {
         while self.tracker.tick().await.unwrap() == Tick::Busy || self.tracker.in_flight() > 0 {
