@@ -1,6 +1,5 @@
 //! Streams and calls that wait, over real HTTP.
 
-mod crowd;
 mod journeys;
 mod waits;
 

@@ -90,7 +90,7 @@ async fn healthy_p99(hung: usize) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_hung_deliveries_do_not_hold_up_two_thousand_healthy_ones() {
     let mut measured = Vec::new();
-    // other tests run beside this one, and more of them now than then: what holds once holds
+    // the machine may have other work, and more of it now than then: what holds once holds
     for _ in 0..3 {
         let (without, with) = (healthy_p99(0).await, healthy_p99(HUNG).await);
         println!("healthy p99: {without:?} without the hung host, {with:?} with it");

@@ -256,14 +256,10 @@ async fn try_once(watches: usize) -> Measured {
     measured
 }
 
-/// One crowd at a time: each takes all that the machine has.
-static CROWDED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 /// Returns the figures.
 async fn all_are_told_soon(watches: usize) -> String {
-    let _alone = CROWDED.lock().await;
     let mut late = Vec::new();
-    // other tests run beside this one, and more of them now than then: what holds once holds
+    // the machine may have other work, and more of it now than then: what holds once holds
     for _ in 0..5 {
         let measured = try_once(watches).await;
         assert!(measured.each <= EACH, "{} KiB", measured.each);

@@ -1,0 +1,4 @@
+//! What must be quick. `tests/run` runs these one at a time, beside nothing else: they measure time.
+
+mod crowd;
+mod isolation;
