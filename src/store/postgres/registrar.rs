@@ -34,14 +34,16 @@ pub(super) const CLIENTS: &str = "SELECT c.client_id, c.revoked_at IS NOT NULL A
      AND n.state IN ('watching', 'awaiting-user', 'delayed')) AS open \
     FROM clients c WHERE c.client_id = ANY($1)";
 
-/// `OFFSET 0` has them looked for one by one.
+/// The first of its job from its place in the index of open watches on, if it is that one. Looked for as equal it may
+/// be found among all of its client: in a young store, of which nothing is known, one index is as good as another.
 pub(super) const OPEN_WATCHES: &str = "SELECT q.place, w.watch_id \
     FROM unnest($1::text[], $2::bigint[], $3::text[]) WITH ORDINALITY \
         q (job_id, client_id, callback_url, place) \
-    CROSS JOIN LATERAL (SELECT w.watch_id FROM watches w \
-        WHERE w.job_id = q.job_id AND w.client_id = q.client_id \
-            AND md5(w.callback_url) = md5(q.callback_url) AND w.callback_url = q.callback_url \
-            AND w.settled_at IS NULL OFFSET 0) w";
+    CROSS JOIN LATERAL (SELECT w.watch_id, w.job_id, w.client_id, w.callback_url FROM watches w \
+        WHERE (w.job_id, w.client_id, md5(w.callback_url)) >= (q.job_id, q.client_id, md5(q.callback_url)) \
+            AND w.job_id <= q.job_id AND w.settled_at IS NULL \
+        ORDER BY w.job_id, w.client_id, md5(w.callback_url) LIMIT 1) w \
+    WHERE w.job_id = q.job_id AND w.client_id = q.client_id AND w.callback_url = q.callback_url";
 
 /// Those that are watched now are left out, and unlocked.
 pub(super) const RESTING: &str = "SELECT job_id, memory FROM jobs \

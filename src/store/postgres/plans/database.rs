@@ -22,8 +22,18 @@ pub(super) struct Database {
     pub(super) old: PoolConnection<Postgres>,
 }
 
-/// Makes a database, fills it, has it looked at, and drops it whatever comes of that.
-pub(super) async fn on_full_tables(look: impl AsyncFnOnce(&mut Database)) {
+/// How a database came to be full.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Past {
+    /// PostgreSQL looked at its tables while no watch was open.
+    Idle,
+    /// It is new: nobody has looked at its tables yet. They have a tenth of the rows.
+    Young,
+}
+
+/// Makes a database, has all statements planned on a hundred rows, fills it, has it looked at, and drops it whatever
+/// comes of that.
+pub(super) async fn on_full_tables(past: Past, look: impl AsyncFnOnce(&mut Database)) {
     let server = server();
     let name = format!("test_{}", Uuid::new_v4().simple());
     run(&server, &format!("CREATE DATABASE {name}")).await;
@@ -34,8 +44,11 @@ pub(super) async fn on_full_tables(look: impl AsyncFnOnce(&mut Database)) {
         let old = pool.all().acquire().await.unwrap();
         let mut database = Database { connection, old };
         database.run(include_str!("idle.sql")).await;
+        if past == Past::Idle {
+            database.run("ANALYZE").await;
+        }
         database.plan_early().await;
-        database.fill().await;
+        database.fill(past).await;
         look(&mut database).await;
     });
     let looked = looked.catch_unwind().await;
@@ -93,8 +106,13 @@ impl Database {
         }
     }
 
-    async fn fill(&mut self) {
+    async fn fill(&mut self, past: Past) {
         let began = Instant::now();
+        let first = match past {
+            Past::Idle => 1,
+            Past::Young => 900_001,
+        };
+        self.run(&format!("SET test.first = {first}")).await;
         self.run(include_str!("fill.sql")).await;
         println!("the tables were filled in {:?}", began.elapsed());
     }

@@ -1,5 +1,5 @@
 -- A store after a busy month: a million jobs, watches, events and deliveries. Rows are numbered as they
--- came, the last one at 1800000000000 ms, each 2592 ms after the one before.
+-- came, the last one at 1800000000000 ms, each 2592 ms after the one before. Those before `test.first` are left out.
 
 -- Without foreign keys and triggers: what is written here fits together.
 SET session_replication_role = replica;
@@ -27,7 +27,7 @@ INSERT INTO jobs (job_id, next_look_at, urgency, joined, lease_id, lease_until, 
         'user-' || n / 4, CASE WHEN n % 10 > 0 THEN 'connection-' || n / 2 END,
         CASE WHEN watched AND n % 300 = 1 THEN 'AU0000' || n % 3 END,
         CASE WHEN watched AND n % 300 = 1 THEN 'web' END
-    FROM (SELECT n, n > 920000 AS watched FROM generate_series(1, 1000000::bigint) n) j;
+    FROM (SELECT n, n > 920000 AS watched FROM generate_series(first(), 1000000::bigint) n) j;
 
 -- The last 100,000 are open. One client had half of them, but none of the last 300,000.
 INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, locale, metadata,
@@ -39,7 +39,7 @@ INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, e
             WHEN n % 20 = 7 THEN 'cancelled' ELSE 'settled' END,
         '{"transitions":1,"sequence":1}', t - 60000, t, CASE WHEN NOT open THEN t END
     FROM (SELECT n, n > 900000 AS open, 1800000000000 - 2592 * (1000000 - n) AS t
-        FROM generate_series(1, 1000000::bigint) n) w;
+        FROM generate_series(first(), 1000000::bigint) n) w;
 
 -- One job is watched a thousand times.
 INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, locale, metadata,
@@ -60,7 +60,7 @@ INSERT INTO events (event_id, watch_id, body, created_at)
         'wch_01' || lpad((CASE WHEN n > 900000 AND n % 2 = 0 THEN (n - 900000) * 9 ELSE n END)::text, 24, '0'),
         '{"type":"job.success","data":{"job_id":"job-' || n || '","user_message":"Your bank is connected."}}',
         1800000000000 - 2592 * (1000000 - n)
-    FROM generate_series(1, 1000100::bigint) n;
+    FROM generate_series(first(), 1000100::bigint) n;
 
 -- The last 6,000 wait, at 50 hosts, one of which has more than half of them, and some are in flight. Of the
 -- others one in a hundred is dead.
@@ -78,12 +78,12 @@ INSERT INTO deliveries (delivery_id, event_id, watch_id, client_id, host, state,
         1800000000000 - 2592 * (1000000 - n)
     FROM (SELECT n, n > 994000 AS waits,
             CASE WHEN n > 900000 AND n % 2 = 0 THEN (n - 900000) * 9 ELSE n END AS w
-        FROM generate_series(1, 1000000::bigint) n) d;
+        FROM generate_series(first(), 1000000::bigint) n) d;
 
 INSERT INTO attempts (delivery_id, number, lease_id, started_at, duration, status)
     SELECT 'dlv_01' || lpad(n::text, 24, '0'), 1, 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV',
         1800000000000 - 2592 * (1000000 - n), 40, 204
-    FROM generate_series(1, 996000::bigint) n
+    FROM generate_series(first(), 996000::bigint) n
     UNION ALL
     SELECT 'dlv_01' || lpad((n * 100 + 1)::text, 24, '0'), number, 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV',
         1800000000000 - 2592 * (1000000 - n), 40, 500

@@ -1,5 +1,4 @@
--- What a store holds after a quiet day: some watches, none of them open. What PostgreSQL knows of its tables, and
--- the plans it made, are from then.
+-- What a store holds after a quiet day: some watches, none of them open. The plans that PostgreSQL made are from then.
 
 -- The ids of `many` rows from number `first` on.
 CREATE FUNCTION ids(prefix TEXT, width INT, first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
@@ -13,6 +12,9 @@ CREATE FUNCTION events(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IM
     RETURN ids('evt_01', 24, first, many);
 CREATE FUNCTION deliveries(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
     RETURN ids('dlv_01', 24, first, many);
+
+-- The first row of those that make a store full.
+CREATE FUNCTION first() RETURNS BIGINT LANGUAGE sql STABLE RETURN current_setting('test.first')::bigint;
 
 -- Lists of one value.
 CREATE FUNCTION texts(value TEXT, many INT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
@@ -33,14 +35,17 @@ END $$;
 SET session_replication_role = replica;
 
 INSERT INTO jobs (job_id, urgency, joined, memory, user_id, connection_id)
-    SELECT 'idle-' || n, 3, FALSE, '{}', 'user-idle-' || n, 'connection-idle-' || n
+    SELECT 'idle-' || md5(n::text), 3, FALSE, '{}', 'user-idle-' || n, 'connection-idle-' || n
     FROM generate_series(1, 100) n;
 
 INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, locale, metadata,
         state, progress, created_at, updated_at, settled_at)
-    SELECT 'wch_00' || lpad(n::text, 24, '0'), 1, 'idle-' || n, 'https://host1.example/hooks',
-        'host1.example', 15, 'en', '{}', 'settled', '{"transitions":1,"sequence":1}', n, n, n
+    SELECT 'wch_00' || lpad(n::text, 24, '0'), 1, 'idle-' || md5(n::text), 'https://host1.example/hooks',
+        'host1.example', 15, 'en', '{}', 'watching', '{"transitions":1,"sequence":1}', n, n, NULL
     FROM generate_series(1, 100) n;
+
+-- Each was entered among the open ones.
+UPDATE watches SET state = 'settled', settled_at = updated_at;
 
 INSERT INTO events (event_id, watch_id, body, created_at)
     SELECT 'evt_00' || lpad(n::text, 24, '0'), 'wch_00' || lpad(n::text, 24, '0'), '{}', n
@@ -57,5 +62,3 @@ INSERT INTO attempts (delivery_id, number, lease_id, started_at, duration, statu
     FROM generate_series(1, 100) n;
 
 SET session_replication_role = origin;
-
-ANALYZE;

@@ -7,7 +7,7 @@ mod statements;
 use std::{fs, path::Path, time::Instant};
 
 use self::{
-    database::{Database, on_full_tables},
+    database::{Database, Past, on_full_tables},
     explain::{Kind, Plan},
     statements::Statement,
 };
@@ -49,7 +49,7 @@ const PASSED_OVER: u64 = 500;
 
 #[tokio::test]
 async fn the_cost_of_a_statement_does_not_grow_with_tables_of_a_million_rows() {
-    on_full_tables(async |database| {
+    on_full_tables(Past::Idle, async |database| {
         let (all, mut alone) = (statements::all(), statements::all());
         alone.retain(Statement::is_alone);
         let mut faults = faults_of_old_plans(database, &all).await;
@@ -65,6 +65,15 @@ async fn the_cost_of_a_statement_does_not_grow_with_tables_of_a_million_rows() {
         faults.extend(self::faults(database, &alone, "alone, with statistics").await);
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
         assert_eq!(unindexed_references(database).await, [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_planned_on_new_tables_does_not_read_all_that_came_since() {
+    on_full_tables(Past::Young, async |database| {
+        let faults = faults_of_old_plans(database, &statements::all()).await;
+        assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     })
     .await;
 }

@@ -139,12 +139,12 @@ fn of_watches() -> Vec<Statement> {
         3 of registrar::SHARE_CLIENTS("'{1,2,3}'");
         3 of registrar::LOCK_CLIENTS("'{1,2,3}'");
         600 of registrar::CLIENTS("'{1,2,3}'");
-        512 of registrar::OPEN_WATCHES("jobs(930000, 512), numbers(1, 512), \
+        512 of registrar::OPEN_WATCHES("jobs(930000, 512), numbers(2, 512), \
             texts('https://host1.example/hooks', 512)");
         512 of registrar::RESTING("jobs(900000, 512)");
         512 of registrar::ADD_JOBS("jobs(999900, 512), numbers(1800000000000, 512), \
             texts('{}', 512), texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 512), 1800000000000, 30000");
-        512 of registrar::ADD_WATCHES("watches(2000000, 512), numbers(1, 512), jobs(1000, 512), \
+        512 of registrar::ADD_WATCHES("watches(2000000, 512), numbers(1, 512), jobs(901000, 512), \
             texts('https://host1.example/hooks', 512), texts('host1.example', 512), \
             texts(NULL, 512), numbers(15, 512), texts(NULL, 512), texts('en', 512), \
             texts('{}', 512), texts('watching', 512), texts('{}', 512), \
