@@ -13,7 +13,13 @@ use tracing::trace;
 
 use crate::{
     domain::Share,
-    store::{StoreError, common::closed},
+    store::{
+        StoreError,
+        common::{
+            closed,
+            gather::{gather, take},
+        },
+    },
 };
 
 /// The most callers that share a look, and the most that wait.
@@ -80,8 +86,8 @@ async fn run<S: Finds>(
     share: Share,
 ) {
     let mut waiting = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut waiting, BATCH).await > 0 {
-        let began = Instant::now();
+    while take(&mut queue, (&mut waiting, BATCH)).await {
+        let (began, count) = (Instant::now(), waiting.len());
         let mut callers: HashMap<S::Key, Vec<Caller<S::Found>>> = HashMap::new();
         for Queued { key, caller } in waiting.drain(..) {
             callers.entry(key).or_default().push(caller);
@@ -92,15 +98,8 @@ async fn run<S: Finds>(
         for (found, callers) in found.into_iter().zip(callers) {
             answer(found, callers);
         }
-        rest(&share, began).await;
-    }
-}
-
-/// Leaves the store to the other relays for their share of the time; whoever comes meanwhile is gathered.
-pub(in crate::store) async fn rest(share: &Share, began: Instant) {
-    let rest = share.rest_after(began.elapsed());
-    if !rest.is_zero() {
-        tokio::time::sleep(rest).await;
+        let rest = share.rest_after(began.elapsed());
+        gather(&mut queue, (&mut waiting, BATCH), count, rest).await;
     }
 }
 

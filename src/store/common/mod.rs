@@ -5,6 +5,7 @@ mod census;
 mod claims;
 mod console;
 mod error;
+mod gather;
 mod handing;
 mod hosts;
 mod lessons;
@@ -30,7 +31,7 @@ pub(super) use self::{
     looks::{
         ChangeRow, FailureRow, NewsRow, changes, claims, held, jobs, later_news, news, reports,
     },
-    lookups::{Finds, FoundEach, Lookups, rest},
+    lookups::{Finds, FoundEach, Lookups},
     outbox::{Candidate, choose, full_hosts},
     registrar::{Registered, Registers, Registrar},
     registrations::{

@@ -15,7 +15,10 @@ use crate::{
     domain::Share,
     store::{
         NewWatch, Registration, StoreError,
-        common::{closed, rest},
+        common::{
+            closed,
+            gather::{gather, take},
+        },
     },
 };
 
@@ -75,20 +78,22 @@ impl Registrar {
 async fn run<S: Registers>(store: S, mut queue: mpsc::Receiver<Queued>, share: Share) {
     let store = Arc::new(store);
     let (mut waiting, mut under_way) = (Vec::with_capacity(BATCH), JoinSet::new());
-    while queue.recv_many(&mut waiting, BATCH).await > 0 {
+    while take(&mut queue, (&mut waiting, BATCH)).await {
+        let (began, count) = (Instant::now(), waiting.len());
         let together = std::mem::replace(&mut waiting, Vec::with_capacity(BATCH));
-        under_way.spawn(register(Arc::clone(&store), together, share.clone()));
+        under_way.spawn(register(Arc::clone(&store), together));
         while under_way.len() >= S::AT_ONCE {
             under_way.join_next().await;
         }
+        let rest = share.rest_after(began.elapsed());
+        gather(&mut queue, (&mut waiting, BATCH), count, rest).await;
     }
     // those who were taken before the way here was closed are answered
     under_way.join_all().await;
 }
 
 /// Registers what waited, and tells each caller.
-async fn register(store: Arc<impl Registers>, together: Vec<Queued>, share: Share) {
-    let began = Instant::now();
+async fn register(store: Arc<impl Registers>, together: Vec<Queued>) {
     let (mut callers, mut all) = (Vec::with_capacity(together.len()), Vec::new());
     for Queued { new, caller } in together {
         callers.push((caller, new.len()));
@@ -115,7 +120,6 @@ async fn register(store: Arc<impl Registers>, together: Vec<Queued>, share: Shar
             one_by_one(&*store, &all, callers).await;
         }
     }
-    rest(&share, began).await;
 }
 
 type Caller = oneshot::Sender<Result<Vec<Registration>, StoreError>>;
@@ -215,5 +219,27 @@ mod tests {
         assert_eq!(jobs(broken), None);
         assert_eq!(jobs(two), Some(vec!["d".to_owned(), "e".to_owned()]));
         assert_eq!(jobs(one), Some(vec!["f".to_owned()]));
+    }
+
+    /// How long it takes when so many callers register twice, the second time as soon as they were answered, at one
+    /// relay of three.
+    async fn twice(callers: usize) -> Duration {
+        let share = Share::alone();
+        share.divide_by(3);
+        let registrar = Registrar::start(Slow, share);
+        let began = Instant::now();
+        let callers = (0..callers).map(async |_| {
+            for _ in 0..2 {
+                registrar.register(vec![new("job")]).await.unwrap();
+            }
+        });
+        futures_util::future::join_all(callers).await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_have_the_store_as_long_unless_as_many_wait_again() {
+        assert_eq!(twice(3).await, Duration::from_millis(10 + 2 * 10 + 10));
+        assert_eq!(twice(20).await, Duration::from_millis(10 + 10));
     }
 }

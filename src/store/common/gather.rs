@@ -1,0 +1,90 @@
+//! How those are gathered who want the same of the store, while other relays have it.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+/// So many that one more in the same transaction costs little less than in the next.
+const ENOUGH: usize = 16;
+
+/// Leaves the store to other relays for so long, and gathers whoever comes meanwhile. It is over sooner once as many
+/// wait as the last time, if those are enough: callers who come again as soon as they were answered are all there.
+pub(in crate::store) async fn gather<T>(
+    queue: &mut mpsc::Receiver<T>,
+    (waiting, most): (&mut Vec<T>, usize),
+    last: usize,
+    rest: Duration,
+) {
+    if rest.is_zero() {
+        return;
+    }
+    let (until, wanted) = (Instant::now() + rest, last.max(ENOUGH).min(most));
+    while waiting.len() < wanted {
+        let room = most - waiting.len();
+        match timeout_at(until, queue.recv_many(waiting, room)).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
+
+/// Takes whoever waits, up to so many, until there is someone; says whether anyone came.
+pub(in crate::store) async fn take<T>(
+    queue: &mut mpsc::Receiver<T>,
+    (waiting, most): (&mut Vec<T>, usize),
+) -> bool {
+    !waiting.is_empty() || queue.recv_many(waiting, most).await > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REST: Duration = Duration::from_millis(20);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_is_over_once_enough_wait_or_its_time_is() {
+        let (callers, mut queue) = mpsc::channel(100);
+        for (there, last, over) in [
+            (1, 0, false),
+            (15, 1, false),
+            (16, 1, true),
+            (16, 17, false),
+            (40, 30, true),
+        ] {
+            for caller in 0..there {
+                callers.send(caller).await.unwrap();
+            }
+            let (began, mut waiting) = (Instant::now(), Vec::new());
+            gather(&mut queue, (&mut waiting, 100), last, REST).await;
+            assert_eq!(waiting.len(), there);
+            assert_eq!(began.elapsed() < REST, over, "{there} after {last}");
+            assert!(take(&mut queue, (&mut waiting, 100)).await, "{there} wait");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_fit_are_gathered_and_none_without_a_rest() {
+        let (callers, mut queue) = mpsc::channel(100);
+        for caller in 0..30 {
+            callers.send(caller).await.unwrap();
+        }
+        let mut waiting = Vec::new();
+        gather(&mut queue, (&mut waiting, 20), 25, Duration::ZERO).await;
+        assert_eq!(waiting, [0; 0]);
+        gather(&mut queue, (&mut waiting, 20), 25, REST).await;
+        assert_eq!(waiting.len(), 20);
+        drop(callers);
+        waiting.clear();
+        assert!(take(&mut queue, (&mut waiting, 20)).await, "ten are left");
+        waiting.clear();
+        gather(&mut queue, (&mut waiting, 20), 25, REST).await;
+        assert!(
+            !take(&mut queue, (&mut waiting, 20)).await,
+            "nobody comes any more"
+        );
+    }
+}
