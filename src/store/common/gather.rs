@@ -45,32 +45,32 @@ mod tests {
 
     const REST: Duration = Duration::from_millis(20);
 
+    /// Whether a rest after so many was over before its time, with so many there.
+    async fn is_over_sooner(there: usize, last: usize) -> bool {
+        let (callers, mut queue) = mpsc::channel(100);
+        for caller in 0..there {
+            callers.send(caller).await.unwrap();
+        }
+        let (began, mut waiting) = (Instant::now(), Vec::new());
+        gather(&mut queue, (&mut waiting, 100), last, REST).await;
+        assert_eq!(waiting.len(), there);
+        began.elapsed() < REST
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_rest_is_over_once_enough_wait_or_its_time_is() {
-        let (callers, mut queue) = mpsc::channel(100);
-        for (there, last, over) in [
-            (1, 0, false),
-            (15, 1, false),
-            (16, 1, true),
-            (16, 17, false),
-            (40, 30, true),
-        ] {
-            for caller in 0..there {
-                callers.send(caller).await.unwrap();
-            }
-            let (began, mut waiting) = (Instant::now(), Vec::new());
-            gather(&mut queue, (&mut waiting, 100), last, REST).await;
-            assert_eq!(waiting.len(), there);
-            assert_eq!(began.elapsed() < REST, over, "{there} after {last}");
-            assert!(take(&mut queue, (&mut waiting, 100)).await, "{there} wait");
-        }
+        assert!(!is_over_sooner(1, 0).await, "too few to be enough");
+        assert!(!is_over_sooner(15, 1).await, "one short");
+        assert!(is_over_sooner(16, 1).await, "more than the last time");
+        assert!(!is_over_sooner(16, 17).await, "one is missing");
+        assert!(is_over_sooner(40, 30).await, "all and more");
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_than_fit_are_gathered_and_none_without_a_rest() {
         let (callers, mut queue) = mpsc::channel(100);
         for caller in 0..30 {
-            callers.send(caller).await.unwrap();
+            callers.try_send(caller).unwrap();
         }
         let mut waiting = Vec::new();
         gather(&mut queue, (&mut waiting, 20), 25, Duration::ZERO).await;
