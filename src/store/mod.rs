@@ -332,6 +332,15 @@ pub struct HostLimits {
     pub in_flight: std::collections::HashMap<String, usize>,
 }
 
+impl HostLimits {
+    /// How many more may go to a host.
+    #[must_use]
+    pub fn room_at(&self, host: &str) -> usize {
+        let taken = self.in_flight.get(host).copied().unwrap_or(0);
+        self.per_host.saturating_sub(taken)
+    }
+}
+
 /// A claimed delivery, with all that is needed to send it.
 #[derive(Debug, Clone)]
 pub struct DueDelivery {

@@ -35,7 +35,7 @@ impl DeliveryWorker {
         if self.search.left_some() {
             return ((free, hosts), None);
         }
-        let is_waited_for = self.crowded.iter().any(|host| room_of(&hosts, host) > 0);
+        let is_waited_for = self.crowded.iter().any(|host| hosts.room_at(host) > 0);
         // what is left free now is so until others had the store
         if is_waited_for && self.hosts.is_shared() {
             return ((free, hosts), None);
@@ -83,10 +83,10 @@ impl DeliveryWorker {
             *counts.entry(due.callback_url.host()).or_default() += 1;
         }
         // of a host without room nothing is learned
-        self.crowded.retain(|host| room_of(hosts, host) == 0);
+        self.crowded.retain(|host| hosts.room_at(host) == 0);
         let used_up = counts
             .into_iter()
-            .filter(|(host, count)| *count >= room_of(hosts, host));
+            .filter(|(host, count)| *count >= hosts.room_at(host));
         let used_up: Vec<_> = used_up.map(|(host, _)| host.to_owned()).collect();
         let more = is_full || !used_up.is_empty();
         self.crowded.extend(used_up);
@@ -104,12 +104,6 @@ impl DeliveryWorker {
     }
 }
 
-/// How many more may go to a host.
-fn room_of(hosts: &HostLimits, host: &str) -> usize {
-    let taken = hosts.in_flight.get(host).copied().unwrap_or(0);
-    hosts.per_host.saturating_sub(taken)
-}
-
 /// The room of each host in two parts: for claims, the larger one, and for new deliveries, which have none of crowded
 /// hosts.
 fn halves(hosts: &HostLimits, crowded: &HashSet<String>) -> (HostLimits, HostLimits) {
@@ -117,7 +111,7 @@ fn halves(hosts: &HostLimits, crowded: &HashSet<String>) -> (HostLimits, HostLim
     let larger = hosts.per_host - smaller;
     let (mut claims, mut new) = (HashMap::new(), HashMap::new());
     for host in hosts.in_flight.keys().chain(crowded) {
-        let free = room_of(hosts, host);
+        let free = hosts.room_at(host);
         let for_new = if crowded.contains(host) { 0 } else { free / 2 };
         let for_claims = (free - for_new).min(larger);
         claims.insert(host.clone(), larger - for_claims);
@@ -152,14 +146,14 @@ mod tests {
             let hosts = limits(per_host, &[("busy", taken)]);
             let (larger, smaller) = halves(&hosts, &HashSet::new());
             for (host, whole) in [("busy", per_host - taken), ("idle", per_host)] {
-                let parts = (room_of(&larger, host), room_of(&smaller, host));
+                let parts = (larger.room_at(host), smaller.room_at(host));
                 assert_eq!(parts, (whole - whole / 2, whole / 2), "{host} {taken}");
             }
             let crowded = HashSet::from(["busy".to_owned(), "idle".to_owned()]);
             let (larger, smaller) = halves(&hosts, &crowded);
             for host in ["busy", "idle"] {
-                let most = larger.per_host.min(room_of(&hosts, host));
-                let parts = (room_of(&larger, host), room_of(&smaller, host));
+                let most = larger.per_host.min(hosts.room_at(host));
+                let parts = (larger.room_at(host), smaller.room_at(host));
                 assert_eq!(parts, (most, 0), "crowded {host} {taken}");
             }
         }

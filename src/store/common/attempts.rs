@@ -17,7 +17,6 @@ use crate::{
 pub(in crate::store) struct Found {
     pub(in crate::store) watch_id: String,
     host: String,
-    pub(in crate::store) job_id: String,
     state: DeliveryState,
     next_attempt_at: Option<Timestamp>,
     /// Whether the attempt's claim still holds.
@@ -36,7 +35,6 @@ impl Found {
         Ok(Self {
             watch_id: cells.get("watch_id")?,
             host: cells.get("host")?,
-            job_id: cells.get("job_id")?,
             state: cells.read("state", DeliveryState::from_word)?,
             next_attempt_at: cells.time_opt("next_attempt_at")?,
             held: lease == Some(result.lease.to_string().as_str()),

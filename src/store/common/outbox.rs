@@ -12,6 +12,8 @@ pub(in crate::store) struct Candidate {
     delivery_id: String,
     watch_id: String,
     host: String,
+    /// Since when it is due, in milliseconds.
+    ready_at: i64,
     /// Whether it has a deadline.
     spoils: bool,
     /// Whether one attempt is to find out if its host answers again.
@@ -25,9 +27,15 @@ impl Candidate {
             delivery_id: cells.get("delivery_id")?,
             watch_id: cells.get("watch_id")?,
             host: cells.get("host")?,
+            ready_at: cells.get("ready_at")?,
             spoils: cells.get("spoils")?,
             probed: cells.get("probed")?,
         })
+    }
+
+    /// Since when it is due, in milliseconds.
+    pub(in crate::store) fn ready_at(&self) -> i64 {
+        self.ready_at
     }
 
     /// Its id, its host, and whether it is tried only to find out if that answers again.

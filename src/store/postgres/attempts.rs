@@ -1,5 +1,7 @@
 //! Attempts, and what each means for its delivery, in a few statements however many there are.
 
+use std::collections::{BTreeSet, HashMap};
+
 use sqlx::PgConnection;
 
 use crate::store::{
@@ -12,18 +14,17 @@ use crate::store::{
     },
 };
 
-pub(super) const JOBS: &str = "SELECT DISTINCT w.job_id FROM deliveries d \
+pub(super) const JOBS: &str = "SELECT d.delivery_id, w.job_id FROM deliveries d \
     JOIN watches w ON w.watch_id = d.watch_id WHERE d.delivery_id = ANY($1)";
 
 pub(super) const DELIVERIES: &str = "SELECT d.delivery_id, d.watch_id, d.host, d.state, \
-    d.next_attempt_at, d.lease_id, w.job_id, \
+    d.next_attempt_at, d.lease_id, \
     (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.delivery_id) AS number, \
     EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.delivery_id \
         AND a.lease_id = r.lease_id) AS known, \
     EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host) AS host_failed \
     FROM unnest($1::text[], $2::text[]) r (delivery_id, lease_id) \
     JOIN deliveries d ON d.delivery_id = r.delivery_id \
-    JOIN watches w ON w.watch_id = d.watch_id \
     ORDER BY d.delivery_id FOR UPDATE OF d";
 
 /// Adds attempts, and changes their deliveries. The claim that was recorded is over; another one is left alone.
@@ -52,7 +53,7 @@ pub(super) async fn record(
     connection: &mut PgConnection,
     results: &[&AttemptResult],
 ) -> Result<(), StoreError> {
-    lock_jobs_of_gone(connection, results).await?;
+    let jobs = lock_jobs_of_gone(connection, results).await?;
     let recorded = find(connection, results).await?;
     if recorded.is_empty() {
         return Ok(());
@@ -60,28 +61,32 @@ pub(super) async fn record(
     write(connection, &recorded).await?;
     let gone = |one: &&Recorded<'_>| one.result.next == AfterAttempt::Gone;
     for gone in recorded.iter().filter(gone) {
-        end_watch(connection, gone).await?;
+        end_watch(connection, gone, &jobs).await?;
     }
     hosts::note(connection, &host_words(&recorded)).await
 }
 
-/// Jobs are locked before deliveries; only a callback that is gone changes a job.
+/// Jobs are locked before deliveries; only a callback that is gone changes a job. Says which delivery's each is.
 async fn lock_jobs_of_gone(
     connection: &mut PgConnection,
     results: &[&AttemptResult],
-) -> Result<(), StoreError> {
+) -> Result<HashMap<String, String>, StoreError> {
     let gone = results
         .iter()
         .filter(|result| result.next == AfterAttempt::Gone);
     let gone: Vec<_> = gone.map(|result| result.delivery_id.to_string()).collect();
     if gone.is_empty() {
-        return Ok(());
+        return Ok(HashMap::new());
     }
-    let jobs: Vec<String> = sqlx::query_scalar(JOBS)
+    let jobs: Vec<(String, String)> = sqlx::query_as(JOBS)
         .bind(gone)
         .fetch_all(&mut *connection)
         .await?;
-    watches::lock_jobs(connection, &jobs).await
+    let jobs: HashMap<_, _> = jobs.into_iter().collect();
+    let distinct: BTreeSet<&String> = jobs.values().collect();
+    let distinct: Vec<_> = distinct.into_iter().cloned().collect();
+    watches::lock_jobs(connection, &distinct).await?;
+    Ok(jobs)
 }
 
 /// What results come to; their deliveries are locked.
@@ -121,13 +126,18 @@ async fn write(connection: &mut PgConnection, recorded: &[Recorded<'_>]) -> Resu
     Ok(())
 }
 
-async fn end_watch(connection: &mut PgConnection, gone: &Recorded<'_>) -> Result<(), StoreError> {
+async fn end_watch(
+    connection: &mut PgConnection,
+    gone: &Recorded<'_>,
+    jobs: &HashMap<String, String>,
+) -> Result<(), StoreError> {
     let watch = &gone.found.watch_id;
     sqlx::query(END_WATCH)
         .bind(watch)
         .bind(gone.ended_at.as_millisecond())
         .execute(&mut *connection)
         .await?;
-    let (watches, jobs) = ([watch.clone()], [gone.found.job_id.clone()]);
-    watches::cancel(connection, &watches, &jobs, gone.ended_at).await
+    let job = jobs.get(&gone.result.delivery_id.to_string());
+    let (watches, jobs) = ([watch.clone()], job.cloned());
+    watches::cancel(connection, &watches, jobs.as_slice(), gone.ended_at).await
 }

@@ -7,17 +7,17 @@ use crate::store::{
     common::{Recorded, after_rows, attempt_rows, host_words, recorded, tried},
     sqlite::{
         hosts,
-        statement::{execute_each, fetch_each},
+        statement::{execute_each, fetch_each, scalar},
         watches,
     },
 };
 
 pub(super) const DELIVERY: &str = "SELECT d.delivery_id, d.watch_id, d.host, d.state, \
-    d.next_attempt_at, d.lease_id, w.job_id, \
+    d.next_attempt_at, d.lease_id, \
     (SELECT ifnull(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.delivery_id) AS number, \
     EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.delivery_id AND a.lease_id = ?2) AS known, \
     EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host) AS host_failed \
-    FROM deliveries d CROSS JOIN watches w ON w.watch_id = d.watch_id WHERE d.delivery_id = ?1";
+    FROM deliveries d WHERE d.delivery_id = ?1";
 
 pub(super) const ADD_ATTEMPT: &str = "INSERT INTO attempts (delivery_id, number, lease_id, \
     started_at, duration, status, error, response) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -28,6 +28,8 @@ pub(super) const RECORD: &str = "UPDATE deliveries SET attempts = max(attempts, 
     updated_at = iif(state = ?3, updated_at, ?5), state = ?3, next_attempt_at = ?4, \
     lease_until = iif(lease_id IS ?2, NULL, lease_until), lease_id = nullif(lease_id, ?2) \
     WHERE delivery_id = ?1";
+
+const JOB: &str = "SELECT job_id FROM watches WHERE watch_id = ?1";
 
 /// A settled watch becomes cancelled as well: its callback takes nothing any more.
 const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = ?2, \
@@ -76,7 +78,10 @@ pub(super) fn record(
 }
 
 fn end_watch(connection: &Connection, gone: &Recorded<'_>) -> Result<(), StoreError> {
-    let (watch, job) = (&gone.found.watch_id, &gone.found.job_id);
+    let watch = &gone.found.watch_id;
+    let Some(job) = scalar::<String>(connection, JOB, (watch,))? else {
+        return Ok(());
+    };
     watches::end(connection, END_WATCH, watch, gone.ended_at)?;
-    watches::cancel(connection, watch, job, gone.ended_at)
+    watches::cancel(connection, watch, &job, gone.ended_at)
 }

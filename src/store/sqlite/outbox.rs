@@ -10,14 +10,21 @@ use crate::{
     store::{
         AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore, Sealer,
         StoreError,
-        common::{self, Cells, REST_OF_UNREADABLE, int, later, time},
+        common::{self, Candidate, Cells, REST_OF_UNREADABLE, int, later, time},
         sqlite::{
             SqliteStore, attempts, hosts,
             row::json_list,
-            statement::{execute, fetch_all},
+            statement::{Record, execute, fetch_all, fetch_each},
         },
     },
 };
+
+/// How many candidates there are for each delivery that may be claimed: of one watch only one is, and of a host that is
+/// probed.
+const CANDIDATES: usize = 2;
+
+/// Of how many hosts the candidates are put in order at once.
+const HOSTS_AT_ONCE: usize = 256;
 
 /// Hosts with pending deliveries, found by stepping from one to the next in the index, so that the
 /// length of one host's queue does not matter; `?1` are the hosts to leave out.
@@ -34,32 +41,32 @@ macro_rules! hosts {
     };
 }
 
-/// The oldest of each host, leaving out watches of which another delivery is in flight. Of a paused
-/// host only what has a deadline. A parameter that is compared as it is with what an index is limited by would have
-/// the statement prepared anew for each value; the plus is against that.
-pub(super) const DUE: &str = concat!(
+/// The hosts that may have something due: whether each is paused, and whether it is tried only to find out if it
+/// answers again. A parameter that is compared as it is with what an index is limited by would have the statement
+/// prepared anew for each value; the plus is against that.
+pub(super) const HOSTS: &str = concat!(
     hosts!(),
-    "SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, d.deadline IS NOT NULL AS spoils, \
-     EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host AND f.pauses > 0) AS probed \
-     FROM hosts CROSS JOIN deliveries d ON d.rowid IN \
-     (SELECT c.rowid FROM deliveries c WHERE c.host = hosts.host AND c.ready_at <= ?2 \
-      AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = c.watch_id \
-          AND o.lease_until > ?2) \
-      ORDER BY c.ready_at LIMIT ?3) \
-     WHERE NOT EXISTS (SELECT 1 FROM failing_hosts p \
-         WHERE p.host = hosts.host AND p.paused_until > +?2) \
-     UNION ALL \
-     SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, 1, 1 \
-     FROM failing_hosts p CROSS JOIN deliveries d ON d.rowid IN \
-     (SELECT c.rowid FROM deliveries c WHERE c.host = p.host AND c.deadline IS NOT NULL \
-      AND c.ready_at <= ?2 \
-      AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = c.watch_id \
-          AND o.lease_until > ?2) \
-      ORDER BY c.ready_at LIMIT ?3) \
-     WHERE p.paused_until > +?2 AND p.paused_until > 0 \
-     AND p.host NOT IN (SELECT value FROM json_each(?1)) \
-     ORDER BY ready_at LIMIT ?4"
+    "SELECT hosts.host, ifnull(f.paused_until > +?2, 0) AS paused, ifnull(f.pauses > 0, 0) AS probed \
+     FROM hosts LEFT JOIN failing_hosts f ON f.host = hosts.host WHERE hosts.host IS NOT NULL"
 );
+
+/// The longest due of a host, leaving out watches of which another delivery is in flight.
+macro_rules! oldest {
+    ($kind:literal) => {
+        concat!(
+            "SELECT c.delivery_id, c.watch_id, c.host, c.ready_at, c.deadline IS NOT NULL AS spoils, \
+             ?4 AS probed FROM deliveries c WHERE c.host = ?1 AND c.ready_at <= ?2",
+            $kind,
+            " AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = c.watch_id \
+                AND o.lease_until > ?2) ORDER BY c.ready_at LIMIT ?3"
+        )
+    };
+}
+
+pub(super) const OLDEST: &str = oldest!("");
+
+/// Of a host that is paused only what has a deadline is tried.
+pub(super) const SPOILING: &str = oldest!(" AND c.deadline IS NOT NULL");
 
 pub(super) const LEASE: &str = "UPDATE deliveries SET lease_id = ?2, lease_until = ?3 \
     WHERE delivery_id IN (SELECT value FROM json_each(?1))";
@@ -182,23 +189,47 @@ fn due(
     claim: Claim,
     limits: HostLimits,
 ) -> Result<Vec<String>, StoreError> {
-    // a host gives up to `per_host` candidates; no more than are in flight are dropped below
-    let in_flight: usize = limits.in_flight.values().sum();
-    let rows = fetch_all(
-        connection,
-        DUE,
-        params![
-            full_hosts(&limits),
-            claim.now.as_millisecond(),
-            int(limits.per_host),
-            int(claim.limit.saturating_add(in_flight))
-        ],
-    )?;
-    let candidates = rows.iter().map(|row| common::Candidate::read(row));
-    let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
+    let now = claim.now.as_millisecond();
+    let hosts = fetch_all(connection, HOSTS, params![full_hosts(&limits), now])?;
+    let mut candidates = Vec::new();
+    for some in hosts.chunks(HOSTS_AT_ONCE) {
+        for row in &oldest(connection, some, (claim, &limits))? {
+            candidates.push(Candidate::read(row)?);
+        }
+        candidates.sort_by_key(Candidate::ready_at);
+        candidates.truncate(CANDIDATES * claim.limit);
+    }
     let (ids, probed) = common::choose(candidates, claim.limit, limits);
     hosts::probe(connection, &probed, (claim.now, claim.lease))?;
     Ok(ids)
+}
+
+/// What is due of each of these hosts, as far as it has room.
+fn oldest(
+    connection: &Connection,
+    hosts: &[Record],
+    (claim, limits): (Claim, &HostLimits),
+) -> Result<Vec<Record>, StoreError> {
+    let (mut open, mut paused) = (Vec::new(), Vec::new());
+    for host in hosts {
+        let cells = Cells::of("deliveries", "host", host);
+        let name: &str = cells.get("host")?;
+        let room = int(limits.room_at(name).min(claim.limit));
+        let asked = (
+            name,
+            claim.now.as_millisecond(),
+            room,
+            cells.get::<bool>("probed")?,
+        );
+        if cells.get("paused")? {
+            paused.push(asked);
+        } else {
+            open.push(asked);
+        }
+    }
+    let mut rows = fetch_each(connection, OLDEST, open)?;
+    rows.extend(fetch_each(connection, SPOILING, paused)?);
+    Ok(rows)
 }
 
 fn full_hosts(hosts: &HostLimits) -> String {

@@ -87,6 +87,9 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
         jobs::LEASE,
         jobs::OPEN_WATCHES,
         jobs::FAILURES,
+        outbox::HOSTS,
+        outbox::OLDEST,
+        outbox::SPOILING,
         outbox::LEASE,
         hosts::FAILED,
         hosts::ANSWERED,
@@ -166,7 +169,6 @@ async fn what_is_recorded_finds_its_rows_by_the_index_that_names_them() {
 async fn only_what_was_chosen_already_is_sorted() {
     let (store, _home) = store().await;
     for statement in [
-        outbox::DUE,
         outbox::CLAIMED,
         stories::EVENTS,
         stories::ATTEMPTS,
