@@ -1,6 +1,6 @@
 //! Attempts, and what each means for its delivery, in a few statements however many there are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
@@ -83,9 +83,8 @@ async fn lock_jobs_of_gone(
         .fetch_all(&mut *connection)
         .await?;
     let jobs: HashMap<_, _> = jobs.into_iter().collect();
-    let distinct: BTreeSet<&String> = jobs.values().collect();
-    let distinct: Vec<_> = distinct.into_iter().cloned().collect();
-    watches::lock_jobs(connection, &distinct).await?;
+    let ids: Vec<_> = jobs.values().cloned().collect();
+    watches::lock_jobs(connection, &ids).await?;
     Ok(jobs)
 }
 

@@ -7,7 +7,7 @@ use crate::store::{
     common::{Recorded, after_rows, attempt_rows, host_words, recorded, tried},
     sqlite::{
         hosts,
-        statement::{execute_each, fetch_each, scalar},
+        statement::{execute_each, fetch_each},
         watches,
     },
 };
@@ -28,8 +28,6 @@ pub(super) const RECORD: &str = "UPDATE deliveries SET attempts = max(attempts, 
     updated_at = iif(state = ?3, updated_at, ?5), state = ?3, next_attempt_at = ?4, \
     lease_until = iif(lease_id IS ?2, NULL, lease_until), lease_id = nullif(lease_id, ?2) \
     WHERE delivery_id = ?1";
-
-const JOB: &str = "SELECT job_id FROM watches WHERE watch_id = ?1";
 
 /// A settled watch becomes cancelled as well: its callback takes nothing any more.
 const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = ?2, \
@@ -79,9 +77,6 @@ pub(super) fn record(
 
 fn end_watch(connection: &Connection, gone: &Recorded<'_>) -> Result<(), StoreError> {
     let watch = &gone.found.watch_id;
-    let Some(job) = scalar::<String>(connection, JOB, (watch,))? else {
-        return Ok(());
-    };
     watches::end(connection, END_WATCH, watch, gone.ended_at)?;
-    watches::cancel(connection, watch, &job, gone.ended_at)
+    watches::cancel(connection, watch, gone.ended_at)
 }

@@ -27,7 +27,8 @@ const CANCEL_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at =
 const CANCEL_DELIVERIES: &str = "UPDATE deliveries SET state = 'cancelled', \
     next_attempt_at = NULL, updated_at = ?2 WHERE watch_id = ?1 AND state = 'pending'";
 
-const REST_JOB: &str = "UPDATE jobs SET next_look_at = NULL WHERE job_id = ?1 AND NOT EXISTS \
+const REST_JOB: &str = "UPDATE jobs SET next_look_at = NULL \
+    WHERE job_no = (SELECT job_no FROM watches WHERE watch_id = ?1) AND NOT EXISTS \
     (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no AND w.settled_at IS NULL)";
 
 #[async_trait]
@@ -96,28 +97,28 @@ fn cancel_own(
     id: WatchId,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let job_id: Option<String> = scalar(
+    let found: Option<i64> = scalar(
         connection,
-        "SELECT job_id FROM watches WHERE watch_id = ?1 AND client_id = ifnull(?2, client_id)",
+        "SELECT 1 FROM watches WHERE watch_id = ?1 AND client_id = ifnull(?2, client_id)",
         params![id.to_string(), owner.map(|client| client.0)],
     )?;
-    match job_id {
-        None => Ok(false),
-        Some(job_id) => cancel(connection, &id.to_string(), &job_id, now).map(|()| true),
+    if found.is_none() {
+        return Ok(false);
     }
+    cancel(connection, &id.to_string(), now)?;
+    Ok(true)
 }
 
 /// Cancels a watch, if it is open, and its pending deliveries.
 pub(super) fn cancel(
     connection: &Connection,
     watch_id: &str,
-    job_id: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     end(connection, CANCEL_WATCH, watch_id, now)?;
     let values = params![watch_id, now.as_millisecond()];
     execute(connection, CANCEL_DELIVERIES, values)?;
-    execute(connection, REST_JOB, params![job_id])?;
+    execute(connection, REST_JOB, params![watch_id])?;
     Ok(())
 }
 
@@ -152,19 +153,14 @@ pub(super) fn cancel_all(
 ) -> Result<u64, StoreError> {
     let open = fetch_all(
         connection,
-        "SELECT watch_id, job_id FROM watches WHERE client_id = ?1 \
+        "SELECT watch_id FROM watches WHERE client_id = ?1 \
          AND state IN ('watching', 'awaiting-user', 'delayed')",
         params![client.0],
     )?;
     let mut cancelled = 0;
     for row in &open {
         let watch = Cells::of("watches", "watch_id", row);
-        cancel(
-            connection,
-            watch.get("watch_id")?,
-            watch.get("job_id")?,
-            now,
-        )?;
+        cancel(connection, watch.get("watch_id")?, now)?;
         cancelled += 1;
     }
     execute(
