@@ -120,3 +120,19 @@ async fn basiqs_averages_are_asked_for_once_a_day_for_each_bank() {
     }
     assert_eq!(app.sandbox.calls().count(CONNECTOR), 2);
 }
+
+#[tokio::test]
+async fn many_jobs_of_a_bank_at_once_ask_for_its_averages_once() {
+    let mut app = TestApp::new().await;
+    // tells the bank of the one connection that all of them have
+    watch_one(&mut app, 0).await;
+    app.skip(Duration::from_hours(25)).await;
+    let before = app.sandbox.calls().count(CONNECTOR);
+    for n in 1..=12 {
+        let id = app.sandbox.seed_job(slow_refresh(10 * n));
+        app.watch(&id).await;
+    }
+    app.skip(Duration::from_mins(3)).await;
+    assert_eq!(app.told().len(), 13);
+    assert_eq!(app.sandbox.calls().count(CONNECTOR), before + 1);
+}

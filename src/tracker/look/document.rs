@@ -50,9 +50,10 @@ impl Parts {
         let outcomes = outcomes.collect::<Vec<_>>();
         note_unknown_code(&look, &outcomes);
         let asks = normalise::expects_challenge(&snapshot);
-        let mut found = self.pace_of(&look.memory.context).await;
+        let context = &look.memory.context;
+        let mut found = self.pace_of(context).await;
         let averages = if is_quiet(&look, &outcomes, asks) {
-            self.ask_averages(&found, now).await
+            self.ask_averages(&found, context, now).await
         } else {
             None
         };

@@ -1,6 +1,7 @@
 //! One look at a job: ask Basiq, understand, and say what changes.
 
 mod absent;
+mod asked;
 mod document;
 mod outage;
 mod pace;
@@ -20,7 +21,7 @@ use crate::{
     store::{ConnectionReport, DueJob, Lesson, Look, TrackerStore, Urgency},
     tracker::{
         bank::BankState,
-        look::{outage::is_back_for_all, report::log_change},
+        look::{asked::Asked, outage::is_back_for_all, report::log_change},
         schedule,
         transition::{Telling, advance},
     },
@@ -44,6 +45,7 @@ struct Parts {
     basiq_url: Url,
     config: TrackingConfig,
     timings: Timings,
+    asked: Asked,
 }
 
 /// A look on its way: what is known so far.
@@ -105,6 +107,7 @@ impl Looker {
                 basiq_url,
                 config,
                 timings,
+                asked: Asked::default(),
             }),
         }
     }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Basiq's averages are of the last seven days, so a day old ones are good enough.
-const AVERAGES_LAST: Duration = Duration::from_hours(24);
+pub(super) const AVERAGES_LAST: Duration = Duration::from_hours(24);
 
 impl Parts {
     /// What is known of jobs like this one. Without an answer of the store, nothing is.
@@ -29,14 +29,20 @@ impl Parts {
         })
     }
 
-    /// What Basiq says of the bank's pace, if it was not asked for a day. A bank that Basiq says nothing
-    /// of has no averages.
-    pub(super) async fn ask_averages(&self, found: &PaceFound, now: Timestamp) -> Option<Averages> {
+    /// What Basiq says of the bank's pace, if it was not asked for a day, by this relay or another. A bank
+    /// that Basiq says nothing of has no averages.
+    pub(super) async fn ask_averages(
+        &self,
+        found: &PaceFound,
+        context: &JobContext,
+        now: Timestamp,
+    ) -> Option<Averages> {
         let bank = found.institution_id.as_deref()?;
         let known = found
             .averages_at
             .is_some_and(|at| between(at, now) < AVERAGES_LAST);
-        if known {
+        let job_type = context.job_type.as_deref().unwrap_or_default();
+        if known || !self.asked.is_due(bank, job_type, now) {
             return None;
         }
         let asking = self.client.connector(bank, USUAL_METHOD);
