@@ -17,12 +17,15 @@ use tokio::{
 };
 
 use crate::support::{
+    database::is_postgres,
     process::RelayProcess,
     scene::{Scene, ask},
 };
 
-/// At least so many requests are sent.
+/// At least so many requests are sent, for so many examples of each operation. On PostgreSQL a fifth: what the
+/// document says of input is the same there, and what its store makes of it shows in the first examples.
 const REQUESTS: u64 = 10_000;
+const EXAMPLES: u64 = 260;
 /// Memory may have grown by so much, in KiB, so long after the clients are gone.
 const GROWTH: u64 = 50 * 1024;
 const SETTLES: Duration = Duration::from_secs(30);
@@ -170,9 +173,11 @@ async fn the_relay_answers_as_its_document_says_whatever_it_is_asked() {
     }
 
     let wanted = |flag: &str| LAST.map(|name| format!("--{flag}-operation-id={name}"));
+    let share = if is_postgres() { 5 } else { 1 };
     let all_but = |seed: u8| {
         let mut arguments = wanted("exclude").to_vec();
-        arguments.extend([format!("--seed={seed}"), "--max-examples=260".to_owned()]);
+        let examples = format!("--max-examples={}", EXAMPLES / share);
+        arguments.extend([format!("--seed={seed}"), examples]);
         arguments
     };
     let (one, two) = (all_but(1), all_but(2));
@@ -194,7 +199,7 @@ async fn the_relay_answers_as_its_document_says_whatever_it_is_asked() {
     slow.shutdown().await;
     let (requests, failures) = answered(&relay).await;
     assert_eq!(failures, 0, "of {requests} requests");
-    assert!(requests >= REQUESTS, "only {requests} requests");
+    assert!(requests >= REQUESTS / share, "only {requests} requests");
     let grown = kept(&relay, idle).await;
     assert!(
         grown <= GROWTH,
