@@ -3,16 +3,16 @@
 use std::{collections::HashSet, path::Path};
 
 use basiq_relay::{
-    domain::Status,
+    domain::{DeliveryState, Status, WatchState},
     store::{
-        ClientStore, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore,
+        AfterAttempt, ClientStore, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore,
         sqlite::SqliteStore,
     },
 };
 use tokio::task::JoinSet;
 
 use crate::{
-    store::support::{Fixture, add_client, at, new_watch},
+    store::support::{Fixture, add_client, at, attempt, new_watch},
     support::TestDatabase,
 };
 
@@ -118,4 +118,36 @@ async fn a_restart_frees_all_leases() {
     assert_eq!(fixture.store.free_leases().await.unwrap(), 2);
     assert_eq!(fixture.claim(at(61)).await.len(), 1);
     assert_eq!(fixture.claim_deliveries(at(61)).await.len(), 1);
+}
+
+/// The job of a callback that is gone is found by its number: what its id has become is nothing to the others.
+#[tokio::test]
+async fn a_damaged_id_of_a_job_does_not_hold_up_attempts() {
+    let fixture = Fixture::on(TestDatabase::sqlite()).await;
+    let gone = fixture.watch("j1", at(0)).await;
+    fixture.tell(Status::Delayed, at(0)).await;
+    let other = fixture.watch("j2", at(1)).await;
+    fixture.tell(Status::Success, at(1)).await;
+    let due = fixture.claim_deliveries(at(2)).await;
+    assert_eq!(due.len(), 2);
+    let damage = "UPDATE watches SET job_id = CAST(x'ff' AS TEXT) WHERE job_id = 'j1'";
+    fixture.home.execute(damage).await;
+    let ended = due.iter().map(|due| {
+        let is_gone = due.watch_id == gone;
+        let next = if is_gone {
+            AfterAttempt::Gone
+        } else {
+            AfterAttempt::Delivered
+        };
+        attempt(due, next, at(3))
+    });
+    let ended = ended.collect();
+    fixture.store.record_attempts(ended).await.unwrap();
+    let delivered = &fixture.story(other).await.events[0].delivery;
+    assert_eq!(delivered.state, DeliveryState::Delivered);
+    fixture
+        .home
+        .execute("UPDATE watches SET job_id = 'j1' WHERE job_id <> 'j2'")
+        .await;
+    assert_eq!(fixture.story(gone).await.watch.state, WatchState::Cancelled);
 }
