@@ -122,13 +122,12 @@ pub(super) async fn create_watches(
     let parts = &state.parts;
     let (plan, new) = Plan::of(parse(body, &parts.rules)?, parts, (&client, trace));
     let registered = if new.is_empty() {
-        Ok(Vec::new())
+        Vec::new()
     } else {
-        parts.store.register_watches(new).await
+        parts.store.register_watches(new).await?
     };
-    // after a fault too: it may be one of the answer alone
     parts.tracker_wake.ring();
-    plan.answer(registered?, parts, &client).map(Json)
+    plan.answer(registered, parts, &client).map(Json)
 }
 
 /// What is to become of each item of a batch.
