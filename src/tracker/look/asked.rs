@@ -21,8 +21,8 @@ const MOST_KINDS: usize = 2000;
 pub(super) struct Asked(Mutex<HashMap<(String, String), Timestamp>>);
 
 impl Asked {
-    /// Whether nobody asked for a day; who is told so asks.
-    pub(super) fn is_due(&self, bank: &str, job_type: &str, now: Timestamp) -> bool {
+    /// Whether the caller is to ask, which it then counts as having done: nobody here asked for a day.
+    pub(super) fn take_turn(&self, bank: &str, job_type: &str, now: Timestamp) -> bool {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lasts = |at: &Timestamp| between(*at, now) < AVERAGES_LAST;
         let kind = (bank.to_owned(), job_type.to_owned());
@@ -49,13 +49,13 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_due_once_a_day() {
+    fn each_kind_has_a_turn_once_a_day() {
         let asked = Asked::default();
-        let due =
-            [0, 0, 23, 24, 47].map(|hour| asked.is_due("AU00000", "update-connection", at(hour)));
+        let due = [0, 0, 23, 24, 47]
+            .map(|hour| asked.take_turn("AU00000", "update-connection", at(hour)));
         assert_eq!(due, [true, false, false, true, false]);
-        assert!(asked.is_due("AU00000", "create-connection", at(47)));
-        assert!(asked.is_due("AU00001", "update-connection", at(47)));
+        assert!(asked.take_turn("AU00000", "create-connection", at(47)));
+        assert!(asked.take_turn("AU00001", "update-connection", at(47)));
     }
 
     #[test]
@@ -64,7 +64,7 @@ mod tests {
         let due = |hour| {
             let banks = 0..2 * MOST_KINDS;
             banks
-                .filter(|n| asked.is_due(&n.to_string(), "", at(hour)))
+                .filter(|n| asked.take_turn(&n.to_string(), "", at(hour)))
                 .count()
         };
         assert_eq!((due(0), due(1)), (MOST_KINDS, 0));

@@ -1,4 +1,5 @@
-//! How long jobs like this one take: asked of the store and, once a day for each bank, of Basiq.
+//! How long jobs like this one take: asked of the store and, once a day for each bank and type of job, of
+//! Basiq.
 
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ impl Parts {
             .averages_at
             .is_some_and(|at| between(at, now) < AVERAGES_LAST);
         let job_type = context.job_type.as_deref().unwrap_or_default();
-        if known || !self.asked.is_due(bank, job_type, now) {
+        if known || !self.asked.take_turn(bank, job_type, now) {
             return None;
         }
         let asking = self.client.connector(bank, USUAL_METHOD);
