@@ -135,7 +135,7 @@ pub(super) async fn hear(store: PgStore, bells: Bells, stop: CancellationToken) 
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = store.listen(ring) => {}
+        never = store.listen(ring) => match never {},
     }
 }
 

@@ -15,6 +15,7 @@ mod address;
 mod callback;
 mod client;
 mod delivery;
+mod error_chain;
 mod event;
 mod id;
 mod job;
@@ -34,6 +35,7 @@ pub use self::{
     callback::{CallbackRules, CallbackUrl, CallbackUrlError},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},
+    error_chain::ErrorChain,
     event::{Event, EventBody, EventChallenge},
     id::{ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, WatchId},
     job::{

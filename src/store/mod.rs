@@ -51,7 +51,7 @@ use crate::domain::{
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The database is out of reach, busy for too long, or stopping; worth another try.
-    #[error("the store cannot be reached")]
+    #[error("the store cannot be used now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database refused a statement: an error of the relay itself, or a damaged database.
     #[error("the store refused a statement")]

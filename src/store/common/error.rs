@@ -3,6 +3,7 @@
 use std::{error::Error, sync::Arc};
 
 use sqlx::{error::DatabaseError, migrate::MigrateError, postgres::PgDatabaseError};
+use thiserror::Error;
 
 use crate::store::StoreError;
 
@@ -14,15 +15,64 @@ const PASSING_SQLITE: [i64; 9] = [5, 6, 7, 8, 9, 10, 13, 14, 15];
 /// resources, an operator's doing, an error of the system.
 const PASSING_CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
 
-/// And single ones: a read-only server, as a standby is until it takes over; a lock that was not free.
-const PASSING_STATES: [&str; 2] = ["25006", "55P03"];
+/// And a single one: a lock that was not free.
+const PASSING_STATES: [&str; 1] = ["55P03"];
+
+/// PostgreSQL's classes of what says that it lets the relay in no more: a wrong password, no such database.
+/// They come while a connection is made and say nothing about a statement.
+const SHUT_OUT_CLASSES: [&str; 2] = ["28", "3D"];
+
+/// What a failure says about the connection that it came through: nothing good comes from it any more, nor
+/// from others that were opened before.
+///
+/// A server that became read-only is a primary that was demoted (25006). A transaction that is aborted
+/// although this unit of work just began it, or that ran out of its time (25P02 to 25P04). Prepared statements
+/// that are gone or another's (26000, 42P05). A server that stops, crashed, starts, or ends idle connections.
+const LOST_STATES: [&str; 11] = [
+    "25006", "25P02", "25P03", "25P04", "26000", "42P05", "57P01", "57P02", "57P03", "57P04", "57P05",
+];
+
+/// The class of failures of the connection itself.
+const LOST_CLASS: &str = "08";
+
+/// A server that takes no writes.
+const READ_ONLY: (&str, &str) = (
+    "25006",
+    "PostgreSQL is read-only: it is a standby, or default_transaction_read_only is on",
+);
+
+/// Names of prepared statements that collide, or are gone.
+const POOLED_STATES: [&str; 2] = ["26000", "42P05"];
+const POOLED: &str = "a pooler in transaction mode stands in between: the database's address needs \
+    statement-cache-capacity=0";
 
 /// Two units of work were in each other's way: a serialization failure, a deadlock.
 const COLLISIONS: [&str; 2] = ["40001", "40P01"];
 
+/// A failure of the database, and what it means.
+#[derive(Debug, Error)]
+#[error("{meaning}")]
+struct Explained {
+    meaning: &'static str,
+    source: sqlx::Error,
+}
+
 impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        judged(may_pass(&error), error)
+    fn from(source: sqlx::Error) -> Self {
+        let may_pass = may_pass(&source);
+        match meaning(&source) {
+            Some(meaning) => judged(may_pass, Box::new(Explained { meaning, source })),
+            None => judged(may_pass, source),
+        }
+    }
+}
+
+/// What a failure means, if its own text does not say.
+fn meaning(error: &sqlx::Error) -> Option<&'static str> {
+    match state_of(error)? {
+        state if state == READ_ONLY.0 => Some(READ_ONLY.1),
+        state if POOLED_STATES.contains(&state) => Some(POOLED),
+        _ => None,
     }
 }
 
@@ -66,14 +116,52 @@ pub(in crate::store) fn unwritable(error: serde_json::Error) -> StoreError {
 
 /// Whether a unit of work failed because another was in its way, and may succeed if it is done again.
 pub(in crate::store) fn is_collision(error: &StoreError) -> bool {
-    let StoreError::Unavailable(source) = error else {
-        return false;
-    };
-    match source.downcast_ref::<sqlx::Error>() {
-        Some(sqlx::Error::Database(error)) => {
-            state(&**error).is_some_and(|state| COLLISIONS.contains(&state))
-        }
+    let state = sqlx_error(error).and_then(state_of);
+    state.is_some_and(|state| COLLISIONS.contains(&state))
+}
+
+/// Whether a failure says that connections to the server are of no use any more.
+pub(in crate::store) fn is_connection_lost(error: &StoreError) -> bool {
+    sqlx_error(error).is_some_and(is_lost)
+}
+
+/// The same, said by the driver.
+pub(in crate::store) fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => state(&**error)
+            .is_some_and(|state| state.starts_with(LOST_CLASS) || LOST_STATES.contains(&state)),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::BeginFailed
+        | sqlx::Error::WorkerCrashed => true,
         _ => false,
+    }
+}
+
+/// Whether a failure is that of statements with names behind a pooler that mixes them up.
+pub(in crate::store) fn is_pooled(error: &StoreError) -> bool {
+    let state = sqlx_error(error).and_then(state_of);
+    state.is_some_and(|state| POOLED_STATES.contains(&state))
+}
+
+/// The driver's error behind a failure.
+fn sqlx_error(error: &StoreError) -> Option<&sqlx::Error> {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// PostgreSQL's SQLSTATE, if the database answered.
+fn state_of(error: &sqlx::Error) -> Option<&str> {
+    match error {
+        sqlx::Error::Database(error) => state(&**error),
+        _ => None,
     }
 }
 
@@ -84,18 +172,22 @@ fn state(error: &dyn DatabaseError) -> Option<&str> {
 
 fn may_pass(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => match state(&**error) {
+        sqlx::Error::Database(database) => match state(&**database) {
             Some(state) => {
                 let class = state.get(..2).unwrap_or_default();
-                PASSING_CLASSES.contains(&class) || PASSING_STATES.contains(&state)
+                PASSING_CLASSES.contains(&class)
+                    || SHUT_OUT_CLASSES.contains(&class)
+                    || PASSING_STATES.contains(&state)
+                    || is_lost(error)
             }
-            None => error
+            None => database
                 .code()
                 .and_then(|code| code.parse::<i64>().ok())
                 .is_some_and(is_passing_in_sqlite),
         },
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
+        | sqlx::Error::BeginFailed
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,

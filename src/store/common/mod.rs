@@ -24,7 +24,9 @@ pub(super) use self::{
     census::census,
     claims::{KINDS, divide, rank},
     console::{ASKED, failing_host, host_failure},
-    error::{closed, from_migration, is_collision, shared, unwritable},
+    error::{
+        closed, from_migration, is_collision, is_connection_lost, is_lost, is_pooled, shared, unwritable,
+    },
     handing::{Obstacles, claim_new, secrets_of},
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
     lessons::{Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},

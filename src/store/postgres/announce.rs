@@ -2,6 +2,7 @@
 //! find the work by themselves.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,12 +10,18 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::postgres::PgListener;
 use tokio::{sync::Notify, task::JoinSet};
-use tracing::debug;
+use tracing::{debug, info};
 use ulid::Ulid;
 
-use crate::store::{Look, Registration, postgres::PgStore};
+use crate::{
+    domain::ErrorChain,
+    store::{
+        Look, Registration, StoreError,
+        postgres::{PgStore, Pool, session::Statements},
+    },
+};
 
 /// The channel on which relays tell each other.
 const CHANNEL: &str = "basiq_relay";
@@ -23,7 +30,15 @@ const CHANNEL: &str = "basiq_relay";
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The shortest and the longest wait before listening again.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// How long nothing is heard before the listening connection is checked, and how long it may take to answer: a
+/// server that went away without a word would never be heard again.
+const CHECK: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Where others speak, writes are taken.
+const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only') = 'on'";
 
 /// What there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +87,7 @@ impl Said {
 
 impl Announcer {
     /// Starts the task that speaks.
-    pub(super) fn start(pool: PgPool) -> Self {
+    pub(super) fn start(pool: Pool) -> Self {
         let own = Ulid::generate().to_string();
         let said = Arc::new(Said::default());
         let mut tasks = JoinSet::new();
@@ -90,7 +105,18 @@ impl Announcer {
     }
 }
 
-async fn speak(pool: PgPool, own: String, said: Arc<Said>) {
+/// Whether the listening connection still leads to a server that takes writes.
+async fn check(listener: &mut PgListener) -> Result<(), StoreError> {
+    let asked = sqlx::query_scalar::<_, bool>(IS_READ_ONLY).fetch_one(listener);
+    match tokio::time::timeout(ANSWER, asked).await {
+        Ok(Ok(false)) => Ok(()),
+        Ok(Ok(true)) => Err(StoreError::Unavailable("its server takes no writes".into())),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(StoreError::Unavailable("its server does not answer".into())),
+    }
+}
+
+async fn speak(pool: Pool, own: String, said: Arc<Said>) {
     loop {
         said.bell.notified().await;
         let wanted = |topic: &Topic| said.of(*topic).swap(false, Ordering::Relaxed);
@@ -101,7 +127,7 @@ async fn speak(pool: PgPool, own: String, said: Arc<Said>) {
                 .execute(&pool)
                 .await;
             if let Err(error) = told {
-                debug!(%error, "other relays could not be told of work");
+                debug!(error = %ErrorChain(&error), "other relays could not be told of work");
             }
         }
         tokio::time::sleep(PAUSE).await;
@@ -110,37 +136,52 @@ async fn speak(pool: PgPool, own: String, said: Arc<Said>) {
 
 impl PgStore {
     /// Calls `hear` whenever another relay has work to share, for ever.
-    pub async fn listen(&self, hear: impl Fn(Topic) + Send + Sync) {
+    pub async fn listen(&self, hear: impl Fn(Topic) + Send + Sync) -> Infallible {
+        if self.0.pool.statements() == Statements::Unnamed {
+            // a pooler in transaction mode would give the listening connection to others
+            info!("other relays are not heard through a pooler; their work is found when it is due");
+            return std::future::pending().await;
+        }
         let mut pause = BACK_OFF.0;
         loop {
-            match self.hear_all(&hear, &mut pause).await {
-                Ok(()) => return,
-                Err(error) => {
-                    debug!(%error, ?pause, "other relays cannot be heard; work is found when it is due");
-                }
-            }
+            let error = match self.hear_all(&hear, &mut pause).await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            debug!(error = %ErrorChain(&error), ?pause, "other relays cannot be heard; work is found when it is due");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACK_OFF.1);
         }
     }
 
+    /// Listens on one connection, until it breaks or is given up.
     async fn hear_all(
         &self,
         hear: &(impl Fn(Topic) + Send + Sync),
         pause: &mut Duration,
-    ) -> Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(self.pool()).await?;
+    ) -> Result<Infallible, StoreError> {
+        let mut given_up = self.0.pool.evictions().subscribe();
+        let mut listener = PgListener::connect_with(self.0.pool.all()).await?;
         listener.listen(CHANNEL).await?;
         *pause = BACK_OFF.0;
         loop {
-            let word = listener.recv().await?;
-            let Some((topic, from)) = word.payload().split_once(' ') else {
-                continue;
-            };
-            let topic = Topic::ALL.into_iter().find(|known| known.word() == topic);
-            if let Some(topic) = topic.filter(|_| from != self.0.announcer.own) {
-                hear(topic);
+            tokio::select! {
+                word = listener.recv() => self.pass_on(word?.payload(), hear),
+                // the server that it listens to may not be the one to listen to any more
+                _ = given_up.changed() => return Err(StoreError::Unavailable("its server was given up".into())),
+                () = tokio::time::sleep(CHECK) => check(&mut listener).await?,
             }
+        }
+    }
+
+    /// Passes on what another relay said.
+    fn pass_on(&self, word: &str, hear: &impl Fn(Topic)) {
+        let Some((topic, from)) = word.split_once(' ') else {
+            return;
+        };
+        let topic = Topic::ALL.into_iter().find(|known| known.word() == topic);
+        if let Some(topic) = topic.filter(|_| from != self.0.announcer.own) {
+            hear(topic);
         }
     }
 

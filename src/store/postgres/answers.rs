@@ -2,11 +2,10 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::PgConnection;
 
 use crate::{
     domain::{ClientId, JobId, JobMemory, WatchId, WatchState},
-    store::{AnswerClaim, AnswerEnd, AnswerStore, StoreError, common::Cells, postgres::PgStore},
+    store::{AnswerClaim, AnswerEnd, AnswerStore, StoreError, common::Cells, postgres::{PgStore, Session}},
 };
 
 pub(super) const FIND: &str = "SELECT w.watch_id, w.state, j.job_id, j.memory, \
@@ -48,7 +47,7 @@ impl AnswerStore for PgStore {
 }
 
 async fn claim(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     owner: ClientId,
     id: WatchId,
     (now, until): (Timestamp, Timestamp),
@@ -88,7 +87,7 @@ async fn claim(
 }
 
 async fn finish(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     job_id: &JobId,
     end: &AnswerEnd,
 ) -> Result<(), StoreError> {

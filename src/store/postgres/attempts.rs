@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgConnection;
 
 use crate::store::{
     AfterAttempt, AttemptResult, StoreError,
     common::{Recorded, after_rows, attempt_rows, host_words, recorded, tried},
     postgres::{
-        hosts,
+        Session, hosts,
         row::{columns, plain},
         watches,
     },
@@ -50,7 +49,7 @@ pub(super) const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', upda
 
 /// Records attempts, of each delivery one.
 pub(super) async fn record(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     results: &[&AttemptResult],
 ) -> Result<(), StoreError> {
     let jobs = lock_jobs_of_gone(connection, results).await?;
@@ -68,7 +67,7 @@ pub(super) async fn record(
 
 /// Jobs are locked before deliveries; only a callback that is gone changes a job. Says which delivery's each is.
 async fn lock_jobs_of_gone(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     results: &[&AttemptResult],
 ) -> Result<HashMap<String, String>, StoreError> {
     let gone = results
@@ -90,7 +89,7 @@ async fn lock_jobs_of_gone(
 
 /// What results come to; their deliveries are locked.
 async fn find<'r>(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     results: &[&'r AttemptResult],
 ) -> Result<Vec<Recorded<'r>>, StoreError> {
     let tried = tried(results);
@@ -103,7 +102,7 @@ async fn find<'r>(
 }
 
 /// Writes attempts, and what becomes of their deliveries.
-async fn write(connection: &mut PgConnection, recorded: &[Recorded<'_>]) -> Result<(), StoreError> {
+async fn write(connection: &mut Session<'_>, recorded: &[Recorded<'_>]) -> Result<(), StoreError> {
     let (after, attempts) = (after_rows(recorded), attempt_rows(recorded));
     sqlx::query(RECORD)
         .bind(columns(&after, |row| row.delivery_id.as_str()))
@@ -126,7 +125,7 @@ async fn write(connection: &mut PgConnection, recorded: &[Recorded<'_>]) -> Resu
 }
 
 async fn end_watch(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     gone: &Recorded<'_>,
     jobs: &HashMap<String, String>,
 ) -> Result<(), StoreError> {

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::PgConnection;
 
 use crate::{
     domain::{Bank, LeaseId},
@@ -10,7 +9,7 @@ use crate::{
         BankLook, BankStore, Claim, DueBank, StoreError,
         common::{Cells, int, millis, time},
         postgres::{
-            PgStore,
+            PgStore, Session,
             indexes::{is_watched, none},
             now,
         },
@@ -92,7 +91,7 @@ impl BankStore for PgStore {
 }
 
 async fn claim_due(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     claim: Claim,
     now: Option<i64>,
 ) -> Result<Vec<DueBank>, StoreError> {
@@ -119,7 +118,7 @@ async fn claim_due(
     claimed.collect()
 }
 
-async fn record(connection: &mut PgConnection, looks: &[BankLook]) -> Result<u64, StoreError> {
+async fn record(connection: &mut Session<'_>, looks: &[BankLook]) -> Result<u64, StoreError> {
     let mut due = 0;
     for look in looks {
         due += record_one(connection, look).await?;
@@ -127,7 +126,7 @@ async fn record(connection: &mut PgConnection, looks: &[BankLook]) -> Result<u64
     Ok(due)
 }
 
-async fn record_one(connection: &mut PgConnection, look: &BankLook) -> Result<u64, StoreError> {
+async fn record_one(connection: &mut Session<'_>, look: &BankLook) -> Result<u64, StoreError> {
     let Bank {
         institution_id,
         method,
@@ -163,7 +162,7 @@ async fn record_one(connection: &mut PgConnection, look: &BankLook) -> Result<u6
 
 /// Notes that a bank is out, if that is not known.
 pub(super) async fn begin_outage(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     bank: &Bank,
     next_look_at: Timestamp,
 ) -> Result<(), StoreError> {

@@ -3,14 +3,13 @@
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
 
 use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
         ClientStore, Sealer, StoreError,
         common::{self, Finds, FoundEach},
-        postgres::{PgStore, pool::timely, watches},
+        postgres::{PgStore, Session, pool::{Pool, timely}, watches},
     },
 };
 
@@ -27,7 +26,7 @@ pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, 
 
 /// Finds clients on connections that only read.
 pub(super) struct Finder {
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
     pub(super) sealer: Sealer,
 }
 
@@ -75,7 +74,7 @@ impl ClientStore for PgStore {
 
     async fn list_clients(&self) -> Result<Vec<Client>, StoreError> {
         let rows = sqlx::query(list!())
-            .fetch_all(&mut *self.read().await?)
+            .fetch_all(&mut self.read().await?.session())
             .await?;
         rows.iter()
             .map(|row| common::client(row, &self.0.sealer))
@@ -145,7 +144,7 @@ impl ClientStore for PgStore {
 }
 
 async fn add(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     name: &ClientName,
     key: &ApiKeyHash,
     secret: &str,
@@ -165,7 +164,7 @@ async fn add(
 }
 
 async fn retire_previous(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     name: &ClientName,
     now: Timestamp,
 ) -> Result<Option<bool>, StoreError> {
@@ -188,7 +187,7 @@ async fn retire_previous(
 }
 
 async fn revoke(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     name: &ClientName,
     now: Timestamp,
 ) -> Result<Option<u64>, StoreError> {
@@ -208,7 +207,7 @@ async fn revoke(
     }
 }
 
-async fn reseal(connection: &mut PgConnection, sealer: &Sealer) -> Result<u64, StoreError> {
+async fn reseal(connection: &mut Session<'_>, sealer: &Sealer) -> Result<u64, StoreError> {
     let rows = sqlx::query(concat!(list!(), " FOR UPDATE"))
         .fetch_all(&mut *connection)
         .await?;

@@ -54,14 +54,15 @@ pub(super) const HOSTS: &str = "SELECT h.host, h.failures, h.paused_until, h.pro
 impl ConsoleStore for PgStore {
     async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchStory>, StoreError> {
         let mut view = self.read().await?;
+        let mut session = view.session();
         let before = search.before.map(|before| before.to_string());
         let rows = sqlx::query(SEARCH)
             .bind(plain(&search.text))
             .bind(before.as_deref().unwrap_or(AFTER_ALL))
             .bind(int(search.limit))
-            .fetch_all(&mut *view)
+            .fetch_all(&mut session)
             .await?;
-        stories::tell(&mut view, &rows).await
+        stories::tell(&mut session, &rows).await
     }
 
     async fn list_failing_hosts(&self, limit: usize) -> Result<Vec<FailingHost>, StoreError> {

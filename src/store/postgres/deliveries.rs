@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
     domain::{ClientId, DeliveryId, WatchId},
     store::{
         DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
         common::{self, int},
-        postgres::{PgStore, stories},
+        postgres::{PgStore, Session, stories},
     },
 };
 
@@ -89,7 +89,7 @@ impl DeliveryStore for PgStore {
         &self,
         query: &DeliveryQuery,
     ) -> Result<Vec<DeliveryEntry>, StoreError> {
-        list(&mut *self.read().await?, query).await
+        list(&mut self.read().await?.session(), query).await
     }
 
     async fn redeliver_watch(
@@ -167,7 +167,7 @@ struct Asked<'a> {
 }
 
 async fn list(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     query: &DeliveryQuery,
 ) -> Result<Vec<DeliveryEntry>, StoreError> {
     let rows = list_statement(query)
@@ -186,7 +186,7 @@ async fn list(
 
 /// Queues the latest event of a watch once more.
 async fn redeliver(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     asked: Asked<'_>,
     now: Timestamp,
 ) -> Result<Redelivery, StoreError> {
@@ -216,7 +216,7 @@ async fn redeliver(
 }
 
 async fn redeliver_dead(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     owner: Option<ClientId>,
     since: Timestamp,
     now: Timestamp,

@@ -164,11 +164,12 @@ impl PgStore {
 
     /// Who is at work.
     pub async fn attendance(&self) -> Result<Attendance, StoreError> {
-        let mut connection = self.timely(self.pool().acquire()).await?;
+        let mut view = self.read().await?;
+        let mut session = view.session();
         let asked_at = Instant::now();
         let row = sqlx::query(ALIVE)
             .bind(millis(PRESUMED_DEAD))
-            .fetch_one(&mut *connection);
+            .fetch_one(&mut session);
         let row = self.timely(row).await?;
         Ok(Attendance {
             took: asked_at.elapsed(),

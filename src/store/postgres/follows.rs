@@ -40,7 +40,7 @@ impl FollowStore for PgStore {
     }
 
     async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchStory>, StoreError> {
-        stories::find_all(&mut *self.read().await?, ids).await
+        stories::find_all(&mut self.read().await?.session(), ids).await
     }
 
     async fn watch_versions(

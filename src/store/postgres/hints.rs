@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
 
 use crate::store::{
     Hint, HintStore, HintSubject, HintTaken, StoreError,
     common::{earlier, int},
-    postgres::{PgStore, indexes::is_watched},
+    postgres::{PgStore, Session, indexes::is_watched},
 };
 
 /// How many jobs one hint makes due at most: a connection has one or two, a user a few.
@@ -64,7 +63,7 @@ impl HintStore for PgStore {
     }
 }
 
-async fn take(connection: &mut PgConnection, hint: &Hint) -> Result<HintTaken, StoreError> {
+async fn take(connection: &mut Session<'_>, hint: &Hint) -> Result<HintTaken, StoreError> {
     let remembered = sqlx::query(REMEMBER)
         .bind(&hint.id)
         .bind(hint.at.as_millisecond())
@@ -93,7 +92,7 @@ async fn take(connection: &mut PgConnection, hint: &Hint) -> Result<HintTaken, S
 
 /// The open jobs that a hint is about.
 async fn watched_jobs(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     subject: &HintSubject,
 ) -> Result<Vec<String>, StoreError> {
     let lookups = match subject {

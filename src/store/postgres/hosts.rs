@@ -6,13 +6,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 use tracing::{info, warn};
 
 use crate::store::{
     StoreError,
     common::{DOUBLINGS, FAILURES, HostWord, PAUSE, millis},
-    postgres::now,
+    postgres::{Session, now},
 };
 
 /// Columns are those before the change. A host that is paused, and not by a probe that has come back
@@ -41,7 +41,7 @@ pub(super) const PROBE: &str = concat!(
 
 /// Notes what attempts say about their hosts.
 pub(super) async fn note(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     words: &BTreeMap<&str, HostWord>,
 ) -> Result<(), StoreError> {
     let answered = words
@@ -60,7 +60,7 @@ pub(super) async fn note(
 }
 
 async fn failed(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     host: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -87,7 +87,7 @@ async fn failed(
 }
 
 /// Hosts that answered start afresh.
-async fn forget(connection: &mut PgConnection, hosts: Vec<&str>) -> Result<(), StoreError> {
+async fn forget(connection: &mut Session<'_>, hosts: Vec<&str>) -> Result<(), StoreError> {
     let forgotten = sqlx::query(ANSWERED)
         .bind(hosts)
         .fetch_all(connection)
@@ -104,7 +104,7 @@ async fn forget(connection: &mut PgConnection, hosts: Vec<&str>) -> Result<(), S
 /// Notes that these hosts are probed, by attempts whose lease begins now; says of which no other relay
 /// has noted it.
 pub(super) async fn probe(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     hosts: &[String],
     (now, lease): (Option<i64>, Duration),
 ) -> Result<HashSet<String>, StoreError> {

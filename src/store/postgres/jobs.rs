@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 use tracing::error;
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
             self, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later,
             millis, time,
         },
-        postgres::{PgStore, indexes::none, looks, now, stories::watch_columns},
+        postgres::{PgStore, Session, indexes::none, looks, now, stories::watch_columns},
     },
 };
 
@@ -157,7 +157,7 @@ impl JobStore for PgStore {
 }
 
 async fn claim_due(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     (claim, turn): (Claim, u32),
     now: Option<i64>,
 ) -> Result<Vec<DueJob>, StoreError> {
@@ -199,7 +199,7 @@ async fn claim_due(
 }
 
 async fn waiting(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     claim: Claim,
     now: Option<i64>,
 ) -> Result<[usize; KINDS], StoreError> {
@@ -216,7 +216,7 @@ async fn waiting(
 }
 
 async fn open_watches(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     jobs: &[String],
 ) -> Result<HashMap<JobId, Vec<Watch>>, StoreError> {
     let rows = sqlx::query(OPEN_WATCHES)
@@ -228,7 +228,7 @@ async fn open_watches(
 
 /// Frees jobs that cannot be looked at: without an open watch for good, unreadable for a while.
 async fn put_off(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     jobs: &[String],
     now: Timestamp,
 ) -> Result<(), StoreError> {

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 
-use sqlx::PgConnection;
 
 use crate::{
     domain::JobId,
@@ -15,7 +14,7 @@ use crate::{
         },
         hand_over::{Handed, Slots},
         postgres::{
-            Arbiter,
+            Arbiter, Session,
             banks::begin_outage,
             indexes::{each, is_open, none},
             now,
@@ -109,7 +108,7 @@ pub(super) struct Handing<'h> {
 
 /// Records looks; says of which jobs the lease still held, and which new deliveries were claimed at once.
 pub(super) async fn record(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     looks: &[Look],
     handing: &Handing<'_>,
 ) -> Result<(Vec<JobId>, Handed<DueDelivery>), StoreError> {
@@ -132,7 +131,7 @@ pub(super) async fn record(
 
 /// The looks whose lease still holds; their jobs are locked.
 async fn hold<'l>(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     looks: &'l [Look],
 ) -> Result<Vec<&'l Look>, StoreError> {
     let claims = claims(looks);
@@ -146,7 +145,7 @@ async fn hold<'l>(
 
 /// Changes the watches that are still open, and stores what they are told.
 async fn change_watches(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     looks: &[&Look],
     handing: &Handing<'_>,
 ) -> Result<Handed<DueDelivery>, StoreError> {
@@ -171,7 +170,7 @@ async fn change_watches(
 
 /// Adds events and their deliveries, each once, in place of what was not accepted yet.
 async fn add_events(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     mut news: Vec<NewsRow>,
     handing: &Handing<'_>,
 ) -> Result<Handed<DueDelivery>, StoreError> {
@@ -196,7 +195,7 @@ async fn add_events(
 }
 
 /// Ends what is pending of these watches; all their deliveries are locked.
-async fn supersede(connection: &mut PgConnection, news: &[&NewsRow]) -> Result<(), StoreError> {
+async fn supersede(connection: &mut Session<'_>, news: &[&NewsRow]) -> Result<(), StoreError> {
     if news.is_empty() {
         return Ok(());
     }
@@ -215,7 +214,7 @@ async fn supersede(connection: &mut PgConnection, news: &[&NewsRow]) -> Result<(
 
 /// Claims new deliveries as far as there is room.
 async fn claim(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     news: &mut [NewsRow],
     mut slots: Slots<DueDelivery>,
     handing: &Handing<'_>,
@@ -236,7 +235,7 @@ async fn claim(
 }
 
 async fn add_deliveries(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     news: &[NewsRow],
     (now, claim): (Option<i64>, Option<Claim>),
 ) -> Result<(), StoreError> {
@@ -258,7 +257,7 @@ async fn add_deliveries(
 
 /// Counts failures of connections.
 async fn add_failures(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     failures: &[FailureRow<'_>],
 ) -> Result<(), StoreError> {
     if !failures.is_empty() {
@@ -274,7 +273,7 @@ async fn add_failures(
 
 /// Records what becomes of jobs, and forgets the failures of connections that succeeded.
 async fn record_jobs(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     looks: &[&Look],
     succeeded: Vec<&str>,
 ) -> Result<(), StoreError> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection, PgPool, migrate::Migrator};
+use sqlx::migrate::Migrator;
 use tracing::info;
 
-use crate::store::{StoreError, common::from_migration};
+use crate::store::{StoreError, common::{from_migration, is_connection_lost}, postgres::pool::Pool};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/postgres/migrations");
 
@@ -21,18 +21,18 @@ const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs what was not run yet. What a newer relay has run besides is left alone: migrations only add.
-pub(super) async fn run(pool: &PgPool) -> Result<(), StoreError> {
-    let mut connection = pool.acquire().await?;
-    prepare(&mut connection).await?;
-    let mut transaction = connection.begin().await?;
+pub(super) async fn run(pool: &Pool) -> Result<(), StoreError> {
+    prepare(pool).await?;
+    let mut transaction = pool.begin().await?;
+    let mut session = transaction.session();
     sqlx::query("SELECT 1 FROM relay_migrations WHERE version = 0 FOR UPDATE")
-        .execute(&mut *transaction)
+        .execute(&mut session)
         .await?;
     for migration in MIGRATIONS.iter() {
         let known: Option<Vec<u8>> =
             sqlx::query_scalar("SELECT checksum FROM relay_migrations WHERE version = $1")
                 .bind(migration.version)
-                .fetch_optional(&mut *transaction)
+                .fetch_optional(&mut session)
                 .await?;
         match known {
             Some(checksum) if checksum == *migration.checksum => continue,
@@ -43,7 +43,7 @@ pub(super) async fn run(pool: &PgPool) -> Result<(), StoreError> {
             None => {}
         }
         sqlx::raw_sql(migration.sql.clone())
-            .execute(&mut *transaction)
+            .execute(&mut session)
             .await?;
         sqlx::query(
             "INSERT INTO relay_migrations (version, description, checksum) VALUES ($1, $2, $3)",
@@ -51,37 +51,38 @@ pub(super) async fn run(pool: &PgPool) -> Result<(), StoreError> {
         .bind(migration.version)
         .bind(&*migration.description)
         .bind(&*migration.checksum)
-        .execute(&mut *transaction)
+        .execute(&mut session)
         .await?;
         info!(version = migration.version, "the store was migrated");
     }
-    transaction.commit().await?;
-    Ok(())
+    transaction.commit().await
 }
 
 /// Makes the table of migrations. Relays that make it at the same time can fail, all but one.
-async fn prepare(connection: &mut PgConnection) -> Result<(), StoreError> {
+async fn prepare(pool: &Pool) -> Result<(), StoreError> {
     let mut tries = 0;
     loop {
-        let made = make_table(connection).await;
+        let made = make_table(pool).await;
         match made {
-            Err(_) if tries < TRIES => {
+            Err(failure) if tries < TRIES && !is_connection_lost(&failure) => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            done => return Ok(done?),
+            done => return done,
         }
     }
 }
 
-async fn make_table(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn make_table(pool: &Pool) -> Result<(), StoreError> {
+    let mut transaction = pool.begin().await?;
+    let mut session = transaction.session();
     // `IF NOT EXISTS` would have the database remark on it at each start
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass('relay_migrations') IS NOT NULL")
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut session)
         .await?;
     if !is_there {
-        sqlx::query(TABLE).execute(&mut *connection).await?;
+        sqlx::query(TABLE).execute(&mut session).await?;
     }
-    sqlx::query(LOCKED_ROW).execute(connection).await?;
-    Ok(())
+    sqlx::query(LOCKED_ROW).execute(&mut session).await?;
+    transaction.commit().await
 }

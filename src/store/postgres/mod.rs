@@ -5,6 +5,7 @@
 //! statement sees what was committed when it began, so what depends on a row is read after that row is
 //! locked.
 
+mod alone;
 mod announce;
 mod answers;
 mod attempts;
@@ -12,6 +13,7 @@ mod banks;
 mod clients;
 mod console;
 mod deliveries;
+mod evictions;
 mod fleet;
 mod follows;
 mod hints;
@@ -20,6 +22,7 @@ mod indexes;
 mod jobs;
 mod looks;
 mod migrate;
+mod open;
 mod outbox;
 mod paces;
 #[cfg(test)]
@@ -27,6 +30,7 @@ mod plans;
 mod pool;
 mod registrar;
 mod row;
+mod session;
 mod stories;
 mod upkeep;
 mod watches;
@@ -34,9 +38,9 @@ mod watches;
 use std::sync::{Arc, atomic::AtomicU32};
 
 use jiff::Timestamp;
-use sqlx::{PgPool, Postgres, Transaction, postgres::PgConnectOptions};
+use sqlx::postgres::PgConnectOptions;
 
-pub(super) use self::row::plain;
+pub(super) use self::{row::plain, session::{OpenTransaction, Session}};
 use self::{
     announce::Announcer,
     paces::Learner,
@@ -44,6 +48,7 @@ use self::{
 };
 pub use self::{
     announce::Topic,
+    open::OpenError,
     fleet::{Attendance, PRESUMED_DEAD, RelayId, SharedPause, StoredToken, Turns},
 };
 use crate::{
@@ -112,11 +117,12 @@ impl PgStore {
         options: PgConnectOptions,
         sealer: Sealer,
         arbiter: Arbiter,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, OpenError> {
         let pool = Pool::new(options);
-        migrate::run(pool.all()).await?;
+        open::check(&pool).await?;
+        migrate::run(&pool).await?;
         let clients = clients::Finder {
-            pool: pool.all().clone(),
+            pool: pool.clone(),
             sealer: sealer.clone(),
         };
         let share = Share::alone();
@@ -135,7 +141,7 @@ impl PgStore {
             claims: AtomicU32::default(),
             new_jobs,
             new_deliveries: NewDeliveries::default(),
-            announcer: Announcer::start(pool.all().clone()),
+            announcer: Announcer::start(pool.clone()),
             learner: Learner::start(pool.clone(), share.clone()),
             share,
             pool,
@@ -149,13 +155,14 @@ impl PgStore {
         self.0.share.clone()
     }
 
-    fn pool(&self) -> &PgPool {
-        self.0.pool.all()
+    /// Runs statements by themselves.
+    fn pool(&self) -> &Pool {
+        &self.0.pool
     }
 
     /// A transaction for work that takes as long as it takes. Dropped without a commit it changes nothing.
-    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        Ok(self.pool().begin().await?)
+    pub(super) async fn begin(&self) -> Result<OpenTransaction, StoreError> {
+        self.0.pool.begin().await
     }
 
     /// The time to judge claims by; none for the database's.
@@ -177,7 +184,7 @@ impl PgStore {
     }
 
     /// One unchanging view of all that was committed.
-    async fn read(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+    async fn read(&self) -> Result<OpenTransaction, StoreError> {
         self.0.pool.read().await
     }
 }

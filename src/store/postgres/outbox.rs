@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 use tracing::error;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         StoreError,
         common::{self, Candidate, REST_OF_UNREADABLE, int, later, millis, time},
         postgres::{
-            PgStore, attempts, hosts,
+            PgStore, Session, attempts, hosts,
             indexes::{each, none},
             now,
         },
@@ -189,14 +189,14 @@ impl OutboxStore for PgStore {
         // in a transaction, whose settings keep it from reading all deliveries
         let due = sqlx::query_scalar(NEXT_DUE)
             .bind(full_hosts(hosts))
-            .fetch_one(&mut *self.read().await?)
+            .fetch_one(&mut self.read().await?.session())
             .await?;
         Ok(time(due))
     }
 }
 
 async fn claim_due(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     (claim, now): (Claim, Option<i64>),
     hosts: &HostLimits,
     sealer: &Sealer,
@@ -234,7 +234,7 @@ async fn claim_due(
 /// Leases due deliveries, the longest due first; others take the place of those that another relay was
 /// quicker to lease.
 async fn lease_due(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     (claim, now): (Claim, Option<i64>),
     hosts: &HostLimits,
     lease: LeaseId,
@@ -275,7 +275,7 @@ async fn lease_due(
 /// The due deliveries to lease, with their hosts. One of a host that is probed is chosen only if no other
 /// relay probes it.
 async fn choose(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     (claim, now): (Claim, Option<i64>),
     limits: &HostLimits,
     missed: &[String],

@@ -3,7 +3,6 @@
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{debug, warn};
 
@@ -12,7 +11,7 @@ use crate::{
     store::{
         Look, PaceFound, PaceStore, StoreError,
         common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
-        postgres::{PgStore, Pool, indexes::each, row::columns, timely},
+        postgres::{PgStore, Pool, Session, indexes::each, row::columns, timely},
     },
 };
 
@@ -77,13 +76,14 @@ impl Finds for Finder {
 
     async fn find_all(&self, keys: &[PaceKey]) -> Result<FoundEach<PaceFound>, StoreError> {
         // in a transaction, whose settings keep it from reading all paces
-        let mut transaction = self.0.read().await?;
+        let mut view = self.0.read().await?;
+        let mut session = view.session();
         let rows = sqlx::query(FIND)
             .bind(columns(keys, |key| key.institution_id.as_deref()))
             .bind(columns(keys, |key| key.slot))
             .bind(columns(keys, |key| key.connection_id.as_deref()))
             .bind(columns(keys, |key| key.job_type.as_str()))
-            .fetch_all(&mut *transaction);
+            .fetch_all(&mut session);
         paces_found(&timely(rows).await?, keys.len())
     }
 }
@@ -147,7 +147,7 @@ async fn learn_all(pool: Pool, share: Share, mut queue: mpsc::Receiver<Recorded>
 }
 
 /// Rows are taken in one order, since all relays learn in the same ones.
-async fn learn(connection: &mut PgConnection, lessons: &Lessons<'_>) -> Result<(), StoreError> {
+async fn learn(connection: &mut Session<'_>, lessons: &Lessons<'_>) -> Result<(), StoreError> {
     sqlx::query(QUICK).execute(&mut *connection).await?;
     let banks = lessons.bank_rows();
     sqlx::query(REMEMBER_BANKS)

@@ -2,19 +2,30 @@
 
 use std::{
     future::Future,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tracing::debug;
 
-use crate::store::{StoreError, common::is_collision};
+use crate::{
+    domain::ErrorChain,
+    store::{
+        StoreError,
+        common::{is_collision, is_connection_lost, is_lost},
+        postgres::{
+            evictions::Evictions,
+            session::{OpenTransaction, Session, Statements},
+        },
+    },
+};
 
 /// Connections of one relay.
 const CONNECTIONS: u32 = 16;
@@ -22,11 +33,11 @@ const CONNECTIONS: u32 = 16;
 /// How many of them units of work keep to themselves.
 const WARM: usize = 8;
 
-/// How long a connection that was in use counts as alive.
-const FRESH: Duration = Duration::from_secs(1);
-
 /// How long a connection is waited for, whether all are in use or the database is away.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a connection may take that is made to learn why none comes.
+const INQUIRY: Duration = Duration::from_secs(1);
 
 /// How long a unit of work may take. It is less than what a lease lasts beyond the longest attempt, so
 /// that a claim told late is still worth beginning.
@@ -59,38 +70,75 @@ const BEGIN_READING: &str = begin!(" ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 /// A unit of work, and what it works with.
 pub(super) type Work<A, T> =
-    for<'c> fn(&'c mut PgConnection, &'c A) -> BoxFuture<'c, Result<T, StoreError>>;
+    for<'c> fn(&'c mut Session<'c>, &'c A) -> BoxFuture<'c, Result<T, StoreError>>;
 
-/// The connections of one relay. Clones share them.
+/// The connections of one relay. Clones share them. As an executor it runs one statement by itself.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
     all: PgPool,
+    statements: Statements,
     /// Those that units of work used last, the latest on top. They have the statements prepared, and the pool
     /// would ask each before and after whether it lives, which takes as long as a statement does.
     warm: Arc<Mutex<Vec<PoolConnection<Postgres>>>>,
+    evictions: Evictions,
+    options: PgConnectOptions,
+    /// Why no connection came, and when that was learned.
+    why: Arc<tokio::sync::Mutex<Option<(Instant, String)>>>,
+}
+
+/// How a unit of work failed.
+struct Failed {
+    error: StoreError,
+    /// Whether it may have been committed.
+    is_in_doubt: bool,
 }
 
 impl Pool {
     /// Connections that are made when they are needed.
     pub(super) fn new(options: PgConnectOptions) -> Self {
+        // numbers travel in binary form, and a pooler knows no such parameter of a connection
         let options = options
             .application_name("basiq-relay")
+            .extra_float_digits(None)
             .disable_statement_logging();
+        let evictions = Evictions::default();
+        let (before, after) = (evictions.clone(), evictions.clone());
         let all = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| Box::pin(is_alive(connection, meta.idle_for)))
-            .connect_lazy_with(options);
+            .before_acquire(move |connection, meta| {
+                let evictions = before.clone();
+                Box::pin(async move { Ok(evictions.is_usable(connection, meta).await) })
+            })
+            .after_release(move |_, meta| {
+                let is_kept = !after.has_evicted(meta.age);
+                Box::pin(async move { Ok(is_kept) })
+            })
+            .connect_lazy_with(options.clone());
         Self {
             all,
+            statements: Statements::of(&options),
             warm: Arc::default(),
+            evictions,
+            options,
+            why: Arc::default(),
         }
     }
 
     /// All of them.
     pub(super) fn all(&self) -> &PgPool {
         &self.all
+    }
+
+    /// How statements are sent.
+    pub(super) fn statements(&self) -> Statements {
+        self.statements
+    }
+
+    /// When connections were given up, to whoever keeps one of them.
+    pub(super) fn evictions(&self) -> &Evictions {
+        &self.evictions
     }
 
     /// Closes them, as each comes back.
@@ -110,7 +158,7 @@ impl Pool {
         loop {
             match self.attempt(&input, work).await {
                 Err(failure) if tries < TRIES && is_collision(&failure) => {
-                    debug!(error = %failure, tries, "units of work met; one is done again");
+                    debug!(error = %ErrorChain(&failure), tries, "units of work met; one is done again");
                     metrics::counter!("relay_store_collisions_total").increment(1);
                     let pause = rand::random_range(1..=10 * u64::from(tries));
                     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -122,52 +170,126 @@ impl Pool {
     }
 
     /// One unchanging view of all that was committed.
-    pub(super) async fn read(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        timely(self.all.begin_with(BEGIN_READING)).await
+    pub(super) async fn read(&self) -> Result<OpenTransaction, StoreError> {
+        match timely(self.begin_with(BEGIN_READING)).await {
+            // the server went away meanwhile; nothing was asked yet
+            Err(failure) if is_connection_lost(&failure) => {
+                self.evict(&failure);
+                timely(self.begin_with(BEGIN_READING)).await
+            }
+            done => done,
+        }
+    }
+
+    /// A transaction for work that takes as long as it takes.
+    pub(super) async fn begin(&self) -> Result<OpenTransaction, StoreError> {
+        Ok(self.begin_with("BEGIN").await?)
+    }
+
+    async fn begin_with(&self, statement: &'static str) -> Result<OpenTransaction, sqlx::Error> {
+        match self.all.begin_with(statement).await {
+            Ok(begun) => Ok(OpenTransaction::new(begun, self.statements)),
+            Err(sqlx::Error::PoolTimedOut) => Err(self.why_none_came().await),
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn attempt<A: Sync, T>(&self, input: &A, work: Work<A, T>) -> Result<T, StoreError> {
+        let mut is_again = false;
         loop {
-            let warm = self.warm().pop();
-            let is_warm = warm.is_some();
-            let mut connection = match warm {
-                Some(connection) => connection,
-                None => self.all.acquire().await.inspect_err(|_| count(false))?,
-            };
-            let done = transact(&mut connection, input, work);
-            match tokio::time::timeout(TIME_LIMIT, done).await {
-                // it broke while nobody used it; the pool finds out, and there are others
-                Ok(Err(failure)) if is_warm => debug!(error = %failure, "a connection is given up"),
-                Ok(done) => return self.conclude(connection, done),
+            let began = Instant::now();
+            let mut connection = self.take().await.inspect_err(|_| count(false))?;
+            let done = transact(&mut connection, self.statements, (input, work));
+            let failed = match tokio::time::timeout(TIME_LIMIT, done).await {
+                Ok(Ok(done)) => {
+                    count(true);
+                    self.keep(connection, began);
+                    return Ok(done);
+                }
+                Ok(Err(failed)) => failed,
                 Err(_) => {
                     // nobody knows what it is doing: no one else gets this connection
                     drop(connection.detach());
                     count(false);
-                    return Err(StoreError::Unavailable(
-                        "a transaction took too long".into(),
-                    ));
+                    let failure = StoreError::Unavailable("a transaction took too long".into());
+                    // the server may be gone without a word: others need not wait as long to find out
+                    self.evict(&failure);
+                    return Err(failure);
                 }
+            };
+            let is_lost = is_connection_lost(&failed.error);
+            if is_lost {
+                connection.close_on_drop();
+                self.evict(&failed.error);
             }
+            // what failed otherwise may have left something behind, which the pool tidies up
+            drop(connection);
+            if !is_lost || failed.is_in_doubt || is_again {
+                count(false);
+                return Err(failed.error);
+            }
+            is_again = true;
         }
     }
 
-    /// Counts a unit of work. What failed may have left something behind, which the pool tidies up.
-    fn conclude<T>(
-        &self,
-        connection: PoolConnection<Postgres>,
-        done: Result<Result<T, StoreError>, sqlx::Error>,
-    ) -> Result<T, StoreError> {
-        let done = done.unwrap_or_else(|failure| Err(failure.into()));
-        count(done.is_ok());
-        if done.is_ok() {
-            self.keep(connection);
+    /// A connection for a unit of work.
+    async fn take(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        let warm = self.warm().pop();
+        match warm {
+            Some(warm) => Ok(warm),
+            None => self.acquire().await,
         }
-        done
     }
 
-    fn keep(&self, connection: PoolConnection<Postgres>) {
+    /// A connection, or why there is none.
+    pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        match self.all.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) => Err(self.why_none_came().await),
+            done => done,
+        }
+    }
+
+    /// Why no connection came in time. The pool knows, but says only that it waited.
+    async fn why_none_came(&self) -> sqlx::Error {
+        let mut known = self.why.lock().await;
+        if let Some((at, why)) = &*known
+            && at.elapsed() < INQUIRY
+        {
+            return sqlx::Error::Io(io::Error::other(why.clone()));
+        }
+        let failure = match tokio::time::timeout(INQUIRY, self.options.connect()).await {
+            Ok(Ok(connection)) => {
+                drop(connection);
+                // all are in use
+                return sqlx::Error::PoolTimedOut;
+            }
+            Ok(Err(failure)) => failure,
+            Err(_) => {
+                let silent = "the database server does not answer";
+                sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, silent))
+            }
+        };
+        *known = Some((Instant::now(), ErrorChain(&failure).to_string()));
+        if is_lost(&failure) {
+            self.evict(&failure);
+        }
+        failure
+    }
+
+    /// Gives up all connections: that server is not, or not any more, the one to write to.
+    pub(super) fn evict(&self, failure: &(dyn std::error::Error + 'static)) {
+        debug!(error = %ErrorChain(failure), "the connections to the database are given up");
+        self.evictions.evict();
+        for mut connection in self.warm().drain(..) {
+            connection.close_on_drop();
+        }
+    }
+
+    /// Keeps a connection for the next unit of work, unless it was given up meanwhile.
+    fn keep(&self, connection: PoolConnection<Postgres>, began: Instant) {
         let mut warm = self.warm();
-        if warm.len() < WARM && !self.all.is_closed() {
+        let is_good = !self.all.is_closed() && !self.evictions.has_evicted(began.elapsed());
+        if is_good && warm.len() < WARM {
             warm.push(connection);
         }
     }
@@ -187,26 +309,25 @@ fn count(committed: bool) {
     metrics::counter!(name).increment(1);
 }
 
-/// Asks a connection that nobody used for a while whether it lives.
-async fn is_alive(connection: &mut PgConnection, idle_for: Duration) -> Result<bool, sqlx::Error> {
-    if idle_for > FRESH {
-        connection.ping().await?;
-    }
-    Ok(true)
-}
-
-/// What the unit of work came to; a failure if it could not even begin.
+/// What the unit of work came to.
 async fn transact<A: Sync, T>(
     connection: &mut PgConnection,
-    input: &A,
-    work: Work<A, T>,
-) -> Result<Result<T, StoreError>, sqlx::Error> {
-    let mut transaction = connection.begin_with(BEGIN).await?;
-    let done = match work(&mut transaction, input).await {
-        Ok(done) => transaction.commit().await.map(|()| done),
-        Err(failure) => return Ok(Err(failure)),
+    statements: Statements,
+    (input, work): (&A, Work<A, T>),
+) -> Result<T, Failed> {
+    let failed = |is_in_doubt| move |error: sqlx::Error| Failed {
+        error: error.into(),
+        is_in_doubt,
     };
-    Ok(done.map_err(StoreError::from))
+    let begun = connection.begin_with(BEGIN).await;
+    let mut transaction = begun.map_err(failed(false))?;
+    let mut session = Session::new(&mut transaction, statements);
+    let done = work(&mut session, input).await.map_err(|error| Failed {
+        error,
+        is_in_doubt: false,
+    })?;
+    transaction.commit().await.map_err(failed(true))?;
+    Ok(done)
 }
 
 /// One statement by itself, within the time that work may take.

@@ -3,7 +3,6 @@
 use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
 
 use crate::{
     domain::LeaseId,
@@ -15,7 +14,7 @@ use crate::{
             watch_rows,
         },
         hand_over::Handed,
-        postgres::{Arbiter, now, pool::Pool, row::columns, stories},
+        postgres::{Arbiter, Session, now, pool::Pool, row::columns, stories},
     },
 };
 
@@ -113,7 +112,7 @@ impl Registers for Registering {
 
 /// Registers watches; none if a client is so near its cap that its row must be locked for itself.
 async fn register(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     new: &[NewWatch],
     lock: &'static str,
     handing: Handing<'_>,
@@ -149,7 +148,7 @@ async fn register(
 }
 
 async fn clients(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     new: &[NewWatch],
     lock: &'static str,
 ) -> Result<Standings, StoreError> {
@@ -164,7 +163,7 @@ async fn clients(
 
 /// The open watch of each that has one.
 async fn open_watches(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     new: &[NewWatch],
 ) -> Result<Vec<Option<crate::domain::WatchId>>, StoreError> {
     let open = open_rows(new);
@@ -179,7 +178,7 @@ async fn open_watches(
 
 /// Makes jobs due and adds their watches; says which watches are new, and which jobs were claimed at once.
 async fn add(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     new: &[&NewWatch],
     (desk, arbiter): Handing<'_>,
 ) -> Result<(HashSet<String>, Handed<DueJob>), StoreError> {
@@ -217,7 +216,7 @@ async fn add(
 
 /// Makes jobs due; names those that were claimed as they were added.
 async fn add_jobs(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     new: &[&NewWatch],
     (mut room, arbiter): (Option<&mut NewClaim>, Arbiter),
 ) -> Result<Vec<String>, StoreError> {

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgConnection, postgres::PgRow};
+use sqlx::postgres::PgRow;
 
 use crate::{
     domain::{Attempt, ClientId, DeliveryId, WatchId},
-    store::{EventStory, StoreError, WatchStory, common, postgres::row::list},
+    store::{EventStory, StoreError, WatchStory, common, postgres::{Session, row::list}},
 };
 
 /// The columns of a watch, of `watches w`.
@@ -49,7 +49,7 @@ pub(super) const ATTEMPTS: &str = "SELECT a.delivery_id, a.number, a.started_at,
 
 /// One watch with its story.
 pub(super) async fn find(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     owner: Option<ClientId>,
     id: WatchId,
 ) -> Result<Option<WatchStory>, StoreError> {
@@ -64,7 +64,7 @@ pub(super) async fn find(
 
 /// Watches with their stories, those of them that are there.
 pub(super) async fn find_all(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     ids: &[WatchId],
 ) -> Result<Vec<WatchStory>, StoreError> {
     let rows = sqlx::query(MANY)
@@ -76,7 +76,7 @@ pub(super) async fn find_all(
 
 /// The stories of rows of [`SELECT`].
 pub(super) async fn tell(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     rows: &[PgRow],
 ) -> Result<Vec<WatchStory>, StoreError> {
     let stories = rows.iter().map(|row| common::without_events(row));
@@ -90,7 +90,7 @@ pub(super) async fn tell(
 
 /// The attempts of deliveries, oldest first.
 pub(super) async fn attempts(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     deliveries: impl IntoIterator<Item = DeliveryId>,
 ) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
     let rows = sqlx::query(ATTEMPTS)
@@ -101,7 +101,7 @@ pub(super) async fn attempts(
 }
 
 async fn events(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     watches: impl Iterator<Item = WatchId>,
 ) -> Result<HashMap<WatchId, Vec<EventStory>>, StoreError> {
     let rows = sqlx::query(EVENTS)

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 
 use crate::store::{
     Census, StoreError, UpkeepStore,
     common::{self, FAILURES_COUNT_FOR, earlier, int},
-    postgres::{PgStore, indexes::none, watches},
+    postgres::{PgStore, Session, indexes::none, watches},
 };
 
 /// Watches with a pending delivery stay until that has ended.
@@ -65,10 +65,11 @@ impl UpkeepStore for PgStore {
 
     async fn census(&self, now: Timestamp) -> Result<Census, StoreError> {
         let mut view = self.read().await?;
-        let states = sqlx::query(STATES).fetch_all(&mut *view).await?;
+        let mut session = view.session();
+        let states = sqlx::query(STATES).fetch_all(&mut session).await?;
         let counts = sqlx::query(COUNTS)
             .bind(now.as_millisecond())
-            .fetch_one(&mut *view)
+            .fetch_one(&mut session)
             .await?;
         common::census(&states, &counts)
     }
@@ -79,13 +80,13 @@ impl UpkeepStore for PgStore {
 }
 
 /// Whether the tables are there, and the server takes writes: a standby refuses the lock.
-async fn touch(connection: &mut PgConnection) -> Result<(), StoreError> {
+async fn touch(connection: &mut Session<'_>) -> Result<(), StoreError> {
     sqlx::query(TOUCH).execute(connection).await?;
     Ok(())
 }
 
 async fn purge(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     before: Timestamp,
     limit: usize,
 ) -> Result<u64, StoreError> {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
+use sqlx::{Postgres, QueryBuilder, Row};
 
 use crate::{
     domain::{ClientId, WatchId},
@@ -10,7 +10,7 @@ use crate::{
         NewWatch, Registration, StoreError, WatchQuery, WatchStore, WatchStory,
         common::int,
         postgres::{
-            PgStore,
+            PgStore, Session,
             indexes::{is_open, is_watched, none},
             stories,
         },
@@ -68,13 +68,14 @@ impl WatchStore for PgStore {
         owner: Option<ClientId>,
         id: WatchId,
     ) -> Result<Option<WatchStory>, StoreError> {
-        stories::find(&mut *self.read().await?, owner, id).await
+        stories::find(&mut self.read().await?.session(), owner, id).await
     }
 
     async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchStory>, StoreError> {
         let mut view = self.read().await?;
-        let rows = list(query).build().fetch_all(&mut *view).await?;
-        stories::tell(&mut view, &rows).await
+        let mut session = view.session();
+        let rows = list(query).build().fetch_all(&mut session).await?;
+        stories::tell(&mut session, &rows).await
     }
 
     async fn cancel_watch(
@@ -124,7 +125,7 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
 /// A watch, only its owner's if one is given: cancelled if it is open, and nothing more is posted for it
 /// in any case.
 async fn cancel_own(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     owner: Option<ClientId>,
     id: WatchId,
     now: Timestamp,
@@ -145,7 +146,7 @@ async fn cancel_own(
 
 /// Locks jobs, so that what depends on them can be read and changed.
 pub(super) async fn lock_jobs(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     jobs: &[String],
 ) -> Result<(), StoreError> {
     sqlx::query(LOCK_JOBS)
@@ -157,7 +158,7 @@ pub(super) async fn lock_jobs(
 
 /// Cancels those of these watches that are open, and their pending deliveries. Their jobs are locked.
 pub(super) async fn cancel(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     watches: &[String],
     jobs: &[String],
     now: Timestamp,
@@ -186,7 +187,7 @@ pub(super) async fn cancel(
 /// Cancels all open watches of a client, whose row is locked, and all its pending deliveries; says how
 /// many watches.
 pub(super) async fn cancel_all(
-    connection: &mut PgConnection,
+    connection: &mut Session<'_>,
     client: ClientId,
     now: Timestamp,
 ) -> Result<u64, StoreError> {

@@ -1,10 +1,10 @@
 //! The PostgreSQL database that is moved to: one transaction, in which nobody else writes.
 
-use sqlx::{Postgres, QueryBuilder, Transaction};
+use sqlx::{Postgres, QueryBuilder};
 
 use crate::store::{
     StoreError,
-    postgres::PgStore,
+    postgres::{OpenTransaction, PgStore},
     transfer::{TransferError, batch::Batch, tables::TABLES},
 };
 
@@ -22,7 +22,7 @@ const NUMBER_ON: &str = "SELECT setval(pg_get_serial_sequence('clients', 'client
 
 /// A database that was empty when the move began. Dropped without a commit it is empty again.
 #[derive(Debug)]
-pub(super) struct Target(Transaction<'static, Postgres>);
+pub(super) struct Target(OpenTransaction);
 
 impl Target {
     /// Keeps others from writing, and makes sure that nothing is there.
@@ -51,12 +51,13 @@ impl Target {
     pub(super) async fn count(&mut self, table: &'static str) -> Result<i64, StoreError> {
         let mut statement = QueryBuilder::<Postgres>::new("SELECT count(*) FROM ");
         let statement = statement.push(table).build_query_scalar();
-        Ok(statement.fetch_one(&mut *self.0).await?)
+        Ok(statement.fetch_one(&mut self.0.session()).await?)
     }
 
     /// What a statement counts.
     pub(super) async fn count_by(&mut self, statement: &'static str) -> Result<i64, StoreError> {
-        let count = sqlx::query_scalar(statement).fetch_one(&mut *self.0);
+        let mut session = self.0.session();
+        let count = sqlx::query_scalar(statement).fetch_one(&mut session);
         Ok(count.await?)
     }
 
@@ -65,22 +66,22 @@ impl Target {
         self.run(QueryBuilder::new(NUMBER_ON)).await?;
         // the planner knows nothing yet of rows that came all at once
         self.run(on_all("ANALYZE ")).await?;
-        Ok(self.0.commit().await?)
+        self.0.commit().await
     }
 
     /// Leaves the database as it was.
     pub(super) async fn roll_back(self) -> Result<(), StoreError> {
-        Ok(self.0.rollback().await?)
+        self.0.roll_back().await
     }
 
     async fn has_any(&mut self, table: &'static str) -> Result<bool, StoreError> {
         let mut statement = QueryBuilder::<Postgres>::new("SELECT EXISTS (SELECT 1 FROM ");
         let statement = statement.push(table).push(")").build_query_scalar();
-        Ok(statement.fetch_one(&mut *self.0).await?)
+        Ok(statement.fetch_one(&mut self.0.session()).await?)
     }
 
     async fn run(&mut self, mut statement: QueryBuilder<Postgres>) -> Result<(), StoreError> {
-        statement.build().execute(&mut *self.0).await?;
+        statement.build().execute(&mut self.0.session()).await?;
         Ok(())
     }
 }

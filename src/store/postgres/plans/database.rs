@@ -39,7 +39,7 @@ pub(super) async fn on_full_tables(past: Past, look: impl AsyncFnOnce(&mut Datab
     run(&server, &format!("CREATE DATABASE {name}")).await;
     let pool = Pool::new(server.clone().database(&name));
     let looked = AssertUnwindSafe(async {
-        migrate::run(pool.all()).await.unwrap();
+        migrate::run(&pool).await.unwrap();
         let connection = pool.all().acquire().await.unwrap();
         let old = pool.all().acquire().await.unwrap();
         let mut database = Database { connection, old };

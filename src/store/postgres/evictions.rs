@@ -1,0 +1,81 @@
+//! When connections were given up: those opened before are closed before anybody uses them.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, PgConnection, pool::PoolConnectionMetadata};
+use tokio::sync::watch;
+
+/// How long a connection that was in use counts as alive.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How long one may take to say that it is alive.
+const PING: Duration = Duration::from_secs(1);
+
+/// The latest time at which connections were given up. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Evictions(watch::Sender<Instant>);
+
+impl Default for Evictions {
+    fn default() -> Self {
+        Self(watch::Sender::new(Instant::now()))
+    }
+}
+
+impl Evictions {
+    /// Gives up all connections that are open now.
+    pub(super) fn evict(&self) {
+        self.0.send_replace(Instant::now());
+    }
+
+    /// Whether a connection of this age was given up.
+    pub(super) fn has_evicted(&self, age: Duration) -> bool {
+        let opened = Instant::now().checked_sub(age);
+        opened.is_none_or(|opened| opened <= *self.0.borrow())
+    }
+
+    /// Tells a keeper of a connection when it is given up.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Instant> {
+        self.0.subscribe()
+    }
+
+    /// Whether a connection of the pool can be used. One that was idle is asked whether it lives; if it does
+    /// not answer, neither will others of its age.
+    pub(super) async fn is_usable(
+        &self,
+        connection: &mut PgConnection,
+        meta: PoolConnectionMetadata,
+    ) -> bool {
+        if self.has_evicted(meta.age) {
+            return false;
+        }
+        if meta.idle_for <= FRESH {
+            return true;
+        }
+        let is_alive = matches!(
+            tokio::time::timeout(PING, connection.ping()).await,
+            Ok(Ok(()))
+        );
+        if !is_alive {
+            self.evict();
+        }
+        is_alive
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_before_are_given_up_and_later_ones_are_not() {
+        let evictions = Evictions::default();
+        let an_hour = Duration::from_hours(1);
+        assert!(evictions.has_evicted(an_hour), "older than the pool");
+        assert!(!evictions.has_evicted(Duration::ZERO));
+        let opened = Instant::now();
+        assert!(!evictions.has_evicted(opened.elapsed()));
+        evictions.evict();
+        assert!(evictions.has_evicted(opened.elapsed()));
+        assert!(!evictions.has_evicted(Duration::ZERO));
+    }
+}
