@@ -11,7 +11,7 @@ use crate::{
     config::{DatabaseUrl, PostgresUrl, StoreConfig},
     store::{
         Sealer, Store,
-        postgres::{Arbiter, PgStore},
+        postgres::{Arbiter, OpenError, PgStore},
         sqlite::SqliteStore,
     },
 };
@@ -46,13 +46,23 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
                 Arbiter::Claimant
             };
             let store = PgStore::open(connect_options(url)?, sealer, arbiter).await;
-            let store = store.with_context(|| format!("the database {url} cannot be opened"))?;
+            let store = store.map_err(|failure| unopened(failure, "RELAY_DATABASE_URL", url))?;
             Ok(OpenStore {
                 store: Arc::new(store.clone()),
                 shared: Some(store),
             })
         }
     }
+}
+
+/// Why a PostgreSQL database cannot be opened, with the setting that has to be another one if that is why.
+pub(super) fn unopened(failure: OpenError, setting: &str, url: &PostgresUrl) -> anyhow::Error {
+    let what = if failure.is_configuration() {
+        format!("{setting}: the database {url} cannot be used")
+    } else {
+        format!("the database {url} cannot be opened")
+    };
+    anyhow::Error::new(failure).context(what)
 }
 
 /// How to connect to a PostgreSQL database.

@@ -15,7 +15,7 @@ use crate::{
     api::ApiParts,
     basiq::{Common, CommonError, CommonToken, Turns},
     clock::Clock,
-    domain::{JobId, Share},
+    domain::{ErrorChain, JobId, Share},
     runtime::{Changes, Wake},
     store::{
         Sealer, StoreError,
@@ -63,8 +63,12 @@ impl Fleet {
             match (&given, failed) {
                 (Ok(()), true) => info!("the store answers again"),
                 (Ok(()), false) => {}
-                (Err(error), true) => debug!(%error, "the store does not answer yet"),
-                (Err(error), false) => warn!(%error, "the store does not answer"),
+                (Err(error), true) => {
+                    debug!(error = %ErrorChain(error), "the store does not answer yet")
+                }
+                (Err(error), false) => {
+                    warn!(error = %ErrorChain(error), "the store does not answer")
+                }
             }
             failed = given.is_err();
             tokio::select! {
@@ -73,7 +77,7 @@ impl Fleet {
             }
         }
         if let Err(error) = self.store.leave(&self.id).await {
-            warn!(%error, "other relays will notice only later that this one stopped");
+            warn!(error = %ErrorChain(&error), "other relays will notice only later that this one stopped");
         }
     }
 

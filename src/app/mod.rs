@@ -35,7 +35,7 @@ use crate::{
     domain::{AllowedNetworks, CallbackRules, Share, SigningSecret, Upstream},
     normalise::Catalogue,
     runtime::{Stopped, Supervisor, Wake, Worker, run_worker},
-    store::{Store, postgres::PgStore},
+    store::{Store, StoreError, postgres::PgStore},
     telemetry::{self, Metrics},
     tracker::{BankWorker, Looker, TrackerWorker},
     web::{AdminToken, ConnectionLimits, serve},
@@ -185,10 +185,16 @@ fn delivery(
 /// Checks that the store's secrets can be read, and frees the leases of a relay that ran on it before,
 /// if there is never more than one.
 async fn take_up(store: &dyn Store) -> Result<()> {
-    store.list_clients().await.context(
-        "the clients cannot be read; are RELAY_ENCRYPTION_KEY and RELAY_ENCRYPTION_PREVIOUS_KEY those \
-         that their secrets were encrypted with?",
-    )?;
+    store.list_clients().await.map_err(|failure| {
+        let why = match failure {
+            StoreError::Unavailable(_) => "the clients cannot be read",
+            StoreError::Refused(_) | StoreError::Inconsistent { .. } => {
+                "the clients cannot be read; are RELAY_ENCRYPTION_KEY and RELAY_ENCRYPTION_PREVIOUS_KEY \
+                 those that their secrets were encrypted with?"
+            }
+        };
+        anyhow::Error::new(failure).context(why)
+    })?;
     let freed = store.free_leases().await;
     let freed = freed.context("leases cannot be freed")?;
     if freed > 0 {

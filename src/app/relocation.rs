@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::{
-    app::lock,
+    app::{database::unopened, lock},
     config::{DatabaseUrl, PostgresUrl, StoreConfig},
     store::{
         Sealer, UpkeepStore,
@@ -59,7 +59,7 @@ impl Relocation {
         let lock = lock::hold(&file)?;
         // secrets are copied as they are stored, so no key is needed
         let store = PgStore::open(self.options.clone(), Sealer::default(), Arbiter::Database).await;
-        let store = store.with_context(|| format!("the database {to} cannot be opened"))?;
+        let store = store.map_err(|failure| unopened(failure, "--to", to))?;
         let moved = transfer(&self.from, &store, progress).await;
         store.close().await;
         drop(lock);

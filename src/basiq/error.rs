@@ -6,7 +6,10 @@ use reqwest_retry::RetryError;
 use thiserror::Error;
 use tracing::warn;
 
-use crate::basiq::{breaker::Open, throttle::Paused, turns::OutOfReach};
+use crate::{
+    basiq::{breaker::Open, throttle::Paused, turns::OutOfReach},
+    domain::ErrorChain,
+};
 
 /// When to ask again after the budget that relays share could not be reached.
 const OUT_OF_REACH: Duration = Duration::from_secs(1);
@@ -91,7 +94,7 @@ impl BasiqError {
         };
         let cause = match cause.downcast() {
             Ok(error @ OutOfReach { .. }) => {
-                let cause = error.source().map(ToString::to_string);
+                let cause = error.source().map(|source| ErrorChain(source).to_string());
                 warn!(cause, "{error}");
                 return Self::Resting {
                     remaining: OUT_OF_REACH,

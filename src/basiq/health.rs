@@ -26,6 +26,11 @@ impl Health {
 
     /// Notes how a call ended.
     pub(super) fn note<T>(&self, result: &Result<T, BasiqError>) {
+        if let Err(BasiqError::Resting { .. }) = result {
+            // Basiq was not asked: the breaker is open, which its failures before say, or the relay's own store
+            // is away
+            return;
+        }
         let error = result.as_ref().err();
         let health = error.map_or(UpstreamHealth::Ok, health_of);
         let before = self.0.report(health);
@@ -72,4 +77,24 @@ fn set_gauges(health: UpstreamHealth) {
     let flag = |on: bool| if on { 1.0 } else { 0.0 };
     metrics::gauge!("relay_upstream_throttled").set(flag(health == UpstreamHealth::Throttled));
     metrics::gauge!("relay_upstream_key_refused").set(flag(health == UpstreamHealth::KeyRefused));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_call_that_was_not_made_says_nothing_about_basiq() {
+        let upstream = Upstream::default();
+        let health = Health::new(upstream.clone());
+        let remaining = Duration::from_secs(1);
+        health.note::<()>(&Err(BasiqError::Resting { remaining }));
+        assert_eq!(upstream.health(), UpstreamHealth::Ok);
+        health.note::<()>(&Err(BasiqError::TimedOut));
+        assert_eq!(upstream.health(), UpstreamHealth::Failing);
+        health.note::<()>(&Err(BasiqError::Resting { remaining }));
+        assert_eq!(upstream.health(), UpstreamHealth::Failing);
+    }
 }

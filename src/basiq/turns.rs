@@ -22,6 +22,7 @@ use crate::{
         throttle::Throttle,
     },
     clock::Clock,
+    domain::ErrorChain,
 };
 
 /// A turn that was not taken within so long is lost: taken late, it would crowd those of others.
@@ -118,7 +119,9 @@ impl Turns {
         if let Some((status, length)) = throttle.take_untold() {
             match shared.common.pause(status, length).await {
                 Ok(number) => drop(shared.pause.fetch_max(number, Ordering::Relaxed)),
-                Err(error) => warn!(%error, "other relays cannot be told to slow down"),
+                Err(error) => {
+                    warn!(error = %ErrorChain(&*error), "other relays cannot be told to slow down")
+                }
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::{io::Write, process::ExitCode};
 
+use crate::{domain::ErrorChain, store::postgres::OpenError};
+
 /// The command failed: a port in use, a database out of reach.
 const FAILED: u8 = 1;
 /// Wrong usage or configuration.
@@ -33,7 +35,11 @@ impl Failure {
 
     /// Says why on standard error. Nothing more can be done if that is closed.
     pub(super) fn report(self) -> ExitCode {
-        let written = writeln!(std::io::stderr(), "error: {:#}", self.error);
+        let written = writeln!(
+            std::io::stderr(),
+            "error: {}",
+            ErrorChain(self.error.as_ref())
+        );
         if written.is_err() {
             ExitCode::from(FAILED)
         } else {
@@ -44,6 +50,11 @@ impl Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::failed(error)
+        let unusable = error.downcast_ref::<OpenError>();
+        if unusable.is_some_and(OpenError::is_configuration) {
+            Self::usage(error)
+        } else {
+            Self::failed(error)
+        }
     }
 }

@@ -6,7 +6,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{domain::Share, runtime::Wake};
+use crate::{
+    domain::{ErrorChain, Share},
+    runtime::Wake,
+};
 
 /// Why a tick failed; the loop logs it, backs off and ticks again.
 pub type WorkerError = Box<dyn Error + Send + Sync>;
@@ -86,7 +89,7 @@ pub async fn run_worker<W: Worker>(mut worker: W, share: Share, stop: Cancellati
             Err(error) => {
                 failures = failures.saturating_add(1);
                 let pause = back_off(failures);
-                warn!(worker = worker.name(), %error, pause = ?pause, "work failed, will try again");
+                warn!(worker = worker.name(), error = %ErrorChain(&*error), pause = ?pause, "work failed, will try again");
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = tokio::time::sleep(pause) => {}
@@ -101,7 +104,7 @@ pub async fn run_worker<W: Worker>(mut worker: W, share: Share, stop: Cancellati
         }
     }
     if let Err(error) = worker.drain().await {
-        warn!(worker = worker.name(), %error, "could not finish cleanly; leases cover what is left");
+        warn!(worker = worker.name(), error = %ErrorChain(&*error), "could not finish cleanly; leases cover what is left");
     }
     debug!(worker = worker.name(), "stopped");
 }

@@ -12,6 +12,7 @@ mod deliveries;
 mod follows;
 mod hand_over;
 mod hints;
+mod isolation;
 mod outbox;
 mod paces;
 pub mod postgres;
@@ -36,6 +37,7 @@ pub use self::{
     follows::{FollowStore, WatchVersion},
     hand_over::{HandOver, NewDeliveries, NewJobs, Placed, Room},
     hints::{Hint, HintStore, HintSubject, HintTaken},
+    isolation::{record_attempts, record_looks},
     outbox::{AfterAttempt, AttemptResult, DueDelivery, HostLimits, OutboxStore},
     paces::{Lesson, PaceFound, PaceStore},
     seal::{KeyError, Sealer},

@@ -6,7 +6,7 @@ use tracing::{debug, warn};
 
 use crate::{
     basiq::{BasiqClient, BasiqError},
-    domain::{Bank, JobContext},
+    domain::{Bank, ErrorChain, JobContext},
     store::{BankStore, StoreError},
 };
 
@@ -71,7 +71,7 @@ async fn find_outage(
 
 fn is_known_out(answer: Result<bool, StoreError>) -> bool {
     answer
-        .inspect_err(|error| warn!(%error, "known outages cannot be read"))
+        .inspect_err(|error| warn!(error = %ErrorChain(error), "known outages cannot be read"))
         .unwrap_or(false)
 }
 

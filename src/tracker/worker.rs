@@ -12,7 +12,7 @@ use crate::{
     config::BasiqConfig,
     domain::JobId,
     runtime::{Changes, Flights, Search, Tick, Wake, Worker, WorkerError},
-    store::{Claim, DueJob, HostLimits, JobStore, Look, Room, StoreError},
+    store::{Claim, DueJob, HostLimits, JobStore, Look, Room, StoreError, record_looks},
     telemetry::join_traces,
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
@@ -272,7 +272,7 @@ async fn record(store: &dyn JobStore, looks: &Arc<[Look]>) -> Result<Vec<JobId>,
     if looks.is_empty() {
         return Ok(Vec::new());
     }
-    store.record_looks(Arc::clone(looks)).await
+    record_looks(store, looks).await
 }
 
 /// Claims jobs, if any are wanted.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::openapi::{Object, ObjectBuilder, schema::Type};
 
-use crate::store::StoreError;
+use crate::{domain::ErrorChain, store::StoreError};
 
 /// Seconds after which a client may ask again when the store or the relay could not keep up.
 const RETRY_SECONDS: u64 = 5;
@@ -268,13 +268,8 @@ impl Problem {
     /// The private cause with all that is behind it, as one line for the log.
     #[must_use]
     pub fn cause_chain(&self) -> Option<String> {
-        let mut cause: &dyn Error = self.cause.as_deref()?;
-        let mut chain = cause.to_string();
-        while let Some(source) = cause.source() {
-            chain = format!("{chain}: {source}");
-            cause = source;
-        }
-        Some(chain)
+        let cause = self.cause.as_deref()?;
+        Some(ErrorChain(cause).to_string())
     }
 
     /// The body, for the path that was asked for.

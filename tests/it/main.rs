@@ -30,6 +30,8 @@ mod openapi;
 mod outcomes;
 mod pace;
 mod pages;
+mod postgres;
+mod refused_rows;
 mod reload;
 mod schema;
 mod secrets;

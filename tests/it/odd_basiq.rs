@@ -14,6 +14,13 @@ use crate::support::{TestApp, failure, job};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// A Basiq of these routes, which grants tokens besides; it ends with its tasks.
+pub(crate) async fn basiq_of(routes: Router) -> (url::Url, JoinSet<()>) {
+    let mut tasks = JoinSet::new();
+    let url = basiq(&mut tasks, routes).await;
+    (url, tasks)
+}
+
 /// A Basiq of these routes, which grants tokens besides.
 async fn basiq(tasks: &mut JoinSet<()>, routes: Router) -> url::Url {
     let token = json!({ "access_token": "t", "expires_in": 3600, "token_type": "Bearer" });

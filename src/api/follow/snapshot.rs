@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::{
     api::watch::view::WatchView,
-    domain::{EventId, JobContext, KnownPace, Outlook, Status, WatchState},
+    domain::{ErrorChain, EventId, JobContext, KnownPace, Outlook, Status, WatchState},
     store::{EventStory, PaceFound, Store, WatchStory},
 };
 
@@ -100,7 +100,7 @@ pub(super) async fn with_outlook(
         Arc::clone(known)
     } else {
         let found = store.pace_of(context).await.unwrap_or_else(|error| {
-            warn!(%error, "what is known of the pace of jobs cannot be read");
+            warn!(error = %ErrorChain(&error), "what is known of the pace of jobs cannot be read");
             PaceFound::default()
         });
         let known = Arc::new(found.known);

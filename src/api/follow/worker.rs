@@ -10,7 +10,7 @@ use crate::{
         Follows,
         snapshot::{Paces, with_outlook},
     },
-    domain::WatchId,
+    domain::{ErrorChain, WatchId},
     runtime::{Tick, Wake, Worker, WorkerError},
     store::StoreError,
 };
@@ -72,7 +72,7 @@ impl FollowWorker {
         for id in ids {
             match self.read(std::slice::from_ref(id)).await {
                 Err(failure @ (StoreError::Refused(_) | StoreError::Inconsistent { .. })) => {
-                    error!(watch.id = %id, error = %failure, "a watch that is followed cannot be read");
+                    error!(watch.id = %id, error = %ErrorChain(&failure), "a watch that is followed cannot be read");
                     self.follows.table.end(*id);
                 }
                 Err(failure @ StoreError::Unavailable(_)) => return Err(failure),

@@ -16,7 +16,7 @@ use crate::{
         watch::{NO_SUCH_WATCH, TAG},
     },
     basiq::{AnswerError, BasiqError},
-    domain::{JobId, MfaAnswer, WatchId},
+    domain::{ErrorChain, JobId, MfaAnswer, WatchId},
     store::{AnswerClaim, AnswerEnd},
     web::{Authenticated, FieldCode, Fields, PathId, Problem, ProblemCode, SecretObject},
 };
@@ -120,7 +120,9 @@ async fn conclude(parts: &ApiParts, job_id: &JobId, result: &Result<(), AnswerEr
         Ok(()) if end.look_at.is_some() => parts.tracker_wake.ring(),
         Ok(()) => {}
         // The claim ends by itself, and the job is looked at often: what Basiq said still counts.
-        Err(error) => warn!(job.id = %job_id, %error, "the end of an answer is not stored"),
+        Err(error) => {
+            warn!(job.id = %job_id, error = %ErrorChain(&error), "the end of an answer is not stored")
+        }
     }
 }
 

@@ -6,11 +6,14 @@ use http::HeaderValue;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::basiq::{
-    BasiqError,
-    common::{Common, CommonError, CommonToken},
-    throttle::Throttle,
-    token::{Token, Tokens},
+use crate::{
+    basiq::{
+        BasiqError,
+        common::{Common, CommonError, CommonToken},
+        throttle::Throttle,
+        token::{Token, Tokens},
+    },
+    domain::ErrorChain,
 };
 
 /// How long a token that another relay asks for is waited for, and how often it is looked for.
@@ -68,12 +71,14 @@ impl Tokens {
                     let token = fetched.as_ref().ok().map(Token::to_common);
                     let shared = common.end_token_claim(&key, token).await;
                     // the claim runs out by itself
-                    shared.unwrap_or_else(|error| debug!(%error, "the token cannot be shared"));
+                    shared.unwrap_or_else(
+                        |error| debug!(error = %ErrorChain(&*error), "the token cannot be shared"),
+                    );
                     return fetched;
                 }
                 Ok(Shared::BeingFetched) => tokio::time::sleep(ASK_OTHERS_AGAIN).await,
                 Err(error) => {
-                    debug!(%error, "other relays cannot be asked for their token");
+                    debug!(error = %ErrorChain(&*error), "other relays cannot be asked for their token");
                     break;
                 }
             }

@@ -29,7 +29,10 @@ use crate::{
     },
     domain::Share,
     runtime::{Search, Tick, Wake, Worker, WorkerError},
-    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError},
+    store::{
+        AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError,
+        record_attempts,
+    },
 };
 
 /// How much longer a claim holds than an attempt takes: time to start it and to record it.
@@ -351,7 +354,7 @@ async fn record(store: &dyn OutboxStore, ended: &[Conclusion]) -> Result<(), Sto
         return Ok(());
     }
     let results = ended.iter().map(|end| end.result.clone());
-    store.record_attempts(results.collect()).await
+    record_attempts(store, results.collect()).await
 }
 
 /// Claims deliveries, if any are wanted.

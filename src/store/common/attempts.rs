@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracing::{error, warn};
 
 use crate::{
-    domain::{AttemptError, DeliveryState},
+    domain::{AttemptError, DeliveryState, ErrorChain},
     store::{
         AfterAttempt, AttemptResult, StoreError,
         common::{AnyRow, Cells, is_failing, millis},
@@ -107,7 +107,7 @@ pub(in crate::store) fn recorded<'r, R: AnyRow>(
         match Found::read(row, result) {
             Ok(found) if found.known => {}
             Ok(found) => recorded.push(Recorded::of(result, found, cells.get("number")?)),
-            Err(failure) => error!(error = %failure, "an attempt cannot be recorded"),
+            Err(failure) => error!(error = %ErrorChain(&failure), "an attempt cannot be recorded"),
         }
     }
     for id in by_id.keys() {

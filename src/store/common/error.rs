@@ -29,7 +29,8 @@ const SHUT_OUT_CLASSES: [&str; 2] = ["28", "3D"];
 /// although this unit of work just began it, or that ran out of its time (25P02 to 25P04). Prepared statements
 /// that are gone or another's (26000, 42P05). A server that stops, crashed, starts, or ends idle connections.
 const LOST_STATES: [&str; 11] = [
-    "25006", "25P02", "25P03", "25P04", "26000", "42P05", "57P01", "57P02", "57P03", "57P04", "57P05",
+    "25006", "25P02", "25P03", "25P04", "26000", "42P05", "57P01", "57P02", "57P03", "57P04",
+    "57P05",
 ];
 
 /// The class of failures of the connection itself.

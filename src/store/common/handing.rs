@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracing::error;
 
 use crate::{
-    domain::{CallbackUrl, LeaseId, TraceContext},
+    domain::{CallbackUrl, ErrorChain, LeaseId, TraceContext},
     store::{
         DueDelivery, Sealer, StoreError,
         common::{AnyRow, Cells, NewsRow, Secrets, secrets},
@@ -50,7 +50,7 @@ pub(in crate::store) fn secrets_of<R: AnyRow>(
             Ok((id, secrets))
         });
         client
-            .inspect_err(|failure| error!(error = %failure, "a client cannot be read; its new deliveries are left to claims"))
+            .inspect_err(|failure| error!(error = %ErrorChain(failure), "a client cannot be read; its new deliveries are left to claims"))
             .ok()
     });
     read.collect()
@@ -83,7 +83,7 @@ pub(in crate::store) fn claim_new(
                 claimed.push(due);
             }
             Err(failure) => {
-                error!(error = %failure, "a new delivery cannot be read and is left to claims");
+                error!(error = %ErrorChain(&failure), "a new delivery cannot be read and is left to claims");
             }
         }
     }

@@ -25,7 +25,8 @@ pub(super) use self::{
     claims::{KINDS, divide, rank},
     console::{ASKED, failing_host, host_failure},
     error::{
-        closed, from_migration, is_collision, is_connection_lost, is_lost, is_pooled, shared, unwritable,
+        closed, from_migration, is_collision, is_connection_lost, is_lost, is_pooled, shared,
+        unwritable,
     },
     handing::{Obstacles, claim_new, secrets_of},
     hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},

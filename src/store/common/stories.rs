@@ -7,8 +7,9 @@ use tracing::error;
 use crate::{
     domain::{
         ApiKeyHash, Attempt, AttemptError, CallbackUrl, Client, ClientId, DeliveryId,
-        DeliveryState, EventFilter, EventId, JobId, JobMemory, LeaseId, Locale, Operation, Phase,
-        SigningSecret, TraceContext, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
+        DeliveryState, ErrorChain, EventFilter, EventId, JobId, JobMemory, LeaseId, Locale,
+        Operation, Phase, SigningSecret, TraceContext, Watch, WatchId, WatchOptions, WatchRequest,
+        WatchState,
     },
     store::{
         DeliveryEntry, DeliveryStory, DueDelivery, DueJob, EventStory, Redelivery, Sealer,
@@ -224,7 +225,9 @@ pub(in crate::store) fn watches_by_job<R: AnyRow>(rows: &[R]) -> HashMap<JobId, 
                 .entry(watch.request.job_id.clone())
                 .or_default()
                 .push(watch),
-            Err(failure) => error!(error = %failure, "a watch cannot be read and is left out"),
+            Err(failure) => {
+                error!(error = %ErrorChain(&failure), "a watch cannot be read and is left out")
+            }
         }
     }
     watches

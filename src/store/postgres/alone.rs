@@ -96,10 +96,7 @@ impl<'c> Executor<'c> for &'c Pool {
         Box::pin(async move { self.acquire().await?.prepare_with(sql, parameters).await })
     }
 
-    fn describe<'e>(
-        self,
-        sql: SqlStr,
-    ) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
     where
         'c: 'e,
     {

@@ -139,7 +139,9 @@ impl PgStore {
     pub async fn listen(&self, hear: impl Fn(Topic) + Send + Sync) -> Infallible {
         if self.0.pool.statements() == Statements::Unnamed {
             // a pooler in transaction mode would give the listening connection to others
-            info!("other relays are not heard through a pooler; their work is found when it is due");
+            info!(
+                "other relays are not heard through a pooler; their work is found when it is due"
+            );
             return std::future::pending().await;
         }
         let mut pause = BACK_OFF.0;

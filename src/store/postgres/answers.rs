@@ -5,7 +5,11 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{ClientId, JobId, JobMemory, WatchId, WatchState},
-    store::{AnswerClaim, AnswerEnd, AnswerStore, StoreError, common::Cells, postgres::{PgStore, Session}},
+    store::{
+        AnswerClaim, AnswerEnd, AnswerStore, StoreError,
+        common::Cells,
+        postgres::{PgStore, Session},
+    },
 };
 
 pub(super) const FIND: &str = "SELECT w.watch_id, w.state, j.job_id, j.memory, \

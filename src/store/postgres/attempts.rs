@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-
 use crate::store::{
     AfterAttempt, AttemptResult, StoreError,
     common::{Recorded, after_rows, attempt_rows, host_words, recorded, tried},

@@ -3,13 +3,18 @@
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use sqlx::postgres::PgRow;
 
 use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
         ClientStore, Sealer, StoreError,
-        common::{self, Finds, FoundEach},
-        postgres::{PgStore, Session, pool::{Pool, timely}, watches},
+        common::{self, Finds, FoundEach, is_connection_lost},
+        postgres::{
+            PgStore, Session,
+            pool::{Pool, timely},
+            watches,
+        },
     },
 };
 
@@ -41,12 +46,21 @@ impl Finds for Finder {
 }
 
 impl Finder {
+    async fn row(&self, key: &[u8]) -> Result<Option<PgRow>, sqlx::Error> {
+        sqlx::query(FIND_BY_KEY)
+            .bind(key)
+            .fetch_optional(&self.pool)
+            .await
+    }
+
     /// The client with the key of this hash, unless it is revoked.
     async fn find(&self, key: &[u8]) -> Result<Option<Client>, StoreError> {
-        let row = sqlx::query(FIND_BY_KEY)
-            .bind(key)
-            .fetch_optional(&self.pool);
-        let row = timely(row).await?;
+        let found = match timely(self.row(key)).await {
+            // every request asks this: it should not be the one that finds a connection lost
+            Err(failure) if is_connection_lost(&failure) => timely(self.row(key)).await,
+            found => found,
+        };
+        let row = found?;
         row.as_ref()
             .map(|row| common::client(row, &self.sealer))
             .transpose()

@@ -11,7 +11,7 @@ use sqlx::Row;
 use tracing::error;
 
 use crate::{
-    domain::{JobId, LeaseId, Watch},
+    domain::{ErrorChain, JobId, LeaseId, Watch},
     store::{
         Claim, DueJob, JobStore, Look, NewJobs, StoreError,
         common::{
@@ -188,7 +188,9 @@ async fn claim_due(
         match common::due_job(row, lease, &mut watches) {
             Ok(job) if job.watches.is_empty() => {}
             Ok(job) => jobs.push(job),
-            Err(failure) => error!(error = %failure, "a job cannot be read and is put off"),
+            Err(failure) => {
+                error!(error = %ErrorChain(&failure), "a job cannot be read and is put off")
+            }
         }
     }
     left.retain(|id| !jobs.iter().any(|job| job.job_id.as_str() == id));

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 
-
 use crate::{
     domain::JobId,
     store::{

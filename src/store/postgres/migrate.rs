@@ -5,7 +5,11 @@ use std::time::Duration;
 use sqlx::migrate::Migrator;
 use tracing::info;
 
-use crate::store::{StoreError, common::{from_migration, is_connection_lost}, postgres::pool::Pool};
+use crate::store::{
+    StoreError,
+    common::{from_migration, is_connection_lost},
+    postgres::pool::Pool,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/postgres/migrations");
 

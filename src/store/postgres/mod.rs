@@ -40,7 +40,6 @@ use std::sync::{Arc, atomic::AtomicU32};
 use jiff::Timestamp;
 use sqlx::postgres::PgConnectOptions;
 
-pub(super) use self::{row::plain, session::{OpenTransaction, Session}};
 use self::{
     announce::Announcer,
     paces::Learner,
@@ -48,8 +47,12 @@ use self::{
 };
 pub use self::{
     announce::Topic,
-    open::OpenError,
     fleet::{Attendance, PRESUMED_DEAD, RelayId, SharedPause, StoredToken, Turns},
+    open::OpenError,
+};
+pub(super) use self::{
+    row::plain,
+    session::{OpenTransaction, Session},
 };
 use crate::{
     domain::{Client, Share},

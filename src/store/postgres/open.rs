@@ -25,7 +25,9 @@ pub enum OpenError {
     #[error("the server is a standby and takes no writes; the address of the primary is needed")]
     Standby,
     /// The database, the role or the server is set to take no writes.
-    #[error("it takes no writes: default_transaction_read_only is on for the database, the role or the server")]
+    #[error(
+        "it takes no writes: default_transaction_read_only is on for the database, the role or the server"
+    )]
     ReadOnly,
     /// It cannot be reached, or refused a statement.
     #[error(transparent)]

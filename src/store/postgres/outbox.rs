@@ -8,7 +8,7 @@ use sqlx::Row;
 use tracing::error;
 
 use crate::{
-    domain::LeaseId,
+    domain::{ErrorChain, LeaseId},
     store::{
         AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore, Sealer,
         StoreError,
@@ -216,7 +216,7 @@ async fn claim_due(
         match common::due_delivery(row, lease, sealer) {
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
-                error!(error = %failure, "a delivery cannot be read and is put off");
+                error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
                 unreadable.push(row.try_get::<String, _>("delivery_id")?);
             }
         }

@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{debug, warn};
 
 use crate::{
-    domain::{JobContext, JobId, Share},
+    domain::{ErrorChain, JobContext, JobId, Share},
     store::{
         Look, PaceFound, PaceStore, StoreError,
         common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
@@ -138,7 +138,7 @@ async fn learn_all(pool: Pool, share: Share, mut queue: mpsc::Receiver<Recorded>
                 Box::pin(learn(connection, lessons))
             });
             if let Err(error) = learned.await {
-                warn!(%error, "what looks taught is lost");
+                warn!(error = %ErrorChain(&error), "what looks taught is lost");
             }
         }
         waiting.clear();

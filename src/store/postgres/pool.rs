@@ -269,7 +269,11 @@ impl Pool {
                 sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, silent))
             }
         };
-        *known = Some((Instant::now(), ErrorChain(&failure).to_string()));
+        let why = match &failure {
+            sqlx::Error::Io(failure) => failure.to_string(),
+            other => ErrorChain(other).to_string(),
+        };
+        *known = Some((Instant::now(), why));
         if is_lost(&failure) {
             self.evict(&failure);
         }
@@ -315,9 +319,11 @@ async fn transact<A: Sync, T>(
     statements: Statements,
     (input, work): (&A, Work<A, T>),
 ) -> Result<T, Failed> {
-    let failed = |is_in_doubt| move |error: sqlx::Error| Failed {
-        error: error.into(),
-        is_in_doubt,
+    let failed = |is_in_doubt| {
+        move |error: sqlx::Error| Failed {
+            error: error.into(),
+            is_in_doubt,
+        }
     };
     let begun = connection.begin_with(BEGIN).await;
     let mut transaction = begun.map_err(failed(false))?;

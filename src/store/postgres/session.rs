@@ -7,11 +7,10 @@
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use sqlx::{
-    ConnectOptions, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr, Transaction,
+    ConnectOptions, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
+    Transaction,
     error::BoxDynError,
-    postgres::{
-        PgArguments, PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
-    },
+    postgres::{PgArguments, PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 
 use crate::store::StoreError;
@@ -103,10 +102,7 @@ impl<'c, 's: 'c> Executor<'c> for &'c mut Session<'s> {
         self.connection.prepare_with(sql, parameters)
     }
 
-    fn describe<'e>(
-        self,
-        sql: SqlStr,
-    ) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
     where
         'c: 'e,
     {

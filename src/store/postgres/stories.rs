@@ -6,7 +6,10 @@ use sqlx::postgres::PgRow;
 
 use crate::{
     domain::{Attempt, ClientId, DeliveryId, WatchId},
-    store::{EventStory, StoreError, WatchStory, common, postgres::{Session, row::list}},
+    store::{
+        EventStory, StoreError, WatchStory, common,
+        postgres::{Session, row::list},
+    },
 };
 
 /// The columns of a watch, of `watches w`.

@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use tracing::error;
 
 use crate::{
-    domain::{JobId, LeaseId, Watch},
+    domain::{ErrorChain, JobId, LeaseId, Watch},
     store::{
         Claim, DueJob, JobStore, Look, NewJobs, StoreError,
         common::{
@@ -119,7 +119,9 @@ fn claim_due(connection: &Connection, claim: Claim, turn: u32) -> Result<Vec<Due
         match common::due_job(row, lease, &mut watches) {
             Ok(job) if job.watches.is_empty() => {}
             Ok(job) => drop(jobs.insert(Cells::of("jobs", "job_id", row).get("job_no")?, job)),
-            Err(failure) => error!(error = %failure, "a job cannot be read and is put off"),
+            Err(failure) => {
+                error!(error = %ErrorChain(&failure), "a job cannot be read and is put off")
+            }
         }
     }
     let left: Vec<_> = due.iter().filter(|no| !jobs.contains_key(no)).collect();

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use tracing::error;
 
 use crate::{
-    domain::LeaseId,
+    domain::{ErrorChain, LeaseId},
     store::{
         AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore, Sealer,
         StoreError,
@@ -166,7 +166,7 @@ fn claim_due(
         match common::due_delivery(row, lease, sealer) {
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
-                error!(error = %failure, "a delivery cannot be read and is put off");
+                error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
                 unreadable.push(
                     Cells::of("deliveries", "delivery_id", row).get::<String>("delivery_id")?,
                 );

@@ -18,13 +18,16 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use crate::store::{
-    StoreError,
-    common::{closed, shared},
-    sqlite::{
-        open_to_write,
-        statement::{Done, execute},
-        tell,
+use crate::{
+    domain::ErrorChain,
+    store::{
+        StoreError,
+        common::{closed, shared},
+        sqlite::{
+            open_to_write,
+            statement::{Done, execute},
+            tell,
+        },
     },
 };
 
@@ -177,7 +180,7 @@ impl Task {
                 }
             }
             Err(failure) => {
-                warn!(error = %failure, units = units.len(), "the store lost a transaction");
+                warn!(error = %ErrorChain(&failure), units = units.len(), "the store lost a transaction");
                 metrics::counter!("relay_store_failures_total").increment(1);
                 self.recover();
                 let failure = Arc::new(failure);
@@ -229,7 +232,7 @@ impl Task {
         if execute(&connection, "ROLLBACK", []).is_ok() {
             self.connection = Some(connection);
         } else if let Err((_, failure)) = connection.close() {
-            warn!(error = %failure, "a broken connection to the store did not close");
+            warn!(error = %ErrorChain(&failure), "a broken connection to the store did not close");
         }
     }
 
@@ -239,7 +242,7 @@ impl Task {
         };
         // the last connection to close moves the write-ahead log into the database file
         if let Err((_, failure)) = connection.close() {
-            warn!(error = %failure, "the store did not close cleanly; nothing is lost");
+            warn!(error = %ErrorChain(&failure), "the store did not close cleanly; nothing is lost");
         }
     }
 }

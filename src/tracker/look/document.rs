@@ -5,7 +5,7 @@ use tracing::warn;
 
 use crate::{
     basiq::wire::JobDocument,
-    domain::{KnownPace, Operation, Outcome, Phase, Watch},
+    domain::{ErrorChain, KnownPace, Operation, Outcome, Phase, Watch},
     normalise::{self, Finding, Known},
     store::{ConnectionReport, DueJob, Look},
     tracker::{
@@ -127,7 +127,9 @@ impl Parts {
                 .await
             {
                 Ok(before) => known.failures_in_a_row = before.saturating_add(1),
-                Err(error) => warn!(%error, "a connection's history cannot be read"),
+                Err(error) => {
+                    warn!(error = %ErrorChain(&error), "a connection's history cannot be read")
+                }
             }
         }
         let bank = if look.due.bank_is_back {

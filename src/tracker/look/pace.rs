@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tracing::{debug, warn};
 
 use crate::{
-    domain::{Averages, JobContext, JobSnapshot},
+    domain::{Averages, ErrorChain, JobContext, JobSnapshot},
     normalise::Finding,
     store::{Lesson, PaceFound},
     tracker::{
@@ -25,7 +25,7 @@ impl Parts {
     /// What is known of jobs like this one. Without an answer of the store, nothing is.
     pub(super) async fn pace_of(&self, context: &JobContext) -> PaceFound {
         self.store.pace_of(context).await.unwrap_or_else(|error| {
-            warn!(%error, "what is known of the pace of jobs cannot be read");
+            warn!(error = %ErrorChain(&error), "what is known of the pace of jobs cannot be read");
             PaceFound::default()
         })
     }

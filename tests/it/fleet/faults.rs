@@ -135,7 +135,7 @@ async fn a_pool_that_is_full_refuses_for_a_while_and_recovers() {
     crew.watch(0, "j-1").await;
     crew.until(10 * SECOND, |crew| crew.told() == 1).await;
     // everything that writes waits for this lock, until every connection is taken
-    let mut blocker = crew.database.options().connect().await.unwrap();
+    let mut blocker = crew.database.direct().connect().await.unwrap();
     blocker
         .execute("BEGIN; LOCK TABLE clients, jobs, watches, deliveries")
         .await
@@ -168,7 +168,7 @@ async fn work_that_no_relay_was_told_of_is_found_all_the_same() {
     let (cable, database) = wired(&crew).await;
     crew.join().await;
     crew.join_through(database, Clock::system()).await;
-    let mut direct = crew.database.options().connect().await.unwrap();
+    let mut direct = crew.database.direct().connect().await.unwrap();
     settle(&crew, "j-1");
     crew.watch(0, "j-1").await;
     crew.until(10 * SECOND, |crew| crew.told() == 1).await;

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -21,8 +21,8 @@ pub(crate) struct Cable {
     _tasks: JoinSet<()>,
 }
 
-#[derive(Default)]
 struct State {
+    server: Mutex<SocketAddr>,
     /// Nothing gets through.
     dead: AtomicBool,
     cut: Notify,
@@ -32,9 +32,13 @@ impl Cable {
     pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::<State>::default();
+        let state = Arc::new(State {
+            server: Mutex::new(server),
+            dead: AtomicBool::default(),
+            cut: Notify::default(),
+        });
         let mut tasks = JoinSet::new();
-        tasks.spawn(carry(listener, server, Arc::clone(&state)));
+        tasks.spawn(carry(listener, Arc::clone(&state)));
         Self {
             address,
             state,
@@ -53,12 +57,17 @@ impl Cable {
         self.cut();
     }
 
+    /// New connections reach another server from now on; old ones stay where they are, as when a name moves.
+    pub(crate) fn lead_to(&self, server: SocketAddr) {
+        *self.state.server.lock().unwrap() = server;
+    }
+
     pub(crate) fn mend(&self) {
         self.state.dead.store(false, Ordering::SeqCst);
     }
 }
 
-async fn carry(listener: TcpListener, server: SocketAddr, state: Arc<State>) {
+async fn carry(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
     loop {
         let (mut near, _) = listener.accept().await.unwrap();
@@ -67,6 +76,7 @@ async fn carry(listener: TcpListener, server: SocketAddr, state: Arc<State>) {
         }
         let state = Arc::clone(&state);
         connections.spawn(async move {
+            let server = *state.server.lock().unwrap();
             let Ok(mut far) = TcpStream::connect(server).await else {
                 return;
             };

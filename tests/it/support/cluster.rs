@@ -1,8 +1,9 @@
 //! A PostgreSQL server of one test's own, which it may stop and start again.
 
-use std::{path::Path, process::Stdio};
+use std::{net::SocketAddr, path::Path, process::Stdio};
 
 use basiq_relay::config::{DatabaseUrl, PostgresUrl};
+use sqlx::{ConnectOptions, Row, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -18,6 +19,31 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let url = run("start", folder.path()).await;
         Self { folder, url }
+    }
+
+    /// A standby of this server.
+    pub(crate) async fn replica(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = command("follow", folder.path());
+        let url = finish(command.arg(&self.url)).await;
+        Self { folder, url }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let url: url::Url = self.url.parse().unwrap();
+        SocketAddr::from(([127, 0, 0, 1], url.port().unwrap()))
+    }
+
+    /// What a statement answers, run on its own database.
+    pub(crate) async fn ask(&self, statement: &str) -> String {
+        let options: PgConnectOptions = self.url.parse().unwrap();
+        let mut connection = options.connect().await.unwrap();
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        let row = sqlx::raw_sql(statement).fetch_optional(&mut connection);
+        let row = row.await.unwrap();
+        let text = row.map(|row| row.try_get_raw(0).unwrap().as_str().unwrap().to_owned());
+        text.unwrap_or_default()
     }
 
     /// Stops it at once, as a crash would.
@@ -53,8 +79,12 @@ fn command(verb: &str, folder: &Path) -> Command {
 }
 
 async fn run(verb: &str, folder: &Path) -> String {
-    let output = command(verb, folder).output().await.unwrap();
+    finish(&mut command(verb, folder)).await
+}
+
+async fn finish(command: &mut Command) -> String {
+    let output = command.output().await.unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "tests/postgres {verb}: {told}");
+    assert!(output.status.success(), "{command:?}: {told}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

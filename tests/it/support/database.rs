@@ -46,9 +46,21 @@ impl TestDatabase {
     }
 
     pub(crate) async fn postgres() -> Self {
+        Self::made("").await
+    }
+
+    /// One whose texts are encoded so.
+    pub(crate) async fn encoded(encoding: &str) -> Self {
+        Self::made(&format!(
+            "TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+        ))
+        .await
+    }
+
+    async fn made(options: &str) -> Self {
         let name = format!("test_{}", Uuid::new_v4().simple());
-        run(&format!("CREATE DATABASE {name}")).await;
-        let mut url = server();
+        run(&format!("CREATE DATABASE {name} {options}")).await;
+        let mut url = pooler().unwrap_or_else(server);
         url.set_path(&name);
         Self {
             url: DatabaseUrl::Postgres(PostgresUrl::parse(url.as_str()).unwrap()),
@@ -74,11 +86,16 @@ impl TestDatabase {
         stored
     }
 
-    /// Runs a statement on it, beside the relay that uses it.
+    /// Runs a statement that changes rows, beside the relay that uses it.
     pub(crate) async fn execute(&self, statement: &str) {
+        assert!(self.define(statement).await > 0, "nothing was there");
+    }
+
+    /// Runs a statement on it, and says how many rows it changed.
+    pub(crate) async fn define(&self, statement: &str) -> u64 {
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
         let done = if self.name.is_some() {
-            let mut connection = self.options().connect().await.unwrap();
+            let mut connection = self.direct().connect().await.unwrap();
             let done = sqlx::raw_sql(statement).execute(&mut connection).await;
             done.map(|done| done.rows_affected())
         } else {
@@ -86,11 +103,11 @@ impl TestDatabase {
             let done = sqlx::raw_sql(statement).execute(&mut connection).await;
             done.map(|done| done.rows_affected())
         };
-        assert!(done.unwrap() > 0, "nothing was there");
+        done.unwrap()
     }
 
     async fn rows(&self) -> Vec<(String, Vec<u8>)> {
-        let mut connection = self.options().connect().await.unwrap();
+        let mut connection = self.direct().connect().await.unwrap();
         let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
         let tables: Vec<String> = sqlx::query_scalar(tables)
             .fetch_all(&mut connection)
@@ -116,9 +133,27 @@ impl TestDatabase {
         rows
     }
 
-    /// How to connect to it, if it is PostgreSQL's.
+    /// Its name on the server.
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_deref().expect("a database of PostgreSQL's")
+    }
+
+    /// Sets a parameter for all connections to come.
+    pub(crate) async fn set(&self, parameter: &str, value: &str) {
+        let name = self.name();
+        run(&format!("ALTER DATABASE {name} SET {parameter} = {value}")).await;
+    }
+
+    /// How relays connect to it, if it is PostgreSQL's.
     pub(crate) fn options(&self) -> PgConnectOptions {
         self.setting().parse().unwrap()
+    }
+
+    /// How the test itself connects to it: past a pooler, if relays go through one.
+    pub(crate) fn direct(&self) -> PgConnectOptions {
+        let mut url = server();
+        url.set_path(self.name());
+        url.as_str().parse().unwrap()
     }
 }
 
@@ -138,15 +173,23 @@ pub(crate) fn setting(url: &DatabaseUrl) -> String {
 }
 
 /// The server for tests.
-fn server() -> url::Url {
-    let url = std::env::var_os("TEST_POSTGRES_URL");
-    let url =
-        url.expect("a test on PostgreSQL; tests/run starts a server and sets TEST_POSTGRES_URL");
-    url.to_str().unwrap().parse().unwrap()
+pub(crate) fn server() -> url::Url {
+    address("TEST_POSTGRES_URL")
+        .expect("a test on PostgreSQL; tests/run starts a server and sets TEST_POSTGRES_URL")
+}
+
+/// A pooler in front of it that relays are to go through, if there is one.
+fn pooler() -> Option<url::Url> {
+    address("TEST_POSTGRES_POOLER")
+}
+
+fn address(variable: &str) -> Option<url::Url> {
+    let url = std::env::var_os(variable)?;
+    Some(url.to_str().unwrap().parse().unwrap())
 }
 
 /// Runs a statement on the server's own database.
-async fn run(statement: &str) {
+pub(crate) async fn run(statement: &str) {
     let options: PgConnectOptions = server().as_str().parse().unwrap();
     let mut connection = options.connect().await.unwrap();
     let statement = sqlx::AssertSqlSafe(statement.to_owned());

@@ -8,6 +8,7 @@ pub(crate) mod database;
 pub(crate) mod described;
 pub(crate) mod listener;
 pub(crate) mod live;
+pub(crate) mod pooler;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod scene;
@@ -49,6 +50,7 @@ pub(crate) struct Builder {
     settings: Settings,
     sandbox: SandboxOptions,
     basiq: Option<url::Url>,
+    database: Option<TestDatabase>,
 }
 
 /// A client's credentials.
@@ -102,13 +104,23 @@ impl Builder {
         self
     }
 
+    /// Keeps all in this database.
+    pub(crate) fn on(mut self, database: TestDatabase) -> Self {
+        self.database = Some(database);
+        self
+    }
+
     pub(crate) async fn build(self) -> TestApp {
         let Self {
             mut settings,
             sandbox,
             basiq,
+            database,
         } = self;
-        let database = TestDatabase::new().await;
+        let database = match database {
+            Some(database) => database,
+            None => TestDatabase::new().await,
+        };
         settings.store.database = database.url.clone();
         let clock = Clock::manual(Clock::system().now());
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
@@ -142,6 +154,7 @@ impl TestApp {
             settings,
             sandbox: SandboxOptions::default(),
             basiq: None,
+            database: None,
         }
     }
 
@@ -205,6 +218,11 @@ impl TestApp {
             key,
             secret,
         }
+    }
+
+    /// The database that it keeps all in.
+    pub(crate) fn database(&self) -> &TestDatabase {
+        self.database.as_ref().expect("one of its own")
     }
 
     /// Says that the test ends with due work on purpose.

@@ -43,7 +43,7 @@ async fn moved(source: &TestDatabase, target: &TestDatabase) -> Result<Moved, Tr
 
 /// How many rows each table of a target has, of those that have any.
 async fn left_in(target: &TestDatabase) -> BTreeMap<String, usize> {
-    let rows = compare::in_postgres(&target.options()).await;
+    let rows = compare::in_postgres(&target.direct()).await;
     let rows = rows.into_iter().map(|(table, rows)| (table, rows.len()));
     rows.filter(|(_, count)| *count > 0).collect()
 }
@@ -58,7 +58,7 @@ async fn run_on_sqlite(database: &TestDatabase, statements: &str) {
 }
 
 async fn run_on_postgres(database: &TestDatabase, statements: &str) {
-    let mut connection = database.options().connect().await.unwrap();
+    let mut connection = database.direct().connect().await.unwrap();
     let done = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
     done.execute(&mut connection).await.unwrap();
 }
@@ -75,8 +75,8 @@ async fn everything_is_moved_and_told_as_before() {
         assert!(count.source > 0, "the test moves none: {}", count.name);
     }
 
-    let in_sqlite = compare::in_sqlite(&file(&fixture.home), &target.options()).await;
-    let in_postgres = compare::in_postgres(&target.options()).await;
+    let in_sqlite = compare::in_sqlite(&file(&fixture.home), &target.direct()).await;
+    let in_postgres = compare::in_postgres(&target.direct()).await;
     assert_eq!(in_sqlite.len(), 12);
     assert_eq!(in_sqlite, in_postgres);
     let target = Fixture::over(target, fixture.client).await;

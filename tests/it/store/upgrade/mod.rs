@@ -9,7 +9,7 @@ use basiq_relay::{
     domain::{DeliveryState, WatchState},
     store::{
         JobStore, OutboxStore, Sealer, StoreError, UpkeepStore, WatchQuery, WatchStore,
-        postgres::{Arbiter, PgStore},
+        postgres::{Arbiter, OpenError, PgStore},
     },
 };
 use sqlx::{
@@ -41,7 +41,7 @@ impl Fixture {
     /// An empty database.
     async fn empty() -> Self {
         let home = TestDatabase::postgres().await;
-        let connection = home.options().connect().await.unwrap();
+        let connection = home.direct().connect().await.unwrap();
         Self { home, connection }
     }
 
@@ -102,7 +102,7 @@ impl Fixture {
     }
 }
 
-async fn open(options: PgConnectOptions) -> Result<PgStore, StoreError> {
+async fn open(options: PgConnectOptions) -> Result<PgStore, OpenError> {
     PgStore::open(options, Sealer::default(), Arbiter::Claimant).await
 }
 
@@ -327,5 +327,8 @@ async fn a_store_that_another_migration_made_is_refused() {
         .run("UPDATE relay_migrations SET checksum = '\\x07' WHERE version = 1")
         .await;
     let opened = open(fixture.home.options()).await;
-    assert!(matches!(opened, Err(StoreError::Refused(_))), "{opened:?}");
+    assert!(
+        matches!(opened, Err(OpenError::Store(StoreError::Refused(_)))),
+        "{opened:?}"
+    );
 }

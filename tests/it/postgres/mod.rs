@@ -1,0 +1,44 @@
+//! A relay and its PostgreSQL server, when that is not as it should be or something stands in between.
+
+mod encoding;
+mod failover;
+mod pooler;
+mod reasons;
+
+use serde_json::json;
+
+use crate::support::process::{RelayProcess, RelaySetup};
+
+/// Where no Basiq is.
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:9";
+
+/// A client of a relay.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    key: String,
+}
+
+impl Client {
+    pub(crate) async fn of(setup: &RelaySetup) -> Self {
+        let added = setup.add_client("backend").await;
+        Self {
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            key: added["apiKey"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// Registers a watch, and says what the relay answered.
+    pub(crate) async fn register(&self, relay: &RelayProcess, job: &str) -> u16 {
+        let body = json!({ "jobId": job, "callbackUrl": "http://127.0.0.1:9/hook" });
+        let call = self.http.post(format!("{}/watch", relay.url));
+        let call = call.bearer_auth(&self.key).json(&body);
+        call.send().await.unwrap().status().as_u16()
+    }
+
+    /// Registers many at once, so that many connections to the database are open.
+    pub(crate) async fn register_many(&self, relay: &RelayProcess, word: &str) -> Vec<u16> {
+        let jobs: Vec<_> = (0..40).map(|n| format!("{word}-{n}")).collect();
+        let calls = jobs.iter().map(|job| self.register(relay, job));
+        futures_util::future::join_all(calls).await
+    }
+}
