@@ -10,11 +10,7 @@ use crate::{
     store::{
         ClientStore, Sealer, StoreError,
         common::{self, Finds, FoundEach, is_connection_lost},
-        postgres::{
-            PgStore, Session,
-            pool::{Pool, timely},
-            watches,
-        },
+        postgres::{PgStore, Session, pool::Pool, watches},
     },
 };
 
@@ -55,9 +51,9 @@ impl Finder {
 
     /// The client with the key of this hash, unless it is revoked.
     async fn find(&self, key: &[u8]) -> Result<Option<Client>, StoreError> {
-        let found = match timely(self.row(key)).await {
+        let found = match self.pool.timely(self.row(key)).await {
             // every request asks this: it should not be the one that finds a connection lost
-            Err(failure) if is_connection_lost(&failure) => timely(self.row(key)).await,
+            Err(failure) if is_connection_lost(&failure) => self.pool.timely(self.row(key)).await,
             found => found,
         };
         let row = found?;

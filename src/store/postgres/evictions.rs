@@ -39,7 +39,7 @@ impl Evictions {
     }
 
     /// Whether a connection of the pool can be used. One that was idle is asked whether it lives; if it does
-    /// not answer, neither will others of its age.
+    /// not answer, neither will others that are as old.
     pub(super) async fn is_usable(
         &self,
         connection: &mut PgConnection,
@@ -48,13 +48,16 @@ impl Evictions {
         if self.has_evicted(meta.age) {
             return false;
         }
-        if meta.idle_for <= FRESH {
+        self.is_answered(connection, meta.idle_for).await
+    }
+
+    /// Whether a connection that was idle for so long says that it lives.
+    pub(super) async fn is_answered(&self, connection: &mut PgConnection, idle: Duration) -> bool {
+        if idle <= FRESH {
             return true;
         }
-        let is_alive = matches!(
-            tokio::time::timeout(PING, connection.ping()).await,
-            Ok(Ok(()))
-        );
+        let answer = tokio::time::timeout(PING, connection.ping()).await;
+        let is_alive = matches!(answer, Ok(Ok(())));
         if !is_alive {
             self.evict();
         }

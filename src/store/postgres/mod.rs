@@ -43,7 +43,7 @@ use sqlx::postgres::PgConnectOptions;
 use self::{
     announce::Announcer,
     paces::Learner,
-    pool::{Pool, Work, timely},
+    pool::{Pool, Work},
 };
 pub use self::{
     announce::Topic,
@@ -183,7 +183,7 @@ impl PgStore {
         &self,
         statement: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, StoreError> {
-        timely(statement).await
+        self.0.pool.timely(statement).await
     }
 
     /// One unchanging view of all that was committed.

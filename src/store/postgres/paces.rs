@@ -11,7 +11,7 @@ use crate::{
     store::{
         Look, PaceFound, PaceStore, StoreError,
         common::{Finds, FoundEach, Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
-        postgres::{PgStore, Pool, Session, indexes::each, row::columns, timely},
+        postgres::{PgStore, Pool, Session, indexes::each, row::columns},
     },
 };
 
@@ -84,7 +84,7 @@ impl Finds for Finder {
             .bind(columns(keys, |key| key.connection_id.as_deref()))
             .bind(columns(keys, |key| key.job_type.as_str()))
             .fetch_all(&mut session);
-        paces_found(&timely(rows).await?, keys.len())
+        paces_found(&self.0.timely(rows).await?, keys.len())
     }
 }
 

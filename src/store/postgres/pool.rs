@@ -79,12 +79,15 @@ pub(super) struct Pool {
     statements: Statements,
     /// Those that units of work used last, the latest on top. They have the statements prepared, and the pool
     /// would ask each before and after whether it lives, which takes as long as a statement does.
-    warm: Arc<Mutex<Vec<PoolConnection<Postgres>>>>,
+    warm: Arc<Mutex<Vec<Warm>>>,
     evictions: Evictions,
     options: PgConnectOptions,
     /// Why no connection came, and when that was learned.
     why: Arc<tokio::sync::Mutex<Option<(Instant, String)>>>,
 }
+
+/// A connection, and when it was used last.
+type Warm = (PoolConnection<Postgres>, Instant);
 
 /// How a unit of work failed.
 struct Failed {
@@ -171,14 +174,32 @@ impl Pool {
 
     /// One unchanging view of all that was committed.
     pub(super) async fn read(&self) -> Result<OpenTransaction, StoreError> {
-        match timely(self.begin_with(BEGIN_READING)).await {
+        match self.timely(self.begin_with(BEGIN_READING)).await {
             // the server went away meanwhile; nothing was asked yet
             Err(failure) if is_connection_lost(&failure) => {
                 self.evict(&failure);
-                timely(self.begin_with(BEGIN_READING)).await
+                self.timely(self.begin_with(BEGIN_READING)).await
             }
             done => done,
         }
+    }
+
+    /// Statements, within the time that work may take.
+    pub(super) async fn timely<T>(
+        &self,
+        statements: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(TIME_LIMIT, statements).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(self.late("a statement took too long")),
+        }
+    }
+
+    /// What took too long. The server may be gone without a word: others need not wait as long to find out.
+    fn late(&self, what: &'static str) -> StoreError {
+        let failure = StoreError::Unavailable(what.into());
+        self.evict(&failure);
+        failure
     }
 
     /// A transaction for work that takes as long as it takes.
@@ -211,10 +232,7 @@ impl Pool {
                     // nobody knows what it is doing: no one else gets this connection
                     drop(connection.detach());
                     count(false);
-                    let failure = StoreError::Unavailable("a transaction took too long".into());
-                    // the server may be gone without a word: others need not wait as long to find out
-                    self.evict(&failure);
-                    return Err(failure);
+                    return Err(self.late("a transaction took too long"));
                 }
             };
             let is_lost = is_connection_lost(&failed.error);
@@ -235,10 +253,15 @@ impl Pool {
     /// A connection for a unit of work.
     async fn take(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         let warm = self.warm().pop();
-        match warm {
-            Some(warm) => Ok(warm),
-            None => self.acquire().await,
+        if let Some((mut connection, used)) = warm {
+            let idle = used.elapsed();
+            if self.evictions.is_answered(&mut connection, idle).await {
+                return Ok(connection);
+            }
+            connection.close_on_drop();
+            self.cool();
         }
+        self.acquire().await
     }
 
     /// A connection, or why there is none.
@@ -284,7 +307,12 @@ impl Pool {
     pub(super) fn evict(&self, failure: &(dyn std::error::Error + 'static)) {
         debug!(error = %ErrorChain(failure), "the connections to the database are given up");
         self.evictions.evict();
-        for mut connection in self.warm().drain(..) {
+        self.cool();
+    }
+
+    /// Closes what was kept warm.
+    fn cool(&self) {
+        for (mut connection, _) in self.warm().drain(..) {
             connection.close_on_drop();
         }
     }
@@ -294,12 +322,12 @@ impl Pool {
         let mut warm = self.warm();
         let is_good = !self.all.is_closed() && !self.evictions.has_evicted(began.elapsed());
         if is_good && warm.len() < WARM {
-            warm.push(connection);
+            warm.push((connection, Instant::now()));
         }
     }
 
     /// What a panic elsewhere left behind is whole: every change to it is one step.
-    fn warm(&self) -> MutexGuard<'_, Vec<PoolConnection<Postgres>>> {
+    fn warm(&self) -> MutexGuard<'_, Vec<Warm>> {
         self.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -334,14 +362,4 @@ async fn transact<A: Sync, T>(
     })?;
     transaction.commit().await.map_err(failed(true))?;
     Ok(done)
-}
-
-/// One statement by itself, within the time that work may take.
-pub(super) async fn timely<T>(
-    statement: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, StoreError> {
-    match tokio::time::timeout(TIME_LIMIT, statement).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(StoreError::Unavailable("a statement took too long".into())),
-    }
 }

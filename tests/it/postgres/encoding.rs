@@ -1,5 +1,7 @@
 //! Databases that cannot hold every text are refused; those that can, hold every text.
 
+use std::time::Duration;
+
 use axum::{Json, Router, routing::get};
 use serde_json::{Value, json};
 
@@ -12,13 +14,18 @@ use crate::support::{
 /// What a bank said, and a client noted.
 const TEXT: &str = "银行拒绝了 😀 “naïve” \u{e000}";
 
+/// How long a command may take that is refused.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 #[tokio::test]
 async fn a_database_that_cannot_hold_every_text_is_refused_with_the_remedy() {
     for encoding in ["LATIN1", "WIN1252", "EUC_JP"] {
         let database = TestDatabase::encoded(encoding).await;
         let relay = RelaySetup::new(&database, NOWHERE);
         for arguments in [&["serve"][..], &["client", "list"]] {
-            let output = relay.command().args(arguments).output().await.unwrap();
+            let output = relay.command().args(arguments).output();
+            let output = tokio::time::timeout(PATIENCE, output).await;
+            let output = output.expect("it ends").unwrap();
             let told = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
             for word in ["RELAY_DATABASE_URL", encoding, "ENCODING 'UTF8'"] {

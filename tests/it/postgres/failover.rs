@@ -89,6 +89,32 @@ async fn connections_that_the_server_ends_cost_nobody_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_silent_is_left_within_seconds() {
+    let database = TestDatabase::postgres().await;
+    let mut url = database::server();
+    let server = std::net::SocketAddr::from(([127, 0, 0, 1], url.port().unwrap()));
+    let cable = Cable::to(server).await;
+    url.set_port(Some(cable.address.port())).unwrap();
+    url.set_path(database.name());
+    let mut setup = RelaySetup::new(&database, NOWHERE);
+    setup.database = url.to_string();
+    let client = Client::of(&setup).await;
+    let relay = setup.start().await;
+    assert_eq!(client.register_many(&relay, "before").await, [202; 40]);
+    cable.mute();
+    let began = Instant::now();
+    while client.register(&relay, "after").await != 202 {
+        assert!(
+            began.elapsed() < 12 * SECOND,
+            "the relay waits for the silent server"
+        );
+    }
+    println!("the first 202 came after {:?}", began.elapsed());
+    assert_eq!(client.register_many(&relay, "later").await, [202; 40]);
+    relay.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_takes_no_writes_is_refused_at_start_and_named_later() {
     let database = TestDatabase::postgres().await;
     let setup = RelaySetup::new(&database, NOWHERE);

@@ -26,6 +26,7 @@ struct State {
     /// Nothing gets through.
     dead: AtomicBool,
     cut: Notify,
+    mute: Notify,
 }
 
 impl Cable {
@@ -36,6 +37,7 @@ impl Cable {
             server: Mutex::new(server),
             dead: AtomicBool::default(),
             cut: Notify::default(),
+            mute: Notify::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(carry(listener, Arc::clone(&state)));
@@ -62,6 +64,11 @@ impl Cable {
         *self.state.server.lock().unwrap() = server;
     }
 
+    /// Nothing more gets through connections of before, and nobody is told.
+    pub(crate) fn mute(&self) {
+        self.state.mute.notify_waiters();
+    }
+
     pub(crate) fn mend(&self) {
         self.state.dead.store(false, Ordering::SeqCst);
     }
@@ -82,6 +89,7 @@ async fn carry(listener: TcpListener, state: Arc<State>) {
             };
             tokio::select! {
                 () = state.cut.notified() => {}
+                () = state.mute.notified() => std::future::pending().await,
                 _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
             }
         });
