@@ -21,6 +21,7 @@ pub mod config;
 pub mod console;
 pub mod delivery;
 pub mod domain;
+mod happy_eyeballs;
 pub mod normalise;
 pub mod runtime;
 pub mod sandbox;

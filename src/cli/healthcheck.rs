@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use reqwest::Client;
+use reqwest::{Client, Url};
 use tokio::time::Instant;
 
 use crate::{
     cli::{ConfigArg, exit::Failure, output, progress},
     config::Settings,
+    happy_eyeballs::FirstToAnswer,
 };
 
 /// How long it waits before it asks again.
@@ -36,11 +37,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         None => own_address(&args.config)?,
     };
     let url = format!("{}/readyz", base.trim_end_matches('/'));
-    let client = reqwest::Client::builder()
+    let mut client = reqwest::Client::builder()
         .no_proxy()
-        .timeout(Duration::from_secs(args.timeout))
-        .build()
-        .context("no HTTP client")?;
+        .timeout(Duration::from_secs(args.timeout));
+    if let Ok(url) = Url::parse(&url) {
+        client = client.dns_resolver(FirstToAnswer::at(&url));
+    }
+    let client = client.build().context("no HTTP client")?;
     let asked = ask_until_ready(&client, &url, Duration::from_secs(args.wait));
     output::line(progress::shown("waiting for the relay", asked).await?)?;
     Ok(())

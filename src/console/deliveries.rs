@@ -166,7 +166,10 @@ fn parse_place(text: &str) -> Option<(Timestamp, DeliveryId)> {
 fn line(entry: &DeliveryEntry, names: &Names, clock: Clock) -> Line {
     let latest = entry.delivery.attempts.last();
     let ending = latest.map(|latest| words::ending(latest.status, latest.error));
-    let answer = latest.and_then(|latest| latest.response.as_deref());
+    let answer = latest.and_then(|latest| {
+        let detail = latest.error_detail.as_deref();
+        latest.response.as_deref().or(detail)
+    });
     let answer = answer.map(|answer| answer.chars().take(120).collect::<String>());
     Line {
         id: entry.delivery.id.to_string(),

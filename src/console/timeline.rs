@@ -199,7 +199,14 @@ impl Line {
         self.moments.push(Moment {
             tone,
             badges: vec![badge],
-            facts: vec![("Took", took(attempt.duration))],
+            facts: std::iter::once(("Took", took(attempt.duration)))
+                .chain(
+                    attempt
+                        .error_detail
+                        .clone()
+                        .map(|detail| ("Failed by", detail)),
+                )
+                .collect(),
             text: answer.map(|answer| ("The answer begins", answer)),
             ..moment
         });

@@ -8,7 +8,10 @@ use std::{error::Error, io, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::domain::{AllowedNetworks, CallbackUrl};
+use crate::{
+    domain::{AllowedNetworks, CallbackUrl},
+    happy_eyeballs,
+};
 
 /// Finds the addresses of a name.
 #[async_trait]
@@ -24,8 +27,7 @@ pub struct SystemResolver;
 #[async_trait]
 impl NameResolver for SystemResolver {
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let found = tokio::net::lookup_host((name, 0)).await?;
-        Ok(found.map(|address| address.ip()).collect())
+        happy_eyeballs::resolve(name).await
     }
 }
 

@@ -1,227 +1,215 @@
-//! Connects to what was vetted, directly or through the egress proxy, and to nothing else.
+//! Opens connections to what was vetted, directly or through the egress proxy, and to nothing else.
 
 use std::{
-    collections::HashMap,
-    future,
-    io::{self, ErrorKind},
+    error::Error,
+    future::poll_fn,
+    io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use http::Uri;
-use hyper_util::{
-    client::legacy::connect::{HttpConnector, dns::Name, proxy::Tunnel},
-    rt::TokioIo,
+use hyper_util::{client::legacy::connect::proxy::Tunnel, rt::TokioIo};
+use rustls::{
+    ClientConfig,
+    pki_types::{InvalidDnsNameError, ServerName},
 };
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use crate::config::EgressProxy;
+use crate::{
+    config::EgressProxy,
+    domain::CallbackUrl,
+    happy_eyeballs::{self, race},
+};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Dialing = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, BoxError>> + Send>>;
+/// What TLS calls HTTP/2.
+pub(super) const HTTP_2: &[u8] = b"h2";
 
-/// Why there is no tunnel; its own name is not public.
-pub(super) type TunnelError = <Tunnel<HttpConnector> as Service<Uri>>::Error;
+/// Why a tunnel was not opened; the name of the type is not public.
+type TunnelError = <Tunnel<ToProxy> as Service<Uri>>::Error;
 
-/// The proxy cannot be reached or does not know the relay: the callback's host was not asked.
+/// Why there is no connection.
 #[derive(Debug, Error)]
-#[error("the egress proxy cannot be used")]
-pub(super) struct ProxyFailed(#[source] TunnelError);
-
-/// What each host of an attempt in flight may be reached at.
-///
-/// A connection that is begun when its attempt has ended finds nothing and is not made.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Pins(Arc<Mutex<HashMap<String, Pinned>>>);
-
-#[derive(Debug, Default)]
-struct Pinned {
-    addresses: Vec<IpAddr>,
-    attempts: usize,
+pub(super) enum DialError {
+    /// The callback's address cannot be connected to.
+    #[error("no connection")]
+    Connect(#[source] io::Error),
+    /// The proxy does not let the relay connect to the callback's address.
+    #[error("the egress proxy opened no tunnel")]
+    Tunnel(#[source] TunnelError),
+    /// The proxy cannot be reached or does not know the relay: the callback's host was not asked.
+    #[error("the egress proxy cannot be used")]
+    Proxy(#[source] TunnelError),
+    /// The host cannot be named in a handshake.
+    #[error("no certificate can be for this host")]
+    Name(#[source] InvalidDnsNameError),
+    /// The handshake failed.
+    #[error("the TLS handshake failed")]
+    Tls(#[source] io::Error),
 }
 
-impl Pins {
-    /// Lets connections to `host` be made to `addresses`, which were vetted, while the pin is held.
-    pub(super) fn pin(&self, host: &str, addresses: Vec<IpAddr>) -> HeldPin {
-        let mut pins = self.lock();
-        let pinned = pins.entry(host.to_owned()).or_default();
-        pinned.addresses = addresses;
-        pinned.attempts += 1;
-        HeldPin {
-            pins: self.clone(),
-            host: host.to_owned(),
-        }
-    }
-
-    fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        match self.lock().get(host) {
-            Some(pinned) => Ok(pinned.addresses.clone()),
-            None => Err(io::Error::new(
-                ErrorKind::PermissionDenied,
-                "no address of this host was vetted",
-            )),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Pinned>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Keeps a host's addresses pinned; the last one to go removes them.
-#[derive(Debug)]
-pub(super) struct HeldPin {
-    pins: Pins,
+/// Where connections of one kind lead: those to the same place can take each other's requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    https: bool,
     host: String,
+    port: u16,
 }
 
-impl Drop for HeldPin {
-    fn drop(&mut self) {
-        let mut pins = self.pins.lock();
-        if let Some(pinned) = pins.get_mut(&self.host) {
-            pinned.attempts = pinned.attempts.saturating_sub(1);
-            if pinned.attempts == 0 {
-                pins.remove(&self.host);
-            }
+impl Place {
+    pub(super) fn of(url: &CallbackUrl) -> Self {
+        let https = url.url().scheme() == "https";
+        let usual = if https { 443 } else { 80 };
+        Self {
+            https,
+            host: url.host().to_owned(),
+            port: url.url().port().unwrap_or(usual),
         }
     }
+
+    /// The name that a certificate has to be for.
+    fn server_name(&self) -> Result<ServerName<'static>, DialError> {
+        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
+        ServerName::try_from(bare.to_owned()).map_err(DialError::Name)
+    }
 }
 
-/// The resolver of direct connections: it knows what is pinned, and nothing else.
-impl Service<Name> for Pins {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = future::Ready<Result<Self::Response, io::Error>>;
+/// A stream of bytes, encrypted or not.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
-        Poll::Ready(Ok(()))
-    }
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
-    fn call(&mut self, name: Name) -> Self::Future {
-        // port 0 stands for the port of the URL
-        let with_port = |address| SocketAddr::new(address, 0);
-        future::ready(self.addresses(name.as_str()).map(|addresses| {
-            let found: Vec<_> = addresses.into_iter().map(with_port).collect();
-            found.into_iter()
-        }))
-    }
+/// An open connection.
+pub(super) struct Dialed {
+    pub(super) stream: Box<dyn ByteStream>,
+    /// The vetted address at its other end.
+    pub(super) address: IpAddr,
+    /// The other end chose HTTP/2.
+    pub(super) http2: bool,
 }
 
 /// Opens connections for callbacks.
 #[derive(Clone)]
 pub(super) struct Dialer {
-    pins: Pins,
-    route: Route,
-}
-
-#[derive(Clone)]
-enum Route {
-    Direct(HttpConnector<Pins>),
-    /// A tunnel to the vetted address: the proxy is never given a name to resolve.
-    Proxied(Tunnel<HttpConnector>),
+    proxy: Option<Tunnel<ToProxy>>,
+    tls: TlsConnector,
 }
 
 impl Dialer {
-    pub(super) fn new(pins: Pins, proxy: Option<&EgressProxy>) -> Self {
-        let route = match proxy {
-            None => {
-                let mut direct = HttpConnector::new_with_resolver(pins.clone());
-                direct.enforce_http(false);
-                direct.set_nodelay(true);
-                Route::Direct(direct)
-            }
-            Some(proxy) => {
-                let mut connector = HttpConnector::new();
-                connector.set_nodelay(true);
-                let tunnel = Tunnel::new(proxy.uri().clone(), connector);
-                Route::Proxied(match proxy.authorization() {
-                    Some(basic) => tunnel.with_auth(basic),
-                    None => tunnel,
-                })
+    pub(super) fn new(tls: ClientConfig, proxy: Option<&EgressProxy>) -> Self {
+        let tunnel = |proxy: &EgressProxy| {
+            let tunnel = Tunnel::new(proxy.uri().clone(), ToProxy);
+            match proxy.authorization() {
+                Some(basic) => tunnel.with_auth(basic),
+                None => tunnel,
             }
         };
-        Self { pins, route }
-    }
-}
-
-impl Service<Uri> for Dialer {
-    type Response = TokioIo<TcpStream>;
-    type Error = BoxError;
-    type Future = Dialing;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // both routes are always ready
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, to: Uri) -> Dialing {
-        let host = to.host().unwrap_or_default();
-        let addresses = match self.pins.addresses(host) {
-            Ok(addresses) => addresses,
-            Err(error) => return Box::pin(future::ready(Err(error.into()))),
-        };
-        match &mut self.route {
-            Route::Direct(direct) => {
-                let dialing = direct.call(to);
-                Box::pin(async move { Ok(dialing.await?) })
-            }
-            Route::Proxied(tunnel) => Box::pin(by_tunnel(tunnel.clone(), to, addresses)),
+        Self {
+            proxy: proxy.map(tunnel),
+            tls: TlsConnector::from(Arc::new(tls)),
         }
     }
+
+    /// Connects to whichever of the vetted addresses answers first.
+    pub(super) async fn dial(&self, to: &Place, vetted: &[IpAddr]) -> Result<Dialed, DialError> {
+        let (stream, address) = match &self.proxy {
+            None => directly(to.port, vetted).await?,
+            Some(tunnel) => by_tunnel(tunnel, to.port, vetted).await?,
+        };
+        if !to.https {
+            return Ok(Dialed {
+                stream: Box::new(stream),
+                address,
+                http2: false,
+            });
+        }
+        let shaken = self.tls.connect(to.server_name()?, stream).await;
+        let stream = shaken.map_err(DialError::Tls)?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+        Ok(Dialed {
+            stream: Box::new(stream),
+            address,
+            http2,
+        })
+    }
 }
 
-/// Asks the proxy for one address after the other.
+async fn directly(port: u16, vetted: &[IpAddr]) -> Result<(TcpStream, IpAddr), DialError> {
+    let connected = race(vetted, async |address| {
+        let stream = happy_eyeballs::connect_to((address, port).into()).await;
+        stream.map(|stream| (stream, address))
+    });
+    let none = || Err(io::Error::other("no address was vetted"));
+    let connected = connected.await.unwrap_or_else(none);
+    connected.map_err(DialError::Connect)
+}
+
+/// Asks the proxy for tunnels to the vetted addresses: it is never given a name to resolve. Only the proxy knows
+/// how an address does, so tunnels race as direct connections do. A proxy that fails ends the race.
 async fn by_tunnel(
-    mut tunnel: Tunnel<HttpConnector>,
-    to: Uri,
-    addresses: Vec<IpAddr>,
-) -> Result<TokioIo<TcpStream>, BoxError> {
-    let https = to.scheme_str() == Some("https");
-    let port = to.port_u16().unwrap_or(if https { 443 } else { 80 });
-    let mut last = None;
-    for address in addresses {
-        let to = Uri::builder()
-            .scheme("http")
-            .authority(SocketAddr::new(address, port).to_string())
-            .path_and_query("/")
-            .build()?;
-        future::poll_fn(|context| tunnel.poll_ready(context)).await?;
-        match tunnel.call(to).await {
-            Ok(stream) => return Ok(stream),
-            Err(failed) if is_of_proxy(&failed) => return Err(ProxyFailed(failed).into()),
-            Err(refused) => last = Some(refused),
+    tunnel: &Tunnel<ToProxy>,
+    port: u16,
+    vetted: &[IpAddr],
+) -> Result<(TcpStream, IpAddr), DialError> {
+    let opened = race(vetted, async |address| {
+        match open_tunnel(tunnel.clone(), (address, port).into()).await {
+            Ok(stream) => Ok(Ok((stream, address))),
+            Err(failed) if is_of_proxy(&failed) => Ok(Err(DialError::Proxy(failed))),
+            Err(refused) => Err(DialError::Tunnel(refused)),
         }
-    }
-    Err(last.map_or_else(|| "no address was vetted".into(), Into::into))
+    });
+    let none = || {
+        Err(DialError::Connect(io::Error::other(
+            "no address was vetted",
+        )))
+    };
+    opened.await.unwrap_or_else(none)?
+}
+
+async fn open_tunnel(
+    mut tunnel: Tunnel<ToProxy>,
+    to: SocketAddr,
+) -> Result<TcpStream, TunnelError> {
+    // a tunnel needs no more of an address than its authority
+    let uri = Uri::try_from(to.to_string()).unwrap_or_default();
+    poll_fn(|context| tunnel.poll_ready(context)).await?;
+    Ok(tunnel.call(uri).await?.into_inner())
 }
 
 /// Whether the proxy itself is what failed: it was not reached, or it wants to know who asks.
 fn is_of_proxy(error: &TunnelError) -> bool {
-    use std::error::Error;
     // the variants are not public; those of the connection have a source
     error.source().is_some() || error.to_string().contains("authorization required")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Connects to the proxy, whose name may have several addresses as well.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ToProxy;
 
-    #[test]
-    fn a_host_is_pinned_while_an_attempt_holds_it() {
-        let pins = Pins::default();
-        let addresses = |text: &str| vec![text.parse::<IpAddr>().unwrap()];
-        assert!(pins.addresses("app.example").is_err());
-        let first = pins.pin("app.example", addresses("1.1.1.1"));
-        let second = pins.pin("app.example", addresses("1.1.1.2"));
-        drop(first);
-        assert_eq!(pins.addresses("app.example").unwrap(), addresses("1.1.1.2"));
-        assert!(pins.addresses("other.example").is_err());
-        drop(second);
-        assert!(pins.addresses("app.example").is_err());
-        assert!(pins.lock().is_empty());
+impl Service<Uri> for ToProxy {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, proxy: Uri) -> Self::Future {
+        Box::pin(async move {
+            let host = proxy.host().unwrap_or_default();
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            let port = proxy.port_u16().unwrap_or(80);
+            let stream = happy_eyeballs::connect_to_name(bare, port).await?;
+            Ok(TokioIo::new(stream))
+        })
     }
 }

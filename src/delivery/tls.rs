@@ -10,7 +10,7 @@ use rustls::{
 use rustls_platform_verifier::Verifier;
 use thiserror::Error;
 
-use crate::config::DeliveryConfig;
+use crate::{config::DeliveryConfig, delivery::dialer::HTTP_2};
 
 /// Why deliveries cannot be sent at all.
 #[derive(Debug, Error)]
@@ -63,10 +63,12 @@ pub(super) fn client_config(config: &DeliveryConfig) -> Result<ClientConfig, Del
     let further = further_certificates(config)?;
     let verifier = Verifier::new_with_extra_roots(further, Arc::clone(&provider))
         .map_err(DeliveryError::Tls)?;
-    Ok(ClientConfig::builder_with_provider(provider)
+    let mut tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(DeliveryError::Tls)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
 }

@@ -63,6 +63,8 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// Why it failed; none if it was accepted.
     pub error: Option<AttemptError>,
+    /// What exactly failed where there was no answer, in the words of the layer that failed, at most 1 KiB.
+    pub error_detail: Option<String>,
     /// The beginning of the answer's body as text, at most 1 KiB.
     pub response: Option<String>,
 }

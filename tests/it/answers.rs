@@ -10,6 +10,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use jiff::Timestamp;
+use rustls::server::WebPkiClientVerifier;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -178,19 +179,27 @@ async fn act(mut stream: TcpStream, play: Play) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A callback that speaks HTTP/2, and the certificate of the authority that vouches for it.
-async fn http_2(tasks: &mut JoinSet<()>) -> (String, String) {
-    let address = "127.0.2.1";
+/// A callback that speaks HTTP/2 over TLS, and its certificate, which vouches for itself. It may want one of the relay's.
+async fn over_tls(
+    tasks: &mut JoinSet<()>,
+    address: &str,
+    wants_certificate: bool,
+) -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec![address.to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap();
-    let mut tls = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
+    let builder = rustls::ServerConfig::builder();
+    let builder = if wants_certificate {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+        builder.with_client_cert_verifier(verifier.unwrap())
+    } else {
+        builder.with_no_client_auth()
+    };
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let tls = builder.with_single_cert(vec![certificate.der().clone()], key);
+    let mut tls = tls.unwrap();
     tls.alpn_protocols = vec![b"h2".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind(format!("{address}:0")).await.unwrap();
@@ -200,9 +209,11 @@ async fn http_2(tasks: &mut JoinSet<()>) -> (String, String) {
     });
     tasks.spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
+        let Ok(stream) = acceptor.accept(stream).await else {
+            return;
+        };
         let server = auto::Builder::new(TokioExecutor::new());
-        let ended = server.serve_connection(stream, TowerToHyperService::new(app));
+        let ended = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
         ended.await.unwrap_or_default();
     });
     (url, certificate.pem())
@@ -236,6 +247,11 @@ async fn row(app: &TestApp, words: &str, watch: &str) -> String {
     assert!(attempt["startedAt"].is_string(), "{words}");
     let took = Duration::from_millis(attempt["durationMs"].as_u64().unwrap());
     assert!(took < LIMIT * 3, "{words} took {took:?}");
+    // where there is no answer, the attempt says what exactly failed
+    let word = attempt["error"].as_str();
+    let explained = matches!(word, Some("connect" | "tls" | "dns" | "broken" | "proxy"));
+    let detail = &attempt["errorDetail"];
+    assert_eq!(detail.is_string(), explained, "{words}: {attempt}");
     let kept = attempt["response"].as_str().map(|text| match text.len() {
         1024 => "the first 1 KiB".to_owned(),
         _ if text.starts_with("xx") => "what came".to_owned(),
@@ -277,10 +293,11 @@ fn wait(seconds: i64) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_answer_is_recorded_as_the_table_says() {
     let mut tasks = JoinSet::new();
-    let (over_http_2, certificate) = http_2(&mut tasks).await;
+    let (over_http_2, certificate) = over_tls(&mut tasks, "127.0.2.1", false).await;
+    let (wanting, wantings) = over_tls(&mut tasks, "127.0.2.5", true).await;
     let home = tempfile::tempdir().unwrap();
     let ca = home.path().join("ca.pem");
-    std::fs::write(&ca, certificate).unwrap();
+    std::fs::write(&ca, certificate + &wantings).unwrap();
     let builder = TestApp::builder().settings(|settings| {
         settings.delivery.timeout = LIMIT;
         settings.delivery.ca_file = Some(ca);
@@ -289,6 +306,10 @@ async fn every_kind_of_answer_is_recorded_as_the_table_says() {
     let mut asked = vec![
         ("202 over HTTP/2".to_owned(), over_http_2),
         ("nobody listens".to_owned(), nobody("127.0.2.2")),
+        (
+            "`https`, and a certificate of the relay's is wanted".to_owned(),
+            wanting,
+        ),
         (
             "the name is unknown".to_owned(),
             "https://nowhere.invalid/".to_owned(),

@@ -9,6 +9,12 @@ use basiq_relay::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
 use crate::support::{Received, TestApp, job};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -212,4 +218,54 @@ async fn a_cancelled_watch_posts_nothing_more() {
     }
     app.pass(HOUR, Duration::from_mins(1)).await;
     assert_eq!(app.receiver.received().len(), 1);
+}
+
+const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+async fn read_event(stream: &mut TcpStream) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+    }
+}
+
+/// A receiver that keeps its first connection for one request and closes it at the next, without an answer, as one
+/// does whose time for idle connections is over. The second connection answers all. Returns its address; the task ends
+/// with the number of requests once the second connection had so many.
+async fn impatient_receiver(requests: usize, tasks: &mut JoinSet<usize>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tasks.spawn(async move {
+        let (mut first, _) = listener.accept().await.unwrap();
+        read_event(&mut first).await;
+        first.write_all(ACCEPTED).await.unwrap();
+        read_event(&mut first).await;
+        drop(first);
+        let (mut second, _) = listener.accept().await.unwrap();
+        for _ in 0..requests {
+            read_event(&mut second).await;
+            second.write_all(ACCEPTED).await.unwrap();
+        }
+        2 + requests
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_just_closed_costs_no_attempt() {
+    let mut app = TestApp::new().await;
+    let mut tasks = JoinSet::new();
+    let callback = impatient_receiver(2, &mut tasks).await;
+    for id in ["j-1", "j-2", "j-3"] {
+        let done = job(id, app.now(), &[("create-report", "success", Value::Null)]);
+        app.sandbox.seed_document(id, done);
+        let body = json!({ "jobId": id, "callbackUrl": callback });
+        let watch = app.post("/watch", &body).await.body["id"].clone();
+        app.run_due().await;
+        let delivery = delivery(&app, watch.as_str().unwrap()).await;
+        assert_eq!(delivery["state"], "delivered", "{id}: {delivery}");
+        let attempts = delivery["attempts"].as_array().unwrap();
+        assert_eq!(attempts.len(), 1, "{id}: {delivery}");
+    }
+    assert_eq!(tasks.join_next().await.unwrap().unwrap(), 4);
 }

@@ -70,6 +70,7 @@ pub(super) fn watch() -> Value {
             "durationMs": 87,
             "status": 204,
             "error": null,
+            "errorDetail": null,
             "response": null,
         }],
     }]);
@@ -176,6 +177,7 @@ pub(super) fn delivery_page() -> Value {
                 "durationMs": 31,
                 "status": 500,
                 "error": "refused",
+                "errorDetail": null,
                 "response": "Internal Server Error",
             }],
         }],

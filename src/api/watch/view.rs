@@ -170,6 +170,9 @@ pub(crate) struct AttemptView {
     /// Why it failed; null if it was accepted.
     #[schema(required = true)]
     pub error: Option<AttemptError>,
+    /// What exactly failed where there was no answer, for a person to read.
+    #[schema(required = true)]
+    pub error_detail: Option<String>,
     /// The beginning of the answer.
     #[schema(required = true)]
     pub response: Option<String>,
@@ -260,6 +263,7 @@ impl From<Attempt> for AttemptView {
             duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
             status: attempt.status,
             error: attempt.error,
+            error_detail: attempt.error_detail,
             response: attempt.response,
         }
     }

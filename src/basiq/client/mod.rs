@@ -1,6 +1,7 @@
 //! The client of Basiq: every call shares one token, one budget and one pause.
 
 mod mfa;
+mod transport;
 
 use std::{
     fmt,
@@ -13,7 +14,7 @@ use std::{
 
 use http::HeaderValue;
 use jiff::Timestamp;
-use reqwest::{header, redirect, retry};
+use reqwest::header;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware};
 use reqwest_retry::{
     RetryTransientMiddleware, Retryable, RetryableStrategy, default_on_request_failure,
@@ -25,6 +26,7 @@ use serde_json::Value;
 use url::Url;
 
 pub use self::mfa::AnswerError;
+use self::transport::Transport;
 use crate::{
     basiq::{
         BasiqError,
@@ -90,36 +92,25 @@ impl BasiqClient {
         upstream: Upstream,
         (common, share): (Option<Arc<dyn Common>>, Share),
     ) -> Result<Self, BasiqError> {
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("basiq-relay/", env!("CARGO_PKG_VERSION")))
-            .timeout(config.timeout)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .build()
-            .map_err(BasiqError::from_transport)?;
+        let client = transport::client(config).map_err(BasiqError::from_transport)?;
         let throttle = Arc::new(Throttle::default());
         let breaker = Arc::new(Breaker::new(clock.clone(), upstream.clone()));
         let shared = common.clone().map(|common| (common, clock.clone()));
         let manners = (Arc::clone(&throttle), Arc::clone(&breaker));
         let budget = Arc::new(Budget::new(config, manners, shared, share));
-        let layer: Arc<dyn Middleware> = budget.clone();
-        let once_only = ClientBuilder::new(client.clone())
-            .with_arc(Arc::clone(&layer))
-            .with(Measure)
-            .build();
+        let transport = Arc::new(Transport::new(config, client.clone()));
+        let layers: [Arc<dyn Middleware>; 3] = [budget.clone(), Arc::new(Measure), transport];
+        let once_only = layered(ClientBuilder::new(client.clone()), &layers);
         let policy = ExponentialBackoff::builder()
             .retry_bounds(RETRY_WAIT.0, RETRY_WAIT.1)
             .build_with_max_retries(1);
-        let http = ClientBuilder::new(client)
-            .with(RetryTransientMiddleware::new_with_policy_and_strategy(
-                policy,
-                BrokenConnections,
-            ))
-            .with_arc(layer)
-            .with(Measure)
-            .build();
+        let retried = ClientBuilder::new(client).with(
+            RetryTransientMiddleware::new_with_policy_and_strategy(policy, BrokenConnections),
+        );
+        let http = layered(retried, &layers);
         let request = TokenRequest {
-            http: once_only.clone(),
+            // a token too many does no harm, and a kept connection may just have been closed
+            http: http.clone(),
             url: address(&config.url, &["token"])?,
             key: Live::new(key_header(&config.api_key)?),
         };
@@ -332,6 +323,13 @@ impl RetryableStrategy for BrokenConnections {
             Ok(_) | Err(_) => None,
         }
     }
+}
+
+fn layered(client: ClientBuilder, layers: &[Arc<dyn Middleware>]) -> ClientWithMiddleware {
+    let client = layers
+        .iter()
+        .fold(client, |client, layer| client.with_arc(Arc::clone(layer)));
+    client.build()
 }
 
 fn key_header(key: &SecretString) -> Result<HeaderValue, BasiqError> {

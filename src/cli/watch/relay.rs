@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     cli::{output::harmless, watch::news::WatchDocument},
     domain::ApiKey,
+    happy_eyeballs::FirstToAnswer,
 };
 
 /// How long one answer may take.
@@ -54,6 +55,7 @@ impl Relay {
             .no_proxy()
             .redirect(Policy::none())
             .timeout(TIME_LIMIT)
+            .dns_resolver(FirstToAnswer::at(base))
             .build()
             .context("no HTTP client")?;
         Ok(Self {

@@ -1,5 +1,6 @@
 //! Stand-ins for tests: a callback host on loopback, a resolver, and an outbox in memory.
 
+mod keeping;
 mod outbox;
 mod tls;
 
@@ -30,6 +31,7 @@ use crate::{
 };
 
 pub(super) use self::{
+    keeping::{Deed, KeepingHost, Swallower},
     outbox::FakeOutbox,
     tls::{FakeProxy, FakeTls},
 };

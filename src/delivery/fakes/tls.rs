@@ -2,13 +2,22 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
     service::TowerToHyperService,
+};
+use rustls::{
+    ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier,
+    crypto::aws_lc_rs::default_provider,
+    pki_types::PrivateKeyDer,
+    server::{WantsServerCert, WebPkiClientVerifier},
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -25,39 +34,58 @@ pub(in crate::delivery) struct FakeTls {
     pub(in crate::delivery) port: u16,
     /// The authority's certificate in PEM.
     pub(in crate::delivery) ca: String,
+    connections: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
 impl FakeTls {
     /// Offers these protocols, such as `h2`.
     pub(in crate::delivery) async fn offering(name: &str, protocols: &[&str]) -> Self {
-        let mut authority = rcgen::CertificateParams::default();
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let ca = authority.self_signed(&key).unwrap().pem();
-        let issuer = rcgen::Issuer::new(authority, key);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let host = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = host.signed_by(&key, &issuer).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
+        let identity = Identity::of_an_authority(name);
+        let config = builder().with_no_client_auth();
+        Self::start(identity, config, protocols).await
+    }
+
+    /// Ends every connection, since the relay shows no certificate of its own.
+    pub(in crate::delivery) async fn wanting_a_certificate(name: &str, protocol: &str) -> Self {
+        let identity = Identity::of_an_authority(name);
+        let mut roots = RootCertStore::empty();
+        roots.add(identity.authority.der().clone()).unwrap();
+        let provider = Arc::new(default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let config = builder().with_client_cert_verifier(verifier.build().unwrap());
+        Self::start(identity, config, &[protocol]).await
+    }
+
+    /// Shows a certificate that vouches for itself, which says that it is an authority's or that it is none.
+    pub(in crate::delivery) async fn self_signed(name: &str, is_ca: rcgen::IsCa) -> Self {
+        let identity = Identity::of_itself(name, is_ca);
+        let config = builder().with_no_client_auth();
+        Self::start(identity, config, &["http/1.1"]).await
+    }
+
+    async fn start(
+        identity: Identity,
+        config: ConfigBuilder<ServerConfig, WantsServerCert>,
+        protocols: &[&str],
+    ) -> Self {
+        let key = PrivateKeyDer::try_from(identity.key.serialize_der()).unwrap();
+        let certificate = identity.certificate.der().clone();
+        let mut config = config.with_single_cert(vec![certificate], key).unwrap();
         config.alpn_protocols = protocols
             .iter()
             .map(|name| name.as_bytes().to_vec())
             .collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let connections = Arc::<AtomicUsize>::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept_tls(listener, Arc::new(config).into()));
+        let tls = Arc::new(config).into();
+        tasks.spawn(accept_tls(listener, tls, Arc::clone(&connections)));
         Self {
             port,
-            ca,
+            ca: identity.authority.pem(),
+            connections,
             _tasks: tasks,
         }
     }
@@ -65,13 +93,63 @@ impl FakeTls {
     pub(in crate::delivery) async fn for_name(name: &str) -> Self {
         Self::offering(name, &["http/1.1"]).await
     }
+
+    pub(in crate::delivery) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
 }
 
-async fn accept_tls(listener: TcpListener, tls: tokio_rustls::TlsAcceptor) {
+fn builder() -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    builder.with_safe_default_protocol_versions().unwrap()
+}
+
+/// What a host shows, and who vouches for it.
+struct Identity {
+    certificate: rcgen::Certificate,
+    key: rcgen::KeyPair,
+    authority: rcgen::Certificate,
+}
+
+impl Identity {
+    fn of_an_authority(name: &str) -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let authority = params.self_signed(&key).unwrap();
+        let issuer = rcgen::Issuer::new(params, key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let host = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        Self {
+            certificate: host.signed_by(&key, &issuer).unwrap(),
+            key,
+            authority,
+        }
+    }
+
+    fn of_itself(name: &str, is_ca: rcgen::IsCa) -> Self {
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            authority: certificate.clone(),
+            certificate,
+            key,
+        }
+    }
+}
+
+async fn accept_tls(
+    listener: TcpListener,
+    tls: tokio_rustls::TlsAcceptor,
+    counted: Arc<AtomicUsize>,
+) {
     let app = axum::Router::new()
         .fallback(async |request: axum::extract::Request| format!("{:?}", request.version()));
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        counted.fetch_add(1, Ordering::SeqCst);
         let (tls, service) = (tls.clone(), TowerToHyperService::new(app.clone()));
         connections.spawn(async move {
             let Ok(stream) = tls.accept(stream).await else {
@@ -126,12 +204,16 @@ async fn tunnels(listener: TcpListener, status: &'static str, asked: Arc<Mutex<V
                 return;
             };
             asked.lock().unwrap().push(head.clone());
+            let to = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            let mut target = if status.starts_with("200") {
+                Some(TcpStream::connect(to).await.unwrap())
+            } else {
+                None
+            };
             let answer = format!("HTTP/1.1 {status}\r\n\r\n");
             stream.write_all(answer.as_bytes()).await.unwrap();
-            let to = head.split(' ').nth(1).unwrap_or_default().to_owned();
-            if status.starts_with("200") {
-                let mut target = TcpStream::connect(to).await.unwrap();
-                let copied = tokio::io::copy_bidirectional(&mut stream, &mut target).await;
+            if let Some(target) = &mut target {
+                let copied = tokio::io::copy_bidirectional(&mut stream, target).await;
                 copied.unwrap_or_default();
             }
         });

@@ -1,14 +1,9 @@
 //! Makes one attempt: posts a signed event to its callback and tells what came of it.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header, response::Parts};
-use http_body_util::{BodyExt, Full};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, Error as SendError},
-    rt::{TokioExecutor, TokioTimer},
-};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Span, debug};
@@ -18,11 +13,12 @@ use crate::{
     delivery::{
         AddressGuard, DeliveryError, NameResolver, NoAddress,
         address_guard::causes,
-        addresses::{AddressLoad, Seat},
-        dialer::{Dialer, Pins, ProxyFailed, TunnelError},
+        addresses::AddressLoad,
+        connections::{Body, Connections, SendError},
+        dialer::{DialError, Dialer, Place},
         tls,
     },
-    domain::{AllowedNetworks, Attempt, AttemptError, Share},
+    domain::{AllowedNetworks, Attempt, AttemptError, CallbackUrl, Share},
     signing,
     store::DueDelivery,
     telemetry,
@@ -32,14 +28,6 @@ use crate::{
 const READ_AT_MOST: usize = 16 * 1024;
 /// How much of it is kept, in bytes.
 const KEEP_AT_MOST: usize = 1024;
-/// How long an unused connection is kept.
-const IDLE_CONNECTION: Duration = Duration::from_secs(30);
-
-/// The longest head of an answer, and the most of a body that waits to be read, in bytes.
-const BUFFER: usize = 64 * 1024;
-
-type Body = Full<bytes::Bytes>;
-type HttpClient = Client<HttpsConnector<Dialer>, Body>;
 
 /// Whether an attempt was made.
 #[derive(Debug)]
@@ -63,21 +51,22 @@ impl Answer {
     /// An attempt that failed inside the relay.
     #[must_use]
     pub fn internal_error(due: &DueDelivery, started_at: Timestamp) -> Self {
-        Self::of(due, started_at, Duration::ZERO, Err(AttemptError::Internal))
+        let failed = Failed::from(AttemptError::Internal);
+        Self::of(due, started_at, Duration::ZERO, Err(failed))
     }
 
     fn of(
         due: &DueDelivery,
         started_at: Timestamp,
         duration: Duration,
-        outcome: Result<Reply, AttemptError>,
+        outcome: Result<Reply, Failed>,
     ) -> Self {
-        let (reply, error) = match outcome {
+        let (reply, error, error_detail) = match outcome {
             Ok(reply) => {
                 let error = reply.error();
-                (Some(reply), error)
+                (Some(reply), error, None)
             }
-            Err(error) => (None, Some(error)),
+            Err(Failed { error, detail }) => (None, Some(error), detail),
         };
         let (status, retry_after, response) = reply.map_or((None, None, None), |reply| {
             (Some(reply.status.as_u16()), reply.retry_after, reply.body)
@@ -89,6 +78,7 @@ impl Answer {
                 duration,
                 status,
                 error,
+                error_detail,
                 response,
             },
             retry_after,
@@ -118,9 +108,8 @@ impl Reply {
 /// Posts events to callbacks.
 #[derive(Clone)]
 pub struct CallbackSender {
-    client: HttpClient,
+    connections: Connections,
     guard: AddressGuard,
-    pins: Pins,
     addresses: AddressLoad,
     allow_http: bool,
     time_limit: Duration,
@@ -133,16 +122,10 @@ impl CallbackSender {
         resolver: Arc<dyn NameResolver>,
     ) -> Result<Self, DeliveryError> {
         let allowed = AllowedNetworks::new(config.allow_networks.clone());
-        let pins = Pins::default();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client_config(config)?)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(Dialer::new(pins.clone(), config.proxy.as_ref()));
+        let dialer = Dialer::new(tls::client_config(config)?, config.proxy.as_ref());
         Ok(Self {
-            client: client(config, connector),
+            connections: Connections::new(dialer, config),
             guard: AddressGuard::new(resolver, allowed),
-            pins,
             addresses: AddressLoad::new(config),
             allow_http: config.allow_http,
             time_limit: config.timeout,
@@ -166,7 +149,7 @@ impl CallbackSender {
         let outcome = match self.post(due, started_at, begun + self.time_limit).await {
             Ok(reply) => Ok(reply),
             Err(Failure::NoRoom) => return Attempted::NoRoom,
-            Err(Failure::Failed(error)) => Err(error),
+            Err(Failure::Failed(failed)) => Err(failed),
         };
         Attempted::Answered(Answer::of(due, started_at, begun.elapsed(), outcome))
     }
@@ -187,19 +170,18 @@ impl CallbackSender {
         let vetted = vetted.map_err(|_| AttemptError::Dns)?.map_err(|error| {
             debug!(delivery.id = %due.id, ?error, "the callback has no address");
             match error {
-                NoAddress::Refused => AttemptError::AddressRefused,
-                NoAddress::Unresolved(_) => AttemptError::Dns,
+                NoAddress::Refused => AttemptError::AddressRefused.into(),
+                NoAddress::Unresolved(error) => Failed::by(AttemptError::Dns, &error),
             }
         })?;
         let first = vetted.first().copied().ok_or(AttemptError::Internal)?;
         let seat = self.addresses.enter(url.host(), first);
         let seat = seat.ok_or(Failure::NoRoom)?;
-        // held until the answer is read: no connection is made without it
-        let _pin = self.pins.pin(url.host(), vetted);
-        let reply = self.exchange(request, until, seat).await;
-        reply.map_err(|(error, why)| {
-            debug!(delivery.id = %due.id, why, "the callback did not answer");
-            Failure::Failed(error)
+        let reply = self.exchange(request, url, &vetted, until).await;
+        seat.ended(reply.is_ok());
+        reply.map_err(|failed| {
+            debug!(delivery.id = %due.id, why = failed.detail, "the callback did not answer");
+            Failure::Failed(failed)
         })
     }
 
@@ -207,57 +189,62 @@ impl CallbackSender {
     async fn exchange(
         &self,
         request: Request<Body>,
+        url: &CallbackUrl,
+        vetted: &[IpAddr],
         until: Instant,
-        seat: Seat,
-    ) -> Result<Reply, (AttemptError, String)> {
-        let answered = timeout_at(until, self.client.request(request)).await;
-        let answered = match answered {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err((kind_of(&error), described(&error))),
-            Err(elapsed) => Err((AttemptError::TimedOut, elapsed.to_string())),
+    ) -> Result<Reply, Failed> {
+        let to = Place::of(url);
+        let sent = timeout_at(until, self.connections.send(request, &to, vetted)).await;
+        let (answer, connection) = match sent {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(error)) => return Err(Failed::by(kind_of(&error), &error)),
+            Err(_) => return Err(AttemptError::TimedOut.into()),
         };
-        let answered = answered.map(http::Response::into_parts);
-        let reply = match answered {
-            Ok((
-                Parts {
-                    status, headers, ..
-                },
-                body,
-            )) => Ok(Reply {
-                status,
-                retry_after: retry_after(&headers),
-                body: beginning(body, until).await,
-            }),
-            Err(failed) => Err(failed),
+        let (head, body) = answer.into_parts();
+        let reply = Reply {
+            status: head.status,
+            retry_after: retry_after(&head.headers),
+            body: beginning(body, until).await,
         };
-        seat.ended(reply.is_ok());
-        reply
+        self.connections.keep(to, connection);
+        Ok(reply)
     }
 }
 
 /// Why there is no answer.
 enum Failure {
     NoRoom,
-    Failed(AttemptError),
+    Failed(Failed),
 }
 
-impl From<AttemptError> for Failure {
-    fn from(error: AttemptError) -> Self {
-        Self::Failed(error)
+impl<E: Into<Failed>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
     }
 }
 
-fn client(config: &DeliveryConfig, connector: HttpsConnector<Dialer>) -> HttpClient {
-    let window = u32::try_from(BUFFER).unwrap_or(u32::MAX);
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_CONNECTION)
-        // all that may be in use at once, or they would be dialled again for each wave of deliveries
-        .pool_max_idle_per_host(config.concurrency_per_host)
-        .http1_max_buf_size(BUFFER)
-        .http2_initial_stream_window_size(window)
-        .http2_initial_connection_window_size(window)
-        .build(connector)
+/// An attempt without an answer.
+struct Failed {
+    error: AttemptError,
+    detail: Option<String>,
+}
+
+impl Failed {
+    fn by(error: AttemptError, cause: &(dyn Error + 'static)) -> Self {
+        Self {
+            error,
+            detail: Some(described(cause)),
+        }
+    }
+}
+
+impl From<AttemptError> for Failed {
+    fn from(error: AttemptError) -> Self {
+        Self {
+            error,
+            detail: None,
+        }
+    }
 }
 
 fn request(due: &DueDelivery, at: Timestamp) -> Result<Request<Body>, AttemptError> {
@@ -335,40 +322,27 @@ fn printable(bytes: &[u8]) -> String {
     text
 }
 
-/// What an error says and what it comes from.
-fn described(error: &SendError) -> String {
-    let told: Vec<_> = causes(error).map(ToString::to_string).collect();
-    told.join(": ")
+/// What an error says and what it comes from. An error that repeats its cause is told once.
+fn described(error: &(dyn Error + 'static)) -> String {
+    let mut told = Vec::<String>::new();
+    for cause in causes(error) {
+        let text = cause.to_string();
+        if !told.last().is_some_and(|last| last.contains(&text)) {
+            told.push(text);
+        }
+    }
+    printable(told.join(": ").as_bytes())
 }
 
 fn kind_of(error: &SendError) -> AttemptError {
-    let is = |of: fn(&(dyn Error + 'static)) -> bool| causes(error).any(of);
-    let hung_up = |cause: &(dyn Error + 'static)| cause.downcast_ref().is_some_and(is_hang_up);
-    if is(<dyn Error>::is::<ProxyFailed>) {
-        AttemptError::Proxy
-    } else if is(<dyn Error>::is::<rustls::Error>) {
-        AttemptError::Tls
-    } else if is(<dyn Error>::is::<TunnelError>) {
-        AttemptError::Connect
-    } else if error.is_connect() && is(hung_up) {
-        // an open connection that is closed while connecting: in the handshake
-        AttemptError::Tls
-    } else if error.is_connect() {
-        AttemptError::Connect
-    } else {
-        AttemptError::Broken
+    match error {
+        SendError::Dial(DialError::Proxy(_)) => AttemptError::Proxy,
+        SendError::Dial(DialError::Connect(_) | DialError::Tunnel(_)) => AttemptError::Connect,
+        SendError::Dial(DialError::Name(_) | DialError::Tls(_)) | SendError::Tls(_) => {
+            AttemptError::Tls
+        }
+        SendError::Broken(_) => AttemptError::Broken,
     }
-}
-
-/// Whether an open connection was closed. While connecting, only a handshake can meet that.
-fn is_hang_up(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-    )
 }
 
 #[cfg(test)]

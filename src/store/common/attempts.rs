@@ -144,6 +144,7 @@ pub(in crate::store) struct AttemptRow<'r> {
     pub(in crate::store) status: Option<i64>,
     pub(in crate::store) error: Option<&'static str>,
     pub(in crate::store) response: Option<&'r str>,
+    pub(in crate::store) error_detail: Option<&'r str>,
 }
 
 /// The attempts that were made.
@@ -159,6 +160,7 @@ pub(in crate::store) fn attempt_rows<'r>(recorded: &[Recorded<'r>]) -> Vec<Attem
             status: attempt.status.map(i64::from),
             error: attempt.error.map(AttemptError::as_str),
             response: attempt.response.as_deref(),
+            error_detail: attempt.error_detail.as_deref(),
         })
     });
     rows.collect()

@@ -125,6 +125,7 @@ fn attempt(cells: &Cells<'_>) -> Result<Attempt, StoreError> {
             .map(|status| u16::try_from(status).map_err(|_| cells.bad("status")))
             .transpose()?,
         error: cells.read_opt("error", AttemptError::from_word)?,
+        error_detail: cells.opt("error_detail")?,
         response: cells.opt("response")?,
     })
 }

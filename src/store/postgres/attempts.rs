@@ -27,9 +27,9 @@ pub(super) const DELIVERIES: &str = "SELECT d.delivery_id, d.watch_id, d.host, d
 
 /// Adds attempts, and changes their deliveries. The claim that was recorded is over; another one is left alone.
 pub(super) const RECORD: &str = "WITH added AS (INSERT INTO attempts (delivery_id, number, lease_id, \
-        started_at, duration, status, error, response) \
+        started_at, duration, status, error, response, error_detail) \
         SELECT * FROM unnest($7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], \
-            $12::bigint[], $13::text[], $14::text[])) \
+            $12::bigint[], $13::text[], $14::text[], $15::text[])) \
     UPDATE deliveries d SET \
     attempts = greatest(d.attempts, coalesce(r.number, 0)), \
     round_attempts = d.round_attempts + \
@@ -118,6 +118,7 @@ async fn write(connection: &mut Session<'_>, recorded: &[Recorded<'_>]) -> Resul
         .bind(columns(&attempts, |row| row.status))
         .bind(columns(&attempts, |row| row.error))
         .bind(columns(&attempts, |row| row.response.map(plain)))
+        .bind(columns(&attempts, |row| row.error_detail.map(plain)))
         .execute(connection)
         .await?;
     Ok(())

@@ -47,7 +47,7 @@ pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, d.delive
     ORDER BY e.event_id";
 
 pub(super) const ATTEMPTS: &str = "SELECT a.delivery_id, a.number, a.started_at, a.duration, \
-    a.status, a.error, a.response FROM attempts a WHERE a.delivery_id = ANY($1) \
+    a.status, a.error, a.response, a.error_detail FROM attempts a WHERE a.delivery_id = ANY($1) \
     ORDER BY a.delivery_id, a.number";
 
 /// One watch with its story.

@@ -20,7 +20,8 @@ pub(super) const DELIVERY: &str = "SELECT d.delivery_id, d.watch_id, d.host, d.s
     FROM deliveries d WHERE d.delivery_id = ?1";
 
 pub(super) const ADD_ATTEMPT: &str = "INSERT INTO attempts (delivery_id, number, lease_id, \
-    started_at, duration, status, error, response) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    started_at, duration, status, error, response, error_detail) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 /// The claim that was recorded is over; another one is left alone.
 pub(super) const RECORD: &str = "UPDATE deliveries SET attempts = max(attempts, ifnull(?6, 0)), \
@@ -53,6 +54,7 @@ pub(super) fn record(
             row.status,
             row.error,
             row.response,
+            row.error_detail,
         )
     });
     execute_each(connection, ADD_ATTEMPT, attempts)?;

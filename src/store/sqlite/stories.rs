@@ -46,7 +46,7 @@ pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, d.delive
     CROSS JOIN deliveries d ON d.event_id = e.event_id ORDER BY e.event_id";
 
 pub(super) const ATTEMPTS: &str = "SELECT a.delivery_id, a.number, a.started_at, a.duration, \
-    a.status, a.error, a.response \
+    a.status, a.error, a.response, a.error_detail \
     FROM json_each(?1) i CROSS JOIN attempts a ON a.delivery_id = i.value \
     ORDER BY a.delivery_id, a.number";
 

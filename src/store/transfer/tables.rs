@@ -214,6 +214,7 @@ const ATTEMPTS: &[Column] = &[
     whole("status"),
     text("error"),
     text("response"),
+    text("error_detail"),
 ];
 
 const CONNECTION_FAILURES: &[Column] = &[text("connection_id"), text("job_id"), whole("failed_at")];

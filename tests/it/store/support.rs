@@ -262,6 +262,7 @@ pub(crate) fn attempt(delivery: &DueDelivery, next: AfterAttempt, now: Timestamp
             duration: Duration::from_millis(40),
             status: Some(if accepted { 204 } else { 500 }),
             error: (!accepted).then_some(AttemptError::Refused),
+            error_detail: (!accepted).then(|| "as told".to_owned()),
             response: (!accepted).then(|| "out of order".to_owned()),
         }),
         next,

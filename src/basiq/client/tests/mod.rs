@@ -1,6 +1,7 @@
 //! Tests of the client against a local server that answers as it is told.
 
 mod fake;
+mod kept;
 mod keys;
 mod mfa;
 

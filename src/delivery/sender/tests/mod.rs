@@ -1,5 +1,7 @@
 //! Single attempts against fake hosts on loopback.
 
+mod connecting;
+
 use super::*;
 use crate::config::EgressProxy;
 use crate::delivery::fakes::{

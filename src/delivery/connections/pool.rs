@@ -1,0 +1,127 @@
+//! Connections that rest until the next request, each for a while, so many at most.
+
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use hyper::rt::Executor;
+use hyper_util::rt::TokioExecutor;
+use tokio::time::{Instant, sleep};
+
+use super::Connection;
+use crate::delivery::dialer::Place;
+
+/// How long an unused connection is kept.
+const KEPT_FOR: Duration = Duration::from_secs(30);
+/// How often connections that were kept too long, or were closed, are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Connections at rest. Clones share them.
+#[derive(Clone)]
+pub(super) struct Pool {
+    resting: Arc<Mutex<Resting>>,
+    /// As many in all as requests may be under way: fewer would be opened again for each wave of deliveries.
+    most: usize,
+    most_per_place: usize,
+}
+
+#[derive(Default)]
+struct Resting {
+    /// The one that rests longest is first.
+    connections: VecDeque<Rest>,
+    swept: bool,
+}
+
+struct Rest {
+    to: Place,
+    connection: Connection,
+    since: Instant,
+}
+
+impl Rest {
+    fn is_over(&self) -> bool {
+        self.since.elapsed() >= KEPT_FOR || !self.connection.is_usable()
+    }
+}
+
+impl Pool {
+    pub(super) fn new(most: usize, most_per_place: usize) -> Self {
+        Self {
+            resting: Arc::default(),
+            most,
+            most_per_place,
+        }
+    }
+
+    /// The connection used last that leads to this place at one of these addresses.
+    pub(super) fn take(&self, to: &Place, vetted: &[IpAddr]) -> Option<Connection> {
+        let mut resting = lock(&self.resting);
+        let connections = &mut resting.connections;
+        loop {
+            let found = connections
+                .iter()
+                .rposition(|rest| rest.to == *to && vetted.contains(&rest.connection.address))?;
+            let rest = connections.remove(found)?;
+            if rest.is_over() {
+                continue;
+            }
+            if let Some(shared) = rest.connection.shared() {
+                connections.push_back(Rest {
+                    since: Instant::now(),
+                    ..rest
+                });
+                return Some(shared);
+            }
+            return Some(rest.connection);
+        }
+    }
+
+    /// Keeps a connection. One that others share is kept once.
+    pub(super) fn put(&self, to: Place, connection: Connection) {
+        let mut resting = lock(&self.resting);
+        let connections = &mut resting.connections;
+        if connection.is_shared() {
+            connections.retain(|rest| !rest.connection.is_same_as(&connection));
+        }
+        let alike = connections.iter().filter(|rest| rest.to == to).count();
+        if alike >= self.most_per_place
+            && let Some(first) = connections.iter().position(|rest| rest.to == to)
+        {
+            connections.remove(first);
+        }
+        if connections.len() >= self.most {
+            connections.pop_front();
+        }
+        connections.push_back(Rest {
+            to,
+            connection,
+            since: Instant::now(),
+        });
+        if !std::mem::replace(&mut resting.swept, true) {
+            TokioExecutor::new().execute(sweep(Arc::downgrade(&self.resting)));
+        }
+    }
+}
+
+/// Closes connections that were kept too long, for as long as there are any.
+async fn sweep(resting: Weak<Mutex<Resting>>) {
+    loop {
+        sleep(SWEEP).await;
+        let Some(resting) = resting.upgrade() else {
+            return;
+        };
+        let mut resting = lock(&resting);
+        resting.connections.retain(|rest| !rest.is_over());
+        if resting.connections.is_empty() {
+            resting.swept = false;
+            return;
+        }
+    }
+}
+
+fn lock(resting: &Mutex<Resting>) -> MutexGuard<'_, Resting> {
+    resting.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,134 @@
+//! Callback hosts that keep connections, and addresses that swallow packets.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::read_request;
+
+/// A queue on loopback that takes no connection for so long is full.
+const FULL_AFTER: Duration = Duration::from_millis(100);
+
+/// What a host does about a request of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::delivery) enum Deed {
+    /// Answers 200 and keeps the connection.
+    Answer,
+    /// Closes the connection without a byte of an answer.
+    Close,
+    /// Closes the connection in the middle of the answer's head.
+    BreakOff,
+}
+
+/// A host that does so for each connection, request by request; it waits for ever after the last one.
+pub(in crate::delivery) struct KeepingHost {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<String>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl KeepingHost {
+    /// Each connection has its own deeds, the last ones are those of every further connection.
+    pub(in crate::delivery) async fn at(at: &str, deeds: &'static [&'static [Deed]]) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::default());
+        let mut tasks = JoinSet::new();
+        let (counted, seen) = (Arc::clone(&connections), Arc::clone(&requests));
+        tasks.spawn(async move {
+            let mut serving = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let number = counted.fetch_add(1, Ordering::SeqCst);
+                let deeds = deeds.get(number).or(deeds.last()).unwrap();
+                serving.spawn(serve(stream, deeds, Arc::clone(&seen)));
+            }
+        });
+        Self {
+            address,
+            connections,
+            requests,
+            _tasks: tasks,
+        }
+    }
+
+    /// A host on loopback.
+    pub(in crate::delivery) async fn does(deeds: &'static [&'static [Deed]]) -> Self {
+        Self::at("127.0.0.1:0", deeds).await
+    }
+
+    pub(in crate::delivery) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub(in crate::delivery) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The ids of the messages it got.
+    pub(in crate::delivery) fn messages(&self) -> Vec<String> {
+        let requests = self.requests.lock().unwrap();
+        let id = |request: &String| {
+            let line = request
+                .lines()
+                .find_map(|line| line.strip_prefix("webhook-id: "));
+            line.unwrap_or_default().to_owned()
+        };
+        requests.iter().map(id).collect()
+    }
+}
+
+async fn serve(mut stream: TcpStream, deeds: &[Deed], seen: Arc<Mutex<Vec<String>>>) {
+    for deed in deeds {
+        let Some(request) = read_request(&mut stream).await else {
+            return;
+        };
+        seen.lock().unwrap().push(request);
+        let answer = match deed {
+            Deed::Answer => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            Deed::Close => return,
+            Deed::BreakOff => "HTTP/1.1 200 OK\r\nx-half: ",
+        };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        if *deed == Deed::BreakOff {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// A port that neither accepts nor refuses: its queue of connections is full, so packets to it are dropped.
+pub(in crate::delivery) struct Swallower {
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl Swallower {
+    pub(in crate::delivery) async fn at(at: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(at.parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let to = listener.local_addr().unwrap();
+        // how many a queue of length 0 holds is the system's affair
+        let mut queued = Vec::new();
+        while let Ok(stream) = timeout(FULL_AFTER, TcpStream::connect(to)).await {
+            queued.push(stream.unwrap());
+        }
+        Self {
+            _listener: listener,
+            _queued: queued,
+        }
+    }
+}
