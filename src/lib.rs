@@ -22,6 +22,7 @@ pub mod console;
 pub mod delivery;
 pub mod domain;
 mod happy_eyeballs;
+pub mod http_url;
 pub mod normalise;
 pub mod runtime;
 pub mod sandbox;

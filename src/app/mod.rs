@@ -1,5 +1,6 @@
 //! Puts the relay together and runs it.
 
+mod connections;
 mod database;
 mod fleet;
 mod lock;
@@ -16,6 +17,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
 
 use self::{
+    connections::connection_limits,
     database::connect_options,
     fleet::{Bells, Fleet, InPostgres, hear, join},
 };
@@ -34,12 +36,15 @@ use crate::{
     delivery::{DeliveryWorker, further_certificates},
     domain::{AllowedNetworks, CallbackRules, Share, SigningSecret, Upstream},
     normalise::Catalogue,
-    runtime::{Stopped, Supervisor, Wake, Worker, run_worker},
+    runtime::{self, Stopped, Supervisor, Wake, Worker, run_worker},
     store::{Store, StoreError, postgres::PgStore},
     telemetry::{self, Metrics},
     tracker::{BankWorker, Looker, TrackerWorker},
     web::{AdminToken, ConnectionLimits, serve},
 };
+
+/// Connections to the address of its own that metrics may have: a few collectors ask there.
+const METRICS_CONNECTIONS: usize = 64;
 
 /// A relay, put together but not running: its workers can be ticked by hand.
 pub struct Relay {
@@ -65,6 +70,8 @@ pub struct Relay {
     pub upkeep: UpkeepWorker,
     /// Its secrets that can be replaced while it runs.
     pub secrets: Secrets,
+    /// The bounds of its HTTP server.
+    limits: ConnectionLimits,
     /// Its part of what the relays on the store divide.
     share: Share,
     /// Its place among the relays that share the store, if they may.
@@ -118,13 +125,14 @@ fn api_parts(
     (clock, catalogue): (Clock, Arc<Catalogue>),
     metrics: &Metrics,
     shared: (Option<Arc<dyn Common>>, Share),
+    limits: ConnectionLimits,
 ) -> Result<ApiParts> {
     let metrics = metrics.clone();
     let upstream = Upstream::default();
     let basiq = BasiqClient::shared(&settings.basiq, clock.clone(), upstream.clone(), shared)
         .context("no client for Basiq")?;
     Ok(ApiParts {
-        follows: Follows::new(store.clone()),
+        follows: Follows::new(store.clone(), limits.connections),
         store: store.clone(),
         clock,
         server: settings.server.clone(),
@@ -244,7 +252,15 @@ impl Relay {
             .as_ref()
             .map(|(_, store)| InPostgres::common(store.clone()));
         let shared = (common, share.clone());
-        let parts = api_parts(&settings, &store, (clock, catalogue), &metrics, shared)?;
+        let limits = connection_limits(&settings, runtime::handle_limit());
+        let parts = api_parts(
+            &settings,
+            &store,
+            (clock, catalogue),
+            &metrics,
+            shared,
+            limits,
+        )?;
         let tracker = tracker(&settings, &store, &parts);
         let banks = banks(&settings, &store, &parts);
         let delivery = delivery(&settings, &store, &parts)?.sharing(&share);
@@ -272,6 +288,7 @@ impl Relay {
             follow,
             upkeep,
             secrets,
+            limits,
             share,
             fleet,
             bells,
@@ -319,10 +336,13 @@ impl Relay {
             supervisor.spawn("fleet", fleet.run(token.clone()));
             supervisor.spawn("wakes", hear(store, self.bells, token.clone()));
         }
-        let limits = ConnectionLimits::default();
-        let http = serve(listener, self.router, limits, token.clone());
+        let http = serve(listener, self.router, self.limits, token.clone());
         supervisor.spawn("http", http);
         if let Some(listener) = metrics {
+            let limits = ConnectionLimits {
+                connections: METRICS_CONNECTIONS,
+                ..self.limits
+            };
             let metrics = serve(listener, self.metrics_router, limits, token);
             supervisor.spawn("metrics", metrics);
         }

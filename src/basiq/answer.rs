@@ -283,6 +283,7 @@ mod tests {
             BasiqError::KeyRefused
             | BasiqError::TimedOut
             | BasiqError::Unreachable(_)
+            | BasiqError::NoResources(_)
             | BasiqError::Resting { .. }
             | BasiqError::Unreadable(_) => "other",
         }

@@ -22,6 +22,7 @@ use crate::{
     basiq::{
         breaker::{Breaker, Pass},
         common::Common,
+        error::is_for_want_of_resources,
         throttle::Throttle,
         turns::Turns,
     },
@@ -221,10 +222,12 @@ impl Middleware for Budget {
         let pass = self.turn(request.url().path()).await?;
         let place = Place::new(&self.sending, permit);
         let sent_at = SentAt(Instant::now());
-        let mut response = next
-            .run(request, extensions)
-            .await
-            .inspect_err(|_| pass.judge(false))?;
+        let mut response = next.run(request, extensions).await.inspect_err(|error| {
+            // what is the relay's own fault says nothing about Basiq
+            if !is_for_want_of_resources(error) {
+                pass.judge(false);
+            }
+        })?;
         response.extensions_mut().insert(sent_at);
         // the place is free when the response is dropped, after the last byte
         response.extensions_mut().insert(Arc::new(place));

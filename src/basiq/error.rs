@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::{
     basiq::{breaker::Open, throttle::Paused, turns::OutOfReach},
     domain::ErrorChain,
+    runtime::{lacks_handles, lacks_resources},
 };
 
 /// When to ask again after the budget that relays share could not be reached.
@@ -70,6 +71,9 @@ pub enum BasiqError {
     /// No connection, or it broke.
     #[error("Basiq cannot be reached")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The call was not made: the relay has no file handle, thread or memory left.
+    #[error("the relay has no file handle, thread or memory left to ask Basiq with")]
+    NoResources(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// An answer that is not what the contract says, or larger than any honest one.
     #[error("Basiq's answer cannot be read: {0}")]
     Unreadable(String),
@@ -117,8 +121,16 @@ impl BasiqError {
     pub(super) fn from_transport(error: reqwest::Error) -> Self {
         if error.is_timeout() {
             Self::TimedOut
+        } else if error.is_connect() && is_for_want_of_resources(&error) {
+            Self::NoResources(error.into())
         } else {
             Self::Unreachable(error.into())
         }
     }
+}
+
+/// Whether nobody was asked, for want of the relay's own resources. A resolver that has no file handle says only that
+/// it failed.
+pub(super) fn is_for_want_of_resources(error: &(dyn std::error::Error + 'static)) -> bool {
+    lacks_resources(error) || lacks_handles()
 }

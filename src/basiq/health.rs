@@ -1,6 +1,9 @@
 //! Keeps the word on how Basiq answers, and logs when it changes.
 
-use std::error::Error;
+use std::{
+    error::Error,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use tracing::{info, warn};
 
@@ -11,17 +14,24 @@ use crate::{
 
 /// Turns the results of calls into the shared word.
 #[derive(Debug)]
-pub(super) struct Health(Upstream);
+pub(super) struct Health {
+    upstream: Upstream,
+    /// Whether the latest call was not made for want of resources.
+    lacks_resources: AtomicBool,
+}
 
 impl Health {
     pub(super) fn new(upstream: Upstream) -> Self {
         set_gauges(upstream.health());
-        Self(upstream)
+        Self {
+            upstream,
+            lacks_resources: AtomicBool::new(false),
+        }
     }
 
     /// Notes how much of the budget is used, in thousandths.
     pub(super) fn note_pace(&self, thousandths: u32) {
-        self.0.set_pace(thousandths);
+        self.upstream.set_pace(thousandths);
     }
 
     /// Notes how a call ended.
@@ -32,8 +42,15 @@ impl Health {
             return;
         }
         let error = result.as_ref().err();
+        if let Some(error @ BasiqError::NoResources(_)) = error {
+            self.note_lack(error);
+            return;
+        }
+        if self.lacks_resources.swap(false, Ordering::Relaxed) {
+            info!("Basiq can be asked again");
+        }
         let health = error.map_or(UpstreamHealth::Ok, health_of);
-        let before = self.0.report(health);
+        let before = self.upstream.report(health);
         if health == before {
             return;
         }
@@ -46,6 +63,15 @@ impl Health {
             _ => info!(upstream.health = %health, "Basiq answers better than before"),
         }
     }
+
+    /// Says once that Basiq cannot be asked, and not for each call. It says nothing about how Basiq answers.
+    fn note_lack(&self, error: &BasiqError) {
+        if self.lacks_resources.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let cause = error.source().map(ToString::to_string);
+        warn!(%error, cause, "Basiq cannot be asked");
+    }
 }
 
 fn health_of(error: &BasiqError) -> UpstreamHealth {
@@ -57,6 +83,7 @@ fn health_of(error: &BasiqError) -> UpstreamHealth {
         BasiqError::Throttled { .. } => UpstreamHealth::Throttled,
         BasiqError::KeyRefused => UpstreamHealth::KeyRefused,
         BasiqError::Resting { .. }
+        | BasiqError::NoResources(_)
         | BasiqError::Status { .. }
         | BasiqError::TimedOut
         | BasiqError::Unreachable(_)

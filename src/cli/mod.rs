@@ -15,6 +15,7 @@ mod progress;
 pub mod receiver;
 mod sandbox;
 mod serve;
+mod threads;
 mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -81,18 +82,26 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli.command)),
-        Err(error) => Err(Failure::failed(
-            anyhow::Error::new(error).context("no runtime"),
-        )),
-    };
+    let outcome = threads::runtime(own_threads(&cli.command))
+        .and_then(|runtime| runtime.block_on(run(cli.command)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+/// How many threads a command starts besides the runtime's, or a few more: those of the store, and of traces.
+fn own_threads(command: &Command) -> usize {
+    match command {
+        Command::Serve(_) | Command::Demo(_) | Command::MigrateStore(_) => 12,
+        Command::Client(_) => 6,
+        Command::Sandbox(_)
+        | Command::Listen(_)
+        | Command::Watch(_)
+        | Command::Healthcheck(_)
+        | Command::Openapi(_)
+        | Command::Completions(_)
+        | Command::Man(_) => 0,
     }
 }
 

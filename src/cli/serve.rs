@@ -42,6 +42,7 @@ fn settings_help() -> String {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    runtime::raise_handle_limit();
     let settings = Settings::load(args.config.config.as_deref()).map_err(Failure::usage)?;
     settings.require_api_key().map_err(Failure::usage)?;
     app::validate(&settings).map_err(Failure::usage)?;

@@ -5,6 +5,8 @@ use http::{HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use crate::http_url;
+
 /// An HTTP proxy that understands `CONNECT`. Its password is not shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressProxy {
@@ -18,7 +20,7 @@ impl EgressProxy {
     pub fn parse(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        if url.scheme() != "http" || !bare {
+        if url.scheme() != "http" || !bare || http_url::check(&without_user(&url)?).is_err() {
             return None;
         }
         let port = url.port_or_known_default()?;
@@ -41,6 +43,14 @@ impl EgressProxy {
     pub fn authorization(&self) -> Option<HeaderValue> {
         self.authorization.clone()
     }
+}
+
+/// The address alone: an HTTP client is given the user in a header.
+fn without_user(url: &Url) -> Option<Url> {
+    let mut bare = url.clone();
+    bare.set_username("").ok()?;
+    bare.set_password(None).ok()?;
+    Some(bare)
 }
 
 fn basic(user: &str, password: &str) -> Option<HeaderValue> {
@@ -78,6 +88,9 @@ mod tests {
             "socks5://proxy",
             "http://proxy/path",
             "http://p?x",
+            "http://p:0",
+            "http://p{}:3128",
+            "http://p..internal",
             "",
         ] {
             assert_eq!(EgressProxy::parse(odd), None, "{odd}");

@@ -14,7 +14,10 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::config::{DatabaseUrl, EgressProxy, LogFormat, PostgresUrl};
+use crate::{
+    config::{DatabaseUrl, EgressProxy, LogFormat, PostgresUrl},
+    http_url,
+};
 
 /// What is allowed, for a reader of the error.
 pub(super) type Allowed = String;
@@ -148,6 +151,10 @@ pub(super) fn base_url(text: &str) -> Result<Url, Allowed> {
         .ok_or_else(|| {
             "an https:// or http:// address is allowed, without user, query or fragment".to_owned()
         })?;
+    http_url::check(&url).map_err(|_| {
+        "the host must be a name that DNS and TLS know, or an IP address, and the port not 0"
+            .to_owned()
+    })?;
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
@@ -327,6 +334,9 @@ mod tests {
             "ftp://a.example",
             "https://u:p@a.example",
             "https://a?b",
+            "https://exa{m}ple.com",
+            "https://a..b",
+            "http://a.example:0",
         ] {
             assert!(base_url(bad).is_err(), "{bad}");
         }

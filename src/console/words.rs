@@ -14,6 +14,7 @@ pub(super) fn attempt_error(error: AttemptError) -> &'static str {
         AttemptError::Tls => "the TLS handshake failed",
         AttemptError::Proxy => "the egress proxy could not be used",
         AttemptError::Broken => "the connection broke, or the answer was no HTTP",
+        AttemptError::NoResources => "the relay had no file handle, thread or memory left",
         AttemptError::Internal => "the relay could not send it; its log says why",
     }
 }

@@ -4,7 +4,7 @@
 //! to ([`super::dialer`]), so that a name cannot show one address to a check and another to the
 //! connection.
 
-use std::{error::Error, io, net::IpAddr, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -38,22 +38,6 @@ pub enum NoAddress {
     Refused,
     /// Its name does not resolve.
     Unresolved(io::Error),
-}
-
-/// An error and what it comes from, the outermost first. An I/O error keeps what it wraps out of
-/// its own chain of sources, so that is looked up apart.
-pub(super) fn causes<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| {
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        match wrapped {
-            Some(inner) => Some(inner),
-            None => (*error).source(),
-        }
-    })
 }
 
 /// Vets the addresses of callbacks.

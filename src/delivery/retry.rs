@@ -65,6 +65,13 @@ pub fn after_attempt(end: &AttemptEnd, schedule: &[Duration], jitter: f64) -> Af
     }
 }
 
+/// How long all waits of a schedule take: an event that waits for a paused host is given up after that.
+#[must_use]
+pub fn whole_schedule(schedule: &[Duration]) -> Duration {
+    let add = |sum: Duration, wait: &Duration| sum.saturating_add(*wait);
+    schedule.iter().fold(Duration::ZERO, add)
+}
+
 /// Reads a `Retry-After` header: seconds, or an HTTP date in any of its three forms.
 ///
 /// None if it asks for no wait, for a time that is past, or cannot be read.

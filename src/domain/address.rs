@@ -28,17 +28,19 @@ const RESERVED_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// Within IPv6 only global unicast, `2000::/3`, is public; these parts of it are not.
+/// Within IPv6 only global unicast, `2000::/3`, is public; these parts of it are not: IANA's special-purpose
+/// registry, with the tunnels Teredo (in `2001::/23`) and 6to4, at whose addresses nobody has a receiver.
 const RESERVED_V6: &[(Ipv6Addr, u8)] = &[
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
     (Ipv6Addr::new(0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0), 48),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
 const GLOBAL_UNICAST: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
-const SIX_TO_FOUR: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16);
-/// NAT64, RFC 6052: an IPv4 address in the last 32 bits.
+/// NAT64, RFC 6052: an IPv4 address in the last 32 bits. In a network that has IPv6 alone, DNS gives such an
+/// address for each name that has IPv4 alone.
 const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
 /// Whether an address is anything but the public internet, in IPv4, IPv6 or IPv4 inside IPv6.
@@ -46,13 +48,12 @@ const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96
 pub fn is_reserved(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_reserved_v4(v4),
-        IpAddr::V6(v6) => match embedded_v4(v6) {
-            Some(v4) => is_reserved_v4(v4),
-            None => {
-                !contains_v6(GLOBAL_UNICAST, v6)
-                    || RESERVED_V6.iter().any(|net| contains_v6(*net, v6))
-            }
-        },
+        IpAddr::V6(v6) if contains_v6(NAT64, v6) => is_reserved_v4(last_v4(v6)),
+        IpAddr::V6(v6) => {
+            !contains_v6(GLOBAL_UNICAST, v6)
+                || is_isatap(v6)
+                || RESERVED_V6.iter().any(|net| contains_v6(*net, v6))
+        }
     }
 }
 
@@ -66,20 +67,22 @@ fn contains_v6((network, length): (Ipv6Addr, u8), address: Ipv6Addr) -> bool {
     Ipv6Net::new(network, length).is_ok_and(|net| net.contains(&address))
 }
 
-/// The IPv4 address that an IPv6 address stands for: mapped, NAT64 or 6to4.
-fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [_, high, low, _, _, _, last_high, last_low] = address.segments();
-    if contains_v6(SIX_TO_FOUR, address) {
-        return Some(v4_of(high, low));
-    }
-    if contains_v6(NAT64, address) || address.to_ipv4_mapped().is_some() {
-        return Some(v4_of(last_high, last_low));
-    }
-    None
+/// Whether an interface is named after an IPv4 address (ISATAP, RFC 5214), which packets are sent to in a tunnel.
+fn is_isatap(address: Ipv6Addr) -> bool {
+    let [_, _, _, _, high, low, _, _] = address.segments();
+    matches!(high, 0 | 0x200) && low == 0x5efe
 }
 
-fn v4_of(high: u16, low: u16) -> Ipv4Addr {
-    Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low))
+/// The IPv4 address that a mapped or a NAT64 address stands for.
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let is_embedded = contains_v6(NAT64, address) || address.to_ipv4_mapped().is_some();
+    is_embedded.then(|| last_v4(address))
+}
+
+/// The last 32 bits as an IPv4 address.
+fn last_v4(address: Ipv6Addr) -> Ipv4Addr {
+    let [.., a, b, c, d] = address.octets();
+    Ipv4Addr::new(a, b, c, d)
 }
 
 /// The networks a deployment lets callbacks reach although they are reserved.
@@ -102,11 +105,23 @@ impl AllowedNetworks {
             IpAddr::V6(v6) => embedded_v4(v6).map_or(address, IpAddr::V4),
             IpAddr::V4(_) => address,
         };
-        !is_reserved(address)
-            || self
-                .0
-                .iter()
-                .any(|net| net.contains(&address) || net.contains(&plain))
+        !is_reserved(address) || self.name(address, plain)
+    }
+
+    /// Whether a URL may have this address written in it. NAT64 is for what DNS answers: nobody has a receiver that
+    /// is called so.
+    #[must_use]
+    pub fn permits_written(&self, address: Ipv6Addr) -> bool {
+        match embedded_v4(address) {
+            Some(plain) => self.name(address.into(), plain.into()),
+            None => self.permits(address.into()),
+        }
+    }
+
+    /// Whether one of the networks has the address, or the IPv4 address that it stands for.
+    fn name(&self, address: IpAddr, plain: IpAddr) -> bool {
+        let mut networks = self.0.iter();
+        networks.any(|net| net.contains(&address) || net.contains(&plain))
     }
 }
 
@@ -152,6 +167,13 @@ mod tests {
             "64:ff9b::7f00:1",
             "64:ff9b:1::1",
             "2002:7f00:1::",
+            "2002:5db8:d822::1",
+            "::ffff:1.1.1.1",
+            "2606:4700::5efe:101:101",
+            "2606:4700::200:5efe:808:808",
+            "2001:20::1",
+            "5f00::1",
+            "3fff::1",
             "::127.0.0.1",
             "2001::1",
             "100::1",

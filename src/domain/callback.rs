@@ -5,7 +5,10 @@ use std::{fmt, net::IpAddr};
 use thiserror::Error;
 use url::{Host, Url};
 
-use crate::domain::AllowedNetworks;
+use crate::{
+    domain::AllowedNetworks,
+    http_url::{self, UrlFault},
+};
 
 /// The longest callback URL, in bytes.
 const MAX_LENGTH: usize = 2048;
@@ -52,6 +55,9 @@ pub enum CallbackUrlError {
          RELAY_CALLBACK_ALLOW_NETWORKS can allow its network"
     )]
     PrivateHost(String),
+    /// No HTTP client can be given it.
+    #[error("cannot be posted to: {0}")]
+    Unsendable(#[from] UrlFault),
 }
 
 impl CallbackUrl {
@@ -72,6 +78,7 @@ impl CallbackUrl {
             return Err(CallbackUrlError::Fragment);
         }
         check_host(&url, rules)?;
+        http_url::check(&url)?;
         Ok(Self(url))
     }
 
@@ -134,7 +141,7 @@ fn check_scheme(url: &Url, rules: &CallbackRules) -> Result<(), CallbackUrlError
 fn check_host(url: &Url, rules: &CallbackRules) -> Result<(), CallbackUrlError> {
     let refused = match url.host() {
         Some(Host::Ipv4(address)) => !rules.allowed_networks.permits(IpAddr::V4(address)),
-        Some(Host::Ipv6(address)) => !rules.allowed_networks.permits(IpAddr::V6(address)),
+        Some(Host::Ipv6(address)) => !rules.allowed_networks.permits_written(address),
         Some(Host::Domain(name)) => is_local_name(name) && !allows_loopback(rules),
         None => true,
     };
@@ -228,6 +235,8 @@ mod tests {
             "10.0.0.1",
             "①②⑦.0.0.1",
             "[fd00:ec2::254]",
+            "[2002:5db8:d822::1]",
+            "[64:ff9b::101:101]",
         ] {
             let refused = refusal(&format!("https://{host}/"));
             assert!(

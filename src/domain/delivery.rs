@@ -45,6 +45,10 @@ closed_words! {
         Proxy => "proxy",
         /// The connection broke, or the answer was no HTTP.
         Broken => "broken",
+        /// The relay had no file handle, thread or memory left to ask the callback with. No record has it: such an
+        /// attempt is made again.
+        #[serde(skip)]
+        NoResources => "no-resources",
         /// The request could not be built or signed: an error of the relay itself.
         Internal => "internal",
     }

@@ -2,6 +2,8 @@
 
 mod changes;
 mod flights;
+mod handles;
+mod resources;
 mod search;
 mod signals;
 mod supervisor;
@@ -11,6 +13,8 @@ mod worker;
 pub use self::{
     changes::{Changed, Changes, Following},
     flights::Flights,
+    handles::{handle_limit, raise_handle_limit},
+    resources::{causes, lacks_handles, lacks_resources},
     search::Search,
     signals::{Hangups, signalled},
     supervisor::{Stopped, Supervisor},

@@ -38,7 +38,7 @@ pub use self::{
     hand_over::{HandOver, NewDeliveries, NewJobs, Placed, Room},
     hints::{Hint, HintStore, HintSubject, HintTaken},
     isolation::{record_attempts, record_looks},
-    outbox::{AfterAttempt, AttemptResult, DueDelivery, HostLimits, OutboxStore},
+    outbox::{AfterAttempt, AttemptResult, DueDelivery, GivenUp, HostLimits, OutboxStore, Waiting},
     paces::{Lesson, PaceFound, PaceStore},
     seal::{KeyError, Sealer},
     upkeep::{Census, UpkeepStore},

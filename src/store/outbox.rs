@@ -30,6 +30,10 @@ pub trait OutboxStore: Send + Sync {
     /// Records attempts: each attempt and what it means for its delivery are one write.
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError>;
 
+    /// Gives up deliveries that wait for a paused host and have waited for their whole schedule: dead, as if each
+    /// attempt had been made. Those with a deadline end by it.
+    async fn give_up_waiting(&self, waiting: Waiting) -> Result<Vec<GivenUp>, StoreError>;
+
     /// When the next delivery can be claimed, leaving out `full_hosts`; it may be past. A claimed
     /// one, or one that waits for another of its watch, counts from when that claim runs out.
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError>;
@@ -99,6 +103,32 @@ pub struct AttemptResult {
     pub attempt: Option<Attempt>,
     /// What follows.
     pub next: AfterAttempt,
+}
+
+/// Which deliveries wait for a paused host for too long.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    /// Those that are due by now ...
+    pub now: Timestamp,
+    /// ... and were first due by then.
+    pub since: Timestamp,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A delivery that was given up without another attempt, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUp {
+    /// The delivery.
+    pub delivery_id: DeliveryId,
+    /// Its event.
+    pub event_id: EventId,
+    /// The watch.
+    pub watch_id: WatchId,
+    /// The job.
+    pub job_id: JobId,
+    /// The host that is paused.
+    pub host: String,
 }
 
 /// What follows an attempt.

@@ -25,6 +25,7 @@ use tracing::{Instrument, debug, error, field, info, info_span, warn};
 use crate::{
     telemetry,
     web::{
+        head::HeadFault,
         leave::Leave,
         problem::{Problem, ProblemCode},
         trace,
@@ -45,7 +46,6 @@ const MAX_IN_HAND: usize = 1024;
 
 /// Seconds after which a client that was turned away may ask again.
 const TURNED_AWAY_SECONDS: u64 = 1;
-
 /// Seconds after which a client may ask again when an answer took too long.
 const RETRY_SECONDS: u64 = 5;
 
@@ -137,7 +137,9 @@ async fn manners(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
     let place = Arc::clone(&room).try_acquire_owned().ok();
     let has_room = place.is_some() || is_monitoring(&route);
     let leave = Leave::from_place(place);
-    let mut response = if has_room {
+    let mut response = if let Some(fault) = request.extensions().get::<HeadFault>() {
+        fault.answer()
+    } else if has_room {
         let answering = answer(request, next, leave.clone());
         answering.instrument(span.clone()).await
     } else {

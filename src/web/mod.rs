@@ -2,8 +2,10 @@
 
 mod auth;
 mod browsers;
+mod connections;
 mod extract;
 mod fields;
+mod head;
 mod leave;
 mod limits;
 mod manners;

@@ -1,9 +1,11 @@
 //! Serves connections within bounds: so many at once, and each request's head within a time limit, so
 //! that clients that send slowly, or nothing, cannot take all that others need.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum::Router;
+use axum::{Router, body::Body};
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
@@ -11,18 +13,23 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::web::patience::Impatient;
+use crate::web::{
+    connections::{Answering, Connection, Connections},
+    head,
+    patience::Impatient,
+};
 
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Connections at once; further ones wait to be accepted.
+    /// Connections at once. Where there is no room for another, the one that has been idle longest ends; while all are in
+    /// use, further ones wait.
     pub connections: usize,
     /// From the first byte of a request's head to its last, and from one request to the next.
     pub head: Duration,
@@ -62,29 +69,33 @@ pub async fn serve(
         router,
         graceful: GracefulShutdown::new(),
     };
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let room = Connections::new(limits.connections);
     let mut connections = JoinSet::new();
-    while let Some((stream, slot)) = next(&listener, &slots, &stop).await {
-        server.start(stream, slot, &mut connections);
+    while let Some((stream, connection)) = next(&listener, &room, &stop).await {
+        server.start(stream, connection, &mut connections);
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
     server.graceful.shutdown().await;
 }
 
-/// The next connection, and its slot; none once it is to stop.
+/// The next connection, and its place; none once it is to stop. It is accepted before it has a place: only then
+/// another one is to end for it.
 async fn next(
     listener: &TcpListener,
-    slots: &Arc<Semaphore>,
+    room: &Connections,
     stop: &CancellationToken,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Connection)> {
     let accept = async {
-        let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+        let mut failed = false;
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => return Some((stream, slot)),
+                Ok((stream, _)) => return Some((stream, room.enter().await?)),
                 Err(error) => {
-                    warn!(%error, "a connection cannot be accepted");
+                    // once, and not ten times a second while it lasts
+                    if !std::mem::replace(&mut failed, true) {
+                        warn!(%error, "a connection cannot be accepted");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -104,23 +115,47 @@ struct Server {
 }
 
 impl Server {
-    fn start(&self, stream: TcpStream, slot: OwnedSemaphorePermit, connections: &mut JoinSet<()>) {
+    fn start(&self, stream: TcpStream, place: Connection, connections: &mut JoinSet<()>) {
         // small answers leave at once
         drop(stream.set_nodelay(true));
         let stream = Impatient::new(stream, self.unread);
-        let service = TowerToHyperService::new(self.router.clone());
+        let (router, requests) = (self.router.clone(), place.requests());
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            let in_use = requests.begin();
+            let answer = router.clone().oneshot(checked(request));
+            async move {
+                let answered = answer.await;
+                answered.map(|answer| answer.map(|body| Body::new(Answering::new(body, in_use))))
+            }
+        });
         let connection = self
             .builder
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
             .into_owned();
         let connection = self.graceful.watch(connection);
         connections.spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(error, "a connection ended early");
+            tokio::select! {
+                ended = connection => {
+                    if let Err(error) = ended {
+                        debug!(error, "a connection ended early");
+                    }
+                }
+                () = place.is_to_end() => debug!("an idle connection ends to make room"),
             }
-            drop(slot);
+            drop(place);
         });
     }
+}
+
+/// A request as its handlers get it: what is wrong with its head is among its extensions.
+fn checked(mut request: Request<Incoming>) -> Request<Incoming> {
+    match head::check(&request) {
+        Ok(()) => head::follow_target(&mut request),
+        Err(fault) => {
+            request.extensions_mut().insert(fault);
+        }
+    }
+    request
 }
 
 /// HTTP/1.1 alone: to tell the versions apart the server would wait for the first bytes without a

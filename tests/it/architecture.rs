@@ -9,14 +9,18 @@ use std::{
 /// Modules from top to bottom, and what each may import. Every module may import itself.
 const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
-    ("config", &[]),
-    ("domain", &[]),
+    ("http_url", &[]),
+    ("config", &["http_url"]),
+    ("domain", &["http_url"]),
     // callbacks and Basiq are connected to in the same way, and neither imports the other
     ("happy_eyeballs", &[]),
     ("runtime", &["domain"]),
     ("telemetry", &["config", "domain"]),
     ("signing", &["domain"]),
-    ("basiq", &["clock", "config", "domain", "happy_eyeballs"]),
+    (
+        "basiq",
+        &["clock", "config", "domain", "happy_eyeballs", "runtime"],
+    ),
     ("normalise", &["basiq", "domain"]),
     ("store", &["clock", "config", "domain", "runtime"]),
     (

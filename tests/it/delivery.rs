@@ -102,6 +102,100 @@ async fn the_whole_schedule_is_used_before_a_delivery_is_dead_and_it_can_be_sent
     );
 }
 
+/// Where nobody listens.
+fn closed_port() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", free.local_addr().unwrap())
+}
+
+/// Thirty settled watches of a callback where nobody listens, whose schedule takes three seconds.
+async fn thirty_at_a_closed_port(callback: &str) -> (TestApp, Vec<String>) {
+    let builder = TestApp::builder().settings(|settings| {
+        settings.delivery.retry_schedule = vec![SECOND, 2 * SECOND];
+    });
+    let app = builder.build().await;
+    let mut watches = Vec::new();
+    for number in 0..30 {
+        let id = format!("j-{number}");
+        let done = job(&id, app.now(), &[("create-report", "success", Value::Null)]);
+        app.sandbox.seed_document(&id, done);
+        let options = json!({ "callbackUrl": format!("{callback}/hook") });
+        watches.push(app.watch_with(&id, options).await);
+    }
+    (app, watches)
+}
+
+#[tokio::test]
+async fn events_that_wait_for_a_paused_host_are_dead_when_their_schedule_is_over() {
+    let (mut app, _) = thirty_at_a_closed_port(&closed_port()).await;
+    app.pass(2 * SECOND, SECOND / 4).await;
+    let dead = async |app: &TestApp| {
+        let dead = app.get("/deliveries?state=dead&limit=200").await;
+        dead.body["items"].as_array().unwrap().clone()
+    };
+    assert_eq!(dead(&app).await.len(), 0, "their schedule is not over");
+    app.pass(3 * SECOND, SECOND / 4).await;
+    let dead = dead(&app).await;
+    assert_eq!(dead.len(), 30);
+    let attempts = dead
+        .iter()
+        .map(|dead| dead["attempts"].as_array().unwrap().len());
+    assert!(attempts.sum::<usize>() < 40, "the pause held");
+}
+
+#[tokio::test]
+async fn whoever_sends_again_by_hand_reaches_a_paused_host_that_was_mended_at_once() {
+    for way in ["watch", "delivery", "admin", "all"] {
+        let callback = closed_port();
+        let (mut app, watches) = thirty_at_a_closed_port(&callback).await;
+        if way == "all" {
+            app.pass(5 * SECOND, SECOND / 4).await;
+        } else {
+            app.run_due().await;
+        }
+        let listener = tokio::net::TcpListener::bind(callback.trim_start_matches("http://")).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        let mended = crate::support::Receiver::on(listener.unwrap(), &mut tasks);
+        app.run_due().await;
+        assert_eq!(mended.received().len(), 0, "{way}: it is paused");
+        let queued = match way {
+            "watch" => {
+                app.post(&format!("/watch/{}/redeliver", watches[7]), &json!({}))
+                    .await
+            }
+            "delivery" => {
+                let id = delivery(&app, &watches[7]).await["id"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned();
+                app.post(&format!("/deliveries/{id}/redeliver"), &json!({}))
+                    .await
+            }
+            "admin" => {
+                let id = watches[7].parse().unwrap();
+                let queued = app.store.redeliver_watch(None, id, app.now()).await;
+                assert!(queued.is_ok(), "{queued:?}");
+                app.get("/watch").await
+            }
+            _ => {
+                app.post(
+                    "/deliveries/redeliver",
+                    &json!({ "since": "2020-01-01T00:00:00Z" }),
+                )
+                .await
+            }
+        };
+        assert!(queued.status < 300, "{way}: {}", queued.text);
+        // no time passes but what the retries of what failed before wait for
+        app.run_due().await;
+        let received = mended.received().len();
+        let at_once = if way == "all" { 30 } else { 1 };
+        assert!(received >= at_once, "{way}: {received}");
+        app.pass(3 * SECOND, SECOND / 2).await;
+        assert_eq!(mended.received().len(), 30, "{way}");
+    }
+}
+
 #[tokio::test]
 async fn a_redelivery_is_a_new_attempt_with_the_same_id() {
     let mut app = TestApp::new().await;

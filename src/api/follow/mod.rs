@@ -41,13 +41,14 @@ pub struct Follows {
 }
 
 impl Follows {
-    /// Nobody follows anything yet.
+    /// Nobody follows anything yet. Each who does holds a connection, so of so many connections three quarters may
+    /// follow at a time: others find room besides.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Arc<dyn Store>, connections: usize) -> Self {
         Self {
             store,
             changes: Changes::new(),
-            table: Table::default(),
+            table: Table::new(connections - connections / 4),
         }
     }
 

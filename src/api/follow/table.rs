@@ -15,11 +15,7 @@ use crate::{
     store::WatchVersion,
 };
 
-/// So many follow watches at a time, in streams and in calls that wait. Each holds a connection, of which a
-/// listener takes 4,096: others find room besides.
-pub(super) const MOST: usize = 3072;
-
-/// So many of them follow one watch.
+/// So many of the followers follow one watch.
 pub(super) const MOST_OF_ONE: usize = 1024;
 
 /// Why there is no room.
@@ -34,7 +30,7 @@ pub(in crate::api) enum Refusal {
 }
 
 /// The watches that somebody follows. All clones are one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Table(Arc<Mutex<Rows>>);
 
 #[derive(Debug, Default)]
@@ -44,6 +40,8 @@ struct Rows {
     followers: usize,
     /// Rows so far: tells one from another of the same watch.
     begun: u64,
+    /// So many may follow watches at a time, in streams and in calls that wait.
+    most: usize,
     is_closed: bool,
 }
 
@@ -63,7 +61,7 @@ impl Rows {
         if self.is_closed {
             return Err(Refusal::Closed);
         }
-        if self.followers >= MOST {
+        if self.followers >= self.most {
             return Err(Refusal::Full);
         }
         if of_one >= MOST_OF_ONE {
@@ -114,6 +112,15 @@ pub(super) enum Joined {
 }
 
 impl Table {
+    /// Nobody follows anything; so many may at a time.
+    pub(super) fn new(most: usize) -> Self {
+        let rows = Rows {
+            most,
+            ..Rows::default()
+        };
+        Self(Arc::new(Mutex::new(rows)))
+    }
+
     /// What a panic elsewhere left behind is whole: every change to it is one step.
     fn rows(&self) -> MutexGuard<'_, Rows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -317,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_watch_is_kept_while_somebody_follows_it_and_only_its_owner_may() {
-        let (table, one) = (Table::default(), id());
+        let (table, one) = (Table::new(3072), id());
         let join = |owner| table.join(owner, one).unwrap();
         assert!(matches!(join(OWNER), Joined::First));
         let first = begin(&table, one).unwrap();
@@ -334,10 +341,10 @@ mod tests {
 
     #[test]
     fn neither_one_watch_nor_all_together_are_followed_by_more_than_may() {
-        let (table, one) = (Table::default(), id());
+        let (table, one) = (Table::new(3072), id());
         let mut all: Vec<_> = (0..MOST_OF_ONE).map(|_| begin(&table, one)).collect();
         assert_eq!(begin(&table, one).unwrap_err(), Refusal::Crowded);
-        all.extend((MOST_OF_ONE..MOST).map(|_| begin(&table, id())));
+        all.extend((MOST_OF_ONE..3072).map(|_| begin(&table, id())));
         assert!(all.iter().all(Result::is_ok));
         assert_eq!(begin(&table, id()).unwrap_err(), Refusal::Full);
         all.pop();
@@ -346,7 +353,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_read_is_taken_once_and_what_is_gone_is_ended() {
-        let table = Table::default();
+        let table = Table::new(3072);
         let (one, two) = (id(), id());
         let (mut first, _second) = (begin(&table, one).unwrap(), begin(&table, two).unwrap());
         assert_eq!(table.take_stale(1).len(), 1);
@@ -364,7 +371,7 @@ mod tests {
 
     #[test]
     fn once_closed_all_are_told_and_nobody_may_follow() {
-        let (table, one) = (Table::default(), id());
+        let (table, one) = (Table::new(3072), id());
         let follower = begin(&table, one).unwrap();
         table.close();
         assert!(follower.receiver.has_changed().is_err());

@@ -13,10 +13,10 @@ use crate::{
     store::{
         AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
         ClientStore, ConsoleStore, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank,
-        DueDelivery, DueJob, FailingHost, FollowStore, Hint, HintStore, HintTaken, HostLimits,
-        JobStore, Look, NewDeliveries, NewJobs, NewWatch, OutboxStore, PaceFound, PaceStore,
-        Redelivery, Registration, StoreError, UpkeepStore, WatchQuery, WatchSearch, WatchStore,
-        WatchStory, WatchVersion,
+        DueDelivery, DueJob, FailingHost, FollowStore, GivenUp, Hint, HintStore, HintTaken,
+        HostLimits, JobStore, Look, NewDeliveries, NewJobs, NewWatch, OutboxStore, PaceFound,
+        PaceStore, Redelivery, Registration, StoreError, UpkeepStore, Waiting, WatchQuery,
+        WatchSearch, WatchStore, WatchStory, WatchVersion,
     },
 };
 
@@ -324,6 +324,10 @@ impl OutboxStore for ListStore {
 
     async fn record_attempts(&self, _: Vec<AttemptResult>) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn give_up_waiting(&self, _: Waiting) -> Result<Vec<GivenUp>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn next_delivery_due(&self, _: &HostLimits) -> Result<Option<Timestamp>, StoreError> {

@@ -27,7 +27,7 @@ impl App {
         let basiq = BasiqClient::new(&BasiqConfig::default(), clock.clone(), upstream.clone());
         let store = Arc::new(ListStore::default());
         let mut parts = ApiParts {
-            follows: Follows::new(store.clone()),
+            follows: Follows::new(store.clone(), 4096),
             store,
             clock,
             server: ServerConfig::default(),

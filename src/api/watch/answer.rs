@@ -256,6 +256,7 @@ fn not_taken(error: &BasiqError) -> Problem {
         BasiqError::Resting { remaining } => unavailable(*remaining),
         BasiqError::KeyRefused
         | BasiqError::TimedOut
+        | BasiqError::NoResources(_)
         | BasiqError::Unreachable(_)
         | BasiqError::Unreadable(_)
         | BasiqError::Status { status: 500.., .. } => unavailable(Duration::ZERO),

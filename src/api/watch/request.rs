@@ -118,7 +118,8 @@ pub(super) fn callback_url(fields: &mut Fields, rules: &CallbackRules) -> Option
                 CallbackUrlError::NotAbsolute(_)
                 | CallbackUrlError::Scheme { .. }
                 | CallbackUrlError::Fragment
-                | CallbackUrlError::PrivateHost(_) => (FieldCode::InvalidValue, given),
+                | CallbackUrlError::PrivateHost(_)
+                | CallbackUrlError::Unsendable(_) => (FieldCode::InvalidValue, given),
             };
             fields.fault("callbackUrl", code, format!("`callbackUrl` {error}{given}"));
         })

@@ -197,6 +197,7 @@ impl AnswerError {
             | BasiqError::Forbidden { .. }
             | BasiqError::Throttled { .. }
             | BasiqError::Resting { .. }
+            | BasiqError::NoResources(_)
             | BasiqError::KeyRefused => Self::NotTaken(error),
             BasiqError::Status { .. }
             | BasiqError::TimedOut

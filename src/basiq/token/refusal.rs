@@ -42,6 +42,7 @@ pub(super) fn pause_after(error: &BasiqError, failures: u32) -> Duration {
         BasiqError::KeyRefused => KEY_PAUSE,
         BasiqError::Throttled { retry_after, .. } => retry_after.unwrap_or(doubled),
         BasiqError::Resting { remaining } => *remaining,
+        BasiqError::NoResources(_) => shortest,
         BasiqError::NotFound { .. }
         | BasiqError::Forbidden { .. }
         | BasiqError::Status { .. }
@@ -83,6 +84,7 @@ pub(super) fn repeat(error: &BasiqError, remaining: Duration) -> BasiqError {
             code: None,
             correlation_id: correlation_id.clone(),
         },
+        BasiqError::NoResources(source) => BasiqError::NoResources(source.to_string().into()),
         BasiqError::Unreachable(source) => BasiqError::Unreachable(source.to_string().into()),
         BasiqError::Unreadable(reason) => BasiqError::Unreadable(reason.clone()),
     }

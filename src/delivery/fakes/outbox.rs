@@ -15,8 +15,8 @@ use super::now;
 use crate::{
     domain::DeliveryId,
     store::{
-        AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore,
-        StoreError,
+        AfterAttempt, AttemptResult, Claim, DueDelivery, GivenUp, HostLimits, NewDeliveries,
+        OutboxStore, StoreError, Waiting,
     },
 };
 
@@ -29,6 +29,8 @@ pub(in crate::delivery) struct FakeOutbox {
     /// So many calls of `record_attempts` fail.
     pub(in crate::delivery) refuse_records: AtomicUsize,
     pub(in crate::delivery) new_deliveries: NewDeliveries,
+    /// What is given up when it is asked for the next time.
+    pub(in crate::delivery) wait_too_long: Mutex<Vec<GivenUp>>,
 }
 
 impl FakeOutbox {
@@ -102,6 +104,10 @@ impl OutboxStore for FakeOutbox {
             self.recorded.lock().unwrap().push(result);
         }
         Ok(())
+    }
+
+    async fn give_up_waiting(&self, _: Waiting) -> Result<Vec<GivenUp>, StoreError> {
+        Ok(std::mem::take(&mut *self.wait_too_long.lock().unwrap()))
     }
 
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {

@@ -1,6 +1,6 @@
 //! Makes one attempt: posts a signed event to its callback and tells what came of it.
 
-use std::{error::Error, net::IpAddr, sync::Arc, time::Duration};
+use std::{error::Error, io, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::BodyExt;
@@ -12,13 +12,13 @@ use crate::{
     config::DeliveryConfig,
     delivery::{
         AddressGuard, DeliveryError, NameResolver, NoAddress,
-        address_guard::causes,
         addresses::AddressLoad,
         connections::{Body, Connections, SendError},
         dialer::{DialError, Dialer, Place},
         tls,
     },
     domain::{AllowedNetworks, Attempt, AttemptError, CallbackUrl, Share},
+    runtime::{causes, lacks_handles, lacks_resources},
     signing,
     store::DueDelivery,
     telemetry,
@@ -36,6 +36,8 @@ pub enum Attempted {
     Answered(Answer),
     /// It was not: too many attempts to the same address are in flight.
     NoRoom,
+    /// It could not be: the relay has no file handle, thread or memory left. The cause is for the log.
+    NoResources(String),
 }
 
 /// What came of an attempt.
@@ -149,6 +151,7 @@ impl CallbackSender {
         let outcome = match self.post(due, started_at, begun + self.time_limit).await {
             Ok(reply) => Ok(reply),
             Err(Failure::NoRoom) => return Attempted::NoRoom,
+            Err(Failure::NoResources(cause)) => return Attempted::NoResources(cause),
             Err(Failure::Failed(failed)) => Err(failed),
         };
         Attempted::Answered(Answer::of(due, started_at, begun.elapsed(), outcome))
@@ -171,17 +174,31 @@ impl CallbackSender {
             debug!(delivery.id = %due.id, ?error, "the callback has no address");
             match error {
                 NoAddress::Refused => AttemptError::AddressRefused.into(),
-                NoAddress::Unresolved(error) => Failed::by(AttemptError::Dns, &error),
+                NoAddress::Unresolved(error) if is_for_want_of_resources(&error) => {
+                    Failure::NoResources(error.to_string())
+                }
+                NoAddress::Unresolved(error) => {
+                    Failure::from(Failed::by(AttemptError::Dns, &error))
+                }
             }
         })?;
         let first = vetted.first().copied().ok_or(AttemptError::Internal)?;
         let seat = self.addresses.enter(url.host(), first);
         let seat = seat.ok_or(Failure::NoRoom)?;
         let reply = self.exchange(request, url, &vetted, until).await;
-        seat.ended(reply.is_ok());
+        match &reply {
+            // nobody was asked: it says nothing about the address
+            Err(failed) if failed.error == AttemptError::NoResources => drop(seat),
+            answered => seat.ended(answered.is_ok()),
+        }
         reply.map_err(|failed| {
             debug!(delivery.id = %due.id, why = failed.detail, "the callback did not answer");
-            Failure::Failed(failed)
+            match failed.error {
+                AttemptError::NoResources => {
+                    Failure::NoResources(failed.detail.unwrap_or_default())
+                }
+                _ => Failure::Failed(failed),
+            }
         })
     }
 
@@ -214,6 +231,7 @@ impl CallbackSender {
 /// Why there is no answer.
 enum Failure {
     NoRoom,
+    NoResources(String),
     Failed(Failed),
 }
 
@@ -335,6 +353,9 @@ fn described(error: &(dyn Error + 'static)) -> String {
 }
 
 fn kind_of(error: &SendError) -> AttemptError {
+    if lacks_resources(error) {
+        return AttemptError::NoResources;
+    }
     match error {
         SendError::Dial(DialError::Proxy(_)) => AttemptError::Proxy,
         SendError::Dial(DialError::Connect(_) | DialError::Tunnel(_)) => AttemptError::Connect,
@@ -343,6 +364,11 @@ fn kind_of(error: &SendError) -> AttemptError {
         }
         SendError::Broken(_) => AttemptError::Broken,
     }
+}
+
+/// Whether a name was not resolved because the relay has no file handle left: resolvers say only that it failed.
+fn is_for_want_of_resources(error: &io::Error) -> bool {
+    lacks_resources(error) || lacks_handles()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Claims due deliveries, keeps many attempts in flight and records what came of them.
 
+mod conclude;
 mod report;
 mod room;
 mod span;
@@ -7,31 +8,24 @@ mod span;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use metrics::histogram;
-use rand::Rng;
 use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
     task::JoinSet,
 };
-use tracing::{debug, error, warn};
+use tracing::error;
 
-use self::{
-    report::{count, log_attempt},
-    span::traced,
-};
+use self::{report::count, span::traced};
 use crate::{
     clock::Clock,
     config::DeliveryConfig,
     delivery::{
         Answer, Attempted, CallbackSender, DeliveryError, NameResolver, SystemResolver,
         hosts::HostLoad,
-        retry::{AttemptEnd, after_attempt, parse_retry_after},
     },
     domain::Share,
     runtime::{Search, Tick, Wake, Worker, WorkerError},
     store::{
-        AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError,
-        record_attempts,
+        AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError, record_attempts,
     },
 };
 
@@ -39,8 +33,6 @@ use crate::{
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 /// The pause before something is claimed that is due, but was not handed out.
 const OVERDUE_PAUSE: Duration = Duration::from_millis(50);
-/// How long a delivery waits whose address has no room.
-const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// How often a drain tries to record before it leaves the rest to the leases, and how fast.
 const DRAIN_RECORDS: (u32, Duration) = (5, Duration::from_millis(200));
 
@@ -63,6 +55,10 @@ pub struct DeliveryWorker {
     search: Search,
     /// Hosts of which the latest claim took all that they had room for: more of theirs may wait.
     crowded: HashSet<String>,
+    /// Whether the latest attempt could not be made for want of a file handle, a thread or memory.
+    lacks_resources: bool,
+    /// When it was last asked which deliveries wait for a paused host for too long.
+    asked_for_waiting: Option<Timestamp>,
 }
 
 /// An attempt that ended.
@@ -112,6 +108,8 @@ impl DeliveryWorker {
             refused: false,
             search: Search::default(),
             crowded: HashSet::new(),
+            lacks_resources: false,
+            asked_for_waiting: None,
         })
     }
 
@@ -146,56 +144,6 @@ impl DeliveryWorker {
         if let Some(landing) = self.landings.1.recv().await {
             self.conclude(landing);
         }
-    }
-
-    /// Frees the slot of an attempt and decides what follows it.
-    fn conclude(&mut self, landing: Landing) {
-        let Landing { due, outcome } = landing;
-        let now = self.clock.now();
-        let answer = match outcome {
-            Attempted::Answered(answer) => answer,
-            Attempted::NoRoom => return self.put_off(&due, now),
-        };
-        let asked = answer.retry_after.as_deref();
-        let end = AttemptEnd {
-            status: answer.attempt.status,
-            retry_after: asked.and_then(|text| parse_retry_after(text, now)),
-            round_attempts: due.round_attempts,
-            deadline: due.deadline,
-            now,
-        };
-        let next = after_attempt(&end, &self.schedule, rand::rng().random());
-        self.hosts
-            .ended(due.callback_url.host(), Some(end.status.is_some()));
-        log_attempt(&due, &answer, next);
-        histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
-        self.unrecorded.push(Conclusion {
-            result: AttemptResult {
-                delivery_id: due.id,
-                lease: due.lease,
-                attempt: Some(answer.attempt),
-                next,
-            },
-            took: Duration::try_from(now.duration_since(due.created_at)).ok(),
-        });
-    }
-
-    /// Gives a delivery back that could not be tried yet.
-    fn put_off(&mut self, due: &DueDelivery, now: Timestamp) {
-        self.hosts.ended(due.callback_url.host(), None);
-        debug!(
-            delivery.id = %due.id, callback.host = due.callback_url.host(),
-            "the callback's address has no room for another attempt"
-        );
-        self.unrecorded.push(Conclusion {
-            result: AttemptResult {
-                delivery_id: due.id,
-                lease: due.lease,
-                attempt: None,
-                next: AfterAttempt::RetryAt(now.saturating_add(NO_ROOM_PAUSE).unwrap_or(now)),
-            },
-            took: None,
-        });
     }
 
     fn limits(&self) -> HostLimits {
@@ -240,23 +188,6 @@ impl DeliveryWorker {
         record(&*self.store, &self.unrecorded).await?;
         self.unrecorded.drain(..).for_each(|end| count(&end));
         Ok(())
-    }
-
-    /// Gives up a delivery that spoiled before it could be tried.
-    fn expire(&mut self, due: &DueDelivery) {
-        warn!(
-            delivery.id = %due.id, event.id = %due.event_id, watch.id = %due.watch_id,
-            job.id = %due.job_id, "the event spoiled before it was delivered"
-        );
-        self.unrecorded.push(Conclusion {
-            result: AttemptResult {
-                delivery_id: due.id,
-                lease: due.lease,
-                attempt: None,
-                next: AfterAttempt::Expired,
-            },
-            took: None,
-        });
     }
 
     fn start(&mut self, due: DueDelivery) {
@@ -307,6 +238,7 @@ impl Worker for DeliveryWorker {
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
         self.take_landings();
         let now = self.clock.now();
+        self.give_up_waiting(now).await?;
         let (room, wait) = self.divide_room();
         let (recorded, more) = self.record_and_claim(now, room).await?;
         if more || !self.unrecorded.is_empty() {

@@ -47,6 +47,15 @@ pub(super) fn count(conclusion: &Conclusion) {
     }
 }
 
+/// Counts deliveries that died without another attempt.
+pub(super) fn count_dead(deliveries: usize) {
+    let count = u64::try_from(deliveries).unwrap_or(u64::MAX);
+    if count > 0 {
+        counter!("relay_deliveries_total", "result" => "dead").increment(count);
+        counter!("relay_deliveries_dead_total").increment(count);
+    }
+}
+
 /// What an attempt led to, as a metric's label.
 fn result_label(next: AfterAttempt) -> &'static str {
     match next {

@@ -6,18 +6,26 @@ use super::*;
 use crate::{
     delivery::fakes::{FakeHost, FakeOutbox, Names, Reply, due, local_config, now},
     domain::AttemptError,
+    store::AfterAttempt,
 };
 
-struct Setup {
-    worker: DeliveryWorker,
-    outbox: Arc<FakeOutbox>,
-    clock: Clock,
+pub(super) struct Setup {
+    pub(super) worker: DeliveryWorker,
+    pub(super) outbox: Arc<FakeOutbox>,
+    pub(super) clock: Clock,
 }
 
-fn setup(config: &DeliveryConfig, deliveries: Vec<DueDelivery>) -> Setup {
+pub(super) fn setup(config: &DeliveryConfig, deliveries: Vec<DueDelivery>) -> Setup {
+    setup_with(config, deliveries, Arc::new(Names::always(&["127.0.0.1"])))
+}
+
+pub(super) fn setup_with(
+    config: &DeliveryConfig,
+    deliveries: Vec<DueDelivery>,
+    names: Arc<dyn NameResolver>,
+) -> Setup {
     let outbox = FakeOutbox::holding(deliveries);
     let clock = Clock::manual(now());
-    let names = Arc::new(Names::always(&["127.0.0.1"]));
     let store = Arc::clone(&outbox);
     let worker =
         DeliveryWorker::with_resolver(store, clock.clone(), config, Wake::new(), names).unwrap();
@@ -30,7 +38,7 @@ fn setup(config: &DeliveryConfig, deliveries: Vec<DueDelivery>) -> Setup {
 
 impl Setup {
     /// Ticks until nothing is in flight and nothing is due.
-    async fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         loop {
             let tick = self.worker.tick().await.unwrap();
             if tick == Tick::Busy {
@@ -43,19 +51,19 @@ impl Setup {
         }
     }
 
-    fn next(&self) -> Vec<AfterAttempt> {
+    pub(super) fn next(&self) -> Vec<AfterAttempt> {
         let recorded = self.outbox.recorded();
         recorded.iter().map(|result| result.next).collect()
     }
 
-    fn errors(&self) -> Vec<Option<AttemptError>> {
+    pub(super) fn errors(&self) -> Vec<Option<AttemptError>> {
         let recorded = self.outbox.recorded();
         let attempts = recorded.iter().filter_map(|result| result.attempt.as_ref());
         attempts.map(|attempt| attempt.error).collect()
     }
 }
 
-fn seconds_from_now(next: AfterAttempt) -> f64 {
+pub(super) fn seconds_from_now(next: AfterAttempt) -> f64 {
     match next {
         AfterAttempt::RetryAt(at) => at.duration_since(now()).as_secs_f64(),
         other => panic!("{other:?} is no retry"),

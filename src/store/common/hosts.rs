@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use crate::domain::{Attempt, AttemptError};
+use crate::{
+    domain::{Attempt, AttemptError},
+    store::{
+        GivenUp, StoreError,
+        common::{AnyRow, Cells},
+    },
+};
 
 /// So many attempts in a row must have failed before a host is paused. A single event takes eight
 /// attempts in a day, so that one bad callback alone pauses nobody.
@@ -22,8 +28,23 @@ pub(in crate::store) fn is_failing(attempt: &Attempt) -> Option<bool> {
     let asked = attempt.error.is_some_and(|error| {
         !matches!(
             error,
-            AttemptError::Internal | AttemptError::AddressRefused | AttemptError::Proxy
+            AttemptError::Internal
+                | AttemptError::AddressRefused
+                | AttemptError::Proxy
+                | AttemptError::NoResources
         )
     });
     asked.then_some(true)
+}
+
+/// A delivery that was given up without another attempt.
+pub(in crate::store) fn given_up(row: &dyn AnyRow) -> Result<GivenUp, StoreError> {
+    let cells = Cells::of("deliveries", "delivery_id", row);
+    Ok(GivenUp {
+        delivery_id: cells.parse("delivery_id")?,
+        event_id: cells.parse("event_id")?,
+        watch_id: cells.parse("watch_id")?,
+        job_id: cells.parse("job_id")?,
+        host: cells.get("host")?,
+    })
 }

@@ -29,7 +29,7 @@ pub(super) use self::{
         unwritable,
     },
     handing::{Obstacles, claim_new, secrets_of},
-    hosts::{DOUBLINGS, FAILURES, PAUSE, is_failing},
+    hosts::{DOUBLINGS, FAILURES, PAUSE, given_up, is_failing},
     lessons::{Lessons, MOST_KINDS, PaceKey, known_kinds, paces_found},
     looks::{
         ChangeRow, FailureRow, NewsRow, changes, claims, held, jobs, later_news, news, reports,

@@ -9,7 +9,7 @@ use crate::{
     store::{
         DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
         common::{self, int},
-        postgres::{PgStore, Session, stories},
+        postgres::{PgStore, Session, hosts, stories},
     },
 };
 
@@ -210,8 +210,9 @@ async fn redeliver(
     sqlx::query(REDELIVER)
         .bind(event.to_string())
         .bind(now.as_millisecond())
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    hosts::lift(connection, now).await?;
     Ok(Redelivery::Queued(event))
 }
 
@@ -235,8 +236,9 @@ async fn redeliver_dead(
         .bind(since.as_millisecond())
         .bind(owner)
         .bind(now.as_millisecond())
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    hosts::lift(connection, now).await?;
     Ok(queued.rows_affected())
 }
 

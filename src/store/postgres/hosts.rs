@@ -10,8 +10,8 @@ use sqlx::Row;
 use tracing::{info, warn};
 
 use crate::store::{
-    StoreError,
-    common::{DOUBLINGS, FAILURES, HostWord, PAUSE, millis},
+    GivenUp, StoreError, Waiting,
+    common::{self, DOUBLINGS, FAILURES, HostWord, PAUSE, int, millis},
     postgres::{Session, now},
 };
 
@@ -38,6 +38,60 @@ pub(super) const PROBE: &str = concat!(
     now!("$2"),
     " RETURNING host"
 );
+
+/// The pauses of hosts that have a delivery which is due at this very time: somebody sent it again by hand. One attempt
+/// finds out whether such a host answers.
+pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probing = FALSE \
+    WHERE host = ANY(ARRAY(SELECT f.host FROM failing_hosts f WHERE f.paused_until > 0 \
+        AND (SELECT 1 FROM deliveries d WHERE d.host = f.host AND d.ready_at = $1 LIMIT 1) IS NOT NULL \
+        ORDER BY f.host FOR UPDATE))";
+
+/// Deliveries that are due, were first due so long ago, and wait for a host that has not answered since it was paused.
+/// What is pending has not changed its state since it was first due.
+pub(super) const WAITING: &str = "SELECT d.delivery_id FROM deliveries d \
+    WHERE d.state = 'pending' AND d.updated_at <= $2 AND d.deadline IS NULL \
+    AND coalesce(d.ready_at, 9223372036854775807) <= $1 \
+    AND (SELECT f.pauses FROM failing_hosts f WHERE f.host = d.host) > 0 \
+    ORDER BY d.updated_at LIMIT $3";
+
+/// Another relay may have claimed some since they were found, or does so just now.
+pub(super) const GIVE_UP: &str = "UPDATE deliveries d SET state = 'dead', next_attempt_at = NULL, \
+    lease_id = NULL, lease_until = NULL, updated_at = $2 \
+    WHERE d.delivery_id = ANY(ARRAY(SELECT c.delivery_id FROM deliveries c \
+        WHERE c.delivery_id = ANY($1) AND coalesce(c.ready_at, 9223372036854775807) <= $2 \
+        FOR UPDATE SKIP LOCKED)) \
+    RETURNING d.delivery_id, d.event_id, d.watch_id, d.host, \
+    (SELECT w.job_id FROM watches w WHERE w.watch_id = d.watch_id) AS job_id";
+
+/// Lifts the pauses of hosts of what was sent again by hand at this time.
+pub(super) async fn lift(connection: &mut Session<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let lift = sqlx::query(LIFT).bind(now.as_millisecond());
+    lift.execute(connection).await?;
+    Ok(())
+}
+
+/// The deliveries that wait for a paused host for too long.
+pub(super) async fn waiting(
+    connection: &mut Session<'_>,
+    waiting: Waiting,
+) -> Result<Vec<String>, StoreError> {
+    let found = sqlx::query_scalar(WAITING)
+        .bind(waiting.now.as_millisecond())
+        .bind(waiting.since.as_millisecond())
+        .bind(int(waiting.limit));
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Gives these deliveries up.
+pub(super) async fn give_up(
+    connection: &mut Session<'_>,
+    ids: &[String],
+    now: Timestamp,
+) -> Result<Vec<GivenUp>, StoreError> {
+    let given_up = sqlx::query(GIVE_UP).bind(ids).bind(now.as_millisecond());
+    let rows = given_up.fetch_all(connection).await?;
+    rows.iter().map(|row| common::given_up(row)).collect()
+}
 
 /// Notes what attempts say about their hosts.
 pub(super) async fn note(

@@ -10,8 +10,8 @@ use tracing::error;
 use crate::{
     domain::{ErrorChain, LeaseId},
     store::{
-        AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore, Sealer,
-        StoreError,
+        AttemptResult, Claim, DueDelivery, GivenUp, HostLimits, NewDeliveries, OutboxStore, Sealer,
+        StoreError, Waiting,
         common::{self, Candidate, REST_OF_UNREADABLE, int, later, millis, time},
         postgres::{
             PgStore, Session, attempts, hosts,
@@ -183,6 +183,17 @@ impl OutboxStore for PgStore {
             .await?;
         }
         Ok(())
+    }
+
+    async fn give_up_waiting(&self, waiting: Waiting) -> Result<Vec<GivenUp>, StoreError> {
+        let ids = hosts::waiting(&mut self.read().await?.session(), waiting).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write((ids, waiting.now), |connection, (ids, now)| {
+            Box::pin(hosts::give_up(connection, ids, *now))
+        })
+        .await
     }
 
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {

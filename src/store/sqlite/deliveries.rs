@@ -11,7 +11,7 @@ use crate::{
         DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
         common::{self, int},
         sqlite::{
-            SqliteStore,
+            SqliteStore, hosts,
             statement::{execute, fetch_optional},
             stories,
         },
@@ -160,6 +160,7 @@ fn redeliver(
         REDELIVER,
         params![event.to_string(), now.as_millisecond()],
     )?;
+    hosts::lift(connection, now)?;
     Ok(Redelivery::Queued(event))
 }
 
@@ -182,6 +183,7 @@ fn redeliver_dead(
             now.as_millisecond()
         ],
     )?;
+    hosts::lift(connection, now)?;
     Ok(queued)
 }
 

@@ -7,11 +7,11 @@ use rusqlite::{Connection, params};
 use tracing::{info, warn};
 
 use crate::store::{
-    StoreError,
-    common::{Cells, DOUBLINGS, FAILURES, HostWord, PAUSE, later, millis},
+    GivenUp, StoreError, Waiting,
+    common::{self, Cells, DOUBLINGS, FAILURES, HostWord, PAUSE, int, later, millis},
     sqlite::{
         row::json_list,
-        statement::{execute, fetch_each, fetch_optional},
+        statement::{execute, fetch_all, fetch_each, fetch_optional, scalars},
     },
 };
 
@@ -32,6 +32,56 @@ pub(super) const ANSWERED: &str =
 /// Until the probe has come back, or its lease has run out, nothing else is tried.
 pub(super) const PROBE: &str = "UPDATE failing_hosts SET probing = 1, paused_until = ?2 \
     WHERE host IN (SELECT value FROM json_each(?1))";
+
+/// The pauses of hosts that have a delivery which is due at this very time: somebody sent it again by hand. One attempt
+/// finds out whether such a host answers.
+pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probing = 0 \
+    WHERE paused_until > 0 AND EXISTS (SELECT 1 FROM deliveries d \
+        WHERE d.host = failing_hosts.host AND d.ready_at = ?1)";
+
+/// Deliveries that are due, were first due so long ago, and wait for a host that has not answered since it was paused.
+/// What is pending has not changed its state since it was first due.
+pub(super) const WAITING: &str = "SELECT d.delivery_id FROM deliveries d \
+    WHERE d.state = 'pending' AND d.updated_at <= ?2 AND d.deadline IS NULL AND d.ready_at <= ?1 \
+    AND EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host AND f.pauses > 0) \
+    ORDER BY d.updated_at LIMIT ?3";
+
+/// The state is compared once more: what was found may be claimed by now.
+pub(super) const GIVE_UP: &str = "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, \
+    lease_id = NULL, lease_until = NULL, updated_at = ?2 \
+    WHERE delivery_id IN (SELECT value FROM json_each(?1)) AND ready_at <= ?2 \
+    RETURNING delivery_id, event_id, watch_id, host, \
+    (SELECT w.job_id FROM watches w WHERE w.watch_id = deliveries.watch_id) AS job_id";
+
+/// Lifts the pauses of hosts of what was sent again by hand at this time.
+pub(super) fn lift(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+    execute(connection, LIFT, params![now.as_millisecond()])?;
+    Ok(())
+}
+
+/// The deliveries that wait for a paused host for too long.
+pub(super) fn waiting(
+    connection: &Connection,
+    waiting: Waiting,
+) -> Result<Vec<String>, StoreError> {
+    let values = params![
+        waiting.now.as_millisecond(),
+        waiting.since.as_millisecond(),
+        int(waiting.limit)
+    ];
+    Ok(scalars(connection, WAITING, values)?)
+}
+
+/// Gives these deliveries up.
+pub(super) fn give_up(
+    connection: &Connection,
+    ids: Vec<String>,
+    now: Timestamp,
+) -> Result<Vec<GivenUp>, StoreError> {
+    let values = params![json_list(ids), now.as_millisecond()];
+    let rows = fetch_all(connection, GIVE_UP, values)?;
+    rows.iter().map(|row| common::given_up(row)).collect()
+}
 
 /// Notes what attempts say about their hosts.
 pub(super) fn note(

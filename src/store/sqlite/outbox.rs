@@ -8,8 +8,8 @@ use tracing::error;
 use crate::{
     domain::{ErrorChain, LeaseId},
     store::{
-        AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore, Sealer,
-        StoreError,
+        AttemptResult, Claim, DueDelivery, GivenUp, HostLimits, NewDeliveries, OutboxStore, Sealer,
+        StoreError, Waiting,
         common::{self, Candidate, Cells, REST_OF_UNREADABLE, int, later, time},
         sqlite::{
             SqliteStore, attempts, hosts,
@@ -132,6 +132,17 @@ impl OutboxStore for SqliteStore {
             Ok(())
         })
         .await
+    }
+
+    async fn give_up_waiting(&self, waiting: Waiting) -> Result<Vec<GivenUp>, StoreError> {
+        let found = move |connection: &Connection| hosts::waiting(connection, waiting);
+        // asked again and again, so that the writer is left alone while nothing is found
+        let ids = self.0.reader.read(found).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(move |connection| hosts::give_up(connection, ids, waiting.now))
+            .await
     }
 
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {

@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// How long until a look is tried again that could not be made for want of the relay's own resources.
+const NO_RESOURCES_PAUSE: Duration = Duration::from_secs(1);
+
 /// After a refused key, looks wait as long as the client does before it tries the key again.
 const KEY_REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
@@ -50,6 +53,11 @@ impl Parts {
                 // nothing was asked: it counts for nothing, and the job stays as due as it was
                 let next = schedule::after(now, *remaining);
                 (self.conclude_running(look, next), "resting")
+            }
+            BasiqError::NoResources(_) => {
+                // nobody was asked here either
+                let next = schedule::after(now, NO_RESOURCES_PAUSE);
+                (self.conclude_running(look, next), "no-resources")
             }
             BasiqError::Throttled { retry_after, .. } => {
                 (self.failed(look, *retry_after), "throttled")

@@ -79,6 +79,11 @@ impl Live {
         }
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.base.port().unwrap())
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }

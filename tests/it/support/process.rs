@@ -15,12 +15,25 @@ use tokio::{
 
 use super::TestDatabase;
 
+const BINARY: &str = env!("CARGO_BIN_EXE_basiq-relay");
+
 /// How long a relay may take to be ready.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The binary under test, without any `RELAY_` variable of the machine.
 pub(crate) fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_basiq-relay"));
+    without_settings(Command::new(BINARY))
+}
+
+/// The binary as a shell runs it after these commands, which set limits.
+fn binary_after(limits: &str) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("{limits}; exec \"$0\" \"$@\"");
+    command.args(["-c", &script, BINARY]);
+    without_settings(command)
+}
+
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RELAY_") {
             command.env_remove(name);
@@ -48,6 +61,8 @@ pub(crate) struct RelaySetup {
     /// Basiq's API key; none if the environment gives it otherwise.
     pub(crate) api_key: Option<String>,
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// What a shell does before it runs the relay, if anything.
+    pub(crate) limits: Option<&'static str>,
 }
 
 impl RelaySetup {
@@ -58,6 +73,7 @@ impl RelaySetup {
             basiq: basiq.to_owned(),
             api_key: Some("a-basiq-key".to_owned()),
             environment: Vec::new(),
+            limits: None,
         }
     }
 
@@ -69,11 +85,12 @@ impl RelaySetup {
             basiq: basiq.to_owned(),
             api_key: Some("a-basiq-key".to_owned()),
             environment: Vec::new(),
+            limits: None,
         }
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = binary();
+        let mut command = self.limits.map_or_else(binary, binary_after);
         command
             .current_dir(&self.folder)
             .env("RELAY_DATABASE_URL", &self.database)

@@ -45,7 +45,11 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) async fn start(tasks: &mut JoinSet<()>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), tasks)
+    }
+
+    /// A receiver on a listener that is bound already.
+    pub(crate) fn on(listener: TcpListener, tasks: &mut JoinSet<()>) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let script = Arc::<Mutex<Script>>::default();
         let router = Router::new()

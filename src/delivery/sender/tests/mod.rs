@@ -21,6 +21,7 @@ async fn attempt(sender: &CallbackSender, due: &DueDelivery) -> Answer {
     match sender.attempt(due, now()).await {
         Attempted::Answered(answer) => answer,
         Attempted::NoRoom => panic!("there is room"),
+        Attempted::NoResources(cause) => panic!("{cause}"),
     }
 }
 

@@ -47,6 +47,7 @@ impl Statement {
             "console::SEARCH",
             "deliveries::LOCK_DEAD",
             "deliveries::REDELIVER_DEAD",
+            "hosts::LIFT",
             "paces::FORGET",
             "watches::CANCEL_OF_CLIENT",
             "watches::LOCK_OF_CLIENT",
@@ -234,6 +235,9 @@ fn of_small_tables() -> Vec<Statement> {
         1 of hosts::FAILED("'host1.example', 1800000000000, 10, 5000, 4");
         2 of hosts::ANSWERED("'{host1.example,host30.example}'");
         2 of hosts::PROBE("'{host1.example,host30.example}', 1800000000000, 30000");
+        1 of hosts::LIFT("1800000000000");
+        100 of hosts::WAITING("1800000000000, 1799000000000, 100");
+        100 of hosts::GIVE_UP("deliveries(995000, 100), 1800000000000");
         2 of paces::FIND("ARRAY[NULL], ARRAY[7], ARRAY['connection-7'], ARRAY['1']");
         2 of paces::KNOWN("ARRAY['AU00001', ''], texts('1', 2)");
         2 of paces::KEEP("ARRAY['AU00001', ''], texts('1', 2), texts('{}', 2), texts(NULL, 2), \

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use basiq_relay::{
     domain::{Attempt, AttemptError, Status},
-    store::{AfterAttempt, AttemptResult, Claim, DueDelivery},
+    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, Redelivery, Waiting},
 };
 use jiff::Timestamp;
 
@@ -173,4 +173,154 @@ async fn refusals_and_errors_of_the_relay_pause_nobody_and_an_answer_begins_the_
         fixture.store.record_attempts(results).await.unwrap();
         assert_eq!(paused(&fixture, 0).await, 0);
     }
+}
+
+/// Deliveries that are due by a second and were first due by another are given up if they wait for a paused host; says
+/// how many.
+async fn give_up(fixture: &Fixture, now: i64, since: i64) -> usize {
+    let waiting = Waiting {
+        now: at(now),
+        since: at(since),
+        limit: 100,
+    };
+    let given_up = fixture.store.give_up_waiting(waiting).await.unwrap();
+    assert!(
+        given_up.iter().all(|one| one.host == "bad.example"),
+        "{given_up:?}"
+    );
+    given_up.len()
+}
+
+#[tokio::test]
+async fn what_is_sent_again_by_hand_lifts_the_pause_of_its_host_for_one_attempt() {
+    for way in ["watch", "delivery", "all dead"] {
+        let fixture = Fixture::new().await;
+        let known = fixture.watch_at("known", BAD, at(0)).await;
+        fixture.tell(Status::Success, at(0)).await;
+        let dead = fixture.claim_delivery(at(0)).await;
+        fixture.attempted(&dead, AfterAttempt::Dead, at(0)).await;
+        pending(&fixture, BAD, 12).await;
+        pause(&fixture, 1).await;
+        assert!(fixture.claim_deliveries(at(2)).await.is_empty(), "{way}");
+        let queued = match way {
+            "watch" => fixture.store.redeliver_watch(None, known, at(2)).await,
+            "delivery" => fixture.store.redeliver_one(None, dead.id, at(2)).await,
+            _ => {
+                let queued = fixture.store.redeliver_dead(None, at(0), at(2)).await;
+                assert_eq!(queued.unwrap(), 1);
+                Ok(Redelivery::Queued(dead.event_id))
+            }
+        };
+        assert_eq!(queued.unwrap(), Redelivery::Queued(dead.event_id), "{way}");
+        assert!(next_due(&fixture).await <= at(2), "{way}");
+        let probe = fixture.claim_delivery(at(2)).await;
+        let more = fixture.claim_deliveries(at(2)).await;
+        assert!(more.is_empty(), "{way}: one attempt");
+        let results = vec![failed(&probe, at(2))];
+        fixture.store.record_attempts(results).await.unwrap();
+        assert_eq!(paused(&fixture, 3).await, 1, "{way}: it is paused again");
+        assert!(fixture.claim_deliveries(at(3)).await.is_empty(), "{way}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_again_by_hand_lifts_the_pause_of_no_other_host() {
+    let fixture = Fixture::new().await;
+    pending(&fixture, BAD, 12).await;
+    pause(&fixture, 0).await;
+    let good = fixture.watch_at("good", GOOD, at(1)).await;
+    fixture.tell(Status::Success, at(1)).await;
+    let due = fixture.claim_delivery(at(1)).await;
+    fixture
+        .attempted(&due, AfterAttempt::Delivered, at(1))
+        .await;
+    fixture
+        .store
+        .redeliver_watch(None, good, at(2))
+        .await
+        .unwrap();
+    assert_eq!(fixture.claim_delivery(at(2)).await.id, due.id);
+    assert_eq!(paused(&fixture, 2).await, 1);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_paused_host_is_given_up_once_it_has_waited_for_too_long() {
+    let fixture = Fixture::new().await;
+    pending(&fixture, BAD, 12).await;
+    pending(&fixture, GOOD, 3).await;
+    assert_eq!(give_up(&fixture, 100, 100).await, 0, "no host is paused");
+    pause(&fixture, 0).await;
+    let late = fixture.watch_at("late", BAD, at(50)).await;
+    fixture.tell(Status::Success, at(50)).await;
+    assert_eq!(give_up(&fixture, 60, -1).await, 0, "none is so old");
+    assert_eq!(give_up(&fixture, 60, 0).await, 12);
+    let given_up = fixture.story(late).await;
+    assert_eq!(given_up.events[0].delivery.state.as_str(), "pending");
+    assert_eq!(give_up(&fixture, 60, 0).await, 0, "each once");
+    let dead = fixture.store.redeliver_dead(None, at(60), at(70)).await;
+    assert_eq!(
+        dead.unwrap(),
+        12,
+        "they can be sent again, and begin a new round"
+    );
+    assert_eq!(
+        give_up(&fixture, 71, 69).await,
+        1,
+        "but the one that came late"
+    );
+    // one in flight is left to its attempt
+    let probe = fixture.claim_deliveries(at(70)).await;
+    let probe = probe
+        .iter()
+        .find(|due| due.callback_url.as_str() == BAD)
+        .unwrap();
+    assert_eq!(give_up(&fixture, 71, 71).await, 11);
+    fixture
+        .attempted(probe, AfterAttempt::Delivered, at(71))
+        .await;
+    assert_eq!(give_up(&fixture, 200, 200).await, 0, "it answers again");
+}
+
+#[tokio::test]
+async fn what_spoils_at_a_paused_host_is_left_to_its_deadline() {
+    let fixture = Fixture::new().await;
+    pending(&fixture, BAD, 12).await;
+    pause(&fixture, 0).await;
+    fixture.watch_at("asks", BAD, at(1)).await;
+    let job = fixture.claim_one(at(1)).await;
+    let mut asks = look(&job, at(1));
+    let mut told = change(&job.watches[0], Status::ActionRequired, at(1));
+    told.event = told.event.map(|event| basiq_relay::domain::Event {
+        deadline: Some(at(500)),
+        ..event
+    });
+    asks.changes = vec![told];
+    assert!(fixture.record(asks).await);
+    assert_eq!(give_up(&fixture, 100, 100).await, 12);
+    assert_eq!(
+        fixture.claim_delivery(at(100)).await.job_id.as_str(),
+        "asks"
+    );
+}
+
+#[tokio::test]
+async fn attempts_that_the_relay_could_not_make_pause_nobody() {
+    let fixture = Fixture::new().await;
+    pending(&fixture, BAD, 12).await;
+    for now in 0..3 {
+        let due = fixture.claim_deliveries(at(now)).await;
+        assert_eq!(due.len(), 12);
+        let results = due.iter().map(|due| AttemptResult {
+            attempt: None,
+            ..failed(due, at(now + 1))
+        });
+        let results = results.collect();
+        fixture.store.record_attempts(results).await.unwrap();
+        assert_eq!(paused(&fixture, now).await, 0);
+    }
+    let due = fixture.claim_deliveries(at(4)).await;
+    assert!(
+        due.iter()
+            .all(|due| (due.attempts, due.round_attempts) == (0, 0))
+    );
 }

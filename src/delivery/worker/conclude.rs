@@ -1,0 +1,232 @@
+//! What follows an attempt, and what ends without one.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use metrics::histogram;
+use rand::Rng;
+use tracing::{debug, info, warn};
+
+use crate::{
+    delivery::{
+        Answer, Attempted,
+        retry::{AttemptEnd, after_attempt, parse_retry_after, whole_schedule},
+        worker::{
+            Conclusion, DeliveryWorker, Landing,
+            report::{count_dead, log_attempt},
+        },
+    },
+    store::{AfterAttempt, AttemptResult, DueDelivery, StoreError, Waiting},
+};
+
+/// How long a delivery waits that could not be tried: its address has no room, or the relay has no resources.
+const NOT_TRIED_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it is asked which deliveries wait for a paused host for too long, and how many end at once.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const END_AT_ONCE: usize = 500;
+
+impl DeliveryWorker {
+    /// Frees the slot of an attempt and decides what follows it.
+    pub(super) fn conclude(&mut self, landing: Landing) {
+        let Landing { due, outcome } = landing;
+        let now = self.clock.now();
+        match outcome {
+            Attempted::Answered(answer) => self.answered(&due, answer, now),
+            Attempted::NoRoom => {
+                debug!(
+                    delivery.id = %due.id, callback.host = due.callback_url.host(),
+                    "the callback's address has no room for another attempt"
+                );
+                self.put_off(&due, now);
+            }
+            Attempted::NoResources(cause) => {
+                self.note_lack(&due, &cause);
+                self.put_off(&due, now);
+            }
+        }
+    }
+
+    fn answered(&mut self, due: &DueDelivery, answer: Answer, now: Timestamp) {
+        if std::mem::take(&mut self.lacks_resources) {
+            info!("attempts can be made again");
+        }
+        let asked = answer.retry_after.as_deref();
+        let end = AttemptEnd {
+            status: answer.attempt.status,
+            retry_after: asked.and_then(|text| parse_retry_after(text, now)),
+            round_attempts: due.round_attempts,
+            deadline: due.deadline,
+            now,
+        };
+        let next = after_attempt(&end, &self.schedule, rand::rng().random());
+        self.hosts
+            .ended(due.callback_url.host(), Some(end.status.is_some()));
+        log_attempt(due, &answer, next);
+        histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
+        self.unrecorded.push(Conclusion {
+            result: AttemptResult {
+                delivery_id: due.id,
+                lease: due.lease,
+                attempt: Some(answer.attempt),
+                next,
+            },
+            took: Duration::try_from(now.duration_since(due.created_at)).ok(),
+        });
+    }
+
+    /// Says once that attempts cannot be made, and not for each of them.
+    fn note_lack(&mut self, due: &DueDelivery, cause: &str) {
+        if std::mem::replace(&mut self.lacks_resources, true) {
+            debug!(delivery.id = %due.id, cause, "an attempt could not be made");
+            return;
+        }
+        warn!(
+            delivery.id = %due.id, cause,
+            "attempts cannot be made: the relay has no file handle, thread or memory left"
+        );
+    }
+
+    /// Gives a delivery back that could not be tried yet. That uses up no attempt and says nothing about its host.
+    fn put_off(&mut self, due: &DueDelivery, now: Timestamp) {
+        self.hosts.ended(due.callback_url.host(), None);
+        self.unrecorded.push(Conclusion {
+            result: AttemptResult {
+                delivery_id: due.id,
+                lease: due.lease,
+                attempt: None,
+                next: AfterAttempt::RetryAt(now.saturating_add(NOT_TRIED_PAUSE).unwrap_or(now)),
+            },
+            took: None,
+        });
+    }
+
+    /// Gives up a delivery that spoiled before it could be tried.
+    pub(super) fn expire(&mut self, due: &DueDelivery) {
+        warn!(
+            delivery.id = %due.id, event.id = %due.event_id, watch.id = %due.watch_id,
+            job.id = %due.job_id, "the event spoiled before it was delivered"
+        );
+        self.unrecorded.push(Conclusion {
+            result: AttemptResult {
+                delivery_id: due.id,
+                lease: due.lease,
+                attempt: None,
+                next: AfterAttempt::Expired,
+            },
+            took: None,
+        });
+    }
+
+    /// Gives up deliveries that have waited for a paused host as long as their whole schedule takes.
+    pub(super) async fn give_up_waiting(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let asked = self.asked_for_waiting;
+        // a clock that was set back asks anew
+        let is_early = |asked: Timestamp| asked <= now && now < after(asked, ASK_EVERY);
+        if asked.is_some_and(is_early) {
+            return Ok(());
+        }
+        let waiting = Waiting {
+            now,
+            since: now
+                .saturating_sub(whole_schedule(&self.schedule))
+                .unwrap_or(now),
+            limit: END_AT_ONCE,
+        };
+        let given_up = self.store.give_up_waiting(waiting).await?;
+        for one in &given_up {
+            warn!(
+                delivery.id = %one.delivery_id, event.id = %one.event_id, watch.id = %one.watch_id,
+                job.id = %one.job_id, callback.host = one.host,
+                "an event was given up: its host was paused until the whole schedule had passed"
+            );
+        }
+        count_dead(given_up.len());
+        // there may be more of them
+        self.asked_for_waiting = (given_up.len() < END_AT_ONCE).then_some(now);
+        Ok(())
+    }
+}
+
+fn after(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        net::{IpAddr, Ipv4Addr},
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{
+        delivery::{
+            NameResolver,
+            fakes::{FakeHost, Reply, due, local_config, now},
+            worker::tests::{Setup, seconds_from_now, setup, setup_with},
+        },
+        domain::{DeliveryId, WatchId},
+        store::GivenUp,
+    };
+
+    /// A resolver that has no file handle left the first time.
+    #[derive(Default)]
+    struct OutOfHandles(AtomicBool);
+
+    #[async_trait]
+    impl NameResolver for OutOfHandles {
+        async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+            if self.0.swap(true, Ordering::SeqCst) {
+                return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
+            }
+            let lack = rustix::io::Errno::MFILE.raw_os_error();
+            Err(io::Error::from_raw_os_error(lack))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_the_relay_could_not_make_is_made_a_second_later_and_counts_for_nothing()
+     {
+        let host = FakeHost::plays(Reply::Status("200 OK")).await;
+        let url = host.url("app.example");
+        let names = Arc::new(OutOfHandles::default());
+        let mut setup = setup_with(&local_config(), vec![due(&url)], names);
+        setup.settle().await;
+        assert_eq!(setup.errors(), []);
+        assert!((0.9..=1.1).contains(&seconds_from_now(setup.next()[0])));
+        let limits = setup.worker.limits();
+        assert!(limits.in_flight.is_empty(), "{limits:?}");
+        setup.clock.advance(Duration::from_secs(1));
+        setup.settle().await;
+        assert_eq!(setup.next()[1], AfterAttempt::Delivered);
+        let attempt = setup.outbox.recorded()[1].attempt.clone();
+        assert_eq!(attempt.unwrap().number, 1);
+    }
+
+    #[tokio::test]
+    async fn it_is_asked_once_a_second_what_waited_too_long_and_at_once_where_there_may_be_more() {
+        let mut setup = setup(&local_config(), Vec::new());
+        let one = GivenUp {
+            delivery_id: DeliveryId::new(now()),
+            event_id: due("https://app.example/").event_id,
+            watch_id: WatchId::new(now()),
+            job_id: "248b2883".parse().unwrap(),
+            host: "app.example".to_owned(),
+        };
+        let left = |setup: &Setup| setup.outbox.wait_too_long.lock().unwrap().len();
+        for (count, seconds, then) in [(500, 0, 0), (1, 0, 0), (1, 0, 1), (0, 1, 0)] {
+            let many = (0..count).map(|_| one.clone());
+            setup.outbox.wait_too_long.lock().unwrap().extend(many);
+            setup.clock.advance(Duration::from_secs(seconds));
+            setup.settle().await;
+            assert_eq!(left(&setup), then, "{count} after {seconds} s");
+        }
+    }
+}

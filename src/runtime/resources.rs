@@ -1,0 +1,69 @@
+//! Tells failures for want of the process's own resources (file handles, threads, memory) from those of others.
+
+use std::{error::Error, fs::File, io, iter};
+
+use rustix::io::Errno;
+
+/// What the system says when a process, or the machine, has nothing left. A local address that cannot be assigned is
+/// not among them: the system says so too of IPv6 where that is switched off.
+const WANT: [Errno; 5] = [
+    Errno::MFILE,
+    Errno::NFILE,
+    Errno::NOMEM,
+    Errno::NOBUFS,
+    Errno::AGAIN,
+];
+
+/// An error and what it comes from, the outermost first. An I/O error keeps what it wraps out of
+/// its own chain of sources, so that is looked up apart.
+pub fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |error| {
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        match wrapped {
+            Some(inner) => Some(inner),
+            None => (*error).source(),
+        }
+    })
+}
+
+/// Whether something failed because the process has no file handle, thread or memory left: nobody was asked then.
+#[must_use]
+pub fn lacks_resources(error: &(dyn Error + 'static)) -> bool {
+    let is_want = |cause: &(dyn Error + 'static)| {
+        let code = cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error);
+        code.is_some_and(|code| WANT.iter().any(|want| want.raw_os_error() == code))
+    };
+    causes(error).any(is_want)
+}
+
+/// Whether the process has no file handle left just now.
+#[must_use]
+pub fn lacks_handles() -> bool {
+    File::open("/dev/null").is_err_and(|error| lacks_resources(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_resources_is_found_wherever_it_is_wrapped() {
+        let want = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        for errno in WANT {
+            assert!(lacks_resources(&want(errno)), "{errno}");
+            let wrapped = io::Error::other(io::Error::other(want(errno)));
+            assert!(lacks_resources(&wrapped), "{errno}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::ADDRNOTAVAIL, Errno::NETUNREACH] {
+            assert!(!lacks_resources(&want(errno)), "{errno}");
+        }
+        assert!(!lacks_resources(&io::Error::other("too many open files")));
+        assert!(!lacks_handles());
+    }
+}

@@ -1,0 +1,267 @@
+//! The connections of a listener: so many at once. Where there is no room for another, the one that has been idle
+//! longest ends: who only holds connections open cannot keep others out.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use axum::body::{Body, Bytes, HttpBody};
+use http_body::{Frame, SizeHint};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Duration, Instant, timeout},
+};
+
+/// How long to wait for a connection to end before it is looked again for one that is idle.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The open connections of a listener. All clones are one.
+#[derive(Debug, Clone)]
+pub(super) struct Connections {
+    slots: Arc<Semaphore>,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// Connections so far: each has a number.
+    begun: u64,
+    connections: HashMap<u64, State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Requests of it that are worked on, until the last byte of their answers is taken.
+    requests: usize,
+    idle_since: Instant,
+    /// It was told to end.
+    ends: bool,
+    told: Arc<Notify>,
+}
+
+impl Connections {
+    /// Room for so many.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            open: Arc::default(),
+        }
+    }
+
+    /// Has room for one more. If there is none, that which has been idle longest ends; if none is idle, waits for one.
+    pub(super) async fn enter(&self) -> Option<Connection> {
+        loop {
+            let free = Arc::clone(&self.slots).acquire_owned();
+            let slot = match Arc::clone(&self.slots).try_acquire_owned() {
+                Ok(slot) => slot,
+                Err(_) => {
+                    self.end_longest_idle();
+                    match timeout(LOOK_AGAIN, free).await {
+                        Ok(slot) => slot.ok()?,
+                        Err(_elapsed) => continue,
+                    }
+                }
+            };
+            return Some(self.begin(slot));
+        }
+    }
+
+    fn begin(&self, slot: OwnedSemaphorePermit) -> Connection {
+        let told = Arc::new(Notify::new());
+        let mut open = self.open();
+        open.begun += 1;
+        let number = open.begun;
+        let state = State {
+            requests: 0,
+            idle_since: Instant::now(),
+            ends: false,
+            told: Arc::clone(&told),
+        };
+        open.connections.insert(number, state);
+        drop(open);
+        Connection {
+            number,
+            of: self.clone(),
+            told,
+            _slot: slot,
+        }
+    }
+
+    fn end_longest_idle(&self) {
+        let mut open = self.open();
+        let idle = open.connections.values_mut();
+        let idle = idle.filter(|state| state.requests == 0 && !state.ends);
+        if let Some(longest) = idle.min_by_key(|state| state.idle_since) {
+            longest.ends = true;
+            longest.told.notify_one();
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An open connection; dropped when it is closed.
+#[derive(Debug)]
+pub(super) struct Connection {
+    number: u64,
+    of: Connections,
+    told: Arc<Notify>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// What notes the requests of this connection.
+    pub(super) fn requests(&self) -> Requests {
+        Requests {
+            number: self.number,
+            of: self.of.clone(),
+        }
+    }
+
+    /// Waits until another connection needs its place. A request that came just then is answered first.
+    pub(super) async fn is_to_end(&self) {
+        loop {
+            self.told.notified().await;
+            let mut open = self.of.open();
+            match open.connections.get_mut(&self.number) {
+                Some(state) if state.requests > 0 => state.ends = false,
+                Some(_) | None => return,
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.of.open().connections.remove(&self.number);
+    }
+}
+
+/// Notes the requests of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Requests {
+    number: u64,
+    of: Connections,
+}
+
+impl Requests {
+    /// A request has come; its connection is in use until what is returned is dropped.
+    pub(super) fn begin(&self) -> InUse {
+        self.change(|state| state.requests += 1);
+        InUse(self.clone())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        if let Some(state) = self.of.open().connections.get_mut(&self.number) {
+            change(state);
+        }
+    }
+}
+
+/// A request that is worked on.
+#[derive(Debug)]
+pub(super) struct InUse(Requests);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.change(|state| {
+            state.requests = state.requests.saturating_sub(1);
+            state.idle_since = Instant::now();
+        });
+    }
+}
+
+/// An answer's body, during which its connection is in use.
+#[derive(Debug)]
+pub(super) struct Answering {
+    body: Body,
+    _in_use: InUse,
+}
+
+impl Answering {
+    pub(super) fn new(body: Body, in_use: InUse) -> Self {
+        Self {
+            body,
+            _in_use: in_use,
+        }
+    }
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn enter(connections: &Connections) -> Connection {
+        let entered = timeout(Duration::from_secs(60), connections.enter()).await;
+        entered.unwrap().unwrap()
+    }
+
+    fn is_told(connection: &Connection) -> bool {
+        connection.of.open().connections[&connection.number].ends
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_is_idle_longest_makes_room_and_one_in_use_never_does() {
+        let connections = Connections::new(3);
+        let used = enter(&connections).await;
+        let in_use = used.requests().begin();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let idle = enter(&connections).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let fresh = enter(&connections).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let (entered, ()) = tokio::join!(enter(&connections), async {
+            idle.is_to_end().await;
+            drop(idle);
+        });
+        assert!(!is_told(&used) && !is_told(&fresh));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        // once its answer is out it is idle, but the latest to be so
+        drop(in_use);
+        let (_another, ()) = tokio::join!(enter(&connections), async {
+            fresh.is_to_end().await;
+            drop(fresh);
+        });
+        assert!(!is_told(&used) && !is_told(&entered));
+        assert_eq!(connections.open().connections.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_all_are_in_use_the_next_one_waits() {
+        let connections = Connections::new(1);
+        let used = enter(&connections).await;
+        let in_use = used.requests().begin();
+        let waiting = timeout(Duration::from_secs(5), connections.enter());
+        assert!(waiting.await.is_err());
+        let (_next, ()) = tokio::join!(enter(&connections), async {
+            drop(in_use);
+            used.is_to_end().await;
+            drop(used);
+        });
+    }
+}
