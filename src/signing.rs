@@ -98,7 +98,7 @@ pub fn sign(
     }
     let signatures = secrets
         .iter()
-        .map(|secret| signature(id, at.as_second(), body, secret))
+        .map(|secret| signature(id, at.as_second(), body.as_bytes(), secret))
         .collect::<Result<Vec<_>, _>>()
         .map_err(SignError::Secret)?;
     Ok(SignatureHeaders {
@@ -108,10 +108,11 @@ pub fn sign(
     })
 }
 
-/// Checks that one of a message's signatures was made with `secret`, not long before `now`.
+/// Checks that one of a message's signatures was made with `secret`, not long before `now`. The body
+/// counts byte for byte, text or not.
 pub fn verify(
     headers: &SignatureHeaders,
-    body: &str,
+    body: impl AsRef<[u8]>,
     secret: &SigningSecret,
     now: Timestamp,
 ) -> Result<(), VerifyError> {
@@ -122,7 +123,8 @@ pub fn verify(
     if now.as_second().abs_diff(signed_at) > TOLERANCE.unsigned_abs() {
         return Err(VerifyError::Stale);
     }
-    let expected = signature(&headers.id, signed_at, body, secret).map_err(VerifyError::Secret)?;
+    let expected =
+        signature(&headers.id, signed_at, body.as_ref(), secret).map_err(VerifyError::Secret)?;
     headers
         .signature
         .split(' ')
@@ -134,10 +136,10 @@ pub fn verify(
 fn signature(
     id: &str,
     seconds: i64,
-    body: &str,
+    body: &[u8],
     secret: &SigningSecret,
 ) -> Result<String, standardwebhooks::WebhookError> {
-    Webhook::new(secret.expose())?.sign(id, seconds, body.as_bytes())
+    Webhook::new(secret.expose())?.sign(id, seconds, body)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use basiq_relay::{
     basiq::wire::JobDocument,
     config::TrackingConfig,
     domain::{
-        Action, Event, EventBody, EventId, JobContext, JobMemory, KnownPace, SigningSecret,
-        StageLeft, Status, WatchId, WatchOptions,
+        Action, Event, EventBody, EventId, JobContext, JobMemory, JobSnapshot, KnownPace,
+        SigningSecret, StageLeft, Status, WatchId, WatchOptions,
     },
     normalise::{self, Finding, Known, Timings},
     signing,
@@ -24,6 +24,11 @@ const JOBS: [(&str, &str); 4] = [
     ("asks", "in-progress"),
     ("failed", "failed"),
 ];
+
+/// Reads a document, whenever it is from.
+fn read(document: &JobDocument) -> JobSnapshot {
+    normalise::read_job(document, Timestamp::MAX)
+}
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_795_000_000).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -82,8 +87,7 @@ fn normalise(bench: &mut Criterion) {
         bench.bench_function(&format!("normalise/{kind}"), |bencher| {
             bencher.iter(|| {
                 let document = parse(black_box(&bytes));
-                let finding =
-                    document.map(|document| normalise::find(&normalise::read_job(&document), None));
+                let finding = document.map(|document| normalise::find(&read(&document), None));
                 finding.map(|finding| normalise::judge(&finding, &options, &known, &timings, now()))
             });
         });
@@ -93,10 +97,7 @@ fn normalise(bench: &mut Criterion) {
 /// When to look at a job next whose bank is known.
 fn next_look(bench: &mut Criterion) {
     let document = parse(&document("running", "in-progress"));
-    let snapshot = document
-        .as_ref()
-        .map(normalise::read_job)
-        .unwrap_or_default();
+    let snapshot = document.as_ref().map(read).unwrap_or_default();
     let memory = memory::observe(&JobMemory::default(), &snapshot, &Finding::Running, now());
     let mut pace = KnownPace::default();
     for seconds in 1..60 {

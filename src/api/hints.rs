@@ -13,6 +13,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{ApiParts, ApiState, examples},
+    basiq::parse_leniently,
     config::Live,
     domain::SigningSecret,
     normalise,
@@ -141,9 +142,7 @@ fn verify(
         )
     };
     let signed = SignatureHeaders::read(headers).map_err(unsigned)?;
-    let text = str::from_utf8(body)
-        .map_err(|_| Problem::new(ProblemCode::BadRequest, "The body is no text in UTF-8."))?;
-    signing::verify(&signed, text, secret, now).map_err(unsigned)?;
+    signing::verify(&signed, body, secret, now).map_err(unsigned)?;
     if signed.id.is_empty() || signed.id.len() > LONGEST_ID {
         let detail = format!("`webhook-id` has 1 to {LONGEST_ID} characters.");
         return Err(Problem::new(ProblemCode::BadRequest, detail));
@@ -153,7 +152,7 @@ fn verify(
 
 /// What a message says happened, and to whom.
 fn read(body: &[u8]) -> Option<(String, HintSubject)> {
-    let webhook: BasiqWebhook = serde_json::from_slice(body).ok()?;
+    let webhook: BasiqWebhook = serde_json::from_value(parse_leniently(body).ok()?).ok()?;
     let ids = normalise::ids_of_link(&webhook.links.event_entity);
     let subject = match (ids.connection_id, ids.user_id) {
         (Some(connection_id), user_id) => HintSubject::Connection {
@@ -217,6 +216,21 @@ mod tests {
                 user_id: Some("u-1".to_owned()),
             };
             assert_eq!(subject, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn faults_of_encoding_and_keys_that_stand_twice_hide_nothing() {
+        let documents: [&[u8]; 4] = [
+            b"\xef\xbb\xbf{\"links\":{\"eventEntity\":\"/users/u-1\"}}",
+            b"{\"note\":\"caf\xe9\",\"links\":{\"eventEntity\":\"/users/u-1\"}}",
+            br#"{"eventTypeId":"\ud83d","links":{"eventEntity":"/users/u-1"}}"#,
+            br#"{"links":{},"links":{"eventEntity":"/users/u-1"}}"#,
+        ];
+        for document in documents {
+            let shown = String::from_utf8_lossy(document);
+            let (_, subject) = read(document).unwrap_or_else(|| panic!("{shown}"));
+            assert_eq!(subject, HintSubject::User("u-1".to_owned()), "{shown}");
         }
     }
 

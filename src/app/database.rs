@@ -45,7 +45,9 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
             } else {
                 Arbiter::Claimant
             };
-            let store = PgStore::open(connect_options(url)?, sealer, arbiter).await;
+            // large while it lasts, and nobody's caller should be
+            let opening = PgStore::open(connect_options(url)?, sealer, arbiter);
+            let store = Box::pin(opening).await;
             let store = store.map_err(|failure| unopened(failure, "RELAY_DATABASE_URL", url))?;
             Ok(OpenStore {
                 store: Arc::new(store.clone()),

@@ -64,10 +64,10 @@ impl Fleet {
                 (Ok(()), true) => info!("the store answers again"),
                 (Ok(()), false) => {}
                 (Err(error), true) => {
-                    debug!(error = %ErrorChain(error), "the store does not answer yet")
+                    debug!(error = %ErrorChain(error), "the store does not answer yet");
                 }
                 (Err(error), false) => {
-                    warn!(error = %ErrorChain(error), "the store does not answer")
+                    warn!(error = %ErrorChain(error), "the store does not answer");
                 }
             }
             failed = given.is_err();

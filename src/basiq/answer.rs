@@ -8,14 +8,14 @@ use reqwest::{Response, header};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::basiq::{BasiqError, breaker::Pass, budget::SentAt};
+use crate::basiq::{
+    BasiqError, breaker::Pass, budget::SentAt, complaint::Complaint, lenient::parse_leniently,
+};
 
 /// The largest answer that is read; honest ones have a few KiB.
 const BODY_LIMIT: usize = 1024 * 1024;
 /// The longest `Retry-After` that is believed.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_hours(1);
-const CORRELATION_ID_LIMIT: usize = 128;
-const TEXT_LIMIT: usize = 4096;
 
 /// An answer that has been read to its end, or as far as it came.
 pub(super) struct Answer {
@@ -29,22 +29,13 @@ pub(super) struct Answer {
 
 /// What an answer to a call with a token means.
 pub(super) enum Meaning {
-    /// The JSON that was asked for.
-    Good(Value),
+    /// JSON, and the leave of its call: whoever reads it says whether it is what was asked for.
+    Good(Value, Option<Arc<Pass>>),
     /// The token is no longer accepted; the error if a new one is not either, and the leave of
     /// that call.
     TokenRefused(BasiqError, Option<Arc<Pass>>),
     /// No usable answer.
     Bad(BasiqError),
-}
-
-/// What a body says of a failure, in whatever shape.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Complaint {
-    code: Option<String>,
-    correlation_id: Option<String>,
-    /// Codes, titles, details and messages, in lower case.
-    text: String,
 }
 
 impl Answer {
@@ -76,6 +67,16 @@ impl Answer {
         }
     }
 
+    /// The leave of its call.
+    pub(super) fn pass(&self) -> Option<Arc<Pass>> {
+        self.pass.clone()
+    }
+
+    /// Whether there is no body, or none that came whole.
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.as_deref().map_or(true, <[u8]>::is_empty)
+    }
+
     /// Whether the status is one of success.
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -84,12 +85,13 @@ impl Answer {
     /// The body as JSON.
     pub(super) fn into_json(mut self) -> Result<Value, BasiqError> {
         let body = std::mem::replace(&mut self.body, Ok(Vec::new()))?;
-        let json = serde_json::from_slice(&body);
-        self.judge(json.is_ok());
-        json.map_err(|error| BasiqError::Unreadable(format!("no JSON: {error}")))
+        parse_leniently(&body).map_err(|error| {
+            self.judge(false);
+            BasiqError::Unreadable(format!("no JSON: {error}"))
+        })
     }
 
-    /// What the body says of a failure; nothing if it cannot be read.
+    /// What the body says of a failure; nothing if it did not come whole.
     pub(super) fn complaint(&self) -> Complaint {
         self.body
             .as_deref()
@@ -97,11 +99,13 @@ impl Answer {
             .unwrap_or_default()
     }
 
-    /// What the answer to a call with a token means.
+    /// What the answer to a call with a token means. A refusal shows that Basiq works only if Basiq
+    /// itself wrote it.
     pub(super) fn meaning(self) -> Meaning {
         if self.is_success() {
+            let pass = self.pass();
             return match self.into_json() {
-                Ok(json) => Meaning::Good(json),
+                Ok(json) => Meaning::Good(json, pass),
                 Err(error) => Meaning::Bad(error),
             };
         }
@@ -110,110 +114,39 @@ impl Answer {
         if status == 401 || (status == 403 && complaint.says_expired()) {
             return Meaning::TokenRefused(complaint.status(status), self.pass);
         }
-        self.judge(true);
+        let error = self.refusal(complaint);
+        self.judge(match &error {
+            BasiqError::Status { status, .. } => (400..500).contains(status),
+            BasiqError::Unreadable(_) => false,
+            BasiqError::NotFound { .. }
+            | BasiqError::Forbidden { .. }
+            | BasiqError::Throttled { .. }
+            | BasiqError::KeyRefused
+            | BasiqError::Resting { .. }
+            | BasiqError::NoResources(_)
+            | BasiqError::TimedOut
+            | BasiqError::Unreachable(_) => true,
+        });
+        Meaning::Bad(error)
+    }
+
+    /// What an answer without success says, whatever the token.
+    fn refusal(&self, complaint: Complaint) -> BasiqError {
+        let status = self.status;
         match status {
-            403 if complaint.says("disabled") => Meaning::Bad(BasiqError::KeyRefused),
-            // without a code it may come from anything in between, a firewall say
-            403 if !complaint.speaks_of_limits() && complaint.code.is_none() => {
-                Meaning::Bad(complaint.status(status))
-            }
-            403 if !complaint.speaks_of_limits() => Meaning::Bad(complaint.forbidden(status)),
-            403 | 429 => Meaning::Bad(BasiqError::Throttled {
-                status,
-                retry_after: self.retry_after,
-            }),
-            404 => Meaning::Bad(complaint.not_found(status)),
-            400 if complaint.has_code("resource-not-found") => {
-                Meaning::Bad(complaint.not_found(status))
-            }
-            _ => Meaning::Bad(complaint.status(status)),
-        }
-    }
-}
-
-impl Complaint {
-    fn parse(body: &[u8]) -> Self {
-        let Ok(json) = serde_json::from_slice::<Value>(body) else {
-            let text = String::from_utf8_lossy(body);
-            return Self {
-                text: cut(&text, TEXT_LIMIT).to_lowercase(),
-                ..Self::default()
-            };
-        };
-        let entries: Vec<&Value> = match json.get("data") {
-            Some(Value::Array(items)) => items.iter().collect(),
-            Some(item @ Value::Object(_)) => vec![item],
-            _ => vec![&json],
-        };
-        let texts: Vec<&str> = entries
-            .iter()
-            .flat_map(|entry| {
-                ["code", "title", "detail", "details", "message", "error"]
-                    .iter()
-                    .filter_map(|field| entry.get(field)?.as_str())
-            })
-            .collect();
-        Self {
-            code: entries
-                .iter()
-                .find_map(|entry| entry.get("code")?.as_str())
-                .map(|code| cut(code, CORRELATION_ID_LIMIT)),
-            correlation_id: json
-                .get("correlationId")
-                .and_then(Value::as_str)
-                .map(|id| cut(id, CORRELATION_ID_LIMIT)),
-            text: cut(&texts.join("\n"), TEXT_LIMIT).to_lowercase(),
+            429 => self.throttled(),
+            403 if complaint.is_json() && complaint.speaks_of_limits() => self.throttled(),
+            403 if complaint.is_basiqs() && complaint.says("disabled") => BasiqError::KeyRefused,
+            403 if complaint.is_basiqs() => complaint.forbidden(status),
+            400 | 404 if complaint.says_not_found() => complaint.not_found(status),
+            _ => complaint.status(status),
         }
     }
 
-    /// Whether the body has this text, which is in lower case.
-    pub(super) fn says(&self, text: &str) -> bool {
-        self.text.contains(text)
-    }
-
-    fn says_expired(&self) -> bool {
-        self.says("token has expired") || self.says("token expired")
-    }
-
-    /// Whole words, so that "limited access" is no limit.
-    pub(super) fn speaks_of_limits(&self) -> bool {
-        let mut words = self.text.split(|c: char| !c.is_alphanumeric());
-        words.any(|word| {
-            matches!(
-                word,
-                "limit" | "limits" | "quota" | "throttled" | "throttling" | "excessive"
-            )
-        }) || self.says("too many")
-            || self.says("too-many")
-    }
-
-    /// Codes are printed in several spellings: `Resource not found`, `resource_not_found`.
-    fn has_code(&self, wanted: &str) -> bool {
-        self.code
-            .as_deref()
-            .is_some_and(|code| code.to_lowercase().replace([' ', '_'], "-") == wanted)
-    }
-
-    fn not_found(self, status: u16) -> BasiqError {
-        BasiqError::NotFound {
-            status,
-            correlation_id: self.correlation_id,
-        }
-    }
-
-    fn forbidden(self, status: u16) -> BasiqError {
-        BasiqError::Forbidden {
-            status,
-            code: self.code,
-            correlation_id: self.correlation_id,
-        }
-    }
-
-    pub(super) fn status(self, status: u16) -> BasiqError {
-        BasiqError::Status {
-            status,
-            code: self.code,
-            correlation_id: self.correlation_id,
+    fn throttled(&self) -> BasiqError {
+        BasiqError::Throttled {
+            status: self.status,
+            retry_after: self.retry_after,
         }
     }
 }
@@ -241,10 +174,6 @@ fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     (!wait.is_zero()).then(|| wait.min(RETRY_AFTER_LIMIT))
 }
 
-fn cut(text: &str, limit: usize) -> String {
-    text.chars().take(limit).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,7 +197,7 @@ mod tests {
 
     fn word(meaning: &Meaning) -> String {
         match meaning {
-            Meaning::Good(_) => "good".to_owned(),
+            Meaning::Good(..) => "good".to_owned(),
             Meaning::TokenRefused(error, _) => format!("token, {}", name(error)),
             Meaning::Bad(error) => name(error).to_owned(),
         }
@@ -280,12 +209,12 @@ mod tests {
             BasiqError::Forbidden { .. } => "forbidden",
             BasiqError::Throttled { .. } => "throttled",
             BasiqError::Status { .. } => "status",
-            BasiqError::KeyRefused
-            | BasiqError::TimedOut
+            BasiqError::KeyRefused => "key",
+            BasiqError::Unreadable(_) => "unreadable",
+            BasiqError::TimedOut
             | BasiqError::Unreachable(_)
             | BasiqError::NoResources(_)
-            | BasiqError::Resting { .. }
-            | BasiqError::Unreadable(_) => "other",
+            | BasiqError::Resting { .. } => "other",
         }
     }
 
@@ -300,13 +229,30 @@ mod tests {
             ),
             (400, "resource-not-found", "no such job", "not found"),
             (400, "Resource not found", "no such job", "not found"),
+            (404, "job-not-found", "no such job", "not found"),
+            (404, "resource_not_found", "no such job", "not found"),
+            (404, "resource-not-found", "Route not found", "unreadable"),
+            (
+                404,
+                "resource-not-found",
+                "Nothing for this API version",
+                "unreadable",
+            ),
+            (404, "unknown-error", "no such job", "status"),
             (400, "parameter-not-valid", "Job ID", "status"),
+            (409, "conflict", "not now", "status"),
             (401, "invalid-authorization-token", "", "token, status"),
             (401, "access-denied", "Token has expired", "token, status"),
             (403, "access-denied", "TOKEN HAS EXPIRED.", "token, status"),
             (403, "forbidden-access", "use another scope", "forbidden"),
             (403, "forbidden-access", "limited access", "forbidden"),
-            (403, "forbidden-access", "the account is disabled", "other"),
+            (
+                403,
+                "request-not-valid",
+                "Missing Authentication Token",
+                "unreadable",
+            ),
+            (403, "forbidden-access", "the account is disabled", "key"),
             (403, "access-denied", "Request limit reached", "throttled"),
             (403, "too-many-requests", "", "throttled"),
             (429, "anything", "", "throttled"),
@@ -333,11 +279,11 @@ mod tests {
                 403,
                 r#"{"message":"Missing Authentication Token"}"#
             )),
-            "status"
+            "unreadable"
         );
         assert_eq!(
             word(&answer(403, "<html>Token has expired")),
-            "token, status"
+            "token, unreadable"
         );
         for body in [
             "",
@@ -350,7 +296,28 @@ mod tests {
             assert_eq!(word(&answer(502, body)), "status", "{body}");
         }
         for body in ["", "{\"id\":", "<html>"] {
-            assert_eq!(word(&answer(200, body)), "other", "{body}");
+            assert_eq!(word(&answer(200, body)), "unreadable", "{body}");
+        }
+    }
+
+    #[test]
+    fn what_something_in_between_answers_is_not_basiqs_word() {
+        for body in [
+            "",
+            "<html><h1>404 Not Found</h1>JavaScript is disabled; limits</html>",
+            "default backend - 404",
+            "null",
+            "[]",
+            r#"{"message":"no Route matched with those values"}"#,
+            r#"{"code":"resource-not-found"}"#,
+            r#"{"data":[]}"#,
+            r#"{"data":[{"title":"Not found"}]}"#,
+        ] {
+            for status in [400, 403, 404, 405, 409, 410, 422] {
+                let shown = format!("{status} {body}");
+                assert_eq!(word(&answer(status, body)), "unreadable", "{shown}");
+            }
+            assert_eq!(word(&answer(401, body)), "token, unreadable", "{body}");
         }
     }
 

@@ -1,14 +1,12 @@
 //! What can go wrong when Basiq is asked, as far as callers act on it.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use reqwest_retry::RetryError;
 use thiserror::Error;
-use tracing::warn;
 
 use crate::{
-    basiq::{breaker::Open, throttle::Paused, turns::OutOfReach},
-    domain::ErrorChain,
+    basiq::{breaker::Open, obstacle::Unreached, throttle::Paused, turns::OutOfReach},
     runtime::{lacks_handles, lacks_resources},
 };
 
@@ -18,7 +16,7 @@ const OUT_OF_REACH: Duration = Duration::from_secs(1);
 /// Why a call to Basiq brought no usable answer.
 #[derive(Debug, Error)]
 pub enum BasiqError {
-    /// Basiq does not know what was asked for: 404, or 400 `resource-not-found`.
+    /// Basiq itself says that it does not know what was asked for: 404, or 400 `resource-not-found`.
     #[error("Basiq does not know it (HTTP {status}, correlation id {correlation_id:?})")]
     NotFound {
         /// The HTTP status.
@@ -26,7 +24,7 @@ pub enum BasiqError {
         /// Basiq's id of the call, for its support.
         correlation_id: Option<String>,
     },
-    /// What was asked for is not ours: 403 `forbidden-access` and the like.
+    /// Basiq itself says that what was asked for is not ours: 403 `forbidden-access` and the like.
     #[error(
         "Basiq does not let us (HTTP {status}, code {code:?}, correlation id {correlation_id:?})"
     )]
@@ -49,8 +47,9 @@ pub enum BasiqError {
     /// The API key is not accepted; no call is made until it is tried again.
     #[error("Basiq refuses the API key")]
     KeyRefused,
-    /// The call was not made: Basiq brought nothing usable of late.
-    #[error("calls to Basiq rest until it works again")]
+    /// The call was not made: Basiq brought nothing usable of late, or the budget that relays share
+    /// is out of reach. It says nothing new about Basiq.
+    #[error("calls to Basiq rest")]
     Resting {
         /// How long until asking again makes sense.
         remaining: Duration,
@@ -69,12 +68,13 @@ pub enum BasiqError {
     #[error("Basiq did not answer in time")]
     TimedOut,
     /// No connection, or it broke.
-    #[error("Basiq cannot be reached")]
-    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("Basiq cannot be reached: {0}")]
+    Unreachable(Unreached),
     /// The call was not made: the relay has no file handle, thread or memory left.
     #[error("the relay has no file handle, thread or memory left to ask Basiq with")]
     NoResources(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// An answer that is not what the contract says, or larger than any honest one.
+    /// An answer that is not what the contract says, larger than any honest one, or another's: a
+    /// gateway's page, say.
     #[error("Basiq's answer cannot be read: {0}")]
     Unreadable(String),
 }
@@ -97,9 +97,11 @@ impl BasiqError {
             Err(cause) => cause,
         };
         let cause = match cause.downcast() {
-            Ok(error @ OutOfReach { .. }) => {
-                let cause = error.source().map(|source| ErrorChain(source).to_string());
-                warn!(cause, "{error}");
+            // no handle to reach the store with, which has the budget, is none to reach Basiq with
+            Ok(error @ OutOfReach { .. }) if is_for_want_of_resources(&error) => {
+                return Self::NoResources(error.into());
+            }
+            Ok(OutOfReach { .. }) => {
                 return Self::Resting {
                     remaining: OUT_OF_REACH,
                 };
@@ -113,7 +115,7 @@ impl BasiqError {
                 status,
                 retry_after: Some(remaining),
             },
-            Err(cause) => Self::Unreachable(cause.into()),
+            Err(cause) => Self::Unreachable(Unreached::of(cause.as_ref())),
         }
     }
 
@@ -124,7 +126,42 @@ impl BasiqError {
         } else if error.is_connect() && is_for_want_of_resources(&error) {
             Self::NoResources(error.into())
         } else {
-            Self::Unreachable(error.into())
+            // the address would make each job's failure another one
+            Self::Unreachable(Unreached::of(&error.without_url()))
+        }
+    }
+
+    /// One word for what went wrong, the same for all calls that fail alike.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not-found",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Throttled { .. } => "throttled",
+            Self::KeyRefused => "key-refused",
+            Self::Resting { .. } => "resting",
+            Self::Status { .. } => "status",
+            Self::TimedOut => "timed-out",
+            Self::NoResources(_) => "no-resources",
+            Self::Unreachable(unreached) => unreached.obstacle().as_str(),
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+
+    /// Whether no answer came at all. That is logged once for all calls, when it begins and when its
+    /// reason changes.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::TimedOut | Self::Unreachable(_) | Self::NoResources(_) | Self::Resting { .. } => {
+                true
+            }
+            Self::NotFound { .. }
+            | Self::Forbidden { .. }
+            | Self::Throttled { .. }
+            | Self::KeyRefused
+            | Self::Status { .. }
+            | Self::Unreadable(_) => false,
         }
     }
 }

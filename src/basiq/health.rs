@@ -1,8 +1,9 @@
-//! Keeps the word on how Basiq answers, and logs when it changes.
+//! Keeps the word on how Basiq answers, and logs when it changes: once for all calls that fail for
+//! the same reason.
 
-use std::{
-    error::Error,
-    sync::atomic::{AtomicBool, Ordering},
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use tracing::{info, warn};
@@ -10,12 +11,15 @@ use tracing::{info, warn};
 use crate::{
     basiq::BasiqError,
     domain::{Upstream, UpstreamHealth},
+    runtime::causes,
 };
 
 /// Turns the results of calls into the shared word.
 #[derive(Debug)]
 pub(super) struct Health {
     upstream: Upstream,
+    /// Why the latest call failed; none if it did not.
+    reason: Mutex<Option<&'static str>>,
     /// Whether the latest call was not made for want of resources.
     lacks_resources: AtomicBool,
 }
@@ -25,6 +29,7 @@ impl Health {
         set_gauges(upstream.health());
         Self {
             upstream,
+            reason: Mutex::default(),
             lacks_resources: AtomicBool::new(false),
         }
     }
@@ -34,13 +39,8 @@ impl Health {
         self.upstream.set_pace(thousandths);
     }
 
-    /// Notes how a call ended.
+    /// Notes how a call ended. One that was not made says nothing.
     pub(super) fn note<T>(&self, result: &Result<T, BasiqError>) {
-        if let Err(BasiqError::Resting { .. }) = result {
-            // Basiq was not asked: the breaker is open, which its failures before say, or the relay's own store
-            // is away
-            return;
-        }
         let error = result.as_ref().err();
         if let Some(error @ BasiqError::NoResources(_)) = error {
             self.note_lack(error);
@@ -49,18 +49,23 @@ impl Health {
         if self.lacks_resources.swap(false, Ordering::Relaxed) {
             info!("Basiq can be asked again");
         }
-        let health = error.map_or(UpstreamHealth::Ok, health_of);
+        let Some(health) = error.map_or(Some(UpstreamHealth::Ok), health_of) else {
+            return;
+        };
+        let reason = error
+            .filter(|_| health != UpstreamHealth::Ok)
+            .map(BasiqError::reason);
+        let mut known = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.upstream.report(health);
-        if health == before {
+        if health == before && reason == *known {
             return;
         }
+        *known = reason;
+        drop(known);
         set_gauges(health);
         match error {
-            Some(error) if severity(health) > severity(before) => {
-                let cause = error.source().map(ToString::to_string);
-                warn!(upstream.health = %health, %error, cause, "Basiq answers worse than before");
-            }
-            _ => info!(upstream.health = %health, "Basiq answers better than before"),
+            Some(error) if severity(health) >= severity(before) => tell(health, error),
+            _ => info!(upstream.health = %health, reason, "Basiq answers better than before"),
         }
     }
 
@@ -69,26 +74,41 @@ impl Health {
         if self.lacks_resources.swap(true, Ordering::Relaxed) {
             return;
         }
-        let cause = error.source().map(ToString::to_string);
+        // which resource it is stands at the end of the chain
+        let cause = causes(error).last().map(ToString::to_string);
         warn!(%error, cause, "Basiq cannot be asked");
     }
 }
 
-fn health_of(error: &BasiqError) -> UpstreamHealth {
-    match error {
-        BasiqError::NotFound { .. } | BasiqError::Forbidden { .. } => UpstreamHealth::Ok,
-        BasiqError::Status { status, .. } if *status < 500 && !matches!(status, 401 | 403) => {
-            UpstreamHealth::Ok
-        }
+/// Says how Basiq answers from now on, and why.
+fn tell(health: UpstreamHealth, error: &BasiqError) {
+    let reason = error.reason();
+    if error.is_silence() {
+        warn!(upstream.health = %health, reason, %error, "no answer comes from Basiq");
+    } else {
+        warn!(upstream.health = %health, reason, %error, "Basiq answers worse than before");
+    }
+}
+
+/// What a failed call says of Basiq; nothing if it was not made.
+fn health_of(error: &BasiqError) -> Option<UpstreamHealth> {
+    Some(match error {
+        // Basiq was not asked: the breaker is open, which its failures before say, or the relay's own store is away
+        BasiqError::Resting { .. } | BasiqError::NoResources(_) => return None,
+        // a refused token (401, 403) is no answer, however well it is put
+        BasiqError::NotFound { .. }
+        | BasiqError::Forbidden { .. }
+        | BasiqError::Status {
+            status: 400 | 402 | 404..500,
+            ..
+        } => UpstreamHealth::Ok,
         BasiqError::Throttled { .. } => UpstreamHealth::Throttled,
         BasiqError::KeyRefused => UpstreamHealth::KeyRefused,
-        BasiqError::Resting { .. }
-        | BasiqError::NoResources(_)
-        | BasiqError::Status { .. }
+        BasiqError::Status { .. }
         | BasiqError::TimedOut
         | BasiqError::Unreachable(_)
         | BasiqError::Unreadable(_) => UpstreamHealth::Failing,
-    }
+    })
 }
 
 fn severity(health: UpstreamHealth) -> u8 {

@@ -5,9 +5,12 @@ mod breaker;
 mod budget;
 mod client;
 mod common;
+mod complaint;
 mod error;
 mod health;
+mod lenient;
 mod measure;
+mod obstacle;
 mod throttle;
 mod token;
 mod turns;
@@ -18,4 +21,6 @@ pub use self::{
     client::{AnswerError, BasiqClient},
     common::{Common, CommonError, CommonToken, Turns},
     error::BasiqError,
+    lenient::parse_leniently,
+    obstacle::{Obstacle, Unreached},
 };

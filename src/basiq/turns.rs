@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -14,11 +14,11 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::{sync::Mutex, time::Instant};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     basiq::{
-        common::{Common, CommonError},
+        common::{self, Common, CommonError},
         throttle::Throttle,
     },
     clock::Clock,
@@ -34,7 +34,7 @@ const HORIZON: Duration = Duration::from_millis(250);
 /// When to ask again while the turns of that time are all taken.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The turns that relays divide cannot be reached.
+/// The turns that relays divide cannot be reached. The log has the reason.
 #[derive(Debug, Error)]
 #[error("the budget that relays share cannot be reached")]
 pub(super) struct OutOfReach {
@@ -59,6 +59,8 @@ pub(super) struct Shared {
     reserved: Mutex<VecDeque<Timestamp>>,
     /// The number of the latest pause that this relay knows of.
     pause: AtomicI64,
+    /// Whether the turns could not be reached the last time.
+    is_away: AtomicBool,
 }
 
 impl Turns {
@@ -83,6 +85,7 @@ impl Turns {
             clock,
             reserved: Mutex::default(),
             pause: AtomicI64::new(0),
+            is_away: AtomicBool::new(false),
         })
     }
 
@@ -120,7 +123,7 @@ impl Turns {
             match shared.common.pause(status, length).await {
                 Ok(number) => drop(shared.pause.fetch_max(number, Ordering::Relaxed)),
                 Err(error) => {
-                    warn!(error = %ErrorChain(&*error), "other relays cannot be told to slow down")
+                    warn!(error = %ErrorChain(&*error), "other relays cannot be told to slow down");
                 }
             }
         }
@@ -184,7 +187,7 @@ impl Shared {
         throttle: &Throttle,
     ) -> Result<(), OutOfReach> {
         let turns = self.common.reserve_turns(waiting, (spacing, HORIZON));
-        let turns = turns.await.map_err(|source| OutOfReach { source })?;
+        let turns = self.note(turns.await)?;
         let (number, until, status) = turns.pause;
         if self.pause.fetch_max(number, Ordering::Relaxed) < number {
             let left = Duration::try_from(until.duration_since(self.clock.now()));
@@ -195,5 +198,18 @@ impl Shared {
         }
         reserved.extend(turns.at);
         Ok(())
+    }
+
+    /// Tells that the turns are out of reach when that begins, and when it is over.
+    fn note(&self, turns: Result<common::Turns, CommonError>) -> Result<common::Turns, OutOfReach> {
+        let was_away = self.is_away.swap(turns.is_err(), Ordering::Relaxed);
+        match &turns {
+            Err(error) if !was_away => {
+                warn!(error = %ErrorChain(&**error), "the budget that relays share cannot be reached");
+            }
+            Ok(_) if was_away => info!("the budget that relays share can be reached again"),
+            Ok(_) | Err(_) => {}
+        }
+        turns.map_err(|source| OutOfReach { source })
     }
 }

@@ -156,6 +156,7 @@ fn failure(step: &Step) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::*;
@@ -183,7 +184,7 @@ mod tests {
     }
 
     fn word(value: Value, until: Option<&str>) -> String {
-        match find(&read_job(&JobDocument(value)), until) {
+        match find(&read_job(&JobDocument(value), Timestamp::MAX), until) {
             Finding::Running => "running".to_owned(),
             Finding::Challenge(_) => "challenge".to_owned(),
             Finding::Succeeded => "succeeded".to_owned(),
@@ -265,7 +266,7 @@ mod tests {
             ("a:in-progress c:pending", false),
             ("", false),
         ] {
-            let snapshot = read_job(&JobDocument(job(steps)));
+            let snapshot = read_job(&JobDocument(job(steps)), Timestamp::MAX);
             assert_eq!(expects_challenge(&snapshot), expected, "{steps}");
         }
     }

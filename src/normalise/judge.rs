@@ -11,6 +11,7 @@ use crate::{
         catalogue::{Class, Code, code},
         find::{Failure, Finding},
         read::MFA_STEP,
+        text::oauth_word,
         variant,
         verdict::{self, UNKNOWN_ERROR, failed},
     },
@@ -150,7 +151,7 @@ fn bank_unavailable(
 /// Any failure but an unavailable bank.
 fn failure_verdict(failure: &Failure, timings: &Timings, now: Timestamp) -> Verdict {
     let step = failure.step.as_deref();
-    let Some(known) = failure.code.as_deref().and_then(code) else {
+    let Some(known) = known_code(failure) else {
         let is_mfa = failure.code.is_none() && step == Some(MFA_STEP);
         return if is_mfa {
             verdict::mfa_failed()
@@ -175,6 +176,16 @@ fn failure_verdict(failure: &Failure, timings: &Timings, now: Timestamp) -> Verd
         | Class::Retry
         | Class::Support => by_class(known),
     }
+}
+
+/// What is known of the code; where that is nothing, of a word of OAuth that stands in the detail.
+fn known_code(failure: &Failure) -> Option<&'static Code> {
+    let told = failure.code.as_deref().and_then(code);
+    if told.is_some_and(|code| code.class != Class::Unknown) {
+        return told;
+    }
+    let word = failure.detail.as_deref().and_then(oauth_word);
+    word.and_then(code).or(told)
 }
 
 fn by_class(code: &Code) -> Verdict {

@@ -27,9 +27,42 @@ pub(crate) fn clean(text: &str, max: usize) -> String {
     cleaned.trim_end().to_owned()
 }
 
-/// A code in its canonical spelling: lower case, hyphens where Basiq also writes spaces or
-/// underscores, `unauthorized` for `unauthorised` and its like, at most 128 characters. None for no code.
+/// The words for errors of OAuth and OpenID Connect, which banks speak where a person consents. They
+/// have underscores, and mean other things than Basiq's codes of the same letters.
+const OAUTH_WORDS: [&str; 14] = [
+    "access_denied",
+    "account_selection_required",
+    "consent_required",
+    "interaction_required",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "login_required",
+    "server_error",
+    "temporarily_unavailable",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "unsupported_response_type",
+];
+
+/// The word of OAuth that a text is; none for any other text.
+pub(crate) fn oauth_word(text: &str) -> Option<&'static str> {
+    let text = text.trim();
+    let mut words = OAUTH_WORDS.into_iter();
+    words.find(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// A code in its canonical spelling: a word of OAuth as it is written there, else lower case, hyphens where Basiq also writes
+/// spaces or underscores, `unauthorized` for `unauthorised` and its like, at most 128 characters. None for no code.
 pub(crate) fn canonical_code(text: &str) -> Option<String> {
+    match oauth_word(text) {
+        Some(word) => Some(word.to_owned()),
+        None => in_one_spelling(text),
+    }
+}
+
+fn in_one_spelling(text: &str) -> Option<String> {
     let words = text
         .split(|c: char| c.is_whitespace() || matches!(c, '-' | '_'))
         .map(|word| word.chars().filter(|c| !c.is_control()))
@@ -55,7 +88,7 @@ pub(crate) fn canonical_code(text: &str) -> Option<String> {
 
 /// A step title or a status in one spelling, to compare with; empty for none.
 pub(crate) fn canonical_word(text: &str) -> String {
-    canonical_code(text).unwrap_or_default()
+    in_one_spelling(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -82,6 +115,12 @@ mod tests {
             (" SERVICE  UNAVAILABLE\n", Some("service-unavailable")),
             ("unauthorised_access", Some("unauthorized-access")),
             ("Unauthorised access", Some("unauthorized-access")),
+            ("access_denied", Some("access_denied")),
+            (" Access_Denied ", Some("access_denied")),
+            ("access-denied", Some("access-denied")),
+            ("Access denied", Some("access-denied")),
+            ("access_denied_twice", Some("access-denied-twice")),
+            ("server_error", Some("server_error")),
             ("", None),
             (" - ", None),
         ] {

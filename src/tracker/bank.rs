@@ -78,15 +78,16 @@ fn is_known_out(answer: Result<bool, StoreError>) -> bool {
 /// Whether Basiq reports the bank in major outage now.
 pub(super) async fn is_out(client: &BasiqClient, bank: &Bank) -> Result<bool, BasiqError> {
     let connector = client.connector(&bank.institution_id, &bank.method).await?;
-    Ok(connector.is_in_major_outage())
+    connector
+        .is_in_major_outage()
+        .ok_or_else(|| BasiqError::Unreadable("the connector has no status".to_owned()))
 }
 
 async fn find_bank(client: &BasiqClient, context: &JobContext) -> Result<Option<Bank>, BasiqError> {
     if let (Some(user), Some(connection)) = (&context.user_id, &context.connection_id) {
         let connection = client.connection(user, connection).await?;
-        let institution = connection.institution.map(|institution| institution.id);
         let method = connection.method.unwrap_or_else(|| USUAL_METHOD.to_owned());
-        return Ok(institution.map(|institution_id| Bank {
+        return Ok(connection.institution_id.map(|institution_id| Bank {
             institution_id,
             method,
         }));

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     basiq::BasiqClient,
@@ -110,7 +110,12 @@ async fn look(client: BasiqClient, clock: Clock, due: DueBank, interval: Duratio
         Ok(false) => None,
         Err(error) => {
             let bank = &due.bank.institution_id;
-            warn!(institution.id = %bank, %error, "a bank cannot be looked at, will try again");
+            if error.is_silence() {
+                // told once for all calls, by the client
+                debug!(institution.id = %bank, %error, "no word on a bank, will try again");
+            } else {
+                warn!(institution.id = %bank, %error, "a bank cannot be looked at, will try again");
+            }
             Some(next(interval.min(PAUSE_AFTER_FAULT)))
         }
     };

@@ -54,18 +54,14 @@ impl Connections {
     /// Has room for one more. If there is none, that which has been idle longest ends; if none is idle, waits for one.
     pub(super) async fn enter(&self) -> Option<Connection> {
         loop {
+            if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+                return Some(self.begin(slot));
+            }
+            self.end_longest_idle();
             let free = Arc::clone(&self.slots).acquire_owned();
-            let slot = match Arc::clone(&self.slots).try_acquire_owned() {
-                Ok(slot) => slot,
-                Err(_) => {
-                    self.end_longest_idle();
-                    match timeout(LOOK_AGAIN, free).await {
-                        Ok(slot) => slot.ok()?,
-                        Err(_elapsed) => continue,
-                    }
-                }
-            };
-            return Some(self.begin(slot));
+            if let Ok(slot) = timeout(LOOK_AGAIN, free).await {
+                return Some(self.begin(slot.ok()?));
+            }
         }
     }
 

@@ -190,7 +190,7 @@ fn a_damaged_job_document_is_judged_and_never_made_better_than_it_is() {
             return Ok(());
         };
         let failed = has_failed_step(&document);
-        let snapshot = read_job(&JobDocument(document));
+        let snapshot = read_job(&JobDocument(document), jiff::Timestamp::MAX);
         let options = WatchOptions::default();
         let finding = find(&snapshot, None);
         let judged = judge(&finding, &options, &known, &timings, known.started_at);

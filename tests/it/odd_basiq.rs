@@ -31,30 +31,48 @@ async fn basiq(tasks: &mut JoinSet<()>, routes: Router) -> url::Url {
     url.parse().unwrap()
 }
 
-/// Answers jobs so, and everything else with a status alone.
-fn refusing(job: (u16, &'static str), other: u16) -> Router {
+/// A status and a body.
+type Told = (u16, &'static str);
+
+/// Answers jobs so, and everything else so.
+fn refusing(job: Told, other: Told) -> Router {
     let status = |code| StatusCode::from_u16(code).unwrap();
     Router::new()
         .route(
             "/jobs/{id}",
             get(move || async move { (status(job.0), job.1) }),
         )
-        .fallback(move || async move { (status(other), "{}") })
+        .fallback(move || async move { (status(other.0), other.1) })
 }
 
 const FORBIDDEN: &str = r#"{"type":"list","data":[{"code":"forbidden-access","title":"No"}]}"#;
 const UNKNOWN: &str = r#"{"type":"list","data":[{"code":"resource-not-found","title":"No"}]}"#;
+const ROUTE: &str =
+    r#"{"type":"list","data":[{"code":"resource-not-found","title":"Route not found"}]}"#;
+const INVALID: &str = r#"{"type":"list","data":[{"code":"parameter-not-valid","title":"No"}]}"#;
+const PAGE: &str = "<html><h1>404 Not Found</h1></html>";
+/// What is answered for other things: a list, nothing of the kind, a refusal, a page.
+const WORKS: Told = (200, r#"{"type":"list","data":[]}"#);
+const EMPTY: Told = (404, UNKNOWN);
+const CLOSED: Told = (403, FORBIDDEN);
+const GATEWAY: Told = (404, PAGE);
 
 #[tokio::test]
 async fn a_job_that_is_unknown_or_not_ours_ends_its_watch_only_while_other_calls_are_answered() {
     let table = [
-        (403, FORBIDDEN, 404, vec!["job-not-accessible"]),
-        (403, FORBIDDEN, 403, vec![]),
-        (403, "<html>a firewall</html>", 404, vec![]),
-        (404, UNKNOWN, 404, vec!["job-not-found"]),
-        (400, UNKNOWN, 404, vec!["job-not-found"]),
-        (404, "", 404, vec!["job-not-found"]),
-        (400, "{}", 404, vec![]),
+        (403, FORBIDDEN, WORKS, vec!["job-not-accessible"]),
+        (403, FORBIDDEN, EMPTY, vec!["job-not-accessible"]),
+        (403, FORBIDDEN, CLOSED, vec![]),
+        (403, FORBIDDEN, GATEWAY, vec![]),
+        (403, r#"{"message":"Forbidden"}"#, WORKS, vec![]),
+        (404, UNKNOWN, WORKS, vec!["job-not-found"]),
+        (404, UNKNOWN, CLOSED, vec!["job-not-found"]),
+        (400, UNKNOWN, WORKS, vec!["job-not-found"]),
+        (404, UNKNOWN, EMPTY, vec![]),
+        (404, UNKNOWN, GATEWAY, vec![]),
+        (404, "", WORKS, vec![]),
+        (404, ROUTE, WORKS, vec![]),
+        (400, "{}", WORKS, vec![]),
     ];
     for (status, body, other, expected) in table {
         let mut tasks = JoinSet::new();
@@ -72,7 +90,7 @@ async fn a_job_that_is_unknown_or_not_ours_ends_its_watch_only_while_other_calls
             .iter()
             .map(|event| event["errorCode"].clone())
             .collect();
-        assert_eq!(codes, expected, "{status} {body} {other}");
+        assert_eq!(codes, expected, "{status} {body} {other:?}");
         assert!(told.iter().all(|event| event["action"] == "fix-request"));
         app.leave_work();
     }
@@ -80,20 +98,43 @@ async fn a_job_that_is_unknown_or_not_ours_ends_its_watch_only_while_other_calls
 
 #[tokio::test]
 async fn a_job_that_basiq_refuses_for_another_reason_is_given_up_when_it_is_too_old() {
-    for status in [400, 405, 422] {
+    for (status, body, other) in [
+        (400, INVALID, WORKS),
+        (405, INVALID, WORKS),
+        (422, INVALID, WORKS),
+        // where everything is unknown, that says nothing of the job
+        (404, UNKNOWN, EMPTY),
+    ] {
         let mut tasks = JoinSet::new();
-        let url = basiq(&mut tasks, refusing((status, "{}"), 200)).await;
+        let url = basiq(&mut tasks, refusing((status, body), other)).await;
         let mut app = TestApp::builder()
             .basiq(url)
-            .settings(|settings| settings.tracking.job_max_age = Duration::from_hours(2))
+            .settings(|settings| settings.tracking.job_max_age = Duration::from_mins(20))
             .build()
             .await;
         app.watch("j-1").await;
-        app.skip(Duration::from_mins(118)).await;
+        app.skip(Duration::from_mins(18)).await;
         assert!(app.told().is_empty(), "{status}");
         app.skip(Duration::from_mins(4)).await;
         assert_eq!(app.told_briefly(), ["failed/contact-support"], "{status}");
         assert_eq!(app.told()[0]["errorCode"], "watch-expired", "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_a_refusal_gives_no_job_up_however_old() {
+    for status in [400, 404] {
+        let mut tasks = JoinSet::new();
+        let url = basiq(&mut tasks, refusing((status, PAGE), WORKS)).await;
+        let mut app = TestApp::builder()
+            .basiq(url)
+            .settings(|settings| settings.tracking.job_max_age = Duration::from_mins(20))
+            .build()
+            .await;
+        app.watch("j-1").await;
+        app.skip(Duration::from_mins(30)).await;
+        assert!(app.told().is_empty(), "{status}");
+        app.leave_work();
     }
 }
 

@@ -286,8 +286,10 @@ fn with_processes(most: usize) -> Command {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_can_have_no_thread_more_looks_up_names_all_the_same() {
     let scene = Scene::start(if is_root() { AS_NOBODY } else { "true" }).await;
-    for path in ["/watch", "/deliveries?state=dead", "/readyz"] {
-        assert_eq!(scene.call(Method::GET, path, None).await.0, 200, "{path}");
+    // each connection to a SQLite file has a thread, and there are as many as lists are asked for at once
+    let lists = (0..16).map(|_| scene.call(Method::GET, "/watch", None));
+    for (status, _) in futures_util::future::join_all(lists).await {
+        assert_eq!(status, 200);
     }
     let mut limit = if is_root() {
         let mut other = Command::new("setpriv");

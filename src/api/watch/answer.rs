@@ -121,7 +121,7 @@ async fn conclude(parts: &ApiParts, job_id: &JobId, result: &Result<(), AnswerEr
         Ok(()) => {}
         // The claim ends by itself, and the job is looked at often: what Basiq said still counts.
         Err(error) => {
-            warn!(job.id = %job_id, error = %ErrorChain(&error), "the end of an answer is not stored")
+            warn!(job.id = %job_id, error = %ErrorChain(&error), "the end of an answer is not stored");
         }
     }
 }

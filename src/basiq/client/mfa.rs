@@ -7,7 +7,7 @@ use http::HeaderValue;
 use reqwest::header;
 use serde_json::json;
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         BasiqError,
         answer::{Answer, Meaning},
         breaker::Pass,
-        client::{BasiqClient, Inner, address},
+        client::{BasiqClient, Inner, address, judge, read},
         measure::Endpoint,
     },
     domain::{JobId, MfaAnswer},
@@ -23,6 +23,10 @@ use crate::{
 
 /// The most that passing an answer on may take, token and waiting included: a person waits.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// How long the body of a status of success is waited for. The status decides, unless the body is not
+/// Basiq's.
+const BODY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why Basiq did not accept an answer. Nothing in it repeats the answer.
 #[derive(Debug, Error)]
@@ -63,6 +67,7 @@ impl BasiqClient {
         answer: &MfaAnswer,
     ) -> Result<(), AnswerError> {
         let posting = Posting {
+            job_id,
             url: address(&self.0.base, &["jobs", job_id.as_str(), "mfa"])
                 .map_err(AnswerError::NotTaken)?,
             user_id,
@@ -80,6 +85,7 @@ impl BasiqClient {
 
 /// An answer on its way.
 struct Posting<'a> {
+    job_id: &'a JobId,
     url: Url,
     user_id: &'a str,
     answer: &'a MfaAnswer,
@@ -133,16 +139,19 @@ impl Inner {
             .await
             .map_err(unsent)?;
         if response.status().is_success() {
-            // the status decides: a body that breaks off changes nothing
-            if let Some(pass) = response.extensions().get::<Arc<Pass>>() {
-                pass.judge(true);
-            }
-            return Ok(Attempt::Accepted);
+            let pass = response.extensions().get::<Arc<Pass>>().cloned();
+            let reading = Answer::read(response, self.clock.now());
+            return if let Ok(answer) = timeout(BODY_PATIENCE, reading).await {
+                taken(answer, posting.job_id)
+            } else {
+                judge(pass.as_deref(), true);
+                Ok(Attempt::Accepted)
+            };
         }
         let answer = Answer::read(response, self.clock.now()).await;
         let sent_at = answer.sent_at;
         let error = match answer.meaning() {
-            Meaning::Good(_) => return Ok(Attempt::Accepted),
+            Meaning::Good(..) => return Ok(Attempt::Accepted),
             Meaning::TokenRefused(error, _) => return Ok(Attempt::TokenRefused(error)),
             Meaning::Bad(error) => error,
         };
@@ -155,6 +164,22 @@ impl Inner {
         }
         Err(AnswerError::of(error))
     }
+}
+
+/// Whether an answer with a status of success is Basiq's: a page in its place may come from
+/// something in between, and a person would wait for nothing.
+fn taken(answer: Answer, job_id: &JobId) -> Result<Attempt, AnswerError> {
+    if answer.is_empty() {
+        // the status decides, also where the body broke off
+        answer.judge(true);
+        return Ok(Attempt::Accepted);
+    }
+    let pass = answer.pass();
+    let json = answer.into_json().map_err(AnswerError::Unknown)?;
+    let read = read::answered(&json, job_id);
+    judge(pass.as_deref(), read.is_ok());
+    read.map_err(AnswerError::Unknown)?;
+    Ok(Attempt::Accepted)
 }
 
 /// Why a request was not sent or not answered: without a connection nothing has reached Basiq.

@@ -1,6 +1,7 @@
 //! The client of Basiq: every call shares one token, one budget and one pause.
 
 mod mfa;
+mod read;
 mod transport;
 
 use std::{
@@ -21,7 +22,6 @@ use reqwest_retry::{
     policies::ExponentialBackoff,
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
@@ -49,6 +49,8 @@ use crate::{
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// When to ask for room again while somebody finds out whether Basiq works.
 const PROBE: Duration = Duration::from_secs(1);
+/// Of all connectors the one of Basiq's own sandbox: the answer is short, whoever asks.
+const ONE_CONNECTOR: &str = "filter=connector.id.eq(%27AU00000%27)";
 /// What a call may wait besides its time limits: for its turn, and for a short pause to end.
 const WAITING: Duration = Duration::from_secs(10);
 
@@ -68,7 +70,7 @@ struct Inner {
     base: Url,
     clock: Clock,
     longest: Duration,
-    /// When Basiq last answered a call with what was asked for, or that there is no such thing.
+    /// When Basiq last answered a call with what was asked for.
     answered_at: AtomicI64,
 }
 
@@ -144,14 +146,9 @@ impl BasiqClient {
 
     /// `GET /jobs/{id}`: one look.
     pub async fn job(&self, id: &JobId) -> Result<JobDocument, BasiqError> {
-        self.call(Endpoint::Job, &["jobs", id.as_str()], |json| {
-            if json.is_object() {
-                Ok(JobDocument(json))
-            } else {
-                Err(BasiqError::Unreadable("the job is no object".to_owned()))
-            }
-        })
-        .await
+        let url = address(&self.0.base, &["jobs", id.as_str()])?;
+        self.call(Endpoint::Job, url, |json| read::job(json, id))
+            .await
     }
 
     /// `GET /users/{userId}/connections/{connectionId}`: tells the bank of a connection.
@@ -161,7 +158,9 @@ impl BasiqClient {
         connection_id: &str,
     ) -> Result<Connection, BasiqError> {
         let path = ["users", user_id, "connections", connection_id];
-        self.call(Endpoint::Connection, &path, read_json).await
+        let url = address(&self.0.base, &path)?;
+        let read = |json: Value| read::connection(&json, connection_id);
+        self.call(Endpoint::Connection, url, read).await
     }
 
     /// `GET /connectors/{institutionId}/{method}`: tells how a bank does.
@@ -171,10 +170,20 @@ impl BasiqClient {
         method: &str,
     ) -> Result<Connector, BasiqError> {
         let path = ["connectors", institution_id, method];
-        self.call(Endpoint::Connector, &path, read_json).await
+        let url = address(&self.0.base, &path)?;
+        let read = |json: Value| read::connector(&json, institution_id);
+        self.call(Endpoint::Connector, url, read).await
     }
 
-    /// Whether Basiq answered any call since, other than by refusing it.
+    /// `GET /connectors`, one of them: what Basiq lets every key ask, to see whether it answers.
+    pub async fn ask_anything(&self) -> Result<(), BasiqError> {
+        let mut url = address(&self.0.base, &["connectors"])?;
+        url.set_query(Some(ONE_CONNECTOR));
+        self.call(Endpoint::Connector, url, |json| read::list(&json))
+            .await
+    }
+
+    /// Whether Basiq answered any call since with what was asked for.
     #[must_use]
     pub fn answered_since(&self, since: Timestamp) -> bool {
         self.0.answered_at.load(Ordering::Relaxed) >= since.as_millisecond()
@@ -206,16 +215,19 @@ impl BasiqClient {
     async fn call<T>(
         &self,
         endpoint: Endpoint,
-        path: &[&str],
+        url: Url,
         read: impl FnOnce(Value) -> Result<T, BasiqError> + Send,
     ) -> Result<T, BasiqError> {
-        let url = address(&self.0.base, path)?;
         let asking = Box::pin(self.0.ask(endpoint, &url));
         match tokio::time::timeout(self.0.longest, asking).await {
             Ok(result) => {
-                let result = result.and_then(read);
+                let result = result.and_then(|(json, pass)| {
+                    let read = read(json);
+                    judge(pass.as_deref(), read.is_ok());
+                    read
+                });
                 self.0.health.note(&result);
-                if matches!(result, Ok(_) | Err(BasiqError::NotFound { .. })) {
+                if result.is_ok() {
                     let now = self.0.clock.now().as_millisecond();
                     self.0.answered_at.fetch_max(now, Ordering::Relaxed);
                 }
@@ -229,15 +241,19 @@ impl BasiqClient {
 
 impl Inner {
     /// Sends a call, and once more with a new token if the token was refused.
-    async fn ask(&self, endpoint: Endpoint, url: &Url) -> Result<Value, BasiqError> {
+    async fn ask(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+    ) -> Result<(Value, Option<Arc<Pass>>), BasiqError> {
         let token = self.token().await?;
         let (refused, pass) = match self.send(endpoint, url, &token).await? {
-            Meaning::Good(json) => return Ok(json),
+            Meaning::Good(json, pass) => return Ok((json, pass)),
             Meaning::Bad(error) => return Err(error),
             Meaning::TokenRefused(error, pass) => (error, pass),
         };
         if !self.tokens.drop_refused(token.number).await {
-            return Err(useless(refused, pass));
+            return Err(useless(refused, pass.as_deref()));
         }
         drop(pass);
         let renewed = self.token().await?;
@@ -245,9 +261,9 @@ impl Inner {
         let helped = !matches!(again, Meaning::TokenRefused(..));
         self.tokens.note_renewal(renewed.number, helped).await;
         match again {
-            Meaning::Good(json) => Ok(json),
+            Meaning::Good(json, pass) => Ok((json, pass)),
             Meaning::Bad(error) => Err(error),
-            Meaning::TokenRefused(error, pass) => Err(useless(error, pass)),
+            Meaning::TokenRefused(error, pass) => Err(useless(error, pass.as_deref())),
         }
     }
 
@@ -293,7 +309,7 @@ impl Inner {
                 self.throttle.pause(*status, *retry_after, sent_at);
                 self.budget.tell_pause().await;
             }
-            Meaning::Good(_) | Meaning::TokenRefused(..) | Meaning::Bad(_) => {
+            Meaning::Good(..) | Meaning::TokenRefused(..) | Meaning::Bad(_) => {
                 self.throttle.recover(sent_at);
             }
         }
@@ -306,11 +322,16 @@ impl Inner {
 }
 
 /// A token that is refused however new it is: calls bring nothing.
-fn useless(error: BasiqError, pass: Option<Arc<Pass>>) -> BasiqError {
-    if let Some(pass) = pass {
-        pass.judge(false);
-    }
+fn useless(error: BasiqError, pass: Option<&Pass>) -> BasiqError {
+    judge(pass, false);
     error
+}
+
+/// Says what the answer to a call was worth.
+fn judge(pass: Option<&Pass>, usable: bool) {
+    if let Some(pass) = pass {
+        pass.judge(usable);
+    }
 }
 
 /// Only connections that fail or break are tried again: a call that timed out had its time.
@@ -358,10 +379,6 @@ fn address(base: &Url, path: &[&str]) -> Result<Url, BasiqError> {
         .pop_if_empty()
         .extend(path);
     Ok(url)
-}
-
-fn read_json<T: DeserializeOwned>(json: Value) -> Result<T, BasiqError> {
-    serde_json::from_value(json).map_err(|error| BasiqError::Unreadable(error.to_string()))
 }
 
 #[cfg(test)]

@@ -29,8 +29,9 @@ use crate::{
 
 /// A refused key is tried again after this.
 const KEY_PAUSE: Duration = Duration::from_secs(30);
-/// Basiq counts token requests over five minutes.
-const THROTTLE_PAUSE: Duration = Duration::from_mins(5);
+/// How long no token is asked for at most after Basiq said that there were too many. It counts
+/// requests over five minutes; trying once a minute costs five of its 1,500.
+const LONGEST_REST: Duration = Duration::from_mins(1);
 /// After any other failure, so that all who wait do not try one after the other; doubled with each
 /// in a row, to the longest.
 const FAILURE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -38,8 +39,9 @@ const FAILURE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::
 const USELESS_PAUSE: Duration = Duration::from_mins(1);
 /// What is believed of a token that does not say how long it lives.
 const UNKNOWN_LIFE: Duration = Duration::from_mins(30);
-/// No token is believed to live longer.
-const LONGEST_LIFE: Duration = Duration::from_hours(24);
+/// What is believed at least and at most: a token that is over at once would be fetched for each
+/// call.
+const LIFE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
 
 /// A token in use.
 #[derive(Clone)]
@@ -230,14 +232,15 @@ impl Tokens {
         let answer = self.ask(form, asked_at).await?;
         if answer.is_success() {
             let sent_at = answer.sent_at;
-            let token = read_token(&answer.into_json()?, asked_at, 0)?;
+            let token = granted(answer, asked_at, 0)?;
             throttle.recover(sent_at);
             return Ok(token.header);
         }
         // it may be the person that Basiq does not know: that says nothing about the key
-        if matches!(answer.status, 400 | 401 | 404) {
+        let complaint = answer.complaint();
+        if matches!(answer.status, 400 | 401 | 404) && complaint.is_basiqs() {
             answer.judge(true);
-            return Err(answer.complaint().status(answer.status));
+            return Err(complaint.status(answer.status));
         }
         let error = refusal(&answer, throttle);
         self.close(&mut *self.state.lock().await, &error);
@@ -251,7 +254,7 @@ impl Tokens {
             return Err(refusal(&answer, throttle));
         }
         let sent_at = answer.sent_at;
-        let token = read_token(&answer.into_json()?, asked_at, number)?;
+        let token = granted(answer, asked_at, number)?;
         throttle.recover(sent_at);
         Ok(token)
     }
@@ -294,6 +297,16 @@ impl State {
     }
 }
 
+/// The token of an answer with a status of success.
+fn granted(answer: Answer, asked_at: Timestamp, number: u64) -> Result<Token, BasiqError> {
+    let pass = answer.pass();
+    let token = read_token(&answer.into_json()?, asked_at, number);
+    if let Some(pass) = pass {
+        pass.judge(token.is_ok());
+    }
+    token
+}
+
 fn read_token(answer: &Value, asked_at: Timestamp, number: u64) -> Result<Token, BasiqError> {
     let unreadable = |what: &str| BasiqError::Unreadable(format!("the token answer has {what}"));
     let text = answer
@@ -304,11 +317,7 @@ fn read_token(answer: &Value, asked_at: Timestamp, number: u64) -> Result<Token,
     let mut header = HeaderValue::from_str(&format!("Bearer {text}"))
         .map_err(|_| unreadable("a token that fits no header"))?;
     header.set_sensitive(true);
-    let life = answer
-        .get("expires_in")
-        .and_then(|life| life.as_u64().or_else(|| life.as_str()?.parse().ok()))
-        .map_or(UNKNOWN_LIFE, Duration::from_secs)
-        .min(LONGEST_LIFE);
+    let life = life(answer.get("expires_in"));
     Ok(Token {
         header,
         number,
@@ -317,6 +326,52 @@ fn read_token(answer: &Value, asked_at: Timestamp, number: u64) -> Result<Token,
     })
 }
 
+/// How long a token is used, by what its answer says of its seconds: a number, or one as text.
+fn life(told: Option<&Value>) -> Duration {
+    let seconds = match told {
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => None,
+    };
+    let (shortest, longest) = LIFE;
+    match seconds {
+        Some(seconds) if !f64::is_nan(seconds) => {
+            Duration::from_secs_f64(seconds.clamp(shortest.as_secs_f64(), longest.as_secs_f64()))
+        }
+        Some(_) | None => UNKNOWN_LIFE,
+    }
+}
+
 fn later(time: Timestamp, by: Duration) -> Timestamp {
     time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_token_lasts_a_minute_at_least_and_a_day_at_most() {
+        for (told, seconds) in [
+            (json!(3600), 3600),
+            (json!("3600"), 3600),
+            (json!(3600.9), 3600),
+            (json!(0), 60),
+            (json!("0"), 60),
+            (json!(-3600), 60),
+            (json!(1), 60),
+            (json!(1e300), 86400),
+            (json!(u64::MAX), 86400),
+            (json!("1e999"), 86400),
+            (json!("NaN"), 1800),
+            (json!("soon"), 1800),
+            (json!(null), 1800),
+            (json!([3600]), 1800),
+        ] {
+            assert_eq!(life(Some(&told)).as_secs(), seconds, "{told}");
+        }
+        assert_eq!(life(None), UNKNOWN_LIFE);
+    }
 }

@@ -6,30 +6,37 @@ use crate::basiq::{
     BasiqError,
     answer::Answer,
     throttle::Throttle,
-    token::{FAILURE_PAUSES, KEY_PAUSE, THROTTLE_PAUSE},
+    token::{FAILURE_PAUSES, KEY_PAUSE, LONGEST_REST},
 };
 
-/// What it means that no token was given. A wrong key is told by 404 or 400.
+/// What it means that no token was given. Basiq tells a wrong key by 404 or 400 and a disabled one by
+/// 403; a page of something in between says nothing of the key.
 pub(super) fn refusal(answer: &Answer, throttle: &Throttle) -> BasiqError {
     let complaint = answer.complaint();
     let status = answer.status;
-    answer.judge(status < 500);
-    match status {
-        400 | 401 | 404 => BasiqError::KeyRefused,
-        403 if complaint.says("disabled") || complaint.says("forbidden") => BasiqError::KeyRefused,
-        403 => BasiqError::Throttled {
-            status,
-            retry_after: Some(answer.retry_after.unwrap_or_default().max(THROTTLE_PAUSE)),
-        },
+    let retry_after = answer.retry_after.map(|asked| asked.min(LONGEST_REST));
+    let throttled = |retry_after| BasiqError::Throttled {
+        status,
+        retry_after,
+    };
+    let rest = Some(retry_after.unwrap_or(LONGEST_REST));
+    let error = match status {
+        // Basiq's word for too many tokens, whatever else it says
+        403 if complaint.says_too_many_tokens() => throttled(rest),
         429 => {
-            throttle.pause(status, answer.retry_after, answer.sent_at);
-            BasiqError::Throttled {
-                status,
-                retry_after: answer.retry_after,
-            }
+            throttle.pause(status, retry_after, answer.sent_at);
+            throttled(retry_after)
         }
+        400 | 401 | 404 if complaint.is_basiqs() => BasiqError::KeyRefused,
+        403 if complaint.is_basiqs() && complaint.says_disabled() => BasiqError::KeyRefused,
+        403 if complaint.is_basiqs() => throttled(rest),
         _ => complaint.status(status),
-    }
+    };
+    answer.judge(matches!(
+        error,
+        BasiqError::KeyRefused | BasiqError::Throttled { .. }
+    ));
+    error
 }
 
 /// How long no token is asked for after so many requests in a row that brought none.
@@ -85,7 +92,7 @@ pub(super) fn repeat(error: &BasiqError, remaining: Duration) -> BasiqError {
             correlation_id: correlation_id.clone(),
         },
         BasiqError::NoResources(source) => BasiqError::NoResources(source.to_string().into()),
-        BasiqError::Unreachable(source) => BasiqError::Unreachable(source.to_string().into()),
+        BasiqError::Unreachable(unreached) => BasiqError::Unreachable(unreached.clone()),
         BasiqError::Unreadable(reason) => BasiqError::Unreadable(reason.clone()),
     }
 }

@@ -24,8 +24,10 @@ pub(crate) const MFA_STEP: &str = "mfa-challenge";
 const MFA_STEP_MISSPELT: &str = "mfa-challenege";
 
 /// Reads a job document. Total: any JSON gives a snapshot, of bounded size.
+///
+/// A time before Basiq was there, or after `now`, is unknown.
 #[must_use]
-pub fn read_job(document: &JobDocument) -> JobSnapshot {
+pub fn read_job(document: &JobDocument, now: Timestamp) -> JobSnapshot {
     let empty = Map::new();
     let job = document.0.as_object().unwrap_or(&empty);
     let steps = read_steps(job.get("steps"));
@@ -33,8 +35,8 @@ pub fn read_job(document: &JobDocument) -> JobSnapshot {
     JobSnapshot {
         steps,
         status: job.get("status").and_then(word).map(|text| status(&text)),
-        created: first_time(job, &["created", "createdDate"]),
-        updated: first_time(job, &["updated", "updatedDate"]),
+        created: first_time(job, &["created", "createdDate"], now),
+        updated: first_time(job, &["updated", "updatedDate"], now),
         context: ids::context(job),
     }
 }
@@ -145,10 +147,15 @@ fn url(value: Option<&Value>) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
-fn first_time(job: &Map<String, Value>, keys: &[&str]) -> Option<Timestamp> {
+fn first_time(job: &Map<String, Value>, keys: &[&str], now: Timestamp) -> Option<Timestamp> {
     keys.iter()
-        .find_map(|key| job.get(*key)?.as_str().and_then(time))
+        .filter_map(|key| job.get(*key)?.as_str().and_then(time))
+        .find(|time| *time <= now)
 }
+
+/// The begin of 2015, in seconds. No job of Basiq's is older: an earlier time, such as that of year 1
+/// or of 1970, stands for none.
+const EARLIEST: i64 = 1_420_070_400;
 
 /// A time in RFC 3339, or without an offset and then in UTC; whole milliseconds.
 fn time(text: &str) -> Option<Timestamp> {
@@ -160,7 +167,9 @@ fn time(text: &str) -> Option<Timestamp> {
         let civil: DateTime = text.parse().ok()?;
         TimeZone::UTC.to_timestamp(civil).ok()
     })?;
-    Timestamp::from_millisecond(read.as_millisecond()).ok()
+    Timestamp::from_millisecond(read.as_millisecond())
+        .ok()
+        .filter(|time| time.as_second() >= EARLIEST)
 }
 
 #[cfg(test)]
@@ -170,7 +179,7 @@ mod tests {
     use super::*;
 
     fn read(value: Value) -> JobSnapshot {
-        read_job(&JobDocument(value))
+        read_job(&JobDocument(value), "2026-11-23T09:00:00Z".parse().unwrap())
     }
 
     #[test]
@@ -221,6 +230,11 @@ mod tests {
             ("2024-03-21 12:00:00Z", noon),
             ("2024-03-21T12:00:00", noon),
             ("yesterday", None),
+            ("0001-01-01T00:00:00Z", None),
+            ("1970-01-01T00:00:00Z", None),
+            ("2014-12-31T23:59:59Z", None),
+            ("2026-11-23T09:00:01Z", None),
+            ("9999-12-31T23:59:59Z", None),
             ("", None),
         ] {
             assert_eq!(
@@ -234,8 +248,10 @@ mod tests {
                 "{written}"
             );
         }
-        let both = json!({"created": "soon", "createdDate": "2024-03-21T12:00:00Z"});
-        assert_eq!(read(both).created, noon);
+        for odd in ["soon", "0001-01-01T00:00:00Z", "2999-01-01T00:00:00Z"] {
+            let both = json!({"created": odd, "createdDate": "2024-03-21T12:00:00Z"});
+            assert_eq!(read(both).created, noon, "{odd}");
+        }
         assert_eq!(read(json!({"created": 1_711_022_400})).created, None);
     }
 

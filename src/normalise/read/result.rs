@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     domain::{Challenge, StepFailure},
-    normalise::text::{MAX_TEXT, MAX_WORD},
+    normalise::text::{MAX_TEXT, MAX_WORD, oauth_word},
 };
 
 use super::{MFA_STEP, url, word, words};
@@ -48,10 +48,16 @@ pub(super) fn failure(step: &Value) -> Option<StepFailure> {
             .flatten()
             .find_map(|text| words(text, MAX_TEXT))
     };
+    // where a bank's own answer was passed on, its `error` is the code
+    let oauth = || {
+        let errors = places.iter().map(|place| place.get("error"));
+        let mut errors = errors.chain([error]).flatten().filter_map(Value::as_str);
+        errors.find_map(oauth_word).map(ToOwned::to_owned)
+    };
     let failure = StepFailure {
-        code: first(&["code"], MAX_WORD),
+        code: first(&["code"], MAX_WORD).or_else(oauth),
         title: first(&["title"], MAX_TEXT),
-        detail: first(&["detail", "details"], MAX_TEXT).or_else(plain),
+        detail: first(&["detail", "details", "error_description"], MAX_TEXT).or_else(plain),
     };
     (failure != StepFailure::default()).then_some(failure)
 }
@@ -134,6 +140,27 @@ mod tests {
             let told = failure(&json!({"result": result})).unwrap();
             assert_eq!(told.detail.as_deref(), Some("bank closed"));
         }
+    }
+
+    #[test]
+    fn a_banks_own_word_is_the_code_where_basiq_gives_none() {
+        let said = json!({"error": "access_denied", "error_description": "No"});
+        for step in [
+            json!({"result": said}),
+            json!({"result": [said]}),
+            json!({"error": said}),
+        ] {
+            let failure = failure(&step).unwrap_or_default();
+            assert_eq!(failure.code.as_deref(), Some("access_denied"), "{step}");
+            assert_eq!(failure.detail.as_deref(), Some("No"), "{step}");
+        }
+        let both = json!({"result": {"code": "connector-error", "error": "access_denied"}});
+        assert_eq!(
+            failure(&both).unwrap().code.as_deref(),
+            Some("connector-error")
+        );
+        let bare = failure(&json!({"error": "access_denied"})).unwrap();
+        assert_eq!(bare.code.as_deref(), Some("access_denied"));
     }
 
     fn read(title: &str, result: &Value) -> Option<Challenge> {

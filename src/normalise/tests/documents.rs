@@ -108,7 +108,7 @@ proptest! {
             next_retry_at: None,
         };
         let options = WatchOptions { operation, until, ..WatchOptions::default() };
-        let snapshot = read_job(&JobDocument(document.clone()));
+        let snapshot = read_job(&JobDocument(document.clone()), Timestamp::MAX);
         let _ = (expects_challenge(&snapshot), resources(&snapshot));
         if let Some(verdict) = told(outcome(document, &options, &known)) {
             let failed = verdict.status == crate::domain::Status::Failed;

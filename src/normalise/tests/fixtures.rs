@@ -21,7 +21,7 @@ fn looked_at(snapshot: &crate::domain::JobSnapshot) -> Timestamp {
 }
 
 fn seen(name: &str) -> Value {
-    let snapshot = read_job(&JobDocument(fixture(name)));
+    let snapshot = read_job(&JobDocument(fixture(name)), Timestamp::MAX);
     let at = looked_at(&snapshot);
     let known = Known {
         started_at: snapshot.created.unwrap(),

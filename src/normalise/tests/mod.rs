@@ -38,7 +38,7 @@ fn usual() -> Known {
 }
 
 fn outcome(document: Value, options: &WatchOptions, known: &Known) -> Outcome {
-    let snapshot = read_job(&JobDocument(document));
+    let snapshot = read_job(&JobDocument(document), Timestamp::MAX);
     let finding = find(&snapshot, options.until.as_deref());
     judge(&finding, options, known, &TIMINGS, now())
 }

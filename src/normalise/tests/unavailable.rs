@@ -105,7 +105,8 @@ fn a_bank_that_is_unavailable_is_waited_for_tried_again_or_reported() {
 
 #[test]
 fn only_an_unavailable_bank_is_found_unavailable() {
-    let is_unavailable = |document| find(&read_job(&JobDocument(document)), None).is_unavailable();
+    let is_unavailable =
+        |document| find(&read_job(&JobDocument(document), Timestamp::MAX), None).is_unavailable();
     for code in UNAVAILABLE {
         assert!(is_unavailable(coded("retrieve-accounts", code)), "{code}");
     }

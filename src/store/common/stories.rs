@@ -227,7 +227,7 @@ pub(in crate::store) fn watches_by_job<R: AnyRow>(rows: &[R]) -> HashMap<JobId, 
                 .or_default()
                 .push(watch),
             Err(failure) => {
-                error!(error = %ErrorChain(&failure), "a watch cannot be read and is left out")
+                error!(error = %ErrorChain(&failure), "a watch cannot be read and is left out");
             }
         }
     }

@@ -189,7 +189,7 @@ async fn claim_due(
             Ok(job) if job.watches.is_empty() => {}
             Ok(job) => jobs.push(job),
             Err(failure) => {
-                error!(error = %ErrorChain(&failure), "a job cannot be read and is put off")
+                error!(error = %ErrorChain(&failure), "a job cannot be read and is put off");
             }
         }
     }

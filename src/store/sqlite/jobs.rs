@@ -120,7 +120,7 @@ fn claim_due(connection: &Connection, claim: Claim, turn: u32) -> Result<Vec<Due
             Ok(job) if job.watches.is_empty() => {}
             Ok(job) => drop(jobs.insert(Cells::of("jobs", "job_id", row).get("job_no")?, job)),
             Err(failure) => {
-                error!(error = %ErrorChain(&failure), "a job cannot be read and is put off")
+                error!(error = %ErrorChain(&failure), "a job cannot be read and is put off");
             }
         }
     }

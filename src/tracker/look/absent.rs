@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     basiq::BasiqError,
@@ -12,7 +12,7 @@ use crate::{
     normalise,
     store::{DueJob, Look},
     tracker::{
-        look::{Parts, Progressing, Reading, after_spread, started_at},
+        look::{Parts, Progressing, Reading, after_spread},
         schedule::{self, back_off, next_look_at_absent},
     },
 };
@@ -22,9 +22,6 @@ const NO_RESOURCES_PAUSE: Duration = Duration::from_secs(1);
 
 /// After a refused key, looks wait as long as the client does before it tries the key again.
 const KEY_REFUSED_PAUSE: Duration = Duration::from_secs(30);
-
-/// The bank that is asked about to see whether Basiq answers at all: its sandbox's own.
-const ANY_BANK: &str = "AU00000";
 
 /// The longest pause after failed looks while a challenge is open.
 const CHALLENGE_BACK_OFF: Duration = Duration::from_secs(5);
@@ -63,16 +60,18 @@ impl Parts {
                 (self.failed(look, *retry_after), "throttled")
             }
             BasiqError::Status {
-                status: 400 | 405..=428,
+                status: 400 | 404..=428,
                 ..
             } => {
                 warn!(job.id = %look.due.job_id, %error, "a look was refused, will try again");
                 (self.refused(look), "refused")
             }
-            BasiqError::Status { .. }
-            | BasiqError::TimedOut
-            | BasiqError::Unreachable(_)
-            | BasiqError::Unreadable(_) => {
+            BasiqError::TimedOut | BasiqError::Unreachable(_) => {
+                // told once for all looks, by the client
+                debug!(job.id = %look.due.job_id, %error, "a look brought no answer, will try again");
+                (self.failed(look, None), "error")
+            }
+            BasiqError::Status { .. } | BasiqError::Unreadable(_) => {
                 warn!(job.id = %look.due.job_id, %error, "a look failed, will try again");
                 (self.failed(look, None), "error")
             }
@@ -92,10 +91,7 @@ impl Parts {
 
     /// A look that Basiq refuses for a reason of its own is tried again until the job is too old.
     fn refused(&self, look: Progressing) -> Look {
-        let too_old = |watch: &Watch| {
-            let started_at = started_at(&look.memory, watch);
-            schedule::after(started_at, self.config.job_max_age) <= look.now
-        };
+        let too_old = |watch: &Watch| self.is_too_old(&look.memory, watch, look.now);
         if !look.due.watches.iter().any(too_old) {
             return self.failed(look, None);
         }
@@ -118,13 +114,12 @@ impl Parts {
         // A watch that has just joined gets its own grace.
         let is_over = |watch: &Watch| schedule::after(since.max(watch.created_at), grace) <= now;
         let may_end = look.due.watches.iter().any(is_over)
-            && match absence {
-                Absence::Missing => true,
-                Absence::Forbidden => self.other_calls_are_answered(&look, since).await,
-            };
+            && self.other_calls_are_answered(absence, since).await;
         let outcomes = look.due.watches.iter().map(|watch| {
             if may_end && is_over(watch) {
                 Outcome::Tell(Box::new(verdict.clone()))
+            } else if self.is_too_old(&look.memory, watch, now) {
+                Outcome::Tell(Box::new(normalise::watch_expired()))
             } else {
                 Outcome::Running
             }
@@ -139,17 +134,30 @@ impl Parts {
         self.conclude(look, reading)
     }
 
-    /// Whether Basiq answers anything at all: a key that may do nothing says nothing about a job.
-    async fn other_calls_are_answered(&self, look: &Progressing, since: Timestamp) -> bool {
+    /// Whether Basiq answers other calls otherwise: where everything is unknown, or everything
+    /// forbidden, that says nothing about this job.
+    async fn other_calls_are_answered(&self, absence: Absence, since: Timestamp) -> bool {
         if self.client.answered_since(since) {
             return true;
         }
-        let known = look.memory.context.institution_id.as_deref();
-        let answer = self
-            .client
-            .connector(known.unwrap_or(ANY_BANK), "web")
-            .await;
-        matches!(answer, Ok(_) | Err(BasiqError::NotFound { .. }))
+        match self.client.ask_anything().await {
+            Ok(()) => true,
+            Err(BasiqError::NotFound { .. }) => matches!(absence, Absence::Forbidden),
+            // one that does not like the question is Basiq's own word too
+            Err(BasiqError::Forbidden { .. } | BasiqError::Status { status: 400, .. }) => {
+                matches!(absence, Absence::Missing)
+            }
+            Err(
+                BasiqError::Status { .. }
+                | BasiqError::Throttled { .. }
+                | BasiqError::KeyRefused
+                | BasiqError::Resting { .. }
+                | BasiqError::NoResources(_)
+                | BasiqError::TimedOut
+                | BasiqError::Unreachable(_)
+                | BasiqError::Unreadable(_),
+            ) => false,
+        }
     }
 
     fn conclude_running(&self, look: Progressing, next_look_at: Timestamp) -> Look {

@@ -26,7 +26,7 @@ impl Parts {
     /// Understands a job document.
     pub(super) async fn read(&self, due: DueJob, document: &JobDocument) -> Look {
         let now = self.clock.now();
-        let snapshot = normalise::read_job(document);
+        let snapshot = normalise::read_job(document, now);
         let finding = normalise::find(&snapshot, None);
         let memory = memory::observe(&due.memory, &snapshot, &finding, now);
         let mut look = Progressing { due, now, memory };
@@ -128,7 +128,7 @@ impl Parts {
             {
                 Ok(before) => known.failures_in_a_row = before.saturating_add(1),
                 Err(error) => {
-                    warn!(error = %ErrorChain(&error), "a connection's history cannot be read")
+                    warn!(error = %ErrorChain(&error), "a connection's history cannot be read");
                 }
             }
         }

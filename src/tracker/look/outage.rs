@@ -70,7 +70,8 @@ impl Parts {
         }
     }
 
-    fn is_too_old(&self, memory: &JobMemory, watch: &Watch, now: Timestamp) -> bool {
+    /// Whether the job is older than any that is waited for.
+    pub(super) fn is_too_old(&self, memory: &JobMemory, watch: &Watch, now: Timestamp) -> bool {
         schedule::after(started_at(memory, watch), self.config.job_max_age) <= now
     }
 }

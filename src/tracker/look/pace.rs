@@ -55,12 +55,15 @@ impl Parts {
             );
             return Some(Averages::default());
         };
-        let told = connector.stats.and_then(|stats| stats.average_duration_ms);
-        Some(told.map_or_else(Averages::default, |told| Averages {
-            verify_credentials: told.verify_credentials,
-            retrieve_accounts: told.retrieve_accounts,
-            total: told.total,
-        }))
+        Some(
+            connector
+                .averages
+                .map_or_else(Averages::default, |told| Averages {
+                    verify_credentials: told.verify_credentials,
+                    retrieve_accounts: told.retrieve_accounts,
+                    total: told.total,
+                }),
+        )
     }
 }
 

@@ -179,6 +179,8 @@ async fn a_job_that_does_not_tell_whose_it_is_cannot_be_answered_here() {
 #[derive(Clone, Copy)]
 enum Does {
     Status(u16),
+    Lists(u16),
+    Page(u16),
     Throttles,
     Hangs,
     /// Refuses the token itself, or the next token of a person.
@@ -202,12 +204,17 @@ async fn token(State(book): State<Shared>, form: String) -> Response {
         if let Some(Does::NoToken(status)) = book.does.front() {
             let status = StatusCode::from_u16(*status).unwrap();
             book.does.pop_front();
-            return (status, "{}").into_response();
+            return (status, Json(errors())).into_response();
         }
     }
     let text = if is_person { "of-person" } else { "of-server" };
     let token = json!({ "access_token": text, "expires_in": 3600, "token_type": "Bearer" });
     Json(token).into_response()
+}
+
+/// Basiq's list of errors.
+fn errors() -> Value {
+    json!({ "type": "list", "data": [{ "type": "error", "code": "parameter-not-valid" }] })
 }
 
 async fn take(State(book): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
@@ -219,7 +226,17 @@ async fn take(State(book): State<Shared>, headers: HeaderMap, body: Bytes) -> Re
         book.does.pop_front()
     };
     match does {
-        None => (StatusCode::ACCEPTED, "no json at all").into_response(),
+        None => (
+            StatusCode::ACCEPTED,
+            Json(json!({ "type": "job", "id": "j-1" })),
+        )
+            .into_response(),
+        Some(Does::Lists(status)) => {
+            (StatusCode::from_u16(status).unwrap(), Json(errors())).into_response()
+        }
+        Some(Does::Page(status)) => {
+            (StatusCode::from_u16(status).unwrap(), "<html>1234").into_response()
+        }
         Some(Does::Status(status)) => (StatusCode::from_u16(status).unwrap(), "{}").into_response(),
         Some(Does::Throttles) => {
             (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "3")]).into_response()
@@ -268,8 +285,12 @@ async fn each_fault_of_basiqs_is_told_and_no_answer_is_sent_twice() {
         (Does::Throttles, 1, away("3")),
         (Does::NoToken(500), 0, away("2")),
         (Does::NoToken(400), 0, unclear),
-        (Does::Status(400), 1, (422, "mfa-refused", "")),
-        (Does::Status(404), 1, (422, "mfa-refused", "")),
+        (Does::Lists(400), 1, (422, "mfa-refused", "")),
+        (Does::Lists(404), 1, (422, "mfa-refused", "")),
+        (Does::Lists(200), 1, unclear),
+        (Does::Page(400), 1, unclear),
+        (Does::Page(404), 1, unclear),
+        (Does::Page(200), 1, unclear),
         (Does::SaysTheAnswer, 1, (422, "mfa-refused", "")),
     ] {
         let mut tasks = JoinSet::new();

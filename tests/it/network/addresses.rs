@@ -8,14 +8,17 @@ use tokio::{
 };
 
 use super::*;
-use crate::support::{own_network::in_own_network, process::binary};
+use crate::support::{
+    own_network::{OwnNetwork, in_own_network},
+    process::binary,
+};
 
 #[test]
 fn an_event_arrives_at_the_first_attempt_although_an_address_swallows_packets() {
     in_own_network(
         "network::addresses::an_event_arrives_at_the_first_attempt_although_an_address_swallows_packets",
         async |mut network| {
-            network.swallow(SWALLOWS);
+            OwnNetwork::swallow(SWALLOWS);
             network.dns.set("app.test", &[SWALLOWS, GOOD]);
             network.dns.set("basiq.test", &[GOOD]);
             let scene = Relaying::start("basiq.test", Vec::new()).await;
@@ -36,7 +39,7 @@ fn basiq_is_asked_at_once_although_an_address_swallows_packets() {
     in_own_network(
         "network::addresses::basiq_is_asked_at_once_although_an_address_swallows_packets",
         async |mut network| {
-            network.swallow(SWALLOWS);
+            OwnNetwork::swallow(SWALLOWS);
             network.dns.set("app.test", &[GOOD]);
             network.dns.set("basiq.test", &[SWALLOWS, GOOD]);
             let scene = Relaying::start("basiq.test", Vec::new()).await;
@@ -56,7 +59,7 @@ fn a_proxy_is_reached_and_reaches_although_addresses_swallow_packets() {
     in_own_network(
         "network::addresses::a_proxy_is_reached_and_reaches_although_addresses_swallow_packets",
         async |mut network| {
-            network.swallow(SWALLOWS);
+            OwnNetwork::swallow(SWALLOWS);
             network.dns.set("app.test", &[SWALLOWS, GOOD]);
             network.dns.set("proxy.test", &[SWALLOWS, OTHER]);
             network.dns.set("basiq.test", &[GOOD]);
@@ -78,7 +81,7 @@ fn a_relay_is_found_healthy_although_an_address_swallows_packets() {
     in_own_network(
         "network::addresses::a_relay_is_found_healthy_although_an_address_swallows_packets",
         async |network| {
-            network.swallow(SWALLOWS);
+            OwnNetwork::swallow(SWALLOWS);
             network.dns.set("relay.test", &[SWALLOWS, GOOD]);
             let listen = ("RELAY_LISTEN", format!("{GOOD}:0"));
             let scene = Relaying::start("basiq.test", vec![listen]).await;

@@ -92,7 +92,7 @@ impl OwnNetwork {
     }
 
     /// From now on this address swallows all packets: it neither accepts nor refuses.
-    pub(crate) fn swallow(&self, address: &str) {
+    pub(crate) fn swallow(address: &str) {
         let drop = ["-A", "INPUT", "-d", address, "-j", "DROP"];
         run("iptables", &drop);
     }

@@ -9,6 +9,7 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::State,
     http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
@@ -21,7 +22,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{basiq::BasiqClient, clock::Clock, config::BasiqConfig, domain::Upstream};
+use crate::{
+    basiq::{BasiqClient, Common},
+    clock::Clock,
+    config::BasiqConfig,
+    domain::{Share, Upstream},
+};
 
 /// What the server answers once.
 #[derive(Debug, Clone)]
@@ -29,7 +35,11 @@ pub(super) enum Reply {
     Json(u16, Value),
     Raw(u16, String),
     RetryAfter(u16, &'static str),
+    /// With a body, and `Retry-After` unless that is empty.
+    Slow(u16, String, &'static str),
     Hang,
+    /// The connection ends in the midst of the body.
+    Break,
 }
 
 #[derive(Default)]
@@ -39,6 +49,13 @@ pub(super) struct Script {
     tokens: VecDeque<Reply>,
     others: VecDeque<Reply>,
     issued: u32,
+}
+
+impl Script {
+    /// Answers other calls as usual from now on.
+    pub(super) fn forget_others(&mut self) {
+        self.others.clear();
+    }
 }
 
 #[derive(Clone, Default)]
@@ -76,6 +93,19 @@ impl Fake {
         client_of(self.address, rps)
     }
 
+    /// A client that shares turns and tokens with others.
+    pub(super) fn client_of_many(
+        &self,
+        common: Arc<dyn Common>,
+        clock: Clock,
+    ) -> (BasiqClient, Upstream) {
+        let config = config(self.address, 1000, Duration::from_millis(800));
+        let upstream = Upstream::default();
+        let shared = (Some(common), Share::alone());
+        let client = BasiqClient::shared(&config, clock, upstream.clone(), shared).unwrap();
+        (client, upstream)
+    }
+
     /// A client that waits so long for one call.
     pub(super) fn patient_client(&self, timeout: Duration) -> (BasiqClient, Clock, Upstream) {
         client_with(self.address, 1000, timeout)
@@ -103,15 +133,19 @@ pub(super) fn client_of(address: SocketAddr, rps: u32) -> (BasiqClient, Clock, U
     client_with(address, rps, Duration::from_millis(800))
 }
 
-fn client_with(address: SocketAddr, rps: u32, timeout: Duration) -> (BasiqClient, Clock, Upstream) {
-    let config = BasiqConfig {
+fn config(address: SocketAddr, rps: u32, timeout: Duration) -> BasiqConfig {
+    BasiqConfig {
         webhook_secret: None,
         url: format!("http://{address}").parse().unwrap(),
         api_key: "a2V5".into(),
         requests_per_second: rps,
         concurrency: 32,
         timeout,
-    };
+    }
+}
+
+fn client_with(address: SocketAddr, rps: u32, timeout: Duration) -> (BasiqClient, Clock, Upstream) {
+    let config = config(address, rps, timeout);
     let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
     let upstream = Upstream::default();
     let client = BasiqClient::new(&config, clock.clone(), upstream.clone()).unwrap();
@@ -139,10 +173,12 @@ async fn reply(State(script): State<Shared>, uri: Uri, headers: HeaderMap) -> Re
                 Reply::Json(200, json!({"access_token": token, "expires_in": 3600}))
             })
         } else {
+            // an answer to a challenge is answered with its job
+            let id = path.trim_end_matches("/mfa").rsplit('/').next();
             script
                 .others
                 .pop_front()
-                .unwrap_or_else(|| Reply::Json(200, json!({"id": "1"})))
+                .unwrap_or_else(|| Reply::Json(200, json!({"id": id})))
         }
     };
     // as slow as a network, so that callers overlap
@@ -150,9 +186,19 @@ async fn reply(State(script): State<Shared>, uri: Uri, headers: HeaderMap) -> Re
     let status = |code: u16| StatusCode::from_u16(code).unwrap();
     match next {
         Reply::Json(code, body) => (status(code), body.to_string()).into_response(),
-        Reply::Raw(code, body) => (status(code), body).into_response(),
+        Reply::Raw(code, body) | Reply::Slow(code, body, "") => {
+            (status(code), body).into_response()
+        }
+        Reply::Slow(code, body, wait) => {
+            (status(code), [("retry-after", wait)], body).into_response()
+        }
         Reply::RetryAfter(code, value) => (status(code), [("retry-after", value)]).into_response(),
         Reply::Hang => std::future::pending().await,
+        Reply::Break => {
+            let broken =
+                futures_util::stream::iter([Err::<Vec<u8>, _>(std::io::Error::other("gone"))]);
+            Body::from_stream(broken).into_response()
+        }
     }
 }
 
@@ -175,7 +221,7 @@ pub(super) async fn serve_broken(
             dropped += 1;
             continue;
         }
-        let body = r#"{"access_token":"t","expires_in":3600}"#;
+        let body = r#"{"access_token":"t","expires_in":3600,"id":"job-1"}"#;
         let head = format!(
             "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}",
             body.len()

@@ -57,7 +57,7 @@ async fn another_key_takes_the_place_of_a_refused_one_at_once() {
 }
 
 #[tokio::test]
-async fn throttled_token_requests_rest_for_five_minutes_and_the_old_token_lives_on() {
+async fn throttled_token_requests_rest_for_a_minute_and_the_old_token_lives_on() {
     let fake = Fake::start().await;
     let (client, clock, upstream) = fake.client(1000);
     fake.tokens([Reply::Json(403, error_body("Invalid request"))]);
@@ -75,7 +75,9 @@ async fn throttled_token_requests_rest_for_five_minutes_and_the_old_token_lives_
         (fake.count("/token"), upstream.health()),
         (1, UpstreamHealth::Throttled)
     );
-    clock.advance(Duration::from_mins(5));
+    clock.advance(Duration::from_secs(59));
+    client.job(&job_id()).await.unwrap_err();
+    clock.advance(Duration::from_secs(1));
     client.job(&job_id()).await.unwrap();
     clock.advance(Duration::from_mins(50));
     fake.tokens([Reply::Json(403, error_body("Invalid request"))]);
@@ -98,4 +100,84 @@ async fn a_disabled_account_stops_calls_as_a_wrong_key_does() {
     assert_eq!(client.room(0).calls, 1);
     client.job(&job_id()).await.unwrap();
     assert_eq!(fake.count("/token"), 2);
+}
+
+#[tokio::test]
+async fn an_invalid_request_for_a_token_is_throttling_whatever_else_is_said() {
+    let listed = |code: &str, title: &str, detail: &str| {
+        json!({"data": [{"code": code, "title": title, "detail": detail}]}).to_string()
+    };
+    for (body, retry_after, health) in [
+        (
+            listed("forbidden-access", "Forbidden", "Invalid request"),
+            "",
+            UpstreamHealth::Throttled,
+        ),
+        (
+            listed("access-denied", "disabled", "INVALID REQUEST: 1500"),
+            "",
+            UpstreamHealth::Throttled,
+        ),
+        ("Invalid request".to_owned(), "", UpstreamHealth::Throttled),
+        (
+            listed("too-many-requests", "", ""),
+            "3600",
+            UpstreamHealth::Throttled,
+        ),
+        (
+            listed("forbidden-access", "Forbidden", "Not yours"),
+            "",
+            UpstreamHealth::KeyRefused,
+        ),
+        (
+            "<html>forbidden by the firewall</html>".to_owned(),
+            "",
+            UpstreamHealth::Failing,
+        ),
+    ] {
+        let fake = Fake::start().await;
+        let (client, clock, upstream) = fake.client(1000);
+        fake.tokens([Reply::Slow(403, body.clone(), retry_after)]);
+        client.job(&job_id()).await.unwrap_err();
+        assert_eq!(upstream.health(), health, "{body}");
+        clock.advance(Duration::from_mins(1));
+        client.job(&job_id()).await.unwrap();
+        assert_eq!(fake.count("/token"), 2, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_a_token_says_nothing_of_the_key() {
+    let route = r#"{"data":[{"code":"resource-not-found","title":"Route not found"}]}"#;
+    for body in ["", "<html>404</html>", "default backend - 404", "{}", route] {
+        for status in [400, 401, 403, 404] {
+            let fake = Fake::start().await;
+            let (client, clock, upstream) = fake.client(1000);
+            fake.tokens([Reply::Raw(status, body.to_owned())]);
+            let error = client.job(&job_id()).await.unwrap_err();
+            let shown = format!("{status} {body}: {error}");
+            assert!(matches!(error, BasiqError::Unreadable(_)), "{shown}");
+            assert_eq!(upstream.health(), UpstreamHealth::Failing, "{shown}");
+            assert!(upstream.is_breaker_open(), "{shown}");
+            clock.advance(Duration::from_secs(1));
+            client.job(&job_id()).await.unwrap();
+            assert_eq!(upstream.health(), UpstreamHealth::Ok, "{shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_over_at_once_is_used_for_a_minute_all_the_same() {
+    for life in [json!(0), json!(-1), json!("0")] {
+        let fake = Fake::start().await;
+        let (client, clock, _) = fake.client(1000);
+        let token = json!({"access_token": "t", "expires_in": life});
+        fake.tokens(vec![Reply::Json(200, token); 20]);
+        for _ in 0..10 {
+            client.job(&job_id()).await.unwrap();
+        }
+        clock.advance(Duration::from_secs(47));
+        client.job(&job_id()).await.unwrap();
+        assert_eq!(fake.count("/token"), 1, "{life}");
+    }
 }

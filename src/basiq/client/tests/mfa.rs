@@ -25,17 +25,25 @@ fn word(result: &Result<(), AnswerError>) -> &'static str {
 #[tokio::test]
 async fn each_answer_of_basiqs_means_accepted_refused_not_taken_or_unknown_and_is_sent_once() {
     let complaint = || error_body("s3cret is not right");
+    let unknown = || json!({"data": [{"code": "resource-not-found", "title": "s3cret"}]});
     for (reply, expected) in [
         (Reply::Json(202, json!({"id": "job-1"})), "accepted"),
         (Reply::Json(200, json!(null)), "accepted"),
-        (Reply::Raw(202, "no json".to_owned()), "accepted"),
+        (Reply::Raw(202, String::new()), "accepted"),
         (Reply::Raw(204, String::new()), "accepted"),
+        (Reply::Raw(200, "<html>s3cret".to_owned()), "unknown"),
+        (Reply::Raw(202, "s3cret".to_owned()), "unknown"),
+        (Reply::Json(202, json!({"id": "job-2"})), "unknown"),
+        (Reply::Json(200, complaint()), "unknown"),
+        (Reply::Raw(404, "<html>s3cret".to_owned()), "unknown"),
+        (Reply::Raw(400, String::new()), "unknown"),
+        (Reply::Raw(422, "s3cret".to_owned()), "unknown"),
         (Reply::Json(400, complaint()), "refused"),
-        (Reply::Json(404, complaint()), "refused"),
+        (Reply::Json(404, unknown()), "refused"),
         (Reply::Json(409, complaint()), "refused"),
         (Reply::Json(422, complaint()), "refused"),
         (Reply::Json(403, complaint()), "not taken"),
-        (Reply::Raw(403, "<html>".to_owned()), "not taken"),
+        (Reply::Raw(403, "<html>".to_owned()), "unknown"),
         (Reply::RetryAfter(429, "7"), "not taken"),
         (Reply::Raw(408, String::new()), "unknown"),
         (Reply::Raw(500, String::new()), "unknown"),
@@ -90,7 +98,7 @@ async fn a_throttled_token_endpoint_is_left_alone() {
         assert_eq!(word(&pass_on(&client).await), "not taken");
     }
     assert_eq!((fake.count("/token"), fake.count(MFA)), (1, 0));
-    clock.advance(Duration::from_mins(5));
+    clock.advance(Duration::from_mins(1));
     assert_eq!(word(&pass_on(&client).await), "accepted");
 }
 

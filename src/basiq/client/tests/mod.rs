@@ -1,5 +1,6 @@
 //! Tests of the client against a local server that answers as it is told.
 
+mod away;
 mod fake;
 mod kept;
 mod keys;
@@ -192,13 +193,14 @@ async fn ids_are_one_path_segment_whatever_they_hold() {
         Reply::Json(200, json!({"status": "major-outage", "stats": null})),
     ]);
     let connection = client.connection("a/b?c", "d e").await.unwrap();
-    assert_eq!(connection.institution.unwrap().id, "AU00000");
+    assert_eq!(connection.institution_id.as_deref(), Some("AU00000"));
     assert!(
         client
             .connector("AU00000", "web")
             .await
             .unwrap()
             .is_in_major_outage()
+            .unwrap()
     );
     assert_eq!(fake.count("/users/a%2Fb%3Fc/connections/d%20e"), 1);
     assert_eq!(fake.count("/connectors/AU00000/web"), 1);

@@ -190,7 +190,7 @@ fn of_deliveries() -> Vec<Statement> {
             numbers(1, 100), \
             deliveries(995000, 100), numbers(9, 100), texts('lse_1', 100), \
             numbers(1800000000000, 100), numbers(40, 100), numbers(204, 100), \
-            texts(NULL, 100), texts(NULL, 100)");
+            texts(NULL, 100), texts(NULL, 100), texts(NULL, 100)");
         1 of attempts::END_WATCH("'wch_01000000000000000000930000', 1800000000000");
         1 of deliveries::LOCK_WATCH("'wch_01000000000000000000930000', NULL");
         1 of deliveries::WATCH_OF_DELIVERY("'dlv_01000000000000000000930000'");
@@ -237,7 +237,7 @@ fn of_small_tables() -> Vec<Statement> {
         2 of hosts::PROBE("'{host1.example,host30.example}', 1800000000000, 30000");
         1 of hosts::LIFT("1800000000000");
         100 of hosts::WAITING("1800000000000, 1799000000000, 100");
-        100 of hosts::GIVE_UP("deliveries(995000, 100), 1800000000000");
+        200 of hosts::GIVE_UP("deliveries(995000, 100), 1800000000000");
         2 of paces::FIND("ARRAY[NULL], ARRAY[7], ARRAY['connection-7'], ARRAY['1']");
         2 of paces::KNOWN("ARRAY['AU00001', ''], texts('1', 2)");
         2 of paces::KEEP("ARRAY['AU00001', ''], texts('1', 2), texts('{}', 2), texts(NULL, 2), \
