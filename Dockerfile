@@ -16,14 +16,15 @@ RUN mkdir /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /build/target/release/basiq-relay /usr/local/bin/basiq-relay
-COPY --from=build --chown=nonroot:nonroot /data /data
+COPY --from=build --chown=65532:65532 /data /data
 ENV RELAY_LISTEN=0.0.0.0:8080 \
     RELAY_LOG_FORMAT=json
 # where basiq-relay.db is made, unless RELAY_DATABASE_URL says otherwise
 WORKDIR /data
 VOLUME /data
 EXPOSE 8080
-USER nonroot
+# The number of nonroot: Kubernetes checks `runAsNonRoot` by number, for it does not read the image's names.
+USER 65532:65532
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s \
     CMD ["/usr/local/bin/basiq-relay", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/basiq-relay"]

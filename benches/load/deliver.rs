@@ -151,7 +151,7 @@ fn change(watch: &Watch, now: Timestamp) -> WatchChange {
         challenge: None,
         context,
         resources: vec![format!("/users/u-{id}/connections/c-{id}/accounts"); 3],
-        metadata: serde_json::Map::new(),
+        metadata: Metadata::default(),
     };
     WatchChange {
         watch_id: watch.id,

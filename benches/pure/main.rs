@@ -6,7 +6,7 @@ use basiq_relay::{
     basiq::wire::JobDocument,
     config::TrackingConfig,
     domain::{
-        Action, Event, EventBody, EventId, JobContext, JobMemory, JobSnapshot, KnownPace,
+        Action, Event, EventBody, EventId, JobContext, JobMemory, JobSnapshot, KnownPace, Metadata,
         SigningSecret, StageLeft, Status, WatchId, WatchOptions,
     },
     normalise::{self, Finding, Known, Timings},
@@ -135,7 +135,7 @@ fn event() -> Event {
             challenge: None,
             context: JobContext::default(),
             resources: Vec::new(),
-            metadata: serde_json::Map::new(),
+            metadata: Metadata::default(),
         },
         deadline: None,
     }

@@ -6,7 +6,6 @@ use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use tracing::info;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -22,7 +21,7 @@ use crate::{
     },
     domain::{ClientId, DeliveryId, DeliveryState, EventId, WatchId},
     store::{DeliveryEntry, DeliveryQuery, Redelivery},
-    web::{Authenticated, Fields, JsonObject, Params, PathId, Problem, ProblemCode},
+    web::{Authenticated, Fields, JsonObject, Object, Params, PathId, Problem, ProblemCode},
 };
 
 const TAG: &str = "deliveries";
@@ -203,7 +202,7 @@ async fn redeliver_dead(
 pub(super) async fn queue_dead(
     parts: &ApiParts,
     owner: Option<ClientId>,
-    body: Map<String, Value>,
+    body: Object,
 ) -> Result<Queued, Problem> {
     let since = parse_since(body)?;
     let now = parts.clock.now();
@@ -289,7 +288,7 @@ fn queued(
     }
 }
 
-fn parse_since(body: Map<String, Value>) -> Result<Timestamp, Problem> {
+fn parse_since(body: Object) -> Result<Timestamp, Problem> {
     let mut fields = Fields::new(body);
     let text = fields.required_text("since");
     let since = text.as_ref().and_then(|text| text.parse().ok());
@@ -341,7 +340,9 @@ mod tests {
 
     #[test]
     fn since_is_a_time_and_required() {
-        let parse = |value: Value| parse_since(value.as_object().cloned().unwrap_or_default());
+        let parse = |value: serde_json::Value| {
+            parse_since(value.as_object().cloned().unwrap_or_default().into())
+        };
         assert!(parse(json!({"since": "2026-11-23T20:14:28+11:00"})).is_ok());
         for (body, code) in [
             (json!({}), FieldCode::Required),

@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use metrics::counter;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tracing::{debug, info, warn};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -45,27 +45,48 @@ pub struct HintRules {
     pub interval: Duration,
 }
 
-/// A webhook of Basiq's, as far as it is read. It names no job.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[cfg_attr(test, derive(serde::Serialize))]
+/// A webhook of Basiq's as Basiq documents it. It names no job.
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BasiqWebhook {
     /// What happened, such as `transactions.updated`.
-    #[serde(default, deserialize_with = "as_far_as_it_fits")]
+    #[schema(required = false)]
     pub event_type_id: String,
+    /// What happened, by its id.
+    #[schema(required = false)]
+    pub event_id: String,
     /// Where more is told.
-    #[serde(default, deserialize_with = "as_far_as_it_fits")]
+    #[schema(required = false)]
     pub links: BasiqWebhookLinks,
 }
 
 /// The links of a webhook of Basiq's.
-#[derive(Deserialize, Default, utoipa::ToSchema)]
-#[cfg_attr(test, derive(serde::Serialize))]
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BasiqWebhookLinks {
+    /// What happened, at Basiq.
+    #[schema(required = false)]
+    pub event: String,
     /// What it happened to: a link that names a connection or a user.
-    #[serde(default, deserialize_with = "as_far_as_it_fits")]
+    #[schema(required = false)]
     pub event_entity: String,
+}
+
+/// A webhook of Basiq's as far as it is read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadWebhook {
+    #[serde(default, deserialize_with = "as_far_as_it_fits")]
+    event_type_id: String,
+    #[serde(default, deserialize_with = "as_far_as_it_fits")]
+    links: ReadLinks,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct ReadLinks {
+    #[serde(default, deserialize_with = "as_far_as_it_fits")]
+    event_entity: String,
 }
 
 /// What is of another form than Basiq documents is taken for absent, and the rest is read all the same.
@@ -152,7 +173,7 @@ fn verify(
 
 /// What a message says happened, and to whom.
 fn read(body: &[u8]) -> Option<(String, HintSubject)> {
-    let webhook: BasiqWebhook = serde_json::from_value(parse_leniently(body).ok()?).ok()?;
+    let webhook: ReadWebhook = serde_json::from_value(parse_leniently(body).ok()?).ok()?;
     let ids = normalise::ids_of_link(&webhook.links.event_entity);
     let subject = match (ids.connection_id, ids.user_id) {
         (Some(connection_id), user_id) => HintSubject::Connection {

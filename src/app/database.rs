@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
@@ -15,6 +15,9 @@ use crate::{
         sqlite::SqliteStore,
     },
 };
+
+/// The setting that names the store.
+pub(super) const SETTING: &str = "RELAY_DATABASE_URL";
 
 /// A store that is open.
 #[derive(Clone)]
@@ -46,9 +49,9 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
                 Arbiter::Claimant
             };
             // large while it lasts, and nobody's caller should be
-            let opening = PgStore::open(connect_options(url)?, sealer, arbiter);
+            let opening = PgStore::open(connect_options(url, SETTING)?, sealer, arbiter);
             let store = Box::pin(opening).await;
-            let store = store.map_err(|failure| unopened(failure, "RELAY_DATABASE_URL", url))?;
+            let store = store.map_err(|failure| unopened(failure, SETTING))?;
             Ok(OpenStore {
                 store: Arc::new(store.clone()),
                 shared: Some(store),
@@ -57,20 +60,24 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
     }
 }
 
-/// Why a PostgreSQL database cannot be opened, with the setting that has to be another one if that is why.
-pub(super) fn unopened(failure: OpenError, setting: &str, url: &PostgresUrl) -> anyhow::Error {
+/// Why a PostgreSQL database cannot be opened, with the setting that has to be another one if that is why. The address
+/// is not told: it may hold a password.
+pub(super) fn unopened(failure: OpenError, setting: &str) -> anyhow::Error {
     let what = if failure.is_configuration() {
-        format!("{setting}: the database {url} cannot be used")
+        format!("{setting}: the PostgreSQL database cannot be used")
     } else {
-        format!("the database {url} cannot be opened")
+        "the PostgreSQL database cannot be opened".to_owned()
     };
     anyhow::Error::new(failure).context(what)
 }
 
-/// How to connect to a PostgreSQL database.
-pub(super) fn connect_options(url: &PostgresUrl) -> Result<PgConnectOptions> {
+/// How to connect to a PostgreSQL database. What the parser says may repeat a value of the address, so none of it is
+/// passed on.
+pub(super) fn connect_options(url: &PostgresUrl, setting: &str) -> Result<PgConnectOptions> {
     let options: Result<PgConnectOptions, _> = url.expose().as_str().parse();
-    options.context("RELAY_DATABASE_URL")
+    options.map_err(|_| {
+        anyhow!("{setting}: the address cannot be used; is each value in it percent-encoded?")
+    })
 }
 
 /// What seals secrets at rest, by the settings.

@@ -98,7 +98,7 @@ pub fn validate(settings: &Settings) -> Result<()> {
     basiq_webhook_secret(settings)?;
     sealer(&settings.store)?;
     if let DatabaseUrl::Postgres(url) = &settings.store.database {
-        connect_options(url)?;
+        connect_options(url, database::SETTING)?;
     }
     catalogue(settings).map(|_| ())
 }

@@ -6,7 +6,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::{
-    app::{database::unopened, lock},
+    app::{
+        database::{connect_options, unopened},
+        lock,
+    },
     config::{DatabaseUrl, PostgresUrl, StoreConfig},
     store::{
         Sealer, UpkeepStore,
@@ -19,7 +22,6 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Relocation {
     from: PathBuf,
-    to: PostgresUrl,
     options: PgConnectOptions,
 }
 
@@ -35,20 +37,20 @@ impl Relocation {
             ),
         };
         let to = PostgresUrl::parse(to).map_err(|allowed| anyhow!("--to: {allowed}"))?;
-        let options = to.expose().as_str().parse().context("--to")?;
-        Ok(Self { from, to, options })
+        let options = connect_options(&to, "--to")?;
+        Ok(Self { from, options })
     }
 
-    /// The file, and host, port and database.
+    /// The file.
     #[must_use]
-    pub fn ends(&self) -> (String, String) {
-        (self.from.display().to_string(), self.to.to_string())
+    pub fn from(&self) -> String {
+        self.from.display().to_string()
     }
 
     /// Makes the move. Fails if there is no such file, if a relay runs on it, or if the database to move
     /// to is not empty.
     pub async fn make(&self, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Moved> {
-        let (from, to) = (self.from.display(), &self.to);
+        let from = self.from.display();
         if !self.from.is_file() {
             bail!("there is no database file {from}");
         }
@@ -59,10 +61,10 @@ impl Relocation {
         let lock = lock::hold(&file)?;
         // secrets are copied as they are stored, so no key is needed
         let store = PgStore::open(self.options.clone(), Sealer::default(), Arbiter::Database).await;
-        let store = store.map_err(|failure| unopened(failure, "--to", to))?;
+        let store = store.map_err(|failure| unopened(failure, "--to"))?;
         let moved = transfer(&self.from, &store, progress).await;
         store.close().await;
         drop(lock);
-        moved.with_context(|| format!("{from} cannot be moved to {to}"))
+        moved.with_context(|| format!("{from} cannot be moved to PostgreSQL"))
     }
 }

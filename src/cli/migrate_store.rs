@@ -44,7 +44,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if args.json {
         output::line(to_json(&moved))?;
     } else {
-        output::line(to_text(&moved, &relocation.ends()))?;
+        output::line(to_text(&moved, &relocation.from()))?;
     }
     if moved.is_done() {
         Ok(())
@@ -63,14 +63,14 @@ fn to_json(moved: &Moved) -> Value {
 }
 
 /// The counts side by side, and what to do next.
-fn to_text(moved: &Moved, (from, to): &(String, String)) -> String {
+fn to_text(moved: &Moved, from: &str) -> String {
     let paint = Paint::detect();
     let heading = format!("{:<20}{:>12}{:>12}", "", "SQLite", "PostgreSQL");
     let mut lines = vec![paint.dim(heading)];
     lines.extend(moved.counts.iter().map(|count| row(paint, count)));
     if moved.is_done() {
         lines.push(format!(
-            "\nMoved to {to}. Start relays with RELAY_DATABASE_URL set to it and the same \
+            "\nMoved. Start relays with RELAY_DATABASE_URL set to the address of --to and the same \
              RELAY_ENCRYPTION_KEY.\n{from} is as it was: keep it as a backup, and start no relay on \
              it again."
         ));

@@ -18,7 +18,7 @@ mod serve;
 mod threads;
 mod watch;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
@@ -105,15 +105,35 @@ fn own_threads(command: &Command) -> usize {
     }
 }
 
+/// What clap says; it repeats arguments, but none that is an address with a password.
 fn usage(error: &clap::Error) -> ExitCode {
     let is_asked_for = matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     );
+    let mut said = error.render().to_string();
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let secret: Vec<_> = arguments
+        .filter(|argument| may_hold_a_password(argument))
+        .collect();
+    if secret
+        .iter()
+        .any(|argument| said.contains(argument.as_str()))
+    {
+        for argument in &secret {
+            said = said.replace(argument.as_str(), "(an address, not shown)");
+        }
+        drop(std::io::stderr().write_all(said.as_bytes()));
+        return ExitCode::from(exit::USAGE);
+    }
     if error.print().is_err() || !is_asked_for {
         return ExitCode::from(exit::USAGE);
     }
     ExitCode::SUCCESS
+}
+
+fn may_hold_a_password(argument: &str) -> bool {
+    argument.contains("password=") || (argument.contains(':') && argument.contains('@'))
 }
 
 async fn run(command: Command) -> Result<(), Failure> {

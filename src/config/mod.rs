@@ -8,6 +8,7 @@ mod live;
 mod load;
 mod postgres;
 mod proxy;
+mod service_links;
 mod setting;
 mod sources;
 mod value;

@@ -1,5 +1,7 @@
 //! The proxy that callbacks are reached through.
 
+use std::fmt;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
@@ -7,8 +9,8 @@ use url::Url;
 
 use crate::http_url;
 
-/// An HTTP proxy that understands `CONNECT`. Its password is not shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An HTTP proxy that understands `CONNECT`. Nothing shows its address, for it may hold a password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct EgressProxy {
     uri: Uri,
     authorization: Option<HeaderValue>,
@@ -53,6 +55,12 @@ fn without_user(url: &Url) -> Option<Url> {
     Some(bare)
 }
 
+impl fmt::Debug for EgressProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EgressProxy(***)")
+    }
+}
+
 fn basic(user: &str, password: &str) -> Option<HeaderValue> {
     let plain = |text| percent_decode_str(text).decode_utf8().ok();
     let pair = format!("{}:{}", plain(user)?, plain(password)?);
@@ -72,11 +80,7 @@ mod tests {
         assert_eq!(proxy.uri(), "http://proxy.internal:3128/");
         let sent = proxy.authorization().unwrap();
         assert_eq!(sent, "Basic cmVsYXk6cEBzcw==");
-        let shown = format!("{proxy:?}");
-        assert!(
-            !shown.contains("p%40ss") && !shown.contains("cmVs"),
-            "{shown}"
-        );
+        assert_eq!(format!("{proxy:?}"), "EgressProxy(***)");
         let plain = EgressProxy::parse("http://10.0.0.1").unwrap();
         assert_eq!(
             (plain.uri().port_u16(), plain.authorization()),

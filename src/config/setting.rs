@@ -27,12 +27,13 @@ impl SettingDoc {
         self.name.strip_prefix(PREFIX).map(str::to_ascii_lowercase)
     }
 
-    /// Whether the value must not be shown.
+    /// Whether the value may hold a secret, so that it must not be shown. Addresses of databases and proxies may.
     #[must_use]
     pub fn is_secret(&self) -> bool {
         matches!(
             self.name,
-            "RELAY_BASIQ_API_KEY"
+            "RELAY_DATABASE_URL"
+                | "RELAY_BASIQ_API_KEY"
                 | "RELAY_BASIQ_WEBHOOK_SECRET"
                 | "RELAY_ADMIN_TOKEN"
                 | "RELAY_ENCRYPTION_KEY"
@@ -40,6 +41,13 @@ impl SettingDoc {
                 | "RELAY_EGRESS_PROXY"
         )
     }
+}
+
+/// The setting with this name in a settings file, if there is one.
+pub(super) fn doc_of(key: &str) -> Option<&'static SettingDoc> {
+    SETTINGS
+        .iter()
+        .find(|doc| doc.key().as_deref() == Some(key))
 }
 
 const fn doc(
@@ -105,7 +113,7 @@ pub const SETTINGS: &[SettingDoc] = &[
     doc(
         "RELAY_ADMIN_TOKEN",
         None,
-        "bearer token of admin API and console; both are off without it",
+        "bearer token of admin API and console, 24 characters at least; both are off without it",
     ),
     doc(
         "RELAY_CALLBACK_ALLOW_HTTP",

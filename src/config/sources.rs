@@ -8,7 +8,10 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use crate::config::setting::{PREFIX, SETTINGS, SettingDoc};
+use crate::config::{
+    service_links::is_service_link,
+    setting::{PREFIX, SETTINGS, SettingDoc, doc_of},
+};
 
 /// How faults name the environment.
 pub(super) const ENVIRONMENT: &str = "environment";
@@ -20,6 +23,35 @@ const VALUE_FILE_LIMIT: u64 = 1024 * 1024;
 pub(super) struct Layer {
     name: String,
     dict: Dict,
+}
+
+impl Layer {
+    /// Drops what is empty and so counts as not set: an optional setting, and either of a value and its file if the
+    /// other is not empty. Templates of containers leave such behind.
+    fn forget_empty(&mut self) {
+        let empty: Vec<String> = self
+            .dict
+            .keys()
+            .filter(|key| self.is_empty(key) && self.may_be_empty(key))
+            .cloned()
+            .collect();
+        for key in empty {
+            self.dict.remove(&key);
+        }
+    }
+
+    fn is_empty(&self, key: &str) -> bool {
+        matches!(self.dict.get(key), Some(Value::String(_, text)) if text.trim().is_empty())
+    }
+
+    fn may_be_empty(&self, key: &str) -> bool {
+        let (setting, other) = match key.strip_suffix("_file") {
+            Some(setting) if doc_of(key).is_none() => (setting, setting.to_owned()),
+            Some(_) | None => (key, format!("{key}_file")),
+        };
+        let is_optional = doc_of(setting).is_some_and(|doc| doc.default.is_none());
+        is_optional || (self.dict.contains_key(&other) && !self.is_empty(&other))
+    }
 }
 
 impl Provider for Layer {
@@ -67,7 +99,8 @@ fn first_and_last_line(message: &str) -> String {
     }
 }
 
-/// A layer from those variables that have the prefix. Names are told apart by case.
+/// A layer from those variables that have the prefix, without those that Kubernetes sets for a Service. Names are
+/// told apart by case.
 pub(super) fn environment_layer(
     environment: impl IntoIterator<Item = (String, String)>,
     faults: &mut Vec<String>,
@@ -77,6 +110,9 @@ pub(super) fn environment_layer(
         let Some(rest) = name.strip_prefix(PREFIX) else {
             continue;
         };
+        if is_service_link(&name, &value) {
+            continue;
+        }
         let key = rest.to_ascii_lowercase();
         if rest != rest.to_ascii_uppercase() {
             faults.push(unknown(ENVIRONMENT, &name, &key));
@@ -97,7 +133,8 @@ pub(super) fn environment_layer(
 /// Puts the layers together, the later ones above the earlier, and notes what is not a setting.
 pub(super) fn merge(layers: Vec<Layer>, faults: &mut Vec<String>) -> AllGiven {
     let mut figment = Figment::new();
-    for layer in layers {
+    for mut layer in layers {
+        layer.forget_empty();
         for key in layer.dict.keys().filter(|key| !is_known(key)) {
             faults.push(unknown(&layer.name, &written(&layer.name, key), key));
         }
@@ -117,8 +154,8 @@ pub(super) fn merge(layers: Vec<Layer>, faults: &mut Vec<String>) -> AllGiven {
 }
 
 fn is_known(key: &str) -> bool {
-    let setting = |key: &str| SETTINGS.iter().any(|doc| doc.key().as_deref() == Some(key));
-    setting(key) || key.strip_suffix("_file").is_some_and(setting)
+    let is_setting = |key: &str| doc_of(key).is_some();
+    is_setting(key) || key.strip_suffix("_file").is_some_and(is_setting)
 }
 
 /// The value of a setting, either given itself or by the path of a file that holds it.
@@ -182,10 +219,17 @@ fn as_text(value: &Value) -> Option<String> {
 }
 
 fn from_value_file(layer: &str, key: &str, path: &Value) -> Result<Given, String> {
-    let key = format!("{key}_file");
-    let path = from_value(layer, &key, path)?;
-    let text = read_value_file(Path::new(&path.text))
-        .map_err(|reason| format!("{}: cannot read `{}`: {reason}", path.label, path.text))?;
+    let may_be_secret = doc_of(key).is_some_and(SettingDoc::is_secret);
+    let path = from_value(layer, &format!("{key}_file"), path)?;
+    let text = read_value_file(Path::new(&path.text)).map_err(|reason| {
+        // whoever gives the secret itself for its file is told so without it
+        let name = if may_be_secret {
+            "the file that it names (not shown)".to_owned()
+        } else {
+            format!("`{}`", path.text.escape_debug())
+        };
+        format!("{}: cannot read {name}: {reason}", path.label)
+    })?;
     Ok(Given {
         label: path.label,
         text,

@@ -188,6 +188,21 @@ pub(super) fn secret(text: &str) -> Result<SecretString, Allowed> {
     }
 }
 
+/// The fewest characters of a token that opens the admin surfaces: with fewer it can be guessed.
+const ADMIN_TOKEN_MIN: usize = 24;
+
+/// The token of the admin surfaces.
+pub(super) fn admin_token(text: &str) -> Result<SecretString, Allowed> {
+    let token = secret(text).ok();
+    let long_enough = token.filter(|_| text.len() >= ADMIN_TOKEN_MIN);
+    long_enough.ok_or_else(|| {
+        format!(
+            "{ADMIN_TOKEN_MIN} to 4096 printable ASCII characters without spaces are allowed, such as \
+             `openssl rand -hex 32` prints"
+        )
+    })
+}
+
 /// Networks such as `10.0.0.0/8`, separated by commas; a plain address means itself alone.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Allowed> {
     text.split(',')

@@ -88,7 +88,6 @@ fn page(story: &WatchStory, client: &str, visit: &Visit) -> Page {
         .iter()
         .any(|event| event.delivery.next_attempt_at.is_some());
     let metadata = &watch.request.options.metadata;
-    let metadata = (!metadata.is_empty()).then(|| serde_json::to_string_pretty(metadata));
     let steps = story.job.steps.iter();
     Page {
         shell: visit.shell(Place::Watches, format!("Job {}", watch.request.job_id)),
@@ -98,7 +97,7 @@ fn page(story: &WatchStory, client: &str, visit: &Visit) -> Page {
         can_cancel: watch.state.is_open(),
         can_redeliver: !story.events.is_empty() && watch.state != WatchState::Cancelled,
         facts: facts(story, client),
-        metadata: metadata.and_then(Result::ok),
+        metadata: (!metadata.is_empty()).then(|| metadata.as_str().to_owned()),
         created: clock.when(watch.created_at),
         updated: clock.when(watch.updated_at),
         settled: watch.settled_at.map(|at| clock.when(at)),

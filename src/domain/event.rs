@@ -2,10 +2,9 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::openapi::{Object, ObjectBuilder, schema::Type};
 
-use crate::domain::{Action, EventId, JobContext, Status, WatchId};
+use crate::domain::{Action, EventId, JobContext, Metadata, Status, WatchId};
 
 /// An event as the store keeps it.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +67,7 @@ pub struct EventBody {
     pub resources: Vec<String>,
     /// What the watch was registered with.
     #[schema(value_type = HashMap<String, Value>)]
-    pub metadata: Map<String, Value>,
+    pub metadata: Metadata,
 }
 
 /// An open challenge as it is told.

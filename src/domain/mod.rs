@@ -20,6 +20,7 @@ mod event;
 mod id;
 mod job;
 mod likely;
+mod metadata;
 mod mfa;
 mod outcome;
 mod outlook;
@@ -43,6 +44,7 @@ pub use self::{
         Step, StepFailure, StepStatus, StepView,
     },
     likely::Likelihood,
+    metadata::{MAX_METADATA, Metadata, MetadataError},
     mfa::MfaAnswer,
     outcome::{Action, Outcome, Status, Verdict},
     outlook::{Outlook, stage_of},

@@ -2,10 +2,9 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::domain::{
-    CallbackUrl, ClientId, JobId, Status, TraceContext, WatchId, outcome::closed_words,
+    CallbackUrl, ClientId, JobId, Metadata, Status, TraceContext, WatchId, outcome::closed_words,
 };
 
 closed_words! {
@@ -141,7 +140,7 @@ pub struct WatchOptions {
     /// The language of `userMessage`.
     pub locale: Locale,
     /// Echoed in each event.
-    pub metadata: Map<String, Value>,
+    pub metadata: Metadata,
 }
 
 impl Default for WatchOptions {
@@ -151,7 +150,7 @@ impl Default for WatchOptions {
             events: EventFilter::ALL,
             until: None,
             locale: Locale::default(),
-            metadata: Map::new(),
+            metadata: Metadata::default(),
         }
     }
 }

@@ -17,7 +17,11 @@ use tracing_subscriber::{
 
 use crate::{
     config::{LogConfig, LogFormat},
-    telemetry::{TelemetryError, spans::is_exported},
+    telemetry::{
+        TelemetryError,
+        one_line::{Controls, OneLine},
+        spans::is_exported,
+    },
 };
 
 /// The name of this service in traces, unless `OTEL_SERVICE_NAME` gives another.
@@ -73,17 +77,31 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = fmt::layer().with_writer(writer);
+    let controls = if is_terminal {
+        Controls::Colours
+    } else {
+        Controls::None
+    };
     match format {
-        LogFormat::Json => layer
+        LogFormat::Json => fmt::layer()
+            .with_writer(writer)
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(true)
             .boxed(),
         // left alone, the layer uses colours unless NO_COLOR is set
-        LogFormat::Text if is_terminal => layer.boxed(),
-        LogFormat::Text => layer.with_ansi(false).boxed(),
+        LogFormat::Text => {
+            let layer = fmt::layer().with_writer(OneLine {
+                inner: writer,
+                controls,
+            });
+            if is_terminal {
+                layer.boxed()
+            } else {
+                layer.with_ansi(false).boxed()
+            }
+        }
     }
 }
 
@@ -93,11 +111,18 @@ fn exporter() -> Result<SdkTracerProvider, TelemetryError> {
     let exporter = SpanExporter::builder()
         .with_http()
         .build()
-        .map_err(TelemetryError::Exporter)?;
+        .map_err(|error| TelemetryError::Exporter(without_values(&error.to_string())))?;
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_resource(resource())
         .build())
+}
+
+/// A message without what it quotes: an endpoint may hold a password.
+fn without_values(message: &str) -> String {
+    let parts = message.split('\'').enumerate();
+    let kept = parts.map(|(number, part)| if number % 2 == 0 { part } else { "'…'" });
+    kept.collect()
 }
 
 /// What the standard variables say of this service, with our name where they give none.
@@ -136,16 +161,67 @@ mod tests {
     }
 
     fn written(format: LogFormat) -> String {
-        let page = Page::default();
-        let writer = page.clone();
-        let layer = lines(format, false, move || writer.clone());
-        let subscriber = tracing_subscriber::registry().with(layer);
-        tracing::subscriber::with_default(subscriber, || {
+        written_by(format, false, || {
             let span = tracing::info_span!("look", job.id = "job-1");
             span.in_scope(|| tracing::info!(watch.id = "wch_1", "two\nlines"));
-        });
+        })
+    }
+
+    fn written_by(format: LogFormat, is_terminal: bool, work: impl FnOnce()) -> String {
+        let page = Page::default();
+        let writer = page.clone();
+        let layer = lines(format, is_terminal, move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, work);
         let bytes = page.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    /// Texts that somebody outside chose.
+    fn naughty() -> Vec<String> {
+        let table = include_str!("../../tests/outside/naughty_strings.toml");
+        let table: toml::Table = toml::from_str(table).unwrap();
+        let rows = table["string"].as_array().unwrap().iter();
+        rows.map(|row| row["text"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    fn log_everywhere(text: &str) {
+        let span = tracing::info_span!("look", job.id = %text, "error.code" = text);
+        span.in_scope(|| tracing::warn!(error = %text, debug = ?text, plain = text, "{text}"));
+    }
+
+    #[test]
+    fn whatever_a_text_holds_a_log_line_of_json_is_one_line() {
+        for text in naughty() {
+            let line = written_by(LogFormat::Json, false, || log_everywhere(&text));
+            assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+            let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+            for field in ["error", "plain", "message"] {
+                assert_eq!(read[field], *text, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_a_text_holds_a_log_line_of_text_is_one_line_and_steers_no_terminal() {
+        for text in naughty() {
+            for is_terminal in [false, true] {
+                let line = written_by(LogFormat::Text, is_terminal, || log_everywhere(&text));
+                let body = line.strip_suffix('\n').unwrap();
+                // what is left of the escapes is the formatter's own colours
+                let plain = body
+                    .split("\u{1b}[")
+                    .map(|part| match part.split_once('m') {
+                        Some((colour, rest)) if colour.bytes().all(|b| b.is_ascii_digit()) => rest,
+                        Some(_) | None => part,
+                    });
+                let plain: String = plain.collect();
+                let is_seen = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}');
+                assert!(!plain.contains(is_seen), "{text:?}: {plain:?}");
+                assert!(is_terminal || !body.contains('\u{1b}'), "{body:?}");
+            }
+        }
     }
 
     #[test]

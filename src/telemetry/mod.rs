@@ -2,6 +2,7 @@
 
 mod logs;
 mod metrics;
+mod one_line;
 mod spans;
 
 use thiserror::Error;
@@ -25,8 +26,8 @@ pub enum TelemetryError {
         source: tracing_subscriber::filter::ParseError,
     },
     /// The standard variables of OpenTelemetry ask for an exporter that cannot be built.
-    #[error("OTEL_EXPORTER_OTLP_*: trace export cannot be set up")]
-    Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
+    #[error("OTEL_EXPORTER_OTLP_*: trace export cannot be set up: {0}")]
+    Exporter(String),
     /// This process has its log already.
     #[error("the log is already set up")]
     AlreadySet(#[source] tracing_subscriber::util::TryInitError),

@@ -8,11 +8,12 @@ use axum::{
 };
 use futures_util::StreamExt;
 use http::{HeaderMap, header, request::Parts};
-use serde_json::{Map, Value};
+use serde_json::{Value, value::RawValue};
 use url::form_urlencoded;
 
 use crate::web::{
-    fields::shown,
+    fields::{cut, shown},
+    object::Object,
     problem::{FieldCode, FieldError, Problem, ProblemCode},
 };
 
@@ -24,25 +25,23 @@ const MAX_DRAINED: usize = 1024 * 1024;
 
 /// A JSON object sent as `application/json`, of so many bytes at most.
 #[derive(Debug)]
-pub struct JsonObject<const MOST: usize = MAX_BODY>(pub Map<String, Value>);
+pub struct JsonObject<const MOST: usize = MAX_BODY>(pub Object);
 
 impl<S: Send + Sync, const MOST: usize> FromRequest<S> for JsonObject<MOST> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        match read_json(request, MOST).await? {
-            Value::Object(object) => Ok(Self(object)),
-            other => {
-                let detail = format!("The body is {}.", shown(&other));
-                Err(Problem::new(ProblemCode::NotAnObject, detail))
-            }
-        }
+        let body = read_json(request, MOST).await?;
+        object(&body)?.map(Self).map_err(|other| {
+            let detail = format!("The body is {}.", cut(other.get()));
+            Problem::new(ProblemCode::NotAnObject, detail)
+        })
     }
 }
 
 /// A JSON object sent as `application/json` that holds a secret: no problem repeats any of it, nor
 /// does `Debug`.
-pub struct SecretObject(pub Map<String, Value>);
+pub struct SecretObject(pub Object);
 
 impl fmt::Debug for SecretObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,21 +53,33 @@ impl<S: Send + Sync> FromRequest<S> for SecretObject {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        if let Value::Object(object) = read_json(request, MAX_BODY).await? {
-            return Ok(Self(object));
-        }
-        let detail = "The body is JSON, but no object.";
-        Err(Problem::new(ProblemCode::NotAnObject, detail))
+        let body = read_json(request, MAX_BODY).await?;
+        object(&body)?.map(Self).map_err(|_| {
+            let detail = "The body is JSON, but no object.";
+            Problem::new(ProblemCode::NotAnObject, detail)
+        })
     }
 }
 
-async fn read_json(request: Request, most: usize) -> Result<Value, Problem> {
+/// The body, which says that it is JSON.
+async fn read_json(request: Request, most: usize) -> Result<Vec<u8>, Problem> {
     check_content_type(request.headers())?;
     check_announced_length(request.headers(), most)?;
-    let body = read_body(request.into_body(), most).await?;
+    read_body(request.into_body(), most).await
+}
+
+/// The object that a body is, or the other value.
+fn object(body: &[u8]) -> Result<Result<Object, &RawValue>, Problem> {
     // says where and what is expected, not what is there
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::new(ProblemCode::NotJson, format!("The body: {error}.")))
+    let not_json = |error: serde_json::Error| {
+        Problem::new(ProblemCode::NotJson, format!("The body: {error}."))
+    };
+    let value: &RawValue = serde_json::from_slice(body).map_err(not_json)?;
+    if value.get().starts_with('{') {
+        serde_json::from_slice(body).map(Ok).map_err(not_json)
+    } else {
+        Ok(Err(value))
+    }
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -244,7 +255,7 @@ mod tests {
             headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
         }
         let object = <JsonObject>::from_request(request, &()).await?;
-        Ok(object.0.len())
+        Ok(object.0.names().count())
     }
 
     #[tokio::test]
@@ -277,12 +288,14 @@ mod tests {
                 .is_ok()
         );
         let deep = "[".repeat(200);
+        let closed = format!("{deep}{}", "]".repeat(200));
         for (body, expected) in [
             (filled(MAX_BODY + 1), ProblemCode::BodyTooLarge),
             (String::new(), ProblemCode::NotJson),
             ("{\"a\":".to_owned(), ProblemCode::NotJson),
             ("{} {}".to_owned(), ProblemCode::NotJson),
             (deep, ProblemCode::NotJson),
+            (closed, ProblemCode::NotAnObject),
             ("[1]".to_owned(), ProblemCode::NotAnObject),
             ("null".to_owned(), ProblemCode::NotAnObject),
             ("\"text\"".to_owned(), ProblemCode::NotAnObject),
@@ -307,7 +320,7 @@ mod tests {
             let problem = SecretObject::from_request(request, &()).await.unwrap_err();
             assert!(!format!("{problem:?}").contains("s3cret"), "{problem:?}");
         }
-        let object = Map::from_iter([("response".to_owned(), "s3cret".into())]);
+        let object: Object = serde_json::from_str("{\"response\":\"s3cret\"}").unwrap();
         assert_eq!(format!("{:?}", SecretObject(object)), "***");
     }
 

@@ -1,8 +1,13 @@
 //! A JSON object taken apart field by field, so that all its faults are told at once.
 
-use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::web::problem::{FieldCode, FieldError, Problem, ProblemCode};
+use serde_json::{Value, value::RawValue};
+
+use crate::web::{
+    object::Object,
+    problem::{FieldCode, FieldError, Problem, ProblemCode},
+};
 
 /// How much of a value an error message repeats, in characters.
 const SHOWN: usize = 64;
@@ -10,23 +15,56 @@ const SHOWN: usize = 64;
 /// The fields of an object that were not taken yet, and the faults found so far.
 #[derive(Debug)]
 pub struct Fields {
-    object: Map<String, Value>,
+    object: Object,
     faults: Vec<FieldError>,
 }
 
 impl Fields {
     /// Begins with a whole object.
     #[must_use]
-    pub fn new(object: Map<String, Value>) -> Self {
-        Self {
+    pub fn new(object: Object) -> Self {
+        let mut fields = Self {
             object,
             faults: Vec::new(),
+        };
+        fields.note_repeated();
+        fields
+    }
+
+    /// A name that comes twice is a fault: which of them counts is not the same for all who read such a body.
+    fn note_repeated(&mut self) {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in self.object.names() {
+            *counts.entry(name).or_default() += 1;
         }
+        let repeated = counts.into_iter().filter(|(_, count)| *count > 1);
+        let faults = repeated.map(|(name, count)| FieldError {
+            pointer: format!("/{}", escaped(name)),
+            code: FieldCode::InvalidValue,
+            message: format!("`{}` is given {count} times", cut(name)),
+        });
+        self.faults = faults.collect();
+    }
+
+    /// Takes a field that may be missing, as it is written; null is as good as missing.
+    pub fn optional_raw(&mut self, name: &str) -> Option<Box<RawValue>> {
+        self.object.take(name)
     }
 
     /// Takes a field that may be missing; null is as good as missing.
     pub fn optional(&mut self, name: &str) -> Option<Value> {
-        self.object.remove(name).filter(|value| !value.is_null())
+        let raw = self.optional_raw(name)?;
+        self.read(name, &raw)
+    }
+
+    /// The value at `place`; one that no value can hold is a fault.
+    pub fn read(&mut self, place: &str, raw: &RawValue) -> Option<Value> {
+        serde_json::from_str(raw.get())
+            .inspect_err(|error| {
+                let message = format!("`{place}` cannot be read: {error}");
+                self.fault(place, FieldCode::InvalidValue, message);
+            })
+            .ok()
     }
 
     /// Takes a text that may be missing; anything but a text is a fault.
@@ -42,9 +80,8 @@ impl Fields {
 
     /// Takes a text that must be there.
     pub fn required_text(&mut self, name: &str) -> Option<String> {
-        let missing = self.object.get(name).is_none_or(Value::is_null);
-        if missing {
-            self.object.remove(name);
+        if !self.object.has(name) {
+            self.object.take(name);
             let message = format!("`{name}` is required");
             self.fault(name, FieldCode::Required, message);
             return None;
@@ -75,7 +112,8 @@ impl Fields {
 
     /// Ends with all faults, the fields nobody took among them.
     pub fn finish(mut self, known: &[&str]) -> Result<(), Problem> {
-        for name in std::mem::take(&mut self.object).keys() {
+        let object = std::mem::take(&mut self.object);
+        for name in object.names().collect::<BTreeSet<_>>() {
             let name_shown = cut(name);
             let message = format!(
                 "`{name_shown}` is not a known field; known are {}",
@@ -96,7 +134,7 @@ pub fn shown(value: &Value) -> String {
     cut(&value.to_string())
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
@@ -118,7 +156,7 @@ mod tests {
         let Value::Object(object) = value else {
             panic!("not an object")
         };
-        Fields::new(object)
+        Fields::new(object.into())
     }
 
     #[test]
@@ -142,6 +180,28 @@ mod tests {
             .map(|fault| fault.pointer.clone())
             .collect();
         assert_eq!(pointers, ["/a~1b~0c", "/d"]);
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_a_fault_and_so_is_a_value_that_nothing_can_hold() {
+        let object = serde_json::from_str(r#"{"a":1,"b":"x","a":2,"c":1e999,"d":"\ud83d"}"#);
+        let mut fields = Fields::new(object.unwrap());
+        assert_eq!(fields.optional_text("b").as_deref(), Some("x"));
+        assert_eq!(
+            (fields.optional("c"), fields.optional_text("d")),
+            (None, None)
+        );
+        assert_eq!(fields.optional("a"), Some(json!(2)));
+        let problem = fields.finish(&["a", "b", "c", "d"]).unwrap_err();
+        let told = problem.errors().iter().map(|fault| fault.message.as_str());
+        let told: Vec<_> = told.collect();
+        assert_eq!(told[0], "`a` is given 2 times");
+        assert!(
+            told[1].starts_with("`c` cannot be read: number out of range"),
+            "{told:?}"
+        );
+        assert!(told[2].starts_with("`d` cannot be read: "), "{told:?}");
+        assert_eq!(told.len(), 3);
     }
 
     #[test]

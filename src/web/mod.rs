@@ -9,6 +9,7 @@ mod head;
 mod leave;
 mod limits;
 mod manners;
+mod object;
 mod patience;
 mod problem;
 mod serve;
@@ -22,6 +23,7 @@ pub use self::{
     leave::Leave,
     limits::ClientLimits,
     manners::with_manners,
+    object::Object,
     problem::{FieldCode, FieldError, Problem, ProblemCode, ProblemDocument},
     serve::{ConnectionLimits, serve},
     trace::CallTrace,

@@ -42,7 +42,7 @@ async fn new_secrets_count_at_once_and_unusable_ones_never() {
     );
     scene.setup.environment = vec![
         kept(home.path(), key, "a-key-of-yore"),
-        kept(home.path(), admin, "admin-token-of-yore"),
+        kept(home.path(), admin, "the-admin-token-of-yesterday"),
         kept(home.path(), webhook, hooks[0].expose()),
     ];
     scene.setup.api_key = None;
@@ -67,22 +67,22 @@ async fn new_secrets_count_at_once_and_unusable_ones_never() {
     };
     watch().await;
     until(async || upstream("key-refused").await).await;
-    assert_eq!(operator("admin-token-of-yore").await, 200);
+    assert_eq!(operator("the-admin-token-of-yesterday").await, 200);
     assert_eq!(hint(&relay.url, "m-1", &hooks[0]).await, 204);
 
     kept(home.path(), key, "the-right-key");
-    kept(home.path(), admin, "new-admin-token");
+    kept(home.path(), admin, "the-admin-token-of-today");
     kept(home.path(), webhook, hooks[1].expose());
     relay.hang_up().await;
-    until(async || operator("new-admin-token").await == 200).await;
-    assert_eq!(operator("admin-token-of-yore").await, 401);
+    until(async || operator("the-admin-token-of-today").await == 200).await;
+    assert_eq!(operator("the-admin-token-of-yesterday").await, 401);
     assert_eq!(hint(&relay.url, "m-2", &hooks[1]).await, 204);
     assert_eq!(hint(&relay.url, "m-3", &hooks[0]).await, 401);
     watch().await;
     scene.told(1).await;
     assert!(upstream("ok").await);
 
-    kept(home.path(), admin, "third-admin-token");
+    kept(home.path(), admin, "the-admin-token-of-tomorrow");
     kept(home.path(), webhook, "no secret at all");
     relay.hang_up().await;
     until(async || {
@@ -91,8 +91,8 @@ async fn new_secrets_count_at_once_and_unusable_ones_never() {
             .contains("relay_reloads_total{result=\"failed\"} 1")
     })
     .await;
-    assert_eq!(operator("third-admin-token").await, 401);
-    assert_eq!(operator("new-admin-token").await, 200);
+    assert_eq!(operator("the-admin-token-of-tomorrow").await, 401);
+    assert_eq!(operator("the-admin-token-of-today").await, 200);
     assert_eq!(hint(&relay.url, "m-4", &hooks[1]).await, 204);
     let (code, log) = relay.terminate().await;
     assert_eq!(code, Some(0));

@@ -17,7 +17,7 @@ use tokio::{
 use crate::support::scene::{Said, Scene, ask, hint, until};
 
 const BASIQ_KEY: &str = "YmFzaXEta2V5LXFqN3d6ODg=";
-const ADMIN: &str = "admin-token-vx83hq";
+const ADMIN: &str = "admin-token-vx83hq-jw20sz";
 const PROXY_USER: &str = "relay";
 const PROXY_PASSWORD: &str = "proxy-password-kd92";
 const KEYS: [&str; 2] = [

@@ -5,14 +5,13 @@ use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use tracing::info;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{ApiState, admin::TAG, examples},
     domain::{ApiKey, ClientName, ROTATION_OVERLAP, SigningSecret},
-    web::{Fields, JsonObject, Operator, PathId, Problem, ProblemCode},
+    web::{Fields, JsonObject, Object, Operator, PathId, Problem, ProblemCode},
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -198,7 +197,7 @@ async fn add_client(
     Ok((StatusCode::CREATED, Json(client)))
 }
 
-fn parse_name(body: Map<String, Value>) -> Result<ClientName, Problem> {
+fn parse_name(body: Object) -> Result<ClientName, Problem> {
     let mut fields = Fields::new(body);
     let text = fields.required_text("name");
     let name = text.as_ref().and_then(|text| text.parse().ok());

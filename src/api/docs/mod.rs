@@ -3,6 +3,7 @@
 use axum::{
     extract::{Path, State},
     response::{IntoResponse, Redirect, Response},
+    routing::get,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::header;
@@ -24,6 +25,8 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(read_document))
         .routes(routes!(read_docs))
         .routes(routes!(explain_problem))
+        // for a person who opens the relay's address in a browser, and no part of the API
+        .route("/", get(async || Redirect::to("/docs")))
 }
 
 /// The pages, made once when the relay starts.
@@ -100,8 +103,12 @@ async fn read_docs(State(state): State<ApiState>) -> impl IntoResponse {
     operation_id = "explainProblem",
     tag = TAG,
     params(("code" = String, Path, description = "The kind", example = json!("invalid-field"))),
-    responses((status = 303, description = "Its place in the documentation",
-        headers(("location" = String, description = "That place")))),
+    responses(
+        (status = 303, description = "Its place in the documentation",
+            headers(("location" = String, description = "That place"))),
+        (status = 200, description = "The page, for those who follow by themselves", body = String,
+            content_type = "text/html", example = json!("<!doctype html>")),
+    ),
 )]
 async fn explain_problem(Path(code): Path<String>) -> Result<Response, Problem> {
     let code = ProblemCode::from_word(&code)

@@ -49,9 +49,12 @@ const WATCH_OPERATIONS: &[&str] = &[
             each and what to do about it. Errors are problems (RFC 9457); a method that a path does not have is \
             answered with 405. Each answer carries `x-request-id`; one that is sent along is kept.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
+        contact(name = "The maintainers of basiq-relay"),
     ),
+    servers((url = "/", description = "The relay that serves this document")),
     tags(
         (name = "watches", description = "Ask to be told what becomes of a job."),
+        (name = "events", description = "What a callback is told."),
         (name = "deliveries", description = "What could not be delivered, and how to try again."),
         (name = "catalogue", description = "Error codes, and what to do and to say about each."),
         (name = "hints", description = "Basiq's own webhooks, which make the relay look at once."),
@@ -74,6 +77,8 @@ pub fn document() -> Document {
         for operation in operations(item) {
             add_problems(path, operation);
             add_links(operation);
+            // said, not left out: to a generator no word may mean a key as well
+            operation.security.get_or_insert_default();
         }
     }
     document

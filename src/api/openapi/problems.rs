@@ -45,6 +45,7 @@ const REDELIVERY_PROBLEMS: &[ProblemCode] = &[ProblemCode::NewerEvent, ProblemCo
 
 /// Any operation can end so.
 const ALWAYS: &[ProblemCode] = &[
+    ProblemCode::BadRequest,
     ProblemCode::InternalError,
     ProblemCode::TimedOut,
     ProblemCode::Overloaded,

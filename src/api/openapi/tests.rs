@@ -256,7 +256,7 @@ fn calls_with_a_key_say_so() {
         get /problems/{code}, get /readyz, post /basiq/webhook";
     for (name, operation) in each_operation() {
         let open = open.split(", ").any(|listed| listed == name);
-        assert_eq!(operation.get("security").is_none(), open, "{name}");
+        assert_eq!(operation["security"] == json!([]), open, "{name}");
         let unsigned = open && name != "post /basiq/webhook";
         assert_eq!(
             operation["responses"].get("401").is_none(),
@@ -286,5 +286,70 @@ fn every_link_leads_from_an_answer_to_a_parameter_of_an_operation() {
             let takes_it = parameters.iter().any(|one| one["name"] == **parameter);
             assert!(takes_it, "{target} {parameter}");
         }
+    }
+}
+
+/// Operations, and webhooks.
+fn each_operation_and_webhook() -> Vec<(String, Value)> {
+    let document = serde_json::to_value(document()).unwrap();
+    let webhooks = document["webhooks"].as_object().unwrap().iter();
+    let webhooks = webhooks.map(|(name, item)| (name.clone(), item["post"].clone()));
+    each_operation().into_iter().chain(webhooks).collect()
+}
+
+#[test]
+fn generators_are_told_the_server_the_security_and_how_each_call_can_end() {
+    let document = serde_json::to_value(document()).unwrap();
+    assert_eq!(document["servers"][0]["url"], "/");
+    let schemes = document["components"]["securitySchemes"]
+        .as_object()
+        .unwrap();
+    let tags = document["tags"].as_array().unwrap();
+    for (name, operation) in each_operation_and_webhook() {
+        let security = operation["security"].as_array().expect(&name).iter();
+        let mut named = security.flat_map(|one| one.as_object().unwrap().keys());
+        assert!(named.all(|scheme| schemes.contains_key(scheme)), "{name}");
+        assert!(
+            tags.iter().any(|tag| tag["name"] == operation["tags"][0]),
+            "{name}"
+        );
+        let statuses = operation["responses"].as_object().unwrap();
+        for class in ["2", "4"] {
+            assert!(
+                statuses.keys().any(|one| one.starts_with(class)),
+                "{name} {class}XX"
+            );
+        }
+    }
+}
+
+/// What stands beside references that are one of several forms, with the place of each.
+fn beside_references(place: &str, schema: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, value) in schema.as_object().into_iter().flatten() {
+        found.extend(beside_references(&format!("{place}/{key}"), value));
+    }
+    for form in schema["oneOf"].as_array().into_iter().flatten() {
+        let keys = form.as_object().unwrap();
+        let is_told_to_be_null = schema["oneOf"].to_string().contains("\"null\"");
+        if keys.contains_key("$ref") && keys.len() > 1 && !is_told_to_be_null {
+            found.push(format!("{place}: {form}"));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_form_of_several_is_a_reference_and_nothing_more() {
+    let document = serde_json::to_value(document()).unwrap();
+    let found = beside_references("", &document["components"]["schemas"]);
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn webhooks_are_left_out_of_generated_clients() {
+    let document = serde_json::to_value(document()).unwrap();
+    for (name, item) in document["webhooks"].as_object().unwrap() {
+        assert_eq!(item["post"]["x-internal"], true, "{name}");
     }
 }

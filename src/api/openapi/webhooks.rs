@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use utoipa::openapi::{
     PathItem, Paths, Ref, RefOr, Required, Response, Responses, ResponsesBuilder,
     content::ContentBuilder,
+    extensions::Extensions,
     header::HeaderBuilder,
     path::{HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
     request_body::{RequestBody, RequestBodyBuilder},
@@ -12,6 +13,8 @@ use utoipa::openapi::{
 };
 
 use crate::{api::examples, domain::Status};
+
+const TAG: &str = "events";
 
 /// What all of them have in common.
 const COMMON: &str = "Posted to the callback of each watch that asked for such events, and signed after the Standard \
@@ -86,6 +89,10 @@ pub(super) fn webhooks() -> Paths {
 fn operation(status: Status, example: Value) -> Operation {
     let (id, summary, description) = words(status);
     OperationBuilder::new()
+        .tag(TAG)
+        .securities(Some([]))
+        // the relay makes this call: generators leave it out of a client, which cannot
+        .extensions(Some(Extensions::builder().add("x-internal", true).build()))
         .operation_id(Some(id))
         .summary(Some(summary))
         .description(Some(format!("{description}\n\n{COMMON}")))

@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::{info, warn};
 use utoipa::openapi::{Array, ArrayBuilder, ObjectBuilder, schema::Type};
 
@@ -18,7 +18,7 @@ use crate::{
     basiq::{AnswerError, BasiqError},
     domain::{ErrorChain, JobId, MfaAnswer, WatchId},
     store::{AnswerClaim, AnswerEnd},
-    web::{Authenticated, FieldCode, Fields, PathId, Problem, ProblemCode, SecretObject},
+    web::{Authenticated, FieldCode, Fields, Object, PathId, Problem, ProblemCode, SecretObject},
 };
 
 const FIELDS: &[&str] = &["response"];
@@ -148,7 +148,7 @@ fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
 }
 
 /// Reads an answer, or tells all that is wrong with it. No message repeats a value.
-fn parse(object: Map<String, Value>) -> Result<MfaAnswer, Problem> {
+fn parse(object: Object) -> Result<MfaAnswer, Problem> {
     let mut fields = Fields::new(object);
     let texts = texts(&mut fields);
     fields.finish(FIELDS)?;
@@ -288,7 +288,7 @@ mod tests {
         let Value::Object(object) = value else {
             panic!("not an object")
         };
-        parse(object)
+        parse(object.into())
     }
 
     #[test]

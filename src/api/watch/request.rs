@@ -5,10 +5,10 @@ use serde_json::{Map, Value};
 
 use crate::{
     domain::{
-        CallbackRules, CallbackUrl, CallbackUrlError, EventFilter, JobId, Locale, Operation,
-        Status, WatchOptions, WatchRequest,
+        CallbackRules, CallbackUrl, CallbackUrlError, EventFilter, JobId, Locale, Metadata,
+        MetadataError, Operation, Status, WatchOptions, WatchRequest,
     },
-    web::{FieldCode, Fields, Problem, shown},
+    web::{FieldCode, Fields, Object, Problem, shown},
 };
 
 pub(super) const FIELDS: &[&str] = &[
@@ -22,7 +22,6 @@ pub(super) const FIELDS: &[&str] = &[
 ];
 const MAX_JOB_ID: usize = 128;
 const MAX_UNTIL: usize = 128;
-const MAX_METADATA: usize = 4096;
 
 /// A wish to be told what becomes of a job.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -61,10 +60,7 @@ pub(crate) struct WatchRequestBody {
 }
 
 /// Reads a request, or tells all that is wrong with it.
-pub(super) fn parse(
-    object: Map<String, Value>,
-    rules: &CallbackRules,
-) -> Result<WatchRequest, Problem> {
+pub(super) fn parse(object: Object, rules: &CallbackRules) -> Result<WatchRequest, Problem> {
     let mut fields = Fields::new(object);
     let job_id = fields
         .required_text("jobId")
@@ -194,21 +190,31 @@ fn locale(fields: &mut Fields) -> Option<Locale> {
     locale
 }
 
-fn metadata(fields: &mut Fields) -> Option<Map<String, Value>> {
-    let object = match fields.optional("metadata")? {
-        Value::Object(object) => object,
-        other => {
-            fields.wrong_type("metadata", "an object", &other);
-            return None;
-        }
-    };
-    let size = serde_json::to_string(&object).map_or(usize::MAX, |json| json.len());
-    if size > MAX_METADATA {
-        let message = format!("`metadata` must be at most {MAX_METADATA} bytes as JSON, is {size}");
-        fields.fault("metadata", FieldCode::TooLong, message);
-        return None;
-    }
-    Some(object)
+fn metadata(fields: &mut Fields) -> Option<Metadata> {
+    let raw = fields.optional_raw("metadata")?;
+    Metadata::of(&raw)
+        .inspect_err(|error| match error {
+            MetadataError::NotAnObject => {
+                if let Some(other) = fields.read("metadata", &raw) {
+                    fields.wrong_type("metadata", "an object", &other);
+                }
+            }
+            MetadataError::TooLong(_) => {
+                fields.fault(
+                    "metadata",
+                    FieldCode::TooLong,
+                    format!("`metadata` {error}"),
+                );
+            }
+            MetadataError::TooDeep | MetadataError::HalfACharacter => {
+                fields.fault(
+                    "metadata",
+                    FieldCode::InvalidValue,
+                    format!("`metadata` {error}"),
+                );
+            }
+        })
+        .ok()
 }
 
 fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
@@ -235,7 +241,7 @@ mod tests {
         let Value::Object(object) = value else {
             panic!("not an object")
         };
-        parse(object, &CallbackRules::default())
+        parse(object.into(), &CallbackRules::default())
     }
 
     fn valid_with(name: &str, value: Value) -> Value {
@@ -274,7 +280,7 @@ mod tests {
         assert!(!request.options.events.tells(Status::Delayed));
         assert_eq!(request.options.until.as_deref(), Some("retrieve-accounts"));
         assert_eq!(request.options.locale.as_str(), "en-AU");
-        assert_eq!(request.options.metadata["order"], 7);
+        assert_eq!(request.options.metadata.as_str(), r#"{"order":7}"#);
     }
 
     fn assert_refused(table: &[(&str, Value, &str, FieldCode)]) {

@@ -2,13 +2,12 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::{
     api::{ApiParts, stream::stream_url},
     domain::{
         Action, Attempt, AttemptError, Client, DeliveryId, DeliveryState, EventBody, EventId,
-        Operation, Status, StepView, WatchId, WatchState,
+        Metadata, Operation, Status, StepView, WatchId, WatchState,
     },
     store::{DeliveryStory, EventStory, WatchStory},
 };
@@ -52,7 +51,8 @@ pub(crate) struct WatchView {
     pub steps: Vec<StepView>,
     /// What the client registered with the watch.
     #[schema(value_type = HashMap<String, Value>)]
-    pub metadata: Map<String, Value>,
+    #[cfg_attr(test, serde(deserialize_with = "from_map"))]
+    pub metadata: Metadata,
     /// What was told, oldest first.
     pub events: Vec<EventView>,
 }
@@ -267,4 +267,13 @@ impl From<Attempt> for AttemptView {
             response: attempt.response,
         }
     }
+}
+
+/// Reads what a flattened struct has buffered.
+#[cfg(test)]
+fn from_map<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
+    use serde::Deserialize;
+    let map = serde_json::Map::<String, serde_json::Value>::deserialize(deserializer)?;
+    serde_json::from_str(&serde_json::Value::from(map).to_string())
+        .map_err(serde::de::Error::custom)
 }

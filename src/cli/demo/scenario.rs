@@ -36,6 +36,8 @@ pub(super) struct Scenario {
 pub(super) enum Flow {
     /// Nothing more.
     Once,
+    /// It asks for the login again and sends the right one, as it is told to.
+    Resubmits,
     /// It sends new credentials, which meet a bank that is unavailable.
     Updates,
     /// It refreshes after each failure, as it is told to.
@@ -74,6 +76,25 @@ const RETRY: Expected = tells("failed", UNAVAILABLE, "retry", true);
 
 /// Every documented scenario.
 pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        title: "a wrong password, corrected",
+        slug: "invalid-credentials",
+        login: ("gavinBelson", "hooli2015"),
+        bank: "AU00000",
+        flow: Flow::Resubmits,
+        answer: None,
+        flaky: false,
+        expected: &[
+            tells(
+                "failed",
+                Some("invalid-credentials"),
+                "resubmit-credentials",
+                true,
+            ),
+            SUCCESS,
+        ],
+        attempts: 1,
+    },
     Scenario {
         title: "all goes well",
         slug: "success",
@@ -207,6 +228,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// A documented test user with the right password.
+const RIGHT: (&str, &str) = ("gavinBelson", "hooli2016");
+
 /// The documented test user whose bank is never available.
 const UNLUCKY: (&str, &str) = ("jianYang", "nothotdog");
 
@@ -291,6 +315,10 @@ async fn next_job(
         .and_then(Value::as_str);
     let connection = || connection.context("the event does not tell its connection");
     Ok(match (scenario.flow, told.len()) {
+        (Flow::Resubmits, 1) => {
+            let job = stage.basiq.update(person, connection()?, RIGHT).await?;
+            Some((job, Some("update")))
+        }
         (Flow::Updates, 1) => {
             let job = stage.basiq.update(person, connection()?, UNLUCKY).await?;
             Some((job, Some("update")))

@@ -5,9 +5,9 @@ use std::{fs, io, ops::RangeInclusive, path::Path, time::Duration};
 use secrecy::ExposeSecret;
 
 use crate::config::{
-    BasiqConfig, ConfigError, DAY, DeliveryConfig, HOUR, LogConfig, MINUTE, SETTINGS, ServerConfig,
-    Settings, StoreConfig, TrackingConfig,
-    setting::{PREFIX, TRACE_VARIABLES},
+    BasiqConfig, ConfigError, DAY, DeliveryConfig, HOUR, LogConfig, MINUTE, ServerConfig, Settings,
+    StoreConfig, TrackingConfig,
+    setting::{PREFIX, SettingDoc, TRACE_VARIABLES, doc_of},
     sources::{self, AllGiven},
     value::{self, Allowed},
 };
@@ -157,7 +157,7 @@ impl ServerConfig {
         from.read(
             "admin_token",
             &mut self.admin_token,
-            value::optional(value::secret),
+            value::optional(value::admin_token),
         );
         from.read(
             "shutdown_grace",
@@ -351,37 +351,25 @@ impl Reader {
             return format!("{} `{}`", given.label, given.text.trim());
         }
         let name = format!("{PREFIX}{}", key.to_ascii_uppercase());
-        let default = SETTINGS
-            .iter()
-            .find(|doc| doc.name == name)
-            .and_then(|doc| doc.default)
-            .unwrap_or("none");
+        let default = doc_of(key).and_then(|doc| doc.default).unwrap_or("none");
         format!("{name} (default) `{default}`")
     }
 }
 
-/// A value for a reader of the error: no secret, no password in an address, one short line.
+/// A value for a reader of the error: one short line, without what may be a secret.
 fn shown(key: &str, text: &str) -> String {
-    let name = format!("{PREFIX}{}", key.to_ascii_uppercase());
-    let is_secret = SETTINGS
-        .iter()
-        .any(|doc| doc.name == name && doc.is_secret());
-    if is_secret {
-        return "the value (secret, not shown)".to_owned();
+    if doc_of(key).is_some_and(SettingDoc::is_secret) {
+        return "the value (it may hold a secret, not shown)".to_owned();
     }
     if text.is_empty() {
         return "an empty value".to_owned();
     }
-    let visible = match text.split_once("://") {
-        Some((scheme, rest)) if rest.contains('@') => format!("{scheme}://…"),
-        _ => text.to_owned(),
-    };
-    let short: String = visible.chars().take(100).collect();
-    let ellipsis = if short.len() < visible.len() {
-        "…"
-    } else {
-        ""
-    };
+    // an address with a user or with parameters, whatever it is an address of
+    if text.contains(['@', '?']) {
+        return "the value (not shown, for it may hold a password)".to_owned();
+    }
+    let short: String = text.chars().take(100).collect();
+    let ellipsis = if short.len() < text.len() { "…" } else { "" };
     format!("`{}{ellipsis}`", short.escape_debug())
 }
 

@@ -201,7 +201,7 @@ pub(in crate::store) fn watch_rows<'n>(
             events: i64::from(options.events.bits()),
             until_step: options.until.as_deref(),
             locale: options.locale.as_str(),
-            metadata: serde_json::to_string(&options.metadata).map_err(unwritable)?,
+            metadata: options.metadata.as_str().to_owned(),
             state: watch.state.as_str(),
             progress: serde_json::to_string(&watch.progress).map_err(unwritable)?,
             created_at: new.now.as_millisecond(),

@@ -85,3 +85,14 @@ async fn the_documentation_comes_whole_from_the_relay() {
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
     assert!(!page.text.contains("https://") && !page.text.contains("http://"));
 }
+
+#[tokio::test]
+async fn the_address_of_a_relay_leads_a_browser_to_the_documentation() {
+    let app = TestApp::new().await;
+    let root = app.get("/").await;
+    assert_eq!((root.status, root.header("location")), (303, "/docs"));
+    // not with another method, and not beside it
+    let request = http::Request::post("/").body(axum::body::Body::empty());
+    assert_eq!(app.send(request.unwrap()).await.status, 405);
+    assert_eq!(app.get("/index.html").await.status, 404);
+}

@@ -17,7 +17,7 @@ use crate::support::{Answer, TestApp, failure, job};
 const TOKEN: &str = "the operator's token";
 
 /// A relay with a console.
-async fn app() -> TestApp {
+pub(crate) async fn app() -> TestApp {
     let builder = TestApp::builder();
     let builder = builder.settings(|settings| {
         settings.server.admin_token = Some(TOKEN.to_owned().into());
@@ -27,7 +27,7 @@ async fn app() -> TestApp {
 }
 
 /// A browser as far as the console can tell: it keeps a cookie and sends forms.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     app: &'a TestApp,
     cookie: String,
 }
@@ -40,7 +40,7 @@ impl<'a> Browser<'a> {
         }
     }
 
-    async fn logged_in(app: &'a TestApp) -> Self {
+    pub(crate) async fn logged_in(app: &'a TestApp) -> Self {
         let mut browser = Self::new(app);
         let answer = browser.log_in(TOKEN, &[]).await;
         assert_eq!(answer.status, 303, "{}", answer.text);
@@ -58,7 +58,7 @@ impl<'a> Browser<'a> {
             .await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.get_with(path, &[]).await
     }
 

@@ -196,3 +196,30 @@ fn what_the_runbook_quotes_is_said_by_the_log() {
         );
     }
 }
+
+#[test]
+fn the_image_runs_as_a_user_that_is_a_number_and_owns_its_folder() {
+    // Kubernetes refuses a name where it is to see that the user is not root
+    let image = include_str!("../../../Dockerfile");
+    let user = image.lines().find_map(|line| line.strip_prefix("USER "));
+    let user = user.unwrap();
+    let (id, group) = user.split_once(':').unwrap();
+    assert!(id.parse::<u32>().is_ok_and(|id| id > 0), "{user}");
+    assert!(group.parse::<u32>().is_ok_and(|id| id > 0), "{user}");
+    assert!(
+        image.contains(&format!("--chown={user} /data /data")),
+        "{image}"
+    );
+    for file in ["docker/compose.yaml", "docker/compose.sandbox.yaml"] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let users = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("user:"));
+        for user in users {
+            assert!(
+                user.contains(|c: char| c.is_ascii_digit()),
+                "{file}: {user}"
+            );
+        }
+    }
+}

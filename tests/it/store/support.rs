@@ -8,8 +8,8 @@ use basiq_relay::{
     config::StoreConfig,
     domain::{
         Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, ClientId, Event,
-        EventBody, EventId, JobContext, Progress, SigningSecret, Status, WatchId, WatchOptions,
-        WatchRequest, WatchState,
+        EventBody, EventId, JobContext, Metadata, Progress, SigningSecret, Status, WatchId,
+        WatchOptions, WatchRequest, WatchState,
     },
     store::{
         AfterAttempt, AttemptResult, Claim, DueDelivery, DueJob, HostLimits, Look, NewWatch,
@@ -244,7 +244,7 @@ pub(crate) fn change(
                 challenge: None,
                 context: JobContext::default(),
                 resources: Vec::new(),
-                metadata: serde_json::Map::new(),
+                metadata: Metadata::default(),
             },
             deadline: None,
         }),

@@ -2,14 +2,14 @@
 //! what is wrong with one item at the place of that item.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     api::watch::request::{
         FIELDS, WatchRequestBody, callback_url, job_id, missing, options, parse as parse_one,
     },
     domain::{CallbackRules, JobId, Operation, Status, WatchRequest},
-    web::{FieldCode, Fields, Problem},
+    web::{FieldCode, Fields, Object, Problem},
 };
 
 /// The most watches of a batch.
@@ -24,11 +24,8 @@ const MOST: usize = 500;
     reason = "for the document: a body is read field by field, so that all its faults are told"
 )]
 pub(crate) enum BatchRequest {
-    /// Each with its fields.
-    #[schema(title = "watches")]
+    // without words of their own: generators take a reference with something beside it for a schema without a name
     Watches(WatchesBody),
-    /// Jobs with what holds for all of them.
-    #[schema(title = "jobs")]
     Jobs(JobsBody),
 }
 
@@ -76,11 +73,10 @@ pub(crate) struct JobsBody {
 
 /// Reads a batch: each of its items, or what is wrong with it; or what is wrong with all of it.
 pub(super) fn parse(
-    object: Map<String, Value>,
+    object: Object,
     rules: &CallbackRules,
 ) -> Result<Vec<Result<WatchRequest, Problem>>, Problem> {
-    let is_given = |name: &str| object.get(name).is_some_and(|value| !value.is_null());
-    match (is_given("watches"), is_given("jobIds")) {
+    match (object.has("watches"), object.has("jobIds")) {
         (true, true) => Err(fault(
             "jobIds",
             FieldCode::InvalidValue,
@@ -97,7 +93,7 @@ pub(super) fn parse(
 }
 
 fn fault(name: &str, code: FieldCode, message: &str) -> Problem {
-    let mut fields = Fields::new(Map::new());
+    let mut fields = Fields::new(Object::default());
     fields.fault(name, code, message.to_owned());
     of(fields)
 }
@@ -108,20 +104,22 @@ fn of(fields: Fields) -> Problem {
 }
 
 fn parse_watches(
-    object: Map<String, Value>,
+    object: Object,
     rules: &CallbackRules,
 ) -> Result<Vec<Result<WatchRequest, Problem>>, Problem> {
     let mut fields = Fields::new(object);
     let watches = list(&mut fields, "watches", "a list of objects");
     fields.finish(&["watches"])?;
     let watches = watches.ok_or_else(missing)?.into_iter().enumerate();
-    let read = watches.map(|(index, watch)| match watch {
-        Value::Object(watch) => {
+    let read = watches.map(|(index, watch)| match Object::of(&watch) {
+        Some(watch) => {
             parse_one(watch, rules).map_err(|problem| problem.within(&format!("/watches/{index}")))
         }
-        other => {
-            let mut fields = Fields::new(Map::new());
-            fields.wrong_type(&format!("watches/{index}"), "an object", &other);
+        None => {
+            let (mut fields, place) = (Fields::new(Object::default()), format!("watches/{index}"));
+            if let Some(other) = fields.read(&place, &watch) {
+                fields.wrong_type(&place, "an object", &other);
+            }
             Err(of(fields))
         }
     });
@@ -129,7 +127,7 @@ fn parse_watches(
 }
 
 fn parse_jobs(
-    object: Map<String, Value>,
+    object: Object,
     rules: &CallbackRules,
 ) -> Result<Vec<Result<WatchRequest, Problem>>, Problem> {
     let mut fields = Fields::new(object);
@@ -144,7 +142,7 @@ fn parse_jobs(
     let callback_url = callback_url.ok_or_else(missing)?;
     let jobs = jobs.ok_or_else(missing)?.into_iter().enumerate();
     let read = jobs.map(|(index, job)| {
-        let mut fields = Fields::new(Map::new());
+        let mut fields = Fields::new(Object::default());
         let place = format!("jobIds/{index}");
         let Some(job_id) = read_job_id(&mut fields, &place, &job) else {
             return Err(of(fields));
@@ -158,24 +156,24 @@ fn parse_jobs(
     Ok(read.collect())
 }
 
-fn read_job_id(fields: &mut Fields, place: &str, value: &Value) -> Option<JobId> {
-    match value {
-        Value::String(text) => job_id(fields, place, text),
+fn read_job_id(fields: &mut Fields, place: &str, value: &RawValue) -> Option<JobId> {
+    match fields.read(place, value)? {
+        Value::String(text) => job_id(fields, place, &text),
         other => {
-            fields.wrong_type(place, "a string", other);
+            fields.wrong_type(place, "a string", &other);
             None
         }
     }
 }
 
-/// Takes a list of 1 to [`MOST`] items.
-fn list(fields: &mut Fields, name: &str, wanted: &str) -> Option<Vec<Value>> {
-    let list = match fields.optional(name)? {
-        Value::Array(list) => list,
-        other => {
+/// Takes a list of 1 to [`MOST`] items, each as it is written.
+fn list(fields: &mut Fields, name: &str, wanted: &str) -> Option<Vec<Box<RawValue>>> {
+    let raw = fields.optional_raw(name)?;
+    let Ok(list) = serde_json::from_str::<Vec<Box<RawValue>>>(raw.get()) else {
+        if let Some(other) = fields.read(name, &raw) {
             fields.wrong_type(name, wanted, &other);
-            return None;
         }
+        return None;
     };
     if (1..=MOST).contains(&list.len()) {
         return Some(list);
@@ -206,7 +204,7 @@ mod tests {
         let Value::Object(object) = value else {
             panic!("not an object")
         };
-        parse(object, &CallbackRules::default())
+        parse(object.into(), &CallbackRules::default())
     }
 
     fn faults(problem: &Problem) -> Vec<(&str, FieldCode)> {

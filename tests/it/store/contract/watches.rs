@@ -117,13 +117,18 @@ async fn a_watch_is_read_back_as_it_was_written() {
     );
     let options = &mut new.request.options;
     options.until = Some("retrieve-accounts".to_owned());
-    options.metadata.insert("order".to_owned(), 7.into());
+    // no number, no order of keys and no escape of it is the store's to change
+    let written =
+        r#"{"z":1E400,"a":12345678901234567890123456789,"a":1.10,"t":"\u0041\u0000 é😀"}"#;
+    options.metadata = serde_json::from_str(written).unwrap();
     options.operation = basiq_relay::domain::Operation::from_word("update");
     let Registration::Created(watch) = fixture.store.register_watch(new).await.unwrap() else {
         panic!("not new");
     };
     let story = fixture.story(watch.id).await;
     assert_eq!(story.watch, *watch);
+    let kept = &story.watch.request.options.metadata;
+    assert_eq!(kept.as_str(), written);
     assert_eq!(story.next_look_at, Some(at(0)));
     assert!(story.events.is_empty());
 }

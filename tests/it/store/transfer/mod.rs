@@ -28,7 +28,7 @@ use crate::{
 fn file(database: &TestDatabase) -> PathBuf {
     match &database.url {
         DatabaseUrl::Sqlite(path) => path.clone(),
-        DatabaseUrl::Postgres(url) => panic!("no file: {url}"),
+        DatabaseUrl::Postgres(url) => panic!("no file: {url:?}"),
     }
 }
 

@@ -135,7 +135,9 @@ async fn assert_work_goes_on(store: &PgStore) {
     );
     let settled = &stories[2];
     assert_eq!(settled.events[0].delivery.attempts[0].status, Some(204));
-    assert_eq!(settled.watch.request.options.metadata["order"], "7");
+    let metadata = settled.watch.request.options.metadata.as_str();
+    let metadata: serde_json::Value = serde_json::from_str(metadata).unwrap();
+    assert_eq!(metadata["order"], "7");
     let jobs = store.claim_due_jobs(claim(at(100))).await.unwrap();
     let jobs = jobs
         .iter()
