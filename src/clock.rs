@@ -97,6 +97,27 @@ impl Clock {
         Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
+    /// What the machine's clock shows, whatever this clock goes by; none if it stands until it is moved.
+    #[must_use]
+    pub fn machine(&self) -> Option<Timestamp> {
+        let millis = match &self.0 {
+            Source::System(guide) => {
+                let guide = guide.lock().unwrap_or_else(PoisonError::into_inner);
+                system_millis().saturating_add(guide.wrong_by)
+            }
+            Source::Manual(_) => return None,
+        };
+        Timestamp::from_millisecond(millis).ok()
+    }
+
+    /// Sets the machine's clock, as this clock sees it, wrong by so many milliseconds from now on; for tests.
+    pub fn set_machine_wrong_by(&self, millis: i64) {
+        if let Source::System(guide) = &self.0 {
+            let mut guide = guide.lock().unwrap_or_else(PoisonError::into_inner);
+            guide.wrong_by = millis;
+        }
+    }
+
     /// Whether this clock can follow another. One that stands until it is moved cannot.
     #[must_use]
     pub fn can_follow(&self) -> bool {
@@ -125,6 +146,14 @@ impl Clock {
         });
         if !keeps {
             guide.followed = Some(reading);
+        }
+    }
+
+    /// Sets a manual clock back; for tests.
+    pub fn set_back(&self, by: Duration) {
+        if let Source::Manual(millis) = &self.0 {
+            let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+            millis.fetch_sub(by, Ordering::SeqCst);
         }
     }
 
@@ -185,6 +214,18 @@ mod tests {
         );
         clock.follow(start, Duration::from_millis(4));
         assert!(clock.now() < later(10_000), "and back");
+    }
+
+    #[test]
+    fn a_machine_whose_clock_is_set_does_not_move_a_clock_that_follows() {
+        let clock = Clock::system();
+        clock.follow(clock.now(), Duration::ZERO);
+        let before = clock.now();
+        clock.set_machine_wrong_by(-3_600_000);
+        assert!(clock.now() >= before);
+        let shown = clock.machine().unwrap();
+        assert!(before.duration_since(shown).as_secs() > 3_500);
+        assert_eq!(Clock::manual(before).machine(), None);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 use basiq_relay::{
     clock::Clock,
     domain::{
-        Action, CallbackUrl, ClientId, Event, EventBody, EventId, JobContext, Progress, Share,
-        Status, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
+        Action, CallbackUrl, ClientId, Event, EventBody, EventId, JobContext, Metadata, Progress,
+        Share, Status, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
     },
     runtime::run_worker,
     store::{Claim, DueJob, Look, NewWatch, OutageChange, Store, Urgency, WatchChange},

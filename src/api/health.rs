@@ -1,15 +1,16 @@
 //! `GET /healthz` and `GET /readyz`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
 use serde::Serialize;
+use tokio::{sync::Mutex, time::Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{ApiState, examples},
     domain::UpstreamHealth,
-    store::StoreError,
+    store::{Store, StoreError},
     web::{Problem, ProblemCode},
 };
 
@@ -17,6 +18,38 @@ const TAG: &str = "health";
 
 /// A store that takes longer than this to answer is not ready.
 const STORE_TIME_LIMIT: Duration = Duration::from_secs(2);
+
+/// When to ask again whether the relay is ready.
+const RETRY_SECONDS: u64 = 5;
+
+/// How long what a ping brought is told again: a ping writes, and whoever asks often is not to cost a commit each time.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Pings the store for all who ask whether the relay is ready.
+#[derive(Clone, Default)]
+pub(super) struct Pings(Arc<Mutex<Option<(Instant, Pinged)>>>);
+
+/// What a ping brought.
+type Pinged = Result<(), Arc<StoreError>>;
+
+impl Pings {
+    /// What the store answers now, or answered a moment ago. Those who ask meanwhile wait for the same ping.
+    async fn ask(&self, store: &dyn Store) -> Pinged {
+        let mut latest = self.0.lock().await;
+        if let Some((at, pinged)) = &*latest
+            && at.elapsed() < FRESH
+        {
+            return pinged.clone();
+        }
+        let pinged = match tokio::time::timeout(STORE_TIME_LIMIT, store.ping()).await {
+            Ok(pinged) => pinged,
+            Err(late) => Err(StoreError::Unavailable(Box::new(late))),
+        };
+        let pinged = pinged.map_err(Arc::new);
+        *latest = Some((Instant::now(), pinged.clone()));
+        pinged
+    }
+}
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
@@ -70,7 +103,7 @@ async fn is_alive() -> Json<Alive> {
 
 /// Can the relay do its work?
 ///
-/// 503, and what is missing, if the store cannot be reached. How Basiq answers is told in both cases.
+/// 503, and what is missing, if the store does not take writes or is damaged. How Basiq answers is told in both cases.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -86,31 +119,31 @@ async fn is_ready(State(state): State<ApiState>) -> Result<Json<Ready>, Problem>
     } else {
         "closed"
     };
-    let ping = tokio::time::timeout(STORE_TIME_LIMIT, state.parts.store.ping());
-    match ping.await {
-        Ok(Ok(())) => Ok(Json(Ready {
+    match state.pings.ask(&*state.parts.store).await {
+        Ok(()) => Ok(Json(Ready {
             status: "ready".to_owned(),
             store: "ok".to_owned(),
             upstream,
             breaker: breaker.to_owned(),
         })),
-        Ok(Err(error)) => Err(not_ready((upstream, breaker), error)),
-        Err(late) => Err(not_ready(
-            (upstream, breaker),
-            StoreError::Unavailable(Box::new(late)),
-        )),
+        Err(error) => Err(not_ready((upstream, breaker), error)),
     }
 }
 
-fn not_ready((upstream, breaker): (UpstreamHealth, &'static str), cause: StoreError) -> Problem {
-    let store = match cause {
+fn not_ready(
+    (upstream, breaker): (UpstreamHealth, &'static str),
+    cause: Arc<StoreError>,
+) -> Problem {
+    let store = match &*cause {
         StoreError::Unavailable(_) => "unreachable",
-        StoreError::Refused(_) | StoreError::Inconsistent { .. } => "failing",
+        StoreError::Damaged(_) | StoreError::Inconsistent { .. } => "damaged",
+        StoreError::Refused(_) => "failing",
     };
     Problem::new(
         ProblemCode::NotReady,
         format!("The store is {store}; the log says why."),
     )
+    .retry_after(RETRY_SECONDS)
     .member("store", store)
     .member("upstream", upstream.as_str())
     .member("breaker", breaker)

@@ -76,6 +76,7 @@ pub struct ApiState {
     gate: Gate,
     batches: watch::Batches,
     docs: Arc<docs::Pages>,
+    pings: health::Pings,
 }
 
 impl ApiState {
@@ -85,6 +86,7 @@ impl ApiState {
             gate: Gate::new(Arc::clone(&parts.store), limits),
             batches: watch::Batches::new(),
             docs: Arc::new(docs::Pages::new()),
+            pings: health::Pings::default(),
             parts: Arc::new(parts),
         }
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::config::{DatabaseUrl, StoreConfig};
 
 /// Holds the lock beside the store's file until it is dropped; the system frees it when the process
-/// dies. Fails if another relay holds it. A store that relays may share has none.
+/// dies. Fails if another relay holds it. Only its owner can read it. A store that relays may share has none.
 pub(super) fn hold(config: &StoreConfig) -> Result<Option<File>> {
     let database = match &config.database {
         DatabaseUrl::Sqlite(database) => database,
@@ -19,12 +19,11 @@ pub(super) fn hold(config: &StoreConfig) -> Result<Option<File>> {
     let mut path = database.clone().into_os_string();
     path.push(".lock");
     let path = PathBuf::from(path);
-    let options = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let file = options.with_context(|| {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&path).with_context(|| {
         format!(
             "the database {} cannot be opened: no lock beside it",
             database.display()

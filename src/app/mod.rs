@@ -1,5 +1,7 @@
 //! Puts the relay together and runs it.
 
+mod announce;
+mod clock_worker;
 mod connections;
 mod database;
 mod fleet;
@@ -8,7 +10,7 @@ mod reload;
 mod relocation;
 mod upkeep;
 
-use std::{fs::File, future::Future, io, net::SocketAddr, sync::Arc};
+use std::{fs::File, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
@@ -16,16 +18,17 @@ use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
 
-use self::{
-    connections::connection_limits,
-    database::connect_options,
-    fleet::{Bells, Fleet, InPostgres, hear, join},
-};
 pub use self::{
+    clock_worker::ClockWorker,
     database::{OpenStore, open_store, sealer},
     reload::{Reloaded, Secrets},
     relocation::Relocation,
     upkeep::UpkeepWorker,
+};
+use self::{
+    connections::connection_limits,
+    database::connect_options,
+    fleet::{Bells, Fleet, InPostgres, hear, join},
 };
 use crate::{
     api::{self, ApiParts, FollowWorker, Follows, HintRules},
@@ -68,6 +71,8 @@ pub struct Relay {
     pub follow: FollowWorker,
     /// Deletes what is old and counts what is there.
     pub upkeep: UpkeepWorker,
+    /// Notices that the machine's clock was set, where the store goes by it.
+    pub clock: Option<ClockWorker>,
     /// Its secrets that can be replaced while it runs.
     pub secrets: Secrets,
     /// The bounds of its HTTP server.
@@ -190,12 +195,18 @@ fn delivery(
         .context("no client for callbacks")
 }
 
+/// How long a start waits for what an examination of the store finds.
+const EXAMINING: Duration = Duration::from_secs(2);
+
 /// Checks that the store's secrets can be read, and frees the leases of a relay that ran on it before,
 /// if there is never more than one.
 async fn take_up(store: &dyn Store) -> Result<()> {
+    let examined = store.examine(EXAMINING).await;
+    examined.context("the store cannot be examined")?;
     store.list_clients().await.map_err(|failure| {
         let why = match failure {
             StoreError::Unavailable(_) => "the clients cannot be read",
+            StoreError::Damaged(_) => "the clients cannot be read",
             StoreError::Refused(_) | StoreError::Inconsistent { .. } => {
                 "the clients cannot be read; are RELAY_ENCRYPTION_KEY and RELAY_ENCRYPTION_PREVIOUS_KEY \
                  those that their secrets were encrypted with?"
@@ -266,6 +277,15 @@ impl Relay {
         let delivery = delivery(&settings, &store, &parts)?.sharing(&share);
         let clock = parts.clock.clone();
         let upkeep = UpkeepWorker::new(store.clone(), clock, &settings.store);
+        let waiting = vec![parts.tracker_wake.clone(), parts.delivery_wake.clone()];
+        let clock = ClockWorker::take_up(
+            &settings.store.database,
+            store.clone(),
+            &parts.clock,
+            waiting,
+        )
+        .await;
+        let clock = clock.context("due times cannot be moved")?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = Secrets {
             basiq: parts.basiq.clone(),
@@ -287,6 +307,7 @@ impl Relay {
             delivery,
             follow,
             upkeep,
+            clock,
             secrets,
             limits,
             share,
@@ -324,6 +345,7 @@ impl Relay {
         let address = listener
             .local_addr()
             .context("the listener has no address")?;
+        let metrics_address = metrics.as_ref().and_then(|at| at.local_addr().ok());
         let mut supervisor = Supervisor::new();
         let (share, token) = (self.share, supervisor.stop_token());
         employ(&mut supervisor, self.tracker, &share);
@@ -331,6 +353,9 @@ impl Relay {
         employ(&mut supervisor, self.delivery, &share);
         employ(&mut supervisor, self.follow, &share);
         employ(&mut supervisor, self.upkeep, &share);
+        if let Some(clock) = self.clock {
+            employ(&mut supervisor, clock, &share);
+        }
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
         if let Some((fleet, store)) = self.fleet {
             supervisor.spawn("fleet", fleet.run(token.clone()));
@@ -346,7 +371,7 @@ impl Relay {
             let metrics = serve(listener, self.metrics_router, limits, token);
             supervisor.spawn("metrics", metrics);
         }
-        info!(listen = %address, version = env!("CARGO_PKG_VERSION"), "ready");
+        announce::announce(&self.settings, address, metrics_address);
         let died = tokio::select! {
             () = stop => None,
             name = supervisor.task_died() => Some(name),

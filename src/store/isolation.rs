@@ -16,14 +16,18 @@ pub async fn record_looks(
     looks: &Arc<[Look]>,
 ) -> Result<Vec<JobId>, StoreError> {
     match store.record_looks(Arc::clone(looks)).await {
-        Err(StoreError::Refused(_) | StoreError::Inconsistent { .. }) => {}
+        Err(StoreError::Refused(_) | StoreError::Damaged(_) | StoreError::Inconsistent { .. }) => {}
         done => return done,
     }
     let mut recorded = Vec::with_capacity(looks.len());
     for look in looks.iter() {
         match store.record_looks(Arc::from([look.clone()])).await {
             Ok(jobs) => recorded.extend(jobs),
-            Err(failure @ (StoreError::Refused(_) | StoreError::Inconsistent { .. })) => {
+            Err(
+                failure @ (StoreError::Refused(_)
+                | StoreError::Damaged(_)
+                | StoreError::Inconsistent { .. }),
+            ) => {
                 let error = ErrorChain(&failure);
                 error!(job.id = %look.job_id, %error, "a look cannot be recorded");
             }
@@ -41,14 +45,18 @@ pub async fn record_attempts(
     results: Vec<AttemptResult>,
 ) -> Result<(), StoreError> {
     match store.record_attempts(results.clone()).await {
-        Err(StoreError::Refused(_) | StoreError::Inconsistent { .. }) => {}
+        Err(StoreError::Refused(_) | StoreError::Damaged(_) | StoreError::Inconsistent { .. }) => {}
         done => return done,
     }
     for result in results {
         let delivery = result.delivery_id;
         match store.record_attempts(vec![result]).await {
             Ok(()) => {}
-            Err(failure @ (StoreError::Refused(_) | StoreError::Inconsistent { .. })) => {
+            Err(
+                failure @ (StoreError::Refused(_)
+                | StoreError::Damaged(_)
+                | StoreError::Inconsistent { .. }),
+            ) => {
                 let error = ErrorChain(&failure);
                 error!(delivery.id = %delivery, %error, "an attempt cannot be recorded");
             }

@@ -41,7 +41,7 @@ pub use self::{
     outbox::{AfterAttempt, AttemptResult, DueDelivery, GivenUp, HostLimits, OutboxStore, Waiting},
     paces::{Lesson, PaceFound, PaceStore},
     seal::{KeyError, Sealer},
-    upkeep::{Census, UpkeepStore},
+    upkeep::{Census, ClockStep, UpkeepStore},
     whole::Store,
 };
 use crate::domain::{
@@ -58,6 +58,9 @@ pub enum StoreError {
     /// The database refused a statement: an error of the relay itself, or a damaged database.
     #[error("the store refused a statement")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database's file is damaged: a part of it cannot be read, and what is written may be lost.
+    #[error("the database is damaged")]
+    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A row does not hold what the relay wrote there.
     #[error("inconsistent row {row} in {table}: column {column}")]
     Inconsistent {
@@ -68,6 +71,17 @@ pub enum StoreError {
         /// Names the row.
         row: String,
     },
+}
+
+impl StoreError {
+    /// Whether something that was stored cannot be read any more.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Inconsistent { .. } => true,
+            Self::Unavailable(_) | Self::Refused(_) => false,
+        }
+    }
 }
 
 /// A claim of due work.

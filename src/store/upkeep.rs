@@ -1,5 +1,7 @@
 //! Upkeep: what keeps a store small, and tells how it does.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -8,8 +10,18 @@ use crate::{domain::WatchState, store::StoreError};
 /// Upkeep: for health checks, metrics and retention.
 #[async_trait]
 pub trait UpkeepStore: Send + Sync {
-    /// Whether the store can be read and written.
+    /// Whether the store can be read and written: writes something, where watches are written.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Looks for damage in all that is stored, where the store may be damaged unnoticed. Waits so long for what it
+    /// finds at most; what is found later counts all the same.
+    async fn examine(&self, patience: Duration) -> Result<(), StoreError>;
+
+    /// Notes the time by this machine's clock, where that is the store's; returns the one noted before.
+    async fn note_time(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Moves due times and leases after the clock was set, where they follow this machine's; returns how many.
+    async fn move_times(&self, step: ClockStep) -> Result<u64, StoreError>;
 
     /// Frees the leases of a relay that ran on this store before, where only one can; returns how
     /// many there were.
@@ -25,6 +37,15 @@ pub trait UpkeepStore: Send + Sync {
     /// Finishes what was queued and closes the store. Whatever is asked of it later fails as
     /// [`StoreError::Unavailable`].
     async fn close(&self);
+}
+
+/// A clock that was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockStep {
+    /// What it would show had it not been set.
+    pub from: Timestamp,
+    /// What it showed instead, at the same moment.
+    pub to: Timestamp,
 }
 
 /// What is in the store.

@@ -296,6 +296,12 @@ impl From<StoreError> for Problem {
             )
             .retry_after(RETRY_SECONDS)
             .caused_by(error),
+            StoreError::Damaged(_) => Self::new(
+                ProblemCode::StoreUnavailable,
+                "The database is damaged; its operator has to repair it.",
+            )
+            .retry_after(RETRY_SECONDS)
+            .caused_by(error),
             StoreError::Refused(_) | StoreError::Inconsistent { .. } => Self::internal(error),
         }
     }

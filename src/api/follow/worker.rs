@@ -65,13 +65,19 @@ impl FollowWorker {
     /// Reads these watches; one that cannot be read does not hold up the others.
     async fn read_all(&self, ids: &[WatchId]) -> Result<(), StoreError> {
         match self.read(ids).await {
-            Err(StoreError::Refused(_) | StoreError::Inconsistent { .. }) => {}
+            Err(
+                StoreError::Refused(_) | StoreError::Damaged(_) | StoreError::Inconsistent { .. },
+            ) => {}
             Err(failure @ StoreError::Unavailable(_)) => return Err(failure),
             Ok(()) => return Ok(()),
         }
         for id in ids {
             match self.read(std::slice::from_ref(id)).await {
-                Err(failure @ (StoreError::Refused(_) | StoreError::Inconsistent { .. })) => {
+                Err(
+                    failure @ (StoreError::Refused(_)
+                    | StoreError::Damaged(_)
+                    | StoreError::Inconsistent { .. }),
+                ) => {
                     error!(watch.id = %id, error = %ErrorChain(&failure), "a watch that is followed cannot be read");
                     self.follows.table.end(*id);
                 }
@@ -86,8 +92,14 @@ impl FollowWorker {
     async fn ask(&mut self) -> Result<(), StoreError> {
         let (store, table) = (&self.follows.store, &self.follows.table);
         for ids in table.ids().chunks(ASKED_AT_ONCE) {
-            let versions = store.watch_versions(ids).await?.into_iter().collect();
-            table.touch_all(&table.changed(ids, &versions));
+            match store.watch_versions(ids).await {
+                // each is read by itself then, and one that cannot be read is followed no more
+                Err(failure) if failure.is_damage() => table.touch_all(ids),
+                versions => {
+                    let versions = versions?.into_iter().collect();
+                    table.touch_all(&table.changed(ids, &versions));
+                }
+            }
         }
         self.asked_at = Some(Instant::now());
         self.is_told = false;

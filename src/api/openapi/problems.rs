@@ -213,5 +213,5 @@ impl Call {
 }
 
 fn tells_when_to_return(code: ProblemCode) -> bool {
-    matches!(code.status().as_u16(), 429 | 503) && code != ProblemCode::NotReady
+    matches!(code.status().as_u16(), 429 | 503)
 }

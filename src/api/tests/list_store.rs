@@ -1,6 +1,6 @@
 //! A store that keeps watches in a list and does nothing else.
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use crate::{
     },
     store::{
         AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
-        ClientStore, ConsoleStore, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank,
+        ClientStore, ClockStep, ConsoleStore, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank,
         DueDelivery, DueJob, FailingHost, FollowStore, GivenUp, Hint, HintStore, HintTaken,
         HostLimits, JobStore, Look, NewDeliveries, NewJobs, NewWatch, OutboxStore, PaceFound,
         PaceStore, Redelivery, Registration, StoreError, UpkeepStore, Waiting, WatchQuery,
@@ -342,6 +342,18 @@ impl UpkeepStore for ListStore {
             return Err(StoreError::Unavailable("the disk is gone".into()));
         }
         Ok(())
+    }
+
+    async fn examine(&self, _: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn note_time(&self, _: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    async fn move_times(&self, _: ClockStep) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
     async fn free_leases(&self) -> Result<u64, StoreError> {

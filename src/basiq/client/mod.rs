@@ -229,7 +229,8 @@ impl BasiqClient {
                 self.0.health.note(&result);
                 if result.is_ok() {
                     let now = self.0.clock.now().as_millisecond();
-                    self.0.answered_at.fetch_max(now, Ordering::Relaxed);
+                    // the latest, even if the clock was set back
+                    self.0.answered_at.store(now, Ordering::Relaxed);
                 }
                 result
             }

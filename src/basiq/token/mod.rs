@@ -54,6 +54,11 @@ pub(super) struct Token {
     expires_at: Timestamp,
 }
 
+/// Whether a pause can be as long as that: one that is not is of a clock that was set back since.
+fn is_sound(remaining: Duration) -> bool {
+    remaining <= LONGEST_REST.max(KEY_PAUSE)
+}
+
 /// How tokens are asked for.
 pub(super) struct TokenRequest {
     pub(super) http: ClientWithMiddleware,
@@ -112,7 +117,12 @@ impl Tokens {
     pub(super) fn rest(&self) -> Option<Duration> {
         let until = self.rest_until.load(Ordering::Relaxed);
         let remaining = until.saturating_sub(self.clock.now().as_millisecond());
-        (until != 0).then(|| Duration::from_millis(u64::try_from(remaining).unwrap_or(0)))
+        let remaining = Duration::from_millis(u64::try_from(remaining).unwrap_or(0));
+        (until != 0).then_some(if is_sound(remaining) {
+            remaining
+        } else {
+            Duration::ZERO
+        })
     }
 
     /// Basiq refuses the key although there is a token: nothing is asked until it is tried again.
@@ -184,7 +194,8 @@ impl Tokens {
         let mut state = self.state.lock().await;
         let keeps = state
             .keep_until
-            .is_some_and(|until| self.clock.now() < until);
+            .and_then(|until| Duration::try_from(until.duration_since(self.clock.now())).ok())
+            .is_some_and(|remaining| !remaining.is_zero() && is_sound(remaining));
         let is_current = state
             .current
             .as_ref()
@@ -280,7 +291,8 @@ impl State {
     fn closed_error(&self, now: Timestamp) -> Option<BasiqError> {
         let (until, error) = self.closed.as_ref()?;
         let remaining = Duration::try_from(until.duration_since(now)).ok()?;
-        (!remaining.is_zero()).then(|| repeat(error, remaining))
+        let is_closed = !remaining.is_zero() && is_sound(remaining);
+        is_closed.then(|| repeat(error, remaining))
     }
 
     /// The old token while it lives, although a new one could not be had; but none once the key is

@@ -47,6 +47,12 @@ const POOLED_STATES: [&str; 2] = ["26000", "42P05"];
 const POOLED: &str = "a pooler in transaction mode stands in between: the database's address needs \
     statement-cache-capacity=0";
 
+/// SQLite's primary result codes of damage: a malformed file, a file that is no database.
+const DAMAGE_SQLITE: [i64; 2] = [11, 26];
+
+/// PostgreSQL's states of damage: corrupted data, a corrupted index.
+const DAMAGE_STATES: [&str; 2] = ["XX001", "XX002"];
+
 /// Two units of work were in each other's way: a serialization failure, a deadlock.
 const COLLISIONS: [&str; 2] = ["40001", "40P01"];
 
@@ -60,16 +66,22 @@ struct Explained {
 
 impl From<sqlx::Error> for StoreError {
     fn from(source: sqlx::Error) -> Self {
-        let may_pass = may_pass(&source);
-        match meaning(&source) {
-            Some(meaning) => judged(may_pass, Box::new(Explained { meaning, source })),
-            None => judged(may_pass, source),
+        let meaning = meaning(&source);
+        match explanation(&source) {
+            Some(text) => judged(
+                meaning,
+                Box::new(Explained {
+                    meaning: text,
+                    source,
+                }),
+            ),
+            None => judged(meaning, source),
         }
     }
 }
 
 /// What a failure means, if its own text does not say.
-fn meaning(error: &sqlx::Error) -> Option<&'static str> {
+fn explanation(error: &sqlx::Error) -> Option<&'static str> {
     match state_of(error)? {
         state if state == READ_ONLY.0 => Some(READ_ONLY.1),
         state if POOLED_STATES.contains(&state) => Some(POOLED),
@@ -79,21 +91,31 @@ fn meaning(error: &sqlx::Error) -> Option<&'static str> {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        judged(writer_may_recover(&error), error)
+        judged(meaning_to_writer(&error), error)
     }
 }
 
 /// The same failure of the writer, told to one more of those it struck.
 pub(in crate::store) fn shared(error: &Arc<rusqlite::Error>) -> StoreError {
-    judged(writer_may_recover(error), Arc::clone(error))
+    judged(meaning_to_writer(error), Arc::clone(error))
 }
 
-/// A failure that is worth another try, or not.
-fn judged(may_pass: bool, source: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
-    if may_pass {
-        StoreError::Unavailable(source.into())
-    } else {
-        StoreError::Refused(source.into())
+/// What a failure says of the database.
+#[derive(Debug, Clone, Copy)]
+enum Meaning {
+    /// It may work the next time.
+    Passing,
+    /// A part of it cannot be read.
+    Damage,
+    /// The statement is wrong.
+    Refusal,
+}
+
+fn judged(meaning: Meaning, source: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
+    match meaning {
+        Meaning::Passing => StoreError::Unavailable(source.into()),
+        Meaning::Damage => StoreError::Damaged(source.into()),
+        Meaning::Refusal => StoreError::Refused(source.into()),
     }
 }
 
@@ -171,38 +193,54 @@ fn state(error: &dyn DatabaseError) -> Option<&str> {
     Some(error.try_downcast_ref::<PgDatabaseError>()?.code())
 }
 
-fn may_pass(error: &sqlx::Error) -> bool {
+fn meaning(error: &sqlx::Error) -> Meaning {
     match error {
-        sqlx::Error::Database(database) => match state(&**database) {
-            Some(state) => {
-                let class = state.get(..2).unwrap_or_default();
-                PASSING_CLASSES.contains(&class)
-                    || SHUT_OUT_CLASSES.contains(&class)
-                    || PASSING_STATES.contains(&state)
-                    || is_lost(error)
-            }
-            None => database
+        sqlx::Error::Database(error) => match state(&**error) {
+            Some(state) => meaning_of_state(state),
+            None => error
                 .code()
                 .and_then(|code| code.parse::<i64>().ok())
-                .is_some_and(is_passing_in_sqlite),
+                .map_or(Meaning::Refusal, meaning_in_sqlite),
         },
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::BeginFailed
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        _ => false,
+        | sqlx::Error::WorkerCrashed => Meaning::Passing,
+        _ => Meaning::Refusal,
     }
 }
 
-fn writer_may_recover(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error().map(|error| error.extended_code);
-    code.is_some_and(|code| is_passing_in_sqlite(code.into()))
+fn meaning_of_state(state: &str) -> Meaning {
+    let class = state.get(..2).unwrap_or_default();
+    if DAMAGE_STATES.contains(&state) {
+        Meaning::Damage
+    } else if PASSING_CLASSES.contains(&class)
+        || SHUT_OUT_CLASSES.contains(&class)
+        || PASSING_STATES.contains(&state)
+        || LOST_STATES.contains(&state)
+    {
+        Meaning::Passing
+    } else {
+        Meaning::Refusal
+    }
 }
 
-fn is_passing_in_sqlite(code: i64) -> bool {
-    PASSING_SQLITE.contains(&(code & 0xff))
+fn meaning_to_writer(error: &rusqlite::Error) -> Meaning {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code.map_or(Meaning::Refusal, |code| meaning_in_sqlite(code.into()))
+}
+
+fn meaning_in_sqlite(code: i64) -> Meaning {
+    let primary = code & 0xff;
+    if DAMAGE_SQLITE.contains(&primary) {
+        Meaning::Damage
+    } else if PASSING_SQLITE.contains(&primary) {
+        Meaning::Passing
+    } else {
+        Meaning::Refusal
+    }
 }
 
 #[cfg(test)]
@@ -238,5 +276,19 @@ mod tests {
                 assert_eq!(told, passes, "{code}: {failure:?}");
             }
         }
+    }
+
+    #[test]
+    fn damage_is_told_apart_from_a_refusal() {
+        // SQLITE_CORRUPT, SQLITE_CORRUPT_INDEX, SQLITE_NOTADB
+        for code in [11, 779, 26] {
+            let error = || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            for failure in [StoreError::from(error()), shared(&Arc::new(error()))] {
+                assert!(matches!(failure, StoreError::Damaged(_)), "{failure:?}");
+                assert!(failure.is_damage());
+            }
+        }
+        assert!(matches!(meaning_of_state("XX002"), Meaning::Damage));
+        assert!(matches!(meaning_of_state("42601"), Meaning::Refusal));
     }
 }

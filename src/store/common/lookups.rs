@@ -128,6 +128,7 @@ fn again(failure: &Arc<StoreError>) -> StoreError {
     let source = Box::new(Arc::clone(failure));
     match &**failure {
         StoreError::Unavailable(_) => StoreError::Unavailable(source),
+        StoreError::Damaged(_) => StoreError::Damaged(source),
         StoreError::Refused(_) | StoreError::Inconsistent { .. } => StoreError::Refused(source),
     }
 }

@@ -116,7 +116,7 @@ async fn register(store: Arc<impl Registers>, together: Vec<Queued>) {
                 tell(caller, Err(StoreError::Unavailable(source)));
             }
         }
-        Err(StoreError::Refused(_) | StoreError::Inconsistent { .. }) => {
+        Err(StoreError::Refused(_) | StoreError::Damaged(_) | StoreError::Inconsistent { .. }) => {
             one_by_one(&*store, &all, callers).await;
         }
     }

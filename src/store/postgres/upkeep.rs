@@ -1,11 +1,13 @@
 //! Upkeep: health, retention, counts.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::Row;
 
 use crate::store::{
-    Census, StoreError, UpkeepStore,
+    Census, ClockStep, StoreError, UpkeepStore,
     common::{self, FAILURES_COUNT_FOR, earlier, int},
     postgres::{PgStore, Session, indexes::none, watches},
 };
@@ -39,7 +41,15 @@ pub(super) const COUNTS: &str = "SELECT \
     FROM (SELECT count(*) FILTER (WHERE ready_at <= $1) AS due_deliveries, \
         count(*) AS pending_deliveries FROM deliveries WHERE ready_at IS NOT NULL) waiting";
 
-pub(super) const TOUCH: &str = "SELECT 1 FROM clients LIMIT 1 FOR KEY SHARE";
+/// The locks that a registration takes, so that a locked table shows. Whoever asks does not wait for ever.
+pub(super) const LOCK: &str = "SET LOCAL lock_timeout = '1500ms'; \
+    LOCK TABLE jobs, watches IN ROW EXCLUSIVE MODE";
+
+pub(super) const PING: &str = "INSERT INTO pings (slot, pings) VALUES ($1, 1) \
+    ON CONFLICT (slot) DO UPDATE SET pings = pings.pings + 1";
+
+/// Of how many rows one is written.
+const SLOTS: i16 = 32;
 
 pub(super) const STATES: &str =
     "SELECT state, sum(n)::bigint AS n FROM watch_counts GROUP BY state ORDER BY state";
@@ -53,6 +63,21 @@ impl UpkeepStore for PgStore {
 
     /// None: other relays may be at work under theirs, and those of a relay that died run out.
     async fn free_leases(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    /// Nothing: the server checks its pages itself, where it was set up so.
+    async fn examine(&self, _patience: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// None: the time is the database's, and no relay keeps one of its own.
+    async fn note_time(&self, _now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    /// None, for the same reason.
+    async fn move_times(&self, _step: ClockStep) -> Result<u64, StoreError> {
         Ok(0)
     }
 
@@ -79,9 +104,13 @@ impl UpkeepStore for PgStore {
     }
 }
 
-/// Whether the tables are there, and the server takes writes: a standby refuses the lock.
+/// Whether the tables are there, are not locked, and writes succeed.
 async fn touch(connection: &mut Session<'_>) -> Result<(), StoreError> {
-    sqlx::query(TOUCH).execute(connection).await?;
+    sqlx::raw_sql(LOCK).execute(&mut *connection).await?;
+    sqlx::query(PING)
+        .bind(rand::random_range(0..SLOTS))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use crate::{
     domain::{Bank, LeaseId},
     store::{
         BankLook, BankStore, Claim, DueBank, StoreError,
-        common::{Cells, int, later, time},
+        common::{Cells, int, later},
         sqlite::{
             SqliteStore,
             statement::{execute, fetch_all},
@@ -59,15 +59,15 @@ impl BankStore for SqliteStore {
     }
 
     async fn next_bank_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let due = sqlx::query_scalar(NEXT_DUE).fetch_one(&self.0.readers);
-        Ok(time(due.await?))
+        let due = sqlx::query_scalar(NEXT_DUE).fetch_one(self.readers()?);
+        self.due_if_whole(due.await)
     }
 
     async fn is_bank_out(&self, bank: &Bank) -> Result<bool, StoreError> {
         let is_out = sqlx::query_scalar(IS_OUT)
             .bind(&bank.institution_id)
             .bind(&bank.method)
-            .fetch_one(&self.0.readers);
+            .fetch_one(self.readers()?);
         Ok(is_out.await?)
     }
 }

@@ -29,7 +29,7 @@ impl FollowStore for SqliteStore {
     async fn find_owner(&self, id: WatchId) -> Result<Option<Client>, StoreError> {
         let row = sqlx::query(OWNER)
             .bind(id.to_string())
-            .fetch_optional(&self.0.readers)
+            .fetch_optional(self.readers()?)
             .await?;
         row.as_ref()
             .map(|row| common::client(row, &self.0.sealer))
@@ -46,7 +46,7 @@ impl FollowStore for SqliteStore {
     ) -> Result<Vec<(WatchId, WatchVersion)>, StoreError> {
         let rows = sqlx::query(VERSIONS)
             .bind(json_list(ids))
-            .fetch_all(&self.0.readers)
+            .fetch_all(self.readers()?)
             .await?;
         rows.iter().map(|row| common::version(row)).collect()
     }

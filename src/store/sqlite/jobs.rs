@@ -15,12 +15,14 @@ use crate::{
     store::{
         Claim, DueJob, JobStore, Look, NewJobs, StoreError,
         common::{
-            self, Cells, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int,
-            later, time,
+            self, Cells, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later,
         },
         sqlite::{
-            SqliteStore, looks,
+            SqliteStore,
+            file_health::FileHealth,
+            looks,
             row::json_list,
+            salvage::Extras,
             statement::{execute, fetch_all, scalars},
             stories::watch_columns,
         },
@@ -59,14 +61,23 @@ pub(super) const FAILURES: &str = "SELECT count(*) FROM connection_failures \
 impl JobStore for SqliteStore {
     async fn claim_due_jobs(&self, claim: Claim) -> Result<Vec<DueJob>, StoreError> {
         let turn = self.0.claims.fetch_add(1, Ordering::Relaxed);
-        self.write(move |connection| claim_due(connection, claim, turn))
-            .await
+        let health = self.0.health.clone();
+        let claimed = self.write(move |connection| claim_due(connection, claim, turn, &health));
+        match claimed.await {
+            Err(failure) if failure.is_damage() => self.claim_whole_jobs(claim, turn).await,
+            claimed => claimed,
+        }
     }
 
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
         let handing = (self.0.new_deliveries.clone(), self.0.sealer.clone());
-        let recorded = self.write(move |connection| looks::record(connection, &looks, &handing));
-        let (recorded, handed) = recorded.await?;
+        let all = Arc::clone(&looks);
+        let recorded =
+            self.write(move |connection| looks::record(connection, &all, &handing, Extras::Done));
+        let (recorded, handed) = match recorded.await {
+            Err(failure) if failure.is_damage() => return self.record_whole_looks(looks).await,
+            recorded => recorded?,
+        };
         if let Some((slots, deliveries)) = handed {
             slots.hand(deliveries);
         }
@@ -78,8 +89,8 @@ impl JobStore for SqliteStore {
     }
 
     async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let due = sqlx::query_scalar(NEXT_DUE).fetch_one(&self.0.readers);
-        Ok(time(due.await?))
+        let due = sqlx::query_scalar(NEXT_DUE).fetch_one(self.readers()?);
+        self.due_if_whole(due.await)
     }
 
     async fn connection_failures(
@@ -92,14 +103,29 @@ impl JobStore for SqliteStore {
             .bind(connection_id)
             .bind(job_id.as_str())
             .bind(earlier(now, FAILURES_COUNT_FOR))
-            .fetch_one(&self.0.readers)
+            .fetch_one(self.readers()?)
             .await?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 }
 
-fn claim_due(connection: &Connection, claim: Claim, turn: u32) -> Result<Vec<DueJob>, StoreError> {
+fn claim_due(
+    connection: &Connection,
+    claim: Claim,
+    turn: u32,
+    health: &FileHealth,
+) -> Result<Vec<DueJob>, StoreError> {
     let due = due(connection, claim, turn)?;
+    take(connection, &due, claim, health)
+}
+
+/// Claims these jobs with their open watches.
+pub(super) fn take(
+    connection: &Connection,
+    due: &[i64],
+    claim: Claim,
+    health: &FileHealth,
+) -> Result<Vec<DueJob>, StoreError> {
     if due.is_empty() {
         return Ok(Vec::new());
     }
@@ -108,18 +134,19 @@ fn claim_due(connection: &Connection, claim: Claim, turn: u32) -> Result<Vec<Due
         connection,
         LEASE,
         params![
-            json_list(&due),
+            json_list(due),
             lease.to_string(),
             later(claim.now, claim.lease)
         ],
     )?;
-    let mut watches = open_watches(connection, &due)?;
+    let mut watches = open_watches(connection, due)?;
     let mut jobs: HashMap<i64, DueJob> = HashMap::with_capacity(rows.len());
     for row in &rows {
         match common::due_job(row, lease, &mut watches) {
             Ok(job) if job.watches.is_empty() => {}
             Ok(job) => drop(jobs.insert(Cells::of("jobs", "job_id", row).get("job_no")?, job)),
             Err(failure) => {
+                health.note(&failure);
                 error!(error = %ErrorChain(&failure), "a job cannot be read and is put off");
             }
         }
@@ -141,10 +168,15 @@ fn due(connection: &Connection, claim: Claim, turn: u32) -> Result<Vec<i64>, Sto
             params![urgency, claim.now.as_millisecond(), int(claim.limit)],
         )?;
     }
+    Ok(shares(kinds, claim, turn))
+}
+
+/// What of each kind is claimed.
+pub(super) fn shares(kinds: [Vec<i64>; KINDS], claim: Claim, turn: u32) -> Vec<i64> {
     let parts = divide(kinds.each_ref().map(Vec::len), claim.limit, turn);
     let taken = kinds.into_iter().zip(parts);
     let taken = taken.flat_map(|(due, part)| due.into_iter().take(part));
-    Ok(taken.collect())
+    taken.collect()
 }
 
 fn open_watches(

@@ -18,6 +18,7 @@ use crate::{
             banks::begin_outage,
             counts::Counts,
             paces::learn,
+            salvage::Extras,
             statement::{Record, execute_each, fetch_each, scalars_each},
         },
     },
@@ -79,6 +80,7 @@ pub(super) fn record(
     connection: &Connection,
     looks: &[Look],
     handing: &Handing,
+    extras: Extras,
 ) -> Result<(Vec<JobId>, Handed<DueDelivery>), StoreError> {
     let claims = claims(looks);
     let claims = claims.iter().map(|claim| (claim.job_id, &claim.lease_id));
@@ -87,9 +89,11 @@ pub(super) fn record(
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let handed = change_watches(connection, &looks, handing)?;
-    report_connections(connection, &looks)?;
-    learn(connection, &Lessons::of(&looks))?;
+    let handed = change_watches(connection, &looks, (handing, extras))?;
+    if extras == Extras::Done {
+        report_connections(connection, &looks)?;
+        learn(connection, &Lessons::of(&looks))?;
+    }
     for look in &looks {
         if let OutageChange::Began(bank, next_look_at) = &look.outage {
             begin_outage(connection, bank, *next_look_at)?;
@@ -124,7 +128,7 @@ fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreErro
 fn change_watches(
     connection: &Connection,
     looks: &[&Look],
-    handing: &Handing,
+    (handing, extras): (&Handing, Extras),
 ) -> Result<Handed<DueDelivery>, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
@@ -132,7 +136,9 @@ fn change_watches(
     }
     let named = rows.iter().map(|row| (&row.watch_id, row.job_id));
     let open = fetch_each(connection, OPEN_WATCH, named)?;
-    write_changes(connection, &rows, &open)?;
+    if extras != Extras::EventsAlone {
+        write_changes(connection, &rows, &open, extras)?;
+    }
     let news = news(looks, &open)?;
     if news.is_empty() {
         return Ok(None);
@@ -145,6 +151,7 @@ fn write_changes(
     connection: &Connection,
     rows: &[ChangeRow<'_>],
     open: &[Record],
+    extras: Extras,
 ) -> Result<(), StoreError> {
     let rows = rows.iter().map(|row| (row.watch_id.as_str(), row));
     let mut rows: HashMap<&str, &ChangeRow<'_>> = rows.collect();
@@ -157,7 +164,10 @@ fn write_changes(
         }
     }
     execute_each(connection, CHANGE_WATCH, changes)?;
-    counts.write(connection)
+    match extras {
+        Extras::Done => counts.write(connection),
+        Extras::LeftOut | Extras::EventsAlone => Ok(()),
+    }
 }
 
 /// Adds events and their deliveries, each once, in place of what was not accepted yet.

@@ -4,11 +4,15 @@ mod answers;
 mod attempts;
 mod banks;
 mod clients;
+mod clock_step;
 mod console;
 mod counts;
 #[cfg(test)]
 mod damage;
 mod deliveries;
+mod examine;
+mod file_health;
+mod file_identity;
 mod follows;
 mod hints;
 mod hosts;
@@ -23,10 +27,13 @@ mod plans;
 mod reader;
 mod registrar;
 mod row;
+mod salvage;
 mod statement;
 mod stories;
 mod upkeep;
 mod watches;
+mod whole_deliveries;
+mod whole_jobs;
 mod writer;
 
 use std::{
@@ -35,6 +42,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use sqlx::{
     ConnectOptions, Connection as _, Sqlite, SqlitePool, Transaction,
@@ -49,7 +57,7 @@ use crate::{
     store::{
         NewDeliveries, NewJobs, PaceFound, Sealer, StoreError,
         common::{self, Lookups, PaceKey, Registrar},
-        sqlite::{reader::Reader, writer::Writer},
+        sqlite::{file_health::FileHealth, reader::Reader, writer::Writer},
     },
 };
 
@@ -93,6 +101,7 @@ pub struct SqliteStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     sealer: Sealer,
+    health: FileHealth,
     /// Claims of jobs so far: whose turn it is among their kinds.
     claims: AtomicU32,
     new_jobs: NewJobs,
@@ -107,15 +116,17 @@ struct Inner {
 
 impl SqliteStore {
     /// Opens the store in this file, which is made if there is none, and brings its tables up to
-    /// date.
+    /// date. Only its owner can read a file that is made.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_sealed(path, Sealer::default()).await
     }
 
     /// Opens the store like [`SqliteStore::open`], with secrets sealed at rest.
     pub async fn open_sealed(path: &Path, sealer: Sealer) -> Result<Self, StoreError> {
+        file_identity::make_private(path).map_err(sqlx::Error::Io)?;
         let options = options(path);
         prepare(&options).await?;
+        let health = FileHealth::of(path)?;
         let connection = open_to_write(path)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -124,8 +135,9 @@ impl SqliteStore {
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_lazy_with(options.pragma("query_only", "on"));
-        let reader = Reader::start(open_to_read(path)?).map_err(sqlx::Error::Io)?;
-        let writer = Writer::start(connection, path.to_owned()).map_err(sqlx::Error::Io)?;
+        let reader = Reader::start(open_to_read(path)?, health.clone());
+        let reader = reader.map_err(sqlx::Error::Io)?;
+        let writer = Writer::start(connection, health.clone()).map_err(sqlx::Error::Io)?;
         let clients = clients::Finder {
             reader: reader.clone(),
             sealer: sealer.clone(),
@@ -134,10 +146,12 @@ impl SqliteStore {
         let registering = registrar::Registering {
             writer: writer.clone(),
             readers: readers.clone(),
+            health: health.clone(),
             new_jobs: new_jobs.clone(),
         };
         Ok(Self(Arc::new(Inner {
             sealer,
+            health,
             claims: AtomicU32::default(),
             new_jobs,
             new_deliveries: NewDeliveries::default(),
@@ -167,7 +181,27 @@ impl SqliteStore {
 
     /// One unchanging view of all that was committed.
     async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.0.readers.begin().await?)
+        Ok(self.readers()?.begin().await?)
+    }
+
+    /// The connections that read. They would go on to read a file that was removed.
+    fn readers(&self) -> Result<&SqlitePool, StoreError> {
+        self.0.health.is_in_place()?;
+        Ok(&self.0.readers)
+    }
+
+    /// When something is due; not known where damage is in the way, and then whoever asks looks by itself.
+    fn due_if_whole(
+        &self,
+        due: Result<Option<i64>, sqlx::Error>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        match due.map_err(StoreError::from) {
+            Err(failure) if failure.is_damage() => {
+                self.0.health.note(&failure);
+                Ok(None)
+            }
+            due => Ok(common::time(due?)),
+        }
     }
 }
 

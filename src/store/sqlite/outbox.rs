@@ -1,5 +1,7 @@
 //! Deliveries to send: claimed when they are due, a few for each host.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
@@ -10,9 +12,11 @@ use crate::{
     store::{
         AttemptResult, Claim, DueDelivery, GivenUp, HostLimits, NewDeliveries, OutboxStore, Sealer,
         StoreError, Waiting,
-        common::{self, Candidate, Cells, REST_OF_UNREADABLE, int, later, time},
+        common::{self, Candidate, Cells, REST_OF_UNREADABLE, int, later},
         sqlite::{
-            SqliteStore, attempts, hosts,
+            SqliteStore, attempts,
+            file_health::FileHealth,
+            hosts,
             row::json_list,
             statement::{Record, execute, fetch_all, fetch_each},
         },
@@ -21,7 +25,7 @@ use crate::{
 
 /// How many candidates there are for each delivery that may be claimed: of one watch only one is, and of a host that is
 /// probed.
-const CANDIDATES: usize = 2;
+pub(super) const CANDIDATES: usize = 2;
 
 /// Of how many hosts the candidates are put in order at once.
 const HOSTS_AT_ONCE: usize = 256;
@@ -115,9 +119,14 @@ impl OutboxStore for SqliteStore {
         claim: Claim,
         hosts: &HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let (hosts, sealer) = (hosts.clone(), self.0.sealer.clone());
-        self.write(move |connection| claim_due(connection, claim, hosts, &sealer))
-            .await
+        let (limits, reading) = (hosts.clone(), self.reading());
+        let claimed = self.write(move |connection| claim_due(connection, claim, limits, &reading));
+        match claimed.await {
+            Err(failure) if failure.is_damage() => {
+                self.claim_whole_deliveries(claim, hosts.clone()).await
+            }
+            claimed => claimed,
+        }
     }
 
     fn new_deliveries(&self) -> &NewDeliveries {
@@ -125,13 +134,18 @@ impl OutboxStore for SqliteStore {
     }
 
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            for wave in common::waves(&results) {
+        let results: Arc<[AttemptResult]> = results.into();
+        let all = Arc::clone(&results);
+        let recorded = self.write(move |connection| {
+            for wave in common::waves(&all) {
                 attempts::record(connection, &wave)?;
             }
             Ok(())
-        })
-        .await
+        });
+        match recorded.await {
+            Err(failure) if failure.is_damage() => self.record_whole_attempts(results).await,
+            recorded => recorded,
+        }
     }
 
     async fn give_up_waiting(&self, waiting: Waiting) -> Result<Vec<GivenUp>, StoreError> {
@@ -148,9 +162,25 @@ impl OutboxStore for SqliteStore {
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
         let due = sqlx::query_scalar(NEXT_DUE)
             .bind(full_hosts(hosts))
-            .fetch_one(&self.0.readers)
-            .await?;
-        Ok(time(due))
+            .fetch_one(self.readers()?)
+            .await;
+        self.due_if_whole(due)
+    }
+}
+
+/// What rows are read with.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    sealer: Sealer,
+    health: FileHealth,
+}
+
+impl SqliteStore {
+    pub(super) fn reading(&self) -> Reading {
+        Reading {
+            sealer: self.0.sealer.clone(),
+            health: self.0.health.clone(),
+        }
     }
 }
 
@@ -158,9 +188,19 @@ fn claim_due(
     connection: &Connection,
     claim: Claim,
     hosts: HostLimits,
-    sealer: &Sealer,
+    reading: &Reading,
 ) -> Result<Vec<DueDelivery>, StoreError> {
     let ids = due(connection, claim, hosts)?;
+    take(connection, &ids, claim, reading)
+}
+
+/// Claims these deliveries.
+pub(super) fn take(
+    connection: &Connection,
+    ids: &[String],
+    claim: Claim,
+    reading: &Reading,
+) -> Result<Vec<DueDelivery>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -174,9 +214,10 @@ fn claim_due(
     let mut claimed = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in &rows {
-        match common::due_delivery(row, lease, sealer) {
+        match common::due_delivery(row, lease, &reading.sealer) {
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
+                reading.health.note(&failure);
                 error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
                 unreadable.push(
                     Cells::of("deliveries", "delivery_id", row).get::<String>("delivery_id")?,
@@ -216,7 +257,7 @@ fn due(
 }
 
 /// What is due of each of these hosts, as far as it has room.
-fn oldest(
+pub(super) fn oldest(
     connection: &Connection,
     hosts: &[Record],
     (claim, limits): (Claim, &HostLimits),
@@ -243,6 +284,6 @@ fn oldest(
     Ok(rows)
 }
 
-fn full_hosts(hosts: &HostLimits) -> String {
+pub(super) fn full_hosts(hosts: &HostLimits) -> String {
     json_list(common::full_hosts(hosts))
 }

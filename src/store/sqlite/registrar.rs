@@ -20,6 +20,7 @@ use crate::{
         hand_over::Handed,
         sqlite::{
             counts::Counts,
+            file_health::FileHealth,
             statement::{Record, execute_each, fetch_each},
             stories,
             writer::Writer,
@@ -56,6 +57,7 @@ pub(super) const ADD_WATCH: &str = "INSERT INTO watches (watch_id, client_id, jo
 pub(super) struct Registering {
     pub(super) writer: Writer,
     pub(super) readers: SqlitePool,
+    pub(super) health: FileHealth,
     pub(super) new_jobs: NewJobs,
 }
 
@@ -68,6 +70,7 @@ impl Registers for Registering {
     const AT_ONCE: usize = 2;
 
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<Registered, StoreError> {
+        self.health.is_whole()?;
         let (all, desk) = (Arc::clone(&new), self.new_jobs.clone());
         let written = self
             .writer
@@ -90,6 +93,7 @@ impl Registers for Registering {
 impl Registering {
     /// The answer about a watch that was there already.
     async fn known(&self, new: &NewWatch, id: WatchId) -> Result<Registration, StoreError> {
+        self.health.is_in_place()?;
         let mut view = self.readers.begin().await?;
         found(
             new,

@@ -1,16 +1,20 @@
 //! Upkeep: health, leases of a former relay, retention, counts.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
+use tracing::info;
 
 use crate::store::{
-    Census, StoreError, UpkeepStore,
-    common::{self, Cells, FAILURES_COUNT_FOR, earlier, int},
+    Census, ClockStep, StoreError, UpkeepStore,
+    common::{self, Cells, FAILURES_COUNT_FOR, earlier, int, time},
     sqlite::{
-        SqliteStore,
+        SqliteStore, clock_step, examine,
         row::json_list,
-        statement::{execute, fetch_all},
+        statement::{execute, fetch_all, scalar},
+        whole_deliveries::pass_over_damage,
     },
 };
 
@@ -37,23 +41,72 @@ const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM failing_hosts WHERE paused_until > ?1 AND paused_until > 0) \
     AS paused_hosts";
 
+const FREE_LEASES: [&str; 4] = [
+    "UPDATE jobs SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+    "UPDATE outages SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+    "UPDATE failing_hosts SET probing = 0, paused_until = 0 WHERE probing",
+    "UPDATE deliveries SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+];
+
+const PING: &str = "INSERT INTO heartbeat (one, beats) VALUES (1, 1) \
+    ON CONFLICT (one) DO UPDATE SET beats = beats + 1";
+
+const SEEN: &str = "SELECT seen_at FROM heartbeat";
+
+const SEE: &str = "INSERT INTO heartbeat (one, beats, seen_at) VALUES (1, 0, ?1) \
+    ON CONFLICT (one) DO UPDATE SET seen_at = excluded.seen_at";
+
 #[async_trait]
 impl UpkeepStore for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
+        self.0.health.check_place()?;
         sqlx::query("SELECT 1 FROM clients LIMIT 1")
-            .fetch_optional(&self.0.readers)
+            .fetch_optional(self.readers()?)
             .await?;
-        // the writer takes the lock to write, then has nothing to say
-        self.write(|_| Ok(())).await
+        self.write(|connection| Ok(execute(connection, PING, [])?))
+            .await?;
+        self.0.health.is_whole()
+    }
+
+    async fn examine(&self, patience: Duration) -> Result<(), StoreError> {
+        let ended = examine::begin(self)?;
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            info!("the database is large: it is examined for damage beside the work");
+        }
+        Ok(())
+    }
+
+    async fn note_time(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.write(move |connection| {
+            let before = scalar::<Option<i64>>(connection, SEEN, [])?;
+            execute(connection, SEE, params![now.as_millisecond()])?;
+            Ok(time(before.flatten()))
+        })
+        .await
+    }
+
+    async fn move_times(&self, step: ClockStep) -> Result<u64, StoreError> {
+        let mut moved = 0;
+        for unit in clock_step::units(step) {
+            moved += pass_over_damage(self.write(unit).await)?;
+        }
+        Ok(moved)
     }
 
     async fn free_leases(&self) -> Result<u64, StoreError> {
-        self.write(free_leases).await
+        let mut freed = 0;
+        // those that damage keeps run out by themselves
+        for statement in FREE_LEASES {
+            let unit = self.write(move |connection| Ok(execute(connection, statement, [])?));
+            freed += pass_over_damage(unit.await)?;
+        }
+        Ok(freed)
     }
 
     async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.write(move |connection| purge(connection, before, limit))
-            .await
+        let purged = self.write(move |connection| purge(connection, before, limit));
+        // what is damaged stays, and what is old with it
+        pass_over_damage(purged.await)
     }
 
     async fn census(&self, now: Timestamp) -> Result<Census, StoreError> {
@@ -76,19 +129,6 @@ impl UpkeepStore for SqliteStore {
         self.0.reader.close().await;
         self.0.writer.close().await;
     }
-}
-
-fn free_leases(connection: &Connection) -> Result<u64, StoreError> {
-    let mut freed = 0;
-    for statement in [
-        "UPDATE jobs SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
-        "UPDATE outages SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
-        "UPDATE failing_hosts SET probing = 0, paused_until = 0 WHERE probing",
-        "UPDATE deliveries SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
-    ] {
-        freed += execute(connection, statement, [])?;
-    }
-    Ok(freed)
 }
 
 fn purge(connection: &Connection, before: Timestamp, limit: usize) -> Result<u64, StoreError> {

@@ -5,7 +5,6 @@
 
 use std::{
     io,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +23,7 @@ use crate::{
         StoreError,
         common::{closed, shared},
         sqlite::{
+            file_health::FileHealth,
             open_to_write,
             statement::{Done, execute},
             tell,
@@ -41,6 +41,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
+    health: FileHealth,
     commits: Arc<AtomicU64>,
 }
 
@@ -52,19 +53,23 @@ enum Message {
 impl Writer {
     /// Starts the writing thread with a connection, and the file to open again if that breaks. Fails if there can be
     /// no thread more.
-    pub(super) fn start(connection: Connection, path: PathBuf) -> io::Result<Self> {
+    pub(super) fn start(connection: Connection, health: FileHealth) -> io::Result<Self> {
         let (queue, units) = mpsc::channel(BATCH);
         let commits = Arc::new(AtomicU64::new(0));
         let task = Task {
             connection: Some(connection),
-            path,
+            health: health.clone(),
             back_off: BACK_OFF.0,
             commits: Arc::clone(&commits),
         };
         thread::Builder::new()
             .name("store writer".to_owned())
             .spawn(move || task.run(units))?;
-        Ok(Self { queue, commits })
+        Ok(Self {
+            queue,
+            health,
+            commits,
+        })
     }
 
     /// Commits so far.
@@ -88,7 +93,8 @@ impl Writer {
             .send(Message::Unit(unit))
             .await
             .map_err(|_| closed())?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        let answer = answer.await.unwrap_or_else(|_| Err(closed()));
+        answer.inspect_err(|failure| self.health.note(failure))
     }
 
     /// Finishes what is queued, moves the log into the database file and closes it.
@@ -139,7 +145,7 @@ where
 
 struct Task {
     connection: Option<Connection>,
-    path: PathBuf,
+    health: FileHealth,
     back_off: Duration,
     commits: Arc<AtomicU64>,
 }
@@ -156,7 +162,7 @@ impl Task {
                     Message::Close(caller) => closing = Some(caller),
                 }
             }
-            self.commit(units);
+            self.commit_all(units);
             if let Some(caller) = closing {
                 queue.close();
                 self.close();
@@ -167,18 +173,24 @@ impl Task {
         self.close();
     }
 
+    /// All units share a commit. In a damaged file each has its own: after damage was met in a transaction SQLite
+    /// commits nothing of it.
+    fn commit_all(&mut self, units: Vec<Box<dyn Unit>>) {
+        if self.health.is_whole().is_ok() {
+            self.commit(units);
+        } else {
+            for unit in units {
+                self.commit(vec![unit]);
+            }
+        }
+    }
+
     fn commit(&mut self, mut units: Vec<Box<dyn Unit>>) {
-        if units.is_empty() {
+        if units.is_empty() || self.refuse_if_lost(&mut units) {
             return;
         }
         match self.transact(&mut units) {
-            Ok(()) => {
-                self.commits.fetch_add(1, Ordering::Relaxed);
-                metrics::counter!("relay_store_commits_total").increment(1);
-                for unit in units {
-                    unit.answer(Ok(()));
-                }
-            }
+            Ok(()) => self.acknowledge(units),
             Err(failure) => {
                 warn!(error = %ErrorChain(&failure), units = units.len(), "the store lost a transaction");
                 metrics::counter!("relay_store_failures_total").increment(1);
@@ -188,6 +200,38 @@ impl Task {
                     unit.answer(Err(shared(&failure)));
                 }
             }
+        }
+    }
+
+    /// Refuses all units if the file is known to be another one than was opened. Before it is opened again that is
+    /// looked up.
+    fn refuse_if_lost(&self, units: &mut Vec<Box<dyn Unit>>) -> bool {
+        let check = if self.connection.is_some() {
+            FileHealth::is_in_place
+        } else {
+            FileHealth::check_place
+        };
+        let is_lost = check(&self.health).is_err();
+        if is_lost {
+            for unit in units.drain(..) {
+                unit.answer(check(&self.health));
+            }
+        }
+        is_lost
+    }
+
+    /// Answers the units of a commit. A file that was removed still takes commits, which are lost when the relay ends:
+    /// they are not acknowledged.
+    fn acknowledge(&self, units: Vec<Box<dyn Unit>>) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("relay_store_commits_total").increment(1);
+        let is_in_place = self.health.check_place().is_ok();
+        for unit in units {
+            unit.answer(if is_in_place {
+                Ok(())
+            } else {
+                self.health.check_place()
+            });
         }
     }
 
@@ -215,7 +259,7 @@ impl Task {
     fn connected(&mut self) -> Done<&Connection> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => open_to_write(&self.path).inspect_err(|_| {
+            None => open_to_write(self.health.path()).inspect_err(|_| {
                 thread::sleep(self.back_off);
                 self.back_off = (self.back_off * 2).min(BACK_OFF.1);
             })?,
@@ -262,7 +306,8 @@ mod tests {
         let tables = "CREATE TABLE one (n INTEGER PRIMARY KEY); CREATE TABLE two (n INTEGER \
             REFERENCES one DEFERRABLE INITIALLY DEFERRED)";
         connection.execute_batch(tables).unwrap();
-        (Writer::start(connection, path).unwrap(), home)
+        let health = FileHealth::of(&path).unwrap();
+        (Writer::start(connection, health).unwrap(), home)
     }
 
     async fn write(writer: &Writer, statement: &'static str) -> Result<(), StoreError> {

@@ -72,6 +72,17 @@ pub(super) const METRICS: &[Metric] = &[
         "units of work that the store could not do, as a disk that is full or a database out of reach",
     ),
     counter(
+        "relay_store_damage_total",
+        "",
+        &[],
+        "damage that was met in the database file, each time it was met",
+    ),
+    metric(
+        Kind::Gauge,
+        "relay_store_file_lost",
+        "1 once the database file was removed, moved or replaced under the relay",
+    ),
+    counter(
         "relay_store_collisions_total",
         "",
         &[],

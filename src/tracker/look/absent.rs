@@ -185,15 +185,20 @@ impl Progressing {
     fn note_absence(&mut self, absence: Absence) -> (Timestamp, Verdict) {
         let memory = &mut self.memory;
         memory.errors_in_a_row = 0;
+        // a time ahead is of a clock that was set back since
+        let now = self.now;
+        let known = |since: Option<Timestamp>| since.filter(|since| *since <= now).unwrap_or(now);
         match absence {
             Absence::Missing => {
                 memory.forbidden_since = None;
-                let since = *memory.missing_since.get_or_insert(self.now);
+                let since = known(memory.missing_since);
+                memory.missing_since = Some(since);
                 (since, normalise::job_not_found())
             }
             Absence::Forbidden => {
                 memory.missing_since = None;
-                let since = *memory.forbidden_since.get_or_insert(self.now);
+                let since = known(memory.forbidden_since);
+                memory.forbidden_since = Some(since);
                 (since, normalise::job_not_accessible())
             }
         }

@@ -84,6 +84,11 @@ impl Live {
         format!("127.0.0.1:{}", self.base.port().unwrap())
     }
 
+    /// The clock of the relay and of its Basiq.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -23,7 +23,7 @@ use axum::{
     http::{Method, Request, Response, header},
 };
 use basiq_relay::{
-    app::{Relay, Secrets, UpkeepWorker, open_store},
+    app::{ClockWorker, Relay, Secrets, UpkeepWorker, open_store},
     clock::Clock,
     config::Settings,
     delivery::DeliveryWorker,
@@ -77,6 +77,7 @@ pub(crate) struct TestApp {
     banks: BankWorker,
     delivery: DeliveryWorker,
     upkeep: UpkeepWorker,
+    clock_worker: Option<ClockWorker>,
     stop: CancellationToken,
     database: Option<TestDatabase>,
     tasks: JoinSet<()>,
@@ -184,6 +185,7 @@ impl TestApp {
             banks: relay.banks,
             delivery: relay.delivery,
             upkeep: relay.upkeep,
+            clock_worker: relay.clock,
             stop,
             database: None,
             tasks,
@@ -205,6 +207,7 @@ impl TestApp {
         self.banks = relay.banks;
         self.delivery = relay.delivery;
         self.upkeep = relay.upkeep;
+        self.clock_worker = relay.clock;
     }
 
     pub(crate) async fn add_client(&self, name: &str) -> Identity {
@@ -346,6 +349,13 @@ impl TestApp {
 
     pub(crate) async fn upkeep(&mut self) {
         while self.upkeep.tick().await.unwrap() == Tick::Busy {}
+    }
+
+    /// Has the relay notice that the clock was set, where it goes by this machine's.
+    pub(crate) async fn check_clock(&mut self) {
+        if let Some(worker) = &mut self.clock_worker {
+            worker.tick().await.unwrap();
+        }
     }
 
     /// Moves the clock in steps, doing what falls due after each.

@@ -207,7 +207,7 @@ fn of_deliveries() -> Vec<Statement> {
         100 of upkeep::PURGE_FAILURES("1797409300000");
         24000 of upkeep::COUNTS("1800000000000");
         32000 of upkeep::STATES("");
-        1 of upkeep::TOUCH("");
+        1 of upkeep::PING("7");
     }
 }
 

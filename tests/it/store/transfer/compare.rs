@@ -13,7 +13,8 @@ use sqlx::{
 use crate::store::support::at;
 
 /// What PostgreSQL has besides, and what it works out by itself.
-const ITS_OWN: [&str; 5] = [
+const ITS_OWN: [&str; 6] = [
+    "pings",
     "relay_migrations",
     "relays",
     "upstream",

@@ -1,0 +1,57 @@
+//! What an operator should know of a relay that starts: a line each.
+
+use std::{net::SocketAddr, path::Path};
+
+use tracing::{info, warn};
+
+use crate::config::{DatabaseUrl, Settings};
+
+/// The database's file and those beside it.
+const FILES: [&str; 4] = ["", "-wal", "-shm", ".lock"];
+
+/// Says where the relay serves, and what its settings leave open.
+pub(super) fn announce(settings: &Settings, listen: SocketAddr, metrics: Option<SocketAddr>) {
+    if let DatabaseUrl::Sqlite(path) = &settings.store.database {
+        warn_of_readers(path);
+    }
+    if settings.store.encryption_key.is_none() {
+        info!("signing secrets are stored unencrypted: RELAY_ENCRYPTION_KEY is not set");
+    }
+    if settings.delivery.allow_http {
+        info!("callbacks over plain HTTP are allowed: RELAY_CALLBACK_ALLOW_HTTP is set");
+    }
+    let base = format!("http://{listen}");
+    let console = settings.server.admin_token.is_some();
+    info!(
+        %listen,
+        docs = format!("{base}/docs"),
+        console = console.then(|| format!("{base}/console")),
+        metrics = format!("http://{}/metrics", metrics.unwrap_or(listen)),
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
+}
+
+/// Files that were made before, or copied, may have other rights than those that the relay gives.
+#[cfg(unix)]
+fn warn_of_readers(database: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let readable = FILES.iter().filter_map(|ending| {
+        let mut path = database.as_os_str().to_owned();
+        path.push(ending);
+        let found = std::fs::metadata(Path::new(&path)).ok()?;
+        let by_others = found.permissions().mode() & 0o077 != 0;
+        by_others.then(|| path.display().to_string())
+    });
+    let readable = readable.collect::<Vec<_>>().join(", ");
+    if !readable.is_empty() {
+        warn!(
+            files = readable,
+            "others on this machine can read or write the database's files"
+        );
+    }
+}
+
+/// Rights are the system's own there.
+#[cfg(not(unix))]
+fn warn_of_readers(_: &Path) {}

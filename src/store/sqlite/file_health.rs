@@ -1,0 +1,149 @@
+//! Whether the database file is still the one that was opened, and whether it is whole.
+
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use tracing::error;
+
+use crate::{
+    domain::ErrorChain,
+    store::{StoreError, sqlite::file_identity::OpenedFiles},
+};
+
+/// How many rows are left alone at most because of damage.
+const MOST_LEFT_ALONE: usize = 100_000;
+
+/// What is known against the file. Clones share it, and nothing of it is forgotten before the store is opened again.
+#[derive(Debug, Clone)]
+pub(super) struct FileHealth(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    files: OpenedFiles,
+    /// What became of the file.
+    lost: OnceLock<String>,
+    /// The first damage that was met.
+    damage: OnceLock<String>,
+    left_alone: Mutex<LeftAlone>,
+}
+
+/// Due work that cannot even be put off, since its own row or index is damaged.
+#[derive(Debug, Default)]
+pub(super) struct LeftAlone {
+    /// By number.
+    pub(super) jobs: HashSet<i64>,
+    /// By id.
+    pub(super) deliveries: HashSet<String>,
+}
+
+impl FileHealth {
+    /// Nothing is known against the file at this path yet.
+    pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
+        let files = OpenedFiles::at(path).map_err(sqlx::Error::Io)?;
+        Ok(Self(Arc::new(Known {
+            files,
+            lost: OnceLock::new(),
+            damage: OnceLock::new(),
+            left_alone: Mutex::default(),
+        })))
+    }
+
+    /// Where the file is.
+    pub(super) fn path(&self) -> &Path {
+        self.0.files.path()
+    }
+
+    /// Fails once the file was seen to be another one: what is written now is lost with the next start.
+    pub(super) fn is_in_place(&self) -> Result<(), StoreError> {
+        match self.0.lost.get() {
+            Some(fate) => Err(StoreError::Unavailable(fate.as_str().into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Compares the file at the path with the one that was opened.
+    pub(super) fn check_place(&self) -> Result<(), StoreError> {
+        self.is_in_place()?;
+        match self.0.files.what_happened() {
+            Ok(None) => Ok(()),
+            Ok(Some(fate)) => {
+                let mut is_news = false;
+                let fate = self.0.lost.get_or_init(|| {
+                    is_news = true;
+                    fate
+                });
+                if is_news {
+                    error!(
+                        error = fate,
+                        "the database file was removed, moved or replaced: nothing is acknowledged until a restart"
+                    );
+                    metrics::gauge!("relay_store_file_lost").set(1.0);
+                }
+                self.is_in_place()
+            }
+            Err(error) => Err(sqlx::Error::Io(error).into()),
+        }
+    }
+
+    /// Notes a failure, if it is damage.
+    pub(super) fn note(&self, failure: &StoreError) {
+        if !failure.is_damage() {
+            return;
+        }
+        metrics::counter!("relay_store_damage_total").increment(1);
+        let mut is_news = false;
+        let what = self.0.damage.get_or_init(|| {
+            is_news = true;
+            let what = ErrorChain(failure).to_string();
+            let sources = what.strip_prefix("the database is damaged: ");
+            sources.unwrap_or(&what).to_owned()
+        });
+        if is_news {
+            error!(
+                error = what,
+                "the database is damaged: restore a backup, or save what is whole by SQLite's .recover"
+            );
+        }
+    }
+
+    /// Notes what an examination of the whole file found.
+    pub(super) fn note_findings(&self, findings: String) {
+        self.note(&StoreError::Damaged(findings.into()));
+    }
+
+    /// Fails once damage was met: what is written now may be what nobody can read later.
+    pub(super) fn is_whole(&self) -> Result<(), StoreError> {
+        match self.0.damage.get() {
+            Some(what) => Err(StoreError::Damaged(what.as_str().into())),
+            None => Ok(()),
+        }
+    }
+
+    /// The work that is left alone.
+    pub(super) fn left_alone(&self) -> MutexGuard<'_, LeftAlone> {
+        // each change is a single step, so the data is consistent even if the lock is poisoned
+        self.0
+            .left_alone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LeftAlone {
+    /// Leaves a job alone until the next start.
+    pub(super) fn leave_job(&mut self, number: i64) {
+        if self.jobs.len() < MOST_LEFT_ALONE {
+            self.jobs.insert(number);
+        }
+    }
+
+    /// Leaves a delivery alone until the next start.
+    pub(super) fn leave_delivery(&mut self, id: String) {
+        if self.deliveries.len() < MOST_LEFT_ALONE {
+            self.deliveries.insert(id);
+        }
+    }
+}
