@@ -85,13 +85,12 @@ impl ClockWorker {
 
     /// The step that the machine's clock made, if it made one.
     fn step(&mut self) -> Option<ClockStep> {
-        let (from, to) = match self.clock.machine() {
-            Some(shown) => (self.clock.now(), shown),
-            None => {
-                let shown = self.clock.now();
-                // one that is moved forward by hand is not set: time passes
-                (std::mem::replace(&mut self.shown, shown).max(shown), shown)
-            }
+        let (from, to) = if let Some(shown) = self.clock.machine() {
+            (self.clock.now(), shown)
+        } else {
+            let shown = self.clock.now();
+            // one that is moved forward by hand is not set: time passes
+            (std::mem::replace(&mut self.shown, shown).max(shown), shown)
         };
         let apart = to.duration_since(from).abs();
         if apart >= STEP {

@@ -9,6 +9,7 @@ mod lock;
 mod reload;
 mod relocation;
 mod upkeep;
+mod workers;
 
 use std::{fs::File, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -42,7 +43,7 @@ use crate::{
     runtime::{self, Stopped, Supervisor, Wake, Worker, run_worker},
     store::{Store, StoreError, postgres::PgStore},
     telemetry::{self, Metrics},
-    tracker::{BankWorker, Looker, TrackerWorker},
+    tracker::{BankWorker, TrackerWorker},
     web::{AdminToken, ConnectionLimits, serve},
 };
 
@@ -156,45 +157,6 @@ fn api_parts(
     })
 }
 
-fn tracker(settings: &Settings, store: &Arc<dyn Store>, parts: &ApiParts) -> TrackerWorker {
-    let looker = Looker::new(
-        parts.basiq.clone(),
-        store.clone(),
-        parts.clock.clone(),
-        Arc::clone(&parts.catalogue),
-        (&settings.basiq, &settings.tracking),
-    );
-    let wakes = (parts.tracker_wake.clone(), parts.delivery_wake.clone());
-    TrackerWorker::new(
-        looker,
-        store.clone(),
-        parts.clock.clone(),
-        &settings.basiq,
-        wakes,
-        parts.follows.changes(),
-    )
-}
-
-fn banks(settings: &Settings, store: &Arc<dyn Store>, parts: &ApiParts) -> BankWorker {
-    BankWorker::new(
-        parts.basiq.clone(),
-        store.clone(),
-        parts.clock.clone(),
-        (&settings.basiq, &settings.tracking),
-        parts.tracker_wake.clone(),
-    )
-}
-
-fn delivery(
-    settings: &Settings,
-    store: &Arc<dyn Store>,
-    parts: &ApiParts,
-) -> Result<DeliveryWorker> {
-    let (clock, wake) = (parts.clock.clone(), parts.delivery_wake.clone());
-    DeliveryWorker::new(store.clone(), clock, &settings.delivery, wake)
-        .context("no client for callbacks")
-}
-
 /// How long a start waits for what an examination of the store finds.
 const EXAMINING: Duration = Duration::from_secs(2);
 
@@ -205,8 +167,7 @@ async fn take_up(store: &dyn Store) -> Result<()> {
     examined.context("the store cannot be examined")?;
     store.list_clients().await.map_err(|failure| {
         let why = match failure {
-            StoreError::Unavailable(_) => "the clients cannot be read",
-            StoreError::Damaged(_) => "the clients cannot be read",
+            StoreError::Unavailable(_) | StoreError::Damaged(_) => "the clients cannot be read",
             StoreError::Refused(_) | StoreError::Inconsistent { .. } => {
                 "the clients cannot be read; are RELAY_ENCRYPTION_KEY and RELAY_ENCRYPTION_PREVIOUS_KEY \
                  those that their secrets were encrypted with?"
@@ -223,6 +184,15 @@ async fn take_up(store: &dyn Store) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn replaceable_secrets(parts: &ApiParts) -> Secrets {
+    Secrets {
+        basiq: parts.basiq.clone(),
+        admin: parts.admin.clone(),
+        webhook: parts.hints.secret.clone(),
+        tracker_wake: parts.tracker_wake.clone(),
+    }
 }
 
 fn console_parts(settings: &Settings, parts: &ApiParts, share: Share) -> ConsoleParts {
@@ -259,40 +229,20 @@ impl Relay {
         // a clock that stands still for a test agrees with no other relay's
         let shared = shared.filter(|_| clock.can_follow());
         let fleet = join(shared, &clock, &share).await?;
-        let common = fleet
-            .as_ref()
-            .map(|(_, store)| InPostgres::common(store.clone()));
+        let coordinator = fleet.as_ref();
+        let common = coordinator.map(|(_, store)| InPostgres::common(store.clone()));
         let shared = (common, share.clone());
         let limits = connection_limits(&settings, runtime::handle_limit());
-        let parts = api_parts(
-            &settings,
-            &store,
-            (clock, catalogue),
-            &metrics,
-            shared,
-            limits,
-        )?;
-        let tracker = tracker(&settings, &store, &parts);
-        let banks = banks(&settings, &store, &parts);
-        let delivery = delivery(&settings, &store, &parts)?.sharing(&share);
+        let timing = (clock, catalogue);
+        let parts = api_parts(&settings, &store, timing, &metrics, shared, limits)?;
+        let tracker = workers::tracker(&settings, &store, &parts);
+        let banks = workers::banks(&settings, &store, &parts);
+        let delivery = workers::delivery(&settings, &store, &parts)?.sharing(&share);
         let clock = parts.clock.clone();
         let upkeep = UpkeepWorker::new(store.clone(), clock, &settings.store);
-        let waiting = vec![parts.tracker_wake.clone(), parts.delivery_wake.clone()];
-        let clock = ClockWorker::take_up(
-            &settings.store.database,
-            store.clone(),
-            &parts.clock,
-            waiting,
-        )
-        .await;
-        let clock = clock.context("due times cannot be moved")?;
+        let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
-        let secrets = Secrets {
-            basiq: parts.basiq.clone(),
-            admin: parts.admin.clone(),
-            webhook: parts.hints.secret.clone(),
-            tracker_wake: parts.tracker_wake.clone(),
-        };
+        let secrets = replaceable_secrets(&parts);
         let console = console::router(console_parts(&settings, &parts, share.clone()));
         let (follow, bells) = (parts.follows.worker(), Bells::of(&parts));
         let router = api::router(parts, console);

@@ -50,12 +50,12 @@ fn fits(end: &str, value: &str) -> bool {
 fn fits_port(text: &str, value: &str) -> bool {
     let mut words = text.split('_');
     let (port, protocol) = (words.next(), words.next());
-    let (part, none) = (words.next(), words.next());
+    let (field, end) = (words.next(), words.next());
     let is_whole = port.is_some_and(is_port)
         && protocol.is_some_and(|protocol| PROTOCOLS.contains(&protocol))
-        && none.is_none();
+        && end.is_none();
     is_whole
-        && match part {
+        && match field {
             None => is_link(value),
             Some("PROTO") => is_protocol(value),
             Some("PORT") => is_port(value),

@@ -9,7 +9,7 @@ use crate::{
         view::{Badge, Clock, Tone, When, length, took},
         words,
     },
-    domain::{Attempt, Phase, WatchState},
+    domain::{Attempt, Phase, WatchState, visible_json},
     store::{EventStory, WatchStory},
 };
 
@@ -170,6 +170,7 @@ impl Line {
             .filter_map(|(name, text)| Some((name, text?)));
         let action = ("Do", words::action(body.action).to_owned());
         let json = serde_json::to_string_pretty(body).unwrap_or_default();
+        let json = visible_json(&json);
         let moment = self.moment(body.timestamp, format!("Event {}", body.sequence));
         self.moments.push(Moment {
             tone: badge.tone,

@@ -22,7 +22,7 @@ use crate::{
         watches::names,
         words,
     },
-    domain::{JobMemory, Phase, WatchId, WatchState},
+    domain::{JobMemory, Phase, WatchId, WatchState, visible_json},
     store::WatchStory,
 };
 
@@ -97,7 +97,7 @@ fn page(story: &WatchStory, client: &str, visit: &Visit) -> Page {
         can_cancel: watch.state.is_open(),
         can_redeliver: !story.events.is_empty() && watch.state != WatchState::Cancelled,
         facts: facts(story, client),
-        metadata: (!metadata.is_empty()).then(|| metadata.as_str().to_owned()),
+        metadata: (!metadata.is_empty()).then(|| visible_json(metadata.as_str())),
         created: clock.when(watch.created_at),
         updated: clock.when(watch.updated_at),
         settled: watch.settled_at.map(|at| clock.when(at)),

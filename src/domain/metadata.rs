@@ -72,6 +72,28 @@ impl Metadata {
     }
 }
 
+/// A JSON text for a person: what nobody can see, and what turns the direction of a text round, as escapes. It means the
+/// same, for such characters stand in texts only.
+#[must_use]
+pub fn visible_json(json: &str) -> String {
+    let mut visible = String::with_capacity(json.len());
+    for character in json.chars() {
+        let is_hidden = match character {
+            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+            '\t' | '\n' => false,
+            other => other.is_control(),
+        };
+        if is_hidden {
+            // all of them are below U+10000
+            let escape = format!("\\u{:04x}", u32::from(character));
+            visible.push_str(&escape);
+        } else {
+            visible.push(character);
+        }
+    }
+    visible
+}
+
 impl Default for Metadata {
     fn default() -> Self {
         Self(RawValue::from_string("{}".to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned()))
@@ -221,6 +243,20 @@ mod tests {
             assert_eq!(read(text), Err(MetadataError::NotAnObject), "{text}");
             assert!(serde_json::from_str::<Metadata>(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_shown_as_an_escape_that_means_the_same() {
+        let kept = read("{\"a\u{202e}\":\"\u{80}\u{7f}é😀\"}").unwrap();
+        assert_eq!(
+            visible_json(kept.as_str()),
+            r#"{"a\u202e":"\u0080\u007fé😀"}"#
+        );
+        let value: Value = serde_json::from_str(kept.as_str()).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Value>(&visible_json(kept.as_str())).unwrap(),
+            value
+        );
     }
 
     #[test]

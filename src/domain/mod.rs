@@ -44,7 +44,7 @@ pub use self::{
         Step, StepFailure, StepStatus, StepView,
     },
     likely::Likelihood,
-    metadata::{MAX_METADATA, Metadata, MetadataError},
+    metadata::{MAX_METADATA, Metadata, MetadataError, visible_json},
     mfa::MfaAnswer,
     outcome::{Action, Outcome, Status, Verdict},
     outlook::{Outlook, stage_of},

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     async fn enter(connections: &Connections) -> Connection {
-        let entered = timeout(Duration::from_secs(60), connections.enter()).await;
+        let entered = timeout(Duration::from_mins(1), connections.enter()).await;
         entered.unwrap().unwrap()
     }
 

@@ -87,23 +87,26 @@ async fn next(
     stop: &CancellationToken,
 ) -> Option<(TcpStream, Connection)> {
     let accept = async {
-        let mut failed = false;
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => return Some((stream, room.enter().await?)),
-                Err(error) => {
-                    // once, and not ten times a second while it lasts
-                    if !std::mem::replace(&mut failed, true) {
-                        warn!(%error, "a connection cannot be accepted");
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        }
+        let stream = accept(listener).await;
+        Some((stream, room.enter().await?))
     };
     tokio::select! {
         () = stop.cancelled() => None,
         accepted = accept => accepted,
+    }
+}
+
+/// Accepts a connection. A failure is logged once, not ten times a second while it lasts.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut has_failed = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) if !has_failed => warn!(%error, "a connection cannot be accepted"),
+            Err(_) => {}
+        }
+        has_failed = true;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

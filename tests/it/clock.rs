@@ -9,7 +9,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::support::{TestApp, job, live::Live};
+use crate::support::{TestApp, database::is_postgres, job, live::Live};
 
 const JOBS: usize = 12;
 const HOUR: i64 = 3_600_000;
@@ -60,6 +60,10 @@ async fn a_clock_set_back_by_an_hour_holds_up_no_job() {
 
 #[tokio::test]
 async fn a_clock_set_back_while_the_relay_is_down_holds_up_no_job() {
+    if is_postgres() {
+        // the time is the database's, which nobody sets here
+        return;
+    }
     let mut app = TestApp::new().await;
     app.sandbox
         .seed_document("job-1", running("job-1", app.now()));
@@ -76,6 +80,10 @@ async fn a_clock_set_back_while_the_relay_is_down_holds_up_no_job() {
 
 #[tokio::test]
 async fn what_waits_moves_back_with_the_clock_and_keeps_its_order() {
+    if is_postgres() {
+        // the time is the database's, which nobody sets here
+        return;
+    }
     let mut app = TestApp::new().await;
     app.sandbox
         .seed_document("job-1", ended("job-1", app.now()));
@@ -124,7 +132,7 @@ async fn a_clock_set_forward_and_back_again_spends_no_lease_and_no_time_limit() 
     live.until(Duration::from_secs(5), || !told.lock().unwrap().is_empty())
         .await;
     live.clock().set_machine_wrong_by(HOUR);
-    tokio::time::sleep(Duration::from_millis(2000)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     live.clock().set_machine_wrong_by(0);
     tokio::time::sleep(Duration::from_secs(7).saturating_sub(began.elapsed())).await;
     assert_eq!(*told.lock().unwrap(), ["ended"]);

@@ -110,9 +110,8 @@ async fn each_body_gets_its_answer_and_metadata_come_back_as_they_were_written()
         }
         if let Some(metadata) = &row.kept {
             let written = format!("\"metadata\":{metadata},");
-            if !answer.text.contains(&written) {
-                wrong.push(format!("{}: {}", row.name, answer.text));
-            }
+            let lost = (!answer.text.contains(&written)).then_some(&answer.text);
+            wrong.extend(lost.map(|text| format!("{}: {text}", row.name)));
             let location = answer.header("location").to_owned();
             kept.push((
                 row.name.clone(),

@@ -156,7 +156,7 @@ impl Scene {
     /// Lets the relay have as many handles as it has, and no more.
     async fn leave_no_handle(&self) {
         let open = self.handles();
-        let free = (0..).find(|handle| !open.contains(handle)).unwrap();
+        let free = (0..1 << 20).find(|handle| !open.contains(handle)).unwrap();
         self.limit_handles(free).await;
     }
 

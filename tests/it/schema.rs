@@ -31,7 +31,7 @@ const GROWTH: u64 = 50 * 1024;
 const SETTLES: Duration = Duration::from_secs(30);
 /// Connections that never finish a request.
 const SLOW: usize = 500;
-const PATIENCE: Duration = Duration::from_mins(8);
+const PATIENCE: Duration = Duration::from_mins(15);
 
 /// What is left out, with reasons: whether a cursor is one, or an address private, no schema can say, and 422
 /// is declared for it; and a watch that was cancelled can still be read.

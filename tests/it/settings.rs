@@ -121,15 +121,18 @@ async fn a_wrong_address_of_a_database_or_a_proxy_is_not_repeated() {
         format!("mysql://relay:{SECRET}@db/relay"),
         SECRET.to_owned(),
     ] {
-        for setting in ["RELAY_DATABASE_URL", "RELAY_EGRESS_PROXY"] {
-            for command in [&["serve"][..], &["client", "list"]] {
-                let told = fails(command, &[(setting, &address)], 2).await.unwrap();
-                assert!(!told.contains(SECRET), "{address}: {told}");
-                assert!(
-                    told.contains(setting) && told.lines().count() == 1,
-                    "{told}"
-                );
-            }
+        for (setting, command) in [
+            ("RELAY_DATABASE_URL", &["serve"][..]),
+            ("RELAY_DATABASE_URL", &["client", "list"]),
+            ("RELAY_EGRESS_PROXY", &["serve"]),
+            ("RELAY_EGRESS_PROXY", &["client", "list"]),
+        ] {
+            let told = fails(command, &[(setting, &address)], 2).await.unwrap();
+            assert!(!told.contains(SECRET), "{address}: {told}");
+            assert!(
+                told.contains(setting) && told.lines().count() == 1,
+                "{told}"
+            );
         }
         let moving = [
             "migrate-store",

@@ -61,16 +61,29 @@ impl Line {
         Pin::new(&mut *self.stream)
     }
 
-    /// An end that closed has often said why before: what it said is read once writing fails.
-    fn failed_writing(&mut self, context: &mut Context<'_>, error: io::Error) -> io::Error {
+    /// An end that closed has often said why before: what it said is read once writing fails. Reading ends soon, with
+    /// what was said or because the connection is closed.
+    fn failed_writing(&mut self, context: &mut Context<'_>, error: io::Error) -> Poll<io::Error> {
         let mut bytes = [0; 64];
         let read = self
             .inner()
             .poll_read(context, &mut ReadBuf::new(&mut bytes));
-        if let Poll::Ready(Err(said)) = read {
+        if let Err(said) = ready!(read) {
             self.heard.note(&said);
         }
-        error
+        Poll::Ready(error)
+    }
+
+    /// What came of writing.
+    fn written<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        match written {
+            Ok(written) => Poll::Ready(Ok(written)),
+            Err(error) => self.failed_writing(context, error).map(Err),
+        }
     }
 }
 
@@ -100,7 +113,7 @@ impl AsyncWrite for Line {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(self.inner().poll_write(context, bytes));
-        Poll::Ready(written.map_err(|error| self.failed_writing(context, error)))
+        self.written(context, written)
     }
 
     fn poll_write_vectored(
@@ -109,7 +122,7 @@ impl AsyncWrite for Line {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(self.inner().poll_write_vectored(context, slices));
-        Poll::Ready(written.map_err(|error| self.failed_writing(context, error)))
+        self.written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -118,7 +131,7 @@ impl AsyncWrite for Line {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(self.inner().poll_flush(context));
-        Poll::Ready(flushed.map_err(|error| self.failed_writing(context, error)))
+        self.written(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

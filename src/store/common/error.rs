@@ -195,6 +195,8 @@ fn state(error: &dyn DatabaseError) -> Option<&str> {
 
 fn meaning(error: &sqlx::Error) -> Meaning {
     match error {
+        // another connection may do, whatever broke this one
+        _ if is_lost(error) => Meaning::Passing,
         sqlx::Error::Database(error) => match state(&**error) {
             Some(state) => meaning_of_state(state),
             None => error
@@ -202,12 +204,7 @@ fn meaning(error: &sqlx::Error) -> Meaning {
                 .and_then(|code| code.parse::<i64>().ok())
                 .map_or(Meaning::Refusal, meaning_in_sqlite),
         },
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::BeginFailed
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => Meaning::Passing,
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Meaning::Passing,
         _ => Meaning::Refusal,
     }
 }
@@ -253,6 +250,7 @@ mod tests {
             sqlx::Error::PoolClosed,
             sqlx::Error::PoolTimedOut,
             sqlx::Error::WorkerCrashed,
+            sqlx::Error::Protocol("cut in the middle of a message".into()),
             sqlx::Error::Io(std::io::Error::other("disk")),
         ] {
             assert!(matches!(

@@ -1,6 +1,6 @@
 //! Examines the whole file at the start, so that damage is known before somebody relies on what is stored.
 
-use std::{path::PathBuf, thread};
+use std::{path::Path, thread};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -28,15 +28,15 @@ pub(super) fn begin(store: &SqliteStore) -> Result<oneshot::Receiver<()>, StoreE
     thread::Builder::new()
         .name("store examiner".to_owned())
         .spawn(move || {
-            examine(&health, path);
+            examine(&health, &path);
             tell(caller, ());
         })
         .map_err(sqlx::Error::Io)?;
     Ok(answer)
 }
 
-fn examine(health: &FileHealth, path: PathBuf) {
-    let findings = open_to_read(&path)
+fn examine(health: &FileHealth, path: &Path) {
+    let findings = open_to_read(path)
         .map_err(StoreError::from)
         .and_then(|connection| findings(&connection));
     match findings {

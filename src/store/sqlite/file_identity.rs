@@ -52,13 +52,12 @@ impl OpenedFiles {
             .unwrap_or_else(PoisonError::into_inner);
         for (ending, known) in COMPANIONS.iter().zip(companions.iter_mut()) {
             let path = beside(&self.database, ending);
-            match known {
-                None => *known = find(&path)?,
-                Some(known) => {
-                    if let Some(fate) = fate_of(&path, *known)? {
-                        return Ok(Some(fate));
-                    }
-                }
+            let Some(known) = known else {
+                *known = find(&path)?;
+                continue;
+            };
+            if let Some(fate) = fate_of(&path, *known)? {
+                return Ok(Some(fate));
             }
         }
         Ok(None)

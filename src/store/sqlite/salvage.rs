@@ -43,13 +43,14 @@ impl SqliteStore {
     where
         I: Send + Sync + 'static,
         T: Send + 'static,
-        W: Fn(&Connection, &[I], Extras) -> Result<T, StoreError> + Clone + Send + 'static,
+        W: Fn(&Connection, &[I], Extras) -> Result<T, StoreError> + Clone + Send + Sync + 'static,
     {
         let mut salvaged = Salvaged {
             done: Vec::new(),
             struck: Vec::new(),
         };
-        let mut parts = vec![0..items.len()];
+        let whole = 0..items.len();
+        let mut parts = Vec::from([whole]);
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
@@ -79,7 +80,7 @@ impl SqliteStore {
     where
         I: Send + Sync + 'static,
         T: Send + 'static,
-        W: Fn(&Connection, &[I], Extras) -> Result<T, StoreError> + Clone + Send + 'static,
+        W: Fn(&Connection, &[I], Extras) -> Result<T, StoreError> + Clone + Send + Sync + 'static,
     {
         let unit = |extras| {
             let (items, part, work) = (Arc::clone(items), part.clone(), work.clone());

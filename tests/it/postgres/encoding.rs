@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::{Json, Router, routing::get};
+use basiq_relay::clock::Clock;
 use serde_json::{Value, json};
 
 use super::NOWHERE;
@@ -28,9 +29,9 @@ async fn a_database_that_cannot_hold_every_text_is_refused_with_the_remedy() {
             let output = output.expect("it ends").unwrap();
             let told = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
-            for word in ["RELAY_DATABASE_URL", encoding, "ENCODING 'UTF8'"] {
-                assert!(told.contains(word), "{arguments:?} names no {word}: {told}");
-            }
+            let words = ["RELAY_DATABASE_URL", encoding, "ENCODING 'UTF8'"];
+            let missing = words.into_iter().find(|word| !told.contains(*word));
+            assert_eq!(missing, None, "{arguments:?}: {told}");
             assert_eq!(told.lines().count(), 1, "{told}");
         }
     }
@@ -110,7 +111,7 @@ fn failed(id: &str, detail: &str) -> Value {
     let result = json!({ "code": "account-not-accessible-requires-user-action", "title": TEXT, "detail": detail });
     crate::support::job(
         id,
-        jiff::Timestamp::now(),
+        Clock::system().now(),
         &[("verify-credentials", "failed", result)],
     )
 }

@@ -142,12 +142,7 @@ async fn a_damaged_page_of_watches_is_named_nothing_new_is_taken_and_whole_watch
 /// What an index has on a page is not known by name; but most of it is elsewhere.
 #[tokio::test]
 async fn a_damaged_page_of_any_table_or_index_leaves_most_watches_to_be_told() {
-    let trees = [
-        "jobs",
-        "jobs_ready",
-        "watches_open",
-        "watches_of_client_in_state",
-    ];
+    let trees = ["jobs", "watches_open", "watches_of_client_in_state"];
     join_all(trees.map(async |tree| {
         let place = Place::new().await;
         let roots = stopped_with_watches(&place).await;

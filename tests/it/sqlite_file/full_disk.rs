@@ -65,9 +65,10 @@ async fn listening(lines: &mut Lines<BufReader<ChildStderr>>) -> String {
 }
 
 async fn until_status(url: &str, status: u16) {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let began = std::time::Instant::now();
     loop {
-        let answer = reqwest::get(format!("{url}/readyz")).await.unwrap();
+        let answer = http.get(format!("{url}/readyz")).send().await.unwrap();
         if answer.status().as_u16() == status {
             return;
         }

@@ -111,17 +111,16 @@ fn parse_watches(
     let watches = list(&mut fields, "watches", "a list of objects");
     fields.finish(&["watches"])?;
     let watches = watches.ok_or_else(missing)?.into_iter().enumerate();
-    let read = watches.map(|(index, watch)| match Object::of(&watch) {
-        Some(watch) => {
-            parse_one(watch, rules).map_err(|problem| problem.within(&format!("/watches/{index}")))
+    let read = watches.map(|(index, watch)| {
+        if let Some(watch) = Object::of(&watch) {
+            let parsed = parse_one(watch, rules);
+            return parsed.map_err(|problem| problem.within(&format!("/watches/{index}")));
         }
-        None => {
-            let (mut fields, place) = (Fields::new(Object::default()), format!("watches/{index}"));
-            if let Some(other) = fields.read(&place, &watch) {
-                fields.wrong_type(&place, "an object", &other);
-            }
-            Err(of(fields))
+        let (mut fields, place) = (Fields::new(Object::default()), format!("watches/{index}"));
+        if let Some(other) = fields.read(&place, &watch) {
+            fields.wrong_type(&place, "an object", &other);
         }
+        Err(of(fields))
     });
     Ok(read.collect())
 }

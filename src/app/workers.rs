@@ -1,0 +1,69 @@
+//! Makes the workers of a relay.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use crate::{
+    api::ApiParts,
+    app::ClockWorker,
+    config::Settings,
+    delivery::DeliveryWorker,
+    store::Store,
+    tracker::{BankWorker, Looker, TrackerWorker},
+};
+
+pub(super) fn tracker(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    parts: &ApiParts,
+) -> TrackerWorker {
+    let looker = Looker::new(
+        parts.basiq.clone(),
+        store.clone(),
+        parts.clock.clone(),
+        Arc::clone(&parts.catalogue),
+        (&settings.basiq, &settings.tracking),
+    );
+    let wakes = (parts.tracker_wake.clone(), parts.delivery_wake.clone());
+    TrackerWorker::new(
+        looker,
+        store.clone(),
+        parts.clock.clone(),
+        &settings.basiq,
+        wakes,
+        parts.follows.changes(),
+    )
+}
+
+pub(super) fn banks(settings: &Settings, store: &Arc<dyn Store>, parts: &ApiParts) -> BankWorker {
+    BankWorker::new(
+        parts.basiq.clone(),
+        store.clone(),
+        parts.clock.clone(),
+        (&settings.basiq, &settings.tracking),
+        parts.tracker_wake.clone(),
+    )
+}
+
+pub(super) fn delivery(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    parts: &ApiParts,
+) -> Result<DeliveryWorker> {
+    let (clock, wake) = (parts.clock.clone(), parts.delivery_wake.clone());
+    DeliveryWorker::new(store.clone(), clock, &settings.delivery, wake)
+        .context("no client for callbacks")
+}
+
+/// The worker that notices a machine's clock that was set, where due times go by it.
+pub(super) async fn clock_worker(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    parts: &ApiParts,
+) -> Result<Option<ClockWorker>> {
+    let waiting = vec![parts.tracker_wake.clone(), parts.delivery_wake.clone()];
+    let database = &settings.store.database;
+    let worker = ClockWorker::take_up(database, store.clone(), &parts.clock, waiting);
+    worker.await.context("due times cannot be moved")
+}
