@@ -41,8 +41,8 @@ pub struct Follows {
 }
 
 impl Follows {
-    /// Nobody follows anything yet. Each who does holds a connection, so of so many connections three quarters may
-    /// follow at a time: others find room besides.
+    /// An empty registry. Each follower holds a connection, so followers may use three quarters of `connections`;
+    /// the rest is left to other calls.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, connections: usize) -> Self {
         Self {

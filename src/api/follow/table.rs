@@ -15,7 +15,7 @@ use crate::{
     store::WatchVersion,
 };
 
-/// So many of the followers follow one watch.
+/// The most followers of one watch.
 pub(super) const MOST_OF_ONE: usize = 1024;
 
 /// Why there is no room.
