@@ -22,8 +22,11 @@ use crate::{
 /// How long a delivery waits that could not be tried: its address has no room, or the relay has no resources.
 const NOT_TRIED_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often it is asked which deliveries wait for a paused host for too long, and how many end at once.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// The worker looks for deliveries that wait too long for a paused host this many times in a schedule's whole
+/// span, but at most once a second and at least once a minute.
+const ASKS_PER_SCHEDULE: u32 = 20;
+const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// How many such deliveries one transaction gives up.
 const END_AT_ONCE: usize = 500;
 
 impl DeliveryWorker {
@@ -122,15 +125,15 @@ impl DeliveryWorker {
     pub(super) async fn give_up_waiting(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let asked = self.asked_for_waiting;
         // a clock that was set back asks anew
-        let is_early = |asked: Timestamp| asked <= now && now < after(asked, ASK_EVERY);
+        let whole = whole_schedule(&self.schedule);
+        let every = ask_every(whole);
+        let is_early = |asked: Timestamp| asked <= now && now < after(asked, every);
         if asked.is_some_and(is_early) {
             return Ok(());
         }
         let waiting = Waiting {
             now,
-            since: now
-                .saturating_sub(whole_schedule(&self.schedule))
-                .unwrap_or(now),
+            since: now.saturating_sub(whole).unwrap_or(now),
             limit: END_AT_ONCE,
         };
         let given_up = self.store.give_up_waiting(waiting).await?;
@@ -150,6 +153,12 @@ impl DeliveryWorker {
 
 fn after(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// How often the worker looks for deliveries to give up, for a schedule of this whole span.
+fn ask_every(whole_schedule: Duration) -> Duration {
+    let (shortest, longest) = ASK_EVERY;
+    (whole_schedule / ASKS_PER_SCHEDULE).clamp(shortest, longest)
 }
 
 #[cfg(test)]
@@ -189,6 +198,14 @@ mod tests {
             let lack = rustix::io::Errno::MFILE.raw_os_error();
             Err(io::Error::from_raw_os_error(lack))
         }
+    }
+
+    #[test]
+    fn a_short_schedule_is_asked_for_each_second_and_a_long_one_each_minute() {
+        let every = |seconds| ask_every(Duration::from_secs(seconds));
+        assert_eq!(every(0), Duration::from_secs(1));
+        assert_eq!(every(200), Duration::from_secs(10));
+        assert_eq!(every(3 * 86_400), Duration::from_mins(1));
     }
 
     #[tokio::test]

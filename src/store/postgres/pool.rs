@@ -33,8 +33,11 @@ const CONNECTIONS: u32 = 16;
 /// How many of them units of work keep to themselves.
 const WARM: usize = 8;
 
-/// How long a connection is waited for, whether all are in use or the database is away.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a unit of work waits for a connection, whether all are in use or the database is away.
+///
+/// A call of the API needs two units, to know the client and to do what it asks, and is given up after ten
+/// seconds. Both have failed by then, so that the answer and the log can say why.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a connection may take that is made to learn why none comes.
 const INQUIRY: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 mod encoding;
 mod failover;
+mod locked;
 mod pooler;
 mod reasons;
 
