@@ -25,7 +25,7 @@ use crate::support::{
 /// At least so many requests are sent, for so many examples of each operation. On PostgreSQL a fifth: what the
 /// document says of input is the same there, and what its store makes of it shows in the first examples.
 const REQUESTS: u64 = 10_000;
-const EXAMPLES: u64 = 260;
+const EXAMPLES: u64 = 195;
 /// Memory may have grown by so much, in KiB, so long after the clients are gone.
 const GROWTH: u64 = 50 * 1024;
 const SETTLES: Duration = Duration::from_secs(30);
