@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 use basiq_relay::{
     clock::Clock,
     domain::{
-        Action, CallbackUrl, ClientId, Event, EventBody, EventId, JobContext, Metadata, Progress,
-        Share, Status, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
+        Action, CallbackUrl, ClientId, Event, EventBody, EventId, Fleet, JobContext, Metadata,
+        Status, ToldSoFar, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
     },
     runtime::run_worker,
     store::{Claim, DueJob, Look, NewWatch, OutageChange, Store, Urgency, WatchChange},
@@ -48,7 +48,7 @@ pub(crate) async fn run(
     let (stop, mut worker) = (CancellationToken::new(), JoinSet::new());
     let before = bare.posts().await?;
     let began = Instant::now();
-    worker.spawn(run_worker(relay.delivery, Share::alone(), stop.clone()));
+    worker.spawn(run_worker(relay.delivery, Fleet::alone(), stop.clone()));
     scene.receiver.until(EVENTS).await?;
     let rate = float(EVENTS) / began.elapsed().as_secs_f64();
     let bare = f64::midpoint(before, bare.posts().await?);
@@ -156,10 +156,10 @@ fn change(watch: &Watch, now: Timestamp) -> WatchChange {
     WatchChange {
         watch_id: watch.id,
         state: WatchState::Settled,
-        progress: Progress {
+        progress: ToldSoFar {
             transitions: 1,
             sequence: 1,
-            ..Progress::default()
+            ..ToldSoFar::default()
         },
         event: Some(Event {
             id: EventId::derive(watch.id, 1),

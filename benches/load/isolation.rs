@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use anyhow::{Context, Result};
-use basiq_relay::{domain::Share, runtime::run_worker};
+use basiq_relay::{domain::Fleet, runtime::run_worker};
 use reqwest::Url;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,7 @@ async fn p99(kind: Kind, server: &Server, (hung, round): (usize, usize)) -> Resu
     fill(&relay.store, client, EVENTS + hung, callback).await?;
     let (stop, mut worker) = (CancellationToken::new(), JoinSet::new());
     let began = Instant::now();
-    worker.spawn(run_worker(relay.delivery, Share::alone(), stop.clone()));
+    worker.spawn(run_worker(relay.delivery, Fleet::alone(), stop.clone()));
     scene.receiver.until(EVENTS).await?;
     worker.shutdown().await;
     relay.store.close().await;

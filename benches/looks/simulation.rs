@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use basiq_relay::{
     config::TrackingConfig,
-    domain::{Averages, JobMemory, JobSnapshot, KnownPace, Step, StepStatus},
+    domain::{BasiqAverages, JobMemory, JobSnapshot, KnownDurations, Step, StepStatus},
     normalise::{self, Finding},
     tracker::{memory, schedule, stages},
 };
@@ -210,13 +210,13 @@ fn normal(dice: &mut StdRng) -> f64 {
 }
 
 /// What Basiq would tell of a bank.
-fn averages(bank: &Bank) -> Averages {
+fn averages(bank: &Bank) -> BasiqAverages {
     let mean = |index: usize| {
         let (_, middle, spread) = bank.steps.get(index)?;
         Some(middle * (spread * spread / 2.0_f64).exp() * 1000.0)
     };
     let means = (0..bank.steps.len()).filter_map(mean);
-    Averages {
+    BasiqAverages {
         verify_credentials: mean(0),
         retrieve_accounts: mean(1),
         total: Some(means.sum()),
@@ -232,7 +232,7 @@ pub(crate) fn simulate(
 ) -> Tally {
     let mut dice = StdRng::seed_from_u64(seed);
     let mut jitter = StdRng::seed_from_u64(seed + 1);
-    let mut known = KnownPace::default();
+    let mut known = KnownDurations::default();
     if way == Way::Average {
         known.averages = Some(averages(bank));
     }
@@ -259,7 +259,7 @@ pub(crate) fn simulate(
 fn look_at(
     job: &Job,
     way: Way,
-    known: &mut KnownPace,
+    known: &mut KnownDurations,
     jitter: &mut StdRng,
     learns: bool,
 ) -> (usize, f64) {

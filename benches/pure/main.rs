@@ -6,10 +6,10 @@ use basiq_relay::{
     basiq::wire::JobDocument,
     config::TrackingConfig,
     domain::{
-        Action, Event, EventBody, EventId, JobContext, JobMemory, JobSnapshot, KnownPace, Metadata,
-        SigningSecret, StageLeft, Status, WatchId, WatchOptions,
+        Action, Event, EventBody, EventId, JobContext, JobMemory, JobSnapshot, KnownDurations,
+        Metadata, SigningSecret, StageDuration, Status, WatchId, WatchOptions,
     },
-    normalise::{self, Finding, Known, Timings},
+    normalise::{self, Finding, JobFacts, JudgeSettings},
     signing,
     tracker::{memory, schedule},
 };
@@ -69,13 +69,13 @@ fn parse(bytes: &[u8]) -> Option<JobDocument> {
 /// From the bytes of an answer to what it means.
 fn normalise(bench: &mut Criterion) {
     let tracking = TrackingConfig::default();
-    let timings = Timings {
+    let timings = JudgeSettings {
         bank_retry_after: tracking.bank_retry_after,
         update_retry_interval: tracking.update_retry_interval,
         job_max_age: tracking.job_max_age,
         support_after_failures: tracking.support_after_failures,
     };
-    let known = Known {
+    let known = JobFacts {
         major_outage: false,
         failures_in_a_row: 0,
         started_at: now(),
@@ -99,9 +99,9 @@ fn next_look(bench: &mut Criterion) {
     let document = parse(&document("running", "in-progress"));
     let snapshot = document.as_ref().map(read).unwrap_or_default();
     let memory = memory::observe(&JobMemory::default(), &snapshot, &Finding::Running, now());
-    let mut pace = KnownPace::default();
+    let mut pace = KnownDurations::default();
     for seconds in 1..60 {
-        pace.pace.add(&[StageLeft {
+        pace.pace.add(&[StageDuration {
             title: "retrieve-transactions".to_owned(),
             left: Duration::from_secs(seconds),
         }]);

@@ -8,7 +8,7 @@ use crate::{
     api::{ApiState, examples},
     domain::Locale,
     normalise::CatalogueEntry,
-    web::{Params, Problem},
+    web::{Problem, QueryParams},
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -43,7 +43,7 @@ pub(crate) struct CatalogueView {
 )]
 async fn read_catalogue(
     State(state): State<ApiState>,
-    mut params: Params,
+    mut params: QueryParams,
 ) -> Result<Json<CatalogueView>, Problem> {
     let allowed = "a BCP 47 language tag such as `en` or `en-AU`";
     let locale = params.take("locale", allowed, Locale::parse);

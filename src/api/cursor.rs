@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::web::Params;
+use crate::web::QueryParams;
 
 /// Entries on a page when none is asked for.
 const DEFAULT_LIMIT: usize = 50;
@@ -12,7 +12,7 @@ const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
 
 /// Takes `limit`.
-pub(super) fn take_limit(params: &mut Params) -> usize {
+pub(super) fn take_limit(params: &mut QueryParams) -> usize {
     let read = |text: &str| {
         text.parse()
             .ok()
@@ -24,7 +24,7 @@ pub(super) fn take_limit(params: &mut Params) -> usize {
 }
 
 /// Takes `cursor`, a mark that `encode` made.
-pub(super) fn take_cursor<T: FromStr>(params: &mut Params) -> Option<T> {
+pub(super) fn take_cursor<T: FromStr>(params: &mut QueryParams) -> Option<T> {
     params.take("cursor", "a `nextCursor` of this list", decode)
 }
 

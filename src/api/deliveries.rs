@@ -21,7 +21,10 @@ use crate::{
     },
     domain::{ClientId, DeliveryId, DeliveryState, EventId, WatchId},
     store::{DeliveryEntry, DeliveryQuery, Redelivery},
-    web::{Authenticated, Fields, JsonObject, Object, Params, PathId, Problem, ProblemCode},
+    web::{
+        AuthenticatedClient, BodyFields, JsonObject, PathId, Problem, ProblemCode, QueryParams,
+        RawObject,
+    },
 };
 
 const TAG: &str = "deliveries";
@@ -140,8 +143,8 @@ impl From<DeliveryEntry> for DeliveryItem {
 )]
 async fn list_deliveries(
     State(state): State<ApiState>,
-    Authenticated(client): Authenticated,
-    params: Params,
+    AuthenticatedClient(client): AuthenticatedClient,
+    params: QueryParams,
 ) -> Result<Json<DeliveryPage>, Problem> {
     let (query, limit) = take_query(Some(client.id), params)?;
     let entries = state.parts.store.list_deliveries(&query).await?;
@@ -153,7 +156,7 @@ async fn list_deliveries(
 /// Reads the parameters of a list of deliveries. The query asks for one more than the page holds.
 pub(super) fn take_query(
     owner: Option<ClientId>,
-    mut params: Params,
+    mut params: QueryParams,
 ) -> Result<(DeliveryQuery, usize), Problem> {
     let limit = take_limit(&mut params);
     let words = "pending, delivered, dead, expired, superseded or cancelled";
@@ -191,7 +194,7 @@ pub(super) fn mark(entry: &DeliveryEntry) -> String {
 )]
 async fn redeliver_dead(
     State(state): State<ApiState>,
-    Authenticated(client): Authenticated,
+    AuthenticatedClient(client): AuthenticatedClient,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Queued>), Problem> {
     let queued = queue_dead(&state.parts, Some(client.id), body).await?;
@@ -202,7 +205,7 @@ async fn redeliver_dead(
 pub(super) async fn queue_dead(
     parts: &ApiParts,
     owner: Option<ClientId>,
-    body: Object,
+    body: RawObject,
 ) -> Result<Queued, Problem> {
     let since = parse_since(body)?;
     let now = parts.clock.now();
@@ -232,7 +235,7 @@ pub(super) async fn queue_dead(
 )]
 async fn redeliver_delivery(
     State(state): State<ApiState>,
-    Authenticated(client): Authenticated,
+    AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<DeliveryId>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
     queue_one(&state.parts, Some(client.id), id).await
@@ -288,8 +291,8 @@ fn queued(
     }
 }
 
-fn parse_since(body: Object) -> Result<Timestamp, Problem> {
-    let mut fields = Fields::new(body);
+fn parse_since(body: RawObject) -> Result<Timestamp, Problem> {
+    let mut fields = BodyFields::new(body);
     let text = fields.required_text("since");
     let since = text.as_ref().and_then(|text| text.parse().ok());
     if let (Some(text), None) = (text, since) {

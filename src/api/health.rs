@@ -27,12 +27,12 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Pings the store for all who ask whether the relay is ready.
 #[derive(Clone, Default)]
-pub(super) struct Pings(Arc<Mutex<Option<(Instant, Pinged)>>>);
+pub(super) struct PingCache(Arc<Mutex<Option<(Instant, Pinged)>>>);
 
 /// What a ping brought.
 type Pinged = Result<(), Arc<StoreError>>;
 
-impl Pings {
+impl PingCache {
     /// What the store answers now, or answered a moment ago. Those who ask meanwhile wait for the same ping.
     async fn ask(&self, store: &dyn Store) -> Pinged {
         let mut latest = self.0.lock().await;

@@ -14,11 +14,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     api::{ApiParts, ApiState, examples},
     basiq::parse_leniently,
-    config::Live,
+    config::Reloadable,
     domain::SigningSecret,
     normalise,
     signing::{self, SignatureHeaders},
-    store::{Hint, HintSubject, HintTaken},
+    store::{Hint, HintOutcome, HintSubject},
     web::{Problem, ProblemCode, RawBody},
 };
 
@@ -40,7 +40,7 @@ pub(super) const HINT_PROBLEMS: &[ProblemCode] = &[
 #[derive(Debug, Clone)]
 pub struct HintRules {
     /// Verifies them; without it none is taken.
-    pub secret: Live<Option<SigningSecret>>,
+    pub secret: Reloadable<Option<SigningSecret>>,
     /// How long looks at one job that follow from hints are apart at least.
     pub interval: Duration,
 }
@@ -199,9 +199,9 @@ async fn take(
         interval: parts.hints.interval,
     };
     match parts.store.take_hint(hint).await? {
-        HintTaken::Again => count("again"),
-        HintTaken::Due(0) => count("nobody-watches"),
-        HintTaken::Due(jobs) => {
+        HintOutcome::Again => count("again"),
+        HintOutcome::Due(0) => count("nobody-watches"),
+        HintOutcome::Due(jobs) => {
             count("look");
             info!(
                 hint.id = id,

@@ -20,7 +20,7 @@ use axum::{Router, extract::FromRef};
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::{
-    follow::{FollowWorker, Follows},
+    follow::{FollowRegistry, FollowWorker},
     hints::HintRules,
     openapi::document,
 };
@@ -32,7 +32,7 @@ use crate::{
     normalise::Catalogue,
     runtime::Wake,
     store::Store,
-    web::{AdminToken, ClientLimits, Gate, open_to_browsers, with_manners},
+    web::{AdminToken, ClientAuth, ClientLimits, open_to_browsers, with_middleware},
 };
 
 /// Renders the metrics as Prometheus text.
@@ -56,7 +56,7 @@ pub struct ApiParts {
     /// Rung when there is a delivery to send.
     pub delivery_wake: Wake,
     /// The watches that somebody follows.
-    pub follows: Follows,
+    pub follows: FollowRegistry,
     /// How Basiq answers, as the calls to it report.
     pub upstream: Upstream,
     /// Passes answers to challenges on.
@@ -73,26 +73,26 @@ pub struct ApiParts {
 #[derive(Clone)]
 pub struct ApiState {
     parts: Arc<ApiParts>,
-    gate: Gate,
-    batches: watch::Batches,
-    docs: Arc<docs::Pages>,
-    pings: health::Pings,
+    gate: ClientAuth,
+    batches: watch::BatchLimit,
+    docs: Arc<docs::DocPages>,
+    pings: health::PingCache,
 }
 
 impl ApiState {
     fn new(parts: ApiParts) -> Self {
         let limits = ClientLimits::new(parts.server.client_rps);
         Self {
-            gate: Gate::new(Arc::clone(&parts.store), limits),
-            batches: watch::Batches::new(),
-            docs: Arc::new(docs::Pages::new()),
-            pings: health::Pings::default(),
+            gate: ClientAuth::new(Arc::clone(&parts.store), limits),
+            batches: watch::BatchLimit::new(),
+            docs: Arc::new(docs::DocPages::new()),
+            pings: health::PingCache::default(),
             parts: Arc::new(parts),
         }
     }
 }
 
-impl FromRef<ApiState> for Gate {
+impl FromRef<ApiState> for ClientAuth {
     fn from_ref(state: &ApiState) -> Self {
         state.gate.clone()
     }
@@ -114,12 +114,12 @@ pub fn router(parts: ApiParts, beside: Router) -> Router {
     let origins = &parts.server.allow_origins;
     let for_browsers = open_to_browsers(browser_routes().into(), origins);
     let stateless = Router::<ApiState>::from(wanted).merge(for_browsers);
-    with_manners(stateless.with_state(ApiState::new(parts)).merge(beside))
+    with_middleware(stateless.with_state(ApiState::new(parts)).merge(beside))
 }
 
 /// `/metrics` alone, for an address of its own.
 pub fn metrics_router(render: RenderMetrics) -> Router {
-    with_manners(metrics::router(render))
+    with_middleware(metrics::router(render))
 }
 
 /// What pages of allowed origins may read.

@@ -50,7 +50,7 @@ pub struct ClockWorker {
 impl ClockWorker {
     /// A worker that rings for `waiting` once their due times have moved; none where the time is the database's. If
     /// the clock was set back since the store was last in use, times move now.
-    pub(super) async fn take_up(
+    pub(super) async fn check_and_free_leases(
         database: &DatabaseUrl,
         store: Arc<dyn UpkeepStore>,
         clock: &Clock,

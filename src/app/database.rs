@@ -11,7 +11,7 @@ use crate::{
     config::{DatabaseUrl, PostgresUrl, StoreConfig},
     store::{
         Sealer, Store,
-        postgres::{Arbiter, OpenError, PgStore},
+        postgres::{LeaseClock, OpenError, PgStore},
         sqlite::SqliteStore,
     },
 };
@@ -44,9 +44,9 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
         }
         DatabaseUrl::Postgres(url) => {
             let arbiter = if clock.can_follow() {
-                Arbiter::Database
+                LeaseClock::Database
             } else {
-                Arbiter::Claimant
+                LeaseClock::Caller
             };
             // large while it lasts, and nobody's caller should be
             let opening = PgStore::open(connect_options(url, SETTING)?, sealer, arbiter);

@@ -13,10 +13,10 @@ use tracing::{debug, info, warn};
 
 use crate::{
     api::ApiParts,
-    basiq::{Common, CommonError, CommonToken, Turns},
+    basiq::{CoordinationError, Reservation, SharedToken, UpstreamCoordinator},
     clock::Clock,
-    domain::{ErrorChain, JobId, Share},
-    runtime::{Changes, Wake},
+    domain::{ErrorChain, Fleet, JobId},
+    runtime::{SubscriptionTable, Wake},
     store::{
         Sealer, StoreError,
         postgres::{PgStore, RelayId, StoredToken, Topic},
@@ -30,20 +30,20 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const TOKEN: &str = "basiq access token";
 
 /// A relay that counts as one of those on a store, until it leaves.
-pub(super) struct Fleet {
+pub(super) struct FleetMembership {
     store: PgStore,
     id: RelayId,
     clock: Clock,
-    share: Share,
+    share: Fleet,
 }
 
-impl Fleet {
+impl FleetMembership {
     /// Joins the relays on a store: from now on `clock` follows that of the database, and `share` is this
     /// relay's part of what they divide.
     pub(super) async fn join(
         store: PgStore,
         clock: Clock,
-        share: Share,
+        share: Fleet,
     ) -> Result<Self, StoreError> {
         let fleet = Self {
             store,
@@ -88,7 +88,7 @@ impl Fleet {
         if seen.alive != before {
             info!(relays = seen.alive, before, "relays on this store");
         }
-        self.share.divide_by(seen.alive);
+        self.share.set_size(seen.alive);
         gauge!("relay_fleet_size").set(f64::from(u32::try_from(seen.alive).unwrap_or(u32::MAX)));
         Ok(())
     }
@@ -98,12 +98,12 @@ impl Fleet {
 pub(super) async fn join(
     shared: Option<PgStore>,
     clock: &Clock,
-    share: &Share,
-) -> Result<Option<(Fleet, PgStore)>> {
+    share: &Fleet,
+) -> Result<Option<(FleetMembership, PgStore)>> {
     let Some(store) = shared else {
         return Ok(None);
     };
-    let fleet = Fleet::join(store.clone(), clock.clone(), share.clone()).await;
+    let fleet = FleetMembership::join(store.clone(), clock.clone(), share.clone()).await;
     Ok(Some((
         fleet.context("the relays on the store cannot be joined")?,
         store,
@@ -111,13 +111,13 @@ pub(super) async fn join(
 }
 
 /// What is to be woken when another relay says that it did something.
-pub(super) struct Bells {
+pub(super) struct RemoteWakes {
     tracker: Wake,
     delivery: Wake,
-    changes: Changes<JobId>,
+    changes: SubscriptionTable<JobId>,
 }
 
-impl Bells {
+impl RemoteWakes {
     pub(super) fn of(parts: &ApiParts) -> Self {
         Self {
             tracker: parts.tracker_wake.clone(),
@@ -129,7 +129,7 @@ impl Bells {
 
 /// Wakes workers when another relay has work for them, or events for those who follow watches here, until
 /// `stop`.
-pub(super) async fn hear(store: PgStore, bells: Bells, stop: CancellationToken) {
+pub(super) async fn hear(store: PgStore, bells: RemoteWakes, stop: CancellationToken) {
     let ring = |topic| match topic {
         Topic::Jobs => bells.tracker.ring(),
         Topic::Deliveries => {
@@ -144,35 +144,38 @@ pub(super) async fn hear(store: PgStore, bells: Bells, stop: CancellationToken) 
 }
 
 /// What the relays on a PostgreSQL store have in common towards Basiq.
-pub(super) struct InPostgres(pub(super) PgStore);
+pub(super) struct PostgresCoordinator(pub(super) PgStore);
 
-impl InPostgres {
+impl PostgresCoordinator {
     /// The same behind the trait.
-    pub(super) fn common(store: PgStore) -> Arc<dyn Common> {
+    pub(super) fn common(store: PgStore) -> Arc<dyn UpstreamCoordinator> {
         Arc::new(Self(store))
     }
 }
 
 #[async_trait]
-impl Common for InPostgres {
-    async fn reserve_turns(
+impl UpstreamCoordinator for PostgresCoordinator {
+    async fn reserve_calls(
         &self,
         most: usize,
         spacing: (Duration, Duration),
-    ) -> Result<Turns, CommonError> {
-        let turns = self.0.reserve_turns(most, spacing).await?;
+    ) -> Result<Reservation, CoordinationError> {
+        let turns = self.0.reserve_calls(most, spacing).await?;
         let pause = turns.pause;
-        Ok(Turns {
+        Ok(Reservation {
             at: turns.at,
             pause: (pause.number, pause.until, pause.status),
         })
     }
 
-    async fn pause(&self, status: u16, length: Duration) -> Result<i64, CommonError> {
+    async fn pause(&self, status: u16, length: Duration) -> Result<i64, CoordinationError> {
         Ok(self.0.pause_upstream(status, length).await?)
     }
 
-    async fn find_token(&self, key: &HeaderValue) -> Result<Option<CommonToken>, CommonError> {
+    async fn find_token(
+        &self,
+        key: &HeaderValue,
+    ) -> Result<Option<SharedToken>, CoordinationError> {
         let Some(found) = self.0.find_token(&key_id(key)).await? else {
             return Ok(None);
         };
@@ -180,7 +183,7 @@ impl Common for InPostgres {
         let header = text.and_then(|text| HeaderValue::from_str(&text).ok());
         Ok(header.map(|mut header| {
             header.set_sensitive(true);
-            CommonToken {
+            SharedToken {
                 header,
                 renew_at: found.renew_at,
                 expires_at: found.expires_at,
@@ -188,17 +191,17 @@ impl Common for InPostgres {
         }))
     }
 
-    async fn claim_token(&self, key: &HeaderValue) -> Result<bool, CommonError> {
+    async fn claim_token(&self, key: &HeaderValue) -> Result<bool, CoordinationError> {
         Ok(self.0.claim_token(&key_id(key)).await?)
     }
 
     async fn end_token_claim(
         &self,
         key: &HeaderValue,
-        token: Option<CommonToken>,
-    ) -> Result<(), CommonError> {
+        token: Option<SharedToken>,
+    ) -> Result<(), CoordinationError> {
         let sealer = Sealer::of_secret(key.as_bytes());
-        let stored = token.map(|token| -> Result<_, CommonError> {
+        let stored = token.map(|token| -> Result<_, CoordinationError> {
             Ok(StoredToken {
                 sealed: sealer.seal_text(token.header.to_str()?, TOKEN)?,
                 renew_at: token.renew_at,

@@ -22,25 +22,25 @@ use tracing::info;
 pub use self::{
     clock_worker::ClockWorker,
     database::{OpenStore, open_store, sealer},
-    reload::{Reloaded, Secrets},
-    relocation::Relocation,
+    reload::{ReloadableSecrets, ReloadedSecrets},
+    relocation::StoreMove,
     upkeep::UpkeepWorker,
 };
 use self::{
     connections::connection_limits,
     database::connect_options,
-    fleet::{Bells, Fleet, InPostgres, hear, join},
+    fleet::{FleetMembership, PostgresCoordinator, RemoteWakes, hear, join},
 };
 use crate::{
-    api::{self, ApiParts, FollowWorker, Follows, HintRules},
-    basiq::{BasiqClient, Common},
+    api::{self, ApiParts, FollowRegistry, FollowWorker, HintRules},
+    basiq::{BasiqClient, UpstreamCoordinator},
     clock::Clock,
-    config::{DatabaseUrl, Live, Settings},
-    console::{self, Budget, ConsoleParts},
+    config::{DatabaseUrl, Reloadable, Settings},
+    console::{self, CallBudget, ConsoleParts},
     delivery::{DeliveryWorker, further_certificates},
-    domain::{AllowedNetworks, CallbackRules, Share, SigningSecret, Upstream},
+    domain::{AllowedNetworks, CallbackRules, Fleet, SigningSecret, Upstream},
     normalise::Catalogue,
-    runtime::{self, Stopped, Supervisor, Wake, Worker, run_worker},
+    runtime::{self, StopOutcome, Supervisor, Wake, Worker, run_worker},
     store::{Store, StoreError, postgres::PgStore},
     telemetry::{self, Metrics},
     tracker::{BankWorker, TrackerWorker},
@@ -75,15 +75,15 @@ pub struct Relay {
     /// Notices that the machine's clock was set, where the store goes by it.
     pub clock: Option<ClockWorker>,
     /// Its secrets that can be replaced while it runs.
-    pub secrets: Secrets,
+    pub secrets: ReloadableSecrets,
     /// The bounds of its HTTP server.
     limits: ConnectionLimits,
     /// Its part of what the relays on the store divide.
-    share: Share,
+    share: Fleet,
     /// Its place among the relays that share the store, if they may.
-    fleet: Option<(Fleet, PgStore)>,
+    fleet: Option<(FleetMembership, PgStore)>,
     /// What other relays' work wakes.
-    bells: Bells,
+    bells: RemoteWakes,
     /// Keeps other relays off the store while this one lives, if they may not.
     lock: Option<File>,
 }
@@ -130,7 +130,7 @@ fn api_parts(
     store: &Arc<dyn Store>,
     (clock, catalogue): (Clock, Arc<Catalogue>),
     metrics: &Metrics,
-    shared: (Option<Arc<dyn Common>>, Share),
+    shared: (Option<Arc<dyn UpstreamCoordinator>>, Fleet),
     limits: ConnectionLimits,
 ) -> Result<ApiParts> {
     let metrics = metrics.clone();
@@ -138,7 +138,7 @@ fn api_parts(
     let basiq = BasiqClient::shared(&settings.basiq, clock.clone(), upstream.clone(), shared)
         .context("no client for Basiq")?;
     Ok(ApiParts {
-        follows: Follows::new(store.clone(), limits.connections),
+        follows: FollowRegistry::new(store.clone(), limits.connections),
         store: store.clone(),
         clock,
         server: settings.server.clone(),
@@ -150,7 +150,7 @@ fn api_parts(
         basiq,
         admin: AdminToken::new(settings.server.admin_token.as_ref()),
         hints: HintRules {
-            secret: Live::new(basiq_webhook_secret(settings)?),
+            secret: Reloadable::new(basiq_webhook_secret(settings)?),
             interval: settings.tracking.poll_min_interval,
         },
         metrics: Arc::new(move || metrics.render()),
@@ -162,7 +162,7 @@ const EXAMINING: Duration = Duration::from_secs(2);
 
 /// Checks that the store's secrets can be read, and frees the leases of a relay that ran on it before,
 /// if there is never more than one.
-async fn take_up(store: &dyn Store) -> Result<()> {
+async fn check_and_free_leases(store: &dyn Store) -> Result<()> {
     let examined = store.examine(EXAMINING).await;
     examined.context("the store cannot be examined")?;
     store.list_clients().await.map_err(|failure| {
@@ -186,8 +186,8 @@ async fn take_up(store: &dyn Store) -> Result<()> {
     Ok(())
 }
 
-fn replaceable_secrets(parts: &ApiParts) -> Secrets {
-    Secrets {
+fn replaceable_secrets(parts: &ApiParts) -> ReloadableSecrets {
+    ReloadableSecrets {
         basiq: parts.basiq.clone(),
         admin: parts.admin.clone(),
         webhook: parts.hints.secret.clone(),
@@ -195,14 +195,14 @@ fn replaceable_secrets(parts: &ApiParts) -> Secrets {
     }
 }
 
-fn console_parts(settings: &Settings, parts: &ApiParts, share: Share) -> ConsoleParts {
+fn console_parts(settings: &Settings, parts: &ApiParts, share: Fleet) -> ConsoleParts {
     let wake = parts.delivery_wake.clone();
     ConsoleParts {
         store: parts.store.clone(),
         clock: parts.clock.clone(),
         admin: parts.admin.clone(),
         upstream: parts.upstream.clone(),
-        budget: Budget {
+        budget: CallBudget {
             per_second: settings.basiq.requests_per_second,
             in_flight: settings.basiq.concurrency,
         },
@@ -224,13 +224,13 @@ impl Relay {
         let catalogue = Arc::new(catalogue(&settings)?);
         let lock = lock::hold(&settings.store)?;
         let OpenStore { store, shared } = open_store(&settings.store, &clock).await?;
-        take_up(&*store).await?;
-        let share = shared.as_ref().map_or_else(Share::alone, PgStore::share);
+        check_and_free_leases(&*store).await?;
+        let share = shared.as_ref().map_or_else(Fleet::alone, PgStore::share);
         // a clock that stands still for a test agrees with no other relay's
         let shared = shared.filter(|_| clock.can_follow());
         let fleet = join(shared, &clock, &share).await?;
         let coordinator = fleet.as_ref();
-        let common = coordinator.map(|(_, store)| InPostgres::common(store.clone()));
+        let common = coordinator.map(|(_, store)| PostgresCoordinator::common(store.clone()));
         let shared = (common, share.clone());
         let limits = connection_limits(&settings, runtime::handle_limit());
         let timing = (clock, catalogue);
@@ -244,7 +244,7 @@ impl Relay {
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = replaceable_secrets(&parts);
         let console = console::router(console_parts(&settings, &parts, share.clone()));
-        let (follow, bells) = (parts.follows.worker(), Bells::of(&parts));
+        let (follow, bells) = (parts.follows.worker(), RemoteWakes::of(&parts));
         let router = api::router(parts, console);
         Ok(Self {
             settings,
@@ -298,13 +298,13 @@ impl Relay {
         let metrics_address = metrics.as_ref().and_then(|at| at.local_addr().ok());
         let mut supervisor = Supervisor::new();
         let (share, token) = (self.share, supervisor.stop_token());
-        employ(&mut supervisor, self.tracker, &share);
-        employ(&mut supervisor, self.banks, &share);
-        employ(&mut supervisor, self.delivery, &share);
-        employ(&mut supervisor, self.follow, &share);
-        employ(&mut supervisor, self.upkeep, &share);
+        spawn_worker(&mut supervisor, self.tracker, &share);
+        spawn_worker(&mut supervisor, self.banks, &share);
+        spawn_worker(&mut supervisor, self.delivery, &share);
+        spawn_worker(&mut supervisor, self.follow, &share);
+        spawn_worker(&mut supervisor, self.upkeep, &share);
         if let Some(clock) = self.clock {
-            employ(&mut supervisor, clock, &share);
+            spawn_worker(&mut supervisor, clock, &share);
         }
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
         if let Some((fleet, store)) = self.fleet {
@@ -333,13 +333,13 @@ impl Relay {
         drop(self.lock);
         match (died, stopped) {
             (Some(name), _) => bail!("the task `{name}` ended although it should not"),
-            (None, Stopped::Drained | Stopped::Aborted) => Ok(()),
+            (None, StopOutcome::Drained | StopOutcome::Aborted) => Ok(()),
         }
     }
 }
 
 /// Puts a worker to work, for its share of the store's time.
-fn employ<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, share: &Share) {
+fn spawn_worker<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, share: &Fleet) {
     let stop = supervisor.stop_token();
     supervisor.spawn(worker.name(), run_worker(worker, share.clone(), stop));
 }

@@ -7,7 +7,7 @@ use tracing::{error, info};
 use crate::{
     app::basiq_webhook_secret,
     basiq::BasiqClient,
-    config::{Live, Settings},
+    config::{Reloadable, Settings},
     domain::SigningSecret,
     runtime::Wake,
     web::AdminToken,
@@ -16,17 +16,17 @@ use crate::{
 /// The secrets that can be replaced while the relay runs: Basiq's API key, the admin token and the
 /// secret of Basiq's webhooks.
 #[derive(Clone)]
-pub struct Secrets {
+pub struct ReloadableSecrets {
     pub(super) basiq: BasiqClient,
     pub(super) admin: AdminToken,
-    pub(super) webhook: Live<Option<SigningSecret>>,
+    pub(super) webhook: Reloadable<Option<SigningSecret>>,
     /// Rung when there is another key to look with.
     pub(super) tracker_wake: Wake,
 }
 
 /// Which secrets were other ones than before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reloaded {
+pub struct ReloadedSecrets {
     /// Basiq's API key.
     pub api_key: bool,
     /// The admin token.
@@ -35,7 +35,7 @@ pub struct Reloaded {
     pub webhook_secret: bool,
 }
 
-impl Secrets {
+impl ReloadableSecrets {
     /// Takes up the secrets of settings that were just read, all or, if any is unusable, none; and
     /// logs and counts what came of it.
     pub async fn reload(&self, settings: Result<Settings>) {
@@ -65,7 +65,7 @@ impl Secrets {
     }
 
     /// Takes up the secrets of these settings, all or, if any is unusable, none.
-    pub async fn replace(&self, settings: &Settings) -> Result<Reloaded> {
+    pub async fn replace(&self, settings: &Settings) -> Result<ReloadedSecrets> {
         settings.require_api_key()?;
         let webhook = basiq_webhook_secret(settings)?;
         let key = &settings.basiq.api_key;
@@ -74,7 +74,7 @@ impl Secrets {
         if api_key {
             self.tracker_wake.ring();
         }
-        Ok(Reloaded {
+        Ok(ReloadedSecrets {
             api_key,
             admin_token: self.admin.replace(settings.server.admin_token.as_ref()),
             webhook_secret: self.webhook.replace(webhook),

@@ -13,19 +13,19 @@ use crate::{
     config::{DatabaseUrl, PostgresUrl, StoreConfig},
     store::{
         Sealer, UpkeepStore,
-        postgres::{Arbiter, PgStore},
-        transfer::{Moved, Progress, transfer},
+        postgres::{LeaseClock, PgStore},
+        transfer::{TransferProgress, TransferResult, transfer},
     },
 };
 
 /// A move that can be made.
 #[derive(Debug, Clone)]
-pub struct Relocation {
+pub struct StoreMove {
     from: PathBuf,
     options: PgConnectOptions,
 }
 
-impl Relocation {
+impl StoreMove {
     /// From one address to another. Only SQLite's data can be moved, and only to PostgreSQL; an error
     /// says so, and not what was given: it may hold a password.
     pub fn between(from: &str, to: &str) -> Result<Self> {
@@ -49,7 +49,10 @@ impl Relocation {
 
     /// Makes the move. Fails if there is no such file, if a relay runs on it, or if the database to move
     /// to is not empty.
-    pub async fn make(&self, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Moved> {
+    pub async fn make(
+        &self,
+        progress: &mut (dyn FnMut(TransferProgress) + Send),
+    ) -> Result<TransferResult> {
         let from = self.from.display();
         if !self.from.is_file() {
             bail!("there is no database file {from}");
@@ -60,7 +63,12 @@ impl Relocation {
         };
         let lock = lock::hold(&file)?;
         // secrets are copied as they are stored, so no key is needed
-        let store = PgStore::open(self.options.clone(), Sealer::default(), Arbiter::Database).await;
+        let store = PgStore::open(
+            self.options.clone(),
+            Sealer::default(),
+            LeaseClock::Database,
+        )
+        .await;
         let store = store.map_err(|failure| unopened(failure, "--to"))?;
         let moved = transfer(&self.from, &store, progress).await;
         store.close().await;

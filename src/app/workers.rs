@@ -64,6 +64,6 @@ pub(super) async fn clock_worker(
 ) -> Result<Option<ClockWorker>> {
     let waiting = vec![parts.tracker_wake.clone(), parts.delivery_wake.clone()];
     let database = &settings.store.database;
-    let worker = ClockWorker::take_up(database, store.clone(), &parts.clock, waiting);
+    let worker = ClockWorker::check_and_free_leases(database, store.clone(), &parts.clock, waiting);
     worker.await.context("due times cannot be moved")
 }

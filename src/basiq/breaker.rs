@@ -32,7 +32,7 @@ const PROBE: Duration = Duration::from_secs(1);
 /// Why a call was not sent.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("the breaker towards Basiq is open")]
-pub(super) struct Open {
+pub(super) struct BreakerOpen {
     /// How long until asking again makes sense.
     pub(super) remaining: Duration,
 }
@@ -48,7 +48,7 @@ pub(super) struct Breaker {
 /// The leave to send one call. Whoever reads its answer says what it was worth; dropped before
 /// that, it says nothing.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct BreakerPermit {
     breaker: Arc<Breaker>,
     resource: String,
     round: u64,
@@ -67,9 +67,9 @@ impl Breaker {
     }
 
     /// Lets a call to this resource go, as a probe if the breaker is open and the wait is over.
-    pub(super) fn admit(self: &Arc<Self>, resource: &str) -> Result<Pass, Open> {
+    pub(super) fn admit(self: &Arc<Self>, resource: &str) -> Result<BreakerPermit, BreakerOpen> {
         let round = self.circuit().admit(self.clock.now())?;
-        Ok(Pass {
+        Ok(BreakerPermit {
             breaker: Arc::clone(self),
             resource: resource.to_owned(),
             round,
@@ -78,7 +78,7 @@ impl Breaker {
     }
 
     /// How long nobody may call; none while anybody may, be it one probe.
-    pub(super) fn rest(&self) -> Option<Open> {
+    pub(super) fn rest(&self) -> Option<BreakerOpen> {
         self.circuit().rest(self.clock.now())
     }
 
@@ -124,7 +124,7 @@ fn tell(upstream: &Upstream, open: bool) {
     metrics::gauge!("relay_upstream_breaker_open").set(if open { 1.0 } else { 0.0 });
 }
 
-impl Pass {
+impl BreakerPermit {
     /// Says whether the answer was usable: whatever shows that Basiq works, refusals included.
     pub(super) fn judge(&self, usable: bool) {
         if self.judged.swap(true, Ordering::Relaxed) {
@@ -140,7 +140,7 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for BreakerPermit {
     fn drop(&mut self) {
         if !*self.judged.get_mut() {
             let round = self.round;
@@ -188,21 +188,21 @@ impl Circuit {
         matches!(self.phase, Phase::Closed { .. })
     }
 
-    fn rest(&self, now: Timestamp) -> Option<Open> {
+    fn rest(&self, now: Timestamp) -> Option<BreakerOpen> {
         match self.phase {
             Phase::Closed { .. } => None,
-            Phase::Probing { .. } => Some(Open { remaining: PROBE }),
+            Phase::Probing { .. } => Some(BreakerOpen { remaining: PROBE }),
             Phase::Open { until, .. } => {
                 let remaining = Duration::try_from(until.duration_since(now)).ok()?;
                 // a longer one means that the clock was set back
                 let is_sound = !remaining.is_zero() && remaining <= WAITS.1;
-                is_sound.then_some(Open { remaining })
+                is_sound.then_some(BreakerOpen { remaining })
             }
         }
     }
 
     /// The round of a call that may be sent.
-    fn admit(&mut self, now: Timestamp) -> Result<u64, Open> {
+    fn admit(&mut self, now: Timestamp) -> Result<u64, BreakerOpen> {
         if let Some(open) = self.rest(now) {
             return Err(open);
         }

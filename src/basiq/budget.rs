@@ -20,15 +20,15 @@ use tokio::{
 
 use crate::{
     basiq::{
-        breaker::{Breaker, Pass},
-        common::Common,
+        breaker::{Breaker, BreakerPermit},
+        call_limiter::CallLimiter,
+        coordinator::UpstreamCoordinator,
         error::is_for_want_of_resources,
         throttle::Throttle,
-        turns::Turns,
     },
     clock::Clock,
     config::BasiqConfig,
-    domain::Share,
+    domain::Fleet,
 };
 
 /// What a second's worth of calls is stretched by, so that calls which take unequally long to reach
@@ -41,7 +41,7 @@ const QUEUE: Duration = Duration::from_millis(500);
 
 /// How much more work the budget can serve soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct CallCapacity {
     /// So many calls more would be sent within about half a second.
     pub calls: usize,
     /// If none: when to ask again.
@@ -53,9 +53,9 @@ pub struct Room {
 pub(super) struct SentAt(pub(super) Instant);
 
 /// Every request passes here once each time it is sent: tokens and repeats too.
-pub(super) struct Budget {
-    turns: Turns,
-    share: Share,
+pub(super) struct BudgetMiddleware {
+    turns: CallLimiter,
+    share: Fleet,
     concurrency: usize,
     in_flight: Arc<Semaphore>,
     /// Places that are withheld because other relays have them.
@@ -93,19 +93,19 @@ impl Drop for Place {
     }
 }
 
-impl Budget {
+impl BudgetMiddleware {
     /// A budget of this relay alone, or that it has in common with others.
     pub(super) fn new(
         config: &BasiqConfig,
         (throttle, breaker): (Arc<Throttle>, Arc<Breaker>),
-        common: Option<(Arc<dyn Common>, Clock)>,
-        share: Share,
+        common: Option<(Arc<dyn UpstreamCoordinator>, Clock)>,
+        share: Fleet,
     ) -> Self {
         let a_second = Duration::from_secs(1) + SLACK;
         let period = a_second / config.requests_per_second.max(1);
         let turns = match common {
-            Some((common, clock)) => Turns::shared(common, clock),
-            None => Turns::own(period),
+            Some((common, clock)) => CallLimiter::shared(common, clock),
+            None => CallLimiter::own(period),
         };
         let concurrency = config.concurrency.max(1);
         Self {
@@ -143,13 +143,13 @@ impl Budget {
 
     /// How many calls more make a queue that is worth having, besides `looks` that are under way
     /// with a call each.
-    pub(super) fn room(&self, looks: usize) -> Room {
+    pub(super) fn room(&self, looks: usize) -> CallCapacity {
         let waiting = self.waiting(looks);
         let spacing = self.throttle.spacing(self.period);
         let queue = QUEUE.as_nanos() / spacing.as_nanos().max(1);
         let queue = self.share.of(usize::try_from(queue).unwrap_or(usize::MAX));
         let half = u32::try_from(queue / 2).unwrap_or(u32::MAX).max(1);
-        Room {
+        CallCapacity {
             calls: queue.saturating_sub(waiting),
             again_in: spacing.saturating_mul(half),
         }
@@ -161,7 +161,7 @@ impl Budget {
     }
 
     /// Waits for the turn of a call, and takes its leave from the breaker.
-    async fn turn(&self, resource: &str) -> Result<Pass, Error> {
+    async fn wait_for_call(&self, resource: &str) -> Result<BreakerPermit, Error> {
         let entered = Instant::now();
         let _waiting = Waiting::new(&self.waiting);
         let _first = self.queue.lock().await;
@@ -203,7 +203,7 @@ impl Drop for Waiting<'_> {
 }
 
 #[async_trait]
-impl Middleware for Budget {
+impl Middleware for BudgetMiddleware {
     async fn handle(
         &self,
         request: Request,
@@ -219,7 +219,7 @@ impl Middleware for Budget {
             .acquire_owned()
             .await
             .map_err(Error::middleware)?;
-        let pass = self.turn(request.url().path()).await?;
+        let pass = self.wait_for_call(request.url().path()).await?;
         let place = Place::new(&self.sending, permit);
         let sent_at = SentAt(Instant::now());
         let mut response = next.run(request, extensions).await.inspect_err(|error| {

@@ -6,7 +6,10 @@ use reqwest_retry::RetryError;
 use thiserror::Error;
 
 use crate::{
-    basiq::{breaker::Open, obstacle::Unreached, throttle::Paused, turns::OutOfReach},
+    basiq::{
+        breaker::BreakerOpen, call_limiter::CoordinatorUnreachable, connect_failure::ConnectError,
+        throttle::UpstreamPaused,
+    },
     runtime::{lacks_handles, lacks_resources},
 };
 
@@ -69,7 +72,7 @@ pub enum BasiqError {
     TimedOut,
     /// No connection, or it broke.
     #[error("Basiq cannot be reached: {0}")]
-    Unreachable(Unreached),
+    Unreachable(ConnectError),
     /// The call was not made: the relay has no file handle, thread or memory left.
     #[error("the relay has no file handle, thread or memory left to ask Basiq with")]
     NoResources(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -93,15 +96,15 @@ impl BasiqError {
             Err(cause) => cause,
         };
         let cause = match cause.downcast() {
-            Ok(Open { remaining }) => return Self::Resting { remaining },
+            Ok(BreakerOpen { remaining }) => return Self::Resting { remaining },
             Err(cause) => cause,
         };
         let cause = match cause.downcast() {
             // no handle to reach the store with, which has the budget, is none to reach Basiq with
-            Ok(error @ OutOfReach { .. }) if is_for_want_of_resources(&error) => {
+            Ok(error @ CoordinatorUnreachable { .. }) if is_for_want_of_resources(&error) => {
                 return Self::NoResources(error.into());
             }
-            Ok(OutOfReach { .. }) => {
+            Ok(CoordinatorUnreachable { .. }) => {
                 return Self::Resting {
                     remaining: OUT_OF_REACH,
                 };
@@ -109,13 +112,13 @@ impl BasiqError {
             Err(cause) => cause,
         };
         match cause.downcast() {
-            Ok(Paused {
+            Ok(UpstreamPaused {
                 status, remaining, ..
             }) => Self::Throttled {
                 status,
                 retry_after: Some(remaining),
             },
-            Err(cause) => Self::Unreachable(Unreached::of(cause.as_ref())),
+            Err(cause) => Self::Unreachable(ConnectError::of(cause.as_ref())),
         }
     }
 
@@ -127,7 +130,7 @@ impl BasiqError {
             Self::NoResources(error.into())
         } else {
             // the address would make each job's failure another one
-            Self::Unreachable(Unreached::of(&error.without_url()))
+            Self::Unreachable(ConnectError::of(&error.without_url()))
         }
     }
 
@@ -143,7 +146,7 @@ impl BasiqError {
             Self::Status { .. } => "status",
             Self::TimedOut => "timed-out",
             Self::NoResources(_) => "no-resources",
-            Self::Unreachable(unreached) => unreached.obstacle().as_str(),
+            Self::Unreachable(unreached) => unreached.kind().as_str(),
             Self::Unreadable(_) => "unreadable",
         }
     }

@@ -16,7 +16,7 @@ use crate::{
 
 /// Turns the results of calls into the shared word.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct HealthTracker {
     upstream: Upstream,
     /// Why the latest call failed; none if it did not.
     reason: Mutex<Option<&'static str>>,
@@ -24,7 +24,7 @@ pub(super) struct Health {
     lacks_resources: AtomicBool,
 }
 
-impl Health {
+impl HealthTracker {
     pub(super) fn new(upstream: Upstream) -> Self {
         set_gauges(upstream.health());
         Self {
@@ -35,8 +35,8 @@ impl Health {
     }
 
     /// Notes how much of the budget is used, in thousandths.
-    pub(super) fn note_pace(&self, thousandths: u32) {
-        self.upstream.set_pace(thousandths);
+    pub(super) fn note_durations(&self, thousandths: u32) {
+        self.upstream.set_spacing(thousandths);
     }
 
     /// Notes how a call ended. One that was not made says nothing.
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_call_that_was_not_made_says_nothing_about_basiq() {
         let upstream = Upstream::default();
-        let health = Health::new(upstream.clone());
+        let health = HealthTracker::new(upstream.clone());
         let remaining = Duration::from_secs(1);
         health.note::<()>(&Err(BasiqError::Resting { remaining }));
         assert_eq!(upstream.health(), UpstreamHealth::Ok);

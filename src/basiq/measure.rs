@@ -30,10 +30,10 @@ impl Endpoint {
 }
 
 /// Sits innermost, so that waiting for the budget is not measured.
-pub(super) struct Measure;
+pub(super) struct MeasureCalls;
 
 #[async_trait]
-impl Middleware for Measure {
+impl Middleware for MeasureCalls {
     async fn handle(
         &self,
         request: Request,

@@ -1,26 +1,26 @@
 //! Speaks to Basiq: client, token, wire types, errors.
 
-mod answer;
 mod breaker;
 mod budget;
+mod call_limiter;
 mod client;
-mod common;
-mod complaint;
+mod connect_failure;
+mod coordinator;
 mod error;
+mod error_body;
 mod health;
 mod lenient;
 mod measure;
-mod obstacle;
+mod response;
 mod throttle;
 mod token;
-mod turns;
 pub mod wire;
 
 pub use self::{
-    budget::Room,
+    budget::CallCapacity,
     client::{AnswerError, BasiqClient},
-    common::{Common, CommonError, CommonToken, Turns},
+    connect_failure::{ConnectError, ConnectFailure},
+    coordinator::{CoordinationError, Reservation, SharedToken, UpstreamCoordinator},
     error::BasiqError,
     lenient::parse_leniently,
-    obstacle::{Obstacle, Unreached},
 };

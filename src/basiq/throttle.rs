@@ -26,7 +26,7 @@ const SLOWEST: Duration = Duration::from_secs(3);
 /// Calls are paused for longer than a call waits.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("calls to Basiq are paused")]
-pub(super) struct Paused {
+pub(super) struct UpstreamPaused {
     /// The HTTP status that began the pause.
     pub(super) status: u16,
     /// How long it still lasts.
@@ -151,7 +151,7 @@ impl Throttle {
     /// Has a call that came at `entered` wait for the end of the pause, unless that is too long. A
     /// pause that began since ends its waiting: if all that wait were sent one by one, each would be
     /// refused and begin a pause of its own.
-    pub(super) async fn wait(&self, entered: Instant) -> Result<(), Paused> {
+    pub(super) async fn wait(&self, entered: Instant) -> Result<(), UpstreamPaused> {
         while let Some(paused) = self.paused() {
             if paused.remaining > PATIENCE || paused.began > entered {
                 return Err(paused);
@@ -162,15 +162,15 @@ impl Throttle {
     }
 
     /// The pause, if it lasts longer than a call waits.
-    pub(super) fn too_long(&self) -> Option<Paused> {
+    pub(super) fn too_long(&self) -> Option<UpstreamPaused> {
         self.paused().filter(|paused| paused.remaining > PATIENCE)
     }
 
     /// The pause, while it lasts.
-    pub(super) fn paused(&self) -> Option<Paused> {
+    pub(super) fn paused(&self) -> Option<UpstreamPaused> {
         let pause = self.state().pause?;
         let remaining = pause.until.saturating_duration_since(Instant::now());
-        (!remaining.is_zero()).then_some(Paused {
+        (!remaining.is_zero()).then_some(UpstreamPaused {
             status: pause.status,
             remaining,
             began: pause.began,

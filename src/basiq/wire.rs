@@ -9,14 +9,14 @@ pub struct JobDocument(pub Value);
 
 /// `GET /users/{userId}/connections/{connectionId}`, the parts the relay uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionDocument {
     /// How the bank is connected: `web`, `openbanking` (or `open-banking`), …
     pub method: Option<String>,
     /// Basiq's id of the bank, such as `AU00000`.
     pub institution_id: Option<String>,
 }
 
-impl Connection {
+impl ConnectionDocument {
     /// Reads a connection.
     pub(super) fn read(document: &Value) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl Connection {
 
 /// `GET /connectors/{connectorId}/{method}`, the parts the relay uses.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Connector {
+pub struct ConnectorDocument {
     /// `operational`, `degraded-performance`, `partial-outage`, `major-outage`, `under-maintenance`.
     pub status: Option<String>,
     /// How long this bank's jobs took lately.
@@ -47,7 +47,7 @@ const STATUSES: [&str; 5] = [
 ];
 const MAJOR_OUTAGE: &str = "major-outage";
 
-impl Connector {
+impl ConnectorDocument {
     /// Reads a connector.
     pub(super) fn read(document: &Value) -> Self {
         let averages = document
@@ -127,15 +127,15 @@ mod tests {
     fn a_field_of_another_kind_hides_no_other() {
         let odd = json!({"method": 7, "institution": {"id": " AU00000 ", "links": 1}});
         assert_eq!(
-            Connection::read(&odd),
-            Connection {
+            ConnectionDocument::read(&odd),
+            ConnectionDocument {
                 method: None,
                 institution_id: Some("AU00000".to_owned())
             }
         );
         let odd = json!({"status": "Major-Outage", "stats": {"averageDurationMs": {
             "verifyCredentials": "8154", "retrieveAccounts": -1, "total": 1e300}}});
-        let connector = Connector::read(&odd);
+        let connector = ConnectorDocument::read(&odd);
         assert_eq!(connector.is_in_major_outage(), Some(true));
         let averages = connector.averages.unwrap();
         assert_eq!(
@@ -146,7 +146,7 @@ mod tests {
             ),
             (None, None, None)
         );
-        let silent = Connector::read(&json!({"stats": "none"}));
+        let silent = ConnectorDocument::read(&json!({"stats": "none"}));
         assert_eq!((silent.is_in_major_outage(), silent.averages), (None, None));
     }
 }

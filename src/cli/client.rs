@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app,
-    cli::{ConfigArg, exit::Failure, output, progress},
+    cli::{ConfigArg, exit::CommandFailure, output, progress},
     clock::Clock,
     config::Settings,
     domain::{ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret},
@@ -25,7 +25,7 @@ use crate::{
     after_help = "Example: basiq-relay client add my-backend --json",
     arg_required_else_help = true
 )]
-pub(super) struct Args {
+pub(super) struct ClientArgs {
     #[command(subcommand)]
     command: Command,
     /// Print JSON.
@@ -81,12 +81,12 @@ struct New {
     env_file: Option<PathBuf>,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let settings = Settings::load(args.config.config.as_deref()).map_err(Failure::usage)?;
-    let sealer = app::sealer(&settings.store).map_err(Failure::usage)?;
+pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
+    let settings = Settings::load(args.config.config.as_deref()).map_err(CommandFailure::usage)?;
+    let sealer = app::sealer(&settings.store).map_err(CommandFailure::usage)?;
     if matches!(args.command, Command::Reencrypt) && !sealer.seals() {
         let missing = anyhow!("RELAY_ENCRYPTION_KEY: not set; secrets are encrypted with it");
-        return Err(Failure::usage(missing));
+        return Err(CommandFailure::usage(missing));
     }
     let clock = Clock::system();
     let work = async {

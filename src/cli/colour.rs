@@ -17,11 +17,11 @@ const BOLD: Style = Style::new().bold();
 
 /// Paints text, or leaves it as it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Paint {
+pub(super) struct Painter {
     on: bool,
 }
 
-impl Paint {
+impl Painter {
     /// Leaves all text as it is.
     #[cfg(test)]
     pub(super) const PLAIN: Self = Self { on: false };
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn each_status_has_its_colour_and_keeps_its_width() {
-        let paint = Paint { on: true };
+        let paint = Painter { on: true };
         for (word, expected) in [
             ("success", "\u{1b}[32msuccess        \u{1b}[0m"),
             ("failed", "\u{1b}[31mfailed         \u{1b}[0m"),
@@ -114,10 +114,10 @@ mod tests {
 
     #[test]
     fn nothing_is_painted_where_no_colour_is_wanted() {
-        let plain = Paint::PLAIN;
+        let plain = Painter::PLAIN;
         let texts = [plain.bold("a"), plain.bad("b"), plain.standing("failed", 8)];
         assert_eq!(texts, ["a", "b", "failed  "]);
         // a test's output is captured
-        assert!(!Paint::detect().on || io::stdout().is_terminal());
+        assert!(!Painter::detect().on || io::stdout().is_terminal());
     }
 }

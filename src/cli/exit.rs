@@ -11,12 +11,12 @@ pub(super) const USAGE: u8 = 2;
 
 /// Why a command ends with another code than 0.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct CommandFailure {
     code: u8,
     error: anyhow::Error,
 }
 
-impl Failure {
+impl CommandFailure {
     /// It could not be done.
     pub(super) fn failed(error: anyhow::Error) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Failure {
     }
 }
 
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for CommandFailure {
     fn from(error: anyhow::Error) -> Self {
         let unusable = error.downcast_ref::<OpenError>();
         if unusable.is_some_and(OpenError::is_configuration) {

@@ -7,7 +7,7 @@ use reqwest::{Client, Url};
 use tokio::time::Instant;
 
 use crate::{
-    cli::{ConfigArg, exit::Failure, output, progress},
+    cli::{ConfigArg, exit::CommandFailure, output, progress},
     config::Settings,
     happy_eyeballs::FirstToAnswer,
 };
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: basiq-relay healthcheck --url http://127.0.0.1:8080")]
-pub(super) struct Args {
+pub(super) struct HealthcheckArgs {
     /// Base address of the relay; without it the address of its settings.
     #[arg(long)]
     url: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Args {
     config: ConfigArg,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(super) async fn run(args: HealthcheckArgs) -> Result<(), CommandFailure> {
     let base = match args.url {
         Some(url) => url,
         None => own_address(&args.config)?,
@@ -74,8 +74,8 @@ async fn ask(client: &Client, url: &str) -> anyhow::Result<String> {
 }
 
 /// Where a relay with these settings listens; an unspecified address is asked on loopback.
-fn own_address(config: &ConfigArg) -> Result<String, Failure> {
-    let settings = Settings::load(config.config.as_deref()).map_err(Failure::usage)?;
+fn own_address(config: &ConfigArg) -> Result<String, CommandFailure> {
+    let settings = Settings::load(config.config.as_deref()).map_err(CommandFailure::usage)?;
     let mut listen = settings.server.listen;
     if listen.ip().is_unspecified() {
         let loopback = SocketAddr::from(([127, 0, 0, 1], listen.port()));

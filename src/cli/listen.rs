@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::{
-        colour::Paint,
-        exit::Failure,
+        colour::Painter,
+        exit::CommandFailure,
         output::{self, harmless},
         receiver::{Received, Receiver, ReceiverOptions},
     },
@@ -21,7 +21,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: basiq-relay listen --secret whsec_… --fail 2")]
-pub(super) struct Args {
+pub(super) struct ListenArgs {
     /// Address to serve on; every path is a callback.
     #[arg(long, default_value = "127.0.0.1:8091")]
     listen: SocketAddr,
@@ -39,9 +39,9 @@ pub(super) struct Args {
     delay: u64,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(super) async fn run(args: ListenArgs) -> Result<(), CommandFailure> {
     let secret = args.secret.as_deref().map(SigningSecret::parse).transpose();
-    let secret = secret.map_err(|error| Failure::usage(anyhow!("--secret: {error}")))?;
+    let secret = secret.map_err(|error| CommandFailure::usage(anyhow!("--secret: {error}")))?;
     let checks = secret.is_some();
     let options = ReceiverOptions {
         secret,
@@ -63,7 +63,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
     let stop = CancellationToken::new();
     let serve = receiver.serve(stop.clone());
-    let colours = Paint::detect();
+    let colours = Painter::detect();
     let print = async {
         while let Some(event) = events.recv().await {
             output::line(describe(&event, colours))?;
@@ -83,7 +83,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// One request: when it came and what was made of it, what it tells in short, and all of it.
-fn describe(event: &Received, paint: Paint) -> String {
+fn describe(event: &Received, paint: Painter) -> String {
     let verified = match event.verified {
         Some(true) => paint.good("signature valid"),
         Some(false) => paint.bad("SIGNATURE NOT VALID"),
@@ -107,7 +107,7 @@ fn describe(event: &Received, paint: Paint) -> String {
 }
 
 /// What an event tells, in two lines; nothing if it is none.
-fn in_short(event: &Received, paint: Paint) -> String {
+fn in_short(event: &Received, paint: Painter) -> String {
     let field = |name: &str| {
         let text = event.body.get(name).and_then(Value::as_str);
         text.map(harmless)
@@ -149,7 +149,7 @@ mod tests {
             path: "/hook".to_owned(),
             status_answered: 204,
         };
-        let told = describe(&came, Paint::PLAIN);
+        let told = describe(&came, Painter::PLAIN);
         let mut lines = told.lines();
         assert_eq!(
             lines.next(),
@@ -164,7 +164,7 @@ mod tests {
 
         came.body = Value::Null;
         came.raw = "\u{1b}[2Jodd".to_owned();
-        let told = describe(&came, Paint::PLAIN);
+        let told = describe(&came, Painter::PLAIN);
         assert!(told.ends_with("\n\u{fffd}[2Jodd\n"), "{told:?}");
     }
 }

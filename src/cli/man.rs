@@ -9,15 +9,15 @@ use clap_mangen::{
     roff::{Roff, bold, roman},
 };
 
-use crate::cli::{command, exit::Failure, output};
+use crate::cli::{command, exit::CommandFailure, output};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example: basiq-relay man > ~/.local/share/man/man1/basiq-relay.1
 Example: basiq-relay man | man -l -")]
-pub(super) struct Args {}
+pub(super) struct ManArgs {}
 
-pub(super) fn run(_: &Args) -> Result<(), Failure> {
+pub(super) fn run(_: &ManArgs) -> Result<(), CommandFailure> {
     let page = page(command()).context("the manual page cannot be written")?;
     output::document(&page)?;
     Ok(())

@@ -4,9 +4,9 @@ use anyhow::anyhow;
 use serde_json::{Value, json};
 
 use crate::{
-    app::Relocation,
-    cli::{colour::Paint, exit::Failure, output, progress::Ticker},
-    store::transfer::{Count, Moved},
+    app::StoreMove,
+    cli::{colour::Painter, exit::CommandFailure, output, progress::ProgressLine},
+    store::transfer::{RowCount, TransferResult},
 };
 
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ use crate::{
         nothing, and the file stays as it is. A password that the address lacks is taken from \
         PGPASSWORD."
 )]
-pub(super) struct Args {
+pub(super) struct MigrateStoreArgs {
     /// The file to move: `sqlite://PATH`
     #[arg(long, value_name = "URL")]
     from: String,
@@ -30,9 +30,9 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let relocation = Relocation::between(&args.from, &args.to).map_err(Failure::usage)?;
-    let mut ticker = Ticker::start();
+pub(super) async fn run(args: MigrateStoreArgs) -> Result<(), CommandFailure> {
+    let relocation = StoreMove::between(&args.from, &args.to).map_err(CommandFailure::usage)?;
+    let mut ticker = ProgressLine::start();
     let moved = relocation
         .make(&mut |progress| {
             let (table, copied, of) = (words(progress.table), progress.copied, progress.of);
@@ -50,11 +50,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Ok(())
     } else {
         let differ = "the two stores differ, so nothing was moved: the database is empty again";
-        Err(Failure::failed(anyhow!(differ)))
+        Err(CommandFailure::failed(anyhow!(differ)))
     }
 }
 
-fn to_json(moved: &Moved) -> Value {
+fn to_json(moved: &TransferResult) -> Value {
     let counts = moved
         .counts
         .iter()
@@ -63,8 +63,8 @@ fn to_json(moved: &Moved) -> Value {
 }
 
 /// The counts side by side, and what to do next.
-fn to_text(moved: &Moved, from: &str) -> String {
-    let paint = Paint::detect();
+fn to_text(moved: &TransferResult, from: &str) -> String {
+    let paint = Painter::detect();
     let heading = format!("{:<20}{:>12}{:>12}", "", "SQLite", "PostgreSQL");
     let mut lines = vec![paint.dim(heading)];
     lines.extend(moved.counts.iter().map(|count| row(paint, count)));
@@ -78,8 +78,8 @@ fn to_text(moved: &Moved, from: &str) -> String {
     lines.join("\n")
 }
 
-fn row(paint: Paint, count: &Count) -> String {
-    let Count {
+fn row(paint: Painter, count: &RowCount) -> String {
+    let RowCount {
         name,
         source,
         target,

@@ -22,7 +22,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::cli::exit::Failure;
+use crate::cli::exit::CommandFailure;
 
 /// The program as it is called.
 const NAME: &str = "basiq-relay";
@@ -43,27 +43,27 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Play every documented scenario against a built-in Basiq look-alike, and check each.
-    Demo(demo::Args),
+    Demo(demo::DemoArgs),
     /// Run the relay.
-    Serve(serve::Args),
+    Serve(serve::ServeArgs),
     /// Run a Basiq look-alike on this machine, to test an integration with.
-    Sandbox(sandbox::Args),
+    Sandbox(sandbox::SandboxArgs),
     /// Run a receiver on this machine that verifies and prints each event.
-    Listen(listen::Args),
+    Listen(listen::ListenArgs),
     /// Watch one job at a running relay and follow it until it ends.
-    Watch(watch::Args),
+    Watch(watch::WatchArgs),
     /// Manage API clients.
-    Client(client::Args),
+    Client(client::ClientArgs),
     /// Move a SQLite relay's data to PostgreSQL: open watches continue there, and both are counted.
-    MigrateStore(migrate_store::Args),
+    MigrateStore(migrate_store::MigrateStoreArgs),
     /// Ask a running relay whether it is ready: exit 0 or 1, for container health checks.
-    Healthcheck(healthcheck::Args),
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the OpenAPI 3.1 document.
-    Openapi(openapi::Args),
+    Openapi(openapi::OpenapiArgs),
     /// Print what completes commands and options in a shell.
-    Completions(completions::Args),
+    Completions(completions::CompletionsArgs),
     /// Print the manual page of all commands.
-    Man(man::Args),
+    Man(man::ManArgs),
 }
 
 /// The settings file of a command that reads settings.
@@ -136,7 +136,7 @@ fn may_hold_a_password(argument: &str) -> bool {
     argument.contains("password=") || (argument.contains(':') && argument.contains('@'))
 }
 
-async fn run(command: Command) -> Result<(), Failure> {
+async fn run(command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Demo(args) => Box::pin(demo::run(args)).await,
         Command::Serve(args) => Box::pin(serve::run(args)).await,

@@ -4,14 +4,14 @@ use anyhow::Context;
 
 use crate::{
     api,
-    cli::{exit::Failure, output},
+    cli::{exit::CommandFailure, output},
 };
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: basiq-relay openapi > openapi/openapi.json")]
-pub(super) struct Args {}
+pub(super) struct OpenapiArgs {}
 
-pub(super) fn run(_: &Args) -> Result<(), Failure> {
+pub(super) fn run(_: &OpenapiArgs) -> Result<(), CommandFailure> {
     let document = api::document()
         .to_pretty_json()
         .context("the document cannot be written")?;

@@ -19,7 +19,7 @@ const ERASE: &str = "\r\u{1b}[K";
 
 /// One line on standard error that comes and goes; nothing at all where that is no terminal.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct StatusLine {
     on: bool,
     quiet_since: Instant,
     /// How often it was drawn since then.
@@ -27,7 +27,7 @@ pub(super) struct Progress {
     show: fn(&str),
 }
 
-impl Progress {
+impl StatusLine {
     pub(super) fn new() -> Self {
         Self {
             on: is_wanted(),
@@ -81,7 +81,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for StatusLine {
     fn drop(&mut self) {
         self.hide();
     }
@@ -89,7 +89,7 @@ impl Drop for Progress {
 
 /// Waits for some work and shows what is waited for, if it takes long.
 pub(super) async fn shown<T>(what: &str, work: impl Future<Output = T>) -> T {
-    Progress::new().during(what, work).await
+    StatusLine::new().during(what, work).await
 }
 
 /// Work that counts what it has done and takes less is not told of.
@@ -99,13 +99,13 @@ const BEAT: Duration = Duration::from_millis(200);
 
 /// One line on standard error that says how far long work is; nothing where that is no terminal.
 #[derive(Debug)]
-pub(super) struct Ticker {
+pub(super) struct ProgressLine {
     on: bool,
     next: Instant,
     is_shown: bool,
 }
 
-impl Ticker {
+impl ProgressLine {
     /// For work that begins now.
     pub(super) fn start() -> Self {
         Self {
@@ -148,8 +148,8 @@ fn on_standard_error(text: &str) {
 mod tests {
     use super::*;
 
-    fn progress(on: bool) -> Progress {
-        Progress {
+    fn progress(on: bool) -> StatusLine {
+        StatusLine {
             on,
             quiet_since: Instant::now(),
             drawn: 0,

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
-    cli::{exit::Failure, output},
+    cli::{exit::CommandFailure, output},
     clock::Clock,
     config::LogConfig,
     domain::SigningSecret,
@@ -24,7 +24,7 @@ use crate::{
     --webhook-url http://127.0.0.1:8080/basiq/webhook --webhook-secret whsec_…\n\n\
     Then: RELAY_BASIQ_URL=http://127.0.0.1:8090 RELAY_BASIQ_API_KEY=any basiq-relay serve"
 )]
-pub(super) struct Args {
+pub(super) struct SandboxArgs {
     /// Address to serve on.
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
@@ -57,8 +57,8 @@ fn speed(text: &str) -> Result<f64, String> {
     }
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let telemetry = telemetry::init(&LogConfig::default()).map_err(Failure::usage)?;
+pub(super) async fn run(args: SandboxArgs) -> Result<(), CommandFailure> {
+    let telemetry = telemetry::init(&LogConfig::default()).map_err(CommandFailure::usage)?;
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;

@@ -6,10 +6,10 @@ use anyhow::Context;
 
 use crate::{
     app,
-    cli::{ConfigArg, exit::Failure},
+    cli::{ConfigArg, exit::CommandFailure},
     clock::Clock,
     config::{SETTINGS, Settings},
-    runtime::{self, Hangups},
+    runtime::{self, ReloadSignal},
     telemetry,
 };
 
@@ -19,7 +19,7 @@ use crate::{
         The environment counts before the file; --help lists every setting.",
     after_long_help = settings_help()
 )]
-pub(super) struct Args {
+pub(super) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArg,
 }
@@ -41,13 +41,13 @@ fn settings_help() -> String {
     )
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(super) async fn run(args: ServeArgs) -> Result<(), CommandFailure> {
     runtime::raise_handle_limit();
-    let settings = Settings::load(args.config.config.as_deref()).map_err(Failure::usage)?;
-    settings.require_api_key().map_err(Failure::usage)?;
-    app::validate(&settings).map_err(Failure::usage)?;
-    let telemetry = telemetry::init(&settings.log).map_err(Failure::usage)?;
-    let hangups = Hangups::listen().context("SIGHUP cannot be heard")?;
+    let settings = Settings::load(args.config.config.as_deref()).map_err(CommandFailure::usage)?;
+    settings.require_api_key().map_err(CommandFailure::usage)?;
+    app::validate(&settings).map_err(CommandFailure::usage)?;
+    let telemetry = telemetry::init(&settings.log).map_err(CommandFailure::usage)?;
+    let hangups = ReloadSignal::listen().context("SIGHUP cannot be heard")?;
     let relay = app::Relay::build(settings, Clock::system()).await?;
     let reloading = reload(hangups, relay.secrets.clone(), args.config.config);
     let served = tokio::select! {
@@ -61,8 +61,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
 /// Reads the secrets of the settings again at each hangup.
 async fn reload(
-    mut hangups: Hangups,
-    secrets: app::Secrets,
+    mut hangups: ReloadSignal,
+    secrets: app::ReloadableSecrets,
     config: Option<PathBuf>,
 ) -> Infallible {
     loop {

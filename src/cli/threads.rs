@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::cli::exit::Failure;
+use crate::cli::exit::CommandFailure;
 
 /// Threads that look up names, which stay: as long as there is one, no look-up fails for want of a thread.
 const LOOKUPS: usize = 4;
@@ -23,7 +23,7 @@ const LOOKUPS: usize = 4;
 const ALWAYS: Duration = Duration::from_hours(24 * 365 * 10);
 
 /// Builds the runtime of a command that starts so many threads of its own. Says clearly if there cannot be so many.
-pub(super) fn runtime(own: usize) -> Result<Runtime, Failure> {
+pub(super) fn runtime(own: usize) -> Result<Runtime, CommandFailure> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let needed = workers + LOOKUPS + own + 1;
     try_threads(needed).with_context(|| {

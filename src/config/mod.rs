@@ -4,10 +4,10 @@
 //! told at once.
 
 mod error;
-mod live;
 mod load;
 mod postgres;
 mod proxy;
+mod reloadable;
 mod service_links;
 mod setting;
 mod sources;
@@ -21,9 +21,9 @@ use url::Url;
 
 pub use self::{
     error::ConfigError,
-    live::Live,
     postgres::PostgresUrl,
     proxy::EgressProxy,
+    reloadable::Reloadable,
     setting::{SETTINGS, SettingDoc},
     value::parse_duration,
 };

@@ -20,12 +20,12 @@ pub(super) const ENVIRONMENT: &str = "environment";
 const VALUE_FILE_LIMIT: u64 = 1024 * 1024;
 
 /// One place that gives settings, by their key in lower case.
-pub(super) struct Layer {
+pub(super) struct SettingsLayer {
     name: String,
     dict: Dict,
 }
 
-impl Layer {
+impl SettingsLayer {
     /// Drops what is empty and so counts as not set: an optional setting, and either of a value and its file if the
     /// other is not empty. Templates of containers leave such behind.
     fn forget_empty(&mut self) {
@@ -54,7 +54,7 @@ impl Layer {
     }
 }
 
-impl Provider for Layer {
+impl Provider for SettingsLayer {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.name.clone())
     }
@@ -66,7 +66,7 @@ impl Provider for Layer {
 
 /// A value as it was given, and how to name it in a fault.
 #[derive(Debug, Clone)]
-pub(super) struct Given {
+pub(super) struct GivenValue {
     /// The setting as the user wrote it, and where.
     pub(super) label: String,
     /// The value as text.
@@ -76,14 +76,14 @@ pub(super) struct Given {
 }
 
 /// All settings that were given, by key.
-pub(super) type AllGiven = BTreeMap<String, Given>;
+pub(super) type GivenValues = BTreeMap<String, GivenValue>;
 
 /// A layer from the text of a settings file.
-pub(super) fn file_layer(name: &str, text: &str) -> Result<Layer, String> {
+pub(super) fn file_layer(name: &str, text: &str) -> Result<SettingsLayer, String> {
     let data = Toml::string(text)
         .data()
         .map_err(|error| format!("{name}: {}", first_and_last_line(&error.to_string())))?;
-    Ok(Layer {
+    Ok(SettingsLayer {
         name: name.to_owned(),
         dict: data.into_values().next().unwrap_or_default(),
     })
@@ -104,7 +104,7 @@ fn first_and_last_line(message: &str) -> String {
 pub(super) fn environment_layer(
     environment: impl IntoIterator<Item = (String, String)>,
     faults: &mut Vec<String>,
-) -> Layer {
+) -> SettingsLayer {
     let mut dict = Dict::new();
     for (name, value) in environment {
         let Some(rest) = name.strip_prefix(PREFIX) else {
@@ -124,14 +124,14 @@ pub(super) fn environment_layer(
             dict.insert(key, Value::from(value));
         }
     }
-    Layer {
+    SettingsLayer {
         name: ENVIRONMENT.to_owned(),
         dict,
     }
 }
 
 /// Puts the layers together, the later ones above the earlier, and notes what is not a setting.
-pub(super) fn merge(layers: Vec<Layer>, faults: &mut Vec<String>) -> AllGiven {
+pub(super) fn merge(layers: Vec<SettingsLayer>, faults: &mut Vec<String>) -> GivenValues {
     let mut figment = Figment::new();
     for mut layer in layers {
         layer.forget_empty();
@@ -140,7 +140,7 @@ pub(super) fn merge(layers: Vec<Layer>, faults: &mut Vec<String>) -> AllGiven {
         }
         figment = figment.merge(layer);
     }
-    let mut all = AllGiven::new();
+    let mut all = GivenValues::new();
     for key in SETTINGS.iter().filter_map(SettingDoc::key) {
         match given(&figment, &key) {
             Ok(Some(given)) => {
@@ -159,7 +159,7 @@ fn is_known(key: &str) -> bool {
 }
 
 /// The value of a setting, either given itself or by the path of a file that holds it.
-fn given(figment: &Figment, key: &str) -> Result<Option<Given>, String> {
+fn given(figment: &Figment, key: &str) -> Result<Option<GivenValue>, String> {
     let plain = find(figment, key);
     let by_file = find(figment, &format!("{key}_file"));
     match (plain, by_file) {
@@ -183,10 +183,10 @@ fn find(figment: &Figment, key: &str) -> Option<(String, Value)> {
     Some((layer, value))
 }
 
-fn from_value(layer: &str, key: &str, value: &Value) -> Result<Given, String> {
+fn from_value(layer: &str, key: &str, value: &Value) -> Result<GivenValue, String> {
     let label = format!("{} ({layer})", written(layer, key));
     match as_text(value) {
-        Some(text) => Ok(Given {
+        Some(text) => Ok(GivenValue {
             label,
             text,
             is_list: matches!(value, Value::Array(..)),
@@ -218,7 +218,7 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-fn from_value_file(layer: &str, key: &str, path: &Value) -> Result<Given, String> {
+fn from_value_file(layer: &str, key: &str, path: &Value) -> Result<GivenValue, String> {
     let may_be_secret = doc_of(key).is_some_and(SettingDoc::is_secret);
     let path = from_value(layer, &format!("{key}_file"), path)?;
     let text = read_value_file(Path::new(&path.text)).map_err(|reason| {
@@ -230,7 +230,7 @@ fn from_value_file(layer: &str, key: &str, path: &Value) -> Result<Given, String
         };
         format!("{}: cannot read {name}: {reason}", path.label)
     })?;
-    Ok(Given {
+    Ok(GivenValue {
         label: path.label,
         text,
         is_list: false,

@@ -11,7 +11,7 @@ use axum::{
 use http::header;
 use sha2::{Digest, Sha256};
 
-use crate::console::{fault::Fault, state::ConsoleState};
+use crate::console::{fault::ErrorPage, state::ConsoleState};
 
 struct Asset {
     name: &'static str,
@@ -64,10 +64,10 @@ pub(super) fn routes() -> Router<ConsoleState> {
 async fn asset(
     State(state): State<ConsoleState>,
     Path((_, name)): Path<(String, String)>,
-) -> Result<Response, Fault> {
+) -> Result<Response, ErrorPage> {
     let found = ASSETS.iter().find(|asset| asset.name == name);
     let Some(asset) = found.filter(|_| state.parts.admin.is_set()) else {
-        return Err(Fault::nothing("There is no such file in the console."));
+        return Err(ErrorPage::nothing("There is no such file in the console."));
     };
     let headers = [
         (header::CONTENT_TYPE, asset.kind),

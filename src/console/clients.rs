@@ -14,12 +14,12 @@ use tracing::info;
 
 use crate::{
     console::{
-        fault::Fault,
-        form::Posted,
+        fault::ErrorPage,
+        form::SessionForm,
         notice::Notice,
         state::ConsoleState,
-        view::{Clock, When},
-        visit::{InPath, Place, Shell, Visit, page},
+        view::{PageClock, ShownTime},
+        visit::{ConsolePath, PageContext, PageFrame, Section, page},
     },
     domain::{ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret},
     web::Problem,
@@ -37,16 +37,16 @@ pub(super) fn routes() -> Router<ConsoleState> {
 /// A client in the list.
 struct Line {
     name: String,
-    created: When,
+    created: ShownTime,
     /// Until when the secret before signs as well.
-    previous_until: Option<When>,
-    revoked: Option<When>,
+    previous_until: Option<ShownTime>,
+    revoked: Option<ShownTime>,
 }
 
 #[derive(Template)]
 #[template(path = "clients.html")]
 struct Page {
-    shell: Shell,
+    shell: PageFrame,
     lines: Vec<Line>,
     /// What was typed and is no free name, and why.
     refused: Option<(String, &'static str)>,
@@ -56,35 +56,38 @@ struct Page {
 #[derive(Template)]
 #[template(path = "secrets.html")]
 struct Secrets<'a> {
-    shell: Shell,
+    shell: PageFrame,
     intro: &'static str,
     key: Option<&'a str>,
     secret: Option<&'a str>,
-    previous_until: Option<When>,
+    previous_until: Option<ShownTime>,
 }
 
-async fn show(State(state): State<ConsoleState>, visit: Visit) -> Result<Response, Fault> {
+async fn show(
+    State(state): State<ConsoleState>,
+    visit: PageContext,
+) -> Result<Response, ErrorPage> {
     list(&state, &visit, None).await
 }
 
 async fn list(
     state: &ConsoleState,
-    visit: &Visit,
+    visit: &PageContext,
     refused: Option<(String, &'static str)>,
-) -> Result<Response, Fault> {
+) -> Result<Response, ErrorPage> {
     let clients = state.parts.store.list_clients().await?;
     let lines = clients
         .into_iter()
         .map(|client| line(client, visit.clock()));
     let shown = Page {
-        shell: visit.shell(Place::Clients, "Clients"),
+        shell: visit.shell(Section::Clients, "Clients"),
         lines: lines.collect(),
         refused,
     };
     visit.answer(&shown, &shown)
 }
 
-fn line(client: Client, clock: Clock) -> Line {
+fn line(client: Client, clock: PageClock) -> Line {
     let until = client.previous_secret.map(|(_, until)| until);
     let until = until.filter(|until: &Timestamp| *until > clock.0);
     Line {
@@ -95,7 +98,10 @@ fn line(client: Client, clock: Clock) -> Line {
     }
 }
 
-async fn add(State(state): State<ConsoleState>, posted: Posted) -> Result<Response, Fault> {
+async fn add(
+    State(state): State<ConsoleState>,
+    posted: SessionForm,
+) -> Result<Response, ErrorPage> {
     let typed = posted.form.text("name");
     let refuse = async |why| {
         let list = list(&state, &posted.visit, Some((typed.to_owned(), why))).await?;
@@ -118,7 +124,7 @@ async fn add(State(state): State<ConsoleState>, posted: Posted) -> Result<Respon
     tell_once(&Secrets {
         shell: posted
             .visit
-            .shell(Place::Clients, format!("New client {name}")),
+            .shell(Section::Clients, format!("New client {name}")),
         intro: "Give both to the client's developers now: they are shown this once.",
         key: Some(key.expose()),
         secret: Some(secret.expose()),
@@ -126,15 +132,15 @@ async fn add(State(state): State<ConsoleState>, posted: Posted) -> Result<Respon
     })
 }
 
-fn tell_once(secrets: &Secrets<'_>) -> Result<Response, Fault> {
+fn tell_once(secrets: &Secrets<'_>) -> Result<Response, ErrorPage> {
     Ok(page(secrets.render()?).into_response())
 }
 
 async fn rotate_secret(
     State(state): State<ConsoleState>,
-    InPath(name): InPath<ClientName>,
-    posted: Posted,
-) -> Result<Response, Fault> {
+    ConsolePath(name): ConsolePath<ClientName>,
+    posted: SessionForm,
+) -> Result<Response, ErrorPage> {
     let secret = SigningSecret::generate();
     let until = posted.visit.now().checked_add(ROTATION_OVERLAP);
     let until = until.map_err(Problem::internal)?;
@@ -146,7 +152,7 @@ async fn rotate_secret(
     tell_once(&Secrets {
         shell: posted
             .visit
-            .shell(Place::Clients, format!("New signing secret of {name}")),
+            .shell(Section::Clients, format!("New signing secret of {name}")),
         intro: "Give it to the client's developers now: it is shown this once.",
         key: None,
         secret: Some(secret.expose()),
@@ -156,9 +162,9 @@ async fn rotate_secret(
 
 async fn rotate_key(
     State(state): State<ConsoleState>,
-    InPath(name): InPath<ClientName>,
-    posted: Posted,
-) -> Result<Response, Fault> {
+    ConsolePath(name): ConsolePath<ClientName>,
+    posted: SessionForm,
+) -> Result<Response, ErrorPage> {
     let key = ApiKey::generate();
     if !state.parts.store.rotate_key(&name, &key.hash()).await? {
         return Err(no_such_client());
@@ -167,7 +173,7 @@ async fn rotate_key(
     tell_once(&Secrets {
         shell: posted
             .visit
-            .shell(Place::Clients, format!("New API key of {name}")),
+            .shell(Section::Clients, format!("New API key of {name}")),
         intro: "Give it to the client's developers now: it is shown this once. The one before works no more.",
         key: Some(key.expose()),
         secret: None,
@@ -177,9 +183,9 @@ async fn rotate_key(
 
 async fn retire_secret(
     State(state): State<ConsoleState>,
-    InPath(name): InPath<ClientName>,
-    posted: Posted,
-) -> Result<Response, Fault> {
+    ConsolePath(name): ConsolePath<ClientName>,
+    posted: SessionForm,
+) -> Result<Response, ErrorPage> {
     let store = &state.parts.store;
     let retired = store
         .retire_previous_secret(&name, posted.visit.now())
@@ -196,9 +202,9 @@ async fn retire_secret(
 
 async fn revoke(
     State(state): State<ConsoleState>,
-    InPath(name): InPath<ClientName>,
-    posted: Posted,
-) -> Result<Response, Fault> {
+    ConsolePath(name): ConsolePath<ClientName>,
+    posted: SessionForm,
+) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
     let cancelled = state.parts.store.revoke_client(&name, now).await?;
     let watches = cancelled.ok_or_else(no_such_client)?;
@@ -210,6 +216,6 @@ fn back_with(notice: Notice) -> Response {
     Redirect::to(&format!("/console/clients?{}", notice.to_query())).into_response()
 }
 
-fn no_such_client() -> Fault {
-    Fault::nothing("There is no such client, or it is revoked.")
+fn no_such_client() -> ErrorPage {
+    ErrorPage::nothing("There is no such client, or it is revoked.")
 }

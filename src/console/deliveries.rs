@@ -13,13 +13,13 @@ use tracing::info;
 
 use crate::{
     console::{
-        fault::Fault,
-        form::Posted,
+        fault::ErrorPage,
+        form::SessionForm,
         notice::Notice,
         state::ConsoleState,
-        view::{Badge, Clock, When},
-        visit::{InPath, Place, Shell, Visit, watch_page},
-        watches::{Names, Tab, names},
+        view::{Badge, PageClock, ShownTime},
+        visit::{ConsolePath, PageContext, PageFrame, Section, watch_page},
+        watches::{ClientNames, Tab, names},
         words,
     },
     domain::{DeliveryId, DeliveryState},
@@ -63,14 +63,14 @@ struct Line {
     /// How its latest attempt ended.
     ending: String,
     answer: Option<String>,
-    changed: When,
-    next: Option<When>,
+    changed: ShownTime,
+    next: Option<ShownTime>,
 }
 
 #[derive(Template)]
 #[template(path = "deliveries.html", blocks = ["live"])]
 struct Page {
-    shell: Shell,
+    shell: PageFrame,
     tabs: Vec<Tab>,
     state: DeliveryState,
     can_redeliver: bool,
@@ -86,8 +86,8 @@ struct Page {
 async fn show(
     State(state): State<ConsoleState>,
     Query(asked): Query<Asked>,
-    visit: Visit,
-) -> Result<Response, Fault> {
+    visit: PageContext,
+) -> Result<Response, ErrorPage> {
     let wanted = asked.state.as_deref().and_then(DeliveryState::from_word);
     let wanted = wanted.unwrap_or(DeliveryState::Dead);
     let after = asked.after.as_deref().and_then(parse_place);
@@ -107,7 +107,7 @@ async fn show(
         .iter()
         .map(|entry| line(entry, &names, visit.clock()));
     let page = Page {
-        shell: visit.shell(Place::Deliveries, "Deliveries"),
+        shell: visit.shell(Section::Deliveries, "Deliveries"),
         tabs: tabs(wanted),
         state: wanted,
         can_redeliver: can_redeliver(wanted),
@@ -163,7 +163,7 @@ fn parse_place(text: &str) -> Option<(Timestamp, DeliveryId)> {
     Some((at, id.parse().ok()?))
 }
 
-fn line(entry: &DeliveryEntry, names: &Names, clock: Clock) -> Line {
+fn line(entry: &DeliveryEntry, names: &ClientNames, clock: PageClock) -> Line {
     let latest = entry.delivery.attempts.last();
     let ending = latest.map(|latest| words::ending(latest.status, latest.error));
     let answer = latest.and_then(|latest| {
@@ -189,9 +189,9 @@ fn line(entry: &DeliveryEntry, names: &Names, clock: Clock) -> Line {
 
 async fn redeliver_one(
     State(state): State<ConsoleState>,
-    InPath(id): InPath<DeliveryId>,
-    posted: Posted,
-) -> Result<Response, Fault> {
+    ConsolePath(id): ConsolePath<DeliveryId>,
+    posted: SessionForm,
+) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
     let redelivery = state.parts.store.redeliver_one(None, id, now).await?;
     let notice = came_to(&state, redelivery);
@@ -221,12 +221,14 @@ pub(super) fn came_to(state: &ConsoleState, redelivery: Redelivery) -> Notice {
 
 async fn redeliver_dead(
     State(state): State<ConsoleState>,
-    posted: Posted,
-) -> Result<Response, Fault> {
+    posted: SessionForm,
+) -> Result<Response, ErrorPage> {
     let chosen = posted.form.text("since");
     let span = SPANS.iter().find(|(value, _, _)| *value == chosen);
     let Some((_, _, hours)) = span else {
-        return Err(Fault::nothing("There is no such span of time to choose."));
+        return Err(ErrorPage::nothing(
+            "There is no such span of time to choose.",
+        ));
     };
     let now = posted.visit.now();
     let since = now.checked_sub(SignedDuration::from_hours(*hours));

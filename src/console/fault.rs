@@ -17,7 +17,7 @@ const RETRY_SECONDS: u64 = 5;
 
 /// A page that says what is wrong.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct ErrorPage {
     status: StatusCode,
     title: &'static str,
     detail: Cow<'static, str>,
@@ -34,7 +34,7 @@ struct Page<'a> {
     detail: &'a str,
 }
 
-impl Fault {
+impl ErrorPage {
     /// There is no such thing.
     pub(super) fn nothing(detail: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "Nothing here", detail)
@@ -61,7 +61,7 @@ impl Fault {
     }
 }
 
-impl From<Problem> for Fault {
+impl From<Problem> for ErrorPage {
     fn from(problem: Problem) -> Self {
         let detail = problem.document("").detail.to_owned();
         Self {
@@ -71,7 +71,7 @@ impl From<Problem> for Fault {
     }
 }
 
-impl From<StoreError> for Fault {
+impl From<StoreError> for ErrorPage {
     fn from(error: StoreError) -> Self {
         let problem = Problem::from(error);
         let away = problem.code() == ProblemCode::StoreUnavailable;
@@ -82,13 +82,13 @@ impl From<StoreError> for Fault {
     }
 }
 
-impl From<askama::Error> for Fault {
+impl From<askama::Error> for ErrorPage {
     fn from(error: askama::Error) -> Self {
         Self::from(Problem::internal(error))
     }
 }
 
-impl IntoResponse for Fault {
+impl IntoResponse for ErrorPage {
     fn into_response(self) -> Response {
         let html = Page {
             assets: assets::place(),

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use url::form_urlencoded;
 
 use crate::{
-    console::{fault::Fault, state::ConsoleState, visit::Visit},
+    console::{fault::ErrorPage, state::ConsoleState, visit::PageContext},
     web::RawBody,
 };
 
@@ -27,14 +27,14 @@ impl Form {
 }
 
 impl FromRequest<ConsoleState> for Form {
-    type Rejection = Fault;
+    type Rejection = ErrorPage;
 
-    async fn from_request(request: Request, state: &ConsoleState) -> Result<Self, Fault> {
+    async fn from_request(request: Request, state: &ConsoleState) -> Result<Self, ErrorPage> {
         if !is_from_here(request.headers()) {
-            return Err(Fault::refused("This form was sent by another site."));
+            return Err(ErrorPage::refused("This form was sent by another site."));
         }
         if !is_form(request.headers()) {
-            return Err(Fault::new(
+            return Err(ErrorPage::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Refused",
                 "Forms are sent as application/x-www-form-urlencoded.",
@@ -59,24 +59,24 @@ fn is_form(headers: &HeaderMap) -> bool {
 }
 
 /// A form of the session that is open.
-pub(super) struct Posted {
+pub(super) struct SessionForm {
     /// Who sent it.
-    pub(super) visit: Visit,
+    pub(super) visit: PageContext,
     /// What they sent.
     pub(super) form: Form,
 }
 
-impl FromRequest<ConsoleState> for Posted {
+impl FromRequest<ConsoleState> for SessionForm {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &ConsoleState) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let visit = Visit::from_request_parts(&mut parts, state).await?;
+        let visit = PageContext::from_request_parts(&mut parts, state).await?;
         let form = Form::from_request(Request::from_parts(parts, body), state).await;
         let form = form.map_err(IntoResponse::into_response)?;
         if !visit.is_of_session(form.text(TOKEN)) {
             let detail = "This form is of another session. Load its page again, then send it.";
-            return Err(Fault::refused(detail).into_response());
+            return Err(ErrorPage::refused(detail).into_response());
         }
         Ok(Self { visit, form })
     }

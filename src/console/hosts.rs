@@ -5,10 +5,10 @@ use axum::{Router, extract::State, response::Response, routing::get};
 
 use crate::{
     console::{
-        fault::Fault,
+        fault::ErrorPage,
         state::ConsoleState,
-        view::{Badge, Clock, Tone, When},
-        visit::{Place, Shell, Visit},
+        view::{Badge, PageClock, ShownTime, Tone},
+        visit::{PageContext, PageFrame, Section},
         words,
     },
     store::FailingHost,
@@ -26,8 +26,8 @@ struct Line {
     host: String,
     state: Badge,
     failures: u64,
-    until: Option<When>,
-    failed: When,
+    until: Option<ShownTime>,
+    failed: ShownTime,
     why: String,
     waiting: String,
 }
@@ -35,21 +35,24 @@ struct Line {
 #[derive(Template)]
 #[template(path = "hosts.html", blocks = ["live"])]
 struct Page {
-    shell: Shell,
+    shell: PageFrame,
     lines: Vec<Line>,
 }
 
-async fn show(State(state): State<ConsoleState>, visit: Visit) -> Result<Response, Fault> {
+async fn show(
+    State(state): State<ConsoleState>,
+    visit: PageContext,
+) -> Result<Response, ErrorPage> {
     let hosts = state.parts.store.list_failing_hosts(MOST).await?;
     let lines = hosts.into_iter().map(|host| line(host, visit.clock()));
     let page = Page {
-        shell: visit.shell(Place::Hosts, "Callback hosts"),
+        shell: visit.shell(Section::Hosts, "Callback hosts"),
         lines: lines.collect(),
     };
     visit.answer(&page, &page.as_live())
 }
 
-fn line(host: FailingHost, clock: Clock) -> Line {
+fn line(host: FailingHost, clock: PageClock) -> Line {
     let paused = host.paused_until.filter(|until| *until > clock.0);
     let (tone, word) = match (host.probing, paused) {
         (true, _) => (Tone::Warn, "being probed"),

@@ -15,9 +15,9 @@ use tracing::{info, warn};
 use crate::{
     console::{
         assets,
-        fault::Fault,
-        form::{Form, Posted},
-        session::{Session, no_cookie},
+        fault::ErrorPage,
+        form::{Form, SessionForm},
+        session::{ConsoleSession, no_cookie},
         state::ConsoleState,
         visit::{next_page, page},
     },
@@ -39,7 +39,7 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn answer(next: &str, fault: Option<&str>) -> Result<Response, Fault> {
+    fn answer(next: &str, fault: Option<&str>) -> Result<Response, ErrorPage> {
         let shown = Page {
             assets: assets::place(),
             next,
@@ -54,21 +54,23 @@ struct Asked {
     next: Option<String>,
 }
 
-fn check_on(state: &ConsoleState) -> Result<(), Fault> {
+fn check_on(state: &ConsoleState) -> Result<(), ErrorPage> {
     if state.parts.admin.is_set() {
         return Ok(());
     }
-    Err(Fault::nothing("The console is off: no admin token is set."))
+    Err(ErrorPage::nothing(
+        "The console is off: no admin token is set.",
+    ))
 }
 
 async fn show(
     State(state): State<ConsoleState>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
-) -> Result<Response, Fault> {
+) -> Result<Response, ErrorPage> {
     check_on(&state)?;
     let next = next_page(asked.next.as_deref().unwrap_or_default());
-    if Session::of(&state.parts.admin, &headers, state.parts.clock.now()).is_some() {
+    if ConsoleSession::of(&state.parts.admin, &headers, state.parts.clock.now()).is_some() {
         return Ok(Redirect::to(next).into_response());
     }
     Page::answer(next, None)
@@ -78,7 +80,7 @@ async fn log_in(
     State(state): State<ConsoleState>,
     headers: HeaderMap,
     form: Form,
-) -> Result<Response, Fault> {
+) -> Result<Response, ErrorPage> {
     check_on(&state)?;
     let next = next_page(form.text("next"));
     if let Err(early) = state.logins.check() {
@@ -92,14 +94,14 @@ async fn log_in(
         let refused = Page::answer(next, Some(fault))?;
         return Ok((StatusCode::FORBIDDEN, refused).into_response());
     }
-    let session = Session::begin(admin, state.parts.clock.now());
+    let session = ConsoleSession::begin(admin, state.parts.clock.now());
     let cookie = session.and_then(|session| session.cookie(is_secure(&headers)));
-    let cookie = cookie.ok_or_else(|| Fault::nothing("The console was switched off."))?;
+    let cookie = cookie.ok_or_else(|| ErrorPage::nothing("The console was switched off."))?;
     info!("the operator logged in to the console");
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response())
 }
 
-fn too_often(next: &str, seconds: u64) -> Result<Response, Fault> {
+fn too_often(next: &str, seconds: u64) -> Result<Response, ErrorPage> {
     let fault = format!("Too many attempts. Try again in {seconds} seconds.");
     let refused = Page::answer(next, Some(&fault))?;
     let headers = [(header::RETRY_AFTER, HeaderValue::from(seconds))];
@@ -114,7 +116,7 @@ fn is_secure(headers: &HeaderMap) -> bool {
     first.is_some_and(|first| first.trim().eq_ignore_ascii_case("https"))
 }
 
-async fn log_out(State(_): State<ConsoleState>, _: Posted) -> Response {
+async fn log_out(State(_): State<ConsoleState>, _: SessionForm) -> Response {
     info!("the operator logged out of the console");
     let cookie = [(header::SET_COOKIE, no_cookie())];
     (cookie, Redirect::to("/console/login")).into_response()

@@ -28,8 +28,8 @@ use axum::{
     routing::{any, get},
 };
 
-pub use self::state::{Budget, ConsoleParts, Ring};
-use self::{fault::Fault, state::ConsoleState, visit::Visit};
+pub use self::state::{CallBudget, ConsoleParts, WakeCallback};
+use self::{fault::ErrorPage, state::ConsoleState, visit::PageContext};
 
 /// All pages.
 pub fn router(parts: ConsoleParts) -> Router {
@@ -47,6 +47,6 @@ pub fn router(parts: ConsoleParts) -> Router {
         .with_state(ConsoleState::new(parts))
 }
 
-async fn nothing(_: State<ConsoleState>, _: Visit) -> Fault {
-    Fault::nothing("There is no such page in the console.")
+async fn nothing(_: State<ConsoleState>, _: PageContext) -> ErrorPage {
+    ErrorPage::nothing("There is no such page in the console.")
 }

@@ -5,10 +5,10 @@ use axum::{Router, extract::State, response::Response, routing::get};
 
 use crate::{
     console::{
-        fault::Fault,
+        fault::ErrorPage,
         state::ConsoleState,
         view::{Badge, Tone, state_word},
-        visit::{Place, Shell, Visit},
+        visit::{PageContext, PageFrame, Section},
     },
     domain::{Upstream, UpstreamHealth, WatchState},
     store::Census,
@@ -49,7 +49,7 @@ struct Basiq {
 #[derive(Template)]
 #[template(path = "overview.html", blocks = ["live"])]
 struct Page {
-    shell: Shell,
+    shell: PageFrame,
     concerns: Vec<Concern>,
     watches: Vec<Figure>,
     deliveries: Vec<Figure>,
@@ -59,11 +59,14 @@ struct Page {
     version: &'static str,
 }
 
-async fn show(State(state): State<ConsoleState>, visit: Visit) -> Result<Response, Fault> {
+async fn show(
+    State(state): State<ConsoleState>,
+    visit: PageContext,
+) -> Result<Response, ErrorPage> {
     let census = state.census().await?;
     let basiq = basiq(&state);
     let page = Page {
-        shell: visit.shell(Place::Overview, "Overview"),
+        shell: visit.shell(Section::Overview, "Overview"),
         concerns: concerns(&census, &state.parts.upstream),
         watches: watches(&census),
         deliveries: deliveries(&census),

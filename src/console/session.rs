@@ -17,13 +17,13 @@ const COOKIE: &str = "relay_console";
 const LASTS: SignedDuration = SignedDuration::from_hours(8);
 
 /// A session that is open.
-pub(super) struct Session {
+pub(super) struct ConsoleSession {
     /// `expiry.nonce`
     id: String,
     key: hmac::Key,
 }
 
-impl Session {
+impl ConsoleSession {
     /// Opens a session; none if there is no admin token.
     pub(super) fn begin(admin: &AdminToken, now: Timestamp) -> Option<Self> {
         let until = now.checked_add(LASTS).ok()?.as_second();
@@ -130,10 +130,10 @@ mod tests {
     #[test]
     fn a_session_lasts_eight_hours_and_not_beyond_the_token() {
         let admin = token("open sesame");
-        let session = Session::begin(&admin, at(0)).unwrap();
+        let session = ConsoleSession::begin(&admin, at(0)).unwrap();
         let cookie = session.cookie(false).unwrap();
         let headers = presented(cookie.to_str().unwrap());
-        let open = |admin: &AdminToken, seconds| Session::of(admin, &headers, at(seconds));
+        let open = |admin: &AdminToken, seconds| ConsoleSession::of(admin, &headers, at(seconds));
         assert!(open(&admin, 8 * 3600 - 1).is_some());
         assert!(open(&admin, 8 * 3600).is_none());
         assert!(open(&token("another"), 1).is_none());
@@ -143,7 +143,10 @@ mod tests {
     #[test]
     fn what_was_changed_is_no_session() {
         let admin = token("open sesame");
-        let cookie = Session::begin(&admin, at(0)).unwrap().cookie(true).unwrap();
+        let cookie = ConsoleSession::begin(&admin, at(0))
+            .unwrap()
+            .cookie(true)
+            .unwrap();
         let cookie = cookie.to_str().unwrap();
         assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Secure"));
         assert!(!cookie.contains("sesame"));
@@ -156,7 +159,7 @@ mod tests {
             "a=b",
         ] {
             assert!(
-                Session::of(&admin, &presented(odd), at(1)).is_none(),
+                ConsoleSession::of(&admin, &presented(odd), at(1)).is_none(),
                 "{odd}"
             );
         }
@@ -166,8 +169,8 @@ mod tests {
     fn a_form_is_of_one_session_only() {
         let admin = token("open sesame");
         let (one, other) = (
-            Session::begin(&admin, at(0)).unwrap(),
-            Session::begin(&admin, at(0)).unwrap(),
+            ConsoleSession::begin(&admin, at(0)).unwrap(),
+            ConsoleSession::begin(&admin, at(0)).unwrap(),
         );
         assert!(one.is_of(&one.form_token()));
         for odd in ["", "x", &other.form_token()] {

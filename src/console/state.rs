@@ -7,13 +7,13 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     clock::Clock,
-    domain::{Share, Upstream},
+    domain::{Fleet, Upstream},
     store::{Census, Store, StoreError},
     web::AdminToken,
 };
 
 /// Wakes whoever sends deliveries.
-pub type Ring = Arc<dyn Fn() + Send + Sync>;
+pub type WakeCallback = Arc<dyn Fn() + Send + Sync>;
 
 /// How many log-ins may be tried in a minute, right or wrong.
 const LOGINS_A_MINUTE: u32 = 5;
@@ -33,16 +33,16 @@ pub struct ConsoleParts {
     /// How Basiq answers.
     pub upstream: Upstream,
     /// How many calls to Basiq there may be.
-    pub budget: Budget,
+    pub budget: CallBudget,
     /// How many relays there are.
-    pub share: Share,
+    pub share: Fleet,
     /// Rung when there is a delivery to send.
-    pub delivery_ring: Ring,
+    pub delivery_ring: WakeCallback,
 }
 
 /// How many calls to Basiq the settings allow, for all relays on a store together.
 #[derive(Debug, Clone, Copy)]
-pub struct Budget {
+pub struct CallBudget {
     /// A second.
     pub per_second: u32,
     /// At once.

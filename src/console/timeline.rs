@@ -6,17 +6,17 @@ use jiff::Timestamp;
 
 use crate::{
     console::{
-        view::{Badge, Clock, Tone, When, length, took},
+        view::{Badge, PageClock, ShownTime, Tone, length, took},
         words,
     },
     domain::{Attempt, Phase, WatchState, visible_json},
-    store::{EventStory, WatchStory},
+    store::{EventDetails, WatchDetails},
 };
 
 /// One thing that happened, or will.
-pub(super) struct Moment {
+pub(super) struct TimelineEntry {
     at: Timestamp,
-    pub(super) when: When,
+    pub(super) when: ShownTime,
     /// How long after what came before it.
     pub(super) since: Option<String>,
     pub(super) title: String,
@@ -31,7 +31,7 @@ pub(super) struct Moment {
 }
 
 /// The story of a watch.
-pub(super) fn timeline(story: &WatchStory, client: &str, clock: Clock) -> Vec<Moment> {
+pub(super) fn timeline(story: &WatchDetails, client: &str, clock: PageClock) -> Vec<TimelineEntry> {
     let mut line = Line {
         clock,
         moments: Vec::new(),
@@ -64,13 +64,13 @@ fn gap(earlier: Timestamp, later: Timestamp) -> Option<String> {
 }
 
 struct Line {
-    clock: Clock,
-    moments: Vec<Moment>,
+    clock: PageClock,
+    moments: Vec<TimelineEntry>,
 }
 
 impl Line {
-    fn moment(&self, at: Timestamp, title: impl Into<String>) -> Moment {
-        Moment {
+    fn moment(&self, at: Timestamp, title: impl Into<String>) -> TimelineEntry {
+        TimelineEntry {
             at,
             when: self.clock.when(at),
             since: None,
@@ -85,10 +85,10 @@ impl Line {
 
     fn add(&mut self, at: Timestamp, title: impl Into<String>, tone: Tone) {
         let moment = self.moment(at, title);
-        self.moments.push(Moment { tone, ..moment });
+        self.moments.push(TimelineEntry { tone, ..moment });
     }
 
-    fn begin(&mut self, story: &WatchStory, client: &str) {
+    fn begin(&mut self, story: &WatchDetails, client: &str) {
         let (watch, job) = (&story.watch, &story.job);
         if let Some(created) = job.created {
             self.add(created, "Basiq made the job", Tone::Calm);
@@ -101,7 +101,7 @@ impl Line {
     }
 
     /// Looks, as far as the store remembers them.
-    fn look(&mut self, story: &WatchStory) {
+    fn look(&mut self, story: &WatchDetails) {
         let job = &story.job;
         if let Some(first) = job.first_look_at {
             self.add(first, "First look at the job", Tone::Calm);
@@ -124,7 +124,7 @@ impl Line {
                 "A look found the steps changed for the last time"
             };
             let moment = self.moment(at, title);
-            self.moments.push(Moment {
+            self.moments.push(TimelineEntry {
                 facts: vec![("Steps", progress)],
                 ..moment
             });
@@ -144,7 +144,7 @@ impl Line {
         }
     }
 
-    fn tell(&mut self, event: &EventStory) {
+    fn tell(&mut self, event: &EventDetails) {
         let body = &event.body;
         let badge = Badge::status(body.status);
         let delivery = Badge::way(event.delivery.state);
@@ -172,7 +172,7 @@ impl Line {
         let json = serde_json::to_string_pretty(body).unwrap_or_default();
         let json = visible_json(&json);
         let moment = self.moment(body.timestamp, format!("Event {}", body.sequence));
-        self.moments.push(Moment {
+        self.moments.push(TimelineEntry {
             tone: badge.tone,
             badges: vec![badge, delivery],
             facts: std::iter::once(action).chain(told).collect(),
@@ -197,7 +197,7 @@ impl Line {
         let answer = answer.filter(|answer| !answer.trim().is_empty());
         let title = format!("Attempt {} to deliver event {event}", attempt.number);
         let moment = self.moment(attempt.started_at, title);
-        self.moments.push(Moment {
+        self.moments.push(TimelineEntry {
             tone,
             badges: vec![badge],
             facts: std::iter::once(("Took", took(attempt.duration)))
@@ -213,7 +213,7 @@ impl Line {
         });
     }
 
-    fn end(&mut self, story: &WatchStory) {
+    fn end(&mut self, story: &WatchDetails) {
         let watch = &story.watch;
         let title = match watch.state {
             WatchState::Cancelled => "Cancelled: nothing more is posted",
@@ -227,7 +227,7 @@ impl Line {
         }
     }
 
-    fn ahead(&mut self, story: &WatchStory) {
+    fn ahead(&mut self, story: &WatchDetails) {
         let why = match &story.job.phase {
             Phase::Running => None,
             Phase::RetryQueue { .. } => Some("Basiq retries the update by itself".to_owned()),
@@ -238,7 +238,7 @@ impl Line {
         };
         if let Some(at) = story.next_look_at {
             let moment = self.moment(at, "Next look at the job");
-            self.moments.push(Moment {
+            self.moments.push(TimelineEntry {
                 is_ahead: true,
                 facts: why.map(|why| ("Waits", why)).into_iter().collect(),
                 ..moment
@@ -250,7 +250,7 @@ impl Line {
             };
             let title = format!("Next attempt to deliver event {}", event.body.sequence);
             let moment = self.moment(at, title);
-            self.moments.push(Moment {
+            self.moments.push(TimelineEntry {
                 is_ahead: true,
                 ..moment
             });

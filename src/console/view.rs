@@ -9,23 +9,23 @@ use crate::domain::{DeliveryState, Status, UpstreamHealth, WatchState};
 
 /// The clock of one page: all its times are told by it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock(pub(super) Timestamp);
+pub(super) struct PageClock(pub(super) Timestamp);
 
-impl Clock {
+impl PageClock {
     /// A time as it is shown.
-    pub(super) fn when(self, at: Timestamp) -> When {
-        When { at, now: self.0 }
+    pub(super) fn when(self, at: Timestamp) -> ShownTime {
+        ShownTime { at, now: self.0 }
     }
 }
 
 /// A time: in UTC, how long ago it was or how soon it is, and so that machines can read it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct When {
+pub(super) struct ShownTime {
     at: Timestamp,
     now: Timestamp,
 }
 
-impl When {
+impl ShownTime {
     fn is_this_year(self) -> bool {
         let year = |time: Timestamp| time.strftime("%Y").to_string();
         year(self.at) == year(self.now)
@@ -42,7 +42,7 @@ impl When {
 }
 
 /// As HTML; digits and letters only.
-impl fmt::Display for When {
+impl fmt::Display for ShownTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let machine = self.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
         let date = if self.is_this_year() {
@@ -60,7 +60,7 @@ impl fmt::Display for When {
     }
 }
 
-impl HtmlSafe for When {}
+impl HtmlSafe for ShownTime {}
 
 /// Seconds in the one unit that says enough.
 pub(super) fn length(seconds: u64) -> String {
@@ -196,7 +196,7 @@ mod tests {
 
     fn shown(at: &str) -> String {
         let now = "2026-11-24T21:02:34.5Z".parse().unwrap();
-        Clock(now).when(at.parse().unwrap()).to_string()
+        PageClock(now).when(at.parse().unwrap()).to_string()
     }
 
     #[test]

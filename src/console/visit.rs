@@ -14,11 +14,11 @@ use url::form_urlencoded;
 use crate::{
     console::{
         assets,
-        fault::Fault,
+        fault::ErrorPage,
         notice::Notice,
-        session::Session,
+        session::ConsoleSession,
         state::ConsoleState,
-        view::{Clock, When},
+        view::{PageClock, ShownTime},
     },
     domain::WatchId,
 };
@@ -32,7 +32,7 @@ const HTMX: &str = "hx-request";
 
 /// The pages of the console, as its navigation names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Section {
     Overview,
     Watches,
     Deliveries,
@@ -40,7 +40,7 @@ pub(super) enum Place {
     Clients,
 }
 
-impl Place {
+impl Section {
     const ALL: [(Self, &'static str, &'static str); 5] = [
         (Self::Overview, "/console", "Overview"),
         (Self::Watches, "/console/watches", "Watches"),
@@ -51,8 +51,8 @@ impl Place {
 }
 
 /// The operator, whose session is open.
-pub(super) struct Visit {
-    session: Session,
+pub(super) struct PageContext {
+    session: ConsoleSession,
     is_fragment: bool,
     /// What the call before came to.
     notice: Option<Notice>,
@@ -60,28 +60,28 @@ pub(super) struct Visit {
 }
 
 /// What every page is framed in.
-pub(super) struct Shell {
+pub(super) struct PageFrame {
     pub(super) title: String,
     pub(super) assets: &'static str,
     /// Address, name, and whether it is the page that is shown.
     pub(super) places: Vec<(&'static str, &'static str, bool)>,
     pub(super) form_token: String,
     pub(super) notice: Option<Notice>,
-    pub(super) now: When,
+    pub(super) now: ShownTime,
 }
 
-impl FromRequestParts<ConsoleState> for Visit {
+impl FromRequestParts<ConsoleState> for PageContext {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &ConsoleState) -> Result<Self, Response> {
         if !state.parts.admin.is_set() {
             return Err(
-                Fault::nothing("The console is off: no admin token is set.").into_response()
+                ErrorPage::nothing("The console is off: no admin token is set.").into_response(),
             );
         }
         let now = state.parts.clock.now();
         let is_fragment = parts.headers.contains_key(HTMX);
-        match Session::of(&state.parts.admin, &parts.headers, now) {
+        match ConsoleSession::of(&state.parts.admin, &parts.headers, now) {
             Some(session) => Ok(Self {
                 session,
                 is_fragment,
@@ -93,15 +93,15 @@ impl FromRequestParts<ConsoleState> for Visit {
     }
 }
 
-impl Visit {
+impl PageContext {
     /// When it is.
     pub(super) fn now(&self) -> Timestamp {
         self.now
     }
 
     /// The clock by which the page's times are told.
-    pub(super) fn clock(&self) -> Clock {
-        Clock(self.now)
+    pub(super) fn clock(&self) -> PageClock {
+        PageClock(self.now)
     }
 
     /// Whether a form's token is of this session.
@@ -110,9 +110,9 @@ impl Visit {
     }
 
     /// The frame of a page.
-    pub(super) fn shell(&self, place: Place, title: impl Into<String>) -> Shell {
-        let places = Place::ALL.map(|(other, address, name)| (address, name, other == place));
-        Shell {
+    pub(super) fn shell(&self, place: Section, title: impl Into<String>) -> PageFrame {
+        let places = Section::ALL.map(|(other, address, name)| (address, name, other == place));
+        PageFrame {
             title: title.into(),
             assets: assets::place(),
             places: places.to_vec(),
@@ -127,7 +127,7 @@ impl Visit {
         &self,
         whole: &impl Template,
         live: &impl Template,
-    ) -> Result<Response, Fault> {
+    ) -> Result<Response, ErrorPage> {
         if !self.is_fragment {
             return Ok(page(whole.render()?).into_response());
         }
@@ -142,21 +142,21 @@ impl Visit {
 }
 
 /// The name or id in a path. What is none names nothing.
-pub(super) struct InPath<T>(pub(super) T);
+pub(super) struct ConsolePath<T>(pub(super) T);
 
-impl<T, S> FromRequestParts<S> for InPath<T>
+impl<T, S> FromRequestParts<S> for ConsolePath<T>
 where
     T: FromStr + Send,
     S: Send + Sync,
 {
-    type Rejection = Fault;
+    type Rejection = ErrorPage;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorPage> {
         let text = Path::<String>::from_request_parts(parts, state).await;
         let named = text.ok().and_then(|Path(text)| text.parse().ok());
         named
             .map(Self)
-            .ok_or_else(|| Fault::nothing("There is nothing of this name or id."))
+            .ok_or_else(|| ErrorPage::nothing("There is nothing of this name or id."))
     }
 }
 

@@ -12,18 +12,18 @@ use tracing::info;
 use crate::{
     console::{
         deliveries::came_to,
-        fault::Fault,
-        form::Posted,
+        fault::ErrorPage,
+        form::SessionForm,
         notice::Notice,
         state::ConsoleState,
-        timeline::{Moment, timeline},
-        view::{Badge, Clock, When, length},
-        visit::{InPath, Place, Shell, Visit, watch_page},
+        timeline::{TimelineEntry, timeline},
+        view::{Badge, PageClock, ShownTime, length},
+        visit::{ConsolePath, PageContext, PageFrame, Section, watch_page},
         watches::names,
         words,
     },
     domain::{JobMemory, Phase, WatchId, WatchState, visible_json},
-    store::WatchStory,
+    store::WatchDetails,
 };
 
 pub(super) fn routes() -> Router<ConsoleState> {
@@ -44,7 +44,7 @@ struct Fact {
 #[derive(Template)]
 #[template(path = "watch.html", blocks = ["live"])]
 struct Page {
-    shell: Shell,
+    shell: PageFrame,
     here: String,
     state: Badge,
     /// Whether something may still change by itself.
@@ -53,22 +53,22 @@ struct Page {
     can_redeliver: bool,
     facts: Vec<Fact>,
     metadata: Option<String>,
-    created: When,
-    updated: When,
-    settled: Option<When>,
-    next_look: Option<When>,
+    created: ShownTime,
+    updated: ShownTime,
+    settled: Option<ShownTime>,
+    next_look: Option<ShownTime>,
     steps: Vec<(String, Badge)>,
-    seen: Option<When>,
+    seen: Option<ShownTime>,
     remarks: Vec<String>,
-    moments: Vec<Moment>,
+    moments: Vec<TimelineEntry>,
     job_id: String,
 }
 
 async fn show(
     State(state): State<ConsoleState>,
-    visit: Visit,
-    InPath(id): InPath<WatchId>,
-) -> Result<Response, Fault> {
+    visit: PageContext,
+    ConsolePath(id): ConsolePath<WatchId>,
+) -> Result<Response, ErrorPage> {
     let parts = &state.parts;
     let found = parts.store.find_watch(None, id).await?;
     let story = found.ok_or_else(no_such_watch)?;
@@ -77,11 +77,11 @@ async fn show(
     visit.answer(&page, &page.as_live())
 }
 
-fn no_such_watch() -> Fault {
-    Fault::nothing("There is no such watch; what settled long ago is deleted.")
+fn no_such_watch() -> ErrorPage {
+    ErrorPage::nothing("There is no such watch; what settled long ago is deleted.")
 }
 
-fn page(story: &WatchStory, client: &str, visit: &Visit) -> Page {
+fn page(story: &WatchDetails, client: &str, visit: &PageContext) -> Page {
     let (watch, clock) = (&story.watch, visit.clock());
     let waits = story
         .events
@@ -90,7 +90,7 @@ fn page(story: &WatchStory, client: &str, visit: &Visit) -> Page {
     let metadata = &watch.request.options.metadata;
     let steps = story.job.steps.iter();
     Page {
-        shell: visit.shell(Place::Watches, format!("Job {}", watch.request.job_id)),
+        shell: visit.shell(Section::Watches, format!("Job {}", watch.request.job_id)),
         here: watch_page(watch.id),
         state: Badge::watch(watch.state),
         is_live: watch.state.is_open() || waits,
@@ -112,7 +112,7 @@ fn page(story: &WatchStory, client: &str, visit: &Visit) -> Page {
     }
 }
 
-fn facts(story: &WatchStory, client: &str) -> Vec<Fact> {
+fn facts(story: &WatchDetails, client: &str) -> Vec<Fact> {
     let (request, context) = (&story.watch.request, &story.job.context);
     let fact = |name, text: &str, others| Fact {
         name,
@@ -142,7 +142,7 @@ fn facts(story: &WatchStory, client: &str) -> Vec<Fact> {
 }
 
 /// The callback without its query: backends put tokens there.
-fn shown_url(story: &WatchStory) -> String {
+fn shown_url(story: &WatchDetails) -> String {
     let url = &story.watch.request.callback_url;
     match url.as_str().split_once('?') {
         Some((place, _)) => format!("{place}?…"),
@@ -151,7 +151,7 @@ fn shown_url(story: &WatchStory) -> String {
 }
 
 /// What is odd about a job, or waited for.
-fn remarks(job: &JobMemory, clock: Clock) -> Vec<String> {
+fn remarks(job: &JobMemory, clock: PageClock) -> Vec<String> {
     let mut remarks = Vec::new();
     match &job.phase {
         Phase::Running => {}
@@ -189,9 +189,9 @@ fn remarks(job: &JobMemory, clock: Clock) -> Vec<String> {
 
 async fn redeliver(
     State(state): State<ConsoleState>,
-    InPath(id): InPath<WatchId>,
-    posted: Posted,
-) -> Result<Response, Fault> {
+    ConsolePath(id): ConsolePath<WatchId>,
+    posted: SessionForm,
+) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
     let redelivery = state.parts.store.redeliver_watch(None, id, now).await?;
     let notice = came_to(&state, redelivery);
@@ -201,9 +201,9 @@ async fn redeliver(
 
 async fn cancel(
     State(state): State<ConsoleState>,
-    InPath(id): InPath<WatchId>,
-    posted: Posted,
-) -> Result<Response, Fault> {
+    ConsolePath(id): ConsolePath<WatchId>,
+    posted: SessionForm,
+) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
     if !state.parts.store.cancel_watch(None, id, now).await? {
         return Err(no_such_watch());

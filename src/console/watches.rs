@@ -14,14 +14,14 @@ use url::form_urlencoded;
 
 use crate::{
     console::{
-        fault::Fault,
+        fault::ErrorPage,
         state::ConsoleState,
-        view::{Badge, Clock, When, state_word},
-        visit::{Place, Shell, Visit, watch_page},
+        view::{Badge, PageClock, ShownTime, state_word},
+        visit::{PageContext, PageFrame, Section, watch_page},
         words,
     },
     domain::{ClientId, WatchId, WatchState},
-    store::{Store, StoreError, WatchQuery, WatchSearch, WatchStory},
+    store::{Store, StoreError, WatchDetails, WatchQuery, WatchSearch},
 };
 
 /// Watches on a page.
@@ -57,8 +57,8 @@ struct Line {
     host: String,
     /// What was told last, and what it asks for.
     told: Option<(Badge, &'static str)>,
-    next_look: Option<When>,
-    created: When,
+    next_look: Option<ShownTime>,
+    created: ShownTime,
 }
 
 /// A list of one kind.
@@ -71,7 +71,7 @@ pub(super) struct Tab {
 #[derive(Template)]
 #[template(path = "watches.html", blocks = ["live"])]
 struct Page {
-    shell: Shell,
+    shell: PageFrame,
     tabs: Vec<Tab>,
     search: String,
     lines: Vec<Line>,
@@ -87,8 +87,8 @@ struct Page {
 async fn show(
     State(state): State<ConsoleState>,
     Query(asked): Query<Asked>,
-    visit: Visit,
-) -> Result<Response, Fault> {
+    visit: PageContext,
+) -> Result<Response, ErrorPage> {
     let search = asked.q.as_deref().unwrap_or_default().trim();
     let search: String = search.chars().take(LONGEST_SEARCH).collect();
     let store = &*state.parts.store;
@@ -106,16 +106,16 @@ async fn show(
         .before
         .as_deref()
         .and_then(|before| before.parse().ok());
-    let mut stories = read(store, &chosen, before).await?;
-    let more = stories.len() > PAGE;
-    stories.truncate(PAGE);
-    let last = stories.last().filter(|_| more).map(|story| story.watch.id);
+    let mut details = read(store, &chosen, before).await?;
+    let more = details.len() > PAGE;
+    details.truncate(PAGE);
+    let last = details.last().filter(|_| more).map(|story| story.watch.id);
     let names = names(store).await?;
-    let lines = stories
+    let lines = details
         .iter()
         .map(|story| line(story, &names, visit.clock()));
     let page = Page {
-        shell: visit.shell(Place::Watches, "Watches"),
+        shell: visit.shell(Section::Watches, "Watches"),
         tabs: tabs(&chosen),
         lines: lines.collect(),
         here: chosen.address(before),
@@ -131,7 +131,7 @@ async fn read(
     store: &dyn Store,
     list: &List,
     before: Option<WatchId>,
-) -> Result<Vec<WatchStory>, StoreError> {
+) -> Result<Vec<WatchDetails>, StoreError> {
     // one more than the page holds tells whether there are older ones
     let limit = PAGE + 1;
     match list {
@@ -192,7 +192,7 @@ fn tabs(list: &List) -> Vec<Tab> {
     std::iter::once(tab("all", None)).chain(states).collect()
 }
 
-fn line(story: &WatchStory, names: &Names, clock: Clock) -> Line {
+fn line(story: &WatchDetails, names: &ClientNames, clock: PageClock) -> Line {
     let watch = &story.watch;
     let told = story.events.last().map(|event| &event.body);
     Line {
@@ -209,19 +209,19 @@ fn line(story: &WatchStory, names: &Names, clock: Clock) -> Line {
 }
 
 /// The names of all clients.
-pub(super) struct Names(HashMap<ClientId, String>);
+pub(super) struct ClientNames(HashMap<ClientId, String>);
 
-impl Names {
+impl ClientNames {
     pub(super) fn of(&self, client: ClientId) -> String {
         self.0.get(&client).cloned().unwrap_or_default()
     }
 }
 
 /// Reads the names of all clients.
-pub(super) async fn names(store: &dyn Store) -> Result<Names, StoreError> {
+pub(super) async fn names(store: &dyn Store) -> Result<ClientNames, StoreError> {
     let clients = store.list_clients().await?;
     let names = clients
         .into_iter()
         .map(|client| (client.id, client.name.to_string()));
-    Ok(Names(names.collect()))
+    Ok(ClientNames(names.collect()))
 }

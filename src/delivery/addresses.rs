@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{config::DeliveryConfig, delivery::hosts::Slots, domain::Share};
+use crate::{config::DeliveryConfig, delivery::hosts::AttemptCounts, domain::Fleet};
 
 /// How many times the slots of one name an address has, as long as that is a quarter of all at most.
 const NAMES: usize = 4;
@@ -22,13 +22,13 @@ const REMEMBERED: usize = 4096;
 pub(super) struct AddressLoad {
     per_address: usize,
     /// Other relays have slots of the same addresses.
-    share: Share,
+    share: Fleet,
     known: Arc<Mutex<Known>>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    slots: HashMap<IpAddr, Slots>,
+    slots: HashMap<IpAddr, AttemptCounts>,
     homes: HashMap<String, IpAddr>,
 }
 
@@ -38,13 +38,13 @@ impl AddressLoad {
         let quarter = (config.concurrency / 4).max(per_host);
         Self {
             per_address: per_host.saturating_mul(NAMES).min(quarter),
-            share: Share::alone(),
+            share: Fleet::alone(),
             known: Arc::default(),
         }
     }
 
     /// Divides the slots of each address with other relays.
-    pub(super) fn divide(&mut self, share: Share) {
+    pub(super) fn share_with(&mut self, share: Fleet) {
         self.share = share;
     }
 
@@ -53,7 +53,7 @@ impl AddressLoad {
     }
 
     /// Takes a slot for an attempt at a host that is at this address; none if all are taken.
-    pub(super) fn enter(&self, host: &str, address: IpAddr) -> Option<Seat> {
+    pub(super) fn enter(&self, host: &str, address: IpAddr) -> Option<AddressPermit> {
         let address = machine(address);
         let mut known = self.lock();
         if known.homes.len() >= REMEMBERED && !known.homes.contains_key(host) {
@@ -65,7 +65,7 @@ impl AddressLoad {
             return None;
         }
         slots.began();
-        Some(Seat {
+        Some(AddressPermit {
             load: self.clone(),
             address,
             answered: None,
@@ -75,7 +75,7 @@ impl AddressLoad {
     /// The names that led to an address without a free slot.
     pub(super) fn full_hosts(&self) -> Vec<String> {
         let known = self.lock();
-        let is_full = |slots: &Slots| slots.taken(self.per_address()) >= self.per_address();
+        let is_full = |slots: &AttemptCounts| slots.taken(self.per_address()) >= self.per_address();
         if !known.slots.values().any(is_full) {
             return Vec::new();
         }
@@ -107,20 +107,20 @@ impl AddressLoad {
 
 /// A slot of an address, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct AddressPermit {
     load: AddressLoad,
     address: IpAddr,
     answered: Option<bool>,
 }
 
-impl Seat {
+impl AddressPermit {
     /// Gives the slot back, knowing whether there was an answer of any kind.
     pub(super) fn ended(mut self, answered: bool) {
         self.answered = Some(answered);
     }
 }
 
-impl Drop for Seat {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         self.load.leave(self.address, self.answered);
     }

@@ -34,7 +34,7 @@ use crate::{
 pub(super) const HTTP_2: &[u8] = b"h2";
 
 /// Why a tunnel was not opened; the name of the type is not public.
-type TunnelError = <Tunnel<ToProxy> as Service<Uri>>::Error;
+type TunnelError = <Tunnel<ProxyConnector> as Service<Uri>>::Error;
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -58,13 +58,13 @@ pub(super) enum DialError {
 
 /// Where connections of one kind lead: those to the same place can take each other's requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Destination {
     https: bool,
     host: String,
     port: u16,
 }
 
-impl Place {
+impl Destination {
     pub(super) fn of(url: &CallbackUrl) -> Self {
         let https = url.url().scheme() == "https";
         let usual = if https { 443 } else { 80 };
@@ -99,14 +99,14 @@ pub(super) struct Dialed {
 /// Opens connections for callbacks.
 #[derive(Clone)]
 pub(super) struct Dialer {
-    proxy: Option<Tunnel<ToProxy>>,
+    proxy: Option<Tunnel<ProxyConnector>>,
     tls: TlsConnector,
 }
 
 impl Dialer {
     pub(super) fn new(tls: ClientConfig, proxy: Option<&EgressProxy>) -> Self {
         let tunnel = |proxy: &EgressProxy| {
-            let tunnel = Tunnel::new(proxy.uri().clone(), ToProxy);
+            let tunnel = Tunnel::new(proxy.uri().clone(), ProxyConnector);
             match proxy.authorization() {
                 Some(basic) => tunnel.with_auth(basic),
                 None => tunnel,
@@ -119,7 +119,11 @@ impl Dialer {
     }
 
     /// Connects to whichever of the vetted addresses answers first.
-    pub(super) async fn dial(&self, to: &Place, vetted: &[IpAddr]) -> Result<Dialed, DialError> {
+    pub(super) async fn dial(
+        &self,
+        to: &Destination,
+        vetted: &[IpAddr],
+    ) -> Result<Dialed, DialError> {
         let (stream, address) = match &self.proxy {
             None => directly(to.port, vetted).await?,
             Some(tunnel) => by_tunnel(tunnel, to.port, vetted).await?,
@@ -155,7 +159,7 @@ async fn directly(port: u16, vetted: &[IpAddr]) -> Result<(TcpStream, IpAddr), D
 /// Asks the proxy for tunnels to the vetted addresses: it is never given a name to resolve. Only the proxy knows
 /// how an address does, so tunnels race as direct connections do. A proxy that fails ends the race.
 async fn by_tunnel(
-    tunnel: &Tunnel<ToProxy>,
+    tunnel: &Tunnel<ProxyConnector>,
     port: u16,
     vetted: &[IpAddr],
 ) -> Result<(TcpStream, IpAddr), DialError> {
@@ -175,7 +179,7 @@ async fn by_tunnel(
 }
 
 async fn open_tunnel(
-    mut tunnel: Tunnel<ToProxy>,
+    mut tunnel: Tunnel<ProxyConnector>,
     to: SocketAddr,
 ) -> Result<TcpStream, TunnelError> {
     // a tunnel needs no more of an address than its authority
@@ -192,9 +196,9 @@ fn is_of_proxy(error: &TunnelError) -> bool {
 
 /// Connects to the proxy, whose name may have several addresses as well.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ToProxy;
+pub(super) struct ProxyConnector;
 
-impl Service<Uri> for ToProxy {
+impl Service<Uri> for ProxyConnector {
     type Response = TokioIo<TcpStream>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::{domain::Share, store::HostLimits};
+use crate::{domain::Fleet, store::HostLimits};
 
 /// How many hosts without an attempt in flight are remembered as silent.
 const REMEMBERED: usize = 256;
@@ -15,20 +15,20 @@ const REMEMBERED: usize = 256;
 pub(super) struct HostLoad {
     per_host: usize,
     /// Other relays have slots of the same hosts.
-    share: Share,
+    share: Fleet,
     total: usize,
-    hosts: HashMap<String, Slots>,
+    hosts: HashMap<String, AttemptCounts>,
 }
 
 /// The slots of what attempts go to: a host, or an address.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Slots {
+pub(super) struct AttemptCounts {
     in_flight: usize,
     /// Attempts in a row that brought no answer.
     silent: u32,
 }
 
-impl Slots {
+impl AttemptCounts {
     /// An attempt began.
     pub(super) fn began(&mut self) {
         self.in_flight += 1;
@@ -66,14 +66,14 @@ impl HostLoad {
     pub(super) fn new(per_host: usize) -> Self {
         Self {
             per_host,
-            share: Share::alone(),
+            share: Fleet::alone(),
             total: 0,
             hosts: HashMap::new(),
         }
     }
 
     /// Divides the slots of each host with other relays.
-    pub(super) fn divide(&mut self, share: Share) {
+    pub(super) fn share_with(&mut self, share: Fleet) {
         self.share = share;
     }
 
@@ -93,7 +93,7 @@ impl HostLoad {
         self.hosts.entry(host.to_owned()).or_default().began();
     }
 
-    /// An attempt ended; see [`Slots::ended`].
+    /// An attempt ended; see [`AttemptCounts::ended`].
     pub(super) fn ended(&mut self, host: &str, answered: Option<bool>) {
         self.total = self.total.saturating_sub(1);
         let Some(slots) = self.hosts.get_mut(host) else {
@@ -112,7 +112,7 @@ impl HostLoad {
     /// a silent host lost count as taken.
     pub(super) fn limits(&self, full: Vec<String>) -> HostLimits {
         let per_host = self.share.of(self.per_host);
-        let taken = |slots: &Slots| slots.taken(per_host);
+        let taken = |slots: &AttemptCounts| slots.taken(per_host);
         let mut in_flight: HashMap<_, _> = self
             .hosts
             .iter()
@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn relays_divide_the_slots_of_a_host() {
-        let (mut load, share) = (HostLoad::new(16), Share::alone());
-        load.divide(share.clone());
+        let (mut load, share) = (HostLoad::new(16), Fleet::alone());
+        load.share_with(share.clone());
         load.began("a.example");
         for (relays, slots) in [(1, 16), (2, 8), (5, 3), (1, 16)] {
-            share.divide_by(relays);
+            share.set_size(relays);
             let limits = load.limits(vec!["full.example".to_owned()]);
             assert_eq!(limits.per_host, slots);
             assert_eq!(limits.in_flight["a.example"], 1);

@@ -18,7 +18,7 @@ mod worker;
 
 pub use self::{
     address_guard::{AddressGuard, NameResolver, NoAddress, SystemResolver},
-    sender::{Answer, Attempted, CallbackSender},
+    sender::{AttemptOutcome, CallbackResponse, CallbackSender},
     tls::{DeliveryError, further_certificates},
     worker::DeliveryWorker,
 };

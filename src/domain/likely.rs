@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{BUCKETS, Durations, bucket_end};
+use crate::domain::{BUCKETS, DurationHistogram, bucket_end};
 
 /// How many observations Basiq's average for a bank counts for, and how wide it is taken: the standard
 /// deviation of its logarithm.
@@ -11,12 +11,12 @@ const AVERAGE: (f64, f64) = (6.0, 0.5);
 
 /// Observations by bucket of how long a job takes from a stage on.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Likelihood([f64; BUCKETS]);
+pub struct DurationLikelihood([f64; BUCKETS]);
 
-impl Likelihood {
+impl DurationLikelihood {
     /// What was seen, which may be nothing.
     #[must_use]
-    pub fn of(seen: Option<&Durations>) -> Self {
+    pub fn of(seen: Option<&DurationHistogram>) -> Self {
         Self(std::array::from_fn(|bucket| {
             seen.map_or(0.0, |durations| durations.count(bucket))
         }))
@@ -96,13 +96,13 @@ mod tests {
 
     use super::*;
 
-    fn about(seconds: f64) -> Likelihood {
-        let mut durations = Durations::default();
+    fn about(seconds: f64) -> DurationLikelihood {
+        let mut durations = DurationHistogram::default();
         for n in 0..100 {
             let spread = 0.8 + 0.004 * f64::from(n);
             durations.add(Duration::from_secs_f64(seconds * spread));
         }
-        Likelihood::of(Some(&durations))
+        DurationLikelihood::of(Some(&durations))
     }
 
     #[test]
@@ -113,12 +113,12 @@ mod tests {
         let later = likely.median_left(25.0).unwrap();
         assert!((3.0..9.0).contains(&later), "{later}");
         assert_eq!(likely.median_left(600.0), None);
-        assert_eq!(Likelihood::of(None).median_left(0.0), None);
+        assert_eq!(DurationLikelihood::of(None).median_left(0.0), None);
     }
 
     #[test]
     fn an_average_alone_is_the_middle() {
-        let mut likely = Likelihood::of(None);
+        let mut likely = DurationLikelihood::of(None);
         likely.add_average(Duration::from_secs(40));
         let whole = likely.median_left(0.0).unwrap();
         assert!((35.0..45.0).contains(&whole), "{whole}");
@@ -131,11 +131,11 @@ mod tests {
             seen in prop::collection::vec(0_u64..20_000_000, 0..50),
             elapsed in 0.0..20_000.0_f64,
         ) {
-            let mut durations = Durations::default();
+            let mut durations = DurationHistogram::default();
             for millis in seen {
                 durations.add(Duration::from_millis(millis));
             }
-            let likely = Likelihood::of(Some(&durations));
+            let likely = DurationLikelihood::of(Some(&durations));
             if let Some(left) = likely.median_left(elapsed) {
                 prop_assert!(left >= 0.0);
                 prop_assert!(elapsed + left <= bucket_end(BUCKETS - 1));

@@ -15,18 +15,18 @@ mod address;
 mod callback;
 mod client;
 mod delivery;
+mod durations;
 mod error_chain;
+mod eta;
 mod event;
+mod fleet;
 mod id;
 mod job;
 mod likely;
 mod metadata;
 mod mfa;
 mod outcome;
-mod outlook;
-mod pace;
 mod secret;
-mod share;
 mod trace;
 mod upstream;
 mod watch;
@@ -36,26 +36,27 @@ pub use self::{
     callback::{CallbackRules, CallbackUrl, CallbackUrlError},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},
+    durations::{
+        BUCKETS, BasiqAverages, DurationHistogram, DurationStats, KnownDurations, StageDuration,
+        StageSeen, bucket_end, bucket_of,
+    },
     error_chain::ErrorChain,
+    eta::{Eta, stage_of},
     event::{Event, EventBody, EventChallenge},
+    fleet::Fleet,
     id::{ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, WatchId},
     job::{
         Bank, Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase,
         Step, StepFailure, StepStatus, StepView,
     },
-    likely::Likelihood,
+    likely::DurationLikelihood,
     metadata::{MAX_METADATA, Metadata, MetadataError, visible_json},
     mfa::MfaAnswer,
     outcome::{Action, Outcome, Status, Verdict},
-    outlook::{Outlook, stage_of},
-    pace::{
-        Averages, BUCKETS, Durations, KnownPace, Pace, StageLeft, StageSeen, bucket_end, bucket_of,
-    },
     secret::{ApiKey, ApiKeyHash, ForeignSecretError, SigningSecret, SigningSecretError},
-    share::Share,
     trace::TraceContext,
     upstream::{Upstream, UpstreamHealth},
     watch::{
-        EventFilter, Locale, Operation, Progress, Watch, WatchOptions, WatchRequest, WatchState,
+        EventFilter, Locale, Operation, ToldSoFar, Watch, WatchOptions, WatchRequest, WatchState,
     },
 };

@@ -75,7 +75,7 @@ impl Upstream {
     }
 
     /// Says how much of the budget is used, in thousandths.
-    pub fn set_pace(&self, thousandths: u32) {
+    pub fn set_spacing(&self, thousandths: u32) {
         let held_back = Self::WHOLE.saturating_sub(thousandths);
         self.0.held_back.store(held_back, Ordering::Relaxed);
     }
@@ -102,7 +102,7 @@ mod tests {
         shared.set_breaker_open(true);
         assert!(upstream.is_breaker_open());
         assert_eq!(upstream.pace(), Upstream::WHOLE);
-        shared.set_pace(500);
+        shared.set_spacing(500);
         assert_eq!(upstream.pace(), 500);
     }
 }

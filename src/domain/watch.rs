@@ -178,7 +178,7 @@ pub struct Watch {
     /// Where it stands.
     pub state: WatchState,
     /// What was told so far.
-    pub progress: Progress,
+    pub progress: ToldSoFar,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When its state last changed.
@@ -198,7 +198,7 @@ impl Watch {
             client_id,
             request,
             state: WatchState::Watching,
-            progress: Progress::default(),
+            progress: ToldSoFar::default(),
             created_at: now,
             updated_at: now,
             settled_at: None,
@@ -210,7 +210,7 @@ impl Watch {
 /// What a watch was told so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Progress {
+pub struct ToldSoFar {
     /// Transitions so far, told or filtered out; the next event's id is derived from it.
     pub transitions: u32,
     /// The last `sequence` used.

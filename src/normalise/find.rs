@@ -3,7 +3,7 @@
 use crate::{
     domain::{Challenge, JobSnapshot, Step, StepStatus},
     normalise::{
-        catalogue::{Class, class_of},
+        catalogue::{FailureClass, class_of},
         read::MFA_STEP,
         text::{canonical_code, canonical_word},
     },
@@ -19,12 +19,12 @@ pub enum Finding {
     /// Every step that is waited for is done.
     Succeeded,
     /// A step failed, or Basiq says the whole job did.
-    Failed(Failure),
+    Failed(JobFailure),
 }
 
 /// How a job failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Failure {
+pub struct JobFailure {
     /// Title of the first failed step; none if Basiq only says that the job failed.
     pub step: Option<String>,
     /// Basiq's code in its canonical spelling, at most 128 characters.
@@ -44,7 +44,7 @@ impl Finding {
             Self::Failed(failure) => failure
                 .code
                 .as_deref()
-                .is_some_and(|code| class_of(code) == Some(Class::Unavailable)),
+                .is_some_and(|code| class_of(code) == Some(FailureClass::Unavailable)),
             Self::Running | Self::Challenge(_) | Self::Succeeded => false,
         }
     }
@@ -65,7 +65,7 @@ pub fn find(snapshot: &JobSnapshot, until: Option<&str>) -> Finding {
         return Finding::Failed(failure(failed));
     }
     if snapshot.status == Some(StepStatus::Failed) {
-        return Finding::Failed(Failure::default());
+        return Finding::Failed(JobFailure::default());
     }
     if let Some(challenge) = steps.iter().find_map(open_challenge) {
         return Finding::Challenge(challenge.clone());
@@ -140,9 +140,9 @@ fn has_begun(step: &Step) -> bool {
     !matches!(step.status, StepStatus::Pending | StepStatus::Unknown(_))
 }
 
-fn failure(step: &Step) -> Failure {
+fn failure(step: &Step) -> JobFailure {
     let told = step.failure.clone().unwrap_or_default();
-    Failure {
+    JobFailure {
         step: (!step.title.is_empty()).then(|| step.title.clone()),
         // Basiq's list of codes holds `success` too; on a failed step it says nothing
         code: told

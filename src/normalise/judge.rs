@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use crate::{
     domain::{Action, Challenge, Operation, Outcome, Status, Verdict, WatchOptions},
     normalise::{
-        catalogue::{Class, Code, code},
-        find::{Failure, Finding},
+        catalogue::{CodeEntry, FailureClass, code},
+        find::{Finding, JobFailure},
         read::MFA_STEP,
         text::oauth_word,
         variant,
@@ -19,7 +19,7 @@ use crate::{
 
 /// What is known about a job beyond its document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct JobFacts {
     /// Whether Basiq reports the bank's connector in major outage.
     pub major_outage: bool,
     /// Jobs of this connection that found the bank unavailable one after the other, this one
@@ -33,7 +33,7 @@ pub struct Known {
 
 /// The settings that judging needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timings {
+pub struct JudgeSettings {
     /// "Wait, then try again."
     pub bank_retry_after: Duration,
     /// How often Basiq retries an update that found the bank unavailable.
@@ -44,9 +44,9 @@ pub struct Timings {
     pub support_after_failures: u32,
 }
 
-impl Known {
+impl JobFacts {
     /// Whether a job is older than any that is waited for.
-    fn is_too_old(&self, timings: &Timings, now: Timestamp) -> bool {
+    fn is_too_old(&self, timings: &JudgeSettings, now: Timestamp) -> bool {
         self.started_at
             .checked_add(timings.job_max_age)
             .is_ok_and(|end| end <= now)
@@ -58,8 +58,8 @@ impl Known {
 pub fn judge(
     finding: &Finding,
     options: &WatchOptions,
-    known: &Known,
-    timings: &Timings,
+    known: &JobFacts,
+    timings: &JudgeSettings,
     now: Timestamp,
 ) -> Outcome {
     let too_old = known.is_too_old(timings, now);
@@ -99,7 +99,7 @@ fn asks(challenge: &Challenge) -> Verdict {
 }
 
 /// Fills in what the failure itself tells; a code that was set before stays.
-fn of_failure(failure: &Failure, verdict: Verdict) -> Verdict {
+fn of_failure(failure: &JobFailure, verdict: Verdict) -> Verdict {
     let error_code = verdict.error_code.or_else(|| failure.code.clone());
     Verdict {
         failed_step: failure.step.clone(),
@@ -110,7 +110,12 @@ fn of_failure(failure: &Failure, verdict: Verdict) -> Verdict {
 }
 
 /// Basiq queues the update and tries again by itself, until the job is too old.
-fn update_unavailable(too_old: bool, known: &Known, timings: &Timings, now: Timestamp) -> Verdict {
+fn update_unavailable(
+    too_old: bool,
+    known: &JobFacts,
+    timings: &JudgeSettings,
+    now: Timestamp,
+) -> Verdict {
     if too_old {
         return failed(Action::ContactSupport, "update-given-up");
     }
@@ -124,9 +129,9 @@ fn update_unavailable(too_old: bool, known: &Known, timings: &Timings, now: Time
 }
 
 fn bank_unavailable(
-    failure: &Failure,
-    known: &Known,
-    timings: &Timings,
+    failure: &JobFailure,
+    known: &JobFacts,
+    timings: &JudgeSettings,
     now: Timestamp,
 ) -> Verdict {
     if known.major_outage {
@@ -149,7 +154,7 @@ fn bank_unavailable(
 }
 
 /// Any failure but an unavailable bank.
-fn failure_verdict(failure: &Failure, timings: &Timings, now: Timestamp) -> Verdict {
+fn failure_verdict(failure: &JobFailure, timings: &JudgeSettings, now: Timestamp) -> Verdict {
     let step = failure.step.as_deref();
     let Some(known) = known_code(failure) else {
         let is_mfa = failure.code.is_none() && step == Some(MFA_STEP);
@@ -160,35 +165,35 @@ fn failure_verdict(failure: &Failure, timings: &Timings, now: Timestamp) -> Verd
         };
     };
     match known.class {
-        Class::Unknown => unknown(step),
-        Class::Credentials => variant::of_credentials(failure, known),
-        Class::RetryLater => Verdict {
+        FailureClass::Unknown => unknown(step),
+        FailureClass::Credentials => variant::of_credentials(failure, known),
+        FailureClass::RetryLater => Verdict {
             retry_at: now.checked_add(timings.bank_retry_after).ok(),
             ..by_class(known)
         },
-        Class::BankLock
-        | Class::MfaUnsupported
-        | Class::BankAction
-        | Class::Consent
-        | Class::Unavailable
-        | Class::Statement
-        | Class::Request
-        | Class::Retry
-        | Class::Support => by_class(known),
+        FailureClass::BankLock
+        | FailureClass::MfaUnsupported
+        | FailureClass::BankAction
+        | FailureClass::Consent
+        | FailureClass::Unavailable
+        | FailureClass::Statement
+        | FailureClass::Request
+        | FailureClass::Retry
+        | FailureClass::Support => by_class(known),
     }
 }
 
 /// What is known of the code; where that is nothing, of a word of OAuth that stands in the detail.
-fn known_code(failure: &Failure) -> Option<&'static Code> {
+fn known_code(failure: &JobFailure) -> Option<&'static CodeEntry> {
     let told = failure.code.as_deref().and_then(code);
-    if told.is_some_and(|code| code.class != Class::Unknown) {
+    if told.is_some_and(|code| code.class != FailureClass::Unknown) {
         return told;
     }
     let word = failure.detail.as_deref().and_then(oauth_word);
     word.and_then(code).or(told)
 }
 
-fn by_class(code: &Code) -> Verdict {
+fn by_class(code: &CodeEntry) -> Verdict {
     failed(code.class.action(), &code.message)
 }
 

@@ -18,8 +18,8 @@ mod tests;
 
 pub use self::{
     catalogue::{Catalogue, CatalogueEntry, CatalogueError, is_known_code},
-    find::{Failure, Finding, expects_challenge, find, resources},
-    judge::{Known, Timings, judge},
+    find::{Finding, JobFailure, expects_challenge, find, resources},
+    judge::{JobFacts, JudgeSettings, judge},
     read::{ids_of_link, read_job},
     verdict::{bank_is_back, job_not_accessible, job_not_found, outage_outlived, watch_expired},
 };

@@ -3,8 +3,8 @@
 use crate::{
     domain::Verdict,
     normalise::{
-        catalogue::{Class, Code},
-        find::Failure,
+        catalogue::{CodeEntry, FailureClass},
+        find::JobFailure,
         verdict::failed,
     },
 };
@@ -35,20 +35,20 @@ const NOT_SUPPORTED: [&str; 7] = [
 /// The verdict on refused credentials: a locked account and a login with a second factor that
 /// cannot be completed must be resolved with the bank, for another try makes the one worse and the
 /// other no better. Basiq uses one code for all three.
-pub(crate) fn of_credentials(failure: &Failure, code: &Code) -> Verdict {
+pub(crate) fn of_credentials(failure: &JobFailure, code: &CodeEntry) -> Verdict {
     let texts: Vec<String> = [&failure.title, &failure.detail]
         .into_iter()
         .flatten()
         .map(|text| text.to_lowercase())
         .collect();
     if texts.iter().any(|text| has_word(text, "locked")) {
-        return failed(Class::BankLock.action(), "account-locked");
+        return failed(FailureClass::BankLock.action(), "account-locked");
     }
     let mfa = texts
         .iter()
         .any(|text| has_any(text, &SECOND_FACTOR) && has_any(text, &NOT_SUPPORTED));
     if mfa {
-        return failed(Class::MfaUnsupported.action(), "mfa-unsupported");
+        return failed(FailureClass::MfaUnsupported.action(), "mfa-unsupported");
     }
     failed(code.class.action(), &code.message)
 }

@@ -1,23 +1,23 @@
 //! Owns every background task from spawn to stop.
 
-mod changes;
-mod flights;
+mod claim_pacer;
 mod handles;
+mod in_flight;
 mod resources;
-mod search;
 mod signals;
+mod subscriptions;
 mod supervisor;
 mod wake;
 mod worker;
 
 pub use self::{
-    changes::{Changed, Changes, Following},
-    flights::Flights,
+    claim_pacer::ClaimPacer,
     handles::{handle_limit, raise_handle_limit},
+    in_flight::InFlight,
     resources::{causes, lacks_handles, lacks_resources},
-    search::Search,
-    signals::{Hangups, signalled},
-    supervisor::{Stopped, Supervisor},
+    signals::{ReloadSignal, signalled},
+    subscriptions::{ChangedKeys, Subscription, SubscriptionTable},
+    supervisor::{StopOutcome, Supervisor},
     wake::Wake,
     worker::{Tick, Worker, WorkerError, run_worker},
 };

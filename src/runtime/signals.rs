@@ -23,12 +23,12 @@ pub async fn signalled() -> io::Result<&'static str> {
 
 /// Hears when the process is told to read its settings again (SIGHUP), which ends it no longer.
 #[derive(Debug)]
-pub struct Hangups {
+pub struct ReloadSignal {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,
 }
 
-impl Hangups {
+impl ReloadSignal {
     /// Begins to listen. Where there is no SIGHUP, none will be heard.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 /// How a supervised stop went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
+pub enum StopOutcome {
     /// Every task ended by itself.
     Drained,
     /// The deadline passed; what was left was aborted. Leases make that safe.
@@ -59,17 +59,21 @@ impl Supervisor {
     }
 
     /// Tells every task to stop and waits for them until the deadline, or until `hurry` ends.
-    pub async fn shut_down(mut self, grace: Duration, hurry: impl Future<Output = ()>) -> Stopped {
+    pub async fn shut_down(
+        mut self,
+        grace: Duration,
+        hurry: impl Future<Output = ()>,
+    ) -> StopOutcome {
         self.stop.cancel();
         let stopped = tokio::select! {
-            () = self.all_ended() => Stopped::Drained,
-            () = tokio::time::sleep(grace) => Stopped::Aborted,
-            () = hurry => Stopped::Aborted,
+            () = self.all_ended() => StopOutcome::Drained,
+            () = tokio::time::sleep(grace) => StopOutcome::Aborted,
+            () = hurry => StopOutcome::Aborted,
         };
         self.tasks.shutdown().await;
         match stopped {
-            Stopped::Drained => info!("stopped: all work in flight was finished"),
-            Stopped::Aborted => {
+            StopOutcome::Drained => info!("stopped: all work in flight was finished"),
+            StopOutcome::Aborted => {
                 warn!("stopped at the deadline: the leases of unfinished work run out");
             }
         }
@@ -97,7 +101,7 @@ mod tests {
         let stopped = supervisor
             .shut_down(Duration::from_secs(1), std::future::pending())
             .await;
-        assert_eq!(stopped, Stopped::Drained);
+        assert_eq!(stopped, StopOutcome::Drained);
     }
 
     #[tokio::test(start_paused = true)]
@@ -108,7 +112,7 @@ mod tests {
             let hurry = tokio::time::sleep(hurry);
             assert_eq!(
                 supervisor.shut_down(Duration::from_secs(5), hurry).await,
-                Stopped::Aborted
+                StopOutcome::Aborted
             );
         }
     }

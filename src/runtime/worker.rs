@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    domain::{ErrorChain, Share},
+    domain::{ErrorChain, Fleet},
     runtime::Wake,
 };
 
@@ -63,7 +63,7 @@ pub trait Worker: Send {
 ///
 /// A ring between a tick and the wait after it is kept by [`Wake`], so none is lost. After each tick the other
 /// relays that share the store have it for their `share` of the time.
-pub async fn run_worker<W: Worker>(mut worker: W, share: Share, stop: CancellationToken) {
+pub async fn run_worker<W: Worker>(mut worker: W, share: Fleet, stop: CancellationToken) {
     let wake = worker.wake();
     let mut failures = 0_u32;
     while !stop.is_cancelled() {
@@ -171,7 +171,7 @@ mod tests {
             stop: stop.clone(),
         };
         wake.ring();
-        let run = run_worker(worker, Share::alone(), stop);
+        let run = run_worker(worker, Fleet::alone(), stop);
         let ring_later = async {
             tokio::time::sleep(Duration::from_hours(2)).await;
             wake.ring();
@@ -192,7 +192,7 @@ mod tests {
             wake: Wake::new(),
             stop: stop.clone(),
         };
-        let run = tokio::time::timeout(LONGEST_WAIT * 2, run_worker(worker, Share::alone(), stop));
+        let run = tokio::time::timeout(LONGEST_WAIT * 2, run_worker(worker, Fleet::alone(), stop));
         assert!(run.await.is_ok(), "nobody rings, and it ticks again");
     }
 
@@ -227,8 +227,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_of_the_other_relays_has_the_store_twice_as_long_as_a_tick_took() {
-        let (share, stop) = (Share::alone(), CancellationToken::new());
-        share.divide_by(3);
+        let (share, stop) = (Fleet::alone(), CancellationToken::new());
+        share.set_size(3);
         run_worker(Slow(Vec::new(), stop.clone()), share, stop).await;
     }
 

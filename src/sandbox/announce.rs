@@ -13,9 +13,9 @@ use crate::{
     domain::SigningSecret,
     sandbox::{
         Sandbox,
-        life::{Job, StepState},
-        memory::{Stored, is_for_the_person, new_id},
+        life::{ScriptedJob, StepState},
         script::Origin,
+        state::{StoredJob, is_for_the_person, new_id},
         view::TRANSACTIONS,
     },
     signing,
@@ -83,7 +83,7 @@ fn settled(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
     let waiting = std::mem::take(&mut memory.unannounced);
     let mut events = Vec::new();
     for id in waiting {
-        let Some(Stored::Life(job)) = memory.jobs.get(&id) else {
+        let Some(StoredJob::Life(job)) = memory.jobs.get(&id) else {
             continue;
         };
         if job.is_running(now) {
@@ -97,7 +97,7 @@ fn settled(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
 
 /// What Basiq tells of a settled job: nothing of a statement or report, nor of a bank that was
 /// unavailable.
-fn event_of(job: &Job, sandbox: &Sandbox) -> Option<(&'static str, String)> {
+fn event_of(job: &ScriptedJob, sandbox: &Sandbox) -> Option<(&'static str, String)> {
     let is_told = matches!(
         job.script.origin,
         Origin::Create | Origin::Update | Origin::Refresh

@@ -11,7 +11,7 @@ pub(super) const QUEUED: Duration = Duration::from_millis(300);
 
 /// Whether a bank asks for a second factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mfa {
+pub(super) enum MfaRule {
     Never,
     Always,
     /// Each time, a code first and then a question.
@@ -22,7 +22,7 @@ pub(super) enum Mfa {
 
 /// What becomes of a statement uploaded for a bank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Upload {
+pub(super) enum UploadResult {
     /// Uploads are refused, as for Basiq's own sandbox banks.
     Refused,
     /// The statement is read.
@@ -33,18 +33,23 @@ pub(super) enum Upload {
 
 /// A bank of the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bank {
+pub(super) struct SandboxBank {
     pub(super) id: &'static str,
     pub(super) name: &'static str,
     /// Basiq's word for what it is.
     pub(super) kind: &'static str,
-    pub(super) mfa: Mfa,
-    pub(super) upload: Upload,
+    pub(super) mfa: MfaRule,
+    pub(super) upload: UploadResult,
 }
 
-const fn bank(id: &'static str, name: &'static str, kind: &'static str, mfa: Mfa) -> Bank {
-    let upload = Upload::Refused;
-    Bank {
+const fn bank(
+    id: &'static str,
+    name: &'static str,
+    kind: &'static str,
+    mfa: MfaRule,
+) -> SandboxBank {
+    let upload = UploadResult::Refused;
+    SandboxBank {
         id,
         name,
         kind,
@@ -53,25 +58,25 @@ const fn bank(id: &'static str, name: &'static str, kind: &'static str, mfa: Mfa
     }
 }
 
-const fn paper_bank(id: &'static str, name: &'static str, upload: Upload) -> Bank {
-    Bank {
+const fn paper_bank(id: &'static str, name: &'static str, upload: UploadResult) -> SandboxBank {
+    SandboxBank {
         upload,
-        ..bank(id, name, "Bank", Mfa::Never)
+        ..bank(id, name, "Bank", MfaRule::Never)
     }
 }
 
 /// Basiq's sandbox banks, then some of the sandbox's own: three that take uploads, and one that asks
 /// twice.
-pub(super) const BANKS: &[Bank] = &[
-    bank("AU00000", "Hooli Bank", "Test Bank", Mfa::Never),
-    bank("AU00002", "Pied Piper Bank", "Test Bank", Mfa::Always),
-    bank("AU00003", "Nucleus Bank", "Test Bank", Mfa::Sometimes),
-    bank("AU00004", "HooliGov Bank", "Government", Mfa::Always),
-    paper_bank("AU01001", "Paper Bank", Upload::Read),
+pub(super) const BANKS: &[SandboxBank] = &[
+    bank("AU00000", "Hooli Bank", "Test Bank", MfaRule::Never),
+    bank("AU00002", "Pied Piper Bank", "Test Bank", MfaRule::Always),
+    bank("AU00003", "Nucleus Bank", "Test Bank", MfaRule::Sometimes),
+    bank("AU00004", "HooliGov Bank", "Government", MfaRule::Always),
+    paper_bank("AU01001", "Paper Bank", UploadResult::Read),
     paper_bank(
         "AU01002",
         "Strange Paper Bank",
-        Upload::Fails(
+        UploadResult::Fails(
             "bank-statement-not-supported",
             "This layout is unknown for the bank. Was the right bank chosen?",
         ),
@@ -79,15 +84,15 @@ pub(super) const BANKS: &[Bank] = &[
     paper_bank(
         "AU01003",
         "Wrong Paper Bank",
-        Upload::Fails(
+        UploadResult::Fails(
             "bank-statement-invalid",
             "The file is not an official PDF statement of the bank.",
         ),
     ),
-    bank("AU01004", "Careful Bank", "Test Bank", Mfa::Twice),
+    bank("AU01004", "Careful Bank", "Test Bank", MfaRule::Twice),
 ];
 
 /// The bank with that id.
-pub(super) fn find_bank(id: &str) -> Option<&'static Bank> {
+pub(super) fn find_bank(id: &str) -> Option<&'static SandboxBank> {
     BANKS.iter().find(|bank| bank.id == id)
 }

@@ -21,9 +21,9 @@ use crate::{
         calls::{Call, CallLog},
         fault::Fault,
         http,
-        memory::{Memory, NewConnection, Stored, new_id},
-        plan::Login,
+        plan::BankLogin,
         script::{JobScript, ScriptRetries},
+        state::{NewConnection, SandboxState, StoredJob, new_id},
     },
 };
 
@@ -71,7 +71,7 @@ struct Inner {
     webhook: Option<SandboxWebhook>,
     speed: f64,
     clock: Clock,
-    memory: Mutex<Memory>,
+    memory: Mutex<SandboxState>,
 }
 
 impl Sandbox {
@@ -81,7 +81,7 @@ impl Sandbox {
         let is_sound = options.speed.is_finite() && options.speed > 0.0;
         let speed = if is_sound { options.speed } else { 1.0 };
         let retries = options.update_retries;
-        let mut memory = Memory::new(speed, retries, options.faults, options.seed);
+        let mut memory = SandboxState::new(speed, retries, options.faults, options.seed);
         if options.webhook.is_some() {
             memory.announce();
         }
@@ -146,7 +146,7 @@ impl Sandbox {
                 user_id: &user_id,
                 institution_id: &script.institution_id,
                 method: "web",
-                login: Login {
+                login: BankLogin {
                     id: "gavinBelson".to_owned(),
                     password: "hooli2016".to_owned(),
                 },
@@ -161,7 +161,9 @@ impl Sandbox {
     /// Serves this document, as it is, for the job of that id; replaces what was there.
     pub fn seed_document(&self, id: &str, document: Value) {
         let mut memory = self.memory();
-        memory.jobs.keep(id.to_owned(), Stored::Document(document));
+        memory
+            .jobs
+            .keep(id.to_owned(), StoredJob::Document(document));
     }
 
     /// Forgets a job: it is answered 404 from now on.
@@ -180,8 +182,8 @@ impl Sandbox {
     pub fn settled_at(&self, job_id: &str) -> Option<Timestamp> {
         let now = self.now();
         match self.memory().jobs.get(job_id)? {
-            Stored::Life(job) => job.settles_at().filter(|&settled| settled <= now),
-            Stored::Document(_) => None,
+            StoredJob::Life(job) => job.settles_at().filter(|&settled| settled <= now),
+            StoredJob::Document(_) => None,
         }
     }
 
@@ -201,7 +203,7 @@ impl Sandbox {
     }
 
     /// What is remembered. Never held across a wait.
-    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+    pub(super) fn memory(&self) -> MutexGuard<'_, SandboxState> {
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

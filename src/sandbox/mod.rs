@@ -13,16 +13,16 @@
 
 mod announce;
 mod bank;
+mod bounded_map;
 mod calls;
 mod error;
 mod fault;
 mod handle;
 mod http;
-mod kept;
 mod life;
-mod memory;
 mod plan;
 mod script;
+mod state;
 mod token;
 mod view;
 

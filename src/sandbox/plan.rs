@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::{
     domain::StepFailure,
     sandbox::{
-        bank::{ACCOUNTS_TAKES, Bank, Mfa, TRANSACTIONS_TAKES, Upload, VERIFY_TAKES},
+        bank::{
+            ACCOUNTS_TAKES, MfaRule, SandboxBank, TRANSACTIONS_TAKES, UploadResult, VERIFY_TAKES,
+        },
         script::{ScriptChallenge, ScriptStep, StepEnd},
         view::{ACCOUNTS, MFA, STATEMENTS, TRANSACTIONS, VERIFY},
     },
@@ -64,12 +66,12 @@ const WRONG_LOGIN: [&str; 3] = [
 
 /// A bank login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Login {
+pub(super) struct BankLogin {
     pub(super) id: String,
     pub(super) password: String,
 }
 
-impl Login {
+impl BankLogin {
     fn is(&self, id: &str, password: &str) -> bool {
         self.id == id && self.password == password
     }
@@ -89,8 +91,8 @@ impl Login {
     }
 
     /// What an MFA bank asks this user.
-    fn challenge(&self, bank: &Bank) -> ScriptChallenge {
-        if bank.mfa == Mfa::Twice {
+    fn challenge(&self, bank: &SandboxBank) -> ScriptChallenge {
+        if bank.mfa == MfaRule::Twice {
             let question = ("What is your favourite company?", ["Hooli"].as_slice());
             return ScriptChallenge::token().then(ScriptChallenge::questions(&[question]));
         }
@@ -116,7 +118,7 @@ fn failure([code, title, detail]: [&str; 3]) -> StepFailure {
 
 /// What is known of the bank and the moment besides the login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Weather {
+pub(super) struct BankConditions {
     /// Whether a bank that asks sometimes asks this time.
     pub(super) asks: bool,
     /// Whether the bank is down for everybody.
@@ -124,12 +126,16 @@ pub(super) struct Weather {
 }
 
 /// The steps of a job that reads a bank with a login.
-pub(super) fn read_bank(bank: &Bank, login: &Login, weather: Weather) -> Vec<ScriptStep> {
+pub(super) fn read_bank(
+    bank: &SandboxBank,
+    login: &BankLogin,
+    weather: BankConditions,
+) -> Vec<ScriptStep> {
     let mut steps = vec![ScriptStep::new(VERIFY, VERIFY_TAKES, StepEnd::Succeeds)];
     let asks = match bank.mfa {
-        Mfa::Never => None,
-        Mfa::Always | Mfa::Twice => Some(true),
-        Mfa::Sometimes => Some(weather.asks),
+        MfaRule::Never => None,
+        MfaRule::Always | MfaRule::Twice => Some(true),
+        MfaRule::Sometimes => Some(weather.asks),
     };
     if let Some(asks) = asks {
         let end = if asks {
@@ -164,13 +170,13 @@ pub(super) fn read_bank(bank: &Bank, login: &Login, weather: Weather) -> Vec<Scr
 }
 
 /// The steps of a job that reads an uploaded statement: the same titles, of a file.
-pub(super) fn read_statement(upload: Upload) -> Vec<ScriptStep> {
+pub(super) fn read_statement(upload: UploadResult) -> Vec<ScriptStep> {
     let mut steps = vec![
         ScriptStep::new(VERIFY, VERIFY_TAKES, StepEnd::Succeeds),
         ScriptStep::new(ACCOUNTS, ACCOUNTS_TAKES, StepEnd::Succeeds),
         ScriptStep::new(TRANSACTIONS, TRANSACTIONS_TAKES, StepEnd::Succeeds),
     ];
-    if let Upload::Fails(code, detail) = upload {
+    if let UploadResult::Fails(code, detail) = upload {
         fail_at(
             &mut steps,
             VERIFY,
@@ -181,7 +187,7 @@ pub(super) fn read_statement(upload: Upload) -> Vec<ScriptStep> {
 }
 
 /// Whether a job of these steps fails because the bank cannot be reached.
-pub(super) fn finds_bank_unavailable(steps: &[ScriptStep]) -> bool {
+pub(super) fn meets_unavailable_bank(steps: &[ScriptStep]) -> bool {
     let [unavailable, ..] = UNAVAILABLE;
     steps.iter().any(|step| match &step.end {
         StepEnd::Fails(Some(failure)) => failure.code.as_deref() == Some(unavailable),
@@ -200,13 +206,13 @@ mod tests {
     use super::*;
     use crate::sandbox::bank::find_bank;
 
-    const FAIR: Weather = Weather {
+    const FAIR: BankConditions = BankConditions {
         asks: true,
         outage: false,
     };
 
-    fn steps(bank: &str, id: &str, password: &str, weather: Weather) -> Vec<ScriptStep> {
-        let login = Login {
+    fn steps(bank: &str, id: &str, password: &str, weather: BankConditions) -> Vec<ScriptStep> {
+        let login = BankLogin {
             id: id.to_owned(),
             password: password.to_owned(),
         };
@@ -281,7 +287,7 @@ mod tests {
             let step = steps.iter().find(|step| step.title == MFA);
             step.map(|step| step.end.clone())
         };
-        let quiet = Weather {
+        let quiet = BankConditions {
             asks: false,
             ..FAIR
         };
@@ -305,7 +311,7 @@ mod tests {
             ("Whistler", &["AU00000", "Basiq"], false),
         ];
         for (id, answers, right) in table {
-            let login = Login {
+            let login = BankLogin {
                 id: (*id).to_owned(),
                 password: String::new(),
             };
@@ -317,7 +323,7 @@ mod tests {
 
     #[test]
     fn an_outage_fails_whoever_comes() {
-        let storm = Weather {
+        let storm = BankConditions {
             outage: true,
             ..FAIR
         };

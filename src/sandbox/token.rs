@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::sandbox::{error::ApiError, kept::Kept, life::later};
+use crate::sandbox::{bounded_map::BoundedMap, error::ApiError, life::later};
 
 /// How long a token lasts. The promise is made to the caller's clock, so it does not go faster with
 /// the sandbox's speed.
@@ -18,7 +18,7 @@ const REMEMBERED: usize = 10_000;
 
 /// What a token opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum TokenScope {
     /// Everything but answers to challenges.
     Server,
     /// What one user may do: answering a challenge.
@@ -30,29 +30,29 @@ pub(super) enum Scope {
 
 #[derive(Debug)]
 struct Token {
-    scope: Scope,
+    scope: TokenScope,
     expires: Timestamp,
 }
 
 /// The tokens issued.
 #[derive(Debug)]
-pub(super) struct Tokens {
-    tokens: Kept<Token>,
+pub(super) struct IssuedTokens {
+    tokens: BoundedMap<Token>,
     issued: VecDeque<Timestamp>,
 }
 
-impl Default for Tokens {
+impl Default for IssuedTokens {
     fn default() -> Self {
         Self {
-            tokens: Kept::at_most(REMEMBERED),
+            tokens: BoundedMap::at_most(REMEMBERED),
             issued: VecDeque::new(),
         }
     }
 }
 
-impl Tokens {
+impl IssuedTokens {
     /// A new token, unless there were too many of late.
-    pub(super) fn issue(&mut self, scope: Scope, now: Timestamp) -> Result<String, ApiError> {
+    pub(super) fn issue(&mut self, scope: TokenScope, now: Timestamp) -> Result<String, ApiError> {
         let (most, within) = LIMIT;
         while self
             .issued
@@ -72,7 +72,7 @@ impl Tokens {
     }
 
     /// What a token opens, if it is one and its time is not over.
-    pub(super) fn check(&self, text: &str, now: Timestamp) -> Result<Scope, ApiError> {
+    pub(super) fn check(&self, text: &str, now: Timestamp) -> Result<TokenScope, ApiError> {
         let token = self.tokens.get(text).ok_or_else(ApiError::unknown_token)?;
         if token.expires <= now {
             return Err(ApiError::expired_token());
@@ -90,10 +90,10 @@ impl Tokens {
 
 /// A token in the form of a JWT, because front ends read `exp` and `userId` from it; what stands
 /// for the signature is random.
-fn write(scope: &Scope, now: Timestamp, expires: Timestamp) -> String {
+fn write(scope: &TokenScope, now: Timestamp, expires: Timestamp) -> String {
     let (word, user_id) = match scope {
-        Scope::Server => ("SERVER_ACCESS", None),
-        Scope::Client { user_id } => ("CLIENT_ACCESS", Some(user_id)),
+        TokenScope::Server => ("SERVER_ACCESS", None),
+        TokenScope::Client { user_id } => ("CLIENT_ACCESS", Some(user_id)),
     };
     let mut claims = json!({
         "scope": word,
@@ -119,10 +119,10 @@ mod tests {
 
     #[test]
     fn a_token_opens_until_its_time_is_over() {
-        let (mut tokens, now) = (Tokens::default(), Timestamp::UNIX_EPOCH);
-        let text = tokens.issue(Scope::Server, now).unwrap();
+        let (mut tokens, now) = (IssuedTokens::default(), Timestamp::UNIX_EPOCH);
+        let text = tokens.issue(TokenScope::Server, now).unwrap();
         let last = later(now, Duration::from_millis(3_599_999));
-        assert_eq!(tokens.check(&text, last), Ok(Scope::Server));
+        assert_eq!(tokens.check(&text, last), Ok(TokenScope::Server));
         assert_eq!(
             tokens.check(&text, later(now, LIFETIME)),
             Err(ApiError::expired_token())
@@ -132,12 +132,16 @@ mod tests {
 
     #[test]
     fn too_many_tokens_in_five_minutes_are_refused() {
-        let (mut tokens, now) = (Tokens::default(), Timestamp::UNIX_EPOCH);
+        let (mut tokens, now) = (IssuedTokens::default(), Timestamp::UNIX_EPOCH);
         for _ in 0..1500 {
-            tokens.issue(Scope::Server, now).unwrap();
+            tokens.issue(TokenScope::Server, now).unwrap();
         }
         let soon = later(now, Duration::from_secs(299));
-        assert!(tokens.issue(Scope::Server, soon).is_err());
-        assert!(tokens.issue(Scope::Server, later(now, LIMIT.1)).is_ok());
+        assert!(tokens.issue(TokenScope::Server, soon).is_err());
+        assert!(
+            tokens
+                .issue(TokenScope::Server, later(now, LIMIT.1))
+                .is_ok()
+        );
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     domain::StepFailure,
     sandbox::{
         bank::find_bank,
-        life::{Job, Snapshot, StepState},
+        life::{JobAtTime, ScriptedJob, StepState},
         script::{Origin, ScriptChallenge, ScriptStep, StepEnd},
     },
 };
@@ -36,7 +36,7 @@ pub(super) fn job_created(id: &str, base: &str) -> Value {
 }
 
 /// The job at `now`; `base` is the address its absolute links begin with.
-pub(super) fn job_view(job: &Job, now: Timestamp, base: &str) -> Value {
+pub(super) fn job_view(job: &ScriptedJob, now: Timestamp, base: &str) -> Value {
     let seen = job.at(now);
     let mut document = Map::new();
     document.insert("type".to_owned(), json!("job"));
@@ -62,7 +62,7 @@ pub(super) fn job_view(job: &Job, now: Timestamp, base: &str) -> Value {
 }
 
 /// The job as one item of a user's list, which also names the bank.
-pub(super) fn job_list_item(job: &Job, now: Timestamp, base: &str) -> Value {
+pub(super) fn job_list_item(job: &ScriptedJob, now: Timestamp, base: &str) -> Value {
     let mut item = job_view(job, now, base);
     if let Value::Object(fields) = &mut item {
         fields.insert(
@@ -79,7 +79,7 @@ pub(super) fn institution(id: &str, base: &str) -> Value {
     json!({"type": "institution", "id": id, "links": {"self": own}})
 }
 
-fn overall(seen: &Snapshot) -> &'static str {
+fn overall(seen: &JobAtTime) -> &'static str {
     let done = |state: &StepState| matches!(state, StepState::Success | StepState::Skipped);
     if seen.steps.contains(&StepState::Failed) {
         "failed"
@@ -92,7 +92,7 @@ fn overall(seen: &Snapshot) -> &'static str {
     }
 }
 
-fn links(job: &Job, seen: &Snapshot, now: Timestamp, base: &str) -> Value {
+fn links(job: &ScriptedJob, seen: &JobAtTime, now: Timestamp, base: &str) -> Value {
     let own = format!("{base}/jobs/{}", job.id);
     let connection = job
         .connection_id
@@ -115,7 +115,12 @@ fn links(job: &Job, seen: &Snapshot, now: Timestamp, base: &str) -> Value {
     }
 }
 
-fn result(job: &Job, (index, step): (usize, &ScriptStep), state: StepState, base: &str) -> Value {
+fn result(
+    job: &ScriptedJob,
+    (index, step): (usize, &ScriptStep),
+    state: StepState,
+    base: &str,
+) -> Value {
     match (state, &step.end) {
         (StepState::Asking, StepEnd::Asks(first)) => {
             challenge_view(job, job.challenge_of(index, first), base)
@@ -135,11 +140,11 @@ fn result(job: &Job, (index, step): (usize, &ScriptStep), state: StepState, base
     }
 }
 
-fn is_government(job: &Job) -> bool {
+fn is_government(job: &ScriptedJob) -> bool {
     find_bank(&job.script.institution_id).is_some_and(|bank| bank.kind == "Government")
 }
 
-fn challenge_view(job: &Job, challenge: &ScriptChallenge, base: &str) -> Value {
+fn challenge_view(job: &ScriptedJob, challenge: &ScriptChallenge, base: &str) -> Value {
     let window = job.scaled(challenge.window).as_millis();
     json!({
         "type": "mfa",
@@ -156,7 +161,7 @@ fn failure_view(failure: &StepFailure) -> Value {
 }
 
 /// Where a successful step's outcome is found; relative, as in Basiq's own documents.
-fn resource(job: &Job, title: &str) -> Option<String> {
+fn resource(job: &ScriptedJob, title: &str) -> Option<String> {
     let user = format!("/users/{}", job.user_id);
     let bank = &job.script.institution_id;
     match title {
@@ -183,11 +188,11 @@ mod tests {
     use super::*;
     use crate::sandbox::script::JobScript;
 
-    fn job(origin: Origin, steps: &[(&str, StepEnd)]) -> Job {
+    fn job(origin: Origin, steps: &[(&str, StepEnd)]) -> ScriptedJob {
         let step = |(title, end): &(&str, StepEnd)| {
             ScriptStep::new(title, Duration::from_secs(1), end.clone())
         };
-        Job {
+        ScriptedJob {
             id: "j".to_owned(),
             user_id: "u".to_owned(),
             connection_id: (origin != Origin::Report).then(|| "c".to_owned()),

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{Bank, LeaseId},
-    store::{Claim, JobStore, PaceStore, StoreError},
+    store::{Claim, DurationStore, JobStore, StoreError},
 };
 
 /// Banks in major outage: for the tracker. A bank is here from the look that found it out until a
@@ -28,9 +28,9 @@ pub trait BankStore: Send + Sync {
 }
 
 /// What a look at a job needs: the job's connection, its bank, and how long such jobs take.
-pub trait TrackerStore: JobStore + BankStore + PaceStore {}
+pub trait TrackerStore: JobStore + BankStore + DurationStore {}
 
-impl<S: JobStore + BankStore + PaceStore + ?Sized> TrackerStore for S {}
+impl<S: JobStore + BankStore + DurationStore + ?Sized> TrackerStore for S {}
 
 /// A claimed bank.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,14 +5,14 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{AttemptError, WatchId},
-    store::{StoreError, WatchStory},
+    store::{StoreError, WatchDetails},
 };
 
 /// What only the operator asks: for the console.
 #[async_trait]
 pub trait ConsoleStore: Send + Sync {
-    /// Watches with their stories, newest first, of all clients.
-    async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchStory>, StoreError>;
+    /// Watches with their details, newest first, of all clients.
+    async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError>;
 
     /// Callback hosts whose latest attempts failed, those that are paused longest first, at most so
     /// many.

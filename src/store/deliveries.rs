@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{CallbackUrl, ClientId, DeliveryId, DeliveryState, EventBody, EventId, WatchId},
-    store::{DeliveryStory, StoreError},
+    store::{DeliveryDetails, StoreError},
 };
 
 /// Deliveries: for the API. Where an owner is given, only what is its own exists.
@@ -62,7 +62,7 @@ pub struct DeliveryEntry {
     /// Whose it is.
     pub client_id: ClientId,
     /// The delivery with its attempts.
-    pub delivery: DeliveryStory,
+    pub delivery: DeliveryDetails,
     /// When its state last changed; the list is ordered by it.
     pub updated_at: Timestamp,
     /// Its event.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     domain::{Client, WatchId},
-    store::{StoreError, WatchStory},
+    store::{StoreError, WatchDetails},
 };
 
 /// Watches as they change: for streams and for calls that wait. Every method takes many at once, as
@@ -16,8 +16,8 @@ pub trait FollowStore: Send + Sync {
     /// The client whose watch this is; none if there is no such watch, or its client is revoked.
     async fn find_owner(&self, id: WatchId) -> Result<Option<Client>, StoreError>;
 
-    /// Watches with their stories; those that are not there are left out.
-    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchStory>, StoreError>;
+    /// Watches with their details; those that are not there are left out.
+    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchDetails>, StoreError>;
 
     /// What tells that a watch has changed, which is cheaper to read than the watch; those that are not
     /// there are left out.

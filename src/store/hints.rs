@@ -13,7 +13,7 @@ pub trait HintStore: Send + Sync {
     /// Remembers a hint and makes the open jobs that it is about due, in one transaction. A hint
     /// that was taken before changes nothing. A job is due by hints at most once an interval: a
     /// further hint makes it due when the interval is over.
-    async fn take_hint(&self, hint: Hint) -> Result<HintTaken, StoreError>;
+    async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError>;
 }
 
 /// A hint that something changed.
@@ -45,7 +45,7 @@ pub enum HintSubject {
 
 /// What became of a hint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HintTaken {
+pub enum HintOutcome {
     /// It was taken before.
     Again,
     /// It is new, and so many watched jobs are due by it.

@@ -9,12 +9,12 @@ mod clients;
 mod common;
 mod console;
 mod deliveries;
+mod dispatch;
+mod durations;
 mod follows;
-mod hand_over;
 mod hints;
 mod isolation;
 mod outbox;
-mod paces;
 pub mod postgres;
 mod seal;
 pub mod sqlite;
@@ -34,19 +34,22 @@ pub use self::{
     clients::ClientStore,
     console::{ConsoleStore, FailingHost, HostFailure, WatchSearch},
     deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
+    dispatch::{Capacity, Dispatch, HasHost, NewDeliveries, NewJobs},
+    durations::{DurationSample, DurationStore, DurationsFound},
     follows::{FollowStore, WatchVersion},
-    hand_over::{HandOver, NewDeliveries, NewJobs, Placed, Room},
-    hints::{Hint, HintStore, HintSubject, HintTaken},
+    hints::{Hint, HintOutcome, HintStore, HintSubject},
     isolation::{record_attempts, record_looks},
-    outbox::{AfterAttempt, AttemptResult, DueDelivery, GivenUp, HostLimits, OutboxStore, Waiting},
-    paces::{Lesson, PaceFound, PaceStore},
+    outbox::{
+        AbandonedDelivery, AfterAttempt, AttemptResult, DueDelivery, HostLimits, OutboxStore,
+        WaitLimit,
+    },
     seal::{KeyError, Sealer},
     upkeep::{Census, ClockStep, UpkeepStore},
     whole::Store,
 };
 use crate::domain::{
     Attempt, ClientId, DeliveryId, DeliveryState, Event, EventBody, EventId, JobId, JobMemory,
-    LeaseId, Progress, TraceContext, Watch, WatchId, WatchRequest, WatchState,
+    LeaseId, ToldSoFar, TraceContext, Watch, WatchId, WatchRequest, WatchState,
 };
 
 /// Why the store could not do what was asked.
@@ -114,10 +117,10 @@ pub trait WatchStore: Send + Sync {
         &self,
         owner: Option<ClientId>,
         id: WatchId,
-    ) -> Result<Option<WatchStory>, StoreError>;
+    ) -> Result<Option<WatchDetails>, StoreError>;
 
-    /// Watches with their stories, newest first, at most `query.limit` of them.
-    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchStory>, StoreError>;
+    /// Watches with their details, newest first, at most `query.limit` of them.
+    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchDetails>, StoreError>;
 
     /// Cancels a watch if it is open, and its pending deliveries; only its owner's, if an owner is
     /// given. False if there is none such.
@@ -152,7 +155,7 @@ pub enum Registration {
     /// It is new.
     Created(Box<Watch>),
     /// The same client watches the same job for the same callback already.
-    Existing(Box<WatchStory>),
+    Existing(Box<WatchDetails>),
     /// The client has as many open watches as it may have.
     AtCap,
     /// The client was revoked since it asked.
@@ -161,7 +164,7 @@ pub enum Registration {
 
 /// A watch and all that happened to it.
 #[derive(Debug, Clone)]
-pub struct WatchStory {
+pub struct WatchDetails {
     /// The watch.
     pub watch: Watch,
     /// What the relay remembers of its job.
@@ -169,23 +172,23 @@ pub struct WatchStory {
     /// When the job is looked at next; none once the watch is settled or cancelled.
     pub next_look_at: Option<Timestamp>,
     /// Its events, oldest first.
-    pub events: Vec<EventStory>,
+    pub events: Vec<EventDetails>,
 }
 
 /// An event and its way to the callback.
 #[derive(Debug, Clone)]
-pub struct EventStory {
+pub struct EventDetails {
     /// Its id.
     pub id: EventId,
     /// What is posted.
     pub body: EventBody,
     /// Its delivery.
-    pub delivery: DeliveryStory,
+    pub delivery: DeliveryDetails,
 }
 
 /// A delivery and its attempts.
 #[derive(Debug, Clone)]
-pub struct DeliveryStory {
+pub struct DeliveryDetails {
     /// Its id.
     pub id: DeliveryId,
     /// Where it stands.
@@ -288,7 +291,7 @@ pub struct Look {
     /// What the look says about the outage of the job's bank.
     pub outage: OutageChange,
     /// What the look teaches about how long such jobs take.
-    pub lesson: Option<Lesson>,
+    pub lesson: Option<DurationSample>,
     /// What the look says about the connection, if it says anything.
     pub connection: Option<ConnectionReport>,
 }
@@ -301,7 +304,7 @@ pub struct WatchChange {
     /// Its new state.
     pub state: WatchState,
     /// What it was told so far, this change included.
-    pub progress: Progress,
+    pub progress: ToldSoFar,
     /// What is told, unless the client did not want to be.
     pub event: Option<Event>,
 }

@@ -32,7 +32,10 @@ pub trait OutboxStore: Send + Sync {
 
     /// Gives up deliveries that wait for a paused host and have waited for their whole schedule: dead, as if each
     /// attempt had been made. Those with a deadline end by it.
-    async fn give_up_waiting(&self, waiting: Waiting) -> Result<Vec<GivenUp>, StoreError>;
+    async fn give_up_waiting(
+        &self,
+        waiting: WaitLimit,
+    ) -> Result<Vec<AbandonedDelivery>, StoreError>;
 
     /// When the next delivery can be claimed, leaving out `full_hosts`; it may be past. A claimed
     /// one, or one that waits for another of its watch, counts from when that claim runs out.
@@ -107,7 +110,7 @@ pub struct AttemptResult {
 
 /// Which deliveries wait for a paused host for too long.
 #[derive(Debug, Clone, Copy)]
-pub struct Waiting {
+pub struct WaitLimit {
     /// Those that are due by now ...
     pub now: Timestamp,
     /// ... and were first due by then.
@@ -118,7 +121,7 @@ pub struct Waiting {
 
 /// A delivery that was given up without another attempt, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GivenUp {
+pub struct AbandonedDelivery {
     /// The delivery.
     pub delivery_id: DeliveryId,
     /// Its event.

@@ -19,7 +19,7 @@ use crate::{
     config::{LogConfig, LogFormat},
     telemetry::{
         TelemetryError,
-        one_line::{Controls, OneLine},
+        one_line::{ControlCharacters, OneLineWriter},
         spans::is_exported,
     },
 };
@@ -78,9 +78,9 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let controls = if is_terminal {
-        Controls::Colours
+        ControlCharacters::Colours
     } else {
-        Controls::None
+        ControlCharacters::None
     };
     match format {
         LogFormat::Json => fmt::layer()
@@ -92,7 +92,7 @@ where
             .boxed(),
         // left alone, the layer uses colours unless NO_COLOR is set
         LogFormat::Text => {
-            let layer = fmt::layer().with_writer(OneLine {
+            let layer = fmt::layer().with_writer(OneLineWriter {
                 inner: writer,
                 controls,
             });

@@ -6,7 +6,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// The control characters that a line may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Controls {
+pub(super) enum ControlCharacters {
     /// None but the end of the line.
     None,
     /// Those that set a colour as well: the formatter writes them.
@@ -15,12 +15,12 @@ pub(super) enum Controls {
 
 /// Makes writers whose lines are single ones.
 #[derive(Debug, Clone)]
-pub(super) struct OneLine<M> {
+pub(super) struct OneLineWriter<M> {
     pub(super) inner: M,
-    pub(super) controls: Controls,
+    pub(super) controls: ControlCharacters,
 }
 
-impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for OneLine<M> {
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for OneLineWriter<M> {
     type Writer = LineWriter<M::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
@@ -34,7 +34,7 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for OneLine<M> {
 /// Writes a whole line at once, as the formatter hands it over.
 pub(super) struct LineWriter<W> {
     inner: W,
-    controls: Controls,
+    controls: ControlCharacters,
 }
 
 impl<W: Write> Write for LineWriter<W> {
@@ -55,12 +55,12 @@ impl<W: Write> Write for LineWriter<W> {
 }
 
 /// The text with each control character, and each that turns its direction round, as an escape.
-fn escaped(text: &str, controls: Controls) -> String {
+fn escaped(text: &str, controls: ControlCharacters) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text.chars();
     while let Some(character) = rest.next() {
         let is_plain = match character {
-            '\u{1b}' => controls == Controls::Colours && is_colour(rest.as_str()),
+            '\u{1b}' => controls == ControlCharacters::Colours && is_colour(rest.as_str()),
             '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => false,
             other => !other.is_control(),
         };

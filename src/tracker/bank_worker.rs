@@ -9,7 +9,7 @@ use crate::{
     basiq::BasiqClient,
     clock::Clock,
     config::{BasiqConfig, TrackingConfig},
-    runtime::{Flights, Tick, Wake, Worker, WorkerError},
+    runtime::{InFlight, Tick, Wake, Worker, WorkerError},
     store::{BankLook, BankStore, Claim, DueBank},
     tracker::{
         bank::is_out,
@@ -35,7 +35,7 @@ pub struct BankWorker {
     tracker_wake: Wake,
     interval: Duration,
     lease: Duration,
-    flights: Flights<BankLook>,
+    in_flight: InFlight<BankLook>,
     unrecorded: Vec<BankLook>,
 }
 
@@ -54,7 +54,7 @@ impl BankWorker {
             client,
             store,
             clock,
-            flights: Flights::new(wake.clone()),
+            in_flight: InFlight::new(wake.clone()),
             wake,
             tracker_wake,
             interval: tracking.outage_poll_interval,
@@ -66,7 +66,7 @@ impl BankWorker {
     /// Looks that have not ended or are not recorded yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.flights.count() + self.unrecorded.len()
+        self.in_flight.count() + self.unrecorded.len()
     }
 
     async fn record(&mut self) -> Result<bool, WorkerError> {
@@ -94,7 +94,7 @@ impl BankWorker {
         };
         for due in self.store.claim_due_banks(claim).await? {
             let look = look(self.client.clone(), self.clock.clone(), due, self.interval);
-            self.flights.start(look);
+            self.in_flight.start(look);
         }
         Ok(())
     }
@@ -137,7 +137,7 @@ impl Worker for BankWorker {
     }
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
-        let landed = self.flights.take();
+        let landed = self.in_flight.take();
         self.unrecorded.extend(landed);
         self.record().await?;
         let now = self.clock.now();
@@ -154,7 +154,7 @@ impl Worker for BankWorker {
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
         self.record().await?;
-        while let Some(landed) = self.flights.wait().await {
+        while let Some(landed) = self.in_flight.wait().await {
             self.unrecorded.extend(landed);
             self.record().await?;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
-    domain::{JobMemory, JobSnapshot, StageLeft, StageSeen, StepView, stage_of},
+    domain::{JobMemory, JobSnapshot, StageDuration, StageSeen, StepView, stage_of},
     normalise::Finding,
     tracker::schedule::{after, between},
 };
@@ -55,7 +55,7 @@ pub fn observe(
 
 /// How long a job that has settled took from each stage on.
 #[must_use]
-pub fn left(before: &JobMemory, snapshot: &JobSnapshot, now: Timestamp) -> Vec<StageLeft> {
+pub fn left(before: &JobMemory, snapshot: &JobSnapshot, now: Timestamp) -> Vec<StageDuration> {
     let earliest = before.seen_at.or(snapshot.created);
     let Some(ended) = changed_between(earliest, snapshot.updated, now) else {
         return Vec::new();
@@ -69,7 +69,7 @@ pub fn left(before: &JobMemory, snapshot: &JobSnapshot, now: Timestamp) -> Vec<S
             since: created,
         });
     }
-    let left = begun.into_iter().map(|stage| StageLeft {
+    let left = begun.into_iter().map(|stage| StageDuration {
         left: between(stage.since, ended),
         title: stage.title,
     });
@@ -134,7 +134,7 @@ mod tests {
 
     use StepStatus::{InProgress, Pending, Skipped, Success};
 
-    fn told(left: &[StageLeft]) -> Vec<(&str, u64)> {
+    fn told(left: &[StageDuration]) -> Vec<(&str, u64)> {
         left.iter()
             .map(|stage| (stage.title.as_str(), stage.left.as_secs()))
             .collect()

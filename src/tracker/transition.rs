@@ -5,7 +5,7 @@ use url::Url;
 
 use crate::{
     domain::{
-        Event, EventBody, EventChallenge, EventId, JobMemory, Outcome, Progress, Status, Verdict,
+        Event, EventBody, EventChallenge, EventId, JobMemory, Outcome, Status, ToldSoFar, Verdict,
         Watch, WatchState,
     },
     normalise::Catalogue,
@@ -15,7 +15,7 @@ use crate::{
 
 /// What every watch of a job is told with.
 #[derive(Debug, Clone, Copy)]
-pub struct Telling<'a> {
+pub struct EventContext<'a> {
     /// What is remembered of the job, this look included.
     pub memory: &'a JobMemory,
     /// The `url`s of its successful steps.
@@ -30,7 +30,11 @@ pub struct Telling<'a> {
 
 /// The change an outcome makes to a watch; none if it stays as it is.
 #[must_use]
-pub fn advance(watch: &Watch, outcome: &Outcome, telling: &Telling<'_>) -> Option<WatchChange> {
+pub fn advance(
+    watch: &Watch,
+    outcome: &Outcome,
+    telling: &EventContext<'_>,
+) -> Option<WatchChange> {
     match outcome {
         Outcome::Running => match watch.state {
             WatchState::AwaitingUser => Some(unsaid(watch, WatchState::Watching)),
@@ -53,13 +57,13 @@ fn unsaid(watch: &Watch, state: WatchState) -> WatchChange {
     }
 }
 
-fn tell(watch: &Watch, verdict: &Verdict, telling: &Telling<'_>) -> Option<WatchChange> {
+fn tell(watch: &Watch, verdict: &Verdict, telling: &EventContext<'_>) -> Option<WatchChange> {
     let (state, progress) = step(watch, verdict, telling.memory);
     let is_news = verdict.is_final || progress != watch.progress;
     if !is_news {
         return (state != watch.state).then(|| unsaid(watch, state));
     }
-    let mut progress = Progress {
+    let mut progress = ToldSoFar {
         transitions: progress.transitions + 1,
         ..progress
     };
@@ -77,7 +81,7 @@ fn tell(watch: &Watch, verdict: &Verdict, telling: &Telling<'_>) -> Option<Watch
 }
 
 /// The state a verdict leads to, and what was told then; the same progress if it was told before.
-fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, Progress) {
+fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, ToldSoFar) {
     let told = watch.progress;
     if verdict.is_final {
         return (WatchState::Settled, told);
@@ -85,21 +89,21 @@ fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, Pr
     match verdict.status {
         Status::ActionRequired => (
             WatchState::AwaitingUser,
-            Progress {
+            ToldSoFar {
                 told_challenge: memory.challenges.count,
                 ..told
             },
         ),
         Status::Delayed => (
             WatchState::Delayed,
-            Progress {
+            ToldSoFar {
                 told_delay: true,
                 ..told
             },
         ),
         Status::Success | Status::Failed => (
             WatchState::Delayed,
-            Progress {
+            ToldSoFar {
                 told_outage: true,
                 ..told
             },
@@ -107,7 +111,12 @@ fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, Pr
     }
 }
 
-fn event_of(watch: &Watch, verdict: &Verdict, progress: Progress, telling: &Telling<'_>) -> Event {
+fn event_of(
+    watch: &Watch,
+    verdict: &Verdict,
+    progress: ToldSoFar,
+    telling: &EventContext<'_>,
+) -> Event {
     let challenge = verdict
         .challenge
         .as_ref()
@@ -143,7 +152,7 @@ fn event_of(watch: &Watch, verdict: &Verdict, progress: Progress, telling: &Tell
     }
 }
 
-fn open_challenge(watch: &Watch, telling: &Telling<'_>) -> Option<EventChallenge> {
+fn open_challenge(watch: &Watch, telling: &EventContext<'_>) -> Option<EventChallenge> {
     let open = telling.memory.challenges.open.as_ref()?;
     let own = format!("jobs/{}/mfa", watch.request.job_id);
     let link = open.challenge.respond_to.as_deref().unwrap_or(&own);

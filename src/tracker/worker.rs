@@ -11,8 +11,8 @@ use crate::{
     clock::Clock,
     config::BasiqConfig,
     domain::JobId,
-    runtime::{Changes, Flights, Search, Tick, Wake, Worker, WorkerError},
-    store::{Claim, DueJob, HostLimits, JobStore, Look, Room, StoreError, record_looks},
+    runtime::{ClaimPacer, InFlight, SubscriptionTable, Tick, Wake, Worker, WorkerError},
+    store::{Capacity, Claim, DueJob, HostLimits, JobStore, Look, StoreError, record_looks},
     telemetry::join_traces,
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
@@ -39,14 +39,14 @@ pub struct TrackerWorker {
     clock: Clock,
     wake: Wake,
     delivery_wake: Wake,
-    changes: Changes<JobId>,
+    changes: SubscriptionTable<JobId>,
     concurrency: usize,
     lease: Duration,
-    flights: Flights<Look>,
+    in_flight: InFlight<Look>,
     unrecorded: Vec<Look>,
     /// The store took no record the last time: nothing is claimed until it does.
     refused: bool,
-    search: Search,
+    search: ClaimPacer,
 }
 
 impl TrackerWorker {
@@ -59,13 +59,13 @@ impl TrackerWorker {
         clock: Clock,
         basiq: &BasiqConfig,
         (wake, delivery_wake): (Wake, Wake),
-        changes: Changes<JobId>,
+        changes: SubscriptionTable<JobId>,
     ) -> Self {
         Self {
             looker,
             store,
             clock,
-            flights: Flights::new(wake.clone()),
+            in_flight: InFlight::new(wake.clone()),
             wake,
             delivery_wake,
             changes,
@@ -73,14 +73,14 @@ impl TrackerWorker {
             lease: lease(basiq),
             unrecorded: Vec::new(),
             refused: false,
-            search: Search::default(),
+            search: ClaimPacer::default(),
         }
     }
 
     /// Looks that have not ended or are not recorded yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.flights.count() + self.unrecorded.len()
+        self.in_flight.count() + self.unrecorded.len()
     }
 
     /// Records what landed and claims what can be looked at soon, together, so that they share a commit.
@@ -91,7 +91,7 @@ impl TrackerWorker {
         let (store, claims) = (Arc::clone(&self.store), wanted.as_ref().ok());
         let work = async { tokio::join!(record(&*store, &landed), claim(&*store, claims)) };
         let desk = store.new_jobs();
-        let (recorded, due) = desk.meanwhile(work, |new| self.look_at(new)).await;
+        let (recorded, due) = desk.receive_during(work, |new| self.look_at(new)).await;
         self.refused = recorded.is_err();
         match &recorded {
             Ok(recorded) => self.tell(&landed, recorded),
@@ -99,7 +99,7 @@ impl TrackerWorker {
         }
         let claimed = match (wanted, due?) {
             (Err(none), _) => none,
-            (Ok(claim), due) => self.take_up(claim, due),
+            (Ok(claim), due) => self.check_and_free_leases(claim, due),
         };
         recorded?;
         Ok((!landed.is_empty(), claimed))
@@ -122,7 +122,7 @@ impl TrackerWorker {
     /// Divides the room there is between claims and new jobs, which have all of it while claims can wait; while
     /// there is more to claim than room, they have none.
     fn divide_room(&mut self) -> Result<Claim, Claimed> {
-        self.store.new_jobs().withdraw();
+        self.store.new_jobs().clear_capacity();
         let new = self.store.new_jobs().receive();
         self.look_at(new);
         let claim = self.wanted()?;
@@ -132,7 +132,7 @@ impl TrackerWorker {
             Some(_) => claim.limit,
             None => claim.limit / 2,
         };
-        self.offer(offered);
+        self.set_capacity(offered);
         match wait {
             Some(wait) => Err(Claimed::NotYet(wait)),
             None => Ok(Claim {
@@ -143,8 +143,8 @@ impl TrackerWorker {
     }
 
     /// Offers room to new jobs.
-    fn offer(&self, limit: usize) {
-        let room = Room {
+    fn set_capacity(&self, limit: usize) {
+        let room = Capacity {
             clock: self.clock.clone(),
             lease: self.lease,
             limit,
@@ -153,12 +153,12 @@ impl TrackerWorker {
                 ..HostLimits::default()
             },
         };
-        self.store.new_jobs().offer(room, self.wake.clone());
+        self.store.new_jobs().set_capacity(room, self.wake.clone());
     }
 
     /// What to claim: what is claimed later may be more urgent.
     fn wanted(&self) -> Result<Claim, Claimed> {
-        let looks = self.flights.count() + self.on_their_way();
+        let looks = self.in_flight.count() + self.on_their_way();
         let free = self.concurrency.saturating_sub(looks);
         if free == 0 || self.refused {
             return Err(Claimed::NoRoom(None));
@@ -175,7 +175,7 @@ impl TrackerWorker {
         })
     }
 
-    fn take_up(&mut self, claim: Claim, due: Vec<DueJob>) -> Claimed {
+    fn check_and_free_leases(&mut self, claim: Claim, due: Vec<DueJob>) -> Claimed {
         let left = claim.limit.saturating_sub(due.len());
         self.search.searched(left == 0);
         self.start_all(due, claim.now);
@@ -215,7 +215,7 @@ impl TrackerWorker {
             counter!("relay_polls_total", "result" => result).increment(1);
             look
         };
-        self.flights.start(look.instrument(span));
+        self.in_flight.start(look.instrument(span));
     }
 }
 
@@ -229,7 +229,7 @@ impl Worker for TrackerWorker {
     }
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
-        let landed = self.flights.take();
+        let landed = self.in_flight.take();
         self.unrecorded.extend(landed);
         let (recorded, claimed) = self.record_and_claim().await?;
         match claimed {
@@ -249,7 +249,7 @@ impl Worker for TrackerWorker {
     async fn rest(&mut self, so_long: Duration) {
         let store = Arc::clone(&self.store);
         let (desk, resting) = (store.new_jobs(), tokio::time::sleep(so_long));
-        desk.meanwhile(resting, |new| self.look_at(new)).await;
+        desk.receive_during(resting, |new| self.look_at(new)).await;
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
@@ -259,7 +259,7 @@ impl Worker for TrackerWorker {
             let landed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
             let recorded = record(&*self.store, &landed).await?;
             self.tell(&landed, &recorded);
-            match self.flights.wait().await {
+            match self.in_flight.wait().await {
                 Some(landed) => self.unrecorded.extend(landed),
                 None => return Ok(()),
             }

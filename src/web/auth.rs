@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tracing::Span;
 
 use crate::{
-    config::Live,
+    config::Reloadable,
     domain::{ApiKey, ApiKeyHash, Client, WatchId},
     store::Store,
     web::{limits::ClientLimits, problem::Problem},
@@ -17,12 +17,12 @@ use crate::{
 
 /// Knows the clients and how often each may ask.
 #[derive(Clone)]
-pub struct Gate {
+pub struct ClientAuth {
     store: Arc<dyn Store>,
     limits: Arc<ClientLimits>,
 }
 
-impl Gate {
+impl ClientAuth {
     /// A gate for the clients of this store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, limits: ClientLimits) -> Self {
@@ -63,17 +63,17 @@ impl Gate {
 
 /// The client that asks, within its limits.
 #[derive(Debug)]
-pub struct Authenticated(pub Client);
+pub struct AuthenticatedClient(pub Client);
 
-impl<S> FromRequestParts<S> for Authenticated
+impl<S> FromRequestParts<S> for AuthenticatedClient
 where
     S: Send + Sync,
-    Gate: FromRef<S>,
+    ClientAuth: FromRef<S>,
 {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let client = Gate::from_ref(state).admit(&parts.headers).await?;
+        let client = ClientAuth::from_ref(state).admit(&parts.headers).await?;
         Span::current().record("client.name", client.name.as_str());
         Ok(Self(client))
     }
@@ -82,13 +82,13 @@ where
 /// The operator's token as a hash, if one is set; all clones share it. Comparison takes the same time
 /// wherever two differ.
 #[derive(Clone)]
-pub struct AdminToken(Live<Option<ApiKeyHash>>);
+pub struct AdminToken(Reloadable<Option<ApiKeyHash>>);
 
 impl AdminToken {
     /// The token of the settings.
     #[must_use]
     pub fn new(token: Option<&SecretString>) -> Self {
-        Self(Live::new(hash(token)))
+        Self(Reloadable::new(hash(token)))
     }
 
     /// Another token takes its place, or none; says whether it is another one.

@@ -6,7 +6,7 @@ use axum::Router;
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::web::manners::method_not_allowed;
+use crate::web::middleware::method_not_allowed;
 
 /// How long a browser need not ask again whether it may.
 const REMEMBERED: Duration = Duration::from_mins(10);
@@ -47,7 +47,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::web::with_manners;
+    use crate::web::with_middleware;
 
     const OURS: &str = "https://app.example";
 
@@ -63,7 +63,7 @@ mod tests {
             request = request.header("access-control-request-method", "GET");
         }
         let request = request.body(Body::empty()).unwrap();
-        let answer = with_manners(router).oneshot(request).await.unwrap();
+        let answer = with_middleware(router).oneshot(request).await.unwrap();
         answer.into_parts().0
     }
 

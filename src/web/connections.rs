@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The open connections of a listener. All clones are one.
 #[derive(Debug, Clone)]
-pub(super) struct Connections {
+pub(super) struct OpenConnections {
     slots: Arc<Semaphore>,
     open: Arc<Mutex<Open>>,
 }
@@ -42,7 +42,7 @@ struct State {
     told: Arc<Notify>,
 }
 
-impl Connections {
+impl OpenConnections {
     /// Room for so many.
     pub(super) fn new(most: usize) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl Connections {
     }
 
     /// Has room for one more. If there is none, that which has been idle longest ends; if none is idle, waits for one.
-    pub(super) async fn enter(&self) -> Option<Connection> {
+    pub(super) async fn enter(&self) -> Option<OpenConnection> {
         loop {
             if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
                 return Some(self.begin(slot));
@@ -65,7 +65,7 @@ impl Connections {
         }
     }
 
-    fn begin(&self, slot: OwnedSemaphorePermit) -> Connection {
+    fn begin(&self, slot: OwnedSemaphorePermit) -> OpenConnection {
         let told = Arc::new(Notify::new());
         let mut open = self.open();
         open.begun += 1;
@@ -78,7 +78,7 @@ impl Connections {
         };
         open.connections.insert(number, state);
         drop(open);
-        Connection {
+        OpenConnection {
             number,
             of: self.clone(),
             told,
@@ -103,17 +103,17 @@ impl Connections {
 
 /// An open connection; dropped when it is closed.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct OpenConnection {
     number: u64,
-    of: Connections,
+    of: OpenConnections,
     told: Arc<Notify>,
     _slot: OwnedSemaphorePermit,
 }
 
-impl Connection {
+impl OpenConnection {
     /// What notes the requests of this connection.
-    pub(super) fn requests(&self) -> Requests {
-        Requests {
+    pub(super) fn requests(&self) -> ConnectionActivity {
+        ConnectionActivity {
             number: self.number,
             of: self.of.clone(),
         }
@@ -132,7 +132,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.of.open().connections.remove(&self.number);
     }
@@ -140,16 +140,16 @@ impl Drop for Connection {
 
 /// Notes the requests of one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Requests {
+pub(super) struct ConnectionActivity {
     number: u64,
-    of: Connections,
+    of: OpenConnections,
 }
 
-impl Requests {
+impl ConnectionActivity {
     /// A request has come; its connection is in use until what is returned is dropped.
-    pub(super) fn begin(&self) -> InUse {
+    pub(super) fn begin(&self) -> ActiveRequest {
         self.change(|state| state.requests += 1);
-        InUse(self.clone())
+        ActiveRequest(self.clone())
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -161,9 +161,9 @@ impl Requests {
 
 /// A request that is worked on.
 #[derive(Debug)]
-pub(super) struct InUse(Requests);
+pub(super) struct ActiveRequest(ConnectionActivity);
 
-impl Drop for InUse {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.change(|state| {
             state.requests = state.requests.saturating_sub(1);
@@ -174,13 +174,13 @@ impl Drop for InUse {
 
 /// An answer's body, during which its connection is in use.
 #[derive(Debug)]
-pub(super) struct Answering {
+pub(super) struct TrackedBody {
     body: Body,
-    _in_use: InUse,
+    _in_use: ActiveRequest,
 }
 
-impl Answering {
-    pub(super) fn new(body: Body, in_use: InUse) -> Self {
+impl TrackedBody {
+    pub(super) fn new(body: Body, in_use: ActiveRequest) -> Self {
         Self {
             body,
             _in_use: in_use,
@@ -188,7 +188,7 @@ impl Answering {
     }
 }
 
-impl HttpBody for Answering {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -212,18 +212,18 @@ impl HttpBody for Answering {
 mod tests {
     use super::*;
 
-    async fn enter(connections: &Connections) -> Connection {
+    async fn enter(connections: &OpenConnections) -> OpenConnection {
         let entered = timeout(Duration::from_mins(1), connections.enter()).await;
         entered.unwrap().unwrap()
     }
 
-    fn is_told(connection: &Connection) -> bool {
+    fn is_told(connection: &OpenConnection) -> bool {
         connection.of.open().connections[&connection.number].ends
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_connection_that_is_idle_longest_makes_room_and_one_in_use_never_does() {
-        let connections = Connections::new(3);
+        let connections = OpenConnections::new(3);
         let used = enter(&connections).await;
         let in_use = used.requests().begin();
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -249,7 +249,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn while_all_are_in_use_the_next_one_waits() {
-        let connections = Connections::new(1);
+        let connections = OpenConnections::new(1);
         let used = enter(&connections).await;
         let in_use = used.requests().begin();
         let waiting = timeout(Duration::from_secs(5), connections.enter());

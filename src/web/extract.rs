@@ -13,7 +13,7 @@ use url::form_urlencoded;
 
 use crate::web::{
     fields::{cut, shown},
-    object::Object,
+    object::RawObject,
     problem::{FieldCode, FieldError, Problem, ProblemCode},
 };
 
@@ -25,7 +25,7 @@ const MAX_DRAINED: usize = 1024 * 1024;
 
 /// A JSON object sent as `application/json`, of so many bytes at most.
 #[derive(Debug)]
-pub struct JsonObject<const MOST: usize = MAX_BODY>(pub Object);
+pub struct JsonObject<const MOST: usize = MAX_BODY>(pub RawObject);
 
 impl<S: Send + Sync, const MOST: usize> FromRequest<S> for JsonObject<MOST> {
     type Rejection = Problem;
@@ -41,7 +41,7 @@ impl<S: Send + Sync, const MOST: usize> FromRequest<S> for JsonObject<MOST> {
 
 /// A JSON object sent as `application/json` that holds a secret: no problem repeats any of it, nor
 /// does `Debug`.
-pub struct SecretObject(pub Object);
+pub struct SecretObject(pub RawObject);
 
 impl fmt::Debug for SecretObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,7 +69,7 @@ async fn read_json(request: Request, most: usize) -> Result<Vec<u8>, Problem> {
 }
 
 /// The object that a body is, or the other value.
-fn object(body: &[u8]) -> Result<Result<Object, &RawValue>, Problem> {
+fn object(body: &[u8]) -> Result<Result<RawObject, &RawValue>, Problem> {
     // says where and what is expected, not what is there
     let not_json = |error: serde_json::Error| {
         Problem::new(ProblemCode::NotJson, format!("The body: {error}."))
@@ -169,12 +169,12 @@ where
 
 /// The parameters of a query that were not taken yet, and the faults found so far.
 #[derive(Debug)]
-pub struct Params {
+pub struct QueryParams {
     pairs: Vec<(String, String)>,
     faults: Vec<FieldError>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Params {
+impl<S: Send + Sync> FromRequestParts<S> for QueryParams {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -182,7 +182,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
     }
 }
 
-impl Params {
+impl QueryParams {
     fn parse(query: &str) -> Self {
         Self {
             pairs: form_urlencoded::parse(query.as_bytes())
@@ -320,7 +320,7 @@ mod tests {
             let problem = SecretObject::from_request(request, &()).await.unwrap_err();
             assert!(!format!("{problem:?}").contains("s3cret"), "{problem:?}");
         }
-        let object: Object = serde_json::from_str("{\"response\":\"s3cret\"}").unwrap();
+        let object: RawObject = serde_json::from_str("{\"response\":\"s3cret\"}").unwrap();
         assert_eq!(format!("{:?}", SecretObject(object)), "***");
     }
 
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn parameters_are_taken_once_and_all_faults_are_told() {
-        let mut params = Params::parse("limit=7&state=&a=1&a=2&b=x&%2F=1");
+        let mut params = QueryParams::parse("limit=7&state=&a=1&a=2&b=x&%2F=1");
         let number = |text: &str| text.parse::<u8>().ok();
         assert_eq!(params.take("limit", "a number", number), Some(7));
         assert_eq!(params.take("state", "a number", number), None);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, value::RawValue};
 
 use crate::web::{
-    object::Object,
+    object::RawObject,
     problem::{FieldCode, FieldError, Problem, ProblemCode},
 };
 
@@ -14,15 +14,15 @@ const SHOWN: usize = 64;
 
 /// The fields of an object that were not taken yet, and the faults found so far.
 #[derive(Debug)]
-pub struct Fields {
-    object: Object,
+pub struct BodyFields {
+    object: RawObject,
     faults: Vec<FieldError>,
 }
 
-impl Fields {
+impl BodyFields {
     /// Begins with a whole object.
     #[must_use]
-    pub fn new(object: Object) -> Self {
+    pub fn new(object: RawObject) -> Self {
         let mut fields = Self {
             object,
             faults: Vec::new(),
@@ -152,11 +152,11 @@ mod tests {
 
     use super::*;
 
-    fn fields(value: Value) -> Fields {
+    fn fields(value: Value) -> BodyFields {
         let Value::Object(object) = value else {
             panic!("not an object")
         };
-        Fields::new(object.into())
+        BodyFields::new(object.into())
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_name_that_comes_twice_is_a_fault_and_so_is_a_value_that_nothing_can_hold() {
         let object = serde_json::from_str(r#"{"a":1,"b":"x","a":2,"c":1e999,"d":"\ud83d"}"#);
-        let mut fields = Fields::new(object.unwrap());
+        let mut fields = BodyFields::new(object.unwrap());
         assert_eq!(fields.optional_text("b").as_deref(), Some("x"));
         assert_eq!(
             (fields.optional("c"), fields.optional_text("d")),

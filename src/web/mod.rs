@@ -6,24 +6,24 @@ mod connections;
 mod extract;
 mod fields;
 mod head;
-mod leave;
 mod limits;
-mod manners;
+mod long_poll;
+mod middleware;
 mod object;
-mod patience;
 mod problem;
 mod serve;
 mod trace;
+mod write_timeout;
 
 pub use self::{
-    auth::{AdminToken, Authenticated, Gate, Operator},
+    auth::{AdminToken, AuthenticatedClient, ClientAuth, Operator},
     browsers::open_to_browsers,
-    extract::{JsonObject, MAX_BODY, Params, PathId, RawBody, SecretObject},
-    fields::{Fields, shown},
-    leave::Leave,
+    extract::{JsonObject, MAX_BODY, PathId, QueryParams, RawBody, SecretObject},
+    fields::{BodyFields, shown},
     limits::ClientLimits,
-    manners::with_manners,
-    object::Object,
+    long_poll::LongPoll,
+    middleware::with_middleware,
+    object::RawObject,
     problem::{FieldCode, FieldError, Problem, ProblemCode, ProblemDocument},
     serve::{ConnectionLimits, serve},
     trace::CallTrace,

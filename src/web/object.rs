@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 
 /// The members of an object, in their order.
 #[derive(Debug, Default)]
-pub struct Object(Vec<(String, Box<RawValue>)>);
+pub struct RawObject(Vec<(String, Box<RawValue>)>);
 
-impl Object {
+impl RawObject {
     /// The object of this text; none if it is another value.
     #[must_use]
     pub fn of(value: &RawValue) -> Option<Self> {
@@ -48,7 +48,7 @@ impl Object {
     }
 }
 
-impl<'de> Deserialize<'de> for Object {
+impl<'de> Deserialize<'de> for RawObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Members)
     }
@@ -57,23 +57,23 @@ impl<'de> Deserialize<'de> for Object {
 struct Members;
 
 impl<'de> Visitor<'de> for Members {
-    type Value = Object;
+    type Value = RawObject;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawObject, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = map.next_entry()? {
             members.push(member);
         }
-        Ok(Object(members))
+        Ok(RawObject(members))
     }
 }
 
 #[cfg(test)]
-impl From<serde_json::Map<String, serde_json::Value>> for Object {
+impl From<serde_json::Map<String, serde_json::Value>> for RawObject {
     fn from(map: serde_json::Map<String, serde_json::Value>) -> Self {
         let members = map.into_iter();
         Self(
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn members_are_taken_as_they_were_written() {
-        let mut object: Object =
+        let mut object: RawObject =
             serde_json::from_str(r#"{"a": [1E400, 2 ], "b":null, "a":"x"}"#).unwrap();
         assert_eq!(object.names().collect::<Vec<_>>(), ["a", "b", "a"]);
         assert!(object.has("a") && !object.has("b") && !object.has("c"));

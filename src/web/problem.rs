@@ -1,7 +1,7 @@
 //! Errors as clients see them: RFC 9457 problems with a closed list of codes.
 //!
 //! A problem has a public `detail` and a private cause. It becomes a response without a body, which
-//! [`crate::web::with_manners`] fills in and whose cause it logs, once.
+//! [`crate::web::with_middleware`] fills in and whose cause it logs, once.
 
 use std::{borrow::Cow, error::Error, sync::Arc};
 

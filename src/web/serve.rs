@@ -20,9 +20,9 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::web::{
-    connections::{Answering, Connection, Connections},
+    connections::{OpenConnection, OpenConnections, TrackedBody},
     head,
-    patience::Impatient,
+    write_timeout::WriteTimeout,
 };
 
 /// The bounds of a server.
@@ -69,7 +69,7 @@ pub async fn serve(
         router,
         graceful: GracefulShutdown::new(),
     };
-    let room = Connections::new(limits.connections);
+    let room = OpenConnections::new(limits.connections);
     let mut connections = JoinSet::new();
     while let Some((stream, connection)) = next(&listener, &room, &stop).await {
         server.start(stream, connection, &mut connections);
@@ -83,9 +83,9 @@ pub async fn serve(
 /// another one is to end for it.
 async fn next(
     listener: &TcpListener,
-    room: &Connections,
+    room: &OpenConnections,
     stop: &CancellationToken,
-) -> Option<(TcpStream, Connection)> {
+) -> Option<(TcpStream, OpenConnection)> {
     let accept = async {
         let stream = accept(listener).await;
         Some((stream, room.enter().await?))
@@ -118,17 +118,17 @@ struct Server {
 }
 
 impl Server {
-    fn start(&self, stream: TcpStream, place: Connection, connections: &mut JoinSet<()>) {
+    fn start(&self, stream: TcpStream, place: OpenConnection, connections: &mut JoinSet<()>) {
         // small answers leave at once
         drop(stream.set_nodelay(true));
-        let stream = Impatient::new(stream, self.unread);
+        let stream = WriteTimeout::new(stream, self.unread);
         let (router, requests) = (self.router.clone(), place.requests());
         let service = tower::service_fn(move |request: Request<Incoming>| {
             let in_use = requests.begin();
             let answer = router.clone().oneshot(checked(request));
             async move {
                 let answered = answer.await;
-                answered.map(|answer| answer.map(|body| Body::new(Answering::new(body, in_use))))
+                answered.map(|answer| answer.map(|body| Body::new(TrackedBody::new(body, in_use))))
             }
         });
         let connection = self

@@ -170,7 +170,7 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
   });
 
   test("each failure says what happened and what to do about it", async () => {
-    const stories = [
+    const details = [
       ["locked", "failed", "has locked this online account", "Open Hooli Bank"],
       ["needs-you", "failed", "do something in your internet banking first", "Open Hooli Bank"],
       ["unavailable", "failed", "could not be reached just now", "Try again in"],
@@ -189,7 +189,7 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
       await look(page, `failed-${story}`);
       return page;
     };
-    const [locked, needed, unavailable, outage] = await Promise.all(stories.map(play));
+    const [locked, needed, unavailable, outage] = await Promise.all(details.map(play));
     const [bank] = await Promise.all([locked.waitForEvent("popup"), locked.getByRole("link", { name: "Open Hooli Bank" }).click()]);
     await bank.getByRole("heading", { name: "In place of a bank" }).waitFor();
     await look(bank, "bank");

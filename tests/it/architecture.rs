@@ -179,6 +179,40 @@ fn the_check_sees_every_kind_of_import() {
     );
 }
 
+#[test]
+fn no_two_types_that_leave_their_modules_share_a_name() {
+    let mut places = BTreeMap::<_, Vec<_>>::new();
+    for file in rust_files(&source()) {
+        for name in exported_types(&fs::read_to_string(&file).unwrap()) {
+            places.entry(name).or_default().push(file.clone());
+        }
+    }
+    assert!(places.len() > 300, "only {} types were seen", places.len());
+    places.retain(|_, files| files.len() > 1);
+    assert!(places.is_empty(), "{places:#?}");
+}
+
+#[test]
+fn the_check_of_names_sees_every_kind_of_type() {
+    let text = "pub struct A;\n    pub(super) enum B {}\npub(in crate::x) trait C {}\npub(crate) type D<T> = \
+                Vec<T>;\nstruct Private;\n// pub struct Comment;\npub fn structure() {}\npub const X: u8 = 1;";
+    assert_eq!(exported_types(text), ["A", "B", "C", "D"]);
+}
+
+/// The names of types that a file lets others use.
+fn exported_types(text: &str) -> Vec<String> {
+    let named = |line: &str| {
+        let mut rest = line.trim_start().strip_prefix("pub")?;
+        if rest.starts_with('(') {
+            rest = rest.split_once(')')?.1;
+        }
+        let (kind, rest) = rest.trim_start().split_once(' ')?;
+        let is_type = matches!(kind, "struct" | "enum" | "trait" | "type" | "union");
+        is_type.then(|| first_word(rest)).flatten()
+    };
+    text.lines().filter_map(named).collect()
+}
+
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }

@@ -13,7 +13,7 @@ use basiq_relay::{
     clock::Clock,
     config::Settings,
     domain::{Outcome, Upstream, WatchOptions},
-    normalise::{Known, Timings, find, judge, read_job},
+    normalise::{JobFacts, JudgeSettings, find, judge, read_job},
 };
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -119,13 +119,13 @@ async fn read(client: &BasiqClient, of: &str) -> (String, Option<String>) {
 
 fn told(document: &basiq_relay::basiq::wire::JobDocument) -> (String, Option<String>) {
     let now: Timestamp = "2026-11-23T09:00:00Z".parse().unwrap();
-    let known = Known {
+    let known = JobFacts {
         major_outage: false,
         failures_in_a_row: 0,
         started_at: now,
         next_retry_at: None,
     };
-    let timings = Timings {
+    let timings = JudgeSettings {
         bank_retry_after: Duration::from_mins(10),
         update_retry_interval: Duration::from_hours(2),
         job_max_age: Duration::from_hours(168),

@@ -16,7 +16,7 @@ use axum::{
 use basiq_relay::{
     basiq::wire::JobDocument,
     domain::{CallbackRules, CallbackUrl, Outcome, SigningSecret, Status, WatchOptions},
-    normalise::{Catalogue, Known, Timings, find, judge, read_job},
+    normalise::{Catalogue, JobFacts, JudgeSettings, find, judge, read_job},
     signing,
 };
 use proptest::{
@@ -171,14 +171,14 @@ fn has_failed_step(document: &Value) -> bool {
 #[test]
 fn a_damaged_job_document_is_judged_and_never_made_better_than_it_is() {
     let catalogue = Catalogue::builtin();
-    let known = Known {
+    let known = JobFacts {
         major_outage: false,
         failures_in_a_row: 1,
         started_at: jiff::Timestamp::UNIX_EPOCH,
         next_retry_at: None,
     };
     let day = Duration::from_hours(24);
-    let timings = Timings {
+    let timings = JudgeSettings {
         bank_retry_after: day,
         update_retry_interval: day,
         job_max_age: day,

@@ -1,4 +1,4 @@
-//! Whole stories, told from the registration of a watch to the last event.
+//! Whole details, told from the registration of a watch to the last event.
 
 use std::time::Duration;
 

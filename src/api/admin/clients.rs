@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     api::{ApiState, admin::TAG, examples},
     domain::{ApiKey, ClientName, ROTATION_OVERLAP, SigningSecret},
-    web::{Fields, JsonObject, Object, Operator, PathId, Problem, ProblemCode},
+    web::{BodyFields, JsonObject, Operator, PathId, Problem, ProblemCode, RawObject},
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -197,8 +197,8 @@ async fn add_client(
     Ok((StatusCode::CREATED, Json(client)))
 }
 
-fn parse_name(body: Object) -> Result<ClientName, Problem> {
-    let mut fields = Fields::new(body);
+fn parse_name(body: RawObject) -> Result<ClientName, Problem> {
+    let mut fields = BodyFields::new(body);
     let text = fields.required_text("name");
     let name = text.as_ref().and_then(|text| text.parse().ok());
     if let (Some(text), None) = (text, &name) {

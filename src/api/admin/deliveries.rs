@@ -18,7 +18,7 @@ use crate::{
     },
     domain::{DeliveryId, DeliveryState},
     store::DeliveryEntry,
-    web::{JsonObject, Operator, Params, PathId, Problem},
+    web::{JsonObject, Operator, PathId, Problem, QueryParams},
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -73,7 +73,7 @@ pub(crate) struct AdminDeliveryPage {
 async fn list_all_deliveries(
     State(state): State<ApiState>,
     _: Operator,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<AdminDeliveryPage>, Problem> {
     let (query, limit) = take_query(None, params)?;
     let store = &*state.parts.store;

@@ -15,8 +15,8 @@ use crate::{
         watch::{NO_SUCH_WATCH, mark, take_query, view::WatchView},
     },
     domain::{WatchId, WatchState},
-    store::WatchStory,
-    web::{Operator, Params, PathId, Problem},
+    store::WatchDetails,
+    web::{Operator, PathId, Problem, QueryParams},
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -73,14 +73,14 @@ pub(crate) struct AdminWatchPage {
 async fn list_all_watches(
     State(state): State<ApiState>,
     _: Operator,
-    params: Params,
+    params: QueryParams,
 ) -> Result<Json<AdminWatchPage>, Problem> {
     let (query, limit) = take_query(None, params)?;
     let parts = &state.parts;
-    let stories = parts.store.list_watches(&query).await?;
-    let (stories, next_cursor) = page(stories, limit, mark);
+    let details = parts.store.list_watches(&query).await?;
+    let (details, next_cursor) = page(details, limit, mark);
     let names = Names::read(&*parts.store).await?;
-    let items = stories.into_iter().map(|story| owned(story, &names));
+    let items = details.into_iter().map(|story| owned(story, &names));
     Ok(Json(AdminWatchPage {
         items: items.collect(),
         next_cursor,
@@ -132,7 +132,7 @@ async fn redeliver_any_watch(
     queue_latest(&state.parts, None, id).await
 }
 
-fn owned(story: WatchStory, names: &Names) -> AdminWatch {
+fn owned(story: WatchDetails, names: &Names) -> AdminWatch {
     AdminWatch {
         client: names.of(story.watch.client_id),
         watch: story.into(),

@@ -30,13 +30,13 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 }
 
 /// The pages, made once when the relay starts.
-pub(super) struct Pages {
+pub(super) struct DocPages {
     document: String,
     page: String,
     policy: String,
 }
 
-impl Pages {
+impl DocPages {
     pub(super) fn new() -> Self {
         Self {
             document: document().to_json().unwrap_or_default(),
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_page_holds_all_it_needs() {
-        let page = Pages::new().page;
+        let page = DocPages::new().page;
         assert!(page.contains(STYLE) && page.contains(SCRIPT));
         for outside in ["https://", "http://", "src=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");

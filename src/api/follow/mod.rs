@@ -1,7 +1,7 @@
 //! Watches that somebody follows, in a stream or a call that waits: read once for all who do.
 //!
 //! Nothing is kept for watches that nobody follows. Who begins to follow reads the watch; from then on one
-//! worker reads it when it changed ([`Changes`]), many watches at once, and hands it to all who follow it. It
+//! worker reads it when it changed ([`SubscriptionTable`]), many watches at once, and hands it to all who follow it. It
 //! also asks every second whether any of them changed elsewhere.
 
 mod snapshot;
@@ -14,17 +14,17 @@ use tokio::sync::watch;
 
 pub use self::worker::FollowWorker;
 use self::{
-    snapshot::{Paces, with_outlook},
-    table::{Joined, Place, Table},
+    snapshot::{KnownByJob, with_outlook},
+    table::{FollowPermit, FollowTable, JoinOutcome},
 };
 pub(in crate::api) use self::{
-    snapshot::{Snapshot, tag_of},
-    table::Refusal,
+    snapshot::{WatchSnapshot, tag_of},
+    table::FollowRefusal,
 };
 use crate::{
     api::watch::NO_SUCH_WATCH,
     domain::{ClientId, JobId, WatchId},
-    runtime::Changes,
+    runtime::SubscriptionTable,
     store::{Store, StoreError},
     web::{Problem, ProblemCode},
 };
@@ -34,27 +34,27 @@ const RETRY_SECONDS: u64 = 5;
 
 /// The watches that somebody follows. All clones are one.
 #[derive(Clone)]
-pub struct Follows {
+pub struct FollowRegistry {
     store: Arc<dyn Store>,
-    changes: Changes<JobId>,
-    table: Table,
+    changes: SubscriptionTable<JobId>,
+    table: FollowTable,
 }
 
-impl Follows {
+impl FollowRegistry {
     /// An empty registry. Each follower holds a connection, so followers may use three quarters of `connections`;
     /// the rest is left to other calls.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, connections: usize) -> Self {
         Self {
             store,
-            changes: Changes::new(),
-            table: Table::new(connections - connections / 4),
+            changes: SubscriptionTable::new(),
+            table: FollowTable::new(connections - connections / 4),
         }
     }
 
     /// To be rung by whoever records something about a job.
     #[must_use]
-    pub fn changes(&self) -> Changes<JobId> {
+    pub fn changes(&self) -> SubscriptionTable<JobId> {
         self.changes.clone()
     }
 
@@ -69,16 +69,16 @@ impl Follows {
         &self,
         owner: ClientId,
         id: WatchId,
-    ) -> Result<Follower, FollowError> {
+    ) -> Result<WatchFollower, FollowError> {
         match self.table.join(owner, id)? {
-            Joined::More(follower) => return Ok(follower),
-            Joined::NotTheirs => return Err(FollowError::NoSuchWatch),
-            Joined::First => {}
+            JoinOutcome::More(follower) => return Ok(follower),
+            JoinOutcome::NotTheirs => return Err(FollowError::NoSuchWatch),
+            JoinOutcome::First => {}
         }
         let read = self.store.find_watch(Some(owner), id).await?;
         let read = read.ok_or(FollowError::NoSuchWatch)?;
         let following = self.changes.follow(read.watch.request.job_id.clone());
-        let snapshot = with_outlook(&*self.store, read, &mut Paces::new()).await;
+        let snapshot = with_outlook(&*self.store, read, &mut KnownByJob::new()).await;
         let follower = self.table.begin(Arc::new(snapshot), following)?;
         // read once more, for what changed before it was followed
         self.changes.wake().ring();
@@ -104,13 +104,13 @@ pub(in crate::api) enum FollowError {
     /// The client has none such.
     NoSuchWatch,
     /// There is no room.
-    Refused(Refusal),
+    Refused(FollowRefusal),
     /// It cannot be read.
     Store(StoreError),
 }
 
-impl From<Refusal> for FollowError {
-    fn from(refusal: Refusal) -> Self {
+impl From<FollowRefusal> for FollowError {
+    fn from(refusal: FollowRefusal) -> Self {
         Self::Refused(refusal)
     }
 }
@@ -125,12 +125,12 @@ impl From<FollowError> for Problem {
     fn from(error: FollowError) -> Self {
         match error {
             FollowError::NoSuchWatch => Self::not_found(NO_SUCH_WATCH),
-            FollowError::Refused(Refusal::Crowded) => Self::new(
+            FollowError::Refused(FollowRefusal::Crowded) => Self::new(
                 ProblemCode::TooManyStreams,
                 format!("At most {} may follow one watch.", table::MOST_OF_ONE),
             )
             .retry_after(RETRY_SECONDS),
-            FollowError::Refused(Refusal::Full | Refusal::Closed) => Self::new(
+            FollowError::Refused(FollowRefusal::Full | FollowRefusal::Closed) => Self::new(
                 ProblemCode::Overloaded,
                 "No more streams can be held open here now. Ask again shortly.",
             )
@@ -142,14 +142,14 @@ impl From<FollowError> for Problem {
 
 /// Follows one watch until it is dropped.
 #[derive(Debug)]
-pub(in crate::api) struct Follower {
-    receiver: watch::Receiver<Arc<Snapshot>>,
-    _place: Place,
+pub(in crate::api) struct WatchFollower {
+    receiver: watch::Receiver<Arc<WatchSnapshot>>,
+    _place: FollowPermit,
 }
 
-impl Follower {
+impl WatchFollower {
     /// The watch as it was last read.
-    pub(in crate::api) fn latest(&mut self) -> Arc<Snapshot> {
+    pub(in crate::api) fn latest(&mut self) -> Arc<WatchSnapshot> {
         Arc::clone(&self.receiver.borrow_and_update())
     }
 

@@ -12,26 +12,26 @@ use tracing::warn;
 
 use crate::{
     api::watch::view::WatchView,
-    domain::{ErrorChain, EventId, JobContext, KnownPace, Outlook, Status, WatchState},
-    store::{EventStory, PaceFound, Store, WatchStory},
+    domain::{ErrorChain, Eta, EventId, JobContext, KnownDurations, Status, WatchState},
+    store::{DurationsFound, EventDetails, Store, WatchDetails},
 };
 
 /// A watch at one time.
 #[derive(Debug)]
-pub(in crate::api) struct Snapshot {
+pub(in crate::api) struct WatchSnapshot {
     /// The watch.
-    pub story: WatchStory,
+    pub story: WatchDetails,
     /// How long its job is likely to take, if that is known.
-    pub outlook: Option<Outlook>,
+    pub outlook: Option<Eta>,
     /// Its events, oldest first, as they are told.
-    pub told: Vec<Told>,
+    pub told: Vec<StreamedEvent>,
     /// Another one whenever the job's steps or the watch's state are.
     pub progress: u64,
 }
 
 /// An event as it is told in a stream.
 #[derive(Debug)]
-pub(in crate::api) struct Told {
+pub(in crate::api) struct StreamedEvent {
     /// The event.
     pub id: EventId,
     /// What became of the job.
@@ -42,8 +42,8 @@ pub(in crate::api) struct Told {
     pub text: String,
 }
 
-impl Snapshot {
-    pub(super) fn new(story: WatchStory, outlook: Option<Outlook>) -> Self {
+impl WatchSnapshot {
+    pub(super) fn new(story: WatchDetails, outlook: Option<Eta>) -> Self {
         let mut hasher = DefaultHasher::new();
         for step in &story.job.steps {
             (&step.title, &step.status).hash(&mut hasher);
@@ -58,8 +58,8 @@ impl Snapshot {
     }
 }
 
-fn told(event: &EventStory) -> Told {
-    Told {
+fn told(event: &EventDetails) -> StreamedEvent {
+    StreamedEvent {
         id: event.id,
         status: event.body.status,
         is_final: event.body.is_final,
@@ -70,7 +70,7 @@ fn told(event: &EventStory) -> Told {
 
 /// Names what a client sees of a watch, but for when its job is looked at next: that would be another name
 /// after each look, for no news.
-pub(in crate::api) fn tag_of(story: &WatchStory) -> String {
+pub(in crate::api) fn tag_of(story: &WatchDetails) -> String {
     let view = WatchView {
         next_poll_at: None,
         ..WatchView::from(story.clone())
@@ -82,31 +82,31 @@ pub(in crate::api) fn tag_of(story: &WatchStory) -> String {
 }
 
 /// How long jobs take, asked once for all of a kind.
-pub(super) type Paces = HashMap<JobContext, Arc<KnownPace>>;
+pub(super) type KnownByJob = HashMap<JobContext, Arc<KnownDurations>>;
 
 /// A watch as it was read now, with how long its job is likely to take where that can be said.
 pub(super) async fn with_outlook(
     store: &dyn Store,
-    read: WatchStory,
-    paces: &mut Paces,
-) -> Snapshot {
+    read: WatchDetails,
+    paces: &mut KnownByJob,
+) -> WatchSnapshot {
     let runs = read.watch.state == WatchState::Watching;
     // what is known is how long whole jobs take
     if !runs || read.watch.request.options.until.is_some() {
-        return Snapshot::new(read, None);
+        return WatchSnapshot::new(read, None);
     }
     let context = &read.job.context;
     let known = if let Some(known) = paces.get(context) {
         Arc::clone(known)
     } else {
-        let found = store.pace_of(context).await.unwrap_or_else(|error| {
+        let found = store.durations_of(context).await.unwrap_or_else(|error| {
             warn!(error = %ErrorChain(&error), "what is known of the pace of jobs cannot be read");
-            PaceFound::default()
+            DurationsFound::default()
         });
         let known = Arc::new(found.known);
         paces.insert(context.clone(), Arc::clone(&known));
         known
     };
-    let outlook = Outlook::of(&read.job, &known);
-    Snapshot::new(read, outlook)
+    let outlook = Eta::of(&read.job, &known);
+    WatchSnapshot::new(read, outlook)
 }

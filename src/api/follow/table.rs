@@ -9,9 +9,9 @@ use metrics::gauge;
 use tokio::sync::watch;
 
 use crate::{
-    api::follow::{Follower, snapshot::Snapshot},
+    api::follow::{WatchFollower, snapshot::WatchSnapshot},
     domain::{ClientId, JobId, WatchId},
-    runtime::Following,
+    runtime::Subscription,
     store::WatchVersion,
 };
 
@@ -20,7 +20,7 @@ pub(super) const MOST_OF_ONE: usize = 1024;
 
 /// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) enum Refusal {
+pub(in crate::api) enum FollowRefusal {
     /// As many follow as may.
     Full,
     /// As many follow this watch as may.
@@ -31,7 +31,7 @@ pub(in crate::api) enum Refusal {
 
 /// The watches that somebody follows. All clones are one.
 #[derive(Debug, Clone)]
-pub(super) struct Table(Arc<Mutex<Rows>>);
+pub(super) struct FollowTable(Arc<Mutex<Rows>>);
 
 #[derive(Debug, Default)]
 struct Rows {
@@ -49,23 +49,23 @@ struct Rows {
 struct Row {
     number: u64,
     followers: usize,
-    sender: watch::Sender<Arc<Snapshot>>,
+    sender: watch::Sender<Arc<WatchSnapshot>>,
     /// As of the latest reading, or of before.
     version: Option<WatchVersion>,
     is_stale: bool,
-    following: Following<JobId>,
+    following: Subscription<JobId>,
 }
 
 impl Rows {
-    fn check_room(&self, of_one: usize) -> Result<(), Refusal> {
+    fn check_room(&self, of_one: usize) -> Result<(), FollowRefusal> {
         if self.is_closed {
-            return Err(Refusal::Closed);
+            return Err(FollowRefusal::Closed);
         }
         if self.followers >= self.most {
-            return Err(Refusal::Full);
+            return Err(FollowRefusal::Full);
         }
         if of_one >= MOST_OF_ONE {
-            return Err(Refusal::Crowded);
+            return Err(FollowRefusal::Crowded);
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ impl Rows {
     }
 
     /// One more follows a watch, if somebody follows it already.
-    fn join(&mut self, owner: ClientId, id: WatchId) -> Result<Found, Refusal> {
+    fn join(&mut self, owner: ClientId, id: WatchId) -> Result<Found, FollowRefusal> {
         let of_one = self.watches.get(&id).map_or(0, |row| row.followers);
         self.check_room(of_one)?;
         let Some(row) = self.watches.get_mut(&id) else {
@@ -97,21 +97,21 @@ impl Rows {
 enum Found {
     Nobody,
     NotTheirs,
-    Row(watch::Receiver<Arc<Snapshot>>, u64),
+    Row(watch::Receiver<Arc<WatchSnapshot>>, u64),
 }
 
 /// What came of following a watch that somebody may follow already.
 #[derive(Debug)]
-pub(super) enum Joined {
+pub(super) enum JoinOutcome {
     /// Nobody does.
     First,
     /// It is another client's.
     NotTheirs,
     /// Others do as well.
-    More(Follower),
+    More(WatchFollower),
 }
 
-impl Table {
+impl FollowTable {
     /// Nobody follows anything; so many may at a time.
     pub(super) fn new(most: usize) -> Self {
         let rows = Rows {
@@ -127,20 +127,20 @@ impl Table {
     }
 
     /// Follows a client's watch, if somebody follows it already.
-    pub(super) fn join(&self, owner: ClientId, id: WatchId) -> Result<Joined, Refusal> {
+    pub(super) fn join(&self, owner: ClientId, id: WatchId) -> Result<JoinOutcome, FollowRefusal> {
         Ok(match self.rows().join(owner, id)? {
-            Found::Nobody => Joined::First,
-            Found::NotTheirs => Joined::NotTheirs,
-            Found::Row(receiver, number) => Joined::More(self.follower(id, number, receiver)),
+            Found::Nobody => JoinOutcome::First,
+            Found::NotTheirs => JoinOutcome::NotTheirs,
+            Found::Row(receiver, number) => JoinOutcome::More(self.follower(id, number, receiver)),
         })
     }
 
     /// Follows a client's watch that was read just now, and has it read again.
     pub(super) fn begin(
         &self,
-        snapshot: Arc<Snapshot>,
-        following: Following<JobId>,
-    ) -> Result<Follower, Refusal> {
+        snapshot: Arc<WatchSnapshot>,
+        following: Subscription<JobId>,
+    ) -> Result<WatchFollower, FollowRefusal> {
         let (owner, id) = (snapshot.story.watch.client_id, snapshot.story.watch.id);
         let mut rows = self.rows();
         // somebody else may have begun meanwhile
@@ -168,14 +168,14 @@ impl Table {
         &self,
         id: WatchId,
         number: u64,
-        receiver: watch::Receiver<Arc<Snapshot>>,
-    ) -> Follower {
-        let place = Place {
+        receiver: watch::Receiver<Arc<WatchSnapshot>>,
+    ) -> WatchFollower {
+        let place = FollowPermit {
             table: self.clone(),
             id,
             number,
         };
-        Follower {
+        WatchFollower {
             receiver,
             _place: place,
         }
@@ -240,7 +240,7 @@ impl Table {
     }
 
     /// Hands a watch to all who follow it.
-    pub(super) fn publish(&self, snapshot: Snapshot, version: Option<WatchVersion>) {
+    pub(super) fn publish(&self, snapshot: WatchSnapshot, version: Option<WatchVersion>) {
         if let Some(row) = self.rows().watches.get_mut(&snapshot.story.watch.id) {
             row.version = version;
             row.sender.send_replace(Arc::new(snapshot));
@@ -262,13 +262,13 @@ impl Table {
 
 /// One who follows a watch; it leaves when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    table: Table,
+pub(super) struct FollowPermit {
+    table: FollowTable,
     id: WatchId,
     number: u64,
 }
 
-impl Drop for Place {
+impl Drop for FollowPermit {
     fn drop(&mut self) {
         let mut rows = self.table.rows();
         let all = rows.followers.saturating_sub(1);
@@ -291,30 +291,30 @@ mod tests {
     use super::*;
     use crate::{
         domain::{CallbackRules, CallbackUrl, JobMemory, Watch, WatchOptions, WatchRequest},
-        runtime::Changes,
-        store::WatchStory,
+        runtime::SubscriptionTable,
+        store::WatchDetails,
     };
 
     const OWNER: ClientId = ClientId(1);
 
-    fn snapshot(id: WatchId) -> Arc<Snapshot> {
+    fn snapshot(id: WatchId) -> Arc<WatchSnapshot> {
         let callback = CallbackUrl::parse("https://app.example/", &CallbackRules::default());
         let request = WatchRequest {
             job_id: "j1".parse().unwrap(),
             callback_url: callback.unwrap(),
             options: WatchOptions::default(),
         };
-        let story = WatchStory {
+        let story = WatchDetails {
             watch: Watch::begun(id, OWNER, request, Timestamp::UNIX_EPOCH),
             job: JobMemory::default(),
             next_look_at: None,
             events: Vec::new(),
         };
-        Arc::new(Snapshot::new(story, None))
+        Arc::new(WatchSnapshot::new(story, None))
     }
 
-    fn begin(table: &Table, id: WatchId) -> Result<Follower, Refusal> {
-        let following = Changes::new().follow("j1".parse().unwrap());
+    fn begin(table: &FollowTable, id: WatchId) -> Result<WatchFollower, FollowRefusal> {
+        let following = SubscriptionTable::new().follow("j1".parse().unwrap());
         table.begin(snapshot(id), following)
     }
 
@@ -324,13 +324,13 @@ mod tests {
 
     #[test]
     fn a_watch_is_kept_while_somebody_follows_it_and_only_its_owner_may() {
-        let (table, one) = (Table::new(3072), id());
+        let (table, one) = (FollowTable::new(3072), id());
         let join = |owner| table.join(owner, one).unwrap();
-        assert!(matches!(join(OWNER), Joined::First));
+        assert!(matches!(join(OWNER), JoinOutcome::First));
         let first = begin(&table, one).unwrap();
         let second = join(OWNER);
-        assert!(matches!(second, Joined::More(_)));
-        assert!(matches!(join(ClientId(2)), Joined::NotTheirs));
+        assert!(matches!(second, JoinOutcome::More(_)));
+        assert!(matches!(join(ClientId(2)), JoinOutcome::NotTheirs));
         let third = begin(&table, one).unwrap();
         drop((first, second));
         assert_eq!(table.ids(), [one]);
@@ -341,19 +341,19 @@ mod tests {
 
     #[test]
     fn neither_one_watch_nor_all_together_are_followed_by_more_than_may() {
-        let (table, one) = (Table::new(3072), id());
+        let (table, one) = (FollowTable::new(3072), id());
         let mut all: Vec<_> = (0..MOST_OF_ONE).map(|_| begin(&table, one)).collect();
-        assert_eq!(begin(&table, one).unwrap_err(), Refusal::Crowded);
+        assert_eq!(begin(&table, one).unwrap_err(), FollowRefusal::Crowded);
         all.extend((MOST_OF_ONE..3072).map(|_| begin(&table, id())));
         assert!(all.iter().all(Result::is_ok));
-        assert_eq!(begin(&table, id()).unwrap_err(), Refusal::Full);
+        assert_eq!(begin(&table, id()).unwrap_err(), FollowRefusal::Full);
         all.pop();
         assert!(begin(&table, id()).is_ok());
     }
 
     #[test]
     fn what_is_to_be_read_is_taken_once_and_what_is_gone_is_ended() {
-        let table = Table::new(3072);
+        let table = FollowTable::new(3072);
         let (one, two) = (id(), id());
         let (mut first, _second) = (begin(&table, one).unwrap(), begin(&table, two).unwrap());
         assert_eq!(table.take_stale(1).len(), 1);
@@ -371,11 +371,11 @@ mod tests {
 
     #[test]
     fn once_closed_all_are_told_and_nobody_may_follow() {
-        let (table, one) = (Table::new(3072), id());
+        let (table, one) = (FollowTable::new(3072), id());
         let follower = begin(&table, one).unwrap();
         table.close();
         assert!(follower.receiver.has_changed().is_err());
-        assert_eq!(begin(&table, one).unwrap_err(), Refusal::Closed);
+        assert_eq!(begin(&table, one).unwrap_err(), FollowRefusal::Closed);
         drop(follower);
         assert_eq!(table.rows().followers, 0);
     }

@@ -7,8 +7,8 @@ use tracing::error;
 
 use crate::{
     api::follow::{
-        Follows,
-        snapshot::{Paces, with_outlook},
+        FollowRegistry,
+        snapshot::{KnownByJob, with_outlook},
     },
     domain::{ErrorChain, WatchId},
     runtime::{Tick, Wake, Worker, WorkerError},
@@ -29,14 +29,14 @@ const ASK_AT_MOST: Duration = Duration::from_millis(200);
 
 /// Hands watches to those who follow them.
 pub struct FollowWorker {
-    follows: Follows,
+    follows: FollowRegistry,
     asked_at: Option<Instant>,
     /// Another relay said that it did something.
     is_told: bool,
 }
 
 impl FollowWorker {
-    pub(super) fn new(follows: Follows) -> Self {
+    pub(super) fn new(follows: FollowRegistry) -> Self {
         Self {
             follows,
             asked_at: None,
@@ -53,7 +53,7 @@ impl FollowWorker {
         if changed.is_empty() {
             return Ok(());
         }
-        let mut paces = Paces::new();
+        let mut paces = KnownByJob::new();
         for read in store.find_watches(&changed).await? {
             let version = versions.get(&read.watch.id).copied();
             let snapshot = with_outlook(&**store, read, &mut paces).await;

@@ -5,9 +5,9 @@ use http::{HeaderMap, header, request::Parts};
 use tracing::Span;
 
 use crate::{
-    api::{ApiState, stream::link::Signed, watch::NO_SUCH_WATCH},
+    api::{ApiState, stream::link::SignedLink, watch::NO_SUCH_WATCH},
     domain::{Client, WatchId},
-    web::{Params, Problem, ProblemCode},
+    web::{Problem, ProblemCode, QueryParams},
 };
 
 /// Whoever may follow a watch: its client by its key, or anybody by an address that was signed for it.
@@ -26,7 +26,7 @@ impl FromRequestParts<ApiState> for Caller {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let watch = path.ok().and_then(|Path(text)| text.parse().ok());
-        let mut params = Params::from_request_parts(parts, state).await?;
+        let mut params = QueryParams::from_request_parts(parts, state).await?;
         let any = |text: &str| Some(text.to_owned());
         let expires = params.take("expires", "given once", any);
         let signature = params.take("signature", "given once", any);
@@ -36,7 +36,7 @@ impl FromRequestParts<ApiState> for Caller {
             state.gate.admit(&parts.headers).await?
         } else {
             let signed = expires.zip(signature);
-            let signed = signed.and_then(|(expires, text)| Signed::read(&expires, &text));
+            let signed = signed.and_then(|(expires, text)| SignedLink::read(&expires, &text));
             by_address(state, watch, signed).await?
         };
         Span::current().record("client.name", client.name.as_str());
@@ -54,7 +54,7 @@ impl FromRequestParts<ApiState> for Caller {
 async fn by_address(
     state: &ApiState,
     watch: Option<WatchId>,
-    signed: Option<Signed>,
+    signed: Option<SignedLink>,
 ) -> Result<Client, Problem> {
     let now = state.parts.clock.now();
     let timely = signed.filter(|signed| signed.is_timely(now));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    api::follow::Snapshot,
+    api::follow::WatchSnapshot,
     domain::{EventId, StepView, WatchState},
 };
 
@@ -34,7 +34,7 @@ struct End {
 
 /// Knows what was told so far.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct FrameWriter {
     /// The progress that was told last.
     progress: Option<u64>,
     /// The event that was told last, or seen before.
@@ -42,10 +42,10 @@ pub(super) struct Teller {
     has_ended: bool,
 }
 
-impl Teller {
+impl FrameWriter {
     /// Goes on after the event that was seen last. None if the watch has ended and that was its last word;
     /// an id that is none of this watch's means that nothing was seen.
-    pub(super) fn begin(snapshot: &Snapshot, last: Option<&str>) -> Option<Self> {
+    pub(super) fn begin(snapshot: &WatchSnapshot, last: Option<&str>) -> Option<Self> {
         let seen = last.and_then(|last| last.parse().ok());
         let seen = snapshot.told.iter().find(|told| Some(told.id) == seen);
         let has_all = last == Some(END) || seen.is_some_and(|told| told.is_final);
@@ -65,7 +65,7 @@ impl Teller {
     }
 
     /// What is to be told next of a watch; none if all of it was.
-    pub(super) fn next(&mut self, snapshot: &Snapshot, now: Timestamp) -> Option<Event> {
+    pub(super) fn next(&mut self, snapshot: &WatchSnapshot, now: Timestamp) -> Option<Event> {
         let is_first = self.progress.is_none();
         if self.progress != Some(snapshot.progress) {
             self.progress = Some(snapshot.progress);
@@ -88,7 +88,7 @@ impl Teller {
     }
 }
 
-fn progress(snapshot: &Snapshot, now: Timestamp) -> Event {
+fn progress(snapshot: &WatchSnapshot, now: Timestamp) -> Event {
     let outlook = snapshot.outlook.as_ref();
     let data = Progress {
         steps: &snapshot.story.job.steps,

@@ -21,14 +21,14 @@ const PURPOSE: &[u8] = b"basiq-relay stream address 1";
 
 /// What makes an address one that was signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Signed {
+pub(super) struct SignedLink {
     /// Until when it is valid, in Unix seconds.
     pub(super) expires: i64,
     /// The signature.
     pub(super) signature: Vec<u8>,
 }
 
-impl Signed {
+impl SignedLink {
     /// Reads the parameters of an address; none if they can be no signature of the relay's.
     pub(super) fn read(expires: &str, signature: &str) -> Option<Self> {
         let is_plain = expires.bytes().all(|byte| byte.is_ascii_digit());
@@ -110,10 +110,10 @@ mod tests {
         }
     }
 
-    fn read(path: &str) -> Option<Signed> {
+    fn read(path: &str) -> Option<SignedLink> {
         let query = path.split_once('?').unwrap().1;
         let mut values = query.split('&').map(|pair| pair.split_once('=').unwrap().1);
-        Signed::read(values.next().unwrap(), values.next().unwrap())
+        SignedLink::read(values.next().unwrap(), values.next().unwrap())
     }
 
     fn is_valid(path: &str, client: &Client, watch: &str, now: Timestamp) -> bool {
@@ -171,7 +171,7 @@ mod tests {
         let text = message(watch, at(900).as_second());
         let secret = owner.signing_secret.expose().as_bytes();
         let plain = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), text.as_bytes());
-        let forged = Signed {
+        let forged = SignedLink {
             expires: at(900).as_second(),
             signature: plain.as_ref().to_vec(),
         };
@@ -182,7 +182,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_given_is_read_or_not_and_never_valid(expires in ".*", signature in ".*") {
-            if let Some(signed) = Signed::read(&expires, &signature) {
+            if let Some(signed) = SignedLink::read(&expires, &signature) {
                 prop_assert!(!signed.is_by(&client(7), WATCH.parse().unwrap(), at(0)));
             }
         }

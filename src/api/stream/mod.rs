@@ -18,9 +18,9 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::{Instant, sleep_until};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{caller::Caller, frame::Teller};
+use self::{caller::Caller, frame::FrameWriter};
 use crate::{
-    api::{ApiParts, ApiState, examples, follow::Follower, watch::TAG},
+    api::{ApiParts, ApiState, examples, follow::WatchFollower, watch::TAG},
     clock::Clock,
     domain::{Client, WatchId},
     web::Problem,
@@ -89,7 +89,7 @@ async fn stream_watch(State(state): State<ApiState>, caller: Caller) -> Result<R
     let follow = state.parts.follows.follow(caller.client.id, caller.watch);
     let mut follower = follow.await?;
     let last = caller.last_event_id.as_deref();
-    let Some(teller) = Teller::begin(&follower.latest(), last) else {
+    let Some(teller) = FrameWriter::begin(&follower.latest(), last) else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let events = Sse::new(tell(follower, teller, state.parts.clock.clone()));
@@ -103,9 +103,9 @@ async fn stream_watch(State(state): State<ApiState>, caller: Caller) -> Result<R
 }
 
 /// A stream on its way.
-struct Telling {
-    follower: Follower,
-    teller: Teller,
+struct EventContext {
+    follower: WatchFollower,
+    teller: FrameWriter,
     clock: Clock,
     until: Instant,
 }
@@ -113,11 +113,11 @@ struct Telling {
 /// All there is to tell, one event at a time and only when the connection takes it: of what changes
 /// meanwhile, the latest.
 fn tell(
-    follower: Follower,
-    teller: Teller,
+    follower: WatchFollower,
+    teller: FrameWriter,
     clock: Clock,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    let telling = Telling {
+    let telling = EventContext {
         follower,
         teller,
         clock,
@@ -129,7 +129,7 @@ fn tell(
     })
 }
 
-impl Telling {
+impl EventContext {
     async fn next(&mut self) -> Option<Event> {
         loop {
             let snapshot = self.follower.latest();

@@ -11,12 +11,12 @@ use crate::{
         JobMemory, SigningSecret, Watch, WatchId,
     },
     store::{
-        AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore, Census, Claim,
-        ClientStore, ClockStep, ConsoleStore, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank,
-        DueDelivery, DueJob, FailingHost, FollowStore, GivenUp, Hint, HintStore, HintTaken,
-        HostLimits, JobStore, Look, NewDeliveries, NewJobs, NewWatch, OutboxStore, PaceFound,
-        PaceStore, Redelivery, Registration, StoreError, UpkeepStore, Waiting, WatchQuery,
-        WatchSearch, WatchStore, WatchStory, WatchVersion,
+        AbandonedDelivery, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore,
+        Census, Claim, ClientStore, ClockStep, ConsoleStore, DeliveryEntry, DeliveryQuery,
+        DeliveryStore, DueBank, DueDelivery, DueJob, DurationStore, DurationsFound, FailingHost,
+        FollowStore, Hint, HintOutcome, HintStore, HostLimits, JobStore, Look, NewDeliveries,
+        NewJobs, NewWatch, OutboxStore, Redelivery, Registration, StoreError, UpkeepStore,
+        WaitLimit, WatchDetails, WatchQuery, WatchSearch, WatchStore, WatchVersion,
     },
 };
 
@@ -36,8 +36,8 @@ pub(super) struct ListStore {
     pub(super) new_deliveries: NewDeliveries,
 }
 
-fn story(watch: &Watch) -> WatchStory {
-    WatchStory {
+fn story(watch: &Watch) -> WatchDetails {
+    WatchDetails {
         watch: watch.clone(),
         job: JobMemory::default(),
         next_look_at: Some(watch.created_at),
@@ -147,14 +147,14 @@ impl WatchStore for ListStore {
         &self,
         owner: Option<ClientId>,
         id: WatchId,
-    ) -> Result<Option<WatchStory>, StoreError> {
+    ) -> Result<Option<WatchDetails>, StoreError> {
         let watches = self.watches.lock().unwrap();
         let mut found = watches.iter().filter(|watch| watch.id == id);
         let found = found.find(|watch| owner.is_none_or(|owner| owner == watch.client_id));
         Ok(found.map(story))
     }
 
-    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchStory>, StoreError> {
+    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchDetails>, StoreError> {
         let watches = self.watches.lock().unwrap();
         let mine = watches
             .iter()
@@ -181,7 +181,7 @@ impl FollowStore for ListStore {
         Ok(story.map(|story| client(story.watch.client_id.0, "a")))
     }
 
-    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchStory>, StoreError> {
+    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchDetails>, StoreError> {
         let watches = self.watches.lock().unwrap();
         let found = watches.iter().filter(|watch| ids.contains(&watch.id));
         Ok(found.map(story).collect())
@@ -249,15 +249,15 @@ impl AnswerStore for ListStore {
 
 #[async_trait]
 impl HintStore for ListStore {
-    async fn take_hint(&self, _: Hint) -> Result<HintTaken, StoreError> {
-        Ok(HintTaken::Due(0))
+    async fn take_hint(&self, _: Hint) -> Result<HintOutcome, StoreError> {
+        Ok(HintOutcome::Due(0))
     }
 }
 
 #[async_trait]
-impl PaceStore for ListStore {
-    async fn pace_of(&self, _: &JobContext) -> Result<PaceFound, StoreError> {
-        Ok(PaceFound::default())
+impl DurationStore for ListStore {
+    async fn durations_of(&self, _: &JobContext) -> Result<DurationsFound, StoreError> {
+        Ok(DurationsFound::default())
     }
 }
 
@@ -326,7 +326,7 @@ impl OutboxStore for ListStore {
         Ok(())
     }
 
-    async fn give_up_waiting(&self, _: Waiting) -> Result<Vec<GivenUp>, StoreError> {
+    async fn give_up_waiting(&self, _: WaitLimit) -> Result<Vec<AbandonedDelivery>, StoreError> {
         Ok(Vec::new())
     }
 
@@ -373,7 +373,7 @@ impl UpkeepStore for ListStore {
 
 #[async_trait]
 impl ConsoleStore for ListStore {
-    async fn search_watches(&self, _: &WatchSearch) -> Result<Vec<WatchStory>, StoreError> {
+    async fn search_watches(&self, _: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError> {
         Ok(Vec::new())
     }
 

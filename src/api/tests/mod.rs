@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use self::list_store::{KEY, ListStore, OTHER_KEY};
 use super::*;
 use crate::{
-    config::{BasiqConfig, Live},
+    config::{BasiqConfig, Reloadable},
     domain::UpstreamHealth,
 };
 
@@ -27,7 +27,7 @@ impl App {
         let basiq = BasiqClient::new(&BasiqConfig::default(), clock.clone(), upstream.clone());
         let store = Arc::new(ListStore::default());
         let mut parts = ApiParts {
-            follows: Follows::new(store.clone(), 4096),
+            follows: FollowRegistry::new(store.clone(), 4096),
             store,
             clock,
             server: ServerConfig::default(),
@@ -39,7 +39,7 @@ impl App {
             basiq: basiq.unwrap(),
             admin: AdminToken::new(None),
             hints: HintRules {
-                secret: Live::new(None),
+                secret: Reloadable::new(None),
                 interval: std::time::Duration::from_secs(1),
             },
             metrics: Arc::new(|| "relay_watches 1\n".to_owned()),

@@ -18,7 +18,10 @@ use crate::{
     basiq::{AnswerError, BasiqError},
     domain::{ErrorChain, JobId, MfaAnswer, WatchId},
     store::{AnswerClaim, AnswerEnd},
-    web::{Authenticated, FieldCode, Fields, Object, PathId, Problem, ProblemCode, SecretObject},
+    web::{
+        AuthenticatedClient, BodyFields, FieldCode, PathId, Problem, ProblemCode, RawObject,
+        SecretObject,
+    },
 };
 
 const FIELDS: &[&str] = &["response"];
@@ -87,7 +90,7 @@ fn response_schema() -> Array {
 )]
 pub(super) async fn answer_challenge(
     State(state): State<ApiState>,
-    Authenticated(client): Authenticated,
+    AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<WatchId>,
     SecretObject(body): SecretObject,
 ) -> Result<StatusCode, Problem> {
@@ -148,8 +151,8 @@ fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
 }
 
 /// Reads an answer, or tells all that is wrong with it. No message repeats a value.
-fn parse(object: Object) -> Result<MfaAnswer, Problem> {
-    let mut fields = Fields::new(object);
+fn parse(object: RawObject) -> Result<MfaAnswer, Problem> {
+    let mut fields = BodyFields::new(object);
     let texts = texts(&mut fields);
     fields.finish(FIELDS)?;
     texts
@@ -157,7 +160,7 @@ fn parse(object: Object) -> Result<MfaAnswer, Problem> {
         .ok_or_else(|| Problem::internal("an answer is missing although no fault was found"))
 }
 
-fn texts(fields: &mut Fields) -> Option<Vec<String>> {
+fn texts(fields: &mut BodyFields) -> Option<Vec<String>> {
     let most = MfaAnswer::MOST_TEXTS;
     let Some(given) = fields.optional("response") else {
         let message = "`response` is required";
@@ -189,7 +192,7 @@ fn texts(fields: &mut Fields) -> Option<Vec<String>> {
     Some(texts)
 }
 
-fn text(fields: &mut Fields, place: &str, value: Value) -> Option<String> {
+fn text(fields: &mut BodyFields, place: &str, value: Value) -> Option<String> {
     let Value::String(text) = value else {
         let message = format!("`{place}` must be a string");
         fields.fault(place, FieldCode::WrongType, message);

@@ -12,7 +12,7 @@ use crate::{
         watch::{NO_SUCH_WATCH, TAG},
     },
     domain::WatchId,
-    web::{Authenticated, PathId, Problem},
+    web::{AuthenticatedClient, PathId, Problem},
 };
 
 /// Cancel a watch
@@ -29,7 +29,7 @@ use crate::{
 )]
 pub(super) async fn cancel_watch(
     State(state): State<ApiState>,
-    Authenticated(client): Authenticated,
+    AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<WatchId>,
 ) -> Result<StatusCode, Problem> {
     let now = state.parts.clock.now();
@@ -62,7 +62,7 @@ pub(super) async fn cancel_watch(
 )]
 pub(super) async fn redeliver_watch(
     State(state): State<ApiState>,
-    Authenticated(client): Authenticated,
+    AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<WatchId>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
     queue_latest(&state.parts, Some(client.id), id).await

@@ -18,8 +18,8 @@ use crate::{
         },
     },
     domain::{Client, JobMemory, Watch, WatchId},
-    store::{NewWatch, Registration, WatchStory},
-    web::{Authenticated, CallTrace, JsonObject, Problem, ProblemCode},
+    store::{NewWatch, Registration, WatchDetails},
+    web::{AuthenticatedClient, CallTrace, JsonObject, Problem, ProblemCode},
 };
 
 /// Seconds after which a client at its cap of open watches may try again.
@@ -50,7 +50,7 @@ const CAP_RETRY_SECONDS: u64 = 60;
 )]
 pub(super) async fn create_watch(
     State(state): State<ApiState>,
-    Authenticated(client): Authenticated,
+    AuthenticatedClient(client): AuthenticatedClient,
     CallTrace(trace): CallTrace,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
@@ -85,8 +85,8 @@ pub(super) async fn create_watch(
 }
 
 /// A new watch has no story yet; its job is due at once.
-pub(super) fn fresh(watch: Watch) -> WatchStory {
-    WatchStory {
+pub(super) fn fresh(watch: Watch) -> WatchDetails {
+    WatchDetails {
         next_look_at: Some(watch.created_at),
         watch,
         job: JobMemory::default(),
@@ -97,7 +97,7 @@ pub(super) fn fresh(watch: Watch) -> WatchStory {
 fn answer(
     parts: &ApiParts,
     client: &Client,
-    (status, story): (StatusCode, WatchStory),
+    (status, story): (StatusCode, WatchDetails),
 ) -> Response {
     let location = [(header::LOCATION, format!("/watch/{}", story.watch.id))];
     let watch = StreamedWatch::new(parts, client, story);

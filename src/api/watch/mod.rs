@@ -15,7 +15,7 @@ use crate::api::ApiState;
 
 pub(super) use self::{
     answer::ANSWER_PROBLEMS,
-    batch::Batches,
+    batch::BatchLimit,
     read::{mark, take_query},
 };
 

@@ -11,12 +11,12 @@ use crate::{
         watch::{
             NO_SUCH_WATCH, TAG,
             view::{StreamedWatch, WatchPage, WatchView},
-            wait::{Had, answer, take_wait, wait_for_news},
+            wait::{KnownVersion, answer, take_wait, wait_for_news},
         },
     },
     domain::{ClientId, WatchId, WatchState},
-    store::{WatchQuery, WatchStory},
-    web::{Authenticated, Leave, Params, PathId, Problem},
+    store::{WatchDetails, WatchQuery},
+    web::{AuthenticatedClient, LongPoll, PathId, Problem, QueryParams},
 };
 
 /// Read a watch
@@ -48,12 +48,12 @@ use crate::{
 )]
 pub(super) async fn get_watch(
     State(state): State<ApiState>,
-    Authenticated(client): Authenticated,
+    AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<WatchId>,
-    (leave, headers): (Leave, HeaderMap),
-    mut params: Params,
+    (leave, headers): (LongPoll, HeaderMap),
+    mut params: QueryParams,
 ) -> Result<Response, Problem> {
-    let (parts, had) = (&*state.parts, Had::read(&headers));
+    let (parts, had) = (&*state.parts, KnownVersion::read(&headers));
     let wait = take_wait(&mut params);
     params.finish()?;
     let mut found = None;
@@ -90,20 +90,20 @@ pub(super) async fn get_watch(
 )]
 pub(super) async fn list_watches(
     State(state): State<ApiState>,
-    Authenticated(client): Authenticated,
-    params: Params,
+    AuthenticatedClient(client): AuthenticatedClient,
+    params: QueryParams,
 ) -> Result<Json<WatchPage>, Problem> {
     let (query, limit) = take_query(Some(client.id), params)?;
-    let stories = state.parts.store.list_watches(&query).await?;
-    let (stories, next_cursor) = page(stories, limit, mark);
-    let items = stories.into_iter().map(WatchView::from).collect();
+    let details = state.parts.store.list_watches(&query).await?;
+    let (details, next_cursor) = page(details, limit, mark);
+    let items = details.into_iter().map(WatchView::from).collect();
     Ok(Json(WatchPage { items, next_cursor }))
 }
 
 /// Reads the parameters of a list of watches. The query asks for one more than the page holds.
 pub(in crate::api) fn take_query(
     owner: Option<ClientId>,
-    mut params: Params,
+    mut params: QueryParams,
 ) -> Result<(WatchQuery, usize), Problem> {
     let limit = take_limit(&mut params);
     let job_id = "1 to 128 of `A-Z a-z 0-9 . _ -`";
@@ -120,6 +120,6 @@ pub(in crate::api) fn take_query(
 }
 
 /// Where a page that ends with this watch ends.
-pub(in crate::api) fn mark(story: &WatchStory) -> String {
+pub(in crate::api) fn mark(story: &WatchDetails) -> String {
     story.watch.id.to_string()
 }

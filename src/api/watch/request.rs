@@ -8,7 +8,7 @@ use crate::{
         CallbackRules, CallbackUrl, CallbackUrlError, EventFilter, JobId, Locale, Metadata,
         MetadataError, Operation, Status, WatchOptions, WatchRequest,
     },
-    web::{FieldCode, Fields, Object, Problem, shown},
+    web::{BodyFields, FieldCode, Problem, RawObject, shown},
 };
 
 pub(super) const FIELDS: &[&str] = &[
@@ -60,8 +60,8 @@ pub(crate) struct WatchRequestBody {
 }
 
 /// Reads a request, or tells all that is wrong with it.
-pub(super) fn parse(object: Object, rules: &CallbackRules) -> Result<WatchRequest, Problem> {
-    let mut fields = Fields::new(object);
+pub(super) fn parse(object: RawObject, rules: &CallbackRules) -> Result<WatchRequest, Problem> {
+    let mut fields = BodyFields::new(object);
     let job_id = fields
         .required_text("jobId")
         .and_then(|text| job_id(&mut fields, "jobId", &text));
@@ -81,7 +81,7 @@ pub(super) fn missing() -> Problem {
 }
 
 /// Takes all that may be left out.
-pub(super) fn options(fields: &mut Fields) -> WatchOptions {
+pub(super) fn options(fields: &mut BodyFields) -> WatchOptions {
     WatchOptions {
         operation: operation(fields),
         events: events(fields).unwrap_or(EventFilter::ALL),
@@ -92,7 +92,7 @@ pub(super) fn options(fields: &mut Fields) -> WatchOptions {
 }
 
 /// Reads the id of a job that stands at `place`.
-pub(super) fn job_id(fields: &mut Fields, place: &str, text: &str) -> Option<JobId> {
+pub(super) fn job_id(fields: &mut BodyFields, place: &str, text: &str) -> Option<JobId> {
     text.parse()
         .inspect_err(|error| {
             let code = length_code(text.len(), MAX_JOB_ID);
@@ -102,7 +102,7 @@ pub(super) fn job_id(fields: &mut Fields, place: &str, text: &str) -> Option<Job
         .ok()
 }
 
-pub(super) fn callback_url(fields: &mut Fields, rules: &CallbackRules) -> Option<CallbackUrl> {
+pub(super) fn callback_url(fields: &mut BodyFields, rules: &CallbackRules) -> Option<CallbackUrl> {
     let text = fields.required_text("callbackUrl")?;
     CallbackUrl::parse(&text, rules)
         .inspect_err(|error| {
@@ -122,7 +122,7 @@ pub(super) fn callback_url(fields: &mut Fields, rules: &CallbackRules) -> Option
         .ok()
 }
 
-fn operation(fields: &mut Fields) -> Option<Operation> {
+fn operation(fields: &mut BodyFields) -> Option<Operation> {
     let text = fields.optional_text("operation")?;
     let operation = Operation::from_word(&text);
     if operation.is_none() {
@@ -132,7 +132,7 @@ fn operation(fields: &mut Fields) -> Option<Operation> {
     operation
 }
 
-fn events(fields: &mut Fields) -> Option<EventFilter> {
+fn events(fields: &mut BodyFields) -> Option<EventFilter> {
     let list = match fields.optional("events")? {
         Value::Array(list) => list,
         other => {
@@ -153,7 +153,7 @@ fn events(fields: &mut Fields) -> Option<EventFilter> {
     Some(EventFilter::only(&statuses))
 }
 
-fn status(fields: &mut Fields, place: &str, value: &Value) -> Option<Status> {
+fn status(fields: &mut BodyFields, place: &str, value: &Value) -> Option<Status> {
     let Value::String(word) = value else {
         fields.wrong_type(place, "a string", value);
         return None;
@@ -166,7 +166,7 @@ fn status(fields: &mut Fields, place: &str, value: &Value) -> Option<Status> {
     status
 }
 
-fn until(fields: &mut Fields) -> Option<String> {
+fn until(fields: &mut BodyFields) -> Option<String> {
     let text = fields.optional_text("until")?;
     let length = text.chars().count();
     if (1..=MAX_UNTIL).contains(&length) && !text.chars().any(char::is_control) {
@@ -180,7 +180,7 @@ fn until(fields: &mut Fields) -> Option<String> {
     None
 }
 
-fn locale(fields: &mut Fields) -> Option<Locale> {
+fn locale(fields: &mut BodyFields) -> Option<Locale> {
     let text = fields.optional_text("locale")?;
     let locale = Locale::parse(&text);
     if locale.is_none() {
@@ -190,7 +190,7 @@ fn locale(fields: &mut Fields) -> Option<Locale> {
     locale
 }
 
-fn metadata(fields: &mut Fields) -> Option<Metadata> {
+fn metadata(fields: &mut BodyFields) -> Option<Metadata> {
     let raw = fields.optional_raw("metadata")?;
     Metadata::of(&raw)
         .inspect_err(|error| match error {

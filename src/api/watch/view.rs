@@ -9,7 +9,7 @@ use crate::{
         Action, Attempt, AttemptError, Client, DeliveryId, DeliveryState, EventBody, EventId,
         Metadata, Operation, Status, StepView, WatchId, WatchState,
     },
-    store::{DeliveryStory, EventStory, WatchStory},
+    store::{DeliveryDetails, EventDetails, WatchDetails},
 };
 
 /// A watch and all that happened to it.
@@ -77,7 +77,7 @@ pub(crate) struct StreamedWatch {
 
 impl StreamedWatch {
     /// A client's watch, with an address that is signed now.
-    pub(super) fn new(parts: &ApiParts, client: &Client, story: WatchStory) -> Self {
+    pub(super) fn new(parts: &ApiParts, client: &Client, story: WatchDetails) -> Self {
         let watch = WatchView::from(story);
         Self {
             stream_url: stream_url(parts, client, watch.id),
@@ -190,9 +190,9 @@ pub(crate) struct WatchPage {
     pub next_cursor: Option<String>,
 }
 
-impl From<WatchStory> for WatchView {
-    fn from(story: WatchStory) -> Self {
-        let WatchStory {
+impl From<WatchDetails> for WatchView {
+    fn from(story: WatchDetails) -> Self {
+        let WatchDetails {
             watch,
             job,
             next_look_at,
@@ -217,8 +217,8 @@ impl From<WatchStory> for WatchView {
     }
 }
 
-impl From<EventStory> for EventView {
-    fn from(story: EventStory) -> Self {
+impl From<EventDetails> for EventView {
+    fn from(story: EventDetails) -> Self {
         Self {
             summary: EventSummary::new(story.id, story.body),
             deliveries: vec![story.delivery.into()],
@@ -244,8 +244,8 @@ impl EventSummary {
     }
 }
 
-impl From<DeliveryStory> for DeliveryView {
-    fn from(story: DeliveryStory) -> Self {
+impl From<DeliveryDetails> for DeliveryView {
+    fn from(story: DeliveryDetails) -> Self {
         Self {
             id: story.id,
             state: story.state,

@@ -12,20 +12,20 @@ use tokio::time::timeout;
 use crate::{
     api::{
         ApiParts,
-        follow::{Follower, tag_of},
+        follow::{WatchFollower, tag_of},
         watch::view::StreamedWatch,
     },
     config::parse_duration,
     domain::{Client, WatchId},
-    store::WatchStory,
-    web::{Params, Problem},
+    store::WatchDetails,
+    web::{Problem, QueryParams},
 };
 
 /// The longest that a call waits.
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// How long a call is to wait, if it is.
-pub(super) fn take_wait(params: &mut Params) -> Option<Duration> {
+pub(super) fn take_wait(params: &mut QueryParams) -> Option<Duration> {
     let allowed = "a duration up to 60s, such as 30s";
     let wait = params.take("wait", allowed, |text| {
         parse_duration(text).filter(|wait| *wait <= LONGEST)
@@ -34,9 +34,9 @@ pub(super) fn take_wait(params: &mut Params) -> Option<Duration> {
 }
 
 /// What the caller has already.
-pub(super) struct Had<'a>(&'a HeaderMap);
+pub(super) struct KnownVersion<'a>(&'a HeaderMap);
 
-impl<'a> Had<'a> {
+impl<'a> KnownVersion<'a> {
     pub(super) fn read(headers: &'a HeaderMap) -> Self {
         Self(headers)
     }
@@ -58,8 +58,8 @@ impl<'a> Had<'a> {
 /// The watch, or that the caller has it.
 pub(super) fn answer(
     (parts, client): (&ApiParts, &Client),
-    story: WatchStory,
-    had: &Had<'_>,
+    story: WatchDetails,
+    had: &KnownVersion<'_>,
 ) -> Response {
     let tag = tag_of(&story);
     let is_had = had.has(&tag);
@@ -76,9 +76,9 @@ pub(super) fn answer(
 pub(super) async fn wait_for_news(
     parts: &ApiParts,
     (client, id): (&Client, WatchId),
-    had: &Had<'_>,
+    had: &KnownVersion<'_>,
     time: Duration,
-) -> Result<Option<WatchStory>, Problem> {
+) -> Result<Option<WatchDetails>, Problem> {
     let mut follower = parts.follows.follow(client.id, id).await?;
     let first = follower.latest();
     let tag = tag_of(&first.story);
@@ -91,7 +91,7 @@ pub(super) async fn wait_for_news(
 }
 
 /// The watch once it has another tag; none if it is read no more.
-async fn another(follower: &mut Follower, tag: &str) -> Option<WatchStory> {
+async fn another(follower: &mut WatchFollower, tag: &str) -> Option<WatchDetails> {
     while follower.changed().await {
         let latest = follower.latest();
         if tag_of(&latest.story) != tag {

@@ -13,10 +13,10 @@ use url::Url;
 use crate::{
     basiq::{
         BasiqError,
-        answer::{Answer, Meaning},
-        breaker::Pass,
+        breaker::BreakerPermit,
         client::{BasiqClient, Inner, address, judge, read},
         measure::Endpoint,
+        response::{BasiqResponse, ResponseMeaning},
     },
     domain::{JobId, MfaAnswer},
 };
@@ -139,8 +139,8 @@ impl Inner {
             .await
             .map_err(unsent)?;
         if response.status().is_success() {
-            let pass = response.extensions().get::<Arc<Pass>>().cloned();
-            let reading = Answer::read(response, self.clock.now());
+            let pass = response.extensions().get::<Arc<BreakerPermit>>().cloned();
+            let reading = BasiqResponse::read(response, self.clock.now());
             return if let Ok(answer) = timeout(BODY_PATIENCE, reading).await {
                 taken(answer, posting.job_id)
             } else {
@@ -148,12 +148,12 @@ impl Inner {
                 Ok(Attempt::Accepted)
             };
         }
-        let answer = Answer::read(response, self.clock.now()).await;
+        let answer = BasiqResponse::read(response, self.clock.now()).await;
         let sent_at = answer.sent_at;
         let error = match answer.meaning() {
-            Meaning::Good(..) => return Ok(Attempt::Accepted),
-            Meaning::TokenRefused(error, _) => return Ok(Attempt::TokenRefused(error)),
-            Meaning::Bad(error) => error,
+            ResponseMeaning::Good(..) => return Ok(Attempt::Accepted),
+            ResponseMeaning::TokenRefused(error, _) => return Ok(Attempt::TokenRefused(error)),
+            ResponseMeaning::Bad(error) => error,
         };
         match &error {
             BasiqError::Throttled {
@@ -168,7 +168,7 @@ impl Inner {
 
 /// Whether an answer with a status of success is Basiq's: a page in its place may come from
 /// something in between, and a person would wait for nothing.
-fn taken(answer: Answer, job_id: &JobId) -> Result<Attempt, AnswerError> {
+fn taken(answer: BasiqResponse, job_id: &JobId) -> Result<Attempt, AnswerError> {
     if answer.is_empty() {
         // the status decides, also where the body broke off
         answer.judge(true);

@@ -30,19 +30,19 @@ use self::transport::Transport;
 use crate::{
     basiq::{
         BasiqError,
-        answer::{Answer, Meaning},
-        breaker::{Breaker, Pass},
-        budget::{Budget, Room},
-        common::Common,
-        health::Health,
-        measure::{Endpoint, Measure},
+        breaker::{Breaker, BreakerPermit},
+        budget::{BudgetMiddleware, CallCapacity},
+        coordinator::UpstreamCoordinator,
+        health::HealthTracker,
+        measure::{Endpoint, MeasureCalls},
+        response::{BasiqResponse, ResponseMeaning},
         throttle::Throttle,
-        token::{Token, TokenRequest, Tokens},
-        wire::{Connection, Connector, JobDocument},
+        token::{AccessToken, TokenCache, TokenRequest},
+        wire::{ConnectionDocument, ConnectorDocument, JobDocument},
     },
     clock::Clock,
-    config::{BasiqConfig, Live},
-    domain::{JobId, Share, Upstream},
+    config::{BasiqConfig, Reloadable},
+    domain::{Fleet, JobId, Upstream},
 };
 
 /// The wait before a call is sent again whose connection failed.
@@ -62,11 +62,11 @@ struct Inner {
     http: ClientWithMiddleware,
     /// Sends each call once, for those that are not safe to repeat.
     once_only: ClientWithMiddleware,
-    tokens: Tokens,
+    tokens: TokenCache,
     throttle: Arc<Throttle>,
     breaker: Arc<Breaker>,
-    budget: Arc<Budget>,
-    health: Health,
+    budget: Arc<BudgetMiddleware>,
+    health: HealthTracker,
     base: Url,
     clock: Clock,
     longest: Duration,
@@ -83,7 +83,7 @@ impl fmt::Debug for BasiqClient {
 impl BasiqClient {
     /// A client that reports to `upstream` how Basiq answers. It calls nobody yet.
     pub fn new(config: &BasiqConfig, clock: Clock, upstream: Upstream) -> Result<Self, BasiqError> {
-        Self::shared(config, clock, upstream, (None, Share::alone()))
+        Self::shared(config, clock, upstream, (None, Fleet::alone()))
     }
 
     /// A client that has budget and token in common with those of other relays, and this share of what
@@ -92,16 +92,16 @@ impl BasiqClient {
         config: &BasiqConfig,
         clock: Clock,
         upstream: Upstream,
-        (common, share): (Option<Arc<dyn Common>>, Share),
+        (common, share): (Option<Arc<dyn UpstreamCoordinator>>, Fleet),
     ) -> Result<Self, BasiqError> {
         let client = transport::client(config).map_err(BasiqError::from_transport)?;
         let throttle = Arc::new(Throttle::default());
         let breaker = Arc::new(Breaker::new(clock.clone(), upstream.clone()));
         let shared = common.clone().map(|common| (common, clock.clone()));
         let manners = (Arc::clone(&throttle), Arc::clone(&breaker));
-        let budget = Arc::new(Budget::new(config, manners, shared, share));
+        let budget = Arc::new(BudgetMiddleware::new(config, manners, shared, share));
         let transport = Arc::new(Transport::new(config, client.clone()));
-        let layers: [Arc<dyn Middleware>; 3] = [budget.clone(), Arc::new(Measure), transport];
+        let layers: [Arc<dyn Middleware>; 3] = [budget.clone(), Arc::new(MeasureCalls), transport];
         let once_only = layered(ClientBuilder::new(client.clone()), &layers);
         let policy = ExponentialBackoff::builder()
             .retry_bounds(RETRY_WAIT.0, RETRY_WAIT.1)
@@ -114,16 +114,16 @@ impl BasiqClient {
             // a token too many does no harm, and a kept connection may just have been closed
             http: http.clone(),
             url: address(&config.url, &["token"])?,
-            key: Live::new(key_header(&config.api_key)?),
+            key: Reloadable::new(key_header(&config.api_key)?),
         };
         Ok(Self(Arc::new(Inner {
             http,
             once_only,
-            tokens: Tokens::new(request, clock.clone(), common),
+            tokens: TokenCache::new(request, clock.clone(), common),
             throttle,
             breaker,
             budget,
-            health: Health::new(upstream),
+            health: HealthTracker::new(upstream),
             base: config.url.clone(),
             clock,
             longest: Self::longest_call(config),
@@ -156,7 +156,7 @@ impl BasiqClient {
         &self,
         user_id: &str,
         connection_id: &str,
-    ) -> Result<Connection, BasiqError> {
+    ) -> Result<ConnectionDocument, BasiqError> {
         let path = ["users", user_id, "connections", connection_id];
         let url = address(&self.0.base, &path)?;
         let read = |json: Value| read::connection(&json, connection_id);
@@ -168,7 +168,7 @@ impl BasiqClient {
         &self,
         institution_id: &str,
         method: &str,
-    ) -> Result<Connector, BasiqError> {
+    ) -> Result<ConnectorDocument, BasiqError> {
         let path = ["connectors", institution_id, method];
         let url = address(&self.0.base, &path)?;
         let read = |json: Value| read::connector(&json, institution_id);
@@ -192,7 +192,7 @@ impl BasiqClient {
     /// How many looks more are worth beginning, where `looks` are under way: as many as the budget
     /// serves soon, none while calls cannot succeed, and one to find out whether they can again.
     #[must_use]
-    pub fn room(&self, looks: usize) -> Room {
+    pub fn room(&self, looks: usize) -> CallCapacity {
         let inner = &*self.0;
         let token = inner.tokens.rest();
         let rests = [
@@ -201,10 +201,10 @@ impl BasiqClient {
             token.filter(|rest| !rest.is_zero()),
         ];
         if let Some(again_in) = rests.into_iter().flatten().max() {
-            return Room { calls: 0, again_in };
+            return CallCapacity { calls: 0, again_in };
         }
         if inner.breaker.wants_probe() || token.is_some() {
-            return Room {
+            return CallCapacity {
                 calls: 1_usize.saturating_sub(inner.budget.waiting(looks)),
                 again_in: PROBE,
             };
@@ -246,12 +246,12 @@ impl Inner {
         &self,
         endpoint: Endpoint,
         url: &Url,
-    ) -> Result<(Value, Option<Arc<Pass>>), BasiqError> {
+    ) -> Result<(Value, Option<Arc<BreakerPermit>>), BasiqError> {
         let token = self.token().await?;
         let (refused, pass) = match self.send(endpoint, url, &token).await? {
-            Meaning::Good(json, pass) => return Ok((json, pass)),
-            Meaning::Bad(error) => return Err(error),
-            Meaning::TokenRefused(error, pass) => (error, pass),
+            ResponseMeaning::Good(json, pass) => return Ok((json, pass)),
+            ResponseMeaning::Bad(error) => return Err(error),
+            ResponseMeaning::TokenRefused(error, pass) => (error, pass),
         };
         if !self.tokens.drop_refused(token.number).await {
             return Err(useless(refused, pass.as_deref()));
@@ -259,17 +259,17 @@ impl Inner {
         drop(pass);
         let renewed = self.token().await?;
         let again = self.send(endpoint, url, &renewed).await?;
-        let helped = !matches!(again, Meaning::TokenRefused(..));
+        let helped = !matches!(again, ResponseMeaning::TokenRefused(..));
         self.tokens.note_renewal(renewed.number, helped).await;
         match again {
-            Meaning::Good(json, pass) => Ok((json, pass)),
-            Meaning::Bad(error) => Err(error),
-            Meaning::TokenRefused(error, pass) => Err(useless(error, pass.as_deref())),
+            ResponseMeaning::Good(json, pass) => Ok((json, pass)),
+            ResponseMeaning::Bad(error) => Err(error),
+            ResponseMeaning::TokenRefused(error, pass) => Err(useless(error, pass.as_deref())),
         }
     }
 
     /// The token; without one nothing can be asked, and the breaker opens.
-    async fn token(&self) -> Result<Token, BasiqError> {
+    async fn token(&self) -> Result<AccessToken, BasiqError> {
         let token = self.tokens.get(&self.throttle).await;
         self.budget.tell_pause().await;
         if let Err(
@@ -288,8 +288,8 @@ impl Inner {
         &self,
         endpoint: Endpoint,
         url: &Url,
-        token: &Token,
-    ) -> Result<Meaning, BasiqError> {
+        token: &AccessToken,
+    ) -> Result<ResponseMeaning, BasiqError> {
         let response = self
             .http
             .get(url.clone())
@@ -299,23 +299,25 @@ impl Inner {
             .send()
             .await
             .map_err(BasiqError::from_sending)?;
-        let answer = Answer::read(response, self.clock.now()).await;
+        let answer = BasiqResponse::read(response, self.clock.now()).await;
         let sent_at = answer.sent_at;
         let meaning = answer.meaning();
         match &meaning {
-            Meaning::Bad(BasiqError::Throttled {
+            ResponseMeaning::Bad(BasiqError::Throttled {
                 status,
                 retry_after,
             }) => {
                 self.throttle.pause(*status, *retry_after, sent_at);
                 self.budget.tell_pause().await;
             }
-            Meaning::Good(..) | Meaning::TokenRefused(..) | Meaning::Bad(_) => {
+            ResponseMeaning::Good(..)
+            | ResponseMeaning::TokenRefused(..)
+            | ResponseMeaning::Bad(_) => {
                 self.throttle.recover(sent_at);
             }
         }
-        self.health.note_pace(self.throttle.pace());
-        if matches!(meaning, Meaning::Bad(BasiqError::KeyRefused)) {
+        self.health.note_durations(self.throttle.pace());
+        if matches!(meaning, ResponseMeaning::Bad(BasiqError::KeyRefused)) {
             self.tokens.refuse_key().await;
         }
         Ok(meaning)
@@ -323,13 +325,13 @@ impl Inner {
 }
 
 /// A token that is refused however new it is: calls bring nothing.
-fn useless(error: BasiqError, pass: Option<&Pass>) -> BasiqError {
+fn useless(error: BasiqError, pass: Option<&BreakerPermit>) -> BasiqError {
     judge(pass, false);
     error
 }
 
 /// Says what the answer to a call was worth.
-fn judge(pass: Option<&Pass>, usable: bool) {
+fn judge(pass: Option<&BreakerPermit>, usable: bool) {
     if let Some(pass) = pass {
         pass.judge(usable);
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     basiq::{
         BasiqError,
-        wire::{Connection, Connector, JobDocument},
+        wire::{ConnectionDocument, ConnectorDocument, JobDocument},
     },
     domain::JobId,
 };
@@ -90,16 +90,16 @@ pub(super) fn answered(document: &Value, id: &JobId) -> Result<(), BasiqError> {
 }
 
 /// The answer to a question about this connection.
-pub(super) fn connection(document: &Value, id: &str) -> Result<Connection, BasiqError> {
+pub(super) fn connection(document: &Value, id: &str) -> Result<ConnectionDocument, BasiqError> {
     let claims = Claims::of(document, "connections", id);
     let has_bank = document.get("institution").is_some_and(Value::is_object);
     claims.fit(id, claims.is("connection") || has_bank)?;
-    Ok(Connection::read(document))
+    Ok(ConnectionDocument::read(document))
 }
 
 /// The answer to a question about this bank.
-pub(super) fn connector(document: &Value, id: &str) -> Result<Connector, BasiqError> {
-    let connector = Connector::read(document);
+pub(super) fn connector(document: &Value, id: &str) -> Result<ConnectorDocument, BasiqError> {
+    let connector = ConnectorDocument::read(document);
     let claims = Claims::of(document, "connectors", id);
     claims.fit(id, claims.is("connector") || connector.has_known_status())?;
     Ok(connector)

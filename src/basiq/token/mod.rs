@@ -22,9 +22,12 @@ use url::{Url, form_urlencoded};
 
 use self::refusal::{pause_after, refusal, repeat};
 use crate::{
-    basiq::{BasiqError, answer::Answer, common::Common, measure::Endpoint, throttle::Throttle},
+    basiq::{
+        BasiqError, coordinator::UpstreamCoordinator, measure::Endpoint, response::BasiqResponse,
+        throttle::Throttle,
+    },
     clock::Clock,
-    config::Live,
+    config::Reloadable,
 };
 
 /// A refused key is tried again after this.
@@ -45,7 +48,7 @@ const LIFE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours
 
 /// A token in use.
 #[derive(Clone)]
-pub(super) struct Token {
+pub(super) struct AccessToken {
     /// `Bearer …`, marked as sensitive.
     pub(super) header: HeaderValue,
     /// Counts up with each token.
@@ -64,24 +67,24 @@ pub(super) struct TokenRequest {
     pub(super) http: ClientWithMiddleware,
     pub(super) url: Url,
     /// `Basic KEY`, marked as sensitive.
-    pub(super) key: Live<HeaderValue>,
+    pub(super) key: Reloadable<HeaderValue>,
 }
 
 /// The one token of the process.
-pub(super) struct Tokens {
+pub(super) struct TokenCache {
     request: TokenRequest,
     clock: Clock,
     /// Held while a token is fetched: whoever comes then waits for that fetch.
     state: Mutex<State>,
     /// Where relays that share a store share the token too.
-    common: Option<Arc<dyn Common>>,
+    common: Option<Arc<dyn UpstreamCoordinator>>,
     /// Until when there is no token to be had, in milliseconds; 0 while there is.
     rest_until: AtomicI64,
 }
 
 #[derive(Default)]
 struct State {
-    current: Option<Token>,
+    current: Option<AccessToken>,
     fetched: u64,
     /// No token is asked for until then, and why.
     closed: Option<(Timestamp, BasiqError)>,
@@ -97,11 +100,11 @@ struct State {
     refused: Option<HeaderValue>,
 }
 
-impl Tokens {
+impl TokenCache {
     pub(super) fn new(
         request: TokenRequest,
         clock: Clock,
-        common: Option<Arc<dyn Common>>,
+        common: Option<Arc<dyn UpstreamCoordinator>>,
     ) -> Self {
         Self {
             request,
@@ -162,7 +165,7 @@ impl Tokens {
     }
 
     /// The token, fetched or renewed if need be.
-    pub(super) async fn get(&self, throttle: &Throttle) -> Result<Token, BasiqError> {
+    pub(super) async fn get(&self, throttle: &Throttle) -> Result<AccessToken, BasiqError> {
         let mut state = self.state.lock().await;
         let now = self.clock.now();
         if let Some(token) = state.current.as_ref().filter(|token| now < token.renew_at) {
@@ -258,7 +261,7 @@ impl Tokens {
         Err(error)
     }
 
-    async fn fetch(&self, throttle: &Throttle, number: u64) -> Result<Token, BasiqError> {
+    async fn fetch(&self, throttle: &Throttle, number: u64) -> Result<AccessToken, BasiqError> {
         let asked_at = self.clock.now();
         let answer = self.ask("scope=SERVER_ACCESS".to_owned(), asked_at).await?;
         if !answer.is_success() {
@@ -270,7 +273,7 @@ impl Tokens {
         Ok(token)
     }
 
-    async fn ask(&self, form: String, asked_at: Timestamp) -> Result<Answer, BasiqError> {
+    async fn ask(&self, form: String, asked_at: Timestamp) -> Result<BasiqResponse, BasiqError> {
         let response = self
             .request
             .http
@@ -283,7 +286,7 @@ impl Tokens {
             .send()
             .await
             .map_err(BasiqError::from_sending)?;
-        Ok(Answer::read(response, asked_at).await)
+        Ok(BasiqResponse::read(response, asked_at).await)
     }
 }
 
@@ -297,20 +300,24 @@ impl State {
 
     /// The old token while it lives, although a new one could not be had; but none once the key is
     /// refused.
-    fn still_valid(&self, now: Timestamp, error: BasiqError) -> Result<Token, BasiqError> {
+    fn still_valid(&self, now: Timestamp, error: BasiqError) -> Result<AccessToken, BasiqError> {
         match (self.valid(now), error) {
             (Some(token), error) if !matches!(error, BasiqError::KeyRefused) => Ok(token.clone()),
             (_, error) => Err(error),
         }
     }
 
-    fn valid(&self, now: Timestamp) -> Option<&Token> {
+    fn valid(&self, now: Timestamp) -> Option<&AccessToken> {
         self.current.as_ref().filter(|token| now < token.expires_at)
     }
 }
 
 /// The token of an answer with a status of success.
-fn granted(answer: Answer, asked_at: Timestamp, number: u64) -> Result<Token, BasiqError> {
+fn granted(
+    answer: BasiqResponse,
+    asked_at: Timestamp,
+    number: u64,
+) -> Result<AccessToken, BasiqError> {
     let pass = answer.pass();
     let token = read_token(&answer.into_json()?, asked_at, number);
     if let Some(pass) = pass {
@@ -319,7 +326,7 @@ fn granted(answer: Answer, asked_at: Timestamp, number: u64) -> Result<Token, Ba
     token
 }
 
-fn read_token(answer: &Value, asked_at: Timestamp, number: u64) -> Result<Token, BasiqError> {
+fn read_token(answer: &Value, asked_at: Timestamp, number: u64) -> Result<AccessToken, BasiqError> {
     let unreadable = |what: &str| BasiqError::Unreadable(format!("the token answer has {what}"));
     let text = answer
         .get("access_token")
@@ -330,7 +337,7 @@ fn read_token(answer: &Value, asked_at: Timestamp, number: u64) -> Result<Token,
         .map_err(|_| unreadable("a token that fits no header"))?;
     header.set_sensitive(true);
     let life = life(answer.get("expires_in"));
-    Ok(Token {
+    Ok(AccessToken {
         header,
         number,
         renew_at: later(asked_at, life * 4 / 5),

@@ -9,9 +9,9 @@ use tracing::debug;
 use crate::{
     basiq::{
         BasiqError,
-        common::{Common, CommonError, CommonToken},
+        coordinator::{CoordinationError, SharedToken, UpstreamCoordinator},
         throttle::Throttle,
-        token::{Token, Tokens},
+        token::{AccessToken, TokenCache},
     },
     domain::ErrorChain,
 };
@@ -20,8 +20,8 @@ use crate::{
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(5);
 const ASK_OTHERS_AGAIN: Duration = Duration::from_millis(100);
 
-impl Token {
-    pub(super) fn of(found: CommonToken, number: u64) -> Self {
+impl AccessToken {
+    pub(super) fn of(found: SharedToken, number: u64) -> Self {
         Self {
             header: found.header,
             number,
@@ -30,8 +30,8 @@ impl Token {
         }
     }
 
-    fn to_common(&self) -> CommonToken {
-        CommonToken {
+    fn to_common(&self) -> SharedToken {
+        SharedToken {
             header: self.header.clone(),
             renew_at: self.renew_at,
             expires_at: self.expires_at,
@@ -42,14 +42,14 @@ impl Token {
 /// What another relay's token comes to.
 enum Shared {
     /// It serves this relay too.
-    Token(CommonToken),
+    Token(SharedToken),
     /// There is none, and this relay is to ask Basiq.
     Claimed,
     /// Another relay asks Basiq just now.
     BeingFetched,
 }
 
-impl Tokens {
+impl TokenCache {
     /// A token that another relay got, or else one from Basiq, for all relays. While another relay asks
     /// for one, its answer is waited for, but not long.
     pub(super) async fn obtain(
@@ -57,7 +57,7 @@ impl Tokens {
         throttle: &Throttle,
         number: u64,
         refused: Option<&HeaderValue>,
-    ) -> Result<Token, BasiqError> {
+    ) -> Result<AccessToken, BasiqError> {
         let Some(common) = &self.common else {
             return self.fetch(throttle, number).await;
         };
@@ -65,10 +65,10 @@ impl Tokens {
         let began = Instant::now();
         while began.elapsed() < PATIENCE_WITH_OTHERS {
             match self.share_or_claim(&**common, &key, refused).await {
-                Ok(Shared::Token(found)) => return Ok(Token::of(found, number)),
+                Ok(Shared::Token(found)) => return Ok(AccessToken::of(found, number)),
                 Ok(Shared::Claimed) => {
                     let fetched = self.fetch(throttle, number).await;
-                    let token = fetched.as_ref().ok().map(Token::to_common);
+                    let token = fetched.as_ref().ok().map(AccessToken::to_common);
                     let shared = common.end_token_claim(&key, token).await;
                     // the claim runs out by itself
                     shared.unwrap_or_else(
@@ -88,11 +88,11 @@ impl Tokens {
 
     async fn share_or_claim(
         &self,
-        common: &dyn Common,
+        common: &dyn UpstreamCoordinator,
         key: &HeaderValue,
         refused: Option<&HeaderValue>,
-    ) -> Result<Shared, CommonError> {
-        let usable = |token: &CommonToken| Some(&token.header) != refused;
+    ) -> Result<Shared, CoordinationError> {
+        let usable = |token: &SharedToken| Some(&token.header) != refused;
         if let Some(token) = common.find_token(key).await?.filter(usable) {
             return Ok(Shared::Token(token));
         }

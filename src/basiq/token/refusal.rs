@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::basiq::{
     BasiqError,
-    answer::Answer,
+    response::BasiqResponse,
     throttle::Throttle,
     token::{FAILURE_PAUSES, KEY_PAUSE, LONGEST_REST},
 };
 
 /// What it means that no token was given. Basiq tells a wrong key by 404 or 400 and a disabled one by
 /// 403; a page of something in between says nothing of the key.
-pub(super) fn refusal(answer: &Answer, throttle: &Throttle) -> BasiqError {
+pub(super) fn refusal(answer: &BasiqResponse, throttle: &Throttle) -> BasiqError {
     let complaint = answer.complaint();
     let status = answer.status;
     let retry_after = answer.retry_after.map(|asked| asked.min(LONGEST_REST));

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 
 /// A Basiq API client as an app would have one, with as little as the demo needs.
 #[derive(Debug)]
-pub(super) struct Basiq {
+pub(super) struct DemoBasiq {
     http: Client,
     base: Url,
     token: String,
 }
 
-impl Basiq {
+impl DemoBasiq {
     /// Gets a token from the Basiq at `base`.
     pub(super) async fn sign_in(http: Client, base: Url) -> Result<Self> {
         let token = fetch_token(&http, &base, &[("scope", "SERVER_ACCESS")]).await?;

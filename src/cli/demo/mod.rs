@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 
 use crate::{
     cli::{
-        demo::{report::Told, scenario::SCENARIOS, stage::Stage},
-        exit::Failure,
+        demo::{report::ArrivedEvent, scenario::SCENARIOS, stage::DemoStage},
+        exit::CommandFailure,
         output,
-        progress::{self, Progress},
+        progress::{self, StatusLine},
     },
     config::LogConfig,
     runtime, telemetry,
@@ -27,7 +27,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(28);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: basiq-relay demo --keep")]
-pub(super) struct Args {
+pub(super) struct DemoArgs {
     /// Leave sandbox, relay and receiver running until Ctrl-C.
     #[arg(long)]
     keep: bool,
@@ -36,13 +36,13 @@ pub(super) struct Args {
     log: String,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(super) async fn run(args: DemoArgs) -> Result<(), CommandFailure> {
     let log = LogConfig {
         filter: args.log,
         ..LogConfig::default()
     };
-    let telemetry = telemetry::init(&log).map_err(Failure::usage)?;
-    let setting = Box::pin(Stage::set());
+    let telemetry = telemetry::init(&log).map_err(CommandFailure::usage)?;
+    let setting = Box::pin(DemoStage::set());
     let stage = progress::shown("setting the stage", setting).await?;
     output::line(stage.describe())?;
     let outcome = play(&stage).await;
@@ -56,7 +56,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     drop(telemetry);
     let missed = outcome?;
     if missed > 0 {
-        return Err(Failure::failed(anyhow!(
+        return Err(CommandFailure::failed(anyhow!(
             "{missed} scenarios did not end as documented"
         )));
     }
@@ -65,8 +65,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
 /// Plays every scenario at once, prints each event as it arrives, then the table. Returns how many
 /// scenarios did not end as documented.
-async fn play(stage: &Stage) -> anyhow::Result<usize> {
-    let (told, mut tellings) = mpsc::channel::<Told>(64);
+async fn play(stage: &DemoStage) -> anyhow::Result<usize> {
+    let (told, mut tellings) = mpsc::channel::<ArrivedEvent>(64);
     let plays =
         join_all(
             SCENARIOS.iter().map(|scenario| {
@@ -79,7 +79,7 @@ async fn play(stage: &Stage) -> anyhow::Result<usize> {
     drop(told);
     let print = async {
         output::line(report::heading())?;
-        let (mut progress, waiting) = (Progress::new(), "waiting for the next event");
+        let (mut progress, waiting) = (StatusLine::new(), "waiting for the next event");
         while let Some(telling) = progress.during(waiting, tellings.recv()).await {
             progress.hide();
             output::line(report::line(&telling))?;

@@ -7,15 +7,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::{
-    colour::Paint,
-    demo::scenario::{Expected, Scenario},
+    colour::Painter,
+    demo::scenario::{DemoScenario, Expected},
 };
 
 /// An event that arrived.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct ArrivedEvent {
     pub(super) at: Timestamp,
-    pub(super) scenario: &'static Scenario,
+    pub(super) scenario: &'static DemoScenario,
     /// What the receiver answered.
     pub(super) answered: u16,
     pub(super) body: Value,
@@ -23,7 +23,7 @@ pub(super) struct Told {
 
 /// One line of the closing table.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct ScenarioRow {
     pub(super) passed: bool,
     text: String,
 }
@@ -34,12 +34,12 @@ pub(super) fn heading() -> String {
         "{:<12}  {:<28}  {:<15}  {:<18}  {:<16}  {}",
         "time (UTC)", "scenario", "status", "failed step", "action", "message"
     );
-    Paint::detect().dim(line)
+    Painter::detect().dim(line)
 }
 
 /// One event.
-pub(super) fn line(told: &Told) -> String {
-    let paint = Paint::detect();
+pub(super) fn line(told: &ArrivedEvent) -> String {
+    let paint = Painter::detect();
     let field = |name: &str| {
         told.body
             .get(name)
@@ -65,8 +65,8 @@ pub(super) fn line(told: &Told) -> String {
 }
 
 /// Compares what a scenario told with what it must tell.
-pub(super) fn row(scenario: &Scenario, result: Result<Vec<Value>>) -> Row {
-    let paint = Paint::detect();
+pub(super) fn row(scenario: &DemoScenario, result: Result<Vec<Value>>) -> ScenarioRow {
+    let paint = Painter::detect();
     let expected = scenario
         .expected
         .iter()
@@ -91,7 +91,7 @@ pub(super) fn row(scenario: &Scenario, result: Result<Vec<Value>>) -> Row {
         let seen = paint.bad(seen);
         text = format!("{text}\n      {:<28}  {seen}", "  seen:");
     }
-    Row { passed, text }
+    ScenarioRow { passed, text }
 }
 
 fn expected_text(expected: &Expected) -> String {
@@ -131,7 +131,7 @@ fn in_order(events: &[Value]) -> bool {
 }
 
 /// The closing table.
-pub(super) fn table(rows: &[Row]) -> String {
+pub(super) fn table(rows: &[ScenarioRow]) -> String {
     let passed = rows.iter().filter(|row| row.passed).count();
     let lines = rows
         .iter()

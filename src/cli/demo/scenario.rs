@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::cli::demo::{report::Told, stage::Stage};
+use crate::cli::demo::{report::ArrivedEvent, stage::DemoStage};
 
 /// One story: a person connects a bank.
 #[derive(Debug)]
-pub(super) struct Scenario {
+pub(super) struct DemoScenario {
     /// What happens, in a few words.
     pub(super) title: &'static str,
     /// Part of its callback's path.
@@ -20,7 +20,7 @@ pub(super) struct Scenario {
     /// A documented test bank.
     pub(super) bank: &'static str,
     /// What follows once the bank is connected, or is not.
-    pub(super) flow: Flow,
+    pub(super) flow: DemoFlow,
     /// The answer the person gives to a challenge, if any.
     pub(super) answer: Option<&'static str>,
     /// Whether the callback fails twice before it accepts.
@@ -33,7 +33,7 @@ pub(super) struct Scenario {
 
 /// What a backend does after it connected a bank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flow {
+pub(super) enum DemoFlow {
     /// Nothing more.
     Once,
     /// It asks for the login again and sends the right one, as it is told to.
@@ -75,13 +75,13 @@ const UNAVAILABLE: Option<&str> = Some("service-unavailable");
 const RETRY: Expected = tells("failed", UNAVAILABLE, "retry", true);
 
 /// Every documented scenario.
-pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario {
+pub(super) const SCENARIOS: &[DemoScenario] = &[
+    DemoScenario {
         title: "a wrong password, corrected",
         slug: "invalid-credentials",
         login: ("gavinBelson", "hooli2015"),
         bank: "AU00000",
-        flow: Flow::Resubmits,
+        flow: DemoFlow::Resubmits,
         answer: None,
         flaky: false,
         expected: &[
@@ -95,23 +95,23 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ],
         attempts: 1,
     },
-    Scenario {
+    DemoScenario {
         title: "all goes well",
         slug: "success",
         login: ("gavinBelson", "hooli2016"),
         bank: "AU00000",
-        flow: Flow::Once,
+        flow: DemoFlow::Once,
         answer: None,
         flaky: false,
         expected: &[SUCCESS],
         attempts: 1,
     },
-    Scenario {
+    DemoScenario {
         title: "the account is locked",
         slug: "locked",
         login: ("bighead", "password"),
         bank: "AU00000",
-        flow: Flow::Once,
+        flow: DemoFlow::Once,
         answer: None,
         flaky: false,
         expected: &[tells(
@@ -122,12 +122,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         )],
         attempts: 1,
     },
-    Scenario {
+    DemoScenario {
         title: "the bank needs the person",
         slug: "action-at-bank",
         login: ("erlich", "aviato"),
         bank: "AU00000",
-        flow: Flow::Once,
+        flow: DemoFlow::Once,
         answer: None,
         flaky: false,
         expected: &[tells(
@@ -138,34 +138,34 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         )],
         attempts: 1,
     },
-    Scenario {
+    DemoScenario {
         title: "the bank is unavailable",
         slug: "unavailable",
         login: ("jianYang", "nothotdog"),
         bank: "AU00000",
-        flow: Flow::Once,
+        flow: DemoFlow::Once,
         answer: None,
         flaky: false,
         expected: &[RETRY],
         attempts: 1,
     },
-    Scenario {
+    DemoScenario {
         title: "a challenge, answered",
         slug: "mfa-answered",
         login: ("jared", "django"),
         bank: "AU00002",
-        flow: Flow::Once,
+        flow: DemoFlow::Once,
         answer: Some("1234"),
         flaky: false,
         expected: &[CHALLENGE, SUCCESS],
         attempts: 1,
     },
-    Scenario {
+    DemoScenario {
         title: "a challenge, left to expire",
         slug: "mfa-expired",
         login: ("richard", "tabsnotspaces"),
         bank: "AU00002",
-        flow: Flow::Once,
+        flow: DemoFlow::Once,
         answer: None,
         flaky: false,
         expected: &[
@@ -174,23 +174,23 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ],
         attempts: 1,
     },
-    Scenario {
+    DemoScenario {
         title: "a receiver that fails twice",
         slug: "flaky-receiver",
         login: ("Gilfoyle", "PiedPiper"),
         bank: "AU00000",
-        flow: Flow::Once,
+        flow: DemoFlow::Once,
         answer: None,
         flaky: true,
         expected: &[SUCCESS],
         attempts: 3,
     },
-    Scenario {
+    DemoScenario {
         title: "an update that Basiq retries",
         slug: "update",
         login: ("Whistler", "ShowBox"),
         bank: "AU00000",
-        flow: Flow::Updates,
+        flow: DemoFlow::Updates,
         answer: None,
         flaky: false,
         expected: &[
@@ -200,12 +200,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ],
         attempts: 1,
     },
-    Scenario {
+    DemoScenario {
         title: "the third failure in a row",
         slug: "third-failure",
         login: UNLUCKY,
         bank: "AU00000",
-        flow: Flow::TriesThreeTimes,
+        flow: DemoFlow::TriesThreeTimes,
         answer: None,
         flaky: false,
         expected: &[
@@ -215,12 +215,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ],
         attempts: 1,
     },
-    Scenario {
+    DemoScenario {
         title: "a bank that is down for all",
         slug: "outage",
         login: ("gavinBelson", "hooli2016"),
         bank: BANK_THAT_IS_OUT,
-        flow: Flow::WaitsForBank,
+        flow: DemoFlow::WaitsForBank,
         answer: None,
         flaky: false,
         expected: &[tells("failed", UNAVAILABLE, "wait-for-bank", false), RETRY],
@@ -242,9 +242,9 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Plays a scenario to its final event and returns the events the callback accepted, in order.
 pub(super) async fn play(
-    scenario: &'static Scenario,
-    stage: &Stage,
-    told: &mpsc::Sender<Told>,
+    scenario: &'static DemoScenario,
+    stage: &DemoStage,
+    told: &mpsc::Sender<ArrivedEvent>,
 ) -> Result<Vec<Value>> {
     let person = stage.basiq.create_user(scenario.slug).await?;
     let job_id = stage
@@ -259,7 +259,7 @@ pub(super) async fn play(
         if received.verified != Some(true) {
             bail!("an event came whose signature is not valid");
         }
-        let telling = Told {
+        let telling = ArrivedEvent {
             at: received.at,
             scenario,
             answered: received.status_answered,
@@ -288,7 +288,12 @@ pub(super) async fn play(
 }
 
 /// What the person or the bank does once an event was told.
-async fn react(scenario: &Scenario, stage: &Stage, watch_id: &str, event: &Value) -> Result<()> {
+async fn react(
+    scenario: &DemoScenario,
+    stage: &DemoStage,
+    watch_id: &str,
+    event: &Value,
+) -> Result<()> {
     match event.get("action").and_then(Value::as_str) {
         Some("answer-mfa") => match scenario.answer {
             Some(answer) => stage.answer(watch_id, answer).await,
@@ -304,8 +309,8 @@ async fn react(scenario: &Scenario, stage: &Stage, watch_id: &str, event: &Value
 
 /// The job that the backend starts after those that ended, if it does, and what started it.
 async fn next_job(
-    scenario: &Scenario,
-    stage: &Stage,
+    scenario: &DemoScenario,
+    stage: &DemoStage,
     person: &str,
     told: &[Value],
 ) -> Result<Option<(String, Option<&'static str>)>> {
@@ -315,15 +320,15 @@ async fn next_job(
         .and_then(Value::as_str);
     let connection = || connection.context("the event does not tell its connection");
     Ok(match (scenario.flow, told.len()) {
-        (Flow::Resubmits, 1) => {
+        (DemoFlow::Resubmits, 1) => {
             let job = stage.basiq.update(person, connection()?, RIGHT).await?;
             Some((job, Some("update")))
         }
-        (Flow::Updates, 1) => {
+        (DemoFlow::Updates, 1) => {
             let job = stage.basiq.update(person, connection()?, UNLUCKY).await?;
             Some((job, Some("update")))
         }
-        (Flow::TriesThreeTimes, 1 | 2) => {
+        (DemoFlow::TriesThreeTimes, 1 | 2) => {
             let job = stage.basiq.refresh(person, connection()?).await?;
             Some((job, Some("refresh")))
         }
@@ -332,7 +337,7 @@ async fn next_job(
 }
 
 /// The relay's own record must tell how many attempts the last event took.
-async fn check_attempts(scenario: &Scenario, stage: &Stage, watch_id: &str) -> Result<()> {
+async fn check_attempts(scenario: &DemoScenario, stage: &DemoStage, watch_id: &str) -> Result<()> {
     let deadline = tokio::time::Instant::now() + RECORD_PATIENCE;
     loop {
         let (status, attempts) = stage.last_delivery(watch_id).await?;

@@ -18,8 +18,8 @@ use crate::{
     app::Relay,
     cli::{
         demo::{
-            basiq::Basiq,
-            scenario::{BANK_THAT_IS_OUT, Scenario},
+            basiq::DemoBasiq,
+            scenario::{BANK_THAT_IS_OUT, DemoScenario},
         },
         receiver::{Received, Receiver, ReceiverOptions},
     },
@@ -45,8 +45,8 @@ const RETRY_SCHEDULE: [Duration; 3] = [
 type Subscribers = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Received>>>>;
 
 /// Everything a scenario needs.
-pub(super) struct Stage {
-    pub(super) basiq: Basiq,
+pub(super) struct DemoStage {
+    pub(super) basiq: DemoBasiq,
     sandbox: Sandbox,
     http: Client,
     relay: Url,
@@ -59,7 +59,7 @@ pub(super) struct Stage {
     database: PathBuf,
 }
 
-impl Stage {
+impl DemoStage {
     /// Starts everything on free ports.
     pub(super) async fn set() -> Result<Self> {
         let http = Client::builder()
@@ -84,7 +84,7 @@ impl Stage {
         };
         let receiver = receive(steady, &subscribers, &stop, &mut tasks).await?;
         let flaky = receive(flaky, &subscribers, &stop, &mut tasks).await?;
-        let basiq = Basiq::sign_in(http.clone(), basiq).await?;
+        let basiq = DemoBasiq::sign_in(http.clone(), basiq).await?;
         Ok(Self {
             basiq,
             sandbox,
@@ -122,7 +122,7 @@ impl Stage {
     /// Registers a watch and returns its id.
     pub(super) async fn watch(
         &self,
-        scenario: &Scenario,
+        scenario: &DemoScenario,
         job_id: &str,
         operation: Option<&str>,
     ) -> Result<String> {

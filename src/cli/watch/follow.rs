@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use crate::{
     cli::{
-        exit::Failure,
+        exit::CommandFailure,
         watch::{
-            news::{Ending, Seen, WatchDocument, is_first_attempt_awaited},
-            relay::{CallFault, Relay},
-            report::Reporter,
+            news::{SeenSoFar, WatchDocument, WatchEnding, is_first_attempt_awaited},
+            relay::{RelayCallError, RelayClient},
+            report::WatchReporter,
         },
     },
     domain::WatchState,
@@ -29,32 +29,34 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(20);
 
 /// Follows one watch.
 #[derive(Debug)]
-pub(super) struct Follower {
-    relay: Relay,
-    reporter: Reporter,
+pub(super) struct WatchPoller {
+    relay: RelayClient,
+    reporter: WatchReporter,
     watch: WatchDocument,
-    seen: Seen,
+    seen: SeenSoFar,
 }
 
-impl Follower {
+impl WatchPoller {
     /// Registers the watch, or finds the one there is already.
     pub(super) async fn begin(
-        relay: Relay,
-        mut reporter: Reporter,
+        relay: RelayClient,
+        mut reporter: WatchReporter,
         registration: &Value,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandFailure> {
         let registering = relay.register(registration);
         let registered = reporter.during("waiting for the relay", registering).await;
         let (is_new, watch) = registered.map_err(|fault| match fault {
-            CallFault::Refused(error) => Failure::usage(error),
-            CallFault::Away(error) | CallFault::Odd(error) => Failure::failed(error),
+            RelayCallError::Refused(error) => CommandFailure::usage(error),
+            RelayCallError::Away(error) | RelayCallError::Odd(error) => {
+                CommandFailure::failed(error)
+            }
         })?;
         reporter.begun(&watch, is_new)?;
         Ok(Self {
             relay,
             reporter,
             watch,
-            seen: Seen::default(),
+            seen: SeenSoFar::default(),
         })
     }
 
@@ -64,7 +66,7 @@ impl Follower {
     }
 
     /// Tells each change until the watch ends, and says how it ended.
-    pub(super) async fn follow(&mut self) -> Result<Ending> {
+    pub(super) async fn follow(&mut self) -> Result<WatchEnding> {
         let (mut wait, mut ended_at) = (SHORTEST, None);
         loop {
             let has_news = self.tell_news()?;
@@ -89,8 +91,8 @@ impl Follower {
     }
 
     /// How the watch ended, once there is nothing more to wait for.
-    fn ending(&self, ended_at: &mut Option<Instant>) -> Option<Ending> {
-        let ending = Ending::of(&self.watch)?;
+    fn ending(&self, ended_at: &mut Option<Instant>) -> Option<WatchEnding> {
+        let ending = WatchEnding::of(&self.watch)?;
         let passed = ended_at.get_or_insert_with(Instant::now).elapsed();
         let is_over = passed > LAST_ATTEMPT || !is_first_attempt_awaited(&self.watch);
         is_over.then_some(ending)
@@ -103,10 +105,14 @@ impl Follower {
             let reading = self.relay.read(&self.watch.id);
             match self.reporter.during(what, reading).await {
                 Ok(watch) => return Ok(watch),
-                Err(CallFault::Away(error)) if began.elapsed() < PATIENCE => {
+                Err(RelayCallError::Away(error)) if began.elapsed() < PATIENCE => {
                     self.reporter.away(&error);
                 }
-                Err(CallFault::Away(error) | CallFault::Refused(error) | CallFault::Odd(error)) => {
+                Err(
+                    RelayCallError::Away(error)
+                    | RelayCallError::Refused(error)
+                    | RelayCallError::Odd(error),
+                ) => {
                     bail!(error)
                 }
             }

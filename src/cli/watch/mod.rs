@@ -14,9 +14,9 @@ use url::Url;
 
 use crate::{
     cli::{
-        exit::Failure,
+        exit::CommandFailure,
         output::harmless,
-        watch::{follow::Follower, relay::Relay, report::Reporter},
+        watch::{follow::WatchPoller, relay::RelayClient, report::WatchReporter},
     },
     domain::{ApiKey, JobId, Operation},
     runtime,
@@ -29,7 +29,7 @@ Example: basiq-relay watch 248b2883 --url http://127.0.0.1:8091/hook --key-file 
 
 Exit codes: 0 the job succeeded; 1 it failed, the watch was cancelled, or the relay is out of reach;
 2 wrong usage, or the relay refused the request. Ctrl-C ends the command, not the watch.")]
-pub(super) struct Args {
+pub(super) struct WatchArgs {
     /// Basiq's id of the job.
     #[arg(value_name = "JOB_ID")]
     job: JobId,
@@ -70,31 +70,31 @@ fn relay_address(text: &str) -> Result<Url, String> {
     }
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(super) async fn run(args: WatchArgs) -> Result<(), CommandFailure> {
     let key = api_key(args.key.as_deref(), args.key_file.as_ref())?;
-    let relay = Relay::new(&args.relay, key)?;
-    let reporter = Reporter::new(args.json);
-    let mut follower = Follower::begin(relay, reporter, &registration(&args)).await?;
+    let relay = RelayClient::new(&args.relay, key)?;
+    let reporter = WatchReporter::new(args.json);
+    let mut follower = WatchPoller::begin(relay, reporter, &registration(&args)).await?;
     let watch_id = follower.watch_id().to_owned();
     let ended = tokio::select! {
         ended = follower.follow() => ended?,
         heard = runtime::signalled() => {
             heard.context("signals cannot be heard")?;
-            return Err(Failure::failed(anyhow!("stopped following; the relay keeps watching {watch_id}")));
+            return Err(CommandFailure::failed(anyhow!("stopped following; the relay keeps watching {watch_id}")));
         }
     };
     match ended.fault() {
         None => Ok(()),
-        Some(fault) => Err(Failure::failed(anyhow!("{}", harmless(&fault)))),
+        Some(fault) => Err(CommandFailure::failed(anyhow!("{}", harmless(&fault)))),
     }
 }
 
 /// The key from its file, or else from the command line or the environment.
-fn api_key(given: Option<&str>, file: Option<&PathBuf>) -> Result<ApiKey, Failure> {
+fn api_key(given: Option<&str>, file: Option<&PathBuf>) -> Result<ApiKey, CommandFailure> {
     let text = match (file, given) {
         (Some(path), _) => std::fs::read_to_string(path)
             .with_context(|| format!("--key-file: cannot read {}", path.display()))
-            .map_err(Failure::usage)?,
+            .map_err(CommandFailure::usage)?,
         (None, Some(given)) => given.to_owned(),
         (None, None) => String::new(),
     };
@@ -103,14 +103,14 @@ fn api_key(given: Option<&str>, file: Option<&PathBuf>) -> Result<ApiKey, Failur
     if is_sendable {
         return Ok(ApiKey::presented(text));
     }
-    Err(Failure::usage(anyhow!(
+    Err(CommandFailure::usage(anyhow!(
         "a client's API key is needed: in BASIQ_RELAY_KEY, or in a file with --key-file \
          (`basiq-relay client add NAME` prints one)"
     )))
 }
 
 /// The body of `POST /watch`.
-fn registration(args: &Args) -> Value {
+fn registration(args: &WatchArgs) -> Value {
     let fields = [
         ("jobId", Some(args.job.as_str())),
         ("callbackUrl", Some(args.url.as_str())),

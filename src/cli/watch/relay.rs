@@ -18,7 +18,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// A relay and the client's key for it.
 #[derive(Debug)]
-pub(super) struct Relay {
+pub(super) struct RelayClient {
     http: Client,
     base: String,
     key: ApiKey,
@@ -26,7 +26,7 @@ pub(super) struct Relay {
 
 /// Why a call brought nothing.
 #[derive(Debug)]
-pub(super) enum CallFault {
+pub(super) enum RelayCallError {
     /// The relay does not answer, or cannot just now; worth asking again.
     Away(anyhow::Error),
     /// The relay says that the call is wrong.
@@ -48,7 +48,7 @@ struct FieldFault {
     message: String,
 }
 
-impl Relay {
+impl RelayClient {
     pub(super) fn new(base: &Url, key: ApiKey) -> Result<Self> {
         // a redirect could take the key elsewhere
         let http = Client::builder()
@@ -66,7 +66,10 @@ impl Relay {
     }
 
     /// Registers a watch; says whether it is new, and how it stands.
-    pub(super) async fn register(&self, body: &Value) -> Result<(bool, WatchDocument), CallFault> {
+    pub(super) async fn register(
+        &self,
+        body: &Value,
+    ) -> Result<(bool, WatchDocument), RelayCallError> {
         let url = format!("{}/watch", self.base);
         let answer = self.call(self.http.post(&url).json(body), &url).await?;
         let is_new = answer.status() == StatusCode::ACCEPTED;
@@ -74,13 +77,13 @@ impl Relay {
     }
 
     /// Reads a watch.
-    pub(super) async fn read(&self, watch_id: &str) -> Result<WatchDocument, CallFault> {
+    pub(super) async fn read(&self, watch_id: &str) -> Result<WatchDocument, RelayCallError> {
         let url = format!("{}/watch/{watch_id}", self.base);
         let answer = self.call(self.http.get(&url), &url).await?;
         read(answer, &url).await
     }
 
-    async fn call(&self, request: RequestBuilder, url: &str) -> Result<Response, CallFault> {
+    async fn call(&self, request: RequestBuilder, url: &str) -> Result<Response, RelayCallError> {
         let answered = request.bearer_auth(self.key.expose()).send().await;
         let answer = answered.map_err(|error| away(error, url))?;
         let status = answer.status();
@@ -93,24 +96,24 @@ impl Relay {
             _ => anyhow!("{url} answered HTTP {status}{}", problem.in_words()),
         };
         Err(match status.as_u16() {
-            429 | 500..=599 => CallFault::Away(told),
-            400 | 401 | 403 | 413 | 415 | 422 => CallFault::Refused(told),
-            _ => CallFault::Odd(told),
+            429 | 500..=599 => RelayCallError::Away(told),
+            400 | 401 | 403 | 413 | 415 | 422 => RelayCallError::Refused(told),
+            _ => RelayCallError::Odd(told),
         })
     }
 }
 
-async fn read(answer: Response, url: &str) -> Result<WatchDocument, CallFault> {
+async fn read(answer: Response, url: &str) -> Result<WatchDocument, RelayCallError> {
     let text = answer.text().await.map_err(|error| away(error, url))?;
     serde_json::from_str(&text)
         .with_context(|| format!("{url} answered no watch"))
-        .map_err(CallFault::Odd)
+        .map_err(RelayCallError::Odd)
 }
 
-fn away(error: reqwest::Error, url: &str) -> CallFault {
+fn away(error: reqwest::Error, url: &str) -> RelayCallError {
     // the address is named once
     let error = anyhow::Error::new(error.without_url());
-    CallFault::Away(error.context(format!("{url} does not answer")))
+    RelayCallError::Away(error.context(format!("{url} does not answer")))
 }
 
 impl Problem {

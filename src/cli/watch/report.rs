@@ -8,21 +8,21 @@ use serde::Serialize;
 
 use crate::{
     cli::{
-        colour::Paint,
+        colour::Painter,
         output::{self, harmless},
-        progress::Progress,
-        watch::news::{Ending, EventDocument, News, WatchDocument},
+        progress::StatusLine,
+        watch::news::{EventDocument, WatchDocument, WatchEnding, WatchNews},
     },
     clock::Clock,
 };
 
 /// Prints what there is to tell.
 #[derive(Debug)]
-pub(super) struct Reporter {
+pub(super) struct WatchReporter {
     as_json: bool,
-    paint: Paint,
+    paint: Painter,
     clock: Clock,
-    progress: Progress,
+    progress: StatusLine,
     /// Whether it was told that the relay is out of reach, and nothing since.
     is_away_told: bool,
 }
@@ -47,13 +47,13 @@ struct Begun<'a> {
     is_new: bool,
 }
 
-impl Reporter {
+impl WatchReporter {
     pub(super) fn new(as_json: bool) -> Self {
         Self {
             as_json,
-            paint: Paint::detect(),
+            paint: Painter::detect(),
             clock: Clock::system(),
-            progress: Progress::new(),
+            progress: StatusLine::new(),
             is_away_told: false,
         }
     }
@@ -89,7 +89,7 @@ impl Reporter {
     }
 
     /// Something changed.
-    pub(super) fn tell(&mut self, news: &News) -> Result<()> {
+    pub(super) fn tell(&mut self, news: &WatchNews) -> Result<()> {
         if self.as_json {
             self.print_json(None, news)
         } else {
@@ -99,7 +99,7 @@ impl Reporter {
     }
 
     /// The watch ended.
-    pub(super) fn ended(&mut self, ending: &Ending) -> Result<()> {
+    pub(super) fn ended(&mut self, ending: &WatchEnding) -> Result<()> {
         if self.as_json {
             return self.print_json(Some("ended"), ending);
         }
@@ -140,16 +140,16 @@ impl Reporter {
     }
 }
 
-fn describe(news: &News, now: Timestamp, paint: Paint) -> String {
+fn describe(news: &WatchNews, now: Timestamp, paint: Painter) -> String {
     match news {
-        News::Step(step) => format!(
+        WatchNews::Step(step) => format!(
             "{}  step     {:<24}  {}",
             time(now, paint),
             harmless(&step.title),
             paint.standing(&harmless(&step.status), 0)
         ),
-        News::Event(event) => describe_event(event, paint),
-        News::Attempt {
+        WatchNews::Event(event) => describe_event(event, paint),
+        WatchNews::Attempt {
             sequence,
             attempt,
             next_attempt_at,
@@ -170,7 +170,7 @@ fn describe(news: &News, now: Timestamp, paint: Paint) -> String {
                 attempt.duration_ms
             )
         }
-        News::Undelivered {
+        WatchNews::Undelivered {
             sequence, state, ..
         } => format!(
             "{}  event    {sequence} is {}",
@@ -180,7 +180,7 @@ fn describe(news: &News, now: Timestamp, paint: Paint) -> String {
     }
 }
 
-fn describe_event(event: &EventDocument, paint: Paint) -> String {
+fn describe_event(event: &EventDocument, paint: Painter) -> String {
     let parts = [&event.failed_step, &event.error_code];
     let why = parts
         .into_iter()
@@ -197,7 +197,7 @@ fn describe_event(event: &EventDocument, paint: Paint) -> String {
     )
 }
 
-fn time(at: Timestamp, paint: Paint) -> String {
+fn time(at: Timestamp, paint: Painter) -> String {
     paint.dim(at.strftime("%H:%M:%S"))
 }
 
@@ -210,7 +210,7 @@ mod tests {
         format!("2026-11-23T{text}Z").parse().unwrap()
     }
 
-    fn all_news() -> Vec<News> {
+    fn all_news() -> Vec<WatchNews> {
         let attempt = |number, status: Option<u16>, error: Option<&str>| AttemptDocument {
             number,
             started_at: at("09:14:31"),
@@ -218,18 +218,18 @@ mod tests {
             status,
             error: error.map(ToOwned::to_owned),
         };
-        let tried = |attempt, next: Option<&str>| News::Attempt {
+        let tried = |attempt, next: Option<&str>| WatchNews::Attempt {
             event_id: "evt_1".to_owned(),
             sequence: 1,
             attempt,
             next_attempt_at: next.map(at),
         };
         vec![
-            News::Step(StepDocument {
+            WatchNews::Step(StepDocument {
                 title: "verify-credentials".to_owned(),
                 status: "failed\u{1b}[2J".to_owned(),
             }),
-            News::Event(EventDocument {
+            WatchNews::Event(EventDocument {
                 id: "evt_1".to_owned(),
                 sequence: 1,
                 status: "failed".to_owned(),
@@ -243,7 +243,7 @@ mod tests {
             }),
             tried(attempt(1, Some(500), Some("refused")), Some("09:14:36")),
             tried(attempt(2, None, Some("timed-out")), None),
-            News::Undelivered {
+            WatchNews::Undelivered {
                 event_id: "evt_1".to_owned(),
                 sequence: 1,
                 state: "dead".to_owned(),
@@ -256,7 +256,7 @@ mod tests {
         let lines = all_news();
         let lines = lines
             .iter()
-            .map(|news| describe(news, at("09:14:29"), Paint::PLAIN));
+            .map(|news| describe(news, at("09:14:29"), Painter::PLAIN));
         let expected = [
             "09:14:29  step     verify-credentials        failed\u{fffd}[2J",
             "09:14:30  event    1 failed  verify-credentials  invalid-credentials  → resubmit-credentials\n          Check them.",

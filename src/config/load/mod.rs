@@ -8,7 +8,7 @@ use crate::config::{
     BasiqConfig, ConfigError, DAY, DeliveryConfig, HOUR, LogConfig, MINUTE, ServerConfig, Settings,
     StoreConfig, TrackingConfig,
     setting::{PREFIX, SettingDoc, TRACE_VARIABLES, doc_of},
-    sources::{self, AllGiven},
+    sources::{self, GivenValues},
     value::{self, Allowed},
 };
 
@@ -298,7 +298,7 @@ impl LogConfig {
 
 /// Hands out what was given and collects faults.
 struct Reader {
-    given: AllGiven,
+    given: GivenValues,
     faults: Vec<String>,
 }
 

@@ -4,8 +4,8 @@
 //! whose address is no longer allowed, is not followed to where it was. `hyper-util`'s pool knows connections by
 //! name alone, and cannot tell one that was closed while it rested from one that broke later.
 
-mod line;
 mod pool;
+mod watched_stream;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -20,12 +20,12 @@ use thiserror::Error;
 use tracing::debug;
 
 use self::{
-    line::{Heard, Line},
-    pool::Pool,
+    pool::IdlePool,
+    watched_stream::{PeerActivity, WatchedStream},
 };
 use crate::{
     config::DeliveryConfig,
-    delivery::dialer::{DialError, Dialer, Place},
+    delivery::dialer::{Destination, DialError, Dialer},
 };
 
 /// The longest head of an answer, and the most of a body that waits to be read, in bytes.
@@ -34,7 +34,7 @@ const BUFFER: usize = 64 * 1024;
 const MOST_HEADERS: usize = 4096;
 
 /// A request's body.
-pub(super) type Body = http_body_util::Full<bytes::Bytes>;
+pub(super) type RequestBody = http_body_util::Full<bytes::Bytes>;
 
 /// Why a request was not answered.
 #[derive(Debug, Error)]
@@ -52,14 +52,14 @@ pub(super) enum SendError {
 
 /// Opens and keeps connections.
 #[derive(Clone)]
-pub(super) struct Connections {
+pub(super) struct CallbackConnections {
     dialer: Dialer,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
-    pool: Pool,
+    pool: IdlePool,
 }
 
-impl Connections {
+impl CallbackConnections {
     pub(super) fn new(dialer: Dialer, config: &DeliveryConfig) -> Self {
         let mut http1 = http1::Builder::new();
         // what curl and Node take is no reason to post an event again: the status decides
@@ -78,7 +78,7 @@ impl Connections {
             dialer,
             http1,
             http2,
-            pool: Pool::new(config.concurrency, config.concurrency_per_host),
+            pool: IdlePool::new(config.concurrency, config.concurrency_per_host),
         }
     }
 
@@ -87,10 +87,10 @@ impl Connections {
     /// had taken the first one knows the second by its `webhook-id`.
     pub(super) async fn send(
         &self,
-        request: Request<Body>,
-        to: &Place,
+        request: Request<RequestBody>,
+        to: &Destination,
         vetted: &[IpAddr],
-    ) -> Result<(Response<Incoming>, Connection), SendError> {
+    ) -> Result<(Response<Incoming>, CallbackConnection), SendError> {
         if let Some(mut kept) = self.pool.take(to, vetted) {
             match kept.send(request.clone()).await {
                 Ok(answer) => return Ok((answer, kept)),
@@ -108,7 +108,7 @@ impl Connections {
     }
 
     /// Keeps a connection for the next request, once it is ready for one.
-    pub(super) fn keep(&self, to: Place, mut connection: Connection) {
+    pub(super) fn keep(&self, to: Destination, mut connection: CallbackConnection) {
         let pool = self.pool.clone();
         if connection.is_usable() {
             return pool.put(to, connection);
@@ -120,10 +120,14 @@ impl Connections {
         });
     }
 
-    async fn open(&self, to: &Place, vetted: &[IpAddr]) -> Result<Connection, SendError> {
+    async fn open(
+        &self,
+        to: &Destination,
+        vetted: &[IpAddr],
+    ) -> Result<CallbackConnection, SendError> {
         let dialed = self.dialer.dial(to, vetted).await?;
-        let heard = Arc::new(Heard::default());
-        let line = TokioIo::new(Line::new(dialed.stream, Arc::clone(&heard)));
+        let heard = Arc::new(PeerActivity::default());
+        let line = TokioIo::new(WatchedStream::new(dialed.stream, Arc::clone(&heard)));
         let failed = |error| match heard.tls_error() {
             Some(cause) => SendError::Tls(cause.clone()),
             None => SendError::Broken(error),
@@ -137,7 +141,7 @@ impl Connections {
             serve(connection);
             Sender::Http1(sender)
         };
-        let connection = Connection {
+        let connection = CallbackConnection {
             sender,
             address: dialed.address,
             heard,
@@ -163,19 +167,22 @@ where
 
 /// What requests are given to. One of HTTP/1 takes them one after the other, one of HTTP/2 many at once.
 enum Sender {
-    Http1(http1::SendRequest<Body>),
-    Http2(http2::SendRequest<Body>),
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>),
 }
 
 /// An open connection to a vetted address.
-pub(super) struct Connection {
+pub(super) struct CallbackConnection {
     sender: Sender,
     address: IpAddr,
-    heard: Arc<Heard>,
+    heard: Arc<PeerActivity>,
 }
 
-impl Connection {
-    async fn send(&mut self, mut request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+impl CallbackConnection {
+    async fn send(
+        &mut self,
+        mut request: Request<RequestBody>,
+    ) -> hyper::Result<Response<Incoming>> {
         self.heard.listen_anew();
         match &mut self.sender {
             Sender::Http1(sender) => {
@@ -252,7 +259,7 @@ fn is_refusal(error: &hyper::Error) -> bool {
 }
 
 /// HTTP/1 names the host in a header and the rest in the request's line.
-fn name_origin(request: &mut Request<Body>) {
+fn name_origin(request: &mut Request<RequestBody>) {
     let uri = request.uri();
     let host = uri.authority().map_or("", |authority| authority.as_str());
     if let Ok(host) = HeaderValue::from_str(host) {

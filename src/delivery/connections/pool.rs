@@ -11,8 +11,8 @@ use hyper::rt::Executor;
 use hyper_util::rt::TokioExecutor;
 use tokio::time::{Instant, sleep};
 
-use super::Connection;
-use crate::delivery::dialer::Place;
+use super::CallbackConnection;
+use crate::delivery::dialer::Destination;
 
 /// How long an unused connection is kept.
 const KEPT_FOR: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// Connections at rest. Clones share them.
 #[derive(Clone)]
-pub(super) struct Pool {
+pub(super) struct IdlePool {
     resting: Arc<Mutex<Resting>>,
     /// As many in all as requests may be under way: fewer would be opened again for each wave of deliveries.
     most: usize,
@@ -36,8 +36,8 @@ struct Resting {
 }
 
 struct Rest {
-    to: Place,
-    connection: Connection,
+    to: Destination,
+    connection: CallbackConnection,
     since: Instant,
 }
 
@@ -47,7 +47,7 @@ impl Rest {
     }
 }
 
-impl Pool {
+impl IdlePool {
     pub(super) fn new(most: usize, most_per_place: usize) -> Self {
         Self {
             resting: Arc::default(),
@@ -57,7 +57,7 @@ impl Pool {
     }
 
     /// The connection used last that leads to this place at one of these addresses.
-    pub(super) fn take(&self, to: &Place, vetted: &[IpAddr]) -> Option<Connection> {
+    pub(super) fn take(&self, to: &Destination, vetted: &[IpAddr]) -> Option<CallbackConnection> {
         let mut resting = lock(&self.resting);
         let connections = &mut resting.connections;
         loop {
@@ -80,7 +80,7 @@ impl Pool {
     }
 
     /// Keeps a connection. One that others share is kept once.
-    pub(super) fn put(&self, to: Place, connection: Connection) {
+    pub(super) fn put(&self, to: Destination, connection: CallbackConnection) {
         let mut resting = lock(&self.resting);
         let connections = &mut resting.connections;
         if connection.is_shared() {

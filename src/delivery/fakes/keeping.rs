@@ -23,7 +23,7 @@ const FULL_AFTER: Duration = Duration::from_millis(100);
 
 /// What a host does about a request of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::delivery) enum Deed {
+pub(in crate::delivery) enum HostAction {
     /// Answers 200 and keeps the connection.
     Answer,
     /// Closes the connection without a byte of an answer.
@@ -42,7 +42,7 @@ pub(in crate::delivery) struct KeepingHost {
 
 impl KeepingHost {
     /// Each connection has its own deeds, the last ones are those of every further connection.
-    pub(in crate::delivery) async fn at(at: &str, deeds: &'static [&'static [Deed]]) -> Self {
+    pub(in crate::delivery) async fn at(at: &str, deeds: &'static [&'static [HostAction]]) -> Self {
         let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::default());
@@ -65,7 +65,7 @@ impl KeepingHost {
     }
 
     /// A host on loopback.
-    pub(in crate::delivery) async fn does(deeds: &'static [&'static [Deed]]) -> Self {
+    pub(in crate::delivery) async fn does(deeds: &'static [&'static [HostAction]]) -> Self {
         Self::at("127.0.0.1:0", deeds).await
     }
 
@@ -90,19 +90,19 @@ impl KeepingHost {
     }
 }
 
-async fn serve(mut stream: TcpStream, deeds: &[Deed], seen: Arc<Mutex<Vec<String>>>) {
+async fn serve(mut stream: TcpStream, deeds: &[HostAction], seen: Arc<Mutex<Vec<String>>>) {
     for deed in deeds {
         let Some(request) = read_request(&mut stream).await else {
             return;
         };
         seen.lock().unwrap().push(request);
         let answer = match deed {
-            Deed::Answer => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
-            Deed::Close => return,
-            Deed::BreakOff => "HTTP/1.1 200 OK\r\nx-half: ",
+            HostAction::Answer => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            HostAction::Close => return,
+            HostAction::BreakOff => "HTTP/1.1 200 OK\r\nx-half: ",
         };
         stream.write_all(answer.as_bytes()).await.unwrap();
-        if *deed == Deed::BreakOff {
+        if *deed == HostAction::BreakOff {
             return;
         }
     }
@@ -110,12 +110,12 @@ async fn serve(mut stream: TcpStream, deeds: &[Deed], seen: Arc<Mutex<Vec<String
 }
 
 /// A port that neither accepts nor refuses: its queue of connections is full, so packets to it are dropped.
-pub(in crate::delivery) struct Swallower {
+pub(in crate::delivery) struct SilentPort {
     _listener: TcpListener,
     _queued: Vec<TcpStream>,
 }
 
-impl Swallower {
+impl SilentPort {
     pub(in crate::delivery) async fn at(at: &str) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(at.parse().unwrap()).unwrap();

@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub(super) use self::{
-    keeping::{Deed, KeepingHost, Swallower},
+    keeping::{HostAction, KeepingHost, SilentPort},
     outbox::FakeOutbox,
     tls::{FakeProxy, FakeTls},
 };
@@ -73,7 +73,7 @@ pub(super) fn due(url: &str) -> DueDelivery {
 
 /// How a fake host answers each request.
 #[derive(Debug, Clone)]
-pub(super) enum Reply {
+pub(super) enum HostReply {
     /// With this status line and no body.
     Status(&'static str),
     /// With 302 to this address.
@@ -108,16 +108,16 @@ struct Seen {
 }
 
 impl FakeHost {
-    pub(super) async fn plays(reply: Reply) -> Self {
+    pub(super) async fn plays(reply: HostReply) -> Self {
         Self::plays_in_turn(vec![reply]).await
     }
 
     /// Plays each reply once, and the last one for ever.
-    pub(super) async fn plays_in_turn(replies: Vec<Reply>) -> Self {
+    pub(super) async fn plays_in_turn(replies: Vec<HostReply>) -> Self {
         Self::plays_at("127.0.0.1:0", replies).await
     }
 
-    pub(super) async fn plays_at(at: &str, replies: Vec<Reply>) -> Self {
+    pub(super) async fn plays_at(at: &str, replies: Vec<HostReply>) -> Self {
         let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
@@ -147,7 +147,7 @@ impl FakeHost {
     }
 }
 
-async fn accept(listener: TcpListener, mut replies: VecDeque<Reply>, seen: Arc<Seen>) {
+async fn accept(listener: TcpListener, mut replies: VecDeque<HostReply>, seen: Arc<Seen>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         seen.connections.fetch_add(1, Ordering::SeqCst);
@@ -160,8 +160,8 @@ async fn accept(listener: TcpListener, mut replies: VecDeque<Reply>, seen: Arc<S
     }
 }
 
-async fn answer(mut stream: TcpStream, reply: Reply, seen: Arc<Seen>) {
-    if matches!(reply, Reply::HangUp) {
+async fn answer(mut stream: TcpStream, reply: HostReply, seen: Arc<Seen>) {
+    if matches!(reply, HostReply::HangUp) {
         return;
     }
     let Some(request) = read_request(&mut stream).await else {
@@ -171,20 +171,20 @@ async fn answer(mut stream: TcpStream, reply: Reply, seen: Arc<Seen>) {
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let close = "content-length: 0\r\nconnection: close\r\nset-cookie: a=b\r\n\r\n";
     let text = match &reply {
-        Reply::Status(status) => format!("HTTP/1.1 {status}\r\nretry-after: 7\r\n{close}"),
-        Reply::Redirect(to) => format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\n{close}"),
-        Reply::Raw(text) => (*text).to_owned(),
-        Reply::CutShort => "HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\npart".to_owned(),
-        Reply::Endless | Reply::Drip => chunked.to_owned(),
-        Reply::EndlessHead => "HTTP/1.1 200 OK\r\n".to_owned(),
-        Reply::Hang | Reply::HangUp => String::new(),
+        HostReply::Status(status) => format!("HTTP/1.1 {status}\r\nretry-after: 7\r\n{close}"),
+        HostReply::Redirect(to) => format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\n{close}"),
+        HostReply::Raw(text) => (*text).to_owned(),
+        HostReply::CutShort => "HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\npart".to_owned(),
+        HostReply::Endless | HostReply::Drip => chunked.to_owned(),
+        HostReply::EndlessHead => "HTTP/1.1 200 OK\r\n".to_owned(),
+        HostReply::Hang | HostReply::HangUp => String::new(),
     };
     stream.write_all(text.as_bytes()).await.unwrap();
     match reply {
-        Reply::Hang => std::future::pending().await,
-        Reply::EndlessHead => while stream.write_all(b"x-more: and more\r\n").await.is_ok() {},
-        Reply::Endless => while stream.write_all(b"4\r\nmore\r\n").await.is_ok() {},
-        Reply::Drip => {
+        HostReply::Hang => std::future::pending().await,
+        HostReply::EndlessHead => while stream.write_all(b"x-more: and more\r\n").await.is_ok() {},
+        HostReply::Endless => while stream.write_all(b"4\r\nmore\r\n").await.is_ok() {},
+        HostReply::Drip => {
             while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -215,9 +215,9 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
 
 /// A resolver that answers as told, whatever the name.
 #[derive(Clone)]
-pub(super) struct Names(Arc<Mutex<VecDeque<Vec<IpAddr>>>>);
+pub(super) struct FakeResolver(Arc<Mutex<VecDeque<Vec<IpAddr>>>>);
 
-impl Names {
+impl FakeResolver {
     /// These addresses every time.
     pub(super) fn always(addresses: &[&str]) -> Self {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
@@ -237,7 +237,7 @@ impl Names {
 }
 
 #[async_trait]
-impl NameResolver for Names {
+impl NameResolver for FakeResolver {
     async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
         let mut turns = self.0.lock().unwrap();
         let next = if turns.len() > 1 {

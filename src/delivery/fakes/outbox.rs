@@ -15,8 +15,8 @@ use super::now;
 use crate::{
     domain::DeliveryId,
     store::{
-        AfterAttempt, AttemptResult, Claim, DueDelivery, GivenUp, HostLimits, NewDeliveries,
-        OutboxStore, StoreError, Waiting,
+        AbandonedDelivery, AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits,
+        NewDeliveries, OutboxStore, StoreError, WaitLimit,
     },
 };
 
@@ -30,7 +30,7 @@ pub(in crate::delivery) struct FakeOutbox {
     pub(in crate::delivery) refuse_records: AtomicUsize,
     pub(in crate::delivery) new_deliveries: NewDeliveries,
     /// What is given up when it is asked for the next time.
-    pub(in crate::delivery) wait_too_long: Mutex<Vec<GivenUp>>,
+    pub(in crate::delivery) wait_too_long: Mutex<Vec<AbandonedDelivery>>,
 }
 
 impl FakeOutbox {
@@ -106,7 +106,7 @@ impl OutboxStore for FakeOutbox {
         Ok(())
     }
 
-    async fn give_up_waiting(&self, _: Waiting) -> Result<Vec<GivenUp>, StoreError> {
+    async fn give_up_waiting(&self, _: WaitLimit) -> Result<Vec<AbandonedDelivery>, StoreError> {
         Ok(std::mem::take(&mut *self.wait_too_long.lock().unwrap()))
     }
 

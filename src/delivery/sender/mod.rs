@@ -13,11 +13,11 @@ use crate::{
     delivery::{
         AddressGuard, DeliveryError, NameResolver, NoAddress,
         addresses::AddressLoad,
-        connections::{Body, Connections, SendError},
-        dialer::{DialError, Dialer, Place},
+        connections::{CallbackConnections, RequestBody, SendError},
+        dialer::{Destination, DialError, Dialer},
         tls,
     },
-    domain::{AllowedNetworks, Attempt, AttemptError, CallbackUrl, Share},
+    domain::{AllowedNetworks, Attempt, AttemptError, CallbackUrl, Fleet},
     runtime::{causes, lacks_handles, lacks_resources},
     signing,
     store::DueDelivery,
@@ -31,9 +31,9 @@ const KEEP_AT_MOST: usize = 1024;
 
 /// Whether an attempt was made.
 #[derive(Debug)]
-pub enum Attempted {
+pub enum AttemptOutcome {
     /// It was; this came of it.
-    Answered(Answer),
+    Answered(CallbackResponse),
     /// It was not: too many attempts to the same address are in flight.
     NoRoom,
     /// It could not be: the relay has no file handle, thread or memory left. The cause is for the log.
@@ -42,14 +42,14 @@ pub enum Attempted {
 
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct CallbackResponse {
     /// The attempt, for the record.
     pub attempt: Attempt,
     /// The answer's `Retry-After`, as it was written.
     pub retry_after: Option<String>,
 }
 
-impl Answer {
+impl CallbackResponse {
     /// An attempt that failed inside the relay.
     #[must_use]
     pub fn internal_error(due: &DueDelivery, started_at: Timestamp) -> Self {
@@ -61,7 +61,7 @@ impl Answer {
         due: &DueDelivery,
         started_at: Timestamp,
         duration: Duration,
-        outcome: Result<Reply, Failed>,
+        outcome: Result<HostReply, Failed>,
     ) -> Self {
         let (reply, error, error_detail) = match outcome {
             Ok(reply) => {
@@ -89,13 +89,13 @@ impl Answer {
 }
 
 /// A callback's answer, as far as it was read.
-struct Reply {
+struct HostReply {
     status: StatusCode,
     retry_after: Option<String>,
     body: Option<String>,
 }
 
-impl Reply {
+impl HostReply {
     fn error(&self) -> Option<AttemptError> {
         if self.status.is_success() {
             None
@@ -110,7 +110,7 @@ impl Reply {
 /// Posts events to callbacks.
 #[derive(Clone)]
 pub struct CallbackSender {
-    connections: Connections,
+    connections: CallbackConnections,
     guard: AddressGuard,
     addresses: AddressLoad,
     allow_http: bool,
@@ -126,7 +126,7 @@ impl CallbackSender {
         let allowed = AllowedNetworks::new(config.allow_networks.clone());
         let dialer = Dialer::new(tls::client_config(config)?, config.proxy.as_ref());
         Ok(Self {
-            connections: Connections::new(dialer, config),
+            connections: CallbackConnections::new(dialer, config),
             guard: AddressGuard::new(resolver, allowed),
             addresses: AddressLoad::new(config),
             allow_http: config.allow_http,
@@ -135,8 +135,8 @@ impl CallbackSender {
     }
 
     /// Divides the slots of each address with other relays.
-    pub(super) fn divide(&mut self, share: Share) {
-        self.addresses.divide(share);
+    pub(super) fn share_with(&mut self, share: Fleet) {
+        self.addresses.share_with(share);
     }
 
     /// Hosts whose address has no room for another attempt.
@@ -146,15 +146,20 @@ impl CallbackSender {
     }
 
     /// Posts a delivery once, as of `started_at`, if there is room for it.
-    pub async fn attempt(&self, due: &DueDelivery, started_at: Timestamp) -> Attempted {
+    pub async fn attempt(&self, due: &DueDelivery, started_at: Timestamp) -> AttemptOutcome {
         let begun = Instant::now();
         let outcome = match self.post(due, started_at, begun + self.time_limit).await {
             Ok(reply) => Ok(reply),
-            Err(Failure::NoRoom) => return Attempted::NoRoom,
-            Err(Failure::NoResources(cause)) => return Attempted::NoResources(cause),
+            Err(Failure::NoRoom) => return AttemptOutcome::NoRoom,
+            Err(Failure::NoResources(cause)) => return AttemptOutcome::NoResources(cause),
             Err(Failure::Failed(failed)) => Err(failed),
         };
-        Attempted::Answered(Answer::of(due, started_at, begun.elapsed(), outcome))
+        AttemptOutcome::Answered(CallbackResponse::of(
+            due,
+            started_at,
+            begun.elapsed(),
+            outcome,
+        ))
     }
 
     async fn post(
@@ -162,7 +167,7 @@ impl CallbackSender {
         due: &DueDelivery,
         at: Timestamp,
         until: Instant,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<HostReply, Failure> {
         let url = &due.callback_url;
         if url.url().scheme() != "https" && !self.allow_http {
             // accepted under another configuration
@@ -205,12 +210,12 @@ impl CallbackSender {
     /// Sends a request and reads its answer as far as it counts.
     async fn exchange(
         &self,
-        request: Request<Body>,
+        request: Request<RequestBody>,
         url: &CallbackUrl,
         vetted: &[IpAddr],
         until: Instant,
-    ) -> Result<Reply, Failed> {
-        let to = Place::of(url);
+    ) -> Result<HostReply, Failed> {
+        let to = Destination::of(url);
         let sent = timeout_at(until, self.connections.send(request, &to, vetted)).await;
         let (answer, connection) = match sent {
             Ok(Ok(answered)) => answered,
@@ -218,7 +223,7 @@ impl CallbackSender {
             Err(_) => return Err(AttemptError::TimedOut.into()),
         };
         let (head, body) = answer.into_parts();
-        let reply = Reply {
+        let reply = HostReply {
             status: head.status,
             retry_after: retry_after(&head.headers),
             body: beginning(body, until).await,
@@ -265,9 +270,9 @@ impl From<AttemptError> for Failed {
     }
 }
 
-fn request(due: &DueDelivery, at: Timestamp) -> Result<Request<Body>, AttemptError> {
+fn request(due: &DueDelivery, at: Timestamp) -> Result<Request<RequestBody>, AttemptError> {
     let mut request = Request::post(due.callback_url.as_str())
-        .body(Body::from(due.body.clone()))
+        .body(RequestBody::from(due.body.clone()))
         .map_err(|_| AttemptError::Internal)?;
     *request.headers_mut() = headers(due, at)?;
     Ok(request)

@@ -9,14 +9,14 @@ use tracing::{debug, info, warn};
 
 use crate::{
     delivery::{
-        Answer, Attempted,
+        AttemptOutcome, CallbackResponse,
         retry::{AttemptEnd, after_attempt, parse_retry_after, whole_schedule},
         worker::{
-            Conclusion, DeliveryWorker, Landing,
+            Completion, Conclusion, DeliveryWorker,
             report::{count_dead, log_attempt},
         },
     },
-    store::{AfterAttempt, AttemptResult, DueDelivery, StoreError, Waiting},
+    store::{AfterAttempt, AttemptResult, DueDelivery, StoreError, WaitLimit},
 };
 
 /// How long a delivery waits that could not be tried: its address has no room, or the relay has no resources.
@@ -31,26 +31,26 @@ const END_AT_ONCE: usize = 500;
 
 impl DeliveryWorker {
     /// Frees the slot of an attempt and decides what follows it.
-    pub(super) fn conclude(&mut self, landing: Landing) {
-        let Landing { due, outcome } = landing;
+    pub(super) fn conclude(&mut self, completion: Completion) {
+        let Completion { due, outcome } = completion;
         let now = self.clock.now();
         match outcome {
-            Attempted::Answered(answer) => self.answered(&due, answer, now),
-            Attempted::NoRoom => {
+            AttemptOutcome::Answered(answer) => self.answered(&due, answer, now),
+            AttemptOutcome::NoRoom => {
                 debug!(
                     delivery.id = %due.id, callback.host = due.callback_url.host(),
                     "the callback's address has no room for another attempt"
                 );
                 self.put_off(&due, now);
             }
-            Attempted::NoResources(cause) => {
+            AttemptOutcome::NoResources(cause) => {
                 self.note_lack(&due, &cause);
                 self.put_off(&due, now);
             }
         }
     }
 
-    fn answered(&mut self, due: &DueDelivery, answer: Answer, now: Timestamp) {
+    fn answered(&mut self, due: &DueDelivery, answer: CallbackResponse, now: Timestamp) {
         if std::mem::take(&mut self.lacks_resources) {
             info!("attempts can be made again");
         }
@@ -131,7 +131,7 @@ impl DeliveryWorker {
         if asked.is_some_and(is_early) {
             return Ok(());
         }
-        let waiting = Waiting {
+        let waiting = WaitLimit {
             now,
             since: now.saturating_sub(whole).unwrap_or(now),
             limit: END_AT_ONCE,
@@ -178,11 +178,11 @@ mod tests {
     use crate::{
         delivery::{
             NameResolver,
-            fakes::{FakeHost, Reply, due, local_config, now},
-            worker::tests::{Setup, seconds_from_now, setup, setup_with},
+            fakes::{FakeHost, HostReply, due, local_config, now},
+            worker::tests::{WorkerSetup, seconds_from_now, setup, setup_with},
         },
         domain::{DeliveryId, WatchId},
-        store::GivenUp,
+        store::AbandonedDelivery,
     };
 
     /// A resolver that has no file handle left the first time.
@@ -211,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn an_attempt_that_the_relay_could_not_make_is_made_a_second_later_and_counts_for_nothing()
      {
-        let host = FakeHost::plays(Reply::Status("200 OK")).await;
+        let host = FakeHost::plays(HostReply::Status("200 OK")).await;
         let url = host.url("app.example");
         let names = Arc::new(OutOfHandles::default());
         let mut setup = setup_with(&local_config(), vec![due(&url)], names);
@@ -228,17 +228,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_asked_once_a_second_what_waited_too_long_and_at_once_where_there_may_be_more() {
+    async fn it_is_asked_now_and_then_what_waited_too_long_and_at_once_where_there_may_be_more() {
         let mut setup = setup(&local_config(), Vec::new());
-        let one = GivenUp {
+        let every = ask_every(whole_schedule(&local_config().retry_schedule)).as_secs();
+        let one = AbandonedDelivery {
             delivery_id: DeliveryId::new(now()),
             event_id: due("https://app.example/").event_id,
             watch_id: WatchId::new(now()),
             job_id: "248b2883".parse().unwrap(),
             host: "app.example".to_owned(),
         };
-        let left = |setup: &Setup| setup.outbox.wait_too_long.lock().unwrap().len();
-        for (count, seconds, then) in [(500, 0, 0), (1, 0, 0), (1, 0, 1), (0, 1, 0)] {
+        let left = |setup: &WorkerSetup| setup.outbox.wait_too_long.lock().unwrap().len();
+        for (count, seconds, then) in [(500, 0, 0), (1, 0, 0), (1, every - 1, 1), (0, 1, 0)] {
             let many = (0..count).map(|_| one.clone());
             setup.outbox.wait_too_long.lock().unwrap().extend(many);
             setup.clock.advance(Duration::from_secs(seconds));

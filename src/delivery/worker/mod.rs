@@ -1,8 +1,8 @@
 //! Claims due deliveries, keeps many attempts in flight and records what came of them.
 
+mod capacity;
 mod conclude;
 mod report;
-mod room;
 mod span;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -19,11 +19,11 @@ use crate::{
     clock::Clock,
     config::DeliveryConfig,
     delivery::{
-        Answer, Attempted, CallbackSender, DeliveryError, NameResolver, SystemResolver,
-        hosts::HostLoad,
+        AttemptOutcome, CallbackResponse, CallbackSender, DeliveryError, NameResolver,
+        SystemResolver, hosts::HostLoad,
     },
-    domain::Share,
-    runtime::{Search, Tick, Wake, Worker, WorkerError},
+    domain::Fleet,
+    runtime::{ClaimPacer, Tick, Wake, Worker, WorkerError},
     store::{
         AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError, record_attempts,
     },
@@ -46,15 +46,15 @@ pub struct DeliveryWorker {
     lease: Duration,
     concurrency: usize,
     hosts: HostLoad,
-    flights: JoinSet<()>,
-    landings: (UnboundedSender<Landing>, UnboundedReceiver<Landing>),
+    in_flight: JoinSet<()>,
+    completions: (UnboundedSender<Completion>, UnboundedReceiver<Completion>),
     /// What is not recorded yet.
     unrecorded: Vec<Conclusion>,
     /// The store took no record the last time: nothing is claimed until it does.
     refused: bool,
-    search: Search,
+    search: ClaimPacer,
     /// Hosts of which the latest claim took all that they had room for: more of theirs may wait.
-    crowded: HashSet<String>,
+    saturated_hosts: HashSet<String>,
     /// Whether the latest attempt could not be made for want of a file handle, a thread or memory.
     lacks_resources: bool,
     /// When it was last asked which deliveries wait for a paused host for too long.
@@ -62,9 +62,9 @@ pub struct DeliveryWorker {
 }
 
 /// An attempt that ended.
-struct Landing {
+struct Completion {
     due: Arc<DueDelivery>,
-    outcome: Attempted,
+    outcome: AttemptOutcome,
 }
 
 /// What is to be recorded, and counted once it is.
@@ -102,12 +102,12 @@ impl DeliveryWorker {
             lease: config.timeout.saturating_add(LEASE_MARGIN),
             concurrency: config.concurrency,
             hosts: HostLoad::new(config.concurrency_per_host),
-            flights: JoinSet::new(),
-            landings: mpsc::unbounded_channel(),
+            in_flight: JoinSet::new(),
+            completions: mpsc::unbounded_channel(),
             unrecorded: Vec::new(),
             refused: false,
-            search: Search::default(),
-            crowded: HashSet::new(),
+            search: ClaimPacer::default(),
+            saturated_hosts: HashSet::new(),
             lacks_resources: false,
             asked_for_waiting: None,
         })
@@ -116,9 +116,9 @@ impl DeliveryWorker {
     /// Divides the slots of each host, and of each address, with the other relays on the store. How many
     /// attempts there are in all is each relay's own.
     #[must_use]
-    pub fn sharing(mut self, share: &Share) -> Self {
-        self.hosts.divide(share.clone());
-        self.sender.divide(share.clone());
+    pub fn sharing(mut self, share: &Fleet) -> Self {
+        self.hosts.share_with(share.clone());
+        self.sender.share_with(share.clone());
         self
     }
 
@@ -129,11 +129,11 @@ impl DeliveryWorker {
     }
 
     /// Takes the attempts that ended since the last time.
-    fn take_landings(&mut self) {
-        while let Ok(landing) = self.landings.1.try_recv() {
-            self.conclude(landing);
+    fn take_completions(&mut self) {
+        while let Ok(completion) = self.completions.1.try_recv() {
+            self.conclude(completion);
         }
-        while let Some(ended) = self.flights.try_join_next() {
+        while let Some(ended) = self.in_flight.try_join_next() {
             if let Err(failure) = ended {
                 error!(%failure, "an attempt panicked");
             }
@@ -141,8 +141,8 @@ impl DeliveryWorker {
     }
 
     async fn wait_for_landing(&mut self) {
-        if let Some(landing) = self.landings.1.recv().await {
-            self.conclude(landing);
+        if let Some(completion) = self.completions.1.recv().await {
+            self.conclude(completion);
         }
     }
 
@@ -169,7 +169,7 @@ impl DeliveryWorker {
         let work =
             async { tokio::join!(record(&*store, &ended), claim_some(&*store, claim, &hosts)) };
         let desk = store.new_deliveries();
-        let (recorded, claimed) = desk.meanwhile(work, |new| self.send(new)).await;
+        let (recorded, claimed) = desk.receive_during(work, |new| self.send(new)).await;
         self.refused = recorded.is_err();
         let had_ended = !self.refused && !ended.is_empty();
         match &recorded {
@@ -195,15 +195,15 @@ impl DeliveryWorker {
         let due = Arc::new(due);
         let started_at = self.clock.now();
         let mut flight = Flight {
-            outcome: Some(Attempted::Answered(Answer::internal_error(
+            outcome: Some(AttemptOutcome::Answered(CallbackResponse::internal_error(
                 &due, started_at,
             ))),
             due,
-            landed: self.landings.0.clone(),
+            landed: self.completions.0.clone(),
             wake: self.wake.clone(),
         };
         let sender = self.sender.clone();
-        self.flights.spawn(async move {
+        self.in_flight.spawn(async move {
             // its state is kilobytes, which the task would move five times
             let attempt = Box::pin(sender.attempt(&flight.due, started_at));
             let outcome = traced(&flight.due, attempt).await;
@@ -236,7 +236,7 @@ impl Worker for DeliveryWorker {
     }
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
-        self.take_landings();
+        self.take_completions();
         let now = self.clock.now();
         self.give_up_waiting(now).await?;
         let (room, wait) = self.divide_room();
@@ -258,7 +258,7 @@ impl Worker for DeliveryWorker {
     async fn rest(&mut self, so_long: Duration) {
         let store = Arc::clone(&self.store);
         let (desk, resting) = (store.new_deliveries(), tokio::time::sleep(so_long));
-        desk.meanwhile(resting, |new| self.send(new)).await;
+        desk.receive_during(resting, |new| self.send(new)).await;
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
@@ -266,7 +266,7 @@ impl Worker for DeliveryWorker {
         let store = Arc::clone(&self.store);
         store.new_deliveries().close(|new| self.send(new)).await;
         loop {
-            self.take_landings();
+            self.take_completions();
             match self.record().await {
                 Ok(()) if self.in_flight() == 0 => return Ok(()),
                 Ok(()) => self.wait_for_landing().await,
@@ -306,13 +306,13 @@ async fn claim_some(
 struct Flight {
     due: Arc<DueDelivery>,
     /// Until there is another, that of an attempt that failed inside the relay.
-    outcome: Option<Attempted>,
-    landed: UnboundedSender<Landing>,
+    outcome: Option<AttemptOutcome>,
+    landed: UnboundedSender<Completion>,
     wake: Wake,
 }
 
 impl Flight {
-    fn ended(&mut self, outcome: Attempted) {
+    fn ended(&mut self, outcome: AttemptOutcome) {
         self.outcome = Some(outcome);
     }
 }
@@ -322,7 +322,7 @@ impl Drop for Flight {
         if let Some(outcome) = self.outcome.take() {
             let due = Arc::clone(&self.due);
             // nobody listens any more once the worker is gone; the lease runs out
-            self.landed.send(Landing { due, outcome }).ok();
+            self.landed.send(Completion { due, outcome }).ok();
             self.wake.ring();
         }
     }

@@ -4,11 +4,11 @@ use metrics::{counter, histogram};
 use tracing::{info, warn};
 
 use crate::{
-    delivery::{Answer, worker::Conclusion},
+    delivery::{CallbackResponse, worker::Conclusion},
     store::{AfterAttempt, DueDelivery},
 };
 
-pub(super) fn log_attempt(due: &DueDelivery, answer: &Answer, next: AfterAttempt) {
+pub(super) fn log_attempt(due: &DueDelivery, answer: &CallbackResponse, next: AfterAttempt) {
     let attempt = &answer.attempt;
     let (id, event, watch, job) = (due.id, due.event_id, due.watch_id, &due.job_id);
     let host = due.callback_url.host();

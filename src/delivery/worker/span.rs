@@ -2,15 +2,15 @@
 
 use tracing::{Instrument, Span, debug_span, field::Empty};
 
-use crate::{delivery::Attempted, store::DueDelivery, telemetry};
+use crate::{delivery::AttemptOutcome, store::DueDelivery, telemetry};
 
 /// Makes an attempt within a span of its own: a child in the trace of the call that registered the watch.
 ///
 /// The span is only for traces, hence its level; the log tells of the attempt by itself.
 pub(super) async fn traced(
     due: &DueDelivery,
-    attempt: impl Future<Output = Attempted>,
-) -> Attempted {
+    attempt: impl Future<Output = AttemptOutcome>,
+) -> AttemptOutcome {
     let span = debug_span!(
         parent: None,
         "delivery",
@@ -31,8 +31,8 @@ pub(super) async fn traced(
     outcome
 }
 
-fn tell(span: &Span, outcome: &Attempted) {
-    let Attempted::Answered(answer) = outcome else {
+fn tell(span: &Span, outcome: &AttemptOutcome) {
+    let AttemptOutcome::Answered(answer) = outcome else {
         return;
     };
     span.record("http.status", answer.attempt.status);

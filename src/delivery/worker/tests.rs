@@ -4,39 +4,43 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::{
-    delivery::fakes::{FakeHost, FakeOutbox, Names, Reply, due, local_config, now},
+    delivery::fakes::{FakeHost, FakeOutbox, FakeResolver, HostReply, due, local_config, now},
     domain::AttemptError,
     store::AfterAttempt,
 };
 
-pub(super) struct Setup {
+pub(super) struct WorkerSetup {
     pub(super) worker: DeliveryWorker,
     pub(super) outbox: Arc<FakeOutbox>,
     pub(super) clock: Clock,
 }
 
-pub(super) fn setup(config: &DeliveryConfig, deliveries: Vec<DueDelivery>) -> Setup {
-    setup_with(config, deliveries, Arc::new(Names::always(&["127.0.0.1"])))
+pub(super) fn setup(config: &DeliveryConfig, deliveries: Vec<DueDelivery>) -> WorkerSetup {
+    setup_with(
+        config,
+        deliveries,
+        Arc::new(FakeResolver::always(&["127.0.0.1"])),
+    )
 }
 
 pub(super) fn setup_with(
     config: &DeliveryConfig,
     deliveries: Vec<DueDelivery>,
     names: Arc<dyn NameResolver>,
-) -> Setup {
+) -> WorkerSetup {
     let outbox = FakeOutbox::holding(deliveries);
     let clock = Clock::manual(now());
     let store = Arc::clone(&outbox);
     let worker =
         DeliveryWorker::with_resolver(store, clock.clone(), config, Wake::new(), names).unwrap();
-    Setup {
+    WorkerSetup {
         worker,
         outbox,
         clock,
     }
 }
 
-impl Setup {
+impl WorkerSetup {
     /// Ticks until nothing is in flight and nothing is due.
     pub(super) async fn settle(&mut self) {
         loop {
@@ -72,7 +76,7 @@ pub(super) fn seconds_from_now(next: AfterAttempt) -> f64 {
 
 #[tokio::test]
 async fn an_accepted_event_is_delivered() {
-    let host = FakeHost::plays(Reply::Status("204 No Content")).await;
+    let host = FakeHost::plays(HostReply::Status("204 No Content")).await;
     let mut setup = setup(&local_config(), vec![due(&host.url("app.example"))]);
     setup.settle().await;
     assert_eq!(setup.next(), [AfterAttempt::Delivered]);
@@ -88,7 +92,7 @@ async fn a_failed_attempt_follows_the_schedule_until_one_is_accepted() {
         "429 Too Many Requests",
         "200 OK",
     ];
-    let host = FakeHost::plays_in_turn(replies.map(Reply::Status).to_vec()).await;
+    let host = FakeHost::plays_in_turn(replies.map(HostReply::Status).to_vec()).await;
     let mut setup = setup(&local_config(), vec![due(&host.url("app.example"))]);
     setup.settle().await;
     assert!((4.5..=5.5).contains(&seconds_from_now(setup.next()[0])));
@@ -116,7 +120,7 @@ async fn a_failed_attempt_follows_the_schedule_until_one_is_accepted() {
 
 #[tokio::test]
 async fn retry_after_is_honoured() {
-    let host = FakeHost::plays(Reply::Status("503 Service Unavailable")).await;
+    let host = FakeHost::plays(HostReply::Status("503 Service Unavailable")).await;
     let mut setup = setup(&local_config(), vec![due(&host.url("app.example"))]);
     setup.settle().await;
     assert!((7.0..7.1).contains(&seconds_from_now(setup.next()[0])));
@@ -124,8 +128,8 @@ async fn retry_after_is_honoured() {
 
 #[tokio::test]
 async fn gone_and_dead_end_a_delivery() {
-    let gone = FakeHost::plays(Reply::Status("410 Gone")).await;
-    let failing = FakeHost::plays(Reply::Status("500 Internal Server Error")).await;
+    let gone = FakeHost::plays(HostReply::Status("410 Gone")).await;
+    let failing = FakeHost::plays(HostReply::Status("500 Internal Server Error")).await;
     let mut last = due(&failing.url("failing.example"));
     last.round_attempts = 7;
     let first = due(&gone.url("gone.example"));
@@ -138,7 +142,7 @@ async fn gone_and_dead_end_a_delivery() {
 
 #[tokio::test]
 async fn an_event_that_spoiled_before_its_attempt_is_not_sent() {
-    let host = FakeHost::plays(Reply::Status("200 OK")).await;
+    let host = FakeHost::plays(HostReply::Status("200 OK")).await;
     let mut spoiled = due(&host.url("app.example"));
     spoiled.deadline = Some(now());
     let mut setup = setup(&local_config(), vec![spoiled]);
@@ -150,7 +154,7 @@ async fn an_event_that_spoiled_before_its_attempt_is_not_sent() {
 
 #[tokio::test]
 async fn an_event_with_a_deadline_is_tried_again_within_seconds() {
-    let host = FakeHost::plays(Reply::Status("500 Internal Server Error")).await;
+    let host = FakeHost::plays(HostReply::Status("500 Internal Server Error")).await;
     let mut pressing = due(&host.url("app.example"));
     pressing.deadline = Some("2026-11-23T09:14:32Z".parse().unwrap());
     let mut setup = setup(&local_config(), vec![pressing]);
@@ -166,8 +170,8 @@ async fn an_event_with_a_deadline_is_tried_again_within_seconds() {
 
 #[tokio::test]
 async fn a_slow_host_does_not_hold_up_another() {
-    let slow = FakeHost::plays(Reply::Hang).await;
-    let quick = FakeHost::plays_at("127.0.0.2:0", vec![Reply::Status("200 OK")]).await;
+    let slow = FakeHost::plays(HostReply::Hang).await;
+    let quick = FakeHost::plays_at("127.0.0.2:0", vec![HostReply::Status("200 OK")]).await;
     let mut config = local_config();
     config.timeout = Duration::from_secs(30);
     (config.concurrency, config.concurrency_per_host) = (4, 2);
@@ -190,7 +194,7 @@ async fn a_slow_host_does_not_hold_up_another() {
 
 #[tokio::test]
 async fn what_waits_for_one_host_takes_all_its_slots_without_a_pause() {
-    let host = FakeHost::plays(Reply::Hang).await;
+    let host = FakeHost::plays(HostReply::Hang).await;
     let mut config = local_config();
     (config.concurrency, config.concurrency_per_host) = (64, 8);
     let waiting = (0..20).map(|_| due(&host.url("app.example")));
@@ -201,19 +205,19 @@ async fn what_waits_for_one_host_takes_all_its_slots_without_a_pause() {
 
 #[tokio::test]
 async fn what_waits_for_one_host_takes_all_its_slots_before_other_relays_have_the_store() {
-    let host = FakeHost::plays(Reply::Status("200 OK")).await;
+    let host = FakeHost::plays(HostReply::Status("200 OK")).await;
     let mut config = local_config();
     (config.concurrency, config.concurrency_per_host) = (64, 16);
     let waiting = (0..20).map(|_| due(&host.url("app.example")));
-    let Setup { worker, .. } = setup(&config, waiting.collect());
-    let share = Share::alone();
-    share.divide_by(2);
+    let WorkerSetup { worker, .. } = setup(&config, waiting.collect());
+    let share = Fleet::alone();
+    share.set_size(2);
     let mut worker = worker.sharing(&share);
     let mut claimed = Vec::new();
     for _ in 0..2 {
         worker.tick().await.unwrap();
         claimed.push(worker.in_flight());
-        while worker.landings.1.len() < worker.in_flight() {
+        while worker.completions.1.len() < worker.in_flight() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -223,7 +227,7 @@ async fn what_waits_for_one_host_takes_all_its_slots_before_other_relays_have_th
 
 #[tokio::test]
 async fn what_is_handed_over_while_others_have_the_store_is_sent_at_once() {
-    let host = FakeHost::plays(Reply::Hang).await;
+    let host = FakeHost::plays(HostReply::Hang).await;
     let mut setup = setup(&local_config(), Vec::new());
     setup.worker.tick().await.unwrap();
     let outbox = Arc::clone(&setup.outbox);
@@ -243,7 +247,7 @@ async fn what_is_handed_over_while_others_have_the_store_is_sent_at_once() {
 
 #[tokio::test]
 async fn what_cannot_be_recorded_is_kept_and_nothing_new_is_claimed() {
-    let host = FakeHost::plays(Reply::Status("200 OK")).await;
+    let host = FakeHost::plays(HostReply::Status("200 OK")).await;
     let url = host.url("app.example");
     let mut config = local_config();
     config.concurrency = 1;
@@ -263,7 +267,7 @@ async fn what_cannot_be_recorded_is_kept_and_nothing_new_is_claimed() {
 
 #[tokio::test]
 async fn a_drain_finishes_what_is_in_flight_and_claims_nothing() {
-    let host = FakeHost::plays(Reply::Hang).await;
+    let host = FakeHost::plays(HostReply::Hang).await;
     let url = host.url("app.example");
     let mut config = local_config();
     config.concurrency = 1;
@@ -295,7 +299,7 @@ async fn an_attempt_that_panics_lands_as_an_internal_error() {
         wake,
         Arc::new(Broken),
     );
-    let mut setup = Setup {
+    let mut setup = WorkerSetup {
         worker: worker.unwrap(),
         outbox,
         clock,
@@ -307,17 +311,17 @@ async fn an_attempt_that_panics_lands_as_an_internal_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_loop_delivers_everything_without_losing_a_wake_up() {
-    let host = FakeHost::plays(Reply::Status("200 OK")).await;
+    let host = FakeHost::plays(HostReply::Status("200 OK")).await;
     let deliveries = (0..300).map(|number| due(&host.url(&format!("{}.example", number % 4))));
     let mut config = local_config();
     (config.concurrency, config.concurrency_per_host) = (32, 2);
     config.timeout = Duration::from_secs(30);
-    let Setup { worker, outbox, .. } = setup(&config, deliveries.collect());
+    let WorkerSetup { worker, outbox, .. } = setup(&config, deliveries.collect());
     let stop = tokio_util::sync::CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(crate::runtime::run_worker(
         worker,
-        crate::domain::Share::alone(),
+        crate::domain::Fleet::alone(),
         stop.clone(),
     ));
     let all = async {
@@ -335,8 +339,8 @@ async fn the_loop_delivers_everything_without_losing_a_wake_up() {
 
 #[tokio::test]
 async fn many_names_of_one_hung_address_leave_room_for_others() {
-    let hung = FakeHost::plays(Reply::Hang).await;
-    let well = FakeHost::plays_at("127.0.0.2:0", vec![Reply::Status("200 OK")]).await;
+    let hung = FakeHost::plays(HostReply::Hang).await;
+    let well = FakeHost::plays_at("127.0.0.2:0", vec![HostReply::Status("200 OK")]).await;
     let bad = (0..80).map(|number| due(&hung.url(&format!("n{number}.hung.example"))));
     let good = (0..20).map(|_| due(&well.url("127.0.0.2")));
     let mut config = local_config();

@@ -13,7 +13,7 @@ const STATEMENT_PREFIX: &str = "bank-statement-";
 /// The kinds of failure that are treated alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Class {
+pub(crate) enum FailureClass {
     /// The bank refused the login; the bank's text may make it another class.
     Credentials,
     /// The bank locked the login.
@@ -40,7 +40,7 @@ pub(crate) enum Class {
     Unknown,
 }
 
-impl Class {
+impl FailureClass {
     /// What to do about such a failure, where nothing else is known.
     pub(crate) fn action(self) -> Action {
         match self {
@@ -58,24 +58,24 @@ impl Class {
 /// What is known about one code.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Code {
+pub(crate) struct CodeEntry {
     /// How it is treated.
-    pub(crate) class: Class,
+    pub(crate) class: FailureClass,
     /// Names the text for the person.
     pub(crate) message: String,
 }
 
 /// The table; a test holds that the embedded text is one.
-static CODES: LazyLock<BTreeMap<String, Code>> =
+static CODES: LazyLock<BTreeMap<String, CodeEntry>> =
     LazyLock::new(|| toml::from_str(TABLE).unwrap_or_default());
 
 /// Every known code, in alphabetical order.
-pub(super) fn codes() -> impl Iterator<Item = (&'static str, &'static Code)> {
+pub(super) fn codes() -> impl Iterator<Item = (&'static str, &'static CodeEntry)> {
     CODES.iter().map(|(name, code)| (name.as_str(), code))
 }
 
 /// What is known about a code in its canonical spelling.
-pub(crate) fn code(canonical: &str) -> Option<&'static Code> {
+pub(crate) fn code(canonical: &str) -> Option<&'static CodeEntry> {
     let pattern = || {
         canonical
             .starts_with(STATEMENT_PREFIX)
@@ -86,7 +86,7 @@ pub(crate) fn code(canonical: &str) -> Option<&'static Code> {
 }
 
 /// The class of a code in its canonical spelling.
-pub(crate) fn class_of(canonical: &str) -> Option<Class> {
+pub(crate) fn class_of(canonical: &str) -> Option<FailureClass> {
     code(canonical).map(|code| code.class)
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn class_of(canonical: &str) -> Option<Class> {
 pub fn is_known_code(code: &str) -> bool {
     canonical_code(code)
         .and_then(|code| class_of(&code))
-        .is_some_and(|class| class != Class::Unknown)
+        .is_some_and(|class| class != FailureClass::Unknown)
 }
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_embedded_table_is_one_and_its_codes_are_canonical() {
-        let table: BTreeMap<String, Code> = toml::from_str(TABLE).unwrap();
+        let table: BTreeMap<String, CodeEntry> = toml::from_str(TABLE).unwrap();
         assert!(table.len() > 50);
         for name in table.keys() {
             assert_eq!(canonical_code(name).as_ref(), Some(name));

@@ -11,7 +11,7 @@ use thiserror::Error;
 use toml::{Table, Value};
 
 pub use self::codes::is_known_code;
-pub(crate) use self::codes::{Class, Code, class_of, code};
+pub(crate) use self::codes::{CodeEntry, FailureClass, class_of, code};
 use self::showable::{MAX_MESSAGE, is_showable};
 use crate::{
     domain::{Action, Locale, Status},

@@ -101,7 +101,7 @@ proptest! {
         failures_in_a_row: u32,
         started in -1_000_000_000_000_i64..10_000_000_000_000,
     ) {
-        let known = Known {
+        let known = JobFacts {
             major_outage,
             failures_in_a_row,
             started_at: Timestamp::from_millisecond(started).unwrap(),

@@ -23,7 +23,7 @@ fn looked_at(snapshot: &crate::domain::JobSnapshot) -> Timestamp {
 fn seen(name: &str) -> Value {
     let snapshot = read_job(&JobDocument(fixture(name)), Timestamp::MAX);
     let at = looked_at(&snapshot);
-    let known = Known {
+    let known = JobFacts {
         started_at: snapshot.created.unwrap(),
         ..usual()
     };

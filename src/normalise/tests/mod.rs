@@ -16,7 +16,7 @@ use crate::{
     domain::{Operation, Outcome, Verdict, WatchOptions},
 };
 
-const TIMINGS: Timings = Timings {
+const TIMINGS: JudgeSettings = JudgeSettings {
     bank_retry_after: Duration::from_mins(10),
     update_retry_interval: Duration::from_hours(2),
     job_max_age: Duration::from_hours(7 * 24),
@@ -28,8 +28,8 @@ fn now() -> Timestamp {
 }
 
 /// A first failure of a job begun a minute ago, at a bank that is not in outage.
-fn usual() -> Known {
-    Known {
+fn usual() -> JobFacts {
+    JobFacts {
         major_outage: false,
         failures_in_a_row: 1,
         started_at: now() - Duration::from_mins(1),
@@ -37,7 +37,7 @@ fn usual() -> Known {
     }
 }
 
-fn outcome(document: Value, options: &WatchOptions, known: &Known) -> Outcome {
+fn outcome(document: Value, options: &WatchOptions, known: &JobFacts) -> Outcome {
     let snapshot = read_job(&JobDocument(document), Timestamp::MAX);
     let finding = find(&snapshot, options.until.as_deref());
     judge(&finding, options, known, &TIMINGS, now())

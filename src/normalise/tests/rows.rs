@@ -38,7 +38,7 @@ pub(super) fn coded(at: &str, code: &str) -> Value {
     )
 }
 
-pub(super) fn verdict_of(document: Value, options: &WatchOptions, known: &Known) -> Verdict {
+pub(super) fn verdict_of(document: Value, options: &WatchOptions, known: &JobFacts) -> Verdict {
     told(outcome(document, options, known)).unwrap()
 }
 
@@ -261,11 +261,11 @@ fn what_nobody_knows_is_judged_by_its_step() {
 
 #[test]
 fn what_never_settles_expires_and_what_settled_is_told_as_what_it_is() {
-    let old = Known {
+    let old = JobFacts {
         started_at: now() - Duration::from_hours(7 * 24),
         ..usual()
     };
-    let young = Known {
+    let young = JobFacts {
         started_at: old.started_at + Duration::from_secs(1),
         ..usual()
     };

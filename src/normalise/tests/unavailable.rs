@@ -21,7 +21,7 @@ const UNAVAILABLE: [&str; 10] = [
 
 #[test]
 fn an_update_that_finds_the_bank_unavailable_is_delayed() {
-    let known = Known {
+    let known = JobFacts {
         major_outage: true,
         failures_in_a_row: 9,
         ..usual()
@@ -52,7 +52,7 @@ fn an_update_is_given_up_when_its_job_is_too_old() {
     ] {
         let age =
             jiff::SignedDuration::from_hours(7 * 24) + jiff::SignedDuration::from_secs(seconds);
-        let known = Known {
+        let known = JobFacts {
             started_at: now() - age,
             ..usual()
         };
@@ -79,7 +79,7 @@ fn a_bank_that_is_unavailable_is_waited_for_tried_again_or_reported() {
         (true, 1, Action::WaitForBank, false, None),
         (true, 3, Action::WaitForBank, false, None),
     ] {
-        let known = Known {
+        let known = JobFacts {
             major_outage: outage,
             failures_in_a_row: in_a_row,
             ..usual()

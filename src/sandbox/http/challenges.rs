@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::sandbox::http::desk::{Desk, login};
+use crate::sandbox::http::desk::{TestSandbox, login};
 
 /// A job of a bank that asks, and the person's token.
 struct Asking {
-    desk: Desk,
+    desk: TestSandbox,
     tokens: (String, String),
     job: String,
 }
@@ -14,7 +14,7 @@ struct Asking {
 impl Asking {
     /// A job of that bank, a while after it began.
     async fn at(bank: &str) -> Self {
-        let desk = Desk::new();
+        let desk = TestSandbox::new();
         let server = desk.token(None).await;
         let user = desk.user(&server).await;
         let client = desk.token(Some(&user)).await;

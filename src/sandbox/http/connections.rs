@@ -13,13 +13,13 @@ use crate::sandbox::{
     bank::find_bank,
     error::ApiError,
     http::{
-        extract::{Base, Object, ServerToken},
+        extract::{BaseUrl, JsonBody, ServerToken},
         filter::ListQuery,
     },
     life::later,
-    memory::{Connection, Memory, NewConnection, Started},
-    plan::Login,
+    plan::BankLogin,
     script::Origin,
+    state::{NewConnection, SandboxConnection, SandboxState, StartedJob},
     view::{date, institution, job_created},
 };
 
@@ -32,15 +32,15 @@ type JobAnswer = Result<(StatusCode, Json<Value>), ApiError>;
 pub(super) async fn create(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(user_id): Path<String>,
-    body: Object,
+    body: JsonBody,
 ) -> JobAnswer {
     let now = sandbox.now();
     let mut memory = sandbox.memory();
     let user = memory.user(&user_id)?.clone();
     let institution_id = body.required_text("institution.id")?;
-    let login = Login {
+    let login = BankLogin {
         id: body.required_text("loginId")?,
         password: body.required_text("password")?,
     };
@@ -67,14 +67,14 @@ pub(super) async fn create(
 pub(super) async fn update(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path((user_id, id)): Path<(String, String)>,
-    body: Object,
+    body: JsonBody,
 ) -> JobAnswer {
     let now = sandbox.now();
     let mut memory = sandbox.memory();
     let known = memory.connection(&user_id, &id)?.login().clone();
-    let login = Login {
+    let login = BankLogin {
         id: body.text("loginId")?.unwrap_or(known.id),
         password: body.required_text("password")?,
     };
@@ -86,7 +86,7 @@ pub(super) async fn update(
 pub(super) async fn refresh(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path((user_id, id)): Path<(String, String)>,
 ) -> JobAnswer {
     let now = sandbox.now();
@@ -100,7 +100,7 @@ pub(super) async fn refresh(
 pub(super) async fn refresh_all(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(user_id): Path<String>,
 ) -> JobAnswer {
     let now = sandbox.now();
@@ -122,7 +122,7 @@ pub(super) async fn refresh_all(
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path((user_id, id)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
     let memory = sandbox.memory();
@@ -134,7 +134,7 @@ pub(super) async fn show(
 pub(super) async fn list(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(user_id): Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, ApiError> {
@@ -158,7 +158,7 @@ pub(super) async fn list(
 }
 
 /// 202 for a new job, 200 for the one that was queued or running already.
-pub(super) fn job_answer(started: &Started, base: &str) -> (StatusCode, Json<Value>) {
+pub(super) fn job_answer(started: &StartedJob, base: &str) -> (StatusCode, Json<Value>) {
     let status = if started.is_new {
         StatusCode::ACCEPTED
     } else {
@@ -167,7 +167,12 @@ pub(super) fn job_answer(started: &Started, base: &str) -> (StatusCode, Json<Val
     (status, Json(job_created(&started.id, base)))
 }
 
-fn view(memory: &Memory, connection: &Connection, now: Timestamp, base: &str) -> Value {
+fn view(
+    memory: &SandboxState,
+    connection: &SandboxConnection,
+    now: Timestamp,
+    base: &str,
+) -> Value {
     let user = format!("{base}/users/{}", connection.user_id);
     let bank = &connection.institution_id;
     json!({

@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{
     Sandbox,
-    bank::{ACCOUNTS_TAKES, BANKS, Bank, Mfa, QUEUED, TRANSACTIONS_TAKES, VERIFY_TAKES, find_bank},
+    bank::{
+        ACCOUNTS_TAKES, BANKS, MfaRule, QUEUED, SandboxBank, TRANSACTIONS_TAKES, VERIFY_TAKES,
+        find_bank,
+    },
     error::ApiError,
     fault,
     http::{
-        extract::{Base, ServerToken},
+        extract::{BaseUrl, ServerToken},
         filter::ListQuery,
     },
     life::scaled,
@@ -31,12 +34,12 @@ const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 pub(super) async fn list(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let names = ["connector.id", "connector.method", "connector.status"];
     let filter = query.filter(&names)?;
-    let status = |bank: &Bank| status(&sandbox, bank);
+    let status = |bank: &SandboxBank| status(&sandbox, bank);
     let data: Vec<_> = BANKS
         .iter()
         .filter(|bank| {
@@ -58,7 +61,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path((id, method)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
     let bank = find_bank(&id).filter(|_| method == METHOD);
@@ -66,7 +69,7 @@ pub(super) async fn show(
     Ok(Json(view(&sandbox, bank, &base)))
 }
 
-fn status(sandbox: &Sandbox, bank: &Bank) -> &'static str {
+fn status(sandbox: &Sandbox, bank: &SandboxBank) -> &'static str {
     if fault::is_out(&sandbox.memory().faults, bank.id) {
         "major-outage"
     } else {
@@ -74,11 +77,11 @@ fn status(sandbox: &Sandbox, bank: &Bank) -> &'static str {
     }
 }
 
-fn view(sandbox: &Sandbox, bank: &Bank, base: &str) -> Value {
+fn view(sandbox: &Sandbox, bank: &SandboxBank, base: &str) -> Value {
     let authorization = match bank.mfa {
-        Mfa::Never => "user",
-        Mfa::Always | Mfa::Twice => "user-mfa",
-        Mfa::Sometimes => "user-mfa-intermittent",
+        MfaRule::Never => "user",
+        MfaRule::Always | MfaRule::Twice => "user-mfa",
+        MfaRule::Sometimes => "user-mfa-intermittent",
     };
     json!({
         "type": "connector",

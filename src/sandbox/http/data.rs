@@ -13,10 +13,10 @@ use crate::sandbox::{
     Sandbox,
     error::ApiError,
     http::{
-        extract::{Base, ServerToken},
-        filter::{Filter, ListQuery},
+        extract::{BaseUrl, ServerToken},
+        filter::{ListFilter, ListQuery},
     },
-    memory::{Connection, Memory, User},
+    state::{SandboxConnection, SandboxState, SandboxUser},
     view::date,
 };
 
@@ -36,7 +36,7 @@ const TRANSACTIONS: &[(&str, &str, &str)] = &[
 const NAMES: &[&str] = &["account.id", "connection.id", "institution.id"];
 
 /// An account of a connection.
-pub(super) struct Account {
+pub(super) struct SandboxAccount {
     /// Derived from the connection, so that it stays the same.
     pub(super) id: String,
     number: usize,
@@ -47,7 +47,11 @@ pub(super) struct Account {
 }
 
 /// The accounts that were read by `now`.
-pub(super) fn accounts_of(memory: &Memory, user: &User, now: Timestamp) -> Vec<Account> {
+pub(super) fn accounts_of(
+    memory: &SandboxState,
+    user: &SandboxUser,
+    now: Timestamp,
+) -> Vec<SandboxAccount> {
     let connections = memory.connections_of(user).into_iter();
     let read = connections.filter_map(|connection| {
         let gained = memory.gained(connection, now);
@@ -55,8 +59,8 @@ pub(super) fn accounts_of(memory: &Memory, user: &User, now: Timestamp) -> Vec<A
     });
     let account = |(connection, transactions)| {
         (0..ACCOUNTS.len()).map(move |number| {
-            let connection: &Connection = connection;
-            Account {
+            let connection: &SandboxConnection = connection;
+            SandboxAccount {
                 id: derived_id(&connection.id, number),
                 number,
                 connection_id: connection.id.clone(),
@@ -73,7 +77,7 @@ pub(super) fn accounts_of(memory: &Memory, user: &User, now: Timestamp) -> Vec<A
 pub(super) async fn accounts(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(user_id): Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, ApiError> {
@@ -89,7 +93,7 @@ pub(super) async fn accounts(
 pub(super) async fn transactions(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(user_id): Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, ApiError> {
@@ -106,14 +110,18 @@ pub(super) async fn transactions(
 pub(super) async fn statements(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(user_id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     sandbox.memory().user(&user_id)?;
     Ok(list(&[], &format!("{base}/users/{user_id}/statements")))
 }
 
-fn find(sandbox: &Sandbox, user_id: &str, filter: &Filter) -> Result<Vec<Account>, ApiError> {
+fn find(
+    sandbox: &Sandbox,
+    user_id: &str,
+    filter: &ListFilter,
+) -> Result<Vec<SandboxAccount>, ApiError> {
     let now = sandbox.now();
     let memory = sandbox.memory();
     let mut found = accounts_of(&memory, memory.user(user_id)?, now);
@@ -125,7 +133,7 @@ fn find(sandbox: &Sandbox, user_id: &str, filter: &Filter) -> Result<Vec<Account
     Ok(found)
 }
 
-impl Account {
+impl SandboxAccount {
     fn view(&self, user: &str) -> Value {
         let (name, class, number, balance) = ACCOUNTS.get(self.number).copied().unwrap_or_default();
         let day = self.updated.strftime("%Y-%m-%d").to_string();

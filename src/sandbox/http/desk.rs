@@ -16,13 +16,13 @@ use crate::{
     sandbox::{Sandbox, SandboxOptions},
 };
 
-pub(super) struct Desk {
+pub(super) struct TestSandbox {
     pub(super) clock: Clock,
     pub(super) sandbox: Sandbox,
     router: Router,
 }
 
-impl Desk {
+impl TestSandbox {
     pub(super) fn new() -> Self {
         Self::with(SandboxOptions::default())
     }

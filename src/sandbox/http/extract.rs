@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Map, Value};
 
-use crate::sandbox::{Sandbox, error::ApiError, token::Scope};
+use crate::sandbox::{Sandbox, error::ApiError, token::TokenScope};
 
 /// A call with a token of scope `SERVER_ACCESS`.
 pub(super) struct ServerToken;
@@ -22,8 +22,8 @@ impl FromRequestParts<Sandbox> for ServerToken {
 
     async fn from_request_parts(parts: &mut Parts, sandbox: &Sandbox) -> Result<Self, ApiError> {
         match scope(parts, sandbox)? {
-            Scope::Server => Ok(Self),
-            Scope::Client { .. } => Err(ApiError::forbidden(
+            TokenScope::Server => Ok(Self),
+            TokenScope::Client { .. } => Err(ApiError::forbidden(
                 "Access to this resource is forbidden. It needs a token of scope SERVER_ACCESS.",
             )),
         }
@@ -35,15 +35,15 @@ impl FromRequestParts<Sandbox> for ClientToken {
 
     async fn from_request_parts(parts: &mut Parts, sandbox: &Sandbox) -> Result<Self, ApiError> {
         match scope(parts, sandbox)? {
-            Scope::Client { user_id } => Ok(Self(user_id)),
-            Scope::Server => Err(ApiError::forbidden(
+            TokenScope::Client { user_id } => Ok(Self(user_id)),
+            TokenScope::Server => Err(ApiError::forbidden(
                 "Access to this resource is forbidden. It needs a token of scope CLIENT_ACCESS.",
             )),
         }
     }
 }
 
-fn scope(parts: &Parts, sandbox: &Sandbox) -> Result<Scope, ApiError> {
+fn scope(parts: &Parts, sandbox: &Sandbox) -> Result<TokenScope, ApiError> {
     let token = authorization(parts, "Bearer").ok_or_else(ApiError::unauthorized)?;
     sandbox.memory().tokens.check(token, sandbox.now())
 }
@@ -57,9 +57,9 @@ pub(super) fn authorization<'a>(parts: &'a Parts, scheme: &str) -> Option<&'a st
 }
 
 /// The address that absolute links begin with: where the caller found the sandbox.
-pub(super) struct Base(pub(super) String);
+pub(super) struct BaseUrl(pub(super) String);
 
-impl FromRequestParts<Sandbox> for Base {
+impl FromRequestParts<Sandbox> for BaseUrl {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &Sandbox) -> Result<Self, Infallible> {
@@ -72,9 +72,9 @@ impl FromRequestParts<Sandbox> for Base {
 }
 
 /// A JSON object as body.
-pub(super) struct Object(Map<String, Value>);
+pub(super) struct JsonBody(Map<String, Value>);
 
-impl FromRequest<Sandbox> for Object {
+impl FromRequest<Sandbox> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, sandbox: &Sandbox) -> Result<Self, ApiError> {
@@ -87,7 +87,7 @@ impl FromRequest<Sandbox> for Object {
     }
 }
 
-impl Object {
+impl JsonBody {
     /// The fields.
     pub(super) fn into_fields(self) -> Map<String, Value> {
         self.0

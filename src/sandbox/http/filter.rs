@@ -13,19 +13,19 @@ pub(super) struct ListQuery {
 
 /// What a list is narrowed to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Filter(Vec<(String, String)>);
+pub(super) struct ListFilter(Vec<(String, String)>);
 
 impl ListQuery {
     /// The filter, if it speaks only of `known` names.
-    pub(super) fn filter(&self, known: &[&str]) -> Result<Filter, ApiError> {
+    pub(super) fn filter(&self, known: &[&str]) -> Result<ListFilter, ApiError> {
         let Some(text) = self.filter.as_deref().filter(|text| !text.is_empty()) else {
-            return Ok(Filter::default());
+            return Ok(ListFilter::default());
         };
         let terms = text.split(',').map(|term| parse(term.trim()));
         terms
             .map(|term| term.filter(|(name, _)| known.contains(&name.as_str())))
             .collect::<Option<_>>()
-            .map(Filter)
+            .map(ListFilter)
             .ok_or_else(|| {
                 let detail = "The filter is in a form that is invalid or not supported.";
                 ApiError::not_valid("filter", detail)
@@ -33,7 +33,7 @@ impl ListQuery {
     }
 }
 
-impl Filter {
+impl ListFilter {
     /// Whether a thing whose `name` has this value stays in the list.
     pub(super) fn lets(&self, name: &str, value: &str) -> bool {
         let mut terms = self.0.iter();
@@ -51,7 +51,7 @@ fn parse(term: &str) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
-    fn filter(text: &str) -> Result<Filter, ApiError> {
+    fn filter(text: &str) -> Result<ListFilter, ApiError> {
         let query = ListQuery {
             filter: Some(text.to_owned()),
         };
@@ -64,7 +64,7 @@ mod tests {
         assert!(both.lets("institution.id", "AU00000") && both.lets("connection.id", "c"));
         assert!(!both.lets("institution.id", "AU00002"));
         assert!(both.lets("account.id", "anything"));
-        assert_eq!(filter(""), Ok(Filter::default()));
+        assert_eq!(filter(""), Ok(ListFilter::default()));
     }
 
     #[test]

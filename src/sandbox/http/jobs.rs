@@ -15,11 +15,11 @@ use crate::{
         Sandbox,
         error::ApiError,
         http::{
-            extract::{Base, ClientToken, Object, ServerToken},
+            extract::{BaseUrl, ClientToken, JsonBody, ServerToken},
             filter::ListQuery,
         },
-        life::{Job, later, scaled},
-        memory::Stored,
+        life::{ScriptedJob, later, scaled},
+        state::StoredJob,
         view::{job_created, job_list_item, job_view},
     },
 };
@@ -31,13 +31,13 @@ const LISTED: Duration = Duration::from_hours(7 * 24);
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(job_id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     check_id(&job_id)?;
     match sandbox.memory().jobs.get(&job_id) {
-        Some(Stored::Life(job)) => Ok(Json(job_view(job, sandbox.now(), &base))),
-        Some(Stored::Document(document)) => Ok(Json(document.clone())),
+        Some(StoredJob::Life(job)) => Ok(Json(job_view(job, sandbox.now(), &base))),
+        Some(StoredJob::Document(document)) => Ok(Json(document.clone())),
         None => Err(unknown()),
     }
 }
@@ -46,15 +46,15 @@ pub(super) async fn show(
 pub(super) async fn answer(
     State(sandbox): State<Sandbox>,
     ClientToken(user_id): ClientToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(job_id): Path<String>,
-    body: Object,
+    body: JsonBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     check_id(&job_id)?;
     let now = sandbox.now();
     let mut memory = sandbox.memory();
     match memory.jobs.get(&job_id) {
-        Some(Stored::Life(job)) if job.user_id != user_id => {
+        Some(StoredJob::Life(job)) if job.user_id != user_id => {
             let detail = "Access to this resource is forbidden. The job is another user's.";
             return Err(ApiError::forbidden(detail));
         }
@@ -70,7 +70,7 @@ pub(super) async fn answer(
 pub(super) async fn list(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(user_id): Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, ApiError> {
@@ -79,14 +79,14 @@ pub(super) async fn list(
     let listed = scaled(LISTED, sandbox.speed());
     let memory = sandbox.memory();
     memory.user(&user_id)?;
-    let wanted = |job: &&Job| {
+    let wanted = |job: &&ScriptedJob| {
         job.user_id == user_id
             && later(job.created, listed) > now
             && filter.lets("connection.id", job.connection_id.as_deref().unwrap_or(""))
     };
     let lives = memory.jobs.values().filter_map(|stored| match stored {
-        Stored::Life(job) => Some(&**job),
-        Stored::Document(_) => None,
+        StoredJob::Life(job) => Some(&**job),
+        StoredJob::Document(_) => None,
     });
     let mut data: Vec<_> = lives
         .filter(wanted)
@@ -99,7 +99,7 @@ pub(super) async fn list(
 }
 
 fn check_id(id: &str) -> Result<(), ApiError> {
-    let misfit = |_| ApiError::not_valid("jobId", "Job ID value is not valid.");
+    let misfit = |_| ApiError::not_valid("jobId", "ScriptedJob ID value is not valid.");
     id.parse::<JobId>().map(|_| ()).map_err(misfit)
 }
 
@@ -107,7 +107,7 @@ fn unknown() -> ApiError {
     ApiError::not_found("Requested job does not exist.")
 }
 
-fn answers(body: &Object) -> Result<Vec<String>, ApiError> {
+fn answers(body: &JsonBody) -> Result<Vec<String>, ApiError> {
     let name = "mfa-response";
     let misfit = || ApiError::not_valid(name, "mfa-response must be a list of texts.");
     let given = body.get(name).ok_or_else(|| ApiError::not_supplied(name))?;

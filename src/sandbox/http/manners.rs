@@ -9,13 +9,13 @@ use crate::{
     domain::StepFailure,
     sandbox::{
         JobScript, SandboxOptions, ScriptChallenge, ScriptStep, StepEnd,
-        http::desk::{Desk, error, login},
+        http::desk::{TestSandbox, error, login},
     },
 };
 
 #[tokio::test]
 async fn a_token_needs_a_key_and_a_version() {
-    let desk = Desk::with(SandboxOptions {
+    let desk = TestSandbox::with(SandboxOptions {
         api_key: Some("right".into()),
         ..SandboxOptions::default()
     });
@@ -56,7 +56,7 @@ async fn a_token_needs_a_key_and_a_version() {
 
 #[tokio::test]
 async fn a_token_opens_what_its_scope_says_for_an_hour() {
-    let desk = Desk::new();
+    let desk = TestSandbox::new();
     let server = desk.token(None).await;
     let user = desk.user(&server).await;
     let client = desk.token(Some(&user)).await;
@@ -77,7 +77,7 @@ async fn a_token_opens_what_its_scope_says_for_an_hour() {
 
 #[tokio::test]
 async fn what_is_asked_for_twice_is_the_same_job() {
-    let desk = Desk::new();
+    let desk = TestSandbox::new();
     let token = desk.token(None).await;
     let user = desk.user(&token).await;
     let body = login("AU00000", "gavinBelson", "hooli2016");
@@ -106,7 +106,7 @@ async fn what_is_asked_for_twice_is_the_same_job() {
 
 #[tokio::test]
 async fn new_credentials_mend_a_connection() {
-    let desk = Desk::new();
+    let desk = TestSandbox::new();
     let token = desk.token(None).await;
     let user = desk.user(&token).await;
     let body = login("AU00000", "bighead", "password");
@@ -135,7 +135,7 @@ async fn new_credentials_mend_a_connection() {
 
 #[tokio::test]
 async fn nucleus_bank_asks_every_other_time() {
-    let desk = Desk::new();
+    let desk = TestSandbox::new();
     let token = desk.token(None).await;
     let user = desk.user(&token).await;
     let mut words = Vec::new();
@@ -171,7 +171,7 @@ fn asking() -> JobScript {
 
 #[tokio::test]
 async fn only_the_right_answer_in_time_of_the_right_person_counts() {
-    let desk = Desk::new();
+    let desk = TestSandbox::new();
     let right = json!({"mfa-response": ["1234"]});
     let wrong = json!({"mfa-response": ["4321"]});
     let table = [
@@ -223,7 +223,7 @@ async fn only_the_right_answer_in_time_of_the_right_person_counts() {
 
 #[tokio::test]
 async fn seeded_documents_are_served_as_they_are() {
-    let desk = Desk::new();
+    let desk = TestSandbox::new();
     let token = desk.token(None).await;
     let odd = json!({"steps": "none of your business"});
     desk.sandbox.seed_document("odd", odd.clone());
@@ -239,7 +239,7 @@ async fn seeded_documents_are_served_as_they_are() {
 
 #[tokio::test]
 async fn a_seeded_job_has_a_connection_to_look_up() {
-    let desk = Desk::new();
+    let desk = TestSandbox::new();
     let token = desk.token(None).await;
     let failure = StepFailure {
         code: Some("service-unavailable".to_owned()),
@@ -268,7 +268,7 @@ async fn a_seeded_job_has_a_connection_to_look_up() {
 
 #[tokio::test]
 async fn an_outage_shows_at_the_connector_and_fails_new_jobs() {
-    let desk = Desk::new();
+    let desk = TestSandbox::new();
     let token = desk.token(None).await;
     let user = desk.user(&token).await;
     let line = "GET /connectors/AU00000/web";
@@ -289,7 +289,7 @@ async fn an_outage_shows_at_the_connector_and_fails_new_jobs() {
 
 #[tokio::test]
 async fn bad_calls_are_refused_in_basiqs_form() {
-    let desk = Desk::new();
+    let desk = TestSandbox::new();
     let token = desk.token(None).await;
     let user = desk.user(&token).await;
     let connect = format!("POST /users/{user}/connections");

@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{
     Sandbox,
-    bank::{self, QUEUED, Upload},
+    bank::{self, QUEUED, UploadResult},
     error::ApiError,
     http::{
         connections::job_answer,
-        extract::{Base, Object, ServerToken},
+        extract::{BaseUrl, JsonBody, ServerToken},
     },
-    life::{Job, StepState},
-    memory::{Memory, NewConnection, Stored},
-    plan::{self, Login},
+    life::{ScriptedJob, StepState},
+    plan::{self, BankLogin},
     script::{JobScript, Origin, ScriptStep, StepEnd},
+    state::{NewConnection, SandboxState, StoredJob},
     view::{REPORT, date},
 };
 
@@ -31,8 +31,8 @@ const REPORT_TAKES: Duration = Duration::from_secs(5);
 pub(super) async fn create(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
-    body: Object,
+    BaseUrl(base): BaseUrl,
+    body: JsonBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     body.required_text("reportType")?;
     let user_id = user_of(&body).ok_or_else(|| ApiError::not_supplied("filters"))?;
@@ -59,11 +59,11 @@ pub(super) async fn create(
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let now = sandbox.now();
-    let is_done = |job: &&Job| job.state_of(REPORT, now) == Some(StepState::Success);
+    let is_done = |job: &&ScriptedJob| job.state_of(REPORT, now) == Some(StepState::Success);
     let memory = sandbox.memory();
     let job = life(&memory, &id).filter(is_done);
     let job = job.ok_or_else(|| ApiError::not_found("Report does not exist."))?;
@@ -81,7 +81,7 @@ pub(super) async fn show(
 pub(super) async fn upload(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(user_id): Path<String>,
     form: Multipart,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
@@ -89,7 +89,7 @@ pub(super) async fn upload(
     let (institution_id, method) = read_form(form).await?;
     let unknown = || ApiError::not_valid("institutionId", "Institution does not exist.");
     let bank = bank::find_bank(&institution_id).ok_or_else(unknown)?;
-    if bank.upload == Upload::Refused {
+    if bank.upload == UploadResult::Refused {
         return Err(ApiError::bank_not_supported());
     }
     let now = sandbox.now();
@@ -99,7 +99,7 @@ pub(super) async fn upload(
         user_id: &user_id,
         institution_id: bank.id,
         method,
-        login: Login {
+        login: BankLogin {
             id: String::new(),
             password: String::new(),
         },
@@ -117,15 +117,15 @@ pub(super) async fn upload(
     Ok(job_answer(&memory.start(script, now), &base))
 }
 
-fn life<'a>(memory: &'a Memory, id: &str) -> Option<&'a Job> {
+fn life<'a>(memory: &'a SandboxState, id: &str) -> Option<&'a ScriptedJob> {
     match memory.jobs.get(id)? {
-        Stored::Life(job) => Some(job),
-        Stored::Document(_) => None,
+        StoredJob::Life(job) => Some(job),
+        StoredJob::Document(_) => None,
     }
 }
 
 /// The first user that the filters name.
-fn user_of(body: &Object) -> Option<String> {
+fn user_of(body: &JsonBody) -> Option<String> {
     let filters = body.get("filters")?.as_array()?;
     let users = filters.iter().find(|filter| {
         let name = filter.get("name").and_then(Value::as_str);

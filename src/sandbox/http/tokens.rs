@@ -13,7 +13,7 @@ use crate::sandbox::{
     Sandbox,
     error::ApiError,
     http::extract::authorization,
-    token::{LIFETIME, Scope},
+    token::{LIFETIME, TokenScope},
 };
 
 /// Versions of Basiq's API that have the route.
@@ -67,9 +67,9 @@ fn is_accepted(sandbox: &Sandbox, key: &str) -> bool {
     })
 }
 
-fn scope(sandbox: &Sandbox, form: TokenForm) -> Result<Scope, ApiError> {
+fn scope(sandbox: &Sandbox, form: TokenForm) -> Result<TokenScope, ApiError> {
     match form.scope.as_deref() {
-        None | Some("" | "SERVER_ACCESS") => Ok(Scope::Server),
+        None | Some("" | "SERVER_ACCESS") => Ok(TokenScope::Server),
         Some("CLIENT_ACCESS") => {
             let missing = || ApiError::not_supplied("userId");
             let user_id = form
@@ -79,7 +79,7 @@ fn scope(sandbox: &Sandbox, form: TokenForm) -> Result<Scope, ApiError> {
             let known = sandbox.memory().users.get(&user_id).is_some();
             let unknown = || ApiError::not_valid("userId", "User does not exist.");
             known
-                .then_some(Scope::Client { user_id })
+                .then_some(TokenScope::Client { user_id })
                 .ok_or_else(unknown)
         }
         Some(_) => Err(ApiError::not_valid(

@@ -12,9 +12,9 @@ use crate::sandbox::{
     error::ApiError,
     http::{
         data::accounts_of,
-        extract::{Base, Object, ServerToken},
+        extract::{BaseUrl, JsonBody, ServerToken},
     },
-    memory::{User, new_id},
+    state::{SandboxUser, new_id},
 };
 
 /// What is kept of the person.
@@ -34,8 +34,8 @@ const PROFILE: &[&str] = &[
 pub(super) async fn create(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
-    body: Object,
+    BaseUrl(base): BaseUrl,
+    body: JsonBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let given = |name: &str| body.get(name).is_some_and(|value| !value.is_null());
     if !given("email") && !given("mobile") {
@@ -59,7 +59,7 @@ pub(super) async fn create(
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
     Path(user_id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let now = sandbox.now();
@@ -104,7 +104,7 @@ pub(super) async fn show(
 pub(super) async fn list(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
-    Base(base): Base,
+    BaseUrl(base): BaseUrl,
 ) -> Json<Value> {
     let memory = sandbox.memory();
     let users = memory.users.values();
@@ -119,7 +119,7 @@ pub(super) async fn list(
     }))
 }
 
-fn brief(user: &User, base: &str) -> Map<String, Value> {
+fn brief(user: &SandboxUser, base: &str) -> Map<String, Value> {
     let mut view = Map::new();
     view.insert("type".to_owned(), json!("user"));
     view.insert("id".to_owned(), json!(user.id));

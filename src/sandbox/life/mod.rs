@@ -14,7 +14,7 @@ const RETRIED_FOR: Duration = Duration::from_hours(7 * 24);
 
 /// A job that goes through its script as time passes.
 #[derive(Debug, Clone)]
-pub(super) struct Job {
+pub(super) struct ScriptedJob {
     /// Basiq's kind of id: a UUID.
     pub(super) id: String,
     /// Whose job it is.
@@ -28,12 +28,12 @@ pub(super) struct Job {
     /// What happens.
     pub(super) script: JobScript,
     /// The answers given, by step, in order.
-    pub(super) answers: BTreeMap<usize, Vec<Answer>>,
+    pub(super) answers: BTreeMap<usize, Vec<GivenAnswer>>,
 }
 
 /// An answer to a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct GivenAnswer {
     /// When it came.
     pub(super) at: Timestamp,
     /// Whether it was right.
@@ -72,7 +72,7 @@ impl StepState {
 
 /// The moment a step changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(super) struct StepChange {
     pub(super) at: Timestamp,
     step: usize,
     state: StepState,
@@ -80,16 +80,16 @@ pub(super) struct Moment {
 
 /// A job at one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Snapshot {
+pub(super) struct JobAtTime {
     /// When it last changed.
     pub(super) updated: Timestamp,
     /// Its steps, in order.
     pub(super) steps: Vec<StepState>,
 }
 
-impl Job {
+impl ScriptedJob {
     /// Every change to come if no further answer is given, in order.
-    pub(super) fn moments(&self) -> Vec<Moment> {
+    pub(super) fn moments(&self) -> Vec<StepChange> {
         let begins = self.after(self.created, self.script.queued);
         let mut moments = self.run(begins, false);
         let Some(retries) = self.script.retries else {
@@ -105,7 +105,7 @@ impl Job {
             if begins > over || begins <= failed.at {
                 break;
             }
-            let again = |step| Moment {
+            let again = |step| StepChange {
                 at: begins,
                 step,
                 state: StepState::Pending,
@@ -118,14 +118,14 @@ impl Job {
     }
 
     /// One try from its begin; a step that would fail succeeds if it `works`.
-    fn run(&self, mut begins: Timestamp, works: bool) -> Vec<Moment> {
+    fn run(&self, mut begins: Timestamp, works: bool) -> Vec<StepChange> {
         let mut moments = Vec::new();
         for (index, step) in self.script.steps.iter().enumerate() {
             let mut changes = self.changes(index, step, begins);
             if let (true, Some((_, end @ StepState::Failed))) = (works, changes.last_mut()) {
                 *end = StepState::Success;
             }
-            moments.extend(changes.iter().map(|&(at, state)| Moment {
+            moments.extend(changes.iter().map(|&(at, state)| StepChange {
                 at,
                 step: index,
                 state,
@@ -162,7 +162,7 @@ impl Job {
     fn asking(
         &self,
         challenge: &ScriptChallenge,
-        answers: &[Answer],
+        answers: &[GivenAnswer],
         asked: Timestamp,
     ) -> Vec<(Timestamp, StepState)> {
         let mut changes = vec![(asked, StepState::Asking)];
@@ -184,8 +184,8 @@ impl Job {
     }
 
     /// What the job is at `now`.
-    pub(super) fn at(&self, now: Timestamp) -> Snapshot {
-        let mut snapshot = Snapshot {
+    pub(super) fn at(&self, now: Timestamp) -> JobAtTime {
+        let mut snapshot = JobAtTime {
             updated: self.created,
             steps: vec![StepState::Pending; self.script.steps.len()],
         };

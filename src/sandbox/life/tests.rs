@@ -9,12 +9,12 @@ fn ms(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(START + millis).unwrap()
 }
 
-fn job(speed: f64, middle: ScriptStep) -> Job {
+fn job(speed: f64, middle: ScriptStep) -> ScriptedJob {
     let step = |title: &str, millis| {
         ScriptStep::new(title, Duration::from_millis(millis), StepEnd::Succeeds)
     };
     let steps = vec![step("first", 2000), middle, step("last", 3000)];
-    Job {
+    ScriptedJob {
         id: "j".to_owned(),
         user_id: "u".to_owned(),
         connection_id: None,
@@ -34,7 +34,7 @@ fn middle(end: StepEnd) -> ScriptStep {
 
 /// The job at a moment as `updated` in milliseconds and the steps' words; `?` marks an open
 /// challenge.
-fn told(job: &Job, millis: i64) -> (i64, String) {
+fn told(job: &ScriptedJob, millis: i64) -> (i64, String) {
     let seen = job.at(ms(millis));
     let word = |state: &StepState| match state {
         StepState::Asking => "?",
@@ -44,7 +44,7 @@ fn told(job: &Job, millis: i64) -> (i64, String) {
     (seen.updated.as_millisecond() - START, words.join(" "))
 }
 
-fn check(job: &Job, table: &[(i64, i64, &str)]) {
+fn check(job: &ScriptedJob, table: &[(i64, i64, &str)]) {
     for &(millis, updated, words) in table {
         let expected = (updated, words.to_owned());
         assert_eq!(told(job, millis), expected, "at {millis} ms");
@@ -126,7 +126,9 @@ fn a_challenge_waits_for_its_answer_and_expires_without() {
 fn a_right_answer_lets_the_job_go_on_and_a_wrong_one_ends_it() {
     let mut asking = job(1.0, middle(StepEnd::Asks(ScriptChallenge::token())));
     let at = ms(10_000);
-    asking.answers.insert(1, vec![Answer { at, right: true }]);
+    asking
+        .answers
+        .insert(1, vec![GivenAnswer { at, right: true }]);
     check(
         &asking,
         &[
@@ -136,7 +138,9 @@ fn a_right_answer_lets_the_job_go_on_and_a_wrong_one_ends_it() {
             (14_000, 14_000, "success success success"),
         ],
     );
-    asking.answers.insert(1, vec![Answer { at, right: false }]);
+    asking
+        .answers
+        .insert(1, vec![GivenAnswer { at, right: false }]);
     check(&asking, &[(10_000, 10_000, "success failed pending")]);
     assert_eq!(asking.settles_at(), Some(at));
 }

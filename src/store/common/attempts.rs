@@ -9,12 +9,12 @@ use crate::{
     domain::{AttemptError, DeliveryState, ErrorChain},
     store::{
         AfterAttempt, AttemptResult, StoreError,
-        common::{AnyRow, Cells, is_failing, millis},
+        common::{AnyRow, ColumnReader, is_failing, millis},
     },
 };
 
 /// A delivery as an attempt finds it when it is recorded.
-pub(in crate::store) struct Found {
+pub(in crate::store) struct AttemptedDelivery {
     pub(in crate::store) watch_id: String,
     host: String,
     state: DeliveryState,
@@ -27,10 +27,10 @@ pub(in crate::store) struct Found {
     host_failed: bool,
 }
 
-impl Found {
+impl AttemptedDelivery {
     /// The delivery of an attempt's result.
     fn read(row: &dyn AnyRow, result: &AttemptResult) -> Result<Self, StoreError> {
-        let cells = Cells::of("deliveries", "delivery_id", row);
+        let cells = ColumnReader::of("deliveries", "delivery_id", row);
         let lease: Option<&str> = cells.opt("lease_id")?;
         Ok(Self {
             watch_id: cells.get("watch_id")?,
@@ -63,14 +63,14 @@ pub(in crate::store) fn waves(results: &[AttemptResult]) -> Vec<Vec<&AttemptResu
 }
 
 /// A claim that an attempt was made under.
-pub(in crate::store) struct TriedRow {
+pub(in crate::store) struct AttemptClaimRow {
     pub(in crate::store) delivery_id: String,
     pub(in crate::store) lease_id: String,
 }
 
 /// The claims of attempts.
-pub(in crate::store) fn tried(results: &[&AttemptResult]) -> Vec<TriedRow> {
-    let rows = results.iter().map(|result| TriedRow {
+pub(in crate::store) fn tried(results: &[&AttemptResult]) -> Vec<AttemptClaimRow> {
+    let rows = results.iter().map(|result| AttemptClaimRow {
         delivery_id: result.delivery_id.to_string(),
         lease_id: result.lease.to_string(),
     });
@@ -78,9 +78,9 @@ pub(in crate::store) fn tried(results: &[&AttemptResult]) -> Vec<TriedRow> {
 }
 
 /// What an attempt comes to.
-pub(in crate::store) struct Recorded<'r> {
+pub(in crate::store) struct AttemptEffect<'r> {
     pub(in crate::store) result: &'r AttemptResult,
-    pub(in crate::store) found: Found,
+    pub(in crate::store) found: AttemptedDelivery,
     pub(in crate::store) ended_at: Timestamp,
     /// Its number, if there was one: the next that is free.
     number: Option<i64>,
@@ -93,20 +93,20 @@ pub(in crate::store) struct Recorded<'r> {
 pub(in crate::store) fn recorded<'r, R: AnyRow>(
     results: &[&'r AttemptResult],
     rows: &[R],
-) -> Result<Vec<Recorded<'r>>, StoreError> {
+) -> Result<Vec<AttemptEffect<'r>>, StoreError> {
     let by_id = results
         .iter()
         .map(|result| (result.delivery_id.to_string(), *result));
     let mut by_id: HashMap<String, &AttemptResult> = by_id.collect();
     let mut recorded = Vec::with_capacity(rows.len());
     for row in rows {
-        let cells = Cells::of("deliveries", "delivery_id", row);
+        let cells = ColumnReader::of("deliveries", "delivery_id", row);
         let Some(result) = by_id.remove(cells.get::<&str>("delivery_id")?) else {
             continue;
         };
-        match Found::read(row, result) {
+        match AttemptedDelivery::read(row, result) {
             Ok(found) if found.known => {}
-            Ok(found) => recorded.push(Recorded::of(result, found, cells.get("number")?)),
+            Ok(found) => recorded.push(AttemptEffect::of(result, found, cells.get("number")?)),
             Err(failure) => error!(error = %ErrorChain(&failure), "an attempt cannot be recorded"),
         }
     }
@@ -116,8 +116,8 @@ pub(in crate::store) fn recorded<'r, R: AnyRow>(
     Ok(recorded)
 }
 
-impl<'r> Recorded<'r> {
-    fn of(result: &'r AttemptResult, found: Found, latest: i64) -> Self {
+impl<'r> AttemptEffect<'r> {
+    fn of(result: &'r AttemptResult, found: AttemptedDelivery, latest: i64) -> Self {
         let (state, next_attempt_at) = after(&found, result.next);
         let number = result
             .attempt
@@ -148,7 +148,7 @@ pub(in crate::store) struct AttemptRow<'r> {
 }
 
 /// The attempts that were made.
-pub(in crate::store) fn attempt_rows<'r>(recorded: &[Recorded<'r>]) -> Vec<AttemptRow<'r>> {
+pub(in crate::store) fn attempt_rows<'r>(recorded: &[AttemptEffect<'r>]) -> Vec<AttemptRow<'r>> {
     let rows = recorded.iter().filter_map(|one| {
         let attempt = one.result.attempt.as_ref()?;
         Some(AttemptRow {
@@ -178,7 +178,7 @@ pub(in crate::store) struct AfterRow {
 }
 
 /// What becomes of the deliveries.
-pub(in crate::store) fn after_rows(recorded: &[Recorded<'_>]) -> Vec<AfterRow> {
+pub(in crate::store) fn after_rows(recorded: &[AttemptEffect<'_>]) -> Vec<AfterRow> {
     let rows = recorded.iter().map(|one| AfterRow {
         delivery_id: one.result.delivery_id.to_string(),
         lease_id: one.result.lease.to_string(),
@@ -192,7 +192,7 @@ pub(in crate::store) fn after_rows(recorded: &[Recorded<'_>]) -> Vec<AfterRow> {
 
 /// What attempts say of a host: whether it answered, and when it failed since.
 #[derive(Default)]
-pub(in crate::store) struct HostWord {
+pub(in crate::store) struct HostOutcome {
     /// Whether it was known to fail.
     pub(in crate::store) had_failed: bool,
     pub(in crate::store) answered: bool,
@@ -201,11 +201,11 @@ pub(in crate::store) struct HostWord {
 
 /// What attempts say of their hosts, by name, in the order in which they ended.
 pub(in crate::store) fn host_words<'r>(
-    recorded: &'r [Recorded<'_>],
-) -> BTreeMap<&'r str, HostWord> {
+    recorded: &'r [AttemptEffect<'_>],
+) -> BTreeMap<&'r str, HostOutcome> {
     let mut ended: Vec<_> = recorded.iter().collect();
     ended.sort_by_key(|one| one.ended_at);
-    let mut words: BTreeMap<&str, HostWord> = BTreeMap::new();
+    let mut words: BTreeMap<&str, HostOutcome> = BTreeMap::new();
     for one in ended {
         match one.result.attempt.as_ref().and_then(is_failing) {
             None => {}
@@ -227,7 +227,7 @@ pub(in crate::store) fn host_words<'r>(
 
 /// Where a delivery stands after an attempt, and when it is tried next.
 pub(in crate::store) fn after(
-    found: &Found,
+    found: &AttemptedDelivery,
     next: AfterAttempt,
 ) -> (DeliveryState, Option<Timestamp>) {
     let may_schedule = found.held && found.state == DeliveryState::Pending;
@@ -244,7 +244,7 @@ pub(in crate::store) fn after(
 }
 
 /// When an attempt ended; a delivery that spoiled before any was made ended when it was due.
-fn ended_at(result: &AttemptResult, found: &Found) -> Timestamp {
+fn ended_at(result: &AttemptResult, found: &AttemptedDelivery) -> Timestamp {
     let Some(attempt) = &result.attempt else {
         return found.next_attempt_at.unwrap_or(Timestamp::UNIX_EPOCH);
     };

@@ -4,7 +4,7 @@ use crate::{
     domain::WatchState,
     store::{
         Census, StoreError,
-        common::{AnyRow, Cells},
+        common::{AnyRow, ColumnReader},
     },
 };
 
@@ -14,7 +14,7 @@ pub(in crate::store) fn census<R: AnyRow>(
     counts: &dyn AnyRow,
 ) -> Result<Census, StoreError> {
     let counted = states.iter().map(|row| {
-        let cells = Cells::of("watch_counts", "state", row);
+        let cells = ColumnReader::of("watch_counts", "state", row);
         let state = cells.read("state", WatchState::from_word)?;
         Ok((state, cells.number("n")?))
     });
@@ -23,7 +23,7 @@ pub(in crate::store) fn census<R: AnyRow>(
         let found = counted.iter().find(|(counted, _)| *counted == state);
         (state, found.map_or(0, |(_, n)| *n))
     };
-    let counts = Cells::of("deliveries", "delivery_id", counts);
+    let counts = ColumnReader::of("deliveries", "delivery_id", counts);
     Ok(Census {
         watches: WatchState::ALL.iter().copied().map(count).collect(),
         due_jobs: counts.number("due_jobs")?,

@@ -4,7 +4,7 @@ use crate::{
     domain::AttemptError,
     store::{
         FailingHost, HostFailure, StoreError,
-        common::{AnyRow, Cells},
+        common::{AnyRow, ColumnReader},
     },
 };
 
@@ -13,7 +13,7 @@ pub(in crate::store) const ASKED: i64 = 20;
 
 /// A failing host, without how its latest attempt ended.
 pub(in crate::store) fn failing_host(row: &dyn AnyRow) -> Result<FailingHost, StoreError> {
-    let cells = Cells::of("failing_hosts", "host", row);
+    let cells = ColumnReader::of("failing_hosts", "host", row);
     let paused = cells.get::<i64>("paused_until")? > 0;
     Ok(FailingHost {
         host: cells.get("host")?,
@@ -28,7 +28,7 @@ pub(in crate::store) fn failing_host(row: &dyn AnyRow) -> Result<FailingHost, St
 
 /// How an attempt ended.
 pub(in crate::store) fn host_failure(row: &dyn AnyRow) -> Result<HostFailure, StoreError> {
-    let cells = Cells::of("attempts", "host", row);
+    let cells = ColumnReader::of("attempts", "host", row);
     let status = cells.opt::<i64>("status")?;
     Ok(HostFailure {
         status: status.and_then(|status| u16::try_from(status).ok()),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::{
     domain::{Attempt, AttemptError},
     store::{
-        GivenUp, StoreError,
-        common::{AnyRow, Cells},
+        AbandonedDelivery, StoreError,
+        common::{AnyRow, ColumnReader},
     },
 };
 
@@ -38,9 +38,9 @@ pub(in crate::store) fn is_failing(attempt: &Attempt) -> Option<bool> {
 }
 
 /// A delivery that was given up without another attempt.
-pub(in crate::store) fn given_up(row: &dyn AnyRow) -> Result<GivenUp, StoreError> {
-    let cells = Cells::of("deliveries", "delivery_id", row);
-    Ok(GivenUp {
+pub(in crate::store) fn given_up(row: &dyn AnyRow) -> Result<AbandonedDelivery, StoreError> {
+    let cells = ColumnReader::of("deliveries", "delivery_id", row);
+    Ok(AbandonedDelivery {
         delivery_id: cells.parse("delivery_id")?,
         event_id: cells.parse("event_id")?,
         watch_id: cells.parse("watch_id")?,

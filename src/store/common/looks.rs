@@ -8,19 +8,19 @@ use crate::{
     domain::{DeliveryId, Event, EventId, WatchId},
     store::{
         Look, OutageChange, StoreError,
-        common::{AnyRow, Cells, rank, unwritable},
+        common::{AnyRow, ColumnReader, rank, unwritable},
     },
 };
 
 /// A claim that a look was made under.
-pub(in crate::store) struct HeldRow<'l> {
+pub(in crate::store) struct LookClaimRow<'l> {
     pub(in crate::store) job_id: &'l str,
     pub(in crate::store) lease_id: String,
 }
 
 /// The claims of looks.
-pub(in crate::store) fn claims(looks: &[Look]) -> Vec<HeldRow<'_>> {
-    let claims = looks.iter().map(|look| HeldRow {
+pub(in crate::store) fn claims(looks: &[Look]) -> Vec<LookClaimRow<'_>> {
+    let claims = looks.iter().map(|look| LookClaimRow {
         job_id: look.job_id.as_str(),
         lease_id: look.lease.to_string(),
     });
@@ -62,7 +62,7 @@ pub(in crate::store) fn changes<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<
 }
 
 /// The delivery of an event to store.
-pub(in crate::store) struct NewsRow {
+pub(in crate::store) struct NewEventRow {
     pub(in crate::store) event_id: String,
     pub(in crate::store) watch_id: String,
     pub(in crate::store) at: i64,
@@ -72,11 +72,11 @@ pub(in crate::store) struct NewsRow {
     pub(in crate::store) deadline: Option<i64>,
     /// The claim under which it is handed over at once.
     pub(in crate::store) lease_id: Option<String>,
-    pub(in crate::store) told: Told,
+    pub(in crate::store) told: EventToSend,
 }
 
 /// What a new delivery is to be sent with.
-pub(in crate::store) struct Told {
+pub(in crate::store) struct EventToSend {
     pub(in crate::store) event: EventId,
     pub(in crate::store) watch: WatchId,
     pub(in crate::store) delivery: DeliveryId,
@@ -89,7 +89,7 @@ pub(in crate::store) struct Told {
 }
 
 /// The events that follow others of their watch.
-pub(in crate::store) fn later_news(news: &[NewsRow]) -> Vec<&NewsRow> {
+pub(in crate::store) fn later_news(news: &[NewEventRow]) -> Vec<&NewEventRow> {
     news.iter().filter(|row| !row.told.is_first).collect()
 }
 
@@ -97,7 +97,7 @@ pub(in crate::store) fn later_news(news: &[NewsRow]) -> Vec<&NewsRow> {
 pub(in crate::store) fn news<R: AnyRow>(
     looks: &[&Look],
     changed: &[R],
-) -> Result<Vec<NewsRow>, StoreError> {
+) -> Result<Vec<NewEventRow>, StoreError> {
     let told = looks.iter().flat_map(|look| {
         let events = look.changes.iter();
         events.filter_map(|change| {
@@ -110,13 +110,13 @@ pub(in crate::store) fn news<R: AnyRow>(
     let mut told: HashMap<String, (Timestamp, &Event)> = told.collect();
     let mut news = Vec::with_capacity(changed.len());
     for row in changed {
-        let cells = Cells::of("watches", "watch_id", row);
+        let cells = ColumnReader::of("watches", "watch_id", row);
         let watch_id: String = cells.get("watch_id")?;
         let Some((at, event)) = told.remove(&watch_id) else {
             continue;
         };
         let delivery = DeliveryId::new(at);
-        news.push(NewsRow {
+        news.push(NewEventRow {
             event_id: event.id.to_string(),
             watch_id,
             at: at.as_millisecond(),
@@ -125,7 +125,7 @@ pub(in crate::store) fn news<R: AnyRow>(
             host: cells.get("callback_host")?,
             deadline: event.deadline.map(Timestamp::as_millisecond),
             lease_id: None,
-            told: Told {
+            told: EventToSend {
                 event: event.id,
                 watch: event.body.watch_id,
                 delivery,

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use crate::store::{
     HostLimits, StoreError,
-    common::{AnyRow, Cells},
+    common::{AnyRow, ColumnReader},
 };
 
 /// A delivery that may be claimed.
-pub(in crate::store) struct Candidate {
+pub(in crate::store) struct DeliveryCandidate {
     delivery_id: String,
     watch_id: String,
     host: String,
@@ -20,9 +20,9 @@ pub(in crate::store) struct Candidate {
     probed: bool,
 }
 
-impl Candidate {
+impl DeliveryCandidate {
     pub(in crate::store) fn read(row: &dyn AnyRow) -> Result<Self, StoreError> {
-        let cells = Cells::of("deliveries", "delivery_id", row);
+        let cells = ColumnReader::of("deliveries", "delivery_id", row);
         Ok(Self {
             delivery_id: cells.get("delivery_id")?,
             watch_id: cells.get("watch_id")?,
@@ -55,7 +55,7 @@ impl Candidate {
 /// are probed by them: never two of one watch, no more of a host than it has room for, and one of a host
 /// that is probed.
 pub(in crate::store) fn choose(
-    candidates: Vec<Candidate>,
+    candidates: Vec<DeliveryCandidate>,
     limit: usize,
     limits: HostLimits,
 ) -> (Vec<String>, Vec<String>) {

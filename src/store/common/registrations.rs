@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::{
     domain::{JobMemory, LeaseId, Operation, Phase, Watch, WatchId},
     store::{
-        DueJob, NewWatch, Registration, StoreError, WatchStory,
-        common::{AnyRow, Cells, unwritable},
-        hand_over::{BASIQ, Slots},
+        DueJob, NewWatch, Registration, StoreError, WatchDetails,
+        common::{AnyRow, ColumnReader, unwritable},
+        dispatch::{BASIQ, CapacityPermit},
     },
 };
 
@@ -37,18 +37,18 @@ pub(in crate::store) fn clients_of(new: &[NewWatch]) -> Vec<i64> {
 }
 
 /// What is known of a client when it registers.
-pub(in crate::store) struct Standing {
+pub(in crate::store) struct ClientStanding {
     revoked: bool,
     open: u64,
 }
 
 /// How clients stand, by id.
-pub(in crate::store) type Standings = HashMap<i64, Standing>;
+pub(in crate::store) type ClientStandings = HashMap<i64, ClientStanding>;
 
-pub(in crate::store) fn standings<R: AnyRow>(rows: &[R]) -> Result<Standings, StoreError> {
+pub(in crate::store) fn standings<R: AnyRow>(rows: &[R]) -> Result<ClientStandings, StoreError> {
     let standings = rows.iter().map(|row| {
-        let cells = Cells::of("clients", "name", row);
-        let standing = Standing {
+        let cells = ColumnReader::of("clients", "name", row);
+        let standing = ClientStanding {
             revoked: cells.get("revoked")?,
             open: cells.number("open")?,
         };
@@ -58,7 +58,11 @@ pub(in crate::store) fn standings<R: AnyRow>(rows: &[R]) -> Result<Standings, St
 }
 
 /// Whether a client could reach its cap while others register at the same time.
-pub(in crate::store) fn is_near_cap(new: &[NewWatch], standings: &Standings, near: u64) -> bool {
+pub(in crate::store) fn is_near_cap(
+    new: &[NewWatch],
+    standings: &ClientStandings,
+    near: u64,
+) -> bool {
     new.iter().any(|new| {
         let open = standings
             .get(&new.client_id.0)
@@ -75,7 +79,7 @@ pub(in crate::store) fn existing<R: AnyRow>(
 ) -> Result<Vec<Option<WatchId>>, StoreError> {
     let mut existing = vec![None; count];
     for row in rows {
-        let cells = Cells::of("watches", "watch_id", row);
+        let cells = ColumnReader::of("watches", "watch_id", row);
         let place: usize = cells.number("place")?;
         let place = place.checked_sub(first);
         if let Some(found) = place.and_then(|place| existing.get_mut(place)) {
@@ -86,7 +90,7 @@ pub(in crate::store) fn existing<R: AnyRow>(
 }
 
 /// What becomes of a watch that is asked for.
-pub(in crate::store) enum Decision {
+pub(in crate::store) enum RegistrationDecision {
     /// It is refused.
     Final(Registration),
     /// There is one already.
@@ -99,23 +103,25 @@ pub(in crate::store) enum Decision {
 pub(in crate::store) fn decide<'n>(
     new: &'n [NewWatch],
     existing: &[Option<WatchId>],
-    mut standings: Standings,
-) -> (Vec<Decision>, Vec<&'n NewWatch>) {
+    mut standings: ClientStandings,
+) -> (Vec<RegistrationDecision>, Vec<&'n NewWatch>) {
     let (mut decisions, mut fresh) = (Vec::with_capacity(new.len()), Vec::new());
     for (new, existing) in new.iter().zip(existing) {
         let client = standings.get_mut(&new.client_id.0);
         decisions.push(match (client, existing) {
-            (Some(client), _) if client.revoked => Decision::Final(Registration::Revoked),
-            (_, Some(id)) => Decision::Existing(*id),
+            (Some(client), _) if client.revoked => {
+                RegistrationDecision::Final(Registration::Revoked)
+            }
+            (_, Some(id)) => RegistrationDecision::Existing(*id),
             (Some(client), None) if client.open >= new.max_open => {
-                Decision::Final(Registration::AtCap)
+                RegistrationDecision::Final(Registration::AtCap)
             }
             (client, None) => {
                 if let Some(client) = client {
                     client.open += 1;
                 }
                 fresh.push(new);
-                Decision::New
+                RegistrationDecision::New
             }
         });
     }
@@ -126,23 +132,23 @@ pub(in crate::store) fn decide<'n>(
 /// or none if another was quicker.
 pub(in crate::store) fn answer(
     new: &NewWatch,
-    decision: Decision,
+    decision: RegistrationDecision,
     added: &HashSet<String>,
 ) -> Result<Registration, Option<WatchId>> {
     match decision {
-        Decision::Final(answer) => Ok(answer),
-        Decision::New if added.contains(&new.id.to_string()) => {
+        RegistrationDecision::Final(answer) => Ok(answer),
+        RegistrationDecision::New if added.contains(&new.id.to_string()) => {
             Ok(Registration::Created(Box::new(begun(new))))
         }
-        Decision::New => Err(None),
-        Decision::Existing(id) => Err(Some(id)),
+        RegistrationDecision::New => Err(None),
+        RegistrationDecision::Existing(id) => Err(Some(id)),
     }
 }
 
 /// What was looked up, as an answer.
 pub(in crate::store) fn found(
     new: &NewWatch,
-    story: Option<WatchStory>,
+    story: Option<WatchDetails>,
 ) -> Result<Registration, StoreError> {
     story
         .map(|story| Registration::Existing(Box::new(story)))
@@ -221,7 +227,7 @@ pub(in crate::store) struct DueRow<'n> {
 }
 
 /// The lease under which new jobs are claimed, and slots for them.
-pub(in crate::store) type NewClaim = (LeaseId, Slots<DueJob>);
+pub(in crate::store) type NewClaim = (LeaseId, CapacityPermit<DueJob>);
 
 /// The jobs of new watches, each once and in the order of their ids; `known` is what is remembered of those that
 /// are there: nothing of those that are watched now. As many others as there are slots for are claimed.
@@ -309,7 +315,7 @@ pub(in crate::store) fn known<R: AnyRow>(
     rows: &[R],
 ) -> Result<HashMap<String, Option<String>>, StoreError> {
     let memories = rows.iter().map(|row| {
-        let cells = Cells::of("jobs", "job_id", row);
+        let cells = ColumnReader::of("jobs", "job_id", row);
         Ok((cells.get("job_id")?, cells.opt("memory")?))
     });
     memories.collect()

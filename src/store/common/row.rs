@@ -19,35 +19,35 @@ pub(in crate::store) trait AnyRow: Sync {
 }
 
 /// What a column can hold.
-pub(in crate::store) trait Cell<'r>: Sized {
+pub(in crate::store) trait ColumnValue<'r>: Sized {
     fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType>;
 }
 
-impl<'r> Cell<'r> for &'r str {
+impl<'r> ColumnValue<'r> for &'r str {
     fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
         row.text(column)
     }
 }
 
-impl<'r> Cell<'r> for String {
+impl<'r> ColumnValue<'r> for String {
     fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
         Ok(row.text(column)?.map(ToOwned::to_owned))
     }
 }
 
-impl<'r> Cell<'r> for i64 {
+impl<'r> ColumnValue<'r> for i64 {
     fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
         row.whole(column)
     }
 }
 
-impl<'r> Cell<'r> for bool {
+impl<'r> ColumnValue<'r> for bool {
     fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
         row.flag(column)
     }
 }
 
-impl<'r> Cell<'r> for &'r [u8] {
+impl<'r> ColumnValue<'r> for &'r [u8] {
     fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
         row.bytes(column)
     }
@@ -55,13 +55,13 @@ impl<'r> Cell<'r> for &'r [u8] {
 
 /// The columns of one row of a table.
 #[derive(Clone, Copy)]
-pub(in crate::store) struct Cells<'r> {
+pub(in crate::store) struct ColumnReader<'r> {
     row: &'r dyn AnyRow,
     table: &'static str,
     key: &'static str,
 }
 
-impl<'r> Cells<'r> {
+impl<'r> ColumnReader<'r> {
     /// The row's columns that belong to `table`, whose rows are named by the text column `key`.
     pub(in crate::store) fn of(
         table: &'static str,
@@ -72,12 +72,15 @@ impl<'r> Cells<'r> {
     }
 
     /// A column, which is never NULL.
-    pub(in crate::store) fn get<T: Cell<'r>>(&self, column: &'static str) -> Result<T, StoreError> {
+    pub(in crate::store) fn get<T: ColumnValue<'r>>(
+        &self,
+        column: &'static str,
+    ) -> Result<T, StoreError> {
         self.opt(column)?.ok_or_else(|| self.bad(column))
     }
 
     /// A column, or none if it is NULL.
-    pub(in crate::store) fn opt<T: Cell<'r>>(
+    pub(in crate::store) fn opt<T: ColumnValue<'r>>(
         &self,
         column: &'static str,
     ) -> Result<Option<T>, StoreError> {

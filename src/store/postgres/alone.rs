@@ -13,15 +13,15 @@ use sqlx::{
 use crate::store::{
     common::is_lost,
     postgres::{
-        pool::Pool,
-        session::{Session, Statements},
+        pool::ConnectionPool,
+        session::{PgSession, Statements},
     },
 };
 
 /// What the database answers to a statement.
 type Answer = Vec<Either<PgQueryResult, PgRow>>;
 
-impl Pool {
+impl ConnectionPool {
     /// Runs one statement on any connection.
     async fn alone<'q, E: 'q + Execute<'q, Postgres>>(
         &self,
@@ -48,13 +48,13 @@ async fn in_transaction<'q, E: 'q + Execute<'q, Postgres>>(
     query: E,
 ) -> Result<Answer, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    let mut session = Session::new(&mut transaction, Statements::Unnamed);
+    let mut session = PgSession::new(&mut transaction, Statements::Unnamed);
     let answer = session.fetch_many(query).try_collect().await?;
     transaction.commit().await?;
     Ok(answer)
 }
 
-impl<'c> Executor<'c> for &'c Pool {
+impl<'c> Executor<'c> for &'c ConnectionPool {
     type Database = Postgres;
 
     fn fetch_many<'e, 'q: 'e, E>(

@@ -7,8 +7,8 @@ use crate::{
     domain::{ClientId, JobId, JobMemory, WatchId, WatchState},
     store::{
         AnswerClaim, AnswerEnd, AnswerStore, StoreError,
-        common::Cells,
-        postgres::{PgStore, Session},
+        common::ColumnReader,
+        postgres::{PgSession, PgStore},
     },
 };
 
@@ -51,7 +51,7 @@ impl AnswerStore for PgStore {
 }
 
 async fn claim(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     owner: ClientId,
     id: WatchId,
     (now, until): (Timestamp, Timestamp),
@@ -64,9 +64,9 @@ async fn claim(
     let Some(row) = row else {
         return Ok(AnswerClaim::NoSuchWatch);
     };
-    let watch = Cells::of("watches", "watch_id", &row);
+    let watch = ColumnReader::of("watches", "watch_id", &row);
     let state = watch.read("state", WatchState::from_word)?;
-    let job = Cells::of("jobs", "job_id", &row);
+    let job = ColumnReader::of("jobs", "job_id", &row);
     let memory: JobMemory = job.json("memory")?;
     if !state.is_open() || memory.challenges.open.is_none() {
         return Ok(AnswerClaim::NoOpenChallenge);
@@ -91,7 +91,7 @@ async fn claim(
 }
 
 async fn finish(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     job_id: &JobId,
     end: &AnswerEnd,
 ) -> Result<(), StoreError> {

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use crate::store::{
     AfterAttempt, AttemptResult, StoreError,
-    common::{Recorded, after_rows, attempt_rows, host_words, recorded, tried},
+    common::{AttemptEffect, after_rows, attempt_rows, host_words, recorded, tried},
     postgres::{
-        Session, hosts,
+        PgSession, hosts,
         row::{columns, plain},
         watches,
     },
@@ -48,7 +48,7 @@ pub(super) const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', upda
 
 /// Records attempts, of each delivery one.
 pub(super) async fn record(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     results: &[&AttemptResult],
 ) -> Result<(), StoreError> {
     let jobs = lock_jobs_of_gone(connection, results).await?;
@@ -57,7 +57,7 @@ pub(super) async fn record(
         return Ok(());
     }
     write(connection, &recorded).await?;
-    let gone = |one: &&Recorded<'_>| one.result.next == AfterAttempt::Gone;
+    let gone = |one: &&AttemptEffect<'_>| one.result.next == AfterAttempt::Gone;
     for gone in recorded.iter().filter(gone) {
         end_watch(connection, gone, &jobs).await?;
     }
@@ -66,7 +66,7 @@ pub(super) async fn record(
 
 /// Jobs are locked before deliveries; only a callback that is gone changes a job. Says which delivery's each is.
 async fn lock_jobs_of_gone(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     results: &[&AttemptResult],
 ) -> Result<HashMap<String, String>, StoreError> {
     let gone = results
@@ -88,9 +88,9 @@ async fn lock_jobs_of_gone(
 
 /// What results come to; their deliveries are locked.
 async fn find<'r>(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     results: &[&'r AttemptResult],
-) -> Result<Vec<Recorded<'r>>, StoreError> {
+) -> Result<Vec<AttemptEffect<'r>>, StoreError> {
     let tried = tried(results);
     let rows = sqlx::query(DELIVERIES)
         .bind(columns(&tried, |row| row.delivery_id.as_str()))
@@ -101,7 +101,10 @@ async fn find<'r>(
 }
 
 /// Writes attempts, and what becomes of their deliveries.
-async fn write(connection: &mut Session<'_>, recorded: &[Recorded<'_>]) -> Result<(), StoreError> {
+async fn write(
+    connection: &mut PgSession<'_>,
+    recorded: &[AttemptEffect<'_>],
+) -> Result<(), StoreError> {
     let (after, attempts) = (after_rows(recorded), attempt_rows(recorded));
     sqlx::query(RECORD)
         .bind(columns(&after, |row| row.delivery_id.as_str()))
@@ -125,8 +128,8 @@ async fn write(connection: &mut Session<'_>, recorded: &[Recorded<'_>]) -> Resul
 }
 
 async fn end_watch(
-    connection: &mut Session<'_>,
-    gone: &Recorded<'_>,
+    connection: &mut PgSession<'_>,
+    gone: &AttemptEffect<'_>,
     jobs: &HashMap<String, String>,
 ) -> Result<(), StoreError> {
     let watch = &gone.found.watch_id;

@@ -7,9 +7,9 @@ use crate::{
     domain::{Bank, LeaseId},
     store::{
         BankLook, BankStore, Claim, DueBank, StoreError,
-        common::{Cells, int, millis, time},
+        common::{ColumnReader, int, millis, time},
         postgres::{
-            PgStore, Session,
+            PgSession, PgStore,
             indexes::{is_watched, none},
             now,
         },
@@ -91,7 +91,7 @@ impl BankStore for PgStore {
 }
 
 async fn claim_due(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     claim: Claim,
     now: Option<i64>,
 ) -> Result<Vec<DueBank>, StoreError> {
@@ -108,7 +108,7 @@ async fn claim_due(
         .fetch_all(connection)
         .await?;
     let claimed = rows.iter().map(|row| {
-        let cells = Cells::of("outages", "institution_id", row);
+        let cells = ColumnReader::of("outages", "institution_id", row);
         let bank = Bank {
             institution_id: cells.get("institution_id")?,
             method: cells.get("method")?,
@@ -118,7 +118,7 @@ async fn claim_due(
     claimed.collect()
 }
 
-async fn record(connection: &mut Session<'_>, looks: &[BankLook]) -> Result<u64, StoreError> {
+async fn record(connection: &mut PgSession<'_>, looks: &[BankLook]) -> Result<u64, StoreError> {
     let mut due = 0;
     for look in looks {
         due += record_one(connection, look).await?;
@@ -126,7 +126,7 @@ async fn record(connection: &mut Session<'_>, looks: &[BankLook]) -> Result<u64,
     Ok(due)
 }
 
-async fn record_one(connection: &mut Session<'_>, look: &BankLook) -> Result<u64, StoreError> {
+async fn record_one(connection: &mut PgSession<'_>, look: &BankLook) -> Result<u64, StoreError> {
     let Bank {
         institution_id,
         method,
@@ -162,7 +162,7 @@ async fn record_one(connection: &mut Session<'_>, look: &BankLook) -> Result<u64
 
 /// Notes that a bank is out, if that is not known.
 pub(super) async fn begin_outage(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     bank: &Bank,
     next_look_at: Timestamp,
 ) -> Result<(), StoreError> {

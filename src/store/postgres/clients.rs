@@ -9,8 +9,8 @@ use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
         ClientStore, Sealer, StoreError,
-        common::{self, Finds, FoundEach, is_connection_lost},
-        postgres::{PgStore, Session, pool::Pool, watches},
+        common::{self, LoadBatch, LoadedEach, is_connection_lost},
+        postgres::{PgSession, PgStore, pool::ConnectionPool, watches},
     },
 };
 
@@ -26,22 +26,22 @@ pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, 
     WHERE key_hash = $1 AND revoked_at IS NULL";
 
 /// Finds clients on connections that only read.
-pub(super) struct Finder {
-    pub(super) pool: Pool,
+pub(super) struct PostgresClientLoader {
+    pub(super) pool: ConnectionPool,
     pub(super) sealer: Sealer,
 }
 
 #[async_trait]
-impl Finds for Finder {
+impl LoadBatch for PostgresClientLoader {
     type Key = Vec<u8>;
     type Found = Option<Client>;
 
-    async fn find_all(&self, keys: &[Vec<u8>]) -> Result<FoundEach<Option<Client>>, StoreError> {
+    async fn find_all(&self, keys: &[Vec<u8>]) -> Result<LoadedEach<Option<Client>>, StoreError> {
         Ok(join_all(keys.iter().map(|key| self.find(key))).await)
     }
 }
 
-impl Finder {
+impl PostgresClientLoader {
     async fn row(&self, key: &[u8]) -> Result<Option<PgRow>, sqlx::Error> {
         sqlx::query(FIND_BY_KEY)
             .bind(key)
@@ -154,7 +154,7 @@ impl ClientStore for PgStore {
 }
 
 async fn add(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     name: &ClientName,
     key: &ApiKeyHash,
     secret: &str,
@@ -174,7 +174,7 @@ async fn add(
 }
 
 async fn retire_previous(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     name: &ClientName,
     now: Timestamp,
 ) -> Result<Option<bool>, StoreError> {
@@ -197,7 +197,7 @@ async fn retire_previous(
 }
 
 async fn revoke(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     name: &ClientName,
     now: Timestamp,
 ) -> Result<Option<u64>, StoreError> {
@@ -217,7 +217,7 @@ async fn revoke(
     }
 }
 
-async fn reseal(connection: &mut Session<'_>, sealer: &Sealer) -> Result<u64, StoreError> {
+async fn reseal(connection: &mut PgSession<'_>, sealer: &Sealer) -> Result<u64, StoreError> {
     let rows = sqlx::query(concat!(list!(), " FOR UPDATE"))
         .fetch_all(&mut *connection)
         .await?;

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 
 use crate::store::{
-    ConsoleStore, FailingHost, StoreError, WatchSearch, WatchStory,
-    common::{self, ASKED, Cells, int},
-    postgres::{PgStore, row::plain, stories, stories::watch_columns},
+    ConsoleStore, FailingHost, StoreError, WatchDetails, WatchSearch,
+    common::{self, ASKED, ColumnReader, int},
+    postgres::{PgStore, details, details::watch_columns, row::plain},
 };
 
 /// The newest watches of a job; a limit of their own has them found by the job.
@@ -52,7 +52,7 @@ pub(super) const HOSTS: &str = "SELECT h.host, h.failures, h.paused_until, h.pro
 
 #[async_trait]
 impl ConsoleStore for PgStore {
-    async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchStory>, StoreError> {
+    async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError> {
         let mut view = self.read().await?;
         let mut session = view.session();
         let before = search.before.map(|before| before.to_string());
@@ -62,7 +62,7 @@ impl ConsoleStore for PgStore {
             .bind(int(search.limit))
             .fetch_all(&mut session)
             .await?;
-        stories::tell(&mut session, &rows).await
+        details::tell(&mut session, &rows).await
     }
 
     async fn list_failing_hosts(&self, limit: usize) -> Result<Vec<FailingHost>, StoreError> {
@@ -73,7 +73,7 @@ impl ConsoleStore for PgStore {
             .fetch_all(self.pool())
             .await?;
         let hosts = rows.iter().map(|row| {
-            let cells = Cells::of("failing_hosts", "host", row);
+            let cells = ColumnReader::of("failing_hosts", "host", row);
             let tried = cells.opt::<&str>("tried")?;
             let last = tried.map(|_| common::host_failure(row));
             Ok(FailingHost {

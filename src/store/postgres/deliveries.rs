@@ -9,7 +9,7 @@ use crate::{
     store::{
         DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
         common::{self, int},
-        postgres::{PgStore, Session, hosts, stories},
+        postgres::{PgSession, PgStore, details, hosts},
     },
 };
 
@@ -167,7 +167,7 @@ struct Asked<'a> {
 }
 
 async fn list(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     query: &DeliveryQuery,
 ) -> Result<Vec<DeliveryEntry>, StoreError> {
     let rows = list_statement(query)
@@ -177,7 +177,7 @@ async fn list(
     let entries = rows.iter().map(|row| common::entry(row));
     let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
     let ids: Vec<_> = entries.iter().map(|entry| entry.delivery.id).collect();
-    let mut attempts = stories::attempts(connection, ids).await?;
+    let mut attempts = details::attempts(connection, ids).await?;
     for entry in &mut entries {
         entry.delivery.attempts = attempts.remove(&entry.delivery.id).unwrap_or_default();
     }
@@ -186,7 +186,7 @@ async fn list(
 
 /// Queues the latest event of a watch once more.
 async fn redeliver(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     asked: Asked<'_>,
     now: Timestamp,
 ) -> Result<Redelivery, StoreError> {
@@ -217,7 +217,7 @@ async fn redeliver(
 }
 
 async fn redeliver_dead(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     owner: Option<ClientId>,
     since: Timestamp,
     now: Timestamp,

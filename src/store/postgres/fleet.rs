@@ -114,7 +114,7 @@ impl RelayId {
 
 /// Who is at work.
 #[derive(Debug, Clone, Copy)]
-pub struct Attendance {
+pub struct FleetSize {
     /// Relays that gave a sign of life of late.
     pub alive: usize,
     /// The database's time.
@@ -125,7 +125,7 @@ pub struct Attendance {
 
 /// Turns of calls to Basiq that nobody else has.
 #[derive(Debug, Clone)]
-pub struct Turns {
+pub struct ReservedCalls {
     /// When each begins, by the database's clock; none if all turns of the time asked for are taken.
     pub at: Vec<Timestamp>,
     /// The latest pause that Basiq asked for, which may be over.
@@ -156,14 +156,14 @@ pub struct StoredToken {
 
 impl PgStore {
     /// Gives a sign of life, and says who else did.
-    pub async fn beat(&self, relay: &RelayId) -> Result<Attendance, StoreError> {
+    pub async fn beat(&self, relay: &RelayId) -> Result<FleetSize, StoreError> {
         let beat = sqlx::query(BEAT).bind(&relay.0).execute(self.pool());
         self.timely(beat).await?;
         self.attendance().await
     }
 
     /// Who is at work.
-    pub async fn attendance(&self) -> Result<Attendance, StoreError> {
+    pub async fn attendance(&self) -> Result<FleetSize, StoreError> {
         let mut view = self.read().await?;
         let mut session = view.session();
         let asked_at = Instant::now();
@@ -171,7 +171,7 @@ impl PgStore {
             .bind(millis(PRESUMED_DEAD))
             .fetch_one(&mut session);
         let row = self.timely(row).await?;
-        Ok(Attendance {
+        Ok(FleetSize {
             took: asked_at.elapsed(),
             alive: usize::try_from(row.try_get::<i64, _>("alive")?).unwrap_or(0),
             now: millisecond(&row, "now")?,
@@ -190,11 +190,11 @@ impl PgStore {
     }
 
     /// Reserves up to `most` turns, so far apart, all within `horizon` from now.
-    pub async fn reserve_turns(
+    pub async fn reserve_calls(
         &self,
         most: usize,
         (period, horizon): (Duration, Duration),
-    ) -> Result<Turns, StoreError> {
+    ) -> Result<ReservedCalls, StoreError> {
         let period = micros(period).max(1);
         let row = sqlx::query(RESERVE)
             .bind(int(most))
@@ -205,7 +205,7 @@ impl PgStore {
         let (next, granted): (i64, i64) = (row.try_get("next_turn_at")?, row.try_get("granted")?);
         let at =
             (0..granted).map(|turn| microsecond(next - period * (granted - turn), "next_turn_at"));
-        Ok(Turns {
+        Ok(ReservedCalls {
             at: at.collect::<Result<_, _>>()?,
             pause: SharedPause {
                 number: row.try_get("pause")?,

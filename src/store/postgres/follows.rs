@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use crate::{
     domain::{Client, WatchId},
     store::{
-        FollowStore, StoreError, WatchStory, WatchVersion, common,
-        postgres::{PgStore, row::list, stories},
+        FollowStore, StoreError, WatchDetails, WatchVersion, common,
+        postgres::{PgStore, details, row::list},
     },
 };
 
@@ -39,8 +39,8 @@ impl FollowStore for PgStore {
             .transpose()
     }
 
-    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchStory>, StoreError> {
-        stories::find_all(&mut self.read().await?.session(), ids).await
+    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchDetails>, StoreError> {
+        details::find_all(&mut self.read().await?.session(), ids).await
     }
 
     async fn watch_versions(

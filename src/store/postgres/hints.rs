@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::store::{
-    Hint, HintStore, HintSubject, HintTaken, StoreError,
+    Hint, HintOutcome, HintStore, HintSubject, StoreError,
     common::{earlier, int},
-    postgres::{PgStore, Session, indexes::is_watched},
+    postgres::{PgSession, PgStore, indexes::is_watched},
 };
 
 /// How many jobs one hint makes due at most: a connection has one or two, a user a few.
@@ -57,20 +57,20 @@ pub(super) const DUE: &str = concat!(
 
 #[async_trait]
 impl HintStore for PgStore {
-    async fn take_hint(&self, hint: Hint) -> Result<HintTaken, StoreError> {
+    async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError> {
         self.write(hint, |connection, hint| Box::pin(take(connection, hint)))
             .await
     }
 }
 
-async fn take(connection: &mut Session<'_>, hint: &Hint) -> Result<HintTaken, StoreError> {
+async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome, StoreError> {
     let remembered = sqlx::query(REMEMBER)
         .bind(&hint.id)
         .bind(hint.at.as_millisecond())
         .execute(&mut *connection)
         .await?;
     if remembered.rows_affected() == 0 {
-        return Ok(HintTaken::Again);
+        return Ok(HintOutcome::Again);
     }
     sqlx::query(FORGET)
         .bind(earlier(hint.at, REMEMBERED))
@@ -78,7 +78,7 @@ async fn take(connection: &mut Session<'_>, hint: &Hint) -> Result<HintTaken, St
         .await?;
     let jobs = watched_jobs(connection, &hint.subject).await?;
     if jobs.is_empty() {
-        return Ok(HintTaken::Due(0));
+        return Ok(HintOutcome::Due(0));
     }
     sqlx::query(DUE)
         .bind(&jobs)
@@ -87,12 +87,12 @@ async fn take(connection: &mut Session<'_>, hint: &Hint) -> Result<HintTaken, St
         .bind(i64::try_from(hint.interval.as_millis()).unwrap_or(i64::MAX))
         .execute(connection)
         .await?;
-    Ok(HintTaken::Due(u64::try_from(jobs.len()).unwrap_or(0)))
+    Ok(HintOutcome::Due(u64::try_from(jobs.len()).unwrap_or(0)))
 }
 
 /// The open jobs that a hint is about.
 async fn watched_jobs(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     subject: &HintSubject,
 ) -> Result<Vec<String>, StoreError> {
     let lookups = match subject {

@@ -10,9 +10,9 @@ use sqlx::Row;
 use tracing::{info, warn};
 
 use crate::store::{
-    GivenUp, StoreError, Waiting,
-    common::{self, DOUBLINGS, FAILURES, HostWord, PAUSE, int, millis},
-    postgres::{Session, now},
+    AbandonedDelivery, StoreError, WaitLimit,
+    common::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE, int, millis},
+    postgres::{PgSession, now},
 };
 
 /// Columns are those before the change. A host that is paused, and not by a probe that has come back
@@ -64,7 +64,7 @@ pub(super) const GIVE_UP: &str = "UPDATE deliveries d SET state = 'dead', next_a
     (SELECT w.job_id FROM watches w WHERE w.watch_id = d.watch_id) AS job_id";
 
 /// Lifts the pauses of hosts of what was sent again by hand at this time.
-pub(super) async fn lift(connection: &mut Session<'_>, now: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn lift(connection: &mut PgSession<'_>, now: Timestamp) -> Result<(), StoreError> {
     let lift = sqlx::query(LIFT).bind(now.as_millisecond());
     lift.execute(connection).await?;
     Ok(())
@@ -72,8 +72,8 @@ pub(super) async fn lift(connection: &mut Session<'_>, now: Timestamp) -> Result
 
 /// The deliveries that wait for a paused host for too long.
 pub(super) async fn waiting(
-    connection: &mut Session<'_>,
-    waiting: Waiting,
+    connection: &mut PgSession<'_>,
+    waiting: WaitLimit,
 ) -> Result<Vec<String>, StoreError> {
     let found = sqlx::query_scalar(WAITING)
         .bind(waiting.now.as_millisecond())
@@ -84,10 +84,10 @@ pub(super) async fn waiting(
 
 /// Gives these deliveries up.
 pub(super) async fn give_up(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     ids: &[String],
     now: Timestamp,
-) -> Result<Vec<GivenUp>, StoreError> {
+) -> Result<Vec<AbandonedDelivery>, StoreError> {
     let given_up = sqlx::query(GIVE_UP).bind(ids).bind(now.as_millisecond());
     let rows = given_up.fetch_all(connection).await?;
     rows.iter().map(|row| common::given_up(row)).collect()
@@ -95,8 +95,8 @@ pub(super) async fn give_up(
 
 /// Notes what attempts say about their hosts.
 pub(super) async fn note(
-    connection: &mut Session<'_>,
-    words: &BTreeMap<&str, HostWord>,
+    connection: &mut PgSession<'_>,
+    words: &BTreeMap<&str, HostOutcome>,
 ) -> Result<(), StoreError> {
     let answered = words
         .iter()
@@ -114,7 +114,7 @@ pub(super) async fn note(
 }
 
 async fn failed(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     host: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -141,7 +141,7 @@ async fn failed(
 }
 
 /// Hosts that answered start afresh.
-async fn forget(connection: &mut Session<'_>, hosts: Vec<&str>) -> Result<(), StoreError> {
+async fn forget(connection: &mut PgSession<'_>, hosts: Vec<&str>) -> Result<(), StoreError> {
     let forgotten = sqlx::query(ANSWERED)
         .bind(hosts)
         .fetch_all(connection)
@@ -158,7 +158,7 @@ async fn forget(connection: &mut Session<'_>, hosts: Vec<&str>) -> Result<(), St
 /// Notes that these hosts are probed, by attempts whose lease begins now; says of which no other relay
 /// has noted it.
 pub(super) async fn probe(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     hosts: &[String],
     (now, lease): (Option<i64>, Duration),
 ) -> Result<HashSet<String>, StoreError> {

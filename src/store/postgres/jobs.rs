@@ -18,7 +18,7 @@ use crate::{
             self, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later,
             millis, time,
         },
-        postgres::{PgStore, Session, indexes::none, looks, now, stories::watch_columns},
+        postgres::{PgSession, PgStore, details::watch_columns, indexes::none, looks, now},
     },
 };
 
@@ -113,7 +113,7 @@ impl JobStore for PgStore {
     }
 
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
-        let handing = looks::Handing {
+        let handing = looks::DispatchContext {
             desk: &self.0.new_deliveries,
             sealer: &self.0.sealer,
             arbiter: self.0.arbiter,
@@ -127,7 +127,7 @@ impl JobStore for PgStore {
             slots.hand(deliveries);
         }
         self.announce_events(&looks);
-        self.0.learner.hear(looks, recorded.clone());
+        self.0.learner.listen_to(looks, recorded.clone());
         Ok(recorded)
     }
 
@@ -157,7 +157,7 @@ impl JobStore for PgStore {
 }
 
 async fn claim_due(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     (claim, turn): (Claim, u32),
     now: Option<i64>,
 ) -> Result<Vec<DueJob>, StoreError> {
@@ -201,7 +201,7 @@ async fn claim_due(
 }
 
 async fn waiting(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     claim: Claim,
     now: Option<i64>,
 ) -> Result<[usize; KINDS], StoreError> {
@@ -218,7 +218,7 @@ async fn waiting(
 }
 
 async fn open_watches(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     jobs: &[String],
 ) -> Result<HashMap<JobId, Vec<Watch>>, StoreError> {
     let rows = sqlx::query(OPEN_WATCHES)
@@ -230,7 +230,7 @@ async fn open_watches(
 
 /// Frees jobs that cannot be looked at: without an open watch for good, unreadable for a while.
 async fn put_off(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     jobs: &[String],
     now: Timestamp,
 ) -> Result<(), StoreError> {

@@ -8,12 +8,12 @@ use crate::{
     store::{
         Claim, DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
         common::{
-            FailureRow, NewsRow, Obstacles, changes, claim_new, claims, held, jobs, later_news,
+            Blockers, FailureRow, NewEventRow, changes, claim_new, claims, held, jobs, later_news,
             millis, news, reports, secrets_of,
         },
-        hand_over::{Handed, Slots},
+        dispatch::{CapacityPermit, Dispatched},
         postgres::{
-            Arbiter, Session,
+            LeaseClock, PgSession,
             banks::begin_outage,
             indexes::{each, is_open, none},
             now,
@@ -62,7 +62,7 @@ pub(super) const ADD_DELIVERIES: &str = concat!(
 );
 
 /// Of the watches, whose deliveries are locked.
-pub(super) const OBSTACLES: &str = concat!(
+pub(super) const BLOCKERS: &str = concat!(
     "SELECT f.host AS id, FALSE AS is_watch FROM failing_hosts f WHERE f.host = ANY($1) AND f.pauses > 0 \
      UNION ALL SELECT d.watch_id, TRUE FROM deliveries d WHERE d.watch_id = ANY($2) AND d.lease_until > ",
     now!("$3"),
@@ -96,21 +96,21 @@ pub(super) const ADD_FAILURES: &str = "INSERT INTO connection_failures (connecti
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";
 
 /// How new deliveries are claimed.
-pub(super) struct Handing<'h> {
+pub(super) struct DispatchContext<'h> {
     /// Where they find room.
     pub(super) desk: &'h NewDeliveries,
     /// Opens their clients' secrets.
     pub(super) sealer: &'h Sealer,
     /// Whose time the claims are judged by.
-    pub(super) arbiter: Arbiter,
+    pub(super) arbiter: LeaseClock,
 }
 
 /// Records looks; says of which jobs the lease still held, and which new deliveries were claimed at once.
 pub(super) async fn record(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     looks: &[Look],
-    handing: &Handing<'_>,
-) -> Result<(Vec<JobId>, Handed<DueDelivery>), StoreError> {
+    handing: &DispatchContext<'_>,
+) -> Result<(Vec<JobId>, Dispatched<DueDelivery>), StoreError> {
     let looks = hold(connection, looks).await?;
     if looks.is_empty() {
         return Ok((Vec::new(), None));
@@ -130,7 +130,7 @@ pub(super) async fn record(
 
 /// The looks whose lease still holds; their jobs are locked.
 async fn hold<'l>(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     looks: &'l [Look],
 ) -> Result<Vec<&'l Look>, StoreError> {
     let claims = claims(looks);
@@ -144,10 +144,10 @@ async fn hold<'l>(
 
 /// Changes the watches that are still open, and stores what they are told.
 async fn change_watches(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     looks: &[&Look],
-    handing: &Handing<'_>,
-) -> Result<Handed<DueDelivery>, StoreError> {
+    handing: &DispatchContext<'_>,
+) -> Result<Dispatched<DueDelivery>, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
         return Ok(None);
@@ -169,10 +169,10 @@ async fn change_watches(
 
 /// Adds events and their deliveries, each once, in place of what was not accepted yet.
 async fn add_events(
-    connection: &mut Session<'_>,
-    mut news: Vec<NewsRow>,
-    handing: &Handing<'_>,
-) -> Result<Handed<DueDelivery>, StoreError> {
+    connection: &mut PgSession<'_>,
+    mut news: Vec<NewEventRow>,
+    handing: &DispatchContext<'_>,
+) -> Result<Dispatched<DueDelivery>, StoreError> {
     let added: Vec<String> = sqlx::query_scalar(ADD_EVENTS)
         .bind(columns(&news, |row| row.event_id.as_str()))
         .bind(columns(&news, |row| row.watch_id.as_str()))
@@ -194,7 +194,10 @@ async fn add_events(
 }
 
 /// Ends what is pending of these watches; all their deliveries are locked.
-async fn supersede(connection: &mut Session<'_>, news: &[&NewsRow]) -> Result<(), StoreError> {
+async fn supersede(
+    connection: &mut PgSession<'_>,
+    news: &[&NewEventRow],
+) -> Result<(), StoreError> {
     if news.is_empty() {
         return Ok(());
     }
@@ -213,12 +216,12 @@ async fn supersede(connection: &mut Session<'_>, news: &[&NewsRow]) -> Result<()
 
 /// Claims new deliveries as far as there is room.
 async fn claim(
-    connection: &mut Session<'_>,
-    news: &mut [NewsRow],
-    mut slots: Slots<DueDelivery>,
-    handing: &Handing<'_>,
-) -> Result<(Slots<DueDelivery>, Vec<DueDelivery>), StoreError> {
-    let obstacles = sqlx::query(OBSTACLES)
+    connection: &mut PgSession<'_>,
+    news: &mut [NewEventRow],
+    mut slots: CapacityPermit<DueDelivery>,
+    handing: &DispatchContext<'_>,
+) -> Result<(CapacityPermit<DueDelivery>, Vec<DueDelivery>), StoreError> {
+    let blockers = sqlx::query(BLOCKERS)
         .bind(columns(news, |row| row.host.as_str()))
         .bind(columns(&later_news(news), |row| row.watch_id.as_str()))
         .bind(handing.arbiter.now(slots.claim().now))
@@ -229,13 +232,13 @@ async fn claim(
         .fetch_all(connection)
         .await?;
     let secrets = secrets_of(&secrets, handing.sealer);
-    let claimed = claim_new(news, &mut slots, &Obstacles::read(&obstacles)?, &secrets);
+    let claimed = claim_new(news, &mut slots, &Blockers::read(&blockers)?, &secrets);
     Ok((slots, claimed))
 }
 
 async fn add_deliveries(
-    connection: &mut Session<'_>,
-    news: &[NewsRow],
+    connection: &mut PgSession<'_>,
+    news: &[NewEventRow],
     (now, claim): (Option<i64>, Option<Claim>),
 ) -> Result<(), StoreError> {
     sqlx::query(ADD_DELIVERIES)
@@ -256,7 +259,7 @@ async fn add_deliveries(
 
 /// Counts failures of connections.
 async fn add_failures(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     failures: &[FailureRow<'_>],
 ) -> Result<(), StoreError> {
     if !failures.is_empty() {
@@ -272,7 +275,7 @@ async fn add_failures(
 
 /// Records what becomes of jobs, and forgets the failures of connections that succeeded.
 async fn record_jobs(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     looks: &[&Look],
     succeeded: Vec<&str>,
 ) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use tracing::info;
 use crate::store::{
     StoreError,
     common::{from_migration, is_connection_lost},
-    postgres::pool::Pool,
+    postgres::pool::ConnectionPool,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/postgres/migrations");
@@ -25,7 +25,7 @@ const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs what was not run yet. What a newer relay has run besides is left alone: migrations only add.
-pub(super) async fn run(pool: &Pool) -> Result<(), StoreError> {
+pub(super) async fn run(pool: &ConnectionPool) -> Result<(), StoreError> {
     prepare(pool).await?;
     let mut transaction = pool.begin().await?;
     let mut session = transaction.session();
@@ -63,7 +63,7 @@ pub(super) async fn run(pool: &Pool) -> Result<(), StoreError> {
 }
 
 /// Makes the table of migrations. Relays that make it at the same time can fail, all but one.
-async fn prepare(pool: &Pool) -> Result<(), StoreError> {
+async fn prepare(pool: &ConnectionPool) -> Result<(), StoreError> {
     let mut tries = 0;
     loop {
         let made = make_table(pool).await;
@@ -77,7 +77,7 @@ async fn prepare(pool: &Pool) -> Result<(), StoreError> {
     }
 }
 
-async fn make_table(pool: &Pool) -> Result<(), StoreError> {
+async fn make_table(pool: &ConnectionPool) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
     let mut session = transaction.session();
     // `IF NOT EXISTS` would have the database remark on it at each start

@@ -6,13 +6,14 @@
 //! locked.
 
 mod alone;
-mod announce;
 mod answers;
 mod attempts;
 mod banks;
 mod clients;
 mod console;
 mod deliveries;
+mod details;
+mod durations;
 mod evictions;
 mod fleet;
 mod follows;
@@ -22,16 +23,15 @@ mod indexes;
 mod jobs;
 mod looks;
 mod migrate;
+mod notify;
 mod open;
 mod outbox;
-mod paces;
 #[cfg(test)]
 mod plans;
 mod pool;
-mod registrar;
+mod registration;
 mod row;
 mod session;
-mod stories;
 mod upkeep;
 mod watches;
 
@@ -41,24 +41,24 @@ use jiff::Timestamp;
 use sqlx::postgres::PgConnectOptions;
 
 use self::{
-    announce::Announcer,
-    paces::Learner,
-    pool::{Pool, Work},
+    durations::DurationRecorder,
+    notify::Notifier,
+    pool::{ConnectionPool, TransactionBody},
 };
 pub use self::{
-    announce::Topic,
-    fleet::{Attendance, PRESUMED_DEAD, RelayId, SharedPause, StoredToken, Turns},
+    fleet::{FleetSize, PRESUMED_DEAD, RelayId, ReservedCalls, SharedPause, StoredToken},
+    notify::Topic,
     open::OpenError,
 };
 pub(super) use self::{
     row::plain,
-    session::{OpenTransaction, Session},
+    session::{OpenTransaction, PgSession},
 };
 use crate::{
-    domain::{Client, Share},
+    domain::{Client, Fleet},
     store::{
-        NewDeliveries, NewJobs, PaceFound, Sealer, StoreError,
-        common::{Lookups, PaceKey, Registrar},
+        DurationsFound, NewDeliveries, NewJobs, Sealer, StoreError,
+        common::{BatchLoader, DurationKey, RegistrationBatcher},
     },
 };
 
@@ -76,19 +76,19 @@ use now;
 
 /// Whose clock decides what is due and when leases end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arbiter {
+pub enum LeaseClock {
     /// The database's: relays need not agree about the time.
     Database,
     /// Whoever claims: for tests, whose time stands still.
-    Claimant,
+    Caller,
 }
 
-impl Arbiter {
+impl LeaseClock {
     /// The time to judge claims by; none for the database's.
     fn now(self, now: Timestamp) -> Option<i64> {
         match self {
             Self::Database => None,
-            Self::Claimant => Some(now.as_millisecond()),
+            Self::Caller => Some(now.as_millisecond()),
         }
     }
 }
@@ -100,18 +100,18 @@ pub struct PgStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     sealer: Sealer,
-    arbiter: Arbiter,
-    share: Share,
+    arbiter: LeaseClock,
+    share: Fleet,
     /// Claims of jobs so far: whose turn it is among their kinds.
     claims: AtomicU32,
     new_jobs: NewJobs,
     new_deliveries: NewDeliveries,
-    registrar: Registrar,
-    clients: Lookups<Vec<u8>, Option<Client>>,
-    paces: Lookups<PaceKey, PaceFound>,
-    announcer: Announcer,
-    learner: Learner,
-    pool: Pool,
+    registrar: RegistrationBatcher,
+    clients: BatchLoader<Vec<u8>, Option<Client>>,
+    paces: BatchLoader<DurationKey, DurationsFound>,
+    announcer: Notifier,
+    learner: DurationRecorder,
+    pool: ConnectionPool,
 }
 
 impl PgStore {
@@ -119,18 +119,18 @@ impl PgStore {
     pub async fn open(
         options: PgConnectOptions,
         sealer: Sealer,
-        arbiter: Arbiter,
+        arbiter: LeaseClock,
     ) -> Result<Self, OpenError> {
-        let pool = Pool::new(options);
+        let pool = ConnectionPool::new(options);
         open::check(&pool).await?;
         migrate::run(&pool).await?;
-        let clients = clients::Finder {
+        let clients = clients::PostgresClientLoader {
             pool: pool.clone(),
             sealer: sealer.clone(),
         };
-        let share = Share::alone();
+        let share = Fleet::alone();
         let new_jobs = NewJobs::default();
-        let registering = registrar::Registering {
+        let registering = registration::PostgresRegistration {
             pool: pool.clone(),
             arbiter,
             new_jobs: new_jobs.clone(),
@@ -138,14 +138,17 @@ impl PgStore {
         Ok(Self(Arc::new(Inner {
             sealer,
             arbiter,
-            registrar: Registrar::start(registering, share.clone()),
-            clients: Lookups::start(clients, share.clone()),
-            paces: Lookups::start(paces::Finder(pool.clone()), share.clone()),
+            registrar: RegistrationBatcher::start(registering, share.clone()),
+            clients: BatchLoader::start(clients, share.clone()),
+            paces: BatchLoader::start(
+                durations::PostgresDurationLoader(pool.clone()),
+                share.clone(),
+            ),
             claims: AtomicU32::default(),
             new_jobs,
             new_deliveries: NewDeliveries::default(),
-            announcer: Announcer::start(pool.clone()),
-            learner: Learner::start(pool.clone(), share.clone()),
+            announcer: Notifier::start(pool.clone()),
+            learner: DurationRecorder::start(pool.clone(), share.clone()),
             share,
             pool,
         })))
@@ -154,12 +157,12 @@ impl PgStore {
     /// This relay's part of what the relays on the store divide: also of the store's own time, as soon as it is
     /// told how many there are.
     #[must_use]
-    pub fn share(&self) -> Share {
+    pub fn share(&self) -> Fleet {
         self.0.share.clone()
     }
 
     /// Runs statements by themselves.
-    fn pool(&self) -> &Pool {
+    fn pool(&self) -> &ConnectionPool {
         &self.0.pool
     }
 
@@ -174,7 +177,11 @@ impl PgStore {
     }
 
     /// One unit of work, all of it or nothing; done again if it met another that was in its way.
-    async fn write<A: Sync, T>(&self, input: A, work: Work<A, T>) -> Result<T, StoreError> {
+    async fn write<A: Sync, T>(
+        &self,
+        input: A,
+        work: TransactionBody<A, T>,
+    ) -> Result<T, StoreError> {
         self.0.pool.write(input, work).await
     }
 

@@ -3,7 +3,7 @@
 use sqlx::Row;
 use thiserror::Error;
 
-use crate::store::{StoreError, common::is_pooled, postgres::pool::Pool};
+use crate::store::{StoreError, common::is_pooled, postgres::pool::ConnectionPool};
 
 /// Encodings that hold every text. PostgreSQL converts texts to those of others, and refuses the ones that
 /// have no such letters; with SQL_ASCII it keeps the bytes as they are.
@@ -48,7 +48,7 @@ impl OpenError {
 }
 
 /// Asks the server what it is.
-pub(super) async fn check(pool: &Pool) -> Result<(), OpenError> {
+pub(super) async fn check(pool: &ConnectionPool) -> Result<(), OpenError> {
     let mut transaction = pool.begin().await?;
     let mut session = transaction.session();
     let row = sqlx::query(SERVER).fetch_one(&mut session).await;

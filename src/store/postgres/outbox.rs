@@ -10,11 +10,11 @@ use tracing::error;
 use crate::{
     domain::{ErrorChain, LeaseId},
     store::{
-        AttemptResult, Claim, DueDelivery, GivenUp, HostLimits, NewDeliveries, OutboxStore, Sealer,
-        StoreError, Waiting,
-        common::{self, Candidate, REST_OF_UNREADABLE, int, later, millis, time},
+        AbandonedDelivery, AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries,
+        OutboxStore, Sealer, StoreError, WaitLimit,
+        common::{self, DeliveryCandidate, REST_OF_UNREADABLE, int, later, millis, time},
         postgres::{
-            PgStore, Session, attempts, hosts,
+            PgSession, PgStore, attempts, hosts,
             indexes::{each, none},
             now,
         },
@@ -185,7 +185,10 @@ impl OutboxStore for PgStore {
         Ok(())
     }
 
-    async fn give_up_waiting(&self, waiting: Waiting) -> Result<Vec<GivenUp>, StoreError> {
+    async fn give_up_waiting(
+        &self,
+        waiting: WaitLimit,
+    ) -> Result<Vec<AbandonedDelivery>, StoreError> {
         let ids = hosts::waiting(&mut self.read().await?.session(), waiting).await?;
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -207,7 +210,7 @@ impl OutboxStore for PgStore {
 }
 
 async fn claim_due(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     (claim, now): (Claim, Option<i64>),
     hosts: &HostLimits,
     sealer: &Sealer,
@@ -245,7 +248,7 @@ async fn claim_due(
 /// Leases due deliveries, the longest due first; others take the place of those that another relay was
 /// quicker to lease.
 async fn lease_due(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     (claim, now): (Claim, Option<i64>),
     hosts: &HostLimits,
     lease: LeaseId,
@@ -286,7 +289,7 @@ async fn lease_due(
 /// The due deliveries to lease, with their hosts. One of a host that is probed is chosen only if no other
 /// relay probes it.
 async fn choose(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     (claim, now): (Claim, Option<i64>),
     limits: &HostLimits,
     missed: &[String],
@@ -301,9 +304,10 @@ async fn choose(
         .bind(missed)
         .fetch_all(&mut *connection)
         .await?;
-    let candidates = rows.iter().map(|row| Candidate::read(row));
+    let candidates = rows.iter().map(|row| DeliveryCandidate::read(row));
     let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
-    let homes: HashMap<String, (String, bool)> = candidates.iter().map(Candidate::home).collect();
+    let homes: HashMap<String, (String, bool)> =
+        candidates.iter().map(DeliveryCandidate::home).collect();
     let (ids, probed) = common::choose(candidates, claim.limit, limits.clone());
     let ours = hosts::probe(connection, &probed, (now, claim.lease)).await?;
     let chosen = ids.into_iter().filter_map(|id| {

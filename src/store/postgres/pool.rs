@@ -22,7 +22,7 @@ use crate::{
         common::{is_collision, is_connection_lost, is_lost},
         postgres::{
             evictions::Evictions,
-            session::{OpenTransaction, Session, Statements},
+            session::{OpenTransaction, PgSession, Statements},
         },
     },
 };
@@ -72,12 +72,12 @@ pub(super) const BEGIN: &str = begin!("");
 const BEGIN_READING: &str = begin!(" ISOLATION LEVEL REPEATABLE READ, READ ONLY");
 
 /// A unit of work, and what it works with.
-pub(super) type Work<A, T> =
-    for<'c> fn(&'c mut Session<'c>, &'c A) -> BoxFuture<'c, Result<T, StoreError>>;
+pub(super) type TransactionBody<A, T> =
+    for<'c> fn(&'c mut PgSession<'c>, &'c A) -> BoxFuture<'c, Result<T, StoreError>>;
 
 /// The connections of one relay. Clones share them. As an executor it runs one statement by itself.
 #[derive(Debug, Clone)]
-pub(super) struct Pool {
+pub(super) struct ConnectionPool {
     all: PgPool,
     statements: Statements,
     /// Those that units of work used last, the latest on top. They have the statements prepared, and the pool
@@ -99,7 +99,7 @@ struct Failed {
     is_in_doubt: bool,
 }
 
-impl Pool {
+impl ConnectionPool {
     /// Connections that are made when they are needed.
     pub(super) fn new(options: PgConnectOptions) -> Self {
         // numbers travel in binary form, and a pooler knows no such parameter of a connection
@@ -158,7 +158,7 @@ impl Pool {
     pub(super) async fn write<A: Sync, T>(
         &self,
         input: A,
-        work: Work<A, T>,
+        work: TransactionBody<A, T>,
     ) -> Result<T, StoreError> {
         let mut tries = 1;
         loop {
@@ -218,7 +218,11 @@ impl Pool {
         }
     }
 
-    async fn attempt<A: Sync, T>(&self, input: &A, work: Work<A, T>) -> Result<T, StoreError> {
+    async fn attempt<A: Sync, T>(
+        &self,
+        input: &A,
+        work: TransactionBody<A, T>,
+    ) -> Result<T, StoreError> {
         let mut is_again = false;
         loop {
             let began = Instant::now();
@@ -348,7 +352,7 @@ fn count(committed: bool) {
 async fn transact<A: Sync, T>(
     connection: &mut PgConnection,
     statements: Statements,
-    (input, work): (&A, Work<A, T>),
+    (input, work): (&A, TransactionBody<A, T>),
 ) -> Result<T, Failed> {
     let failed = |is_in_doubt| {
         move |error: sqlx::Error| Failed {
@@ -358,7 +362,7 @@ async fn transact<A: Sync, T>(
     };
     let begun = connection.begin_with(BEGIN).await;
     let mut transaction = begun.map_err(failed(false))?;
-    let mut session = Session::new(&mut transaction, statements);
+    let mut session = PgSession::new(&mut transaction, statements);
     let done = work(&mut session, input).await.map_err(|error| Failed {
         error,
         is_in_doubt: false,

@@ -42,12 +42,12 @@ impl Statements {
 
 /// A connection on which a transaction is open.
 #[derive(Debug)]
-pub(in crate::store) struct Session<'c> {
+pub(in crate::store) struct PgSession<'c> {
     connection: &'c mut PgConnection,
     statements: Statements,
 }
 
-impl<'c> Session<'c> {
+impl<'c> PgSession<'c> {
     /// A session on this connection, on which a transaction is open.
     pub(super) fn new(connection: &'c mut PgConnection, statements: Statements) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl<'c> Session<'c> {
     }
 }
 
-impl<'c, 's: 'c> Executor<'c> for &'c mut Session<'s> {
+impl<'c, 's: 'c> Executor<'c> for &'c mut PgSession<'s> {
     type Database = Postgres;
 
     fn fetch_many<'e, 'q: 'e, E>(
@@ -150,8 +150,8 @@ impl OpenTransaction {
     }
 
     /// The session to send statements in.
-    pub(in crate::store) fn session(&mut self) -> Session<'_> {
-        Session::new(&mut self.transaction, self.statements)
+    pub(in crate::store) fn session(&mut self) -> PgSession<'_> {
+        PgSession::new(&mut self.transaction, self.statements)
     }
 
     /// Keeps what was done.

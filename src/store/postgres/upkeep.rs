@@ -9,7 +9,7 @@ use sqlx::Row;
 use crate::store::{
     Census, ClockStep, StoreError, UpkeepStore,
     common::{self, FAILURES_COUNT_FOR, earlier, int},
-    postgres::{PgStore, Session, indexes::none, watches},
+    postgres::{PgSession, PgStore, indexes::none, watches},
 };
 
 /// Watches with a pending delivery stay until that has ended.
@@ -105,7 +105,7 @@ impl UpkeepStore for PgStore {
 }
 
 /// Whether the tables are there, are not locked, and writes succeed.
-async fn touch(connection: &mut Session<'_>) -> Result<(), StoreError> {
+async fn touch(connection: &mut PgSession<'_>) -> Result<(), StoreError> {
     sqlx::raw_sql(LOCK).execute(&mut *connection).await?;
     sqlx::query(PING)
         .bind(rand::random_range(0..SLOTS))
@@ -115,7 +115,7 @@ async fn touch(connection: &mut Session<'_>) -> Result<(), StoreError> {
 }
 
 async fn purge(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     before: Timestamp,
     limit: usize,
 ) -> Result<u64, StoreError> {

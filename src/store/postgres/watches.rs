@@ -7,12 +7,11 @@ use sqlx::{Postgres, QueryBuilder, Row};
 use crate::{
     domain::{ClientId, WatchId},
     store::{
-        NewWatch, Registration, StoreError, WatchQuery, WatchStore, WatchStory,
+        NewWatch, Registration, StoreError, WatchDetails, WatchQuery, WatchStore,
         common::int,
         postgres::{
-            PgStore, Session,
+            PgSession, PgStore, details,
             indexes::{is_open, is_watched, none},
-            stories,
         },
     },
 };
@@ -67,15 +66,15 @@ impl WatchStore for PgStore {
         &self,
         owner: Option<ClientId>,
         id: WatchId,
-    ) -> Result<Option<WatchStory>, StoreError> {
-        stories::find(&mut self.read().await?.session(), owner, id).await
+    ) -> Result<Option<WatchDetails>, StoreError> {
+        details::find(&mut self.read().await?.session(), owner, id).await
     }
 
-    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchStory>, StoreError> {
+    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchDetails>, StoreError> {
         let mut view = self.read().await?;
         let mut session = view.session();
         let rows = list(query).build().fetch_all(&mut session).await?;
-        stories::tell(&mut session, &rows).await
+        details::tell(&mut session, &rows).await
     }
 
     async fn cancel_watch(
@@ -94,7 +93,7 @@ impl WatchStore for PgStore {
 /// The statement that lists watches; each combination of filters has an index of its own. A job has few
 /// watches, which are looked through: only its id is to be looked for in an index.
 pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
-    let mut statement = QueryBuilder::new(stories::SELECT);
+    let mut statement = QueryBuilder::new(details::SELECT);
     let (owned, in_state) = match query.job_id {
         Some(_) => (" AND w.client_id + 0 = ", " AND w.state || '' = "),
         None => (" AND w.client_id = ", " AND w.state = "),
@@ -125,7 +124,7 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
 /// A watch, only its owner's if one is given: cancelled if it is open, and nothing more is posted for it
 /// in any case.
 async fn cancel_own(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     owner: Option<ClientId>,
     id: WatchId,
     now: Timestamp,
@@ -146,7 +145,7 @@ async fn cancel_own(
 
 /// Locks jobs, so that what depends on them can be read and changed.
 pub(super) async fn lock_jobs(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     jobs: &[String],
 ) -> Result<(), StoreError> {
     sqlx::query(LOCK_JOBS)
@@ -158,7 +157,7 @@ pub(super) async fn lock_jobs(
 
 /// Cancels those of these watches that are open, and their pending deliveries. Their jobs are locked.
 pub(super) async fn cancel(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     watches: &[String],
     jobs: &[String],
     now: Timestamp,
@@ -187,7 +186,7 @@ pub(super) async fn cancel(
 /// Cancels all open watches of a client, whose row is locked, and all its pending deliveries; says how
 /// many watches.
 pub(super) async fn cancel_all(
-    connection: &mut Session<'_>,
+    connection: &mut PgSession<'_>,
     client: ClientId,
     now: Timestamp,
 ) -> Result<u64, StoreError> {

@@ -8,7 +8,7 @@ use crate::{
     domain::{ClientId, JobId, JobMemory, WatchId, WatchState},
     store::{
         AnswerClaim, AnswerEnd, AnswerStore, StoreError,
-        common::Cells,
+        common::ColumnReader,
         sqlite::{
             SqliteStore,
             statement::{execute, fetch_optional},
@@ -59,9 +59,9 @@ fn claim(
     let Some(row) = row else {
         return Ok(AnswerClaim::NoSuchWatch);
     };
-    let watch = Cells::of("watches", "watch_id", &row);
+    let watch = ColumnReader::of("watches", "watch_id", &row);
     let state = watch.read("state", WatchState::from_word)?;
-    let job = Cells::of("jobs", "job_id", &row);
+    let job = ColumnReader::of("jobs", "job_id", &row);
     let memory: JobMemory = job.json("memory")?;
     if !state.is_open() || memory.challenges.open.is_none() {
         return Ok(AnswerClaim::NoOpenChallenge);

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::store::{
     AfterAttempt, AttemptResult, StoreError,
-    common::{Recorded, after_rows, attempt_rows, host_words, recorded, tried},
+    common::{AttemptEffect, after_rows, attempt_rows, host_words, recorded, tried},
     sqlite::{
         hosts,
         statement::{execute_each, fetch_each},
@@ -70,14 +70,14 @@ pub(super) fn record(
         )
     });
     execute_each(connection, RECORD, after)?;
-    let gone = |one: &&Recorded<'_>| one.result.next == AfterAttempt::Gone;
+    let gone = |one: &&AttemptEffect<'_>| one.result.next == AfterAttempt::Gone;
     for gone in recorded.iter().filter(gone) {
         end_watch(connection, gone)?;
     }
     hosts::note(connection, &host_words(&recorded))
 }
 
-fn end_watch(connection: &Connection, gone: &Recorded<'_>) -> Result<(), StoreError> {
+fn end_watch(connection: &Connection, gone: &AttemptEffect<'_>) -> Result<(), StoreError> {
     let watch = &gone.found.watch_id;
     watches::end(connection, END_WATCH, watch, gone.ended_at)?;
     watches::cancel(connection, watch, gone.ended_at)

@@ -8,7 +8,7 @@ use crate::{
     domain::{Bank, LeaseId},
     store::{
         BankLook, BankStore, Claim, DueBank, StoreError,
-        common::{Cells, int, later},
+        common::{ColumnReader, int, later},
         sqlite::{
             SqliteStore,
             statement::{execute, fetch_all},
@@ -90,7 +90,7 @@ fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueBank>, Stor
         ],
     )?;
     let claimed = rows.iter().map(|row| {
-        let cells = Cells::of("outages", "institution_id", row);
+        let cells = ColumnReader::of("outages", "institution_id", row);
         let bank = Bank {
             institution_id: cells.get("institution_id")?,
             method: cells.get("method")?,

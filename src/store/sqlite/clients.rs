@@ -8,7 +8,7 @@ use crate::{
     domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret},
     store::{
         ClientStore, Sealer, StoreError,
-        common::{self, Finds, FoundEach},
+        common::{self, LoadBatch, LoadedEach},
         sqlite::{
             SqliteStore,
             reader::Reader,
@@ -26,17 +26,17 @@ pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, 
     WHERE key_hash = ?1 AND revoked_at IS NULL";
 
 /// Finds clients by the hashes of their keys.
-pub(super) struct Finder {
+pub(super) struct SqliteClientLoader {
     pub(super) reader: Reader,
     pub(super) sealer: Sealer,
 }
 
 #[async_trait]
-impl Finds for Finder {
+impl LoadBatch for SqliteClientLoader {
     type Key = Vec<u8>;
     type Found = Option<Client>;
 
-    async fn find_all(&self, keys: &[Vec<u8>]) -> Result<FoundEach<Option<Client>>, StoreError> {
+    async fn find_all(&self, keys: &[Vec<u8>]) -> Result<LoadedEach<Option<Client>>, StoreError> {
         let (keys, sealer) = (keys.to_vec(), self.sealer.clone());
         let found = self.reader.read(move |connection| {
             let found = keys.iter().map(|key| find(connection, key, &sealer));

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::store::{ClockStep, StoreError, sqlite::statement::execute};
 
 /// A unit of work.
-pub(super) type Unit = Box<dyn FnOnce(&Connection) -> Result<u64, StoreError> + Send>;
+pub(super) type UnitOfWork = Box<dyn FnOnce(&Connection) -> Result<u64, StoreError> + Send>;
 
 /// The columns that say when something is to happen, and those that say until when something holds. Of a host that is
 /// not paused `paused_until` is 0, which no clock comes to.
@@ -53,9 +53,9 @@ const WRITTEN_SINCE: i64 = 5_000;
 
 /// Moves all times with the clock, so that nothing waits longer than it was meant to, and no time limit passes by the
 /// step. Each unit of work says how many times it moved; damage in the way of one does not hold up the others.
-pub(super) fn units(step: ClockStep) -> Vec<Unit> {
+pub(super) fn units(step: ClockStep) -> Vec<UnitOfWork> {
     let values = (step.from.as_millisecond(), step.to.as_millisecond());
-    let columns = TIMES.map(|(table, column, kind)| -> Unit {
+    let columns = TIMES.map(|(table, column, kind)| -> UnitOfWork {
         let statement = match kind {
             _ if step.to >= step.from => forward(table, column),
             Kind::Due => back(table, column, 0),
@@ -70,7 +70,7 @@ pub(super) fn units(step: ClockStep) -> Vec<Unit> {
     } else {
         0
     };
-    let remembered = REMEMBERED.map(|place| -> Unit {
+    let remembered = REMEMBERED.map(|place| -> UnitOfWork {
         Box::new(move |connection| Ok(execute(connection, MOVE_REMEMBERED, (place, by, after))?))
     });
     columns.into_iter().chain(remembered).collect()

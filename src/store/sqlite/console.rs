@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use crate::store::{
-    ConsoleStore, FailingHost, StoreError, WatchSearch, WatchStory,
+    ConsoleStore, FailingHost, StoreError, WatchDetails, WatchSearch,
     common::{self, ASKED, int},
-    sqlite::{SqliteStore, stories, stories::watch_columns},
+    sqlite::{SqliteStore, details, details::watch_columns},
 };
 
 /// Each kind of id has an index of its own, and each finds at most a page of watches.
@@ -45,7 +45,7 @@ pub(super) const LATEST_ATTEMPT: &str = "SELECT host, a.status, a.error FROM \
 
 #[async_trait]
 impl ConsoleStore for SqliteStore {
-    async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchStory>, StoreError> {
+    async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError> {
         let mut view = self.read().await?;
         let before = search.before.map(|before| before.to_string());
         let rows = sqlx::query(SEARCH)
@@ -54,7 +54,7 @@ impl ConsoleStore for SqliteStore {
             .bind(int(search.limit))
             .fetch_all(&mut *view)
             .await?;
-        stories::tell(&mut view, &rows).await
+        details::tell(&mut view, &rows).await
     }
 
     async fn list_failing_hosts(&self, limit: usize) -> Result<Vec<FailingHost>, StoreError> {

@@ -9,8 +9,8 @@ use crate::{
     domain::WatchState,
     store::{
         StoreError,
-        common::Cells,
-        sqlite::statement::{Record, execute_each},
+        common::ColumnReader,
+        sqlite::statement::{OwnedRow, execute_each},
     },
 };
 
@@ -21,17 +21,21 @@ const MORE: &str = "INSERT INTO watch_counts (client_id, state, n) VALUES (?1, ?
 
 /// Changes of the numbers of watches, by client and state.
 #[derive(Default)]
-pub(super) struct Counts(BTreeMap<(i64, &'static str), i64>);
+pub(super) struct WatchCounts(BTreeMap<(i64, &'static str), i64>);
 
-impl Counts {
+impl WatchCounts {
     /// A watch of this client comes into a state.
     pub(super) fn comes(&mut self, client: i64, state: &'static str) {
         *self.0.entry((client, state)).or_default() += 1;
     }
 
     /// A watch, as its row was, changes into a state.
-    pub(super) fn changes(&mut self, was: &Record, state: &'static str) -> Result<(), StoreError> {
-        let watch = Cells::of("watches", "watch_id", was);
+    pub(super) fn changes(
+        &mut self,
+        was: &OwnedRow,
+        state: &'static str,
+    ) -> Result<(), StoreError> {
+        let watch = ColumnReader::of("watches", "watch_id", was);
         let client = watch.get("client_id")?;
         let left = watch.read("state", WatchState::from_word)?;
         *self.0.entry((client, left.as_str())).or_default() -= 1;

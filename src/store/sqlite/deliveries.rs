@@ -11,9 +11,8 @@ use crate::{
         DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
         common::{self, int},
         sqlite::{
-            SqliteStore, hosts,
+            SqliteStore, details, hosts,
             statement::{execute, fetch_optional},
-            stories,
         },
     },
 };
@@ -132,7 +131,7 @@ async fn list(
         .map(|row| common::entry(row))
         .collect::<Result<Vec<_>, _>>()?;
     let ids = entries.iter().map(|entry| entry.delivery.id);
-    let mut attempts = stories::attempts(connection, ids).await?;
+    let mut attempts = details::attempts(connection, ids).await?;
     for entry in &mut entries {
         entry.delivery.attempts = attempts.remove(&entry.delivery.id).unwrap_or_default();
     }

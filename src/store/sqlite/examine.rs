@@ -10,7 +10,9 @@ use crate::{
     domain::ErrorChain,
     store::{
         StoreError,
-        sqlite::{SqliteStore, file_health::FileHealth, open_to_read, statement::scalars, tell},
+        sqlite::{
+            SqliteStore, file_health::FileHealth, open::open_to_read, statement::scalars, tell,
+        },
     },
 };
 

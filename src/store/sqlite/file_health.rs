@@ -18,21 +18,21 @@ const MOST_LEFT_ALONE: usize = 100_000;
 
 /// What is known against the file. Clones share it, and nothing of it is forgotten before the store is opened again.
 #[derive(Debug, Clone)]
-pub(super) struct FileHealth(Arc<Known>);
+pub(super) struct FileHealth(Arc<FileState>);
 
 #[derive(Debug)]
-struct Known {
+struct FileState {
     files: OpenedFiles,
     /// What became of the file.
     lost: OnceLock<String>,
     /// The first damage that was met.
     damage: OnceLock<String>,
-    left_alone: Mutex<LeftAlone>,
+    left_alone: Mutex<SkippedRows>,
 }
 
 /// Due work that cannot even be put off, since its own row or index is damaged.
 #[derive(Debug, Default)]
-pub(super) struct LeftAlone {
+pub(super) struct SkippedRows {
     /// By number.
     pub(super) jobs: HashSet<i64>,
     /// By id.
@@ -43,7 +43,7 @@ impl FileHealth {
     /// Nothing is known against the file at this path yet.
     pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
         let files = OpenedFiles::at(path).map_err(sqlx::Error::Io)?;
-        Ok(Self(Arc::new(Known {
+        Ok(Self(Arc::new(FileState {
             files,
             lost: OnceLock::new(),
             damage: OnceLock::new(),
@@ -123,7 +123,7 @@ impl FileHealth {
     }
 
     /// The work that is left alone.
-    pub(super) fn left_alone(&self) -> MutexGuard<'_, LeftAlone> {
+    pub(super) fn left_alone(&self) -> MutexGuard<'_, SkippedRows> {
         // each change is a single step, so the data is consistent even if the lock is poisoned
         self.0
             .left_alone
@@ -132,7 +132,7 @@ impl FileHealth {
     }
 }
 
-impl LeftAlone {
+impl SkippedRows {
     /// Leaves a job alone until the next start.
     pub(super) fn leave_job(&mut self, number: i64) {
         if self.jobs.len() < MOST_LEFT_ALONE {

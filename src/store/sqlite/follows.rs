@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use crate::{
     domain::{Client, WatchId},
     store::{
-        FollowStore, StoreError, WatchStory, WatchVersion, common,
-        sqlite::{SqliteStore, row::json_list, stories},
+        FollowStore, StoreError, WatchDetails, WatchVersion, common,
+        sqlite::{SqliteStore, details, row::json_list},
     },
 };
 
@@ -36,8 +36,8 @@ impl FollowStore for SqliteStore {
             .transpose()
     }
 
-    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchStory>, StoreError> {
-        stories::find_all(&mut *self.read().await?, ids).await
+    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchDetails>, StoreError> {
+        details::find_all(&mut *self.read().await?, ids).await
     }
 
     async fn watch_versions(

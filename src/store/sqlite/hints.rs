@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
 use crate::store::{
-    Hint, HintStore, HintSubject, HintTaken, StoreError,
+    Hint, HintOutcome, HintStore, HintSubject, StoreError,
     common::{earlier, int},
     sqlite::{
         SqliteStore,
@@ -48,24 +48,24 @@ pub(super) const DUE: &str = "UPDATE jobs SET urgency = min(urgency, 1), \
 
 #[async_trait]
 impl HintStore for SqliteStore {
-    async fn take_hint(&self, hint: Hint) -> Result<HintTaken, StoreError> {
+    async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError> {
         self.write(move |connection| take(connection, &hint)).await
     }
 }
 
-fn take(connection: &Connection, hint: &Hint) -> Result<HintTaken, StoreError> {
+fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError> {
     let remembered = execute(
         connection,
         REMEMBER,
         params![&hint.id, hint.at.as_millisecond()],
     )?;
     if remembered == 0 {
-        return Ok(HintTaken::Again);
+        return Ok(HintOutcome::Again);
     }
     execute(connection, FORGET, params![earlier(hint.at, REMEMBERED)])?;
     let jobs = watched_jobs(connection, &hint.subject)?;
     if jobs.is_empty() {
-        return Ok(HintTaken::Due(0));
+        return Ok(HintOutcome::Due(0));
     }
     execute(
         connection,
@@ -77,7 +77,7 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintTaken, StoreError> {
             i64::try_from(hint.interval.as_millis()).unwrap_or(i64::MAX)
         ],
     )?;
-    Ok(HintTaken::Due(u64::try_from(jobs.len()).unwrap_or(0)))
+    Ok(HintOutcome::Due(u64::try_from(jobs.len()).unwrap_or(0)))
 }
 
 /// The open jobs that a hint is about.

@@ -7,8 +7,8 @@ use rusqlite::{Connection, params};
 use tracing::{info, warn};
 
 use crate::store::{
-    GivenUp, StoreError, Waiting,
-    common::{self, Cells, DOUBLINGS, FAILURES, HostWord, PAUSE, int, later, millis},
+    AbandonedDelivery, StoreError, WaitLimit,
+    common::{self, ColumnReader, DOUBLINGS, FAILURES, HostOutcome, PAUSE, int, later, millis},
     sqlite::{
         row::json_list,
         statement::{execute, fetch_all, fetch_each, fetch_optional, scalars},
@@ -62,7 +62,7 @@ pub(super) fn lift(connection: &Connection, now: Timestamp) -> Result<(), StoreE
 /// The deliveries that wait for a paused host for too long.
 pub(super) fn waiting(
     connection: &Connection,
-    waiting: Waiting,
+    waiting: WaitLimit,
 ) -> Result<Vec<String>, StoreError> {
     let values = params![
         waiting.now.as_millisecond(),
@@ -77,7 +77,7 @@ pub(super) fn give_up(
     connection: &Connection,
     ids: Vec<String>,
     now: Timestamp,
-) -> Result<Vec<GivenUp>, StoreError> {
+) -> Result<Vec<AbandonedDelivery>, StoreError> {
     let values = params![json_list(ids), now.as_millisecond()];
     let rows = fetch_all(connection, GIVE_UP, values)?;
     rows.iter().map(|row| common::given_up(row)).collect()
@@ -86,7 +86,7 @@ pub(super) fn give_up(
 /// Notes what attempts say about their hosts.
 pub(super) fn note(
     connection: &Connection,
-    words: &BTreeMap<&str, HostWord>,
+    words: &BTreeMap<&str, HostOutcome>,
 ) -> Result<(), StoreError> {
     let answered = words
         .iter()
@@ -114,7 +114,7 @@ fn failed(connection: &Connection, host: &str, now: Timestamp) -> Result<(), Sto
     let Some(row) = fetch_optional(connection, FAILED, values)? else {
         return Ok(());
     };
-    let cells = Cells::of("failing_hosts", "host", &row);
+    let cells = ColumnReader::of("failing_hosts", "host", &row);
     let (failures, pauses): (i64, i64) = (cells.get("failures")?, cells.get("pauses")?);
     let left = cells.get::<i64>("paused_until")? - now.as_millisecond();
     if pauses > 0 {
@@ -133,7 +133,7 @@ fn failed(connection: &Connection, host: &str, now: Timestamp) -> Result<(), Sto
 fn forget(connection: &Connection, hosts: Vec<&str>) -> Result<(), StoreError> {
     let hosts = hosts.into_iter().map(|host| (host,));
     for row in &fetch_each(connection, ANSWERED, hosts)? {
-        let cells = Cells::of("failing_hosts", "host", row);
+        let cells = ColumnReader::of("failing_hosts", "host", row);
         let host: &str = cells.get("host")?;
         if cells.get::<i64>("pauses")? > 0 {
             info!(callback.host = host, "a host that was paused answers again");

@@ -15,16 +15,17 @@ use crate::{
     store::{
         Claim, DueJob, JobStore, Look, NewJobs, StoreError,
         common::{
-            self, Cells, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later,
+            self, ColumnReader, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier,
+            int, later,
         },
         sqlite::{
             SqliteStore,
+            details::watch_columns,
             file_health::FileHealth,
             looks,
             row::json_list,
-            salvage::Extras,
+            salvage::OptionalWork,
             statement::{execute, fetch_all, scalars},
-            stories::watch_columns,
         },
     },
 };
@@ -72,8 +73,8 @@ impl JobStore for SqliteStore {
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
         let handing = (self.0.new_deliveries.clone(), self.0.sealer.clone());
         let all = Arc::clone(&looks);
-        let recorded =
-            self.write(move |connection| looks::record(connection, &all, &handing, Extras::Done));
+        let recorded = self
+            .write(move |connection| looks::record(connection, &all, &handing, OptionalWork::Done));
         let (recorded, handed) = match recorded.await {
             Err(failure) if failure.is_damage() => return self.record_whole_looks(looks).await,
             recorded => recorded?,
@@ -144,7 +145,9 @@ pub(super) fn take(
     for row in &rows {
         match common::due_job(row, lease, &mut watches) {
             Ok(job) if job.watches.is_empty() => {}
-            Ok(job) => drop(jobs.insert(Cells::of("jobs", "job_id", row).get("job_no")?, job)),
+            Ok(job) => {
+                drop(jobs.insert(ColumnReader::of("jobs", "job_id", row).get("job_no")?, job));
+            }
             Err(failure) => {
                 health.note(&failure);
                 error!(error = %ErrorChain(&failure), "a job cannot be read and is put off");

@@ -10,16 +10,16 @@ use crate::{
     store::{
         DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
         common::{
-            Cells, ChangeRow, Lessons, NewsRow, Obstacles, changes, claim_new, claims, held, jobs,
-            later, later_news, news, reports, secrets_of,
+            Blockers, ChangeRow, ColumnReader, DurationSamples, NewEventRow, changes, claim_new,
+            claims, held, jobs, later, later_news, news, reports, secrets_of,
         },
-        hand_over::{Handed, Slots},
+        dispatch::{CapacityPermit, Dispatched},
         sqlite::{
             banks::begin_outage,
-            counts::Counts,
-            paces::learn,
-            salvage::Extras,
-            statement::{Record, execute_each, fetch_each, scalars_each},
+            counts::WatchCounts,
+            durations::learn,
+            salvage::OptionalWork,
+            statement::{OwnedRow, execute_each, fetch_each, scalars_each},
         },
     },
 };
@@ -45,11 +45,11 @@ pub(super) const ADD_DELIVERY: &str = "INSERT INTO deliveries (delivery_id, even
     VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?6, ?7, ?8, iif(?8 IS NULL, NULL, ?9))";
 
 /// A host that is paused, or that one attempt at a time probes.
-pub(super) const HOST_OBSTACLE: &str =
+pub(super) const HOST_BLOCKER: &str =
     "SELECT host AS id, 0 AS is_watch FROM failing_hosts WHERE host = ?1 AND pauses > 0";
 
 /// Another delivery of the watch that is in flight.
-pub(super) const WATCH_OBSTACLE: &str = "SELECT watch_id AS id, 1 AS is_watch FROM deliveries \
+pub(super) const WATCH_BLOCKER: &str = "SELECT watch_id AS id, 1 AS is_watch FROM deliveries \
     WHERE watch_id = ?1 AND +lease_until > ?2 LIMIT 1";
 
 pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until \
@@ -73,15 +73,15 @@ const ADD_FAILURE: &str = "INSERT INTO connection_failures (connection_id, job_i
     VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 
 /// Where new deliveries find room, and what opens their clients' secrets.
-pub(super) type Handing = (NewDeliveries, Sealer);
+pub(super) type SqliteDispatchContext = (NewDeliveries, Sealer);
 
 /// Records looks; says of which jobs the lease still held, and which new deliveries were claimed at once.
 pub(super) fn record(
     connection: &Connection,
     looks: &[Look],
-    handing: &Handing,
-    extras: Extras,
-) -> Result<(Vec<JobId>, Handed<DueDelivery>), StoreError> {
+    handing: &SqliteDispatchContext,
+    extras: OptionalWork,
+) -> Result<(Vec<JobId>, Dispatched<DueDelivery>), StoreError> {
     let claims = claims(looks);
     let claims = claims.iter().map(|claim| (claim.job_id, &claim.lease_id));
     let still = scalars_each(connection, HOLD, claims)?;
@@ -90,9 +90,9 @@ pub(super) fn record(
         return Ok((Vec::new(), None));
     }
     let handed = change_watches(connection, &looks, (handing, extras))?;
-    if extras == Extras::Done {
+    if extras == OptionalWork::Done {
         report_connections(connection, &looks)?;
-        learn(connection, &Lessons::of(&looks))?;
+        learn(connection, &DurationSamples::of(&looks))?;
     }
     for look in &looks {
         if let OutageChange::Began(bank, next_look_at) = &look.outage {
@@ -128,15 +128,15 @@ fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreErro
 fn change_watches(
     connection: &Connection,
     looks: &[&Look],
-    (handing, extras): (&Handing, Extras),
-) -> Result<Handed<DueDelivery>, StoreError> {
+    (handing, extras): (&SqliteDispatchContext, OptionalWork),
+) -> Result<Dispatched<DueDelivery>, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
         return Ok(None);
     }
     let named = rows.iter().map(|row| (&row.watch_id, row.job_id));
     let open = fetch_each(connection, OPEN_WATCH, named)?;
-    if extras != Extras::EventsAlone {
+    if extras != OptionalWork::EventsAlone {
         write_changes(connection, &rows, &open, extras)?;
     }
     let news = news(looks, &open)?;
@@ -150,14 +150,14 @@ fn change_watches(
 fn write_changes(
     connection: &Connection,
     rows: &[ChangeRow<'_>],
-    open: &[Record],
-    extras: Extras,
+    open: &[OwnedRow],
+    extras: OptionalWork,
 ) -> Result<(), StoreError> {
     let rows = rows.iter().map(|row| (row.watch_id.as_str(), row));
     let mut rows: HashMap<&str, &ChangeRow<'_>> = rows.collect();
-    let (mut changes, mut counts) = (Vec::with_capacity(open.len()), Counts::default());
+    let (mut changes, mut counts) = (Vec::with_capacity(open.len()), WatchCounts::default());
     for watch in open {
-        let id: &str = Cells::of("watches", "watch_id", watch).get("watch_id")?;
+        let id: &str = ColumnReader::of("watches", "watch_id", watch).get("watch_id")?;
         if let Some(row) = rows.remove(id) {
             counts.changes(watch, row.state)?;
             changes.push((id, row.state, &row.progress, row.at));
@@ -165,17 +165,17 @@ fn write_changes(
     }
     execute_each(connection, CHANGE_WATCH, changes)?;
     match extras {
-        Extras::Done => counts.write(connection),
-        Extras::LeftOut | Extras::EventsAlone => Ok(()),
+        OptionalWork::Done => counts.write(connection),
+        OptionalWork::LeftOut | OptionalWork::EventsAlone => Ok(()),
     }
 }
 
 /// Adds events and their deliveries, each once, in place of what was not accepted yet.
 fn add_events(
     connection: &Connection,
-    mut news: Vec<NewsRow>,
-    (desk, sealer): &Handing,
-) -> Result<Handed<DueDelivery>, StoreError> {
+    mut news: Vec<NewEventRow>,
+    (desk, sealer): &SqliteDispatchContext,
+) -> Result<Dispatched<DueDelivery>, StoreError> {
     let rows = news
         .iter()
         .map(|row| (&row.event_id, &row.watch_id, &row.told.body, row.at));
@@ -210,21 +210,21 @@ fn add_events(
 /// Claims new deliveries as far as there is room.
 fn claim(
     connection: &Connection,
-    news: &mut [NewsRow],
-    mut slots: Slots<DueDelivery>,
+    news: &mut [NewEventRow],
+    mut slots: CapacityPermit<DueDelivery>,
     sealer: &Sealer,
-) -> Result<(Slots<DueDelivery>, Vec<DueDelivery>), StoreError> {
+) -> Result<(CapacityPermit<DueDelivery>, Vec<DueDelivery>), StoreError> {
     let hosts: BTreeSet<_> = news.iter().map(|row| row.host.as_str()).collect();
     let hosts = hosts.into_iter().map(|host| (host,));
-    let mut obstacles = fetch_each(connection, HOST_OBSTACLE, hosts)?;
+    let mut blockers = fetch_each(connection, HOST_BLOCKER, hosts)?;
     let now = slots.claim().now.as_millisecond();
     let later_watches = later_news(news);
     let later_watches = later_watches.iter().map(|row| (&row.watch_id, now));
-    obstacles.extend(fetch_each(connection, WATCH_OBSTACLE, later_watches)?);
+    blockers.extend(fetch_each(connection, WATCH_BLOCKER, later_watches)?);
     let clients: BTreeSet<_> = news.iter().map(|row| row.client_id).collect();
     let clients = clients.into_iter().map(|client| (client,));
     let secrets = secrets_of(&fetch_each(connection, SECRETS, clients)?, sealer);
-    let claimed = claim_new(news, &mut slots, &Obstacles::read(&obstacles)?, &secrets);
+    let claimed = claim_new(news, &mut slots, &Blockers::read(&blockers)?, &secrets);
     Ok((slots, claimed))
 }
 

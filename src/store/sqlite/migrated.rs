@@ -4,7 +4,7 @@ use sqlx::{ConnectOptions, Connection, migrate::Migrator, sqlite::SqliteConnectO
 
 use crate::store::{
     UpkeepStore, WatchStore,
-    sqlite::{MIGRATIONS, SqliteStore},
+    sqlite::{SqliteStore, open::MIGRATIONS},
 };
 
 /// A watch with an event that was delivered at the second attempt, one whose event waits, and one that is open.

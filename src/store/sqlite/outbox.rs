@@ -10,15 +10,15 @@ use tracing::error;
 use crate::{
     domain::{ErrorChain, LeaseId},
     store::{
-        AttemptResult, Claim, DueDelivery, GivenUp, HostLimits, NewDeliveries, OutboxStore, Sealer,
-        StoreError, Waiting,
-        common::{self, Candidate, Cells, REST_OF_UNREADABLE, int, later},
+        AbandonedDelivery, AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries,
+        OutboxStore, Sealer, StoreError, WaitLimit,
+        common::{self, ColumnReader, DeliveryCandidate, REST_OF_UNREADABLE, int, later},
         sqlite::{
             SqliteStore, attempts,
             file_health::FileHealth,
             hosts,
             row::json_list,
-            statement::{Record, execute, fetch_all, fetch_each},
+            statement::{OwnedRow, execute, fetch_all, fetch_each},
         },
     },
 };
@@ -148,7 +148,10 @@ impl OutboxStore for SqliteStore {
         }
     }
 
-    async fn give_up_waiting(&self, waiting: Waiting) -> Result<Vec<GivenUp>, StoreError> {
+    async fn give_up_waiting(
+        &self,
+        waiting: WaitLimit,
+    ) -> Result<Vec<AbandonedDelivery>, StoreError> {
         let found = move |connection: &Connection| hosts::waiting(connection, waiting);
         // asked again and again, so that the writer is left alone while nothing is found
         let ids = self.0.reader.read(found).await?;
@@ -170,14 +173,14 @@ impl OutboxStore for SqliteStore {
 
 /// What rows are read with.
 #[derive(Debug, Clone)]
-pub(super) struct Reading {
+pub(super) struct RowContext {
     sealer: Sealer,
     health: FileHealth,
 }
 
 impl SqliteStore {
-    pub(super) fn reading(&self) -> Reading {
-        Reading {
+    pub(super) fn reading(&self) -> RowContext {
+        RowContext {
             sealer: self.0.sealer.clone(),
             health: self.0.health.clone(),
         }
@@ -188,7 +191,7 @@ fn claim_due(
     connection: &Connection,
     claim: Claim,
     hosts: HostLimits,
-    reading: &Reading,
+    reading: &RowContext,
 ) -> Result<Vec<DueDelivery>, StoreError> {
     let ids = due(connection, claim, hosts)?;
     take(connection, &ids, claim, reading)
@@ -199,7 +202,7 @@ pub(super) fn take(
     connection: &Connection,
     ids: &[String],
     claim: Claim,
-    reading: &Reading,
+    reading: &RowContext,
 ) -> Result<Vec<DueDelivery>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -220,7 +223,8 @@ pub(super) fn take(
                 reading.health.note(&failure);
                 error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
                 unreadable.push(
-                    Cells::of("deliveries", "delivery_id", row).get::<String>("delivery_id")?,
+                    ColumnReader::of("deliveries", "delivery_id", row)
+                        .get::<String>("delivery_id")?,
                 );
             }
         }
@@ -246,9 +250,9 @@ fn due(
     let mut candidates = Vec::new();
     for some in hosts.chunks(HOSTS_AT_ONCE) {
         for row in &oldest(connection, some, (claim, &limits))? {
-            candidates.push(Candidate::read(row)?);
+            candidates.push(DeliveryCandidate::read(row)?);
         }
-        candidates.sort_by_key(Candidate::ready_at);
+        candidates.sort_by_key(DeliveryCandidate::ready_at);
         candidates.truncate(CANDIDATES * claim.limit);
     }
     let (ids, probed) = common::choose(candidates, claim.limit, limits);
@@ -259,12 +263,12 @@ fn due(
 /// What is due of each of these hosts, as far as it has room.
 pub(super) fn oldest(
     connection: &Connection,
-    hosts: &[Record],
+    hosts: &[OwnedRow],
     (claim, limits): (Claim, &HostLimits),
-) -> Result<Vec<Record>, StoreError> {
+) -> Result<Vec<OwnedRow>, StoreError> {
     let (mut open, mut paused) = (Vec::new(), Vec::new());
     for host in hosts {
-        let cells = Cells::of("deliveries", "host", host);
+        let cells = ColumnReader::of("deliveries", "host", host);
         let name: &str = cells.get("host")?;
         let room = int(limits.room_at(name).min(claim.limit));
         let asked = (

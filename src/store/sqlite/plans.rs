@@ -8,8 +8,8 @@ use crate::{
     store::{
         DeliveryQuery, WatchQuery,
         sqlite::{
-            SqliteStore, answers, attempts, banks, clients, console, deliveries, follows, hints,
-            hosts, jobs, looks, outbox, paces, registrar, stories, upkeep, watches,
+            SqliteStore, answers, attempts, banks, clients, console, deliveries, details,
+            durations, follows, hints, hosts, jobs, looks, outbox, registration, upkeep, watches,
         },
     },
 };
@@ -56,11 +56,11 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 /// Claims and writes, which are to find their rows by an index.
 const BY_INDEX: [&str; 46] = [
     clients::FIND_BY_KEY,
-    registrar::CLIENTS,
-    registrar::OPEN_WATCH,
-    registrar::KNOWN,
-    registrar::ADD_JOB,
-    registrar::ADD_WATCH,
+    registration::CLIENTS,
+    registration::OPEN_WATCH,
+    registration::KNOWN,
+    registration::ADD_JOB,
+    registration::ADD_WATCH,
     answers::FIND,
     answers::CLAIM,
     answers::DUE,
@@ -75,12 +75,12 @@ const BY_INDEX: [&str; 46] = [
     hints::OF_USER,
     hints::OF_USER_ALONE,
     hints::DUE,
-    paces::FIND,
-    paces::KNOWN,
-    paces::REMEMBER_BANK,
-    paces::KEEP,
-    stories::ONE,
-    stories::MANY,
+    durations::FIND,
+    durations::KNOWN,
+    durations::REMEMBER_BANK,
+    durations::KEEP,
+    details::ONE,
+    details::MANY,
     jobs::DUE,
     jobs::LEASE,
     jobs::OPEN_WATCHES,
@@ -131,11 +131,11 @@ const OF_ONE_ROW: [(&str, &str); 11] = [
         "SEARCH deliveries USING INDEX deliveries_of_watch (watch_id=?)",
     ),
     (
-        looks::HOST_OBSTACLE,
+        looks::HOST_BLOCKER,
         "SEARCH failing_hosts USING PRIMARY KEY (host=?)",
     ),
     (
-        looks::WATCH_OBSTACLE,
+        looks::WATCH_BLOCKER,
         "SEARCH deliveries USING INDEX deliveries_of_watch (watch_id=?)",
     ),
     (
@@ -155,7 +155,7 @@ const OF_ONE_ROW: [(&str, &str); 11] = [
         "SEARCH deliveries USING INDEX sqlite_autoindex_deliveries_1 (delivery_id=?)",
     ),
     (
-        registrar::OPEN_WATCH,
+        registration::OPEN_WATCH,
         "SEARCH j USING COVERING INDEX sqlite_autoindex_jobs_1 (job_id=?)",
     ),
 ];
@@ -176,8 +176,8 @@ async fn only_what_was_chosen_already_is_sorted() {
     let (store, _home) = store().await;
     for statement in [
         outbox::CLAIMED,
-        stories::EVENTS,
-        stories::ATTEMPTS,
+        details::EVENTS,
+        details::ATTEMPTS,
         console::SEARCH,
         console::HOSTS,
         console::LATEST_ATTEMPT,

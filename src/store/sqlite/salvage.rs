@@ -9,12 +9,12 @@ use rusqlite::{Connection, Params, types::FromSql};
 
 use crate::store::{
     StoreError,
-    sqlite::{SqliteStore, statement::Done},
+    sqlite::{SqliteStore, statement::SqlResult},
 };
 
 /// Whether a unit of work does what is only good to have as well, such as counts and what looks teach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extras {
+pub(super) enum OptionalWork {
     /// It does.
     Done,
     /// Damage is in the way of that, perhaps.
@@ -43,7 +43,11 @@ impl SqliteStore {
     where
         I: Send + Sync + 'static,
         T: Send + 'static,
-        W: Fn(&Connection, &[I], Extras) -> Result<T, StoreError> + Clone + Send + Sync + 'static,
+        W: Fn(&Connection, &[I], OptionalWork) -> Result<T, StoreError>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
     {
         let mut salvaged = Salvaged {
             done: Vec::new(),
@@ -80,7 +84,11 @@ impl SqliteStore {
     where
         I: Send + Sync + 'static,
         T: Send + 'static,
-        W: Fn(&Connection, &[I], Extras) -> Result<T, StoreError> + Clone + Send + Sync + 'static,
+        W: Fn(&Connection, &[I], OptionalWork) -> Result<T, StoreError>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
     {
         let unit = |extras| {
             let (items, part, work) = (Arc::clone(items), part.clone(), work.clone());
@@ -89,13 +97,13 @@ impl SqliteStore {
                 work(connection, items, extras)
             }
         };
-        for extras in [Extras::Done, Extras::LeftOut] {
+        for extras in [OptionalWork::Done, OptionalWork::LeftOut] {
             match self.write(unit(extras)).await {
                 Err(failure) if failure.is_damage() && part.len() == 1 => {}
                 done => return done,
             }
         }
-        self.write(unit(Extras::EventsAlone)).await
+        self.write(unit(OptionalWork::EventsAlone)).await
     }
 }
 
@@ -122,7 +130,7 @@ fn read_on<T: FromSql + PartialEq>(
     statement: &str,
     values: impl Params,
     found: &mut Vec<T>,
-) -> Done<()> {
+) -> SqlResult<()> {
     let mut statement = connection.prepare_cached(statement)?;
     let mut rows = statement.query(values)?;
     while let Some(row) = rows.next()? {

@@ -9,11 +9,11 @@ use rusqlite::{
 use crate::store::common::{AnyRow, WrongType};
 
 /// What a statement came to.
-pub(super) type Done<T> = Result<T, rusqlite::Error>;
+pub(super) type SqlResult<T> = Result<T, rusqlite::Error>;
 
 /// A row that was read as a whole.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct OwnedRow {
     columns: Columns,
     values: Vec<Value>,
 }
@@ -22,7 +22,11 @@ pub(super) struct Record {
 type Columns = std::sync::Arc<[Box<str>]>;
 
 /// Runs a statement; says how many rows it changed.
-pub(super) fn execute(connection: &Connection, statement: &str, values: impl Params) -> Done<u64> {
+pub(super) fn execute(
+    connection: &Connection,
+    statement: &str,
+    values: impl Params,
+) -> SqlResult<u64> {
     let changed = connection.prepare_cached(statement)?.execute(values)?;
     Ok(u64::try_from(changed).unwrap_or(u64::MAX))
 }
@@ -32,7 +36,7 @@ pub(super) fn execute_each<P: Params>(
     connection: &Connection,
     statement: &str,
     each: impl IntoIterator<Item = P>,
-) -> Done<Vec<bool>> {
+) -> SqlResult<Vec<bool>> {
     let mut statement = connection.prepare_cached(statement)?;
     let changed = each
         .into_iter()
@@ -45,7 +49,7 @@ pub(super) fn fetch_all(
     connection: &Connection,
     statement: &str,
     values: impl Params,
-) -> Done<Vec<Record>> {
+) -> SqlResult<Vec<OwnedRow>> {
     fetch_each(connection, statement, [values])
 }
 
@@ -54,7 +58,7 @@ pub(super) fn fetch_each<P: Params>(
     connection: &Connection,
     statement: &str,
     each: impl IntoIterator<Item = P>,
-) -> Done<Vec<Record>> {
+) -> SqlResult<Vec<OwnedRow>> {
     let mut statement = connection.prepare_cached(statement)?;
     let columns: Columns = statement
         .column_names()
@@ -66,9 +70,9 @@ pub(super) fn fetch_each<P: Params>(
         let mut rows = statement.query(values)?;
         while let Some(row) = rows.next()? {
             let values = (0..columns.len()).map(|column| Ok(value(row.get_ref(column)?)));
-            records.push(Record {
+            records.push(OwnedRow {
                 columns: Columns::clone(&columns),
-                values: values.collect::<Done<_>>()?,
+                values: values.collect::<SqlResult<_>>()?,
             });
         }
     }
@@ -94,7 +98,7 @@ pub(super) fn fetch_optional(
     connection: &Connection,
     statement: &str,
     values: impl Params,
-) -> Done<Option<Record>> {
+) -> SqlResult<Option<OwnedRow>> {
     Ok(fetch_all(connection, statement, values)?.into_iter().next())
 }
 
@@ -103,7 +107,7 @@ pub(super) fn scalars<T: FromSql>(
     connection: &Connection,
     statement: &str,
     values: impl Params,
-) -> Done<Vec<T>> {
+) -> SqlResult<Vec<T>> {
     scalars_each(connection, statement, [values])
 }
 
@@ -112,7 +116,7 @@ pub(super) fn scalars_each<T: FromSql, P: Params>(
     connection: &Connection,
     statement: &str,
     each: impl IntoIterator<Item = P>,
-) -> Done<Vec<T>> {
+) -> SqlResult<Vec<T>> {
     let mut statement = connection.prepare_cached(statement)?;
     let mut found = Vec::new();
     for values in each {
@@ -129,11 +133,11 @@ pub(super) fn scalar<T: FromSql>(
     connection: &Connection,
     statement: &str,
     values: impl Params,
-) -> Done<Option<T>> {
+) -> SqlResult<Option<T>> {
     Ok(scalars(connection, statement, values)?.into_iter().next())
 }
 
-impl Record {
+impl OwnedRow {
     fn value(&self, column: &str) -> Result<&Value, WrongType> {
         let place = self.columns.iter().position(|name| **name == *column);
         place
@@ -142,7 +146,7 @@ impl Record {
     }
 }
 
-impl AnyRow for Record {
+impl AnyRow for OwnedRow {
     fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {
         match self.value(column)? {
             Value::Null => Ok(None),

@@ -9,7 +9,7 @@ use tracing::info;
 
 use crate::store::{
     Census, ClockStep, StoreError, UpkeepStore,
-    common::{self, Cells, FAILURES_COUNT_FOR, earlier, int, time},
+    common::{self, ColumnReader, FAILURES_COUNT_FOR, earlier, int, time},
     sqlite::{
         SqliteStore, clock_step, examine,
         row::json_list,
@@ -139,7 +139,7 @@ fn purge(connection: &Connection, before: Timestamp, limit: usize) -> Result<u64
     )?;
     let jobs: Vec<i64> = rows
         .iter()
-        .map(|row| Cells::of("watches", "job_no", row).get("job_no"))
+        .map(|row| ColumnReader::of("watches", "job_no", row).get("job_no"))
         .collect::<Result<_, StoreError>>()?;
     let purged = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
     execute(connection, PURGE_JOBS, params![json_list(jobs)])?;

@@ -8,13 +8,13 @@ use sqlx::{QueryBuilder, Sqlite};
 use crate::{
     domain::{ClientId, WatchId, WatchState},
     store::{
-        NewWatch, Registration, StoreError, WatchQuery, WatchStore, WatchStory,
-        common::{Cells, int},
+        NewWatch, Registration, StoreError, WatchDetails, WatchQuery, WatchStore,
+        common::{ColumnReader, int},
         sqlite::{
             SqliteStore,
-            counts::Counts,
+            counts::WatchCounts,
+            details,
             statement::{execute, fetch_all, fetch_optional, scalar},
-            stories,
         },
     },
 };
@@ -41,14 +41,14 @@ impl WatchStore for SqliteStore {
         &self,
         owner: Option<ClientId>,
         id: WatchId,
-    ) -> Result<Option<WatchStory>, StoreError> {
-        stories::find(&mut *self.read().await?, owner, id).await
+    ) -> Result<Option<WatchDetails>, StoreError> {
+        details::find(&mut *self.read().await?, owner, id).await
     }
 
-    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchStory>, StoreError> {
+    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchDetails>, StoreError> {
         let mut view = self.read().await?;
         let rows = list(query).build().fetch_all(&mut *view).await?;
-        stories::tell(&mut view, &rows).await
+        details::tell(&mut view, &rows).await
     }
 
     async fn cancel_watch(
@@ -64,7 +64,7 @@ impl WatchStore for SqliteStore {
 
 /// The statement that lists watches; each combination of filters has an index of its own.
 pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Sqlite> {
-    let mut statement = QueryBuilder::new(stories::SELECT);
+    let mut statement = QueryBuilder::new(details::SELECT);
     statement.push("WHERE 1");
     if let Some(owner) = query.owner {
         statement.push(" AND w.client_id = ").push_bind(owner.0);
@@ -138,7 +138,7 @@ pub(super) fn end(
         params![watch_id, now.as_millisecond()],
     )? > 0
     {
-        let mut counts = Counts::default();
+        let mut counts = WatchCounts::default();
         counts.changes(&was, WatchState::Cancelled.as_str())?;
         counts.write(connection)?;
     }
@@ -159,7 +159,7 @@ pub(super) fn cancel_all(
     )?;
     let mut cancelled = 0;
     for row in &open {
-        let watch = Cells::of("watches", "watch_id", row);
+        let watch = ColumnReader::of("watches", "watch_id", row);
         cancel(connection, watch.get("watch_id")?, now)?;
         cancelled += 1;
     }

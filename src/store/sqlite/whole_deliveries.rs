@@ -7,12 +7,12 @@ use rusqlite::{Connection, params};
 
 use crate::store::{
     AttemptResult, Claim, DueDelivery, HostLimits, StoreError,
-    common::{self, Candidate, REST_OF_UNREADABLE, int, later},
+    common::{self, DeliveryCandidate, REST_OF_UNREADABLE, int, later},
     sqlite::{
         SqliteStore, attempts, hosts,
         outbox::{CANDIDATES, HOSTS, full_hosts, oldest, take},
         salvage::readable,
-        statement::{Record, execute, fetch_all},
+        statement::{OwnedRow, execute, fetch_all},
     },
 };
 
@@ -113,15 +113,15 @@ fn candidates(
     connection: &Connection,
     claim: Claim,
     limits: &HostLimits,
-) -> Result<Vec<Candidate>, StoreError> {
+) -> Result<Vec<DeliveryCandidate>, StoreError> {
     let mut candidates = Vec::new();
     for host in hosts_of(connection, claim, limits)? {
         let rows = oldest(connection, &[host], (claim, limits));
         for row in &pass_over_damage(rows)? {
-            candidates.push(Candidate::read(row)?);
+            candidates.push(DeliveryCandidate::read(row)?);
         }
     }
-    candidates.sort_by_key(Candidate::ready_at);
+    candidates.sort_by_key(DeliveryCandidate::ready_at);
     candidates.truncate(CANDIDATES * claim.limit);
     Ok(candidates)
 }
@@ -131,7 +131,7 @@ fn hosts_of(
     connection: &Connection,
     claim: Claim,
     limits: &HostLimits,
-) -> Result<Vec<Record>, StoreError> {
+) -> Result<Vec<OwnedRow>, StoreError> {
     let now = claim.now.as_millisecond();
     let found = fetch_all(connection, HOSTS, params![full_hosts(limits), now]);
     match found.map_err(StoreError::from) {

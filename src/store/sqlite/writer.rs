@@ -24,8 +24,8 @@ use crate::{
         common::{closed, shared},
         sqlite::{
             file_health::FileHealth,
-            open_to_write,
-            statement::{Done, execute},
+            open::open_to_write,
+            statement::{SqlResult, execute},
             tell,
         },
     },
@@ -46,7 +46,7 @@ pub(super) struct Writer {
 }
 
 enum Message {
-    Unit(Box<dyn Unit>),
+    Unit(Box<dyn UnitOfWork>),
     Close(oneshot::Sender<()>),
 }
 
@@ -107,7 +107,7 @@ impl Writer {
 }
 
 /// Work whose result waits for the commit.
-trait Unit: Send {
+trait UnitOfWork: Send {
     /// Does the work, and says whether it succeeded.
     fn run(&mut self, connection: &Connection) -> bool;
 
@@ -121,7 +121,7 @@ struct Queued<T, F> {
     caller: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Unit for Queued<T, F>
+impl<T, F> UnitOfWork for Queued<T, F>
 where
     T: Send,
     F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
@@ -175,7 +175,7 @@ impl Task {
 
     /// All units share a commit. In a damaged file each has its own: after damage was met in a transaction SQLite
     /// commits nothing of it.
-    fn commit_all(&mut self, units: Vec<Box<dyn Unit>>) {
+    fn commit_all(&mut self, units: Vec<Box<dyn UnitOfWork>>) {
         if self.health.is_whole().is_ok() {
             self.commit(units);
         } else {
@@ -185,7 +185,7 @@ impl Task {
         }
     }
 
-    fn commit(&mut self, mut units: Vec<Box<dyn Unit>>) {
+    fn commit(&mut self, mut units: Vec<Box<dyn UnitOfWork>>) {
         if units.is_empty() || self.refuse_if_lost(&mut units) {
             return;
         }
@@ -205,7 +205,7 @@ impl Task {
 
     /// Refuses all units if the file is known to be another one than was opened. Before it is opened again that is
     /// looked up.
-    fn refuse_if_lost(&self, units: &mut Vec<Box<dyn Unit>>) -> bool {
+    fn refuse_if_lost(&self, units: &mut Vec<Box<dyn UnitOfWork>>) -> bool {
         let check = if self.connection.is_some() {
             FileHealth::is_in_place
         } else {
@@ -222,7 +222,7 @@ impl Task {
 
     /// Answers the units of a commit. A file that was removed still takes commits, which are lost when the relay ends:
     /// they are not acknowledged.
-    fn acknowledge(&self, units: Vec<Box<dyn Unit>>) {
+    fn acknowledge(&self, units: Vec<Box<dyn UnitOfWork>>) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("relay_store_commits_total").increment(1);
         let is_in_place = self.health.check_place().is_ok();
@@ -237,7 +237,7 @@ impl Task {
 
     /// Each unit by itself, so that one that fails leaves its neighbours alone: the first can be undone with the whole
     /// transaction, which has nothing else yet; each other has a savepoint.
-    fn transact(&mut self, units: &mut [Box<dyn Unit>]) -> Done<()> {
+    fn transact(&mut self, units: &mut [Box<dyn UnitOfWork>]) -> SqlResult<()> {
         let connection = self.connected()?;
         execute(connection, "BEGIN IMMEDIATE", [])?;
         let mut units = units.iter_mut();
@@ -256,7 +256,7 @@ impl Task {
         Ok(())
     }
 
-    fn connected(&mut self) -> Done<&Connection> {
+    fn connected(&mut self) -> SqlResult<&Connection> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => open_to_write(self.health.path()).inspect_err(|_| {

@@ -6,9 +6,9 @@ use sqlx::{Postgres, QueryBuilder, sqlite::SqliteRow};
 
 use crate::store::{
     StoreError,
-    common::Cells,
+    common::ColumnReader,
     postgres::plain,
-    transfer::tables::{Column, Kind, Table},
+    transfer::tables::{ColumnKind, MovedColumn, MovedTable},
 };
 
 /// The most rows of one statement.
@@ -19,9 +19,9 @@ const BYTES: usize = 4 << 20;
 
 /// Rows of one table, as columns.
 #[derive(Debug)]
-pub(super) struct Batch {
-    table: &'static Table,
-    columns: Vec<(Column, Values)>,
+pub(super) struct RowBatch {
+    table: &'static MovedTable,
+    columns: Vec<(MovedColumn, Values)>,
     rows: usize,
     bytes: usize,
 }
@@ -34,9 +34,9 @@ enum Values {
     Bytes(Vec<Option<Vec<u8>>>),
 }
 
-impl Batch {
+impl RowBatch {
     /// No row of this table.
-    pub(super) fn of(table: &'static Table) -> Self {
+    pub(super) fn of(table: &'static MovedTable) -> Self {
         let columns = table.columns.iter();
         Self {
             table,
@@ -58,9 +58,9 @@ impl Batch {
         self.rows >= ROWS || self.bytes >= BYTES
     }
 
-    /// Adds a row that [`Table::select`] brought.
+    /// Adds a row that [`MovedTable::select`] brought.
     pub(super) fn push(&mut self, row: &SqliteRow) -> Result<(), StoreError> {
-        let cells = Cells::of(self.table.name, self.table.key, row);
+        let cells = ColumnReader::of(self.table.name, self.table.key, row);
         for (column, values) in &mut self.columns {
             self.bytes += values.push(cells, column.name)?;
         }
@@ -97,7 +97,7 @@ impl Batch {
     }
 }
 
-impl Kind {
+impl ColumnKind {
     /// The cast to a list of such values.
     fn list(self) -> &'static str {
         match self {
@@ -110,17 +110,17 @@ impl Kind {
 }
 
 impl Values {
-    fn none(kind: Kind) -> Self {
+    fn none(kind: ColumnKind) -> Self {
         match kind {
-            Kind::Text => Self::Text(Vec::new()),
-            Kind::Whole => Self::Whole(Vec::new()),
-            Kind::Flag => Self::Flag(Vec::new()),
-            Kind::Bytes => Self::Bytes(Vec::new()),
+            ColumnKind::Text => Self::Text(Vec::new()),
+            ColumnKind::Whole => Self::Whole(Vec::new()),
+            ColumnKind::Flag => Self::Flag(Vec::new()),
+            ColumnKind::Bytes => Self::Bytes(Vec::new()),
         }
     }
 
     /// Adds a row's cell, and says how many bytes it takes.
-    fn push(&mut self, cells: Cells<'_>, column: &'static str) -> Result<usize, StoreError> {
+    fn push(&mut self, cells: ColumnReader<'_>, column: &'static str) -> Result<usize, StoreError> {
         match self {
             Self::Text(texts) => {
                 let text = cells.opt::<&str>(column)?.map(plain);

@@ -16,10 +16,10 @@ use sqlx::{QueryBuilder, Sqlite};
 use thiserror::Error;
 
 use self::{
-    batch::Batch,
-    source::Source,
-    tables::{TABLES, Table},
-    target::Target,
+    batch::RowBatch,
+    source::TransferSource,
+    tables::{MovedTable, TABLES},
+    target::TransferTarget,
 };
 use crate::store::{StoreError, postgres::PgStore};
 
@@ -76,7 +76,7 @@ pub enum TransferError {
 
 /// How far a move is.
 #[derive(Debug, Clone, Copy)]
-pub struct Progress {
+pub struct TransferProgress {
     /// The table that is being copied.
     pub table: &'static str,
     /// Rows of it that were copied.
@@ -87,7 +87,7 @@ pub struct Progress {
 
 /// Something counted in both stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Count {
+pub struct RowCount {
     /// What was counted: a table, `open_watches` or `pending_deliveries`.
     pub name: &'static str,
     /// In the file.
@@ -98,12 +98,12 @@ pub struct Count {
 
 /// A move that ended: done if both stores have the same, and otherwise rolled back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
+pub struct TransferResult {
     /// What both stores have.
-    pub counts: Vec<Count>,
+    pub counts: Vec<RowCount>,
 }
 
-impl Moved {
+impl TransferResult {
     /// Whether both stores have the same.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -116,15 +116,15 @@ impl Moved {
 pub async fn transfer(
     from: &Path,
     to: &PgStore,
-    progress: &mut (dyn FnMut(Progress) + Send),
-) -> Result<Moved, TransferError> {
-    let mut source = Source::open(from).await?;
-    let mut target = Target::begin(to).await?;
+    progress: &mut (dyn FnMut(TransferProgress) + Send),
+) -> Result<TransferResult, TransferError> {
+    let mut source = TransferSource::open(from).await?;
+    let mut target = TransferTarget::begin(to).await?;
     let mut counts = Vec::new();
     for table in &TABLES {
         let of = number(source.count(table.name).await?);
         let mut tell = |copied| {
-            progress(Progress {
+            progress(TransferProgress {
                 table: table.name,
                 copied,
                 of,
@@ -135,21 +135,21 @@ pub async fn transfer(
             table: table.name,
             source,
         })?;
-        counts.push(Count {
+        counts.push(RowCount {
             name: table.name,
             source: of,
             target: number(target.count(table.name).await?),
         });
     }
     for (name, in_source, in_target) in MORE_COUNTS {
-        counts.push(Count {
+        counts.push(RowCount {
             name,
             source: number(source.count_by(in_source).await?),
             target: number(target.count_by(in_target).await?),
         });
     }
     source.close().await?;
-    let moved = Moved { counts };
+    let moved = TransferResult { counts };
     if moved.is_done() {
         target.commit().await?;
     } else {
@@ -160,14 +160,14 @@ pub async fn transfer(
 
 /// Copies the rows of a table.
 async fn copy(
-    table: &'static Table,
-    source: &mut Source,
-    target: &mut Target,
+    table: &'static MovedTable,
+    source: &mut TransferSource,
+    target: &mut TransferTarget,
     tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(), StoreError> {
     let mut select: QueryBuilder<Sqlite> = table.select();
     let mut rows = select.build().fetch(source.view());
-    let mut batch = Batch::of(table);
+    let mut batch = RowBatch::of(table);
     let mut copied = 0;
     while let Some(row) = rows.try_next().await? {
         batch.push(&row)?;

@@ -7,20 +7,20 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteRow},
 };
 
-use crate::store::{StoreError, sqlite::MIGRATIONS, transfer::TransferError};
+use crate::store::{StoreError, sqlite::open::MIGRATIONS, transfer::TransferError};
 
 /// How long it waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A view of a relay's file.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct TransferSource {
     connection: SqliteConnection,
     /// Changes with every commit of others.
     version: i64,
 }
 
-impl Source {
+impl TransferSource {
     /// Opens a file that this version of the relay could use as it is.
     pub(super) async fn open(path: &Path) -> Result<Self, TransferError> {
         let mut connection = SqliteConnectOptions::new()

@@ -7,27 +7,27 @@ use sqlx::{QueryBuilder, Sqlite};
 
 /// A table that both stores have.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct MovedTable {
     pub(super) name: &'static str,
     /// The text column that names a row in errors.
     pub(super) key: &'static str,
-    pub(super) columns: &'static [Column],
+    pub(super) columns: &'static [MovedColumn],
     /// Whether PostgreSQL gives its rows numbers, which have to be kept as they are.
     pub(super) is_numbered: bool,
 }
 
 /// A column that is moved.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Column {
+pub(super) struct MovedColumn {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ColumnKind,
     /// What is read instead of the column itself.
     instead: Option<&'static str>,
 }
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ColumnKind {
     Text,
     Whole,
     /// `BOOLEAN` in PostgreSQL, 0 or 1 in SQLite.
@@ -35,7 +35,7 @@ pub(super) enum Kind {
     Bytes,
 }
 
-impl Table {
+impl MovedTable {
     /// Reads all its rows from SQLite.
     pub(super) fn select(&self) -> QueryBuilder<Sqlite> {
         let mut statement = QueryBuilder::new("SELECT ");
@@ -50,8 +50,8 @@ impl Table {
     }
 }
 
-impl Column {
-    const fn of(name: &'static str, kind: Kind) -> Self {
+impl MovedColumn {
+    const fn of(name: &'static str, kind: ColumnKind) -> Self {
         Self {
             name,
             kind,
@@ -67,24 +67,28 @@ impl Column {
     }
 }
 
-const fn text(name: &'static str) -> Column {
-    Column::of(name, Kind::Text)
+const fn text(name: &'static str) -> MovedColumn {
+    MovedColumn::of(name, ColumnKind::Text)
 }
 
-const fn whole(name: &'static str) -> Column {
-    Column::of(name, Kind::Whole)
+const fn whole(name: &'static str) -> MovedColumn {
+    MovedColumn::of(name, ColumnKind::Whole)
 }
 
-const fn flag(name: &'static str) -> Column {
-    Column::of(name, Kind::Flag)
+const fn flag(name: &'static str) -> MovedColumn {
+    MovedColumn::of(name, ColumnKind::Flag)
 }
 
-const fn bytes(name: &'static str) -> Column {
-    Column::of(name, Kind::Bytes)
+const fn bytes(name: &'static str) -> MovedColumn {
+    MovedColumn::of(name, ColumnKind::Bytes)
 }
 
-const fn table(name: &'static str, key: &'static str, columns: &'static [Column]) -> Table {
-    Table {
+const fn table(
+    name: &'static str,
+    key: &'static str,
+    columns: &'static [MovedColumn],
+) -> MovedTable {
+    MovedTable {
         name,
         key,
         columns,
@@ -93,8 +97,8 @@ const fn table(name: &'static str, key: &'static str, columns: &'static [Column]
 }
 
 /// In the order in which they are copied.
-pub(super) static TABLES: [Table; 12] = [
-    Table {
+pub(super) static TABLES: [MovedTable; 12] = [
+    MovedTable {
         is_numbered: true,
         ..table("clients", "name", CLIENTS)
     },
@@ -111,7 +115,7 @@ pub(super) static TABLES: [Table; 12] = [
     table("connection_failures", "connection_id", CONNECTION_FAILURES),
 ];
 
-const CLIENTS: &[Column] = &[
+const CLIENTS: &[MovedColumn] = &[
     whole("client_id"),
     text("name"),
     bytes("key_hash"),
@@ -122,7 +126,7 @@ const CLIENTS: &[Column] = &[
     whole("revoked_at"),
 ];
 
-const JOBS: &[Column] = &[
+const JOBS: &[MovedColumn] = &[
     text("job_id"),
     whole("next_look_at"),
     whole("urgency"),
@@ -137,7 +141,7 @@ const JOBS: &[Column] = &[
     whole("answering_challenge"),
 ];
 
-const PACES: &[Column] = &[
+const PACES: &[MovedColumn] = &[
     text("institution_id"),
     text("job_type"),
     text("pace"),
@@ -146,15 +150,16 @@ const PACES: &[Column] = &[
     whole("used_at"),
 ];
 
-const CONNECTION_BANKS: &[Column] = &[whole("slot"), text("connection_id"), text("institution_id")];
+const CONNECTION_BANKS: &[MovedColumn] =
+    &[whole("slot"), text("connection_id"), text("institution_id")];
 
-const OUTAGES: &[Column] = &[
+const OUTAGES: &[MovedColumn] = &[
     text("institution_id"),
     text("method"),
     whole("next_look_at"),
 ];
 
-const WATCHES: &[Column] = &[
+const WATCHES: &[MovedColumn] = &[
     text("watch_id"),
     whole("client_id"),
     text("job_id"),
@@ -173,14 +178,14 @@ const WATCHES: &[Column] = &[
     text("traceparent"),
 ];
 
-const EVENTS: &[Column] = &[
+const EVENTS: &[MovedColumn] = &[
     text("event_id"),
     text("watch_id"),
     text("body"),
     whole("created_at"),
 ];
 
-const DELIVERIES: &[Column] = &[
+const DELIVERIES: &[MovedColumn] = &[
     text("delivery_id"),
     text("event_id"),
     text("watch_id"),
@@ -195,7 +200,7 @@ const DELIVERIES: &[Column] = &[
 ];
 
 /// A probe that was under way has nobody who ends it: its host may be probed again at once.
-const FAILING_HOSTS: &[Column] = &[
+const FAILING_HOSTS: &[MovedColumn] = &[
     text("host"),
     whole("failures"),
     whole("pauses"),
@@ -204,7 +209,7 @@ const FAILING_HOSTS: &[Column] = &[
     whole("failed_at"),
 ];
 
-const ATTEMPTS: &[Column] = &[
+const ATTEMPTS: &[MovedColumn] = &[
     text("delivery_id"),
     whole("number"),
     // not a lease that holds: the one under which the attempt was made
@@ -217,7 +222,8 @@ const ATTEMPTS: &[Column] = &[
     text("error_detail"),
 ];
 
-const CONNECTION_FAILURES: &[Column] = &[text("connection_id"), text("job_id"), whole("failed_at")];
+const CONNECTION_FAILURES: &[MovedColumn] =
+    &[text("connection_id"), text("job_id"), whole("failed_at")];
 
 #[cfg(test)]
 mod tests {

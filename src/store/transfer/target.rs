@@ -5,7 +5,7 @@ use sqlx::{Postgres, QueryBuilder};
 use crate::store::{
     StoreError,
     postgres::{OpenTransaction, PgStore},
-    transfer::{TransferError, batch::Batch, tables::TABLES},
+    transfer::{TransferError, batch::RowBatch, tables::TABLES},
 };
 
 /// A lock that somebody else holds is waited for a short while; the work itself may take as long as it
@@ -22,9 +22,9 @@ const NUMBER_ON: &str = "SELECT setval(pg_get_serial_sequence('clients', 'client
 
 /// A database that was empty when the move began. Dropped without a commit it is empty again.
 #[derive(Debug)]
-pub(super) struct Target(OpenTransaction);
+pub(super) struct TransferTarget(OpenTransaction);
 
-impl Target {
+impl TransferTarget {
     /// Keeps others from writing, and makes sure that nothing is there.
     pub(super) async fn begin(store: &PgStore) -> Result<Self, TransferError> {
         let mut target = Self(store.begin().await?);
@@ -43,7 +43,7 @@ impl Target {
     }
 
     /// Writes rows.
-    pub(super) async fn add(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+    pub(super) async fn add(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
         self.run(batch.insert()).await
     }
 

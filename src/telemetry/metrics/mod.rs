@@ -8,7 +8,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::table::{EVENTS, Kind, METRICS};
+use self::table::{EVENTS, METRICS, MetricKind};
 use crate::telemetry::TelemetryError;
 
 /// Bounds of the buckets of every `*_seconds` metric: from a fast call to the last retry of a day.
@@ -67,9 +67,9 @@ fn install() -> Result<Metrics, metrics_exporter_prometheus::BuildError> {
     for metric in METRICS {
         let (name, meaning) = (metric.name, metric.meaning);
         match metric.kind {
-            Kind::Counter => describe_counter!(name, meaning),
-            Kind::Gauge => describe_gauge!(name, meaning),
-            Kind::Seconds => describe_histogram!(name, Unit::Seconds, meaning),
+            MetricKind::Counter => describe_counter!(name, meaning),
+            MetricKind::Gauge => describe_gauge!(name, meaning),
+            MetricKind::Seconds => describe_histogram!(name, Unit::Seconds, meaning),
         }
     }
     begin_at_zero();
@@ -80,7 +80,10 @@ fn install() -> Result<Metrics, metrics_exporter_prometheus::BuildError> {
 /// Counters that are not there until the first count would hide it: nobody can see an increase from
 /// nothing.
 fn begin_at_zero() {
-    for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter) {
+    for metric in METRICS
+        .iter()
+        .filter(|metric| metric.kind == MetricKind::Counter)
+    {
         match metric.label {
             None => {}
             Some((_, [])) => counter!(metric.name).increment(0),

@@ -2,7 +2,7 @@
 
 /// What kind of metric it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MetricKind {
     Counter,
     Gauge,
     /// A histogram of seconds.
@@ -11,8 +11,8 @@ pub(super) enum Kind {
 
 /// A metric.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Metric {
-    pub(super) kind: Kind,
+pub(super) struct MetricEntry {
+    pub(super) kind: MetricKind,
     pub(super) name: &'static str,
     pub(super) meaning: &'static str,
     /// The label and its values that are there from the start, at 0; no values if it has no label. None if
@@ -20,8 +20,8 @@ pub(super) struct Metric {
     pub(super) label: Option<(&'static str, &'static [&'static str])>,
 }
 
-const fn metric(kind: Kind, name: &'static str, meaning: &'static str) -> Metric {
-    Metric {
+const fn metric(kind: MetricKind, name: &'static str, meaning: &'static str) -> MetricEntry {
+    MetricEntry {
         kind,
         name,
         meaning,
@@ -34,28 +34,32 @@ const fn counter(
     label: &'static str,
     values: &'static [&'static str],
     meaning: &'static str,
-) -> Metric {
-    Metric {
+) -> MetricEntry {
+    MetricEntry {
         label: Some((label, values)),
-        ..metric(Kind::Counter, name, meaning)
+        ..metric(MetricKind::Counter, name, meaning)
     }
 }
 
-pub(super) const METRICS: &[Metric] = &[
+pub(super) const METRICS: &[MetricEntry] = &[
     metric(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "relay_build_info",
         "1, with the version of the relay",
     ),
     metric(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "relay_fleet_size",
         "relays at work on the store, where they may share it",
     ),
-    metric(Kind::Gauge, "relay_watches", "watches by state"),
-    metric(Kind::Gauge, "relay_queue_depth", "work that waits by queue"),
+    metric(MetricKind::Gauge, "relay_watches", "watches by state"),
     metric(
-        Kind::Gauge,
+        MetricKind::Gauge,
+        "relay_queue_depth",
+        "work that waits by queue",
+    ),
+    metric(
+        MetricKind::Gauge,
         "relay_streams",
         "open streams, and calls that wait for a change",
     ),
@@ -78,7 +82,7 @@ pub(super) const METRICS: &[Metric] = &[
         "damage that was met in the database file, each time it was met",
     ),
     metric(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "relay_store_file_lost",
         "1 once the database file was removed, moved or replaced under the relay",
     ),
@@ -89,12 +93,12 @@ pub(super) const METRICS: &[Metric] = &[
         "units of work that another relay was in the way of, done again",
     ),
     metric(
-        Kind::Counter,
+        MetricKind::Counter,
         "relay_http_requests_total",
         "requests by route, method and status",
     ),
     metric(
-        Kind::Seconds,
+        MetricKind::Seconds,
         "relay_http_request_seconds",
         "how long requests took by route, method and status",
     ),
@@ -105,32 +109,32 @@ pub(super) const METRICS: &[Metric] = &[
         "times the secrets were read again on SIGHUP by result",
     ),
     metric(
-        Kind::Counter,
+        MetricKind::Counter,
         "relay_polls_total",
         "looks at jobs by result",
     ),
     metric(
-        Kind::Seconds,
+        MetricKind::Seconds,
         "relay_poll_lag_seconds",
         "how late a look began after it was due",
     ),
     metric(
-        Kind::Counter,
+        MetricKind::Counter,
         "relay_upstream_requests_total",
         "calls to Basiq by endpoint and HTTP status, or error",
     ),
     metric(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "relay_upstream_throttled",
         "1 while Basiq asks for fewer calls",
     ),
     metric(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "relay_upstream_key_refused",
         "1 while Basiq refuses the API key",
     ),
     metric(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "relay_upstream_breaker_open",
         "1 while calls to Basiq rest because it brought nothing usable",
     ),
@@ -141,7 +145,7 @@ pub(super) const METRICS: &[Metric] = &[
         "webhooks of Basiq's by what came of them",
     ),
     metric(
-        Kind::Counter,
+        MetricKind::Counter,
         "relay_events_total",
         "events made by status and action",
     ),
@@ -165,17 +169,17 @@ pub(super) const METRICS: &[Metric] = &[
         "deliveries tried, expired or postponed for want of room at their address, by result",
     ),
     metric(
-        Kind::Seconds,
+        MetricKind::Seconds,
         "relay_delivery_attempt_seconds",
         "how long one delivery attempt took",
     ),
     metric(
-        Kind::Seconds,
+        MetricKind::Seconds,
         "relay_settle_to_delivery_seconds",
         "from seeing a job settled to the receiver's acceptance",
     ),
     metric(
-        Kind::Seconds,
+        MetricKind::Seconds,
         "relay_detection_seconds",
         "from the job's settling at Basiq to seeing it here",
     ),
@@ -186,7 +190,7 @@ pub(super) const METRICS: &[Metric] = &[
         "deliveries given up",
     ),
     metric(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "relay_hosts_paused",
         "callback hosts that keep failing and are left alone for now",
     ),
@@ -218,9 +222,17 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), METRICS.len());
-        for Metric { kind, name, .. } in METRICS {
-            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
-            assert_eq!(*kind == Kind::Seconds, name.ends_with("_seconds"), "{name}");
+        for MetricEntry { kind, name, .. } in METRICS {
+            assert_eq!(
+                *kind == MetricKind::Counter,
+                name.ends_with("_total"),
+                "{name}"
+            );
+            assert_eq!(
+                *kind == MetricKind::Seconds,
+                name.ends_with("_seconds"),
+                "{name}"
+            );
         }
     }
 }

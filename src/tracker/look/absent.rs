@@ -12,7 +12,7 @@ use crate::{
     normalise,
     store::{DueJob, Look},
     tracker::{
-        look::{Parts, Progressing, Reading, after_spread},
+        look::{LookContext, LookInProgress, LookResult, after_spread},
         schedule::{self, back_off, next_look_at_absent},
     },
 };
@@ -26,7 +26,7 @@ const KEY_REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause after failed looks while a challenge is open.
 const CHALLENGE_BACK_OFF: Duration = Duration::from_secs(5);
 
-impl Parts {
+impl LookContext {
     /// A look that brought no document: it is tried again, and ends no watch unless Basiq says for
     /// long enough that the job does not exist or is not ours.
     pub(super) async fn without_document(
@@ -36,7 +36,7 @@ impl Parts {
     ) -> (Look, &'static str) {
         let now = self.clock.now();
         let memory = due.memory.clone();
-        let look = Progressing { due, now, memory };
+        let look = LookInProgress { due, now, memory };
         match error {
             BasiqError::NotFound { .. } => (self.absent(look, Absence::Missing).await, "not-found"),
             BasiqError::Forbidden { .. } => {
@@ -78,7 +78,7 @@ impl Parts {
         }
     }
 
-    fn failed(&self, mut look: Progressing, asked: Option<Duration>) -> Look {
+    fn failed(&self, mut look: LookInProgress, asked: Option<Duration>) -> Look {
         look.memory.errors_in_a_row = look.memory.errors_in_a_row.saturating_add(1);
         let errors = look.memory.errors_in_a_row;
         let mut next = back_off(errors, asked, look.now, rand::random());
@@ -90,7 +90,7 @@ impl Parts {
     }
 
     /// A look that Basiq refuses for a reason of its own is tried again until the job is too old.
-    fn refused(&self, look: Progressing) -> Look {
+    fn refused(&self, look: LookInProgress) -> Look {
         let too_old = |watch: &Watch| self.is_too_old(&look.memory, watch, look.now);
         if !look.due.watches.iter().any(too_old) {
             return self.failed(look, None);
@@ -104,10 +104,10 @@ impl Parts {
         });
         let outcomes = outcomes.collect();
         let next = back_off(u32::MAX, None, look.now, rand::random());
-        self.conclude(look, Reading::without_news(outcomes, next))
+        self.conclude(look, LookResult::without_news(outcomes, next))
     }
 
-    async fn absent(&self, mut look: Progressing, absence: Absence) -> Look {
+    async fn absent(&self, mut look: LookInProgress, absence: Absence) -> Look {
         let now = look.now;
         let (since, verdict) = look.note_absence(absence);
         let grace = self.config.job_not_found_grace;
@@ -127,9 +127,9 @@ impl Parts {
         let outcomes = outcomes.collect();
         let next_look_at = next_look_at_absent(since, now, grace);
         let is_urgent = is_urgent(&look.memory);
-        let reading = Reading {
+        let reading = LookResult {
             is_urgent,
-            ..Reading::without_news(outcomes, next_look_at)
+            ..LookResult::without_news(outcomes, next_look_at)
         };
         self.conclude(look, reading)
     }
@@ -160,12 +160,12 @@ impl Parts {
         }
     }
 
-    fn conclude_running(&self, look: Progressing, next_look_at: Timestamp) -> Look {
+    fn conclude_running(&self, look: LookInProgress, next_look_at: Timestamp) -> Look {
         let outcomes = look.due.watches.iter().map(|_| Outcome::Running).collect();
         let is_urgent = is_urgent(&look.memory);
-        let nothing = Reading {
+        let nothing = LookResult {
             is_urgent,
-            ..Reading::without_news(outcomes, next_look_at)
+            ..LookResult::without_news(outcomes, next_look_at)
         };
         // A failed look says nothing of the job: no watch changes its state by it.
         Look {
@@ -180,7 +180,7 @@ fn is_urgent(memory: &JobMemory) -> bool {
     memory.first_look_at.is_none() || memory.challenges.open.is_some()
 }
 
-impl Progressing {
+impl LookInProgress {
     /// Remembers since when the job is absent, and says that and what it means in the end.
     fn note_absence(&mut self, absence: Absence) -> (Timestamp, Verdict) {
         let memory = &mut self.memory;

@@ -5,14 +5,14 @@ use tracing::warn;
 
 use crate::{
     basiq::wire::JobDocument,
-    domain::{ErrorChain, KnownPace, Operation, Outcome, Phase, Watch},
-    normalise::{self, Finding, Known},
+    domain::{ErrorChain, KnownDurations, Operation, Outcome, Phase, Watch},
+    normalise::{self, Finding, JobFacts},
     store::{ConnectionReport, DueJob, Look},
     tracker::{
         bank::{BankState, bank_state},
         look::{
-            Parts, Progressing, Reading,
-            pace::lesson,
+            LookContext, LookInProgress, LookResult,
+            durations::lesson,
             report::{measure_detection, note_unknown_code},
             started_at,
         },
@@ -22,14 +22,14 @@ use crate::{
     },
 };
 
-impl Parts {
+impl LookContext {
     /// Understands a job document.
     pub(super) async fn read(&self, due: DueJob, document: &JobDocument) -> Look {
         let now = self.clock.now();
         let snapshot = normalise::read_job(document, now);
         let finding = normalise::find(&snapshot, None);
         let memory = memory::observe(&due.memory, &snapshot, &finding, now);
-        let mut look = Progressing { due, now, memory };
+        let mut look = LookInProgress { due, now, memory };
         let (mut known, connection, bank) = self.ask_around(&look, &finding).await;
         look.memory.phase = self.next_phase(&look, &finding, &bank, snapshot.updated);
         known.next_retry_at = self.next_retry_at(&look);
@@ -38,7 +38,7 @@ impl Parts {
                 Some(until) => normalise::find(&snapshot, Some(until)),
                 None => finding.clone(),
             };
-            let known = Known {
+            let known = JobFacts {
                 started_at: started_at(&look.memory, watch),
                 ..known
             };
@@ -51,7 +51,7 @@ impl Parts {
         note_unknown_code(&look, &outcomes);
         let asks = normalise::expects_challenge(&snapshot);
         let context = &look.memory.context;
-        let mut found = self.pace_of(context).await;
+        let mut found = self.durations_of(context).await;
         let averages = if is_quiet(&look, &outcomes, asks) {
             self.ask_averages(&found, context, now).await
         } else {
@@ -60,7 +60,7 @@ impl Parts {
         found.known.averages = averages.or(found.known.averages);
         let next = self.next_look(&look, &found.known, asks);
         let lesson = lesson(&look, (&snapshot, &finding), &found, averages);
-        let reading = Reading {
+        let reading = LookResult {
             outcomes,
             resources: normalise::resources(&snapshot),
             next_look_at: next,
@@ -75,10 +75,10 @@ impl Parts {
     }
 
     /// When to look next, and in any case when the job gets too old.
-    fn next_look(&self, look: &Progressing, pace: &KnownPace, asks: bool) -> Timestamp {
+    fn next_look(&self, look: &LookInProgress, pace: &KnownDurations, asks: bool) -> Timestamp {
         let (now, config) = (look.now, &self.config);
         // what is known is how long whole jobs take, and nothing of when a step is done
-        let unknown = KnownPace::default();
+        let unknown = KnownDurations::default();
         let watches = &look.due.watches;
         let awaits_step = watches
             .iter()
@@ -97,10 +97,10 @@ impl Parts {
     /// where it matters, which is an unavailable bank outside Basiq's own queue of updates.
     async fn ask_around(
         &self,
-        look: &Progressing,
+        look: &LookInProgress,
         finding: &Finding,
-    ) -> (Known, Option<ConnectionReport>, BankState) {
-        let mut known = Known {
+    ) -> (JobFacts, Option<ConnectionReport>, BankState) {
+        let mut known = JobFacts {
             major_outage: false,
             failures_in_a_row: 0,
             started_at: look.now,
@@ -142,7 +142,7 @@ impl Parts {
     }
 
     /// When Basiq tries a queued update next.
-    fn next_retry_at(&self, look: &Progressing) -> Option<Timestamp> {
+    fn next_retry_at(&self, look: &LookInProgress) -> Option<Timestamp> {
         match look.memory.phase {
             Phase::RetryQueue { next_retry_at, .. } => {
                 let interval = self.config.update_retry_interval;
@@ -155,7 +155,7 @@ impl Parts {
     /// What the job waits for after this look.
     fn next_phase(
         &self,
-        look: &Progressing,
+        look: &LookInProgress,
         finding: &Finding,
         bank: &BankState,
         updated: Option<Timestamp>,
@@ -186,7 +186,7 @@ impl Parts {
 }
 
 /// Whether nobody waits for this look: there is nothing to tell, and no challenge is expected.
-fn is_quiet(look: &Progressing, outcomes: &[Outcome], asks: bool) -> bool {
+fn is_quiet(look: &LookInProgress, outcomes: &[Outcome], asks: bool) -> bool {
     let has_news = outcomes.iter().any(|outcome| *outcome != Outcome::Running);
     look.memory.phase == Phase::Running && !asks && !has_news
 }

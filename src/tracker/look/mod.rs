@@ -1,10 +1,10 @@
 //! One look at a job: ask Basiq, understand, and say what changes.
 
 mod absent;
-mod asked;
+mod averages_asked_for;
 mod document;
+mod durations;
 mod outage;
-mod pace;
 mod report;
 
 use std::{sync::Arc, time::Duration};
@@ -13,17 +13,17 @@ use jiff::Timestamp;
 use url::Url;
 
 use crate::{
-    basiq::{BasiqClient, Room},
+    basiq::{BasiqClient, CallCapacity},
     clock::Clock,
     config::{BasiqConfig, TrackingConfig},
     domain::{JobMemory, Outcome, Watch},
-    normalise::{Catalogue, Timings},
-    store::{ConnectionReport, DueJob, Lesson, Look, TrackerStore, Urgency},
+    normalise::{Catalogue, JudgeSettings},
+    store::{ConnectionReport, DueJob, DurationSample, Look, TrackerStore, Urgency},
     tracker::{
         bank::BankState,
-        look::{asked::Asked, outage::is_back_for_all, report::log_change},
+        look::{averages_asked_for::AveragesAskedFor, outage::is_back_for_all, report::log_change},
         schedule,
-        transition::{Telling, advance},
+        transition::{EventContext, advance},
     },
 };
 
@@ -34,39 +34,39 @@ const YOUNG: Duration = Duration::from_mins(1);
 /// Looks at jobs. Cheap to clone.
 #[derive(Clone)]
 pub struct Looker {
-    parts: Arc<Parts>,
+    parts: Arc<LookContext>,
 }
 
-struct Parts {
+struct LookContext {
     client: BasiqClient,
     store: Arc<dyn TrackerStore>,
     clock: Clock,
     catalogue: Arc<Catalogue>,
     basiq_url: Url,
     config: TrackingConfig,
-    timings: Timings,
-    asked: Asked,
+    timings: JudgeSettings,
+    asked: AveragesAskedFor,
 }
 
 /// A look on its way: what is known so far.
-struct Progressing {
+struct LookInProgress {
     due: DueJob,
     now: Timestamp,
     memory: JobMemory,
 }
 
 /// What a look says about all watches of a job.
-struct Reading {
+struct LookResult {
     outcomes: Vec<Outcome>,
     resources: Vec<String>,
     next_look_at: Timestamp,
     is_urgent: bool,
     bank: BankState,
-    lesson: Option<Lesson>,
+    lesson: Option<DurationSample>,
     connection: Option<ConnectionReport>,
 }
 
-impl Reading {
+impl LookResult {
     /// A reading that says nothing beyond its outcomes.
     fn without_news(outcomes: Vec<Outcome>, next_look_at: Timestamp) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl Looker {
         catalogue: Arc<Catalogue>,
         (basiq, config): (&BasiqConfig, &TrackingConfig),
     ) -> Self {
-        let timings = Timings {
+        let timings = JudgeSettings {
             bank_retry_after: config.bank_retry_after,
             update_retry_interval: config.update_retry_interval,
             job_max_age: config.job_max_age,
@@ -99,7 +99,7 @@ impl Looker {
         };
         let (basiq_url, config) = (basiq.url.clone(), config.clone());
         Self {
-            parts: Arc::new(Parts {
+            parts: Arc::new(LookContext {
                 client,
                 store,
                 clock,
@@ -107,14 +107,14 @@ impl Looker {
                 basiq_url,
                 config,
                 timings,
-                asked: Asked::default(),
+                asked: AveragesAskedFor::default(),
             }),
         }
     }
 
     /// How many looks more are worth beginning, where `looks` are under way.
     #[must_use]
-    pub fn room(&self, looks: usize) -> Room {
+    pub fn room(&self, looks: usize) -> CallCapacity {
         self.parts.client.room(looks)
     }
 
@@ -131,9 +131,9 @@ impl Looker {
     }
 }
 
-impl Parts {
-    fn conclude(&self, look: Progressing, reading: Reading) -> Look {
-        let telling = Telling {
+impl LookContext {
+    fn conclude(&self, look: LookInProgress, reading: LookResult) -> Look {
+        let telling = EventContext {
             memory: &look.memory,
             resources: &reading.resources,
             catalogue: &self.catalogue,

@@ -8,7 +8,7 @@ use crate::{
     store::{DueJob, Look, OutageChange},
     tracker::{
         bank::BankState,
-        look::{Parts, Progressing, Reading, after_spread, started_at},
+        look::{LookContext, LookInProgress, LookResult, after_spread, started_at},
         schedule,
     },
 };
@@ -18,23 +18,23 @@ pub(super) fn is_back_for_all(due: &DueJob) -> bool {
     due.bank_is_back && due.watches.iter().all(|watch| watch.progress.told_outage)
 }
 
-impl Parts {
+impl LookContext {
     /// Ends the wait for a bank that serves again.
     pub(super) fn end_outage(&self, due: DueJob) -> Look {
         let now = self.clock.now();
         let memory = due.memory.clone();
-        let mut look = Progressing { due, now, memory };
+        let mut look = LookInProgress { due, now, memory };
         let judge = |watch| self.judge_outage(&look, watch, &BankState::Serving);
         let outcomes = look.due.watches.iter().map(judge).collect();
         look.memory.phase = Phase::Running;
         let next = after_spread(now, self.config.poll_max_interval);
-        self.conclude(look, Reading::without_news(outcomes, next))
+        self.conclude(look, LookResult::without_news(outcomes, next))
     }
 
     /// What the state of its bank means for a watch that was told of the outage.
     pub(super) fn judge_outage(
         &self,
-        look: &Progressing,
+        look: &LookInProgress,
         watch: &Watch,
         bank: &BankState,
     ) -> Outcome {
@@ -54,7 +54,7 @@ impl Parts {
     }
 
     /// What a look that leaves the job in this phase says about the outage of its bank.
-    pub(super) fn outage_change(&self, look: &Progressing, bank: &BankState) -> OutageChange {
+    pub(super) fn outage_change(&self, look: &LookInProgress, bank: &BankState) -> OutageChange {
         let Phase::Outage { bank: awaited, .. } = &look.memory.phase else {
             return OutageChange::None;
         };

@@ -7,11 +7,11 @@ use crate::{
     domain::{Outcome, WatchState},
     normalise,
     store::{Look, WatchChange},
-    tracker::{look::Progressing, schedule},
+    tracker::{look::LookInProgress, schedule},
 };
 
 /// Logs and counts a code nobody knows, so that the catalogue can grow.
-pub(super) fn note_unknown_code(look: &Progressing, outcomes: &[Outcome]) {
+pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {
     let told = outcomes.iter().find_map(|outcome| match outcome {
         Outcome::Tell(verdict) => verdict.error_code.as_deref().map(|code| (verdict, code)),
         Outcome::Running => None,
@@ -36,7 +36,7 @@ pub(super) fn measure_detection(look: &Look, settled_at: Option<Timestamp>) {
     }
 }
 
-pub(super) fn log_change(look: &Progressing, change: &WatchChange) {
+pub(super) fn log_change(look: &LookInProgress, change: &WatchChange) {
     let context = &look.memory.context;
     let (user_id, connection_id) = (context.user_id.as_deref(), context.connection_id.as_deref());
     let event = change.event.as_ref();

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     config::TrackingConfig,
-    domain::{JobMemory, KnownPace, Phase, stage_of},
+    domain::{JobMemory, KnownDurations, Phase, stage_of},
     tracker::retry_queue,
 };
 
@@ -67,7 +67,7 @@ pub fn spread(wait: Duration, jitter: f64) -> Duration {
 #[must_use]
 pub fn next_look(
     memory: &JobMemory,
-    pace: &KnownPace,
+    pace: &KnownDurations,
     may_be_asked: bool,
     now: Timestamp,
     config: &TrackingConfig,
@@ -102,7 +102,7 @@ fn asks_now(memory: &JobMemory, now: Timestamp) -> bool {
 }
 
 /// By the stage that the job is in, and since when.
-fn running_interval(memory: &JobMemory, pace: &KnownPace, now: Timestamp) -> Duration {
+fn running_interval(memory: &JobMemory, pace: &KnownDurations, now: Timestamp) -> Duration {
     let stage = stage_of(&memory.steps);
     let seen = memory.stages.last().filter(|seen| seen.title == stage);
     let since = seen.map(|seen| seen.since).or(memory.created);
@@ -158,7 +158,7 @@ mod tests {
     fn wait(memory: &JobMemory, may_be_asked: bool, now: i64) -> Duration {
         let next = next_look(
             memory,
-            &KnownPace::default(),
+            &KnownDurations::default(),
             may_be_asked,
             at(now),
             &TrackingConfig::default(),
@@ -238,7 +238,7 @@ mod tests {
         ) {
             let memory = JobMemory { created: Some(at(created)), ..running_since(0) };
             let config = TrackingConfig::default();
-            let wait = between(at(now), next_look(&memory, &KnownPace::default(), false, at(now), &config, jitter));
+            let wait = between(at(now), next_look(&memory, &KnownDurations::default(), false, at(now), &config, jitter));
             prop_assert!(wait >= config.poll_min_interval && wait <= config.poll_max_interval);
         }
 

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{Durations, Likelihood};
+use crate::domain::{DurationHistogram, DurationLikelihood};
 
 /// What one look is worth in seconds of mean delay.
 const PRICE: f64 = 0.1;
@@ -31,12 +31,12 @@ const TAIL_SHARE: f64 = 0.1;
 /// from there on, and on average by Basiq's word. Not yet held to the settings' bounds.
 #[must_use]
 pub(super) fn interval(
-    seen: Option<&Durations>,
+    seen: Option<&DurationHistogram>,
     average: Option<Duration>,
     elapsed: Duration,
 ) -> Duration {
     let elapsed = elapsed.as_secs_f64();
-    let mut likely = Likelihood::of(seen);
+    let mut likely = DurationLikelihood::of(seen);
     likely.guess(PRIOR_WEIGHT, PRIOR);
     if let Some(average) = average {
         likely.add_average(average);
@@ -54,7 +54,7 @@ pub(super) fn interval(
 }
 
 /// Walks from `elapsed` through the buckets until a look's worth of hazard is gathered.
-fn until_a_looks_worth(likely: &Likelihood, elapsed: f64) -> f64 {
+fn until_a_looks_worth(likely: &DurationLikelihood, elapsed: f64) -> f64 {
     let mut left = likely.total();
     let (mut gathered, mut last) = (0.0, 0.0);
     for (begin, end, weight) in likely.buckets() {
@@ -78,8 +78,8 @@ mod tests {
 
     use super::*;
 
-    fn about(seconds: f64) -> Durations {
-        let mut durations = Durations::default();
+    fn about(seconds: f64) -> DurationHistogram {
+        let mut durations = DurationHistogram::default();
         for n in 0..100 {
             durations.add(Duration::from_secs_f64(
                 seconds * (0.8 + 0.004 * f64::from(n)),
@@ -88,7 +88,7 @@ mod tests {
         durations
     }
 
-    fn wait(durations: &Durations, elapsed: f64) -> f64 {
+    fn wait(durations: &DurationHistogram, elapsed: f64) -> f64 {
         interval(Some(durations), None, Duration::from_secs_f64(elapsed)).as_secs_f64()
     }
 
@@ -131,7 +131,7 @@ mod tests {
         fn there_is_always_a_next_look(
             seen in prop::collection::vec(0_u64..20_000_000, 0..100), elapsed in 0_u64..1_000_000_000,
         ) {
-            let mut durations = Durations::default();
+            let mut durations = DurationHistogram::default();
             for millis in seen {
                 durations.add(Duration::from_millis(millis));
             }

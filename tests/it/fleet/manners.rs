@@ -8,7 +8,7 @@ use basiq_relay::{
     sandbox::{JobScript, ScriptStep, StepEnd},
     store::{
         Sealer,
-        postgres::{Arbiter, PgStore, RelayId},
+        postgres::{LeaseClock, PgStore, RelayId},
     },
 };
 use serde_json::Value;
@@ -163,7 +163,7 @@ async fn a_relay_that_died_is_taken_over_and_not_counted_any_more() {
 async fn who_gives_no_sign_of_life_is_not_counted_after_five_seconds() {
     let database = TestDatabase::postgres().await;
     let open = async || {
-        let store = PgStore::open(database.options(), Sealer::default(), Arbiter::Database);
+        let store = PgStore::open(database.options(), Sealer::default(), LeaseClock::Database);
         store.await.unwrap()
     };
     let (store, other) = (open().await, open().await);
@@ -189,14 +189,14 @@ async fn who_gives_no_sign_of_life_is_not_counted_after_five_seconds() {
 async fn turns_are_given_once_evenly_spaced_and_not_far_ahead() {
     let database = TestDatabase::postgres().await;
     let open = async || {
-        let store = PgStore::open(database.options(), Sealer::default(), Arbiter::Database);
+        let store = PgStore::open(database.options(), Sealer::default(), LeaseClock::Database);
         store.await.unwrap()
     };
     let (store, other) = (open().await, open().await);
     let spacing = (Duration::from_millis(10), Duration::from_millis(200));
     let (mine, theirs) = tokio::join!(
-        store.reserve_turns(15, spacing),
-        other.reserve_turns(15, spacing)
+        store.reserve_calls(15, spacing),
+        other.reserve_calls(15, spacing)
     );
     let (mine, theirs) = (mine.unwrap().at, theirs.unwrap().at);
     assert!(mine.len() + theirs.len() <= 22, "no more than lie ahead");
@@ -207,14 +207,14 @@ async fn turns_are_given_once_evenly_spaced_and_not_far_ahead() {
         assert!(pair[1].duration_since(pair[0]).as_millis() >= 10, "{all:?}");
     }
     let pause = store.pause_upstream(429, 5 * SECOND).await.unwrap();
-    let seen = other.reserve_turns(1, spacing).await.unwrap().pause;
+    let seen = other.reserve_calls(1, spacing).await.unwrap().pause;
     assert_eq!((seen.number, seen.status), (pause, 429));
 }
 
 #[tokio::test]
 async fn one_relay_at_a_time_has_the_right_to_fetch_a_token() {
     let database = TestDatabase::postgres().await;
-    let store = PgStore::open(database.options(), Sealer::default(), Arbiter::Database);
+    let store = PgStore::open(database.options(), Sealer::default(), LeaseClock::Database);
     let store = store.await.unwrap();
     assert!(store.claim_token("k").await.unwrap());
     assert!(!store.claim_token("k").await.unwrap());

@@ -78,8 +78,8 @@ async fn a_store_dropped_without_a_close_has_lost_nothing() {
         limit: 99,
         ..WatchQuery::default()
     };
-    let stories = store.list_watches(&query).await.unwrap();
-    let found: HashSet<_> = stories.iter().map(|story| story.watch.id).collect();
+    let details = store.list_watches(&query).await.unwrap();
+    let found: HashSet<_> = details.iter().map(|story| story.watch.id).collect();
     assert_eq!(found, written);
 }
 

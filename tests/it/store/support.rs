@@ -8,12 +8,12 @@ use basiq_relay::{
     config::StoreConfig,
     domain::{
         Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, ClientId, Event,
-        EventBody, EventId, JobContext, Metadata, Progress, SigningSecret, Status, WatchId,
+        EventBody, EventId, JobContext, Metadata, SigningSecret, Status, ToldSoFar, WatchId,
         WatchOptions, WatchRequest, WatchState,
     },
     store::{
         AfterAttempt, AttemptResult, Claim, DueDelivery, DueJob, HostLimits, Look, NewWatch,
-        OutageChange, Registration, Store, Urgency, WatchChange, WatchStory,
+        OutageChange, Registration, Store, Urgency, WatchChange, WatchDetails,
     },
 };
 use jiff::Timestamp;
@@ -131,7 +131,7 @@ impl Fixture {
     }
 
     /// A watch's story.
-    pub(crate) async fn story(&self, id: WatchId) -> WatchStory {
+    pub(crate) async fn story(&self, id: WatchId) -> WatchDetails {
         self.store.find_watch(None, id).await.unwrap().unwrap()
     }
 }
@@ -220,7 +220,7 @@ pub(crate) fn change(
     WatchChange {
         watch_id: watch.id,
         state,
-        progress: Progress {
+        progress: ToldSoFar {
             transitions,
             sequence: transitions,
             ..watch.progress

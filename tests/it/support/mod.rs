@@ -23,7 +23,7 @@ use axum::{
     http::{Method, Request, Response, header},
 };
 use basiq_relay::{
-    app::{ClockWorker, Relay, Secrets, UpkeepWorker, open_store},
+    app::{ClockWorker, Relay, ReloadableSecrets, UpkeepWorker, open_store},
     clock::Clock,
     config::Settings,
     delivery::DeliveryWorker,
@@ -71,7 +71,7 @@ pub(crate) struct TestApp {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) client: Identity,
     pub(crate) settings: Settings,
-    pub(crate) secrets: Secrets,
+    pub(crate) secrets: ReloadableSecrets,
     router: Router,
     tracker: TrackerWorker,
     banks: BankWorker,

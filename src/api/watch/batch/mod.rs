@@ -25,8 +25,8 @@ use crate::{
         },
     },
     domain::{CallbackUrl, Client, JobId, TraceContext, WatchId, WatchRequest},
-    store::{NewWatch, Registration, WatchStory},
-    web::{Authenticated, CallTrace, JsonObject, Problem, ProblemCode, ProblemDocument},
+    store::{NewWatch, Registration, WatchDetails},
+    web::{AuthenticatedClient, CallTrace, JsonObject, Problem, ProblemCode, ProblemDocument},
 };
 
 /// The largest body of a batch, in bytes.
@@ -40,28 +40,28 @@ const RETRY_SECONDS: u64 = 1;
 
 /// Room for the batches that are worked on.
 #[derive(Debug, Clone)]
-pub(in crate::api) struct Batches(Arc<Semaphore>);
+pub(in crate::api) struct BatchLimit(Arc<Semaphore>);
 
-impl Batches {
+impl BatchLimit {
     pub(in crate::api) fn new() -> Self {
         Self(Arc::new(Semaphore::new(AT_A_TIME)))
     }
 }
 
-impl FromRef<ApiState> for Batches {
+impl FromRef<ApiState> for BatchLimit {
     fn from_ref(state: &ApiState) -> Self {
         state.batches.clone()
     }
 }
 
 /// A batch's place; there is one before its body is read.
-pub(super) struct BatchPlace(OwnedSemaphorePermit);
+pub(super) struct BatchPermit(OwnedSemaphorePermit);
 
-impl FromRequestParts<ApiState> for BatchPlace {
+impl FromRequestParts<ApiState> for BatchPermit {
     type Rejection = Problem;
 
     async fn from_request_parts(_: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
-        let Batches(room) = Batches::from_ref(state);
+        let BatchLimit(room) = BatchLimit::from_ref(state);
         room.try_acquire_owned().map(Self).map_err(|_| {
             let detail = "Too many batches are being worked on. Send it again shortly.";
             Problem::new(ProblemCode::Overloaded, detail).retry_after(RETRY_SECONDS)
@@ -114,8 +114,8 @@ pub(crate) struct BatchItem {
 )]
 pub(super) async fn create_watches(
     State(state): State<ApiState>,
-    Authenticated(client): Authenticated,
-    BatchPlace(_place): BatchPlace,
+    AuthenticatedClient(client): AuthenticatedClient,
+    BatchPermit(_place): BatchPermit,
     CallTrace(trace): CallTrace,
     JsonObject(body): JsonObject<MAX_BODY>,
 ) -> Result<Json<BatchView>, Problem> {
@@ -202,7 +202,7 @@ impl Plan {
 
 /// What a watch came to that was to be registered.
 enum Registered {
-    Watch(StatusCode, Box<WatchStory>),
+    Watch(StatusCode, Box<WatchDetails>),
     Refused(Problem),
 }
 
@@ -230,7 +230,7 @@ impl Registered {
     }
 }
 
-fn watch(status: StatusCode, parts: &ApiParts, client: &Client, story: &WatchStory) -> BatchItem {
+fn watch(status: StatusCode, parts: &ApiParts, client: &Client, story: &WatchDetails) -> BatchItem {
     BatchItem {
         status: status.as_u16(),
         watch: Some(StreamedWatch::new(parts, client, story.clone())),

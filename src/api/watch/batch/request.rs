@@ -9,7 +9,7 @@ use crate::{
         FIELDS, WatchRequestBody, callback_url, job_id, missing, options, parse as parse_one,
     },
     domain::{CallbackRules, JobId, Operation, Status, WatchRequest},
-    web::{FieldCode, Fields, Object, Problem},
+    web::{BodyFields, FieldCode, Problem, RawObject},
 };
 
 /// The most watches of a batch.
@@ -73,7 +73,7 @@ pub(crate) struct JobsBody {
 
 /// Reads a batch: each of its items, or what is wrong with it; or what is wrong with all of it.
 pub(super) fn parse(
-    object: Object,
+    object: RawObject,
     rules: &CallbackRules,
 ) -> Result<Vec<Result<WatchRequest, Problem>>, Problem> {
     match (object.has("watches"), object.has("jobIds")) {
@@ -93,30 +93,33 @@ pub(super) fn parse(
 }
 
 fn fault(name: &str, code: FieldCode, message: &str) -> Problem {
-    let mut fields = Fields::new(Object::default());
+    let mut fields = BodyFields::new(RawObject::default());
     fields.fault(name, code, message.to_owned());
     of(fields)
 }
 
 /// The problem that fields with faults are.
-fn of(fields: Fields) -> Problem {
+fn of(fields: BodyFields) -> Problem {
     fields.finish(&[]).err().unwrap_or_else(missing)
 }
 
 fn parse_watches(
-    object: Object,
+    object: RawObject,
     rules: &CallbackRules,
 ) -> Result<Vec<Result<WatchRequest, Problem>>, Problem> {
-    let mut fields = Fields::new(object);
+    let mut fields = BodyFields::new(object);
     let watches = list(&mut fields, "watches", "a list of objects");
     fields.finish(&["watches"])?;
     let watches = watches.ok_or_else(missing)?.into_iter().enumerate();
     let read = watches.map(|(index, watch)| {
-        if let Some(watch) = Object::of(&watch) {
+        if let Some(watch) = RawObject::of(&watch) {
             let parsed = parse_one(watch, rules);
             return parsed.map_err(|problem| problem.within(&format!("/watches/{index}")));
         }
-        let (mut fields, place) = (Fields::new(Object::default()), format!("watches/{index}"));
+        let (mut fields, place) = (
+            BodyFields::new(RawObject::default()),
+            format!("watches/{index}"),
+        );
         if let Some(other) = fields.read(&place, &watch) {
             fields.wrong_type(&place, "an object", &other);
         }
@@ -126,10 +129,10 @@ fn parse_watches(
 }
 
 fn parse_jobs(
-    object: Object,
+    object: RawObject,
     rules: &CallbackRules,
 ) -> Result<Vec<Result<WatchRequest, Problem>>, Problem> {
-    let mut fields = Fields::new(object);
+    let mut fields = BodyFields::new(object);
     let jobs = list(&mut fields, "jobIds", "a list of strings");
     let callback_url = callback_url(&mut fields, rules);
     let options = options(&mut fields);
@@ -141,7 +144,7 @@ fn parse_jobs(
     let callback_url = callback_url.ok_or_else(missing)?;
     let jobs = jobs.ok_or_else(missing)?.into_iter().enumerate();
     let read = jobs.map(|(index, job)| {
-        let mut fields = Fields::new(Object::default());
+        let mut fields = BodyFields::new(RawObject::default());
         let place = format!("jobIds/{index}");
         let Some(job_id) = read_job_id(&mut fields, &place, &job) else {
             return Err(of(fields));
@@ -155,7 +158,7 @@ fn parse_jobs(
     Ok(read.collect())
 }
 
-fn read_job_id(fields: &mut Fields, place: &str, value: &RawValue) -> Option<JobId> {
+fn read_job_id(fields: &mut BodyFields, place: &str, value: &RawValue) -> Option<JobId> {
     match fields.read(place, value)? {
         Value::String(text) => job_id(fields, place, &text),
         other => {
@@ -166,7 +169,7 @@ fn read_job_id(fields: &mut Fields, place: &str, value: &RawValue) -> Option<Job
 }
 
 /// Takes a list of 1 to [`MOST`] items, each as it is written.
-fn list(fields: &mut Fields, name: &str, wanted: &str) -> Option<Vec<Box<RawValue>>> {
+fn list(fields: &mut BodyFields, name: &str, wanted: &str) -> Option<Vec<Box<RawValue>>> {
     let raw = fields.optional_raw(name)?;
     let Ok(list) = serde_json::from_str::<Vec<Box<RawValue>>>(raw.get()) else {
         if let Some(other) = fields.read(name, &raw) {

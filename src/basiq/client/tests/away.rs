@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tracing::subscriber::DefaultGuard;
 
 use super::*;
-use crate::basiq::common::{self, CommonError, CommonToken};
+use crate::basiq::coordinator::{self, CoordinationError, SharedToken};
 
 /// A page that the log is written on.
 #[derive(Clone, Default)]
@@ -57,47 +57,47 @@ struct Store {
 }
 
 #[async_trait]
-impl Common for Store {
-    async fn reserve_turns(
+impl UpstreamCoordinator for Store {
+    async fn reserve_calls(
         &self,
         most: usize,
         _: (Duration, Duration),
-    ) -> Result<common::Turns, CommonError> {
+    ) -> Result<coordinator::Reservation, CoordinationError> {
         if self.is_away.load(Ordering::Relaxed) {
             let cause = std::io::Error::other("the transaction is read-only");
             return Err(Box::new(Refused(cause)));
         }
         let now = self.clock.now();
-        Ok(common::Turns {
+        Ok(coordinator::Reservation {
             at: vec![now; most],
             pause: (0, now, 0),
         })
     }
 
-    async fn pause(&self, _: u16, _: Duration) -> Result<i64, CommonError> {
+    async fn pause(&self, _: u16, _: Duration) -> Result<i64, CoordinationError> {
         Ok(0)
     }
 
-    async fn find_token(&self, _: &HeaderValue) -> Result<Option<CommonToken>, CommonError> {
+    async fn find_token(&self, _: &HeaderValue) -> Result<Option<SharedToken>, CoordinationError> {
         Ok(None)
     }
 
-    async fn claim_token(&self, _: &HeaderValue) -> Result<bool, CommonError> {
+    async fn claim_token(&self, _: &HeaderValue) -> Result<bool, CoordinationError> {
         Ok(true)
     }
 
     async fn end_token_claim(
         &self,
         _: &HeaderValue,
-        _: Option<CommonToken>,
-    ) -> Result<(), CommonError> {
+        _: Option<SharedToken>,
+    ) -> Result<(), CoordinationError> {
         Ok(())
     }
 }
 
 #[tokio::test]
 async fn a_store_that_refuses_turns_is_not_taken_for_basiq_and_told_once_with_its_cause() {
-    let (page, fake) = (Page::default(), Fake::start().await);
+    let (page, fake) = (Page::default(), FakeBasiq::start().await);
     let _log = page.take_log();
     let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
     let store = Store {
@@ -127,16 +127,16 @@ async fn a_store_that_refuses_turns_is_not_taken_for_basiq_and_told_once_with_it
 
 #[tokio::test]
 async fn each_reason_why_basiq_fails_is_told_once_until_it_changes() {
-    let (page, fake) = (Page::default(), Fake::start().await);
+    let (page, fake) = (Page::default(), FakeBasiq::start().await);
     let _log = page.take_log();
     let (client, clock, _) = fake.client(1000);
     client.job(&job_id()).await.unwrap();
     for (reply, reason) in [
-        (Reply::Raw(404, "<html>".to_owned()), "unreadable"),
-        (Reply::Raw(503, String::new()), "status"),
-        (Reply::Break, "broken"),
-        (Reply::Hang, "timed-out"),
-        (Reply::Raw(404, "<html>".to_owned()), "unreadable"),
+        (FakeReply::Raw(404, "<html>".to_owned()), "unreadable"),
+        (FakeReply::Raw(503, String::new()), "status"),
+        (FakeReply::Break, "broken"),
+        (FakeReply::Hang, "timed-out"),
+        (FakeReply::Raw(404, "<html>".to_owned()), "unreadable"),
     ] {
         let before = page.warnings("upstream.health").len();
         // a connection that breaks is tried once more

@@ -23,15 +23,15 @@ use tokio::{
 };
 
 use crate::{
-    basiq::{BasiqClient, Common},
+    basiq::{BasiqClient, UpstreamCoordinator},
     clock::Clock,
     config::BasiqConfig,
-    domain::{Share, Upstream},
+    domain::{Fleet, Upstream},
 };
 
 /// What the server answers once.
 #[derive(Debug, Clone)]
-pub(super) enum Reply {
+pub(super) enum FakeReply {
     Json(u16, Value),
     Raw(u16, String),
     RetryAfter(u16, &'static str),
@@ -46,8 +46,8 @@ pub(super) enum Reply {
 pub(super) struct Script {
     /// When each request came, with its path and token.
     pub(super) seen: Vec<(Instant, String, String)>,
-    tokens: VecDeque<Reply>,
-    others: VecDeque<Reply>,
+    tokens: VecDeque<FakeReply>,
+    others: VecDeque<FakeReply>,
     issued: u32,
 }
 
@@ -59,24 +59,24 @@ impl Script {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Shared(Arc<Mutex<Script>>);
+pub(super) struct FakeScript(Arc<Mutex<Script>>);
 
-impl Shared {
+impl FakeScript {
     pub(super) fn lock(&self) -> MutexGuard<'_, Script> {
         self.0.lock().unwrap()
     }
 }
 
 /// A local Basiq. It ends with its owner.
-pub(super) struct Fake {
-    pub(super) script: Shared,
+pub(super) struct FakeBasiq {
+    pub(super) script: FakeScript,
     address: SocketAddr,
     _tasks: JoinSet<()>,
 }
 
-impl Fake {
+impl FakeBasiq {
     pub(super) async fn start() -> Self {
-        let script = Shared::default();
+        let script = FakeScript::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(reply).with_state(script.clone());
@@ -96,12 +96,12 @@ impl Fake {
     /// A client that shares turns and tokens with others.
     pub(super) fn client_of_many(
         &self,
-        common: Arc<dyn Common>,
+        common: Arc<dyn UpstreamCoordinator>,
         clock: Clock,
     ) -> (BasiqClient, Upstream) {
         let config = config(self.address, 1000, Duration::from_millis(800));
         let upstream = Upstream::default();
-        let shared = (Some(common), Share::alone());
+        let shared = (Some(common), Fleet::alone());
         let client = BasiqClient::shared(&config, clock, upstream.clone(), shared).unwrap();
         (client, upstream)
     }
@@ -111,11 +111,11 @@ impl Fake {
         client_with(self.address, 1000, timeout)
     }
 
-    pub(super) fn tokens(&self, replies: impl IntoIterator<Item = Reply>) {
+    pub(super) fn tokens(&self, replies: impl IntoIterator<Item = FakeReply>) {
         self.script.lock().tokens.extend(replies);
     }
 
-    pub(super) fn others(&self, replies: impl IntoIterator<Item = Reply>) {
+    pub(super) fn others(&self, replies: impl IntoIterator<Item = FakeReply>) {
         self.script.lock().others.extend(replies);
     }
 
@@ -152,7 +152,7 @@ fn client_with(address: SocketAddr, rps: u32, timeout: Duration) -> (BasiqClient
     (client, clock, upstream)
 }
 
-async fn reply(State(script): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+async fn reply(State(script): State<FakeScript>, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().to_owned();
     let header = |name: &str| {
         let value = headers.get(name);
@@ -170,7 +170,7 @@ async fn reply(State(script): State<Shared>, uri: Uri, headers: HeaderMap) -> Re
             script.issued += 1;
             let token = format!("token-{}", script.issued);
             script.tokens.pop_front().unwrap_or_else(|| {
-                Reply::Json(200, json!({"access_token": token, "expires_in": 3600}))
+                FakeReply::Json(200, json!({"access_token": token, "expires_in": 3600}))
             })
         } else {
             // an answer to a challenge is answered with its job
@@ -178,23 +178,25 @@ async fn reply(State(script): State<Shared>, uri: Uri, headers: HeaderMap) -> Re
             script
                 .others
                 .pop_front()
-                .unwrap_or_else(|| Reply::Json(200, json!({"id": id})))
+                .unwrap_or_else(|| FakeReply::Json(200, json!({"id": id})))
         }
     };
     // as slow as a network, so that callers overlap
     tokio::time::sleep(Duration::from_millis(5)).await;
     let status = |code: u16| StatusCode::from_u16(code).unwrap();
     match next {
-        Reply::Json(code, body) => (status(code), body.to_string()).into_response(),
-        Reply::Raw(code, body) | Reply::Slow(code, body, "") => {
+        FakeReply::Json(code, body) => (status(code), body.to_string()).into_response(),
+        FakeReply::Raw(code, body) | FakeReply::Slow(code, body, "") => {
             (status(code), body).into_response()
         }
-        Reply::Slow(code, body, wait) => {
+        FakeReply::Slow(code, body, wait) => {
             (status(code), [("retry-after", wait)], body).into_response()
         }
-        Reply::RetryAfter(code, value) => (status(code), [("retry-after", value)]).into_response(),
-        Reply::Hang => std::future::pending().await,
-        Reply::Break => {
+        FakeReply::RetryAfter(code, value) => {
+            (status(code), [("retry-after", value)]).into_response()
+        }
+        FakeReply::Hang => std::future::pending().await,
+        FakeReply::Break => {
             let broken =
                 futures_util::stream::iter([Err::<Vec<u8>, _>(std::io::Error::other("gone"))]);
             Body::from_stream(broken).into_response()

@@ -5,9 +5,9 @@ use super::*;
 #[tokio::test]
 async fn a_wrong_key_stops_all_calls_for_thirty_seconds() {
     for status in [400, 401, 404] {
-        let fake = Fake::start().await;
+        let fake = FakeBasiq::start().await;
         let (client, clock, upstream) = fake.client(1000);
-        fake.tokens([Reply::Json(status, error_body("no such key"))]);
+        fake.tokens([FakeReply::Json(status, error_body("no such key"))]);
         let refused = at_once(&client, 10).await;
         assert!(
             refused
@@ -30,9 +30,9 @@ async fn a_wrong_key_stops_all_calls_for_thirty_seconds() {
 
 #[tokio::test]
 async fn another_key_takes_the_place_of_a_refused_one_at_once() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, upstream) = fake.client(1000);
-    fake.tokens([Reply::Json(401, error_body("no such key"))]);
+    fake.tokens([FakeReply::Json(401, error_body("no such key"))]);
     client.job(&job_id()).await.unwrap_err();
     assert!(
         !client.replace_key(&"a2V5".into()).await.unwrap(),
@@ -58,9 +58,9 @@ async fn another_key_takes_the_place_of_a_refused_one_at_once() {
 
 #[tokio::test]
 async fn throttled_token_requests_rest_for_a_minute_and_the_old_token_lives_on() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, clock, upstream) = fake.client(1000);
-    fake.tokens([Reply::Json(403, error_body("Invalid request"))]);
+    fake.tokens([FakeReply::Json(403, error_body("Invalid request"))]);
     for _ in 0..3 {
         let error = client.job(&job_id()).await.unwrap_err();
         assert!(matches!(
@@ -80,7 +80,7 @@ async fn throttled_token_requests_rest_for_a_minute_and_the_old_token_lives_on()
     clock.advance(Duration::from_secs(1));
     client.job(&job_id()).await.unwrap();
     clock.advance(Duration::from_mins(50));
-    fake.tokens([Reply::Json(403, error_body("Invalid request"))]);
+    fake.tokens([FakeReply::Json(403, error_body("Invalid request"))]);
     client.job(&job_id()).await.unwrap();
     client.job(&job_id()).await.unwrap();
     assert_eq!(fake.count("/token"), 3);
@@ -88,9 +88,9 @@ async fn throttled_token_requests_rest_for_a_minute_and_the_old_token_lives_on()
 
 #[tokio::test]
 async fn a_disabled_account_stops_calls_as_a_wrong_key_does() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, clock, upstream) = fake.client(1000);
-    fake.others([Reply::Json(403, error_body("This account is disabled"))]);
+    fake.others([FakeReply::Json(403, error_body("This account is disabled"))]);
     client.job(&job_id()).await.unwrap_err();
     clock.advance(Duration::from_secs(29));
     client.job(&job_id()).await.unwrap_err();
@@ -135,9 +135,9 @@ async fn an_invalid_request_for_a_token_is_throttling_whatever_else_is_said() {
             UpstreamHealth::Failing,
         ),
     ] {
-        let fake = Fake::start().await;
+        let fake = FakeBasiq::start().await;
         let (client, clock, upstream) = fake.client(1000);
-        fake.tokens([Reply::Slow(403, body.clone(), retry_after)]);
+        fake.tokens([FakeReply::Slow(403, body.clone(), retry_after)]);
         client.job(&job_id()).await.unwrap_err();
         assert_eq!(upstream.health(), health, "{body}");
         clock.advance(Duration::from_mins(1));
@@ -151,9 +151,9 @@ async fn a_page_in_place_of_a_token_says_nothing_of_the_key() {
     let route = r#"{"data":[{"code":"resource-not-found","title":"Route not found"}]}"#;
     for body in ["", "<html>404</html>", "default backend - 404", "{}", route] {
         for status in [400, 401, 403, 404] {
-            let fake = Fake::start().await;
+            let fake = FakeBasiq::start().await;
             let (client, clock, upstream) = fake.client(1000);
-            fake.tokens([Reply::Raw(status, body.to_owned())]);
+            fake.tokens([FakeReply::Raw(status, body.to_owned())]);
             let error = client.job(&job_id()).await.unwrap_err();
             let shown = format!("{status} {body}: {error}");
             assert!(matches!(error, BasiqError::Unreadable(_)), "{shown}");
@@ -169,10 +169,10 @@ async fn a_page_in_place_of_a_token_says_nothing_of_the_key() {
 #[tokio::test]
 async fn a_token_that_is_over_at_once_is_used_for_a_minute_all_the_same() {
     for life in [json!(0), json!(-1), json!("0")] {
-        let fake = Fake::start().await;
+        let fake = FakeBasiq::start().await;
         let (client, clock, _) = fake.client(1000);
         let token = json!({"access_token": "t", "expires_in": life});
-        fake.tokens(vec![Reply::Json(200, token); 20]);
+        fake.tokens(vec![FakeReply::Json(200, token); 20]);
         for _ in 0..10 {
             client.job(&job_id()).await.unwrap();
         }

@@ -27,31 +27,31 @@ async fn each_answer_of_basiqs_means_accepted_refused_not_taken_or_unknown_and_i
     let complaint = || error_body("s3cret is not right");
     let unknown = || json!({"data": [{"code": "resource-not-found", "title": "s3cret"}]});
     for (reply, expected) in [
-        (Reply::Json(202, json!({"id": "job-1"})), "accepted"),
-        (Reply::Json(200, json!(null)), "accepted"),
-        (Reply::Raw(202, String::new()), "accepted"),
-        (Reply::Raw(204, String::new()), "accepted"),
-        (Reply::Raw(200, "<html>s3cret".to_owned()), "unknown"),
-        (Reply::Raw(202, "s3cret".to_owned()), "unknown"),
-        (Reply::Json(202, json!({"id": "job-2"})), "unknown"),
-        (Reply::Json(200, complaint()), "unknown"),
-        (Reply::Raw(404, "<html>s3cret".to_owned()), "unknown"),
-        (Reply::Raw(400, String::new()), "unknown"),
-        (Reply::Raw(422, "s3cret".to_owned()), "unknown"),
-        (Reply::Json(400, complaint()), "refused"),
-        (Reply::Json(404, unknown()), "refused"),
-        (Reply::Json(409, complaint()), "refused"),
-        (Reply::Json(422, complaint()), "refused"),
-        (Reply::Json(403, complaint()), "not taken"),
-        (Reply::Raw(403, "<html>".to_owned()), "unknown"),
-        (Reply::RetryAfter(429, "7"), "not taken"),
-        (Reply::Raw(408, String::new()), "unknown"),
-        (Reply::Raw(500, String::new()), "unknown"),
-        (Reply::Raw(503, String::new()), "unknown"),
-        (Reply::Raw(302, String::new()), "unknown"),
-        (Reply::Hang, "unknown"),
+        (FakeReply::Json(202, json!({"id": "job-1"})), "accepted"),
+        (FakeReply::Json(200, json!(null)), "accepted"),
+        (FakeReply::Raw(202, String::new()), "accepted"),
+        (FakeReply::Raw(204, String::new()), "accepted"),
+        (FakeReply::Raw(200, "<html>s3cret".to_owned()), "unknown"),
+        (FakeReply::Raw(202, "s3cret".to_owned()), "unknown"),
+        (FakeReply::Json(202, json!({"id": "job-2"})), "unknown"),
+        (FakeReply::Json(200, complaint()), "unknown"),
+        (FakeReply::Raw(404, "<html>s3cret".to_owned()), "unknown"),
+        (FakeReply::Raw(400, String::new()), "unknown"),
+        (FakeReply::Raw(422, "s3cret".to_owned()), "unknown"),
+        (FakeReply::Json(400, complaint()), "refused"),
+        (FakeReply::Json(404, unknown()), "refused"),
+        (FakeReply::Json(409, complaint()), "refused"),
+        (FakeReply::Json(422, complaint()), "refused"),
+        (FakeReply::Json(403, complaint()), "not taken"),
+        (FakeReply::Raw(403, "<html>".to_owned()), "unknown"),
+        (FakeReply::RetryAfter(429, "7"), "not taken"),
+        (FakeReply::Raw(408, String::new()), "unknown"),
+        (FakeReply::Raw(500, String::new()), "unknown"),
+        (FakeReply::Raw(503, String::new()), "unknown"),
+        (FakeReply::Raw(302, String::new()), "unknown"),
+        (FakeReply::Hang, "unknown"),
     ] {
-        let fake = Fake::start().await;
+        let fake = FakeBasiq::start().await;
         let (client, _, upstream) = fake.client(1000);
         let shown = format!("{:?}", reply.clone());
         fake.others([reply]);
@@ -65,25 +65,28 @@ async fn each_answer_of_basiqs_means_accepted_refused_not_taken_or_unknown_and_i
 
 #[tokio::test]
 async fn a_refused_token_is_renewed_once_and_the_answer_sent_again() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, _) = fake.client(1000);
-    fake.others([Reply::Json(401, error_body("no longer"))]);
+    fake.others([FakeReply::Json(401, error_body("no longer"))]);
     assert_eq!(word(&pass_on(&client).await), "accepted");
     assert_eq!((fake.count("/token"), fake.count(MFA)), (2, 2));
-    fake.others(vec![Reply::Json(403, error_body("Token has expired")); 2]);
+    fake.others(vec![
+        FakeReply::Json(403, error_body("Token has expired"));
+        2
+    ]);
     assert_eq!(word(&pass_on(&client).await), "not taken");
     assert_eq!((fake.count("/token"), fake.count(MFA)), (4, 4));
 }
 
 #[tokio::test]
 async fn without_a_token_nothing_is_sent_and_an_unknown_person_says_nothing_about_the_key() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, upstream) = fake.client(1000);
     for status in [400, 401, 404, 500] {
-        fake.tokens([Reply::Json(status, error_body("no such user"))]);
+        fake.tokens([FakeReply::Json(status, error_body("no such user"))]);
         assert_eq!(word(&pass_on(&client).await), "not taken", "{status}");
     }
-    fake.tokens([Reply::Hang]);
+    fake.tokens([FakeReply::Hang]);
     assert_eq!(word(&pass_on(&client).await), "not taken");
     assert_eq!(fake.count(MFA), 0);
     assert_eq!(upstream.health(), UpstreamHealth::Ok);
@@ -91,9 +94,9 @@ async fn without_a_token_nothing_is_sent_and_an_unknown_person_says_nothing_abou
 
 #[tokio::test]
 async fn a_throttled_token_endpoint_is_left_alone() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, clock, _) = fake.client(1000);
-    fake.tokens([Reply::Json(403, error_body("Invalid request"))]);
+    fake.tokens([FakeReply::Json(403, error_body("Invalid request"))]);
     for _ in 0..3 {
         assert_eq!(word(&pass_on(&client).await), "not taken");
     }
@@ -104,9 +107,9 @@ async fn a_throttled_token_endpoint_is_left_alone() {
 
 #[tokio::test]
 async fn a_refused_key_stops_answers_too() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, _) = fake.client(1000);
-    fake.tokens([Reply::Json(404, error_body("no such key"))]);
+    fake.tokens([FakeReply::Json(404, error_body("no such key"))]);
     client.job(&job_id()).await.unwrap_err();
     let error = pass_on(&client).await.unwrap_err();
     assert!(
@@ -131,10 +134,10 @@ async fn a_connection_that_breaks_after_the_answer_left_is_not_tried_again() {
 #[tokio::test]
 async fn basiqs_words_are_kept_unless_they_repeat_the_answer() {
     for (code, kept) in [("parameter-not-valid", true), ("bad-s3cret", false)] {
-        let fake = Fake::start().await;
+        let fake = FakeBasiq::start().await;
         let (client, _, _) = fake.client(1000);
         let body = json!({"correlationId": "cor-7", "data": [{"code": code}]});
-        fake.others([Reply::Json(400, body)]);
+        fake.others([FakeReply::Json(400, body)]);
         let Err(AnswerError::Refused {
             status: 400,
             code: told,
@@ -150,9 +153,9 @@ async fn basiqs_words_are_kept_unless_they_repeat_the_answer() {
 
 #[tokio::test]
 async fn a_person_waits_eight_seconds_at_most_whatever_the_time_limit_of_a_call() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, _) = fake.patient_client(Duration::from_mins(1));
-    fake.others([Reply::Hang]);
+    fake.others([FakeReply::Hang]);
     let mut calls = JoinSet::new();
     calls.spawn(async move { word(&pass_on(&client).await) });
     while fake.count(MFA) == 0 {

@@ -11,7 +11,7 @@ use std::{sync::Mutex, time::Instant};
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use self::fake::{Fake, Reply, client_of, serve_broken};
+use self::fake::{FakeBasiq, FakeReply, client_of, serve_broken};
 use super::*;
 use crate::domain::UpstreamHealth;
 
@@ -35,7 +35,7 @@ async fn at_once(client: &BasiqClient, count: usize) -> Vec<Result<JobDocument, 
 
 #[tokio::test]
 async fn many_who_wait_for_a_token_share_one_fetch() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, upstream) = fake.client(1000);
     let results = at_once(&client, 50).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
@@ -45,14 +45,14 @@ async fn many_who_wait_for_a_token_share_one_fetch() {
 
 #[tokio::test]
 async fn a_token_is_renewed_ahead_of_time_and_kept_if_that_fails() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, clock, _) = fake.client(1000);
     client.job(&job_id()).await.unwrap();
     clock.advance(Duration::from_mins(47));
     client.job(&job_id()).await.unwrap();
     assert_eq!(fake.count("/token"), 1);
     clock.advance(Duration::from_mins(2));
-    fake.tokens([Reply::Raw(500, String::new())]);
+    fake.tokens([FakeReply::Raw(500, String::new())]);
     client.job(&job_id()).await.unwrap();
     assert_eq!(fake.count("/token"), 2);
     clock.advance(Duration::from_secs(2));
@@ -72,10 +72,10 @@ async fn a_token_is_renewed_ahead_of_time_and_kept_if_that_fails() {
 #[tokio::test]
 async fn an_expired_token_is_renewed_once_and_the_call_repeated() {
     for refusal in [
-        Reply::Json(401, error_body("no longer")),
-        Reply::Json(403, error_body("Token has expired")),
+        FakeReply::Json(401, error_body("no longer")),
+        FakeReply::Json(403, error_body("Token has expired")),
     ] {
-        let fake = Fake::start().await;
+        let fake = FakeBasiq::start().await;
         let (client, _, upstream) = fake.client(1000);
         client.job(&job_id()).await.unwrap();
         fake.others([refusal.clone()]);
@@ -95,10 +95,10 @@ async fn an_expired_token_is_renewed_once_and_the_call_repeated() {
 
 #[tokio::test]
 async fn many_calls_refused_at_once_renew_the_token_once() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, _) = fake.client(1000);
     client.job(&job_id()).await.unwrap();
-    fake.others(vec![Reply::Json(401, error_body("gone")); 10]);
+    fake.others(vec![FakeReply::Json(401, error_body("gone")); 10]);
     let results = at_once(&client, 10).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     assert_eq!(fake.count("/token"), 2);
@@ -106,11 +106,11 @@ async fn many_calls_refused_at_once_renew_the_token_once() {
 
 #[tokio::test]
 async fn answers_that_are_no_job_cannot_be_read() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, upstream) = fake.client(1000);
     let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1024 * 1024));
     for body in ["{\"id\":", "[]", "", &large] {
-        fake.others([Reply::Raw(200, body.to_owned())]);
+        fake.others([FakeReply::Raw(200, body.to_owned())]);
         let error = client.job(&job_id()).await.unwrap_err();
         assert!(matches!(error, BasiqError::Unreadable(_)), "{error}");
         assert_eq!(upstream.health(), UpstreamHealth::Failing);
@@ -119,9 +119,9 @@ async fn answers_that_are_no_job_cannot_be_read() {
 
 #[tokio::test]
 async fn an_answer_that_does_not_come_is_a_time_out_and_is_not_asked_again() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, upstream) = fake.client(1000);
-    fake.others([Reply::Hang]);
+    fake.others([FakeReply::Hang]);
     let error = client.job(&job_id()).await.unwrap_err();
     assert!(matches!(error, BasiqError::TimedOut), "{error}");
     assert_eq!(fake.count("/jobs/job-1"), 1);
@@ -130,9 +130,12 @@ async fn an_answer_that_does_not_come_is_a_time_out_and_is_not_asked_again() {
 
 #[tokio::test]
 async fn retry_after_pauses_every_call() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, upstream) = fake.client(1000);
-    fake.others([Reply::RetryAfter(429, "1"), Reply::RetryAfter(429, "7")]);
+    fake.others([
+        FakeReply::RetryAfter(429, "1"),
+        FakeReply::RetryAfter(429, "7"),
+    ]);
     let error = client.job(&job_id()).await.unwrap_err();
     assert!(matches!(
         error,
@@ -158,7 +161,7 @@ async fn retry_after_pauses_every_call() {
 
 #[tokio::test]
 async fn no_second_holds_more_calls_than_the_budget() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, _) = fake.client(20);
     let results = at_once(&client, 60).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
@@ -183,14 +186,14 @@ async fn no_second_holds_more_calls_than_the_budget() {
 
 #[tokio::test]
 async fn ids_are_one_path_segment_whatever_they_hold() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, _) = fake.client(1000);
     fake.others([
-        Reply::Json(
+        FakeReply::Json(
             200,
             json!({"method": "web", "institution": {"id": "AU00000"}}),
         ),
-        Reply::Json(200, json!({"status": "major-outage", "stats": null})),
+        FakeReply::Json(200, json!({"status": "major-outage", "stats": null})),
     ]);
     let connection = client.connection("a/b?c", "d e").await.unwrap();
     assert_eq!(connection.institution_id.as_deref(), Some("AU00000"));
@@ -211,9 +214,9 @@ async fn ids_are_one_path_segment_whatever_they_hold() {
 
 #[tokio::test]
 async fn failures_of_several_jobs_stop_all_calls_until_a_probe_is_answered() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, clock, upstream) = fake.client(1000);
-    fake.others(vec![Reply::Raw(500, String::new()); 5]);
+    fake.others(vec![FakeReply::Raw(500, String::new()); 5]);
     for n in 0..5 {
         let id = format!("job-{n}").parse().unwrap();
         client.job(&id).await.unwrap_err();
@@ -233,9 +236,9 @@ async fn failures_of_several_jobs_stop_all_calls_until_a_probe_is_answered() {
 
 #[tokio::test]
 async fn one_broken_job_stops_nothing() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, upstream) = fake.client(1000);
-    fake.others(vec![Reply::Raw(200, "{\"id\":".to_owned()); 20]);
+    fake.others(vec![FakeReply::Raw(200, "{\"id\":".to_owned()); 20]);
     for _ in 0..20 {
         client.job(&job_id()).await.unwrap_err();
     }
@@ -245,9 +248,9 @@ async fn one_broken_job_stops_nothing() {
 
 #[tokio::test]
 async fn without_a_token_nothing_is_asked_and_the_pauses_between_requests_grow() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, clock, upstream) = fake.client(1000);
-    fake.tokens(vec![Reply::Raw(503, String::new()); 4]);
+    fake.tokens(vec![FakeReply::Raw(503, String::new()); 4]);
     at_once(&client, 10).await;
     assert!(upstream.is_breaker_open());
     for (seconds, requests) in [(1, 2), (1, 2), (1, 3), (3, 3), (1, 4)] {
@@ -263,7 +266,7 @@ async fn without_a_token_nothing_is_asked_and_the_pauses_between_requests_grow()
 
 #[tokio::test]
 async fn a_small_budget_gives_room_for_one_call_at_a_time() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     for (rps, calls) in [(1, 1), (3, 1), (20, 9), (100, 47)] {
         let (client, _, _) = fake.client(rps);
         assert_eq!(client.room(0).calls, calls, "{rps}");
@@ -273,9 +276,9 @@ async fn a_small_budget_gives_room_for_one_call_at_a_time() {
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let fake = Fake::start().await;
+    let fake = FakeBasiq::start().await;
     let (client, _, _) = fake.client(1000);
-    fake.others([Reply::Raw(302, String::new())]);
+    fake.others([FakeReply::Raw(302, String::new())]);
     let error = client.job(&job_id()).await.unwrap_err();
     assert!(matches!(error, BasiqError::Status { status: 302, .. }));
     assert_eq!(fake.count("/jobs/job-1"), 1);

@@ -77,7 +77,7 @@ pub(super) struct AttemptDocument {
     rename_all = "kebab-case",
     rename_all_fields = "camelCase"
 )]
-pub(super) enum News {
+pub(super) enum WatchNews {
     /// A step is new or stands otherwise.
     Step(StepDocument),
     /// An event was told.
@@ -101,7 +101,7 @@ pub(super) enum News {
 
 /// What was seen of a watch so far.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct SeenSoFar {
     steps: Vec<StepDocument>,
     events: HashMap<String, SeenEvent>,
 }
@@ -112,18 +112,18 @@ struct SeenEvent {
     undelivered: Option<String>,
 }
 
-impl Seen {
+impl SeenSoFar {
     /// What is new, in the order in which it happened as far as that is known.
-    pub(super) fn take(&mut self, watch: &WatchDocument) -> Vec<News> {
+    pub(super) fn take(&mut self, watch: &WatchDocument) -> Vec<WatchNews> {
         let steps = watch.steps.iter().enumerate();
-        let mut news: Vec<News> = steps
+        let mut news: Vec<WatchNews> = steps
             .filter(|(place, step)| self.steps.get(*place) != Some(step))
-            .map(|(_, step)| News::Step(step.clone()))
+            .map(|(_, step)| WatchNews::Step(step.clone()))
             .collect();
         self.steps.clone_from(&watch.steps);
         for event in &watch.events {
             if !self.events.contains_key(&event.id) {
-                news.push(News::Event(event.clone()));
+                news.push(WatchNews::Event(event.clone()));
             }
             let seen = self.events.entry(event.id.clone()).or_default();
             for delivery in &event.deliveries {
@@ -135,11 +135,16 @@ impl Seen {
 }
 
 impl SeenEvent {
-    fn take(&mut self, event: &EventDocument, delivery: &DeliveryDocument, news: &mut Vec<News>) {
+    fn take(
+        &mut self,
+        event: &EventDocument,
+        delivery: &DeliveryDocument,
+        news: &mut Vec<WatchNews>,
+    ) {
         let latest = delivery.attempts.last().map(|attempt| attempt.number);
         for attempt in delivery.attempts.iter().skip(self.attempts) {
             let is_latest = latest == Some(attempt.number);
-            news.push(News::Attempt {
+            news.push(WatchNews::Attempt {
                 event_id: event.id.clone(),
                 sequence: event.sequence,
                 attempt: attempt.clone(),
@@ -150,7 +155,7 @@ impl SeenEvent {
         let is_undelivered = !matches!(delivery.state.as_str(), "pending" | "delivered");
         let undelivered = is_undelivered.then(|| delivery.state.clone());
         if undelivered != self.undelivered {
-            news.extend(undelivered.clone().map(|state| News::Undelivered {
+            news.extend(undelivered.clone().map(|state| WatchNews::Undelivered {
                 event_id: event.id.clone(),
                 sequence: event.sequence,
                 state,
@@ -163,7 +168,7 @@ impl SeenEvent {
 /// How a watch ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Ending {
+pub(super) struct WatchEnding {
     /// `settled` or `cancelled`.
     pub(super) state: WatchState,
     /// What became of the job; none for a watch that was cancelled.
@@ -175,7 +180,7 @@ pub(super) struct Ending {
     pub(super) delivery: Option<String>,
 }
 
-impl Ending {
+impl WatchEnding {
     /// How a watch ended, if it has.
     pub(super) fn of(watch: &WatchDocument) -> Option<Self> {
         let state = WatchState::from_word(&watch.state)?;

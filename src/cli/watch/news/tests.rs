@@ -31,11 +31,11 @@ fn event(sequence: u32, status: &str, is_final: bool, delivery: &str, statuses: 
 }
 
 /// News in short.
-fn short(news: &News) -> String {
+fn short(news: &WatchNews) -> String {
     match news {
-        News::Step(step) => format!("{} {}", step.title, step.status),
-        News::Event(event) => format!("event {} {}", event.sequence, event.status),
-        News::Attempt {
+        WatchNews::Step(step) => format!("{} {}", step.title, step.status),
+        WatchNews::Event(event) => format!("event {} {}", event.sequence, event.status),
+        WatchNews::Attempt {
             sequence,
             attempt,
             next_attempt_at,
@@ -48,7 +48,7 @@ fn short(news: &News) -> String {
             };
             format!("attempt {} of {sequence}{more}", attempt.number)
         }
-        News::Undelivered {
+        WatchNews::Undelivered {
             sequence, state, ..
         } => format!("{sequence} {state}"),
     }
@@ -56,7 +56,7 @@ fn short(news: &News) -> String {
 
 #[test]
 fn each_change_is_news_once() {
-    let mut seen = Seen::default();
+    let mut seen = SeenSoFar::default();
     let failed = |delivery, statuses: &[u16]| event(1, "failed", false, delivery, statuses);
     let begun = [("a", "in-progress"), ("b", "pending")];
     let on = [("a", "success"), ("b", "in-progress")];
@@ -122,7 +122,7 @@ fn a_watch_ends_well_only_if_its_job_succeeded() {
             Some("the watch was cancelled"),
         ),
     ] {
-        let ending = Ending::of(&now);
+        let ending = WatchEnding::of(&now);
         let told = ending.map(|ending| ending.fault().unwrap_or_default());
         assert_eq!(told.as_deref(), expected);
     }
@@ -137,6 +137,6 @@ fn the_first_attempt_of_the_last_event_is_waited_for_and_no_further_one() {
     assert!(is_first_attempt_awaited(&settled("pending", &[])));
     assert!(!is_first_attempt_awaited(&settled("pending", &[500])));
     assert!(!is_first_attempt_awaited(&settled("delivered", &[204])));
-    let ending = Ending::of(&settled("pending", &[500])).unwrap();
+    let ending = WatchEnding::of(&settled("pending", &[500])).unwrap();
     assert_eq!(ending.delivery.as_deref(), Some("pending"));
 }

@@ -1,11 +1,11 @@
 //! Which connections attempts use: new ones to whichever address answers, kept ones while they are good.
 
 use super::*;
-use crate::delivery::fakes::{Deed, KeepingHost, Swallower};
+use crate::delivery::fakes::{HostAction, KeepingHost, SilentPort};
 
-const ANSWERS: &[Deed] = &[Deed::Answer; 9];
+const ANSWERS: &[HostAction] = &[HostAction::Answer; 9];
 
-fn sender(names: &Names, proxy: Option<EgressProxy>) -> CallbackSender {
+fn sender(names: &FakeResolver, proxy: Option<EgressProxy>) -> CallbackSender {
     let mut config = local_config();
     (config.timeout, config.proxy) = (Duration::from_secs(5), proxy);
     CallbackSender::new(&config, Arc::new(names.clone())).unwrap()
@@ -22,8 +22,8 @@ async fn errors(sender: &CallbackSender, url: &str, attempts: usize) -> Vec<Opti
 #[tokio::test]
 async fn an_address_that_swallows_packets_costs_a_quarter_of_a_second() {
     let good = KeepingHost::does(&[ANSWERS]).await;
-    let _swallows = Swallower::at(&format!("127.0.0.2:{}", good.port())).await;
-    let names = Names::always(&["127.0.0.2", "127.0.0.1"]);
+    let _swallows = SilentPort::at(&format!("127.0.0.2:{}", good.port())).await;
+    let names = FakeResolver::always(&["127.0.0.2", "127.0.0.1"]);
     let proxy = FakeProxy::answering("200 OK").await;
     let url = format!("http://app.example:{}/", good.port());
     for proxy in [None, proxy.setting()] {
@@ -44,13 +44,13 @@ async fn an_address_that_swallows_packets_costs_a_quarter_of_a_second() {
 #[tokio::test]
 async fn only_vetted_addresses_take_part_in_the_race() {
     let good = KeepingHost::does(&[ANSWERS]).await;
-    let _swallows = Swallower::at(&format!("127.0.0.2:{}", good.port())).await;
+    let _swallows = SilentPort::at(&format!("127.0.0.2:{}", good.port())).await;
     let mut config = local_config();
     (config.timeout, config.allow_networks) = (
         Duration::from_millis(600),
         vec!["127.0.0.2/32".parse().unwrap()],
     );
-    let names = Names::always(&["127.0.0.2", "127.0.0.1"]);
+    let names = FakeResolver::always(&["127.0.0.2", "127.0.0.1"]);
     let sender = CallbackSender::new(&config, Arc::new(names)).unwrap();
     let due = due(&format!("http://app.example:{}/", good.port()));
     let told = attempt(&sender, &due).await.attempt;
@@ -61,7 +61,7 @@ async fn only_vetted_addresses_take_part_in_the_race() {
 #[tokio::test]
 async fn a_connection_is_kept_for_the_next_attempts() {
     let host = KeepingHost::does(&[ANSWERS]).await;
-    let sender = sender(&Names::always(&["127.0.0.1"]), None);
+    let sender = sender(&FakeResolver::always(&["127.0.0.1"]), None);
     let url = format!("http://app.example:{}/", host.port());
     assert_eq!(errors(&sender, &url, 5).await, [None; 5]);
     assert_eq!((host.connections(), host.messages().len()), (1, 5));
@@ -72,8 +72,8 @@ async fn a_connection_is_kept_for_the_next_attempts() {
 
 #[tokio::test]
 async fn a_kept_connection_that_turns_out_closed_is_replaced_at_once() {
-    let host = KeepingHost::does(&[&[Deed::Answer, Deed::Close], ANSWERS]).await;
-    let sender = sender(&Names::always(&["127.0.0.1"]), None);
+    let host = KeepingHost::does(&[&[HostAction::Answer, HostAction::Close], ANSWERS]).await;
+    let sender = sender(&FakeResolver::always(&["127.0.0.1"]), None);
     let url = format!("http://app.example:{}/", host.port());
     assert_eq!(errors(&sender, &url, 3).await, [None; 3]);
     let messages = host.messages();
@@ -84,12 +84,15 @@ async fn a_kept_connection_that_turns_out_closed_is_replaced_at_once() {
 
 #[tokio::test]
 async fn an_event_is_sent_again_once_an_attempt_and_only_without_a_byte_of_an_answer() {
-    const NEW_ONE_CLOSES: &[&[Deed]] = &[&[Deed::Close]];
-    const BOTH_CLOSE: &[&[Deed]] = &[&[Deed::Answer, Deed::Close], &[Deed::Close]];
-    const ANSWER_BEGAN: &[&[Deed]] = &[&[Deed::Answer, Deed::BreakOff], ANSWERS];
+    const NEW_ONE_CLOSES: &[&[HostAction]] = &[&[HostAction::Close]];
+    const BOTH_CLOSE: &[&[HostAction]] = &[
+        &[HostAction::Answer, HostAction::Close],
+        &[HostAction::Close],
+    ];
+    const ANSWER_BEGAN: &[&[HostAction]] = &[&[HostAction::Answer, HostAction::BreakOff], ANSWERS];
     for (deeds, messages) in [(NEW_ONE_CLOSES, 1), (BOTH_CLOSE, 3), (ANSWER_BEGAN, 2)] {
         let host = KeepingHost::does(deeds).await;
-        let sender = sender(&Names::always(&["127.0.0.1"]), None);
+        let sender = sender(&FakeResolver::always(&["127.0.0.1"]), None);
         let url = format!("http://app.example:{}/", host.port());
         let told = errors(&sender, &url, deeds[0].len()).await;
         assert_eq!(told.last(), Some(&Some(AttemptError::Broken)), "{deeds:?}");
@@ -101,7 +104,7 @@ async fn an_event_is_sent_again_once_an_attempt_and_only_without_a_byte_of_an_an
 async fn a_name_that_moved_is_not_followed_to_where_it_was() {
     let old = KeepingHost::does(&[ANSWERS]).await;
     let new = KeepingHost::at(&format!("127.0.0.2:{}", old.port()), &[ANSWERS]).await;
-    let names = Names::in_turn(&["127.0.0.1", "127.0.0.1", "127.0.0.2"]);
+    let names = FakeResolver::in_turn(&["127.0.0.1", "127.0.0.1", "127.0.0.2"]);
     let sender = sender(&names, None);
     let url = format!("http://app.example:{}/", old.port());
     assert_eq!(errors(&sender, &url, 5).await, [None; 5]);
@@ -113,7 +116,7 @@ async fn a_name_that_moved_is_not_followed_to_where_it_was() {
 async fn a_tunnel_is_kept_while_its_address_is_the_names() {
     let old = KeepingHost::does(&[ANSWERS]).await;
     let new = KeepingHost::at(&format!("127.0.0.2:{}", old.port()), &[ANSWERS]).await;
-    let names = Names::in_turn(&["127.0.0.1", "127.0.0.1", "127.0.0.2"]);
+    let names = FakeResolver::in_turn(&["127.0.0.1", "127.0.0.1", "127.0.0.2"]);
     let proxy = FakeProxy::answering("200 OK").await;
     let sender = sender(&names, proxy.setting());
     let url = format!("http://app.example:{}/", old.port());
@@ -123,7 +126,7 @@ async fn a_tunnel_is_kept_while_its_address_is_the_names() {
 }
 
 /// A sender that trusts this host, whatever it is called.
-fn trusting(tls: &FakeTls, names: &Names) -> CallbackSender {
+fn trusting(tls: &FakeTls, names: &FakeResolver) -> CallbackSender {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
     std::fs::write(&path, &tls.ca).unwrap();
@@ -135,7 +138,7 @@ fn trusting(tls: &FakeTls, names: &Names) -> CallbackSender {
 #[tokio::test]
 async fn an_http_2_connection_takes_many_requests_while_its_address_is_the_names() {
     let tls = FakeTls::offering("app.example", &["h2"]).await;
-    let names = Names::in_turn(&["127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.3"]);
+    let names = FakeResolver::in_turn(&["127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.3"]);
     let sender = trusting(&tls, &names);
     let url = format!("https://app.example:{}/", tls.port);
     assert_eq!(errors(&sender, &url, 1).await, [None]);
@@ -151,7 +154,7 @@ async fn an_http_2_connection_takes_many_requests_while_its_address_is_the_names
 async fn a_receiver_that_wants_a_certificate_fails_by_tls() {
     for protocol in ["h2", "http/1.1"] {
         let tls = FakeTls::wanting_a_certificate("app.example", protocol).await;
-        let sender = trusting(&tls, &Names::always(&["127.0.0.1"]));
+        let sender = trusting(&tls, &FakeResolver::always(&["127.0.0.1"]));
         let url = format!("https://app.example:{}/", tls.port);
         for _ in 0..20 {
             let told = attempt(&sender, &due(&url)).await.attempt;
@@ -170,7 +173,7 @@ async fn the_reason_of_a_refused_certificate_is_kept() {
         (rcgen::IsCa::ExplicitNoCa, None),
     ] {
         let tls = FakeTls::self_signed("app.example", is_ca).await;
-        let sender = trusting(&tls, &Names::always(&["127.0.0.1"]));
+        let sender = trusting(&tls, &FakeResolver::always(&["127.0.0.1"]));
         let due = due(&format!("https://app.example:{}/", tls.port));
         let told = attempt(&sender, &due).await.attempt;
         assert_eq!(told.error, reason.map(|_| AttemptError::Tls));

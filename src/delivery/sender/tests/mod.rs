@@ -5,23 +5,27 @@ mod connecting;
 use super::*;
 use crate::config::EgressProxy;
 use crate::delivery::fakes::{
-    FakeHost, FakeProxy, FakeTls, Names, Reply as Play, due, local_config, now,
+    FakeHost, FakeProxy, FakeResolver, FakeTls, HostReply as Play, due, local_config, now,
 };
 
-async fn try_once(host: &FakeHost) -> Answer {
-    try_with(&host.url("app.example"), &Names::always(&["127.0.0.1"])).await
+async fn try_once(host: &FakeHost) -> CallbackResponse {
+    try_with(
+        &host.url("app.example"),
+        &FakeResolver::always(&["127.0.0.1"]),
+    )
+    .await
 }
 
-async fn try_with(url: &str, names: &Names) -> Answer {
+async fn try_with(url: &str, names: &FakeResolver) -> CallbackResponse {
     let sender = CallbackSender::new(&local_config(), Arc::new(names.clone())).unwrap();
     attempt(&sender, &due(url)).await
 }
 
-async fn attempt(sender: &CallbackSender, due: &DueDelivery) -> Answer {
+async fn attempt(sender: &CallbackSender, due: &DueDelivery) -> CallbackResponse {
     match sender.attempt(due, now()).await {
-        Attempted::Answered(answer) => answer,
-        Attempted::NoRoom => panic!("there is room"),
-        Attempted::NoResources(cause) => panic!("{cause}"),
+        AttemptOutcome::Answered(answer) => answer,
+        AttemptOutcome::NoRoom => panic!("there is room"),
+        AttemptOutcome::NoResources(cause) => panic!("{cause}"),
     }
 }
 
@@ -109,7 +113,7 @@ async fn failures_to_answer_are_told_apart() {
 
 #[tokio::test]
 async fn a_host_that_is_no_tls_server_or_not_there_is_told_apart() {
-    let names = Names::always(&["127.0.0.1"]);
+    let names = FakeResolver::always(&["127.0.0.1"]);
     for play in [Play::Status("200 OK"), Play::HangUp] {
         let host = FakeHost::plays(play).await;
         let url = host.url("app.example").replace("http://", "https://");
@@ -121,7 +125,7 @@ async fn a_host_that_is_no_tls_server_or_not_there_is_told_apart() {
     drop(free);
     let answer = try_with(&gone, &names).await;
     assert_eq!(answer.attempt.error, Some(AttemptError::Connect));
-    let unknown = try_with("http://nowhere.example/", &Names::unknown()).await;
+    let unknown = try_with("http://nowhere.example/", &FakeResolver::unknown()).await;
     assert_eq!(unknown.attempt.error, Some(AttemptError::Dns));
 }
 
@@ -152,7 +156,7 @@ async fn a_private_address_behind_a_name_is_never_connected_to() {
         ("::ffff:127.0.0.1", "[::ffff:127.0.0.1]"),
         ("10.0.0.1", "2130706433"),
     ] {
-        let names = Arc::new(Names::always(&[resolved]));
+        let names = Arc::new(FakeResolver::always(&[resolved]));
         let sender = CallbackSender::new(&config, names).unwrap();
         let by_name = attempt(&sender, &due(&host.url("app.example"))).await;
         assert_eq!(by_name.attempt.error, Some(AttemptError::AddressRefused));
@@ -167,7 +171,7 @@ async fn a_name_that_moves_to_a_private_address_is_refused_from_then_on() {
     let host = FakeHost::plays(Play::Status("200 OK")).await;
     let mut config = local_config();
     config.allow_networks = vec!["127.0.0.1/32".parse().unwrap()];
-    let names = Arc::new(Names::in_turn(&["127.0.0.1", "127.0.0.2"]));
+    let names = Arc::new(FakeResolver::in_turn(&["127.0.0.1", "127.0.0.2"]));
     let sender = CallbackSender::new(&config, names).unwrap();
     let due = due(&host.url("app.example"));
     let first = attempt(&sender, &due).await;
@@ -182,7 +186,7 @@ async fn plain_http_needs_to_be_allowed() {
     let host = FakeHost::plays(Play::Status("200 OK")).await;
     let mut config = local_config();
     config.allow_http = false;
-    let names = Arc::new(Names::always(&["127.0.0.1"]));
+    let names = Arc::new(FakeResolver::always(&["127.0.0.1"]));
     let sender = CallbackSender::new(&config, names).unwrap();
     let answer = attempt(&sender, &due(&host.url("app.example"))).await;
     assert_eq!(answer.attempt.error, Some(AttemptError::AddressRefused));
@@ -199,7 +203,7 @@ fn a_ca_file_that_cannot_be_used_is_named() {
         }
         let mut config = local_config();
         config.ca_file = Some(path);
-        let refused = CallbackSender::new(&config, Arc::new(Names::unknown())).err();
+        let refused = CallbackSender::new(&config, Arc::new(FakeResolver::unknown())).err();
         let told = refused.map(|error| error.to_string()).unwrap_or_default();
         assert!(told.starts_with("RELAY_CALLBACK_CA_FILE: "), "{told}");
     }
@@ -219,7 +223,7 @@ async fn a_certificate_is_trusted_by_the_ca_file_and_only_for_its_name() {
         let mut config = local_config();
         config.ca_file = ca_file;
         (config.allow_http, config.timeout) = (false, Duration::from_secs(5));
-        let names = Arc::new(Names::always(&["127.0.0.1"]));
+        let names = Arc::new(FakeResolver::always(&["127.0.0.1"]));
         let sender = CallbackSender::new(&config, names).unwrap();
         let due = due(&format!("https://{host}:{}/", tls.port));
         let answer = attempt(&sender, &due).await;
@@ -236,7 +240,7 @@ async fn http_2_is_spoken_with_those_who_offer_it() {
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, &tls.ca).unwrap();
         (config.ca_file, config.timeout) = (Some(path), Duration::from_secs(5));
-        let names = Arc::new(Names::always(&["127.0.0.1"]));
+        let names = Arc::new(FakeResolver::always(&["127.0.0.1"]));
         let sender = CallbackSender::new(&config, names).unwrap();
         let due = due(&format!("https://app.example:{}/", tls.port));
         for _ in 0..3 {
@@ -312,7 +316,7 @@ async fn a_proxy_is_given_the_vetted_address_and_never_a_name() {
     let mut config = local_config();
     config.proxy = proxy.setting();
     // another address the second time: it is not asked for again within an attempt
-    let names = Arc::new(Names::in_turn(&["127.0.0.1", "10.0.0.1"]));
+    let names = Arc::new(FakeResolver::in_turn(&["127.0.0.1", "10.0.0.1"]));
     let sender = CallbackSender::new(&config, names).unwrap();
     let due = due(&host.url("app.example"));
     let first = attempt(&sender, &due).await.attempt;
@@ -340,7 +344,7 @@ async fn a_private_address_is_not_asked_of_a_proxy() {
         ("::1", "[::1]"),
         ("fd00::1", "0x7f.1"),
     ] {
-        let names = Arc::new(Names::always(&[resolved]));
+        let names = Arc::new(FakeResolver::always(&[resolved]));
         let sender = CallbackSender::new(&config, names).unwrap();
         for url in [host.url("app.example"), host.url(address)] {
             let told = attempt(&sender, &due(&url)).await.attempt;
@@ -359,7 +363,8 @@ async fn a_proxy_that_fails_is_told_from_a_callback_that_does() {
         let proxy = FakeProxy::answering(status).await;
         let mut config = local_config();
         config.proxy = proxy.setting();
-        let sender = CallbackSender::new(&config, Arc::new(Names::always(&["127.0.0.1"]))).unwrap();
+        let sender =
+            CallbackSender::new(&config, Arc::new(FakeResolver::always(&["127.0.0.1"]))).unwrap();
         let told = attempt(&sender, &due("http://app.example/")).await.attempt;
         assert_eq!((told.status, told.error), (None, Some(error)), "{status}");
     }
@@ -367,7 +372,8 @@ async fn a_proxy_that_fails_is_told_from_a_callback_that_does() {
     let mut config = local_config();
     config.proxy = EgressProxy::parse(&format!("http://{}", free.local_addr().unwrap()));
     drop(free);
-    let sender = CallbackSender::new(&config, Arc::new(Names::always(&["127.0.0.1"]))).unwrap();
+    let sender =
+        CallbackSender::new(&config, Arc::new(FakeResolver::always(&["127.0.0.1"]))).unwrap();
     let told = attempt(&sender, &due("http://app.example/")).await.attempt;
     assert_eq!(told.error, Some(AttemptError::Proxy));
 }

@@ -9,14 +9,14 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{explain::Plan, statements};
+use super::{explain::ExplainedPlan, statements};
 use crate::store::postgres::{
     migrate,
-    pool::{BEGIN, Pool},
+    pool::{BEGIN, ConnectionPool},
 };
 
 /// A full database, and connections to it as a relay has them.
-pub(super) struct Database {
+pub(super) struct PlanDatabase {
     pub(super) connection: PoolConnection<Postgres>,
     /// One that planned all statements while there was little to find.
     pub(super) old: PoolConnection<Postgres>,
@@ -24,7 +24,7 @@ pub(super) struct Database {
 
 /// How a database came to be full.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Past {
+pub(super) enum DatabaseHistory {
     /// PostgreSQL looked at its tables while no watch was open.
     Idle,
     /// It is new: nobody has looked at its tables yet. They have a tenth of the rows.
@@ -33,18 +33,21 @@ pub(super) enum Past {
 
 /// Makes a database, has all statements planned on a hundred rows, fills it, has it looked at, and drops it whatever
 /// comes of that.
-pub(super) async fn on_full_tables(past: Past, look: impl AsyncFnOnce(&mut Database)) {
+pub(super) async fn on_full_tables(
+    past: DatabaseHistory,
+    look: impl AsyncFnOnce(&mut PlanDatabase),
+) {
     let server = server();
     let name = format!("test_{}", Uuid::new_v4().simple());
     run(&server, &format!("CREATE DATABASE {name}")).await;
-    let pool = Pool::new(server.clone().database(&name));
+    let pool = ConnectionPool::new(server.clone().database(&name));
     let looked = AssertUnwindSafe(async {
         migrate::run(&pool).await.unwrap();
         let connection = pool.all().acquire().await.unwrap();
         let old = pool.all().acquire().await.unwrap();
-        let mut database = Database { connection, old };
+        let mut database = PlanDatabase { connection, old };
         database.run(include_str!("idle.sql")).await;
-        if past == Past::Idle {
+        if past == DatabaseHistory::Idle {
             database.run("ANALYZE").await;
         }
         database.plan_early().await;
@@ -83,7 +86,7 @@ fn settings() -> String {
     BEGIN.replace("BEGIN; ", "").replace("SET LOCAL", "SET")
 }
 
-impl Database {
+impl PlanDatabase {
     pub(super) async fn run(&mut self, statements: &str) {
         run_on(&mut self.connection, statements).await;
     }
@@ -102,15 +105,15 @@ impl Database {
     async fn plan_early(&mut self) {
         run_on(&mut self.old, &settings()).await;
         for (place, statement) in statements::all().iter().enumerate() {
-            Plan::prepare(&mut self.old, &format!("old_{place}"), statement).await;
+            ExplainedPlan::prepare(&mut self.old, &format!("old_{place}"), statement).await;
         }
     }
 
-    async fn fill(&mut self, past: Past) {
+    async fn fill(&mut self, past: DatabaseHistory) {
         let began = Instant::now();
         let first = match past {
-            Past::Idle => 1,
-            Past::Young => 900_001,
+            DatabaseHistory::Idle => 1,
+            DatabaseHistory::Young => 900_001,
         };
         self.run(&format!("SET test.first = {first}")).await;
         self.run(include_str!("fill.sql")).await;

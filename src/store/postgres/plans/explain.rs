@@ -3,17 +3,17 @@
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
-use super::statements::Statement;
+use super::statements::PlannedStatement;
 
 /// Whether a plan is made once for all values, or for those that are given. PostgreSQL uses either for a
 /// prepared statement.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum PlanKind {
     Generic,
     Custom,
 }
 
-impl Kind {
+impl PlanKind {
     pub(super) const ALL: [Self; 2] = [Self::Generic, Self::Custom];
 
     fn mode(self) -> &'static str {
@@ -25,17 +25,17 @@ impl Kind {
 }
 
 /// How a statement was run.
-pub(super) struct Plan {
+pub(super) struct ExplainedPlan {
     /// The last step, with those that it takes from.
     last: Value,
 }
 
-impl Plan {
+impl ExplainedPlan {
     /// Runs a statement that is planned now, and takes back what it did.
     pub(super) async fn of(
         connection: &mut PgConnection,
-        statement: &Statement,
-        kind: Kind,
+        statement: &PlannedStatement,
+        kind: PlanKind,
     ) -> Self {
         let (mode, sql) = (kind.mode(), &statement.sql);
         let prepare =
@@ -46,7 +46,11 @@ impl Plan {
     }
 
     /// Has a statement planned, to be run later by this name.
-    pub(super) async fn prepare(connection: &mut PgConnection, name: &str, statement: &Statement) {
+    pub(super) async fn prepare(
+        connection: &mut PgConnection,
+        name: &str,
+        statement: &PlannedStatement,
+    ) {
         let (sql, values) = (&statement.sql, statement.arguments());
         let both = format!("PREPARE {name} AS {sql}; EXPLAIN EXECUTE {name}{values}");
         run(connection, &both).await;
@@ -56,14 +60,14 @@ impl Plan {
     pub(super) async fn of_prepared(
         connection: &mut PgConnection,
         name: &str,
-        statement: &Statement,
+        statement: &PlannedStatement,
     ) -> Self {
         Self::explain(connection, statement, ["BEGIN", name]).await
     }
 
     async fn explain(
         connection: &mut PgConnection,
-        statement: &Statement,
+        statement: &PlannedStatement,
         [begin, name]: [&str; 2],
     ) -> Self {
         let values = statement.arguments();

@@ -7,9 +7,9 @@ mod statements;
 use std::{fs, path::Path, time::Instant};
 
 use self::{
-    database::{Database, Past, on_full_tables},
-    explain::{Kind, Plan},
-    statements::Statement,
+    database::{DatabaseHistory, PlanDatabase, on_full_tables},
+    explain::{ExplainedPlan, PlanKind},
+    statements::PlannedStatement,
 };
 
 /// Tables that may be read as a whole, since they stay small.
@@ -49,9 +49,9 @@ const PASSED_OVER: u64 = 500;
 
 #[tokio::test]
 async fn the_cost_of_a_statement_does_not_grow_with_tables_of_a_million_rows() {
-    on_full_tables(Past::Idle, async |database| {
+    on_full_tables(DatabaseHistory::Idle, async |database| {
         let (all, mut alone) = (statements::all(), statements::all());
-        alone.retain(Statement::is_alone);
+        alone.retain(PlannedStatement::is_alone);
         let mut faults = faults_of_old_plans(database, &all).await;
         database.forget_statistics().await;
         faults.extend(self::faults(database, &alone, "alone, without statistics").await);
@@ -71,19 +71,23 @@ async fn the_cost_of_a_statement_does_not_grow_with_tables_of_a_million_rows() {
 
 #[tokio::test]
 async fn what_was_planned_on_new_tables_does_not_read_all_that_came_since() {
-    on_full_tables(Past::Young, async |database| {
+    on_full_tables(DatabaseHistory::Young, async |database| {
         let faults = faults_of_old_plans(database, &statements::all()).await;
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     })
     .await;
 }
 
-async fn faults(database: &mut Database, statements: &[Statement], how: &str) -> Vec<String> {
+async fn faults(
+    database: &mut PlanDatabase,
+    statements: &[PlannedStatement],
+    how: &str,
+) -> Vec<String> {
     let began = Instant::now();
     let mut faults = Vec::new();
     for statement in statements {
-        for kind in Kind::ALL {
-            let plan = Plan::of(&mut database.connection, statement, kind).await;
+        for kind in PlanKind::ALL {
+            let plan = ExplainedPlan::of(&mut database.connection, statement, kind).await;
             let name = &statement.name;
             let wrong = wrong_with(&plan, statement);
             let told = wrong.map(|wrong| format!("{name} ({kind:?}, {how}) {wrong}"));
@@ -99,14 +103,17 @@ async fn faults(database: &mut Database, statements: &[Statement], how: &str) ->
 }
 
 /// What plans do that were made when there was next to nothing to find.
-async fn faults_of_old_plans(database: &mut Database, statements: &[Statement]) -> Vec<String> {
+async fn faults_of_old_plans(
+    database: &mut PlanDatabase,
+    statements: &[PlannedStatement],
+) -> Vec<String> {
     let mut faults = Vec::new();
     for (place, statement) in statements.iter().enumerate() {
         if statement.is_rare() {
             continue;
         }
         let prepared = format!("old_{place}");
-        let plan = Plan::of_prepared(&mut database.old, &prepared, statement).await;
+        let plan = ExplainedPlan::of_prepared(&mut database.old, &prepared, statement).await;
         let wrong = wrong_with(&plan, statement);
         let name = &statement.name;
         faults.extend(wrong.map(|wrong| format!("{name} (an old plan) {wrong}")));
@@ -115,7 +122,7 @@ async fn faults_of_old_plans(database: &mut Database, statements: &[Statement]) 
 }
 
 /// What a plan does that a statement's must not.
-fn wrong_with(plan: &Plan, statement: &Statement) -> Option<String> {
+fn wrong_with(plan: &ExplainedPlan, statement: &PlannedStatement) -> Option<String> {
     let scanned = plan.scanned();
     if let Some(table) = scanned.iter().find(|table| !SMALL.contains(table)) {
         return Some(format!("reads all of {table}\n{}", plan.outline()));
@@ -150,7 +157,7 @@ fn wrong_with(plan: &Plan, statement: &Statement) -> Option<String> {
 
 /// Foreign keys without an index, which a deletion would look for in the whole table. Clients are never
 /// deleted.
-async fn unindexed_references(database: &mut Database) -> Vec<String> {
+async fn unindexed_references(database: &mut PlanDatabase) -> Vec<String> {
     let unindexed = "SELECT conname::text FROM pg_constraint c \
         WHERE contype = 'f' AND connamespace = 'public'::regnamespace \
         AND confrelid <> 'clients'::regclass AND (cardinality(conkey) > 1 OR NOT EXISTS \
@@ -162,15 +169,15 @@ async fn unindexed_references(database: &mut Database) -> Vec<String> {
 
 /// What are no statements by themselves: names, beginnings, and what begins a transaction.
 const NO_STATEMENTS: &[&str] = &[
-    "announce::CHANNEL",
+    "notify::CHANNEL",
     "console::AFTER_ALL",
     "deliveries::LIST",
-    "paces::ALL_BANKS",
-    "paces::QUICK",
+    "durations::ALL_BANKS",
+    "durations::QUICK",
     "pool::BEGIN",
     "pool::BEGIN_READING",
     "session::CAPACITY",
-    "stories::SELECT",
+    "details::SELECT",
     // a lock and a setting
     "upkeep::LOCK",
 ];
@@ -184,7 +191,7 @@ fn every_statement_is_looked_at() {
         let module = path.file_stem().unwrap().to_str().unwrap();
         // migrations are run at a start, what relays tell each other and what a server is are in no table,
         // clients are few
-        if path.is_dir() || ["migrate", "announce", "open", "clients"].contains(&module) {
+        if path.is_dir() || ["migrate", "notify", "open", "clients"].contains(&module) {
             continue;
         }
         let source = fs::read_to_string(&path).unwrap();

@@ -8,15 +8,15 @@ use crate::{
     store::{
         DeliveryQuery, WatchQuery,
         postgres::{
-            answers, attempts, banks, clients, console, deliveries, fleet, follows, hints, hosts,
-            jobs, looks, outbox, paces, registrar, stories, upkeep, watches,
+            answers, attempts, banks, clients, console, deliveries, details, durations, fleet,
+            follows, hints, hosts, jobs, looks, outbox, registration, upkeep, watches,
         },
     },
 };
 
 /// A statement whose plan is looked at.
 #[derive(Clone)]
-pub(super) struct Statement {
+pub(super) struct PlannedStatement {
     pub(super) name: String,
     pub(super) sql: String,
     /// The values of its parameters, as SQL.
@@ -25,7 +25,7 @@ pub(super) struct Statement {
     pub(super) rows: u64,
 }
 
-impl Statement {
+impl PlannedStatement {
     /// What follows the name of a prepared one when it is run.
     pub(super) fn arguments(&self) -> String {
         match self.values.as_str() {
@@ -48,7 +48,7 @@ impl Statement {
             "deliveries::LOCK_DEAD",
             "deliveries::REDELIVER_DEAD",
             "hosts::LIFT",
-            "paces::FORGET",
+            "durations::FORGET",
             "watches::CANCEL_OF_CLIENT",
             "watches::LOCK_OF_CLIENT",
             "watches::OPEN_OF_CLIENT",
@@ -80,7 +80,7 @@ const DELIVERY: &str = "dlv_01000000000000000000700000";
 
 macro_rules! statements {
     ($($rows:literal of $module:ident::$name:ident($values:literal);)*) => {
-        vec![$(Statement {
+        vec![$(PlannedStatement {
             name: concat!(stringify!($module), "::", stringify!($name)).to_owned(),
             sql: $module::$name.to_owned(),
             values: $values.to_owned(),
@@ -90,7 +90,7 @@ macro_rules! statements {
 }
 
 /// All but those that only `clients` writes, whose table is small.
-pub(super) fn all() -> Vec<Statement> {
+pub(super) fn all() -> Vec<PlannedStatement> {
     let mut all = lists();
     all.extend(of_jobs());
     all.extend(of_watches());
@@ -99,7 +99,7 @@ pub(super) fn all() -> Vec<Statement> {
     all
 }
 
-fn of_jobs() -> Vec<Statement> {
+fn of_jobs() -> Vec<PlannedStatement> {
     statements! {
         400 of jobs::WAITING("1800000000000, 100");
         100 of jobs::LEASE("1800000000000, 'lse_1', 30000, 40, 20, 20, 20");
@@ -118,7 +118,7 @@ fn of_jobs() -> Vec<Statement> {
             watches(930000, 100), numbers(1, 100), texts('host1.example', 100), \
             numbers(1800000000000, 100), numbers(NULL, 100), \
             texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 100), 1800000000000, 30000");
-        100 of looks::OBSTACLES("ARRAY['host1.example'], watches(995000, 100), 1800000000000");
+        100 of looks::BLOCKERS("ARRAY['host1.example'], watches(995000, 100), 1800000000000");
         1 of looks::SECRETS("ARRAY[1]::bigint[]");
         110 of looks::RECORD_JOBS("jobs(930000, 100), texts('{}', 100), \
             numbers(1800000000000, 100), numbers(1800000009000, 100), numbers(3, 100), \
@@ -135,27 +135,27 @@ fn of_jobs() -> Vec<Statement> {
     }
 }
 
-fn of_watches() -> Vec<Statement> {
+fn of_watches() -> Vec<PlannedStatement> {
     statements! {
-        3 of registrar::SHARE_CLIENTS("'{1,2,3}'");
-        3 of registrar::LOCK_CLIENTS("'{1,2,3}'");
-        600 of registrar::CLIENTS("'{1,2,3}'");
-        512 of registrar::OPEN_WATCHES("jobs(930000, 512), numbers(2, 512), \
+        3 of registration::SHARE_CLIENTS("'{1,2,3}'");
+        3 of registration::LOCK_CLIENTS("'{1,2,3}'");
+        600 of registration::CLIENTS("'{1,2,3}'");
+        512 of registration::OPEN_WATCHES("jobs(930000, 512), numbers(2, 512), \
             texts('https://host1.example/hooks', 512)");
-        512 of registrar::RESTING("jobs(900000, 512)");
-        512 of registrar::ADD_JOBS("jobs(999900, 512), numbers(1800000000000, 512), \
+        512 of registration::RESTING("jobs(900000, 512)");
+        512 of registration::ADD_JOBS("jobs(999900, 512), numbers(1800000000000, 512), \
             texts('{}', 512), texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 512), 1800000000000, 30000");
-        512 of registrar::ADD_WATCHES("watches(2000000, 512), numbers(1, 512), jobs(901000, 512), \
+        512 of registration::ADD_WATCHES("watches(2000000, 512), numbers(1, 512), jobs(901000, 512), \
             texts('https://host1.example/hooks', 512), texts('host1.example', 512), \
             texts(NULL, 512), numbers(15, 512), texts(NULL, 512), texts('en', 512), \
             texts('{}', 512), texts('watching', 512), texts('{}', 512), \
             numbers(1800000000000, 512), texts(NULL, 512)");
-        1 of stories::ONE("'wch_01000000000000000000930000', NULL");
-        200 of stories::MANY("watches(930001, 200)");
+        1 of details::ONE("'wch_01000000000000000000930000', NULL");
+        200 of details::MANY("watches(930001, 200)");
         1 of follows::OWNER("'wch_01000000000000000000930000'");
         800 of follows::VERSIONS("watches(930001, 200)");
-        50 of stories::EVENTS("watches(930001, 50)");
-        50 of stories::ATTEMPTS("deliveries(1, 50)");
+        50 of details::EVENTS("watches(930001, 50)");
+        50 of details::ATTEMPTS("deliveries(1, 50)");
         6 of console::SEARCH("'user-235000', 'wch_~', 51");
         51 of console::SEARCH("'host1.example', 'wch_01000000000000000000700000', 51");
         51 of console::SEARCH("'job-0925000', 'wch_~', 51");
@@ -176,7 +176,7 @@ fn of_watches() -> Vec<Statement> {
     }
 }
 
-fn of_deliveries() -> Vec<Statement> {
+fn of_deliveries() -> Vec<PlannedStatement> {
     statements! {
         256 of outbox::DUE("'{}', 1800000000000, 8, 256, '{}'");
         256 of outbox::LEASE("deliveries(995000, 256), 1800000000000, 'lse_1', 30000");
@@ -211,7 +211,7 @@ fn of_deliveries() -> Vec<Statement> {
     }
 }
 
-fn of_small_tables() -> Vec<Statement> {
+fn of_small_tables() -> Vec<PlannedStatement> {
     statements! {
         1 of banks::FORGET_UNWAITED("1800000000000");
         1 of banks::LEASE("1800000000000, 10, 'lse_1', 30000");
@@ -238,17 +238,17 @@ fn of_small_tables() -> Vec<Statement> {
         1 of hosts::LIFT("1800000000000");
         100 of hosts::WAITING("1800000000000, 1799000000000, 100");
         200 of hosts::GIVE_UP("deliveries(995000, 100), 1800000000000");
-        2 of paces::FIND("ARRAY[NULL], ARRAY[7], ARRAY['connection-7'], ARRAY['1']");
-        2 of paces::KNOWN("ARRAY['AU00001', ''], texts('1', 2)");
-        2 of paces::KEEP("ARRAY['AU00001', ''], texts('1', 2), texts('{}', 2), texts(NULL, 2), \
+        2 of durations::FIND("ARRAY[NULL], ARRAY[7], ARRAY['connection-7'], ARRAY['1']");
+        2 of durations::KNOWN("ARRAY['AU00001', ''], texts('1', 2)");
+        2 of durations::KEEP("ARRAY['AU00001', ''], texts('1', 2), texts('{}', 2), texts(NULL, 2), \
             numbers(NULL, 2), numbers(1800000000000, 2)");
-        1 of paces::FORGET("2000");
-        3 of paces::REMEMBER_BANKS("'{7,8,9}', texts('connection-7', 3), texts('AU00009', 3)");
+        1 of durations::FORGET("2000");
+        3 of durations::REMEMBER_BANKS("'{7,8,9}', texts('connection-7', 3), texts('AU00009', 3)");
     }
 }
 
 /// The lists, by every combination of what can be asked for.
-pub(super) fn lists() -> Vec<Statement> {
+pub(super) fn lists() -> Vec<PlannedStatement> {
     let mut lists = Vec::new();
     for owner in [None, Some(ClientId(1)), Some(ClientId(7))] {
         for state in [None, Some(WatchState::Settled), Some(WatchState::Watching)] {
@@ -281,7 +281,7 @@ pub(super) fn lists() -> Vec<Statement> {
     lists
 }
 
-fn of_watches_like(query: &WatchQuery) -> Statement {
+fn of_watches_like(query: &WatchQuery) -> PlannedStatement {
     let owner = query.owner.map(|owner| owner.0.to_string());
     let state = query.state.map(|state| format!("'{}'", state.as_str()));
     let job = query.job_id.as_ref().map(|job| format!("'{job}'"));
@@ -290,7 +290,7 @@ fn of_watches_like(query: &WatchQuery) -> Statement {
     list(format!("{query:?}"), &watches::list(query), values)
 }
 
-fn of_deliveries_like(query: &DeliveryQuery) -> Statement {
+fn of_deliveries_like(query: &DeliveryQuery) -> PlannedStatement {
     let owner = query.owner.map(|owner| owner.0.to_string());
     let state = format!("'{}'", query.state.as_str());
     let after = query
@@ -304,9 +304,13 @@ fn of_deliveries_like(query: &DeliveryQuery) -> Statement {
     )
 }
 
-fn list(name: String, statement: &QueryBuilder<Postgres>, mut values: Vec<String>) -> Statement {
+fn list(
+    name: String,
+    statement: &QueryBuilder<Postgres>,
+    mut values: Vec<String>,
+) -> PlannedStatement {
     values.push(PAGE.to_string());
-    Statement {
+    PlannedStatement {
         name,
         sql: statement.sql().as_str().to_owned(),
         values: values.join(", "),

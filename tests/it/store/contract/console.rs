@@ -13,8 +13,8 @@ async fn found(fixture: &Fixture, text: &str, before: Option<WatchId>) -> Vec<Wa
         before,
         limit: 2,
     };
-    let stories = fixture.store.search_watches(&search).await.unwrap();
-    stories.iter().map(|story| story.watch.id).collect()
+    let details = fixture.store.search_watches(&search).await.unwrap();
+    details.iter().map(|story| story.watch.id).collect()
 }
 
 #[tokio::test]

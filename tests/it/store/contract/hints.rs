@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use basiq_relay::{
     domain::JobContext,
-    store::{Claim, Hint, HintSubject, HintTaken},
+    store::{Claim, Hint, HintOutcome, HintSubject},
 };
 use jiff::Timestamp;
 
@@ -30,7 +30,7 @@ fn of_user(id: &str, user: &str, at: Timestamp) -> Hint {
     }
 }
 
-async fn take(fixture: &Fixture, hint: Hint) -> HintTaken {
+async fn take(fixture: &Fixture, hint: Hint) -> HintOutcome {
     fixture.store.take_hint(hint).await.unwrap()
 }
 
@@ -62,23 +62,23 @@ async fn a_hint_makes_the_open_jobs_of_its_connection_due_once() {
     job(&fixture, "j3", Some("u1"), None).await;
     job(&fixture, "j4", Some("u2"), Some("c4")).await;
     let taken = take(&fixture, of_connection("m1", "c1", at(5))).await;
-    assert_eq!(taken, HintTaken::Due(2));
+    assert_eq!(taken, HintOutcome::Due(2));
     assert_eq!(
         due(&fixture, at(5)).await,
         ["j1", "j3"],
         "of the user: what tells no connection"
     );
     let again = take(&fixture, of_connection("m1", "c4", at(5))).await;
-    assert_eq!(again, HintTaken::Again);
+    assert_eq!(again, HintOutcome::Again);
     assert_eq!(due(&fixture, at(5)).await, [""; 0]);
     assert_eq!(
         take(&fixture, of_user("m2", "u2", at(6))).await,
-        HintTaken::Due(1)
+        HintOutcome::Due(1)
     );
     assert_eq!(due(&fixture, at(6)).await, ["j4"]);
     assert_eq!(
         take(&fixture, of_user("m3", "u9", at(6))).await,
-        HintTaken::Due(0)
+        HintOutcome::Due(0)
     );
 }
 
@@ -126,7 +126,7 @@ async fn a_hint_for_a_job_that_nobody_watches_any_more_does_nothing() {
     };
     assert!(fixture.store.claim_due_jobs(all).await.unwrap().is_empty());
     let taken = take(&fixture, of_connection("m1", "c1", at(101))).await;
-    assert_eq!(taken, HintTaken::Due(0));
+    assert_eq!(taken, HintOutcome::Due(0));
     assert_eq!(fixture.store.next_look_due().await.unwrap(), None);
 }
 
@@ -138,7 +138,7 @@ async fn one_hint_makes_five_hundred_jobs_due_and_no_more() {
         job(&fixture, &format!("b{n}"), Some("u1"), None).await;
     }
     let taken = take(&fixture, of_connection("m1", "c1", at(5))).await;
-    assert_eq!(taken, HintTaken::Due(500));
+    assert_eq!(taken, HintOutcome::Due(500));
     let taken = take(&fixture, of_user("m2", "u1", at(5))).await;
-    assert_eq!(taken, HintTaken::Due(500));
+    assert_eq!(taken, HintOutcome::Due(500));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use basiq_relay::{
     domain::{Attempt, AttemptError, Status},
-    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, Redelivery, Waiting},
+    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, Redelivery, WaitLimit},
 };
 use jiff::Timestamp;
 
@@ -178,7 +178,7 @@ async fn refusals_and_errors_of_the_relay_pause_nobody_and_an_answer_begins_the_
 /// Deliveries that are due by a second and were first due by another are given up if they wait for a paused host; says
 /// how many.
 async fn give_up(fixture: &Fixture, now: i64, since: i64) -> usize {
-    let waiting = Waiting {
+    let waiting = WaitLimit {
         now: at(now),
         since: at(since),
         limit: 100,

@@ -31,8 +31,8 @@ async fn what_ended_long_ago_is_deleted_in_batches_with_all_that_hangs_on_it() {
         limit: 9,
         ..WatchQuery::default()
     };
-    let stories = fixture.store.list_watches(&query).await.unwrap();
-    let left: Vec<_> = stories.iter().map(|story| story.watch.id).collect();
+    let details = fixture.store.list_watches(&query).await.unwrap();
+    let left: Vec<_> = details.iter().map(|story| story.watch.id).collect();
     assert_eq!(left, [open, waiting], "open, or not delivered yet");
 }
 

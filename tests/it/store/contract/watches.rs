@@ -166,8 +166,8 @@ async fn watches_are_listed_newest_first_in_pages() {
         ..WatchQuery::default()
     };
     let list = async |query: &WatchQuery| -> Vec<_> {
-        let stories = fixture.store.list_watches(query).await.unwrap();
-        stories.iter().map(|story| story.watch.id).collect()
+        let details = fixture.store.list_watches(query).await.unwrap();
+        details.iter().map(|story| story.watch.id).collect()
     };
     assert_eq!(list(&query).await, ids[..3]);
     query.before = Some(ids[2]);

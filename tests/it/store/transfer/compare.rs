@@ -31,8 +31,8 @@ pub(super) async fn told(store: &dyn Store) -> Vec<String> {
         limit: 1000,
         ..WatchQuery::default()
     };
-    let stories = store.list_watches(&query).await.unwrap();
-    told.extend(stories.iter().map(|story| format!("{story:?}")));
+    let details = store.list_watches(&query).await.unwrap();
+    told.extend(details.iter().map(|story| format!("{story:?}")));
     for state in DeliveryState::ALL {
         let query = DeliveryQuery {
             owner: None,

@@ -11,9 +11,9 @@ use basiq_relay::{
     domain::{Status, WatchState},
     store::{
         AfterAttempt, BankLook, NewWatch, Registration, Sealer, UpkeepStore, WatchQuery,
-        postgres::{Arbiter, PgStore},
+        postgres::{LeaseClock, PgStore},
         sqlite::SqliteStore,
-        transfer::{Moved, Progress, TransferError, transfer},
+        transfer::{TransferError, TransferProgress, TransferResult, transfer},
     },
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, sqlite::SqliteConnectOptions};
@@ -33,8 +33,11 @@ fn file(database: &TestDatabase) -> PathBuf {
 }
 
 /// Moves what is in the file.
-async fn moved(source: &TestDatabase, target: &TestDatabase) -> Result<Moved, TransferError> {
-    let store = PgStore::open(target.options(), Sealer::default(), Arbiter::Claimant).await;
+async fn moved(
+    source: &TestDatabase,
+    target: &TestDatabase,
+) -> Result<TransferResult, TransferError> {
+    let store = PgStore::open(target.options(), Sealer::default(), LeaseClock::Caller).await;
     let store = store.unwrap();
     let moved = transfer(&file(source), &store, &mut |_| {}).await;
     store.close().await;
@@ -273,10 +276,10 @@ async fn a_file_that_changes_meanwhile_is_not_moved() {
     });
     fixture.store.register_watches(new.collect()).await.unwrap();
     let target = TestDatabase::postgres().await;
-    let store = PgStore::open(target.options(), Sealer::default(), Arbiter::Claimant).await;
+    let store = PgStore::open(target.options(), Sealer::default(), LeaseClock::Caller).await;
     let store = store.unwrap();
     let mut seen = Vec::new();
-    let mut add_late = |progress: Progress| {
+    let mut add_late = |progress: TransferProgress| {
         seen.push((progress.table, progress.copied, progress.of));
         let name = format!("late-{}", seen.len());
         let added = add_client(&*fixture.store, &name);
@@ -315,8 +318,8 @@ async fn a_file_that_a_killed_relay_left_is_moved_and_not_changed() {
     assert!(files() == before, "a file was changed");
     let expected = fixture.store.list_watches(&all()).await.unwrap().len();
     let target = Fixture::over(target, fixture.client).await;
-    let stories = target.store.list_watches(&all()).await.unwrap();
-    assert_eq!(stories.len(), expected);
+    let details = target.store.list_watches(&all()).await.unwrap();
+    assert_eq!(details.len(), expected);
 }
 
 fn all() -> WatchQuery {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use basiq_relay::{
     domain::{
-        Averages, Bank, Challenge, ChallengeMemory, JobContext, OpenChallenge, Phase,
-        SigningSecret, StageLeft, Status, TraceContext, WatchId,
+        Bank, BasiqAverages, Challenge, ChallengeMemory, JobContext, OpenChallenge, Phase,
+        SigningSecret, StageDuration, Status, TraceContext, WatchId,
     },
     store::{
-        AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, Hint, HintSubject,
-        Lesson, Look, NewWatch, OutageChange,
+        AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, DurationSample, Hint,
+        HintSubject, Look, NewWatch, OutageChange,
     },
 };
 
@@ -190,15 +190,15 @@ async fn challenge(fixture: &Fixture) {
                 first_seen_at: at(0),
             }),
         };
-        look.lesson = Some(Lesson {
+        look.lesson = Some(DurationSample {
             institution_id: Some("AU1".to_owned()),
             connection_id: Some("c-1".to_owned()),
             job_type: "connection".to_owned(),
-            stages: vec![StageLeft {
+            stages: vec![StageDuration {
                 title: "verify-credentials".to_owned(),
                 left: Duration::from_secs(10),
             }],
-            averages: Some(Averages::default()),
+            averages: Some(BasiqAverages::default()),
         });
         look.connection = Some(ConnectionReport {
             connection_id: "c-1".to_owned(),

@@ -9,7 +9,7 @@ use basiq_relay::{
     domain::{DeliveryState, WatchState},
     store::{
         JobStore, OutboxStore, Sealer, StoreError, UpkeepStore, WatchQuery, WatchStore,
-        postgres::{Arbiter, OpenError, PgStore},
+        postgres::{LeaseClock, OpenError, PgStore},
     },
 };
 use sqlx::{
@@ -103,7 +103,7 @@ impl Fixture {
 }
 
 async fn open(options: PgConnectOptions) -> Result<PgStore, OpenError> {
-    PgStore::open(options, Sealer::default(), Arbiter::Claimant).await
+    PgStore::open(options, Sealer::default(), LeaseClock::Caller).await
 }
 
 /// All versions of migrations, and that of the row that is locked while they run.
@@ -120,20 +120,20 @@ async fn assert_work_goes_on(store: &PgStore) {
         limit: 9,
         ..WatchQuery::default()
     };
-    let stories = store.list_watches(&query).await.unwrap();
-    let told = |story: &basiq_relay::store::WatchStory| {
+    let details = store.list_watches(&query).await.unwrap();
+    let told = |story: &basiq_relay::store::WatchDetails| {
         let deliveries = story.events.iter().map(|event| event.delivery.state);
         (story.watch.state, deliveries.collect::<Vec<_>>())
     };
     assert_eq!(
-        stories.iter().map(told).collect::<Vec<_>>(),
+        details.iter().map(told).collect::<Vec<_>>(),
         [
             (WatchState::Watching, vec![]),
             (WatchState::Delayed, vec![DeliveryState::Pending]),
             (WatchState::Settled, vec![DeliveryState::Delivered]),
         ]
     );
-    let settled = &stories[2];
+    let settled = &details[2];
     assert_eq!(settled.events[0].delivery.attempts[0].status, Some(204));
     let metadata = settled.watch.request.options.metadata.as_str();
     let metadata: serde_json::Value = serde_json::from_str(metadata).unwrap();

@@ -1,0 +1,205 @@
+//! Tells a worker which of the things that somebody follows have changed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::runtime::Wake;
+
+/// Notes what changed, as far as it is followed, and rings a worker. It never holds more than what is
+/// followed, however much changes. All clones are one.
+#[derive(Debug)]
+pub struct SubscriptionTable<K> {
+    noted: Arc<Mutex<Noted<K>>>,
+    wake: Wake,
+}
+
+#[derive(Debug)]
+struct Noted<K> {
+    /// How many follow each.
+    followed: HashMap<K, usize>,
+    changed: HashSet<K>,
+    /// Something changed, and nobody knows what.
+    anything: bool,
+}
+
+/// What changed since it was last asked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ChangedKeys<K: Eq + Hash> {
+    /// These did, for certain.
+    pub these: HashSet<K>,
+    /// Others may have as well.
+    pub anything: bool,
+}
+
+/// Follows one thing until it is dropped.
+#[derive(Debug)]
+pub struct Subscription<K: Eq + Hash> {
+    key: K,
+    noted: Arc<Mutex<Noted<K>>>,
+}
+
+impl<K: Eq + Hash> Subscription<K> {
+    /// What is followed.
+    #[must_use]
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+}
+
+impl<K: Eq + Hash + Clone> SubscriptionTable<K> {
+    /// Nothing is followed yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let noted = Noted {
+            followed: HashMap::new(),
+            changed: HashSet::new(),
+            anything: false,
+        };
+        Self {
+            noted: Arc::new(Mutex::new(noted)),
+            wake: Wake::new(),
+        }
+    }
+
+    /// Rung when something that is followed changed, or may have.
+    #[must_use]
+    pub fn wake(&self) -> Wake {
+        self.wake.clone()
+    }
+
+    /// These changed.
+    pub fn ring<'k>(&self, changed: impl IntoIterator<Item = &'k K>)
+    where
+        K: 'k,
+    {
+        let mut noted = lock(&self.noted);
+        if noted.followed.is_empty() {
+            return;
+        }
+        let mut is_news = false;
+        for key in changed {
+            if noted.followed.contains_key(key) {
+                noted.changed.insert(key.clone());
+                is_news = true;
+            }
+        }
+        drop(noted);
+        if is_news {
+            self.wake.ring();
+        }
+    }
+
+    /// Something changed, and nobody here knows what.
+    pub fn ring_for_anything(&self) {
+        let mut noted = lock(&self.noted);
+        let is_news = !noted.followed.is_empty();
+        noted.anything |= is_news;
+        drop(noted);
+        if is_news {
+            self.wake.ring();
+        }
+    }
+
+    /// Follows a thing: what changes from now on is noted.
+    #[must_use]
+    pub fn follow(&self, key: K) -> Subscription<K> {
+        *lock(&self.noted).followed.entry(key.clone()).or_insert(0) += 1;
+        Subscription {
+            key,
+            noted: Arc::clone(&self.noted),
+        }
+    }
+
+    /// What changed since this was last asked.
+    #[must_use]
+    pub fn take(&self) -> ChangedKeys<K> {
+        let mut noted = lock(&self.noted);
+        ChangedKeys {
+            these: std::mem::take(&mut noted.changed),
+            anything: std::mem::take(&mut noted.anything),
+        }
+    }
+}
+
+impl<K: Eq + Hash + Clone> Default for SubscriptionTable<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K> Clone for SubscriptionTable<K> {
+    fn clone(&self) -> Self {
+        Self {
+            noted: Arc::clone(&self.noted),
+            wake: self.wake.clone(),
+        }
+    }
+}
+
+impl<K: Eq + Hash> Drop for Subscription<K> {
+    fn drop(&mut self) {
+        let mut noted = lock(&self.noted);
+        let left = noted.followed.get_mut(&self.key).map(|count| {
+            *count = count.saturating_sub(1);
+            *count
+        });
+        if left == Some(0) {
+            noted.followed.remove(&self.key);
+            noted.changed.remove(&self.key);
+        }
+    }
+}
+
+/// What a panic elsewhere left behind is whole: every change to it is one step.
+fn lock<K>(noted: &Mutex<Noted<K>>) -> MutexGuard<'_, Noted<K>> {
+    noted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn changed<const N: usize>(
+        these: [&'static str; N],
+        anything: bool,
+    ) -> ChangedKeys<&'static str> {
+        ChangedKeys {
+            these: these.into(),
+            anything,
+        }
+    }
+
+    #[test]
+    fn what_nobody_follows_is_not_noted_and_rings_nobody() {
+        let changes = SubscriptionTable::new();
+        changes.ring([&"a"]);
+        changes.ring_for_anything();
+        let followed = changes.follow("b");
+        changes.ring([&"a"]);
+        assert_eq!(changes.take(), changed([], false));
+        assert!(changes.wake().rung().now_or_never().is_none());
+        drop(followed);
+    }
+
+    #[test]
+    fn what_is_followed_is_noted_until_the_last_lets_go() {
+        let changes = SubscriptionTable::new();
+        let (first, second) = (changes.follow("a"), changes.follow("a"));
+        drop(first);
+        changes.ring([&"a", &"b"]);
+        assert!(changes.wake().rung().now_or_never().is_some());
+        assert_eq!(changes.take(), changed(["a"], false));
+        assert_eq!(changes.take(), changed([], false));
+        changes.clone().ring([&"a"]);
+        changes.ring_for_anything();
+        drop(second);
+        assert_eq!(changes.take(), changed([], true));
+        changes.ring([&"a"]);
+        assert_eq!(changes.take(), changed([], false));
+    }
+}

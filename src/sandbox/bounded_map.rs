@@ -1,0 +1,76 @@
+//! A bounded collection that forgets the oldest.
+
+use std::collections::{HashMap, VecDeque};
+
+/// Things by id; beyond the bound the oldest is forgotten.
+#[derive(Debug)]
+pub(super) struct BoundedMap<T> {
+    things: HashMap<String, T>,
+    order: VecDeque<String>,
+    most: usize,
+}
+
+impl<T> BoundedMap<T> {
+    /// An empty collection of at most so many.
+    pub(super) fn at_most(most: usize) -> Self {
+        Self {
+            things: HashMap::new(),
+            order: VecDeque::new(),
+            most,
+        }
+    }
+
+    /// Keeps a thing; one of that id is replaced.
+    pub(super) fn keep(&mut self, id: String, thing: T) {
+        if self.things.insert(id.clone(), thing).is_none() {
+            self.order.push_back(id);
+        }
+        while self.order.len() > self.most {
+            if let Some(oldest) = self.order.pop_front() {
+                self.things.remove(&oldest);
+            }
+        }
+    }
+
+    /// Forgets a thing.
+    pub(super) fn forget(&mut self, id: &str) {
+        if self.things.remove(id).is_some() {
+            self.order.retain(|kept| kept != id);
+        }
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&T> {
+        self.things.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut T> {
+        self.things.get_mut(id)
+    }
+
+    /// The things, oldest first.
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.order.iter().filter_map(|id| self.things.get(id))
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.things.values_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_forgotten_and_a_replaced_one_stays() {
+        let mut kept = BoundedMap::at_most(2);
+        for (id, thing) in [("a", 1), ("b", 2), ("a", 3), ("c", 4)] {
+            kept.keep(id.to_owned(), thing);
+        }
+        assert_eq!(kept.values().copied().collect::<Vec<_>>(), [2, 4]);
+        kept.forget("b");
+        kept.keep("d".to_owned(), 5);
+        assert_eq!(kept.values().copied().collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(kept.get("a"), None);
+    }
+}

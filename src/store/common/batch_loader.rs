@@ -1,0 +1,217 @@
+//! Looks things up for many callers at once: those that wait while a look is under way share the next one.
+//! Nothing is remembered, so a key that was revoked before a request came is not found by it.
+
+use std::{collections::HashMap, fmt::Debug, hash::Hash, sync::Arc};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
+use tracing::trace;
+
+use crate::{
+    domain::Fleet,
+    store::{
+        StoreError,
+        common::{
+            closed,
+            gather::{gather, take},
+        },
+    },
+};
+
+/// The most callers that share a look, and the most that wait.
+const BATCH: usize = 1024;
+
+/// What belongs to each of some keys, or why it cannot be read.
+pub(in crate::store) type LoadedEach<F> = Vec<Result<F, StoreError>>;
+
+/// Finds what belongs to keys.
+#[async_trait]
+pub(in crate::store) trait LoadBatch: Send + Sync + 'static {
+    /// What is asked for; none of a look is asked for twice.
+    type Key: Debug + Clone + Eq + Hash + Send + Sync + 'static;
+    /// What is found.
+    type Found: Debug + Clone + Send + 'static;
+
+    /// What belongs to each of these keys, in their order.
+    async fn find_all(&self, keys: &[Self::Key]) -> Result<LoadedEach<Self::Found>, StoreError>;
+}
+
+/// The way to the task that looks; dropping it ends the task.
+#[derive(Debug)]
+pub(in crate::store) struct BatchLoader<K, F> {
+    queue: mpsc::Sender<Queued<K, F>>,
+    _task: JoinSet<()>,
+}
+
+type Caller<F> = oneshot::Sender<Result<F, StoreError>>;
+
+#[derive(Debug)]
+struct Queued<K, F> {
+    key: K,
+    caller: Caller<F>,
+}
+
+impl<K, F> BatchLoader<K, F>
+where
+    K: Debug + Clone + Eq + Hash + Send + Sync + 'static,
+    F: Debug + Clone + Send + 'static,
+{
+    /// Starts the task that looks, of a relay with this share of the store's time.
+    pub(in crate::store) fn start(store: impl LoadBatch<Key = K, Found = F>, share: Fleet) -> Self {
+        let (queue, queued) = mpsc::channel(BATCH);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(run(store, queued, share));
+        Self {
+            queue,
+            _task: tasks,
+        }
+    }
+
+    /// What belongs to this key, as of now or later.
+    pub(in crate::store) async fn find(&self, key: K) -> Result<F, StoreError> {
+        let (caller, answer) = oneshot::channel();
+        let queued = Queued { key, caller };
+        self.queue.send(queued).await.map_err(|_| closed())?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+async fn run<S: LoadBatch>(
+    store: S,
+    mut queue: mpsc::Receiver<Queued<S::Key, S::Found>>,
+    share: Fleet,
+) {
+    let mut waiting = Vec::with_capacity(BATCH);
+    while take(&mut queue, (&mut waiting, BATCH)).await {
+        let (began, count) = (Instant::now(), waiting.len());
+        let mut callers: HashMap<S::Key, Vec<Caller<S::Found>>> = HashMap::new();
+        for Queued { key, caller } in waiting.drain(..) {
+            callers.entry(key).or_default().push(caller);
+        }
+        let (keys, callers): (Vec<_>, Vec<_>) = callers.into_iter().unzip();
+        let found = store.find_all(&keys).await;
+        let found = found.unwrap_or_else(|failure| each(failure, keys.len()));
+        for (found, callers) in found.into_iter().zip(callers) {
+            answer(found, callers);
+        }
+        let rest = share.rest_after(began.elapsed());
+        gather(&mut queue, (&mut waiting, BATCH), count, rest).await;
+    }
+}
+
+/// Tells all the same.
+fn answer<F: Clone>(found: Result<F, StoreError>, callers: Vec<Caller<F>>) {
+    let found = found.map_err(Arc::new);
+    for caller in callers {
+        let told = match &found {
+            Ok(found) => Ok(found.clone()),
+            Err(failure) => Err(again(failure)),
+        };
+        if caller.send(told).is_err() {
+            trace!("a caller of the store did not wait for its answer");
+        }
+    }
+}
+
+/// The same failure for each of those it struck.
+fn each<F>(failure: StoreError, struck: usize) -> LoadedEach<F> {
+    let failure = Arc::new(failure);
+    (0..struck).map(|_| Err(again(&failure))).collect()
+}
+
+/// The same failure for one more of those it struck.
+fn again(failure: &Arc<StoreError>) -> StoreError {
+    let source = Box::new(Arc::clone(failure));
+    match &**failure {
+        StoreError::Unavailable(_) => StoreError::Unavailable(source),
+        StoreError::Damaged(_) => StoreError::Damaged(source),
+        StoreError::Refused(_) | StoreError::Inconsistent { .. } => StoreError::Refused(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::future::join_all;
+    use tokio::sync::mpsc::UnboundedSender;
+
+    use super::*;
+
+    /// Finds twice a number, and nothing of thirteen; tells what it was asked for together.
+    struct Doubles(UnboundedSender<Vec<u32>>);
+
+    #[async_trait]
+    impl LoadBatch for Doubles {
+        type Key = u32;
+        type Found = u32;
+
+        async fn find_all(&self, keys: &[u32]) -> Result<LoadedEach<u32>, StoreError> {
+            let mut asked = keys.to_vec();
+            asked.sort_unstable();
+            self.0.send(asked).unwrap();
+            tokio::time::sleep(TAKES).await;
+            if keys.contains(&0) {
+                return Err(StoreError::Unavailable("away".into()));
+            }
+            let found = keys.iter().map(|key| match key {
+                13 => Err(StoreError::Unavailable("thirteen".into())),
+                key => Ok(2 * key),
+            });
+            Ok(found.collect())
+        }
+    }
+
+    /// How long a look takes.
+    const TAKES: Duration = Duration::from_millis(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_wait_share_a_look_and_each_gets_its_own_answer() {
+        let (told, mut asked) = mpsc::unbounded_channel();
+        let lookups = BatchLoader::start(Doubles(told), Fleet::alone());
+        let waiting = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            join_all([3, 13, 5, 3].map(|key| lookups.find(key))).await
+        };
+        let (first, later) = tokio::join!(lookups.find(2), waiting);
+        assert_eq!(first.unwrap(), 4);
+        let later: Vec<_> = later.into_iter().map(Result::ok).collect();
+        assert_eq!(later, [Some(6), None, Some(10), Some(6)]);
+        drop(lookups);
+        assert_eq!(asked.recv().await, Some(vec![2]));
+        assert_eq!(asked.recv().await, Some(vec![3, 5, 13]));
+        assert_eq!(asked.recv().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_fails_is_told_to_all_who_share_it() {
+        let (told, _asked) = mpsc::unbounded_channel();
+        let lookups = BatchLoader::start(Doubles(told), Fleet::alone());
+        for told in join_all([0, 1].map(|key| lookups.find(key))).await {
+            assert!(matches!(told, Err(StoreError::Unavailable(_))));
+        }
+    }
+
+    /// How long two looks take, one after the other.
+    async fn two_looks(relays: usize) -> Duration {
+        let (told, _asked) = mpsc::unbounded_channel();
+        let share = Fleet::alone();
+        share.set_size(relays);
+        let lookups = BatchLoader::start(Doubles(told), share);
+        let began = Instant::now();
+        for key in [1, 2] {
+            lookups.find(key).await.unwrap();
+        }
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_looks_the_store_is_left_to_the_other_relays() {
+        assert_eq!(two_looks(1).await, 2 * TAKES);
+        assert_eq!(two_looks(3).await, 4 * TAKES);
+    }
+}

@@ -1,0 +1,242 @@
+//! What looks teach about how long jobs take, by kind.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    domain::{BasiqAverages, DurationStats, JobContext, KnownDurations, StageDuration},
+    store::{
+        DurationSample, DurationsFound, Look, StoreError,
+        common::{AnyRow, ColumnReader, LoadedEach, unwritable},
+    },
+};
+
+/// How many kinds of jobs are kept: the longest unused is forgotten. Basiq has about 200 banks.
+pub(in crate::store) const MOST_KINDS: i64 = 2000;
+
+/// How many connections' banks are remembered: one that falls on another's slot takes its place.
+const SLOTS: u64 = 1 << 18;
+
+/// What stands for all banks.
+const ALL_BANKS: &str = "";
+
+/// What is taught about one kind of jobs.
+#[derive(Default)]
+struct Taught {
+    stages: Vec<StageDuration>,
+    /// With when they were asked for.
+    averages: Option<(BasiqAverages, Timestamp)>,
+    at: Timestamp,
+}
+
+/// All that looks teach, in the order in which rows are taken: relays learn in the same ones.
+#[derive(Default)]
+pub(in crate::store) struct DurationSamples<'l> {
+    /// By bank and job type.
+    kinds: BTreeMap<(&'l str, &'l str), Taught>,
+    /// Connections and their banks, by slot.
+    banks: BTreeMap<i64, (&'l str, &'l str)>,
+}
+
+/// A connection and its bank.
+pub(in crate::store) struct BankRow<'l> {
+    pub(in crate::store) slot: i64,
+    pub(in crate::store) connection_id: &'l str,
+    pub(in crate::store) institution_id: &'l str,
+}
+
+/// What names a kind of jobs.
+pub(in crate::store) struct KindRow<'l> {
+    pub(in crate::store) institution_id: &'l str,
+    pub(in crate::store) job_type: &'l str,
+}
+
+/// What is known of kinds, as JSON, by bank and job type.
+pub(in crate::store) type KnownDurationRows = HashMap<(String, String), String>;
+
+/// What rows tell of kinds.
+pub(in crate::store) fn known_kinds<R: AnyRow>(
+    rows: &[R],
+) -> Result<KnownDurationRows, StoreError> {
+    let known = rows.iter().map(|row| {
+        let cells = ColumnReader::of("paces", "institution_id", row);
+        let kind = (cells.get("institution_id")?, cells.get("job_type")?);
+        Ok((kind, cells.get("pace")?))
+    });
+    known.collect()
+}
+
+/// A kind's row, as it is to be kept.
+pub(in crate::store) struct DurationRow<'l> {
+    pub(in crate::store) institution_id: &'l str,
+    pub(in crate::store) job_type: &'l str,
+    pub(in crate::store) pace: String,
+    pub(in crate::store) averages: Option<String>,
+    pub(in crate::store) averages_at: Option<i64>,
+    pub(in crate::store) at: i64,
+}
+
+impl<'l> DurationSamples<'l> {
+    /// What these looks teach: for their banks, and for all.
+    pub(in crate::store) fn of(looks: &[&'l Look]) -> Self {
+        let mut lessons = Self::default();
+        let taught = looks
+            .iter()
+            .filter_map(|look| Some((look.lesson.as_ref()?, look.at)));
+        for (lesson, at) in taught {
+            lessons.add(lesson, at);
+        }
+        lessons
+    }
+
+    /// Whether there is nothing to learn.
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.kinds.is_empty() && self.banks.is_empty()
+    }
+
+    /// Connections and their banks, by slot.
+    pub(in crate::store) fn bank_rows(&self) -> Vec<BankRow<'l>> {
+        let rows = self.banks.iter();
+        let rows = rows.map(|(slot, (connection_id, institution_id))| BankRow {
+            slot: *slot,
+            connection_id,
+            institution_id,
+        });
+        rows.collect()
+    }
+
+    /// What names the kinds that something is taught about.
+    pub(in crate::store) fn kind_rows(&self) -> Vec<KindRow<'l>> {
+        let kinds = self.kinds.keys();
+        let rows = kinds.map(|(institution_id, job_type)| KindRow {
+            institution_id,
+            job_type,
+        });
+        rows.collect()
+    }
+
+    /// What is known of the kinds with what is taught.
+    pub(in crate::store) fn pace_rows(
+        &self,
+        mut known: KnownDurationRows,
+    ) -> Result<Vec<DurationRow<'l>>, StoreError> {
+        let rows = self.kinds.iter().map(|((bank, job_type), taught)| {
+            let kind = ((*bank).to_owned(), (*job_type).to_owned());
+            taught.add_to(known.remove(&kind).as_deref(), (bank, job_type))
+        });
+        rows.collect()
+    }
+
+    fn add(&mut self, lesson: &'l DurationSample, at: Timestamp) {
+        if let (Some(connection_id), Some(bank)) = (&lesson.connection_id, &lesson.institution_id) {
+            let place = slot(connection_id);
+            self.banks.insert(place, (connection_id, bank));
+        }
+        if let Some(bank) = &lesson.institution_id {
+            let kind = self.kinds.entry((bank, &lesson.job_type)).or_default();
+            kind.add(lesson, at);
+            let asked = lesson.averages.map(|averages| (averages, at));
+            kind.averages = asked.or(kind.averages);
+        }
+        if !lesson.stages.is_empty() {
+            let kind = (ALL_BANKS, lesson.job_type.as_str());
+            self.kinds.entry(kind).or_default().add(lesson, at);
+        }
+    }
+}
+
+impl Taught {
+    fn add(&mut self, lesson: &DurationSample, at: Timestamp) {
+        self.stages.extend(lesson.stages.iter().cloned());
+        self.at = self.at.max(at);
+    }
+
+    /// What is known with this, where so much was known before. What cannot be read is learned anew.
+    fn add_to<'l>(
+        &self,
+        known: Option<&str>,
+        (institution_id, job_type): (&'l str, &'l str),
+    ) -> Result<DurationRow<'l>, StoreError> {
+        let known = known.and_then(|text| serde_json::from_str(text).ok());
+        let mut pace = known.unwrap_or_else(|| KnownDurations::default().pace);
+        pace.add(&self.stages);
+        let averages = self
+            .averages
+            .map(|(averages, _)| serde_json::to_string(&averages));
+        Ok(DurationRow {
+            institution_id,
+            job_type,
+            pace: serde_json::to_string(&pace).map_err(unwritable)?,
+            averages: averages.transpose().map_err(unwritable)?,
+            averages_at: self.averages.map(|(_, at)| at.as_millisecond()),
+            at: self.at.as_millisecond(),
+        })
+    }
+}
+
+/// What a kind of jobs is looked up by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::store) struct DurationKey {
+    pub(in crate::store) institution_id: Option<String>,
+    pub(in crate::store) connection_id: Option<String>,
+    pub(in crate::store) slot: Option<i64>,
+    pub(in crate::store) job_type: String,
+}
+
+impl From<&JobContext> for DurationKey {
+    fn from(context: &JobContext) -> Self {
+        Self {
+            institution_id: context.institution_id.clone(),
+            connection_id: context.connection_id.clone(),
+            slot: context.connection_id.as_deref().map(slot),
+            job_type: context.job_type.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// What is known of so many kinds of jobs, by their rows, which tell their `place` among the keys.
+pub(in crate::store) fn durations_found_for_all<R: AnyRow>(
+    rows: &[R],
+    count: usize,
+) -> Result<LoadedEach<DurationsFound>, StoreError> {
+    let mut of_keys: Vec<Vec<ColumnReader<'_>>> = vec![Vec::new(); count];
+    for row in rows {
+        let cells = ColumnReader::of("paces", "institution_id", row);
+        let place = usize::try_from(cells.get::<i64>("place")?).unwrap_or(count);
+        if let Some(of_key) = of_keys.get_mut(place) {
+            of_key.push(cells);
+        }
+    }
+    Ok(of_keys.into_iter().map(durations_found).collect())
+}
+
+/// What is known of a kind of jobs, by its rows: the bank's own comes before that of all banks.
+fn durations_found(mut rows: Vec<ColumnReader<'_>>) -> Result<DurationsFound, StoreError> {
+    rows.sort_by_key(|cells| Reverse(cells.opt::<&str>("institution_id").ok().flatten()));
+    let mut found = DurationsFound::default();
+    for cells in rows {
+        found.institution_id = cells.opt("bank")?;
+        let of: Option<String> = cells.opt("institution_id")?;
+        if of.is_some() && of == found.institution_id {
+            found.averages_at = cells.time_opt("averages_at")?;
+            found.known.averages = cells.json_opt("averages")?;
+        }
+        if found.known.pace == DurationStats::default() {
+            found.known.pace = cells.json_opt("pace")?.unwrap_or_default();
+        }
+    }
+    Ok(found)
+}
+
+/// Where a connection's bank is remembered.
+fn slot(connection_id: &str) -> i64 {
+    let hash: [u8; 32] = Sha256::digest(connection_id.as_bytes()).into();
+    let [a, b, c, d, ..] = hash;
+    let slot = u64::from(u32::from_be_bytes([a, b, c, d])) % SLOTS;
+    i64::try_from(slot).unwrap_or(0)
+}

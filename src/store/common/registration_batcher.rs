@@ -1,0 +1,247 @@
+//! Registers watches in batches: those that wait while as many transactions run as may share the next one, and a
+//! caller is answered only after its commit.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
+use tracing::trace;
+
+use crate::{
+    domain::Fleet,
+    store::{
+        NewWatch, Registration, StoreError,
+        common::{
+            closed,
+            gather::{gather, take},
+        },
+    },
+};
+
+/// The most registrations of one transaction, and the most that wait.
+const BATCH: usize = 512;
+
+/// What became of each watch, in their order.
+pub(in crate::store) type RegistrationResults = Vec<Result<Registration, StoreError>>;
+
+/// Registers watches in one transaction.
+#[async_trait]
+pub(in crate::store) trait RegisterBatch: Send + Sync + 'static {
+    /// How many transactions may be under way at once.
+    const AT_ONCE: usize;
+
+    /// Says of each what it came to; fails if none was registered.
+    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError>;
+}
+
+/// The way to the registering task; dropping it ends the task.
+#[derive(Debug)]
+pub(in crate::store) struct RegistrationBatcher {
+    queue: mpsc::Sender<Queued>,
+    _task: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    new: Vec<NewWatch>,
+    caller: oneshot::Sender<Result<Vec<Registration>, StoreError>>,
+}
+
+impl RegistrationBatcher {
+    /// Starts the registering task of a relay with this share of the store's time.
+    pub(in crate::store) fn start(store: impl RegisterBatch, share: Fleet) -> Self {
+        let (queue, queued) = mpsc::channel(BATCH);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(run(store, queued, share));
+        Self {
+            queue,
+            _task: tasks,
+        }
+    }
+
+    /// Registers watches in one transaction, together with others that wait.
+    pub(in crate::store) async fn register(
+        &self,
+        new: Vec<NewWatch>,
+    ) -> Result<Vec<Registration>, StoreError> {
+        let (caller, answer) = oneshot::channel();
+        let queued = Queued { new, caller };
+        self.queue.send(queued).await.map_err(|_| closed())?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+async fn run<S: RegisterBatch>(store: S, mut queue: mpsc::Receiver<Queued>, share: Fleet) {
+    let store = Arc::new(store);
+    let (mut waiting, mut under_way) = (Vec::with_capacity(BATCH), JoinSet::new());
+    while take(&mut queue, (&mut waiting, BATCH)).await {
+        let (began, count) = (Instant::now(), waiting.len());
+        let together = std::mem::replace(&mut waiting, Vec::with_capacity(BATCH));
+        under_way.spawn(register(Arc::clone(&store), together));
+        while under_way.len() >= S::AT_ONCE {
+            under_way.join_next().await;
+        }
+        let rest = share.rest_after(began.elapsed());
+        gather(&mut queue, (&mut waiting, BATCH), count, rest).await;
+    }
+    // those who were taken before the way here was closed are answered
+    under_way.join_all().await;
+}
+
+/// Registers what waited, and tells each caller.
+async fn register(store: Arc<impl RegisterBatch>, together: Vec<Queued>) {
+    let (mut callers, mut all) = (Vec::with_capacity(together.len()), Vec::new());
+    for Queued { new, caller } in together {
+        callers.push((caller, new.len()));
+        all.extend(new);
+    }
+    let all: Arc<[NewWatch]> = all.into();
+    match store.register_all(Arc::clone(&all)).await {
+        Ok(registered) => {
+            let mut registered = registered.into_iter();
+            for (caller, count) in callers {
+                // all of the caller's own, whatever became of the first: the next are another's
+                let own: Vec<_> = registered.by_ref().take(count).collect();
+                tell(caller, own.into_iter().collect());
+            }
+        }
+        Err(StoreError::Unavailable(source)) => {
+            let source = Arc::new(StoreError::Unavailable(source));
+            for (caller, _) in callers {
+                let source = Box::new(Arc::clone(&source));
+                tell(caller, Err(StoreError::Unavailable(source)));
+            }
+        }
+        Err(StoreError::Refused(_) | StoreError::Damaged(_) | StoreError::Inconsistent { .. }) => {
+            one_by_one(&*store, &all, callers).await;
+        }
+    }
+}
+
+type Caller = oneshot::Sender<Result<Vec<Registration>, StoreError>>;
+
+/// Each caller's by themselves, so that one that fails leaves its neighbours alone.
+async fn one_by_one(store: &impl RegisterBatch, all: &[NewWatch], callers: Vec<(Caller, usize)>) {
+    let mut rest = all;
+    for (caller, count) in callers {
+        let (own, others) = rest.split_at(count.min(rest.len()));
+        rest = others;
+        let registered = store.register_all(own.into()).await;
+        tell(
+            caller,
+            registered.and_then(|each| each.into_iter().collect()),
+        );
+    }
+}
+
+/// Answers a caller; one that went away does not matter.
+fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
+    if caller.send(answer).is_err() {
+        trace!("a caller of the store did not wait for its answer");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::domain::{
+        CallbackRules, CallbackUrl, ClientId, Watch, WatchId, WatchOptions, WatchRequest,
+    };
+
+    /// Takes a while, and cannot say what became of the job `unreadable`.
+    struct Slow;
+
+    #[async_trait]
+    impl RegisterBatch for Slow {
+        const AT_ONCE: usize = 1;
+
+        async fn register_all(
+            &self,
+            new: Arc<[NewWatch]>,
+        ) -> Result<RegistrationResults, StoreError> {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let registered = new.iter().map(|new| {
+                if new.request.job_id.as_str() == "unreadable" {
+                    return Err(closed());
+                }
+                let watch = Watch::begun(new.id, new.client_id, new.request.clone(), new.now);
+                Ok(Registration::Created(Box::new(watch)))
+            });
+            Ok(registered.collect())
+        }
+    }
+
+    fn new(job: &str) -> NewWatch {
+        let callback = CallbackUrl::parse("https://app.example/hook", &CallbackRules::default());
+        NewWatch {
+            id: WatchId::new(Timestamp::UNIX_EPOCH),
+            client_id: ClientId(1),
+            request: WatchRequest {
+                job_id: job.parse().unwrap(),
+                callback_url: callback.unwrap(),
+                options: WatchOptions::default(),
+            },
+            max_open: 10,
+            now: Timestamp::UNIX_EPOCH,
+            trace: None,
+        }
+    }
+
+    fn jobs(registered: Result<Vec<Registration>, StoreError>) -> Option<Vec<String>> {
+        let jobs = registered.ok()?.into_iter().map(|registration| {
+            let Registration::Created(watch) = registration else {
+                return String::new();
+            };
+            watch.request.job_id.to_string()
+        });
+        Some(jobs.collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_caller_gets_its_own_answers_when_another_cannot_have_all_of_its() {
+        let registrar = RegistrationBatcher::start(Slow, Fleet::alone());
+        let first = registrar.register(vec![new("before")]);
+        let together = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::join!(
+                registrar.register(vec![new("unreadable"), new("b"), new("c")]),
+                registrar.register(vec![new("d"), new("e")]),
+                registrar.register(vec![new("f")]),
+            )
+        };
+        let (first, (broken, two, one)) = tokio::join!(first, together);
+        assert_eq!(jobs(first), Some(vec!["before".to_owned()]));
+        assert_eq!(jobs(broken), None);
+        assert_eq!(jobs(two), Some(vec!["d".to_owned(), "e".to_owned()]));
+        assert_eq!(jobs(one), Some(vec!["f".to_owned()]));
+    }
+
+    /// How long it takes when so many callers register twice, the second time as soon as they were answered, at one
+    /// relay of three.
+    async fn twice(callers: usize) -> Duration {
+        let share = Fleet::alone();
+        share.set_size(3);
+        let registrar = RegistrationBatcher::start(Slow, share);
+        let began = Instant::now();
+        let callers = (0..callers).map(async |_| {
+            registrar.register(vec![new("job")]).await.unwrap();
+            registrar.register(vec![new("job")]).await.unwrap();
+        });
+        futures_util::future::join_all(callers).await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_have_the_store_as_long_unless_as_many_wait_again() {
+        assert_eq!(twice(3).await, Duration::from_millis(10 + 2 * 10 + 10));
+        assert_eq!(twice(20).await, Duration::from_millis(10 + 10));
+    }
+}

@@ -1,0 +1,381 @@
+//! Work that is claimed for a worker in the unit of work that makes it, and goes to it straight from there: it need not
+//! be stored as due, found and claimed.
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    clock::Clock,
+    runtime::Wake,
+    store::{Claim, DueDelivery, DueJob, HostLimits},
+};
+
+/// New jobs for the tracker.
+pub type NewJobs = Dispatch<DueJob>;
+
+/// New events' deliveries for the delivery worker.
+pub type NewDeliveries = Dispatch<DueDelivery>;
+
+/// What a worker has room for.
+#[derive(Debug, Clone)]
+pub struct Capacity {
+    /// Tells when a claim begins.
+    pub clock: Clock,
+    /// How long it holds.
+    pub lease: Duration,
+    /// So many in all.
+    pub limit: usize,
+    /// So many of each host.
+    pub hosts: HostLimits,
+}
+
+/// Where a worker says what it has room for, and is given new work; clones share it. Nothing depends on it: work that
+/// finds no room is stored as due.
+#[derive(Debug)]
+pub struct Dispatch<T> {
+    desk: Arc<Mutex<Desk<T>>>,
+    bell: Wake,
+}
+
+#[derive(Debug)]
+struct Desk<T> {
+    /// What is left of the room, and what is rung when something is handed over.
+    room: Option<(Capacity, Wake)>,
+    /// Slots that are taken of rooms: work is on its way to them, or lies here.
+    reserved: HashMap<String, usize>,
+    handed: Vec<T>,
+}
+
+/// Work that was claimed as it was made, and the slots that were taken for it: to be handed over after the commit. None
+/// if there was no room.
+pub(super) type Dispatched<T> = Option<(CapacityPermit<T>, Vec<T>)>;
+
+/// Slots that work is on its way to; they are free again if it does not come.
+#[derive(Debug)]
+pub(super) struct CapacityPermit<T> {
+    to: Dispatch<T>,
+    claim: Claim,
+    wake: Wake,
+    hosts: Vec<String>,
+}
+
+impl<T> Clone for Dispatch<T> {
+    fn clone(&self) -> Self {
+        Self {
+            desk: Arc::clone(&self.desk),
+            bell: self.bell.clone(),
+        }
+    }
+}
+
+impl<T> Default for Dispatch<T> {
+    fn default() -> Self {
+        let desk = Desk {
+            room: None,
+            reserved: HashMap::new(),
+            handed: Vec::new(),
+        };
+        Self {
+            desk: Arc::new(Mutex::new(desk)),
+            bell: Wake::new(),
+        }
+    }
+}
+
+impl<T> Dispatch<T> {
+    /// A worker has room; it is rung when something is handed over.
+    pub fn set_capacity(&self, room: Capacity, wake: Wake) {
+        if room.limit > 0 {
+            self.desk().room = Some((room, wake));
+        }
+    }
+
+    /// Takes back what is left of the room, so that it can be used otherwise.
+    pub fn clear_capacity(&self) {
+        self.desk().room = None;
+    }
+
+    /// What was handed over since the last time.
+    #[must_use]
+    pub fn receive(&self) -> Vec<T>
+    where
+        T: HasHost,
+    {
+        let mut desk = self.desk();
+        let handed = std::mem::take(&mut desk.handed);
+        for work in &handed {
+            desk.free(work.host());
+        }
+        handed
+    }
+
+    /// Slots that are taken, by host: work is on its way to them.
+    #[must_use]
+    pub fn reserved(&self) -> HashMap<String, usize> {
+        self.desk().reserved.clone()
+    }
+
+    /// Takes what is handed over while other work is done.
+    pub async fn receive_during<O>(
+        &self,
+        work: impl Future<Output = O>,
+        mut take: impl FnMut(Vec<T>),
+    ) -> O
+    where
+        T: HasHost,
+    {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.bell.rung() => take(self.receive()),
+            }
+        }
+    }
+
+    /// Takes the room back, and what is on its way to it.
+    pub async fn close(&self, mut take: impl FnMut(Vec<T>))
+    where
+        T: HasHost,
+    {
+        self.clear_capacity();
+        take(self.receive());
+        while !self.reserved().is_empty() {
+            self.bell.rung().await;
+            take(self.receive());
+        }
+    }
+
+    /// No slots yet, of the room there is.
+    pub(super) fn slots(&self) -> Option<CapacityPermit<T>> {
+        let desk = self.desk();
+        let (room, wake) = desk.room.as_ref()?;
+        Some(CapacityPermit {
+            to: self.clone(),
+            claim: Claim {
+                now: room.clock.now(),
+                lease: room.lease,
+                limit: room.limit,
+            },
+            wake: wake.clone(),
+            hosts: Vec::new(),
+        })
+    }
+
+    /// Hands over one piece of work, if there is room; says whether there was.
+    #[cfg(test)]
+    pub(crate) fn hand_one(&self, work: T) -> bool
+    where
+        T: HasHost,
+    {
+        let Some(mut slots) = self.slots() else {
+            return false;
+        };
+        let taken = slots.take(work.host());
+        if taken {
+            slots.hand(vec![work]);
+        }
+        taken
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk<T>> {
+        // whole in any case: nothing that can panic is done while it is locked
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Desk<T> {
+    fn free(&mut self, host: &str) {
+        if let Some(taken) = self.reserved.get_mut(host) {
+            *taken -= 1;
+            if *taken == 0 {
+                self.reserved.remove(host);
+            }
+        }
+    }
+}
+
+impl<T> CapacityPermit<T> {
+    /// The claim of the work that is handed over.
+    pub(super) fn claim(&self) -> Claim {
+        self.claim
+    }
+
+    /// Takes one more, of this host, if there is room.
+    pub(super) fn take(&mut self, host: &str) -> bool {
+        let mut desk = self.to.desk();
+        let Some((room, _)) = &mut desk.room else {
+            return false;
+        };
+        let taken = room.hosts.in_flight.entry(host.to_owned()).or_default();
+        if room.limit == 0 || *taken >= room.hosts.per_host {
+            return false;
+        }
+        room.limit -= 1;
+        *taken += 1;
+        *desk.reserved.entry(host.to_owned()).or_default() += 1;
+        drop(desk);
+        self.hosts.push(host.to_owned());
+        true
+    }
+
+    /// Hands over the work that the slots were taken for.
+    pub(super) fn hand(mut self, work: Vec<T>)
+    where
+        T: HasHost,
+    {
+        if work.is_empty() {
+            return;
+        }
+        let mut desk = self.to.desk();
+        for work in work {
+            // the slot stays taken until the work is received
+            if let Some(place) = self.hosts.iter().position(|host| host == work.host()) {
+                self.hosts.swap_remove(place);
+                desk.handed.push(work);
+            }
+        }
+        drop(desk);
+        self.to.bell.ring();
+        self.wake.ring();
+    }
+}
+
+impl<T> Drop for CapacityPermit<T> {
+    fn drop(&mut self) {
+        if self.hosts.is_empty() {
+            return;
+        }
+        let mut desk = self.to.desk();
+        for host in &self.hosts {
+            desk.free(host);
+        }
+        drop(desk);
+        self.to.bell.ring();
+    }
+}
+
+/// What takes a slot.
+pub trait HasHost {
+    /// Of which host.
+    fn host(&self) -> &str;
+}
+
+impl HasHost for DueDelivery {
+    fn host(&self) -> &str {
+        self.callback_url.host()
+    }
+}
+
+/// All jobs are Basiq's.
+impl HasHost for DueJob {
+    fn host(&self) -> &str {
+        BASIQ
+    }
+}
+
+/// The host of jobs.
+pub(super) const BASIQ: &str = "";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl HasHost for &str {
+        fn host(&self) -> &str {
+            self
+        }
+    }
+
+    fn room(limit: usize, per_host: usize) -> Capacity {
+        Capacity {
+            clock: Clock::system(),
+            lease: Duration::from_secs(30),
+            limit,
+            hosts: HostLimits {
+                per_host,
+                in_flight: HashMap::from([("busy".to_owned(), 1)]),
+            },
+        }
+    }
+
+    fn reserved(desk: &Dispatch<&str>) -> Vec<(String, usize)> {
+        let mut reserved: Vec<_> = desk.reserved().into_iter().collect();
+        reserved.sort();
+        reserved
+    }
+
+    #[tokio::test]
+    async fn work_is_handed_to_whom_has_room_and_rings() {
+        let (desk, wake) = (Dispatch::default(), Wake::new());
+        assert!(desk.slots().is_none(), "nobody has room");
+        desk.set_capacity(room(3, 2), wake.clone());
+        let mut slots = desk.slots().unwrap();
+        let taken = ["busy", "busy", "idle", "idle", "other"].map(|host| slots.take(host));
+        assert_eq!(
+            taken,
+            [true, false, true, true, false],
+            "three, two of a host"
+        );
+        slots.hand(vec!["busy", "idle"]);
+        wake.rung().await;
+        let lie_there = [("busy".to_owned(), 1), ("idle".to_owned(), 1)];
+        assert_eq!(reserved(&desk), lie_there, "the third did not come");
+        assert_eq!(desk.receive(), ["busy", "idle"]);
+        assert_eq!((desk.receive(), reserved(&desk)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn slots_are_of_the_room_there_is_when_they_are_taken() {
+        let desk: Dispatch<&str> = Dispatch::default();
+        desk.set_capacity(room(1, 2), Wake::new());
+        let (mut one, mut two) = (desk.slots().unwrap(), desk.slots().unwrap());
+        assert!(one.take("idle") && !two.take("idle"), "each slot once");
+        desk.clear_capacity();
+        assert!(desk.slots().is_none() && !two.take("idle"));
+        assert_eq!(reserved(&desk), [("idle".to_owned(), 1)], "on its way");
+        desk.set_capacity(room(0, 2), Wake::new());
+        assert!(desk.slots().is_none(), "that is none");
+        drop((one, two));
+        assert_eq!(reserved(&desk), []);
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_is_taken_before_a_desk_closes_and_what_will_not_come_is_not_waited_for()
+     {
+        let (desk, mut taken) = (Dispatch::default(), Vec::new());
+        desk.set_capacity(room(9, 9), Wake::new());
+        let (mut comes, mut fails) = (desk.slots().unwrap(), desk.slots().unwrap());
+        assert!(comes.take("idle") && fails.take("idle"));
+        let (working, others) = (desk.clone(), async {
+            tokio::task::yield_now().await;
+            comes.hand(vec!["idle"]);
+            tokio::task::yield_now().await;
+            drop(fails);
+        });
+        tokio::join!(working.close(|new| taken.extend(new)), others);
+        assert_eq!(taken, ["idle"]);
+        assert!(desk.slots().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_over_during_other_work_is_taken_before_that_ends() {
+        let (desk, mut taken) = (Dispatch::default(), Vec::new());
+        desk.set_capacity(room(9, 9), Wake::new());
+        let (done, waits) = tokio::sync::oneshot::channel();
+        let mut slots = desk.slots().unwrap();
+        assert!(slots.take("idle"));
+        slots.hand(vec!["idle"]);
+        let mut done = Some(done);
+        let ended = desk.receive_during(waits, |new| {
+            taken.extend(new);
+            done.take().unwrap().send(7).unwrap();
+        });
+        assert_eq!(ended.await, Ok(7));
+        assert_eq!(taken, ["idle"]);
+    }
+}

@@ -1,0 +1,244 @@
+//! Watches to register, in one transaction however many they are.
+
+use std::{collections::HashSet, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::{
+    domain::LeaseId,
+    store::{
+        DueJob, NewJobs, NewWatch, Registration, StoreError,
+        common::{
+            ClientStandings, NewClaim, RegisterBatch, RegistrationResults, answer, claimed_jobs,
+            clients_of, decide, due_rows, existing, found, is_near_cap, known, millis, open_rows,
+            standings, watch_rows,
+        },
+        dispatch::Dispatched,
+        postgres::{LeaseClock, PgSession, details, now, pool::ConnectionPool, row::columns},
+    },
+};
+
+/// So close to its cap a client's watches are counted one transaction at a time.
+const NEAR_CAP: u64 = 2048;
+
+/// While a client is locked it cannot be revoked.
+pub(super) const SHARE_CLIENTS: &str =
+    "SELECT 1 FROM clients WHERE client_id = ANY($1) ORDER BY client_id FOR SHARE";
+
+pub(super) const LOCK_CLIENTS: &str =
+    "SELECT 1 FROM clients WHERE client_id = ANY($1) ORDER BY client_id FOR NO KEY UPDATE";
+
+pub(super) const CLIENTS: &str = "SELECT c.client_id, c.revoked_at IS NOT NULL AS revoked, \
+    (SELECT coalesce(sum(n), 0)::bigint FROM watch_counts n WHERE n.client_id = c.client_id \
+     AND n.state IN ('watching', 'awaiting-user', 'delayed')) AS open \
+    FROM clients c WHERE c.client_id = ANY($1)";
+
+/// The first of its job from its place in the index of open watches on, if it is that one. Looked for as equal it may
+/// be found among all of its client: in a young store, of which nothing is known, one index is as good as another.
+pub(super) const OPEN_WATCHES: &str = "SELECT q.place, w.watch_id \
+    FROM unnest($1::text[], $2::bigint[], $3::text[]) WITH ORDINALITY \
+        q (job_id, client_id, callback_url, place) \
+    CROSS JOIN LATERAL (SELECT w.watch_id, w.job_id, w.client_id, w.callback_url FROM watches w \
+        WHERE (w.job_id, w.client_id, md5(w.callback_url)) >= (q.job_id, q.client_id, md5(q.callback_url)) \
+            AND w.job_id <= q.job_id AND w.settled_at IS NULL \
+        ORDER BY w.job_id, w.client_id, md5(w.callback_url) LIMIT 1) w \
+    WHERE w.job_id = q.job_id AND w.client_id = q.client_id AND w.callback_url = q.callback_url";
+
+/// Those that are watched now are left out, and unlocked.
+pub(super) const RESTING: &str = "SELECT job_id, memory FROM jobs \
+    WHERE job_id = ANY($1) AND next_look_at IS NULL ORDER BY job_id FOR UPDATE";
+
+/// One that is there already keeps the lease it has; those that were claimed as they were added are told by theirs.
+pub(super) const ADD_JOBS: &str = concat!(
+    "INSERT INTO jobs AS j (job_id, next_look_at, urgency, joined, memory, lease_id, lease_until) \
+     SELECT job_id, at, 0, lease_id IS NULL, memory, lease_id, \
+         CASE WHEN lease_id IS NOT NULL THEN ",
+    now!("$5"),
+    " + $6 END \
+     FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) n (job_id, at, memory, lease_id) \
+     ON CONFLICT (job_id) DO UPDATE SET \
+     memory = CASE WHEN j.next_look_at IS NULL THEN excluded.memory ELSE j.memory END, \
+     next_look_at = least(coalesce(j.next_look_at, excluded.next_look_at), excluded.next_look_at), \
+     urgency = 0, joined = TRUE \
+     RETURNING job_id, lease_id"
+);
+
+pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, job_id, \
+    callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
+    created_at, traceparent, updated_at) SELECT *, created_at \
+    FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
+        $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], \
+        $14::text[]) \
+        n (watch_id, client_id, job_id, callback_url, callback_host, operation, events, \
+           until_step, locale, metadata, state, progress, created_at, traceparent) \
+    ON CONFLICT DO NOTHING RETURNING watch_id";
+
+/// Registers watches in the database, and hands new jobs to the tracker.
+pub(super) struct PostgresRegistration {
+    pub(super) pool: ConnectionPool,
+    pub(super) arbiter: LeaseClock,
+    pub(super) new_jobs: NewJobs,
+}
+
+/// Where new jobs find room, and whose time claims are judged by.
+type DispatchContext<'h> = (&'h NewJobs, LeaseClock);
+
+#[async_trait]
+impl RegisterBatch for PostgresRegistration {
+    const AT_ONCE: usize = 1;
+
+    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError> {
+        let handing = (&self.new_jobs, self.arbiter);
+        for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
+            let registered = self
+                .pool
+                .write(
+                    (&*new, lock, handing),
+                    |connection, (new, lock, handing)| {
+                        Box::pin(register(connection, new, lock, *handing))
+                    },
+                )
+                .await?;
+            if let Some((answers, handed)) = registered {
+                if let Some((slots, jobs)) = handed {
+                    slots.hand(jobs);
+                }
+                return Ok(answers.into_iter().map(Ok).collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Registers watches; none if a client is so near its cap that its row must be locked for itself.
+async fn register(
+    connection: &mut PgSession<'_>,
+    new: &[NewWatch],
+    lock: &'static str,
+    handing: DispatchContext<'_>,
+) -> Result<Option<(Vec<Registration>, Dispatched<DueJob>)>, StoreError> {
+    let clients = clients(connection, new, lock).await?;
+    if lock == SHARE_CLIENTS && is_near_cap(new, &clients, NEAR_CAP) {
+        return Ok(None);
+    }
+    let (decisions, fresh) = decide(new, &open_watches(connection, new).await?, clients);
+    let (added, handed) = add(connection, &fresh, handing).await?;
+    let mut answers = Vec::with_capacity(new.len());
+    for (new, decision) in new.iter().zip(decisions) {
+        answers.push(match answer(new, decision, &added) {
+            Ok(answer) => answer,
+            Err(known) => {
+                let id = match known {
+                    Some(id) => Some(id),
+                    // another relay was quicker, or another of this batch
+                    None => open_watches(connection, std::slice::from_ref(new))
+                        .await?
+                        .pop()
+                        .flatten(),
+                };
+                let story = match id {
+                    Some(id) => details::find(connection, Some(new.client_id), id).await?,
+                    None => None,
+                };
+                found(new, story)?
+            }
+        });
+    }
+    Ok(Some((answers, handed)))
+}
+
+async fn clients(
+    connection: &mut PgSession<'_>,
+    new: &[NewWatch],
+    lock: &'static str,
+) -> Result<ClientStandings, StoreError> {
+    let ids = clients_of(new);
+    sqlx::query(lock)
+        .bind(&ids)
+        .execute(&mut *connection)
+        .await?;
+    let rows = sqlx::query(CLIENTS).bind(&ids).fetch_all(connection);
+    standings(&rows.await?)
+}
+
+/// The open watch of each that has one.
+async fn open_watches(
+    connection: &mut PgSession<'_>,
+    new: &[NewWatch],
+) -> Result<Vec<Option<crate::domain::WatchId>>, StoreError> {
+    let open = open_rows(new);
+    let rows = sqlx::query(OPEN_WATCHES)
+        .bind(columns(&open, |row| row.job_id))
+        .bind(columns(&open, |row| row.client_id))
+        .bind(columns(&open, |row| row.callback_url))
+        .fetch_all(connection)
+        .await?;
+    existing(&rows, new.len(), 1)
+}
+
+/// Makes jobs due and adds their watches; says which watches are new, and which jobs were claimed at once.
+async fn add(
+    connection: &mut PgSession<'_>,
+    new: &[&NewWatch],
+    (desk, arbiter): DispatchContext<'_>,
+) -> Result<(HashSet<String>, Dispatched<DueJob>), StoreError> {
+    if new.is_empty() {
+        return Ok((HashSet::new(), None));
+    }
+    let slots = desk.slots();
+    let mut room = slots.map(|slots| (LeaseId::new(slots.claim().now), slots));
+    let claimed = add_jobs(connection, new, (room.as_mut(), arbiter)).await?;
+    let rows = watch_rows(new)?;
+    let added: Vec<String> = sqlx::query_scalar(ADD_WATCHES)
+        .bind(columns(&rows, |row| row.watch_id.as_str()))
+        .bind(columns(&rows, |row| row.client_id))
+        .bind(columns(&rows, |row| row.job_id))
+        .bind(columns(&rows, |row| row.callback_url))
+        .bind(columns(&rows, |row| row.callback_host))
+        .bind(columns(&rows, |row| row.operation))
+        .bind(columns(&rows, |row| row.events))
+        .bind(columns(&rows, |row| row.until_step))
+        .bind(columns(&rows, |row| row.locale))
+        .bind(columns(&rows, |row| row.metadata.as_str()))
+        .bind(columns(&rows, |row| row.state))
+        .bind(columns(&rows, |row| row.progress.as_str()))
+        .bind(columns(&rows, |row| row.created_at))
+        .bind(columns(&rows, |row| row.traceparent.as_deref()))
+        .fetch_all(connection)
+        .await?;
+    let added = added.into_iter().collect();
+    let handed = room.map(|(lease, slots)| {
+        let claimed = claimed.iter().map(String::as_str).collect();
+        (slots, claimed_jobs(new, &added, claimed, lease))
+    });
+    Ok((added, handed))
+}
+
+/// Makes jobs due; names those that were claimed as they were added.
+async fn add_jobs(
+    connection: &mut PgSession<'_>,
+    new: &[&NewWatch],
+    (mut room, arbiter): (Option<&mut NewClaim>, LeaseClock),
+) -> Result<Vec<String>, StoreError> {
+    let jobs: Vec<_> = new.iter().map(|new| new.request.job_id.as_str()).collect();
+    let resting = sqlx::query(RESTING)
+        .bind(jobs)
+        .fetch_all(&mut *connection)
+        .await?;
+    let rows = due_rows(new, known(&resting)?, room.as_deref_mut())?;
+    let claim = room.as_ref().map(|(_, slots)| slots.claim());
+    let leases: Vec<(String, Option<String>)> = sqlx::query_as(ADD_JOBS)
+        .bind(columns(&rows, |row| row.job_id))
+        .bind(columns(&rows, |row| row.at))
+        .bind(columns(&rows, |row| row.memory.as_str()))
+        .bind(columns(&rows, |row| row.lease_id.as_deref()))
+        .bind(claim.and_then(|claim| arbiter.now(claim.now)))
+        .bind(claim.map(|claim| millis(claim.lease)))
+        .fetch_all(connection)
+        .await?;
+    let ours = room.map(|(lease, _)| lease.to_string());
+    let claimed = leases
+        .into_iter()
+        .filter(|(_, lease)| lease.is_some() && *lease == ours);
+    Ok(claimed.map(|(job, _)| job).collect())
+}

@@ -1,0 +1,74 @@
+//! Whom Basiq's averages were asked for lately.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+
+use crate::tracker::{look::durations::AVERAGES_LAST, schedule::between};
+
+/// How many kinds of jobs are remembered; Basiq has about 200 banks. No averages of others are asked for,
+/// which costs their jobs a few looks.
+const MOST_KINDS: usize = 2000;
+
+/// The kinds of jobs, by bank and job type, whose averages this relay asked for within a day.
+///
+/// The store knows as well, across restarts and relays, but only some time after the answer: of many looks
+/// at jobs of one bank each would ask until then.
+#[derive(Debug, Default)]
+pub(super) struct AveragesAskedFor(Mutex<HashMap<(String, String), Timestamp>>);
+
+impl AveragesAskedFor {
+    /// Whether the caller is to ask, which it then counts as having done: nobody here asked for a day.
+    pub(super) fn take_turn(&self, bank: &str, job_type: &str, now: Timestamp) -> bool {
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasts = |at: &Timestamp| between(*at, now) < AVERAGES_LAST;
+        let kind = (bank.to_owned(), job_type.to_owned());
+        if asked.get(&kind).is_some_and(lasts) {
+            return false;
+        }
+        if asked.len() >= MOST_KINDS {
+            asked.retain(|_, at| lasts(at));
+        }
+        let has_room = asked.len() < MOST_KINDS;
+        if has_room {
+            asked.insert(kind, now);
+        }
+        has_room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + hour * 3600).unwrap()
+    }
+
+    #[test]
+    fn each_kind_has_a_turn_once_a_day() {
+        let asked = AveragesAskedFor::default();
+        let due = [0, 0, 23, 24, 47]
+            .map(|hour| asked.take_turn("AU00000", "update-connection", at(hour)));
+        assert_eq!(due, [true, false, false, true, false]);
+        assert!(asked.take_turn("AU00000", "create-connection", at(47)));
+        assert!(asked.take_turn("AU00001", "update-connection", at(47)));
+    }
+
+    #[test]
+    fn no_more_kinds_are_remembered_than_there_is_room_for_and_the_old_make_room() {
+        let asked = AveragesAskedFor::default();
+        let due = |hour| {
+            let banks = 0..2 * MOST_KINDS;
+            banks
+                .filter(|n| asked.take_turn(&n.to_string(), "", at(hour)))
+                .count()
+        };
+        assert_eq!((due(0), due(1)), (MOST_KINDS, 0));
+        assert_eq!(due(24), MOST_KINDS);
+        assert_eq!(asked.0.lock().unwrap().len(), MOST_KINDS);
+    }
+}

@@ -1,0 +1,98 @@
+//! How long jobs like this one take: asked of the store and, once a day for each bank and type of job, of
+//! Basiq.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::{debug, warn};
+
+use crate::{
+    domain::{BasiqAverages, ErrorChain, JobContext, JobSnapshot},
+    normalise::Finding,
+    store::{DurationSample, DurationsFound},
+    tracker::{
+        bank::{BANK_TIME_LIMIT, USUAL_METHOD},
+        look::{LookContext, LookInProgress},
+        schedule::between,
+        stages,
+    },
+};
+
+/// Basiq's averages are of the last seven days, so a day old ones are good enough.
+pub(super) const AVERAGES_LAST: Duration = Duration::from_hours(24);
+
+impl LookContext {
+    /// What is known of jobs like this one. Without an answer of the store, nothing is.
+    pub(super) async fn durations_of(&self, context: &JobContext) -> DurationsFound {
+        self.store.durations_of(context).await.unwrap_or_else(|error| {
+            warn!(error = %ErrorChain(&error), "what is known of the pace of jobs cannot be read");
+            DurationsFound::default()
+        })
+    }
+
+    /// What Basiq says of the bank's pace, if it was not asked for a day, by this relay or another. A bank
+    /// that Basiq says nothing of has no averages.
+    pub(super) async fn ask_averages(
+        &self,
+        found: &DurationsFound,
+        context: &JobContext,
+        now: Timestamp,
+    ) -> Option<BasiqAverages> {
+        let bank = found.institution_id.as_deref()?;
+        let known = found
+            .averages_at
+            .is_some_and(|at| between(at, now) < AVERAGES_LAST);
+        let job_type = context.job_type.as_deref().unwrap_or_default();
+        if known || !self.asked.take_turn(bank, job_type, now) {
+            return None;
+        }
+        let asking = self.client.connector(bank, USUAL_METHOD);
+        let answer = tokio::time::timeout(BANK_TIME_LIMIT, asking).await;
+        let Ok(Ok(connector)) = answer else {
+            debug!(
+                institution.id = bank,
+                "Basiq does not say how long the bank's jobs take"
+            );
+            return Some(BasiqAverages::default());
+        };
+        Some(
+            connector
+                .averages
+                .map_or_else(BasiqAverages::default, |told| BasiqAverages {
+                    verify_credentials: told.verify_credentials,
+                    retrieve_accounts: told.retrieve_accounts,
+                    total: told.total,
+                }),
+        )
+    }
+}
+
+/// What the look teaches: how long the job took if it has settled, failures too, for they are to be seen
+/// in time as well; and Basiq's averages if it was asked.
+pub(super) fn lesson(
+    look: &LookInProgress,
+    (snapshot, finding): (&JobSnapshot, &Finding),
+    found: &DurationsFound,
+    averages: Option<BasiqAverages>,
+) -> Option<DurationSample> {
+    let has_settled = matches!(finding, Finding::Succeeded | Finding::Failed(_));
+    let stages = if has_settled {
+        stages::left(&look.due.memory, snapshot, look.now)
+    } else {
+        Vec::new()
+    };
+    if stages.is_empty() && averages.is_none() {
+        return None;
+    }
+    let context = &look.memory.context;
+    Some(DurationSample {
+        institution_id: context
+            .institution_id
+            .clone()
+            .or_else(|| found.institution_id.clone()),
+        connection_id: context.connection_id.clone().filter(|_| has_settled),
+        job_type: context.job_type.clone().unwrap_or_default(),
+        stages,
+        averages,
+    })
+}

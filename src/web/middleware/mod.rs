@@ -1,0 +1,265 @@
+//! What every answer has: a request id, security headers, a time limit, a log line and a measure.
+
+use std::{
+    any::Any,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, Method, header};
+use tokio::sync::Semaphore;
+use tower::util::MapRequestLayer;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+};
+use tracing::{Instrument, debug, error, field, info, info_span, warn};
+
+use crate::{
+    telemetry,
+    web::{
+        head::HeadFault,
+        long_poll::LongPoll,
+        problem::{Problem, ProblemCode},
+        trace,
+    },
+};
+
+/// An answer that takes longer is given up.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// ... unless it waits on purpose ([`LongPoll`]): so much longer.
+const LEAVE_LIMIT: Duration = Duration::from_mins(1);
+
+/// So many requests are worked on at a time; more are turned away before they take memory. Each holds a
+/// body of [`MAX_BODY`] and a place in the store's queue.
+///
+/// [`MAX_BODY`]: crate::web::MAX_BODY
+const MAX_IN_HAND: usize = 1024;
+
+/// Seconds after which a client that was turned away may ask again.
+const TURNED_AWAY_SECONDS: u64 = 1;
+/// Seconds after which a client may ask again when an answer took too long.
+const RETRY_SECONDS: u64 = 5;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers of every answer that does not set its own.
+static SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
+
+/// Wraps the routes of a router in the middleware, and answers unknown routes with a problem.
+pub fn with_middleware(router: Router) -> Router {
+    with_room(router, MAX_IN_HAND)
+}
+
+fn with_room(router: Router, requests: usize) -> Router {
+    let room = Arc::new(Semaphore::new(requests));
+    // the outermost first; in one layer, for a router puts each in a box and copies that for each call
+    let layers = (
+        MapRequestLayer::new(forget_odd_id),
+        SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid),
+        PropagateRequestIdLayer::new(REQUEST_ID.clone()),
+        from_fn_with_state(room, respond),
+        CatchPanicLayer::custom(panicked),
+    );
+    router
+        .fallback(async || Problem::not_found("There is no such page or call."))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(layers)
+}
+
+/// What is answered to a method that a path does not have.
+pub(super) async fn method_not_allowed() -> Problem {
+    Problem::new(
+        ProblemCode::MethodNotAllowed,
+        "The `Allow` header tells the methods this path has.",
+    )
+}
+
+/// An id from the caller is kept if it is fit for logs and headers.
+fn forget_odd_id(mut request: Request) -> Request {
+    let sane = |id: &HeaderValue| {
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-:+/=".contains(byte);
+        (1..=128).contains(&id.len()) && id.as_bytes().iter().all(allowed)
+    };
+    if !request.headers().get(&REQUEST_ID).is_some_and(sane) {
+        request.headers_mut().remove(&REQUEST_ID);
+    }
+    request
+}
+
+/// What a panic says stays in the log.
+fn panicked(_message: Box<dyn Any + Send>) -> Response {
+    Problem::internal("a handler panicked").into_response()
+}
+
+async fn respond(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let path = request.uri().path().to_owned();
+    let method = known_method(request.method());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let id = request.headers().get(&REQUEST_ID);
+    let span = info_span!(
+        "request",
+        request.id = id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
+        http.method = method,
+        http.route = route,
+        client.name = field::Empty,
+        otel.name = field::Empty,
+        otel.kind = field::Empty,
+    );
+    telemetry::join_as_server(&span, trace::sent(request.headers()), (method, &route));
+    let place = Arc::clone(&room).try_acquire_owned().ok();
+    let has_room = place.is_some() || is_monitoring(&route);
+    let leave = LongPoll::from_place(place);
+    let mut response = if let Some(fault) = request.extensions().get::<HeadFault>() {
+        fault.answer()
+    } else if has_room {
+        let answering = answer(request, next, leave.clone());
+        answering.instrument(span.clone()).await
+    } else {
+        turned_away()
+    };
+    telemetry::tell_answer(&span, response.status());
+    let _entered = span.enter();
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        log_cause(&problem);
+        // who has words of its own for people keeps them
+        if !response.headers().contains_key(header::CONTENT_TYPE) {
+            response = with_body(response, &problem, &path);
+        }
+    }
+    for (name, value) in &SECURITY_HEADERS {
+        let headers = response.headers_mut().entry(name);
+        headers.or_insert(value.clone());
+    }
+    let took = (began.elapsed(), leave.is_taken());
+    measure(&response, &route, method, took);
+    response
+}
+
+/// Whether a route tells how the relay does: it answers however much there is to do.
+fn is_monitoring(route: &str) -> bool {
+    matches!(route, "/healthz" | "/readyz" | "/metrics")
+}
+
+/// The answer where there is no room to work on a call.
+fn turned_away() -> Response {
+    Problem::new(
+        ProblemCode::Overloaded,
+        "Nothing was done. Ask again shortly.",
+    )
+    .retry_after(TURNED_AWAY_SECONDS)
+    .into_response()
+}
+
+/// The answer; that of a handler that hangs is a problem.
+async fn answer(mut request: Request, next: Next, leave: LongPoll) -> Response {
+    request.extensions_mut().insert(leave.clone());
+    let mut answering = pin!(next.run(request));
+    let mut answered = tokio::time::timeout(TIME_LIMIT, &mut answering).await;
+    if answered.is_err() && leave.is_taken() {
+        answered = tokio::time::timeout(LEAVE_LIMIT, &mut answering).await;
+    }
+    leave.release_permit();
+    answered.unwrap_or_else(|_elapsed| {
+        Problem::new(
+            ProblemCode::TimedOut,
+            "The relay is busy; what was asked may have been done. Ask again shortly.",
+        )
+        .retry_after(RETRY_SECONDS)
+        .into_response()
+    })
+}
+
+/// The method as a label: anybody can invent methods, so unknown ones share a word.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn log_cause(problem: &Problem) {
+    let Some(cause) = problem.cause_chain() else {
+        return;
+    };
+    let code = problem.code().as_str();
+    match problem.code() {
+        ProblemCode::StoreUnavailable | ProblemCode::NotReady => {
+            warn!(problem.code = code, cause, "the relay cannot answer now");
+        }
+        _ => error!(problem.code = code, cause, "the relay made an error"),
+    }
+}
+
+fn with_body(response: Response, problem: &Problem, path: &str) -> Response {
+    let (mut parts, _) = response.into_parts();
+    let body = serde_json::to_vec(&problem.document(path)).unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    Response::from_parts(parts, body.into())
+}
+
+/// How long a call took says how the relay does, unless it waited on purpose.
+fn measure(
+    response: &Response,
+    route: &str,
+    method: &'static str,
+    (took, has_waited): (Duration, bool),
+) {
+    let status = response.status();
+    let labels = [
+        ("route", route.to_owned()),
+        ("method", method.to_owned()),
+        ("status", status.as_str().to_owned()),
+    ];
+    metrics::counter!("relay_http_requests_total", &labels).increment(1);
+    if !has_waited {
+        metrics::histogram!("relay_http_request_seconds", &labels).record(took.as_secs_f64());
+    }
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let status = status.as_u16();
+    if is_monitoring(route) {
+        debug!(http.status = status, duration_ms, "answered");
+    } else {
+        info!(http.status = status, duration_ms, "answered");
+    }
+}
+
+#[cfg(test)]
+mod tests;

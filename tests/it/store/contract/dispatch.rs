@@ -1,0 +1,217 @@
+//! Work that is handed to a worker in the unit of work that makes it: claimed as if it had been found due.
+
+use std::{collections::HashMap, time::Duration};
+
+use basiq_relay::{
+    clock::Clock,
+    domain::{DeliveryState, Status, WatchId},
+    runtime::Wake,
+    store::{AfterAttempt, Capacity, DueDelivery, DueJob, HostLimits},
+};
+use jiff::Timestamp;
+
+use crate::store::support::{Fixture, at, attempt, change, look, no_limits};
+
+const HOOK: &str = "https://app.example/hook";
+
+/// Room for so many, from this second on and for a minute.
+fn room(limit: usize, second: i64) -> Capacity {
+    Capacity {
+        clock: Clock::manual(at(second)),
+        lease: Duration::from_mins(1),
+        limit,
+        hosts: no_limits(),
+    }
+}
+
+fn offer_for_jobs(fixture: &Fixture, limit: usize, second: i64) {
+    let desk = fixture.store.new_jobs();
+    desk.set_capacity(room(limit, second), Wake::new());
+}
+
+fn offer_for_deliveries(fixture: &Fixture, limit: usize, hosts: HostLimits) {
+    let room = Capacity {
+        hosts,
+        ..room(limit, 0)
+    };
+    fixture
+        .store
+        .new_deliveries()
+        .set_capacity(room, Wake::new());
+}
+
+/// Tells all watches of a job success.
+async fn settle(fixture: &Fixture, job: &DueJob, now: Timestamp) {
+    let mut look = look(job, now);
+    let changes = job.watches.iter();
+    look.changes = changes.map(|w| change(w, Status::Success, now)).collect();
+    assert!(fixture.record(look).await);
+}
+
+/// Whose events these are.
+fn watches(due: &[DueDelivery]) -> Vec<WatchId> {
+    due.iter().map(|due| due.watch_id).collect()
+}
+
+#[tokio::test]
+async fn a_new_job_is_handed_over_with_its_watch_and_found_again_when_its_claim_runs_out() {
+    let fixture = Fixture::new().await;
+    offer_for_jobs(&fixture, 1, 0);
+    let watch = fixture.watch("j1", at(0)).await;
+    fixture.watch("j2", at(0)).await;
+    let handed = fixture.store.new_jobs().receive();
+    assert_eq!(handed.len(), 1, "there is room for one");
+    let due = &handed[0];
+    assert_eq!((due.job_id.as_str(), due.due_at), ("j1", at(0)));
+    let claimed = fixture.claim(at(1)).await;
+    assert_eq!(claimed[0].job_id.as_str(), "j2", "j1 is taken");
+    assert_eq!(claimed.len(), 1);
+    let again = fixture.claim_one(at(60)).await;
+    assert_eq!(again.job_id.as_str(), "j1");
+    assert_ne!(again.lease, due.lease);
+    assert_eq!(format!("{:?}", again.watches), format!("{:?}", due.watches));
+    assert_eq!(again.watches[0].id, watch);
+    let late = look(due, at(61));
+    assert!(!fixture.record(late).await, "its lease was lost");
+}
+
+#[tokio::test]
+async fn a_job_that_is_known_is_not_handed_over_and_a_watch_that_joins_is_looked_at_next() {
+    let fixture = Fixture::new().await;
+    offer_for_jobs(&fixture, 9, 0);
+    fixture.watch("j1", at(0)).await;
+    let handed = fixture.store.new_jobs().receive();
+    let joined = fixture.watch_at("j1", "https://app.example/2", at(1)).await;
+    assert!(
+        fixture.store.new_jobs().receive().is_empty(),
+        "it is claimed"
+    );
+    settle(&fixture, &handed[0], at(2)).await;
+    let next = fixture.claim_one(at(2)).await;
+    assert_eq!(next.watches.len(), 1);
+    assert_eq!(next.watches[0].id, joined);
+    settle(&fixture, &next, at(3)).await;
+    fixture.watch("j1", at(4)).await;
+    assert!(fixture.store.new_jobs().receive().is_empty(), "it rested");
+    assert_eq!(fixture.claim(at(4)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn two_watches_of_a_new_job_that_are_registered_at_once_are_handed_over_together() {
+    let fixture = Fixture::new().await;
+    offer_for_jobs(&fixture, 9, 0);
+    let new = ["1", "2", "1"].map(|n| {
+        let callback = format!("{HOOK}/{n}");
+        crate::store::support::new_watch(fixture.client, "j1", &callback, at(0))
+    });
+    fixture.store.register_watches(new.into()).await.unwrap();
+    let handed = fixture.store.new_jobs().receive();
+    assert_eq!((handed.len(), handed[0].watches.len()), (1, 2));
+    assert!(fixture.store.new_jobs().reserved().is_empty());
+}
+
+#[tokio::test]
+async fn a_new_delivery_is_handed_over_as_a_claim_would_bring_it() {
+    let fixture = Fixture::new().await;
+    offer_for_deliveries(&fixture, 9, no_limits());
+    let watch = fixture.watch("j1", at(0)).await;
+    fixture.tell(Status::Success, at(0)).await;
+    let handed = fixture.store.new_deliveries().receive().remove(0);
+    assert!(fixture.claim_deliveries(at(59)).await.is_empty());
+    let claimed = fixture.claim_delivery(at(60)).await;
+    assert_ne!(claimed.lease, handed.lease);
+    let lease = claimed.lease;
+    let same = DueDelivery {
+        lease,
+        ..handed.clone()
+    };
+    assert_eq!(format!("{claimed:?}"), format!("{same:?}"));
+    assert_eq!(claimed.secret.expose(), handed.secret.expose());
+    // a claim that was lost still counts if it was accepted
+    fixture
+        .attempted(&handed, AfterAttempt::Delivered, at(61))
+        .await;
+    let event = fixture.story(watch).await.events.remove(0);
+    assert_eq!(event.delivery.state, DeliveryState::Delivered);
+    assert_eq!(event.delivery.attempts.len(), 1);
+}
+
+#[tokio::test]
+async fn what_finds_no_room_is_left_to_claims() {
+    let fixture = Fixture::new().await;
+    let hosts = HostLimits {
+        per_host: 2,
+        in_flight: HashMap::from([("app.example".to_owned(), 1)]),
+    };
+    offer_for_deliveries(&fixture, 2, hosts);
+    let mut expected = Vec::new();
+    for (n, host) in ["app", "app", "other", "other"].iter().enumerate() {
+        let callback = format!("https://{host}.example/hook");
+        let watch = fixture.watch_at(&format!("j{n}"), &callback, at(0)).await;
+        fixture.tell(Status::Success, at(0)).await;
+        expected.push(watch);
+    }
+    let handed = watches(&fixture.store.new_deliveries().receive());
+    assert_eq!(
+        handed,
+        [expected[0], expected[2]],
+        "one more of app, and two in all"
+    );
+    let mut left = watches(&fixture.claim_deliveries(at(1)).await);
+    left.sort();
+    let mut expected = [expected[1], expected[3]];
+    expected.sort();
+    assert_eq!(left, expected);
+}
+
+#[tokio::test]
+async fn no_two_events_of_a_watch_are_in_flight_and_nothing_goes_to_a_paused_host() {
+    let fixture = Fixture::new().await;
+    fixture.watch("j1", at(0)).await;
+    fixture.tell(Status::Delayed, at(0)).await;
+    let first = fixture.claim_delivery(at(0)).await;
+    offer_for_deliveries(&fixture, 99, no_limits());
+    fixture.tell(Status::Success, at(60)).await;
+    let desk = fixture.store.new_deliveries();
+    assert!(desk.receive().is_empty(), "the first is in flight");
+    fixture
+        .attempted(&first, AfterAttempt::Delivered, at(1))
+        .await;
+    assert_eq!(fixture.claim_deliveries(at(60)).await.len(), 1);
+    // ten failures pause the host
+    for n in 0..10 {
+        fixture
+            .watch_at(&format!("bad-{n}"), "https://bad.example/hook", at(0))
+            .await;
+        fixture.tell(Status::Success, at(0)).await;
+    }
+    let handed = desk.receive();
+    assert_eq!(handed.len(), 10);
+    let failed = handed
+        .iter()
+        .map(|due| attempt(due, AfterAttempt::RetryAt(at(9)), at(0)));
+    fixture
+        .store
+        .record_attempts(failed.collect())
+        .await
+        .unwrap();
+    fixture
+        .watch_at("bad-10", "https://bad.example/hook", at(0))
+        .await;
+    fixture.tell(Status::Success, at(0)).await;
+    assert!(desk.receive().is_empty(), "its host is paused");
+    assert!(desk.reserved().is_empty());
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_signed_is_stored_all_the_same() {
+    let fixture = Fixture::new().await;
+    let watch = fixture.watch("j1", at(0)).await;
+    let damage = "UPDATE clients SET secret = 'none'";
+    fixture.home.execute(damage).await;
+    offer_for_deliveries(&fixture, 9, no_limits());
+    fixture.tell(Status::Success, at(0)).await;
+    assert!(fixture.store.new_deliveries().receive().is_empty());
+    let event = fixture.story(watch).await.events.remove(0);
+    assert_eq!(event.delivery.state, DeliveryState::Pending);
+}

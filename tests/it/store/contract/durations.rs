@@ -1,0 +1,140 @@
+//! How long jobs take: learned, kept within bounds.
+
+use std::time::{Duration, Instant};
+
+use basiq_relay::{
+    domain::{BasiqAverages, JobContext, StageDuration},
+    store::{DurationSample, DurationsFound},
+};
+
+use crate::store::support::{Fixture, at, look};
+
+fn lesson(bank: Option<&str>, connection: Option<&str>, seconds: u64) -> DurationSample {
+    DurationSample {
+        institution_id: bank.map(str::to_owned),
+        connection_id: connection.map(str::to_owned),
+        job_type: "connection".to_owned(),
+        stages: vec![StageDuration {
+            title: "verify-credentials".to_owned(),
+            left: Duration::from_secs(seconds),
+        }],
+        averages: None,
+    }
+}
+
+/// Looks at the one job again and teaches this.
+async fn teach(fixture: &Fixture, lesson: DurationSample, now: i64) {
+    let job = fixture.claim_one(at(now)).await;
+    let mut seen = look(&job, at(now));
+    seen.lesson = Some(lesson);
+    seen.next_look_at = at(now);
+    assert!(fixture.record(seen).await);
+}
+
+async fn pace_of(
+    fixture: &Fixture,
+    bank: Option<&str>,
+    connection: Option<&str>,
+) -> DurationsFound {
+    let context = JobContext {
+        job_type: Some("connection".to_owned()),
+        institution_id: bank.map(str::to_owned),
+        connection_id: connection.map(str::to_owned),
+        ..JobContext::default()
+    };
+    fixture.store.durations_of(&context).await.unwrap()
+}
+
+/// What is known once that is so: lessons are learned soon after the looks that taught them.
+async fn learned(
+    fixture: &Fixture,
+    bank: Option<&str>,
+    is_so: impl Fn(&DurationsFound) -> bool,
+) -> DurationsFound {
+    let began = Instant::now();
+    loop {
+        let found = pace_of(fixture, bank, None).await;
+        if is_so(&found) {
+            return found;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{found:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn knows(found: &DurationsFound) -> bool {
+    found.known.pace.from_stage("verify-credentials").is_some()
+}
+
+#[tokio::test]
+async fn a_lesson_is_known_for_its_bank_and_for_banks_that_are_not_known() {
+    let fixture = Fixture::new().await;
+    fixture.watch("j1", at(0)).await;
+    assert_eq!(
+        pace_of(&fixture, Some("AU1"), None).await.known,
+        DurationsFound::default().known
+    );
+    teach(&fixture, lesson(Some("AU1"), Some("c1"), 10), 0).await;
+    let own = learned(&fixture, Some("AU1"), knows).await;
+    let by_connection = pace_of(&fixture, None, Some("c1")).await;
+    assert_eq!(by_connection.institution_id.as_deref(), Some("AU1"));
+    assert_eq!(by_connection.known, own.known);
+    for (bank, connection) in [(Some("AU2"), None), (None, None), (None, Some("c2"))] {
+        let other = pace_of(&fixture, bank, connection).await;
+        assert_eq!(other.institution_id.as_deref(), bank);
+        assert_eq!(other.known, own.known, "as all banks");
+    }
+    for _ in 0..50 {
+        teach(&fixture, lesson(Some("AU2"), None, 300), 0).await;
+    }
+    learned(&fixture, Some("AU2"), |found| found.known != own.known).await;
+    assert_eq!(pace_of(&fixture, Some("AU1"), None).await.known, own.known);
+}
+
+#[tokio::test]
+async fn averages_are_kept_with_their_time_until_others_are_told() {
+    let fixture = Fixture::new().await;
+    fixture.watch("j1", at(0)).await;
+    let averages = BasiqAverages {
+        total: Some(31_000.0),
+        ..BasiqAverages::default()
+    };
+    let asked = DurationSample {
+        stages: Vec::new(),
+        averages: Some(averages),
+        ..lesson(Some("AU1"), None, 0)
+    };
+    teach(&fixture, asked, 5).await;
+    teach(&fixture, lesson(Some("AU1"), None, 10), 9).await;
+    let found = learned(&fixture, Some("AU1"), |found| {
+        knows(found) && found.known.averages.is_some()
+    });
+    let found = found.await;
+    assert_eq!(found.known.averages, Some(averages));
+    assert_eq!(found.averages_at, Some(at(5)));
+    let other = pace_of(&fixture, Some("AU2"), None).await;
+    assert_eq!((other.known.averages, other.averages_at), (None, None));
+}
+
+#[tokio::test]
+async fn the_kinds_that_are_kept_are_bounded_and_the_longest_unused_goes() {
+    let fixture = Fixture::new().await;
+    fixture.watch("j1", at(0)).await;
+    for n in 0..2100 {
+        let bank = format!("AU{n}");
+        let mut of_bank = lesson(Some(&bank), None, 10);
+        if n > 0 {
+            // for all banks it is learned once
+            of_bank.stages.clear();
+            of_bank.averages = Some(BasiqAverages::default());
+        }
+        teach(&fixture, of_bank, n).await;
+        // what is taught while too much waits to be learned is lost
+        if n % 50 == 49 {
+            let now = |found: &DurationsFound| found.averages_at == Some(at(n));
+            learned(&fixture, Some(&bank), now).await;
+        }
+    }
+    let first = pace_of(&fixture, Some("AU50"), None).await;
+    assert_eq!(first.averages_at, None, "forgotten");
+}
