@@ -99,8 +99,17 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     assert.equal(await code.getAttribute("aria-invalid"), "true");
     await look(page, "question-empty-phone");
     await code.fill("1234");
+    // the answer is held back until the page was seen to wait
+    let letGo;
+    const seen = new Promise((resolve) => (letGo = resolve));
+    const held = async (route) => {
+      await seen;
+      await route.continue();
+    };
+    await page.route("**/mfa", held, { times: 1 });
     await page.getByRole("button", { name: "Send answer" }).click();
     await page.getByRole("button", { name: "Checking…" }).waitFor();
+    letGo();
     await reach(page, "success");
     await look(page, "success-phone");
     await page.context().close();
