@@ -1,4 +1,4 @@
-//! Tells the time; the only reader of the wall clock.
+//! The current time. Only this module reads the wall clock.
 
 use std::{
     sync::{
@@ -10,10 +10,10 @@ use std::{
 
 use jiff::Timestamp;
 
-/// A source of the current time, cheap to clone and shared by every part of the relay.
+/// A source of the current time. It is cheap to clone, and every part of the relay shares it.
 ///
-/// Times are whole milliseconds: that is what the store keeps, so that a time read back equals the
-/// one written.
+/// Times are whole milliseconds, because the store keeps milliseconds. So a time read from the store equals the time
+/// written.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
@@ -23,22 +23,22 @@ enum Source {
     Manual(Arc<AtomicI64>),
 }
 
-/// What a clock of the machine goes by.
+/// The state of a clock that runs on the machine's clock.
 #[derive(Debug)]
 struct Guide {
-    /// How wrong the machine's clock is, in milliseconds: for tests.
+    /// The error of the machine's clock, in milliseconds; for tests.
     wrong_by: i64,
-    /// The clock that is followed, if one is.
+    /// The clock that this clock follows, if there is one.
     followed: Option<Followed>,
 }
 
-/// A reading of a clock that is followed.
+/// A reading of the followed clock.
 #[derive(Debug, Clone, Copy)]
 struct Followed {
-    /// When it was read, by a clock that is never set.
+    /// When the clock was read, on a monotonic clock.
     read_at: Instant,
     millis: i64,
-    /// The reading may be off by so much.
+    /// The maximum error of the reading.
     doubt: Duration,
 }
 
@@ -48,23 +48,23 @@ impl Followed {
         self.millis.saturating_add(passed)
     }
 
-    /// How far off it may be by now: clocks drift apart.
+    /// Returns the maximum error by now. It grows, because clocks drift apart.
     fn doubt_now(&self) -> Duration {
         self.doubt + self.read_at.elapsed() / DRIFT
     }
 }
 
-/// Two clocks drift apart by one part in so many at most.
+/// The inverse of the maximum drift: two clocks drift apart by at most 1 part in 2,000.
 const DRIFT: u32 = 2_000;
 
 impl Clock {
-    /// The machine's clock.
+    /// Makes a clock that runs on the machine's clock.
     #[must_use]
     pub fn system() -> Self {
         Self::system_wrong_by(0)
     }
 
-    /// The machine's clock, wrong by so many milliseconds; for tests.
+    /// Makes a clock that runs on the machine's clock, wrong by this many milliseconds; for tests.
     #[must_use]
     pub fn system_wrong_by(millis: i64) -> Self {
         Self(Source::System(Arc::new(Mutex::new(Guide {
@@ -73,7 +73,7 @@ impl Clock {
         }))))
     }
 
-    /// A clock that stands at `start` until it is moved with [`Clock::advance`]; for tests.
+    /// Makes a clock that stands at `start` until [`Clock::advance`] moves it; for tests.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(
@@ -81,7 +81,7 @@ impl Clock {
         ))))
     }
 
-    /// The current time, in whole milliseconds.
+    /// Returns the current time, in whole milliseconds.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         let millis = match &self.0 {
@@ -97,7 +97,7 @@ impl Clock {
         Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// What the machine's clock shows, whatever this clock goes by; none if it stands until it is moved.
+    /// Returns the time of the machine's clock, even if this clock follows another. Returns none for a manual clock.
     #[must_use]
     pub fn machine(&self) -> Option<Timestamp> {
         let millis = match &self.0 {
@@ -110,7 +110,7 @@ impl Clock {
         Timestamp::from_millisecond(millis).ok()
     }
 
-    /// Sets the machine's clock, as this clock sees it, wrong by so many milliseconds from now on; for tests.
+    /// Makes the machine's clock, as this clock sees it, wrong by this many milliseconds from now on; for tests.
     pub fn set_machine_wrong_by(&self, millis: i64) {
         if let Source::System(guide) = &self.0 {
             let mut guide = guide.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,15 +118,15 @@ impl Clock {
         }
     }
 
-    /// Whether this clock can follow another. One that stands until it is moved cannot.
+    /// Returns whether this clock can follow another. A manual clock cannot.
     #[must_use]
     pub fn can_follow(&self) -> bool {
         matches!(self.0, Source::System(_))
     }
 
-    /// Goes by another clock from now on, which showed `now` half of `took` ago, as far as is known:
-    /// reading it took so long. What the machine's clock is set to does not matter any more. A reading
-    /// that is no better than those before only counts if they contradict each other.
+    /// Follows another clock from now on, so that the machine's clock no longer matters. A reading took `took` and
+    /// returned `now`; the clock is assumed to have shown `now` in the middle of that time. A reading that is not
+    /// more precise replaces the present one only if the two contradict each other.
     pub fn follow(&self, now: Timestamp, took: Duration) {
         let Source::System(guide) = &self.0 else {
             return;
@@ -157,7 +157,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock forward; the system clock cannot be moved and stays.
+    /// Moves a manual clock forward. Does nothing to a system clock.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(millis) = &self.0 {
             let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);

@@ -1,36 +1,36 @@
-//! Which URLs an HTTP client can be given.
+//! Checks whether an HTTP client can send a request to a URL.
 //!
-//! The URL parser follows browsers and takes hosts that nobody can be asked at: `exa{m}ple.com`, a label of 64
-//! characters, port 0. What is registered or configured has to pass here first, so that it fails where it is
-//! written and not at each call.
+//! The URL parser follows browsers, and accepts hosts that no server can have: `exa{m}ple.com`, a label of 64
+//! characters, port 0. Every URL that is registered or configured must pass this check first. So a bad URL fails
+//! where it is written, and not at each request.
 
 use http::Uri;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use url::{Host, Url};
 
-/// Why an HTTP client cannot be given a URL.
+/// Why an HTTP client cannot use a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UrlFault {
-    /// Its host is no name that DNS and TLS know.
+    /// The host is not a valid name in DNS and TLS.
     #[error(
         "the host `{0}` cannot be a server's name: labels of 1 to 63 letters, digits, `-` and `_` between dots are \
          allowed, 253 characters in all"
     )]
     Host(String),
-    /// Nobody can listen on port 0.
+    /// No server can listen on port 0.
     #[error("port 0 cannot be connected to")]
     PortZero,
-    /// The URL parser and the HTTP client read it differently.
+    /// The URL parser and the HTTP client read the URL differently.
     #[error("an HTTP client cannot send it")]
     Unsendable,
 }
 
-/// What is wrong with a URL, if an HTTP client cannot be given it.
+/// Returns an error if an HTTP client cannot use the URL.
 pub fn check(url: &Url) -> Result<(), UrlFault> {
     let host = url.host_str().unwrap_or_default();
     if let Some(Host::Domain(name)) = url.host()
-        // TLS is the stricter reader, and a name without TLS means the same server
+        // TLS has the stricter rules, and a name without TLS means the same server
         && ServerName::try_from(name).is_err()
     {
         return Err(UrlFault::Host(name.to_owned()));
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(fault("https://a.example:0/"), Some(UrlFault::PortZero));
     }
 
-    /// Text as people and machines write it where a URL is asked for, whole or in pieces.
+    /// Text that people and programs write where a URL is expected, complete or in parts.
     fn written() -> impl Strategy<Value = String> {
         let scheme = prop::sample::select(vec!["https://", "http://", "HTTPS:", "https:\\\\"]);
         let host = prop_oneof![

@@ -1,16 +1,16 @@
-//! basiq-relay watches Basiq's slow jobs and tells a backend, by one signed webhook, what became of
-//! each and what to do about it.
+//! basiq-relay watches the slow jobs of Basiq. One signed webhook tells a backend what happened to a job and what to
+//! do about it.
 //!
-//! A tour, from top to bottom; a module imports only from those above it:
+//! The main modules. Each module imports only from modules earlier in this list:
 //!
-//! * [`domain`]: the words, and the legal changes of things. Its glossary is the place to begin.
-//! * [`normalise`]: what a job document means. Pure.
-//! * [`store`]: what is remembered, as one trait for each consumer.
-//! * [`tracker`]: looks at due jobs. [`delivery`]: sends due deliveries. They meet in the store.
-//! * [`api`]: the HTTP API, on the manners of [`web`].
-//! * [`console`]: the pages of the operator.
-//! * [`sandbox`]: a Basiq look-alike.
-//! * [`app`]: puts it together; [`cli`]: the command line.
+//! * [`domain`]: the types and their valid changes. Read its glossary first.
+//! * [`normalise`]: the meaning of a job document. Pure.
+//! * [`store`]: the durable state, with one trait for each consumer.
+//! * [`tracker`]: looks at due jobs. [`delivery`]: sends due deliveries. They meet only in the store.
+//! * [`api`]: the HTTP API, built on [`web`].
+//! * [`console`]: the operator's pages.
+//! * [`sandbox`]: a server that imitates Basiq.
+//! * [`app`]: connects the parts. [`cli`]: the command line.
 
 pub mod api;
 pub mod app;

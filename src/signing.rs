@@ -1,7 +1,7 @@
-//! Standard Webhooks signatures: makes them for callbacks and checks them for a receiver.
+//! Standard Webhooks signatures: signs for callbacks, and verifies for a receiver.
 //!
-//! The signature is `HMAC-SHA256(secret, "{id}.{timestamp}.{body}")`, in base64 after `v1,`.
-//! Nothing here reads a clock: the time is an argument.
+//! The signature is `HMAC-SHA256(secret, "{id}.{timestamp}.{body}")`, in base64 after `v1,`. No function here reads a
+//! clock: the time is an argument.
 
 use http::HeaderMap;
 use jiff::Timestamp;
@@ -13,13 +13,13 @@ use thiserror::Error;
 
 use crate::domain::SigningSecret;
 
-/// How far a signature's time may be from the receiver's, either way, in seconds.
+/// The maximum difference between a signature's time and the receiver's clock, in either direction, in seconds.
 const TOLERANCE: i64 = 5 * 60;
 
 /// The three headers of a signed message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureHeaders {
-    /// `webhook-id`: the event, the same on every attempt.
+    /// `webhook-id`: the id of the event, the same on every attempt.
     pub id: String,
     /// `webhook-timestamp`: the time of this attempt, in Unix seconds.
     pub timestamp: String,
@@ -30,7 +30,7 @@ pub struct SignatureHeaders {
 /// Why a message could not be signed.
 #[derive(Debug, Error)]
 pub enum SignError {
-    /// There was no secret to sign with.
+    /// No secret was given.
     #[error("there is no secret to sign with")]
     NoSecret,
     /// A secret cannot be used.
@@ -38,19 +38,19 @@ pub enum SignError {
     Secret(#[source] standardwebhooks::WebhookError),
 }
 
-/// Why a message is not to be trusted.
+/// Why a message cannot be trusted.
 #[derive(Debug, Error)]
 pub enum VerifyError {
-    /// A header is missing, or holds something that is no text.
+    /// A header is missing, or its value is not text.
     #[error("the header `{0}` is missing or unreadable")]
     Header(&'static str),
-    /// The time is no number.
+    /// The timestamp is not a number.
     #[error("the header `webhook-timestamp` is no number")]
     Timestamp,
-    /// The time is more than five minutes away: perhaps a replay.
+    /// The timestamp differs from the receiver's time by more than five minutes. The message may be a replay.
     #[error("the message was signed more than five minutes ago, or in the future")]
     Stale,
-    /// No signature fits.
+    /// No signature matches.
     #[error("no signature fits the message")]
     Mismatch,
     /// The secret cannot be used.
@@ -59,7 +59,7 @@ pub enum VerifyError {
 }
 
 impl SignatureHeaders {
-    /// Reads them from a request.
+    /// Reads the headers of a request.
     pub fn read(headers: &HeaderMap) -> Result<Self, VerifyError> {
         let text = |name: &'static str| {
             headers
@@ -75,7 +75,7 @@ impl SignatureHeaders {
         })
     }
 
-    /// The headers by name.
+    /// Returns the headers as pairs of name and value.
     #[must_use]
     pub fn entries(&self) -> [(&'static str, &str); 3] {
         [
@@ -108,8 +108,8 @@ pub fn sign(
     })
 }
 
-/// Checks that one of a message's signatures was made with `secret`, not long before `now`. The body
-/// counts byte for byte, text or not.
+/// Verifies that one of a message's signatures was made with `secret`, at most five minutes before or after `now`.
+/// The body is verified byte for byte, and does not have to be text.
 pub fn verify(
     headers: &SignatureHeaders,
     body: impl AsRef<[u8]>,
@@ -165,7 +165,7 @@ mod tests {
         )
     }
 
-    /// Computed apart from this code, with Python's `hmac` and `base64`.
+    /// These were computed independently of this code, with Python's `hmac` and `base64`.
     #[test]
     fn a_known_message_has_its_known_signatures() {
         let (event, at, new, old) = known();

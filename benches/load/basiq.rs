@@ -1,4 +1,4 @@
-//! A Basiq of which every job is done, and that answers at once.
+//! A Basiq that answers at once and whose jobs are all done.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::receiver::bind;
 
-/// When each job was last answered.
+/// The time of the latest answer for each job.
 #[derive(Clone, Default)]
 pub(crate) struct Basiq(Arc<Mutex<HashMap<String, Instant>>>);
 

@@ -1,4 +1,4 @@
-//! The clients, the same for every server, and what they reach with servers that do nothing.
+//! The clients, the same for every server. They also measure servers that do nothing.
 
 use std::{
     sync::{
@@ -20,14 +20,15 @@ use crate::{
     receiver::{Receiver, bind},
 };
 
-/// How many requests are made at once.
+/// The number of concurrent requests.
 pub(crate) const CONNECTIONS: usize = 64;
 
-/// How long requests are counted; those to servers that do nothing for half of it before and after the figure.
+/// How long requests are counted. Requests to servers that do nothing are counted for half of this time before the
+/// figure, and for half after it.
 pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 
-/// Servers that do nothing, which show what this machine can do at all. It can do more at one time than a minute
-/// later, so each figure has its own beside it.
+/// Servers that do nothing, which show the limit of this machine. The limit changes from minute to minute, so each
+/// figure has its own limit measured around it.
 pub(crate) struct Bare {
     registrations: Registrations,
     receiver: Url,
@@ -48,12 +49,12 @@ impl Bare {
         })
     }
 
-    /// Requests a second to a handler that parses the same body and answers 202.
+    /// Measures requests per second to a handler that parses the same body and answers 202.
     pub(crate) async fn registrations(&self) -> Result<f64> {
         self.registrations.for_a_while(WINDOW / 2).await
     }
 
-    /// Posts a second of the bytes of an event, as a loop of reqwest's makes them.
+    /// Measures POSTs per second of an event's bytes, made by a loop with reqwest.
     pub(crate) async fn posts(&self) -> Result<f64> {
         let client = Client::builder().no_proxy().build()?;
         let began = Instant::now();
@@ -70,7 +71,7 @@ impl Bare {
     }
 }
 
-/// One after the other; says how many were accepted.
+/// Posts one event after the other until the time is over. Returns how many were accepted.
 async fn post_until(until: Instant, client: Client, url: Url) -> Result<usize> {
     let (body, mut posted) = (event(), 0);
     while Instant::now() < until {
@@ -83,7 +84,7 @@ async fn post_until(until: Instant, client: Client, url: Url) -> Result<usize> {
     Ok(posted)
 }
 
-/// The bytes of an event such as the relay posts.
+/// Returns the bytes of an event like the relay's events.
 fn event() -> String {
     let id = job_id(0);
     let resource = format!("/users/u-{id}/connections/c-{id}/accounts");
@@ -100,8 +101,8 @@ fn event() -> String {
     .to_string()
 }
 
-/// The id of a job: as Basiq's are, a UUID that says nothing of when it was made. Stores find no two of them
-/// beside each other.
+/// Returns the id of a job. As at Basiq, it is a UUID that does not contain its time. Therefore consecutive jobs are
+/// not adjacent in an index.
 pub(crate) fn job_id(number: usize) -> String {
     let hash = Sha256::digest(number.to_be_bytes());
     let bytes = hash.first_chunk().copied().unwrap_or_default();
@@ -110,7 +111,7 @@ pub(crate) fn job_id(number: usize) -> String {
         .to_string()
 }
 
-/// `POST /watch`, each for another job.
+/// Sends `POST /watch`, each for another job.
 #[derive(Clone)]
 pub(crate) struct Registrations {
     client: Client,
@@ -131,7 +132,7 @@ impl Registrations {
         })
     }
 
-    /// As many as are accepted in a while; how many a second.
+    /// Registers watches for a while. Returns how many were accepted per second.
     pub(crate) async fn for_a_while(&self, window: Duration) -> Result<f64> {
         let began = Instant::now();
         let accepted = self
@@ -140,7 +141,7 @@ impl Registrations {
         Ok(float(accepted) / began.elapsed().as_secs_f64())
     }
 
-    /// The same jobs, some of them at another server.
+    /// Returns clients that send some of the same jobs to another server.
     pub(crate) fn also_at(&self, server: &Url) -> Result<Self> {
         Ok(Self {
             url: server.join("watch")?,
@@ -148,20 +149,20 @@ impl Registrations {
         })
     }
 
-    /// So many in all servers, with this one's part of the connections.
+    /// Registers watches until there are `all` on all servers. This server gets its share of the connections.
     pub(crate) async fn divided(&self, all: usize, servers: usize) -> Result<()> {
         self.run(CONNECTIONS / servers, move |number| number < all)
             .await?;
         Ok(())
     }
 
-    /// So many in all.
+    /// Registers watches until there are `all`.
     pub(crate) async fn so_many(&self, all: usize) -> Result<()> {
         self.run(CONNECTIONS, move |number| number < all).await?;
         Ok(())
     }
 
-    /// So many, so many a second.
+    /// Registers `all` watches, `rate` per second.
     pub(crate) async fn paced(&self, all: usize, rate: f64) -> Result<()> {
         let began = Instant::now();
         let mut calls = JoinSet::new();
@@ -197,7 +198,7 @@ impl Registrations {
         Ok(accepted)
     }
 
-    /// One after the other, as long as it goes on; says how many were accepted.
+    /// Sends one request after the other while `goes_on` returns true. Returns how many were accepted.
     async fn one_by_one(&self, goes_on: impl Fn(usize) -> bool + Send + Sync) -> Result<usize> {
         let (next, relaxed) = (&self.next, Ordering::Relaxed);
         let more = |number| goes_on(number).then_some(number + 1);

@@ -1,4 +1,4 @@
-//! Registrations, whole cycles, and what the relay adds between a job's end and its callback.
+//! Measures registrations, whole cycles, and the time that the relay adds between a job's end and its callback.
 
 use std::time::Instant;
 
@@ -13,14 +13,15 @@ use crate::{
     scene::Scene,
 };
 
-/// Watches of a round of cycles, and before it, so that connections are open and statements prepared.
+/// The watches of a round of cycles, and the watches before it. The earlier ones open connections and prepare
+/// statements.
 const CYCLES: usize = 10_000;
 const WARM_UP: usize = 1_000;
 
-/// Watches whose way to the callback is measured.
+/// The watches whose way to the callback is measured.
 const MEASURED: usize = 4_000;
 
-/// Durable registrations a second; nothing else goes on, for Basiq is asked once a minute.
+/// Measures durable registrations per second. Nothing else runs, because no job is looked at.
 pub(crate) async fn registrations(
     kind: Kind,
     server: &Server,
@@ -31,7 +32,7 @@ pub(crate) async fn registrations(
     let scene = Scene::set(database, Receiver::default()).await?;
     let (relay, _) = scene.relay().await?;
     let (listener, url) = crate::receiver::bind().await?;
-    // the API alone: jobs are not looked at
+    // Serves only the API, so jobs are not looked at.
     let router = relay.router.clone();
     let serving =
         tokio::task::JoinSet::from_iter([async move { axum::serve(listener, router).await }]);
@@ -46,7 +47,7 @@ pub(crate) async fn registrations(
     figures.note("register_ratio", rate / bare, "of those")
 }
 
-/// Whole cycles a second, from registration to the receiver's answer.
+/// Measures whole cycles per second, from the registration to the receiver's answer.
 pub(crate) async fn cycles(
     kind: Kind,
     server: &Server,
@@ -72,7 +73,7 @@ pub(crate) async fn cycles(
     Ok(rate)
 }
 
-/// From the end of the look that saw a job done to the arrival of its callback, at this rate.
+/// Measures the time from Basiq's answer that shows a job done to the arrival of its callback, at this rate.
 pub(crate) async fn overhead(
     kind: Kind,
     server: &Server,

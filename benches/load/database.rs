@@ -1,4 +1,4 @@
-//! Throw-away databases of both kinds.
+//! Temporary databases of both kinds.
 
 use anyhow::{Context, Result, ensure};
 use basiq_relay::config::{DatabaseUrl, PostgresUrl};
@@ -22,13 +22,13 @@ impl Kind {
     }
 }
 
-/// A throw-away PostgreSQL, which commits to the disk as a real one does.
+/// A temporary PostgreSQL server. It commits to the disk, as a production server does.
 pub(crate) struct Server {
     folder: TempDir,
     pub(crate) url: String,
 }
 
-/// An empty database, and what it is kept in.
+/// An empty database and its folder.
 pub(crate) struct Database {
     pub(crate) url: DatabaseUrl,
     _folder: TempDir,
@@ -56,7 +56,7 @@ impl Server {
         Ok(Self { folder, url })
     }
 
-    /// The address of a new database.
+    /// Creates a database and returns its address.
     pub(crate) async fn database(&self, name: &str) -> Result<String> {
         let mut connection = self.url.parse::<PgConnectOptions>()?.connect().await?;
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
@@ -65,7 +65,7 @@ impl Server {
         Ok(format!("{base}/{name}"))
     }
 
-    /// A new database of a kind, for this part of the run.
+    /// Creates a database of this kind, for this part of the run.
     pub(crate) async fn empty(&self, kind: Kind, part: &str) -> Result<Database> {
         let folder = tempfile::tempdir()?;
         let url = match kind {
@@ -88,7 +88,7 @@ impl Server {
 }
 
 impl Database {
-    /// The value of `RELAY_DATABASE_URL`.
+    /// Returns the value for `RELAY_DATABASE_URL`.
     pub(crate) fn setting(&self) -> String {
         match &self.url {
             DatabaseUrl::Sqlite(path) => format!("sqlite://{}", path.display()),

@@ -1,4 +1,4 @@
-//! Deliveries from a full outbox.
+//! Measures deliveries from a full outbox.
 
 use std::{
     sync::Arc,
@@ -27,13 +27,13 @@ use crate::{
     scene::Scene,
 };
 
-/// Events that wait.
+/// The number of pending events.
 const EVENTS: usize = 20_000;
 
-/// How many watches are registered, and how many looks recorded, at once.
+/// How many watches are registered, and how many looks are recorded, in one batch.
 const BATCH: usize = 500;
 
-/// Events a second, signed and recorded.
+/// Measures events per second. Each event is signed, delivered and recorded.
 pub(crate) async fn run(
     kind: Kind,
     server: &Server,
@@ -60,7 +60,7 @@ pub(crate) async fn run(
     figures.note("deliver_ratio", rate / bare, "of those")
 }
 
-/// Makes so many events that wait for their first attempt.
+/// Creates `events` events that wait for their first attempt.
 pub(crate) async fn fill(
     store: &Arc<dyn Store>,
     client: ClientId,
@@ -107,7 +107,7 @@ fn new_watch(client: ClientId, number: usize, callback: &str) -> Result<NewWatch
     })
 }
 
-/// The look that sees a job done and tells all its watches.
+/// Returns the look that finds a job done and creates the events of all its watches.
 fn look(job: &DueJob) -> Look {
     let now = Clock::system().now();
     Look {

@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 
 use crate::database::Kind;
 
-/// All figures, in the order in which they were measured.
+/// All figures, in the order of their measurement.
 #[derive(Default)]
 pub(crate) struct Report {
     rows: Vec<(Kind, &'static str, f64)>,
 }
 
-/// Where the figures of a store are noted.
+/// Records the figures of one kind of store.
 pub(crate) struct Figures<'r> {
     kind: Kind,
     report: &'r mut Report,
@@ -24,7 +24,7 @@ impl Report {
         Figures { kind, report: self }
     }
 
-    /// The line of JSON.
+    /// Prints all figures as one line of JSON.
     pub(crate) fn print(&self) -> Result<()> {
         let mut all = Map::new();
         for (kind, name, value) in &self.rows {
@@ -38,7 +38,7 @@ impl Report {
 }
 
 impl Figures<'_> {
-    /// Notes a figure and says it at once.
+    /// Records a figure and prints it.
     pub(crate) fn note(&mut self, name: &'static str, value: f64, unit: &str) -> Result<()> {
         let (store, value_shown) = (self.kind.word(), shown(value));
         say(&format!("{store:<9} {name:<28} {value_shown:>12} {unit}"))?;
@@ -59,7 +59,7 @@ pub(crate) fn say(line: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{line}").context("nobody listens")
 }
 
-/// A count as a figure.
+/// Converts a count to a figure.
 #[expect(
     clippy::cast_precision_loss,
     reason = "counts of a run stay far below 2^52"
@@ -68,7 +68,7 @@ pub(crate) fn float(count: usize) -> f64 {
     count as f64
 }
 
-/// The value below which so many hundredths of the values lie.
+/// Returns this percentile of the values, with `hundredths` from 0 to 100.
 pub(crate) fn percentile(values: &mut [f64], hundredths: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let place = values.len().saturating_sub(1) * hundredths / 100;

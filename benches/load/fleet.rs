@@ -1,5 +1,5 @@
-//! Whole cycles a second (registered, looked at, told, delivered) of one, two and three relays, each a
-//! process, on one PostgreSQL.
+//! Measures whole cycles per second on one PostgreSQL, for one, two and three relays. Each relay is a process. A
+//! cycle is: registered, looked at, event created, delivered.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use crate::{
     receiver::Receiver,
 };
 
-/// Watches of a round, and before it, so that each relay has prepared its statements.
+/// The watches of a round, and the watches before it. With the earlier ones each relay prepares its statements.
 const WATCHES: usize = 15_000;
 const BEFORE: usize = 3_000;
 
-/// One, two and three relays, twice, so that the order does not decide.
+/// Measures one, two and three relays, twice, so that the order has no influence.
 pub(crate) async fn run() -> Result<()> {
     let server = Server::start().await?;
     let mut best = [0.0_f64; 3];
@@ -39,7 +39,7 @@ pub(crate) async fn run() -> Result<()> {
     server.stop().await
 }
 
-/// Cycles a second of so many relays on an empty database.
+/// Measures cycles per second of `relays` relays on an empty database.
 async fn cycles(database: &str, relays: usize) -> Result<f64> {
     let mut tasks = JoinSet::new();
     let basiq = Basiq::default().serve(&mut tasks).await?;
@@ -50,7 +50,7 @@ async fn cycles(database: &str, relays: usize) -> Result<f64> {
         processes.push(RelayProcess::start(database, &basiq).await?);
     }
     let key = RelayProcess::add_client(database).await?;
-    // until each knows of the others
+    // Wait until each relay has counted the others.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let registrations = Registrations::new(&basiq, &key, callback.as_str())?;
     register(&registrations, &processes, BEFORE).await?;
@@ -65,7 +65,7 @@ async fn cycles(database: &str, relays: usize) -> Result<f64> {
     Ok(rate)
 }
 
-/// Registers watches at all of them at once, until there are so many.
+/// Registers watches at all relays at the same time, until there are `all`.
 async fn register(
     registrations: &Registrations,
     processes: &[RelayProcess],

@@ -1,4 +1,4 @@
-//! What hosts that hang cost the others.
+//! Measures how much hosts that hang delay deliveries to other hosts.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -16,18 +16,18 @@ use crate::{
     scene::Scene,
 };
 
-/// Hosts that answer, and hosts that hang: each an address of the loopback network.
+/// The number of hosts that answer, and of hosts that hang. Each has its own address in the loopback network.
 const HEALTHY: usize = 10;
 const HUNG: usize = 3;
 
-/// Events for hosts that answer, and a tenth as many for those that hang.
+/// The number of events for hosts that answer. Hosts that hang get a tenth as many.
 const EVENTS: usize = 3_000;
 
-/// How often both are measured; one time says little.
+/// How often both cases are measured, because a single measurement varies too much.
 const ROUNDS: usize = 3;
 
-/// The 99th percentile of the waits at healthy hosts, with a tenth of the deliveries to hosts that hang,
-/// against the same without: medians.
+/// Compares the 99th percentile of the waits at healthy hosts, with and without hosts that hang. The hosts that hang
+/// get one more event for each ten. The figures are medians.
 pub(crate) async fn run(kind: Kind, server: &Server, figures: &mut Figures<'_>) -> Result<()> {
     let (mut waits, mut ratios) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
@@ -62,7 +62,7 @@ async fn p99(kind: Kind, server: &Server, (hung, round): (usize, usize)) -> Resu
         settings.delivery.concurrency_per_host = 16;
     };
     let (relay, client) = scene.relay_with(default).await?;
-    // the hung ones are the oldest
+    // The events for hosts that hang are the oldest.
     let callback = |number: usize| {
         let url = match number.checked_sub(hung) {
             None => dead.get(number % HUNG),
@@ -89,7 +89,7 @@ fn address(last: usize) -> Result<SocketAddr> {
     Ok(SocketAddr::from(([127, 0, 0, last], 0)))
 }
 
-/// A host that takes connections and never answers.
+/// Starts a host that accepts connections and never answers.
 async fn hang(address: SocketAddr, tasks: &mut JoinSet<()>) -> Result<Url> {
     let listener = TcpListener::bind(address).await?;
     let url = Url::parse(&format!("http://{}/hook", listener.local_addr()?))?;

@@ -1,9 +1,11 @@
-//! What a relay carries, against what this machine can do at all, in one run with the same client code:
-//! `cargo bench --bench load`. Loopback only, under five minutes. It prints a table and one line of JSON.
+//! Measures a relay's load, and the limit of this machine, in one run with the same client code:
+//! `cargo bench --bench load`. It uses loopback only and takes under five minutes. It prints a table and one line of
+//! JSON.
 //!
-//! Arguments choose parts: `sqlite`, `postgres` (both if neither is named), and of `register`, `deliver`,
-//! `cycle`, `overhead`, `isolation`, `million` (all if none is named). `fleet` measures one, two and three
-//! relays on one PostgreSQL instead.
+//! Arguments choose parts:
+//! * `sqlite`, `postgres`: both if neither is named.
+//! * `register`, `deliver`, `cycle`, `overhead`, `isolation`, `million`: all if none is named.
+//! * `fleet`: measures one, two and three relays on one PostgreSQL instead.
 
 mod basiq;
 mod clients;
@@ -27,16 +29,16 @@ use crate::{
     figures::{Figures, Report},
 };
 
-/// As in the relay's own program.
+/// The same allocator as in the relay's own program.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Which parts are measured.
+/// The parts to measure.
 struct Choice(Vec<String>);
 
 impl Choice {
     fn of_arguments() -> Self {
-        // cargo adds `--bench`
+        // Cargo adds the argument `--bench`.
         let words = std::env::args().skip(1);
         Self(words.filter(|word| !word.starts_with('-')).collect())
     }
@@ -83,7 +85,7 @@ async fn main() -> Result<()> {
     report.print()
 }
 
-/// The chosen parts, on one kind of store.
+/// Measures the chosen parts on one kind of store.
 async fn measure(
     choice: &Choice,
     kind: Kind,

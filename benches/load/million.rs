@@ -1,4 +1,4 @@
-//! A store with a million open watches.
+//! Measures a store with a million open watches.
 
 use std::{
     sync::Arc,
@@ -24,16 +24,16 @@ use crate::{
     process::RelayProcess,
 };
 
-/// Jobs that are due, of which claims are measured.
+/// The number of due jobs, whose claims are measured.
 const DUE: usize = 20_000;
 
-/// How often they are claimed; the best counts.
+/// How often the due jobs are claimed. The best round counts.
 const ROUNDS: usize = 5;
 
 /// How long a relay runs before its memory is read.
 const SETTLES: Duration = Duration::from_secs(6);
 
-/// Memory, start and claims with a million open watches.
+/// Measures memory, start and claims with a million open watches.
 pub(crate) async fn run(kind: Kind, server: &Server, figures: &mut Figures<'_>) -> Result<()> {
     let empty = server.empty(kind, "million_none").await?;
     let few = claims(&empty, kind, 0).await?;
@@ -54,7 +54,7 @@ pub(crate) async fn run(kind: Kind, server: &Server, figures: &mut Figures<'_>) 
     relay.kill().await
 }
 
-/// Claims a second on a store with so many open watches besides the due ones.
+/// Measures claims per second on a store that has `open` open watches in addition to the due ones.
 async fn claims(database: &Database, kind: Kind, open: usize) -> Result<f64> {
     let config = StoreConfig {
         database: database.url.clone(),
@@ -91,7 +91,7 @@ async fn claim_all(store: &Arc<dyn Store>) -> Result<f64> {
     Ok(float(claimed) / began.elapsed().as_secs_f64())
 }
 
-/// Open watches whose jobs are due in a month, and some whose jobs are due.
+/// Inserts `open` open watches whose jobs are due in a month, and `DUE` watches whose jobs are due now.
 async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
     let later = Clock::system().now().as_millisecond() + 30 * 86_400_000;
     let all = open + DUE;
@@ -101,13 +101,13 @@ async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
         ),
         Kind::Postgres => format!("(SELECT n FROM generate_series(1, {all}) n)"),
     };
-    // jobs' ids say nothing of when they were made, watches' do
+    // The ids of jobs do not contain their time; the ids of watches do.
     let (no, id, job, (column, number)) = match kind {
         Kind::Sqlite => (
             "0",
             "printf('wch_%026d', n)",
             "printf('%08x-%d', n * 2654435761 & 4294967295, n)",
-            // jobs are numbered as they come
+            // On SQLite, jobs are numbered in the order of their insertion.
             ("job_no, ", "n, "),
         ),
         Kind::Postgres => (
@@ -139,7 +139,7 @@ async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
     .await
 }
 
-/// Counts the watches, where no trigger does it.
+/// Returns the statement that counts the watches, if no trigger counts them.
 fn count(kind: Kind) -> &'static str {
     match kind {
         Kind::Sqlite => {
@@ -155,7 +155,7 @@ async fn free(database: &Database) -> Result<()> {
     run_all(database, &[free.to_owned()]).await
 }
 
-/// Nothing is due any more.
+/// Makes all jobs due in a month.
 async fn rest(database: &Database) -> Result<()> {
     let later = Clock::system().now().as_millisecond() + 30 * 86_400_000;
     let rest = format!("UPDATE jobs SET next_look_at = {later} WHERE next_look_at < {later}");

@@ -1,4 +1,4 @@
-//! Relays as processes.
+//! Relays that run as processes.
 
 use std::{
     process::Stdio,
@@ -14,17 +14,17 @@ use tokio::{
     task::JoinSet,
 };
 
-/// A relay at work.
+/// A running relay.
 pub(crate) struct RelayProcess {
     pub(crate) url: Url,
-    /// From its start until it was ready.
+    /// The time from the start of the process until the relay was ready.
     pub(crate) ready_after: Duration,
     process: Child,
     _log: JoinSet<()>,
 }
 
 impl RelayProcess {
-    /// Starts a relay and waits until it says where it listens.
+    /// Starts a relay and waits until it logs the address that it listens on.
     pub(crate) async fn start(database: &str, basiq: &Url) -> Result<Self> {
         let began = Instant::now();
         let mut process = command(database)
@@ -52,7 +52,7 @@ impl RelayProcess {
         bail!("a relay did not start")
     }
 
-    /// Adds a client, and returns its key.
+    /// Adds a client and returns its API key.
     pub(crate) async fn add_client(database: &str) -> Result<String> {
         let mut command = command(database);
         let output = command
@@ -64,7 +64,7 @@ impl RelayProcess {
         Ok(key.context("a key")?.to_owned())
     }
 
-    /// Its resident memory, in megabytes.
+    /// Returns the resident memory, in megabytes.
     pub(crate) fn rss_mb(&self) -> Result<f64> {
         let id = self.process.id().context("it runs")?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
@@ -78,7 +78,7 @@ impl RelayProcess {
     }
 }
 
-/// Reads what a relay writes, so that it can go on writing.
+/// Reads the relay's log, because a full pipe would block the relay.
 async fn read(mut lines: Lines<BufReader<ChildStderr>>) {
     while let Ok(Some(_)) = lines.next_line().await {}
 }

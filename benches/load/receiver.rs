@@ -1,4 +1,4 @@
-//! Receives callbacks and notes when each came.
+//! A receiver of callbacks that can record when each arrived.
 
 use std::{
     net::SocketAddr,
@@ -14,22 +14,22 @@ use axum::{Router, body::Bytes, extract::State, http::StatusCode};
 use reqwest::Url;
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// Callbacks that have not come by then are missing.
+/// The time-out for callbacks to arrive.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A callback, and when it came.
+/// The time and the body of a callback.
 type Arrival = (Instant, Bytes);
 
 /// A receiver that answers at once.
 #[derive(Clone, Default)]
 pub(crate) struct Receiver {
     count: Arc<AtomicUsize>,
-    /// What came and when, if that is wanted.
+    /// The recorded callbacks; `None` if they are only counted.
     noted: Option<Arc<Mutex<Vec<Arrival>>>>,
 }
 
 impl Receiver {
-    /// One that keeps what comes.
+    /// Creates a receiver that records callbacks.
     pub(crate) fn noting() -> Self {
         Self {
             noted: Some(Arc::default()),
@@ -62,13 +62,13 @@ impl Receiver {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// What came so far.
+    /// Returns the callbacks recorded so far.
     pub(crate) fn noted(&self) -> Vec<Arrival> {
         let noted = self.noted.as_ref().map(|noted| lock(noted).clone());
         noted.unwrap_or_default()
     }
 
-    /// Waits until so many have come.
+    /// Waits until `count` callbacks have arrived.
     pub(crate) async fn until(&self, count: usize) -> Result<()> {
         let began = Instant::now();
         while self.count() < count {

@@ -1,4 +1,4 @@
-//! A relay in this process, between a Basiq and a receiver that answer at once.
+//! A relay in this process. Its Basiq and its receiver answer at once.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::{
     receiver::{Receiver, bind},
 };
 
-/// What a relay needs around it.
+/// The surroundings of a relay.
 pub(crate) struct Scene {
     pub(crate) basiq: Basiq,
     pub(crate) receiver: Receiver,
@@ -30,7 +30,7 @@ pub(crate) struct Scene {
     _database: Database,
 }
 
-/// A relay that serves.
+/// A running relay.
 pub(crate) struct Running {
     pub(crate) url: Url,
     stop: CancellationToken,
@@ -56,7 +56,7 @@ impl Scene {
         })
     }
 
-    /// A relay on the database, with its client: not running yet.
+    /// Builds a relay on the database and adds its client. The relay does not run yet.
     pub(crate) async fn relay(&self) -> Result<(Box<Relay>, ClientId)> {
         self.relay_with(|_| ()).await
     }
@@ -97,7 +97,7 @@ impl Running {
     }
 }
 
-/// The settings of a relay whose budgets are lifted.
+/// Returns settings whose limits are too high to matter.
 fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.basiq.api_key = "bench".to_owned().into();

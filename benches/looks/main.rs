@@ -1,5 +1,5 @@
-//! How many looks a job takes and how late its end is seen, against asking every two seconds:
-//! `cargo bench --bench looks`. Simulated jobs, a fixed seed, no network.
+//! Measures how many looks a job takes, and how late a look finds its end, compared with a look every two seconds:
+//! `cargo bench --bench looks`. It simulates jobs with a fixed seed, without a network.
 
 mod simulation;
 
@@ -8,12 +8,12 @@ use std::io::Write;
 use serde_json::json;
 use simulation::{BANKS, Tally, Way, simulate};
 
-/// Jobs of each bank in each way.
+/// The number of simulated jobs for each bank and each way.
 const JOBS: usize = 5000;
 
 const SEED: u64 = 20_261_124;
 
-/// Where jobs fail, one in ten does so at its first step.
+/// The shares of jobs that fail. Such jobs fail at their first step.
 const SCENES: [(&str, f64); 2] = [("all succeed", 0.0), ("one in ten fails", 0.1)];
 
 fn main() -> std::io::Result<()> {
@@ -31,7 +31,7 @@ fn main() -> std::io::Result<()> {
     writeln!(out, "{}", json!({ "bench": "looks", "figures": figures }))
 }
 
-/// Writes what each way does at each bank, and returns what it does at all.
+/// Prints the results of each way at each bank. Returns the totals of each way.
 fn play(out: &mut impl Write, scene: &str, fails: f64) -> std::io::Result<Vec<Tally>> {
     writeln!(
         out,

@@ -1,4 +1,5 @@
-//! Jobs of several banks, and how a way of looking at them does: pure, and the same for a seed.
+//! Simulates jobs of several banks, and measures a way of looking at them. Pure, and the same result for the same
+//! seed.
 
 use std::cmp::Ordering;
 
@@ -11,16 +12,16 @@ use basiq_relay::{
 use jiff::{SignedDuration, Timestamp};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-/// A bank whose steps take log-normal times.
+/// A bank whose steps take log-normally distributed times.
 pub(crate) struct Bank {
     pub(crate) name: &'static str,
-    /// Title, middle in seconds, and standard deviation of the logarithm.
+    /// Each step's title, median in seconds, and standard deviation of the logarithm.
     steps: &'static [(&'static str, f64, f64)],
     /// The share of jobs whose last step takes five times as long.
     slow: f64,
 }
 
-/// The banks: middles are those that Basiq's documents and examples tell of.
+/// The banks. The medians come from Basiq's documents and examples.
 pub(crate) const BANKS: &[Bank] = &[
     Bank {
         name: "usual bank, 30 s",
@@ -65,16 +66,16 @@ pub(crate) const BANKS: &[Bank] = &[
     },
 ];
 
-/// How jobs are looked at.
+/// A way of choosing when to look at a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// Every two seconds, as most clients do.
     EveryTwoSeconds,
-    /// As the relay does where it knows nothing.
+    /// The relay's way for a bank without any known durations.
     Unknown,
-    /// As the relay does where it has Basiq's average.
+    /// The relay's way when it has Basiq's average.
     Average,
-    /// As the relay does where it has seen a hundred such jobs.
+    /// The relay's way after it has seen a hundred such jobs.
     Learned,
 }
 
@@ -96,12 +97,12 @@ impl Way {
     }
 }
 
-/// What many jobs took.
+/// The totals of many jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     jobs: usize,
     looks: usize,
-    /// Seconds from the end of each job to the look that saw it.
+    /// The seconds from the end of each job to the look that found it.
     delays: Vec<f64>,
 }
 
@@ -114,7 +115,7 @@ impl Tally {
         self.delays.iter().sum::<f64>() / float(self.jobs)
     }
 
-    /// The delay that this share of jobs stays below.
+    /// Returns the delay that this share of the jobs does not exceed.
     pub(crate) fn delay_at(&self, share: f64) -> f64 {
         let mut sorted = self.delays.clone();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -136,7 +137,7 @@ fn float(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// A job: when each step ends, in seconds from its creation. One that fails has no end but its first.
+/// A job: the end of each step, in seconds from its creation. A job that fails has only the end of its first step.
 struct Job {
     bank: &'static Bank,
     ends: Vec<f64>,
@@ -203,13 +204,13 @@ impl Job {
     }
 }
 
-/// A standard normal number (Box and Muller).
+/// Returns a standard normal random number (Box and Muller).
 fn normal(dice: &mut StdRng) -> f64 {
     let (radius, angle): (f64, f64) = (dice.random(), dice.random());
     (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
-/// What Basiq would tell of a bank.
+/// Returns the averages that Basiq would report for a bank.
 fn averages(bank: &Bank) -> BasiqAverages {
     let mean = |index: usize| {
         let (_, middle, spread) = bank.steps.get(index)?;
@@ -223,7 +224,8 @@ fn averages(bank: &Bank) -> BasiqAverages {
     }
 }
 
-/// Looks at so many jobs of a bank, learning from each. A share of them `fails` at its first step.
+/// Simulates the looks at `jobs` jobs of a bank. With `Way::Learned`, it learns from each job. A share of the jobs,
+/// `fails`, fails at its first step.
 pub(crate) fn simulate(
     bank: &'static Bank,
     way: Way,
@@ -255,7 +257,7 @@ pub(crate) fn simulate(
     tally
 }
 
-/// Looks at one job until it has ended: how many looks it took, and how late the last one was.
+/// Looks at one job until it has ended. Returns the number of looks and the delay of the last one, in seconds.
 fn look_at(
     job: &Job,
     way: Way,
@@ -265,7 +267,7 @@ fn look_at(
 ) -> (usize, f64) {
     let config = TrackingConfig::default();
     let mut memory = JobMemory::default();
-    // a backend registers its watch within a second
+    // A backend registers its watch within a second.
     let mut now = jitter.random::<f64>();
     for looks in 1.. {
         let snapshot = job.seen_at(now);

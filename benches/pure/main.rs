@@ -1,4 +1,5 @@
-//! What the relay computes for each look and each delivery, without a store or a network: `cargo bench --bench pure`.
+//! Measures the relay's computations for each look and each delivery, without a store or a network:
+//! `cargo bench --bench pure`.
 
 use std::{hint::black_box, time::Duration};
 
@@ -17,7 +18,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Jobs that succeeded, run, ask the person, and failed.
+/// The jobs: one succeeded, one runs, one asks the person, and one failed. Each has the status of its last step.
 const JOBS: [(&str, &str); 4] = [
     ("succeeded", "success"),
     ("running", "in-progress"),
@@ -25,7 +26,7 @@ const JOBS: [(&str, &str); 4] = [
     ("failed", "failed"),
 ];
 
-/// Reads a document, whenever it is from.
+/// Reads a document, whatever its age.
 fn read(document: &JobDocument) -> JobSnapshot {
     normalise::read_job(document, Timestamp::MAX)
 }
@@ -34,7 +35,7 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_795_000_000).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// A job's document: the last of its three steps is as given.
+/// Returns a job's document whose last of three steps has this kind and status.
 fn document(kind: &str, status: &str) -> Vec<u8> {
     let link = json!({ "type": "link", "url": "/users/u-1/connections/c-1/accounts" });
     let result = match kind {
@@ -66,7 +67,7 @@ fn parse(bytes: &[u8]) -> Option<JobDocument> {
     serde_json::from_slice(bytes).ok().map(JobDocument)
 }
 
-/// From the bytes of an answer to what it means.
+/// Measures the way from the bytes of an answer to the judgement.
 fn normalise(bench: &mut Criterion) {
     let tracking = TrackingConfig::default();
     let timings = JudgeSettings {
@@ -94,7 +95,7 @@ fn normalise(bench: &mut Criterion) {
     }
 }
 
-/// When to look at a job next whose bank is known.
+/// Measures how to choose the next look at a job of a known bank.
 fn next_look(bench: &mut Criterion) {
     let document = parse(&document("running", "in-progress"));
     let snapshot = document.as_ref().map(read).unwrap_or_default();
@@ -141,7 +142,7 @@ fn event() -> Event {
     }
 }
 
-/// The body of an event, and its signature.
+/// Measures writing an event's body, and signing it.
 fn deliver(bench: &mut Criterion) {
     let (event, secret) = (event(), SigningSecret::generate());
     bench.bench_function("event/JSON", |bencher| {

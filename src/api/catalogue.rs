@@ -15,22 +15,23 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default().routes(routes!(read_catalogue))
 }
 
-/// Every error code the relay knows.
+/// All error codes that the relay knows.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Catalogue)]
 pub(crate) struct CatalogueView {
-    /// The locale that was used: the nearest to the one asked for.
+    /// The locale of the texts, which is the nearest one to the requested locale.
     #[schema(example = "en")]
     pub locale: String,
-    /// The codes.
+    /// The error codes.
     pub items: Vec<CatalogueEntry>,
 }
 
 /// Read the catalogue
 ///
-/// Every error code with its status, action and message, so that a frontend can prepare its
-/// screens. There are texts in `en`, `zh-Hans`, `vi` and `ar`, and in those that the operator added; any
-/// other tag falls back to the nearest (RFC 4647, lookup), at last to `en`. `locale` says which it was.
+/// Returns every error code with its status, action and message, so that a frontend can prepare its screens. The
+/// relay has texts in `en`, `zh-Hans`, `vi` and `ar`, and in the languages that the operator added. Any other tag
+/// falls back to the nearest one (RFC 4647, lookup), and finally to `en`. `locale` in the response names the
+/// language of the texts.
 #[utoipa::path(
     get,
     path = "/catalogue",

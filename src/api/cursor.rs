@@ -1,4 +1,4 @@
-//! Pages: how many entries, and opaque marks of where the next page begins.
+//! Pages of lists: the number of entries, and opaque cursors for the next page.
 
 use std::str::FromStr;
 
@@ -6,12 +6,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::web::QueryParams;
 
-/// Entries on a page when none is asked for.
+/// The number of entries on a page by default.
 const DEFAULT_LIMIT: usize = 50;
-/// The most entries on a page.
+/// The maximum number of entries on a page.
 const MAX_LIMIT: usize = 200;
 
-/// Takes `limit`.
+/// Takes the parameter `limit`.
 pub(super) fn take_limit(params: &mut QueryParams) -> usize {
     let read = |text: &str| {
         text.parse()
@@ -23,14 +23,14 @@ pub(super) fn take_limit(params: &mut QueryParams) -> usize {
         .unwrap_or(DEFAULT_LIMIT)
 }
 
-/// Takes `cursor`, a mark that `encode` made.
+/// Takes the parameter `cursor`, which [`page`] created.
 pub(super) fn take_cursor<T: FromStr>(params: &mut QueryParams) -> Option<T> {
     params.take("cursor", "a `nextCursor` of this list", decode)
 }
 
-/// The page of at most `limit` entries, and the mark of the last one if there are more.
+/// Returns the page of at most `limit` entries, and the cursor of its last entry if more entries follow.
 ///
-/// `entries` holds one entry more than the page, if there is one.
+/// `entries` holds one entry more than the page if more entries follow.
 pub(super) fn page<T>(
     mut entries: Vec<T>,
     limit: usize,

@@ -1,4 +1,4 @@
-//! Deliveries that were given up, and how to put them back in the queue.
+//! Lists deliveries, and puts dead ones back into the queue.
 
 use std::{fmt, str::FromStr};
 
@@ -41,28 +41,28 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeliveryItem {
-    /// Names the delivery.
+    /// The delivery's id.
     #[schema(value_type = String, example = "dlv_01KAR2E7M3A1B2C3D4E5F6G7H8")]
     pub id: DeliveryId,
-    /// Where it stands.
+    /// The state of the delivery.
     pub state: DeliveryState,
-    /// When its state last changed.
+    /// When the state last changed.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// When it is tried next, while it is pending.
+    /// When the next attempt is due. Null unless the delivery is pending.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub next_attempt_at: Option<Timestamp>,
-    /// The watch.
+    /// The id of the watch.
     #[schema(value_type = String)]
     pub watch_id: WatchId,
     /// Basiq's id of the job.
     pub job_id: String,
-    /// Where it goes.
+    /// The URL to which the event is posted.
     #[schema(format = "uri")]
     pub callback_url: String,
-    /// What it tells.
+    /// The event, in short.
     pub event: EventSummary,
-    /// Its attempts, oldest first.
+    /// The attempts, oldest first.
     pub attempts: Vec<AttemptView>,
 }
 
@@ -71,18 +71,18 @@ pub(crate) struct DeliveryItem {
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeliveryPage {
-    /// The latest change first.
+    /// The deliveries. The one that changed last comes first.
     pub items: Vec<DeliveryItem>,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page. Null on the last page.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 
-/// Which dead deliveries to queue again.
+/// Selects the dead deliveries to queue again.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RedeliverRequest {
-    /// Those that died at or after this time.
+    /// Selects deliveries that became dead at or after this time.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
 }
@@ -91,7 +91,7 @@ pub(crate) struct RedeliverRequest {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 pub(crate) struct Queued {
-    /// How many.
+    /// The number of deliveries.
     pub queued: u64,
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct Queued {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Redelivery)]
 pub(crate) struct RedeliveryView {
-    /// The event, whose `webhook-id` stays the same.
+    /// The event's id. The repeated delivery has the same `webhook-id`.
     #[schema(value_type = String, example = "evt_01KAR2D3CV000G0V4Y8Q2M5T7R")]
     pub event_id: EventId,
 }
@@ -125,7 +125,8 @@ impl From<DeliveryEntry> for DeliveryItem {
 
 /// List deliveries
 ///
-/// Those in one state, the latest change first. The dead ones are what was given up.
+/// Lists the deliveries in one state. The one that changed last comes first. The relay has given up the deliveries
+/// in the state `dead`.
 #[utoipa::path(
     get,
     path = "/deliveries",
@@ -153,7 +154,7 @@ async fn list_deliveries(
     Ok(Json(DeliveryPage { items, next_cursor }))
 }
 
-/// Reads the parameters of a list of deliveries. The query asks for one more than the page holds.
+/// Parses the query parameters of a list of deliveries. The query asks for one row more than the page holds.
 pub(super) fn take_query(
     owner: Option<ClientId>,
     mut params: QueryParams,
@@ -172,15 +173,15 @@ pub(super) fn take_query(
     Ok((query, limit))
 }
 
-/// Where a page that ends with this delivery ends.
+/// Returns the cursor of a page that ends with this delivery.
 pub(super) fn mark(entry: &DeliveryEntry) -> String {
     Place(entry.updated_at, entry.delivery.id).to_string()
 }
 
 /// Queue dead deliveries again
 ///
-/// All that died since a time and are the latest event of their watch. Watches that were cancelled
-/// are left alone.
+/// Queues all deliveries that became dead since the given time and are the latest event of their watch. Deliveries
+/// of cancelled watches stay as they are.
 #[utoipa::path(
     post,
     path = "/deliveries/redeliver",
@@ -201,7 +202,7 @@ async fn redeliver_dead(
     Ok((StatusCode::ACCEPTED, Json(queued)))
 }
 
-/// Queues again what died since the time in a body.
+/// Queues the deliveries again that became dead since the time in a body.
 pub(super) async fn queue_dead(
     parts: &ApiParts,
     owner: Option<ClientId>,
@@ -220,8 +221,8 @@ pub(super) async fn queue_dead(
 
 /// Deliver once more
 ///
-/// With the same `webhook-id`, as a new attempt. One that is still being tried is tried now. Only the
-/// latest event of a watch can be delivered again: the receiver never gets an older state after a newer
+/// Queues a new attempt with the same `webhook-id`. A delivery that is still pending is attempted at once. Only the
+/// latest event of a watch can be delivered again, so that the receiver never gets an older state after a newer
 /// one.
 #[utoipa::path(
     post,
@@ -241,7 +242,7 @@ async fn redeliver_delivery(
     queue_one(&state.parts, Some(client.id), id).await
 }
 
-/// Queues one delivery once more.
+/// Queues one delivery again.
 pub(super) async fn queue_one(
     parts: &ApiParts,
     owner: Option<ClientId>,
@@ -252,7 +253,7 @@ pub(super) async fn queue_one(
     queued(parts, redelivery, "There is no such delivery.")
 }
 
-/// Queues the latest event of a watch once more.
+/// Queues the latest event of a watch again.
 pub(super) async fn queue_latest(
     parts: &ApiParts,
     owner: Option<ClientId>,
@@ -303,7 +304,7 @@ fn parse_since(body: RawObject) -> Result<Timestamp, Problem> {
     since.ok_or_else(|| Problem::internal("a field is missing although no fault was found"))
 }
 
-/// A place in the list: the time of the last change, and the delivery.
+/// A position in the list: the time of the last change, and the delivery's id.
 struct Place(Timestamp, DeliveryId);
 
 impl fmt::Display for Place {

@@ -16,24 +16,25 @@ use crate::{
 
 const TAG: &str = "health";
 
-/// A store that takes longer than this to answer is not ready.
+/// The time limit of the store's ping. A slower store is not ready.
 const STORE_TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// When to ask again whether the relay is ready.
+/// Seconds after which a client may ask again whether the relay is ready.
 const RETRY_SECONDS: u64 = 5;
 
-/// How long what a ping brought is told again: a ping writes, and whoever asks often is not to cost a commit each time.
+/// How long the result of a ping is reused. A ping writes to the store, so frequent requests must not cause a
+/// commit each.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Pings the store for all who ask whether the relay is ready.
+/// Pings the store for all readiness requests, and caches the result.
 #[derive(Clone, Default)]
 pub(super) struct PingCache(Arc<Mutex<Option<(Instant, Pinged)>>>);
 
-/// What a ping brought.
+/// The result of a ping.
 type Pinged = Result<(), Arc<StoreError>>;
 
 impl PingCache {
-    /// What the store answers now, or answered a moment ago. Those who ask meanwhile wait for the same ping.
+    /// Returns the cached result or pings the store. Concurrent requests wait for the same ping.
     async fn ask(&self, store: &dyn Store) -> Pinged {
         let mut latest = self.0.lock().await;
         if let Some((at, pinged)) = &*latest
@@ -61,7 +62,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 pub(crate) struct Alive {
-    /// `ok`
+    /// Always `ok`.
     #[schema(example = "ok")]
     pub status: String,
 }
@@ -70,23 +71,23 @@ pub(crate) struct Alive {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 pub(crate) struct Ready {
-    /// `ready`
+    /// Always `ready`.
     #[schema(example = "ready")]
     pub status: String,
-    /// `ok`: the store can be read and written, and its migrations have run.
+    /// Always `ok`: the store can be read and written, and its migrations have run.
     #[schema(example = "ok")]
     pub store: String,
-    /// How Basiq answers. That alone does not make the relay unready.
+    /// How Basiq responds. A failing Basiq alone does not make the relay unready.
     pub upstream: UpstreamHealth,
-    /// `open` while calls to Basiq rest because it brought nothing usable; else `closed`. That alone
-    /// does not make the relay unready either.
+    /// `open` while the relay makes no calls to Basiq because earlier ones returned nothing usable, `closed`
+    /// otherwise. An open breaker alone does not make the relay unready.
     #[schema(example = "closed")]
     pub breaker: String,
 }
 
 /// Is the process alive?
 ///
-/// Asks for nothing beyond: neither the store nor Basiq.
+/// Checks the process alone, and contacts neither the store nor Basiq.
 #[utoipa::path(
     get,
     path = "/healthz",
@@ -103,7 +104,8 @@ async fn is_alive() -> Json<Alive> {
 
 /// Can the relay do its work?
 ///
-/// 503, and what is missing, if the store does not take writes or is damaged. How Basiq answers is told in both cases.
+/// Responds with 503 and the reason if the store does not accept writes or is damaged. Both responses include how
+/// Basiq responds.
 #[utoipa::path(
     get,
     path = "/readyz",

@@ -1,4 +1,4 @@
-//! `POST /basiq/webhook`: Basiq's own webhooks, taken as hints to look at once.
+//! `POST /basiq/webhook`: accepts Basiq's own webhooks as hints to look at jobs at once.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ use crate::{
 
 const TAG: &str = "hints";
 
-/// The longest id of a message that is taken, in bytes; Basiq's are UUIDs or shorter.
+/// The maximum length of a message's id, in bytes. Basiq's ids are UUIDs or shorter.
 const LONGEST_ID: usize = 256;
 
-/// How taking a hint can end, besides what any call can end in.
+/// The problems of this call in addition to those of every call.
 pub(super) const HINT_PROBLEMS: &[ProblemCode] = &[
     ProblemCode::BadRequest,
     ProblemCode::Unauthorized,
@@ -36,43 +36,43 @@ pub(super) const HINT_PROBLEMS: &[ProblemCode] = &[
     ProblemCode::StoreUnavailable,
 ];
 
-/// What is taken as a hint, and how often.
+/// Which hints are accepted, and how often they cause looks.
 #[derive(Debug, Clone)]
 pub struct HintRules {
-    /// Verifies them; without it none is taken.
+    /// The secret that verifies hints. Without a secret, the relay accepts none.
     pub secret: Reloadable<Option<SigningSecret>>,
-    /// How long looks at one job that follow from hints are apart at least.
+    /// The minimum time between two looks at one job that follow from hints.
     pub interval: Duration,
 }
 
-/// A webhook of Basiq's as Basiq documents it. It names no job.
+/// A webhook of Basiq, as Basiq documents it. It contains no job id.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BasiqWebhook {
-    /// What happened, such as `transactions.updated`.
+    /// The type of the event, such as `transactions.updated`.
     #[schema(required = false)]
     pub event_type_id: String,
-    /// What happened, by its id.
+    /// The id of the event.
     #[schema(required = false)]
     pub event_id: String,
-    /// Where more is told.
+    /// The links to further details.
     #[schema(required = false)]
     pub links: BasiqWebhookLinks,
 }
 
-/// The links of a webhook of Basiq's.
+/// The links of Basiq's webhook.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BasiqWebhookLinks {
-    /// What happened, at Basiq.
+    /// The link to the event at Basiq.
     #[schema(required = false)]
     pub event: String,
-    /// What it happened to: a link that names a connection or a user.
+    /// The link to what the event is about. It contains the id of a connection or a user.
     #[schema(required = false)]
     pub event_entity: String,
 }
 
-/// A webhook of Basiq's as far as it is read.
+/// The parts of Basiq's webhook that the relay reads.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReadWebhook {
@@ -89,7 +89,7 @@ struct ReadLinks {
     event_entity: String,
 }
 
-/// What is of another form than Basiq documents is taken for absent, and the rest is read all the same.
+/// Reads a value that has another form than Basiq documents as absent, so that the rest can still be read.
 fn as_far_as_it_fits<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -105,10 +105,10 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 
 /// Receive a webhook of Basiq's
 ///
-/// Subscribe to Basiq's webhooks with this address, and put the secret that Basiq gives into
-/// `RELAY_BASIQ_WEBHOOK_SECRET`. Each is verified after the Standard Webhooks specification and taken
-/// once, as a hint and nothing more: the watched jobs of that connection or user are looked at at
-/// once. Without the setting there is nothing here.
+/// Subscribe to Basiq's webhooks with this address, and put the secret that Basiq returns into
+/// `RELAY_BASIQ_WEBHOOK_SECRET`. The relay verifies each webhook by the Standard Webhooks specification and accepts
+/// it once. A webhook is only a hint: the relay looks at once at the watched jobs of that connection or user.
+/// Without the setting, the relay responds with 404.
 #[utoipa::path(
     post,
     path = "/basiq/webhook",
@@ -148,7 +148,7 @@ async fn receive_hint(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The id of a message that Basiq has signed.
+/// Verifies that Basiq signed a message, and returns its id.
 fn verify(
     headers: &HeaderMap,
     body: &[u8],
@@ -171,7 +171,8 @@ fn verify(
     Ok(signed.id)
 }
 
-/// What a message says happened, and to whom.
+/// Reads the type of the event and its subject. Returns `None` if the message names neither a connection nor a
+/// user.
 fn read(body: &[u8]) -> Option<(String, HintSubject)> {
     let webhook: ReadWebhook = serde_json::from_value(parse_leniently(body).ok()?).ok()?;
     let ids = normalise::ids_of_link(&webhook.links.event_entity);

@@ -12,7 +12,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default().routes(routes!(read_metrics))
 }
 
-/// The same route without the rest of the API.
+/// Creates the route alone, without the rest of the API.
 pub(super) fn router(render: RenderMetrics) -> Router {
     Router::new()
         .route("/metrics", get(async |State(render)| text(&render)))
@@ -21,7 +21,7 @@ pub(super) fn router(render: RenderMetrics) -> Router {
 
 /// Read the metrics
 ///
-/// Served on an address of its own where `RELAY_METRICS_LISTEN` is set.
+/// If `RELAY_METRICS_LISTEN` is set, the metrics are served at that address instead.
 #[utoipa::path(
     get,
     path = "/metrics",

@@ -1,4 +1,4 @@
-//! The public API, one file a resource, and its OpenAPI document.
+//! The public API, with one file for each resource, and its OpenAPI document.
 
 mod admin;
 mod catalogue;
@@ -38,38 +38,38 @@ use crate::{
 /// Renders the metrics as Prometheus text.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// What the API works with.
+/// The dependencies of the API.
 #[derive(Clone)]
 pub struct ApiParts {
-    /// Where watches are kept.
+    /// Stores clients, watches and deliveries.
     pub store: Arc<dyn Store>,
-    /// Tells the time.
+    /// Returns the time.
     pub clock: Clock,
     /// The server's settings.
     pub server: ServerConfig,
-    /// What is accepted as a callback.
+    /// The rules for callback URLs.
     pub rules: CallbackRules,
-    /// Codes and messages.
+    /// The error codes and their messages.
     pub catalogue: Arc<Catalogue>,
-    /// Rung when there is a new job to look at.
+    /// Wakes the tracker when there is a new job to look at.
     pub tracker_wake: Wake,
-    /// Rung when there is a delivery to send.
+    /// Wakes the delivery worker when there is a delivery to send.
     pub delivery_wake: Wake,
-    /// The watches that somebody follows.
+    /// The watches that have followers.
     pub follows: FollowRegistry,
-    /// How Basiq answers, as the calls to it report.
+    /// The health of Basiq, as its calls report it.
     pub upstream: Upstream,
-    /// Passes answers to challenges on.
+    /// Passes answers to challenges to Basiq.
     pub basiq: BasiqClient,
-    /// Lets the operator in.
+    /// Authenticates the operator.
     pub admin: AdminToken,
-    /// What is taken as a hint of Basiq's.
+    /// The rules for Basiq's hints.
     pub hints: HintRules,
     /// Renders the metrics.
     pub metrics: RenderMetrics,
 }
 
-/// What handlers share.
+/// The state that handlers share.
 #[derive(Clone)]
 pub struct ApiState {
     parts: Arc<ApiParts>,
@@ -104,8 +104,7 @@ impl FromRef<ApiState> for AdminToken {
     }
 }
 
-/// The whole API, and what is served beside it. `/metrics` is left out where it has an address of its
-/// own.
+/// Creates the whole API, and merges the router `beside`. `/metrics` is left out if it has its own address.
 pub fn router(parts: ApiParts, beside: Router) -> Router {
     let mut wanted = routes();
     if parts.server.metrics_listen.is_none() {
@@ -117,19 +116,19 @@ pub fn router(parts: ApiParts, beside: Router) -> Router {
     with_middleware(stateless.with_state(ApiState::new(parts)).merge(beside))
 }
 
-/// `/metrics` alone, for an address of its own.
+/// Creates `/metrics` alone, for its own address.
 pub fn metrics_router(render: RenderMetrics) -> Router {
     with_middleware(metrics::router(render))
 }
 
-/// What pages of allowed origins may read.
+/// The routes that pages of allowed origins may read.
 fn browser_routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(stream::routes())
         .merge(catalogue::routes())
 }
 
-/// All but that and `/metrics`.
+/// All other routes except `/metrics`.
 fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(watch::routes())

@@ -1,4 +1,4 @@
-//! What an operator should know of a relay that starts: a line each.
+//! Logs what an operator should know about a relay that starts, one line for each fact.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -6,10 +6,10 @@ use tracing::{info, warn};
 
 use crate::config::{DatabaseUrl, Settings};
 
-/// The database's file and those beside it.
+/// The endings of the paths of the database's file and the files beside it.
 const FILES: [&str; 4] = ["", "-wal", "-shm", ".lock"];
 
-/// Says where the relay serves, and what its settings leave open.
+/// Logs the addresses that the relay serves, and the protections that its settings leave off.
 pub(super) fn announce(settings: &Settings, listen: SocketAddr, metrics: Option<SocketAddr>) {
     if let DatabaseUrl::Sqlite(path) = &settings.store.database {
         warn_of_readers(path);
@@ -32,7 +32,8 @@ pub(super) fn announce(settings: &Settings, listen: SocketAddr, metrics: Option<
     );
 }
 
-/// Files that were made before, or copied, may have other rights than those that the relay gives.
+/// Warns if others can read or write the database's files. Files that were created earlier or copied may have other
+/// permissions than the relay sets.
 #[cfg(unix)]
 fn warn_of_readers(database: &Path) {
     use std::os::unix::fs::PermissionsExt;
@@ -52,6 +53,6 @@ fn warn_of_readers(database: &Path) {
     }
 }
 
-/// Rights are the system's own there.
+/// Checks nothing: other systems have their own permissions.
 #[cfg(not(unix))]
 fn warn_of_readers(_: &Path) {}

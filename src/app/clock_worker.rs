@@ -1,8 +1,8 @@
-//! Notices that the machine's clock was set, and has all that waits for a time move with it.
+//! Notices that the machine's clock was set, and moves all stored times with it.
 //!
-//! A relay on SQLite goes by a clock of its own, which follows the machine's. A step of the machine's clock is taken
-//! up only together with the times that are stored, so that nothing waits for a time that does not come, and nothing
-//! runs out by the step. On PostgreSQL the time is the database's.
+//! A relay on SQLite has its own clock, which follows the machine's. When the machine's clock makes a step, the
+//! relay's clock follows only together with the stored times. So nothing waits for a time that never comes, and no
+//! lease expires because of the step. On PostgreSQL the time is the database's.
 
 use std::{
     sync::Arc,
@@ -20,36 +20,36 @@ use crate::{
     store::{ClockStep, StoreError, UpkeepStore},
 };
 
-/// How often the clocks are compared.
+/// The interval at which the clocks are compared.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// A difference from here on is a step, not the pace of two clocks.
+/// The smallest difference that counts as a step. A smaller one is due to the different pace of two clocks.
 const STEP: SignedDuration = SignedDuration::from_secs(1);
 
-/// How long work may take from when it reads the clock until its times are stored. Times by a clock that was set back
-/// are moved after it, so that none comes later.
+/// The maximum time that work may take from reading the clock until its times are stored. After a step back, stored
+/// times move only when this time has passed, so that all of them move.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// How often the time is noted for the next start.
+/// The interval at which the time is stored for the next start.
 const NOTING: Duration = Duration::from_secs(10);
 
-/// Compares the relay's clock with the machine's.
+/// The worker that compares the relay's clock with the machine's.
 pub struct ClockWorker {
     store: Arc<dyn UpkeepStore>,
     clock: Clock,
-    /// Those who wait for due times.
+    /// Wakes the workers that wait for due times.
     waiting: Vec<Wake>,
     wake: Wake,
-    /// What a clock that stands until it is moved showed at the latest tick.
+    /// The time of a manual clock at the latest tick. Such a clock stands still until a test moves it.
     shown: Timestamp,
-    /// A clock that was set back, since when.
+    /// A step back whose stored times have not moved yet, and when it was noticed.
     settling: Option<(Instant, ClockStep)>,
     noted: Option<Instant>,
 }
 
 impl ClockWorker {
-    /// A worker that rings for `waiting` once their due times have moved; none where the time is the database's. If
-    /// the clock was set back since the store was last in use, times move now.
+    /// Creates a worker that wakes `waiting` after their due times have moved. Returns none if the time is the
+    /// database's. If the clock was set back since the store was last in use, the times move now.
     pub(super) async fn check_and_free_leases(
         database: &DatabaseUrl,
         store: Arc<dyn UpkeepStore>,
@@ -83,13 +83,13 @@ impl ClockWorker {
         Ok(Some(worker))
     }
 
-    /// The step that the machine's clock made, if it made one.
+    /// Returns the step that the machine's clock made, if it made one.
     fn step(&mut self) -> Option<ClockStep> {
         let (from, to) = if let Some(shown) = self.clock.machine() {
             (self.clock.now(), shown)
         } else {
             let shown = self.clock.now();
-            // one that is moved forward by hand is not set: time passes
+            // a manual clock that moves forward was not set: time passes
             (std::mem::replace(&mut self.shown, shown).max(shown), shown)
         };
         let apart = to.duration_since(from).abs();
@@ -102,18 +102,18 @@ impl ClockWorker {
 
     async fn take(&mut self, step: ClockStep) -> Result<(), StoreError> {
         if step.to < step.from {
-            // before the times move, so that no work stores one by the clock before after that
+            // the clock first, so that no work stores a time of the old clock after the times have moved
             self.clock.follow(step.to, Duration::ZERO);
             self.settling = Some((Instant::now(), step));
             return Ok(());
         }
-        // the times first, so that no lease looks as if it had run out
+        // the times first, so that no lease seems to have expired
         self.move_times(step).await?;
         self.clock.follow(step.to, Duration::ZERO);
         Ok(())
     }
 
-    /// Moves times once work in hand has stored its own.
+    /// Moves the stored times once work in progress has stored its own.
     async fn settle(&mut self) -> Result<(), StoreError> {
         let Some((since, step)) = self.settling else {
             return Ok(());
@@ -139,7 +139,7 @@ impl ClockWorker {
         Ok(())
     }
 
-    /// Notes the time now and then, but not while times by another clock are stored.
+    /// Stores the time at intervals, but not while the store still holds times of the clock before a step back.
     async fn note(&mut self) -> Result<(), StoreError> {
         let is_fresh = self.noted.is_some_and(|at| at.elapsed() < NOTING);
         if is_fresh || self.settling.is_some() {

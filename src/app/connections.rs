@@ -1,17 +1,17 @@
-//! How many connections the HTTP server takes: as many as the limit of file handles leaves beside the relay's own work.
+//! The connection limit of the HTTP server: the file handles that the relay's own work leaves.
 
 use tracing::warn;
 
 use crate::{config::Settings, web::ConnectionLimits};
 
-/// Handles of the process itself: its store, its log, its listeners.
+/// The number of file handles for the process itself: its store, log and listeners.
 const OWN: usize = 128;
 
-/// The bounds of the server, where the process may have so many file handles.
+/// Returns the limits of the server for a process that may have this many file handles.
 ///
-/// Each call to Basiq and each attempt in flight may need two: a connection, and a socket that looks up its name. A
-/// limit that does not leave a quarter for connections is too low for the settings; attempts and looks that then find
-/// no handle wait for one.
+/// Each call to Basiq and each attempt in flight may need two handles: a connection, and a socket that looks up its
+/// name. The server gets at least a quarter of the handles. If that leaves too few for the settings, attempts and
+/// looks that find no handle wait for one.
 pub(super) fn connection_limits(settings: &Settings, handles: usize) -> ConnectionLimits {
     let calls = settings
         .delivery

@@ -19,17 +19,17 @@ use crate::{
 /// The setting that names the store.
 pub(super) const SETTING: &str = "RELAY_DATABASE_URL";
 
-/// A store that is open.
+/// An open store.
 #[derive(Clone)]
 pub struct OpenStore {
-    /// What every store can do.
+    /// The store, as every part of the relay uses it.
     pub store: Arc<dyn Store>,
-    /// The store once more, if other relays may share it.
+    /// The same store, if other relays may share it.
     pub shared: Option<PgStore>,
 }
 
-/// Opens the store that the settings name, and brings it up to date. A store that has a clock of its own
-/// decides by that, and `clock` follows it, unless it stands still for a test.
+/// Opens the store that the settings name, and brings it up to date. PostgreSQL decides by its own clock, and `clock`
+/// follows that. If `clock` stands still for a test, the store decides by `clock`.
 pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore> {
     let sealer = sealer(config)?;
     match &config.database {
@@ -48,7 +48,7 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
             } else {
                 LeaseClock::Caller
             };
-            // large while it lasts, and nobody's caller should be
+            // boxed because the future is large, and each caller's future would contain it
             let opening = PgStore::open(connect_options(url, SETTING)?, sealer, arbiter);
             let store = Box::pin(opening).await;
             let store = store.map_err(|failure| unopened(failure, SETTING))?;
@@ -60,8 +60,8 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
     }
 }
 
-/// Why a PostgreSQL database cannot be opened, with the setting that has to be another one if that is why. The address
-/// is not told: it may hold a password.
+/// Describes why a PostgreSQL database cannot be opened. If the configuration is the reason, names the setting to
+/// change. Never contains the address, which may hold a password.
 pub(super) fn unopened(failure: OpenError, setting: &str) -> anyhow::Error {
     let what = if failure.is_configuration() {
         format!("{setting}: the PostgreSQL database cannot be used")
@@ -71,7 +71,7 @@ pub(super) fn unopened(failure: OpenError, setting: &str) -> anyhow::Error {
     anyhow::Error::new(failure).context(what)
 }
 
-/// How to connect to a PostgreSQL database. What the parser says may repeat a value of the address, so none of it is
+/// Parses the address of a PostgreSQL database. The parser's message may repeat a value of the address, so it is not
 /// passed on.
 pub(super) fn connect_options(url: &PostgresUrl, setting: &str) -> Result<PgConnectOptions> {
     let options: Result<PgConnectOptions, _> = url.expose().as_str().parse();
@@ -80,7 +80,7 @@ pub(super) fn connect_options(url: &PostgresUrl, setting: &str) -> Result<PgConn
     })
 }
 
-/// What seals secrets at rest, by the settings.
+/// Creates the sealer that encrypts secrets at rest with the keys of the settings. Fails if a key cannot be used.
 pub fn sealer(config: &StoreConfig) -> Result<Sealer> {
     let text = |key: &Option<SecretString>| key.as_ref().map(|key| key.expose_secret().to_owned());
     let (current, previous) = (

@@ -1,4 +1,4 @@
-//! This relay among others that share its store.
+//! Connects this relay with the other relays that share its store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,13 +23,13 @@ use crate::{
     },
 };
 
-/// How often a relay gives a sign of life.
+/// The interval at which a relay sends a heartbeat.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a sealed access token is bound to.
+/// The context that a sealed access token is bound to.
 const TOKEN: &str = "basiq access token";
 
-/// A relay that counts as one of those on a store, until it leaves.
+/// The membership of a relay among the relays on a store. It lasts until the relay leaves.
 pub(super) struct FleetMembership {
     store: PgStore,
     id: RelayId,
@@ -38,8 +38,8 @@ pub(super) struct FleetMembership {
 }
 
 impl FleetMembership {
-    /// Joins the relays on a store: from now on `clock` follows that of the database, and `share` is this
-    /// relay's part of what they divide.
+    /// Joins the relays on a store. From then on, `clock` follows the database's clock and `share` knows the number
+    /// of relays.
     pub(super) async fn join(
         store: PgStore,
         clock: Clock,
@@ -55,7 +55,7 @@ impl FleetMembership {
         Ok(fleet)
     }
 
-    /// Gives signs of life until `stop`, then leaves.
+    /// Sends heartbeats until `stop`, then leaves.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut failed = false;
         while !stop.is_cancelled() {
@@ -94,7 +94,7 @@ impl FleetMembership {
     }
 }
 
-/// Joins the relays on a store that may be shared.
+/// Joins the relays on the store. Returns none if the store is not shared.
 pub(super) async fn join(
     shared: Option<PgStore>,
     clock: &Clock,
@@ -110,7 +110,7 @@ pub(super) async fn join(
     )))
 }
 
-/// What is to be woken when another relay says that it did something.
+/// What to wake when another relay announces work or events.
 pub(super) struct RemoteWakes {
     tracker: Wake,
     delivery: Wake,
@@ -127,8 +127,8 @@ impl RemoteWakes {
     }
 }
 
-/// Wakes workers when another relay has work for them, or events for those who follow watches here, until
-/// `stop`.
+/// Wakes workers when another relay announces work for them, until `stop`. New deliveries also wake the worker that
+/// sends events to followers of watches.
 pub(super) async fn hear(store: PgStore, bells: RemoteWakes, stop: CancellationToken) {
     let ring = |topic| match topic {
         Topic::Jobs => bells.tracker.ring(),
@@ -143,11 +143,11 @@ pub(super) async fn hear(store: PgStore, bells: RemoteWakes, stop: CancellationT
     }
 }
 
-/// What the relays on a PostgreSQL store have in common towards Basiq.
+/// Coordinates the calls to Basiq of the relays on a PostgreSQL store.
 pub(super) struct PostgresCoordinator(pub(super) PgStore);
 
 impl PostgresCoordinator {
-    /// The same behind the trait.
+    /// Creates the coordinator as a trait object.
     pub(super) fn common(store: PgStore) -> Arc<dyn UpstreamCoordinator> {
         Arc::new(Self(store))
     }
@@ -215,7 +215,7 @@ impl UpstreamCoordinator for PostgresCoordinator {
     }
 }
 
-/// Names an API key without telling it.
+/// Returns an id of an API key that does not reveal the key.
 fn key_id(key: &HeaderValue) -> String {
     let hash = Sha256::new()
         .chain_update(b"basiq-relay key id\0")

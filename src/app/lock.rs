@@ -1,4 +1,4 @@
-//! One relay a file: a second one on the same SQLite store would take over the first one's work.
+//! Allows one relay for each SQLite file. A second relay on the same file would take over the first one's work.
 
 use std::{
     fs::{File, TryLockError},
@@ -9,8 +9,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::config::{DatabaseUrl, StoreConfig};
 
-/// Holds the lock beside the store's file until it is dropped; the system frees it when the process
-/// dies. Fails if another relay holds it. Only its owner can read it. A store that relays may share has none.
+/// Locks the store until the returned file is dropped. The system frees the lock when the process dies.
+///
+/// The lock is a file beside the database; only its owner can read it. Fails if another relay holds the lock. Returns
+/// none for PostgreSQL, which relays may share.
 pub(super) fn hold(config: &StoreConfig) -> Result<Option<File>> {
     let database = match &config.database {
         DatabaseUrl::Sqlite(database) => database,

@@ -1,4 +1,4 @@
-//! Puts the relay together and runs it.
+//! Assembles the relay and runs it.
 
 mod announce;
 mod clock_worker;
@@ -47,10 +47,10 @@ use crate::{
     web::{AdminToken, ConnectionLimits, serve},
 };
 
-/// Connections to the address of its own that metrics may have: a few collectors ask there.
+/// The maximum number of connections to the separate address for metrics. Only a few collectors connect there.
 const METRICS_CONNECTIONS: usize = 64;
 
-/// A relay, put together but not running: its workers can be ticked by hand.
+/// A relay that is assembled but not running. Its workers can be ticked by hand.
 pub struct Relay {
     /// Its settings.
     pub settings: Settings,
@@ -58,37 +58,37 @@ pub struct Relay {
     pub store: Arc<dyn Store>,
     /// Its HTTP API.
     pub router: Router,
-    /// `/metrics` alone, for an address of its own.
+    /// `/metrics` alone, for a separate address.
     pub metrics_router: Router,
     /// The recorder of metrics.
     pub metrics: Metrics,
     /// Looks at jobs.
     pub tracker: TrackerWorker,
-    /// Looks at banks that are down for everybody.
+    /// Looks at banks that are down for all their customers.
     pub banks: BankWorker,
     /// Sends deliveries.
     pub delivery: DeliveryWorker,
-    /// Hands watches to those who follow them.
+    /// Sends watches to clients that follow them.
     pub follow: FollowWorker,
-    /// Deletes what is old and counts what is there.
+    /// Deletes old watches and updates the metrics of the store.
     pub upkeep: UpkeepWorker,
-    /// Notices that the machine's clock was set, where the store goes by it.
+    /// Notices that the machine's clock was set. None if the store has its own clock.
     pub clock: Option<ClockWorker>,
-    /// Its secrets that can be replaced while it runs.
+    /// Its secrets that can be replaced while the relay runs.
     pub secrets: ReloadableSecrets,
-    /// The bounds of its HTTP server.
+    /// The connection limits of its HTTP server.
     limits: ConnectionLimits,
-    /// Its part of what the relays on the store divide.
+    /// The relays on the store, which divide limits among them.
     share: Fleet,
-    /// Its place among the relays that share the store, if they may.
+    /// Its membership among the relays that share the store. None if the store is not shared.
     fleet: Option<(FleetMembership, PgStore)>,
-    /// What other relays' work wakes.
+    /// What to wake when another relay announces work.
     bells: RemoteWakes,
-    /// Keeps other relays off the store while this one lives, if they may not.
+    /// The lock that keeps other relays off a store that cannot be shared.
     lock: Option<File>,
 }
 
-/// What the settings accept as a callback.
+/// Returns the rules for callbacks that the settings accept.
 #[must_use]
 pub fn callback_rules(settings: &Settings) -> CallbackRules {
     CallbackRules {
@@ -97,8 +97,8 @@ pub fn callback_rules(settings: &Settings) -> CallbackRules {
     }
 }
 
-/// Checks what the settings refer to: the texts that override the catalogue's, the certificates, the
-/// secret of Basiq's webhooks, the keys that encrypt.
+/// Checks what the settings refer to: the catalogue's override texts, the certificates, the secret of Basiq's
+/// webhooks and the encryption keys. Also checks the address of a PostgreSQL database.
 pub fn validate(settings: &Settings) -> Result<()> {
     further_certificates(&settings.delivery).context("RELAY_CALLBACK_CA_FILE")?;
     basiq_webhook_secret(settings)?;
@@ -157,11 +157,11 @@ fn api_parts(
     })
 }
 
-/// How long a start waits for what an examination of the store finds.
+/// The maximum time that a start waits for the examination of the store.
 const EXAMINING: Duration = Duration::from_secs(2);
 
-/// Checks that the store's secrets can be read, and frees the leases of a relay that ran on it before,
-/// if there is never more than one.
+/// Checks that the store is not damaged and that its secrets can be read. Then frees the leases of the previous run,
+/// if only one relay can run on the store.
 async fn check_and_free_leases(store: &dyn Store) -> Result<()> {
     let examined = store.examine(EXAMINING).await;
     examined.context("the store cannot be examined")?;
@@ -212,10 +212,10 @@ fn console_parts(settings: &Settings, parts: &ApiParts, share: Fleet) -> Console
 }
 
 impl Relay {
-    /// Opens the store and puts a relay together. Leases of a relay that ran on the store before
-    /// are freed: on SQLite there is only one.
+    /// Opens the store and assembles a relay. On SQLite, where only one relay can run, this frees the leases of the
+    /// previous run.
     pub async fn build(settings: Settings, clock: Clock) -> Result<Self> {
-        // large while it lasts, and nobody's caller should be
+        // boxed because the future is large, and each caller's future would contain it
         Box::pin(Self::put_together(settings, clock)).await
     }
 
@@ -226,7 +226,7 @@ impl Relay {
         let OpenStore { store, shared } = open_store(&settings.store, &clock).await?;
         check_and_free_leases(&*store).await?;
         let share = shared.as_ref().map_or_else(Fleet::alone, PgStore::share);
-        // a clock that stands still for a test agrees with no other relay's
+        // a clock that stands still for a test cannot follow the database's, so such a relay joins no others
         let shared = shared.filter(|_| clock.can_follow());
         let fleet = join(shared, &clock, &share).await?;
         let coordinator = fleet.as_ref();
@@ -267,8 +267,7 @@ impl Relay {
         })
     }
 
-    /// Listens on the configured addresses and runs until `stop`, then drains; `hurry` cuts that
-    /// short.
+    /// Listens on the configured addresses and runs until `stop`, then drains. `hurry` ends the drain early.
     pub async fn serve(
         self,
         stop: impl Future<Output = ()> + Send,
@@ -282,7 +281,7 @@ impl Relay {
         self.serve_on(listener, metrics, (stop, hurry)).await
     }
 
-    /// Runs on listeners that are bound already.
+    /// Runs like [`Relay::serve`], on listeners that are already bound.
     pub async fn serve_on(
         self,
         listener: TcpListener,
@@ -338,7 +337,8 @@ impl Relay {
     }
 }
 
-/// Puts a worker to work, for its share of the store's time.
+/// Spawns a worker. After each tick, the worker leaves the store to the other relays of `share` for their part of the
+/// time.
 fn spawn_worker<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, share: &Fleet) {
     let stop = supervisor.stop_token();
     supervisor.spawn(worker.name(), run_worker(worker, share.clone(), stop));
@@ -353,10 +353,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // a restart may take the address of one that ended just now
+    // lets a restart bind the address of a process that has just ended
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    // as many may wait as are taken: browsers whose streams broke with a relay come back all at once
+    // the backlog is as long as the connection limit: when a relay stops, all browsers with streams reconnect at once
     let most = ConnectionLimits::default().connections;
     socket.listen(u32::try_from(most).unwrap_or(u32::MAX))
 }

@@ -1,4 +1,4 @@
-//! Takes up new secrets while the relay runs.
+//! Replaces secrets while the relay runs.
 
 use anyhow::{Context, Result};
 use metrics::counter;
@@ -20,24 +20,24 @@ pub struct ReloadableSecrets {
     pub(super) basiq: BasiqClient,
     pub(super) admin: AdminToken,
     pub(super) webhook: Reloadable<Option<SigningSecret>>,
-    /// Rung when there is another key to look with.
+    /// Wakes the tracker after the API key was replaced.
     pub(super) tracker_wake: Wake,
 }
 
-/// Which secrets were other ones than before.
+/// Which secrets have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReloadedSecrets {
-    /// Basiq's API key.
+    /// Whether Basiq's API key has changed.
     pub api_key: bool,
-    /// The admin token.
+    /// Whether the admin token has changed.
     pub admin_token: bool,
-    /// The secret of Basiq's webhooks.
+    /// Whether the secret of Basiq's webhooks has changed.
     pub webhook_secret: bool,
 }
 
 impl ReloadableSecrets {
-    /// Takes up the secrets of settings that were just read, all or, if any is unusable, none; and
-    /// logs and counts what came of it.
+    /// Replaces the secrets with those of settings that were just read: all or, if any is unusable, none. Logs and
+    /// counts the result.
     pub async fn reload(&self, settings: Result<Settings>) {
         let reloaded = match settings {
             Ok(settings) => self.replace(&settings).await,
@@ -64,7 +64,7 @@ impl ReloadableSecrets {
         counter!("relay_reloads_total", "result" => result).increment(1);
     }
 
-    /// Takes up the secrets of these settings, all or, if any is unusable, none.
+    /// Replaces the secrets with those of `settings`: all or, if any is unusable, none. Returns which have changed.
     pub async fn replace(&self, settings: &Settings) -> Result<ReloadedSecrets> {
         settings.require_api_key()?;
         let webhook = basiq_webhook_secret(settings)?;

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A move that can be made.
+/// A checked request to move a relay's data from SQLite to PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct StoreMove {
     from: PathBuf,
@@ -26,8 +26,8 @@ pub struct StoreMove {
 }
 
 impl StoreMove {
-    /// From one address to another. Only SQLite's data can be moved, and only to PostgreSQL; an error
-    /// says so, and not what was given: it may hold a password.
+    /// Prepares a move from one address to another. Data can move only from SQLite to PostgreSQL. The error does not
+    /// repeat the addresses, which may hold a password.
     pub fn between(from: &str, to: &str) -> Result<Self> {
         let from = match DatabaseUrl::parse(from) {
             Ok(DatabaseUrl::Sqlite(path)) => path,
@@ -41,14 +41,14 @@ impl StoreMove {
         Ok(Self { from, options })
     }
 
-    /// The file.
+    /// Returns the path of the SQLite file.
     #[must_use]
     pub fn from(&self) -> String {
         self.from.display().to_string()
     }
 
-    /// Makes the move. Fails if there is no such file, if a relay runs on it, or if the database to move
-    /// to is not empty.
+    /// Makes the move. Fails if the file does not exist, if a relay runs on it, or if the target database is not
+    /// empty.
     pub async fn make(
         &self,
         progress: &mut (dyn FnMut(TransferProgress) + Send),
@@ -62,7 +62,7 @@ impl StoreMove {
             ..StoreConfig::default()
         };
         let lock = lock::hold(&file)?;
-        // secrets are copied as they are stored, so no key is needed
+        // secrets are copied in their stored form, so no key is needed
         let store = PgStore::open(
             self.options.clone(),
             Sealer::default(),

@@ -1,4 +1,4 @@
-//! Deletes what is old, in small batches, and counts what is there for the metrics.
+//! Deletes old watches in small batches, and counts what the store holds for the metrics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,13 +12,13 @@ use crate::{
     store::UpkeepStore,
 };
 
-/// How many watches one transaction deletes: few enough that registrations do not wait for it.
+/// The maximum number of watches that one transaction deletes. It is small so that registrations do not wait long.
 const PURGE_BATCH: usize = 200;
 
-/// How often the store is counted and searched for what is old.
+/// The interval at which the store is counted and searched for old watches.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Keeps the store small and its figures fresh.
+/// The worker that deletes old watches and updates the metrics of the store.
 pub struct UpkeepWorker {
     store: Arc<dyn UpkeepStore>,
     clock: Clock,
@@ -27,7 +27,7 @@ pub struct UpkeepWorker {
 }
 
 impl UpkeepWorker {
-    /// A worker that deletes what ended longer ago than the retention.
+    /// Creates a worker that deletes watches that ended longer ago than the retention.
     #[must_use]
     pub fn new(store: Arc<dyn UpkeepStore>, clock: Clock, config: &StoreConfig) -> Self {
         Self {

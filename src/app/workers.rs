@@ -1,4 +1,4 @@
-//! Makes the workers of a relay.
+//! Creates the workers of a relay.
 
 use std::sync::Arc;
 
@@ -56,7 +56,8 @@ pub(super) fn delivery(
         .context("no client for callbacks")
 }
 
-/// The worker that notices a machine's clock that was set, where due times go by it.
+/// Creates the worker that notices when the machine's clock was set. Returns none if due times do not follow that
+/// clock.
 pub(super) async fn clock_worker(
     settings: &Settings,
     store: &Arc<dyn Store>,

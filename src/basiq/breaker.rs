@@ -1,8 +1,7 @@
-//! The circuit breaker: while Basiq brings nothing usable, nobody is sent there but a probe now and
-//! then.
+//! The circuit breaker. While Basiq brings nothing usable, only single probes are sent.
 //!
-//! The crates for this let every call through again when a wait is over, and count failures without
-//! asking whose they are; here one call goes ahead, and one broken job opens nothing.
+//! Existing crates let all calls through when a wait is over, and count failures without regard to the
+//! resource. Here only one call goes ahead as the probe, and one broken job does not open the breaker.
 
 use std::{
     collections::HashSet,
@@ -19,21 +18,22 @@ use tracing::{info, warn};
 
 use crate::{clock::Clock, domain::Upstream};
 
-/// So many failures in a row open it. Any usable answer in between begins the row anew, so that a
-/// few bad answers among good ones open nothing.
+/// The number of failures in a row that opens the breaker. Any usable response resets the count, so that a few
+/// bad responses among good ones do not open it.
 const FAILURES: usize = 5;
-/// So many different resources must have failed in that row: fewer may be broken themselves.
+/// The minimum number of different resources among these failures. With fewer, the resources themselves may be
+/// broken.
 const RESOURCES: usize = 3;
-/// The first wait before a probe, and the longest.
+/// The first and the longest wait before a probe.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// When to ask again while a probe is on its way.
+/// How long to wait before the next call while a probe is in flight.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// Why a call was not sent.
+/// The breaker is open, so the call was not sent.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("the breaker towards Basiq is open")]
 pub(super) struct BreakerOpen {
-    /// How long until asking again makes sense.
+    /// How long to wait before the next call.
     pub(super) remaining: Duration,
 }
 
@@ -45,8 +45,8 @@ pub(super) struct Breaker {
     upstream: Upstream,
 }
 
-/// The leave to send one call. Whoever reads its answer says what it was worth; dropped before
-/// that, it says nothing.
+/// Permission to send one call. The reader of the response reports whether it was usable. A permit that is
+/// dropped without a report counts as neither.
 #[derive(Debug)]
 pub(super) struct BreakerPermit {
     breaker: Arc<Breaker>,
@@ -56,7 +56,7 @@ pub(super) struct BreakerPermit {
 }
 
 impl Breaker {
-    /// A closed breaker that tells `upstream` when it opens and closes.
+    /// Creates a closed breaker that reports to `upstream` when it opens and closes.
     pub(super) fn new(clock: Clock, upstream: Upstream) -> Self {
         tell(&upstream, false);
         Self {
@@ -66,7 +66,7 @@ impl Breaker {
         }
     }
 
-    /// Lets a call to this resource go, as a probe if the breaker is open and the wait is over.
+    /// Admits a call to a resource. If the breaker is open and the wait is over, the call is a probe.
     pub(super) fn admit(self: &Arc<Self>, resource: &str) -> Result<BreakerPermit, BreakerOpen> {
         let round = self.circuit().admit(self.clock.now())?;
         Ok(BreakerPermit {
@@ -77,17 +77,17 @@ impl Breaker {
         })
     }
 
-    /// How long nobody may call; none while anybody may, be it one probe.
+    /// Returns how long no call may be sent. Returns `None` if a call may be sent, even if only as a probe.
     pub(super) fn rest(&self) -> Option<BreakerOpen> {
         self.circuit().rest(self.clock.now())
     }
 
-    /// Whether the next call is a probe.
+    /// Returns whether the next call is a probe.
     pub(super) fn wants_probe(&self) -> bool {
         !matches!(self.circuit().phase, Phase::Closed { .. })
     }
 
-    /// Opens it at once: nothing can be asked whatever single calls would say.
+    /// Opens the breaker at once, because no call can succeed.
     pub(super) fn trip(&self) {
         self.change(|circuit, now| {
             if matches!(circuit.phase, Phase::Closed { .. }) {
@@ -96,7 +96,7 @@ impl Breaker {
         });
     }
 
-    /// Changes the circuit, and tells if that opened or closed it.
+    /// Changes the circuit, and logs if the change opened or closed it.
     fn change(&self, change: impl FnOnce(&mut Circuit, Timestamp)) {
         let now = self.clock.now();
         let mut circuit = self.circuit();
@@ -125,7 +125,8 @@ fn tell(upstream: &Upstream, open: bool) {
 }
 
 impl BreakerPermit {
-    /// Says whether the answer was usable: whatever shows that Basiq works, refusals included.
+    /// Reports whether the response was usable. Every response that shows that Basiq works is usable, even a
+    /// refusal.
     pub(super) fn judge(&self, usable: bool) {
         if self.judged.swap(true, Ordering::Relaxed) {
             return;
@@ -154,7 +155,7 @@ impl Drop for BreakerPermit {
 #[derive(Debug, Default)]
 struct Circuit {
     phase: Phase,
-    /// Counts up with each change of phase: what a call of an older round brought is old news.
+    /// Increases with each change of phase. The result of a call from an earlier round is ignored.
     round: u64,
 }
 
@@ -166,7 +167,7 @@ enum Phase {
     },
     Open {
         until: Timestamp,
-        /// Since it was closed.
+        /// The number of openings since the breaker was last closed.
         openings: u32,
     },
     Probing {
@@ -194,14 +195,14 @@ impl Circuit {
             Phase::Probing { .. } => Some(BreakerOpen { remaining: PROBE }),
             Phase::Open { until, .. } => {
                 let remaining = Duration::try_from(until.duration_since(now)).ok()?;
-                // a longer one means that the clock was set back
+                // A longer wait means that the clock was set back.
                 let is_sound = !remaining.is_zero() && remaining <= WAITS.1;
                 is_sound.then_some(BreakerOpen { remaining })
             }
         }
     }
 
-    /// The round of a call that may be sent.
+    /// Returns the round of a call that may be sent.
     fn admit(&mut self, now: Timestamp) -> Result<u64, BreakerOpen> {
         if let Some(open) = self.rest(now) {
             return Err(open);
@@ -252,7 +253,7 @@ impl Circuit {
         }
     }
 
-    /// A probe that ended without a word makes room for another.
+    /// Handles a call that ended without a report. If it was the probe, another probe may be sent at once.
     fn abandoned(&mut self, round: u64, now: Timestamp) {
         if let Phase::Probing { openings } = self.phase
             && round == self.round
@@ -277,8 +278,8 @@ impl Circuit {
     }
 }
 
-/// The wait after so many openings: doubling to its bound, less up to a quarter by `jitter` from 0
-/// to 1.
+/// Returns the wait after this number of openings. The wait doubles up to its limit, and `jitter` from 0 to 1
+/// subtracts up to a quarter.
 fn wait(openings: u32, jitter: f64) -> Duration {
     let (shortest, longest) = WAITS;
     shortest

@@ -1,5 +1,5 @@
-//! The budget of calls to Basiq: so many a second, so many at once, none during a pause or while
-//! the breaker is open.
+//! The budget of calls to Basiq. It limits calls per second and calls in flight, and stops all calls during a
+//! pause or while the breaker is open.
 
 use std::{
     sync::{
@@ -31,47 +31,48 @@ use crate::{
     domain::Fleet,
 };
 
-/// What a second's worth of calls is stretched by, so that calls which take unequally long to reach
-/// Basiq do not crowd one second there.
+/// The extra time that one second's worth of calls is spread over. Calls take different times to reach Basiq,
+/// and without it too many could arrive there within one second.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// So long a queue of calls is worth having: who comes later and is more urgent waits no longer
-/// than this for those before, and the budget is used although work is taken up in batches.
+/// The longest useful queue of calls. A call that comes later and is more urgent waits at most this long for
+/// earlier calls. A shorter queue would leave budget unused, because work is claimed in batches.
 const QUEUE: Duration = Duration::from_millis(500);
 
-/// How much more work the budget can serve soon.
+/// How many more calls the budget can send soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallCapacity {
-    /// So many calls more would be sent within about half a second.
+    /// The number of additional calls that would be sent within about half a second.
     pub calls: usize,
-    /// If none: when to ask again.
+    /// If `calls` is zero: when to ask again.
     pub again_in: Duration,
 }
 
-/// When a request was sent, after all waiting.
+/// The time at which a request was sent, after all waiting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SentAt(pub(super) Instant);
 
-/// Every request passes here once each time it is sent: tokens and repeats too.
+/// The middleware that applies the budget. It handles every request each time it is sent, including token
+/// requests and retries.
 pub(super) struct BudgetMiddleware {
     turns: CallLimiter,
     share: Fleet,
     concurrency: usize,
     in_flight: Arc<Semaphore>,
-    /// Places that are withheld because other relays have them.
+    /// The number of permits that are withheld because other relays may use them.
     withheld: Mutex<usize>,
-    /// Those who wait for a turn get it in the order in which they came.
+    /// Serves waiting calls in their order of arrival.
     queue: Mutex<()>,
-    /// Calls that wait for a turn.
+    /// The number of calls that wait for a slot.
     waiting: AtomicUsize,
-    /// Calls that had their turn and are not answered yet.
+    /// The number of calls that were sent and whose response is not complete.
     sending: Arc<AtomicUsize>,
     period: Duration,
     throttle: Arc<Throttle>,
     breaker: Arc<Breaker>,
 }
 
-/// The place of a call that is being sent; kept until the last byte of its answer.
+/// The permit of a call in flight. The call holds it until the last byte of the response.
 struct Place {
     sending: Arc<AtomicUsize>,
     _permit: OwnedSemaphorePermit,
@@ -94,7 +95,7 @@ impl Drop for Place {
 }
 
 impl BudgetMiddleware {
-    /// A budget of this relay alone, or that it has in common with others.
+    /// Creates a budget for this relay alone, or one that it shares with other relays.
     pub(super) fn new(
         config: &BasiqConfig,
         (throttle, breaker): (Arc<Throttle>, Arc<Breaker>),
@@ -123,12 +124,12 @@ impl BudgetMiddleware {
         }
     }
 
-    /// Tells other relays of a pause that Basiq asked for.
+    /// Publishes a pause that Basiq asked for to the other relays.
     pub(super) async fn tell_pause(&self) {
         self.turns.tell_pause(&self.throttle).await;
     }
 
-    /// Has as many places as are this relay's share by now; those that are taken are withheld later.
+    /// Adjusts the number of permits to this relay's present share. Permits in use are withheld later.
     async fn fit(&self) {
         let mut withheld = self.withheld.lock().await;
         let ours = self.share.of(self.concurrency);
@@ -141,8 +142,8 @@ impl BudgetMiddleware {
         }
     }
 
-    /// How many calls more make a queue that is worth having, besides `looks` that are under way
-    /// with a call each.
+    /// Returns how many more calls fill the queue up to its useful length. `looks` is the number of looks in
+    /// progress, each with one call.
     pub(super) fn room(&self, looks: usize) -> CallCapacity {
         let waiting = self.waiting(looks);
         let spacing = self.throttle.spacing(self.period);
@@ -155,12 +156,12 @@ impl BudgetMiddleware {
         }
     }
 
-    /// How many of `looks` under way have not been sent.
+    /// Returns how many of the `looks` in progress have not been sent.
     pub(super) fn waiting(&self, looks: usize) -> usize {
         looks.saturating_sub(self.sending.load(Ordering::Relaxed))
     }
 
-    /// Waits for the turn of a call, and takes its leave from the breaker.
+    /// Waits for the slot of a call, then gets a permit from the breaker.
     async fn wait_for_call(&self, resource: &str) -> Result<BreakerPermit, Error> {
         let entered = Instant::now();
         let _waiting = Waiting::new(&self.waiting);
@@ -186,7 +187,7 @@ impl BudgetMiddleware {
     }
 }
 
-/// A call that waits for its turn.
+/// Counts a call as waiting until dropped.
 struct Waiting<'b>(&'b AtomicUsize);
 
 impl<'b> Waiting<'b> {
@@ -214,7 +215,8 @@ impl Middleware for BudgetMiddleware {
             return Err(Error::middleware(paused));
         }
         self.fit().await;
-        // first a place, then a turn: turns that wait for places would be used all at once
+        // The call gets a permit first and then a slot. Otherwise slots would be spent on calls that wait for a
+        // permit, and these calls would later be sent all at once.
         let permit = Arc::clone(&self.in_flight)
             .acquire_owned()
             .await
@@ -223,13 +225,13 @@ impl Middleware for BudgetMiddleware {
         let place = Place::new(&self.sending, permit);
         let sent_at = SentAt(Instant::now());
         let mut response = next.run(request, extensions).await.inspect_err(|error| {
-            // what is the relay's own fault says nothing about Basiq
+            // A lack of the relay's own resources says nothing about Basiq.
             if !is_for_want_of_resources(error) {
                 pass.judge(false);
             }
         })?;
         response.extensions_mut().insert(sent_at);
-        // the place is free when the response is dropped, after the last byte
+        // The permit is released when the response is dropped, after the last byte.
         response.extensions_mut().insert(Arc::new(place));
         response.extensions_mut().insert(Arc::new(pass));
         Ok(response)

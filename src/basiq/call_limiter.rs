@@ -1,4 +1,5 @@
-//! Turns of calls: evenly spaced, so that no second, wherever it begins, holds more than the budget.
+//! Assigns each call a slot. Slots are evenly spaced, so that no period of one second holds more calls than the
+//! budget.
 
 use std::{
     collections::VecDeque,
@@ -25,31 +26,31 @@ use crate::{
     domain::ErrorChain,
 };
 
-/// A turn that was not taken within so long is lost: taken late, it would crowd those of others.
+/// A slot that starts more than this ago is lost. A late call would come too close to the calls in later slots.
 const PUNCTUALITY: Duration = Duration::from_millis(20);
 
-/// No turn is reserved further ahead: whoever reserves later may be more urgent.
+/// How far ahead slots are reserved. A longer horizon would delay calls that are more urgent and come later.
 const HORIZON: Duration = Duration::from_millis(250);
 
-/// When to ask again while the turns of that time are all taken.
+/// How long to wait before the next attempt to reserve, while all slots within the horizon are taken.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The turns that relays divide cannot be reached. The log has the reason.
+/// The slots that relays share cannot be reached. The log has the reason.
 #[derive(Debug, Error)]
 #[error("the budget that relays share cannot be reached")]
 pub(super) struct CoordinatorUnreachable {
     source: CoordinationError,
 }
 
-/// Hands out turns, to one who waits at a time.
+/// Assigns slots to calls, one call at a time.
 pub(super) enum CallLimiter {
-    /// This relay's own.
+    /// Slots of this relay alone.
     Own {
         limiter: DefaultDirectRateLimiter,
         latest: Mutex<Option<Instant>>,
         period: Duration,
     },
-    /// Those that relays divide among them.
+    /// Slots that all relays share.
     Shared(SharedLimiter),
 }
 
@@ -57,17 +58,17 @@ pub(super) struct SharedLimiter {
     common: Arc<dyn UpstreamCoordinator>,
     clock: Clock,
     reserved: Mutex<VecDeque<Timestamp>>,
-    /// The number of the latest pause that this relay knows of.
+    /// The number of the latest pause that this relay knows.
     pause: AtomicI64,
-    /// Whether the turns could not be reached the last time.
+    /// Whether the latest attempt to reserve slots failed.
     is_away: AtomicBool,
 }
 
 impl CallLimiter {
-    /// Turns of one relay, so far apart.
+    /// Creates slots for one relay, `period` apart.
     pub(super) fn own(period: Duration) -> Self {
-        // without a burst: one at the end of a second and one at the start of the next would lie within
-        // one second
+        // Allows no burst: a burst at the end of one second and one at the start of the next could lie within
+        // one second.
         let quota = Quota::with_period(period)
             .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
             .allow_burst(NonZeroU32::MIN);
@@ -78,7 +79,7 @@ impl CallLimiter {
         }
     }
 
-    /// Turns that are reserved where all relays reserve them.
+    /// Creates slots that all relays reserve from `common`.
     pub(super) fn shared(common: Arc<dyn UpstreamCoordinator>, clock: Clock) -> Self {
         Self::Shared(SharedLimiter {
             common,
@@ -89,7 +90,8 @@ impl CallLimiter {
         })
     }
 
-    /// Waits for the next turn, one of so many calls that wait, at the pace of this spacing.
+    /// Waits for the next slot. `waiting` is the number of calls that wait, and `spacing` the time between two
+    /// slots.
     pub(super) async fn next(
         &self,
         waiting: usize,
@@ -114,7 +116,7 @@ impl CallLimiter {
         }
     }
 
-    /// Tells other relays of a pause that Basiq asked this one for, if they do not know it.
+    /// Publishes a pause that Basiq asked this relay for, if the other relays do not know it yet.
     pub(super) async fn tell_pause(&self, throttle: &Throttle) {
         let Self::Shared(shared) = self else {
             return;
@@ -145,7 +147,7 @@ impl SharedLimiter {
             self.reserve(&mut reserved, waiting, spacing, throttle)
                 .await?;
             if throttle.paused().is_some() {
-                // whoever waits for the turn sees the pause
+                // The caller checks for the pause.
                 return Ok(());
             }
             if reserved.is_empty() {
@@ -154,7 +156,7 @@ impl SharedLimiter {
         }
     }
 
-    /// Waits for the first of the reserved turns that can be taken; false if none can.
+    /// Waits for the first reserved slot that can still be used. Returns false if there is none.
     async fn take(&self, reserved: &mut VecDeque<Timestamp>) -> bool {
         while let Some(turn) = reserved.pop_front() {
             if self.is_punctual(turn).await {
@@ -164,10 +166,10 @@ impl SharedLimiter {
         false
     }
 
-    /// Waits for a turn, and says whether it can still be taken.
+    /// Waits for a slot to start. Returns whether the slot can still be used.
     async fn is_punctual(&self, turn: Timestamp) -> bool {
         let wait = Duration::try_from(turn.duration_since(self.clock.now()));
-        // a sleep takes a millisecond even if there is nothing to wait for
+        // A sleep takes a millisecond even if the duration is zero.
         if let Some(wait) = wait.ok().filter(|wait| !wait.is_zero()) {
             tokio::time::sleep(wait).await;
         }
@@ -200,7 +202,7 @@ impl SharedLimiter {
         Ok(())
     }
 
-    /// Tells that the turns are out of reach when that begins, and when it is over.
+    /// Logs when the slots become unreachable, and when they can be reached again.
     fn note(
         &self,
         turns: Result<coordinator::Reservation, CoordinationError>,

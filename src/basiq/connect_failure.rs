@@ -1,4 +1,4 @@
-//! Why no answer of Basiq's came: one word for what stands in the way, and the whole chain of causes.
+//! Why no response came from Basiq: the kind of the failure, and the whole chain of causes.
 
 use std::{error::Error, io};
 
@@ -6,27 +6,27 @@ use thiserror::Error;
 
 use crate::domain::ErrorChain;
 
-/// What stands between the relay and Basiq.
+/// The kind of a connection failure between the relay and Basiq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectFailure {
-    /// Nobody listens there.
+    /// The connection was refused: no process listens on the port.
     Refused,
-    /// The name leads to no address.
+    /// The host name does not resolve to an address.
     UnknownName,
-    /// No way to that address.
+    /// There is no route to the address.
     NoRoute,
-    /// No TLS: a certificate that is not trusted, or a server that speaks something else.
+    /// The TLS handshake failed: the certificate is not trusted, or the server does not speak TLS.
     Tls,
-    /// No connection in time.
+    /// The connection was not established in time.
     TimedOut,
     /// The connection broke.
     Broken,
-    /// Anything else.
+    /// Any other failure.
     Other,
 }
 
 impl ConnectFailure {
-    /// The word that the log has for it.
+    /// Returns the name of the kind in the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl ConnectFailure {
     }
 }
 
-/// Why no answer came: it says its chain of causes, each once.
+/// Why no response came. The message is the chain of causes, each named once.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{chain}")]
 pub struct ConnectError {
@@ -50,25 +50,25 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    /// Reads an error and its sources.
+    /// Derives the kind and the message from an error and its sources.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
         let chain = ErrorChain(error).to_string();
         let obstacle = causes(error).filter_map(failure_of).last();
         Self {
-            // resolvers have no error of a type of its own
+            // Errors of the resolver have no type of their own, so the text decides.
             obstacle: obstacle.unwrap_or_else(|| failure_by_text(&chain)),
             chain,
         }
     }
 
-    /// What stands in the way.
+    /// Returns the kind of the failure.
     #[must_use]
     pub fn kind(&self) -> ConnectFailure {
         self.obstacle
     }
 }
 
-/// An error and its sources, outermost first.
+/// Iterates over an error and its sources, outermost first.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     let mut next = Some(error);
     std::iter::from_fn(move || {
@@ -83,7 +83,7 @@ fn failure_of(error: &(dyn Error + 'static)) -> Option<ConnectFailure> {
         return Some(ConnectFailure::Tls);
     }
     let error = error.downcast_ref::<io::Error>()?;
-    // what an I/O error wraps is not among its sources
+    // `source` does not return the error that an I/O error wraps.
     let inner: Option<&(dyn Error + 'static)> = match error.get_ref() {
         Some(inner) => Some(inner),
         None => None,

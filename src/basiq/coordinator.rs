@@ -1,4 +1,4 @@
-//! What relays that share a store have in common towards Basiq: the budget, its pauses, the token.
+//! The state towards Basiq that all relays of one store share: the budget, its pauses and the token.
 
 use std::{error::Error, time::Duration};
 
@@ -6,30 +6,32 @@ use async_trait::async_trait;
 use http::HeaderValue;
 use jiff::Timestamp;
 
-/// Why what is in common cannot be reached.
+/// Why the shared state cannot be reached.
 pub type CoordinationError = Box<dyn Error + Send + Sync>;
 
-/// What is in common. Times are those of the clock that the client was given.
+/// The shared state towards Basiq. All times are times of the clock that the client was given.
 #[async_trait]
 pub trait UpstreamCoordinator: Send + Sync {
-    /// Reserves up to `most` turns that nobody else has, so far apart, all within `horizon` from now.
+    /// Reserves up to `most` slots that no other relay has. The slots are `period` apart, and all lie within
+    /// `horizon` from now.
     async fn reserve_calls(
         &self,
         most: usize,
         (period, horizon): (Duration, Duration),
     ) -> Result<Reservation, CoordinationError>;
 
-    /// Tells the others of a pause that Basiq asked for, and returns its number.
+    /// Publishes a pause that Basiq asked for to the other relays, and returns the number of the pause.
     async fn pause(&self, status: u16, length: Duration) -> Result<i64, CoordinationError>;
 
-    /// The token that was got with this API key, if there is one that need not be renewed yet.
+    /// Returns the token that was issued for this API key. Returns `None` if there is no token, or if the token
+    /// is due for renewal.
     async fn find_token(&self, key: &HeaderValue)
     -> Result<Option<SharedToken>, CoordinationError>;
 
-    /// Takes the right to ask for a token; false if another relay has it.
+    /// Claims the right to request a token. Returns false if another relay holds the claim.
     async fn claim_token(&self, key: &HeaderValue) -> Result<bool, CoordinationError>;
 
-    /// Hands a token to the others, or says that there is none, and gives the right back.
+    /// Shares a token with the other relays, or records that there is none, and ends the claim.
     async fn end_token_claim(
         &self,
         key: &HeaderValue,
@@ -37,23 +39,22 @@ pub trait UpstreamCoordinator: Send + Sync {
     ) -> Result<(), CoordinationError>;
 }
 
-/// Reserved turns.
+/// Reserved slots for calls, and the latest pause.
 #[derive(Debug, Clone)]
 pub struct Reservation {
-    /// When each begins, in order; none if all of the time asked for are taken.
+    /// The start of each slot, in order. Empty if other relays hold all slots within the horizon.
     pub at: Vec<Timestamp>,
-    /// The latest pause that any relay was asked for: its number, its end and the HTTP status that began
-    /// it.
+    /// The latest pause that Basiq asked any relay for: its number, its end and the HTTP status that began it.
     pub pause: (i64, Timestamp, u16),
 }
 
-/// A token that relays share.
+/// An access token that relays share.
 #[derive(Clone)]
 pub struct SharedToken {
     /// `Bearer …`, marked as sensitive.
     pub header: HeaderValue,
-    /// When another is to be asked for.
+    /// When to request a new token.
     pub renew_at: Timestamp,
-    /// When it is of no use any more.
+    /// When the token expires.
     pub expires_at: Timestamp,
 }

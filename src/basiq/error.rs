@@ -1,4 +1,4 @@
-//! What can go wrong when Basiq is asked, as far as callers act on it.
+//! The errors of calls to Basiq, as far as callers distinguish them.
 
 use std::time::Duration;
 
@@ -13,33 +13,34 @@ use crate::{
     runtime::{lacks_handles, lacks_resources},
 };
 
-/// When to ask again after the budget that relays share could not be reached.
+/// When to try again after the budget that relays share could not be reached.
 const OUT_OF_REACH: Duration = Duration::from_secs(1);
 
-/// Why a call to Basiq brought no usable answer.
+/// Why a call to Basiq brought no usable response.
 #[derive(Debug, Error)]
 pub enum BasiqError {
-    /// Basiq itself says that it does not know what was asked for: 404, or 400 `resource-not-found`.
+    /// Basiq itself reports that the resource does not exist: 404, or 400 `resource-not-found`.
     #[error("Basiq does not know it (HTTP {status}, correlation id {correlation_id:?})")]
     NotFound {
         /// The HTTP status.
         status: u16,
-        /// Basiq's id of the call, for its support.
+        /// Basiq's correlation id of the call, for Basiq's support.
         correlation_id: Option<String>,
     },
-    /// Basiq itself says that what was asked for is not ours: 403 `forbidden-access` and the like.
+    /// Basiq itself reports that the resource belongs to another account: 403 `forbidden-access` and similar
+    /// codes.
     #[error(
         "Basiq does not let us (HTTP {status}, code {code:?}, correlation id {correlation_id:?})"
     )]
     Forbidden {
         /// The HTTP status.
         status: u16,
-        /// Basiq's code.
+        /// The error code that Basiq sent.
         code: Option<String>,
-        /// Basiq's id of the call, for its support.
+        /// Basiq's correlation id of the call, for Basiq's support.
         correlation_id: Option<String>,
     },
-    /// Too many calls: 429, 403 that speaks of limits, or 403 on the token endpoint.
+    /// Too many calls: 429, 403 with a text about limits, or 403 on the token endpoint.
     #[error("Basiq asks for fewer calls (HTTP {status})")]
     Throttled {
         /// The HTTP status.
@@ -47,43 +48,43 @@ pub enum BasiqError {
         /// How long Basiq asks to wait.
         retry_after: Option<Duration>,
     },
-    /// The API key is not accepted; no call is made until it is tried again.
+    /// Basiq refuses the API key. No call is made until the key is tried again.
     #[error("Basiq refuses the API key")]
     KeyRefused,
-    /// The call was not made: Basiq brought nothing usable of late, or the budget that relays share
-    /// is out of reach. It says nothing new about Basiq.
+    /// The call was not made: recent calls brought nothing usable, or the shared budget cannot be reached. This
+    /// error says nothing new about Basiq.
     #[error("calls to Basiq rest")]
     Resting {
-        /// How long until asking again makes sense.
+        /// How long to wait before the next call.
         remaining: Duration,
     },
-    /// Any other status, 5xx above all.
+    /// Any other status, mostly 5xx.
     #[error("Basiq answered HTTP {status} (code {code:?}, correlation id {correlation_id:?})")]
     Status {
         /// The HTTP status.
         status: u16,
-        /// Basiq's code.
+        /// The error code that Basiq sent.
         code: Option<String>,
-        /// Basiq's id of the call, for its support.
+        /// Basiq's correlation id of the call, for Basiq's support.
         correlation_id: Option<String>,
     },
-    /// No complete answer within the time limit.
+    /// No complete response within the time limit.
     #[error("Basiq did not answer in time")]
     TimedOut,
-    /// No connection, or it broke.
+    /// The connection could not be established, or it broke.
     #[error("Basiq cannot be reached: {0}")]
     Unreachable(ConnectError),
     /// The call was not made: the relay has no file handle, thread or memory left.
     #[error("the relay has no file handle, thread or memory left to ask Basiq with")]
     NoResources(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// An answer that is not what the contract says, larger than any honest one, or another's: a
-    /// gateway's page, say.
+    /// The response does not match the contract, is larger than 1 MiB, or comes from another sender, such as a
+    /// gateway.
     #[error("Basiq's answer cannot be read: {0}")]
     Unreadable(String),
 }
 
 impl BasiqError {
-    /// Why a request was not sent or not answered, whichever layer says so.
+    /// Converts an error from any layer of the client: why a request was not sent or got no response.
     pub(super) fn from_sending(error: reqwest_middleware::Error) -> Self {
         let cause = match error {
             reqwest_middleware::Error::Reqwest(error) => return Self::from_transport(error),
@@ -100,7 +101,8 @@ impl BasiqError {
             Err(cause) => cause,
         };
         let cause = match cause.downcast() {
-            // no handle to reach the store with, which has the budget, is none to reach Basiq with
+            // Without a handle to reach the store, which holds the budget, the relay has none to reach Basiq
+            // either.
             Ok(error @ CoordinatorUnreachable { .. }) if is_for_want_of_resources(&error) => {
                 return Self::NoResources(error.into());
             }
@@ -122,19 +124,19 @@ impl BasiqError {
         }
     }
 
-    /// Why the connection failed.
+    /// Converts an error of the HTTP client: why the connection failed.
     pub(super) fn from_transport(error: reqwest::Error) -> Self {
         if error.is_timeout() {
             Self::TimedOut
         } else if error.is_connect() && is_for_want_of_resources(&error) {
             Self::NoResources(error.into())
         } else {
-            // the address would make each job's failure another one
+            // With the URL, each job's failure would count as a different one.
             Self::Unreachable(ConnectError::of(&error.without_url()))
         }
     }
 
-    /// One word for what went wrong, the same for all calls that fail alike.
+    /// Returns one word for the failure. Calls that fail for the same reason return the same word.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -151,8 +153,8 @@ impl BasiqError {
         }
     }
 
-    /// Whether no answer came at all. That is logged once for all calls, when it begins and when its
-    /// reason changes.
+    /// Returns whether no response came at all. The client logs this once for all calls: when it begins and
+    /// when the reason changes.
     #[must_use]
     pub fn is_silence(&self) -> bool {
         match self {
@@ -169,8 +171,8 @@ impl BasiqError {
     }
 }
 
-/// Whether nobody was asked, for want of the relay's own resources. A resolver that has no file handle says only that
-/// it failed.
+/// Returns whether the request was not sent because the relay lacks resources. A resolver without a file handle
+/// reports only that it failed, so free handles are checked too.
 pub(super) fn is_for_want_of_resources(error: &(dyn std::error::Error + 'static)) -> bool {
     lacks_resources(error) || lacks_handles()
 }

@@ -1,7 +1,7 @@
-//! What the body of an answer says of a failure, and whether Basiq itself says it.
+//! Reads the error in the body of a response, and finds out whether Basiq itself wrote it.
 //!
-//! Between the relay and Basiq stand gateways, firewalls and load balancers, each with pages of its
-//! own. Only Basiq's list of errors is Basiq's word about a job, a person or a key.
+//! Between the relay and Basiq there are gateways, firewalls and load balancers, each with its own error pages.
+//! Only Basiq's list of errors says anything about a job, a user or a key.
 
 use serde_json::Value;
 
@@ -10,40 +10,40 @@ use crate::basiq::{BasiqError, lenient::parse_leniently};
 const ID_LIMIT: usize = 128;
 const TEXT_LIMIT: usize = 4096;
 
-/// What the gateway in front of Basiq says, in whatever form, of an address that it does not know.
+/// Texts of the gateway in front of Basiq about an unknown URL, in any format.
 const GATEWAY_TEXTS: [&str; 3] = [
     "missing authentication token",
     "missing-authentication-token",
     "for this api version",
 ];
 
-/// Who wrote a body, as its form tells.
+/// The author of a body, derived from its format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Form {
     #[default]
     Empty,
     Page,
     Text,
-    /// JSON, but no list of errors.
+    /// JSON, but not a list of errors.
     OtherJson,
-    /// Basiq's list of errors, about the address and not about what it names.
+    /// Basiq's list of errors, about the URL and not about the resource.
     Gateway,
     /// Basiq's list of errors.
     Basiq,
 }
 
-/// What a body says of a failure.
+/// The error in the body of a response.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ErrorBody {
     code: Option<String>,
     correlation_id: Option<String>,
-    /// Codes, titles, details and messages, in lower case.
+    /// The codes, titles, details and messages, in lower case.
     text: String,
     form: Form,
 }
 
 impl ErrorBody {
-    /// Reads a body.
+    /// Parses a body.
     pub(super) fn parse(body: &[u8]) -> Self {
         match parse_leniently(body) {
             Ok(json) => Self::of_json(&json),
@@ -101,38 +101,39 @@ impl ErrorBody {
         }
     }
 
-    /// Whether it is Basiq's list of errors, about what was asked for.
+    /// Returns whether the body is Basiq's list of errors about the resource.
     pub(super) fn is_basiqs(&self) -> bool {
         self.form == Form::Basiq
     }
 
-    /// Whether the body is JSON, whoever wrote it.
+    /// Returns whether the body is JSON, whoever wrote it.
     pub(super) fn is_json(&self) -> bool {
         matches!(self.form, Form::OtherJson | Form::Gateway | Form::Basiq)
     }
 
-    /// Whether the body has this text, which is in lower case.
+    /// Returns whether the body contains `text`, which must be in lower case.
     pub(super) fn says(&self, text: &str) -> bool {
         self.text.contains(text)
     }
 
-    /// Whether the token is over, which Basiq says with 401 or 403.
+    /// Returns whether the token has expired. Basiq reports this with 401 or 403.
     pub(super) fn says_expired(&self) -> bool {
         self.says("token has expired") || self.says("token expired")
     }
 
-    /// Whether an account or a key is disabled or may not do this.
+    /// Returns whether an account or key is disabled, or lacks the permission.
     pub(super) fn says_disabled(&self) -> bool {
         self.says("disabled") || self.says("forbidden")
     }
 
-    /// Whether too many tokens were asked for: Basiq calls that an invalid request.
+    /// Returns whether too many tokens were requested. Basiq calls this an invalid request.
     pub(super) fn says_too_many_tokens(&self) -> bool {
         let is_told = self.says("invalid request") || self.says("invalid-request");
         is_told || (self.is_json() && self.speaks_of_limits())
     }
 
-    /// Whole words, so that "limited access" is no limit.
+    /// Returns whether the body is about a rate limit. Only whole words count, so that "limited access" is no
+    /// match.
     pub(super) fn speaks_of_limits(&self) -> bool {
         let is_limit = |word: &str| {
             matches!(
@@ -143,15 +144,15 @@ impl ErrorBody {
         words(&self.text).any(is_limit) || self.says("too many") || self.says("too-many")
     }
 
-    /// Whether Basiq says that there is no such thing. Codes are printed in several spellings:
-    /// `Resource not found`, `resource_not_found`.
+    /// Returns whether Basiq reports that the resource does not exist. Codes have several spellings, such as
+    /// `Resource not found` and `resource_not_found`.
     pub(super) fn says_not_found(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
         let code = code.trim().to_lowercase().replace([' ', '_'], "-");
         self.is_basiqs() && (code == "not-found" || code.ends_with("-not-found"))
     }
 
-    /// There is no such thing.
+    /// Creates the error for a resource that does not exist.
     pub(super) fn not_found(self, status: u16) -> BasiqError {
         BasiqError::NotFound {
             status,
@@ -159,7 +160,7 @@ impl ErrorBody {
         }
     }
 
-    /// It is not ours.
+    /// Creates the error for a resource that belongs to another account.
     pub(super) fn forbidden(self, status: u16) -> BasiqError {
         BasiqError::Forbidden {
             status,
@@ -168,7 +169,8 @@ impl ErrorBody {
         }
     }
 
-    /// What a status says: Basiq's word if the body is its own or the server failed, else an answer that cannot be read.
+    /// Creates the error for any other status. If a status 4xx comes without Basiq's own list of errors, the
+    /// response counts as unreadable.
     pub(super) fn status(self, status: u16) -> BasiqError {
         if self.is_basiqs() || !(400..500).contains(&status) {
             return BasiqError::Status {
@@ -177,7 +179,7 @@ impl ErrorBody {
                 correlation_id: self.correlation_id,
             };
         }
-        // the body itself stays out of it: it may repeat what was sent
+        // The message leaves out the body, which may repeat what was sent.
         let form = match self.form {
             Form::Empty => "an empty body",
             Form::Page => "a page",
@@ -192,8 +194,7 @@ impl ErrorBody {
     }
 }
 
-/// Whether a list of errors is about the address, of which a gateway knows, and not about what it
-/// names.
+/// Returns whether a list of errors is about the URL, and not about the resource. A gateway knows only URLs.
 fn is_of_gateway(text: &str) -> bool {
     let is_address = |word: &str| matches!(word, "route" | "routes" | "endpoint");
     words(text).any(is_address) || GATEWAY_TEXTS.iter().any(|part| text.contains(part))

@@ -1,5 +1,4 @@
-//! Keeps the word on how Basiq answers, and logs when it changes: once for all calls that fail for
-//! the same reason.
+//! Tracks how Basiq responds, and logs each change. Calls that fail for the same reason cause one log line.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -14,13 +13,13 @@ use crate::{
     runtime::causes,
 };
 
-/// Turns the results of calls into the shared word.
+/// Derives the shared health of Basiq from the results of calls.
 #[derive(Debug)]
 pub(super) struct HealthTracker {
     upstream: Upstream,
-    /// Why the latest call failed; none if it did not.
+    /// Why the latest call failed. `None` if the latest call succeeded.
     reason: Mutex<Option<&'static str>>,
-    /// Whether the latest call was not made for want of resources.
+    /// Whether the relay lacked the resources to make the latest call.
     lacks_resources: AtomicBool,
 }
 
@@ -34,12 +33,12 @@ impl HealthTracker {
         }
     }
 
-    /// Notes how much of the budget is used, in thousandths.
+    /// Records how much of the budget is used, in thousandths.
     pub(super) fn note_durations(&self, thousandths: u32) {
         self.upstream.set_spacing(thousandths);
     }
 
-    /// Notes how a call ended. One that was not made says nothing.
+    /// Records the result of a call. A call that was not made does not change the health.
     pub(super) fn note<T>(&self, result: &Result<T, BasiqError>) {
         let error = result.as_ref().err();
         if let Some(error @ BasiqError::NoResources(_)) = error {
@@ -69,18 +68,18 @@ impl HealthTracker {
         }
     }
 
-    /// Says once that Basiq cannot be asked, and not for each call. It says nothing about how Basiq answers.
+    /// Logs once that the relay lacks the resources to call Basiq. This does not change the health of Basiq.
     fn note_lack(&self, error: &BasiqError) {
         if self.lacks_resources.swap(true, Ordering::Relaxed) {
             return;
         }
-        // which resource it is stands at the end of the chain
+        // The end of the chain names the resource.
         let cause = causes(error).last().map(ToString::to_string);
         warn!(%error, cause, "Basiq cannot be asked");
     }
 }
 
-/// Says how Basiq answers from now on, and why.
+/// Logs how Basiq responds from now on, and why.
 fn tell(health: UpstreamHealth, error: &BasiqError) {
     let reason = error.reason();
     if error.is_silence() {
@@ -90,12 +89,13 @@ fn tell(health: UpstreamHealth, error: &BasiqError) {
     }
 }
 
-/// What a failed call says of Basiq; nothing if it was not made.
+/// Returns what a failed call shows about Basiq. Returns `None` if the call was not made.
 fn health_of(error: &BasiqError) -> Option<UpstreamHealth> {
     Some(match error {
-        // Basiq was not asked: the breaker is open, which its failures before say, or the relay's own store is away
+        // Basiq was not called: the breaker is open, or the relay lacks resources, or the shared budget cannot
+        // be reached. Earlier failures already set the health that an open breaker implies.
         BasiqError::Resting { .. } | BasiqError::NoResources(_) => return None,
-        // a refused token (401, 403) is no answer, however well it is put
+        // A refused token (401, 403) is no usable response, even if Basiq wrote it.
         BasiqError::NotFound { .. }
         | BasiqError::Forbidden { .. }
         | BasiqError::Status {

@@ -1,27 +1,30 @@
-//! Parses JSON that Basiq sends, faults of encoding and all: a bank's own text stands in it, and one
-//! bad letter there must not hide the rest.
+//! Parses JSON from Basiq and tolerates encoding errors. Documents contain the bank's own text, and one bad
+//! character in it must not hide the rest.
 
 use serde_json::Value;
 
-/// The letter that takes the place of what no text can hold.
+/// The character that replaces invalid text.
 const REPLACEMENT: char = '\u{fffd}';
 const BYTE_ORDER_MARK: char = '\u{feff}';
-/// The length of an escape such as `\u00e9`.
+/// The length of an escape such as `\u00e9`, in bytes.
 const ESCAPE: usize = 6;
 
-/// Parses a document.
+/// Parses a document, and repairs encoding errors if the strict parser rejects it.
 ///
-/// A byte-order mark is skipped. Bytes that are no UTF-8, lone surrogates and raw control characters
-/// in a text become U+FFFD; a number beyond every double becomes null. Of keys that stand twice the
-/// last one counts. Everything else must be JSON.
+/// * A byte-order mark is skipped.
+/// * Invalid UTF-8, lone surrogates and raw control characters in a string become U+FFFD.
+/// * A number that no double can hold becomes null.
+/// * If a key occurs twice, the last value counts.
+///
+/// Everything else must be valid JSON.
 pub fn parse_leniently(document: &[u8]) -> Result<Value, serde_json::Error> {
     let text = String::from_utf8_lossy(document);
     let text = text.trim_start_matches(BYTE_ORDER_MARK);
-    // almost every document is whole, and needs no second pass
+    // Almost every document is valid and needs no second pass.
     serde_json::from_str(text).or_else(|_| serde_json::from_str(&repair(text)))
 }
 
-/// The same document with what its texts and numbers cannot hold replaced.
+/// Replaces the invalid parts of strings and numbers in a document.
 fn repair(text: &str) -> String {
     let mut repaired = String::with_capacity(text.len());
     let mut rest = text;
@@ -45,14 +48,14 @@ fn repair(text: &str) -> String {
     repaired
 }
 
-/// What takes the place of a part of the document.
+/// The replacement of a part of the document.
 enum Put {
     Same,
     Replacement,
     Null,
 }
 
-/// How much of a text the escape at its start takes, and what is put there.
+/// Returns the length of the escape at the start of a text, and its replacement.
 fn escape(text: &str) -> (usize, Put) {
     match hex(text) {
         Some(0xd800..=0xdbff) => match text.get(ESCAPE..).and_then(hex) {
@@ -61,12 +64,12 @@ fn escape(text: &str) -> (usize, Put) {
         },
         Some(0xdc00..=0xdfff) => (ESCAPE, Put::Replacement),
         Some(_) => (ESCAPE, Put::Same),
-        // another escape: its letter belongs to it, be it a quotation mark
+        // For any other escape, the next character belongs to it, even a quotation mark.
         None => (text.chars().take(2).map(char::len_utf8).sum(), Put::Same),
     }
 }
 
-/// The number of an escape such as `\u00e9` at the start of a text.
+/// Returns the code unit of an escape such as `\u00e9` at the start of a text.
 fn hex(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -75,7 +78,7 @@ fn hex(text: &str) -> Option<u16> {
         .flatten()
 }
 
-/// How much of a text the number at its start takes, and what is put there.
+/// Returns the length of the number at the start of a text, and its replacement.
 fn number(text: &str) -> (usize, Put) {
     let is_part = |c: &char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
     let taken = 1 + text.chars().skip(1).take_while(is_part).count();

@@ -7,7 +7,7 @@ use reqwest_middleware::{Middleware, Next};
 use tokio::time::Instant;
 use tracing::{Instrument, field::Empty, info_span};
 
-/// What is asked of Basiq, as metrics and spans name it.
+/// The endpoint of a request, as metrics and spans name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Token,
@@ -29,7 +29,8 @@ impl Endpoint {
     }
 }
 
-/// Sits innermost, so that waiting for the budget is not measured.
+/// The middleware that measures requests. It runs inside the budget layer, so that the wait for the budget is
+/// not measured.
 pub(super) struct MeasureCalls;
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! Speaks to Basiq: client, token, wire types, errors.
+//! Everything that talks to Basiq: the client, the token, the wire types and the errors.
 
 mod breaker;
 mod budget;

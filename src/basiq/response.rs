@@ -1,5 +1,5 @@
-//! Reads what Basiq answers, within bounds, and says what it means. The status decides; the codes
-//! and texts of the body only tell answers of one status apart.
+//! Reads Basiq's responses, within limits, and interprets them. The status decides. The codes and texts of the
+//! body only distinguish responses with the same status.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,34 +13,35 @@ use crate::basiq::{
     lenient::parse_leniently,
 };
 
-/// The largest answer that is read; honest ones have a few KiB.
+/// The maximum size of a body, in bytes. Bodies from Basiq have a few KiB.
 const BODY_LIMIT: usize = 1024 * 1024;
-/// The longest `Retry-After` that is believed.
+/// The longest `Retry-After` that is accepted. A longer one is shortened to it.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_hours(1);
 
-/// An answer that has been read to its end, or as far as it came.
+/// A response whose body was read to its end, or until an error.
 pub(super) struct BasiqResponse {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
-    /// When its request was sent, after all waiting.
+    /// When the request was sent, after all waiting.
     pub(super) sent_at: Instant,
     body: Result<Vec<u8>, BasiqError>,
     pass: Option<Arc<BreakerPermit>>,
 }
 
-/// What an answer to a call with a token means.
+/// The meaning of a response to a call with a token.
 pub(super) enum ResponseMeaning {
-    /// JSON, and the leave of its call: whoever reads it says whether it is what was asked for.
+    /// JSON, and the permit of the call. The reader of the JSON must report to the permit whether it is the
+    /// requested document.
     Good(Value, Option<Arc<BreakerPermit>>),
-    /// The token is no longer accepted; the error if a new one is not either, and the leave of
-    /// that call.
+    /// Basiq refuses the token. Holds the permit of the call, and the error to return if Basiq refuses a new
+    /// token too.
     TokenRefused(BasiqError, Option<Arc<BreakerPermit>>),
-    /// No usable answer.
+    /// No usable response.
     Bad(BasiqError),
 }
 
 impl BasiqResponse {
-    /// Reads an answer; `now` is what a date in `Retry-After` is compared with.
+    /// Reads a response. `now` is the time that a date in `Retry-After` is compared with.
     pub(super) async fn read(mut response: Response, now: Timestamp) -> Self {
         let sent_at = response.extensions().get::<SentAt>().map(|sent| sent.0);
         let retry_after = response
@@ -61,29 +62,29 @@ impl BasiqResponse {
         answer
     }
 
-    /// Says what the answer was worth; the first word counts.
+    /// Reports to the breaker whether the response was usable. Only the first report counts.
     pub(super) fn judge(&self, usable: bool) {
         if let Some(pass) = &self.pass {
             pass.judge(usable);
         }
     }
 
-    /// The leave of its call.
+    /// Returns the breaker's permit of the call.
     pub(super) fn pass(&self) -> Option<Arc<BreakerPermit>> {
         self.pass.clone()
     }
 
-    /// Whether there is no body, or none that came whole.
+    /// Returns whether the body is empty or incomplete.
     pub(super) fn is_empty(&self) -> bool {
         self.body.as_deref().map_or(true, <[u8]>::is_empty)
     }
 
-    /// Whether the status is one of success.
+    /// Returns whether the status is 2xx.
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub(super) fn into_json(mut self) -> Result<Value, BasiqError> {
         let body = std::mem::replace(&mut self.body, Ok(Vec::new()))?;
         parse_leniently(&body).map_err(|error| {
@@ -92,7 +93,7 @@ impl BasiqResponse {
         })
     }
 
-    /// What the body says of a failure; nothing if it did not come whole.
+    /// Parses the body as an error. Returns an empty one if the body is incomplete.
     pub(super) fn complaint(&self) -> ErrorBody {
         self.body
             .as_deref()
@@ -100,8 +101,8 @@ impl BasiqResponse {
             .unwrap_or_default()
     }
 
-    /// What the answer to a call with a token means. A refusal shows that Basiq works only if Basiq
-    /// itself wrote it.
+    /// Interprets the response to a call with a token. A refusal shows that Basiq works only if Basiq itself
+    /// wrote it.
     pub(super) fn meaning(self) -> ResponseMeaning {
         if self.is_success() {
             let pass = self.pass();
@@ -131,7 +132,7 @@ impl BasiqResponse {
         ResponseMeaning::Bad(error)
     }
 
-    /// What an answer without success says, whatever the token.
+    /// Interprets a response without a status of success, whatever the token.
     fn refusal(&self, complaint: ErrorBody) -> BasiqError {
         let status = self.status;
         match status {
@@ -163,7 +164,7 @@ async fn read_body(response: &mut Response) -> Result<Vec<u8>, BasiqError> {
     Ok(body)
 }
 
-/// Seconds or an HTTP date; what is unreadable or past counts as absent.
+/// Parses seconds or an HTTP date. Returns `None` for an invalid value, zero or a time in the past.
 fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let wait = if let Ok(seconds) = value.parse() {

@@ -1,5 +1,5 @@
-//! What Basiq's asking for fewer calls does: a pause shared by all calls, longer each time, and a
-//! slower pace after it, halved each time and won back step by step.
+//! The reaction when Basiq asks for fewer calls. All calls share one pause, which gets longer each time. After
+//! it, the pace is slower: it halves each time and recovers step by step.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,42 +12,42 @@ use tracing::warn;
 
 use crate::domain::Upstream;
 
-/// The first and the longest pause where Basiq does not say how long.
+/// The first and the longest pause if Basiq does not say how long.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-/// How long a call waits for the end of a pause before it gives up.
+/// The longest pause whose end a call waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The smallest share of the budget that is left.
+/// The smallest share of the budget that is used.
 const LEAST_SHARE: f64 = 1.0 / 32.0;
-/// What is won back of the budget in a second of answers.
+/// The share of the budget that is recovered per second in which calls get responses.
 const WON_BACK: f64 = 0.05;
-/// The longest time between two calls that a slower pace makes.
+/// The longest time between two calls that a slower pace leads to.
 const SLOWEST: Duration = Duration::from_secs(3);
 
-/// Calls are paused for longer than a call waits.
+/// Calls are paused, and a call does not wait for the end of the pause.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("calls to Basiq are paused")]
 pub(super) struct UpstreamPaused {
     /// The HTTP status that began the pause.
     pub(super) status: u16,
-    /// How long it still lasts.
+    /// How much of the pause remains.
     pub(super) remaining: Duration,
     began: Instant,
 }
 
-/// The shared pause.
+/// The shared pause and pace.
 #[derive(Debug, Default)]
 pub(super) struct Throttle(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     pause: Option<Pause>,
-    /// How often in a row Basiq asked for fewer calls.
+    /// How many times in a row Basiq asked for fewer calls.
     level: u32,
-    /// How much of the budget is used, at most 1.
+    /// The share of the budget that is used, at most 1.
     share: f64,
-    /// Until when the share was reckoned.
+    /// The time up to which recovery was added to the share.
     reckoned: Option<Instant>,
-    /// Whether other relays have not been told of the pause.
+    /// Whether the pause has yet to be published to the other relays.
     untold: bool,
 }
 
@@ -71,8 +71,8 @@ struct Pause {
 }
 
 impl Throttle {
-    /// Begins or lengthens the pause. A call sent before it began says nothing new: many in flight
-    /// are refused at once, and that is one refusal.
+    /// Begins or extends the pause. Calls that were sent before the present pause began are not counted as new
+    /// refusals, because many calls in flight may be refused together.
     pub(super) fn pause(&self, status: u16, asked: Option<Duration>, sent_at: Instant) {
         let now = Instant::now();
         let mut state = self.state();
@@ -103,20 +103,21 @@ impl Throttle {
         }
     }
 
-    /// Begins a pause that another relay was asked for.
+    /// Begins a pause that Basiq asked another relay for.
     pub(super) fn adopt(&self, status: u16, left: Duration) {
         self.pause(status, Some(left), Instant::now());
         self.state().untold = false;
     }
 
-    /// The pause that other relays have not been told of, and how long it lasts; once.
+    /// Returns the status and the remaining time of a pause that was not published yet, and marks it as
+    /// published.
     pub(super) fn take_untold(&self) -> Option<(u16, Duration)> {
         let untold = std::mem::take(&mut self.state().untold);
         let paused = self.paused().filter(|_| untold)?;
         Some((paused.status, paused.remaining))
     }
 
-    /// A call was answered: one step back towards full speed, if it was sent after the last pause.
+    /// Recovers a part of the pace after a response, if its call was sent after the last pause.
     pub(super) fn recover(&self, sent_at: Instant) {
         let mut state = self.state();
         let Some(pause) = state.pause.filter(|pause| sent_at >= pause.until) else {
@@ -132,7 +133,7 @@ impl Throttle {
         state.reckoned = Some(now);
     }
 
-    /// How much of the budget is used at the present pace, in thousandths.
+    /// Returns the share of the budget at the present pace, in thousandths.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -142,15 +143,15 @@ impl Throttle {
         (self.state().share * f64::from(Upstream::WHOLE)).round() as u32
     }
 
-    /// The time between two calls at the present pace, where the budget allows one each `period`.
+    /// Returns the time between two calls at the present pace. `period` is this time at full speed.
     pub(super) fn spacing(&self, period: Duration) -> Duration {
         let slower = period.div_f64(self.state().share);
         slower.min(SLOWEST.max(period))
     }
 
-    /// Has a call that came at `entered` wait for the end of the pause, unless that is too long. A
-    /// pause that began since ends its waiting: if all that wait were sent one by one, each would be
-    /// refused and begin a pause of its own.
+    /// Waits for the end of the pause, for a call that arrived at `entered`. Fails if the pause is too long or
+    /// began after `entered`. Without the latter check, waiting calls would be sent one by one, and each
+    /// refusal would begin another pause.
     pub(super) async fn wait(&self, entered: Instant) -> Result<(), UpstreamPaused> {
         while let Some(paused) = self.paused() {
             if paused.remaining > PATIENCE || paused.began > entered {
@@ -161,12 +162,12 @@ impl Throttle {
         Ok(())
     }
 
-    /// The pause, if it lasts longer than a call waits.
+    /// Returns the pause if it is longer than a call waits.
     pub(super) fn too_long(&self) -> Option<UpstreamPaused> {
         self.paused().filter(|paused| paused.remaining > PATIENCE)
     }
 
-    /// The pause, while it lasts.
+    /// Returns the pause while it lasts.
     pub(super) fn paused(&self) -> Option<UpstreamPaused> {
         let pause = self.state().pause?;
         let remaining = pause.until.saturating_duration_since(Instant::now());

@@ -1,23 +1,23 @@
-//! What Basiq sends, read tolerantly: unknown fields are ignored, and one of another kind than
-//! documented counts as missing.
+//! The documents that Basiq sends, read tolerantly. Unknown fields are ignored. A field whose type is not the
+//! documented one counts as missing.
 
 use serde_json::Value;
 
-/// A job document as it came: any JSON object. Its many shapes are read by `normalise`.
+/// A job document as received: any JSON object. The `normalise` module reads its many shapes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct JobDocument(pub Value);
 
-/// `GET /users/{userId}/connections/{connectionId}`, the parts the relay uses.
+/// The fields that the relay uses of `GET /users/{userId}/connections/{connectionId}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionDocument {
-    /// How the bank is connected: `web`, `openbanking` (or `open-banking`), …
+    /// The method by which the bank is connected: `web`, `openbanking` (or `open-banking`), …
     pub method: Option<String>,
     /// Basiq's id of the bank, such as `AU00000`.
     pub institution_id: Option<String>,
 }
 
 impl ConnectionDocument {
-    /// Reads a connection.
+    /// Reads the fields from a connection document.
     pub(super) fn read(document: &Value) -> Self {
         Self {
             method: text(document.get("method")),
@@ -28,12 +28,12 @@ impl ConnectionDocument {
     }
 }
 
-/// `GET /connectors/{connectorId}/{method}`, the parts the relay uses.
+/// The fields that the relay uses of `GET /connectors/{connectorId}/{method}`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConnectorDocument {
-    /// `operational`, `degraded-performance`, `partial-outage`, `major-outage`, `under-maintenance`.
+    /// One of `operational`, `degraded-performance`, `partial-outage`, `major-outage` and `under-maintenance`.
     pub status: Option<String>,
-    /// How long this bank's jobs took lately.
+    /// The mean durations of this bank's recent jobs.
     pub averages: Option<AverageDuration>,
 }
 
@@ -48,7 +48,7 @@ const STATUSES: [&str; 5] = [
 const MAJOR_OUTAGE: &str = "major-outage";
 
 impl ConnectorDocument {
-    /// Reads a connector.
+    /// Reads the fields from a connector document.
     pub(super) fn read(document: &Value) -> Self {
         let averages = document
             .get("stats")
@@ -60,7 +60,7 @@ impl ConnectorDocument {
         }
     }
 
-    /// Whether its status is one that Basiq documents.
+    /// Returns whether the status is one that Basiq documents.
     pub(super) fn has_known_status(&self) -> bool {
         let is_known = |status: &str| {
             STATUSES
@@ -70,7 +70,7 @@ impl ConnectorDocument {
         self.status.as_deref().is_some_and(is_known)
     }
 
-    /// Whether the bank is down for everybody, the one status that stops retries; none if the
+    /// Returns whether the bank is down for all users. Only this status stops retries. Returns `None` if the
     /// connector has no status.
     #[must_use]
     pub fn is_in_major_outage(&self) -> Option<bool> {
@@ -79,18 +79,19 @@ impl ConnectorDocument {
     }
 }
 
-/// Mean durations over 7 days in milliseconds; unknown ones are null.
+/// Mean durations over seven days, in milliseconds. A field is `None` if Basiq does not report it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AverageDuration {
-    /// The login.
+    /// The duration of the login step.
     pub verify_credentials: Option<f64>,
-    /// Reading the accounts.
+    /// The duration of the step that reads the accounts.
     pub retrieve_accounts: Option<f64>,
-    /// The whole job.
+    /// The duration of the whole job.
     pub total: Option<f64>,
 }
 
-/// No job takes longer on average; a longer mean is a mistake, and so is one of nothing or less.
+/// The longest mean that is accepted, in milliseconds. A longer mean, zero and a negative one count as errors
+/// and are ignored.
 const LONGEST_AVERAGE: f64 = 24.0 * 3600.0 * 1000.0;
 
 impl AverageDuration {
@@ -107,7 +108,7 @@ impl AverageDuration {
     }
 }
 
-/// The longest word or id that is kept.
+/// The maximum length of a text or id, in bytes. A longer one counts as missing.
 const MAX_TEXT: usize = 128;
 
 fn text(value: Option<&Value>) -> Option<String> {

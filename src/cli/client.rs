@@ -37,37 +37,37 @@ pub(super) struct ClientArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Add a client; its API key and signing secret are shown this once.
+    /// Add a client, and show its API key and signing secret this one time.
     #[command(after_help = "Example: basiq-relay client add my-backend\n\
         Example: basiq-relay client add my-backend --env-file client.env && . ./client.env")]
     Add(New),
     /// List all clients.
     #[command(after_help = "Example: basiq-relay client list --json")]
     List,
-    /// Give a client a new signing secret; the old one signs as well for 24 hours.
+    /// Give a client a new signing secret; the old one also signs for 24 more hours.
     #[command(after_help = "Example: basiq-relay client rotate-secret my-backend")]
     RotateSecret(Name),
-    /// End a rotation early: the old signing secret signs no more.
+    /// End a rotation early: the old signing secret stops signing.
     #[command(after_help = "Example: basiq-relay client retire-secret my-backend")]
     RetireSecret(Name),
     /// Give a client a new API key; the old one stops working at once.
     #[command(after_help = "Example: basiq-relay client rotate-key my-backend")]
     RotateKey(Name),
-    /// Encrypt all signing secrets with RELAY_ENCRYPTION_KEY, whether they were encrypted with
-    /// RELAY_ENCRYPTION_PREVIOUS_KEY or not at all.
+    /// Encrypt all signing secrets with RELAY_ENCRYPTION_KEY, including secrets that are not encrypted yet or are
+    /// encrypted with RELAY_ENCRYPTION_PREVIOUS_KEY.
     #[command(
         after_help = "Example: RELAY_ENCRYPTION_KEY=… RELAY_ENCRYPTION_PREVIOUS_KEY=… \
         basiq-relay client reencrypt\n\nThen restart the relay, without the previous key."
     )]
     Reencrypt,
-    /// Revoke a client: its key stops working at once, its open watches are cancelled.
+    /// Revoke a client: its key stops working at once, and its open watches are cancelled.
     #[command(after_help = "Example: basiq-relay client revoke my-backend")]
     Revoke(Name),
 }
 
 #[derive(Debug, clap::Args)]
 struct Name {
-    /// 1 to 64 of `A-Z a-z 0-9 . _ -`
+    /// Name of the client: 1 to 64 of `A-Z a-z 0-9 . _ -`
     name: ClientName,
 }
 
@@ -75,8 +75,8 @@ struct Name {
 struct New {
     #[command(flatten)]
     name: Name,
-    /// Write key and secret to this new file instead, for a shell to read: as BASIQ_RELAY_KEY, which
-    /// `watch` takes, and BASIQ_RELAY_SIGNING_SECRET, which `listen` takes.
+    /// Write the key and the secret to this new file, as a shell script, and do not print them. The file sets
+    /// BASIQ_RELAY_KEY, which `watch` reads, and BASIQ_RELAY_SIGNING_SECRET, which `listen` reads.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     env_file: Option<PathBuf>,
 }
@@ -160,7 +160,8 @@ async fn add(store: &dyn ClientStore, name: &ClientName, now: Timestamp) -> anyh
     })
 }
 
-/// As `add`. The file is made first, so that no client is added whose secrets cannot be written.
+/// Does the same as `add`, but writes the secrets to a file. It creates the file first, so it never adds a client
+/// whose secrets it cannot write.
 async fn add_to_file(
     store: &dyn ClientStore,
     name: &ClientName,
@@ -170,7 +171,7 @@ async fn add_to_file(
     let mut file = private_file(path)?;
     let added = create(store, name, now).await;
     let (key, secret) = added.inspect_err(|_| {
-        // it is empty; one that stays behind does no harm
+        // The file is empty; if it stays behind, it does no harm.
         fs::remove_file(path).ok();
     })?;
     let lines = format!(
@@ -189,7 +190,7 @@ async fn add_to_file(
     })
 }
 
-/// A new file that only its owner may read.
+/// Creates a new file that only its owner may read.
 fn private_file(path: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

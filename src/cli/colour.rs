@@ -1,4 +1,4 @@
-//! Colours for a terminal; none for anything else, or where `NO_COLOR` is set.
+//! Colours for a terminal. There are none for other outputs, or where `NO_COLOR` is set.
 
 use std::{
     fmt::Display,
@@ -15,21 +15,21 @@ const PATIENT: Style = AnsiColor::Blue.on_default();
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 
-/// Paints text, or leaves it as it is.
+/// Paints text, or leaves it unchanged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Painter {
     on: bool,
 }
 
 impl Painter {
-    /// Leaves all text as it is.
+    /// Leaves all text unchanged.
     #[cfg(test)]
     pub(super) const PLAIN: Self = Self { on: false };
 
-    /// As standard output and the environment want it.
+    /// Returns the painter that suits standard output and the environment.
     pub(super) fn detect() -> Self {
         let out = io::stdout();
-        // a file or a pipe stays plain even where CLICOLOR_FORCE asks for colours
+        // A file or a pipe stays plain even where CLICOLOR_FORCE asks for colours.
         let on = out.is_terminal() && AutoStream::choice(&out) != ColorChoice::Never;
         Self { on }
     }
@@ -54,12 +54,12 @@ impl Painter {
         self.wrap(NOTABLE, text)
     }
 
-    /// A word that says how something stands, in the colour of what it says and at least so wide.
+    /// Paints a status or state in its colour, padded to at least `width` characters.
     pub(super) fn standing(self, word: &str, width: usize) -> String {
         self.wrap(style_of(word), format!("{word:<width$}"))
     }
 
-    /// The HTTP status of an answer.
+    /// Paints the HTTP status of a response.
     pub(super) fn http_status(self, status: u16) -> String {
         let style = if (200..300).contains(&status) {
             GOOD
@@ -78,8 +78,8 @@ impl Painter {
     }
 }
 
-/// Statuses of events and of a job's steps, and states of watches and deliveries; a word of another
-/// version of the relay stays plain.
+/// Returns the style of an event status, a step status, or a state of a watch or delivery. A word that this version
+/// does not know stays plain.
 fn style_of(word: &str) -> Style {
     match word {
         "success" | "delivered" => GOOD,
@@ -117,7 +117,7 @@ mod tests {
         let plain = Painter::PLAIN;
         let texts = [plain.bold("a"), plain.bad("b"), plain.standing("failed", 8)];
         assert_eq!(texts, ["a", "b", "failed  "]);
-        // a test's output is captured
+        // The test runner captures the output.
         assert!(!Painter::detect().on || io::stdout().is_terminal());
     }
 }

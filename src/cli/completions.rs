@@ -1,4 +1,4 @@
-//! `basiq-relay completions`: prints what completes commands and options in a shell.
+//! `basiq-relay completions`: prints a script that completes commands and options in a shell.
 
 use clap_complete::Shell;
 
@@ -10,7 +10,7 @@ Example: basiq-relay completions bash > ~/.local/share/bash-completion/completio
 Example: basiq-relay completions zsh > ~/.zfunc/_basiq-relay
 Example: basiq-relay completions fish > ~/.config/fish/completions/basiq-relay.fish")]
 pub(super) struct CompletionsArgs {
-    /// The shell.
+    /// Shell to complete for.
     shell: Shell,
 }
 

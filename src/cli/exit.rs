@@ -1,15 +1,15 @@
-//! How a command ends: exit codes and the one line that says why.
+//! How a command ends: its exit code, and one line with the error.
 
 use std::{io::Write, process::ExitCode};
 
 use crate::{domain::ErrorChain, store::postgres::OpenError};
 
-/// The command failed: a port in use, a database out of reach.
+/// The exit code of a command that failed: a port is in use, or a database is out of reach.
 const FAILED: u8 = 1;
-/// Wrong usage or configuration.
+/// The exit code for wrong usage or configuration.
 pub(super) const USAGE: u8 = 2;
 
-/// Why a command ends with another code than 0.
+/// The reason why a command ends with an exit code other than 0.
 #[derive(Debug)]
 pub(super) struct CommandFailure {
     code: u8,
@@ -17,7 +17,7 @@ pub(super) struct CommandFailure {
 }
 
 impl CommandFailure {
-    /// It could not be done.
+    /// The command could not do its work.
     pub(super) fn failed(error: anyhow::Error) -> Self {
         Self {
             code: FAILED,
@@ -25,7 +25,7 @@ impl CommandFailure {
         }
     }
 
-    /// It was asked for wrongly.
+    /// The command was called or configured in a wrong way.
     pub(super) fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self {
             code: USAGE,
@@ -33,7 +33,7 @@ impl CommandFailure {
         }
     }
 
-    /// Says why on standard error. Nothing more can be done if that is closed.
+    /// Prints the error on standard error and returns the exit code. If standard error is closed, the code is 1.
     pub(super) fn report(self) -> ExitCode {
         let written = writeln!(
             std::io::stderr(),

@@ -12,19 +12,19 @@ use crate::{
     happy_eyeballs::FirstToAnswer,
 };
 
-/// How long it waits before it asks again.
+/// The wait before the next request.
 const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: basiq-relay healthcheck --url http://127.0.0.1:8080")]
 pub(super) struct HealthcheckArgs {
-    /// Base address of the relay; without it the address of its settings.
+    /// Base address of the relay; without it, the address in its settings.
     #[arg(long)]
     url: Option<String>,
-    /// How long to wait for the answer, in seconds.
+    /// Maximum time to wait for a response, in seconds.
     #[arg(long, default_value_t = 3)]
     timeout: u64,
-    /// Ask again until it is ready, for so many seconds.
+    /// Keep asking until the relay is ready, for at most this many seconds.
     #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=3600))]
     wait: u64,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(super) async fn run(args: HealthcheckArgs) -> Result<(), CommandFailure> {
     Ok(())
 }
 
-/// Asks, and asks again for as long as that; the last answer counts.
+/// Asks until the relay is ready or `wait` is over. Returns the last answer.
 async fn ask_until_ready(client: &Client, url: &str, wait: Duration) -> anyhow::Result<String> {
     let until = Instant::now() + wait;
     loop {
@@ -73,7 +73,7 @@ async fn ask(client: &Client, url: &str) -> anyhow::Result<String> {
     Ok(body)
 }
 
-/// Where a relay with these settings listens; an unspecified address is asked on loopback.
+/// Returns the address at which a relay with these settings listens. For an unspecified address it returns loopback.
 fn own_address(config: &ConfigArg) -> Result<String, CommandFailure> {
     let settings = Settings::load(config.config.as_deref()).map_err(CommandFailure::usage)?;
     let mut listen = settings.server.listen;

@@ -1,4 +1,4 @@
-//! `basiq-relay listen`: a receiver for local work.
+//! `basiq-relay listen`: a receiver for local development.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -22,19 +22,19 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: basiq-relay listen --secret whsec_… --fail 2")]
 pub(super) struct ListenArgs {
-    /// Address to serve on; every path is a callback.
+    /// Address to serve on; every path accepts callbacks.
     #[arg(long, default_value = "127.0.0.1:8091")]
     listen: SocketAddr,
-    /// The client's signing secret; without it signatures are not checked.
+    /// Signing secret of the client; without it, signatures are not checked.
     #[arg(long, env = "BASIQ_RELAY_SIGNING_SECRET", hide_env_values = true)]
     secret: Option<String>,
-    /// Answer 500 to so many requests before accepting any.
+    /// Answer 500 to this many requests before accepting any.
     #[arg(long, default_value_t = 0)]
     fail: u32,
     /// Answer every request with this status.
     #[arg(long, value_parser = clap::value_parser!(u16).range(200..=599))]
     status: Option<u16>,
-    /// Wait so many milliseconds before each answer.
+    /// Wait this many milliseconds before each answer.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     delay: u64,
 }
@@ -82,7 +82,7 @@ pub(super) async fn run(args: ListenArgs) -> Result<(), CommandFailure> {
     Ok(())
 }
 
-/// One request: when it came and what was made of it, what it tells in short, and all of it.
+/// Describes one request: its time, the result of the signature check, a short summary, and the whole body.
 fn describe(event: &Received, paint: Painter) -> String {
     let verified = match event.verified {
         Some(true) => paint.good("signature valid"),
@@ -106,7 +106,7 @@ fn describe(event: &Received, paint: Painter) -> String {
     )
 }
 
-/// What an event tells, in two lines; nothing if it is none.
+/// Summarises an event in two lines. Returns an empty text if the body is not an event.
 fn in_short(event: &Received, paint: Painter) -> String {
     let field = |name: &str| {
         let text = event.body.get(name).and_then(Value::as_str);

@@ -23,8 +23,8 @@ pub(super) fn run(_: &ManArgs) -> Result<(), CommandFailure> {
     Ok(())
 }
 
-/// The whole manual in one page: each command has a section in it, so nothing refers to a page that
-/// is not installed.
+/// Renders the whole manual as one page. Each command has a section in it, so the page refers to no other page, which
+/// might not be installed.
 fn page(command: Command) -> io::Result<Vec<u8>> {
     let mut command = command
         .disable_help_subcommand(true)
@@ -63,7 +63,7 @@ fn exit_codes() -> Roff {
     roff
 }
 
-/// Each part of a page begins with the lines that define an apostrophe; once is enough.
+/// Keeps one copy of the lines that define an apostrophe. Each rendered part begins with them.
 fn with_one_preamble(page: &[u8]) -> Vec<u8> {
     let defines = |line: &[u8]| line.ends_with(b" .ds Aq '\n") || line.ends_with(b".ds Aq \\(aq\n");
     let lines = page.split_inclusive(|byte| *byte == b'\n');
@@ -72,11 +72,11 @@ fn with_one_preamble(page: &[u8]) -> Vec<u8> {
     kept.flat_map(|(_, line)| line).copied().collect()
 }
 
-/// One command, and then those below it.
+/// Renders one command, and then its subcommands.
 fn describe(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
     writeln!(page, ".SS {name:?}")?;
-    // said once, at the top
+    // The top of the page describes the help option once for all commands.
     let command_alone = command.clone().subcommand_value_name("command");
     let man = Man::new(command_alone.mut_arg("help", |help| help.hide(true)));
     part(page, |out| man.render_description_section(out))?;
@@ -90,7 +90,7 @@ fn describe(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// A part of a page without the heading it has there.
+/// Renders a part of a page without its heading.
 fn part(page: &mut Vec<u8>, render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
     let mut rendered = Vec::new();
     render(&mut rendered)?;
@@ -102,7 +102,7 @@ fn part(page: &mut Vec<u8>, render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>)
     Ok(())
 }
 
-/// What a command's help ends with, line by line.
+/// Renders the text after a command's help, line by line.
 fn examples(command: &Command) -> Roff {
     let mut roff = Roff::new();
     let text = command

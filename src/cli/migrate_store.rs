@@ -19,10 +19,10 @@ use crate::{
         PGPASSWORD."
 )]
 pub(super) struct MigrateStoreArgs {
-    /// The file to move: `sqlite://PATH`
+    /// SQLite file to move from: `sqlite://PATH`
     #[arg(long, value_name = "URL")]
     from: String,
-    /// An empty PostgreSQL database: `postgres://…`
+    /// Empty PostgreSQL database to move to: `postgres://…`
     #[arg(long, value_name = "URL")]
     to: String,
     /// Print JSON.
@@ -62,7 +62,7 @@ fn to_json(moved: &TransferResult) -> Value {
     json!({ "moved": moved.is_done(), "counts": counts.collect::<Vec<_>>() })
 }
 
-/// The counts side by side, and what to do next.
+/// Formats the counts of both stores side by side, and the next step.
 fn to_text(moved: &TransferResult, from: &str) -> String {
     let paint = Painter::detect();
     let heading = format!("{:<20}{:>12}{:>12}", "", "SQLite", "PostgreSQL");

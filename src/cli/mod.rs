@@ -1,4 +1,4 @@
-//! The command line, one file a command.
+//! The command line: one file per command.
 
 mod client;
 mod colour;
@@ -24,10 +24,10 @@ use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::cli::exit::CommandFailure;
 
-/// The program as it is called.
+/// The name of the program.
 const NAME: &str = "basiq-relay";
 
-/// Watches Basiq jobs and tells your backend, by one signed webhook, what became of each.
+/// Watches Basiq jobs and reports the outcome of each to your backend with one signed webhook.
 #[derive(Debug, Parser)]
 #[command(
     name = NAME,
@@ -46,7 +46,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run the relay.
     Serve(serve::ServeArgs),
-    /// Run a Basiq look-alike on this machine, to test an integration with.
+    /// Run a Basiq look-alike on this machine, to test an integration.
     Sandbox(sandbox::SandboxArgs),
     /// Run a receiver on this machine that verifies and prints each event.
     Listen(listen::ListenArgs),
@@ -54,28 +54,28 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Manage API clients.
     Client(client::ClientArgs),
-    /// Move a SQLite relay's data to PostgreSQL: open watches continue there, and both are counted.
+    /// Move a SQLite relay's data to PostgreSQL; open watches continue there, and the rows of both are counted.
     MigrateStore(migrate_store::MigrateStoreArgs),
     /// Ask a running relay whether it is ready: exit 0 or 1, for container health checks.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the OpenAPI 3.1 document.
     Openapi(openapi::OpenapiArgs),
-    /// Print what completes commands and options in a shell.
+    /// Print a script that completes commands and options in a shell.
     Completions(completions::CompletionsArgs),
     /// Print the manual page of all commands.
     Man(man::ManArgs),
 }
 
-/// The settings file of a command that reads settings.
+/// The settings file, for commands that read settings.
 #[derive(Debug, Clone, clap::Args)]
 struct ConfigArg {
-    /// Settings file; without it `relay.toml` is read if it is there.
+    /// Settings file; without it, `relay.toml` is read if it exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// Parses the command line, runs the command and says how the process ends: 0 done, 1 failed, 2
-/// wrong usage or configuration.
+/// Parses the command line, runs the command and returns its exit code: 0 done, 1 failed, 2 wrong usage or
+/// configuration.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -90,7 +90,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// How many threads a command starts besides the runtime's, or a few more: those of the store, and of traces.
+/// Returns an upper estimate of the threads that a command starts besides the runtime's: those of the store and of
+/// the trace exporter.
 fn own_threads(command: &Command) -> usize {
     match command {
         Command::Serve(_) | Command::Demo(_) | Command::MigrateStore(_) => 12,
@@ -105,7 +106,8 @@ fn own_threads(command: &Command) -> usize {
     }
 }
 
-/// What clap says; it repeats arguments, but none that is an address with a password.
+/// Prints clap's message and returns the exit code. The message repeats arguments, so an argument that may be an
+/// address with a password is replaced.
 fn usage(error: &clap::Error) -> ExitCode {
     let is_asked_for = matches!(
         error.kind(),
@@ -152,7 +154,7 @@ async fn run(command: Command) -> Result<(), CommandFailure> {
     }
 }
 
-/// The command line's own description: for completions, the manual, and tests of its help.
+/// The definition of the command line, for completions, the manual, and tests of its help.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()

@@ -1,4 +1,4 @@
-//! Writes to standard output, where a closed pipe is a quiet end.
+//! Writes to standard output. A closed pipe is not an error.
 
 use std::{
     borrow::Cow,
@@ -13,13 +13,13 @@ pub(super) fn line(text: impl Display) -> Result<()> {
     line_if_read(text).map(drop)
 }
 
-/// Writes one line and says whether somebody still reads.
+/// Writes one line. Returns false if the reader has closed the pipe.
 pub(super) fn line_if_read(text: impl Display) -> Result<bool> {
     let mut out = io::stdout().lock();
     is_read(writeln!(out, "{text}").and_then(|()| out.flush()))
 }
 
-/// Writes a whole document as it is.
+/// Writes a whole document unchanged.
 pub(super) fn document(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     is_read(out.write_all(bytes).and_then(|()| out.flush())).map(drop)
@@ -33,8 +33,8 @@ fn is_read(written: io::Result<()>) -> Result<bool> {
     }
 }
 
-/// Text from elsewhere without what a terminal would take as a command: control characters, but
-/// for line breaks, and those that turn the direction of what follows around.
+/// Replaces the characters in foreign text that a terminal could take as a command. These are control characters,
+/// except line breaks, and characters that change the direction of text.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     let harms = |c: char| {
         (c.is_control() && c != '\n')

@@ -1,4 +1,4 @@
-//! Shows on a terminal that work goes on, or how far it is, once that takes long.
+//! Shows on a terminal that long work still runs, or how far it is.
 
 use std::{
     fmt::Display,
@@ -9,20 +9,20 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long nothing may be printed before something is shown.
+/// The time without output after which the line appears.
 const QUIET: Duration = Duration::from_secs(2);
-/// How often it moves.
+/// The interval between two drawings.
 const STEP: Duration = Duration::from_millis(250);
 const FRAMES: [char; 4] = ['|', '/', '-', '\\'];
-/// Back to the beginning of the line, which is erased.
+/// Moves the cursor to the beginning of the line and erases the line.
 const ERASE: &str = "\r\u{1b}[K";
 
-/// One line on standard error that comes and goes; nothing at all where that is no terminal.
+/// A temporary line on standard error. It does nothing if standard error is no terminal.
 #[derive(Debug)]
 pub(super) struct StatusLine {
     on: bool,
     quiet_since: Instant,
-    /// How often it was drawn since then.
+    /// The number of drawings since `quiet_since`.
     drawn: usize,
     show: fn(&str),
 }
@@ -37,7 +37,7 @@ impl StatusLine {
         }
     }
 
-    /// Waits for some work and meanwhile shows what is waited for, if it has been quiet too long.
+    /// Waits for `work`. After `QUIET` without output, it shows the line with `what`.
     pub(super) async fn during<T>(&mut self, what: &str, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
@@ -50,7 +50,7 @@ impl StatusLine {
         }
     }
 
-    /// Takes the line away: something is about to be printed.
+    /// Removes the line, because something is about to be printed.
     pub(super) fn hide(&mut self) {
         if self.drawn > 0 {
             (self.show)(ERASE);
@@ -59,7 +59,7 @@ impl StatusLine {
         self.drawn = 0;
     }
 
-    /// Ends once the line is to be drawn again, which may be never.
+    /// Completes when the line must be drawn again. Without a terminal it never completes.
     fn next_drawing(&self) -> impl Future<Output = ()> + use<> {
         let steps = u32::try_from(self.drawn).unwrap_or(u32::MAX);
         let at = self.quiet_since + QUIET + STEP.saturating_mul(steps);
@@ -87,17 +87,17 @@ impl Drop for StatusLine {
     }
 }
 
-/// Waits for some work and shows what is waited for, if it takes long.
+/// Waits for `work`, and shows `what` if it takes long.
 pub(super) async fn shown<T>(what: &str, work: impl Future<Output = T>) -> T {
     StatusLine::new().during(what, work).await
 }
 
-/// Work that counts what it has done and takes less is not told of.
+/// The time before the first progress is shown; shorter work shows none.
 const LONG: Duration = Duration::from_secs(1);
-/// How often it is told how far such work is.
+/// The minimum interval between two updates of the progress.
 const BEAT: Duration = Duration::from_millis(200);
 
-/// One line on standard error that says how far long work is; nothing where that is no terminal.
+/// One line on standard error that shows the progress of long work. It does nothing if standard error is no terminal.
 #[derive(Debug)]
 pub(super) struct ProgressLine {
     on: bool,
@@ -106,7 +106,7 @@ pub(super) struct ProgressLine {
 }
 
 impl ProgressLine {
-    /// For work that begins now.
+    /// Starts the clock for work that begins now.
     pub(super) fn start() -> Self {
         Self {
             on: is_wanted(),
@@ -115,7 +115,7 @@ impl ProgressLine {
         }
     }
 
-    /// Shows how far it is, in place of what was shown before.
+    /// Shows the progress, in place of the previous text.
     pub(super) fn show(&mut self, text: impl Display) {
         if self.on && Instant::now() >= self.next {
             self.next = Instant::now() + BEAT;
@@ -124,7 +124,7 @@ impl ProgressLine {
         }
     }
 
-    /// The work has ended: nothing is shown any more.
+    /// Removes the line, because the work has ended.
     pub(super) fn end(self) {
         if self.is_shown {
             on_standard_error(ERASE);
@@ -132,13 +132,13 @@ impl ProgressLine {
     }
 }
 
-/// Whether standard error is a terminal on which a line can be taken away again.
+/// Returns whether standard error is a terminal that can erase a line.
 fn is_wanted() -> bool {
     let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
     io::stderr().is_terminal() && !is_dumb
 }
 
-/// Nothing depends on it, so a terminal that cannot be written to is no failure.
+/// Writes to standard error. It ignores errors, because nothing depends on this output.
 fn on_standard_error(text: &str) {
     let mut err = io::stderr().lock();
     drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));

@@ -1,4 +1,5 @@
-//! A receiver of events for local work: checks signatures, hands on what came, misbehaves on purpose.
+//! A receiver of events for local development. It checks signatures, forwards requests to a channel, and can fail on
+//! purpose.
 
 use std::{
     io,
@@ -28,40 +29,40 @@ use crate::{
     signing::{self, SignatureHeaders},
 };
 
-/// The longest body that is taken, in bytes.
+/// The maximum size of a request body, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
-/// How many events may wait to be taken from the channel before requests wait.
+/// The capacity of the channel of requests. When it is full, further requests wait.
 const WAITING: usize = 1024;
 
-/// How a receiver behaves.
+/// The behaviour of a receiver.
 #[derive(Debug, Clone, Default)]
 pub struct ReceiverOptions {
-    /// Checks signatures; without it none is checked.
+    /// The secret that checks signatures; without it, none is checked.
     pub secret: Option<SigningSecret>,
-    /// So many requests are answered with 500 first.
+    /// The number of requests that are answered with 500 first.
     pub fail: u32,
-    /// Answers with this status instead of 204.
+    /// The status of each answer, instead of 204.
     pub status: Option<StatusCode>,
-    /// Waits so long before each answer.
+    /// The wait before each answer.
     pub delay: Duration,
 }
 
-/// One request that came.
+/// One received request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
-    /// When.
+    /// The time when it came.
     pub at: Timestamp,
-    /// `webhook-id`, if there was one.
+    /// The `webhook-id` header, if present.
     pub event_id: Option<String>,
-    /// Whether a signature fits; none if there was no secret to check with.
+    /// Whether a signature is valid; `None` without a secret to check it.
     pub verified: Option<bool>,
-    /// The body as JSON; null if it is none.
+    /// The body as JSON; null if it is not JSON.
     pub body: Value,
     /// The body as text.
     pub raw: String,
-    /// The path and query it came to.
+    /// The path and query of the request.
     pub path: String,
-    /// The status it was answered with.
+    /// The status of the answer.
     pub status_answered: u16,
 }
 
@@ -82,7 +83,7 @@ struct Shared {
 }
 
 impl Receiver {
-    /// Binds to an address. Each request that comes can be read from the channel.
+    /// Binds to an address. The channel yields each received request.
     pub async fn bind(
         address: SocketAddr,
         options: ReceiverOptions,
@@ -103,13 +104,13 @@ impl Receiver {
         Ok((receiver, came))
     }
 
-    /// The address it is bound to, with the port the system chose if 0 was asked for.
+    /// The address it is bound to. If the port was 0, this has the port that the system chose.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves every method and path until `stop`.
+    /// Serves every method and path until `stop` is cancelled.
     pub async fn serve(self, stop: CancellationToken) -> io::Result<()> {
         let app = Router::new()
             .fallback(receive)
@@ -149,13 +150,13 @@ async fn receive(
             .unwrap_or_default(),
         status_answered: status.as_u16(),
     };
-    // whoever asked for the events may have stopped listening; the answer stands all the same
+    // The owner of the channel may have stopped receiving. The answer is sent all the same.
     shared.events.send(received).await.ok();
     status.into_response()
 }
 
 impl Shared {
-    /// Failures on purpose come first; then a signature that does not fit is refused.
+    /// Chooses the status: failures on purpose come first, then a fixed status, then 401 for an invalid signature.
     fn choose_status(&self, verified: Option<bool>) -> StatusCode {
         let fails = self
             .failures_left

@@ -31,17 +31,17 @@ pub(super) struct SandboxArgs {
     /// Run the sandbox's clock this many times faster.
     #[arg(long, default_value_t = 1.0, value_parser = speed)]
     speed: f64,
-    /// The retry at which an update succeeds that met an unavailable bank; none does without it.
-    /// Retries are two hours apart on the sandbox's clock.
+    /// Retry at which an update succeeds that met an unavailable bank; without it, none succeeds. Retries are two
+    /// hours apart on the sandbox's clock.
     #[arg(long, value_name = "RETRY", value_parser = clap::value_parser!(u32).range(1..))]
     update_succeeds_on: Option<u32>,
     /// Send Basiq's webhooks here when a connection has news, such as to a relay's /basiq/webhook.
     #[arg(long, value_name = "URL", requires = "webhook_secret")]
     webhook_url: Option<Url>,
-    /// Sign them with this secret, the relay's RELAY_BASIQ_WEBHOOK_SECRET.
+    /// Sign webhooks with this secret, the relay's RELAY_BASIQ_WEBHOOK_SECRET.
     #[arg(long, value_name = "SECRET", requires = "webhook_url", value_parser = webhook_secret)]
     webhook_secret: Option<SigningSecret>,
-    /// Misbehave on purpose; may be given more than once.
+    /// Fail on purpose; may be given more than once.
     #[arg(long = "fault", value_name = "FAULT", long_help = ALLOWED_FAULTS)]
     faults: Vec<Fault>,
 }

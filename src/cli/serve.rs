@@ -24,7 +24,7 @@ pub(super) struct ServeArgs {
     config: ConfigArg,
 }
 
-/// Every setting with its default and meaning.
+/// Lists every setting with its default and meaning.
 fn settings_help() -> String {
     let lines = SETTINGS.iter().map(|setting| {
         let default = setting.default.unwrap_or("none");
@@ -59,7 +59,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), CommandFailure> {
     Ok(())
 }
 
-/// Reads the secrets of the settings again at each hangup.
+/// Reads the secrets from the settings again at each SIGHUP.
 async fn reload(
     mut hangups: ReloadSignal,
     secrets: app::ReloadableSecrets,

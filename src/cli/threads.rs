@@ -1,8 +1,8 @@
 //! The asynchronous runtime, and the threads that a command needs.
 //!
-//! Where a thread is missing, the runtime panics: while it is built, and later at the first name that is looked up or
-//! the first wait for the budget towards Basiq. So it is tried beforehand whether there can be so many, and those that
-//! are needed later are started at once and stay.
+//! The runtime panics if it cannot start a thread. It starts threads while it is built, at the first name lookup, and
+//! at the first wait for the budget towards Basiq. Therefore `runtime` first tries to start the needed number of
+//! threads. It also starts the threads for later use at once, and they stay.
 
 use std::{
     io,
@@ -16,13 +16,14 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::exit::CommandFailure;
 
-/// Threads that look up names, which stay: as long as there is one, no look-up fails for want of a thread.
+/// The number of threads that look up names. They stay alive, so no lookup fails because a thread cannot be started.
 const LOOKUPS: usize = 4;
 
-/// How long an idle thread of those stays: always.
+/// How long an idle lookup thread stays alive: ten years, that is, always.
 const ALWAYS: Duration = Duration::from_hours(24 * 365 * 10);
 
-/// Builds the runtime of a command that starts so many threads of its own. Says clearly if there cannot be so many.
+/// Builds the runtime of a command that starts `own` more threads itself. Fails with a clear message if the system
+/// does not allow that many threads.
 pub(super) fn runtime(own: usize) -> Result<Runtime, CommandFailure> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let needed = workers + LOOKUPS + own + 1;
@@ -39,12 +40,12 @@ pub(super) fn runtime(own: usize) -> Result<Runtime, CommandFailure> {
         .build()
         .context("no runtime")?;
     runtime.block_on(start_lookups());
-    // the thread by which the budget towards Basiq waits
+    // Starts the timer thread that the budget towards Basiq uses.
     drop(futures_timer::Delay::new(Duration::ZERO));
     Ok(runtime)
 }
 
-/// Starts so many threads at once, and ends them.
+/// Starts `count` threads at the same time, and ends them.
 fn try_threads(count: usize) -> io::Result<()> {
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +59,7 @@ fn try_threads(count: usize) -> io::Result<()> {
     let mut failed = Ok(());
     for thread in started {
         match thread {
-            // it cannot panic
+            // The thread cannot panic.
             Ok(thread) => thread.join().unwrap_or_default(),
             Err(error) => failed = Err(error),
         }
@@ -66,7 +67,7 @@ fn try_threads(count: usize) -> io::Result<()> {
     failed
 }
 
-/// Has the threads that look up names started: each task keeps one until all have begun.
+/// Starts the threads that look up names. Each task holds one thread until all tasks have begun.
 async fn start_lookups() {
     let gate = Arc::new(Mutex::new(()));
     let tasks: Vec<_> = {
@@ -78,7 +79,7 @@ async fn start_lookups() {
         (0..LOOKUPS).map(start).collect()
     };
     for task in tasks {
-        // it cannot panic
+        // The task cannot panic.
         task.await.unwrap_or_default();
     }
 }

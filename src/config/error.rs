@@ -1,8 +1,8 @@
-//! What is wrong with the settings, all faults at once, one line each.
+//! The faults of settings, all at once, one line each.
 
 use thiserror::Error;
 
-/// Settings that cannot be used.
+/// The error of settings that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}", faults.join("\n"))]
 pub struct ConfigError {
@@ -10,7 +10,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// One line for each fault: the setting, its value unless it is secret, and what is allowed.
+    /// Returns one line for each fault: the setting, its value unless that is secret, and what is allowed.
     #[must_use]
     pub fn faults(&self) -> &[String] {
         &self.faults
@@ -20,7 +20,7 @@ impl ConfigError {
         Self { faults }
     }
 
-    /// Nothing, if there is no fault.
+    /// Returns an error if there is a fault.
     pub(super) fn unless_empty(faults: Vec<String>) -> Result<(), Self> {
         if faults.is_empty() {
             Ok(())

@@ -1,7 +1,7 @@
-//! Settings: one struct a concern, with the defaults of the contract.
+//! The relay's settings: one struct for each concern, with the defaults of the contract.
 //!
-//! Defaults < `relay.toml` < environment. Each setting is validated when it is read; all faults are
-//! told at once.
+//! The environment overrides `relay.toml`, which overrides the defaults. Each setting is validated when it is read,
+//! and all faults are reported at once.
 
 mod error;
 mod load;
@@ -36,40 +36,40 @@ const DAY: Duration = Duration::from_hours(24);
 /// Every setting of the relay.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// The HTTP server.
+    /// Settings of the HTTP server.
     pub server: ServerConfig,
-    /// The store.
+    /// Settings of the store.
     pub store: StoreConfig,
-    /// Calls to Basiq.
+    /// Settings of calls to Basiq.
     pub basiq: BasiqConfig,
-    /// When jobs are looked at, and when a watch gives up.
+    /// Settings of looks at jobs, and of when a watch gives up.
     pub tracking: TrackingConfig,
-    /// Deliveries to callbacks.
+    /// Settings of deliveries to callbacks.
     pub delivery: DeliveryConfig,
-    /// Logs and traces.
+    /// Settings of logs and traces.
     pub log: LogConfig,
-    /// `RELAY_MESSAGES`: TOML that overrides texts of the catalogue; usually `RELAY_MESSAGES_FILE`.
+    /// `RELAY_MESSAGES`: TOML that overrides texts of the catalogue, usually given as `RELAY_MESSAGES_FILE`.
     pub messages: Option<String>,
 }
 
-/// The HTTP server.
+/// Settings of the HTTP server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// `RELAY_LISTEN`
+    /// `RELAY_LISTEN`: the address that the relay serves.
     pub listen: SocketAddr,
-    /// `RELAY_PUBLIC_URL`: where the relay is reached from outside, without a trailing slash.
+    /// `RELAY_PUBLIC_URL`: the address at which others reach the relay, without a trailing slash.
     pub public_url: Option<Url>,
-    /// `RELAY_ALLOW_ORIGINS`: origins whose pages may read what is meant for browsers.
+    /// `RELAY_ALLOW_ORIGINS`: origins whose pages may read streams and the catalogue.
     pub allow_origins: Vec<String>,
-    /// `RELAY_METRICS_LISTEN`: an address of its own for `/metrics`.
+    /// `RELAY_METRICS_LISTEN`: a separate address for `/metrics`.
     pub metrics_listen: Option<SocketAddr>,
-    /// `RELAY_ADMIN_TOKEN`: admin surfaces are off without it.
+    /// `RELAY_ADMIN_TOKEN`: the token for the admin API and the console; both are off without it.
     pub admin_token: Option<SecretString>,
     /// `RELAY_SHUTDOWN_GRACE`: how long a stop waits for work in flight.
     pub shutdown_grace: Duration,
-    /// `RELAY_CLIENT_RPS`: requests a second of one client.
+    /// `RELAY_CLIENT_RPS`: the maximum number of requests a second from one client.
     pub client_rps: u32,
-    /// `RELAY_CLIENT_MAX_OPEN_WATCHES`
+    /// `RELAY_CLIENT_MAX_OPEN_WATCHES`: the maximum number of open watches of one client.
     pub client_max_open_watches: u64,
 }
 
@@ -88,7 +88,7 @@ impl Default for ServerConfig {
     }
 }
 
-/// Where the store is.
+/// The address of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
     /// `sqlite://PATH`
@@ -98,21 +98,21 @@ pub enum DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads an address as `RELAY_DATABASE_URL` has it; if the text is something else, says what is
-    /// allowed, and not what was given: it may hold a password.
+    /// Parses an address in the form of `RELAY_DATABASE_URL`. The error says what is allowed and does not repeat the
+    /// text, which may hold a password.
     pub fn parse(text: &str) -> Result<Self, String> {
         value::database(text)
     }
 }
 
-/// The store.
+/// Settings of the store.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// `RELAY_DATABASE_URL`
+    /// `RELAY_DATABASE_URL`: the address of the store.
     pub database: DatabaseUrl,
     /// `RELAY_ENCRYPTION_KEY`: encrypts signing secrets at rest.
     pub encryption_key: Option<SecretString>,
-    /// `RELAY_ENCRYPTION_PREVIOUS_KEY`: opens what it encrypted before the key was changed.
+    /// `RELAY_ENCRYPTION_PREVIOUS_KEY`: decrypts secrets that were encrypted before the key was changed.
     pub encryption_previous_key: Option<SecretString>,
     /// `RELAY_RETENTION`: settled watches older than this are deleted.
     pub retention: Duration,
@@ -129,20 +129,20 @@ impl Default for StoreConfig {
     }
 }
 
-/// Calls to Basiq.
+/// Settings of calls to Basiq.
 #[derive(Debug, Clone)]
 pub struct BasiqConfig {
     /// `RELAY_BASIQ_URL`: Basiq's base address, without a trailing slash.
     pub url: Url,
     /// `RELAY_BASIQ_API_KEY`: sent verbatim as `Authorization: Basic KEY`.
     pub api_key: SecretString,
-    /// `RELAY_BASIQ_WEBHOOK_SECRET`: verifies Basiq's own webhooks; none is taken without it.
+    /// `RELAY_BASIQ_WEBHOOK_SECRET`: verifies Basiq's own webhooks; none is accepted without it.
     pub webhook_secret: Option<SecretString>,
-    /// `RELAY_UPSTREAM_RPS`: calls a second, in all.
+    /// `RELAY_UPSTREAM_RPS`: the maximum number of calls a second, for all relays on a store together.
     pub requests_per_second: u32,
-    /// `RELAY_UPSTREAM_CONCURRENCY`: calls in flight, in all.
+    /// `RELAY_UPSTREAM_CONCURRENCY`: the maximum number of calls in flight, for all relays on a store together.
     pub concurrency: usize,
-    /// `RELAY_UPSTREAM_TIMEOUT`: one call, connect to last byte.
+    /// `RELAY_UPSTREAM_TIMEOUT`: the time-out of one call, from connecting to the last byte.
     pub timeout: Duration,
 }
 
@@ -163,24 +163,24 @@ impl Default for BasiqConfig {
     }
 }
 
-/// When jobs are looked at, and when a watch gives up.
+/// Settings of looks at jobs, and of when a watch gives up.
 #[derive(Debug, Clone)]
 pub struct TrackingConfig {
-    /// `RELAY_POLL_MIN_INTERVAL`
+    /// `RELAY_POLL_MIN_INTERVAL`: the shortest wait between two looks at a running job.
     pub poll_min_interval: Duration,
-    /// `RELAY_POLL_MAX_INTERVAL`
+    /// `RELAY_POLL_MAX_INTERVAL`: the longest wait between two looks at a running job.
     pub poll_max_interval: Duration,
-    /// `RELAY_UPDATE_RETRY_INTERVAL`: how often Basiq retries an update.
+    /// `RELAY_UPDATE_RETRY_INTERVAL`: the interval at which Basiq retries an update.
     pub update_retry_interval: Duration,
-    /// `RELAY_JOB_MAX_AGE`
+    /// `RELAY_JOB_MAX_AGE`: the age of a job at which its watch gives up.
     pub job_max_age: Duration,
-    /// `RELAY_JOB_NOT_FOUND_GRACE`
+    /// `RELAY_JOB_NOT_FOUND_GRACE`: how long a job may be unknown or forbidden before its watch ends.
     pub job_not_found_grace: Duration,
-    /// `RELAY_BANK_RETRY_AFTER`
+    /// `RELAY_BANK_RETRY_AFTER`: the wait that an event means by "wait, then try again".
     pub bank_retry_after: Duration,
-    /// `RELAY_OUTAGE_POLL_INTERVAL`
+    /// `RELAY_OUTAGE_POLL_INTERVAL`: the interval between looks at a bank in major outage.
     pub outage_poll_interval: Duration,
-    /// `RELAY_SUPPORT_AFTER_FAILURES`
+    /// `RELAY_SUPPORT_AFTER_FAILURES`: the failures in a row of one connection before support is the advice.
     pub support_after_failures: u32,
 }
 
@@ -199,24 +199,25 @@ impl Default for TrackingConfig {
     }
 }
 
-/// Deliveries to callbacks.
+/// Settings of deliveries to callbacks.
 #[derive(Debug, Clone)]
 pub struct DeliveryConfig {
-    /// `RELAY_CALLBACK_ALLOW_HTTP`
+    /// `RELAY_CALLBACK_ALLOW_HTTP`: whether `http://` callbacks are accepted.
     pub allow_http: bool,
-    /// `RELAY_CALLBACK_ALLOW_NETWORKS`
+    /// `RELAY_CALLBACK_ALLOW_NETWORKS`: networks that callbacks may reach although they are private.
     pub allow_networks: Vec<IpNet>,
-    /// `RELAY_CALLBACK_CA_FILE`: further certificates (PEM) to trust.
+    /// `RELAY_CALLBACK_CA_FILE`: a file of additional CA certificates (PEM) to trust.
     pub ca_file: Option<PathBuf>,
-    /// `RELAY_EGRESS_PROXY`: what callbacks are reached through.
+    /// `RELAY_EGRESS_PROXY`: the HTTP proxy through which callbacks are reached.
     pub proxy: Option<EgressProxy>,
-    /// `RELAY_DELIVERY_TIMEOUT`: one attempt, connect to last byte.
+    /// `RELAY_DELIVERY_TIMEOUT`: the time-out of one attempt, from connecting to the last byte.
     pub timeout: Duration,
-    /// `RELAY_DELIVERY_RETRY_SCHEDULE`: waits between attempts.
+    /// `RELAY_DELIVERY_RETRY_SCHEDULE`: the waits between attempts.
     pub retry_schedule: Vec<Duration>,
-    /// `RELAY_DELIVERY_CONCURRENCY`: attempts in flight, in all.
+    /// `RELAY_DELIVERY_CONCURRENCY`: the maximum number of attempts in flight, for each relay.
     pub concurrency: usize,
-    /// `RELAY_DELIVERY_CONCURRENCY_PER_HOST`: attempts in flight to one host name.
+    /// `RELAY_DELIVERY_CONCURRENCY_PER_HOST`: the maximum number of attempts in flight to one host name. Relays on
+    /// one store divide it.
     pub concurrency_per_host: usize,
 }
 
@@ -243,21 +244,21 @@ impl Default for DeliveryConfig {
     }
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For a person.
+    /// Text for people.
     Text,
     /// One JSON object a line.
     Json,
 }
 
-/// Logs and traces.
+/// Settings of logs and traces.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
-    /// `RELAY_LOG`: a tracing filter.
+    /// `RELAY_LOG`: a tracing filter that selects log lines.
     pub filter: String,
-    /// `RELAY_LOG_FORMAT`
+    /// `RELAY_LOG_FORMAT`: the format of log lines.
     pub format: LogFormat,
     /// Whether `OTEL_EXPORTER_OTLP_ENDPOINT` (or its traces variant) asks for trace export.
     pub export_traces: bool,

@@ -1,4 +1,4 @@
-//! Where a PostgreSQL database is.
+//! The address of a PostgreSQL database.
 
 use std::fmt;
 
@@ -29,19 +29,20 @@ const SSL_MODES: [&str; 6] = [
     "verify-full",
 ];
 
-/// What an address looks like.
+/// The form of an address, for error messages.
 const FORM: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE is allowed";
 
-/// What often makes an address of something else.
+/// A hint at a frequent mistake: characters that are not percent-encoded.
 const ENCODE: &str = "in USER and PASSWORD `/`, `?`, `#` and `@` are written %2F, %3F, %23 and %40";
 
-/// The address of a PostgreSQL database. Nothing shows it, for it may hold a password in any place.
+/// The address of a PostgreSQL database. `Debug` does not show the address, because any part of it may hold a
+/// password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(Url);
 
 impl PostgresUrl {
-    /// Reads `postgres://[USER[:PASSWORD]@][HOST][:PORT]/DATABASE[?…]`; if the text is something else,
-    /// says what is wrong and what is allowed, and repeats nothing of it.
+    /// Parses `postgres://[USER[:PASSWORD]@][HOST][:PORT]/DATABASE[?…]`. The error says what is wrong and what is
+    /// allowed, and repeats nothing of the text that may be secret.
     pub fn parse(text: &str) -> Result<Self, String> {
         let url = Url::parse(text)
             .map_err(|error| format!("{FORM}, and this is no URL: {error}; {ENCODE}"))?;
@@ -62,15 +63,15 @@ impl PostgresUrl {
         Ok(Self(url))
     }
 
-    /// The address, with the password in it.
+    /// Returns the address, with the password in it.
     #[must_use]
     pub fn expose(&self) -> &Url {
         &self.0
     }
 }
 
-/// Checks one parameter. A name is repeated only if it is nearly a known one: a password with a `?` in it looks like a
-/// parameter too.
+/// Checks one parameter. The error repeats a name only if it is nearly a known one. Otherwise, it may be part of a
+/// password that contains a `?`.
 fn check_parameter(name: &str, value: &str) -> Result<(), String> {
     let allowed = PARAMETERS.join(", ");
     if !PARAMETERS.contains(&name) {

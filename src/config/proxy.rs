@@ -1,4 +1,4 @@
-//! The proxy that callbacks are reached through.
+//! The proxy through which callbacks are reached.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::http_url;
 
-/// An HTTP proxy that understands `CONNECT`. Nothing shows its address, for it may hold a password.
+/// An HTTP proxy that supports `CONNECT`. `Debug` does not show its address, which may hold a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EgressProxy {
     uri: Uri,
@@ -17,7 +17,7 @@ pub struct EgressProxy {
 }
 
 impl EgressProxy {
-    /// Reads `http://[USER:PASSWORD@]HOST[:PORT]`; none if the text is something else.
+    /// Parses `http://[USER:PASSWORD@]HOST[:PORT]`. Returns none for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;
@@ -34,20 +34,20 @@ impl EgressProxy {
         Some(Self { uri, authorization })
     }
 
-    /// Where the proxy is.
+    /// Returns the address of the proxy, without user and password.
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// What `Proxy-Authorization` says, if the proxy wants to know who asks.
+    /// Returns the value of `Proxy-Authorization`, if the setting names a user.
     #[must_use]
     pub fn authorization(&self) -> Option<HeaderValue> {
         self.authorization.clone()
     }
 }
 
-/// The address alone: an HTTP client is given the user in a header.
+/// Returns the address without the user, which is sent in a header instead.
 fn without_user(url: &Url) -> Option<Url> {
     let mut bare = url.clone();
     bare.set_username("").ok()?;

@@ -4,24 +4,24 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// A value of the settings that all its clones share, and that can be replaced.
+/// A value of the settings that can be replaced. All clones share it.
 #[derive(Debug, Clone)]
 pub struct Reloadable<T>(Arc<watch::Sender<T>>);
 
 impl<T: Clone + PartialEq> Reloadable<T> {
-    /// A value, until it is replaced.
+    /// Creates a setting with its first value.
     #[must_use]
     pub fn new(value: T) -> Self {
         Self(Arc::new(watch::Sender::new(value)))
     }
 
-    /// The value as it is now.
+    /// Returns the current value.
     #[must_use]
     pub fn get(&self) -> T {
         self.0.borrow().clone()
     }
 
-    /// Replaces the value, and says whether it was another one.
+    /// Replaces the value. Returns whether it changed.
     pub fn replace(&self, value: T) -> bool {
         self.0.send_if_modified(|current| {
             let differs = *current != value;

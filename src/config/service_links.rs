@@ -1,23 +1,23 @@
-//! Tells the variables that Kubernetes sets for a Service apart from settings.
+//! Distinguishes variables that Kubernetes sets for a Service from settings.
 //!
-//! Kubernetes sets such variables in each container of a namespace, for each Service there. Those of a Service
-//! called `relay` begin with `RELAY_`, and so do those of one called `relay-metrics` or `relay-canary`: without
-//! this no relay would start beside them.
+//! Kubernetes sets such variables in each container of a namespace, for each Service there. If a Service is called
+//! `relay`, `relay-metrics` or `relay-canary`, its variables begin with `RELAY_`. Without this check, the relay would
+//! report them as unknown settings and not start.
 
 use std::{iter, net::IpAddr};
 
 use crate::config::setting::PREFIX;
 
-/// The protocols of a Service's port, as its variables write them.
+/// The protocols of a Service's port, as the names of its variables contain them.
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
-/// Whether Kubernetes sets this variable for a Service whose name is `relay` or begins with `relay-`. The value counts
-/// as well: `RELAY_PORT=8080` is what somebody wrote who takes it for a setting.
+/// Whether Kubernetes sets this variable for a Service whose name is `relay` or begins with `relay-`. The value
+/// counts as well: `RELAY_PORT=8080` comes from a user who mistook it for a setting.
 pub(super) fn is_service_link(name: &str, value: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else {
         return false;
     };
-    // what comes before the end is the rest of the Service's name, which may hold any word
+    // the part before the ending is the rest of the Service's name, which may contain any word
     let later = rest
         .match_indices('_')
         .filter_map(|(at, _)| rest.get(at + 1..));
@@ -30,14 +30,14 @@ fn is_upper_case(name: &str) -> bool {
         .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// Whether a name ends as such a variable does, and has a value as Kubernetes writes it.
+/// Whether a name ends as such a variable does, and its value has the form that Kubernetes writes.
 fn fits(end: &str, value: &str) -> bool {
     match end {
         "SERVICE_HOST" => is_address(value),
         "SERVICE_PORT" => is_port(value),
         "PORT" => is_link(value),
         _ => match end.strip_prefix("SERVICE_PORT_") {
-            // a port that has a name
+            // a named port
             Some(port_name) => !port_name.is_empty() && is_port(value),
             None => end
                 .strip_prefix("PORT_")
@@ -46,7 +46,7 @@ fn fits(end: &str, value: &str) -> bool {
     }
 }
 
-/// Whether this is `8080_TCP`, `8080_TCP_PROTO`, `8080_TCP_PORT` or `8080_TCP_ADDR`, with its value.
+/// Whether this is `8080_TCP`, `8080_TCP_PROTO`, `8080_TCP_PORT` or `8080_TCP_ADDR`, with a value of the right form.
 fn fits_port(text: &str, value: &str) -> bool {
     let mut words = text.split('_');
     let (port, protocol) = (words.next(), words.next());
@@ -64,7 +64,7 @@ fn fits_port(text: &str, value: &str) -> bool {
         }
 }
 
-/// Whether this is `tcp://10.0.0.7:8080`.
+/// Whether this has the form `tcp://10.0.0.7:8080`.
 fn is_link(value: &str) -> bool {
     value
         .split_once("://")

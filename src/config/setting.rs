@@ -1,33 +1,35 @@
-//! Every setting by name, with its default and meaning: what `--help` prints and what is accepted.
+//! Every setting by name, with its default and meaning. `--help` prints them, and no other names are accepted.
 
-/// What a setting is called, defaults to and means.
+/// The name, default and meaning of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettingDoc {
-    /// The environment variable.
+    /// The name of the environment variable.
     pub name: &'static str,
-    /// The default as one would write it; none if there is no value by default.
+    /// The default as a user would write it, or none if there is no default.
     pub default: Option<&'static str>,
-    /// One line for a reader of the help.
+    /// One line for the help.
     pub meaning: &'static str,
 }
 
-/// What the names of the relay's own variables begin with.
+/// The prefix of the relay's own environment variables.
 pub(super) const PREFIX: &str = "RELAY_";
 
-/// The variables that ask for trace export; OpenTelemetry's own, outside the prefix.
+/// The variables that turn on trace export. They are OpenTelemetry's own and do not have the prefix.
 pub(super) const TRACE_VARIABLES: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 ];
 
 impl SettingDoc {
-    /// The name in a settings file: lower case, without the prefix. None for OpenTelemetry's own.
+    /// Returns the name in a settings file: lower case, without the prefix. Returns none for OpenTelemetry's own
+    /// variables.
     #[must_use]
     pub fn key(&self) -> Option<String> {
         self.name.strip_prefix(PREFIX).map(str::to_ascii_lowercase)
     }
 
-    /// Whether the value may hold a secret, so that it must not be shown. Addresses of databases and proxies may.
+    /// Whether the value may hold a secret, so that it must not be shown. This includes addresses of databases and
+    /// proxies.
     #[must_use]
     pub fn is_secret(&self) -> bool {
         matches!(
@@ -43,7 +45,7 @@ impl SettingDoc {
     }
 }
 
-/// The setting with this name in a settings file, if there is one.
+/// Returns the setting with this name in a settings file, if there is one.
 pub(super) fn doc_of(key: &str) -> Option<&'static SettingDoc> {
     SETTINGS
         .iter()
@@ -62,8 +64,8 @@ const fn doc(
     }
 }
 
-/// Every setting, in the order of the help. Each `RELAY_X` also exists as `RELAY_X_FILE`, the path
-/// of a file that holds the value.
+/// Every setting, in the order of the help. Each `RELAY_X` can also be given as `RELAY_X_FILE`, the path of a file
+/// that holds the value.
 pub const SETTINGS: &[SettingDoc] = &[
     doc(
         "RELAY_LISTEN",

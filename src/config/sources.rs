@@ -1,4 +1,4 @@
-//! Where settings come from: a file below, the environment above, and files that hold one value.
+//! The sources of settings: the file, the environment, which overrides the file, and files that hold one value.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -13,21 +13,21 @@ use crate::config::{
     setting::{PREFIX, SETTINGS, SettingDoc, doc_of},
 };
 
-/// How faults name the environment.
+/// The name of the environment in faults.
 pub(super) const ENVIRONMENT: &str = "environment";
 
-/// The largest file that may hold one value.
+/// The maximum size of a file that holds one value, in bytes.
 const VALUE_FILE_LIMIT: u64 = 1024 * 1024;
 
-/// One place that gives settings, by their key in lower case.
+/// The settings of one source, by their key in lower case.
 pub(super) struct SettingsLayer {
     name: String,
     dict: Dict,
 }
 
 impl SettingsLayer {
-    /// Drops what is empty and so counts as not set: an optional setting, and either of a value and its file if the
-    /// other is not empty. Templates of containers leave such behind.
+    /// Removes empty values that count as not set, because templates of containers leave them behind. These are empty
+    /// optional settings, an empty value if its file is given, and an empty file if its value is given.
     fn forget_empty(&mut self) {
         let empty: Vec<String> = self
             .dict
@@ -64,21 +64,21 @@ impl Provider for SettingsLayer {
     }
 }
 
-/// A value as it was given, and how to name it in a fault.
+/// A value as it was given, and its name in faults.
 #[derive(Debug, Clone)]
 pub(super) struct GivenValue {
-    /// The setting as the user wrote it, and where.
+    /// The setting's name as the user wrote it, and its source.
     pub(super) label: String,
     /// The value as text.
     pub(super) text: String,
-    /// Whether it was written as a list.
+    /// Whether the value was written as a list.
     pub(super) is_list: bool,
 }
 
 /// All settings that were given, by key.
 pub(super) type GivenValues = BTreeMap<String, GivenValue>;
 
-/// A layer from the text of a settings file.
+/// Parses the text of a settings file into a layer.
 pub(super) fn file_layer(name: &str, text: &str) -> Result<SettingsLayer, String> {
     let data = Toml::string(text)
         .data()
@@ -89,7 +89,8 @@ pub(super) fn file_layer(name: &str, text: &str) -> Result<SettingsLayer, String
     })
 }
 
-/// The parser's place and reason, without the line of the file between them: it may hold a secret.
+/// Returns the place and the reason of a parser's message. Leaves out the line of the file between them, which may
+/// hold a secret.
 fn first_and_last_line(message: &str) -> String {
     let mut lines = message.lines();
     let first = lines.next().unwrap_or_default();
@@ -99,8 +100,8 @@ fn first_and_last_line(message: &str) -> String {
     }
 }
 
-/// A layer from those variables that have the prefix, without those that Kubernetes sets for a Service. Names are
-/// told apart by case.
+/// Creates a layer from the variables that have the prefix, without those that Kubernetes sets for a Service. Names
+/// are case-sensitive.
 pub(super) fn environment_layer(
     environment: impl IntoIterator<Item = (String, String)>,
     faults: &mut Vec<String>,
@@ -130,7 +131,7 @@ pub(super) fn environment_layer(
     }
 }
 
-/// Puts the layers together, the later ones above the earlier, and notes what is not a setting.
+/// Merges the layers, where later ones override earlier ones. Reports names that are not settings.
 pub(super) fn merge(layers: Vec<SettingsLayer>, faults: &mut Vec<String>) -> GivenValues {
     let mut figment = Figment::new();
     for mut layer in layers {
@@ -158,7 +159,7 @@ fn is_known(key: &str) -> bool {
     is_setting(key) || key.strip_suffix("_file").is_some_and(is_setting)
 }
 
-/// The value of a setting, either given itself or by the path of a file that holds it.
+/// Returns the value of a setting, given directly or as the path of a file that holds it.
 fn given(figment: &Figment, key: &str) -> Result<Option<GivenValue>, String> {
     let plain = find(figment, key);
     let by_file = find(figment, &format!("{key}_file"));
@@ -222,7 +223,7 @@ fn from_value_file(layer: &str, key: &str, path: &Value) -> Result<GivenValue, S
     let may_be_secret = doc_of(key).is_some_and(SettingDoc::is_secret);
     let path = from_value(layer, &format!("{key}_file"), path)?;
     let text = read_value_file(Path::new(&path.text)).map_err(|reason| {
-        // whoever gives the secret itself for its file is told so without it
+        // a user may have given the secret itself instead of its file, so the text is not shown
         let name = if may_be_secret {
             "the file that it names (not shown)".to_owned()
         } else {
@@ -247,7 +248,7 @@ fn read_value_file(path: &Path) -> Result<String, String> {
     Ok(cut.strip_suffix('\r').unwrap_or(cut).to_owned())
 }
 
-/// The key as its user writes it in that layer.
+/// Returns the key as users write it in that layer.
 pub(super) fn written(layer: &str, key: &str) -> String {
     if layer == ENVIRONMENT {
         format!("{PREFIX}{}", key.to_ascii_uppercase())
@@ -267,7 +268,7 @@ fn unknown(layer: &str, as_written: &str, key: &str) -> String {
     }
 }
 
-/// The setting that is written most like `key`, if any is at all.
+/// Returns the setting whose name is most similar to `key`, if any is similar enough.
 fn closest(key: &str) -> Option<String> {
     let key = key.to_ascii_lowercase();
     let tries = [key.as_str(), key.strip_prefix("relay_").unwrap_or(&key)];

@@ -1,4 +1,4 @@
-//! Reads the text of one setting. Every error says what is allowed, not what was given.
+//! Parses the text of one setting. Every error says what is allowed and does not repeat the text.
 
 use std::{
     fmt::Display,
@@ -19,10 +19,10 @@ use crate::{
     http_url,
 };
 
-/// What is allowed, for a reader of the error.
+/// The allowed values, in words for an error message.
 pub(super) type Allowed = String;
 
-/// The units of a duration, in milliseconds. `ms` comes before `s`, whose ending it shares.
+/// The units of a duration, in milliseconds. `ms` must be tried before `s`, because both end in `s`.
 const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
     ("s", 1_000),
@@ -31,7 +31,7 @@ const UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
 ];
 
-/// A reader of durations within bounds, such as `500ms`, `5s`, `10m`, `2h` or `7d`.
+/// Returns a parser of durations within bounds, such as `500ms`, `5s`, `10m`, `2h` or `7d`.
 pub(super) fn duration(
     bounds: RangeInclusive<Duration>,
 ) -> impl Fn(&str) -> Result<Duration, Allowed> {
@@ -48,7 +48,7 @@ pub(super) fn duration(
     }
 }
 
-/// A reader of one or more durations within bounds, separated by commas.
+/// Returns a parser of one or more durations within bounds, separated by commas.
 pub(super) fn durations(
     bounds: RangeInclusive<Duration>,
 ) -> impl Fn(&str) -> Result<Vec<Duration>, Allowed> {
@@ -63,7 +63,7 @@ pub(super) fn durations(
     }
 }
 
-/// The duration that is written so, such as `500ms`, `5s`, `10m`, `2h` or `7d`.
+/// Parses a duration such as `500ms`, `5s`, `10m`, `2h` or `7d`. Returns none for any other text.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let (digits, millis) = UNITS
@@ -76,7 +76,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     count.checked_mul(millis).map(Duration::from_millis)
 }
 
-/// The duration in its largest unit that needs no fraction.
+/// Writes a duration in the largest unit that needs no fraction.
 pub(super) fn write_duration(duration: Duration) -> String {
     let total = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     UNITS
@@ -89,7 +89,7 @@ pub(super) fn write_duration(duration: Duration) -> String {
         )
 }
 
-/// A reader of whole numbers within bounds.
+/// Returns a parser of whole numbers within bounds.
 pub(super) fn number<T>(bounds: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, Allowed>
 where
     T: FromStr + PartialOrd + Display,
@@ -108,20 +108,20 @@ where
     }
 }
 
-/// `true` or `false`.
+/// Parses `true` or `false`.
 pub(super) fn boolean(text: &str) -> Result<bool, Allowed> {
     text.parse()
         .map_err(|_| "true or false is allowed".to_owned())
 }
 
-/// An IP address and a port.
+/// Parses an IP address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, Allowed> {
     text.parse().map_err(|_| {
         "an IP address with a port is allowed, such as 127.0.0.1:8080 or [::1]:8080".to_owned()
     })
 }
 
-/// The store's address. What is wrong with it never repeats it: it may hold a password.
+/// Parses the store's address. Errors never repeat the address, because it may hold a password.
 pub(super) fn database(text: &str) -> Result<DatabaseUrl, Allowed> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         return PostgresUrl::parse(text).map(DatabaseUrl::Postgres);
@@ -135,13 +135,13 @@ pub(super) fn database(text: &str) -> Result<DatabaseUrl, Allowed> {
         })
 }
 
-/// An HTTP proxy.
+/// Parses the address of an HTTP proxy.
 pub(super) fn proxy(text: &str) -> Result<EgressProxy, Allowed> {
     EgressProxy::parse(text)
         .ok_or_else(|| "http://[USER:PASSWORD@]HOST[:PORT] is allowed, without a path".to_owned())
 }
 
-/// A base address, stored without a slash at its end.
+/// Parses a base address and removes the slash at its end.
 pub(super) fn base_url(text: &str) -> Result<Url, Allowed> {
     let mut url = Url::parse(text)
         .ok()
@@ -160,7 +160,7 @@ pub(super) fn base_url(text: &str) -> Result<Url, Allowed> {
     Ok(url)
 }
 
-/// Origins as browsers write them, such as `https://app.example`, separated by commas.
+/// Parses origins as browsers write them, such as `https://app.example`, separated by commas.
 pub(super) fn origins(text: &str) -> Result<Vec<String>, Allowed> {
     let items = text.split(',').map(str::trim);
     let origins = items.filter(|item| !item.is_empty()).map(|item| {
@@ -176,7 +176,7 @@ pub(super) fn origins(text: &str) -> Result<Vec<String>, Allowed> {
     origins.collect()
 }
 
-/// A secret that is sent in a header, verbatim; empty means none.
+/// Parses a secret that is sent verbatim in a header. An empty text means no secret.
 pub(super) fn secret(text: &str) -> Result<SecretString, Allowed> {
     if text.len() <= 4096 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned().into())
@@ -188,10 +188,10 @@ pub(super) fn secret(text: &str) -> Result<SecretString, Allowed> {
     }
 }
 
-/// The fewest characters of a token that opens the admin surfaces: with fewer it can be guessed.
+/// The minimum number of characters of the admin token. A shorter one can be guessed.
 const ADMIN_TOKEN_MIN: usize = 24;
 
-/// The token of the admin surfaces.
+/// Parses the token of the admin API and the console.
 pub(super) fn admin_token(text: &str) -> Result<SecretString, Allowed> {
     let token = secret(text).ok();
     let long_enough = token.filter(|_| text.len() >= ADMIN_TOKEN_MIN);
@@ -203,7 +203,7 @@ pub(super) fn admin_token(text: &str) -> Result<SecretString, Allowed> {
     })
 }
 
-/// Networks such as `10.0.0.0/8`, separated by commas; a plain address means itself alone.
+/// Parses networks such as `10.0.0.0/8`, separated by commas. A plain address means only itself.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Allowed> {
     text.split(',')
         .map(str::trim)
@@ -220,7 +220,7 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Allowed> {
         .collect()
 }
 
-/// The path of a file that exists.
+/// Parses the path of a file, which must exist.
 pub(super) fn file(text: &str) -> Result<PathBuf, Allowed> {
     let path = PathBuf::from(text);
     if path.is_file() {
@@ -230,7 +230,7 @@ pub(super) fn file(text: &str) -> Result<PathBuf, Allowed> {
     }
 }
 
-/// A filter of log lines.
+/// Parses a filter of log lines.
 pub(super) fn log_filter(text: &str) -> Result<String, Allowed> {
     let allowed = "a tracing filter is allowed, such as info or info,basiq_relay=debug";
     if text.trim().is_empty() {
@@ -242,7 +242,7 @@ pub(super) fn log_filter(text: &str) -> Result<String, Allowed> {
         .map_err(|_| allowed.to_owned())
 }
 
-/// `text` or `json`.
+/// Parses `text` or `json`.
 pub(super) fn log_format(text: &str) -> Result<LogFormat, Allowed> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -251,13 +251,13 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Allowed> {
     }
 }
 
-/// Any text.
+/// Accepts any text.
 #[expect(clippy::unnecessary_wraps, reason = "every reader has this shape")]
 pub(super) fn text(text: &str) -> Result<String, Allowed> {
     Ok(text.to_owned())
 }
 
-/// A reader for which an empty text means none.
+/// Wraps a parser so that an empty text means none.
 pub(super) fn optional<T>(
     read: impl Fn(&str) -> Result<T, Allowed>,
 ) -> impl Fn(&str) -> Result<Option<T>, Allowed> {

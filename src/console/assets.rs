@@ -1,4 +1,5 @@
-//! Style, scripts and icon, served from the binary and kept by browsers: their address changes with them.
+//! Style, scripts and icon, served from the binary. Browsers cache them for long, because their address changes with
+//! their content.
 
 use std::sync::LazyLock;
 
@@ -42,7 +43,7 @@ const ASSETS: [Asset; 4] = [
     },
 ];
 
-/// Where the assets of this build are.
+/// The base address of this build's assets, which contains a hash of their content.
 static PLACE: LazyLock<String> = LazyLock::new(|| {
     let all = ASSETS.iter().fold(Sha256::new(), |hash, asset| {
         hash.chain_update(asset.text.as_bytes())
@@ -52,7 +53,7 @@ static PLACE: LazyLock<String> = LazyLock::new(|| {
     format!("/console/assets/{}", version.collect::<String>())
 });
 
-/// Where the assets of this build are.
+/// The base address of this build's assets, which contains a hash of their content.
 pub(super) fn place() -> &'static str {
     &PLACE
 }

@@ -1,5 +1,5 @@
-//! Clients: added, their key and secret rotated, revoked. A key or secret is shown once, on the page that
-//! made it.
+//! The page of clients: add, rotate key and secret, revoke. A key or secret is shown only once, in the response to
+//! the action that created it.
 
 use askama::Template;
 use axum::{
@@ -38,7 +38,7 @@ pub(super) fn routes() -> Router<ConsoleState> {
 struct Line {
     name: String,
     created: ShownTime,
-    /// Until when the secret before signs as well.
+    /// Until when the previous secret signs as well.
     previous_until: Option<ShownTime>,
     revoked: Option<ShownTime>,
 }
@@ -48,11 +48,11 @@ struct Line {
 struct Page {
     shell: PageFrame,
     lines: Vec<Line>,
-    /// What was typed and is no free name, and why.
+    /// The name that was typed but refused, and the reason.
     refused: Option<(String, &'static str)>,
 }
 
-/// What is shown once.
+/// The page that shows a key or secret once.
 #[derive(Template)]
 #[template(path = "secrets.html")]
 struct Secrets<'a> {

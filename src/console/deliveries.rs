@@ -1,4 +1,5 @@
-//! Deliveries of all clients: what died and why, what waits, and sending it once more.
+//! The page that lists deliveries of all clients: which are dead and why, and which wait. The operator can send them
+//! again.
 
 use askama::Template;
 use axum::{
@@ -26,10 +27,10 @@ use crate::{
     store::{DeliveryEntry, DeliveryQuery, Redelivery},
 };
 
-/// Deliveries on a page.
+/// The number of deliveries on a page.
 const PAGE: usize = 50;
 
-/// How far back dead deliveries can be queued again from here.
+/// The spans for which the operator can queue dead deliveries again: the form's value, a label, and hours.
 const SPANS: [(&str, &str, i64); 4] = [
     ("1", "the last hour", 1),
     ("24", "the last 24 hours", 24),
@@ -60,7 +61,7 @@ struct Line {
     event: Badge,
     action: &'static str,
     attempts: usize,
-    /// How its latest attempt ended.
+    /// How the latest attempt ended.
     ending: String,
     answer: Option<String>,
     changed: ShownTime,
@@ -204,7 +205,7 @@ fn back_to(list: DeliveryState, notice: Notice) -> Response {
     Redirect::to(&address).into_response()
 }
 
-/// What asking for a redelivery came to; whoever sends is woken if there is something to send.
+/// Returns the notice for the result of a redelivery. Wakes the delivery worker if an event was queued.
 pub(super) fn came_to(state: &ConsoleState, redelivery: Redelivery) -> Notice {
     match redelivery {
         Redelivery::Queued(event_id) => {

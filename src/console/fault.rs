@@ -1,4 +1,4 @@
-//! What goes wrong, as a page for people.
+//! Errors as pages for people.
 
 use std::borrow::Cow;
 
@@ -12,17 +12,17 @@ use crate::{
     web::{Problem, ProblemCode},
 };
 
-/// Seconds after which a page is worth another try when the store is away.
+/// The wait, in seconds, before a page should be tried again when the store is unavailable.
 const RETRY_SECONDS: u64 = 5;
 
-/// A page that says what is wrong.
+/// A page that describes an error.
 #[derive(Debug)]
 pub(super) struct ErrorPage {
     status: StatusCode,
     title: &'static str,
     detail: Cow<'static, str>,
     retry_after: Option<u64>,
-    /// For the log.
+    /// The problem, for the log.
     problem: Option<Box<Problem>>,
 }
 
@@ -35,17 +35,17 @@ struct Page<'a> {
 }
 
 impl ErrorPage {
-    /// There is no such thing.
+    /// Creates a page with status 404.
     pub(super) fn nothing(detail: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "Nothing here", detail)
     }
 
-    /// Something that is not allowed.
+    /// Creates a page with status 403.
     pub(super) fn refused(detail: &'static str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Refused", detail)
     }
 
-    /// Something else that is wrong.
+    /// Creates a page with any status.
     pub(super) fn new(
         status: StatusCode,
         title: &'static str,
@@ -96,7 +96,7 @@ impl IntoResponse for ErrorPage {
             detail: &self.detail,
         }
         .render();
-        // without its page the status says what there is to say
+        // if the page cannot be rendered, the status alone describes the error
         let mut response = page(html.unwrap_or_default()).into_response();
         *response.status_mut() = self.status;
         if let Some(seconds) = self.retry_after {

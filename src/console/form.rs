@@ -1,4 +1,4 @@
-//! Forms as they are posted: from a page of the relay's own, of the session that is open.
+//! Posted forms. They must come from a page of the relay itself, and most of them from the open session.
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
@@ -12,14 +12,14 @@ use crate::{
     web::RawBody,
 };
 
-/// The field of a form that says of which session it is.
+/// The form field that holds the session's form token.
 const TOKEN: &str = "form_token";
 
-/// A form from a page of this site, whoever sent it.
+/// A form from a page of this site, with or without a session.
 pub(super) struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// A field, without space around it; empty if it is missing.
+    /// Returns a field without surrounding space, or an empty text if the field is missing.
     pub(super) fn text(&self, name: &str) -> &str {
         let field = self.0.iter().find(|(field, _)| field == name);
         field.map_or("", |(_, value)| value.trim())
@@ -45,7 +45,8 @@ impl FromRequest<ConsoleState> for Form {
     }
 }
 
-/// Browsers say where a request comes from; what says nothing is no browser of today.
+/// Whether the request comes from a page of this site. All current browsers send `Sec-Fetch-Site`, so a request
+/// without it comes from no browser.
 fn is_from_here(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site");
     site.is_none_or(|site| site == "same-origin" || site == "none")
@@ -58,11 +59,11 @@ fn is_form(headers: &HeaderMap) -> bool {
     essence.is_some_and(|kind| kind.trim() == "application/x-www-form-urlencoded")
 }
 
-/// A form of the session that is open.
+/// A form of the open session.
 pub(super) struct SessionForm {
-    /// Who sent it.
+    /// The session that sent the form.
     pub(super) visit: PageContext,
-    /// What they sent.
+    /// The form itself.
     pub(super) form: Form,
 }
 

@@ -1,4 +1,4 @@
-//! Callback hosts that fail: which are paused, until when and why.
+//! The page of failing callback hosts: which are paused, until when and why.
 
 use askama::Template;
 use axum::{Router, extract::State, response::Response, routing::get};
@@ -14,7 +14,7 @@ use crate::{
     store::FailingHost,
 };
 
-/// The most hosts that are shown.
+/// The maximum number of hosts that the page shows.
 const MOST: usize = 100;
 
 pub(super) fn routes() -> Router<ConsoleState> {

@@ -1,4 +1,4 @@
-//! Logging in with the admin token, and out.
+//! Log-in with the admin token, and log-out.
 
 use askama::Template;
 use axum::{
@@ -108,7 +108,7 @@ fn too_often(next: &str, seconds: u64) -> Result<Response, ErrorPage> {
     Ok((StatusCode::TOO_MANY_REQUESTS, headers, refused).into_response())
 }
 
-/// Whether the browser speaks HTTPS, with the relay or with the proxy before it.
+/// Whether the browser uses HTTPS, according to the `X-Forwarded-Proto` header of a proxy.
 fn is_secure(headers: &HeaderMap) -> bool {
     let proto = headers.get("x-forwarded-proto");
     let proto = proto.and_then(|proto| proto.to_str().ok());

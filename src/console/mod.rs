@@ -1,7 +1,8 @@
-//! The operator's pages: what the relay watches, what it could not deliver and why, and the levers.
+//! The operator's console. Its pages show what the relay watches and what it could not deliver and why. Its forms act
+//! on both.
 //!
-//! Rendered by the relay; htmx keeps them fresh, and without JavaScript they are links and forms. They
-//! exist only where there is an admin token.
+//! The relay renders the pages, and htmx refreshes them. Without JavaScript, they work as plain links and forms. They
+//! exist only if an admin token is set.
 
 mod assets;
 mod clients;
@@ -31,7 +32,7 @@ use axum::{
 pub use self::state::{CallBudget, ConsoleParts, WakeCallback};
 use self::{fault::ErrorPage, state::ConsoleState, visit::PageContext};
 
-/// All pages.
+/// Returns the router of all pages.
 pub fn router(parts: ConsoleParts) -> Router {
     Router::new()
         .route("/console/", get(async || Redirect::permanent("/console")))

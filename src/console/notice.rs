@@ -1,37 +1,37 @@
-//! What a call came to, as the page after it says: carried in its address as one of these words.
+//! The result of an action, shown by the page after it. The page's address carries it as one of a few words.
 
 use std::fmt;
 
 use askama::filters::HtmlSafe;
 use url::form_urlencoded;
 
-/// What a call came to.
+/// The result of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Notice {
-    /// An event was queued once more.
+    /// An event was queued again.
     Queued,
-    /// So many dead deliveries were queued once more.
+    /// This number of dead deliveries was queued again.
     QueuedMany(u64),
     /// The watch was cancelled.
     Cancelled,
-    /// There is nothing to deliver once more.
+    /// The watch has no event to deliver again.
     NoEvent,
-    /// Its watch has a newer event.
+    /// The event was not queued, because its watch has a newer event.
     NewerEvent,
-    /// Nothing is posted for it.
+    /// The event was not queued, because its watch is cancelled or its client is revoked.
     IsCancelled,
-    /// There is no such thing any more.
+    /// The object of the action no longer exists.
     Gone,
-    /// The old signing secret signs no more.
+    /// The previous signing secret is no longer used.
     Retired,
-    /// Only one secret signed.
+    /// Nothing was changed, because the client has only one secret.
     NotRotated,
-    /// A client was revoked, and so many of its watches cancelled.
+    /// A client was revoked, and this number of its watches was cancelled.
     Revoked(u64),
 }
 
 impl Notice {
-    /// The notice in the query of an address.
+    /// Parses the notice from the query of an address.
     pub(super) fn of_query(query: &str) -> Option<Self> {
         let (mut word, mut count) = (None, 0);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -56,7 +56,7 @@ impl Notice {
         })
     }
 
-    /// The notice as a part of a query.
+    /// Writes the notice as part of a query.
     pub(super) fn to_query(self) -> String {
         match self {
             Self::Queued => "done=queued".to_owned(),
@@ -72,7 +72,7 @@ impl Notice {
         }
     }
 
-    /// Whether what was asked for was done.
+    /// Whether the action succeeded.
     fn is_good(self) -> bool {
         match self {
             Self::Queued | Self::Cancelled | Self::Retired | Self::Revoked(_) => true,
@@ -116,7 +116,7 @@ impl Notice {
     }
 }
 
-/// As HTML; none of its texts needs escaping.
+/// Writes HTML. No notice contains text that needs escaping.
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tone = if self.is_good() { "good" } else { "warn" };

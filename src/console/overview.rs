@@ -1,4 +1,4 @@
-//! The first page: how things stand, and what wants a look.
+//! The first page: the state of the relay, and problems that need attention.
 
 use askama::Template;
 use axum::{Router, extract::State, response::Response, routing::get};
@@ -18,31 +18,31 @@ pub(super) fn routes() -> Router<ConsoleState> {
     Router::new().route("/console", get(show))
 }
 
-/// A number that leads to what it counts.
+/// A count, with a link to the list of the counted items.
 struct Figure {
     label: &'static str,
     count: u64,
-    /// What it means.
+    /// What the count means.
     hint: &'static str,
     tone: Tone,
     address: &'static str,
 }
 
-/// Something that wants a look.
+/// A problem that needs attention.
 struct Concern {
     tone: Tone,
     text: String,
-    /// Where to look, and what that is called.
+    /// The address of the page that shows more, and the link's text.
     link: Option<(&'static str, &'static str)>,
 }
 
-/// How it goes with Basiq.
+/// The state of calls to Basiq.
 struct Basiq {
     health: Badge,
     breaker: Badge,
     per_second: u32,
     in_flight: usize,
-    /// How much of the budget is used, in percent, and what that is a second.
+    /// The part of the budget that is in force now: in percent, and in calls a second.
     pace: (u32, String),
 }
 
@@ -163,7 +163,7 @@ fn deliveries(census: &Census) -> Vec<Figure> {
     ]
 }
 
-/// What wants a look, the worst first.
+/// Returns the problems that need attention: first those with Basiq, then those with deliveries.
 fn concerns(census: &Census, upstream: &Upstream) -> Vec<Concern> {
     let mut concerns = Vec::new();
     let mut add = |tone, text: String, link| concerns.push(Concern { tone, text, link });

@@ -1,7 +1,7 @@
-//! Sessions: a signed cookie that says until when, and a token for the forms of that session.
+//! Sessions: a signed cookie that holds the expiry, and a token for the forms of the session.
 //!
-//! Nothing is stored: the signature's key is derived from the admin token, so a session holds on every
-//! relay, and all end when the token changes.
+//! Nothing is stored. The signing key is derived from the admin token, so a session is valid on every relay. All
+//! sessions end when the token changes.
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
@@ -16,7 +16,7 @@ const COOKIE: &str = "relay_console";
 /// How long a session lasts.
 const LASTS: SignedDuration = SignedDuration::from_hours(8);
 
-/// A session that is open.
+/// An open session.
 pub(super) struct ConsoleSession {
     /// `expiry.nonce`
     id: String,
@@ -24,7 +24,7 @@ pub(super) struct ConsoleSession {
 }
 
 impl ConsoleSession {
-    /// Opens a session; none if there is no admin token.
+    /// Opens a session. Returns none if there is no admin token.
     pub(super) fn begin(admin: &AdminToken, now: Timestamp) -> Option<Self> {
         let until = now.checked_add(LASTS).ok()?.as_second();
         let nonce: [u8; 16] = rand::rng().random();
@@ -34,7 +34,7 @@ impl ConsoleSession {
         })
     }
 
-    /// The session of a request's cookie, if it is one and has not ended.
+    /// Returns the session of a request's cookie, if the cookie is valid and has not expired.
     pub(super) fn of(admin: &AdminToken, headers: &HeaderMap, now: Timestamp) -> Option<Self> {
         let key = key(admin)?;
         let mut ids = cookies(headers).filter_map(|value| verified(&key, value));
@@ -42,7 +42,7 @@ impl ConsoleSession {
         Some(Self { id, key })
     }
 
-    /// The cookie that holds it; sent over HTTPS only where it was opened so.
+    /// Returns the cookie of the session. If `secure` is set, browsers send it over HTTPS only.
     pub(super) fn cookie(&self, secure: bool) -> Option<HeaderValue> {
         let signature = BASE64.encode(self.sign("session"));
         let seconds = LASTS.as_secs();
@@ -54,12 +54,12 @@ impl ConsoleSession {
         HeaderValue::from_str(&text).ok()
     }
 
-    /// What each form of the session must bring.
+    /// Returns the token that each form of the session must contain.
     pub(super) fn form_token(&self) -> String {
         BASE64.encode(self.sign("form"))
     }
 
-    /// Whether a form is of this session.
+    /// Whether a form's token belongs to this session.
     pub(super) fn is_of(&self, form_token: &str) -> bool {
         let signature = BASE64.decode(form_token).unwrap_or_default();
         hmac::verify(&self.key, message("form", &self.id).as_bytes(), &signature).is_ok()
@@ -70,7 +70,7 @@ impl ConsoleSession {
     }
 }
 
-/// The cookie that ends a session.
+/// Returns the cookie that ends a session.
 pub(super) fn no_cookie() -> HeaderValue {
     HeaderValue::from_static("relay_console=; Path=/console; Max-Age=0; HttpOnly; SameSite=Strict")
 }
@@ -95,7 +95,7 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The id in a cookie's value, if the relay signed it.
+/// Returns the id in a cookie's value, if the signature is valid.
 fn verified<'a>(key: &hmac::Key, value: &'a str) -> Option<&'a str> {
     let (id, signature) = value.rsplit_once('.')?;
     let signature = BASE64.decode(signature).ok()?;

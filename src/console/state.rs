@@ -1,4 +1,4 @@
-//! What the pages work with.
+//! The state that all pages share.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -12,44 +12,44 @@ use crate::{
     web::AdminToken,
 };
 
-/// Wakes whoever sends deliveries.
+/// Wakes the delivery worker.
 pub type WakeCallback = Arc<dyn Fn() + Send + Sync>;
 
-/// How many log-ins may be tried in a minute, right or wrong.
+/// The maximum number of log-in attempts a minute, successful or not.
 const LOGINS_A_MINUTE: u32 = 5;
 
-/// Counts are not older than this, and the store counts no oftener however many look.
+/// The maximum age of cached counts. The store counts at most once in this time, however many pages are open.
 const COUNTS_LAST: Duration = Duration::from_secs(1);
 
-/// What the console works with.
+/// The parts of the relay that the console uses.
 #[derive(Clone)]
 pub struct ConsoleParts {
-    /// Where everything is kept.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// Tells the time.
+    /// The relay's clock.
     pub clock: Clock,
-    /// Lets the operator in.
+    /// The admin token, with which the operator logs in.
     pub admin: AdminToken,
-    /// How Basiq answers.
+    /// The state of Basiq, as the relay's calls observe it.
     pub upstream: Upstream,
-    /// How many calls to Basiq there may be.
+    /// The limits of calls to Basiq.
     pub budget: CallBudget,
-    /// How many relays there are.
+    /// The relays on the store.
     pub share: Fleet,
-    /// Rung when there is a delivery to send.
+    /// Called when there is a delivery to send.
     pub delivery_ring: WakeCallback,
 }
 
-/// How many calls to Basiq the settings allow, for all relays on a store together.
+/// The limits of calls to Basiq from the settings, for all relays on a store together.
 #[derive(Debug, Clone, Copy)]
 pub struct CallBudget {
-    /// A second.
+    /// The maximum number of calls a second.
     pub per_second: u32,
-    /// At once.
+    /// The maximum number of calls in flight.
     pub in_flight: usize,
 }
 
-/// What handlers share.
+/// The state that request handlers share.
 #[derive(Clone)]
 pub(super) struct ConsoleState {
     pub(super) parts: Arc<ConsoleParts>,
@@ -67,7 +67,7 @@ impl ConsoleState {
         }
     }
 
-    /// What is in the store.
+    /// Returns counts of what the store holds, from the cache if they are fresh.
     pub(super) async fn census(&self) -> Result<Census, StoreError> {
         let mut kept = self.counts.lock().await;
         if let Some((counted, census)) = &*kept

@@ -1,4 +1,4 @@
-//! The story of one watch as a time line: what happened, oldest first, and what comes next. Pure.
+//! The time line of one watch: what happened, oldest first, and what comes next. Pure.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ use crate::{
     store::{EventDetails, WatchDetails},
 };
 
-/// One thing that happened, or will.
+/// An entry of the time line, in the past or the future.
 pub(super) struct TimelineEntry {
     at: Timestamp,
     pub(super) when: ShownTime,
-    /// How long after what came before it.
+    /// The time since the previous entry.
     pub(super) since: Option<String>,
     pub(super) title: String,
     pub(super) badges: Vec<Badge>,
     pub(super) tone: Tone,
-    /// Whether it lies in the future.
+    /// Whether the entry lies in the future.
     pub(super) is_ahead: bool,
-    /// What there is to say of it.
+    /// The entry's facts, as name and value.
     pub(super) facts: Vec<(&'static str, String)>,
-    /// A text as it was sent or received, and what it is called.
+    /// A text as it was sent or received, after its label.
     pub(super) text: Option<(&'static str, String)>,
 }
 
-/// The story of a watch.
+/// Builds the time line of a watch.
 pub(super) fn timeline(story: &WatchDetails, client: &str, clock: PageClock) -> Vec<TimelineEntry> {
     let mut line = Line {
         clock,
@@ -53,7 +53,7 @@ pub(super) fn timeline(story: &WatchDetails, client: &str, clock: PageClock) -> 
     moments
 }
 
-/// How much later one time is than another, if that says anything.
+/// Describes how much later one time is than another. Returns none if it is not later.
 fn gap(earlier: Timestamp, later: Timestamp) -> Option<String> {
     let gap = Duration::try_from(later.duration_since(earlier)).ok()?;
     let text = match gap.as_secs() {
@@ -100,7 +100,7 @@ impl Line {
         );
     }
 
-    /// Looks, as far as the store remembers them.
+    /// Adds the looks that the store remembers.
     fn look(&mut self, story: &WatchDetails) {
         let job = &story.job;
         if let Some(first) = job.first_look_at {

@@ -1,4 +1,4 @@
-//! How times, lengths of time and states are shown.
+//! Formats times, durations and states.
 
 use std::{fmt, time::Duration};
 
@@ -7,18 +7,18 @@ use jiff::Timestamp;
 
 use crate::domain::{DeliveryState, Status, UpstreamHealth, WatchState};
 
-/// The clock of one page: all its times are told by it.
+/// The clock of one page. All times on the page are shown relative to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PageClock(pub(super) Timestamp);
 
 impl PageClock {
-    /// A time as it is shown.
+    /// Returns a time in the form that pages show.
     pub(super) fn when(self, at: Timestamp) -> ShownTime {
         ShownTime { at, now: self.0 }
     }
 }
 
-/// A time: in UTC, how long ago it was or how soon it is, and so that machines can read it.
+/// A time as pages show it: in UTC, relative to now, and in a form for machines.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ShownTime {
     at: Timestamp,
@@ -41,7 +41,7 @@ impl ShownTime {
     }
 }
 
-/// As HTML; digits and letters only.
+/// Writes HTML. Nothing needs escaping, because the values contain only digits and letters.
 impl fmt::Display for ShownTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let machine = self.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
@@ -62,7 +62,7 @@ impl fmt::Display for ShownTime {
 
 impl HtmlSafe for ShownTime {}
 
-/// Seconds in the one unit that says enough.
+/// Formats seconds in a single unit of suitable size.
 pub(super) fn length(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -72,7 +72,7 @@ pub(super) fn length(seconds: u64) -> String {
     }
 }
 
-/// How long something took.
+/// Formats a short duration.
 pub(super) fn took(duration: Duration) -> String {
     match duration.as_millis() {
         millis @ 0..1_000 => format!("{millis} ms"),
@@ -80,7 +80,7 @@ pub(super) fn took(duration: Duration) -> String {
     }
 }
 
-/// What a state says of how things go.
+/// How good or bad a state is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     Good,
@@ -102,7 +102,7 @@ impl fmt::Display for Tone {
     }
 }
 
-/// A state, in a word and a colour.
+/// A state, shown as a word and a colour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Badge {
     pub(super) tone: Tone,
@@ -117,7 +117,7 @@ impl Badge {
         }
     }
 
-    /// Where a watch stands.
+    /// Returns the badge of a watch's state.
     pub(super) fn watch(state: WatchState) -> Self {
         let tone = match state {
             WatchState::Watching => Tone::Info,
@@ -127,7 +127,7 @@ impl Badge {
         Self::new(tone, state_word(state))
     }
 
-    /// What became of a job.
+    /// Returns the badge of the status that an event reports.
     pub(super) fn status(status: Status) -> Self {
         let tone = match status {
             Status::Success => Tone::Good,
@@ -137,7 +137,7 @@ impl Badge {
         Self::new(tone, status.as_str())
     }
 
-    /// How far an event is on its way to the callback.
+    /// Returns the badge of a delivery's state.
     pub(super) fn way(state: DeliveryState) -> Self {
         let tone = match state {
             DeliveryState::Pending => Tone::Info,
@@ -157,7 +157,7 @@ impl Badge {
         Self::new(tone, word)
     }
 
-    /// How far a step is, in Basiq's word.
+    /// Returns the badge of a job's step. `word` is the status as Basiq writes it.
     pub(super) fn step(word: &str) -> Self {
         let tone = match word {
             "success" => Tone::Good,
@@ -168,7 +168,7 @@ impl Badge {
         Self::new(tone, word)
     }
 
-    /// How Basiq answers.
+    /// Returns the badge of Basiq's health.
     pub(super) fn upstream(health: UpstreamHealth) -> Self {
         match health {
             UpstreamHealth::Ok => Self::new(Tone::Good, "answers"),
@@ -179,7 +179,7 @@ impl Badge {
     }
 }
 
-/// A watch's state for people.
+/// Returns a watch's state in words for people.
 pub(super) fn state_word(state: WatchState) -> &'static str {
     match state {
         WatchState::Watching => "watching",

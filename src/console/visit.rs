@@ -1,4 +1,4 @@
-//! A visit of the operator: an open session, and how its pages are answered.
+//! A request of an operator with an open session, and how pages answer it.
 
 use std::str::FromStr;
 
@@ -23,14 +23,15 @@ use crate::{
     domain::WatchId,
 };
 
-/// Only the relay's own files and forms; nothing inline, nothing evaluated, in no frame.
+/// The content security policy. It allows only the relay's own files and forms, and nothing inline or evaluated. No
+/// site can show the pages in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Says that htmx asks, for the part of a page that is live.
+/// The header of requests by htmx, which asks for the live part of a page.
 const HTMX: &str = "hx-request";
 
-/// The pages of the console, as its navigation names them.
+/// The sections of the console, as its navigation names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
     Overview,
@@ -50,20 +51,20 @@ impl Section {
     ];
 }
 
-/// The operator, whose session is open.
+/// A request for a page by an operator with an open session.
 pub(super) struct PageContext {
     session: ConsoleSession,
     is_fragment: bool,
-    /// What the call before came to.
+    /// The result of the previous action.
     notice: Option<Notice>,
     now: Timestamp,
 }
 
-/// What every page is framed in.
+/// The frame of every page.
 pub(super) struct PageFrame {
     pub(super) title: String,
     pub(super) assets: &'static str,
-    /// Address, name, and whether it is the page that is shown.
+    /// The navigation: address, name, and whether this is the current section.
     pub(super) places: Vec<(&'static str, &'static str, bool)>,
     pub(super) form_token: String,
     pub(super) notice: Option<Notice>,
@@ -94,22 +95,22 @@ impl FromRequestParts<ConsoleState> for PageContext {
 }
 
 impl PageContext {
-    /// When it is.
+    /// Returns the time of the request.
     pub(super) fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// The clock by which the page's times are told.
+    /// Returns the clock that the page's times are relative to.
     pub(super) fn clock(&self) -> PageClock {
         PageClock(self.now)
     }
 
-    /// Whether a form's token is of this session.
+    /// Whether a form's token belongs to this session.
     pub(super) fn is_of_session(&self, form_token: &str) -> bool {
         self.session.is_of(form_token)
     }
 
-    /// The frame of a page.
+    /// Returns the frame of a page.
     pub(super) fn shell(&self, place: Section, title: impl Into<String>) -> PageFrame {
         let places = Section::ALL.map(|(other, address, name)| (address, name, other == place));
         PageFrame {
@@ -122,7 +123,7 @@ impl PageContext {
         }
     }
 
-    /// A page, or only what is live of it, as was asked for.
+    /// Renders the whole page, or only its live part if htmx asked for that.
     pub(super) fn answer(
         &self,
         whole: &impl Template,
@@ -133,7 +134,7 @@ impl PageContext {
         }
         let mut html = live.render()?;
         if let Some(notice) = self.notice {
-            // its place is outside of what is live, so that it stays
+            // the notice goes outside the live part, so that the next refresh does not remove it
             let place = "<div id=\"notice\" hx-swap-oob=\"innerHTML\">";
             html = format!("{html}{place}{notice}</div>");
         }
@@ -141,7 +142,7 @@ impl PageContext {
     }
 }
 
-/// The name or id in a path. What is none names nothing.
+/// The name or id in a path. An invalid one leads to the page for things that do not exist.
 pub(super) struct ConsolePath<T>(pub(super) T);
 
 impl<T, S> FromRequestParts<S> for ConsolePath<T>
@@ -160,7 +161,7 @@ where
     }
 }
 
-/// A page with its headers.
+/// Returns a page with its headers.
 pub(super) fn page(html: String) -> impl IntoResponse {
     let headers: [(HeaderName, &str); 3] = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -170,7 +171,7 @@ pub(super) fn page(html: String) -> impl IntoResponse {
     (headers, html)
 }
 
-/// Where a page is read that is only for those who logged in.
+/// Redirects a request without a session to the log-in page.
 fn to_log_in(parts: &Parts, is_fragment: bool) -> Response {
     if is_fragment {
         return (StatusCode::OK, [("hx-redirect", "/console/login")]).into_response();
@@ -192,13 +193,14 @@ fn to_log_in(parts: &Parts, is_fragment: bool) -> Response {
     Redirect::to(&format!("/console/login?next={next}")).into_response()
 }
 
-/// A link on another site brings no cookie, although there may be a session.
+/// Whether the request comes from a link on another site. Browsers then send no cookie, although there may be a
+/// session.
 fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site");
     site.is_some_and(|site| site == "cross-site" || site == "same-site")
 }
 
-/// Has the browser ask once more by itself, which then comes from this site.
+/// Makes the browser repeat the request by itself. The repeated request comes from this site.
 fn come_again(wanted: &str) -> Response {
     let again = HeaderValue::from_str(&format!("0; url={wanted}"));
     let mut response = page(String::new()).into_response();
@@ -208,7 +210,7 @@ fn come_again(wanted: &str) -> Response {
     response
 }
 
-/// An address in the console to go on to, if it is one.
+/// Returns `text` if it is an address in the console, otherwise the first page.
 pub(super) fn next_page(text: &str) -> &str {
     let path = text.split('?').next().unwrap_or_default();
     let inside = path == "/console" || path.starts_with("/console/");
@@ -217,7 +219,7 @@ pub(super) fn next_page(text: &str) -> &str {
     if inside && plain { text } else { "/console" }
 }
 
-/// The address of a watch's page.
+/// Returns the address of a watch's page.
 pub(super) fn watch_page(id: WatchId) -> String {
     format!("/console/watches/{id}")
 }

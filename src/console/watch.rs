@@ -1,4 +1,4 @@
-//! One watch: its facts, its whole story on a time line, and what can be done about it.
+//! The page of one watch: its facts, its time line, and the actions on it.
 
 use askama::Template;
 use axum::{
@@ -33,7 +33,7 @@ pub(super) fn routes() -> Router<ConsoleState> {
         .route("/console/watches/{id}/cancel", post(cancel))
 }
 
-/// Something known of a watch, and where to find others of which it is known.
+/// A fact about a watch. If `others` is set, the page links to watches that share the fact.
 struct Fact {
     name: &'static str,
     text: String,
@@ -47,7 +47,7 @@ struct Page {
     shell: PageFrame,
     here: String,
     state: Badge,
-    /// Whether something may still change by itself.
+    /// Whether the watch or its deliveries may still change by themselves.
     is_live: bool,
     can_cancel: bool,
     can_redeliver: bool,
@@ -141,7 +141,7 @@ fn facts(story: &WatchDetails, client: &str) -> Vec<Fact> {
     facts
 }
 
-/// The callback without its query: backends put tokens there.
+/// Returns the callback without its query, because backends put tokens there.
 fn shown_url(story: &WatchDetails) -> String {
     let url = &story.watch.request.callback_url;
     match url.as_str().split_once('?') {
@@ -150,7 +150,7 @@ fn shown_url(story: &WatchDetails) -> String {
     }
 }
 
-/// What is odd about a job, or waited for.
+/// Returns remarks about a job: what is unusual, and what it waits for.
 fn remarks(job: &JobMemory, clock: PageClock) -> Vec<String> {
     let mut remarks = Vec::new();
     match &job.phase {

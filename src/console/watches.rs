@@ -1,4 +1,4 @@
-//! Watches of all clients: by state, or found by whatever is known of them.
+//! The page that lists watches of all clients, by state or by a search text.
 
 use std::collections::HashMap;
 
@@ -24,10 +24,10 @@ use crate::{
     store::{Store, StoreError, WatchDetails, WatchQuery, WatchSearch},
 };
 
-/// Watches on a page.
+/// The number of watches on a page.
 const PAGE: usize = 50;
 
-/// The longest text that is searched for; ids and host names are shorter.
+/// The maximum length of a search text in characters; ids and host names are shorter.
 const LONGEST_SEARCH: usize = 255;
 
 pub(super) fn routes() -> Router<ConsoleState> {
@@ -41,7 +41,7 @@ struct Asked {
     before: Option<String>,
 }
 
-/// Which list is asked for.
+/// The list that was requested.
 enum List {
     All(Option<WatchState>),
     Found(String),
@@ -55,13 +55,13 @@ struct Line {
     state: Badge,
     client: String,
     host: String,
-    /// What was told last, and what it asks for.
+    /// The status and the action of the latest event.
     told: Option<(Badge, &'static str)>,
     next_look: Option<ShownTime>,
     created: ShownTime,
 }
 
-/// A list of one kind.
+/// A tab that leads to one list.
 pub(super) struct Tab {
     pub(super) name: &'static str,
     pub(super) address: String,
@@ -75,11 +75,11 @@ struct Page {
     tabs: Vec<Tab>,
     search: String,
     lines: Vec<Line>,
-    /// The address of this page, to keep it fresh.
+    /// The address of this page, from which htmx refreshes it.
     here: String,
     /// The address of the first page.
     first: String,
-    /// The address of the page of older ones.
+    /// The address of the page with older watches, if there are any.
     older: Option<String>,
     is_first: bool,
 }
@@ -132,7 +132,7 @@ async fn read(
     list: &List,
     before: Option<WatchId>,
 ) -> Result<Vec<WatchDetails>, StoreError> {
-    // one more than the page holds tells whether there are older ones
+    // one row more than the page holds shows whether there are older watches
     let limit = PAGE + 1;
     match list {
         List::All(state) => {
@@ -208,7 +208,7 @@ fn line(story: &WatchDetails, names: &ClientNames, clock: PageClock) -> Line {
     }
 }
 
-/// The names of all clients.
+/// The names of all clients, by id.
 pub(super) struct ClientNames(HashMap<ClientId, String>);
 
 impl ClientNames {

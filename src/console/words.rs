@@ -1,8 +1,8 @@
-//! Words of the contract, for people.
+//! Describes values of the contract in words for people.
 
 use crate::domain::{Action, AttemptError, Operation, Status, WatchOptions};
 
-/// Why an attempt failed.
+/// Describes why an attempt failed.
 pub(super) fn attempt_error(error: AttemptError) -> &'static str {
     match error {
         AttemptError::Refused => "the callback refused it",
@@ -19,7 +19,7 @@ pub(super) fn attempt_error(error: AttemptError) -> &'static str {
     }
 }
 
-/// How an attempt ended, in a few words.
+/// Describes how an attempt ended, in a few words.
 pub(super) fn ending(status: Option<u16>, error: Option<AttemptError>) -> String {
     match (status, error) {
         (Some(status), None | Some(AttemptError::Refused)) => format!("HTTP {status}"),
@@ -29,7 +29,7 @@ pub(super) fn ending(status: Option<u16>, error: Option<AttemptError>) -> String
     }
 }
 
-/// What the receiver of an event is to do.
+/// Describes what the receiver of an event should do.
 pub(super) fn action(action: Action) -> &'static str {
     match action {
         Action::None => "nothing to do",
@@ -46,7 +46,7 @@ pub(super) fn action(action: Action) -> &'static str {
     }
 }
 
-/// What a client chose for a watch, beyond the defaults.
+/// Describes the options of a watch. Most options are left out if they have their default.
 pub(super) fn options(options: &WatchOptions) -> Vec<(&'static str, String)> {
     let told = Status::ALL
         .iter()

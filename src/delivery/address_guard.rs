@@ -1,8 +1,7 @@
-//! Lets a callback connect only to addresses that are allowed, whatever its name resolves to.
+//! Checks the addresses that a callback's host name resolves to, so that attempts connect only to allowed ones.
 //!
-//! A name is resolved once for each attempt; what is found and permitted is what the attempt connects
-//! to ([`super::dialer`]), so that a name cannot show one address to a check and another to the
-//! connection.
+//! Each attempt resolves the name once and connects to the permitted addresses ([`super::dialer`]). A second
+//! resolution could return other addresses than the ones that were checked.
 
 use std::{io, net::IpAddr, sync::Arc};
 
@@ -13,14 +12,14 @@ use crate::{
     happy_eyeballs,
 };
 
-/// Finds the addresses of a name.
+/// Resolves host names to addresses.
 #[async_trait]
 pub trait NameResolver: Send + Sync {
-    /// The addresses of `name`, in the order to try them; an error if there are none.
+    /// Returns the addresses of `name` in the order to try them. Fails if there are none.
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// Resolves names as the system does.
+/// Resolves names with the system's resolver.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemResolver;
 
@@ -31,16 +30,16 @@ impl NameResolver for SystemResolver {
     }
 }
 
-/// Why a callback has no address to connect to.
+/// The reason why a callback has no address to connect to.
 #[derive(Debug)]
 pub enum NoAddress {
-    /// All it has may not be reached.
+    /// None of the callback's addresses is allowed.
     Refused,
-    /// Its name does not resolve.
+    /// The callback's host name does not resolve.
     Unresolved(io::Error),
 }
 
-/// Vets the addresses of callbacks.
+/// Vets the addresses of callbacks: permits public ones and those in the allowed networks.
 #[derive(Clone)]
 pub struct AddressGuard {
     resolver: Arc<dyn NameResolver>,
@@ -48,13 +47,13 @@ pub struct AddressGuard {
 }
 
 impl AddressGuard {
-    /// Lets through what is public or in the allowed networks.
+    /// Creates a guard that permits public addresses and addresses in `allowed`.
     #[must_use]
     pub fn new(resolver: Arc<dyn NameResolver>, allowed: AllowedNetworks) -> Self {
         Self { resolver, allowed }
     }
 
-    /// The addresses that may be connected to, in the order to try them; at least one.
+    /// Returns the permitted addresses of the callback's host, in the order to try them. There is at least one.
     pub async fn vet(&self, url: &CallbackUrl) -> Result<Vec<IpAddr>, NoAddress> {
         let found = match url.literal_address() {
             Some(address) => vec![address],

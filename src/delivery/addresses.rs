@@ -1,7 +1,7 @@
-//! Counts attempts in flight by the address they go to, for many names can lead to one machine.
+//! Counts attempts in flight by their address, because many names can lead to one machine.
 //!
-//! An address has more slots than a name, since a load balancer may stand behind it; what is said of
-//! silent hosts in [`super::hosts`] holds for addresses too.
+//! An address has more slots than a name, because a load balancer may stand behind it. The rules for silent hosts in
+//! [`super::hosts`] apply to addresses too.
 
 use std::{
     collections::HashMap,
@@ -11,17 +11,17 @@ use std::{
 
 use crate::{config::DeliveryConfig, delivery::hosts::AttemptCounts, domain::Fleet};
 
-/// How many times the slots of one name an address has, as long as that is a quarter of all at most.
+/// An address has this many times the slots of one name, but at most a quarter of all slots.
 const NAMES: usize = 4;
 
-/// How many names are remembered with their address, and how many silent addresses.
+/// The maximum number of names to remember with their address, and of silent addresses.
 const REMEMBERED: usize = 4096;
 
-/// Attempts in flight by address, and where each name led last.
+/// The attempts in flight by address, and the latest address of each name.
 #[derive(Debug, Clone)]
 pub(super) struct AddressLoad {
     per_address: usize,
-    /// Other relays have slots of the same addresses.
+    /// The relays that share the slots of each address.
     share: Fleet,
     known: Arc<Mutex<Known>>,
 }
@@ -43,7 +43,7 @@ impl AddressLoad {
         }
     }
 
-    /// Divides the slots of each address with other relays.
+    /// Divides the slots of each address among the relays of `share`.
     pub(super) fn share_with(&mut self, share: Fleet) {
         self.share = share;
     }
@@ -52,7 +52,7 @@ impl AddressLoad {
         self.share.of(self.per_address)
     }
 
-    /// Takes a slot for an attempt at a host that is at this address; none if all are taken.
+    /// Takes a slot for an attempt to `host` at `address`. Returns none if all slots are taken.
     pub(super) fn enter(&self, host: &str, address: IpAddr) -> Option<AddressPermit> {
         let address = machine(address);
         let mut known = self.lock();
@@ -72,7 +72,7 @@ impl AddressLoad {
         })
     }
 
-    /// The names that led to an address without a free slot.
+    /// Returns the names whose latest address has no free slot.
     pub(super) fn full_hosts(&self) -> Vec<String> {
         let known = self.lock();
         let is_full = |slots: &AttemptCounts| slots.taken(self.per_address()) >= self.per_address();
@@ -105,7 +105,7 @@ impl AddressLoad {
     }
 }
 
-/// A slot of an address, given back when dropped.
+/// A permit for one attempt to an address. Dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct AddressPermit {
     load: AddressLoad,
@@ -114,7 +114,7 @@ pub(super) struct AddressPermit {
 }
 
 impl AddressPermit {
-    /// Gives the slot back, knowing whether there was an answer of any kind.
+    /// Frees the slot and notes whether the address sent a response of any kind.
     pub(super) fn ended(mut self, answered: bool) {
         self.answered = Some(answered);
     }
@@ -126,7 +126,8 @@ impl Drop for AddressPermit {
     }
 }
 
-/// What stands for one machine: an IPv4 address, or an IPv6 network of which a machine has many.
+/// Returns the key that attempts to one machine are counted by. This is an IPv4 address or an IPv6 /64 network, of
+/// which one machine has many addresses.
 fn machine(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

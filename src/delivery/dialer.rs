@@ -1,4 +1,4 @@
-//! Opens connections to what was vetted, directly or through the egress proxy, and to nothing else.
+//! Opens connections to vetted addresses only, directly or through the egress proxy.
 
 use std::{
     error::Error,
@@ -30,13 +30,13 @@ use crate::{
     happy_eyeballs::{self, race},
 };
 
-/// What TLS calls HTTP/2.
+/// The ALPN name of HTTP/2.
 pub(super) const HTTP_2: &[u8] = b"h2";
 
-/// Why a tunnel was not opened; the name of the type is not public.
+/// The error of a tunnel that was not opened; the type's own name is not public.
 type TunnelError = <Tunnel<ProxyConnector> as Service<Uri>>::Error;
 
-/// Why there is no connection.
+/// The reason why no connection was opened.
 #[derive(Debug, Error)]
 pub(super) enum DialError {
     /// The callback's address cannot be connected to.
@@ -45,18 +45,18 @@ pub(super) enum DialError {
     /// The proxy does not let the relay connect to the callback's address.
     #[error("the egress proxy opened no tunnel")]
     Tunnel(#[source] TunnelError),
-    /// The proxy cannot be reached or does not know the relay: the callback's host was not asked.
+    /// The proxy cannot be reached or does not accept the relay. No request went to the callback's host.
     #[error("the egress proxy cannot be used")]
     Proxy(#[source] TunnelError),
-    /// The host cannot be named in a handshake.
+    /// The host is no valid server name for a TLS handshake.
     #[error("no certificate can be for this host")]
     Name(#[source] InvalidDnsNameError),
-    /// The handshake failed.
+    /// The TLS handshake failed.
     #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
 }
 
-/// Where connections of one kind lead: those to the same place can take each other's requests.
+/// The destination of a connection. Connections to the same destination can take each other's requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Destination {
     https: bool,
@@ -75,7 +75,7 @@ impl Destination {
         }
     }
 
-    /// The name that a certificate has to be for.
+    /// Returns the name that the host's certificate must be valid for.
     fn server_name(&self) -> Result<ServerName<'static>, DialError> {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');
         ServerName::try_from(bare.to_owned()).map_err(DialError::Name)
@@ -90,9 +90,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 /// An open connection.
 pub(super) struct Dialed {
     pub(super) stream: Box<dyn ByteStream>,
-    /// The vetted address at its other end.
+    /// The vetted address of the peer.
     pub(super) address: IpAddr,
-    /// The other end chose HTTP/2.
+    /// Whether the peer chose HTTP/2.
     pub(super) http2: bool,
 }
 
@@ -118,7 +118,7 @@ impl Dialer {
         }
     }
 
-    /// Connects to whichever of the vetted addresses answers first.
+    /// Connects to the first vetted address that answers.
     pub(super) async fn dial(
         &self,
         to: &Destination,
@@ -156,8 +156,8 @@ async fn directly(port: u16, vetted: &[IpAddr]) -> Result<(TcpStream, IpAddr), D
     connected.map_err(DialError::Connect)
 }
 
-/// Asks the proxy for tunnels to the vetted addresses: it is never given a name to resolve. Only the proxy knows
-/// how an address does, so tunnels race as direct connections do. A proxy that fails ends the race.
+/// Asks the proxy for tunnels to the vetted addresses, so the proxy never resolves a name. Only the proxy knows
+/// whether an address works, so tunnels race as direct connections do. If the proxy itself fails, the race ends.
 async fn by_tunnel(
     tunnel: &Tunnel<ProxyConnector>,
     port: u16,
@@ -182,19 +182,19 @@ async fn open_tunnel(
     mut tunnel: Tunnel<ProxyConnector>,
     to: SocketAddr,
 ) -> Result<TcpStream, TunnelError> {
-    // a tunnel needs no more of an address than its authority
+    // a tunnel needs only the authority of a URI
     let uri = Uri::try_from(to.to_string()).unwrap_or_default();
     poll_fn(|context| tunnel.poll_ready(context)).await?;
     Ok(tunnel.call(uri).await?.into_inner())
 }
 
-/// Whether the proxy itself is what failed: it was not reached, or it wants to know who asks.
+/// Whether the proxy itself failed: it was not reached, or it requires authorization.
 fn is_of_proxy(error: &TunnelError) -> bool {
-    // the variants are not public; those of the connection have a source
+    // the variants are not public; only errors of the connection have a source
     error.source().is_some() || error.to_string().contains("authorization required")
 }
 
-/// Connects to the proxy, whose name may have several addresses as well.
+/// Connects to the proxy. Its name may have several addresses too.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProxyConnector;
 

@@ -1,40 +1,40 @@
-//! Counts attempts in flight by host, and narrows hosts that do not answer.
+//! Counts attempts in flight by host, and gives fewer slots to hosts that do not answer.
 //!
-//! A host that fails to answer gets half as many slots with each failure in a row, down to one, and
-//! all of them again with its first answer: so many dead hosts together cannot hold every slot.
+//! Each further failure to answer halves a host's slots, down to one. The first response restores all of them. So
+//! many dead hosts together cannot hold every slot.
 
 use std::collections::HashMap;
 
 use crate::{domain::Fleet, store::HostLimits};
 
-/// How many hosts without an attempt in flight are remembered as silent.
+/// The maximum number of silent hosts without an attempt in flight to remember.
 const REMEMBERED: usize = 256;
 
-/// Attempts in flight by host. It lives in memory: it says what this process is doing.
+/// The attempts in flight by host. They are kept in memory, because they describe this process only.
 #[derive(Debug)]
 pub(super) struct HostLoad {
     per_host: usize,
-    /// Other relays have slots of the same hosts.
+    /// The relays that share the slots of each host.
     share: Fleet,
     total: usize,
     hosts: HashMap<String, AttemptCounts>,
 }
 
-/// The slots of what attempts go to: a host, or an address.
+/// The attempts in flight to one target: a host or an address.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct AttemptCounts {
     in_flight: usize,
-    /// Attempts in a row that brought no answer.
+    /// The number of attempts in a row without a response.
     silent: u32,
 }
 
 impl AttemptCounts {
-    /// An attempt began.
+    /// Counts an attempt that begins.
     pub(super) fn began(&mut self) {
         self.in_flight += 1;
     }
 
-    /// An attempt ended: with an answer of any kind, without one, or before anybody was asked.
+    /// Counts an attempt that ended: with a response of any kind, without one, or before a request was sent.
     pub(super) fn ended(&mut self, answered: Option<bool>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         match answered {
@@ -44,7 +44,7 @@ impl AttemptCounts {
         }
     }
 
-    /// Whether there is nothing to remember.
+    /// Whether there is nothing to remember: no attempt in flight and no failure to answer.
     pub(super) fn is_idle(self) -> bool {
         self.in_flight == 0 && self.silent == 0
     }
@@ -54,7 +54,7 @@ impl AttemptCounts {
         self.in_flight > 0
     }
 
-    /// Slots taken of so many. Those that silence lost count as taken.
+    /// Returns how many of `of` slots are taken. Slots that the target lost by silence count as taken.
     pub(super) fn taken(self, of: usize) -> usize {
         let allowed = of.checked_shr(self.silent).unwrap_or(0).max(1);
         self.in_flight + of.saturating_sub(allowed)
@@ -62,7 +62,7 @@ impl AttemptCounts {
 }
 
 impl HostLoad {
-    /// No attempt in flight; at most `per_host` to any one host.
+    /// Creates an empty count. At most `per_host` attempts may be in flight to one host.
     pub(super) fn new(per_host: usize) -> Self {
         Self {
             per_host,
@@ -72,28 +72,28 @@ impl HostLoad {
         }
     }
 
-    /// Divides the slots of each host with other relays.
+    /// Divides the slots of each host among the relays of `share`.
     pub(super) fn share_with(&mut self, share: Fleet) {
         self.share = share;
     }
 
-    /// Whether other relays have slots of the same hosts.
+    /// Whether other relays share the slots of each host.
     pub(super) fn is_shared(&self) -> bool {
         self.share.relays() > 1
     }
 
-    /// Attempts in flight, in all.
+    /// Returns the number of attempts in flight to all hosts.
     pub(super) fn total(&self) -> usize {
         self.total
     }
 
-    /// An attempt began.
+    /// Counts an attempt that begins.
     pub(super) fn began(&mut self, host: &str) {
         self.total += 1;
         self.hosts.entry(host.to_owned()).or_default().began();
     }
 
-    /// An attempt ended; see [`AttemptCounts::ended`].
+    /// Counts an attempt that ended; see [`AttemptCounts::ended`].
     pub(super) fn ended(&mut self, host: &str, answered: Option<bool>) {
         self.total = self.total.saturating_sub(1);
         let Some(slots) = self.hosts.get_mut(host) else {
@@ -108,8 +108,8 @@ impl HostLoad {
         }
     }
 
-    /// What the store may hand out: nothing to the hosts that are full for another reason. Slots that
-    /// a silent host lost count as taken.
+    /// Returns the limits for claims. Nothing is claimed for `full` hosts, which are full for another reason. Slots
+    /// that a silent host lost count as taken.
     pub(super) fn limits(&self, full: Vec<String>) -> HostLimits {
         let per_host = self.share.of(self.per_host);
         let taken = |slots: &AttemptCounts| slots.taken(per_host);

@@ -1,8 +1,11 @@
 //! Sends due deliveries to their callbacks and records each attempt.
 //!
-//! [`retry`] says what follows an attempt and is pure. `address_guard` keeps attempts away from
-//! private networks, `dialer` connects to what it vetted, `connections` keeps connections for the next
-//! request, `sender` makes one attempt, `worker` makes them many at a time.
+//! * [`retry`] decides what follows an attempt. It is pure.
+//! * `address_guard` keeps attempts away from private networks.
+//! * `dialer` connects only to vetted addresses.
+//! * `connections` keeps connections for later requests.
+//! * `sender` makes one attempt.
+//! * `worker` makes many attempts at a time.
 
 mod address_guard;
 mod addresses;

@@ -1,4 +1,4 @@
-//! What follows an attempt, as a pure function: delivered, tried again at a time, or given up.
+//! Decides what follows an attempt, as a pure function: delivered, tried again at a time, or given up.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use crate::store::AfterAttempt;
 
-/// The longest wait a `Retry-After` can ask for.
+/// The maximum wait that a `Retry-After` can ask for.
 const LONGEST_ASKED: Duration = Duration::from_hours(24);
 
-/// Waits after the attempts of an event with a deadline; the last one repeats. They are not
-/// jittered: such events are few, and every second counts for them.
+/// The waits between attempts of an event with a deadline; the last one repeats. They have no jitter: such events are
+/// few, and every second counts for them.
 const DEADLINE_WAITS: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -18,26 +18,26 @@ const DEADLINE_WAITS: [Duration; 4] = [
     Duration::from_secs(8),
 ];
 
-/// An attempt that ended, as far as it matters for what follows.
+/// The properties of an ended attempt that decide what follows.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptEnd {
-    /// The HTTP status, if there was one.
+    /// The HTTP status, if there was a response.
     pub status: Option<u16>,
-    /// How long the answer asked to be left alone ([`parse_retry_after`]).
+    /// The wait that the response asked for ([`parse_retry_after`]).
     pub retry_after: Option<Duration>,
-    /// Attempts of this round before this one.
+    /// The number of attempts of this round before this one.
     pub round_attempts: u32,
-    /// When the event spoils.
+    /// When the event expires.
     pub deadline: Option<Timestamp>,
-    /// When it ended, in whole milliseconds.
+    /// When the attempt ended, in whole milliseconds.
     pub now: Timestamp,
 }
 
-/// What follows an attempt.
+/// Decides what follows an attempt.
 ///
-/// `schedule` holds the waits between attempts, so that there is one attempt more than waits.
-/// `jitter` is a sample from `[0, 1)`: 0 shortens a wait of the schedule by a tenth, 0.5 leaves it,
-/// 1 would lengthen it by a tenth.
+/// `schedule` holds the waits between attempts, so there is one attempt more than waits. `jitter` is a sample from
+/// `[0, 1)` that changes a wait of the schedule. 0 shortens the wait by a tenth, 0.5 leaves it unchanged, 1 would
+/// lengthen it by a tenth.
 #[must_use]
 pub fn after_attempt(end: &AttemptEnd, schedule: &[Duration], jitter: f64) -> AfterAttempt {
     match end.status {
@@ -65,22 +65,22 @@ pub fn after_attempt(end: &AttemptEnd, schedule: &[Duration], jitter: f64) -> Af
     }
 }
 
-/// How long all waits of a schedule take: an event that waits for a paused host is given up after that.
+/// Returns the sum of all waits of a schedule. An event that waits for a paused host for this long is given up.
 #[must_use]
 pub fn whole_schedule(schedule: &[Duration]) -> Duration {
     let add = |sum: Duration, wait: &Duration| sum.saturating_add(*wait);
     schedule.iter().fold(Duration::ZERO, add)
 }
 
-/// Reads a `Retry-After` header: seconds, or an HTTP date in any of its three forms.
+/// Parses a `Retry-After` header: seconds, or an HTTP date in any of its three forms.
 ///
-/// None if it asks for no wait, for a time that is past, or cannot be read.
+/// Returns none if the header asks for no wait or for a time in the past, or cannot be parsed.
 #[must_use]
 pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let wait = if is_number {
-        // a number too large to read is a very long wait all the same
+        // a number too large to parse still means a very long wait
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
         let at = Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok()?;
@@ -89,7 +89,7 @@ pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     (wait > Duration::ZERO).then_some(wait)
 }
 
-/// The wait that 429 and 503 asked for; other answers ask for nothing.
+/// Returns the wait that the response asked for. Only 429 and 503 can ask for one.
 fn asked_wait(end: &AttemptEnd) -> Duration {
     match (end.status, end.retry_after) {
         (Some(429 | 503), Some(asked)) => asked.min(LONGEST_ASKED),
@@ -102,7 +102,7 @@ fn jittered(wait: Duration, jitter: f64) -> Duration {
     Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(wait)
 }
 
-/// `wait` after `now`, rounded up to a whole millisecond and always in the future.
+/// Returns the time `wait` after `now`, rounded up to a whole millisecond and always in the future.
 fn later(now: Timestamp, wait: Duration) -> Timestamp {
     let millis = i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(now.as_millisecond().saturating_add(millis.max(1)))

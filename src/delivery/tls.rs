@@ -1,4 +1,4 @@
-//! Whom callbacks are trusted by: the system's authorities, and those a deployment adds.
+//! The certificate authorities that are trusted for callbacks: the system's, and those that a deployment adds.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{config::DeliveryConfig, delivery::dialer::HTTP_2};
 
-/// Why deliveries cannot be sent at all.
+/// The reason why no delivery can be sent.
 #[derive(Debug, Error)]
 pub enum DeliveryError {
     /// `RELAY_CALLBACK_CA_FILE` cannot be read.
@@ -20,7 +20,7 @@ pub enum DeliveryError {
     CaFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// `RELAY_CALLBACK_CA_FILE` holds no usable certificate.
@@ -34,8 +34,8 @@ pub enum DeliveryError {
     Tls(#[source] rustls::Error),
 }
 
-/// The certificates of authorities that are trusted besides the usual ones; fails if the file that is
-/// named for them cannot be read or holds none.
+/// Reads the certificates of additional trusted authorities from `RELAY_CALLBACK_CA_FILE`. Returns none if that is
+/// not set. Fails if the file cannot be read, or if it holds no certificate or an unusable one.
 pub fn further_certificates(
     config: &DeliveryConfig,
 ) -> Result<Vec<CertificateDer<'static>>, DeliveryError> {
@@ -57,7 +57,7 @@ fn is_usable(certificate: &CertificateDer<'static>) -> bool {
     RootCertStore::empty().add(certificate.clone()).is_ok()
 }
 
-/// How TLS is spoken with callbacks.
+/// Builds the TLS configuration for callbacks.
 pub(super) fn client_config(config: &DeliveryConfig) -> Result<ClientConfig, DeliveryError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let further = further_certificates(config)?;

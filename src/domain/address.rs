@@ -1,11 +1,11 @@
-//! Which network addresses a callback must not reach, as pure rules.
+//! Rules for the network addresses that a callback must not reach. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// IPv4 networks that are not the public internet: IANA's special-purpose registry, multicast and
-/// the reserved class E. The metadata addresses of clouds lie in link-local and CGNAT space.
+/// IPv4 networks outside the public internet: IANA's special-purpose registry, multicast and the reserved class E.
+/// The metadata addresses of clouds lie in the link-local and CGNAT ranges.
 const RESERVED_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -28,8 +28,8 @@ const RESERVED_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// Within IPv6 only global unicast, `2000::/3`, is public; these parts of it are not: IANA's special-purpose
-/// registry, with the tunnels Teredo (in `2001::/23`) and 6to4, at whose addresses nobody has a receiver.
+/// Reserved parts of `2000::/3`, from IANA's special-purpose registry. Only this range, global unicast, is public
+/// IPv6. The list includes the tunnels Teredo (in `2001::/23`) and 6to4, because no receiver has an address in them.
 const RESERVED_V6: &[(Ipv6Addr, u8)] = &[
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
@@ -39,11 +39,11 @@ const RESERVED_V6: &[(Ipv6Addr, u8)] = &[
 ];
 
 const GLOBAL_UNICAST: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
-/// NAT64, RFC 6052: an IPv4 address in the last 32 bits. In a network that has IPv6 alone, DNS gives such an
-/// address for each name that has IPv4 alone.
+/// NAT64 (RFC 6052): the last 32 bits are an IPv4 address. In an IPv6-only network, DNS returns such an address for
+/// each name that has only IPv4 addresses.
 const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
-/// Whether an address is anything but the public internet, in IPv4, IPv6 or IPv4 inside IPv6.
+/// Returns whether an address is outside the public internet. Handles IPv4, IPv6, and IPv4 inside IPv6.
 #[must_use]
 pub fn is_reserved(address: IpAddr) -> bool {
     match address {
@@ -67,38 +67,39 @@ fn contains_v6((network, length): (Ipv6Addr, u8), address: Ipv6Addr) -> bool {
     Ipv6Net::new(network, length).is_ok_and(|net| net.contains(&address))
 }
 
-/// Whether an interface is named after an IPv4 address (ISATAP, RFC 5214), which packets are sent to in a tunnel.
+/// Returns whether the interface id contains an IPv4 address (ISATAP, RFC 5214). Packets to it go to that address in
+/// a tunnel.
 fn is_isatap(address: Ipv6Addr) -> bool {
     let [_, _, _, _, high, low, _, _] = address.segments();
     matches!(high, 0 | 0x200) && low == 0x5efe
 }
 
-/// The IPv4 address that a mapped or a NAT64 address stands for.
+/// Returns the IPv4 address inside a mapped or NAT64 address.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let is_embedded = contains_v6(NAT64, address) || address.to_ipv4_mapped().is_some();
     is_embedded.then(|| last_v4(address))
 }
 
-/// The last 32 bits as an IPv4 address.
+/// Returns the last 32 bits as an IPv4 address.
 fn last_v4(address: Ipv6Addr) -> Ipv4Addr {
     let [.., a, b, c, d] = address.octets();
     Ipv4Addr::new(a, b, c, d)
 }
 
-/// The networks a deployment lets callbacks reach although they are reserved.
+/// The reserved networks that a deployment lets callbacks reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedNetworks(Vec<IpNet>);
 
 impl AllowedNetworks {
-    /// Allows these networks.
+    /// Makes the list of allowed networks.
     #[must_use]
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// Whether a callback may connect to the address.
+    /// Returns whether a callback may connect to the address.
     ///
-    /// An IPv4 address inside an IPv6 one is allowed where the IPv4 address itself is.
+    /// An IPv4 address inside an IPv6 address is allowed if the IPv4 address is allowed.
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
         let plain = match address {
@@ -108,8 +109,8 @@ impl AllowedNetworks {
         !is_reserved(address) || self.name(address, plain)
     }
 
-    /// Whether a URL may have this address written in it. NAT64 is for what DNS answers: nobody has a receiver that
-    /// is called so.
+    /// Returns whether a URL may contain this address. A mapped or NAT64 address must be in an allowed network. NAT64
+    /// addresses are for the responses of DNS: no receiver has one as its own address.
     #[must_use]
     pub fn permits_written(&self, address: Ipv6Addr) -> bool {
         match embedded_v4(address) {
@@ -118,7 +119,7 @@ impl AllowedNetworks {
         }
     }
 
-    /// Whether one of the networks has the address, or the IPv4 address that it stands for.
+    /// Returns whether a network contains the address, or the IPv4 address that it stands for.
     fn name(&self, address: IpAddr, plain: IpAddr) -> bool {
         let mut networks = self.0.iter();
         networks.any(|net| net.contains(&address) || net.contains(&plain))

@@ -1,4 +1,4 @@
-//! A callback URL: checked once, at the border, so that no other kind exists inside.
+//! Callback URLs. A URL is checked once, when it enters the relay, so that all code inside can rely on it.
 
 use std::{fmt, net::IpAddr};
 
@@ -10,15 +10,15 @@ use crate::{
     http_url::{self, UrlFault},
 };
 
-/// The longest callback URL, in bytes.
+/// The maximum length of a callback URL, in characters.
 const MAX_LENGTH: usize = 2048;
 
-/// What a deployment accepts as a callback.
+/// Which URLs a deployment accepts as callbacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CallbackRules {
     /// Whether `http://` is accepted.
     pub allow_http: bool,
-    /// Private networks that may be reached.
+    /// Private networks that callbacks may reach.
     pub allowed_networks: AllowedNetworks,
 }
 
@@ -29,40 +29,40 @@ pub struct CallbackUrl(Url);
 /// Why a URL cannot be a callback.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CallbackUrlError {
-    /// Over 2,048 characters.
+    /// The URL has over 2,048 characters.
     #[error("must have at most 2048 characters, has {0}")]
     TooLong(usize),
-    /// Not an absolute URL.
+    /// The URL is not absolute.
     #[error("must be an absolute URL: {0}")]
     NotAbsolute(String),
-    /// Neither `https` nor an allowed `http`.
+    /// The scheme is neither `https` nor an allowed `http`.
     #[error("must begin with `https://`, not `{scheme}:`{hint}")]
     Scheme {
-        /// The scheme that was given.
+        /// The scheme of the URL.
         scheme: String,
-        /// Names the setting that would allow it, if there is one.
+        /// A note that names the setting that allows the scheme; empty if there is none.
         hint: &'static str,
     },
-    /// A user name or password in it.
+    /// The URL contains a user name or password.
     #[error("must not hold a user name or password")]
     Userinfo,
-    /// A `#fragment`, which is never sent.
+    /// The URL contains a `#fragment`, which clients never send.
     #[error("must not have a fragment (`#…`)")]
     Fragment,
-    /// A host that is no public address.
+    /// The host is not a public address.
     #[error(
         "the host `{0}` is a private or reserved address; \
          RELAY_CALLBACK_ALLOW_NETWORKS can allow its network"
     )]
     PrivateHost(String),
-    /// No HTTP client can be given it.
+    /// No HTTP client can send a request to the URL.
     #[error("cannot be posted to: {0}")]
     Unsendable(#[from] UrlFault),
 }
 
 impl CallbackUrl {
-    /// Checks a URL against the rules. A name is not resolved here: the address it resolves to is
-    /// checked at each connection.
+    /// Checks a URL against the rules. Does not resolve a name: the relay checks the resolved address at each
+    /// connection.
     pub fn parse(text: &str, rules: &CallbackRules) -> Result<Self, CallbackUrlError> {
         let length = text.chars().count();
         if length > MAX_LENGTH {
@@ -82,31 +82,31 @@ impl CallbackUrl {
         Ok(Self(url))
     }
 
-    /// A URL that was checked before, as the store kept it.
+    /// Reads a URL from the store. It was checked before it was stored.
     #[must_use]
     pub fn from_stored(text: &str) -> Option<Self> {
         Url::parse(text).ok().filter(Url::has_host).map(Self)
     }
 
-    /// The URL to post to.
+    /// Returns the URL to post to.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.0
     }
 
-    /// The URL as text.
+    /// Returns the URL as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The host without its port: attempts are bounded by it.
+    /// Returns the host without its port. The limit of attempts in flight applies to each host.
     #[must_use]
     pub fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
     }
 
-    /// The address, where the host is one rather than a name.
+    /// Returns the address if the host is an address and not a name.
     #[must_use]
     pub fn literal_address(&self) -> Option<IpAddr> {
         match self.0.host()? {
@@ -152,7 +152,7 @@ fn check_host(url: &Url, rules: &CallbackRules) -> Result<(), CallbackUrlError> 
     Ok(())
 }
 
-/// Names that mean this machine wherever they are asked for (RFC 6761).
+/// Returns whether a name means this machine on every network (RFC 6761).
 fn is_local_name(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")

@@ -7,25 +7,25 @@ use thiserror::Error;
 
 use crate::domain::{ApiKeyHash, ClientId, SigningSecret};
 
-/// How long the signing secret before a rotation signs beside the new one.
+/// How long the previous signing secret still signs after a rotation.
 pub const ROTATION_OVERLAP: Duration = Duration::from_hours(24);
 
 /// A client as the store keeps it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// Its id inside the store.
+    /// The id of the client inside the store.
     pub id: ClientId,
-    /// Its name, unique.
+    /// The client's name, which is unique.
     pub name: ClientName,
-    /// The hash of its API key.
+    /// The hash of the client's API key.
     pub key_hash: ApiKeyHash,
-    /// Signs its events.
+    /// The secret that signs the client's events.
     pub signing_secret: SigningSecret,
-    /// Signs its events as well until the time given, after a rotation.
+    /// The secret before a rotation, which also signs until the time given.
     pub previous_secret: Option<(SigningSecret, Timestamp)>,
-    /// When it was added.
+    /// When the client was added.
     pub created_at: Timestamp,
-    /// When it was revoked; its key no longer works.
+    /// When the client was revoked. Its key no longer works.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -33,13 +33,13 @@ pub struct Client {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClientName(String);
 
-/// Text that cannot be a client's name.
+/// The text is not a valid client name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{0}` is no client name: 1 to 64 of `A-Z a-z 0-9 . _ -` are allowed")]
 pub struct ClientNameError(String);
 
 impl ClientName {
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -9,17 +9,17 @@ use crate::domain::outcome::closed_words;
 closed_words! {
     /// Where a delivery stands.
     DeliveryState {
-        /// Waits for its next attempt.
+        /// The delivery waits for its next attempt.
         Pending => "pending",
         /// The callback accepted it.
         Delivered => "delivered",
-        /// Given up after the whole retry schedule; may be redelivered.
+        /// The relay gave up after the whole retry schedule. The delivery may be queued again.
         Dead => "dead",
-        /// Its deadline passed before it was accepted.
+        /// The deadline passed before the callback accepted the delivery.
         Expired => "expired",
-        /// A newer event of the watch took its place.
+        /// The watch has a newer event, which replaces this one.
         Superseded => "superseded",
-        /// Its watch was cancelled.
+        /// The watch was cancelled.
         Cancelled => "cancelled",
     }
 }
@@ -31,25 +31,25 @@ closed_words! {
         Refused => "refused",
         /// The callback answered with a redirect, which is never followed.
         Redirected => "redirected",
-        /// No complete answer within the time limit.
+        /// There was no complete response within the time limit.
         TimedOut => "timed-out",
-        /// The name did not resolve.
+        /// The host name did not resolve.
         Dns => "dns",
         /// The address is private and not allowed.
         AddressRefused => "address-refused",
-        /// No connection.
+        /// The connection could not be opened.
         Connect => "connect",
         /// The TLS handshake failed.
         Tls => "tls",
-        /// The egress proxy could not be used; the callback was not asked.
+        /// The egress proxy could not be used, so the callback got no request.
         Proxy => "proxy",
-        /// The connection broke, or the answer was no HTTP.
+        /// The connection broke, or the response was not HTTP.
         Broken => "broken",
-        /// The relay had no file handle, thread or memory left to ask the callback with. No record has it: such an
-        /// attempt is made again.
+        /// The relay had no file handle, thread or memory left for the request. No such attempt is recorded; the
+        /// relay makes it again.
         #[serde(skip)]
         NoResources => "no-resources",
-        /// The request could not be built or signed: an error of the relay itself.
+        /// The request could not be built or signed. The cause is an error in the relay.
         Internal => "internal",
     }
 }
@@ -57,18 +57,18 @@ closed_words! {
 /// One `POST` of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// Counts a delivery's attempts from 1.
+    /// The number of the attempt, counted from 1 for each delivery.
     pub number: u32,
-    /// When it began.
+    /// When the attempt began.
     pub started_at: Timestamp,
-    /// How long it took.
+    /// How long the attempt took.
     pub duration: Duration,
-    /// The HTTP status, if there was one.
+    /// The HTTP status, if there was a response.
     pub status: Option<u16>,
-    /// Why it failed; none if it was accepted.
+    /// Why the attempt failed; none if the callback accepted it.
     pub error: Option<AttemptError>,
-    /// What exactly failed where there was no answer, in the words of the layer that failed, at most 1 KiB.
+    /// The error text of the layer that failed, if there was no response; at most 1 KiB.
     pub error_detail: Option<String>,
-    /// The beginning of the answer's body as text, at most 1 KiB.
+    /// The start of the response's body as text, at most 1 KiB.
     pub response: Option<String>,
 }

@@ -1,29 +1,30 @@
-//! How long jobs of one kind at one bank take: small histograms that fade. Pure.
+//! How long jobs of one kind at one bank take. Small histograms keep the data, and old observations fade. Pure.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Buckets of a histogram: from half a second on, four to a doubling, up to about two hours.
+/// The number of buckets in a histogram: from half a second to about two hours, four for each doubling.
 pub const BUCKETS: usize = 56;
 
 /// The upper bound of the first bucket, in seconds.
 const SHORTEST: f64 = 0.5;
 
-/// Buckets to a doubling.
+/// The number of buckets for each doubling.
 const PER_DOUBLING: f64 = 4.0;
 
-/// What one observation weighs, spread over its bucket and the two beside it.
+/// The weight of one observation, spread over its bucket and the two buckets beside it.
 const WEIGHT: [u32; 3] = [250, 500, 250];
 
-/// Each observation takes this part of all earlier ones: about so many are remembered.
+/// Each new observation reduces all earlier ones by one part in this number. So a histogram remembers about this
+/// many.
 const MEMORY: u32 = 96;
 
-/// The most stages that are told apart; Basiq has five.
+/// The maximum number of stages. Basiq has five.
 const MAX_STAGES: usize = 8;
 
-/// Durations in logarithmic buckets. The latest count most, so that a bank that changes is
-/// followed. Holds no more than [`BUCKETS`] numbers however much is added.
+/// Durations in logarithmic buckets. The latest observations count most, so that the histogram follows a bank that
+/// changes. Holds at most [`BUCKETS`] numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DurationHistogram {
@@ -31,7 +32,7 @@ pub struct DurationHistogram {
 }
 
 impl DurationHistogram {
-    /// Adds what was seen.
+    /// Adds an observed duration.
     pub fn add(&mut self, duration: Duration) {
         for count in &mut self.counts {
             *count -= count.div_ceil(MEMORY);
@@ -47,7 +48,7 @@ impl DurationHistogram {
         }
     }
 
-    /// What lies in a bucket, in observations.
+    /// Returns the contents of a bucket, in observations.
     #[must_use]
     pub fn count(&self, bucket: usize) -> f64 {
         let whole = f64::from(WEIGHT.iter().sum::<u32>());
@@ -55,7 +56,7 @@ impl DurationHistogram {
     }
 }
 
-/// The bucket that a duration in seconds falls into.
+/// Returns the bucket for a duration in seconds.
 #[must_use]
 pub fn bucket_of(seconds: f64) -> usize {
     (0..BUCKETS - 1)
@@ -63,15 +64,15 @@ pub fn bucket_of(seconds: f64) -> usize {
         .unwrap_or(BUCKETS - 1)
 }
 
-/// Where a bucket ends, in seconds; the next one begins there.
+/// Returns the end of a bucket in seconds. The next bucket starts there.
 #[must_use]
 pub fn bucket_end(bucket: usize) -> f64 {
     let doublings = f64::from(u32::try_from(bucket).unwrap_or(u32::MAX)) / PER_DOUBLING;
     SHORTEST * doublings.exp2()
 }
 
-/// How long jobs of one kind at one bank take to settle from each of their stages on. A stage is
-/// the title of the first step that is not done.
+/// How long jobs of one kind at one bank take to settle, from each of their stages. A stage is the title of the first
+/// step that is not done.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DurationStats {
@@ -79,7 +80,7 @@ pub struct DurationStats {
 }
 
 impl DurationStats {
-    /// Adds what one job took.
+    /// Adds the durations of one job.
     pub fn add(&mut self, seen: &[StageDuration]) {
         for stage in seen {
             if let Some((_, durations)) = self.stages.iter_mut().find(|(t, _)| *t == stage.title) {
@@ -92,7 +93,7 @@ impl DurationStats {
         }
     }
 
-    /// How long a job takes from this stage on, if that was ever seen.
+    /// Returns how long jobs take from this stage; none if the stage was never seen.
     #[must_use]
     pub fn from_stage(&self, title: &str) -> Option<&DurationHistogram> {
         let mut stages = self.stages.iter();
@@ -100,20 +101,20 @@ impl DurationStats {
     }
 }
 
-/// What Basiq says a bank's jobs take on average, in milliseconds.
+/// Basiq's averages for the jobs of a bank, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BasiqAverages {
-    /// The login.
+    /// The duration of the login.
     pub verify_credentials: Option<f64>,
-    /// Reading the accounts.
+    /// The time to read the accounts.
     pub retrieve_accounts: Option<f64>,
-    /// The whole job.
+    /// The duration of the whole job.
     pub total: Option<f64>,
 }
 
 impl BasiqAverages {
-    /// How long a job takes on average from this stage on.
+    /// Returns the average time from this stage to the end of the job.
     #[must_use]
     pub fn left_from(&self, stage: &str) -> Option<Duration> {
         let total = self.total?;
@@ -129,30 +130,30 @@ impl BasiqAverages {
     }
 }
 
-/// All that is known of how long jobs of one kind at one bank take.
+/// All known durations of jobs of one kind at one bank.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct KnownDurations {
-    /// What the relay saw.
+    /// The relay's own observations.
     pub pace: DurationStats,
-    /// What Basiq says.
+    /// Basiq's averages.
     pub averages: Option<BasiqAverages>,
 }
 
-/// When a job was seen to begin a stage.
+/// When a job began a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageSeen {
     /// The title of the first step that was not done.
     pub title: String,
-    /// When it began, as well as that is known.
+    /// When the stage began, as precisely as the relay knows.
     pub since: jiff::Timestamp,
 }
 
-/// How long a job took to settle from a stage on.
+/// How long a job took to settle from a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageDuration {
     /// The title of the first step that was not done.
     pub title: String,
-    /// How long it took from the beginning of that step.
+    /// How long the job took from the beginning of that step.
     pub left: Duration,
 }
 

@@ -1,9 +1,9 @@
-//! Errors for the log: one line that says all.
+//! Formats errors for the log, with all their causes on one line.
 
 use std::{error::Error, fmt};
 
-/// An error with all that is behind it, outermost first, each text once: many errors repeat what their
-/// source says.
+/// An error with all its causes, outermost first. Each text appears once, because many errors repeat the text of
+/// their source.
 #[derive(Clone, Copy)]
 pub struct ErrorChain<'e>(pub &'e (dyn Error + 'static));
 

@@ -1,4 +1,4 @@
-//! How much longer a job is likely to take, for a person who waits. Pure.
+//! Estimates how much longer a job will take, for a person who waits. Pure.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use crate::domain::{DurationLikelihood, JobMemory, KnownDurations, Phase, StepView};
 
-/// What fewer observations than these say is chance.
+/// The minimum number of observations for an estimate. Fewer are likely to be chance.
 const ENOUGH: f64 = 3.0;
 
-/// A job that outlives all but this share of its kind is taken to be another kind of job.
+/// A job that took longer than all but this share of its kind gets no estimate: it is probably another kind of job.
 const OUTLIVED: f64 = 0.05;
 
-/// The title of the first step that is not done; empty before Basiq lists the steps.
+/// Returns the title of the first step that is not done; empty before Basiq lists the steps.
 #[must_use]
 pub fn stage_of(steps: &[StepView]) -> &str {
     let mut steps = steps.iter();
@@ -21,7 +21,7 @@ pub fn stage_of(steps: &[StepView]) -> &str {
         .map_or("", |step| step.title.as_str())
 }
 
-/// What is known of how long a job takes from the stage on that it is in.
+/// An estimate of how long a job takes from its present stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Eta {
     since: Timestamp,
@@ -29,8 +29,8 @@ pub struct Eta {
 }
 
 impl Eta {
-    /// What is known of a job that runs by itself, by how long jobs like it take; none if that is too
-    /// little, or the job waits for something whose time nobody knows.
+    /// Estimates a running job's duration from the durations of jobs like it. Returns none if there are too few
+    /// observations. Also returns none if the job waits for something whose time nobody knows.
     #[must_use]
     pub fn of(memory: &JobMemory, known: &KnownDurations) -> Option<Self> {
         let is_absent = memory.missing_since.is_some() || memory.forbidden_since.is_some();
@@ -50,7 +50,7 @@ impl Eta {
         })
     }
 
-    /// How much longer half of the jobs like this one take, in whole seconds; none once it has taken
+    /// Returns the median remaining time of jobs like this one, in whole seconds. Returns none once the job has taken
     /// longer than nearly all of them.
     #[must_use]
     pub fn seconds_left(&self, now: Timestamp) -> Option<u64> {
@@ -78,7 +78,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    /// A job that has read the login and begins with the accounts.
+    /// A job that has finished the login and starts with the accounts.
     fn running() -> JobMemory {
         let step = |title: &str, status: &str| StepView {
             title: title.to_owned(),
@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    /// So many jobs that took twenty seconds from there on.
+    /// The durations of this many jobs, each of which took twenty seconds from that stage.
     fn seen(jobs: usize) -> KnownDurations {
         let mut pace = DurationStats::default();
         for _ in 0..jobs {

@@ -1,4 +1,4 @@
-//! An event: one thing told about a watch, with the exact body that is signed and posted.
+//! An event: one report about a watch, with the exact body that is signed and posted.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,11 +9,11 @@ use crate::domain::{Action, EventId, JobContext, Metadata, Status, WatchId};
 /// An event as the store keeps it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its id, which is its `webhook-id`.
+    /// The id of the event, which is its `webhook-id`.
     pub id: EventId,
-    /// What is posted.
+    /// The body that is posted.
     pub body: EventBody,
-    /// When it spoils: attempts end here. None for events that keep.
+    /// When the event expires: there are no attempts after this time. None for events that do not expire.
     pub deadline: Option<Timestamp>,
 }
 
@@ -90,7 +90,7 @@ pub struct EventChallenge {
     pub respond_to: String,
 }
 
-/// The closed list of types.
+/// Returns the schema of `type`, a closed list.
 fn type_schema() -> Object {
     let words = Status::ALL.iter().map(|status| format!("job.{status}"));
     ObjectBuilder::new()
@@ -102,7 +102,7 @@ fn type_schema() -> Object {
 }
 
 impl Event {
-    /// The exact text that is stored, signed and posted.
+    /// Returns the exact text that is stored, signed and posted.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(&self.body)
     }

@@ -1,4 +1,4 @@
-//! How relays divide what they may do together.
+//! How the relays on one store divide shared limits.
 
 use std::{
     sync::{
@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-/// The longest that one piece of work leaves the store to the other relays.
+/// The longest time for which a relay leaves the store to the others after one piece of work.
 const LONGEST_REST: Duration = Duration::from_millis(50);
 
-/// One relay's share of a bound that holds for all relays on a store. Clones share it.
+/// The number of relays on a store, and one relay's share of their limits. Clones share one state.
 #[derive(Debug, Clone)]
 pub struct Fleet(Arc<AtomicUsize>);
 
@@ -22,32 +22,33 @@ impl Default for Fleet {
 }
 
 impl Fleet {
-    /// The share of a relay that is alone: everything.
+    /// Makes a fleet of one relay, whose share is everything.
     #[must_use]
     pub fn alone() -> Self {
         Self(Arc::new(AtomicUsize::new(1)))
     }
 
-    /// Says how many relays there are now.
+    /// Sets the number of relays.
     pub fn set_size(&self, relays: usize) {
         self.0.store(relays.max(1), Ordering::Relaxed);
     }
 
-    /// How many relays there are, this one included.
+    /// Returns the number of relays, including this one.
     #[must_use]
     pub fn relays(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// This relay's part of so much: never nothing, and otherwise not more in all than there is.
+    /// Returns this relay's share of a limit, at least 1. Except for this minimum, the shares of all relays together
+    /// do not exceed the limit.
     #[must_use]
     pub fn of(&self, whole: usize) -> usize {
         (whole / self.relays()).max(1)
     }
 
-    /// How long to leave a store to the others after it was busy with this relay's work for so long: as long
-    /// for each of them. Relays that are many do more at a time then instead of more often, and the store has
-    /// no more transactions for it. Not at all for one that is alone.
+    /// Returns how long this relay waits after it kept the store busy for `took`. With *n* relays the wait is (n − 1)
+    /// × `took`, at most 50 ms. A relay then does more work in each transaction, and many relays need few more
+    /// transactions. A relay that is alone does not wait.
     #[must_use]
     pub fn rest_after(&self, took: Duration) -> Duration {
         let others = u32::try_from(self.relays() - 1).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! Ids: prefixed and time-ordered where they are the relay's own, opaque where they are Basiq's.
+//! Ids. The relay's own ids have a prefix and are ordered by time; Basiq's ids are opaque.
 
 use std::{fmt, str::FromStr};
 
@@ -9,18 +9,18 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use ulid::Ulid;
 
-/// Text that is not an id of the expected kind.
+/// The text is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IdError {
-    /// The text lacks the prefix of its kind, or what follows is not an id.
+    /// The text lacks the prefix of its kind, or the rest is not an id.
     #[error("`{text}` is not an id that begins with `{prefix}`")]
     Malformed {
-        /// What was given.
+        /// The text.
         text: String,
         /// The prefix of the expected kind.
         prefix: &'static str,
     },
-    /// Not a job id in a form that is safe in a URL path.
+    /// The text is not a job id that is safe in a URL path.
     #[error("must be 1 to 128 of `A-Z a-z 0-9 . _ -`, and not `.` or `..`")]
     Job,
 }
@@ -32,10 +32,10 @@ macro_rules! prefixed_id {
         pub struct $name(Ulid);
 
         impl $name {
-            /// What every id of this kind begins with.
+            /// The prefix of every id of this kind.
             pub const PREFIX: &'static str = $prefix;
 
-            /// A new id; ids sort by the time they were made.
+            /// Makes a new id. Ids sort by the time at which they were made.
             #[must_use]
             pub fn new(now: Timestamp) -> Self {
                 Self(Ulid::from_parts(epoch_millis(now), rand::rng().random()))
@@ -97,11 +97,11 @@ prefixed_id!(
 );
 
 impl EventId {
-    /// The id of a watch's `transition`th transition (from 1), the same however often it is asked
-    /// for: a crash between two writes cannot make two events of one transition.
+    /// Derives the id of a watch's transition number `transition`, counted from 1. The result is always the same. So
+    /// a crash between two writes cannot make two events of one transition.
     ///
-    /// It carries the watch's time, then the transition, then a hash of both, so that the events of
-    /// one watch sort by their order.
+    /// The id contains the watch's time, then the transition, then a hash of both. So the events of one watch sort by
+    /// their order.
     #[must_use]
     pub fn derive(watch: WatchId, transition: u32) -> Self {
         let hash = Sha256::new()
@@ -124,7 +124,7 @@ fn epoch_millis(time: Timestamp) -> u64 {
     u64::try_from(time.as_millisecond()).unwrap_or(0)
 }
 
-/// Names a client inside the store; never shown.
+/// The id of a client inside the store. It is never shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub i64);
 
@@ -134,7 +134,7 @@ pub struct ClientId(pub i64);
 pub struct JobId(String);
 
 impl JobId {
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,18 +1,18 @@
-//! A Basiq job as the relay understands it, and what the relay remembers of it between looks.
+//! A Basiq job as the relay understands it, and the relay's memory of it between looks.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::StageSeen;
 
-/// A job document, read tolerantly: what was odd is coerced, what was unknown is kept as text.
+/// A job document, read tolerantly. Unusual values are converted; unknown values are kept as text.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct JobSnapshot {
     /// The steps in Basiq's order; empty until Basiq lists them.
     pub steps: Vec<Step>,
-    /// The top-level `status`, usually absent; a tie-breaker only.
+    /// The top-level `status`, which is usually absent. The relay trusts `failed`; `success` counts only without steps.
     pub status: Option<StepStatus>,
-    /// When Basiq made the job.
+    /// When Basiq created the job.
     pub created: Option<Timestamp>,
     /// When Basiq last changed the job.
     pub updated: Option<Timestamp>,
@@ -23,37 +23,37 @@ pub struct JobSnapshot {
 /// One step of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// Basiq's title, such as `verify-credentials`; an open set.
+    /// Basiq's title, such as `verify-credentials`. The set of titles is open.
     pub title: String,
-    /// How far it is.
+    /// The progress of the step.
     pub status: StepStatus,
-    /// What is told of its failure, for a failed step that tells anything.
+    /// Why the step failed, if it failed and Basiq gives details.
     pub failure: Option<StepFailure>,
-    /// The challenge in its result, open or not.
+    /// The challenge in the step's result, open or not.
     pub challenge: Option<Challenge>,
-    /// The `url` in its result.
+    /// The `url` in the step's result.
     pub url: Option<String>,
 }
 
-/// How far a step is.
+/// The progress of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepStatus {
-    /// Not begun.
+    /// The step has not begun.
     Pending,
-    /// Begun.
+    /// The step has begun.
     InProgress,
-    /// Done.
+    /// The step succeeded.
     Success,
-    /// Failed.
+    /// The step failed.
     Failed,
-    /// Not needed.
+    /// The step was not needed.
     Skipped,
-    /// A word nobody knows: taken as still running.
+    /// A status that the relay does not know. The relay treats the step as still running.
     Unknown(String),
 }
 
 impl StepStatus {
-    /// The status as Basiq writes it.
+    /// Returns the status as Basiq writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -66,19 +66,19 @@ impl StepStatus {
         }
     }
 
-    /// Whether the step needs nothing more: done, or not needed.
+    /// Returns whether the step needs nothing more: it succeeded or was not needed.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Success | Self::Skipped)
     }
 }
 
-/// What Basiq tells of a failed step.
+/// Basiq's details of a failed step.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StepFailure {
     /// The category, as Basiq wrote it.
     pub code: Option<String>,
-    /// A short text.
+    /// A short description.
     pub title: Option<String>,
     /// The bank's own text.
     pub detail: Option<String>,
@@ -87,20 +87,20 @@ pub struct StepFailure {
 /// A question the bank asks the person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
-    /// `token`, `security-questions` or a word nobody knows yet.
+    /// `token`, `security-questions`, or a method that the relay does not know.
     pub method: String,
-    /// The bank's text; may hold a masked phone number, so it is never logged.
+    /// The bank's text. It may contain a masked phone number, so it is never logged.
     pub description: String,
-    /// One prompt for each answer that is wanted, in order.
+    /// One prompt for each expected answer, in order.
     pub inputs: Vec<String>,
-    /// How long Basiq says the person has, in milliseconds.
+    /// The person's time to answer, in milliseconds, as Basiq states it.
     pub expiry_ms: Option<u64>,
-    /// Where the answer goes, as Basiq linked it: absolute or relative.
+    /// The link for the answer as Basiq wrote it, absolute or relative.
     pub respond_to: Option<String>,
 }
 
 impl Challenge {
-    /// Whether `other` asks the same: method, description and inputs tell challenges apart.
+    /// Returns whether `other` is the same challenge. Challenges are compared by method, description and inputs.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.method == other.method
@@ -127,12 +127,12 @@ pub struct JobContext {
     pub institution_id: Option<String>,
 }
 
-/// A bank, by the connector that reaches it.
+/// A bank and the connector that reaches it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bank {
     /// Basiq's id of the bank, such as `AU00000`.
     pub institution_id: String,
-    /// How it is connected, such as `web`.
+    /// The method of the connection, such as `web`.
     pub method: String,
 }
 
@@ -147,75 +147,75 @@ pub struct StepView {
     pub status: String,
 }
 
-/// What the relay remembers of a job between looks; kept in the store, never only in memory.
+/// The relay's memory of a job between looks. It is kept in the store, never only in memory.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobMemory {
-    /// When the relay first looked.
+    /// When the relay first looked at the job.
     pub first_look_at: Option<Timestamp>,
-    /// When Basiq made the job, as it told.
+    /// When Basiq created the job, as Basiq states it.
     pub created: Option<Timestamp>,
-    /// The steps as last seen.
+    /// The steps at the latest look.
     pub steps: Vec<StepView>,
-    /// When the steps were last seen to change.
+    /// When the relay last saw the steps change.
     pub changed_at: Option<Timestamp>,
-    /// When the last look brought a document.
+    /// When the latest look that got a document was made.
     pub seen_at: Option<Timestamp>,
-    /// The stages it was seen in, oldest first, as far as what it takes from there on says something
-    /// about others: not if it waited for a person or was tried again.
+    /// The stages in which the relay saw the job, oldest first. Only stages that help to estimate other jobs are
+    /// kept: none if the job waited for a person or was retried.
     pub stages: Vec<StageSeen>,
-    /// Whose job it is, as last seen.
+    /// Whose job it is, at the latest look.
     pub context: JobContext,
-    /// The challenges seen.
+    /// The challenges that the relay has seen.
     pub challenges: ChallengeMemory,
-    /// Looks in a row that brought no usable answer.
+    /// The number of looks in a row that got no usable response.
     pub errors_in_a_row: u32,
-    /// Since when Basiq says the job does not exist.
+    /// The time since which Basiq says that the job does not exist.
     pub missing_since: Option<Timestamp>,
-    /// Since when Basiq says the job is not ours.
+    /// The time since which Basiq says that the job is not ours.
     pub forbidden_since: Option<Timestamp>,
-    /// What the relay is waiting for.
+    /// What the relay waits for.
     pub phase: Phase,
 }
 
-/// The challenges of a job, counted.
+/// The number of a job's challenges, and the open one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ChallengeMemory {
-    /// How many distinct challenges were seen.
+    /// How many distinct challenges the relay has seen.
     pub count: u32,
-    /// The one that is open now.
+    /// The challenge that is open now.
     pub open: Option<OpenChallenge>,
 }
 
 /// A challenge that waits for its answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OpenChallenge {
-    /// What is asked.
+    /// The challenge.
     pub challenge: Challenge,
-    /// When the relay first saw it; its time limit counts from here.
+    /// When the relay first saw the challenge. Its time limit starts then.
     pub first_seen_at: Timestamp,
 }
 
-/// What the relay is waiting for before a job can change.
+/// What the relay waits for before a job can change.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Phase {
     /// The job itself.
     #[default]
     Running,
-    /// Basiq's queue of updates: tried again at intervals until it works or the job is too old.
+    /// Basiq's queue of updates. Basiq retries at intervals, until the update succeeds or the job is too old.
     RetryQueue {
-        /// When the retry that is waited for is due.
+        /// When the expected retry is due.
         next_retry_at: Timestamp,
-        /// Looks since then.
+        /// The number of looks since that time.
         looks: u32,
     },
     /// A bank that is down for everybody.
     Outage {
         /// The bank.
         bank: Bank,
-        /// The code the job failed with, told again when the outage outlives the watch.
+        /// The error code of the failed job. The relay reports it again if the outage outlasts the watch.
         error_code: String,
     },
 }

@@ -1,20 +1,20 @@
-//! How likely a job is to settle at which time, as the buckets of a histogram: from what was seen of jobs
-//! like it, and from guesses. Pure.
+//! The likely durations of a job, as the buckets of a histogram. The data are observations of jobs like it, and
+//! guesses. Pure.
 
 use std::time::Duration;
 
 use crate::domain::{BUCKETS, DurationHistogram, bucket_end};
 
-/// How many observations Basiq's average for a bank counts for, and how wide it is taken: the standard
-/// deviation of its logarithm.
+/// The weight of Basiq's average for a bank, in observations, and its assumed spread. The spread is the standard
+/// deviation of the logarithm.
 const AVERAGE: (f64, f64) = (6.0, 0.5);
 
-/// Observations by bucket of how long a job takes from a stage on.
+/// Observations by bucket of how long a job takes from a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DurationLikelihood([f64; BUCKETS]);
 
 impl DurationLikelihood {
-    /// What was seen, which may be nothing.
+    /// Starts with the observed durations, if there are any.
     #[must_use]
     pub fn of(seen: Option<&DurationHistogram>) -> Self {
         Self(std::array::from_fn(|bucket| {
@@ -22,8 +22,8 @@ impl DurationLikelihood {
         }))
     }
 
-    /// Adds so many observations of a log-normal shape: its middle in seconds, and the standard deviation
-    /// of its logarithm.
+    /// Adds this many observations with a log-normal shape. The shape is the median in seconds, and the standard
+    /// deviation of the logarithm.
     pub fn guess(&mut self, observations: f64, shape: (f64, f64)) {
         let mut below = 0.0;
         for (bucket, weight) in self.0.iter_mut().enumerate() {
@@ -37,19 +37,19 @@ impl DurationLikelihood {
         }
     }
 
-    /// Adds what Basiq says such jobs take on average.
+    /// Adds Basiq's average duration of such jobs.
     pub fn add_average(&mut self, average: Duration) {
         let (weight, spread) = AVERAGE;
         self.guess(weight, (average.as_secs_f64(), spread));
     }
 
-    /// All observations.
+    /// Returns the total weight, in observations.
     #[must_use]
     pub fn total(&self) -> f64 {
         self.0.iter().sum()
     }
 
-    /// Each bucket: where it begins and ends, in seconds, and its observations.
+    /// Returns each bucket: its start and end in seconds, and its observations.
     pub fn buckets(&self) -> impl Iterator<Item = (f64, f64, f64)> {
         let weights = self.0.iter().enumerate();
         weights.map(|(bucket, weight)| {
@@ -58,14 +58,15 @@ impl DurationLikelihood {
         })
     }
 
-    /// The share of jobs that take longer than `elapsed` seconds, give or take a bucket.
+    /// Returns the share of jobs that take longer than `elapsed` seconds, to the precision of a bucket.
     #[must_use]
     pub fn beyond(&self, elapsed: f64) -> f64 {
         let beyond = self.buckets().filter(|(_, end, _)| *end > elapsed);
         beyond.map(|(_, _, weight)| weight).sum::<f64>() / self.total().max(f64::MIN_POSITIVE)
     }
 
-    /// How many seconds more half of those jobs take that have taken `elapsed` seconds; none if none has.
+    /// Returns the median remaining time in seconds of jobs that have taken `elapsed` seconds; none if no job takes
+    /// longer.
     #[must_use]
     pub fn median_left(&self, elapsed: f64) -> Option<f64> {
         let still_running = |(begin, end, weight): (f64, f64, f64)| {
@@ -84,8 +85,7 @@ impl DurationLikelihood {
     }
 }
 
-/// The share of a log-normal with this middle and spread below so many seconds, by a logistic curve
-/// close to it.
+/// Returns the share of a log-normal distribution below `seconds`. Uses a logistic curve as an approximation.
 fn share_below(seconds: f64, (middle, spread): (f64, f64)) -> f64 {
     1.0 / (1.0 + (-1.702 * (seconds / middle).ln() / spread).exp())
 }

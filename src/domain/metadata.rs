@@ -1,42 +1,44 @@
-//! What a client gives a watch to be told back with each event: kept as the text it was written in.
+//! The metadata that a client attaches to a watch. Each event returns it as the text that the client wrote.
 //!
-//! A JSON value read into numbers and maps and written again is another text: large numbers are rounded, `1.10` becomes
-//! `1.1`, keys change their order, and of two equal ones the first is lost. None of that is the relay's to decide.
+//! Parsing JSON into numbers and maps and writing it again changes the text. Large numbers are rounded, `1.10`
+//! becomes `1.1`, keys change their order, and of two equal keys the first is lost. The relay must not make such
+//! changes.
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-/// The most bytes, written without spaces and with each character as itself where JSON allows it.
+/// The maximum size in bytes, without spaces and with each character unescaped where JSON allows it.
 pub const MAX_METADATA: usize = 4096;
 
-/// The deepest nesting. Parsers of receivers give up at some depth; the strictest in wide use do beyond this.
+/// The maximum nesting depth. The parsers of receivers fail at some depth; the strictest in wide use fails beyond
+/// this one.
 const MAX_DEPTH: usize = 120;
 
-/// A JSON object as it was written, on one line.
+/// A JSON object as the client wrote it, on one line.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub struct Metadata(Box<RawValue>);
 
-/// Why a JSON text is no metadata.
+/// Why a JSON text is not valid metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum MetadataError {
-    /// It is another kind of value.
+    /// The value is not an object.
     #[error("must be an object")]
     NotAnObject,
-    /// It is longer than [`MAX_METADATA`]: so many bytes.
+    /// The text is longer than [`MAX_METADATA`]. The number is its size in bytes.
     #[error("must be at most {MAX_METADATA} bytes as JSON, is {0}")]
     TooLong(usize),
-    /// It is nested deeper than receivers can be expected to read.
+    /// The nesting is deeper than receivers can be expected to read.
     #[error("must be nested at most {MAX_DEPTH} levels deep")]
     TooDeep,
-    /// A text in it has half of a character, such as `\ud83d` alone.
+    /// A string contains half of a character, such as `\ud83d` alone.
     #[error("must not have half of a character (a surrogate without the other)")]
     HalfACharacter,
 }
 
 impl Metadata {
-    /// The metadata of this JSON text, as it is written but for line breaks and the spaces around them.
+    /// Makes metadata from a JSON text. Removes only line breaks and the spaces around them.
     pub fn of(value: &RawValue) -> Result<Self, MetadataError> {
         let text = value.get();
         if !text.starts_with('{') {
@@ -49,7 +51,7 @@ impl Metadata {
         if depth > MAX_DEPTH {
             return Err(MetadataError::TooDeep);
         }
-        // no text of JSON has a line break in it, so these are all between its parts
+        // a JSON string cannot contain a line break, so each line break is between two tokens
         let lines = text
             .split(['\n', '\r'])
             .map(|line| line.trim_matches([' ', '\t']));
@@ -58,13 +60,13 @@ impl Metadata {
             .map_err(|_| MetadataError::NotAnObject)
     }
 
-    /// The text.
+    /// Returns the metadata as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.get()
     }
 
-    /// Whether it is an object without a member.
+    /// Returns whether the object has no members.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let inside = self.as_str().trim_start_matches('{').trim_end_matches('}');
@@ -72,8 +74,8 @@ impl Metadata {
     }
 }
 
-/// A JSON text for a person: what nobody can see, and what turns the direction of a text round, as escapes. It means the
-/// same, for such characters stand in texts only.
+/// Makes a JSON text safe to show to a person. Escapes invisible characters and characters that change the direction
+/// of text. The JSON value stays the same, because such characters occur only in strings.
 #[must_use]
 pub fn visible_json(json: &str) -> String {
     let mut visible = String::with_capacity(json.len());
@@ -84,7 +86,7 @@ pub fn visible_json(json: &str) -> String {
             other => other.is_control(),
         };
         if is_hidden {
-            // all of them are below U+10000
+            // all these characters are below U+10000
             let escape = format!("\\u{:04x}", u32::from(character));
             visible.push_str(&escape);
         } else {
@@ -106,7 +108,7 @@ impl PartialEq for Metadata {
     }
 }
 
-/// What was stored is taken back as it is, if it is an object at all.
+/// Accepts a stored object without the checks of [`Metadata::of`].
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Box::<RawValue>::deserialize(deserializer)?;
@@ -118,7 +120,7 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// How large a JSON text is, whatever spaces and escapes it is written with.
+/// The size of a JSON text, independent of its spaces and escapes.
 struct Extent {
     bytes: usize,
     depth: usize,
@@ -153,7 +155,7 @@ impl Extent {
     }
 }
 
-/// Where the text ends that begins here, in bytes.
+/// Returns where the string at the start of `json` ends, in bytes.
 fn end_of_text(json: &str) -> usize {
     let mut is_escaped = false;
     let end = json.bytes().enumerate().skip(1).find(|(_, byte)| {
@@ -164,7 +166,7 @@ fn end_of_text(json: &str) -> usize {
     end.map_or(json.len(), |(at, _)| at + 1)
 }
 
-/// How long a text is, written with as few escapes as JSON allows.
+/// Returns the length of a string in bytes, written with as few escapes as JSON allows.
 fn length_of_text(token: &str) -> Result<usize, MetadataError> {
     let text: String = serde_json::from_str(token).map_err(|_| MetadataError::HalfACharacter)?;
     let written = serde_json::to_string(&text).map_err(|_| MetadataError::HalfACharacter)?;
@@ -215,7 +217,7 @@ mod tests {
                 format!("{{\"a\":\"{}\"}}", "x".repeat(4089)),
                 Err(MetadataError::TooLong(4097)),
             ),
-            // 3 bytes each as themselves
+            // 3 bytes each when unescaped
             (format!("{{\"a\":\"{}\"}}", "\\u4e2d".repeat(1362)), Ok(())),
             (
                 format!("{{\"a\":\"{}\"}}", "\\u4e2d".repeat(1363)),

@@ -1,19 +1,20 @@
-//! The person's answer to a challenge: passed on, never kept, never printed.
+//! The person's answer to a challenge. The relay passes it on, and never stores or prints it.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// An answer to an open challenge, one text for each of its inputs.
+/// An answer to an open challenge, with one text for each of its inputs.
 pub struct MfaAnswer(Vec<SecretString>);
 
 impl MfaAnswer {
-    /// The most texts an answer has; banks ask one or two.
+    /// The maximum number of texts in an answer. Banks ask for one or two.
     pub const MOST_TEXTS: usize = 10;
-    /// The longest text of an answer, in characters.
+    /// The maximum length of a text, in characters.
     pub const LONGEST_TEXT: usize = 256;
 
-    /// The answer of these texts: 1 to 10, each of 1 to 256 characters.
+    /// Makes an answer of 1 to 10 texts, each of 1 to 256 characters. Returns none if the texts are outside these
+    /// limits.
     #[must_use]
     pub fn new(texts: Vec<String>) -> Option<Self> {
         let fits = (1..=Self::MOST_TEXTS).contains(&texts.len())
@@ -23,18 +24,18 @@ impl MfaAnswer {
         fits.then_some(answer)
     }
 
-    /// Whether a text may be a part of an answer.
+    /// Returns whether a text may be a part of an answer.
     #[must_use]
     pub fn is_text(text: &str) -> bool {
         !text.is_empty() && text.chars().nth(Self::LONGEST_TEXT).is_none()
     }
 
-    /// The texts themselves, to pass on.
+    /// Returns the texts, to pass them on.
     pub fn expose(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(ExposeSecret::expose_secret)
     }
 
-    /// Whether `text` repeats a part of the answer.
+    /// Returns whether `text` repeats a part of the answer.
     #[must_use]
     pub fn is_repeated_in(&self, text: &str) -> bool {
         self.expose().any(|part| text.contains(part))

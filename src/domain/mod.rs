@@ -1,12 +1,12 @@
-//! Names the things the relay works with and their legal changes. No I/O, no async.
+//! The types that the relay works with, and their valid changes. No I/O, no async.
 //!
 //! # Glossary
 //!
-//! * **Job**: Basiq's job, and nothing else: slow work at Basiq such as connecting a bank.
-//! * **Watch**: a client's wish to be told, at one callback, what becomes of one job.
+//! * **Job**: a job of Basiq, and nothing else: slow work such as connecting a bank.
+//! * **Watch**: a client's request to be told, at one callback, what happens to one job.
 //! * **Look**: one `GET /jobs/{id}` at Basiq.
-//! * **Outcome**: what a look means: still running, or something to tell ([`Verdict`]).
-//! * **Event**: one thing told about a watch, numbered from 1 by its `sequence`.
+//! * **Outcome**: the meaning of a look: the job is still running, or there is something to report ([`Verdict`]).
+//! * **Event**: one report about a watch, numbered from 1 by its `sequence`.
 //! * **Delivery**: an event on its way to the callback.
 //! * **Attempt**: one `POST` of a delivery.
 //! * **Client**: a backend team with an API key and a signing secret.

@@ -1,4 +1,4 @@
-//! What a look at a job means: still running, or something to tell.
+//! The meaning of a look at a job: the job is still running, or there is something to report.
 
 use jiff::Timestamp;
 
@@ -16,13 +16,13 @@ macro_rules! closed_words {
             /// Every value, in the order of the contract.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The value as it is written in JSON, logs and metrics.
+            /// Returns the value as it is written in JSON, logs and metrics.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
 
-            /// The value that is written so, if there is one.
+            /// Parses the written form of a value; none if it is unknown.
             #[must_use]
             pub fn from_word(word: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|value| value.as_str() == word)
@@ -47,7 +47,7 @@ closed_words! {
         Failed => "failed",
         /// The job is paused until the person answers.
         ActionRequired => "action-required",
-        /// It failed for now and Basiq will try again by itself.
+        /// The job failed for now, and Basiq will try again by itself.
         Delayed => "delayed",
     }
 }
@@ -67,46 +67,46 @@ closed_words! {
         Reauthorise => "reauthorise",
         /// Ask for a different or corrected statement file.
         ProvideStatement => "provide-statement",
-        /// Tell the person it will take longer; the relay reports when it is done.
+        /// Tell the person that the job will take longer. The relay reports when it is done.
         Wait => "wait",
-        /// The bank is down for everybody; the relay reports when it is back.
+        /// The bank is down for everybody. The relay reports when it is back.
         WaitForBank => "wait-for-bank",
         /// Refresh the connection at `retryAt`, or now.
         Retry => "retry",
         /// Report the connection and the job to Basiq support.
         ContactSupport => "contact-support",
-        /// The integration sent something wrong: a developer must look.
+        /// The integration sent something wrong. A developer must check it.
         FixRequest => "fix-request",
     }
 }
 
-/// What a look at a job means for one watch.
+/// The meaning of a look at a job for one watch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// Nothing to tell yet.
+    /// There is nothing to report yet.
     Running,
-    /// Something the client should know, if it was not told already.
+    /// There is something to report, unless the client was told before.
     Tell(Box<Verdict>),
 }
 
-/// Something to tell about a job, complete but for the words shown to the person.
+/// A report about a job, complete except for the text shown to the person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// What became of the job.
     pub status: Status,
-    /// What to do about it.
+    /// What the receiver should do next.
     pub action: Action,
-    /// Whether this is the last word on the watch.
+    /// Whether this is the last report of the watch.
     pub is_final: bool,
-    /// Title of the first failed step.
+    /// The title of the first failed step.
     pub failed_step: Option<String>,
     /// Basiq's code in its canonical spelling, or one of the relay's own.
     pub error_code: Option<String>,
-    /// Names the text for the person in the catalogue of messages.
+    /// The key of the text for the person in the catalogue of messages.
     pub message: String,
-    /// When a retry is worth it.
+    /// When a retry is worthwhile.
     pub retry_at: Option<Timestamp>,
-    /// What the bank said, cleaned and cut at 1,000 characters; for developers.
+    /// The bank's text for developers, cleaned and cut at 1,000 characters.
     pub detail: Option<String>,
     /// The open challenge, for [`Action::AnswerMfa`].
     pub challenge: Option<Challenge>,

@@ -1,4 +1,4 @@
-//! Secrets: signing secrets and API keys, which neither `Debug` nor `Display` prints.
+//! Signing secrets and API keys. Neither `Debug` nor `Display` prints them.
 
 use std::fmt;
 
@@ -12,28 +12,28 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-/// A secret of the Standard Webhooks specification: `whsec_` and the base64 of 24 to 64 bytes.
+/// A signing secret in the format of Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes.
 #[derive(Clone)]
 pub struct SigningSecret(SecretString);
 
-/// Text that is no signing secret. It does not say what it was given.
+/// The text is not a signing secret. The error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("a signing secret is `whsec_` and the base64 of 24 to 64 bytes")]
 pub struct SigningSecretError;
 
-/// Text that is no signing secret of anybody. It does not say what it was given.
+/// The text is not another system's signing secret. The error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("allowed is the base64 of at least 8 bytes, with or without `whsec_` before it")]
 pub struct ForeignSecretError;
 
 impl SigningSecret {
-    /// A new secret of 32 random bytes.
+    /// Makes a new secret of 32 random bytes.
     #[must_use]
     pub fn generate() -> Self {
         Self(format!("whsec_{}", STANDARD.encode(random_bytes())).into())
     }
 
-    /// The secret that is written so.
+    /// Parses a secret.
     pub fn parse(text: &str) -> Result<Self, SigningSecretError> {
         let encoded = text.strip_prefix("whsec_").ok_or(SigningSecretError)?;
         let key = STANDARD.decode(encoded).map_err(|_| SigningSecretError)?;
@@ -44,8 +44,8 @@ impl SigningSecret {
         }
     }
 
-    /// A secret of another's making, as a dashboard shows it: with or without `whsec_`, padded or
-    /// not, of at least 8 bytes.
+    /// Parses another system's secret, as a dashboard shows it. The secret has at least 8 bytes, may lack `whsec_`,
+    /// and may be padded or not.
     pub fn of_another(text: &str) -> Result<Self, ForeignSecretError> {
         let encoded = text.strip_prefix("whsec_").unwrap_or(text);
         let encoded = encoded.trim_end_matches('=');
@@ -58,7 +58,7 @@ impl SigningSecret {
         Ok(Self(format!("whsec_{}", STANDARD.encode(key)).into()))
     }
 
-    /// The secret itself, to sign with, to store, or to show its owner once.
+    /// Returns the secret itself, to sign with, to store, or to show to its owner once.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
@@ -82,31 +82,31 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-/// An API key: `brk_` and 43 characters, shown once when it is made.
+/// An API key: `brk_` and 43 characters. It is shown once, when it is made.
 #[derive(Clone)]
 pub struct ApiKey(SecretString);
 
 impl ApiKey {
-    /// A new key of 32 random bytes.
+    /// Makes a new key of 32 random bytes.
     #[must_use]
     pub fn generate() -> Self {
         let encoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random_bytes());
         Self(format!("brk_{encoded}").into())
     }
 
-    /// The key a caller presented, whatever it looks like.
+    /// Takes the key that a caller presented, in any format.
     #[must_use]
     pub fn presented(text: &str) -> Self {
         Self(text.to_owned().into())
     }
 
-    /// The key itself, to show its owner once.
+    /// Returns the key itself, to show to its owner once.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// What the store keeps of it. A key has 256 random bits, so one round of SHA-256 is enough.
+    /// Returns the hash that the store keeps. A key has 256 random bits, so one round of SHA-256 is enough.
     #[must_use]
     pub fn hash(&self) -> ApiKeyHash {
         ApiKeyHash(Sha256::digest(self.expose().as_bytes()).into())
@@ -119,18 +119,18 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The SHA-256 of an API key. Comparison takes the same time wherever two differ.
+/// The SHA-256 of an API key. A comparison takes the same time wherever the hashes differ.
 #[derive(Clone, Copy)]
 pub struct ApiKeyHash([u8; 32]);
 
 impl ApiKeyHash {
-    /// The hash that was stored so; none if it has another length.
+    /// Reads a stored hash. Returns none if the length is wrong.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The hash for the store.
+    /// Returns the hash for the store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

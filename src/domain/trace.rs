@@ -1,14 +1,14 @@
-//! Where a call stands in a distributed trace, as the W3C's Trace Context says it.
+//! A position in a distributed trace, in the format of W3C Trace Context.
 
 use std::fmt;
 
-/// The version that is written. Later ones are read by what they have in common with it.
+/// The version that the relay writes. Of later versions it reads only the parts that version 0 has too.
 const VERSION: u64 = 0;
 
-/// A version that nobody may use.
+/// The version that the specification forbids.
 const FORBIDDEN_VERSION: u64 = 0xff;
 
-/// The flags that have a meaning: that the trace is recorded, and that its id is random.
+/// The flags that have a meaning: the trace is recorded, and its id is random.
 const SAMPLED: u8 = 0b01;
 const KNOWN_FLAGS: u8 = 0b11;
 
@@ -21,7 +21,7 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// A place in a trace. An id that is zero means none.
+    /// Makes a position in a trace. Returns none if an id is zero, which the specification forbids.
     #[must_use]
     pub fn new(trace_id: u128, span_id: u64, flags: u8) -> Option<Self> {
         let flags = flags & KNOWN_FLAGS;
@@ -32,7 +32,7 @@ impl TraceContext {
         })
     }
 
-    /// What a `traceparent` says; none if it is not valid, which is as if there were none.
+    /// Parses a `traceparent` value. Returns none if the value is not valid; the caller then treats it as absent.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(5, '-');
@@ -47,32 +47,32 @@ impl TraceContext {
         Self::new(trace_id, span_id.try_into().ok()?, flags.try_into().ok()?)
     }
 
-    /// The trace.
+    /// Returns the id of the trace.
     #[must_use]
     pub fn trace_id(self) -> u128 {
         self.trace_id
     }
 
-    /// The span that asked.
+    /// Returns the id of the span that asked for the work.
     #[must_use]
     pub fn span_id(self) -> u64 {
         self.span_id
     }
 
-    /// The trace's flags.
+    /// Returns the flags of the trace.
     #[must_use]
     pub fn flags(self) -> u8 {
         self.flags
     }
 
-    /// Whether who asked may have recorded the trace.
+    /// Returns whether the caller may have recorded the trace.
     #[must_use]
     pub fn is_sampled(self) -> bool {
         self.flags & SAMPLED != 0
     }
 }
 
-/// As a `traceparent` says it.
+/// Writes the value of a `traceparent` header.
 impl fmt::Display for TraceContext {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -87,7 +87,7 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// A number of exactly so many lower-case digits.
+/// Parses a number of exactly this many lower-case hexadecimal digits.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let well_formed = text.len() == digits && text.bytes().all(is_digit);

@@ -1,4 +1,4 @@
-//! How Basiq answers, as one shared word that calls set and health checks read.
+//! The health of Basiq. The calls to Basiq set it, and health checks read it.
 
 use std::sync::{
     Arc,
@@ -10,18 +10,18 @@ use crate::domain::outcome::closed_words;
 closed_words! {
     /// How Basiq answers.
     UpstreamHealth {
-        /// As it should.
+        /// Basiq answers normally.
         Ok => "ok",
-        /// It asks for fewer calls.
+        /// Basiq asks for fewer calls.
         Throttled => "throttled",
-        /// Errors, time-outs or unreadable answers.
+        /// Calls end in errors, time-outs or unreadable responses.
         Failing => "failing",
-        /// It refuses the API key.
+        /// Basiq refuses the API key.
         KeyRefused => "key-refused",
     }
 }
 
-/// The latest word on how Basiq answers.
+/// The latest health of Basiq, and how fast the relay calls it. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct Upstream(Arc<Word>);
 
@@ -29,15 +29,15 @@ pub struct Upstream(Arc<Word>);
 struct Word {
     health: AtomicU8,
     breaker_open: AtomicBool,
-    /// How much of the budget is not used, in thousandths.
+    /// The share of the budget that is not used, in thousandths.
     held_back: AtomicU32,
 }
 
 impl Upstream {
-    /// A pace that uses the whole budget.
+    /// The pace that uses the whole budget.
     pub const WHOLE: u32 = 1000;
 
-    /// The latest word; [`UpstreamHealth::Ok`] until a call says otherwise.
+    /// Returns the latest health. The initial value is [`UpstreamHealth::Ok`].
     #[must_use]
     pub fn health(&self) -> UpstreamHealth {
         let index = usize::from(self.0.health.load(Ordering::Relaxed));
@@ -47,7 +47,7 @@ impl Upstream {
             .unwrap_or(UpstreamHealth::Ok)
     }
 
-    /// Says how Basiq answers now, and returns what was said before.
+    /// Sets the health of Basiq, and returns the previous one.
     #[expect(clippy::must_use_candidate, reason = "most callers only report")]
     pub fn report(&self, health: UpstreamHealth) -> UpstreamHealth {
         let before = self.health();
@@ -61,26 +61,26 @@ impl Upstream {
         before
     }
 
-    /// Whether calls rest because Basiq brought nothing usable.
+    /// Returns whether calls are paused because Basiq gave no usable response.
     #[must_use]
     pub fn is_breaker_open(&self) -> bool {
         self.0.breaker_open.load(Ordering::Relaxed)
     }
 
-    /// How much of the budget is used, in thousandths: less than all of it after Basiq asked for fewer
-    /// calls.
+    /// Returns the share of the budget that is used, in thousandths. After Basiq asked for fewer calls, the share is
+    /// below [`Upstream::WHOLE`].
     #[must_use]
     pub fn pace(&self) -> u32 {
         Self::WHOLE.saturating_sub(self.0.held_back.load(Ordering::Relaxed))
     }
 
-    /// Says how much of the budget is used, in thousandths.
+    /// Sets the share of the budget that is used, in thousandths.
     pub fn set_spacing(&self, thousandths: u32) {
         let held_back = Self::WHOLE.saturating_sub(thousandths);
         self.0.held_back.store(held_back, Ordering::Relaxed);
     }
 
-    /// Says whether calls rest.
+    /// Sets whether calls are paused.
     pub fn set_breaker_open(&self, open: bool) {
         self.0.breaker_open.store(open, Ordering::Relaxed);
     }

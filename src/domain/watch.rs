@@ -1,4 +1,4 @@
-//! A watch: a client's wish to be told what becomes of one job.
+//! A watch: a client's request to be told what happens to one job.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,21 +10,21 @@ use crate::domain::{
 closed_words! {
     /// Where a watch stands.
     WatchState {
-        /// The job is looked at.
+        /// The relay looks at the job.
         Watching => "watching",
         /// A challenge is open: the person must answer.
         AwaitingUser => "awaiting-user",
-        /// Basiq or the bank will be tried again.
+        /// Basiq will retry, or the bank is down.
         Delayed => "delayed",
-        /// The last word was told.
+        /// The final outcome is known.
         Settled => "settled",
-        /// Ended without a last word: by its client, by `410 Gone`, or with its client.
+        /// The watch ended without a final outcome: by its client, by `410 Gone`, or because its client was revoked.
         Cancelled => "cancelled",
     }
 }
 
 impl WatchState {
-    /// Whether more may be told.
+    /// Returns whether the watch may still have something to report.
     #[must_use]
     pub fn is_open(self) -> bool {
         match self {
@@ -39,7 +39,7 @@ closed_words! {
     Operation {
         /// A new connection.
         Create => "create",
-        /// New credentials for a connection; Basiq queues it when the bank is unavailable.
+        /// New credentials for a connection. Basiq queues the update if the bank is unavailable.
         Update => "update",
         /// A refresh of a connection.
         Refresh => "refresh",
@@ -50,15 +50,15 @@ closed_words! {
     }
 }
 
-/// The statuses a client wants to be told.
+/// The statuses that a client wants events for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventFilter(u8);
 
 impl EventFilter {
-    /// Tell everything.
+    /// All statuses.
     pub const ALL: Self = Self(0b1111);
 
-    /// Tell these only.
+    /// Selects these statuses only.
     #[must_use]
     pub fn only(statuses: &[Status]) -> Self {
         Self(
@@ -68,19 +68,19 @@ impl EventFilter {
         )
     }
 
-    /// Whether this status is told.
+    /// Returns whether the client wants events with this status.
     #[must_use]
     pub fn tells(self, status: Status) -> bool {
         self.0 & Self::bit(status) != 0
     }
 
-    /// The filter as a small number, for the store.
+    /// Returns the filter as a small number, for the store.
     #[must_use]
     pub fn bits(self) -> u8 {
         self.0
     }
 
-    /// The filter of such a number; bits without a meaning are dropped.
+    /// Makes the filter from its number. Bits without a meaning are dropped.
     #[must_use]
     pub fn from_bits(bits: u8) -> Self {
         Self(bits & Self::ALL.0)
@@ -96,13 +96,13 @@ impl EventFilter {
     }
 }
 
-/// A BCP 47 language tag, 2 to 35 letters, digits and hyphens.
+/// A BCP 47 language tag of 2 to 35 letters, digits and hyphens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Locale(String);
 
 impl Locale {
-    /// The tag, if `text` has the form of one.
+    /// Parses a tag. Returns none if `text` does not have the form of one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
@@ -115,7 +115,7 @@ impl Locale {
         (language_ok && rest_ok && text.len() <= 35).then(|| Self(text.to_owned()))
     }
 
-    /// The tag as text.
+    /// Returns the tag as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -128,18 +128,18 @@ impl Default for Locale {
     }
 }
 
-/// What a client may choose for a watch.
+/// A client's choices for a watch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WatchOptions {
     /// What started the job.
     pub operation: Option<Operation>,
-    /// The statuses to be told.
+    /// The statuses to send events for.
     pub events: EventFilter,
-    /// Title of the step that is enough: success is told once every step up to it succeeded.
+    /// The title of the step that is enough. The watch succeeds once every step up to it has succeeded.
     pub until: Option<String>,
     /// The language of `userMessage`.
     pub locale: Locale,
-    /// Echoed in each event.
+    /// The client's data, which each event returns.
     pub metadata: Metadata,
 }
 
@@ -160,37 +160,37 @@ impl Default for WatchOptions {
 pub struct WatchRequest {
     /// The job.
     pub job_id: JobId,
-    /// Where to tell.
+    /// The URL to post events to.
     pub callback_url: CallbackUrl,
-    /// How.
+    /// The client's choices.
     pub options: WatchOptions,
 }
 
 /// A watch as the store keeps it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Watch {
-    /// Its id.
+    /// The id of the watch.
     pub id: WatchId,
-    /// Whose it is.
+    /// The client that owns the watch.
     pub client_id: ClientId,
-    /// What was asked for.
+    /// The client's request.
     pub request: WatchRequest,
-    /// Where it stands.
+    /// The state of the watch.
     pub state: WatchState,
-    /// What was told so far.
+    /// What the client was told so far.
     pub progress: ToldSoFar,
     /// When it was registered.
     pub created_at: Timestamp,
-    /// When its state last changed.
+    /// When the state last changed.
     pub updated_at: Timestamp,
-    /// When the last word was told, or the watch cancelled.
+    /// When the final outcome was recorded, or the watch was cancelled.
     pub settled_at: Option<Timestamp>,
-    /// The trace of the call that registered it.
+    /// The trace of the API call that registered the watch.
     pub trace: Option<TraceContext>,
 }
 
 impl Watch {
-    /// A watch as it begins, when it is registered.
+    /// Makes a watch in its initial state, at its registration.
     #[must_use]
     pub fn begun(id: WatchId, client_id: ClientId, request: WatchRequest, now: Timestamp) -> Self {
         Self {
@@ -207,19 +207,19 @@ impl Watch {
     }
 }
 
-/// What a watch was told so far.
+/// What a watch has told its client so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ToldSoFar {
-    /// Transitions so far, told or filtered out; the next event's id is derived from it.
+    /// The number of transitions so far, including filtered ones. The next event's id is derived from it.
     pub transitions: u32,
-    /// The last `sequence` used.
+    /// The latest `sequence`.
     pub sequence: u32,
-    /// The number of the last challenge told ([`crate::domain::ChallengeMemory::count`]).
+    /// The number of the last reported challenge ([`crate::domain::ChallengeMemory::count`]).
     pub told_challenge: u32,
-    /// Whether the delay by Basiq's queue of updates was told.
+    /// Whether the delay by Basiq's queue of updates was reported.
     pub told_delay: bool,
-    /// Whether the bank's outage was told.
+    /// Whether the bank's outage was reported.
     pub told_outage: bool,
 }
 

@@ -1,6 +1,7 @@
-//! Opens a connection to whichever of a name's addresses answers first (RFC 8305).
+//! Opens a connection to the first of a name's addresses that responds (RFC 8305).
 //!
-//! An address that swallows packets would otherwise use up the whole time limit: it neither accepts nor refuses.
+//! Without this, an address that drops packets would use up the whole time limit, because it neither accepts nor
+//! refuses.
 
 mod resolver;
 
@@ -15,14 +16,15 @@ use tokio::{net::TcpStream, time::sleep};
 
 pub(crate) use self::resolver::FirstToAnswer;
 
-/// How long an address is waited for before the next one is tried beside it (RFC 8305, section 5).
+/// How long the connection to one address may take before the next address is tried too (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// How many addresses of one name are tried. No honest name has more, and a name must not set off
-/// connections without end.
+/// The maximum number of addresses to try for one name. No honest name has more, and a name must not cause an
+/// unlimited number of connections.
 const MOST_ADDRESSES: usize = 64;
 
-/// Connects to the addresses in turn, each 250 ms after the one before or as soon as that one failed. The first
-/// connection wins and the others are given up. Tells the last failure if all fail, and `None` without addresses.
+/// Connects to the addresses in order. Each attempt starts 250 ms after the previous one, or as soon as an attempt
+/// fails. The first connection wins, and the other attempts are dropped. Returns the last error if all fail, and
+/// `None` if there are no addresses.
 pub(crate) async fn race<T, E, F>(
     addresses: &[IpAddr],
     connect: impl Fn(IpAddr) -> F,
@@ -55,26 +57,26 @@ pub(crate) async fn connect(addresses: &[IpAddr], port: u16) -> io::Result<TcpSt
     connected.unwrap_or_else(|| Err(io::Error::other("the name has no address")))
 }
 
-/// Resolves a name as the system does and connects to one of its addresses over TCP.
+/// Resolves a name with the system's resolver, and connects to one of its addresses over TCP.
 pub(crate) async fn connect_to_name(name: &str, port: u16) -> io::Result<TcpStream> {
     connect(&resolve(name).await?, port).await
 }
 
-/// The addresses of a name as the system finds them, in the order it prefers.
+/// Returns the addresses of a name from the system's resolver, in the system's order of preference.
 pub(crate) async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     let found = tokio::net::lookup_host((name, 0)).await?;
     Ok(found.map(|address| address.ip()).collect())
 }
 
-/// Connects to one address over TCP. What is sent leaves at once: requests are short.
+/// Connects to one address over TCP. Switches off Nagle's algorithm, because requests are short.
 pub(crate) async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-/// The addresses with their families by turns (RFC 8305, section 4), so that a family that leads nowhere costs one
-/// wait and not one for each of its addresses.
+/// Orders the addresses with alternating families (RFC 8305, section 4). A family without a route then costs one
+/// wait, not one for each of its addresses.
 fn interleaved(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let preferred = addresses.first().is_some_and(IpAddr::is_ipv6);
     let (first, second): (Vec<IpAddr>, Vec<IpAddr>) = addresses
@@ -108,7 +110,7 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// Races to addresses of which those in 10.0.0.0/8 swallow packets and those in 192.168.0.0/16 refuse.
+    /// Races to addresses. Addresses in 10.0.0.0/8 drop packets, and addresses in 192.168.0.0/16 refuse connections.
     async fn raced(texts: &[&str]) -> (Option<Result<IpAddr, IpAddr>>, Duration) {
         let began = Instant::now();
         let found = addresses(texts);

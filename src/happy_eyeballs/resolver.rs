@@ -1,4 +1,4 @@
-//! Has `reqwest` connect to the address that answers first.
+//! Makes `reqwest` connect to the address that responds first.
 
 use std::{io, net::SocketAddr};
 
@@ -9,25 +9,26 @@ use url::Url;
 
 use super::{connect_to, race, resolve};
 
-/// A resolver for one place. It finds out which of several addresses accepts connections and puts that one first.
+/// A resolver for one server. It finds out which of several addresses accepts connections, and puts that address
+/// first.
 ///
-/// `reqwest` takes no connector and tries addresses of one family one after the other, each for as long as the
-/// system does. So the race is run here, and costs a second connection where a name has several addresses.
+/// `reqwest` takes no connector. It tries the addresses of one family one after the other, each for as long as the
+/// system allows. So the race runs in the resolver, and costs a second connection if a name has several addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct FirstToAnswer {
-    /// The port to try, where that is known.
+    /// The port to try, if it is known.
     port: Option<u16>,
 }
 
 impl FirstToAnswer {
-    /// For a client that connects to this place itself.
+    /// Makes a resolver for a client that connects to this URL directly.
     pub(crate) fn at(url: &Url) -> Self {
         Self {
             port: url.port_or_known_default(),
         }
     }
 
-    /// For a client that connects to this place, or to the proxy that the environment names for it.
+    /// Makes a resolver for a client that connects to this URL, or to the proxy for it from the environment.
     pub(crate) fn towards(url: &Url) -> Self {
         let uri = Uri::try_from(url.as_str()).ok();
         let proxy = uri.and_then(|uri| Matcher::from_env().intercept(&uri));

@@ -9,35 +9,35 @@ use crate::{
     },
 };
 
-/// What a job's steps say.
+/// The state of a job according to its steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// Not settled.
+    /// The job has not settled.
     Running,
-    /// Paused until the person answers.
+    /// The job is paused until the person answers.
     Challenge(Challenge),
-    /// Every step that is waited for is done.
+    /// All steps that the watch waits for are done.
     Succeeded,
-    /// A step failed, or Basiq says the whole job did.
+    /// A step failed, or Basiq reports that the whole job failed.
     Failed(JobFailure),
 }
 
 /// How a job failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobFailure {
-    /// Title of the first failed step; none if Basiq only says that the job failed.
+    /// The title of the first failed step. `None` if Basiq reports only that the job failed.
     pub step: Option<String>,
     /// Basiq's code in its canonical spelling, at most 128 characters.
     pub code: Option<String>,
-    /// A short text.
+    /// Basiq's title of the failure.
     pub title: Option<String>,
     /// The bank's own text, cleaned and at most 1,000 characters.
     pub detail: Option<String>,
 }
 
 impl Finding {
-    /// Whether the bank or Basiq's connector to it could not serve the job: `service-unavailable`
-    /// and the codes that are treated the same.
+    /// Returns whether the bank, or Basiq's connector to it, could not serve the job. This covers
+    /// `service-unavailable` and the codes that are treated the same.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
@@ -50,9 +50,10 @@ impl Finding {
     }
 }
 
-/// What a job's steps say, to a watch that waits for the step `until` or else for the whole job.
+/// Returns the state of a job for a watch. The watch waits for the step `until`, or for the whole job if that
+/// is `None`.
 ///
-/// The top-level status is a tie-breaker only: `failed` is trusted, `success` settles a job that
+/// The top-level status is used only as a tie-breaker. `failed` is trusted, and `success` settles a job that
 /// lists no steps.
 #[must_use]
 pub fn find(snapshot: &JobSnapshot, until: Option<&str>) -> Finding {
@@ -82,8 +83,8 @@ pub fn find(snapshot: &JobSnapshot, until: Option<&str>) -> Finding {
     }
 }
 
-/// Whether the person may be asked something soon, or is being asked: a challenge step that is
-/// pending or in progress, of a job that is not over and not past that step.
+/// Returns whether Basiq asks the person something, or may do so soon. This needs a challenge step that is
+/// pending or in progress. The job must not have settled or begun a later step.
 #[must_use]
 pub fn expects_challenge(snapshot: &JobSnapshot) -> bool {
     let open = match find(snapshot, None) {
@@ -98,7 +99,7 @@ pub fn expects_challenge(snapshot: &JobSnapshot) -> bool {
         && from_challenge.all(|later| is_challenge(later) || !has_begun(later))
 }
 
-/// The `url`s of successful steps, in their order.
+/// Returns the `url`s of the successful steps, in order.
 #[must_use]
 pub fn resources(snapshot: &JobSnapshot) -> Vec<String> {
     snapshot
@@ -109,7 +110,7 @@ pub fn resources(snapshot: &JobSnapshot) -> Vec<String> {
         .collect()
 }
 
-/// The steps up to and including the one with this title; none if the job has no such step.
+/// Returns the steps up to and including the one with this title. Returns `None` if the job has no such step.
 fn steps_until<'a>(steps: &'a [Step], title: &str) -> Option<&'a [Step]> {
     let title = canonical_word(title);
     let last = steps
@@ -144,7 +145,7 @@ fn failure(step: &Step) -> JobFailure {
     let told = step.failure.clone().unwrap_or_default();
     JobFailure {
         step: (!step.title.is_empty()).then(|| step.title.clone()),
-        // Basiq's list of codes holds `success` too; on a failed step it says nothing
+        // Basiq's list of codes includes `success`. On a failed step it has no meaning.
         code: told
             .code
             .and_then(|code| canonical_code(&code))
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
     use crate::{basiq::wire::JobDocument, normalise::read_job};
 
-    /// A job written short: `verify-credentials:success mfa-challenge:pending`.
+    /// Builds a job from a short form such as `verify-credentials:success mfa-challenge:pending`.
     fn job(steps: &str) -> Value {
         let steps: Vec<Value> = steps
             .split_whitespace()

@@ -1,4 +1,4 @@
-//! Turns what a job's steps say into one outcome for a watch: the contract's table, as a pure
+//! Turns the state of a job into one outcome for a watch. It implements the table in the contract as a pure
 //! function of its arguments.
 
 use std::time::Duration;
@@ -17,35 +17,35 @@ use crate::{
     },
 };
 
-/// What is known about a job beyond its document.
+/// The facts about a job that its document lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobFacts {
     /// Whether Basiq reports the bank's connector in major outage.
     pub major_outage: bool,
-    /// Jobs of this connection that found the bank unavailable one after the other, this one
-    /// included; updates are not counted.
+    /// How many jobs of this connection in a row found the bank unavailable, including this one. Updates are
+    /// not counted.
     pub failures_in_a_row: u32,
-    /// When the job's age counts from: its creation, or the watch's where that is not known.
+    /// The start of the job's age: its creation time, or that of the watch if the former is unknown.
     pub started_at: Timestamp,
-    /// When Basiq tries a queued update next, where that is known.
+    /// When Basiq next retries a queued update, if known.
     pub next_retry_at: Option<Timestamp>,
 }
 
-/// The settings that judging needs.
+/// The settings that affect the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JudgeSettings {
-    /// "Wait, then try again."
+    /// How long a client should wait before it tries again at an unavailable bank.
     pub bank_retry_after: Duration,
     /// How often Basiq retries an update that found the bank unavailable.
     pub update_retry_interval: Duration,
-    /// The age at which a job is given up.
+    /// The age at which the relay gives up a job.
     pub job_max_age: Duration,
-    /// How many failures in a row make support the advice.
+    /// The number of failures in a row from which the advice is to contact support.
     pub support_after_failures: u32,
 }
 
 impl JobFacts {
-    /// Whether a job is older than any that is waited for.
+    /// Returns whether the job has exceeded the maximum age.
     fn is_too_old(&self, timings: &JudgeSettings, now: Timestamp) -> bool {
         self.started_at
             .checked_add(timings.job_max_age)
@@ -53,7 +53,7 @@ impl JobFacts {
     }
 }
 
-/// What a finding means for a watch with these options, at the time `now`.
+/// Returns what a finding means at the time `now` for a watch with these options.
 #[must_use]
 pub fn judge(
     finding: &Finding,
@@ -98,7 +98,7 @@ fn asks(challenge: &Challenge) -> Verdict {
     }
 }
 
-/// Fills in what the failure itself tells; a code that was set before stays.
+/// Adds the details of the failure. A code that is already set stays.
 fn of_failure(failure: &JobFailure, verdict: Verdict) -> Verdict {
     let error_code = verdict.error_code.or_else(|| failure.code.clone());
     Verdict {
@@ -109,7 +109,8 @@ fn of_failure(failure: &JobFailure, verdict: Verdict) -> Verdict {
     }
 }
 
-/// Basiq queues the update and tries again by itself, until the job is too old.
+/// Returns the verdict on an update at an unavailable bank. Basiq queues the update and retries it until the
+/// job is too old.
 fn update_unavailable(
     too_old: bool,
     known: &JobFacts,
@@ -153,7 +154,7 @@ fn bank_unavailable(
     }
 }
 
-/// Any failure but an unavailable bank.
+/// Returns the verdict on any failure except an unavailable bank.
 fn failure_verdict(failure: &JobFailure, timings: &JudgeSettings, now: Timestamp) -> Verdict {
     let step = failure.step.as_deref();
     let Some(known) = known_code(failure) else {
@@ -183,7 +184,8 @@ fn failure_verdict(failure: &JobFailure, timings: &JudgeSettings, now: Timestamp
     }
 }
 
-/// What is known of the code; where that is nothing, of a word of OAuth that stands in the detail.
+/// Returns the entry of the failure's code. If the code is unknown, the entry of an OAuth error code in the
+/// detail is used.
 fn known_code(failure: &JobFailure) -> Option<&'static CodeEntry> {
     let told = failure.code.as_deref().and_then(code);
     if told.is_some_and(|code| code.class != FailureClass::Unknown) {
@@ -197,7 +199,8 @@ fn by_class(code: &CodeEntry) -> Verdict {
     failed(code.class.action(), &code.message)
 }
 
-/// A code nobody knows, or none: on the first step new credentials may help, later a new try.
+/// Returns the verdict on an unknown or missing code. On the first step new credentials may help, and on later
+/// ones another attempt.
 fn unknown(step: Option<&str>) -> Verdict {
     if step == Some("verify-credentials") {
         failed(Action::ResubmitCredentials, "login-not-confirmed")

@@ -1,9 +1,10 @@
-//! A job document in, one outcome out; with the catalogue of codes and messages.
+//! Turns a job document into one outcome, and provides the catalogue of codes and messages.
 //!
-//! Pure: no I/O, no clock, no randomness. A document goes through three functions:
-//! [`read_job`] makes a snapshot of any JSON, [`find()`] derives from its steps where the job stands,
-//! and [`judge()`] says what that means for one watch. The [`Catalogue`] has the words for the
-//! person; which code means what is data, in `catalogue/codes.toml`.
+//! The module is pure: no I/O, no clock, no randomness. A document passes through three functions. [`read_job`]
+//! makes a snapshot of any JSON. [`find()`] derives the state of the job from its steps. [`judge()`] decides
+//! what that means for one watch.
+//!
+//! The [`Catalogue`] has the texts for the person. `catalogue/codes.toml` defines the meaning of each code.
 
 mod catalogue;
 mod find;

@@ -1,16 +1,16 @@
-//! Makes foreign text safe to keep: cleaned, cut, and codes in one spelling.
+//! Makes text from Basiq and banks safe to store: cleans and shortens it, and gives codes one spelling.
 
 use std::iter;
 
-/// The most characters of what the bank said.
+/// The maximum length of a bank's text, in characters.
 pub(crate) const MAX_TEXT: usize = 1000;
-/// The most characters of a code, a title, a status, an id or any other short word.
+/// The maximum length of a code, title, status, id or similar short text, in characters.
 pub(crate) const MAX_WORD: usize = 128;
 
-/// `text` without control characters, trimmed, and at most `max` characters long.
+/// Returns `text` without control characters, trimmed, and at most `max` characters long.
 ///
-/// Line ends and tabs become spaces; characters that turn the direction of the text round them
-/// are dropped with the controls, for they can make a log or a page show something else.
+/// Line ends and tabs become spaces. Bidirectional control characters are removed too, because they can make a
+/// log or a page show something else.
 pub(crate) fn clean(text: &str, max: usize) -> String {
     let cleaned: String = text
         .trim_start()
@@ -27,8 +27,8 @@ pub(crate) fn clean(text: &str, max: usize) -> String {
     cleaned.trim_end().to_owned()
 }
 
-/// The words for errors of OAuth and OpenID Connect, which banks speak where a person consents. They
-/// have underscores, and mean other things than Basiq's codes of the same letters.
+/// The error codes of OAuth and OpenID Connect, which some banks send when a person consents. They have
+/// underscores, and their meaning differs from that of Basiq's codes with the same letters.
 const OAUTH_WORDS: [&str; 14] = [
     "access_denied",
     "account_selection_required",
@@ -46,15 +46,17 @@ const OAUTH_WORDS: [&str; 14] = [
     "unsupported_response_type",
 ];
 
-/// The word of OAuth that a text is; none for any other text.
+/// Returns the OAuth error code that a text consists of, or `None` for any other text.
 pub(crate) fn oauth_word(text: &str) -> Option<&'static str> {
     let text = text.trim();
     let mut words = OAUTH_WORDS.into_iter();
     words.find(|word| text.eq_ignore_ascii_case(word))
 }
 
-/// A code in its canonical spelling: a word of OAuth as it is written there, else lower case, hyphens where Basiq also writes
-/// spaces or underscores, `unauthorized` for `unauthorised` and its like, at most 128 characters. None for no code.
+/// Returns a code in its canonical spelling, at most 128 characters long, or `None` for an empty code.
+///
+/// An OAuth error code stays as it is. Any other code becomes lower case. Hyphens replace the spaces and
+/// underscores that Basiq also uses, and `unauthorised` and similar words are spelt like `unauthorized`.
 pub(crate) fn canonical_code(text: &str) -> Option<String> {
     match oauth_word(text) {
         Some(word) => Some(word.to_owned()),
@@ -86,7 +88,7 @@ fn in_one_spelling(text: &str) -> Option<String> {
     (!code.is_empty()).then(|| code.to_owned())
 }
 
-/// A step title or a status in one spelling, to compare with; empty for none.
+/// Returns a step title or a status in one spelling, for comparisons. Returns an empty text if nothing is left.
 pub(crate) fn canonical_word(text: &str) -> String {
     in_one_spelling(text).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Tells the kinds of refused credentials apart by the bank's text.
+//! Distinguishes the kinds of refused credentials by the bank's text.
 
 use crate::{
     domain::Verdict,
@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// Ways to name a second factor.
+/// Phrases for a second factor.
 const SECOND_FACTOR: [&str; 9] = [
     "mfa",
     "2fa",
@@ -21,7 +21,7 @@ const SECOND_FACTOR: [&str; 9] = [
     "two-step",
     "second factor",
 ];
-/// Ways to say that it does not work here.
+/// Phrases for a feature that is not supported.
 const NOT_SUPPORTED: [&str; 7] = [
     "not support",
     "not currently support",
@@ -32,9 +32,9 @@ const NOT_SUPPORTED: [&str; 7] = [
     "unsupported",
 ];
 
-/// The verdict on refused credentials: a locked account and a login with a second factor that
-/// cannot be completed must be resolved with the bank, for another try makes the one worse and the
-/// other no better. Basiq uses one code for all three.
+/// Returns the verdict on refused credentials. The person must resolve two cases with the bank: a locked
+/// account, and a login whose second factor cannot be completed. Another attempt makes the former worse and
+/// the latter no better. Basiq uses one code for all three cases.
 pub(crate) fn of_credentials(failure: &JobFailure, code: &CodeEntry) -> Verdict {
     let texts: Vec<String> = [&failure.title, &failure.detail]
         .into_iter()

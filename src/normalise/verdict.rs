@@ -1,18 +1,18 @@
-//! Verdicts that no job document gives: what the relay itself has to say about a job.
+//! Verdicts that no job document leads to: the relay itself reaches them.
 
 use crate::{
     domain::{Action, Status, Verdict},
     normalise::catalogue::code,
 };
 
-/// Said where Basiq gives no code.
+/// The code of a failure for which Basiq gives no code.
 pub(crate) const UNKNOWN_ERROR: &str = "unknown-error";
 const MFA_FAILED: &str = "mfa-failed";
 const JOB_NOT_FOUND: &str = "job-not-found";
 const JOB_NOT_ACCESSIBLE: &str = "job-not-accessible";
 const WATCH_EXPIRED: &str = "watch-expired";
 
-/// A final failure with nothing told but what to do and the name of the message.
+/// Creates a final failure with only an action and the name of a message.
 pub(crate) fn failed(action: Action, message: &str) -> Verdict {
     Verdict {
         status: Status::Failed,
@@ -27,7 +27,7 @@ pub(crate) fn failed(action: Action, message: &str) -> Verdict {
     }
 }
 
-/// A verdict with one of the relay's own codes.
+/// Creates a verdict with one of the relay's own codes.
 fn own(own_code: &str, action: Action) -> Verdict {
     let message = code(own_code).map_or(UNKNOWN_ERROR, |code| code.message.as_str());
     Verdict {
@@ -36,30 +36,31 @@ fn own(own_code: &str, action: Action) -> Verdict {
     }
 }
 
-/// The challenge was not answered, or not rightly; Basiq gives no code for it.
+/// The person did not answer the challenge, or answered wrongly. Basiq gives no code for this.
 pub(crate) fn mfa_failed() -> Verdict {
     own(MFA_FAILED, Action::Retry)
 }
 
-/// Basiq did not know the job for longer than the grace.
+/// The verdict when Basiq reported the job as unknown for longer than the grace period.
 #[must_use]
 pub fn job_not_found() -> Verdict {
     own(JOB_NOT_FOUND, Action::FixRequest)
 }
 
-/// Basiq refused the job for longer than the grace, while it answered other calls.
+/// The verdict when Basiq refused the job for longer than the grace period, while it served other calls.
 #[must_use]
 pub fn job_not_accessible() -> Verdict {
     own(JOB_NOT_ACCESSIBLE, Action::FixRequest)
 }
 
-/// Nothing settled within the age a job may have.
+/// The verdict when nothing settled before the job reached its maximum age.
 #[must_use]
 pub fn watch_expired() -> Verdict {
     own(WATCH_EXPIRED, Action::ContactSupport)
 }
 
-/// The bank's outage, told before with this code and step, is over.
+/// The verdict when a bank's outage is over. The code and step are those with which the watch was told of the
+/// outage.
 #[must_use]
 pub fn bank_is_back(error_code: Option<String>, failed_step: Option<String>) -> Verdict {
     Verdict {
@@ -69,7 +70,8 @@ pub fn bank_is_back(error_code: Option<String>, failed_step: Option<String>) -> 
     }
 }
 
-/// The bank's outage, told before with this code and step, outlived the watch.
+/// The verdict when a bank's outage lasted longer than the watch. The code and step are those with which the
+/// watch was told of the outage.
 #[must_use]
 pub fn outage_outlived(error_code: Option<String>, failed_step: Option<String>) -> Verdict {
     Verdict {

@@ -1,25 +1,25 @@
-//! How often a worker looks into the store while work is handed to it besides.
+//! Limits how often a worker claims from the store while new work is sent to it directly.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// While work is handed over, the store is searched no more often than this: little is found there then, and
-/// half as much can be handed over meanwhile.
+/// The minimum time between two claims while new work is sent directly. A claim then finds little, and new work gets
+/// only half of the capacity during a claim.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// When a worker searched the store, and what it met since.
+/// When a worker last claimed from the store, and what has happened since.
 #[derive(Debug, Default)]
 pub struct ClaimPacer {
     latest: Option<Instant>,
-    /// It found as much as was asked for: there may be more.
+    /// The claim found as much as it asked for, so there may be more.
     full: bool,
-    /// Work was handed over since.
+    /// New work was sent directly since the claim.
     handed: bool,
 }
 
 impl ClaimPacer {
-    /// How long the next search can wait; none if it is due.
+    /// Returns how long the next claim can wait; none if it is due.
     #[must_use]
     pub fn can_wait(&self) -> Option<Duration> {
         let latest = self.latest.filter(|_| self.handed && !self.full)?;
@@ -27,7 +27,7 @@ impl ClaimPacer {
         (!rest.is_zero()).then_some(rest)
     }
 
-    /// The store was searched, and may have more.
+    /// Records a claim. `full` means that the store may have more work.
     pub fn searched(&mut self, full: bool) {
         *self = Self {
             latest: Some(Instant::now()),
@@ -36,13 +36,13 @@ impl ClaimPacer {
         };
     }
 
-    /// Whether the latest search may have left something.
+    /// Returns whether the latest claim may have left work in the store.
     #[must_use]
     pub fn left_some(&self) -> bool {
         self.full
     }
 
-    /// Work was handed over.
+    /// Records that new work was sent directly.
     pub fn handed(&mut self) {
         self.handed = true;
     }

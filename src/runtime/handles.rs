@@ -1,10 +1,10 @@
-//! The limit of file handles, which sockets and files count against.
+//! The limit of file handles. Sockets and files count against it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::debug;
 
-/// Raises the soft limit of file handles to the hard one: many systems start processes with a soft limit of 1,024 for
-/// the sake of old programs.
+/// Raises the soft limit of file handles to the hard limit. Many systems start processes with a soft limit of 1,024,
+/// because old programs need it.
 pub fn raise_handle_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -14,13 +14,13 @@ pub fn raise_handle_limit() {
         current: maximum,
         maximum,
     };
-    // some systems allow less than they say
+    // some systems allow less than the hard limit they report
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         debug!(%error, "the limit of file handles cannot be raised");
     }
 }
 
-/// How many file handles the process may have.
+/// Returns how many file handles the process may have.
 #[must_use]
 pub fn handle_limit() -> usize {
     let limit = getrlimit(Resource::Nofile).current;

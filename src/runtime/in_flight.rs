@@ -1,4 +1,4 @@
-//! Calls in flight beside a worker: what they bring is there at its next tick.
+//! Calls that run beside a worker. The worker takes their results at its next tick.
 
 use std::future::Future;
 
@@ -10,7 +10,7 @@ use tracing::error;
 
 use crate::runtime::Wake;
 
-/// The tasks of one worker, which is rung as each ends.
+/// The tasks of one worker. The worker is woken as each task ends.
 #[derive(Debug)]
 pub struct InFlight<T> {
     tasks: JoinSet<()>,
@@ -21,7 +21,7 @@ pub struct InFlight<T> {
 }
 
 impl<T: Send + 'static> InFlight<T> {
-    /// None in flight; `wake` is rung as each ends.
+    /// Starts without tasks. `wake` is notified as each task ends.
     #[must_use]
     pub fn new(wake: Wake) -> Self {
         let (landing, landed) = mpsc::unbounded_channel();
@@ -34,13 +34,13 @@ impl<T: Send + 'static> InFlight<T> {
         }
     }
 
-    /// How many have not been taken yet.
+    /// Returns the number of tasks whose results have not been taken yet.
     #[must_use]
     pub fn count(&self) -> usize {
         self.running
     }
 
-    /// Starts one.
+    /// Starts a task.
     pub fn start(&mut self, flight: impl Future<Output = T> + Send + 'static) {
         let landing = Landing {
             brought: None,
@@ -48,12 +48,12 @@ impl<T: Send + 'static> InFlight<T> {
             wake: self.wake.clone(),
         };
         self.running += 1;
-        // a call's state is kilobytes, which its task would move five times
+        // a call's state is kilobytes: without the box, its task would move the state five times
         let flight = Box::pin(flight);
         self.tasks.spawn(async move { landing.land(flight.await) });
     }
 
-    /// What those that have ended brought. One that broke off brings nothing.
+    /// Returns the results of the tasks that have ended. A task that panicked has no result.
     pub fn take(&mut self) -> Vec<T> {
         let mut brought = Vec::new();
         while let Ok(landed) = self.landed.try_recv() {
@@ -68,7 +68,7 @@ impl<T: Send + 'static> InFlight<T> {
         brought
     }
 
-    /// Waits for one to end, and takes all that have; none if none is in flight.
+    /// Waits for a task to end, and returns all results so far. Returns none if no task is in flight.
     pub async fn wait(&mut self) -> Option<Vec<T>> {
         if self.running == 0 {
             return None;
@@ -81,8 +81,8 @@ impl<T: Send + 'static> InFlight<T> {
     }
 }
 
-/// Hands over what a flight brought when it ends, in whatever way, and only then rings: a tick after
-/// the ring finds it.
+/// Sends a task's result when the task ends in any way, and then wakes the worker. The tick after the wake-up
+/// therefore finds the result.
 struct Landing<T> {
     brought: Option<T>,
     place: UnboundedSender<Option<T>>,
@@ -90,7 +90,7 @@ struct Landing<T> {
 }
 
 impl<T> Landing<T> {
-    /// The flight ended as it should.
+    /// Sets the result of a task that ended normally.
     fn land(mut self, brought: T) {
         self.brought = Some(brought);
     }
@@ -98,7 +98,7 @@ impl<T> Landing<T> {
 
 impl<T> Drop for Landing<T> {
     fn drop(&mut self) {
-        // Without a worker that listens the lease runs out.
+        // If the worker is gone, the result is lost and the lease expires.
         drop(self.place.send(self.brought.take()));
         self.wake.ring();
     }

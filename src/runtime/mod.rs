@@ -1,4 +1,4 @@
-//! Owns every background task from spawn to stop.
+//! Background tasks, from start to stop, and what they share.
 
 mod claim_pacer;
 mod handles;

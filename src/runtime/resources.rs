@@ -1,11 +1,12 @@
-//! Tells failures for want of the process's own resources (file handles, threads, memory) from those of others.
+//! Distinguishes failures for lack of the process's own resources (file handles, threads, memory) from other
+//! failures.
 
 use std::{error::Error, fs::File, io, iter};
 
 use rustix::io::Errno;
 
-/// What the system says when a process, or the machine, has nothing left. A local address that cannot be assigned is
-/// not among them: the system says so too of IPv6 where that is switched off.
+/// The system's error codes if a process or the machine has nothing left. `EADDRNOTAVAIL` is not among them, because
+/// the system also returns it for IPv6 addresses where IPv6 is switched off.
 const WANT: [Errno; 5] = [
     Errno::MFILE,
     Errno::NFILE,
@@ -14,8 +15,8 @@ const WANT: [Errno; 5] = [
     Errno::AGAIN,
 ];
 
-/// An error and what it comes from, the outermost first. An I/O error keeps what it wraps out of
-/// its own chain of sources, so that is looked up apart.
+/// Returns an error and its causes, outermost first. An I/O error leaves the error that it wraps out of its chain of
+/// sources, so this function reads that error directly.
 pub fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -30,7 +31,8 @@ pub fn causes<'a>(
     })
 }
 
-/// Whether something failed because the process has no file handle, thread or memory left: nobody was asked then.
+/// Returns whether an error means that the process has no file handle, thread or memory left. No request was sent
+/// then.
 #[must_use]
 pub fn lacks_resources(error: &(dyn Error + 'static)) -> bool {
     let is_want = |cause: &(dyn Error + 'static)| {
@@ -42,7 +44,7 @@ pub fn lacks_resources(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(is_want)
 }
 
-/// Whether the process has no file handle left just now.
+/// Returns whether the process has no file handle left now.
 #[must_use]
 pub fn lacks_handles() -> bool {
     File::open("/dev/null").is_err_and(|error| lacks_resources(&error))

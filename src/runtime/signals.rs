@@ -1,8 +1,8 @@
-//! The signals that ask a process to stop.
+//! The signals that stop a process or reload its settings.
 
 use std::io;
 
-/// Waits for SIGTERM or SIGINT and says which came.
+/// Waits for SIGTERM or SIGINT, and returns the name of the signal.
 pub async fn signalled() -> io::Result<&'static str> {
     #[cfg(unix)]
     {
@@ -21,7 +21,7 @@ pub async fn signalled() -> io::Result<&'static str> {
     }
 }
 
-/// Hears when the process is told to read its settings again (SIGHUP), which ends it no longer.
+/// Receives the signal to reload the settings (SIGHUP). SIGHUP then no longer ends the process.
 #[derive(Debug)]
 pub struct ReloadSignal {
     #[cfg(unix)]
@@ -29,7 +29,7 @@ pub struct ReloadSignal {
 }
 
 impl ReloadSignal {
-    /// Begins to listen. Where there is no SIGHUP, none will be heard.
+    /// Starts to listen. On systems without SIGHUP, the signal never comes.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             #[cfg(unix)]
@@ -37,7 +37,7 @@ impl ReloadSignal {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) {
         #[cfg(unix)]
         if self.signal.recv().await.is_some() {

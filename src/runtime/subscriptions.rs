@@ -1,4 +1,4 @@
-//! Tells a worker which of the things that somebody follows have changed.
+//! Records which of the followed keys have changed, for a worker.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,8 +8,8 @@ use std::{
 
 use crate::runtime::Wake;
 
-/// Notes what changed, as far as it is followed, and rings a worker. It never holds more than what is
-/// followed, however much changes. All clones are one.
+/// Records changes of followed keys and wakes a worker. Its size is bounded by the number of followed keys, however
+/// much changes. Clones share one state.
 #[derive(Debug)]
 pub struct SubscriptionTable<K> {
     noted: Arc<Mutex<Noted<K>>>,
@@ -18,23 +18,23 @@ pub struct SubscriptionTable<K> {
 
 #[derive(Debug)]
 struct Noted<K> {
-    /// How many follow each.
+    /// The number of subscriptions of each key.
     followed: HashMap<K, usize>,
     changed: HashSet<K>,
-    /// Something changed, and nobody knows what.
+    /// Something changed, and the keys are not known.
     anything: bool,
 }
 
-/// What changed since it was last asked.
+/// The changes since the last call of [`SubscriptionTable::take`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct ChangedKeys<K: Eq + Hash> {
-    /// These did, for certain.
+    /// The keys that are known to have changed.
     pub these: HashSet<K>,
-    /// Others may have as well.
+    /// Whether other keys may have changed too.
     pub anything: bool,
 }
 
-/// Follows one thing until it is dropped.
+/// Follows one key until it is dropped.
 #[derive(Debug)]
 pub struct Subscription<K: Eq + Hash> {
     key: K,
@@ -42,7 +42,7 @@ pub struct Subscription<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash> Subscription<K> {
-    /// What is followed.
+    /// Returns the followed key.
     #[must_use]
     pub fn key(&self) -> &K {
         &self.key
@@ -50,7 +50,7 @@ impl<K: Eq + Hash> Subscription<K> {
 }
 
 impl<K: Eq + Hash + Clone> SubscriptionTable<K> {
-    /// Nothing is followed yet.
+    /// Makes a table without subscriptions.
     #[must_use]
     pub fn new() -> Self {
         let noted = Noted {
@@ -64,13 +64,13 @@ impl<K: Eq + Hash + Clone> SubscriptionTable<K> {
         }
     }
 
-    /// Rung when something that is followed changed, or may have.
+    /// Returns the `Wake` that is notified when a followed key changed, or may have changed.
     #[must_use]
     pub fn wake(&self) -> Wake {
         self.wake.clone()
     }
 
-    /// These changed.
+    /// Records that these keys changed.
     pub fn ring<'k>(&self, changed: impl IntoIterator<Item = &'k K>)
     where
         K: 'k,
@@ -92,7 +92,7 @@ impl<K: Eq + Hash + Clone> SubscriptionTable<K> {
         }
     }
 
-    /// Something changed, and nobody here knows what.
+    /// Records that something changed whose keys are not known.
     pub fn ring_for_anything(&self) {
         let mut noted = lock(&self.noted);
         let is_news = !noted.followed.is_empty();
@@ -103,7 +103,7 @@ impl<K: Eq + Hash + Clone> SubscriptionTable<K> {
         }
     }
 
-    /// Follows a thing: what changes from now on is noted.
+    /// Follows a key. Changes from now on are recorded.
     #[must_use]
     pub fn follow(&self, key: K) -> Subscription<K> {
         *lock(&self.noted).followed.entry(key.clone()).or_insert(0) += 1;
@@ -113,7 +113,7 @@ impl<K: Eq + Hash + Clone> SubscriptionTable<K> {
         }
     }
 
-    /// What changed since this was last asked.
+    /// Returns the changes since the last call.
     #[must_use]
     pub fn take(&self) -> ChangedKeys<K> {
         let mut noted = lock(&self.noted);
@@ -153,7 +153,7 @@ impl<K: Eq + Hash> Drop for Subscription<K> {
     }
 }
 
-/// What a panic elsewhere left behind is whole: every change to it is one step.
+/// The data is consistent even if the lock is poisoned, because every change to it is a single step.
 fn lock<K>(noted: &Mutex<Noted<K>>) -> MutexGuard<'_, Noted<K>> {
     noted.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Spawns, names and stops every background task, and notices when one dies.
+//! Starts, names and stops every background task, and notices when a task dies.
 
 use std::{future::Future, time::Duration};
 
@@ -6,12 +6,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-/// How a supervised stop went.
+/// The result of a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopOutcome {
     /// Every task ended by itself.
     Drained,
-    /// The deadline passed; what was left was aborted. Leases make that safe.
+    /// The deadline passed, and the remaining tasks were aborted. This is safe because of leases.
     Aborted,
 }
 
@@ -23,19 +23,19 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor without tasks.
+    /// Makes a supervisor without tasks.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancelled when the tasks should stop.
+    /// Returns the token that is cancelled when the tasks should stop.
     #[must_use]
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Starts a task that should live until [`Supervisor::stop_token`] is cancelled.
+    /// Starts a task that should run until [`Supervisor::stop_token`] is cancelled.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(async move {
             task.await;
@@ -43,7 +43,7 @@ impl Supervisor {
         });
     }
 
-    /// Waits until a task ends although none was told to stop, and names it.
+    /// Waits until a task ends although no stop was requested, and returns its name.
     pub async fn task_died(&mut self) -> &'static str {
         match self.tasks.join_next().await {
             Some(Ok(name)) => {
@@ -58,7 +58,8 @@ impl Supervisor {
         }
     }
 
-    /// Tells every task to stop and waits for them until the deadline, or until `hurry` ends.
+    /// Asks every task to stop, and waits until all have ended. Aborts the rest after `grace`, or when `hurry`
+    /// completes.
     pub async fn shut_down(
         mut self,
         grace: Duration,

@@ -1,15 +1,15 @@
-//! A wake-up call for a worker that waits.
+//! Wakes a worker that waits.
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// Rings a waiting worker. A ring while nobody waits is kept for the next wait.
+/// Wakes a waiting worker. A wake-up that comes while nobody waits is kept for the next wait.
 #[derive(Debug, Clone, Default)]
 pub struct Wake(Arc<Notify>);
 
 impl Wake {
-    /// A new bell.
+    /// Makes a `Wake` without a pending wake-up.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -20,7 +20,7 @@ impl Wake {
         self.0.notify_one();
     }
 
-    /// Waits for a ring.
+    /// Waits for a wake-up.
     pub async fn rung(&self) {
         self.0.notified().await;
     }

@@ -1,4 +1,4 @@
-//! The one loop that every background worker runs in.
+//! The loop in which every background worker runs.
 
 use std::{error::Error, future::Future, time::Duration};
 
@@ -11,58 +11,59 @@ use crate::{
     runtime::Wake,
 };
 
-/// Why a tick failed; the loop logs it, backs off and ticks again.
+/// Why a tick failed. The loop logs the error, backs off and ticks again.
 pub type WorkerError = Box<dyn Error + Send + Sync>;
 
-/// The shortest and the longest pause after failed ticks.
+/// The shortest and the longest back-off after failed ticks.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// The longest a worker waits without asking for work itself: a ring can be lost with the caller that
-/// should have rung, after what it stored.
+/// The longest time that a worker waits before it looks for work by itself. A wake-up can be lost if the caller stops
+/// after it stored the work.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// How much longer others have the store than the tick took: nobody waits for a worker's answer.
+/// How many times the duration of a tick counts in the wait after it. Other relays get more of the store, because no
+/// caller waits for a worker.
 const PATIENCE: u32 = 2;
 
-/// What a tick found.
+/// The result of a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
     /// There may be more to do at once.
     Busy,
-    /// There may be more to do, but not before so long or a wake-up: it is found better in one go.
+    /// There may be more to do. The loop waits for this time or a wake-up, so that one tick finds more work.
     Paced(Duration),
-    /// Nothing more to do before a wake-up, or until the wait is over.
+    /// There is nothing to do before a wake-up or the end of the wait.
     Idle {
-        /// How long until something is due; none if nothing is known to be due.
+        /// The time until something is due; none if nothing is known to be due.
         next_due_in: Option<Duration>,
     },
 }
 
 /// Background work in bounded steps.
 pub trait Worker: Send {
-    /// Names the worker in logs.
+    /// Returns the worker's name for logs.
     fn name(&self) -> &'static str;
 
-    /// Rung when there may be something to do.
+    /// Returns the `Wake` that is notified when there may be work.
     fn wake(&self) -> Wake;
 
-    /// Does one bounded batch. It must not wait for the network: calls run beside it and ring
+    /// Does one bounded batch. It must not wait for the network. Network calls run beside the worker, and notify
     /// [`Worker::wake`] when they end.
     fn tick(&mut self) -> impl Future<Output = Result<Tick, WorkerError>> + Send;
 
-    /// Leaves the store to others for so long. Work that is handed over meanwhile is taken all the same.
+    /// Leaves the store to other relays for this time. The worker still takes new work that is sent to it.
     fn rest(&mut self, so_long: Duration) -> impl Future<Output = ()> + Send {
         tokio::time::sleep(so_long)
     }
 
-    /// Finishes what is in flight and claims nothing new.
+    /// Finishes the work in flight, and claims no new work.
     fn drain(&mut self) -> impl Future<Output = Result<(), WorkerError>> + Send;
 }
 
 /// Ticks a worker until `stop`, then drains it.
 ///
-/// A ring between a tick and the wait after it is kept by [`Wake`], so none is lost. After each tick the other
-/// relays that share the store have it for their `share` of the time.
+/// [`Wake`] keeps a wake-up that comes between a tick and the wait after it, so none is lost. After each tick, the
+/// worker leaves the store to the other relays that `share` counts.
 pub async fn run_worker<W: Worker>(mut worker: W, share: Fleet, stop: CancellationToken) {
     let wake = worker.wake();
     let mut failures = 0_u32;
@@ -196,7 +197,7 @@ mod tests {
         assert!(run.await.is_ok(), "nobody rings, and it ticks again");
     }
 
-    /// Three ticks of five milliseconds; it checks when they began.
+    /// Makes three ticks of five milliseconds, and checks when they began.
     struct Slow(Vec<Instant>, CancellationToken);
 
     impl Worker for Slow {

@@ -1,5 +1,5 @@
-//! Sends webhooks as Basiq does: thin, signed after the Standard Webhooks specification, and only when
-//! a connection has new data or stopped working.
+//! Sends webhooks as Basiq does: thin, and signed as the Standard Webhooks specification says. A webhook is sent only
+//! when a connection has new data or stopped working.
 
 use std::time::Duration;
 
@@ -21,25 +21,25 @@ use crate::{
     signing,
 };
 
-/// How often the sandbox looks for jobs that have settled.
+/// The interval at which the sandbox checks for settled jobs.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// The waits before each try; Basiq's own list is longer.
+/// The waits before each attempt. Basiq's own schedule is longer.
 const TRIES: [Duration; 3] = [
     Duration::ZERO,
     Duration::from_secs(1),
     Duration::from_secs(5),
 ];
 
-/// The longest one try may take.
+/// The time-out of one attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where webhooks go, and what signs them.
+/// The receiver of webhooks, and the secret that signs them.
 #[derive(Debug, Clone)]
 pub struct SandboxWebhook {
-    /// The receiver, such as a relay's `/basiq/webhook`.
+    /// The address of the receiver, such as a relay's `/basiq/webhook`.
     pub url: Url,
-    /// Signs each.
+    /// The secret that signs each webhook.
     pub secret: SigningSecret,
 }
 
@@ -49,7 +49,7 @@ struct Message {
     body: String,
 }
 
-/// Sends a webhook for each job that settles, until `stop`. `base` is what links begin with.
+/// Sends a webhook for each job that settles, until `stop` is cancelled. Links begin with `base`.
 pub(super) async fn announce(
     sandbox: Sandbox,
     webhook: SandboxWebhook,
@@ -76,7 +76,7 @@ pub(super) async fn announce(
     }
 }
 
-/// What happened to the connections of jobs that have settled since the last time.
+/// Returns the event type and entity of each job that settled since the last call.
 fn settled(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
     let now = sandbox.now();
     let mut memory = sandbox.memory();
@@ -95,8 +95,7 @@ fn settled(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
     events
 }
 
-/// What Basiq tells of a settled job: nothing of a statement or report, nor of a bank that was
-/// unavailable.
+/// Returns the event of a settled job. Basiq sends none for a statement, a report or an unavailable bank.
 fn event_of(job: &ScriptedJob, sandbox: &Sandbox) -> Option<(&'static str, String)> {
     let is_told = matches!(
         job.script.origin,

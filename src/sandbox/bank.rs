@@ -1,8 +1,8 @@
-//! The banks of the sandbox, and how long they take.
+//! The banks of the sandbox, and how long their steps take.
 
 use std::time::Duration;
 
-/// How long each step takes at speed 1; connectors report the same numbers.
+/// How long each step takes at speed 1. The connectors report the same numbers.
 pub(super) const VERIFY_TAKES: Duration = Duration::from_millis(2500);
 pub(super) const ACCOUNTS_TAKES: Duration = Duration::from_millis(1500);
 pub(super) const TRANSACTIONS_TAKES: Duration = Duration::from_secs(3);
@@ -14,20 +14,20 @@ pub(super) const QUEUED: Duration = Duration::from_millis(300);
 pub(super) enum MfaRule {
     Never,
     Always,
-    /// Each time, a code first and then a question.
+    /// Each time: first a code, then a question.
     Twice,
-    /// Every other job; where it does not, the step is `skipped`.
+    /// Every other job. In the jobs between, the step is `skipped`.
     Sometimes,
 }
 
-/// What becomes of a statement uploaded for a bank.
+/// The result of uploading a statement for a bank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UploadResult {
-    /// Uploads are refused, as for Basiq's own sandbox banks.
+    /// The upload is refused, as for Basiq's own sandbox banks.
     Refused,
     /// The statement is read.
     Read,
-    /// The file cannot be used.
+    /// The job fails with this code and detail, because the file is not usable.
     Fails(&'static str, &'static str),
 }
 
@@ -36,7 +36,7 @@ pub(super) enum UploadResult {
 pub(super) struct SandboxBank {
     pub(super) id: &'static str,
     pub(super) name: &'static str,
-    /// Basiq's word for what it is.
+    /// Basiq's institution type.
     pub(super) kind: &'static str,
     pub(super) mfa: MfaRule,
     pub(super) upload: UploadResult,
@@ -65,8 +65,7 @@ const fn paper_bank(id: &'static str, name: &'static str, upload: UploadResult) 
     }
 }
 
-/// Basiq's sandbox banks, then some of the sandbox's own: three that take uploads, and one that asks
-/// twice.
+/// Basiq's sandbox banks, followed by four of this sandbox: three accept uploads, and one asks twice.
 pub(super) const BANKS: &[SandboxBank] = &[
     bank("AU00000", "Hooli Bank", "Test Bank", MfaRule::Never),
     bank("AU00002", "Pied Piper Bank", "Test Bank", MfaRule::Always),
@@ -92,7 +91,7 @@ pub(super) const BANKS: &[SandboxBank] = &[
     bank("AU01004", "Careful Bank", "Test Bank", MfaRule::Twice),
 ];
 
-/// The bank with that id.
+/// Returns the bank with that id.
 pub(super) fn find_bank(id: &str) -> Option<&'static SandboxBank> {
     BANKS.iter().find(|bank| bank.id == id)
 }

@@ -1,8 +1,8 @@
-//! A bounded collection that forgets the oldest.
+//! A map of limited size that forgets its oldest entry.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Things by id; beyond the bound the oldest is forgotten.
+/// Entries by id. When there are more than `most`, the oldest is forgotten.
 #[derive(Debug)]
 pub(super) struct BoundedMap<T> {
     things: HashMap<String, T>,
@@ -11,7 +11,7 @@ pub(super) struct BoundedMap<T> {
 }
 
 impl<T> BoundedMap<T> {
-    /// An empty collection of at most so many.
+    /// Creates an empty map of at most `most` entries.
     pub(super) fn at_most(most: usize) -> Self {
         Self {
             things: HashMap::new(),
@@ -20,7 +20,7 @@ impl<T> BoundedMap<T> {
         }
     }
 
-    /// Keeps a thing; one of that id is replaced.
+    /// Adds an entry, or replaces the entry with that id.
     pub(super) fn keep(&mut self, id: String, thing: T) {
         if self.things.insert(id.clone(), thing).is_none() {
             self.order.push_back(id);
@@ -32,7 +32,7 @@ impl<T> BoundedMap<T> {
         }
     }
 
-    /// Forgets a thing.
+    /// Removes an entry.
     pub(super) fn forget(&mut self, id: &str) {
         if self.things.remove(id).is_some() {
             self.order.retain(|kept| kept != id);
@@ -47,7 +47,7 @@ impl<T> BoundedMap<T> {
         self.things.get_mut(id)
     }
 
-    /// The things, oldest first.
+    /// Iterates over the entries, oldest first.
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
         self.order.iter().filter_map(|id| self.things.get(id))
     }

@@ -1,24 +1,24 @@
-//! Remembers which calls came when, so that tests can see how the sandbox is treated.
+//! Records the calls and their times, so that tests can check how a client treats the sandbox.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 
-/// How many calls are remembered one by one; counts go on.
+/// The maximum number of calls kept one by one. The counts include all calls.
 const REMEMBERED: usize = 100_000;
 
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// When it came.
+    /// The time when the call came.
     pub at: Timestamp,
     /// Method and route, such as `GET /jobs/{jobId}`.
     pub endpoint: String,
-    /// The path that was asked for.
+    /// The path of the request.
     pub path: String,
-    /// The status it was answered with.
+    /// The status of the answer.
     pub status: u16,
-    /// When its answer began, or its caller hung up.
+    /// The time when the answer began, or when the caller closed the connection.
     pub ended: Timestamp,
 }
 
@@ -30,7 +30,7 @@ pub struct CallLog {
 }
 
 impl CallLog {
-    /// Remembers a call.
+    /// Records a call.
     pub(super) fn record(&mut self, call: Call) {
         let key = (call.endpoint.clone(), call.status);
         *self.counts.entry(key).or_default() += 1;
@@ -40,31 +40,32 @@ impl CallLog {
         self.recent.push_back(call);
     }
 
-    /// How many calls came, by endpoint and status.
+    /// Returns the number of calls by endpoint and status.
     #[must_use]
     pub fn counts(&self) -> &BTreeMap<(String, u16), u64> {
         &self.counts
     }
 
-    /// How many calls came to an endpoint such as `GET /jobs/{jobId}`.
+    /// Returns the number of calls to an endpoint such as `GET /jobs/{jobId}`.
     #[must_use]
     pub fn count(&self, endpoint: &str) -> u64 {
         let of_it = |((name, _), _): &(&(String, u16), &u64)| name == endpoint;
         self.counts.iter().filter(of_it).map(|(_, n)| n).sum()
     }
 
-    /// How many calls came in all.
+    /// Returns the number of all calls.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// The latest 100,000 calls, in the order they were answered.
+    /// Iterates over the latest 100,000 calls, in the order of their answers.
     pub fn recent(&self) -> impl Iterator<Item = &Call> {
         self.recent.iter()
     }
 
-    /// The most calls that came within any one second, wherever it begins; of one endpoint or all.
+    /// Returns the maximum number of calls within any one second, wherever it begins. Counts the calls of one
+    /// endpoint, or all of them.
     #[must_use]
     pub fn busiest_second(&self, endpoint: Option<&str>) -> usize {
         let wanted = |call: &&Call| endpoint.is_none_or(|name| call.endpoint == name);

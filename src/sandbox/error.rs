@@ -1,4 +1,4 @@
-//! Error answers in Basiq's shape.
+//! Error responses in Basiq's form.
 
 use axum::{
     Json,
@@ -8,7 +8,7 @@ use axum::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// A call that is refused, as Basiq would say it.
+/// A refused call, in Basiq's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApiError {
     status: StatusCode,
@@ -31,7 +31,7 @@ impl ApiError {
         }
     }
 
-    /// A parameter or field that cannot be so.
+    /// A parameter or field has an invalid value.
     pub(super) fn not_valid(parameter: &str, detail: &str) -> Self {
         let error = Self::new(
             StatusCode::BAD_REQUEST,
@@ -42,7 +42,7 @@ impl ApiError {
         error.of(parameter)
     }
 
-    /// A parameter or field that must be there.
+    /// A required parameter or field is missing.
     pub(super) fn not_supplied(parameter: &str) -> Self {
         let detail = format!("{parameter} is required.");
         let error = Self::new(
@@ -54,19 +54,19 @@ impl ApiError {
         error.of(parameter)
     }
 
-    /// A body that cannot be read.
+    /// The body cannot be read.
     pub(super) fn unreadable(detail: &str) -> Self {
         let title = "Request is not valid";
         Self::new(StatusCode::BAD_REQUEST, "request-not-valid", title, detail)
     }
 
-    /// A file that cannot be used.
+    /// The uploaded file cannot be used.
     pub(super) fn bad_file(detail: &str) -> Self {
         let code = "invalid-request-content";
         Self::new(StatusCode::BAD_REQUEST, code, "Invalid content", detail)
     }
 
-    /// A bank that does not do what was asked for.
+    /// The bank does not support the operation.
     pub(super) fn bank_not_supported() -> Self {
         let error = Self::new(
             StatusCode::BAD_REQUEST,
@@ -77,7 +77,7 @@ impl ApiError {
         error.of("institutionId")
     }
 
-    /// No token.
+    /// The request has no token.
     pub(super) fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
@@ -87,7 +87,7 @@ impl ApiError {
         )
     }
 
-    /// A token that was never issued.
+    /// The token was never issued.
     pub(super) fn unknown_token() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
@@ -97,7 +97,7 @@ impl ApiError {
         )
     }
 
-    /// A token whose time is over.
+    /// The token has expired.
     pub(super) fn expired_token() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
@@ -107,13 +107,13 @@ impl ApiError {
         )
     }
 
-    /// A token that does not open this.
+    /// The token does not permit this call.
     pub(super) fn forbidden(detail: &str) -> Self {
         let code = "forbidden-access";
         Self::new(StatusCode::FORBIDDEN, code, "Forbidden Access", detail)
     }
 
-    /// More tokens than anyone needs; Basiq says it with 403.
+    /// Too many tokens were requested. Basiq answers this with 403.
     pub(super) fn too_many_tokens() -> Self {
         let (code, title) = ("request-not-valid", "Invalid request");
         Self::new(
@@ -124,7 +124,7 @@ impl ApiError {
         )
     }
 
-    /// Something that is not there.
+    /// The resource does not exist.
     pub(super) fn not_found(detail: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -134,7 +134,7 @@ impl ApiError {
         )
     }
 
-    /// Too many calls.
+    /// Too many calls, answered with 429.
     pub(super) fn too_many_requests(retry_after: Option<u32>) -> Self {
         let error = Self::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -148,7 +148,7 @@ impl ApiError {
         }
     }
 
-    /// Too many calls, said with 403.
+    /// Too many calls, answered with 403.
     pub(super) fn over_limit() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
@@ -158,7 +158,7 @@ impl ApiError {
         )
     }
 
-    /// A fault of the server, with a status from 500 up.
+    /// A server error, with a status from 500 up.
     pub(super) fn server(status: u16) -> Self {
         match StatusCode::from_u16(status) {
             Ok(status) if status.is_server_error() && status != 500 => Self::new(

@@ -1,74 +1,74 @@
-//! Faults on purpose: how they are written, and which of them a call meets.
+//! Deliberate faults: how they are written, and which of them a call meets.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use thiserror::Error;
 
-/// Something that goes wrong on purpose.
+/// A deliberate fault.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// What goes wrong.
+    /// The kind of fault.
     pub kind: FaultKind,
-    /// The share of calls that meet it, from 0 to 1.
+    /// The share of calls that meet the fault, from 0 to 1.
     pub rate: f64,
 }
 
-/// What can go wrong on purpose.
+/// The kinds of deliberate faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultKind {
-    /// The call is answered 429; with `Retry-After` if a number of seconds is given. Basiq does not
-    /// document whether it sends one.
+    /// The call is answered with 429, and with `Retry-After` if a number of seconds is given. Basiq does not document
+    /// whether it sends that header.
     TooManyRequests {
-        /// Seconds for `Retry-After`.
+        /// The value of `Retry-After`, in seconds.
         retry_after: Option<u32>,
     },
-    /// The call is answered 403, with a text that speaks of limits.
+    /// The call is answered with 403, and a text that mentions a limit.
     Limit,
-    /// The call is answered with this status, 500 to 504.
+    /// The call is answered with this status: 500, 502, 503 or 504.
     Status(u16),
-    /// The answer comes late.
+    /// The answer is delayed by this time.
     Slow(Duration),
     /// The answer never comes.
     Hang,
-    /// The answer comes in small pieces, with so much time between two.
+    /// The answer comes in small pieces, with this time between two pieces.
     Drip(Duration),
     /// The answer's JSON ends in the middle.
     Broken,
-    /// The answer's JSON is larger than any honest one.
+    /// The answer's JSON is larger than any normal answer.
     Oversize,
-    /// Every token is answered as expired, however new.
+    /// Every token is answered as expired, even a new one.
     Expired,
-    /// Every token is answered as one that is not known.
+    /// Every token is answered as unknown.
     Revoked,
     /// No API key is accepted for a new token.
     WrongKey,
-    /// The bank is down for everybody: its connector says `major-outage`, and its new jobs fail.
+    /// The bank is unavailable for everybody: its connector says `major-outage`, and its new jobs fail.
     Outage(String),
 }
 
-/// How late an answer comes if nothing else is said.
+/// The default delay of a slow answer.
 const SLOW: Duration = Duration::from_secs(3);
-/// How long a dripping answer waits between two pieces if nothing else is said.
+/// The default time between two pieces of a dripping answer.
 const DRIP: Duration = Duration::from_millis(500);
 
-/// Text that names no fault.
+/// Why a text is no valid fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FaultError {
-    /// Not a word for a fault.
+    /// The text has no known name of a fault.
     #[error("`{0}` is no fault; {ALLOWED}")]
     Unknown(String),
-    /// A value that does not fit the fault.
+    /// The value does not fit the fault.
     #[error("`{0}`: the value does not fit; {ALLOWED}")]
     Value(String),
-    /// A rate that is no share.
+    /// The rate is not a share above 0 and at most 1.
     #[error("`{0}`: the rate after `:` is a number above 0, at most 1")]
     Rate(String),
-    /// A rate where there are no calls to count.
+    /// An outage has a rate, although it does not depend on calls.
     #[error("`{0}`: an outage has no rate, the bank is down or it is not")]
     OutageRate(String),
 }
 
-/// What is allowed, for messages and help.
+/// The allowed faults, for messages and help.
 pub const ALLOWED: &str = "allowed are `429`, `429=SECONDS` (with Retry-After), `403-limit`, \
      `500`, `502`, `503`, `504`, `slow`, `slow=MS`, `hang`, `drip`, `drip=MS`, `broken`, \
      `oversize`, `expired`, `revoked`, `wrong-key`, each with a rate such as `429:0.2` if not every \
@@ -133,7 +133,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Every name of a fault.
+/// All names of faults.
 const NAMES: &[&str] = &[
     "429",
     "403-limit",
@@ -190,7 +190,7 @@ fn parse_rate(text: &str, rate: &str) -> Result<f64, FaultError> {
         .ok_or_else(|| FaultError::Rate(text.to_owned()))
 }
 
-/// Two letters and five digits, as Basiq names banks.
+/// Returns whether the text has Basiq's form of a bank id: two letters and five digits.
 fn is_bank_id(text: &str) -> bool {
     let (letters, digits) = text.as_bytes().split_at(text.len().min(2));
     letters.len() == 2
@@ -199,7 +199,7 @@ fn is_bank_id(text: &str) -> bool {
         && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// Whether the bank is down for everybody.
+/// Returns whether the bank is unavailable for everybody.
 pub(super) fn is_out(faults: &[Fault], bank: &str) -> bool {
     faults
         .iter()

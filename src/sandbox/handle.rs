@@ -1,4 +1,4 @@
-//! The sandbox as its starter holds it: served over HTTP, and moved by hand in tests.
+//! The handle of a sandbox: serves it over HTTP, and lets tests change its state.
 
 use std::{
     io,
@@ -27,21 +27,20 @@ use crate::{
     },
 };
 
-/// How a sandbox is.
+/// The settings of a sandbox.
 #[derive(Debug, Clone)]
 pub struct SandboxOptions {
-    /// How many times faster than real its jobs go; anything but a number above 0 is taken as 1.
+    /// How many times faster than at Basiq its jobs run. Anything but a finite number above 0 means 1.
     pub speed: f64,
-    /// What goes wrong on purpose, from the start.
+    /// The deliberate faults at the start.
     pub faults: Vec<Fault>,
-    /// The one API key that is accepted; without it any is.
+    /// The only accepted API key; without it, every key is accepted.
     pub api_key: Option<SecretString>,
-    /// Where webhooks are sent when a connection has news; nowhere without it.
+    /// The receiver of webhooks about connections; without it, none are sent.
     pub webhook: Option<SandboxWebhook>,
-    /// How Basiq's queue tries an update again that met an unavailable bank.
+    /// How the queue retries an update that met an unavailable bank.
     pub update_retries: ScriptRetries,
-    /// Decides what is a matter of chance: which calls meet a fault, which jobs of Nucleus Bank
-    /// ask first.
+    /// The seed of all random choices: which calls meet a fault, and which jobs of Nucleus Bank ask first.
     pub seed: u64,
 }
 
@@ -61,7 +60,7 @@ impl Default for SandboxOptions {
     }
 }
 
-/// A Basiq look-alike. Clones are handles to the same one.
+/// A Basiq look-alike. Clones are handles to the same sandbox.
 #[derive(Debug, Clone)]
 pub struct Sandbox(Arc<Inner>);
 
@@ -75,7 +74,7 @@ struct Inner {
 }
 
 impl Sandbox {
-    /// An empty sandbox.
+    /// Creates an empty sandbox.
     #[must_use]
     pub fn new(options: SandboxOptions, clock: Clock) -> Self {
         let is_sound = options.speed.is_finite() && options.speed > 0.0;
@@ -94,7 +93,7 @@ impl Sandbox {
         }))
     }
 
-    /// Its HTTP surface.
+    /// Returns the router of its HTTP API.
     pub fn router(&self) -> Router {
         http::router(self.clone())
     }
@@ -108,7 +107,7 @@ impl Sandbox {
         served
     }
 
-    /// Sends webhooks, if they go anywhere.
+    /// Sends webhooks, if a receiver is set.
     async fn announce(&self, address: SocketAddr, stop: CancellationToken) {
         if let Some(webhook) = self.0.webhook.clone() {
             let base = format!("http://{address}");
@@ -116,19 +115,18 @@ impl Sandbox {
         }
     }
 
-    /// Replaces what goes wrong on purpose; for calls and jobs from now on.
+    /// Replaces the deliberate faults, for calls and jobs from now on.
     pub fn set_faults(&self, faults: Vec<Fault>) {
         self.memory().faults = faults;
     }
 
-    /// The calls so far.
+    /// Returns the calls so far.
     #[must_use]
     pub fn calls(&self) -> CallLog {
         self.memory().calls.clone()
     }
 
-    /// Starts a job by its script and returns its id. A user and connection that do not exist yet
-    /// are made.
+    /// Starts a job from its script and returns its id. Creates the user and the connection if they do not exist.
     #[must_use]
     pub fn seed_job(&self, mut script: JobScript) -> String {
         let now = self.now();
@@ -158,7 +156,7 @@ impl Sandbox {
         memory.start(script, now).id
     }
 
-    /// Serves this document, as it is, for the job of that id; replaces what was there.
+    /// Serves this document unchanged as the job with that id. It replaces an existing job.
     pub fn seed_document(&self, id: &str, document: Value) {
         let mut memory = self.memory();
         memory
@@ -166,18 +164,18 @@ impl Sandbox {
             .keep(id.to_owned(), StoredJob::Document(document));
     }
 
-    /// Forgets a job: it is answered 404 from now on.
+    /// Removes a job. From now on the sandbox answers 404 for it.
     pub fn forget_job(&self, id: &str) {
         self.memory().jobs.forget(id);
     }
 
-    /// Ends the time of every token that was issued.
+    /// Expires every issued token.
     pub fn expire_tokens(&self) {
         self.memory().tokens.expire_all();
     }
 
-    /// When a job settled, on the sandbox's clock; none while it runs, for documents and for what
-    /// is unknown.
+    /// Returns when a job settled, on the sandbox's clock. Returns `None` for a running job, a document or an unknown
+    /// id.
     #[must_use]
     pub fn settled_at(&self, job_id: &str) -> Option<Timestamp> {
         let now = self.now();
@@ -187,27 +185,27 @@ impl Sandbox {
         }
     }
 
-    /// The time on the sandbox's clock.
+    /// Returns the time on the sandbox's clock.
     pub(super) fn now(&self) -> Timestamp {
         self.0.clock.now()
     }
 
-    /// How many times faster than real its jobs go.
+    /// Returns how many times faster than at Basiq its jobs run.
     pub(super) fn speed(&self) -> f64 {
         self.0.speed
     }
 
-    /// The one API key that is accepted.
+    /// Returns the only accepted API key, if one is set.
     pub(super) fn api_key(&self) -> Option<&SecretString> {
         self.0.api_key.as_ref()
     }
 
-    /// What is remembered. Never held across a wait.
+    /// Locks the state. The guard must never be held across an await.
     pub(super) fn memory(&self) -> MutexGuard<'_, SandboxState> {
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a call.
+    /// Records a call.
     pub(super) fn record(&self, call: Call) {
         self.memory().calls.record(call);
     }

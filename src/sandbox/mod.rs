@@ -1,15 +1,16 @@
-//! A Basiq look-alike for local work, the demo and tests: what its documents say, on loopback.
+//! A Basiq look-alike on loopback for local development, the demo and tests. It follows Basiq's documents.
 //!
-//! Time drives it: a job is a script ([`JobScript`]), and what it is at any moment is computed from
-//! when it was made, the sandbox's speed and the answers given (`life`, pure). `bank` and `plan`
-//! know the documented test banks and users, `view` writes documents, `http` has one file a resource.
+//! A job is a script ([`JobScript`]). Its state at any time is computed from its creation time, the sandbox's speed
+//! and the answers given (`life`, pure). `bank` and `plan` contain the documented test banks and users. `view` writes
+//! documents, and `http` has one file per resource.
 //!
-//! Where Basiq's documents are silent the sandbox decides: `bighead` and `jianYang` fail at
-//! `verify-credentials`, `erlich` at `retrieve-accounts`; a wrong answer to a challenge is answered
-//! 400 and ends the job, and so does no answer in time; any connection can be refreshed; new
-//! credentials that come while a job runs change nothing, and that job is the answer. An update that
-//! meets an unavailable bank is tried again every two hours of the sandbox's clock for seven days, and
-//! shows `failed` in between.
+//! Where Basiq's documents are silent, the sandbox decides:
+//! * `bighead` and `jianYang` fail at `verify-credentials`, `erlich` at `retrieve-accounts`.
+//! * A wrong answer to a challenge is answered with 400 and ends the job. A missing answer ends the job too.
+//! * Any connection can be refreshed.
+//! * New credentials that come while a job runs change nothing, and the answer is that job.
+//! * An update that meets an unavailable bank is retried every two hours of the sandbox's clock, for seven days.
+//!   Between two tries it shows `failed`.
 
 mod announce;
 mod bank;

@@ -1,4 +1,4 @@
-//! The documented test users, and what becomes of each login at each bank. Pure.
+//! The documented test users, and the result of each login at each bank. Pure.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// The documented users whose logins work, with their passwords.
+/// The documented users whose logins succeed, with their passwords.
 const WELCOME: &[(&str, &str)] = &[
     ("Wentworth-Smith", "whislter"),
     ("gavinBelson", "hooli2016"),
@@ -25,9 +25,8 @@ const WELCOME: &[(&str, &str)] = &[
     ("laurieBream", "business2024"),
 ];
 
-/// The documented users whose jobs fail: login, password, step, code, title, detail. Basiq does not
-/// document the steps: a login that is locked or a bank that is down shows at the login, a pop-up
-/// after it.
+/// The documented users whose jobs fail: login, password, step, code, title, detail. Basiq does not document the
+/// steps. Here, a locked login or an unavailable bank fails at the login step, and a required action fails after it.
 const FAILING: &[(&str, &str, &str, [&str; 3])] = &[
     (
         "bighead",
@@ -76,7 +75,7 @@ impl BankLogin {
         self.id == id && self.password == password
     }
 
-    /// The step at which this login fails, and why.
+    /// Returns the step at which this login fails, and the failure.
     fn failure(&self) -> Option<(&'static str, StepFailure)> {
         if WELCOME.iter().any(|(id, password)| self.is(id, password)) {
             return None;
@@ -90,7 +89,7 @@ impl BankLogin {
         })
     }
 
-    /// What an MFA bank asks this user.
+    /// Returns the challenge that an MFA bank asks this user.
     fn challenge(&self, bank: &SandboxBank) -> ScriptChallenge {
         if bank.mfa == MfaRule::Twice {
             let question = ("What is your favourite company?", ["Hooli"].as_slice());
@@ -116,16 +115,16 @@ fn failure([code, title, detail]: [&str; 3]) -> StepFailure {
     }
 }
 
-/// What is known of the bank and the moment besides the login.
+/// Conditions at the bank that do not depend on the login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BankConditions {
-    /// Whether a bank that asks sometimes asks this time.
+    /// Whether a bank that asks only sometimes asks this time.
     pub(super) asks: bool,
-    /// Whether the bank is down for everybody.
+    /// Whether the bank is unavailable for everybody.
     pub(super) outage: bool,
 }
 
-/// The steps of a job that reads a bank with a login.
+/// Returns the steps of a job that reads a bank with a login.
 pub(super) fn read_bank(
     bank: &SandboxBank,
     login: &BankLogin,
@@ -169,7 +168,7 @@ pub(super) fn read_bank(
     steps
 }
 
-/// The steps of a job that reads an uploaded statement: the same titles, of a file.
+/// Returns the steps of a job that reads an uploaded statement. They have the same titles.
 pub(super) fn read_statement(upload: UploadResult) -> Vec<ScriptStep> {
     let mut steps = vec![
         ScriptStep::new(VERIFY, VERIFY_TAKES, StepEnd::Succeeds),
@@ -186,7 +185,7 @@ pub(super) fn read_statement(upload: UploadResult) -> Vec<ScriptStep> {
     steps
 }
 
-/// Whether a job of these steps fails because the bank cannot be reached.
+/// Returns whether these steps fail because the bank is unavailable.
 pub(super) fn meets_unavailable_bank(steps: &[ScriptStep]) -> bool {
     let [unavailable, ..] = UNAVAILABLE;
     steps.iter().any(|step| match &step.end {

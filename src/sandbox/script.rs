@@ -1,13 +1,13 @@
-//! What will happen to a job: its steps, how long each takes and how it ends.
+//! The script of a job: its steps, how long each takes, and how each ends.
 
 use std::time::Duration;
 
 use crate::domain::StepFailure;
 
-/// What started a job. A job document does not tell; it decides where links are and what is new.
+/// The operation that started a job. A job document does not contain it. It decides which links the document has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A new connection: its address is not known before the login was tried.
+    /// A new connection. The job links to it only after the login was tried.
     Create,
     /// New credentials for a connection.
     Update,
@@ -15,31 +15,31 @@ pub enum Origin {
     Refresh,
     /// An uploaded bank statement: its job never links to its source.
     Statement,
-    /// A report: its job has a `status` of its own, and no links once it failed.
+    /// A report. Its job has a `status` of its own, and no links after it failed.
     Report,
 }
 
-/// A job written down beforehand.
+/// A job whose course is written in advance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobScript {
-    /// What started it.
+    /// The operation that started the job.
     pub origin: Origin,
-    /// The user it belongs to; a new one if none is named. Made if it does not exist.
+    /// The user it belongs to; `None` means a new user. The user is created if it does not exist.
     pub user_id: Option<String>,
-    /// The connection it belongs to; a new one if none is named. Made if it does not exist.
+    /// The connection it belongs to; `None` means a new connection. The connection is created if it does not exist.
     pub connection_id: Option<String>,
-    /// The bank, such as `AU00000`.
+    /// The bank's id, such as `AU00000`.
     pub institution_id: String,
     /// How long the first step stays `pending`.
     pub queued: Duration,
-    /// How it is tried again by itself after a failure, if it is.
+    /// How a failed job is retried without a new call, if at all.
     pub retries: Option<ScriptRetries>,
-    /// The steps, in order. What follows a step that fails or hangs stays `pending` for ever.
+    /// The steps, in order. Steps after one that fails or hangs stay `pending` for ever.
     pub steps: Vec<ScriptStep>,
 }
 
 impl JobScript {
-    /// A refresh of a new user's connection to Hooli Bank that begins at once.
+    /// Creates a script that starts at once: a refresh of a new user's connection to Hooli Bank.
     #[must_use]
     pub fn new(steps: Vec<ScriptStep>) -> Self {
         Self {
@@ -54,28 +54,28 @@ impl JobScript {
     }
 }
 
-/// Tries of a failed job that follow by themselves, until it is seven days old.
+/// Retries of a failed job. They start without a new call, until the job is seven days old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScriptRetries {
-    /// From a failure to the next try.
+    /// The time from a failure to the next retry.
     pub interval: Duration,
-    /// The retry at which the step that failed succeeds, counted from 1; none does without it.
+    /// The retry, counted from 1, at which the failed step succeeds. Without it, none succeeds.
     pub succeeds_on: Option<u32>,
 }
 
-/// One step of a [`JobScript`]. Durations are those of a sandbox at speed 1.
+/// One step of a [`JobScript`]. Durations are for a sandbox at speed 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScriptStep {
-    /// Basiq's title, such as `verify-credentials`, or any other.
+    /// The title: one of Basiq's, such as `verify-credentials`, or any other.
     pub title: String,
-    /// From its begin to its end; for a challenge, until it is asked.
+    /// The time from the step's begin to its end. For a challenge: until the bank asks.
     pub takes: Duration,
-    /// How it ends.
+    /// How the step ends.
     pub end: StepEnd,
 }
 
 impl ScriptStep {
-    /// A step.
+    /// Creates a step.
     #[must_use]
     pub fn new(title: &str, takes: Duration, end: StepEnd) -> Self {
         Self {
@@ -89,11 +89,11 @@ impl ScriptStep {
 /// How a step ends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepEnd {
-    /// It works.
+    /// It succeeds.
     Succeeds,
-    /// It turns out not to be needed.
+    /// It is not needed, so it is skipped.
     Skipped,
-    /// It fails and says why, or not.
+    /// It fails, with or without a reason.
     Fails(Option<StepFailure>),
     /// It waits for an answer, and fails without one.
     Asks(ScriptChallenge),
@@ -101,28 +101,28 @@ pub enum StepEnd {
     Hangs,
 }
 
-/// A question the bank will ask.
+/// A challenge that the bank asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptChallenge {
     /// `token` or `security-questions`.
     pub method: String,
-    /// The bank's text.
+    /// The bank's description.
     pub description: String,
     /// One prompt for each answer.
     pub inputs: Vec<String>,
-    /// For each prompt, every answer that is right.
+    /// The accepted answers of each prompt.
     pub answers: Vec<Vec<String>>,
-    /// How long an answer is waited for.
+    /// How long the challenge waits for an answer.
     pub window: Duration,
-    /// What the bank asks next, once this was answered right.
+    /// The next challenge after a right answer, if any.
     pub then: Option<Box<Self>>,
 }
 
-/// How long answers are waited for, as Basiq's newer documents say (`expiryMs`).
+/// The time for an answer, from Basiq's newer documents (`expiryMs`).
 const WINDOW: Duration = Duration::from_mins(2);
 
 impl ScriptChallenge {
-    /// A one-time password; `1234` is right.
+    /// Creates a challenge for a one-time password. The right answer is `1234`.
     #[must_use]
     pub fn token() -> Self {
         Self {
@@ -135,7 +135,7 @@ impl ScriptChallenge {
         }
     }
 
-    /// Questions, each with the answers that are right.
+    /// Creates a challenge with these questions, each with its accepted answers.
     #[must_use]
     pub fn questions(questions: &[(&str, &[&str])]) -> Self {
         let owned = |answers: &&[&str]| answers.iter().map(|&answer| answer.to_owned()).collect();
@@ -152,19 +152,19 @@ impl ScriptChallenge {
         }
     }
 
-    /// Has the bank ask once more after a right answer.
+    /// Adds a challenge that the bank asks after a right answer.
     #[must_use]
     pub fn then(mut self, next: Self) -> Self {
         self.then = Some(Box::new(next));
         self
     }
 
-    /// The challenge and all that may follow it, in order.
+    /// Iterates over this challenge and all that may follow, in order.
     pub(super) fn all(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |challenge| challenge.then.as_deref())
     }
 
-    /// Whether every prompt has one of its right answers.
+    /// Returns whether each prompt has one of its accepted answers.
     pub(super) fn is_answered_by(&self, given: &[String]) -> bool {
         given.len() == self.answers.len()
             && given

@@ -1,4 +1,4 @@
-//! What the sandbox remembers: users, connections and jobs, and what starts a job.
+//! The sandbox's state: users, connections and jobs. Also starts jobs.
 
 use std::collections::BTreeMap;
 
@@ -20,25 +20,25 @@ use crate::sandbox::{
     view::{ACCOUNTS, TRANSACTIONS, VERIFY},
 };
 
-/// How many of each are remembered.
+/// The maximum number of users, of connections and of jobs that are kept.
 const REMEMBERED: usize = 100_000;
 
 /// A person.
 #[derive(Debug, Clone)]
 pub(super) struct SandboxUser {
     pub(super) id: String,
-    /// What was told of the person: `email`, `mobile`, names.
+    /// The given fields of the person: `email`, `mobile`, names and others.
     pub(super) profile: Map<String, Value>,
     pub(super) connections: Vec<String>,
 }
 
-/// A bank connected to a person.
+/// A bank that is connected to a person.
 #[derive(Debug, Clone)]
 pub(super) struct SandboxConnection {
     pub(super) id: String,
     pub(super) user_id: String,
     pub(super) institution_id: String,
-    /// `web`, or `pdf` and `csv` of a statement.
+    /// `web`, or the format of an uploaded statement: `pdf` or `csv`.
     pub(super) method: &'static str,
     pub(super) created: Timestamp,
     pub(super) last_used: Timestamp,
@@ -48,13 +48,13 @@ pub(super) struct SandboxConnection {
 }
 
 impl SandboxConnection {
-    /// The credentials known.
+    /// Returns the known credentials.
     pub(super) fn login(&self) -> &BankLogin {
         &self.login
     }
 }
 
-/// What its jobs have made of a connection.
+/// The result of a connection's jobs: its status, and which data was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ConnectionData {
     /// `pending`, `active` or `invalid`.
@@ -63,22 +63,22 @@ pub(super) struct ConnectionData {
     pub(super) transactions: bool,
 }
 
-/// A job, or a document that stands for one.
+/// A job: either one with a script, or a fixed document.
 #[derive(Debug, Clone)]
 pub(super) enum StoredJob {
     Life(Box<ScriptedJob>),
     Document(Value),
 }
 
-/// A job that was asked for.
+/// The result of a call that starts a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StartedJob {
     pub(super) id: String,
-    /// False if one was queued or running already: this is it.
+    /// False if a job was already queued or running, and `id` is that job.
     pub(super) is_new: bool,
 }
 
-/// Everything remembered.
+/// The whole state of a sandbox.
 #[derive(Debug)]
 pub(super) struct SandboxState {
     pub(super) users: BoundedMap<SandboxUser>,
@@ -87,7 +87,7 @@ pub(super) struct SandboxState {
     pub(super) tokens: IssuedTokens,
     pub(super) faults: Vec<Fault>,
     pub(super) calls: CallLog,
-    /// Jobs whose end was not announced by a webhook yet.
+    /// Jobs whose end was not yet announced by a webhook.
     pub(super) unannounced: Vec<String>,
     announces: bool,
     speed: f64,
@@ -96,7 +96,7 @@ pub(super) struct SandboxState {
     times_asked: u64,
 }
 
-/// A new id of Basiq's kind.
+/// Creates a new id in Basiq's format.
 pub(super) fn new_id() -> String {
     Uuid::new_v4().to_string()
 }
@@ -124,12 +124,12 @@ impl SandboxState {
         }
     }
 
-    /// Remembers from now on which jobs are to be announced.
+    /// Starts to keep the list of jobs whose end must be announced.
     pub(super) fn announce(&mut self) {
         self.announces = true;
     }
 
-    /// The faults that the next call meets.
+    /// Chooses at random the faults that the next call meets.
     pub(super) fn draw_faults(&mut self) -> Vec<FaultKind> {
         let dice = &mut self.dice;
         let met = |fault: &&Fault| fault.rate >= 1.0 || dice.random::<f64>() < fault.rate;
@@ -160,13 +160,13 @@ impl SandboxState {
             .ok_or_else(|| ApiError::not_found("Connection does not exist."))
     }
 
-    /// A user's connections, oldest first.
+    /// Returns a user's connections, oldest first.
     pub(super) fn connections_of(&self, user: &SandboxUser) -> Vec<&SandboxConnection> {
         let ids = user.connections.iter();
         ids.filter_map(|id| self.connections.get(id)).collect()
     }
 
-    /// Adds a connection without a job. The user exists.
+    /// Adds a connection without a job. The user must exist.
     pub(super) fn add_connection(&mut self, added: NewConnection<'_>, now: Timestamp) -> String {
         let id = added.id.unwrap_or_else(new_id);
         if let Some(user) = self.users.get_mut(added.user_id) {
@@ -191,7 +191,7 @@ impl SandboxState {
         id
     }
 
-    /// The user's connection to that bank with that login whose job is queued or running.
+    /// Returns the running job that connects the user to that bank with that login. Queued jobs count as running.
     pub(super) fn being_made(
         &self,
         user: &SandboxUser,
@@ -205,7 +205,7 @@ impl SandboxState {
             .find_map(|connection| self.running(connection, now))
     }
 
-    /// The connection's job that is queued or running.
+    /// Returns the connection's job that is queued or running.
     pub(super) fn running(
         &self,
         connection: &SandboxConnection,
@@ -221,8 +221,7 @@ impl SandboxState {
         }
     }
 
-    /// Starts a job that reads a bank, unless one is queued or running. `login` replaces the one
-    /// known.
+    /// Starts a job that reads a bank, unless one is queued or running. A given `login` replaces the known one.
     pub(super) fn read_bank(
         &mut self,
         connection_id: &str,
@@ -267,7 +266,7 @@ impl SandboxState {
         }
     }
 
-    /// Starts a job by its script. Its user and connection exist, if it names any.
+    /// Starts a job from its script. The script's user and connection must exist, if it names any.
     pub(super) fn start(&mut self, script: JobScript, now: Timestamp) -> StartedJob {
         let id = new_id();
         let connection = script
@@ -299,7 +298,7 @@ impl SandboxState {
         StartedJob { id, is_new: true }
     }
 
-    /// What its jobs have made of a connection until `now`.
+    /// Returns the result of the connection's jobs until `now`.
     pub(super) fn gained(&self, connection: &SandboxConnection, now: Timestamp) -> ConnectionData {
         let latest = connection.latest_job.as_ref();
         match latest.and_then(|id| self.jobs.get(id)) {
@@ -308,7 +307,7 @@ impl SandboxState {
         }
     }
 
-    /// Answers the open challenge of a job. A wrong answer ends the job: there is no second try.
+    /// Answers the open challenge of a job. A wrong answer ends the job, without a second try.
     pub(super) fn answer(
         &mut self,
         id: &str,
@@ -339,7 +338,7 @@ impl SandboxState {
 
 /// A connection to add.
 pub(super) struct NewConnection<'a> {
-    /// Its id, if it must be a certain one.
+    /// The connection's id; `None` means a new id.
     pub(super) id: Option<String>,
     pub(super) user_id: &'a str,
     pub(super) institution_id: &'a str,
@@ -366,7 +365,7 @@ fn after_job(before: ConnectionData, job: &ScriptedJob, now: Timestamp) -> Conne
     }
 }
 
-/// Whether a failure is one that only the person can mend; such end a connection's usefulness.
+/// Returns whether only the person can fix this failure. Such a failure makes the connection `invalid`.
 pub(super) fn is_for_the_person(step: &ScriptStep) -> bool {
     match &step.end {
         StepEnd::Fails(Some(failure)) => matches!(

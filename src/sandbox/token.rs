@@ -1,4 +1,4 @@
-//! Access tokens: issued, checked, expired.
+//! Access tokens: issue, check, expire.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,22 +8,22 @@ use serde_json::json;
 
 use crate::sandbox::{bounded_map::BoundedMap, error::ApiError, life::later};
 
-/// How long a token lasts. The promise is made to the caller's clock, so it does not go faster with
-/// the sandbox's speed.
+/// How long a token is valid. The caller measures this time with its own clock, so the sandbox's speed does not
+/// shorten it.
 pub(super) const LIFETIME: Duration = Duration::from_hours(1);
-/// Basiq's limit of token requests, and over which time.
+/// Basiq's limit of token requests: their number, and the period it counts for.
 const LIMIT: (usize, Duration) = (1500, Duration::from_mins(5));
-/// How many tokens are remembered.
+/// The maximum number of tokens that are kept.
 const REMEMBERED: usize = 10_000;
 
-/// What a token opens.
+/// The permissions of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenScope {
-    /// Everything but answers to challenges.
+    /// Everything except answers to challenges.
     Server,
-    /// What one user may do: answering a challenge.
+    /// The calls of one user: answering a challenge.
     Client {
-        /// The user.
+        /// The user's id.
         user_id: String,
     },
 }
@@ -34,7 +34,7 @@ struct Token {
     expires: Timestamp,
 }
 
-/// The tokens issued.
+/// The issued tokens.
 #[derive(Debug)]
 pub(super) struct IssuedTokens {
     tokens: BoundedMap<Token>,
@@ -51,7 +51,7 @@ impl Default for IssuedTokens {
 }
 
 impl IssuedTokens {
-    /// A new token, unless there were too many of late.
+    /// Issues a token. Fails if too many were issued within the limit's period.
     pub(super) fn issue(&mut self, scope: TokenScope, now: Timestamp) -> Result<String, ApiError> {
         let (most, within) = LIMIT;
         while self
@@ -71,7 +71,7 @@ impl IssuedTokens {
         Ok(text)
     }
 
-    /// What a token opens, if it is one and its time is not over.
+    /// Returns the scope of a token. Fails if the token is unknown or expired.
     pub(super) fn check(&self, text: &str, now: Timestamp) -> Result<TokenScope, ApiError> {
         let token = self.tokens.get(text).ok_or_else(ApiError::unknown_token)?;
         if token.expires <= now {
@@ -80,7 +80,7 @@ impl IssuedTokens {
         Ok(token.scope.clone())
     }
 
-    /// Ends every token's time.
+    /// Expires every token.
     pub(super) fn expire_all(&mut self) {
         for token in self.tokens.values_mut() {
             token.expires = Timestamp::MIN;
@@ -88,8 +88,8 @@ impl IssuedTokens {
     }
 }
 
-/// A token in the form of a JWT, because front ends read `exp` and `userId` from it; what stands
-/// for the signature is random.
+/// Writes a token in the form of a JWT, because front ends read `exp` and `userId` from it. Random bytes stand in for
+/// the signature.
 fn write(scope: &TokenScope, now: Timestamp, expires: Timestamp) -> String {
     let (word, user_id) = match scope {
         TokenScope::Server => ("SERVER_ACCESS", None),

@@ -1,4 +1,4 @@
-//! A job as a document, in the shape Basiq gives it.
+//! Writes a job as a document in Basiq's form.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -14,28 +14,28 @@ use crate::{
 
 /// The step that tries the login.
 pub(super) const VERIFY: &str = "verify-credentials";
-/// The step that asks the person.
+/// The step that asks the person a challenge.
 pub(super) const MFA: &str = "mfa-challenge";
 /// The step that reads accounts.
 pub(super) const ACCOUNTS: &str = "retrieve-accounts";
 /// The step that reads transactions.
 pub(super) const TRANSACTIONS: &str = "retrieve-transactions";
-/// The step of government banks that reads statements.
+/// The step that reads statements, at government banks only.
 pub(super) const STATEMENTS: &str = "retrieve-statements";
-/// The one step of a report.
+/// The only step of a report.
 pub(super) const REPORT: &str = "create-report";
 
-/// A time as Basiq writes it.
+/// Formats a time as Basiq does.
 pub(super) fn date(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 
-/// What creating a job answers: no steps yet.
+/// Returns the answer to a call that creates a job. It has no steps yet.
 pub(super) fn job_created(id: &str, base: &str) -> Value {
     json!({"type": "job", "id": id, "links": {"self": format!("{base}/jobs/{id}")}})
 }
 
-/// The job at `now`; `base` is the address its absolute links begin with.
+/// Returns the job's document at `now`. Absolute links begin with `base`.
 pub(super) fn job_view(job: &ScriptedJob, now: Timestamp, base: &str) -> Value {
     let seen = job.at(now);
     let mut document = Map::new();
@@ -61,7 +61,7 @@ pub(super) fn job_view(job: &ScriptedJob, now: Timestamp, base: &str) -> Value {
     Value::Object(document)
 }
 
-/// The job as one item of a user's list, which also names the bank.
+/// Returns the job as an item of a user's list, which also names the bank.
 pub(super) fn job_list_item(job: &ScriptedJob, now: Timestamp, base: &str) -> Value {
     let mut item = job_view(job, now, base);
     if let Value::Object(fields) = &mut item {
@@ -73,7 +73,7 @@ pub(super) fn job_list_item(job: &ScriptedJob, now: Timestamp, base: &str) -> Va
     item
 }
 
-/// A bank as jobs and connections name it.
+/// Returns the bank in the form that jobs and connections use.
 pub(super) fn institution(id: &str, base: &str) -> Value {
     let own = format!("{base}/institutions/{id}");
     json!({"type": "institution", "id": id, "links": {"self": own}})
@@ -125,7 +125,7 @@ fn result(
         (StepState::Asking, StepEnd::Asks(first)) => {
             challenge_view(job, job.challenge_of(index, first), base)
         }
-        // Basiq's document of a government bank still shows the challenge once it is answered
+        // Basiq's document of a government bank still shows the challenge after it is answered.
         (StepState::Success, StepEnd::Asks(first)) if is_government(job) => {
             challenge_view(job, job.challenge_of(index, first), base)
         }
@@ -160,7 +160,7 @@ fn failure_view(failure: &StepFailure) -> Value {
     json!({"code": failure.code, "title": failure.title, "detail": failure.detail})
 }
 
-/// Where a successful step's outcome is found; relative, as in Basiq's own documents.
+/// Returns the link to a successful step's result. It is relative, as in Basiq's own documents.
 fn resource(job: &ScriptedJob, title: &str) -> Option<String> {
     let user = format!("/users/{}", job.user_id);
     let bank = &job.script.institution_id;

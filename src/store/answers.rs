@@ -1,4 +1,5 @@
-//! Answers to open challenges: that one is on its way is remembered, and nothing else of it.
+//! Claims to answer open challenges. The store remembers that an answer is on its way, and nothing of the answer
+//! itself.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,11 +9,11 @@ use crate::{
     store::StoreError,
 };
 
-/// Answers to open challenges: for the API.
+/// The answers to open challenges, for the API.
 #[async_trait]
 pub trait AnswerStore: Send + Sync {
-    /// Claims the right to answer the challenge that the job of a client's watch has open. The claim
-    /// is over at the second of the times.
+    /// Claims the right to answer the open challenge of the job that a client's watch follows. The first of `times`
+    /// is now, the second is when the claim ends.
     async fn claim_answer(
         &self,
         owner: ClientId,
@@ -24,31 +25,31 @@ pub trait AnswerStore: Send + Sync {
     async fn end_answer(&self, job_id: &JobId, end: AnswerEnd) -> Result<(), StoreError>;
 }
 
-/// What asking for the right to answer came to.
+/// The result of a claim to answer a challenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnswerClaim {
-    /// The caller may answer, and nobody else meanwhile.
+    /// The caller may answer, and no other caller may until the claim ends.
     Claimed {
-        /// The job that asks.
+        /// The job with the open challenge.
         job_id: JobId,
         /// Basiq's id of the person.
         user_id: String,
     },
     /// The client has no such watch.
     NoSuchWatch,
-    /// The job asks nothing, or the watch has ended.
+    /// The job has no open challenge, or the watch has ended.
     NoOpenChallenge,
     /// Another answer to the same challenge is on its way, or was accepted just now.
     Answering,
-    /// The job does not tell whose it is.
+    /// The job does not say whose it is.
     UserUnknown,
 }
 
 /// How a claim to answer ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnswerEnd {
-    /// Until when other answers to the same challenge are held off all the same.
+    /// The time until which other answers to the same challenge are still refused.
     pub held_until: Option<Timestamp>,
-    /// When the job is due, if the answer may have changed it; never later than it was.
+    /// When the job becomes due, if the answer may have changed it. An earlier due time stays.
     pub look_at: Option<Timestamp>,
 }

@@ -1,4 +1,4 @@
-//! Banks that are down for everybody, each looked at once for all the jobs that wait for it.
+//! Banks that are down for everybody. One look at a bank serves all the jobs that wait for it.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,26 +8,26 @@ use crate::{
     store::{Claim, DurationStore, JobStore, StoreError},
 };
 
-/// Banks in major outage: for the tracker. A bank is here from the look that found it out until a
-/// look finds it serving, or until no job waits for it any more.
+/// Banks in major outage, for the tracker. The store keeps a bank from the look that found the outage until a look
+/// finds the bank serving. It also removes a bank for which no job waits any more.
 #[async_trait]
 pub trait BankStore: Send + Sync {
     /// Claims banks that are due for a look.
     async fn claim_due_banks(&self, claim: Claim) -> Result<Vec<DueBank>, StoreError>;
 
-    /// Records what looks brought, in one transaction. The jobs that wait for a bank that serves
-    /// again are due at once. A look whose lease was lost changes nothing. Says how many jobs are
-    /// due by it.
+    /// Records the results of bank looks in one transaction, and returns how many jobs this made due. When a bank
+    /// serves again, the jobs that wait for it become due at once. A look whose lease was lost changes nothing.
     async fn record_bank_looks(&self, looks: Vec<BankLook>) -> Result<u64, StoreError>;
 
-    /// When the next bank can be claimed, which may be past.
+    /// Returns when the next bank can be claimed. The time may be in the past.
     async fn next_bank_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Whether a bank is known to be out.
+    /// Returns whether the store knows that a bank is out.
     async fn is_bank_out(&self, bank: &Bank) -> Result<bool, StoreError>;
 }
 
-/// What a look at a job needs: the job's connection, its bank, and how long such jobs take.
+/// The store operations that a look at a job needs: on the job's connection, its bank, and the durations of such
+/// jobs.
 pub trait TrackerStore: JobStore + BankStore + DurationStore {}
 
 impl<S: JobStore + BankStore + DurationStore + ?Sized> TrackerStore for S {}
@@ -37,30 +37,31 @@ impl<S: JobStore + BankStore + DurationStore + ?Sized> TrackerStore for S {}
 pub struct DueBank {
     /// The bank.
     pub bank: Bank,
-    /// Names the claim.
+    /// The id of the claim.
     pub lease: LeaseId,
 }
 
-/// What a look at a bank brought.
+/// The result of a look at a bank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BankLook {
     /// The bank.
     pub bank: Bank,
-    /// The claim under which it was looked at.
+    /// The lease under which the bank was looked at.
     pub lease: LeaseId,
-    /// When.
+    /// When the look was made.
     pub at: Timestamp,
-    /// When to look again; none if it serves again.
+    /// When to look again; none if the bank serves again.
     pub next_look_at: Option<Timestamp>,
 }
 
-/// What a look at a job says about the outage of its bank.
+/// How a look at a job changes the outage of its bank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutageChange {
     /// The job waits for no bank.
     None,
-    /// It waits for its bank as before, or its bank has come back since.
+    /// The job waits for its bank as before, or its bank has come back since.
     Unchanged,
-    /// It waits for this bank from now on, which is looked at then, unless it is looked at already.
+    /// The job waits for this bank from now on. The time is when to look at the bank, unless a look is already
+    /// scheduled.
     Began(Bank, Timestamp),
 }

@@ -8,10 +8,10 @@ use crate::{
     store::StoreError,
 };
 
-/// Clients: for the command line, the operator and authentication.
+/// The clients, for the command line, the operator and authentication.
 #[async_trait]
 pub trait ClientStore: Send + Sync {
-    /// Adds a client; none if the name is taken, by a revoked client too.
+    /// Adds a client and returns its id; none if the name is taken, even by a revoked client.
     async fn add_client(
         &self,
         name: &ClientName,
@@ -20,14 +20,14 @@ pub trait ClientStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<ClientId>, StoreError>;
 
-    /// All clients by name, revoked ones too.
+    /// Returns all clients by name, including revoked ones.
     async fn list_clients(&self) -> Result<Vec<Client>, StoreError>;
 
-    /// The client with this key, unless it is revoked.
+    /// Returns the client with this key, unless the client is revoked.
     async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError>;
 
-    /// Gives a client a new signing secret; the old one signs as well until `previous_until`.
-    /// False if there is no such client or it is revoked.
+    /// Gives a client a new signing secret. The old secret also signs until `previous_until`. Returns false if there
+    /// is no such client, or it is revoked.
     async fn rotate_secret(
         &self,
         name: &ClientName,
@@ -35,23 +35,23 @@ pub trait ClientStore: Send + Sync {
         previous_until: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Ends a rotation early: the secret before signs no more. None if there is no such client or it
-    /// is revoked, false if only one secret signs.
+    /// Ends a rotation early: the previous secret stops signing. Returns none if there is no such client or it is
+    /// revoked, and false if only one secret signs.
     async fn retire_previous_secret(
         &self,
         name: &ClientName,
         now: Timestamp,
     ) -> Result<Option<bool>, StoreError>;
 
-    /// Gives a client a new key; the old one stops working at once.
-    /// False if there is no such client or it is revoked.
+    /// Gives a client a new API key. The old key stops working at once. Returns false if there is no such client, or
+    /// it is revoked.
     async fn rotate_key(&self, name: &ClientName, key: &ApiKeyHash) -> Result<bool, StoreError>;
 
-    /// Seals the secrets of all clients anew, with the current key; says how many clients there are.
+    /// Encrypts the secrets of all clients again, with the current key. Returns how many clients there are.
     async fn reseal_secrets(&self) -> Result<u64, StoreError>;
 
-    /// Revokes a client and cancels its open watches, and says how many those were.
-    /// None if there is no such client or it is revoked already.
+    /// Revokes a client, cancels its open watches and returns how many it cancelled. Returns none if there is no such
+    /// client, or it is revoked already.
     async fn revoke_client(
         &self,
         name: &ClientName,

@@ -1,4 +1,4 @@
-//! What only the operator asks: watches found by whatever is known of them, and hosts that fail.
+//! Queries that only the operator makes: watches by any of their ids or their callback's host, and hosts that fail.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,14 +8,13 @@ use crate::{
     store::{StoreError, WatchDetails},
 };
 
-/// What only the operator asks: for the console.
+/// The operator's queries, for the console.
 #[async_trait]
 pub trait ConsoleStore: Send + Sync {
-    /// Watches with their details, newest first, of all clients.
+    /// Returns the watches of all clients that match, with their details, newest first.
     async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError>;
 
-    /// Callback hosts whose latest attempts failed, those that are paused longest first, at most so
-    /// many.
+    /// Returns up to `limit` callback hosts whose latest attempts failed. The host whose pause ends last comes first.
     async fn list_failing_hosts(&self, limit: usize) -> Result<Vec<FailingHost>, StoreError>;
 }
 
@@ -24,33 +23,33 @@ pub trait ConsoleStore: Send + Sync {
 pub struct WatchSearch {
     /// Basiq's id of the job, of the connection or of the person, or the callback's host.
     pub text: String,
-    /// Only those older than this one.
+    /// Only watches older than this one.
     pub before: Option<WatchId>,
-    /// At most so many.
+    /// The maximum number of watches to return.
     pub limit: usize,
 }
 
 /// A callback host whose latest attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailingHost {
-    /// Its name or address.
+    /// The host's name or address.
     pub host: String,
-    /// Attempts in a row that failed.
+    /// The number of failed attempts in a row.
     pub failures: u64,
-    /// Until when it is left alone, which may be past; none if it was not paused.
+    /// The end of the host's pause, which may be in the past; none if the host was not paused.
     pub paused_until: Option<Timestamp>,
-    /// Whether one attempt finds out just now whether it answers again.
+    /// Whether a probe is in flight: one attempt that finds out whether the host answers again.
     pub probing: bool,
     /// When the latest attempt failed.
     pub failed_at: Timestamp,
-    /// Deliveries that wait for it, counted up to [`FailingHost::MOST_WAITING`].
+    /// The number of deliveries that wait for the host, counted up to [`FailingHost::MOST_WAITING`].
     pub waiting: u64,
-    /// How the latest attempt ended of those deliveries that wait longest; none if none was tried.
+    /// How the latest attempt ended, among the deliveries that have longest to wait; none if none was tried.
     pub last: Option<HostFailure>,
 }
 
 impl FailingHost {
-    /// Waiting deliveries are counted up to here.
+    /// The number up to which waiting deliveries are counted.
     pub const MOST_WAITING: u64 = 1000;
 }
 
@@ -59,6 +58,6 @@ impl FailingHost {
 pub struct HostFailure {
     /// The HTTP status, if there was one.
     pub status: Option<u16>,
-    /// Why it failed.
+    /// Why the attempt failed.
     pub error: Option<AttemptError>,
 }

@@ -1,4 +1,4 @@
-//! Deliveries as their clients see them: listed, and put back in the queue.
+//! Deliveries for the API: listing them, and putting them back in the queue.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,16 +8,16 @@ use crate::{
     store::{DeliveryDetails, StoreError},
 };
 
-/// Deliveries: for the API. Where an owner is given, only what is its own exists.
+/// Deliveries, for the API. If an owner is given, only the deliveries and watches of that owner exist.
 #[async_trait]
 pub trait DeliveryStore: Send + Sync {
-    /// Deliveries in one state, the latest change first.
+    /// Returns the deliveries in one state, the latest change first.
     async fn list_deliveries(
         &self,
         query: &DeliveryQuery,
     ) -> Result<Vec<DeliveryEntry>, StoreError>;
 
-    /// Queues a watch's latest event once more.
+    /// Queues the latest event of a watch once more.
     async fn redeliver_watch(
         &self,
         owner: Option<ClientId>,
@@ -33,8 +33,8 @@ pub trait DeliveryStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Redelivery, StoreError>;
 
-    /// Queues again all deliveries that died at or after `since` and are the latest event of their
-    /// watch, and says how many. Watches that were cancelled are left alone, and revoked clients.
+    /// Queues again all deliveries that became dead at or after `since`, and returns their number. Skips events that
+    /// are not the latest of their watch, cancelled watches and revoked clients.
     async fn redeliver_dead(
         &self,
         owner: Option<ClientId>,
@@ -46,34 +46,34 @@ pub trait DeliveryStore: Send + Sync {
 /// Which deliveries to list.
 #[derive(Debug, Clone)]
 pub struct DeliveryQuery {
-    /// Only this client's.
+    /// Only deliveries of this client; those of all clients if none is given.
     pub owner: Option<ClientId>,
-    /// In which state.
+    /// Only deliveries in this state.
     pub state: DeliveryState,
-    /// Only those that come after this place in the list.
+    /// Only deliveries after this position in the list.
     pub after: Option<(Timestamp, DeliveryId)>,
-    /// At most so many.
+    /// The maximum number of deliveries to return.
     pub limit: usize,
 }
 
 /// A delivery in a list.
 #[derive(Debug, Clone)]
 pub struct DeliveryEntry {
-    /// Whose it is.
+    /// The client that owns the delivery.
     pub client_id: ClientId,
     /// The delivery with its attempts.
     pub delivery: DeliveryDetails,
-    /// When its state last changed; the list is ordered by it.
+    /// When the delivery's state last changed. The list is ordered by this time.
     pub updated_at: Timestamp,
-    /// Its event.
+    /// The id of the event.
     pub event_id: EventId,
-    /// What is posted.
+    /// The body that is posted.
     pub body: EventBody,
-    /// Where.
+    /// The URL that the body is posted to.
     pub callback_url: CallbackUrl,
 }
 
-/// What asking for a redelivery came to.
+/// The result of a request for a redelivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redelivery {
     /// The event will be posted again at once.
@@ -82,8 +82,8 @@ pub enum Redelivery {
     NotFound,
     /// The watch has no event yet.
     NoEvent,
-    /// The watch has a newer event, which is the one to deliver.
+    /// The watch has a newer event, whose id this is. Only the newer event can be delivered.
     Superseded(EventId),
-    /// The watch is cancelled, or its client revoked.
+    /// The watch is cancelled, or its client is revoked.
     Cancelled,
 }

@@ -1,5 +1,5 @@
-//! Work that is claimed for a worker in the unit of work that makes it, and goes to it straight from there: it need not
-//! be stored as due, found and claimed.
+//! Sends new work to a worker directly. The transaction that creates the work also claims it for a worker with free
+//! capacity, so no later query has to find and claim it.
 
 use std::{
     collections::HashMap,
@@ -14,27 +14,27 @@ use crate::{
     store::{Claim, DueDelivery, DueJob, HostLimits},
 };
 
-/// New jobs for the tracker.
+/// Sends new jobs to the tracker.
 pub type NewJobs = Dispatch<DueJob>;
 
-/// New events' deliveries for the delivery worker.
+/// Sends the deliveries of new events to the delivery worker.
 pub type NewDeliveries = Dispatch<DueDelivery>;
 
-/// What a worker has room for.
+/// The free capacity of a worker.
 #[derive(Debug, Clone)]
 pub struct Capacity {
-    /// Tells when a claim begins.
+    /// The clock that gives the start of each claim.
     pub clock: Clock,
-    /// How long it holds.
+    /// The duration of each claim.
     pub lease: Duration,
-    /// So many in all.
+    /// The number of free permits.
     pub limit: usize,
-    /// So many of each host.
+    /// The permits of each host: how many there are, and how many are in use.
     pub hosts: HostLimits,
 }
 
-/// Where a worker says what it has room for, and is given new work; clones share it. Nothing depends on it: work that
-/// finds no room is stored as due.
+/// A worker publishes its free capacity here, and receives new work. Clones share one state. No work depends on this:
+/// without free capacity, work is stored as due and claimed later.
 #[derive(Debug)]
 pub struct Dispatch<T> {
     desk: Arc<Mutex<Desk<T>>>,
@@ -43,18 +43,18 @@ pub struct Dispatch<T> {
 
 #[derive(Debug)]
 struct Desk<T> {
-    /// What is left of the room, and what is rung when something is handed over.
+    /// The capacity that is left, and the `Wake` of the worker that published it.
     room: Option<(Capacity, Wake)>,
-    /// Slots that are taken of rooms: work is on its way to them, or lies here.
+    /// Permits in use by host: their work is not committed yet, or the worker has not received it yet.
     reserved: HashMap<String, usize>,
     handed: Vec<T>,
 }
 
-/// Work that was claimed as it was made, and the slots that were taken for it: to be handed over after the commit. None
-/// if there was no room.
+/// Work that was claimed in the transaction that created it, and its permits. It is sent after the commit. None if
+/// there was no free capacity.
 pub(super) type Dispatched<T> = Option<(CapacityPermit<T>, Vec<T>)>;
 
-/// Slots that work is on its way to; they are free again if it does not come.
+/// Permits for work that has not reached the worker yet. Permits whose work does not come are freed on drop.
 #[derive(Debug)]
 pub(super) struct CapacityPermit<T> {
     to: Dispatch<T>,
@@ -87,19 +87,19 @@ impl<T> Default for Dispatch<T> {
 }
 
 impl<T> Dispatch<T> {
-    /// A worker has room; it is rung when something is handed over.
+    /// Publishes a worker's capacity. `wake` is notified when work is sent. A capacity of zero is ignored.
     pub fn set_capacity(&self, room: Capacity, wake: Wake) {
         if room.limit > 0 {
             self.desk().room = Some((room, wake));
         }
     }
 
-    /// Takes back what is left of the room, so that it can be used otherwise.
+    /// Withdraws the capacity that is left, so that the worker can use it for claims.
     pub fn clear_capacity(&self) {
         self.desk().room = None;
     }
 
-    /// What was handed over since the last time.
+    /// Returns the work that was sent since the last call, and frees its permits.
     #[must_use]
     pub fn receive(&self) -> Vec<T>
     where
@@ -113,13 +113,13 @@ impl<T> Dispatch<T> {
         handed
     }
 
-    /// Slots that are taken, by host: work is on its way to them.
+    /// Returns the permits in use by host. Their work has not reached the worker yet.
     #[must_use]
     pub fn reserved(&self) -> HashMap<String, usize> {
         self.desk().reserved.clone()
     }
 
-    /// Takes what is handed over while other work is done.
+    /// Runs `work`, and passes on new work that is sent while it runs.
     pub async fn receive_during<O>(
         &self,
         work: impl Future<Output = O>,
@@ -137,7 +137,7 @@ impl<T> Dispatch<T> {
         }
     }
 
-    /// Takes the room back, and what is on its way to it.
+    /// Withdraws the capacity, and waits for work that permits are held for.
     pub async fn close(&self, mut take: impl FnMut(Vec<T>))
     where
         T: HasHost,
@@ -150,7 +150,7 @@ impl<T> Dispatch<T> {
         }
     }
 
-    /// No slots yet, of the room there is.
+    /// Returns an empty set of permits; none if no worker has published capacity.
     pub(super) fn slots(&self) -> Option<CapacityPermit<T>> {
         let desk = self.desk();
         let (room, wake) = desk.room.as_ref()?;
@@ -166,7 +166,7 @@ impl<T> Dispatch<T> {
         })
     }
 
-    /// Hands over one piece of work, if there is room; says whether there was.
+    /// Sends one piece of work, if there is capacity. Returns whether there was.
     #[cfg(test)]
     pub(crate) fn hand_one(&self, work: T) -> bool
     where
@@ -183,7 +183,7 @@ impl<T> Dispatch<T> {
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk<T>> {
-        // whole in any case: nothing that can panic is done while it is locked
+        // the data is consistent even if the lock is poisoned: no code that can panic runs while it is held
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -200,12 +200,12 @@ impl<T> Desk<T> {
 }
 
 impl<T> CapacityPermit<T> {
-    /// The claim of the work that is handed over.
+    /// Returns the claim for the work that these permits are for.
     pub(super) fn claim(&self) -> Claim {
         self.claim
     }
 
-    /// Takes one more, of this host, if there is room.
+    /// Takes one more permit for this host. Returns false if there is no capacity.
     pub(super) fn take(&mut self, host: &str) -> bool {
         let mut desk = self.to.desk();
         let Some((room, _)) = &mut desk.room else {
@@ -223,7 +223,7 @@ impl<T> CapacityPermit<T> {
         true
     }
 
-    /// Hands over the work that the slots were taken for.
+    /// Sends the work for which the permits were taken.
     pub(super) fn hand(mut self, work: Vec<T>)
     where
         T: HasHost,
@@ -233,7 +233,7 @@ impl<T> CapacityPermit<T> {
         }
         let mut desk = self.to.desk();
         for work in work {
-            // the slot stays taken until the work is received
+            // the permit stays in use until the worker receives the work
             if let Some(place) = self.hosts.iter().position(|host| host == work.host()) {
                 self.hosts.swap_remove(place);
                 desk.handed.push(work);
@@ -259,9 +259,9 @@ impl<T> Drop for CapacityPermit<T> {
     }
 }
 
-/// What takes a slot.
+/// Work that needs a permit of a host.
 pub trait HasHost {
-    /// Of which host.
+    /// Returns the host.
     fn host(&self) -> &str;
 }
 
@@ -271,14 +271,14 @@ impl HasHost for DueDelivery {
     }
 }
 
-/// All jobs are Basiq's.
+/// All jobs are looked at on Basiq, so they share one host.
 impl HasHost for DueJob {
     fn host(&self) -> &str {
         BASIQ
     }
 }
 
-/// The host of jobs.
+/// The host of all jobs.
 pub(super) const BASIQ: &str = "";
 
 #[cfg(test)]

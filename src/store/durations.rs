@@ -1,4 +1,4 @@
-//! How long jobs take: learned from each that settles, kept for each bank and kind of job.
+//! How long jobs take. The relay learns from each job that settles, and keeps statistics by bank and kind of job.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,37 +8,37 @@ use crate::{
     store::StoreError,
 };
 
-/// How long jobs take: for the tracker. What is kept is bounded, however many banks, kinds of jobs and
-/// connections there are.
+/// Durations of jobs, for the tracker. The store keeps a bounded amount of data, however many banks, kinds of jobs
+/// and connections there are.
 #[async_trait]
 pub trait DurationStore: Send + Sync {
-    /// What is known of jobs like one with this context. Where its bank is not known, or no job of it
-    /// was seen, what is known of all banks.
+    /// Returns the known durations of jobs with such a context. Uses the statistics of all banks if the bank is
+    /// unknown or none of its jobs was seen.
     async fn durations_of(&self, context: &JobContext) -> Result<DurationsFound, StoreError>;
 }
 
-/// What is known of a kind of jobs.
+/// The known durations of one kind of job.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DurationsFound {
-    /// The bank: as the context tells, or an earlier job of its connection told.
+    /// Basiq's id of the bank, from the context or from an earlier job of the same connection.
     pub institution_id: Option<String>,
-    /// How long they take.
+    /// How long such jobs take.
     pub known: KnownDurations,
-    /// When Basiq was asked for its averages.
+    /// When the relay last asked Basiq for its averages.
     pub averages_at: Option<Timestamp>,
 }
 
-/// What a look teaches about jobs of one kind.
+/// A look's contribution to the statistics of one kind of job.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DurationSample {
     /// Basiq's id of the bank, if it is known.
     pub institution_id: Option<String>,
-    /// Basiq's id of the connection, if it is known: its bank is remembered.
+    /// Basiq's id of the connection, if it is known. The store remembers the connection's bank.
     pub connection_id: Option<String>,
     /// Basiq's `jobType`; empty where it is not known.
     pub job_type: String,
-    /// How long the job took, from each stage it was seen in; nothing unless it has settled.
+    /// How long the job took from each stage that the relay saw; empty unless the job has settled.
     pub stages: Vec<StageDuration>,
-    /// What Basiq says, if it was asked just now.
+    /// Basiq's averages, if they were fetched just now.
     pub averages: Option<BasiqAverages>,
 }

@@ -1,4 +1,4 @@
-//! Hints of Basiq's that something changed: each counts once, and makes watched jobs due.
+//! Basiq's hints that something changed. Each hint counts once, and makes watched jobs due.
 
 use std::time::Duration;
 
@@ -7,47 +7,47 @@ use jiff::Timestamp;
 
 use crate::store::StoreError;
 
-/// Hints: for the API.
+/// Hints, for the API.
 #[async_trait]
 pub trait HintStore: Send + Sync {
-    /// Remembers a hint and makes the open jobs that it is about due, in one transaction. A hint
-    /// that was taken before changes nothing. A job is due by hints at most once an interval: a
-    /// further hint makes it due when the interval is over.
+    /// Remembers a hint and makes its open jobs due, in one transaction. A hint that was taken before changes
+    /// nothing. Hints make a job due at most once in each interval. A further hint makes the job due at the end of
+    /// the interval.
     async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError>;
 }
 
 /// A hint that something changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hint {
-    /// Basiq's id of the message, the same however often it is sent.
+    /// Basiq's id of the message. It is the same each time Basiq sends the message again.
     pub id: String,
-    /// What it is about.
+    /// The subject of the hint.
     pub subject: HintSubject,
-    /// When it came.
+    /// When the hint arrived.
     pub at: Timestamp,
-    /// How long looks at one job that follow from hints are apart at least.
+    /// The minimum time between two looks at one job that follow from hints.
     pub interval: Duration,
 }
 
-/// What a hint is about: ids of Basiq's.
+/// The subject of a hint, by Basiq's ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HintSubject {
-    /// One connection; and jobs of its user, if that is known, that do not tell their connection.
+    /// One connection. If its user is known, this includes jobs of the user that name no connection.
     Connection {
-        /// The connection.
+        /// Basiq's id of the connection.
         connection_id: String,
-        /// Its user.
+        /// Basiq's id of the user.
         user_id: Option<String>,
     },
-    /// All jobs of a user.
+    /// All jobs of a user, by Basiq's id.
     User(String),
 }
 
-/// What became of a hint.
+/// The result of taking a hint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HintOutcome {
-    /// It was taken before.
+    /// The hint was taken before.
     Again,
-    /// It is new, and so many watched jobs are due by it.
+    /// The hint is new, and this many watched jobs are due because of it.
     Due(u64),
 }

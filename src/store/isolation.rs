@@ -1,4 +1,4 @@
-//! Records work that came in a batch so that one row that the database refuses takes no other with it.
+//! Records a batch so that a row which the database refuses does not stop the other rows.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::{
     store::{AttemptResult, JobStore, Look, OutboxStore, StoreError},
 };
 
-/// Records looks, each by itself if the database refuses them together. One that is refused alone is left out:
-/// its lease runs out, and the job is looked at again.
+/// Records looks, one by one if the database refuses the batch. A look that is refused on its own is left out. Its
+/// lease then expires, and the job is looked at again.
 pub async fn record_looks(
     store: &dyn JobStore,
     looks: &Arc<[Look]>,
@@ -31,15 +31,15 @@ pub async fn record_looks(
                 let error = ErrorChain(&failure);
                 error!(job.id = %look.job_id, %error, "a look cannot be recorded");
             }
-            // what was recorded before is recorded: another try finds its leases used up
+            // the looks recorded so far stay recorded: their leases are used up, so a retry skips them
             Err(failure @ StoreError::Unavailable(_)) => return Err(failure),
         }
     }
     Ok(recorded)
 }
 
-/// Records attempts, each by itself if the database refuses them together. One that is refused alone is left
-/// out: its lease runs out, and the event is posted again.
+/// Records attempts, one by one if the database refuses the batch. An attempt that is refused on its own is left out.
+/// Its lease then expires, and the event is posted again.
 pub async fn record_attempts(
     store: &dyn OutboxStore,
     results: Vec<AttemptResult>,

@@ -1,7 +1,8 @@
-//! Remembers: one trait for each consumer, so that each part of the relay sees only its own work.
+//! The durable state of the relay. There is one trait for each consumer, so that each part of the relay sees only its
+//! own operations.
 //!
-//! Every method is one whole unit of work, and takes a batch where work comes in batches. No
-//! transaction leaves this module and none stays open across a network call.
+//! Every method is one complete unit of work, and takes a batch where work comes in batches. No transaction leaves
+//! this module, and none stays open across a network call.
 
 mod answers;
 mod banks;
@@ -52,32 +53,32 @@ use crate::domain::{
     LeaseId, ToldSoFar, TraceContext, Watch, WatchId, WatchRequest, WatchState,
 };
 
-/// Why the store could not do what was asked.
+/// Why a store operation failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The database is out of reach, busy for too long, or stopping; worth another try.
+    /// The database is out of reach, busy for too long, or stopping. A retry may succeed.
     #[error("the store cannot be used now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The database refused a statement: an error of the relay itself, or a damaged database.
+    /// The database refused a statement. The cause is an error in the relay, or a damaged database.
     #[error("the store refused a statement")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The database's file is damaged: a part of it cannot be read, and what is written may be lost.
+    /// The database's file is damaged: a part of it cannot be read, and new writes may be lost.
     #[error("the database is damaged")]
     Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A row does not hold what the relay wrote there.
+    /// A row does not hold a value that the relay could have written.
     #[error("inconsistent row {row} in {table}: column {column}")]
     Inconsistent {
         /// The table.
         table: &'static str,
         /// The column that cannot be read.
         column: &'static str,
-        /// Names the row.
+        /// The key of the row.
         row: String,
     },
 }
 
 impl StoreError {
-    /// Whether something that was stored cannot be read any more.
+    /// Returns whether stored data can no longer be read.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
@@ -90,20 +91,21 @@ impl StoreError {
 /// A claim of due work.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim {
-    /// Work due by now is claimed.
+    /// Work that is due at this time or earlier is claimed.
     pub now: Timestamp,
-    /// How long the claim holds; it outlasts the longest attempt.
+    /// The duration of the lease. It is longer than the longest attempt.
     pub lease: Duration,
-    /// At most so much is claimed.
+    /// The maximum number of items to claim.
     pub limit: usize,
 }
 
 // ---------------------------------------------------------------------------- watches
 
-/// Watches as their clients see them: for the API.
+/// Watches, for the API.
 #[async_trait]
 pub trait WatchStore: Send + Sync {
-    /// Registers watches durably, in one commit, and makes their jobs due. Says in order what each came to.
+    /// Registers watches durably in one commit, and makes their jobs due. Returns one result for each watch, in
+    /// order.
     async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError>;
 
     /// Registers one watch.
@@ -112,18 +114,18 @@ pub trait WatchStore: Send + Sync {
         registered.ok_or_else(|| StoreError::Refused("a registration was not answered".into()))
     }
 
-    /// One watch with its story; only its owner's, if an owner is given.
+    /// Returns one watch with its details. If an owner is given, only a watch of that owner is found.
     async fn find_watch(
         &self,
         owner: Option<ClientId>,
         id: WatchId,
     ) -> Result<Option<WatchDetails>, StoreError>;
 
-    /// Watches with their details, newest first, at most `query.limit` of them.
+    /// Returns watches with their details, newest first, at most `query.limit` of them.
     async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchDetails>, StoreError>;
 
-    /// Cancels a watch if it is open, and its pending deliveries; only its owner's, if an owner is
-    /// given. False if there is none such.
+    /// Cancels an open watch and its pending deliveries. If an owner is given, only a watch of that owner is found.
+    /// Returns false if no such open watch exists.
     async fn cancel_watch(
         &self,
         owner: Option<ClientId>,
@@ -135,106 +137,107 @@ pub trait WatchStore: Send + Sync {
 /// A watch to register.
 #[derive(Debug, Clone)]
 pub struct NewWatch {
-    /// Its id.
+    /// The id of the watch.
     pub id: WatchId,
-    /// Whose it is.
+    /// The client that owns the watch.
     pub client_id: ClientId,
-    /// What is asked for.
+    /// The client's request.
     pub request: WatchRequest,
-    /// The client's cap on open watches.
+    /// The client's limit on open watches.
     pub max_open: u64,
-    /// When it was asked for.
+    /// When the client sent the request.
     pub now: Timestamp,
-    /// The trace of the call that asks for it.
+    /// The trace of the API call that registers the watch.
     pub trace: Option<TraceContext>,
 }
 
-/// What registering a watch came to.
+/// The result of a registration.
 #[derive(Debug, Clone)]
 pub enum Registration {
-    /// It is new.
+    /// The watch is new.
     Created(Box<Watch>),
-    /// The same client watches the same job for the same callback already.
+    /// The same client already watches the same job for the same callback.
     Existing(Box<WatchDetails>),
-    /// The client has as many open watches as it may have.
+    /// The client has reached its limit on open watches.
     AtCap,
-    /// The client was revoked since it asked.
+    /// The client was revoked after it sent the request.
     Revoked,
 }
 
-/// A watch and all that happened to it.
+/// A watch with its job, its events and their deliveries.
 #[derive(Debug, Clone)]
 pub struct WatchDetails {
     /// The watch.
     pub watch: Watch,
-    /// What the relay remembers of its job.
+    /// What the relay remembers of the job.
     pub job: JobMemory,
-    /// When the job is looked at next; none once the watch is settled or cancelled.
+    /// When the next look at the job is due; none once the watch is settled or cancelled.
     pub next_look_at: Option<Timestamp>,
-    /// Its events, oldest first.
+    /// The events of the watch, oldest first.
     pub events: Vec<EventDetails>,
 }
 
-/// An event and its way to the callback.
+/// An event and its delivery to the callback.
 #[derive(Debug, Clone)]
 pub struct EventDetails {
-    /// Its id.
+    /// The id of the event.
     pub id: EventId,
-    /// What is posted.
+    /// The body that is posted.
     pub body: EventBody,
-    /// Its delivery.
+    /// The delivery of the event.
     pub delivery: DeliveryDetails,
 }
 
 /// A delivery and its attempts.
 #[derive(Debug, Clone)]
 pub struct DeliveryDetails {
-    /// Its id.
+    /// The id of the delivery.
     pub id: DeliveryId,
-    /// Where it stands.
+    /// The state of the delivery.
     pub state: DeliveryState,
-    /// When it is tried next, while it is pending.
+    /// When the next attempt is due, while the delivery is pending.
     pub next_attempt_at: Option<Timestamp>,
-    /// Its attempts, oldest first.
+    /// The attempts, oldest first.
     pub attempts: Vec<Attempt>,
 }
 
 /// Which watches to list.
 #[derive(Debug, Clone, Default)]
 pub struct WatchQuery {
-    /// Only this client's.
+    /// Only watches of this client.
     pub owner: Option<ClientId>,
-    /// Only of this job.
+    /// Only watches of this job.
     pub job_id: Option<JobId>,
-    /// Only in this state.
+    /// Only watches in this state.
     pub state: Option<WatchState>,
-    /// Only those older than this one (watch ids sort by time).
+    /// Only watches older than this one. Watch ids sort by time.
     pub before: Option<WatchId>,
-    /// At most so many.
+    /// The maximum number of watches to return.
     pub limit: usize,
 }
 
 // ---------------------------------------------------------------------------- jobs
 
-/// Jobs to look at: for the tracker.
+/// Jobs to look at, for the tracker.
 #[async_trait]
 pub trait JobStore: Send + Sync {
-    /// Claims due jobs with their open watches: first looks, then open challenges, then young jobs,
-    /// then all others; but each of these kinds gets a share.
+    /// Claims due jobs with their open watches. First looks come first, then open challenges, then young jobs, then
+    /// all others. Each of these kinds gets a share of the limit.
     async fn claim_due_jobs(&self, claim: Claim) -> Result<Vec<DueJob>, StoreError>;
 
-    /// Records what looks brought: jobs, watches, events and their deliveries, in one transaction.
-    /// A look whose lease was lost changes nothing; it is missing in the answer.
+    /// Records the results of looks in one transaction: jobs, watches, events and their deliveries. Returns the ids
+    /// of the recorded jobs. A look whose lease was lost changes nothing, and its job is not returned.
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError>;
 
-    /// Where new jobs find room at the tracker: they are claimed for it as they are registered.
+    /// Returns the dispatch of new jobs. Registrations claim new jobs for the tracker while it has free capacity.
     fn new_jobs(&self) -> &NewJobs;
 
-    /// When the next job can be claimed, which may be past; a claimed one when its claim runs out.
+    /// Returns when the next job can be claimed, which may be in the past. A claimed job counts from the end of its
+    /// lease.
     async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// How many jobs of this connection failed in a row because the bank was unavailable, within
-    /// 24 hours, not counting `job_id` itself.
+    /// Returns how many jobs of this connection failed in a row within 24 hours because the bank was unavailable. The
+    /// job `job_id` does not count.
     async fn connection_failures(
         &self,
         connection_id: &str,
@@ -248,72 +251,72 @@ pub trait JobStore: Send + Sync {
 pub struct DueJob {
     /// The job.
     pub job_id: JobId,
-    /// Names the claim.
+    /// The id of the claim.
     pub lease: LeaseId,
-    /// Since when the look was due.
+    /// When the look became due.
     pub due_at: Timestamp,
-    /// What is remembered of it.
+    /// What the relay remembers of the job.
     pub memory: JobMemory,
-    /// Its open watches; at least one.
+    /// The job's open watches; at least one.
     pub watches: Vec<Watch>,
-    /// Whether it waited for a bank that serves again.
+    /// Whether the job waited for a bank that serves again.
     pub bank_is_back: bool,
 }
 
-/// How soon a job wants its next look when there is more to do than the budget allows.
+/// How urgent a job's next look is when more looks are due than the budget allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// Open challenges; a first look goes before them by itself.
+    /// Jobs with an open challenge. The store puts first looks before these by itself.
     High,
-    /// Jobs that began a short while ago.
+    /// Jobs that began a short time ago.
     Young,
-    /// All others.
+    /// All other jobs.
     Normal,
 }
 
-/// What a look brought.
+/// The result of a look.
 #[derive(Debug, Clone)]
 pub struct Look {
     /// The job.
     pub job_id: JobId,
-    /// The claim under which it was looked at.
+    /// The lease under which the job was looked at.
     pub lease: LeaseId,
-    /// When.
+    /// When the look was made.
     pub at: Timestamp,
     /// What to remember of the job.
     pub memory: JobMemory,
-    /// When to look next, if watches stay open. A watch that joined meanwhile makes it due at once.
+    /// When to look next, if watches stay open. A watch that joined during the look makes the job due at once.
     pub next_look_at: Timestamp,
-    /// How soon.
+    /// How urgent the next look is.
     pub urgency: Urgency,
-    /// What changes for its watches; a watch that ended meanwhile is left alone.
+    /// The changes of the job's watches. A watch that ended during the look is not changed.
     pub changes: Vec<WatchChange>,
-    /// What the look says about the outage of the job's bank.
+    /// How the look changes the outage of the job's bank.
     pub outage: OutageChange,
-    /// What the look teaches about how long such jobs take.
+    /// The look's contribution to the duration statistics, if there is one.
     pub lesson: Option<DurationSample>,
-    /// What the look says about the connection, if it says anything.
+    /// What the look found out about the connection, if anything.
     pub connection: Option<ConnectionReport>,
 }
 
-/// A watch's transition, and the event that tells it.
+/// A watch's transition, and the event for it.
 #[derive(Debug, Clone)]
 pub struct WatchChange {
     /// The watch.
     pub watch_id: WatchId,
-    /// Its new state.
+    /// The new state of the watch.
     pub state: WatchState,
-    /// What it was told so far, this change included.
+    /// What the client was told so far, including this change.
     pub progress: ToldSoFar,
-    /// What is told, unless the client did not want to be.
+    /// The event; none if the client's filter leaves it out.
     pub event: Option<Event>,
 }
 
-/// Whether a connection's job met an unavailable bank.
+/// Whether the bank was unavailable to a job of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionReport {
     /// Basiq's id of the connection.
     pub connection_id: String,
-    /// True: one more failure, counted once a job. False: a success, which resets the count.
+    /// True: one more failure, counted once for each job. False: a success, which resets the count.
     pub unavailable: bool,
 }

@@ -1,4 +1,4 @@
-//! The outbox: deliveries that are due, and what came of the attempts.
+//! The outbox: deliveries that are due, and the results of attempts.
 
 use std::collections::HashMap;
 
@@ -13,47 +13,49 @@ use crate::{
     store::{Claim, NewDeliveries, StoreError},
 };
 
-/// Deliveries to send: for the delivery worker.
+/// Deliveries to send, for the delivery worker.
 #[async_trait]
 pub trait OutboxStore: Send + Sync {
-    /// Claims due deliveries, the longest due first, skipping `full_hosts` and taking at most
-    /// `per_host` of any one host, and never two of one watch at a time.
+    /// Claims due deliveries, the longest due first. Claims no more for a host than `hosts` allows, and never two of
+    /// one watch at a time.
     async fn claim_due_deliveries(
         &self,
         claim: Claim,
         hosts: &HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError>;
 
-    /// Where new events' deliveries find room at the delivery worker: they are claimed for it as they are stored.
+    /// Returns the dispatch of new deliveries. Looks claim them for the delivery worker while it has free capacity.
     fn new_deliveries(&self) -> &NewDeliveries;
 
-    /// Records attempts: each attempt and what it means for its delivery are one write.
+    /// Records attempts. Each attempt and its effect on the delivery are one write.
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError>;
 
-    /// Gives up deliveries that wait for a paused host and have waited for their whole schedule: dead, as if each
-    /// attempt had been made. Those with a deadline end by it.
+    /// Gives up deliveries that have waited for a paused host as long as their whole schedule takes. They become
+    /// dead, as if each attempt had been made. Deliveries with a deadline are left out, because they end at their
+    /// deadline.
     async fn give_up_waiting(
         &self,
         waiting: WaitLimit,
     ) -> Result<Vec<AbandonedDelivery>, StoreError>;
 
-    /// When the next delivery can be claimed, leaving out `full_hosts`; it may be past. A claimed
-    /// one, or one that waits for another of its watch, counts from when that claim runs out.
+    /// Returns when the next delivery can be claimed, which may be in the past. Leaves out hosts without a free
+    /// permit. A claimed delivery counts from the end of its lease; so does a delivery that waits for another of its
+    /// watch.
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError>;
 }
 
-/// How much may be claimed for each host.
+/// How many deliveries may be claimed for each host.
 #[derive(Debug, Clone, Default)]
 pub struct HostLimits {
-    /// The most attempts in flight to one host.
+    /// The maximum number of attempts in flight to one host.
     pub per_host: usize,
-    /// Slots taken now, by host; hosts without any are left out. Attempts in flight take one each,
-    /// and a host that does not answer has fewer to give.
+    /// Permits in use, by host. Hosts without any are left out. Each attempt in flight uses one permit. A host that
+    /// does not answer has fewer permits, so the withdrawn ones count as used.
     pub in_flight: HashMap<String, usize>,
 }
 
 impl HostLimits {
-    /// How many more may go to a host.
+    /// Returns how many more attempts may go to a host.
     #[must_use]
     pub fn room_at(&self, host: &str) -> usize {
         let taken = self.in_flight.get(host).copied().unwrap_or(0);
@@ -61,12 +63,12 @@ impl HostLimits {
     }
 }
 
-/// A claimed delivery, with all that is needed to send it.
+/// A claimed delivery, with everything that is needed to send it.
 #[derive(Debug, Clone)]
 pub struct DueDelivery {
     /// The delivery.
     pub id: DeliveryId,
-    /// Names the claim.
+    /// The id of the claim.
     pub lease: LeaseId,
     /// The event, whose id is the `webhook-id`.
     pub event_id: EventId,
@@ -74,48 +76,48 @@ pub struct DueDelivery {
     pub watch_id: WatchId,
     /// The job, for the log.
     pub job_id: JobId,
-    /// The exact body.
+    /// The exact body to post.
     pub body: String,
     /// When the event was stored.
     pub created_at: Timestamp,
-    /// Where to.
+    /// The URL to post to.
     pub callback_url: CallbackUrl,
-    /// Signs it.
+    /// The secret that signs the body.
     pub secret: SigningSecret,
-    /// Signs it as well, until the time given.
+    /// The previous secret, which also signs until the time given.
     pub previous_secret: Option<(SigningSecret, Timestamp)>,
-    /// When it spoils.
+    /// When the event expires.
     pub deadline: Option<Timestamp>,
-    /// Attempts made so far, which number the next one.
+    /// The number of attempts made so far, from which the next one gets its number.
     pub attempts: u32,
-    /// Attempts made in this round of the schedule; a redelivery begins a new round.
+    /// The number of attempts in this round of the schedule. A redelivery starts a new round.
     pub round_attempts: u32,
     /// The trace of the call that registered the watch.
     pub trace: Option<TraceContext>,
 }
 
-/// What came of a claimed delivery.
+/// The result of a claimed delivery.
 #[derive(Debug, Clone)]
 pub struct AttemptResult {
     /// The delivery.
     pub delivery_id: DeliveryId,
-    /// The claim under which it was tried. If that was lost, the attempt is recorded all the same
-    /// and an acceptance counts, but nothing is scheduled.
+    /// The lease under which the attempt was made. If the lease was lost, the attempt is still recorded and an
+    /// acceptance counts, but nothing is scheduled.
     pub lease: LeaseId,
-    /// The attempt; none if the delivery spoiled before there was one, or is only put off.
+    /// The attempt; none if the delivery expired before an attempt, or is only postponed.
     pub attempt: Option<Attempt>,
-    /// What follows.
+    /// What happens to the delivery next.
     pub next: AfterAttempt,
 }
 
-/// Which deliveries wait for a paused host for too long.
+/// Selects deliveries that have waited for a paused host for too long.
 #[derive(Debug, Clone, Copy)]
 pub struct WaitLimit {
-    /// Those that are due by now ...
+    /// Only deliveries that are due at this time or earlier.
     pub now: Timestamp,
-    /// ... and were first due by then.
+    /// Only deliveries that were first due at this time or earlier.
     pub since: Timestamp,
-    /// At most so many.
+    /// The maximum number of deliveries to give up.
     pub limit: usize,
 }
 
@@ -124,27 +126,27 @@ pub struct WaitLimit {
 pub struct AbandonedDelivery {
     /// The delivery.
     pub delivery_id: DeliveryId,
-    /// Its event.
+    /// The id of the event.
     pub event_id: EventId,
     /// The watch.
     pub watch_id: WatchId,
     /// The job.
     pub job_id: JobId,
-    /// The host that is paused.
+    /// The paused host.
     pub host: String,
 }
 
-/// What follows an attempt.
+/// What happens to a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterAttempt {
-    /// It was accepted.
+    /// The callback accepted the delivery.
     Delivered,
-    /// It is tried again.
+    /// The next attempt is due at this time.
     RetryAt(Timestamp),
-    /// The schedule is used up.
+    /// The retry schedule is used up.
     Dead,
-    /// Its deadline leaves no room for another attempt.
+    /// The deadline leaves no time for another attempt.
     Expired,
-    /// The callback is gone for good: the watch is cancelled.
+    /// The callback is gone for good, so the watch is cancelled.
     Gone,
 }

@@ -1,5 +1,5 @@
-//! Encrypts signing secrets at rest, where there is a key for it: AES-256-GCM with a random nonce, bound
-//! to the client's name so that a secret cannot be moved to another client's row.
+//! Encrypts signing secrets at rest, if a key is configured. The cipher is AES-256-GCM with a random nonce. Each
+//! secret is bound to the client's name, so that it cannot be moved to another client's row.
 
 use std::{fmt, sync::Arc};
 
@@ -10,18 +10,18 @@ use thiserror::Error;
 
 use crate::{domain::SigningSecret, store::StoreError};
 
-/// What sealed secrets begin with; those that do not are as they were generated.
+/// The prefix of sealed secrets. A stored secret without the prefix is plain text.
 const MARK: &str = "sealed1:";
 
 /// The length of a key in bytes.
 const KEY_LEN: usize = 32;
 
-/// Text that is no encryption key. It does not say what it was given.
+/// The text is not an encryption key. The error does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("allowed is the base64 of 32 random bytes, as `openssl rand -base64 32` prints it")]
 pub struct KeyError;
 
-/// Seals secrets with one key, and opens those sealed with it or with the key before. Cheap to clone.
+/// Seals secrets with one key, and opens secrets that were sealed with that key or the previous one. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Sealer(Arc<Keys>);
 
@@ -38,8 +38,8 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// Seals with the current key, in base64; without one secrets stay as they are. Opens what the
-    /// previous key sealed as well.
+    /// Makes a sealer from base64 keys. Seals with `current`; without it, secrets stay plain text. Also opens secrets
+    /// that were sealed with `previous`.
     pub fn new(current: Option<&str>, previous: Option<&str>) -> Result<Self, KeyError> {
         Ok(Self(Arc::new(Keys {
             current: current.map(parse).transpose()?,
@@ -47,13 +47,13 @@ impl Sealer {
         })))
     }
 
-    /// Whether secrets are sealed.
+    /// Returns whether secrets are sealed.
     #[must_use]
     pub fn seals(&self) -> bool {
         self.0.current.is_some()
     }
 
-    /// Seals with a key that is made of another secret. That one must be beyond guessing.
+    /// Makes a sealer whose key is derived from another secret. That secret must be impossible to guess.
     #[must_use]
     pub fn of_secret(secret: &[u8]) -> Self {
         let key: [u8; KEY_LEN] = Sha256::new()
@@ -67,12 +67,12 @@ impl Sealer {
         }))
     }
 
-    /// The text to store for a client's secret.
+    /// Returns the text to store for a client's secret.
     pub(super) fn seal(&self, secret: &SigningSecret, client: &str) -> Result<String, StoreError> {
         self.seal_text(secret.expose(), client)
     }
 
-    /// The text to store for a secret, bound to a name.
+    /// Returns the text to store for a secret, bound to a name.
     pub fn seal_text(&self, secret: &str, name: &str) -> Result<String, StoreError> {
         let Some(key) = &self.0.current else {
             return Ok(secret.to_owned());
@@ -86,7 +86,7 @@ impl Sealer {
         Ok(format!("{MARK}{}", STANDARD.encode(bytes)))
     }
 
-    /// The secret that was stored so; none if no key opens it.
+    /// Opens a client's stored secret; none if no key opens it.
     pub(super) fn open(&self, stored: &str, client: &str) -> Option<SigningSecret> {
         if !stored.starts_with(MARK) {
             return SigningSecret::parse(stored).ok();
@@ -94,7 +94,7 @@ impl Sealer {
         SigningSecret::parse(&self.open_text(stored, client)?).ok()
     }
 
-    /// The secret that was sealed so and bound to this name; none if no key opens it.
+    /// Opens a text that was sealed and bound to this name; none if no key opens it.
     #[must_use]
     pub fn open_text(&self, stored: &str, name: &str) -> Option<String> {
         let bytes = STANDARD.decode(stored.strip_prefix(MARK)?).ok()?;

@@ -1,4 +1,4 @@
-//! Upkeep: what keeps a store small, and tells how it does.
+//! Upkeep: keeps the store small, and reports its condition.
 
 use std::time::Duration;
 
@@ -7,60 +7,60 @@ use jiff::Timestamp;
 
 use crate::{domain::WatchState, store::StoreError};
 
-/// Upkeep: for health checks, metrics and retention.
+/// Upkeep, for health checks, metrics and retention.
 #[async_trait]
 pub trait UpkeepStore: Send + Sync {
-    /// Whether the store can be read and written: writes something, where watches are written.
+    /// Checks that the store can be read and written. Makes a small write to the database that holds the watches.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Looks for damage in all that is stored, where the store may be damaged unnoticed. Waits so long for what it
-    /// finds at most; what is found later counts all the same.
+    /// Searches all stored data for damage, on stores that can be damaged without an error. Waits for the search for
+    /// at most `patience`. Damage that is found later still counts.
     async fn examine(&self, patience: Duration) -> Result<(), StoreError>;
 
-    /// Notes the time by this machine's clock, where that is the store's; returns the one noted before.
+    /// Stores the time of this machine's clock, on stores that use this clock. Returns the time stored before.
     async fn note_time(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Moves due times and leases after the clock was set, where they follow this machine's; returns how many.
+    /// Moves due times and leases after the clock was set, on stores that use this machine's clock. Returns how many
+    /// it moved.
     async fn move_times(&self, step: ClockStep) -> Result<u64, StoreError>;
 
-    /// Frees the leases of a relay that ran on this store before, where only one can; returns how
-    /// many there were.
+    /// Frees the leases of the relay that used this store before, on stores that only one relay can use. Returns how
+    /// many it freed.
     async fn free_leases(&self) -> Result<u64, StoreError>;
 
-    /// Deletes up to `limit` watches that ended before `before`, with their events, and what
-    /// nothing refers to any more. Says how many watches.
+    /// Deletes up to `limit` watches that ended before `before`, with their events and rows that nothing refers to
+    /// any more. Returns the number of watches.
     async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 
-    /// Counts for the metrics.
+    /// Returns the counts for the metrics.
     async fn census(&self, now: Timestamp) -> Result<Census, StoreError>;
 
-    /// Finishes what was queued and closes the store. Whatever is asked of it later fails as
-    /// [`StoreError::Unavailable`].
+    /// Finishes the queued work and closes the store. Later calls fail with [`StoreError::Unavailable`].
     async fn close(&self);
 }
 
-/// A clock that was set.
+/// A change of the machine's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockStep {
-    /// What it would show had it not been set.
+    /// The time that the clock would show without the change.
     pub from: Timestamp,
-    /// What it showed instead, at the same moment.
+    /// The time that the clock showed instead, at the same moment.
     pub to: Timestamp,
 }
 
-/// What is in the store.
+/// Counts of the store's contents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Watches in each state.
+    /// The number of watches in each state.
     pub watches: Vec<(WatchState, u64)>,
-    /// Jobs that are due now.
+    /// The number of jobs that are due now.
     pub due_jobs: u64,
-    /// Deliveries that are due now.
+    /// The number of deliveries that are due now.
     pub due_deliveries: u64,
-    /// Deliveries that wait for any attempt.
+    /// The number of pending deliveries.
     pub pending_deliveries: u64,
-    /// Deliveries given up and kept.
+    /// The number of dead deliveries that the store still holds.
     pub dead_deliveries: u64,
-    /// Callback hosts that keep failing and are left alone for now.
+    /// The number of callback hosts that are paused now because they keep failing.
     pub paused_hosts: u64,
 }

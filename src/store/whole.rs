@@ -1,11 +1,11 @@
-//! Everything a store can do, as one trait.
+//! One trait for all operations of a store.
 
 use crate::store::{
     AnswerStore, ClientStore, ConsoleStore, DeliveryStore, FollowStore, HintStore, OutboxStore,
     TrackerStore, UpkeepStore, WatchStore,
 };
 
-/// Everything a store can do.
+/// All operations of a store.
 pub trait Store:
     ClientStore
     + WatchStore

@@ -1,4 +1,5 @@
-//! Log lines to standard error, and spans to a collector when the standard variables ask for it.
+//! Writes log lines to standard error. Exports spans to a collector if the standard OpenTelemetry variables ask for
+//! it.
 
 use std::{io::IsTerminal, time::Duration};
 
@@ -24,13 +25,13 @@ use crate::{
     },
 };
 
-/// The name of this service in traces, unless `OTEL_SERVICE_NAME` gives another.
+/// The name of this service in traces by default. `OTEL_SERVICE_NAME` overrides it.
 const SERVICE: &str = "basiq-relay";
 
-/// How long a stop waits for the collector to take the last spans.
+/// The maximum time that a stop waits for the collector to accept the last spans.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
-/// Keeps logs and traces going; hands the last spans to the collector when it is dropped.
+/// Keeps traces active. Dropping it sends the last spans to the collector.
 #[derive(Debug, Default)]
 #[must_use = "traces end when it is dropped"]
 pub struct Telemetry {
@@ -47,7 +48,7 @@ impl Drop for Telemetry {
     }
 }
 
-/// Sets up the log of this process, once, and trace export if it is asked for.
+/// Sets up the log of this process, once, and the trace export if it is configured.
 pub fn init(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
     let filter = EnvFilter::builder()
         .parse(&config.filter)
@@ -70,8 +71,8 @@ pub fn init(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
     Ok(Telemetry { traces })
 }
 
-/// Writes each event as a line. The process writes to standard error: standard output belongs to
-/// the commands' answers.
+/// Creates the layer that writes each event as a line. The process writes to standard error, because standard
+/// output belongs to the results of commands.
 fn lines<S, W>(format: LogFormat, is_terminal: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -90,7 +91,7 @@ where
             .with_current_span(false)
             .with_span_list(true)
             .boxed(),
-        // left alone, the layer uses colours unless NO_COLOR is set
+        // by default, the layer uses colours unless NO_COLOR is set
         LogFormat::Text => {
             let layer = fmt::layer().with_writer(OneLineWriter {
                 inner: writer,
@@ -105,8 +106,8 @@ where
     }
 }
 
-/// Spans are batched and sent by a thread of the SDK: a collector that hangs or is away costs the
-/// service nothing but these spans.
+/// Creates the exporter of spans. A thread of the SDK sends them in batches, so a collector that hangs or is
+/// unreachable costs only these spans.
 fn exporter() -> Result<SdkTracerProvider, TelemetryError> {
     let exporter = SpanExporter::builder()
         .with_http()
@@ -118,14 +119,14 @@ fn exporter() -> Result<SdkTracerProvider, TelemetryError> {
         .build())
 }
 
-/// A message without what it quotes: an endpoint may hold a password.
+/// Replaces the quoted parts of a message, because an endpoint may contain a password.
 fn without_values(message: &str) -> String {
     let parts = message.split('\'').enumerate();
     let kept = parts.map(|(number, part)| if number % 2 == 0 { part } else { "'…'" });
     kept.collect()
 }
 
-/// What the standard variables say of this service, with our name where they give none.
+/// Returns the attributes of this service from the standard variables, with our name if they contain none.
 fn resource() -> Resource {
     let detected = Resource::builder().build();
     let is_named = detected
@@ -177,7 +178,7 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Texts that somebody outside chose.
+    /// Texts that outsiders control.
     fn naughty() -> Vec<String> {
         let table = include_str!("../../tests/outside/naughty_strings.toml");
         let table: toml::Table = toml::from_str(table).unwrap();
@@ -209,7 +210,7 @@ mod tests {
             for is_terminal in [false, true] {
                 let line = written_by(LogFormat::Text, is_terminal, || log_everywhere(&text));
                 let body = line.strip_suffix('\n').unwrap();
-                // what is left of the escapes is the formatter's own colours
+                // the remaining escapes are the formatter's own colours
                 let plain = body
                     .split("\u{1b}[")
                     .map(|part| match part.split_once('m') {

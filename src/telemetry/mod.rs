@@ -16,22 +16,22 @@ pub use self::{
 /// Why logs, traces or metrics cannot be set up.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// `RELAY_LOG` is no tracing filter.
+    /// `RELAY_LOG` is not a valid tracing filter.
     #[error("RELAY_LOG: `{filter}` is not valid; a tracing filter is allowed, such as info")]
     Filter {
-        /// What was given.
+        /// The value of the setting.
         filter: String,
-        /// What the parser says.
+        /// The parser's error.
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
-    /// The standard variables of OpenTelemetry ask for an exporter that cannot be built.
+    /// The standard OpenTelemetry variables ask for an exporter that cannot be built.
     #[error("OTEL_EXPORTER_OTLP_*: trace export cannot be set up: {0}")]
     Exporter(String),
-    /// This process has its log already.
+    /// The log of this process is already set up.
     #[error("the log is already set up")]
     AlreadySet(#[source] tracing_subscriber::util::TryInitError),
-    /// The recorder of metrics could not be installed.
+    /// The metrics recorder could not be installed.
     #[error("metrics cannot be set up: {0}")]
     Recorder(String),
 }

@@ -1,19 +1,19 @@
-//! Keeps each log line on its line: a text from outside can neither begin another nor steer a terminal.
+//! Keeps each log event on one line. Text from outside can neither start another line nor control a terminal.
 
 use std::io::{self, Write};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The control characters that a line may have.
+/// The control characters that a line may contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ControlCharacters {
-    /// None but the end of the line.
+    /// Only the end of the line.
     None,
-    /// Those that set a colour as well: the formatter writes them.
+    /// Also colour escapes, which the formatter writes.
     Colours,
 }
 
-/// Makes writers whose lines are single ones.
+/// Creates writers that keep each log event on one line.
 #[derive(Debug, Clone)]
 pub(super) struct OneLineWriter<M> {
     pub(super) inner: M,
@@ -31,7 +31,7 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for OneLineWriter<M> {
     }
 }
 
-/// Writes a whole line at once, as the formatter hands it over.
+/// Writes a whole line at once, as the formatter passes it.
 pub(super) struct LineWriter<W> {
     inner: W,
     controls: ControlCharacters,
@@ -54,7 +54,7 @@ impl<W: Write> Write for LineWriter<W> {
     }
 }
 
-/// The text with each control character, and each that turns its direction round, as an escape.
+/// Escapes each control character, and each character that changes the direction of text.
 fn escaped(text: &str, controls: ControlCharacters) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -73,7 +73,7 @@ fn escaped(text: &str, controls: ControlCharacters) -> String {
     clean
 }
 
-/// Whether an escape that goes on so sets a colour, and does nothing else.
+/// Returns whether the text after an escape character sets a colour and does nothing else.
 fn is_colour(rest: &str) -> bool {
     let numbers = rest.strip_prefix('[').and_then(|rest| rest.split_once('m'));
     numbers.is_some_and(|(numbers, _)| numbers.bytes().all(|byte| byte.is_ascii_digit()))

@@ -1,6 +1,6 @@
-//! Spans as parts of distributed traces: where they come from, and what is told to whom they call.
+//! Makes spans part of distributed traces, and returns their contexts for outgoing calls.
 //!
-//! Without trace export none of it does anything.
+//! Without trace export, these functions have no effect.
 
 use http::StatusCode;
 use opentelemetry::{
@@ -12,8 +12,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::domain::TraceContext;
 
-/// What is exported, whatever is logged: spans of this program, and what happens in them. Spans that are
-/// only there for traces have the level DEBUG, so that they cost nothing without export.
+/// Returns whether a span or event is exported, independent of the log filter. Exported are this program's spans
+/// and events. Spans that are only for traces have the level DEBUG, so that they cost nothing without export.
 pub(super) fn is_exported(metadata: &Metadata<'_>) -> bool {
     let level = if metadata.is_span() {
         Level::DEBUG
@@ -23,8 +23,9 @@ pub(super) fn is_exported(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= level && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
 }
 
-/// Makes a span, which nothing has entered yet, a part of the traces of those whom it works for: a child in
-/// one of them, if possible in one that is recorded, and linked to the others. Says whether it is exported.
+/// Makes a span part of the traces that it works for. The span becomes a child in one of them, preferably one that
+/// is recorded, and is linked to the others. Must be called before the span is entered. Returns whether the span is
+/// exported.
 pub fn join_traces(span: &Span, traces: impl Iterator<Item = TraceContext> + Clone) -> bool {
     let recorded = traces.clone().find(|trace| trace.is_sampled());
     let parent = recorded.or_else(|| traces.clone().next());
@@ -42,8 +43,8 @@ pub fn join_traces(span: &Span, traces: impl Iterator<Item = TraceContext> + Clo
     true
 }
 
-/// Makes the span of a request, which nothing has entered yet, a part of the trace that came with it, and
-/// names it for traces. The span has the fields `otel.name` and `otel.kind`.
+/// Makes the span of a request part of the client's trace, and names it for traces. Must be called before the span
+/// is entered. The span needs the fields `otel.name` and `otel.kind`.
 pub fn join_as_server(span: &Span, trace: Option<TraceContext>, (method, route): (&str, &str)) {
     if join_traces(span, trace.into_iter()) {
         span.record("otel.name", display(format_args!("{method} {route}")));
@@ -51,7 +52,7 @@ pub fn join_as_server(span: &Span, trace: Option<TraceContext>, (method, route):
     }
 }
 
-/// Tells the span of a request what was answered.
+/// Records the status of the response in the span of a request.
 pub fn tell_answer(span: &Span, status: StatusCode) {
     span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
@@ -59,8 +60,8 @@ pub fn tell_answer(span: &Span, status: StatusCode) {
     }
 }
 
-/// Where a span stands in its trace, for whom it calls; none if it is not exported. Its parent cannot be
-/// changed any more.
+/// Returns the context of a span for outgoing calls, or `None` if the span is not exported. After this call, the
+/// span's parent cannot change.
 #[must_use]
 pub fn context_of(span: &Span) -> Option<TraceContext> {
     let context = span.context();
@@ -111,7 +112,7 @@ mod tests {
         }
     }
 
-    /// The spans that are exported of what is done.
+    /// Returns the spans that are exported while `done` runs.
     fn exported(done: impl FnOnce()) -> Vec<SpanData> {
         let exporter = Spans::default();
         let traces = SdkTracerProvider::builder()

@@ -1,4 +1,4 @@
-//! What is known of a bank that did not serve a job.
+//! The state of the bank behind a job that the bank did not serve.
 
 use std::time::Duration;
 
@@ -10,30 +10,30 @@ use crate::{
     store::{BankStore, StoreError},
 };
 
-/// The most that asking about the bank may delay an event.
+/// The time limit for fetching the bank's state. It limits how long an event is delayed.
 pub(super) const BANK_TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// How a bank is connected where nothing tells.
+/// The connection method that is assumed if Basiq reports none.
 pub(super) const USUAL_METHOD: &str = "web";
 
-/// What Basiq reports of the bank behind a job.
+/// The state of the bank behind a job, according to Basiq.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BankState {
-    /// It is in major outage: so Basiq said just now, or when it was last asked about it.
+    /// The bank is in major outage. Basiq reported this just now or at the latest look at the bank.
     Out {
         /// The bank.
         bank: Bank,
-        /// Whether that was known already.
+        /// Whether the outage was known before.
         known: bool,
     },
-    /// It is not.
+    /// The bank is not in major outage.
     Serving,
-    /// Nobody knows.
+    /// The state is not known.
     Unknown,
 }
 
-/// How the bank behind a job does. Any fault on the way, and an answer that takes too long, mean
-/// that nothing is known.
+/// Fetches the state of the bank behind a job. The state is unknown after any error, or if the response takes
+/// too long.
 pub(super) async fn bank_state(
     client: &BasiqClient,
     store: &dyn BankStore,
@@ -53,7 +53,8 @@ pub(super) async fn bank_state(
     }
 }
 
-/// A bank that is known to be out is looked at for all its jobs together, so not here.
+/// Fetches the state. A bank that is known to be out is not fetched here, because the bank worker looks at it
+/// for all its jobs.
 async fn find_outage(
     client: &BasiqClient,
     store: &dyn BankStore,
@@ -75,7 +76,7 @@ fn is_known_out(answer: Result<bool, StoreError>) -> bool {
         .unwrap_or(false)
 }
 
-/// Whether Basiq reports the bank in major outage now.
+/// Returns whether Basiq reports the bank in major outage now.
 pub(super) async fn is_out(client: &BasiqClient, bank: &Bank) -> Result<bool, BasiqError> {
     let connector = client.connector(&bank.institution_id, &bank.method).await?;
     connector

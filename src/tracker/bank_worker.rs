@@ -1,4 +1,4 @@
-//! Looks at the banks that are down for everybody, each for all the jobs that wait for it.
+//! Polls banks in major outage, once for all the jobs that wait for the bank.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,13 +17,13 @@ use crate::{
     },
 };
 
-/// Looks at banks in flight at most: there are few, and jobs go first.
+/// The maximum number of bank looks in flight. There are few such banks, and jobs have priority.
 const CONCURRENCY: usize = 4;
 
-/// What a lease lasts beyond the longest look.
+/// How much longer a lease lasts than the longest look.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
-/// The longest pause after a look that brought no answer.
+/// The longest wait after a look that brought no response.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_mins(1);
 
 /// Looks at due banks.
@@ -40,7 +40,8 @@ pub struct BankWorker {
 }
 
 impl BankWorker {
-    /// A worker that asks with `client`; it rings `tracker_wake` when a bank serves its jobs again.
+    /// Creates a worker that calls Basiq through `client`. It wakes the tracker through `tracker_wake` when a
+    /// bank serves its jobs again.
     #[must_use]
     pub fn new(
         client: BasiqClient,
@@ -63,7 +64,7 @@ impl BankWorker {
         }
     }
 
-    /// Looks that have not ended or are not recorded yet.
+    /// Returns the number of looks that are in progress or not recorded yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.count() + self.unrecorded.len()
@@ -100,7 +101,7 @@ impl BankWorker {
     }
 }
 
-/// One look at a bank. It never fails: without an answer it is looked at again soon.
+/// Makes one look at a bank. It never fails: without a response the bank is looked at again soon.
 async fn look(client: BasiqClient, clock: Clock, due: DueBank, interval: Duration) -> BankLook {
     let answer = is_out(&client, &due.bank).await;
     let at = clock.now();
@@ -111,7 +112,7 @@ async fn look(client: BasiqClient, clock: Clock, due: DueBank, interval: Duratio
         Err(error) => {
             let bank = &due.bank.institution_id;
             if error.is_silence() {
-                // told once for all calls, by the client
+                // The client logs this once for all calls.
                 debug!(institution.id = %bank, %error, "no word on a bank, will try again");
             } else {
                 warn!(institution.id = %bank, %error, "a bank cannot be looked at, will try again");

@@ -1,4 +1,4 @@
-//! What to remember of a job after a look: pure.
+//! Derives what to remember of a job after a look. Pure.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::{
     tracker::stages,
 };
 
-/// What is remembered after Basiq answered with a document.
+/// Returns the memory of a job after Basiq returned its document.
 #[must_use]
 pub fn observe(
     before: &JobMemory,
@@ -49,8 +49,8 @@ pub fn observe(
     }
 }
 
-/// Counts challenges. A challenge after an answered one, or another in its place, is a new one;
-/// the same one is counted once and keeps the time it was first seen.
+/// Counts challenges. A challenge that follows an answered one or replaces an open one is new. The same
+/// challenge counts once and keeps the time at which it was first seen.
 fn challenges(before: &ChallengeMemory, finding: &Finding, now: Timestamp) -> ChallengeMemory {
     let Finding::Challenge(challenge) = finding else {
         return ChallengeMemory {
@@ -70,7 +70,7 @@ fn challenges(before: &ChallengeMemory, finding: &Finding, now: Timestamp) -> Ch
     }
 }
 
-/// What was once told of a job stays known, whatever a later document leaves out.
+/// Merges the context of two documents. A value that was once known stays known if a later document omits it.
 fn merge(before: &JobContext, now: &JobContext) -> JobContext {
     let newer =
         |now: &Option<String>, before: &Option<String>| now.clone().or_else(|| before.clone());

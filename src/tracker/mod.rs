@@ -1,8 +1,8 @@
-//! Looks at due jobs and records what became of them.
+//! Looks at due jobs and records the results.
 //!
-//! [`schedule`], [`retry_queue`], [`memory`] and [`transition`] are pure: read them first. `look` asks Basiq,
-//! `worker` claims, keeps looks in flight and records them in batches; `bank_worker` does so with
-//! banks that are down for everybody.
+//! [`schedule`], [`retry_queue`], [`memory`], [`stages`] and [`transition`] are pure: read them first. `look`
+//! calls Basiq. `worker` claims jobs, runs their looks and records them in batches. `bank_worker` does the same
+//! for banks in major outage.
 
 mod bank;
 mod bank_worker;

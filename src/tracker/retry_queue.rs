@@ -1,5 +1,5 @@
-//! Basiq's queue of updates: what a bank did not serve is tried again at intervals, and looked for
-//! just after. Pure.
+//! Basiq's queue of updates. Basiq retries an update at intervals if the bank did not serve it, and the relay
+//! looks just after each retry. Pure.
 
 use std::time::Duration;
 
@@ -10,35 +10,34 @@ use crate::{
     tracker::schedule::{after, between},
 };
 
-/// How long after a retry is due it is looked for at least, as a part of the interval: 3 s of two
-/// hours.
+/// The minimum delay from a retry to the look at it, as a fraction of the interval: 3 s of two hours.
 const SLACK: u32 = 2400;
 
-/// How much longer at most, so that retries that are due at once are not looked for at once: 27 s of
-/// two hours.
+/// The maximum random addition to that delay, as a fraction of the interval: 27 s of two hours. It spreads the
+/// looks at retries that are due at the same time.
 const JITTER: u32 = 267;
 
-/// When a retry that has not ended at that look is looked for again: two minutes of two hours. Basiq
-/// reads most banks within half a minute.
+/// The wait before the second look at a retry that has not ended, as a fraction of the interval: two minutes of
+/// two hours. Basiq reads most banks within half a minute.
 const SECOND_LOOK: u32 = 60;
 
-/// The shortest wait before it, however short the interval.
+/// The shortest wait before the second look, whatever the interval.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// What a look at a queued update saw: it runs, or it has failed because of the bank again.
+/// What a look at a queued update found: the job runs, or it has failed again because of the bank.
 #[derive(Debug, Clone, Copy)]
 pub struct RetrySeen {
-    /// When.
+    /// The time of the look.
     pub now: Timestamp,
     /// Whether the job runs.
     pub running: bool,
-    /// When Basiq last changed the job, by its own word.
+    /// When Basiq last changed the job, according to the job document.
     pub updated: Option<Timestamp>,
 }
 
 impl RetrySeen {
-    /// The phase after this look. A retry is looked for twice at most: if it has not ended then, the
-    /// next one is waited for.
+    /// Returns the phase after this look. The relay looks at a retry at most twice. If the retry has not ended
+    /// by then, the relay waits for the next one.
     #[must_use]
     pub fn phase_after(&self, before: &Phase, interval: Duration) -> Phase {
         let Phase::RetryQueue {
@@ -63,19 +62,20 @@ impl RetrySeen {
         wait_for(self.next_after(*due, interval))
     }
 
-    /// Whether the retry that was due then has failed. Without Basiq's word a failure is taken for
-    /// one of that retry.
+    /// Returns whether the retry that was due at `due` has failed. If the document has no time, a failure
+    /// counts as one of this retry.
     fn has_failed_since(&self, due: Timestamp) -> bool {
         !self.running && self.updated.is_none_or(|updated| updated >= due)
     }
 
-    /// When the job failed: as it tells, unless that is in the future.
+    /// Returns when the job failed, according to the document. A time in the future or a missing one is
+    /// replaced by the time of the look.
     fn failed_at(&self) -> Timestamp {
         let told = self.updated.filter(|updated| *updated <= self.now);
         told.unwrap_or(self.now)
     }
 
-    /// The first retry after this look, by one that was at `from`.
+    /// Returns the time of the first retry after this look, counted in intervals from `from`.
     fn next_after(&self, from: Timestamp, interval: Duration) -> Timestamp {
         let missed = between(from, self.now).as_secs_f64() / interval.as_secs_f64().max(1.0);
         after(from, interval.mul_f64(missed.floor() + 1.0))
@@ -89,7 +89,7 @@ fn wait_for(next_retry_at: Timestamp) -> Phase {
     }
 }
 
-/// When to look at a queued update after `looks` looks since the retry was due.
+/// Returns when to look at a queued update. `looks` is the number of looks since the retry was due.
 pub(super) fn next_look(
     (due, looks): (Timestamp, u32),
     now: Timestamp,
@@ -104,8 +104,7 @@ pub(super) fn next_look(
     }
 }
 
-/// The retry that is still to come: the one that is waited for, or the one after it if that one is
-/// due already.
+/// Returns the time of the next retry: `due`, or one interval later if `due` has passed.
 #[must_use]
 pub fn upcoming(due: Timestamp, now: Timestamp, interval: Duration) -> Timestamp {
     if now < due { due } else { after(due, interval) }

@@ -1,4 +1,4 @@
-//! What a job's looks say about how long jobs like it take. Pure.
+//! Derives from a job's looks how long jobs of this kind take. Pure.
 
 use std::time::Duration;
 
@@ -10,16 +10,18 @@ use crate::{
     tracker::schedule::{after, between},
 };
 
-/// A job that took longer was in some queue, and says nothing about a bank's pace.
+/// The longest duration that counts. A job that took longer waited in a queue, which says nothing about the
+/// bank's speed.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// A job that is first seen so long after it was made may have been in any stage for any time.
+/// The oldest start of a stage that counts. A job that is first seen later may have spent any time in any
+/// stage.
 const FOUND_LATE: Duration = Duration::from_mins(10);
 
-/// The most stages that are remembered of one job; Basiq has five.
+/// The maximum number of stages that are remembered of one job. Basiq has five.
 const MOST: usize = 8;
 
-/// The stages a job was seen in, this look included. A wait for the person begins them anew.
+/// Returns the stages that the job was seen in, including this look. A wait for the person clears the list.
 #[must_use]
 pub fn observe(
     before: &JobMemory,
@@ -53,7 +55,7 @@ pub fn observe(
     stages
 }
 
-/// How long a job that has settled took from each stage on.
+/// Returns how much time a settled job took from the start of each stage to its end.
 #[must_use]
 pub fn left(before: &JobMemory, snapshot: &JobSnapshot, now: Timestamp) -> Vec<StageDuration> {
     let earliest = before.seen_at.or(snapshot.created);
@@ -77,7 +79,7 @@ pub fn left(before: &JobMemory, snapshot: &JobSnapshot, now: Timestamp) -> Vec<S
         .collect()
 }
 
-/// When what changed between two looks did so: as Basiq tells, or else in the middle.
+/// Returns when a change between two looks happened: the time that Basiq reports, or else the middle.
 fn changed_between(
     earlier: Option<Timestamp>,
     updated: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! What an outcome means for one watch: its new state, and the event that tells it. Pure.
+//! Derives from an outcome the new state of one watch and the event that reports it. Pure.
 
 use jiff::Timestamp;
 use url::Url;
@@ -13,22 +13,22 @@ use crate::{
     tracker::schedule::challenge_expiry,
 };
 
-/// What every watch of a job is told with.
+/// The data that the events of all watches of a job share.
 #[derive(Debug, Clone, Copy)]
 pub struct EventContext<'a> {
-    /// What is remembered of the job, this look included.
+    /// The memory of the job, including this look.
     pub memory: &'a JobMemory,
-    /// The `url`s of its successful steps.
+    /// The `url`s of the job's successful steps.
     pub resources: &'a [String],
-    /// The words for the person.
+    /// The texts for the person.
     pub catalogue: &'a Catalogue,
-    /// Basiq's base address, for links that are relative.
+    /// The base URL of Basiq, for relative links.
     pub basiq_url: &'a Url,
-    /// When it was seen.
+    /// The time of the look.
     pub now: Timestamp,
 }
 
-/// The change an outcome makes to a watch; none if it stays as it is.
+/// Returns how an outcome changes a watch, or `None` if the watch stays as it is.
 #[must_use]
 pub fn advance(
     watch: &Watch,
@@ -38,7 +38,7 @@ pub fn advance(
     match outcome {
         Outcome::Running => match watch.state {
             WatchState::AwaitingUser => Some(unsaid(watch, WatchState::Watching)),
-            // A queued update and a bank that is down stay so until they settle.
+            // A queued update and a bank in major outage keep their state until they settle.
             WatchState::Watching
             | WatchState::Delayed
             | WatchState::Settled
@@ -80,7 +80,8 @@ fn tell(watch: &Watch, verdict: &Verdict, telling: &EventContext<'_>) -> Option<
     })
 }
 
-/// The state a verdict leads to, and what was told then; the same progress if it was told before.
+/// Returns the state that a verdict leads to, and the watch's progress after the verdict. The progress is
+/// unchanged if the watch was told before.
 fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, ToldSoFar) {
     let told = watch.progress;
     if verdict.is_final {
@@ -166,7 +167,8 @@ fn open_challenge(watch: &Watch, telling: &EventContext<'_>) -> Option<EventChal
     })
 }
 
-/// An absolute link stays; a relative one is taken below Basiq's base address.
+/// Resolves a link. An absolute link is kept if its scheme is HTTP or HTTPS. A relative one is resolved below
+/// the base URL of Basiq.
 fn resolve(base: &Url, link: &str) -> Option<Url> {
     if let Ok(absolute) = Url::parse(link) {
         return matches!(absolute.scheme(), "https" | "http").then_some(absolute);

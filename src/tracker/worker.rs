@@ -1,4 +1,4 @@
-//! Claims due jobs, keeps looks in flight, and records them in batches.
+//! Claims due jobs, runs their looks, and records the looks in batches.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -17,22 +17,22 @@ use crate::{
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
 
-/// What a lease lasts beyond the longest look.
+/// How much longer a lease lasts than the longest look.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
-/// What a claim brought.
+/// The result of a claim.
 enum Claimed {
-    /// All that was due.
+    /// The claim returned all due jobs.
     All,
-    /// There may be more.
+    /// The claim reached its limit, so more jobs may be due.
     AsManyAsAsked,
-    /// Nothing, because nothing more can be looked at: until a look ends, or this time is over.
+    /// Nothing was claimed because there is no capacity, until a look ends or this time is over.
     NoRoom(Option<Duration>),
-    /// Nothing, because new jobs have the room until this time is over.
+    /// Nothing was claimed because new jobs use the capacity until this time is over.
     NotYet(Duration),
 }
 
-/// Looks at due jobs.
+/// The worker that looks at due jobs.
 pub struct TrackerWorker {
     looker: Looker,
     store: Arc<dyn JobStore>,
@@ -44,14 +44,14 @@ pub struct TrackerWorker {
     lease: Duration,
     in_flight: InFlight<Look>,
     unrecorded: Vec<Look>,
-    /// The store took no record the last time: nothing is claimed until it does.
+    /// Whether the store refused the latest record. Nothing is claimed until a record succeeds.
     refused: bool,
     search: ClaimPacer,
 }
 
 impl TrackerWorker {
-    /// A worker with a budget of calls in flight; it rings `delivery_wake` when it stored events, and
-    /// `changes` for each job it recorded.
+    /// Creates a worker that keeps a limited number of looks in flight. It wakes the delivery worker through
+    /// `delivery_wake` when it stored events, and notifies `changes` of each recorded job.
     #[must_use]
     pub fn new(
         looker: Looker,
@@ -77,14 +77,14 @@ impl TrackerWorker {
         }
     }
 
-    /// Looks that have not ended or are not recorded yet.
+    /// Returns the number of looks that are in progress or not recorded yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.count() + self.unrecorded.len()
     }
 
-    /// Records what landed and claims what can be looked at soon, together, so that they share a commit.
-    /// What cannot be recorded is kept.
+    /// Records finished looks and claims jobs at the same time, so that both share a commit. Looks that cannot
+    /// be recorded are kept for the next attempt.
     async fn record_and_claim(&mut self) -> Result<(bool, Claimed), WorkerError> {
         let landed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
         let wanted = self.divide_room();
@@ -105,8 +105,8 @@ impl TrackerWorker {
         Ok((!landed.is_empty(), claimed))
     }
 
-    /// Counts what was recorded, rings for those who follow it, and wakes the delivery if there is something to
-    /// deliver.
+    /// Counts the recorded looks, notifies the followers of their jobs, and wakes the delivery worker if there
+    /// are events to deliver.
     fn tell(&self, looks: &[Look], recorded: &[JobId]) {
         self.changes.ring(recorded);
         let recorded: HashSet<&JobId> = recorded.iter().collect();
@@ -119,8 +119,8 @@ impl TrackerWorker {
         }
     }
 
-    /// Divides the room there is between claims and new jobs, which have all of it while claims can wait; while
-    /// there is more to claim than room, they have none.
+    /// Divides the free capacity between claims and new jobs. New jobs get all of it while the next claim can
+    /// wait, and half of it otherwise. They get none while more jobs are due than there is capacity.
     fn divide_room(&mut self) -> Result<Claim, Claimed> {
         self.store.new_jobs().clear_capacity();
         let new = self.store.new_jobs().receive();
@@ -142,7 +142,7 @@ impl TrackerWorker {
         }
     }
 
-    /// Offers room to new jobs.
+    /// Publishes the capacity for new jobs.
     fn set_capacity(&self, limit: usize) {
         let room = Capacity {
             clock: self.clock.clone(),
@@ -156,7 +156,7 @@ impl TrackerWorker {
         self.store.new_jobs().set_capacity(room, self.wake.clone());
     }
 
-    /// What to claim: what is claimed later may be more urgent.
+    /// Returns what to claim. The limit is small, because jobs that are claimed later may be more urgent.
     fn wanted(&self) -> Result<Claim, Claimed> {
         let looks = self.in_flight.count() + self.on_their_way();
         let free = self.concurrency.saturating_sub(looks);
@@ -186,12 +186,12 @@ impl TrackerWorker {
         }
     }
 
-    /// New jobs that come.
+    /// Returns the number of new jobs that the store has reserved capacity for and that are about to arrive.
     fn on_their_way(&self) -> usize {
         self.store.new_jobs().reserved().values().sum()
     }
 
-    /// Looks at new jobs that were handed over.
+    /// Looks at new jobs that were dispatched to this worker.
     fn look_at(&mut self, new: Vec<DueJob>) {
         if !new.is_empty() {
             self.search.handed();
@@ -275,7 +275,7 @@ async fn record(store: &dyn JobStore, looks: &Arc<[Look]>) -> Result<Vec<JobId>,
     record_looks(store, looks).await
 }
 
-/// Claims jobs, if any are wanted.
+/// Claims jobs, if a claim is wanted.
 async fn claim(store: &dyn JobStore, claim: Option<&Claim>) -> Result<Vec<DueJob>, StoreError> {
     match claim {
         Some(claim) => store.claim_due_jobs(*claim).await,
@@ -283,12 +283,13 @@ async fn claim(store: &dyn JobStore, claim: Option<&Claim>) -> Result<Vec<DueJob
     }
 }
 
-/// A lease outlasts the longest look: the job's call, and what may be asked about its bank.
+/// Returns the duration of a lease. A lease outlasts the longest look: the job's call and the calls about its
+/// bank.
 fn lease(basiq: &BasiqConfig) -> Duration {
     BasiqClient::longest_call(basiq) + BANK_TIME_LIMIT + LEASE_MARGIN
 }
 
-/// Counts what a recorded look told, and says whether there is something to deliver.
+/// Counts the events of a recorded look, and returns whether there are any to deliver.
 fn measure(look: &Look) -> bool {
     let mut tells = false;
     for change in &look.changes {

@@ -1,4 +1,4 @@
-//! Who asks: a client by its API key, or the operator by the admin token.
+//! Authenticates callers: a client by its API key, the operator by the admin token.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     web::{limits::ClientLimits, problem::Problem},
 };
 
-/// Knows the clients and how often each may ask.
+/// Authenticates clients and enforces their rate limits.
 #[derive(Clone)]
 pub struct ClientAuth {
     store: Arc<dyn Store>,
@@ -23,7 +23,7 @@ pub struct ClientAuth {
 }
 
 impl ClientAuth {
-    /// A gate for the clients of this store.
+    /// Creates the authentication for the clients of a store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, limits: ClientLimits) -> Self {
         Self {
@@ -32,8 +32,8 @@ impl ClientAuth {
         }
     }
 
-    /// The client of a key. It is found by the key's hash, which nobody can choose, and the hash found is
-    /// compared once more in constant time.
+    /// Returns the client of the API key in the headers. The lookup uses the key's hash, which a caller cannot
+    /// choose. The hash is then compared again in constant time.
     pub async fn admit(&self, headers: &HeaderMap) -> Result<Client, Problem> {
         let key = bearer(headers).ok_or_else(Problem::unauthorized)?;
         let hash = key.hash();
@@ -45,8 +45,8 @@ impl ClientAuth {
         Ok(client)
     }
 
-    /// The client whose watch this is, for somebody whom it let in: `is_let_in` says so. None if there is no
-    /// such watch, its client is revoked, or did not let them in.
+    /// Returns the owner of a watch if `is_let_in` accepts it. Returns `None` if the watch does not exist, its
+    /// client is revoked, or `is_let_in` refuses. The call counts against the owner's rate limit.
     pub async fn admit_owner(
         &self,
         watch: WatchId,
@@ -61,7 +61,7 @@ impl ClientAuth {
     }
 }
 
-/// The client that asks, within its limits.
+/// The client that sent the request. It is within its rate limit.
 #[derive(Debug)]
 pub struct AuthenticatedClient(pub Client);
 
@@ -79,38 +79,37 @@ where
     }
 }
 
-/// The operator's token as a hash, if one is set; all clones share it. Comparison takes the same time
-/// wherever two differ.
+/// The hash of the operator's token, if one is set. All clones share it. The comparison takes constant time.
 #[derive(Clone)]
 pub struct AdminToken(Reloadable<Option<ApiKeyHash>>);
 
 impl AdminToken {
-    /// The token of the settings.
+    /// Creates the token from the settings.
     #[must_use]
     pub fn new(token: Option<&SecretString>) -> Self {
         Self(Reloadable::new(hash(token)))
     }
 
-    /// Another token takes its place, or none; says whether it is another one.
+    /// Replaces or removes the token. Returns whether the token changed.
     #[must_use]
     pub fn replace(&self, token: Option<&SecretString>) -> bool {
         self.0.replace(hash(token))
     }
 
-    /// Whether there is a token; without one there is nothing to be let into.
+    /// Returns whether a token is set. Without one, nobody is admitted.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.get().is_some()
     }
 
-    /// Whether this is the token.
+    /// Returns whether `presented` is the token.
     #[must_use]
     pub fn is(&self, presented: &ApiKey) -> bool {
         self.0.get() == Some(presented.hash())
     }
 
-    /// A key for one purpose, which only those can derive who have the token, and which is another one
-    /// as soon as the token is. None without a token.
+    /// Derives a key for one purpose. Only a holder of the token can derive it, and it changes with the token.
+    /// Returns `None` if no token is set.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Option<[u8; 32]> {
         let hash = self.0.get()?;
@@ -121,7 +120,7 @@ impl AdminToken {
         Some(derived.finalize().into())
     }
 
-    /// Lets the operator in. Without a token in the settings there is nothing to be let into: 404.
+    /// Admits the operator. Returns 404 if the settings have no token, because the admin calls do not exist then.
     pub fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let expected = self
             .0
@@ -138,7 +137,7 @@ fn hash(token: Option<&SecretString>) -> Option<ApiKeyHash> {
     token.map(|token| ApiKey::presented(token.expose_secret()).hash())
 }
 
-/// The operator, who showed the admin token.
+/// The operator, authenticated by the admin token.
 #[derive(Debug)]
 pub struct Operator;
 
@@ -162,7 +161,7 @@ fn bearer(headers: &HeaderMap) -> Option<ApiKey> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| ApiKey::presented(token))
 }
 
-/// The same for a missing, a wrong and a revoked key.
+/// Tests that a missing, a wrong and a revoked key get the same response.
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;

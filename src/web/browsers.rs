@@ -1,4 +1,4 @@
-//! Which pages may ask with a browser (CORS): those of listed origins, and only what is meant for them.
+//! Lets browser pages of listed origins call the API (CORS). Only routes that are meant for browsers are open.
 
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::web::middleware::method_not_allowed;
 
-/// How long a browser need not ask again whether it may.
+/// How long a browser may cache the result of a preflight request.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// A header that scripts send which read streams themselves; browsers' own `EventSource` sends it unasked.
+/// A header that scripts send if they read streams themselves. The browser's own `EventSource` sends it without a
+/// preflight request.
 static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Lets pages of these origins read the answers of a router. No call that needs a key is among what they
-/// may send: a key has no place in a browser.
+/// Lets pages of these origins read the responses of a router. Pages may not send an `Authorization` header,
+/// because an API key must not be in a browser.
 pub fn open_to_browsers<S>(router: Router<S>, origins: &[String]) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -34,7 +35,8 @@ where
         .expose_headers([header::RETRY_AFTER])
         .max_age(REMEMBERED)
         .vary([header::ORIGIN]);
-    // of its own, so that the layer is around it: it is where the question whether one may ask arrives
+    // The router needs a fallback of its own so that the layer wraps it: preflight requests (`OPTIONS`) arrive
+    // there.
     router
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors)

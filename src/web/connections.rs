@@ -1,5 +1,5 @@
-//! The connections of a listener: so many at once. Where there is no room for another, the one that has been idle
-//! longest ends: who only holds connections open cannot keep others out.
+//! Limits the open connections of a listener. At the limit, a new connection ends the one that has been idle
+//! longest. So a client that only holds connections open cannot lock out others.
 
 use std::{
     collections::HashMap,
@@ -15,10 +15,10 @@ use tokio::{
     time::{Duration, Instant, timeout},
 };
 
-/// How long to wait for a connection to end before it is looked again for one that is idle.
+/// How long to wait for a connection to end before searching for an idle one again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// The open connections of a listener. All clones are one.
+/// The open connections of a listener. All clones share one state.
 #[derive(Debug, Clone)]
 pub(super) struct OpenConnections {
     slots: Arc<Semaphore>,
@@ -27,23 +27,23 @@ pub(super) struct OpenConnections {
 
 #[derive(Debug, Default)]
 struct Open {
-    /// Connections so far: each has a number.
+    /// The number of connections opened so far. It is the number of the latest connection.
     begun: u64,
     connections: HashMap<u64, State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Requests of it that are worked on, until the last byte of their answers is taken.
+    /// The requests in progress on this connection. A request ends when the last byte of its response is taken.
     requests: usize,
     idle_since: Instant,
-    /// It was told to end.
+    /// Whether this connection has been asked to end.
     ends: bool,
     told: Arc<Notify>,
 }
 
 impl OpenConnections {
-    /// Room for so many.
+    /// Creates the state for at most `most` open connections.
     pub(super) fn new(most: usize) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
@@ -51,7 +51,8 @@ impl OpenConnections {
         }
     }
 
-    /// Has room for one more. If there is none, that which has been idle longest ends; if none is idle, waits for one.
+    /// Acquires a permit for one more connection. At the limit, asks the longest idle connection to end. Waits
+    /// while no connection is idle.
     pub(super) async fn enter(&self) -> Option<OpenConnection> {
         loop {
             if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
@@ -101,7 +102,7 @@ impl OpenConnections {
     }
 }
 
-/// An open connection; dropped when it is closed.
+/// An open connection. Dropping it frees its permit.
 #[derive(Debug)]
 pub(super) struct OpenConnection {
     number: u64,
@@ -111,7 +112,7 @@ pub(super) struct OpenConnection {
 }
 
 impl OpenConnection {
-    /// What notes the requests of this connection.
+    /// Returns the tracker for the requests of this connection.
     pub(super) fn requests(&self) -> ConnectionActivity {
         ConnectionActivity {
             number: self.number,
@@ -119,7 +120,7 @@ impl OpenConnection {
         }
     }
 
-    /// Waits until another connection needs its place. A request that came just then is answered first.
+    /// Waits until another connection needs this one's permit. If a request has just arrived, it is answered first.
     pub(super) async fn is_to_end(&self) {
         loop {
             self.told.notified().await;
@@ -138,7 +139,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Notes the requests of one connection.
+/// Tracks the requests of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionActivity {
     number: u64,
@@ -146,7 +147,7 @@ pub(super) struct ConnectionActivity {
 }
 
 impl ConnectionActivity {
-    /// A request has come; its connection is in use until what is returned is dropped.
+    /// Counts a request. The connection is in use until the returned value is dropped.
     pub(super) fn begin(&self) -> ActiveRequest {
         self.change(|state| state.requests += 1);
         ActiveRequest(self.clone())
@@ -159,7 +160,7 @@ impl ConnectionActivity {
     }
 }
 
-/// A request that is worked on.
+/// A request in progress.
 #[derive(Debug)]
 pub(super) struct ActiveRequest(ConnectionActivity);
 
@@ -172,7 +173,7 @@ impl Drop for ActiveRequest {
     }
 }
 
-/// An answer's body, during which its connection is in use.
+/// A response body. Its connection is in use until the body is dropped.
 #[derive(Debug)]
 pub(super) struct TrackedBody {
     body: Body,
@@ -237,7 +238,7 @@ mod tests {
         });
         assert!(!is_told(&used) && !is_told(&fresh));
         tokio::time::advance(Duration::from_secs(1)).await;
-        // once its answer is out it is idle, but the latest to be so
+        // the connection is idle once its response is out, but it became idle last
         drop(in_use);
         let (_another, ()) = tokio::join!(enter(&connections), async {
             fresh.is_to_end().await;

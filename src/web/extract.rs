@@ -1,4 +1,4 @@
-//! Bodies, queries and paths as handlers want them, with a problem for whatever is wrong.
+//! Extractors for bodies, queries and paths. Each responds with a problem if its input is invalid.
 
 use std::{fmt, str::FromStr};
 
@@ -17,13 +17,13 @@ use crate::web::{
     problem::{FieldCode, FieldError, Problem, ProblemCode},
 };
 
-/// The largest body that is read, in bytes.
+/// The maximum size of a request body, in bytes.
 pub const MAX_BODY: usize = 16 * 1024;
 
-/// A body that is too large is read up to here before that is said, in bytes.
+/// How much of a body over the limit is read before the problem is sent, in bytes.
 const MAX_DRAINED: usize = 1024 * 1024;
 
-/// A JSON object sent as `application/json`, of so many bytes at most.
+/// A JSON object sent as `application/json`, of at most `MOST` bytes.
 #[derive(Debug)]
 pub struct JsonObject<const MOST: usize = MAX_BODY>(pub RawObject);
 
@@ -39,8 +39,7 @@ impl<S: Send + Sync, const MOST: usize> FromRequest<S> for JsonObject<MOST> {
     }
 }
 
-/// A JSON object sent as `application/json` that holds a secret: no problem repeats any of it, nor
-/// does `Debug`.
+/// A JSON object sent as `application/json` that holds a secret. Neither problems nor `Debug` repeat any of it.
 pub struct SecretObject(pub RawObject);
 
 impl fmt::Debug for SecretObject {
@@ -61,16 +60,16 @@ impl<S: Send + Sync> FromRequest<S> for SecretObject {
     }
 }
 
-/// The body, which says that it is JSON.
+/// Reads a body with the content type `application/json`.
 async fn read_json(request: Request, most: usize) -> Result<Vec<u8>, Problem> {
     check_content_type(request.headers())?;
     check_announced_length(request.headers(), most)?;
     read_body(request.into_body(), most).await
 }
 
-/// The object that a body is, or the other value.
+/// Parses a body as an object. Returns the raw value as the inner error if it is another JSON value.
 fn object(body: &[u8]) -> Result<Result<RawObject, &RawValue>, Problem> {
-    // says where and what is expected, not what is there
+    // the error names the position and what is expected, but does not repeat the input
     let not_json = |error: serde_json::Error| {
         Problem::new(ProblemCode::NotJson, format!("The body: {error}."))
     };
@@ -113,8 +112,8 @@ fn too_large(most: usize) -> Problem {
     Problem::new(ProblemCode::BodyTooLarge, detail)
 }
 
-/// Reads a body. What is over the limit is read on for a while and thrown away: a client that is
-/// still sending would not see the answer.
+/// Reads a body. Bytes over the limit are read for a while and dropped, because a client that is still sending
+/// would not see the response.
 async fn read_body(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
     let (mut kept, mut seen) = (Vec::new(), 0_usize);
@@ -134,7 +133,7 @@ async fn read_body(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     Ok(kept)
 }
 
-/// A body of any kind, read within the limit.
+/// A body of any content type, of at most [`MAX_BODY`] bytes.
 #[derive(Debug)]
 pub struct RawBody(pub Vec<u8>);
 
@@ -147,7 +146,7 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     }
 }
 
-/// The id in a path. What is no such id names nothing: 404.
+/// The id in a path. Text that is not a valid id names nothing, so the response is 404.
 #[derive(Debug)]
 pub struct PathId<T>(pub T);
 
@@ -167,7 +166,7 @@ where
     }
 }
 
-/// The parameters of a query that were not taken yet, and the faults found so far.
+/// The query parameters that have not been taken yet, and the faults found so far.
 #[derive(Debug)]
 pub struct QueryParams {
     pairs: Vec<(String, String)>,
@@ -192,7 +191,7 @@ impl QueryParams {
         }
     }
 
-    /// Takes a parameter, read by `read`; what that cannot read is a fault.
+    /// Takes a parameter and parses it with `read`. A value that `read` rejects is a fault.
     pub fn take<T>(
         &mut self,
         name: &str,
@@ -230,7 +229,7 @@ impl QueryParams {
         });
     }
 
-    /// Ends with all faults, the parameters nobody took among them.
+    /// Returns all faults as a problem. Each parameter that was not taken is a fault too.
     pub fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.pairs) {
             let message = format!("{} is not a known parameter", shown(&name.as_str().into()));

@@ -1,4 +1,4 @@
-//! A JSON object taken apart field by field, so that all its faults are told at once.
+//! Reads a JSON object field by field, and collects all faults for one response.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::web::{
 /// How much of a value an error message repeats, in characters.
 const SHOWN: usize = 64;
 
-/// The fields of an object that were not taken yet, and the faults found so far.
+/// The fields of an object that have not been taken yet, and the faults found so far.
 #[derive(Debug)]
 pub struct BodyFields {
     object: RawObject,
@@ -20,7 +20,7 @@ pub struct BodyFields {
 }
 
 impl BodyFields {
-    /// Begins with a whole object.
+    /// Starts reading an object. Each repeated name is a fault.
     #[must_use]
     pub fn new(object: RawObject) -> Self {
         let mut fields = Self {
@@ -31,7 +31,7 @@ impl BodyFields {
         fields
     }
 
-    /// A name that comes twice is a fault: which of them counts is not the same for all who read such a body.
+    /// Adds a fault for each name that occurs more than once, because JSON parsers disagree on which value counts.
     fn note_repeated(&mut self) {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for name in self.object.names() {
@@ -46,18 +46,18 @@ impl BodyFields {
         self.faults = faults.collect();
     }
 
-    /// Takes a field that may be missing, as it is written; null is as good as missing.
+    /// Takes an optional field as raw text. Null counts as missing.
     pub fn optional_raw(&mut self, name: &str) -> Option<Box<RawValue>> {
         self.object.take(name)
     }
 
-    /// Takes a field that may be missing; null is as good as missing.
+    /// Takes an optional field. Null counts as missing.
     pub fn optional(&mut self, name: &str) -> Option<Value> {
         let raw = self.optional_raw(name)?;
         self.read(name, &raw)
     }
 
-    /// The value at `place`; one that no value can hold is a fault.
+    /// Parses the raw value at `place`. A value that cannot be represented is a fault.
     pub fn read(&mut self, place: &str, raw: &RawValue) -> Option<Value> {
         serde_json::from_str(raw.get())
             .inspect_err(|error| {
@@ -67,7 +67,7 @@ impl BodyFields {
             .ok()
     }
 
-    /// Takes a text that may be missing; anything but a text is a fault.
+    /// Takes an optional string. A value of another type is a fault.
     pub fn optional_text(&mut self, name: &str) -> Option<String> {
         match self.optional(name)? {
             Value::String(text) => Some(text),
@@ -78,7 +78,7 @@ impl BodyFields {
         }
     }
 
-    /// Takes a text that must be there.
+    /// Takes a required string. A missing or null field is a fault.
     pub fn required_text(&mut self, name: &str) -> Option<String> {
         if !self.object.has(name) {
             self.object.take(name);
@@ -89,7 +89,7 @@ impl BodyFields {
         self.optional_text(name)
     }
 
-    /// Notes a fault of `place`: a field's name, or name and index as `events/0`.
+    /// Adds a fault of `place`, which is a field's name, or a name and an index such as `events/0`.
     pub fn fault(&mut self, place: &str, code: FieldCode, message: String) {
         self.faults.push(FieldError {
             pointer: format!("/{place}"),
@@ -98,19 +98,19 @@ impl BodyFields {
         });
     }
 
-    /// Notes that a value has another type than it should.
+    /// Adds a fault for a value of the wrong type.
     pub fn wrong_type(&mut self, place: &str, wanted: &str, value: &Value) {
         let message = format!("`{place}` must be {wanted}, not {}", shown(value));
         self.fault(place, FieldCode::WrongType, message);
     }
 
-    /// Notes a value that is not allowed, and what is.
+    /// Adds a fault for a value that is not allowed. `allowed` describes the allowed values.
     pub fn invalid(&mut self, place: &str, allowed: &str, value: &Value) {
         let message = format!("`{place}` {allowed}; it is {}", shown(value));
         self.fault(place, FieldCode::InvalidValue, message);
     }
 
-    /// Ends with all faults, the fields nobody took among them.
+    /// Returns all faults as a problem. Each field that was not taken is a fault too.
     pub fn finish(mut self, known: &[&str]) -> Result<(), Problem> {
         let object = std::mem::take(&mut self.object);
         for name in object.names().collect::<BTreeSet<_>>() {
@@ -128,7 +128,7 @@ impl BodyFields {
     }
 }
 
-/// A value as an error message repeats it: JSON, cut short.
+/// Formats a value for an error message, as JSON that is cut after 64 characters.
 #[must_use]
 pub fn shown(value: &Value) -> String {
     cut(&value.to_string())
@@ -141,7 +141,7 @@ pub(super) fn cut(text: &str) -> String {
     }
 }
 
-/// A name as a segment of a JSON pointer (RFC 6901).
+/// Escapes a name as a segment of a JSON pointer (RFC 6901).
 fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }

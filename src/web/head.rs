@@ -1,17 +1,17 @@
-//! Heads of requests that mean different things to different readers, and so are answered with 400 (RFC 9112): a proxy
-//! in front of the relay may have read another host, or another end of the body, than the relay would.
+//! Rejects ambiguous request heads with 400 (RFC 9112). A proxy in front of the relay may have read another host or
+//! another end of the body than the relay does.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Request, Version, header, uri::Authority};
 
 use crate::web::problem::{Problem, ProblemCode};
 
-/// Why a request's head is refused. The server puts it among the request's extensions.
+/// Why a request's head is rejected. The server puts it into the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HeadFault(&'static str);
 
 impl HeadFault {
-    /// What is answered; nothing more is read from the connection.
+    /// Returns the response. It closes the connection, so the relay reads nothing more from it.
     pub(super) fn answer(self) -> Response {
         let mut response = Problem::new(ProblemCode::BadRequest, self.0).into_response();
         let close = HeaderValue::from_static("close");
@@ -20,14 +20,13 @@ impl HeadFault {
     }
 }
 
-/// What is wrong with the head of a request, if anything is. Lines that are malformed in themselves are refused before
-/// they come here, and so are lengths that differ.
+/// Checks the head of a request. The HTTP library has already rejected malformed lines and conflicting lengths.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), HeadFault> {
     check_host(request.version(), request.headers())?;
     check_transfer_encoding(request.headers())
 }
 
-/// An absolute target counts in place of what `Host` says.
+/// Sets `Host` from an absolute target, which takes precedence over the header.
 pub(super) fn follow_target<B>(request: &mut Request<B>) {
     let Some(authority) = request.uri().authority() else {
         return;
@@ -40,7 +39,7 @@ pub(super) fn follow_target<B>(request: &mut Request<B>) {
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), HeadFault> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let Some(host) = hosts.next() else {
-        // HTTP/1.0 did not know it
+        // HTTP/1.0 has no `Host` header
         return if version < Version::HTTP_11 {
             Ok(())
         } else {
@@ -57,7 +56,7 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), HeadFault> {
     }
 }
 
-/// Whether a value is a host with or without a port; it may be empty, where the target has no host.
+/// Returns whether a value is a host with an optional port. It may be empty, for a target without a host.
 fn is_host(value: &HeaderValue) -> bool {
     let Ok(text) = value.to_str() else {
         return false;
@@ -75,14 +74,14 @@ fn is_host(value: &HeaderValue) -> bool {
     }
 }
 
-/// Only `chunked` is understood, once.
+/// Allows a single `chunked` coding only.
 fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), HeadFault> {
     let values = headers.get_all(header::TRANSFER_ENCODING).iter();
     let values: Vec<_> = values
         .map(|value| value.to_str().unwrap_or_default())
         .collect();
     let codings = values.iter().flat_map(|value| value.split(','));
-    // empty elements of a list count for nothing
+    // empty list elements do not count
     let codings = codings.map(str::trim).filter(|coding| !coding.is_empty());
     let codings: Vec<_> = codings.map(str::to_ascii_lowercase).collect();
     let chunked = codings.iter().filter(|coding| *coding == "chunked").count();

@@ -1,4 +1,4 @@
-//! How often one client may ask.
+//! Limits the request rate of each client.
 
 use std::num::NonZeroU32;
 
@@ -12,8 +12,8 @@ use crate::{
     web::problem::{Problem, ProblemCode},
 };
 
-/// Counts the requests of each client. It keeps one number a client, in memory: the limit is one
-/// relay's.
+/// Counts the requests of each client. It keeps one number for each client in memory, so each relay applies the
+/// limit on its own.
 #[derive(Debug)]
 pub struct ClientLimits {
     limiter: DefaultKeyedRateLimiter<ClientId>,
@@ -21,7 +21,7 @@ pub struct ClientLimits {
 }
 
 impl ClientLimits {
-    /// Allows each client so many requests a second, and a second's worth at once.
+    /// Allows each client `per_second` requests a second, and bursts of the same size.
     #[must_use]
     pub fn new(per_second: u32) -> Self {
         let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
@@ -31,7 +31,7 @@ impl ClientLimits {
         }
     }
 
-    /// Counts a request, or says when to come back.
+    /// Counts a request. Over the limit, returns a problem with a `Retry-After` header.
     pub fn check(&self, client: ClientId) -> Result<(), Problem> {
         self.limiter.check_key(&client).map_err(|early| {
             let wait = early.wait_time_from(DefaultClock::default().now());

@@ -1,5 +1,5 @@
-//! Leave to wait: a call that waits on purpose is not held to the time limit, nor counted among those that
-//! are worked on.
+//! Calls that wait on purpose. Such a call has a longer time limit, and does not count as a request that is
+//! handled.
 
 use std::{
     convert::Infallible,
@@ -13,7 +13,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// A call's place among those that are worked on, which it may leave to wait. All clones are one.
+/// A call's permit, which the call can free before it waits. All clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct LongPoll(Arc<Inner>);
 
@@ -24,7 +24,7 @@ struct Inner {
 }
 
 impl LongPoll {
-    /// Leave from this place; there is none where a call is not counted.
+    /// Creates the state for a call. `place` is `None` if the call holds no permit.
     pub(super) fn from_place(place: Option<OwnedSemaphorePermit>) -> Self {
         Self(Arc::new(Inner {
             place: Mutex::new(place),
@@ -32,18 +32,18 @@ impl LongPoll {
         }))
     }
 
-    /// The call waits from now on, for a minute at most.
+    /// Marks the call as waiting and frees its permit. The call may then take a minute longer than the time limit.
     pub fn take(&self) {
         self.0.is_taken.store(true, Ordering::Relaxed);
         self.release_permit();
     }
 
-    /// Whether the call waits.
+    /// Returns whether the call waits on purpose.
     pub(super) fn is_taken(&self) -> bool {
         self.0.is_taken.load(Ordering::Relaxed)
     }
 
-    /// Another call may have its place.
+    /// Frees the permit for another call.
     pub(super) fn release_permit(&self) {
         let mut place = self.0.place.lock().unwrap_or_else(PoisonError::into_inner);
         drop(place.take());

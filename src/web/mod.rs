@@ -1,4 +1,4 @@
-//! HTTP manners shared by the API and the console: problems, authentication, extractors, limits.
+//! HTTP code that the API and the console share: problems, authentication, extractors, limits.
 
 mod auth;
 mod browsers;

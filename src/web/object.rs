@@ -1,7 +1,7 @@
-//! A JSON object whose members stay as they were written until each is asked for.
+//! A JSON object that keeps each member as raw text until a caller takes it.
 //!
-//! So the text of one can be kept as it is, and one that cannot be taken (a number beyond all bounds, half of a character)
-//! is a fault of that one.
+//! So a caller can store a member's text unchanged. A member that cannot be parsed (a number out of range, half of
+//! a surrogate pair) is a fault of that member alone.
 
 use std::fmt;
 
@@ -11,18 +11,19 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// The members of an object, in their order.
+/// The members of a JSON object, in their order.
 #[derive(Debug, Default)]
 pub struct RawObject(Vec<(String, Box<RawValue>)>);
 
 impl RawObject {
-    /// The object of this text; none if it is another value.
+    /// Parses a raw value as an object. Returns `None` if the value is not an object.
     #[must_use]
     pub fn of(value: &RawValue) -> Option<Self> {
         serde_json::from_str(value.get()).ok()
     }
 
-    /// Takes a member out, if it is there and not null, which is as good as not there. Of equal names the last one counts.
+    /// Removes a member and returns its raw value. Returns `None` if the member is missing or null. If the name
+    /// occurs more than once, the last value counts.
     pub fn take(&mut self, name: &str) -> Option<Box<RawValue>> {
         let mut taken = None;
         self.0.retain_mut(|(key, value)| {
@@ -35,14 +36,14 @@ impl RawObject {
         taken.filter(|value| value.get() != "null")
     }
 
-    /// Whether a member is there and not null.
+    /// Returns whether a member is present and not null.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         let mut members = self.0.iter();
         members.any(|(key, value)| key == name && value.get() != "null")
     }
 
-    /// The names of its members, in their order.
+    /// Returns the names of the members, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }

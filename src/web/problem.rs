@@ -1,7 +1,7 @@
 //! Errors as clients see them: RFC 9457 problems with a closed list of codes.
 //!
-//! A problem has a public `detail` and a private cause. It becomes a response without a body, which
-//! [`crate::web::with_middleware`] fills in and whose cause it logs, once.
+//! A problem has a public `detail` and a private cause. Its response has no body at first.
+//! [`crate::web::with_middleware`] adds the body and logs the cause once.
 
 use std::{borrow::Cow, error::Error, sync::Arc};
 
@@ -18,33 +18,33 @@ const RETRY_SECONDS: u64 = 5;
 
 macro_rules! problem_codes {
     ($($variant:ident = $status:ident, $code:literal, $title:literal;)+) => {
-        /// Every kind of problem; a part of the contract.
+        /// All kinds of problems. They are part of the API contract.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum ProblemCode { $(#[doc = $title] $variant,)+ }
 
         impl ProblemCode {
-            /// Every kind, by status.
+            /// All kinds, ordered by status.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The HTTP status it is answered with.
+            /// Returns the HTTP status of the response.
             #[must_use]
             pub fn status(self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status,)+ }
             }
 
-            /// The last segment of its `type`.
+            /// Returns the last segment of the problem's `type`.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ }
             }
 
-            /// Its `type`: a URI reference that stays the same for ever.
+            /// Returns the problem's `type`, a URI reference that never changes.
             #[must_use]
             pub fn type_uri(self) -> &'static str {
                 match self { $(Self::$variant => concat!("/problems/", $code),)+ }
             }
 
-            /// Its `title`: the same text each time.
+            /// Returns the problem's `title`, which is the same text each time.
             #[must_use]
             pub fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)+ }
@@ -85,43 +85,43 @@ problem_codes! {
 }
 
 impl ProblemCode {
-    /// The kind that is written so, if there is one.
+    /// Returns the kind with this last segment of its `type`, if one exists.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.as_str() == word)
     }
 }
 
-/// What is wrong with one field or parameter.
+/// The kind of fault of a field or parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FieldCode {
-    /// It is missing, or null.
+    /// The field is missing or null.
     Required,
-    /// No such field or parameter is known.
+    /// The field or parameter is not known.
     UnknownField,
-    /// It has another JSON type than it should.
+    /// The value has the wrong JSON type.
     WrongType,
-    /// It has the right type but a value that is not allowed.
+    /// The value has the right type but is not allowed.
     InvalidValue,
-    /// It is longer than allowed.
+    /// The value is longer than allowed.
     TooLong,
 }
 
 /// One fault of the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
-    /// A JSON pointer (RFC 6901) into the body; for a parameter of the query `/` and its name.
+    /// A JSON pointer (RFC 6901) into the body. For a query parameter, `/` and its name.
     #[schema(example = "/callbackUrl")]
     pub pointer: String,
-    /// What is wrong.
+    /// The kind of fault.
     pub code: FieldCode,
-    /// The field, its value and what is allowed, for a developer.
+    /// A message for developers: the field, its value and what is allowed.
     #[schema(example = "`callbackUrl` must not have a fragment (`#…`)")]
     pub message: String,
 }
 
-/// An error on its way to the client.
+/// An error that becomes the response to a client.
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: ProblemCode,
@@ -132,7 +132,7 @@ pub struct Problem {
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// A problem's body (RFC 9457).
+/// The body of an error response (RFC 9457).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemDocument<'a> {
@@ -140,23 +140,23 @@ pub struct ProblemDocument<'a> {
     #[serde(rename = "type")]
     #[schema(schema_with = type_schema)]
     pub type_uri: &'a str,
-    /// The kind in words.
+    /// The kind of problem as text for people.
     #[schema(example = "The body has invalid fields")]
     pub title: &'a str,
-    /// The HTTP status once more.
+    /// The HTTP status of the response.
     #[schema(example = 422)]
     pub status: u16,
-    /// What happened this time.
+    /// What went wrong with this request.
     #[schema(example = "1 fault was found; see `errors`.")]
     pub detail: &'a str,
-    /// The path that was asked for.
+    /// The path of the request.
     #[schema(example = "/watch")]
     pub instance: &'a str,
-    /// All faults of the input, where it is at fault.
+    /// All faults of the input. Absent if the problem is not invalid input.
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
     #[schema(required = false)]
     pub errors: &'a [FieldError],
-    /// Further members some problems have.
+    /// Additional members that some kinds of problems have.
     #[serde(flatten)]
     #[schema(ignore)]
     pub members: &'a Map<String, Value>,
@@ -172,7 +172,7 @@ fn type_schema() -> Object {
 }
 
 impl Problem {
-    /// A problem of a kind, and what happened this time.
+    /// Creates a problem of a kind. `detail` says what went wrong with this request.
     #[must_use]
     pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -185,7 +185,8 @@ impl Problem {
         }
     }
 
-    /// Faulty input: [`ProblemCode::InvalidField`] or [`ProblemCode::InvalidParameter`].
+    /// Creates a problem for invalid input, with [`ProblemCode::InvalidField`] or
+    /// [`ProblemCode::InvalidParameter`].
     #[must_use]
     pub fn invalid(code: ProblemCode, errors: Vec<FieldError>) -> Self {
         let detail = match errors.len() {
@@ -198,7 +199,7 @@ impl Problem {
         }
     }
 
-    /// The same faults of a body that is a part of another one, at `place`.
+    /// Prefixes each fault's pointer with `place`, for a body that is part of another body.
     #[must_use]
     pub fn within(mut self, place: &str) -> Self {
         for error in &mut self.errors {
@@ -207,7 +208,7 @@ impl Problem {
         self
     }
 
-    /// Nobody knows who asks.
+    /// Creates the problem for a request without a valid key.
     #[must_use]
     pub fn unauthorized() -> Self {
         Self::new(
@@ -216,13 +217,13 @@ impl Problem {
         )
     }
 
-    /// Something that does not exist, or not for this client.
+    /// Creates the problem for something that does not exist, or not for this client.
     #[must_use]
     pub fn not_found(detail: &'static str) -> Self {
         Self::new(ProblemCode::NotFound, detail)
     }
 
-    /// An error of the relay itself; the cause is logged, never shown.
+    /// Creates the problem for an error of the relay itself. The cause is logged but never shown.
     #[must_use]
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(
@@ -232,47 +233,47 @@ impl Problem {
         .caused_by(cause)
     }
 
-    /// Tells the client to ask again after so many seconds.
+    /// Sets the `Retry-After` header, in seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
     }
 
-    /// Adds a member of its own to the body.
+    /// Adds an additional member to the body.
     #[must_use]
     pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Keeps the private cause for the log.
+    /// Sets the private cause for the log.
     #[must_use]
     pub fn caused_by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.cause = Some(Arc::from(cause.into()));
         self
     }
 
-    /// The kind.
+    /// Returns the kind of problem.
     #[must_use]
     pub fn code(&self) -> ProblemCode {
         self.code
     }
 
-    /// The faults of the input.
+    /// Returns the faults of the input.
     #[must_use]
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }
 
-    /// The private cause with all that is behind it, as one line for the log.
+    /// Returns the private cause with all its sources, as one line for the log.
     #[must_use]
     pub fn cause_chain(&self) -> Option<String> {
         let cause = self.cause.as_deref()?;
         Some(ErrorChain(cause).to_string())
     }
 
-    /// The body, for the path that was asked for.
+    /// Returns the body. `instance` is the path of the request.
     #[must_use]
     pub fn document<'a>(&'a self, instance: &'a str) -> ProblemDocument<'a> {
         ProblemDocument {

@@ -1,5 +1,5 @@
-//! Serves connections within bounds: so many at once, and each request's head within a time limit, so
-//! that clients that send slowly, or nothing, cannot take all that others need.
+//! Serves connections within limits. The number of connections is limited, and each request head has a time limit.
+//! So slow or silent clients cannot use up what other clients need.
 
 use std::time::Duration;
 
@@ -25,15 +25,16 @@ use crate::web::{
     write_timeout::WriteTimeout,
 };
 
-/// The bounds of a server.
+/// The limits of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Connections at once. Where there is no room for another, the one that has been idle longest ends; while all are in
-    /// use, further ones wait.
+    /// The maximum number of open connections. At the limit, a new connection ends the one that has been idle
+    /// longest. While all are in use, new connections wait.
     pub connections: usize,
-    /// From the first byte of a request's head to its last, and from one request to the next.
+    /// The time limit for reading a request's head, and for waiting for the next request.
     pub head: Duration,
-    /// A connection on which nothing could be written for so long ends: its client does not read.
+    /// The time-out of writes. A connection ends if nothing could be written for this time, because its client does
+    /// not read.
     pub unread: Duration,
 }
 
@@ -47,16 +48,16 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// The longest head of a request, in bytes, give or take what arrives at once.
+/// The maximum size of a request's head, in bytes. A head may exceed it by the data of one read.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// The most headers of a request.
+/// The maximum number of headers of a request.
 const MAX_HEADERS: usize = 100;
 
-/// The pause after a connection could not be accepted: the process is out of file handles.
+/// The pause after a connection could not be accepted, because the process has no free file handle.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`, then finishes the requests that are under way.
+/// Serves until `stop`, then finishes the requests that are in progress.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -79,8 +80,8 @@ pub async fn serve(
     server.graceful.shutdown().await;
 }
 
-/// The next connection, and its place; none once it is to stop. It is accepted before it has a place: only then
-/// another one is to end for it.
+/// Returns the next connection and its permit, or `None` after `stop`. The connection is accepted before it gets a
+/// permit, so that an idle connection ends only if another one needs its permit.
 async fn next(
     listener: &TcpListener,
     room: &OpenConnections,
@@ -96,7 +97,7 @@ async fn next(
     }
 }
 
-/// Accepts a connection. A failure is logged once, not ten times a second while it lasts.
+/// Accepts a connection. Logs only the first of several failures in a row, not ten a second.
 async fn accept(listener: &TcpListener) -> TcpStream {
     let mut has_failed = false;
     loop {
@@ -119,7 +120,7 @@ struct Server {
 
 impl Server {
     fn start(&self, stream: TcpStream, place: OpenConnection, connections: &mut JoinSet<()>) {
-        // small answers leave at once
+        // send small responses at once
         drop(stream.set_nodelay(true));
         let stream = WriteTimeout::new(stream, self.unread);
         let (router, requests) = (self.router.clone(), place.requests());
@@ -150,7 +151,7 @@ impl Server {
     }
 }
 
-/// A request as its handlers get it: what is wrong with its head is among its extensions.
+/// Checks the head of a request. A fault is put into the request's extensions for the middleware.
 fn checked(mut request: Request<Incoming>) -> Request<Incoming> {
     match head::check(&request) {
         Ok(()) => head::follow_target(&mut request),
@@ -161,8 +162,8 @@ fn checked(mut request: Request<Incoming>) -> Request<Incoming> {
     request
 }
 
-/// HTTP/1.1 alone: to tell the versions apart the server would wait for the first bytes without a
-/// limit, and TLS with HTTP/2 ends before the relay.
+/// Builds an HTTP/1.1 server. To detect HTTP/2, the server would wait for the first bytes without a limit. TLS with
+/// HTTP/2 ends at a proxy in front of the relay.
 fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
@@ -186,7 +187,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A server on loopback that says `hello`, with a head to be sent within half a second.
+    /// Starts a server on loopback that responds `hello`. A request's head must arrive within half a second.
     async fn start(connections: usize) -> (std::net::SocketAddr, CancellationToken, JoinSet<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -213,7 +214,7 @@ mod tests {
 
     async fn send(address: std::net::SocketAddr, text: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        // a server that has answered already need not take the rest
+        // a server that has responded already may not read the rest
         drop(stream.write_all(text.as_bytes()).await);
         stream
     }
@@ -221,7 +222,7 @@ mod tests {
     async fn read(mut stream: TcpStream) -> String {
         let mut text = String::new();
         let read = timeout(5 * SECOND, stream.read_to_string(&mut text)).await;
-        // a reset says as well as an end that the connection is over
+        // a reset ends the connection as well as a close does
         drop(read.expect("the connection ends"));
         text
     }

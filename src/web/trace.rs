@@ -1,4 +1,4 @@
-//! The trace that a call is part of.
+//! Extracts the trace that a call belongs to.
 
 use std::convert::Infallible;
 
@@ -10,8 +10,8 @@ use crate::{domain::TraceContext, telemetry};
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Where what a call begins belongs: under the span of the call, if that is exported, else where the client
-/// said; nowhere if it said nothing.
+/// The parent for the spans that a call starts. This is the call's own span if it is exported, else the client's
+/// `traceparent`. `None` if the client sent none.
 pub struct CallTrace(pub Option<TraceContext>);
 
 impl<S: Sync> FromRequestParts<S> for CallTrace {
@@ -23,7 +23,7 @@ impl<S: Sync> FromRequestParts<S> for CallTrace {
     }
 }
 
-/// What the client said; two headers of the name are as none.
+/// Reads the client's `traceparent` header. Two headers of that name count as none.
 pub(super) fn sent(headers: &HeaderMap) -> Option<TraceContext> {
     let mut values = headers.get_all(&TRACEPARENT).into_iter();
     match (values.next(), values.next()) {

@@ -1,5 +1,5 @@
-//! A connection that ends when nobody reads what is written to it: whoever stopped reading would hold it,
-//! and what is written, for ever.
+//! Ends a connection whose client does not read. Otherwise the client could hold the connection and its unsent
+//! response for ever.
 
 use std::{
     io::{self, IoSlice},
@@ -13,12 +13,12 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A connection whose writes fail once none could be made for so long.
+/// A connection whose writes fail after no byte could be written for the time-out.
 #[derive(Debug)]
 pub(super) struct WriteTimeout<S> {
     stream: S,
     patience: Duration,
-    /// Runs while a write waits; most connections never need one.
+    /// Runs while a write waits. Most connections never need this timer.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -31,7 +31,7 @@ impl<S> WriteTimeout<S> {
         }
     }
 
-    /// What came of a write: one that waits is given up when its time is over.
+    /// Checks the result of a write. Fails with `TimedOut` if writes have been waiting for the whole time-out.
     fn judge<T>(
         &mut self,
         context: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! Every kind of answer that a callback can give, and the attempt that is recorded of it.
+//! Every kind of answer that a callback can give, and the attempt that is recorded for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,18 +22,18 @@ use tokio_rustls::TlsAcceptor;
 use crate::support::{TestApp, job};
 
 const HANGS: Duration = Duration::from_mins(1);
-/// How long one attempt may take here.
+/// The time-out of one attempt in these tests.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// What a callback does when it has read the request.
+/// What a callback does after it has read the request.
 enum Play {
-    /// Says this, and closes the connection.
+    /// Sends this text and closes the connection.
     Says(String),
-    /// Says this, and then nothing more.
+    /// Sends this text, and then nothing more.
     SaysAndHangs(&'static str),
-    /// Says this, and then a byte now and then, for ever.
+    /// Sends this text, and then one byte at a time, for ever.
     Drips(&'static str),
-    /// Says this, and then as much as is taken, for ever.
+    /// Sends this text, and then as many bytes as the relay accepts, for ever.
     Pours(&'static str),
     /// Resets the connection.
     Resets,
@@ -43,9 +43,9 @@ fn says(text: &str) -> Play {
     Play::Says(text.to_owned())
 }
 
-/// Each kind of answer, by the words of the table.
+/// Returns each kind of answer under its name in the table.
 fn plays(now: Timestamp) -> Vec<(&'static str, Play)> {
-    // a date has whole seconds
+    // An HTTP date has whole seconds.
     let later = now.checked_add(Duration::from_secs(3 * 60 + 1)).unwrap();
     let date = later.strftime("%a, %d %b %Y %H:%M:%S GMT");
     let empty = "content-length: 0\r\n\r\n";
@@ -134,7 +134,7 @@ fn plays(now: Timestamp) -> Vec<(&'static str, Play)> {
     ]
 }
 
-/// A callback on an address of its own, so that none is counted with another.
+/// Starts a callback at its own address, so that its attempts do not count for another host.
 async fn callback(tasks: &mut JoinSet<()>, number: usize, play: Play) -> String {
     let listener = TcpListener::bind(format!("127.0.1.{number}:0"))
         .await
@@ -149,7 +149,7 @@ async fn callback(tasks: &mut JoinSet<()>, number: usize, play: Play) -> String 
 
 async fn act(mut stream: TcpStream, play: Play) -> std::io::Result<()> {
     let mut request = Vec::new();
-    // the end of the event, or the beginning of a TLS handshake
+    // Read until the end of the event or the beginning of a TLS handshake.
     while !request.ends_with(b"}") && !request.starts_with(&[0x16]) {
         if stream.read_buf(&mut request).await? == 0 {
             return Ok(());
@@ -179,7 +179,8 @@ async fn act(mut stream: TcpStream, play: Play) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A callback that speaks HTTP/2 over TLS, and its certificate, which vouches for itself. It may want one of the relay's.
+/// Starts a callback that speaks HTTP/2 over TLS. Returns its URL and its self-signed certificate. It may require a
+/// client certificate of the relay.
 async fn over_tls(
     tasks: &mut JoinSet<()>,
     address: &str,
@@ -219,13 +220,13 @@ async fn over_tls(
     (url, certificate.pem())
 }
 
-/// Where nobody listens.
+/// Returns an address at which nothing listens.
 fn nobody(address: &str) -> String {
     let free = std::net::TcpListener::bind(format!("{address}:0")).unwrap();
     format!("http://{}/", free.local_addr().unwrap())
 }
 
-/// Registers a watch of a job that is done, and returns its path.
+/// Registers a watch of a finished job. Returns the path of the watch.
 async fn watch(app: &TestApp, number: usize, callback: &str) -> String {
     let id = format!("job-{number}");
     let done = job(&id, app.now(), &[("create-report", "success", Value::Null)]);
@@ -236,7 +237,7 @@ async fn watch(app: &TestApp, number: usize, callback: &str) -> String {
     answer.body["id"].as_str().unwrap().to_owned()
 }
 
-/// A row of the table: what its client reads about the attempt, and what follows from it.
+/// Returns a row of the table: the attempt as its client reads it, and the consequence.
 async fn row(app: &TestApp, words: &str, watch: &str) -> String {
     let story = app.story(watch).await;
     let delivery = &story["events"][0]["deliveries"][0];
@@ -247,7 +248,7 @@ async fn row(app: &TestApp, words: &str, watch: &str) -> String {
     assert!(attempt["startedAt"].is_string(), "{words}");
     let took = Duration::from_millis(attempt["durationMs"].as_u64().unwrap());
     assert!(took < LIMIT * 3, "{words} took {took:?}");
-    // where there is no answer, the attempt says what exactly failed
+    // Without an answer, the attempt says exactly what failed.
     let word = attempt["error"].as_str();
     let explained = matches!(word, Some("connect" | "tls" | "dns" | "broken" | "proxy"));
     let detail = &attempt["errorDetail"];
@@ -280,7 +281,7 @@ async fn row(app: &TestApp, words: &str, watch: &str) -> String {
     )
 }
 
-/// When it is tried again, in the words of the table.
+/// Returns the wait before the next attempt, in the words of the table.
 fn wait(seconds: i64) -> String {
     match seconds {
         0..10 => "tried again by the schedule".to_owned(),
@@ -349,7 +350,7 @@ async fn every_kind_of_answer_is_recorded_as_the_table_says() {
     assert_eq!(written.count(), rows.len());
 }
 
-/// An address that was allowed once and is no longer; nobody there sees a connection.
+/// Tests an address that was allowed at the registration and is not allowed later. No connection must reach it.
 async fn behind_the_guard(tasks: &mut JoinSet<()>) -> String {
     let mut app = TestApp::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

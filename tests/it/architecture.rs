@@ -1,4 +1,4 @@
-//! Holds the layers: a module imports only modules above it, and only those named here.
+//! Checks the layers: a module imports only modules above it, and only the modules listed here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Modules from top to bottom, and what each may import. Every module may import itself.
+/// The modules from top to bottom, with the modules that each may import. Every module may import itself.
 const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("http_url", &[]),
     ("config", &["http_url"]),
     ("domain", &["http_url"]),
-    // callbacks and Basiq are connected to in the same way, and neither imports the other
+    // Connections to callbacks and to Basiq use the same code, and neither side imports the other.
     ("happy_eyeballs", &[]),
     ("runtime", &["domain"]),
     ("telemetry", &["config", "domain"]),
@@ -199,7 +199,7 @@ fn the_check_of_names_sees_every_kind_of_type() {
     assert_eq!(exported_types(text), ["A", "B", "C", "D"]);
 }
 
-/// The names of types that a file lets others use.
+/// Returns the names of the types that a file exports.
 fn exported_types(text: &str) -> Vec<String> {
     let named = |line: &str| {
         let mut rest = line.trim_start().strip_prefix("pub")?;
@@ -241,7 +241,7 @@ fn module_of(file: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The first segment of every `crate::` path, in grouped imports too.
+/// Returns the first segment of every `crate::` path, including grouped imports.
 fn imports(text: &str) -> BTreeSet<String> {
     let code = text
         .lines()
@@ -259,7 +259,7 @@ fn imports(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// The first segment of each path in `a::b, c::{d, e}, …}`.
+/// Returns the first segment of each path in `a::b, c::{d, e}, …}`.
 fn group_heads(group: &str) -> Vec<String> {
     let (mut depth, mut heads, mut start) = (0, Vec::new(), 0);
     for (index, letter) in group.char_indices() {

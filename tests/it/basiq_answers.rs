@@ -1,4 +1,4 @@
-//! Documents on which parsers disagree, read by the real client as answers of Basiq's.
+//! Documents on which parsers disagree. The real client reads them as Basiq's responses.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ struct Table {
     answer: Vec<Entry>,
 }
 
-/// An answer, and how it is read.
+/// A response, and the expected result of reading it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -56,7 +56,7 @@ impl Entry {
     }
 }
 
-/// A text with its `\xHH` as bytes; other escapes are JSON's and stay.
+/// Converts each `\xHH` of a text to its byte. Other escapes belong to JSON and stay.
 fn unescaped(text: &str) -> Vec<u8> {
     let mut parts = text.split("\\x");
     let mut bytes = parts.next().unwrap().as_bytes().to_vec();
@@ -68,7 +68,8 @@ fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// A Basiq that answers so what is asked for, and grants a token if that is not it.
+/// Starts a Basiq that answers this body for `of`, and returns a client of it. It grants a token, unless `of` is the
+/// token.
 async fn client(tasks: &mut JoinSet<()>, of: &str, body: Vec<u8>) -> BasiqClient {
     let (body, of) = (Bytes::from(body), of.to_owned());
     let answer = move |uri: Uri| {
@@ -95,7 +96,7 @@ async fn client(tasks: &mut JoinSet<()>, of: &str, body: Vec<u8>) -> BasiqClient
     BasiqClient::new(&settings.basiq, Clock::system(), Upstream::default()).unwrap()
 }
 
-/// How the client and the relay read what is asked for, and what the event would tell of the bank.
+/// Returns how the client and the relay read the response, and what the event would repeat of the bank's text.
 async fn read(client: &BasiqClient, of: &str) -> (String, Option<String>) {
     let id = "j-1".parse().unwrap();
     let word = match of {

@@ -1,4 +1,4 @@
-//! The machine's clock is set, back or forward, while a relay is at work.
+//! The machine's clock is set back or forward while a relay runs.
 
 use std::{
     sync::{Arc, Mutex},
@@ -26,7 +26,7 @@ fn ended(id: &str, now: jiff::Timestamp) -> Value {
     job(id, now, &[("verify-credentials", "success", Value::Null)])
 }
 
-/// A relay that looks at jobs which go on.
+/// Starts a relay that looks at running jobs.
 async fn at_work() -> (Live, Vec<String>) {
     let live = Live::start(|_| ()).await;
     let jobs: Vec<_> = (0..JOBS).map(|n| format!("job-{n}")).collect();
@@ -61,7 +61,7 @@ async fn a_clock_set_back_by_an_hour_holds_up_no_job() {
 #[tokio::test]
 async fn a_clock_set_back_while_the_relay_is_down_holds_up_no_job() {
     if is_postgres() {
-        // the time is the database's, which nobody sets here
+        // On PostgreSQL the database's clock counts, and this test does not set it.
         return;
     }
     let mut app = TestApp::new().await;
@@ -81,7 +81,7 @@ async fn a_clock_set_back_while_the_relay_is_down_holds_up_no_job() {
 #[tokio::test]
 async fn what_waits_moves_back_with_the_clock_and_keeps_its_order() {
     if is_postgres() {
-        // the time is the database's, which nobody sets here
+        // On PostgreSQL the database's clock counts, and this test does not set it.
         return;
     }
     let mut app = TestApp::new().await;
@@ -93,7 +93,7 @@ async fn what_waits_moves_back_with_the_clock_and_keeps_its_order() {
     assert_eq!(app.told().len(), 1);
     app.clock.set_back(Duration::from_hours(1));
     app.check_clock().await;
-    // the first wait of the schedule is five seconds, give or take a tenth
+    // The first wait of the schedule is five seconds, plus or minus a tenth.
     app.pass(Duration::from_secs(4), Duration::from_secs(1))
         .await;
     assert_eq!(app.told().len(), 1, "not before its time");
@@ -102,7 +102,7 @@ async fn what_waits_moves_back_with_the_clock_and_keeps_its_order() {
     assert_eq!(app.told().len(), 2);
 }
 
-/// Answers late, and notes of which job it was told.
+/// Records the event's job, and answers after four seconds.
 async fn slow(State(told): State<Arc<Mutex<Vec<String>>>>, Json(event): Json<Value>) -> StatusCode {
     let job = event["jobId"].as_str().unwrap().to_owned();
     told.lock().unwrap().push(job);
@@ -122,7 +122,7 @@ async fn a_clock_set_forward_and_back_again_spends_no_lease_and_no_time_limit() 
     let live = Live::start(|_| ()).await;
     live.sandbox
         .seed_document("ended", ended("ended", live.now()));
-    // the other one is unknown to Basiq, which ends a watch after a minute
+    // Basiq does not know the other job, so its watch ends after a minute.
     for id in ["ended", "unknown"] {
         let body = json!({ "jobId": id, "callbackUrl": callback });
         let call = live.call(reqwest::Method::POST, "watch").json(&body);

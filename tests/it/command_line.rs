@@ -1,4 +1,4 @@
-//! The command line: help, exit codes, and clear words when something is wrong.
+//! The command line: help, exit codes, and clear messages when something is wrong.
 
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Output};
 

@@ -1,4 +1,4 @@
-//! Delivery from the outbox to the receiver: retries, dead letters, redelivery, order.
+//! Delivery from the outbox to the receiver: retries, dead deliveries, redelivery, order.
 
 use std::time::Duration;
 
@@ -102,13 +102,13 @@ async fn the_whole_schedule_is_used_before_a_delivery_is_dead_and_it_can_be_sent
     );
 }
 
-/// Where nobody listens.
+/// Returns the address of a port at which nothing listens.
 fn closed_port() -> String {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", free.local_addr().unwrap())
 }
 
-/// Thirty settled watches of a callback where nobody listens, whose schedule takes three seconds.
+/// Creates thirty settled watches of a callback at which nothing listens. Their retry schedule takes three seconds.
 async fn thirty_at_a_closed_port(callback: &str) -> (TestApp, Vec<String>) {
     let builder = TestApp::builder().settings(|settings| {
         settings.delivery.retry_schedule = vec![SECOND, 2 * SECOND];
@@ -186,7 +186,7 @@ async fn whoever_sends_again_by_hand_reaches_a_paused_host_that_was_mended_at_on
             }
         };
         assert!(queued.status < 300, "{way}: {}", queued.text);
-        // no time passes but what the retries of what failed before wait for
+        // The redelivered events arrive without a wait. Only the retries of earlier failures need the 3 s below.
         app.run_due().await;
         let received = mended.received().len();
         let at_once = if way == "all" { 30 } else { 1 };
@@ -323,9 +323,9 @@ async fn read_event(stream: &mut TcpStream) {
     }
 }
 
-/// A receiver that keeps its first connection for one request and closes it at the next, without an answer, as one
-/// does whose time for idle connections is over. The second connection answers all. Returns its address; the task ends
-/// with the number of requests once the second connection had so many.
+/// Starts a receiver that closes its first connection at the second request, without an answer. A server whose idle
+/// time-out is over does the same. The second connection answers all requests. Returns the address. The task ends
+/// after `requests` requests on the second connection, with the number of all requests.
 async fn impatient_receiver(requests: usize, tasks: &mut JoinSet<usize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

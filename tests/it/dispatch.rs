@@ -1,4 +1,4 @@
-//! What is new goes to the worker that has room for it without being found due; nothing depends on that.
+//! A worker with free capacity receives new work directly, before a claim finds it. Nothing depends on this.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,20 +7,20 @@ use serde_json::Value;
 
 use crate::support::{TestApp, job};
 
-/// How much lies at each desk or is on its way there.
+/// Returns how many new jobs and new deliveries are dispatched but not yet received by their worker.
 fn on_their_way(jobs: &NewJobs, deliveries: &NewDeliveries) -> (usize, usize) {
     let count = |reserved: HashMap<String, usize>| reserved.into_values().sum();
     (count(jobs.reserved()), count(deliveries.reserved()))
 }
 
-/// A relay whose workers have looked for work once, so that they offer their room.
+/// Starts a relay whose workers have ticked, so that they have published their capacity.
 async fn idle_app() -> TestApp {
     let mut app = TestApp::new().await;
     app.run_due().await;
     app
 }
 
-/// A watch of a job that is done already.
+/// Registers a watch of a job that is already done.
 async fn settled(app: &TestApp) {
     let done = job(
         "j-1",
@@ -64,7 +64,7 @@ async fn what_was_handed_to_a_relay_that_died_is_done_by_the_next() {
             app.look().await;
         }
         app.restart().await;
-        // where others may be at work, the claim has to run out
+        // Where other relays may run, the lease must expire first.
         app.skip(Duration::from_mins(3)).await;
         assert_eq!(app.told().len(), 1, "{dies_after_its_look}");
         assert_eq!(app.sandbox.calls().count("GET /jobs/{jobId}"), 1);

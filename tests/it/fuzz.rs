@@ -1,6 +1,5 @@
-//! Four doors through which anything may come: a job document, a callback URL, a request body and a
-//! webhook of Basiq's. Each is tried with damaged copies of what is right, for a few seconds; set
-//! `FUZZ_SECONDS` to try longer.
+//! Four inputs that may contain anything: a job document, a callback URL, a request body and a webhook of Basiq. Each
+//! test damages copies of valid input for a few seconds. Set `FUZZ_SECONDS` to test longer.
 
 use std::{
     cell::Cell,
@@ -30,12 +29,12 @@ use tokio::runtime::Runtime;
 
 use crate::support::{Answer, TestApp};
 
-/// How long each door is tried, unless the environment says otherwise.
+/// The default time for each input, in seconds.
 const SECONDS: u64 = 4;
-/// How many cases are tried between two looks at the clock.
+/// The number of cases between two checks of the time.
 const BATCH: u32 = 64;
 
-/// Tries cases until time is up; the smallest one that fails ends the test.
+/// Tries cases until the time is over. A failing case is made as small as possible and ends the test.
 fn fuzz<S>(door: &str, cases: &S, test: impl Fn(S::Value) -> Result<(), TestCaseError>)
 where
     S: Strategy<Value: Debug>,
@@ -60,7 +59,7 @@ where
     told.unwrap();
 }
 
-/// One damage to a text.
+/// One kind of damage to a text.
 #[derive(Debug, Clone)]
 enum Damage {
     Cut(Index, usize),
@@ -130,7 +129,7 @@ fn apply(bytes: &mut Vec<u8>, damage: Damage) {
     }
 }
 
-/// One of these texts, damaged a few times or not at all; or anything.
+/// Produces one of these texts, unchanged or with some damage. Sometimes it produces random bytes.
 fn damaged(texts: Vec<String>) -> impl Strategy<Value = Vec<u8>> {
     let of_one = (select(texts), vec(damage(), 0..6)).prop_map(|(text, damages)| {
         let mut bytes = text.into_bytes();
@@ -161,7 +160,7 @@ fn documents() -> Vec<String> {
     compact.into()
 }
 
-/// Whether any step is told to have failed.
+/// Returns whether any step of the document has failed.
 fn has_failed_step(document: &Value) -> bool {
     let steps = document["steps"].as_array();
     let mut steps = steps.into_iter().flatten();
@@ -257,7 +256,7 @@ async fn post(app: &TestApp, path: &str, key: &str, body: Vec<u8>) -> Answer {
     app.send(request.body(Body::from(body)).unwrap()).await
 }
 
-/// A refusal is a problem that says what is wrong.
+/// Checks that a refusal is a problem document with a reason.
 fn assert_explained(answer: &Answer) -> Result<(), TestCaseError> {
     let status = answer.status;
     prop_assert!(
@@ -315,11 +314,11 @@ fn a_damaged_body_is_refused_with_a_reason_or_means_what_it_says() {
                 return assert_explained(&answer);
             }
             taken.set(taken.get() + 1);
-            // a number can be larger than this reader takes
+            // A number can be too large for this reader.
             let Ok(sent) = serde_json::from_slice::<Value>(&body) else {
                 return Ok(());
             };
-            // 200 tells of a watch that was there before
+            // A 200 shows a watch that existed before.
             let said = if answer.status == 200 {
                 vec!["jobId"]
             } else {
@@ -385,7 +384,7 @@ fn a_damaged_webhook_is_taken_as_a_hint_only_if_basiq_signed_it() {
             };
             request = request.header(name, value);
         }
-        // what is no header is never sent
+        // A client could not send an invalid header, so skip the case.
         let Ok(request) = request.body(Body::from(text)) else {
             return Ok(());
         };

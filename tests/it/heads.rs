@@ -1,4 +1,4 @@
-//! Heads of requests that different readers understand differently, against a relay on a real socket.
+//! Request heads that different servers read differently, sent to a relay on a real socket.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::{
 
 use crate::support::live::Live;
 
-/// What is answered to these bytes, until the connection ends or nothing comes any more.
+/// Sends these bytes and returns the response, until the connection ends or no more bytes come.
 async fn answer(address: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // a server that refuses it need not take all of it
+    // A server that refuses the request may not read all of it.
     drop(stream.write_all(request.as_bytes()).await);
     let mut text = Vec::new();
     let read = timeout(Duration::from_millis(300), stream.read_to_end(&mut text)).await;
@@ -165,7 +165,8 @@ async fn heads_are_read_as_rfc_9112_has_it() {
             );
         }
     }
-    // RFC 9112 lets a server take it by its coding, if it closes the connection: what follows is no second request
+    // RFC 9112 lets a server use the transfer coding if it closes the connection. The bytes after it must not be read
+    // as a second request.
     let both = post(
         "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
         chunks,

@@ -1,4 +1,4 @@
-//! Basiq's own webhooks: verified, taken once, and never more than a hint.
+//! Basiq's webhooks: verified, accepted once, and only a hint.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 const LOOK: &str = "GET /jobs/{jobId}";
 
-/// A relay that takes hints, and the secret that signs them.
+/// Starts a relay that accepts hints. Returns it with the secret that signs them.
 async fn hinted() -> (TestApp, SigningSecret) {
     let secret = SigningSecret::generate();
     let written = secret.expose().to_owned();
@@ -33,7 +33,7 @@ fn webhook(kind: &str, entity: &str) -> String {
     json!({ "eventTypeId": kind, "eventId": "e-1", "links": links }).to_string()
 }
 
-/// What `job` in the support module says its connection is.
+/// Returns the body of a hint about the connection that `job` of the support module links to.
 fn of_the_connection() -> String {
     webhook(
         "transactions.updated",
@@ -202,7 +202,7 @@ async fn a_hint_is_never_more_than_a_hint() {
     app.run_due().await;
     assert_eq!(app.sandbox.calls().count(LOOK), looks + 1);
     assert!(app.told().is_empty());
-    // a thousand of them at once are a look each second, as often as any job is looked at
+    // A thousand hints at once cause one look per second, the maximum for any job.
     for n in 0..1000 {
         send(&app, &format!("flood-{n}"), &invalid, (&secret, app.now())).await;
     }
@@ -231,7 +231,7 @@ async fn with_basiqs_webhooks_a_job_that_idles_for_hours_is_reported_within_a_se
         },
     )
     .await;
-    // fails at once, and works four seconds later although the relay's next look is in two hours
+    // The job fails at once and succeeds four seconds later, but the relay's next look is in two hours.
     let unavailable = StepFailure {
         code: Some("service-unavailable".to_owned()),
         ..StepFailure::default()

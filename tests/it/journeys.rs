@@ -1,4 +1,4 @@
-//! Whole details, told from the registration of a watch to the last event.
+//! Whole flows with all details, from the registration of a watch to the last event.
 
 use std::time::Duration;
 
@@ -141,24 +141,24 @@ async fn a_challenge_is_told_once_and_again_when_it_is_another_one() {
     );
     assert_eq!(app.story(&watch).await["state"], "awaiting-user");
 
-    // Answered: nothing is told, and the watch goes on.
+    // The challenge is answered: there is no event, and the watch continues.
     app.sandbox
         .seed_document("j-1", mfa_job(&app, "in-progress", &Value::Null, "pending"));
     app.pass(4 * SECOND, 2 * SECOND).await;
     assert_eq!(app.story(&watch).await["state"], "watching");
-    // The bank asks the same again: that is a new challenge.
+    // The bank asks the same question again: that is a new challenge.
     app.sandbox.seed_document(
         "j-1",
         mfa_job(&app, "in-progress", &challenge("first"), "pending"),
     );
     app.pass(4 * SECOND, 2 * SECOND).await;
-    // Another question in its place is one more.
+    // A different question is one more challenge.
     app.sandbox.seed_document(
         "j-1",
         mfa_job(&app, "in-progress", &challenge("second"), "pending"),
     );
     app.pass(4 * SECOND, 2 * SECOND).await;
-    // Success with the old challenge still in the result.
+    // The step succeeds, but its result still contains the old challenge.
     app.sandbox.seed_document(
         "j-1",
         mfa_job(&app, "success", &challenge("second"), "success"),

@@ -1,4 +1,5 @@
-//! Bodies that parsers of JSON disagree on, each with the answer it gets (`tests/outside/json_requests.toml`).
+//! Request bodies on which JSON parsers disagree, each with the expected response
+//! (`tests/outside/json_requests.toml`).
 
 use axum::body::Body;
 use http::{Request, header};
@@ -18,12 +19,12 @@ struct Table {
 struct Row {
     name: String,
     body: String,
-    /// The body is filled up with spaces to so many bytes.
+    /// The length in bytes to which the body is padded with spaces.
     fill: Option<usize>,
     content_type: Option<String>,
     status: u16,
     problem: Option<String>,
-    /// The metadata as it comes back.
+    /// The expected metadata in the response.
     kept: Option<String>,
 }
 
@@ -32,7 +33,7 @@ fn table() -> Vec<Row> {
 }
 
 impl Row {
-    /// The bytes to send about a job.
+    /// Returns the bytes of the request about a job.
     fn bytes(&self, job: &str, callback: &str) -> Vec<u8> {
         let both = format!("\"jobId\":\"JOB\",\"callbackUrl\":\"{callback}\"");
         let body = self.body.replace("OK", &both);
@@ -123,7 +124,7 @@ async fn each_body_gets_its_answer_and_metadata_come_back_as_they_were_written()
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
-    // the sandbox knows none of these jobs, so all of them are told to be unknown
+    // The sandbox knows none of these jobs, so each watch ends with an event for an unknown job.
     app.pass(
         std::time::Duration::from_mins(2),
         std::time::Duration::from_secs(20),

@@ -1,4 +1,4 @@
-//! The relay killed at random moments: no watch is lost, no event is told as two.
+//! The relay is killed at random moments: no watch is lost, and no event is delivered as two.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use crate::support::{TestDatabase, process::RelaySetup};
 const WATCHES: usize = 300;
 const KILLS: usize = 5;
 
-/// What the callbacks accepted: by watch, the `webhook-id`s and bodies in order.
+/// The events that the callbacks accepted, by watch: the `webhook-id`s and bodies, in order.
 type Accepted = Arc<Mutex<HashMap<String, Vec<(String, Value)>>>>;
 
 #[derive(Clone)]
@@ -127,7 +127,7 @@ async fn set_scene() -> Scene {
     }
 }
 
-/// Jobs of every kind: successes, each documented failure, and challenges nobody answers.
+/// Starts jobs of every kind: successes, each documented failure, and challenges without an answer.
 async fn connect_banks(sandbox: &Sandbox) -> Vec<String> {
     use tower::ServiceExt;
     let logins = [
@@ -183,7 +183,7 @@ async fn connect_banks(sandbox: &Sandbox) -> Vec<String> {
     jobs
 }
 
-/// Registers until every job has its 202, whatever happens to the relay meanwhile.
+/// Registers watches until every job has its 202, even while the relay is down.
 async fn register_all(scene: &Scene, url: &Mutex<String>) -> Vec<String> {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut watches = Vec::new();
@@ -274,7 +274,8 @@ async fn no_watch_is_lost_and_no_event_is_told_as_two_when_the_relay_is_killed()
     }
 }
 
-/// The last word came, `sequence` never goes back, and one `sequence` has one `webhook-id` and body.
+/// Checks that the final event came and that `sequence` never decreases. One `sequence` must have one `webhook-id`
+/// and one body.
 fn check_story(watch: &str, told: &[(String, Value)]) {
     assert!(
         told.iter().any(|(_, body)| body["final"] == true),

@@ -1,5 +1,4 @@
-//! The words for the person in each language, as `GET /catalogue` and events have them, and their
-//! page of the documentation.
+//! The messages for the person in each language: `GET /catalogue`, events, and their page of the documentation.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::support::{TestApp, TestDatabase, failure, job, process::RelaySetup, s
 const PAGE: &str = include_str!("../../docs/MESSAGES.md");
 const ENGLISH: &str = include_str!("../../src/normalise/catalogue/messages.en.toml");
 
-/// The rows of the page's table below this head, cell by cell.
+/// Returns the rows of the page's table below this head, as cells.
 fn rows(head: &str) -> Vec<Vec<&'static str>> {
     let rest = PAGE.split_once(head).unwrap().1;
     let rows = rest
@@ -25,7 +24,7 @@ fn rows(head: &str) -> Vec<Vec<&'static str>> {
     rows.map(cells).collect()
 }
 
-/// The page's example of a file with texts.
+/// Returns the page's example of a file with messages.
 fn example() -> &'static str {
     let after = PAGE.split_once("```toml\n").unwrap().1;
     after.split_once("```").unwrap().0

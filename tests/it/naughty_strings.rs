@@ -1,4 +1,4 @@
-//! Texts that break programs, wherever somebody outside can write one (`tests/outside/naughty_strings.toml`).
+//! Texts that break programs, at every place where others can write one (`tests/outside/naughty_strings.toml`).
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
 
 const TABLE: &str = include_str!("../outside/naughty_strings.toml");
 
-/// Each text, and some that are long.
+/// Returns each text, and some long ones.
 fn texts() -> Vec<String> {
     let table: toml::Table = toml::from_str(TABLE).unwrap();
     let rows = table["string"].as_array().unwrap().iter();
@@ -22,13 +22,14 @@ fn texts() -> Vec<String> {
     texts.chain(long).collect()
 }
 
-/// What may stand in a text for people: no control, and nothing that turns its direction round.
+/// Returns whether a character is safe in a text for people: no control character, and none that changes the
+/// direction.
 fn is_safe(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A job whose first step failed, as the bank says.
+/// Returns a job whose first step failed with this text of the bank.
 fn failed(app: &TestApp, id: &str, said: &str) -> Value {
     let result = json!({ "code": "invalid-credentials", "title": said, "detail": said });
     job(id, app.now(), &[("verify-credentials", "failed", result)])
@@ -42,7 +43,7 @@ async fn metadata_bring_back_any_text_and_what_a_bank_says_comes_clean() {
         let id = format!("j-{number}");
         app.sandbox.seed_document(&id, failed(&app, &id, text));
         let metadata = json!({ "number": number, text: text });
-        // one name and one text are twice as long
+        // As a name and a value, the text would exceed the limit.
         let metadata = if metadata.to_string().len() > 4096 {
             json!({ "number": number, "text": text })
         } else {
@@ -95,7 +96,7 @@ async fn no_text_is_a_name_or_an_id_unless_it_has_the_form_of_one() {
             let request = request.body(Body::from(body.to_string())).unwrap();
             let answer = app.send(request).await;
             assert_eq!(answer.status, 422, "{path} {text:?}: {}", answer.text);
-            // the fault is told, and what it repeats of the text is cut
+            // The problem names the fault and repeats only the beginning of the text.
             assert_eq!(answer.body["type"], "/problems/invalid-field");
             assert!(answer.text.len() < 4000, "{}", answer.text.len());
         }
@@ -110,7 +111,7 @@ async fn no_text_is_a_name_or_an_id_unless_it_has_the_form_of_one() {
             assert!(matches!(status, 200 | 422), "{path}: {status}");
         }
     }
-    // nothing of them is a label
+    // None of the texts becomes a label of a metric.
     let metrics = app.get("/metrics").await.text;
     for line in metrics.lines() {
         let is_line = line.starts_with("# ") || line.starts_with("relay_") || line.is_empty();
@@ -119,7 +120,7 @@ async fn no_text_is_a_name_or_an_id_unless_it_has_the_form_of_one() {
     assert!(!metrics.contains("alert(1)") && !metrics.contains("DROP TABLE"));
 }
 
-/// Markup that would be carried out if it were not escaped.
+/// Markup that a browser would execute without escaping.
 const LIVE: [&str; 5] = [
     "<script>",
     "<img",
@@ -159,7 +160,7 @@ async fn the_console_shows_any_text_as_a_text() {
             assert_eq!(found, None, "{path}");
             let is_seen = |c: char| is_safe(c) || matches!(c, '\n' | '\r' | '\t');
             let odd = page.text.chars().find(|c| !is_seen(*c));
-            // what a search repeats is the operator's own
+            // A search repeats only the operator's own text.
             assert!(odd.is_none() || path.contains("?q="), "{path}: {odd:?}");
         }
     }

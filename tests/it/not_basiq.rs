@@ -1,5 +1,5 @@
-//! Answers that are not Basiq's, or not about what was asked for: a gateway's pages, another job's
-//! document, text that no encoding holds, times that stand for none.
+//! Responses that are not Basiq's, or not about the requested thing. Examples: a gateway's page, another job's
+//! document, text in no valid encoding, impossible times.
 
 use std::{
     sync::{Arc, Mutex},
@@ -20,10 +20,10 @@ use crate::support::{TestApp, failure, job};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// What every path answers, if it is set.
+/// The response of every path, if it is set.
 type Page = Option<(u16, String)>;
 
-/// A Basiq that answers with what is put here: a page for everything, or else documents by path.
+/// A Basiq with set responses: one page for every path, or documents by path.
 #[derive(Clone, Default)]
 struct Basiq(Arc<Mutex<Desk>>);
 
@@ -99,8 +99,8 @@ fn done(app: &TestApp, id: &str) -> Value {
     )
 }
 
-/// What stands in front of Basiq and answers every path for a while: a web server, a cluster without
-/// a backend, nothing at all, Basiq's own gateway.
+/// Returns what other servers answer in front of Basiq for a while. They are a web server, a cluster without a
+/// backend, an empty answer, and Basiq's own gateway.
 fn pages() -> Vec<(u16, String)> {
     let route = json!({ "type": "list", "data": [{
         "type": "error", "code": "resource-not-found", "title": "Route not found",

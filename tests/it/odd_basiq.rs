@@ -14,14 +14,14 @@ use crate::support::{TestApp, failure, job};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A Basiq of these routes, which grants tokens besides; it ends with its tasks.
+/// Starts a Basiq with these routes that also grants tokens. It ends when the tasks are dropped.
 pub(crate) async fn basiq_of(routes: Router) -> (url::Url, JoinSet<()>) {
     let mut tasks = JoinSet::new();
     let url = basiq(&mut tasks, routes).await;
     (url, tasks)
 }
 
-/// A Basiq of these routes, which grants tokens besides.
+/// Starts a Basiq with these routes that also grants tokens.
 async fn basiq(tasks: &mut JoinSet<()>, routes: Router) -> url::Url {
     let token = json!({ "access_token": "t", "expires_in": 3600, "token_type": "Bearer" });
     let whole = routes.route("/token", post(move || async move { Json(token) }));
@@ -34,7 +34,7 @@ async fn basiq(tasks: &mut JoinSet<()>, routes: Router) -> url::Url {
 /// A status and a body.
 type Told = (u16, &'static str);
 
-/// Answers jobs so, and everything else so.
+/// Answers requests for a job with the first answer, and all others with the second.
 fn refusing(job: Told, other: Told) -> Router {
     let status = |code| StatusCode::from_u16(code).unwrap();
     Router::new()
@@ -51,7 +51,7 @@ const ROUTE: &str =
     r#"{"type":"list","data":[{"code":"resource-not-found","title":"Route not found"}]}"#;
 const INVALID: &str = r#"{"type":"list","data":[{"code":"parameter-not-valid","title":"No"}]}"#;
 const PAGE: &str = "<html><h1>404 Not Found</h1></html>";
-/// What is answered for other things: a list, nothing of the kind, a refusal, a page.
+/// Answers to other requests: a list, an unknown resource, a refusal, a web page.
 const WORKS: Told = (200, r#"{"type":"list","data":[]}"#);
 const EMPTY: Told = (404, UNKNOWN);
 const CLOSED: Told = (403, FORBIDDEN);
@@ -102,7 +102,7 @@ async fn a_job_that_basiq_refuses_for_another_reason_is_given_up_when_it_is_too_
         (400, INVALID, WORKS),
         (405, INVALID, WORKS),
         (422, INVALID, WORKS),
-        // where everything is unknown, that says nothing of the job
+        // If Basiq answers every request as unknown, the answer says nothing about the job.
         (404, UNKNOWN, EMPTY),
     ] {
         let mut tasks = JoinSet::new();
@@ -138,10 +138,10 @@ async fn a_page_in_place_of_a_refusal_gives_no_job_up_however_old() {
     }
 }
 
-/// Answers look-ups of a bank.
+/// A function that creates the route for requests about a bank.
 type LookUp = fn() -> axum::routing::MethodRouter;
 
-/// A job whose bank is unavailable, and look-ups of the bank that are answered so.
+/// Returns routes for a job whose bank is unavailable. `look_up` answers the requests about the bank.
 fn unavailable(now: jiff::Timestamp, look_up: LookUp) -> Router {
     let failed = failure("service-unavailable");
     let document = job("j-1", now, &[("verify-credentials", "failed", failed)]);

@@ -1,4 +1,4 @@
-//! The OpenAPI document in the repository is the one the program prints.
+//! The OpenAPI document in the repository equals the document that the program prints.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Addresses from outside, as people, browsers and attackers write them: tables of what is taken and what is not.
+//! Addresses from outside, as people, browsers and attackers write them. Tables say which are accepted.
 
 use std::{io, net::IpAddr, sync::Arc};
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestApp, process::binary};
 
-/// A relay for the public internet alone.
+/// Starts a relay that sends only to the public internet.
 async fn public() -> TestApp {
     let builder = TestApp::builder().settings(|settings| {
         settings.delivery.allow_http = false;
@@ -21,14 +21,14 @@ async fn public() -> TestApp {
     builder.build().await
 }
 
-/// A URL, `accepted` or a part of what is said, and what is special about it.
+/// A URL, the expected result (`accepted` or a part of the message), and the reason for the row.
 type Url = (String, String, String);
 
 fn urls() -> Vec<Url> {
     serde_json::from_str(include_str!("../outside/urls.json")).unwrap()
 }
 
-/// What a client is told of a URL in a problem, if it is one about the callback.
+/// Returns the message of the single fault in a problem. The fault must be about the callback.
 fn told(problem: &Value) -> String {
     let faults = problem["errors"].as_array().unwrap();
     let [fault] = faults.as_slice() else {
@@ -39,7 +39,7 @@ fn told(problem: &Value) -> String {
     fault["message"].as_str().unwrap().to_owned()
 }
 
-/// Whether an answer is what the table says.
+/// Returns whether a response matches the table.
 fn agrees(expected: &str, status: u64, problem: &Value) -> bool {
     match status {
         202 => expected == "accepted",
@@ -81,7 +81,7 @@ async fn every_url_of_the_table_is_taken_or_refused_with_its_reason_one_by_one_a
     app.leave_work();
 }
 
-/// A host as it is written in a URL, what its name resolves to, and what comes of it.
+/// A host in a URL, the addresses of its name, and the expected results.
 #[derive(Deserialize)]
 struct Host(String, Vec<String>, String, String, String);
 
@@ -89,7 +89,7 @@ fn hosts() -> Vec<Host> {
     serde_json::from_str(include_str!("../outside/addresses.json")).unwrap()
 }
 
-/// Answers each name with these addresses.
+/// A resolver that returns these addresses for each name.
 struct Names(Vec<IpAddr>);
 
 #[async_trait]
@@ -99,7 +99,7 @@ impl NameResolver for Names {
     }
 }
 
-/// Where an attempt connects to.
+/// Returns the addresses that an attempt may connect to.
 async fn connected(host: &str, found: &[String]) -> Vec<IpAddr> {
     let found = found.iter().filter_map(|text| text.parse().ok()).collect();
     let guard = AddressGuard::new(Arc::new(Names(found)), AllowedNetworks::default());

@@ -1,4 +1,4 @@
-//! When running jobs are looked at: what it costs, and that the relay learns it by itself.
+//! When the relay looks at running jobs: how many looks it needs, and that it learns the durations.
 
 #[path = "../../benches/looks/simulation.rs"]
 mod simulation;
@@ -51,7 +51,8 @@ fn failures_are_seen_in_time_and_what_is_not_known_costs_looks_only() {
     }
 }
 
-/// A refresh of one of ten connections that takes about 90 seconds and then tells its bank.
+/// Returns a refresh of one of ten connections. It takes about 90 seconds, and the results of its steps name the
+/// bank.
 fn slow_refresh(n: u64) -> JobScript {
     let step = |title: &str, seconds, end| ScriptStep::new(title, seconds * SECOND, end);
     JobScript {
@@ -69,7 +70,7 @@ fn slow_refresh(n: u64) -> JobScript {
     }
 }
 
-/// Looks at one such job, and how late its end was told.
+/// Looks at one such job. Returns the number of looks, and how late its end was reported.
 async fn watch_one(app: &mut TestApp, n: u64) -> (u64, Duration) {
     let before = app.sandbox.calls().count(LOOK);
     let id = app.sandbox.seed_job(slow_refresh(n));
@@ -124,7 +125,7 @@ async fn basiqs_averages_are_asked_for_once_a_day_for_each_bank() {
 #[tokio::test]
 async fn many_jobs_of_a_bank_at_once_ask_for_its_averages_once() {
     let mut app = TestApp::new().await;
-    // tells the bank of the one connection that all of them have
+    // The relay learns from this job which bank the connection of all these jobs belongs to.
     watch_one(&mut app, 0).await;
     app.skip(Duration::from_hours(25)).await;
     let before = app.sandbox.calls().count(CONNECTOR);

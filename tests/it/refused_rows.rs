@@ -1,10 +1,10 @@
-//! One row that the database refuses takes no other with it, whatever came in the same batch.
+//! If the database refuses one row, the other rows of the same batch are stored.
 
 use serde_json::Value;
 
 use crate::support::{TestApp, database::is_postgres, job};
 
-/// Has the database refuse rows of this table for which this holds.
+/// Makes the database refuse rows that meet this condition.
 async fn refuse(app: &TestApp, event: &str, condition: &str) {
     let statement = if is_postgres() {
         format!(
@@ -22,7 +22,7 @@ async fn refuse(app: &TestApp, event: &str, condition: &str) {
     app.database().define(&statement).await;
 }
 
-/// Watches three jobs that are done.
+/// Registers watches of three finished jobs.
 async fn watch_three(app: &TestApp) {
     for id in ["good-1", "bad", "good-2"] {
         let done = [("create-report", "success", Value::Null)];
@@ -60,10 +60,10 @@ async fn a_look_that_the_database_refuses_leaves_those_recorded_with_it_alone() 
 async fn an_attempt_that_the_database_refuses_leaves_those_recorded_with_it_alone() {
     let mut app = TestApp::new().await;
     watch_three(&app).await;
-    // all three are due, so that their attempts end together
+    // All three deliveries are due, so their attempts end together.
     app.look().await;
     let condition = if is_postgres() {
-        // a trigger's condition may ask no other table, but a function may
+        // A trigger's condition must not read another table, but a function may.
         let job_of = "CREATE FUNCTION job_of(text) RETURNS text LANGUAGE sql AS $$ \
             SELECT w.job_id FROM deliveries d JOIN watches w ON w.watch_id = d.watch_id \
             WHERE d.delivery_id = $1 $$";

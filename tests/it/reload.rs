@@ -1,4 +1,4 @@
-//! Secrets that are replaced while the relay runs.
+//! Secrets that change while the relay runs.
 
 use std::{fs, path::Path};
 
@@ -19,7 +19,7 @@ fn done() -> JobScript {
     JobScript::new(vec![step])
 }
 
-/// A secret in a file of its own, and the setting that names it.
+/// Writes a secret to its own file. Returns the setting that names the file.
 fn kept(folder: &Path, setting: &'static str, secret: &str) -> (&'static str, String) {
     let file = folder.join(setting);
     fs::write(&file, secret).unwrap();

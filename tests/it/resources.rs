@@ -1,4 +1,5 @@
-//! A relay that runs out of file handles or threads: it says so, loses nothing, and blames nobody else.
+//! A relay without free file handles or threads logs the reason, loses nothing, and does not count it as a failure of
+//! others.
 
 use std::{
     collections::BTreeSet,
@@ -28,12 +29,12 @@ use crate::support::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs a relay as somebody whose processes count against a limit, which those of root do not. The program is opened as
-/// root, for others may not be able to reach its folder.
+/// Runs a relay as a user with a limit of processes, because the limit does not apply to root. Root opens the
+/// program, because other users may have no access to its folder.
 const AS_NOBODY: &str = "exec 9< \"$0\"; \
     exec setpriv --reuid 65534 --regid 65534 --clear-groups /proc/self/fd/9 \"$@\"";
 
-/// A relay under limits, with the sandbox as its Basiq and a client that keeps one connection.
+/// A relay with limits, the sandbox as its Basiq, and a client that keeps one connection.
 struct Scene {
     relay: RelayProcess,
     sandbox: Sandbox,
@@ -100,7 +101,7 @@ impl Scene {
         (status, answer.json().await.unwrap_or_default())
     }
 
-    /// Registers a watch of a job that is done, and returns its path.
+    /// Registers a watch of a finished job. Returns the path of the watch.
     async fn watch(&self, id: &str, callback: &str) -> String {
         let now = Clock::system().now();
         let done = job(id, now, &[("create-report", "success", Value::Null)]);
@@ -120,13 +121,13 @@ impl Scene {
         }
     }
 
-    /// The attempts of the only event of a watch.
+    /// Returns the attempts of the only event of a watch.
     async fn attempts(&self, watch: &str) -> Value {
         let (_, story) = self.call(Method::GET, watch, None).await;
         story["events"][0]["deliveries"][0]["attempts"].clone()
     }
 
-    /// Waits until the only event of a watch is delivered; it was told by one attempt.
+    /// Waits until the only event of a watch is delivered. Checks that it took one attempt.
     async fn assert_told_at_once(&self, watch: &str) {
         let began = Instant::now();
         loop {
@@ -143,7 +144,7 @@ impl Scene {
         }
     }
 
-    /// Lets the relay have so many handles from now on.
+    /// Sets the limit of the relay's file handles.
     async fn limit_handles(&self, soft: usize) {
         let (id, limit) = (self.relay.id().to_string(), format!("--nofile={soft}:"));
         let set = Command::new("prlimit")
@@ -153,21 +154,21 @@ impl Scene {
         assert!(set.unwrap().success());
     }
 
-    /// Lets the relay have as many handles as it has, and no more.
+    /// Sets the limit of file handles to the present number, so that no handle is free.
     async fn leave_no_handle(&self) {
         let open = self.handles();
         let free = (0..1 << 20).find(|handle| !open.contains(handle)).unwrap();
         self.limit_handles(free).await;
     }
 
-    /// The names of the relay's threads.
+    /// Returns the names of the relay's threads.
     fn threads(&self) -> Vec<String> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.relay.id())).unwrap();
         let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
         names.map(|name| name.unwrap().trim().to_owned()).collect()
     }
 
-    /// The numbers of the relay's handles.
+    /// Returns the numbers of the relay's file handles.
     fn handles(&self) -> BTreeSet<usize> {
         let handles = fs::read_dir(format!("/proc/{}/fd", self.relay.id())).unwrap();
         let names = handles.map(|handle| handle.unwrap().file_name());
@@ -225,14 +226,14 @@ async fn the_soft_limit_of_handles_is_raised_to_the_hard_one() {
 async fn without_a_handle_nothing_is_asked_and_nothing_is_blamed_and_all_goes_on_once_there_is_one()
 {
     let scene = Scene::start("true").await;
-    // what the relay opens for its own answers is open
+    // These calls make the relay open the files that it needs for its answers.
     for path in ["/watch", "/deliveries?state=dead", "/readyz"] {
         assert_eq!(scene.call(Method::GET, path, None).await.0, 200, "{path}");
     }
     scene.leave_no_handle().await;
     let url = scene.receiver.url();
     let first = scene.watch("j-1", &format!("{url}/hook")).await;
-    // looks are tried again and again
+    // The relay retries the look during this time.
     tokio::time::sleep(3 * SECOND).await;
     assert_eq!(
         scene.call(Method::GET, "/readyz", None).await.1["upstream"],
@@ -241,7 +242,8 @@ async fn without_a_handle_nothing_is_asked_and_nothing_is_blamed_and_all_goes_on
     assert_eq!(scene.receiver.received().len(), 0);
     scene.limit_handles(1000).await;
     scene.until_told(1).await;
-    // the connection to Basiq is kept, so that the look needs none: the callback does, and its name
+    // The look uses the kept connection to Basiq and needs no handle. The callback and the lookup of its name need
+    // one.
     scene.leave_no_handle().await;
     let named = url.replace("127.0.0.1", "localhost");
     let second = scene.watch("j-2", &format!("{named}/hook")).await;
@@ -276,7 +278,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// A command that runs the relay with so many processes and threads at most.
+/// Returns a command that runs the relay with a limit of processes and threads.
 fn with_processes(most: usize) -> Command {
     let program = env!("CARGO_BIN_EXE_basiq-relay");
     let limit = format!("prlimit --nproc={most}:{most}");
@@ -293,13 +295,13 @@ fn with_processes(most: usize) -> Command {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_can_have_no_thread_more_looks_up_names_all_the_same() {
     let scene = Scene::start(if is_root() { AS_NOBODY } else { "true" }).await;
-    // the thread that waits for the budget towards Basiq runs before the first call needs it
+    // The timer thread of the budget towards Basiq runs before the first call needs it.
     let threads = scene.threads();
     assert!(
         threads.iter().any(|name| name == "futures-timer"),
         "{threads:?}"
     );
-    // each connection to a SQLite file has a thread, and there are as many as lists are asked for at once
+    // Each connection to a SQLite file has a thread. Concurrent lists open as many connections as there are lists.
     let lists = (0..16).map(|_| scene.call(Method::GET, "/watch", None));
     for (status, _) in futures_util::future::join_all(lists).await {
         assert_eq!(status, 200);
@@ -337,7 +339,8 @@ async fn a_relay_that_can_have_no_thread_more_looks_up_names_all_the_same() {
 
 #[tokio::test]
 async fn with_too_few_threads_serve_says_so_in_one_line_and_exits_with_1() {
-    // another process of the same user may hold one for a moment, so that there is none in any case
+    // Another process of the same user may count against the limit for a moment. Both limits are too low with and
+    // without it.
     for most in [1, 3] {
         let mut command = with_processes(most);
         command

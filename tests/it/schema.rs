@@ -1,4 +1,4 @@
-//! The relay asked by schemathesis for everything its own OpenAPI document allows and forbids, while
+//! schemathesis sends the relay all kinds of requests that its OpenAPI document allows and forbids. Meanwhile,
 //! clients that never finish a request hold connections.
 
 use std::{
@@ -22,26 +22,29 @@ use crate::support::{
     scene::{Scene, ask},
 };
 
-/// At least so many requests are sent, for so many examples of each operation. On PostgreSQL a fifth: what the
-/// document says of input is the same there, and what its store makes of it shows in the first examples.
+/// The minimum number of requests, and the number of examples for each operation. On PostgreSQL both are a fifth. The
+/// document describes the same input there, and the first examples show how the store handles it.
 const REQUESTS: u64 = 10_000;
 const EXAMPLES: u64 = 195;
-/// Memory may have grown by so much, in KiB, so long after the clients are gone.
+/// The maximum growth of memory, in KiB, at this time after the clients are gone.
 const GROWTH: u64 = 50 * 1024;
 const SETTLES: Duration = Duration::from_secs(30);
-/// Connections that never finish a request.
+/// The number of connections that never finish a request.
 const SLOW: usize = 500;
 const PATIENCE: Duration = Duration::from_mins(15);
 
-/// What is left out, with reasons: whether a cursor is one, or an address private, no schema can say, and 422
-/// is declared for it; and a watch that was cancelled can still be read.
+/// The checks that are left out. A schema cannot say whether a cursor is valid or an address private, so 422 is
+/// declared for these cases. A cancelled watch can still be read.
 const LEFT_OUT: &str = "positive_data_acceptance,use_after_free";
 
-/// How input that the document forbids may be refused: by 413 too, for a body may be too large as well.
+/// The statuses that may refuse input that the document forbids. They include 413, because a body may also be too
+/// large.
 ///
-/// And more of that, by operation. A watch that is open is streamed until it ends, which none does here. A call
-/// that may wait for a minute is let wait for an instant. What is wrong with one item of a batch is told at
-/// its place in an answer of 200.
+/// Some operations have further settings.
+///
+/// * `streamWatch` is off, because a stream lasts until its watch ends, and no watch ends here.
+/// * `getWatch` may wait for a minute, so it waits for only 20 ms.
+/// * `createWatches` has no such check, because it reports the fault of one item in a response of 200.
 const SETTINGS: &str = r#"
 [checks.negative_data_rejection]
 expected-statuses = ["400", "401", "404", "405", "409", "413", "415", "422", "429", "5xx"]
@@ -58,12 +61,12 @@ include-operation-id = "createWatches"
 checks.negative_data_rejection.enabled = false
 "#;
 
-/// Operations that could take away the key that all are asked with.
+/// Operations that may revoke the key of all calls, so they run last.
 const LAST: [&str; 2] = ["revokeClient", "rotateKey"];
 
-/// Runs schemathesis with some operations only, or all but these.
+/// Runs schemathesis for some operations only, or for all except these.
 async fn schemathesis(relay: &RelayProcess, key: &str, arguments: &[String]) -> Output {
-    // it keeps what it found in the folder it runs in
+    // schemathesis stores its findings in its working directory.
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("schemathesis.toml"), SETTINGS).unwrap();
     let python = std::env::var_os("TEST_PYTHON").expect("tests/run sets TEST_PYTHON");
@@ -74,7 +77,7 @@ async fn schemathesis(relay: &RelayProcess, key: &str, arguments: &[String]) -> 
         .args(["--header", &format!("Authorization: Bearer {key}")])
         .args(["--exclude-checks", LEFT_OUT])
         .args(["--suppress-health-check", "all", "--warnings", "off"])
-        // its threads trip over a fault of Python 3.11's `ast`: two processes instead
+        // The threads of schemathesis fail because of a bug in Python 3.11's `ast`, so the test uses two processes.
         .args(["--workers", "1", "--max-redirects", "0"])
         .args(arguments)
         .current_dir(folder.path())
@@ -90,7 +93,7 @@ fn shown(output: &Output) -> String {
     text[from..].to_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// A client that sends a byte of a head now and then, and connects again when it is cut off.
+/// Sends a request's head byte by byte with pauses. Connects again when the relay closes the connection.
 async fn never_finishes(relay: SocketAddr) {
     loop {
         let Ok(mut stream) = TcpStream::connect(relay).await else {
@@ -111,7 +114,7 @@ async fn never_finishes(relay: SocketAddr) {
     }
 }
 
-/// The relay's memory in KiB.
+/// Returns the relay's memory in KiB.
 fn memory(relay: &RelayProcess) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", relay.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -119,8 +122,8 @@ fn memory(relay: &RelayProcess) -> u64 {
     number.unwrap().parse().unwrap()
 }
 
-/// How much more memory than so many KiB the relay keeps. Its allocator gives back what clients that are gone had
-/// once there is something else to do, and not at once.
+/// Returns by how many KiB the relay's memory exceeds `idle`. The allocator returns the memory of closed connections
+/// only when there is other work, so this sends requests.
 async fn kept(relay: &RelayProcess, idle: u64) -> u64 {
     let began = Instant::now();
     loop {
@@ -133,7 +136,7 @@ async fn kept(relay: &RelayProcess, idle: u64) -> u64 {
     }
 }
 
-/// How many requests were answered, and how many of them by 5xx.
+/// Returns the number of answered requests, and the number of 5xx among them.
 async fn answered(relay: &RelayProcess) -> (u64, u64) {
     let metrics = ask(&relay.url, "GET /metrics", "", None).await.text;
     let lines = metrics
@@ -152,14 +155,14 @@ async fn the_relay_answers_as_its_document_says_whatever_it_is_asked() {
     let client = scene.setup.add_client("contract.tester").await;
     let key = client["apiKey"].as_str().unwrap().to_owned();
     scene.setup.environment = vec![
-        // one key for all calls
+        // All calls use the same key.
         ("RELAY_ADMIN_TOKEN", key.clone()),
         (
             "RELAY_BASIQ_WEBHOOK_SECRET",
             "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned(),
         ),
         ("RELAY_CLIENT_RPS", "100000".to_owned()),
-        // callbacks are invented: nothing is there that could reach them
+        // The callbacks are invented. With this proxy, none of them can be reached.
         ("RELAY_EGRESS_PROXY", "http://127.0.0.1:9".to_owned()),
         ("RELAY_LOG", "warn,basiq_relay::app=info".to_owned()),
     ];

@@ -1,4 +1,4 @@
-//! A whole run with every secret there is, and everything the relay wrote in it.
+//! A whole run with every secret there is, and a search through everything that the relay wrote.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,10 +25,10 @@ const KEYS: [&str; 2] = [
     "b2xkLWtleS1hYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3g=",
 ];
 const ANSWER: &str = "mfa-answer-xw55";
-/// What a backend may have put into its callback's address to know its own.
+/// A token that a backend may have put into its callback's address.
 const IN_CALLBACK: &str = "callback-token-pt41";
 
-/// Each secret, by what it is.
+/// The secrets, each with its name.
 #[derive(Default)]
 struct Secrets(BTreeMap<String, String>);
 
@@ -40,7 +40,7 @@ impl Secrets {
         self.0.insert(what.to_owned(), bare.to_owned());
     }
 
-    /// Which of them are in these texts, and where.
+    /// Returns which secrets occur in these texts, and in which text.
     fn found_in<'a>(&self, texts: impl IntoIterator<Item = &'a String>) -> Vec<String> {
         let texts = texts.into_iter();
         let found = texts.flat_map(|text| {
@@ -51,7 +51,7 @@ impl Secrets {
     }
 }
 
-/// Tunnels to wherever it is asked to.
+/// Runs a proxy that opens a tunnel to any address.
 async fn proxy(listener: TcpListener) {
     let mut tunnels = JoinSet::new();
     loop {
@@ -77,7 +77,7 @@ async fn tunnel(near: TcpStream) {
     assert!(is_known, "the password did not arrive");
     let mut far = TcpStream::connect(target).await.unwrap();
     near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-    // it ends when either side goes, however that goes
+    // The tunnel ends when either side closes or fails.
     drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
 }
 
@@ -95,7 +95,7 @@ fn asking() -> JobScript {
     job(StepEnd::Asks(challenge))
 }
 
-/// Everything there is to ask, and with what, good and bad.
+/// Returns calls to every endpoint, with good and bad bodies.
 fn calls() -> Vec<(&'static str, &'static str, Option<Value>)> {
     let since = json!({ "since": "2020-01-01T00:00:00Z" });
     vec![
@@ -172,7 +172,7 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
     let relay = scene.setup.start().await;
     let wrong = format!("{}x", &key[..key.len() - 1]);
     let mut answers: Vec<Said> = Vec::new();
-    // these tell a secret to whom it is for, which is why they are not searched
+    // These responses contain a secret for their caller, so they are not searched.
     let added = json!({ "name": "shop" }).to_string();
     let shop = ask(&relay.url, "POST /admin/clients", ADMIN, Some(added)).await;
     for call in [

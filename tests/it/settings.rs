@@ -1,4 +1,4 @@
-//! Settings as an environment gives them: what is passed over, what is refused, and that no message shows a secret.
+//! Settings from the environment: which are ignored, which are refused, and that no message shows a secret.
 
 use std::process::Output;
 
@@ -8,10 +8,10 @@ use crate::support::{
     scene::{ask, until},
 };
 
-/// What must never be shown.
+/// A text that no message may contain.
 const SECRET: &str = "hunter2secret";
 
-/// What Kubernetes sets in each container beside Services called `relay` and `relay-metrics`.
+/// The variables that Kubernetes sets in each container for Services called `relay` and `relay-metrics`.
 const SERVICE_LINKS: [(&str, &str); 13] = [
     ("RELAY_SERVICE_HOST", "10.0.0.7"),
     ("RELAY_SERVICE_PORT", "8080"),
@@ -39,7 +39,7 @@ fn environment(pairs: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
     owned.collect()
 }
 
-/// Runs a command that is to fail, with these further variables.
+/// Runs a command that must fail, with these further variables.
 async fn fails(
     command: &[&str],
     variables: &[(&'static str, &str)],
@@ -161,7 +161,7 @@ async fn a_database_out_of_reach_is_told_without_its_address() {
         let told = fails(&["serve"], &[("RELAY_DATABASE_URL", address)], 1).await;
         (address, told.unwrap())
     });
-    // each waits for a while whether the database comes
+    // Each command waits for a while for its database.
     for (address, told) in futures_util::future::join_all(tries).await {
         assert!(!told.contains(SECRET), "{address}: {told}");
         assert!(
@@ -197,7 +197,7 @@ async fn a_secret_that_was_given_for_another_thing_is_not_repeated() {
         let named = name.trim_end_matches("ENDPOINT");
         let mut variables = vec![(name, value.as_str())];
         if name == "RELAY_BASIQ_API_KEY_FILE" {
-            // as if it were not set
+            // An empty value counts as not set.
             variables.push(("RELAY_BASIQ_API_KEY", ""));
         }
         let told = fails(&["serve"], &variables, 2).await.unwrap();

@@ -1,4 +1,4 @@
-//! A stop finishes what is in flight; a start takes up what was left.
+//! A stop finishes the work in flight; a start continues the remaining work.
 
 use std::time::Duration;
 

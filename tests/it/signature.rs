@@ -1,4 +1,4 @@
-//! A callback of a running relay, verified by the official Standard Webhooks library for Python.
+//! The official Standard Webhooks library for Python verifies a callback of a running relay.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestApp, job};
 
-/// Verifies what stands on standard input and prints `valid` or `not valid`.
+/// Verifies the request on standard input, and prints `valid` or `not valid`.
 const PROGRAM: &str = r#"
 import json, sys
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -20,7 +20,7 @@ except WebhookVerificationError:
     print("not valid")
 "#;
 
-/// Python with the library; `tests/run` sets it up and names it.
+/// Returns the Python that has the library. `tests/run` installs it and sets the variable.
 fn python() -> String {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python");
     std::env::var_os("TEST_PYTHON").map_or_else(

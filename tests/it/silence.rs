@@ -1,4 +1,4 @@
-//! Why no answer comes from Basiq, as the log of the real process says it.
+//! The reasons for missing answers from Basiq, as the real process logs them.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::support::{
     process::{RelayProcess, RelaySetup},
 };
 
-/// How long a relay may take to ask three times.
+/// The time-out for three calls of a relay.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A relay that cannot reach Basiq there, and what it logged until it had tried three times.
+/// Starts a relay that cannot reach Basiq at this address. Returns its log after three calls have failed.
 async fn log_of(basiq: &str) -> Vec<Value> {
     let database = TestDatabase::new().await;
     let setup = RelaySetup::new(&database, basiq);
@@ -40,7 +40,7 @@ async fn log_of(basiq: &str) -> Vec<Value> {
     lines.collect()
 }
 
-/// Calls that brought no answer so far.
+/// Returns the number of calls without an answer so far.
 async fn failures(relay: &RelayProcess, http: &reqwest::Client) -> u64 {
     let page = http.get(format!("{}/metrics", relay.url)).send().await;
     let page = page.unwrap().text().await.unwrap();
@@ -54,16 +54,16 @@ async fn failures(relay: &RelayProcess, http: &reqwest::Client) -> u64 {
     counts.next().unwrap_or(0)
 }
 
-/// Something that speaks, but no TLS.
+/// Starts a server that answers, but not in TLS.
 async fn no_tls(tasks: &mut JoinSet<()>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tasks.spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            // what is left unread when a connection closes resets it, and the answer is lost
+            // If a connection closes with unread bytes, it is reset and the answer is lost.
             drop(stream.read(&mut [0; 4096]).await);
             let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
-            // the other side may have gone
+            // The other side may have closed the connection.
             drop(stream.write_all(answer).await);
         }
     });
@@ -73,10 +73,10 @@ async fn no_tls(tasks: &mut JoinSet<()>) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_names_the_reason_once_and_not_once_a_look() {
     let mut tasks = JoinSet::new();
-    // nobody listens at a port that no test is given
+    // Nothing listens at a port that no test uses.
     let closed = "http://127.0.0.1:1";
     let plain = no_tls(&mut tasks).await;
-    // a name that no resolver knows (RFC 6761)
+    // No resolver knows this name (RFC 6761).
     let nowhere = "http://basiq.invalid";
     let (refused, unknown, tls) = tokio::join!(log_of(closed), log_of(nowhere), log_of(&plain));
     for (log, reason, cause) in [

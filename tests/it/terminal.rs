@@ -1,4 +1,4 @@
-//! What the command line gives a shell: completions, a manual page, and output without colours.
+//! The command line and shells: completions, a manual page, and output without colours.
 
 use std::process::{Output, Stdio};
 
@@ -24,7 +24,7 @@ async fn printed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Every command and the commands below it, as they are called.
+/// Returns every command and subcommand in the form in which it is called.
 fn calls(description: &Description, before: &str) -> Vec<String> {
     let commands = description.get_subcommands();
     let calls = commands.flat_map(|command| {
@@ -98,7 +98,7 @@ async fn the_manual_has_a_section_for_every_command_and_all_its_options() {
     );
 }
 
-/// A command whose output is a pipe, in an environment that asks for colours.
+/// Returns a command whose output is a pipe, in an environment that asks for colours.
 fn piped(arguments: &[&str]) -> Command {
     let mut command = binary();
     command

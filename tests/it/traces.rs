@@ -1,4 +1,4 @@
-//! Distributed traces: from the call that registers a watch to its callback.
+//! Distributed traces, from the call that registers a watch to its callback.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const OTHER_TRACE: &str = "a3ce929d0e0e47364bf92f3577b34da6";
 const SPAN: &str = "00f067aa0ba902b7";
 
-/// A job that is done at once.
+/// Returns a job that is done at once.
 fn done() -> JobScript {
     let step = ScriptStep::new("retrieve-accounts", Duration::ZERO, StepEnd::Succeeds);
     JobScript::new(vec![step])
 }
 
-/// A job whose only step stands so.
+/// Returns a job document whose only step has this status.
 fn document(id: &str, status: &str) -> Value {
     let step = ("retrieve-accounts", status, Value::Null);
     job(id, Clock::system().now(), &[step])
@@ -39,7 +39,7 @@ fn traceparent(trace: &str) -> String {
     format!("00-{trace}-{SPAN}-01")
 }
 
-/// A scene whose relay exports traces, whatever it logs.
+/// Sets a scene whose relay exports traces, whatever its log level.
 async fn traced_scene() -> (Scene, Collector) {
     let mut scene = Scene::set(SandboxOptions::default()).await;
     let collector = Collector::start(&mut scene.tasks).await;
@@ -49,7 +49,7 @@ async fn traced_scene() -> (Scene, Collector) {
     (scene, collector)
 }
 
-/// Registers a watch that is told at a path of its own.
+/// Registers a watch with a callback at its own path.
 async fn register(scene: &Scene, (relay, key): (&str, &str), watch: (&str, &str, Option<&str>)) {
     let (job, path, trace) = watch;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -62,7 +62,7 @@ async fn register(scene: &Scene, (relay, key): (&str, &str), watch: (&str, &str,
     assert_eq!(answer.status(), 202);
 }
 
-/// The one span of this name that has this field.
+/// Returns the only span with this name and this field.
 fn the_one(collector: &Collector, name: &str, field: (&str, &str)) -> Collected {
     let mut found = collector.named(name);
     found.retain(|span| span.text(field.0) == Some(field.1));
@@ -99,7 +99,7 @@ async fn one_trace_leads_from_the_call_to_the_callback_though_the_relay_was_kill
     for job in jobs {
         scene.sandbox.seed_document(job, document(job, "success"));
     }
-    // should a look have been under way, its lease runs out now
+    // If a look was in progress, its lease expires now.
     let runs_out = "UPDATE jobs SET lease_until = NULL";
     scene.database.execute(runs_out).await;
     let relay = scene.setup.start().await;
@@ -127,7 +127,7 @@ async fn one_trace_leads_from_the_call_to_the_callback_though_the_relay_was_kill
             _ => assert_eq!(call.parent_id, "", "a trace of its own begins"),
         }
     }
-    // the latest look at a job is a child of one call and linked to the others
+    // The latest look at a job is a child of one call, and is linked to the others.
     for (job, watches) in [(shared, 2), (alone, 1)] {
         let mut looks = collector.named("look").into_iter();
         let look = looks.rfind(|look| look.text("job.id") == Some(job));
@@ -146,7 +146,7 @@ async fn one_trace_leads_from_the_call_to_the_callback_though_the_relay_was_kill
     assert_eq!(traced, 0, "Basiq is told of no trace");
 }
 
-/// Registers watches in one call, with these headers.
+/// Registers watches in one call, with these `traceparent` headers.
 async fn call(app: &TestApp, path: &str, body: &Value, traces: &[&str]) {
     let key = app.client.key.expose();
     let mut request = Request::post(path)
@@ -175,7 +175,7 @@ async fn without_export_a_clients_trace_goes_on_as_it_is_and_what_is_no_trace_is
     ] {
         call(&app, "/watch", &watch(path), &traces).await;
     }
-    // the one that is there stays in the trace that it began in
+    // The existing watch stays in the trace in which it was registered.
     let told_again = watch("/again");
     call(&app, "/watch", &told_again, &[&one]).await;
     call(&app, "/watch", &told_again, &[&two]).await;

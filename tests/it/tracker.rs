@@ -1,4 +1,4 @@
-//! The tracker against the sandbox: what it looks at, when, and what it makes of odd answers.
+//! The tracker against the sandbox: when it looks at which job, and how it handles unusual answers.
 
 use std::time::Duration;
 
@@ -170,7 +170,7 @@ async fn faults_of_basiq_delay_a_watch_and_never_end_it() {
         assert!(app.told().is_empty(), "{fault}");
         assert_eq!(app.story(&watch).await["state"], "watching", "{fault}");
         app.sandbox.set_faults(Vec::new());
-        // the pause that Basiq asked for passes in real time
+        // The pause that Basiq asked for passes in real time.
         tokio::time::sleep(SECOND + SECOND / 5).await;
         app.pass(Duration::from_mins(3), 5 * SECOND).await;
         assert_eq!(app.told_briefly(), ["success/none"], "{fault}");
@@ -244,7 +244,7 @@ async fn a_bank_in_major_outage_is_waited_for_and_its_return_is_told() {
     app.pass(HOUR, Duration::from_mins(1)).await;
     assert_eq!(app.told().len(), 1);
 
-    // Another joins while the bank cannot be asked about: the first is not told a lie.
+    // A second watch joins while the bank's status cannot be read. The first watch must not get a wrong event.
     app.sandbox.set_faults(vec![
         "outage=AU00000".parse().unwrap(),
         "500".parse().unwrap(),

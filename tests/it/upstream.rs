@@ -1,4 +1,4 @@
-//! Manners towards Basiq as the sandbox counts them: the budget, the faults, a refused key.
+//! Limits towards Basiq, as the sandbox counts the calls: the budget, faults, a refused key.
 
 use std::{
     collections::HashMap,
@@ -41,7 +41,7 @@ async fn a_budget_of_a_few_calls_serves_each_job_once_and_times_nobody_out() {
     let mut app = TestApp::builder()
         .settings(|settings| {
             settings.basiq.requests_per_second = 2;
-            // no call has the time to wait for all the others
+            // With this time-out, no call could wait for all the others.
             settings.basiq.timeout = Duration::from_millis(200);
         })
         .build()
@@ -59,16 +59,16 @@ async fn a_budget_of_a_few_calls_serves_each_job_once_and_times_nobody_out() {
 
 // ---------------------------------------------------------------------------------------- faults
 
-/// How a fault of five seconds went.
+/// The state after a fault of five seconds.
 struct Aftermath {
     app: TestApp,
-    /// `/readyz` at the fault's end.
+    /// The body of `/readyz` at the end of the fault.
     ready: Value,
-    /// Looks while it lasted.
+    /// The number of looks during the fault.
     looks: u64,
 }
 
-/// Two hundred running jobs, and in their midst five seconds of a fault; each ends as it should.
+/// Runs two hundred jobs, with five seconds of a fault in the middle. Checks that each job ends as it should.
 async fn endure(fault: &str, meanwhile: impl Fn(&TestApp)) -> Aftermath {
     let mut app = TestApp::builder()
         .settings(|settings| settings.basiq.timeout = Duration::from_millis(300))
@@ -104,7 +104,7 @@ async fn endure(fault: &str, meanwhile: impl Fn(&TestApp)) -> Aftermath {
     assert!(told < 200, "{fault}: all ended before it");
     let began = Instant::now();
     while app.told().len() < 200 && began.elapsed() < 30 * SECOND {
-        // pauses that Basiq asks for pass in real time
+        // The pauses that Basiq asks for pass in real time.
         tokio::time::sleep(SECOND / 50).await;
         app.pass(SECOND, SECOND).await;
     }
@@ -131,19 +131,19 @@ async fn endure(fault: &str, meanwhile: impl Fn(&TestApp)) -> Aftermath {
     Aftermath { app, ready, looks }
 }
 
-/// A fault under which nothing usable comes: the breaker opens, and a few looks find out when it is
-/// over.
+/// Tests a fault during which Basiq gives no usable answer. The breaker opens, and a few looks check whether the
+/// fault is over.
 async fn breaks(fault: &str, tokens: u64) {
     let after = endure(fault, |_| ()).await;
     assert_eq!(after.ready["status"], "ready", "{fault}");
     assert_eq!(after.ready["breaker"], "open", "{fault}");
-    // those in flight when it opens, each sent twice where the token is doubted, and probes
+    // Calls in flight when the breaker opens, each sent twice if its token is in doubt, and the probes.
     assert!(after.looks <= 75, "{fault}: {} looks", after.looks);
     let asked = after.app.sandbox.calls().count(TOKEN);
     assert!(asked <= tokens, "{fault}: {asked} tokens");
 }
 
-/// A fault that asks for fewer calls.
+/// Tests a fault by which Basiq asks for fewer calls.
 async fn slows(fault: &str) {
     let after = endure(fault, |_| ()).await;
     assert_eq!(after.ready["upstream"], "throttled", "{fault}");

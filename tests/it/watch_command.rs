@@ -1,4 +1,4 @@
-//! `basiq-relay watch`: a job is registered at a running relay and followed to its end.
+//! `basiq-relay watch` registers a job at a running relay and follows it to its end.
 
 use std::{process::Output, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::support::{
     scene::{Scene, ask},
 };
 
-/// A scene with a relay at work in it, and a client's key.
+/// A scene with a running relay, and a client's key.
 struct Play {
     scene: Scene,
     relay: RelayProcess,
@@ -36,13 +36,13 @@ impl Play {
         Self { scene, relay, key }
     }
 
-    /// Has Basiq tell these steps of the job `j-1`.
+    /// Makes Basiq show the job `j-1` with these steps.
     fn job_has(&self, steps: &[(&str, &str, Value)]) {
         let document = job("j-1", Clock::system().now(), steps);
         self.scene.sandbox.seed_document("j-1", document);
     }
 
-    /// `watch` of that job, with the key in the environment.
+    /// Returns the command `watch` for that job, with the key in the environment.
     fn command(&self, more: &[&str]) -> Command {
         let hook = format!("{}/hook", self.scene.receiver.url());
         let mut command = binary();
@@ -78,7 +78,7 @@ impl Running {
         next.await.expect("a line in time").unwrap()
     }
 
-    /// The next line, which is JSON, without its time.
+    /// Returns the next line, parsed as JSON, without its time.
     async fn json(&mut self) -> Value {
         let line = self.line().await.expect("a line");
         let mut line: Value = serde_json::from_str(&line).unwrap();
@@ -87,7 +87,7 @@ impl Running {
         line
     }
 
-    /// Its exit code and what it said on standard error, once it printed its last line.
+    /// Reads to the last line. Returns the exit code and the text on standard error.
     async fn end(mut self) -> (Option<i32>, String) {
         assert_eq!(self.line().await, None);
         let mut errors = String::new();
@@ -195,7 +195,7 @@ async fn a_job_that_fails_ends_with_1_and_people_read_why_without_escape_codes()
         assert!(told.contains(expected), "{expected}: {told}");
     }
     assert!(!told.contains('\u{1b}'), "{told}");
-    // the watch has settled, so this is a new one
+    // The first watch has settled, so this one is new.
     let mut watch = Running::new(play.command(&["--json"]));
     assert_eq!(watch.json().await["isNew"], true);
     play.end().await;

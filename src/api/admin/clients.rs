@@ -1,5 +1,5 @@
-//! `/admin/clients`: what `basiq-relay client` does, over HTTP. A key or secret is told once, in the
-//! answer to the call that made it.
+//! `/admin/clients`: the commands of `basiq-relay client`, over HTTP. A key or secret is shown once, in the
+//! response to the call that created it.
 
 use axum::{Json, extract::State};
 use http::StatusCode;
@@ -27,7 +27,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientRequest {
-    /// Its name, which nobody may have had before.
+    /// The client's name. No other client, current or revoked, may have it.
     #[schema(example = "app", pattern = "^[A-Za-z0-9._-]{1,64}$")]
     pub name: String,
 }
@@ -37,16 +37,16 @@ pub(crate) struct ClientRequest {
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ClientItem {
-    /// Its name.
+    /// The client's name.
     #[schema(example = "app")]
     pub name: String,
-    /// When it was added.
+    /// When the client was added.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// Until when the signing secret before the last rotation signs as well; null if it does not.
+    /// Until when the previous signing secret signs as well. Null if only the current one signs.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub previous_secret_until: Option<Timestamp>,
-    /// When it was revoked; null if it was not.
+    /// When the client was revoked. Null if the client is not revoked.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub revoked_at: Option<Timestamp>,
 }
@@ -55,23 +55,23 @@ pub(crate) struct ClientItem {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 pub(crate) struct ClientList {
-    /// By name, revoked ones too.
+    /// The clients, including revoked ones, ordered by name.
     pub items: Vec<ClientItem>,
 }
 
-// What follows carries secrets to the operator: none of it can be printed.
+// The following types hold secrets for the operator, so they do not implement `Debug`.
 
-/// A client that was added, and its secrets.
+/// The added client and its secrets.
 #[derive(Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NewClient {
-    /// Its name.
+    /// The client's name.
     #[schema(example = "app")]
     pub name: String,
-    /// Its API key; it is told this once.
+    /// The client's API key. The relay shows it only once.
     pub api_key: String,
-    /// Signs its events; it is told this once.
+    /// The secret that signs the client's events. The relay shows it only once.
     pub signing_secret: String,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct NewKey {
     /// The client's name.
     #[schema(example = "app")]
     pub name: String,
-    /// The new key; it is told this once.
+    /// The new API key. The relay shows it only once.
     pub api_key: String,
 }
 
@@ -95,21 +95,21 @@ pub(crate) struct NewSecret {
     /// The client's name.
     #[schema(example = "app")]
     pub name: String,
-    /// The new secret; it is told this once.
+    /// The new signing secret. The relay shows it only once.
     pub signing_secret: String,
-    /// Until when the one before signs as well.
+    /// Until when the previous secret signs as well.
     #[schema(value_type = String, format = DateTime)]
     pub previous_secret_until: Timestamp,
 }
 
-/// What ending a rotation came to.
+/// The result of ending a rotation.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 pub(crate) struct RetiredSecret {
     /// The client's name.
     #[schema(example = "app")]
     pub name: String,
-    /// False if only one secret signed already.
+    /// Whether a previous secret was retired. False if only one secret was signing.
     pub retired: bool,
 }
 
@@ -121,13 +121,13 @@ pub(crate) struct RevokedClient {
     /// The client's name.
     #[schema(example = "app")]
     pub name: String,
-    /// How many open watches it had, which were cancelled.
+    /// The number of open watches that were cancelled.
     pub cancelled_watches: u64,
 }
 
 /// List clients
 ///
-/// All there are, those that were revoked as well, without keys and secrets.
+/// Returns all clients, including revoked ones, without keys and secrets.
 #[utoipa::path(
     get,
     path = "/admin/clients",
@@ -159,7 +159,7 @@ async fn list_clients(
 
 /// Add a client
 ///
-/// Its API key and signing secret are told this once.
+/// The response contains the API key and the signing secret. The relay shows them only once.
 #[utoipa::path(
     post,
     path = "/admin/clients",
@@ -214,7 +214,7 @@ fn parse_name(body: RawObject) -> Result<ClientName, Problem> {
 
 /// Revoke a client
 ///
-/// Its key stops working at once, and its open watches are cancelled.
+/// The client's key stops working at once, and its open watches are cancelled.
 #[utoipa::path(
     delete,
     path = "/admin/clients/{name}",
@@ -243,7 +243,8 @@ async fn revoke_client(
 
 /// Give a client a new signing secret
 ///
-/// It is told this once. The one before signs as well for 24 hours, or until it is retired.
+/// The response contains the new secret, which the relay shows only once. The previous secret signs as well for 24
+/// hours, or until it is retired.
 #[utoipa::path(
     post,
     path = "/admin/clients/{name}/rotate-secret",
@@ -276,7 +277,7 @@ async fn rotate_secret(
 
 /// End a rotation early
 ///
-/// The signing secret before the last rotation signs no more.
+/// The previous signing secret stops signing at once.
 #[utoipa::path(
     post,
     path = "/admin/clients/{name}/retire-secret",
@@ -304,7 +305,7 @@ async fn retire_secret(
 
 /// Give a client a new API key
 ///
-/// It is told this once; the one before stops working at once.
+/// The response contains the new key, which the relay shows only once. The previous key stops working at once.
 #[utoipa::path(
     post,
     path = "/admin/clients/{name}/rotate-key",

@@ -1,4 +1,4 @@
-//! `/admin/deliveries`: deliveries of all clients, and how to put them back in the queue.
+//! `/admin/deliveries`: the deliveries of all clients, and how to put dead ones back into the queue.
 
 use axum::{Json, extract::State};
 use http::StatusCode;
@@ -28,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(redeliver_any_delivery))
 }
 
-/// A delivery and whose it is.
+/// A delivery and the name of its client.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 pub(crate) struct AdminDelivery {
@@ -45,16 +45,17 @@ pub(crate) struct AdminDelivery {
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AdminDeliveryPage {
-    /// The latest change first.
+    /// The deliveries. The one that changed last comes first.
     pub items: Vec<AdminDelivery>,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page. Null on the last page.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 
 /// List deliveries of all clients
 ///
-/// Those in one state, the latest change first. The dead ones are what was given up.
+/// Lists the deliveries in one state. The one that changed last comes first. The relay has given up the deliveries
+/// in the state `dead`.
 #[utoipa::path(
     get,
     path = "/admin/deliveries",
@@ -92,8 +93,8 @@ async fn list_all_deliveries(
 
 /// Queue dead deliveries of all clients again
 ///
-/// All that died since a time and are the latest event of their watch. Watches that were cancelled
-/// are left alone, and revoked clients.
+/// Queues all deliveries that became dead since the given time and are the latest event of their watch. Deliveries
+/// of cancelled watches and of revoked clients stay as they are.
 #[utoipa::path(
     post,
     path = "/admin/deliveries/redeliver",
@@ -116,8 +117,8 @@ async fn redeliver_all_dead(
 
 /// Deliver any client's delivery once more
 ///
-/// As its client may ask for it: with the same `webhook-id`, as a new attempt, and never an older event of a
-/// watch after a newer one.
+/// Does the same as the client's own call: queues a new attempt with the same `webhook-id`. An older event of a
+/// watch is never delivered after a newer one.
 #[utoipa::path(
     post,
     path = "/admin/deliveries/{deliveryId}/redeliver",

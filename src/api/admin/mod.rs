@@ -1,5 +1,5 @@
-//! The operator's calls, behind the admin token: watches and deliveries of all clients, and the
-//! clients themselves.
+//! The operator's calls, behind the admin token: the watches and deliveries of all clients, and the clients
+//! themselves.
 
 mod clients;
 mod deliveries;
@@ -21,7 +21,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// The tag of these calls in the document.
+/// The tag of these calls in the OpenAPI document.
 const TAG: &str = "admin";
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -31,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .merge(clients::routes())
 }
 
-/// The names of all clients.
+/// The names of all clients, by id.
 struct Names(HashMap<ClientId, String>);
 
 impl Names {

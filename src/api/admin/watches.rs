@@ -1,4 +1,4 @@
-//! `/admin/watches`: watches of all clients.
+//! `/admin/watches`: the watches of all clients.
 
 use axum::{Json, extract::State};
 use http::StatusCode;
@@ -26,7 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(redeliver_any_watch))
 }
 
-/// A watch and whose it is.
+/// A watch and the name of its client.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 pub(crate) struct AdminWatch {
@@ -43,16 +43,16 @@ pub(crate) struct AdminWatch {
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AdminWatchPage {
-    /// The newest first.
+    /// The watches, newest first.
     pub items: Vec<AdminWatch>,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page. Null on the last page.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 
 /// List watches of all clients
 ///
-/// The newest first, in pages.
+/// Returns pages of watches, newest first.
 #[utoipa::path(
     get,
     path = "/admin/watches",
@@ -89,7 +89,7 @@ async fn list_all_watches(
 
 /// Read any client's watch
 ///
-/// As its client reads it, and whose it is.
+/// Returns the watch as its client sees it, and the client's name.
 #[utoipa::path(
     get,
     path = "/admin/watches/{watchId}",
@@ -113,7 +113,7 @@ async fn get_any_watch(
 
 /// Deliver the latest event of any client's watch once more
 ///
-/// As its client may ask for it: with the same `webhook-id`, as a new attempt.
+/// Does the same as the client's own call: queues a new attempt with the same `webhook-id`.
 #[utoipa::path(
     post,
     path = "/admin/watches/{watchId}/redeliver",

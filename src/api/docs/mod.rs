@@ -1,4 +1,4 @@
-//! `GET /openapi.json` and `GET /docs`: the document, and a page to read and try it.
+//! `GET /openapi.json` and `GET /docs`: the OpenAPI document, and a page to read and try it.
 
 use axum::{
     extract::{Path, State},
@@ -25,11 +25,11 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(read_document))
         .routes(routes!(read_docs))
         .routes(routes!(explain_problem))
-        // for a person who opens the relay's address in a browser, and no part of the API
+        // for people who open the relay's address in a browser, so not part of the API
         .route("/", get(async || Redirect::to("/docs")))
 }
 
-/// The pages, made once when the relay starts.
+/// The pages, created once when the relay starts.
 pub(super) struct DocPages {
     document: String,
     page: String,
@@ -48,7 +48,8 @@ impl DocPages {
     }
 }
 
-/// Allows the page's own style and script, by their hashes, and calls to this relay. Nothing else.
+/// Returns the content security policy. It allows the page's own style and script, by their hashes, and calls to
+/// this relay.
 fn policy() -> String {
     let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
     format!(
@@ -61,7 +62,7 @@ fn policy() -> String {
 
 /// Read this document
 ///
-/// OpenAPI 3.1.
+/// The document in the format OpenAPI 3.1.
 #[utoipa::path(
     get,
     path = "/openapi.json",
@@ -77,7 +78,7 @@ async fn read_document(State(state): State<ApiState>) -> impl IntoResponse {
 
 /// Read the documentation
 ///
-/// A page to read this document and try its calls.
+/// A page to read this document and to try its calls.
 #[utoipa::path(
     get,
     path = "/docs",
@@ -96,7 +97,7 @@ async fn read_docs(State(state): State<ApiState>) -> impl IntoResponse {
 
 /// Look up a kind of problem
 ///
-/// Where the `type` of a problem leads: its place in the documentation.
+/// Redirects from the `type` of a problem to its section in the documentation.
 #[utoipa::path(
     get,
     path = "/problems/{code}",

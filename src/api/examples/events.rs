@@ -1,17 +1,17 @@
-//! Events as they are posted, one of each type.
+//! Example events as they are posted, one of each type.
 
 use serde_json::{Value, json};
 
 use super::{JOB_ID, MESSAGE, WATCH_ID, with};
 use crate::domain::Status;
 
-/// An event of each status.
+/// Returns an event of each status.
 pub(in crate::api) fn events() -> impl Iterator<Item = (Status, Value)> {
     let statuses = Status::ALL.iter().copied();
     statuses.map(|status| (status, event_of(status)))
 }
 
-/// An event that tells of a failure.
+/// Returns an event of a failed job.
 pub(in crate::api) fn event() -> Value {
     event_of(Status::Failed)
 }
@@ -26,7 +26,7 @@ fn event_of(status: Status) -> Value {
     with(bare(status), changes)
 }
 
-/// What all have in common.
+/// The fields that all events share.
 fn bare(status: Status) -> Value {
     json!({
         "type": format!("job.{status}"),

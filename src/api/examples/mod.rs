@@ -1,4 +1,4 @@
-//! The examples of the OpenAPI document: one story, told the same way everywhere.
+//! The examples of the OpenAPI document. All of them describe the same watch.
 
 mod events;
 
@@ -11,15 +11,15 @@ pub(super) const EVENT_ID: &str = "evt_01KAR2D3CV000G0V4Y8Q2M5T7R";
 pub(super) const DELIVERY_ID: &str = "dlv_01KAR2E7M3A1B2C3D4E5F6G7H8";
 pub(super) const JOB_ID: &str = "248b2883";
 const CALLBACK: &str = "https://app.example/hooks/bank";
-/// The example of the Standard Webhooks specification.
+/// The example secret of the Standard Webhooks specification.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub(super) const SIGNATURE: &str = "a1FhPrMD9uJfiVmks8z0jFLj7hC-0KAuX42ECrF7rPQ";
-/// Another one, in the form of Standard Webhooks.
+/// Another example signature, in the form of Standard Webhooks.
 pub(super) const WEBHOOK_SIGNATURE: &str = "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkQ2pj9o9NDN/H/pI4=";
-/// The example of the W3C's Trace Context.
+/// The example of W3C Trace Context.
 pub(super) const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 pub(super) const ETAG: &str = "W/\"Jx2mJ0pVxuXwPSjhYlFT5g\"";
-/// Where a page of watches ends, and one of deliveries.
+/// Example cursors: one of a list of watches, one of a list of deliveries.
 pub(super) const WATCH_CURSOR: &str = "d2NoXzAxS0FSMkQzQ1Y5WjhYN1c2VjVUNFMzUjJR";
 pub(super) const DELIVERY_CURSOR: &str =
     "MTc5NTUyNDY2NzQyMC5kbHZfMDFLQVIyRTdNM0ExQjJDM0Q0RTVGNkc3SDg";
@@ -88,7 +88,7 @@ pub(super) fn watch() -> Value {
     with(new_watch(), changes)
 }
 
-/// A watch with the address of its stream.
+/// Adds the URL of the stream to a watch.
 fn streamed(watch: Value) -> Value {
     let url = format!("/watch/{WATCH_ID}/stream?expires=1795426160&signature={SIGNATURE}");
     with(watch, json!({"streamUrl": url}))
@@ -262,7 +262,7 @@ pub(super) fn revoked_client() -> Value {
     json!({"name": "app", "cancelledWatches": 3})
 }
 
-/// An object with some of its members changed or added.
+/// Returns an object with some members changed or added.
 fn with(mut object: Value, changes: Value) -> Value {
     if let (Some(members), Value::Object(changes)) = (object.as_object_mut(), changes) {
         members.extend(changes);

@@ -1,8 +1,8 @@
-//! Watches that somebody follows, in a stream or a call that waits: read once for all who do.
+//! Watches that clients follow, in a stream or a call that waits. Each is read once for all its followers.
 //!
-//! Nothing is kept for watches that nobody follows. Who begins to follow reads the watch; from then on one
-//! worker reads it when it changed ([`SubscriptionTable`]), many watches at once, and hands it to all who follow it. It
-//! also asks every second whether any of them changed elsewhere.
+//! The relay keeps nothing for watches without followers. The first follower reads the watch. After that, one
+//! worker reads changed watches in batches ([`SubscriptionTable`]) and sends each to all its followers. Every
+//! second it also checks whether any of them changed elsewhere.
 
 mod snapshot;
 mod table;
@@ -29,10 +29,10 @@ use crate::{
     web::{Problem, ProblemCode},
 };
 
-/// Seconds after which somebody who found no room may try again.
+/// Seconds after which a rejected follower may try again.
 const RETRY_SECONDS: u64 = 5;
 
-/// The watches that somebody follows. All clones are one.
+/// The watches that have followers. All clones share one state.
 #[derive(Clone)]
 pub struct FollowRegistry {
     store: Arc<dyn Store>,
@@ -41,8 +41,8 @@ pub struct FollowRegistry {
 }
 
 impl FollowRegistry {
-    /// An empty registry. Each follower holds a connection, so followers may use three quarters of `connections`;
-    /// the rest is left to other calls.
+    /// Creates an empty registry. Each follower holds a connection, so followers may use three quarters of
+    /// `connections`. The rest is for other calls.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, connections: usize) -> Self {
         Self {
@@ -52,13 +52,13 @@ impl FollowRegistry {
         }
     }
 
-    /// To be rung by whoever records something about a job.
+    /// Returns the subscriptions by job. Code that records something about a job must notify them.
     #[must_use]
     pub fn changes(&self) -> SubscriptionTable<JobId> {
         self.changes.clone()
     }
 
-    /// Reads for all who follow.
+    /// Creates the worker that reads for all followers.
     #[must_use]
     pub fn worker(&self) -> FollowWorker {
         FollowWorker::new(self.clone())
@@ -80,19 +80,19 @@ impl FollowRegistry {
         let following = self.changes.follow(read.watch.request.job_id.clone());
         let snapshot = with_outlook(&*self.store, read, &mut KnownByJob::new()).await;
         let follower = self.table.begin(Arc::new(snapshot), following)?;
-        // read once more, for what changed before it was followed
+        // read once more, for changes before the subscription began
         self.changes.wake().ring();
         Ok(follower)
     }
 
-    /// A watch was changed here: who follows it is to see that.
+    /// Marks a watch as changed by this relay, so that its followers see the change.
     pub(in crate::api) fn touch(&self, id: WatchId) {
         if self.table.touch(id) {
             self.changes.wake().ring();
         }
     }
 
-    /// Something was changed, of which watches nobody says.
+    /// Marks that something changed in unknown watches.
     pub(in crate::api) fn touch_any(&self) {
         self.changes.ring_for_anything();
     }
@@ -101,11 +101,11 @@ impl FollowRegistry {
 /// Why a watch cannot be followed.
 #[derive(Debug)]
 pub(in crate::api) enum FollowError {
-    /// The client has none such.
+    /// The client has no such watch.
     NoSuchWatch,
-    /// There is no room.
+    /// The watch or the relay has no capacity for another follower.
     Refused(FollowRefusal),
-    /// It cannot be read.
+    /// The store cannot read the watch.
     Store(StoreError),
 }
 
@@ -140,7 +140,7 @@ impl From<FollowError> for Problem {
     }
 }
 
-/// Follows one watch until it is dropped.
+/// Follows one watch until dropped.
 #[derive(Debug)]
 pub(in crate::api) struct WatchFollower {
     receiver: watch::Receiver<Arc<WatchSnapshot>>,
@@ -148,12 +148,13 @@ pub(in crate::api) struct WatchFollower {
 }
 
 impl WatchFollower {
-    /// The watch as it was last read.
+    /// Returns the watch as it was last read.
     pub(in crate::api) fn latest(&mut self) -> Arc<WatchSnapshot> {
         Arc::clone(&self.receiver.borrow_and_update())
     }
 
-    /// Waits until it was read again. False once it is read no more: it is gone, or the relay stops.
+    /// Waits until the watch is read again. Returns false if the watch is no longer read, because it is gone or the
+    /// relay stops.
     pub(in crate::api) async fn changed(&mut self) -> bool {
         self.receiver.changed().await.is_ok()
     }

@@ -1,4 +1,4 @@
-//! A watch as it was last read, with what those who follow it are told.
+//! A watch as it was last read, in the form that its followers need.
 
 use std::{
     collections::HashMap,
@@ -21,22 +21,22 @@ use crate::{
 pub(in crate::api) struct WatchSnapshot {
     /// The watch.
     pub story: WatchDetails,
-    /// How long its job is likely to take, if that is known.
+    /// An estimate of how long the job takes, if known.
     pub outlook: Option<Eta>,
-    /// Its events, oldest first, as they are told.
+    /// The events for the stream, oldest first.
     pub told: Vec<StreamedEvent>,
-    /// Another one whenever the job's steps or the watch's state are.
+    /// A hash that changes whenever the job's steps or the watch's state change.
     pub progress: u64,
 }
 
-/// An event as it is told in a stream.
+/// An event as a stream sends it.
 #[derive(Debug)]
 pub(in crate::api) struct StreamedEvent {
-    /// The event.
+    /// The event's id.
     pub id: EventId,
-    /// What became of the job.
+    /// The status of the job.
     pub status: Status,
-    /// Whether it is the watch's last one.
+    /// Whether this is the last event of the watch.
     pub is_final: bool,
     /// The body that is posted to the callback.
     pub text: String,
@@ -63,13 +63,13 @@ fn told(event: &EventDetails) -> StreamedEvent {
         id: event.id,
         status: event.body.status,
         is_final: event.body.is_final,
-        // it was read from such text, so it can be written
+        // the body was parsed from JSON, so it can be serialized
         text: serde_json::to_string(&event.body).unwrap_or_default(),
     }
 }
 
-/// Names what a client sees of a watch, but for when its job is looked at next: that would be another name
-/// after each look, for no news.
+/// Returns the tag of a client's view of a watch. It ignores the time of the next look, because that time changes
+/// after each look without news.
 pub(in crate::api) fn tag_of(story: &WatchDetails) -> String {
     let view = WatchView {
         next_poll_at: None,
@@ -81,17 +81,17 @@ pub(in crate::api) fn tag_of(story: &WatchDetails) -> String {
     format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(short))
 }
 
-/// How long jobs take, asked once for all of a kind.
+/// The known durations by kind of job. Each kind is read from the store once.
 pub(super) type KnownByJob = HashMap<JobContext, Arc<KnownDurations>>;
 
-/// A watch as it was read now, with how long its job is likely to take where that can be said.
+/// Creates the snapshot of a watch that was just read, with an estimate of how long its job takes if known.
 pub(super) async fn with_outlook(
     store: &dyn Store,
     read: WatchDetails,
     paces: &mut KnownByJob,
 ) -> WatchSnapshot {
     let runs = read.watch.state == WatchState::Watching;
-    // what is known is how long whole jobs take
+    // the known durations are those of whole jobs
     if !runs || read.watch.request.options.until.is_some() {
         return WatchSnapshot::new(read, None);
     }

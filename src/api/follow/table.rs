@@ -1,4 +1,4 @@
-//! Who follows which watch, and what of it is to be read again. No I/O, no async.
+//! The followers of each watch, and the watches to read again. No I/O, no async.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,32 +15,32 @@ use crate::{
     store::WatchVersion,
 };
 
-/// The most followers of one watch.
+/// The maximum number of followers of one watch.
 pub(super) const MOST_OF_ONE: usize = 1024;
 
-/// Why there is no room.
+/// Why a follower is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::api) enum FollowRefusal {
-    /// As many follow as may.
+    /// The relay is at its limit of followers.
     Full,
-    /// As many follow this watch as may.
+    /// The watch is at its limit of followers.
     Crowded,
     /// The relay stops.
     Closed,
 }
 
-/// The watches that somebody follows. All clones are one.
+/// The watches that have followers. All clones share one state.
 #[derive(Debug, Clone)]
 pub(super) struct FollowTable(Arc<Mutex<Rows>>);
 
 #[derive(Debug, Default)]
 struct Rows {
     watches: HashMap<WatchId, Row>,
-    /// All who follow.
+    /// The number of all followers.
     followers: usize,
-    /// Rows so far: tells one from another of the same watch.
+    /// The number of rows created so far. It distinguishes a row from an earlier row of the same watch.
     begun: u64,
-    /// So many may follow watches at a time, in streams and in calls that wait.
+    /// The maximum number of followers, in streams and in calls that wait.
     most: usize,
     is_closed: bool,
 }
@@ -50,7 +50,7 @@ struct Row {
     number: u64,
     followers: usize,
     sender: watch::Sender<Arc<WatchSnapshot>>,
-    /// As of the latest reading, or of before.
+    /// The version at the latest read, or an earlier one.
     version: Option<WatchVersion>,
     is_stale: bool,
     following: Subscription<JobId>,
@@ -76,7 +76,7 @@ impl Rows {
         gauge!("relay_streams").set(f64::from(followers));
     }
 
-    /// One more follows a watch, if somebody follows it already.
+    /// Adds a follower to a watch that already has followers.
     fn join(&mut self, owner: ClientId, id: WatchId) -> Result<Found, FollowRefusal> {
         let of_one = self.watches.get(&id).map_or(0, |row| row.followers);
         self.check_room(of_one)?;
@@ -93,26 +93,26 @@ impl Rows {
     }
 }
 
-/// The row of a watch, now with one follower more.
+/// The row of a watch, with one more follower.
 enum Found {
     Nobody,
     NotTheirs,
     Row(watch::Receiver<Arc<WatchSnapshot>>, u64),
 }
 
-/// What came of following a watch that somebody may follow already.
+/// The result of joining the followers of a watch.
 #[derive(Debug)]
 pub(super) enum JoinOutcome {
-    /// Nobody does.
+    /// The watch has no followers yet.
     First,
-    /// It is another client's.
+    /// The watch belongs to another client.
     NotTheirs,
-    /// Others do as well.
+    /// The watch has other followers, and one was added.
     More(WatchFollower),
 }
 
 impl FollowTable {
-    /// Nobody follows anything; so many may at a time.
+    /// Creates a table without followers, for at most `most` followers.
     pub(super) fn new(most: usize) -> Self {
         let rows = Rows {
             most,
@@ -121,12 +121,12 @@ impl FollowTable {
         Self(Arc::new(Mutex::new(rows)))
     }
 
-    /// What a panic elsewhere left behind is whole: every change to it is one step.
+    /// Locks the rows. Each update is a single step, so the data is consistent even if the lock is poisoned.
     fn rows(&self) -> MutexGuard<'_, Rows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows a client's watch, if somebody follows it already.
+    /// Follows a client's watch if the watch already has followers.
     pub(super) fn join(&self, owner: ClientId, id: WatchId) -> Result<JoinOutcome, FollowRefusal> {
         Ok(match self.rows().join(owner, id)? {
             Found::Nobody => JoinOutcome::First,
@@ -135,7 +135,7 @@ impl FollowTable {
         })
     }
 
-    /// Follows a client's watch that was read just now, and has it read again.
+    /// Follows a client's watch that was just read, and marks it to be read again.
     pub(super) fn begin(
         &self,
         snapshot: Arc<WatchSnapshot>,
@@ -143,7 +143,7 @@ impl FollowTable {
     ) -> Result<WatchFollower, FollowRefusal> {
         let (owner, id) = (snapshot.story.watch.client_id, snapshot.story.watch.id);
         let mut rows = self.rows();
-        // somebody else may have begun meanwhile
+        // another follower may have come first
         if let Found::Row(receiver, number) = rows.join(owner, id)? {
             return Ok(self.follower(id, number, receiver));
         }
@@ -181,14 +181,14 @@ impl FollowTable {
         }
     }
 
-    /// Has a watch read again; false if nobody follows it.
+    /// Marks a watch to be read again. Returns false if the watch has no followers.
     pub(super) fn touch(&self, id: WatchId) -> bool {
         let mut rows = self.rows();
         let row = rows.watches.get_mut(&id);
         row.map(|row| row.is_stale = true).is_some()
     }
 
-    /// Has the watches of these jobs read again.
+    /// Marks the watches of these jobs to be read again.
     pub(super) fn touch_jobs(&self, jobs: &HashSet<JobId>) {
         if jobs.is_empty() {
             return;
@@ -198,14 +198,14 @@ impl FollowTable {
         }
     }
 
-    /// Has watches read again that were to be read and could not be.
+    /// Marks watches to be read again, for example after a failed read.
     pub(super) fn touch_all(&self, ids: &[WatchId]) {
         for id in ids {
             self.touch(*id);
         }
     }
 
-    /// At most so many of those that are to be read; they are taken as read.
+    /// Takes at most `limit` watches that are to be read, and clears their marks.
     pub(super) fn take_stale(&self, limit: usize) -> Vec<WatchId> {
         let mut rows = self.rows();
         let stale = rows.watches.iter_mut().filter(|(_, row)| row.is_stale);
@@ -216,13 +216,13 @@ impl FollowTable {
         taken.collect()
     }
 
-    /// All that are followed.
+    /// Returns all watches that have followers.
     pub(super) fn ids(&self) -> Vec<WatchId> {
         self.rows().watches.keys().copied().collect()
     }
 
-    /// Those of these watches that have another version than when they were read. What has no version any
-    /// more is gone, and its followers are told so.
+    /// Returns the asked watches whose version differs from the one last read. A watch without a version no longer
+    /// exists, so its followers end.
     pub(super) fn changed(
         &self,
         asked: &[WatchId],
@@ -239,7 +239,7 @@ impl FollowTable {
         asked.iter().copied().filter(is_other).collect()
     }
 
-    /// Hands a watch to all who follow it.
+    /// Sends a watch to all its followers.
     pub(super) fn publish(&self, snapshot: WatchSnapshot, version: Option<WatchVersion>) {
         if let Some(row) = self.rows().watches.get_mut(&snapshot.story.watch.id) {
             row.version = version;
@@ -247,12 +247,12 @@ impl FollowTable {
         }
     }
 
-    /// Tells those who follow a watch that it is read no more.
+    /// Ends all followers of a watch.
     pub(super) fn end(&self, id: WatchId) {
         self.rows().watches.remove(&id);
     }
 
-    /// Tells all who follow that nothing is read any more. From now on nobody may.
+    /// Ends all followers. Further followers are rejected.
     pub(super) fn close(&self) {
         let mut rows = self.rows();
         rows.is_closed = true;
@@ -260,7 +260,7 @@ impl FollowTable {
     }
 }
 
-/// One who follows a watch; it leaves when this is dropped.
+/// The permit of one follower. Dropping it removes the follower.
 #[derive(Debug)]
 pub(super) struct FollowPermit {
     table: FollowTable,

@@ -1,4 +1,4 @@
-//! Reads the watches that somebody follows when they changed, many at once.
+//! Reads changed watches for their followers, in batches.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,23 +15,23 @@ use crate::{
     store::StoreError,
 };
 
-/// At most so many watches are read at once.
+/// The maximum number of watches to read at once.
 const BATCH: usize = 200;
 
-/// At most so many are asked about at once.
+/// The maximum number of watches in one query of versions.
 const ASKED_AT_ONCE: usize = 1000;
 
-/// How often all that are followed are asked about: another relay may have changed them.
+/// How often the worker checks all followed watches, because another relay may have changed them.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// ... and how often at most, when other relays say that they did something.
+/// The minimum time between two checks while other relays notify of changes.
 const ASK_AT_MOST: Duration = Duration::from_millis(200);
 
-/// Hands watches to those who follow them.
+/// Reads watches for their followers.
 pub struct FollowWorker {
     follows: FollowRegistry,
     asked_at: Option<Instant>,
-    /// Another relay said that it did something.
+    /// Whether another relay has notified of changes since the last check.
     is_told: bool,
 }
 
@@ -44,10 +44,10 @@ impl FollowWorker {
         }
     }
 
-    /// Reads these watches, those of them that changed, and hands them on.
+    /// Reads the changed ones of these watches, and sends them to their followers.
     async fn read(&self, ids: &[WatchId]) -> Result<(), StoreError> {
         let (store, table) = (&self.follows.store, &self.follows.table);
-        // before the watches: what changes in between has them read once more
+        // the versions come before the watches, so that a change in between causes another read
         let versions: HashMap<_, _> = store.watch_versions(ids).await?.into_iter().collect();
         let changed = table.changed(ids, &versions);
         if changed.is_empty() {
@@ -62,7 +62,7 @@ impl FollowWorker {
         Ok(())
     }
 
-    /// Reads these watches; one that cannot be read does not hold up the others.
+    /// Reads these watches. A watch that cannot be read does not delay the others.
     async fn read_all(&self, ids: &[WatchId]) -> Result<(), StoreError> {
         match self.read(ids).await {
             Err(
@@ -88,12 +88,12 @@ impl FollowWorker {
         Ok(())
     }
 
-    /// Asks about all that are followed, and has those read that changed.
+    /// Checks all followed watches, and marks the changed ones to be read.
     async fn ask(&mut self) -> Result<(), StoreError> {
         let (store, table) = (&self.follows.store, &self.follows.table);
         for ids in table.ids().chunks(ASKED_AT_ONCE) {
             match store.watch_versions(ids).await {
-                // each is read by itself then, and one that cannot be read is followed no more
+                // each watch is then read on its own, and one that cannot be read loses its followers
                 Err(failure) if failure.is_damage() => table.touch_all(ids),
                 versions => {
                     let versions = versions?.into_iter().collect();
@@ -106,7 +106,7 @@ impl FollowWorker {
         Ok(())
     }
 
-    /// How long until all are to be asked about.
+    /// Returns the time until the next check of all watches.
     fn until_asking(&self) -> Duration {
         let every = if self.is_told { ASK_AT_MOST } else { ASK_EVERY };
         let asked = self.asked_at.map(|at| at.elapsed());
@@ -152,7 +152,7 @@ impl Worker for FollowWorker {
         })
     }
 
-    /// Whoever follows is told that nothing is read any more, so that no stream holds up a stop.
+    /// Ends all followers, so that no stream delays the stop of the relay.
     async fn drain(&mut self) -> Result<(), WorkerError> {
         self.follows.table.close();
         Ok(())

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what the handlers say, the problems that follow from it, and what is posted to callbacks.
+//! The OpenAPI document: the handlers' descriptions, their problems, and the events that are posted to callbacks.
 
 mod problems;
 mod webhooks;
@@ -20,8 +20,8 @@ use crate::{
     web::{FieldCode, FieldError, ProblemDocument},
 };
 
-/// What an answer names, and the operations that take it: operation, status, where the id is, the
-/// parameter, and those operations.
+/// Links from a response to operations that take its id: operation, status, pointer to the id, parameter, and
+/// target operations.
 const LINKS: &[(&str, &str, &str, &str, &[&str])] = &[
     ("createWatch", "200", "/id", "watchId", WATCH_OPERATIONS),
     ("createWatch", "202", "/id", "watchId", WATCH_OPERATIONS),
@@ -66,7 +66,7 @@ const WATCH_OPERATIONS: &[&str] = &[
 )]
 struct Frame;
 
-/// The OpenAPI 3.1 document of the whole API.
+/// Returns the OpenAPI 3.1 document of the whole API.
 #[must_use]
 pub fn document() -> Document {
     let mut document = Frame::openapi();
@@ -77,7 +77,7 @@ pub fn document() -> Document {
         for operation in operations(item) {
             add_problems(path, operation);
             add_links(operation);
-            // said, not left out: to a generator no word may mean a key as well
+            // set explicitly, because generators may take a missing value for a required key
             operation.security.get_or_insert_default();
         }
     }

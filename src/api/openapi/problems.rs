@@ -1,4 +1,4 @@
-//! The problems that each operation can end in, with an example of each.
+//! The problems that each operation can return, with an example of each.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::{
     web::ProblemCode,
 };
 
-/// Problems of single operations that nothing else in the document tells of.
+/// Problems of single operations that cannot be derived from the rest of the document.
 const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
     ("createWatch", &[ProblemCode::TooManyOpenWatches]),
     ("getWatch", &[ProblemCode::TooManyStreams]),
@@ -40,10 +40,10 @@ const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
     ("readMetrics", &[ProblemCode::NotFound]),
 ];
 
-/// How asking for one delivery once more can end.
+/// The problems of a call that delivers one delivery again.
 const REDELIVERY_PROBLEMS: &[ProblemCode] = &[ProblemCode::NewerEvent, ProblemCode::WatchCancelled];
 
-/// Any operation can end so.
+/// The problems of every operation.
 const ALWAYS: &[ProblemCode] = &[
     ProblemCode::BadRequest,
     ProblemCode::InternalError,
@@ -51,7 +51,7 @@ const ALWAYS: &[ProblemCode] = &[
     ProblemCode::Overloaded,
 ];
 
-/// An operation that reads a body can end so.
+/// The problems of every operation that reads a body.
 const WITH_BODY: &[ProblemCode] = &[
     ProblemCode::BadRequest,
     ProblemCode::NotJson,
@@ -61,7 +61,7 @@ const WITH_BODY: &[ProblemCode] = &[
     ProblemCode::InvalidField,
 ];
 
-/// Adds to an operation the answers that are problems.
+/// Adds the problem responses to an operation.
 pub(super) fn add_problems(path: &str, operation: &mut Operation) {
     let call = Call::of(path, operation);
     let mut by_status: BTreeMap<u16, Vec<ProblemCode>> = BTreeMap::new();
@@ -76,7 +76,7 @@ pub(super) fn add_problems(path: &str, operation: &mut Operation) {
     }
 }
 
-/// The problems an operation can end in, as its parameters, body and security tell.
+/// Returns the problems of an operation, derived from its parameters, body and security.
 fn problems_of(operation: &Operation) -> Vec<ProblemCode> {
     let mut codes = Vec::new();
     let id = operation.operation_id.as_deref().unwrap_or_default();
@@ -125,16 +125,16 @@ fn is_secured_by(operation: &Operation, scheme: &str) -> bool {
         .any(|requirement| requirement.get(scheme).is_some())
 }
 
-/// A call that fails, for the examples.
+/// A failing call, for the examples.
 struct Call {
-    /// The path that is asked for.
+    /// The path of the request.
     path: String,
-    /// A field of its body.
+    /// The name of a field of the request body.
     field: Option<String>,
 }
 
 impl Call {
-    /// The call that an operation's own examples make.
+    /// Creates the call from the examples in an operation.
     fn of(path: &str, operation: &Operation) -> Self {
         let told = serde_json::to_value(operation).unwrap_or_default();
         let parameters = told.get("parameters").and_then(Value::as_array);
@@ -150,7 +150,7 @@ impl Call {
         Self { path, field }
     }
 
-    /// The answer of one status that can be any of these problems.
+    /// Creates the response of one status, which can be any of these problems.
     fn response(&self, codes: &[ProblemCode]) -> Response {
         let described = codes.iter();
         let described = described.map(|code| format!("`{}`: {}.", code.as_str(), code.title()));
@@ -194,7 +194,7 @@ impl Call {
             .build()
     }
 
-    /// What is at fault, where the input is.
+    /// Returns the fault for problems of invalid input.
     fn fault(&self, code: ProblemCode) -> Option<Value> {
         match (code, &self.field) {
             (ProblemCode::InvalidField, Some(field)) => Some(json!({

@@ -1,4 +1,4 @@
-//! The document, held to what the relay does.
+//! Tests that the OpenAPI document matches the behaviour of the relay.
 
 use std::collections::BTreeSet;
 
@@ -61,13 +61,13 @@ fn it_is_the_document_of_the_whole_contract() {
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
 }
 
-/// Whether something is described in words.
+/// Returns whether a part of the document has a description.
 fn is_described(thing: &Value) -> bool {
     let text = thing["description"].as_str();
     text.is_some_and(|text| !text.trim().is_empty())
 }
 
-/// What an operation, or a webhook, leaves to guess.
+/// Returns what the description of an operation or webhook lacks.
 fn gaps(operation: &Value) -> Vec<String> {
     let mut gaps = Vec::new();
     let mut need = |is_there: bool, what: &str| {
@@ -134,7 +134,7 @@ fn each_error_tells_its_problem_codes_with_an_example_of_each() {
                 assert_eq!(has_fault, code.starts_with("invalid-"), "{place} {code}");
             }
         }
-        // 500, and 503 of a relay that has too much to do
+        // 500, and 503 when the relay is overloaded
         assert!(count >= 2, "{name}");
     }
 }
@@ -289,7 +289,7 @@ fn every_link_leads_from_an_answer_to_a_parameter_of_an_operation() {
     }
 }
 
-/// Operations, and webhooks.
+/// Returns all operations and webhooks.
 fn each_operation_and_webhook() -> Vec<(String, Value)> {
     let document = serde_json::to_value(document()).unwrap();
     let webhooks = document["webhooks"].as_object().unwrap().iter();
@@ -323,7 +323,7 @@ fn generators_are_told_the_server_the_security_and_how_each_call_can_end() {
     }
 }
 
-/// What stands beside references that are one of several forms, with the place of each.
+/// Returns the references in `oneOf` lists that have other keys beside them, each with its place in the document.
 fn beside_references(place: &str, schema: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for (key, value) in schema.as_object().into_iter().flatten() {

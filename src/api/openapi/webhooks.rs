@@ -1,4 +1,4 @@
-//! What the relay posts to callbacks, by the event's type.
+//! The events that the relay posts to callbacks, by type.
 
 use serde_json::{Value, json};
 use utoipa::openapi::{
@@ -16,13 +16,13 @@ use crate::{api::examples, domain::Status};
 
 const TAG: &str = "events";
 
-/// What all of them have in common.
+/// The description that all events share.
 const COMMON: &str = "Posted to the callback of each watch that asked for such events, and signed after the Standard \
     Webhooks specification over `webhook-id`, `webhook-timestamp` and the exact body; any of its libraries \
     verifies it. Delivery is at least once: a duplicate has the same `webhook-id`. `sequence` counts a watch's \
     events.";
 
-/// The headers of a callback: name, whether it is always there, what it says, and an example.
+/// The headers of a callback: name, whether it is always present, description, and an example.
 const HEADERS: [(&str, bool, &str, &str); 4] = [
     (
         "webhook-id",
@@ -51,7 +51,7 @@ const HEADERS: [(&str, bool, &str, &str); 4] = [
     ),
 ];
 
-/// What each answer of a callback comes to.
+/// How the relay treats each response of a callback.
 const ANSWERS: [(&str, &str); 6] = [
     ("2XX", "It is accepted. What the body says does not matter."),
     (
@@ -76,7 +76,7 @@ const ANSWERS: [(&str, &str); 6] = [
     ),
 ];
 
-/// All of them.
+/// Returns all webhooks.
 pub(super) fn webhooks() -> Paths {
     let mut webhooks = Paths::new();
     for (status, example) in examples::events() {
@@ -91,7 +91,7 @@ fn operation(status: Status, example: Value) -> Operation {
     OperationBuilder::new()
         .tag(TAG)
         .securities(Some([]))
-        // the relay makes this call: generators leave it out of a client, which cannot
+        // the relay makes this call, so generators must leave it out of clients
         .extensions(Some(Extensions::builder().add("x-internal", true).build()))
         .operation_id(Some(id))
         .summary(Some(summary))
@@ -102,7 +102,7 @@ fn operation(status: Status, example: Value) -> Operation {
         .build()
 }
 
-/// The operation's id, what it tells, and what there is to know of it.
+/// Returns the operation's id, summary and description.
 fn words(status: Status) -> (&'static str, &'static str, &'static str) {
     match status {
         Status::Success => (

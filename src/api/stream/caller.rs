@@ -1,4 +1,4 @@
-//! Who asks for a stream, of which watch, and what they have seen of it.
+//! The caller of a stream: its client, the watch, and the last event that the caller has seen.
 
 use axum::extract::{FromRequestParts, Path};
 use http::{HeaderMap, header, request::Parts};
@@ -10,13 +10,13 @@ use crate::{
     web::{Problem, ProblemCode, QueryParams},
 };
 
-/// Whoever may follow a watch: its client by its key, or anybody by an address that was signed for it.
+/// A caller that may follow a watch: its client with the API key, or anyone with a signed URL.
 pub(super) struct Caller {
-    /// The client, or the one that the address was made for.
+    /// The client of the API key, or the client for which the URL was signed.
     pub(super) client: Client,
     /// The watch.
     pub(super) watch: WatchId,
-    /// The `id` of the last event that was seen.
+    /// The `id` of the last event that the caller has seen.
     pub(super) last_event_id: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl FromRequestParts<ApiState> for Caller {
         let expires = params.take("expires", "given once", any);
         let signature = params.take("signature", "given once", any);
         let by_parameter = params.take("lastEventId", "given once", any);
-        // a key goes before an address: whoever has one needs no other
+        // the key takes precedence over a signed URL
         let client = if parts.headers.contains_key(header::AUTHORIZATION) {
             state.gate.admit(&parts.headers).await?
         } else {
@@ -49,8 +49,8 @@ impl FromRequestParts<ApiState> for Caller {
     }
 }
 
-/// The client that an address was made for. Whether there is such a watch is not told: an address that is
-/// not valid is the same for all.
+/// Returns the client for which a URL was signed. An invalid URL always gets the same response, which does not
+/// reveal whether the watch exists.
 async fn by_address(
     state: &ApiState,
     watch: Option<WatchId>,

@@ -1,4 +1,4 @@
-//! What a stream tells next: pure.
+//! Decides what a stream sends next. Pure, without I/O.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::{
     domain::{EventId, StepView, WatchState},
 };
 
-/// How long an `EventSource` waits before it asks again.
+/// How long an `EventSource` waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The id of what is told last, which is no event's.
+/// The id of the last message of a stream. It is not the id of an event.
 const END: &str = "end";
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Progress<'a> {
@@ -26,25 +26,25 @@ struct Progress<'a> {
     estimated_seconds_left: Option<u64>,
 }
 
-/// Where a watch ended.
+/// The final state of a watch.
 #[derive(Debug, Serialize)]
 struct End {
     state: WatchState,
 }
 
-/// Knows what was told so far.
+/// Writes a stream's messages, and tracks what has been sent.
 #[derive(Debug)]
 pub(super) struct FrameWriter {
-    /// The progress that was told last.
+    /// The hash of the progress that was sent last.
     progress: Option<u64>,
-    /// The event that was told last, or seen before.
+    /// The last event that was sent, or that the caller had already seen.
     event: Option<EventId>,
     has_ended: bool,
 }
 
 impl FrameWriter {
-    /// Goes on after the event that was seen last. None if the watch has ended and that was its last word;
-    /// an id that is none of this watch's means that nothing was seen.
+    /// Continues after the event that the caller saw last. Returns `None` if the watch has ended and the caller has
+    /// seen its last event. An unknown id counts as if the caller had seen nothing.
     pub(super) fn begin(snapshot: &WatchSnapshot, last: Option<&str>) -> Option<Self> {
         let seen = last.and_then(|last| last.parse().ok());
         let seen = snapshot.told.iter().find(|told| Some(told.id) == seen);
@@ -59,12 +59,12 @@ impl FrameWriter {
         })
     }
 
-    /// Whether all was told.
+    /// Returns whether everything has been sent.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// What is to be told next of a watch; none if all of it was.
+    /// Returns the next message for a snapshot, or `None` if nothing is left to send.
     pub(super) fn next(&mut self, snapshot: &WatchSnapshot, now: Timestamp) -> Option<Event> {
         let is_first = self.progress.is_none();
         if self.progress != Some(snapshot.progress) {
@@ -98,7 +98,7 @@ fn progress(snapshot: &WatchSnapshot, now: Timestamp) -> Event {
     Event::default().event("progress").data(json(&data))
 }
 
-/// Plain structures can always be written.
+/// Serializes plain structures, which cannot fail.
 fn json(data: &impl Serialize) -> String {
     serde_json::to_string(data).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! Addresses that let whoever holds one follow one watch for a while, without a key: pure.
+//! Signed URLs that let anyone follow one watch for a limited time, without an API key. Pure, without I/O.
 //!
-//! They are signed by a key that is derived from the client's signing secret, so every relay on a store makes
-//! and knows them, and they end with their client. What is derived from is no message that a webhook could
-//! be: those have two dots.
+//! The signing key is derived from the client's signing secret. So every relay on a store can sign and verify URLs,
+//! and they become invalid when the client is revoked. The text for the derivation cannot be a signed webhook,
+//! because a webhook's signed text contains two dots.
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -10,26 +10,26 @@ use jiff::Timestamp;
 
 use crate::domain::{Client, SigningSecret, WatchId};
 
-/// How long an address is valid, in seconds.
+/// How long a URL is valid, in seconds.
 const VALID_FOR: i64 = 15 * 60;
 
-/// By how much the clocks of two relays may differ, in seconds.
+/// The maximum difference between the clocks of two relays, in seconds.
 const SKEW: i64 = 60;
 
-/// What the key is for.
+/// The purpose of the derived key.
 const PURPOSE: &[u8] = b"basiq-relay stream address 1";
 
-/// What makes an address one that was signed.
+/// The signed parts of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SignedLink {
-    /// Until when it is valid, in Unix seconds.
+    /// The time at which the URL expires, in Unix seconds.
     pub(super) expires: i64,
     /// The signature.
     pub(super) signature: Vec<u8>,
 }
 
 impl SignedLink {
-    /// Reads the parameters of an address; none if they can be no signature of the relay's.
+    /// Parses the parameters of a URL. Returns `None` if they cannot be a signature of the relay.
     pub(super) fn read(expires: &str, signature: &str) -> Option<Self> {
         let is_plain = expires.bytes().all(|byte| byte.is_ascii_digit());
         Some(Self {
@@ -38,13 +38,13 @@ impl SignedLink {
         })
     }
 
-    /// Whether it can be valid now, whoever signed it.
+    /// Returns whether the URL is within its time limits. Does not check the signature.
     pub(super) fn is_timely(&self, now: Timestamp) -> bool {
         let now = now.as_second();
         now < self.expires && self.expires <= now + VALID_FOR + SKEW
     }
 
-    /// Whether a secret of this client's that signs now has signed it for this watch.
+    /// Returns whether the client signed the URL for this watch, with a secret that is valid now.
     pub(super) fn is_by(&self, client: &Client, watch: WatchId, now: Timestamp) -> bool {
         let previous = client.previous_secret.as_ref();
         let previous = previous.filter(|(_, until)| now < *until);
@@ -61,7 +61,7 @@ impl SignedLink {
     }
 }
 
-/// The path of a watch's stream, signed as of now.
+/// Returns the path of a watch's stream, signed now.
 pub(super) fn signed_path(client: &Client, watch: WatchId, now: Timestamp) -> String {
     let expires = now.as_second() + VALID_FOR;
     let message = message(watch, expires);
@@ -121,7 +121,7 @@ mod tests {
         signed.is_timely(now) && signed.is_by(client, watch.parse().unwrap(), now)
     }
 
-    /// Computed apart from this code, with Python's `hmac` and `base64`.
+    /// The expected value was computed independently, with Python's `hmac` and `base64`.
     #[test]
     fn a_known_watch_has_its_known_address() {
         let path = signed_path(&client(7), WATCH.parse().unwrap(), at(0));

@@ -1,4 +1,4 @@
-//! `GET /watch/{watchId}/stream`: what happens to a watch, as server-sent events.
+//! `GET /watch/{watchId}/stream`: the changes of a watch as server-sent events.
 
 mod caller;
 mod frame;
@@ -26,21 +26,20 @@ use crate::{
     web::Problem,
 };
 
-/// A stream that is still open then is closed; whoever still listens asks again.
+/// The maximum duration of a stream. The relay then closes it, and clients reconnect.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// How often a comment is sent where there is nothing to tell, so that nothing in between takes the
-/// connection for dead.
+/// How often the relay sends a comment while nothing changes, so that no proxy drops an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Has proxies that hold back answers pass this one on.
+/// Tells proxies not to buffer the stream.
 static ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default().routes(routes!(stream_watch))
 }
 
-/// Where a client's watch can be streamed without its key, for a while.
+/// Returns the URL at which a client's watch can be streamed without an API key, for a limited time.
 pub(super) fn stream_url(parts: &ApiParts, client: &Client, watch: WatchId) -> String {
     let path = link::signed_path(client, watch, parts.clock.now());
     match &parts.server.public_url {
@@ -51,17 +50,20 @@ pub(super) fn stream_url(parts: &ApiParts, client: &Client, watch: WatchId) -> S
 
 /// Follow a watch as it changes
 ///
-/// Server-sent events (`text/event-stream`), for browsers and others that receive no webhooks.
-/// `progress` comes first and whenever the steps or the state change: `{"steps":[…],"state":…,
-/// "estimatedSecondsLeft":n}`, where `n` is how much longer half of such jobs take, null where that is not
-/// known. `job.success`, `job.failed`, `job.action-required` and `job.delayed` are the watch's events, those
-/// that were told before as well; their `id` is the event's id, their data the body that is posted to the
-/// callback. `end` comes last, when the watch has ended: `{"state":…}`. With `Last-Event-ID` the stream goes
-/// on after that event; a watch that has ended and was told to its end is answered 204, which stops an
-/// `EventSource`.
+/// Server-sent events (`text/event-stream`), for browsers and other clients that cannot receive webhooks.
 ///
-/// Authorized by the key, or by `expires` and `signature` as they stand in `streamUrl`; that address is
-/// valid for 15 minutes. A stream lasts an hour at most.
+/// `progress` comes first, and again whenever the steps or the state change. Its data is `{"steps":[…],"state":…,
+/// "estimatedSecondsLeft":n}`. Half of such jobs end within `n` more seconds. `n` is null if that is not known.
+///
+/// `job.success`, `job.failed`, `job.action-required` and `job.delayed` are the events of the watch, including
+/// earlier ones. Their `id` is the event's id, and their data is the body that is posted to the callback. `end`
+/// comes last, when the watch has ended. Its data is `{"state":…}`.
+///
+/// With `Last-Event-ID` the stream continues after that event. If the watch has ended and its last event was seen,
+/// the response is 204, which stops an `EventSource`.
+///
+/// Authenticate with the API key, or with `expires` and `signature` from `streamUrl`. That URL is valid for 15
+/// minutes. A stream lasts one hour at most.
 #[utoipa::path(
     get,
     path = "/watch/{watchId}/stream",
@@ -102,7 +104,7 @@ async fn stream_watch(State(state): State<ApiState>, caller: Caller) -> Result<R
     Ok(response)
 }
 
-/// A stream on its way.
+/// The state of an open stream.
 struct EventContext {
     follower: WatchFollower,
     teller: FrameWriter,
@@ -110,8 +112,8 @@ struct EventContext {
     until: Instant,
 }
 
-/// All there is to tell, one event at a time and only when the connection takes it: of what changes
-/// meanwhile, the latest.
+/// Sends one message at a time, when the connection accepts it. If a watch changes several times meanwhile, only
+/// its latest snapshot is used.
 fn tell(
     follower: WatchFollower,
     teller: FrameWriter,

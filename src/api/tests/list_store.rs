@@ -1,4 +1,4 @@
-//! A store that keeps watches in a list and does nothing else.
+//! A test store that keeps watches in a list.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -20,17 +20,17 @@ use crate::{
     },
 };
 
-/// The key of client `a`.
+/// The API key of client `a`.
 pub(super) const KEY: &str = "brk_of_a";
-/// The key of client `b`.
+/// The API key of client `b`.
 pub(super) const OTHER_KEY: &str = "brk_of_b";
-/// What signs for all clients.
+/// The signing secret of all clients.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 #[derive(Default)]
 pub(super) struct ListStore {
     pub(super) watches: Mutex<Vec<Watch>>,
-    /// Whether the store is out of reach.
+    /// Whether the store is unavailable.
     pub(super) away: bool,
     pub(super) new_jobs: NewJobs,
     pub(super) new_deliveries: NewDeliveries,

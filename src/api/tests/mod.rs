@@ -1,4 +1,4 @@
-//! The API as a whole, asked without a socket, on a store that keeps watches in a list.
+//! Tests the whole API without a socket, on a store that keeps watches in a list.
 
 mod list_store;
 mod streams;
@@ -198,7 +198,7 @@ async fn a_client_stays_within_its_limits() {
 #[tokio::test]
 async fn pages_follow_each_other_to_the_end() {
     let app = App::new(|_| ());
-    // ids made within one millisecond do not sort by their order, so the clock's time is too coarse
+    // ids created within one millisecond have no defined order, so the test does not check the order of the pages
     for job in ["job-1", "job-2", "job-3"] {
         app.register(job).await;
     }

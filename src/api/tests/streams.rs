@@ -1,4 +1,4 @@
-//! Streams and calls that wait, in a time that passes at once.
+//! Tests streams and calls that wait, with paused time.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn a_call_that_waits_may_wait_longer_than_others_and_takes_no_room() {
     let (_, watch) = app.register("job-1").await;
     let path = format!("GET /watch/{}", watch["id"].as_str().unwrap());
     let began = Instant::now();
-    // as many as there are calls worked on
+    // as many calls as there are permits
     let waiting = (0..1024).map(|_| async {
         let call = format!("{path}?wait=60s");
         app.ask(&call, KEY, None).await.0
@@ -83,7 +83,7 @@ async fn one_watch_is_followed_by_as_many_as_may_and_no_more() {
         ProblemCode::TooManyStreams.type_uri(),
         "{problem}"
     );
-    // others are answered: an open stream is no request in hand
+    // other calls are handled, because an open stream holds no permit
     assert_eq!(app.ask("GET /watch", KEY, None).await.0, StatusCode::OK);
     open.pop();
     let request = Request::get(url).body(Body::empty()).unwrap();

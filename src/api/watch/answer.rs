@@ -1,4 +1,4 @@
-//! `POST /watch/{watchId}/mfa`: passes the person's answer on to Basiq.
+//! `POST /watch/{watchId}/mfa`: passes the person's answer to Basiq.
 
 use std::time::Duration;
 
@@ -26,17 +26,17 @@ use crate::{
 
 const FIELDS: &[&str] = &["response"];
 
-/// A claim to answer is over by then, whatever became of the answer.
+/// The lifetime of a claim to answer. The claim ends after this time even if its end could not be stored.
 const CLAIM: SignedDuration = SignedDuration::from_secs(10);
 
-/// For so long after Basiq accepted an answer another to the same challenge is held off, unless
-/// the job moves on before.
+/// How long a second answer to the same challenge is rejected after Basiq accepted one. The time ends early if the
+/// job moves on.
 const HOLD: SignedDuration = SignedDuration::from_secs(5);
 
-/// Seconds after which an answer that was not taken may be sent again, unless Basiq says more.
+/// Seconds after which an answer that was not taken may be sent again, unless Basiq asks for more.
 const RETRY_SECONDS: u64 = 2;
 
-/// How passing an answer on can end, besides what any call can end in.
+/// The problems of this call in addition to those of every call.
 pub(in crate::api) const ANSWER_PROBLEMS: &[ProblemCode] = &[
     ProblemCode::NoOpenChallenge,
     ProblemCode::BeingAnswered,
@@ -73,10 +73,10 @@ fn response_schema() -> Array {
 
 /// Answer an open challenge
 ///
-/// Passes the person's answer on to Basiq, so that a frontend needs no access to Basiq of its own.
-/// The answer is neither stored nor logged. 202 says that Basiq took it; what becomes of the job is
-/// told by the next event. An answer that may have reached Basiq is never sent twice: after
-/// `upstream-failed`, read the watch before it is sent again.
+/// Passes the person's answer to Basiq, so that a frontend needs no access to Basiq. The answer is neither stored
+/// nor logged. A 202 response means that Basiq accepted the answer. The next event reports the result of the job.
+/// The relay never sends an answer twice if it may have reached Basiq. After `upstream-failed`, read the watch
+/// before you send the answer again.
 #[utoipa::path(
     post,
     path = "/watch/{watchId}/mfa",
@@ -112,7 +112,7 @@ pub(super) async fn answer_challenge(
     }
 }
 
-/// Ends the claim. Wherever the answer may have changed the job, that is looked at once.
+/// Ends the claim. If the answer may have changed the job, the relay looks at the job at once.
 async fn conclude(parts: &ApiParts, job_id: &JobId, result: &Result<(), AnswerError>) {
     let now = parts.clock.now();
     let end = AnswerEnd {
@@ -122,7 +122,7 @@ async fn conclude(parts: &ApiParts, job_id: &JobId, result: &Result<(), AnswerEr
     match parts.store.end_answer(job_id, end).await {
         Ok(()) if end.look_at.is_some() => parts.tracker_wake.ring(),
         Ok(()) => {}
-        // The claim ends by itself, and the job is looked at often: what Basiq said still counts.
+        // The claim expires by itself and the job is looked at often. So the caller still gets Basiq's response.
         Err(error) => {
             warn!(job.id = %job_id, error = %ErrorChain(&error), "the end of an answer is not stored");
         }
@@ -150,7 +150,7 @@ fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
-/// Reads an answer, or tells all that is wrong with it. No message repeats a value.
+/// Parses an answer, or returns all its faults. No message repeats a value.
 fn parse(object: RawObject) -> Result<MfaAnswer, Problem> {
     let mut fields = BodyFields::new(object);
     let texts = texts(&mut fields);

@@ -17,7 +17,7 @@ use crate::{
 
 /// Cancel a watch
 ///
-/// Nothing more is posted for it. To cancel it once more changes nothing.
+/// The relay posts nothing more for this watch. Cancelling it again changes nothing.
 #[utoipa::path(
     delete,
     path = "/watch/{watchId}",
@@ -48,8 +48,8 @@ pub(super) async fn cancel_watch(
 
 /// Deliver a watch's latest event once more
 ///
-/// With the same `webhook-id`. An event that is still being tried is tried now; there is no second
-/// copy.
+/// The delivery has the same `webhook-id`. An event that is still pending is attempted at once, and no second copy
+/// is queued.
 #[utoipa::path(
     post,
     path = "/watch/{watchId}/redeliver",

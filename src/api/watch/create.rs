@@ -22,13 +22,13 @@ use crate::{
     web::{AuthenticatedClient, CallTrace, JsonObject, Problem, ProblemCode},
 };
 
-/// Seconds after which a client at its cap of open watches may try again.
+/// Seconds after which a client at its limit of open watches may try again.
 const CAP_RETRY_SECONDS: u64 = 60;
 
 /// Watch a job
 ///
-/// Answered once the watch is durably stored. If the same client already has an open watch of the
-/// same job for the same callback, that one is the answer and nothing new is made.
+/// Responds once the watch is durably stored. If the client already has an open watch of the same job for the same
+/// callback, the relay creates no new one. The response is then that watch.
 #[utoipa::path(
     post,
     path = "/watch",
@@ -75,7 +75,7 @@ pub(super) async fn create_watch(
             ))
         }
         Registration::Existing(story) => {
-            // The caller that stored it may have gone before it could ring.
+            // The request that stored the watch may have been cancelled before it could wake the tracker.
             parts.tracker_wake.ring();
             Ok(answer(parts, &client, (StatusCode::OK, *story)))
         }
@@ -84,7 +84,7 @@ pub(super) async fn create_watch(
     }
 }
 
-/// A new watch has no story yet; its job is due at once.
+/// Returns the details of a new watch. It has no events yet, and its job is due at once.
 pub(super) fn fresh(watch: Watch) -> WatchDetails {
     WatchDetails {
         next_look_at: Some(watch.created_at),

@@ -19,10 +19,10 @@ pub(super) use self::{
     read::{mark, take_query},
 };
 
-/// The tag of these calls in the document.
+/// The tag of these calls in the OpenAPI document.
 pub(super) const TAG: &str = "watches";
 
-/// What is said when a client has no such watch.
+/// The problem's detail if a client has no such watch.
 pub(super) const NO_SUCH_WATCH: &str = "There is no such watch.";
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {

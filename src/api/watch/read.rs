@@ -21,10 +21,11 @@ use crate::{
 
 /// Read a watch
 ///
-/// Its state, the job's steps as last seen, when it is looked at next, and its events with their
-/// deliveries and attempts. With `wait` the answer comes when any of that changes but the next look, and at
-/// once if the watch has ended; with the `ETag` of an earlier answer in `If-None-Match`, when it is another
-/// one than that. When the time is over, what is there is answered, or 304 if the caller has it.
+/// Returns the state of the watch, the job's steps as last seen, and the time of the next look. It also returns the
+/// events with their deliveries and attempts. With `wait`, the relay responds when any of these changes except the
+/// time of the next look. It responds at once if the watch has ended. With the `ETag` of an earlier response in
+/// `If-None-Match`, it responds when the watch differs from that version. After the time-out it responds with the
+/// current watch, or with 304 if the caller has that version.
 #[utoipa::path(
     get,
     path = "/watch/{watchId}",
@@ -70,7 +71,7 @@ pub(super) async fn get_watch(
 
 /// List watches
 ///
-/// The newest first, in pages.
+/// Returns pages of watches, newest first.
 #[utoipa::path(
     get,
     path = "/watch",
@@ -100,7 +101,7 @@ pub(super) async fn list_watches(
     Ok(Json(WatchPage { items, next_cursor }))
 }
 
-/// Reads the parameters of a list of watches. The query asks for one more than the page holds.
+/// Parses the query parameters of a list of watches. The query asks for one row more than the page holds.
 pub(in crate::api) fn take_query(
     owner: Option<ClientId>,
     mut params: QueryParams,
@@ -119,7 +120,7 @@ pub(in crate::api) fn take_query(
     Ok((query, limit))
 }
 
-/// Where a page that ends with this watch ends.
+/// Returns the cursor of a page that ends with this watch.
 pub(in crate::api) fn mark(story: &WatchDetails) -> String {
     story.watch.id.to_string()
 }

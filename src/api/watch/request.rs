@@ -1,4 +1,4 @@
-//! The body of `POST /watch`, parsed field by field so that all its faults are told at once.
+//! The body of `POST /watch`. It is parsed field by field so that the response reports all faults.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -23,7 +23,7 @@ pub(super) const FIELDS: &[&str] = &[
 const MAX_JOB_ID: usize = 128;
 const MAX_UNTIL: usize = 128;
 
-/// A wish to be told what becomes of a job.
+/// A request to watch a job and post events about it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = WatchRequest)]
@@ -31,35 +31,35 @@ pub(crate) struct WatchRequestBody {
     /// Basiq's id of the job.
     #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$")]
     pub job_id: String,
-    /// Where to tell: an absolute `https` URL without user name, password and fragment, whose host
-    /// is no private address.
+    /// The URL to which events are posted. It must be an absolute `https` URL without user name, password and
+    /// fragment, and its host must not be a private address.
     #[schema(format = "uri", max_length = 2048)]
     pub callback_url: String,
-    /// What started the job. Only `update` changes what the relay does: Basiq tries such a job
-    /// again by itself while the bank is unavailable.
+    /// What started the job. Only `update` changes what the relay does, because Basiq retries such a job by itself
+    /// while the bank is unavailable.
     #[schema(required = false)]
     pub operation: Option<Operation>,
-    /// The statuses to be told; all, unless given.
+    /// The statuses that cause events. All statuses by default.
     #[schema(required = false, min_items = 1)]
     pub events: Option<Vec<Status>>,
-    /// Title of the step that is enough: success is told as soon as every step up to this one
-    /// succeeded. A step the job does not have means the whole job.
+    /// The title of the step that is enough. The watch succeeds as soon as every step up to this one has succeeded.
+    /// If the job does not have this step, the whole job must succeed.
     #[schema(required = false, min_length = 1, max_length = 128)]
     pub until: Option<String>,
-    /// The language of `userMessage`, as a BCP 47 tag; `en`, unless given. Any is accepted: one that
-    /// has no texts falls back to the nearest that has, at last to `en` (see `GET /catalogue`).
+    /// The language of `userMessage`, as a BCP 47 tag. `en` by default. Any tag is accepted. A language without
+    /// texts falls back to the nearest one with texts, and finally to `en` (see `GET /catalogue`).
     #[schema(
         required = false,
         max_length = 35,
         pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
     )]
     pub locale: Option<String>,
-    /// Echoed in each event; at most 4 KiB as JSON.
+    /// Metadata that each event repeats, of at most 4 KiB as JSON.
     #[schema(required = false, value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Map<String, Value>>,
 }
 
-/// Reads a request, or tells all that is wrong with it.
+/// Parses a request, or returns all its faults.
 pub(super) fn parse(object: RawObject, rules: &CallbackRules) -> Result<WatchRequest, Problem> {
     let mut fields = BodyFields::new(object);
     let job_id = fields
@@ -75,12 +75,12 @@ pub(super) fn parse(object: RawObject, rules: &CallbackRules) -> Result<WatchReq
     })
 }
 
-/// Why a field without a fault is not there: an error of the relay's own.
+/// Returns the problem for a field that is missing although it has no fault. This is an error of the relay itself.
 pub(super) fn missing() -> Problem {
     Problem::internal("a field is missing although no fault was found")
 }
 
-/// Takes all that may be left out.
+/// Takes all optional fields.
 pub(super) fn options(fields: &mut BodyFields) -> WatchOptions {
     WatchOptions {
         operation: operation(fields),
@@ -91,7 +91,7 @@ pub(super) fn options(fields: &mut BodyFields) -> WatchOptions {
     }
 }
 
-/// Reads the id of a job that stands at `place`.
+/// Parses the id of a job at `place`.
 pub(super) fn job_id(fields: &mut BodyFields, place: &str, text: &str) -> Option<JobId> {
     text.parse()
         .inspect_err(|error| {
@@ -109,7 +109,7 @@ pub(super) fn callback_url(fields: &mut BodyFields, rules: &CallbackRules) -> Op
             let given = format!("; it is {}", shown(&text.as_str().into()));
             let (code, given) = match error {
                 CallbackUrlError::TooLong(_) => (FieldCode::TooLong, given),
-                // not repeated: it holds a password
+                // not repeated, because the URL contains a password
                 CallbackUrlError::Userinfo => (FieldCode::InvalidValue, String::new()),
                 CallbackUrlError::NotAbsolute(_)
                 | CallbackUrlError::Scheme { .. }

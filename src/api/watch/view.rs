@@ -12,52 +12,52 @@ use crate::{
     store::{DeliveryDetails, EventDetails, WatchDetails},
 };
 
-/// A watch and all that happened to it.
+/// A watch and its events.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Watch)]
 pub(crate) struct WatchView {
-    /// Names the watch.
+    /// The watch's id.
     #[schema(value_type = String, example = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q")]
     pub id: WatchId,
     /// Basiq's id of the job.
     #[schema(example = "248b2883")]
     pub job_id: String,
-    /// Where it is told.
+    /// The URL to which events are posted.
     #[schema(format = "uri")]
     pub callback_url: String,
-    /// Where it stands.
+    /// The state of the watch.
     pub state: WatchState,
-    /// What started the job, as the client said.
+    /// What started the job, as the client stated.
     #[schema(required = true)]
     pub operation: Option<Operation>,
-    /// The step that is enough.
+    /// The title of the step after which the watch succeeds. Null for the whole job.
     #[schema(required = true)]
     pub until: Option<String>,
-    /// When it was registered.
+    /// When the watch was registered.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When its state last changed.
+    /// When the state last changed.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// When the last word was told, or the watch cancelled.
+    /// When the watch was settled or cancelled. Null while it is open.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub settled_at: Option<Timestamp>,
-    /// When the job is looked at next; null once the watch ended.
+    /// When the relay polls the job next. Null once the watch has ended.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub next_poll_at: Option<Timestamp>,
-    /// The job's steps as last seen.
+    /// The job's steps as the relay last saw them.
     pub steps: Vec<StepView>,
-    /// What the client registered with the watch.
+    /// The metadata that the client registered with the watch.
     #[schema(value_type = HashMap<String, Value>)]
     #[cfg_attr(test, serde(deserialize_with = "from_map"))]
     pub metadata: Metadata,
-    /// What was told, oldest first.
+    /// The events, oldest first.
     pub events: Vec<EventView>,
 }
 
-/// A watch and where it can be followed.
+/// A watch and the URL of its stream.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
@@ -66,8 +66,8 @@ pub(crate) struct StreamedWatch {
     /// The watch.
     #[serde(flatten)]
     pub watch: WatchView,
-    /// Where the watch can be streamed without the key, for 15 minutes. Absolute where `RELAY_PUBLIC_URL` is
-    /// set, and else to be resolved against the relay's address.
+    /// The URL of the watch's stream. It works for 15 minutes without the API key. It is absolute if
+    /// `RELAY_PUBLIC_URL` is set, and otherwise relative to the relay's address.
     #[schema(
         format = "uri-reference",
         example = "/watch/wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q/stream?expires=1795426160&signature=a1FhPrMD9uJfiVmks8z0jFLj7hC-0KAuX42ECrF7rPQ"
@@ -76,7 +76,7 @@ pub(crate) struct StreamedWatch {
 }
 
 impl StreamedWatch {
-    /// A client's watch, with an address that is signed now.
+    /// Creates the view of a client's watch, and signs the URL of its stream now.
     pub(super) fn new(parts: &ApiParts, client: &Client, story: WatchDetails) -> Self {
         let watch = WatchView::from(story);
         Self {
@@ -86,49 +86,49 @@ impl StreamedWatch {
     }
 }
 
-/// An event and how it was delivered.
+/// An event and its deliveries.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 #[schema(as = WatchEvent)]
 pub(crate) struct EventView {
-    /// What was told.
+    /// The event, in short.
     #[serde(flatten)]
     pub summary: EventSummary,
-    /// Its deliveries.
+    /// The event's deliveries.
     pub deliveries: Vec<DeliveryView>,
 }
 
-/// What an event told, in short.
+/// An event, in short.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventSummary {
-    /// Names the event; its `webhook-id`.
+    /// The event's id, which is also its `webhook-id`.
     #[schema(value_type = String, example = "evt_01KAR2D3CV000G0V4Y8Q2M5T7R")]
     pub id: EventId,
-    /// Counts the watch's events from 1.
+    /// The number of the event within its watch, from 1.
     pub sequence: u32,
-    /// `job.` and the status.
+    /// The event's type: `job.` and the status.
     #[serde(rename = "type")]
     #[schema(example = "job.failed")]
     pub event_type: String,
-    /// What became of the job.
+    /// The status of the job.
     pub status: Status,
     /// What to do next.
     pub action: Action,
     /// The error code.
     #[schema(required = true)]
     pub error_code: Option<String>,
-    /// Title of the first failed step.
+    /// The title of the first failed step.
     #[schema(required = true)]
     pub failed_step: Option<String>,
-    /// Whether it is the watch's last event.
+    /// Whether this is the last event of the watch.
     #[serde(rename = "final")]
     pub is_final: bool,
-    /// Plain words for the person whose bank it is.
+    /// A message in plain words for the person whose bank account it is.
     pub user_message: String,
-    /// When the relay saw it.
+    /// When the relay observed the event.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
 }
@@ -139,15 +139,15 @@ pub(crate) struct EventSummary {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Delivery)]
 pub(crate) struct DeliveryView {
-    /// Names the delivery.
+    /// The delivery's id.
     #[schema(value_type = String, example = "dlv_01KAR2E7M3A1B2C3D4E5F6G7H8")]
     pub id: DeliveryId,
-    /// Where it stands.
+    /// The state of the delivery.
     pub state: DeliveryState,
-    /// When it is tried next, while it is pending.
+    /// When the next attempt is due. Null unless the delivery is pending.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub next_attempt_at: Option<Timestamp>,
-    /// Its attempts, oldest first.
+    /// The attempts, oldest first.
     pub attempts: Vec<AttemptView>,
 }
 
@@ -157,23 +157,23 @@ pub(crate) struct DeliveryView {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Attempt)]
 pub(crate) struct AttemptView {
-    /// Counts the delivery's attempts from 1.
+    /// The number of the attempt within its delivery, from 1.
     pub number: u32,
-    /// When it began.
+    /// When the attempt began.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
-    /// How long it took, in milliseconds.
+    /// The duration of the attempt, in milliseconds.
     pub duration_ms: u64,
-    /// The HTTP status, if there was one.
+    /// The HTTP status of the response. Null if there was no response.
     #[schema(required = true)]
     pub status: Option<u16>,
-    /// Why it failed; null if it was accepted.
+    /// Why the attempt failed. Null if the event was accepted.
     #[schema(required = true)]
     pub error: Option<AttemptError>,
-    /// What exactly failed where there was no answer, for a person to read.
+    /// The exact failure if there was no response, as text for people.
     #[schema(required = true)]
     pub error_detail: Option<String>,
-    /// The beginning of the answer.
+    /// The beginning of the response body.
     #[schema(required = true)]
     pub response: Option<String>,
 }
@@ -183,9 +183,9 @@ pub(crate) struct AttemptView {
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WatchPage {
-    /// The newest first.
+    /// The watches, newest first.
     pub items: Vec<WatchView>,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page. Null on the last page.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
@@ -227,7 +227,7 @@ impl From<EventDetails> for EventView {
 }
 
 impl EventSummary {
-    /// The short form of an event's body.
+    /// Shortens an event's body.
     pub(crate) fn new(id: EventId, body: EventBody) -> Self {
         Self {
             id,
@@ -269,7 +269,7 @@ impl From<Attempt> for AttemptView {
     }
 }
 
-/// Reads what a flattened struct has buffered.
+/// Reads the buffered value of a flattened struct.
 #[cfg(test)]
 fn from_map<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
     use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! `GET /watch/{watchId}?wait=`: for those who can only ask. And whether a caller has what is there already.
+//! `GET /watch/{watchId}?wait=` for clients that can only poll, and `If-None-Match`.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ use crate::{
     web::{Problem, QueryParams},
 };
 
-/// The longest that a call waits.
+/// The maximum time that a call may wait.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// How long a call is to wait, if it is.
+/// Takes the `wait` parameter. Returns `None` if the call does not wait.
 pub(super) fn take_wait(params: &mut QueryParams) -> Option<Duration> {
     let allowed = "a duration up to 60s, such as 30s";
     let wait = params.take("wait", allowed, |text| {
@@ -33,7 +33,7 @@ pub(super) fn take_wait(params: &mut QueryParams) -> Option<Duration> {
     wait.filter(|wait| !wait.is_zero())
 }
 
-/// What the caller has already.
+/// The version of the watch that the caller already has, from `If-None-Match`.
 pub(super) struct KnownVersion<'a>(&'a HeaderMap);
 
 impl<'a> KnownVersion<'a> {
@@ -45,7 +45,7 @@ impl<'a> KnownVersion<'a> {
         self.0.contains_key(header::IF_NONE_MATCH)
     }
 
-    /// Whether this is it: weak or strong makes no difference.
+    /// Returns whether the caller has the version with this tag. Weak and strong tags compare as equal.
     fn has(&self, tag: &str) -> bool {
         let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
         let given = self.0.get_all(header::IF_NONE_MATCH).iter();
@@ -55,7 +55,7 @@ impl<'a> KnownVersion<'a> {
     }
 }
 
-/// The watch, or that the caller has it.
+/// Responds with the watch, or with 304 if the caller already has this version.
 pub(super) fn answer(
     (parts, client): (&ApiParts, &Client),
     story: WatchDetails,
@@ -71,8 +71,8 @@ pub(super) fn answer(
     (tag, Json(watch)).into_response()
 }
 
-/// Waits until the watch is another one than the caller has, or than it was when the call began. None if
-/// nothing came of that: it ended before, or the caller has an older one, or the time is over.
+/// Waits until the watch differs from the caller's version, or from its version when the call began. Returns `None`
+/// after the time-out, if the watch has ended, or if the caller has an older version.
 pub(super) async fn wait_for_news(
     parts: &ApiParts,
     (client, id): (&Client, WatchId),
@@ -90,7 +90,7 @@ pub(super) async fn wait_for_news(
     Ok(waited.ok().flatten())
 }
 
-/// The watch once it has another tag; none if it is read no more.
+/// Waits until the watch has another tag. Returns `None` if the watch is no longer read.
 async fn another(follower: &mut WatchFollower, tag: &str) -> Option<WatchDetails> {
     while follower.changed().await {
         let latest = follower.latest();

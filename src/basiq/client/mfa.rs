@@ -1,5 +1,5 @@
-//! Passes a person's answer on to an open challenge. It is no safe call: once it may have reached
-//! Basiq it is not sent again.
+//! Sends a person's answer to an open challenge. The call is not safe to repeat: it is not sent again once it
+//! may have reached Basiq.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,45 +21,46 @@ use crate::{
     domain::{JobId, MfaAnswer},
 };
 
-/// The most that passing an answer on may take, token and waiting included: a person waits.
+/// The time limit for sending an answer, including the token and all waiting. A person waits for the result.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// How long the body of a status of success is waited for. The status decides, unless the body is not
-/// Basiq's.
+/// How long to wait for the body of a successful response. Without the body, the status alone decides.
 const BODY_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why Basiq did not accept an answer. Nothing in it repeats the answer.
+/// Why Basiq did not accept an answer. The error never contains the answer.
 #[derive(Debug, Error)]
 pub enum AnswerError {
-    /// Basiq looked at the answer and refused it: wrong, too late, or nothing was asked.
+    /// Basiq checked the answer and refused it: the answer was wrong or too late, or no challenge was open.
     #[error(
         "Basiq refused the answer (HTTP {status}, code {code:?}, correlation id {correlation_id:?})"
     )]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// Basiq's code.
+        /// The error code that Basiq sent.
         code: Option<String>,
-        /// Basiq's id of the call, for its support.
+        /// Basiq's correlation id of the call, for Basiq's support.
         correlation_id: Option<String>,
     },
-    /// The answer was not taken: it may be sent again.
+    /// Basiq did not take the answer, so the answer may be sent again.
     #[error("the answer was not taken: {0}")]
     NotTaken(#[source] BasiqError),
-    /// The answer may have been taken or not.
+    /// It is unknown whether Basiq took the answer.
     #[error("nobody knows whether the answer was taken: {0}")]
     Unknown(#[source] BasiqError),
 }
 
-/// What came of one attempt that says something for sure.
+/// The definite result of one attempt.
 enum Attempt {
     Accepted,
-    /// The token was not; the answer was not looked at.
+    /// Basiq refused the token and did not check the answer.
     TokenRefused(BasiqError),
 }
 
 impl BasiqClient {
-    /// `POST /jobs/{id}/mfa` in the name of the person, with a token of theirs.
+    /// Sends `POST /jobs/{id}/mfa` on behalf of the user, with a token of that user.
+    ///
+    /// The call takes at most eight seconds, including the token and one retry with a new token.
     pub async fn answer_challenge(
         &self,
         job_id: &JobId,
@@ -83,7 +84,7 @@ impl BasiqClient {
     }
 }
 
-/// An answer on its way.
+/// An answer that is being sent.
 struct Posting<'a> {
     job_id: &'a JobId,
     url: Url,
@@ -99,7 +100,7 @@ impl Posting<'_> {
 }
 
 impl Inner {
-    /// Sends an answer, and once more with a new token if the token was refused.
+    /// Sends an answer, and once more with a new token if Basiq refused the token.
     async fn answer(&self, posting: &Posting<'_>) -> Result<(), AnswerError> {
         match self.answer_once(posting).await? {
             Attempt::Accepted => return Ok(()),
@@ -166,11 +167,11 @@ impl Inner {
     }
 }
 
-/// Whether an answer with a status of success is Basiq's: a page in its place may come from
-/// something in between, and a person would wait for nothing.
+/// Checks that a successful response comes from Basiq. If a gateway sent it instead, the person would wait for
+/// nothing.
 fn taken(answer: BasiqResponse, job_id: &JobId) -> Result<Attempt, AnswerError> {
     if answer.is_empty() {
-        // the status decides, also where the body broke off
+        // The status decides, even if the body broke off.
         answer.judge(true);
         return Ok(Attempt::Accepted);
     }
@@ -182,7 +183,7 @@ fn taken(answer: BasiqResponse, job_id: &JobId) -> Result<Attempt, AnswerError> 
     Ok(Attempt::Accepted)
 }
 
-/// Why a request was not sent or not answered: without a connection nothing has reached Basiq.
+/// Converts an error of sending. Without a connection, nothing has reached Basiq.
 fn unsent(error: reqwest_middleware::Error) -> AnswerError {
     let left = match &error {
         reqwest_middleware::Error::Reqwest(error) => !error.is_connect() && !error.is_builder(),
@@ -197,7 +198,7 @@ fn unsent(error: reqwest_middleware::Error) -> AnswerError {
 }
 
 impl AnswerError {
-    /// What an answer of Basiq's that accepts nothing means.
+    /// Interprets a response in which Basiq does not accept the answer.
     fn of(error: BasiqError) -> Self {
         match error {
             BasiqError::NotFound {
@@ -208,7 +209,7 @@ impl AnswerError {
                 code: None,
                 correlation_id,
             },
-            // 408 comes from something in between; 403 without a code too
+            // A gateway sends 408, and 403 without a code.
             BasiqError::Status {
                 status,
                 code,
@@ -231,7 +232,7 @@ impl AnswerError {
         }
     }
 
-    /// The same without texts of Basiq's that repeat the answer.
+    /// Removes texts of Basiq that repeat the answer.
     fn without(mut self, answer: &MfaAnswer) -> Self {
         let texts = match &mut self {
             Self::Refused {

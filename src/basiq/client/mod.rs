@@ -1,4 +1,4 @@
-//! The client of Basiq: every call shares one token, one budget and one pause.
+//! The client of Basiq. All calls share one token, one budget and one pause.
 
 mod mfa;
 mod read;
@@ -45,22 +45,22 @@ use crate::{
     domain::{Fleet, JobId, Upstream},
 };
 
-/// The wait before a call is sent again whose connection failed.
+/// The shortest and the longest wait before a call whose connection failed is sent again.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
-/// When to ask for room again while somebody finds out whether Basiq works.
+/// How long to wait before asking for capacity again while a probe is in flight.
 const PROBE: Duration = Duration::from_secs(1);
-/// Of all connectors the one of Basiq's own sandbox: the answer is short, whoever asks.
+/// Selects only the connector of Basiq's own sandbox, so that the response is short for every key.
 const ONE_CONNECTOR: &str = "filter=connector.id.eq(%27AU00000%27)";
-/// What a call may wait besides its time limits: for its turn, and for a short pause to end.
+/// How long a call may wait besides its time limits: for its slot, and for the end of a short pause.
 const WAITING: Duration = Duration::from_secs(10);
 
-/// Asks Basiq; cheap to clone, and all clones share token, budget and pause.
+/// The client of Basiq. Cheap to clone. All clones share the token, the budget and the pause.
 #[derive(Clone)]
 pub struct BasiqClient(Arc<Inner>);
 
 struct Inner {
     http: ClientWithMiddleware,
-    /// Sends each call once, for those that are not safe to repeat.
+    /// Sends each call only once, for calls that are not safe to repeat.
     once_only: ClientWithMiddleware,
     tokens: TokenCache,
     throttle: Arc<Throttle>,
@@ -70,7 +70,7 @@ struct Inner {
     base: Url,
     clock: Clock,
     longest: Duration,
-    /// When Basiq last answered a call with what was asked for.
+    /// The time of the latest call that brought the requested document, in milliseconds.
     answered_at: AtomicI64,
 }
 
@@ -81,13 +81,13 @@ impl fmt::Debug for BasiqClient {
 }
 
 impl BasiqClient {
-    /// A client that reports to `upstream` how Basiq answers. It calls nobody yet.
+    /// Creates a client that reports to `upstream` how Basiq responds. It makes no call yet.
     pub fn new(config: &BasiqConfig, clock: Clock, upstream: Upstream) -> Result<Self, BasiqError> {
         Self::shared(config, clock, upstream, (None, Fleet::alone()))
     }
 
-    /// A client that has budget and token in common with those of other relays, and this share of what
-    /// is divided by their number.
+    /// Creates a client that shares the budget and the token with other relays. `share` is the part of the
+    /// divided limits that this relay may use.
     pub fn shared(
         config: &BasiqConfig,
         clock: Clock,
@@ -111,7 +111,8 @@ impl BasiqClient {
         );
         let http = layered(retried, &layers);
         let request = TokenRequest {
-            // a token too many does no harm, and a kept connection may just have been closed
+            // A superfluous token does no harm, so a token request may be repeated if its kept connection was
+            // just closed.
             http: http.clone(),
             url: address(&config.url, &["token"])?,
             key: Reloadable::new(key_header(&config.api_key)?),
@@ -131,27 +132,28 @@ impl BasiqClient {
         })))
     }
 
-    /// No call takes longer, all waiting, renewing and repeating included; leases build on it.
+    /// Returns the longest time that a call can take, including all waiting, a token renewal and a retry.
+    /// Leases depend on it.
     #[must_use]
     pub fn longest_call(config: &BasiqConfig) -> Duration {
         config.timeout.saturating_mul(2).saturating_add(WAITING)
     }
 
-    /// Another API key takes the place of the one before; the next call asks for a token with it. Says
-    /// whether it is another one.
+    /// Replaces the API key. The next call requests a token with the new key. Returns whether the new key
+    /// differs from the old one.
     pub async fn replace_key(&self, key: &SecretString) -> Result<bool, BasiqError> {
         let header = key_header(key)?;
         Ok(self.0.tokens.replace_key(header).await)
     }
 
-    /// `GET /jobs/{id}`: one look.
+    /// Makes one look at a job: `GET /jobs/{id}`.
     pub async fn job(&self, id: &JobId) -> Result<JobDocument, BasiqError> {
         let url = address(&self.0.base, &["jobs", id.as_str()])?;
         self.call(Endpoint::Job, url, |json| read::job(json, id))
             .await
     }
 
-    /// `GET /users/{userId}/connections/{connectionId}`: tells the bank of a connection.
+    /// Fetches a connection, which names its bank: `GET /users/{userId}/connections/{connectionId}`.
     pub async fn connection(
         &self,
         user_id: &str,
@@ -163,7 +165,7 @@ impl BasiqClient {
         self.call(Endpoint::Connection, url, read).await
     }
 
-    /// `GET /connectors/{institutionId}/{method}`: tells how a bank does.
+    /// Fetches the status and the mean durations of a bank: `GET /connectors/{institutionId}/{method}`.
     pub async fn connector(
         &self,
         institution_id: &str,
@@ -175,7 +177,8 @@ impl BasiqClient {
         self.call(Endpoint::Connector, url, read).await
     }
 
-    /// `GET /connectors`, one of them: what Basiq lets every key ask, to see whether it answers.
+    /// Checks that Basiq responds to other calls: fetches one connector from `GET /connectors`, which every key
+    /// may read.
     pub async fn ask_anything(&self) -> Result<(), BasiqError> {
         let mut url = address(&self.0.base, &["connectors"])?;
         url.set_query(Some(ONE_CONNECTOR));
@@ -183,14 +186,14 @@ impl BasiqClient {
             .await
     }
 
-    /// Whether Basiq answered any call since with what was asked for.
+    /// Returns whether any call since `since` brought the requested document.
     #[must_use]
     pub fn answered_since(&self, since: Timestamp) -> bool {
         self.0.answered_at.load(Ordering::Relaxed) >= since.as_millisecond()
     }
 
-    /// How many looks more are worth beginning, where `looks` are under way: as many as the budget
-    /// serves soon, none while calls cannot succeed, and one to find out whether they can again.
+    /// Returns how many more looks are worth starting while `looks` are in progress. It is the number that the
+    /// budget serves soon. It is zero while calls cannot succeed, and one when a probe is due.
     #[must_use]
     pub fn room(&self, looks: usize) -> CallCapacity {
         let inner = &*self.0;
@@ -229,19 +232,19 @@ impl BasiqClient {
                 self.0.health.note(&result);
                 if result.is_ok() {
                     let now = self.0.clock.now().as_millisecond();
-                    // the latest, even if the clock was set back
+                    // The latest time is stored even if the clock was set back.
                     self.0.answered_at.store(now, Ordering::Relaxed);
                 }
                 result
             }
-            // it waited too long for its turn, which says nothing about Basiq
+            // The call waited too long for its slot, which says nothing about Basiq.
             Err(_) => Err(BasiqError::TimedOut),
         }
     }
 }
 
 impl Inner {
-    /// Sends a call, and once more with a new token if the token was refused.
+    /// Sends a call, and once more with a new token if Basiq refused the token.
     async fn ask(
         &self,
         endpoint: Endpoint,
@@ -268,7 +271,7 @@ impl Inner {
         }
     }
 
-    /// The token; without one nothing can be asked, and the breaker opens.
+    /// Returns the token. If none can be obtained, no call can succeed, so the breaker opens.
     async fn token(&self) -> Result<AccessToken, BasiqError> {
         let token = self.tokens.get(&self.throttle).await;
         self.budget.tell_pause().await;
@@ -324,20 +327,20 @@ impl Inner {
     }
 }
 
-/// A token that is refused however new it is: calls bring nothing.
+/// Handles a token that is refused even when new: the breaker counts the call as a failure.
 fn useless(error: BasiqError, pass: Option<&BreakerPermit>) -> BasiqError {
     judge(pass, false);
     error
 }
 
-/// Says what the answer to a call was worth.
+/// Reports to the breaker whether the response to a call was usable.
 fn judge(pass: Option<&BreakerPermit>, usable: bool) {
     if let Some(pass) = pass {
         pass.judge(usable);
     }
 }
 
-/// Only connections that fail or break are tried again: a call that timed out had its time.
+/// Retries only connections that fail or break. A call that timed out has used up its time.
 struct BrokenConnections;
 
 impl RetryableStrategy for BrokenConnections {
@@ -363,8 +366,8 @@ fn key_header(key: &SecretString) -> Result<HeaderValue, BasiqError> {
     Ok(header)
 }
 
-/// The address of a resource, each segment percent-encoded. A segment that a URL would swallow
-/// names nothing that Basiq could know.
+/// Returns the URL of a resource, with each segment percent-encoded. A segment that URL parsing would remove
+/// cannot name a resource, so it counts as not found.
 fn address(base: &Url, path: &[&str]) -> Result<Url, BasiqError> {
     let unknown = || BasiqError::NotFound {
         status: 404,

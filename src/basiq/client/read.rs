@@ -1,5 +1,5 @@
-//! Reads the documents that Basiq answers with, and makes sure that each is the one that was asked
-//! for: what is kept of another's document is told to the wrong backend.
+//! Reads the documents that Basiq returns, and checks that each is the requested one. The contents of another
+//! job's document would reach the wrong backend.
 
 use serde_json::Value;
 
@@ -11,16 +11,16 @@ use crate::{
     domain::JobId,
 };
 
-/// A document's own words on what it is.
+/// What a document says about its own identity.
 struct Claims<'a> {
     id: Option<String>,
     kind: Option<&'a str>,
-    /// Whether a link of its own names something else.
+    /// Whether the document's `self` link names another resource.
     links_elsewhere: bool,
 }
 
 impl<'a> Claims<'a> {
-    /// What a document that was asked for as `collection/id` says of itself.
+    /// Reads the identity of a document that was requested as `collection/id`.
     fn of(document: &'a Value, collection: &str, wanted: &str) -> Self {
         let id = match document.get("id") {
             Some(Value::String(id)) => Some(id.trim().to_owned()),
@@ -40,8 +40,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Whether the document is the one with this id. Every example of Basiq's has an id; one without
-    /// is read if its form is right and nothing in it names another.
+    /// Checks that the document has the requested id. In Basiq's documentation each document has an id. A
+    /// document without one is accepted if its shape is right and its link names no other resource.
     fn fit(&self, wanted: &str, has_form: bool) -> Result<(), BasiqError> {
         let fault = match &self.id {
             Some(id) if is_same(id, wanted) => return Ok(()),
@@ -58,7 +58,7 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// Ids are compared without their case, in which Basiq's UUIDs may be written.
+/// Compares ids without regard to case, because Basiq's UUIDs occur in both cases.
 fn is_same(id: &str, wanted: &str) -> bool {
     id.eq_ignore_ascii_case(wanted)
 }
@@ -67,7 +67,7 @@ fn unreadable(fault: &str) -> BasiqError {
     BasiqError::Unreadable(fault.to_owned())
 }
 
-/// The answer to a look at this job.
+/// Reads the response to a look at this job.
 pub(super) fn job(document: Value, id: &JobId) -> Result<JobDocument, BasiqError> {
     if !document.is_object() {
         return Err(unreadable("the job is no object"));
@@ -78,8 +78,8 @@ pub(super) fn job(document: Value, id: &JobId) -> Result<JobDocument, BasiqError
     Ok(JobDocument(document))
 }
 
-/// Whether an answer to a challenge of this job was answered as such: with the job, or with no more
-/// than a status.
+/// Checks the response to an answer to a challenge. It must be the job, or JSON that is no error and names no
+/// other job.
 pub(super) fn answered(document: &Value, id: &JobId) -> Result<(), BasiqError> {
     if document.is_null() {
         return Ok(());
@@ -89,7 +89,7 @@ pub(super) fn answered(document: &Value, id: &JobId) -> Result<(), BasiqError> {
     claims.fit(id.as_str(), document.is_object() && !is_errors)
 }
 
-/// The answer to a question about this connection.
+/// Reads the response to a request for this connection.
 pub(super) fn connection(document: &Value, id: &str) -> Result<ConnectionDocument, BasiqError> {
     let claims = Claims::of(document, "connections", id);
     let has_bank = document.get("institution").is_some_and(Value::is_object);
@@ -97,7 +97,7 @@ pub(super) fn connection(document: &Value, id: &str) -> Result<ConnectionDocumen
     Ok(ConnectionDocument::read(document))
 }
 
-/// The answer to a question about this bank.
+/// Reads the response to a request for this bank.
 pub(super) fn connector(document: &Value, id: &str) -> Result<ConnectorDocument, BasiqError> {
     let connector = ConnectorDocument::read(document);
     let claims = Claims::of(document, "connectors", id);
@@ -105,7 +105,7 @@ pub(super) fn connector(document: &Value, id: &str) -> Result<ConnectorDocument,
     Ok(connector)
 }
 
-/// The answer to a question that every key may ask: any list will do.
+/// Checks the response to the request that every key may make. Any list is accepted.
 pub(super) fn list(document: &Value) -> Result<(), BasiqError> {
     let is_list = document.get("data").is_some_and(Value::is_array);
     let is_errors = document.get("data").is_some_and(|data| {

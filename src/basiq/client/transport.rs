@@ -14,13 +14,13 @@ use tracing::warn;
 
 use crate::{config::BasiqConfig, happy_eyeballs::FirstToAnswer};
 
-/// How long connections are used. `reqwest` keeps one for as long as calls follow each other, even when the name
-/// has moved elsewhere; a new client resolves the name again.
+/// How long a client is used. `reqwest` keeps a connection while calls follow each other, even if the host name
+/// now resolves to another address. A new client resolves the name again.
 const USED_FOR: Duration = Duration::from_secs(10);
-/// How many headers an answer over HTTP/1 may have: a gateway may add some to Basiq's own.
+/// The maximum number of headers of a response over HTTP/1. A gateway may add headers to those of Basiq.
 const MOST_HEADERS: usize = 4096;
 
-/// A client for Basiq without any manners.
+/// Creates a plain HTTP client for Basiq, without budget or retries.
 pub(super) fn client(config: &BasiqConfig) -> reqwest::Result<Client> {
     Client::builder()
         .user_agent(concat!("basiq-relay/", env!("CARGO_PKG_VERSION")))
@@ -35,7 +35,7 @@ pub(super) fn client(config: &BasiqConfig) -> reqwest::Result<Client> {
         .build()
 }
 
-/// Sends each request, by a client that is replaced after a while. It is the innermost layer.
+/// The innermost middleware. It sends each request with a client that is replaced after ten seconds.
 pub(super) struct Transport {
     config: BasiqConfig,
     current: Mutex<(Client, Instant)>,
@@ -49,7 +49,7 @@ impl Transport {
         }
     }
 
-    /// The client of the moment. Calls under way keep the one before.
+    /// Returns the present client. Calls in flight keep the previous one.
     fn current(&self) -> Client {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let (old, since) = &*current;

@@ -1,4 +1,4 @@
-//! The access token: fetched once for all who wait, renewed ahead of time, never shown.
+//! The access token. It is fetched once for all waiting calls, renewed ahead of time, and never printed.
 
 mod obtain;
 mod refusal;
@@ -30,20 +30,20 @@ use crate::{
     config::Reloadable,
 };
 
-/// A refused key is tried again after this.
+/// How long to wait before a refused key is tried again.
 const KEY_PAUSE: Duration = Duration::from_secs(30);
-/// How long no token is asked for at most after Basiq said that there were too many. It counts
-/// requests over five minutes; trying once a minute costs five of its 1,500.
+/// The longest wait after Basiq reported too many token requests. Basiq allows 1,500 requests in five minutes,
+/// and one request a minute uses five of them.
 const LONGEST_REST: Duration = Duration::from_mins(1);
-/// After any other failure, so that all who wait do not try one after the other; doubled with each
-/// in a row, to the longest.
+/// The first and the longest wait after any other failure, so that waiting calls do not all try one after
+/// another. The wait doubles with each failure in a row.
 const FAILURE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// The longest wait between renewals that do not help.
 const USELESS_PAUSE: Duration = Duration::from_mins(1);
-/// What is believed of a token that does not say how long it lives.
+/// The assumed lifetime of a token whose response does not state one.
 const UNKNOWN_LIFE: Duration = Duration::from_mins(30);
-/// What is believed at least and at most: a token that is over at once would be fetched for each
-/// call.
+/// The shortest and the longest lifetime that is accepted. Without the minimum, a token that expires at once
+/// would be fetched again for each call.
 const LIFE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
 
 /// A token in use.
@@ -51,18 +51,18 @@ const LIFE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours
 pub(super) struct AccessToken {
     /// `Bearer …`, marked as sensitive.
     pub(super) header: HeaderValue,
-    /// Counts up with each token.
+    /// The serial number of the token. Each new token gets the next number.
     pub(super) number: u64,
     renew_at: Timestamp,
     expires_at: Timestamp,
 }
 
-/// Whether a pause can be as long as that: one that is not is of a clock that was set back since.
+/// Returns whether a pause can be this long. A longer one means that the clock was set back.
 fn is_sound(remaining: Duration) -> bool {
     remaining <= LONGEST_REST.max(KEY_PAUSE)
 }
 
-/// How tokens are asked for.
+/// The parameters of a token request.
 pub(super) struct TokenRequest {
     pub(super) http: ClientWithMiddleware,
     pub(super) url: Url,
@@ -74,11 +74,11 @@ pub(super) struct TokenRequest {
 pub(super) struct TokenCache {
     request: TokenRequest,
     clock: Clock,
-    /// Held while a token is fetched: whoever comes then waits for that fetch.
+    /// Locked while a token is fetched, so that other callers wait for that fetch.
     state: Mutex<State>,
-    /// Where relays that share a store share the token too.
+    /// Shares the token with the other relays on the same store.
     common: Option<Arc<dyn UpstreamCoordinator>>,
-    /// Until when there is no token to be had, in milliseconds; 0 while there is.
+    /// The time until which no token can be obtained, in milliseconds. 0 if a token is available.
     rest_until: AtomicI64,
 }
 
@@ -86,17 +86,18 @@ pub(super) struct TokenCache {
 struct State {
     current: Option<AccessToken>,
     fetched: u64,
-    /// No token is asked for until then, and why.
+    /// The time until which no token is requested, and the failure that caused it.
     closed: Option<(Timestamp, BasiqError)>,
-    /// Requests in a row that brought none.
+    /// The number of failed token requests in a row.
     failures: u32,
-    /// Renewals in a row after which the token was refused all the same.
+    /// The number of renewals in a row after which Basiq refused the new token too.
     useless: u32,
-    /// The latest token of which that was noted: many calls find out together.
+    /// The number of the latest token that was counted in `useless`. Many calls may report the same token.
     noted: u64,
-    /// A refused token is kept until then.
+    /// The time until which a refused token is kept.
     keep_until: Option<Timestamp>,
-    /// The latest token that was refused before its time: it is not taken from another relay either.
+    /// The latest token that Basiq refused before it expired. This relay does not accept the same token from
+    /// another relay.
     refused: Option<HeaderValue>,
 }
 
@@ -115,8 +116,8 @@ impl TokenCache {
         }
     }
 
-    /// How long there is no token to be had; zero if the next call is to try. None while there is
-    /// one, or nothing is known against it.
+    /// Returns how long no token can be obtained, or zero if the next call should try. Returns `None` if there
+    /// is a token, or if no failure is known.
     pub(super) fn rest(&self) -> Option<Duration> {
         let until = self.rest_until.load(Ordering::Relaxed);
         let remaining = until.saturating_sub(self.clock.now().as_millisecond());
@@ -128,15 +129,15 @@ impl TokenCache {
         })
     }
 
-    /// Basiq refuses the key although there is a token: nothing is asked until it is tried again.
+    /// Drops the token because Basiq refuses the key. No call is made until the key is tried again.
     pub(super) async fn refuse_key(&self) {
         let mut state = self.state.lock().await;
         state.current = None;
         self.close(&mut state, &BasiqError::KeyRefused);
     }
 
-    /// Another key takes the place of the one before, and nothing is held against it: the next call
-    /// asks for a token with it. Says whether it is another one.
+    /// Replaces the API key and clears the state of the old key. The next call requests a token with the new
+    /// key. Returns whether the new key differs from the old one.
     pub(super) async fn replace_key(&self, key: HeaderValue) -> bool {
         let mut state = self.state.lock().await;
         let differs = self.request.key.replace(key);
@@ -152,7 +153,7 @@ impl TokenCache {
         differs
     }
 
-    /// Closes the way to a token for a while.
+    /// Stops token requests for a while.
     fn close(&self, state: &mut State, error: &BasiqError) {
         let now = self.clock.now();
         state.failures = state.failures.saturating_add(1);
@@ -164,7 +165,7 @@ impl TokenCache {
         self.rest_until.store(rest, Ordering::Relaxed);
     }
 
-    /// The token, fetched or renewed if need be.
+    /// Returns the token, fetched or renewed if necessary.
     pub(super) async fn get(&self, throttle: &Throttle) -> Result<AccessToken, BasiqError> {
         let mut state = self.state.lock().await;
         let now = self.clock.now();
@@ -191,8 +192,8 @@ impl TokenCache {
         }
     }
 
-    /// Forgets a token that was refused, unless a newer one has taken its place, and says whether
-    /// another may be had. A token that is refused however new it is, is not renewed for every call.
+    /// Drops a refused token, unless a newer one has replaced it. Returns whether a retry can get another
+    /// token. If Basiq refuses new tokens too, a token is kept for a while, so that not every call renews it.
     pub(super) async fn drop_refused(&self, number: u64) -> bool {
         let mut state = self.state.lock().await;
         let keeps = state
@@ -210,7 +211,7 @@ impl TokenCache {
         !(is_current && keeps)
     }
 
-    /// Notes whether a call was accepted with the token of this number, renewed for it.
+    /// Records whether Basiq accepted a call with the token of this number, which was renewed for that call.
     pub(super) async fn note_renewal(&self, number: u64, helped: bool) {
         let mut state = self.state.lock().await;
         if helped {
@@ -229,7 +230,7 @@ impl TokenCache {
         state.keep_until = Some(later(self.clock.now(), pause));
     }
 
-    /// A fresh token of one person, for one call: `Bearer …`, marked as sensitive. It is not kept.
+    /// Requests a token of one user for one call: `Bearer …`, marked as sensitive. The token is not cached.
     pub(super) async fn of_user(
         &self,
         user_id: &str,
@@ -250,7 +251,7 @@ impl TokenCache {
             throttle.recover(sent_at);
             return Ok(token.header);
         }
-        // it may be the person that Basiq does not know: that says nothing about the key
+        // Basiq may not know the user, which says nothing about the key.
         let complaint = answer.complaint();
         if matches!(answer.status, 400 | 401 | 404) && complaint.is_basiqs() {
             answer.judge(true);
@@ -298,8 +299,8 @@ impl State {
         is_closed.then(|| repeat(error, remaining))
     }
 
-    /// The old token while it lives, although a new one could not be had; but none once the key is
-    /// refused.
+    /// Returns the old token while it is valid, although the renewal failed. Returns the error if there is
+    /// none, or if Basiq refused the key.
     fn still_valid(&self, now: Timestamp, error: BasiqError) -> Result<AccessToken, BasiqError> {
         match (self.valid(now), error) {
             (Some(token), error) if !matches!(error, BasiqError::KeyRefused) => Ok(token.clone()),
@@ -312,7 +313,7 @@ impl State {
     }
 }
 
-/// The token of an answer with a status of success.
+/// Reads the token from a successful response.
 fn granted(
     answer: BasiqResponse,
     asked_at: Timestamp,
@@ -345,7 +346,7 @@ fn read_token(answer: &Value, asked_at: Timestamp, number: u64) -> Result<Access
     })
 }
 
-/// How long a token is used, by what its answer says of its seconds: a number, or one as text.
+/// Returns the lifetime of a token. `told` is `expires_in` of the response in seconds, as a number or as text.
 fn life(told: Option<&Value>) -> Duration {
     let seconds = match told {
         Some(Value::Number(number)) => number.as_f64(),

@@ -1,4 +1,4 @@
-//! Where a token comes from: another relay on the same store, or Basiq.
+//! Obtains a token from another relay on the same store, or from Basiq.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     domain::ErrorChain,
 };
 
-/// How long a token that another relay asks for is waited for, and how often it is looked for.
+/// How long to wait for a token that another relay is requesting.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(5);
 const ASK_OTHERS_AGAIN: Duration = Duration::from_millis(100);
 
@@ -39,19 +39,19 @@ impl AccessToken {
     }
 }
 
-/// What another relay's token comes to.
+/// The result of asking for a token that another relay shares.
 enum Shared {
-    /// It serves this relay too.
+    /// Another relay's token, which this relay can use.
     Token(SharedToken),
-    /// There is none, and this relay is to ask Basiq.
+    /// There is no token, and this relay holds the claim to request one.
     Claimed,
-    /// Another relay asks Basiq just now.
+    /// Another relay is requesting a token now.
     BeingFetched,
 }
 
 impl TokenCache {
-    /// A token that another relay got, or else one from Basiq, for all relays. While another relay asks
-    /// for one, its answer is waited for, but not long.
+    /// Returns a token that another relay shared, or requests one from Basiq for all relays. While another
+    /// relay requests one, this relay waits for its result, at most [`PATIENCE_WITH_OTHERS`].
     pub(super) async fn obtain(
         &self,
         throttle: &Throttle,
@@ -70,7 +70,7 @@ impl TokenCache {
                     let fetched = self.fetch(throttle, number).await;
                     let token = fetched.as_ref().ok().map(AccessToken::to_common);
                     let shared = common.end_token_claim(&key, token).await;
-                    // the claim runs out by itself
+                    // The claim expires by itself.
                     shared.unwrap_or_else(
                         |error| debug!(error = %ErrorChain(&*error), "the token cannot be shared"),
                     );
@@ -99,7 +99,7 @@ impl TokenCache {
         if !common.claim_token(key).await? {
             return Ok(Shared::BeingFetched);
         }
-        // one may have been shared between the two questions
+        // Another relay may have shared a token between the first check and the claim.
         if let Some(token) = common.find_token(key).await?.filter(usable) {
             common.end_token_claim(key, Some(token.clone())).await?;
             return Ok(Shared::Token(token));

@@ -1,4 +1,5 @@
-//! What it means that Basiq gives no token, and how long none is asked for then.
+//! Interprets the responses in which Basiq refuses a token, and derives how long to wait before the next
+//! request.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use crate::basiq::{
     token::{FAILURE_PAUSES, KEY_PAUSE, LONGEST_REST},
 };
 
-/// What it means that no token was given. Basiq tells a wrong key by 404 or 400 and a disabled one by
-/// 403; a page of something in between says nothing of the key.
+/// Returns the error that a refused token request means. For a wrong key, Basiq responds with 404 or 400, and
+/// for a disabled one with 403. An error page of a gateway says nothing about the key.
 pub(super) fn refusal(answer: &BasiqResponse, throttle: &Throttle) -> BasiqError {
     let complaint = answer.complaint();
     let status = answer.status;
@@ -21,7 +22,7 @@ pub(super) fn refusal(answer: &BasiqResponse, throttle: &Throttle) -> BasiqError
     };
     let rest = Some(retry_after.unwrap_or(LONGEST_REST));
     let error = match status {
-        // Basiq's word for too many tokens, whatever else it says
+        // Basiq uses this text for too many token requests, whatever else the body says.
         403 if complaint.says_too_many_tokens() => throttled(rest),
         429 => {
             throttle.pause(status, retry_after, answer.sent_at);
@@ -39,7 +40,7 @@ pub(super) fn refusal(answer: &BasiqResponse, throttle: &Throttle) -> BasiqError
     error
 }
 
-/// How long no token is asked for after so many requests in a row that brought none.
+/// Returns how long to request no token, after `failures` failed requests in a row.
 pub(super) fn pause_after(error: &BasiqError, failures: u32) -> Duration {
     let (shortest, longest) = FAILURE_PAUSES;
     let doubled = shortest
@@ -59,7 +60,7 @@ pub(super) fn pause_after(error: &BasiqError, failures: u32) -> Duration {
     }
 }
 
-/// The same failure for another caller; a throttled one is told how long it still lasts.
+/// Copies a failure for another caller. A throttled or resting one gets the time that remains.
 pub(super) fn repeat(error: &BasiqError, remaining: Duration) -> BasiqError {
     match error {
         BasiqError::KeyRefused => BasiqError::KeyRefused,

@@ -1,10 +1,10 @@
-//! What an app does at Basiq: make a user, connect a bank, refresh it, update its credentials.
+//! Calls that an app makes to Basiq: create a user, connect a bank, refresh a connection, update its credentials.
 
 use anyhow::{Context, Result};
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 
-/// A Basiq API client as an app would have one, with as little as the demo needs.
+/// A minimal Basiq API client, like the one an app has.
 #[derive(Debug)]
 pub(super) struct DemoBasiq {
     http: Client,
@@ -19,7 +19,7 @@ impl DemoBasiq {
         Ok(Self { http, base, token })
     }
 
-    /// Makes a user and returns its id.
+    /// Creates a user and returns its id.
     pub(super) async fn create_user(&self, name: &str) -> Result<String> {
         let user = self
             .post("users", &json!({ "email": format!("{name}@app.example") }))
@@ -27,7 +27,7 @@ impl DemoBasiq {
         text(&user, "/id")
     }
 
-    /// Connects a bank with a login and returns the id of the job that does it.
+    /// Connects a bank with a login and returns the id of the job that connects it.
     pub(super) async fn connect_bank(
         &self,
         user: &str,
@@ -53,7 +53,7 @@ impl DemoBasiq {
         text(&self.post(&path, &body).await?, "/id")
     }
 
-    /// Refreshes a connection and returns the id of the job that does it.
+    /// Refreshes a connection and returns the id of the job that refreshes it.
     pub(super) async fn refresh(&self, user: &str, connection: &str) -> Result<String> {
         let path = format!("users/{user}/connections/{connection}/refresh");
         text(&self.post(&path, &json!({})).await?, "/id")

@@ -22,16 +22,16 @@ use crate::{
     runtime, telemetry,
 };
 
-/// The longest the play may take; each scenario ends far sooner.
+/// The maximum time for all scenarios; each one ends far sooner.
 const TIME_LIMIT: Duration = Duration::from_secs(28);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: basiq-relay demo --keep")]
 pub(super) struct DemoArgs {
-    /// Leave sandbox, relay and receiver running until Ctrl-C.
+    /// Keep sandbox, relay and receiver running until Ctrl-C.
     #[arg(long)]
     keep: bool,
-    /// What to log besides, as in RELAY_LOG.
+    /// Log filter, as in RELAY_LOG.
     #[arg(long, default_value = "error")]
     log: String,
 }
@@ -63,7 +63,7 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), CommandFailure> {
     Ok(())
 }
 
-/// Plays every scenario at once, prints each event as it arrives, then the table. Returns how many
+/// Plays all scenarios at once, prints each event when it arrives, and then prints the table. Returns how many
 /// scenarios did not end as documented.
 async fn play(stage: &DemoStage) -> anyhow::Result<usize> {
     let (told, mut tellings) = mpsc::channel::<ArrivedEvent>(64);

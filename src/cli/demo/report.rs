@@ -1,4 +1,4 @@
-//! What the demo prints: each event as it arrives, then expected against seen.
+//! The demo's output: each event when it arrives, then a table of expected and actual events.
 
 use std::collections::HashMap;
 
@@ -16,19 +16,19 @@ use crate::cli::{
 pub(super) struct ArrivedEvent {
     pub(super) at: Timestamp,
     pub(super) scenario: &'static DemoScenario,
-    /// What the receiver answered.
+    /// The HTTP status that the receiver answered.
     pub(super) answered: u16,
     pub(super) body: Value,
 }
 
-/// One line of the closing table.
+/// One row of the closing table.
 #[derive(Debug)]
 pub(super) struct ScenarioRow {
     pub(super) passed: bool,
     text: String,
 }
 
-/// The heading above the events.
+/// Returns the heading above the events.
 pub(super) fn heading() -> String {
     let line = format!(
         "{:<12}  {:<28}  {:<15}  {:<18}  {:<16}  {}",
@@ -37,7 +37,7 @@ pub(super) fn heading() -> String {
     Painter::detect().dim(line)
 }
 
-/// One event.
+/// Returns the line of one event.
 pub(super) fn line(told: &ArrivedEvent) -> String {
     let paint = Painter::detect();
     let field = |name: &str| {
@@ -64,7 +64,7 @@ pub(super) fn line(told: &ArrivedEvent) -> String {
     )
 }
 
-/// Compares what a scenario told with what it must tell.
+/// Compares the events of a scenario with the expected ones.
 pub(super) fn row(scenario: &DemoScenario, result: Result<Vec<Value>>) -> ScenarioRow {
     let paint = Painter::detect();
     let expected = scenario
@@ -120,7 +120,7 @@ fn describe(status: &str, code: Option<&str>, action: &str, is_final: bool) -> S
     format!("{status}{code} → {action}{more}")
 }
 
-/// Whether the events of each watch are numbered from 1.
+/// Returns whether the events of each watch are numbered from 1 without a gap.
 fn in_order(events: &[Value]) -> bool {
     let mut latest = HashMap::new();
     events.iter().all(|event| {
@@ -130,7 +130,7 @@ fn in_order(events: &[Value]) -> bool {
     })
 }
 
-/// The closing table.
+/// Returns the closing table.
 pub(super) fn table(rows: &[ScenarioRow]) -> String {
     let passed = rows.iter().filter(|row| row.passed).count();
     let lines = rows

@@ -1,4 +1,4 @@
-//! The scenarios: who connects which bank, what the person does, and what the relay must tell.
+//! The scenarios: who connects which bank, what the person does, and which events the relay must deliver.
 
 use std::time::Duration;
 
@@ -8,45 +8,45 @@ use tokio::sync::mpsc;
 
 use crate::cli::demo::{report::ArrivedEvent, stage::DemoStage};
 
-/// One story: a person connects a bank.
+/// One scenario: a person connects a bank.
 #[derive(Debug)]
 pub(super) struct DemoScenario {
-    /// What happens, in a few words.
+    /// A short description.
     pub(super) title: &'static str,
-    /// Part of its callback's path.
+    /// A part of the callback's path; each scenario has its own.
     pub(super) slug: &'static str,
-    /// A documented test user of Basiq's sandbox, with the password.
+    /// A documented test user of Basiq's sandbox: login and password.
     pub(super) login: (&'static str, &'static str),
     /// A documented test bank.
     pub(super) bank: &'static str,
-    /// What follows once the bank is connected, or is not.
+    /// What the backend does after the first job ended.
     pub(super) flow: DemoFlow,
-    /// The answer the person gives to a challenge, if any.
+    /// The person's answer to a challenge, if the person answers.
     pub(super) answer: Option<&'static str>,
     /// Whether the callback fails twice before it accepts.
     pub(super) flaky: bool,
-    /// What must be told, in order.
+    /// The expected events, in order.
     pub(super) expected: &'static [Expected],
-    /// How many attempts the last event must take.
+    /// The number of attempts that the last event must take.
     pub(super) attempts: usize,
 }
 
-/// What a backend does after it connected a bank.
+/// What a backend does after its first job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DemoFlow {
-    /// Nothing more.
+    /// The backend does nothing more.
     Once,
-    /// It asks for the login again and sends the right one, as it is told to.
+    /// The event asks for new credentials, and the backend sends the right ones.
     Resubmits,
-    /// It sends new credentials, which meet a bank that is unavailable.
+    /// The backend sends new credentials while the bank is unavailable.
     Updates,
-    /// It refreshes after each failure, as it is told to.
+    /// The event says to try again, and the backend refreshes after each failure.
     TriesThreeTimes,
-    /// It waits for its bank, which comes back once the outage was told.
+    /// The backend waits for the bank, whose outage ends after the first event.
     WaitsForBank,
 }
 
-/// What one event must say.
+/// The expected fields of one event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Expected {
     pub(super) status: &'static str,
@@ -234,13 +234,13 @@ const RIGHT: (&str, &str) = ("gavinBelson", "hooli2016");
 /// The documented test user whose bank is never available.
 const UNLUCKY: (&str, &str) = ("jianYang", "nothotdog");
 
-/// The bank that is in major outage when the play begins.
+/// The bank that is in a major outage when the demo begins.
 pub(super) const BANK_THAT_IS_OUT: &str = "AU00004";
 
-/// How long the record of the last attempt may take after it was received.
+/// The maximum time from receiving the last attempt until the relay has recorded it.
 const RECORD_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Plays a scenario to its final event and returns the events the callback accepted, in order.
+/// Plays a scenario until its final event. Returns the events that the callback accepted, in order.
 pub(super) async fn play(
     scenario: &'static DemoScenario,
     stage: &DemoStage,
@@ -287,7 +287,7 @@ pub(super) async fn play(
     Ok(accepted)
 }
 
-/// What the person or the bank does once an event was told.
+/// Does what the person or the bank does after an event.
 async fn react(
     scenario: &DemoScenario,
     stage: &DemoStage,
@@ -307,7 +307,7 @@ async fn react(
     }
 }
 
-/// The job that the backend starts after those that ended, if it does, and what started it.
+/// Starts the next job of the scenario, if there is one. Returns the job's id and the operation that started it.
 async fn next_job(
     scenario: &DemoScenario,
     stage: &DemoStage,
@@ -336,7 +336,7 @@ async fn next_job(
     })
 }
 
-/// The relay's own record must tell how many attempts the last event took.
+/// Checks that the relay has recorded the expected number of attempts for the last event.
 async fn check_attempts(scenario: &DemoScenario, stage: &DemoStage, watch_id: &str) -> Result<()> {
     let deadline = tokio::time::Instant::now() + RECORD_PATIENCE;
     loop {

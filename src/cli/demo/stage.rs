@@ -1,4 +1,4 @@
-//! The stage: a sandbox, a relay on a throw-away store and a receiver, on loopback ports.
+//! The parts of the demo: a sandbox, a relay on a temporary store, and a receiver, on loopback ports.
 
 use std::{
     collections::HashMap,
@@ -29,13 +29,13 @@ use crate::{
     sandbox::{Fault, FaultKind, Sandbox, SandboxOptions, ScriptRetries},
 };
 
-/// How much faster than Basiq the sandbox runs: a challenge expires after 6 s, not 120.
+/// How many times faster than Basiq the sandbox runs: a challenge expires after 6 s, not 120 s.
 const SPEED: f64 = 20.0;
 
-/// From a failed update to Basiq's next try, instead of two hours.
+/// The time from a failed update to Basiq's next try. Basiq itself waits two hours.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Waits between attempts, short enough to be watched.
+/// The back-off between attempts, short enough for a person to watch.
 const RETRY_SCHEDULE: [Duration; 3] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
@@ -44,7 +44,7 @@ const RETRY_SCHEDULE: [Duration; 3] = [
 
 type Subscribers = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Received>>>>;
 
-/// Everything a scenario needs.
+/// Everything that a scenario needs.
 pub(super) struct DemoStage {
     pub(super) basiq: DemoBasiq,
     sandbox: Sandbox,
@@ -100,7 +100,7 @@ impl DemoStage {
         })
     }
 
-    /// Where everything listens.
+    /// Returns the addresses of the relay and the receiver.
     pub(super) fn describe(&self) -> String {
         format!(
             "relay     {}docs\nreceiver  {}\n(a Basiq look-alike runs {SPEED} times faster than Basiq)\n",
@@ -108,7 +108,7 @@ impl DemoStage {
         )
     }
 
-    /// The events that arrive at the callback of a scenario.
+    /// Returns a channel with the events that arrive at the callback of a scenario.
     pub(super) fn subscribe(&self, slug: &str) -> mpsc::UnboundedReceiver<Received> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut subscribers = self
@@ -154,7 +154,7 @@ impl DemoStage {
         Ok(id.to_owned())
     }
 
-    /// Passes the person's answer to the open challenge of a watch to the relay.
+    /// Sends the person's answer to the open challenge of a watch to the relay.
     pub(super) async fn answer(&self, watch_id: &str, answer: &str) -> Result<()> {
         let path = format!("watch/{watch_id}/mfa");
         let url = self.relay.join(&path).context("no address")?;
@@ -172,12 +172,12 @@ impl DemoStage {
         Ok(())
     }
 
-    /// Brings the bank back that was out when the play began.
+    /// Ends the bank outage that the demo began with.
     pub(super) fn end_outage(&self) {
         self.sandbox.set_faults(Vec::new());
     }
 
-    /// The state of a watch's last delivery, and how many attempts it took.
+    /// Returns the state of a watch's last delivery and the number of its attempts.
     pub(super) async fn last_delivery(&self, watch_id: &str) -> Result<(String, usize)> {
         let url = self
             .relay
@@ -217,7 +217,7 @@ impl DemoStage {
         for ending in ["", "-wal", "-shm", ".lock"] {
             let mut path = self.database.clone().into_os_string();
             path.push(ending);
-            // What SQLite removed itself is gone already.
+            // SQLite may have removed the file itself.
             drop(std::fs::remove_file(path));
         }
         Ok(())
@@ -299,7 +299,7 @@ async fn run_relay(
     Ok(url)
 }
 
-/// Starts a receiver that hands each event to the subscriber of its path.
+/// Starts a receiver that sends each event to the subscriber of its path.
 async fn receive(
     options: ReceiverOptions,
     subscribers: &Subscribers,
@@ -318,7 +318,7 @@ async fn receive(
         while let Some(event) = events.recv().await {
             let all = subscribers.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(subscriber) = all.get(&event.path) {
-                // A scenario that has ended no longer listens.
+                // A scenario that has ended no longer receives.
                 drop(subscriber.send(event));
             }
         }

@@ -1,4 +1,4 @@
-//! Follows a watch: looks at it again and again, ever less often while nothing changes.
+//! Follows a watch: polls it, less and less often while nothing changes.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::{
     domain::WatchState,
 };
 
-/// From one look at the watch to the next, after something changed.
+/// The wait between two polls after a change.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest, however long nothing changes; a challenge is open for two minutes.
+/// The maximum wait between two polls while nothing changes. A challenge stays open for two minutes.
 const LONGEST: Duration = Duration::from_secs(10);
 /// How long the relay may be out of reach.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the first attempt of the last event may take: the default time limit of one, and more.
+/// The maximum wait for the first attempt of the last event. It is longer than the default time-out of an attempt.
 const LAST_ATTEMPT: Duration = Duration::from_secs(20);
 
 /// Follows one watch.
@@ -37,7 +37,7 @@ pub(super) struct WatchPoller {
 }
 
 impl WatchPoller {
-    /// Registers the watch, or finds the one there is already.
+    /// Registers the watch, or finds the existing one.
     pub(super) async fn begin(
         relay: RelayClient,
         mut reporter: WatchReporter,
@@ -65,7 +65,7 @@ impl WatchPoller {
         &self.watch.id
     }
 
-    /// Tells each change until the watch ends, and says how it ended.
+    /// Prints each change until the watch ends. Returns how it ended.
     pub(super) async fn follow(&mut self) -> Result<WatchEnding> {
         let (mut wait, mut ended_at) = (SHORTEST, None);
         loop {
@@ -90,7 +90,7 @@ impl WatchPoller {
         Ok(!news.is_empty())
     }
 
-    /// How the watch ended, once there is nothing more to wait for.
+    /// Returns how the watch ended, once there is nothing more to wait for.
     fn ending(&self, ended_at: &mut Option<Instant>) -> Option<WatchEnding> {
         let ending = WatchEnding::of(&self.watch)?;
         let passed = ended_at.get_or_insert_with(Instant::now).elapsed();
@@ -98,7 +98,7 @@ impl WatchPoller {
         is_over.then_some(ending)
     }
 
-    /// Reads the watch; a relay that is out of reach is asked again for a while.
+    /// Reads the watch. If the relay is out of reach, retries for `PATIENCE`.
     async fn look(&mut self, what: &str) -> Result<WatchDocument> {
         let (began, mut wait) = (Instant::now(), SHORTEST);
         loop {
@@ -123,7 +123,7 @@ impl WatchPoller {
     }
 }
 
-/// The wait before the next look.
+/// Returns the wait before the next poll.
 fn next_wait(before: Duration, has_news: bool) -> Duration {
     if has_news {
         SHORTEST
@@ -132,7 +132,7 @@ fn next_wait(before: Duration, has_news: bool) -> Duration {
     }
 }
 
-/// What the watch waits for, in a few words.
+/// Says in a few words what the watch waits for.
 fn waits_for(watch: &WatchDocument) -> String {
     match WatchState::from_word(&watch.state) {
         Some(WatchState::AwaitingUser) => "waiting for the person's answer".to_owned(),

@@ -33,22 +33,22 @@ pub(super) struct WatchArgs {
     /// Basiq's id of the job.
     #[arg(value_name = "JOB_ID")]
     job: JobId,
-    /// Where the relay sends the job's events.
+    /// Callback URL that receives the job's events.
     #[arg(long, value_name = "CALLBACK_URL")]
     url: Url,
     /// Base address of the relay.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = relay_address)]
     relay: Url,
-    /// The client's API key; others on this machine can see what stands on a command line.
+    /// API key of the client; other users of this machine can see command lines.
     #[arg(long, env = "BASIQ_RELAY_KEY", hide_env_values = true)]
     key: Option<String>,
-    /// A file that holds the API key; counts before any other.
+    /// File that holds the API key; it takes precedence over any other key.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// What started the job.
+    /// Operation that started the job.
     #[arg(long, value_parser = operations())]
     operation: Option<String>,
-    /// Title of the step that is enough.
+    /// Title of the step at which the job counts as successful.
     #[arg(long, value_name = "STEP")]
     until: Option<String>,
     /// Language of the messages, as a BCP 47 tag.
@@ -89,7 +89,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<(), CommandFailure> {
     }
 }
 
-/// The key from its file, or else from the command line or the environment.
+/// Reads the key from its file. Without a file, takes the key from the command line or the environment.
 fn api_key(given: Option<&str>, file: Option<&PathBuf>) -> Result<ApiKey, CommandFailure> {
     let text = match (file, given) {
         (Some(path), _) => std::fs::read_to_string(path)
@@ -109,7 +109,7 @@ fn api_key(given: Option<&str>, file: Option<&PathBuf>) -> Result<ApiKey, Comman
     )))
 }
 
-/// The body of `POST /watch`.
+/// Builds the body of `POST /watch`.
 fn registration(args: &WatchArgs) -> Value {
     let fields = [
         ("jobId", Some(args.job.as_str())),

@@ -1,4 +1,4 @@
-//! A relay as its clients see it: registers a watch and reads it, over HTTP.
+//! A client of a relay: registers a watch and reads it, over HTTP.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::{
     happy_eyeballs::FirstToAnswer,
 };
 
-/// How long one answer may take.
+/// The time-out of one call.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// A relay and the client's key for it.
+/// A relay, and the client's API key for it.
 #[derive(Debug)]
 pub(super) struct RelayClient {
     http: Client,
@@ -24,18 +24,18 @@ pub(super) struct RelayClient {
     key: ApiKey,
 }
 
-/// Why a call brought nothing.
+/// Why a call failed.
 #[derive(Debug)]
 pub(super) enum RelayCallError {
-    /// The relay does not answer, or cannot just now; worth asking again.
+    /// The relay does not answer, or cannot answer at present. A retry may succeed.
     Away(anyhow::Error),
-    /// The relay says that the call is wrong.
+    /// The relay rejected the request as wrong.
     Refused(anyhow::Error),
-    /// There is nothing to read, or what answers is no relay.
+    /// The watch does not exist, or the server is no relay.
     Odd(anyhow::Error),
 }
 
-/// The part of a problem that is told (RFC 9457).
+/// The fields of a problem document (RFC 9457) that are shown.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Problem {
@@ -50,7 +50,7 @@ struct FieldFault {
 
 impl RelayClient {
     pub(super) fn new(base: &Url, key: ApiKey) -> Result<Self> {
-        // a redirect could take the key elsewhere
+        // A redirect could send the key to another server.
         let http = Client::builder()
             .no_proxy()
             .redirect(Policy::none())
@@ -65,7 +65,7 @@ impl RelayClient {
         })
     }
 
-    /// Registers a watch; says whether it is new, and how it stands.
+    /// Registers a watch. Returns whether it is new, and its present state.
     pub(super) async fn register(
         &self,
         body: &Value,
@@ -111,13 +111,13 @@ async fn read(answer: Response, url: &str) -> Result<WatchDocument, RelayCallErr
 }
 
 fn away(error: reqwest::Error, url: &str) -> RelayCallError {
-    // the address is named once
+    // The context already names the address.
     let error = anyhow::Error::new(error.without_url());
     RelayCallError::Away(error.context(format!("{url} does not answer")))
 }
 
 impl Problem {
-    /// The faults one by one, or what there is instead.
+    /// Lists the field errors one by one, or gives the detail if there are none.
     fn in_words(&self) -> String {
         let faults = self.errors.iter().map(|fault| &fault.message);
         let told: Vec<_> = if self.errors.is_empty() {

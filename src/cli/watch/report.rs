@@ -1,4 +1,4 @@
-//! What `watch` prints: lines for people, or one JSON object a line.
+//! The output of `watch`: lines for people, or one JSON object per line.
 
 use std::io::Write;
 
@@ -16,18 +16,18 @@ use crate::{
     clock::Clock,
 };
 
-/// Prints what there is to tell.
+/// Prints the progress of a watch.
 #[derive(Debug)]
 pub(super) struct WatchReporter {
     as_json: bool,
     paint: Painter,
     clock: Clock,
     progress: StatusLine,
-    /// Whether it was told that the relay is out of reach, and nothing since.
+    /// Whether the last output said that the relay is out of reach.
     is_away_told: bool,
 }
 
-/// One line of JSON: when it was seen, what it is about, and the thing itself.
+/// One line of JSON: the time, the kind, and the thing itself.
 #[derive(Debug, Serialize)]
 struct Line<'a, T> {
     at: Timestamp,
@@ -37,7 +37,7 @@ struct Line<'a, T> {
     thing: &'a T,
 }
 
-/// The watch as it was registered.
+/// The watch after its registration.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Begun<'a> {
@@ -58,12 +58,12 @@ impl WatchReporter {
         }
     }
 
-    /// Waits, and shows for what once it takes long.
+    /// Waits for `work`, and shows `what` if it takes long.
     pub(super) async fn during<T>(&mut self, what: &str, work: impl Future<Output = T>) -> T {
         self.progress.during(what, work).await
     }
 
-    /// The watch is there.
+    /// Reports that the watch is registered.
     pub(super) fn begun(&mut self, watch: &WatchDocument, is_new: bool) -> Result<()> {
         if self.as_json {
             let begun = Begun {
@@ -88,7 +88,7 @@ impl WatchReporter {
         self.print(&line)
     }
 
-    /// Something changed.
+    /// Reports a change.
     pub(super) fn tell(&mut self, news: &WatchNews) -> Result<()> {
         if self.as_json {
             self.print_json(None, news)
@@ -98,7 +98,7 @@ impl WatchReporter {
         }
     }
 
-    /// The watch ended.
+    /// Reports that the watch ended.
     pub(super) fn ended(&mut self, ending: &WatchEnding) -> Result<()> {
         if self.as_json {
             return self.print_json(Some("ended"), ending);
@@ -112,7 +112,7 @@ impl WatchReporter {
         self.print(&line)
     }
 
-    /// The relay is out of reach for now; told once until there is something else to tell.
+    /// Reports once that the relay is out of reach. The next other output resets this.
     pub(super) fn away(&mut self, error: &anyhow::Error) {
         if self.is_away_told {
             return;
@@ -120,7 +120,7 @@ impl WatchReporter {
         self.is_away_told = true;
         self.progress.hide();
         let told = format!("{error:#}; asking again");
-        // who cannot read it will see it from how the command ends
+        // If standard error cannot be written, the exit code still shows a failure.
         drop(writeln!(std::io::stderr(), "{}", harmless(&told)));
     }
 

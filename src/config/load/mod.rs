@@ -1,4 +1,4 @@
-//! Loads the settings: defaults, then the file, then the environment; tells all faults at once.
+//! Loads the settings: defaults, then the file, then the environment. Reports all faults at once.
 
 use std::{fs, io, ops::RangeInclusive, path::Path, time::Duration};
 
@@ -12,20 +12,20 @@ use crate::config::{
     value::{self, Allowed},
 };
 
-/// The file that is read when it lies in the current folder.
+/// The settings file that is read if it exists in the current folder.
 const DEFAULT_FILE: &str = "relay.toml";
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const YEAR: Duration = DAY.saturating_mul(365);
 
-/// Limits of calls: long enough for the slowest peer, short enough for a lease.
+/// The allowed time-outs of calls: long enough for the slowest peer, short enough for a lease.
 const TIME_LIMITS: RangeInclusive<Duration> = MILLISECOND..=MINUTE.saturating_mul(10);
 const INTERVALS: RangeInclusive<Duration> = MILLISECOND..=DAY;
 const AGES: RangeInclusive<Duration> = MILLISECOND..=YEAR.saturating_mul(10);
 
 impl Settings {
-    /// The settings of this process: defaults, then `relay.toml` of the current folder if there is
-    /// one (or the given file, which must exist), then the environment.
+    /// Loads the settings of this process: defaults, then the file, then the environment. The file is the given one,
+    /// which must exist, or else `relay.toml` in the current folder, if there is one.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let file = read_file(file)?;
         let environment = std::env::vars_os().map(|(name, value)| {
@@ -38,7 +38,7 @@ impl Settings {
         Self::from_sources(file, environment)
     }
 
-    /// The settings of a file (its name and text) and of an environment.
+    /// Loads the settings from a file (its name and text) and an environment.
     pub fn from_sources(
         file: Option<(&str, &str)>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -87,7 +87,7 @@ impl Settings {
         from.read("messages", &mut self.messages, value::optional(value::text));
     }
 
-    /// Only asked once every value is valid by itself.
+    /// Reports settings that contradict each other. Called only if every value is valid by itself.
     fn find_contradictions(&self, reader: &mut Reader) {
         let tracking = &self.tracking;
         if tracking.poll_min_interval > tracking.poll_max_interval {
@@ -111,7 +111,8 @@ impl Settings {
     }
 }
 
-/// Name and text of the settings file; none if no name is given and there is no file of the usual name.
+/// Reads the settings file and returns its name and text. Returns none if no file is given and the default file does
+/// not exist.
 fn read_file(file: Option<&Path>) -> Result<Option<(String, String)>, ConfigError> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
     let name = path.display().to_string();
@@ -296,14 +297,14 @@ impl LogConfig {
     }
 }
 
-/// Hands out what was given and collects faults.
+/// Parses the given values and collects faults.
 struct Reader {
     given: GivenValues,
     faults: Vec<String>,
 }
 
 impl Reader {
-    /// Reads a setting into its place, if it was given.
+    /// Parses a setting into `place`, if it was given.
     fn read<T>(
         &mut self,
         key: &'static str,
@@ -321,7 +322,7 @@ impl Reader {
         }
     }
 
-    /// Like [`Reader::read`], for settings that may be written as a list.
+    /// Like [`Reader::read`], for settings that may also be written as a list.
     fn read_list<T>(
         &mut self,
         key: &'static str,
@@ -356,7 +357,7 @@ impl Reader {
     }
 }
 
-/// A value for a reader of the error: one short line, without what may be a secret.
+/// Returns a value as an error may show it: one short line, without anything that may be a secret.
 fn shown(key: &str, text: &str) -> String {
     if doc_of(key).is_some_and(SettingDoc::is_secret) {
         return "the value (it may hold a secret, not shown)".to_owned();
@@ -364,7 +365,7 @@ fn shown(key: &str, text: &str) -> String {
     if text.is_empty() {
         return "an empty value".to_owned();
     }
-    // an address with a user or with parameters, whatever it is an address of
+    // this may be an address with a user or with parameters
     if text.contains(['@', '?']) {
         return "the value (not shown, for it may hold a password)".to_owned();
     }

@@ -1,8 +1,10 @@
-//! Sends requests over connections that are kept for the next request to the same place.
+//! Sends requests over connections that are kept for later requests to the same destination.
 //!
-//! A kept connection is used only while its address is among those that were just vetted: a name that moved, or
-//! whose address is no longer allowed, is not followed to where it was. `hyper-util`'s pool knows connections by
-//! name alone, and cannot tell one that was closed while it rested from one that broke later.
+//! A kept connection is used only if its address is among those that were just vetted. So no request goes to an
+//! address that the name has left, or that is no longer allowed.
+//!
+//! `hyper-util`'s pool cannot do this, because it identifies connections by name alone. It also cannot distinguish a
+//! connection that was closed while idle from one that broke later.
 
 mod pool;
 mod watched_stream;
@@ -28,24 +30,25 @@ use crate::{
     delivery::dialer::{Destination, DialError, Dialer},
 };
 
-/// The longest head of an answer, and the most of a body that waits to be read, in bytes.
+/// The maximum size of a response's head, and of the part of a body that waits to be read, in bytes.
 const BUFFER: usize = 64 * 1024;
-/// How many headers an answer may have. Node takes as many as fit into its 16 KiB, so 4,096 of the shortest.
+/// The maximum number of headers of a response. Node accepts as many as fit into its 16 KiB, so 4,096 of the
+/// shortest.
 const MOST_HEADERS: usize = 4096;
 
 /// A request's body.
 pub(super) type RequestBody = http_body_util::Full<bytes::Bytes>;
 
-/// Why a request was not answered.
+/// The reason why a request got no response.
 #[derive(Debug, Error)]
 pub(super) enum SendError {
-    /// There is no connection.
+    /// No connection was opened.
     #[error(transparent)]
     Dial(#[from] DialError),
     /// TLS ended the connection after its handshake.
     #[error("TLS ended the connection")]
     Tls(#[source] rustls::Error),
-    /// The connection broke, or what came is no HTTP.
+    /// The connection broke, or the response is not HTTP.
     #[error("no HTTP answer")]
     Broken(#[source] hyper::Error),
 }
@@ -62,7 +65,7 @@ pub(super) struct CallbackConnections {
 impl CallbackConnections {
     pub(super) fn new(dialer: Dialer, config: &DeliveryConfig) -> Self {
         let mut http1 = http1::Builder::new();
-        // what curl and Node take is no reason to post an event again: the status decides
+        // accepts what curl and Node accept: an odd header must not cause another attempt, because the status decides
         http1
             .max_buf_size(BUFFER)
             .max_headers(MOST_HEADERS)
@@ -82,9 +85,11 @@ impl CallbackConnections {
         }
     }
 
-    /// Sends a request to one of the vetted addresses, over a kept connection if there is one. Where that turns out
-    /// closed before a byte of the answer came, the request is sent once more, over a new connection. A receiver that
-    /// had taken the first one knows the second by its `webhook-id`.
+    /// Sends a request to one of the vetted addresses, over a kept connection if there is one.
+    ///
+    /// A kept connection may turn out to be closed before a byte of the response arrived. Then the request is sent
+    /// once more, over a new connection. A receiver that had accepted the first request recognises the second by its
+    /// `webhook-id`.
     pub(super) async fn send(
         &self,
         request: Request<RequestBody>,
@@ -107,7 +112,7 @@ impl CallbackConnections {
         }
     }
 
-    /// Keeps a connection for the next request, once it is ready for one.
+    /// Keeps a connection for the next request, as soon as it is ready for one.
     pub(super) fn keep(&self, to: Destination, mut connection: CallbackConnection) {
         let pool = self.pool.clone();
         if connection.is_usable() {
@@ -153,7 +158,7 @@ impl CallbackConnections {
     }
 }
 
-/// Reads and writes for a connection until it is closed, which it is once nobody has its sender.
+/// Drives a connection until it is closed. It closes when its last sender is dropped.
 fn serve<C>(connection: C)
 where
     C: Future<Output = hyper::Result<()>> + Send + 'static,
@@ -165,7 +170,7 @@ where
     });
 }
 
-/// What requests are given to. One of HTTP/1 takes them one after the other, one of HTTP/2 many at once.
+/// Sends requests over a connection. HTTP/1 takes them one after the other, HTTP/2 many at once.
 enum Sender {
     Http1(http1::SendRequest<RequestBody>),
     Http2(http2::SendRequest<RequestBody>),
@@ -193,7 +198,7 @@ impl CallbackConnection {
         }
     }
 
-    /// The same connection for another request at the same time, if it can take one.
+    /// Returns a second handle to the connection for a concurrent request. Returns none for HTTP/1.
     fn shared(&self) -> Option<Self> {
         match &self.sender {
             Sender::Http1(_) => None,
@@ -205,17 +210,17 @@ impl CallbackConnection {
         }
     }
 
-    /// Whether requests share it.
+    /// Whether concurrent requests can share the connection.
     fn is_shared(&self) -> bool {
         matches!(self.sender, Sender::Http2(_))
     }
 
-    /// Whether both send over one connection.
+    /// Whether both are handles to one connection.
     fn is_same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.heard, &other.heard)
     }
 
-    /// Whether it takes a request just now.
+    /// Whether the connection can take a request now.
     fn is_usable(&self) -> bool {
         match &self.sender {
             Sender::Http1(sender) => sender.is_ready(),
@@ -223,7 +228,7 @@ impl CallbackConnection {
         }
     }
 
-    /// Waits until it takes another request; it may close instead.
+    /// Waits until the connection can take another request. Returns false if it closes instead.
     async fn becomes_usable(&mut self) -> bool {
         let ready = match &mut self.sender {
             Sender::Http1(sender) => sender.ready().await,
@@ -232,11 +237,11 @@ impl CallbackConnection {
         ready.is_ok()
     }
 
-    /// Whether the connection had been closed when a request came, rather than the request being what broke it.
+    /// Whether the connection was already closed when the request was sent, so that the request did not break it.
     fn was_closed(&self, error: &hyper::Error) -> bool {
         match &self.sender {
             Sender::Http1(_) => !self.heard.anything(),
-            // many requests are on their way: an answer to this one is what none of its errors comes after
+            // received bytes may belong to other requests; an error of this request means that it got no response
             Sender::Http2(_) => !is_refusal(error),
         }
     }
@@ -249,7 +254,8 @@ impl CallbackConnection {
     }
 }
 
-/// Whether the other end of HTTP/2 looked at this request and reset it. `REFUSED_STREAM` says that it did not look.
+/// Whether the HTTP/2 peer processed this request and reset it. `REFUSED_STREAM` says that the peer did not process
+/// it.
 fn is_refusal(error: &hyper::Error) -> bool {
     use std::error::Error;
     let cause = error.source().and_then(|cause| cause.downcast_ref());
@@ -258,7 +264,7 @@ fn is_refusal(error: &hyper::Error) -> bool {
     })
 }
 
-/// HTTP/1 names the host in a header and the rest in the request's line.
+/// Moves the host to a header and leaves the path and query in the request line, as HTTP/1 requires.
 fn name_origin(request: &mut Request<RequestBody>) {
     let uri = request.uri();
     let host = uri.authority().map_or("", |authority| authority.as_str());

@@ -1,4 +1,4 @@
-//! Connections that rest until the next request, each for a while, so many at most.
+//! Keeps idle connections for later requests, for a limited time and up to a limited number.
 
 use std::{
     collections::VecDeque,
@@ -16,21 +16,22 @@ use crate::delivery::dialer::Destination;
 
 /// How long an unused connection is kept.
 const KEPT_FOR: Duration = Duration::from_secs(30);
-/// How often connections that were kept too long, or were closed, are looked for.
+/// The interval at which closed connections and connections that were kept too long are removed.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Connections at rest. Clones share them.
+/// A pool of idle connections. Clones share the connections.
 #[derive(Clone)]
 pub(super) struct IdlePool {
     resting: Arc<Mutex<Resting>>,
-    /// As many in all as requests may be under way: fewer would be opened again for each wave of deliveries.
+    /// The maximum number of connections in all, equal to the maximum number of concurrent requests. With fewer, each
+    /// wave of deliveries would open connections again.
     most: usize,
     most_per_place: usize,
 }
 
 #[derive(Default)]
 struct Resting {
-    /// The one that rests longest is first.
+    /// The idle connections, the longest idle one first.
     connections: VecDeque<Rest>,
     swept: bool,
 }
@@ -56,7 +57,7 @@ impl IdlePool {
         }
     }
 
-    /// The connection used last that leads to this place at one of these addresses.
+    /// Takes the most recently used connection to this destination at one of the vetted addresses.
     pub(super) fn take(&self, to: &Destination, vetted: &[IpAddr]) -> Option<CallbackConnection> {
         let mut resting = lock(&self.resting);
         let connections = &mut resting.connections;
@@ -79,7 +80,7 @@ impl IdlePool {
         }
     }
 
-    /// Keeps a connection. One that others share is kept once.
+    /// Keeps a connection. A connection that requests share is kept only once.
     pub(super) fn put(&self, to: Destination, connection: CallbackConnection) {
         let mut resting = lock(&self.resting);
         let connections = &mut resting.connections;
@@ -106,7 +107,7 @@ impl IdlePool {
     }
 }
 
-/// Closes connections that were kept too long, for as long as there are any.
+/// Closes connections that were kept too long. Ends once the pool is empty.
 async fn sweep(resting: Weak<Mutex<Resting>>) {
     loop {
         sleep(SWEEP).await;

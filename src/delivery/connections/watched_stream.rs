@@ -1,4 +1,4 @@
-//! Notes what the other end of a connection said, below HTTP.
+//! Observes the peer of a connection below HTTP: received bytes and TLS errors.
 
 use std::{
     io::{self, IoSlice},
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::delivery::dialer::ByteStream;
 
-/// What was heard on a connection.
+/// The observed activity of a connection's peer.
 #[derive(Debug, Default)]
 pub(super) struct PeerActivity {
     answer: AtomicBool,
@@ -22,18 +22,18 @@ pub(super) struct PeerActivity {
 }
 
 impl PeerActivity {
-    /// Whether any byte came since the last call of `listen_anew`.
+    /// Whether a byte arrived since the last call of `listen_anew`.
     pub(super) fn anything(&self) -> bool {
         self.answer.load(Ordering::Acquire)
     }
 
-    /// A request is about to be sent: what counts is what comes after it.
+    /// Forgets earlier bytes. Called before a request is sent, so that only later bytes count.
     pub(super) fn listen_anew(&self) {
         self.answer.store(false, Ordering::Release);
     }
 
-    /// What TLS has against the connection, after its handshake: an alert of the other end, say. A TLS 1.3 server
-    /// that refuses a client's certificate, or the lack of one, says so only then.
+    /// Returns the TLS error that occurred after the handshake, such as an alert of the peer. A TLS 1.3 server that
+    /// refuses a client's certificate, or the lack of one, reports this only after the handshake.
     pub(super) fn tls_error(&self) -> Option<&rustls::Error> {
         self.tls.get()
     }
@@ -46,7 +46,7 @@ impl PeerActivity {
     }
 }
 
-/// A connection whose other end is listened to.
+/// A stream that records the activity of its peer.
 pub(super) struct WatchedStream {
     stream: Box<dyn ByteStream>,
     heard: Arc<PeerActivity>,
@@ -61,8 +61,8 @@ impl WatchedStream {
         Pin::new(&mut *self.stream)
     }
 
-    /// An end that closed has often said why before: what it said is read once writing fails. Reading ends soon, with
-    /// what was said or because the connection is closed.
+    /// Reads once after a failed write, because a peer that closes often sends the reason before. The read ends soon:
+    /// it returns what the peer sent, or fails because the connection is closed.
     fn failed_writing(&mut self, context: &mut Context<'_>, error: io::Error) -> Poll<io::Error> {
         let mut bytes = [0; 64];
         let read = self
@@ -74,7 +74,7 @@ impl WatchedStream {
         Poll::Ready(error)
     }
 
-    /// What came of writing.
+    /// Converts the result of a write; see [`Self::failed_writing`].
     fn written<T>(
         &mut self,
         context: &mut Context<'_>,

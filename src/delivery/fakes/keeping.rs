@@ -1,4 +1,4 @@
-//! Callback hosts that keep connections, and addresses that swallow packets.
+//! Callback hosts that keep connections, and addresses that drop packets.
 
 use std::{
     net::SocketAddr,
@@ -18,10 +18,10 @@ use tokio::{
 
 use super::read_request;
 
-/// A queue on loopback that takes no connection for so long is full.
+/// A connection queue on loopback is full if it accepts no connection for this long.
 const FULL_AFTER: Duration = Duration::from_millis(100);
 
-/// What a host does about a request of a connection.
+/// What a host does with one request of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::delivery) enum HostAction {
     /// Answers 200 and keeps the connection.
@@ -32,7 +32,7 @@ pub(in crate::delivery) enum HostAction {
     BreakOff,
 }
 
-/// A host that does so for each connection, request by request; it waits for ever after the last one.
+/// A host with a list of actions for each connection, one for each request. After the last action it waits for ever.
 pub(in crate::delivery) struct KeepingHost {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -41,7 +41,8 @@ pub(in crate::delivery) struct KeepingHost {
 }
 
 impl KeepingHost {
-    /// Each connection has its own deeds, the last ones are those of every further connection.
+    /// Starts a host at an address. The nth connection follows the nth list of `deeds`; further connections follow
+    /// the last list.
     pub(in crate::delivery) async fn at(at: &str, deeds: &'static [&'static [HostAction]]) -> Self {
         let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -64,7 +65,7 @@ impl KeepingHost {
         }
     }
 
-    /// A host on loopback.
+    /// Starts a host on loopback.
     pub(in crate::delivery) async fn does(deeds: &'static [&'static [HostAction]]) -> Self {
         Self::at("127.0.0.1:0", deeds).await
     }
@@ -77,7 +78,7 @@ impl KeepingHost {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// The ids of the messages it got.
+    /// Returns the `webhook-id` of each request that the host received.
     pub(in crate::delivery) fn messages(&self) -> Vec<String> {
         let requests = self.requests.lock().unwrap();
         let id = |request: &String| {
@@ -121,7 +122,7 @@ impl SilentPort {
         socket.bind(at.parse().unwrap()).unwrap();
         let listener = socket.listen(0).unwrap();
         let to = listener.local_addr().unwrap();
-        // how many a queue of length 0 holds is the system's affair
+        // the system decides how many connections a queue of length 0 holds
         let mut queued = Vec::new();
         while let Ok(stream) = timeout(FULL_AFTER, TcpStream::connect(to)).await {
             queued.push(stream.unwrap());

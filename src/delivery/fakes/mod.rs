@@ -35,12 +35,12 @@ pub(super) use self::{
     outbox::FakeOutbox,
     tls::{FakeProxy, FakeTls},
 };
-/// The time of these tests.
+/// Returns the time at which these tests run.
 pub(super) fn now() -> Timestamp {
     "2026-11-23T09:14:28Z".parse().unwrap()
 }
 
-/// Loopback and plain HTTP are allowed, and an attempt takes 300 ms at most.
+/// Returns a configuration that allows loopback and plain HTTP. An attempt takes at most 300 ms.
 pub(super) fn local_config() -> DeliveryConfig {
     DeliveryConfig {
         allow_http: true,
@@ -50,7 +50,7 @@ pub(super) fn local_config() -> DeliveryConfig {
     }
 }
 
-/// A new delivery of its own watch.
+/// Returns a new delivery of a new watch.
 pub(super) fn due(url: &str) -> DueDelivery {
     let watch_id = WatchId::new(now());
     DueDelivery {
@@ -74,27 +74,27 @@ pub(super) fn due(url: &str) -> DueDelivery {
 /// How a fake host answers each request.
 #[derive(Debug, Clone)]
 pub(super) enum HostReply {
-    /// With this status line and no body.
+    /// Answers with this status line and no body.
     Status(&'static str),
-    /// With 302 to this address.
+    /// Answers 302 with this address.
     Redirect(String),
-    /// With these bytes, then hangs up.
+    /// Sends these bytes, then closes the connection.
     Raw(&'static str),
-    /// Not at all.
+    /// Sends no response and keeps the connection open.
     Hang,
-    /// By hanging up.
+    /// Closes the connection without a response.
     HangUp,
-    /// With 200 and a body that never ends.
+    /// Answers 200 with a body that never ends.
     Endless,
-    /// With 200 and headers that never end.
+    /// Answers 200 with headers that never end.
     EndlessHead,
-    /// With 200 and a byte every now and then.
+    /// Answers 200 and sends a byte of the body every 20 ms.
     Drip,
-    /// With 200 and less than it promised.
+    /// Answers 200 with a body shorter than its `content-length`.
     CutShort,
 }
 
-/// A callback host on loopback; it is gone when dropped.
+/// A callback host on loopback. It stops when dropped.
 pub(super) struct FakeHost {
     address: SocketAddr,
     seen: Arc<Seen>,
@@ -112,7 +112,7 @@ impl FakeHost {
         Self::plays_in_turn(vec![reply]).await
     }
 
-    /// Plays each reply once, and the last one for ever.
+    /// Plays each reply once, then repeats the last one.
     pub(super) async fn plays_in_turn(replies: Vec<HostReply>) -> Self {
         Self::plays_at("127.0.0.1:0", replies).await
     }
@@ -193,7 +193,7 @@ async fn answer(mut stream: TcpStream, reply: HostReply, seen: Arc<Seen>) {
     }
 }
 
-/// One request with a body of `content-length`, or none if it is no HTTP.
+/// Reads one request with a body of `content-length`. Returns none if the bytes are not HTTP.
 async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
@@ -213,24 +213,24 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     }
 }
 
-/// A resolver that answers as told, whatever the name.
+/// A resolver that returns configured addresses for every name.
 #[derive(Clone)]
 pub(super) struct FakeResolver(Arc<Mutex<VecDeque<Vec<IpAddr>>>>);
 
 impl FakeResolver {
-    /// These addresses every time.
+    /// Creates a resolver that always returns these addresses.
     pub(super) fn always(addresses: &[&str]) -> Self {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
         Self(Arc::new(Mutex::new(VecDeque::from([addresses]))))
     }
 
-    /// One address after the other, then the last one for ever.
+    /// Creates a resolver that returns one address after the other, then repeats the last one.
     pub(super) fn in_turn(addresses: &[&str]) -> Self {
         let turns = addresses.iter().map(|text| vec![text.parse().unwrap()]);
         Self(Arc::new(Mutex::new(turns.collect())))
     }
 
-    /// No such name.
+    /// Creates a resolver that knows no name.
     pub(super) fn unknown() -> Self {
         Self(Arc::default())
     }

@@ -26,10 +26,10 @@ pub(in crate::delivery) struct FakeOutbox {
     pub(in crate::delivery) waiting: Mutex<Vec<(Timestamp, DueDelivery)>>,
     leased: Mutex<HashMap<DeliveryId, DueDelivery>>,
     pub(in crate::delivery) recorded: Mutex<Vec<AttemptResult>>,
-    /// So many calls of `record_attempts` fail.
+    /// The number of further calls of `record_attempts` that fail.
     pub(in crate::delivery) refuse_records: AtomicUsize,
     pub(in crate::delivery) new_deliveries: NewDeliveries,
-    /// What is given up when it is asked for the next time.
+    /// The deliveries that the next call of `give_up_waiting` returns.
     pub(in crate::delivery) wait_too_long: Mutex<Vec<AbandonedDelivery>>,
 }
 

@@ -1,4 +1,4 @@
-//! A callback host that speaks TLS, and a proxy on the way to one.
+//! A callback host with TLS, and an egress proxy.
 
 use std::{
     net::SocketAddr,
@@ -28,8 +28,8 @@ use tokio::{
 use super::read_request;
 use crate::config::EgressProxy;
 
-/// A callback host with TLS that answers 200 and the version of HTTP that was spoken, and the authority
-/// that vouches for it.
+/// A callback host with TLS, and the authority that signed its certificate. The host answers 200 with the HTTP
+/// version of the request in the body.
 pub(in crate::delivery) struct FakeTls {
     pub(in crate::delivery) port: u16,
     /// The authority's certificate in PEM.
@@ -39,14 +39,15 @@ pub(in crate::delivery) struct FakeTls {
 }
 
 impl FakeTls {
-    /// Offers these protocols, such as `h2`.
+    /// Starts a host that offers these protocols, such as `h2`.
     pub(in crate::delivery) async fn offering(name: &str, protocols: &[&str]) -> Self {
         let identity = Identity::of_an_authority(name);
         let config = builder().with_no_client_auth();
         Self::start(identity, config, protocols).await
     }
 
-    /// Ends every connection, since the relay shows no certificate of its own.
+    /// Starts a host that requires a client certificate. It ends every connection, because the relay has no
+    /// certificate.
     pub(in crate::delivery) async fn wanting_a_certificate(name: &str, protocol: &str) -> Self {
         let identity = Identity::of_an_authority(name);
         let mut roots = RootCertStore::empty();
@@ -57,7 +58,8 @@ impl FakeTls {
         Self::start(identity, config, &[protocol]).await
     }
 
-    /// Shows a certificate that vouches for itself, which says that it is an authority's or that it is none.
+    /// Starts a host with a self-signed certificate. `is_ca` says whether the certificate is marked as an
+    /// authority's.
     pub(in crate::delivery) async fn self_signed(name: &str, is_ca: rcgen::IsCa) -> Self {
         let identity = Identity::of_itself(name, is_ca);
         let config = builder().with_no_client_auth();
@@ -104,7 +106,7 @@ fn builder() -> ConfigBuilder<ServerConfig, WantsVerifier> {
     builder.with_safe_default_protocol_versions().unwrap()
 }
 
-/// What a host shows, and who vouches for it.
+/// A host's certificate and key, and the authority that signed the certificate.
 struct Identity {
     certificate: rcgen::Certificate,
     key: rcgen::KeyPair,
@@ -162,7 +164,7 @@ async fn accept_tls(
     }
 }
 
-/// A proxy on loopback that tunnels to whatever it is asked for, or refuses.
+/// A proxy on loopback that opens all requested tunnels, or refuses them.
 pub(in crate::delivery) struct FakeProxy {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -170,7 +172,7 @@ pub(in crate::delivery) struct FakeProxy {
 }
 
 impl FakeProxy {
-    /// Answers `CONNECT` with this status line; 200 opens the tunnel.
+    /// Starts a proxy that answers `CONNECT` with this status line; 200 opens the tunnel.
     pub(in crate::delivery) async fn answering(status: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -184,12 +186,12 @@ impl FakeProxy {
         }
     }
 
-    /// What to set as proxy.
+    /// Returns the setting that names this proxy.
     pub(in crate::delivery) fn setting(&self) -> Option<EgressProxy> {
         EgressProxy::parse(&format!("http://relay:word@{}", self.address))
     }
 
-    /// The heads of the requests it got.
+    /// Returns the heads of the requests that the proxy received.
     pub(in crate::delivery) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! Makes one attempt: posts a signed event to its callback and tells what came of it.
+//! Makes one attempt: posts a signed event to its callback and returns the result.
 
 use std::{error::Error, io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -24,33 +24,35 @@ use crate::{
     telemetry,
 };
 
-/// How much of an answer's body is read, in bytes, so that its connection can be used again.
+/// The maximum number of bytes to read of a response's body. The body is read so that the connection can be used
+/// again.
 const READ_AT_MOST: usize = 16 * 1024;
-/// How much of it is kept, in bytes.
+/// The maximum number of bytes to keep of a response's body.
 const KEEP_AT_MOST: usize = 1024;
 
-/// Whether an attempt was made.
+/// Whether an attempt was made, and its result.
 #[derive(Debug)]
 pub enum AttemptOutcome {
-    /// It was; this came of it.
+    /// The attempt was made, with this result: a response or a failure such as a time-out.
     Answered(CallbackResponse),
-    /// It was not: too many attempts to the same address are in flight.
+    /// The attempt was not made, because too many attempts to the same address are in flight.
     NoRoom,
-    /// It could not be: the relay has no file handle, thread or memory left. The cause is for the log.
+    /// The attempt could not be made, because the relay has no file handle, thread or memory left. The text is the
+    /// cause, for the log.
     NoResources(String),
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallbackResponse {
-    /// The attempt, for the record.
+    /// The attempt, as the store records it.
     pub attempt: Attempt,
-    /// The answer's `Retry-After`, as it was written.
+    /// The response's `Retry-After` header, not parsed.
     pub retry_after: Option<String>,
 }
 
 impl CallbackResponse {
-    /// An attempt that failed inside the relay.
+    /// Returns the result of an attempt that failed inside the relay.
     #[must_use]
     pub fn internal_error(due: &DueDelivery, started_at: Timestamp) -> Self {
         let failed = Failed::from(AttemptError::Internal);
@@ -88,7 +90,7 @@ impl CallbackResponse {
     }
 }
 
-/// A callback's answer, as far as it was read.
+/// A callback's response, as far as it was read.
 struct HostReply {
     status: StatusCode,
     retry_after: Option<String>,
@@ -118,7 +120,7 @@ pub struct CallbackSender {
 }
 
 impl CallbackSender {
-    /// A sender that resolves names with `resolver`.
+    /// Creates a sender that resolves names with `resolver`. Fails if TLS cannot be set up with `config`.
     pub fn new(
         config: &DeliveryConfig,
         resolver: Arc<dyn NameResolver>,
@@ -134,18 +136,18 @@ impl CallbackSender {
         })
     }
 
-    /// Divides the slots of each address with other relays.
+    /// Divides the slots of each address among the relays of `share`.
     pub(super) fn share_with(&mut self, share: Fleet) {
         self.addresses.share_with(share);
     }
 
-    /// Hosts whose address has no room for another attempt.
+    /// Returns the hosts whose address has no free slot for another attempt.
     #[must_use]
     pub fn full_hosts(&self) -> Vec<String> {
         self.addresses.full_hosts()
     }
 
-    /// Posts a delivery once, as of `started_at`, if there is room for it.
+    /// Posts a delivery once, if its address has a free slot. The signature carries the time `started_at`.
     pub async fn attempt(&self, due: &DueDelivery, started_at: Timestamp) -> AttemptOutcome {
         let begun = Instant::now();
         let outcome = match self.post(due, started_at, begun + self.time_limit).await {
@@ -170,7 +172,7 @@ impl CallbackSender {
     ) -> Result<HostReply, Failure> {
         let url = &due.callback_url;
         if url.url().scheme() != "https" && !self.allow_http {
-            // accepted under another configuration
+            // the watch was registered while plain HTTP was allowed
             return Err(AttemptError::AddressRefused.into());
         }
         let request = request(due, at)?;
@@ -192,7 +194,7 @@ impl CallbackSender {
         let seat = seat.ok_or(Failure::NoRoom)?;
         let reply = self.exchange(request, url, &vetted, until).await;
         match &reply {
-            // nobody was asked: it says nothing about the address
+            // no request was sent, so the failure says nothing about the address
             Err(failed) if failed.error == AttemptError::NoResources => drop(seat),
             answered => seat.ended(answered.is_ok()),
         }
@@ -207,7 +209,7 @@ impl CallbackSender {
         })
     }
 
-    /// Sends a request and reads its answer as far as it counts.
+    /// Sends a request and reads the response: status, `Retry-After` and the beginning of the body.
     async fn exchange(
         &self,
         request: Request<RequestBody>,
@@ -233,7 +235,7 @@ impl CallbackSender {
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no response.
 enum Failure {
     NoRoom,
     NoResources(String),
@@ -246,7 +248,7 @@ impl<E: Into<Failed>> From<E> for Failure {
     }
 }
 
-/// An attempt without an answer.
+/// An attempt that got no response.
 struct Failed {
     error: AttemptError,
     detail: Option<String>,
@@ -278,7 +280,8 @@ fn request(due: &DueDelivery, at: Timestamp) -> Result<Request<RequestBody>, Att
     Ok(request)
 }
 
-/// The content type, the signature, by the old secret as well while it is valid, and the trace.
+/// Returns the request's headers, among them the signature and the trace. The previous secret signs too while it is
+/// valid.
 fn headers(due: &DueDelivery, at: Timestamp) -> Result<HeaderMap, AttemptError> {
     let mut secrets = vec![&due.secret];
     if let Some((previous, until)) = &due.previous_secret
@@ -301,7 +304,7 @@ fn headers(due: &DueDelivery, at: Timestamp) -> Result<HeaderMap, AttemptError> 
         let value = HeaderValue::from_str(value).map_err(|_| AttemptError::Internal)?;
         headers.insert(name, value);
     }
-    // without a span of its own the attempt stays out of the trace, which goes on all the same
+    // an attempt without a span sends the trace that is stored with the delivery
     if let Some(trace) = telemetry::context_of(&Span::current()).or(due.trace) {
         let value =
             HeaderValue::from_str(&trace.to_string()).map_err(|_| AttemptError::Internal)?;
@@ -315,8 +318,8 @@ fn retry_after(headers: &HeaderMap) -> Option<String> {
     Some(value.to_owned())
 }
 
-/// The beginning of a body as text. A body that breaks off or does not end is no error: the status
-/// has said all that counts.
+/// Returns the beginning of a body as text. A body that breaks off or does not end is not an error, because the
+/// status alone decides.
 async fn beginning(mut body: hyper::body::Incoming, until: Instant) -> Option<String> {
     let mut kept = Vec::new();
     let mut read = 0;
@@ -335,7 +338,7 @@ async fn beginning(mut body: hyper::body::Incoming, until: Instant) -> Option<St
     (!text.is_empty()).then_some(text)
 }
 
-/// Text without control characters, cut at a whole character.
+/// Returns the text without control characters except newline and tab, truncated at a character boundary.
 fn printable(bytes: &[u8]) -> String {
     let mut text: String = String::from_utf8_lossy(bytes)
         .chars()
@@ -345,7 +348,7 @@ fn printable(bytes: &[u8]) -> String {
     text
 }
 
-/// What an error says and what it comes from. An error that repeats its cause is told once.
+/// Describes an error and its causes. A cause is left out if the text before it already contains it.
 fn described(error: &(dyn Error + 'static)) -> String {
     let mut told = Vec::<String>::new();
     for cause in causes(error) {
@@ -371,7 +374,8 @@ fn kind_of(error: &SendError) -> AttemptError {
     }
 }
 
-/// Whether a name was not resolved because the relay has no file handle left: resolvers say only that it failed.
+/// Whether a name did not resolve because the relay has no file handle left. Resolvers only say that they failed, so
+/// this tests for a free handle.
 fn is_for_want_of_resources(error: &io::Error) -> bool {
     lacks_resources(error) || lacks_handles()
 }

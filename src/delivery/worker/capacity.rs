@@ -1,5 +1,5 @@
-//! Divides the room there is for attempts between deliveries that are claimed in the store and new ones, which are
-//! handed over as they are stored.
+//! Divides the free slots for attempts between two kinds of deliveries. The worker claims due ones in the store; the
+//! store sends new ones to the worker after the commit that stores them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,10 +14,14 @@ use crate::{
 };
 
 impl DeliveryWorker {
-    /// Has room for claims, and offers new deliveries the rest: half of it, or all while claims can wait; while
-    /// there is more to claim than room, none, and none of hosts of which there is. Where other relays are, none either
-    /// while more waits for a host that has room. Says for how long claims wait, if
-    /// there are none.
+    /// Divides the free slots between claims and new deliveries. Publishes the part of new deliveries as capacity,
+    /// and returns the limits for the next claim.
+    ///
+    /// * New deliveries get all free slots while claims can wait, and half of them otherwise.
+    /// * They get none while the latest claim may have left due deliveries, and never slots of a saturated host.
+    /// * If other relays share the store, they get none while a saturated host has free slots.
+    ///
+    /// While claims wait, also returns for how long.
     pub(super) fn divide_room(&mut self) -> ((usize, HostLimits), Option<Duration>) {
         let nothing = (0, HostLimits::default());
         self.store.new_deliveries().clear_capacity();
@@ -39,7 +43,7 @@ impl DeliveryWorker {
             .saturated_hosts
             .iter()
             .any(|host| hosts.room_at(host) > 0);
-        // what is left free now is so until others had the store
+        // with other relays, a slot that is left free now stays free until they have used the store
         if is_waited_for && self.hosts.is_shared() {
             return ((free, hosts), None);
         }
@@ -52,7 +56,7 @@ impl DeliveryWorker {
         ((free - free / 2, claimed), None)
     }
 
-    /// Offers room to new deliveries.
+    /// Publishes free slots to new deliveries.
     fn set_capacity(&self, limit: usize, hosts: HostLimits) {
         let room = Capacity {
             clock: self.clock.clone(),
@@ -65,7 +69,7 @@ impl DeliveryWorker {
             .set_capacity(room, self.wake.clone());
     }
 
-    /// Sends new deliveries that were handed over.
+    /// Starts attempts of new deliveries that the store sent.
     pub(super) fn send(&mut self, new: Vec<DueDelivery>) {
         if !new.is_empty() {
             self.search.handed();
@@ -73,8 +77,8 @@ impl DeliveryWorker {
         }
     }
 
-    /// Notes what a claim of so many brought, of hosts with so much room, and says whether there may be more that
-    /// there is room for.
+    /// Notes the result of a claim that had the given limits. Returns whether due deliveries may be left for which
+    /// slots are free.
     pub(super) fn left_some(
         &mut self,
         limit: usize,
@@ -87,7 +91,7 @@ impl DeliveryWorker {
         for due in claimed {
             *counts.entry(due.callback_url.host()).or_default() += 1;
         }
-        // of a host without room nothing is learned
+        // a claim shows nothing about a host without free slots, so it stays in the set
         self.saturated_hosts.retain(|host| hosts.room_at(host) == 0);
         let used_up = counts
             .into_iter()
@@ -109,8 +113,8 @@ impl DeliveryWorker {
     }
 }
 
-/// The room of each host in two parts: for claims, the larger one, and for new deliveries, which have none of crowded
-/// hosts.
+/// Divides the free slots of each host: the larger part for claims, the smaller part for new deliveries. New
+/// deliveries get no slots of saturated hosts.
 fn halves(hosts: &HostLimits, saturated_hosts: &HashSet<String>) -> (HostLimits, HostLimits) {
     let smaller = hosts.per_host / 2;
     let larger = hosts.per_host - smaller;

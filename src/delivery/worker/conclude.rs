@@ -1,4 +1,4 @@
-//! What follows an attempt, and what ends without one.
+//! Decides what follows an attempt, and ends deliveries that get no further attempt.
 
 use std::time::Duration;
 
@@ -19,18 +19,19 @@ use crate::{
     store::{AfterAttempt, AttemptResult, DueDelivery, StoreError, WaitLimit},
 };
 
-/// How long a delivery waits that could not be tried: its address has no room, or the relay has no resources.
+/// The wait before a delivery is due again that could not be tried. Either its address had no free slot, or the relay
+/// had no resources.
 const NOT_TRIED_PAUSE: Duration = Duration::from_secs(1);
 
-/// The worker looks for deliveries that wait too long for a paused host this many times in a schedule's whole
-/// span, but at most once a second and at least once a minute.
+/// The worker searches this many times in a schedule's whole span for deliveries that have waited too long for a
+/// paused host. [`ASK_EVERY`] bounds the interval: at least a second, at most a minute.
 const ASKS_PER_SCHEDULE: u32 = 20;
 const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-/// How many such deliveries one transaction gives up.
+/// The maximum number of such deliveries that one transaction gives up.
 const END_AT_ONCE: usize = 500;
 
 impl DeliveryWorker {
-    /// Frees the slot of an attempt and decides what follows it.
+    /// Frees the slot of an attempt and decides what follows.
     pub(super) fn conclude(&mut self, completion: Completion) {
         let Completion { due, outcome } = completion;
         let now = self.clock.now();
@@ -78,7 +79,8 @@ impl DeliveryWorker {
         });
     }
 
-    /// Says once that attempts cannot be made, and not for each of them.
+    /// Logs a warning when attempts cannot be made any more. Until an attempt works again, further ones are logged at
+    /// debug level.
     fn note_lack(&mut self, due: &DueDelivery, cause: &str) {
         if std::mem::replace(&mut self.lacks_resources, true) {
             debug!(delivery.id = %due.id, cause, "an attempt could not be made");
@@ -90,7 +92,8 @@ impl DeliveryWorker {
         );
     }
 
-    /// Gives a delivery back that could not be tried yet. That uses up no attempt and says nothing about its host.
+    /// Puts off a delivery that could not be tried yet. This is not counted as an attempt and says nothing about its
+    /// host.
     fn put_off(&mut self, due: &DueDelivery, now: Timestamp) {
         self.hosts.ended(due.callback_url.host(), None);
         self.unrecorded.push(Conclusion {
@@ -104,7 +107,7 @@ impl DeliveryWorker {
         });
     }
 
-    /// Gives up a delivery that spoiled before it could be tried.
+    /// Gives up a delivery that expired before it could be tried.
     pub(super) fn expire(&mut self, due: &DueDelivery) {
         warn!(
             delivery.id = %due.id, event.id = %due.event_id, watch.id = %due.watch_id,
@@ -121,10 +124,10 @@ impl DeliveryWorker {
         });
     }
 
-    /// Gives up deliveries that have waited for a paused host as long as their whole schedule takes.
+    /// Gives up deliveries that have waited for a paused host for the whole span of their schedule.
     pub(super) async fn give_up_waiting(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let asked = self.asked_for_waiting;
-        // a clock that was set back asks anew
+        // if the clock was set back, `asked` is in the future and the search runs again
         let whole = whole_schedule(&self.schedule);
         let every = ask_every(whole);
         let is_early = |asked: Timestamp| asked <= now && now < after(asked, every);
@@ -145,7 +148,7 @@ impl DeliveryWorker {
             );
         }
         count_dead(given_up.len());
-        // there may be more of them
+        // a full batch means that there may be more: search again at the next tick
         self.asked_for_waiting = (given_up.len() < END_AT_ONCE).then_some(now);
         Ok(())
     }
@@ -155,7 +158,7 @@ fn after(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// How often the worker looks for deliveries to give up, for a schedule of this whole span.
+/// Returns the interval at which the worker searches for deliveries to give up, for a schedule of this whole span.
 fn ask_every(whole_schedule: Duration) -> Duration {
     let (shortest, longest) = ASK_EVERY;
     (whole_schedule / ASKS_PER_SCHEDULE).clamp(shortest, longest)
@@ -185,7 +188,7 @@ mod tests {
         store::AbandonedDelivery,
     };
 
-    /// A resolver that has no file handle left the first time.
+    /// A resolver whose first call finds no free file handle.
     #[derive(Default)]
     struct OutOfHandles(AtomicBool);
 

@@ -1,4 +1,4 @@
-//! Claims due deliveries, keeps many attempts in flight and records what came of them.
+//! Claims due deliveries, keeps many attempts in flight and records their results.
 
 mod capacity;
 mod conclude;
@@ -29,14 +29,15 @@ use crate::{
     },
 };
 
-/// How much longer a claim holds than an attempt takes: time to start it and to record it.
+/// The time by which a lease outlasts the delivery time-out: time to start the attempt and to record it.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
-/// The pause before something is claimed that is due, but was not handed out.
+/// The pause before the next claim if a delivery is due but the latest claim did not return it.
 const OVERDUE_PAUSE: Duration = Duration::from_millis(50);
-/// How often a drain tries to record before it leaves the rest to the leases, and how fast.
+/// The number of times that a drain retries a failed record, and the pause before each retry. After that, the leases
+/// expire and the deliveries become due again.
 const DRAIN_RECORDS: (u32, Duration) = (5, Duration::from_millis(200));
 
-/// Sends deliveries; see [`Worker`] for how it is run.
+/// The worker that sends deliveries. [`Worker`] describes how it is run.
 pub struct DeliveryWorker {
     store: Arc<dyn OutboxStore>,
     clock: Clock,
@@ -48,34 +49,34 @@ pub struct DeliveryWorker {
     hosts: HostLoad,
     in_flight: JoinSet<()>,
     completions: (UnboundedSender<Completion>, UnboundedReceiver<Completion>),
-    /// What is not recorded yet.
+    /// Results that are not recorded yet.
     unrecorded: Vec<Conclusion>,
-    /// The store took no record the last time: nothing is claimed until it does.
+    /// Whether the store refused the latest record. Nothing is claimed until a record succeeds.
     refused: bool,
     search: ClaimPacer,
-    /// Hosts of which the latest claim took all that they had room for: more of theirs may wait.
+    /// Hosts whose free slots the latest claim used up. More deliveries to them may be waiting.
     saturated_hosts: HashSet<String>,
-    /// Whether the latest attempt could not be made for want of a file handle, a thread or memory.
+    /// Whether the latest attempt could not be made because no file handle, thread or memory was left.
     lacks_resources: bool,
-    /// When it was last asked which deliveries wait for a paused host for too long.
+    /// When the worker last searched for deliveries that have waited too long for a paused host.
     asked_for_waiting: Option<Timestamp>,
 }
 
-/// An attempt that ended.
+/// An attempt that has ended.
 struct Completion {
     due: Arc<DueDelivery>,
     outcome: AttemptOutcome,
 }
 
-/// What is to be recorded, and counted once it is.
+/// A result to record. It is counted in the metrics after the record succeeds.
 struct Conclusion {
     result: AttemptResult,
-    /// From the event to its acceptance.
+    /// The time from the event to the end of this attempt.
     took: Option<Duration>,
 }
 
 impl DeliveryWorker {
-    /// A worker that resolves names as the system does. `wake` is rung when something may be due.
+    /// Creates a worker that resolves names with the system's resolver. `wake` wakes it when a delivery may be due.
     pub fn new(
         store: Arc<dyn OutboxStore>,
         clock: Clock,
@@ -85,7 +86,7 @@ impl DeliveryWorker {
         Self::with_resolver(store, clock, config, wake, Arc::new(SystemResolver))
     }
 
-    /// A worker with a resolver of its own.
+    /// Creates a worker that resolves names with `resolver`.
     pub fn with_resolver(
         store: Arc<dyn OutboxStore>,
         clock: Clock,
@@ -113,8 +114,8 @@ impl DeliveryWorker {
         })
     }
 
-    /// Divides the slots of each host, and of each address, with the other relays on the store. How many
-    /// attempts there are in all is each relay's own.
+    /// Divides the slots of each host and of each address among the relays on the store. The total number of attempts
+    /// in flight is not divided: each relay has its own limit.
     #[must_use]
     pub fn sharing(mut self, share: &Fleet) -> Self {
         self.hosts.share_with(share.clone());
@@ -122,13 +123,13 @@ impl DeliveryWorker {
         self
     }
 
-    /// Attempts in flight.
+    /// Returns the number of attempts in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.hosts.total()
     }
 
-    /// Takes the attempts that ended since the last time.
+    /// Concludes the attempts that have ended since the last call. Logs those that panicked.
     fn take_completions(&mut self) {
         while let Ok(completion) = self.completions.1.try_recv() {
             self.conclude(completion);
@@ -150,8 +151,8 @@ impl DeliveryWorker {
         self.hosts.limits(self.sender.full_hosts())
     }
 
-    /// Records what ended and claims what there are slots for, together, so that they share a commit. Says
-    /// whether anything was recorded, and whether there may be more to claim.
+    /// Records the ended attempts and claims deliveries, at most `limit`. Both run at once so that they share a
+    /// commit. Returns whether anything was recorded, and whether there may be more to claim.
     async fn record_and_claim(
         &mut self,
         now: Timestamp,
@@ -183,7 +184,7 @@ impl DeliveryWorker {
         Ok((had_ended, more))
     }
 
-    /// Records what ended. What cannot be recorded is kept.
+    /// Records the ended attempts. If that fails, they stay in `unrecorded`.
     async fn record(&mut self) -> Result<(), StoreError> {
         record(&*self.store, &self.unrecorded).await?;
         self.unrecorded.drain(..).for_each(|end| count(&end));
@@ -204,14 +205,14 @@ impl DeliveryWorker {
         };
         let sender = self.sender.clone();
         self.in_flight.spawn(async move {
-            // its state is kilobytes, which the task would move five times
+            // boxed because the future has kilobytes of state, which the task would move five times
             let attempt = Box::pin(sender.attempt(&flight.due, started_at));
             let outcome = traced(&flight.due, attempt).await;
             flight.ended(outcome);
         });
     }
 
-    /// How long until something is due that there is a slot for.
+    /// Returns the time until a delivery is due for which a slot is free, if there is one.
     async fn next_due_in(&self, now: Timestamp) -> Result<Option<Duration>, StoreError> {
         if self.in_flight() >= self.concurrency {
             return Ok(None);
@@ -280,7 +281,7 @@ impl Worker for DeliveryWorker {
     }
 }
 
-/// Records what ended, if anything did, in one batch.
+/// Records the ended attempts in one batch. Does nothing if there are none.
 async fn record(store: &dyn OutboxStore, ended: &[Conclusion]) -> Result<(), StoreError> {
     if ended.is_empty() {
         return Ok(());
@@ -289,7 +290,7 @@ async fn record(store: &dyn OutboxStore, ended: &[Conclusion]) -> Result<(), Sto
     record_attempts(store, results.collect()).await
 }
 
-/// Claims deliveries, if any are wanted.
+/// Claims deliveries, unless the limit is zero.
 async fn claim_some(
     store: &dyn OutboxStore,
     claim: Claim,
@@ -301,11 +302,11 @@ async fn claim_some(
     store.claim_due_deliveries(claim, limits).await
 }
 
-/// An attempt on its way. However its task ends, by a panic too, it lands: its slot is freed, its
-/// result is recorded and the worker wakes.
+/// An attempt in flight. When its task ends, even by a panic, the drop sends its [`Completion`] and wakes the worker.
+/// So its slot is always freed and its result recorded.
 struct Flight {
     due: Arc<DueDelivery>,
-    /// Until there is another, that of an attempt that failed inside the relay.
+    /// The outcome to send. Until the attempt ends, this is an internal error, which a panic leaves in place.
     outcome: Option<AttemptOutcome>,
     landed: UnboundedSender<Completion>,
     wake: Wake,
@@ -321,7 +322,7 @@ impl Drop for Flight {
     fn drop(&mut self) {
         if let Some(outcome) = self.outcome.take() {
             let due = Arc::clone(&self.due);
-            // nobody listens any more once the worker is gone; the lease runs out
+            // the send fails only if the worker is gone: then the lease expires
             self.landed.send(Completion { due, outcome }).ok();
             self.wake.ring();
         }

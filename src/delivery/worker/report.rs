@@ -1,4 +1,4 @@
-//! What attempts write to the log and the metrics.
+//! Writes attempts to the log and the metrics.
 
 use metrics::{counter, histogram};
 use tracing::{info, warn};
@@ -28,7 +28,7 @@ pub(super) fn log_attempt(due: &DueDelivery, answer: &CallbackResponse, next: Af
     }
 }
 
-/// Counts what was recorded.
+/// Counts a recorded result in the metrics.
 pub(super) fn count(conclusion: &Conclusion) {
     let next = conclusion.result.next;
     let label = match (next, &conclusion.result.attempt) {
@@ -47,7 +47,7 @@ pub(super) fn count(conclusion: &Conclusion) {
     }
 }
 
-/// Counts deliveries that died without another attempt.
+/// Counts deliveries that were given up without another attempt.
 pub(super) fn count_dead(deliveries: usize) {
     let count = u64::try_from(deliveries).unwrap_or(u64::MAX);
     if count > 0 {
@@ -56,7 +56,7 @@ pub(super) fn count_dead(deliveries: usize) {
     }
 }
 
-/// What an attempt led to, as a metric's label.
+/// Returns the metric's label for what follows an attempt.
 fn result_label(next: AfterAttempt) -> &'static str {
     match next {
         AfterAttempt::Delivered => "delivered",

@@ -4,9 +4,9 @@ use tracing::{Instrument, Span, debug_span, field::Empty};
 
 use crate::{delivery::AttemptOutcome, store::DueDelivery, telemetry};
 
-/// Makes an attempt within a span of its own: a child in the trace of the call that registered the watch.
+/// Runs an attempt in its own span, a child in the trace of the request that registered the watch.
 ///
-/// The span is only for traces, hence its level; the log tells of the attempt by itself.
+/// The span has debug level because only traces use it. The log reports the attempt separately.
 pub(super) async fn traced(
     due: &DueDelivery,
     attempt: impl Future<Output = AttemptOutcome>,

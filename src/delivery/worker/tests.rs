@@ -1,4 +1,4 @@
-//! The worker against fake hosts and an outbox in memory.
+//! Tests of the worker against fake hosts and an outbox in memory.
 
 use std::sync::atomic::Ordering;
 
@@ -221,7 +221,7 @@ async fn what_waits_for_one_host_takes_all_its_slots_before_other_relays_have_th
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    // half of them, as long as nobody knows that more wait
+    // the first claim gets half of the slots, because the worker does not know yet that more wait
     assert_eq!(claimed, [4, 8]);
 }
 
@@ -256,7 +256,7 @@ async fn what_cannot_be_recorded_is_kept_and_nothing_new_is_claimed() {
     setup.worker.wake().rung().await;
     setup.outbox.refuse_records.store(2, Ordering::SeqCst);
     assert!(setup.worker.tick().await.is_err());
-    // what was claimed together with the record that failed
+    // the tick whose record failed also claimed a delivery: wait until its attempt ends
     setup.worker.wake().rung().await;
     assert!(setup.worker.tick().await.is_err());
     assert_eq!(setup.worker.in_flight(), 0, "nothing more is claimed");
@@ -349,7 +349,7 @@ async fn many_names_of_one_hung_address_leave_room_for_others() {
     let mut setup = setup(&config, bad.chain(good).collect());
     let began = tokio::time::Instant::now();
     let put_off = |result: &AttemptResult| result.attempt.is_none();
-    // a quarter of the slots is held by the hung address; the rest of its deliveries step aside
+    // the hung address holds a quarter of the slots; its other deliveries are put off
     while well.requests().len() < 20
         || setup
             .outbox

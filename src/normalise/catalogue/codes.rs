@@ -1,4 +1,4 @@
-//! Which error code means what: the table of `codes.toml`, parsed once.
+//! The meaning of each error code, parsed once from `codes.toml`.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -7,41 +7,42 @@ use serde::Deserialize;
 use crate::{domain::Action, normalise::text::canonical_code};
 
 const TABLE: &str = include_str!("codes.toml");
-/// Statement codes beyond the listed ones are told by their name.
+/// The prefix of statement codes. A code with this prefix counts as a statement failure even if it is not
+/// listed.
 const STATEMENT_PREFIX: &str = "bank-statement-";
 
-/// The kinds of failure that are treated alike.
+/// The classes of failures that are treated alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum FailureClass {
-    /// The bank refused the login; the bank's text may make it another class.
+    /// The bank refused the login. The bank's text may lead to another class.
     Credentials,
     /// The bank locked the login.
     BankLock,
     /// The login needs a second factor that cannot be completed.
     MfaUnsupported,
-    /// The bank wants something of the person in its internet banking.
+    /// The bank requires an action of the person in its internet banking.
     BankAction,
-    /// The person's consent is missing or over.
+    /// The person's consent is missing or has expired.
     Consent,
-    /// The bank, or the way to it, does not work: `service-unavailable` and its twins.
+    /// The bank, or the connection to it, does not work: `service-unavailable` and equivalent codes.
     Unavailable,
-    /// Worth another try, later.
+    /// Another attempt may succeed later.
     RetryLater,
-    /// Worth another try.
+    /// Another attempt may succeed.
     Retry,
     /// The statement file cannot be used.
     Statement,
-    /// The integration sent something wrong.
+    /// The client's integration sent an invalid request.
     Request,
     /// Only Basiq's support can help.
     Support,
-    /// Nothing is known: the step decides.
+    /// The cause is unknown, so the step decides.
     Unknown,
 }
 
 impl FailureClass {
-    /// What to do about such a failure, where nothing else is known.
+    /// Returns what to do about a failure of this class, if nothing else is known.
     pub(crate) fn action(self) -> Action {
         match self {
             Self::Credentials => Action::ResubmitCredentials,
@@ -55,26 +56,26 @@ impl FailureClass {
     }
 }
 
-/// What is known about one code.
+/// The properties of one code.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CodeEntry {
-    /// How it is treated.
+    /// How the code is treated.
     pub(crate) class: FailureClass,
-    /// Names the text for the person.
+    /// The name of the message for the person.
     pub(crate) message: String,
 }
 
-/// The table; a test holds that the embedded text is one.
+/// The table of codes. A test checks that the embedded text parses.
 static CODES: LazyLock<BTreeMap<String, CodeEntry>> =
     LazyLock::new(|| toml::from_str(TABLE).unwrap_or_default());
 
-/// Every known code, in alphabetical order.
+/// Returns all known codes in alphabetical order.
 pub(super) fn codes() -> impl Iterator<Item = (&'static str, &'static CodeEntry)> {
     CODES.iter().map(|(name, code)| (name.as_str(), code))
 }
 
-/// What is known about a code in its canonical spelling.
+/// Returns the entry of a code in its canonical spelling.
 pub(crate) fn code(canonical: &str) -> Option<&'static CodeEntry> {
     let pattern = || {
         canonical
@@ -85,13 +86,13 @@ pub(crate) fn code(canonical: &str) -> Option<&'static CodeEntry> {
     CODES.get(canonical).or_else(pattern)
 }
 
-/// The class of a code in its canonical spelling.
+/// Returns the class of a code in its canonical spelling.
 pub(crate) fn class_of(canonical: &str) -> Option<FailureClass> {
     code(canonical).map(|code| code.class)
 }
 
-/// Whether a code, in any spelling, says what happened. `unknown-error` does not: like a code that
-/// is not listed it is to be counted, so that the catalogue can grow.
+/// Returns whether a code, in any spelling, says what happened. `unknown-error` does not. It is counted like a
+/// code that is not listed, so that codes can be added to the catalogue.
 #[must_use]
 pub fn is_known_code(code: &str) -> bool {
     canonical_code(code)

@@ -1,19 +1,19 @@
-//! Which locales have words for a language tag: the lookup of BCP 47 (RFC 4647, section 3.4).
+//! Finds the locales for a language tag by the lookup of BCP 47 (RFC 4647, section 3.4).
 
 use crate::normalise::catalogue::ENGLISH;
 
 const CHINESE: &str = "zh";
-/// Subtags of Chinese in its two scripts, as its tags have them in lower case.
+/// The subtags of the two Chinese scripts, in lower case.
 const SIMPLIFIED: &str = "hans";
 const TRADITIONAL: &str = "hant";
-/// Where Chinese is written in traditional characters unless a tag says otherwise.
+/// The regions in which Chinese is written in traditional characters unless a tag names another script.
 const TRADITIONAL_REGIONS: [&str; 3] = ["hk", "mo", "tw"];
 
-/// The locales to look in for a tag, in lower case and best first: the tag with ever fewer subtags,
-/// then English.
+/// Returns the locales to try for a tag, in lower case and best first. These are the tag, the tag with fewer
+/// and fewer subtags, and English.
 ///
-/// Chinese is written in two scripts, and a tag seldom names its script: where it does not, its
-/// region tells it, and `zh` alone is simplified. Nobody is shown the other script.
+/// Chinese is written in two scripts, and few tags name the script. Without a script in the tag, the region
+/// decides, and `zh` alone means simplified. No person sees text in the other script.
 pub(super) fn ranges(tag: &str) -> Vec<String> {
     let tag = tag.to_ascii_lowercase();
     let mut ranges = truncations(&tag);
@@ -30,8 +30,8 @@ pub(super) fn ranges(tag: &str) -> Vec<String> {
     ranges
 }
 
-/// The tag with ever fewer subtags; one of a single letter only introduces those after it, and goes
-/// with them.
+/// Returns the tag, and the tag with fewer and fewer subtags. A subtag of a single letter is removed together
+/// with the subtag after it, because it only introduces that one.
 fn truncations(tag: &str) -> Vec<String> {
     let shorter = tag
         .rmatch_indices('-')
@@ -43,13 +43,13 @@ fn truncations(tag: &str) -> Vec<String> {
         .collect()
 }
 
-/// The script that a tag of Chinese asks for; nothing for another language.
+/// Returns the script that a Chinese tag asks for, or `None` for another language.
 fn chinese_script(tag: &str) -> Option<&str> {
     let mut subtags = tag.split('-');
     if subtags.next() != Some(CHINESE) {
         return None;
     }
-    // what follows a single letter is an extension, or private
+    // A subtag of a single letter begins an extension or a private part.
     let subtags: Vec<&str> = subtags.take_while(|subtag| subtag.len() > 1).collect();
     let is_script =
         |subtag: &str| subtag.len() == 4 && subtag.bytes().all(|byte| byte.is_ascii_alphabetic());

@@ -1,4 +1,4 @@
-//! The catalogue: every error code the relay knows, and the words for the person in each locale.
+//! The catalogue: all error codes that the relay knows, and the texts for the person in each locale.
 
 mod codes;
 mod lookup;
@@ -19,7 +19,7 @@ use crate::{
 };
 
 const ENGLISH: &str = "en";
-/// The locales that come with the relay, and their texts.
+/// The locales that come with the relay, with their texts.
 const BUILTIN: [(&str, &str); 4] = [
     (ENGLISH, include_str!("messages.en.toml")),
     ("zh-Hans", include_str!("messages.zh-Hans.toml")),
@@ -27,78 +27,78 @@ const BUILTIN: [(&str, &str); 4] = [
     ("ar", include_str!("messages.ar.toml")),
 ];
 
-/// The words for the person, by locale and message.
+/// The texts for the person, by locale and message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Catalogue {
-    /// By language tag in lower case; always has `en`, with every message.
+    /// The locales by language tag in lower case. `en` is always there, with every message.
     locales: BTreeMap<String, Texts>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Texts {
-    /// The language tag as it was written.
+    /// The language tag in its original spelling.
     tag: String,
     by_message: BTreeMap<String, String>,
 }
 
-/// An error code the relay knows, with what it usually leads to.
+/// An error code that the relay knows, with its usual status, action and text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CatalogueEntry {
-    /// The code.
+    /// The error code in its canonical spelling.
     #[schema(example = "invalid-credentials")]
     pub error_code: String,
-    /// The status of its event.
+    /// The status of the event.
     pub status: Status,
-    /// What to do about it, unless the circumstances say otherwise.
+    /// What to do, unless the circumstances require something else.
     pub action: Action,
-    /// The words for the person.
+    /// The text for the person.
     #[schema(
         example = "Your bank did not accept these login details. Check them and enter them again."
     )]
     pub user_message: String,
 }
 
-/// Why texts cannot override the built-in ones.
+/// Why the texts of the operator cannot override the built-in ones.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CatalogueError {
-    /// Not TOML.
+    /// The input is not TOML.
     #[error("the messages are not TOML: {0}")]
     Unreadable(String),
-    /// A top-level key that is no language tag with a table of texts.
+    /// A top-level key is not a language tag with a table of texts.
     #[error("`{0}` must be a table named by a language tag, such as `[en]` or `[en-AU]`")]
     Locale(String),
-    /// A message nobody asks for.
+    /// No message has this name.
     #[error("`{locale}.{key}` is no message; the messages are: {known}")]
     UnknownMessage {
-        /// The locale it stands in.
+        /// The locale of the text.
         locale: String,
-        /// Its name.
+        /// The name of the message.
         key: String,
-        /// What there is, separated by commas.
+        /// The names of all messages, separated by commas.
         known: String,
     },
-    /// A text that cannot be shown.
+    /// The text cannot be shown to a person.
     #[error(
         "`{locale}.{key}` must be a text of 1 to {MAX_MESSAGE} characters, without control characters \
          and without directional ones that are left open or turn letters around"
     )]
     Text {
-        /// The locale it stands in.
+        /// The locale of the text.
         locale: String,
-        /// Its name.
+        /// The name of the message.
         key: String,
     },
 }
 
 impl Catalogue {
-    /// The texts that come with the relay.
+    /// Returns the texts that come with the relay.
     #[must_use]
     pub fn builtin() -> Self {
         let locales = BUILTIN.into_iter().map(|(tag, texts)| {
             let texts = Texts {
                 tag: tag.to_owned(),
-                // the text is compiled in, and a test holds that it can be parsed
+                // The text is compiled in, and a test checks that it parses.
                 by_message: toml::from_str(texts).unwrap_or_default(),
             };
             (tag.to_ascii_lowercase(), texts)
@@ -108,8 +108,8 @@ impl Catalogue {
         }
     }
 
-    /// The same with texts replaced or locales added: TOML with a table for each language tag, and
-    /// in it a text for each message that shall be another.
+    /// Replaces texts or adds locales. The TOML has a table for each language tag, with one text for each
+    /// message to override.
     pub fn with_overrides(mut self, toml: &str) -> Result<Self, CatalogueError> {
         let tables: Table = toml
             .parse()
@@ -131,7 +131,7 @@ impl Catalogue {
         Ok(self)
     }
 
-    /// The words for a message in a locale, or in the nearest one that has them: `en-AU`, `en`.
+    /// Returns the text of a message in a locale, or in the nearest locale that has it: `en-AU`, then `en`.
     #[must_use]
     pub fn user_message(&self, key: &str, locale: &Locale) -> &str {
         self.text(key, locale.as_str())
@@ -139,7 +139,7 @@ impl Catalogue {
             .unwrap_or_default()
     }
 
-    /// Every known code in the nearest locale there is, with that locale.
+    /// Returns every known code with its text in the nearest locale, and the tag of that locale.
     #[must_use]
     pub fn entries(&self, locale: Option<&str>) -> (String, Vec<CatalogueEntry>) {
         let wanted = locale.and_then(Locale::parse).unwrap_or_default();
@@ -164,7 +164,7 @@ impl Catalogue {
             .map(String::as_str)
     }
 
-    /// The texts to look in for a tag, best first.
+    /// Returns the texts to try for a tag, best first.
     fn nearest(&self, tag: &str) -> impl Iterator<Item = &Texts> {
         lookup::ranges(tag)
             .into_iter()

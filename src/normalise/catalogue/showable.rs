@@ -1,10 +1,10 @@
-//! Which texts can be shown to a person as they are.
+//! Checks whether a text can be shown to a person unchanged.
 
-/// The most characters of a text that overrides a built-in one.
+/// The maximum length of a text that overrides a built-in one, in characters.
 pub(super) const MAX_MESSAGE: usize = 500;
 
-/// Whether a text says something, is not too long, stays on one line and leaves the direction of
-/// what is written around it alone.
+/// Returns whether a text is not blank, not too long and on one line, and does not change the direction of text
+/// around it.
 pub(super) fn is_showable(text: &str) -> bool {
     let length = text.chars().count();
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
@@ -14,8 +14,8 @@ pub(super) fn is_showable(text: &str) -> bool {
         && keeps_its_direction(text)
 }
 
-/// Whether every directional isolate is closed, and none of the older controls is there that turn
-/// letters around or spill over the end of the text.
+/// Returns whether every directional isolate is closed. The older directional controls, which reverse letters
+/// or affect the text that follows, are not allowed.
 fn keeps_its_direction(text: &str) -> bool {
     let mut open = 0_usize;
     for letter in text.chars() {

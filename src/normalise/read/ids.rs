@@ -1,4 +1,4 @@
-//! Finds whose job it is: ids parsed from all links of a job, the steps' too.
+//! Finds the ids of a job's user, connection and bank in the links of the job and its steps.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -7,11 +7,11 @@ use crate::{domain::JobContext, normalise::text::MAX_WORD};
 
 use super::{MAX_STEPS, result::object, url, word};
 
-/// Links looked at in one object.
+/// The maximum number of links read from one object.
 const MAX_LINKS: usize = 16;
 
-/// The ids in a job document. The first that is found counts: the job's own links come before its
-/// steps'.
+/// Reads the ids in a job document. The first match counts, and the job's own links come before those of its
+/// steps.
 pub(super) fn context(job: &Map<String, Value>) -> JobContext {
     let urls = urls(job);
     let find = |collection: &str, field: &str| {
@@ -29,7 +29,7 @@ pub(super) fn context(job: &Map<String, Value>) -> JobContext {
     }
 }
 
-/// The ids in one link.
+/// Returns the ids in one link.
 #[must_use]
 pub fn ids_of_link(link: &str) -> JobContext {
     let link = percent_decode_str(link).decode_utf8_lossy();
@@ -44,7 +44,7 @@ pub fn ids_of_link(link: &str) -> JobContext {
     }
 }
 
-/// Every link of the job, decoded.
+/// Returns all links of the job, percent-decoded.
 fn urls(job: &Map<String, Value>) -> Vec<String> {
     let mut urls = links(job.get("links"));
     urls.extend(links(
@@ -74,7 +74,7 @@ fn links(value: Option<&Value>) -> Vec<String> {
         .collect()
 }
 
-/// The id after `/{collection}/` in a URL's path.
+/// Returns the id after `/{collection}/` in the path of a URL.
 fn in_path(url: &str, collection: &str) -> Option<String> {
     let path = url.split(['?', '#']).next()?;
     let mut segments = path.split('/').skip_while(|segment| *segment != collection);
@@ -85,7 +85,7 @@ fn in_path(url: &str, collection: &str) -> Option<String> {
         .map(ToOwned::to_owned)
 }
 
-/// The id in a filter such as `institution.id.eq('AU00000')`.
+/// Returns the id in a filter such as `institution.id.eq('AU00000')`.
 fn in_filter(url: &str, field: &str) -> Option<String> {
     let (_, after) = url.split_once(&format!("{field}.eq("))?;
     let (value, _) = after.split_once(')')?;
@@ -93,7 +93,7 @@ fn in_filter(url: &str, field: &str) -> Option<String> {
     is_id(id).then(|| id.to_owned())
 }
 
-/// Whether a text is an id: safe as one segment of a URL path.
+/// Returns whether a text is an id, which is safe as one segment of a URL path.
 fn is_id(text: &str) -> bool {
     (1..=MAX_WORD).contains(&text.len())
         && text != "."

@@ -1,4 +1,4 @@
-//! Reads a job document, whatever its shape: what is odd is coerced, nothing is refused.
+//! Reads a job document of any shape. Unexpected values are coerced, and nothing is refused.
 
 mod ids;
 mod result;
@@ -14,18 +14,18 @@ use crate::{
     normalise::text::{MAX_WORD, canonical_word, clean},
 };
 
-/// Steps kept of a job; the longest known has five.
+/// The maximum number of steps kept of a job. The longest known job has five.
 const MAX_STEPS: usize = 64;
-/// The longest URL that is kept; a longer one is dropped, for a cut URL leads elsewhere.
+/// The maximum length of a URL, in bytes. A longer URL is dropped, because a shortened one leads elsewhere.
 const MAX_URL: usize = 2048;
-/// The step in which the bank asks the person something.
+/// The title of the step in which the bank asks the person something.
 pub(crate) const MFA_STEP: &str = "mfa-challenge";
-/// The same as one of Basiq's own examples spells it.
+/// The spelling of that title in one of Basiq's own examples.
 const MFA_STEP_MISSPELT: &str = "mfa-challenege";
 
-/// Reads a job document. Total: any JSON gives a snapshot, of bounded size.
+/// Reads a job document. The function is total: any JSON gives a snapshot of limited size.
 ///
-/// A time before Basiq was there, or after `now`, is unknown.
+/// A time before 2015 or after `now` counts as unknown.
 #[must_use]
 pub fn read_job(document: &JobDocument, now: Timestamp) -> JobSnapshot {
     let empty = Map::new();
@@ -51,8 +51,8 @@ fn read_steps(steps: Option<&Value>) -> Vec<Step> {
     kept
 }
 
-/// The one step that stands for those beyond the limit: a failed one, or else one that is not
-/// done, so that leaving steps out never makes a job look better than it is.
+/// Returns one step that stands for those beyond the limit. A failed step comes first, then one that is not
+/// done, so that omitted steps never make a job look better.
 fn most_telling(steps: impl Iterator<Item = Step>) -> Option<Step> {
     let rank = |step: &Step| match step.status {
         StepStatus::Failed => 2,
@@ -121,12 +121,12 @@ fn warn_of_unknown_status(steps: &[Step]) {
     }
 }
 
-/// A short text, cleaned; numbers count as text. None when nothing is left.
+/// Reads a short text and cleans it. Numbers count as text. Returns `None` if nothing is left.
 fn word(value: &Value) -> Option<String> {
     words(value, MAX_WORD)
 }
 
-/// A text of at most `max` characters, cleaned; of a list, its first.
+/// Reads a text of at most `max` characters and cleans it. Of a list, the first item counts.
 fn words(value: &Value, max: usize) -> Option<String> {
     let text = match value {
         Value::String(text) => clean(text, max),
@@ -140,7 +140,7 @@ fn words(value: &Value, max: usize) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// A URL, absolute or relative, if it is one that can be passed on whole.
+/// Reads a URL, absolute or relative, if it can be kept in full.
 fn url(value: Option<&Value>) -> Option<String> {
     let text = value?.as_str()?.trim();
     let fits = !text.is_empty() && text.len() <= MAX_URL && !text.contains(char::is_control);
@@ -153,11 +153,11 @@ fn first_time(job: &Map<String, Value>, keys: &[&str], now: Timestamp) -> Option
         .find(|time| *time <= now)
 }
 
-/// The begin of 2015, in seconds. No job of Basiq's is older: an earlier time, such as that of year 1
-/// or of 1970, stands for none.
+/// The start of 2015, in seconds since 1970. No job of Basiq's is older. An earlier time, such as year 1 or
+/// 1970, is a placeholder.
 const EARLIEST: i64 = 1_420_070_400;
 
-/// A time in RFC 3339, or without an offset and then in UTC; whole milliseconds.
+/// Parses a time in RFC 3339, or one without an offset as UTC. The result has whole milliseconds.
 fn time(text: &str) -> Option<Timestamp> {
     if text.len() > MAX_WORD {
         return None;

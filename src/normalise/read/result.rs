@@ -1,4 +1,4 @@
-//! Reads a step's result: a failure, a challenge, or a link.
+//! Reads the result of a step: a failure, a challenge or a link.
 
 use serde_json::{Map, Value};
 
@@ -9,14 +9,14 @@ use crate::{
 
 use super::{MFA_STEP, url, word, words};
 
-/// Prompts kept of a challenge; banks ask one or two.
+/// The maximum number of prompts kept of a challenge. Banks send one or two.
 const MAX_INPUTS: usize = 16;
-/// The keys of a challenge; any of them in a challenge step's result makes it one.
+/// The keys of a challenge. A result of a challenge step with any of these keys is a challenge.
 const CHALLENGE_KEYS: [&str; 4] = ["method", "description", "input", "expiryMs"];
 
 type Object = Map<String, Value>;
 
-/// The object in a value: itself, or the first of a list.
+/// Returns the object in a value: the value itself, or the first item of a list.
 pub(super) fn object(value: Option<&Value>) -> Option<&Object> {
     match value? {
         Value::Object(object) => Some(object),
@@ -25,8 +25,8 @@ pub(super) fn object(value: Option<&Value>) -> Option<&Object> {
     }
 }
 
-/// What a failed step tells of its failure, be it in the result, in an error embedded there or
-/// beside it, or in a result that is plain text.
+/// Reads the failure of a step. The failure may be in the result, in an error inside or next to the result, or
+/// in a result of plain text.
 pub(super) fn failure(step: &Value) -> Option<StepFailure> {
     let result = step.get("result");
     let error = step.get("error");
@@ -48,7 +48,7 @@ pub(super) fn failure(step: &Value) -> Option<StepFailure> {
             .flatten()
             .find_map(|text| words(text, MAX_TEXT))
     };
-    // where a bank's own answer was passed on, its `error` is the code
+    // If the bank's own response was passed on, its `error` is the code.
     let oauth = || {
         let errors = places.iter().map(|place| place.get("error"));
         let mut errors = errors.chain([error]).flatten().filter_map(Value::as_str);
@@ -62,7 +62,7 @@ pub(super) fn failure(step: &Value) -> Option<StepFailure> {
     (failure != StepFailure::default()).then_some(failure)
 }
 
-/// The challenge in a result, with what is missing or odd coerced.
+/// Reads the challenge in a result. Missing or unexpected values are coerced.
 pub(super) fn challenge(title: &str, result: &Object) -> Option<Challenge> {
     let says_mfa = result
         .get("type")
@@ -83,8 +83,8 @@ pub(super) fn challenge(title: &str, result: &Object) -> Option<Challenge> {
     })
 }
 
-/// One prompt for each answer: a list, or a single one that is no list. A prompt that is no text
-/// stays as an empty one, because answers are told apart by their order.
+/// Reads the prompts, one for each answer, from a list or a single value. A prompt that is not text becomes
+/// empty and keeps its position, because answers are matched by order.
 fn inputs(value: Option<&Value>) -> Vec<String> {
     match value {
         None | Some(Value::Null) => Vec::new(),
@@ -97,7 +97,7 @@ fn inputs(value: Option<&Value>) -> Vec<String> {
     }
 }
 
-/// A number of milliseconds, as a number or as text.
+/// Reads a number of milliseconds, given as a number or as text.
 fn milliseconds(value: &Value) -> Option<u64> {
     let text = words(value, MAX_WORD)?;
     text.parse::<u64>().ok().or_else(|| {

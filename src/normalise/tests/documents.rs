@@ -1,4 +1,4 @@
-//! Properties: any document at all gives an outcome.
+//! Property tests: every document leads to an outcome.
 
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::{Map, Value, json};
@@ -79,7 +79,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A document with the outline of a job, and anything inside.
+/// Generates a document with the outline of a job and arbitrary contents.
 fn job_like() -> impl Strategy<Value = Value> {
     let step = (leaf(), leaf(), any_json()).prop_map(
         |(title, status, result)| json!({"title": title, "status": status, "result": result}),

@@ -1,4 +1,4 @@
-//! Every published shape of a job document, and what each is told as.
+//! Tests of all published shapes of a job document, and the outcome of each.
 
 use std::{fs, path::Path};
 
@@ -8,14 +8,14 @@ fn fixture(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/basiq");
     let text = fs::read_to_string(path.join(format!("{name}.json"))).unwrap();
     let document: Value = serde_json::from_str(&text).unwrap();
-    // a list of jobs is read job by job
+    // Of a list of jobs, the first one counts.
     match document.get("data") {
         Some(Value::Array(jobs)) => jobs[0].clone(),
         _ => document,
     }
 }
 
-/// When the watch of a fixture looks: soon after its job last changed.
+/// Returns when the fixture is looked at: one second after the job last changed.
 fn looked_at(snapshot: &crate::domain::JobSnapshot) -> Timestamp {
     snapshot.updated.unwrap() + Duration::from_secs(1)
 }

@@ -1,4 +1,4 @@
-//! Tests of the whole way from a job document to an outcome.
+//! Tests of the whole path from a job document to an outcome.
 
 mod documents;
 mod fixtures;
@@ -27,7 +27,7 @@ fn now() -> Timestamp {
     "2026-03-02T10:00:00Z".parse().unwrap()
 }
 
-/// A first failure of a job begun a minute ago, at a bank that is not in outage.
+/// The facts of a first failure. The job began a minute ago, and the bank is not in outage.
 fn usual() -> JobFacts {
     JobFacts {
         major_outage: false,
@@ -57,7 +57,7 @@ fn operation(operation: Operation) -> WatchOptions {
     }
 }
 
-/// A verdict with its words, as JSON.
+/// Returns a verdict with its text, as JSON.
 fn as_json(outcome: Outcome) -> Value {
     let Some(verdict) = told(outcome) else {
         return json!("running");

@@ -1,4 +1,4 @@
-//! The contract's table from job to event, row by row.
+//! Tests of the contract's table from job to event, row by row.
 
 use super::*;
 use crate::domain::{Action, Status};
@@ -10,7 +10,7 @@ const STEPS: [&str; 4] = [
     "retrieve-transactions",
 ];
 
-/// A connection whose step `at` failed with this result; those after it stay pending.
+/// Builds a connection job whose step `at` failed with this result. The steps after it stay pending.
 fn failed(at: &str, result: &Value) -> Value {
     let position = STEPS.iter().position(|step| *step == at).unwrap();
     let steps: Vec<Value> = STEPS
@@ -110,7 +110,7 @@ fn a_failed_challenge_is_worth_another_try() {
     }
 }
 
-/// Codes that lead to the same action on whatever step.
+/// Codes that lead to the same action on every step.
 const BY_CODE: &[(Action, &str)] = &[
     (
         Action::ResubmitCredentials,

@@ -1,4 +1,4 @@
-//! The rows of the contract's table about a bank that is unavailable.
+//! Tests of the rows of the contract's table about an unavailable bank.
 
 use super::{
     rows::{coded, open_challenge, verdict_of},

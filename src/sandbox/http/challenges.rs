@@ -1,10 +1,10 @@
-//! What the sandbox's banks ask, one after the other, on a clock moved by hand.
+//! Tests of the sandbox's challenges, one after the other, on a clock that the test moves.
 
 use serde_json::{Value, json};
 
 use crate::sandbox::http::desk::{TestSandbox, login};
 
-/// A job of a bank that asks, and the person's token.
+/// A job that asks a challenge, and the tokens of the server and of the user.
 struct Asking {
     desk: TestSandbox,
     tokens: (String, String),
@@ -12,7 +12,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// A job of that bank, a while after it began.
+    /// Starts a job at that bank and moves the clock until the bank asks.
     async fn at(bank: &str) -> Self {
         let desk = TestSandbox::new();
         let server = desk.token(None).await;
@@ -28,7 +28,7 @@ impl Asking {
         }
     }
 
-    /// The step that asks, as it is now.
+    /// Returns the challenge step as it is now.
     async fn step(&self) -> Value {
         let line = format!("GET /jobs/{}", self.job);
         let (_, document) = self.desk.call(&self.tokens.0, &line, None).await;

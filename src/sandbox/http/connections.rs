@@ -1,4 +1,4 @@
-//! `/users/{userId}/connections`: connecting a bank, refreshing it, giving it new credentials.
+//! `/users/{userId}/connections`: connect a bank, refresh a connection, update its credentials.
 
 use axum::{
     Json,
@@ -23,7 +23,7 @@ use crate::sandbox::{
     view::{date, institution, job_created},
 };
 
-/// How long a connection is good for, as Basiq's consents are: a year.
+/// How long a connection is valid: a year, like Basiq's consents.
 const LASTS: std::time::Duration = std::time::Duration::from_hours(365 * 24);
 
 type JobAnswer = Result<(StatusCode, Json<Value>), ApiError>;
@@ -63,7 +63,7 @@ pub(super) async fn create(
     Ok(job_answer(&started, &base))
 }
 
-/// Gives a connection new credentials; what is left out stays.
+/// Gives a connection new credentials. A login id that is left out stays the same.
 pub(super) async fn update(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -82,7 +82,7 @@ pub(super) async fn update(
     Ok(job_answer(&started, &base))
 }
 
-/// Reads the bank again with the credentials known.
+/// Reads the bank again with the known credentials.
 pub(super) async fn refresh(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -96,7 +96,7 @@ pub(super) async fn refresh(
     Ok(job_answer(&started, &base))
 }
 
-/// Reads each of the user's banks again: one job a connection.
+/// Reads each of the user's banks again, with one job per connection.
 pub(super) async fn refresh_all(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -118,7 +118,7 @@ pub(super) async fn refresh_all(
     Ok((StatusCode::ACCEPTED, Json(body)))
 }
 
-/// A connection and what its jobs made of it.
+/// Returns a connection, with the status that its jobs gave it.
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -130,7 +130,7 @@ pub(super) async fn show(
     Ok(Json(view(&memory, connection, sandbox.now(), &base)))
 }
 
-/// The user's connections.
+/// Lists the user's connections.
 pub(super) async fn list(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -157,7 +157,7 @@ pub(super) async fn list(
     Ok(Json(body))
 }
 
-/// 202 for a new job, 200 for the one that was queued or running already.
+/// Answers 202 for a new job, and 200 for a job that was already queued or running.
 pub(super) fn job_answer(started: &StartedJob, base: &str) -> (StatusCode, Json<Value>) {
     let status = if started.is_new {
         StatusCode::ACCEPTED

@@ -1,4 +1,4 @@
-//! `/connectors`: which banks there are, how they are, how long they take.
+//! `/connectors`: the banks, their status, and how long their steps take.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ use crate::sandbox::{
     life::scaled,
 };
 
-/// The one way the sandbox's banks are connected.
+/// The only method by which the sandbox's banks are connected.
 const METHOD: &str = "web";
 
-/// A plain square, so that a page has something to show.
+/// A plain square, so that a page has a logo to show.
 const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'\
      %3E%3Crect width='1' height='1' fill='%23789'/%3E%3C/svg%3E";
 
-/// Every connector.
+/// Lists every connector.
 pub(super) async fn list(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -57,7 +57,7 @@ pub(super) async fn list(
     })))
 }
 
-/// One connector.
+/// Returns one connector.
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -107,7 +107,7 @@ fn view(sandbox: &Sandbox, bank: &SandboxBank, base: &str) -> Value {
     })
 }
 
-/// What the steps take, for there is no chance in it.
+/// Returns the durations of the steps. They are constant, so they are also the averages.
 fn averages(speed: f64) -> Value {
     let millis =
         |duration: Duration| u64::try_from(scaled(duration, speed).as_millis()).unwrap_or(u64::MAX);

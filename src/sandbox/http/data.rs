@@ -1,4 +1,4 @@
-//! What a connected bank gave: accounts and transactions, always the same few.
+//! The data of a connected bank: accounts and transactions, always the same few.
 
 use axum::{
     Json,
@@ -20,13 +20,13 @@ use crate::sandbox::{
     view::date,
 };
 
-/// Name, class, number, balance.
+/// The accounts: name, class, number, balance.
 const ACCOUNTS: &[(&str, &str, &str, &str)] = &[
     ("Everyday Account", "transaction", "600000100001", "1520.35"),
     ("Rainy Day Saver", "savings", "600000100002", "8400.00"),
 ];
 
-/// Description, amount, direction.
+/// The transactions: description, amount, direction.
 const TRANSACTIONS: &[(&str, &str, &str)] = &[
     ("Corner Grocer", "-43.20", "debit"),
     ("Tram fare", "-5.30", "debit"),
@@ -37,7 +37,7 @@ const NAMES: &[&str] = &["account.id", "connection.id", "institution.id"];
 
 /// An account of a connection.
 pub(super) struct SandboxAccount {
-    /// Derived from the connection, so that it stays the same.
+    /// The account's id, derived from the connection's id, so it stays the same.
     pub(super) id: String,
     number: usize,
     connection_id: String,
@@ -46,7 +46,7 @@ pub(super) struct SandboxAccount {
     transactions: bool,
 }
 
-/// The accounts that were read by `now`.
+/// Returns the accounts that the user's jobs have read by `now`.
 pub(super) fn accounts_of(
     memory: &SandboxState,
     user: &SandboxUser,
@@ -73,7 +73,7 @@ pub(super) fn accounts_of(
     read.flat_map(account).collect()
 }
 
-/// The user's accounts.
+/// Lists the user's accounts.
 pub(super) async fn accounts(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -89,7 +89,7 @@ pub(super) async fn accounts(
     Ok(list(&data, &format!("{base}/users/{user_id}/accounts")))
 }
 
-/// The user's transactions, of accounts whose transactions were read.
+/// Lists the user's transactions, for accounts whose transactions were read.
 pub(super) async fn transactions(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -106,7 +106,7 @@ pub(super) async fn transactions(
     Ok(list(&data, &format!("{user}/transactions")))
 }
 
-/// The user's statements: none, but the link of a government bank's job leads somewhere.
+/// Lists the user's statements. There are none, but a government bank's job links to this list.
 pub(super) async fn statements(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -205,7 +205,7 @@ fn list(data: &[Value], own: &str) -> Json<Value> {
     }))
 }
 
-/// An id that is the same whenever it is asked for.
+/// Derives an id that is the same at every call.
 fn derived_id(of: &str, number: usize) -> String {
     let hash = Sha256::digest(format!("{of}/{number}"));
     let mut bytes = [0; 16];

@@ -1,4 +1,4 @@
-//! A sandbox on a clock moved by hand, called without a socket; for tests.
+//! A sandbox for tests. The test moves its clock and calls it without a socket.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ impl TestSandbox {
         self.send(request.body(Body::from(form)).unwrap()).await
     }
 
-    /// A token of this scope; of this user for CLIENT_ACCESS.
+    /// Returns a token: of scope CLIENT_ACCESS for the user, or of scope SERVER_ACCESS without one.
     pub(super) async fn token(&self, user: Option<&str>) -> String {
         let form: &'static str = match user {
             Some(user) => format!("scope=CLIENT_ACCESS&userId={user}").leak(),

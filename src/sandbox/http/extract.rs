@@ -1,4 +1,4 @@
-//! What handlers take from a call: its token, its JSON body, the address its links begin with.
+//! Extractors of handlers: the token, the JSON body, and the base address for links.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use crate::sandbox::{Sandbox, error::ApiError, token::TokenScope};
 /// A call with a token of scope `SERVER_ACCESS`.
 pub(super) struct ServerToken;
 
-/// A call with a token of scope `CLIENT_ACCESS`, and its user.
+/// A call with a token of scope `CLIENT_ACCESS`, and the token's user.
 pub(super) struct ClientToken(pub(super) String);
 
 impl FromRequestParts<Sandbox> for ServerToken {
@@ -48,7 +48,7 @@ fn scope(parts: &Parts, sandbox: &Sandbox) -> Result<TokenScope, ApiError> {
     sandbox.memory().tokens.check(token, sandbox.now())
 }
 
-/// What follows that scheme in the `Authorization` header.
+/// Returns the credentials in the `Authorization` header, if it has that scheme.
 pub(super) fn authorization<'a>(parts: &'a Parts, scheme: &str) -> Option<&'a str> {
     let value = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (given, rest) = value.trim().split_once(' ')?;
@@ -56,7 +56,7 @@ pub(super) fn authorization<'a>(parts: &'a Parts, scheme: &str) -> Option<&'a st
     (given.eq_ignore_ascii_case(scheme) && !rest.is_empty()).then_some(rest)
 }
 
-/// The address that absolute links begin with: where the caller found the sandbox.
+/// The base address of absolute links. It uses the host that the caller called.
 pub(super) struct BaseUrl(pub(super) String);
 
 impl FromRequestParts<Sandbox> for BaseUrl {
@@ -71,7 +71,7 @@ impl FromRequestParts<Sandbox> for BaseUrl {
     }
 }
 
-/// A JSON object as body.
+/// A request body that is a JSON object.
 pub(super) struct JsonBody(Map<String, Value>);
 
 impl FromRequest<Sandbox> for JsonBody {
@@ -88,19 +88,19 @@ impl FromRequest<Sandbox> for JsonBody {
 }
 
 impl JsonBody {
-    /// The fields.
+    /// Returns the fields of the body.
     pub(super) fn into_fields(self) -> Map<String, Value> {
         self.0
     }
 
-    /// The field at a path such as `institution.id`, if it is there.
+    /// Returns the field at a path such as `institution.id`, if it exists.
     pub(super) fn get(&self, path: &str) -> Option<&Value> {
         let mut names = path.split('.');
         let first = self.0.get(names.next()?)?;
         names.try_fold(first, |value, name| value.get(name))
     }
 
-    /// The text at a path, if it is there.
+    /// Returns the text at a path, if it exists. Fails if the value is no text or empty.
     pub(super) fn text(&self, path: &str) -> Result<Option<String>, ApiError> {
         match self.get(path) {
             None | Some(Value::Null) => Ok(None),
@@ -112,7 +112,7 @@ impl JsonBody {
         }
     }
 
-    /// The text at a path that must be there.
+    /// Returns the text at a path. Fails if it is missing.
     pub(super) fn required_text(&self, path: &str) -> Result<String, ApiError> {
         self.text(path)?.ok_or_else(|| ApiError::not_supplied(path))
     }

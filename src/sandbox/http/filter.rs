@@ -1,22 +1,21 @@
-//! Basiq's `filter` parameter, as far as the sandbox understands it: `name.eq('value')`, joined by
-//! commas.
+//! Basiq's `filter` parameter, as far as the sandbox supports it: `name.eq('value')`, joined by commas.
 
 use serde::Deserialize;
 
 use crate::sandbox::error::ApiError;
 
-/// The query of a list.
+/// The query of a list call.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ListQuery {
     filter: Option<String>,
 }
 
-/// What a list is narrowed to.
+/// The conditions that items of a list must meet.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ListFilter(Vec<(String, String)>);
 
 impl ListQuery {
-    /// The filter, if it speaks only of `known` names.
+    /// Parses the filter. Fails if it names a field outside `known`.
     pub(super) fn filter(&self, known: &[&str]) -> Result<ListFilter, ApiError> {
         let Some(text) = self.filter.as_deref().filter(|text| !text.is_empty()) else {
             return Ok(ListFilter::default());
@@ -34,7 +33,7 @@ impl ListQuery {
 }
 
 impl ListFilter {
-    /// Whether a thing whose `name` has this value stays in the list.
+    /// Returns whether an item whose `name` has this value stays in the list.
     pub(super) fn lets(&self, name: &str, value: &str) -> bool {
         let mut terms = self.0.iter();
         terms.all(|(asked, wanted)| asked != name || wanted == value)

@@ -24,10 +24,10 @@ use crate::{
     },
 };
 
-/// How long a job stays in its user's list.
+/// How long a job stays in the list of its user's jobs.
 const LISTED: Duration = Duration::from_hours(7 * 24);
 
-/// What a job is now.
+/// Returns the present state of a job.
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -42,7 +42,7 @@ pub(super) async fn show(
     }
 }
 
-/// Takes the answer to a job's challenge.
+/// Accepts the answer to a job's challenge.
 pub(super) async fn answer(
     State(sandbox): State<Sandbox>,
     ClientToken(user_id): ClientToken,
@@ -66,7 +66,7 @@ pub(super) async fn answer(
     Ok((StatusCode::ACCEPTED, Json(job_created(&job_id, &base))))
 }
 
-/// The user's jobs of the last seven days, newest first.
+/// Lists the user's jobs of the last seven days, newest first.
 pub(super) async fn list(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,

@@ -1,4 +1,4 @@
-//! What the sandbox answers to right and wrong calls, on a clock moved by hand.
+//! Tests of the sandbox's answers to right and wrong calls, on a clock that the test moves.
 
 use std::time::Duration;
 

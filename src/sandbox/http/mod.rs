@@ -1,4 +1,4 @@
-//! The routes of the sandbox, and what every call goes through.
+//! The routes of the sandbox, and the middleware of every call.
 
 mod connections;
 mod connectors;
@@ -29,10 +29,10 @@ use axum::{
 
 use crate::sandbox::{Sandbox, error::ApiError};
 
-/// The largest statement that is taken.
+/// The maximum size of an uploaded statement, in bytes.
 const LARGEST_UPLOAD: usize = 10 * 1024 * 1024;
 
-/// Every route, behind the faults and the call log.
+/// Returns every route, behind the middleware for faults and the call log.
 pub(super) fn router(sandbox: Sandbox) -> Router {
     Router::new()
         .route("/token", post(tokens::issue))

@@ -27,7 +27,7 @@ use crate::sandbox::{
 /// How long a report takes at speed 1.
 const REPORT_TAKES: Duration = Duration::from_secs(5);
 
-/// Makes a report on a user; without an active connection there is nothing to report and it fails.
+/// Creates a report on a user. Without a connection whose accounts were read, the report's job fails.
 pub(super) async fn create(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -55,7 +55,7 @@ pub(super) async fn create(
     Ok(job_answer(&memory.start(script, now), &base))
 }
 
-/// A report that is done.
+/// Returns a finished report.
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -77,7 +77,7 @@ pub(super) async fn show(
     })))
 }
 
-/// Takes a bank statement; what becomes of it depends on the bank.
+/// Accepts a bank statement. The result depends on the bank.
 pub(super) async fn upload(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -124,7 +124,7 @@ fn life<'a>(memory: &'a SandboxState, id: &str) -> Option<&'a ScriptedJob> {
     }
 }
 
-/// The first user that the filters name.
+/// Returns the first user that the filters name.
 fn user_of(body: &JsonBody) -> Option<String> {
     let filters = body.get("filters")?.as_array()?;
     let users = filters.iter().find(|filter| {
@@ -136,7 +136,7 @@ fn user_of(body: &JsonBody) -> Option<String> {
     first.as_str().map(str::to_owned)
 }
 
-/// The bank and the method of an upload.
+/// Reads the bank and the method of an upload.
 async fn read_form(mut form: Multipart) -> Result<(String, &'static str), ApiError> {
     let bad = |error: MultipartError| ApiError::bad_file(&error.body_text());
     let (mut institution_id, mut method) = (None, None);

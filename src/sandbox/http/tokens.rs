@@ -16,7 +16,7 @@ use crate::sandbox::{
     token::{LIFETIME, TokenScope},
 };
 
-/// Versions of Basiq's API that have the route.
+/// The versions of Basiq's API that have this route.
 const VERSIONS: &[&str] = &["3.0", "2.1", "2.0"];
 
 #[derive(Debug, Default, Deserialize)]
@@ -26,7 +26,7 @@ struct TokenForm {
     user_id: Option<String>,
 }
 
-/// Issues a token for an API key, which is sent as it is: `Authorization: Basic KEY`.
+/// Issues a token for an API key. The key is sent without another encoding: `Authorization: Basic KEY`.
 pub(super) async fn issue(
     State(sandbox): State<Sandbox>,
     request: Request,
@@ -45,7 +45,7 @@ pub(super) async fn issue(
         return Err(ApiError::unauthorized());
     }
     let key = authorization(&parts, "Basic").filter(|key| is_accepted(&sandbox, key));
-    // Basiq says 404 of a key it does not know.
+    // Basiq answers 404 for an unknown key.
     key.ok_or_else(|| ApiError::not_found("Resource not found."))?;
     let form: Result<Form<TokenForm>, FormRejection> =
         Form::from_request(Request::from_parts(parts, body), &sandbox).await;

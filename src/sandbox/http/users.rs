@@ -17,7 +17,7 @@ use crate::sandbox::{
     state::{SandboxUser, new_id},
 };
 
-/// What is kept of the person.
+/// The fields of a person that are stored.
 const PROFILE: &[&str] = &[
     "email",
     "mobile",
@@ -30,7 +30,7 @@ const PROFILE: &[&str] = &[
     "businessAddress",
 ];
 
-/// Makes a user of an email address or a mobile number.
+/// Creates a user. An email address or a mobile number is required.
 pub(super) async fn create(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -55,7 +55,7 @@ pub(super) async fn create(
     ))
 }
 
-/// The user, and what is connected.
+/// Returns a user with connections and accounts.
 pub(super) async fn show(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -100,7 +100,7 @@ pub(super) async fn show(
     Ok(Json(Value::Object(view)))
 }
 
-/// Every user.
+/// Lists every user.
 pub(super) async fn list(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,

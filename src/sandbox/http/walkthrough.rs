@@ -1,4 +1,4 @@
-//! The way of a developer who meets the sandbox for the first time, over real HTTP.
+//! Tests of a developer's first steps with the sandbox, over real HTTP.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Developer {
         body["access_token"].as_str().unwrap().to_owned()
     }
 
-    /// Polls a job until `wanted` says that this is it; the documents seen on the way.
+    /// Polls a job until `wanted` returns true. Returns the different documents seen on the way.
     async fn poll(&self, job: &Value, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut seen = Vec::new();
         for _ in 0..2000 {

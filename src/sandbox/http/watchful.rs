@@ -1,4 +1,4 @@
-//! What every call goes through: the faults it meets, and the log of calls.
+//! The middleware of every call: applies the faults, and writes the call log.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -14,14 +14,14 @@ use tracing::debug;
 
 use crate::sandbox::{Call, FaultKind, Sandbox, error::ApiError};
 
-/// Recorded for a caller that hung up before the answer.
+/// The recorded status if the caller closed the connection before the answer.
 const HUNG_UP: u16 = 499;
-/// How many bytes of a dripping answer come at a time.
+/// The size of one piece of a dripping answer, in bytes.
 const DROP: usize = 16;
-/// More than any answer of the sandbox.
+/// A size limit above every answer of the sandbox, in bytes.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
-/// Lets a call meet its faults, and records it, also when the caller hangs up.
+/// Applies the call's faults and records the call, even if the caller closes the connection.
 pub(super) async fn watch(
     State(sandbox): State<Sandbox>,
     request: Request,
@@ -109,12 +109,12 @@ async fn misbehave(faults: &[FaultKind], request: Request, next: Next) -> Respon
     response
 }
 
-/// The same answer with half its body: complete HTTP, broken JSON.
+/// Cuts the body in half: the HTTP is complete, but the JSON is broken.
 async fn cut(response: Response) -> Response {
     rewrite(response, |body| Body::from(body.slice(..body.len() / 2))).await
 }
 
-/// The same answer behind 2 MiB of white space, which JSON allows.
+/// Puts 2 MiB of white space before the body, which JSON allows.
 async fn swell(response: Response) -> Response {
     rewrite(response, |body| {
         let mut swollen = vec![b' '; 2 * 1024 * 1024];
@@ -124,7 +124,7 @@ async fn swell(response: Response) -> Response {
     .await
 }
 
-/// The same answer, a few bytes at a time.
+/// Sends the body a few bytes at a time.
 async fn drip(response: Response, by: Duration) -> Response {
     rewrite(response, |body| {
         let drops: Vec<Bytes> = body.chunks(DROP).map(Bytes::copy_from_slice).collect();

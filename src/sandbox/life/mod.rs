@@ -1,4 +1,4 @@
-//! A job's life: from its script and the answers given, what it is at any moment. Pure.
+//! The life of a job: computes its state at any time from its script and the answers given. Pure.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,46 +6,46 @@ use jiff::Timestamp;
 
 use crate::sandbox::script::{JobScript, ScriptChallenge, ScriptStep, StepEnd};
 
-/// How long an answer is looked at before the step succeeds.
+/// How long the bank checks an answer before the step succeeds.
 const CHECKING: Duration = Duration::from_secs(1);
 
-/// How long a failed update is tried again.
+/// How long a failed update is retried.
 const RETRIED_FOR: Duration = Duration::from_hours(7 * 24);
 
-/// A job that goes through its script as time passes.
+/// A job that runs through its script as time passes.
 #[derive(Debug, Clone)]
 pub(super) struct ScriptedJob {
-    /// Basiq's kind of id: a UUID.
+    /// The id, a UUID as at Basiq.
     pub(super) id: String,
-    /// Whose job it is.
+    /// The user the job belongs to.
     pub(super) user_id: String,
-    /// Its connection; none for a report.
+    /// The job's connection; `None` for a report.
     pub(super) connection_id: Option<String>,
-    /// When it was made.
+    /// The time when the job was created.
     pub(super) created: Timestamp,
-    /// How many times faster than written it goes.
+    /// How many times faster than written the script runs.
     pub(super) speed: f64,
-    /// What happens.
+    /// The script.
     pub(super) script: JobScript,
-    /// The answers given, by step, in order.
+    /// The answers given, in order, by the index of their step.
     pub(super) answers: BTreeMap<usize, Vec<GivenAnswer>>,
 }
 
 /// An answer to a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GivenAnswer {
-    /// When it came.
+    /// The time when the answer came.
     pub(super) at: Timestamp,
     /// Whether it was right.
     pub(super) right: bool,
 }
 
-/// Where a step is.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StepState {
     /// Not begun.
     Pending,
-    /// Begun; for a challenge: answered, and the answer is looked at.
+    /// Begun. For a challenge: it is answered, and the bank checks the answer.
     InProgress,
     /// Waits for an answer.
     Asking,
@@ -58,7 +58,7 @@ pub(super) enum StepState {
 }
 
 impl StepState {
-    /// The word in a job document.
+    /// Returns the word for this state in a job document.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -70,7 +70,7 @@ impl StepState {
     }
 }
 
-/// The moment a step changes.
+/// A change of a step's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StepChange {
     pub(super) at: Timestamp,
@@ -78,17 +78,17 @@ pub(super) struct StepChange {
     state: StepState,
 }
 
-/// A job at one moment.
+/// The state of a job at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct JobAtTime {
-    /// When it last changed.
+    /// The time of the last change.
     pub(super) updated: Timestamp,
-    /// Its steps, in order.
+    /// The states of the steps, in order.
     pub(super) steps: Vec<StepState>,
 }
 
 impl ScriptedJob {
-    /// Every change to come if no further answer is given, in order.
+    /// Returns every change, in order, as if no further answer comes.
     pub(super) fn moments(&self) -> Vec<StepChange> {
         let begins = self.after(self.created, self.script.queued);
         let mut moments = self.run(begins, false);
@@ -117,7 +117,7 @@ impl ScriptedJob {
         moments
     }
 
-    /// One try from its begin; a step that would fail succeeds if it `works`.
+    /// Runs the steps once from `begins`. If `works`, a step that would fail succeeds.
     fn run(&self, mut begins: Timestamp, works: bool) -> Vec<StepChange> {
         let mut moments = Vec::new();
         for (index, step) in self.script.steps.iter().enumerate() {
@@ -158,7 +158,7 @@ impl ScriptedJob {
         }
     }
 
-    /// How a step goes that asks: each right answer is looked at, and the next challenge follows.
+    /// Returns the changes of a step that asks. The bank checks each right answer, and then asks the next challenge.
     fn asking(
         &self,
         challenge: &ScriptChallenge,
@@ -183,7 +183,7 @@ impl ScriptedJob {
         changes
     }
 
-    /// What the job is at `now`.
+    /// Returns the job's state at `now`.
     pub(super) fn at(&self, now: Timestamp) -> JobAtTime {
         let mut snapshot = JobAtTime {
             updated: self.created,
@@ -201,7 +201,7 @@ impl ScriptedJob {
         snapshot
     }
 
-    /// When the job settles if no further answer is given; never, if a step hangs.
+    /// Returns when the job settles if no further answer comes. Returns `None` if a step hangs.
     pub(super) fn settles_at(&self) -> Option<Timestamp> {
         let Some(last) = self.moments().last().copied() else {
             return self.script.steps.is_empty().then_some(self.created);
@@ -214,12 +214,12 @@ impl ScriptedJob {
         }
     }
 
-    /// Whether the job is queued or running at `now`.
+    /// Returns whether the job is queued or running at `now`.
     pub(super) fn is_running(&self, now: Timestamp) -> bool {
         self.settles_at().is_none_or(|settled| settled > now)
     }
 
-    /// The challenge that waits for an answer at `now`, and its step.
+    /// Returns the challenge that waits for an answer at `now`, and the index of its step.
     pub(super) fn open_challenge(&self, now: Timestamp) -> Option<(usize, &ScriptChallenge)> {
         let open = self.at(now);
         let index = open.steps.iter().position(|&s| s == StepState::Asking)?;
@@ -229,7 +229,7 @@ impl ScriptedJob {
         }
     }
 
-    /// Which of a step's challenges is the latest: each answer leads to the next, if there is one.
+    /// Returns the latest challenge of a step. Each answer leads to the next challenge, if there is one.
     pub(super) fn challenge_of<'a>(
         &self,
         step: usize,
@@ -240,13 +240,13 @@ impl ScriptedJob {
         asked.last().unwrap_or(first)
     }
 
-    /// Where the step of that title is at `now`, if the job has one.
+    /// Returns the state at `now` of the step with that title, if the job has one.
     pub(super) fn state_of(&self, title: &str, now: Timestamp) -> Option<StepState> {
         let index = self.script.steps.iter().position(|s| s.title == title)?;
         self.at(now).steps.get(index).copied()
     }
 
-    /// How long something lasts at this job's speed.
+    /// Returns how long a duration takes at this job's speed.
     pub(super) fn scaled(&self, duration: Duration) -> Duration {
         scaled(duration, self.speed)
     }
@@ -256,12 +256,12 @@ impl ScriptedJob {
     }
 }
 
-/// How long something lasts on a clock that runs `speed` times faster.
+/// Returns how long a duration takes on a clock that runs `speed` times faster.
 pub(super) fn scaled(duration: Duration, speed: f64) -> Duration {
     Duration::try_from_secs_f64(duration.as_secs_f64() / speed).unwrap_or(Duration::MAX)
 }
 
-/// A time some while later, or the end of time.
+/// Adds a duration to a time. Returns the maximum timestamp on overflow.
 pub(super) fn later(time: Timestamp, by: Duration) -> Timestamp {
     i64::try_from(by.as_millis())
         .ok()

@@ -1,4 +1,4 @@
-//! A job's life, moment by moment.
+//! Tests of a job's state at each moment.
 
 use super::*;
 use crate::sandbox::script::ScriptRetries;
@@ -32,7 +32,7 @@ fn middle(end: StepEnd) -> ScriptStep {
     ScriptStep::new("middle", Duration::from_secs(1), end)
 }
 
-/// The job at a moment as `updated` in milliseconds and the steps' words; `?` marks an open
+/// Describes the job at one time: `updated` in milliseconds, and the words of the steps. A `?` marks an open
 /// challenge.
 fn told(job: &ScriptedJob, millis: i64) -> (i64, String) {
     let seen = job.at(ms(millis));

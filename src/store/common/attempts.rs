@@ -1,4 +1,4 @@
-//! What an attempt means for its delivery.
+//! Decides the effect of an attempt on its delivery.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// A delivery as an attempt finds it when it is recorded.
+/// A delivery as it is when an attempt is recorded.
 pub(in crate::store) struct AttemptedDelivery {
     pub(in crate::store) watch_id: String,
     host: String,
@@ -23,12 +23,12 @@ pub(in crate::store) struct AttemptedDelivery {
     held: bool,
     /// Whether this attempt was recorded before.
     known: bool,
-    /// Whether the latest attempt at its host failed.
+    /// Whether the host has failed since its last answer.
     host_failed: bool,
 }
 
 impl AttemptedDelivery {
-    /// The delivery of an attempt's result.
+    /// Reads the delivery of an attempt's result.
     fn read(row: &dyn AnyRow, result: &AttemptResult) -> Result<Self, StoreError> {
         let cells = ColumnReader::of("deliveries", "delivery_id", row);
         let lease: Option<&str> = cells.opt("lease_id")?;
@@ -44,7 +44,7 @@ impl AttemptedDelivery {
     }
 }
 
-/// Results in parts that name each delivery once at most, in their order.
+/// Splits results, in their order, into parts that name each delivery at most once.
 pub(in crate::store) fn waves(results: &[AttemptResult]) -> Vec<Vec<&AttemptResult>> {
     let mut waves: Vec<(HashSet<_>, Vec<_>)> = Vec::new();
     for result in results {
@@ -62,13 +62,13 @@ pub(in crate::store) fn waves(results: &[AttemptResult]) -> Vec<Vec<&AttemptResu
     waves.into_iter().map(|(_, wave)| wave).collect()
 }
 
-/// A claim that an attempt was made under.
+/// The claim under which an attempt was made.
 pub(in crate::store) struct AttemptClaimRow {
     pub(in crate::store) delivery_id: String,
     pub(in crate::store) lease_id: String,
 }
 
-/// The claims of attempts.
+/// Returns the claims of attempts.
 pub(in crate::store) fn tried(results: &[&AttemptResult]) -> Vec<AttemptClaimRow> {
     let rows = results.iter().map(|result| AttemptClaimRow {
         delivery_id: result.delivery_id.to_string(),
@@ -77,19 +77,21 @@ pub(in crate::store) fn tried(results: &[&AttemptResult]) -> Vec<AttemptClaimRow
     rows.collect()
 }
 
-/// What an attempt comes to.
+/// The effect of an attempt.
 pub(in crate::store) struct AttemptEffect<'r> {
     pub(in crate::store) result: &'r AttemptResult,
     pub(in crate::store) found: AttemptedDelivery,
     pub(in crate::store) ended_at: Timestamp,
-    /// Its number, if there was one: the next that is free.
+    /// The attempt's number, which is the next free one. None if no attempt was made.
     number: Option<i64>,
     state: DeliveryState,
     next_attempt_at: Option<Timestamp>,
 }
 
-/// What results come to, by the rows of their deliveries. An attempt that was recorded before is left out,
-/// and one whose delivery is gone or damaged: that must not hold up those recorded with it.
+/// Decides the effects of results, by the rows of their deliveries.
+///
+/// Leaves out an attempt that was recorded before, and one whose delivery is gone or damaged, so that others are
+/// recorded.
 pub(in crate::store) fn recorded<'r, R: AnyRow>(
     results: &[&'r AttemptResult],
     rows: &[R],
@@ -134,7 +136,7 @@ impl<'r> AttemptEffect<'r> {
     }
 }
 
-/// An attempt.
+/// The row of an attempt.
 pub(in crate::store) struct AttemptRow<'r> {
     pub(in crate::store) delivery_id: String,
     pub(in crate::store) number: i64,
@@ -147,7 +149,7 @@ pub(in crate::store) struct AttemptRow<'r> {
     pub(in crate::store) error_detail: Option<&'r str>,
 }
 
-/// The attempts that were made.
+/// Builds the rows of the attempts that were made.
 pub(in crate::store) fn attempt_rows<'r>(recorded: &[AttemptEffect<'r>]) -> Vec<AttemptRow<'r>> {
     let rows = recorded.iter().filter_map(|one| {
         let attempt = one.result.attempt.as_ref()?;
@@ -166,7 +168,7 @@ pub(in crate::store) fn attempt_rows<'r>(recorded: &[AttemptEffect<'r>]) -> Vec<
     rows.collect()
 }
 
-/// What becomes of a delivery.
+/// The new row of a delivery.
 pub(in crate::store) struct AfterRow {
     pub(in crate::store) delivery_id: String,
     pub(in crate::store) lease_id: String,
@@ -177,7 +179,7 @@ pub(in crate::store) struct AfterRow {
     pub(in crate::store) number: Option<i64>,
 }
 
-/// What becomes of the deliveries.
+/// Builds the new rows of the deliveries.
 pub(in crate::store) fn after_rows(recorded: &[AttemptEffect<'_>]) -> Vec<AfterRow> {
     let rows = recorded.iter().map(|one| AfterRow {
         delivery_id: one.result.delivery_id.to_string(),
@@ -190,16 +192,16 @@ pub(in crate::store) fn after_rows(recorded: &[AttemptEffect<'_>]) -> Vec<AfterR
     rows.collect()
 }
 
-/// What attempts say of a host: whether it answered, and when it failed since.
+/// What attempts showed about a host: whether it answered, and when it failed since then.
 #[derive(Default)]
 pub(in crate::store) struct HostOutcome {
-    /// Whether it was known to fail.
+    /// Whether it was known to fail before.
     pub(in crate::store) had_failed: bool,
     pub(in crate::store) answered: bool,
     pub(in crate::store) failed_at: Vec<Timestamp>,
 }
 
-/// What attempts say of their hosts, by name, in the order in which they ended.
+/// Returns what attempts showed about their hosts, by name. Takes the attempts in the order in which they ended.
 pub(in crate::store) fn host_words<'r>(
     recorded: &'r [AttemptEffect<'_>],
 ) -> BTreeMap<&'r str, HostOutcome> {
@@ -213,7 +215,7 @@ pub(in crate::store) fn host_words<'r>(
                 let word = words.entry(&one.found.host).or_default();
                 word.failed_at.push(one.ended_at);
             }
-            // what came before it is forgotten
+            // an answer clears the failures before it
             Some(false) => {
                 let word = words.entry(&one.found.host).or_default();
                 word.answered = true;
@@ -225,7 +227,7 @@ pub(in crate::store) fn host_words<'r>(
     words
 }
 
-/// Where a delivery stands after an attempt, and when it is tried next.
+/// Returns the state of a delivery after an attempt, and when it is tried next.
 pub(in crate::store) fn after(
     found: &AttemptedDelivery,
     next: AfterAttempt,
@@ -243,7 +245,7 @@ pub(in crate::store) fn after(
     }
 }
 
-/// When an attempt ended; a delivery that spoiled before any was made ended when it was due.
+/// Returns when an attempt ended. If the delivery expired before an attempt was made, that is its due time.
 fn ended_at(result: &AttemptResult, found: &AttemptedDelivery) -> Timestamp {
     let Some(attempt) = &result.attempt else {
         return found.next_attempt_at.unwrap_or(Timestamp::UNIX_EPOCH);

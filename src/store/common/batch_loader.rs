@@ -1,5 +1,5 @@
-//! Looks things up for many callers at once: those that wait while a look is under way share the next one.
-//! Nothing is remembered, so a key that was revoked before a request came is not found by it.
+//! Loads values for many callers at once: callers that wait while a lookup runs share the next one. Nothing is
+//! cached, so a key that was revoked before a request came is not found by it.
 
 use std::{collections::HashMap, fmt::Debug, hash::Hash, sync::Arc};
 
@@ -22,25 +22,25 @@ use crate::{
     },
 };
 
-/// The most callers that share a look, and the most that wait.
+/// The maximum number of callers that share a lookup, and the maximum number that wait.
 const BATCH: usize = 1024;
 
-/// What belongs to each of some keys, or why it cannot be read.
+/// The value of each key, or the error why it cannot be read.
 pub(in crate::store) type LoadedEach<F> = Vec<Result<F, StoreError>>;
 
-/// Finds what belongs to keys.
+/// Finds the values of keys.
 #[async_trait]
 pub(in crate::store) trait LoadBatch: Send + Sync + 'static {
-    /// What is asked for; none of a look is asked for twice.
+    /// The key. No lookup asks for the same key twice.
     type Key: Debug + Clone + Eq + Hash + Send + Sync + 'static;
-    /// What is found.
+    /// The value.
     type Found: Debug + Clone + Send + 'static;
 
-    /// What belongs to each of these keys, in their order.
+    /// Returns the value of each of these keys, in their order.
     async fn find_all(&self, keys: &[Self::Key]) -> Result<LoadedEach<Self::Found>, StoreError>;
 }
 
-/// The way to the task that looks; dropping it ends the task.
+/// A handle of the task that runs the lookups. Dropping it ends the task.
 #[derive(Debug)]
 pub(in crate::store) struct BatchLoader<K, F> {
     queue: mpsc::Sender<Queued<K, F>>,
@@ -60,7 +60,8 @@ where
     K: Debug + Clone + Eq + Hash + Send + Sync + 'static,
     F: Debug + Clone + Send + 'static,
 {
-    /// Starts the task that looks, of a relay with this share of the store's time.
+    /// Starts the task that runs the lookups. `share` says how long this relay leaves the database to others after
+    /// each one.
     pub(in crate::store) fn start(store: impl LoadBatch<Key = K, Found = F>, share: Fleet) -> Self {
         let (queue, queued) = mpsc::channel(BATCH);
         let mut tasks = JoinSet::new();
@@ -71,7 +72,7 @@ where
         }
     }
 
-    /// What belongs to this key, as of now or later.
+    /// Returns the value of this key. The lookup begins after this call.
     pub(in crate::store) async fn find(&self, key: K) -> Result<F, StoreError> {
         let (caller, answer) = oneshot::channel();
         let queued = Queued { key, caller };
@@ -103,7 +104,7 @@ async fn run<S: LoadBatch>(
     }
 }
 
-/// Tells all the same.
+/// Sends all callers the same result.
 fn answer<F: Clone>(found: Result<F, StoreError>, callers: Vec<Caller<F>>) {
     let found = found.map_err(Arc::new);
     for caller in callers {
@@ -117,13 +118,13 @@ fn answer<F: Clone>(found: Result<F, StoreError>, callers: Vec<Caller<F>>) {
     }
 }
 
-/// The same failure for each of those it struck.
+/// Returns the same failure for each of the keys.
 fn each<F>(failure: StoreError, struck: usize) -> LoadedEach<F> {
     let failure = Arc::new(failure);
     (0..struck).map(|_| Err(again(&failure))).collect()
 }
 
-/// The same failure for one more of those it struck.
+/// Returns the same failure for one more caller.
 fn again(failure: &Arc<StoreError>) -> StoreError {
     let source = Box::new(Arc::clone(failure));
     match &**failure {
@@ -142,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// Finds twice a number, and nothing of thirteen; tells what it was asked for together.
+    /// Finds twice a number, and fails for thirteen. Reports the keys of each lookup.
     struct Doubles(UnboundedSender<Vec<u32>>);
 
     #[async_trait]
@@ -166,7 +167,7 @@ mod tests {
         }
     }
 
-    /// How long a look takes.
+    /// How long a lookup takes.
     const TAKES: Duration = Duration::from_millis(10);
 
     #[tokio::test(start_paused = true)]
@@ -196,7 +197,7 @@ mod tests {
         }
     }
 
-    /// How long two looks take, one after the other.
+    /// How long two lookups take, one after the other.
     async fn two_looks(relays: usize) -> Duration {
         let (told, _asked) = mpsc::unbounded_channel();
         let share = Fleet::alone();

@@ -1,4 +1,4 @@
-//! Counts for the metrics, as rows tell them.
+//! Reads the counts for the metrics from rows.
 
 use crate::{
     domain::WatchState,
@@ -8,7 +8,7 @@ use crate::{
     },
 };
 
-/// The census of rows that count watches by state, and of one that counts everything else.
+/// Builds the census from rows that count watches by state, and one row that counts everything else.
 pub(in crate::store) fn census<R: AnyRow>(
     states: &[R],
     counts: &dyn AnyRow,

@@ -1,16 +1,16 @@
-//! How claims are divided.
+//! Divides a claim among the kinds of jobs.
 
 use crate::store::Urgency;
 
-/// How many kinds of urgency there are: 0 for first looks, 1 for open challenges, 2 for young jobs,
-/// 3 for all others.
+/// The number of kinds of jobs: 0 for first looks, 1 for open challenges, 2 for young jobs, 3 for all others.
 pub(in crate::store) const KINDS: usize = 4;
 
-/// The part of claims that each kind but the first gets if it wants it, whatever waits before it: a
-/// fifth. Two fifths are left for the most urgent.
+/// Each kind except the first gets at least one fifth of a claim if it wants it, whatever waits before it. Two fifths
+/// are left for the most urgent jobs.
 const SHARE: usize = 5;
 
-/// How a claim of so many is divided among the kinds, of which so many wait; `turn` counts the claims.
+/// Divides a claim of at most `limit` jobs among the kinds. `waiting` has the due jobs of each kind, and `turn`
+/// counts the claims.
 pub(in crate::store) fn divide(waiting: [usize; KINDS], limit: usize, turn: u32) -> [usize; KINDS] {
     let mut parts = shares(limit, turn);
     for (part, waiting) in parts.iter_mut().zip(waiting) {
@@ -25,9 +25,11 @@ pub(in crate::store) fn divide(waiting: [usize; KINDS], limit: usize, turn: u32)
     parts
 }
 
-/// What of a claim is kept for each kind: a fifth, but for the first. Small claims cannot be divided
-/// so; each kind then has a fifth of the turns. They are counted: the clock would tell who claims at
-/// regular times the same turn again and again.
+/// Returns the part of a claim that is kept for each kind: a fifth, except for the first kind.
+///
+/// A claim below five cannot be divided like this. Instead, each kind except the first gets one job in every fifth
+/// such claim. `turn` decides which. A clock would give a relay that claims at regular times the same kind every
+/// time.
 fn shares(limit: usize, turn: u32) -> [usize; KINDS] {
     let share = limit / SHARE;
     if share > 0 {
@@ -41,7 +43,7 @@ fn shares(limit: usize, turn: u32) -> [usize; KINDS] {
     }
 }
 
-/// The kind of a job whose next look is so urgent. First looks go before all, with 0.
+/// Returns the kind of a job with this urgency. First looks have kind 0, before all others.
 pub(in crate::store) fn rank(urgency: Urgency) -> i64 {
     match urgency {
         Urgency::High => 1,

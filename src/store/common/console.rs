@@ -1,4 +1,4 @@
-//! Failing hosts as rows tell them.
+//! Reads failing hosts from rows.
 
 use crate::{
     domain::AttemptError,
@@ -8,10 +8,10 @@ use crate::{
     },
 };
 
-/// How many of a host's waiting deliveries are asked for their latest attempt.
+/// The number of a host's waiting deliveries among which the latest attempt is searched.
 pub(in crate::store) const ASKED: i64 = 20;
 
-/// A failing host, without how its latest attempt ended.
+/// Reads a failing host, without the result of its latest attempt.
 pub(in crate::store) fn failing_host(row: &dyn AnyRow) -> Result<FailingHost, StoreError> {
     let cells = ColumnReader::of("failing_hosts", "host", row);
     let paused = cells.get::<i64>("paused_until")? > 0;
@@ -26,7 +26,7 @@ pub(in crate::store) fn failing_host(row: &dyn AnyRow) -> Result<FailingHost, St
     })
 }
 
-/// How an attempt ended.
+/// Reads how an attempt ended.
 pub(in crate::store) fn host_failure(row: &dyn AnyRow) -> Result<HostFailure, StoreError> {
     let cells = ColumnReader::of("attempts", "host", row);
     let status = cells.opt::<i64>("status")?;

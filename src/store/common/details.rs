@@ -1,4 +1,4 @@
-//! Watches, deliveries and clients as rows tell them.
+//! Reads watches, deliveries and clients from rows.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A delivery without its attempts.
+/// Reads a delivery without its attempts.
 pub(in crate::store) fn delivery(row: &dyn AnyRow) -> Result<DeliveryDetails, StoreError> {
     let cells = ColumnReader::of("deliveries", "delivery_id", row);
     Ok(DeliveryDetails {
@@ -29,7 +29,7 @@ pub(in crate::store) fn delivery(row: &dyn AnyRow) -> Result<DeliveryDetails, St
     })
 }
 
-/// A watch.
+/// Reads a watch.
 pub(in crate::store) fn watch(row: &dyn AnyRow) -> Result<Watch, StoreError> {
     let cells = ColumnReader::of("watches", "watch_id", row);
     Ok(Watch {
@@ -55,7 +55,7 @@ pub(in crate::store) fn watch(row: &dyn AnyRow) -> Result<Watch, StoreError> {
     })
 }
 
-/// The trace of a watch. One that cannot be read is left out: no work waits for that.
+/// Reads the trace of a watch. Returns none if it cannot be read: no work depends on it.
 fn trace(watch: &ColumnReader<'_>) -> Result<Option<TraceContext>, StoreError> {
     let text: Option<&str> = watch.opt("traceparent")?;
     Ok(text.and_then(TraceContext::parse))
@@ -73,14 +73,14 @@ pub(in crate::store) fn without_events(row: &dyn AnyRow) -> Result<WatchDetails,
     })
 }
 
-/// What tells that a watch has changed.
+/// Reads the version of a watch, which changes with the watch.
 pub(in crate::store) fn version(row: &dyn AnyRow) -> Result<(WatchId, WatchVersion), StoreError> {
     let cells = ColumnReader::of("watches", "watch_id", row);
     let version = WatchVersion::of(cells.get("version")?);
     Ok((cells.parse("watch_id")?, version))
 }
 
-/// The attempts of deliveries, by delivery, in the order of the rows.
+/// Reads the attempts of deliveries, by delivery, in the order of the rows.
 pub(in crate::store) fn attempts<R: AnyRow>(
     rows: &[R],
 ) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
@@ -95,7 +95,7 @@ pub(in crate::store) fn attempts<R: AnyRow>(
     Ok(attempts)
 }
 
-/// Events with their deliveries, but without attempts, by watch, in the order of the rows.
+/// Reads events with their deliveries, but without attempts, by watch, in the order of the rows.
 pub(in crate::store) fn events<R: AnyRow>(
     rows: &[R],
 ) -> Result<HashMap<WatchId, Vec<EventDetails>>, StoreError> {
@@ -130,7 +130,7 @@ fn attempt(cells: &ColumnReader<'_>) -> Result<Attempt, StoreError> {
     })
 }
 
-/// A delivery in a list, without its attempts.
+/// Reads a delivery in a list, without its attempts.
 pub(in crate::store) fn entry(row: &dyn AnyRow) -> Result<DeliveryEntry, StoreError> {
     let event = ColumnReader::of("events", "event_id", row);
     let cells = ColumnReader::of("deliveries", "delivery_id", row);
@@ -145,7 +145,7 @@ pub(in crate::store) fn entry(row: &dyn AnyRow) -> Result<DeliveryEntry, StoreEr
     })
 }
 
-/// The event of a watch that may be queued once more: its latest, if that is what is asked for.
+/// Returns the event of a watch that may be queued once more: the latest one. Refuses if another event was asked for.
 pub(in crate::store) fn redeliverable(
     row: &dyn AnyRow,
 ) -> Result<Result<EventId, Redelivery>, StoreError> {
@@ -165,7 +165,7 @@ pub(in crate::store) fn redeliverable(
     })
 }
 
-/// A client.
+/// Reads a client.
 pub(in crate::store) fn client(row: &dyn AnyRow, sealer: &Sealer) -> Result<Client, StoreError> {
     let cells = ColumnReader::of("clients", "name", row);
     let secrets = secrets(&cells, sealer)?;
@@ -181,10 +181,10 @@ pub(in crate::store) fn client(row: &dyn AnyRow, sealer: &Sealer) -> Result<Clie
     })
 }
 
-/// What signs a client's callbacks.
+/// The secrets that sign a client's callbacks.
 pub(in crate::store) struct ClientSecrets {
     pub(in crate::store) current: SigningSecret,
-    /// The secret before the last rotation and the time until which it signs.
+    /// The secret before the last rotation, and the time until which it signs.
     pub(in crate::store) previous: Option<(SigningSecret, jiff::Timestamp)>,
 }
 
@@ -200,7 +200,7 @@ pub(in crate::store) fn secrets(
     })
 }
 
-/// A claimed job, with those of the open watches that are its.
+/// Reads a claimed job, and takes its open watches from `watches`.
 pub(in crate::store) fn due_job(
     row: &dyn AnyRow,
     lease: LeaseId,
@@ -220,7 +220,7 @@ pub(in crate::store) fn due_job(
     })
 }
 
-/// Open watches by job; one that cannot be read is left out.
+/// Reads open watches, by job. Leaves out watches that cannot be read.
 pub(in crate::store) fn watches_by_job<R: AnyRow>(rows: &[R]) -> HashMap<JobId, Vec<Watch>> {
     let mut watches: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows {
@@ -237,7 +237,7 @@ pub(in crate::store) fn watches_by_job<R: AnyRow>(rows: &[R]) -> HashMap<JobId, 
     watches
 }
 
-/// A claimed delivery.
+/// Reads a claimed delivery.
 pub(in crate::store) fn due_delivery(
     row: &dyn AnyRow,
     lease: LeaseId,

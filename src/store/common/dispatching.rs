@@ -1,4 +1,4 @@
-//! Which new deliveries are claimed as they are made, for the worker that has room for them.
+//! Chooses which new deliveries are claimed for a worker with free capacity in the transaction that creates them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,11 +14,11 @@ use crate::{
     },
 };
 
-/// What keeps new deliveries from being sent at once.
+/// Hosts and watches whose new deliveries must not be sent at once.
 pub(in crate::store) struct Blockers {
     /// Hosts that are paused, or that one attempt at a time probes.
     hosts: HashSet<String>,
-    /// Watches of which another delivery is in flight.
+    /// Watches with another delivery in flight.
     watches: HashSet<String>,
 }
 
@@ -38,7 +38,7 @@ impl Blockers {
     }
 }
 
-/// The secrets of clients, by id; those that cannot be read are left out.
+/// Reads the secrets of clients, by id. Leaves out clients that cannot be read.
 pub(in crate::store) fn secrets_of<R: AnyRow>(
     rows: &[R],
     sealer: &Sealer,
@@ -56,8 +56,9 @@ pub(in crate::store) fn secrets_of<R: AnyRow>(
     read.collect()
 }
 
-/// Claims what can be sent at once: as much as there are slots for, and never two of one watch. The rows are to be
-/// written with their leases; what cannot be read is left to later claims.
+/// Claims the new deliveries that can be sent at once: at most one of each watch, as far as there is capacity.
+///
+/// Sets the lease in the rows, which the caller then writes. A delivery that cannot be read is left to later claims.
 pub(in crate::store) fn claim_new(
     news: &mut [NewEventRow],
     slots: &mut CapacityPermit<DueDelivery>,
@@ -90,7 +91,7 @@ pub(in crate::store) fn claim_new(
     claimed
 }
 
-/// A new delivery as its worker gets it.
+/// Builds the delivery that the worker gets.
 fn due(
     row: &mut NewEventRow,
     lease: LeaseId,
@@ -118,7 +119,7 @@ fn due(
         attempts: 0,
         round_attempts: 0,
         trace: told.traceparent.as_deref().and_then(TraceContext::parse),
-        // stored already, and needed nowhere else
+        // the event is stored already, and nothing else needs its body
         body: std::mem::take(&mut told.body),
     })
 }

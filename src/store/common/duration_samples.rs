@@ -1,4 +1,4 @@
-//! What looks teach about how long jobs take, by kind.
+//! Collects duration samples of looks: how long jobs take, by bank and job type.
 
 use std::{
     cmp::Reverse,
@@ -16,25 +16,26 @@ use crate::{
     },
 };
 
-/// How many kinds of jobs are kept: the longest unused is forgotten. Basiq has about 200 banks.
+/// The maximum number of kinds of jobs whose durations are kept. The one unused for longest is forgotten. Basiq has
+/// about 200 banks.
 pub(in crate::store) const MOST_KINDS: i64 = 2000;
 
-/// How many connections' banks are remembered: one that falls on another's slot takes its place.
+/// The number of slots for the banks of connections. A connection replaces another one in the same slot.
 const SLOTS: u64 = 1 << 18;
 
-/// What stands for all banks.
+/// The institution id that stands for all banks.
 const ALL_BANKS: &str = "";
 
-/// What is taught about one kind of jobs.
+/// The samples of one kind of jobs.
 #[derive(Default)]
 struct Taught {
     stages: Vec<StageDuration>,
-    /// With when they were asked for.
+    /// Basiq's averages, and when the relay asked for them.
     averages: Option<(BasiqAverages, Timestamp)>,
     at: Timestamp,
 }
 
-/// All that looks teach, in the order in which rows are taken: relays learn in the same ones.
+/// All samples of looks. They are sorted, so that all relays write, and so lock, rows in the same order.
 #[derive(Default)]
 pub(in crate::store) struct DurationSamples<'l> {
     /// By bank and job type.
@@ -50,16 +51,16 @@ pub(in crate::store) struct BankRow<'l> {
     pub(in crate::store) institution_id: &'l str,
 }
 
-/// What names a kind of jobs.
+/// The key of a kind of jobs.
 pub(in crate::store) struct KindRow<'l> {
     pub(in crate::store) institution_id: &'l str,
     pub(in crate::store) job_type: &'l str,
 }
 
-/// What is known of kinds, as JSON, by bank and job type.
+/// The stored durations of kinds as JSON, by bank and job type.
 pub(in crate::store) type KnownDurationRows = HashMap<(String, String), String>;
 
-/// What rows tell of kinds.
+/// Reads the stored durations of kinds from rows.
 pub(in crate::store) fn known_kinds<R: AnyRow>(
     rows: &[R],
 ) -> Result<KnownDurationRows, StoreError> {
@@ -71,7 +72,7 @@ pub(in crate::store) fn known_kinds<R: AnyRow>(
     known.collect()
 }
 
-/// A kind's row, as it is to be kept.
+/// The new row of a kind.
 pub(in crate::store) struct DurationRow<'l> {
     pub(in crate::store) institution_id: &'l str,
     pub(in crate::store) job_type: &'l str,
@@ -82,7 +83,7 @@ pub(in crate::store) struct DurationRow<'l> {
 }
 
 impl<'l> DurationSamples<'l> {
-    /// What these looks teach: for their banks, and for all.
+    /// Collects the samples of these looks: each counts for its own bank and for all banks.
     pub(in crate::store) fn of(looks: &[&'l Look]) -> Self {
         let mut lessons = Self::default();
         let taught = looks
@@ -94,12 +95,12 @@ impl<'l> DurationSamples<'l> {
         lessons
     }
 
-    /// Whether there is nothing to learn.
+    /// Whether there are no samples.
     pub(in crate::store) fn is_empty(&self) -> bool {
         self.kinds.is_empty() && self.banks.is_empty()
     }
 
-    /// Connections and their banks, by slot.
+    /// Returns connections and their banks, sorted by slot.
     pub(in crate::store) fn bank_rows(&self) -> Vec<BankRow<'l>> {
         let rows = self.banks.iter();
         let rows = rows.map(|(slot, (connection_id, institution_id))| BankRow {
@@ -110,7 +111,7 @@ impl<'l> DurationSamples<'l> {
         rows.collect()
     }
 
-    /// What names the kinds that something is taught about.
+    /// Returns the keys of the kinds that have samples.
     pub(in crate::store) fn kind_rows(&self) -> Vec<KindRow<'l>> {
         let kinds = self.kinds.keys();
         let rows = kinds.map(|(institution_id, job_type)| KindRow {
@@ -120,7 +121,7 @@ impl<'l> DurationSamples<'l> {
         rows.collect()
     }
 
-    /// What is known of the kinds with what is taught.
+    /// Adds the samples to the stored durations.
     pub(in crate::store) fn pace_rows(
         &self,
         mut known: KnownDurationRows,
@@ -156,7 +157,8 @@ impl Taught {
         self.at = self.at.max(at);
     }
 
-    /// What is known with this, where so much was known before. What cannot be read is learned anew.
+    /// Adds these samples to the stored durations, if there are any. Starts again with none if the stored ones cannot
+    /// be read.
     fn add_to<'l>(
         &self,
         known: Option<&str>,
@@ -179,7 +181,7 @@ impl Taught {
     }
 }
 
-/// What a kind of jobs is looked up by.
+/// The key by which the durations of a kind of jobs are looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::store) struct DurationKey {
     pub(in crate::store) institution_id: Option<String>,
@@ -199,7 +201,7 @@ impl From<&JobContext> for DurationKey {
     }
 }
 
-/// What is known of so many kinds of jobs, by their rows, which tell their `place` among the keys.
+/// Reads the durations for `count` keys. Each row has the index of its key in the column `place`.
 pub(in crate::store) fn durations_found_for_all<R: AnyRow>(
     rows: &[R],
     count: usize,
@@ -215,7 +217,7 @@ pub(in crate::store) fn durations_found_for_all<R: AnyRow>(
     Ok(of_keys.into_iter().map(durations_found).collect())
 }
 
-/// What is known of a kind of jobs, by its rows: the bank's own comes before that of all banks.
+/// Reads the durations for one key from its rows. The bank's own row takes precedence over that of all banks.
 fn durations_found(mut rows: Vec<ColumnReader<'_>>) -> Result<DurationsFound, StoreError> {
     rows.sort_by_key(|cells| Reverse(cells.opt::<&str>("institution_id").ok().flatten()));
     let mut found = DurationsFound::default();
@@ -233,7 +235,7 @@ fn durations_found(mut rows: Vec<ColumnReader<'_>>) -> Result<DurationsFound, St
     Ok(found)
 }
 
-/// Where a connection's bank is remembered.
+/// Returns the slot in which a connection's bank is remembered.
 fn slot(connection_id: &str) -> i64 {
     let hash: [u8; 32] = Sha256::digest(connection_id.as_bytes()).into();
     let [a, b, c, d, ..] = hash;

@@ -1,4 +1,4 @@
-//! What failures of a database mean for callers.
+//! Classifies failures of a database for callers.
 
 use std::{error::Error, sync::Arc};
 
@@ -7,56 +7,56 @@ use thiserror::Error;
 
 use crate::store::StoreError;
 
-/// SQLite's primary result codes that say nothing against the statement: busy, locked, out of
-/// memory, read-only, interrupted, I/O error, disk full, cannot open, lock protocol.
+/// SQLite's primary result codes that say nothing against the statement: busy, locked, out of memory, read-only,
+/// interrupted, I/O error, disk full, cannot open, lock protocol.
 const PASSING_SQLITE: [i64; 9] = [5, 6, 7, 8, 9, 10, 13, 14, 15];
 
-/// PostgreSQL's classes of the same: no connection, a transaction that was rolled back, a lack of
-/// resources, an operator's doing, an error of the system.
+/// PostgreSQL's classes of the same failures: no connection, transaction rolled back, lack of resources, operator
+/// intervention, system error.
 const PASSING_CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
 
-/// And a single one: a lock that was not free.
+/// A single PostgreSQL state of the same failures: a lock was not available.
 const PASSING_STATES: [&str; 1] = ["55P03"];
 
-/// PostgreSQL's classes of what says that it lets the relay in no more: a wrong password, no such database.
-/// They come while a connection is made and say nothing about a statement.
+/// PostgreSQL's classes of failures to log in: a wrong password, no such database. They occur while a connection is
+/// opened, and say nothing about a statement.
 const SHUT_OUT_CLASSES: [&str; 2] = ["28", "3D"];
 
-/// What a failure says about the connection that it came through: nothing good comes from it any more, nor
-/// from others that were opened before.
+/// PostgreSQL's states after which this connection must not be used any more, nor others that were opened earlier.
 ///
-/// A server that became read-only is a primary that was demoted (25006). A transaction that is aborted
-/// although this unit of work just began it, or that ran out of its time (25P02 to 25P04). Prepared statements
-/// that are gone or another's (26000, 42P05). A server that stops, crashed, starts, or ends idle connections.
+/// * The server became read-only, because this primary was demoted (25006).
+/// * The transaction is aborted although this unit of work has just begun it, or it ran out of time (25P02 to 25P04).
+/// * A prepared statement does not exist, or its name is taken (26000, 42P05).
+/// * The server stops, crashed, is starting, or ends idle connections (57P01 to 57P05).
 const LOST_STATES: [&str; 11] = [
     "25006", "25P02", "25P03", "25P04", "26000", "42P05", "57P01", "57P02", "57P03", "57P04",
     "57P05",
 ];
 
-/// The class of failures of the connection itself.
+/// PostgreSQL's class of failures of the connection itself.
 const LOST_CLASS: &str = "08";
 
-/// A server that takes no writes.
+/// A server that accepts no writes: its state and the explanation.
 const READ_ONLY: (&str, &str) = (
     "25006",
     "PostgreSQL is read-only: it is a standby, or default_transaction_read_only is on",
 );
 
-/// Names of prepared statements that collide, or are gone.
+/// The states of a prepared statement that does not exist, or whose name is taken.
 const POOLED_STATES: [&str; 2] = ["26000", "42P05"];
 const POOLED: &str = "a pooler in transaction mode stands in between: the database's address needs \
     statement-cache-capacity=0";
 
-/// SQLite's primary result codes of damage: a malformed file, a file that is no database.
+/// SQLite's primary result codes of damage: a malformed file, a file that is not a database.
 const DAMAGE_SQLITE: [i64; 2] = [11, 26];
 
 /// PostgreSQL's states of damage: corrupted data, a corrupted index.
 const DAMAGE_STATES: [&str; 2] = ["XX001", "XX002"];
 
-/// Two units of work were in each other's way: a serialization failure, a deadlock.
+/// PostgreSQL's states of two units of work that met: a serialization failure, a deadlock.
 const COLLISIONS: [&str; 2] = ["40001", "40P01"];
 
-/// A failure of the database, and what it means.
+/// A failure of the database with an explanation.
 #[derive(Debug, Error)]
 #[error("{meaning}")]
 struct Explained {
@@ -80,7 +80,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// What a failure means, if its own text does not say.
+/// Returns an explanation of a failure whose own text does not explain it.
 fn explanation(error: &sqlx::Error) -> Option<&'static str> {
     match state_of(error)? {
         state if state == READ_ONLY.0 => Some(READ_ONLY.1),
@@ -95,17 +95,17 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// The same failure of the writer, told to one more of those it struck.
+/// Returns the writer's failure for one more of the callers that share it.
 pub(in crate::store) fn shared(error: &Arc<rusqlite::Error>) -> StoreError {
     judged(meaning_to_writer(error), Arc::clone(error))
 }
 
-/// What a failure says of the database.
+/// The class of a failure.
 #[derive(Debug, Clone, Copy)]
 enum Meaning {
-    /// It may work the next time.
+    /// The same statement may succeed later.
     Passing,
-    /// A part of it cannot be read.
+    /// A part of the database cannot be read.
     Damage,
     /// The statement is wrong.
     Refusal,
@@ -119,7 +119,7 @@ fn judged(meaning: Meaning, source: impl Into<Box<dyn Error + Send + Sync>>) -> 
     }
 }
 
-/// The migrations could not be run.
+/// Converts a failure of the migrations.
 pub(in crate::store) fn from_migration(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
@@ -127,28 +127,28 @@ pub(in crate::store) fn from_migration(error: MigrateError) -> StoreError {
     }
 }
 
-/// The store was closed, or a task of it died.
+/// Returns the error that the store was closed, or that one of its tasks died.
 pub(in crate::store) fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".into())
 }
 
-/// A value that cannot be written as JSON: an error of the relay itself.
+/// Returns the error that a value cannot be written as JSON, which is a bug in the relay.
 pub(in crate::store) fn unwritable(error: serde_json::Error) -> StoreError {
     StoreError::Refused(Box::new(error))
 }
 
-/// Whether a unit of work failed because another was in its way, and may succeed if it is done again.
+/// Whether a unit of work failed because it met another one. It may succeed if it is done again.
 pub(in crate::store) fn is_collision(error: &StoreError) -> bool {
     let state = sqlx_error(error).and_then(state_of);
     state.is_some_and(|state| COLLISIONS.contains(&state))
 }
 
-/// Whether a failure says that connections to the server are of no use any more.
+/// Whether a failure means that open connections to the server must not be used any more.
 pub(in crate::store) fn is_connection_lost(error: &StoreError) -> bool {
     sqlx_error(error).is_some_and(is_lost)
 }
 
-/// The same, said by the driver.
+/// Like [`is_connection_lost`], for an error of the driver.
 pub(in crate::store) fn is_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => state(&**error)
@@ -162,13 +162,13 @@ pub(in crate::store) fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether a failure is that of statements with names behind a pooler that mixes them up.
+/// Whether a failure comes from named prepared statements behind a pooler in transaction mode.
 pub(in crate::store) fn is_pooled(error: &StoreError) -> bool {
     let state = sqlx_error(error).and_then(state_of);
     state.is_some_and(|state| POOLED_STATES.contains(&state))
 }
 
-/// The driver's error behind a failure.
+/// Returns the driver's error behind a failure.
 fn sqlx_error(error: &StoreError) -> Option<&sqlx::Error> {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
@@ -180,7 +180,7 @@ fn sqlx_error(error: &StoreError) -> Option<&sqlx::Error> {
     None
 }
 
-/// PostgreSQL's SQLSTATE, if the database answered.
+/// Returns PostgreSQL's SQLSTATE, if the database answered.
 fn state_of(error: &sqlx::Error) -> Option<&str> {
     match error {
         sqlx::Error::Database(error) => state(&**error),
@@ -188,14 +188,14 @@ fn state_of(error: &sqlx::Error) -> Option<&str> {
     }
 }
 
-/// PostgreSQL's SQLSTATE.
+/// Returns PostgreSQL's SQLSTATE.
 fn state(error: &dyn DatabaseError) -> Option<&str> {
     Some(error.try_downcast_ref::<PgDatabaseError>()?.code())
 }
 
 fn meaning(error: &sqlx::Error) -> Meaning {
     match error {
-        // another connection may do, whatever broke this one
+        // whatever broke this connection, another one may work
         _ if is_lost(error) => Meaning::Passing,
         sqlx::Error::Database(error) => match state(&**error) {
             Some(state) => meaning_of_state(state),

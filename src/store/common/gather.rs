@@ -1,4 +1,4 @@
-//! How those are gathered who want the same of the store, while other relays have it.
+//! Gathers requests that can share a transaction, while other relays use the database.
 
 use std::time::Duration;
 
@@ -7,11 +7,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// So many that one more in the same transaction costs little less than in the next.
+/// The smallest batch that may end a wait early. In a batch of this size, a transaction's fixed cost per request is
+/// already small.
 const ENOUGH: usize = 16;
 
-/// Leaves the store to other relays for so long, and gathers whoever comes meanwhile. It is over sooner once as many
-/// wait as the last time, if those are enough: callers who come again as soon as they were answered are all there.
+/// Waits for `rest`, which leaves the database to other relays, and gathers the requests that come meanwhile.
+///
+/// Ends early once as many wait as in the `last` batch, but at least [`ENOUGH`]. Callers that ask again as soon as
+/// they are answered are all there by then.
 pub(in crate::store) async fn gather<T>(
     queue: &mut mpsc::Receiver<T>,
     (waiting, most): (&mut Vec<T>, usize),
@@ -31,7 +34,8 @@ pub(in crate::store) async fn gather<T>(
     }
 }
 
-/// Takes whoever waits, up to so many, until there is someone; says whether anyone came.
+/// Takes the waiting requests, at most `most`. Waits until there is at least one. Returns false if the queue is
+/// closed.
 pub(in crate::store) async fn take<T>(
     queue: &mut mpsc::Receiver<T>,
     (waiting, most): (&mut Vec<T>, usize),
@@ -45,7 +49,7 @@ mod tests {
 
     const REST: Duration = Duration::from_millis(20);
 
-    /// Whether a rest after so many was over before its time, with so many there.
+    /// Whether a wait ends early with `there` requests in the queue, after a batch of `last`.
     async fn is_over_sooner(there: usize, last: usize) -> bool {
         let (callers, mut queue) = mpsc::channel(100);
         for caller in 0..there {

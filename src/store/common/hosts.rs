@@ -1,4 +1,4 @@
-//! When a callback host fails, and for how long it is paused.
+//! Decides when a callback host counts as failing, and for how long it is paused.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::{
     },
 };
 
-/// So many attempts in a row must have failed before a host is paused. A single event takes eight
-/// attempts in a day, so that one bad callback alone pauses nobody.
+/// The number of attempts in a row that must fail before a host is paused. A single event takes eight attempts in a
+/// day, so one bad callback alone pauses no host.
 pub(in crate::store) const FAILURES: i64 = 10;
 
-/// The first pause, which doubles with each vain probe, and how often it does. The longest is 80 s:
-/// short against the waits between attempts, and long against the time a probe takes.
+/// The first pause of a host. The pause doubles with each failed probe, [`DOUBLINGS`] times at most, so the longest
+/// is 80 s. That is short compared with the waits between attempts, and long compared with a probe.
 pub(in crate::store) const PAUSE: Duration = Duration::from_secs(5);
 pub(in crate::store) const DOUBLINGS: i64 = 4;
 
-/// Whether an attempt shows that its host fails; nothing is known where the relay did not ask it.
-/// An answer that refuses one callback says that the host works.
+/// Whether an attempt shows that its host fails. Returns none if it says nothing about the host, such as after a
+/// failure of the proxy or the relay itself. A response that refuses a single callback shows that the host works.
 pub(in crate::store) fn is_failing(attempt: &Attempt) -> Option<bool> {
     if let Some(status) = attempt.status {
         return Some(status >= 500);
@@ -37,7 +37,7 @@ pub(in crate::store) fn is_failing(attempt: &Attempt) -> Option<bool> {
     asked.then_some(true)
 }
 
-/// A delivery that was given up without another attempt.
+/// Reads a delivery that was given up without another attempt.
 pub(in crate::store) fn given_up(row: &dyn AnyRow) -> Result<AbandonedDelivery, StoreError> {
     let cells = ColumnReader::of("deliveries", "delivery_id", row);
     Ok(AbandonedDelivery {

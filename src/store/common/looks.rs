@@ -1,4 +1,4 @@
-//! What looks brought, as rows to write.
+//! Converts looks to rows to write.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,13 +12,13 @@ use crate::{
     },
 };
 
-/// A claim that a look was made under.
+/// The claim under which a look was made.
 pub(in crate::store) struct LookClaimRow<'l> {
     pub(in crate::store) job_id: &'l str,
     pub(in crate::store) lease_id: String,
 }
 
-/// The claims of looks.
+/// Returns the claims of looks.
 pub(in crate::store) fn claims(looks: &[Look]) -> Vec<LookClaimRow<'_>> {
     let claims = looks.iter().map(|look| LookClaimRow {
         job_id: look.job_id.as_str(),
@@ -27,7 +27,8 @@ pub(in crate::store) fn claims(looks: &[Look]) -> Vec<LookClaimRow<'_>> {
     claims.collect()
 }
 
-/// The looks of these jobs, whose lease still held. A lease is used up by the first look under it.
+/// Returns the looks whose lease still held, by the jobs that were found with it. The first look under a lease uses
+/// it up.
 pub(in crate::store) fn held(looks: &[Look], jobs: Vec<String>) -> Vec<&Look> {
     let mut held: HashSet<String> = jobs.into_iter().collect();
     let looks = looks
@@ -36,7 +37,7 @@ pub(in crate::store) fn held(looks: &[Look], jobs: Vec<String>) -> Vec<&Look> {
     looks.collect()
 }
 
-/// What changes of a watch.
+/// The row of a watch's change.
 pub(in crate::store) struct ChangeRow<'l> {
     pub(in crate::store) watch_id: String,
     pub(in crate::store) job_id: &'l str,
@@ -45,7 +46,7 @@ pub(in crate::store) struct ChangeRow<'l> {
     pub(in crate::store) at: i64,
 }
 
-/// What looks change of watches.
+/// Returns the changes of watches by looks.
 pub(in crate::store) fn changes<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<'l>>, StoreError> {
     let changes = looks.iter().flat_map(|look| {
         look.changes.iter().map(|change| {
@@ -61,7 +62,7 @@ pub(in crate::store) fn changes<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<
     changes.collect()
 }
 
-/// The delivery of an event to store.
+/// The row of a new event and its delivery.
 pub(in crate::store) struct NewEventRow {
     pub(in crate::store) event_id: String,
     pub(in crate::store) watch_id: String,
@@ -70,12 +71,12 @@ pub(in crate::store) struct NewEventRow {
     pub(in crate::store) client_id: i64,
     pub(in crate::store) host: String,
     pub(in crate::store) deadline: Option<i64>,
-    /// The claim under which it is handed over at once.
+    /// The claim under which it goes to the worker at once.
     pub(in crate::store) lease_id: Option<String>,
     pub(in crate::store) told: EventToSend,
 }
 
-/// What a new delivery is to be sent with.
+/// The parts of a new delivery that sending it needs.
 pub(in crate::store) struct EventToSend {
     pub(in crate::store) event: EventId,
     pub(in crate::store) watch: WatchId,
@@ -84,16 +85,16 @@ pub(in crate::store) struct EventToSend {
     pub(in crate::store) job_id: String,
     pub(in crate::store) callback_url: String,
     pub(in crate::store) traceparent: Option<String>,
-    /// Nothing was told about the watch before, so no other delivery can be in its way.
+    /// Whether it is the first event of its watch, so that no other delivery can be in its way.
     pub(in crate::store) is_first: bool,
 }
 
-/// The events that follow others of their watch.
+/// Returns the events that follow earlier ones of their watch.
 pub(in crate::store) fn later_news(news: &[NewEventRow]) -> Vec<&NewEventRow> {
     news.iter().filter(|row| !row.told.is_first).collect()
 }
 
-/// The events that looks tell of the watches that changed: those of these rows.
+/// Returns the new events of the watches that changed, which are those of the rows.
 pub(in crate::store) fn news<R: AnyRow>(
     looks: &[&Look],
     changed: &[R],
@@ -140,14 +141,14 @@ pub(in crate::store) fn news<R: AnyRow>(
     Ok(news)
 }
 
-/// Failures of a connection to count.
+/// The row of a connection's failure to count.
 pub(in crate::store) struct FailureRow<'l> {
     pub(in crate::store) connection_id: &'l str,
     pub(in crate::store) job_id: &'l str,
     pub(in crate::store) at: i64,
 }
 
-/// What looks say of connections: those that succeeded, and the failures after the last success of each.
+/// Returns the connections that succeeded, and the failures after the last success of each connection.
 pub(in crate::store) fn reports<'l>(looks: &[&'l Look]) -> (Vec<&'l str>, Vec<FailureRow<'l>>) {
     let mut succeeded = Vec::new();
     let mut failures: BTreeMap<&str, Vec<FailureRow<'l>>> = BTreeMap::new();
@@ -170,14 +171,14 @@ pub(in crate::store) fn reports<'l>(looks: &[&'l Look]) -> (Vec<&'l str>, Vec<Fa
     (succeeded, failures.into_values().flatten().collect())
 }
 
-/// What becomes of a job.
+/// The new row of a job.
 pub(in crate::store) struct JobRow<'l> {
     pub(in crate::store) job_id: &'l str,
     pub(in crate::store) memory: String,
     pub(in crate::store) at: i64,
     pub(in crate::store) next_look_at: i64,
     pub(in crate::store) urgency: i64,
-    /// Whether it waits for the same bank as before.
+    /// Whether it still waits for the same bank.
     pub(in crate::store) waits_on: bool,
     pub(in crate::store) bank: Option<&'l str>,
     pub(in crate::store) method: Option<&'l str>,
@@ -185,7 +186,7 @@ pub(in crate::store) struct JobRow<'l> {
     pub(in crate::store) connection_id: Option<&'l str>,
 }
 
-/// What becomes of the jobs that were looked at.
+/// Builds the new rows of the jobs that were looked at.
 pub(in crate::store) fn jobs<'l>(looks: &[&'l Look]) -> Result<Vec<JobRow<'l>>, StoreError> {
     let jobs = looks.iter().map(|look| {
         let bank = match &look.outage {

@@ -1,4 +1,4 @@
-//! What all back ends share: how rows are read, and what is decided without a database.
+//! The parts that both back ends share: how rows are read, and the decisions that need no database.
 
 mod attempts;
 mod batch_loader;
@@ -52,9 +52,8 @@ pub(super) use self::{
     row::{AnyRow, ColumnReader, WrongType, earlier, int, later, millis, time},
 };
 
-/// How long a row that cannot be read is left alone.
+/// How long a row that cannot be read is put off.
 pub(super) const REST_OF_UNREADABLE: Duration = Duration::from_hours(1);
 
-/// How far back failures of a connection count, and how long they are kept at least, however short the
-/// retention.
+/// How far back failures of a connection count. They are kept at least this long, even if the retention is shorter.
 pub(super) const FAILURES_COUNT_FOR: Duration = Duration::from_hours(24);

@@ -1,4 +1,4 @@
-//! Which of the due deliveries are claimed.
+//! Chooses which of the due deliveries are claimed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,11 +12,11 @@ pub(in crate::store) struct DeliveryCandidate {
     delivery_id: String,
     watch_id: String,
     host: String,
-    /// Since when it is due, in milliseconds.
+    /// The time since which it is due, in milliseconds.
     ready_at: i64,
     /// Whether it has a deadline.
     spoils: bool,
-    /// Whether one attempt is to find out if its host answers again.
+    /// Whether its host is probed, that is, tried by one attempt to find out whether it answers again.
     probed: bool,
 }
 
@@ -33,12 +33,12 @@ impl DeliveryCandidate {
         })
     }
 
-    /// Since when it is due, in milliseconds.
+    /// Returns the time since which the delivery is due, in milliseconds.
     pub(in crate::store) fn ready_at(&self) -> i64 {
         self.ready_at
     }
 
-    /// Its id, its host, and whether it is tried only to find out if that answers again.
+    /// Returns the delivery's id, its host, and whether it only probes that host.
     pub(in crate::store) fn home(&self) -> (String, (String, bool)) {
         (
             self.delivery_id.clone(),
@@ -51,9 +51,9 @@ impl DeliveryCandidate {
     }
 }
 
-/// The deliveries to claim of these, which are in the order in which they are due, and the hosts that
-/// are probed by them: never two of one watch, no more of a host than it has room for, and one of a host
-/// that is probed.
+/// Chooses the deliveries to claim from candidates, which are sorted by due time. Also returns the hosts they probe.
+///
+/// Claims at most one delivery of a watch, one of a probed host, and no more of a host than its free capacity.
 pub(in crate::store) fn choose(
     candidates: Vec<DeliveryCandidate>,
     limit: usize,
@@ -76,7 +76,7 @@ pub(in crate::store) fn choose(
     (ids, probed)
 }
 
-/// Hosts that have no room.
+/// Returns the hosts without free capacity.
 pub(in crate::store) fn full_hosts(hosts: &HostLimits) -> impl Iterator<Item = &String> {
     let full = hosts
         .in_flight

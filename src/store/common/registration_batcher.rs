@@ -1,5 +1,5 @@
-//! Registers watches in batches: those that wait while as many transactions run as may share the next one, and a
-//! caller is answered only after its commit.
+//! Registers watches in batches: requests that wait while the maximum number of transactions run share the next one.
+//! A caller gets its result only after its commit.
 
 use std::sync::Arc;
 
@@ -22,23 +22,23 @@ use crate::{
     },
 };
 
-/// The most registrations of one transaction, and the most that wait.
+/// The maximum number of requests of one transaction, and the maximum number that wait.
 const BATCH: usize = 512;
 
-/// What became of each watch, in their order.
+/// The result of each watch, in their order.
 pub(in crate::store) type RegistrationResults = Vec<Result<Registration, StoreError>>;
 
 /// Registers watches in one transaction.
 #[async_trait]
 pub(in crate::store) trait RegisterBatch: Send + Sync + 'static {
-    /// How many transactions may be under way at once.
+    /// The maximum number of transactions that run at once.
     const AT_ONCE: usize;
 
-    /// Says of each what it came to; fails if none was registered.
+    /// Returns the result of each registration. Fails if none was registered.
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError>;
 }
 
-/// The way to the registering task; dropping it ends the task.
+/// A handle of the registering task. Dropping it ends the task.
 #[derive(Debug)]
 pub(in crate::store) struct RegistrationBatcher {
     queue: mpsc::Sender<Queued>,
@@ -52,7 +52,7 @@ struct Queued {
 }
 
 impl RegistrationBatcher {
-    /// Starts the registering task of a relay with this share of the store's time.
+    /// Starts the registering task. `share` says how long this relay leaves the database to others after each batch.
     pub(in crate::store) fn start(store: impl RegisterBatch, share: Fleet) -> Self {
         let (queue, queued) = mpsc::channel(BATCH);
         let mut tasks = JoinSet::new();
@@ -63,7 +63,7 @@ impl RegistrationBatcher {
         }
     }
 
-    /// Registers watches in one transaction, together with others that wait.
+    /// Registers watches in one transaction, together with other requests that wait.
     pub(in crate::store) async fn register(
         &self,
         new: Vec<NewWatch>,
@@ -88,11 +88,11 @@ async fn run<S: RegisterBatch>(store: S, mut queue: mpsc::Receiver<Queued>, shar
         let rest = share.rest_after(began.elapsed());
         gather(&mut queue, (&mut waiting, BATCH), count, rest).await;
     }
-    // those who were taken before the way here was closed are answered
+    // requests that were taken before the queue was closed still get their results
     under_way.join_all().await;
 }
 
-/// Registers what waited, and tells each caller.
+/// Registers the watches of all requests, and sends each caller its results.
 async fn register(store: Arc<impl RegisterBatch>, together: Vec<Queued>) {
     let (mut callers, mut all) = (Vec::with_capacity(together.len()), Vec::new());
     for Queued { new, caller } in together {
@@ -104,7 +104,7 @@ async fn register(store: Arc<impl RegisterBatch>, together: Vec<Queued>) {
         Ok(registered) => {
             let mut registered = registered.into_iter();
             for (caller, count) in callers {
-                // all of the caller's own, whatever became of the first: the next are another's
+                // take all of the caller's own results even if the first is an error: the next belong to another
                 let own: Vec<_> = registered.by_ref().take(count).collect();
                 tell(caller, own.into_iter().collect());
             }
@@ -124,7 +124,7 @@ async fn register(store: Arc<impl RegisterBatch>, together: Vec<Queued>) {
 
 type Caller = oneshot::Sender<Result<Vec<Registration>, StoreError>>;
 
-/// Each caller's by themselves, so that one that fails leaves its neighbours alone.
+/// Registers each caller's watches in a transaction of their own, so that a failing one does not affect the others.
 async fn one_by_one(store: &impl RegisterBatch, all: &[NewWatch], callers: Vec<(Caller, usize)>) {
     let mut rest = all;
     for (caller, count) in callers {
@@ -138,7 +138,7 @@ async fn one_by_one(store: &impl RegisterBatch, all: &[NewWatch], callers: Vec<(
     }
 }
 
-/// Answers a caller; one that went away does not matter.
+/// Answers a caller. The caller may have gone away.
 fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
     if caller.send(answer).is_err() {
         trace!("a caller of the store did not wait for its answer");
@@ -156,7 +156,7 @@ mod tests {
         CallbackRules, CallbackUrl, ClientId, Watch, WatchId, WatchOptions, WatchRequest,
     };
 
-    /// Takes a while, and cannot say what became of the job `unreadable`.
+    /// Takes 10 ms, and fails to return the result of the job `unreadable`.
     struct Slow;
 
     #[async_trait]
@@ -224,8 +224,8 @@ mod tests {
         assert_eq!(jobs(one), Some(vec!["f".to_owned()]));
     }
 
-    /// How long it takes when so many callers register twice, the second time as soon as they were answered, at one
-    /// relay of three.
+    /// How long it takes until each of these callers has registered twice, at one relay of three. Each registers
+    /// again as soon as it is answered.
     async fn twice(callers: usize) -> Duration {
         let share = Fleet::alone();
         share.set_size(3);

@@ -1,4 +1,4 @@
-//! What becomes of watches that are to be registered, and the rows of those that are new.
+//! Decides about watches to register, and builds the rows of the new ones.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,14 +11,14 @@ use crate::{
     },
 };
 
-/// What names a watch among the open ones.
+/// The key of an open watch.
 pub(in crate::store) struct OpenRow<'n> {
     pub(in crate::store) job_id: &'n str,
     pub(in crate::store) client_id: i64,
     pub(in crate::store) callback_url: &'n str,
 }
 
-/// What names each.
+/// Returns the key of each watch to register.
 pub(in crate::store) fn open_rows(new: &[NewWatch]) -> Vec<OpenRow<'_>> {
     let rows = new.iter().map(|new| OpenRow {
         job_id: new.request.job_id.as_str(),
@@ -28,7 +28,7 @@ pub(in crate::store) fn open_rows(new: &[NewWatch]) -> Vec<OpenRow<'_>> {
     rows.collect()
 }
 
-/// The clients of these, each once.
+/// Returns the ids of the clients that register, each once.
 pub(in crate::store) fn clients_of(new: &[NewWatch]) -> Vec<i64> {
     let mut ids: Vec<i64> = new.iter().map(|new| new.client_id.0).collect();
     ids.sort_unstable();
@@ -36,13 +36,13 @@ pub(in crate::store) fn clients_of(new: &[NewWatch]) -> Vec<i64> {
     ids
 }
 
-/// What is known of a client when it registers.
+/// The facts about a client that decide whether it may register.
 pub(in crate::store) struct ClientStanding {
     revoked: bool,
     open: u64,
 }
 
-/// How clients stand, by id.
+/// The standings of clients, by id.
 pub(in crate::store) type ClientStandings = HashMap<i64, ClientStanding>;
 
 pub(in crate::store) fn standings<R: AnyRow>(rows: &[R]) -> Result<ClientStandings, StoreError> {
@@ -71,7 +71,7 @@ pub(in crate::store) fn is_near_cap(
     })
 }
 
-/// The open watch of each that has one; rows name their places, the first of which is given.
+/// Reads the open watch of each registration that has one. A row's `place` is the registration's index plus `first`.
 pub(in crate::store) fn existing<R: AnyRow>(
     rows: &[R],
     count: usize,
@@ -89,17 +89,17 @@ pub(in crate::store) fn existing<R: AnyRow>(
     Ok(existing)
 }
 
-/// What becomes of a watch that is asked for.
+/// The decision about a watch to register.
 pub(in crate::store) enum RegistrationDecision {
-    /// It is refused.
+    /// The result is final, and nothing is added.
     Final(Registration),
-    /// There is one already.
+    /// The same watch exists already.
     Existing(WatchId),
-    /// It is to be added.
+    /// The watch must be added.
     New,
 }
 
-/// Decides about each, and says which are to be added.
+/// Decides about each watch, and returns those to add.
 pub(in crate::store) fn decide<'n>(
     new: &'n [NewWatch],
     existing: &[Option<WatchId>],
@@ -128,8 +128,8 @@ pub(in crate::store) fn decide<'n>(
     (decisions, fresh)
 }
 
-/// The answer to each whose decision stands, or what is to be looked up for it: the watch that is known,
-/// or none if another was quicker.
+/// Returns the result of a decision if nothing must be looked up. Otherwise returns the existing watch to look up, or
+/// none if another registration was quicker.
 pub(in crate::store) fn answer(
     new: &NewWatch,
     decision: RegistrationDecision,
@@ -145,7 +145,7 @@ pub(in crate::store) fn answer(
     }
 }
 
-/// What was looked up, as an answer.
+/// Returns the registration result for a watch that was looked up.
 pub(in crate::store) fn found(
     new: &NewWatch,
     story: Option<WatchDetails>,
@@ -155,7 +155,7 @@ pub(in crate::store) fn found(
         .ok_or_else(|| not_there(new))
 }
 
-/// The error that a watch is neither new nor there.
+/// The error that a watch could not be added but does not exist either.
 pub(in crate::store) fn not_there(new: &NewWatch) -> StoreError {
     StoreError::Inconsistent {
         table: "watches",
@@ -164,7 +164,7 @@ pub(in crate::store) fn not_there(new: &NewWatch) -> StoreError {
     }
 }
 
-/// The watch that is asked for, as it begins.
+/// Returns the new watch in its first state.
 fn begun(new: &NewWatch) -> Watch {
     Watch {
         trace: new.trace,
@@ -172,7 +172,7 @@ fn begun(new: &NewWatch) -> Watch {
     }
 }
 
-/// A new watch.
+/// The row of a new watch.
 pub(in crate::store) struct WatchRow<'n> {
     pub(in crate::store) watch_id: String,
     pub(in crate::store) client_id: i64,
@@ -190,7 +190,7 @@ pub(in crate::store) struct WatchRow<'n> {
     pub(in crate::store) traceparent: Option<String>,
 }
 
-/// The rows of new watches.
+/// Builds the rows of new watches.
 pub(in crate::store) fn watch_rows<'n>(
     new: &[&'n NewWatch],
 ) -> Result<Vec<WatchRow<'n>>, StoreError> {
@@ -217,20 +217,21 @@ pub(in crate::store) fn watch_rows<'n>(
     rows.collect()
 }
 
-/// A job to look at.
+/// The row of a job to look at.
 pub(in crate::store) struct DueRow<'n> {
     pub(in crate::store) job_id: &'n str,
     pub(in crate::store) at: i64,
     pub(in crate::store) memory: String,
-    /// The claim under which it is handed over at once, if it is new.
+    /// The claim under which the job goes to the tracker at once, if it is new.
     pub(in crate::store) lease_id: Option<String>,
 }
 
-/// The lease under which new jobs are claimed, and slots for them.
+/// The lease under which new jobs are claimed, and the capacity for them.
 pub(in crate::store) type NewClaim = (LeaseId, CapacityPermit<DueJob>);
 
-/// The jobs of new watches, each once and in the order of their ids; `known` is what is remembered of those that
-/// are there: nothing of those that are watched now. As many others as there are slots for are claimed.
+/// Builds the rows of the jobs of new watches, each once and sorted by id. Claims new jobs up to the free capacity.
+///
+/// `known` has the memory of each job that exists already, or none if the job is being watched now.
 pub(in crate::store) fn due_rows<'n>(
     new: &[&'n NewWatch],
     mut known: HashMap<String, Option<String>>,
@@ -263,7 +264,7 @@ pub(in crate::store) fn due_rows<'n>(
     rows.collect()
 }
 
-/// The jobs that were claimed as they were added, with their watches: those of the new ones that were added too.
+/// Returns the jobs that were claimed as they were added, each with its newly added watches.
 pub(in crate::store) fn claimed_jobs(
     new: &[&NewWatch],
     added: &HashSet<String>,
@@ -284,7 +285,7 @@ pub(in crate::store) fn claimed_jobs(
     jobs.into_values().collect()
 }
 
-/// A job that nothing is known of, before it has watches.
+/// Returns a job without memory, before it has watches.
 fn new_job(new: &NewWatch, lease: LeaseId) -> DueJob {
     DueJob {
         job_id: new.request.job_id.clone(),
@@ -296,8 +297,8 @@ fn new_job(new: &NewWatch, lease: LeaseId) -> DueJob {
     }
 }
 
-/// The memory of a job that is watched again after a while: what is known of it, but not what the relay
-/// waited for. What cannot be read is forgotten.
+/// Returns the memory of a job that is watched again later. It keeps the facts about the job, but not the state in
+/// which the relay waited. A memory that cannot be read becomes empty.
 fn afresh(memory: &str) -> Result<String, StoreError> {
     let memory: JobMemory = serde_json::from_str(memory).unwrap_or_default();
     let memory = JobMemory {
@@ -310,7 +311,7 @@ fn afresh(memory: &str) -> Result<String, StoreError> {
     serde_json::to_string(&memory).map_err(unwritable)
 }
 
-/// The memories of jobs, by id.
+/// Reads the memories of jobs, by id.
 pub(in crate::store) fn known<R: AnyRow>(
     rows: &[R],
 ) -> Result<HashMap<String, Option<String>>, StoreError> {

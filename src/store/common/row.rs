@@ -1,4 +1,4 @@
-//! Reads columns of rows, whichever database they come from, and names what cannot be read.
+//! Reads columns of rows from either database. Errors name the table, column and row that cannot be read.
 
 use std::{str::FromStr, time::Duration};
 
@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 
 use crate::store::StoreError;
 
-/// A column is of another type than what it was written with.
+/// The error that a column has another type than the relay writes.
 pub(in crate::store) struct WrongType;
 
-/// A row of a database: its columns by name. None is NULL.
+/// A row of a database, with its columns by name. None stands for NULL.
 pub(in crate::store) trait AnyRow: Sync {
     fn text(&self, column: &str) -> Result<Option<&str>, WrongType>;
     fn whole(&self, column: &str) -> Result<Option<i64>, WrongType>;
@@ -18,7 +18,7 @@ pub(in crate::store) trait AnyRow: Sync {
     fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType>;
 }
 
-/// What a column can hold.
+/// A type that a column can hold.
 pub(in crate::store) trait ColumnValue<'r>: Sized {
     fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType>;
 }
@@ -53,7 +53,7 @@ impl<'r> ColumnValue<'r> for &'r [u8] {
     }
 }
 
-/// The columns of one row of a table.
+/// Reads the columns of one row of a table.
 #[derive(Clone, Copy)]
 pub(in crate::store) struct ColumnReader<'r> {
     row: &'r dyn AnyRow,
@@ -62,7 +62,7 @@ pub(in crate::store) struct ColumnReader<'r> {
 }
 
 impl<'r> ColumnReader<'r> {
-    /// The row's columns that belong to `table`, whose rows are named by the text column `key`.
+    /// Reads the row's columns that belong to `table`. The text column `key` names the row in errors.
     pub(in crate::store) fn of(
         table: &'static str,
         key: &'static str,
@@ -71,7 +71,7 @@ impl<'r> ColumnReader<'r> {
         Self { row, table, key }
     }
 
-    /// A column, which is never NULL.
+    /// Reads a column that is never NULL.
     pub(in crate::store) fn get<T: ColumnValue<'r>>(
         &self,
         column: &'static str,
@@ -79,7 +79,7 @@ impl<'r> ColumnReader<'r> {
         self.opt(column)?.ok_or_else(|| self.bad(column))
     }
 
-    /// A column, or none if it is NULL.
+    /// Reads a column, or none if it is NULL.
     pub(in crate::store) fn opt<T: ColumnValue<'r>>(
         &self,
         column: &'static str,
@@ -87,7 +87,7 @@ impl<'r> ColumnReader<'r> {
         T::of(self.row, column).map_err(|WrongType| self.bad(column))
     }
 
-    /// Text that means something.
+    /// Reads text and converts it. Fails if `meaning` does.
     pub(in crate::store) fn read<T>(
         &self,
         column: &'static str,
@@ -96,7 +96,7 @@ impl<'r> ColumnReader<'r> {
         meaning(self.get::<&str>(column)?).ok_or_else(|| self.bad(column))
     }
 
-    /// Text that means something, or nothing.
+    /// Reads text and converts it, or none if it is NULL.
     pub(in crate::store) fn read_opt<T>(
         &self,
         column: &'static str,
@@ -108,7 +108,7 @@ impl<'r> ColumnReader<'r> {
         }
     }
 
-    /// Text with a written form of its own, such as an id.
+    /// Reads text and parses it, such as an id.
     pub(in crate::store) fn parse<T: FromStr>(
         &self,
         column: &'static str,
@@ -116,7 +116,7 @@ impl<'r> ColumnReader<'r> {
         self.read(column, |text| text.parse().ok())
     }
 
-    /// JSON.
+    /// Reads JSON.
     pub(in crate::store) fn json<T: DeserializeOwned>(
         &self,
         column: &'static str,
@@ -124,7 +124,7 @@ impl<'r> ColumnReader<'r> {
         self.read(column, |text| serde_json::from_str(text).ok())
     }
 
-    /// JSON, or nothing.
+    /// Reads JSON, or none if it is NULL.
     pub(in crate::store) fn json_opt<T: DeserializeOwned>(
         &self,
         column: &'static str,
@@ -132,7 +132,7 @@ impl<'r> ColumnReader<'r> {
         self.read_opt(column, |text| serde_json::from_str(text).ok())
     }
 
-    /// A whole number of a narrower kind.
+    /// Reads a whole number as a narrower type.
     pub(in crate::store) fn number<T: TryFrom<i64>>(
         &self,
         column: &'static str,
@@ -140,12 +140,12 @@ impl<'r> ColumnReader<'r> {
         T::try_from(self.get::<i64>(column)?).map_err(|_| self.bad(column))
     }
 
-    /// A time.
+    /// Reads a time.
     pub(in crate::store) fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
         self.time_opt(column)?.ok_or_else(|| self.bad(column))
     }
 
-    /// A time, or none.
+    /// Reads a time, or none if it is NULL.
     pub(in crate::store) fn time_opt(
         &self,
         column: &'static str,
@@ -155,7 +155,7 @@ impl<'r> ColumnReader<'r> {
             .transpose()
     }
 
-    /// The error that this column is not as it was written.
+    /// Returns the error that this column does not hold what the relay writes there.
     pub(in crate::store) fn bad(&self, column: &'static str) -> StoreError {
         StoreError::Inconsistent {
             table: self.table,
@@ -171,27 +171,27 @@ impl<'r> ColumnReader<'r> {
     }
 }
 
-/// A count for a column or a `LIMIT`.
+/// Converts a count for a column or a `LIMIT`.
 pub(in crate::store) fn int(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// A length of time in the store's milliseconds.
+/// Converts a length of time to the store's milliseconds.
 pub(in crate::store) fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A time so much later, in the store's milliseconds.
+/// Returns the time that is later than `now` by this length, in the store's milliseconds.
 pub(in crate::store) fn later(now: Timestamp, by: Duration) -> i64 {
     now.as_millisecond().saturating_add(millis(by))
 }
 
-/// A time so much earlier, in the store's milliseconds.
+/// Returns the time that is earlier than `now` by this length, in the store's milliseconds.
 pub(in crate::store) fn earlier(now: Timestamp, by: Duration) -> i64 {
     now.as_millisecond().saturating_sub(millis(by))
 }
 
-/// The time of the store's milliseconds; none if no time is as late or as early.
+/// Converts the store's milliseconds to a time. Returns none if they are out of range.
 pub(in crate::store) fn time(millis: Option<i64>) -> Option<Timestamp> {
     millis.and_then(|millis| Timestamp::from_millisecond(millis).ok())
 }

@@ -1,4 +1,4 @@
-//! Statements by themselves: the pool as an executor.
+//! Single statements: the connection pool as an sqlx executor.
 
 use futures_util::{
     StreamExt, TryStreamExt,
@@ -18,7 +18,7 @@ use crate::store::{
     },
 };
 
-/// What the database answers to a statement.
+/// The database's response to a statement.
 type Answer = Vec<Either<PgQueryResult, PgRow>>;
 
 impl ConnectionPool {
@@ -41,8 +41,8 @@ impl ConnectionPool {
     }
 }
 
-/// Runs a statement that has no name: in a transaction, so that a pooler leaves it the server's connection
-/// that prepared it.
+/// Runs an unnamed statement in a transaction. A pooler then keeps the server connection on which the statement
+/// was prepared.
 async fn in_transaction<'q, E: 'q + Execute<'q, Postgres>>(
     connection: &mut PgConnection,
     query: E,

@@ -1,4 +1,4 @@
-//! Claims to answer an open challenge, one at a time.
+//! Claims the right to answer an open challenge, for one answer at a time.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -22,7 +22,8 @@ pub(super) const CLAIM: &str =
 
 pub(super) const HOLD: &str = "UPDATE jobs SET answering_until = $2 WHERE job_id = $1";
 
-/// A look that is under way may have begun before the answer: `joined` has another follow it.
+/// Makes a job due. A look that is under way may have begun before the answer, so `joined` makes another look
+/// follow it.
 pub(super) const DUE: &str = "UPDATE jobs SET urgency = 0, joined = TRUE, \
     next_look_at = CASE WHEN next_look_at IS NULL THEN NULL ELSE least(next_look_at, $2) END \
     WHERE job_id = $1";

@@ -1,4 +1,4 @@
-//! Attempts, and what each means for its delivery, in a few statements however many there are.
+//! Records attempts and their effects on deliveries, in a few statements however many there are.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,8 @@ pub(super) const DELIVERIES: &str = "SELECT d.delivery_id, d.watch_id, d.host, d
     JOIN deliveries d ON d.delivery_id = r.delivery_id \
     ORDER BY d.delivery_id FOR UPDATE OF d";
 
-/// Adds attempts, and changes their deliveries. The claim that was recorded is over; another one is left alone.
+/// Adds attempts, and changes their deliveries. The lease under which an attempt was made ends. Any other lease
+/// stays.
 pub(super) const RECORD: &str = "WITH added AS (INSERT INTO attempts (delivery_id, number, lease_id, \
         started_at, duration, status, error, response, error_detail) \
         SELECT * FROM unnest($7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], \
@@ -42,11 +43,11 @@ pub(super) const RECORD: &str = "WITH added AS (INSERT INTO attempts (delivery_i
         r (delivery_id, lease_id, state, next_attempt_at, ended_at, number) \
     WHERE d.delivery_id = r.delivery_id";
 
-/// A settled watch becomes cancelled as well: its callback takes nothing any more.
+/// Cancels a watch, even a settled one, because its callback accepts nothing any more.
 pub(super) const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = $2, \
     settled_at = coalesce(settled_at, $2) WHERE watch_id = $1 AND state <> 'cancelled'";
 
-/// Records attempts, of each delivery one.
+/// Records attempts, at most one for each delivery.
 pub(super) async fn record(
     connection: &mut PgSession<'_>,
     results: &[&AttemptResult],
@@ -64,7 +65,8 @@ pub(super) async fn record(
     hosts::note(connection, &host_words(&recorded)).await
 }
 
-/// Jobs are locked before deliveries; only a callback that is gone changes a job. Says which delivery's each is.
+/// Locks the jobs of deliveries whose callback is gone, because jobs are locked before deliveries. No other
+/// attempt changes a job. Returns the job of each such delivery, by the id of the delivery.
 async fn lock_jobs_of_gone(
     connection: &mut PgSession<'_>,
     results: &[&AttemptResult],
@@ -86,7 +88,7 @@ async fn lock_jobs_of_gone(
     Ok(jobs)
 }
 
-/// What results come to; their deliveries are locked.
+/// Returns the effects of attempts, and locks their deliveries.
 async fn find<'r>(
     connection: &mut PgSession<'_>,
     results: &[&'r AttemptResult],
@@ -100,7 +102,7 @@ async fn find<'r>(
     recorded(results, &rows)
 }
 
-/// Writes attempts, and what becomes of their deliveries.
+/// Writes attempts, and changes their deliveries.
 async fn write(
     connection: &mut PgSession<'_>,
     recorded: &[AttemptEffect<'_>],

@@ -1,4 +1,4 @@
-//! Banks in major outage, and the jobs that wait for them.
+//! Banks in a major outage, and the jobs that wait for them.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Nobody waits for it: its jobs have all ended.
+/// Deletes due outages that no job waits for, because all their jobs have ended.
 pub(super) const FORGET_UNWAITED: &str = concat!(
     "DELETE FROM outages WHERE ready_at <= ",
     now!("$1"),
@@ -44,13 +44,14 @@ pub(super) const LOOK_AGAIN: &str = "UPDATE outages SET next_look_at = $4, lease
 pub(super) const END: &str =
     "DELETE FROM outages WHERE institution_id = $1 AND method = $2 AND lease_id = $3";
 
-/// A look that is under way does not know yet: `joined` has another follow it.
+/// Wakes the jobs that wait for a bank. A look that is under way does not know of the end of the outage yet, so
+/// `joined` makes another look follow it.
 pub(super) const WAKE_JOBS: &str = "UPDATE jobs SET waits_for = NULL, waits_for_method = NULL, \
     joined = TRUE, next_look_at = CASE WHEN next_look_at IS NULL THEN NULL \
         ELSE least(next_look_at, $3) END \
     WHERE waits_for = $1 AND waits_for_method = $2";
 
-/// A bank that is out already is looked at when that was planned.
+/// Adds an outage. A bank that is already out keeps its planned look.
 pub(super) const BEGIN: &str = "INSERT INTO outages (institution_id, method, next_look_at) \
     VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
 
@@ -160,7 +161,7 @@ async fn record_one(connection: &mut PgSession<'_>, look: &BankLook) -> Result<u
     Ok(woken.rows_affected())
 }
 
-/// Notes that a bank is out, if that is not known.
+/// Records that a bank is out, if that is not known yet.
 pub(super) async fn begin_outage(
     connection: &mut PgSession<'_>,
     bank: &Bank,

@@ -25,7 +25,7 @@ pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, 
     previous_until, created_at, revoked_at FROM clients \
     WHERE key_hash = $1 AND revoked_at IS NULL";
 
-/// Finds clients on connections that only read.
+/// Finds the clients of several requests at once.
 pub(super) struct PostgresClientLoader {
     pub(super) pool: ConnectionPool,
     pub(super) sealer: Sealer,
@@ -49,10 +49,10 @@ impl PostgresClientLoader {
             .await
     }
 
-    /// The client with the key of this hash, unless it is revoked.
+    /// Returns the client whose key has this hash, unless the client is revoked.
     async fn find(&self, key: &[u8]) -> Result<Option<Client>, StoreError> {
         let found = match self.pool.timely(self.row(key)).await {
-            // every request asks this: it should not be the one that finds a connection lost
+            // every request runs this query, so one lost connection should not fail it
             Err(failure) if is_connection_lost(&failure) => self.pool.timely(self.row(key)).await,
             found => found,
         };

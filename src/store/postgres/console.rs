@@ -1,4 +1,4 @@
-//! What only the operator asks.
+//! Queries that only the operator makes.
 
 use async_trait::async_trait;
 
@@ -8,7 +8,7 @@ use crate::store::{
     postgres::{PgStore, details, details::watch_columns, row::plain},
 };
 
-/// The newest watches of a job; a limit of their own has them found by the job.
+/// The newest watches of a job. The inner `LIMIT` makes PostgreSQL find them by the job.
 macro_rules! of_job {
     () => {
         "(SELECT n.watch_id FROM watches n WHERE n.job_id = k.job_id AND n.watch_id < $2 \
@@ -16,7 +16,8 @@ macro_rules! of_job {
     };
 }
 
-/// Each kind of id has an index of its own, and each finds at most a page of watches.
+/// Finds watches by job, callback host, connection or user. Each of these has an index of its own, and each finds
+/// at most one page of watches.
 pub(super) const SEARCH: &str = concat!(
     "SELECT ",
     watch_columns!(),
@@ -35,7 +36,7 @@ pub(super) const SEARCH: &str = concat!(
      ORDER BY w.watch_id DESC LIMIT $3"
 );
 
-/// What every watch's id comes before.
+/// A text that sorts after the id of every watch.
 const AFTER_ALL: &str = "wch_~";
 
 pub(super) const HOSTS: &str = "SELECT h.host, h.failures, h.paused_until, h.probing, \

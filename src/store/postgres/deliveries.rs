@@ -1,4 +1,4 @@
-//! Deliveries as their clients see them: listed, and put back in the queue.
+//! Deliveries for the clients' API: list them, and put them back in the queue.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -18,14 +18,14 @@ const LIST: &str = "SELECT d.delivery_id, d.client_id, d.state, d.next_attempt_a
     JOIN events e ON e.event_id = d.event_id \
     JOIN watches w ON w.watch_id = d.watch_id WHERE d.state = ";
 
-/// While a watch is locked no look adds an event to it.
+/// Locks a watch, so that no look adds an event to it.
 pub(super) const LOCK_WATCH: &str = "SELECT 1 FROM watches \
     WHERE watch_id = $1 AND ($2::bigint IS NULL OR client_id = $2) FOR NO KEY UPDATE";
 
 pub(super) const WATCH_OF_DELIVERY: &str = "SELECT watch_id FROM deliveries WHERE delivery_id = $1";
 
-/// What is to be known of a watch before one of its events is queued once more; `$2` is the delivery
-/// that is asked for, if one is.
+/// Reads what decides whether an event of a watch may be queued again. `$2` is the requested delivery, if there
+/// is one.
 pub(super) const LATEST: &str = "SELECT w.watch_id, w.state, \
     (SELECT max(e.event_id) FROM events e WHERE e.watch_id = w.watch_id) AS latest, \
     (SELECT d.event_id FROM deliveries d WHERE d.delivery_id = $2) AS asked, \
@@ -33,7 +33,7 @@ pub(super) const LATEST: &str = "SELECT w.watch_id, w.state, \
         AND c.revoked_at IS NOT NULL) AS revoked \
     FROM watches w WHERE w.watch_id = $1";
 
-/// A delivery that waits already is only tried sooner; one in flight is left to its claim.
+/// Queues a delivery again. A pending delivery is only tried sooner. A delivery in flight keeps its lease.
 pub(super) const REDELIVER: &str = "UPDATE deliveries SET \
     round_attempts = CASE WHEN state = 'pending' THEN round_attempts ELSE 0 END, \
     deadline = CASE WHEN state <> 'pending' AND deadline <= $2 THEN NULL ELSE deadline END, \
@@ -72,11 +72,11 @@ macro_rules! redeliver_dead {
     };
 }
 
-/// What died of one client's.
+/// Statements for the dead deliveries of one client.
 pub(super) const LOCK_DEAD: &str = lock_dead!("d.client_id = $2");
 pub(super) const REDELIVER_DEAD: &str = redeliver_dead!("d.client_id = $2");
 
-/// What died of all clients'.
+/// Statements for the dead deliveries of all clients.
 pub(super) const LOCK_ALL_DEAD: &str = lock_dead!("$2::bigint IS NULL");
 pub(super) const REDELIVER_ALL_DEAD: &str = redeliver_dead!(
     "$2::bigint IS NULL AND (SELECT c.revoked_at FROM clients c \
@@ -157,11 +157,11 @@ impl DeliveryStore for PgStore {
     }
 }
 
-/// What is asked to be delivered again, and by whom.
+/// A request to deliver an event again, and who made it.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
     watch: &'a str,
-    /// Only if its event is the latest of the watch.
+    /// The requested delivery. It is queued only if its event is the latest of the watch.
     delivery: Option<&'a str>,
     owner: Option<ClientId>,
 }
@@ -184,7 +184,7 @@ async fn list(
     Ok(entries)
 }
 
-/// Queues the latest event of a watch once more.
+/// Queues the latest event of a watch again.
 async fn redeliver(
     connection: &mut PgSession<'_>,
     asked: Asked<'_>,
@@ -242,7 +242,7 @@ async fn redeliver_dead(
     Ok(queued.rows_affected())
 }
 
-/// The statement that lists deliveries.
+/// Returns the statement that lists deliveries.
 pub(super) fn list_statement(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new(LIST);
     statement.push_bind(query.state.as_str());

@@ -1,4 +1,4 @@
-//! Watches with all that happened to them, read in three statements however many they are.
+//! Watches with their events, deliveries and attempts, read in three statements however many they are.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// The columns of a watch, of `watches w`.
+/// The columns of a watch, from `watches w`.
 macro_rules! watch_columns {
     () => {
         "w.watch_id, w.client_id, w.job_id, w.callback_url, w.operation, w.events, w.until_step, \
@@ -22,7 +22,7 @@ macro_rules! watch_columns {
 }
 pub(super) use watch_columns;
 
-/// Selects what [`tell`] reads, of `watches w`.
+/// Selects the columns that [`tell`] reads, from `watches w`.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -50,7 +50,7 @@ pub(super) const ATTEMPTS: &str = "SELECT a.delivery_id, a.number, a.started_at,
     a.status, a.error, a.response, a.error_detail FROM attempts a WHERE a.delivery_id = ANY($1) \
     ORDER BY a.delivery_id, a.number";
 
-/// One watch with its story.
+/// Returns one watch with its details, if it exists and belongs to the given owner.
 pub(super) async fn find(
     connection: &mut PgSession<'_>,
     owner: Option<ClientId>,
@@ -65,7 +65,7 @@ pub(super) async fn find(
     Ok(details.into_iter().next())
 }
 
-/// Watches with their details, those of them that are there.
+/// Returns those of these watches that exist, with their details.
 pub(super) async fn find_all(
     connection: &mut PgSession<'_>,
     ids: &[WatchId],
@@ -77,7 +77,7 @@ pub(super) async fn find_all(
     tell(connection, &rows).await
 }
 
-/// The details of rows of [`SELECT`].
+/// Reads the details of the watches in rows of [`SELECT`].
 pub(super) async fn tell(
     connection: &mut PgSession<'_>,
     rows: &[PgRow],
@@ -91,7 +91,7 @@ pub(super) async fn tell(
     Ok(details)
 }
 
-/// The attempts of deliveries, oldest first.
+/// Returns the attempts of deliveries, oldest first.
 pub(super) async fn attempts(
     connection: &mut PgSession<'_>,
     deliveries: impl IntoIterator<Item = DeliveryId>,

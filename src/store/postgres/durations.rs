@@ -1,4 +1,4 @@
-//! How long jobs take, by bank and kind.
+//! Durations of jobs, by bank and kind of job.
 
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
@@ -18,10 +18,10 @@ use crate::{
     },
 };
 
-/// Batches of looks that wait to be learned from; more are not worth the memory.
+/// The maximum number of batches of looks that wait to be recorded. More are not worth the memory.
 const BATCHES: usize = 64;
 
-/// The commit need not wait for the disk.
+/// Commits without waiting for the disk.
 pub(super) const QUICK: &str = "SET LOCAL synchronous_commit = off";
 
 pub(super) const FIND: &str = "SELECT q.place - 1 AS place, p.institution_id, p.pace, p.averages, \
@@ -34,7 +34,8 @@ pub(super) const FIND: &str = "SELECT q.place - 1 AS place, p.institution_id, p.
     LEFT JOIN paces p ON p.job_type = q.job_type \
         AND p.institution_id = ANY(ARRAY[b.institution_id, ''])";
 
-/// The order is that of an index, and not asked as such: it would be read as a whole.
+/// Locks rows in the order of the primary key. `|| ''` keeps PostgreSQL from reading that whole index for the
+/// order.
 pub(super) const KNOWN: &str = concat!(
     "SELECT p.institution_id, p.job_type, p.pace FROM paces p \
      JOIN unnest($1::text[], $2::text[]) k (institution_id, job_type) ON ",
@@ -69,7 +70,7 @@ impl DurationStore for PgStore {
     }
 }
 
-/// Finds paces for many looks at once.
+/// Finds the durations for many looks at once.
 pub(super) struct PostgresDurationLoader(pub(super) ConnectionPool);
 
 #[async_trait]
@@ -81,7 +82,7 @@ impl LoadBatch for PostgresDurationLoader {
         &self,
         keys: &[DurationKey],
     ) -> Result<LoadedEach<DurationsFound>, StoreError> {
-        // in a transaction, whose settings keep it from reading all paces
+        // in a transaction, because its settings keep PostgreSQL from reading all of `paces`
         let mut view = self.0.read().await?;
         let mut session = view.session();
         let rows = sqlx::query(FIND)
@@ -94,19 +95,20 @@ impl LoadBatch for PostgresDurationLoader {
     }
 }
 
-/// Learns what looks taught, beside all else and in transactions of its own: all relays learn in the same few
-/// rows, which nobody should hold while a commit reaches the disk. A lesson that is lost is missed by nobody.
+/// Records the durations that looks observed, in the background and in transactions of its own. All relays update
+/// the same few rows, and nobody should lock them while a commit reaches the disk. A lost sample does no harm.
 #[derive(Debug)]
 pub(super) struct DurationRecorder {
     queue: mpsc::Sender<AttemptEffect>,
     _task: JoinSet<()>,
 }
 
-/// Looks, and the jobs of those that were recorded.
+/// Looks, and the jobs whose looks were recorded.
 type AttemptEffect = (Arc<[Look]>, Vec<JobId>);
 
 impl DurationRecorder {
-    /// Starts the task that learns. After each transaction it leaves the rows of paces to the other relays.
+    /// Starts the task that records durations. With n relays, it waits (n − 1) × its last transaction's time, at
+    /// most 50 ms. This leaves the rows of `paces` to the other relays.
     pub(super) fn start(pool: ConnectionPool, share: Fleet) -> Self {
         let (queue, recorded) = mpsc::channel(BATCHES);
         let mut tasks = JoinSet::new();
@@ -117,7 +119,7 @@ impl DurationRecorder {
         }
     }
 
-    /// Learns from these looks soon.
+    /// Queues looks for recording. If the queue is full, their samples are lost.
     pub(super) fn listen_to(&self, looks: Arc<[Look]>, recorded: Vec<JobId>) {
         if looks.iter().any(|look| look.lesson.is_some()) {
             let heard = self.queue.try_send((looks, recorded));
@@ -128,7 +130,7 @@ impl DurationRecorder {
     }
 }
 
-/// Learns from all that waits together, until nobody can teach any more.
+/// Records all queued looks together, one transaction after the other, until the queue is closed.
 async fn learn_all(pool: ConnectionPool, share: Fleet, mut queue: mpsc::Receiver<AttemptEffect>) {
     let mut waiting = Vec::with_capacity(BATCHES);
     while queue.recv_many(&mut waiting, BATCHES).await > 0 {
@@ -152,7 +154,7 @@ async fn learn_all(pool: ConnectionPool, share: Fleet, mut queue: mpsc::Receiver
     }
 }
 
-/// Rows are taken in one order, since all relays learn in the same ones.
+/// Records samples. Rows are locked in one order, because all relays update the same ones.
 async fn learn(
     connection: &mut PgSession<'_>,
     lessons: &DurationSamples<'_>,

@@ -1,17 +1,17 @@
-//! When connections were given up: those opened before are closed before anybody uses them.
+//! Evictions of connections. A connection opened before the latest eviction is closed before anybody uses it.
 
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, pool::PoolConnectionMetadata};
 use tokio::sync::watch;
 
-/// How long a connection that was in use counts as alive.
+/// How long after its last use a connection counts as alive without a ping.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long one may take to say that it is alive.
+/// The time-out of a ping.
 const PING: Duration = Duration::from_secs(1);
 
-/// The latest time at which connections were given up. Clones share it.
+/// The time of the latest eviction. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Evictions(watch::Sender<Instant>);
 
@@ -22,24 +22,24 @@ impl Default for Evictions {
 }
 
 impl Evictions {
-    /// Gives up all connections that are open now.
+    /// Evicts all connections that are open now.
     pub(super) fn evict(&self) {
         self.0.send_replace(Instant::now());
     }
 
-    /// Whether a connection of this age was given up.
+    /// Whether a connection of this age was evicted.
     pub(super) fn has_evicted(&self, age: Duration) -> bool {
         let opened = Instant::now().checked_sub(age);
         opened.is_none_or(|opened| opened <= *self.0.borrow())
     }
 
-    /// Tells a keeper of a connection when it is given up.
+    /// Returns a receiver that is notified of each eviction, for code that keeps a connection.
     pub(super) fn subscribe(&self) -> watch::Receiver<Instant> {
         self.0.subscribe()
     }
 
-    /// Whether a connection of the pool can be used. One that was idle is asked whether it lives; if it does
-    /// not answer, neither will others that are as old.
+    /// Whether a connection of the pool can be used. An idle connection is pinged first. If it does not answer,
+    /// all connections are evicted, because those of the same age will not answer either.
     pub(super) async fn is_usable(
         &self,
         connection: &mut PgConnection,
@@ -51,7 +51,8 @@ impl Evictions {
         self.is_answered(connection, meta.idle_for).await
     }
 
-    /// Whether a connection that was idle for so long says that it lives.
+    /// Whether a connection that was idle for this time is alive. Pings it if it was idle for more than a second,
+    /// and evicts all connections if it does not answer.
     pub(super) async fn is_answered(&self, connection: &mut PgConnection, idle: Duration) -> bool {
         if idle <= FRESH {
             return true;

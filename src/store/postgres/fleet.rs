@@ -1,5 +1,5 @@
-//! What relays that share the store divide or have in common: who is at work, turns of calls to Basiq, a
-//! pause that Basiq asked for, its access token.
+//! What the relays on one store share: the list of relays, calls to Basiq, a pause that Basiq asked for, and its
+//! access token.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,16 @@ use crate::store::{
     postgres::PgStore,
 };
 
-/// A relay that gave no sign of life for so long is not counted any more.
+/// How long after its last heartbeat a relay still counts as alive.
 pub const PRESUMED_DEAD: Duration = Duration::from_secs(5);
 
-/// How long rows of relays are kept that gave none.
+/// How long the row of a relay without a heartbeat is kept.
 const FORGOTTEN: Duration = Duration::from_mins(10);
 
-/// How long one relay may take to get a token before another has the right to.
+/// How long one relay may take to fetch a token before another relay may do so.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(15);
 
-/// The database's time in milliseconds, and in microseconds.
+/// SQL for the database's time, in milliseconds. `micros_now!` is the same in microseconds.
 macro_rules! millis_now {
     () => {
         "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
@@ -56,8 +56,8 @@ pub(super) const FORGET: &str = concat!(
     " - $1"
 );
 
-/// As many turns as are asked for, `$2` apart, as long as the last is within `$3` from now. It need not
-/// reach the disk: a turn that a crash of the database forgets has passed before that is back.
+/// Reserves up to `$1` calls, `$2` microseconds apart, the last at most `$3` microseconds from now. The commit
+/// need not reach the disk. By the time a crashed database is back, the reserved times have passed.
 pub(super) const RESERVE: &str = concat!(
     "WITH quick AS (SELECT set_config('synchronous_commit', 'off', TRUE)) \
      UPDATE upstream SET granted = least($1, greatest(0, (",
@@ -100,69 +100,69 @@ pub(super) const KEEP_TOKEN: &str = "UPDATE upstream_tokens SET token = $2, rene
 pub(super) const RELEASE_TOKEN: &str =
     "UPDATE upstream_tokens SET fetching_until = 0 WHERE key_id = $1";
 
-/// A relay among those that share a store; another each time it starts.
+/// The id of a relay among those that share a store. A relay gets a new id at each start.
 #[derive(Debug, Clone)]
 pub struct RelayId(String);
 
 impl RelayId {
-    /// A new one.
+    /// Generates a new id.
     #[must_use]
     pub fn generate() -> Self {
         Self(Ulid::generate().to_string())
     }
 }
 
-/// Who is at work.
+/// The size of the fleet, and the database's time.
 #[derive(Debug, Clone, Copy)]
 pub struct FleetSize {
-    /// Relays that gave a sign of life of late.
+    /// The number of relays with a recent heartbeat.
     pub alive: usize,
     /// The database's time.
     pub now: Timestamp,
-    /// How long it took to ask for it.
+    /// How long the query for the time took.
     pub took: Duration,
 }
 
-/// Turns of calls to Basiq that nobody else has.
+/// Calls to Basiq that are reserved for one relay.
 #[derive(Debug, Clone)]
 pub struct ReservedCalls {
-    /// When each begins, by the database's clock; none if all turns of the time asked for are taken.
+    /// When each call may be sent, by the database's clock. Empty if all times up to the horizon are taken.
     pub at: Vec<Timestamp>,
     /// The latest pause that Basiq asked for, which may be over.
     pub pause: SharedPause,
 }
 
-/// A pause that Basiq asked for, of which all relays know.
+/// A pause that Basiq asked for, and that all relays observe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedPause {
-    /// Counts up with each; 0 before the first.
+    /// The number of the pause: one more for each pause, and 0 before the first.
     pub number: i64,
-    /// When it ends, by the database's clock.
+    /// When the pause ends, by the database's clock.
     pub until: Timestamp,
-    /// The HTTP status that began it.
+    /// The HTTP status that started the pause.
     pub status: u16,
 }
 
-/// An access token that another relay got, as it was stored.
+/// An access token that a relay fetched, as it is stored.
 #[derive(Debug, Clone)]
 pub struct StoredToken {
     /// The encrypted token.
     pub sealed: String,
-    /// When another is to be asked for.
+    /// When a new token should be fetched.
     pub renew_at: Timestamp,
-    /// When it is of no use any more.
+    /// When the token expires.
     pub expires_at: Timestamp,
 }
 
 impl PgStore {
-    /// Gives a sign of life, and says who else did.
+    /// Records a heartbeat of this relay, and returns the size of the fleet.
     pub async fn beat(&self, relay: &RelayId) -> Result<FleetSize, StoreError> {
         let beat = sqlx::query(BEAT).bind(&relay.0).execute(self.pool());
         self.timely(beat).await?;
         self.attendance().await
     }
 
-    /// Who is at work.
+    /// Returns the size of the fleet, without recording a heartbeat.
     pub async fn attendance(&self) -> Result<FleetSize, StoreError> {
         let mut view = self.read().await?;
         let mut session = view.session();
@@ -178,7 +178,7 @@ impl PgStore {
         })
     }
 
-    /// Says that a relay is not at work any more.
+    /// Removes a relay that stops. Also deletes the rows of relays without a heartbeat for ten minutes.
     pub async fn leave(&self, relay: &RelayId) -> Result<(), StoreError> {
         let left = sqlx::query(LEAVE).bind(&relay.0).execute(self.pool());
         self.timely(left).await?;
@@ -189,7 +189,7 @@ impl PgStore {
         Ok(())
     }
 
-    /// Reserves up to `most` turns, so far apart, all within `horizon` from now.
+    /// Reserves up to `most` calls to Basiq, `period` apart, all within `horizon` from now.
     pub async fn reserve_calls(
         &self,
         most: usize,
@@ -215,7 +215,7 @@ impl PgStore {
         })
     }
 
-    /// Tells all relays of a pause that Basiq asked for, and returns its number.
+    /// Records a pause that Basiq asked for, so that all relays observe it. Returns its number.
     pub async fn pause_upstream(&self, status: u16, length: Duration) -> Result<i64, StoreError> {
         let number = sqlx::query_scalar(PAUSE)
             .bind(i64::from(status))
@@ -224,7 +224,7 @@ impl PgStore {
         self.timely(number).await
     }
 
-    /// The access token got with this API key, if there is one that need not be renewed yet.
+    /// Returns the access token that was fetched with this API key, unless it is missing or due for renewal.
     pub async fn find_token(&self, key_id: &str) -> Result<Option<StoredToken>, StoreError> {
         let row = sqlx::query(TOKEN).bind(key_id).fetch_optional(self.pool());
         let Some(row) = self.timely(row).await? else {
@@ -237,7 +237,7 @@ impl PgStore {
         }))
     }
 
-    /// Takes the right to ask Basiq for a token, for a while; false if another relay has it.
+    /// Claims the right to fetch a token from Basiq, for 15 seconds. Returns false if another relay has it.
     pub async fn claim_token(&self, key_id: &str) -> Result<bool, StoreError> {
         let claimed = sqlx::query(CLAIM_TOKEN)
             .bind(key_id)
@@ -246,7 +246,7 @@ impl PgStore {
         Ok(self.timely(claimed).await?.rows_affected() > 0)
     }
 
-    /// Keeps a token for all relays, or none if Basiq gave none, and ends the right to ask for it.
+    /// Stores the token that Basiq gave, if any, for all relays, and ends the claim to fetch one.
     pub async fn end_token_claim(
         &self,
         key_id: &str,

@@ -15,8 +15,9 @@ pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret
     FROM watches w JOIN clients c ON c.client_id = w.client_id \
     WHERE w.watch_id = $1 AND c.revoked_at IS NULL";
 
-/// A look that brings nothing new changes nothing of this. What is remembered of a job may tell of a NUL,
-/// which the database's own JSON cannot; a quote inside its texts is escaped, so this finds the member.
+/// Returns a text for each watch that changes with the watch. A look without news does not change it. A job's
+/// memory may contain an escaped NUL, which PostgreSQL's JSON type cannot hold, so a regular expression finds
+/// `changed_at`. Quotes inside the memory's texts are escaped, so the expression matches only that member.
 pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
     concat_ws(' ', w.state, w.updated_at, w.progress, \
         substring(j.memory from '\"changed_at\":\"([^\"]*)\"'), d.n, d.attempts, d.next, d.updated_at) \

@@ -1,4 +1,4 @@
-//! Hints: which were taken, and the jobs they make due.
+//! Hints from Basiq: which ones were taken, and the jobs that they make due.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use crate::store::{
     postgres::{PgSession, PgStore, indexes::is_watched},
 };
 
-/// How many jobs one hint makes due at most: a connection has one or two, a user a few.
+/// The maximum number of jobs that one hint makes due. A connection has one or two jobs, a user a few.
 const MOST_JOBS: usize = 500;
 
 pub(super) const REMEMBER: &str =
     "INSERT INTO hints (hint_id, taken_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 
-/// How long hints are remembered at least: Basiq sends one again for 28 hours.
+/// The minimum time for which hints are remembered. Basiq sends a hint again for up to 28 hours.
 const REMEMBERED: Duration = Duration::from_hours(48);
 
-/// Each new hint makes room for itself.
+/// Deletes up to ten old hints. Each new hint does so, which keeps the table small.
 pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id = ANY(ARRAY(\
     SELECT hint_id FROM hints WHERE taken_at < $1 ORDER BY taken_at LIMIT 10))";
 
-/// The watched jobs of whatever is meant, which has few. They are found by `jobs_by_connection` and `jobs_by_user`;
-/// `jobs_of_connection` and `jobs_of_user` are for the version before.
+/// The watched jobs of a connection or a user, which has few. The indexes `jobs_by_connection` and `jobs_by_user`
+/// find them. `jobs_of_connection` and `jobs_of_user` are for the previous version.
 macro_rules! watched_jobs {
     ($of:literal) => {
         concat!(
@@ -43,9 +43,10 @@ pub(super) const OF_USER: &str = watched_jobs!("user_id = $1");
 
 pub(super) const OF_USER_ALONE: &str = watched_jobs!("user_id = $1 AND connection_id IS NULL");
 
-/// `hinted_at` is when the latest look that follows from a hint is due. If that is past, this one is
-/// due now, or when the interval is over; a look that is under way may have begun before the hint, and
-/// `joined` has another follow it. If it is still to come, it serves this hint too.
+/// Makes jobs due. `hinted_at` is when the latest look that follows from a hint is due. If that time is past,
+/// this hint's look is due now, or when the interval is over. A look that is under way may have begun before the
+/// hint, so `joined` makes another look follow it. If that time is still to come, the planned look serves this
+/// hint too.
 pub(super) const DUE: &str = concat!(
     "UPDATE jobs SET urgency = least(urgency, 1), \
      joined = joined OR coalesce(hinted_at, 0) <= $3, \
@@ -90,7 +91,7 @@ async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome
     Ok(HintOutcome::Due(u64::try_from(jobs.len()).unwrap_or(0)))
 }
 
-/// The open jobs that a hint is about.
+/// Returns the watched jobs that a hint is about.
 async fn watched_jobs(
     connection: &mut PgSession<'_>,
     subject: &HintSubject,

@@ -1,4 +1,4 @@
-//! Callback hosts that keep failing: paused, then probed by one attempt at a time.
+//! Callback hosts that keep failing: they are paused, and then probed by one attempt at a time.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -15,8 +15,9 @@ use crate::store::{
     postgres::{PgSession, now},
 };
 
-/// Columns are those before the change. A host that is paused, and not by a probe that has come back
-/// now, stays paused as it was: attempts that were in flight when it was paused say nothing new.
+/// Counts a failed attempt, and pauses its host once it failed often enough. The expressions read the columns as
+/// they were before the update. While a host is paused, its pause stays as it is, unless the failed attempt is
+/// the probe. Other attempts were in flight when the pause began, and say nothing new.
 pub(super) const FAILED: &str = "INSERT INTO failing_hosts AS f \
     (host, failures, pauses, paused_until, probing, failed_at) VALUES ($1, 1, 0, 0, FALSE, $2) \
     ON CONFLICT (host) DO UPDATE SET failures = f.failures + 1, failed_at = $2, \
@@ -30,7 +31,7 @@ pub(super) const FAILED: &str = "INSERT INTO failing_hosts AS f \
 pub(super) const ANSWERED: &str =
     "DELETE FROM failing_hosts WHERE host = ANY($1) RETURNING host, pauses";
 
-/// Until the probe has come back, or its lease has run out, nothing else is tried.
+/// Marks hosts as probed. No other attempt is made until the probe ends or its lease expires.
 pub(super) const PROBE: &str = concat!(
     "UPDATE failing_hosts SET probing = TRUE, paused_until = ",
     now!("$2"),
@@ -39,22 +40,23 @@ pub(super) const PROBE: &str = concat!(
     " RETURNING host"
 );
 
-/// The pauses of hosts that have a delivery which is due at this very time: somebody sent it again by hand. One attempt
-/// finds out whether such a host answers.
+/// Ends the pause of each host that has a delivery due exactly at `$1`: somebody sent that delivery again by
+/// hand. One attempt then finds out whether the host answers.
 pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probing = FALSE \
     WHERE host = ANY(ARRAY(SELECT f.host FROM failing_hosts f WHERE f.paused_until > 0 \
         AND (SELECT 1 FROM deliveries d WHERE d.host = f.host AND d.ready_at = $1 LIMIT 1) IS NOT NULL \
         ORDER BY f.host FOR UPDATE))";
 
-/// Deliveries that are due, were first due so long ago, and wait for a host that has not answered since it was paused.
-/// What is pending has not changed its state since it was first due.
+/// Deliveries that are due, were first due by `$2`, and wait for a host that has not answered since it was
+/// paused. A pending delivery has not changed its state since it was first due, so `updated_at` is that time.
 pub(super) const WAITING: &str = "SELECT d.delivery_id FROM deliveries d \
     WHERE d.state = 'pending' AND d.updated_at <= $2 AND d.deadline IS NULL \
     AND coalesce(d.ready_at, 9223372036854775807) <= $1 \
     AND (SELECT f.pauses FROM failing_hosts f WHERE f.host = d.host) > 0 \
     ORDER BY d.updated_at LIMIT $3";
 
-/// Another relay may have claimed some since they were found, or does so just now.
+/// Gives deliveries up. Another relay may have claimed some since they were found, or may be claiming them now;
+/// these are skipped.
 pub(super) const GIVE_UP: &str = "UPDATE deliveries d SET state = 'dead', next_attempt_at = NULL, \
     lease_id = NULL, lease_until = NULL, updated_at = $2 \
     WHERE d.delivery_id = ANY(ARRAY(SELECT c.delivery_id FROM deliveries c \
@@ -63,14 +65,14 @@ pub(super) const GIVE_UP: &str = "UPDATE deliveries d SET state = 'dead', next_a
     RETURNING d.delivery_id, d.event_id, d.watch_id, d.host, \
     (SELECT w.job_id FROM watches w WHERE w.watch_id = d.watch_id) AS job_id";
 
-/// Lifts the pauses of hosts of what was sent again by hand at this time.
+/// Ends the pauses of hosts whose deliveries were sent again by hand at this time.
 pub(super) async fn lift(connection: &mut PgSession<'_>, now: Timestamp) -> Result<(), StoreError> {
     let lift = sqlx::query(LIFT).bind(now.as_millisecond());
     lift.execute(connection).await?;
     Ok(())
 }
 
-/// The deliveries that wait for a paused host for too long.
+/// Returns the deliveries that have waited too long for a paused host.
 pub(super) async fn waiting(
     connection: &mut PgSession<'_>,
     waiting: WaitLimit,
@@ -93,7 +95,7 @@ pub(super) async fn give_up(
     rows.iter().map(|row| common::given_up(row)).collect()
 }
 
-/// Notes what attempts say about their hosts.
+/// Records what attempts say about their hosts.
 pub(super) async fn note(
     connection: &mut PgSession<'_>,
     words: &BTreeMap<&str, HostOutcome>,
@@ -140,7 +142,7 @@ async fn failed(
     Ok(())
 }
 
-/// Hosts that answered start afresh.
+/// Deletes the failures of hosts that answered.
 async fn forget(connection: &mut PgSession<'_>, hosts: Vec<&str>) -> Result<(), StoreError> {
     let forgotten = sqlx::query(ANSWERED)
         .bind(hosts)
@@ -155,8 +157,7 @@ async fn forget(connection: &mut PgSession<'_>, hosts: Vec<&str>) -> Result<(), 
     Ok(())
 }
 
-/// Notes that these hosts are probed, by attempts whose lease begins now; says of which no other relay
-/// has noted it.
+/// Marks hosts as probed, by attempts whose leases begin now. Returns the hosts that no other relay probes.
 pub(super) async fn probe(
     connection: &mut PgSession<'_>,
     hosts: &[String],

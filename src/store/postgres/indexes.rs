@@ -1,9 +1,11 @@
-//! What holds statements to their indexes, whatever PostgreSQL knows of the tables. Statistics and plans may be from
-//! an hour in which no watch was open: to a plan of then all open watches are as good as none, and it reads each of
-//! them for every row that it is given. Settings cannot rule that out, the form of a condition can.
+//! Forms of conditions that make PostgreSQL use the right index, whatever its statistics say.
+//!
+//! PostgreSQL may cache a plan made while no watch was open. That plan expects the index of open watches to be
+//! empty, and later scans every open watch for each given row. Settings cannot prevent this, but the form of a
+//! condition can.
 
-/// Equal to the value that another row has, and looked for in an index for each such row: a condition of this form
-/// cannot be met by joining all with all.
+/// True if a column equals a value of another row. PostgreSQL cannot use this form for a hash join or a merge
+/// join, so it looks up each value in an index.
 macro_rules! each {
     ($column:literal, $value:literal) => {
         concat!($column, " = ANY (ARRAY[", $value, "])")
@@ -11,8 +13,8 @@ macro_rules! each {
 }
 pub(super) use each;
 
-/// Of an open watch that is found by its id. `settled_at IS NULL` says the same, and has the index read that holds
-/// all those that are open.
+/// True for an open watch that is found by its id. `settled_at IS NULL` means the same, but PostgreSQL would then
+/// read the index of all open watches.
 macro_rules! is_open {
     ($watch:literal) => {
         concat!($watch, ".state <> ALL ('{settled,cancelled}')")
@@ -20,7 +22,8 @@ macro_rules! is_open {
 }
 pub(super) use is_open;
 
-/// Of a job that is watched. `next_look_at IS NOT NULL` says the same, and has an index read that holds all that are.
+/// True for a watched job. `next_look_at IS NOT NULL` means the same, but PostgreSQL would then read the index of
+/// all watched jobs.
 macro_rules! is_watched {
     ($job:literal) => {
         concat!("coalesce(", $job, ".next_look_at, -1) <> -1")
@@ -28,7 +31,8 @@ macro_rules! is_watched {
 }
 pub(super) use is_watched;
 
-/// That there is no such row, asked for each row by itself. `NOT EXISTS` may be asked once, for all rows there are.
+/// True if there is no such row, evaluated separately for each outer row. PostgreSQL may evaluate `NOT EXISTS`
+/// once for all rows of a table.
 macro_rules! none {
     ($from:expr) => {
         concat!("(SELECT 1 FROM ", $from, " LIMIT 1) IS NULL")

@@ -1,4 +1,4 @@
-//! Jobs to look at: claimed when they are due.
+//! Jobs to look at: each relay claims jobs when they are due.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// How many of each kind of urgency wait, as far as that matters.
+/// Counts the due jobs of one urgency, up to the limit of the claim (`$2`).
 macro_rules! waiting {
     ($urgency:literal) => {
         concat!(
@@ -47,7 +47,7 @@ pub(super) const WAITING: &str = concat!(
     "] AS waiting"
 );
 
-/// The longest due of one kind; those that another relay claims just now are passed over.
+/// Locks the jobs of one urgency that have been due longest. Jobs that another relay is claiming are skipped.
 macro_rules! due {
     ($urgency:literal, $limit:literal) => {
         concat!(
@@ -90,14 +90,15 @@ pub(super) const PUT_OFF: &str = concat!(
     " THEN NULL ELSE $2::bigint END WHERE job_id = ANY($1)"
 );
 
-/// The least of those that are there.
+/// The earliest time of all urgencies. `least` ignores an urgency that has no job.
 pub(super) const NEXT_DUE: &str = "SELECT least(\
     (SELECT min(ready_at) FROM jobs WHERE urgency = 0 AND ready_at IS NOT NULL), \
     (SELECT min(ready_at) FROM jobs WHERE urgency = 1 AND ready_at IS NOT NULL), \
     (SELECT min(ready_at) FROM jobs WHERE urgency = 2 AND ready_at IS NOT NULL), \
     (SELECT min(ready_at) FROM jobs WHERE urgency = 3 AND ready_at IS NOT NULL))";
 
-/// Of one connection, which has few; not among all of the latest.
+/// Counts the recent failures of one connection, which has few. `+ 0` keeps PostgreSQL from searching the recent
+/// failures of all connections.
 pub(super) const FAILURES: &str = "SELECT count(*) FROM connection_failures \
     WHERE connection_id = $1 AND job_id <> $2 AND failed_at + 0 > $3";
 
@@ -228,7 +229,8 @@ async fn open_watches(
     Ok(common::watches_by_job(&rows))
 }
 
-/// Frees jobs that cannot be looked at: without an open watch for good, unreadable for a while.
+/// Frees jobs that cannot be looked at. A job without an open watch is not due any more, and an unreadable job is
+/// put off.
 async fn put_off(
     connection: &mut PgSession<'_>,
     jobs: &[String],

@@ -1,5 +1,5 @@
-//! What looks brought: jobs, watches, events and their deliveries, in one unit of work and, however
-//! many looks there are, in a few statements.
+//! Records the results of looks: jobs, watches, events and their deliveries. Many looks take one transaction and
+//! a few statements.
 
 use std::collections::HashSet;
 
@@ -28,7 +28,7 @@ pub(super) const HOLD: &str = "SELECT j.job_id FROM jobs j \
         ON j.job_id = l.job_id AND j.lease_id = l.lease_id \
     ORDER BY j.job_id FOR UPDATE OF j";
 
-/// Watches are found by their ids, not among all of their job: it may have many.
+/// Changes open watches. They are found by their ids, not among all watches of their job, which may be many.
 pub(super) const CHANGE_WATCHES: &str = concat!(
     "UPDATE watches w SET state = c.state, progress = c.progress, updated_at = c.at, \
      settled_at = CASE WHEN c.state IN ('settled', 'cancelled') THEN c.at END \
@@ -61,7 +61,8 @@ pub(super) const ADD_DELIVERIES: &str = concat!(
         lease_id)"
 );
 
-/// Of the watches, whose deliveries are locked.
+/// What keeps new deliveries from being claimed at once. These are hosts that have not answered since they were
+/// paused, and watches with a delivery in flight. The deliveries of these watches are locked.
 pub(super) const BLOCKERS: &str = concat!(
     "SELECT f.host AS id, FALSE AS is_watch FROM failing_hosts f WHERE f.host = ANY($1) AND f.pauses > 0 \
      UNION ALL SELECT d.watch_id, TRUE FROM deliveries d WHERE d.watch_id = ANY($2) AND d.lease_until > ",
@@ -71,8 +72,8 @@ pub(super) const BLOCKERS: &str = concat!(
 pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until \
     FROM clients WHERE client_id = ANY($1)";
 
-/// A watch that joined since the claim was not looked at yet: the job stays due.
-/// What failures of connections were counted before a success is forgotten besides.
+/// Records the results of looks in their jobs. A watch that joined after the claim was not looked at yet, so its
+/// job stays due. Also deletes the failures that were counted for a connection before it succeeded.
 pub(super) const RECORD_JOBS: &str = concat!(
     "WITH forgotten AS (DELETE FROM connection_failures WHERE connection_id = ANY($11)) \
      UPDATE jobs j SET memory = l.memory, lease_id = NULL, lease_until = NULL, \
@@ -95,17 +96,17 @@ pub(super) const RECORD_JOBS: &str = concat!(
 pub(super) const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";
 
-/// How new deliveries are claimed.
+/// What a transaction needs to claim new deliveries for a worker.
 pub(super) struct DispatchContext<'h> {
-    /// Where they find room.
+    /// The capacity that workers offer for new deliveries.
     pub(super) desk: &'h NewDeliveries,
-    /// Opens their clients' secrets.
+    /// Decrypts the signing secrets of clients.
     pub(super) sealer: &'h Sealer,
-    /// Whose time the claims are judged by.
+    /// The clock that claims are judged by.
     pub(super) arbiter: LeaseClock,
 }
 
-/// Records looks; says of which jobs the lease still held, and which new deliveries were claimed at once.
+/// Records looks. Returns the jobs whose leases still held, and the new deliveries that were claimed at once.
 pub(super) async fn record(
     connection: &mut PgSession<'_>,
     looks: &[Look],
@@ -128,7 +129,7 @@ pub(super) async fn record(
     Ok((recorded.collect(), handed))
 }
 
-/// The looks whose lease still holds; their jobs are locked.
+/// Returns the looks whose leases still hold, and locks their jobs.
 async fn hold<'l>(
     connection: &mut PgSession<'_>,
     looks: &'l [Look],
@@ -142,7 +143,7 @@ async fn hold<'l>(
     Ok(held(looks, jobs))
 }
 
-/// Changes the watches that are still open, and stores what they are told.
+/// Changes the watches that are still open, and stores their events.
 async fn change_watches(
     connection: &mut PgSession<'_>,
     looks: &[&Look],
@@ -167,7 +168,7 @@ async fn change_watches(
     add_events(connection, news, handing).await
 }
 
-/// Adds events and their deliveries, each once, in place of what was not accepted yet.
+/// Adds events and their deliveries, each once. A new delivery supersedes the pending one of its watch.
 async fn add_events(
     connection: &mut PgSession<'_>,
     mut news: Vec<NewEventRow>,
@@ -193,7 +194,7 @@ async fn add_events(
     Ok(handed)
 }
 
-/// Ends what is pending of these watches; all their deliveries are locked.
+/// Supersedes the pending deliveries of these watches, after it locks them.
 async fn supersede(
     connection: &mut PgSession<'_>,
     news: &[&NewEventRow],
@@ -214,7 +215,7 @@ async fn supersede(
     Ok(())
 }
 
-/// Claims new deliveries as far as there is room.
+/// Claims new deliveries, up to the worker's capacity.
 async fn claim(
     connection: &mut PgSession<'_>,
     news: &mut [NewEventRow],
@@ -257,7 +258,7 @@ async fn add_deliveries(
     Ok(())
 }
 
-/// Counts failures of connections.
+/// Records failures of connections.
 async fn add_failures(
     connection: &mut PgSession<'_>,
     failures: &[FailureRow<'_>],
@@ -273,7 +274,7 @@ async fn add_failures(
     Ok(())
 }
 
-/// Records what becomes of jobs, and forgets the failures of connections that succeeded.
+/// Records the new state of jobs, and deletes the failures of connections that succeeded.
 async fn record_jobs(
     connection: &mut PgSession<'_>,
     looks: &[&Look],

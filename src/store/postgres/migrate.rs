@@ -1,4 +1,4 @@
-//! Brings the tables up to date, once, however many relays start together.
+//! Migrates the tables. Each migration runs once, however many relays start together.
 
 use std::time::Duration;
 
@@ -13,18 +13,20 @@ use crate::store::{
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/postgres/migrations");
 
-/// The migrations that were run; version 0 is the row that a relay locks while it runs some.
+/// The table of the migrations that ran. Version 0 is the row that a relay locks while it runs migrations.
 const TABLE: &str = "CREATE TABLE relay_migrations \
     (version BIGINT PRIMARY KEY, description TEXT NOT NULL, checksum BYTEA NOT NULL)";
 
 const LOCKED_ROW: &str = "INSERT INTO relay_migrations (version, description, checksum) \
     VALUES (0, 'locked while migrations run', '') ON CONFLICT DO NOTHING";
 
-/// How often it is tried again when relays that start together meet, and how long they wait in between.
+/// How often a relay tries again to create that table when several start together, and how long it waits in
+/// between.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Runs what was not run yet. What a newer relay has run besides is left alone: migrations only add.
+/// Runs the migrations that have not run yet. Migrations that a newer relay ran are left alone, because
+/// migrations only add.
 pub(super) async fn run(pool: &ConnectionPool) -> Result<(), StoreError> {
     prepare(pool).await?;
     let mut transaction = pool.begin().await?;
@@ -62,7 +64,7 @@ pub(super) async fn run(pool: &ConnectionPool) -> Result<(), StoreError> {
     transaction.commit().await
 }
 
-/// Makes the table of migrations. Relays that make it at the same time can fail, all but one.
+/// Creates the table of migrations. If several relays create it at the same time, all but one can fail.
 async fn prepare(pool: &ConnectionPool) -> Result<(), StoreError> {
     let mut tries = 0;
     loop {
@@ -80,7 +82,7 @@ async fn prepare(pool: &ConnectionPool) -> Result<(), StoreError> {
 async fn make_table(pool: &ConnectionPool) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
     let mut session = transaction.session();
-    // `IF NOT EXISTS` would have the database remark on it at each start
+    // `IF NOT EXISTS` would make the database send a notice at each start
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass('relay_migrations') IS NOT NULL")
         .fetch_one(&mut session)
         .await?;

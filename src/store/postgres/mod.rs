@@ -1,9 +1,8 @@
 //! The store in PostgreSQL, which any number of relays share.
 //!
-//! Rows are locked in one order, clients before jobs before watches before deliveries before hosts, and
-//! each kind by its id; where two units of work meet in another order all the same, one is done again. A
-//! statement sees what was committed when it began, so what depends on a row is read after that row is
-//! locked.
+//! Transactions lock rows in one order: clients, jobs, watches, deliveries, hosts, and each kind by its id. If
+//! two transactions still lock in a different order, one of them runs again. A statement sees what was committed
+//! before it began. So a transaction reads what depends on a row only after it locked that row.
 
 mod alone;
 mod answers;
@@ -62,7 +61,7 @@ use crate::{
     },
 };
 
-/// The time by which claims are judged, in milliseconds: the given one, or else the database's.
+/// SQL for the time to judge claims by, in milliseconds: the given time, or else the database's.
 macro_rules! now {
     ($given:literal) => {
         concat!(
@@ -74,17 +73,17 @@ macro_rules! now {
 }
 use now;
 
-/// Whose clock decides what is due and when leases end.
+/// The clock that decides what is due and when leases end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseClock {
-    /// The database's: relays need not agree about the time.
+    /// The database's clock. The clocks of relays need not agree.
     Database,
-    /// Whoever claims: for tests, whose time stands still.
+    /// The clock of the caller, for tests in which time stands still.
     Caller,
 }
 
 impl LeaseClock {
-    /// The time to judge claims by; none for the database's.
+    /// Returns the time to judge claims by, or `None` for the database's clock.
     fn now(self, now: Timestamp) -> Option<i64> {
         match self {
             Self::Database => None,
@@ -102,7 +101,8 @@ struct Inner {
     sealer: Sealer,
     arbiter: LeaseClock,
     share: Fleet,
-    /// Claims of jobs so far: whose turn it is among their kinds.
+    /// The number of claims of jobs so far. A claim too small to be divided takes one kind of job, chosen by this
+    /// number.
     claims: AtomicU32,
     new_jobs: NewJobs,
     new_deliveries: NewDeliveries,
@@ -115,7 +115,7 @@ struct Inner {
 }
 
 impl PgStore {
-    /// Opens the store that these options lead to, and brings its tables up to date.
+    /// Opens the store with these connection options, and migrates its tables.
     pub async fn open(
         options: PgConnectOptions,
         sealer: Sealer,
@@ -154,29 +154,29 @@ impl PgStore {
         })))
     }
 
-    /// This relay's part of what the relays on the store divide: also of the store's own time, as soon as it is
-    /// told how many there are.
+    /// Returns this relay's share of what the relays on the store divide, the database's time included. The share
+    /// takes effect once [`Fleet::set_size`] reports the number of relays.
     #[must_use]
     pub fn share(&self) -> Fleet {
         self.0.share.clone()
     }
 
-    /// Runs statements by themselves.
+    /// Returns the pool, which runs single statements.
     fn pool(&self) -> &ConnectionPool {
         &self.0.pool
     }
 
-    /// A transaction for work that takes as long as it takes. Dropped without a commit it changes nothing.
+    /// Begins a transaction without a time limit. Dropped without a commit, it changes nothing.
     pub(super) async fn begin(&self) -> Result<OpenTransaction, StoreError> {
         self.0.pool.begin().await
     }
 
-    /// The time to judge claims by; none for the database's.
+    /// Returns the time to judge claims by, or `None` for the database's clock.
     fn now(&self, now: Timestamp) -> Option<i64> {
         self.0.arbiter.now(now)
     }
 
-    /// One unit of work, all of it or nothing; done again if it met another that was in its way.
+    /// Runs one transaction. Runs it again after a conflict with another one.
     async fn write<A: Sync, T>(
         &self,
         input: A,
@@ -185,7 +185,7 @@ impl PgStore {
         self.0.pool.write(input, work).await
     }
 
-    /// One statement by itself, within the time that work may take.
+    /// Runs a statement that must end within the time limit of a transaction.
     async fn timely<T>(
         &self,
         statement: impl Future<Output = Result<T, sqlx::Error>>,
@@ -193,7 +193,7 @@ impl PgStore {
         self.0.pool.timely(statement).await
     }
 
-    /// One unchanging view of all that was committed.
+    /// Starts a read-only transaction on one unchanging view of all committed data.
     async fn read(&self) -> Result<OpenTransaction, StoreError> {
         self.0.pool.read().await
     }

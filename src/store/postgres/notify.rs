@@ -1,5 +1,5 @@
-//! Tells other relays that there is work, so that they look sooner. Nothing depends on it: they would
-//! find the work by themselves.
+//! Notifies other relays of new work, so that they claim it sooner. Nothing depends on a notification: each relay
+//! finds the work by itself when it is due.
 
 use std::{
     convert::Infallible,
@@ -23,24 +23,24 @@ use crate::{
     },
 };
 
-/// The channel on which relays tell each other.
+/// The channel of the relays' notifications.
 const CHANNEL: &str = "basiq_relay";
 
-/// The least time between two words: each is one transaction more.
+/// The minimum pause between two rounds of notifications, because each notification is one more transaction.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The shortest and the longest wait before listening again.
+/// The shortest and the longest back-off before a relay listens again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
-/// How long nothing is heard before the listening connection is checked, and how long it may take to answer: a
-/// server that went away without a word would never be heard again.
+/// How long the listening connection may be silent before it is checked, and the time-out of that check. Without
+/// the check, a relay would never notice a server that disappeared without closing the connection.
 const CHECK: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Where others speak, writes are taken.
+/// Whether the server takes no writes. Other relays notify only on a server that takes writes.
 const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only') = 'on'";
 
-/// What there is to do.
+/// The kind of work that a notification announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
     /// Jobs are due.
@@ -60,10 +60,10 @@ impl Topic {
     }
 }
 
-/// Says it now and then, however often there is something to say.
+/// Sends notifications at a limited rate, however often there is new work.
 #[derive(Debug)]
 pub(super) struct Notifier {
-    /// Tells this relay's words from others'.
+    /// The id that marks this relay's own notifications.
     own: String,
     said: Arc<Said>,
     _task: JoinSet<()>,
@@ -86,7 +86,7 @@ impl Said {
 }
 
 impl Notifier {
-    /// Starts the task that speaks.
+    /// Starts the task that sends notifications.
     pub(super) fn start(pool: ConnectionPool) -> Self {
         let own = Ulid::generate().to_string();
         let said = Arc::new(Said::default());
@@ -105,7 +105,7 @@ impl Notifier {
     }
 }
 
-/// Whether the listening connection still leads to a server that takes writes.
+/// Checks that the listening connection still leads to a server that takes writes.
 async fn check(listener: &mut PgListener) -> Result<(), StoreError> {
     let asked = sqlx::query_scalar::<_, bool>(IS_READ_ONLY).fetch_one(listener);
     match tokio::time::timeout(ANSWER, asked).await {
@@ -135,10 +135,10 @@ async fn speak(pool: ConnectionPool, own: String, said: Arc<Said>) {
 }
 
 impl PgStore {
-    /// Calls `hear` whenever another relay has work to share, for ever.
+    /// Calls `hear` for each notification of another relay. Never returns.
     pub async fn listen(&self, hear: impl Fn(Topic) + Send + Sync) -> Infallible {
         if self.0.pool.statements() == Statements::Unnamed {
-            // a pooler in transaction mode would give the listening connection to others
+            // a pooler in transaction mode would give the listening connection to other clients
             info!(
                 "other relays are not heard through a pooler; their work is found when it is due"
             );
@@ -156,7 +156,7 @@ impl PgStore {
         }
     }
 
-    /// Listens on one connection, until it breaks or is given up.
+    /// Listens on one connection, until it fails or is evicted.
     async fn listen_once(
         &self,
         hear: &(impl Fn(Topic) + Send + Sync),
@@ -169,14 +169,14 @@ impl PgStore {
         loop {
             tokio::select! {
                 word = listener.recv() => self.pass_on(word?.payload(), hear),
-                // the server that it listens to may not be the one to listen to any more
+                // the relay may have to listen to another server now
                 _ = given_up.changed() => return Err(StoreError::Unavailable("its server was given up".into())),
                 () = tokio::time::sleep(CHECK) => check(&mut listener).await?,
             }
         }
     }
 
-    /// Passes on what another relay said.
+    /// Calls `hear` with the topic of another relay's notification. Ignores this relay's own.
     fn pass_on(&self, word: &str, hear: &impl Fn(Topic)) {
         let Some((topic, from)) = word.split_once(' ') else {
             return;

@@ -1,12 +1,12 @@
-//! Whether a database can be a store at all.
+//! Checks whether a database can hold the store.
 
 use sqlx::Row;
 use thiserror::Error;
 
 use crate::store::{StoreError, common::is_pooled, postgres::pool::ConnectionPool};
 
-/// Encodings that hold every text. PostgreSQL converts texts to those of others, and refuses the ones that
-/// have no such letters; with SQL_ASCII it keeps the bytes as they are.
+/// Encodings that can hold every text. With any other encoding, PostgreSQL converts texts and refuses those with
+/// characters that it lacks. With `SQL_ASCII` it keeps the bytes as they are.
 const ENCODINGS: [&str; 2] = ["UTF8", "SQL_ASCII"];
 
 const SERVER: &str = "SELECT current_setting('server_encoding') AS encoding, \
@@ -15,7 +15,7 @@ const SERVER: &str = "SELECT current_setting('server_encoding') AS encoding, \
 /// Why a store cannot be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The database cannot hold every text.
+    /// The encoding of the database cannot hold every text.
     #[error(
         "its encoding {0} cannot hold every text; UTF8 is allowed, as by CREATE DATABASE relay \
          TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'"
@@ -29,13 +29,13 @@ pub enum OpenError {
         "it takes no writes: default_transaction_read_only is on for the database, the role or the server"
     )]
     ReadOnly,
-    /// It cannot be reached, or refused a statement.
+    /// The database cannot be reached, or refused a statement.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl OpenError {
-    /// Whether another address is needed: waiting does not help.
+    /// Whether the operator has to change something, such as the address: waiting does not help.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -47,7 +47,7 @@ impl OpenError {
     }
 }
 
-/// Asks the server what it is.
+/// Checks the encoding of the database, and that the server takes writes.
 pub(super) async fn check(pool: &ConnectionPool) -> Result<(), OpenError> {
     let mut transaction = pool.begin().await?;
     let mut session = transaction.session();

@@ -1,4 +1,4 @@
-//! Deliveries to send: claimed when they are due, a few for each host.
+//! Deliveries to send: each relay claims due deliveries, a few for each host.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,11 +21,11 @@ use crate::{
     },
 };
 
-/// How often a claim looks for others in place of what another relay claims just now.
+/// How often one claim chooses deliveries, to replace those that another relay claimed first.
 const ROUNDS: usize = 3;
 
-/// Hosts with pending deliveries, found by stepping from one to the next in the index, so that the
-/// length of one host's queue does not matter; `$1` are the hosts to leave out.
+/// Hosts with pending deliveries, without the hosts in `$1`. The query steps from one host to the next in the
+/// index, so the length of one host's queue does not matter.
 macro_rules! hosts {
     () => {
         "WITH RECURSIVE every (host) AS ( \
@@ -39,7 +39,7 @@ macro_rules! hosts {
     };
 }
 
-/// No other delivery of its watch is in flight.
+/// True if no other delivery of the same watch is in flight.
 macro_rules! alone {
     ($of:literal, $is_leased:expr) => {
         none!(concat!(
@@ -51,7 +51,7 @@ macro_rules! alone {
     };
 }
 
-/// The longest due of a host, without those that were passed over.
+/// The deliveries of a host that have been due longest, without those that another relay claimed first (`$5`).
 macro_rules! oldest {
     ($of:literal, $kind:literal) => {
         concat!(
@@ -68,7 +68,7 @@ macro_rules! oldest {
     };
 }
 
-/// When the first of a host is due that does not wait for another of its watch.
+/// The due time of a host's first delivery that does not wait for another one of its watch.
 macro_rules! first {
     ($of:literal, $kind:literal) => {
         concat!(
@@ -83,8 +83,8 @@ macro_rules! first {
     };
 }
 
-/// The oldest of each host, leaving out watches of which another delivery is in flight. Of a paused
-/// host only what has a deadline.
+/// The oldest due deliveries of each host, without watches that have another delivery in flight. Of a paused
+/// host, only deliveries with a deadline.
 pub(super) const DUE: &str = concat!(
     hosts!(),
     "SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, d.spoils, \
@@ -106,8 +106,9 @@ pub(super) const DUE: &str = concat!(
      ORDER BY ready_at LIMIT $4"
 );
 
-/// Another relay may have claimed some since they were chosen, or does so just now. They are found by their ids, not
-/// among all that wait: those have a time, which is compared so that one that has none is never ready.
+/// Leases the chosen deliveries. Another relay may have claimed some since, or may be claiming them now; these
+/// are skipped. `coalesce` makes PostgreSQL find the rows by id, not among all pending deliveries. A delivery
+/// without a `ready_at` is never ready.
 pub(super) const LEASE: &str = concat!(
     "UPDATE deliveries SET lease_id = $3, lease_until = ",
     now!("$2"),
@@ -133,9 +134,9 @@ pub(super) const CLAIMED: &str = concat!(
 pub(super) const PUT_OFF: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, \
     next_attempt_at = $2 WHERE delivery_id = ANY($1)";
 
-/// When a delivery can be claimed next: the first of each host that does not wait for another of
-/// its watch, after the pause of its host unless it has a deadline; or when the claim of one runs out.
-/// `OFFSET 0` has that asked of each that is in flight, in place of a list of all that wait.
+/// When a delivery can be claimed next. Each host counts with its first delivery that does not wait for another
+/// one of its watch. The pause of a host delays its deliveries without a deadline. The ends of leases count too.
+/// `OFFSET 0` runs the subquery for each delivery in flight, in place of a list of all that wait.
 pub(super) const NEXT_DUE: &str = concat!(
     hosts!(),
     "SELECT min(due) FROM ( \
@@ -200,7 +201,7 @@ impl OutboxStore for PgStore {
     }
 
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
-        // in a transaction, whose settings keep it from reading all deliveries
+        // in a transaction, because its settings keep PostgreSQL from reading all deliveries
         let due = sqlx::query_scalar(NEXT_DUE)
             .bind(full_hosts(hosts))
             .fetch_one(&mut self.read().await?.session())
@@ -245,8 +246,8 @@ async fn claim_due(
     Ok(claimed)
 }
 
-/// Leases due deliveries, the longest due first; others take the place of those that another relay was
-/// quicker to lease.
+/// Leases due deliveries, the longest due first. Chooses others in place of those that another relay leased
+/// first.
 async fn lease_due(
     connection: &mut PgSession<'_>,
     (claim, now): (Claim, Option<i64>),
@@ -286,15 +287,15 @@ async fn lease_due(
     Ok(leased)
 }
 
-/// The due deliveries to lease, with their hosts. One of a host that is probed is chosen only if no other
-/// relay probes it.
+/// Returns the due deliveries to lease, with their hosts. A delivery to a host that needs a probe is returned
+/// only if no other relay probes that host.
 async fn choose(
     connection: &mut PgSession<'_>,
     (claim, now): (Claim, Option<i64>),
     limits: &HostLimits,
     missed: &[String],
 ) -> Result<Vec<(String, String)>, StoreError> {
-    // a host gives up to `per_host` candidates; no more than are in flight are dropped below
+    // each host yields up to `per_host` candidates; `common::choose` drops at most as many as are in flight
     let in_flight: usize = limits.in_flight.values().sum();
     let rows = sqlx::query(DUE)
         .bind(full_hosts(limits))

@@ -1,4 +1,4 @@
-//! Connections to the database, and units of work on them.
+//! The connection pool of one relay, and the transactions that run on it.
 
 use std::{
     future::Future,
@@ -27,32 +27,37 @@ use crate::{
     },
 };
 
-/// Connections of one relay.
+/// The maximum number of connections of one relay.
 const CONNECTIONS: u32 = 16;
 
-/// How many of them units of work keep to themselves.
+/// The maximum number of connections that transactions keep warm for themselves.
 const WARM: usize = 8;
 
-/// How long a unit of work waits for a connection, whether all are in use or the database is away.
+/// How long a transaction waits for a connection, whether all are in use or the database is down.
 ///
-/// A call of the API needs two units, to know the client and to do what it asks, and is given up after ten
-/// seconds. Both have failed by then, so that the answer and the log can say why.
+/// An API call needs two transactions: one to find the client, and one to do what the request asks. The call is
+/// cancelled after ten seconds. Both transactions have failed by then, so the response and the log can state the
+/// reason.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long a connection may take that is made to learn why none comes.
+/// The time-out of the connection that is opened to learn why the pool has none to give. The reason is also
+/// cached for this time.
 const INQUIRY: Duration = Duration::from_secs(1);
 
-/// How long a unit of work may take. It is less than what a lease lasts beyond the longest attempt, so
-/// that a claim told late is still worth beginning.
+/// The maximum duration of a transaction. A lease lasts longer than the longest attempt by more than this, so a
+/// claim whose result comes late is still worth starting.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often a unit of work is done again that met another.
+/// The maximum number of times that one transaction runs. It runs again after a conflict with another one.
 const TRIES: u32 = 8;
 
-/// What begins a transaction. Each statement is written for an index. It must keep to that where statistics
-/// lag behind a burst, or are not there yet: otherwise a plan made for a small table, or for a short queue,
-/// reads all of one that has grown. Compiling a statement, dividing it among processes, or planning it anew for
-/// its values takes longer than any should. All of it ends with the transaction, for a pooler may give the connection to others.
+/// The statements that begin a transaction.
+///
+/// Every statement is written for an index. These settings make PostgreSQL use that index even if statistics are
+/// missing, or lag behind a burst. Otherwise a plan made for a small table or a short queue would read all of a
+/// table that has grown. JIT compilation, parallel workers, and a new plan for each set of values are off. Each
+/// of them takes longer than any statement should. `SET LOCAL` ends the settings with the transaction, because a
+/// pooler may then give the connection to others.
 macro_rules! begin {
     ($mode:literal) => {
         concat!(
@@ -68,41 +73,43 @@ macro_rules! begin {
 
 pub(super) const BEGIN: &str = begin!("");
 
-/// ... that reads one unchanging view of all that was committed.
+/// Begins a read-only transaction on one unchanging view of all committed data.
 const BEGIN_READING: &str = begin!(" ISOLATION LEVEL REPEATABLE READ, READ ONLY");
 
-/// A unit of work, and what it works with.
+/// The body of a transaction: a function of the session and an input.
 pub(super) type TransactionBody<A, T> =
     for<'c> fn(&'c mut PgSession<'c>, &'c A) -> BoxFuture<'c, Result<T, StoreError>>;
 
-/// The connections of one relay. Clones share them. As an executor it runs one statement by itself.
+/// The connections of one relay. Clones share them. As an sqlx executor, the pool runs single statements.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionPool {
     all: PgPool,
     statements: Statements,
-    /// Those that units of work used last, the latest on top. They have the statements prepared, and the pool
-    /// would ask each before and after whether it lives, which takes as long as a statement does.
+    /// The connections that transactions used last, the latest on top. They have the statements prepared. The
+    /// sqlx pool pings each connection when it is returned, and an idle one before use. A ping takes as long as a
+    /// statement does.
     warm: Arc<Mutex<Vec<Warm>>>,
     evictions: Evictions,
     options: PgConnectOptions,
-    /// Why no connection came, and when that was learned.
+    /// The reason why no connection came, and when it was learned.
     why: Arc<tokio::sync::Mutex<Option<(Instant, String)>>>,
 }
 
-/// A connection, and when it was used last.
+/// A connection, and when it was last used.
 type Warm = (PoolConnection<Postgres>, Instant);
 
-/// How a unit of work failed.
+/// The failure of a transaction.
 struct Failed {
     error: StoreError,
-    /// Whether it may have been committed.
+    /// Whether the transaction may have been committed all the same.
     is_in_doubt: bool,
 }
 
 impl ConnectionPool {
-    /// Connections that are made when they are needed.
+    /// Creates a pool that opens connections when they are needed.
     pub(super) fn new(options: PgConnectOptions) -> Self {
-        // numbers travel in binary form, and a pooler knows no such parameter of a connection
+        // numbers travel in binary form, so `extra_float_digits` is not needed; a pooler may not know that
+        // parameter
         let options = options
             .application_name("basiq-relay")
             .extra_float_digits(None)
@@ -132,29 +139,29 @@ impl ConnectionPool {
         }
     }
 
-    /// All of them.
+    /// Returns the sqlx pool of all connections.
     pub(super) fn all(&self) -> &PgPool {
         &self.all
     }
 
-    /// How statements are sent.
+    /// Returns how statements are sent: with or without names.
     pub(super) fn statements(&self) -> Statements {
         self.statements
     }
 
-    /// When connections were given up, to whoever keeps one of them.
+    /// Returns the record of evictions, for code that keeps a connection of its own.
     pub(super) fn evictions(&self) -> &Evictions {
         &self.evictions
     }
 
-    /// Closes them, as each comes back.
+    /// Closes the pool. A connection in use is closed when it is returned.
     pub(super) async fn close(&self) {
         let closed = self.all.close();
         self.warm().clear();
         closed.await;
     }
 
-    /// One unit of work, all of it or nothing; done again if it met another that was in its way.
+    /// Runs one transaction. Runs it again after a conflict with another one, up to `TRIES` times in all.
     pub(super) async fn write<A: Sync, T>(
         &self,
         input: A,
@@ -175,10 +182,10 @@ impl ConnectionPool {
         }
     }
 
-    /// One unchanging view of all that was committed.
+    /// Starts a read-only transaction on one unchanging view of all committed data.
     pub(super) async fn read(&self) -> Result<OpenTransaction, StoreError> {
         match self.timely(self.begin_with(BEGIN_READING)).await {
-            // the server went away meanwhile; nothing was asked yet
+            // the connection was lost, and no query was sent yet: try once more
             Err(failure) if is_connection_lost(&failure) => {
                 self.evict(&failure);
                 self.timely(self.begin_with(BEGIN_READING)).await
@@ -187,7 +194,7 @@ impl ConnectionPool {
         }
     }
 
-    /// Statements, within the time that work may take.
+    /// Runs statements that must end within `TIME_LIMIT`.
     pub(super) async fn timely<T>(
         &self,
         statements: impl Future<Output = Result<T, sqlx::Error>>,
@@ -198,14 +205,15 @@ impl ConnectionPool {
         }
     }
 
-    /// What took too long. The server may be gone without a word: others need not wait as long to find out.
+    /// Returns the error of work that took too long, and evicts all connections. The server may be down without
+    /// having closed them, and other callers need not wait as long to find out.
     fn late(&self, what: &'static str) -> StoreError {
         let failure = StoreError::Unavailable(what.into());
         self.evict(&failure);
         failure
     }
 
-    /// A transaction for work that takes as long as it takes.
+    /// Begins a transaction without a time limit, and without the planner settings.
     pub(super) async fn begin(&self) -> Result<OpenTransaction, StoreError> {
         Ok(self.begin_with("BEGIN").await?)
     }
@@ -236,7 +244,7 @@ impl ConnectionPool {
                 }
                 Ok(Err(failed)) => failed,
                 Err(_) => {
-                    // nobody knows what it is doing: no one else gets this connection
+                    // the state of this connection is unknown: no one else gets it
                     drop(connection.detach());
                     count(false);
                     return Err(self.late("a transaction took too long"));
@@ -247,7 +255,7 @@ impl ConnectionPool {
                 connection.close_on_drop();
                 self.evict(&failed.error);
             }
-            // what failed otherwise may have left something behind, which the pool tidies up
+            // after other failures a transaction may still be open, which the pool cleans up
             drop(connection);
             if !is_lost || failed.is_in_doubt || is_again {
                 count(false);
@@ -257,7 +265,7 @@ impl ConnectionPool {
         }
     }
 
-    /// A connection for a unit of work.
+    /// Returns a connection for a transaction: a warm one if it still works, otherwise one from the pool.
     async fn take(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         let warm = self.warm().pop();
         if let Some((mut connection, used)) = warm {
@@ -271,7 +279,7 @@ impl ConnectionPool {
         self.acquire().await
     }
 
-    /// A connection, or why there is none.
+    /// Returns a connection from the pool, or the reason why there is none.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         match self.all.acquire().await {
             Err(sqlx::Error::PoolTimedOut) => Err(self.why_none_came().await),
@@ -279,7 +287,7 @@ impl ConnectionPool {
         }
     }
 
-    /// Why no connection came in time. The pool knows, but says only that it waited.
+    /// Finds out why no connection came in time. The sqlx pool knows, but reports only that it waited.
     async fn why_none_came(&self) -> sqlx::Error {
         let mut known = self.why.lock().await;
         if let Some((at, why)) = &*known
@@ -290,7 +298,7 @@ impl ConnectionPool {
         let failure = match tokio::time::timeout(INQUIRY, self.options.connect()).await {
             Ok(Ok(connection)) => {
                 drop(connection);
-                // all are in use
+                // the server is reachable, so all connections of the pool are in use
                 return sqlx::Error::PoolTimedOut;
             }
             Ok(Err(failure)) => failure,
@@ -310,21 +318,21 @@ impl ConnectionPool {
         failure
     }
 
-    /// Gives up all connections: that server is not, or not any more, the one to write to.
+    /// Evicts all connections: their server is not, or no longer, the one to write to.
     pub(super) fn evict(&self, failure: &(dyn std::error::Error + 'static)) {
         debug!(error = %ErrorChain(failure), "the connections to the database are given up");
         self.evictions.evict();
         self.cool();
     }
 
-    /// Closes what was kept warm.
+    /// Closes the warm connections.
     fn cool(&self) {
         for (mut connection, _) in self.warm().drain(..) {
             connection.close_on_drop();
         }
     }
 
-    /// Keeps a connection for the next unit of work, unless it was given up meanwhile.
+    /// Keeps a connection warm for the next transaction, unless it was evicted meanwhile or enough are warm.
     fn keep(&self, connection: PoolConnection<Postgres>, began: Instant) {
         let mut warm = self.warm();
         let is_good = !self.all.is_closed() && !self.evictions.has_evicted(began.elapsed());
@@ -333,7 +341,8 @@ impl ConnectionPool {
         }
     }
 
-    /// What a panic elsewhere left behind is whole: every change to it is one step.
+    /// Locks the list of warm connections. Each change is a single step, so the list is consistent even if the
+    /// lock is poisoned.
     fn warm(&self) -> MutexGuard<'_, Vec<Warm>> {
         self.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -348,7 +357,7 @@ fn count(committed: bool) {
     metrics::counter!(name).increment(1);
 }
 
-/// What the unit of work came to.
+/// Runs one transaction on this connection: begins it, calls `work`, and commits.
 async fn transact<A: Sync, T>(
     connection: &mut PgConnection,
     statements: Statements,

@@ -1,4 +1,4 @@
-//! Watches to register, in one transaction however many they are.
+//! Registers watches in one transaction, however many there are.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -18,10 +18,11 @@ use crate::{
     },
 };
 
-/// So close to its cap a client's watches are counted one transaction at a time.
+/// How many watches below its cap a client is when its row starts to be locked exclusively. Transactions then count
+/// the watches of that client one after the other.
 const NEAR_CAP: u64 = 2048;
 
-/// While a client is locked it cannot be revoked.
+/// Locks clients in share mode. A client cannot be revoked while its row is locked.
 pub(super) const SHARE_CLIENTS: &str =
     "SELECT 1 FROM clients WHERE client_id = ANY($1) ORDER BY client_id FOR SHARE";
 
@@ -33,8 +34,9 @@ pub(super) const CLIENTS: &str = "SELECT c.client_id, c.revoked_at IS NOT NULL A
      AND n.state IN ('watching', 'awaiting-user', 'delayed')) AS open \
     FROM clients c WHERE c.client_id = ANY($1)";
 
-/// The first of its job from its place in the index of open watches on, if it is that one. Looked for as equal it may
-/// be found among all of its client: in a young store, of which nothing is known, one index is as good as another.
+/// Finds the open watch with the same job, client and URL. The query reads the first entry at or after that
+/// position in the index of open watches, and then compares it. With a plain `=`, PostgreSQL may search all
+/// watches of the client: without statistics, it prefers no index to another.
 pub(super) const OPEN_WATCHES: &str = "SELECT q.place, w.watch_id \
     FROM unnest($1::text[], $2::bigint[], $3::text[]) WITH ORDINALITY \
         q (job_id, client_id, callback_url, place) \
@@ -44,11 +46,12 @@ pub(super) const OPEN_WATCHES: &str = "SELECT q.place, w.watch_id \
         ORDER BY w.job_id, w.client_id, md5(w.callback_url) LIMIT 1) w \
     WHERE w.job_id = q.job_id AND w.client_id = q.client_id AND w.callback_url = q.callback_url";
 
-/// Those that are watched now are left out, and unlocked.
+/// Locks and returns the jobs that no watch is open for. Watched jobs are left out, and stay unlocked.
 pub(super) const RESTING: &str = "SELECT job_id, memory FROM jobs \
     WHERE job_id = ANY($1) AND next_look_at IS NULL ORDER BY job_id FOR UPDATE";
 
-/// One that is there already keeps the lease it has; those that were claimed as they were added are told by theirs.
+/// Adds jobs, or makes existing ones due. An existing job keeps its lease. The returned lease shows which jobs
+/// this transaction claimed as it added them.
 pub(super) const ADD_JOBS: &str = concat!(
     "INSERT INTO jobs AS j (job_id, next_look_at, urgency, joined, memory, lease_id, lease_until) \
      SELECT job_id, at, 0, lease_id IS NULL, memory, lease_id, \
@@ -73,14 +76,14 @@ pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, 
            until_step, locale, metadata, state, progress, created_at, traceparent) \
     ON CONFLICT DO NOTHING RETURNING watch_id";
 
-/// Registers watches in the database, and hands new jobs to the tracker.
+/// Registers watches in the database, and dispatches new jobs to the tracker.
 pub(super) struct PostgresRegistration {
     pub(super) pool: ConnectionPool,
     pub(super) arbiter: LeaseClock,
     pub(super) new_jobs: NewJobs,
 }
 
-/// Where new jobs find room, and whose time claims are judged by.
+/// The tracker's capacity for new jobs, and the clock that claims are judged by.
 type DispatchContext<'h> = (&'h NewJobs, LeaseClock);
 
 #[async_trait]
@@ -110,7 +113,7 @@ impl RegisterBatch for PostgresRegistration {
     }
 }
 
-/// Registers watches; none if a client is so near its cap that its row must be locked for itself.
+/// Registers watches. Returns `None` if a client is so close to its cap that its row must be locked exclusively.
 async fn register(
     connection: &mut PgSession<'_>,
     new: &[NewWatch],
@@ -130,7 +133,7 @@ async fn register(
             Err(known) => {
                 let id = match known {
                     Some(id) => Some(id),
-                    // another relay was quicker, or another of this batch
+                    // another relay, or another entry of this batch, registered it first
                     None => open_watches(connection, std::slice::from_ref(new))
                         .await?
                         .pop()
@@ -161,7 +164,7 @@ async fn clients(
     standings(&rows.await?)
 }
 
-/// The open watch of each that has one.
+/// Returns the open watch that each registration repeats, if there is one.
 async fn open_watches(
     connection: &mut PgSession<'_>,
     new: &[NewWatch],
@@ -176,7 +179,8 @@ async fn open_watches(
     existing(&rows, new.len(), 1)
 }
 
-/// Makes jobs due and adds their watches; says which watches are new, and which jobs were claimed at once.
+/// Makes jobs due and adds their watches. Returns the watches that are new, and the jobs that were claimed at
+/// once.
 async fn add(
     connection: &mut PgSession<'_>,
     new: &[&NewWatch],
@@ -214,7 +218,7 @@ async fn add(
     Ok((added, handed))
 }
 
-/// Makes jobs due; names those that were claimed as they were added.
+/// Makes jobs due. Returns the jobs that were claimed as they were added.
 async fn add_jobs(
     connection: &mut PgSession<'_>,
     new: &[&NewWatch],

@@ -1,4 +1,4 @@
-//! PostgreSQL's rows, and lists for its statements.
+//! Reads PostgreSQL's rows, and builds arrays for its statements.
 
 use sqlx::{Row, postgres::PgRow};
 
@@ -22,17 +22,17 @@ impl AnyRow for PgRow {
     }
 }
 
-/// Ids as the array that statements take lists in.
+/// Returns ids as an array parameter.
 pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<String> {
     items.into_iter().map(|item| item.to_string()).collect()
 }
 
-/// Text that came from elsewhere, without the NUL that PostgreSQL's text cannot hold.
+/// Returns text from outside with each NUL replaced, because PostgreSQL's text cannot hold one.
 pub(in crate::store) fn plain(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// A column of rows, as the array that statements take it in.
+/// Returns one column of rows as an array parameter.
 pub(super) fn columns<'r, R, T>(rows: &'r [R], of: impl Fn(&'r R) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
 }

@@ -1,9 +1,8 @@
-//! Statements on a connection, sent so that a pooler in transaction mode may stand in between.
+//! Sends statements on a connection, so that a pooler in transaction mode may be in between.
 //!
-//! sqlx names each prepared statement by counting on its connection. A pooler in transaction mode gives a
-//! server's connection to one client after the other, so the same names meet there. Without a name nothing
-//! is left behind, but then preparing and running a statement must not be separated: both happen in one
-//! transaction.
+//! sqlx names each prepared statement with a counter of its connection. A pooler in transaction mode gives a
+//! server connection to one client after the other, so equal names collide there. A statement without a name
+//! leaves nothing behind. But preparing and running it must not be separated, so both happen in one transaction.
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use sqlx::{
@@ -15,20 +14,20 @@ use sqlx::{
 
 use crate::store::StoreError;
 
-/// The parameter of an address that says how many prepared statements a connection keeps.
+/// The parameter of a connection URL that sets how many prepared statements a connection keeps.
 const CAPACITY: &str = "statement-cache-capacity";
 
 /// Whether prepared statements have names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Statements {
-    /// Each connection keeps them and runs them again by their names.
+    /// Each connection keeps its statements and runs them again by name.
     Named,
-    /// None is kept: a pooler in transaction mode may stand in between.
+    /// No statement is kept, so a pooler in transaction mode may be in between.
     Unnamed,
 }
 
 impl Statements {
-    /// Without names where no connection is to keep any.
+    /// Returns `Unnamed` if the connection URL says that no statement is kept.
     pub(super) fn of(options: &PgConnectOptions) -> Self {
         let address = options.to_url_lossy();
         let mut parameters = address.query_pairs();
@@ -48,7 +47,7 @@ pub(in crate::store) struct PgSession<'c> {
 }
 
 impl<'c> PgSession<'c> {
-    /// A session on this connection, on which a transaction is open.
+    /// Creates a session on a connection that has an open transaction.
     pub(super) fn new(connection: &'c mut PgConnection, statements: Statements) -> Self {
         Self {
             connection,
@@ -110,7 +109,7 @@ impl<'c, 's: 'c> Executor<'c> for &'c mut PgSession<'s> {
     }
 }
 
-/// A query that is prepared with a name, or without.
+/// A query that is prepared with or without a name.
 struct Sent<E> {
     query: E,
     statements: Statements,
@@ -134,7 +133,7 @@ impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Sent<E> {
     }
 }
 
-/// A transaction that lasts for several calls. Dropped without a commit it changes nothing.
+/// A transaction that lasts for several calls. Dropped without a commit, it changes nothing.
 #[derive(Debug)]
 pub(in crate::store) struct OpenTransaction {
     transaction: Transaction<'static, Postgres>,
@@ -149,17 +148,17 @@ impl OpenTransaction {
         }
     }
 
-    /// The session to send statements in.
+    /// Returns a session that sends statements in this transaction.
     pub(in crate::store) fn session(&mut self) -> PgSession<'_> {
         PgSession::new(&mut self.transaction, self.statements)
     }
 
-    /// Keeps what was done.
+    /// Commits the transaction.
     pub(in crate::store) async fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit().await?)
     }
 
-    /// Undoes what was done.
+    /// Rolls the transaction back.
     pub(in crate::store) async fn roll_back(self) -> Result<(), StoreError> {
         Ok(self.transaction.rollback().await?)
     }

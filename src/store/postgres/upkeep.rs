@@ -1,4 +1,4 @@
-//! Upkeep: health, retention, counts.
+//! Upkeep: health checks, retention, counts.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::store::{
     postgres::{PgSession, PgStore, indexes::none, watches},
 };
 
-/// Watches with a pending delivery stay until that has ended.
+/// Deletes ended watches. A watch with a pending delivery stays until that delivery has ended.
 pub(super) const PURGE: &str = concat!(
     "DELETE FROM watches WHERE watch_id = ANY(ARRAY(SELECT w.watch_id \
      FROM watches w WHERE w.settled_at < $1 AND ",
@@ -41,14 +41,16 @@ pub(super) const COUNTS: &str = "SELECT \
     FROM (SELECT count(*) FILTER (WHERE ready_at <= $1) AS due_deliveries, \
         count(*) AS pending_deliveries FROM deliveries WHERE ready_at IS NOT NULL) waiting";
 
-/// The locks that a registration takes, so that a locked table shows. Whoever asks does not wait for ever.
+/// Takes the table locks of a registration, to find out whether a table is locked. A health check waits for them
+/// for 1.5 s at most.
 pub(super) const LOCK: &str = "SET LOCAL lock_timeout = '1500ms'; \
     LOCK TABLE jobs, watches IN ROW EXCLUSIVE MODE";
 
 pub(super) const PING: &str = "INSERT INTO pings (slot, pings) VALUES ($1, 1) \
     ON CONFLICT (slot) DO UPDATE SET pings = pings.pings + 1";
 
-/// Of how many rows one is written.
+/// The number of rows in `pings`. A ping writes one at random, so that the pings of many relays do not wait for
+/// each other.
 const SLOTS: i16 = 32;
 
 pub(super) const STATES: &str =
@@ -61,22 +63,23 @@ impl UpkeepStore for PgStore {
             .await
     }
 
-    /// None: other relays may be at work under theirs, and those of a relay that died run out.
+    /// Frees none, and returns 0. Other relays may be at work under their leases, and the leases of a dead relay
+    /// expire.
     async fn free_leases(&self) -> Result<u64, StoreError> {
         Ok(0)
     }
 
-    /// Nothing: the server checks its pages itself, where it was set up so.
+    /// Does nothing: the server checks its pages itself, if it is set up to do so.
     async fn examine(&self, _patience: Duration) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// None: the time is the database's, and no relay keeps one of its own.
+    /// Notes nothing: the time is the database's, and no relay keeps a time of its own.
     async fn note_time(&self, _now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
     }
 
-    /// None, for the same reason.
+    /// Moves nothing, for the same reason.
     async fn move_times(&self, _step: ClockStep) -> Result<u64, StoreError> {
         Ok(0)
     }
@@ -104,7 +107,7 @@ impl UpkeepStore for PgStore {
     }
 }
 
-/// Whether the tables are there, are not locked, and writes succeed.
+/// Checks that the tables exist and are not locked, and that a write succeeds.
 async fn touch(connection: &mut PgSession<'_>) -> Result<(), StoreError> {
     sqlx::raw_sql(LOCK).execute(&mut *connection).await?;
     sqlx::query(PING)

@@ -1,4 +1,4 @@
-//! Watches as their clients see them.
+//! Watches for the clients' API: register, find, list and cancel.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What depends on a job is read after it is locked.
+/// Locks jobs. Data that depends on a job is read only after its job is locked.
 pub(super) const LOCK_JOBS: &str =
     "SELECT job_id FROM jobs WHERE job_id = ANY($1) ORDER BY job_id FOR UPDATE";
 
@@ -29,8 +29,8 @@ pub(super) const CANCEL_WATCHES: &str = concat!(
     is_open!("watches")
 );
 
-/// A delivery that is pending has a next attempt, and no other has. Asked so, it is not looked for among
-/// all that are pending.
+/// Locks the pending deliveries of watches. A pending delivery has a next attempt, and no other has. The
+/// condition on `next_attempt_at` keeps PostgreSQL from searching all pending deliveries.
 pub(super) const LOCK_DELIVERIES: &str = "SELECT d.delivery_id \
     FROM unnest($1::text[]) w (watch_id) JOIN deliveries d ON d.watch_id = w.watch_id \
     WHERE d.next_attempt_at IS NOT NULL ORDER BY d.delivery_id FOR UPDATE OF d";
@@ -90,8 +90,9 @@ impl WatchStore for PgStore {
     }
 }
 
-/// The statement that lists watches; each combination of filters has an index of its own. A job has few
-/// watches, which are looked through: only its id is to be looked for in an index.
+/// Returns the statement that lists watches. Each combination of filters has an index of its own. With a job id,
+/// only that id is looked up in an index, because a job has few watches. `+ 0` and `|| ''` keep the other columns
+/// from being looked up.
 pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new(details::SELECT);
     let (owned, in_state) = match query.job_id {
@@ -121,8 +122,8 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
     statement
 }
 
-/// A watch, only its owner's if one is given: cancelled if it is open, and nothing more is posted for it
-/// in any case.
+/// Cancels a watch if it is open, and its pending deliveries in any case. If an owner is given, the watch must be
+/// that client's. Returns false if there is no such watch.
 async fn cancel_own(
     connection: &mut PgSession<'_>,
     owner: Option<ClientId>,
@@ -143,7 +144,7 @@ async fn cancel_own(
     Ok(true)
 }
 
-/// Locks jobs, so that what depends on them can be read and changed.
+/// Locks jobs, so that the transaction can read and change data that depends on them.
 pub(super) async fn lock_jobs(
     connection: &mut PgSession<'_>,
     jobs: &[String],
@@ -155,7 +156,8 @@ pub(super) async fn lock_jobs(
     Ok(())
 }
 
-/// Cancels those of these watches that are open, and their pending deliveries. Their jobs are locked.
+/// Cancels the open ones among these watches, and the pending deliveries of all of them. The caller has locked
+/// their jobs.
 pub(super) async fn cancel(
     connection: &mut PgSession<'_>,
     watches: &[String],
@@ -183,8 +185,8 @@ pub(super) async fn cancel(
     Ok(())
 }
 
-/// Cancels all open watches of a client, whose row is locked, and all its pending deliveries; says how
-/// many watches.
+/// Cancels all open watches and pending deliveries of a client, whose row the caller has locked. Returns the
+/// number of watches.
 pub(super) async fn cancel_all(
     connection: &mut PgSession<'_>,
     client: ClientId,

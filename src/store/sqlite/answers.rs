@@ -26,7 +26,7 @@ pub(super) const CLAIM: &str =
 
 pub(super) const HOLD: &str = "UPDATE jobs SET answering_until = ?2 WHERE job_id = ?1";
 
-/// A look that is under way may have begun before the answer: `joined` has another follow it.
+/// A look in flight may have begun before the answer. `joined` makes another look follow it.
 pub(super) const DUE: &str = "UPDATE jobs SET urgency = 0, joined = 1, \
     next_look_at = min(next_look_at, ?2) WHERE job_id = ?1";
 

@@ -1,4 +1,4 @@
-//! Attempts, and what each means for its delivery, in a few statements however many there are.
+//! Records attempts and the effect of each on its delivery: a few statements for any number of attempts.
 
 use rusqlite::Connection;
 
@@ -23,18 +23,18 @@ pub(super) const ADD_ATTEMPT: &str = "INSERT INTO attempts (delivery_id, number,
     started_at, duration, status, error, response, error_detail) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
-/// The claim that was recorded is over; another one is left alone.
+/// Ends the recorded claim only. Another claim of the delivery stays.
 pub(super) const RECORD: &str = "UPDATE deliveries SET attempts = max(attempts, ifnull(?6, 0)), \
     round_attempts = round_attempts + (lease_id IS ?2 AND ?6 IS NOT NULL), \
     updated_at = iif(state = ?3, updated_at, ?5), state = ?3, next_attempt_at = ?4, \
     lease_until = iif(lease_id IS ?2, NULL, lease_until), lease_id = nullif(lease_id, ?2) \
     WHERE delivery_id = ?1";
 
-/// A settled watch becomes cancelled as well: its callback takes nothing any more.
+/// Cancels a settled watch as well: its callback no longer accepts anything.
 const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = ?2, \
     settled_at = ifnull(settled_at, ?2) WHERE watch_id = ?1 AND state <> 'cancelled'";
 
-/// Records attempts, of each delivery one.
+/// Records attempts, at most one of each delivery.
 pub(super) fn record(
     connection: &Connection,
     results: &[&AttemptResult],

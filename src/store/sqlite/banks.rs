@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Nobody waits for it: its jobs have all ended.
+/// Forgets outages that no job waits for, because all their jobs have ended.
 pub(super) const FORGET_UNWAITED: &str = "DELETE FROM outages WHERE ready_at <= ?1 \
     AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.waits_for = outages.institution_id \
         AND j.waits_for_method = outages.method AND j.next_look_at IS NOT NULL)";
@@ -32,12 +32,12 @@ pub(super) const LOOK_AGAIN: &str = "UPDATE outages SET next_look_at = ?4, lease
 pub(super) const END: &str =
     "DELETE FROM outages WHERE institution_id = ?1 AND method = ?2 AND lease_id = ?3";
 
-/// A look that is under way does not know yet: `joined` has another follow it.
+/// A look in flight does not know yet that the bank is back. `joined` makes another look follow it.
 pub(super) const WAKE_JOBS: &str = "UPDATE jobs SET waits_for = NULL, waits_for_method = NULL, \
     joined = 1, next_look_at = min(next_look_at, ?3) \
     WHERE waits_for = ?1 AND waits_for_method = ?2";
 
-/// A bank that is out already is looked at when that was planned.
+/// A bank whose outage is already known keeps its planned look.
 pub(super) const BEGIN: &str = "INSERT INTO outages (institution_id, method, next_look_at) \
     VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 
@@ -134,7 +134,7 @@ fn record_one(connection: &Connection, look: &BankLook) -> Result<u64, StoreErro
     Ok(woken)
 }
 
-/// Notes that a bank is out, if that is not known.
+/// Notes that a bank is out, unless that is known.
 pub(super) fn begin_outage(
     connection: &Connection,
     bank: &Bank,

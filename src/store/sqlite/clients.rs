@@ -25,7 +25,7 @@ pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, 
     previous_until, created_at, revoked_at FROM clients \
     WHERE key_hash = ?1 AND revoked_at IS NULL";
 
-/// Finds clients by the hashes of their keys.
+/// Finds clients by the hashes of their keys, in batches.
 pub(super) struct SqliteClientLoader {
     pub(super) reader: Reader,
     pub(super) sealer: Sealer,
@@ -46,7 +46,7 @@ impl LoadBatch for SqliteClientLoader {
     }
 }
 
-/// The client with the key of this hash, unless it is revoked.
+/// Finds the client whose key has this hash, unless the client is revoked.
 fn find(
     connection: &Connection,
     key: &[u8],

@@ -1,16 +1,16 @@
-//! Due times and leases after the machine's clock was set: they are times of that clock, and move with it.
+//! Moves due times and leases after the machine's clock was set. They are times of that clock, so they move with it.
 //!
-//! What happened (when a watch was registered, when an attempt was made) stays as it was told then.
+//! Times of past events (when a watch was registered, when an attempt was made) stay as they were recorded.
 
 use rusqlite::Connection;
 
 use crate::store::{ClockStep, StoreError, sqlite::statement::execute};
 
-/// A unit of work.
+/// A unit of work that moves times. Returns how many it moved.
 pub(super) type UnitOfWork = Box<dyn FnOnce(&Connection) -> Result<u64, StoreError> + Send>;
 
-/// The columns that say when something is to happen, and those that say until when something holds. Of a host that is
-/// not paused `paused_until` is 0, which no clock comes to.
+/// The columns with a time when something is due, or a time until which something holds. A host that is not paused
+/// has `paused_until` 0, which is never ahead of a clock.
 const TIMES: [(&str, &str, Kind); 9] = [
     ("jobs", "next_look_at", Kind::Due),
     ("jobs", "lease_until", Kind::Holds),
@@ -25,17 +25,16 @@ const TIMES: [(&str, &str, Kind); 9] = [
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// It may come too early: then something is looked at or tried once more than planned.
+    /// The time may come too early: the only harm is one extra look or attempt.
     Due,
-    /// It must not end early: work would be done twice.
+    /// The time must not end early, or work would be done twice.
     Holds,
 }
 
-/// Nothing holds longer than this: leases and pauses last a minute or two.
+/// The longest time in milliseconds for which anything holds. Leases and pauses last a minute or two.
 const LONGEST_HOLD: i64 = 300_000;
 
-/// What a job's memory has of the same: the retry that is waited for, and since when the job is absent, which ends
-/// its watches after a while.
+/// Times in a job's memory: the next expected retry, and since when the job is absent, which ends its watches later.
 const REMEMBERED: [&str; 3] = [
     "$.phase.next_retry_at",
     "$.missing_since",
@@ -48,11 +47,12 @@ const MOVE_REMEMBERED: &str = "UPDATE jobs SET memory = json_set(memory, ?1, \
     AND json_extract(memory, ?1) IS NOT NULL \
     AND unixepoch(json_extract(memory, ?1), 'subsec') * 1000 > ?3";
 
-/// What is remembered as so little later than the new clock may have been written by it just now.
+/// In milliseconds: a remembered time up to this far ahead of the new clock may have been written by it just now.
 const WRITTEN_SINCE: i64 = 5_000;
 
-/// Moves all times with the clock, so that nothing waits longer than it was meant to, and no time limit passes by the
-/// step. Each unit of work says how many times it moved; damage in the way of one does not hold up the others.
+/// Moves all times with the clock. So nothing waits longer than intended, and the step makes no time limit pass.
+///
+/// Each unit of work returns how many times it moved. Damage that stops one unit does not stop the others.
 pub(super) fn units(step: ClockStep) -> Vec<UnitOfWork> {
     let values = (step.from.as_millisecond(), step.to.as_millisecond());
     let columns = TIMES.map(|(table, column, kind)| -> UnitOfWork {
@@ -64,7 +64,7 @@ pub(super) fn units(step: ClockStep) -> Vec<UnitOfWork> {
         Box::new(move |connection| Ok(execute(connection, &statement, values)?))
     });
     let by = step.to.as_millisecond() - step.from.as_millisecond();
-    // set back: what lies ahead of the new clock alone is by the old one
+    // the clock was set back: a time further ahead of the new clock can only come from the old one
     let after = if by < 0 {
         step.to.as_millisecond() + WRITTEN_SINCE
     } else {
@@ -76,8 +76,10 @@ pub(super) fn units(step: ClockStep) -> Vec<UnitOfWork> {
     columns.into_iter().chain(remembered).collect()
 }
 
-/// A time of the clock before lies as far ahead again as it did. One in between was past by the clock before, or was
-/// written since: it is brought back to the present, unless it is `spared` because it lies less far ahead than that.
+/// Moves times after the clock was set back. A time ahead of the old clock keeps its distance.
+///
+/// A time between the two clocks was past on the old one, or was written since the step. It becomes the present,
+/// unless it is at most `spared` milliseconds ahead.
 fn back(table: &str, column: &str, spared: i64) -> String {
     format!(
         "UPDATE {table} SET {column} = iif({column} >= ?1, {column} - (?1 - ?2), ?2) \
@@ -85,7 +87,8 @@ fn back(table: &str, column: &str, spared: i64) -> String {
     )
 }
 
-/// A time that lay ahead lies as far ahead again. Nothing was written by the new clock yet.
+/// Moves times after the clock was set forward. A time ahead of the old clock keeps its distance. The new clock has
+/// written nothing yet.
 fn forward(table: &str, column: &str) -> String {
     format!("UPDATE {table} SET {column} = {column} + (?2 - ?1) WHERE {column} > ?1")
 }

@@ -1,4 +1,4 @@
-//! What only the operator asks.
+//! Reads that only the operator's console needs.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -9,7 +9,8 @@ use crate::store::{
     sqlite::{SqliteStore, details, details::watch_columns},
 };
 
-/// Each kind of id has an index of its own, and each finds at most a page of watches.
+/// Finds watches by a job id, callback host, connection id or user id. Each has an index of its own and finds at most
+/// one page of watches.
 pub(super) const SEARCH: &str = concat!(
     "SELECT ",
     watch_columns!(),
@@ -29,7 +30,7 @@ pub(super) const SEARCH: &str = concat!(
      ORDER BY w.watch_id DESC LIMIT ?3"
 );
 
-/// What every watch's id comes before.
+/// A text that sorts after every watch's id.
 const AFTER_ALL: &str = "wch_~";
 
 pub(super) const HOSTS: &str = "SELECT host, failures, paused_until, probing, failed_at, \

@@ -1,5 +1,4 @@
-//! How many watches each client has in each state: counted as they come and change. A trigger counts those
-//! that are deleted.
+//! Counts the watches of each client by state as they are added and changed. A trigger counts deleted ones.
 
 use std::collections::BTreeMap;
 
@@ -24,12 +23,12 @@ const MORE: &str = "INSERT INTO watch_counts (client_id, state, n) VALUES (?1, ?
 pub(super) struct WatchCounts(BTreeMap<(i64, &'static str), i64>);
 
 impl WatchCounts {
-    /// A watch of this client comes into a state.
+    /// Adds a watch of this client in this state.
     pub(super) fn comes(&mut self, client: i64, state: &'static str) {
         *self.0.entry((client, state)).or_default() += 1;
     }
 
-    /// A watch, as its row was, changes into a state.
+    /// Moves a watch from the state in its row `was` to another state.
     pub(super) fn changes(
         &mut self,
         was: &OwnedRow,

@@ -1,4 +1,4 @@
-//! Damaged rows: named in the error, and left out of claims rather than stopping all work.
+//! Tests damaged rows: errors name them, and claims leave them out instead of stopping all work.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! Deliveries as their clients see them: listed, and put back in the queue.
+//! Deliveries as their clients see them: lists them, and puts them back in the queue.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ const LIST: &str = "SELECT d.delivery_id, d.client_id, d.state, d.next_attempt_a
     CROSS JOIN events e ON e.event_id = d.event_id \
     CROSS JOIN watches w ON w.watch_id = d.watch_id WHERE d.state = ";
 
-/// What is to be known of a watch before one of its events is queued once more.
+/// Selects the facts that decide whether an event of a watch may be queued once more.
 macro_rules! latest {
     () => {
         "SELECT w.watch_id, w.state, \
@@ -44,7 +44,7 @@ pub(super) const LATEST_OF_DELIVERY: &str = concat!(
      WHERE d.delivery_id = ?1 AND d.client_id = ifnull(?2, d.client_id)"
 );
 
-/// A delivery that waits already is only tried sooner; one in flight is left to its claim.
+/// A delivery that waits already is only tried sooner. A delivery in flight keeps its claim.
 const REDELIVER: &str = "UPDATE deliveries SET \
     round_attempts = iif(state = 'pending', round_attempts, 0), \
     deadline = iif(state <> 'pending' AND deadline <= ?2, NULL, deadline), \
@@ -67,10 +67,10 @@ macro_rules! redeliver_dead {
     };
 }
 
-/// What died of one client's.
+/// Queues one client's dead deliveries once more.
 pub(super) const REDELIVER_DEAD: &str = redeliver_dead!("client_id = ?1");
 
-/// What died of all clients'.
+/// Queues all clients' dead deliveries once more, except those of revoked clients.
 pub(super) const REDELIVER_ALL_DEAD: &str = redeliver_dead!(
     "?1 IS NULL AND NOT EXISTS (SELECT 1 FROM clients c \
          WHERE c.client_id = deliveries.client_id AND c.revoked_at IS NOT NULL)"
@@ -138,8 +138,8 @@ async fn list(
     Ok(entries)
 }
 
-/// Queues the latest event of a watch once more; `find` finds it by the id of the watch, or by that
-/// of a delivery, which must be the latest event's.
+/// Queues the latest event of a watch once more. `find` is the statement that finds it by the id of the watch or of a
+/// delivery. A delivery's id only counts if it is that of the latest event.
 fn redeliver(
     connection: &Connection,
     find: &'static str,
@@ -186,7 +186,7 @@ fn redeliver_dead(
     Ok(queued)
 }
 
-/// The statement that lists deliveries.
+/// Returns the statement that lists deliveries.
 pub(super) fn list_statement(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
     let mut statement = QueryBuilder::new(LIST);
     statement.push_bind(query.state.as_str());

@@ -1,4 +1,4 @@
-//! Watches with all that happened to them, read in three statements however many they are.
+//! Reads watches with their events, deliveries and attempts: three statements for any number of watches.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::{
     store::{EventDetails, StoreError, WatchDetails, common, sqlite::row::json_list},
 };
 
-/// The columns of a watch, of `watches w`.
+/// The columns of a watch, from `watches w`.
 macro_rules! watch_columns {
     () => {
         "w.watch_id, w.client_id, w.job_id, w.callback_url, w.operation, w.events, w.until_step, \
@@ -19,7 +19,7 @@ macro_rules! watch_columns {
 }
 pub(super) use watch_columns;
 
-/// Selects what [`tell`] reads, of `watches w`.
+/// Selects the columns that [`tell`] reads, from `watches w`.
 pub(super) const SELECT: &str = concat!(
     "SELECT ",
     watch_columns!(),
@@ -50,7 +50,7 @@ pub(super) const ATTEMPTS: &str = "SELECT a.delivery_id, a.number, a.started_at,
     FROM json_each(?1) i CROSS JOIN attempts a ON a.delivery_id = i.value \
     ORDER BY a.delivery_id, a.number";
 
-/// One watch with its story.
+/// Finds one watch with its details. If `owner` is given, only a watch of that client is found.
 pub(super) async fn find(
     connection: &mut SqliteConnection,
     owner: Option<ClientId>,
@@ -65,7 +65,7 @@ pub(super) async fn find(
     Ok(details.into_iter().next())
 }
 
-/// Watches with their details, those of them that are there.
+/// Finds watches with their details. Leaves out ids that do not exist.
 pub(super) async fn find_all(
     connection: &mut SqliteConnection,
     ids: &[WatchId],
@@ -77,7 +77,7 @@ pub(super) async fn find_all(
     tell(connection, &rows).await
 }
 
-/// The details of rows of [`SELECT`].
+/// Adds the events, deliveries and attempts to rows of [`SELECT`].
 pub(super) async fn tell(
     connection: &mut SqliteConnection,
     rows: &[SqliteRow],
@@ -93,7 +93,7 @@ pub(super) async fn tell(
     Ok(details)
 }
 
-/// The attempts of deliveries, oldest first.
+/// Finds the attempts of deliveries, oldest first.
 pub(super) async fn attempts(
     connection: &mut SqliteConnection,
     deliveries: impl IntoIterator<Item = DeliveryId>,

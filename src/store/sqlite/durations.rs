@@ -50,7 +50,7 @@ impl DurationStore for SqliteStore {
     }
 }
 
-/// Finds paces for many looks at once.
+/// Finds durations for many looks at once.
 pub(super) struct SqliteDurationLoader(pub(super) Reader);
 
 #[async_trait]
@@ -79,7 +79,7 @@ impl LoadBatch for SqliteDurationLoader {
     }
 }
 
-/// Learns what looks taught.
+/// Adds duration samples to the stored statistics, and remembers the banks of connections.
 pub(super) fn learn(
     connection: &Connection,
     lessons: &DurationSamples<'_>,

@@ -1,4 +1,4 @@
-//! Examines the whole file at the start, so that damage is known before somebody relies on what is stored.
+//! Examines the whole file at the start, so that damage is known before anybody relies on the stored data.
 
 use std::{path::Path, thread};
 
@@ -16,14 +16,14 @@ use crate::{
     },
 };
 
-/// The most findings that are told; more say nothing new.
+/// Reports at most five findings, because more say nothing new.
 const FINDINGS: &str = "PRAGMA quick_check(5)";
 
-/// What SQLite says of a file in which it finds nothing.
+/// SQLite's only line about a file without damage.
 const WHOLE: &str = "ok";
 
-/// Begins to examine the file, on a thread and a connection of its own: reading all of it takes a while. The answer
-/// comes at the end; what was found is noted before, whether somebody waits for it or not.
+/// Begins to examine the file on its own thread and connection, since reading all of it takes a while. The receiver
+/// gets its message at the end. Findings are noted before that, even if nobody waits.
 pub(super) fn begin(store: &SqliteStore) -> Result<oneshot::Receiver<()>, StoreError> {
     let (caller, answer) = oneshot::channel();
     let (health, path) = (store.0.health.clone(), store.0.health.path().to_owned());

@@ -13,34 +13,34 @@ use crate::{
     store::{StoreError, sqlite::file_identity::OpenedFiles},
 };
 
-/// How many rows are left alone at most because of damage.
+/// The maximum number of rows that are skipped because of damage, for jobs and for deliveries.
 const MOST_LEFT_ALONE: usize = 100_000;
 
-/// What is known against the file. Clones share it, and nothing of it is forgotten before the store is opened again.
+/// The known faults of the file. Clones share them, and none is forgotten until the store is opened again.
 #[derive(Debug, Clone)]
 pub(super) struct FileHealth(Arc<FileState>);
 
 #[derive(Debug)]
 struct FileState {
     files: OpenedFiles,
-    /// What became of the file.
+    /// What happened to the file.
     lost: OnceLock<String>,
     /// The first damage that was met.
     damage: OnceLock<String>,
     left_alone: Mutex<SkippedRows>,
 }
 
-/// Due work that cannot even be put off, since its own row or index is damaged.
+/// Due work that cannot even be put off, because its own row or index is damaged.
 #[derive(Debug, Default)]
 pub(super) struct SkippedRows {
-    /// By number.
+    /// Numbers of jobs.
     pub(super) jobs: HashSet<i64>,
-    /// By id.
+    /// Ids of deliveries.
     pub(super) deliveries: HashSet<String>,
 }
 
 impl FileHealth {
-    /// Nothing is known against the file at this path yet.
+    /// Starts without any known fault of the file at this path.
     pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
         let files = OpenedFiles::at(path).map_err(sqlx::Error::Io)?;
         Ok(Self(Arc::new(FileState {
@@ -51,12 +51,12 @@ impl FileHealth {
         })))
     }
 
-    /// Where the file is.
+    /// Returns the path of the file.
     pub(super) fn path(&self) -> &Path {
         self.0.files.path()
     }
 
-    /// Fails once the file was seen to be another one: what is written now is lost with the next start.
+    /// Fails once the file was found to be another one: later writes would be lost at the next start.
     pub(super) fn is_in_place(&self) -> Result<(), StoreError> {
         match self.0.lost.get() {
             Some(fate) => Err(StoreError::Unavailable(fate.as_str().into())),
@@ -64,7 +64,7 @@ impl FileHealth {
         }
     }
 
-    /// Compares the file at the path with the one that was opened.
+    /// Fails if the file at the path is not the one that was opened. Remembers it.
     pub(super) fn check_place(&self) -> Result<(), StoreError> {
         self.is_in_place()?;
         match self.0.files.what_happened() {
@@ -88,7 +88,7 @@ impl FileHealth {
         }
     }
 
-    /// Notes a failure, if it is damage.
+    /// Notes a failure if it is damage.
     pub(super) fn note(&self, failure: &StoreError) {
         if !failure.is_damage() {
             return;
@@ -109,12 +109,12 @@ impl FileHealth {
         }
     }
 
-    /// Notes what an examination of the whole file found.
+    /// Notes the findings of an examination of the whole file.
     pub(super) fn note_findings(&self, findings: String) {
         self.note(&StoreError::Damaged(findings.into()));
     }
 
-    /// Fails once damage was met: what is written now may be what nobody can read later.
+    /// Fails once damage was met: later writes might never be readable.
     pub(super) fn is_whole(&self) -> Result<(), StoreError> {
         match self.0.damage.get() {
             Some(what) => Err(StoreError::Damaged(what.as_str().into())),
@@ -122,7 +122,7 @@ impl FileHealth {
         }
     }
 
-    /// The work that is left alone.
+    /// Returns the rows that are skipped.
     pub(super) fn left_alone(&self) -> MutexGuard<'_, SkippedRows> {
         // each change is a single step, so the data is consistent even if the lock is poisoned
         self.0
@@ -133,14 +133,14 @@ impl FileHealth {
 }
 
 impl SkippedRows {
-    /// Leaves a job alone until the next start.
+    /// Skips a job until the next start.
     pub(super) fn leave_job(&mut self, number: i64) {
         if self.jobs.len() < MOST_LEFT_ALONE {
             self.jobs.insert(number);
         }
     }
 
-    /// Leaves a delivery alone until the next start.
+    /// Skips a delivery until the next start.
     pub(super) fn leave_delivery(&mut self, id: String) {
         if self.deliveries.len() < MOST_LEFT_ALONE {
             self.deliveries.insert(id);

@@ -1,5 +1,5 @@
-//! The database's files as the file system knows them: made for their owner alone, and told apart from others that
-//! take their place.
+//! The database's files in the file system: creates them for their owner alone, and detects whether another file took
+//! their place.
 
 use std::{
     fs::{self, File, Metadata},
@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// The files beside the database that SQLite works with while it is open.
+/// The endings of the files that SQLite keeps beside the database while it is open.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
 /// The files of one database, as they were when it was opened.
@@ -16,15 +16,15 @@ const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 pub(super) struct OpenedFiles {
     database: PathBuf,
     identity: Identity,
-    /// SQLite makes these with its first statement, and removes them with its last connection.
+    /// SQLite creates these files with its first statement, and removes them with its last connection.
     companions: Mutex<[Option<Identity>; COMPANIONS.len()]>,
 }
 
-/// Names a file, whatever its path is: device and inode.
+/// Identifies a file independently of its path: device and inode.
 type Identity = (u64, u64);
 
 impl OpenedFiles {
-    /// Notes which file is at this path. The path is made absolute, so that a renamed folder shows.
+    /// Notes which file is at this path. The path is made absolute, so that a renamed folder is noticed.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         let database = std::path::absolute(path)?;
         let identity = identity(&fs::metadata(&database)?);
@@ -35,12 +35,12 @@ impl OpenedFiles {
         })
     }
 
-    /// Where the database is.
+    /// Returns the path of the database.
     pub(super) fn path(&self) -> &Path {
         &self.database
     }
 
-    /// What became of the files, if they are not the ones any more that were opened.
+    /// Returns what happened to the files if they are no longer the opened ones.
     pub(super) fn what_happened(&self) -> io::Result<Option<String>> {
         if let Some(fate) = fate_of(&self.database, self.identity)? {
             return Ok(Some(fate));
@@ -64,14 +64,14 @@ impl OpenedFiles {
     }
 }
 
-/// A file beside the database.
+/// Returns the path of a file beside the database.
 fn beside(database: &Path, ending: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(ending);
     PathBuf::from(path)
 }
 
-/// What became of a file that was this one.
+/// Returns what happened to this file if another one, or none, is at its path.
 fn fate_of(path: &Path, known: Identity) -> io::Result<Option<String>> {
     let fate = match find(path)? {
         Some(found) if found == known => return Ok(None),
@@ -97,14 +97,14 @@ fn identity(file: &Metadata) -> Identity {
     (file.dev(), file.ino())
 }
 
-/// Where files have no number, only one that is gone shows.
+/// Without inodes, only a missing file is noticed.
 #[cfg(not(unix))]
 fn identity(_: &Metadata) -> Identity {
     (0, 0)
 }
 
-/// Makes an empty file that only its owner can read, unless there is one. SQLite gives the files beside a database
-/// the rights of the database.
+/// Creates an empty file that only its owner can read, unless the file exists. SQLite gives the files beside a
+/// database the same permissions.
 pub(super) fn make_private(path: &Path) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create_new(true);
@@ -135,7 +135,7 @@ mod tests {
             files
         };
         let files = open();
-        // the same file with other content, as its own writes are
+        // the same file with other content, as after SQLite's own writes
         fs::write(&path, "more").unwrap();
         assert_eq!(files.what_happened().unwrap(), None);
         fs::remove_file(&wal).unwrap();

@@ -1,4 +1,4 @@
-//! Hints: which were taken, and the jobs they make due.
+//! Hints: remembers the ones that were taken, and makes their jobs due.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use crate::store::{
     },
 };
 
-/// How many jobs one hint makes due at most: a connection has one or two, a user a few.
+/// The maximum number of jobs that one hint makes due. A connection has one or two jobs, a user a few.
 const MOST_JOBS: usize = 500;
 
 pub(super) const REMEMBER: &str =
     "INSERT INTO hints (hint_id, taken_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 
-/// How long hints are remembered at least: Basiq sends one again for 28 hours.
+/// The minimum time for which hints are remembered. Basiq repeats a hint for up to 28 hours.
 const REMEMBERED: Duration = Duration::from_hours(48);
 
-/// Each new hint makes room for itself.
+/// Deletes up to ten old hints. It runs with each new hint, so the table does not grow without bound.
 pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id IN \
     (SELECT hint_id FROM hints WHERE taken_at < ?1 ORDER BY taken_at LIMIT 10)";
 
@@ -37,9 +37,11 @@ pub(super) const OF_USER: &str = "SELECT job_id FROM jobs \
 pub(super) const OF_USER_ALONE: &str = "SELECT job_id FROM jobs \
     WHERE user_id = ?1 AND connection_id IS NULL AND next_look_at IS NOT NULL LIMIT ?2";
 
-/// `hinted_at` is when the latest look that follows from a hint is due. If that is past, this one is
-/// due now, or when the interval is over; a look that is under way may have begun before the hint, and
-/// `joined` has another follow it. If it is still to come, it serves this hint too.
+/// Makes jobs due. `hinted_at` is the due time of the latest look that follows from a hint.
+///
+/// * If that time is past, the next look is due now, or when the interval is over. A look in flight may have begun
+///   before the hint, so `joined` makes another look follow it.
+/// * If that time is still to come, that look serves this hint too.
 pub(super) const DUE: &str = "UPDATE jobs SET urgency = min(urgency, 1), \
     joined = iif(ifnull(hinted_at, 0) <= ?3, 1, joined), \
     next_look_at = min(next_look_at, max(?2, ifnull(hinted_at, 0) + ?4)), \
@@ -80,7 +82,7 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError>
     Ok(HintOutcome::Due(u64::try_from(jobs.len()).unwrap_or(0)))
 }
 
-/// The open jobs that a hint is about.
+/// Finds the open jobs that a hint is about.
 fn watched_jobs(connection: &Connection, subject: &HintSubject) -> Result<Vec<String>, StoreError> {
     let lookups = match subject {
         HintSubject::User(user_id) => vec![(OF_USER, user_id)],

@@ -1,4 +1,4 @@
-//! Callback hosts that keep failing: paused, then probed by one attempt at a time.
+//! Callback hosts that keep failing: they are paused, then probed by one attempt at a time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,8 +15,8 @@ use crate::store::{
     },
 };
 
-/// Columns are those before the change. A host that is paused, and not by a probe that has come back
-/// now, stays paused as it was: attempts that were in flight when it was paused say nothing new.
+/// Columns on the right-hand side have their values before the change. A paused host keeps its pause unless its probe
+/// has just failed. Other attempts were in flight when the pause began and say nothing new.
 pub(super) const FAILED: &str = "INSERT INTO failing_hosts \
     (host, failures, pauses, paused_until, probing, failed_at) VALUES (?1, 1, 0, 0, 0, ?2) \
     ON CONFLICT (host) DO UPDATE SET failures = failures + 1, failed_at = ?2, \
@@ -29,37 +29,37 @@ pub(super) const FAILED: &str = "INSERT INTO failing_hosts \
 pub(super) const ANSWERED: &str =
     "DELETE FROM failing_hosts WHERE host = ?1 RETURNING host, pauses";
 
-/// Until the probe has come back, or its lease has run out, nothing else is tried.
+/// Nothing else is tried until the probe has ended or its lease has expired.
 pub(super) const PROBE: &str = "UPDATE failing_hosts SET probing = 1, paused_until = ?2 \
     WHERE host IN (SELECT value FROM json_each(?1))";
 
-/// The pauses of hosts that have a delivery which is due at this very time: somebody sent it again by hand. One attempt
-/// finds out whether such a host answers.
+/// Ends the pauses of hosts with a delivery that is due at exactly `?1`, because somebody sent it again by hand. One
+/// attempt then finds out whether the host answers.
 pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probing = 0 \
     WHERE paused_until > 0 AND EXISTS (SELECT 1 FROM deliveries d \
         WHERE d.host = failing_hosts.host AND d.ready_at = ?1)";
 
-/// Deliveries that are due, were first due so long ago, and wait for a host that has not answered since it was paused.
-/// What is pending has not changed its state since it was first due.
+/// Finds deliveries that are due, were first due by `?2`, and wait for a host that has not answered since its pause.
+/// A pending delivery has not changed its state since it was first due.
 pub(super) const WAITING: &str = "SELECT d.delivery_id FROM deliveries d \
     WHERE d.state = 'pending' AND d.updated_at <= ?2 AND d.deadline IS NULL AND d.ready_at <= ?1 \
     AND EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host AND f.pauses > 0) \
     ORDER BY d.updated_at LIMIT ?3";
 
-/// The state is compared once more: what was found may be claimed by now.
+/// Compares the due time once more: another claim may have taken a delivery since the search.
 pub(super) const GIVE_UP: &str = "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, \
     lease_id = NULL, lease_until = NULL, updated_at = ?2 \
     WHERE delivery_id IN (SELECT value FROM json_each(?1)) AND ready_at <= ?2 \
     RETURNING delivery_id, event_id, watch_id, host, \
     (SELECT w.job_id FROM watches w WHERE w.watch_id = deliveries.watch_id) AS job_id";
 
-/// Lifts the pauses of hosts of what was sent again by hand at this time.
+/// Ends the pauses of the hosts of deliveries that were sent again by hand at this time.
 pub(super) fn lift(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
     execute(connection, LIFT, params![now.as_millisecond()])?;
     Ok(())
 }
 
-/// The deliveries that wait for a paused host for too long.
+/// Finds the deliveries that have waited too long for a paused host.
 pub(super) fn waiting(
     connection: &Connection,
     waiting: WaitLimit,
@@ -129,7 +129,7 @@ fn failed(connection: &Connection, host: &str, now: Timestamp) -> Result<(), Sto
     Ok(())
 }
 
-/// Hosts that answered start afresh.
+/// Deletes the failures of hosts that answered.
 fn forget(connection: &Connection, hosts: Vec<&str>) -> Result<(), StoreError> {
     let hosts = hosts.into_iter().map(|host| (host,));
     for row in &fetch_each(connection, ANSWERED, hosts)? {
@@ -142,7 +142,7 @@ fn forget(connection: &Connection, hosts: Vec<&str>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Notes that these hosts are probed, by attempts whose lease ends then.
+/// Notes that these hosts are probed until the lease of the probing attempts ends.
 pub(super) fn probe(
     connection: &Connection,
     hosts: &[String],

@@ -1,4 +1,4 @@
-//! Jobs to look at: claimed when they are due.
+//! Jobs to look at: claims the due ones and records their looks.
 
 use std::{
     collections::HashMap,
@@ -48,7 +48,7 @@ const PUT_OFF: &str = "UPDATE jobs SET lease_id = NULL, lease_until = NULL, \
         AND w.settled_at IS NULL), ?2, NULL) \
     WHERE job_no IN (SELECT value FROM json_each(?1))";
 
-/// The least of those that are there.
+/// The earliest due time. `min` ignores the urgencies that have no due job.
 pub(super) const NEXT_DUE: &str = "SELECT min(due) FROM (\
     SELECT min(ready_at) AS due FROM jobs WHERE urgency = 0 AND ready_at IS NOT NULL UNION ALL \
     SELECT min(ready_at) FROM jobs WHERE urgency = 1 AND ready_at IS NOT NULL UNION ALL \
@@ -161,7 +161,7 @@ pub(super) fn take(
     Ok(due.iter().filter_map(|no| jobs.remove(no)).collect())
 }
 
-/// The numbers of the due jobs to claim: the more urgent first, each kind by how long it has been due.
+/// Returns the numbers of the due jobs to claim: more urgent kinds first, and the longest due first within a kind.
 fn due(connection: &Connection, claim: Claim, turn: u32) -> Result<Vec<i64>, StoreError> {
     let mut kinds: [Vec<i64>; KINDS] = Default::default();
     for (urgency, due) in (0_i64..).zip(&mut kinds) {
@@ -174,7 +174,7 @@ fn due(connection: &Connection, claim: Claim, turn: u32) -> Result<Vec<i64>, Sto
     Ok(shares(kinds, claim, turn))
 }
 
-/// What of each kind is claimed.
+/// Chooses which due jobs of each kind are claimed.
 pub(super) fn shares(kinds: [Vec<i64>; KINDS], claim: Claim, turn: u32) -> Vec<i64> {
     let parts = divide(kinds.each_ref().map(Vec::len), claim.limit, turn);
     let taken = kinds.into_iter().zip(parts);
@@ -190,7 +190,7 @@ fn open_watches(
     Ok(common::watches_by_job(&rows))
 }
 
-/// Frees jobs that cannot be looked at: without an open watch for good, unreadable for a while.
+/// Frees jobs that cannot be looked at. A job without an open watch rests for good, an unreadable one for a while.
 fn put_off(connection: &Connection, jobs: &str, now: Timestamp) -> Result<(), StoreError> {
     execute(
         connection,

@@ -1,5 +1,5 @@
-//! What looks brought: jobs, watches, events and their deliveries, in one unit of work and, however
-//! many looks there are, in a few statements.
+//! Records looks: jobs, watches, events and their deliveries. One unit of work and a few statements record any number
+//! of looks.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -36,7 +36,7 @@ pub(super) const CHANGE_WATCH: &str = "UPDATE watches SET state = ?2, progress =
 pub(super) const ADD_EVENT: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
     VALUES (?1, ?2, ?3, ?4) ON CONFLICT (event_id) DO NOTHING";
 
-/// The plus keeps the planner off the index of states, where all that is pending would be read.
+/// `+state` keeps the planner from using the index of states, where it would read all pending deliveries.
 pub(super) const SUPERSEDE: &str = "UPDATE deliveries SET state = 'superseded', \
     next_attempt_at = NULL, updated_at = ?2 WHERE watch_id = ?1 AND +state = 'pending'";
 
@@ -44,18 +44,18 @@ pub(super) const ADD_DELIVERY: &str = "INSERT INTO deliveries (delivery_id, even
     client_id, host, state, next_attempt_at, updated_at, deadline, lease_id, lease_until) \
     VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?6, ?7, ?8, iif(?8 IS NULL, NULL, ?9))";
 
-/// A host that is paused, or that one attempt at a time probes.
+/// Finds a host that is paused, or that one attempt at a time probes.
 pub(super) const HOST_BLOCKER: &str =
     "SELECT host AS id, 0 AS is_watch FROM failing_hosts WHERE host = ?1 AND pauses > 0";
 
-/// Another delivery of the watch that is in flight.
+/// Finds another delivery of the watch that is in flight.
 pub(super) const WATCH_BLOCKER: &str = "SELECT watch_id AS id, 1 AS is_watch FROM deliveries \
     WHERE watch_id = ?1 AND +lease_until > ?2 LIMIT 1";
 
 pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until \
     FROM clients WHERE client_id = ?1";
 
-/// A watch that joined since the claim was not looked at yet: the job stays due.
+/// The look did not cover a watch that joined after the claim, so the job stays due.
 pub(super) const RECORD_JOB: &str = "UPDATE jobs SET memory = ?2, lease_id = NULL, \
     lease_until = NULL, waits_for = iif(?3, waits_for, ?4), \
     waits_for_method = iif(?3, waits_for_method, ?5), \
@@ -72,10 +72,10 @@ const FORGET_FAILURES: &str = "DELETE FROM connection_failures WHERE connection_
 const ADD_FAILURE: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
     VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 
-/// Where new deliveries find room, and what opens their clients' secrets.
+/// The dispatch of new deliveries, and the sealer that opens their clients' secrets.
 pub(super) type SqliteDispatchContext = (NewDeliveries, Sealer);
 
-/// Records looks; says of which jobs the lease still held, and which new deliveries were claimed at once.
+/// Records looks. Returns the jobs whose lease still held, and the new deliveries that were claimed at once.
 pub(super) fn record(
     connection: &Connection,
     looks: &[Look],
@@ -124,7 +124,7 @@ fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Changes the watches that are still open, and stores what they are told.
+/// Changes the watches that are still open, and stores their events.
 fn change_watches(
     connection: &Connection,
     looks: &[&Look],
@@ -146,7 +146,7 @@ fn change_watches(
     add_events(connection, news, handing)
 }
 
-/// Changes those watches that are open.
+/// Writes the new states of the watches that are open.
 fn write_changes(
     connection: &Connection,
     rows: &[ChangeRow<'_>],
@@ -170,7 +170,7 @@ fn write_changes(
     }
 }
 
-/// Adds events and their deliveries, each once, in place of what was not accepted yet.
+/// Adds events and their deliveries, each once. They replace earlier deliveries that are still pending.
 fn add_events(
     connection: &Connection,
     mut news: Vec<NewEventRow>,
@@ -207,7 +207,7 @@ fn add_events(
     Ok(handed)
 }
 
-/// Claims new deliveries as far as there is room.
+/// Claims new deliveries as far as there is capacity.
 fn claim(
     connection: &Connection,
     news: &mut [NewEventRow],
@@ -228,7 +228,7 @@ fn claim(
     Ok((slots, claimed))
 }
 
-/// Counts failures of connections, and forgets those before a success.
+/// Counts failures of connections. A success deletes the earlier ones.
 fn report_connections(connection: &Connection, looks: &[&Look]) -> Result<(), StoreError> {
     let (succeeded, failures) = reports(looks);
     let succeeded = succeeded.into_iter().map(|connection_id| (connection_id,));

@@ -1,4 +1,4 @@
-//! Files of versions before: their rows are all there once the tables are made anew.
+//! Tests that a file of an earlier version keeps all its rows when migrations rebuild the tables.
 
 use sqlx::{ConnectOptions, Connection, migrate::Migrator, sqlite::SqliteConnectOptions};
 
@@ -7,7 +7,7 @@ use crate::store::{
     sqlite::{SqliteStore, open::MIGRATIONS},
 };
 
-/// A watch with an event that was delivered at the second attempt, one whose event waits, and one that is open.
+/// Three watches: one whose event was delivered at the second attempt, one whose event waits, and one that is open.
 const ROWS: &str = "\
     INSERT INTO clients (name, key_hash, secret, created_at) VALUES ('app', x'01', 'whsec_AAAA', 1);
     INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory) VALUES
@@ -33,7 +33,7 @@ const ROWS: &str = "\
         ('dlv_01JD0000000000000000000001', 1, 'lse_01JD0000000000000000000001', 3, 1, 500),
         ('dlv_01JD0000000000000000000001', 2, 'lse_01JD0000000000000000000002', 4, 1, 204);";
 
-/// What is counted in each version's tables alike.
+/// Counts rows that exist in the tables of each version.
 const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM jobs) || ' ' || (SELECT count(*) FROM watches) || ' ' \
     || (SELECT count(*) FROM events) || ' ' || (SELECT count(*) FROM deliveries) || ' ' \
@@ -77,7 +77,7 @@ async fn jobs_that_had_no_numbers_keep_their_watches_and_all_that_follows_from_t
     let open = "wch_01JD0000000000000000000002".parse().unwrap();
     let open = store.find_watch(None, open).await.unwrap().unwrap();
     assert!(open.watch.trace.is_some());
-    // and what belongs to a watch still goes with it
+    // deleting a watch still deletes its events, deliveries and attempts
     let now = jiff::Timestamp::from_millisecond(10).unwrap();
     assert_eq!(store.purge_ended(now, 10).await.unwrap(), 1);
     let left: String = sqlx::query_scalar(COUNTS)

@@ -62,11 +62,11 @@ use crate::{
     },
 };
 
-/// Connections that read. They never wait for the writer, so a few are enough.
+/// The number of connections that read. They never wait for the writer, so a few are enough.
 const READERS: u32 = 4;
 
-/// A store in one SQLite file. Clones share it. One relay at a time uses a file; commands may
-/// change clients meanwhile.
+/// A store in one SQLite file. Clones share it. Only one relay may use a file, but commands may change clients
+/// meanwhile.
 #[derive(Debug, Clone)]
 pub struct SqliteStore(Arc<Inner>);
 
@@ -74,7 +74,7 @@ pub struct SqliteStore(Arc<Inner>);
 struct Inner {
     sealer: Sealer,
     health: FileHealth,
-    /// Claims of jobs so far: whose turn it is among their kinds.
+    /// The number of job claims so far. Claims too small to divide serve the kinds of jobs in turn, by this number.
     claims: AtomicU32,
     new_jobs: NewJobs,
     new_deliveries: NewDeliveries,
@@ -87,8 +87,8 @@ struct Inner {
 }
 
 impl SqliteStore {
-    /// Opens the store in this file, which is made if there is none, and brings its tables up to
-    /// date. Only its owner can read a file that is made.
+    /// Opens the store in this file and updates its tables. Creates the file if it does not exist; only its owner can
+    /// read a new file.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_sealed(path, Sealer::default()).await
     }
@@ -139,13 +139,13 @@ impl SqliteStore {
         })))
     }
 
-    /// Commits so far; writes that waited for one another share one.
+    /// Returns the number of commits so far. Units of work that waited together share one commit.
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.0.writer.commits()
     }
 
-    /// One unit of work in the next commit.
+    /// Runs one unit of work in the next commit.
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -154,18 +154,18 @@ impl SqliteStore {
         self.0.writer.write(work).await
     }
 
-    /// One unchanging view of all that was committed.
+    /// Begins a transaction that sees one unchanging view of all commits so far.
     async fn read(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.readers()?.begin().await?)
     }
 
-    /// The connections that read. They would go on to read a file that was removed.
+    /// Returns the connections that read. Fails if the file was removed or replaced, since they would still read it.
     fn readers(&self) -> Result<&SqlitePool, StoreError> {
         self.0.health.is_in_place()?;
         Ok(&self.0.readers)
     }
 
-    /// When something is due; not known where damage is in the way, and then whoever asks looks by itself.
+    /// Converts a due time. Returns none if damage hides it: the caller then checks for work by itself.
     fn due_if_whole(
         &self,
         due: Result<Option<i64>, sqlx::Error>,
@@ -180,7 +180,7 @@ impl SqliteStore {
     }
 }
 
-/// Answers a caller; one that went away does not matter.
+/// Answers a caller. The caller may have gone away.
 fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
     if caller.send(answer).is_err() {
         trace!("a caller of the store did not wait for its answer");
@@ -219,7 +219,7 @@ mod tests {
         let left = std::fs::read_dir(home.path()).unwrap();
         let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["relay.db"]);
-        // and whoever asks is told
+        // a caller after the close gets an error
         assert!(store.find_client_by_key(&key).await.is_err());
     }
 
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(wal.unwrap(), "wal");
         let keys = write("(SELECT foreign_keys AS v FROM pragma_foreign_keys)").await;
         assert_eq!(keys.unwrap(), "1");
-        // of those that write, look up, read and, as those do, migrate
+        // all kinds of connections: the writer, the lookups, and the readers, whose settings the migration shares
         let in_memory = "(SELECT temp_store AS v FROM pragma_temp_store)";
         assert_eq!(write(in_memory).await.unwrap(), "2");
         let looked_up = store

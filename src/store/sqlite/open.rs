@@ -1,4 +1,4 @@
-//! Opening the file: tables brought up to date, and connections with their settings.
+//! Opens the file: updates its tables, and configures connections.
 
 use std::{
     path::Path,
@@ -14,37 +14,38 @@ use sqlx::{
 
 use crate::store::{StoreError, common};
 
-/// Makes the tables.
+/// The migrations that create and change the tables.
 pub(in crate::store) static MIGRATIONS: Migrator = sqlx::migrate!("src/store/sqlite/migrations");
 
 /// How long a connection waits for a lock that another process holds.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a file is opened that was made before.
+/// The flags that open an existing file.
 const THERE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
-/// What every connection is set to.
+/// The settings of every connection.
 const PRAGMAS: [(&str, &str); 4] = [
     ("journal_size_limit", "67108864"),
-    // 4 MB; there are several, and the system keeps pages too
+    // 4 MB: there are several connections, and the operating system caches pages too
     ("cache_size", "-4096"),
-    // what a savepoint may have to undo and what is sorted stay in memory: there may be no other file to write
+    // sorted rows and the undo data of savepoints stay in memory: SQLite may have no other file to write to
     ("temp_store", "memory"),
-    // pages: a checkpoint syncs twice, so not every few hundred commits
+    // in pages: a checkpoint syncs twice, so it runs rarely, not every few hundred commits
     ("wal_autocheckpoint", "8000"),
 ];
 
-/// The pages that the writer keeps, in kilobytes: the ends of the indexes stay in memory.
+/// The size of the writer's page cache: 32 MB, which SQLite takes as negative kilobytes. It keeps the ends of the
+/// indexes in memory.
 const WRITERS_CACHE: i64 = -32_768;
 
-/// Rows that a statement may find before they are taken.
+/// The number of rows that a statement may buffer before the caller takes them.
 const ROWS: usize = 1024;
 
-/// Statements each connection keeps prepared; more than the store has.
+/// The number of prepared statements that each connection keeps. The store has fewer.
 const PREPARED: usize = 200;
 
-/// Makes the file if there is none, and brings its tables up to date. Another process may do the same just now, and
-/// leave it to be done again.
+/// Creates the file if it does not exist, and updates its tables. If another process does the same at this moment,
+/// tries again for up to [`BUSY_TIMEOUT`].
 pub(super) async fn prepare(options: &SqliteConnectOptions) -> Result<(), StoreError> {
     let began = Instant::now();
     loop {
@@ -60,7 +61,7 @@ pub(super) async fn prepare(options: &SqliteConnectOptions) -> Result<(), StoreE
 
 async fn migrate(options: &SqliteConnectOptions) -> Result<(), MigrateError> {
     let options = options.clone().create_if_missing(true);
-    // a migration that makes a table anew drops the old one, and with it would go what refers to its rows
+    // a migration that rebuilds a table drops the old one: enforced foreign keys would delete rows that refer to it
     let mut connection = options
         .journal_mode(SqliteJournalMode::Wal)
         .foreign_keys(false)
@@ -70,14 +71,14 @@ async fn migrate(options: &SqliteConnectOptions) -> Result<(), MigrateError> {
     Ok(connection.close().await?)
 }
 
-/// The connection that writes.
+/// Opens the connection that writes.
 pub(super) fn open_to_write(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = open(path)?;
     connection.pragma_update(None, "cache_size", WRITERS_CACHE)?;
     Ok(connection)
 }
 
-/// The file is there: a disk that went away must not be taken for an empty store.
+/// Opens an existing file only: a disk that is not mounted must not look like an empty store.
 fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_with_flags(path, THERE)?;
     configure(&connection)?;
@@ -87,7 +88,7 @@ fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
 fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
-    // or a statement whose rows an index might leave out is prepared anew for each value
+    // without this, SQLite prepares a statement again for each value that is compared with a partial index's column
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
@@ -97,15 +98,15 @@ fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// A connection that only reads.
+/// Opens a connection that only reads.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = open(path)?;
     connection.pragma_update(None, "query_only", "ON")?;
     Ok(connection)
 }
 
-/// Whether another process may have been at the same file: it holds a lock, or made meanwhile what was to be
-/// made. The migrations themselves have nothing wrong in them.
+/// Whether another process may be working on the same file: it holds a lock, or it just created what this migration
+/// creates. The migrations themselves contain no errors.
 fn met_another(error: &MigrateError) -> bool {
     let (MigrateError::Execute(sqlx::Error::Database(error))
     | MigrateError::ExecuteMigration(sqlx::Error::Database(error), _)) = error
@@ -113,11 +114,11 @@ fn met_another(error: &MigrateError) -> bool {
         return false;
     };
     let code = error.code().and_then(|code| code.parse::<i64>().ok());
-    // there already, busy, locked, recorded already
+    // exists already (1), busy (5), locked (6), recorded already (19)
     code.is_some_and(|code| matches!(code & 0xff, 1 | 5 | 6 | 19))
 }
 
-/// Of the connections that read, and of the one that migrates.
+/// Returns the options of the connections that read and of the one that migrates.
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -125,7 +126,7 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .synchronous(SqliteSynchronous::Full)
         .statement_cache_capacity(PREPARED)
-        // rows of a batch are handed over without a wait
+        // a batch of rows is passed on without waiting for the caller between rows
         .row_buffer_size(ROWS)
         .disable_statement_logging();
     PRAGMAS

@@ -1,4 +1,4 @@
-//! Deliveries to send: claimed when they are due, a few for each host.
+//! Deliveries to send: claims the due ones, a few for each host.
 
 use std::sync::Arc;
 
@@ -23,15 +23,15 @@ use crate::{
     },
 };
 
-/// How many candidates there are for each delivery that may be claimed: of one watch only one is, and of a host that is
-/// probed.
+/// The number of candidates for each delivery that may be claimed. More are needed because a watch, or a host that is
+/// probed, gets only one delivery at a time.
 pub(super) const CANDIDATES: usize = 2;
 
-/// Of how many hosts the candidates are put in order at once.
+/// The number of hosts whose candidates are sorted at once.
 const HOSTS_AT_ONCE: usize = 256;
 
-/// Hosts with pending deliveries, found by stepping from one to the next in the index, so that the
-/// length of one host's queue does not matter; `?1` are the hosts to leave out.
+/// Finds hosts with pending deliveries. It steps in the index from one host to the next, so the length of a host's
+/// queue does not matter. `?1` is the list of hosts to leave out.
 macro_rules! hosts {
     () => {
         "WITH RECURSIVE every(host) AS ( \
@@ -45,16 +45,17 @@ macro_rules! hosts {
     };
 }
 
-/// The hosts that may have something due: whether each is paused, and whether it is tried only to find out if it
-/// answers again. A parameter that is compared as it is with what an index is limited by would have the statement
-/// prepared anew for each value; the plus is against that.
+/// Finds the hosts that may have something due. Reads whether each is paused, and whether it is only probed.
+///
+/// `+?2` keeps SQLite from preparing the statement again for each value: the column is in a partial index's
+/// condition.
 pub(super) const HOSTS: &str = concat!(
     hosts!(),
     "SELECT hosts.host, ifnull(f.paused_until > +?2, 0) AS paused, ifnull(f.pauses > 0, 0) AS probed \
      FROM hosts LEFT JOIN failing_hosts f ON f.host = hosts.host WHERE hosts.host IS NOT NULL"
 );
 
-/// The longest due of a host, leaving out watches of which another delivery is in flight.
+/// Finds the longest due deliveries of a host. Leaves out watches that have another delivery in flight.
 macro_rules! oldest {
     ($kind:literal) => {
         concat!(
@@ -69,7 +70,7 @@ macro_rules! oldest {
 
 pub(super) const OLDEST: &str = oldest!("");
 
-/// Of a host that is paused only what has a deadline is tried.
+/// Finds the due deliveries of a paused host: only those with a deadline are tried.
 pub(super) const SPOILING: &str = oldest!(" AND c.deadline IS NOT NULL");
 
 pub(super) const LEASE: &str = "UPDATE deliveries SET lease_id = ?2, lease_until = ?3 \
@@ -87,8 +88,11 @@ pub(super) const CLAIMED: &str = "SELECT d.delivery_id, d.event_id, d.deadline, 
 const PUT_OFF: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, \
     next_attempt_at = ?2 WHERE delivery_id IN (SELECT value FROM json_each(?1))";
 
-/// When a delivery can be claimed next: the first of each host that does not wait for another of
-/// its watch, after the pause of its host unless it has a deadline; or when the claim of one runs out.
+/// Finds the earliest time when a delivery can be claimed. That is the least of the following times.
+///
+/// * For each host: when its first delivery is due that waits for no other of its watch, but after the host's pause.
+/// * For each paused host: when its first such delivery with a deadline is due, whatever the pause.
+/// * When the lease of a delivery expires whose watch has a pending delivery.
 pub(super) const NEXT_DUE: &str = concat!(
     hosts!(),
     "SELECT min(due) FROM ( \
@@ -153,7 +157,7 @@ impl OutboxStore for SqliteStore {
         waiting: WaitLimit,
     ) -> Result<Vec<AbandonedDelivery>, StoreError> {
         let found = move |connection: &Connection| hosts::waiting(connection, waiting);
-        // asked again and again, so that the writer is left alone while nothing is found
+        // the worker asks again and again: a read alone leaves the writer free while nothing is found
         let ids = self.0.reader.read(found).await?;
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -171,7 +175,7 @@ impl OutboxStore for SqliteStore {
     }
 }
 
-/// What rows are read with.
+/// The parts that reading rows needs.
 #[derive(Debug, Clone)]
 pub(super) struct RowContext {
     sealer: Sealer,
@@ -197,7 +201,7 @@ fn claim_due(
     take(connection, &ids, claim, reading)
 }
 
-/// Claims these deliveries.
+/// Claims these deliveries. Puts off those that cannot be read.
 pub(super) fn take(
     connection: &Connection,
     ids: &[String],
@@ -239,7 +243,7 @@ pub(super) fn take(
     Ok(claimed)
 }
 
-/// The due deliveries to claim, the longest due first.
+/// Returns the ids of the due deliveries to claim, the longest due first.
 fn due(
     connection: &Connection,
     claim: Claim,
@@ -260,7 +264,7 @@ fn due(
     Ok(ids)
 }
 
-/// What is due of each of these hosts, as far as it has room.
+/// Finds the due deliveries of each of these hosts, up to the host's free capacity.
 pub(super) fn oldest(
     connection: &Connection,
     hosts: &[OwnedRow],

@@ -1,4 +1,4 @@
-//! Holds SQLite to its indexes: the cost of a statement must not grow with what it does not touch.
+//! Tests that SQLite uses its indexes: the cost of a statement must not grow with rows that it does not touch.
 
 use sqlx::{AssertSqlSafe, Row};
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ async fn store() -> (SqliteStore, TempDir) {
     (store, home)
 }
 
-/// The steps of a statement's plan.
+/// Returns the steps of a statement's plan.
 async fn steps(store: &SqliteStore, statement: &str) -> Vec<String> {
     let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
         .fetch_all(&store.0.readers)
@@ -32,10 +32,9 @@ async fn steps(store: &SqliteStore, statement: &str) -> Vec<String> {
     steps.collect()
 }
 
-/// The steps of a statement's plan that read a whole table or index, or sort.
+/// Returns the steps of a statement's plan that read a whole table or index, or sort.
 async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
-    // rows given as JSON, the short list of hosts and what a part of the statement chose are read as a
-    // whole on purpose
+    // on purpose, statements read these as a whole: JSON lists, the short list of hosts, and their own subqueries
     let given = [
         "SCAN every",
         "SCAN k",
@@ -53,7 +52,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
         .collect()
 }
 
-/// Claims and writes, which are to find their rows by an index.
+/// Claims and writes, which must find their rows by an index.
 const BY_INDEX: [&str; 46] = [
     clients::FIND_BY_KEY,
     registration::CLIENTS,
@@ -112,7 +111,7 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
     }
 }
 
-/// Statements about one row each, and how that is found.
+/// Statements about one row each, and the step that finds the row.
 const OF_ONE_ROW: [(&str, &str); 11] = [
     (
         looks::HOLD,
@@ -183,7 +182,7 @@ async fn only_what_was_chosen_already_is_sorted() {
         console::LATEST_ATTEMPT,
     ] {
         let mut costly = costly_steps(&store, statement).await;
-        // each half of a union by itself
+        // the two halves of a union each report the step
         costly.dedup();
         assert_eq!(costly, ["USE TEMP B-TREE FOR ORDER BY"], "{statement}");
     }

@@ -1,5 +1,5 @@
-//! A thread with a connection of its own that only reads, for the short lookups that every request and every look
-//! makes: each is done whole there, without a step to another thread for each statement.
+//! A thread with its own read-only connection, for the short lookups of every request and every look. Each lookup
+//! runs whole on that thread, without a change of thread for each statement.
 
 use std::{io, thread};
 
@@ -13,10 +13,10 @@ use crate::store::{
     sqlite::{file_health::FileHealth, tell},
 };
 
-/// The most lookups that wait; each of the few tasks that look waits for its answer.
+/// The maximum number of lookups that wait. Only a few tasks look up, and each waits for its result.
 const QUEUE: usize = 16;
 
-/// The way to the reading thread; dropping the last clone ends it.
+/// A handle of the reading thread. The thread ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
     queue: mpsc::Sender<Message>,
@@ -29,7 +29,7 @@ enum Message {
 }
 
 impl Reader {
-    /// Starts the reading thread. Fails if there can be no thread more.
+    /// Starts the reading thread. Fails if the system cannot create another thread.
     pub(super) fn start(connection: Connection, health: FileHealth) -> io::Result<Self> {
         let (queue, messages) = mpsc::channel(QUEUE);
         thread::Builder::new()
@@ -38,7 +38,7 @@ impl Reader {
         Ok(Self { queue, health })
     }
 
-    /// What a lookup finds in all that was committed before.
+    /// Runs a lookup, which sees all earlier commits.
     pub(super) async fn read<T, F>(&self, lookup: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -54,7 +54,7 @@ impl Reader {
         answer.inspect_err(|failure| self.health.note(failure))
     }
 
-    /// Finishes what waits and closes the connection, so that the writer's is the last one to close.
+    /// Finishes the queued lookups and closes the connection, so that the writer's is the last one to close.
     pub(super) async fn close(&self) {
         let (caller, done) = oneshot::channel();
         if self.queue.send(Message::Close(caller)).await.is_ok() && done.await.is_err() {

@@ -1,4 +1,4 @@
-//! Watches to register, in one unit of work however many they are.
+//! Registers watches: one unit of work for a batch of any size.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -54,7 +54,7 @@ pub(super) const ADD_WATCH: &str = "INSERT INTO watches (watch_id, client_id, jo
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14, ?15) \
     ON CONFLICT DO NOTHING";
 
-/// Registers watches by the writer, and hands new jobs to the tracker.
+/// Registers watches on the writer thread, and dispatches new jobs to the tracker.
 pub(super) struct SqliteRegistration {
     pub(super) writer: Writer,
     pub(super) readers: SqlitePool,
@@ -62,12 +62,12 @@ pub(super) struct SqliteRegistration {
     pub(super) new_jobs: NewJobs,
 }
 
-/// What became of each, or the id of the watch that is there already.
+/// The result of each registration, or the id of the watch that exists already.
 type Written = Vec<Result<Registration, WatchId>>;
 
 #[async_trait]
 impl RegisterBatch for SqliteRegistration {
-    /// The writer begins with one while the callers of another are told.
+    /// The writer begins one batch while the callers of another get their results.
     const AT_ONCE: usize = 2;
 
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError> {
@@ -92,7 +92,7 @@ impl RegisterBatch for SqliteRegistration {
 }
 
 impl SqliteRegistration {
-    /// The answer about a watch that was there already.
+    /// Returns the result of a registration whose watch exists already.
     async fn known(&self, new: &NewWatch, id: WatchId) -> Result<Registration, StoreError> {
         self.health.is_in_place()?;
         let mut view = self.readers.begin().await?;
@@ -118,7 +118,7 @@ fn register(
         written.push(match answer(new, decision, &added) {
             Ok(answer) => Ok(answer),
             Err(Some(known)) => Err(known),
-            // another of this batch was before it
+            // an earlier registration of this batch created the watch
             Err(None) => Err(only_open_watch(connection, new)?),
         });
     }
@@ -131,7 +131,7 @@ fn only_open_watch(connection: &Connection, new: &NewWatch) -> Result<WatchId, S
     open.ok_or_else(|| not_there(new))
 }
 
-/// The open watch of each that has one.
+/// Finds the open watch of each registration that has one.
 fn open_watches(
     connection: &Connection,
     new: &[NewWatch],
@@ -142,7 +142,7 @@ fn open_watches(
     existing(&rows, new.len(), 0)
 }
 
-/// Makes jobs due and adds their watches; says which watches are new, and which jobs were claimed at once.
+/// Makes jobs due and adds their watches. Returns the ids of the new watches, and the jobs that were claimed at once.
 fn add(
     connection: &Connection,
     new: &[&NewWatch],
@@ -169,7 +169,7 @@ fn add(
     Ok((added, handed))
 }
 
-/// Makes jobs due, of which some are known; says the numbers of all.
+/// Makes jobs due, of which some exist already. Returns the numbers of all.
 fn add_jobs<'n>(
     connection: &Connection,
     jobs: &[DueRow<'n>],
@@ -192,7 +192,7 @@ fn add_jobs<'n>(
     Ok(numbers)
 }
 
-/// Adds watches of these jobs; says which are new.
+/// Adds watches of these jobs. Returns the ids of the new ones.
 fn add_watches(
     connection: &Connection,
     new: &[&NewWatch],

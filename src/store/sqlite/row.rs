@@ -1,4 +1,4 @@
-//! SQLite's rows, and lists for its statements.
+//! Reads SQLite's rows, and builds lists for its statements.
 
 use sqlx::{Row, sqlite::SqliteRow};
 
@@ -22,7 +22,7 @@ impl AnyRow for SqliteRow {
     }
 }
 
-/// Ids as the JSON array that statements take lists in.
+/// Returns ids as a JSON array, the form in which statements take lists.
 pub(super) fn json_list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let texts = items.into_iter().map(|item| item.to_string().into());
     serde_json::Value::Array(texts.collect()).to_string()

@@ -1,7 +1,7 @@
-//! What is whole goes on: a batch is done without those of it that damage strikes.
+//! Salvages a batch from a damaged file: does the work without the items that meet damage.
 //!
-//! After damage was met within a transaction SQLite commits nothing of it. So each part of the batch is a unit of work
-//! of its own, and once damage is known the writer has a transaction for each unit.
+//! SQLite commits nothing of a transaction that met damage. So each part of the batch is its own unit of work, and
+//! the writer gives each unit its own transaction once damage is known.
 
 use std::{ops::Range, sync::Arc};
 
@@ -12,29 +12,29 @@ use crate::store::{
     sqlite::{SqliteStore, statement::SqlResult},
 };
 
-/// Whether a unit of work does what is only good to have as well, such as counts and what looks teach.
+/// How much optional work, such as counts and duration samples, a unit of work does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OptionalWork {
-    /// It does.
+    /// All of it.
     Done,
-    /// Damage is in the way of that, perhaps.
+    /// None of it, because it may meet damage.
     LeftOut,
-    /// Damage is in the way of the watch's own row, perhaps: SQLite may have to move rows to a page beside, which is the
-    /// damaged one. Events are told all the same, each once, since their ids follow from the watch.
+    /// As little as with `LeftOut`, and the watch's own row stays as it is too. To change that row, SQLite may have
+    /// to move rows to a neighbouring page, which is damaged. Each event is still stored once, since its id derives
+    /// from the watch.
     EventsAlone,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 pub(super) struct Salvaged<T> {
-    /// What the work brought for the parts that are whole.
+    /// The results of the parts that met no damage.
     pub(super) done: Vec<T>,
-    /// The places of those that damage struck. Nothing was done about them.
+    /// The indexes of the items that met damage. Nothing was done about them.
     pub(super) struck: Vec<usize>,
 }
 
 impl SqliteStore {
-    /// Does work for a batch as a whole. If damage is in the way, halves the batch until only what is damaged is left
-    /// out.
+    /// Does work for a whole batch. If it meets damage, halves the batch until only the damaged items are left out.
     pub(super) async fn each_whole<I, T, W>(
         &self,
         items: &Arc<[I]>,
@@ -74,7 +74,7 @@ impl SqliteStore {
         Ok(salvaged)
     }
 
-    /// Does work for a part of a batch. One item alone is done with less and less besides, if it must be.
+    /// Does work for a part of a batch. If a single item meets damage, tries again with less and less optional work.
     async fn part<I, T, W>(
         &self,
         items: &Arc<[I]>,
@@ -107,8 +107,8 @@ impl SqliteStore {
     }
 }
 
-/// The only column of the rows that statements find: each is read until damage is in the way, then the next begins
-/// at another end. A row that several find counts once.
+/// Returns the only column of the rows that two statements find. If reading the first meets damage, reads the second,
+/// which begins at another end. A row that both find counts once.
 pub(super) fn readable<T: FromSql + PartialEq>(
     connection: &Connection,
     statements: [&str; 2],

@@ -1,5 +1,5 @@
-//! Statements of the writer and of the lookups: kept prepared, and each done within one call, on the thread of the
-//! connection.
+//! Runs the statements of the writer and of the lookups. Each statement stays prepared, and runs within one call on
+//! the connection's thread.
 
 use rusqlite::{
     Connection, Params,
@@ -8,20 +8,20 @@ use rusqlite::{
 
 use crate::store::common::{AnyRow, WrongType};
 
-/// What a statement came to.
+/// The result of a statement.
 pub(super) type SqlResult<T> = Result<T, rusqlite::Error>;
 
-/// A row that was read as a whole.
+/// A row with all its values, which outlives the statement.
 #[derive(Debug)]
 pub(super) struct OwnedRow {
     columns: Columns,
     values: Vec<Value>,
 }
 
-/// The names of columns, which all rows of a statement share.
+/// The names of columns, shared by all rows of a statement.
 type Columns = std::sync::Arc<[Box<str>]>;
 
-/// Runs a statement; says how many rows it changed.
+/// Runs a statement. Returns the number of rows that it changed.
 pub(super) fn execute(
     connection: &Connection,
     statement: &str,
@@ -31,7 +31,7 @@ pub(super) fn execute(
     Ok(u64::try_from(changed).unwrap_or(u64::MAX))
 }
 
-/// Runs a statement with each of these values; says with which of them it changed something.
+/// Runs a statement once for each set of values. Returns for each whether it changed something.
 pub(super) fn execute_each<P: Params>(
     connection: &Connection,
     statement: &str,
@@ -44,7 +44,7 @@ pub(super) fn execute_each<P: Params>(
     changed.collect()
 }
 
-/// All rows that a statement finds.
+/// Returns all rows that a statement finds.
 pub(super) fn fetch_all(
     connection: &Connection,
     statement: &str,
@@ -53,7 +53,7 @@ pub(super) fn fetch_all(
     fetch_each(connection, statement, [values])
 }
 
-/// All rows that a statement finds with each of these values.
+/// Returns all rows that a statement finds with each set of values.
 pub(super) fn fetch_each<P: Params>(
     connection: &Connection,
     statement: &str,
@@ -79,7 +79,7 @@ pub(super) fn fetch_each<P: Params>(
     Ok(records)
 }
 
-/// A value; text that is damaged is none, so that it is named when it is read and does not spoil the other rows.
+/// Converts a value. Damaged text becomes a blob: reading it as text then names the row, and other rows stay usable.
 fn value(cell: ValueRef<'_>) -> Value {
     match cell {
         ValueRef::Text(text) => match std::str::from_utf8(text) {
@@ -93,7 +93,7 @@ fn value(cell: ValueRef<'_>) -> Value {
     }
 }
 
-/// The row that a statement finds, if there is one.
+/// Returns the first row that a statement finds, if there is one.
 pub(super) fn fetch_optional(
     connection: &Connection,
     statement: &str,
@@ -102,7 +102,7 @@ pub(super) fn fetch_optional(
     Ok(fetch_all(connection, statement, values)?.into_iter().next())
 }
 
-/// The only column of all rows that a statement finds.
+/// Returns the only column of all rows that a statement finds.
 pub(super) fn scalars<T: FromSql>(
     connection: &Connection,
     statement: &str,
@@ -111,7 +111,7 @@ pub(super) fn scalars<T: FromSql>(
     scalars_each(connection, statement, [values])
 }
 
-/// The only column of all rows that a statement finds with each of these values.
+/// Returns the only column of all rows that a statement finds with each set of values.
 pub(super) fn scalars_each<T: FromSql, P: Params>(
     connection: &Connection,
     statement: &str,
@@ -128,7 +128,7 @@ pub(super) fn scalars_each<T: FromSql, P: Params>(
     Ok(found)
 }
 
-/// The only column of the row that a statement finds, if there is one.
+/// Returns the only column of the first row that a statement finds, if there is one.
 pub(super) fn scalar<T: FromSql>(
     connection: &Connection,
     statement: &str,

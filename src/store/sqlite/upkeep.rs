@@ -18,7 +18,7 @@ use crate::store::{
     },
 };
 
-/// Watches with a pending delivery stay until that has ended.
+/// A watch with a pending delivery stays until that delivery has ended.
 pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id IN (SELECT w.watch_id \
     FROM watches w WHERE w.settled_at < ?1 AND NOT EXISTS (SELECT 1 FROM deliveries d \
         WHERE d.watch_id = w.watch_id AND d.state = 'pending') \
@@ -95,7 +95,7 @@ impl UpkeepStore for SqliteStore {
 
     async fn free_leases(&self) -> Result<u64, StoreError> {
         let mut freed = 0;
-        // those that damage keeps run out by themselves
+        // a lease that damage keeps in place expires by itself
         for statement in FREE_LEASES {
             let unit = self.write(move |connection| Ok(execute(connection, statement, [])?));
             freed += pass_over_damage(unit.await)?;
@@ -105,7 +105,7 @@ impl UpkeepStore for SqliteStore {
 
     async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         let purged = self.write(move |connection| purge(connection, before, limit));
-        // what is damaged stays, and what is old with it
+        // if damage stops the purge, old watches stay
         pass_over_damage(purged.await)
     }
 
@@ -123,7 +123,7 @@ impl UpkeepStore for SqliteStore {
         common::census(&rows, &counts)
     }
 
-    /// Moves the write-ahead log into the database file besides.
+    /// Also moves the write-ahead log into the database file.
     async fn close(&self) {
         self.0.readers.close().await;
         self.0.reader.close().await;

@@ -62,7 +62,7 @@ impl WatchStore for SqliteStore {
     }
 }
 
-/// The statement that lists watches; each combination of filters has an index of its own.
+/// Returns the statement that lists watches. Each combination of filters has an index of its own.
 pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Sqlite> {
     let mut statement = QueryBuilder::new(details::SELECT);
     statement.push("WHERE 1");
@@ -89,8 +89,8 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Sqlite> {
     statement
 }
 
-/// A watch, only its owner's if one is given: cancelled if it is open, and nothing more is posted for it
-/// in any case.
+/// Stops a watch: cancels it if it is open, and cancels its pending deliveries in any case. If `owner` is given, only
+/// a watch of that client is stopped. Returns whether there is such a watch.
 fn cancel_own(
     connection: &Connection,
     owner: Option<ClientId>,
@@ -109,7 +109,7 @@ fn cancel_own(
     Ok(true)
 }
 
-/// Cancels a watch, if it is open, and its pending deliveries.
+/// Cancels a watch if it is open, and its pending deliveries.
 pub(super) fn cancel(
     connection: &Connection,
     watch_id: &str,
@@ -122,7 +122,7 @@ pub(super) fn cancel(
     Ok(())
 }
 
-/// Runs a statement that may cancel this watch.
+/// Runs a statement that may cancel this watch, and updates the counts if it did.
 pub(super) fn end(
     connection: &Connection,
     statement: &'static str,
@@ -145,7 +145,7 @@ pub(super) fn end(
     Ok(())
 }
 
-/// Cancels all open watches of a client and all its pending deliveries; says how many watches.
+/// Cancels all open watches of a client and all its pending deliveries. Returns the number of watches.
 pub(super) fn cancel_all(
     connection: &Connection,
     client: ClientId,

@@ -1,4 +1,4 @@
-//! Deliveries of a damaged file: those that are whole are claimed and recorded, the others are left alone.
+//! Deliveries of a damaged file: claims and records the readable ones, and skips the others.
 
 use std::sync::Arc;
 
@@ -16,16 +16,16 @@ use crate::store::{
     },
 };
 
-/// The hosts of deliveries, read from the table from either end: the index of hosts is damaged.
+/// Reads the hosts of deliveries from either end of the table, for when the index of hosts is damaged.
 const HOSTS_IN_TABLE: &str = "SELECT host FROM deliveries NOT INDEXED \
     WHERE next_attempt_at IS NOT NULL ORDER BY rowid LIMIT ?1";
 const LATEST_HOSTS_IN_TABLE: &str = "SELECT host FROM deliveries NOT INDEXED \
     WHERE next_attempt_at IS NOT NULL ORDER BY rowid DESC LIMIT ?1";
 
-/// How many deliveries are read for their hosts, from each end.
+/// The maximum number of deliveries that are read for their hosts, from each end.
 const HOSTS_READ: usize = 10_000;
 
-/// What is known of one host.
+/// Reads whether one host is paused or probed.
 const HOST: &str = "SELECT ?1 AS host, ifnull((SELECT paused_until > ?2 FROM failing_hosts f \
     WHERE f.host = ?1), 0) AS paused, \
     ifnull((SELECT pauses > 0 FROM failing_hosts f WHERE f.host = ?1), 0) AS probed";
@@ -34,7 +34,7 @@ const LEAVE: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, 
     next_attempt_at = iif(next_attempt_at IS NULL, NULL, ?2) WHERE delivery_id = ?1";
 
 impl SqliteStore {
-    /// Claims what is whole of what is due.
+    /// Claims the due deliveries that can be read.
     pub(super) async fn claim_whole_deliveries(
         &self,
         claim: Claim,
@@ -61,8 +61,8 @@ impl SqliteStore {
         Ok(claimed.done.into_iter().flatten().collect())
     }
 
-    /// Records those attempts that meet no damage. The deliveries of the others are left alone for a while: whether they
-    /// were accepted cannot be remembered.
+    /// Records the attempts that meet no damage. The other deliveries are put off, since the relay cannot remember
+    /// whether they were accepted.
     pub(super) async fn record_whole_attempts(
         &self,
         all: Arc<[AttemptResult]>,
@@ -85,7 +85,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Puts a damaged delivery off for a while by its own row alone, or leaves it alone until the next start.
+    /// Puts off a damaged delivery by its own row alone. If even that meets damage, skips it until the next start.
     async fn leave_delivery(&self, id: String, now: Timestamp) -> Result<(), StoreError> {
         let put_off = id.clone();
         let left = self.write(move |connection| {
@@ -100,7 +100,7 @@ impl SqliteStore {
     }
 }
 
-/// What is good to have, and not there where damage is in the way.
+/// Returns the default value if optional work met damage.
 pub(super) fn pass_over_damage<T: Default>(done: Result<T, StoreError>) -> Result<T, StoreError> {
     match done {
         Err(failure) if failure.is_damage() => Ok(T::default()),
@@ -108,7 +108,7 @@ pub(super) fn pass_over_damage<T: Default>(done: Result<T, StoreError>) -> Resul
     }
 }
 
-/// What is due, as far as it can be read.
+/// Returns the due deliveries, as far as they can be read.
 fn candidates(
     connection: &Connection,
     claim: Claim,
@@ -126,7 +126,7 @@ fn candidates(
     Ok(candidates)
 }
 
-/// The hosts with pending deliveries.
+/// Finds the hosts with pending deliveries. If the index is damaged, reads them from the table.
 fn hosts_of(
     connection: &Connection,
     claim: Claim,

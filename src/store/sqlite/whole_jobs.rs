@@ -1,4 +1,4 @@
-//! Jobs of a damaged file: those that are whole are claimed and recorded, the others are left alone.
+//! Jobs of a damaged file: claims and records the readable ones, and skips the others.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// What is due, from the other end of the index.
+/// Reads the due jobs from the other end of the index.
 const LATEST_DUE: &str = "SELECT job_no FROM jobs WHERE urgency = ?1 AND ready_at <= ?2 \
     ORDER BY ready_at DESC LIMIT ?3";
 
@@ -31,7 +31,7 @@ const LEAVE: &str = "UPDATE jobs SET lease_id = NULL, lease_until = NULL, \
     next_look_at = ?2 WHERE job_no = ?1";
 
 impl SqliteStore {
-    /// Claims what is whole of what is due. What is damaged is put off.
+    /// Claims the due jobs that can be read, and puts off the damaged ones.
     pub(super) async fn claim_whole_jobs(
         &self,
         claim: Claim,
@@ -53,8 +53,8 @@ impl SqliteStore {
         Ok(claimed.done.into_iter().flatten().collect())
     }
 
-    /// Records those looks that meet no damage. The others are missing in the answer, and their jobs are put off. New
-    /// deliveries are left to claims.
+    /// Records the looks that meet no damage. The others are missing in the result, and their jobs are put off. New
+    /// deliveries are not dispatched: later claims find them.
     pub(super) async fn record_whole_looks(
         &self,
         all: Arc<[Look]>,
@@ -87,7 +87,7 @@ impl SqliteStore {
         }
     }
 
-    /// Puts a damaged job off for a while by its own row alone, or leaves it alone until the next start.
+    /// Puts off a damaged job by its own row alone. If even that meets damage, skips the job until the next start.
     async fn leave_job(&self, job: i64, now: Timestamp) -> Result<(), StoreError> {
         let left = self.write(move |connection| {
             let until = later(now, REST_OF_UNREADABLE);
@@ -101,8 +101,7 @@ impl SqliteStore {
     }
 }
 
-/// The numbers of the due jobs, as far as the index of due jobs can be read from either end, and without those that
-/// are left alone.
+/// Returns the numbers of the due jobs, as far as the index can be read from either end. Leaves out the skipped jobs.
 fn due(
     connection: &Connection,
     claim: Claim,

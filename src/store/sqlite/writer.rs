@@ -1,7 +1,7 @@
-//! Group commit: one thread owns the one connection that writes, and all units of work that wait
-//! while a commit runs share the next one. A caller is answered only after its commit.
+//! Group commit: one thread owns the one connection that writes. All units of work that wait while a commit runs
+//! share the next one. A caller gets its result only after its commit.
 //!
-//! A unit runs as a whole on that thread, without a step to another for each statement.
+//! A unit runs as a whole on that thread, without a change of thread for each statement.
 
 use std::{
     io,
@@ -31,13 +31,13 @@ use crate::{
     },
 };
 
-/// The most units that share one commit, and the most that wait for it.
+/// The maximum number of units that share one commit, and the maximum number that wait for it.
 const BATCH: usize = 512;
 
 /// The shortest and the longest pause after the database could not be opened.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// The way to the writing thread; dropping the last clone ends it.
+/// A handle of the writing thread. The thread ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
@@ -51,8 +51,8 @@ enum Message {
 }
 
 impl Writer {
-    /// Starts the writing thread with a connection, and the file to open again if that breaks. Fails if there can be
-    /// no thread more.
+    /// Starts the writing thread with a connection. If that breaks, the thread opens the file of `health` again.
+    /// Fails if the system cannot create another thread.
     pub(super) fn start(connection: Connection, health: FileHealth) -> io::Result<Self> {
         let (queue, units) = mpsc::channel(BATCH);
         let commits = Arc::new(AtomicU64::new(0));
@@ -72,7 +72,7 @@ impl Writer {
         })
     }
 
-    /// Commits so far.
+    /// Returns the number of commits so far.
     pub(super) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }
@@ -97,7 +97,7 @@ impl Writer {
         answer.inspect_err(|failure| self.health.note(failure))
     }
 
-    /// Finishes what is queued, moves the log into the database file and closes it.
+    /// Finishes the queued units, moves the log into the database file and closes it.
     pub(super) async fn close(&self) {
         let (caller, done) = oneshot::channel();
         if self.queue.send(Message::Close(caller)).await.is_ok() && done.await.is_err() {
@@ -106,12 +106,12 @@ impl Writer {
     }
 }
 
-/// Work whose result waits for the commit.
+/// A unit of work whose result waits for the commit.
 trait UnitOfWork: Send {
-    /// Does the work, and says whether it succeeded.
+    /// Does the work. Returns whether it succeeded.
     fn run(&mut self, connection: &Connection) -> bool;
 
-    /// Tells the caller the result, or why there is none.
+    /// Sends the caller the result, or the reason why the commit failed.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
@@ -173,8 +173,8 @@ impl Task {
         self.close();
     }
 
-    /// All units share a commit. In a damaged file each has its own: after damage was met in a transaction SQLite
-    /// commits nothing of it.
+    /// Commits all units together. In a damaged file each gets its own transaction, because SQLite commits nothing of
+    /// a transaction that met damage.
     fn commit_all(&mut self, units: Vec<Box<dyn UnitOfWork>>) {
         if self.health.is_whole().is_ok() {
             self.commit(units);
@@ -203,8 +203,8 @@ impl Task {
         }
     }
 
-    /// Refuses all units if the file is known to be another one than was opened. Before it is opened again that is
-    /// looked up.
+    /// Refuses all units if the file is known to be another one than was opened. Checks the file itself before it is
+    /// opened again.
     fn refuse_if_lost(&self, units: &mut Vec<Box<dyn UnitOfWork>>) -> bool {
         let check = if self.connection.is_some() {
             FileHealth::is_in_place
@@ -220,8 +220,8 @@ impl Task {
         is_lost
     }
 
-    /// Answers the units of a commit. A file that was removed still takes commits, which are lost when the relay ends:
-    /// they are not acknowledged.
+    /// Answers the units of a commit. A removed file still takes commits, but they are lost when the relay ends. So
+    /// such commits are not acknowledged.
     fn acknowledge(&self, units: Vec<Box<dyn UnitOfWork>>) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("relay_store_commits_total").increment(1);
@@ -235,8 +235,8 @@ impl Task {
         }
     }
 
-    /// Each unit by itself, so that one that fails leaves its neighbours alone: the first can be undone with the whole
-    /// transaction, which has nothing else yet; each other has a savepoint.
+    /// Runs each unit so that a failing one can be undone alone. The first is undone by rolling back the transaction,
+    /// which contains nothing else yet. Each other unit has a savepoint.
     fn transact(&mut self, units: &mut [Box<dyn UnitOfWork>]) -> SqlResult<()> {
         let connection = self.connected()?;
         execute(connection, "BEGIN IMMEDIATE", [])?;
@@ -268,7 +268,7 @@ impl Task {
         Ok(self.connection.insert(connection))
     }
 
-    /// Rolls back; a connection that cannot is given up.
+    /// Rolls back. Gives the connection up if it cannot.
     fn recover(&mut self) {
         let Some(connection) = self.connection.take() else {
             return;
@@ -330,7 +330,7 @@ mod tests {
         let (writer, _home) = writer();
         let (one, two) = tokio::join!(
             write(&writer, "INSERT INTO one VALUES (1)"),
-            // refused by the commit, not by the statement
+            // the commit refuses this, not the statement
             write(&writer, "INSERT INTO two VALUES (7)"),
         );
         assert!(matches!(one, Err(StoreError::Refused(_))), "{one:?}");
@@ -379,7 +379,7 @@ mod tests {
     #[tokio::test]
     async fn a_broken_transaction_gives_the_connection_up_and_opens_another() {
         let (writer, _home) = writer();
-        // as SQLite itself does when a disk fails
+        // SQLite itself does the same when a disk fails
         let rolled_back = write(&writer, "ROLLBACK").await;
         assert!(rolled_back.is_err());
         write(&writer, "INSERT INTO one VALUES (1)").await.unwrap();

@@ -1,4 +1,4 @@
-//! Rows on their way: read from SQLite one by one, written to PostgreSQL many at a time.
+//! Batches of rows: read from SQLite one by one, written to PostgreSQL many at a time.
 
 use std::mem;
 
@@ -11,10 +11,10 @@ use crate::store::{
     transfer::tables::{ColumnKind, MovedColumn, MovedTable},
 };
 
-/// The most rows of one statement.
+/// The maximum number of rows in one statement.
 const ROWS: usize = 1000;
 
-/// The most bytes of one statement, or a row more: rows differ in size.
+/// The number of bytes at which a batch is full. The last row may exceed it, because rows differ in size.
 const BYTES: usize = 4 << 20;
 
 /// Rows of one table, as columns.
@@ -35,7 +35,7 @@ enum Values {
 }
 
 impl RowBatch {
-    /// No row of this table.
+    /// Returns an empty batch for this table.
     pub(super) fn of(table: &'static MovedTable) -> Self {
         let columns = table.columns.iter();
         Self {
@@ -48,17 +48,17 @@ impl RowBatch {
         }
     }
 
-    /// How many rows it has.
+    /// Returns the number of rows.
     pub(super) fn rows(&self) -> u64 {
         u64::try_from(self.rows).unwrap_or(u64::MAX)
     }
 
-    /// Whether it is time to write it.
+    /// Whether the batch should be written now.
     pub(super) fn is_full(&self) -> bool {
         self.rows >= ROWS || self.bytes >= BYTES
     }
 
-    /// Adds a row that [`MovedTable::select`] brought.
+    /// Adds a row that [`MovedTable::select`] read.
     pub(super) fn push(&mut self, row: &SqliteRow) -> Result<(), StoreError> {
         let cells = ColumnReader::of(self.table.name, self.table.key, row);
         for (column, values) in &mut self.columns {
@@ -68,7 +68,7 @@ impl RowBatch {
         Ok(())
     }
 
-    /// The statement that writes its rows, which it gives away.
+    /// Returns the statement that writes the rows, and empties the batch.
     pub(super) fn insert(&mut self) -> QueryBuilder<Postgres> {
         let mut statement = QueryBuilder::new("INSERT INTO ");
         statement.push(self.table.name).push(" (");
@@ -98,7 +98,7 @@ impl RowBatch {
 }
 
 impl ColumnKind {
-    /// The cast to a list of such values.
+    /// Returns the SQL cast to an array of this type.
     fn list(self) -> &'static str {
         match self {
             Self::Text => "::text[]",
@@ -119,7 +119,7 @@ impl Values {
         }
     }
 
-    /// Adds a row's cell, and says how many bytes it takes.
+    /// Adds one value of a row, and returns its size in bytes.
     fn push(&mut self, cells: ColumnReader<'_>, column: &'static str) -> Result<usize, StoreError> {
         match self {
             Self::Text(texts) => {

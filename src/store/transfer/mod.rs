@@ -1,8 +1,8 @@
 //! Moves a relay's data from SQLite to PostgreSQL: all of it, or nothing.
 //!
-//! Rows are read from one unchanging view of the file and written in one transaction, some thousand in
-//! memory at a time. The file is not changed. Leases are not moved: no relay runs on the file, so no
-//! claim of it holds any more. Sealed secrets stay sealed with the same key.
+//! The rows come from one unchanging view of the file and are written in one transaction. About a thousand rows
+//! are in memory at a time. The file is not changed. Leases are not moved: no relay runs on the file, so none of
+//! its claims holds any more. Sealed secrets stay sealed with the same key.
 
 mod batch;
 mod source;
@@ -23,8 +23,8 @@ use self::{
 };
 use crate::store::{StoreError, postgres::PgStore};
 
-/// What is counted besides the rows of each table: in the file by what a row says, in the new store by
-/// what its relays go by.
+/// Counts that are compared besides the rows of each table. In the file, they are taken from the rows. In the new
+/// store, they are taken from the data that its relays use.
 const MORE_COUNTS: [(&str, &str, &str); 2] = [
     (
         "open_watches",
@@ -42,30 +42,30 @@ const MORE_COUNTS: [(&str, &str, &str); 2] = [
 /// Why nothing was moved.
 #[derive(Debug, Error)]
 pub enum TransferError {
-    /// The file has not the tables of a relay.
+    /// The file does not have the tables of a relay.
     #[error("the file to move is no database of a relay")]
     NoRelay,
-    /// The file lacks migrations.
+    /// The file lacks migrations that this version needs.
     #[error(
         "an older version wrote the file to move; `basiq-relay client list` on it with this version \
          brings its tables up to date"
     )]
     Older,
-    /// The file has migrations that are unknown here.
+    /// The file has migrations that this version does not know.
     #[error("a newer version wrote the file to move; use that version")]
     Newer,
-    /// The target is in use already: this table has rows.
+    /// The target is in use: this table has rows.
     #[error("the database to move to must be empty, and it has {0} already; nothing was changed")]
     NotEmpty(&'static str),
-    /// Somebody wrote to the file meanwhile.
+    /// Another process wrote to the file during the transfer.
     #[error("the file was changed while it was copied; nothing was moved, try again")]
     Changed,
-    /// A row cannot be read, or cannot be written.
+    /// A row cannot be read or written.
     #[error("{table} cannot be copied; nothing was moved")]
     Uncopied {
-        /// Where the row is.
+        /// The table of the row.
         table: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: StoreError,
     },
@@ -74,45 +74,46 @@ pub enum TransferError {
     Store(#[from] StoreError),
 }
 
-/// How far a move is.
+/// The progress of a transfer.
 #[derive(Debug, Clone, Copy)]
 pub struct TransferProgress {
     /// The table that is being copied.
     pub table: &'static str,
-    /// Rows of it that were copied.
+    /// The number of rows copied so far.
     pub copied: u64,
-    /// Rows that it has.
+    /// The number of rows in the table.
     pub of: u64,
 }
 
-/// Something counted in both stores.
+/// A count that was taken in both stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowCount {
     /// What was counted: a table, `open_watches` or `pending_deliveries`.
     pub name: &'static str,
-    /// In the file.
+    /// The count in the file.
     pub source: u64,
-    /// In the new store.
+    /// The count in the new store.
     pub target: u64,
 }
 
-/// A move that ended: done if both stores have the same, and otherwise rolled back.
+/// The result of a transfer. The transfer is committed if all counts are the same in both stores, and otherwise
+/// rolled back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransferResult {
-    /// What both stores have.
+    /// The counts of both stores.
     pub counts: Vec<RowCount>,
 }
 
 impl TransferResult {
-    /// Whether both stores have the same.
+    /// Whether all counts are the same in both stores.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.counts.iter().all(|count| count.source == count.target)
     }
 }
 
-/// Moves all data of the relay in this file to an empty store, and counts it in both. No relay may run
-/// on the file.
+/// Moves all data of the relay in this file to an empty store, and counts the rows in both. No relay may run on
+/// the file. Calls `progress` after each full batch of rows.
 pub async fn transfer(
     from: &Path,
     to: &PgStore,

@@ -1,4 +1,4 @@
-//! The SQLite file that is moved: one unchanging view of it, through a connection that cannot write.
+//! The SQLite file that is moved: one unchanging view of it, on a read-only connection.
 
 use std::{collections::HashMap, path::Path, time::Duration};
 
@@ -9,19 +9,19 @@ use sqlx::{
 
 use crate::store::{StoreError, sqlite::open::MIGRATIONS, transfer::TransferError};
 
-/// How long it waits for a lock that another process holds.
+/// How long SQLite waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A view of a relay's file.
+/// An unchanging view of a relay's file.
 #[derive(Debug)]
 pub(super) struct TransferSource {
     connection: SqliteConnection,
-    /// Changes with every commit of others.
+    /// The value of `PRAGMA data_version`, which changes with every commit of another connection.
     version: i64,
 }
 
 impl TransferSource {
-    /// Opens a file that this version of the relay could use as it is.
+    /// Opens a file that has exactly the migrations of this version.
     pub(super) async fn open(path: &Path) -> Result<Self, TransferError> {
         let mut connection = SqliteConnectOptions::new()
             .filename(path)
@@ -40,24 +40,24 @@ impl TransferSource {
         })
     }
 
-    /// The connection, within the view.
+    /// Returns the connection on which the view is open.
     pub(super) fn view(&mut self) -> &mut SqliteConnection {
         &mut self.connection
     }
 
-    /// How many rows a table has.
+    /// Returns the number of rows in a table.
     pub(super) async fn count(&mut self, table: &'static str) -> Result<i64, StoreError> {
         let mut statement = QueryBuilder::<Sqlite>::new("SELECT count(*) FROM ");
         let statement = statement.push(table).build_query_scalar();
         Ok(statement.fetch_one(&mut self.connection).await?)
     }
 
-    /// What a statement counts.
+    /// Returns the result of a statement that counts.
     pub(super) async fn count_by(&mut self, statement: &'static str) -> Result<i64, StoreError> {
         one(&mut self.connection, statement).await
     }
 
-    /// Ends the view. Fails if somebody changed the file since it began.
+    /// Ends the view. Fails if another connection changed the file since the view began.
     pub(super) async fn close(mut self) -> Result<(), TransferError> {
         run(&mut self.connection, "COMMIT").await?;
         let version = version(&mut self.connection).await?;
@@ -70,7 +70,7 @@ impl TransferSource {
     }
 }
 
-/// Whether the tables are as this version makes them.
+/// Checks that the file has exactly the migrations of this version.
 async fn check(connection: &mut SqliteConnection) -> Result<(), TransferError> {
     let known = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
     let known: i64 = one(connection, known).await?;

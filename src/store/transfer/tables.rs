@@ -1,7 +1,7 @@
-//! What is moved: the tables of a relay, parents before what refers to them.
+//! The tables that are moved: parents come before the tables that refer to them.
 //!
-//! Leases are left out, so that the new store's relays may claim at once, and so is what each store
-//! works out by itself: generated columns and counts of watches.
+//! Leases are left out, so that the new store's relays can claim at once. Data that each store derives by itself
+//! is left out too: generated columns, and counts of watches.
 
 use sqlx::{QueryBuilder, Sqlite};
 
@@ -12,7 +12,7 @@ pub(super) struct MovedTable {
     /// The text column that names a row in errors.
     pub(super) key: &'static str,
     pub(super) columns: &'static [MovedColumn],
-    /// Whether PostgreSQL gives its rows numbers, which have to be kept as they are.
+    /// Whether PostgreSQL generates numbers for its rows. The transfer keeps the numbers as they are.
     pub(super) is_numbered: bool,
 }
 
@@ -21,11 +21,11 @@ pub(super) struct MovedTable {
 pub(super) struct MovedColumn {
     pub(super) name: &'static str,
     pub(super) kind: ColumnKind,
-    /// What is read instead of the column itself.
+    /// The SQL expression to read instead of the column itself.
     instead: Option<&'static str>,
 }
 
-/// What a column holds.
+/// The type of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ColumnKind {
     Text,
@@ -36,7 +36,7 @@ pub(super) enum ColumnKind {
 }
 
 impl MovedTable {
-    /// Reads all its rows from SQLite.
+    /// Returns the statement that reads all its rows from SQLite.
     pub(super) fn select(&self) -> QueryBuilder<Sqlite> {
         let mut statement = QueryBuilder::new("SELECT ");
         let mut columns = statement.separated(", ");
@@ -96,7 +96,7 @@ const fn table(
     }
 }
 
-/// In the order in which they are copied.
+/// The tables, in the order in which they are copied.
 pub(super) static TABLES: [MovedTable; 12] = [
     MovedTable {
         is_numbered: true,
@@ -199,7 +199,7 @@ const DELIVERIES: &[MovedColumn] = &[
     whole("updated_at"),
 ];
 
-/// A probe that was under way has nobody who ends it: its host may be probed again at once.
+/// A probe in flight is not moved, because nobody would end it. Its host may be probed again at once.
 const FAILING_HOSTS: &[MovedColumn] = &[
     text("host"),
     whole("failures"),
@@ -212,7 +212,7 @@ const FAILING_HOSTS: &[MovedColumn] = &[
 const ATTEMPTS: &[MovedColumn] = &[
     text("delivery_id"),
     whole("number"),
-    // not a lease that holds: the one under which the attempt was made
+    // not a current lease, but the one under which the attempt was made
     text("lease_id"),
     whole("started_at"),
     whole("duration"),
@@ -237,14 +237,14 @@ mod tests {
     use super::*;
     use crate::store::sqlite::SqliteStore;
 
-    /// What a store works out by itself, and what holds only while a relay runs.
+    /// Whether a column is derived by the store, or used only while a relay runs.
     fn is_left_out(table: &str, column: &str) -> bool {
         let is_lease = matches!(column, "lease_id" | "lease_until") && table != "attempts";
         let its_own = ["watch_counts", "heartbeat", "_sqlx_migrations"];
         is_lease || column == "job_no" || its_own.contains(&table)
     }
 
-    /// The columns of each table, but not the generated ones.
+    /// Returns the columns of each table that must be moved. `pragma_table_info` leaves out the generated ones.
     async fn kept(path: &Path) -> BTreeMap<String, BTreeSet<String>> {
         let options = SqliteConnectOptions::new().filename(path);
         let mut connection = options.connect().await.unwrap();

@@ -1,4 +1,4 @@
-//! The PostgreSQL database that is moved to: one transaction, in which nobody else writes.
+//! The PostgreSQL database to move to: one transaction, during which nobody else writes.
 
 use sqlx::{Postgres, QueryBuilder};
 
@@ -8,24 +8,24 @@ use crate::store::{
     transfer::{TransferError, batch::RowBatch, tables::TABLES},
 };
 
-/// A lock that somebody else holds is waited for a short while; the work itself may take as long as it
-/// takes.
+/// The transaction waits at most five seconds for a lock that somebody else holds. Its own statements have no
+/// time limit.
 const LIMITS: [&str; 2] = [
     "SET LOCAL lock_timeout = '5s'",
     "SET LOCAL statement_timeout = 0",
 ];
 
-/// Numbers of clients to come follow those that were moved. It stays so if the transaction fails, which
-/// does no harm.
+/// Makes the numbers of new clients follow those that were moved. The change is not undone if the transaction
+/// fails, which does no harm.
 const NUMBER_ON: &str = "SELECT setval(pg_get_serial_sequence('clients', 'client_id'), \
     max(client_id)) FROM clients HAVING max(client_id) IS NOT NULL";
 
-/// A database that was empty when the move began. Dropped without a commit it is empty again.
+/// A database that was empty when the transfer began. Dropped without a commit, it is empty again.
 #[derive(Debug)]
 pub(super) struct TransferTarget(OpenTransaction);
 
 impl TransferTarget {
-    /// Keeps others from writing, and makes sure that nothing is there.
+    /// Keeps others from writing, and checks that all tables are empty.
     pub(super) async fn begin(store: &PgStore) -> Result<Self, TransferError> {
         let mut target = Self(store.begin().await?);
         for limit in LIMITS {
@@ -42,34 +42,34 @@ impl TransferTarget {
         Ok(target)
     }
 
-    /// Writes rows.
+    /// Writes the rows of a batch.
     pub(super) async fn add(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
         self.run(batch.insert()).await
     }
 
-    /// How many rows a table has.
+    /// Returns the number of rows in a table.
     pub(super) async fn count(&mut self, table: &'static str) -> Result<i64, StoreError> {
         let mut statement = QueryBuilder::<Postgres>::new("SELECT count(*) FROM ");
         let statement = statement.push(table).build_query_scalar();
         Ok(statement.fetch_one(&mut self.0.session()).await?)
     }
 
-    /// What a statement counts.
+    /// Returns the result of a statement that counts.
     pub(super) async fn count_by(&mut self, statement: &'static str) -> Result<i64, StoreError> {
         let mut session = self.0.session();
         let count = sqlx::query_scalar(statement).fetch_one(&mut session);
         Ok(count.await?)
     }
 
-    /// Keeps all that was written.
+    /// Sets the numbering of clients, gathers statistics, and commits.
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
         self.run(QueryBuilder::new(NUMBER_ON)).await?;
-        // the planner knows nothing yet of rows that came all at once
+        // the planner has no statistics yet on rows that came all at once
         self.run(on_all("ANALYZE ")).await?;
         self.0.commit().await
     }
 
-    /// Leaves the database as it was.
+    /// Rolls back, which leaves the database as it was.
     pub(super) async fn roll_back(self) -> Result<(), StoreError> {
         self.0.roll_back().await
     }
@@ -86,7 +86,7 @@ impl TransferTarget {
     }
 }
 
-/// The beginning of a statement about all tables.
+/// Returns a statement that names all tables after `what`.
 fn on_all(what: &'static str) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new(what);
     let mut names = statement.separated(", ");

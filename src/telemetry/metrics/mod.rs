@@ -1,4 +1,4 @@
-//! The metrics of the relay: what each means, and their Prometheus text.
+//! The relay's metrics: their meanings, and their Prometheus text.
 
 mod table;
 
@@ -11,21 +11,21 @@ use tokio_util::sync::CancellationToken;
 use self::table::{EVENTS, METRICS, MetricKind};
 use crate::telemetry::TelemetryError;
 
-/// Bounds of the buckets of every `*_seconds` metric: from a fast call to the last retry of a day.
+/// The bucket bounds of every `*_seconds` metric, from a fast call to the last retry of a day.
 const SECONDS: [f64; 16] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
     36_000.0,
 ];
 
-/// How often samples of histograms are folded into their buckets when nobody scrapes.
+/// How often samples of histograms are moved into their buckets while nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// The metrics of this process; cheap to clone.
+/// The metrics of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// All metrics as Prometheus text.
+    /// Returns all metrics as Prometheus text.
     #[must_use]
     pub fn render(&self) -> String {
         self.0.render()
@@ -49,9 +49,9 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-/// The metrics of this process: set up by the first call, the same for every later one.
+/// Returns the metrics of this process. The first call sets them up, and later calls return the same.
 ///
-/// The `metrics` crate has one recorder a process, so its handle is kept for the process as well.
+/// The `metrics` crate has one recorder for each process, so the process keeps its handle too.
 pub fn metrics_handle() -> Result<Metrics, TelemetryError> {
     static HANDLE: OnceLock<Result<Metrics, String>> = OnceLock::new();
     HANDLE
@@ -77,8 +77,8 @@ fn install() -> Result<Metrics, metrics_exporter_prometheus::BuildError> {
     Ok(Metrics(handle))
 }
 
-/// Counters that are not there until the first count would hide it: nobody can see an increase from
-/// nothing.
+/// Creates counters with the value 0. If a counter first appeared with its first count, nobody could see that
+/// increase.
 fn begin_at_zero() {
     for metric in METRICS
         .iter()

@@ -1,6 +1,6 @@
-//! Every metric: kind, name, meaning, and what it counts from the start.
+//! All metrics: kind, name, meaning, and the counters that start at 0.
 
-/// What kind of metric it is.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MetricKind {
     Counter,
@@ -15,8 +15,8 @@ pub(super) struct MetricEntry {
     pub(super) kind: MetricKind,
     pub(super) name: &'static str,
     pub(super) meaning: &'static str,
-    /// The label and its values that are there from the start, at 0; no values if it has no label. None if
-    /// it begins with its first count.
+    /// The label and the values that exist from the start, at 0. The values are empty if the metric has no label.
+    /// `None` if the metric appears with its first count.
     pub(super) label: Option<(&'static str, &'static [&'static str])>,
 }
 

@@ -1,5 +1,5 @@
-//! A look that brought no document: it ends no watch, unless Basiq says for long enough that the job
-//! does not exist or is not ours.
+//! A look that brought no document. It ends no watch, unless Basiq reports for long enough that the job does
+//! not exist or belongs to another account.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use crate::{
     },
 };
 
-/// How long until a look is tried again that could not be made for want of the relay's own resources.
+/// How long to wait after a look that could not be made because the relay lacked resources.
 const NO_RESOURCES_PAUSE: Duration = Duration::from_secs(1);
 
-/// After a refused key, looks wait as long as the client does before it tries the key again.
+/// How long to wait after a refused key. The client waits as long before it tries the key again.
 const KEY_REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
-/// The longest pause after failed looks while a challenge is open.
+/// The longest wait after failed looks while a challenge is open.
 const CHALLENGE_BACK_OFF: Duration = Duration::from_secs(5);
 
 impl LookContext {
-    /// A look that brought no document: it is tried again, and ends no watch unless Basiq says for
+    /// Handles a look that brought no document. The look is retried. It ends a watch only if Basiq reports for
     /// long enough that the job does not exist or is not ours.
     pub(super) async fn without_document(
         &self,
@@ -47,12 +47,12 @@ impl LookContext {
                 (self.conclude_running(look, next), "key-refused")
             }
             BasiqError::Resting { remaining } => {
-                // nothing was asked: it counts for nothing, and the job stays as due as it was
+                // No call was made, so no error is counted.
                 let next = schedule::after(now, *remaining);
                 (self.conclude_running(look, next), "resting")
             }
             BasiqError::NoResources(_) => {
-                // nobody was asked here either
+                // No call was made here either.
                 let next = schedule::after(now, NO_RESOURCES_PAUSE);
                 (self.conclude_running(look, next), "no-resources")
             }
@@ -67,7 +67,7 @@ impl LookContext {
                 (self.refused(look), "refused")
             }
             BasiqError::TimedOut | BasiqError::Unreachable(_) => {
-                // told once for all looks, by the client
+                // The client logs this once for all looks.
                 debug!(job.id = %look.due.job_id, %error, "a look brought no answer, will try again");
                 (self.failed(look, None), "error")
             }
@@ -83,13 +83,13 @@ impl LookContext {
         let errors = look.memory.errors_in_a_row;
         let mut next = back_off(errors, asked, look.now, rand::random());
         if look.memory.challenges.open.is_some() && asked.is_none() {
-            // The person has a minute or two: waiting longer would lose the challenge.
+            // The person has a minute or two, so a longer wait would lose the challenge.
             next = next.min(schedule::after(look.now, CHALLENGE_BACK_OFF));
         }
         self.conclude_running(look, next)
     }
 
-    /// A look that Basiq refuses for a reason of its own is tried again until the job is too old.
+    /// Handles a look that Basiq refused for another reason. It is retried until the job is too old.
     fn refused(&self, look: LookInProgress) -> Look {
         let too_old = |watch: &Watch| self.is_too_old(&look.memory, watch, look.now);
         if !look.due.watches.iter().any(too_old) {
@@ -111,7 +111,7 @@ impl LookContext {
         let now = look.now;
         let (since, verdict) = look.note_absence(absence);
         let grace = self.config.job_not_found_grace;
-        // A watch that has just joined gets its own grace.
+        // A watch that has just joined gets its own grace period.
         let is_over = |watch: &Watch| schedule::after(since.max(watch.created_at), grace) <= now;
         let may_end = look.due.watches.iter().any(is_over)
             && self.other_calls_are_answered(absence, since).await;
@@ -134,8 +134,8 @@ impl LookContext {
         self.conclude(look, reading)
     }
 
-    /// Whether Basiq answers other calls otherwise: where everything is unknown, or everything
-    /// forbidden, that says nothing about this job.
+    /// Returns whether Basiq responds differently to other calls. If Basiq reports every resource as unknown,
+    /// or every one as forbidden, that says nothing about this job.
     async fn other_calls_are_answered(&self, absence: Absence, since: Timestamp) -> bool {
         if self.client.answered_since(since) {
             return true;
@@ -143,7 +143,7 @@ impl LookContext {
         match self.client.ask_anything().await {
             Ok(()) => true,
             Err(BasiqError::NotFound { .. }) => matches!(absence, Absence::Forbidden),
-            // one that does not like the question is Basiq's own word too
+            // A refusal of this request is also a response from Basiq itself.
             Err(BasiqError::Forbidden { .. } | BasiqError::Status { status: 400, .. }) => {
                 matches!(absence, Absence::Missing)
             }
@@ -167,7 +167,7 @@ impl LookContext {
             is_urgent,
             ..LookResult::without_news(outcomes, next_look_at)
         };
-        // A failed look says nothing of the job: no watch changes its state by it.
+        // A failed look says nothing about the job, so no watch changes its state.
         Look {
             changes: Vec::new(),
             ..self.conclude(look, nothing)
@@ -175,17 +175,19 @@ impl LookContext {
     }
 }
 
-/// A job that was never seen, or that waits for the person, stays urgent when a look fails.
+/// Returns whether a job keeps its priority after a failed look. A job that was never seen or that waits for
+/// the person does.
 fn is_urgent(memory: &JobMemory) -> bool {
     memory.first_look_at.is_none() || memory.challenges.open.is_some()
 }
 
 impl LookInProgress {
-    /// Remembers since when the job is absent, and says that and what it means in the end.
+    /// Records since when the job is absent. Returns this time and the verdict that follows after the grace
+    /// period.
     fn note_absence(&mut self, absence: Absence) -> (Timestamp, Verdict) {
         let memory = &mut self.memory;
         memory.errors_in_a_row = 0;
-        // a time ahead is of a clock that was set back since
+        // A time in the future means that the clock was set back.
         let now = self.now;
         let known = |since: Option<Timestamp>| since.filter(|since| *since <= now).unwrap_or(now);
         match absence {

@@ -1,4 +1,4 @@
-//! Whom Basiq's averages were asked for lately.
+//! Remembers for which kinds of jobs this relay fetched Basiq's averages.
 
 use std::{
     collections::HashMap,
@@ -9,19 +9,20 @@ use jiff::Timestamp;
 
 use crate::tracker::{look::durations::AVERAGES_LAST, schedule::between};
 
-/// How many kinds of jobs are remembered; Basiq has about 200 banks. No averages of others are asked for,
-/// which costs their jobs a few looks.
+/// The maximum number of kinds that are remembered. Basiq has about 200 banks. No averages are fetched for
+/// further kinds, which costs their jobs a few looks.
 const MOST_KINDS: usize = 2000;
 
-/// The kinds of jobs, by bank and job type, whose averages this relay asked for within a day.
+/// The kinds of jobs, by bank and job type, for which this relay fetched averages within a day.
 ///
-/// The store knows as well, across restarts and relays, but only some time after the answer: of many looks
-/// at jobs of one bank each would ask until then.
+/// The store records this too, across restarts and relays, but only some time after the response. Until then,
+/// each of many looks at jobs of one bank would fetch the averages again.
 #[derive(Debug, Default)]
 pub(super) struct AveragesAskedFor(Mutex<HashMap<(String, String), Timestamp>>);
 
 impl AveragesAskedFor {
-    /// Whether the caller is to ask, which it then counts as having done: nobody here asked for a day.
+    /// Returns whether the caller should fetch the averages, and records that it does. Returns false if another
+    /// caller of this relay did so within a day.
     pub(super) fn take_turn(&self, bank: &str, job_type: &str, now: Timestamp) -> bool {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lasts = |at: &Timestamp| between(*at, now) < AVERAGES_LAST;

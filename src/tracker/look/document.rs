@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl LookContext {
-    /// Understands a job document.
+    /// Interprets a job document.
     pub(super) async fn read(&self, due: DueJob, document: &JobDocument) -> Look {
         let now = self.clock.now();
         let snapshot = normalise::read_job(document, now);
@@ -74,10 +74,10 @@ impl LookContext {
         look
     }
 
-    /// When to look next, and in any case when the job gets too old.
+    /// Returns when to look next. The time is never later than the moment when the job reaches its maximum age.
     fn next_look(&self, look: &LookInProgress, pace: &KnownDurations, asks: bool) -> Timestamp {
         let (now, config) = (look.now, &self.config);
-        // what is known is how long whole jobs take, and nothing of when a step is done
+        // The durations are those of whole jobs and say nothing about when a single step is done.
         let unknown = KnownDurations::default();
         let watches = &look.due.watches;
         let awaits_step = watches
@@ -93,8 +93,8 @@ impl LookContext {
             .fold(next, Timestamp::min)
     }
 
-    /// What is known beyond the document: the bank's outage and the connection's history. Asked only
-    /// where it matters, which is an unavailable bank outside Basiq's own queue of updates.
+    /// Returns the facts that the document lacks: the bank's outage and the connection's history. They are
+    /// fetched only for an unavailable bank outside Basiq's queue of updates, because only then do they matter.
     async fn ask_around(
         &self,
         look: &LookInProgress,
@@ -141,7 +141,7 @@ impl LookContext {
         (known, report(true), bank)
     }
 
-    /// When Basiq tries a queued update next.
+    /// Returns when Basiq next retries a queued update.
     fn next_retry_at(&self, look: &LookInProgress) -> Option<Timestamp> {
         match look.memory.phase {
             Phase::RetryQueue { next_retry_at, .. } => {
@@ -152,7 +152,7 @@ impl LookContext {
         }
     }
 
-    /// What the job waits for after this look.
+    /// Returns what the job waits for after this look.
     fn next_phase(
         &self,
         look: &LookInProgress,
@@ -185,7 +185,7 @@ impl LookContext {
     }
 }
 
-/// Whether nobody waits for this look: there is nothing to tell, and no challenge is expected.
+/// Returns whether nobody waits for this look: there is no news, and no challenge is expected.
 fn is_quiet(look: &LookInProgress, outcomes: &[Outcome], asks: bool) -> bool {
     let has_news = outcomes.iter().any(|outcome| *outcome != Outcome::Running);
     look.memory.phase == Phase::Running && !asks && !has_news

@@ -1,5 +1,5 @@
-//! How long jobs like this one take: asked of the store and, once a day for each bank and type of job, of
-//! Basiq.
+//! How long jobs of the same kind take. The store knows this. Basiq is also asked, once a day for each bank and
+//! job type.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use crate::{
     },
 };
 
-/// Basiq's averages are of the last seven days, so a day old ones are good enough.
+/// How long Basiq's averages are reused. They cover seven days, so they may be a day old.
 pub(super) const AVERAGES_LAST: Duration = Duration::from_hours(24);
 
 impl LookContext {
-    /// What is known of jobs like this one. Without an answer of the store, nothing is.
+    /// Returns what the store knows about jobs of the same kind, or nothing if the store fails.
     pub(super) async fn durations_of(&self, context: &JobContext) -> DurationsFound {
         self.store.durations_of(context).await.unwrap_or_else(|error| {
             warn!(error = %ErrorChain(&error), "what is known of the pace of jobs cannot be read");
@@ -30,8 +30,8 @@ impl LookContext {
         })
     }
 
-    /// What Basiq says of the bank's pace, if it was not asked for a day, by this relay or another. A bank
-    /// that Basiq says nothing of has no averages.
+    /// Fetches Basiq's averages for the bank, unless a relay already did so within a day. If Basiq fails
+    /// or reports none, the averages are empty.
     pub(super) async fn ask_averages(
         &self,
         found: &DurationsFound,
@@ -67,8 +67,8 @@ impl LookContext {
     }
 }
 
-/// What the look teaches: how long the job took if it has settled, failures too, for they are to be seen
-/// in time as well; and Basiq's averages if it was asked.
+/// Returns what the look teaches: the durations of a settled job, and Basiq's averages if they were fetched.
+/// Failed jobs count too, because their end must also be noticed in time.
 pub(super) fn lesson(
     look: &LookInProgress,
     (snapshot, finding): (&JobSnapshot, &Finding),

@@ -1,4 +1,4 @@
-//! One look at a job: ask Basiq, understand, and say what changes.
+//! One look at a job: calls Basiq, interprets the response and returns what changes.
 
 mod absent;
 mod averages_asked_for;
@@ -27,8 +27,8 @@ use crate::{
     },
 };
 
-/// A job that began within this time goes before older ones where not all can be looked at: most
-/// jobs end within it, and a late look at an old one is a small part of its age.
+/// The age below which a job has priority over older ones when not all can be looked at. Most jobs end within
+/// this time, and a late look at an old job delays it only by a small part of its age.
 const YOUNG: Duration = Duration::from_mins(1);
 
 /// Looks at jobs. Cheap to clone.
@@ -48,14 +48,14 @@ struct LookContext {
     asked: AveragesAskedFor,
 }
 
-/// A look on its way: what is known so far.
+/// A look in progress, with the state that is known so far.
 struct LookInProgress {
     due: DueJob,
     now: Timestamp,
     memory: JobMemory,
 }
 
-/// What a look says about all watches of a job.
+/// The result of a look for all watches of a job.
 struct LookResult {
     outcomes: Vec<Outcome>,
     resources: Vec<String>,
@@ -67,7 +67,7 @@ struct LookResult {
 }
 
 impl LookResult {
-    /// A reading that says nothing beyond its outcomes.
+    /// Creates a result with outcomes only.
     fn without_news(outcomes: Vec<Outcome>, next_look_at: Timestamp) -> Self {
         Self {
             outcomes,
@@ -82,7 +82,7 @@ impl LookResult {
 }
 
 impl Looker {
-    /// A looker that asks with `client` and reads connections' histories from `store`.
+    /// Creates a looker that calls Basiq through `client` and reads the history of connections from `store`.
     #[must_use]
     pub fn new(
         client: BasiqClient,
@@ -112,13 +112,14 @@ impl Looker {
         }
     }
 
-    /// How many looks more are worth beginning, where `looks` are under way.
+    /// Returns how many more looks are worth starting while `looks` are in progress.
     #[must_use]
     pub fn room(&self, looks: usize) -> CallCapacity {
         self.parts.client.room(looks)
     }
 
-    /// Looks at a claimed job. It never fails: what went wrong is part of what it says.
+    /// Looks at a claimed job, and returns the look and the label of its result for the metrics. It never
+    /// fails: an error is part of the result.
     pub async fn look(&self, due: DueJob) -> (Look, &'static str) {
         let parts = &*self.parts;
         if is_back_for_all(&due) {
@@ -164,7 +165,7 @@ impl LookContext {
     }
 }
 
-/// How soon a job is looked at where not all can be: young ones before old ones.
+/// Returns the priority of the next look when not all jobs can be looked at. Young jobs come before old ones.
 fn urgency(is_urgent: bool, memory: &JobMemory, now: Timestamp) -> Urgency {
     let begun = memory.created.or(memory.first_look_at).unwrap_or(now);
     if is_urgent {
@@ -180,7 +181,7 @@ fn after_spread(now: Timestamp, wait: Duration) -> Timestamp {
     schedule::after(now, schedule::spread(wait, rand::random()))
 }
 
-/// When the job began: as it tells, or when it was first asked about.
+/// Returns when the job began: its creation time, or else the creation time of the watch.
 fn started_at(memory: &JobMemory, watch: &Watch) -> Timestamp {
     memory.created.unwrap_or(watch.created_at)
 }

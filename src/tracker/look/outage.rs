@@ -1,4 +1,4 @@
-//! A job whose bank is down for everybody: what the bank's state means for its watches.
+//! A job whose bank is in major outage, and what the bank's state means for its watches.
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Whether there is nothing to ask: the bank serves again, and every watch was told that it did not.
+/// Returns whether no call is necessary: the bank serves again, and every watch was told of the outage.
 pub(super) fn is_back_for_all(due: &DueJob) -> bool {
     due.bank_is_back && due.watches.iter().all(|watch| watch.progress.told_outage)
 }
@@ -31,7 +31,7 @@ impl LookContext {
         self.conclude(look, LookResult::without_news(outcomes, next))
     }
 
-    /// What the state of its bank means for a watch that was told of the outage.
+    /// Returns what the bank's state means for a watch that was told of the outage.
     pub(super) fn judge_outage(
         &self,
         look: &LookInProgress,
@@ -53,7 +53,7 @@ impl LookContext {
         }
     }
 
-    /// What a look that leaves the job in this phase says about the outage of its bank.
+    /// Returns how this look changes the record of the bank's outage.
     pub(super) fn outage_change(&self, look: &LookInProgress, bank: &BankState) -> OutageChange {
         let Phase::Outage { bank: awaited, .. } = &look.memory.phase else {
             return OutageChange::None;
@@ -70,13 +70,13 @@ impl LookContext {
         }
     }
 
-    /// Whether the job is older than any that is waited for.
+    /// Returns whether the job has exceeded the maximum age for a watch.
     pub(super) fn is_too_old(&self, memory: &JobMemory, watch: &Watch, now: Timestamp) -> bool {
         schedule::after(started_at(memory, watch), self.config.job_max_age) <= now
     }
 }
 
-/// The bank that the job waited for before this look.
+/// Returns the bank that the job waited for before this look.
 fn awaited_bank(due: &DueJob) -> Option<&Bank> {
     match &due.memory.phase {
         Phase::Outage { bank, .. } if !due.bank_is_back => Some(bank),

@@ -1,4 +1,4 @@
-//! What a look writes to the log and the metrics.
+//! The log lines and metrics of a look.
 
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -10,7 +10,7 @@ use crate::{
     tracker::{look::LookInProgress, schedule},
 };
 
-/// Logs and counts a code nobody knows, so that the catalogue can grow.
+/// Logs and counts an unknown error code, so that the code can be added to the catalogue.
 pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {
     let told = outcomes.iter().find_map(|outcome| match outcome {
         Outcome::Tell(verdict) => verdict.error_code.as_deref().map(|code| (verdict, code)),
@@ -24,7 +24,8 @@ pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {
     }
 }
 
-/// How long a settled job had been settled at Basiq, by its own word, before it was seen here.
+/// Records how long a job had been settled at Basiq before a look noticed. `settled_at` is the time in the job
+/// document.
 pub(super) fn measure_detection(look: &Look, settled_at: Option<Timestamp>) {
     let settles = look
         .changes

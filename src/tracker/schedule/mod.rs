@@ -1,4 +1,4 @@
-//! When to look at a job next: pure arithmetic on what is known of it.
+//! Computes when to look at a job next from what is known about it. Pure.
 
 mod running;
 
@@ -12,28 +12,28 @@ use crate::{
     tracker::retry_queue,
 };
 
-/// How often a job is looked at while a challenge may come or is open. Basiq gives the person about
-/// two minutes, so a slow look would lose the challenge.
+/// The interval between looks while a challenge is expected or open. Basiq gives the person about two minutes,
+/// so slow looks would lose the challenge.
 pub const CHALLENGE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long after a challenge expired its job is still looked at so often.
+/// How long after a challenge expired its job is still looked at in this interval.
 const CHALLENGE_GRACE: Duration = Duration::from_mins(1);
 
-/// The shortest time a person is given for a challenge, whatever Basiq says: an `expiryMs` of 3,600
-/// stands in its older examples and is taken for a slip of units.
+/// The shortest time for a challenge, whatever Basiq reports. Older examples of Basiq have an `expiryMs` of
+/// 3,600, which is taken for a mistake of units.
 const CHALLENGE_MIN_EXPIRY: Duration = Duration::from_mins(1);
 
-/// The longest; what an answer claims beyond it is not believed.
+/// The longest time for a challenge. A longer one in a document is shortened to this.
 const CHALLENGE_MAX_EXPIRY: Duration = Duration::from_hours(24);
 
-/// The longest pause after failed looks.
+/// The longest back-off after failed looks.
 const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 
-/// How long a job whose bank is down is left alone. Its bank is looked at instead and makes the job due
-/// when it serves again, so this look is for the case that nothing else goes as it should.
+/// How long a job whose bank is in major outage is left alone. The worker for banks makes the job due when the
+/// bank serves again. This look is a fallback.
 const OUTAGE_LOOK: Duration = Duration::from_hours(24);
 
-/// Adds a duration to a time; the end of time is the bound.
+/// Returns the time `wait` after `time`, or the end of time if that is later.
 #[must_use]
 pub fn after(time: Timestamp, wait: Duration) -> Timestamp {
     SignedDuration::try_from(wait)
@@ -42,13 +42,13 @@ pub fn after(time: Timestamp, wait: Duration) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// How long it is from one time to a later one; zero if it is not later.
+/// Returns the time between two timestamps. Returns zero if `to` is not later than `from`.
 #[must_use]
 pub fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
 }
 
-/// When the challenge that was first seen at `seen` spoils.
+/// Returns when the challenge that was first seen at `seen` expires.
 #[must_use]
 pub fn challenge_expiry(seen: Timestamp, expiry_ms: Option<u64>) -> Timestamp {
     let allowed = Duration::from_millis(expiry_ms.unwrap_or(0)).min(CHALLENGE_MAX_EXPIRY);
@@ -61,9 +61,9 @@ pub fn spread(wait: Duration, jitter: f64) -> Duration {
     wait.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
 }
 
-/// When to look next at a job that brought a usable answer.
+/// Returns when to look next at a job after a look that brought a usable response.
 ///
-/// `may_be_asked` says that a challenge is expected; `pace` is how long such jobs take.
+/// `may_be_asked` is true if a challenge is expected. `pace` has the durations of such jobs.
 #[must_use]
 pub fn next_look(
     memory: &JobMemory,
@@ -101,7 +101,7 @@ fn asks_now(memory: &JobMemory, now: Timestamp) -> bool {
     })
 }
 
-/// By the stage that the job is in, and since when.
+/// Returns the wait for a running job, from its stage and the time it has spent there.
 fn running_interval(memory: &JobMemory, pace: &KnownDurations, now: Timestamp) -> Duration {
     let stage = stage_of(&memory.steps);
     let seen = memory.stages.last().filter(|seen| seen.title == stage);
@@ -112,8 +112,8 @@ fn running_interval(memory: &JobMemory, pace: &KnownDurations, now: Timestamp) -
     running::interval(seen, average, between(since, now))
 }
 
-/// When to look again after `errors` looks in a row that brought no usable answer: doubling from a
-/// second to a minute, ±25 %, and never before Basiq asks for it.
+/// Returns when to look again after `errors` looks in a row without a usable response. The back-off doubles
+/// from one second to a minute, ±25 %. It is at least the wait that Basiq asks for.
 #[must_use]
 pub fn back_off(errors: u32, asked: Option<Duration>, now: Timestamp, jitter: f64) -> Timestamp {
     let doubled = Duration::from_secs(1).saturating_mul(1 << errors.saturating_sub(1).min(6));
@@ -123,7 +123,7 @@ pub fn back_off(errors: u32, asked: Option<Duration>, now: Timestamp, jitter: f6
     after(now, own.max(asked.unwrap_or_default()))
 }
 
-/// When to look again at a job that Basiq does not know or does not show, since `since`.
+/// Returns when to look again at a job that Basiq has reported as unknown or forbidden since `since`.
 #[must_use]
 pub fn next_look_at_absent(since: Timestamp, now: Timestamp, grace: Duration) -> Timestamp {
     let wait = (between(since, now) / 5).clamp(Duration::from_secs(1), Duration::from_secs(10));

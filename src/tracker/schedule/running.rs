@@ -1,34 +1,35 @@
-//! How long to wait before the next look at a running job: pure.
+//! Computes how long to wait before the next look at a running job. Pure.
 //!
-//! A look costs a call; no look costs delay once the job has settled. With the hazard `h` (how
-//! likely a job that still runs is to settle within the next second) and the price `c` of a look in
-//! seconds of delay, the two are balanced where looks lie `sqrt(2c/h)` apart. So the next look is
-//! where the integral of `sqrt(h/2c)` from now on reaches one: looks crowd where jobs of this kind
-//! settle, and skip the time in which none does.
+//! A look costs a call, and a missing look costs delay once the job has settled. The hazard `h` is the
+//! probability that a job that still runs settles within the next second. The price `c` is the cost of a look
+//! in seconds of delay. Both costs are balanced if looks are `sqrt(2c/h)` apart.
+//!
+//! So the next look is due when the integral of `sqrt(h/2c)` from now on reaches one. Looks are dense when jobs
+//! of this kind tend to settle, and absent when none does.
 
 use std::time::Duration;
 
 use crate::domain::{DurationHistogram, DurationLikelihood};
 
-/// What one look is worth in seconds of mean delay.
+/// The price of one look, in seconds of mean delay.
 const PRICE: f64 = 0.1;
 
-/// How many observations the shape below counts for: the whole model of a kind that was never seen,
-/// and what keeps looks coming when a bank does what it never did.
+/// How many observations the prior below counts for. The prior is the whole model of a new kind of job. It also
+/// keeps looks coming when a bank behaves as never before.
 const PRIOR_WEIGHT: f64 = 0.5;
 
-/// The middle of that shape in seconds, and the standard deviation of its logarithm: wide.
+/// The median of the prior in seconds, and the standard deviation of its logarithm. The prior is wide.
 const PRIOR: (f64, f64) = (15.0, 1.2);
 
-/// A job that outlives all but this share is taken to be another kind of job: where something is known
-/// of such jobs, and where there is but a guess.
+/// The tail of the distribution. A job that outlives all but this share is taken as another kind of job. The
+/// first value applies if durations are known, the second if there is only the prior.
 const TAIL: (f64, f64) = (0.004, 0.02);
 
-/// There, the share of the time in its stage that passes between two looks at least.
+/// The minimum wait between two looks in the tail, as a share of the time that the job has spent in its stage.
 const TAIL_SHARE: f64 = 0.1;
 
-/// How long to wait when a job has been in a stage for `elapsed`, by how long jobs of its kind took
-/// from there on, and on average by Basiq's word. Not yet held to the settings' bounds.
+/// Returns how long to wait when a job has been in a stage for `elapsed`. `seen` has the durations of such jobs
+/// from this stage on, and `average` is Basiq's mean. The result is not limited by the settings yet.
 #[must_use]
 pub(super) fn interval(
     seen: Option<&DurationHistogram>,
@@ -53,7 +54,7 @@ pub(super) fn interval(
     Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX)
 }
 
-/// Walks from `elapsed` through the buckets until a look's worth of hazard is gathered.
+/// Integrates over the buckets from `elapsed` on until a look is worth its price. Returns the wait in seconds.
 fn until_a_looks_worth(likely: &DurationLikelihood, elapsed: f64) -> f64 {
     let mut left = likely.total();
     let (mut gathered, mut last) = (0.0, 0.0);

@@ -1,4 +1,4 @@
-//! What every answer has: a request id, security headers, a time limit, a log line and a measure.
+//! Middleware for every response: a request id, security headers, a time limit, a log line and metrics.
 
 use std::{
     any::Any,
@@ -32,26 +32,26 @@ use crate::{
     },
 };
 
-/// An answer that takes longer is given up.
+/// The time limit of a call. After it, the relay responds with a time-out.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// ... unless it waits on purpose ([`LongPoll`]): so much longer.
+/// The extra time of a call that waits on purpose ([`LongPoll`]).
 const LEAVE_LIMIT: Duration = Duration::from_mins(1);
 
-/// So many requests are worked on at a time; more are turned away before they take memory. Each holds a
-/// body of [`MAX_BODY`] and a place in the store's queue.
+/// The maximum number of requests that are handled at a time. The middleware rejects further requests before they
+/// take memory. Each request holds a body of up to [`MAX_BODY`] and an entry in the store's queue.
 ///
 /// [`MAX_BODY`]: crate::web::MAX_BODY
 const MAX_IN_HAND: usize = 1024;
 
-/// Seconds after which a client that was turned away may ask again.
+/// Seconds after which a rejected client may ask again.
 const TURNED_AWAY_SECONDS: u64 = 1;
-/// Seconds after which a client may ask again when an answer took too long.
+/// Seconds after which a client may ask again when a response took too long.
 const RETRY_SECONDS: u64 = 5;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Headers of every answer that does not set its own.
+/// The default headers of every response. A handler may set its own value for each.
 static SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (
         header::X_CONTENT_TYPE_OPTIONS,
@@ -76,7 +76,8 @@ pub fn with_middleware(router: Router) -> Router {
 
 fn with_room(router: Router, requests: usize) -> Router {
     let room = Arc::new(Semaphore::new(requests));
-    // the outermost first; in one layer, for a router puts each in a box and copies that for each call
+    // The outermost layer comes first. They form a single layer because a router boxes each layer and clones the
+    // box for each request.
     let layers = (
         MapRequestLayer::new(forget_odd_id),
         SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid),
@@ -90,7 +91,7 @@ fn with_room(router: Router, requests: usize) -> Router {
         .layer(layers)
 }
 
-/// What is answered to a method that a path does not have.
+/// The response to a method that a path does not support.
 pub(super) async fn method_not_allowed() -> Problem {
     Problem::new(
         ProblemCode::MethodNotAllowed,
@@ -98,7 +99,7 @@ pub(super) async fn method_not_allowed() -> Problem {
     )
 }
 
-/// An id from the caller is kept if it is fit for logs and headers.
+/// Removes the caller's request id unless it is safe for logs and headers.
 fn forget_odd_id(mut request: Request) -> Request {
     let sane = |id: &HeaderValue| {
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-:+/=".contains(byte);
@@ -110,7 +111,7 @@ fn forget_odd_id(mut request: Request) -> Request {
     request
 }
 
-/// What a panic says stays in the log.
+/// Responds to a panic. The panic's message goes to the log only.
 fn panicked(_message: Box<dyn Any + Send>) -> Response {
     Problem::internal("a handler panicked").into_response()
 }
@@ -149,7 +150,7 @@ async fn respond(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
     let _entered = span.enter();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         log_cause(&problem);
-        // who has words of its own for people keeps them
+        // a response with a content type has its own body for people, and keeps it
         if !response.headers().contains_key(header::CONTENT_TYPE) {
             response = with_body(response, &problem, &path);
         }
@@ -163,12 +164,12 @@ async fn respond(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
     response
 }
 
-/// Whether a route tells how the relay does: it answers however much there is to do.
+/// Returns whether a route is for monitoring. Such a route always responds, however busy the relay is.
 fn is_monitoring(route: &str) -> bool {
     matches!(route, "/healthz" | "/readyz" | "/metrics")
 }
 
-/// The answer where there is no room to work on a call.
+/// The response to a request for which no permit is free.
 fn turned_away() -> Response {
     Problem::new(
         ProblemCode::Overloaded,
@@ -178,7 +179,7 @@ fn turned_away() -> Response {
     .into_response()
 }
 
-/// The answer; that of a handler that hangs is a problem.
+/// Runs the handler. If the handler exceeds the time limit, responds with a problem.
 async fn answer(mut request: Request, next: Next, leave: LongPoll) -> Response {
     request.extensions_mut().insert(leave.clone());
     let mut answering = pin!(next.run(request));
@@ -197,7 +198,7 @@ async fn answer(mut request: Request, next: Next, leave: LongPoll) -> Response {
     })
 }
 
-/// The method as a label: anybody can invent methods, so unknown ones share a word.
+/// Returns the method as a metric label. Clients can invent methods, so all unknown ones share the label `other`.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -235,7 +236,8 @@ fn with_body(response: Response, problem: &Problem, path: &str) -> Response {
     Response::from_parts(parts, body.into())
 }
 
-/// How long a call took says how the relay does, unless it waited on purpose.
+/// Records the request in the metrics and the log. The histogram leaves out calls that waited on purpose, because
+/// their duration does not show how busy the relay is.
 fn measure(
     response: &Response,
     route: &str,

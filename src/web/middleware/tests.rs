@@ -1,4 +1,4 @@
-//! A request id, a time limit, a log line and room for every call.
+//! Tests that each call gets a request id, a time limit, a log line and a permit.
 
 use axum::{
     body::{Body, to_bytes},

@@ -1,4 +1,4 @@
-//! The operator's calls.
+//! The operator's API.
 
 use std::time::Duration;
 

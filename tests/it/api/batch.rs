@@ -1,4 +1,4 @@
-//! `POST /watch/batch`, in each of its forms.
+//! `POST /watch/batch`, in all its forms.
 
 use axum::{
     body::Body,

@@ -1,4 +1,4 @@
-//! What needs no key: health, metrics, the catalogue and the documentation.
+//! The calls that need no key: health, metrics, the catalogue and the documentation.
 
 use serde_json::{Value, json};
 
@@ -91,7 +91,7 @@ async fn the_address_of_a_relay_leads_a_browser_to_the_documentation() {
     let app = TestApp::new().await;
     let root = app.get("/").await;
     assert_eq!((root.status, root.header("location")), (303, "/docs"));
-    // not with another method, and not beside it
+    // No other method and no other path redirects.
     let request = http::Request::post("/").body(axum::body::Body::empty());
     assert_eq!(app.send(request.unwrap()).await.status, 405);
     assert_eq!(app.get("/index.html").await.status, 404);

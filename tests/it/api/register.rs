@@ -1,4 +1,4 @@
-//! `POST /watch`: what is refused, how, and what is answered when it is not.
+//! `POST /watch`: the requests it refuses, the problems it answers, and the response to a good request.
 
 use axum::{
     body::Body,
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Builder, TestApp};
 
-/// A registration that is in order, but for one field.
+/// Returns a valid registration, except for one field.
 fn with(app: &TestApp, field: &str, value: Value) -> Value {
     let mut body = json!({ "jobId": "j-1", "callbackUrl": app.callback("/hook") });
     body[field] = value;

@@ -1,4 +1,4 @@
-//! Who may follow a watch in a browser, and from where.
+//! Who may follow a watch in a browser, and from which origin.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{Answer, TestApp, job};
 
 const OURS: &str = "https://app.example";
 
-/// A watch that has settled, so that its stream ends by itself.
+/// Registers a watch that has settled, so that its stream ends without a further change.
 async fn settled(app: &mut TestApp) -> (String, String) {
     let done = job(
         "j-1",
@@ -27,7 +27,7 @@ async fn settled(app: &mut TestApp) -> (String, String) {
     (id, url.as_str().unwrap().to_owned())
 }
 
-/// Asks as a page of some origin would, without a key.
+/// Sends a request without a key, as a page of this origin would.
 async fn ask(app: &TestApp, method: Method, path: &str, origin: Option<&str>) -> Answer {
     let mut request = Request::builder().uri(path);
     if method == Method::OPTIONS {
@@ -98,7 +98,7 @@ async fn an_address_outlives_a_restart_and_a_rotation_but_not_its_client() {
     assert_eq!(get(&app, &url).await, 401);
 }
 
-/// The headers that tell a browser whether a page may read an answer.
+/// Returns the headers that let a page in a browser read a response.
 fn grants(answer: &Answer) -> Vec<String> {
     let names = answer.headers.keys().map(ToString::to_string);
     names

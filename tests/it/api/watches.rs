@@ -1,4 +1,4 @@
-//! Watches as their client reads, lists, cancels and redelivers them.
+//! Watches: a client reads, lists, cancels and redelivers them.
 
 use axum::http::Method;
 use serde_json::{Value, json};

@@ -1,11 +1,11 @@
-//! What the operator does, and who else might try to.
+//! The operator's actions, and attempts of others to do the same.
 
 use crate::{
     console::{Browser, app, full},
     support::TestApp,
 };
 
-/// Everything that changes something.
+/// All forms that change something.
 const FORMS: &[&str] = &[
     "/console/logout",
     "/console/watches/{watch}/redeliver",
@@ -67,7 +67,7 @@ fn between(text: &str, before: &str, after: &str) -> String {
     rest.split_once(after).unwrap().0.to_owned()
 }
 
-/// Follows a redirect and says where it led.
+/// Sends a form and follows the redirect. Returns the redirect's target and the page.
 async fn follow(browser: &Browser<'_>, path: &str, fields: &[(&str, &str)]) -> (String, String) {
     let answer = browser.post(path, fields).await;
     assert_eq!(answer.status, 303, "{path}: {}", answer.text);
@@ -132,7 +132,7 @@ async fn the_dead_are_queued_again_one_by_one_or_all() {
         .post("/console/deliveries/redeliver", &[("since", "ever")])
         .await;
     assert_eq!(odd.status, 404);
-    // what htmx asks for is only what is live, and what was done
+    // A request of htmx gets only the live part and the result of the action.
     let live = browser.get_with(&to, &[("hx-request", "true")]).await.text;
     assert!(live.trim_start().starts_with("<div id=\"live\"") && !live.contains("<html"));
     assert!(live.contains("hx-swap-oob"), "{live}");

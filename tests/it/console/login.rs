@@ -1,4 +1,4 @@
-//! Who is let in, and for how long.
+//! Who may log in, and how long a session lasts.
 
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ async fn a_session_ends_after_eight_hours() {
     assert_eq!(browser.get("/console").await.status, 200);
     app.clock.advance(Duration::from_mins(2));
     assert_eq!(browser.get("/console").await.status, 303);
-    // a page that is live is led to the log-in as a whole
+    // A request for a live part must lead the whole page to the log-in.
     let live = browser
         .get_with("/console", &[("hx-request", "true")])
         .await;

@@ -1,4 +1,4 @@
-//! The operator's pages, asked without a browser; `tests/browser` looks at them with one.
+//! The operator's pages, requested without a browser. `tests/browser` tests them with one.
 
 mod forms;
 mod login;
@@ -16,7 +16,7 @@ use crate::support::{Answer, TestApp, failure, job};
 
 const TOKEN: &str = "the operator's token";
 
-/// A relay with a console.
+/// Starts a relay with a console.
 pub(crate) async fn app() -> TestApp {
     let builder = TestApp::builder();
     let builder = builder.settings(|settings| {
@@ -26,7 +26,7 @@ pub(crate) async fn app() -> TestApp {
     builder.build().await
 }
 
-/// A browser as far as the console can tell: it keeps a cookie and sends forms.
+/// A minimal browser for the console: it keeps a cookie and sends forms.
 pub(crate) struct Browser<'a> {
     app: &'a TestApp,
     cookie: String,
@@ -70,7 +70,7 @@ impl<'a> Browser<'a> {
         self.app.send(request.body(Body::empty()).unwrap()).await
     }
 
-    /// Sends a form as it is.
+    /// Sends a form with exactly these fields.
     async fn send(&self, path: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Answer {
         let body = encoded(fields);
         let mut request = Request::post(path).header(header::COOKIE, &self.cookie);
@@ -83,7 +83,7 @@ impl<'a> Browser<'a> {
         self.app.send(request.body(Body::from(body)).unwrap()).await
     }
 
-    /// Sends a form of this session.
+    /// Sends a form with the token of this session.
     async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let token = self.form_token().await;
         let mut fields = fields.to_vec();
@@ -91,7 +91,7 @@ impl<'a> Browser<'a> {
         self.send(path, &fields, &[]).await
     }
 
-    /// The token that the forms of this session have.
+    /// Returns the token in the forms of this session.
     async fn form_token(&self) -> String {
         let page = self.get("/console").await.text;
         let (_, rest) = page.split_once("name=\"form_token\" value=\"").unwrap();
@@ -99,17 +99,17 @@ impl<'a> Browser<'a> {
     }
 }
 
-/// Fields as a form sends them.
+/// Encodes fields as a form does.
 fn encoded(fields: &[(&str, &str)]) -> String {
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.extend_pairs(fields).finish()
 }
 
-/// What would do harm if it were not escaped.
+/// Text that would do harm without escaping.
 const HOSTILE: &str = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>";
 
-/// A relay whose store holds something of every kind, hostile wherever others choose the text. The
-/// callbacks answer 500, so that deliveries die and their host is paused.
+/// Starts a relay whose store contains something of every kind. All texts that others can choose are hostile. The
+/// callbacks answer 500, so deliveries become dead and their host is paused.
 async fn full() -> (TestApp, Vec<String>) {
     let mut app = app().await;
     app.receiver.answer(100, 500);
@@ -139,7 +139,7 @@ async fn full() -> (TestApp, Vec<String>) {
         let id = format!("j-failed-{n}");
         failed.push(app.watch_with(&id, options.clone()).await);
         if n == 2 {
-            // too few failures to pause the host: these three die
+            // Three deliveries are too few failures to pause the host, so these become dead.
             app.pass(Duration::from_secs(3), Duration::from_secs(1))
                 .await;
         }
@@ -151,7 +151,7 @@ async fn full() -> (TestApp, Vec<String>) {
     let update = json!({"operation": "update"});
     ids.push(app.watch_with("j-update", update).await);
     ids.append(&mut failed);
-    // enough to pause it before any of these is tried twice
+    // These failures pause the host before any of these deliveries is tried twice.
     app.run_due().await;
     let cancelled = app.watch("j-running-too").await;
     assert_eq!(app.delete(&format!("/watch/{cancelled}")).await.status, 204);

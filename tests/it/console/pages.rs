@@ -1,4 +1,4 @@
-//! Every page, on a store that holds something of every kind.
+//! Every page, on a store that contains something of every kind.
 
 use crate::console::{Browser, HOSTILE, TOKEN, app, full};
 
@@ -138,7 +138,7 @@ async fn watches_are_found_by_whatever_is_known_of_them() {
     };
     assert_eq!(found("j-failed-3").await, 1);
     assert_eq!(found("127.0.0.1").await, ids.len());
-    // job documents link to user u-7 and connection c-9
+    // The job documents link to user u-7 and connection c-9.
     assert_eq!(found("c-9").await, ids.len() - 1);
     assert_eq!(found("u-7").await, ids.len() - 1);
     assert_eq!(found("c-").await, 0);

@@ -1,5 +1,5 @@
-//! Three relays killed again and again, and PostgreSQL once: every watch that was acknowledged ends with
-//! its last event, no job is looked at by two, and the budget holds.
+//! Three relays are killed repeatedly, and PostgreSQL once. Every acknowledged watch gets its last event, no two
+//! relays look at one job at the same time, and the budget holds.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,7 +31,7 @@ const KILLS: u32 = 9;
 const BETWEEN_KILLS: Duration = Duration::from_secs(3);
 const LOOK: &str = "GET /jobs/{jobId}";
 
-/// What callbacks accepted: by watch, the `webhook-id` and whether it was the last word.
+/// The events that callbacks accepted, by watch: the `webhook-id`, and whether the event was final.
 type Told = Arc<Mutex<HashMap<String, Vec<(String, bool)>>>>;
 
 async fn callback(State(told): State<Told>, headers: HeaderMap, raw: Bytes) -> StatusCode {
@@ -100,7 +100,7 @@ async fn set_scene() -> Scene {
     }
 }
 
-/// Jobs that are done, and jobs that take some seconds.
+/// Seeds jobs that are done and jobs that take some seconds. Returns their ids.
 fn seed(sandbox: &Sandbox) -> Vec<String> {
     let now = Clock::system().now();
     let seeded = (0..WATCHES).map(|n| {
@@ -117,7 +117,7 @@ fn seed(sandbox: &Sandbox) -> Vec<String> {
     seeded.collect()
 }
 
-/// Has the database note every lease that is taken while another holds.
+/// Makes the database record every lease that is taken while another one is valid.
 async fn watch_leases(cluster: &Cluster) {
     let options: sqlx::postgres::PgConnectOptions = cluster.url.parse().unwrap();
     let mut connection = options.connect().await.unwrap();
@@ -146,10 +146,10 @@ async fn broken_leases(cluster: &Cluster) -> Vec<String> {
     told.fetch_all(&mut connection).await.unwrap()
 }
 
-/// The relays, each at its place; what runs there changes.
+/// The addresses of the running relays, by number. They change as relays are killed and started.
 type Places = Arc<Mutex<[Option<String>; 3]>>;
 
-/// Registers every job, at whichever relay answers, until each has its 202.
+/// Registers every job at any relay that answers, until each has its 202.
 async fn register_all(scene: &Scene, places: &Places) -> HashSet<String> {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut watches = HashSet::new();
@@ -162,7 +162,7 @@ async fn register_all(scene: &Scene, places: &Places) -> HashSet<String> {
     watches
 }
 
-/// Asks one relay after the other, from this one on.
+/// Registers a watch: tries one relay after the other, beginning with this one.
 async fn register(
     scene: &Scene,
     places: &Places,
@@ -183,7 +183,7 @@ async fn register(
     }
 }
 
-/// The id of the watch, if the relay took it.
+/// Returns the id of the watch if the relay accepted it.
 async fn ask(http: &reqwest::Client, base: &str, key: &str, body: &Value) -> Option<String> {
     let call = http.post(format!("{base}/watch")).bearer_auth(key);
     let answer = call.json(body).send().await.ok()?;
@@ -201,7 +201,7 @@ async fn start(scene: &Scene, places: &Places, place: usize) -> RelayProcess {
     relay
 }
 
-/// What counts the calls must not wait for those that make them.
+/// The process that counts the calls must not wait for the processes that make them.
 async fn yield_to_tests(id: u32) {
     let niced = Command::new("renice")
         .args(["-n", "10", "-p", &id.to_string()])
@@ -286,7 +286,7 @@ async fn three_relays_killed_again_and_again_and_postgresql_once_lose_nothing() 
     println!("{}", check_calls(&scene, took));
 }
 
-/// The budget held, and no two looks at one job were under way at once. Returns the figures.
+/// Checks that the budget held, and that no two looks at one job ran at the same time. Returns the figures.
 fn check_calls(scene: &Scene, took: Duration) -> String {
     let calls = scene.sandbox.calls();
     let busiest = calls.busiest_second(None);

@@ -1,4 +1,4 @@
-//! Some relays in this process, on one PostgreSQL database, with one sandbox and one receiver.
+//! Several relays in this process, on one PostgreSQL database, with one sandbox and one receiver.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Receiver, TestApp, TestDatabase};
 
-/// Relays at work.
+/// The running relays and their surroundings.
 pub(crate) struct Crew {
     pub(crate) sandbox: Sandbox,
     pub(crate) receiver: Receiver,
@@ -32,7 +32,7 @@ pub(crate) struct Crew {
     tasks: JoinSet<()>,
 }
 
-/// One of them.
+/// One relay.
 pub(crate) struct Member {
     pub(crate) base: String,
     stop: CancellationToken,
@@ -40,7 +40,7 @@ pub(crate) struct Member {
 }
 
 impl Crew {
-    /// Everything but relays.
+    /// Starts everything except the relays.
     pub(crate) async fn gather(change: impl FnOnce(&mut Settings)) -> Self {
         let database = TestDatabase::postgres().await;
         let mut tasks = JoinSet::new();
@@ -69,7 +69,7 @@ impl Crew {
         }
     }
 
-    /// Starts another relay, whose machine's clock is this one.
+    /// Starts one more relay with this clock as its machine's clock.
     pub(crate) async fn join_with(&mut self, clock: Clock) {
         let database = self.settings.store.database.clone();
         self.join_through(database, clock).await;
@@ -79,7 +79,7 @@ impl Crew {
         self.join_with(Clock::system()).await;
     }
 
-    /// Starts another relay, which reaches the database at this address.
+    /// Starts one more relay that connects to the database at this address.
     pub(crate) async fn join_through(&mut self, database: DatabaseUrl, clock: Clock) {
         let mut settings = self.settings.clone();
         settings.store.database = database;
@@ -101,7 +101,7 @@ impl Crew {
         self.relays.push(Member { base, stop, task });
     }
 
-    /// Registers a watch at one of the relays, and says what it answered.
+    /// Registers a watch at one of the relays. Returns the relay's response.
     pub(crate) async fn try_watch(
         &self,
         relay: usize,
@@ -124,14 +124,14 @@ impl Crew {
         assert_eq!(status, 202, "{body}");
     }
 
-    /// `/readyz` of a relay.
+    /// Calls `/readyz` of a relay.
     pub(crate) async fn readiness(&self, relay: usize) -> (StatusCode, Value) {
         let url = format!("{}/readyz", self.relays[relay].base);
         let answer = self.http.get(url).send().await.unwrap();
         (answer.status(), answer.json().await.unwrap())
     }
 
-    /// Waits until something is so, or fails.
+    /// Waits until `is_so` returns true. Fails after `patience`.
     pub(crate) async fn until(&self, patience: Duration, is_so: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !is_so(self) {
@@ -148,7 +148,7 @@ impl Crew {
         self.receiver.received().len()
     }
 
-    /// Has a relay vanish in the middle of whatever it does.
+    /// Ends a relay at once, in the middle of its work.
     pub(crate) async fn kill(&mut self, relay: usize) {
         self.relays.remove(relay).task.shutdown().await;
     }

@@ -1,5 +1,4 @@
-//! PostgreSQL away, slow, full or cut off: nothing that was acknowledged is lost, and work resumes by
-//! itself.
+//! PostgreSQL is away, slow, full or cut off: no acknowledged work is lost, and work resumes without help.
 
 use std::{
     net::SocketAddr,
@@ -18,14 +17,14 @@ use crate::support::{cable::Cable, cluster::Cluster, database::setting, job};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A job that is done.
+/// Makes Basiq show a job as done.
 fn settle(crew: &Crew, id: &str) {
     let done = [("create-report", "success", Value::Null)];
     crew.sandbox
         .seed_document(id, job(id, Clock::system().now(), &done));
 }
 
-/// Asks until there is a 202, and says how often there was a 503.
+/// Registers a watch until the answer is 202. Returns how often the answer was 503.
 async fn insist(crew: &Crew, job: &str) -> usize {
     let mut refused = 0;
     loop {
@@ -38,7 +37,7 @@ async fn insist(crew: &Crew, job: &str) -> usize {
     }
 }
 
-/// The database of a crew, through a cable.
+/// Returns the database of a crew through a proxy that the test can cut.
 async fn wired(crew: &Crew) -> (Cable, DatabaseUrl) {
     let mut url: url::Url = setting(&crew.settings.store.database).parse().unwrap();
     let server: SocketAddr = format!("127.0.0.1:{}", url.port().unwrap())
@@ -59,7 +58,7 @@ async fn while_postgresql_is_away_watches_are_refused_and_afterwards_all_goes_on
     })
     .await;
     crew.join().await;
-    // one that is told, one that is under way when the server goes
+    // One event is delivered, and one is in progress when the server stops.
     settle(&crew, "j-1");
     crew.watch(0, "j-1").await;
     crew.until(10 * SECOND, |crew| crew.told() == 1).await;
@@ -93,7 +92,7 @@ async fn while_postgresql_is_away_watches_are_refused_and_afterwards_all_goes_on
 async fn connections_cut_in_the_middle_of_transactions_lose_nothing_that_was_acknowledged() {
     let mut crew = Crew::gather(|settings| {
         settings.basiq.requests_per_second = 500;
-        // a claim whose answer was cut off is held by nobody until its lease runs out
+        // If the response to a claim is lost, nobody works on the claim until its lease expires.
         settings.basiq.timeout = SECOND;
         settings.delivery.timeout = SECOND;
         settings.server.client_rps = 100_000;
@@ -134,7 +133,7 @@ async fn a_pool_that_is_full_refuses_for_a_while_and_recovers() {
     settle(&crew, "j-1");
     crew.watch(0, "j-1").await;
     crew.until(10 * SECOND, |crew| crew.told() == 1).await;
-    // everything that writes waits for this lock, until every connection is taken
+    // Every write waits for this lock, until all connections of the pool are in use.
     let mut blocker = crew.database.direct().connect().await.unwrap();
     blocker
         .execute("BEGIN; LOCK TABLE clients, jobs, watches, deliveries")
@@ -172,7 +171,7 @@ async fn work_that_no_relay_was_told_of_is_found_all_the_same() {
     settle(&crew, "j-1");
     crew.watch(0, "j-1").await;
     crew.until(10 * SECOND, |crew| crew.told() == 1).await;
-    // the relay that has the watch is gone before it can say so, and nobody hears anything
+    // This simulates a relay that stores a watch and dies before its notification. The other relay receives none.
     crew.kill(0).await;
     cable.cut();
     settle(&crew, "j-2");

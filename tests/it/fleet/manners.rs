@@ -1,4 +1,4 @@
-//! What relays on one store have in common: the budget, the token, slots, the time.
+//! The limits that relays on one store share: the budget, the token, permits, the time.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -87,7 +87,7 @@ async fn a_pause_that_one_relay_is_asked_for_holds_for_the_others() {
         let since = call.at.duration_since(refused_at);
         since.as_millis() > 700
     });
-    // the other relay hears of it when it reserves its next turns, within a quarter of a second
+    // The other relay learns of the pause with its next reservation, within a quarter of a second.
     assert_eq!(late.count(), 0, "nobody calls during the pause");
     crew.until(Duration::from_mins(1), |crew| crew.told() >= 20)
         .await;
@@ -136,7 +136,7 @@ async fn a_relay_that_died_is_taken_over_and_not_counted_any_more() {
     .await;
     crew.join().await;
     crew.join().await;
-    // looks that never end, so that the one that dies holds leases
+    // These looks never end, so the relay that dies holds leases.
     crew.sandbox.set_faults(vec!["hang".parse().unwrap()]);
     let done = job(
         "j-1",
@@ -153,7 +153,7 @@ async fn a_relay_that_died_is_taken_over_and_not_counted_any_more() {
     crew.kill(0).await;
     crew.sandbox.set_faults(Vec::new());
     crew.join().await;
-    // a lease is two time limits, ten seconds of waiting, five for the bank and fifteen to spare
+    // A lease is two time-outs, plus 10 s of waiting, 5 s for the bank and 15 s of margin.
     crew.until(Duration::from_secs(45), |crew| crew.told() >= 1)
         .await;
     crew.stop().await;

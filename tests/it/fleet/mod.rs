@@ -1,4 +1,4 @@
-//! Many relays on one PostgreSQL: they divide the work, and what one loses another takes up.
+//! Several relays on one PostgreSQL: they share the work, and take over the work of a relay that dies.
 
 mod chaos;
 mod crew;

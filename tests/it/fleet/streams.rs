@@ -1,4 +1,4 @@
-//! A stream at one relay of what another one sees.
+//! A stream at one relay shows changes that another relay records.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ async fn streams_at_each_relay_tell_what_any_of_them_sees() {
     for n in 0..JOBS {
         let (_, _, watch) = crew.try_watch(n % 2, &format!("j-{n}")).await.unwrap();
         let url = watch["streamUrl"].as_str().unwrap();
-        // the address is signed by one relay and good at each
+        // One relay signs the address, and it is valid at each relay.
         for relay in &crew.relays {
             let call = crew.http.get(format!("{}{url}", relay.base));
             streams.push(Listener::to(call.send().await.unwrap()));

@@ -1,4 +1,4 @@
-//! Each way a challenge goes, against the sandbox.
+//! Each course of a challenge, against the sandbox.
 
 use basiq_relay::sandbox::{JobScript, ScriptChallenge, StepEnd};
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ async fn a_second_challenge_is_an_event_of_its_own_and_answered_by_itself() {
         second["challenge"]["inputs"],
         json!(["Which pet?", "Where?"])
     );
-    // no pause after the first answer holds this one up
+    // No pause after the first answer delays this one.
     assert_eq!(respond(&app, &watch, &["Rex", "Home"]).await.status, 202);
     app.pass(4 * SECOND, SECOND).await;
     assert_eq!(app.told_briefly(), [ASKS, ASKS, "success/none"]);
@@ -115,7 +115,7 @@ async fn a_success_that_still_shows_the_old_challenge_is_a_success() {
     assert_eq!(respond(&app, &watch, &["1234"]).await.status, 409);
 }
 
-/// A document of the sandbox as it is.
+/// Fetches a document of the sandbox.
 async fn fetch(app: &TestApp, url: &str) -> Value {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let token = http

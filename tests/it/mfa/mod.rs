@@ -1,4 +1,4 @@
-//! Challenges: what is told of them, and how they are answered through the relay.
+//! Challenges: their events, and answers that the relay passes on.
 
 mod lifecycle;
 mod refusals;
@@ -15,8 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MFA: &str = "POST /jobs/{jobId}/mfa";
 const LOOK: &str = "GET /jobs/{jobId}";
 
-/// A job that tries the login for a second, then does this at its `mfa-challenge`, then reads
-/// accounts for a second.
+/// Returns a script: the login takes a second, `mfa-challenge` ends like this, and reading accounts takes a second.
 fn script(end: StepEnd) -> JobScript {
     let step = |title: &str, end| ScriptStep::new(title, SECOND, end);
     JobScript::new(vec![
@@ -30,7 +29,7 @@ fn asking() -> JobScript {
     script(StepEnd::Asks(ScriptChallenge::token()))
 }
 
-/// A watch of a job of the sandbox that has just been seen to ask for a code.
+/// Registers a watch of a sandbox job, and looks until the job asks for a code.
 async fn asked(app: &mut TestApp) -> String {
     let job = app.sandbox.seed_job(asking());
     let watch = app.watch(&job).await;
@@ -44,7 +43,7 @@ async fn respond(app: &TestApp, watch: &str, texts: &[&str]) -> Answer {
     app.post(&format!("/watch/{watch}/mfa"), &body).await
 }
 
-/// The status and the last part of a problem's type.
+/// Returns the status and the last part of a problem's type.
 fn problem(answer: &Answer) -> (u16, &str) {
     let kind = answer.body["type"].as_str().unwrap_or_default();
     let kind = kind.strip_prefix("/problems/").unwrap_or(kind);

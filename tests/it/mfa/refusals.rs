@@ -1,4 +1,4 @@
-//! What is refused, how, and what the relay does not do then.
+//! Answers that are refused, and what the relay then does not do.
 
 use std::{
     collections::VecDeque,
@@ -107,7 +107,7 @@ async fn each_wrong_shape_is_named_and_nothing_is_sent() {
 async fn a_wrong_answer_is_refused_and_its_consequence_told_at_once() {
     let mut app = TestApp::new().await;
     let watch = asked(&mut app).await;
-    // Basiq counts the answers before it reads them: the challenge stays open
+    // Basiq checks the number of answers before their content, so the challenge stays open.
     let answer = respond(&app, &watch, &["1", "2"]).await;
     assert_eq!(problem(&answer), (422, "mfa-refused"));
     app.run_due().await;
@@ -131,7 +131,7 @@ async fn a_wrong_answer_is_refused_and_its_consequence_told_at_once() {
 async fn an_answer_that_comes_too_late_is_refused_by_basiq() {
     let mut app = TestApp::new().await;
     let watch = asked(&mut app).await;
-    // no look has seen yet that the time is over
+    // No look has yet found that the time is over.
     app.clock.advance(Duration::from_secs(125));
     let answer = respond(&app, &watch, &["1234"]).await;
     assert_eq!(problem(&answer), (422, "mfa-refused"));
@@ -150,7 +150,7 @@ async fn of_many_answers_at_once_one_reaches_basiq() {
     let count = |wanted| answers.iter().map(problem).filter(|p| *p == wanted).count();
     assert_eq!((count((202, "")), count((409, "being-answered"))), (1, 9));
     assert_eq!(app.sandbox.calls().count(MFA), 1);
-    // also right after, while no look has seen it answered
+    // The relay also refuses this answer, because no look has yet found the challenge answered.
     let again = respond(&app, &watch, &["1234"]).await;
     assert_eq!(problem(&again), (409, "being-answered"));
     app.pass(4 * SECOND, SECOND).await;
@@ -175,7 +175,7 @@ async fn a_job_that_does_not_tell_whose_it_is_cannot_be_answered_here() {
     app.leave_work();
 }
 
-/// What a fake Basiq does with an answer, once; then it accepts.
+/// How a fake Basiq reacts to the first answer. It accepts all later ones.
 #[derive(Clone, Copy)]
 enum Does {
     Status(u16),
@@ -183,7 +183,7 @@ enum Does {
     Page(u16),
     Throttles,
     Hangs,
-    /// Refuses the token itself, or the next token of a person.
+    /// Refuses the next token of scope `CLIENT_ACCESS`.
     NoToken(u16),
     SaysTheAnswer,
 }
@@ -212,7 +212,7 @@ async fn token(State(book): State<Shared>, form: String) -> Response {
     Json(token).into_response()
 }
 
-/// Basiq's list of errors.
+/// Returns a list of errors in Basiq's form.
 fn errors() -> Value {
     json!({ "type": "list", "data": [{ "type": "error", "code": "parameter-not-valid" }] })
 }
@@ -250,7 +250,7 @@ async fn take(State(book): State<Shared>, headers: HeaderMap, body: Bytes) -> Re
     }
 }
 
-/// A Basiq whose one job asks for a code for ever.
+/// Starts a Basiq whose only job asks for a code for ever.
 async fn fake(tasks: &mut JoinSet<()>, does: Does) -> (Builder, Shared) {
     let book = Shared::default();
     book.lock().unwrap().does.push_back(does);

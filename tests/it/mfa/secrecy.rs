@@ -1,4 +1,4 @@
-//! A relay as a process, asked to pass answers on: nothing it leaves behind has them.
+//! A relay process passes answers on, and none of its output or data contains them.
 
 use basiq_relay::sandbox::{SandboxOptions, ScriptChallenge, StepEnd};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::{
     support::scene::{Scene, ask},
 };
 
-/// A part of every text given as an answer here.
+/// A part of every answer in these tests.
 const MARK: &str = "xq7Wz-s3cret";
 fn asking() -> basiq_relay::sandbox::JobScript {
     let mut challenge = ScriptChallenge::token();

@@ -1,4 +1,4 @@
-//! One address of several swallows packets.
+//! A name has several addresses, and one of them drops packets.
 
 use std::time::Instant;
 
@@ -94,7 +94,7 @@ fn a_relay_is_found_healthy_although_an_address_swallows_packets() {
     );
 }
 
-/// A proxy that opens the tunnels it is asked for.
+/// Runs a proxy that opens any requested tunnel.
 async fn proxy(listener: TcpListener) {
     let mut tunnels = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {

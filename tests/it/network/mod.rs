@@ -1,6 +1,6 @@
-//! Names with several addresses, and names that move, in a network whose name server is the test's.
+//! Names with several addresses, and names that move. Each test has its own network and sets the names itself.
 //!
-//! The relay is the binary itself and resolves names as it would anywhere.
+//! The relay is the binary itself and resolves names in its normal way.
 
 mod addresses;
 mod moves;
@@ -33,15 +33,15 @@ use crate::support::{
     scene::{ask, until},
 };
 
-/// Addresses of hosts; the first one swallows packets where a test has it do so.
+/// The addresses of hosts. The first one drops packets if the test says so.
 const SWALLOWS: &str = "127.0.0.2";
 const GOOD: &str = "127.0.0.3";
 const OTHER: &str = "127.0.0.4";
-/// The ports of these networks are the test's own.
+/// The ports. Each network belongs to one test, so they are free.
 const BASIQ_PORT: u16 = 8090;
 const HOOK_PORT: u16 = 8091;
 
-/// How many requests came to an address.
+/// The number of requests that came to an address.
 #[derive(Clone, Default)]
 struct Counted(Arc<AtomicUsize>);
 
@@ -51,7 +51,7 @@ impl Counted {
     }
 }
 
-/// Serves at this address and port, and counts requests.
+/// Serves at this address and port, and counts the requests.
 async fn serve(tasks: &mut JoinSet<()>, address: &str, port: u16, router: Router) -> Counted {
     let at = SocketAddr::new(address.parse().unwrap(), port);
     let listener = TcpListener::bind(at).await.unwrap();
@@ -77,7 +77,7 @@ async fn receiver(tasks: &mut JoinSet<()>, address: &str) -> Counted {
     .await
 }
 
-/// A relay, its Basiq, and a client of it.
+/// A relay, its Basiq, and a client.
 struct Relaying {
     sandbox: Sandbox,
     relay: RelayProcess,
@@ -87,7 +87,7 @@ struct Relaying {
 }
 
 impl Relaying {
-    /// Starts a relay that is told this of its Basiq and of its settings. The sandbox is still to be served.
+    /// Starts a relay with this address of Basiq and these settings. The test must still serve the sandbox.
     async fn start(basiq: &str, environment: Vec<(&'static str, String)>) -> Self {
         let clock = Clock::system();
         let database = TestDatabase::new().await;
@@ -103,7 +103,7 @@ impl Relaying {
         }
     }
 
-    /// Registers a watch of a job that has ended, for a callback at this host.
+    /// Registers a watch of a finished job, with a callback at this host.
     async fn watch(&self, id: &str, host: &str) -> String {
         let steps = [("create-report", "success", Value::Null)];
         let done = job(id, self.clock.now(), &steps);
@@ -115,7 +115,7 @@ impl Relaying {
         said.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until a watch's event was tried once, and returns that attempt.
+    /// Waits until a watch's event was tried once. Returns that attempt.
     async fn first_attempt(&self, watch: &str) -> Value {
         let call = format!("GET /watch/{watch}");
         let first = async || {
@@ -127,7 +127,7 @@ impl Relaying {
     }
 }
 
-/// Asserts that the attempt was accepted within a second.
+/// Checks that the callback accepted the attempt within a second.
 fn assert_accepted_soon(attempt: &Value) {
     let took = Duration::from_millis(attempt["durationMs"].as_u64().unwrap());
     assert_eq!(

@@ -1,4 +1,4 @@
-//! A name moves to another address while it is used.
+//! A name moves to another address while the relay uses it.
 
 use super::*;
 use crate::support::own_network::in_own_network;

@@ -1,4 +1,4 @@
-//! How often Basiq is asked, and what is counted across jobs.
+//! The number of calls to Basiq, and the counts across jobs.
 
 use basiq_relay::sandbox::{JobScript, StepEnd};
 use serde_json::json;
@@ -32,7 +32,7 @@ async fn looks_at_a_queued_update_come_just_after_each_retry() {
     let mut by_retry = [0; 5];
     for look in looks {
         let since = (look.at.as_millisecond() - due.as_millisecond()) / 1000;
-        // each retry takes seconds itself, and the next is counted from its end
+        // Each retry takes some seconds itself, and the next interval begins at its end.
         let (retry, after) = (since / 7205, since % 7205);
         assert!((0..180).contains(&after), "{after} s after retry {retry}");
         by_retry[usize::try_from(retry).unwrap()] += 1;
@@ -110,7 +110,7 @@ async fn failures_in_a_row_are_counted_across_clients_and_forgotten_after_a_day(
             "failed/contact-support"
         ]
     );
-    // an update that fails otherwise, and one that waits, count for nothing; a success resets
+    // An update that fails for another reason, or that waits, does not count. A success resets the count.
     for (script, options, expected) in [
         (
             connection(fails("invalid-credentials", "")),

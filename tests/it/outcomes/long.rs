@@ -1,4 +1,4 @@
-//! The flows that last minutes to days, with and without a restart.
+//! Flows that take minutes to days, with and without a restart.
 
 use basiq_relay::sandbox::ScriptChallenge;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Act, DAY, HOUR, MINUTE, Row, SECOND, UNAVAILABLE, asks, fails, reads, update};
 use crate::support::failure;
 
-/// The flows that last: what happens and what is told, whether the relay restarts or not.
+/// Returns the long flows: the acts, and the expected events. A restart of the relay changes neither.
 fn long_flows() -> Vec<Row> {
     let is_update = || json!({ "operation": "update" });
     let asked_twice =
@@ -17,7 +17,7 @@ fn long_flows() -> Vec<Row> {
         ])
             .options(is_update())
             .tells(&["1 delayed/wait service-unavailable retrieve-accounts", "2 success/none - - !"])
-            // six at most until it failed, then two a retry
+            // At most six looks until the failure, then two for each retry.
             .looks(4..=10),
         Row::new(
             "an update that never works",

@@ -1,5 +1,4 @@
-//! Each thing a job can come to, told by a running relay: which events, in which order, and how
-//! often Basiq was asked meanwhile.
+//! Every outcome of a job at a running relay: which events it sends, in which order, and how often it calls Basiq.
 
 mod counts;
 mod long;
@@ -22,27 +21,27 @@ const DAY: Duration = Duration::from_hours(24);
 const LOOK: &str = "GET /jobs/{jobId}";
 const CONNECTOR: &str = "GET /connectors/{connectorId}/{method}";
 
-/// Something that happens while time passes.
+/// Something that happens during a row.
 enum Act {
-    /// So much time passes.
+    /// This time passes.
     Pass(Duration),
     /// The person answers the open challenge.
     Answer(&'static [&'static str]),
-    /// From now on this goes wrong.
+    /// From now on this fault occurs.
     Fault(&'static str),
-    /// Basiq's document of the job is replaced by one with these steps.
+    /// Basiq's document of the job gets these steps.
     Shows(Vec<(&'static str, &'static str, Value)>),
     /// Basiq forgets the job.
     Forgets,
 }
 
-/// One row: what happens to a job, and what must be told of it.
+/// One row: what happens to a job, and the expected events.
 struct Row {
     name: &'static str,
     script: JobScript,
     options: Value,
     acts: Vec<Act>,
-    /// `sequence status/action errorCode failedStep`, with `!` at the end of a final one.
+    /// The expected events: `sequence status/action errorCode failedStep`, with `!` at the end of a final one.
     told: &'static [&'static str],
     looks: RangeInclusive<u64>,
     max_age: Duration,
@@ -73,7 +72,7 @@ impl Row {
         Self { looks, ..self }
     }
 
-    /// Plays the row, with a restart of the relay after so many of its acts.
+    /// Plays the row. If `restart_after` is set, restarts the relay after that number of acts.
     async fn play(self, restart_after: Option<usize>) {
         let name = self.name;
         let mut app = TestApp::builder()
@@ -147,7 +146,7 @@ fn fails(code: &str, detail: &str) -> StepEnd {
     }))
 }
 
-/// A job that verifies for two seconds, and then reads accounts for three with this end.
+/// Returns a job that verifies for two seconds and reads accounts for three, with this end.
 fn reads(end: StepEnd) -> JobScript {
     JobScript::new(vec![
         step("verify-credentials", 2 * SECOND, StepEnd::Succeeds),
@@ -168,7 +167,7 @@ fn asks(challenge: ScriptChallenge) -> JobScript {
     ])
 }
 
-/// An update that meets an unavailable bank and works at this retry of Basiq's.
+/// Returns an update that meets an unavailable bank and succeeds at this retry of Basiq.
 fn update(succeeds_on: Option<u32>) -> JobScript {
     JobScript {
         retries: Some(ScriptRetries {

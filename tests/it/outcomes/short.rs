@@ -1,4 +1,4 @@
-//! Jobs that are told once, and what each failure advises.
+//! Jobs with a single event, and the action that each failure advises.
 
 use basiq_relay::sandbox::StepEnd;
 use serde_json::json;

@@ -1,10 +1,10 @@
-//! What the program can write to its log, read from its source, against docs/LOGS.md.
+//! Compares the lines that the program can log, read from its source, with docs/LOGS.md.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 const LOGS: &str = include_str!("../../../docs/LOGS.md");
 
-/// Macros that write a line, by level, and those that open a span.
+/// The macros that log a line, by level, and the macros that open a span.
 const MACROS: [&str; 7] = [
     "error!(",
     "warn!(",
@@ -15,7 +15,7 @@ const MACROS: [&str; 7] = [
     "debug_span!(",
 ];
 
-/// What one macro writes.
+/// The message and the fields of one macro.
 #[derive(Debug)]
 pub(super) struct Line {
     level: &'static str,
@@ -23,7 +23,7 @@ pub(super) struct Line {
     fields: BTreeSet<String>,
 }
 
-/// All source below a folder, without its tests.
+/// Returns all source below a folder, without its tests.
 pub(super) fn source(folder: &str) -> String {
     let mut all = String::new();
     collect(&super::root().join(folder), &mut all);
@@ -41,7 +41,8 @@ fn collect(path: &Path, all: &mut String) {
     }
 }
 
-/// Every line that the relay can write; the sandbox and the demo are for trying out.
+/// Returns every line that the relay can log. The sandbox and the demo are not included, because they are only for
+/// trying out.
 pub(super) fn messages() -> Vec<Line> {
     let modules = [
         "api",
@@ -73,7 +74,7 @@ pub(super) fn messages() -> Vec<Line> {
     lines
 }
 
-/// Reads the arguments of a macro, up to the bracket that closes it.
+/// Parses the arguments of a macro, up to its closing bracket.
 fn read(level: &'static str, text: &str) -> Line {
     let (mut depth, mut quoted, mut start) = (1, false, 0);
     let mut arguments = Vec::new();
@@ -113,7 +114,7 @@ fn read(level: &'static str, text: &str) -> Line {
     line
 }
 
-/// The code in the first column of the page's tables below this heading.
+/// Returns the code words in the first column of the page's tables below this heading.
 fn told(heading: &str) -> BTreeSet<&'static str> {
     let section = LOGS.split("\n## ").find(|part| part.starts_with(heading));
     let rows = section
@@ -161,7 +162,7 @@ fn the_page_of_logs_has_every_field_and_none_that_is_not_written() {
     let written: BTreeSet<_> = messages()
         .iter()
         .flat_map(|line| line.fields.clone())
-        // `parent: None` and the like are no fields
+        // Arguments such as `parent: None` are not fields.
         .filter(|name| !name.starts_with(['"', '&']) && !name.contains(':'))
         .collect();
     let written: BTreeSet<_> = written.iter().map(String::as_str).collect();

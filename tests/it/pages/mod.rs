@@ -1,5 +1,5 @@
-//! The pages of the documentation say what is there: links, settings, alerts, metrics, and what the
-//! log says.
+//! Checks the pages of the documentation against the program: links, settings, alerts, metrics, and messages of the
+//! log.
 
 mod log;
 
@@ -19,7 +19,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// README.md, ARCHITECTURE.md and what is in docs/, with the READMEs beside what they are about.
+/// Returns README.md, ARCHITECTURE.md, the pages in docs/, and the READMEs of other folders.
 fn pages() -> Vec<(PathBuf, String)> {
     let single = [
         "README.md",
@@ -37,7 +37,7 @@ fn pages() -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-/// The lines of a page that are no snippet.
+/// Returns the lines of a page outside of code blocks.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut inside = false;
     page.lines().filter(move |line| {
@@ -47,7 +47,7 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The words that begin so and go on with letters that may be in such a name.
+/// Returns the words that begin with `begin` and continue with characters that `may` accepts.
 fn words<'a>(text: &'a str, begin: &str, may: impl Fn(char) -> bool + 'a) -> BTreeSet<&'a str> {
     let is_middle = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(begin)
@@ -59,7 +59,7 @@ fn words<'a>(text: &'a str, begin: &str, may: impl Fn(char) -> bool + 'a) -> BTr
         .collect()
 }
 
-/// How GitHub names a heading in an address.
+/// Returns the anchor that GitHub gives to a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading
         .trim_start_matches('#')
@@ -69,7 +69,7 @@ fn anchor(heading: &str) -> String {
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
-/// The targets of the page's links.
+/// Returns the targets of the page's links.
 fn links(page: &str) -> Vec<String> {
     let text = prose(page).collect::<Vec<_>>().join("\n");
     let targets = text.split("](").skip(1);
@@ -122,7 +122,7 @@ fn every_setting_that_a_page_names_exists() {
     }
 }
 
-/// The sections of the runbook by their alert.
+/// Returns the sections of the runbook by their alert.
 fn sections() -> Vec<(&'static str, &'static str)> {
     let sections = RUNBOOK.split("\n## ").skip(1);
     sections
@@ -185,7 +185,7 @@ fn every_page_of_the_console_that_the_runbook_names_exists() {
 fn what_the_runbook_quotes_is_said_by_the_log() {
     let said = log::messages();
     let text = prose(RUNBOOK).collect::<Vec<_>>().join(" ");
-    // outside of code, where quotes are the shell's
+    // Skip code spans, because quotes in them belong to the shell.
     let plain: String = text.split('`').step_by(2).collect();
     let quoted: Vec<_> = plain.split('"').skip(1).step_by(2).collect();
     assert!(quoted.len() > 15, "{quoted:?}");
@@ -199,7 +199,7 @@ fn what_the_runbook_quotes_is_said_by_the_log() {
 
 #[test]
 fn the_image_runs_as_a_user_that_is_a_number_and_owns_its_folder() {
-    // Kubernetes refuses a name where it is to see that the user is not root
+    // Kubernetes cannot verify that a named user is not root, so it refuses the container.
     let image = include_str!("../../../Dockerfile");
     let user = image.lines().find_map(|line| line.strip_prefix("USER "));
     let user = user.unwrap();

@@ -1,4 +1,4 @@
-//! Databases that cannot hold every text are refused; those that can, hold every text.
+//! A relay refuses databases that cannot store every text. All others store every text.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::support::{
     process::{RelaySetup, binary},
 };
 
-/// What a bank said, and a client noted.
+/// A text of a bank, and of a client's metadata.
 const TEXT: &str = "银行拒绝了 😀 “naïve” \u{e000}";
 
-/// How long a command may take that is refused.
+/// The time-out of a command that must be refused.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn data_is_moved_to_no_database_that_cannot_hold_it() {
     assert!(told.contains("--to") && told.contains("LATIN1"), "{told}");
 }
 
-/// The remedy that the message names makes a database that a relay takes.
+/// The command in the message creates a database that a relay accepts.
 #[tokio::test]
 async fn every_text_is_held_by_utf8_and_by_plain_bytes_whatever_the_client_encoding() {
     for encoding in ["UTF8", "SQL_ASCII"] {
@@ -68,7 +68,7 @@ async fn every_text_is_held_and_a_nul_takes_nothing_with_it() {
     texts_come_back(TestApp::builder()).await;
 }
 
-/// Jobs that failed, each with a text of the bank's that is odd in its way.
+/// Runs jobs that failed, each with a different unusual text of the bank, and checks the texts.
 async fn texts_come_back(builder: Builder) {
     let details = [
         TEXT.to_owned(),

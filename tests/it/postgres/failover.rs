@@ -1,4 +1,4 @@
-//! A failover: the primary is demoted and its standby promoted, while old connections stay open.
+//! A failover: the primary is demoted and its standby is promoted, while old connections stay open.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::{TestDatabase, cable::Cable, cluster::Cluster, database, pro
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Waits until a server answers so.
+/// Waits until a server answers this statement with this text.
 async fn until(cluster: &Cluster, statement: &str, answer: &str) {
     let began = Instant::now();
     loop {
@@ -25,7 +25,7 @@ async fn until(cluster: &Cluster, statement: &str, answer: &str) {
     }
 }
 
-/// Connections of relays that listen to others.
+/// Counts the connections on which relays listen for notifications.
 const LISTENING: &str = "SELECT count(*) FROM pg_stat_activity \
     WHERE application_name = 'basiq-relay' AND query LIKE 'LISTEN%'";
 const CONNECTED: &str =
@@ -44,7 +44,7 @@ async fn a_relay_follows_a_failover_within_seconds_although_its_old_connections_
     until(&primary, LISTENING, "1").await;
     until(&standby, "SELECT count(*) FROM watches", "40").await;
 
-    // nobody may start on a standby
+    // A relay must not start on a standby.
     setup.database.clone_from(&standby.url);
     let output = setup.command().arg("serve").output().await.unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
@@ -126,7 +126,7 @@ async fn a_database_that_takes_no_writes_is_refused_at_start_and_named_later() {
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("default_transaction_read_only"), "{told}");
 
-    // what is open already takes writes on; a connection that is made now does not
+    // Open connections still accept writes, but new ones do not. So the test closes the open ones.
     database::run(&format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
         database.name()

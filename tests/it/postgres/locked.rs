@@ -1,4 +1,4 @@
-//! A table that somebody else has locked: the relay is not ready, and is again once the lock is gone.
+//! Another session locks a table. The relay is not ready, and is ready again when the lock is released.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::support::{
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Waits until `/readyz` answers with a status, and returns its body.
+/// Waits until `/readyz` answers with this status. Returns its body.
 async fn until_ready_is(relay: &RelayProcess, status: u16) -> String {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! A relay and its PostgreSQL server, when that is not as it should be or something stands in between.
+//! A relay whose PostgreSQL server is in an unusual state, or is behind a pooler.
 
 mod encoding;
 mod failover;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::process::{RelayProcess, RelaySetup};
 
-/// Where no Basiq is.
+/// An address at which no Basiq listens.
 pub(crate) const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// A client of a relay.
@@ -28,7 +28,7 @@ impl Client {
         }
     }
 
-    /// Registers a watch, and says what the relay answered.
+    /// Registers a watch. Returns the relay's status.
     pub(crate) async fn register(&self, relay: &RelayProcess, job: &str) -> u16 {
         let body = json!({ "jobId": job, "callbackUrl": "http://127.0.0.1:9/hook" });
         let call = self.http.post(format!("{}/watch", relay.url));
@@ -36,7 +36,7 @@ impl Client {
         call.send().await.unwrap().status().as_u16()
     }
 
-    /// Registers many at once, so that many connections to the database are open.
+    /// Registers many watches at the same time, so that many connections to the database open.
     pub(crate) async fn register_many(&self, relay: &RelayProcess, word: &str) -> Vec<u16> {
         let jobs: Vec<_> = (0..40).map(|n| format!("{word}-{n}")).collect();
         let calls = jobs.iter().map(|job| self.register(relay, job));

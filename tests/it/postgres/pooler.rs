@@ -1,4 +1,5 @@
-//! PgBouncer in transaction mode, set up as the pages say. `tests/run` sends the store's suite through one, too.
+//! PgBouncer in transaction mode, configured as the documentation says. `tests/run` also runs the store's tests
+//! through one.
 
 use serde_json::Value;
 
@@ -43,7 +44,8 @@ async fn statements_with_names_behind_a_pooler_are_refused_with_the_remedy() {
     url.set_query(None);
     let mut setup = RelaySetup::new(&database, NOWHERE);
     setup.database = url.to_string();
-    // each leaves its statements behind on the server's connection, which another is given later
+    // Each command leaves its prepared statements on the server's connection, and the pooler gives that connection to
+    // a later command.
     let mut refused = None;
     for _ in 0..5 {
         let output = setup.command().args(["client", "list"]).output().await;

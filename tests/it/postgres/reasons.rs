@@ -1,4 +1,4 @@
-//! Each line about a database that fails says why, once, and never the password.
+//! Each log line about a failing database gives the reason, once, and never the password.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,14 +9,14 @@ use crate::support::{cluster::Cluster, process::RelaySetup};
 
 const PASSWORD: &str = "hunter2secret";
 
-/// Lines about the store, and the field in which each says why.
+/// Messages about the store, and the field that contains the reason.
 const LINES: [(&str, &str); 3] = [
     ("the store does not answer", "error"),
     ("the relay cannot answer now", "cause"),
     ("work failed, will try again", "error"),
 ];
 
-/// Whether a text says anything twice.
+/// Returns whether a part of the text occurs twice.
 fn repeats(text: &str) -> bool {
     let parts: Vec<_> = text.split(": ").collect();
     parts.iter().collect::<BTreeSet<_>>().len() < parts.len()
@@ -27,7 +27,7 @@ async fn a_server_that_is_away_is_named_in_each_line_once() {
     let cluster = Cluster::start().await;
     let mut database: url::Url = cluster.url.parse().unwrap();
     database.set_password(Some(PASSWORD)).unwrap();
-    // a Basiq that answers, so that nothing is to be said about it
+    // This Basiq answers, so the log has no line about it.
     let routes = axum::Router::new().fallback(|| async { "{}" });
     let (basiq, _tasks) = crate::odd_basiq::basiq_of(routes).await;
     let setup = RelaySetup::at(database.as_str(), basiq.as_str());
@@ -35,7 +35,7 @@ async fn a_server_that_is_away_is_named_in_each_line_once() {
     let relay = setup.start().await;
     assert_eq!(client.register(&relay, "j-1").await, 202);
     cluster.stop().await;
-    // the first may meet connections that break, the next finds nobody to connect to
+    // The first call may find connections that break. The next one cannot connect.
     assert_eq!(client.register(&relay, "j-2").await, 503);
     assert_eq!(client.register(&relay, "j-3").await, 503);
     let log = relay.kill().await;
@@ -65,7 +65,7 @@ async fn a_server_that_is_away_is_named_in_each_line_once() {
     });
     assert!(!blamed, "Basiq had no part in it: {log:#?}");
 
-    // and who starts now is told why it cannot
+    // A relay that starts now says why it cannot.
     let output = setup.command().arg("serve").output();
     let output = tokio::time::timeout(Duration::from_secs(20), output).await;
     let output = output.expect("it ends").unwrap();

@@ -1,5 +1,4 @@
-//! Receivers whose answers are odd. The measure is what curl and Node take: a receiver that works with both works with
-//! the relay.
+//! Receivers with unusual responses. The relay must accept the responses that both curl and Node accept.
 
 mod table;
 
@@ -18,7 +17,7 @@ use tokio::{
 use self::table::Row;
 use crate::support::{job, live::Live, scene::until};
 
-/// Answers `POST /0` by the first row, and so on, then hangs up.
+/// Answers `POST /0` with the first row, `POST /1` with the second, and so on. Then it closes the connection.
 async fn play(listener: TcpListener, rows: Arc<Vec<Row>>) {
     let mut playing = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -28,7 +27,7 @@ async fn play(listener: TcpListener, rows: Arc<Vec<Row>>) {
 
 async fn answer(mut stream: TcpStream, rows: Arc<Vec<Row>>) {
     let mut request = Vec::new();
-    // a body is the last object of JSON, the head has none
+    // A body ends with a JSON object; the head contains none.
     while !request.ends_with(b"}") {
         if stream.read_buf(&mut request).await.unwrap() == 0 {
             return;
@@ -37,7 +36,7 @@ async fn answer(mut stream: TcpStream, rows: Arc<Vec<Row>>) {
     let text = String::from_utf8(request).unwrap();
     let path = text.split(' ').nth(1).unwrap();
     let number: usize = path.trim_start_matches('/').parse().unwrap();
-    // a client that found fault with the head does not read on
+    // A client that rejects the head stops reading.
     stream.write_all(&rows[number].2).await.unwrap_or_default();
     stream.shutdown().await.unwrap_or_default();
 }
@@ -64,7 +63,7 @@ async fn curl(base: &str, count: usize) -> Vec<bool> {
         let url = format!("{base}/{number}");
         let quiet = ["--silent", "--output", "/dev/null", "--data", "{}", &url];
         let code = run("curl", &quiet).await.status.code();
-        // 18 and 56: the head was taken, but the body broke off or has no chunks
+        // Codes 18 and 56 mean: curl accepted the head, but the body is cut off or has no chunks.
         taken.push(matches!(code, Some(0 | 18 | 56)));
     }
     taken

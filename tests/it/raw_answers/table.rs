@@ -1,6 +1,6 @@
-//! Answers as they are on the wire, and who takes them for an answer.
+//! Responses as bytes, and the clients that accept each as a response.
 
-/// An answer: what is odd about it, who takes it, and its bytes.
+/// A response: its peculiarity, the clients that accept it, and its bytes.
 pub(super) type Row = (&'static str, &'static str, Vec<u8>);
 
 const NO_BODY: &str = "content-length: 0\r\n\r\n";
@@ -12,17 +12,17 @@ pub(super) fn rows() -> Vec<Row> {
     rows
 }
 
-/// A 200 with these header lines.
+/// Returns a 200 with these header lines.
 fn with(lines: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\n{lines}{NO_BODY}").into_bytes()
 }
 
-/// A 200 that ends so, after its status line.
+/// Returns a 200 with this text after the status line.
 fn ends(rest: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\n{rest}").into_bytes()
 }
 
-/// Such a line and no more headers of note.
+/// Returns a response with this status line and no relevant headers.
 fn line(line: &str) -> Vec<u8> {
     format!("{line}\r\n{NO_BODY}").into_bytes()
 }

@@ -1,4 +1,4 @@
-//! Damaged pages: said as such, and what is whole goes on.
+//! Damaged pages: the relay reports them, and work on intact rows continues.
 
 use std::{collections::BTreeSet, fs, time::Instant};
 
@@ -10,7 +10,7 @@ use super::{PATIENCE, Place, messages};
 
 const WATCHES: usize = 240;
 
-/// The bytes of a database, by page.
+/// The bytes of a database file, and the size of its pages.
 struct Pages {
     bytes: Vec<u8>,
     size: usize,
@@ -28,7 +28,7 @@ impl Pages {
         &self.bytes[at..at + self.size]
     }
 
-    /// The leaves of a tree, first to last.
+    /// Returns the leaf pages of a tree, from first to last.
     fn leaves(&self, root: u32) -> Vec<u32> {
         let page = self.page(root);
         let is_inner = matches!(page[0], 2 | 5);
@@ -48,7 +48,8 @@ impl Pages {
     }
 }
 
-/// A relay had watches of jobs that run, and was stopped; the root of each table and index.
+/// Runs a relay with watches of running jobs, stops it, and then ends the jobs. Returns the root page of each table
+/// and index.
 async fn stopped_with_watches(place: &Place) -> Vec<(String, u32)> {
     let relay = place.setup.start().await;
     let jobs: Vec<_> = (0..WATCHES).map(|n| format!("job-{n:03}")).collect();
@@ -76,14 +77,15 @@ fn root_of(roots: &[(String, u32)], name: &str) -> u32 {
     roots.iter().find(|(tree, _)| tree == name).unwrap().1
 }
 
-/// One that stands in the midst of its tree.
+/// Returns a leaf page in the middle of its tree.
 fn middle_leaf(pages: &Pages, root: u32) -> u32 {
     let leaves = pages.leaves(root);
     assert!(leaves.len() > 1, "there are too few pages");
     leaves[leaves.len() / 2]
 }
 
-/// The relay on the damaged file: says that it is, takes nothing new, and tells of all jobs but those of `spared`.
+/// Starts the relay on the damaged file. Checks that it reports the damage, refuses new watches, and delivers the
+/// events of all jobs except `spared`.
 async fn says_so_and_tells_the_others(place: &Place, spared: &BTreeSet<String>, case: &str) {
     let relay = place.setup.start().await;
     place.until_ready_says(&relay, 503).await;
@@ -117,7 +119,7 @@ async fn says_so_and_tells_the_others(place: &Place, spared: &BTreeSet<String>, 
     );
 }
 
-/// The jobs that a page names.
+/// Returns the jobs whose names occur on a page.
 fn named_on(page: &[u8]) -> BTreeSet<String> {
     let text = String::from_utf8_lossy(page);
     let named = text.match_indices("job-");
@@ -139,7 +141,7 @@ async fn a_damaged_page_of_watches_is_named_nothing_new_is_taken_and_whole_watch
     says_so_and_tells_the_others(&place, &lost, "watches").await;
 }
 
-/// What an index has on a page is not known by name; but most of it is elsewhere.
+/// The names on an index's page are unknown, but most entries are on other pages.
 #[tokio::test]
 async fn a_damaged_page_of_any_table_or_index_leaves_most_watches_to_be_told() {
     let trees = ["jobs", "watches_open", "watches_of_client_in_state"];
@@ -164,7 +166,7 @@ async fn a_damaged_page_of_any_table_or_index_leaves_most_watches_to_be_told() {
     .await;
 }
 
-/// Whatever pages are damaged: each watch is told, or the relay says that it cannot be trusted.
+/// Whatever pages are damaged: each watch gets its event, or the relay reports that the file is damaged.
 #[tokio::test]
 async fn with_pages_damaged_at_random_no_watch_is_left_untold_in_silence() {
     let place = Place::new().await;
@@ -177,7 +179,7 @@ async fn with_pages_damaged_at_random_no_watch_is_left_untold_in_silence() {
         };
         let count = pages.bytes.len() / pages.size;
         for n in 0..3 {
-            // not the first, without which it is no database
+            // The first page stays, because without it the file is not a database.
             let number = 2 + (round * 7919 + n * 104_729 + 13) % (count - 1);
             pages.zero(u32::try_from(number).unwrap());
         }

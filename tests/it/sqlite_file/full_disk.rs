@@ -1,4 +1,4 @@
-//! A disk that is full: not ready, and ready again once there is room.
+//! A full disk: the relay is not ready, and is ready again when there is space.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{PATIENCE, Place};
 
-/// A relay whose folder is a file system of its own, of two megabytes, which nobody else sees.
+/// Starts a relay whose folder is its own file system of two megabytes. Other processes do not see it.
 async fn on_a_small_disk(place: &Place, tasks: &mut JoinSet<()>) -> (Child, String, PathBuf) {
     let command = place.setup.command();
     let folder = place.database.folder.path();
@@ -42,7 +42,7 @@ async fn on_a_small_disk(place: &Place, tasks: &mut JoinSet<()>) -> (Child, Stri
     let mut child = shell.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let url = listening(&mut lines).await;
-    // the log has to go somewhere
+    // Read the log, so that the relay can keep writing.
     tasks.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let inside = Path::new("/proc").join(child.id().unwrap().to_string());
     let inside = inside.join("root").join(folder.strip_prefix("/").unwrap());
@@ -86,7 +86,7 @@ async fn a_relay_on_a_full_disk_is_not_ready_and_is_again_once_there_is_room() {
     let fill = inside.join("fill");
     let mut size = 4 << 20;
     while size > 0 {
-        // as much as there is room for, down to the last page
+        // Fill the disk down to the last page.
         let before = fs::read(&fill).unwrap_or_default();
         if fs::write(&fill, [before, vec![0; size]].concat()).is_err() {
             size /= 2;

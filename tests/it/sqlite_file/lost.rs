@@ -1,4 +1,4 @@
-//! The file is removed, moved or replaced under a running relay: nothing more is acknowledged.
+//! The file is removed, moved or replaced while the relay runs: nothing more is acknowledged.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use reqwest::Method;
 
 use super::{Place, messages};
 
-/// What happens to the file in its folder, and what the log is to say of it.
+/// A change of the file in its folder, and the expected text in the log.
 type Case = (&'static str, fn(&Path), &'static str);
 
 const CASES: [Case; 6] = [
@@ -49,7 +49,7 @@ const CASES: [Case; 6] = [
             let moved = folder.with_extension("moved");
             fs::rename(folder, &moved).unwrap();
             fs::create_dir(folder).unwrap();
-            // what the test itself keeps there is not missed, but gone with the folder
+            // Move the folder back inside, so that the test's own files are deleted with it.
             fs::rename(&moved, folder.join("moved")).unwrap();
         },
         "relay.db was removed or moved away",
@@ -72,7 +72,7 @@ async fn a_file_that_is_not_the_opened_one_any_more_takes_nothing_that_is_acknow
         assert_eq!(refused.status(), 503, "{case}");
         assert_eq!(refused.headers()["retry-after"], "5", "{case}");
         assert_eq!(place.ready(&relay).await.0, 503, "{case}");
-        // what is read is not what will be there after a restart
+        // The relay cannot read the data that will exist after a restart, so reads fail too.
         assert_eq!(place.call(&relay, Method::GET, &path).await.status(), 503);
         let errors = messages(&relay.terminate().await.1, "ERROR");
         let named: Vec<_> = errors
@@ -84,7 +84,7 @@ async fn a_file_that_is_not_the_opened_one_any_more_takes_nothing_that_is_acknow
     .await;
 }
 
-/// Without anybody who asks for anything.
+/// No client registers or reads a watch here.
 #[tokio::test]
 async fn a_ping_alone_finds_that_the_file_is_gone() {
     let place = Place::new().await;

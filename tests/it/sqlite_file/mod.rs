@@ -1,4 +1,4 @@
-//! A relay on a SQLite file that something happens to: damage, removal, a full disk, other people's eyes.
+//! A relay whose SQLite file is damaged, removed, on a full disk, or readable by others.
 
 mod damage;
 mod full_disk;
@@ -23,10 +23,10 @@ use crate::support::{
     process::{RelayProcess, RelaySetup},
 };
 
-/// How long something that happens within seconds may take on a busy machine.
+/// The time-out for events that take seconds, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A sandbox, a receiver and a file; the relay comes and goes.
+/// A sandbox, a receiver and a database file. Relays start and stop on them.
 struct Place {
     sandbox: Sandbox,
     receiver: Receiver,
@@ -68,14 +68,14 @@ impl Place {
         self.database.folder.path().join("relay.db")
     }
 
-    /// A job that goes on.
+    /// Makes Basiq show the job as running.
     fn run_job(&self, id: &str) {
         let steps = [("verify-credentials", "in-progress", Value::Null)];
         let now = Clock::system().now();
         self.sandbox.seed_document(id, job(id, now, &steps));
     }
 
-    /// The job has succeeded.
+    /// Makes Basiq show the job as succeeded.
     fn end_job(&self, id: &str) {
         let steps = [("verify-credentials", "success", Value::Null)];
         let now = Clock::system().now();
@@ -100,7 +100,7 @@ impl Place {
         call.send().await.unwrap()
     }
 
-    /// What `/readyz` says: its status, and what of the store.
+    /// Returns the status of `/readyz`, and its word for the store.
     async fn ready(&self, relay: &RelayProcess) -> (u16, String) {
         let answer = self.call(relay, Method::GET, "/readyz").await;
         let status = answer.status().as_u16();
@@ -117,7 +117,7 @@ impl Place {
         }
     }
 
-    /// The jobs whose success was told.
+    /// Returns the jobs whose success was delivered.
     fn told(&self) -> std::collections::BTreeSet<String> {
         let received = self.receiver.received().into_iter();
         let job = |body: Value| body["jobId"].as_str().unwrap().to_owned();
@@ -125,7 +125,7 @@ impl Place {
     }
 }
 
-/// The messages of a log, of this level.
+/// Returns the messages of this level in a log.
 fn messages(log: &[String], level: &str) -> Vec<String> {
     let lines = log
         .iter()

@@ -1,4 +1,4 @@
-//! Who can read the files, and what the start says of what is open to others.
+//! Who can read the files, and what a start logs about files that others can read.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 

@@ -1,4 +1,4 @@
-//! The store: the contract of every back end, and what is SQLite's own.
+//! The store: the contract of every back end, and tests that only concern SQLite.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

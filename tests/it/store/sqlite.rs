@@ -1,4 +1,4 @@
-//! What is SQLite's own: group commit, restarts, a closed store.
+//! Tests that only concern SQLite: batches in one commit, restarts, a closed store.
 
 use std::{collections::HashSet, path::Path};
 
@@ -120,7 +120,7 @@ async fn a_restart_frees_all_leases() {
     assert_eq!(fixture.claim_deliveries(at(61)).await.len(), 1);
 }
 
-/// The job of a callback that is gone is found by its number: what its id has become is nothing to the others.
+/// The store finds the job of a deleted callback by its number. So a damaged id does not affect other attempts.
 #[tokio::test]
 async fn a_damaged_id_of_a_job_does_not_hold_up_attempts() {
     let fixture = Fixture::on(TestDatabase::sqlite()).await;

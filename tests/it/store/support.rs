@@ -1,4 +1,4 @@
-//! A store to test, with short words for what the tests do to it.
+//! A store for tests, with short methods for common steps.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,25 +20,25 @@ use jiff::Timestamp;
 
 use crate::support::TestDatabase;
 
-/// A store of its own for one test, behind the traits that every back end has.
+/// A store for one test, behind the traits that every back end implements.
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) client: ClientId,
     pub(crate) home: TestDatabase,
 }
 
-/// The time of the test's beginning and `seconds` more.
+/// Returns the test's start time plus `seconds`.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
 impl Fixture {
-    /// An empty store with one client.
+    /// Creates an empty store with one client.
     pub(crate) async fn new() -> Self {
         Self::on(TestDatabase::new().await).await
     }
 
-    /// A store in this database, with one client.
+    /// Opens a store in this database, with one client.
     pub(crate) async fn on(home: TestDatabase) -> Self {
         let store = open(&home).await;
         let client = add_client(&*store, "first").await;
@@ -49,7 +49,7 @@ impl Fixture {
         }
     }
 
-    /// The store that is in this database already, with this client in it.
+    /// Opens the store in this database, which already contains this client.
     pub(crate) async fn over(home: TestDatabase, client: ClientId) -> Self {
         let store = open(&home).await;
         Self {
@@ -59,7 +59,7 @@ impl Fixture {
         }
     }
 
-    /// Registers a watch of a job for the usual callback.
+    /// Registers a watch of a job with the usual callback.
     pub(crate) async fn watch(&self, job: &str, now: Timestamp) -> WatchId {
         self.watch_at(job, "https://app.example/hook", now).await
     }
@@ -78,14 +78,14 @@ impl Fixture {
         self.store.claim_due_jobs(claim(now)).await.unwrap()
     }
 
-    /// Claims the one due job.
+    /// Claims the only due job.
     pub(crate) async fn claim_one(&self, now: Timestamp) -> DueJob {
         let mut jobs = self.claim(now).await;
         assert_eq!(jobs.len(), 1, "one job is due");
         jobs.remove(0)
     }
 
-    /// Records one look, and says whether its lease held.
+    /// Records one look. Returns whether its lease was valid.
     pub(crate) async fn record(&self, look: Look) -> bool {
         !self
             .store
@@ -95,7 +95,7 @@ impl Fixture {
             .is_empty()
     }
 
-    /// Looks at the one due job and tells all its watches `status`.
+    /// Records a look at the only due job, with an event of `status` for each of its watches.
     pub(crate) async fn tell(&self, status: Status, now: Timestamp) -> DueJob {
         let job = self.claim_one(now).await;
         let mut look = look(&job, now);
@@ -104,7 +104,7 @@ impl Fixture {
         job
     }
 
-    /// Claims due deliveries for a minute, as many as there are of each host.
+    /// Claims due deliveries for a minute, without a limit for each host.
     pub(crate) async fn claim_deliveries(&self, now: Timestamp) -> Vec<DueDelivery> {
         self.store
             .claim_due_deliveries(claim(now), &no_limits())
@@ -112,7 +112,7 @@ impl Fixture {
             .unwrap()
     }
 
-    /// Claims the one due delivery.
+    /// Claims the only due delivery.
     pub(crate) async fn claim_delivery(&self, now: Timestamp) -> DueDelivery {
         let mut due = self.claim_deliveries(now).await;
         assert_eq!(due.len(), 1, "one delivery is due");
@@ -130,7 +130,7 @@ impl Fixture {
         self.store.record_attempts(results).await.unwrap();
     }
 
-    /// A watch's story.
+    /// Returns the details of a watch.
     pub(crate) async fn story(&self, id: WatchId) -> WatchDetails {
         self.store.find_watch(None, id).await.unwrap().unwrap()
     }
@@ -189,7 +189,7 @@ pub(crate) fn no_limits() -> HostLimits {
     }
 }
 
-/// A look that changes nothing, with the next one a minute later.
+/// Returns a look that changes nothing. The next one is due a minute later.
 pub(crate) fn look(job: &DueJob, now: Timestamp) -> Look {
     Look {
         job_id: job.job_id.clone(),
@@ -205,7 +205,7 @@ pub(crate) fn look(job: &DueJob, now: Timestamp) -> Look {
     }
 }
 
-/// The change and event that tell a watch `status`.
+/// Returns the change and the event that give a watch `status`.
 pub(crate) fn change(
     watch: &basiq_relay::domain::Watch,
     status: Status,

@@ -1,4 +1,4 @@
-//! What a page sees of a watch, from the first step to the end.
+//! A page's view of a watch, from the first step to the end.
 
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ async fn a_page_sees_each_step_then_the_event_that_the_callback_gets_and_then_th
     live.stop().await;
 }
 
-/// Asks again for a stream, as an `EventSource` does after what it saw last.
+/// Requests a stream again, as an `EventSource` does after the last event it received.
 async fn ask_again(live: &Live, watch: &Value, seen: &str) -> reqwest::Response {
     let url = watch["streamUrl"].as_str().unwrap();
     let call = live.bare(Method::GET, url).header("last-event-id", seen);
@@ -74,7 +74,7 @@ async fn a_stream_goes_on_after_the_event_that_was_seen_last() {
     let last = stream.next_named("job.success").await.id.unwrap();
     assert_eq!(stream.rest().await, ["end"]);
 
-    // those who cannot send the header say it otherwise
+    // A client that cannot send the header uses a query parameter.
     let url = watch["streamUrl"].as_str().unwrap();
     let by_parameter = live.bare(Method::GET, &format!("{url}&lastEventId={seen}"));
     let mut stream = Listener::to(by_parameter.send().await.unwrap());
@@ -106,7 +106,7 @@ async fn a_stream_ends_with_its_watch_when_that_is_cancelled() {
     let end = stream.next().await.unwrap();
     assert_eq!(end.data(), json!({ "state": "cancelled" }));
     assert_eq!(stream.next().await, None);
-    // its last event was not the last word, so one who saw that event is told the end
+    // The last event was not final, so a client that received it must still receive the end.
     let mut stream = Listener::to(ask_again(&live, &watch, &seen).await);
     assert_eq!(stream.rest().await, ["progress", "end"]);
     let answer = ask_again(&live, &watch, "end").await;
@@ -137,7 +137,7 @@ async fn a_stream_ends_when_its_client_is_revoked_and_its_address_with_it() {
     live.stop().await;
 }
 
-/// The first progress of a stream in which a step has begun.
+/// Returns the first progress event in which a step has begun.
 async fn first_step(stream: &mut Listener) -> Value {
     loop {
         let data = stream.next_named("progress").await.data();

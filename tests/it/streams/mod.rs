@@ -1,4 +1,4 @@
-//! Streams and calls that wait, over real HTTP.
+//! Streams, and calls that wait for a change, over real HTTP.
 
 mod journeys;
 mod waits;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{job, live::Live};
 
-/// Has looks follow each other quickly.
+/// Sets short intervals between looks.
 fn quick(settings: &mut Settings) {
     settings.tracking.poll_min_interval = Duration::from_millis(50);
     settings.tracking.poll_max_interval = Duration::from_millis(100);
@@ -18,7 +18,7 @@ fn quick(settings: &mut Settings) {
     settings.server.client_rps = 100_000;
 }
 
-/// Has Basiq's job be as far as this: the status of each of its three steps.
+/// Makes Basiq show the job with these statuses of its three steps.
 fn see(live: &Live, id: &str, statuses: [&str; 3]) {
     let titles = [
         "verify-credentials",
@@ -37,7 +37,7 @@ const BEGUN: [&str; 3] = ["in-progress", "pending", "pending"];
 const HALF: [&str; 3] = ["success", "in-progress", "pending"];
 const DONE: [&str; 3] = ["success", "success", "success"];
 
-/// Has Basiq's job ask the person.
+/// Makes Basiq show the job with an open challenge.
 fn ask(live: &Live, id: &str) {
     let challenge = json!({
         "type": "mfa", "method": "token", "description": "Enter the code", "input": ["Code"],

@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::{BEGUN, DONE, HALF, quick, see};
 use crate::support::live::Live;
 
-/// How soon after a change a call that waits for it is answered.
+/// The maximum time from a change until the answer of a call that waits for it.
 const SOON: Duration = Duration::from_millis(250);
 
-/// How soon after a change at Basiq the look comes that sees it.
+/// The maximum time from a change at Basiq until the look that finds it.
 const LOOK: Duration = Duration::from_millis(150);
 
 async fn get(live: &Live, watch: &Value, query: &str, had: Option<&str>) -> Response {
@@ -27,7 +27,7 @@ fn tag(answer: &Response) -> String {
     answer.headers()["etag"].to_str().unwrap().to_owned()
 }
 
-/// A watch whose job is as far as `BEGUN`, seen.
+/// Registers a watch, and waits until a look has found its job at `BEGUN`.
 async fn begun(live: &Live) -> Value {
     see(live, "j-1", BEGUN);
     let watch = live.register("j-1").await;
@@ -43,7 +43,7 @@ async fn begun(live: &Live) -> Value {
     }
 }
 
-/// Has something change while a call waits for it, and says how long after the change it was answered.
+/// Makes a change while a call waits for it. Returns the time from the change to the answer.
 async fn wait_for(
     live: &Live,
     (watch, had): (&Value, Option<&str>),
@@ -124,7 +124,7 @@ async fn when_the_time_is_over_without_a_change_the_caller_is_told_that_it_has_t
     assert_eq!(answer.text().await.unwrap(), "");
     let answer = get(&live, &watch, "?wait=200ms", None).await;
     assert_eq!((answer.status().as_u16(), tag(&answer)), (200, had.clone()));
-    // looks went by meanwhile: they bring nothing that is seen
+    // There were looks meanwhile, but they changed nothing in the document.
     let strong = had.trim_start_matches("W/");
     let list = format!("\"other\", {strong}");
     for had in [&had, strong, &list, "*"] {

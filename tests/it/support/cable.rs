@@ -1,4 +1,4 @@
-//! A cable to a server that a test can cut: a TCP proxy on loopback.
+//! A connection to a server that a test can cut: a TCP proxy on loopback.
 
 use std::{
     net::SocketAddr,
@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Connections through it reach the server, until they are cut.
+/// A proxy. Its connections reach the server until the test cuts them.
 pub(crate) struct Cable {
     pub(crate) address: SocketAddr,
     state: Arc<State>,
@@ -23,7 +23,7 @@ pub(crate) struct Cable {
 
 struct State {
     server: Mutex<SocketAddr>,
-    /// Nothing gets through.
+    /// Whether the proxy closes new connections at once.
     dead: AtomicBool,
     cut: Notify,
     mute: Notify,
@@ -48,23 +48,23 @@ impl Cable {
         }
     }
 
-    /// Cuts every connection, whatever it was in the middle of. New ones get through.
+    /// Cuts every connection, even in the middle of a transfer. New connections work.
     pub(crate) fn cut(&self) {
         self.state.cut.notify_waiters();
     }
 
-    /// Cuts every connection, and new ones too, until it is mended.
+    /// Cuts every connection, and refuses new ones until `mend` is called.
     pub(crate) fn kill(&self) {
         self.state.dead.store(true, Ordering::SeqCst);
         self.cut();
     }
 
-    /// New connections reach another server from now on; old ones stay where they are, as when a name moves.
+    /// Sends new connections to another server. Old ones stay with the former server, as when a name moves.
     pub(crate) fn lead_to(&self, server: SocketAddr) {
         *self.state.server.lock().unwrap() = server;
     }
 
-    /// Nothing more gets through connections of before, and nobody is told.
+    /// Stops all traffic on the present connections without closing them.
     pub(crate) fn mute(&self) {
         self.state.mute.notify_waiters();
     }

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of one test's own, which it may stop and start again.
+//! A PostgreSQL server for one test, which the test may stop and start again.
 
 use std::{net::SocketAddr, path::Path, process::Stdio};
 
@@ -7,10 +7,10 @@ use sqlx::{ConnectOptions, Row, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// A server on loopback. It ends with the test.
+/// A server on loopback. It stops when this value is dropped.
 pub(crate) struct Cluster {
     folder: TempDir,
-    /// The address of its own database.
+    /// The address of the test's database.
     pub(crate) url: String,
 }
 
@@ -21,7 +21,7 @@ impl Cluster {
         Self { folder, url }
     }
 
-    /// A standby of this server.
+    /// Starts a standby of this server.
     pub(crate) async fn replica(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = command("follow", folder.path());
@@ -29,13 +29,13 @@ impl Cluster {
         Self { folder, url }
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         let url: url::Url = self.url.parse().unwrap();
         SocketAddr::from(([127, 0, 0, 1], url.port().unwrap()))
     }
 
-    /// What a statement answers, run on its own database.
+    /// Runs a statement on the test's database. Returns the first column of its first row.
     pub(crate) async fn ask(&self, statement: &str) -> String {
         let options: PgConnectOptions = self.url.parse().unwrap();
         let mut connection = options.connect().await.unwrap();
@@ -46,7 +46,7 @@ impl Cluster {
         text.unwrap_or_default()
     }
 
-    /// Stops it at once, as a crash would.
+    /// Stops the server at once, as a crash would.
     pub(crate) async fn stop(&self) {
         run("stop", self.folder.path()).await;
     }
@@ -66,7 +66,7 @@ impl Drop for Cluster {
             .into_std()
             .stderr(Stdio::null())
             .status();
-        // it may have been stopped by the test
+        // The test may have stopped the server already.
         drop(stopped);
     }
 }

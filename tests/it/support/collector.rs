@@ -1,4 +1,4 @@
-//! A collector of traces: takes spans by OTLP over HTTP and keeps them.
+//! A trace collector: accepts spans by OTLP over HTTP and keeps them.
 
 use std::{
     fmt::Write,
@@ -12,24 +12,24 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// Spans as they come in.
+/// The collector, with all spans received so far.
 #[derive(Clone)]
 pub(crate) struct Collector {
     url: String,
     spans: Arc<Mutex<Vec<Collected>>>,
 }
 
-/// A span that came in, with its ids as a `traceparent` writes them.
+/// A received span. Its ids are in the format of `traceparent`.
 #[derive(Debug, Clone)]
 pub(crate) struct Collected {
     pub(crate) name: String,
     pub(crate) trace_id: String,
     pub(crate) span_id: String,
-    /// Empty where the trace begins.
+    /// The parent's span id; empty for the first span of a trace.
     pub(crate) parent_id: String,
-    /// The traces that it is linked to.
+    /// The ids of the linked traces.
     pub(crate) links: Vec<String>,
-    /// Those of its attributes that are texts.
+    /// The attributes whose values are texts.
     pub(crate) texts: Vec<(String, String)>,
 }
 
@@ -45,7 +45,7 @@ impl Collector {
         Self { url, spans }
     }
 
-    /// What has a relay send its spans here, soon.
+    /// Returns the environment variables that make a relay send its spans here within 50 ms.
     pub(crate) fn settings(&self) -> [(&'static str, String); 2] {
         [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", self.url.clone()),
@@ -53,7 +53,7 @@ impl Collector {
         ]
     }
 
-    /// All spans of this name that have come in.
+    /// Returns all received spans with this name.
     pub(crate) fn named(&self, name: &str) -> Vec<Collected> {
         let spans = self.spans.lock().unwrap();
         let named = spans.iter().filter(|span| span.name == name);

@@ -1,4 +1,4 @@
-//! A database for one test: a file, or one of its own on the PostgreSQL server that `tests/run` started.
+//! A database for one test: a file, or a database on the PostgreSQL server that `tests/run` started.
 
 use basiq_relay::config::{DatabaseUrl, PostgresUrl};
 use sqlx::{
@@ -7,15 +7,15 @@ use sqlx::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// A database that is gone when this is dropped.
+/// A database that is deleted when this value is dropped.
 pub(crate) struct TestDatabase {
     pub(crate) url: DatabaseUrl,
-    /// For what the test keeps beside it.
+    /// A folder for the test's other files.
     pub(crate) folder: TempDir,
     name: Option<String>,
 }
 
-/// Whether the tests run on PostgreSQL: `TEST_STORE=postgres`.
+/// Returns whether the tests run on PostgreSQL: `TEST_STORE=postgres`.
 pub(crate) fn is_postgres() -> bool {
     let word = std::env::var_os("TEST_STORE").unwrap_or_else(|| "sqlite".into());
     assert!(
@@ -27,7 +27,7 @@ pub(crate) fn is_postgres() -> bool {
 }
 
 impl TestDatabase {
-    /// An empty database of the kind that the tests run on.
+    /// Creates an empty database of the kind that the tests run on.
     pub(crate) async fn new() -> Self {
         if is_postgres() {
             Self::postgres().await
@@ -49,7 +49,7 @@ impl TestDatabase {
         Self::made("").await
     }
 
-    /// One whose texts are encoded so.
+    /// Creates a PostgreSQL database with this encoding of texts.
     pub(crate) async fn encoded(encoding: &str) -> Self {
         Self::made(&format!(
             "TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
@@ -69,12 +69,12 @@ impl TestDatabase {
         }
     }
 
-    /// The value of `RELAY_DATABASE_URL`.
+    /// Returns the value for `RELAY_DATABASE_URL`.
     pub(crate) fn setting(&self) -> String {
         setting(&self.url)
     }
 
-    /// All that is kept: the files beside it, and what its tables hold.
+    /// Returns everything stored: the files in the folder, and the rows of all PostgreSQL tables.
     pub(crate) async fn stored(&self) -> Vec<(String, Vec<u8>)> {
         let files = std::fs::read_dir(self.folder.path()).unwrap();
         let files = files.map(|file| file.unwrap().path());
@@ -86,12 +86,12 @@ impl TestDatabase {
         stored
     }
 
-    /// Runs a statement that changes rows, beside the relay that uses it.
+    /// Runs a statement on a connection of its own. Fails if the statement changes no row.
     pub(crate) async fn execute(&self, statement: &str) {
         assert!(self.define(statement).await > 0, "nothing was there");
     }
 
-    /// Runs a statement on it, and says how many rows it changed.
+    /// Runs a statement on a connection of its own. Returns how many rows it changed.
     pub(crate) async fn define(&self, statement: &str) -> u64 {
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
         let done = if self.name.is_some() {
@@ -133,23 +133,23 @@ impl TestDatabase {
         rows
     }
 
-    /// Its name on the server.
+    /// Returns the database's name on the server.
     pub(crate) fn name(&self) -> &str {
         self.name.as_deref().expect("a database of PostgreSQL's")
     }
 
-    /// Sets a parameter for all connections to come.
+    /// Sets a parameter for all later connections.
     pub(crate) async fn set(&self, parameter: &str, value: &str) {
         let name = self.name();
         run(&format!("ALTER DATABASE {name} SET {parameter} = {value}")).await;
     }
 
-    /// How relays connect to it, if it is PostgreSQL's.
+    /// Returns how relays connect to the database. The database must be PostgreSQL's.
     pub(crate) fn options(&self) -> PgConnectOptions {
         self.setting().parse().unwrap()
     }
 
-    /// How the test itself connects to it: past a pooler, if relays go through one.
+    /// Returns how the test connects to the database: directly, even if relays use a pooler.
     pub(crate) fn direct(&self) -> PgConnectOptions {
         let mut url = server();
         url.set_path(self.name());
@@ -157,14 +157,14 @@ impl TestDatabase {
     }
 }
 
-/// Whether bytes have this text in them.
+/// Returns whether the bytes contain the text.
 pub(crate) fn holds(bytes: &[u8], text: &str) -> bool {
     bytes
         .windows(text.len())
         .any(|part| part == text.as_bytes())
 }
 
-/// A database's address as a setting.
+/// Formats a database's address as a setting.
 pub(crate) fn setting(url: &DatabaseUrl) -> String {
     match url {
         DatabaseUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
@@ -172,13 +172,13 @@ pub(crate) fn setting(url: &DatabaseUrl) -> String {
     }
 }
 
-/// The server for tests.
+/// Returns the address of the PostgreSQL server for tests.
 pub(crate) fn server() -> url::Url {
     address("TEST_POSTGRES_URL")
         .expect("a test on PostgreSQL; tests/run starts a server and sets TEST_POSTGRES_URL")
 }
 
-/// A pooler in front of it that relays are to go through, if there is one.
+/// Returns the address of the pooler that relays must use, if there is one.
 fn pooler() -> Option<url::Url> {
     address("TEST_POSTGRES_POOLER")
 }
@@ -188,7 +188,7 @@ fn address(variable: &str) -> Option<url::Url> {
     Some(url.to_str().unwrap().parse().unwrap())
 }
 
-/// Runs a statement on the server's own database.
+/// Runs a statement on the server's default database.
 pub(crate) async fn run(statement: &str) {
     let options: PgConnectOptions = server().as_str().parse().unwrap();
     let mut connection = options.connect().await.unwrap();
@@ -203,7 +203,7 @@ impl Drop for TestDatabase {
         let Some(name) = self.name.take() else {
             return;
         };
-        // on a thread of its own: the test's runtime may be going away
+        // A new thread has its own runtime, because the test's runtime may be shutting down.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

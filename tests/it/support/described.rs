@@ -1,4 +1,4 @@
-//! Whether the OpenAPI document tells of an answer: its status, and the kind of problem that it is.
+//! Checks an answer against the OpenAPI document: its status, and its kind of problem.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use super::Answer;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(api::document()).unwrap());
 
-/// Fails if an operation of the document was answered in a way that the document does not tell of.
+/// Fails if the OpenAPI document has the operation but does not describe this answer.
 pub(crate) fn assert_described(method: &Method, path: &str, answer: &Answer) {
     let Some(operation) = operation(method, path) else {
         return;
@@ -30,11 +30,11 @@ pub(crate) fn assert_described(method: &Method, path: &str, answer: &Answer) {
     );
 }
 
-/// The operation that answers, unless the document has none such.
+/// Returns the operation for a path, if the document has one.
 fn operation(method: &Method, path: &str) -> Option<&'static Value> {
     let paths = DOCUMENT["paths"].as_object().unwrap();
     let mut fits: Vec<_> = paths.iter().filter(|(name, _)| is_at(name, path)).collect();
-    // `/watch/batch` goes before `/watch/{watchId}`
+    // `/watch/batch` takes precedence over `/watch/{watchId}`.
     fits.sort_by_key(|(name, _)| name.contains('{'));
     let (_, item) = fits.first()?;
     item.get(method.as_str().to_lowercase())

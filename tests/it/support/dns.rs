@@ -1,5 +1,4 @@
-//! A name server on loopback that answers as the test tells it to. It needs the port of name servers, so it runs
-//! in a network of its own only.
+//! A name server on loopback whose answers the test sets. It uses port 53, so it runs only in the test's own network.
 
 use std::{
     collections::HashMap,
@@ -19,7 +18,7 @@ type Zone = Arc<Mutex<HashMap<String, Vec<Ipv4Addr>>>>;
 pub(crate) struct Dns(Zone);
 
 impl Dns {
-    /// Serves at 127.0.0.1.
+    /// Starts the server at 127.0.0.1.
     pub(crate) async fn start(tasks: &mut JoinSet<()>) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:53").await.unwrap();
         let zone = Zone::default();
@@ -34,14 +33,15 @@ impl Dns {
         Self(zone)
     }
 
-    /// From now on the name has these addresses, in this order.
+    /// Sets the addresses of a name, in this order.
     pub(crate) fn set(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
         self.0.lock().unwrap().insert(name.to_owned(), addresses);
     }
 }
 
-/// RFC 1035, section 4: the addresses of the one name that is asked for, nothing for other types than A.
+/// Answers a query as RFC 1035, section 4, says. The answer has the A records of the one name in the query, and no
+/// records of other types.
 fn answer(query: &[u8], zone: &Zone) -> Vec<u8> {
     let mut labels = Vec::new();
     let mut at = HEADER;
@@ -56,11 +56,11 @@ fn answer(query: &[u8], zone: &Zone) -> Vec<u8> {
     let found = known.filter(|_| kind == TYPE_A).cloned();
     let found = found.unwrap_or_default();
     let count = u8::try_from(found.len()).unwrap();
-    // an answer, recursion available; 3 means that there is no such name
+    // This is an answer, and recursion is available. Code 3 means that the name does not exist.
     let flags = [0x81, if known.is_some() { 0x80 } else { 0x83 }];
     let mut answer = [&query[..2], &flags, &[0, 1, 0, count, 0, 0, 0, 0], question].concat();
     for address in found {
-        // the name of the question, type A, class IN, to be asked for each time, four bytes
+        // A pointer to the name in the question, type A, class IN, TTL 0, and four bytes of data.
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
         answer.extend(address.octets());
     }

@@ -1,10 +1,10 @@
-//! Listens to a stream of server-sent events, as a browser's `EventSource` would.
+//! Reads a stream of server-sent events, as a browser's `EventSource` does.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// An event that has not come by then does not come.
+/// The time-out for the next event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An open stream.
@@ -30,7 +30,7 @@ impl Said {
 }
 
 impl Listener {
-    /// Listens to the body of an answer.
+    /// Reads the body of a response as a stream.
     pub(crate) fn to(answer: reqwest::Response) -> Self {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
@@ -41,7 +41,7 @@ impl Listener {
         }
     }
 
-    /// The next event; none once the stream is closed.
+    /// Returns the next event, or `None` when the stream is closed.
     pub(crate) async fn next(&mut self) -> Option<Said> {
         let next = tokio::time::timeout(PATIENCE, self.read());
         next.await.expect("an event or the end comes")
@@ -58,7 +58,7 @@ impl Listener {
         }
     }
 
-    /// The first event that has come whole; comments are passed over.
+    /// Takes the first complete event from the buffer. Skips comments.
     fn buffered(&mut self) -> Option<Said> {
         let mut said = None;
         while let Some((block, rest)) = self.buffer.split_once("\n\n").filter(|_| said.is_none()) {
@@ -69,7 +69,7 @@ impl Listener {
         said
     }
 
-    /// The next event of this name; those before it are passed over.
+    /// Returns the next event with this name. Skips the events before it.
     pub(crate) async fn next_named(&mut self, name: &str) -> Said {
         loop {
             let said = self.next().await.expect("the stream goes on");
@@ -79,7 +79,7 @@ impl Listener {
         }
     }
 
-    /// All events up to the end, by name.
+    /// Returns the names of all events until the end of the stream.
     pub(crate) async fn rest(&mut self) -> Vec<String> {
         let mut names = Vec::new();
         while let Some(said) = self.next().await {
@@ -89,7 +89,7 @@ impl Listener {
     }
 }
 
-/// An event; none for a comment.
+/// Parses an event. Returns `None` for a comment.
 fn parse(block: &str) -> Option<Said> {
     let field = |name: &str| {
         let mut lines = block.lines();

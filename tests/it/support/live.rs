@@ -1,4 +1,4 @@
-//! A relay that runs by itself, on the machine's clock and real HTTP, with the sandbox as its Basiq.
+//! A relay that runs on its own, with the system clock and real HTTP. The sandbox serves as its Basiq.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Receiver, TestApp, TestDatabase, address, listener::Listener};
 
-/// A relay at work.
+/// A running relay, with its sandbox and its receiver.
 pub(crate) struct Live {
     pub(crate) sandbox: Sandbox,
     pub(crate) receiver: Receiver,
@@ -35,7 +35,7 @@ impl Live {
         Self::start_with(change, |_, _| ()).await
     }
 
-    /// A relay with the sandbox made so; it is told where the relay will listen.
+    /// Starts a relay. `make` changes the sandbox's options; its second argument is the relay's address.
     pub(crate) async fn start_with(
         change: impl FnOnce(&mut Settings),
         make: impl FnOnce(&mut SandboxOptions, &url::Url),
@@ -79,12 +79,12 @@ impl Live {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address that the relay listens on.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.base.port().unwrap())
     }
 
-    /// The clock of the relay and of its Basiq.
+    /// Returns the clock of the relay and the sandbox.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -93,17 +93,17 @@ impl Live {
         self.clock.now()
     }
 
-    /// A call with the key, to be sent.
+    /// Prepares a call with the API key.
     pub(crate) fn call(&self, method: Method, path: &str) -> RequestBuilder {
         self.bare(method, path).bearer_auth(self.key.expose())
     }
 
-    /// A call without the key, to be sent.
+    /// Prepares a call without the API key.
     pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, self.base.join(path).unwrap())
     }
 
-    /// Registers a watch of a job for the receiver's `/hook`, and returns it.
+    /// Registers a watch of a job with the receiver's `/hook` as its callback. Returns the watch.
     pub(crate) async fn register(&self, job_id: &str) -> Value {
         let callback = format!("{}/hook", self.receiver.url());
         let body = json!({ "jobId": job_id, "callbackUrl": callback });
@@ -113,20 +113,20 @@ impl Live {
         answer.json().await.unwrap()
     }
 
-    /// Listens to the stream of a watch at its `streamUrl`.
+    /// Opens the stream of a watch at its `streamUrl`.
     pub(crate) async fn listen(&self, watch: &Value) -> Listener {
         let url = watch["streamUrl"].as_str().unwrap();
         Listener::to(self.bare(Method::GET, url).send().await.unwrap())
     }
 
-    /// Registers so many watches of a job, each with a callback of its own.
+    /// Registers `watches` watches of a job, each with its own callback.
     pub(crate) async fn watch_by(&self, job_id: &str, watches: usize) {
         let url = self.receiver.url();
         let callbacks: Vec<_> = (0..watches).map(|n| format!("{url}/hook/{n}")).collect();
         self.watch_at(job_id, &callbacks).await;
     }
 
-    /// Registers a watch of a job for each of these callbacks.
+    /// Registers a watch of a job for each callback.
     pub(crate) async fn watch_at(&self, job_id: &str, callbacks: &[String]) {
         let mut calls = JoinSet::new();
         for callback in callbacks {
@@ -143,7 +143,7 @@ impl Live {
         }
     }
 
-    /// Registers a watch of an update.
+    /// Registers a watch whose operation is `update`.
     pub(crate) async fn watch_update(&self, job_id: &str) {
         let callback = format!("{}/hook", self.receiver.url());
         let body = json!({ "jobId": job_id, "callbackUrl": callback, "operation": "update" });
@@ -152,7 +152,7 @@ impl Live {
         assert_eq!(call.send().await.unwrap().status().as_u16(), 202);
     }
 
-    /// Waits until something is so, or fails.
+    /// Waits until `is_so` returns true. Fails after `patience`.
     pub(crate) async fn until(&self, patience: Duration, is_so: impl Fn() -> bool) {
         let began = Instant::now();
         while !is_so() {
@@ -161,7 +161,7 @@ impl Live {
         }
     }
 
-    /// Stops at once, with work in flight.
+    /// Stops the relay at once, with its work in flight.
     pub(crate) fn abandon(mut self) {
         self.tasks.abort_all();
     }
@@ -169,7 +169,7 @@ impl Live {
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         let ended = tokio::time::timeout(Duration::from_secs(15), async {
-            // the receiver's server never ends
+            // The receiver's server never ends.
             while self.tasks.len() > 1 {
                 self.tasks.join_next().await;
             }

@@ -1,5 +1,5 @@
-//! A whole relay in a test: its store in a throw-away file, the sandbox as its Basiq, a recording
-//! receiver as its callback, one clock for all that stands until it is moved.
+//! A whole relay in a test. Its store is a temporary file or database, the sandbox serves as its Basiq, and a
+//! recording receiver as its callback. All share one clock, which only the test moves.
 
 pub(crate) mod cable;
 pub(crate) mod cluster;
@@ -44,7 +44,7 @@ pub(crate) use self::{
     receiver::{Received, Receiver},
 };
 
-/// Work that is still going on after so long hangs.
+/// The time-out of work in `run_due`.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Builds a [`TestApp`].
@@ -82,7 +82,7 @@ pub(crate) struct TestApp {
     database: Option<TestDatabase>,
     tasks: JoinSet<()>,
     leaves_work: bool,
-    /// How long it was until something was due, at the latest tick.
+    /// The time until the next due work, as of the latest tick.
     next_due_in: Option<Duration>,
 }
 
@@ -101,13 +101,13 @@ impl Builder {
         self.settings
     }
 
-    /// Asks another Basiq than the sandbox.
+    /// Uses this address as Basiq, instead of the sandbox's.
     pub(crate) fn basiq(mut self, url: url::Url) -> Self {
         self.basiq = Some(url);
         self
     }
 
-    /// Keeps all in this database.
+    /// Uses this database as the store.
     pub(crate) fn on(mut self, database: TestDatabase) -> Self {
         self.database = Some(database);
         self
@@ -194,7 +194,7 @@ impl TestApp {
         }
     }
 
-    /// Puts a new relay in the place of this one, on the same store, as after a restart.
+    /// Replaces the relay by a new one on the same store, as after a restart.
     pub(crate) async fn restart(&mut self) {
         self.store.close().await;
         let relay = Relay::build(self.settings.clone(), self.clock.clone())
@@ -225,19 +225,19 @@ impl TestApp {
         }
     }
 
-    /// The database that it keeps all in.
+    /// Returns the database of the store.
     pub(crate) fn database(&self) -> &TestDatabase {
         self.database.as_ref().expect("one of its own")
     }
 
-    /// Says that the test ends with due work on purpose.
+    /// Marks that the test leaves due work on purpose.
     pub(crate) fn leave_work(&mut self) {
         self.leaves_work = true;
     }
 
     // ------------------------------------------------------------------ HTTP
 
-    /// Sends a request, whose answer must be one that the OpenAPI document tells of.
+    /// Sends a request. Fails if the OpenAPI document does not describe the answer.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answer = Answer::read(self.router.clone().oneshot(request).await.unwrap()).await;
@@ -276,12 +276,13 @@ impl TestApp {
         self.call_as(&self.client, Method::DELETE, path, None).await
     }
 
-    /// The URL of a callback of this test's receiver.
+    /// Returns the URL of a callback at this test's receiver.
     pub(crate) fn callback(&self, path: &str) -> String {
         format!("{}{path}", self.receiver.url())
     }
 
-    /// Registers a watch for the receiver's `/hook`, with these options besides, and returns its id.
+    /// Registers a watch with the receiver's `/hook` as its callback, and these further options. Returns the watch's
+    /// id.
     pub(crate) async fn watch_with(&self, job_id: &str, options: Value) -> String {
         let mut body = json!({ "jobId": job_id, "callbackUrl": self.callback("/hook") });
         let object = body.as_object_mut().unwrap();
@@ -295,7 +296,7 @@ impl TestApp {
         self.watch_with(job_id, json!({})).await
     }
 
-    /// A watch as its client sees it.
+    /// Returns a watch as its client reads it.
     pub(crate) async fn story(&self, watch_id: &str) -> Value {
         let answer = self.get(&format!("/watch/{watch_id}")).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -316,20 +317,21 @@ impl TestApp {
             .expect("the work ends");
     }
 
-    /// Has the tracker leave the store to other relays for a while; says how many looks are in flight then.
+    /// Lets the tracker pause, so that other relays can use the store. Returns the number of looks in flight
+    /// afterwards.
     pub(crate) async fn rest(&mut self) -> usize {
         self.tracker.rest(Duration::from_millis(20)).await;
         self.tracker.in_flight()
     }
 
-    /// Has the tracker alone do what it can, until its looks are recorded.
+    /// Ticks only the tracker, until all its looks are recorded.
     pub(crate) async fn look(&mut self) {
         while self.tracker.tick().await.unwrap() == Tick::Busy || self.tracker.in_flight() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// Ticks each worker once and says whether there is more to do now.
+    /// Ticks each worker once. Returns whether there is more to do now.
     async fn tick(&mut self) -> bool {
         let ticks = [
             self.tracker.tick().await.unwrap(),
@@ -351,14 +353,14 @@ impl TestApp {
         while self.upkeep.tick().await.unwrap() == Tick::Busy {}
     }
 
-    /// Has the relay notice that the clock was set, where it goes by this machine's.
+    /// Lets the relay check whether its clock was set. Does nothing if the relay does not use the machine's clock.
     pub(crate) async fn check_clock(&mut self) {
         if let Some(worker) = &mut self.clock_worker {
             worker.tick().await.unwrap();
         }
     }
 
-    /// Moves the clock in steps, doing what falls due after each.
+    /// Moves the clock in steps. After each step it runs the work that is due.
     pub(crate) async fn pass(&mut self, total: Duration, step: Duration) {
         let mut passed = Duration::ZERO;
         while passed < total {
@@ -368,7 +370,7 @@ impl TestApp {
         }
     }
 
-    /// Moves the clock from one time at which something is due to the next, doing what is due.
+    /// Moves the clock from one due time to the next, and runs the work that is due.
     pub(crate) async fn skip(&mut self, total: Duration) {
         let mut left = total;
         self.run_due().await;
@@ -380,7 +382,7 @@ impl TestApp {
         }
     }
 
-    /// The bodies that callbacks accepted or refused so far, in order of arrival.
+    /// Returns the bodies that callbacks received so far, accepted or refused, in order of arrival.
     pub(crate) fn told(&self) -> Vec<Value> {
         self.receiver
             .received()
@@ -389,7 +391,7 @@ impl TestApp {
             .collect()
     }
 
-    /// `status/action` of each body so far.
+    /// Returns `status/action` of each body so far.
     pub(crate) fn told_briefly(&self) -> Vec<String> {
         let brief = |body: Value| {
             format!(
@@ -417,7 +419,8 @@ impl Drop for TestApp {
         assert_eq!(self.delivery.in_flight(), 0, "attempts are left in flight");
         let (database, clock) = (self.settings.store.clone(), self.clock.clone());
         let now = clock.now();
-        // with connections of its own: those of the app wait for the runtime that this thread holds up
+        // A new thread with a runtime and a store of its own. The app's connections need the runtime that this thread
+        // blocks.
         let due = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -450,7 +453,7 @@ fn nobody() -> Identity {
     }
 }
 
-/// A job document in Basiq's form: `steps` are titles with a status and a result.
+/// Builds a job document in Basiq's form. Each step is a title, a status and a result.
 pub(crate) fn job(id: &str, created: Timestamp, steps: &[(&str, &str, Value)]) -> Value {
     let steps = steps.iter().map(
         |(title, status, result)| json!({ "title": title, "status": status, "result": result }),
@@ -462,12 +465,12 @@ pub(crate) fn job(id: &str, created: Timestamp, steps: &[(&str, &str, Value)]) -
     })
 }
 
-/// The result of a step that failed.
+/// Builds the result of a failed step.
 pub(crate) fn failure(code: &str) -> Value {
     json!({ "code": code, "title": "A title", "detail": "What the bank said" })
 }
 
-/// An answer of the API, read whole.
+/// A response of the API, with its whole body.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: axum::http::HeaderMap,

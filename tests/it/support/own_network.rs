@@ -1,4 +1,4 @@
-//! Runs a test in a network of its own: its own loopback, name server and packet filter, made by namespaces of Linux.
+//! Runs a test in its own network. Linux namespaces give it its own loopback, name server and packet filter.
 
 use std::{
     ffi::OsString,
@@ -12,9 +12,9 @@ use tokio::{runtime, task::JoinSet};
 
 use super::dns::Dns;
 
-/// Says to this binary that it runs inside.
+/// The variable that marks a run of this binary inside its own network.
 const INSIDE: &str = "TEST_INSIDE_OWN_NETWORK";
-/// What would lead out of the network, or to a store that is not in it.
+/// Variables that are removed, because they point to proxies or to a store outside the network.
 const OUTSIDE: [&str; 9] = [
     "TEST_STORE",
     "http_proxy",
@@ -27,14 +27,14 @@ const OUTSIDE: [&str; 9] = [
     "NO_PROXY",
 ];
 
-/// A network of a test.
+/// The network of one test.
 pub(crate) struct OwnNetwork {
     pub(crate) dns: Dns,
     pub(crate) tasks: JoinSet<()>,
     _files: TempDir,
 }
 
-/// Runs this test again, in a network of its own, where `body` is what it does. `test` is its whole name.
+/// Runs this test again in its own network. There, `body` is the test's content. `test` is the full name of the test.
 pub(crate) fn in_own_network<F: Future<Output = ()>>(
     test: &str,
     body: impl FnOnce(OwnNetwork) -> F,
@@ -91,14 +91,14 @@ impl OwnNetwork {
         }
     }
 
-    /// From now on this address swallows all packets: it neither accepts nor refuses.
+    /// Drops all packets to this address. The address then neither accepts nor refuses connections.
     pub(crate) fn swallow(address: &str) {
         let drop = ["-A", "INPUT", "-d", address, "-j", "DROP"];
         run("iptables", &drop);
     }
 }
 
-/// Where programs are looked for: those that set up networks may not be in a user's path.
+/// Returns the search path for programs. It adds the system folders, because a user's path may not contain them.
 fn with_system_programs() -> OsString {
     let mut path = std::env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/sbin:/sbin");

@@ -1,4 +1,4 @@
-//! A PgBouncer in transaction mode, of one test's own, in front of the server for tests.
+//! A PgBouncer in transaction mode for one test, in front of the PostgreSQL server for tests.
 
 use std::process::{Command, Stdio};
 
@@ -6,10 +6,10 @@ use tempfile::TempDir;
 
 use super::database::server;
 
-/// A pooler on loopback, set up as the pages say. It ends with the test.
+/// A pooler on loopback, configured as the documentation says. It stops when this value is dropped.
 pub(crate) struct Pooler {
     folder: TempDir,
-    /// The address that relays take.
+    /// The address that relays connect to.
     pub(crate) url: url::Url,
 }
 

@@ -1,4 +1,4 @@
-//! The binary itself, as a process: for tests that kill it or use it as a person would.
+//! Runs the binary as a process, for tests that kill it or use it as a person would.
 
 use std::{
     path::PathBuf,
@@ -17,15 +17,15 @@ use super::TestDatabase;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_basiq-relay");
 
-/// How long a relay may take to be ready.
+/// The time-out for a relay to start, and to stop.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 
-/// The binary under test, without any `RELAY_` variable of the machine.
+/// Returns a command for the binary under test, without any `RELAY_` variable of the environment.
 pub(crate) fn binary() -> Command {
     without_settings(Command::new(BINARY))
 }
 
-/// The binary as a shell runs it after these commands, which set limits.
+/// Returns a command in which a shell first sets limits, and then runs the binary.
 fn binary_after(limits: &str) -> Command {
     let mut command = Command::new("sh");
     let script = format!("{limits}; exec \"$0\" \"$@\"");
@@ -50,18 +50,18 @@ pub(crate) struct RelayProcess {
     log: JoinSet<Vec<String>>,
 }
 
-/// What a relay process is started with.
+/// How to start a relay process.
 #[derive(Clone)]
 pub(crate) struct RelaySetup {
     /// `RELAY_DATABASE_URL`
     pub(crate) database: String,
-    /// Where it runs.
+    /// The working directory.
     folder: PathBuf,
     pub(crate) basiq: String,
-    /// Basiq's API key; none if the environment gives it otherwise.
+    /// Basiq's API key; `None` if the environment sets it in another way.
     pub(crate) api_key: Option<String>,
     pub(crate) environment: Vec<(&'static str, String)>,
-    /// What a shell does before it runs the relay, if anything.
+    /// Shell commands that set limits before the relay starts.
     pub(crate) limits: Option<&'static str>,
 }
 
@@ -77,7 +77,7 @@ impl RelaySetup {
         }
     }
 
-    /// A relay on the database at this address.
+    /// Returns the setup of a relay on the database at this address.
     pub(crate) fn at(database: &str, basiq: &str) -> Self {
         Self {
             database: database.to_owned(),
@@ -123,7 +123,7 @@ impl RelaySetup {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Starts a relay and waits until it says where it listens.
+    /// Starts a relay and waits until it logs the address that it listens on.
     pub(crate) async fn start(&self) -> RelayProcess {
         let mut command = self.command();
         command
@@ -162,18 +162,18 @@ impl RelaySetup {
 }
 
 impl RelayProcess {
-    /// Ends it as a power cut would.
+    /// Kills the process, as a power failure would. Returns its log.
     pub(crate) async fn kill(mut self) -> Vec<String> {
         self.child.kill().await.unwrap();
         self.log.join_next().await.unwrap().unwrap()
     }
 
-    /// Has it read its secrets again.
+    /// Makes the relay read its secrets again, by SIGHUP.
     pub(crate) async fn hang_up(&self) {
         self.signal("-HUP").await;
     }
 
-    /// The id of the process.
+    /// Returns the process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id().unwrap()
     }
@@ -184,7 +184,7 @@ impl RelayProcess {
         assert!(sent.unwrap().success());
     }
 
-    /// Asks it to stop, and returns its exit code and its log.
+    /// Asks the relay to stop. Returns its exit code and its log.
     pub(crate) async fn terminate(mut self) -> (Option<i32>, Vec<String>) {
         self.signal("-TERM").await;
         let ended = tokio::time::timeout(START_PATIENCE, self.child.wait()).await;

@@ -1,4 +1,4 @@
-//! A receiver that records every request and answers as the test tells it to.
+//! A receiver that records every request. The test sets its answers.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use axum::{
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// One request that arrived.
+/// One received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) path: String,
@@ -36,7 +36,7 @@ struct Script {
     answers: VecDeque<(u16, Vec<(&'static str, String)>)>,
 }
 
-/// The recording receiver. It answers 204 once its script has run out.
+/// The recording receiver. It answers 204 when no scripted answer is left.
 #[derive(Clone)]
 pub(crate) struct Receiver {
     url: String,
@@ -48,7 +48,7 @@ impl Receiver {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), tasks)
     }
 
-    /// A receiver on a listener that is bound already.
+    /// Starts a receiver on a bound listener.
     pub(crate) fn on(listener: TcpListener, tasks: &mut JoinSet<()>) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let script = Arc::<Mutex<Script>>::default();
@@ -67,7 +67,7 @@ impl Receiver {
         self.script.lock().unwrap().received.clone()
     }
 
-    /// The next request is answered so.
+    /// Adds an answer for one request, after the answers already set.
     pub(crate) fn answer_next(&self, status: u16, headers: &[(&'static str, &str)]) {
         let headers = headers
             .iter()
@@ -80,12 +80,12 @@ impl Receiver {
             .push_back((status, headers));
     }
 
-    /// From now on every request is accepted, whatever was said before.
+    /// Removes the answers already set. From now on every request is accepted.
     pub(crate) fn accept_all(&self) {
         self.script.lock().unwrap().answers.clear();
     }
 
-    /// The next `times` requests are answered so.
+    /// Adds this answer for `times` requests.
     pub(crate) fn answer(&self, times: usize, status: u16) {
         for _ in 0..times {
             self.answer_next(status, &[]);

@@ -1,4 +1,4 @@
-//! A relay as a process between a sandbox and a receiver, and all that it writes.
+//! A relay process between a sandbox and a receiver, with access to everything it writes.
 
 use std::{
     collections::BTreeSet,
@@ -25,10 +25,10 @@ use super::{Receiver, TestDatabase, database::holds, process::RelaySetup};
 
 const PATIENCE: u32 = 300;
 
-/// The headers of calls to Basiq.
+/// The headers of all calls to Basiq.
 type Calls = Arc<Mutex<Vec<HeaderMap>>>;
 
-/// What a relay process is surrounded by.
+/// The surroundings of a relay process.
 pub(crate) struct Scene {
     pub(crate) sandbox: Sandbox,
     pub(crate) setup: RelaySetup,
@@ -62,12 +62,12 @@ impl Scene {
         }
     }
 
-    /// Waits until so many events have arrived.
+    /// Waits until at least `count` requests have reached the receiver.
     pub(crate) async fn told(&self, count: usize) {
         until(async || self.receiver.received().len() >= count).await;
     }
 
-    /// Every access token that the relay used.
+    /// Returns every access token that the relay used.
     pub(crate) fn tokens(&self) -> BTreeSet<String> {
         let calls = self.calls.lock().unwrap();
         let tokens = calls.iter().filter_map(|call| {
@@ -77,14 +77,14 @@ impl Scene {
         tokens.collect()
     }
 
-    /// How many calls to Basiq there were, and how many of them told it of a trace.
+    /// Returns the number of calls to Basiq, and how many of them had a `traceparent` header.
     pub(crate) fn calls(&self) -> (usize, usize) {
         let calls = self.calls.lock().unwrap();
         let traced = |call: &&HeaderMap| call.contains_key("traceparent");
         (calls.len(), calls.iter().filter(traced).count())
     }
 
-    /// Every file or row of the relay that has the text in it.
+    /// Returns the names of the relay's files and tables that contain the text.
     pub(crate) async fn stored_with(&self, text: &str) -> Vec<String> {
         let stored = self.database.stored().await;
         let sizes: usize = stored.iter().map(|(_, bytes)| bytes.len()).sum();
@@ -94,7 +94,7 @@ impl Scene {
     }
 }
 
-/// Waits until something is so, or fails.
+/// Waits until `is_so` returns true. Fails after 15 s.
 pub(crate) async fn until(is_so: impl AsyncFn() -> bool) {
     for _ in 0..PATIENCE {
         if is_so().await {
@@ -110,7 +110,7 @@ async fn note_call(State(calls): State<Calls>, request: Request, next: Next) -> 
     next.run(request).await
 }
 
-/// An answer of a relay process.
+/// A response of a relay process.
 pub(crate) struct Said {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -122,13 +122,13 @@ impl Said {
         serde_json::from_str(&self.text).unwrap()
     }
 
-    /// Headers and body as one text.
+    /// Returns the headers and the body as one text.
     pub(crate) fn whole(&self) -> String {
         format!("{:?}\n{}", self.headers, self.text)
     }
 }
 
-/// Asks a relay process: `GET /path`. With an empty key, without any.
+/// Calls a relay process. `call` has the form `GET /path`. An empty key sends no key.
 pub(crate) async fn ask(base: &str, call: &str, key: &str, body: Option<String>) -> Said {
     let (method, path) = call.split_once(' ').unwrap();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -151,7 +151,7 @@ pub(crate) async fn ask(base: &str, call: &str, key: &str, body: Option<String>)
     }
 }
 
-/// Sends a relay process a webhook of Basiq's that says nothing, signed with this secret.
+/// Sends a signed Basiq webhook without content to a relay process. Returns the status.
 pub(crate) async fn hint(base: &str, id: &str, secret: &SigningSecret) -> u16 {
     let now = Clock::system().now();
     let signed = signing::sign(id, now, "{}", &[secret]).unwrap();

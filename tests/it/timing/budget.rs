@@ -1,4 +1,4 @@
-//! The budget of calls to Basiq in real time, as the sandbox counts them.
+//! The budget of calls to Basiq in real time, as the sandbox counts the calls.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const LOOK: &str = "GET /jobs/{jobId}";
 const TOKEN: &str = "POST /token";
 
-/// The looks at each job, in order.
+/// Returns the looks at each job, in order.
 fn looks_by_job(calls: impl Iterator<Item = Call>) -> BTreeMap<String, Vec<Call>> {
     let mut looks = BTreeMap::<_, Vec<_>>::new();
     for call in calls.filter(|call| call.endpoint == LOOK) {
@@ -92,7 +92,8 @@ async fn open_challenges_and_young_jobs_share_a_short_budget_and_a_new_job_is_lo
         live.watch_by(&id, 1).await;
         paths.insert(format!("/jobs/{id}"), id);
     }
-    // nobody starves: each is looked at again, 60 first looks and a fifth of the rest for the young
+    // No job starves: each gets a second look. This takes 60 first looks, and young jobs get only a fifth of the
+    // calls after them.
     let is_seen_again = |live: &Live| {
         let looks = looks_by_job(live.sandbox.calls().recent().cloned());
         let again = |path: &String| looks.get(path).is_some_and(|looks| looks.len() >= 2);

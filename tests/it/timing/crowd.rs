@@ -1,4 +1,4 @@
-//! A thousand streams on one relay: what they take, and how soon all are told.
+//! A thousand streams on one relay: how much memory they use, and how soon all get their event.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,31 +32,31 @@ use crate::support::{
 
 const STREAMS: usize = 1000;
 const JOBS: usize = 10;
-/// What a stream may take of the relay's memory, in KiB, in a build that is not optimised.
+/// The maximum memory of the relay for one stream, in KiB, in a build that is not optimised.
 const EACH: u64 = 64;
-/// How long after the first callback of a job got its event the streams of all its watches may get theirs.
+/// The maximum time from the first callback of a job until the streams of all its watches have the event.
 const SOON: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_mins(1);
 
 type Arrivals = Arc<Mutex<HashMap<String, Instant>>>;
 
-/// What a stream said.
+/// A message of a stream.
 enum Heard {
     Progress,
     Event(Event),
 }
 
-/// An event that a stream brought.
+/// An event that a stream received.
 struct Event {
-    /// Of which stream.
+    /// The number of the stream.
     number: usize,
-    /// When it came.
+    /// The time when it came.
     at: Instant,
-    /// How long that was after the relay saw what it tells.
+    /// The time from the relay's look to the arrival of the event.
     age: Duration,
 }
 
-/// The age of an event that has come, if all of it has.
+/// Returns the age of an event if its timestamp has been received.
 fn age(text: &str) -> Option<Duration> {
     let (_, text) = text.split_once("event: job.success")?;
     let (_, text) = text.split_once("\"timestamp\":\"")?;
@@ -66,17 +66,17 @@ fn age(text: &str) -> Option<Duration> {
     Some(Duration::try_from(age).unwrap())
 }
 
-/// What was measured.
+/// The results of a measurement.
 struct Measured {
-    /// What one stream takes, in KiB.
+    /// The memory of one stream, in KiB.
     each: u64,
-    /// How long after the first callback of its job the last one was told.
+    /// The time from the first callback of a job to its last event on a stream.
     after_callback: Duration,
-    /// How long after the relay saw it.
+    /// The time from the relay's look to the last event on a stream.
     after_look: Duration,
 }
 
-/// Reads a stream by hand: a thousand clients are to take little of the machine that the relay runs on.
+/// Reads a stream without an HTTP library, because a thousand clients must not use much of the relay's machine.
 async fn listen(
     relay: SocketAddr,
     number: usize,
@@ -117,7 +117,7 @@ async fn arrive(State(arrivals): State<Arrivals>, uri: Uri) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// The relay's memory in KiB.
+/// Returns the relay's memory in KiB.
 fn memory(relay: &RelayProcess) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", relay.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -125,7 +125,7 @@ fn memory(relay: &RelayProcess) -> u64 {
     number.unwrap().parse().unwrap()
 }
 
-/// A relay, and what surrounds it.
+/// A relay and its surroundings.
 struct Crowd {
     scene: Scene,
     relay: RelayProcess,
@@ -164,7 +164,7 @@ impl Crowd {
         }
     }
 
-    /// Has Basiq's jobs be as far as this.
+    /// Makes Basiq show all jobs with this status.
     fn see(&self, status: &str) {
         let now = Clock::system().now();
         for n in 0..JOBS {
@@ -174,8 +174,8 @@ impl Crowd {
         }
     }
 
-    /// Registers watches, in turns of the jobs and each with a callback of its own, and returns the paths
-    /// of their streams.
+    /// Registers watches, each with its own callback, and spreads them over the jobs. Returns the paths of their
+    /// streams.
     async fn register(&self, watches: usize) -> Vec<String> {
         let all: Vec<_> = (0..watches)
             .map(|n| {
@@ -196,7 +196,7 @@ impl Crowd {
         paths
     }
 
-    /// Opens the streams at these paths, has the jobs settle, and measures.
+    /// Opens the streams at these paths, settles the jobs, and measures.
     async fn measure(&self, paths: &[String], callback_of: impl Fn(usize) -> usize) -> Measured {
         let address = self.relay.url.strip_prefix("http://").unwrap();
         let address: SocketAddr = address.parse().unwrap();
@@ -225,7 +225,7 @@ impl Crowd {
             assert!(began.elapsed() < PATIENCE, "callbacks are missing");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // callbacks wait for each other, so it is the first of a job's that counts
+        // Callbacks wait for each other, so the first callback of each job counts.
         let mut first: HashMap<usize, Instant> = HashMap::new();
         for (path, at) in &*self.arrivals.lock().unwrap() {
             let job = path[1..].parse::<usize>().unwrap() % JOBS;
@@ -244,7 +244,7 @@ impl Crowd {
     }
 }
 
-/// Gathers a crowd at so many watches, and measures.
+/// Opens the streams of `watches` watches, and measures.
 async fn try_once(watches: usize) -> Measured {
     let crowd = Crowd::gather().await;
     crowd.see("in-progress");
@@ -256,10 +256,10 @@ async fn try_once(watches: usize) -> Measured {
     measured
 }
 
-/// Returns the figures.
+/// Checks the limits, and returns the figures.
 async fn all_are_told_soon(watches: usize) -> String {
     let mut late = Vec::new();
-    // the machine may have other work, and more of it now than then: what holds once holds
+    // The machine may be busy with other work at times, so one good measurement is enough.
     for _ in 0..5 {
         let measured = try_once(watches).await;
         assert!(measured.each <= EACH, "{} KiB", measured.each);

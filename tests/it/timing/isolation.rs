@@ -1,4 +1,4 @@
-//! One host that never answers must not hold up the others.
+//! One host that never answers must not delay deliveries to other hosts.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::support::{job, live::Live};
 
-/// Hosts that answer, jobs, and watches of each job at each host.
+/// The number of hosts that answer, of jobs, and of watches of each job at each host.
 const HOSTS: u8 = 10;
 const JOBS: usize = 20;
 const WATCHES: usize = 10;
@@ -21,7 +21,7 @@ const HUNG: usize = 200;
 
 type Delays = Arc<Mutex<Vec<Duration>>>;
 
-/// Notes how long after it was told an event arrives.
+/// Records the time from an event's creation to its arrival.
 async fn receive(State(delays): State<Delays>, Json(event): Json<Value>) -> StatusCode {
     let told: Timestamp = event["timestamp"].as_str().unwrap().parse().unwrap();
     let now = basiq_relay::clock::Clock::system().now();
@@ -30,7 +30,7 @@ async fn receive(State(delays): State<Delays>, Json(event): Json<Value>) -> Stat
     StatusCode::NO_CONTENT
 }
 
-/// A callback host of its own: an address of the loopback network.
+/// Starts a callback host at its own address in the loopback network.
 async fn host(last: u8, tasks: &mut JoinSet<()>, routes: Router) -> String {
     let address = SocketAddr::from(([127, 0, 0, last], 0));
     let listener = TcpListener::bind(address).await.unwrap();
@@ -39,7 +39,7 @@ async fn host(last: u8, tasks: &mut JoinSet<()>, routes: Router) -> String {
     url
 }
 
-/// The 99th percentile of the delays at healthy hosts, with so many events for one that hangs.
+/// Returns the 99th percentile of the delays at healthy hosts, with `hung` events for one host that hangs.
 async fn healthy_p99(hung: usize) -> Duration {
     let live = Live::start(|settings| {
         settings.server.client_rps = 1_000_000;
@@ -90,7 +90,7 @@ async fn healthy_p99(hung: usize) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_hung_deliveries_do_not_hold_up_two_thousand_healthy_ones() {
     let mut measured = Vec::new();
-    // the machine may have other work, and more of it now than then: what holds once holds
+    // The machine may be busy with other work at times, so one good measurement is enough.
     for _ in 0..3 {
         let (without, with) = (healthy_p99(0).await, healthy_p99(HUNG).await);
         println!("healthy p99: {without:?} without the hung host, {with:?} with it");

@@ -1,4 +1,4 @@
-//! What must be quick. `tests/run` runs these one at a time, beside nothing else: they measure time.
+//! Tests that measure time. `tests/run` runs them one at a time, with nothing else beside them.
 
 mod budget;
 mod crowd;

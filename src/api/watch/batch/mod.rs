@@ -1,4 +1,4 @@
-//! `POST /watch/batch`: many watches in one commit.
+//! `POST /watch/batch`: registers many watches in one commit.
 
 mod request;
 
@@ -29,16 +29,16 @@ use crate::{
     web::{AuthenticatedClient, CallTrace, JsonObject, Problem, ProblemCode, ProblemDocument},
 };
 
-/// The largest body of a batch, in bytes.
+/// The maximum size of a batch's body, in bytes.
 const MAX_BODY: usize = 512 * 1024;
 
-/// So many batches are worked on at a time: their bodies are large.
+/// The maximum number of batches that are handled at a time, because their bodies are large.
 const AT_A_TIME: usize = 16;
 
-/// Seconds after which a batch that found no room may be sent again.
+/// Seconds after which a batch may be sent again if no permit was free.
 const RETRY_SECONDS: u64 = 1;
 
-/// Room for the batches that are worked on.
+/// Limits the number of batches that are handled at a time.
 #[derive(Debug, Clone)]
 pub(in crate::api) struct BatchLimit(Arc<Semaphore>);
 
@@ -54,7 +54,7 @@ impl FromRef<ApiState> for BatchLimit {
     }
 }
 
-/// A batch's place; there is one before its body is read.
+/// The permit of a batch. It is acquired before the body is read.
 pub(super) struct BatchPermit(OwnedSemaphorePermit);
 
 impl FromRequestParts<ApiState> for BatchPermit {
@@ -69,36 +69,37 @@ impl FromRequestParts<ApiState> for BatchPermit {
     }
 }
 
-/// What each item of a batch came to.
+/// The results of a batch.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[schema(as = WatchBatchResult)]
 pub(crate) struct BatchView {
-    /// In the order of the request.
+    /// One result for each item, in the order of the request.
     pub items: Vec<BatchItem>,
 }
 
-/// What one item of a batch came to: as if it had been asked for by itself.
+/// The result of one item of a batch. It is the same as if the watch had been registered on its own.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[schema(as = WatchBatchItem)]
 pub(crate) struct BatchItem {
-    /// 202 if the watch is new, 200 if there is such a watch already, and else the status of the problem.
+    /// The HTTP status of the item: 202 for a new watch, 200 for an existing one, otherwise the status of the
+    /// problem.
     #[schema(example = 202)]
     pub status: u16,
-    /// The watch; null if there is none.
+    /// The watch. Null if the item has a problem.
     #[schema(required = true)]
     pub watch: Option<StreamedWatch>,
-    /// What was wrong; null if nothing was.
+    /// The problem. Null if the item has a watch.
     #[schema(value_type = Option<ProblemDocument<'static>>, required = true)]
     pub problem: Option<Value>,
 }
 
 /// Watch many jobs
 ///
-/// Up to 500 watches, each with all its fields, or the ids of up to 500 jobs and what holds for all of them.
-/// Each is judged by itself: what is wrong with one is told at its place, and the others are stored, in one
-/// commit. A job and callback that come twice are one watch.
+/// Send up to 500 watches with all their fields, or the ids of up to 500 jobs and the fields that they share. The
+/// relay checks each item on its own. A faulty item gets a problem in its result, and the other items are stored in
+/// one commit. Items with the same job and callback become one watch.
 #[utoipa::path(
     post,
     path = "/watch/batch",
@@ -130,19 +131,19 @@ pub(super) async fn create_watches(
     plan.answer(registered, parts, &client).map(Json)
 }
 
-/// What is to become of each item of a batch.
+/// The planned outcome of each item of a batch.
 struct Plan(Vec<Planned>);
 
 enum Planned {
-    /// It is the watch that is registered at this place.
+    /// Registers the new watch at this index.
     New(usize),
-    /// It is the same as an earlier one, which is registered at this place.
+    /// Repeats an earlier item, which registers the new watch at this index.
     Again(usize),
     Wrong(Problem),
 }
 
 impl Plan {
-    /// A plan, and the watches to register: each job and callback once.
+    /// Creates the plan and the watches to register. Each pair of job and callback is registered once.
     fn of(
         items: Vec<Result<WatchRequest, Problem>>,
         parts: &ApiParts,
@@ -175,7 +176,7 @@ impl Plan {
         (Self(plan.collect()), new)
     }
 
-    /// What each item came to, now that the watches are registered.
+    /// Returns the result of each item after the watches were registered.
     fn answer(
         self,
         registered: Vec<Registration>,
@@ -200,14 +201,14 @@ impl Plan {
     }
 }
 
-/// What a watch came to that was to be registered.
+/// The result of registering one watch.
 enum Registered {
     Watch(StatusCode, Box<WatchDetails>),
     Refused(Problem),
 }
 
 impl Registered {
-    /// The end of the whole batch if the client was revoked.
+    /// Converts a registration. Fails for the whole batch if the client was revoked.
     fn of(registration: Registration, parts: &ApiParts) -> Result<Self, Problem> {
         Ok(match registration {
             Registration::Created(watch) => {
@@ -220,7 +221,7 @@ impl Registered {
         })
     }
 
-    /// ... for the item that asked for it, or for another one that asked for the same.
+    /// Creates the result of an item. `is_again` is true for an item that repeats an earlier one.
     fn answer(&self, is_again: bool, (parts, client): (&ApiParts, &Client)) -> BatchItem {
         match self {
             Self::Watch(_, story) if is_again => watch(StatusCode::OK, parts, client, story),

@@ -1,5 +1,5 @@
-//! The body of `POST /watch/batch`, in either of its forms: what is wrong with all of it is told at once,
-//! what is wrong with one item at the place of that item.
+//! The body of `POST /watch/batch`, in either of its two forms. A fault of the whole body rejects the batch with
+//! all such faults. A fault of one item is in the result of that item.
 
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
@@ -12,10 +12,10 @@ use crate::{
     web::{BodyFields, FieldCode, Problem, RawObject},
 };
 
-/// The most watches of a batch.
+/// The maximum number of watches in a batch.
 const MOST: usize = 500;
 
-/// Watches to register: each with its fields, or jobs with what holds for all of them.
+/// The watches to register: complete watches, or jobs with the fields that they share.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 #[schema(as = WatchBatch)]
@@ -24,54 +24,55 @@ const MOST: usize = 500;
     reason = "for the document: a body is read field by field, so that all its faults are told"
 )]
 pub(crate) enum BatchRequest {
-    // without words of their own: generators take a reference with something beside it for a schema without a name
+    // The variants have no descriptions. Generators mistake a reference with a description for a schema without a
+    // name.
     Watches(WatchesBody),
     Jobs(JobsBody),
 }
 
-/// Watches, each with its fields.
+/// Watches, each with all its fields.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = WatchBatchOfWatches)]
 pub(crate) struct WatchesBody {
-    /// Each as `POST /watch` takes it.
+    /// The watches. Each has the form of the body of `POST /watch`.
     #[schema(min_items = 1, max_items = 500)]
     pub watches: Vec<WatchRequestBody>,
 }
 
-/// Jobs, and what holds for the watches of all of them.
+/// Jobs, and the fields that their watches share.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = WatchBatchOfJobs)]
 pub(crate) struct JobsBody {
-    /// Basiq's ids of the jobs, as its consent redirect gives them.
+    /// Basiq's ids of the jobs, as its consent redirect returns them.
     #[schema(min_items = 1, max_items = 500)]
     pub job_ids: Vec<String>,
-    /// Where to tell.
+    /// The URL to which events are posted.
     #[schema(format = "uri", max_length = 2048)]
     pub callback_url: String,
     /// What started the jobs.
     #[schema(required = false)]
     pub operation: Option<Operation>,
-    /// The statuses to be told; all, unless given.
+    /// The statuses that cause events. All statuses by default.
     #[schema(required = false, min_items = 1)]
     pub events: Option<Vec<Status>>,
-    /// Title of the step that is enough.
+    /// The title of the step after which each watch succeeds.
     #[schema(required = false, min_length = 1, max_length = 128)]
     pub until: Option<String>,
-    /// The language of `userMessage`, as a BCP 47 tag; `en`, unless given.
+    /// The language of `userMessage`, as a BCP 47 tag. `en` by default.
     #[schema(
         required = false,
         max_length = 35,
         pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
     )]
     pub locale: Option<String>,
-    /// Echoed in each event; at most 4 KiB as JSON.
+    /// Metadata that each event repeats, of at most 4 KiB as JSON.
     #[schema(required = false, value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Map<String, Value>>,
 }
 
-/// Reads a batch: each of its items, or what is wrong with it; or what is wrong with all of it.
+/// Parses a batch. Returns the watch or the problem of each item, or a problem of the whole batch.
 pub(super) fn parse(
     object: RawObject,
     rules: &CallbackRules,
@@ -98,7 +99,7 @@ fn fault(name: &str, code: FieldCode, message: &str) -> Problem {
     of(fields)
 }
 
-/// The problem that fields with faults are.
+/// Returns the problem for fields that have faults.
 fn of(fields: BodyFields) -> Problem {
     fields.finish(&[]).err().unwrap_or_else(missing)
 }
@@ -168,7 +169,7 @@ fn read_job_id(fields: &mut BodyFields, place: &str, value: &RawValue) -> Option
     }
 }
 
-/// Takes a list of 1 to [`MOST`] items, each as it is written.
+/// Takes a list of 1 to [`MOST`] items, each as raw text.
 fn list(fields: &mut BodyFields, name: &str, wanted: &str) -> Option<Vec<Box<RawValue>>> {
     let raw = fields.optional_raw(name)?;
     let Ok(list) = serde_json::from_str::<Vec<Box<RawValue>>>(raw.get()) else {

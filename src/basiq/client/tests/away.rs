@@ -1,4 +1,4 @@
-//! What the log and the health say when it is not Basiq that fails, and when it is.
+//! Tests of the log and the health, both when Basiq fails and when something else fails.
 
 use std::{io::Write, sync::atomic::AtomicBool};
 
@@ -8,7 +8,7 @@ use tracing::subscriber::DefaultGuard;
 use super::*;
 use crate::basiq::coordinator::{self, CoordinationError, SharedToken};
 
-/// A page that the log is written on.
+/// A buffer that receives the log.
 #[derive(Clone, Default)]
 struct Page(Arc<Mutex<Vec<u8>>>);
 
@@ -23,7 +23,7 @@ impl Write for Page {
 }
 
 impl Page {
-    /// Has what this thread logs written here, until the guard is dropped.
+    /// Redirects the log of this thread to the buffer, until the guard is dropped.
     fn take_log(&self) -> DefaultGuard {
         let page = self.clone();
         let lines = tracing_subscriber::fmt()
@@ -33,7 +33,7 @@ impl Page {
         tracing::subscriber::set_default(lines)
     }
 
-    /// The lines from the warnings up that have this text.
+    /// Returns the warnings that contain this text.
     fn warnings(&self, text: &str) -> Vec<String> {
         let bytes = self.0.lock().unwrap().clone();
         let log = String::from_utf8(bytes).unwrap();
@@ -49,7 +49,7 @@ impl Page {
 #[error("the store refused a statement")]
 struct Refused(#[source] std::io::Error);
 
-/// What relays share, in a store that may be away.
+/// The shared state of relays, in a store that can be unreachable.
 #[derive(Clone)]
 struct Store {
     is_away: Arc<AtomicBool>,
@@ -139,7 +139,7 @@ async fn each_reason_why_basiq_fails_is_told_once_until_it_changes() {
         (FakeReply::Raw(404, "<html>".to_owned()), "unreadable"),
     ] {
         let before = page.warnings("upstream.health").len();
-        // a connection that breaks is tried once more
+        // A connection that breaks is tried once more.
         fake.others(vec![reply.clone(); 6]);
         for _ in 0..3 {
             client.job(&job_id()).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! A local Basiq that answers as it is told.
+//! A local server that stands in for Basiq and sends scripted responses.
 
 use std::{
     collections::VecDeque,
@@ -29,22 +29,22 @@ use crate::{
     domain::{Fleet, Upstream},
 };
 
-/// What the server answers once.
+/// One scripted response.
 #[derive(Debug, Clone)]
 pub(super) enum FakeReply {
     Json(u16, Value),
     Raw(u16, String),
     RetryAfter(u16, &'static str),
-    /// With a body, and `Retry-After` unless that is empty.
+    /// A response with this body. `Retry-After` is sent unless it is empty.
     Slow(u16, String, &'static str),
     Hang,
-    /// The connection ends in the midst of the body.
+    /// The connection breaks in the middle of the body.
     Break,
 }
 
 #[derive(Default)]
 pub(super) struct Script {
-    /// When each request came, with its path and token.
+    /// The time of each request, with its path and `Authorization` header.
     pub(super) seen: Vec<(Instant, String, String)>,
     tokens: VecDeque<FakeReply>,
     others: VecDeque<FakeReply>,
@@ -52,7 +52,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// Answers other calls as usual from now on.
+    /// Drops the scripted responses to other calls than token requests.
     pub(super) fn forget_others(&mut self) {
         self.others.clear();
     }
@@ -67,7 +67,7 @@ impl FakeScript {
     }
 }
 
-/// A local Basiq. It ends with its owner.
+/// A local server that stands in for Basiq. It stops when dropped.
 pub(super) struct FakeBasiq {
     pub(super) script: FakeScript,
     address: SocketAddr,
@@ -93,7 +93,7 @@ impl FakeBasiq {
         client_of(self.address, rps)
     }
 
-    /// A client that shares turns and tokens with others.
+    /// Creates a client that shares the budget and the token with other relays.
     pub(super) fn client_of_many(
         &self,
         common: Arc<dyn UpstreamCoordinator>,
@@ -106,7 +106,7 @@ impl FakeBasiq {
         (client, upstream)
     }
 
-    /// A client that waits so long for one call.
+    /// Creates a client with this time limit for one call.
     pub(super) fn patient_client(&self, timeout: Duration) -> (BasiqClient, Clock, Upstream) {
         client_with(self.address, 1000, timeout)
     }
@@ -173,7 +173,7 @@ async fn reply(State(script): State<FakeScript>, uri: Uri, headers: HeaderMap) -
                 FakeReply::Json(200, json!({"access_token": token, "expires_in": 3600}))
             })
         } else {
-            // an answer to a challenge is answered with its job
+            // The response to an answer is the job of the challenge.
             let id = path.trim_end_matches("/mfa").rsplit('/').next();
             script
                 .others
@@ -181,7 +181,7 @@ async fn reply(State(script): State<FakeScript>, uri: Uri, headers: HeaderMap) -
                 .unwrap_or_else(|| FakeReply::Json(200, json!({"id": id})))
         }
     };
-    // as slow as a network, so that callers overlap
+    // A delay like that of a network makes calls overlap.
     tokio::time::sleep(Duration::from_millis(5)).await;
     let status = |code: u16| StatusCode::from_u16(code).unwrap();
     match next {
@@ -204,7 +204,7 @@ async fn reply(State(script): State<FakeScript>, uri: Uri, headers: HeaderMap) -
     }
 }
 
-/// Answers token requests, and drops the connection of the first `broken` other requests.
+/// Serves token requests, and drops the connection of the first `broken` other requests.
 pub(super) async fn serve_broken(
     listener: TcpListener,
     broken: usize,

@@ -1,4 +1,4 @@
-//! A Basiq that closes kept connections just when the next call comes, and answers oddly.
+//! Tests with a server that closes kept connections just as the next call arrives, and sends unusual headers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::{basiq::AnswerError, domain::MfaAnswer};
 
-/// Answers calls so long over one connection, and closes it without a byte of an answer at the next one.
+/// A server that closes each connection at a given call, without a byte of a response to it.
 struct Closing {
     address: std::net::SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
@@ -19,7 +19,8 @@ struct Closing {
 }
 
 impl Closing {
-    /// The connections close at these calls, counted from 1; later ones do not.
+    /// Starts the server. Connection number `n` closes at call `calls[n]`, counted from 1. Later connections
+    /// stay open.
     async fn at_calls(calls: &'static [usize], headers: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Keys that Basiq refuses, and what takes their place.
+//! Tests of API keys that Basiq refuses, and of their replacement.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Answers to challenges: what each answer of Basiq's means, and that nothing is sent twice.
+//! Tests of answers to challenges: how each response is interpreted, and that no answer is sent twice.
 
 use super::*;
 use crate::{basiq::AnswerError, domain::MfaAnswer};

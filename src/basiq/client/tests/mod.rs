@@ -1,4 +1,4 @@
-//! Tests of the client against a local server that answers as it is told.
+//! Tests of the client against a local server with scripted responses.
 
 mod away;
 mod fake;
@@ -84,11 +84,11 @@ async fn an_expired_token_is_renewed_once_and_the_call_repeated() {
         fake.others([refusal.clone(), refusal.clone()]);
         client.job(&job_id()).await.unwrap_err();
         assert_eq!((fake.count("/token"), fake.count("/jobs/job-1")), (3, 5));
-        // a new token did not help: it is not renewed again for every call
+        // The new token did not help, so it is not renewed again for every call.
         fake.others([refusal]);
         client.job(&job_id()).await.unwrap_err();
         assert_eq!(fake.count("/token"), 3);
-        // calls that are refused whatever the token are not an answer
+        // Calls that are refused with every token are no usable responses.
         assert_eq!(upstream.health(), UpstreamHealth::Failing);
     }
 }
@@ -152,7 +152,7 @@ async fn retry_after_pauses_every_call() {
         "{:?}",
         began.elapsed()
     );
-    // seven seconds are too long to wait: the call is not made
+    // Seven seconds are too long to wait, so the call is not made.
     let began = Instant::now();
     client.job(&job_id()).await.unwrap_err();
     assert!(began.elapsed() < Duration::from_millis(500));
@@ -168,8 +168,8 @@ async fn no_second_holds_more_calls_than_the_budget() {
     let mut times: Vec<_> = fake.script.lock().seen.iter().map(|seen| seen.0).collect();
     times.sort();
     assert_eq!(times.len(), 61);
-    // 20 calls may lie within a second and the 21st may not; 10 ms are left to a busy test machine
-    // on top of the slack that the budget itself keeps
+    // Twenty calls may lie within one second, but not 21. The limit leaves 10 ms to a busy test machine, on top
+    // of the slack of the budget.
     for window in times.windows(21) {
         let span = window[20] - window[0];
         assert!(

@@ -1,4 +1,4 @@
-//! What changed between two looks at a watch, and how it ended. Pure.
+//! Finds the changes between two reads of a watch, and how it ended. Pure.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Status, WatchState};
 
-/// A watch as the relay tells it; what is not needed here is left out, and words of a later relay
-/// are taken as they are.
+/// A watch as the relay returns it, with only the fields needed here. Words of a newer relay are kept as they are.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WatchDocument {
@@ -31,7 +30,7 @@ pub(super) struct StepDocument {
     pub(super) status: String,
 }
 
-/// An event and how it is delivered.
+/// An event and its deliveries.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EventDocument {
@@ -49,7 +48,7 @@ pub(super) struct EventDocument {
     pub(super) deliveries: Vec<DeliveryDocument>,
 }
 
-/// An event on its way.
+/// The delivery of an event.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DeliveryDocument {
@@ -59,7 +58,7 @@ pub(super) struct DeliveryDocument {
     pub(super) attempts: Vec<AttemptDocument>,
 }
 
-/// One `POST` of it.
+/// One attempt: a `POST` of the event.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AttemptDocument {
@@ -70,7 +69,7 @@ pub(super) struct AttemptDocument {
     pub(super) error: Option<String>,
 }
 
-/// Something that was not so before.
+/// A change of the watch.
 #[derive(Debug, Clone, Serialize)]
 #[serde(
     tag = "kind",
@@ -78,20 +77,20 @@ pub(super) struct AttemptDocument {
     rename_all_fields = "camelCase"
 )]
 pub(super) enum WatchNews {
-    /// A step is new or stands otherwise.
+    /// A step is new or has changed.
     Step(StepDocument),
-    /// An event was told.
+    /// A new event.
     Event(EventDocument),
-    /// An event was posted once more.
+    /// A new attempt to deliver an event.
     Attempt {
         event_id: String,
         sequence: u32,
         #[serde(flatten)]
         attempt: AttemptDocument,
-        /// When it is tried again, if this is the latest attempt and it failed.
+        /// The time of the next attempt, if this is the latest attempt and it failed.
         next_attempt_at: Option<Timestamp>,
     },
-    /// A delivery ended without having been accepted.
+    /// A delivery ended, but the callback did not accept the event.
     Undelivered {
         event_id: String,
         sequence: u32,
@@ -99,7 +98,7 @@ pub(super) enum WatchNews {
     },
 }
 
-/// What was seen of a watch so far.
+/// The parts of a watch that were already reported.
 #[derive(Debug, Default)]
 pub(super) struct SeenSoFar {
     steps: Vec<StepDocument>,
@@ -113,7 +112,7 @@ struct SeenEvent {
 }
 
 impl SeenSoFar {
-    /// What is new, in the order in which it happened as far as that is known.
+    /// Returns the changes, in the order in which they happened as far as it is known.
     pub(super) fn take(&mut self, watch: &WatchDocument) -> Vec<WatchNews> {
         let steps = watch.steps.iter().enumerate();
         let mut news: Vec<WatchNews> = steps
@@ -171,9 +170,9 @@ impl SeenEvent {
 pub(super) struct WatchEnding {
     /// `settled` or `cancelled`.
     pub(super) state: WatchState,
-    /// What became of the job; none for a watch that was cancelled.
+    /// The outcome of the job; `None` for a cancelled watch.
     pub(super) status: Option<Status>,
-    /// Why, and where, for a job that failed.
+    /// The reason and the step, if the job failed.
     pub(super) error_code: Option<String>,
     pub(super) failed_step: Option<String>,
     /// The state of the last event's delivery.
@@ -181,7 +180,7 @@ pub(super) struct WatchEnding {
 }
 
 impl WatchEnding {
-    /// How a watch ended, if it has.
+    /// Returns how a watch ended, or `None` while it is open.
     pub(super) fn of(watch: &WatchDocument) -> Option<Self> {
         let state = WatchState::from_word(&watch.state)?;
         let last = watch.events.iter().max_by_key(|event| event.sequence);
@@ -189,7 +188,7 @@ impl WatchEnding {
         let status = match state {
             WatchState::Watching | WatchState::AwaitingUser | WatchState::Delayed => return None,
             WatchState::Cancelled => None,
-            // who is not told of every status may not have been told of the last one
+            // A client that has not subscribed to every status may have no event for the last one.
             WatchState::Settled => Some(match told {
                 Some(event) => Status::from_word(&event.status).unwrap_or(Status::Failed),
                 None if watch.steps.iter().all(StepDocument::is_done) => Status::Success,
@@ -206,7 +205,7 @@ impl WatchEnding {
         })
     }
 
-    /// What is wrong with this ending, in words; nothing if the job succeeded.
+    /// Says why this ending is no success. Returns `None` if the job succeeded.
     pub(super) fn fault(&self) -> Option<String> {
         match self.status {
             Some(Status::Success) => None,
@@ -225,7 +224,7 @@ impl WatchEnding {
     }
 }
 
-/// Whether an event was not yet posted for the first time, or no record of it is there yet.
+/// Returns whether the first attempt of an event has not happened yet, or is not recorded yet.
 pub(super) fn is_first_attempt_awaited(watch: &WatchDocument) -> bool {
     let mut deliveries = watch.events.iter().flat_map(|event| &event.deliveries);
     deliveries.any(|delivery| delivery.state == "pending" && delivery.attempts.is_empty())

@@ -1,4 +1,4 @@
-//! Tests of what counts as news, and of endings.
+//! Tests of what counts as a change, and of endings.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ fn event(sequence: u32, status: &str, is_final: bool, delivery: &str, statuses: 
     })
 }
 
-/// News in short.
+/// Describes a change in short.
 fn short(news: &WatchNews) -> String {
     match news {
         WatchNews::Step(step) => format!("{} {}", step.title, step.status),
@@ -102,7 +102,7 @@ fn a_watch_ends_well_only_if_its_job_succeeded() {
         (watch("delayed", &broken, &json!([])), None),
         (watch("of-a-later-version", &done, &json!([])), None),
         (watch("settled", &done, &told("success")), Some("")),
-        // enough for its client, although not every step is done
+        // The client's `until` step is done, although another step is not.
         (
             watch("settled", &[("a", "pending")], &told("success")),
             Some(""),
@@ -111,7 +111,7 @@ fn a_watch_ends_well_only_if_its_job_succeeded() {
             watch("settled", &broken, &told("failed")),
             Some("the job failed at a-step: a-code"),
         ),
-        // its client is not told of this status
+        // The client has not subscribed to this status.
         (watch("settled", &done, &json!([])), Some("")),
         (
             watch("settled", &broken, &json!([])),

@@ -20,7 +20,7 @@ fn faults(file: &str, environment: &[(&str, &str)]) -> String {
     load(file, environment).unwrap_err().to_string()
 }
 
-/// All that was read, secrets included.
+/// Returns all settings as text, secrets included.
 fn everything(settings: &Settings) -> String {
     format!(
         "{settings:?} {} {:?}",
@@ -33,7 +33,7 @@ fn everything(settings: &Settings) -> String {
     )
 }
 
-/// Another value than the default for each setting.
+/// A value that differs from the default, for each setting.
 const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_LISTEN", "0.0.0.0:9000"),
     ("RELAY_PUBLIC_URL", "https://relay.example/base"),
@@ -301,7 +301,7 @@ fn an_empty_one_of_a_value_and_its_file_counts_as_not_set() {
     ] {
         assert_eq!(load("", &environment).unwrap().log.filter, "debug");
     }
-    // nothing is there to fall back on but another store, which nobody meant
+    // this is a fault, because the default would be another store than the user meant
     let told = faults("", &[("RELAY_DATABASE_URL_FILE", "")]);
     assert!(
         told.starts_with("RELAY_DATABASE_URL_FILE (environment): cannot read"),

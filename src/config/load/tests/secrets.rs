@@ -1,4 +1,4 @@
-//! No message shows a setting that may hold a secret.
+//! Tests that no message shows a setting that may hold a secret.
 
 use std::io::Write;
 

@@ -1,4 +1,5 @@
-//! Which connections attempts use: new ones to whichever address answers, kept ones while they are good.
+//! Tests of the connections that attempts use. A new connection goes to the first address that answers; usable
+//! connections are kept.
 
 use super::*;
 use crate::delivery::fakes::{HostAction, KeepingHost, SilentPort};
@@ -125,7 +126,7 @@ async fn a_tunnel_is_kept_while_its_address_is_the_names() {
     assert_eq!(proxy.asked().len(), 2);
 }
 
-/// A sender that trusts this host, whatever it is called.
+/// Returns a sender that trusts the certificate authority of `tls`.
 fn trusting(tls: &FakeTls, names: &FakeResolver) -> CallbackSender {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");

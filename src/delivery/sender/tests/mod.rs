@@ -1,4 +1,4 @@
-//! Single attempts against fake hosts on loopback.
+//! Tests of single attempts against fake hosts on loopback.
 
 mod connecting;
 
@@ -315,7 +315,7 @@ async fn a_proxy_is_given_the_vetted_address_and_never_a_name() {
     let proxy = FakeProxy::answering("200 OK").await;
     let mut config = local_config();
     config.proxy = proxy.setting();
-    // another address the second time: it is not asked for again within an attempt
+    // an attempt resolves the name only once, so the first attempt never sees the second address
     let names = Arc::new(FakeResolver::in_turn(&["127.0.0.1", "10.0.0.1"]));
     let sender = CallbackSender::new(&config, names).unwrap();
     let due = due(&host.url("app.example"));

@@ -1,4 +1,4 @@
-//! Tests of the catalogue: which locale is chosen, and what may override it.
+//! Tests of the catalogue: the choice of a locale, and the rules for overrides.
 
 mod words;
 

@@ -1,8 +1,8 @@
-//! The words themselves: every text of every locale is there, plain, short and clean.
+//! Tests of the texts: each locale has every text, and the texts are plain, short and clean.
 
 use super::super::*;
 
-/// Messages that no code names: what the rules say themselves.
+/// Messages that no code names, because the rules use them directly.
 const BY_RULE: [&str; 11] = [
     "success",
     "answer-mfa",
@@ -17,7 +17,7 @@ const BY_RULE: [&str; 11] = [
     "mfa-unsupported",
 ];
 
-/// Every text there is: its locale, its key and itself.
+/// Returns every text with its locale and its key.
 fn all_texts() -> impl Iterator<Item = (&'static str, String, String)> {
     BUILTIN.into_iter().flat_map(|(tag, file)| {
         let texts: BTreeMap<String, String> = toml::from_str(file).unwrap();
@@ -66,7 +66,7 @@ fn every_text_is_one_or_two_sentences_without_numbers_codes_and_names_of_product
         assert!((1..=2).contains(&sentences), "{tag} {key}: {text}");
         let end = if tag == "zh-Hans" { '。' } else { '.' };
         assert!(text.ends_with(end), "{tag} {key}: {text}");
-        // no count is told, so that no plural can be wrong, and nothing is filled in
+        // A text contains no number, so that no plural can be wrong, and no placeholder.
         let odd = |c: char| c.is_numeric() || "{}<>[]()（）【】%$_`*#/\\|\"".contains(c);
         assert!(!text.contains(odd), "{tag} {key}: {text}");
         let lower = text.to_lowercase();
@@ -101,7 +101,8 @@ fn every_text_can_be_shown_as_it_is() {
         assert!(is_showable(&text), "{tag} {key}: {text}");
         assert_eq!(text.trim(), text, "{tag} {key}");
         assert!(!text.contains("  "), "{tag} {key}: {text}");
-        // no joiners, marks, isolates or byte order marks either: no text mixes directions
+        // The texts also have no joiners, marks, isolates or byte-order marks, because no text mixes
+        // directions.
         let invisible = |c: char| {
             matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
                 || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{a0}')
@@ -110,19 +111,19 @@ fn every_text_can_be_shown_as_it_is() {
     }
 }
 
-/// Whether a letter, a space or a mark belongs in a text of a locale.
+/// Returns whether a letter, space or punctuation mark belongs in a text of this locale.
 fn belongs(tag: &str, letter: char) -> bool {
     match tag {
         "en" => letter.is_ascii_alphabetic() || " .,".contains(letter),
         "zh-Hans" => ('\u{4e00}'..='\u{9fff}').contains(&letter) || "，。、".contains(letter),
-        // the alphabet has no f, j, w and z; letters with their tone are one character each
+        // The Vietnamese alphabet has no f, j, w and z. A letter with its tone is one character.
         "vi" => {
             (letter.is_ascii_alphabetic() && !"fjwz".contains(letter.to_ascii_lowercase()))
                 || " .,".contains(letter)
                 || "ăâđêôơưĂÂĐÊÔƠƯàảãáạèẻẽéẹìỉĩíịòỏõóọùủũúụỳỷỹýỵ".contains(letter)
                 || ('\u{1ea0}'..='\u{1ef9}').contains(&letter)
         }
-        // letters from hamza to ya, and the one vowel sign that is written: two fathas
+        // The Arabic letters from hamza to ya, and the only vowel sign in use, fathatan.
         "ar" => ('\u{621}'..='\u{64a}').contains(&letter) || " .،\u{64b}".contains(letter),
         other => panic!("which letters has {other}?"),
     }
@@ -141,7 +142,7 @@ fn every_text_is_written_in_the_letters_of_its_language_only() {
 
 #[test]
 fn no_simplified_text_has_traditional_characters() {
-    // the traditional forms of characters that the texts use
+    // The traditional forms of characters that the texts use.
     let traditional =
         "銀請試帳單開戶資訊無這裡們會為時間聯繫團隊檔傳選擇對應確認讀錄碼驗證問題與處關範圍";
     for (tag, key, text) in all_texts().filter(|(tag, ..)| *tag == "zh-Hans") {

@@ -15,24 +15,24 @@ use crate::store::postgres::{
     pool::{BEGIN, ConnectionPool},
 };
 
-/// A full database, and connections to it as a relay has them.
+/// A full database, with connections that are set up like a relay's.
 pub(super) struct PlanDatabase {
     pub(super) connection: PoolConnection<Postgres>,
-    /// One that planned all statements while there was little to find.
+    /// A connection that planned all statements while the tables had few rows.
     pub(super) old: PoolConnection<Postgres>,
 }
 
-/// How a database came to be full.
+/// The history of a database before the test.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum DatabaseHistory {
-    /// PostgreSQL looked at its tables while no watch was open.
+    /// PostgreSQL analysed the tables while no watch was open.
     Idle,
-    /// It is new: nobody has looked at its tables yet. They have a tenth of the rows.
+    /// The database is new, and PostgreSQL has not analysed its tables. They have a tenth of the rows.
     Young,
 }
 
-/// Makes a database, has all statements planned on a hundred rows, fills it, has it looked at, and drops it whatever
-/// comes of that.
+/// Creates a database, plans all statements on a hundred rows, fills the tables, and calls `look`. Drops the
+/// database in any case, even after a panic.
 pub(super) async fn on_full_tables(
     past: DatabaseHistory,
     look: impl AsyncFnOnce(&mut PlanDatabase),
@@ -81,7 +81,7 @@ async fn run_on(connection: &mut PgConnection, statements: &str) {
     sqlx::raw_sql(statements).execute(connection).await.unwrap();
 }
 
-/// What is set for each transaction, for a session.
+/// Returns the settings of each transaction as settings of a session.
 fn settings() -> String {
     BEGIN.replace("BEGIN; ", "").replace("SET LOCAL", "SET")
 }
@@ -91,17 +91,18 @@ impl PlanDatabase {
         run_on(&mut self.connection, statements).await;
     }
 
-    /// Sets for the session what is set for each transaction.
+    /// Applies the settings of each transaction to the session.
     pub(super) async fn plan_as_in_transactions(&mut self) {
         self.run(&settings()).await;
     }
 
-    /// Sets nothing, as for statements that are in no transaction.
+    /// Resets all settings, as for statements outside a transaction.
     pub(super) async fn plan_as_alone(&mut self) {
         self.run("RESET ALL").await;
     }
 
-    /// Has all statements planned as in transactions, for as long as nothing is known that is new.
+    /// Plans all statements with the settings of a transaction. The plans stay in use until PostgreSQL gathers
+    /// new statistics.
     async fn plan_early(&mut self) {
         run_on(&mut self.old, &settings()).await;
         for (place, statement) in statements::all().iter().enumerate() {
@@ -120,7 +121,7 @@ impl PlanDatabase {
         println!("the tables were filled in {:?}", began.elapsed());
     }
 
-    /// As on the first day: PostgreSQL does not know what is in the tables.
+    /// Deletes all statistics, as on the first day: PostgreSQL does not know what the tables contain.
     pub(super) async fn forget_statistics(&mut self) {
         self.run("VACUUM (INDEX_CLEANUP on)").await;
         self.run(

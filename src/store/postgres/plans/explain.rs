@@ -1,11 +1,11 @@
-//! How PostgreSQL runs a statement, by its own account.
+//! Reads how PostgreSQL runs a statement, from `EXPLAIN ANALYZE`.
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
 use super::statements::PlannedStatement;
 
-/// Whether a plan is made once for all values, or for those that are given. PostgreSQL uses either for a
+/// Whether a plan is made once for all values, or for the given values. PostgreSQL may use either kind for a
 /// prepared statement.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum PlanKind {
@@ -24,14 +24,14 @@ impl PlanKind {
     }
 }
 
-/// How a statement was run.
+/// The plan of a statement that was run.
 pub(super) struct ExplainedPlan {
-    /// The last step, with those that it takes from.
+    /// The last step, with the steps that feed it.
     last: Value,
 }
 
 impl ExplainedPlan {
-    /// Runs a statement that is planned now, and takes back what it did.
+    /// Plans and runs a statement, and rolls back its changes.
     pub(super) async fn of(
         connection: &mut PgConnection,
         statement: &PlannedStatement,
@@ -45,7 +45,7 @@ impl ExplainedPlan {
         plan
     }
 
-    /// Has a statement planned, to be run later by this name.
+    /// Prepares and plans a statement under this name, to be run later.
     pub(super) async fn prepare(
         connection: &mut PgConnection,
         name: &str,
@@ -56,7 +56,7 @@ impl ExplainedPlan {
         run(connection, &both).await;
     }
 
-    /// Runs a statement that was planned long ago, and takes back what it did.
+    /// Runs a statement that was planned earlier, and rolls back its changes.
     pub(super) async fn of_prepared(
         connection: &mut PgConnection,
         name: &str,
@@ -82,7 +82,7 @@ impl ExplainedPlan {
         }
     }
 
-    /// Its steps, to be shown.
+    /// Returns the steps as text, for error messages.
     pub(super) fn outline(&self) -> String {
         let lines = steps(&self.last).into_iter().map(|step| {
             let of = ["Index Name", "Relation Name"].map(|name| step[name].as_str().unwrap_or(""));
@@ -97,7 +97,7 @@ impl ExplainedPlan {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// The tables that were read as a whole.
+    /// Returns the tables that were read as a whole.
     pub(super) fn scanned(&self) -> Vec<&str> {
         let steps = steps(&self.last).into_iter();
         let scans = steps.filter(|step| step["Node Type"] == "Seq Scan");
@@ -106,7 +106,7 @@ impl ExplainedPlan {
             .collect()
     }
 
-    /// The most rows that were sorted at once.
+    /// Returns the maximum number of rows that one step sorted.
     pub(super) fn sorted(&self) -> u64 {
         let steps = steps(&self.last).into_iter();
         let sorts = steps.filter(|step| step["Node Type"].as_str().unwrap().contains("Sort"));
@@ -116,7 +116,7 @@ impl ExplainedPlan {
             .unwrap_or(0)
     }
 
-    /// How many rows were read and did not fit.
+    /// Returns the number of rows that were read and then filtered out.
     pub(super) fn passed_over(&self) -> u64 {
         let passed = |step| {
             let removed = ["Rows Removed by Filter", "Rows Removed by Join Filter"];
@@ -126,7 +126,7 @@ impl ExplainedPlan {
         steps(&self.last).into_iter().map(passed).sum()
     }
 
-    /// How many pages, of 8 KiB each, were touched to find the rows.
+    /// Returns the number of pages, of 8 KiB each, that were touched to find the rows.
     pub(super) fn pages_to_find(&self) -> u64 {
         if self.last["Node Type"] == "ModifyTable" {
             below(&self.last)
@@ -138,7 +138,7 @@ impl ExplainedPlan {
         }
     }
 
-    /// How many pages were touched, to write the rows too.
+    /// Returns the number of pages that were touched to find and write the rows.
     pub(super) fn pages(&self) -> u64 {
         pages(&self.last)
     }
@@ -150,7 +150,7 @@ async fn run(connection: &mut PgConnection, statements: &str) -> Vec<PgRow> {
         .unwrap_or_else(|error| panic!("{statements}: {error}"))
 }
 
-/// Whether what a step touched is counted where its rows are read, too.
+/// Whether a step is a CTE. Its pages are also counted where its rows are read.
 fn is_cte(step: &Value) -> bool {
     let name = step["Subplan Name"].as_str();
     name.is_some_and(|name| name.starts_with("CTE"))
@@ -168,7 +168,7 @@ fn below(step: &Value) -> impl Iterator<Item = &Value> {
     step["Plans"].as_array().into_iter().flatten()
 }
 
-/// A step and all that it takes from.
+/// Returns a step and all steps that feed it.
 fn steps(step: &Value) -> Vec<&Value> {
     let mut all = vec![step];
     all.extend(below(step).flat_map(steps));

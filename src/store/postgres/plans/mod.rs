@@ -1,4 +1,4 @@
-//! Holds PostgreSQL to its indexes on tables of a million rows.
+//! Tests that PostgreSQL uses its indexes on tables of a million rows.
 
 mod database;
 mod explain;
@@ -12,39 +12,42 @@ use self::{
     statements::PlannedStatement,
 };
 
-/// Tables that may be read as a whole, since they stay small.
+/// Tables that may be read as a whole, because they stay small.
 const SMALL: [&str; 8] = [
-    // as many as the operator adds
+    // one row for each client that the operator adds
     "clients",
-    // of each client, one for each state and share
+    // for each client, one row for each state and share
     "watch_counts",
-    // hosts that fail now
+    // one row for each host that fails now
     "failing_hosts",
-    // banks that are out now
+    // one row for each bank in an outage
     "outages",
-    // as many as are kept at most
+    // at most `MOST_KINDS` rows
     "paces",
-    // those at work, and of the last ten minutes
+    // relays at work, and relays of the last ten minutes
     "relays",
     // one row
     "upstream",
-    // one for each API key
+    // one row for each API key
     "upstream_tokens",
 ];
 
-/// What may be touched to find a row: some indexes, each three or four pages deep, and its table.
+/// The maximum number of pages to touch for each row found: some indexes, each three or four pages deep, and the
+/// table.
 const PAGES_TO_FIND: u64 = 20;
 
-/// And to write it: it is entered in up to nine indexes.
+/// The maximum number of pages to touch for each row written: a row is entered in up to nine indexes.
 const PAGES_TO_WRITE: u64 = 40;
 
-/// What may be touched in any case: the claims of other relays, entries that are not cleaned up yet.
+/// The number of pages that any statement may touch besides. They hold claims of other relays, and entries that
+/// are not cleaned up yet.
 const PAGES_BESIDES: u64 = 100;
 
-/// What a claim may touch to find what it claims: a hundred jobs, or 256 deliveries of fifty hosts.
+/// The maximum number of pages that a claim may touch to find its rows: a hundred jobs, or 256 deliveries of
+/// fifty hosts.
 const PAGES_TO_CLAIM: u64 = 2000;
 
-/// How many rows may be read that do not fit.
+/// The number of rows that any statement may read and filter out.
 const PASSED_OVER: u64 = 500;
 
 #[tokio::test]
@@ -58,7 +61,7 @@ async fn the_cost_of_a_statement_does_not_grow_with_tables_of_a_million_rows() {
         database.plan_as_in_transactions().await;
         faults.extend(self::faults(database, &all, "without statistics").await);
         database.gather_statistics().await;
-        // on their own merits: indexes are not only taken because reading all is ruled out
+        // with sequential scans allowed again, the planner must prefer the indexes by itself
         database.run("SET enable_seqscan = on").await;
         faults.extend(self::faults(database, &all, "with statistics").await);
         database.plan_as_alone().await;
@@ -102,7 +105,7 @@ async fn faults(
     faults
 }
 
-/// What plans do that were made when there was next to nothing to find.
+/// Returns the faults of plans that were made while the tables had few rows.
 async fn faults_of_old_plans(
     database: &mut PlanDatabase,
     statements: &[PlannedStatement],
@@ -121,7 +124,7 @@ async fn faults_of_old_plans(
     faults
 }
 
-/// What a plan does that a statement's must not.
+/// Returns the first limit that a plan exceeds, if there is one.
 fn wrong_with(plan: &ExplainedPlan, statement: &PlannedStatement) -> Option<String> {
     let scanned = plan.scanned();
     if let Some(table) = scanned.iter().find(|table| !SMALL.contains(table)) {
@@ -155,8 +158,8 @@ fn wrong_with(plan: &ExplainedPlan, statement: &PlannedStatement) -> Option<Stri
     None
 }
 
-/// Foreign keys without an index, which a deletion would look for in the whole table. Clients are never
-/// deleted.
+/// Returns the foreign keys without an index, for which a deletion would search the whole table. References to
+/// clients are left out, because clients are never deleted.
 async fn unindexed_references(database: &mut PlanDatabase) -> Vec<String> {
     let unindexed = "SELECT conname::text FROM pg_constraint c \
         WHERE contype = 'f' AND connamespace = 'public'::regnamespace \
@@ -167,7 +170,7 @@ async fn unindexed_references(database: &mut PlanDatabase) -> Vec<String> {
     unindexed.await.unwrap()
 }
 
-/// What are no statements by themselves: names, beginnings, and what begins a transaction.
+/// Text constants that are no statements: names, beginnings of statements, and beginnings of transactions.
 const NO_STATEMENTS: &[&str] = &[
     "notify::CHANNEL",
     "console::AFTER_ALL",
@@ -189,7 +192,7 @@ fn every_statement_is_looked_at() {
     for entry in fs::read_dir(store).unwrap() {
         let path = entry.unwrap().path();
         let module = path.file_stem().unwrap().to_str().unwrap();
-        // migrations are run at a start, what relays tell each other and what a server is are in no table,
+        // these modules are left out: migrations run only at a start, `notify` and `open` use no table, and
         // clients are few
         if path.is_dir() || ["migrate", "notify", "open", "clients"].contains(&module) {
             continue;
@@ -209,7 +212,7 @@ fn every_statement_is_looked_at() {
     }
 }
 
-/// The names of constants that are text.
+/// Returns the names of the constants that hold text.
 fn names(source: &str) -> impl Iterator<Item = &str> {
     let constants = source
         .lines()

@@ -1,4 +1,4 @@
-//! Every statement of the store, with values as they are met on the tables that `fill.sql` fills.
+//! Every statement of the store, with values that occur in the tables that `fill.sql` fills.
 
 use jiff::Timestamp;
 use sqlx::{Postgres, QueryBuilder};
@@ -14,19 +14,19 @@ use crate::{
     },
 };
 
-/// A statement whose plan is looked at.
+/// A statement whose plan is tested.
 #[derive(Clone)]
 pub(super) struct PlannedStatement {
     pub(super) name: String,
     pub(super) sql: String,
     /// The values of its parameters, as SQL.
     pub(super) values: String,
-    /// How many rows it finds or writes.
+    /// The number of rows that the statement finds or writes.
     pub(super) rows: u64,
 }
 
 impl PlannedStatement {
-    /// What follows the name of a prepared one when it is run.
+    /// Returns the argument list for `EXECUTE`, which is empty for a statement without parameters.
     pub(super) fn arguments(&self) -> String {
         match self.values.as_str() {
             "" => String::new(),
@@ -34,14 +34,14 @@ impl PlannedStatement {
         }
     }
 
-    /// Whether it finds what is due, as each relay asks again and again.
+    /// Whether the statement finds due work. Each relay runs such a statement again and again.
     pub(super) fn is_claim(&self) -> bool {
         let claims = ["jobs::LEASE", "outbox::DUE", "outbox::NEXT_DUE"];
         claims.contains(&self.name.as_str())
     }
 
-    /// Whether it is for somebody who looks around, or tidies up: seldom, and so not held to its index by old plans
-    /// too, until PostgreSQL looks at the tables again.
+    /// Whether the statement runs seldom, for a search or for clean-up. An old plan of such a statement need not
+    /// use its index, until PostgreSQL analyses the tables again.
     pub(super) fn is_rare(&self) -> bool {
         let rare = [
             "console::SEARCH",
@@ -56,7 +56,8 @@ impl PlannedStatement {
         rare.contains(&self.name.as_str()) || self.name.contains("Query {")
     }
 
-    /// Whether it is no part of a transaction, and so has only itself to keep to its indexes by.
+    /// Whether the statement runs outside a transaction. No setting of a transaction then keeps it to its
+    /// indexes.
     pub(super) fn is_alone(&self) -> bool {
         let alone = [
             "banks::NEXT_DUE",
@@ -74,7 +75,7 @@ impl PlannedStatement {
 /// The length of one page of a list.
 const PAGE: usize = 50;
 
-/// Ids in the midst of the tables.
+/// Ids from the middle of the tables.
 const WATCH: &str = "wch_01000000000000000000700000";
 const DELIVERY: &str = "dlv_01000000000000000000700000";
 
@@ -89,7 +90,7 @@ macro_rules! statements {
     };
 }
 
-/// All but those that only `clients` writes, whose table is small.
+/// Returns all statements. Of the module `clients`, whose table is small, only the one that every request runs.
 pub(super) fn all() -> Vec<PlannedStatement> {
     let mut all = lists();
     all.extend(of_jobs());
@@ -108,7 +109,7 @@ fn of_jobs() -> Vec<PlannedStatement> {
         1 of jobs::NEXT_DUE("");
         1 of jobs::FAILURES("'connection-30000', 'job-1', 1799900000000");
         100 of looks::HOLD("jobs(930000, 100), texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 100)");
-        // of a job that is watched a thousand times
+        // one job with a thousand watches
         1000 of looks::CHANGE_WATCHES("watches(1000001, 1000), texts('job-0925000', 1000), \
             texts('settled', 1000), texts('{}', 1000), numbers(1800000000000, 1000)");
         100 of looks::ADD_EVENTS("events(2000000, 100), watches(930000, 100), texts('{}', 100), \
@@ -247,7 +248,7 @@ fn of_small_tables() -> Vec<PlannedStatement> {
     }
 }
 
-/// The lists, by every combination of what can be asked for.
+/// Returns the statements that list rows, one for each combination of filters.
 pub(super) fn lists() -> Vec<PlannedStatement> {
     let mut lists = Vec::new();
     for owner in [None, Some(ClientId(1)), Some(ClientId(7))] {

@@ -1,4 +1,4 @@
-//! Answers to challenges: one at a time, none kept, and the job is looked at after them.
+//! Answers to challenges: one at a time, none stored, and a look at the job follows.
 
 use basiq_relay::{
     domain::{Challenge, ChallengeMemory, JobContext, JobMemory, OpenChallenge, Status, WatchId},
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::store::support::{Fixture, add_client, at, change, look};
 
-/// What is remembered of a job that has asked `count` times and waits for an answer.
+/// Returns the memory of a job that has asked `count` times and waits for an answer.
 fn asking(count: u32, user: Option<&str>) -> JobMemory {
     let challenge = Challenge {
         method: "token".to_owned(),
@@ -33,7 +33,7 @@ fn asking(count: u32, user: Option<&str>) -> JobMemory {
     }
 }
 
-/// A job that was seen to ask, a minute before it is looked at again.
+/// Records a look that found a challenge, a minute before the next look.
 async fn asked(fixture: &Fixture, memory: JobMemory) -> WatchId {
     let id = fixture.watch("j1", at(0)).await;
     let job = fixture.claim_one(at(0)).await;
@@ -113,7 +113,7 @@ async fn what_asks_nothing_cannot_be_answered() {
     seen.changes = vec![change(&job.watches[0], Status::Failed, at(60))];
     assert!(fixture.record(seen).await);
     assert_eq!(claim(&fixture, id, 61).await, nothing);
-    // nobody waits for this job any more: an answer that ends late does not wake it
+    // No watch of this job is open. An answer that ends late does not make the job due.
     end(&fixture, None, Some(at(61))).await;
     assert_eq!(fixture.store.next_look_due().await.unwrap(), None);
 }
@@ -126,7 +126,8 @@ async fn an_answer_makes_the_job_due_even_while_a_look_is_under_way() {
     end(&fixture, None, Some(at(5))).await;
     let job = fixture.claim_one(at(5)).await;
     assert_eq!(job.due_at, at(5));
-    // answered while this look is under way: it may have seen the job as it was before
+    // The answer ends while this look runs. The look may have seen the job before the answer, so another look
+    // follows.
     end(&fixture, None, Some(at(6))).await;
     assert!(fixture.record(look(&job, at(6))).await);
     let again = fixture.claim_one(at(6)).await;

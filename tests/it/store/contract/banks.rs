@@ -1,4 +1,4 @@
-//! Banks that are down: one look for all the jobs that wait.
+//! Banks that are unavailable: one look serves all jobs that wait.
 
 use basiq_relay::{
     domain::{Bank, Phase},
@@ -15,7 +15,7 @@ fn bank(name: &str) -> Bank {
     }
 }
 
-/// A look that leaves the job waiting for its bank.
+/// Returns a look after which the job waits for its bank.
 fn waits(job: &DueJob, name: &str, now: Timestamp) -> Look {
     let mut look = look(job, now);
     look.memory.phase = Phase::Outage {
@@ -91,7 +91,7 @@ async fn a_look_under_way_when_the_bank_comes_back_does_not_make_its_job_wait_on
     assert!(fixture.record(waits_on).await);
     let job = fixture.claim_one(at(701)).await;
     assert!(job.bank_is_back);
-    // a look that fails leaves it so
+    // A failed look does not change this.
     let mut failed = look(&job, at(702));
     failed.outage = OutageChange::Unchanged;
     assert!(fixture.record(failed).await);

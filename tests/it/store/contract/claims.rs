@@ -1,4 +1,4 @@
-//! Jobs: claimed by one, recorded under a lease that holds.
+//! Jobs: claimed by one worker, and recorded only under a valid lease.
 
 use std::time::Duration;
 
@@ -240,7 +240,7 @@ async fn failures_of_a_connection_count_once_a_job_until_a_success_or_a_day_late
     assert_eq!(failures("j9", 301).await, 0);
 }
 
-/// Looks at every due job, each of which tells of the same connection.
+/// Looks at every due job. Each look reports the same connection.
 async fn report(fixture: &Fixture, unavailable: bool, now: i64) {
     for job in fixture.claim(at(now)).await {
         let mut seen = look(&job, at(now));

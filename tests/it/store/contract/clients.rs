@@ -1,4 +1,4 @@
-//! Clients: added, rotated, revoked.
+//! Clients: add, rotate, revoke.
 
 use basiq_relay::domain::{ApiKey, ClientName, SigningSecret, WatchState};
 

@@ -1,4 +1,4 @@
-//! What only the operator asks: searches over all clients, and hosts that fail.
+//! The operator's queries: searches over all clients, and hosts that fail.
 
 use basiq_relay::{
     domain::{AttemptError, Status, WatchId, WatchState},
@@ -42,7 +42,7 @@ async fn watches_are_found_by_job_connection_person_and_host_newest_first() {
     assert_eq!(found(&fixture, "u-1", None).await, [elsewhere, ids[2]]);
     assert_eq!(found(&fixture, "u-1", Some(ids[2])).await, [ids[1], ids[0]]);
     assert_eq!(found(&fixture, "app.example", Some(ids[0])).await, []);
-    // what ended is found as well
+    // The search also finds watches that have ended.
     let known = fixture.store.cancel_watch(None, ids[0], at(9)).await;
     assert!(known.unwrap());
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Deliveries: listed, and queued once more.
+//! Deliveries: list, and queue again.
 
 use basiq_relay::{
     domain::{DeliveryId, DeliveryState, Status},
@@ -42,7 +42,7 @@ async fn the_dead_are_listed_and_queued_again_since_a_time() {
     assert_eq!(fixture.claim_deliveries(at(500)).await.len(), 2);
 }
 
-/// Tells of a job of its own, and gives the delivery up at a time.
+/// Creates an event of its own job, and gives up its delivery at this time.
 async fn die(fixture: &Fixture, job: &str, seconds: i64) -> DeliveryId {
     fixture.watch(job, at(seconds)).await;
     fixture.tell(Status::Success, at(seconds)).await;

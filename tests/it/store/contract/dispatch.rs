@@ -1,4 +1,4 @@
-//! Work that is handed to a worker in the unit of work that makes it: claimed as if it had been found due.
+//! Work that a transaction sends to a worker as it creates it. The work counts as claimed, as if it had been due.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::store::support::{Fixture, at, attempt, change, look, no_limits};
 
 const HOOK: &str = "https://app.example/hook";
 
-/// Room for so many, from this second on and for a minute.
+/// Returns a capacity of `limit`, with leases of a minute, on a clock that stands at `second`.
 fn room(limit: usize, second: i64) -> Capacity {
     Capacity {
         clock: Clock::manual(at(second)),
@@ -40,7 +40,7 @@ fn offer_for_deliveries(fixture: &Fixture, limit: usize, hosts: HostLimits) {
         .set_capacity(room, Wake::new());
 }
 
-/// Tells all watches of a job success.
+/// Records the success of a job, with an event for each of its watches.
 async fn settle(fixture: &Fixture, job: &DueJob, now: Timestamp) {
     let mut look = look(job, now);
     let changes = job.watches.iter();
@@ -48,7 +48,7 @@ async fn settle(fixture: &Fixture, job: &DueJob, now: Timestamp) {
     assert!(fixture.record(look).await);
 }
 
-/// Whose events these are.
+/// Returns the watches of these deliveries.
 fn watches(due: &[DueDelivery]) -> Vec<WatchId> {
     due.iter().map(|due| due.watch_id).collect()
 }
@@ -127,7 +127,7 @@ async fn a_new_delivery_is_handed_over_as_a_claim_would_bring_it() {
     };
     assert_eq!(format!("{claimed:?}"), format!("{same:?}"));
     assert_eq!(claimed.secret.expose(), handed.secret.expose());
-    // a claim that was lost still counts if it was accepted
+    // The lease was lost, but an accepted attempt still counts.
     fixture
         .attempted(&handed, AfterAttempt::Delivered, at(61))
         .await;
@@ -178,7 +178,7 @@ async fn no_two_events_of_a_watch_are_in_flight_and_nothing_goes_to_a_paused_hos
         .attempted(&first, AfterAttempt::Delivered, at(1))
         .await;
     assert_eq!(fixture.claim_deliveries(at(60)).await.len(), 1);
-    // ten failures pause the host
+    // Ten failures pause the host.
     for n in 0..10 {
         fixture
             .watch_at(&format!("bad-{n}"), "https://bad.example/hook", at(0))

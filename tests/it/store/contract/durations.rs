@@ -1,4 +1,4 @@
-//! How long jobs take: learned, kept within bounds.
+//! The durations of jobs: learned, and limited in number.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn lesson(bank: Option<&str>, connection: Option<&str>, seconds: u64) -> Duratio
     }
 }
 
-/// Looks at the one job again and teaches this.
+/// Records a look at the only job, with this sample.
 async fn teach(fixture: &Fixture, lesson: DurationSample, now: i64) {
     let job = fixture.claim_one(at(now)).await;
     let mut seen = look(&job, at(now));
@@ -45,7 +45,8 @@ async fn pace_of(
     fixture.store.durations_of(&context).await.unwrap()
 }
 
-/// What is known once that is so: lessons are learned soon after the looks that taught them.
+/// Waits until `is_so` accepts the known durations, and returns them. The store learns samples soon after the looks
+/// that brought them.
 async fn learned(
     fixture: &Fixture,
     bank: Option<&str>,
@@ -124,12 +125,12 @@ async fn the_kinds_that_are_kept_are_bounded_and_the_longest_unused_goes() {
         let bank = format!("AU{n}");
         let mut of_bank = lesson(Some(&bank), None, 10);
         if n > 0 {
-            // for all banks it is learned once
+            // Only the first sample teaches the durations that hold for all banks.
             of_bank.stages.clear();
             of_bank.averages = Some(BasiqAverages::default());
         }
         teach(&fixture, of_bank, n).await;
-        // what is taught while too much waits to be learned is lost
+        // The store drops samples when too many wait, so wait after every fifty.
         if n % 50 == 49 {
             let now = |found: &DurationsFound| found.averages_at == Some(at(n));
             learned(&fixture, Some(&bank), now).await;

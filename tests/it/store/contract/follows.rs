@@ -1,4 +1,4 @@
-//! Watches that somebody follows as they change.
+//! Watches that are followed while they change.
 
 use basiq_relay::{
     domain::{Status, StepView, WatchId},
@@ -15,7 +15,7 @@ async fn version(fixture: &Fixture, id: WatchId) -> WatchVersion {
     versions[0].1
 }
 
-/// Looks at the one due job and sees one step, with a text that no database can hold as JSON.
+/// Records a look at the only due job. The look saw one step with a text that no database can store as JSON.
 async fn see(fixture: &Fixture, status: &str, now: Timestamp, changed_at: Timestamp) {
     let job = fixture.claim_one(now).await;
     let mut look = look(&job, now);

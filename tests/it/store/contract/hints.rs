@@ -34,7 +34,7 @@ async fn take(fixture: &Fixture, hint: Hint) -> HintOutcome {
     fixture.store.take_hint(hint).await.unwrap()
 }
 
-/// A job that tells whose it is, and is due in a minute.
+/// Registers a watch of a job and records its user and its connection. The job is due in a minute.
 async fn job(fixture: &Fixture, id: &str, user: Option<&str>, connection: Option<&str>) {
     fixture.watch(id, at(0)).await;
     let job = fixture.claim_one(at(0)).await;
@@ -119,7 +119,7 @@ async fn a_hint_for_a_job_that_nobody_watches_any_more_does_nothing() {
     let name = "first".parse().unwrap();
     let revoked = fixture.store.revoke_client(&name, at(1)).await.unwrap();
     assert_eq!(revoked, Some(1));
-    // the claim that finds no open watch puts the job off for good
+    // A claim that finds no open watch puts the job off for good.
     let all = Claim {
         limit: 10,
         ..claim(at(100))

@@ -13,7 +13,7 @@ use crate::store::support::{Fixture, at, attempt, change, claim, look, no_limits
 const BAD: &str = "https://bad.example/hook";
 const GOOD: &str = "https://good.example/hook";
 
-/// So many settled watches of one callback, each with a pending delivery.
+/// Creates settled watches of one callback, each with a pending delivery.
 async fn pending(fixture: &Fixture, callback: &str, count: usize) {
     for n in 0..count {
         let job = format!("{}-{n}", callback.len());
@@ -26,7 +26,7 @@ fn failed(due: &DueDelivery, now: Timestamp) -> AttemptResult {
     attempt(due, AfterAttempt::RetryAt(now), now)
 }
 
-/// Has ten attempts fail at a second.
+/// Records ten failed attempts at this second.
 async fn pause(fixture: &Fixture, now: i64) {
     let due = fixture.claim_deliveries(at(now)).await;
     let bad = due.iter().filter(|due| due.callback_url.as_str() == BAD);
@@ -58,7 +58,7 @@ async fn a_host_that_keeps_failing_is_paused_longer_each_time_and_probed_by_one_
     }
     let mut now = 0;
     for seconds in [5, 10, 20, 40, 80, 80] {
-        // the attempt takes 40 ms, and the pause begins when it has ended
+        // The attempt takes 40 ms, and the pause begins at its end.
         let due = next_due(&fixture).await;
         let waited = (due.as_millisecond() - at(now).as_millisecond()) / 1000;
         assert_eq!(waited, seconds);
@@ -98,7 +98,7 @@ async fn a_probe_that_never_comes_back_makes_room_for_another() {
     fixture.claim_delivery(at(10)).await;
     assert!(fixture.claim_deliveries(at(69)).await.is_empty());
     fixture.claim_delivery(at(71)).await;
-    // on a store that one relay uses alone: it knows of the pause when it starts again, not of the probe
+    // On a store that only one relay uses, a start keeps the pause but frees the probe.
     if fixture.store.free_leases().await.unwrap() > 0 {
         fixture.claim_delivery(at(72)).await;
     } else {
@@ -154,7 +154,7 @@ async fn refusals_and_errors_of_the_relay_pause_nobody_and_an_answer_begins_the_
         fixture.store.record_attempts(results).await.unwrap();
         assert_eq!(paused(&fixture, 0).await, 0, "{error:?}");
     }
-    // what is not recorded is due again at once
+    // Attempts that are not recorded are due again at once.
     let at_once = Claim {
         lease: Duration::ZERO,
         ..claim(at(0))
@@ -175,8 +175,8 @@ async fn refusals_and_errors_of_the_relay_pause_nobody_and_an_answer_begins_the_
     }
 }
 
-/// Deliveries that are due by a second and were first due by another are given up if they wait for a paused host; says
-/// how many.
+/// Gives up deliveries that wait for a paused host, are due by `now` and were first due by `since`. Returns their
+/// number.
 async fn give_up(fixture: &Fixture, now: i64, since: i64) -> usize {
     let waiting = WaitLimit {
         now: at(now),
@@ -268,7 +268,7 @@ async fn what_waits_for_a_paused_host_is_given_up_once_it_has_waited_for_too_lon
         1,
         "but the one that came late"
     );
-    // one in flight is left to its attempt
+    // A delivery in flight is left to its attempt.
     let probe = fixture.claim_deliveries(at(70)).await;
     let probe = probe
         .iter()

@@ -1,4 +1,4 @@
-//! What every store must do, said once for all back ends: through the traits alone.
+//! The contract of every store, written once for all back ends. It uses only the traits.
 
 mod answers;
 mod banks;

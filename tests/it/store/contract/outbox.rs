@@ -1,4 +1,4 @@
-//! Deliveries: claimed within the limits of their hosts, recorded with what follows.
+//! Deliveries: claimed within the limits of their hosts, and recorded with their consequences.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use basiq_relay::{
 
 use crate::store::support::{Fixture, at, claim, no_limits};
 
-/// A settled watch with one pending delivery for each callback.
+/// Creates a settled watch with one pending delivery for each callback.
 async fn settle(fixture: &Fixture, callbacks: &[&str]) {
     for (n, callback) in (0..).zip(callbacks) {
         fixture.watch_at(&format!("job{n}"), callback, at(n)).await;

@@ -1,4 +1,4 @@
-//! Whatever happens in whatever order: what ended stays ended, and the counts stay true.
+//! In any order of steps, an ended watch stays ended and the counts stay right.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn take(fixture: &Fixture, step: Step, now: i64, watches: &mut Vec<WatchId
             }
         }
         Step::LateLook => {
-            // a lease that runs out at once, taken over by another
+            // This lease expires at once, and another claim takes the job.
             let at_once = Claim {
                 lease: Duration::ZERO,
                 ..claim(at(now))
@@ -96,7 +96,7 @@ async fn take(fixture: &Fixture, step: Step, now: i64, watches: &mut Vec<WatchId
     }
 }
 
-/// Checks what must hold after every step; `ended` are the watches seen to have ended.
+/// Checks the rules that hold after every step. `ended` contains the watches that have ended so far.
 async fn check(fixture: &Fixture, watches: &[WatchId], ended: &mut Vec<WatchId>, now: i64) {
     let mut counts = vec![0_u64; WatchState::ALL.len()];
     for id in watches {

@@ -1,4 +1,4 @@
-//! Upkeep: leases freed, old watches deleted, counts that are true.
+//! Upkeep: free leases, delete old watches, keep the counts right.
 
 use basiq_relay::{
     domain::{Status, WatchState},

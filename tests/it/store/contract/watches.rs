@@ -1,4 +1,4 @@
-//! Watches as their clients see them.
+//! Watches as their clients read them.
 
 use basiq_relay::{
     domain::{DeliveryState, Phase, Status, TraceContext, WatchState},
@@ -55,7 +55,7 @@ async fn a_trace_is_kept_with_its_watch_and_comes_with_every_claim() {
         look.changes = vec![change(watch, Status::Success, at(0))];
         assert!(fixture.record(look).await);
     }
-    // what cannot be read costs the trace, not the event
+    // An unreadable trace context loses the trace, but not the event.
     let odd = "UPDATE watches SET traceparent = 'odd' WHERE job_id = 'untold'";
     fixture.home.execute(odd).await;
     let claimed = fixture.claim_deliveries(at(0)).await;
@@ -117,7 +117,7 @@ async fn a_watch_is_read_back_as_it_was_written() {
     );
     let options = &mut new.request.options;
     options.until = Some("retrieve-accounts".to_owned());
-    // no number, no order of keys and no escape of it is the store's to change
+    // The store must not change any number, the order of keys, or any escape.
     let written =
         r#"{"z":1E400,"a":12345678901234567890123456789,"a":1.10,"t":"\u0041\u0000 é😀"}"#;
     options.metadata = serde_json::from_str(written).unwrap();

@@ -26,7 +26,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The address with a password in it; the server for tests asks for none.
+/// Returns the address with a password in it. The server for tests does not check passwords.
 fn with_password(database: &TestDatabase) -> String {
     let mut url: url::Url = database.setting().parse().unwrap();
     url.set_password(Some("hush-hush")).unwrap();
@@ -135,7 +135,7 @@ async fn what_cannot_be_done_exits_with_1_and_changes_nothing() {
     let output = migrate(&source.setting(), nowhere, &[]).await;
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
-    // an address of a database is never repeated, for a password may stand in any part of it
+    // Messages never repeat the address of a database, because any part of it may contain a password.
     assert!(
         told.contains("the PostgreSQL database cannot be opened"),
         "{told}"

@@ -1,4 +1,4 @@
-//! What two stores tell and hold, to be compared.
+//! Compares the contents of two stores.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -12,7 +12,7 @@ use sqlx::{
 
 use crate::store::support::at;
 
-/// What PostgreSQL has besides, and what it works out by itself.
+/// The tables that only PostgreSQL has, and the tables that it fills by itself.
 const ITS_OWN: [&str; 6] = [
     "pings",
     "relay_migrations",
@@ -22,8 +22,8 @@ const ITS_OWN: [&str; 6] = [
     "watch_counts",
 ];
 
-/// All that a store tells of clients, watches and deliveries. Counts are those of a time at which no
-/// lease holds any more.
+/// Returns everything a store lists about clients, watches and deliveries. The counts are for times at which no lease
+/// is valid.
 pub(super) async fn told(store: &dyn Store) -> Vec<String> {
     let clients = store.list_clients().await.unwrap();
     let mut told: Vec<_> = clients.iter().map(of_client).collect();
@@ -47,7 +47,7 @@ pub(super) async fn told(store: &dyn Store) -> Vec<String> {
     for now in [500, 2000] {
         told.push(format!("{:?}", store.census(at(now)).await.unwrap()));
     }
-    // the one character that PostgreSQL cannot store
+    // This is the only character that PostgreSQL cannot store.
     told.iter()
         .map(|text| text.replace("\\0", "\u{fffd}"))
         .collect()
@@ -63,13 +63,13 @@ fn of_client(client: &Client) -> String {
 
 type Rows = Vec<Vec<Option<String>>>;
 
-/// A column, and how each database gives it as text.
+/// A column, and the expression for its text in each database.
 struct Column {
     of_sqlite: String,
     of_postgres: String,
 }
 
-/// The rows of all tables that PostgreSQL's database has too, in its form.
+/// Returns the rows of all tables that PostgreSQL also has, in PostgreSQL's form.
 pub(super) async fn in_sqlite(file: &Path, database: &PgConnectOptions) -> BTreeMap<String, Rows> {
     let options = SqliteConnectOptions::new().filename(file).read_only(true);
     let mut connection = options.connect().await.unwrap();
@@ -84,7 +84,7 @@ pub(super) async fn in_sqlite(file: &Path, database: &PgConnectOptions) -> BTree
     all
 }
 
-/// The rows of all tables.
+/// Returns the rows of all tables.
 pub(super) async fn in_postgres(database: &PgConnectOptions) -> BTreeMap<String, Rows> {
     let mut connection = database.connect().await.unwrap();
     let mut all = BTreeMap::new();
@@ -115,7 +115,7 @@ fn sorted(mut rows: Rows) -> Rows {
     rows
 }
 
-/// The tables that both have, with the columns that are no lease.
+/// Returns the tables that both databases have, with all columns except leases.
 async fn tables(database: &PgConnectOptions) -> BTreeMap<String, Vec<Column>> {
     let mut connection = database.connect().await.unwrap();
     let columns = "SELECT table_name::text, column_name::text, data_type::text \
@@ -129,7 +129,7 @@ async fn tables(database: &PgConnectOptions) -> BTreeMap<String, Vec<Column>> {
             continue;
         }
         let of_sqlite = match (table.as_str(), name.as_str()) {
-            // a probe ends with its relay
+            // A probe ends with its relay.
             ("failing_hosts", "probing") => "'0'".to_owned(),
             ("failing_hosts", "paused_until") => {
                 "CAST(iif(probing, 0, paused_until) AS TEXT)".to_owned()

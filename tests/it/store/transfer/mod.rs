@@ -1,4 +1,4 @@
-//! A move from SQLite to PostgreSQL: all of it or nothing, and work goes on where it was.
+//! A move from SQLite to PostgreSQL: everything or nothing, and work continues.
 
 mod command;
 mod compare;
@@ -24,7 +24,7 @@ use crate::{
     support::TestDatabase,
 };
 
-/// The file of a SQLite database.
+/// Returns the file of a SQLite database.
 fn file(database: &TestDatabase) -> PathBuf {
     match &database.url {
         DatabaseUrl::Sqlite(path) => path.clone(),
@@ -32,7 +32,7 @@ fn file(database: &TestDatabase) -> PathBuf {
     }
 }
 
-/// Moves what is in the file.
+/// Moves the content of the file.
 async fn moved(
     source: &TestDatabase,
     target: &TestDatabase,
@@ -44,14 +44,14 @@ async fn moved(
     moved
 }
 
-/// How many rows each table of a target has, of those that have any.
+/// Returns the number of rows of each table of a target that is not empty.
 async fn left_in(target: &TestDatabase) -> BTreeMap<String, usize> {
     let rows = compare::in_postgres(&target.direct()).await;
     let rows = rows.into_iter().map(|(table, rows)| (table, rows.len()));
     rows.filter(|(_, count)| *count > 0).collect()
 }
 
-/// Runs statements on a database.
+/// Runs statements on a SQLite database.
 async fn run_on_sqlite(database: &TestDatabase, statements: &str) {
     let options = SqliteConnectOptions::new().filename(file(database));
     let mut connection = options.connect().await.unwrap();
@@ -96,7 +96,7 @@ async fn work_goes_on_where_it_was() {
     assert!(moved(&source.home, &target).await.unwrap().is_done());
     let target = Fixture::over(target, source.client).await;
 
-    // what was leased is free
+    // The leases of the old store are free.
     let jobs = target.claim(at(8)).await;
     let mut ids: Vec<_> = jobs.iter().map(|job| job.job_id.as_str()).collect();
     ids.sort_unstable();
@@ -180,7 +180,7 @@ async fn what_is_not_empty_is_left_alone() {
     );
     assert_eq!(target.stored().await, before);
 
-    // other relays' hints alone are enough
+    // Hints of other relays are enough to refuse a target.
     let target = Fixture::on(TestDatabase::postgres().await).await;
     let hints = "DELETE FROM clients; INSERT INTO hints (hint_id, taken_at) VALUES ('m', 1)";
     run_on_postgres(&target.home, hints).await;
@@ -208,7 +208,7 @@ async fn a_row_that_cannot_be_copied_leaves_the_target_empty() {
             "PRAGMA foreign_keys = off; \
              UPDATE events SET watch_id = 'wch_none' WHERE event_id = (SELECT max(event_id) FROM events)",
         ),
-        // text that is no text
+        // This text is not valid UTF-8.
         (
             "attempts",
             "UPDATE attempts SET response = CAST(x'ff00' AS TEXT)",
@@ -226,7 +226,7 @@ async fn a_row_that_cannot_be_copied_leaves_the_target_empty() {
         );
         assert_eq!(left_in(&target).await, BTreeMap::new());
     }
-    // it can be moved to all the same
+    // After the failures, a move to this target still works.
     let Filled { fixture, .. } = filled().await;
     fixture.store.close().await;
     assert!(moved(&fixture.home, &target).await.unwrap().is_done());

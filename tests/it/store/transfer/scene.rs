@@ -1,4 +1,4 @@
-//! A SQLite store with something of everything in it, in the middle of work.
+//! A SQLite store with something of every kind in it, in the middle of work.
 
 use std::time::Duration;
 
@@ -21,19 +21,19 @@ use crate::{
 const BAD: &str = "https://bad.example/hook";
 const WORSE: &str = "https://worse.example/hook";
 
-/// A store, and the watches that are open in it.
+/// A store, and its open watches.
 pub(super) struct Filled {
     pub(super) fixture: Fixture,
-    /// Was never looked at.
+    /// Its job was never looked at.
     pub(super) new: WatchId,
-    /// Was being looked at.
+    /// A look at its job is in progress.
     pub(super) under_way: WatchId,
-    /// Waits for its bank.
+    /// It waits for its bank.
     pub(super) waits: WatchId,
 }
 
-/// Fills a store as an interrupted relay would leave it: jobs, banks, deliveries and a probe are leased
-/// until about a minute after the beginning.
+/// Fills a store as an interrupted relay would leave it. Jobs, banks, deliveries and a probe are leased until about a
+/// minute after the start.
 pub(super) async fn filled() -> Filled {
     let fixture = Fixture::on(TestDatabase::sqlite()).await;
     clients(&fixture).await;
@@ -52,7 +52,7 @@ pub(super) async fn filled() -> Filled {
     }
 }
 
-/// One client more whose secret was rotated, and one that was revoked.
+/// Adds a client whose secret was rotated, and a client that was revoked.
 async fn clients(fixture: &Fixture) {
     let store = &fixture.store;
     add_client(&**store, "rotated").await;
@@ -74,7 +74,7 @@ async fn clients(fixture: &Fixture) {
     assert!(fixture.claim(at(0)).await.is_empty());
 }
 
-/// Registers a watch and records a look at its job, which is looked at again much later.
+/// Registers a watch and records a look at its job. The next look is much later.
 async fn looked_at(
     fixture: &Fixture,
     (job, callback): (&str, &str),
@@ -89,7 +89,7 @@ async fn looked_at(
     id
 }
 
-/// Tells a new watch `status`, and claims what is told.
+/// Registers a watch, gives it an event of `status`, and claims the delivery.
 async fn told(fixture: &Fixture, job: &str, status: Status) -> (WatchId, DueDelivery) {
     let callback = "https://app.example/hook";
     let id = looked_at(fixture, (job, callback), |job, look| {
@@ -98,7 +98,7 @@ async fn told(fixture: &Fixture, job: &str, status: Status) -> (WatchId, DueDeli
     (id.await, fixture.claim_delivery(at(0)).await)
 }
 
-/// A delivery in every state.
+/// Creates a delivery in every state.
 async fn deliveries(fixture: &Fixture) {
     let (_, due) = told(fixture, "delivered", Status::Success).await;
     fixture
@@ -119,7 +119,7 @@ async fn deliveries(fixture: &Fixture) {
         .await;
     assert!(cancelled.unwrap());
 
-    // tried three times, and what the callback said cannot be stored everywhere
+    // This event was tried three times, and some databases cannot store the callback's response.
     let (_, mut due) = told(fixture, "pending", Status::Success).await;
     for _ in 0..2 {
         fixture
@@ -148,7 +148,7 @@ async fn deliveries(fixture: &Fixture) {
         .await;
 }
 
-/// One host that is paused, and one that is being probed.
+/// Creates one host that is paused, and one that is being probed.
 async fn failing_hosts(fixture: &Fixture) {
     for (job, callback) in [("bad", BAD), ("worse", WORSE)] {
         looked_at(fixture, (job, callback), |job, look| {
@@ -169,7 +169,7 @@ async fn failing_hosts(fixture: &Fixture) {
     assert_eq!(probe.callback_url.as_str(), BAD);
 }
 
-/// A job that asks, an answer on its way, and what hints and jobs before it taught.
+/// Creates a job with a challenge, an answer in flight, and data from hints and earlier jobs.
 async fn challenge(fixture: &Fixture) {
     let id = looked_at(fixture, ("asks", "https://app.example/hook"), |_, look| {
         look.memory.context = JobContext {
@@ -222,7 +222,7 @@ async fn challenge(fixture: &Fixture) {
     assert!(fixture.record(seen).await);
 }
 
-/// A job that waits for its bank, which is being looked at.
+/// Creates a job that waits for its bank, while a look at the bank is in progress.
 async fn outage(fixture: &Fixture) -> WatchId {
     let bank = Bank {
         institution_id: "AU2".to_owned(),

@@ -1,11 +1,10 @@
-//! What a database's tables are made of, and what a migration may have done to them.
+//! The parts of a database's tables, and the changes that a migration may make to them.
 
 use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, Row};
 
-/// Everything that tables are made of. `harmless` is what a version that does not know of it can live
-/// with on its own tables.
+/// Selects all parts of tables. `harmless` marks a new part that an older version tolerates on its own tables.
 const PARTS: &str = "\
     SELECT 'table' AS kind, c.relname AS of, '' AS name, c.relkind::text || c.relpersistence::text AS made, \
         TRUE AS harmless \
@@ -35,7 +34,7 @@ const PARTS: &str = "\
     SELECT 'function', '', p.proname, pg_get_functiondef(p.oid), TRUE \
     FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.prokind = 'f'";
 
-/// A part: what it is, which table's, and its name.
+/// A part: its kind, its table, and its name.
 type Key = (String, String, String);
 
 #[derive(Debug, PartialEq)]
@@ -44,7 +43,7 @@ struct Part {
     harmless: bool,
 }
 
-/// What the tables of a database are made of.
+/// The parts of a database's tables.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Catalog(BTreeMap<Key, Part>);
 
@@ -62,7 +61,7 @@ impl Catalog {
         Self(parts.collect())
     }
 
-    /// The tables with their columns.
+    /// Returns the tables with their columns.
     pub(crate) fn tables(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut tables: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (kind, of, name) in self.0.keys() {
@@ -78,8 +77,8 @@ impl Catalog {
         self.0.contains_key(&table)
     }
 
-    /// What was done to these tables that a version which was made for them cannot live with, but for the
-    /// parts that are exempt.
+    /// Returns the changes to these tables that the version made for them cannot tolerate. Parts in `exempt` are left
+    /// out.
     pub(crate) fn breaches(&self, later: &Self, exempt: &[&str]) -> Vec<String> {
         let mut breaches = Vec::new();
         for (key, part) in &self.0 {
@@ -108,7 +107,7 @@ impl Catalog {
         breaches
     }
 
-    /// Whether a foreign key keeps rows of these tables from being deleted.
+    /// Returns whether a foreign key would prevent deletions from these tables.
     fn is_held_by(&self, constraint: &str) -> bool {
         let Some((_, target)) = constraint.split_once(" REFERENCES ") else {
             return false;

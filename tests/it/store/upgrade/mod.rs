@@ -1,5 +1,4 @@
-//! Upgrades while relays are at work: a new version's migrations only add, so that the version before runs
-//! on beside it.
+//! Upgrades while relays run: the migrations of a new version only add, so the previous version continues to run.
 
 mod catalog;
 
@@ -23,29 +22,29 @@ use crate::{
     support::TestDatabase,
 };
 
-/// The tables as the release before made them, and rows that it wrote.
+/// The tables as the previous release created them, and rows that it wrote.
 const RELEASED: &str = include_str!("../released/postgres.sql");
 const ROWS: &str = include_str!("../released/rows.sql");
 
-/// What may be done besides: to what the release before has no use for any more (`column jobs.memory`), or
-/// what it keeps to already (`constraint jobs.jobs_urgency_check`).
+/// Further changes that are allowed. They concern a part that the previous release no longer uses
+/// (`column jobs.memory`), or a rule that it already follows (`constraint jobs.jobs_urgency_check`).
 const EXEMPT: [&str; 0] = [];
 
-/// A database, and a connection to it that is not a store's.
+/// A database, and the test's own connection to it.
 struct Fixture {
     home: TestDatabase,
     connection: PgConnection,
 }
 
 impl Fixture {
-    /// An empty database.
+    /// Creates an empty database.
     async fn empty() -> Self {
         let home = TestDatabase::postgres().await;
         let connection = home.direct().connect().await.unwrap();
         Self { home, connection }
     }
 
-    /// A database that the release before has worked on.
+    /// Creates a database that the previous release has used.
     async fn released() -> Self {
         let mut fixture = Self::empty().await;
         fixture.run(RELEASED).await;
@@ -68,7 +67,7 @@ impl Fixture {
         })
     }
 
-    /// What a migration would do to the tables of `released` that it must not.
+    /// Returns the forbidden changes that a migration would make to the tables of `released`.
     async fn breaches(
         &mut self,
         released: &Catalog,
@@ -81,14 +80,14 @@ impl Fixture {
         released.breaches(&migrated, exempt)
     }
 
-    /// The migrations that were run.
+    /// Returns the migrations that have run.
     async fn versions(&mut self) -> Vec<i64> {
         let versions = "SELECT version FROM relay_migrations ORDER BY version";
         let versions = sqlx::query_scalar(versions).fetch_all(&mut self.connection);
         versions.await.unwrap()
     }
 
-    /// All rows, as far as the columns of `catalog` tell.
+    /// Returns all rows, with the columns that `catalog` contains.
     async fn rows(&mut self, catalog: &Catalog) -> BTreeMap<String, Vec<String>> {
         let mut rows = BTreeMap::new();
         for (table, columns) in catalog.tables() {
@@ -106,7 +105,7 @@ async fn open(options: PgConnectOptions) -> Result<PgStore, OpenError> {
     PgStore::open(options, Sealer::default(), LeaseClock::Caller).await
 }
 
-/// All versions of migrations, and that of the row that is locked while they run.
+/// Returns the versions of all migrations, and version 0 of the row that is locked while they run.
 async fn all_versions() -> Vec<i64> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/postgres/migrations");
     let migrations = Migrator::new(folder).await.unwrap();
@@ -114,7 +113,7 @@ async fn all_versions() -> Vec<i64> {
     [0].into_iter().chain(versions).collect()
 }
 
-/// Whether the work that the release before left is found and claimed.
+/// Checks that the remaining work of the previous release is found and claimed.
 async fn assert_work_goes_on(store: &PgStore) {
     let query = WatchQuery {
         limit: 9,
@@ -182,7 +181,7 @@ async fn new_and_upgraded_databases_have_the_same_tables() {
     assert_eq!(catalogs[0], catalogs[1]);
 }
 
-/// Migrations that do more than add, and what is noticed.
+/// Migrations that do more than add, and the expected finding for each.
 const MORE_THAN_ADDING: [(&str, &str); 17] = [
     ("DROP TABLE hints", "table hints is gone"),
     (
