@@ -2,20 +2,20 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends build-essential cmake pkg-config \
+    && apt-get install -y --no-install-recommends build-essential \
     && rm -rf /var/lib/apt/lists/*
 COPY Cargo.toml Cargo.lock ./
 # Dependencies change seldom: their layer is built from the manifest alone.
 RUN mkdir -p src tests/it benches/load benches/looks && echo '//! placeholder' > src/lib.rs \
     && for file in src tests/it benches/load benches/looks; do echo 'fn main() {}' > "$file/main.rs"; done \
-    && cargo build --release --locked --bin basiq-relay && rm -rf src
+    && cargo build --profile dist --locked --bin basiq-relay && rm -rf src
 COPY askama.toml ./
 COPY src src
-RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin basiq-relay
+RUN touch src/lib.rs src/main.rs && cargo build --profile dist --locked --bin basiq-relay
 RUN mkdir /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /build/target/release/basiq-relay /usr/local/bin/basiq-relay
+COPY --from=build /build/target/dist/basiq-relay /usr/local/bin/basiq-relay
 COPY --from=build --chown=65532:65532 /data /data
 ENV RELAY_LISTEN=0.0.0.0:8080 \
     RELAY_LOG_FORMAT=json

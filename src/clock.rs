@@ -2,13 +2,20 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicI64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
+
+/// Adds a duration to a time. Where that is beyond the last time there is, returns the last one.
+#[must_use]
+pub fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
 
 /// A source of the current time. It is cheap to clone, and every part of the relay shares it.
 ///
@@ -86,7 +93,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let millis = match &self.0 {
             Source::System(guide) => {
-                let guide = guide.lock().unwrap_or_else(PoisonError::into_inner);
+                let guide = guide.lock();
                 match &guide.followed {
                     Some(followed) => followed.now(),
                     None => system_millis().saturating_add(guide.wrong_by),
@@ -102,7 +109,7 @@ impl Clock {
     pub fn machine(&self) -> Option<Timestamp> {
         let millis = match &self.0 {
             Source::System(guide) => {
-                let guide = guide.lock().unwrap_or_else(PoisonError::into_inner);
+                let guide = guide.lock();
                 system_millis().saturating_add(guide.wrong_by)
             }
             Source::Manual(_) => return None,
@@ -113,7 +120,7 @@ impl Clock {
     /// Makes the machine's clock, as this clock sees it, wrong by this many milliseconds from now on; for tests.
     pub fn set_machine_wrong_by(&self, millis: i64) {
         if let Source::System(guide) = &self.0 {
-            let mut guide = guide.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut guide = guide.lock();
             guide.wrong_by = millis;
         }
     }
@@ -138,7 +145,7 @@ impl Clock {
             millis: now.as_millisecond().saturating_add(half),
             doubt,
         };
-        let mut guide = guide.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guide = guide.lock();
         let keeps = guide.followed.is_some_and(|before| {
             let apart = before.now().abs_diff(reading.millis);
             let explained = before.doubt_now() + doubt + Duration::from_millis(2);

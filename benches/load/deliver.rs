@@ -119,7 +119,7 @@ fn look(job: &DueJob) -> Look {
         urgency: Urgency::Normal,
         changes: job.watches.iter().map(|watch| change(watch, now)).collect(),
         outage: OutageChange::None,
-        lesson: None,
+        sample: None,
         connection: None,
     }
 }

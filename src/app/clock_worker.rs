@@ -50,7 +50,7 @@ pub struct ClockWorker {
 impl ClockWorker {
     /// Creates a worker that wakes `waiting` after their due times have moved. Returns none if the time is the
     /// database's. If the clock was set back since the store was last in use, the times move now.
-    pub(super) async fn check_and_free_leases(
+    pub(super) async fn start(
         database: &DatabaseUrl,
         store: Arc<dyn UpkeepStore>,
         clock: &Clock,

@@ -43,13 +43,13 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
             })
         }
         DatabaseUrl::Postgres(url) => {
-            let arbiter = if clock.can_follow() {
+            let lease_clock = if clock.can_follow() {
                 LeaseClock::Database
             } else {
                 LeaseClock::Caller
             };
             // boxed because the future is large, and each caller's future would contain it
-            let opening = PgStore::open(connect_options(url, SETTING)?, sealer, arbiter);
+            let opening = PgStore::open(connect_options(url, SETTING)?, sealer, lease_clock);
             let store = Box::pin(opening).await;
             let store = store.map_err(|failure| unopened(failure, SETTING))?;
             Ok(OpenStore {

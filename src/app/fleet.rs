@@ -129,12 +129,12 @@ impl RemoteWakes {
 
 /// Wakes workers when another relay announces work for them, until `stop`. New deliveries also wake the worker that
 /// sends events to followers of watches.
-pub(super) async fn hear(store: PgStore, bells: RemoteWakes, stop: CancellationToken) {
+pub(super) async fn hear(store: PgStore, remote_wakes: RemoteWakes, stop: CancellationToken) {
     let ring = |topic| match topic {
-        Topic::Jobs => bells.tracker.ring(),
+        Topic::Jobs => remote_wakes.tracker.ring(),
         Topic::Deliveries => {
-            bells.delivery.ring();
-            bells.changes.ring_for_anything();
+            remote_wakes.delivery.ring();
+            remote_wakes.changes.ring_for_anything();
         }
     };
     tokio::select! {

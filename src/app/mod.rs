@@ -83,7 +83,7 @@ pub struct Relay {
     /// Its membership among the relays that share the store. None if the store is not shared.
     fleet: Option<(FleetMembership, PgStore)>,
     /// What to wake when another relay announces work.
-    bells: RemoteWakes,
+    remote_wakes: RemoteWakes,
     /// The lock that keeps other relays off a store that cannot be shared.
     lock: Option<File>,
 }
@@ -244,7 +244,7 @@ impl Relay {
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = replaceable_secrets(&parts);
         let console = console::router(console_parts(&settings, &parts, share.clone()));
-        let (follow, bells) = (parts.follows.worker(), RemoteWakes::of(&parts));
+        let (follow, remote_wakes) = (parts.follows.worker(), RemoteWakes::of(&parts));
         let router = api::router(parts, console);
         Ok(Self {
             settings,
@@ -262,7 +262,7 @@ impl Relay {
             limits,
             share,
             fleet,
-            bells,
+            remote_wakes,
             lock,
         })
     }
@@ -308,7 +308,7 @@ impl Relay {
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
         if let Some((fleet, store)) = self.fleet {
             supervisor.spawn("fleet", fleet.run(token.clone()));
-            supervisor.spawn("wakes", hear(store, self.bells, token.clone()));
+            supervisor.spawn("wakes", hear(store, self.remote_wakes, token.clone()));
         }
         let http = serve(listener, self.router, self.limits, token.clone());
         supervisor.spawn("http", http);

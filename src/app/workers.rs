@@ -65,6 +65,6 @@ pub(super) async fn clock_worker(
 ) -> Result<Option<ClockWorker>> {
     let waiting = vec![parts.tracker_wake.clone(), parts.delivery_wake.clone()];
     let database = &settings.store.database;
-    let worker = ClockWorker::check_and_free_leases(database, store.clone(), &parts.clock, waiting);
+    let worker = ClockWorker::start(database, store.clone(), &parts.clock, waiting);
     worker.await.context("due times cannot be moved")
 }

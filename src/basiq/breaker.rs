@@ -6,13 +6,14 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -115,7 +116,7 @@ impl Breaker {
     }
 
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+        self.circuit.lock()
     }
 }
 
@@ -127,7 +128,7 @@ fn tell(upstream: &Upstream, open: bool) {
 impl BreakerPermit {
     /// Reports whether the response was usable. Every response that shows that Basiq works is usable, even a
     /// refusal.
-    pub(super) fn judge(&self, usable: bool) {
+    pub(super) fn report_usable(&self, usable: bool) {
         if self.judged.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -300,7 +301,7 @@ mod tests {
     }
 
     fn answer(breaker: &Arc<Breaker>, resource: &str, usable: bool) {
-        breaker.admit(resource).unwrap().judge(usable);
+        breaker.admit(resource).unwrap().report_usable(usable);
     }
 
     fn fail(breaker: &Arc<Breaker>, times: usize) {
@@ -348,7 +349,7 @@ mod tests {
             assert!(breaker.rest().is_none() && breaker.wants_probe());
             let probe = breaker.admit("/jobs/1").unwrap();
             breaker.admit("/jobs/2").unwrap_err();
-            probe.judge(false);
+            probe.report_usable(false);
         }
         clock.advance(WAITS.1);
         answer(&breaker, "/jobs/1", true);
@@ -364,15 +365,15 @@ mod tests {
             .map(|_| breaker.admit("/jobs/late").unwrap())
             .collect();
         fail(&breaker, FAILURES);
-        late[0].judge(true);
-        late[1].judge(false);
+        late[0].report_usable(true);
+        late[1].report_usable(false);
         assert!(breaker.rest().unwrap().remaining <= WAITS.0);
         clock.advance(WAITS.0);
         let probe = breaker.admit("/jobs/1").unwrap();
-        late[2].judge(true);
-        late[3].judge(false);
+        late[2].report_usable(true);
+        late[3].report_usable(false);
         assert!(breaker.rest().is_some(), "the probe is still on its way");
-        probe.judge(true);
+        probe.report_usable(true);
         assert!(!breaker.wants_probe());
     }
 

@@ -73,12 +73,12 @@ pub(super) struct BudgetMiddleware {
 }
 
 /// The permit of a call in flight. The call holds it until the last byte of the response.
-struct Place {
+struct InFlightSlot {
     sending: Arc<AtomicUsize>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
+impl InFlightSlot {
     fn new(sending: &Arc<AtomicUsize>, permit: OwnedSemaphorePermit) -> Self {
         sending.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -88,7 +88,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for InFlightSlot {
     fn drop(&mut self) {
         self.sending.fetch_sub(1, Ordering::Relaxed);
     }
@@ -217,23 +217,23 @@ impl Middleware for BudgetMiddleware {
         self.fit().await;
         // The call gets a permit first and then a slot. Otherwise slots would be spent on calls that wait for a
         // permit, and these calls would later be sent all at once.
-        let permit = Arc::clone(&self.in_flight)
+        let slot = Arc::clone(&self.in_flight)
             .acquire_owned()
             .await
             .map_err(Error::middleware)?;
-        let pass = self.wait_for_call(request.url().path()).await?;
-        let place = Place::new(&self.sending, permit);
+        let permit = self.wait_for_call(request.url().path()).await?;
+        let place = InFlightSlot::new(&self.sending, slot);
         let sent_at = SentAt(Instant::now());
         let mut response = next.run(request, extensions).await.inspect_err(|error| {
             // A lack of the relay's own resources says nothing about Basiq.
             if !is_for_want_of_resources(error) {
-                pass.judge(false);
+                permit.report_usable(false);
             }
         })?;
         response.extensions_mut().insert(sent_at);
         // The permit is released when the response is dropped, after the last byte.
         response.extensions_mut().insert(Arc::new(place));
-        response.extensions_mut().insert(Arc::new(pass));
+        response.extensions_mut().insert(Arc::new(permit));
         Ok(response)
     }
 }

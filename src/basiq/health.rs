@@ -1,10 +1,8 @@
 //! Tracks how Basiq responds, and logs each change. Calls that fail for the same reason cause one log line.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use crate::{
@@ -34,7 +32,7 @@ impl HealthTracker {
     }
 
     /// Records how much of the budget is used, in thousandths.
-    pub(super) fn note_durations(&self, thousandths: u32) {
+    pub(super) fn note_slowdown(&self, thousandths: u32) {
         self.upstream.set_spacing(thousandths);
     }
 
@@ -54,7 +52,7 @@ impl HealthTracker {
         let reason = error
             .filter(|_| health != UpstreamHealth::Ok)
             .map(BasiqError::reason);
-        let mut known = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.reason.lock();
         let before = self.upstream.report(health);
         if health == before && reason == *known {
             return;

@@ -25,7 +25,7 @@ pub(super) struct BasiqResponse {
     /// When the request was sent, after all waiting.
     pub(super) sent_at: Instant,
     body: Result<Vec<u8>, BasiqError>,
-    pass: Option<Arc<BreakerPermit>>,
+    permit: Option<Arc<BreakerPermit>>,
 }
 
 /// The meaning of a response to a call with a token.
@@ -53,25 +53,25 @@ impl BasiqResponse {
             status: response.status().as_u16(),
             retry_after,
             sent_at: sent_at.unwrap_or_else(Instant::now),
-            pass: response.extensions().get::<Arc<BreakerPermit>>().cloned(),
+            permit: response.extensions().get::<Arc<BreakerPermit>>().cloned(),
             body: read_body(&mut response).await,
         };
         if answer.body.is_err() || answer.status >= 500 {
-            answer.judge(false);
+            answer.report_usable(false);
         }
         answer
     }
 
     /// Reports to the breaker whether the response was usable. Only the first report counts.
-    pub(super) fn judge(&self, usable: bool) {
-        if let Some(pass) = &self.pass {
-            pass.judge(usable);
+    pub(super) fn report_usable(&self, usable: bool) {
+        if let Some(permit) = &self.permit {
+            permit.report_usable(usable);
         }
     }
 
     /// Returns the breaker's permit of the call.
-    pub(super) fn pass(&self) -> Option<Arc<BreakerPermit>> {
-        self.pass.clone()
+    pub(super) fn permit(&self) -> Option<Arc<BreakerPermit>> {
+        self.permit.clone()
     }
 
     /// Returns whether the body is empty or incomplete.
@@ -88,13 +88,13 @@ impl BasiqResponse {
     pub(super) fn into_json(mut self) -> Result<Value, BasiqError> {
         let body = std::mem::replace(&mut self.body, Ok(Vec::new()))?;
         parse_leniently(&body).map_err(|error| {
-            self.judge(false);
+            self.report_usable(false);
             BasiqError::Unreadable(format!("no JSON: {error}"))
         })
     }
 
     /// Parses the body as an error. Returns an empty one if the body is incomplete.
-    pub(super) fn complaint(&self) -> ErrorBody {
+    pub(super) fn error_body(&self) -> ErrorBody {
         self.body
             .as_deref()
             .map(ErrorBody::parse)
@@ -105,19 +105,19 @@ impl BasiqResponse {
     /// wrote it.
     pub(super) fn meaning(self) -> ResponseMeaning {
         if self.is_success() {
-            let pass = self.pass();
+            let permit = self.permit();
             return match self.into_json() {
-                Ok(json) => ResponseMeaning::Good(json, pass),
+                Ok(json) => ResponseMeaning::Good(json, permit),
                 Err(error) => ResponseMeaning::Bad(error),
             };
         }
-        let complaint = self.complaint();
+        let error_body = self.error_body();
         let status = self.status;
-        if status == 401 || (status == 403 && complaint.says_expired()) {
-            return ResponseMeaning::TokenRefused(complaint.status(status), self.pass);
+        if status == 401 || (status == 403 && error_body.says_expired()) {
+            return ResponseMeaning::TokenRefused(error_body.status(status), self.permit);
         }
-        let error = self.refusal(complaint);
-        self.judge(match &error {
+        let error = self.refusal(error_body);
+        self.report_usable(match &error {
             BasiqError::Status { status, .. } => (400..500).contains(status),
             BasiqError::Unreadable(_) => false,
             BasiqError::NotFound { .. }
@@ -133,15 +133,15 @@ impl BasiqResponse {
     }
 
     /// Interprets a response without a status of success, whatever the token.
-    fn refusal(&self, complaint: ErrorBody) -> BasiqError {
+    fn refusal(&self, error_body: ErrorBody) -> BasiqError {
         let status = self.status;
         match status {
             429 => self.throttled(),
-            403 if complaint.is_json() && complaint.speaks_of_limits() => self.throttled(),
-            403 if complaint.is_basiqs() && complaint.says("disabled") => BasiqError::KeyRefused,
-            403 if complaint.is_basiqs() => complaint.forbidden(status),
-            400 | 404 if complaint.says_not_found() => complaint.not_found(status),
-            _ => complaint.status(status),
+            403 if error_body.is_json() && error_body.speaks_of_limits() => self.throttled(),
+            403 if error_body.is_basiqs() && error_body.says("disabled") => BasiqError::KeyRefused,
+            403 if error_body.is_basiqs() => error_body.forbidden(status),
+            400 | 404 if error_body.says_not_found() => error_body.not_found(status),
+            _ => error_body.status(status),
         }
     }
 
@@ -185,7 +185,7 @@ mod tests {
             status,
             retry_after: None,
             sent_at: Instant::now(),
-            pass: None,
+            permit: None,
             body: Ok(body.as_bytes().to_vec()),
         }
         .meaning()

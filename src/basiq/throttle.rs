@@ -1,11 +1,9 @@
 //! The reaction when Basiq asks for fewer calls. All calls share one pause, which gets longer each time. After
 //! it, the pace is slower: it halves each time and recovers step by step.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::time::Instant;
 use tracing::warn;
@@ -179,7 +177,7 @@ impl Throttle {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -4,14 +4,10 @@
 //! at the first wait for the budget towards Basiq. Therefore `runtime` first tries to start the needed number of
 //! threads. It also starts the threads for later use at once, and they stay.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::exit::CommandFailure;
@@ -48,7 +44,7 @@ pub(super) fn runtime(own: usize) -> Result<Runtime, CommandFailure> {
 /// Starts `count` threads at the same time, and ends them.
 fn try_threads(count: usize) -> io::Result<()> {
     let gate = Arc::new(Mutex::new(()));
-    let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+    let closed = gate.lock();
     let started: Vec<_> = (0..count)
         .map(|_| {
             let gate = Arc::clone(&gate);
@@ -71,7 +67,7 @@ fn try_threads(count: usize) -> io::Result<()> {
 async fn start_lookups() {
     let gate = Arc::new(Mutex::new(()));
     let tasks: Vec<_> = {
-        let _closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let _closed = gate.lock();
         let start = |_| {
             let gate = Arc::clone(&gate);
             tokio::task::spawn_blocking(move || drop(gate.lock()))

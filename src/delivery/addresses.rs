@@ -6,8 +6,10 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{config::DeliveryConfig, delivery::hosts::AttemptCounts, domain::Fleet};
 
@@ -101,7 +103,7 @@ impl AddressLoad {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 
@@ -174,8 +176,8 @@ mod tests {
     fn a_silent_address_is_narrowed_until_it_answers() {
         let load = load();
         for _ in 0..6 {
-            let seat = load.enter("a.example", ip("1.1.1.1"));
-            seat.unwrap().ended(false);
+            let permit = load.enter("a.example", ip("1.1.1.1"));
+            permit.unwrap().ended(false);
         }
         let only = load.enter("b.example", ip("1.1.1.1")).unwrap();
         assert!(load.enter("c.example", ip("1.1.1.1")).is_none());
@@ -189,8 +191,8 @@ mod tests {
         let load = load();
         for number in 0..10_000_u32 {
             let address = IpAddr::V4(number.into());
-            let seat = load.enter(&format!("{number}.example"), address).unwrap();
-            seat.ended(false);
+            let permit = load.enter(&format!("{number}.example"), address).unwrap();
+            permit.ended(false);
         }
         let known = load.lock();
         assert!(known.homes.len() <= REMEMBERED && known.slots.len() <= REMEMBERED + 1);

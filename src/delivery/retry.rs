@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_with_a_deadline_is_tried_until_it_spoils() {
+    fn an_event_with_a_deadline_is_tried_until_it_expires() {
         let mut answer = AttemptEnd {
             deadline: Some(later(now(), Duration::from_mins(2))),
             ..end(Some(500), 0)

@@ -3,8 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::runtime::Wake;
 
@@ -153,9 +155,8 @@ impl<K: Eq + Hash> Drop for Subscription<K> {
     }
 }
 
-/// The data is consistent even if the lock is poisoned, because every change to it is a single step.
 fn lock<K>(noted: &Mutex<Noted<K>>) -> MutexGuard<'_, Noted<K>> {
-    noted.lock().unwrap_or_else(PoisonError::into_inner)
+    noted.lock()
 }
 
 #[cfg(test)]

@@ -1,14 +1,10 @@
 //! The handle of a sandbox: serves it over HTTP, and lets tests change its state.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
@@ -202,7 +198,7 @@ impl Sandbox {
 
     /// Locks the state. The guard must never be held across an await.
     pub(super) fn memory(&self) -> MutexGuard<'_, SandboxState> {
-        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.memory.lock()
     }
 
     /// Records a call.

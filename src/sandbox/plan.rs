@@ -128,13 +128,13 @@ pub(super) struct BankConditions {
 pub(super) fn read_bank(
     bank: &SandboxBank,
     login: &BankLogin,
-    weather: BankConditions,
+    conditions: BankConditions,
 ) -> Vec<ScriptStep> {
     let mut steps = vec![ScriptStep::new(VERIFY, VERIFY_TAKES, StepEnd::Succeeds)];
     let asks = match bank.mfa {
         MfaRule::Never => None,
         MfaRule::Always | MfaRule::Twice => Some(true),
-        MfaRule::Sometimes => Some(weather.asks),
+        MfaRule::Sometimes => Some(conditions.asks),
     };
     if let Some(asks) = asks {
         let end = if asks {
@@ -157,7 +157,7 @@ pub(super) fn read_bank(
             StepEnd::Succeeds,
         ));
     }
-    let fails = if weather.outage {
+    let fails = if conditions.outage {
         Some((VERIFY, failure(UNAVAILABLE)))
     } else {
         login.failure()
@@ -210,12 +210,12 @@ mod tests {
         outage: false,
     };
 
-    fn steps(bank: &str, id: &str, password: &str, weather: BankConditions) -> Vec<ScriptStep> {
+    fn steps(bank: &str, id: &str, password: &str, conditions: BankConditions) -> Vec<ScriptStep> {
         let login = BankLogin {
             id: id.to_owned(),
             password: password.to_owned(),
         };
-        read_bank(find_bank(bank).unwrap(), &login, weather)
+        read_bank(find_bank(bank).unwrap(), &login, conditions)
     }
 
     fn first_failure(steps: &[ScriptStep]) -> Option<(&str, String, String)> {
@@ -281,8 +281,8 @@ mod tests {
 
     #[test]
     fn each_bank_asks_as_documented() {
-        let mfa_of = |bank, weather| {
-            let steps = steps(bank, "jared", "django", weather);
+        let mfa_of = |bank, conditions| {
+            let steps = steps(bank, "jared", "django", conditions);
             let step = steps.iter().find(|step| step.title == MFA);
             step.map(|step| step.end.clone())
         };

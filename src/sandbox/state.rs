@@ -238,7 +238,7 @@ impl SandboxState {
         let institution_id = connection.institution_id.clone();
         let user_id = connection.user_id.clone();
         let bank = bank::find_bank(&institution_id).ok_or_else(missing)?;
-        let weather = self.weather(bank);
+        let conditions = self.conditions(bank);
         let mut script = JobScript {
             origin,
             user_id: Some(user_id),
@@ -246,7 +246,7 @@ impl SandboxState {
             institution_id,
             queued: QUEUED,
             retries: None,
-            steps: plan::read_bank(bank, &login, weather),
+            steps: plan::read_bank(bank, &login, conditions),
         };
         let waits = origin == Origin::Update && plan::meets_unavailable_bank(&script.steps);
         script.retries = waits.then_some(self.update_retries);
@@ -256,7 +256,7 @@ impl SandboxState {
         Ok(self.start(script, now))
     }
 
-    fn weather(&mut self, bank: &SandboxBank) -> BankConditions {
+    fn conditions(&mut self, bank: &SandboxBank) -> BankConditions {
         if bank.mfa == bank::MfaRule::Sometimes {
             self.times_asked = self.times_asked.wrapping_add(1);
         }

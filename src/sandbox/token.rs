@@ -6,7 +6,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::sandbox::{bounded_map::BoundedMap, error::ApiError, life::later};
+use crate::{
+    clock::later,
+    sandbox::{bounded_map::BoundedMap, error::ApiError},
+};
 
 /// How long a token is valid. The caller measures this time with its own clock, so the sandbox's speed does not
 /// shorten it.

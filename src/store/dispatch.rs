@@ -1,12 +1,9 @@
 //! Sends new work to a worker directly. The transaction that creates the work also claims it for a worker with free
 //! capacity, so no later query has to find and claim it.
 
-use std::{
-    collections::HashMap,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     clock::Clock,
@@ -37,17 +34,17 @@ pub struct Capacity {
 /// without free capacity, work is stored as due and claimed later.
 #[derive(Debug)]
 pub struct Dispatch<T> {
-    desk: Arc<Mutex<Desk<T>>>,
+    dispatch: Arc<Mutex<DispatchState<T>>>,
     bell: Wake,
 }
 
 #[derive(Debug)]
-struct Desk<T> {
+struct DispatchState<T> {
     /// The capacity that is left, and the `Wake` of the worker that published it.
     room: Option<(Capacity, Wake)>,
     /// Permits in use by host: their work is not committed yet, or the worker has not received it yet.
     reserved: HashMap<String, usize>,
-    handed: Vec<T>,
+    sent: Vec<T>,
 }
 
 /// Work that was claimed in the transaction that created it, and its permits. It is sent after the commit. None if
@@ -66,7 +63,7 @@ pub(super) struct CapacityPermit<T> {
 impl<T> Clone for Dispatch<T> {
     fn clone(&self) -> Self {
         Self {
-            desk: Arc::clone(&self.desk),
+            dispatch: Arc::clone(&self.dispatch),
             bell: self.bell.clone(),
         }
     }
@@ -74,13 +71,13 @@ impl<T> Clone for Dispatch<T> {
 
 impl<T> Default for Dispatch<T> {
     fn default() -> Self {
-        let desk = Desk {
+        let dispatch = DispatchState {
             room: None,
             reserved: HashMap::new(),
-            handed: Vec::new(),
+            sent: Vec::new(),
         };
         Self {
-            desk: Arc::new(Mutex::new(desk)),
+            dispatch: Arc::new(Mutex::new(dispatch)),
             bell: Wake::new(),
         }
     }
@@ -90,13 +87,13 @@ impl<T> Dispatch<T> {
     /// Publishes a worker's capacity. `wake` is notified when work is sent. A capacity of zero is ignored.
     pub fn set_capacity(&self, room: Capacity, wake: Wake) {
         if room.limit > 0 {
-            self.desk().room = Some((room, wake));
+            self.dispatch().room = Some((room, wake));
         }
     }
 
     /// Withdraws the capacity that is left, so that the worker can use it for claims.
     pub fn clear_capacity(&self) {
-        self.desk().room = None;
+        self.dispatch().room = None;
     }
 
     /// Returns the work that was sent since the last call, and frees its permits.
@@ -105,18 +102,18 @@ impl<T> Dispatch<T> {
     where
         T: HasHost,
     {
-        let mut desk = self.desk();
-        let handed = std::mem::take(&mut desk.handed);
-        for work in &handed {
-            desk.free(work.host());
+        let mut dispatch = self.dispatch();
+        let sent = std::mem::take(&mut dispatch.sent);
+        for work in &sent {
+            dispatch.free(work.host());
         }
-        handed
+        sent
     }
 
     /// Returns the permits in use by host. Their work has not reached the worker yet.
     #[must_use]
     pub fn reserved(&self) -> HashMap<String, usize> {
-        self.desk().reserved.clone()
+        self.dispatch().reserved.clone()
     }
 
     /// Runs `work`, and passes on new work that is sent while it runs.
@@ -151,9 +148,9 @@ impl<T> Dispatch<T> {
     }
 
     /// Returns an empty set of permits; none if no worker has published capacity.
-    pub(super) fn slots(&self) -> Option<CapacityPermit<T>> {
-        let desk = self.desk();
-        let (room, wake) = desk.room.as_ref()?;
+    pub(super) fn permits(&self) -> Option<CapacityPermit<T>> {
+        let dispatch = self.dispatch();
+        let (room, wake) = dispatch.room.as_ref()?;
         Some(CapacityPermit {
             to: self.clone(),
             claim: Claim {
@@ -172,23 +169,22 @@ impl<T> Dispatch<T> {
     where
         T: HasHost,
     {
-        let Some(mut slots) = self.slots() else {
+        let Some(mut permits) = self.permits() else {
             return false;
         };
-        let taken = slots.take(work.host());
+        let taken = permits.take(work.host());
         if taken {
-            slots.hand(vec![work]);
+            permits.hand(vec![work]);
         }
         taken
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk<T>> {
-        // the data is consistent even if the lock is poisoned: no code that can panic runs while it is held
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn dispatch(&self) -> MutexGuard<'_, DispatchState<T>> {
+        self.dispatch.lock()
     }
 }
 
-impl<T> Desk<T> {
+impl<T> DispatchState<T> {
     fn free(&mut self, host: &str) {
         if let Some(taken) = self.reserved.get_mut(host) {
             *taken -= 1;
@@ -207,8 +203,8 @@ impl<T> CapacityPermit<T> {
 
     /// Takes one more permit for this host. Returns false if there is no capacity.
     pub(super) fn take(&mut self, host: &str) -> bool {
-        let mut desk = self.to.desk();
-        let Some((room, _)) = &mut desk.room else {
+        let mut dispatch = self.to.dispatch();
+        let Some((room, _)) = &mut dispatch.room else {
             return false;
         };
         let taken = room.hosts.in_flight.entry(host.to_owned()).or_default();
@@ -217,8 +213,8 @@ impl<T> CapacityPermit<T> {
         }
         room.limit -= 1;
         *taken += 1;
-        *desk.reserved.entry(host.to_owned()).or_default() += 1;
-        drop(desk);
+        *dispatch.reserved.entry(host.to_owned()).or_default() += 1;
+        drop(dispatch);
         self.hosts.push(host.to_owned());
         true
     }
@@ -231,15 +227,15 @@ impl<T> CapacityPermit<T> {
         if work.is_empty() {
             return;
         }
-        let mut desk = self.to.desk();
+        let mut dispatch = self.to.dispatch();
         for work in work {
             // the permit stays in use until the worker receives the work
             if let Some(place) = self.hosts.iter().position(|host| host == work.host()) {
                 self.hosts.swap_remove(place);
-                desk.handed.push(work);
+                dispatch.sent.push(work);
             }
         }
-        drop(desk);
+        drop(dispatch);
         self.to.bell.ring();
         self.wake.ring();
     }
@@ -250,11 +246,11 @@ impl<T> Drop for CapacityPermit<T> {
         if self.hosts.is_empty() {
             return;
         }
-        let mut desk = self.to.desk();
+        let mut dispatch = self.to.dispatch();
         for host in &self.hosts {
-            desk.free(host);
+            dispatch.free(host);
         }
-        drop(desk);
+        drop(dispatch);
         self.to.bell.ring();
     }
 }
@@ -303,55 +299,55 @@ mod tests {
         }
     }
 
-    fn reserved(desk: &Dispatch<&str>) -> Vec<(String, usize)> {
-        let mut reserved: Vec<_> = desk.reserved().into_iter().collect();
+    fn reserved(dispatch: &Dispatch<&str>) -> Vec<(String, usize)> {
+        let mut reserved: Vec<_> = dispatch.reserved().into_iter().collect();
         reserved.sort();
         reserved
     }
 
     #[tokio::test]
     async fn work_is_handed_to_whom_has_room_and_rings() {
-        let (desk, wake) = (Dispatch::default(), Wake::new());
-        assert!(desk.slots().is_none(), "nobody has room");
-        desk.set_capacity(room(3, 2), wake.clone());
-        let mut slots = desk.slots().unwrap();
-        let taken = ["busy", "busy", "idle", "idle", "other"].map(|host| slots.take(host));
+        let (dispatch, wake) = (Dispatch::default(), Wake::new());
+        assert!(dispatch.permits().is_none(), "nobody has room");
+        dispatch.set_capacity(room(3, 2), wake.clone());
+        let mut permits = dispatch.permits().unwrap();
+        let taken = ["busy", "busy", "idle", "idle", "other"].map(|host| permits.take(host));
         assert_eq!(
             taken,
             [true, false, true, true, false],
             "three, two of a host"
         );
-        slots.hand(vec!["busy", "idle"]);
+        permits.hand(vec!["busy", "idle"]);
         wake.rung().await;
         let lie_there = [("busy".to_owned(), 1), ("idle".to_owned(), 1)];
-        assert_eq!(reserved(&desk), lie_there, "the third did not come");
-        assert_eq!(desk.receive(), ["busy", "idle"]);
-        assert_eq!((desk.receive(), reserved(&desk)), (vec![], vec![]));
+        assert_eq!(reserved(&dispatch), lie_there, "the third did not come");
+        assert_eq!(dispatch.receive(), ["busy", "idle"]);
+        assert_eq!((dispatch.receive(), reserved(&dispatch)), (vec![], vec![]));
     }
 
     #[test]
     fn slots_are_of_the_room_there_is_when_they_are_taken() {
-        let desk: Dispatch<&str> = Dispatch::default();
-        desk.set_capacity(room(1, 2), Wake::new());
-        let (mut one, mut two) = (desk.slots().unwrap(), desk.slots().unwrap());
+        let dispatch: Dispatch<&str> = Dispatch::default();
+        dispatch.set_capacity(room(1, 2), Wake::new());
+        let (mut one, mut two) = (dispatch.permits().unwrap(), dispatch.permits().unwrap());
         assert!(one.take("idle") && !two.take("idle"), "each slot once");
-        desk.clear_capacity();
-        assert!(desk.slots().is_none() && !two.take("idle"));
-        assert_eq!(reserved(&desk), [("idle".to_owned(), 1)], "on its way");
-        desk.set_capacity(room(0, 2), Wake::new());
-        assert!(desk.slots().is_none(), "that is none");
+        dispatch.clear_capacity();
+        assert!(dispatch.permits().is_none() && !two.take("idle"));
+        assert_eq!(reserved(&dispatch), [("idle".to_owned(), 1)], "on its way");
+        dispatch.set_capacity(room(0, 2), Wake::new());
+        assert!(dispatch.permits().is_none(), "that is none");
         drop((one, two));
-        assert_eq!(reserved(&desk), []);
+        assert_eq!(reserved(&dispatch), []);
     }
 
     #[tokio::test]
     async fn what_is_on_its_way_is_taken_before_a_desk_closes_and_what_will_not_come_is_not_waited_for()
      {
-        let (desk, mut taken) = (Dispatch::default(), Vec::new());
-        desk.set_capacity(room(9, 9), Wake::new());
-        let (mut comes, mut fails) = (desk.slots().unwrap(), desk.slots().unwrap());
+        let (dispatch, mut taken) = (Dispatch::default(), Vec::new());
+        dispatch.set_capacity(room(9, 9), Wake::new());
+        let (mut comes, mut fails) = (dispatch.permits().unwrap(), dispatch.permits().unwrap());
         assert!(comes.take("idle") && fails.take("idle"));
-        let (working, others) = (desk.clone(), async {
+        let (working, others) = (dispatch.clone(), async {
             tokio::task::yield_now().await;
             comes.hand(vec!["idle"]);
             tokio::task::yield_now().await;
@@ -359,19 +355,19 @@ mod tests {
         });
         tokio::join!(working.close(|new| taken.extend(new)), others);
         assert_eq!(taken, ["idle"]);
-        assert!(desk.slots().is_none());
+        assert!(dispatch.permits().is_none());
     }
 
     #[tokio::test]
     async fn what_is_handed_over_during_other_work_is_taken_before_that_ends() {
-        let (desk, mut taken) = (Dispatch::default(), Vec::new());
-        desk.set_capacity(room(9, 9), Wake::new());
+        let (dispatch, mut taken) = (Dispatch::default(), Vec::new());
+        dispatch.set_capacity(room(9, 9), Wake::new());
         let (done, waits) = tokio::sync::oneshot::channel();
-        let mut slots = desk.slots().unwrap();
-        assert!(slots.take("idle"));
-        slots.hand(vec!["idle"]);
+        let mut permits = dispatch.permits().unwrap();
+        assert!(permits.take("idle"));
+        permits.hand(vec!["idle"]);
         let mut done = Some(done);
-        let ended = desk.receive_during(waits, |new| {
+        let ended = dispatch.receive_during(waits, |new| {
             taken.extend(new);
             done.take().unwrap().send(7).unwrap();
         });

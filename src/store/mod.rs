@@ -294,7 +294,7 @@ pub struct Look {
     /// How the look changes the outage of the job's bank.
     pub outage: OutageChange,
     /// The look's contribution to the duration statistics, if there is one.
-    pub lesson: Option<DurationSample>,
+    pub sample: Option<DurationSample>,
     /// What the look found out about the connection, if anything.
     pub connection: Option<ConnectionReport>,
 }

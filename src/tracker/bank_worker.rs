@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     basiq::BasiqClient,
-    clock::Clock,
+    clock::{Clock, later},
     config::{BasiqConfig, TrackingConfig},
     runtime::{InFlight, Tick, Wake, Worker, WorkerError},
     store::{BankLook, BankStore, Claim, DueBank},
@@ -105,7 +105,7 @@ impl BankWorker {
 async fn look(client: BasiqClient, clock: Clock, due: DueBank, interval: Duration) -> BankLook {
     let answer = is_out(&client, &due.bank).await;
     let at = clock.now();
-    let next = |wait| schedule::after(at, schedule::spread(wait, rand::random()));
+    let next = |wait| later(at, schedule::spread(wait, rand::random()));
     let next_look_at: Option<Timestamp> = match answer {
         Ok(true) => Some(next(interval)),
         Ok(false) => None,
@@ -138,8 +138,8 @@ impl Worker for BankWorker {
     }
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
-        let landed = self.in_flight.take();
-        self.unrecorded.extend(landed);
+        let completed = self.in_flight.take();
+        self.unrecorded.extend(completed);
         self.record().await?;
         let now = self.clock.now();
         let due = self.store.next_bank_due().await?;
@@ -155,8 +155,8 @@ impl Worker for BankWorker {
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
         self.record().await?;
-        while let Some(landed) = self.in_flight.wait().await {
-            self.unrecorded.extend(landed);
+        while let Some(completed) = self.in_flight.wait().await {
+            self.unrecorded.extend(completed);
             self.record().await?;
         }
         Ok(())

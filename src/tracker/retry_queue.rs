@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{
-    domain::Phase,
-    tracker::schedule::{after, between},
-};
+use crate::{clock::later, domain::Phase, tracker::schedule::between};
 
 /// The minimum delay from a retry to the look at it, as a fraction of the interval: 3 s of two hours.
 const SLACK: u32 = 2400;
@@ -78,7 +75,7 @@ impl RetrySeen {
     /// Returns the time of the first retry after this look, counted in intervals from `from`.
     fn next_after(&self, from: Timestamp, interval: Duration) -> Timestamp {
         let missed = between(from, self.now).as_secs_f64() / interval.as_secs_f64().max(1.0);
-        after(from, interval.mul_f64(missed.floor() + 1.0))
+        later(from, interval.mul_f64(missed.floor() + 1.0))
     }
 }
 
@@ -98,16 +95,16 @@ pub(super) fn next_look(
 ) -> Timestamp {
     let slack = interval / SLACK + (interval / JITTER).mul_f64(jitter.clamp(0.0, 1.0));
     if looks == 0 {
-        after(due, slack)
+        later(due, slack)
     } else {
-        after(now, (interval / SECOND_LOOK).max(SHORTEST))
+        later(now, (interval / SECOND_LOOK).max(SHORTEST))
     }
 }
 
 /// Returns the time of the next retry: `due`, or one interval later if `due` has passed.
 #[must_use]
 pub fn upcoming(due: Timestamp, now: Timestamp, interval: Duration) -> Timestamp {
-    if now < due { due } else { after(due, interval) }
+    if now < due { due } else { later(due, interval) }
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
+    clock::later,
     domain::{JobMemory, JobSnapshot, StageDuration, StageSeen, StepView, stage_of},
     normalise::Finding,
-    tracker::schedule::{after, between},
+    tracker::schedule::between,
 };
 
 /// The longest duration that counts. A job that took longer waited in a queue, which says nothing about the
@@ -87,7 +88,7 @@ fn changed_between(
 ) -> Option<Timestamp> {
     let earlier = earlier.filter(|earlier| *earlier <= now)?;
     let told = updated.filter(|updated| (earlier..=now).contains(updated));
-    Some(told.unwrap_or_else(|| after(earlier, between(earlier, now) / 2)))
+    Some(told.unwrap_or_else(|| later(earlier, between(earlier, now) / 2)))
 }
 
 #[cfg(test)]

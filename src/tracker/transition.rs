@@ -33,7 +33,7 @@ pub struct EventContext<'a> {
 pub fn advance(
     watch: &Watch,
     outcome: &Outcome,
-    telling: &EventContext<'_>,
+    context: &EventContext<'_>,
 ) -> Option<WatchChange> {
     match outcome {
         Outcome::Running => match watch.state {
@@ -44,7 +44,7 @@ pub fn advance(
             | WatchState::Settled
             | WatchState::Cancelled => None,
         },
-        Outcome::Tell(verdict) => tell(watch, verdict, telling),
+        Outcome::Tell(verdict) => tell(watch, verdict, context),
     }
 }
 
@@ -57,8 +57,8 @@ fn unsaid(watch: &Watch, state: WatchState) -> WatchChange {
     }
 }
 
-fn tell(watch: &Watch, verdict: &Verdict, telling: &EventContext<'_>) -> Option<WatchChange> {
-    let (state, progress) = step(watch, verdict, telling.memory);
+fn tell(watch: &Watch, verdict: &Verdict, context: &EventContext<'_>) -> Option<WatchChange> {
+    let (state, progress) = step(watch, verdict, context.memory);
     let is_news = verdict.is_final || progress != watch.progress;
     if !is_news {
         return (state != watch.state).then(|| unsaid(watch, state));
@@ -70,7 +70,7 @@ fn tell(watch: &Watch, verdict: &Verdict, telling: &EventContext<'_>) -> Option<
     let mut event = None;
     if watch.request.options.events.tells(verdict.status) {
         progress.sequence += 1;
-        event = Some(event_of(watch, verdict, progress, telling));
+        event = Some(event_of(watch, verdict, progress, context));
     }
     Some(WatchChange {
         watch_id: watch.id,
@@ -116,17 +116,17 @@ fn event_of(
     watch: &Watch,
     verdict: &Verdict,
     progress: ToldSoFar,
-    telling: &EventContext<'_>,
+    context: &EventContext<'_>,
 ) -> Event {
     let challenge = verdict
         .challenge
         .as_ref()
         .map(|_| ())
-        .and(open_challenge(watch, telling));
+        .and(open_challenge(watch, context));
     let options = &watch.request.options;
     let body = EventBody {
         event_type: format!("job.{}", verdict.status),
-        timestamp: telling.now,
+        timestamp: context.now,
         sequence: progress.sequence,
         is_final: verdict.is_final,
         watch_id: watch.id,
@@ -134,7 +134,7 @@ fn event_of(
         status: verdict.status,
         failed_step: verdict.failed_step.clone(),
         error_code: verdict.error_code.clone(),
-        user_message: telling
+        user_message: context
             .catalogue
             .user_message(&verdict.message, &options.locale)
             .to_owned(),
@@ -142,8 +142,8 @@ fn event_of(
         retry_at: verdict.retry_at,
         detail: verdict.detail.clone(),
         challenge: challenge.clone(),
-        context: telling.memory.context.clone(),
-        resources: telling.resources.to_vec(),
+        context: context.memory.context.clone(),
+        resources: context.resources.to_vec(),
         metadata: options.metadata.clone(),
     };
     Event {
@@ -153,11 +153,11 @@ fn event_of(
     }
 }
 
-fn open_challenge(watch: &Watch, telling: &EventContext<'_>) -> Option<EventChallenge> {
-    let open = telling.memory.challenges.open.as_ref()?;
+fn open_challenge(watch: &Watch, context: &EventContext<'_>) -> Option<EventChallenge> {
+    let open = context.memory.challenges.open.as_ref()?;
     let own = format!("jobs/{}/mfa", watch.request.job_id);
     let link = open.challenge.respond_to.as_deref().unwrap_or(&own);
-    let respond_to = resolve(telling.basiq_url, link).or_else(|| resolve(telling.basiq_url, &own));
+    let respond_to = resolve(context.basiq_url, link).or_else(|| resolve(context.basiq_url, &own));
     Some(EventChallenge {
         method: open.challenge.method.clone(),
         description: open.challenge.description.clone(),

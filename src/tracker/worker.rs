@@ -86,23 +86,23 @@ impl TrackerWorker {
     /// Records finished looks and claims jobs at the same time, so that both share a commit. Looks that cannot
     /// be recorded are kept for the next attempt.
     async fn record_and_claim(&mut self) -> Result<(bool, Claimed), WorkerError> {
-        let landed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
+        let completed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
         let wanted = self.divide_room();
         let (store, claims) = (Arc::clone(&self.store), wanted.as_ref().ok());
-        let work = async { tokio::join!(record(&*store, &landed), claim(&*store, claims)) };
-        let desk = store.new_jobs();
-        let (recorded, due) = desk.receive_during(work, |new| self.look_at(new)).await;
+        let work = async { tokio::join!(record(&*store, &completed), claim(&*store, claims)) };
+        let dispatch = store.new_jobs();
+        let (recorded, due) = dispatch.receive_during(work, |new| self.look_at(new)).await;
         self.refused = recorded.is_err();
         match &recorded {
-            Ok(recorded) => self.tell(&landed, recorded),
-            Err(_) => self.unrecorded = landed.to_vec(),
+            Ok(recorded) => self.tell(&completed, recorded),
+            Err(_) => self.unrecorded = completed.to_vec(),
         }
         let claimed = match (wanted, due?) {
             (Err(none), _) => none,
-            (Ok(claim), due) => self.check_and_free_leases(claim, due),
+            (Ok(claim), due) => self.start_claimed(claim, due),
         };
         recorded?;
-        Ok((!landed.is_empty(), claimed))
+        Ok((!completed.is_empty(), claimed))
     }
 
     /// Counts the recorded looks, notifies the followers of their jobs, and wakes the delivery worker if there
@@ -175,7 +175,7 @@ impl TrackerWorker {
         })
     }
 
-    fn check_and_free_leases(&mut self, claim: Claim, due: Vec<DueJob>) -> Claimed {
+    fn start_claimed(&mut self, claim: Claim, due: Vec<DueJob>) -> Claimed {
         let left = claim.limit.saturating_sub(due.len());
         self.search.searched(left == 0);
         self.start_all(due, claim.now);
@@ -229,8 +229,8 @@ impl Worker for TrackerWorker {
     }
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
-        let landed = self.in_flight.take();
-        self.unrecorded.extend(landed);
+        let completed = self.in_flight.take();
+        self.unrecorded.extend(completed);
         let (recorded, claimed) = self.record_and_claim().await?;
         match claimed {
             Claimed::AsManyAsAsked => return Ok(Tick::Busy),
@@ -248,19 +248,21 @@ impl Worker for TrackerWorker {
 
     async fn rest(&mut self, so_long: Duration) {
         let store = Arc::clone(&self.store);
-        let (desk, resting) = (store.new_jobs(), tokio::time::sleep(so_long));
-        desk.receive_during(resting, |new| self.look_at(new)).await;
+        let (dispatch, resting) = (store.new_jobs(), tokio::time::sleep(so_long));
+        dispatch
+            .receive_during(resting, |new| self.look_at(new))
+            .await;
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
         let store = Arc::clone(&self.store);
         store.new_jobs().close(|new| self.look_at(new)).await;
         loop {
-            let landed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
-            let recorded = record(&*self.store, &landed).await?;
-            self.tell(&landed, &recorded);
+            let completed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
+            let recorded = record(&*self.store, &completed).await?;
+            self.tell(&completed, &recorded);
             match self.in_flight.wait().await {
-                Some(landed) => self.unrecorded.extend(landed),
+                Some(completed) => self.unrecorded.extend(completed),
                 None => return Ok(()),
             }
         }

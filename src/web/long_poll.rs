@@ -4,13 +4,14 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// A call's permit, which the call can free before it waits. All clones share one state.
@@ -45,7 +46,7 @@ impl LongPoll {
 
     /// Frees the permit for another call.
     pub(super) fn release_permit(&self) {
-        let mut place = self.0.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.0.place.lock();
         drop(place.take());
     }
 }

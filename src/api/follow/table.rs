@@ -2,10 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use metrics::gauge;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::{
@@ -121,9 +122,8 @@ impl FollowTable {
         Self(Arc::new(Mutex::new(rows)))
     }
 
-    /// Locks the rows. Each update is a single step, so the data is consistent even if the lock is poisoned.
     fn rows(&self) -> MutexGuard<'_, Rows> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Follows a client's watch if the watch already has followers.

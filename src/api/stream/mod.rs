@@ -105,7 +105,7 @@ async fn stream_watch(State(state): State<ApiState>, caller: Caller) -> Result<R
 }
 
 /// The state of an open stream.
-struct EventContext {
+struct StreamState {
     follower: WatchFollower,
     teller: FrameWriter,
     clock: Clock,
@@ -119,19 +119,19 @@ fn tell(
     teller: FrameWriter,
     clock: Clock,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    let telling = EventContext {
+    let state = StreamState {
         follower,
         teller,
         clock,
         until: Instant::now() + LONGEST,
     };
-    unfold(telling, async |mut telling| {
-        let event = telling.next().await?;
-        Some((Ok(event), telling))
+    unfold(state, async |mut state| {
+        let event = state.next().await?;
+        Some((Ok(event), state))
     })
 }
 
-impl EventContext {
+impl StreamState {
     async fn next(&mut self) -> Option<Event> {
         loop {
             let snapshot = self.follower.latest();

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use tracing::{info, warn};
@@ -16,6 +15,7 @@ use crate::{
         watch::{NO_SUCH_WATCH, TAG},
     },
     basiq::{AnswerError, BasiqError},
+    clock::later,
     domain::{ErrorChain, JobId, MfaAnswer, WatchId},
     store::{AnswerClaim, AnswerEnd},
     web::{
@@ -27,11 +27,11 @@ use crate::{
 const FIELDS: &[&str] = &["response"];
 
 /// The lifetime of a claim to answer. The claim ends after this time even if its end could not be stored.
-const CLAIM: SignedDuration = SignedDuration::from_secs(10);
+const CLAIM: Duration = Duration::from_secs(10);
 
 /// How long a second answer to the same challenge is rejected after Basiq accepted one. The time ends early if the
 /// job moves on.
-const HOLD: SignedDuration = SignedDuration::from_secs(5);
+const HOLD: Duration = Duration::from_secs(5);
 
 /// Seconds after which an answer that was not taken may be sent again, unless Basiq asks for more.
 const RETRY_SECONDS: u64 = 2;
@@ -144,10 +144,6 @@ fn tell(
             Err(problem_of(error))
         }
     }
-}
-
-fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 /// Parses an answer, or returns all its faults. No message repeats a value.

@@ -140,12 +140,12 @@ impl Inner {
             .await
             .map_err(unsent)?;
         if response.status().is_success() {
-            let pass = response.extensions().get::<Arc<BreakerPermit>>().cloned();
+            let permit = response.extensions().get::<Arc<BreakerPermit>>().cloned();
             let reading = BasiqResponse::read(response, self.clock.now());
             return if let Ok(answer) = timeout(BODY_PATIENCE, reading).await {
                 taken(answer, posting.job_id)
             } else {
-                judge(pass.as_deref(), true);
+                judge(permit.as_deref(), true);
                 Ok(Attempt::Accepted)
             };
         }
@@ -172,13 +172,13 @@ impl Inner {
 fn taken(answer: BasiqResponse, job_id: &JobId) -> Result<Attempt, AnswerError> {
     if answer.is_empty() {
         // The status decides, even if the body broke off.
-        answer.judge(true);
+        answer.report_usable(true);
         return Ok(Attempt::Accepted);
     }
-    let pass = answer.pass();
+    let permit = answer.permit();
     let json = answer.into_json().map_err(AnswerError::Unknown)?;
     let read = read::answered(&json, job_id);
-    judge(pass.as_deref(), read.is_ok());
+    judge(permit.as_deref(), read.is_ok());
     read.map_err(AnswerError::Unknown)?;
     Ok(Attempt::Accepted)
 }

@@ -224,9 +224,9 @@ impl BasiqClient {
         let asking = Box::pin(self.0.ask(endpoint, &url));
         match tokio::time::timeout(self.0.longest, asking).await {
             Ok(result) => {
-                let result = result.and_then(|(json, pass)| {
+                let result = result.and_then(|(json, permit)| {
                     let read = read(json);
-                    judge(pass.as_deref(), read.is_ok());
+                    judge(permit.as_deref(), read.is_ok());
                     read
                 });
                 self.0.health.note(&result);
@@ -251,23 +251,23 @@ impl Inner {
         url: &Url,
     ) -> Result<(Value, Option<Arc<BreakerPermit>>), BasiqError> {
         let token = self.token().await?;
-        let (refused, pass) = match self.send(endpoint, url, &token).await? {
-            ResponseMeaning::Good(json, pass) => return Ok((json, pass)),
+        let (refused, permit) = match self.send(endpoint, url, &token).await? {
+            ResponseMeaning::Good(json, permit) => return Ok((json, permit)),
             ResponseMeaning::Bad(error) => return Err(error),
-            ResponseMeaning::TokenRefused(error, pass) => (error, pass),
+            ResponseMeaning::TokenRefused(error, permit) => (error, permit),
         };
         if !self.tokens.drop_refused(token.number).await {
-            return Err(useless(refused, pass.as_deref()));
+            return Err(useless(refused, permit.as_deref()));
         }
-        drop(pass);
+        drop(permit);
         let renewed = self.token().await?;
         let again = self.send(endpoint, url, &renewed).await?;
         let helped = !matches!(again, ResponseMeaning::TokenRefused(..));
         self.tokens.note_renewal(renewed.number, helped).await;
         match again {
-            ResponseMeaning::Good(json, pass) => Ok((json, pass)),
+            ResponseMeaning::Good(json, permit) => Ok((json, permit)),
             ResponseMeaning::Bad(error) => Err(error),
-            ResponseMeaning::TokenRefused(error, pass) => Err(useless(error, pass.as_deref())),
+            ResponseMeaning::TokenRefused(error, permit) => Err(useless(error, permit.as_deref())),
         }
     }
 
@@ -319,7 +319,7 @@ impl Inner {
                 self.throttle.recover(sent_at);
             }
         }
-        self.health.note_durations(self.throttle.pace());
+        self.health.note_slowdown(self.throttle.pace());
         if matches!(meaning, ResponseMeaning::Bad(BasiqError::KeyRefused)) {
             self.tokens.refuse_key().await;
         }
@@ -328,15 +328,15 @@ impl Inner {
 }
 
 /// Handles a token that is refused even when new: the breaker counts the call as a failure.
-fn useless(error: BasiqError, pass: Option<&BreakerPermit>) -> BasiqError {
-    judge(pass, false);
+fn useless(error: BasiqError, permit: Option<&BreakerPermit>) -> BasiqError {
+    judge(permit, false);
     error
 }
 
 /// Reports to the breaker whether the response to a call was usable.
-fn judge(pass: Option<&BreakerPermit>, usable: bool) {
-    if let Some(pass) = pass {
-        pass.judge(usable);
+fn judge(permit: Option<&BreakerPermit>, usable: bool) {
+    if let Some(permit) = permit {
+        permit.report_usable(usable);
     }
 }
 

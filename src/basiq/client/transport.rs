@@ -1,12 +1,10 @@
 //! The connections to Basiq.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Extensions;
+use parking_lot::Mutex;
 use reqwest::{Client, Request, Response, redirect, retry};
 use reqwest_middleware::{Middleware, Next, Result};
 use tokio::time::Instant;
@@ -51,7 +49,7 @@ impl Transport {
 
     /// Returns the present client. Calls in flight keep the previous one.
     fn current(&self) -> Client {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         let (old, since) = &*current;
         if since.elapsed() >= USED_FOR {
             let new = client(&self.config).unwrap_or_else(|error| {

@@ -26,7 +26,7 @@ use crate::{
         BasiqError, coordinator::UpstreamCoordinator, measure::Endpoint, response::BasiqResponse,
         throttle::Throttle,
     },
-    clock::Clock,
+    clock::{Clock, later},
     config::Reloadable,
 };
 
@@ -252,10 +252,10 @@ impl TokenCache {
             return Ok(token.header);
         }
         // Basiq may not know the user, which says nothing about the key.
-        let complaint = answer.complaint();
-        if matches!(answer.status, 400 | 401 | 404) && complaint.is_basiqs() {
-            answer.judge(true);
-            return Err(complaint.status(answer.status));
+        let error_body = answer.error_body();
+        if matches!(answer.status, 400 | 401 | 404) && error_body.is_basiqs() {
+            answer.report_usable(true);
+            return Err(error_body.status(answer.status));
         }
         let error = refusal(&answer, throttle);
         self.close(&mut *self.state.lock().await, &error);
@@ -319,10 +319,10 @@ fn granted(
     asked_at: Timestamp,
     number: u64,
 ) -> Result<AccessToken, BasiqError> {
-    let pass = answer.pass();
+    let permit = answer.permit();
     let token = read_token(&answer.into_json()?, asked_at, number);
-    if let Some(pass) = pass {
-        pass.judge(token.is_ok());
+    if let Some(permit) = permit {
+        permit.report_usable(token.is_ok());
     }
     token
 }
@@ -360,10 +360,6 @@ fn life(told: Option<&Value>) -> Duration {
         }
         Some(_) | None => UNKNOWN_LIFE,
     }
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    time.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::basiq::{
 /// Returns the error that a refused token request means. For a wrong key, Basiq responds with 404 or 400, and
 /// for a disabled one with 403. An error page of a gateway says nothing about the key.
 pub(super) fn refusal(answer: &BasiqResponse, throttle: &Throttle) -> BasiqError {
-    let complaint = answer.complaint();
+    let error_body = answer.error_body();
     let status = answer.status;
     let retry_after = answer.retry_after.map(|asked| asked.min(LONGEST_REST));
     let throttled = |retry_after| BasiqError::Throttled {
@@ -23,17 +23,17 @@ pub(super) fn refusal(answer: &BasiqResponse, throttle: &Throttle) -> BasiqError
     let rest = Some(retry_after.unwrap_or(LONGEST_REST));
     let error = match status {
         // Basiq uses this text for too many token requests, whatever else the body says.
-        403 if complaint.says_too_many_tokens() => throttled(rest),
+        403 if error_body.says_too_many_tokens() => throttled(rest),
         429 => {
             throttle.pause(status, retry_after, answer.sent_at);
             throttled(retry_after)
         }
-        400 | 401 | 404 if complaint.is_basiqs() => BasiqError::KeyRefused,
-        403 if complaint.is_basiqs() && complaint.says_disabled() => BasiqError::KeyRefused,
-        403 if complaint.is_basiqs() => throttled(rest),
-        _ => complaint.status(status),
+        400 | 401 | 404 if error_body.is_basiqs() => BasiqError::KeyRefused,
+        403 if error_body.is_basiqs() && error_body.says_disabled() => BasiqError::KeyRefused,
+        403 if error_body.is_basiqs() => throttled(rest),
+        _ => error_body.status(status),
     };
-    answer.judge(matches!(
+    answer.report_usable(matches!(
         error,
         BasiqError::KeyRefused | BasiqError::Throttled { .. }
     ));

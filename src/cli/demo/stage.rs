@@ -1,14 +1,9 @@
 //! The parts of the demo: a sandbox, a relay on a temporary store, and a receiver, on loopback ports.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
@@ -111,10 +106,7 @@ impl DemoStage {
     /// Returns a channel with the events that arrive at the callback of a scenario.
     pub(super) fn subscribe(&self, slug: &str) -> mpsc::UnboundedReceiver<Received> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let mut subscribers = self
-            .subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self.subscribers.lock();
         subscribers.insert(format!("/hooks/{slug}"), sender);
         receiver
     }
@@ -316,7 +308,7 @@ async fn receive(
     let subscribers = Arc::clone(subscribers);
     tasks.spawn(async move {
         while let Some(event) = events.recv().await {
-            let all = subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = subscribers.lock();
             if let Some(subscriber) = all.get(&event.path) {
                 // A scenario that has ended no longer receives.
                 drop(subscriber.send(event));

@@ -190,13 +190,13 @@ impl CallbackSender {
             }
         })?;
         let first = vetted.first().copied().ok_or(AttemptError::Internal)?;
-        let seat = self.addresses.enter(url.host(), first);
-        let seat = seat.ok_or(Failure::NoRoom)?;
+        let permit = self.addresses.enter(url.host(), first);
+        let permit = permit.ok_or(Failure::NoRoom)?;
         let reply = self.exchange(request, url, &vetted, until).await;
         match &reply {
             // no request was sent, so the failure says nothing about the address
-            Err(failed) if failed.error == AttemptError::NoResources => drop(seat),
-            answered => seat.ended(answered.is_ok()),
+            Err(failed) if failed.error == AttemptError::NoResources => drop(permit),
+            answered => permit.ended(answered.is_ok()),
         }
         reply.map_err(|failed| {
             debug!(delivery.id = %due.id, why = failed.detail, "the callback did not answer");

@@ -8,6 +8,7 @@ use rand::Rng;
 use tracing::{debug, info, warn};
 
 use crate::{
+    clock::later,
     delivery::{
         AttemptOutcome, CallbackResponse,
         retry::{AttemptEnd, after_attempt, parse_retry_after, whole_schedule},
@@ -111,7 +112,7 @@ impl DeliveryWorker {
     pub(super) fn expire(&mut self, due: &DueDelivery) {
         warn!(
             delivery.id = %due.id, event.id = %due.event_id, watch.id = %due.watch_id,
-            job.id = %due.job_id, "the event spoiled before it was delivered"
+            job.id = %due.job_id, "the event expired before it was delivered"
         );
         self.unrecorded.push(Conclusion {
             result: AttemptResult {
@@ -130,7 +131,7 @@ impl DeliveryWorker {
         // if the clock was set back, `asked` is in the future and the search runs again
         let whole = whole_schedule(&self.schedule);
         let every = ask_every(whole);
-        let is_early = |asked: Timestamp| asked <= now && now < after(asked, every);
+        let is_early = |asked: Timestamp| asked <= now && now < later(asked, every);
         if asked.is_some_and(is_early) {
             return Ok(());
         }
@@ -152,10 +153,6 @@ impl DeliveryWorker {
         self.asked_for_waiting = (given_up.len() < END_AT_ONCE).then_some(now);
         Ok(())
     }
-}
-
-fn after(time: Timestamp, by: Duration) -> Timestamp {
-    time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// Returns the interval at which the worker searches for deliveries to give up, for a schedule of this whole span.

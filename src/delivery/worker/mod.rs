@@ -141,7 +141,7 @@ impl DeliveryWorker {
         }
     }
 
-    async fn wait_for_landing(&mut self) {
+    async fn wait_for_completion(&mut self) {
         if let Some(completion) = self.completions.1.recv().await {
             self.conclude(completion);
         }
@@ -169,8 +169,8 @@ impl DeliveryWorker {
         );
         let work =
             async { tokio::join!(record(&*store, &ended), claim_some(&*store, claim, &hosts)) };
-        let desk = store.new_deliveries();
-        let (recorded, claimed) = desk.receive_during(work, |new| self.send(new)).await;
+        let dispatch = store.new_deliveries();
+        let (recorded, claimed) = dispatch.receive_during(work, |new| self.send(new)).await;
         self.refused = recorded.is_err();
         let had_ended = !self.refused && !ended.is_empty();
         match &recorded {
@@ -200,7 +200,7 @@ impl DeliveryWorker {
                 &due, started_at,
             ))),
             due,
-            landed: self.completions.0.clone(),
+            completed: self.completions.0.clone(),
             wake: self.wake.clone(),
         };
         let sender = self.sender.clone();
@@ -258,8 +258,8 @@ impl Worker for DeliveryWorker {
 
     async fn rest(&mut self, so_long: Duration) {
         let store = Arc::clone(&self.store);
-        let (desk, resting) = (store.new_deliveries(), tokio::time::sleep(so_long));
-        desk.receive_during(resting, |new| self.send(new)).await;
+        let (dispatch, resting) = (store.new_deliveries(), tokio::time::sleep(so_long));
+        dispatch.receive_during(resting, |new| self.send(new)).await;
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
@@ -270,7 +270,7 @@ impl Worker for DeliveryWorker {
             self.take_completions();
             match self.record().await {
                 Ok(()) if self.in_flight() == 0 => return Ok(()),
-                Ok(()) => self.wait_for_landing().await,
+                Ok(()) => self.wait_for_completion().await,
                 Err(failure) if tries == 0 => return Err(failure.into()),
                 Err(_) => {
                     tries -= 1;
@@ -308,7 +308,7 @@ struct Flight {
     due: Arc<DueDelivery>,
     /// The outcome to send. Until the attempt ends, this is an internal error, which a panic leaves in place.
     outcome: Option<AttemptOutcome>,
-    landed: UnboundedSender<Completion>,
+    completed: UnboundedSender<Completion>,
     wake: Wake,
 }
 
@@ -323,7 +323,7 @@ impl Drop for Flight {
         if let Some(outcome) = self.outcome.take() {
             let due = Arc::clone(&self.due);
             // the send fails only if the worker is gone: then the lease expires
-            self.landed.send(Completion { due, outcome }).ok();
+            self.completed.send(Completion { due, outcome }).ok();
             self.wake.ring();
         }
     }

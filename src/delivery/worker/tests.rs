@@ -141,11 +141,11 @@ async fn gone_and_dead_end_a_delivery() {
 }
 
 #[tokio::test]
-async fn an_event_that_spoiled_before_its_attempt_is_not_sent() {
+async fn an_event_that_expired_before_its_attempt_is_not_sent() {
     let host = FakeHost::plays(HostReply::Status("200 OK")).await;
-    let mut spoiled = due(&host.url("app.example"));
-    spoiled.deadline = Some(now());
-    let mut setup = setup(&local_config(), vec![spoiled]);
+    let mut expired = due(&host.url("app.example"));
+    expired.deadline = Some(now());
+    let mut setup = setup(&local_config(), vec![expired]);
     setup.settle().await;
     assert_eq!(setup.next(), [AfterAttempt::Expired]);
     assert_eq!(setup.outbox.recorded()[0].attempt, None);

@@ -8,19 +8,21 @@ use axum::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::sandbox::{
-    Sandbox,
-    bank::find_bank,
-    error::ApiError,
-    http::{
-        extract::{BaseUrl, JsonBody, ServerToken},
-        filter::ListQuery,
+use crate::{
+    clock::later,
+    sandbox::{
+        Sandbox,
+        bank::find_bank,
+        error::ApiError,
+        http::{
+            extract::{BaseUrl, JsonBody, ServerToken},
+            filter::ListQuery,
+        },
+        plan::BankLogin,
+        script::Origin,
+        state::{NewConnection, SandboxConnection, SandboxState, StartedJob},
+        view::{date, institution, job_created},
     },
-    life::later,
-    plan::BankLogin,
-    script::Origin,
-    state::{NewConnection, SandboxConnection, SandboxState, StartedJob},
-    view::{date, institution, job_created},
 };
 
 /// How long a connection is valid: a year, like Basiq's consents.

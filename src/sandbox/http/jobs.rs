@@ -10,6 +10,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
+    clock::later,
     domain::JobId,
     sandbox::{
         Sandbox,
@@ -18,7 +19,7 @@ use crate::{
             extract::{BaseUrl, ClientToken, JsonBody, ServerToken},
             filter::ListQuery,
         },
-        life::{ScriptedJob, later, scaled},
+        life::{ScriptedJob, scaled},
         state::StoredJob,
         view::{job_created, job_list_item, job_view},
     },
@@ -99,7 +100,7 @@ pub(super) async fn list(
 }
 
 fn check_id(id: &str) -> Result<(), ApiError> {
-    let misfit = |_| ApiError::not_valid("jobId", "ScriptedJob ID value is not valid.");
+    let misfit = |_| ApiError::not_valid("jobId", "Job ID value is not valid.");
     id.parse::<JobId>().map(|_| ()).map_err(misfit)
 }
 

@@ -11,15 +11,6 @@ mod tokens;
 mod users;
 mod watchful;
 
-#[cfg(test)]
-mod challenges;
-#[cfg(test)]
-mod desk;
-#[cfg(test)]
-mod manners;
-#[cfg(test)]
-mod walkthrough;
-
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
@@ -88,3 +79,6 @@ async fn no_route(request: Request) -> ApiError {
     let (method, path) = (request.method(), request.uri().path());
     ApiError::not_found(&format!("The sandbox has no {method} {path}."))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::sandbox::script::{JobScript, ScriptChallenge, ScriptStep, StepEnd};
+use crate::{
+    clock::later,
+    sandbox::script::{JobScript, ScriptChallenge, ScriptStep, StepEnd},
+};
 
 /// How long the bank checks an answer before the step succeeds.
 const CHECKING: Duration = Duration::from_secs(1);
@@ -259,15 +262,6 @@ impl ScriptedJob {
 /// Returns how long a duration takes on a clock that runs `speed` times faster.
 pub(super) fn scaled(duration: Duration, speed: f64) -> Duration {
     Duration::try_from_secs_f64(duration.as_secs_f64() / speed).unwrap_or(Duration::MAX)
-}
-
-/// Adds a duration to a time. Returns the maximum timestamp on overflow.
-pub(super) fn later(time: Timestamp, by: Duration) -> Timestamp {
-    i64::try_from(by.as_millis())
-        .ok()
-        .and_then(|millis| time.as_millisecond().checked_add(millis))
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

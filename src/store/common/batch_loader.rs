@@ -173,16 +173,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn those_that_wait_share_a_look_and_each_gets_its_own_answer() {
         let (told, mut asked) = mpsc::unbounded_channel();
-        let lookups = BatchLoader::start(Doubles(told), Fleet::alone());
+        let loader = BatchLoader::start(Doubles(told), Fleet::alone());
         let waiting = async {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            join_all([3, 13, 5, 3].map(|key| lookups.find(key))).await
+            join_all([3, 13, 5, 3].map(|key| loader.find(key))).await
         };
-        let (first, later) = tokio::join!(lookups.find(2), waiting);
+        let (first, later) = tokio::join!(loader.find(2), waiting);
         assert_eq!(first.unwrap(), 4);
         let later: Vec<_> = later.into_iter().map(Result::ok).collect();
         assert_eq!(later, [Some(6), None, Some(10), Some(6)]);
-        drop(lookups);
+        drop(loader);
         assert_eq!(asked.recv().await, Some(vec![2]));
         assert_eq!(asked.recv().await, Some(vec![3, 5, 13]));
         assert_eq!(asked.recv().await, None);
@@ -191,8 +191,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_look_that_fails_is_told_to_all_who_share_it() {
         let (told, _asked) = mpsc::unbounded_channel();
-        let lookups = BatchLoader::start(Doubles(told), Fleet::alone());
-        for told in join_all([0, 1].map(|key| lookups.find(key))).await {
+        let loader = BatchLoader::start(Doubles(told), Fleet::alone());
+        for told in join_all([0, 1].map(|key| loader.find(key))).await {
             assert!(matches!(told, Err(StoreError::Unavailable(_))));
         }
     }
@@ -202,10 +202,10 @@ mod tests {
         let (told, _asked) = mpsc::unbounded_channel();
         let share = Fleet::alone();
         share.set_size(relays);
-        let lookups = BatchLoader::start(Doubles(told), share);
+        let loader = BatchLoader::start(Doubles(told), share);
         let began = Instant::now();
         for key in [1, 2] {
-            lookups.find(key).await.unwrap();
+            loader.find(key).await.unwrap();
         }
         began.elapsed()
     }

@@ -61,11 +61,11 @@ pub(in crate::store) fn secrets_of<R: AnyRow>(
 /// Sets the lease in the rows, which the caller then writes. A delivery that cannot be read is left to later claims.
 pub(in crate::store) fn claim_new(
     news: &mut [NewEventRow],
-    slots: &mut CapacityPermit<DueDelivery>,
+    permits: &mut CapacityPermit<DueDelivery>,
     blockers: &Blockers,
     secrets: &HashMap<i64, ClientSecrets>,
 ) -> Vec<DueDelivery> {
-    let lease = LeaseId::new(slots.claim().now);
+    let lease = LeaseId::new(permits.claim().now);
     let mut watches: HashSet<String> = HashSet::new();
     let mut claimed = Vec::new();
     for row in news {
@@ -74,7 +74,7 @@ pub(in crate::store) fn claim_new(
         let Some(secrets) = secrets.get(&row.client_id) else {
             continue;
         };
-        if blocked || watches.contains(&row.watch_id) || !slots.take(&row.host) {
+        if blocked || watches.contains(&row.watch_id) || !permits.take(&row.host) {
             continue;
         }
         match due(row, lease, secrets) {

@@ -88,9 +88,9 @@ impl<'l> DurationSamples<'l> {
         let mut lessons = Self::default();
         let taught = looks
             .iter()
-            .filter_map(|look| Some((look.lesson.as_ref()?, look.at)));
-        for (lesson, at) in taught {
-            lessons.add(lesson, at);
+            .filter_map(|look| Some((look.sample.as_ref()?, look.at)));
+        for (sample, at) in taught {
+            lessons.add(sample, at);
         }
         lessons
     }
@@ -133,27 +133,27 @@ impl<'l> DurationSamples<'l> {
         rows.collect()
     }
 
-    fn add(&mut self, lesson: &'l DurationSample, at: Timestamp) {
-        if let (Some(connection_id), Some(bank)) = (&lesson.connection_id, &lesson.institution_id) {
+    fn add(&mut self, sample: &'l DurationSample, at: Timestamp) {
+        if let (Some(connection_id), Some(bank)) = (&sample.connection_id, &sample.institution_id) {
             let place = slot(connection_id);
             self.banks.insert(place, (connection_id, bank));
         }
-        if let Some(bank) = &lesson.institution_id {
-            let kind = self.kinds.entry((bank, &lesson.job_type)).or_default();
-            kind.add(lesson, at);
-            let asked = lesson.averages.map(|averages| (averages, at));
+        if let Some(bank) = &sample.institution_id {
+            let kind = self.kinds.entry((bank, &sample.job_type)).or_default();
+            kind.add(sample, at);
+            let asked = sample.averages.map(|averages| (averages, at));
             kind.averages = asked.or(kind.averages);
         }
-        if !lesson.stages.is_empty() {
-            let kind = (ALL_BANKS, lesson.job_type.as_str());
-            self.kinds.entry(kind).or_default().add(lesson, at);
+        if !sample.stages.is_empty() {
+            let kind = (ALL_BANKS, sample.job_type.as_str());
+            self.kinds.entry(kind).or_default().add(sample, at);
         }
     }
 }
 
 impl Taught {
-    fn add(&mut self, lesson: &DurationSample, at: Timestamp) {
-        self.stages.extend(lesson.stages.iter().cloned());
+    fn add(&mut self, sample: &DurationSample, at: Timestamp) {
+        self.stages.extend(sample.stages.iter().cloned());
         self.at = self.at.max(at);
     }
 

@@ -12,6 +12,7 @@ mod error;
 mod gather;
 mod hosts;
 mod looks;
+mod migrations;
 mod outbox;
 mod registration_batcher;
 mod registrations;
@@ -43,6 +44,7 @@ pub(super) use self::{
     looks::{
         ChangeRow, FailureRow, NewEventRow, changes, claims, held, jobs, later_news, news, reports,
     },
+    migrations::embedded,
     outbox::{DeliveryCandidate, choose, full_hosts},
     registration_batcher::{RegisterBatch, RegistrationBatcher, RegistrationResults},
     registrations::{

@@ -15,7 +15,7 @@ pub(in crate::store) struct DeliveryCandidate {
     /// The time since which it is due, in milliseconds.
     ready_at: i64,
     /// Whether it has a deadline.
-    spoils: bool,
+    expires: bool,
     /// Whether its host is probed, that is, tried by one attempt to find out whether it answers again.
     probed: bool,
 }
@@ -28,7 +28,7 @@ impl DeliveryCandidate {
             watch_id: cells.get("watch_id")?,
             host: cells.get("host")?,
             ready_at: cells.get("ready_at")?,
-            spoils: cells.get("spoils")?,
+            expires: cells.get("expires")?,
             probed: cells.get("probed")?,
         })
     }
@@ -47,7 +47,7 @@ impl DeliveryCandidate {
     }
 
     fn is_probe(&self) -> bool {
-        self.probed && !self.spoils
+        self.probed && !self.expires
     }
 }
 

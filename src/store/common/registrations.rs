@@ -249,7 +249,7 @@ pub(in crate::store) fn due_rows<'n>(
         let lease_id = room
             .as_mut()
             .filter(|_| known.is_none())
-            .and_then(|(lease, slots)| slots.take(BASIQ).then(|| lease.to_string()));
+            .and_then(|(lease, permits)| permits.take(BASIQ).then(|| lease.to_string()));
         let memory = match known.flatten() {
             Some(memory) => afresh(&memory)?,
             None => unknown.clone(),

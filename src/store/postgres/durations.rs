@@ -99,12 +99,12 @@ impl LoadBatch for PostgresDurationLoader {
 /// the same few rows, and nobody should lock them while a commit reaches the disk. A lost sample does no harm.
 #[derive(Debug)]
 pub(super) struct DurationRecorder {
-    queue: mpsc::Sender<AttemptEffect>,
+    queue: mpsc::Sender<RecordedLooks>,
     _task: JoinSet<()>,
 }
 
 /// Looks, and the jobs whose looks were recorded.
-type AttemptEffect = (Arc<[Look]>, Vec<JobId>);
+type RecordedLooks = (Arc<[Look]>, Vec<JobId>);
 
 impl DurationRecorder {
     /// Starts the task that records durations. With n relays, it waits (n − 1) × its last transaction's time, at
@@ -120,8 +120,8 @@ impl DurationRecorder {
     }
 
     /// Queues looks for recording. If the queue is full, their samples are lost.
-    pub(super) fn listen_to(&self, looks: Arc<[Look]>, recorded: Vec<JobId>) {
-        if looks.iter().any(|look| look.lesson.is_some()) {
+    pub(super) fn record(&self, looks: Arc<[Look]>, recorded: Vec<JobId>) {
+        if looks.iter().any(|look| look.sample.is_some()) {
             let heard = self.queue.try_send((looks, recorded));
             if heard.is_err() {
                 debug!("what looks taught is lost: too much waits to be learned");
@@ -131,7 +131,7 @@ impl DurationRecorder {
 }
 
 /// Records all queued looks together, one transaction after the other, until the queue is closed.
-async fn learn_all(pool: ConnectionPool, share: Fleet, mut queue: mpsc::Receiver<AttemptEffect>) {
+async fn learn_all(pool: ConnectionPool, share: Fleet, mut queue: mpsc::Receiver<RecordedLooks>) {
     let mut waiting = Vec::with_capacity(BATCHES);
     while queue.recv_many(&mut waiting, BATCHES).await > 0 {
         let began = Instant::now();

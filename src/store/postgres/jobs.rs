@@ -115,20 +115,20 @@ impl JobStore for PgStore {
 
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
         let handing = looks::DispatchContext {
-            desk: &self.0.new_deliveries,
+            dispatch: &self.0.new_deliveries,
             sealer: &self.0.sealer,
-            arbiter: self.0.arbiter,
+            lease_clock: self.0.lease_clock,
         };
-        let (recorded, handed) = self
+        let (recorded, sent) = self
             .write((&looks, handing), |connection, (looks, handing)| {
                 Box::pin(looks::record(connection, looks, handing))
             })
             .await?;
-        if let Some((slots, deliveries)) = handed {
+        if let Some((slots, deliveries)) = sent {
             slots.hand(deliveries);
         }
         self.announce_events(&looks);
-        self.0.learner.listen_to(looks, recorded.clone());
+        self.0.recorder.record(looks, recorded.clone());
         Ok(recorded)
     }
 

@@ -99,11 +99,11 @@ pub(super) const ADD_FAILURES: &str = "INSERT INTO connection_failures (connecti
 /// What a transaction needs to claim new deliveries for a worker.
 pub(super) struct DispatchContext<'h> {
     /// The capacity that workers offer for new deliveries.
-    pub(super) desk: &'h NewDeliveries,
+    pub(super) dispatch: &'h NewDeliveries,
     /// Decrypts the signing secrets of clients.
     pub(super) sealer: &'h Sealer,
     /// The clock that claims are judged by.
-    pub(super) arbiter: LeaseClock,
+    pub(super) lease_clock: LeaseClock,
 }
 
 /// Records looks. Returns the jobs whose leases still held, and the new deliveries that were claimed at once.
@@ -116,7 +116,7 @@ pub(super) async fn record(
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let handed = change_watches(connection, &looks, handing).await?;
+    let sent = change_watches(connection, &looks, handing).await?;
     for look in &looks {
         if let OutageChange::Began(bank, next_look_at) = &look.outage {
             begin_outage(connection, bank, *next_look_at).await?;
@@ -126,7 +126,7 @@ pub(super) async fn record(
     record_jobs(connection, &looks, succeeded).await?;
     add_failures(connection, &failures).await?;
     let recorded = looks.iter().map(|look| look.job_id.clone());
-    Ok((recorded.collect(), handed))
+    Ok((recorded.collect(), sent))
 }
 
 /// Returns the looks whose leases still hold, and locks their jobs.
@@ -184,14 +184,14 @@ async fn add_events(
     let added: HashSet<_> = added.into_iter().collect();
     news.retain(|row| added.contains(&row.event_id));
     supersede(connection, &later_news(&news)).await?;
-    let handed = match handing.desk.slots() {
-        Some(slots) => Some(claim(connection, &mut news, slots, handing).await?),
+    let sent = match handing.dispatch.permits() {
+        Some(permits) => Some(claim(connection, &mut news, permits, handing).await?),
         None => None,
     };
-    let claim = handed.as_ref().map(|(slots, _)| slots.claim());
-    let now = claim.and_then(|claim| handing.arbiter.now(claim.now));
+    let claim = sent.as_ref().map(|(permits, _)| permits.claim());
+    let now = claim.and_then(|claim| handing.lease_clock.now(claim.now));
     add_deliveries(connection, &news, (now, claim)).await?;
-    Ok(handed)
+    Ok(sent)
 }
 
 /// Supersedes the pending deliveries of these watches, after it locks them.
@@ -219,13 +219,13 @@ async fn supersede(
 async fn claim(
     connection: &mut PgSession<'_>,
     news: &mut [NewEventRow],
-    mut slots: CapacityPermit<DueDelivery>,
+    mut permits: CapacityPermit<DueDelivery>,
     handing: &DispatchContext<'_>,
 ) -> Result<(CapacityPermit<DueDelivery>, Vec<DueDelivery>), StoreError> {
     let blockers = sqlx::query(BLOCKERS)
         .bind(columns(news, |row| row.host.as_str()))
         .bind(columns(&later_news(news), |row| row.watch_id.as_str()))
-        .bind(handing.arbiter.now(slots.claim().now))
+        .bind(handing.lease_clock.now(permits.claim().now))
         .fetch_all(&mut *connection)
         .await?;
     let secrets = sqlx::query(SECRETS)
@@ -233,8 +233,8 @@ async fn claim(
         .fetch_all(connection)
         .await?;
     let secrets = secrets_of(&secrets, handing.sealer);
-    let claimed = claim_new(news, &mut slots, &Blockers::read(&blockers)?, &secrets);
-    Ok((slots, claimed))
+    let claimed = claim_new(news, &mut permits, &Blockers::read(&blockers)?, &secrets);
+    Ok((permits, claimed))
 }
 
 async fn add_deliveries(

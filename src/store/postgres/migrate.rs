@@ -1,17 +1,38 @@
 //! Migrates the tables. Each migration runs once, however many relays start together.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use sqlx::migrate::Migrator;
 use tracing::info;
 
 use crate::store::{
     StoreError,
-    common::{from_migration, is_connection_lost},
+    common::{self, from_migration, is_connection_lost},
     postgres::pool::ConnectionPool,
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/postgres/migrations");
+pub(in crate::store) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    common::embedded(&[
+        (
+            1,
+            "the relay",
+            include_str!("migrations/0001_the_relay.sql"),
+        ),
+        (
+            2,
+            "the fleet",
+            include_str!("migrations/0002_the_fleet.sql"),
+        ),
+        (3, "searches", include_str!("migrations/0003_searches.sql")),
+        (4, "traces", include_str!("migrations/0004_traces.sql")),
+        (
+            5,
+            "error details",
+            include_str!("migrations/0005_error_details.sql"),
+        ),
+        (6, "pings", include_str!("migrations/0006_pings.sql")),
+    ])
+});
 
 /// The table of the migrations that ran. Version 0 is the row that a relay locks while it runs migrations.
 const TABLE: &str = "CREATE TABLE relay_migrations \

@@ -21,12 +21,10 @@ mod hosts;
 mod indexes;
 mod jobs;
 mod looks;
-mod migrate;
+pub(in crate::store) mod migrate;
 mod notify;
 mod open;
 mod outbox;
-#[cfg(test)]
-mod plans;
 mod pool;
 mod registration;
 mod row;
@@ -99,18 +97,18 @@ pub struct PgStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     sealer: Sealer,
-    arbiter: LeaseClock,
+    lease_clock: LeaseClock,
     share: Fleet,
     /// The number of claims of jobs so far. A claim too small to be divided takes one kind of job, chosen by this
     /// number.
     claims: AtomicU32,
     new_jobs: NewJobs,
     new_deliveries: NewDeliveries,
-    registrar: RegistrationBatcher,
+    registrations: RegistrationBatcher,
     clients: BatchLoader<Vec<u8>, Option<Client>>,
     paces: BatchLoader<DurationKey, DurationsFound>,
-    announcer: Notifier,
-    learner: DurationRecorder,
+    notifier: Notifier,
+    recorder: DurationRecorder,
     pool: ConnectionPool,
 }
 
@@ -119,7 +117,7 @@ impl PgStore {
     pub async fn open(
         options: PgConnectOptions,
         sealer: Sealer,
-        arbiter: LeaseClock,
+        lease_clock: LeaseClock,
     ) -> Result<Self, OpenError> {
         let pool = ConnectionPool::new(options);
         open::check(&pool).await?;
@@ -132,13 +130,13 @@ impl PgStore {
         let new_jobs = NewJobs::default();
         let registering = registration::PostgresRegistration {
             pool: pool.clone(),
-            arbiter,
+            lease_clock,
             new_jobs: new_jobs.clone(),
         };
         Ok(Self(Arc::new(Inner {
             sealer,
-            arbiter,
-            registrar: RegistrationBatcher::start(registering, share.clone()),
+            lease_clock,
+            registrations: RegistrationBatcher::start(registering, share.clone()),
             clients: BatchLoader::start(clients, share.clone()),
             paces: BatchLoader::start(
                 durations::PostgresDurationLoader(pool.clone()),
@@ -147,8 +145,8 @@ impl PgStore {
             claims: AtomicU32::default(),
             new_jobs,
             new_deliveries: NewDeliveries::default(),
-            announcer: Notifier::start(pool.clone()),
-            learner: DurationRecorder::start(pool.clone(), share.clone()),
+            notifier: Notifier::start(pool.clone()),
+            recorder: DurationRecorder::start(pool.clone(), share.clone()),
             share,
             pool,
         })))
@@ -173,7 +171,7 @@ impl PgStore {
 
     /// Returns the time to judge claims by, or `None` for the database's clock.
     fn now(&self, now: Timestamp) -> Option<i64> {
-        self.0.arbiter.now(now)
+        self.0.lease_clock.now(now)
     }
 
     /// Runs one transaction. Runs it again after a conflict with another one.
@@ -198,3 +196,6 @@ impl PgStore {
         self.0.pool.read().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,7 +182,7 @@ impl PgStore {
             return;
         };
         let topic = Topic::ALL.into_iter().find(|known| known.word() == topic);
-        if let Some(topic) = topic.filter(|_| from != self.0.announcer.own) {
+        if let Some(topic) = topic.filter(|_| from != self.0.notifier.own) {
             hear(topic);
         }
     }
@@ -190,7 +190,7 @@ impl PgStore {
     pub(super) fn announce_registrations(&self, registered: &[Registration]) {
         let is_new = |one: &Registration| matches!(one, Registration::Created(_));
         if registered.iter().any(is_new) {
-            self.0.announcer.notify(Topic::Jobs);
+            self.0.notifier.notify(Topic::Jobs);
         }
     }
 
@@ -202,6 +202,6 @@ impl PgStore {
     }
 
     pub(super) fn announce_deliveries(&self) {
-        self.0.announcer.notify(Topic::Deliveries);
+        self.0.notifier.notify(Topic::Deliveries);
     }
 }

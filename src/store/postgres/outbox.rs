@@ -56,7 +56,7 @@ macro_rules! oldest {
     ($of:literal, $kind:literal) => {
         concat!(
             "LATERAL (SELECT c.delivery_id, c.watch_id, c.host, c.ready_at, \
-             c.deadline IS NOT NULL AS spoils FROM deliveries c WHERE c.host = ",
+             c.deadline IS NOT NULL AS expires FROM deliveries c WHERE c.host = ",
             $of,
             ".host AND c.ready_at <= ",
             now!("$2"),
@@ -87,7 +87,7 @@ macro_rules! first {
 /// host, only deliveries with a deadline.
 pub(super) const DUE: &str = concat!(
     hosts!(),
-    "SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, d.spoils, \
+    "SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, d.expires, \
      EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host AND f.pauses > 0) AS probed \
      FROM hosts CROSS JOIN ",
     oldest!("hosts", ""),

@@ -3,11 +3,12 @@
 use std::{
     future::Future,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard};
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
@@ -341,10 +342,8 @@ impl ConnectionPool {
         }
     }
 
-    /// Locks the list of warm connections. Each change is a single step, so the list is consistent even if the
-    /// lock is poisoned.
     fn warm(&self) -> MutexGuard<'_, Vec<Warm>> {
-        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+        self.warm.lock()
     }
 }
 

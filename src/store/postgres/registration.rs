@@ -79,19 +79,19 @@ pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, 
 /// Registers watches in the database, and dispatches new jobs to the tracker.
 pub(super) struct PostgresRegistration {
     pub(super) pool: ConnectionPool,
-    pub(super) arbiter: LeaseClock,
+    pub(super) lease_clock: LeaseClock,
     pub(super) new_jobs: NewJobs,
 }
 
 /// The tracker's capacity for new jobs, and the clock that claims are judged by.
-type DispatchContext<'h> = (&'h NewJobs, LeaseClock);
+type NewJobDispatch<'h> = (&'h NewJobs, LeaseClock);
 
 #[async_trait]
 impl RegisterBatch for PostgresRegistration {
     const AT_ONCE: usize = 1;
 
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError> {
-        let handing = (&self.new_jobs, self.arbiter);
+        let handing = (&self.new_jobs, self.lease_clock);
         for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
             let registered = self
                 .pool
@@ -102,9 +102,9 @@ impl RegisterBatch for PostgresRegistration {
                     },
                 )
                 .await?;
-            if let Some((answers, handed)) = registered {
-                if let Some((slots, jobs)) = handed {
-                    slots.hand(jobs);
+            if let Some((answers, sent)) = registered {
+                if let Some((permits, jobs)) = sent {
+                    permits.hand(jobs);
                 }
                 return Ok(answers.into_iter().map(Ok).collect());
             }
@@ -118,14 +118,14 @@ async fn register(
     connection: &mut PgSession<'_>,
     new: &[NewWatch],
     lock: &'static str,
-    handing: DispatchContext<'_>,
+    handing: NewJobDispatch<'_>,
 ) -> Result<Option<(Vec<Registration>, Dispatched<DueJob>)>, StoreError> {
     let clients = clients(connection, new, lock).await?;
     if lock == SHARE_CLIENTS && is_near_cap(new, &clients, NEAR_CAP) {
         return Ok(None);
     }
     let (decisions, fresh) = decide(new, &open_watches(connection, new).await?, clients);
-    let (added, handed) = add(connection, &fresh, handing).await?;
+    let (added, sent) = add(connection, &fresh, handing).await?;
     let mut answers = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
         answers.push(match answer(new, decision, &added) {
@@ -147,7 +147,7 @@ async fn register(
             }
         });
     }
-    Ok(Some((answers, handed)))
+    Ok(Some((answers, sent)))
 }
 
 async fn clients(
@@ -184,14 +184,14 @@ async fn open_watches(
 async fn add(
     connection: &mut PgSession<'_>,
     new: &[&NewWatch],
-    (desk, arbiter): DispatchContext<'_>,
+    (dispatch, lease_clock): NewJobDispatch<'_>,
 ) -> Result<(HashSet<String>, Dispatched<DueJob>), StoreError> {
     if new.is_empty() {
         return Ok((HashSet::new(), None));
     }
-    let slots = desk.slots();
-    let mut room = slots.map(|slots| (LeaseId::new(slots.claim().now), slots));
-    let claimed = add_jobs(connection, new, (room.as_mut(), arbiter)).await?;
+    let permits = dispatch.permits();
+    let mut room = permits.map(|permits| (LeaseId::new(permits.claim().now), permits));
+    let claimed = add_jobs(connection, new, (room.as_mut(), lease_clock)).await?;
     let rows = watch_rows(new)?;
     let added: Vec<String> = sqlx::query_scalar(ADD_WATCHES)
         .bind(columns(&rows, |row| row.watch_id.as_str()))
@@ -211,18 +211,18 @@ async fn add(
         .fetch_all(connection)
         .await?;
     let added = added.into_iter().collect();
-    let handed = room.map(|(lease, slots)| {
+    let sent = room.map(|(lease, permits)| {
         let claimed = claimed.iter().map(String::as_str).collect();
-        (slots, claimed_jobs(new, &added, claimed, lease))
+        (permits, claimed_jobs(new, &added, claimed, lease))
     });
-    Ok((added, handed))
+    Ok((added, sent))
 }
 
 /// Makes jobs due. Returns the jobs that were claimed as they were added.
 async fn add_jobs(
     connection: &mut PgSession<'_>,
     new: &[&NewWatch],
-    (mut room, arbiter): (Option<&mut NewClaim>, LeaseClock),
+    (mut room, lease_clock): (Option<&mut NewClaim>, LeaseClock),
 ) -> Result<Vec<String>, StoreError> {
     let jobs: Vec<_> = new.iter().map(|new| new.request.job_id.as_str()).collect();
     let resting = sqlx::query(RESTING)
@@ -230,13 +230,13 @@ async fn add_jobs(
         .fetch_all(&mut *connection)
         .await?;
     let rows = due_rows(new, known(&resting)?, room.as_deref_mut())?;
-    let claim = room.as_ref().map(|(_, slots)| slots.claim());
+    let claim = room.as_ref().map(|(_, permits)| permits.claim());
     let leases: Vec<(String, Option<String>)> = sqlx::query_as(ADD_JOBS)
         .bind(columns(&rows, |row| row.job_id))
         .bind(columns(&rows, |row| row.at))
         .bind(columns(&rows, |row| row.memory.as_str()))
         .bind(columns(&rows, |row| row.lease_id.as_deref()))
-        .bind(claim.and_then(|claim| arbiter.now(claim.now)))
+        .bind(claim.and_then(|claim| lease_clock.now(claim.now)))
         .bind(claim.map(|claim| millis(claim.lease)))
         .fetch_all(connection)
         .await?;

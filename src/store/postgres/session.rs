@@ -6,8 +6,7 @@
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use sqlx::{
-    ConnectOptions, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
-    Transaction,
+    ConnectOptions, Either, Execute, Executor, PgConnection, Postgres, SqlStr, Transaction,
     error::BoxDynError,
     postgres::{PgArguments, PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
@@ -99,13 +98,6 @@ impl<'c, 's: 'c> Executor<'c> for &'c mut PgSession<'s> {
         'c: 'e,
     {
         self.connection.prepare_with(sql, parameters)
-    }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        self.connection.describe(sql)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::{
     collections::HashSet,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tracing::error;
 
 use crate::{
@@ -124,11 +125,7 @@ impl FileHealth {
 
     /// Returns the rows that are skipped.
     pub(super) fn left_alone(&self) -> MutexGuard<'_, SkippedRows> {
-        // each change is a single step, so the data is consistent even if the lock is poisoned
-        self.0
-            .left_alone
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.left_alone.lock()
     }
 }
 

@@ -5,8 +5,9 @@ use std::{
     fs::{self, File, Metadata},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
+
+use parking_lot::Mutex;
 
 /// The endings of the files that SQLite keeps beside the database while it is open.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
@@ -45,11 +46,7 @@ impl OpenedFiles {
         if let Some(fate) = fate_of(&self.database, self.identity)? {
             return Ok(Some(fate));
         }
-        // each change is a single step, so the data is consistent even if the lock is poisoned
-        let mut companions = self
-            .companions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut companions = self.companions.lock();
         for (ending, known) in COMPANIONS.iter().zip(companions.iter_mut()) {
             let path = beside(&self.database, ending);
             let Some(known) = known else {

@@ -75,11 +75,11 @@ impl JobStore for SqliteStore {
         let all = Arc::clone(&looks);
         let recorded = self
             .write(move |connection| looks::record(connection, &all, &handing, OptionalWork::Done));
-        let (recorded, handed) = match recorded.await {
+        let (recorded, sent) = match recorded.await {
             Err(failure) if failure.is_damage() => return self.record_whole_looks(looks).await,
             recorded => recorded?,
         };
-        if let Some((slots, deliveries)) = handed {
+        if let Some((slots, deliveries)) = sent {
             slots.hand(deliveries);
         }
         Ok(recorded)

@@ -89,7 +89,7 @@ pub(super) fn record(
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let handed = change_watches(connection, &looks, (handing, extras))?;
+    let sent = change_watches(connection, &looks, (handing, extras))?;
     if extras == OptionalWork::Done {
         report_connections(connection, &looks)?;
         learn(connection, &DurationSamples::of(&looks))?;
@@ -101,7 +101,7 @@ pub(super) fn record(
     }
     record_jobs(connection, &looks)?;
     let recorded = looks.iter().map(|look| look.job_id.clone());
-    Ok((recorded.collect(), handed))
+    Ok((recorded.collect(), sent))
 }
 
 fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreError> {
@@ -174,18 +174,18 @@ fn write_changes(
 fn add_events(
     connection: &Connection,
     mut news: Vec<NewEventRow>,
-    (desk, sealer): &SqliteDispatchContext,
+    (dispatch, sealer): &SqliteDispatchContext,
 ) -> Result<Dispatched<DueDelivery>, StoreError> {
     let rows = news
         .iter()
         .map(|row| (&row.event_id, &row.watch_id, &row.told.body, row.at));
     let mut added = execute_each(connection, ADD_EVENT, rows)?.into_iter();
     news.retain(|_| added.next() == Some(true));
-    let handed = match desk.slots() {
-        Some(slots) => Some(claim(connection, &mut news, slots, sealer)?),
+    let sent = match dispatch.permits() {
+        Some(permits) => Some(claim(connection, &mut news, permits, sealer)?),
         None => None,
     };
-    let until = handed.as_ref().map(|(slots, _)| slots.claim());
+    let until = sent.as_ref().map(|(permits, _)| permits.claim());
     let until = until.map(|claim| later(claim.now, claim.lease));
     let later_watches = later_news(&news);
     let later_watches = later_watches.iter().map(|row| (&row.watch_id, row.at));
@@ -204,28 +204,28 @@ fn add_events(
         )
     });
     execute_each(connection, ADD_DELIVERY, deliveries)?;
-    Ok(handed)
+    Ok(sent)
 }
 
 /// Claims new deliveries as far as there is capacity.
 fn claim(
     connection: &Connection,
     news: &mut [NewEventRow],
-    mut slots: CapacityPermit<DueDelivery>,
+    mut permits: CapacityPermit<DueDelivery>,
     sealer: &Sealer,
 ) -> Result<(CapacityPermit<DueDelivery>, Vec<DueDelivery>), StoreError> {
     let hosts: BTreeSet<_> = news.iter().map(|row| row.host.as_str()).collect();
     let hosts = hosts.into_iter().map(|host| (host,));
     let mut blockers = fetch_each(connection, HOST_BLOCKER, hosts)?;
-    let now = slots.claim().now.as_millisecond();
+    let now = permits.claim().now.as_millisecond();
     let later_watches = later_news(news);
     let later_watches = later_watches.iter().map(|row| (&row.watch_id, now));
     blockers.extend(fetch_each(connection, WATCH_BLOCKER, later_watches)?);
     let clients: BTreeSet<_> = news.iter().map(|row| row.client_id).collect();
     let clients = clients.into_iter().map(|client| (client,));
     let secrets = secrets_of(&fetch_each(connection, SECRETS, clients)?, sealer);
-    let claimed = claim_new(news, &mut slots, &Blockers::read(&blockers)?, &secrets);
-    Ok((slots, claimed))
+    let claimed = claim_new(news, &mut permits, &Blockers::read(&blockers)?, &secrets);
+    Ok((permits, claimed))
 }
 
 /// Counts failures of connections. A success deletes the earlier ones.

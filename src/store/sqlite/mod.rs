@@ -7,8 +7,6 @@ mod clients;
 mod clock_step;
 mod console;
 mod counts;
-#[cfg(test)]
-mod damage;
 mod deliveries;
 mod details;
 mod durations;
@@ -20,12 +18,8 @@ mod hints;
 mod hosts;
 mod jobs;
 mod looks;
-#[cfg(test)]
-mod migrated;
 pub(in crate::store) mod open;
 mod outbox;
-#[cfg(test)]
-mod plans;
 mod reader;
 mod registration;
 mod row;
@@ -78,7 +72,7 @@ struct Inner {
     claims: AtomicU32,
     new_jobs: NewJobs,
     new_deliveries: NewDeliveries,
-    registrar: RegistrationBatcher,
+    registrations: RegistrationBatcher,
     clients: BatchLoader<Vec<u8>, Option<Client>>,
     paces: BatchLoader<DurationKey, DurationsFound>,
     writer: Writer,
@@ -127,7 +121,7 @@ impl SqliteStore {
             claims: AtomicU32::default(),
             new_jobs,
             new_deliveries: NewDeliveries::default(),
-            registrar: RegistrationBatcher::start(registering, Fleet::alone()),
+            registrations: RegistrationBatcher::start(registering, Fleet::alone()),
             clients: BatchLoader::start(clients, Fleet::alone()),
             paces: BatchLoader::start(
                 durations::SqliteDurationLoader(reader.clone()),
@@ -188,70 +182,4 @@ fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{ClientStore, UpkeepStore};
-
-    fn setting(connection: &Connection, pragma: &'static str) -> Result<String, StoreError> {
-        let statement = format!("SELECT CAST(v AS TEXT) FROM {pragma}");
-        Ok(connection.query_row(&statement, [], |row| row.get(0))?)
-    }
-
-    #[tokio::test]
-    async fn those_who_open_a_new_file_at_once_all_find_its_tables() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("relay.db");
-        let opening = (0..8).map(|_| SqliteStore::open(&path));
-        for opened in futures_util::future::join_all(opening).await {
-            assert!(opened.unwrap().list_clients().await.unwrap().is_empty());
-        }
-    }
-
-    #[tokio::test]
-    async fn once_closed_the_file_has_all_and_nothing_is_left_beside_it() {
-        let home = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&home.path().join("relay.db"))
-            .await
-            .unwrap();
-        let key = crate::domain::ApiKey::generate().hash();
-        assert!(store.find_client_by_key(&key).await.unwrap().is_none());
-        store.close().await;
-        let left = std::fs::read_dir(home.path()).unwrap();
-        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["relay.db"]);
-        // a caller after the close gets an error
-        assert!(store.find_client_by_key(&key).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn commits_reach_the_disk_and_readers_cannot_write() {
-        let home = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&home.path().join("relay.db"))
-            .await
-            .unwrap();
-        let write = |pragma| store.write(move |connection| setting(connection, pragma));
-        let full = write("(SELECT synchronous AS v FROM pragma_synchronous)").await;
-        assert_eq!(full.unwrap(), "2");
-        let wal = write("(SELECT journal_mode AS v FROM pragma_journal_mode)").await;
-        assert_eq!(wal.unwrap(), "wal");
-        let keys = write("(SELECT foreign_keys AS v FROM pragma_foreign_keys)").await;
-        assert_eq!(keys.unwrap(), "1");
-        // all kinds of connections: the writer, the lookups, and the readers, whose settings the migration shares
-        let in_memory = "(SELECT temp_store AS v FROM pragma_temp_store)";
-        assert_eq!(write(in_memory).await.unwrap(), "2");
-        let looked_up = store
-            .0
-            .reader
-            .read(move |reader| setting(reader, in_memory));
-        assert_eq!(looked_up.await.unwrap(), "2");
-        let read: i64 = sqlx::query_scalar("PRAGMA temp_store")
-            .fetch_one(&store.0.readers)
-            .await
-            .unwrap();
-        assert_eq!(read, 2);
-        let written = sqlx::query("DELETE FROM clients")
-            .execute(&store.0.readers)
-            .await;
-        assert!(written.is_err());
-    }
-}
+mod tests;

@@ -59,7 +59,7 @@ pub(super) const HOSTS: &str = concat!(
 macro_rules! oldest {
     ($kind:literal) => {
         concat!(
-            "SELECT c.delivery_id, c.watch_id, c.host, c.ready_at, c.deadline IS NOT NULL AS spoils, \
+            "SELECT c.delivery_id, c.watch_id, c.host, c.ready_at, c.deadline IS NOT NULL AS expires, \
              ?4 AS probed FROM deliveries c WHERE c.host = ?1 AND c.ready_at <= ?2",
             $kind,
             " AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = c.watch_id \
@@ -71,7 +71,7 @@ macro_rules! oldest {
 pub(super) const OLDEST: &str = oldest!("");
 
 /// Finds the due deliveries of a paused host: only those with a deadline are tried.
-pub(super) const SPOILING: &str = oldest!(" AND c.deadline IS NOT NULL");
+pub(super) const EXPIRING: &str = oldest!(" AND c.deadline IS NOT NULL");
 
 pub(super) const LEASE: &str = "UPDATE deliveries SET lease_id = ?2, lease_until = ?3 \
     WHERE delivery_id IN (SELECT value FROM json_each(?1))";
@@ -288,7 +288,7 @@ pub(super) fn oldest(
         }
     }
     let mut rows = fetch_each(connection, OLDEST, open)?;
-    rows.extend(fetch_each(connection, SPOILING, paused)?);
+    rows.extend(fetch_each(connection, EXPIRING, paused)?);
     Ok(rows)
 }
 

@@ -72,13 +72,13 @@ impl RegisterBatch for SqliteRegistration {
 
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError> {
         self.health.is_whole()?;
-        let (all, desk) = (Arc::clone(&new), self.new_jobs.clone());
+        let (all, dispatch) = (Arc::clone(&new), self.new_jobs.clone());
         let written = self
             .writer
-            .write(move |connection| register(connection, &all, &desk));
-        let (written, handed) = written.await?;
-        if let Some((slots, jobs)) = handed {
-            slots.hand(jobs);
+            .write(move |connection| register(connection, &all, &dispatch));
+        let (written, sent) = written.await?;
+        if let Some((permits, jobs)) = sent {
+            permits.hand(jobs);
         }
         let mut registered = Vec::with_capacity(written.len());
         for (new, written) in new.iter().zip(written) {
@@ -106,13 +106,13 @@ impl SqliteRegistration {
 fn register(
     connection: &Connection,
     new: &[NewWatch],
-    desk: &NewJobs,
+    dispatch: &NewJobs,
 ) -> Result<(Written, Dispatched<DueJob>), StoreError> {
     let clients = clients_of(new).into_iter().map(|client| (client,));
     let clients = fetch_each(connection, CLIENTS, clients)?;
     let open = open_watches(connection, new)?;
     let (decisions, fresh) = decide(new, &open, standings(&clients)?);
-    let (added, handed) = add(connection, &fresh, desk)?;
+    let (added, sent) = add(connection, &fresh, dispatch)?;
     let mut written = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
         written.push(match answer(new, decision, &added) {
@@ -122,7 +122,7 @@ fn register(
             Err(None) => Err(only_open_watch(connection, new)?),
         });
     }
-    Ok((written, handed))
+    Ok((written, sent))
 }
 
 fn only_open_watch(connection: &Connection, new: &NewWatch) -> Result<WatchId, StoreError> {
@@ -146,17 +146,17 @@ fn open_watches(
 fn add(
     connection: &Connection,
     new: &[&NewWatch],
-    desk: &NewJobs,
+    dispatch: &NewJobs,
 ) -> Result<(HashSet<String>, Dispatched<DueJob>), StoreError> {
     if new.is_empty() {
         return Ok((HashSet::new(), None));
     }
     let jobs = new.iter().map(|new| (new.request.job_id.as_str(),));
     let known_jobs = fetch_each(connection, KNOWN, jobs)?;
-    let slots = desk.slots();
-    let mut room = slots.map(|slots| (LeaseId::new(slots.claim().now), slots));
+    let permits = dispatch.permits();
+    let mut room = permits.map(|permits| (LeaseId::new(permits.claim().now), permits));
     let jobs = due_rows(new, known(&known_jobs)?, room.as_mut())?;
-    let until = room.as_ref().map(|(_, slots)| slots.claim());
+    let until = room.as_ref().map(|(_, permits)| permits.claim());
     let until = until.map(|claim| later(claim.now, claim.lease));
     let added = add_watches(
         connection,
@@ -165,8 +165,8 @@ fn add(
     )?;
     let claimed = jobs.iter().filter(|job| job.lease_id.is_some());
     let claimed = claimed.map(|job| job.job_id).collect();
-    let handed = room.map(|(lease, slots)| (slots, claimed_jobs(new, &added, claimed, lease)));
-    Ok((added, handed))
+    let sent = room.map(|(lease, permits)| (permits, claimed_jobs(new, &added, claimed, lease)));
+    Ok((added, sent))
 }
 
 /// Makes jobs due, of which some exist already. Returns the numbers of all.

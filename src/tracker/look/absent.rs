@@ -8,12 +8,13 @@ use tracing::{debug, warn};
 
 use crate::{
     basiq::BasiqError,
+    clock::later,
     domain::{JobMemory, Outcome, Verdict, Watch},
     normalise,
     store::{DueJob, Look},
     tracker::{
         look::{LookContext, LookInProgress, LookResult, after_spread},
-        schedule::{self, back_off, next_look_at_absent},
+        schedule::{back_off, next_look_at_absent},
     },
 };
 
@@ -48,12 +49,12 @@ impl LookContext {
             }
             BasiqError::Resting { remaining } => {
                 // No call was made, so no error is counted.
-                let next = schedule::after(now, *remaining);
+                let next = later(now, *remaining);
                 (self.conclude_running(look, next), "resting")
             }
             BasiqError::NoResources(_) => {
                 // No call was made here either.
-                let next = schedule::after(now, NO_RESOURCES_PAUSE);
+                let next = later(now, NO_RESOURCES_PAUSE);
                 (self.conclude_running(look, next), "no-resources")
             }
             BasiqError::Throttled { retry_after, .. } => {
@@ -84,7 +85,7 @@ impl LookContext {
         let mut next = back_off(errors, asked, look.now, rand::random());
         if look.memory.challenges.open.is_some() && asked.is_none() {
             // The person has a minute or two, so a longer wait would lose the challenge.
-            next = next.min(schedule::after(look.now, CHALLENGE_BACK_OFF));
+            next = next.min(later(look.now, CHALLENGE_BACK_OFF));
         }
         self.conclude_running(look, next)
     }
@@ -112,7 +113,7 @@ impl LookContext {
         let (since, verdict) = look.note_absence(absence);
         let grace = self.config.job_not_found_grace;
         // A watch that has just joined gets its own grace period.
-        let is_over = |watch: &Watch| schedule::after(since.max(watch.created_at), grace) <= now;
+        let is_over = |watch: &Watch| later(since.max(watch.created_at), grace) <= now;
         let may_end = look.due.watches.iter().any(is_over)
             && self.other_calls_are_answered(absence, since).await;
         let outcomes = look.due.watches.iter().map(|watch| {

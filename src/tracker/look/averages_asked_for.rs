@@ -1,11 +1,9 @@
 //! Remembers for which kinds of jobs this relay fetched Basiq's averages.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::tracker::{look::durations::AVERAGES_LAST, schedule::between};
 
@@ -23,8 +21,8 @@ pub(super) struct AveragesAskedFor(Mutex<HashMap<(String, String), Timestamp>>);
 impl AveragesAskedFor {
     /// Returns whether the caller should fetch the averages, and records that it does. Returns false if another
     /// caller of this relay did so within a day.
-    pub(super) fn take_turn(&self, bank: &str, job_type: &str, now: Timestamp) -> bool {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn is_first_today(&self, bank: &str, job_type: &str, now: Timestamp) -> bool {
+        let mut asked = self.0.lock();
         let lasts = |at: &Timestamp| between(*at, now) < AVERAGES_LAST;
         let kind = (bank.to_owned(), job_type.to_owned());
         if asked.get(&kind).is_some_and(lasts) {
@@ -53,10 +51,10 @@ mod tests {
     fn each_kind_has_a_turn_once_a_day() {
         let asked = AveragesAskedFor::default();
         let due = [0, 0, 23, 24, 47]
-            .map(|hour| asked.take_turn("AU00000", "update-connection", at(hour)));
+            .map(|hour| asked.is_first_today("AU00000", "update-connection", at(hour)));
         assert_eq!(due, [true, false, false, true, false]);
-        assert!(asked.take_turn("AU00000", "create-connection", at(47)));
-        assert!(asked.take_turn("AU00001", "update-connection", at(47)));
+        assert!(asked.is_first_today("AU00000", "create-connection", at(47)));
+        assert!(asked.is_first_today("AU00001", "update-connection", at(47)));
     }
 
     #[test]
@@ -65,11 +63,11 @@ mod tests {
         let due = |hour| {
             let banks = 0..2 * MOST_KINDS;
             banks
-                .filter(|n| asked.take_turn(&n.to_string(), "", at(hour)))
+                .filter(|n| asked.is_first_today(&n.to_string(), "", at(hour)))
                 .count()
         };
         assert_eq!((due(0), due(1)), (MOST_KINDS, 0));
         assert_eq!(due(24), MOST_KINDS);
-        assert_eq!(asked.0.lock().unwrap().len(), MOST_KINDS);
+        assert_eq!(asked.0.lock().len(), MOST_KINDS);
     }
 }

@@ -5,6 +5,7 @@ use tracing::warn;
 
 use crate::{
     basiq::wire::JobDocument,
+    clock::later,
     domain::{ErrorChain, KnownDurations, Operation, Outcome, Phase, Watch},
     normalise::{self, Finding, JobFacts},
     store::{ConnectionReport, DueJob, Look},
@@ -12,7 +13,7 @@ use crate::{
         bank::{BankState, bank_state},
         look::{
             LookContext, LookInProgress, LookResult,
-            durations::lesson,
+            durations::sample,
             report::{measure_detection, note_unknown_code},
             started_at,
         },
@@ -59,14 +60,14 @@ impl LookContext {
         };
         found.known.averages = averages.or(found.known.averages);
         let next = self.next_look(&look, &found.known, asks);
-        let lesson = lesson(&look, (&snapshot, &finding), &found, averages);
+        let sample = sample(&look, (&snapshot, &finding), &found, averages);
         let reading = LookResult {
             outcomes,
             resources: normalise::resources(&snapshot),
             next_look_at: next,
             is_urgent: asks || look.memory.challenges.open.is_some(),
             bank,
-            lesson,
+            sample,
             connection,
         };
         let look = self.conclude(look, reading);
@@ -85,10 +86,11 @@ impl LookContext {
             .any(|watch| watch.request.options.until.is_some());
         let pace = if awaits_step { &unknown } else { pace };
         let next = schedule::next_look(&look.memory, pace, asks, now, config, rand::random());
-        let ends =
-            look.due.watches.iter().map(|watch| {
-                schedule::after(started_at(&look.memory, watch), self.config.job_max_age)
-            });
+        let ends = look
+            .due
+            .watches
+            .iter()
+            .map(|watch| later(started_at(&look.memory, watch), self.config.job_max_age));
         ends.filter(|end| *end > look.now)
             .fold(next, Timestamp::min)
     }

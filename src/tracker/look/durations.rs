@@ -43,7 +43,7 @@ impl LookContext {
             .averages_at
             .is_some_and(|at| between(at, now) < AVERAGES_LAST);
         let job_type = context.job_type.as_deref().unwrap_or_default();
-        if known || !self.asked.take_turn(bank, job_type, now) {
+        if known || !self.asked.is_first_today(bank, job_type, now) {
             return None;
         }
         let asking = self.client.connector(bank, USUAL_METHOD);
@@ -69,7 +69,7 @@ impl LookContext {
 
 /// Returns what the look teaches: the durations of a settled job, and Basiq's averages if they were fetched.
 /// Failed jobs count too, because their end must also be noticed in time.
-pub(super) fn lesson(
+pub(super) fn sample(
     look: &LookInProgress,
     (snapshot, finding): (&JobSnapshot, &Finding),
     found: &DurationsFound,

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::{
     basiq::{BasiqClient, CallCapacity},
-    clock::Clock,
+    clock::{Clock, later},
     config::{BasiqConfig, TrackingConfig},
     domain::{JobMemory, Outcome, Watch},
     normalise::{Catalogue, JudgeSettings},
@@ -62,7 +62,7 @@ struct LookResult {
     next_look_at: Timestamp,
     is_urgent: bool,
     bank: BankState,
-    lesson: Option<DurationSample>,
+    sample: Option<DurationSample>,
     connection: Option<ConnectionReport>,
 }
 
@@ -75,7 +75,7 @@ impl LookResult {
             next_look_at,
             is_urgent: false,
             bank: BankState::Unknown,
-            lesson: None,
+            sample: None,
             connection: None,
         }
     }
@@ -134,7 +134,7 @@ impl Looker {
 
 impl LookContext {
     fn conclude(&self, look: LookInProgress, reading: LookResult) -> Look {
-        let telling = EventContext {
+        let context = EventContext {
             memory: &look.memory,
             resources: &reading.resources,
             catalogue: &self.catalogue,
@@ -143,7 +143,7 @@ impl LookContext {
         };
         let changes = look.due.watches.iter().zip(&reading.outcomes);
         let changes = changes
-            .filter_map(|(watch, outcome)| advance(watch, outcome, &telling))
+            .filter_map(|(watch, outcome)| advance(watch, outcome, &context))
             .collect::<Vec<_>>();
         for change in &changes {
             log_change(&look, change);
@@ -159,7 +159,7 @@ impl LookContext {
             next_look_at: reading.next_look_at,
             urgency,
             outage,
-            lesson: reading.lesson,
+            sample: reading.sample,
             connection: reading.connection,
         }
     }
@@ -178,7 +178,7 @@ fn urgency(is_urgent: bool, memory: &JobMemory, now: Timestamp) -> Urgency {
 }
 
 fn after_spread(now: Timestamp, wait: Duration) -> Timestamp {
-    schedule::after(now, schedule::spread(wait, rand::random()))
+    later(now, schedule::spread(wait, rand::random()))
 }
 
 /// Returns when the job began: its creation time, or else the creation time of the watch.

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 
 use crate::{
+    clock::later,
     domain::{Bank, JobMemory, Outcome, Phase, Watch},
     normalise,
     store::{DueJob, Look, OutageChange},
     tracker::{
         bank::BankState,
         look::{LookContext, LookInProgress, LookResult, after_spread, started_at},
-        schedule,
     },
 };
 
@@ -72,7 +72,7 @@ impl LookContext {
 
     /// Returns whether the job has exceeded the maximum age for a watch.
     pub(super) fn is_too_old(&self, memory: &JobMemory, watch: &Watch, now: Timestamp) -> bool {
-        schedule::after(started_at(memory, watch), self.config.job_max_age) <= now
+        later(started_at(memory, watch), self.config.job_max_age) <= now
     }
 }
 

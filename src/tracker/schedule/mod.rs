@@ -4,9 +4,10 @@ mod running;
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::{
+    clock::later,
     config::TrackingConfig,
     domain::{JobMemory, KnownDurations, Phase, stage_of},
     tracker::retry_queue,
@@ -33,15 +34,6 @@ const MAX_BACK_OFF: Duration = Duration::from_mins(1);
 /// bank serves again. This look is a fallback.
 const OUTAGE_LOOK: Duration = Duration::from_hours(24);
 
-/// Returns the time `wait` after `time`, or the end of time if that is later.
-#[must_use]
-pub fn after(time: Timestamp, wait: Duration) -> Timestamp {
-    SignedDuration::try_from(wait)
-        .ok()
-        .and_then(|wait| time.checked_add(wait).ok())
-        .unwrap_or(Timestamp::MAX)
-}
-
 /// Returns the time between two timestamps. Returns zero if `to` is not later than `from`.
 #[must_use]
 pub fn between(from: Timestamp, to: Timestamp) -> Duration {
@@ -52,7 +44,7 @@ pub fn between(from: Timestamp, to: Timestamp) -> Duration {
 #[must_use]
 pub fn challenge_expiry(seen: Timestamp, expiry_ms: Option<u64>) -> Timestamp {
     let allowed = Duration::from_millis(expiry_ms.unwrap_or(0)).min(CHALLENGE_MAX_EXPIRY);
-    after(seen, allowed.max(CHALLENGE_MIN_EXPIRY))
+    later(seen, allowed.max(CHALLENGE_MIN_EXPIRY))
 }
 
 /// Spreads a wait by ±10 %, with `jitter` from 0 to 1.
@@ -81,12 +73,12 @@ pub fn next_look(
             let interval = config.update_retry_interval;
             retry_queue::next_look((*next_retry_at, *looks), now, interval, jitter)
         }
-        Phase::Outage { .. } => after(now, OUTAGE_LOOK),
-        Phase::Running if asks_now(memory, now) || may_be_asked => after(now, CHALLENGE_INTERVAL),
+        Phase::Outage { .. } => later(now, OUTAGE_LOOK),
+        Phase::Running if asks_now(memory, now) || may_be_asked => later(now, CHALLENGE_INTERVAL),
         Phase::Running => {
             let interval = running_interval(memory, pace, now);
             let spread = spread(interval, jitter);
-            after(
+            later(
                 now,
                 spread.clamp(config.poll_min_interval, config.poll_max_interval),
             )
@@ -97,7 +89,7 @@ pub fn next_look(
 fn asks_now(memory: &JobMemory, now: Timestamp) -> bool {
     memory.challenges.open.as_ref().is_some_and(|open| {
         let expiry = challenge_expiry(open.first_seen_at, open.challenge.expiry_ms);
-        now < after(expiry, CHALLENGE_GRACE)
+        now < later(expiry, CHALLENGE_GRACE)
     })
 }
 
@@ -120,18 +112,18 @@ pub fn back_off(errors: u32, asked: Option<Duration>, now: Timestamp, jitter: f6
     let own = doubled
         .min(MAX_BACK_OFF)
         .mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0));
-    after(now, own.max(asked.unwrap_or_default()))
+    later(now, own.max(asked.unwrap_or_default()))
 }
 
 /// Returns when to look again at a job that Basiq has reported as unknown or forbidden since `since`.
 #[must_use]
 pub fn next_look_at_absent(since: Timestamp, now: Timestamp, grace: Duration) -> Timestamp {
     let wait = (between(since, now) / 5).clamp(Duration::from_secs(1), Duration::from_secs(10));
-    let end = after(since, grace);
+    let end = later(since, grace);
     if now < end {
-        after(now, wait).min(end)
+        later(now, wait).min(end)
     } else {
-        after(now, wait)
+        later(now, wait)
     }
 }
 

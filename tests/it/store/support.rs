@@ -200,7 +200,7 @@ pub(crate) fn look(job: &DueJob, now: Timestamp) -> Look {
         urgency: Urgency::Normal,
         changes: Vec::new(),
         outage: OutageChange::None,
-        lesson: None,
+        sample: None,
         connection: None,
     }
 }

@@ -24,7 +24,7 @@ fn word(result: &Result<(), AnswerError>) -> &'static str {
 
 #[tokio::test]
 async fn each_answer_of_basiqs_means_accepted_refused_not_taken_or_unknown_and_is_sent_once() {
-    let complaint = || error_body("s3cret is not right");
+    let error_body = || error_body("s3cret is not right");
     let unknown = || json!({"data": [{"code": "resource-not-found", "title": "s3cret"}]});
     for (reply, expected) in [
         (FakeReply::Json(202, json!({"id": "job-1"})), "accepted"),
@@ -34,15 +34,15 @@ async fn each_answer_of_basiqs_means_accepted_refused_not_taken_or_unknown_and_i
         (FakeReply::Raw(200, "<html>s3cret".to_owned()), "unknown"),
         (FakeReply::Raw(202, "s3cret".to_owned()), "unknown"),
         (FakeReply::Json(202, json!({"id": "job-2"})), "unknown"),
-        (FakeReply::Json(200, complaint()), "unknown"),
+        (FakeReply::Json(200, error_body()), "unknown"),
         (FakeReply::Raw(404, "<html>s3cret".to_owned()), "unknown"),
         (FakeReply::Raw(400, String::new()), "unknown"),
         (FakeReply::Raw(422, "s3cret".to_owned()), "unknown"),
-        (FakeReply::Json(400, complaint()), "refused"),
+        (FakeReply::Json(400, error_body()), "refused"),
         (FakeReply::Json(404, unknown()), "refused"),
-        (FakeReply::Json(409, complaint()), "refused"),
-        (FakeReply::Json(422, complaint()), "refused"),
-        (FakeReply::Json(403, complaint()), "not taken"),
+        (FakeReply::Json(409, error_body()), "refused"),
+        (FakeReply::Json(422, error_body()), "refused"),
+        (FakeReply::Json(403, error_body()), "not taken"),
         (FakeReply::Raw(403, "<html>".to_owned()), "unknown"),
         (FakeReply::RetryAfter(429, "7"), "not taken"),
         (FakeReply::Raw(408, String::new()), "unknown"),

@@ -9,7 +9,7 @@ use basiq_relay::{
 
 use crate::store::support::{Fixture, at, look};
 
-fn lesson(bank: Option<&str>, connection: Option<&str>, seconds: u64) -> DurationSample {
+fn sample(bank: Option<&str>, connection: Option<&str>, seconds: u64) -> DurationSample {
     DurationSample {
         institution_id: bank.map(str::to_owned),
         connection_id: connection.map(str::to_owned),
@@ -23,10 +23,10 @@ fn lesson(bank: Option<&str>, connection: Option<&str>, seconds: u64) -> Duratio
 }
 
 /// Records a look at the only job, with this sample.
-async fn teach(fixture: &Fixture, lesson: DurationSample, now: i64) {
+async fn teach(fixture: &Fixture, sample: DurationSample, now: i64) {
     let job = fixture.claim_one(at(now)).await;
     let mut seen = look(&job, at(now));
-    seen.lesson = Some(lesson);
+    seen.sample = Some(sample);
     seen.next_look_at = at(now);
     assert!(fixture.record(seen).await);
 }
@@ -75,7 +75,7 @@ async fn a_lesson_is_known_for_its_bank_and_for_banks_that_are_not_known() {
         pace_of(&fixture, Some("AU1"), None).await.known,
         DurationsFound::default().known
     );
-    teach(&fixture, lesson(Some("AU1"), Some("c1"), 10), 0).await;
+    teach(&fixture, sample(Some("AU1"), Some("c1"), 10), 0).await;
     let own = learned(&fixture, Some("AU1"), knows).await;
     let by_connection = pace_of(&fixture, None, Some("c1")).await;
     assert_eq!(by_connection.institution_id.as_deref(), Some("AU1"));
@@ -86,7 +86,7 @@ async fn a_lesson_is_known_for_its_bank_and_for_banks_that_are_not_known() {
         assert_eq!(other.known, own.known, "as all banks");
     }
     for _ in 0..50 {
-        teach(&fixture, lesson(Some("AU2"), None, 300), 0).await;
+        teach(&fixture, sample(Some("AU2"), None, 300), 0).await;
     }
     learned(&fixture, Some("AU2"), |found| found.known != own.known).await;
     assert_eq!(pace_of(&fixture, Some("AU1"), None).await.known, own.known);
@@ -103,10 +103,10 @@ async fn averages_are_kept_with_their_time_until_others_are_told() {
     let asked = DurationSample {
         stages: Vec::new(),
         averages: Some(averages),
-        ..lesson(Some("AU1"), None, 0)
+        ..sample(Some("AU1"), None, 0)
     };
     teach(&fixture, asked, 5).await;
-    teach(&fixture, lesson(Some("AU1"), None, 10), 9).await;
+    teach(&fixture, sample(Some("AU1"), None, 10), 9).await;
     let found = learned(&fixture, Some("AU1"), |found| {
         knows(found) && found.known.averages.is_some()
     });
@@ -123,7 +123,7 @@ async fn the_kinds_that_are_kept_are_bounded_and_the_longest_unused_goes() {
     fixture.watch("j1", at(0)).await;
     for n in 0..2100 {
         let bank = format!("AU{n}");
-        let mut of_bank = lesson(Some(&bank), None, 10);
+        let mut of_bank = sample(Some(&bank), None, 10);
         if n > 0 {
             // Only the first sample teaches the durations that hold for all banks.
             of_bank.stages.clear();

@@ -107,7 +107,7 @@ async fn a_probe_that_never_comes_back_makes_room_for_another() {
 }
 
 #[tokio::test]
-async fn what_spoils_is_tried_at_a_paused_host_too() {
+async fn what_expires_is_tried_at_a_paused_host_too() {
     let fixture = Fixture::new().await;
     pending(&fixture, BAD, 12).await;
     pause(&fixture, 0).await;
@@ -282,7 +282,7 @@ async fn what_waits_for_a_paused_host_is_given_up_once_it_has_waited_for_too_lon
 }
 
 #[tokio::test]
-async fn what_spoils_at_a_paused_host_is_left_to_its_deadline() {
+async fn what_expires_at_a_paused_host_is_left_to_its_deadline() {
     let fixture = Fixture::new().await;
     pending(&fixture, BAD, 12).await;
     pause(&fixture, 0).await;

@@ -190,7 +190,7 @@ async fn challenge(fixture: &Fixture) {
                 first_seen_at: at(0),
             }),
         };
-        look.lesson = Some(DurationSample {
+        look.sample = Some(DurationSample {
             institution_id: Some("AU1".to_owned()),
             connection_id: Some("c-1".to_owned()),
             job_type: "connection".to_owned(),

@@ -86,7 +86,7 @@ const BY_INDEX: [&str; 46] = [
     jobs::FAILURES,
     outbox::HOSTS,
     outbox::OLDEST,
-    outbox::SPOILING,
+    outbox::EXPIRING,
     outbox::LEASE,
     hosts::FAILED,
     hosts::ANSWERED,

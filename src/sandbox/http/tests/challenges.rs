@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::sandbox::http::desk::{TestSandbox, login};
+use crate::sandbox::http::tests::{TestSandbox, login};
 
 /// A job that asks a challenge, and the tokens of the server and of the user.
 struct Asking {
-    desk: TestSandbox,
+    api: TestSandbox,
     tokens: (String, String),
     job: String,
 }
@@ -14,15 +14,15 @@ struct Asking {
 impl Asking {
     /// Starts a job at that bank and moves the clock until the bank asks.
     async fn at(bank: &str) -> Self {
-        let desk = TestSandbox::new();
-        let server = desk.token(None).await;
-        let user = desk.user(&server).await;
-        let client = desk.token(Some(&user)).await;
+        let api = TestSandbox::new();
+        let server = api.token(None).await;
+        let user = api.user(&server).await;
+        let client = api.token(Some(&user)).await;
         let body = login(bank, "jared", "django");
-        let (_, job) = desk.connect(&server, &user, body).await;
-        desk.pass(5);
+        let (_, job) = api.connect(&server, &user, body).await;
+        api.pass(5);
         Self {
-            desk,
+            api,
             tokens: (server, client),
             job: job["id"].as_str().unwrap().to_owned(),
         }
@@ -31,14 +31,14 @@ impl Asking {
     /// Returns the challenge step as it is now.
     async fn step(&self) -> Value {
         let line = format!("GET /jobs/{}", self.job);
-        let (_, document) = self.desk.call(&self.tokens.0, &line, None).await;
+        let (_, document) = self.api.call(&self.tokens.0, &line, None).await;
         document["steps"][1].clone()
     }
 
     async fn answer(&self, text: &str) -> u16 {
         let body = json!({"mfa-response": [text]});
         let line = format!("POST /jobs/{}/mfa", self.job);
-        self.desk.call(&self.tokens.1, &line, Some(body)).await.0
+        self.api.call(&self.tokens.1, &line, Some(body)).await.0
     }
 }
 
@@ -54,12 +54,12 @@ async fn the_careful_bank_asks_a_second_time_after_a_right_answer() {
             (&json!("in-progress"), &Value::Null)
         );
         assert_eq!(asking.answer("1234").await, 400, "nothing is asked now");
-        asking.desk.pass(1);
+        asking.api.pass(1);
         let next = asking.step().await;
         assert_eq!(next["status"], "in-progress");
         assert_eq!(next["result"]["method"], "security-questions");
         assert_eq!(asking.answer(second).await, status);
-        asking.desk.pass(1);
+        asking.api.pass(1);
         assert_eq!(asking.step().await["status"], word);
     }
 }
@@ -67,11 +67,11 @@ async fn the_careful_bank_asks_a_second_time_after_a_right_answer() {
 #[tokio::test]
 async fn a_second_challenge_has_its_own_time() {
     let asking = Asking::at("AU01004").await;
-    asking.desk.pass(100);
+    asking.api.pass(100);
     assert_eq!(asking.answer("1234").await, 202);
-    asking.desk.pass(100);
+    asking.api.pass(100);
     assert_eq!(asking.step().await["status"], "in-progress");
-    asking.desk.pass(21);
+    asking.api.pass(21);
     let expired = asking.step().await;
     assert_eq!(
         (&expired["status"], &expired["result"]),
@@ -85,7 +85,7 @@ async fn only_a_government_bank_still_shows_a_challenge_that_was_answered() {
         let asking = Asking::at(bank).await;
         assert_eq!(asking.answer("1234").await, 202);
         assert_eq!(asking.step().await["result"], Value::Null);
-        asking.desk.pass(1);
+        asking.api.pass(1);
         let done = asking.step().await;
         assert_eq!(done["status"], "success");
         assert_eq!(done["result"]["type"], kind, "{bank}");

@@ -1,5 +1,9 @@
 //! A sandbox for tests. The test moves its clock and calls it without a socket.
 
+mod challenges;
+mod manners;
+mod walkthrough;
+
 use std::time::Duration;
 
 use axum::{

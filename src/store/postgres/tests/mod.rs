@@ -1,0 +1,3 @@
+//! What the statements cost on tables of a million rows.
+
+mod plans;
