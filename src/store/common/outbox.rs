@@ -33,6 +33,11 @@ impl DeliveryCandidate {
         })
     }
 
+    /// Returns the id of the delivery.
+    pub(in crate::store) fn id(&self) -> &str {
+        &self.delivery_id
+    }
+
     /// Returns the time since which the delivery is due, in milliseconds.
     pub(in crate::store) fn ready_at(&self) -> i64 {
         self.ready_at

@@ -1,6 +1,6 @@
 //! Deliveries of a damaged file: claims and records the readable ones, and skips the others.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
@@ -40,11 +40,15 @@ impl SqliteStore {
         claim: Claim,
         limits: HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let read = limits.clone();
-        let candidates = self.0.reader.read(move |c| candidates(c, claim, &read));
-        let (mut ids, probed) = common::choose(candidates.await?, claim.limit, limits);
-        let left_alone = self.0.health.left_alone().deliveries.clone();
-        ids.retain(|id| !left_alone.contains(id));
+        let (read, skipped) = (
+            limits.clone(),
+            self.0.health.left_alone().deliveries.clone(),
+        );
+        let candidates = self
+            .0
+            .reader
+            .read(move |c| candidates(c, claim, &read, &skipped));
+        let (ids, probed) = common::choose(candidates.await?, claim.limit, limits);
         let probing = self.write(move |c| hosts::probe(c, &probed, (claim.now, claim.lease)));
         pass_over_damage(probing.await)?;
         let ids: Arc<[String]> = ids.into();
@@ -108,19 +112,25 @@ pub(super) fn pass_over_damage<T: Default>(done: Result<T, StoreError>) -> Resul
     }
 }
 
-/// Returns the due deliveries, as far as they can be read.
+/// Returns the due deliveries, as far as they can be read. Leaves out the skipped ones, which stay due and would
+/// otherwise use up the capacity of their host.
 fn candidates(
     connection: &Connection,
     claim: Claim,
     limits: &HostLimits,
+    skipped: &HashSet<String>,
 ) -> Result<Vec<DeliveryCandidate>, StoreError> {
+    let (mut wider, mut wider_limits) = (claim, limits.clone());
+    wider.limit = wider.limit.saturating_add(skipped.len());
+    wider_limits.per_host = wider_limits.per_host.saturating_add(skipped.len());
     let mut candidates = Vec::new();
     for host in hosts_of(connection, claim, limits)? {
-        let rows = oldest(connection, &[host], (claim, limits));
+        let rows = oldest(connection, &[host], (wider, &wider_limits));
         for row in &pass_over_damage(rows)? {
             candidates.push(DeliveryCandidate::read(row)?);
         }
     }
+    candidates.retain(|candidate| !skipped.contains(candidate.id()));
     candidates.sort_by_key(DeliveryCandidate::ready_at);
     candidates.truncate(CANDIDATES * claim.limit);
     Ok(candidates)

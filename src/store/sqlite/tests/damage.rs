@@ -4,10 +4,13 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{
-        ApiKey, CallbackRules, CallbackUrl, ClientId, SigningSecret, WatchId, WatchOptions,
-        WatchRequest,
+        ApiKey, CallbackRules, CallbackUrl, ClientId, DeliveryId, EventId, SigningSecret, WatchId,
+        WatchOptions, WatchRequest,
     },
-    store::{Claim, ClientStore, JobStore, NewWatch, StoreError, WatchStore, sqlite::SqliteStore},
+    store::{
+        Claim, ClientStore, HostLimits, JobStore, NewWatch, StoreError, WatchStore,
+        sqlite::SqliteStore,
+    },
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -88,4 +91,57 @@ async fn a_damaged_row_is_named_and_does_not_hold_up_the_others() {
     let jobs = store.claim_due_jobs(claim).await.unwrap();
     let ids: Vec<_> = jobs.iter().map(|job| job.job_id.as_str()).collect();
     assert_eq!(ids, ["good", "bad-job"], "tried again after an hour");
+}
+
+/// Adds a delivery of the watch that is due at this second.
+async fn queue(store: &SqliteStore, watch: WatchId, due: i64) -> DeliveryId {
+    let (id, event) = (DeliveryId::new(at(due)), EventId::derive(watch, 1));
+    let added = store.write(move |connection| {
+        let (id, event, watch) = (id.to_string(), event.to_string(), watch.to_string());
+        connection.execute(
+            "INSERT INTO events VALUES (?1, ?2, '{}', 0)",
+            (&event, &watch),
+        )?;
+        connection.execute(
+            "INSERT INTO deliveries (delivery_id, event_id, watch_id, client_id, host, state, \
+             next_attempt_at, updated_at) SELECT ?1, ?2, watch_id, client_id, 'app.example', \
+             'pending', ?4, 0 FROM watches WHERE watch_id = ?3",
+            (&id, &event, &watch, at(due).as_millisecond()),
+        )?;
+        Ok(())
+    });
+    added.await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn skipped_deliveries_use_up_no_capacity_of_their_host() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("relay.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let (name, key) = ("app".parse().unwrap(), ApiKey::generate().hash());
+    let secret = SigningSecret::generate();
+    let client = store.add_client(&name, &key, &secret, at(0)).await;
+    let client = client.unwrap().unwrap();
+    for (job, due) in [("one", 1), ("two", 2)] {
+        let watch = register(&store, client, job).await;
+        let damaged = queue(&store, watch, due).await;
+        let mut skipped = store.0.health.left_alone();
+        skipped.leave_delivery(damaged.to_string());
+    }
+    let watch = register(&store, client, "three").await;
+    let whole = queue(&store, watch, 3).await;
+
+    let claim = Claim {
+        now: at(10),
+        lease: std::time::Duration::from_mins(1),
+        limit: 1,
+    };
+    let limits = HostLimits {
+        per_host: 1,
+        in_flight: std::collections::HashMap::new(),
+    };
+    let claimed = store.claim_whole_deliveries(claim, limits).await.unwrap();
+    let ids: Vec<_> = claimed.iter().map(|delivery| delivery.id).collect();
+    assert_eq!(ids, [whole]);
 }
