@@ -140,7 +140,10 @@ async fn receive_hint(
     let now = parts.clock.now();
     let id = verify(&headers, &body, &secret, now).inspect_err(|_| count("refused"))?;
     let Some((event, subject)) = read(&body) else {
-        warn!(hint.id = id, "a webhook of Basiq's names nobody");
+        warn!(
+            hint.id = id,
+            "a webhook from Basiq names no connection and no user"
+        );
         count("unreadable");
         return Ok(StatusCode::NO_CONTENT);
     };
@@ -208,7 +211,7 @@ async fn take(
                 hint.id = id,
                 hint.event = event,
                 jobs,
-                "Basiq hints at watched jobs"
+                "a webhook from Basiq made watched jobs due"
             );
             parts.tracker_wake.ring();
         }

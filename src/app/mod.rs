@@ -178,10 +178,7 @@ async fn check_and_free_leases(store: &dyn Store) -> Result<()> {
     let freed = store.free_leases().await;
     let freed = freed.context("leases cannot be freed")?;
     if freed > 0 {
-        info!(
-            leases = freed,
-            "took up the work that a former run had begun"
-        );
+        info!(leases = freed, "freed the leases of the previous run");
     }
     Ok(())
 }

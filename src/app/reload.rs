@@ -49,14 +49,14 @@ impl ReloadableSecrets {
                     api_key = reloaded.api_key,
                     admin_token = reloaded.admin_token,
                     webhook_secret = reloaded.webhook_secret,
-                    "secrets read again; other settings count from the next start"
+                    "secrets reloaded; other settings apply from the next start"
                 );
                 "ok"
             }
             Err(error) => {
                 error!(
                     error = format!("{error:#}"),
-                    "the settings cannot be used; the secrets before stay in force"
+                    "the settings are unusable; the previous secrets stay in use"
                 );
                 "failed"
             }

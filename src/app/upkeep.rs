@@ -82,10 +82,7 @@ impl Worker for UpkeepWorker {
         let before = self.clock.now().checked_sub(self.retention)?;
         let purged = self.store.purge_ended(before, PURGE_BATCH).await?;
         if purged > 0 {
-            info!(
-                watches = purged,
-                "deleted what was older than the retention"
-            );
+            info!(watches = purged, "deleted rows older than the retention");
         }
         if usize::try_from(purged)? >= PURGE_BATCH {
             return Ok(Tick::Busy);

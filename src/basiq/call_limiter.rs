@@ -37,7 +37,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The slots that relays share cannot be reached. The log has the reason.
 #[derive(Debug, Error)]
-#[error("the budget that relays share cannot be reached")]
+#[error("the shared rate limit cannot be reached")]
 pub(super) struct CoordinatorUnreachable {
     source: CoordinationError,
 }
@@ -210,9 +210,9 @@ impl SharedLimiter {
         let was_away = self.is_away.swap(turns.is_err(), Ordering::Relaxed);
         match &turns {
             Err(error) if !was_away => {
-                warn!(error = %ErrorChain(&**error), "the budget that relays share cannot be reached");
+                warn!(error = %ErrorChain(&**error), "the shared rate limit cannot be reached");
             }
-            Ok(_) if was_away => info!("the budget that relays share can be reached again"),
+            Ok(_) if was_away => info!("the shared rate limit can be reached again"),
             Ok(_) | Err(_) => {}
         }
         turns.map_err(|source| CoordinatorUnreachable { source })

@@ -81,7 +81,7 @@ impl HealthTracker {
 fn tell(health: UpstreamHealth, error: &BasiqError) {
     let reason = error.reason();
     if error.is_silence() {
-        warn!(upstream.health = %health, reason, %error, "no answer comes from Basiq");
+        warn!(upstream.health = %health, reason, %error, "no answer from Basiq");
     } else {
         warn!(upstream.health = %health, reason, %error, "Basiq answers worse than before");
     }

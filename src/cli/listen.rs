@@ -77,7 +77,7 @@ pub(super) async fn run(args: ListenArgs) -> Result<(), CommandFailure> {
     };
     let (served, printed, heard) = tokio::join!(serve, print, on_signal);
     served.context("the receiver stopped")?;
-    heard.context("signals cannot be heard")?;
+    heard.context("signals cannot be received")?;
     printed?;
     Ok(())
 }

@@ -87,6 +87,6 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), CommandFailure> {
     let (served, heard) = tokio::join!(serve, on_signal);
     drop(telemetry);
     served.context("the sandbox stopped")?;
-    heard.context("signals cannot be heard")?;
+    heard.context("signals cannot be received")?;
     Ok(())
 }

@@ -76,7 +76,7 @@ async fn first_signal() {
     match runtime::signalled().await {
         Ok(signal) => tracing::info!(signal, "stopping: work in flight is finished first"),
         Err(error) => {
-            tracing::error!(%error, "signals cannot be heard");
+            tracing::error!(%error, "signals cannot be received");
             std::future::pending::<()>().await;
         }
     }
@@ -84,7 +84,7 @@ async fn first_signal() {
 
 async fn second_signal() {
     match runtime::signalled().await {
-        Ok(signal) => tracing::warn!(signal, "asked again: stopping at once"),
+        Ok(signal) => tracing::warn!(signal, "second signal: stopping at once"),
         Err(_) => std::future::pending().await,
     }
 }

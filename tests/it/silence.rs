@@ -87,7 +87,7 @@ async fn the_log_names_the_reason_once_and_not_once_a_look() {
         let warnings: Vec<_> = log.iter().filter(|line| line["level"] == "WARN").collect();
         let silent: Vec<_> = warnings
             .iter()
-            .filter(|line| line["message"] == "no answer comes from Basiq")
+            .filter(|line| line["message"] == "no answer from Basiq")
             .collect();
         assert_eq!(silent.len(), 1, "{warnings:#?}");
         assert_eq!(silent[0]["reason"], reason, "{warnings:#?}");
@@ -95,7 +95,7 @@ async fn the_log_names_the_reason_once_and_not_once_a_look() {
         assert_eq!(error.matches(cause).count().min(1), 1, "{error}");
         let words = [
             "the breaker towards Basiq opens: no calls but probes",
-            "no answer comes from Basiq",
+            "no answer from Basiq",
         ];
         let others = warnings.iter().filter(|line| {
             let message = line["message"].as_str().unwrap();

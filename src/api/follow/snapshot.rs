@@ -100,7 +100,7 @@ pub(super) async fn with_outlook(
         Arc::clone(known)
     } else {
         let found = store.durations_of(context).await.unwrap_or_else(|error| {
-            warn!(error = %ErrorChain(&error), "what is known of the pace of jobs cannot be read");
+            warn!(error = %ErrorChain(&error), "the known durations of jobs cannot be read");
             DurationsFound::default()
         });
         let known = Arc::new(found.known);

@@ -50,7 +50,7 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), CommandFailure> {
         output::line("\nEverything keeps running; stop with Ctrl-C.")?;
         runtime::signalled()
             .await
-            .context("signals cannot be heard")?;
+            .context("signals cannot be received")?;
     }
     progress::shown("stopping everything", stage.strike()).await?;
     drop(telemetry);

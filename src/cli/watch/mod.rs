@@ -79,7 +79,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<(), CommandFailure> {
     let ended = tokio::select! {
         ended = follower.follow() => ended?,
         heard = runtime::signalled() => {
-            heard.context("signals cannot be heard")?;
+            heard.context("signals cannot be received")?;
             return Err(CommandFailure::failed(anyhow!("stopped following; the relay keeps watching {watch_id}")));
         }
     };

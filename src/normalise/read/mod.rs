@@ -116,7 +116,7 @@ fn warn_of_unknown_status(steps: &[Step]) {
         tracing::warn!(
             step.title = step.title,
             step.status = word,
-            "a step has a status nobody knows; it is taken as running"
+            "unknown status of a step: it is taken as running"
         );
     }
 }

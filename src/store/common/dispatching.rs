@@ -50,7 +50,7 @@ pub(in crate::store) fn secrets_of<R: AnyRow>(
             Ok((id, secrets))
         });
         client
-            .inspect_err(|failure| error!(error = %ErrorChain(failure), "a client cannot be read; its new deliveries are left to claims"))
+            .inspect_err(|failure| error!(error = %ErrorChain(failure), "a client cannot be read; later claims will find its new deliveries"))
             .ok()
     });
     read.collect()
@@ -84,7 +84,7 @@ pub(in crate::store) fn claim_new(
                 claimed.push(due);
             }
             Err(failure) => {
-                error!(error = %ErrorChain(&failure), "a new delivery cannot be read and is left to claims");
+                error!(error = %ErrorChain(&failure), "a new delivery cannot be read; a later claim will find it");
             }
         }
     }

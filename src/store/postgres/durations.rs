@@ -124,7 +124,7 @@ impl DurationRecorder {
         if looks.iter().any(|look| look.sample.is_some()) {
             let heard = self.queue.try_send((looks, recorded));
             if heard.is_err() {
-                debug!("what looks taught is lost: too much waits to be learned");
+                debug!("duration samples are dropped: too many wait");
             }
         }
     }
@@ -146,7 +146,7 @@ async fn learn_all(pool: ConnectionPool, share: Fleet, mut queue: mpsc::Receiver
                 Box::pin(learn(connection, lessons))
             });
             if let Err(error) = learned.await {
-                warn!(error = %ErrorChain(&error), "what looks taught is lost");
+                warn!(error = %ErrorChain(&error), "duration samples are lost");
             }
         }
         waiting.clear();

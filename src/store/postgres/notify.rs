@@ -140,7 +140,7 @@ impl PgStore {
         if self.0.pool.statements() == Statements::Unnamed {
             // a pooler in transaction mode would give the listening connection to other clients
             info!(
-                "other relays are not heard through a pooler; their work is found when it is due"
+                "notifications of other relays are not received through a pooler; their work is found when it is due"
             );
             return std::future::pending().await;
         }
@@ -150,7 +150,7 @@ impl PgStore {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            debug!(error = %ErrorChain(&error), ?pause, "other relays cannot be heard; work is found when it is due");
+            debug!(error = %ErrorChain(&error), ?pause, "notifications of other relays cannot be received; work is found when it is due");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACK_OFF.1);
         }

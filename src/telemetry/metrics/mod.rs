@@ -114,7 +114,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("# HELP relay_polls_total looks at jobs by result"),
+            text.contains("# HELP relay_polls_total looks (polls of one job), by result"),
             "{text}"
         );
         assert!(

@@ -24,10 +24,13 @@ pub(super) const AVERAGES_LAST: Duration = Duration::from_hours(24);
 impl LookContext {
     /// Returns what the store knows about jobs of the same kind, or nothing if the store fails.
     pub(super) async fn durations_of(&self, context: &JobContext) -> DurationsFound {
-        self.store.durations_of(context).await.unwrap_or_else(|error| {
-            warn!(error = %ErrorChain(&error), "what is known of the pace of jobs cannot be read");
-            DurationsFound::default()
-        })
+        self.store
+            .durations_of(context)
+            .await
+            .unwrap_or_else(|error| {
+                warn!(error = %ErrorChain(&error), "the known durations of jobs cannot be read");
+                DurationsFound::default()
+            })
     }
 
     /// Fetches Basiq's averages for the bank, unless a relay already did so within a day. If Basiq fails

@@ -20,7 +20,7 @@ pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {
     if !normalise::is_known_code(code) {
         metrics::counter!("relay_unknown_error_codes_total").increment(1);
         let step = verdict.failed_step.as_deref();
-        warn!(job.id = %look.due.job_id, error.code = code, step.title = step, "a code nobody knows");
+        warn!(job.id = %look.due.job_id, error.code = code, step.title = step, "unknown error code");
     }
 }
 
@@ -51,6 +51,6 @@ pub(super) fn log_change(look: &LookInProgress, change: &WatchChange) {
         event.status = event.map(|event| event.body.status.as_str()),
         event.action = event.map(|event| event.body.action.as_str()),
         error.code = event.and_then(|event| event.body.error_code.as_deref()),
-        "the job moved on"
+        "the watch changed its state"
     );
 }

@@ -6,8 +6,7 @@ use serde_json::Value;
 use super::{Client, NOWHERE};
 use crate::support::{TestDatabase, pooler::Pooler, process::RelaySetup};
 
-const NOT_HEARD: &str =
-    "other relays are not heard through a pooler; their work is found when it is due";
+const NOT_HEARD: &str = "notifications of other relays are not received through a pooler; their work is found when it is due";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_work_behind_a_pooler_and_say_once_that_they_do_not_hear_each_other() {

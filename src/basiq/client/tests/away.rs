@@ -120,7 +120,7 @@ async fn a_store_that_refuses_turns_is_not_taken_for_basiq_and_told_once_with_it
     assert_eq!(told.len(), 2, "once each time: {told:#?}");
     let cause = "the store refused a statement: the transaction is read-only";
     for line in told {
-        assert!(line.contains("the budget that relays share cannot be reached"));
+        assert!(line.contains("the shared rate limit cannot be reached"));
         assert_eq!(line.matches(cause).count(), 1, "{line}");
     }
 }
@@ -153,6 +153,6 @@ async fn each_reason_why_basiq_fails_is_told_once_until_it_changes() {
             "{told:?}"
         );
     }
-    assert_eq!(page.warnings("no answer comes from Basiq").len(), 2);
+    assert_eq!(page.warnings("no answer from Basiq").len(), 2);
     assert!(page.warnings("reqwest_retry").is_empty());
 }
