@@ -106,7 +106,7 @@ impl ErrorBody {
         self.form == Form::Basiq
     }
 
-    /// Returns whether the body is JSON, whoever wrote it.
+    /// Returns whether the body is JSON, from Basiq or from a gateway in front of it.
     pub(super) fn is_json(&self) -> bool {
         matches!(self.form, Form::OtherJson | Form::Gateway | Form::Basiq)
     }

@@ -129,7 +129,7 @@ impl DeliveryWorker {
         self.hosts.total()
     }
 
-    /// Concludes the attempts that have ended since the last call. Logs those that panicked.
+    /// Concludes the attempts that have ended since the last call. Logs each attempt that panicked.
     fn take_completions(&mut self) {
         while let Ok(completion) = self.completions.1.try_recv() {
             self.conclude(completion);

@@ -100,7 +100,7 @@ pub(super) const KEEP_TOKEN: &str = "UPDATE upstream_tokens SET token = $2, rene
 pub(super) const RELEASE_TOKEN: &str =
     "UPDATE upstream_tokens SET fetching_until = 0 WHERE key_id = $1";
 
-/// The id of a relay among those that share a store. A relay gets a new id at each start.
+/// The id of a relay on a shared store. A relay gets a new id at each start.
 #[derive(Debug, Clone)]
 pub struct RelayId(String);
 
