@@ -24,8 +24,8 @@ use crate::support::{
 
 /// The minimum number of requests, and the number of examples for each operation. On PostgreSQL both are a fifth. The
 /// document describes the same input there, and the first examples show how the store handles it.
-const REQUESTS: u64 = 10_000;
-const EXAMPLES: u64 = 195;
+const REQUESTS: u64 = 4_000;
+const EXAMPLES: u64 = 75;
 /// The maximum growth of memory, in KiB, at this time after the clients are gone.
 const GROWTH: u64 = 50 * 1024;
 const SETTLES: Duration = Duration::from_secs(30);
