@@ -12,7 +12,7 @@ use axum::{
     extract::{Path, State},
     routing::{get, post},
 };
-use basiq_relay::clock::Clock;
+use relay_domain::clock::Clock;
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;

@@ -6,16 +6,13 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use basiq_relay::{
-    clock::Clock,
-    domain::{
-        Action, CallbackUrl, ClientId, Event, EventBody, EventId, Fleet, JobContext, Metadata,
-        Status, ToldSoFar, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
-    },
-    runtime::run_worker,
-    store::{Claim, DueJob, Look, NewWatch, OutageChange, Store, Urgency, WatchChange},
-};
 use jiff::Timestamp;
+use relay_domain::{
+    Action, CallbackUrl, ClientId, Event, EventBody, EventId, Fleet, JobContext, Metadata, Status,
+    ToldSoFar, Watch, WatchId, WatchOptions, WatchRequest, WatchState, clock::Clock,
+};
+use relay_runtime::run_worker;
+use relay_store::{Claim, DueJob, Look, NewWatch, OutageChange, Store, Urgency, WatchChange};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -88,9 +85,9 @@ pub(crate) async fn fill(
 }
 
 fn new_watch(client: ClientId, number: usize, callback: &str) -> Result<NewWatch> {
-    let rules = basiq_relay::domain::CallbackRules {
+    let rules = relay_domain::CallbackRules {
         allow_http: true,
-        allowed_networks: basiq_relay::domain::AllowedNetworks::new(vec!["127.0.0.0/8".parse()?]),
+        allowed_networks: relay_domain::AllowedNetworks::new(vec!["127.0.0.0/8".parse()?]),
     };
     let now = Clock::system().now();
     Ok(NewWatch {

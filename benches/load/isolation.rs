@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, time::Instant};
 
 use anyhow::{Context, Result};
-use basiq_relay::{domain::Fleet, runtime::run_worker};
+use relay_domain::Fleet;
+use relay_runtime::run_worker;
 use reqwest::Url;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;

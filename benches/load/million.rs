@@ -8,10 +8,10 @@ use std::{
 use anyhow::{Context, Result};
 use basiq_relay::{
     app::open_store,
-    clock::Clock,
     config::{DatabaseUrl, StoreConfig},
-    store::{Claim, Store},
 };
+use relay_domain::clock::Clock;
+use relay_store::{Claim, Store};
 use sqlx::{
     ConnectOptions, Connection, Executor, postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
 };

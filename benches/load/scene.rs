@@ -3,12 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use basiq_relay::{
-    app::Relay,
-    clock::Clock,
-    config::Settings,
-    domain::{ApiKey, ClientId, SigningSecret},
-};
+use basiq_relay::{app::Relay, config::Settings};
+use relay_domain::{ApiKey, ClientId, SigningSecret, clock::Clock};
 use reqwest::Url;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

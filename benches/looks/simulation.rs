@@ -3,14 +3,14 @@
 
 use std::cmp::Ordering;
 
+use basiq_client::normalise::{self, Finding};
 use basiq_relay::{
     config::TrackingConfig,
-    domain::{BasiqAverages, JobMemory, JobSnapshot, KnownDurations, Step, StepStatus},
-    normalise::{self, Finding},
     tracker::{memory, schedule, stages},
 };
 use jiff::{SignedDuration, Timestamp};
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use relay_domain::{BasiqAverages, JobMemory, JobSnapshot, KnownDurations, Step, StepStatus};
 
 /// A bank whose steps take log-normally distributed times.
 pub(crate) struct Bank {

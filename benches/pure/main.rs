@@ -3,19 +3,20 @@
 
 use std::{hint::black_box, time::Duration};
 
-use basiq_relay::{
-    basiq::wire::JobDocument,
-    config::TrackingConfig,
-    domain::{
-        Action, Event, EventBody, EventId, JobContext, JobMemory, JobSnapshot, KnownDurations,
-        Metadata, SigningSecret, StageDuration, Status, WatchId, WatchOptions,
-    },
+use basiq_client::{
     normalise::{self, Finding, JobFacts, JudgeSettings},
-    signing,
+    wire::JobDocument,
+};
+use basiq_relay::{
+    config::TrackingConfig,
     tracker::{memory, schedule},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
+use relay_domain::{
+    Action, Event, EventBody, EventId, JobContext, JobMemory, JobSnapshot, KnownDurations,
+    Metadata, SigningSecret, StageDuration, Status, WatchId, WatchOptions, signing,
+};
 use serde_json::{Value, json};
 
 /// The jobs: one succeeded, one runs, one asks the person, and one failed. Each has the status of its last step.

@@ -1,13 +1,13 @@
 //! `GET /catalogue`: every error code with its action and message.
 
 use axum::{Json, extract::State};
+use basiq_client::normalise::CatalogueEntry;
+use relay_domain::Locale;
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{ApiState, examples},
-    domain::Locale,
-    normalise::CatalogueEntry,
     web::{Problem, QueryParams},
 };
 

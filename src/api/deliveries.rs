@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
+use relay_domain::{ClientId, DeliveryId, DeliveryState, EventId, WatchId};
+use relay_store::{DeliveryEntry, DeliveryQuery, Redelivery};
 use serde::Serialize;
 use tracing::info;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -19,8 +21,6 @@ use crate::{
             view::{AttemptView, DeliveryView, EventSummary},
         },
     },
-    domain::{ClientId, DeliveryId, DeliveryState, EventId, WatchId},
-    store::{DeliveryEntry, DeliveryQuery, Redelivery},
     web::{
         AuthenticatedClient, BodyFields, JsonObject, PathId, Problem, ProblemCode, QueryParams,
         RawObject,

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
+use relay_domain::UpstreamHealth;
+use relay_store::{Store, StoreError};
 use serde::Serialize;
 use tokio::{sync::Mutex, time::Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{ApiState, examples},
-    domain::UpstreamHealth,
-    store::{Store, StoreError},
     web::{Problem, ProblemCode},
 };
 

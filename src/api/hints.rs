@@ -3,9 +3,16 @@
 use std::time::Duration;
 
 use axum::extract::State;
+use basiq_client::{normalise, parse_leniently};
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use metrics::counter;
+use relay_domain::{
+    SigningSecret,
+    signing::{self, SignatureHeaders},
+};
+use relay_runtime::Reloadable;
+use relay_store::{Hint, HintOutcome, HintSubject};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tracing::{debug, info, warn};
@@ -13,12 +20,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{ApiParts, ApiState, examples},
-    basiq::parse_leniently,
-    config::Reloadable,
-    domain::SigningSecret,
-    normalise,
-    signing::{self, SignatureHeaders},
-    store::{Hint, HintOutcome, HintSubject},
     web::{Problem, ProblemCode, RawBody},
 };
 

@@ -17,6 +17,10 @@ mod watch;
 use std::sync::Arc;
 
 use axum::{Router, extract::FromRef};
+use basiq_client::{BasiqClient, normalise::Catalogue};
+use relay_domain::{CallbackRules, Upstream, clock::Clock};
+use relay_runtime::Wake;
+use relay_store::Store;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::{
@@ -25,13 +29,7 @@ pub use self::{
     openapi::document,
 };
 use crate::{
-    basiq::BasiqClient,
-    clock::Clock,
     config::ServerConfig,
-    domain::{CallbackRules, Upstream},
-    normalise::Catalogue,
-    runtime::Wake,
-    store::Store,
     web::{AdminToken, ClientAuth, ClientLimits, open_to_browsers, with_middleware},
 };
 

@@ -10,15 +10,12 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use relay_domain::{ErrorChain, clock::Clock};
+use relay_runtime::{Tick, Wake, Worker, WorkerError};
+use relay_store::{ClockStep, StoreError, UpkeepStore};
 use tracing::warn;
 
-use crate::{
-    clock::Clock,
-    config::DatabaseUrl,
-    domain::ErrorChain,
-    runtime::{Tick, Wake, Worker, WorkerError},
-    store::{ClockStep, StoreError, UpkeepStore},
-};
+use crate::config::DatabaseUrl;
 
 /// The interval at which the clocks are compared.
 const INTERVAL: Duration = Duration::from_millis(500);

@@ -3,18 +3,16 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use relay_domain::clock::Clock;
+use relay_store::{
+    Sealer, Store,
+    postgres::{LeaseClock, OpenError, PgStore},
+    sqlite::SqliteStore,
+};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
-use crate::{
-    clock::Clock,
-    config::{DatabaseUrl, PostgresUrl, StoreConfig},
-    store::{
-        Sealer, Store,
-        postgres::{LeaseClock, OpenError, PgStore},
-        sqlite::SqliteStore,
-    },
-};
+use crate::config::{DatabaseUrl, PostgresUrl, StoreConfig};
 
 /// The setting that names the store.
 pub(super) const SETTING: &str = "RELAY_DATABASE_URL";

@@ -5,23 +5,20 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use basiq_client::{CoordinationError, Reservation, SharedToken, UpstreamCoordinator};
 use http::HeaderValue;
 use metrics::gauge;
+use relay_domain::{ErrorChain, Fleet, JobId, clock::Clock};
+use relay_runtime::{SubscriptionTable, Wake};
+use relay_store::{
+    Sealer, StoreError,
+    postgres::{PgStore, RelayId, StoredToken, Topic},
+};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{
-    api::ApiParts,
-    basiq::{CoordinationError, Reservation, SharedToken, UpstreamCoordinator},
-    clock::Clock,
-    domain::{ErrorChain, Fleet, JobId},
-    runtime::{SubscriptionTable, Wake},
-    store::{
-        Sealer, StoreError,
-        postgres::{PgStore, RelayId, StoredToken, Topic},
-    },
-};
+use crate::api::ApiParts;
 
 /// The interval at which a relay sends a heartbeat.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -15,6 +15,10 @@ use std::{fs::File, future::Future, io, net::SocketAddr, sync::Arc, time::Durati
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
+use basiq_client::{BasiqClient, UpstreamCoordinator, normalise::Catalogue};
+use relay_domain::{AllowedNetworks, CallbackRules, Fleet, SigningSecret, Upstream, clock::Clock};
+use relay_runtime::{self, Reloadable, StopOutcome, Supervisor, Wake, Worker, run_worker};
+use relay_store::{Store, StoreError, postgres::PgStore};
 use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
@@ -33,15 +37,9 @@ use self::{
 };
 use crate::{
     api::{self, ApiParts, FollowRegistry, FollowWorker, HintRules},
-    basiq::{BasiqClient, UpstreamCoordinator},
-    clock::Clock,
-    config::{DatabaseUrl, Reloadable, Settings},
+    config::{DatabaseUrl, Settings},
     console::{self, CallBudget, ConsoleParts},
     delivery::{DeliveryWorker, further_certificates},
-    domain::{AllowedNetworks, CallbackRules, Fleet, SigningSecret, Upstream},
-    normalise::Catalogue,
-    runtime::{self, StopOutcome, Supervisor, Wake, Worker, run_worker},
-    store::{Store, StoreError, postgres::PgStore},
     telemetry::{self, Metrics},
     tracker::{BankWorker, TrackerWorker},
     web::{AdminToken, ConnectionLimits, serve},
@@ -229,7 +227,7 @@ impl Relay {
         let coordinator = fleet.as_ref();
         let common = coordinator.map(|(_, store)| PostgresCoordinator::common(store.clone()));
         let shared = (common, share.clone());
-        let limits = connection_limits(&settings, runtime::handle_limit());
+        let limits = connection_limits(&settings, relay_runtime::handle_limit());
         let timing = (clock, catalogue);
         let parts = api_parts(&settings, &store, timing, &metrics, shared, limits)?;
         let tracker = workers::tracker(&settings, &store, &parts);

@@ -1,17 +1,13 @@
 //! Replaces secrets while the relay runs.
 
 use anyhow::{Context, Result};
+use basiq_client::BasiqClient;
 use metrics::counter;
+use relay_domain::SigningSecret;
+use relay_runtime::{Reloadable, Wake};
 use tracing::{error, info};
 
-use crate::{
-    app::basiq_webhook_secret,
-    basiq::BasiqClient,
-    config::{Reloadable, Settings},
-    domain::SigningSecret,
-    runtime::Wake,
-    web::AdminToken,
-};
+use crate::{app::basiq_webhook_secret, config::Settings, web::AdminToken};
 
 /// The secrets that can be replaced while the relay runs: Basiq's API key, the admin token and the
 /// secret of Basiq's webhooks.

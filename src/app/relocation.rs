@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
+use relay_store::{
+    Sealer, UpkeepStore,
+    postgres::{LeaseClock, PgStore},
+    transfer::{TransferProgress, TransferResult, transfer},
+};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::{
@@ -11,11 +16,6 @@ use crate::{
         lock,
     },
     config::{DatabaseUrl, PostgresUrl, StoreConfig},
-    store::{
-        Sealer, UpkeepStore,
-        postgres::{LeaseClock, PgStore},
-        transfer::{TransferProgress, TransferResult, transfer},
-    },
 };
 
 /// A checked request to move a relay's data from SQLite to PostgreSQL.

@@ -3,14 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use metrics::gauge;
+use relay_domain::clock::Clock;
+use relay_runtime::{Tick, Wake, Worker, WorkerError};
+use relay_store::UpkeepStore;
 use tracing::info;
 
-use crate::{
-    clock::Clock,
-    config::StoreConfig,
-    runtime::{Tick, Wake, Worker, WorkerError},
-    store::UpkeepStore,
-};
+use crate::config::StoreConfig;
 
 /// The maximum number of watches that one transaction deletes. It is small so that registrations do not wait long.
 const PURGE_BATCH: usize = 200;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use relay_store::Store;
 
 use crate::{
     api::ApiParts,
     app::ClockWorker,
     config::Settings,
     delivery::DeliveryWorker,
-    store::Store,
     tracker::{BankWorker, Looker, TrackerWorker},
 };
 

@@ -9,15 +9,14 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::Subcommand;
 use jiff::Timestamp;
+use relay_domain::{ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret, clock::Clock};
+use relay_store::ClientStore;
 use serde_json::{Value, json};
 
 use crate::{
     app,
     cli::{ConfigArg, exit::CommandFailure, output, progress},
-    clock::Clock,
     config::Settings,
-    domain::{ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret},
-    store::ClientStore,
 };
 
 #[derive(Debug, clap::Args)]

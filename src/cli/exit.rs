@@ -1,8 +1,8 @@
 //! How a command ends: its exit code, and one line with the error.
 
+use relay_domain::ErrorChain;
+use relay_store::postgres::OpenError;
 use std::{io::Write, process::ExitCode};
-
-use crate::{domain::ErrorChain, store::postgres::OpenError};
 
 /// The exit code of a command that failed: a port is in use, or a database is out of reach.
 const FAILED: u8 = 1;

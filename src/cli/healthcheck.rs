@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
+use happy_eyeballs::FirstToAnswer;
 use reqwest::{Client, Url};
 use tokio::time::Instant;
 
 use crate::{
     cli::{ConfigArg, exit::CommandFailure, output, progress},
     config::Settings,
-    happy_eyeballs::FirstToAnswer,
 };
 
 /// The wait before the next request.

@@ -4,19 +4,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow};
 use axum::http::StatusCode;
+use relay_domain::{SigningSecret, clock::Clock};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    cli::{
-        colour::Painter,
-        exit::CommandFailure,
-        output::{self, harmless},
-        receiver::{Received, Receiver, ReceiverOptions},
-    },
-    clock::Clock,
-    domain::SigningSecret,
-    runtime,
+use crate::cli::{
+    colour::Painter,
+    exit::CommandFailure,
+    output::{self, harmless},
+    receiver::{Received, Receiver, ReceiverOptions},
 };
 
 #[derive(Debug, clap::Args)]
@@ -71,7 +67,7 @@ pub(super) async fn run(args: ListenArgs) -> Result<(), CommandFailure> {
         anyhow::Ok(())
     };
     let on_signal = async {
-        let heard = runtime::signalled().await;
+        let heard = relay_runtime::signalled().await;
         stop.cancel();
         heard
     };

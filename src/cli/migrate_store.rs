@@ -1,12 +1,12 @@
 //! `basiq-relay migrate-store`: moves a SQLite relay's data to PostgreSQL.
 
 use anyhow::anyhow;
+use relay_store::transfer::{RowCount, TransferResult};
 use serde_json::{Value, json};
 
 use crate::{
     app::StoreMove,
     cli::{colour::Painter, exit::CommandFailure, output, progress::ProgressLine},
-    store::transfer::{RowCount, TransferResult},
 };
 
 #[derive(Debug, clap::Args)]

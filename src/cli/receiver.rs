@@ -19,15 +19,14 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, Uri};
 use jiff::Timestamp;
+use relay_domain::{
+    SigningSecret,
+    clock::Clock,
+    signing::{self, SignatureHeaders},
+};
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
-
-use crate::{
-    clock::Clock,
-    domain::SigningSecret,
-    signing::{self, SignatureHeaders},
-};
 
 /// The maximum size of a request body, in bytes.
 const MAX_BODY: usize = 1024 * 1024;

@@ -3,17 +3,15 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use basiq_sandbox::{ALLOWED_FAULTS, Fault, Sandbox, SandboxOptions, SandboxWebhook};
+use relay_domain::{SigningSecret, clock::Clock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
     cli::{exit::CommandFailure, output},
-    clock::Clock,
     config::LogConfig,
-    domain::SigningSecret,
-    runtime,
-    sandbox::{ALLOWED_FAULTS, Fault, Sandbox, SandboxOptions, SandboxWebhook},
     telemetry,
 };
 
@@ -80,7 +78,7 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), CommandFailure> {
     let stop = CancellationToken::new();
     let serve = sandbox.serve(listener, stop.clone());
     let on_signal = async {
-        let heard = runtime::signalled().await;
+        let heard = relay_runtime::signalled().await;
         stop.cancel();
         heard
     };

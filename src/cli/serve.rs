@@ -3,13 +3,13 @@
 use std::{convert::Infallible, path::PathBuf};
 
 use anyhow::Context;
+use relay_domain::clock::Clock;
+use relay_runtime::{self, ReloadSignal};
 
 use crate::{
     app,
     cli::{ConfigArg, exit::CommandFailure},
-    clock::Clock,
     config::{SETTINGS, Settings},
-    runtime::{self, ReloadSignal},
     telemetry,
 };
 
@@ -42,7 +42,7 @@ fn settings_help() -> String {
 }
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), CommandFailure> {
-    runtime::raise_handle_limit();
+    relay_runtime::raise_handle_limit();
     let settings = Settings::load(args.config.config.as_deref()).map_err(CommandFailure::usage)?;
     settings.require_api_key().map_err(CommandFailure::usage)?;
     app::validate(&settings).map_err(CommandFailure::usage)?;
@@ -73,7 +73,7 @@ async fn reload(
 }
 
 async fn first_signal() {
-    match runtime::signalled().await {
+    match relay_runtime::signalled().await {
         Ok(signal) => tracing::info!(signal, "stopping: work in flight is finished first"),
         Err(error) => {
             tracing::error!(%error, "signals cannot be received");
@@ -83,7 +83,7 @@ async fn first_signal() {
 }
 
 async fn second_signal() {
-    match runtime::signalled().await {
+    match relay_runtime::signalled().await {
         Ok(signal) => tracing::warn!(signal, "second signal: stopping at once"),
         Err(_) => std::future::pending().await,
     }

@@ -7,7 +7,6 @@ mod error;
 mod load;
 mod postgres;
 mod proxy;
-mod reloadable;
 mod service_links;
 mod setting;
 mod sources;
@@ -15,6 +14,7 @@ mod value;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use basiq_client::BasiqConfig;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
@@ -23,7 +23,6 @@ pub use self::{
     error::ConfigError,
     postgres::PostgresUrl,
     proxy::EgressProxy,
-    reloadable::Reloadable,
     setting::{SETTINGS, SettingDoc},
     value::parse_duration,
 };
@@ -125,40 +124,6 @@ impl Default for StoreConfig {
             encryption_key: None,
             encryption_previous_key: None,
             retention: 30 * DAY,
-        }
-    }
-}
-
-/// Settings of calls to Basiq.
-#[derive(Debug, Clone)]
-pub struct BasiqConfig {
-    /// `RELAY_BASIQ_URL`: Basiq's base address, without a trailing slash.
-    pub url: Url,
-    /// `RELAY_BASIQ_API_KEY`: sent verbatim as `Authorization: Basic KEY`.
-    pub api_key: SecretString,
-    /// `RELAY_BASIQ_WEBHOOK_SECRET`: verifies Basiq's own webhooks; none is accepted without it.
-    pub webhook_secret: Option<SecretString>,
-    /// `RELAY_UPSTREAM_RPS`: the maximum number of calls a second, for all relays on a store together.
-    pub requests_per_second: u32,
-    /// `RELAY_UPSTREAM_CONCURRENCY`: the maximum number of calls in flight, for all relays on a store together.
-    pub concurrency: usize,
-    /// `RELAY_UPSTREAM_TIMEOUT`: the time-out of one call, from connecting to the last byte.
-    pub timeout: Duration,
-}
-
-impl Default for BasiqConfig {
-    #[expect(
-        clippy::expect_used,
-        reason = "a constant address, parsed in every test run"
-    )]
-    fn default() -> Self {
-        Self {
-            url: Url::parse("https://au-api.basiq.io").expect("a valid address"),
-            api_key: SecretString::default(),
-            webhook_secret: None,
-            requests_per_second: 20,
-            concurrency: 32,
-            timeout: 10 * SECOND,
         }
     }
 }

@@ -5,9 +5,8 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
+use relay_domain::http_url;
 use url::Url;
-
-use crate::http_url;
 
 /// An HTTP proxy that supports `CONNECT`. `Debug` does not show its address, which may hold a password.
 #[derive(Clone, PartialEq, Eq)]

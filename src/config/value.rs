@@ -10,14 +10,12 @@ use std::{
 };
 
 use ipnet::IpNet;
+use relay_domain::http_url;
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::{
-    config::{DatabaseUrl, EgressProxy, LogFormat, PostgresUrl},
-    http_url,
-};
+use crate::config::{DatabaseUrl, EgressProxy, LogFormat, PostgresUrl};
 
 /// The allowed values, in words for an error message.
 pub(super) type Allowed = String;

@@ -10,6 +10,7 @@ use axum::{
 };
 use http::StatusCode;
 use jiff::Timestamp;
+use relay_domain::{ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret};
 use tracing::info;
 
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
         view::{PageClock, ShownTime},
         visit::{ConsolePath, PageContext, PageFrame, Section, page},
     },
-    domain::{ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret},
     web::Problem,
 };
 

@@ -9,22 +9,20 @@ use axum::{
     routing::{get, post},
 };
 use jiff::{SignedDuration, Timestamp};
+use relay_domain::{DeliveryId, DeliveryState};
+use relay_store::{DeliveryEntry, DeliveryQuery, Redelivery};
 use serde::Deserialize;
 use tracing::info;
 
-use crate::{
-    console::{
-        fault::ErrorPage,
-        form::SessionForm,
-        notice::Notice,
-        state::ConsoleState,
-        view::{Badge, PageClock, ShownTime},
-        visit::{ConsolePath, PageContext, PageFrame, Section, watch_page},
-        watches::{ClientNames, Tab, names},
-        words,
-    },
-    domain::{DeliveryId, DeliveryState},
-    store::{DeliveryEntry, DeliveryQuery, Redelivery},
+use crate::console::{
+    fault::ErrorPage,
+    form::SessionForm,
+    notice::Notice,
+    state::ConsoleState,
+    view::{Badge, PageClock, ShownTime},
+    visit::{ConsolePath, PageContext, PageFrame, Section, watch_page},
+    watches::{ClientNames, Tab, names},
+    words,
 };
 
 /// The number of deliveries on a page.

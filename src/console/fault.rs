@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use askama::Template;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use relay_store::StoreError;
 
 use crate::{
     console::{assets, visit::page},
-    store::StoreError,
     web::{Problem, ProblemCode},
 };
 

@@ -2,16 +2,14 @@
 
 use askama::Template;
 use axum::{Router, extract::State, response::Response, routing::get};
+use relay_store::FailingHost;
 
-use crate::{
-    console::{
-        fault::ErrorPage,
-        state::ConsoleState,
-        view::{Badge, PageClock, ShownTime, Tone},
-        visit::{PageContext, PageFrame, Section},
-        words,
-    },
-    store::FailingHost,
+use crate::console::{
+    fault::ErrorPage,
+    state::ConsoleState,
+    view::{Badge, PageClock, ShownTime, Tone},
+    visit::{PageContext, PageFrame, Section},
+    words,
 };
 
 /// The maximum number of hosts that the page shows.

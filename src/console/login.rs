@@ -9,19 +9,17 @@ use axum::{
 };
 use governor::clock::{Clock, DefaultClock};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use relay_domain::ApiKey;
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use crate::{
-    console::{
-        assets,
-        fault::ErrorPage,
-        form::{Form, SessionForm},
-        session::{ConsoleSession, no_cookie},
-        state::ConsoleState,
-        visit::{next_page, page},
-    },
-    domain::ApiKey,
+use crate::console::{
+    assets,
+    fault::ErrorPage,
+    form::{Form, SessionForm},
+    session::{ConsoleSession, no_cookie},
+    state::ConsoleState,
+    visit::{next_page, page},
 };
 
 pub(super) fn routes() -> Router<ConsoleState> {

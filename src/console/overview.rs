@@ -2,16 +2,14 @@
 
 use askama::Template;
 use axum::{Router, extract::State, response::Response, routing::get};
+use relay_domain::{Upstream, UpstreamHealth, WatchState};
+use relay_store::Census;
 
-use crate::{
-    console::{
-        fault::ErrorPage,
-        state::ConsoleState,
-        view::{Badge, Tone, state_word},
-        visit::{PageContext, PageFrame, Section},
-    },
-    domain::{Upstream, UpstreamHealth, WatchState},
-    store::Census,
+use crate::console::{
+    fault::ErrorPage,
+    state::ConsoleState,
+    view::{Badge, Tone, state_word},
+    visit::{PageContext, PageFrame, Section},
 };
 
 pub(super) fn routes() -> Router<ConsoleState> {

@@ -3,14 +3,11 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use relay_domain::{Fleet, Upstream, clock::Clock};
+use relay_store::{Census, Store, StoreError};
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{
-    clock::Clock,
-    domain::{Fleet, Upstream},
-    store::{Census, Store, StoreError},
-    web::AdminToken,
-};
+use crate::web::AdminToken;
 
 /// Wakes the delivery worker.
 pub type WakeCallback = Arc<dyn Fn() + Send + Sync>;

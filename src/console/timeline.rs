@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use relay_domain::{Attempt, Phase, WatchState, visible_json};
+use relay_store::{EventDetails, WatchDetails};
 
-use crate::{
-    console::{
-        view::{Badge, PageClock, ShownTime, Tone, length, took},
-        words,
-    },
-    domain::{Attempt, Phase, WatchState, visible_json},
-    store::{EventDetails, WatchDetails},
+use crate::console::{
+    view::{Badge, PageClock, ShownTime, Tone, length, took},
+    words,
 };
 
 /// An entry of the time line, in the past or the future.

@@ -4,8 +4,7 @@ use std::{fmt, time::Duration};
 
 use askama::filters::HtmlSafe;
 use jiff::Timestamp;
-
-use crate::domain::{DeliveryState, Status, UpstreamHealth, WatchState};
+use relay_domain::{DeliveryState, Status, UpstreamHealth, WatchState};
 
 /// The clock of one page. All times on the page are shown relative to it.
 #[derive(Debug, Clone, Copy)]

@@ -9,18 +9,16 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use jiff::Timestamp;
+use relay_domain::WatchId;
 use url::form_urlencoded;
 
-use crate::{
-    console::{
-        assets,
-        fault::ErrorPage,
-        notice::Notice,
-        session::ConsoleSession,
-        state::ConsoleState,
-        view::{PageClock, ShownTime},
-    },
-    domain::WatchId,
+use crate::console::{
+    assets,
+    fault::ErrorPage,
+    notice::Notice,
+    session::ConsoleSession,
+    state::ConsoleState,
+    view::{PageClock, ShownTime},
 };
 
 /// The content security policy. It allows only the relay's own files and forms, and nothing inline or evaluated. No

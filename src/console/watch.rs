@@ -7,23 +7,21 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
+use relay_domain::{JobMemory, Phase, WatchId, WatchState, visible_json};
+use relay_store::WatchDetails;
 use tracing::info;
 
-use crate::{
-    console::{
-        deliveries::came_to,
-        fault::ErrorPage,
-        form::SessionForm,
-        notice::Notice,
-        state::ConsoleState,
-        timeline::{TimelineEntry, timeline},
-        view::{Badge, PageClock, ShownTime, length},
-        visit::{ConsolePath, PageContext, PageFrame, Section, watch_page},
-        watches::names,
-        words,
-    },
-    domain::{JobMemory, Phase, WatchId, WatchState, visible_json},
-    store::WatchDetails,
+use crate::console::{
+    deliveries::came_to,
+    fault::ErrorPage,
+    form::SessionForm,
+    notice::Notice,
+    state::ConsoleState,
+    timeline::{TimelineEntry, timeline},
+    view::{Badge, PageClock, ShownTime, length},
+    visit::{ConsolePath, PageContext, PageFrame, Section, watch_page},
+    watches::names,
+    words,
 };
 
 pub(super) fn routes() -> Router<ConsoleState> {

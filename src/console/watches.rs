@@ -9,19 +9,17 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
+use relay_domain::{ClientId, WatchId, WatchState};
+use relay_store::{Store, StoreError, WatchDetails, WatchQuery, WatchSearch};
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use crate::{
-    console::{
-        fault::ErrorPage,
-        state::ConsoleState,
-        view::{Badge, PageClock, ShownTime, state_word},
-        visit::{PageContext, PageFrame, Section, watch_page},
-        words,
-    },
-    domain::{ClientId, WatchId, WatchState},
-    store::{Store, StoreError, WatchDetails, WatchQuery, WatchSearch},
+use crate::console::{
+    fault::ErrorPage,
+    state::ConsoleState,
+    view::{Badge, PageClock, ShownTime, state_word},
+    visit::{PageContext, PageFrame, Section, watch_page},
+    words,
 };
 
 /// The number of watches on a page.

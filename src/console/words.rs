@@ -1,6 +1,6 @@
 //! Describes values of the contract in words for people.
 
-use crate::domain::{Action, AttemptError, Operation, Status, WatchOptions};
+use relay_domain::{Action, AttemptError, Operation, Status, WatchOptions};
 
 /// Describes why an attempt failed.
 pub(super) fn attempt_error(error: AttemptError) -> &'static str {

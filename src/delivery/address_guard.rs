@@ -6,11 +6,8 @@
 use std::{io, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-
-use crate::{
-    domain::{AllowedNetworks, CallbackUrl},
-    happy_eyeballs,
-};
+use happy_eyeballs;
+use relay_domain::{AllowedNetworks, CallbackUrl};
 
 /// Resolves host names to addresses.
 #[async_trait]

@@ -10,8 +10,9 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use relay_domain::Fleet;
 
-use crate::{config::DeliveryConfig, delivery::hosts::AttemptCounts, domain::Fleet};
+use crate::{config::DeliveryConfig, delivery::hosts::AttemptCounts};
 
 /// An address has this many times the slots of one name, but at most a quarter of all slots.
 const NAMES: usize = 4;

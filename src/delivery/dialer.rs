@@ -10,8 +10,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use happy_eyeballs::{self, race};
 use http::Uri;
 use hyper_util::{client::legacy::connect::proxy::Tunnel, rt::TokioIo};
+use relay_domain::CallbackUrl;
 use rustls::{
     ClientConfig,
     pki_types::{InvalidDnsNameError, ServerName},
@@ -24,11 +26,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use crate::{
-    config::EgressProxy,
-    domain::CallbackUrl,
-    happy_eyeballs::{self, race},
-};
+use crate::config::EgressProxy;
 
 /// The ALPN name of HTTP/2.
 pub(super) const HTTP_2: &[u8] = b"h2";

@@ -3,9 +3,9 @@
 //! Each further failure to answer halves a host's slots, down to one. The first response restores all of them. So
 //! many dead hosts together cannot hold every slot.
 
+use relay_domain::Fleet;
+use relay_store::HostLimits;
 use std::collections::HashMap;
-
-use crate::{domain::Fleet, store::HostLimits};
 
 /// The maximum number of silent hosts without an attempt in flight to remember.
 const REMEMBERED: usize = 256;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-
-use crate::store::AfterAttempt;
+use relay_store::AfterAttempt;
 
 /// The maximum wait that a `Retry-After` can ask for.
 const LONGEST_ASKED: Duration = Duration::from_hours(24);

@@ -7,10 +7,9 @@ use opentelemetry::{
     Context, SpanId, TraceFlags, TraceId,
     trace::{SpanContext, Status, TraceContextExt, TraceState},
 };
+use relay_domain::TraceContext;
 use tracing::{Level, Metadata, Span, field::display};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-
-use crate::domain::TraceContext;
 
 /// Returns whether a span or event is exported, independent of the log filter. Exported are this program's spans
 /// and events. Spans that are only for traces have the level DEBUG, so that they cost nothing without export.

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
+use basiq_client::{BasiqClient, BasiqError};
+use relay_domain::{Bank, ErrorChain, JobContext};
+use relay_store::{BankStore, StoreError};
 use tracing::{debug, warn};
-
-use crate::{
-    basiq::{BasiqClient, BasiqError},
-    domain::{Bank, ErrorChain, JobContext},
-    store::{BankStore, StoreError},
-};
 
 /// The time limit for fetching the bank's state. It limits how long an event is delayed.
 pub(super) const BANK_TIME_LIMIT: Duration = Duration::from_secs(5);

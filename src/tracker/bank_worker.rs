@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use basiq_client::{BasiqClient, BasiqConfig};
 use jiff::Timestamp;
+use relay_domain::clock::{Clock, later};
+use relay_runtime::{InFlight, Tick, Wake, Worker, WorkerError};
+use relay_store::{BankLook, BankStore, Claim, DueBank};
 use tracing::{debug, info, warn};
 
 use crate::{
-    basiq::BasiqClient,
-    clock::{Clock, later},
-    config::{BasiqConfig, TrackingConfig},
-    runtime::{InFlight, Tick, Wake, Worker, WorkerError},
-    store::{BankLook, BankStore, Claim, DueBank},
+    config::TrackingConfig,
     tracker::{
         bank::is_out,
         schedule::{self, between},

@@ -1,12 +1,10 @@
 //! Derives what to remember of a job after a look. Pure.
 
+use basiq_client::normalise::Finding;
 use jiff::Timestamp;
+use relay_domain::{ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, StepView};
 
-use crate::{
-    domain::{ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, StepView},
-    normalise::Finding,
-    tracker::stages,
-};
+use crate::tracker::stages;
 
 /// Returns the memory of a job after Basiq returned its document.
 #[must_use]
@@ -84,8 +82,9 @@ fn merge(before: &JobContext, now: &JobContext) -> JobContext {
 
 #[cfg(test)]
 mod tests {
+    use relay_domain::Challenge;
+
     use super::*;
-    use crate::domain::Challenge;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()

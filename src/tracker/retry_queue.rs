@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use relay_domain::{Phase, clock::later};
 
-use crate::{clock::later, domain::Phase, tracker::schedule::between};
+use crate::tracker::schedule::between;
 
 /// The minimum delay from a retry to the look at it, as a fraction of the interval: 3 s of two hours.
 const SLACK: u32 = 2400;

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use basiq_client::normalise::Finding;
 use jiff::Timestamp;
-
-use crate::{
-    clock::later,
-    domain::{JobMemory, JobSnapshot, StageDuration, StageSeen, StepView, stage_of},
-    normalise::Finding,
-    tracker::schedule::between,
+use relay_domain::{
+    JobMemory, JobSnapshot, StageDuration, StageSeen, StepView, clock::later, stage_of,
 };
+
+use crate::tracker::schedule::between;
 
 /// The longest duration that counts. A job that took longer waited in a queue, which says nothing about the
 /// bank's speed.
@@ -93,8 +92,9 @@ fn changed_between(
 
 #[cfg(test)]
 mod tests {
+    use relay_domain::{Step, StepStatus};
+
     use super::*;
-    use crate::domain::{Step, StepStatus};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()

@@ -1,17 +1,15 @@
 //! Derives from an outcome the new state of one watch and the event that reports it. Pure.
 
+use basiq_client::normalise::Catalogue;
 use jiff::Timestamp;
+use relay_domain::{
+    Event, EventBody, EventChallenge, EventId, JobMemory, Outcome, Status, ToldSoFar, Verdict,
+    Watch, WatchState,
+};
+use relay_store::WatchChange;
 use url::Url;
 
-use crate::{
-    domain::{
-        Event, EventBody, EventChallenge, EventId, JobMemory, Outcome, Status, ToldSoFar, Verdict,
-        Watch, WatchState,
-    },
-    normalise::Catalogue,
-    store::WatchChange,
-    tracker::schedule::challenge_expiry,
-};
+use crate::tracker::schedule::challenge_expiry;
 
 /// The data that the events of all watches of a job share.
 #[derive(Debug, Clone, Copy)]

@@ -2,17 +2,15 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use basiq_client::{BasiqClient, BasiqConfig};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
+use relay_domain::{JobId, clock::Clock};
+use relay_runtime::{ClaimPacer, InFlight, SubscriptionTable, Tick, Wake, Worker, WorkerError};
+use relay_store::{Capacity, Claim, DueJob, HostLimits, JobStore, Look, StoreError, record_looks};
 use tracing::{Instrument, info_span};
 
 use crate::{
-    basiq::BasiqClient,
-    clock::Clock,
-    config::BasiqConfig,
-    domain::JobId,
-    runtime::{ClaimPacer, InFlight, SubscriptionTable, Tick, Wake, Worker, WorkerError},
-    store::{Capacity, Claim, DueJob, HostLimits, JobStore, Look, StoreError, record_looks},
     telemetry::join_traces,
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };

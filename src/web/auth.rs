@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts};
 use http::{HeaderMap, header, request::Parts};
+use relay_domain::{ApiKey, ApiKeyHash, Client, WatchId};
+use relay_runtime::Reloadable;
+use relay_store::Store;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use tracing::Span;
 
-use crate::{
-    config::Reloadable,
-    domain::{ApiKey, ApiKeyHash, Client, WatchId},
-    store::Store,
-    web::{limits::ClientLimits, problem::Problem},
-};
+use crate::web::{limits::ClientLimits, problem::Problem};
 
 /// Authenticates clients and enforces their rate limits.
 #[derive(Clone)]

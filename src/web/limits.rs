@@ -6,11 +6,9 @@ use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
 };
+use relay_domain::ClientId;
 
-use crate::{
-    domain::ClientId,
-    web::problem::{Problem, ProblemCode},
-};
+use crate::web::problem::{Problem, ProblemCode};
 
 /// Counts the requests of each client. It keeps one number for each client in memory, so each relay applies the
 /// limit on its own.

@@ -7,11 +7,11 @@ use std::{borrow::Cow, error::Error, sync::Arc};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use relay_domain::ErrorChain;
+use relay_store::StoreError;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::openapi::{Object, ObjectBuilder, schema::Type};
-
-use crate::{domain::ErrorChain, store::StoreError};
 
 /// Seconds after which a client may ask again when the store or the relay could not keep up.
 const RETRY_SECONDS: u64 = 5;

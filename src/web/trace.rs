@@ -4,9 +4,10 @@ use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderName, request::Parts};
+use relay_domain::TraceContext;
 use tracing::Span;
 
-use crate::{domain::TraceContext, telemetry};
+use crate::telemetry;
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 

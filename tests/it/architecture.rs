@@ -1,4 +1,5 @@
-//! Checks the layers: a module imports only modules above it, and only the modules listed here.
+//! Checks the layers: a crate or a module imports only those above it, and only those listed here. Checks the files
+//! and the names of all crates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,82 +7,45 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The modules from top to bottom, with the modules that each may import. Every module may import itself.
-const LAYERS: &[(&str, &[&str])] = &[
-    ("clock", &[]),
-    ("http_url", &[]),
-    ("config", &["http_url"]),
-    ("domain", &["http_url"]),
+/// The crates of the workspace from bottom to top, with the crates that each may depend on.
+const CRATES: &[(&str, &[&str])] = &[
     // Connections to callbacks and to Basiq use the same code, and neither side imports the other.
-    ("happy_eyeballs", &[]),
-    ("runtime", &["domain"]),
-    ("telemetry", &["config", "domain"]),
-    ("signing", &["domain"]),
+    ("happy-eyeballs", &[]),
+    ("relay-domain", &[]),
+    ("relay-runtime", &["relay-domain"]),
     (
-        "basiq",
-        &["clock", "config", "domain", "happy_eyeballs", "runtime"],
+        "basiq-client",
+        &["happy-eyeballs", "relay-domain", "relay-runtime"],
     ),
-    ("normalise", &["basiq", "domain"]),
-    ("store", &["clock", "config", "domain", "runtime"]),
+    ("relay-store", &["relay-domain", "relay-runtime"]),
+    ("basiq-sandbox", &["relay-domain"]),
+];
+
+/// The modules of the relay from bottom to top, with the modules and crates that each may import. Every module may
+/// import itself, `relay_domain` and `relay_runtime`.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("config", &["basiq_client"]),
+    ("telemetry", &["config"]),
     (
         "tracker",
-        &[
-            "basiq",
-            "clock",
-            "config",
-            "domain",
-            "normalise",
-            "runtime",
-            "store",
-            "telemetry",
-        ],
+        &["basiq_client", "config", "relay_store", "telemetry"],
     ),
     (
         "delivery",
-        &[
-            "clock",
-            "config",
-            "domain",
-            "happy_eyeballs",
-            "runtime",
-            "signing",
-            "store",
-            "telemetry",
-        ],
+        &["config", "happy_eyeballs", "relay_store", "telemetry"],
     ),
-    ("web", &["clock", "config", "domain", "store", "telemetry"]),
-    (
-        "api",
-        &[
-            "basiq",
-            "clock",
-            "config",
-            "domain",
-            "normalise",
-            "runtime",
-            "signing",
-            "store",
-            "web",
-        ],
-    ),
-    ("console", &["clock", "config", "domain", "store", "web"]),
-    (
-        "sandbox",
-        &["basiq", "clock", "config", "domain", "runtime", "signing"],
-    ),
+    ("web", &["config", "relay_store", "telemetry"]),
+    ("api", &["basiq_client", "config", "relay_store", "web"]),
+    ("console", &["config", "relay_store", "web"]),
     (
         "app",
         &[
             "api",
-            "basiq",
-            "clock",
+            "basiq_client",
             "config",
             "console",
             "delivery",
-            "domain",
-            "normalise",
-            "runtime",
-            "store",
+            "relay_store",
             "telemetry",
             "tracker",
             "web",
@@ -92,14 +56,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "api",
             "app",
-            "clock",
+            "basiq_sandbox",
             "config",
-            "domain",
             "happy_eyeballs",
-            "runtime",
-            "sandbox",
-            "signing",
-            "store",
+            "relay_store",
             "telemetry",
         ],
     ),
@@ -107,17 +67,52 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
+/// The crates that every module may import.
+const BASE: [&str; 2] = ["relay_domain", "relay_runtime"];
+
 #[test]
-fn the_table_of_layers_is_bottom_up() {
-    let mut above = BTreeSet::new();
+fn the_tables_are_bottom_up() {
+    let idents = CRATES.iter().map(|(name, _)| name.replace('-', "_"));
+    let mut above: BTreeSet<_> = idents.collect();
     for (module, imports) in LAYERS {
         for import in *imports {
             assert!(
-                above.contains(import),
+                above.contains(*import),
                 "`{module}` may not import `{import}`, which is not above it"
             );
         }
-        above.insert(module);
+        above.insert((*module).to_owned());
+    }
+    let mut above = BTreeSet::new();
+    for (name, dependencies) in CRATES {
+        let unknown = dependencies.iter().find(|name| !above.contains(*name));
+        assert_eq!(unknown, None, "`{name}`");
+        above.insert(name);
+    }
+}
+
+#[test]
+fn every_crate_depends_only_on_what_the_table_allows() {
+    let allowed: BTreeMap<_, _> = CRATES.iter().copied().collect();
+    let folders = fs::read_dir(root().join("crates")).unwrap();
+    let found: BTreeSet<_> = folders
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(
+        found,
+        allowed.keys().map(|name| (*name).to_owned()).collect()
+    );
+    for (name, allowed) in allowed {
+        let manifest = root().join("crates").join(name).join("Cargo.toml");
+        let manifest = fs::read_to_string(manifest).unwrap();
+        let used = manifest
+            .lines()
+            .filter_map(|line| line.split_once(['.', ' ', '=']))
+            .map(|(used, _)| used)
+            .filter(|used| found.contains(*used));
+        let used: Vec<_> = used.collect();
+        assert_eq!(used, allowed, "`{name}`");
+        assert!(manifest.contains("[lints]\nworkspace = true"), "`{name}`");
     }
 }
 
@@ -125,7 +120,7 @@ fn the_table_of_layers_is_bottom_up() {
 fn every_module_imports_only_what_the_table_allows() {
     let allowed: BTreeMap<_, _> = LAYERS.iter().copied().collect();
     let mut faults = Vec::new();
-    for file in rust_files(&source()) {
+    for file in rust_files(&root().join("src")) {
         let module = module_of(&file);
         let Some(allowed) = allowed.get(module.as_str()) else {
             faults.push(format!(
@@ -135,8 +130,9 @@ fn every_module_imports_only_what_the_table_allows() {
             continue;
         };
         let text = fs::read_to_string(&file).unwrap();
-        for import in imports(&text) {
-            if import != module && !allowed.contains(&import.as_str()) {
+        for import in imports(&text).into_iter().chain(crates_in(&text)) {
+            let import = import.as_str();
+            if import != module && !allowed.contains(&import) && !BASE.contains(&import) {
                 faults.push(format!(
                     "{}: `{module}` may not import `{import}`",
                     file.display()
@@ -147,10 +143,31 @@ fn every_module_imports_only_what_the_table_allows() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// What stands in one part of a crate and may not be imported by another part.
+const APART: [(&str, &[&str]); 3] = [
+    ("crates/relay-store/src/sqlite", &["postgres", "transfer"]),
+    ("crates/relay-store/src/postgres", &["sqlite", "transfer"]),
+    (
+        "crates/basiq-client/src/normalise",
+        &["budget", "call_limiter", "client", "throttle", "token"],
+    ),
+];
+
+#[test]
+fn parts_of_a_crate_that_are_apart_do_not_import_each_other() {
+    for (folder, others) in APART {
+        for file in rust_files(&root().join(folder)) {
+            let found = imports(&fs::read_to_string(&file).unwrap());
+            let seen = others.iter().find(|other| found.contains(**other));
+            assert_eq!(seen, None, "{}", file.display());
+        }
+    }
+}
+
 #[test]
 fn every_file_says_its_job_and_stays_readable() {
     let mut faults = Vec::new();
-    for file in rust_files(&source()) {
+    for file in sources() {
         let text = fs::read_to_string(&file).unwrap();
         if !text.starts_with("//! ") {
             faults.push(format!("{}: does not begin with its job", file.display()));
@@ -177,12 +194,14 @@ fn the_check_sees_every_kind_of_import() {
             .map(String::from)
             .into()
     );
+    let text = "use relay_store::Y;\n// basiq_client::x\nfn f() { happy_eyeballs::g(); }";
+    assert_eq!(crates_in(text), ["happy_eyeballs", "relay_store"]);
 }
 
 #[test]
 fn no_two_types_that_leave_their_modules_share_a_name() {
     let mut places = BTreeMap::<_, Vec<_>>::new();
-    for file in rust_files(&source()) {
+    for file in sources() {
         for name in exported_types(&fs::read_to_string(&file).unwrap()) {
             places.entry(name).or_default().push(file.clone());
         }
@@ -213,8 +232,18 @@ fn exported_types(text: &str) -> Vec<String> {
     text.lines().filter_map(named).collect()
 }
 
-fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns the source files of all crates.
+fn sources() -> Vec<PathBuf> {
+    let crates = CRATES.iter().map(|(name, _)| format!("crates/{name}/src"));
+    ["src".to_owned()]
+        .into_iter()
+        .chain(crates)
+        .flat_map(|folder| rust_files(&root().join(folder)))
+        .collect()
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
@@ -231,7 +260,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn module_of(file: &Path) -> String {
-    let relative = file.strip_prefix(source()).unwrap();
+    let relative = file.strip_prefix(root().join("src")).unwrap();
     let first = relative
         .components()
         .next()
@@ -243,12 +272,7 @@ fn module_of(file: &Path) -> String {
 
 /// Returns the first segment of every `crate::` path, including grouped imports.
 fn imports(text: &str) -> BTreeSet<String> {
-    let code = text
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n")
-        .replace("$crate::", "");
+    let code = without_comments(text).replace("$crate::", "");
     let mut found = BTreeSet::new();
     for rest in code.split("crate::").skip(1) {
         match rest.strip_prefix('{') {
@@ -257,6 +281,22 @@ fn imports(text: &str) -> BTreeSet<String> {
         }
     }
     found
+}
+
+/// Returns the crates of this workspace whose paths stand in a file.
+fn crates_in(text: &str) -> Vec<String> {
+    let code = without_comments(text);
+    let idents = CRATES.iter().map(|(name, _)| name.replace('-', "_"));
+    idents
+        .filter(|ident| code.contains(&format!("{ident}::")))
+        .collect()
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Returns the first segment of each path in `a::b, c::{d, e}, …}`.

@@ -8,14 +8,13 @@ use axum::{
     http::{StatusCode, Uri},
     response::IntoResponse,
 };
-use basiq_relay::{
-    basiq::{BasiqClient, BasiqError},
-    clock::Clock,
-    config::Settings,
-    domain::{Outcome, Upstream, WatchOptions},
+use basiq_client::{
+    BasiqClient, BasiqError,
     normalise::{JobFacts, JudgeSettings, find, judge, read_job},
 };
+use basiq_relay::config::Settings;
 use jiff::Timestamp;
+use relay_domain::{Outcome, Upstream, WatchOptions, clock::Clock};
 use serde::Deserialize;
 use tokio::{net::TcpListener, task::JoinSet};
 
@@ -118,7 +117,7 @@ async fn read(client: &BasiqClient, of: &str) -> (String, Option<String>) {
     (word.unwrap_or_else(|error| name(&error)), None)
 }
 
-fn told(document: &basiq_relay::basiq::wire::JobDocument) -> (String, Option<String>) {
+fn told(document: &basiq_client::wire::JobDocument) -> (String, Option<String>) {
     let now: Timestamp = "2026-11-23T09:00:00Z".parse().unwrap();
     let known = JobFacts {
         major_outage: false,

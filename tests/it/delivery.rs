@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use basiq_relay::{
-    domain::SigningSecret,
+use jiff::Timestamp;
+use relay_domain::{
+    SigningSecret,
     signing::{self, SignatureHeaders},
 };
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use tokio::{

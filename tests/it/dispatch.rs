@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use basiq_relay::store::{NewDeliveries, NewJobs};
+use relay_store::{NewDeliveries, NewJobs};
 use serde_json::Value;
 
 use crate::support::{TestApp, job};

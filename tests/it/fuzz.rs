@@ -12,17 +12,18 @@ use axum::{
     body::Body,
     http::{Request, header},
 };
-use basiq_relay::{
-    basiq::wire::JobDocument,
-    domain::{CallbackRules, CallbackUrl, Outcome, SigningSecret, Status, WatchOptions},
+use basiq_client::{
     normalise::{Catalogue, JobFacts, JudgeSettings, find, judge, read_job},
-    signing,
+    wire::JobDocument,
 };
 use proptest::{
     collection::vec,
     prelude::*,
     sample::{Index, select},
     test_runner::{Config, TestCaseError, TestRunner},
+};
+use relay_domain::{
+    CallbackRules, CallbackUrl, Outcome, SigningSecret, Status, WatchOptions, signing,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;

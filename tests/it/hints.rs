@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use axum::{body::Body, http::Request};
-use basiq_relay::{
-    domain::{SigningSecret, StepFailure},
-    sandbox::{JobScript, SandboxWebhook, ScriptRetries, ScriptStep, StepEnd},
-    signing,
-};
+use basiq_sandbox::{JobScript, SandboxWebhook, ScriptRetries, ScriptStep, StepEnd};
 use jiff::Timestamp;
+use relay_domain::{SigningSecret, StepFailure, signing};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp, failure, job, live::Live};

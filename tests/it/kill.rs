@@ -10,13 +10,13 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode};
-use basiq_relay::{
+use basiq_sandbox::{Sandbox, SandboxOptions};
+use rand::Rng;
+use relay_domain::{
+    SigningSecret,
     clock::Clock,
-    domain::SigningSecret,
-    sandbox::{Sandbox, SandboxOptions},
     signing::{self, SignatureHeaders},
 };
-use rand::Rng;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;

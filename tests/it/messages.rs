@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use basiq_relay::{domain::Locale, normalise::Catalogue};
+use basiq_client::normalise::Catalogue;
+use relay_domain::Locale;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, TestDatabase, failure, job, process::RelaySetup, scene::ask};
 
 const PAGE: &str = include_str!("../../docs/MESSAGES.md");
-const ENGLISH: &str = include_str!("../../src/normalise/catalogue/messages.en.toml");
+const ENGLISH: &str =
+    include_str!("../../crates/basiq-client/src/normalise/catalogue/messages.en.toml");
 
 /// Returns the rows of the page's table below this head, as cells.
 fn rows(head: &str) -> Vec<Vec<&'static str>> {

@@ -3,10 +3,8 @@
 use std::{io, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use basiq_relay::{
-    delivery::{AddressGuard, NameResolver, NoAddress},
-    domain::{AllowedNetworks, CallbackRules, CallbackUrl},
-};
+use basiq_relay::delivery::{AddressGuard, NameResolver, NoAddress};
+use relay_domain::{AllowedNetworks, CallbackRules, CallbackUrl};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ mod simulation;
 
 use std::time::Duration;
 
-use basiq_relay::sandbox::{JobScript, ScriptStep, StepEnd};
+use basiq_sandbox::{JobScript, ScriptStep, StepEnd};
 
 use self::simulation::{BANKS, Tally, Way, simulate};
 use crate::support::TestApp;

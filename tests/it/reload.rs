@@ -2,10 +2,8 @@
 
 use std::{fs, path::Path};
 
-use basiq_relay::{
-    domain::SigningSecret,
-    sandbox::{JobScript, SandboxOptions, ScriptStep, StepEnd},
-};
+use basiq_sandbox::{JobScript, SandboxOptions, ScriptStep, StepEnd};
+use relay_domain::SigningSecret;
 use serde_json::json;
 
 use crate::support::scene::{Scene, ask, hint, until};

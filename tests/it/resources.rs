@@ -8,10 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use basiq_relay::{
-    clock::Clock,
-    sandbox::{Sandbox, SandboxOptions},
-};
+use basiq_sandbox::{Sandbox, SandboxOptions};
+use relay_domain::clock::Clock;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use basiq_relay::sandbox::SandboxOptions;
+use basiq_sandbox::SandboxOptions;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

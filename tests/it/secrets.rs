@@ -3,10 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use basiq_relay::{
-    domain::SigningSecret,
-    sandbox::{JobScript, SandboxOptions, ScriptChallenge, ScriptStep, StepEnd},
-};
+use basiq_sandbox::{JobScript, SandboxOptions, ScriptChallenge, ScriptStep, StepEnd};
+use relay_domain::SigningSecret;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use axum::{Router, http::StatusCode, routing::post};
-use basiq_relay::{
-    clock::Clock,
-    sandbox::{Sandbox, SandboxOptions},
-};
+use basiq_sandbox::{Sandbox, SandboxOptions};
+use relay_domain::clock::Clock;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;

@@ -99,11 +99,7 @@ async fn the_log_names_the_reason_once_and_not_once_a_look() {
         ];
         let others = warnings.iter().filter(|line| {
             let message = line["message"].as_str().unwrap();
-            line["target"]
-                .as_str()
-                .unwrap()
-                .contains("basiq_relay::basiq")
-                && !words.contains(&message)
+            line["target"].as_str().unwrap().contains("basiq_client") && !words.contains(&message)
                 || line["target"].as_str().unwrap().starts_with("reqwest")
                 || message.contains("look")
         });

@@ -2,8 +2,9 @@
 
 use std::process::{Output, Stdio};
 
-use basiq_relay::{cli::command, domain::SigningSecret};
+use basiq_relay::cli::command;
 use clap::Command as Description;
+use relay_domain::SigningSecret;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},

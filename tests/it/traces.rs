@@ -6,10 +6,8 @@ use axum::{
     body::Body,
     http::{Request, header},
 };
-use basiq_relay::{
-    clock::Clock,
-    sandbox::{JobScript, SandboxOptions, ScriptStep, StepEnd},
-};
+use basiq_sandbox::{JobScript, SandboxOptions, ScriptStep, StepEnd};
+use relay_domain::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::support::{

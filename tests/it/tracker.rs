@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use basiq_relay::{
-    domain::StepFailure,
-    sandbox::{Fault, JobScript, ScriptStep, StepEnd},
-};
+use basiq_sandbox::{Fault, JobScript, ScriptStep, StepEnd};
+use relay_domain::StepFailure;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, failure, job};

@@ -5,10 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use basiq_relay::{
-    domain::StepFailure,
-    sandbox::{JobScript, ScriptStep, StepEnd},
-};
+use basiq_sandbox::{JobScript, ScriptStep, StepEnd};
+use relay_domain::StepFailure;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, job};

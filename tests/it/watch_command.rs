@@ -2,7 +2,8 @@
 
 use std::{process::Output, time::Duration};
 
-use basiq_relay::{clock::Clock, sandbox::SandboxOptions};
+use basiq_sandbox::SandboxOptions;
+use relay_domain::clock::Clock;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},

@@ -4,13 +4,13 @@
 use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
+use relay_domain::{ApiKey, ClientName, ROTATION_OVERLAP, SigningSecret};
 use serde::Serialize;
 use tracing::info;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{ApiState, admin::TAG, examples},
-    domain::{ApiKey, ClientName, ROTATION_OVERLAP, SigningSecret},
     web::{BodyFields, JsonObject, Operator, PathId, Problem, ProblemCode, RawObject},
 };
 

@@ -2,6 +2,8 @@
 
 use axum::{Json, extract::State};
 use http::StatusCode;
+use relay_domain::{DeliveryId, DeliveryState};
+use relay_store::DeliveryEntry;
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -16,8 +18,6 @@ use crate::{
         },
         examples,
     },
-    domain::{DeliveryId, DeliveryState},
-    store::DeliveryEntry,
     web::{JsonObject, Operator, PathId, Problem, QueryParams},
 };
 

@@ -7,6 +7,8 @@ mod watches;
 
 use std::collections::HashMap;
 
+use relay_domain::ClientId;
+use relay_store::{Store, StoreError};
 use utoipa_axum::router::OpenApiRouter;
 
 #[cfg(test)]
@@ -15,11 +17,7 @@ pub(super) use self::{
     deliveries::AdminDeliveryPage,
     watches::{AdminWatch, AdminWatchPage},
 };
-use crate::{
-    api::ApiState,
-    domain::ClientId,
-    store::{Store, StoreError},
-};
+use crate::api::ApiState;
 
 /// The tag of these calls in the OpenAPI document.
 const TAG: &str = "admin";

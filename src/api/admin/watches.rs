@@ -2,6 +2,8 @@
 
 use axum::{Json, extract::State};
 use http::StatusCode;
+use relay_domain::{WatchId, WatchState};
+use relay_store::WatchDetails;
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -14,8 +16,6 @@ use crate::{
         examples,
         watch::{NO_SUCH_WATCH, mark, take_query, view::WatchView},
     },
-    domain::{WatchId, WatchState},
-    store::WatchDetails,
     web::{Operator, PathId, Problem, QueryParams},
 };
 

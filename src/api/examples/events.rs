@@ -1,9 +1,9 @@
 //! Example events as they are posted, one of each type.
 
+use relay_domain::Status;
 use serde_json::{Value, json};
 
 use super::{JOB_ID, MESSAGE, WATCH_ID, with};
-use crate::domain::Status;
 
 /// Returns an event of each status.
 pub(in crate::api) fn events() -> impl Iterator<Item = (Status, Value)> {

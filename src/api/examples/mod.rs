@@ -290,20 +290,19 @@ mod tests {
     use serde::{Serialize, de::DeserializeOwned};
 
     use super::*;
-    use crate::{
-        api::{
-            admin::{
-                AdminDeliveryPage, AdminWatch, AdminWatchPage, ClientList, NewClient, NewKey,
-                NewSecret, RetiredSecret, RevokedClient,
-            },
-            deliveries::{DeliveryPage, Queued, RedeliveryView},
-            health::{Alive, Ready},
-            watch::{
-                batch::BatchView,
-                view::{StreamedWatch, WatchPage, WatchView},
-            },
+    use relay_domain::EventBody;
+
+    use crate::api::{
+        admin::{
+            AdminDeliveryPage, AdminWatch, AdminWatchPage, ClientList, NewClient, NewKey,
+            NewSecret, RetiredSecret, RevokedClient,
         },
-        domain::EventBody,
+        deliveries::{DeliveryPage, Queued, RedeliveryView},
+        health::{Alive, Ready},
+        watch::{
+            batch::BatchView,
+            view::{StreamedWatch, WatchPage, WatchView},
+        },
     };
 
     fn assert_is<T: Serialize + DeserializeOwned>(example: &Value) {

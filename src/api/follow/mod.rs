@@ -21,11 +21,12 @@ pub(in crate::api) use self::{
     snapshot::{WatchSnapshot, tag_of},
     table::FollowRefusal,
 };
+use relay_domain::{ClientId, JobId, WatchId};
+use relay_runtime::SubscriptionTable;
+use relay_store::{Store, StoreError};
+
 use crate::{
     api::watch::NO_SUCH_WATCH,
-    domain::{ClientId, JobId, WatchId},
-    runtime::SubscriptionTable,
-    store::{Store, StoreError},
     web::{Problem, ProblemCode},
 };
 

@@ -7,14 +7,12 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use relay_domain::{ErrorChain, Eta, EventId, JobContext, KnownDurations, Status, WatchState};
+use relay_store::{DurationsFound, EventDetails, Store, WatchDetails};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use crate::{
-    api::watch::view::WatchView,
-    domain::{ErrorChain, Eta, EventId, JobContext, KnownDurations, Status, WatchState},
-    store::{DurationsFound, EventDetails, Store, WatchDetails},
-};
+use crate::api::watch::view::WatchView;
 
 /// A watch at one time.
 #[derive(Debug)]

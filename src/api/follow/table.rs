@@ -7,14 +7,12 @@ use std::{
 
 use metrics::gauge;
 use parking_lot::{Mutex, MutexGuard};
+use relay_domain::{ClientId, JobId, WatchId};
+use relay_runtime::Subscription;
+use relay_store::WatchVersion;
 use tokio::sync::watch;
 
-use crate::{
-    api::follow::{WatchFollower, snapshot::WatchSnapshot},
-    domain::{ClientId, JobId, WatchId},
-    runtime::Subscription,
-    store::WatchVersion,
-};
+use crate::api::follow::{WatchFollower, snapshot::WatchSnapshot};
 
 /// The maximum number of followers of one watch.
 pub(super) const MOST_OF_ONE: usize = 1024;
@@ -287,13 +285,11 @@ impl Drop for FollowPermit {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use relay_domain::{CallbackRules, CallbackUrl, JobMemory, Watch, WatchOptions, WatchRequest};
+    use relay_runtime::SubscriptionTable;
+    use relay_store::WatchDetails;
 
     use super::*;
-    use crate::{
-        domain::{CallbackRules, CallbackUrl, JobMemory, Watch, WatchOptions, WatchRequest},
-        runtime::SubscriptionTable,
-        store::WatchDetails,
-    };
 
     const OWNER: ClientId = ClientId(1);
 

@@ -2,17 +2,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use relay_domain::{ErrorChain, WatchId};
+use relay_runtime::{Tick, Wake, Worker, WorkerError};
+use relay_store::StoreError;
 use tokio::time::Instant;
 use tracing::error;
 
-use crate::{
-    api::follow::{
-        FollowRegistry,
-        snapshot::{KnownByJob, with_outlook},
-    },
-    domain::{ErrorChain, WatchId},
-    runtime::{Tick, Wake, Worker, WorkerError},
-    store::StoreError,
+use crate::api::follow::{
+    FollowRegistry,
+    snapshot::{KnownByJob, with_outlook},
 };
 
 /// The maximum number of watches to read at once.

@@ -14,9 +14,10 @@ use utoipa::{
 };
 
 use self::{problems::add_problems, webhooks::webhooks};
+use relay_domain::EventBody;
+
 use crate::{
     api::all_routes,
-    domain::EventBody,
     web::{FieldCode, FieldError, ProblemDocument},
 };
 

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{domain::Status, web::ProblemCode};
+use relay_domain::Status;
+
+use crate::web::ProblemCode;
 
 fn each_operation() -> Vec<(String, Value)> {
     let document = serde_json::to_value(document()).unwrap();

@@ -1,5 +1,6 @@
 //! The events that the relay posts to callbacks, by type.
 
+use relay_domain::Status;
 use serde_json::{Value, json};
 use utoipa::openapi::{
     PathItem, Paths, Ref, RefOr, Required, Response, Responses, ResponsesBuilder,
@@ -12,7 +13,7 @@ use utoipa::openapi::{
     schema::{ObjectBuilder, Type},
 };
 
-use crate::{api::examples, domain::Status};
+use crate::api::examples;
 
 const TAG: &str = "events";
 

@@ -2,11 +2,11 @@
 
 use axum::extract::{FromRequestParts, Path};
 use http::{HeaderMap, header, request::Parts};
+use relay_domain::{Client, WatchId};
 use tracing::Span;
 
 use crate::{
     api::{ApiState, stream::link::SignedLink, watch::NO_SUCH_WATCH},
-    domain::{Client, WatchId},
     web::{Problem, ProblemCode, QueryParams},
 };
 

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use axum::response::sse::Event;
 use jiff::Timestamp;
+use relay_domain::{EventId, StepView, WatchState};
 use serde::Serialize;
 
-use crate::{
-    api::follow::WatchSnapshot,
-    domain::{EventId, StepView, WatchState},
-};
+use crate::api::follow::WatchSnapshot;
 
 /// How long an `EventSource` waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(2);

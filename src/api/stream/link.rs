@@ -7,8 +7,7 @@
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-
-use crate::domain::{Client, SigningSecret, WatchId};
+use relay_domain::{Client, SigningSecret, WatchId};
 
 /// How long a URL is valid, in seconds.
 const VALID_FOR: i64 = 15 * 60;
@@ -83,9 +82,9 @@ fn key(secret: &SigningSecret) -> hmac::Key {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use relay_domain::{ApiKey, ClientId};
 
     use super::*;
-    use crate::domain::{ApiKey, ClientId};
 
     const WATCH: &str = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q";
 

@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep_until};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{caller::Caller, frame::FrameWriter};
+use relay_domain::{Client, WatchId, clock::Clock};
+
 use crate::{
     api::{ApiParts, ApiState, examples, follow::WatchFollower, watch::TAG},
-    clock::Clock,
-    domain::{Client, WatchId},
     web::Problem,
 };
 

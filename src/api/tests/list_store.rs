@@ -4,20 +4,17 @@ use std::{sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-
-use crate::{
-    domain::{
-        ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, DeliveryId, JobContext, JobId,
-        JobMemory, SigningSecret, Watch, WatchId,
-    },
-    store::{
-        AbandonedDelivery, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore,
-        Census, Claim, ClientStore, ClockStep, ConsoleStore, DeliveryEntry, DeliveryQuery,
-        DeliveryStore, DueBank, DueDelivery, DueJob, DurationStore, DurationsFound, FailingHost,
-        FollowStore, Hint, HintOutcome, HintStore, HostLimits, JobStore, Look, NewDeliveries,
-        NewJobs, NewWatch, OutboxStore, Redelivery, Registration, StoreError, UpkeepStore,
-        WaitLimit, WatchDetails, WatchQuery, WatchSearch, WatchStore, WatchVersion,
-    },
+use relay_domain::{
+    ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, DeliveryId, JobContext, JobId,
+    JobMemory, SigningSecret, Watch, WatchId,
+};
+use relay_store::{
+    AbandonedDelivery, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore,
+    Census, Claim, ClientStore, ClockStep, ConsoleStore, DeliveryEntry, DeliveryQuery,
+    DeliveryStore, DueBank, DueDelivery, DueJob, DurationStore, DurationsFound, FailingHost,
+    FollowStore, Hint, HintOutcome, HintStore, HostLimits, JobStore, Look, NewDeliveries, NewJobs,
+    NewWatch, OutboxStore, Redelivery, Registration, StoreError, UpkeepStore, WaitLimit,
+    WatchDetails, WatchQuery, WatchSearch, WatchStore, WatchVersion,
 };
 
 /// The API key of client `a`.

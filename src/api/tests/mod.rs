@@ -4,17 +4,16 @@ mod list_store;
 mod streams;
 
 use axum::body::{Body, to_bytes};
+use basiq_client::BasiqConfig;
 use http::{Request, StatusCode};
 use jiff::Timestamp;
+use relay_domain::UpstreamHealth;
+use relay_runtime::Reloadable;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use self::list_store::{KEY, ListStore, OTHER_KEY};
 use super::*;
-use crate::{
-    config::{BasiqConfig, Reloadable},
-    domain::UpstreamHealth,
-};
 
 const ADMIN: &str = "open sesame";
 

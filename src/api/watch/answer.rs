@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use axum::extract::State;
+use basiq_client::{AnswerError, BasiqError};
 use http::StatusCode;
+use relay_domain::{ErrorChain, JobId, MfaAnswer, WatchId, clock::later};
+use relay_store::{AnswerClaim, AnswerEnd};
 use serde::Serialize;
 use serde_json::Value;
 use tracing::{info, warn};
@@ -14,10 +17,6 @@ use crate::{
         ApiParts, ApiState, examples,
         watch::{NO_SUCH_WATCH, TAG},
     },
-    basiq::{AnswerError, BasiqError},
-    clock::later,
-    domain::{ErrorChain, JobId, MfaAnswer, WatchId},
-    store::{AnswerClaim, AnswerEnd},
     web::{
         AuthenticatedClient, BodyFields, FieldCode, PathId, Problem, ProblemCode, RawObject,
         SecretObject,

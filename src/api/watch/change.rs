@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State};
 use http::StatusCode;
+use relay_domain::WatchId;
 use tracing::info;
 
 use crate::{
@@ -11,7 +12,6 @@ use crate::{
         examples,
         watch::{NO_SUCH_WATCH, TAG},
     },
-    domain::WatchId,
     web::{AuthenticatedClient, PathId, Problem},
 };
 

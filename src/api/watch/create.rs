@@ -6,6 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, header};
+use relay_domain::{Client, JobMemory, Watch, WatchId};
+use relay_store::{NewWatch, Registration, WatchDetails};
 use tracing::info;
 
 use crate::{
@@ -17,8 +19,6 @@ use crate::{
             view::StreamedWatch,
         },
     },
-    domain::{Client, JobMemory, Watch, WatchId},
-    store::{NewWatch, Registration, WatchDetails},
     web::{AuthenticatedClient, CallTrace, JsonObject, Problem, ProblemCode},
 };
 

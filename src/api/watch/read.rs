@@ -2,6 +2,8 @@
 
 use axum::{Json, extract::State, response::Response};
 use http::HeaderMap;
+use relay_domain::{ClientId, WatchId, WatchState};
+use relay_store::{WatchDetails, WatchQuery};
 
 use crate::{
     api::{
@@ -14,8 +16,6 @@ use crate::{
             wait::{KnownVersion, answer, take_wait, wait_for_news},
         },
     },
-    domain::{ClientId, WatchId, WatchState},
-    store::{WatchDetails, WatchQuery},
     web::{AuthenticatedClient, LongPoll, PathId, Problem, QueryParams},
 };
 

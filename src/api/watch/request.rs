@@ -1,15 +1,13 @@
 //! The body of `POST /watch`. It is parsed field by field so that the response reports all faults.
 
+use relay_domain::{
+    CallbackRules, CallbackUrl, CallbackUrlError, EventFilter, JobId, Locale, Metadata,
+    MetadataError, Operation, Status, WatchOptions, WatchRequest,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{
-    domain::{
-        CallbackRules, CallbackUrl, CallbackUrlError, EventFilter, JobId, Locale, Metadata,
-        MetadataError, Operation, Status, WatchOptions, WatchRequest,
-    },
-    web::{BodyFields, FieldCode, Problem, RawObject, shown},
-};
+use crate::web::{BodyFields, FieldCode, Problem, RawObject, shown};
 
 pub(super) const FIELDS: &[&str] = &[
     "jobId",

@@ -1,16 +1,14 @@
 //! Watches, events and attempts as clients see them.
 
 use jiff::Timestamp;
+use relay_domain::{
+    Action, Attempt, AttemptError, Client, DeliveryId, DeliveryState, EventBody, EventId, Metadata,
+    Operation, Status, StepView, WatchId, WatchState,
+};
+use relay_store::{DeliveryDetails, EventDetails, WatchDetails};
 use serde::Serialize;
 
-use crate::{
-    api::{ApiParts, stream::stream_url},
-    domain::{
-        Action, Attempt, AttemptError, Client, DeliveryId, DeliveryState, EventBody, EventId,
-        Metadata, Operation, Status, StepView, WatchId, WatchState,
-    },
-    store::{DeliveryDetails, EventDetails, WatchDetails},
-};
+use crate::api::{ApiParts, stream::stream_url};
 
 /// A watch and its events.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

@@ -7,6 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
+use relay_domain::{Client, WatchId};
+use relay_store::WatchDetails;
 use tokio::time::timeout;
 
 use crate::{
@@ -16,8 +18,6 @@ use crate::{
         watch::view::StreamedWatch,
     },
     config::parse_duration,
-    domain::{Client, WatchId},
-    store::WatchDetails,
     web::{Problem, QueryParams},
 };
 

@@ -19,7 +19,7 @@ use crate::{
         progress::{self, StatusLine},
     },
     config::LogConfig,
-    runtime, telemetry,
+    telemetry,
 };
 
 /// The maximum time for all scenarios; each one ends far sooner.
@@ -48,7 +48,7 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), CommandFailure> {
     let outcome = play(&stage).await;
     if args.keep {
         output::line("\nEverything keeps running; stop with Ctrl-C.")?;
-        runtime::signalled()
+        relay_runtime::signalled()
             .await
             .context("signals cannot be received")?;
     }

@@ -3,7 +3,9 @@
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use basiq_sandbox::{Fault, FaultKind, Sandbox, SandboxOptions, ScriptRetries};
 use parking_lot::Mutex;
+use relay_domain::{ApiKey, SigningSecret, clock::Clock};
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
@@ -18,10 +20,7 @@ use crate::{
         },
         receiver::{Received, Receiver, ReceiverOptions},
     },
-    clock::Clock,
     config::{DatabaseUrl, Settings},
-    domain::{ApiKey, SigningSecret},
-    sandbox::{Fault, FaultKind, Sandbox, SandboxOptions, ScriptRetries},
 };
 
 /// How many times faster than Basiq the sandbox runs: a challenge expires after 6 s, not 120 s.

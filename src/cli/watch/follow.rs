@@ -3,19 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use relay_domain::WatchState;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::{
-    cli::{
-        exit::CommandFailure,
-        watch::{
-            news::{SeenSoFar, WatchDocument, WatchEnding, is_first_attempt_awaited},
-            relay::{RelayCallError, RelayClient},
-            report::WatchReporter,
-        },
+use crate::cli::{
+    exit::CommandFailure,
+    watch::{
+        news::{SeenSoFar, WatchDocument, WatchEnding, is_first_attempt_awaited},
+        relay::{RelayCallError, RelayClient},
+        report::WatchReporter,
     },
-    domain::WatchState,
 };
 
 /// The wait between two polls after a change.

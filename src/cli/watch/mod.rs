@@ -9,17 +9,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use clap::builder::PossibleValuesParser;
+use relay_domain::{ApiKey, JobId, Operation};
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::{
-    cli::{
-        exit::CommandFailure,
-        output::harmless,
-        watch::{follow::WatchPoller, relay::RelayClient, report::WatchReporter},
-    },
-    domain::{ApiKey, JobId, Operation},
-    runtime,
+use crate::cli::{
+    exit::CommandFailure,
+    output::harmless,
+    watch::{follow::WatchPoller, relay::RelayClient, report::WatchReporter},
 };
 
 #[derive(Debug, clap::Args)]
@@ -78,7 +75,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<(), CommandFailure> {
     let watch_id = follower.watch_id().to_owned();
     let ended = tokio::select! {
         ended = follower.follow() => ended?,
-        heard = runtime::signalled() => {
+        heard = relay_runtime::signalled() => {
             heard.context("signals cannot be received")?;
             return Err(CommandFailure::failed(anyhow!("stopped following; the relay keeps watching {watch_id}")));
         }

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use happy_eyeballs::FirstToAnswer;
+use relay_domain::ApiKey;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    cli::{output::harmless, watch::news::WatchDocument},
-    domain::ApiKey,
-    happy_eyeballs::FirstToAnswer,
-};
+use crate::cli::{output::harmless, watch::news::WatchDocument};
 
 /// The time-out of one call.
 const TIME_LIMIT: Duration = Duration::from_secs(10);

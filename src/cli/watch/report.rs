@@ -4,16 +4,14 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
+use relay_domain::clock::Clock;
 use serde::Serialize;
 
-use crate::{
-    cli::{
-        colour::Painter,
-        output::{self, harmless},
-        progress::StatusLine,
-        watch::news::{EventDocument, WatchDocument, WatchEnding, WatchNews},
-    },
-    clock::Clock,
+use crate::cli::{
+    colour::Painter,
+    output::{self, harmless},
+    progress::StatusLine,
+    watch::news::{EventDocument, WatchDocument, WatchEnding, WatchNews},
 };
 
 /// Prints the progress of a watch.

@@ -2,11 +2,12 @@
 
 use std::{fs, io, ops::RangeInclusive, path::Path, time::Duration};
 
+use basiq_client::BasiqConfig;
 use secrecy::ExposeSecret;
 
 use crate::config::{
-    BasiqConfig, ConfigError, DAY, DeliveryConfig, HOUR, LogConfig, MINUTE, ServerConfig, Settings,
-    StoreConfig, TrackingConfig,
+    ConfigError, DAY, DeliveryConfig, HOUR, LogConfig, MINUTE, ServerConfig, Settings, StoreConfig,
+    TrackingConfig,
     setting::{PREFIX, SettingDoc, TRACE_VARIABLES, doc_of},
     sources::{self, GivenValues},
     value::{self, Allowed},
@@ -80,7 +81,7 @@ impl Settings {
     fn read(&mut self, from: &mut Reader) {
         self.server.read(from);
         self.store.read(from);
-        self.basiq.read(from);
+        read_basiq(&mut self.basiq, from);
         self.tracking.read(from);
         self.delivery.read(from);
         self.log.read(from);
@@ -195,31 +196,29 @@ impl StoreConfig {
     }
 }
 
-impl BasiqConfig {
-    fn read(&mut self, from: &mut Reader) {
-        from.read("basiq_url", &mut self.url, value::base_url);
-        from.read("basiq_api_key", &mut self.api_key, value::secret);
-        from.read(
-            "basiq_webhook_secret",
-            &mut self.webhook_secret,
-            value::optional(value::secret),
-        );
-        from.read(
-            "upstream_rps",
-            &mut self.requests_per_second,
-            value::number(1..=10_000),
-        );
-        from.read(
-            "upstream_concurrency",
-            &mut self.concurrency,
-            value::number(1..=10_000),
-        );
-        from.read(
-            "upstream_timeout",
-            &mut self.timeout,
-            value::duration(TIME_LIMITS),
-        );
-    }
+fn read_basiq(basiq: &mut BasiqConfig, from: &mut Reader) {
+    from.read("basiq_url", &mut basiq.url, value::base_url);
+    from.read("basiq_api_key", &mut basiq.api_key, value::secret);
+    from.read(
+        "basiq_webhook_secret",
+        &mut basiq.webhook_secret,
+        value::optional(value::secret),
+    );
+    from.read(
+        "upstream_rps",
+        &mut basiq.requests_per_second,
+        value::number(1..=10_000),
+    );
+    from.read(
+        "upstream_concurrency",
+        &mut basiq.concurrency,
+        value::number(1..=10_000),
+    );
+    from.read(
+        "upstream_timeout",
+        &mut basiq.timeout,
+        value::duration(TIME_LIMITS),
+    );
 }
 
 impl TrackingConfig {

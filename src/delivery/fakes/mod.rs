@@ -17,18 +17,15 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use relay_domain::{CallbackUrl, DeliveryId, EventId, LeaseId, SigningSecret, WatchId};
+use relay_store::DueDelivery;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 
-use crate::{
-    config::DeliveryConfig,
-    delivery::NameResolver,
-    domain::{CallbackUrl, DeliveryId, EventId, LeaseId, SigningSecret, WatchId},
-    store::DueDelivery,
-};
+use crate::{config::DeliveryConfig, delivery::NameResolver};
 
 pub(super) use self::{
     keeping::{HostAction, KeepingHost, SilentPort},

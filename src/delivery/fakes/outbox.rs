@@ -10,15 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use relay_domain::DeliveryId;
+use relay_store::{
+    AbandonedDelivery, AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries,
+    OutboxStore, StoreError, WaitLimit,
+};
 
 use super::now;
-use crate::{
-    domain::DeliveryId,
-    store::{
-        AbandonedDelivery, AfterAttempt, AttemptResult, Claim, DueDelivery, HostLimits,
-        NewDeliveries, OutboxStore, StoreError, WaitLimit,
-    },
-};
 
 /// Deliveries in memory, each with the time it is due.
 #[derive(Default)]

@@ -5,6 +5,9 @@ use std::{error::Error, io, net::IpAddr, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
+use relay_domain::{AllowedNetworks, Attempt, AttemptError, CallbackUrl, Fleet, signing};
+use relay_runtime::{causes, lacks_handles, lacks_resources};
+use relay_store::DueDelivery;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Span, debug};
 
@@ -17,10 +20,6 @@ use crate::{
         dialer::{Destination, DialError, Dialer},
         tls,
     },
-    domain::{AllowedNetworks, Attempt, AttemptError, CallbackUrl, Fleet},
-    runtime::{causes, lacks_handles, lacks_resources},
-    signing,
-    store::DueDelivery,
     telemetry,
 };
 

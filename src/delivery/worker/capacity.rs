@@ -7,11 +7,9 @@ use std::{
 };
 
 use jiff::Timestamp;
+use relay_store::{Capacity, DueDelivery, HostLimits};
 
-use crate::{
-    delivery::worker::DeliveryWorker,
-    store::{Capacity, DueDelivery, HostLimits},
-};
+use crate::delivery::worker::DeliveryWorker;
 
 impl DeliveryWorker {
     /// Divides the free slots between claims and new deliveries. Publishes the part of new deliveries as capacity,

@@ -5,19 +5,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use metrics::histogram;
 use rand::Rng;
+use relay_domain::clock::later;
+use relay_store::{AfterAttempt, AttemptResult, DueDelivery, StoreError, WaitLimit};
 use tracing::{debug, info, warn};
 
-use crate::{
-    clock::later,
-    delivery::{
-        AttemptOutcome, CallbackResponse,
-        retry::{AttemptEnd, after_attempt, parse_retry_after, whole_schedule},
-        worker::{
-            Completion, Conclusion, DeliveryWorker,
-            report::{count_dead, log_attempt},
-        },
+use crate::delivery::{
+    AttemptOutcome, CallbackResponse,
+    retry::{AttemptEnd, after_attempt, parse_retry_after, whole_schedule},
+    worker::{
+        Completion, Conclusion, DeliveryWorker,
+        report::{count_dead, log_attempt},
     },
-    store::{AfterAttempt, AttemptResult, DueDelivery, StoreError, WaitLimit},
 };
 
 /// The wait before a delivery is due again that could not be tried. Either its address had no free slot, or the relay
@@ -173,16 +171,14 @@ mod tests {
     };
 
     use async_trait::async_trait;
+    use relay_domain::{DeliveryId, WatchId};
+    use relay_store::AbandonedDelivery;
 
     use super::*;
-    use crate::{
-        delivery::{
-            NameResolver,
-            fakes::{FakeHost, HostReply, due, local_config, now},
-            worker::tests::{WorkerSetup, seconds_from_now, setup, setup_with},
-        },
-        domain::{DeliveryId, WatchId},
-        store::AbandonedDelivery,
+    use crate::delivery::{
+        NameResolver,
+        fakes::{FakeHost, HostReply, due, local_config, now},
+        worker::tests::{WorkerSetup, seconds_from_now, setup, setup_with},
     };
 
     /// A resolver whose first call finds no free file handle.

@@ -8,6 +8,11 @@ mod span;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use relay_domain::{Fleet, clock::Clock};
+use relay_runtime::{ClaimPacer, Tick, Wake, Worker, WorkerError};
+use relay_store::{
+    AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError, record_attempts,
+};
 use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
     task::JoinSet,
@@ -16,16 +21,10 @@ use tracing::error;
 
 use self::{report::count, span::traced};
 use crate::{
-    clock::Clock,
     config::DeliveryConfig,
     delivery::{
         AttemptOutcome, CallbackResponse, CallbackSender, DeliveryError, NameResolver,
         SystemResolver, hosts::HostLoad,
-    },
-    domain::Fleet,
-    runtime::{ClaimPacer, Tick, Wake, Worker, WorkerError},
-    store::{
-        AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError, record_attempts,
     },
 };
 

@@ -1,12 +1,10 @@
 //! Writes attempts to the log and the metrics.
 
 use metrics::{counter, histogram};
+use relay_store::{AfterAttempt, DueDelivery};
 use tracing::{info, warn};
 
-use crate::{
-    delivery::{CallbackResponse, worker::Conclusion},
-    store::{AfterAttempt, DueDelivery},
-};
+use crate::delivery::{CallbackResponse, worker::Conclusion};
 
 pub(super) fn log_attempt(due: &DueDelivery, answer: &CallbackResponse, next: AfterAttempt) {
     let attempt = &answer.attempt;

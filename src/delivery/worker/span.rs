@@ -1,8 +1,9 @@
 //! The span of an attempt in the trace of its watch.
 
+use relay_store::DueDelivery;
 use tracing::{Instrument, Span, debug_span, field::Empty};
 
-use crate::{delivery::AttemptOutcome, store::DueDelivery, telemetry};
+use crate::{delivery::AttemptOutcome, telemetry};
 
 /// Runs an attempt in its own span, a child in the trace of the request that registered the watch.
 ///

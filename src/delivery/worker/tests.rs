@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use relay_domain::AttemptError;
+use relay_store::AfterAttempt;
+
 use super::*;
-use crate::{
-    delivery::fakes::{FakeHost, FakeOutbox, FakeResolver, HostReply, due, local_config, now},
-    domain::AttemptError,
-    store::AfterAttempt,
+use crate::delivery::fakes::{
+    FakeHost, FakeOutbox, FakeResolver, HostReply, due, local_config, now,
 };
 
 pub(super) struct WorkerSetup {
@@ -319,9 +320,9 @@ async fn the_loop_delivers_everything_without_losing_a_wake_up() {
     let WorkerSetup { worker, outbox, .. } = setup(&config, deliveries.collect());
     let stop = tokio_util::sync::CancellationToken::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(crate::runtime::run_worker(
+    tasks.spawn(relay_runtime::run_worker(
         worker,
-        crate::domain::Fleet::alone(),
+        relay_domain::Fleet::alone(),
         stop.clone(),
     ));
     let all = async {

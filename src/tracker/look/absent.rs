@@ -3,19 +3,15 @@
 
 use std::time::Duration;
 
+use basiq_client::{BasiqError, normalise};
 use jiff::Timestamp;
+use relay_domain::{JobMemory, Outcome, Verdict, Watch, clock::later};
+use relay_store::{DueJob, Look};
 use tracing::{debug, warn};
 
-use crate::{
-    basiq::BasiqError,
-    clock::later,
-    domain::{JobMemory, Outcome, Verdict, Watch},
-    normalise,
-    store::{DueJob, Look},
-    tracker::{
-        look::{LookContext, LookInProgress, LookResult, after_spread},
-        schedule::{back_off, next_look_at_absent},
-    },
+use crate::tracker::{
+    look::{LookContext, LookInProgress, LookResult, after_spread},
+    schedule::{back_off, next_look_at_absent},
 };
 
 /// How long to wait after a look that could not be made because the relay lacked resources.

@@ -1,26 +1,25 @@
 //! A look that brought a job document.
 
+use basiq_client::{
+    normalise::{self, Finding, JobFacts},
+    wire::JobDocument,
+};
 use jiff::Timestamp;
+use relay_domain::{ErrorChain, KnownDurations, Operation, Outcome, Phase, Watch, clock::later};
+use relay_store::{ConnectionReport, DueJob, Look};
 use tracing::warn;
 
-use crate::{
-    basiq::wire::JobDocument,
-    clock::later,
-    domain::{ErrorChain, KnownDurations, Operation, Outcome, Phase, Watch},
-    normalise::{self, Finding, JobFacts},
-    store::{ConnectionReport, DueJob, Look},
-    tracker::{
-        bank::{BankState, bank_state},
-        look::{
-            LookContext, LookInProgress, LookResult,
-            durations::sample,
-            report::{measure_detection, note_unknown_code},
-            started_at,
-        },
-        memory,
-        retry_queue::{self, RetrySeen},
-        schedule,
+use crate::tracker::{
+    bank::{BankState, bank_state},
+    look::{
+        LookContext, LookInProgress, LookResult,
+        durations::sample,
+        report::{measure_detection, note_unknown_code},
+        started_at,
     },
+    memory,
+    retry_queue::{self, RetrySeen},
+    schedule,
 };
 
 impl LookContext {

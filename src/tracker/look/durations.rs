@@ -3,19 +3,17 @@
 
 use std::time::Duration;
 
+use basiq_client::normalise::Finding;
 use jiff::Timestamp;
+use relay_domain::{BasiqAverages, ErrorChain, JobContext, JobSnapshot};
+use relay_store::{DurationSample, DurationsFound};
 use tracing::{debug, warn};
 
-use crate::{
-    domain::{BasiqAverages, ErrorChain, JobContext, JobSnapshot},
-    normalise::Finding,
-    store::{DurationSample, DurationsFound},
-    tracker::{
-        bank::{BANK_TIME_LIMIT, USUAL_METHOD},
-        look::{LookContext, LookInProgress},
-        schedule::between,
-        stages,
-    },
+use crate::tracker::{
+    bank::{BANK_TIME_LIMIT, USUAL_METHOD},
+    look::{LookContext, LookInProgress},
+    schedule::between,
+    stages,
 };
 
 /// How long Basiq's averages are reused. They cover seven days, so they may be a day old.

@@ -9,16 +9,20 @@ mod report;
 
 use std::{sync::Arc, time::Duration};
 
+use basiq_client::{
+    BasiqClient, BasiqConfig, CallCapacity,
+    normalise::{Catalogue, JudgeSettings},
+};
 use jiff::Timestamp;
+use relay_domain::{
+    JobMemory, Outcome, Watch,
+    clock::{Clock, later},
+};
+use relay_store::{ConnectionReport, DueJob, DurationSample, Look, TrackerStore, Urgency};
 use url::Url;
 
 use crate::{
-    basiq::{BasiqClient, CallCapacity},
-    clock::{Clock, later},
-    config::{BasiqConfig, TrackingConfig},
-    domain::{JobMemory, Outcome, Watch},
-    normalise::{Catalogue, JudgeSettings},
-    store::{ConnectionReport, DueJob, DurationSample, Look, TrackerStore, Urgency},
+    config::TrackingConfig,
     tracker::{
         bank::BankState,
         look::{averages_asked_for::AveragesAskedFor, outage::is_back_for_all, report::log_change},

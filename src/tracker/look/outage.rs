@@ -1,16 +1,13 @@
 //! A job whose bank is in major outage, and what the bank's state means for its watches.
 
+use basiq_client::normalise;
 use jiff::Timestamp;
+use relay_domain::{Bank, JobMemory, Outcome, Phase, Watch, clock::later};
+use relay_store::{DueJob, Look, OutageChange};
 
-use crate::{
-    clock::later,
-    domain::{Bank, JobMemory, Outcome, Phase, Watch},
-    normalise,
-    store::{DueJob, Look, OutageChange},
-    tracker::{
-        bank::BankState,
-        look::{LookContext, LookInProgress, LookResult, after_spread, started_at},
-    },
+use crate::tracker::{
+    bank::BankState,
+    look::{LookContext, LookInProgress, LookResult, after_spread, started_at},
 };
 
 /// Returns whether no call is necessary: the bank serves again, and every watch was told of the outage.

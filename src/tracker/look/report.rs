@@ -1,14 +1,12 @@
 //! The log lines and metrics of a look.
 
+use basiq_client::normalise;
 use jiff::Timestamp;
+use relay_domain::{Outcome, WatchState};
+use relay_store::{Look, WatchChange};
 use tracing::{info, warn};
 
-use crate::{
-    domain::{Outcome, WatchState},
-    normalise,
-    store::{Look, WatchChange},
-    tracker::{look::LookInProgress, schedule},
-};
+use crate::tracker::{look::LookInProgress, schedule};
 
 /// Logs and counts an unknown error code, so that the code can be added to the catalogue.
 pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {

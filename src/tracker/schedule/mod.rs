@@ -5,13 +5,9 @@ mod running;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use relay_domain::{JobMemory, KnownDurations, Phase, clock::later, stage_of};
 
-use crate::{
-    clock::later,
-    config::TrackingConfig,
-    domain::{JobMemory, KnownDurations, Phase, stage_of},
-    tracker::retry_queue,
-};
+use crate::{config::TrackingConfig, tracker::retry_queue};
 
 /// The interval between looks while a challenge is expected or open. Basiq gives the person about two minutes,
 /// so slow looks would lose the challenge.
@@ -130,9 +126,9 @@ pub fn next_look_at_absent(since: Timestamp, now: Timestamp, grace: Duration) ->
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use relay_domain::{Challenge, ChallengeMemory, OpenChallenge};
 
     use super::*;
-    use crate::domain::{Challenge, ChallengeMemory, OpenChallenge};
 
     const START: i64 = 1_800_000_000;
 

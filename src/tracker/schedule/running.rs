@@ -7,9 +7,8 @@
 //! So the next look is due when the integral of `sqrt(h/2c)` from now on reaches one. Looks are dense when jobs
 //! of this kind tend to settle, and absent when none does.
 
+use relay_domain::{DurationHistogram, DurationLikelihood};
 use std::time::Duration;
-
-use crate::domain::{DurationHistogram, DurationLikelihood};
 
 /// The price of one look, in seconds of mean delay.
 const PRICE: f64 = 0.1;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::Method;
-use basiq_relay::domain::{ApiKey, SigningSecret};
+use relay_domain::{ApiKey, SigningSecret};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Identity, TestApp, job};

@@ -6,7 +6,7 @@ use axum::{
     body::Body,
     http::{Method, Request},
 };
-use basiq_relay::domain::SigningSecret;
+use relay_domain::SigningSecret;
 use serde_json::Value;
 
 use crate::support::{Answer, TestApp, job};

@@ -160,7 +160,7 @@ async fn clients_are_added_rotated_and_revoked_and_their_secrets_shown_once() {
     assert!(key.starts_with("brk_"));
     let works = async |app: &TestApp, key: &str| {
         let mut who = app.client.clone();
-        who.key = basiq_relay::domain::ApiKey::presented(key);
+        who.key = relay_domain::ApiKey::presented(key);
         let list = app.call_as(&who, axum::http::Method::GET, "/watch", None);
         list.await.status
     };

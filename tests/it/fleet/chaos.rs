@@ -9,10 +9,8 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode};
-use basiq_relay::{
-    clock::Clock,
-    sandbox::{JobScript, Sandbox, SandboxOptions, ScriptStep, StepEnd},
-};
+use basiq_sandbox::{JobScript, Sandbox, SandboxOptions, ScriptStep, StepEnd};
+use relay_domain::clock::Clock;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Executor};
 use tokio::{net::TcpListener, process::Command, task::JoinSet};

@@ -7,11 +7,10 @@ use std::{
 
 use basiq_relay::{
     app::Relay,
-    clock::Clock,
     config::{DatabaseUrl, Settings},
-    domain::{ApiKey, SigningSecret},
-    sandbox::{Sandbox, SandboxOptions},
 };
+use basiq_sandbox::{Sandbox, SandboxOptions};
+use relay_domain::{ApiKey, SigningSecret, clock::Clock};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};

@@ -5,10 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use basiq_relay::{
-    clock::Clock,
-    config::{DatabaseUrl, PostgresUrl},
-};
+use basiq_relay::config::{DatabaseUrl, PostgresUrl};
+use relay_domain::clock::Clock;
 use serde_json::Value;
 use sqlx::{ConnectOptions, Connection, Executor};
 

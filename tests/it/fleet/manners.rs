@@ -2,14 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use basiq_relay::{
-    clock::Clock,
-    domain::SigningSecret,
-    sandbox::{JobScript, ScriptStep, StepEnd},
-    store::{
-        Sealer,
-        postgres::{LeaseClock, PgStore, RelayId},
-    },
+use basiq_sandbox::{JobScript, ScriptStep, StepEnd};
+use relay_domain::{SigningSecret, clock::Clock};
+use relay_store::{
+    Sealer,
+    postgres::{LeaseClock, PgStore, RelayId},
 };
 use serde_json::Value;
 
@@ -222,7 +219,7 @@ async fn one_relay_at_a_time_has_the_right_to_fetch_a_token() {
     store.end_token_claim("k", None).await.unwrap();
     assert!(store.find_token("k").await.unwrap().is_none());
     assert!(store.claim_token("k").await.unwrap());
-    let token = basiq_relay::store::postgres::StoredToken {
+    let token = relay_store::postgres::StoredToken {
         sealed: SigningSecret::generate().expose().to_owned(),
         renew_at: Clock::system().now() + 60 * SECOND,
         expires_at: Clock::system().now() + 90 * SECOND,
@@ -236,7 +233,7 @@ async fn one_relay_at_a_time_has_the_right_to_fetch_a_token() {
         (found.sealed, found.renew_at),
         (token.sealed.clone(), token.renew_at)
     );
-    let old = basiq_relay::store::postgres::StoredToken {
+    let old = relay_store::postgres::StoredToken {
         renew_at: Clock::system().now(),
         ..token
     };

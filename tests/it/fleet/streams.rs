@@ -10,7 +10,7 @@ use crate::support::{job, listener::Listener};
 const JOBS: usize = 6;
 
 fn see(crew: &Crew, statuses: [&str; 2]) {
-    let now = basiq_relay::clock::Clock::system().now();
+    let now = relay_domain::clock::Clock::system().now();
     for n in 0..JOBS {
         let id = format!("j-{n}");
         let steps = [

@@ -1,6 +1,6 @@
 //! Each course of a challenge, against the sandbox.
 
-use basiq_relay::sandbox::{JobScript, ScriptChallenge, StepEnd};
+use basiq_sandbox::{JobScript, ScriptChallenge, StepEnd};
 use serde_json::{Value, json};
 
 use crate::{

@@ -6,7 +6,7 @@ mod secrecy;
 
 use std::time::Duration;
 
-use basiq_relay::sandbox::{JobScript, ScriptChallenge, ScriptStep, StepEnd};
+use basiq_sandbox::{JobScript, ScriptChallenge, ScriptStep, StepEnd};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp};

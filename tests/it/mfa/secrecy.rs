@@ -1,6 +1,6 @@
 //! A relay process passes answers on, and none of its output or data contains them.
 
-use basiq_relay::sandbox::{SandboxOptions, ScriptChallenge, StepEnd};
+use basiq_sandbox::{SandboxOptions, ScriptChallenge, StepEnd};
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 
 /// A part of every answer in these tests.
 const MARK: &str = "xq7Wz-s3cret";
-fn asking() -> basiq_relay::sandbox::JobScript {
+fn asking() -> basiq_sandbox::JobScript {
     let mut challenge = ScriptChallenge::token();
     challenge.answers = vec![vec![format!("{MARK}-right")]];
     script(StepEnd::Asks(challenge))

@@ -20,10 +20,8 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
-use basiq_relay::{
-    clock::Clock,
-    sandbox::{Sandbox, SandboxOptions},
-};
+use basiq_sandbox::{Sandbox, SandboxOptions};
+use relay_domain::clock::Clock;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 

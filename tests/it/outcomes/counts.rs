@@ -1,6 +1,6 @@
 //! The number of calls to Basiq, and the counts across jobs.
 
-use basiq_relay::sandbox::{JobScript, StepEnd};
+use basiq_sandbox::{JobScript, StepEnd};
 use serde_json::json;
 
 use super::{

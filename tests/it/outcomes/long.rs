@@ -1,6 +1,6 @@
 //! Flows that take minutes to days, with and without a restart.
 
-use basiq_relay::sandbox::ScriptChallenge;
+use basiq_sandbox::ScriptChallenge;
 use serde_json::{Value, json};
 
 use super::{Act, DAY, HOUR, MINUTE, Row, SECOND, UNAVAILABLE, asks, fails, reads, update};

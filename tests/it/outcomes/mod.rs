@@ -6,10 +6,8 @@ mod short;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use basiq_relay::{
-    domain::StepFailure,
-    sandbox::{Fault, JobScript, ScriptChallenge, ScriptRetries, ScriptStep, StepEnd},
-};
+use basiq_sandbox::{Fault, JobScript, ScriptChallenge, ScriptRetries, ScriptStep, StepEnd};
+use relay_domain::StepFailure;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, job};

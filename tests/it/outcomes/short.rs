@@ -1,6 +1,6 @@
 //! Jobs with a single event, and the action that each failure advises.
 
-use basiq_relay::sandbox::StepEnd;
+use basiq_sandbox::StepEnd;
 use serde_json::json;
 
 use super::{Act, HOUR, MINUTE, Row, SECOND, fails, reads, verifies};

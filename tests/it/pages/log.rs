@@ -44,24 +44,20 @@ fn collect(path: &Path, all: &mut String) {
 /// Returns every line that the relay can log. The sandbox and the demo are not included, because they are only for
 /// trying out.
 pub(super) fn messages() -> Vec<Line> {
-    let modules = [
-        "api",
-        "app",
-        "basiq",
-        "console",
-        "delivery",
-        "normalise",
-        "runtime",
-        "store",
-        "telemetry",
-        "tracker",
-        "web",
-        "cli/serve.rs",
+    let folders = [
+        "crates/basiq-client/src",
+        "crates/relay-runtime/src",
+        "crates/relay-store/src",
+        "src/api",
+        "src/app",
+        "src/console",
+        "src/delivery",
+        "src/telemetry",
+        "src/tracker",
+        "src/web",
+        "src/cli/serve.rs",
     ];
-    let text: String = modules
-        .iter()
-        .map(|module| source(&format!("src/{module}")))
-        .collect();
+    let text: String = folders.iter().map(|folder| source(folder)).collect();
     let mut lines = Vec::new();
     for level in MACROS {
         for (at, _) in text.match_indices(level) {

@@ -108,6 +108,38 @@ fn every_link_leads_to_a_file_and_a_heading_that_are_there() {
     );
 }
 
+/// Returns the paths that may be meant by one in ARCHITECTURE.md, where paths are short.
+fn meant(path: &str) -> Vec<String> {
+    let (head, rest) = path.split_once('/').unwrap_or((path, ""));
+    if root().join("crates").join(head).is_dir() {
+        return vec![format!("crates/{head}/src/{rest}")];
+    }
+    vec![path.to_owned(), format!("src/{path}")]
+}
+
+#[test]
+fn every_file_that_the_architecture_names_exists() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let is_path = |word: &&str| {
+        let name = word.rsplit_once('/').map_or("", |(_, name)| name);
+        let is_file = [".rs", ".toml"].iter().any(|end| name.ends_with(end));
+        is_file && word.contains('/') && !word.contains(' ')
+    };
+    let (mut seen, mut missing) = (0, Vec::new());
+    for path in page.split('`').skip(1).step_by(2).filter(is_path) {
+        seen += 1;
+        let each = ["sqlite", "postgres"].map(|store| path.replacen('*', store, 1));
+        for path in each {
+            let mut all = meant(&path).into_iter();
+            if !all.any(|path| root().join(path).is_file()) {
+                missing.push(path);
+            }
+        }
+    }
+    assert!(seen > 40, "only {seen} paths were seen");
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn every_setting_that_a_page_names_exists() {
     let known: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.name).collect();

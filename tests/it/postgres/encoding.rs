@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{Json, Router, routing::get};
-use basiq_relay::clock::Clock;
+use relay_domain::clock::Clock;
 use serde_json::{Value, json};
 
 use super::NOWHERE;

@@ -4,7 +4,7 @@ mod table;
 
 use std::{process::Output, sync::Arc};
 
-use basiq_relay::clock::Clock;
+use relay_domain::clock::Clock;
 use reqwest::Method;
 use serde_json::Value;
 use tokio::{

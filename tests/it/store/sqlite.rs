@@ -2,12 +2,10 @@
 
 use std::{collections::HashSet, path::Path};
 
-use basiq_relay::{
-    domain::{DeliveryState, Status, WatchState},
-    store::{
-        AfterAttempt, ClientStore, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore,
-        sqlite::SqliteStore,
-    },
+use relay_domain::{DeliveryState, Status, WatchState};
+use relay_store::{
+    AfterAttempt, ClientStore, Registration, StoreError, UpkeepStore, WatchQuery, WatchStore,
+    sqlite::SqliteStore,
 };
 use tokio::task::JoinSet;
 
@@ -44,7 +42,7 @@ async fn a_write_that_fails_leaves_its_neighbours_alone() {
     let home = tempfile::tempdir().unwrap();
     let store = open(home.path()).await;
     let client = add_client(&store, "first").await;
-    let nobody = basiq_relay::domain::ClientId(99);
+    let nobody = relay_domain::ClientId(99);
     let mut tasks = JoinSet::new();
     for n in 0..100 {
         let store = store.clone();

@@ -2,21 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use basiq_relay::{
-    app::open_store,
-    clock::Clock,
-    config::StoreConfig,
-    domain::{
-        Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, ClientId, Event,
-        EventBody, EventId, JobContext, Metadata, SigningSecret, Status, ToldSoFar, WatchId,
-        WatchOptions, WatchRequest, WatchState,
-    },
-    store::{
-        AfterAttempt, AttemptResult, Claim, DueDelivery, DueJob, HostLimits, Look, NewWatch,
-        OutageChange, Registration, Store, Urgency, WatchChange, WatchDetails,
-    },
-};
+use basiq_relay::{app::open_store, config::StoreConfig};
 use jiff::Timestamp;
+use relay_domain::{
+    Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, ClientId, Event, EventBody,
+    EventId, JobContext, Metadata, SigningSecret, Status, ToldSoFar, WatchId, WatchOptions,
+    WatchRequest, WatchState, clock::Clock,
+};
+use relay_store::{
+    AfterAttempt, AttemptResult, Claim, DueDelivery, DueJob, HostLimits, Look, NewWatch,
+    OutageChange, Registration, Store, Urgency, WatchChange, WatchDetails,
+};
 
 use crate::support::TestDatabase;
 
@@ -206,11 +202,7 @@ pub(crate) fn look(job: &DueJob, now: Timestamp) -> Look {
 }
 
 /// Returns the change and the event that give a watch `status`.
-pub(crate) fn change(
-    watch: &basiq_relay::domain::Watch,
-    status: Status,
-    now: Timestamp,
-) -> WatchChange {
+pub(crate) fn change(watch: &relay_domain::Watch, status: Status, now: Timestamp) -> WatchChange {
     let transitions = watch.progress.transitions + 1;
     let (state, is_final) = match status {
         Status::Success | Status::Failed => (WatchState::Settled, true),

@@ -2,14 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use basiq_relay::{
-    app::Relay,
-    clock::Clock,
-    config::Settings,
-    domain::{ApiKey, SigningSecret},
-    sandbox::{Sandbox, SandboxOptions},
-};
+use basiq_relay::{app::Relay, config::Settings};
+use basiq_sandbox::{Sandbox, SandboxOptions};
 use jiff::Timestamp;
+use relay_domain::{ApiKey, SigningSecret, clock::Clock};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};

@@ -24,16 +24,15 @@ use axum::{
 };
 use basiq_relay::{
     app::{ClockWorker, Relay, ReloadableSecrets, UpkeepWorker, open_store},
-    clock::Clock,
     config::Settings,
     delivery::DeliveryWorker,
-    domain::{ApiKey, SigningSecret},
-    runtime::{Tick, Worker},
-    sandbox::{Sandbox, SandboxOptions},
-    store::{HostLimits, Store},
     tracker::{BankWorker, TrackerWorker},
 };
+use basiq_sandbox::{Sandbox, SandboxOptions};
 use jiff::Timestamp;
+use relay_domain::{ApiKey, SigningSecret, clock::Clock};
+use relay_runtime::{Tick, Worker};
+use relay_store::{HostLimits, Store};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;

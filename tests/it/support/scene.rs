@@ -12,12 +12,8 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
-use basiq_relay::{
-    clock::Clock,
-    domain::SigningSecret,
-    sandbox::{Sandbox, SandboxOptions},
-    signing,
-};
+use basiq_sandbox::{Sandbox, SandboxOptions};
+use relay_domain::{SigningSecret, clock::Clock, signing};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use basiq_relay::sandbox::{Call, JobScript, ScriptStep, StepEnd};
+use basiq_sandbox::{Call, JobScript, ScriptStep, StepEnd};
 use serde_json::Value;
 
 use crate::support::{job, live::Live};

@@ -14,8 +14,9 @@ use axum::{
     http::{StatusCode, Uri},
     routing::post,
 };
-use basiq_relay::{clock::Clock, sandbox::SandboxOptions};
+use basiq_sandbox::SandboxOptions;
 use jiff::Timestamp;
+use relay_domain::clock::Clock;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -24,7 +24,7 @@ type Delays = Arc<Mutex<Vec<Duration>>>;
 /// Records the time from an event's creation to its arrival.
 async fn receive(State(delays): State<Delays>, Json(event): Json<Value>) -> StatusCode {
     let told: Timestamp = event["timestamp"].as_str().unwrap().parse().unwrap();
-    let now = basiq_relay::clock::Clock::system().now();
+    let now = relay_domain::clock::Clock::system().now();
     let delay = Duration::try_from(now.duration_since(told)).unwrap_or_default();
     delays.lock().unwrap().push(delay);
     StatusCode::NO_CONTENT

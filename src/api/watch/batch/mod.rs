@@ -9,6 +9,8 @@ use axum::{
     extract::{FromRef, FromRequestParts, State},
 };
 use http::{StatusCode, request::Parts};
+use relay_domain::{CallbackUrl, Client, JobId, TraceContext, WatchId, WatchRequest};
+use relay_store::{NewWatch, Registration, WatchDetails};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,8 +26,6 @@ use crate::{
             view::StreamedWatch,
         },
     },
-    domain::{CallbackUrl, Client, JobId, TraceContext, WatchId, WatchRequest},
-    store::{NewWatch, Registration, WatchDetails},
     web::{AuthenticatedClient, CallTrace, JsonObject, Problem, ProblemCode, ProblemDocument},
 };
 

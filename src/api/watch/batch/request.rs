@@ -1,6 +1,7 @@
 //! The body of `POST /watch/batch`, in either of its two forms. A fault of the whole body rejects the batch with
 //! all such faults. A fault of one item is in the result of that item.
 
+use relay_domain::{CallbackRules, JobId, Operation, Status, WatchRequest};
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
@@ -8,7 +9,6 @@ use crate::{
     api::watch::request::{
         FIELDS, WatchRequestBody, callback_url, job_id, missing, options, parse as parse_one,
     },
-    domain::{CallbackRules, JobId, Operation, Status, WatchRequest},
     web::{BodyFields, FieldCode, Problem, RawObject},
 };
 

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use relay_domain::{Status, WatchState};
 use serde::{Deserialize, Serialize};
-
-use crate::domain::{Status, WatchState};
 
 /// A watch as the relay returns it, with only the fields needed here. Words of a newer relay are kept as they are.
 #[derive(Debug, Clone, Default, Deserialize)]

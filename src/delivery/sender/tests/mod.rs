@@ -75,7 +75,7 @@ async fn the_request_is_signed_json_from_the_relay() {
 #[tokio::test]
 async fn an_old_secret_signs_until_its_time_has_passed() {
     let mut due = due("https://app.example/");
-    let old = crate::domain::SigningSecret::generate();
+    let old = relay_domain::SigningSecret::generate();
     for (until, signatures) in [("2026-11-24T00:00:00Z", 2), ("2026-11-23T09:14:28Z", 1)] {
         due.previous_secret = Some((old.clone(), until.parse().unwrap()));
         let headers = headers(&due, now()).unwrap();

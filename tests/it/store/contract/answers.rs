@@ -1,10 +1,10 @@
 //! Answers to challenges: one at a time, none stored, and a look at the job follows.
 
-use basiq_relay::{
-    domain::{Challenge, ChallengeMemory, JobContext, JobMemory, OpenChallenge, Status, WatchId},
-    store::{AnswerClaim, AnswerEnd},
-};
 use jiff::Timestamp;
+use relay_domain::{
+    Challenge, ChallengeMemory, JobContext, JobMemory, OpenChallenge, Status, WatchId,
+};
+use relay_store::{AnswerClaim, AnswerEnd};
 
 use crate::store::support::{Fixture, add_client, at, change, look};
 

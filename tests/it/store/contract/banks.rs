@@ -1,10 +1,8 @@
 //! Banks that are unavailable: one look serves all jobs that wait.
 
-use basiq_relay::{
-    domain::{Bank, Phase},
-    store::{BankLook, DueBank, DueJob, Look, OutageChange},
-};
 use jiff::Timestamp;
+use relay_domain::{Bank, Phase};
+use relay_store::{BankLook, DueBank, DueJob, Look, OutageChange};
 
 use crate::store::support::{Fixture, at, claim, look};
 

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use basiq_relay::{
-    domain::{DeliveryState, EventId, Status, WatchState},
-    store::{Claim, ConnectionReport, Urgency},
-};
+use relay_domain::{DeliveryState, EventId, Status, WatchState};
+use relay_store::{Claim, ConnectionReport, Urgency};
 
 use crate::store::support::{Fixture, at, change, claim, look};
 

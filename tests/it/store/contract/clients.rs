@@ -1,6 +1,6 @@
 //! Clients: add, rotate, revoke.
 
-use basiq_relay::domain::{ApiKey, ClientName, SigningSecret, WatchState};
+use relay_domain::{ApiKey, ClientName, SigningSecret, WatchState};
 
 use crate::store::support::{Fixture, at};
 

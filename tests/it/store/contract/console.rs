@@ -1,9 +1,7 @@
 //! The operator's queries: searches over all clients, and hosts that fail.
 
-use basiq_relay::{
-    domain::{AttemptError, Status, WatchId, WatchState},
-    store::{HostFailure, WatchSearch},
-};
+use relay_domain::{AttemptError, Status, WatchId, WatchState};
+use relay_store::{HostFailure, WatchSearch};
 
 use crate::store::support::{Fixture, add_client, at, look, new_watch};
 
@@ -74,7 +72,7 @@ async fn failing_hosts_are_listed_with_why_the_paused_first() {
             .is_empty()
     );
     for due in fixture.claim_deliveries(at(1)).await {
-        let later = basiq_relay::store::AfterAttempt::RetryAt(at(60));
+        let later = relay_store::AfterAttempt::RetryAt(at(60));
         fixture.attempted(&due, later, at(1)).await;
     }
     let hosts = fixture.store.list_failing_hosts(9).await.unwrap();

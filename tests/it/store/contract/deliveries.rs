@@ -1,9 +1,7 @@
 //! Deliveries: list, and queue again.
 
-use basiq_relay::{
-    domain::{DeliveryId, DeliveryState, Status},
-    store::{AfterAttempt, DeliveryEntry, DeliveryQuery, Redelivery},
-};
+use relay_domain::{DeliveryId, DeliveryState, Status};
+use relay_store::{AfterAttempt, DeliveryEntry, DeliveryQuery, Redelivery};
 
 use crate::store::support::{Fixture, add_client, at};
 

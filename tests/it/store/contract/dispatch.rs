@@ -2,13 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use basiq_relay::{
-    clock::Clock,
-    domain::{DeliveryState, Status, WatchId},
-    runtime::Wake,
-    store::{AfterAttempt, Capacity, DueDelivery, DueJob, HostLimits},
-};
 use jiff::Timestamp;
+use relay_domain::{DeliveryState, Status, WatchId, clock::Clock};
+use relay_runtime::Wake;
+use relay_store::{AfterAttempt, Capacity, DueDelivery, DueJob, HostLimits};
 
 use crate::store::support::{Fixture, at, attempt, change, look, no_limits};
 

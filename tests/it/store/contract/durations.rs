@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use basiq_relay::{
-    domain::{BasiqAverages, JobContext, StageDuration},
-    store::{DurationSample, DurationsFound},
-};
+use relay_domain::{BasiqAverages, JobContext, StageDuration};
+use relay_store::{DurationSample, DurationsFound};
 
 use crate::store::support::{Fixture, at, look};
 

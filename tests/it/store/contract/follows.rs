@@ -1,10 +1,8 @@
 //! Watches that are followed while they change.
 
-use basiq_relay::{
-    domain::{Status, StepView, WatchId},
-    store::{AfterAttempt, WatchVersion},
-};
 use jiff::Timestamp;
+use relay_domain::{Status, StepView, WatchId};
+use relay_store::{AfterAttempt, WatchVersion};
 
 use crate::store::support::{Fixture, add_client, at, look};
 

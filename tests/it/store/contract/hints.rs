@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use basiq_relay::{
-    domain::JobContext,
-    store::{Claim, Hint, HintOutcome, HintSubject},
-};
 use jiff::Timestamp;
+use relay_domain::JobContext;
+use relay_store::{Claim, Hint, HintOutcome, HintSubject};
 
 use crate::store::support::{Fixture, at, claim, look};
 

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use basiq_relay::{
-    domain::{Attempt, AttemptError, Status},
-    store::{AfterAttempt, AttemptResult, Claim, DueDelivery, Redelivery, WaitLimit},
-};
 use jiff::Timestamp;
+use relay_domain::{Attempt, AttemptError, Status};
+use relay_store::{AfterAttempt, AttemptResult, Claim, DueDelivery, Redelivery, WaitLimit};
 
 use crate::store::support::{Fixture, at, attempt, change, claim, look, no_limits};
 
@@ -115,7 +113,7 @@ async fn what_expires_is_tried_at_a_paused_host_too() {
     let job = fixture.claim_one(at(1)).await;
     let mut asks = look(&job, at(1));
     let mut told = change(&job.watches[0], Status::ActionRequired, at(1));
-    told.event = told.event.map(|event| basiq_relay::domain::Event {
+    told.event = told.event.map(|event| relay_domain::Event {
         deadline: Some(at(121)),
         ..event
     });
@@ -290,7 +288,7 @@ async fn what_expires_at_a_paused_host_is_left_to_its_deadline() {
     let job = fixture.claim_one(at(1)).await;
     let mut asks = look(&job, at(1));
     let mut told = change(&job.watches[0], Status::ActionRequired, at(1));
-    told.event = told.event.map(|event| basiq_relay::domain::Event {
+    told.event = told.event.map(|event| relay_domain::Event {
         deadline: Some(at(500)),
         ..event
     });

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use basiq_relay::{
-    domain::{DeliveryState, Status, WatchState},
-    store::{AfterAttempt, AttemptResult, Claim, HostLimits, Redelivery},
-};
+use relay_domain::{DeliveryState, Status, WatchState};
+use relay_store::{AfterAttempt, AttemptResult, Claim, HostLimits, Redelivery};
 
 use crate::store::support::{Fixture, at, claim, no_limits};
 

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use basiq_relay::{
-    domain::{Status, WatchId, WatchState},
-    store::{AfterAttempt, Claim, Registration},
-};
 use proptest::prelude::{ProptestConfig, Strategy, prop_oneof, proptest};
+use relay_domain::{Status, WatchId, WatchState};
+use relay_store::{AfterAttempt, Claim, Registration};
 
 use crate::store::support::{Fixture, at, change, claim, look, new_watch};
 

@@ -1,9 +1,7 @@
 //! Upkeep: free leases, delete old watches, keep the counts right.
 
-use basiq_relay::{
-    domain::{Status, WatchState},
-    store::{AfterAttempt, WatchQuery},
-};
+use relay_domain::{Status, WatchState};
+use relay_store::{AfterAttempt, WatchQuery};
 
 use crate::store::support::{Fixture, at};
 

@@ -1,9 +1,7 @@
 //! Watches as their clients read them.
 
-use basiq_relay::{
-    domain::{DeliveryState, Phase, Status, TraceContext, WatchState},
-    store::{AfterAttempt, NewWatch, Redelivery, Registration, WatchQuery},
-};
+use relay_domain::{DeliveryState, Phase, Status, TraceContext, WatchState};
+use relay_store::{AfterAttempt, NewWatch, Redelivery, Registration, WatchQuery};
 
 use crate::store::support::{Fixture, add_client, at, change, look, new_watch};
 
@@ -121,7 +119,7 @@ async fn a_watch_is_read_back_as_it_was_written() {
     let written =
         r#"{"z":1E400,"a":12345678901234567890123456789,"a":1.10,"t":"\u0041\u0000 é😀"}"#;
     options.metadata = serde_json::from_str(written).unwrap();
-    options.operation = basiq_relay::domain::Operation::from_word("update");
+    options.operation = relay_domain::Operation::from_word("update");
     let Registration::Created(watch) = fixture.store.register_watch(new).await.unwrap() else {
         panic!("not new");
     };

@@ -2,10 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use basiq_relay::{
-    domain::{Client, DeliveryState},
-    store::{DeliveryQuery, Store, WatchQuery},
-};
+use relay_domain::{Client, DeliveryState};
+use relay_store::{DeliveryQuery, Store, WatchQuery};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Row, postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
 };

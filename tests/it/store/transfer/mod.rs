@@ -6,15 +6,13 @@ mod scene;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use basiq_relay::{
-    config::DatabaseUrl,
-    domain::{Status, WatchState},
-    store::{
-        AfterAttempt, BankLook, NewWatch, Registration, Sealer, UpkeepStore, WatchQuery,
-        postgres::{LeaseClock, PgStore},
-        sqlite::SqliteStore,
-        transfer::{TransferError, TransferProgress, TransferResult, transfer},
-    },
+use basiq_relay::config::DatabaseUrl;
+use relay_domain::{Status, WatchState};
+use relay_store::{
+    AfterAttempt, BankLook, NewWatch, Registration, Sealer, UpkeepStore, WatchQuery,
+    postgres::{LeaseClock, PgStore},
+    sqlite::SqliteStore,
+    transfer::{TransferError, TransferProgress, TransferResult, transfer},
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 

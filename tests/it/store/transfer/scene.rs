@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use basiq_relay::{
-    domain::{
-        Bank, BasiqAverages, Challenge, ChallengeMemory, JobContext, OpenChallenge, Phase,
-        SigningSecret, StageDuration, Status, TraceContext, WatchId,
-    },
-    store::{
-        AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, DurationSample, Hint,
-        HintSubject, Look, NewWatch, OutageChange,
-    },
+use relay_domain::{
+    Bank, BasiqAverages, Challenge, ChallengeMemory, JobContext, OpenChallenge, Phase,
+    SigningSecret, StageDuration, Status, TraceContext, WatchId,
+};
+use relay_store::{
+    AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, DurationSample, Hint,
+    HintSubject, Look, NewWatch, OutageChange,
 };
 
 use crate::{

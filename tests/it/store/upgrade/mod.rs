@@ -4,12 +4,10 @@ mod catalog;
 
 use std::{collections::BTreeMap, path::Path};
 
-use basiq_relay::{
-    domain::{DeliveryState, WatchState},
-    store::{
-        JobStore, OutboxStore, Sealer, StoreError, UpkeepStore, WatchQuery, WatchStore,
-        postgres::{LeaseClock, OpenError, PgStore},
-    },
+use relay_domain::{DeliveryState, WatchState};
+use relay_store::{
+    JobStore, OutboxStore, Sealer, StoreError, UpkeepStore, WatchQuery, WatchStore,
+    postgres::{LeaseClock, OpenError, PgStore},
 };
 use sqlx::{
     AssertSqlSafe, ConnectOptions, PgConnection, migrate::Migrator, postgres::PgConnectOptions,
@@ -107,7 +105,8 @@ async fn open(options: PgConnectOptions) -> Result<PgStore, OpenError> {
 
 /// Returns the versions of all migrations, and version 0 of the row that is locked while they run.
 async fn all_versions() -> Vec<i64> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/postgres/migrations");
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/relay-store/src/postgres/migrations");
     let migrations = Migrator::new(folder).await.unwrap();
     let versions = migrations.iter().map(|migration| migration.version);
     [0].into_iter().chain(versions).collect()
@@ -120,7 +119,7 @@ async fn assert_work_goes_on(store: &PgStore) {
         ..WatchQuery::default()
     };
     let details = store.list_watches(&query).await.unwrap();
-    let told = |story: &basiq_relay::store::WatchDetails| {
+    let told = |story: &relay_store::WatchDetails| {
         let deliveries = story.events.iter().map(|event| event.delivery.state);
         (story.watch.state, deliveries.collect::<Vec<_>>())
     };

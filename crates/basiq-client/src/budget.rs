@@ -1,0 +1,236 @@
+//! The budget of calls to Basiq. It limits calls per second and calls in flight, and stops all calls during a
+//! pause or while the breaker is open.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use http::Extensions;
+use relay_domain::{Fleet, clock::Clock};
+use reqwest::{Request, Response};
+use reqwest_middleware::{Error, Middleware, Next};
+use tokio::{
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use crate::{
+    BasiqConfig,
+    breaker::{Breaker, BreakerPermit},
+    call_limiter::CallLimiter,
+    coordinator::UpstreamCoordinator,
+    error::is_for_want_of_resources,
+    throttle::Throttle,
+};
+
+/// The extra time that one second's worth of calls is spread over. Calls take different times to reach Basiq,
+/// and without it too many could arrive there within one second.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// The longest useful queue of calls. A call that comes later and is more urgent waits at most this long for
+/// earlier calls. A shorter queue would leave budget unused, because work is claimed in batches.
+const QUEUE: Duration = Duration::from_millis(500);
+
+/// How many more calls the budget can send soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallCapacity {
+    /// The number of additional calls that would be sent within about half a second.
+    pub calls: usize,
+    /// If `calls` is zero: when to ask again.
+    pub again_in: Duration,
+}
+
+/// The time at which a request was sent, after all waiting.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SentAt(pub(super) Instant);
+
+/// The middleware that applies the budget. It handles every request each time it is sent, including token
+/// requests and retries.
+pub(super) struct BudgetMiddleware {
+    turns: CallLimiter,
+    share: Fleet,
+    concurrency: usize,
+    in_flight: Arc<Semaphore>,
+    /// The number of permits that are withheld because other relays may use them.
+    withheld: Mutex<usize>,
+    /// Serves waiting calls in their order of arrival.
+    queue: Mutex<()>,
+    /// The number of calls that wait for a slot.
+    waiting: AtomicUsize,
+    /// The number of calls that were sent and whose response is not complete.
+    sending: Arc<AtomicUsize>,
+    period: Duration,
+    throttle: Arc<Throttle>,
+    breaker: Arc<Breaker>,
+}
+
+/// The permit of a call in flight. The call holds it until the last byte of the response.
+struct InFlightSlot {
+    sending: Arc<AtomicUsize>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl InFlightSlot {
+    fn new(sending: &Arc<AtomicUsize>, permit: OwnedSemaphorePermit) -> Self {
+        sending.fetch_add(1, Ordering::Relaxed);
+        Self {
+            sending: Arc::clone(sending),
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for InFlightSlot {
+    fn drop(&mut self) {
+        self.sending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl BudgetMiddleware {
+    /// Creates a budget for this relay alone, or one that it shares with other relays.
+    pub(super) fn new(
+        config: &BasiqConfig,
+        (throttle, breaker): (Arc<Throttle>, Arc<Breaker>),
+        common: Option<(Arc<dyn UpstreamCoordinator>, Clock)>,
+        share: Fleet,
+    ) -> Self {
+        let a_second = Duration::from_secs(1) + SLACK;
+        let period = a_second / config.requests_per_second.max(1);
+        let turns = match common {
+            Some((common, clock)) => CallLimiter::shared(common, clock),
+            None => CallLimiter::own(period),
+        };
+        let concurrency = config.concurrency.max(1);
+        Self {
+            turns,
+            share,
+            concurrency,
+            in_flight: Arc::new(Semaphore::new(concurrency)),
+            withheld: Mutex::default(),
+            queue: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            sending: Arc::default(),
+            period,
+            throttle,
+            breaker,
+        }
+    }
+
+    /// Publishes a pause that Basiq asked for to the other relays.
+    pub(super) async fn tell_pause(&self) {
+        self.turns.tell_pause(&self.throttle).await;
+    }
+
+    /// Adjusts the number of permits to this relay's present share. Permits in use are withheld later.
+    async fn fit(&self) {
+        let mut withheld = self.withheld.lock().await;
+        let ours = self.share.of(self.concurrency);
+        let wanted = self.concurrency - ours;
+        if wanted < *withheld {
+            self.in_flight.add_permits(*withheld - wanted);
+            *withheld = wanted;
+        } else {
+            *withheld += self.in_flight.forget_permits(wanted - *withheld);
+        }
+    }
+
+    /// Returns how many more calls fill the queue up to its useful length. `looks` is the number of looks in
+    /// progress, each with one call.
+    pub(super) fn room(&self, looks: usize) -> CallCapacity {
+        let waiting = self.waiting(looks);
+        let spacing = self.throttle.spacing(self.period);
+        let queue = QUEUE.as_nanos() / spacing.as_nanos().max(1);
+        let queue = self.share.of(usize::try_from(queue).unwrap_or(usize::MAX));
+        let half = u32::try_from(queue / 2).unwrap_or(u32::MAX).max(1);
+        CallCapacity {
+            calls: queue.saturating_sub(waiting),
+            again_in: spacing.saturating_mul(half),
+        }
+    }
+
+    /// Returns how many of the `looks` in progress have not been sent.
+    pub(super) fn waiting(&self, looks: usize) -> usize {
+        looks.saturating_sub(self.sending.load(Ordering::Relaxed))
+    }
+
+    /// Waits for the slot of a call, then gets a permit from the breaker.
+    async fn wait_for_call(&self, resource: &str) -> Result<BreakerPermit, Error> {
+        let entered = Instant::now();
+        let _waiting = Waiting::new(&self.waiting);
+        let _first = self.queue.lock().await;
+        loop {
+            self.throttle
+                .wait(entered)
+                .await
+                .map_err(Error::middleware)?;
+            if let Some(open) = self.breaker.rest() {
+                return Err(Error::middleware(open));
+            }
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            let spacing = self.throttle.spacing(self.period);
+            self.turns
+                .next(waiting, spacing, &self.throttle)
+                .await
+                .map_err(Error::middleware)?;
+            if self.throttle.paused().is_none() {
+                return self.breaker.admit(resource).map_err(Error::middleware);
+            }
+        }
+    }
+}
+
+/// Counts a call as waiting until dropped.
+struct Waiting<'b>(&'b AtomicUsize);
+
+impl<'b> Waiting<'b> {
+    fn new(waiting: &'b AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Middleware for BudgetMiddleware {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        if let Some(paused) = self.throttle.too_long() {
+            return Err(Error::middleware(paused));
+        }
+        self.fit().await;
+        // The call gets a permit first and then a slot. Otherwise slots would be spent on calls that wait for a
+        // permit, and these calls would later be sent all at once.
+        let slot = Arc::clone(&self.in_flight)
+            .acquire_owned()
+            .await
+            .map_err(Error::middleware)?;
+        let permit = self.wait_for_call(request.url().path()).await?;
+        let place = InFlightSlot::new(&self.sending, slot);
+        let sent_at = SentAt(Instant::now());
+        let mut response = next.run(request, extensions).await.inspect_err(|error| {
+            // A lack of the relay's own resources says nothing about Basiq.
+            if !is_for_want_of_resources(error) {
+                permit.report_usable(false);
+            }
+        })?;
+        response.extensions_mut().insert(sent_at);
+        // The permit is released when the response is dropped, after the last byte.
+        response.extensions_mut().insert(Arc::new(place));
+        response.extensions_mut().insert(Arc::new(permit));
+        Ok(response)
+    }
+}

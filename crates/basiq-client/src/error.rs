@@ -1,0 +1,176 @@
+//! The errors of calls to Basiq, as far as callers distinguish them.
+
+use std::time::Duration;
+
+use relay_runtime::{lacks_handles, lacks_resources};
+use reqwest_retry::RetryError;
+use thiserror::Error;
+
+use crate::{
+    breaker::BreakerOpen, call_limiter::CoordinatorUnreachable, connect_failure::ConnectError,
+    throttle::UpstreamPaused,
+};
+
+/// When to try again after the budget that relays share could not be reached.
+const OUT_OF_REACH: Duration = Duration::from_secs(1);
+
+/// Why a call to Basiq brought no usable response.
+#[derive(Debug, Error)]
+pub enum BasiqError {
+    /// Basiq itself reports that the resource does not exist: 404, or 400 `resource-not-found`.
+    #[error("Basiq does not know it (HTTP {status}, correlation id {correlation_id:?})")]
+    NotFound {
+        /// The HTTP status.
+        status: u16,
+        /// Basiq's correlation id of the call, for Basiq's support.
+        correlation_id: Option<String>,
+    },
+    /// Basiq itself reports that the resource belongs to another account: 403 `forbidden-access` and similar
+    /// codes.
+    #[error(
+        "Basiq does not let us (HTTP {status}, code {code:?}, correlation id {correlation_id:?})"
+    )]
+    Forbidden {
+        /// The HTTP status.
+        status: u16,
+        /// The error code that Basiq sent.
+        code: Option<String>,
+        /// Basiq's correlation id of the call, for Basiq's support.
+        correlation_id: Option<String>,
+    },
+    /// Too many calls: 429, 403 with a text about limits, or 403 on the token endpoint.
+    #[error("Basiq asks for fewer calls (HTTP {status})")]
+    Throttled {
+        /// The HTTP status.
+        status: u16,
+        /// How long Basiq asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Basiq refuses the API key. No call is made until the key is tried again.
+    #[error("Basiq refuses the API key")]
+    KeyRefused,
+    /// The call was not made: recent calls brought nothing usable, or the shared budget cannot be reached. This
+    /// error says nothing new about Basiq.
+    #[error("calls to Basiq rest")]
+    Resting {
+        /// How long to wait before the next call.
+        remaining: Duration,
+    },
+    /// Any other status, mostly 5xx.
+    #[error("Basiq answered HTTP {status} (code {code:?}, correlation id {correlation_id:?})")]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// The error code that Basiq sent.
+        code: Option<String>,
+        /// Basiq's correlation id of the call, for Basiq's support.
+        correlation_id: Option<String>,
+    },
+    /// No complete response within the time limit.
+    #[error("Basiq did not answer in time")]
+    TimedOut,
+    /// The connection could not be established, or it broke.
+    #[error("Basiq cannot be reached: {0}")]
+    Unreachable(ConnectError),
+    /// The call was not made: the relay has no file handle, thread or memory left.
+    #[error("the relay has no file handle, thread or memory left to ask Basiq with")]
+    NoResources(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The response does not match the contract, is larger than 1 MiB, or comes from another sender, such as a
+    /// gateway.
+    #[error("Basiq's answer cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl BasiqError {
+    /// Converts an error from any layer of the client: why a request was not sent or got no response.
+    pub(super) fn from_sending(error: reqwest_middleware::Error) -> Self {
+        let cause = match error {
+            reqwest_middleware::Error::Reqwest(error) => return Self::from_transport(error),
+            reqwest_middleware::Error::Middleware(cause) => cause,
+        };
+        let cause = match cause.downcast() {
+            Ok(RetryError::Error(err) | RetryError::WithRetries { err, .. }) => {
+                return Self::from_sending(err);
+            }
+            Err(cause) => cause,
+        };
+        let cause = match cause.downcast() {
+            Ok(BreakerOpen { remaining }) => return Self::Resting { remaining },
+            Err(cause) => cause,
+        };
+        let cause = match cause.downcast() {
+            // Without a handle to reach the store, which holds the budget, the relay has none to reach Basiq
+            // either.
+            Ok(error @ CoordinatorUnreachable { .. }) if is_for_want_of_resources(&error) => {
+                return Self::NoResources(error.into());
+            }
+            Ok(CoordinatorUnreachable { .. }) => {
+                return Self::Resting {
+                    remaining: OUT_OF_REACH,
+                };
+            }
+            Err(cause) => cause,
+        };
+        match cause.downcast() {
+            Ok(UpstreamPaused {
+                status, remaining, ..
+            }) => Self::Throttled {
+                status,
+                retry_after: Some(remaining),
+            },
+            Err(cause) => Self::Unreachable(ConnectError::of(cause.as_ref())),
+        }
+    }
+
+    /// Converts an error of the HTTP client: why the connection failed.
+    pub(super) fn from_transport(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            Self::TimedOut
+        } else if error.is_connect() && is_for_want_of_resources(&error) {
+            Self::NoResources(error.into())
+        } else {
+            // With the URL, each job's failure would count as a different one.
+            Self::Unreachable(ConnectError::of(&error.without_url()))
+        }
+    }
+
+    /// Returns one word for the failure. Calls that fail for the same reason return the same word.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not-found",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Throttled { .. } => "throttled",
+            Self::KeyRefused => "key-refused",
+            Self::Resting { .. } => "resting",
+            Self::Status { .. } => "status",
+            Self::TimedOut => "timed-out",
+            Self::NoResources(_) => "no-resources",
+            Self::Unreachable(unreached) => unreached.kind().as_str(),
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+
+    /// Returns whether no response came at all. The client logs this once for all calls: when it begins and
+    /// when the reason changes.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::TimedOut | Self::Unreachable(_) | Self::NoResources(_) | Self::Resting { .. } => {
+                true
+            }
+            Self::NotFound { .. }
+            | Self::Forbidden { .. }
+            | Self::Throttled { .. }
+            | Self::KeyRefused
+            | Self::Status { .. }
+            | Self::Unreadable(_) => false,
+        }
+    }
+}
+
+/// Returns whether the request was not sent because the relay lacks resources. A resolver without a file handle
+/// reports only that it failed, so free handles are checked too.
+pub(super) fn is_for_want_of_resources(error: &(dyn std::error::Error + 'static)) -> bool {
+    lacks_resources(error) || lacks_handles()
+}

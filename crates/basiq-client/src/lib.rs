@@ -1,0 +1,29 @@
+//! Everything that talks to Basiq: the client, the token, the wire types and the errors.
+
+mod breaker;
+mod budget;
+mod call_limiter;
+mod client;
+mod config;
+mod connect_failure;
+mod coordinator;
+mod error;
+mod error_body;
+mod health;
+mod lenient;
+mod measure;
+pub mod normalise;
+mod response;
+mod throttle;
+mod token;
+pub mod wire;
+
+pub use self::{
+    budget::CallCapacity,
+    client::{AnswerError, BasiqClient},
+    config::BasiqConfig,
+    connect_failure::{ConnectError, ConnectFailure},
+    coordinator::{CoordinationError, Reservation, SharedToken, UpstreamCoordinator},
+    error::BasiqError,
+    lenient::parse_leniently,
+};

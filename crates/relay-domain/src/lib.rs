@@ -1,0 +1,65 @@
+//! The types that the relay works with, and their valid changes. No I/O, no async.
+//!
+//! # Glossary
+//!
+//! * **Job**: a job of Basiq, and nothing else: slow work such as connecting a bank.
+//! * **Watch**: a client's request to be told, at one callback, what happens to one job.
+//! * **Look**: one `GET /jobs/{id}` at Basiq.
+//! * **Outcome**: the meaning of a look: the job is still running, or there is something to report ([`Verdict`]).
+//! * **Event**: one report about a watch, numbered from 1 by its `sequence`.
+//! * **Delivery**: an event on its way to the callback.
+//! * **Attempt**: one `POST` of a delivery.
+//! * **Client**: a backend team with an API key and a signing secret.
+
+mod address;
+mod callback;
+mod client;
+pub mod clock;
+mod delivery;
+mod durations;
+mod error_chain;
+mod eta;
+mod event;
+mod fleet;
+pub mod http_url;
+mod id;
+mod job;
+mod likely;
+mod metadata;
+mod mfa;
+mod outcome;
+mod secret;
+pub mod signing;
+mod trace;
+mod upstream;
+mod watch;
+
+pub use self::{
+    address::{AllowedNetworks, is_reserved},
+    callback::{CallbackRules, CallbackUrl, CallbackUrlError},
+    client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
+    delivery::{Attempt, AttemptError, DeliveryState},
+    durations::{
+        BUCKETS, BasiqAverages, DurationHistogram, DurationStats, KnownDurations, StageDuration,
+        StageSeen, bucket_end, bucket_of,
+    },
+    error_chain::ErrorChain,
+    eta::{Eta, stage_of},
+    event::{Event, EventBody, EventChallenge},
+    fleet::Fleet,
+    id::{ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, WatchId},
+    job::{
+        Bank, Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase,
+        Step, StepFailure, StepStatus, StepView,
+    },
+    likely::DurationLikelihood,
+    metadata::{MAX_METADATA, Metadata, MetadataError, visible_json},
+    mfa::MfaAnswer,
+    outcome::{Action, Outcome, Status, Verdict},
+    secret::{ApiKey, ApiKeyHash, ForeignSecretError, SigningSecret, SigningSecretError},
+    trace::TraceContext,
+    upstream::{Upstream, UpstreamHealth},
+    watch::{
+        EventFilter, Locale, Operation, ToldSoFar, Watch, WatchOptions, WatchRequest, WatchState,
+    },
+};

@@ -1,0 +1,108 @@
+//! The health of Basiq. The calls to Basiq set it, and health checks read it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+};
+
+use crate::outcome::closed_words;
+
+closed_words! {
+    /// How Basiq answers.
+    UpstreamHealth {
+        /// Basiq answers normally.
+        Ok => "ok",
+        /// Basiq asks for fewer calls.
+        Throttled => "throttled",
+        /// Calls end in errors, time-outs or unreadable responses.
+        Failing => "failing",
+        /// Basiq refuses the API key.
+        KeyRefused => "key-refused",
+    }
+}
+
+/// The latest health of Basiq, and how fast the relay calls it. Clones share one state.
+#[derive(Debug, Clone, Default)]
+pub struct Upstream(Arc<Word>);
+
+#[derive(Debug, Default)]
+struct Word {
+    health: AtomicU8,
+    breaker_open: AtomicBool,
+    /// The share of the budget that is not used, in thousandths.
+    held_back: AtomicU32,
+}
+
+impl Upstream {
+    /// The pace that uses the whole budget.
+    pub const WHOLE: u32 = 1000;
+
+    /// Returns the latest health. The initial value is [`UpstreamHealth::Ok`].
+    #[must_use]
+    pub fn health(&self) -> UpstreamHealth {
+        let index = usize::from(self.0.health.load(Ordering::Relaxed));
+        UpstreamHealth::ALL
+            .get(index)
+            .copied()
+            .unwrap_or(UpstreamHealth::Ok)
+    }
+
+    /// Sets the health of Basiq, and returns the previous one.
+    #[expect(clippy::must_use_candidate, reason = "most callers only report")]
+    pub fn report(&self, health: UpstreamHealth) -> UpstreamHealth {
+        let before = self.health();
+        let index = UpstreamHealth::ALL
+            .iter()
+            .position(|known| *known == health)
+            .unwrap_or(0);
+        self.0
+            .health
+            .store(u8::try_from(index).unwrap_or(0), Ordering::Relaxed);
+        before
+    }
+
+    /// Returns whether calls are paused because Basiq gave no usable response.
+    #[must_use]
+    pub fn is_breaker_open(&self) -> bool {
+        self.0.breaker_open.load(Ordering::Relaxed)
+    }
+
+    /// Returns the share of the budget that is used, in thousandths. After Basiq asked for fewer calls, the share is
+    /// below [`Upstream::WHOLE`].
+    #[must_use]
+    pub fn pace(&self) -> u32 {
+        Self::WHOLE.saturating_sub(self.0.held_back.load(Ordering::Relaxed))
+    }
+
+    /// Sets the share of the budget that is used, in thousandths.
+    pub fn set_spacing(&self, thousandths: u32) {
+        let held_back = Self::WHOLE.saturating_sub(thousandths);
+        self.0.held_back.store(held_back, Ordering::Relaxed);
+    }
+
+    /// Sets whether calls are paused.
+    pub fn set_breaker_open(&self, open: bool) {
+        self.0.breaker_open.store(open, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_word_counts_for_all_who_share_it() {
+        let upstream = Upstream::default();
+        let shared = upstream.clone();
+        assert_eq!(
+            shared.report(UpstreamHealth::KeyRefused),
+            UpstreamHealth::Ok
+        );
+        assert_eq!(upstream.health(), UpstreamHealth::KeyRefused);
+        shared.set_breaker_open(true);
+        assert!(upstream.is_breaker_open());
+        assert_eq!(upstream.pace(), Upstream::WHOLE);
+        shared.set_spacing(500);
+        assert_eq!(upstream.pace(), 500);
+    }
+}

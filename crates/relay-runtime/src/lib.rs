@@ -1,0 +1,25 @@
+//! Background tasks, from start to stop, and what they share.
+
+mod claim_pacer;
+mod handles;
+mod in_flight;
+mod reloadable;
+mod resources;
+mod signals;
+mod subscriptions;
+mod supervisor;
+mod wake;
+mod worker;
+
+pub use self::{
+    claim_pacer::ClaimPacer,
+    handles::{handle_limit, raise_handle_limit},
+    in_flight::InFlight,
+    reloadable::Reloadable,
+    resources::{causes, lacks_handles, lacks_resources},
+    signals::{ReloadSignal, signalled},
+    subscriptions::{ChangedKeys, Subscription, SubscriptionTable},
+    supervisor::{StopOutcome, Supervisor},
+    wake::Wake,
+    worker::{Tick, Worker, WorkerError, run_worker},
+};

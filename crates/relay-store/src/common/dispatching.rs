@@ -1,0 +1,120 @@
+//! Chooses which new deliveries are claimed for a worker with free capacity in the transaction that creates them.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use relay_domain::{CallbackUrl, ErrorChain, LeaseId, TraceContext};
+use tracing::error;
+
+use crate::{
+    DueDelivery, Sealer, StoreError,
+    common::{AnyRow, ClientSecrets, ColumnReader, NewEventRow, secrets},
+    dispatch::CapacityPermit,
+};
+
+/// Hosts and watches whose new deliveries must not be sent at once.
+pub(crate) struct Blockers {
+    /// Hosts that are paused, or that one attempt at a time probes.
+    hosts: HashSet<String>,
+    /// Watches with another delivery in flight.
+    watches: HashSet<String>,
+}
+
+impl Blockers {
+    pub(crate) fn read<R: AnyRow>(rows: &[R]) -> Result<Self, StoreError> {
+        let (mut hosts, mut watches) = (HashSet::new(), HashSet::new());
+        for row in rows {
+            let cells = ColumnReader::of("deliveries", "id", row);
+            let set = if cells.get("is_watch")? {
+                &mut watches
+            } else {
+                &mut hosts
+            };
+            set.insert(cells.get("id")?);
+        }
+        Ok(Self { hosts, watches })
+    }
+}
+
+/// Reads the secrets of clients, by id. Leaves out clients that cannot be read.
+pub(crate) fn secrets_of<R: AnyRow>(rows: &[R], sealer: &Sealer) -> HashMap<i64, ClientSecrets> {
+    let read = rows.iter().filter_map(|row| {
+        let cells = ColumnReader::of("clients", "name", row);
+        let client = cells.get("client_id").and_then(|id| {
+            let secrets = secrets(&cells, sealer)?;
+            Ok((id, secrets))
+        });
+        client
+            .inspect_err(|failure| error!(error = %ErrorChain(failure), "a client cannot be read; later claims will find its new deliveries"))
+            .ok()
+    });
+    read.collect()
+}
+
+/// Claims the new deliveries that can be sent at once: at most one of each watch, as far as there is capacity.
+///
+/// Sets the lease in the rows, which the caller then writes. A delivery that cannot be read is left to later claims.
+pub(crate) fn claim_new(
+    news: &mut [NewEventRow],
+    permits: &mut CapacityPermit<DueDelivery>,
+    blockers: &Blockers,
+    secrets: &HashMap<i64, ClientSecrets>,
+) -> Vec<DueDelivery> {
+    let lease = LeaseId::new(permits.claim().now);
+    let mut watches: HashSet<String> = HashSet::new();
+    let mut claimed = Vec::new();
+    for row in news {
+        let blocked =
+            blockers.hosts.contains(&row.host) || blockers.watches.contains(&row.watch_id);
+        let Some(secrets) = secrets.get(&row.client_id) else {
+            continue;
+        };
+        if blocked || watches.contains(&row.watch_id) || !permits.take(&row.host) {
+            continue;
+        }
+        match due(row, lease, secrets) {
+            Ok(due) => {
+                watches.insert(row.watch_id.clone());
+                row.lease_id = Some(lease.to_string());
+                claimed.push(due);
+            }
+            Err(failure) => {
+                error!(error = %ErrorChain(&failure), "a new delivery cannot be read; a later claim will find it");
+            }
+        }
+    }
+    claimed
+}
+
+/// Builds the delivery that the worker gets.
+fn due(
+    row: &mut NewEventRow,
+    lease: LeaseId,
+    secrets: &ClientSecrets,
+) -> Result<DueDelivery, StoreError> {
+    let unreadable = |column| StoreError::Inconsistent {
+        table: "watches",
+        column,
+        row: row.watch_id.clone(),
+    };
+    let told = &mut row.told;
+    let time = |millis| Timestamp::from_millisecond(millis).ok();
+    Ok(DueDelivery {
+        id: told.delivery,
+        lease,
+        event_id: told.event,
+        watch_id: told.watch,
+        job_id: told.job_id.parse().map_err(|_| unreadable("job_id"))?,
+        callback_url: CallbackUrl::from_stored(&told.callback_url)
+            .ok_or_else(|| unreadable("callback_url"))?,
+        created_at: time(row.at).ok_or_else(|| unreadable("updated_at"))?,
+        secret: secrets.current.clone(),
+        previous_secret: secrets.previous.clone(),
+        deadline: row.deadline.and_then(time),
+        attempts: 0,
+        round_attempts: 0,
+        trace: told.traceparent.as_deref().and_then(TraceContext::parse),
+        // the event is stored already, and nothing else needs its body
+        body: std::mem::take(&mut told.body),
+    })
+}

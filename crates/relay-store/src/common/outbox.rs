@@ -1,0 +1,91 @@
+//! Chooses which of the due deliveries are claimed.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    HostLimits, StoreError,
+    common::{AnyRow, ColumnReader},
+};
+
+/// A delivery that may be claimed.
+pub(crate) struct DeliveryCandidate {
+    delivery_id: String,
+    watch_id: String,
+    host: String,
+    /// The time since which it is due, in milliseconds.
+    ready_at: i64,
+    /// Whether it has a deadline.
+    expires: bool,
+    /// Whether its host is probed, that is, tried by one attempt to find out whether it answers again.
+    probed: bool,
+}
+
+impl DeliveryCandidate {
+    pub(crate) fn read(row: &dyn AnyRow) -> Result<Self, StoreError> {
+        let cells = ColumnReader::of("deliveries", "delivery_id", row);
+        Ok(Self {
+            delivery_id: cells.get("delivery_id")?,
+            watch_id: cells.get("watch_id")?,
+            host: cells.get("host")?,
+            ready_at: cells.get("ready_at")?,
+            expires: cells.get("expires")?,
+            probed: cells.get("probed")?,
+        })
+    }
+
+    /// Returns the id of the delivery.
+    pub(crate) fn id(&self) -> &str {
+        &self.delivery_id
+    }
+
+    /// Returns the time since which the delivery is due, in milliseconds.
+    pub(crate) fn ready_at(&self) -> i64 {
+        self.ready_at
+    }
+
+    /// Returns the delivery's id, its host, and whether it only probes that host.
+    pub(crate) fn home(&self) -> (String, (String, bool)) {
+        (
+            self.delivery_id.clone(),
+            (self.host.clone(), self.is_probe()),
+        )
+    }
+
+    fn is_probe(&self) -> bool {
+        self.probed && !self.expires
+    }
+}
+
+/// Chooses the deliveries to claim from candidates, which are sorted by due time. Also returns the hosts they probe.
+///
+/// Claims at most one delivery of a watch, one of a probed host, and no more of a host than its free capacity.
+pub(crate) fn choose(
+    candidates: Vec<DeliveryCandidate>,
+    limit: usize,
+    limits: HostLimits,
+) -> (Vec<String>, Vec<String>) {
+    let mut busy: HashMap<String, usize> = limits.in_flight;
+    let (mut watches, mut probed) = (HashSet::new(), Vec::new());
+    let mut ids = Vec::new();
+    for candidate in candidates {
+        let is_probe = candidate.is_probe();
+        let host = busy.entry(candidate.host.clone()).or_default();
+        let free = *host < limits.per_host && ids.len() < limit;
+        let allowed = free && !(is_probe && probed.contains(&candidate.host));
+        if allowed && watches.insert(candidate.watch_id) {
+            *host += 1;
+            ids.push(candidate.delivery_id);
+            probed.extend(is_probe.then_some(candidate.host));
+        }
+    }
+    (ids, probed)
+}
+
+/// Returns the hosts without free capacity.
+pub(crate) fn full_hosts(hosts: &HostLimits) -> impl Iterator<Item = &String> {
+    let full = hosts
+        .in_flight
+        .iter()
+        .filter(|(_, in_flight)| **in_flight >= hosts.per_host);
+    full.map(|(host, _)| host)
+}

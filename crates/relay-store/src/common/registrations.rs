@@ -1,0 +1,313 @@
+//! Decides about watches to register, and builds the rows of the new ones.
+
+use relay_domain::{JobMemory, LeaseId, Operation, Phase, Watch, WatchId};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::{
+    DueJob, NewWatch, Registration, StoreError, WatchDetails,
+    common::{AnyRow, ColumnReader, unwritable},
+    dispatch::{BASIQ, CapacityPermit},
+};
+
+/// The key of an open watch.
+pub(crate) struct OpenRow<'n> {
+    pub(crate) job_id: &'n str,
+    pub(crate) client_id: i64,
+    pub(crate) callback_url: &'n str,
+}
+
+/// Returns the key of each watch to register.
+pub(crate) fn open_rows(new: &[NewWatch]) -> Vec<OpenRow<'_>> {
+    let rows = new.iter().map(|new| OpenRow {
+        job_id: new.request.job_id.as_str(),
+        client_id: new.client_id.0,
+        callback_url: new.request.callback_url.as_str(),
+    });
+    rows.collect()
+}
+
+/// Returns the ids of the clients that register, each once.
+pub(crate) fn clients_of(new: &[NewWatch]) -> Vec<i64> {
+    let mut ids: Vec<i64> = new.iter().map(|new| new.client_id.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// The facts about a client that decide whether it may register.
+pub(crate) struct ClientStanding {
+    revoked: bool,
+    open: u64,
+}
+
+/// The standings of clients, by id.
+pub(crate) type ClientStandings = HashMap<i64, ClientStanding>;
+
+pub(crate) fn standings<R: AnyRow>(rows: &[R]) -> Result<ClientStandings, StoreError> {
+    let standings = rows.iter().map(|row| {
+        let cells = ColumnReader::of("clients", "name", row);
+        let standing = ClientStanding {
+            revoked: cells.get("revoked")?,
+            open: cells.number("open")?,
+        };
+        Ok((cells.get("client_id")?, standing))
+    });
+    standings.collect()
+}
+
+/// Whether a client could reach its cap while others register at the same time.
+pub(crate) fn is_near_cap(new: &[NewWatch], standings: &ClientStandings, near: u64) -> bool {
+    new.iter().any(|new| {
+        let open = standings
+            .get(&new.client_id.0)
+            .map_or(0, |client| client.open);
+        open.saturating_add(near) >= new.max_open
+    })
+}
+
+/// Reads the open watch of each registration that has one. A row's `place` is the registration's index plus `first`.
+pub(crate) fn existing<R: AnyRow>(
+    rows: &[R],
+    count: usize,
+    first: usize,
+) -> Result<Vec<Option<WatchId>>, StoreError> {
+    let mut existing = vec![None; count];
+    for row in rows {
+        let cells = ColumnReader::of("watches", "watch_id", row);
+        let place: usize = cells.number("place")?;
+        let place = place.checked_sub(first);
+        if let Some(found) = place.and_then(|place| existing.get_mut(place)) {
+            *found = Some(cells.parse("watch_id")?);
+        }
+    }
+    Ok(existing)
+}
+
+/// The decision about a watch to register.
+pub(crate) enum RegistrationDecision {
+    /// The result is final, and nothing is added.
+    Final(Registration),
+    /// The same watch exists already.
+    Existing(WatchId),
+    /// The watch must be added.
+    New,
+}
+
+/// Decides about each watch, and returns those to add.
+pub(crate) fn decide<'n>(
+    new: &'n [NewWatch],
+    existing: &[Option<WatchId>],
+    mut standings: ClientStandings,
+) -> (Vec<RegistrationDecision>, Vec<&'n NewWatch>) {
+    let (mut decisions, mut fresh) = (Vec::with_capacity(new.len()), Vec::new());
+    for (new, existing) in new.iter().zip(existing) {
+        let client = standings.get_mut(&new.client_id.0);
+        decisions.push(match (client, existing) {
+            (Some(client), _) if client.revoked => {
+                RegistrationDecision::Final(Registration::Revoked)
+            }
+            (_, Some(id)) => RegistrationDecision::Existing(*id),
+            (Some(client), None) if client.open >= new.max_open => {
+                RegistrationDecision::Final(Registration::AtCap)
+            }
+            (client, None) => {
+                if let Some(client) = client {
+                    client.open += 1;
+                }
+                fresh.push(new);
+                RegistrationDecision::New
+            }
+        });
+    }
+    (decisions, fresh)
+}
+
+/// Returns the result of a decision if nothing must be looked up. Otherwise returns the existing watch to look up, or
+/// none if another registration was quicker.
+pub(crate) fn answer(
+    new: &NewWatch,
+    decision: RegistrationDecision,
+    added: &HashSet<String>,
+) -> Result<Registration, Option<WatchId>> {
+    match decision {
+        RegistrationDecision::Final(answer) => Ok(answer),
+        RegistrationDecision::New if added.contains(&new.id.to_string()) => {
+            Ok(Registration::Created(Box::new(begun(new))))
+        }
+        RegistrationDecision::New => Err(None),
+        RegistrationDecision::Existing(id) => Err(Some(id)),
+    }
+}
+
+/// Returns the registration result for a watch that was looked up.
+pub(crate) fn found(
+    new: &NewWatch,
+    story: Option<WatchDetails>,
+) -> Result<Registration, StoreError> {
+    story
+        .map(|story| Registration::Existing(Box::new(story)))
+        .ok_or_else(|| not_there(new))
+}
+
+/// The error that a watch could not be added but does not exist either.
+pub(crate) fn not_there(new: &NewWatch) -> StoreError {
+    StoreError::Inconsistent {
+        table: "watches",
+        column: "job_id",
+        row: new.request.job_id.to_string(),
+    }
+}
+
+/// Returns the new watch in its first state.
+fn begun(new: &NewWatch) -> Watch {
+    Watch {
+        trace: new.trace,
+        ..Watch::begun(new.id, new.client_id, new.request.clone(), new.now)
+    }
+}
+
+/// The row of a new watch.
+pub(crate) struct WatchRow<'n> {
+    pub(crate) watch_id: String,
+    pub(crate) client_id: i64,
+    pub(crate) job_id: &'n str,
+    pub(crate) callback_url: &'n str,
+    pub(crate) callback_host: &'n str,
+    pub(crate) operation: Option<&'static str>,
+    pub(crate) events: i64,
+    pub(crate) until_step: Option<&'n str>,
+    pub(crate) locale: &'n str,
+    pub(crate) metadata: String,
+    pub(crate) state: &'static str,
+    pub(crate) progress: String,
+    pub(crate) created_at: i64,
+    pub(crate) traceparent: Option<String>,
+}
+
+/// Builds the rows of new watches.
+pub(crate) fn watch_rows<'n>(new: &[&'n NewWatch]) -> Result<Vec<WatchRow<'n>>, StoreError> {
+    let rows = new.iter().map(|new| {
+        let (request, watch) = (&new.request, begun(new));
+        let options = &request.options;
+        Ok(WatchRow {
+            watch_id: new.id.to_string(),
+            client_id: new.client_id.0,
+            job_id: request.job_id.as_str(),
+            callback_url: request.callback_url.as_str(),
+            callback_host: request.callback_url.host(),
+            operation: options.operation.map(Operation::as_str),
+            events: i64::from(options.events.bits()),
+            until_step: options.until.as_deref(),
+            locale: options.locale.as_str(),
+            metadata: options.metadata.as_str().to_owned(),
+            state: watch.state.as_str(),
+            progress: serde_json::to_string(&watch.progress).map_err(unwritable)?,
+            created_at: new.now.as_millisecond(),
+            traceparent: new.trace.map(|trace| trace.to_string()),
+        })
+    });
+    rows.collect()
+}
+
+/// The row of a job to look at.
+pub(crate) struct DueRow<'n> {
+    pub(crate) job_id: &'n str,
+    pub(crate) at: i64,
+    pub(crate) memory: String,
+    /// The claim under which the job goes to the tracker at once, if it is new.
+    pub(crate) lease_id: Option<String>,
+}
+
+/// The lease under which new jobs are claimed, and the capacity for them.
+pub(crate) type NewClaim = (LeaseId, CapacityPermit<DueJob>);
+
+/// Builds the rows of the jobs of new watches, each once and sorted by id. Claims new jobs up to the free capacity.
+///
+/// `known` has the memory of each job that exists already, or none if the job is being watched now.
+pub(crate) fn due_rows<'n>(
+    new: &[&'n NewWatch],
+    mut known: HashMap<String, Option<String>>,
+    mut room: Option<&mut NewClaim>,
+) -> Result<Vec<DueRow<'n>>, StoreError> {
+    let mut due: BTreeMap<&str, i64> = BTreeMap::new();
+    for new in new {
+        let at = new.now.as_millisecond();
+        let due = due.entry(new.request.job_id.as_str()).or_insert(at);
+        *due = at.min(*due);
+    }
+    let unknown = serde_json::to_string(&JobMemory::default()).map_err(unwritable)?;
+    let rows = due.into_iter().map(|(job_id, at)| {
+        let known = known.remove(job_id);
+        let lease_id = room
+            .as_mut()
+            .filter(|_| known.is_none())
+            .and_then(|(lease, permits)| permits.take(BASIQ).then(|| lease.to_string()));
+        let memory = match known.flatten() {
+            Some(memory) => afresh(&memory)?,
+            None => unknown.clone(),
+        };
+        Ok(DueRow {
+            job_id,
+            at,
+            memory,
+            lease_id,
+        })
+    });
+    rows.collect()
+}
+
+/// Returns the jobs that were claimed as they were added, each with its newly added watches.
+pub(crate) fn claimed_jobs(
+    new: &[&NewWatch],
+    added: &HashSet<String>,
+    mut claimed: HashSet<&str>,
+    lease: LeaseId,
+) -> Vec<DueJob> {
+    let mut jobs: BTreeMap<&str, DueJob> = BTreeMap::new();
+    for new in new.iter().filter(|new| added.contains(&new.id.to_string())) {
+        let id = new.request.job_id.as_str();
+        if claimed.remove(id) {
+            jobs.insert(id, new_job(new, lease));
+        }
+        if let Some(job) = jobs.get_mut(id) {
+            job.due_at = job.due_at.min(new.now);
+            job.watches.push(begun(new));
+        }
+    }
+    jobs.into_values().collect()
+}
+
+/// Returns a job without memory, before it has watches.
+fn new_job(new: &NewWatch, lease: LeaseId) -> DueJob {
+    DueJob {
+        job_id: new.request.job_id.clone(),
+        lease,
+        due_at: new.now,
+        memory: JobMemory::default(),
+        watches: Vec::new(),
+        bank_is_back: false,
+    }
+}
+
+/// Returns the memory of a job that is watched again later. It keeps the facts about the job, but not the state in
+/// which the relay waited. A memory that cannot be read becomes empty.
+fn afresh(memory: &str) -> Result<String, StoreError> {
+    let memory: JobMemory = serde_json::from_str(memory).unwrap_or_default();
+    let memory = JobMemory {
+        phase: Phase::Running,
+        errors_in_a_row: 0,
+        missing_since: None,
+        forbidden_since: None,
+        ..memory
+    };
+    serde_json::to_string(&memory).map_err(unwritable)
+}
+
+/// Reads the memories of jobs, by id.
+pub(crate) fn known<R: AnyRow>(rows: &[R]) -> Result<HashMap<String, Option<String>>, StoreError> {
+    let memories = rows.iter().map(|row| {
+        let cells = ColumnReader::of("jobs", "job_id", row);
+        Ok((cells.get("job_id")?, cells.opt("memory")?))
+    });
+    memories.collect()
+}

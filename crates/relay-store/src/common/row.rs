@@ -1,0 +1,178 @@
+//! Reads columns of rows from either database. Errors name the table, column and row that cannot be read.
+
+use std::{str::FromStr, time::Duration};
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use crate::StoreError;
+
+/// The error that a column has another type than the relay writes.
+pub(crate) struct WrongType;
+
+/// A row of a database, with its columns by name. None stands for NULL.
+pub(crate) trait AnyRow: Sync {
+    fn text(&self, column: &str) -> Result<Option<&str>, WrongType>;
+    fn whole(&self, column: &str) -> Result<Option<i64>, WrongType>;
+    fn flag(&self, column: &str) -> Result<Option<bool>, WrongType>;
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType>;
+}
+
+/// A type that a column can hold.
+pub(crate) trait ColumnValue<'r>: Sized {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType>;
+}
+
+impl<'r> ColumnValue<'r> for &'r str {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
+        row.text(column)
+    }
+}
+
+impl<'r> ColumnValue<'r> for String {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
+        Ok(row.text(column)?.map(ToOwned::to_owned))
+    }
+}
+
+impl<'r> ColumnValue<'r> for i64 {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
+        row.whole(column)
+    }
+}
+
+impl<'r> ColumnValue<'r> for bool {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
+        row.flag(column)
+    }
+}
+
+impl<'r> ColumnValue<'r> for &'r [u8] {
+    fn of(row: &'r dyn AnyRow, column: &str) -> Result<Option<Self>, WrongType> {
+        row.bytes(column)
+    }
+}
+
+/// Reads the columns of one row of a table.
+#[derive(Clone, Copy)]
+pub(crate) struct ColumnReader<'r> {
+    row: &'r dyn AnyRow,
+    table: &'static str,
+    key: &'static str,
+}
+
+impl<'r> ColumnReader<'r> {
+    /// Reads the row's columns that belong to `table`. The text column `key` names the row in errors.
+    pub(crate) fn of(table: &'static str, key: &'static str, row: &'r dyn AnyRow) -> Self {
+        Self { row, table, key }
+    }
+
+    /// Reads a column that is never NULL.
+    pub(crate) fn get<T: ColumnValue<'r>>(&self, column: &'static str) -> Result<T, StoreError> {
+        self.opt(column)?.ok_or_else(|| self.bad(column))
+    }
+
+    /// Reads a column, or none if it is NULL.
+    pub(crate) fn opt<T: ColumnValue<'r>>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError> {
+        T::of(self.row, column).map_err(|WrongType| self.bad(column))
+    }
+
+    /// Reads text and converts it. Fails if `meaning` does.
+    pub(crate) fn read<T>(
+        &self,
+        column: &'static str,
+        meaning: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        meaning(self.get::<&str>(column)?).ok_or_else(|| self.bad(column))
+    }
+
+    /// Reads text and converts it, or none if it is NULL.
+    pub(crate) fn read_opt<T>(
+        &self,
+        column: &'static str,
+        meaning: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        match self.opt::<&str>(column)? {
+            None => Ok(None),
+            Some(text) => meaning(text).map(Some).ok_or_else(|| self.bad(column)),
+        }
+    }
+
+    /// Reads text and parses it, such as an id.
+    pub(crate) fn parse<T: FromStr>(&self, column: &'static str) -> Result<T, StoreError> {
+        self.read(column, |text| text.parse().ok())
+    }
+
+    /// Reads JSON.
+    pub(crate) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
+        self.read(column, |text| serde_json::from_str(text).ok())
+    }
+
+    /// Reads JSON, or none if it is NULL.
+    pub(crate) fn json_opt<T: DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError> {
+        self.read_opt(column, |text| serde_json::from_str(text).ok())
+    }
+
+    /// Reads a whole number as a narrower type.
+    pub(crate) fn number<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError> {
+        T::try_from(self.get::<i64>(column)?).map_err(|_| self.bad(column))
+    }
+
+    /// Reads a time.
+    pub(crate) fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
+        self.time_opt(column)?.ok_or_else(|| self.bad(column))
+    }
+
+    /// Reads a time, or none if it is NULL.
+    pub(crate) fn time_opt(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
+        self.opt::<i64>(column)?
+            .map(|millis| Timestamp::from_millisecond(millis).map_err(|_| self.bad(column)))
+            .transpose()
+    }
+
+    /// Returns the error that this column does not hold what the relay writes there.
+    pub(crate) fn bad(&self, column: &'static str) -> StoreError {
+        StoreError::Inconsistent {
+            table: self.table,
+            column,
+            row: self
+                .row
+                .text(self.key)
+                .ok()
+                .flatten()
+                .unwrap_or("?")
+                .to_owned(),
+        }
+    }
+}
+
+/// Converts a count for a column or a `LIMIT`.
+pub(crate) fn int(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Converts a length of time to the store's milliseconds.
+pub(crate) fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Returns the time that is later than `now` by this length, in the store's milliseconds.
+pub(crate) fn later(now: Timestamp, by: Duration) -> i64 {
+    now.as_millisecond().saturating_add(millis(by))
+}
+
+/// Returns the time that is earlier than `now` by this length, in the store's milliseconds.
+pub(crate) fn earlier(now: Timestamp, by: Duration) -> i64 {
+    now.as_millisecond().saturating_sub(millis(by))
+}
+
+/// Converts the store's milliseconds to a time. Returns none if they are out of range.
+pub(crate) fn time(millis: Option<i64>) -> Option<Timestamp> {
+    millis.and_then(|millis| Timestamp::from_millisecond(millis).ok())
+}

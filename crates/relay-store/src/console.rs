@@ -1,0 +1,61 @@
+//! Queries that only the operator makes: watches by any of their ids or their callback's host, and hosts that fail.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use relay_domain::{AttemptError, WatchId};
+
+use crate::{StoreError, WatchDetails};
+
+/// The operator's queries, for the console.
+#[async_trait]
+pub trait ConsoleStore: Send + Sync {
+    /// Returns the watches of all clients that match, with their details, newest first.
+    async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError>;
+
+    /// Returns up to `limit` callback hosts whose latest attempts failed. The host whose pause ends last comes first.
+    async fn list_failing_hosts(&self, limit: usize) -> Result<Vec<FailingHost>, StoreError>;
+}
+
+/// Which watches to find.
+#[derive(Debug, Clone)]
+pub struct WatchSearch {
+    /// Basiq's id of the job, of the connection or of the person, or the callback's host.
+    pub text: String,
+    /// Only watches older than this one.
+    pub before: Option<WatchId>,
+    /// The maximum number of watches to return.
+    pub limit: usize,
+}
+
+/// A callback host whose latest attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailingHost {
+    /// The host's name or address.
+    pub host: String,
+    /// The number of failed attempts in a row.
+    pub failures: u64,
+    /// The end of the host's pause, which may be in the past; none if the host was not paused.
+    pub paused_until: Option<Timestamp>,
+    /// Whether a probe is in flight: one attempt that finds out whether the host answers again.
+    pub probing: bool,
+    /// When the latest attempt failed.
+    pub failed_at: Timestamp,
+    /// The number of deliveries that wait for the host, counted up to [`FailingHost::MOST_WAITING`].
+    pub waiting: u64,
+    /// How the latest attempt ended, among the deliveries that have longest to wait; none if none was tried.
+    pub last: Option<HostFailure>,
+}
+
+impl FailingHost {
+    /// The number up to which waiting deliveries are counted.
+    pub const MOST_WAITING: u64 = 1000;
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostFailure {
+    /// The HTTP status, if there was one.
+    pub status: Option<u16>,
+    /// Why the attempt failed.
+    pub error: Option<AttemptError>,
+}

@@ -1,0 +1,322 @@
+//! The durable state of the relay. There is one trait for each consumer, so that each part of the relay sees only its
+//! own operations.
+//!
+//! Every method is one complete unit of work, and takes a batch where work comes in batches. No transaction leaves
+//! this module, and none stays open across a network call.
+
+mod answers;
+mod banks;
+mod clients;
+mod common;
+mod console;
+mod deliveries;
+mod dispatch;
+mod durations;
+mod follows;
+mod hints;
+mod isolation;
+mod outbox;
+pub mod postgres;
+mod seal;
+pub mod sqlite;
+pub mod transfer;
+mod upkeep;
+mod whole;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use relay_domain::{
+    Attempt, ClientId, DeliveryId, DeliveryState, Event, EventBody, EventId, JobId, JobMemory,
+    LeaseId, ToldSoFar, TraceContext, Watch, WatchId, WatchRequest, WatchState,
+};
+use thiserror::Error;
+
+pub use self::{
+    answers::{AnswerClaim, AnswerEnd, AnswerStore},
+    banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
+    clients::ClientStore,
+    console::{ConsoleStore, FailingHost, HostFailure, WatchSearch},
+    deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
+    dispatch::{Capacity, Dispatch, HasHost, NewDeliveries, NewJobs},
+    durations::{DurationSample, DurationStore, DurationsFound},
+    follows::{FollowStore, WatchVersion},
+    hints::{Hint, HintOutcome, HintStore, HintSubject},
+    isolation::{record_attempts, record_looks},
+    outbox::{
+        AbandonedDelivery, AfterAttempt, AttemptResult, DueDelivery, HostLimits, OutboxStore,
+        WaitLimit,
+    },
+    seal::{KeyError, Sealer},
+    upkeep::{Census, ClockStep, UpkeepStore},
+    whole::Store,
+};
+
+/// Why a store operation failed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The database is out of reach, busy for too long, or stopping. A retry may succeed.
+    #[error("the store cannot be used now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database refused a statement. The cause is an error in the relay, or a damaged database.
+    #[error("the store refused a statement")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database's file is damaged: a part of it cannot be read, and new writes may be lost.
+    #[error("the database is damaged")]
+    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row does not hold a value that the relay could have written.
+    #[error("inconsistent row {row} in {table}: column {column}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The column that cannot be read.
+        column: &'static str,
+        /// The key of the row.
+        row: String,
+    },
+}
+
+impl StoreError {
+    /// Returns whether stored data can no longer be read.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Inconsistent { .. } => true,
+            Self::Unavailable(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
+/// A claim of due work.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// Work that is due at this time or earlier is claimed.
+    pub now: Timestamp,
+    /// The duration of the lease. It is longer than the longest attempt.
+    pub lease: Duration,
+    /// The maximum number of items to claim.
+    pub limit: usize,
+}
+
+// ---------------------------------------------------------------------------- watches
+
+/// Watches, for the API.
+#[async_trait]
+pub trait WatchStore: Send + Sync {
+    /// Registers watches durably in one commit, and makes their jobs due. Returns one result for each watch, in
+    /// order.
+    async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError>;
+
+    /// Registers one watch.
+    async fn register_watch(&self, new: NewWatch) -> Result<Registration, StoreError> {
+        let registered = self.register_watches(vec![new]).await?.pop();
+        registered.ok_or_else(|| StoreError::Refused("a registration was not answered".into()))
+    }
+
+    /// Returns one watch with its details. If an owner is given, only a watch of that owner is found.
+    async fn find_watch(
+        &self,
+        owner: Option<ClientId>,
+        id: WatchId,
+    ) -> Result<Option<WatchDetails>, StoreError>;
+
+    /// Returns watches with their details, newest first, at most `query.limit` of them.
+    async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchDetails>, StoreError>;
+
+    /// Cancels an open watch and its pending deliveries. If an owner is given, only a watch of that owner is found.
+    /// Returns false if no such open watch exists.
+    async fn cancel_watch(
+        &self,
+        owner: Option<ClientId>,
+        id: WatchId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+}
+
+/// A watch to register.
+#[derive(Debug, Clone)]
+pub struct NewWatch {
+    /// The id of the watch.
+    pub id: WatchId,
+    /// The client that owns the watch.
+    pub client_id: ClientId,
+    /// The client's request.
+    pub request: WatchRequest,
+    /// The client's limit on open watches.
+    pub max_open: u64,
+    /// When the client sent the request.
+    pub now: Timestamp,
+    /// The trace of the API call that registers the watch.
+    pub trace: Option<TraceContext>,
+}
+
+/// The result of a registration.
+#[derive(Debug, Clone)]
+pub enum Registration {
+    /// The watch is new.
+    Created(Box<Watch>),
+    /// The same client already watches the same job for the same callback.
+    Existing(Box<WatchDetails>),
+    /// The client has reached its limit on open watches.
+    AtCap,
+    /// The client was revoked after it sent the request.
+    Revoked,
+}
+
+/// A watch with its job, its events and their deliveries.
+#[derive(Debug, Clone)]
+pub struct WatchDetails {
+    /// The watch.
+    pub watch: Watch,
+    /// What the relay remembers of the job.
+    pub job: JobMemory,
+    /// When the next look at the job is due; none once the watch is settled or cancelled.
+    pub next_look_at: Option<Timestamp>,
+    /// The events of the watch, oldest first.
+    pub events: Vec<EventDetails>,
+}
+
+/// An event and its delivery to the callback.
+#[derive(Debug, Clone)]
+pub struct EventDetails {
+    /// The id of the event.
+    pub id: EventId,
+    /// The body that is posted.
+    pub body: EventBody,
+    /// The delivery of the event.
+    pub delivery: DeliveryDetails,
+}
+
+/// A delivery and its attempts.
+#[derive(Debug, Clone)]
+pub struct DeliveryDetails {
+    /// The id of the delivery.
+    pub id: DeliveryId,
+    /// The state of the delivery.
+    pub state: DeliveryState,
+    /// When the next attempt is due, while the delivery is pending.
+    pub next_attempt_at: Option<Timestamp>,
+    /// The attempts, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// Which watches to list.
+#[derive(Debug, Clone, Default)]
+pub struct WatchQuery {
+    /// Only watches of this client.
+    pub owner: Option<ClientId>,
+    /// Only watches of this job.
+    pub job_id: Option<JobId>,
+    /// Only watches in this state.
+    pub state: Option<WatchState>,
+    /// Only watches older than this one. Watch ids sort by time.
+    pub before: Option<WatchId>,
+    /// The maximum number of watches to return.
+    pub limit: usize,
+}
+
+// ---------------------------------------------------------------------------- jobs
+
+/// Jobs to look at, for the tracker.
+#[async_trait]
+pub trait JobStore: Send + Sync {
+    /// Claims due jobs with their open watches. First looks come first, then open challenges, then young jobs, then
+    /// all others. Each of these kinds gets a share of the limit.
+    async fn claim_due_jobs(&self, claim: Claim) -> Result<Vec<DueJob>, StoreError>;
+
+    /// Records the results of looks in one transaction: jobs, watches, events and their deliveries. Returns the ids
+    /// of the recorded jobs. A look whose lease was lost changes nothing, and its job is not returned.
+    async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError>;
+
+    /// Returns the dispatch of new jobs. Registrations claim new jobs for the tracker while it has free capacity.
+    fn new_jobs(&self) -> &NewJobs;
+
+    /// Returns when the next job can be claimed, which may be in the past. A claimed job counts from the end of its
+    /// lease.
+    async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Returns how many jobs of this connection failed in a row within 24 hours because the bank was unavailable. The
+    /// job `job_id` does not count.
+    async fn connection_failures(
+        &self,
+        connection_id: &str,
+        job_id: &JobId,
+        now: Timestamp,
+    ) -> Result<u32, StoreError>;
+}
+
+/// A claimed job.
+#[derive(Debug, Clone)]
+pub struct DueJob {
+    /// The job.
+    pub job_id: JobId,
+    /// The id of the claim.
+    pub lease: LeaseId,
+    /// When the look became due.
+    pub due_at: Timestamp,
+    /// What the relay remembers of the job.
+    pub memory: JobMemory,
+    /// The job's open watches; at least one.
+    pub watches: Vec<Watch>,
+    /// Whether the job waited for a bank that serves again.
+    pub bank_is_back: bool,
+}
+
+/// How urgent a job's next look is when more looks are due than the budget allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Jobs with an open challenge. The store puts first looks before these by itself.
+    High,
+    /// Jobs that began a short time ago.
+    Young,
+    /// All other jobs.
+    Normal,
+}
+
+/// The result of a look.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The job.
+    pub job_id: JobId,
+    /// The lease under which the job was looked at.
+    pub lease: LeaseId,
+    /// When the look was made.
+    pub at: Timestamp,
+    /// What to remember of the job.
+    pub memory: JobMemory,
+    /// When to look next, if watches stay open. A watch that joined during the look makes the job due at once.
+    pub next_look_at: Timestamp,
+    /// How urgent the next look is.
+    pub urgency: Urgency,
+    /// The changes of the job's watches. A watch that ended during the look is not changed.
+    pub changes: Vec<WatchChange>,
+    /// How the look changes the outage of the job's bank.
+    pub outage: OutageChange,
+    /// The look's contribution to the duration statistics, if there is one.
+    pub sample: Option<DurationSample>,
+    /// What the look found out about the connection, if anything.
+    pub connection: Option<ConnectionReport>,
+}
+
+/// A watch's transition, and the event for it.
+#[derive(Debug, Clone)]
+pub struct WatchChange {
+    /// The watch.
+    pub watch_id: WatchId,
+    /// The new state of the watch.
+    pub state: WatchState,
+    /// What the client was told so far, including this change.
+    pub progress: ToldSoFar,
+    /// The event; none if the client's filter leaves it out.
+    pub event: Option<Event>,
+}
+
+/// Whether the bank was unavailable to a job of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionReport {
+    /// Basiq's id of the connection.
+    pub connection_id: String,
+    /// True: one more failure, counted once for each job. False: a success, which resets the count.
+    pub unavailable: bool,
+}

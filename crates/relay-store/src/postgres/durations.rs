@@ -1,0 +1,191 @@
+//! Durations of jobs, by bank and kind of job.
+
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use async_trait::async_trait;
+use relay_domain::{ErrorChain, Fleet, JobContext, JobId};
+use tokio::{sync::mpsc, task::JoinSet};
+use tracing::{debug, warn};
+
+use crate::{
+    DurationStore, DurationsFound, Look, StoreError,
+    common::{
+        DurationKey, DurationSamples, LoadBatch, LoadedEach, MOST_KINDS, durations_found_for_all,
+        known_kinds,
+    },
+    postgres::{ConnectionPool, PgSession, PgStore, indexes::each, row::columns},
+};
+
+/// The maximum number of batches of looks that wait to be recorded. More are not worth the memory.
+const BATCHES: usize = 64;
+
+/// Commits without waiting for the disk.
+pub(super) const QUICK: &str = "SET LOCAL synchronous_commit = off";
+
+pub(super) const FIND: &str = "SELECT q.place - 1 AS place, p.institution_id, p.pace, p.averages, \
+    p.averages_at, b.institution_id AS bank \
+    FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) WITH ORDINALITY \
+        q (institution_id, slot, connection_id, job_type, place) \
+    CROSS JOIN LATERAL (SELECT coalesce(q.institution_id, (SELECT c.institution_id \
+        FROM connection_banks c WHERE c.slot = q.slot AND c.connection_id = q.connection_id)) \
+        AS institution_id) b \
+    LEFT JOIN paces p ON p.job_type = q.job_type \
+        AND p.institution_id = ANY(ARRAY[b.institution_id, ''])";
+
+/// Locks rows in the order of the primary key. `|| ''` keeps PostgreSQL from reading that whole index for the
+/// order.
+pub(super) const KNOWN: &str = concat!(
+    "SELECT p.institution_id, p.job_type, p.pace FROM paces p \
+     JOIN unnest($1::text[], $2::text[]) k (institution_id, job_type) ON ",
+    each!("p.institution_id", "k.institution_id"),
+    " AND ",
+    each!("p.job_type", "k.job_type"),
+    " ORDER BY p.institution_id || '', p.job_type || '' FOR UPDATE OF p"
+);
+
+pub(super) const KEEP: &str = "INSERT INTO paces AS p \
+    (institution_id, job_type, pace, averages, averages_at, used_at) \
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[]) \
+    ON CONFLICT (institution_id, job_type) DO UPDATE SET pace = excluded.pace, \
+    averages = coalesce(excluded.averages, p.averages), \
+    averages_at = coalesce(excluded.averages_at, p.averages_at), used_at = excluded.used_at";
+
+pub(super) const FORGET: &str = "DELETE FROM paces WHERE (institution_id, job_type) IN \
+    (SELECT institution_id, job_type FROM paces ORDER BY used_at \
+    LIMIT greatest(0, (SELECT count(*) FROM paces) - $1))";
+
+pub(super) const REMEMBER_BANKS: &str = "INSERT INTO connection_banks AS b \
+    (slot, connection_id, institution_id) \
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) \
+    ON CONFLICT (slot) DO UPDATE SET connection_id = excluded.connection_id, \
+    institution_id = excluded.institution_id \
+    WHERE b.connection_id <> excluded.connection_id OR b.institution_id <> excluded.institution_id";
+
+#[async_trait]
+impl DurationStore for PgStore {
+    async fn durations_of(&self, context: &JobContext) -> Result<DurationsFound, StoreError> {
+        self.0.paces.find(context.into()).await
+    }
+}
+
+/// Finds the durations for many looks at once.
+pub(super) struct PostgresDurationLoader(pub(super) ConnectionPool);
+
+#[async_trait]
+impl LoadBatch for PostgresDurationLoader {
+    type Key = DurationKey;
+    type Found = DurationsFound;
+
+    async fn find_all(
+        &self,
+        keys: &[DurationKey],
+    ) -> Result<LoadedEach<DurationsFound>, StoreError> {
+        // in a transaction, because its settings keep PostgreSQL from reading all of `paces`
+        let mut view = self.0.read().await?;
+        let mut session = view.session();
+        let rows = sqlx::query(FIND)
+            .bind(columns(keys, |key| key.institution_id.as_deref()))
+            .bind(columns(keys, |key| key.slot))
+            .bind(columns(keys, |key| key.connection_id.as_deref()))
+            .bind(columns(keys, |key| key.job_type.as_str()))
+            .fetch_all(&mut session);
+        durations_found_for_all(&self.0.timely(rows).await?, keys.len())
+    }
+}
+
+/// Records the durations that looks observed, in the background and in transactions of its own. All relays update
+/// the same few rows, and nobody should lock them while a commit reaches the disk. A lost sample does no harm.
+#[derive(Debug)]
+pub(super) struct DurationRecorder {
+    queue: mpsc::Sender<RecordedLooks>,
+    _task: JoinSet<()>,
+}
+
+/// Looks, and the jobs whose looks were recorded.
+type RecordedLooks = (Arc<[Look]>, Vec<JobId>);
+
+impl DurationRecorder {
+    /// Starts the task that records durations. With n relays, it waits (n − 1) × its last transaction's time, at
+    /// most 50 ms. This leaves the rows of `paces` to the other relays.
+    pub(super) fn start(pool: ConnectionPool, share: Fleet) -> Self {
+        let (queue, recorded) = mpsc::channel(BATCHES);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(learn_all(pool, share, recorded));
+        Self {
+            queue,
+            _task: tasks,
+        }
+    }
+
+    /// Queues looks for recording. If the queue is full, their samples are lost.
+    pub(super) fn record(&self, looks: Arc<[Look]>, recorded: Vec<JobId>) {
+        if looks.iter().any(|look| look.sample.is_some()) {
+            let heard = self.queue.try_send((looks, recorded));
+            if heard.is_err() {
+                debug!("duration samples are dropped: too many wait");
+            }
+        }
+    }
+}
+
+/// Records all queued looks together, one transaction after the other, until the queue is closed.
+async fn learn_all(pool: ConnectionPool, share: Fleet, mut queue: mpsc::Receiver<RecordedLooks>) {
+    let mut waiting = Vec::with_capacity(BATCHES);
+    while queue.recv_many(&mut waiting, BATCHES).await > 0 {
+        let began = Instant::now();
+        let together = waiting.iter().flat_map(|(looks, recorded)| {
+            let recorded: HashSet<&JobId> = recorded.iter().collect();
+            let looks = looks.iter();
+            looks.filter(move |look| recorded.contains(&look.job_id))
+        });
+        let lessons = DurationSamples::of(&together.collect::<Vec<_>>());
+        if !lessons.is_empty() {
+            let learned = pool.write(&lessons, |connection, lessons| {
+                Box::pin(learn(connection, lessons))
+            });
+            if let Err(error) = learned.await {
+                warn!(error = %ErrorChain(&error), "duration samples are lost");
+            }
+        }
+        waiting.clear();
+        tokio::time::sleep(share.rest_after(began.elapsed())).await;
+    }
+}
+
+/// Records samples. Rows are locked in one order, because all relays update the same ones.
+async fn learn(
+    connection: &mut PgSession<'_>,
+    lessons: &DurationSamples<'_>,
+) -> Result<(), StoreError> {
+    sqlx::query(QUICK).execute(&mut *connection).await?;
+    let banks = lessons.bank_rows();
+    sqlx::query(REMEMBER_BANKS)
+        .bind(columns(&banks, |row| row.slot))
+        .bind(columns(&banks, |row| row.connection_id))
+        .bind(columns(&banks, |row| row.institution_id))
+        .execute(&mut *connection)
+        .await?;
+    let kinds = lessons.kind_rows();
+    let known = sqlx::query(KNOWN)
+        .bind(columns(&kinds, |row| row.institution_id))
+        .bind(columns(&kinds, |row| row.job_type))
+        .fetch_all(&mut *connection)
+        .await?;
+    let paces = lessons.pace_rows(known_kinds(&known)?)?;
+    sqlx::query(KEEP)
+        .bind(columns(&paces, |row| row.institution_id))
+        .bind(columns(&paces, |row| row.job_type))
+        .bind(columns(&paces, |row| row.pace.as_str()))
+        .bind(columns(&paces, |row| row.averages.as_deref()))
+        .bind(columns(&paces, |row| row.averages_at))
+        .bind(columns(&paces, |row| row.at))
+        .execute(&mut *connection)
+        .await?;
+    if known.len() < kinds.len() {
+        sqlx::query(FORGET)
+            .bind(MOST_KINDS)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Watches that somebody follows as they change.
+
+use async_trait::async_trait;
+use relay_domain::{Client, WatchId};
+
+use crate::{
+    FollowStore, StoreError, WatchDetails, WatchVersion, common,
+    postgres::{PgStore, details, row::list},
+};
+
+pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret, \
+    c.previous_secret, c.previous_until, c.created_at, c.revoked_at \
+    FROM watches w JOIN clients c ON c.client_id = w.client_id \
+    WHERE w.watch_id = $1 AND c.revoked_at IS NULL";
+
+/// Returns a text for each watch that changes with the watch. A look without news does not change it. A job's
+/// memory may contain an escaped NUL, which PostgreSQL's JSON type cannot hold, so a regular expression finds
+/// `changed_at`. Quotes inside the memory's texts are escaped, so the expression matches only that member.
+pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
+    concat_ws(' ', w.state, w.updated_at, w.progress, \
+        substring(j.memory from '\"changed_at\":\"([^\"]*)\"'), d.n, d.attempts, d.next, d.updated_at) \
+        AS version \
+    FROM unnest($1::text[]) i (watch_id) JOIN watches w ON w.watch_id = i.watch_id \
+    JOIN jobs j ON j.job_id = w.job_id \
+    CROSS JOIN LATERAL (SELECT count(*) AS n, sum(attempts) AS attempts, \
+        sum(next_attempt_at) AS next, max(updated_at) AS updated_at \
+        FROM deliveries WHERE deliveries.watch_id = w.watch_id) d";
+
+#[async_trait]
+impl FollowStore for PgStore {
+    async fn find_owner(&self, id: WatchId) -> Result<Option<Client>, StoreError> {
+        let row = sqlx::query(OWNER)
+            .bind(id.to_string())
+            .fetch_optional(self.pool())
+            .await?;
+        row.as_ref()
+            .map(|row| common::client(row, &self.0.sealer))
+            .transpose()
+    }
+
+    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchDetails>, StoreError> {
+        details::find_all(&mut self.read().await?.session(), ids).await
+    }
+
+    async fn watch_versions(
+        &self,
+        ids: &[WatchId],
+    ) -> Result<Vec<(WatchId, WatchVersion)>, StoreError> {
+        let rows = sqlx::query(VERSIONS)
+            .bind(list(ids))
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(|row| common::version(row)).collect()
+    }
+}

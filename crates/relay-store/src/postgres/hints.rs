@@ -1,0 +1,120 @@
+//! Hints from Basiq: which ones were taken, and the jobs that they make due.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{
+    Hint, HintOutcome, HintStore, HintSubject, StoreError,
+    common::{earlier, int},
+    postgres::{PgSession, PgStore, indexes::is_watched},
+};
+
+/// The maximum number of jobs that one hint makes due. A connection has one or two jobs, a user a few.
+const MOST_JOBS: usize = 500;
+
+pub(super) const REMEMBER: &str =
+    "INSERT INTO hints (hint_id, taken_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+
+/// The minimum time for which hints are remembered. Basiq sends a hint again for up to 28 hours.
+const REMEMBERED: Duration = Duration::from_hours(48);
+
+/// Deletes up to ten old hints. Each new hint does so, which keeps the table small.
+pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id = ANY(ARRAY(\
+    SELECT hint_id FROM hints WHERE taken_at < $1 ORDER BY taken_at LIMIT 10))";
+
+/// The watched jobs of a connection or a user, which has few. The indexes `jobs_by_connection` and `jobs_by_user`
+/// find them. `jobs_of_connection` and `jobs_of_user` are for the previous version.
+macro_rules! watched_jobs {
+    ($of:literal) => {
+        concat!(
+            "SELECT job_id FROM jobs WHERE ",
+            $of,
+            " AND ",
+            is_watched!("jobs"),
+            " LIMIT $2 FOR UPDATE"
+        )
+    };
+}
+
+pub(super) const OF_CONNECTION: &str = watched_jobs!("connection_id = $1");
+
+pub(super) const OF_USER: &str = watched_jobs!("user_id = $1");
+
+pub(super) const OF_USER_ALONE: &str = watched_jobs!("user_id = $1 AND connection_id IS NULL");
+
+/// Makes jobs due. `hinted_at` is when the latest look that follows from a hint is due. If that time is past,
+/// this hint's look is due now, or when the interval is over. A look that is under way may have begun before the
+/// hint, so `joined` makes another look follow it. If that time is still to come, the planned look serves this
+/// hint too.
+pub(super) const DUE: &str = concat!(
+    "UPDATE jobs SET urgency = least(urgency, 1), \
+     joined = joined OR coalesce(hinted_at, 0) <= $3, \
+     next_look_at = least(next_look_at, greatest($2, coalesce(hinted_at, 0) + $4)), \
+     hinted_at = greatest($2, coalesce(hinted_at, 0) + $4) \
+     WHERE job_id = ANY($1) AND coalesce(hinted_at, 0) <= $2 AND ",
+    is_watched!("jobs")
+);
+
+#[async_trait]
+impl HintStore for PgStore {
+    async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError> {
+        self.write(hint, |connection, hint| Box::pin(take(connection, hint)))
+            .await
+    }
+}
+
+async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome, StoreError> {
+    let remembered = sqlx::query(REMEMBER)
+        .bind(&hint.id)
+        .bind(hint.at.as_millisecond())
+        .execute(&mut *connection)
+        .await?;
+    if remembered.rows_affected() == 0 {
+        return Ok(HintOutcome::Again);
+    }
+    sqlx::query(FORGET)
+        .bind(earlier(hint.at, REMEMBERED))
+        .execute(&mut *connection)
+        .await?;
+    let jobs = watched_jobs(connection, &hint.subject).await?;
+    if jobs.is_empty() {
+        return Ok(HintOutcome::Due(0));
+    }
+    sqlx::query(DUE)
+        .bind(&jobs)
+        .bind(hint.at.as_millisecond())
+        .bind(earlier(hint.at, hint.interval))
+        .bind(i64::try_from(hint.interval.as_millis()).unwrap_or(i64::MAX))
+        .execute(connection)
+        .await?;
+    Ok(HintOutcome::Due(u64::try_from(jobs.len()).unwrap_or(0)))
+}
+
+/// Returns the watched jobs that a hint is about.
+async fn watched_jobs(
+    connection: &mut PgSession<'_>,
+    subject: &HintSubject,
+) -> Result<Vec<String>, StoreError> {
+    let lookups = match subject {
+        HintSubject::User(user_id) => vec![(OF_USER, user_id)],
+        HintSubject::Connection {
+            connection_id,
+            user_id,
+        } => {
+            let mut lookups = vec![(OF_CONNECTION, connection_id)];
+            lookups.extend(user_id.as_ref().map(|user_id| (OF_USER_ALONE, user_id)));
+            lookups
+        }
+    };
+    let mut jobs: Vec<String> = Vec::new();
+    for (statement, id) in lookups {
+        let found: Vec<String> = sqlx::query_scalar(statement)
+            .bind(id)
+            .bind(int(MOST_JOBS - jobs.len()))
+            .fetch_all(&mut *connection)
+            .await?;
+        jobs.extend(found);
+    }
+    Ok(jobs)
+}

@@ -1,0 +1,200 @@
+//! The store in PostgreSQL, which any number of relays share.
+//!
+//! Transactions lock rows in one order: clients, jobs, watches, deliveries, hosts, and each kind by its id. If
+//! two transactions still lock in a different order, one of them runs again. A statement sees what was committed
+//! before it began. So a transaction reads what depends on a row only after it locked that row.
+
+mod alone;
+mod answers;
+mod attempts;
+mod banks;
+mod clients;
+mod console;
+mod deliveries;
+mod details;
+mod durations;
+mod evictions;
+mod fleet;
+mod follows;
+mod hints;
+mod hosts;
+mod indexes;
+mod jobs;
+mod looks;
+pub(crate) mod migrate;
+mod notify;
+mod open;
+mod outbox;
+mod pool;
+mod registration;
+mod row;
+mod session;
+mod upkeep;
+mod watches;
+
+use std::sync::{Arc, atomic::AtomicU32};
+
+use jiff::Timestamp;
+use sqlx::postgres::PgConnectOptions;
+
+use self::{
+    durations::DurationRecorder,
+    notify::Notifier,
+    pool::{ConnectionPool, TransactionBody},
+};
+pub use self::{
+    fleet::{FleetSize, PRESUMED_DEAD, RelayId, ReservedCalls, SharedPause, StoredToken},
+    notify::Topic,
+    open::OpenError,
+};
+pub(super) use self::{
+    row::plain,
+    session::{OpenTransaction, PgSession},
+};
+use relay_domain::{Client, Fleet};
+
+use crate::{
+    DurationsFound, NewDeliveries, NewJobs, Sealer, StoreError,
+    common::{BatchLoader, DurationKey, RegistrationBatcher},
+};
+
+/// SQL for the time to judge claims by, in milliseconds: the given time, or else the database's.
+macro_rules! now {
+    ($given:literal) => {
+        concat!(
+            "coalesce(",
+            $given,
+            "::bigint, floor(extract(epoch FROM now()) * 1000)::bigint)"
+        )
+    };
+}
+use now;
+
+/// The clock that decides what is due and when leases end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseClock {
+    /// The database's clock. The clocks of relays need not agree.
+    Database,
+    /// The clock of the caller, for tests in which time stands still.
+    Caller,
+}
+
+impl LeaseClock {
+    /// Returns the time to judge claims by, or `None` for the database's clock.
+    fn now(self, now: Timestamp) -> Option<i64> {
+        match self {
+            Self::Database => None,
+            Self::Caller => Some(now.as_millisecond()),
+        }
+    }
+}
+
+/// A store in a PostgreSQL database. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct PgStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sealer: Sealer,
+    lease_clock: LeaseClock,
+    share: Fleet,
+    /// The number of claims of jobs so far. A claim too small to be divided takes one kind of job, chosen by this
+    /// number.
+    claims: AtomicU32,
+    new_jobs: NewJobs,
+    new_deliveries: NewDeliveries,
+    registrations: RegistrationBatcher,
+    clients: BatchLoader<Vec<u8>, Option<Client>>,
+    paces: BatchLoader<DurationKey, DurationsFound>,
+    notifier: Notifier,
+    recorder: DurationRecorder,
+    pool: ConnectionPool,
+}
+
+impl PgStore {
+    /// Opens the store with these connection options, and migrates its tables.
+    pub async fn open(
+        options: PgConnectOptions,
+        sealer: Sealer,
+        lease_clock: LeaseClock,
+    ) -> Result<Self, OpenError> {
+        let pool = ConnectionPool::new(options);
+        open::check(&pool).await?;
+        migrate::run(&pool).await?;
+        let clients = clients::PostgresClientLoader {
+            pool: pool.clone(),
+            sealer: sealer.clone(),
+        };
+        let share = Fleet::alone();
+        let new_jobs = NewJobs::default();
+        let registering = registration::PostgresRegistration {
+            pool: pool.clone(),
+            lease_clock,
+            new_jobs: new_jobs.clone(),
+        };
+        Ok(Self(Arc::new(Inner {
+            sealer,
+            lease_clock,
+            registrations: RegistrationBatcher::start(registering, share.clone()),
+            clients: BatchLoader::start(clients, share.clone()),
+            paces: BatchLoader::start(
+                durations::PostgresDurationLoader(pool.clone()),
+                share.clone(),
+            ),
+            claims: AtomicU32::default(),
+            new_jobs,
+            new_deliveries: NewDeliveries::default(),
+            notifier: Notifier::start(pool.clone()),
+            recorder: DurationRecorder::start(pool.clone(), share.clone()),
+            share,
+            pool,
+        })))
+    }
+
+    /// Returns this relay's share of what the relays on the store divide, the database's time included. The share
+    /// takes effect once [`Fleet::set_size`] reports the number of relays.
+    #[must_use]
+    pub fn share(&self) -> Fleet {
+        self.0.share.clone()
+    }
+
+    /// Returns the pool, which runs single statements.
+    fn pool(&self) -> &ConnectionPool {
+        &self.0.pool
+    }
+
+    /// Begins a transaction without a time limit. Dropped without a commit, it changes nothing.
+    pub(super) async fn begin(&self) -> Result<OpenTransaction, StoreError> {
+        self.0.pool.begin().await
+    }
+
+    /// Returns the time to judge claims by, or `None` for the database's clock.
+    fn now(&self, now: Timestamp) -> Option<i64> {
+        self.0.lease_clock.now(now)
+    }
+
+    /// Runs one transaction. Runs it again after a conflict with another one.
+    async fn write<A: Sync, T>(
+        &self,
+        input: A,
+        work: TransactionBody<A, T>,
+    ) -> Result<T, StoreError> {
+        self.0.pool.write(input, work).await
+    }
+
+    /// Runs a statement that must end within the time limit of a transaction.
+    async fn timely<T>(
+        &self,
+        statement: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        self.0.pool.timely(statement).await
+    }
+
+    /// Starts a read-only transaction on one unchanging view of all committed data.
+    async fn read(&self) -> Result<OpenTransaction, StoreError> {
+        self.0.pool.read().await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! Registers watches in one transaction, however many there are.
+
+use std::{collections::HashSet, sync::Arc};
+
+use async_trait::async_trait;
+use relay_domain::LeaseId;
+
+use crate::{
+    DueJob, NewJobs, NewWatch, Registration, StoreError,
+    common::{
+        ClientStandings, NewClaim, RegisterBatch, RegistrationResults, answer, claimed_jobs,
+        clients_of, decide, due_rows, existing, found, is_near_cap, known, millis, open_rows,
+        standings, watch_rows,
+    },
+    dispatch::Dispatched,
+    postgres::{LeaseClock, PgSession, details, now, pool::ConnectionPool, row::columns},
+};
+
+/// How many watches below its cap a client is when its row starts to be locked exclusively. Transactions then count
+/// the watches of that client one after the other.
+const NEAR_CAP: u64 = 2048;
+
+/// Locks clients in share mode. A client cannot be revoked while its row is locked.
+pub(super) const SHARE_CLIENTS: &str =
+    "SELECT 1 FROM clients WHERE client_id = ANY($1) ORDER BY client_id FOR SHARE";
+
+pub(super) const LOCK_CLIENTS: &str =
+    "SELECT 1 FROM clients WHERE client_id = ANY($1) ORDER BY client_id FOR NO KEY UPDATE";
+
+pub(super) const CLIENTS: &str = "SELECT c.client_id, c.revoked_at IS NOT NULL AS revoked, \
+    (SELECT coalesce(sum(n), 0)::bigint FROM watch_counts n WHERE n.client_id = c.client_id \
+     AND n.state IN ('watching', 'awaiting-user', 'delayed')) AS open \
+    FROM clients c WHERE c.client_id = ANY($1)";
+
+/// Finds the open watch with the same job, client and URL. The query reads the first entry at or after that
+/// position in the index of open watches, and then compares it. With a plain `=`, PostgreSQL may search all
+/// watches of the client: without statistics, it prefers no index to another.
+pub(super) const OPEN_WATCHES: &str = "SELECT q.place, w.watch_id \
+    FROM unnest($1::text[], $2::bigint[], $3::text[]) WITH ORDINALITY \
+        q (job_id, client_id, callback_url, place) \
+    CROSS JOIN LATERAL (SELECT w.watch_id, w.job_id, w.client_id, w.callback_url FROM watches w \
+        WHERE (w.job_id, w.client_id, md5(w.callback_url)) >= (q.job_id, q.client_id, md5(q.callback_url)) \
+            AND w.job_id <= q.job_id AND w.settled_at IS NULL \
+        ORDER BY w.job_id, w.client_id, md5(w.callback_url) LIMIT 1) w \
+    WHERE w.job_id = q.job_id AND w.client_id = q.client_id AND w.callback_url = q.callback_url";
+
+/// Locks and returns the jobs that no watch is open for. Watched jobs are left out, and stay unlocked.
+pub(super) const RESTING: &str = "SELECT job_id, memory FROM jobs \
+    WHERE job_id = ANY($1) AND next_look_at IS NULL ORDER BY job_id FOR UPDATE";
+
+/// Adds jobs, or makes existing ones due. An existing job keeps its lease. The returned lease shows which jobs
+/// this transaction claimed as it added them.
+pub(super) const ADD_JOBS: &str = concat!(
+    "INSERT INTO jobs AS j (job_id, next_look_at, urgency, joined, memory, lease_id, lease_until) \
+     SELECT job_id, at, 0, lease_id IS NULL, memory, lease_id, \
+         CASE WHEN lease_id IS NOT NULL THEN ",
+    now!("$5"),
+    " + $6 END \
+     FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) n (job_id, at, memory, lease_id) \
+     ON CONFLICT (job_id) DO UPDATE SET \
+     memory = CASE WHEN j.next_look_at IS NULL THEN excluded.memory ELSE j.memory END, \
+     next_look_at = least(coalesce(j.next_look_at, excluded.next_look_at), excluded.next_look_at), \
+     urgency = 0, joined = TRUE \
+     RETURNING job_id, lease_id"
+);
+
+pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, job_id, \
+    callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
+    created_at, traceparent, updated_at) SELECT *, created_at \
+    FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
+        $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], \
+        $14::text[]) \
+        n (watch_id, client_id, job_id, callback_url, callback_host, operation, events, \
+           until_step, locale, metadata, state, progress, created_at, traceparent) \
+    ON CONFLICT DO NOTHING RETURNING watch_id";
+
+/// Registers watches in the database, and dispatches new jobs to the tracker.
+pub(super) struct PostgresRegistration {
+    pub(super) pool: ConnectionPool,
+    pub(super) lease_clock: LeaseClock,
+    pub(super) new_jobs: NewJobs,
+}
+
+/// The tracker's capacity for new jobs, and the clock that claims are judged by.
+type NewJobDispatch<'h> = (&'h NewJobs, LeaseClock);
+
+#[async_trait]
+impl RegisterBatch for PostgresRegistration {
+    const AT_ONCE: usize = 1;
+
+    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError> {
+        let handing = (&self.new_jobs, self.lease_clock);
+        for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
+            let registered = self
+                .pool
+                .write(
+                    (&*new, lock, handing),
+                    |connection, (new, lock, handing)| {
+                        Box::pin(register(connection, new, lock, *handing))
+                    },
+                )
+                .await?;
+            if let Some((answers, sent)) = registered {
+                if let Some((permits, jobs)) = sent {
+                    permits.hand(jobs);
+                }
+                return Ok(answers.into_iter().map(Ok).collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Registers watches. Returns `None` if a client is so close to its cap that its row must be locked exclusively.
+async fn register(
+    connection: &mut PgSession<'_>,
+    new: &[NewWatch],
+    lock: &'static str,
+    handing: NewJobDispatch<'_>,
+) -> Result<Option<(Vec<Registration>, Dispatched<DueJob>)>, StoreError> {
+    let clients = clients(connection, new, lock).await?;
+    if lock == SHARE_CLIENTS && is_near_cap(new, &clients, NEAR_CAP) {
+        return Ok(None);
+    }
+    let (decisions, fresh) = decide(new, &open_watches(connection, new).await?, clients);
+    let (added, sent) = add(connection, &fresh, handing).await?;
+    let mut answers = Vec::with_capacity(new.len());
+    for (new, decision) in new.iter().zip(decisions) {
+        answers.push(match answer(new, decision, &added) {
+            Ok(answer) => answer,
+            Err(known) => {
+                let id = match known {
+                    Some(id) => Some(id),
+                    // another relay, or another entry of this batch, registered it first
+                    None => open_watches(connection, std::slice::from_ref(new))
+                        .await?
+                        .pop()
+                        .flatten(),
+                };
+                let story = match id {
+                    Some(id) => details::find(connection, Some(new.client_id), id).await?,
+                    None => None,
+                };
+                found(new, story)?
+            }
+        });
+    }
+    Ok(Some((answers, sent)))
+}
+
+async fn clients(
+    connection: &mut PgSession<'_>,
+    new: &[NewWatch],
+    lock: &'static str,
+) -> Result<ClientStandings, StoreError> {
+    let ids = clients_of(new);
+    sqlx::query(lock)
+        .bind(&ids)
+        .execute(&mut *connection)
+        .await?;
+    let rows = sqlx::query(CLIENTS).bind(&ids).fetch_all(connection);
+    standings(&rows.await?)
+}
+
+/// Returns the open watch that each registration repeats, if there is one.
+async fn open_watches(
+    connection: &mut PgSession<'_>,
+    new: &[NewWatch],
+) -> Result<Vec<Option<relay_domain::WatchId>>, StoreError> {
+    let open = open_rows(new);
+    let rows = sqlx::query(OPEN_WATCHES)
+        .bind(columns(&open, |row| row.job_id))
+        .bind(columns(&open, |row| row.client_id))
+        .bind(columns(&open, |row| row.callback_url))
+        .fetch_all(connection)
+        .await?;
+    existing(&rows, new.len(), 1)
+}
+
+/// Makes jobs due and adds their watches. Returns the watches that are new, and the jobs that were claimed at
+/// once.
+async fn add(
+    connection: &mut PgSession<'_>,
+    new: &[&NewWatch],
+    (dispatch, lease_clock): NewJobDispatch<'_>,
+) -> Result<(HashSet<String>, Dispatched<DueJob>), StoreError> {
+    if new.is_empty() {
+        return Ok((HashSet::new(), None));
+    }
+    let permits = dispatch.permits();
+    let mut room = permits.map(|permits| (LeaseId::new(permits.claim().now), permits));
+    let claimed = add_jobs(connection, new, (room.as_mut(), lease_clock)).await?;
+    let rows = watch_rows(new)?;
+    let added: Vec<String> = sqlx::query_scalar(ADD_WATCHES)
+        .bind(columns(&rows, |row| row.watch_id.as_str()))
+        .bind(columns(&rows, |row| row.client_id))
+        .bind(columns(&rows, |row| row.job_id))
+        .bind(columns(&rows, |row| row.callback_url))
+        .bind(columns(&rows, |row| row.callback_host))
+        .bind(columns(&rows, |row| row.operation))
+        .bind(columns(&rows, |row| row.events))
+        .bind(columns(&rows, |row| row.until_step))
+        .bind(columns(&rows, |row| row.locale))
+        .bind(columns(&rows, |row| row.metadata.as_str()))
+        .bind(columns(&rows, |row| row.state))
+        .bind(columns(&rows, |row| row.progress.as_str()))
+        .bind(columns(&rows, |row| row.created_at))
+        .bind(columns(&rows, |row| row.traceparent.as_deref()))
+        .fetch_all(connection)
+        .await?;
+    let added = added.into_iter().collect();
+    let sent = room.map(|(lease, permits)| {
+        let claimed = claimed.iter().map(String::as_str).collect();
+        (permits, claimed_jobs(new, &added, claimed, lease))
+    });
+    Ok((added, sent))
+}
+
+/// Makes jobs due. Returns the jobs that were claimed as they were added.
+async fn add_jobs(
+    connection: &mut PgSession<'_>,
+    new: &[&NewWatch],
+    (mut room, lease_clock): (Option<&mut NewClaim>, LeaseClock),
+) -> Result<Vec<String>, StoreError> {
+    let jobs: Vec<_> = new.iter().map(|new| new.request.job_id.as_str()).collect();
+    let resting = sqlx::query(RESTING)
+        .bind(jobs)
+        .fetch_all(&mut *connection)
+        .await?;
+    let rows = due_rows(new, known(&resting)?, room.as_deref_mut())?;
+    let claim = room.as_ref().map(|(_, permits)| permits.claim());
+    let leases: Vec<(String, Option<String>)> = sqlx::query_as(ADD_JOBS)
+        .bind(columns(&rows, |row| row.job_id))
+        .bind(columns(&rows, |row| row.at))
+        .bind(columns(&rows, |row| row.memory.as_str()))
+        .bind(columns(&rows, |row| row.lease_id.as_deref()))
+        .bind(claim.and_then(|claim| lease_clock.now(claim.now)))
+        .bind(claim.map(|claim| millis(claim.lease)))
+        .fetch_all(connection)
+        .await?;
+    let ours = room.map(|(lease, _)| lease.to_string());
+    let claimed = leases
+        .into_iter()
+        .filter(|(_, lease)| lease.is_some() && *lease == ours);
+    Ok(claimed.map(|(job, _)| job).collect())
+}

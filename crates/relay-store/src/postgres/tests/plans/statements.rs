@@ -1,0 +1,318 @@
+//! Every statement of the store, with values that occur in the tables that `fill.sql` fills.
+
+use jiff::Timestamp;
+use relay_domain::{ClientId, DeliveryState, WatchState};
+use sqlx::{Postgres, QueryBuilder};
+
+use crate::{
+    DeliveryQuery, WatchQuery,
+    postgres::{
+        answers, attempts, banks, clients, console, deliveries, details, durations, fleet, follows,
+        hints, hosts, jobs, looks, outbox, registration, upkeep, watches,
+    },
+};
+
+/// A statement whose plan is tested.
+#[derive(Clone)]
+pub(super) struct PlannedStatement {
+    pub(super) name: String,
+    pub(super) sql: String,
+    /// The values of its parameters, as SQL.
+    pub(super) values: String,
+    /// The number of rows that the statement finds or writes.
+    pub(super) rows: u64,
+}
+
+impl PlannedStatement {
+    /// Returns the argument list for `EXECUTE`, which is empty for a statement without parameters.
+    pub(super) fn arguments(&self) -> String {
+        match self.values.as_str() {
+            "" => String::new(),
+            values => format!("({values})"),
+        }
+    }
+
+    /// Whether the statement finds due work. Each relay runs such a statement again and again.
+    pub(super) fn is_claim(&self) -> bool {
+        let claims = ["jobs::LEASE", "outbox::DUE", "outbox::NEXT_DUE"];
+        claims.contains(&self.name.as_str())
+    }
+
+    /// Whether the statement runs seldom, for a search or for clean-up. An old plan of such a statement need not
+    /// use its index, until PostgreSQL analyses the tables again.
+    pub(super) fn is_rare(&self) -> bool {
+        let rare = [
+            "console::SEARCH",
+            "deliveries::LOCK_DEAD",
+            "deliveries::REDELIVER_DEAD",
+            "hosts::LIFT",
+            "durations::FORGET",
+            "watches::CANCEL_OF_CLIENT",
+            "watches::LOCK_OF_CLIENT",
+            "watches::OPEN_OF_CLIENT",
+        ];
+        rare.contains(&self.name.as_str()) || self.name.contains("Query {")
+    }
+
+    /// Whether the statement runs outside a transaction. No setting of a transaction then keeps it to its
+    /// indexes.
+    pub(super) fn is_alone(&self) -> bool {
+        let alone = [
+            "banks::NEXT_DUE",
+            "banks::IS_OUT",
+            "clients::FIND_BY_KEY",
+            "console::HOSTS",
+            "deliveries::WATCH_OF_DELIVERY",
+            "jobs::FAILURES",
+            "jobs::NEXT_DUE",
+        ];
+        alone.contains(&self.name.as_str()) || self.name.starts_with("fleet::")
+    }
+}
+
+/// The length of one page of a list.
+const PAGE: usize = 50;
+
+/// Ids from the middle of the tables.
+const WATCH: &str = "wch_01000000000000000000700000";
+const DELIVERY: &str = "dlv_01000000000000000000700000";
+
+macro_rules! statements {
+    ($($rows:literal of $module:ident::$name:ident($values:literal);)*) => {
+        vec![$(PlannedStatement {
+            name: concat!(stringify!($module), "::", stringify!($name)).to_owned(),
+            sql: $module::$name.to_owned(),
+            values: $values.to_owned(),
+            rows: $rows,
+        }),*]
+    };
+}
+
+/// Returns all statements. Of the module `clients`, whose table is small, only the one that every request runs.
+pub(super) fn all() -> Vec<PlannedStatement> {
+    let mut all = lists();
+    all.extend(of_jobs());
+    all.extend(of_watches());
+    all.extend(of_deliveries());
+    all.extend(of_small_tables());
+    all
+}
+
+fn of_jobs() -> Vec<PlannedStatement> {
+    statements! {
+        400 of jobs::WAITING("1800000000000, 100");
+        100 of jobs::LEASE("1800000000000, 'lse_1', 30000, 40, 20, 20, 20");
+        100 of jobs::OPEN_WATCHES("jobs(930000, 100)");
+        1 of jobs::PUT_OFF("jobs(930000, 1), 1800000000000");
+        1 of jobs::NEXT_DUE("");
+        1 of jobs::FAILURES("'connection-30000', 'job-1', 1799900000000");
+        100 of looks::HOLD("jobs(930000, 100), texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 100)");
+        // one job with a thousand watches
+        1000 of looks::CHANGE_WATCHES("watches(1000001, 1000), texts('job-0925000', 1000), \
+            texts('settled', 1000), texts('{}', 1000), numbers(1800000000000, 1000)");
+        100 of looks::ADD_EVENTS("events(2000000, 100), watches(930000, 100), texts('{}', 100), \
+            numbers(1800000000000, 100)");
+        100 of looks::SUPERSEDE("watches(995000, 100), numbers(1800000000000, 100)");
+        100 of looks::ADD_DELIVERIES("deliveries(2000000, 100), events(1000001, 100), \
+            watches(930000, 100), numbers(1, 100), texts('host1.example', 100), \
+            numbers(1800000000000, 100), numbers(NULL, 100), \
+            texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 100), 1800000000000, 30000");
+        100 of looks::BLOCKERS("ARRAY['host1.example'], watches(995000, 100), 1800000000000");
+        1 of looks::SECRETS("ARRAY[1]::bigint[]");
+        110 of looks::RECORD_JOBS("jobs(930000, 100), texts('{}', 100), \
+            numbers(1800000000000, 100), numbers(1800000009000, 100), numbers(3, 100), \
+            array_fill(FALSE, ARRAY[100]), texts(NULL, 100), texts(NULL, 100), \
+            texts('user-1', 100), texts('connection-1', 100), \
+            '{connection-30000,connection-30001}'");
+        1 of looks::ADD_FAILURES("'{connection-30000}', '{job-1}', '{1800000000000}'");
+        1 of hints::REMEMBER("'a new one', 1800000000000");
+        10 of hints::FORGET("1799900000000");
+        1 of hints::OF_CONNECTION("'connection-470000', 500");
+        4 of hints::OF_USER("'user-235000', 500");
+        1 of hints::OF_USER_ALONE("'user-235000', 500");
+        4 of hints::DUE("jobs(930000, 4), 1800000000000, 1799999990000, 10000");
+    }
+}
+
+fn of_watches() -> Vec<PlannedStatement> {
+    statements! {
+        3 of registration::SHARE_CLIENTS("'{1,2,3}'");
+        3 of registration::LOCK_CLIENTS("'{1,2,3}'");
+        600 of registration::CLIENTS("'{1,2,3}'");
+        512 of registration::OPEN_WATCHES("jobs(930000, 512), numbers(2, 512), \
+            texts('https://host1.example/hooks', 512)");
+        512 of registration::RESTING("jobs(900000, 512)");
+        512 of registration::ADD_JOBS("jobs(999900, 512), numbers(1800000000000, 512), \
+            texts('{}', 512), texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 512), 1800000000000, 30000");
+        512 of registration::ADD_WATCHES("watches(2000000, 512), numbers(1, 512), jobs(901000, 512), \
+            texts('https://host1.example/hooks', 512), texts('host1.example', 512), \
+            texts(NULL, 512), numbers(15, 512), texts(NULL, 512), texts('en', 512), \
+            texts('{}', 512), texts('watching', 512), texts('{}', 512), \
+            numbers(1800000000000, 512), texts(NULL, 512)");
+        1 of details::ONE("'wch_01000000000000000000930000', NULL");
+        200 of details::MANY("watches(930001, 200)");
+        1 of follows::OWNER("'wch_01000000000000000000930000'");
+        800 of follows::VERSIONS("watches(930001, 200)");
+        50 of details::EVENTS("watches(930001, 50)");
+        50 of details::ATTEMPTS("deliveries(1, 50)");
+        6 of console::SEARCH("'user-235000', 'wch_~', 51");
+        51 of console::SEARCH("'host1.example', 'wch_01000000000000000000700000', 51");
+        51 of console::SEARCH("'job-0925000', 'wch_~', 51");
+        1000 of console::HOSTS("100, 1000, 20");
+        100 of watches::LOCK_JOBS("jobs(930000, 100)");
+        1 of watches::OWN("'wch_01000000000000000000930000', 1");
+        100 of watches::CANCEL_WATCHES("watches(930000, 100), 1800000000000");
+        100 of watches::LOCK_DELIVERIES("watches(995000, 100)");
+        100 of watches::CANCEL_DELIVERIES("watches(995000, 100), 1800000000000");
+        100 of watches::REST_JOBS("jobs(930000, 100)");
+        1000 of watches::OPEN_OF_CLIENT("7");
+        100 of watches::LOCK_OF_CLIENT("7");
+        100 of watches::CANCEL_OF_CLIENT("7, 1800000000000");
+        1 of answers::FIND("'wch_01000000000000000000930000', 1");
+        1 of answers::CLAIM("'job-0930000', 1800000000000, 1");
+        1 of answers::HOLD("'job-0930000', NULL");
+        1 of answers::DUE("'job-0930000', 1800000000000");
+    }
+}
+
+fn of_deliveries() -> Vec<PlannedStatement> {
+    statements! {
+        256 of outbox::DUE("'{}', 1800000000000, 8, 256, '{}'");
+        256 of outbox::LEASE("deliveries(995000, 256), 1800000000000, 'lse_1', 30000");
+        256 of outbox::CLAIMED("deliveries(995000, 256)");
+        1 of outbox::PUT_OFF("deliveries(995000, 1), 1800000000000");
+        50 of outbox::NEXT_DUE("'{}'");
+        100 of attempts::JOBS("deliveries(995000, 100)");
+        100 of attempts::DELIVERIES("deliveries(995000, 100), texts('lse_1', 100)");
+        200 of attempts::RECORD("deliveries(995000, 100), texts('lse_1', 100), \
+            texts('delivered', 100), numbers(NULL, 100), numbers(1800000000000, 100), \
+            numbers(1, 100), \
+            deliveries(995000, 100), numbers(9, 100), texts('lse_1', 100), \
+            numbers(1800000000000, 100), numbers(40, 100), numbers(204, 100), \
+            texts(NULL, 100), texts(NULL, 100), texts(NULL, 100)");
+        1 of attempts::END_WATCH("'wch_01000000000000000000930000', 1800000000000");
+        1 of deliveries::LOCK_WATCH("'wch_01000000000000000000930000', NULL");
+        1 of deliveries::WATCH_OF_DELIVERY("'dlv_01000000000000000000930000'");
+        1 of deliveries::LATEST("'wch_01000000000000000000930000', \
+            'dlv_01000000000000000000930000'");
+        1 of deliveries::REDELIVER("'evt_01000000000000000000930000', 1800000000000");
+        5 of deliveries::LOCK_DEAD("1799900000000, 7");
+        5 of deliveries::REDELIVER_DEAD("1799900000000, 7, 1800000000000");
+        400 of deliveries::LOCK_ALL_DEAD("1799900000000, NULL");
+        400 of deliveries::REDELIVER_ALL_DEAD("1799900000000, NULL, 1800000000000");
+        200 of upkeep::PURGE("1798000000000, 200");
+        200 of upkeep::PURGE_JOBS("jobs(1, 200)");
+        1 of upkeep::PURGE_HOSTS("1798000000000");
+        100 of upkeep::PURGE_FAILURES("1797409300000");
+        24000 of upkeep::COUNTS("1800000000000");
+        32000 of upkeep::STATES("");
+        1 of upkeep::PING("7");
+    }
+}
+
+fn of_small_tables() -> Vec<PlannedStatement> {
+    statements! {
+        1 of banks::FORGET_UNWAITED("1800000000000");
+        1 of banks::LEASE("1800000000000, 10, 'lse_1', 30000");
+        1 of banks::LOOK_AGAIN("'AU00001', 'web', 'lse_1', 1800000000000");
+        1 of banks::END("'AU00001', 'web', 'lse_1'");
+        300 of banks::WAKE_JOBS("'AU00001', 'web', 1800000000000");
+        1 of banks::BEGIN("'AU00001', 'web', 1800000000000");
+        1 of banks::NEXT_DUE("");
+        1 of banks::IS_OUT("'AU00001', 'web'");
+        1 of clients::FIND_BY_KEY("sha256('7')");
+        1 of fleet::BEAT("'relay1'");
+        1 of fleet::ALIVE("5000");
+        1 of fleet::LEAVE("'relay1'");
+        1 of fleet::FORGET("600000");
+        1 of fleet::RESERVE("10, 50000, 1000000");
+        1 of fleet::PAUSE("429, 1000000");
+        1 of fleet::TOKEN("'key'");
+        1 of fleet::CLAIM_TOKEN("'key', 15000");
+        1 of fleet::KEEP_TOKEN("'key', 'token', 1800000000000, 1800000000000");
+        1 of fleet::RELEASE_TOKEN("'key'");
+        1 of hosts::FAILED("'host1.example', 1800000000000, 10, 5000, 4");
+        2 of hosts::ANSWERED("'{host1.example,host30.example}'");
+        2 of hosts::PROBE("'{host1.example,host30.example}', 1800000000000, 30000");
+        1 of hosts::LIFT("1800000000000");
+        100 of hosts::WAITING("1800000000000, 1799000000000, 100");
+        200 of hosts::GIVE_UP("deliveries(995000, 100), 1800000000000");
+        2 of durations::FIND("ARRAY[NULL], ARRAY[7], ARRAY['connection-7'], ARRAY['1']");
+        2 of durations::KNOWN("ARRAY['AU00001', ''], texts('1', 2)");
+        2 of durations::KEEP("ARRAY['AU00001', ''], texts('1', 2), texts('{}', 2), texts(NULL, 2), \
+            numbers(NULL, 2), numbers(1800000000000, 2)");
+        1 of durations::FORGET("2000");
+        3 of durations::REMEMBER_BANKS("'{7,8,9}', texts('connection-7', 3), texts('AU00009', 3)");
+    }
+}
+
+/// Returns the statements that list rows, one for each combination of filters.
+pub(super) fn lists() -> Vec<PlannedStatement> {
+    let mut lists = Vec::new();
+    for owner in [None, Some(ClientId(1)), Some(ClientId(7))] {
+        for state in [None, Some(WatchState::Settled), Some(WatchState::Watching)] {
+            for chosen in 0..4 {
+                lists.push(of_watches_like(&WatchQuery {
+                    owner,
+                    job_id: (chosen & 1 != 0).then(|| "job-0930000".parse().unwrap()),
+                    state,
+                    before: (chosen & 2 != 0).then(|| WATCH.parse().unwrap()),
+                    limit: PAGE,
+                }));
+            }
+        }
+        for state in [
+            DeliveryState::Dead,
+            DeliveryState::Delivered,
+            DeliveryState::Pending,
+        ] {
+            let updated_at = Timestamp::from_millisecond(1_799_500_000_000).unwrap();
+            for after in [None, Some((updated_at, DELIVERY.parse().unwrap()))] {
+                lists.push(of_deliveries_like(&DeliveryQuery {
+                    owner,
+                    state,
+                    after,
+                    limit: PAGE,
+                }));
+            }
+        }
+    }
+    lists
+}
+
+fn of_watches_like(query: &WatchQuery) -> PlannedStatement {
+    let owner = query.owner.map(|owner| owner.0.to_string());
+    let state = query.state.map(|state| format!("'{}'", state.as_str()));
+    let job = query.job_id.as_ref().map(|job| format!("'{job}'"));
+    let before = query.before.map(|watch| format!("'{watch}'"));
+    let values = [owner, job, state, before].into_iter().flatten().collect();
+    list(format!("{query:?}"), &watches::list(query), values)
+}
+
+fn of_deliveries_like(query: &DeliveryQuery) -> PlannedStatement {
+    let owner = query.owner.map(|owner| owner.0.to_string());
+    let state = format!("'{}'", query.state.as_str());
+    let after = query
+        .after
+        .map(|(at, id)| format!("{}, '{id}'", at.as_millisecond()));
+    let values = [Some(state), owner, after].into_iter().flatten().collect();
+    list(
+        format!("{query:?}"),
+        &deliveries::list_statement(query),
+        values,
+    )
+}
+
+fn list(
+    name: String,
+    statement: &QueryBuilder<Postgres>,
+    mut values: Vec<String>,
+) -> PlannedStatement {
+    values.push(PAGE.to_string());
+    PlannedStatement {
+        name,
+        sql: statement.sql().as_str().to_owned(),
+        values: values.join(", "),
+        rows: PAGE as u64,
+    }
+}

@@ -1,0 +1,151 @@
+//! Banks in major outage, and the jobs that wait for them.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use relay_domain::{Bank, LeaseId};
+use rusqlite::{Connection, params};
+
+use crate::{
+    BankLook, BankStore, Claim, DueBank, StoreError,
+    common::{ColumnReader, int, later},
+    sqlite::{
+        SqliteStore,
+        statement::{execute, fetch_all},
+    },
+};
+
+/// Forgets outages that no job waits for, because all their jobs have ended.
+pub(super) const FORGET_UNWAITED: &str = "DELETE FROM outages WHERE ready_at <= ?1 \
+    AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.waits_for = outages.institution_id \
+        AND j.waits_for_method = outages.method AND j.next_look_at IS NOT NULL)";
+
+pub(super) const LEASE: &str = "UPDATE outages SET lease_id = ?3, lease_until = ?4 \
+    WHERE (institution_id, method) IN (SELECT institution_id, method FROM outages \
+        WHERE ready_at <= ?1 ORDER BY ready_at LIMIT ?2) \
+    RETURNING institution_id, method";
+
+pub(super) const LOOK_AGAIN: &str = "UPDATE outages SET next_look_at = ?4, lease_id = NULL, \
+    lease_until = NULL WHERE institution_id = ?1 AND method = ?2 AND lease_id = ?3";
+
+pub(super) const END: &str =
+    "DELETE FROM outages WHERE institution_id = ?1 AND method = ?2 AND lease_id = ?3";
+
+/// A look in flight does not know yet that the bank is back. `joined` makes another look follow it.
+pub(super) const WAKE_JOBS: &str = "UPDATE jobs SET waits_for = NULL, waits_for_method = NULL, \
+    joined = 1, next_look_at = min(next_look_at, ?3) \
+    WHERE waits_for = ?1 AND waits_for_method = ?2";
+
+/// A bank whose outage is already known keeps its planned look.
+pub(super) const BEGIN: &str = "INSERT INTO outages (institution_id, method, next_look_at) \
+    VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+
+const NEXT_DUE: &str = "SELECT min(ready_at) FROM outages";
+
+const IS_OUT: &str =
+    "SELECT EXISTS (SELECT 1 FROM outages WHERE institution_id = ?1 AND method = ?2)";
+
+#[async_trait]
+impl BankStore for SqliteStore {
+    async fn claim_due_banks(&self, claim: Claim) -> Result<Vec<DueBank>, StoreError> {
+        self.write(move |connection| claim_due(connection, claim))
+            .await
+    }
+
+    async fn record_bank_looks(&self, looks: Vec<BankLook>) -> Result<u64, StoreError> {
+        self.write(move |connection| record(connection, looks))
+            .await
+    }
+
+    async fn next_bank_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let due = sqlx::query_scalar(NEXT_DUE).fetch_one(self.readers()?);
+        self.due_if_whole(due.await)
+    }
+
+    async fn is_bank_out(&self, bank: &Bank) -> Result<bool, StoreError> {
+        let is_out = sqlx::query_scalar(IS_OUT)
+            .bind(&bank.institution_id)
+            .bind(&bank.method)
+            .fetch_one(self.readers()?);
+        Ok(is_out.await?)
+    }
+}
+
+fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueBank>, StoreError> {
+    execute(
+        connection,
+        FORGET_UNWAITED,
+        params![claim.now.as_millisecond()],
+    )?;
+    let lease = LeaseId::new(claim.now);
+    let rows = fetch_all(
+        connection,
+        LEASE,
+        params![
+            claim.now.as_millisecond(),
+            int(claim.limit),
+            lease.to_string(),
+            later(claim.now, claim.lease)
+        ],
+    )?;
+    let claimed = rows.iter().map(|row| {
+        let cells = ColumnReader::of("outages", "institution_id", row);
+        let bank = Bank {
+            institution_id: cells.get("institution_id")?,
+            method: cells.get("method")?,
+        };
+        Ok(DueBank { bank, lease })
+    });
+    claimed.collect()
+}
+
+fn record(connection: &Connection, looks: Vec<BankLook>) -> Result<u64, StoreError> {
+    let mut due = 0;
+    for look in looks {
+        due += record_one(connection, &look)?;
+    }
+    Ok(due)
+}
+
+fn record_one(connection: &Connection, look: &BankLook) -> Result<u64, StoreError> {
+    let Bank {
+        institution_id,
+        method,
+    } = &look.bank;
+    let lease = look.lease.to_string();
+    if let Some(next) = look.next_look_at {
+        execute(
+            connection,
+            LOOK_AGAIN,
+            params![institution_id, method, lease, next.as_millisecond()],
+        )?;
+        return Ok(0);
+    }
+    let ended = execute(connection, END, params![institution_id, method, lease])?;
+    if ended == 0 {
+        return Ok(0);
+    }
+    let woken = execute(
+        connection,
+        WAKE_JOBS,
+        params![institution_id, method, look.at.as_millisecond()],
+    )?;
+    Ok(woken)
+}
+
+/// Notes that a bank is out, unless that is known.
+pub(super) fn begin_outage(
+    connection: &Connection,
+    bank: &Bank,
+    next_look_at: Timestamp,
+) -> Result<(), StoreError> {
+    execute(
+        connection,
+        BEGIN,
+        params![
+            &bank.institution_id,
+            &bank.method,
+            next_look_at.as_millisecond()
+        ],
+    )?;
+    Ok(())
+}

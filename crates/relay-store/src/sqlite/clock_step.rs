@@ -1,0 +1,94 @@
+//! Moves due times and leases after the machine's clock was set. They are times of that clock, so they move with it.
+//!
+//! Times of past events (when a watch was registered, when an attempt was made) stay as they were recorded.
+
+use rusqlite::Connection;
+
+use crate::{ClockStep, StoreError, sqlite::statement::execute};
+
+/// A unit of work that moves times. Returns how many it moved.
+pub(super) type UnitOfWork = Box<dyn FnOnce(&Connection) -> Result<u64, StoreError> + Send>;
+
+/// The columns with a time when something is due, or a time until which something holds. A host that is not paused
+/// has `paused_until` 0, which is never ahead of a clock.
+const TIMES: [(&str, &str, Kind); 9] = [
+    ("jobs", "next_look_at", Kind::Due),
+    ("jobs", "lease_until", Kind::Holds),
+    ("jobs", "hinted_at", Kind::Due),
+    ("jobs", "answering_until", Kind::Holds),
+    ("outages", "next_look_at", Kind::Due),
+    ("outages", "lease_until", Kind::Holds),
+    ("deliveries", "next_attempt_at", Kind::Due),
+    ("deliveries", "lease_until", Kind::Holds),
+    ("failing_hosts", "paused_until", Kind::Holds),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// The time may come too early: the only harm is one extra look or attempt.
+    Due,
+    /// The time must not end early, or work would be done twice.
+    Holds,
+}
+
+/// The longest time in milliseconds for which anything holds. Leases and pauses last a minute or two.
+const LONGEST_HOLD: i64 = 300_000;
+
+/// Times in a job's memory: the next expected retry, and since when the job is absent, which ends its watches later.
+const REMEMBERED: [&str; 3] = [
+    "$.phase.next_retry_at",
+    "$.missing_since",
+    "$.forbidden_since",
+];
+
+const MOVE_REMEMBERED: &str = "UPDATE jobs SET memory = json_set(memory, ?1, \
+    strftime('%Y-%m-%dT%H:%M:%fZ', json_extract(memory, ?1), (?2 / 1000.0) || ' seconds')) \
+    WHERE next_look_at IS NOT NULL AND json_valid(memory) \
+    AND json_extract(memory, ?1) IS NOT NULL \
+    AND unixepoch(json_extract(memory, ?1), 'subsec') * 1000 > ?3";
+
+/// In milliseconds: a remembered time up to this far ahead of the new clock may have been written by it just now.
+const WRITTEN_SINCE: i64 = 5_000;
+
+/// Moves all times with the clock. So nothing waits longer than intended, and the step makes no time limit pass.
+///
+/// Each unit of work returns how many times it moved. Damage that stops one unit does not stop the others.
+pub(super) fn units(step: ClockStep) -> Vec<UnitOfWork> {
+    let values = (step.from.as_millisecond(), step.to.as_millisecond());
+    let columns = TIMES.map(|(table, column, kind)| -> UnitOfWork {
+        let statement = match kind {
+            _ if step.to >= step.from => forward(table, column),
+            Kind::Due => back(table, column, 0),
+            Kind::Holds => back(table, column, LONGEST_HOLD),
+        };
+        Box::new(move |connection| Ok(execute(connection, &statement, values)?))
+    });
+    let by = step.to.as_millisecond() - step.from.as_millisecond();
+    // the clock was set back: a time further ahead of the new clock can only come from the old one
+    let after = if by < 0 {
+        step.to.as_millisecond() + WRITTEN_SINCE
+    } else {
+        0
+    };
+    let remembered = REMEMBERED.map(|place| -> UnitOfWork {
+        Box::new(move |connection| Ok(execute(connection, MOVE_REMEMBERED, (place, by, after))?))
+    });
+    columns.into_iter().chain(remembered).collect()
+}
+
+/// Moves times after the clock was set back. A time ahead of the old clock keeps its distance.
+///
+/// A time between the two clocks was past on the old one, or was written since the step. It becomes the present,
+/// unless it is at most `spared` milliseconds ahead.
+fn back(table: &str, column: &str, spared: i64) -> String {
+    format!(
+        "UPDATE {table} SET {column} = iif({column} >= ?1, {column} - (?1 - ?2), ?2) \
+         WHERE {column} >= ?1 OR {column} > ?2 + {spared}"
+    )
+}
+
+/// Moves times after the clock was set forward. A time ahead of the old clock keeps its distance. The new clock has
+/// written nothing yet.
+fn forward(table: &str, column: &str) -> String {
+    format!("UPDATE {table} SET {column} = {column} + (?2 - ?1) WHERE {column} > ?1")
+}

@@ -1,0 +1,125 @@
+//! Reads watches with their events, deliveries and attempts: three statements for any number of watches.
+
+use std::collections::HashMap;
+
+use relay_domain::{Attempt, ClientId, DeliveryId, WatchId};
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use crate::{EventDetails, StoreError, WatchDetails, common, sqlite::row::json_list};
+
+/// The columns of a watch, from `watches w`.
+macro_rules! watch_columns {
+    () => {
+        "w.watch_id, w.client_id, w.job_id, w.callback_url, w.operation, w.events, w.until_step, \
+         w.locale, w.metadata, w.state, w.progress, w.created_at, w.updated_at, w.settled_at, \
+         w.traceparent"
+    };
+}
+pub(super) use watch_columns;
+
+/// Selects the columns that [`tell`] reads, from `watches w`.
+pub(super) const SELECT: &str = concat!(
+    "SELECT ",
+    watch_columns!(),
+    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no "
+);
+
+pub(super) const ONE: &str = concat!(
+    "SELECT ",
+    watch_columns!(),
+    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
+     WHERE w.watch_id = ?1 AND w.client_id = ifnull(?2, w.client_id)"
+);
+
+pub(super) const MANY: &str = concat!(
+    "SELECT ",
+    watch_columns!(),
+    ", j.memory, j.next_look_at FROM json_each(?1) i CROSS JOIN watches w ON w.watch_id = i.value \
+     CROSS JOIN jobs j ON j.job_no = w.job_no"
+);
+
+pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, d.delivery_id, d.state, \
+    d.next_attempt_at \
+    FROM json_each(?1) i CROSS JOIN events e ON e.watch_id = i.value \
+    CROSS JOIN deliveries d ON d.event_id = e.event_id ORDER BY e.event_id";
+
+pub(super) const ATTEMPTS: &str = "SELECT a.delivery_id, a.number, a.started_at, a.duration, \
+    a.status, a.error, a.response, a.error_detail \
+    FROM json_each(?1) i CROSS JOIN attempts a ON a.delivery_id = i.value \
+    ORDER BY a.delivery_id, a.number";
+
+/// Finds one watch with its details. If `owner` is given, only a watch of that client is found.
+pub(super) async fn find(
+    connection: &mut SqliteConnection,
+    owner: Option<ClientId>,
+    id: WatchId,
+) -> Result<Option<WatchDetails>, StoreError> {
+    let row = sqlx::query(ONE)
+        .bind(id.to_string())
+        .bind(owner.map(|client| client.0))
+        .fetch_optional(&mut *connection)
+        .await?;
+    let details = tell(connection, row.as_slice()).await?;
+    Ok(details.into_iter().next())
+}
+
+/// Finds watches with their details. Leaves out ids that do not exist.
+pub(super) async fn find_all(
+    connection: &mut SqliteConnection,
+    ids: &[WatchId],
+) -> Result<Vec<WatchDetails>, StoreError> {
+    let rows = sqlx::query(MANY)
+        .bind(json_list(ids))
+        .fetch_all(&mut *connection)
+        .await?;
+    tell(connection, &rows).await
+}
+
+/// Adds the events, deliveries and attempts to rows of [`SELECT`].
+pub(super) async fn tell(
+    connection: &mut SqliteConnection,
+    rows: &[SqliteRow],
+) -> Result<Vec<WatchDetails>, StoreError> {
+    let mut details = rows
+        .iter()
+        .map(|row| common::without_events(row))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut events = events(connection, details.iter().map(|story| story.watch.id)).await?;
+    for story in &mut details {
+        story.events = events.remove(&story.watch.id).unwrap_or_default();
+    }
+    Ok(details)
+}
+
+/// Finds the attempts of deliveries, oldest first.
+pub(super) async fn attempts(
+    connection: &mut SqliteConnection,
+    deliveries: impl IntoIterator<Item = DeliveryId>,
+) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
+    let rows = sqlx::query(ATTEMPTS)
+        .bind(json_list(deliveries))
+        .fetch_all(connection)
+        .await?;
+    common::attempts(&rows)
+}
+
+async fn events(
+    connection: &mut SqliteConnection,
+    watches: impl Iterator<Item = WatchId>,
+) -> Result<HashMap<WatchId, Vec<EventDetails>>, StoreError> {
+    let rows = sqlx::query(EVENTS)
+        .bind(json_list(watches))
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut events = common::events(&rows)?;
+    let deliveries: Vec<_> = events
+        .values()
+        .flatten()
+        .map(|event| event.delivery.id)
+        .collect();
+    let mut attempts = attempts(connection, deliveries).await?;
+    for event in events.values_mut().flatten() {
+        event.delivery.attempts = attempts.remove(&event.delivery.id).unwrap_or_default();
+    }
+    Ok(events)
+}

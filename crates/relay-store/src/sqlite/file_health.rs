@@ -1,0 +1,144 @@
+//! Whether the database file is still the one that was opened, and whether it is whole.
+
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use relay_domain::ErrorChain;
+use tracing::error;
+
+use crate::{StoreError, sqlite::file_identity::OpenedFiles};
+
+/// The maximum number of rows that are skipped because of damage, for jobs and for deliveries.
+const MOST_LEFT_ALONE: usize = 100_000;
+
+/// The known faults of the file. Clones share them, and none is forgotten until the store is opened again.
+#[derive(Debug, Clone)]
+pub(super) struct FileHealth(Arc<FileState>);
+
+#[derive(Debug)]
+struct FileState {
+    files: OpenedFiles,
+    /// What happened to the file.
+    lost: OnceLock<String>,
+    /// The first damage that was met.
+    damage: OnceLock<String>,
+    left_alone: Mutex<SkippedRows>,
+}
+
+/// Due work that cannot even be put off, because its own row or index is damaged.
+#[derive(Debug, Default)]
+pub(super) struct SkippedRows {
+    /// Numbers of jobs.
+    pub(super) jobs: HashSet<i64>,
+    /// Ids of deliveries.
+    pub(super) deliveries: HashSet<String>,
+}
+
+impl FileHealth {
+    /// Starts without any known fault of the file at this path.
+    pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
+        let files = OpenedFiles::at(path).map_err(sqlx::Error::Io)?;
+        Ok(Self(Arc::new(FileState {
+            files,
+            lost: OnceLock::new(),
+            damage: OnceLock::new(),
+            left_alone: Mutex::default(),
+        })))
+    }
+
+    /// Returns the path of the file.
+    pub(super) fn path(&self) -> &Path {
+        self.0.files.path()
+    }
+
+    /// Fails once the file was found to be another one: later writes would be lost at the next start.
+    pub(super) fn is_in_place(&self) -> Result<(), StoreError> {
+        match self.0.lost.get() {
+            Some(fate) => Err(StoreError::Unavailable(fate.as_str().into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if the file at the path is not the one that was opened. Remembers it.
+    pub(super) fn check_place(&self) -> Result<(), StoreError> {
+        self.is_in_place()?;
+        match self.0.files.what_happened() {
+            Ok(None) => Ok(()),
+            Ok(Some(fate)) => {
+                let mut is_news = false;
+                let fate = self.0.lost.get_or_init(|| {
+                    is_news = true;
+                    fate
+                });
+                if is_news {
+                    error!(
+                        error = fate,
+                        "the database file was removed, moved or replaced: nothing is acknowledged until a restart"
+                    );
+                    metrics::gauge!("relay_store_file_lost").set(1.0);
+                }
+                self.is_in_place()
+            }
+            Err(error) => Err(sqlx::Error::Io(error).into()),
+        }
+    }
+
+    /// Notes a failure if it is damage.
+    pub(super) fn note(&self, failure: &StoreError) {
+        if !failure.is_damage() {
+            return;
+        }
+        metrics::counter!("relay_store_damage_total").increment(1);
+        let mut is_news = false;
+        let what = self.0.damage.get_or_init(|| {
+            is_news = true;
+            let what = ErrorChain(failure).to_string();
+            let sources = what.strip_prefix("the database is damaged: ");
+            sources.unwrap_or(&what).to_owned()
+        });
+        if is_news {
+            error!(
+                error = what,
+                "the database is damaged: restore a backup, or save what is whole by SQLite's .recover"
+            );
+        }
+    }
+
+    /// Notes the findings of an examination of the whole file.
+    pub(super) fn note_findings(&self, findings: String) {
+        self.note(&StoreError::Damaged(findings.into()));
+    }
+
+    /// Fails once damage was met: later writes might never be readable.
+    pub(super) fn is_whole(&self) -> Result<(), StoreError> {
+        match self.0.damage.get() {
+            Some(what) => Err(StoreError::Damaged(what.as_str().into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the rows that are skipped.
+    pub(super) fn left_alone(&self) -> MutexGuard<'_, SkippedRows> {
+        self.0.left_alone.lock()
+    }
+}
+
+impl SkippedRows {
+    /// Skips a job until the next start.
+    pub(super) fn leave_job(&mut self, number: i64) {
+        if self.jobs.len() < MOST_LEFT_ALONE {
+            self.jobs.insert(number);
+        }
+    }
+
+    /// Skips a delivery until the next start.
+    pub(super) fn leave_delivery(&mut self, id: String) {
+        if self.deliveries.len() < MOST_LEFT_ALONE {
+            self.deliveries.insert(id);
+        }
+    }
+}

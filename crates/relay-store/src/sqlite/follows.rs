@@ -1,0 +1,51 @@
+//! Watches that somebody follows as they change.
+
+use async_trait::async_trait;
+use relay_domain::{Client, WatchId};
+
+use crate::{
+    FollowStore, StoreError, WatchDetails, WatchVersion, common,
+    sqlite::{SqliteStore, details, row::json_list},
+};
+
+pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret, \
+    c.previous_secret, c.previous_until, c.created_at, c.revoked_at \
+    FROM watches w CROSS JOIN clients c ON c.client_id = w.client_id \
+    WHERE w.watch_id = ?1 AND c.revoked_at IS NULL";
+
+/// Reads versions. A look without news does not change the version.
+pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
+    concat_ws(' ', w.state, w.updated_at, w.progress, \
+        iif(json_valid(j.memory), json_extract(j.memory, '$.changed_at'), ''), \
+        (SELECT concat_ws(' ', count(*), sum(d.attempts), sum(d.next_attempt_at), \
+            max(d.updated_at)) FROM deliveries d WHERE d.watch_id = w.watch_id)) AS version \
+    FROM json_each(?1) i CROSS JOIN watches w ON w.watch_id = i.value \
+    CROSS JOIN jobs j ON j.job_no = w.job_no";
+
+#[async_trait]
+impl FollowStore for SqliteStore {
+    async fn find_owner(&self, id: WatchId) -> Result<Option<Client>, StoreError> {
+        let row = sqlx::query(OWNER)
+            .bind(id.to_string())
+            .fetch_optional(self.readers()?)
+            .await?;
+        row.as_ref()
+            .map(|row| common::client(row, &self.0.sealer))
+            .transpose()
+    }
+
+    async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchDetails>, StoreError> {
+        details::find_all(&mut *self.read().await?, ids).await
+    }
+
+    async fn watch_versions(
+        &self,
+        ids: &[WatchId],
+    ) -> Result<Vec<(WatchId, WatchVersion)>, StoreError> {
+        let rows = sqlx::query(VERSIONS)
+            .bind(json_list(ids))
+            .fetch_all(self.readers()?)
+            .await?;
+        rows.iter().map(|row| common::version(row)).collect()
+    }
+}

@@ -1,0 +1,108 @@
+//! Hints: remembers the ones that were taken, and makes their jobs due.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, params};
+
+use crate::{
+    Hint, HintOutcome, HintStore, HintSubject, StoreError,
+    common::{earlier, int},
+    sqlite::{
+        SqliteStore,
+        row::json_list,
+        statement::{execute, scalars},
+    },
+};
+
+/// The maximum number of jobs that one hint makes due. A connection has one or two jobs, a user a few.
+const MOST_JOBS: usize = 500;
+
+pub(super) const REMEMBER: &str =
+    "INSERT INTO hints (hint_id, taken_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+
+/// The minimum time for which hints are remembered. Basiq repeats a hint for up to 28 hours.
+const REMEMBERED: Duration = Duration::from_hours(48);
+
+/// Deletes up to ten old hints. It runs with each new hint, so the table does not grow without bound.
+pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id IN \
+    (SELECT hint_id FROM hints WHERE taken_at < ?1 ORDER BY taken_at LIMIT 10)";
+
+pub(super) const OF_CONNECTION: &str = "SELECT job_id FROM jobs \
+    WHERE connection_id = ?1 AND next_look_at IS NOT NULL LIMIT ?2";
+
+pub(super) const OF_USER: &str = "SELECT job_id FROM jobs \
+    WHERE user_id = ?1 AND next_look_at IS NOT NULL LIMIT ?2";
+
+pub(super) const OF_USER_ALONE: &str = "SELECT job_id FROM jobs \
+    WHERE user_id = ?1 AND connection_id IS NULL AND next_look_at IS NOT NULL LIMIT ?2";
+
+/// Makes jobs due. `hinted_at` is the due time of the latest look that follows from a hint.
+///
+/// * If that time is past, the next look is due now, or when the interval is over. A look in flight may have begun
+///   before the hint, so `joined` makes another look follow it.
+/// * If that time is still to come, that look serves this hint too.
+pub(super) const DUE: &str = "UPDATE jobs SET urgency = min(urgency, 1), \
+    joined = iif(ifnull(hinted_at, 0) <= ?3, 1, joined), \
+    next_look_at = min(next_look_at, max(?2, ifnull(hinted_at, 0) + ?4)), \
+    hinted_at = max(?2, ifnull(hinted_at, 0) + ?4) \
+    WHERE job_id IN (SELECT value FROM json_each(?1)) AND ifnull(hinted_at, 0) <= ?2";
+
+#[async_trait]
+impl HintStore for SqliteStore {
+    async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError> {
+        self.write(move |connection| take(connection, &hint)).await
+    }
+}
+
+fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError> {
+    let remembered = execute(
+        connection,
+        REMEMBER,
+        params![&hint.id, hint.at.as_millisecond()],
+    )?;
+    if remembered == 0 {
+        return Ok(HintOutcome::Again);
+    }
+    execute(connection, FORGET, params![earlier(hint.at, REMEMBERED)])?;
+    let jobs = watched_jobs(connection, &hint.subject)?;
+    if jobs.is_empty() {
+        return Ok(HintOutcome::Due(0));
+    }
+    execute(
+        connection,
+        DUE,
+        params![
+            json_list(&jobs),
+            hint.at.as_millisecond(),
+            earlier(hint.at, hint.interval),
+            i64::try_from(hint.interval.as_millis()).unwrap_or(i64::MAX)
+        ],
+    )?;
+    Ok(HintOutcome::Due(u64::try_from(jobs.len()).unwrap_or(0)))
+}
+
+/// Finds the open jobs that a hint is about.
+fn watched_jobs(connection: &Connection, subject: &HintSubject) -> Result<Vec<String>, StoreError> {
+    let lookups = match subject {
+        HintSubject::User(user_id) => vec![(OF_USER, user_id)],
+        HintSubject::Connection {
+            connection_id,
+            user_id,
+        } => {
+            let mut lookups = vec![(OF_CONNECTION, connection_id)];
+            lookups.extend(user_id.as_ref().map(|user_id| (OF_USER_ALONE, user_id)));
+            lookups
+        }
+    };
+    let mut jobs: Vec<String> = Vec::new();
+    for (statement, id) in lookups {
+        let found: Vec<String> = scalars(
+            connection,
+            statement,
+            params![id, int(MOST_JOBS - jobs.len())],
+        )?;
+        jobs.extend(found);
+    }
+    Ok(jobs)
+}

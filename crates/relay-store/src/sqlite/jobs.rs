@@ -1,0 +1,199 @@
+//! Jobs to look at: claims the due ones and records their looks.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use relay_domain::{ErrorChain, JobId, LeaseId, Watch};
+use rusqlite::{Connection, params};
+use tracing::error;
+
+use crate::{
+    Claim, DueJob, JobStore, Look, NewJobs, StoreError,
+    common::{
+        self, ColumnReader, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int,
+        later,
+    },
+    sqlite::{
+        SqliteStore,
+        details::watch_columns,
+        file_health::FileHealth,
+        looks,
+        row::json_list,
+        salvage::OptionalWork,
+        statement::{execute, fetch_all, scalars},
+    },
+};
+
+pub(super) const DUE: &str = "SELECT job_no FROM jobs WHERE urgency = ?1 AND ready_at <= ?2 \
+    ORDER BY ready_at LIMIT ?3";
+
+pub(super) const LEASE: &str = "UPDATE jobs SET lease_id = ?2, lease_until = ?3, joined = 0 \
+    WHERE job_no IN (SELECT value FROM json_each(?1)) \
+    RETURNING job_no, job_id, next_look_at, memory, waits_for";
+
+pub(super) const OPEN_WATCHES: &str = concat!(
+    "SELECT ",
+    watch_columns!(),
+    " FROM json_each(?1) i CROSS JOIN watches w ON w.job_no = i.value AND w.settled_at IS NULL"
+);
+
+const PUT_OFF: &str = "UPDATE jobs SET lease_id = NULL, lease_until = NULL, \
+    next_look_at = iif(EXISTS (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no \
+        AND w.settled_at IS NULL), ?2, NULL) \
+    WHERE job_no IN (SELECT value FROM json_each(?1))";
+
+/// The earliest due time. `min` ignores the urgencies that have no due job.
+pub(super) const NEXT_DUE: &str = "SELECT min(due) FROM (\
+    SELECT min(ready_at) AS due FROM jobs WHERE urgency = 0 AND ready_at IS NOT NULL UNION ALL \
+    SELECT min(ready_at) FROM jobs WHERE urgency = 1 AND ready_at IS NOT NULL UNION ALL \
+    SELECT min(ready_at) FROM jobs WHERE urgency = 2 AND ready_at IS NOT NULL UNION ALL \
+    SELECT min(ready_at) FROM jobs WHERE urgency = 3 AND ready_at IS NOT NULL)";
+
+pub(super) const FAILURES: &str = "SELECT count(*) FROM connection_failures \
+    WHERE connection_id = ?1 AND job_id <> ?2 AND failed_at > ?3";
+
+#[async_trait]
+impl JobStore for SqliteStore {
+    async fn claim_due_jobs(&self, claim: Claim) -> Result<Vec<DueJob>, StoreError> {
+        let turn = self.0.claims.fetch_add(1, Ordering::Relaxed);
+        let health = self.0.health.clone();
+        let claimed = self.write(move |connection| claim_due(connection, claim, turn, &health));
+        match claimed.await {
+            Err(failure) if failure.is_damage() => self.claim_whole_jobs(claim, turn).await,
+            claimed => claimed,
+        }
+    }
+
+    async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
+        let handing = (self.0.new_deliveries.clone(), self.0.sealer.clone());
+        let all = Arc::clone(&looks);
+        let recorded = self
+            .write(move |connection| looks::record(connection, &all, &handing, OptionalWork::Done));
+        let (recorded, sent) = match recorded.await {
+            Err(failure) if failure.is_damage() => return self.record_whole_looks(looks).await,
+            recorded => recorded?,
+        };
+        if let Some((slots, deliveries)) = sent {
+            slots.hand(deliveries);
+        }
+        Ok(recorded)
+    }
+
+    fn new_jobs(&self) -> &NewJobs {
+        &self.0.new_jobs
+    }
+
+    async fn next_look_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let due = sqlx::query_scalar(NEXT_DUE).fetch_one(self.readers()?);
+        self.due_if_whole(due.await)
+    }
+
+    async fn connection_failures(
+        &self,
+        connection_id: &str,
+        job_id: &JobId,
+        now: Timestamp,
+    ) -> Result<u32, StoreError> {
+        let count: i64 = sqlx::query_scalar(FAILURES)
+            .bind(connection_id)
+            .bind(job_id.as_str())
+            .bind(earlier(now, FAILURES_COUNT_FOR))
+            .fetch_one(self.readers()?)
+            .await?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+}
+
+fn claim_due(
+    connection: &Connection,
+    claim: Claim,
+    turn: u32,
+    health: &FileHealth,
+) -> Result<Vec<DueJob>, StoreError> {
+    let due = due(connection, claim, turn)?;
+    take(connection, &due, claim, health)
+}
+
+/// Claims these jobs with their open watches.
+pub(super) fn take(
+    connection: &Connection,
+    due: &[i64],
+    claim: Claim,
+    health: &FileHealth,
+) -> Result<Vec<DueJob>, StoreError> {
+    if due.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lease = LeaseId::new(claim.now);
+    let rows = fetch_all(
+        connection,
+        LEASE,
+        params![
+            json_list(due),
+            lease.to_string(),
+            later(claim.now, claim.lease)
+        ],
+    )?;
+    let mut watches = open_watches(connection, due)?;
+    let mut jobs: HashMap<i64, DueJob> = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        match common::due_job(row, lease, &mut watches) {
+            Ok(job) if job.watches.is_empty() => {}
+            Ok(job) => {
+                drop(jobs.insert(ColumnReader::of("jobs", "job_id", row).get("job_no")?, job));
+            }
+            Err(failure) => {
+                health.note(&failure);
+                error!(error = %ErrorChain(&failure), "a job cannot be read and is put off");
+            }
+        }
+    }
+    let left: Vec<_> = due.iter().filter(|no| !jobs.contains_key(no)).collect();
+    if !left.is_empty() {
+        put_off(connection, &json_list(left), claim.now)?;
+    }
+    Ok(due.iter().filter_map(|no| jobs.remove(no)).collect())
+}
+
+/// Returns the numbers of the due jobs to claim: more urgent kinds first, and the longest due first within a kind.
+fn due(connection: &Connection, claim: Claim, turn: u32) -> Result<Vec<i64>, StoreError> {
+    let mut kinds: [Vec<i64>; KINDS] = Default::default();
+    for (urgency, due) in (0_i64..).zip(&mut kinds) {
+        *due = scalars(
+            connection,
+            DUE,
+            params![urgency, claim.now.as_millisecond(), int(claim.limit)],
+        )?;
+    }
+    Ok(shares(kinds, claim, turn))
+}
+
+/// Chooses which due jobs of each kind are claimed.
+pub(super) fn shares(kinds: [Vec<i64>; KINDS], claim: Claim, turn: u32) -> Vec<i64> {
+    let parts = divide(kinds.each_ref().map(Vec::len), claim.limit, turn);
+    let taken = kinds.into_iter().zip(parts);
+    let taken = taken.flat_map(|(due, part)| due.into_iter().take(part));
+    taken.collect()
+}
+
+fn open_watches(
+    connection: &Connection,
+    jobs: &[i64],
+) -> Result<HashMap<JobId, Vec<Watch>>, StoreError> {
+    let rows = fetch_all(connection, OPEN_WATCHES, params![json_list(jobs)])?;
+    Ok(common::watches_by_job(&rows))
+}
+
+/// Frees jobs that cannot be looked at. A job without an open watch rests for good, an unreadable one for a while.
+fn put_off(connection: &Connection, jobs: &str, now: Timestamp) -> Result<(), StoreError> {
+    execute(
+        connection,
+        PUT_OFF,
+        params![jobs, later(now, REST_OF_UNREADABLE)],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! Deliveries to send: claims the due ones, a few for each host.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use relay_domain::{ErrorChain, LeaseId};
+use rusqlite::{Connection, params};
+use tracing::error;
+
+use crate::{
+    AbandonedDelivery, AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore,
+    Sealer, StoreError, WaitLimit,
+    common::{self, ColumnReader, DeliveryCandidate, REST_OF_UNREADABLE, int, later},
+    sqlite::{
+        SqliteStore, attempts,
+        file_health::FileHealth,
+        hosts,
+        row::json_list,
+        statement::{OwnedRow, execute, fetch_all, fetch_each},
+    },
+};
+
+/// The number of candidates for each delivery that may be claimed. More are needed because a watch, or a host that is
+/// probed, gets only one delivery at a time.
+pub(super) const CANDIDATES: usize = 2;
+
+/// The number of hosts whose candidates are sorted at once.
+const HOSTS_AT_ONCE: usize = 256;
+
+/// Finds hosts with pending deliveries. It steps in the index from one host to the next, so the length of a host's
+/// queue does not matter. `?1` is the list of hosts to leave out.
+macro_rules! hosts {
+    () => {
+        "WITH RECURSIVE every(host) AS ( \
+             SELECT min(host) FROM deliveries WHERE ready_at IS NOT NULL \
+             UNION ALL \
+             SELECT (SELECT min(d.host) FROM deliveries d \
+                 WHERE d.ready_at IS NOT NULL AND d.host > every.host) \
+             FROM every WHERE host IS NOT NULL), \
+         hosts(host) AS ( \
+             SELECT host FROM every WHERE host NOT IN (SELECT value FROM json_each(?1))) "
+    };
+}
+
+/// Finds the hosts that may have something due. Reads whether each is paused, and whether it is only probed.
+///
+/// `+?2` keeps SQLite from preparing the statement again for each value: the column is in a partial index's
+/// condition.
+pub(super) const HOSTS: &str = concat!(
+    hosts!(),
+    "SELECT hosts.host, ifnull(f.paused_until > +?2, 0) AS paused, ifnull(f.pauses > 0, 0) AS probed \
+     FROM hosts LEFT JOIN failing_hosts f ON f.host = hosts.host WHERE hosts.host IS NOT NULL"
+);
+
+/// Finds the longest due deliveries of a host. Leaves out watches that have another delivery in flight.
+macro_rules! oldest {
+    ($kind:literal) => {
+        concat!(
+            "SELECT c.delivery_id, c.watch_id, c.host, c.ready_at, c.deadline IS NOT NULL AS expires, \
+             ?4 AS probed FROM deliveries c WHERE c.host = ?1 AND c.ready_at <= ?2",
+            $kind,
+            " AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = c.watch_id \
+                AND o.lease_until > ?2) ORDER BY c.ready_at LIMIT ?3"
+        )
+    };
+}
+
+pub(super) const OLDEST: &str = oldest!("");
+
+/// Finds the due deliveries of a paused host: only those with a deadline are tried.
+pub(super) const EXPIRING: &str = oldest!(" AND c.deadline IS NOT NULL");
+
+pub(super) const LEASE: &str = "UPDATE deliveries SET lease_id = ?2, lease_until = ?3 \
+    WHERE delivery_id IN (SELECT value FROM json_each(?1))";
+
+pub(super) const CLAIMED: &str = "SELECT d.delivery_id, d.event_id, d.deadline, d.attempts, \
+    d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, w.traceparent, \
+    c.name, c.secret, c.previous_secret, c.previous_until \
+    FROM json_each(?1) i CROSS JOIN deliveries d ON d.delivery_id = i.value \
+    CROSS JOIN events e ON e.event_id = d.event_id \
+    CROSS JOIN watches w ON w.watch_id = d.watch_id \
+    CROSS JOIN clients c ON c.client_id = w.client_id \
+    ORDER BY i.key";
+
+const PUT_OFF: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, \
+    next_attempt_at = ?2 WHERE delivery_id IN (SELECT value FROM json_each(?1))";
+
+/// Finds the earliest time when a delivery can be claimed. That is the least of the following times.
+///
+/// * For each host: when its first delivery is due that waits for no other of its watch, but after the host's pause.
+/// * For each paused host: when its first such delivery with a deadline is due, whatever the pause.
+/// * When the lease of a delivery expires whose watch has a pending delivery.
+pub(super) const NEXT_DUE: &str = concat!(
+    hosts!(),
+    "SELECT min(due) FROM ( \
+     SELECT max((SELECT d.ready_at FROM deliveries d WHERE d.host = hosts.host \
+         AND d.ready_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deliveries o \
+             WHERE o.watch_id = d.watch_id AND o.lease_until IS NOT NULL) \
+         ORDER BY d.ready_at LIMIT 1), \
+         ifnull((SELECT p.paused_until FROM failing_hosts p WHERE p.host = hosts.host), 0)) AS due \
+     FROM hosts \
+     UNION ALL \
+     SELECT (SELECT d.ready_at FROM deliveries d WHERE d.host = p.host \
+         AND d.ready_at IS NOT NULL AND d.deadline IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM deliveries o \
+             WHERE o.watch_id = d.watch_id AND o.lease_until IS NOT NULL) \
+         ORDER BY d.ready_at LIMIT 1) FROM failing_hosts p WHERE p.paused_until > 0 \
+         AND p.host NOT IN (SELECT value FROM json_each(?1)) \
+     UNION ALL \
+     SELECT min(l.lease_until) FROM deliveries l WHERE l.lease_until IS NOT NULL \
+         AND l.host NOT IN (SELECT value FROM json_each(?1)) \
+         AND EXISTS (SELECT 1 FROM deliveries p WHERE p.watch_id = l.watch_id \
+             AND p.state = 'pending'))"
+);
+
+#[async_trait]
+impl OutboxStore for SqliteStore {
+    async fn claim_due_deliveries(
+        &self,
+        claim: Claim,
+        hosts: &HostLimits,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let (limits, reading) = (hosts.clone(), self.reading());
+        let claimed = self.write(move |connection| claim_due(connection, claim, limits, &reading));
+        match claimed.await {
+            Err(failure) if failure.is_damage() => {
+                self.claim_whole_deliveries(claim, hosts.clone()).await
+            }
+            claimed => claimed,
+        }
+    }
+
+    fn new_deliveries(&self) -> &NewDeliveries {
+        &self.0.new_deliveries
+    }
+
+    async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {
+        let results: Arc<[AttemptResult]> = results.into();
+        let all = Arc::clone(&results);
+        let recorded = self.write(move |connection| {
+            for wave in common::waves(&all) {
+                attempts::record(connection, &wave)?;
+            }
+            Ok(())
+        });
+        match recorded.await {
+            Err(failure) if failure.is_damage() => self.record_whole_attempts(results).await,
+            recorded => recorded,
+        }
+    }
+
+    async fn give_up_waiting(
+        &self,
+        waiting: WaitLimit,
+    ) -> Result<Vec<AbandonedDelivery>, StoreError> {
+        let found = move |connection: &Connection| hosts::waiting(connection, waiting);
+        // the worker asks again and again: a read alone leaves the writer free while nothing is found
+        let ids = self.0.reader.read(found).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(move |connection| hosts::give_up(connection, ids, waiting.now))
+            .await
+    }
+
+    async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
+        let due = sqlx::query_scalar(NEXT_DUE)
+            .bind(full_hosts(hosts))
+            .fetch_one(self.readers()?)
+            .await;
+        self.due_if_whole(due)
+    }
+}
+
+/// The parts that reading rows needs.
+#[derive(Debug, Clone)]
+pub(super) struct RowContext {
+    sealer: Sealer,
+    health: FileHealth,
+}
+
+impl SqliteStore {
+    pub(super) fn reading(&self) -> RowContext {
+        RowContext {
+            sealer: self.0.sealer.clone(),
+            health: self.0.health.clone(),
+        }
+    }
+}
+
+fn claim_due(
+    connection: &Connection,
+    claim: Claim,
+    hosts: HostLimits,
+    reading: &RowContext,
+) -> Result<Vec<DueDelivery>, StoreError> {
+    let ids = due(connection, claim, hosts)?;
+    take(connection, &ids, claim, reading)
+}
+
+/// Claims these deliveries. Puts off those that cannot be read.
+pub(super) fn take(
+    connection: &Connection,
+    ids: &[String],
+    claim: Claim,
+    reading: &RowContext,
+) -> Result<Vec<DueDelivery>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (ids, lease) = (json_list(ids), LeaseId::new(claim.now));
+    execute(
+        connection,
+        LEASE,
+        params![&ids, lease.to_string(), later(claim.now, claim.lease)],
+    )?;
+    let rows = fetch_all(connection, CLAIMED, params![&ids])?;
+    let mut claimed = Vec::with_capacity(rows.len());
+    let mut unreadable = Vec::new();
+    for row in &rows {
+        match common::due_delivery(row, lease, &reading.sealer) {
+            Ok(delivery) => claimed.push(delivery),
+            Err(failure) => {
+                reading.health.note(&failure);
+                error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
+                unreadable.push(
+                    ColumnReader::of("deliveries", "delivery_id", row)
+                        .get::<String>("delivery_id")?,
+                );
+            }
+        }
+    }
+    if !unreadable.is_empty() {
+        execute(
+            connection,
+            PUT_OFF,
+            params![json_list(unreadable), later(claim.now, REST_OF_UNREADABLE)],
+        )?;
+    }
+    Ok(claimed)
+}
+
+/// Returns the ids of the due deliveries to claim, the longest due first.
+fn due(
+    connection: &Connection,
+    claim: Claim,
+    limits: HostLimits,
+) -> Result<Vec<String>, StoreError> {
+    let now = claim.now.as_millisecond();
+    let hosts = fetch_all(connection, HOSTS, params![full_hosts(&limits), now])?;
+    let mut candidates = Vec::new();
+    for some in hosts.chunks(HOSTS_AT_ONCE) {
+        for row in &oldest(connection, some, (claim, &limits))? {
+            candidates.push(DeliveryCandidate::read(row)?);
+        }
+        candidates.sort_by_key(DeliveryCandidate::ready_at);
+        candidates.truncate(CANDIDATES * claim.limit);
+    }
+    let (ids, probed) = common::choose(candidates, claim.limit, limits);
+    hosts::probe(connection, &probed, (claim.now, claim.lease))?;
+    Ok(ids)
+}
+
+/// Finds the due deliveries of each of these hosts, up to the host's free capacity.
+pub(super) fn oldest(
+    connection: &Connection,
+    hosts: &[OwnedRow],
+    (claim, limits): (Claim, &HostLimits),
+) -> Result<Vec<OwnedRow>, StoreError> {
+    let (mut open, mut paused) = (Vec::new(), Vec::new());
+    for host in hosts {
+        let cells = ColumnReader::of("deliveries", "host", host);
+        let name: &str = cells.get("host")?;
+        let room = int(limits.room_at(name).min(claim.limit));
+        let asked = (
+            name,
+            claim.now.as_millisecond(),
+            room,
+            cells.get::<bool>("probed")?,
+        );
+        if cells.get("paused")? {
+            paused.push(asked);
+        } else {
+            open.push(asked);
+        }
+    }
+    let mut rows = fetch_each(connection, OLDEST, open)?;
+    rows.extend(fetch_each(connection, EXPIRING, paused)?);
+    Ok(rows)
+}
+
+pub(super) fn full_hosts(hosts: &HostLimits) -> String {
+    json_list(common::full_hosts(hosts))
+}

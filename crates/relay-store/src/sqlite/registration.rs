@@ -1,0 +1,228 @@
+//! Registers watches: one unit of work for a batch of any size.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use relay_domain::{LeaseId, WatchId};
+use rusqlite::Connection;
+use sqlx::SqlitePool;
+
+use crate::{
+    DueJob, NewJobs, NewWatch, Registration, StoreError,
+    common::{
+        ColumnReader, DueRow, RegisterBatch, RegistrationResults, answer, claimed_jobs, clients_of,
+        decide, due_rows, existing, found, known, later, not_there, open_rows, standings,
+        watch_rows,
+    },
+    dispatch::Dispatched,
+    sqlite::{
+        counts::WatchCounts,
+        details,
+        file_health::FileHealth,
+        statement::{OwnedRow, execute_each, fetch_each},
+        writer::Writer,
+    },
+};
+
+pub(super) const CLIENTS: &str = "SELECT c.client_id, c.revoked_at IS NOT NULL AS revoked, \
+    (SELECT ifnull(sum(n), 0) FROM watch_counts n WHERE n.client_id = c.client_id \
+     AND n.state IN ('watching', 'awaiting-user', 'delayed')) AS open \
+    FROM clients c WHERE c.client_id = ?1";
+
+pub(super) const OPEN_WATCH: &str = "SELECT ?1 AS place, w.watch_id \
+    FROM jobs j CROSS JOIN watches w ON w.job_no = j.job_no \
+    AND w.client_id = ?3 AND w.callback_url = ?4 AND w.settled_at IS NULL WHERE j.job_id = ?2";
+
+pub(super) const KNOWN: &str = "SELECT job_id, job_no, iif(next_look_at IS NULL, memory, NULL) AS memory \
+    FROM jobs WHERE job_id = ?1";
+
+pub(super) const ADD_JOB: &str = "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory, \
+    lease_id, lease_until) VALUES (?1, ?2, 0, ?4 IS NULL, ?3, ?4, iif(?4 IS NULL, NULL, ?5)) \
+    ON CONFLICT (job_id) DO UPDATE SET \
+    memory = iif(next_look_at IS NULL, excluded.memory, memory), \
+    next_look_at = min(ifnull(next_look_at, excluded.next_look_at), excluded.next_look_at), \
+    urgency = 0, joined = 1";
+
+pub(super) const ADD_WATCH: &str = "INSERT INTO watches (watch_id, client_id, job_no, job_id, \
+    callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
+    created_at, updated_at, traceparent) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14, ?15) \
+    ON CONFLICT DO NOTHING";
+
+/// Registers watches on the writer thread, and dispatches new jobs to the tracker.
+pub(super) struct SqliteRegistration {
+    pub(super) writer: Writer,
+    pub(super) readers: SqlitePool,
+    pub(super) health: FileHealth,
+    pub(super) new_jobs: NewJobs,
+}
+
+/// The result of each registration, or the id of the watch that exists already.
+type Written = Vec<Result<Registration, WatchId>>;
+
+#[async_trait]
+impl RegisterBatch for SqliteRegistration {
+    /// The writer begins one batch while the callers of another get their results.
+    const AT_ONCE: usize = 2;
+
+    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError> {
+        self.health.is_whole()?;
+        let (all, dispatch) = (Arc::clone(&new), self.new_jobs.clone());
+        let written = self
+            .writer
+            .write(move |connection| register(connection, &all, &dispatch));
+        let (written, sent) = written.await?;
+        if let Some((permits, jobs)) = sent {
+            permits.hand(jobs);
+        }
+        let mut registered = Vec::with_capacity(written.len());
+        for (new, written) in new.iter().zip(written) {
+            registered.push(match written {
+                Ok(answer) => Ok(answer),
+                Err(known) => self.known(new, known).await,
+            });
+        }
+        Ok(registered)
+    }
+}
+
+impl SqliteRegistration {
+    /// Returns the result of a registration whose watch exists already.
+    async fn known(&self, new: &NewWatch, id: WatchId) -> Result<Registration, StoreError> {
+        self.health.is_in_place()?;
+        let mut view = self.readers.begin().await?;
+        found(
+            new,
+            details::find(&mut view, Some(new.client_id), id).await?,
+        )
+    }
+}
+
+fn register(
+    connection: &Connection,
+    new: &[NewWatch],
+    dispatch: &NewJobs,
+) -> Result<(Written, Dispatched<DueJob>), StoreError> {
+    let clients = clients_of(new).into_iter().map(|client| (client,));
+    let clients = fetch_each(connection, CLIENTS, clients)?;
+    let open = open_watches(connection, new)?;
+    let (decisions, fresh) = decide(new, &open, standings(&clients)?);
+    let (added, sent) = add(connection, &fresh, dispatch)?;
+    let mut written = Vec::with_capacity(new.len());
+    for (new, decision) in new.iter().zip(decisions) {
+        written.push(match answer(new, decision, &added) {
+            Ok(answer) => Ok(answer),
+            Err(Some(known)) => Err(known),
+            // an earlier registration of this batch created the watch
+            Err(None) => Err(only_open_watch(connection, new)?),
+        });
+    }
+    Ok((written, sent))
+}
+
+fn only_open_watch(connection: &Connection, new: &NewWatch) -> Result<WatchId, StoreError> {
+    let open = open_watches(connection, std::slice::from_ref(new))?;
+    let open = open.into_iter().next().flatten();
+    open.ok_or_else(|| not_there(new))
+}
+
+/// Finds the open watch of each registration that has one.
+fn open_watches(
+    connection: &Connection,
+    new: &[NewWatch],
+) -> Result<Vec<Option<WatchId>>, StoreError> {
+    let open = open_rows(new).into_iter().zip(0_i64..);
+    let open = open.map(|(open, place)| (place, open.job_id, open.client_id, open.callback_url));
+    let rows = fetch_each(connection, OPEN_WATCH, open)?;
+    existing(&rows, new.len(), 0)
+}
+
+/// Makes jobs due and adds their watches. Returns the ids of the new watches, and the jobs that were claimed at once.
+fn add(
+    connection: &Connection,
+    new: &[&NewWatch],
+    dispatch: &NewJobs,
+) -> Result<(HashSet<String>, Dispatched<DueJob>), StoreError> {
+    if new.is_empty() {
+        return Ok((HashSet::new(), None));
+    }
+    let jobs = new.iter().map(|new| (new.request.job_id.as_str(),));
+    let known_jobs = fetch_each(connection, KNOWN, jobs)?;
+    let permits = dispatch.permits();
+    let mut room = permits.map(|permits| (LeaseId::new(permits.claim().now), permits));
+    let jobs = due_rows(new, known(&known_jobs)?, room.as_mut())?;
+    let until = room.as_ref().map(|(_, permits)| permits.claim());
+    let until = until.map(|claim| later(claim.now, claim.lease));
+    let added = add_watches(
+        connection,
+        new,
+        &add_jobs(connection, &jobs, &known_jobs, until)?,
+    )?;
+    let claimed = jobs.iter().filter(|job| job.lease_id.is_some());
+    let claimed = claimed.map(|job| job.job_id).collect();
+    let sent = room.map(|(lease, permits)| (permits, claimed_jobs(new, &added, claimed, lease)));
+    Ok((added, sent))
+}
+
+/// Makes jobs due, of which some exist already. Returns the numbers of all.
+fn add_jobs<'n>(
+    connection: &Connection,
+    jobs: &[DueRow<'n>],
+    known: &[OwnedRow],
+    until: Option<i64>,
+) -> Result<HashMap<&'n str, i64>, StoreError> {
+    let known = known.iter().map(|row| {
+        let cells = ColumnReader::of("jobs", "job_id", row);
+        Ok((cells.get("job_id")?, cells.get("job_no")?))
+    });
+    let known: HashMap<&str, i64> = known.collect::<Result<_, StoreError>>()?;
+    let mut statement = connection.prepare_cached(ADD_JOB)?;
+    let mut numbers = HashMap::with_capacity(jobs.len());
+    for job in jobs {
+        statement.execute((job.job_id, job.at, &job.memory, &job.lease_id, until))?;
+        let number = known.get(job.job_id).copied();
+        let number = number.unwrap_or_else(|| connection.last_insert_rowid());
+        numbers.insert(job.job_id, number);
+    }
+    Ok(numbers)
+}
+
+/// Adds watches of these jobs. Returns the ids of the new ones.
+fn add_watches(
+    connection: &Connection,
+    new: &[&NewWatch],
+    jobs: &HashMap<&str, i64>,
+) -> Result<HashSet<String>, StoreError> {
+    let rows = watch_rows(new)?;
+    let values = rows.iter().map(|row| {
+        (
+            &row.watch_id,
+            row.client_id,
+            jobs.get(row.job_id),
+            row.job_id,
+            row.callback_url,
+            row.callback_host,
+            row.operation,
+            row.events,
+            row.until_step,
+            row.locale,
+            &row.metadata,
+            row.state,
+            &row.progress,
+            row.created_at,
+            &row.traceparent,
+        )
+    });
+    let added = execute_each(connection, ADD_WATCH, values)?;
+    let added = rows.into_iter().zip(added).filter(|(_, added)| *added);
+    let (mut counts, mut ids) = (WatchCounts::default(), HashSet::new());
+    for (row, _) in added {
+        counts.comes(row.client_id, row.state);
+        ids.insert(row.watch_id);
+    }
+    counts.write(connection)?;
+    Ok(ids)
+}

@@ -1,0 +1,29 @@
+//! Reads SQLite's rows, and builds lists for its statements.
+
+use sqlx::{Row, sqlite::SqliteRow};
+
+use crate::common::{AnyRow, WrongType};
+
+impl AnyRow for SqliteRow {
+    fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
+    }
+
+    fn whole(&self, column: &str) -> Result<Option<i64>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
+    }
+
+    fn flag(&self, column: &str) -> Result<Option<bool>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType> {
+        self.try_get(column).map_err(|_| WrongType)
+    }
+}
+
+/// Returns ids as a JSON array, the form in which statements take lists.
+pub(super) fn json_list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let texts = items.into_iter().map(|item| item.to_string().into());
+    serde_json::Value::Array(texts.collect()).to_string()
+}

@@ -1,0 +1,157 @@
+//! Upkeep: health, leases of a former relay, retention, counts.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+use tracing::info;
+
+use crate::{
+    Census, ClockStep, StoreError, UpkeepStore,
+    common::{self, ColumnReader, FAILURES_COUNT_FOR, earlier, int, time},
+    sqlite::{
+        SqliteStore, clock_step, examine,
+        row::json_list,
+        statement::{execute, fetch_all, scalar},
+        whole_deliveries::pass_over_damage,
+    },
+};
+
+/// A watch with a pending delivery stays until that delivery has ended.
+pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id IN (SELECT w.watch_id \
+    FROM watches w WHERE w.settled_at < ?1 AND NOT EXISTS (SELECT 1 FROM deliveries d \
+        WHERE d.watch_id = w.watch_id AND d.state = 'pending') \
+    ORDER BY w.settled_at LIMIT ?2) RETURNING job_no";
+
+pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_no IN \
+    (SELECT value FROM json_each(?1)) \
+    AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no)";
+
+const COUNTS: &str = "SELECT \
+    (SELECT count(*) FROM jobs WHERE urgency = 0 AND ready_at <= ?1) \
+    + (SELECT count(*) FROM jobs WHERE urgency = 1 AND ready_at <= ?1) \
+    + (SELECT count(*) FROM jobs WHERE urgency = 2 AND ready_at <= ?1) \
+    + (SELECT count(*) FROM jobs WHERE urgency = 3 AND ready_at <= ?1) AS due_jobs, \
+    (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL AND ready_at <= ?1) \
+    AS due_deliveries, \
+    (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL) AS pending_deliveries, \
+    (SELECT count(*) FROM clients c CROSS JOIN deliveries d ON d.client_id = c.client_id \
+     AND d.state = 'dead') AS dead_deliveries, \
+    (SELECT count(*) FROM failing_hosts WHERE paused_until > ?1 AND paused_until > 0) \
+    AS paused_hosts";
+
+const FREE_LEASES: [&str; 4] = [
+    "UPDATE jobs SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+    "UPDATE outages SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+    "UPDATE failing_hosts SET probing = 0, paused_until = 0 WHERE probing",
+    "UPDATE deliveries SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+];
+
+const PING: &str = "INSERT INTO heartbeat (one, beats) VALUES (1, 1) \
+    ON CONFLICT (one) DO UPDATE SET beats = beats + 1";
+
+const SEEN: &str = "SELECT seen_at FROM heartbeat";
+
+const SEE: &str = "INSERT INTO heartbeat (one, beats, seen_at) VALUES (1, 0, ?1) \
+    ON CONFLICT (one) DO UPDATE SET seen_at = excluded.seen_at";
+
+#[async_trait]
+impl UpkeepStore for SqliteStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.0.health.check_place()?;
+        sqlx::query("SELECT 1 FROM clients LIMIT 1")
+            .fetch_optional(self.readers()?)
+            .await?;
+        self.write(|connection| Ok(execute(connection, PING, [])?))
+            .await?;
+        self.0.health.is_whole()
+    }
+
+    async fn examine(&self, patience: Duration) -> Result<(), StoreError> {
+        let ended = examine::begin(self)?;
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            info!("the database is large: it is examined for damage beside the work");
+        }
+        Ok(())
+    }
+
+    async fn note_time(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.write(move |connection| {
+            let before = scalar::<Option<i64>>(connection, SEEN, [])?;
+            execute(connection, SEE, params![now.as_millisecond()])?;
+            Ok(time(before.flatten()))
+        })
+        .await
+    }
+
+    async fn move_times(&self, step: ClockStep) -> Result<u64, StoreError> {
+        let mut moved = 0;
+        for unit in clock_step::units(step) {
+            moved += pass_over_damage(self.write(unit).await)?;
+        }
+        Ok(moved)
+    }
+
+    async fn free_leases(&self) -> Result<u64, StoreError> {
+        let mut freed = 0;
+        // a lease that damage keeps in place expires by itself
+        for statement in FREE_LEASES {
+            let unit = self.write(move |connection| Ok(execute(connection, statement, [])?));
+            freed += pass_over_damage(unit.await)?;
+        }
+        Ok(freed)
+    }
+
+    async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let purged = self.write(move |connection| purge(connection, before, limit));
+        // if damage stops the purge, old watches stay
+        pass_over_damage(purged.await)
+    }
+
+    async fn census(&self, now: Timestamp) -> Result<Census, StoreError> {
+        let mut view = self.read().await?;
+        let rows = sqlx::query(
+            "SELECT state, sum(n) AS n FROM watch_counts GROUP BY state ORDER BY state",
+        )
+        .fetch_all(&mut *view)
+        .await?;
+        let counts = sqlx::query(COUNTS)
+            .bind(now.as_millisecond())
+            .fetch_one(&mut *view)
+            .await?;
+        common::census(&rows, &counts)
+    }
+
+    /// Also moves the write-ahead log into the database file.
+    async fn close(&self) {
+        self.0.readers.close().await;
+        self.0.reader.close().await;
+        self.0.writer.close().await;
+    }
+}
+
+fn purge(connection: &Connection, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    let rows = fetch_all(
+        connection,
+        PURGE,
+        params![before.as_millisecond(), int(limit)],
+    )?;
+    let jobs: Vec<i64> = rows
+        .iter()
+        .map(|row| ColumnReader::of("watches", "job_no", row).get("job_no"))
+        .collect::<Result<_, StoreError>>()?;
+    let purged = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
+    execute(connection, PURGE_JOBS, params![json_list(jobs)])?;
+    execute(
+        connection,
+        "DELETE FROM failing_hosts WHERE failed_at < ?1",
+        params![before.as_millisecond()],
+    )?;
+    execute(
+        connection,
+        "DELETE FROM connection_failures WHERE failed_at < ?1",
+        params![earlier(before, FAILURES_COUNT_FOR)],
+    )?;
+    Ok(purged)
+}

@@ -1,0 +1,159 @@
+//! Deliveries of a damaged file: claims and records the readable ones, and skips the others.
+
+use std::{collections::HashSet, sync::Arc};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use crate::{
+    AttemptResult, Claim, DueDelivery, HostLimits, StoreError,
+    common::{self, DeliveryCandidate, REST_OF_UNREADABLE, int, later},
+    sqlite::{
+        SqliteStore, attempts, hosts,
+        outbox::{CANDIDATES, HOSTS, full_hosts, oldest, take},
+        salvage::readable,
+        statement::{OwnedRow, execute, fetch_all},
+    },
+};
+
+/// Reads the hosts of deliveries from either end of the table, for when the index of hosts is damaged.
+const HOSTS_IN_TABLE: &str = "SELECT host FROM deliveries NOT INDEXED \
+    WHERE next_attempt_at IS NOT NULL ORDER BY rowid LIMIT ?1";
+const LATEST_HOSTS_IN_TABLE: &str = "SELECT host FROM deliveries NOT INDEXED \
+    WHERE next_attempt_at IS NOT NULL ORDER BY rowid DESC LIMIT ?1";
+
+/// The maximum number of deliveries that are read for their hosts, from each end.
+const HOSTS_READ: usize = 10_000;
+
+/// Reads whether one host is paused or probed.
+const HOST: &str = "SELECT ?1 AS host, ifnull((SELECT paused_until > ?2 FROM failing_hosts f \
+    WHERE f.host = ?1), 0) AS paused, \
+    ifnull((SELECT pauses > 0 FROM failing_hosts f WHERE f.host = ?1), 0) AS probed";
+
+const LEAVE: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, \
+    next_attempt_at = iif(next_attempt_at IS NULL, NULL, ?2) WHERE delivery_id = ?1";
+
+impl SqliteStore {
+    /// Claims the due deliveries that can be read.
+    pub(super) async fn claim_whole_deliveries(
+        &self,
+        claim: Claim,
+        limits: HostLimits,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let (read, skipped) = (
+            limits.clone(),
+            self.0.health.left_alone().deliveries.clone(),
+        );
+        let candidates = self
+            .0
+            .reader
+            .read(move |c| candidates(c, claim, &read, &skipped));
+        let (ids, probed) = common::choose(candidates.await?, claim.limit, limits);
+        let probing = self.write(move |c| hosts::probe(c, &probed, (claim.now, claim.lease)));
+        pass_over_damage(probing.await)?;
+        let ids: Arc<[String]> = ids.into();
+        let reading = self.reading();
+        let claimed = self.each_whole(&ids, move |connection, part, _| {
+            take(connection, part, claim, &reading)
+        });
+        let claimed = claimed.await?;
+        for place in claimed.struck {
+            if let Some(id) = ids.get(place) {
+                self.leave_delivery(id.clone(), claim.now).await?;
+            }
+        }
+        Ok(claimed.done.into_iter().flatten().collect())
+    }
+
+    /// Records the attempts that meet no damage. The other deliveries are put off, since the relay cannot remember
+    /// whether they were accepted.
+    pub(super) async fn record_whole_attempts(
+        &self,
+        all: Arc<[AttemptResult]>,
+    ) -> Result<(), StoreError> {
+        let recorded = self.each_whole(&all, |connection, part, _| {
+            for wave in common::waves(part) {
+                attempts::record(connection, &wave)?;
+            }
+            Ok(())
+        });
+        for place in recorded.await?.struck {
+            let Some(result) = all.get(place) else {
+                continue;
+            };
+            if let Some(attempt) = &result.attempt {
+                let id = result.delivery_id.to_string();
+                self.leave_delivery(id, attempt.started_at).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts off a damaged delivery by its own row alone. If even that meets damage, skips it until the next start.
+    async fn leave_delivery(&self, id: String, now: Timestamp) -> Result<(), StoreError> {
+        let put_off = id.clone();
+        let left = self.write(move |connection| {
+            let until = later(now, REST_OF_UNREADABLE);
+            Ok(execute(connection, LEAVE, (put_off, until))?)
+        });
+        match left.await {
+            Err(failure) if failure.is_damage() => self.0.health.left_alone().leave_delivery(id),
+            left => drop(left?),
+        }
+        Ok(())
+    }
+}
+
+/// Returns the default value if optional work met damage.
+pub(super) fn pass_over_damage<T: Default>(done: Result<T, StoreError>) -> Result<T, StoreError> {
+    match done {
+        Err(failure) if failure.is_damage() => Ok(T::default()),
+        done => done,
+    }
+}
+
+/// Returns the due deliveries, as far as they can be read. Leaves out the skipped ones, which stay due and would
+/// otherwise use up the capacity of their host.
+fn candidates(
+    connection: &Connection,
+    claim: Claim,
+    limits: &HostLimits,
+    skipped: &HashSet<String>,
+) -> Result<Vec<DeliveryCandidate>, StoreError> {
+    let (mut wider, mut wider_limits) = (claim, limits.clone());
+    wider.limit = wider.limit.saturating_add(skipped.len());
+    wider_limits.per_host = wider_limits.per_host.saturating_add(skipped.len());
+    let mut candidates = Vec::new();
+    for host in hosts_of(connection, claim, limits)? {
+        let rows = oldest(connection, &[host], (wider, &wider_limits));
+        for row in &pass_over_damage(rows)? {
+            candidates.push(DeliveryCandidate::read(row)?);
+        }
+    }
+    candidates.retain(|candidate| !skipped.contains(candidate.id()));
+    candidates.sort_by_key(DeliveryCandidate::ready_at);
+    candidates.truncate(CANDIDATES * claim.limit);
+    Ok(candidates)
+}
+
+/// Finds the hosts with pending deliveries. If the index is damaged, reads them from the table.
+fn hosts_of(
+    connection: &Connection,
+    claim: Claim,
+    limits: &HostLimits,
+) -> Result<Vec<OwnedRow>, StoreError> {
+    let now = claim.now.as_millisecond();
+    let found = fetch_all(connection, HOSTS, params![full_hosts(limits), now]);
+    match found.map_err(StoreError::from) {
+        Err(failure) if failure.is_damage() => {}
+        found => return found,
+    }
+    let read = [HOSTS_IN_TABLE, LATEST_HOSTS_IN_TABLE];
+    let hosts: Vec<String> = readable(connection, read, [int(HOSTS_READ)])?;
+    let mut known = Vec::new();
+    for host in hosts.iter().filter(|host| limits.room_at(host) > 0) {
+        let row = fetch_all(connection, HOST, params![host, now]);
+        known.extend(pass_over_damage(row.map_err(StoreError::from))?);
+    }
+    Ok(known)
+}

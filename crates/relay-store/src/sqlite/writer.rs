@@ -1,0 +1,385 @@
+//! Group commit: one thread owns the one connection that writes. All units of work that wait while a commit runs
+//! share the next one. A caller gets its result only after its commit.
+//!
+//! A unit runs as a whole on that thread, without a change of thread for each statement.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use relay_domain::ErrorChain;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+use crate::{
+    StoreError,
+    common::{closed, shared},
+    sqlite::{
+        file_health::FileHealth,
+        open::open_to_write,
+        statement::{SqlResult, execute},
+        tell,
+    },
+};
+
+/// The maximum number of units that share one commit, and the maximum number that wait for it.
+const BATCH: usize = 512;
+
+/// The shortest and the longest pause after the database could not be opened.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// A handle of the writing thread. The thread ends when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Message>,
+    health: FileHealth,
+    commits: Arc<AtomicU64>,
+}
+
+enum Message {
+    Unit(Box<dyn UnitOfWork>),
+    Close(oneshot::Sender<()>),
+}
+
+impl Writer {
+    /// Starts the writing thread with a connection. If that breaks, the thread opens the file of `health` again.
+    /// Fails if the system cannot create another thread.
+    pub(super) fn start(connection: Connection, health: FileHealth) -> io::Result<Self> {
+        let (queue, units) = mpsc::channel(BATCH);
+        let commits = Arc::new(AtomicU64::new(0));
+        let task = Task {
+            connection: Some(connection),
+            health: health.clone(),
+            back_off: BACK_OFF.0,
+            commits: Arc::clone(&commits),
+        };
+        thread::Builder::new()
+            .name("store writer".to_owned())
+            .spawn(move || task.run(units))?;
+        Ok(Self {
+            queue,
+            health,
+            commits,
+        })
+    }
+
+    /// Returns the number of commits so far.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Does one unit of work, all of it or nothing, and returns when it is on the disk.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (caller, answer) = oneshot::channel();
+        let unit = Box::new(Queued {
+            work: Some(work),
+            result: None,
+            caller,
+        });
+        self.queue
+            .send(Message::Unit(unit))
+            .await
+            .map_err(|_| closed())?;
+        let answer = answer.await.unwrap_or_else(|_| Err(closed()));
+        answer.inspect_err(|failure| self.health.note(failure))
+    }
+
+    /// Finishes the queued units, moves the log into the database file and closes it.
+    pub(super) async fn close(&self) {
+        let (caller, done) = oneshot::channel();
+        if self.queue.send(Message::Close(caller)).await.is_ok() && done.await.is_err() {
+            warn!("the store's writer ended before it could close");
+        }
+    }
+}
+
+/// A unit of work whose result waits for the commit.
+trait UnitOfWork: Send {
+    /// Does the work. Returns whether it succeeded.
+    fn run(&mut self, connection: &Connection) -> bool;
+
+    /// Sends the caller the result, or the reason why the commit failed.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Queued<T, F> {
+    work: Option<F>,
+    result: Option<Result<T, StoreError>>,
+    caller: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> UnitOfWork for Queued<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        let Some(work) = self.work.take() else {
+            return false;
+        };
+        self.result.insert(work(connection)).is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let answer = match (committed, self.result) {
+            (_, Some(Err(own))) => Err(own),
+            (Err(failure), _) => Err(failure),
+            (Ok(()), result) => result.unwrap_or_else(|| Err(closed())),
+        };
+        tell(self.caller, answer);
+    }
+}
+
+struct Task {
+    connection: Option<Connection>,
+    health: FileHealth,
+    back_off: Duration,
+    commits: Arc<AtomicU64>,
+}
+
+impl Task {
+    fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+        let mut messages = Vec::with_capacity(BATCH);
+        while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
+            let mut units = Vec::with_capacity(messages.len());
+            let mut closing = None;
+            for message in messages.drain(..) {
+                match message {
+                    Message::Unit(unit) => units.push(unit),
+                    Message::Close(caller) => closing = Some(caller),
+                }
+            }
+            self.commit_all(units);
+            if let Some(caller) = closing {
+                queue.close();
+                self.close();
+                tell(caller, ());
+                return;
+            }
+        }
+        self.close();
+    }
+
+    /// Commits all units together. In a damaged file each gets its own transaction, because SQLite commits nothing of
+    /// a transaction that met damage.
+    fn commit_all(&mut self, units: Vec<Box<dyn UnitOfWork>>) {
+        if self.health.is_whole().is_ok() {
+            self.commit(units);
+        } else {
+            for unit in units {
+                self.commit(vec![unit]);
+            }
+        }
+    }
+
+    fn commit(&mut self, mut units: Vec<Box<dyn UnitOfWork>>) {
+        if units.is_empty() || self.refuse_if_lost(&mut units) {
+            return;
+        }
+        match self.transact(&mut units) {
+            Ok(()) => self.acknowledge(units),
+            Err(failure) => {
+                warn!(error = %ErrorChain(&failure), units = units.len(), "the store lost a transaction");
+                metrics::counter!("relay_store_failures_total").increment(1);
+                self.recover();
+                let failure = Arc::new(failure);
+                for unit in units {
+                    unit.answer(Err(shared(&failure)));
+                }
+            }
+        }
+    }
+
+    /// Refuses all units if the file is known to be another one than was opened. Checks the file itself before it is
+    /// opened again.
+    fn refuse_if_lost(&self, units: &mut Vec<Box<dyn UnitOfWork>>) -> bool {
+        let check = if self.connection.is_some() {
+            FileHealth::is_in_place
+        } else {
+            FileHealth::check_place
+        };
+        let is_lost = check(&self.health).is_err();
+        if is_lost {
+            for unit in units.drain(..) {
+                unit.answer(check(&self.health));
+            }
+        }
+        is_lost
+    }
+
+    /// Answers the units of a commit. A removed file still takes commits, but they are lost when the relay ends. So
+    /// such commits are not acknowledged.
+    fn acknowledge(&self, units: Vec<Box<dyn UnitOfWork>>) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("relay_store_commits_total").increment(1);
+        let is_in_place = self.health.check_place().is_ok();
+        for unit in units {
+            unit.answer(if is_in_place {
+                Ok(())
+            } else {
+                self.health.check_place()
+            });
+        }
+    }
+
+    /// Runs each unit so that a failing one can be undone alone. The first is undone by rolling back the transaction,
+    /// which contains nothing else yet. Each other unit has a savepoint.
+    fn transact(&mut self, units: &mut [Box<dyn UnitOfWork>]) -> SqlResult<()> {
+        let connection = self.connected()?;
+        execute(connection, "BEGIN IMMEDIATE", [])?;
+        let mut units = units.iter_mut();
+        if units.next().is_some_and(|first| !first.run(connection)) {
+            execute(connection, "ROLLBACK", [])?;
+            execute(connection, "BEGIN IMMEDIATE", [])?;
+        }
+        for unit in units {
+            execute(connection, "SAVEPOINT unit", [])?;
+            if !unit.run(connection) {
+                execute(connection, "ROLLBACK TO unit", [])?;
+            }
+            execute(connection, "RELEASE unit", [])?;
+        }
+        execute(connection, "COMMIT", [])?;
+        Ok(())
+    }
+
+    fn connected(&mut self) -> SqlResult<&Connection> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open_to_write(self.health.path()).inspect_err(|_| {
+                thread::sleep(self.back_off);
+                self.back_off = (self.back_off * 2).min(BACK_OFF.1);
+            })?,
+        };
+        self.back_off = BACK_OFF.0;
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Rolls back. Gives the connection up if it cannot.
+    fn recover(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        if execute(&connection, "ROLLBACK", []).is_ok() {
+            self.connection = Some(connection);
+        } else if let Err((_, failure)) = connection.close() {
+            warn!(error = %ErrorChain(&failure), "a broken connection to the store did not close");
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        // the last connection to close moves the write-ahead log into the database file
+        if let Err((_, failure)) = connection.close() {
+            warn!(error = %ErrorChain(&failure), "the store did not close cleanly; nothing is lost");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::statement::scalar;
+
+    fn writer() -> (Writer, tempfile::TempDir) {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("x.db");
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .pragma_update(None, "foreign_keys", "ON")
+            .unwrap();
+        let tables = "CREATE TABLE one (n INTEGER PRIMARY KEY); CREATE TABLE two (n INTEGER \
+            REFERENCES one DEFERRABLE INITIALLY DEFERRED)";
+        connection.execute_batch(tables).unwrap();
+        let health = FileHealth::of(&path).unwrap();
+        (Writer::start(connection, health).unwrap(), home)
+    }
+
+    async fn write(writer: &Writer, statement: &'static str) -> Result<(), StoreError> {
+        let unit = writer.write(move |connection| {
+            execute(connection, statement, [])?;
+            Ok(())
+        });
+        unit.await
+    }
+
+    fn twice(connection: &Connection) -> Result<(), StoreError> {
+        for _ in 0..2 {
+            execute(connection, "INSERT INTO one VALUES (1)", [])?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_fails_is_told_to_all_and_the_next_one_works() {
+        let (writer, _home) = writer();
+        let (one, two) = tokio::join!(
+            write(&writer, "INSERT INTO one VALUES (1)"),
+            // the commit refuses this, not the statement
+            write(&writer, "INSERT INTO two VALUES (7)"),
+        );
+        assert!(matches!(one, Err(StoreError::Refused(_))), "{one:?}");
+        assert!(matches!(two, Err(StoreError::Refused(_))), "{two:?}");
+        assert_eq!(writer.commits(), 0);
+        write(&writer, "INSERT INTO one VALUES (1)").await.unwrap();
+        assert_eq!(writer.commits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_fails_is_undone_alone() {
+        let (writer, _home) = writer();
+        let half = writer.write(twice);
+        let (half, whole) = tokio::join!(half, write(&writer, "INSERT INTO one VALUES (1)"));
+        assert!(matches!(half, Err(StoreError::Refused(_))), "{half:?}");
+        whole.unwrap();
+        assert_eq!(writer.commits(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_units_before_and_after_one_that_fails_did_is_kept() {
+        let (writer, _home) = writer();
+        let before = write(&writer, "INSERT INTO one VALUES (5)");
+        let after = write(&writer, "INSERT INTO one VALUES (6)");
+        let (before, half, after) = tokio::join!(before, writer.write(twice), after);
+        assert!(matches!(half, Err(StoreError::Refused(_))), "{half:?}");
+        before.and(after).unwrap();
+        assert_eq!(writer.commits(), 1);
+        let sum = "SELECT sum(n) FROM one";
+        let sum = writer.write(|connection| Ok(scalar::<i64>(connection, sum, [])?));
+        assert_eq!(sum.await.unwrap(), Some(11));
+    }
+
+    #[tokio::test]
+    async fn after_a_panic_every_caller_is_told_that_the_store_is_gone() {
+        let (writer, _home) = writer();
+        let broken = writer.write::<(), _>(|_| panic!("on purpose"));
+        let (broken, waiting) = tokio::join!(broken, write(&writer, "DELETE FROM one"));
+        let later = write(&writer, "DELETE FROM one").await;
+        for answer in [broken, waiting, later] {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))));
+        }
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_broken_transaction_gives_the_connection_up_and_opens_another() {
+        let (writer, _home) = writer();
+        // SQLite itself does the same when a disk fails
+        let rolled_back = write(&writer, "ROLLBACK").await;
+        assert!(rolled_back.is_err());
+        write(&writer, "INSERT INTO one VALUES (1)").await.unwrap();
+    }
+}

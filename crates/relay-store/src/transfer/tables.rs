@@ -1,0 +1,277 @@
+//! The tables that are moved: parents come before the tables that refer to them.
+//!
+//! Leases are left out, so that the new store's relays can claim at once. Data that each store derives by itself
+//! is left out too: generated columns, and counts of watches.
+
+use sqlx::{QueryBuilder, Sqlite};
+
+/// A table that both stores have.
+#[derive(Debug)]
+pub(super) struct MovedTable {
+    pub(super) name: &'static str,
+    /// The text column that names a row in errors.
+    pub(super) key: &'static str,
+    pub(super) columns: &'static [MovedColumn],
+    /// Whether PostgreSQL generates numbers for its rows. The transfer keeps the numbers as they are.
+    pub(super) is_numbered: bool,
+}
+
+/// A column that is moved.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MovedColumn {
+    pub(super) name: &'static str,
+    pub(super) kind: ColumnKind,
+    /// The SQL expression to read instead of the column itself.
+    instead: Option<&'static str>,
+}
+
+/// The type of a column's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ColumnKind {
+    Text,
+    Whole,
+    /// `BOOLEAN` in PostgreSQL, 0 or 1 in SQLite.
+    Flag,
+    Bytes,
+}
+
+impl MovedTable {
+    /// Returns the statement that reads all its rows from SQLite.
+    pub(super) fn select(&self) -> QueryBuilder<Sqlite> {
+        let mut statement = QueryBuilder::new("SELECT ");
+        let mut columns = statement.separated(", ");
+        for column in self.columns {
+            columns.push(column.instead.unwrap_or(column.name));
+            columns.push_unseparated(" AS ");
+            columns.push_unseparated(column.name);
+        }
+        statement.push(" FROM ").push(self.name);
+        statement
+    }
+}
+
+impl MovedColumn {
+    const fn of(name: &'static str, kind: ColumnKind) -> Self {
+        Self {
+            name,
+            kind,
+            instead: None,
+        }
+    }
+
+    const fn read_as(self, instead: &'static str) -> Self {
+        Self {
+            instead: Some(instead),
+            ..self
+        }
+    }
+}
+
+const fn text(name: &'static str) -> MovedColumn {
+    MovedColumn::of(name, ColumnKind::Text)
+}
+
+const fn whole(name: &'static str) -> MovedColumn {
+    MovedColumn::of(name, ColumnKind::Whole)
+}
+
+const fn flag(name: &'static str) -> MovedColumn {
+    MovedColumn::of(name, ColumnKind::Flag)
+}
+
+const fn bytes(name: &'static str) -> MovedColumn {
+    MovedColumn::of(name, ColumnKind::Bytes)
+}
+
+const fn table(
+    name: &'static str,
+    key: &'static str,
+    columns: &'static [MovedColumn],
+) -> MovedTable {
+    MovedTable {
+        name,
+        key,
+        columns,
+        is_numbered: false,
+    }
+}
+
+/// The tables, in the order in which they are copied.
+pub(super) static TABLES: [MovedTable; 12] = [
+    MovedTable {
+        is_numbered: true,
+        ..table("clients", "name", CLIENTS)
+    },
+    table("jobs", "job_id", JOBS),
+    table("hints", "hint_id", &[text("hint_id"), whole("taken_at")]),
+    table("paces", "institution_id", PACES),
+    table("connection_banks", "connection_id", CONNECTION_BANKS),
+    table("outages", "institution_id", OUTAGES),
+    table("watches", "watch_id", WATCHES),
+    table("events", "event_id", EVENTS),
+    table("deliveries", "delivery_id", DELIVERIES),
+    table("failing_hosts", "host", FAILING_HOSTS),
+    table("attempts", "delivery_id", ATTEMPTS),
+    table("connection_failures", "connection_id", CONNECTION_FAILURES),
+];
+
+const CLIENTS: &[MovedColumn] = &[
+    whole("client_id"),
+    text("name"),
+    bytes("key_hash"),
+    text("secret"),
+    text("previous_secret"),
+    whole("previous_until"),
+    whole("created_at"),
+    whole("revoked_at"),
+];
+
+const JOBS: &[MovedColumn] = &[
+    text("job_id"),
+    whole("next_look_at"),
+    whole("urgency"),
+    flag("joined"),
+    text("memory"),
+    text("waits_for"),
+    text("waits_for_method"),
+    text("user_id"),
+    text("connection_id"),
+    whole("hinted_at"),
+    whole("answering_until"),
+    whole("answering_challenge"),
+];
+
+const PACES: &[MovedColumn] = &[
+    text("institution_id"),
+    text("job_type"),
+    text("pace"),
+    text("averages"),
+    whole("averages_at"),
+    whole("used_at"),
+];
+
+const CONNECTION_BANKS: &[MovedColumn] =
+    &[whole("slot"), text("connection_id"), text("institution_id")];
+
+const OUTAGES: &[MovedColumn] = &[
+    text("institution_id"),
+    text("method"),
+    whole("next_look_at"),
+];
+
+const WATCHES: &[MovedColumn] = &[
+    text("watch_id"),
+    whole("client_id"),
+    text("job_id"),
+    text("callback_url"),
+    text("callback_host"),
+    text("operation"),
+    whole("events"),
+    text("until_step"),
+    text("locale"),
+    text("metadata"),
+    text("state"),
+    text("progress"),
+    whole("created_at"),
+    whole("updated_at"),
+    whole("settled_at"),
+    text("traceparent"),
+];
+
+const EVENTS: &[MovedColumn] = &[
+    text("event_id"),
+    text("watch_id"),
+    text("body"),
+    whole("created_at"),
+];
+
+const DELIVERIES: &[MovedColumn] = &[
+    text("delivery_id"),
+    text("event_id"),
+    text("watch_id"),
+    whole("client_id"),
+    text("host"),
+    text("state"),
+    whole("next_attempt_at"),
+    whole("deadline"),
+    whole("attempts"),
+    whole("round_attempts"),
+    whole("updated_at"),
+];
+
+/// A probe in flight is not moved, because nobody would end it. Its host may be probed again at once.
+const FAILING_HOSTS: &[MovedColumn] = &[
+    text("host"),
+    whole("failures"),
+    whole("pauses"),
+    whole("paused_until").read_as("iif(probing, 0, paused_until)"),
+    flag("probing").read_as("0"),
+    whole("failed_at"),
+];
+
+const ATTEMPTS: &[MovedColumn] = &[
+    text("delivery_id"),
+    whole("number"),
+    // not a current lease, but the one under which the attempt was made
+    text("lease_id"),
+    whole("started_at"),
+    whole("duration"),
+    whole("status"),
+    text("error"),
+    text("response"),
+    text("error_detail"),
+];
+
+const CONNECTION_FAILURES: &[MovedColumn] =
+    &[text("connection_id"), text("job_id"), whole("failed_at")];
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        path::Path,
+    };
+
+    use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+
+    use super::*;
+    use crate::sqlite::SqliteStore;
+
+    /// Whether a column is derived by the store, or used only while a relay runs.
+    fn is_left_out(table: &str, column: &str) -> bool {
+        let is_lease = matches!(column, "lease_id" | "lease_until") && table != "attempts";
+        let its_own = ["watch_counts", "heartbeat", "_sqlx_migrations"];
+        is_lease || column == "job_no" || its_own.contains(&table)
+    }
+
+    /// Returns the columns of each table that must be moved. `pragma_table_info` leaves out the generated ones.
+    async fn kept(path: &Path) -> BTreeMap<String, BTreeSet<String>> {
+        let options = SqliteConnectOptions::new().filename(path);
+        let mut connection = options.connect().await.unwrap();
+        let columns = "SELECT t.name AS t, c.name AS c FROM sqlite_schema t \
+            JOIN pragma_table_info(t.name) c \
+            WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'";
+        let columns = sqlx::query_as(columns).fetch_all(&mut connection).await;
+        let columns: Vec<(String, String)> = columns.unwrap();
+        let kept = columns.into_iter();
+        let kept = kept.filter(|(table, column)| !is_left_out(table, column));
+        let mut tables: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (table, column) in kept {
+            tables.entry(table).or_default().insert(column);
+        }
+        tables
+    }
+
+    #[tokio::test]
+    async fn every_column_of_every_table_is_moved_or_left_out_on_purpose() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("relay.db");
+        SqliteStore::open(&path).await.unwrap();
+        let moved = TABLES.iter().map(|table| {
+            let columns = table.columns.iter().map(|column| column.name.to_owned());
+            (table.name.to_owned(), columns.collect())
+        });
+        let moved: BTreeMap<_, _> = moved.collect();
+        assert_eq!(moved, kept(&path).await);
+    }
+}

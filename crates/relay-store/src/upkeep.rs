@@ -1,0 +1,67 @@
+//! Upkeep: keeps the store small, and reports its condition.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use relay_domain::WatchState;
+
+use crate::StoreError;
+
+/// Upkeep, for health checks, metrics and retention.
+#[async_trait]
+pub trait UpkeepStore: Send + Sync {
+    /// Checks that the store can be read and written. Makes a small write to the database that holds the watches.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Searches all stored data for damage, on stores that can be damaged without an error. Waits for the search for
+    /// at most `patience`. Damage that is found later still counts.
+    async fn examine(&self, patience: Duration) -> Result<(), StoreError>;
+
+    /// Stores the time of this machine's clock, on stores that use this clock. Returns the time stored before.
+    async fn note_time(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Moves due times and leases after the clock was set, on stores that use this machine's clock. Returns how many
+    /// it moved.
+    async fn move_times(&self, step: ClockStep) -> Result<u64, StoreError>;
+
+    /// Frees the leases of the relay that used this store before, on stores that only one relay can use. Returns how
+    /// many it freed.
+    async fn free_leases(&self) -> Result<u64, StoreError>;
+
+    /// Deletes up to `limit` watches that ended before `before`, with their events and rows that nothing refers to
+    /// any more. Returns the number of watches.
+    async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+
+    /// Returns the counts for the metrics.
+    async fn census(&self, now: Timestamp) -> Result<Census, StoreError>;
+
+    /// Finishes the queued work and closes the store. Later calls fail with [`StoreError::Unavailable`].
+    async fn close(&self);
+}
+
+/// A change of the machine's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockStep {
+    /// The time that the clock would show without the change.
+    pub from: Timestamp,
+    /// The time that the clock showed instead, at the same moment.
+    pub to: Timestamp,
+}
+
+/// Counts of the store's contents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// The number of watches in each state.
+    pub watches: Vec<(WatchState, u64)>,
+    /// The number of jobs that are due now.
+    pub due_jobs: u64,
+    /// The number of deliveries that are due now.
+    pub due_deliveries: u64,
+    /// The number of pending deliveries.
+    pub pending_deliveries: u64,
+    /// The number of dead deliveries that the store still holds.
+    pub dead_deliveries: u64,
+    /// The number of callback hosts that are paused now because they keep failing.
+    pub paused_hosts: u64,
+}
