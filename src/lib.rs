@@ -5,6 +5,7 @@
 //! [`relay_store`], [`basiq_sandbox`]. Each module here imports only from them and from modules earlier in this list:
 //!
 //! * [`config`], [`telemetry`]: settings; logs, traces and metrics.
+//! * [`follow`]: the watches that clients follow as they change.
 //! * [`tracker`]: looks at due jobs. [`delivery`]: sends due deliveries. They meet only in the store.
 //! * [`api`]: the HTTP API, built on [`web`]. [`console`]: the operator's pages.
 //! * [`app`]: connects the parts. [`cli`]: the command line.
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod delivery;
+pub mod follow;
 pub mod telemetry;
 pub mod tracker;
 pub mod web;

@@ -6,12 +6,13 @@ mod cursor;
 mod deliveries;
 mod docs;
 mod examples;
-mod follow;
 mod health;
 mod hints;
 mod metrics;
 mod openapi;
+mod redeliver;
 mod stream;
+mod stream_url;
 mod watch;
 
 use std::sync::Arc;
@@ -23,13 +24,10 @@ use relay_runtime::Wake;
 use relay_store::Store;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::{
-    follow::{FollowRegistry, FollowWorker},
-    hints::HintRules,
-    openapi::document,
-};
+pub use self::{hints::HintRules, openapi::document};
 use crate::{
     config::ServerConfig,
+    follow::FollowRegistry,
     web::{AdminToken, ClientAuth, ClientLimits, open_to_browsers, with_middleware},
 };
 
@@ -131,6 +129,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(watch::routes())
         .merge(deliveries::routes())
+        .merge(redeliver::routes())
         .merge(hints::routes())
         .merge(health::routes())
         .merge(docs::routes())

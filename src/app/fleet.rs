@@ -8,8 +8,8 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use basiq_client::{CoordinationError, Reservation, SharedToken, UpstreamCoordinator};
 use http::HeaderValue;
 use metrics::gauge;
-use relay_domain::{ErrorChain, Fleet, JobId, clock::Clock};
-use relay_runtime::{SubscriptionTable, Wake};
+use relay_domain::{ErrorChain, Fleet, clock::Clock};
+use relay_runtime::Wake;
 use relay_store::{
     Sealer, StoreError,
     postgres::{PgStore, RelayId, StoredToken, Topic},
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::api::ApiParts;
+use crate::{api::ApiParts, follow::FollowRegistry};
 
 /// The interval at which a relay sends a heartbeat.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -111,7 +111,7 @@ pub(super) async fn join(
 pub(super) struct RemoteWakes {
     tracker: Wake,
     delivery: Wake,
-    changes: SubscriptionTable<JobId>,
+    follows: FollowRegistry,
 }
 
 impl RemoteWakes {
@@ -119,24 +119,28 @@ impl RemoteWakes {
         Self {
             tracker: parts.tracker_wake.clone(),
             delivery: parts.delivery_wake.clone(),
-            changes: parts.follows.changes(),
+            follows: parts.follows.clone(),
         }
     }
 }
 
 /// Wakes workers when another relay announces work for them, until `stop`. New deliveries also wake the worker that
 /// sends events to followers of watches.
-pub(super) async fn hear(store: PgStore, remote_wakes: RemoteWakes, stop: CancellationToken) {
-    let ring = |topic| match topic {
+pub(super) async fn wake_on_notify(
+    store: PgStore,
+    remote_wakes: RemoteWakes,
+    stop: CancellationToken,
+) {
+    let wake = |topic| match topic {
         Topic::Jobs => remote_wakes.tracker.ring(),
         Topic::Deliveries => {
             remote_wakes.delivery.ring();
-            remote_wakes.changes.ring_for_anything();
+            remote_wakes.follows.notify_any();
         }
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        never = store.listen(ring) => match never {},
+        never = store.listen(wake) => match never {},
     }
 }
 

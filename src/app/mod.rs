@@ -33,13 +33,14 @@ pub use self::{
 use self::{
     connections::connection_limits,
     database::connect_options,
-    fleet::{FleetMembership, PostgresCoordinator, RemoteWakes, hear, join},
+    fleet::{FleetMembership, PostgresCoordinator, RemoteWakes, join, wake_on_notify},
 };
 use crate::{
-    api::{self, ApiParts, FollowRegistry, FollowWorker, HintRules},
+    api::{self, ApiParts, HintRules},
     config::{DatabaseUrl, Settings},
     console::{self, CallBudget, ConsoleParts},
     delivery::{DeliveryWorker, further_certificates},
+    follow::{FollowRegistry, FollowWorker},
     telemetry::{self, Metrics},
     tracker::{BankWorker, TrackerWorker},
     web::{AdminToken, ConnectionLimits, serve},
@@ -136,7 +137,7 @@ fn api_parts(
     let basiq = BasiqClient::shared(&settings.basiq, clock.clone(), upstream.clone(), shared)
         .context("no client for Basiq")?;
     Ok(ApiParts {
-        follows: FollowRegistry::new(store.clone(), limits.connections),
+        follows: FollowRegistry::new(limits.connections),
         store: store.clone(),
         clock,
         server: settings.server.clone(),
@@ -239,7 +240,8 @@ impl Relay {
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = replaceable_secrets(&parts);
         let console = console::router(console_parts(&settings, &parts, share.clone()));
-        let (follow, remote_wakes) = (parts.follows.worker(), RemoteWakes::of(&parts));
+        let follow = FollowWorker::new(store.clone(), parts.follows.clone());
+        let remote_wakes = RemoteWakes::of(&parts);
         let router = api::router(parts, console);
         Ok(Self {
             settings,
@@ -303,7 +305,10 @@ impl Relay {
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
         if let Some((fleet, store)) = self.fleet {
             supervisor.spawn("fleet", fleet.run(token.clone()));
-            supervisor.spawn("wakes", hear(store, self.remote_wakes, token.clone()));
+            supervisor.spawn(
+                "wakes",
+                wake_on_notify(store, self.remote_wakes, token.clone()),
+            );
         }
         let http = serve(listener, self.router, self.limits, token.clone());
         supervisor.spawn("http", http);

@@ -32,7 +32,7 @@ pub(super) fn tracker(
         parts.clock.clone(),
         &settings.basiq,
         wakes,
-        parts.follows.changes(),
+        parts.follows.clone(),
     )
 }
 

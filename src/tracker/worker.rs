@@ -6,11 +6,12 @@ use basiq_client::{BasiqClient, BasiqConfig};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
 use relay_domain::{JobId, clock::Clock};
-use relay_runtime::{ClaimPacer, InFlight, SubscriptionTable, Tick, Wake, Worker, WorkerError};
+use relay_runtime::{ClaimPacer, InFlight, Tick, Wake, Worker, WorkerError};
 use relay_store::{Capacity, Claim, DueJob, HostLimits, JobStore, Look, StoreError, record_looks};
 use tracing::{Instrument, info_span};
 
 use crate::{
+    follow::FollowRegistry,
     telemetry::join_traces,
     tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
 };
@@ -37,7 +38,7 @@ pub struct TrackerWorker {
     clock: Clock,
     wake: Wake,
     delivery_wake: Wake,
-    changes: SubscriptionTable<JobId>,
+    follows: FollowRegistry,
     concurrency: usize,
     lease: Duration,
     in_flight: InFlight<Look>,
@@ -49,7 +50,7 @@ pub struct TrackerWorker {
 
 impl TrackerWorker {
     /// Creates a worker that keeps a limited number of looks in flight. It wakes the delivery worker through
-    /// `delivery_wake` when it stored events, and notifies `changes` of each recorded job.
+    /// `delivery_wake` when it stored events, and notifies `follows` of each recorded job.
     #[must_use]
     pub fn new(
         looker: Looker,
@@ -57,7 +58,7 @@ impl TrackerWorker {
         clock: Clock,
         basiq: &BasiqConfig,
         (wake, delivery_wake): (Wake, Wake),
-        changes: SubscriptionTable<JobId>,
+        follows: FollowRegistry,
     ) -> Self {
         Self {
             looker,
@@ -66,7 +67,7 @@ impl TrackerWorker {
             in_flight: InFlight::new(wake.clone()),
             wake,
             delivery_wake,
-            changes,
+            follows,
             concurrency: basiq.concurrency,
             lease: lease(basiq),
             unrecorded: Vec::new(),
@@ -106,7 +107,7 @@ impl TrackerWorker {
     /// Counts the recorded looks, notifies the followers of their jobs, and wakes the delivery worker if there
     /// are events to deliver.
     fn tell(&self, looks: &[Look], recorded: &[JobId]) {
-        self.changes.ring(recorded);
+        self.follows.notify_jobs(recorded);
         let recorded: HashSet<&JobId> = recorded.iter().collect();
         let mut tells = false;
         for look in looks.iter().filter(|look| recorded.contains(&look.job_id)) {

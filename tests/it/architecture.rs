@@ -26,16 +26,26 @@ const CRATES: &[(&str, &[&str])] = &[
 const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["basiq_client"]),
     ("telemetry", &["config"]),
+    ("follow", &["relay_store"]),
     (
         "tracker",
-        &["basiq_client", "config", "relay_store", "telemetry"],
+        &[
+            "basiq_client",
+            "config",
+            "follow",
+            "relay_store",
+            "telemetry",
+        ],
     ),
     (
         "delivery",
         &["config", "happy_eyeballs", "relay_store", "telemetry"],
     ),
     ("web", &["config", "relay_store", "telemetry"]),
-    ("api", &["basiq_client", "config", "relay_store", "web"]),
+    (
+        "api",
+        &["basiq_client", "config", "follow", "relay_store", "web"],
+    ),
     ("console", &["config", "relay_store", "web"]),
     (
         "app",
@@ -45,6 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "console",
             "delivery",
+            "follow",
             "relay_store",
             "telemetry",
             "tracker",
@@ -165,6 +176,37 @@ fn parts_of_a_crate_that_are_apart_do_not_import_each_other() {
 }
 
 #[test]
+fn the_submodules_of_the_api_import_each_other_in_no_circle() {
+    let folder = root().join("src/api");
+    let mut imports = BTreeMap::<_, BTreeSet<_>>::new();
+    for file in rust_files(&folder) {
+        let found = imports_from("api", &fs::read_to_string(&file).unwrap());
+        let submodule = first_name(&file, &folder);
+        imports.entry(submodule).or_default().extend(found);
+    }
+    // `mod.rs` has all submodules, and what they import from it is in no submodule
+    imports.remove("mod");
+    let submodules: BTreeSet<_> = imports.keys().cloned().collect();
+    assert!(submodules.contains("watch") && imports["stream"].contains("watch"));
+    for (submodule, found) in &mut imports {
+        found.retain(|import| import != submodule && submodules.contains(import));
+    }
+    // a submodule that imports no other one, or that no other one imports, is in no circle
+    let is_free = |submodule: &&String, imports: &BTreeMap<String, BTreeSet<String>>| {
+        let is_imported = imports.values().any(|found| found.contains(*submodule));
+        !is_imported || imports[*submodule].is_empty()
+    };
+    while let Some(free) = imports.keys().find(|name| is_free(name, &imports)) {
+        let free = free.clone();
+        imports.remove(&free);
+        for found in imports.values_mut() {
+            found.remove(&free);
+        }
+    }
+    assert!(imports.is_empty(), "circles of imports: {imports:#?}");
+}
+
+#[test]
 fn every_file_says_its_job_and_stays_readable() {
     let mut faults = Vec::new();
     for file in sources() {
@@ -196,6 +238,19 @@ fn the_check_sees_every_kind_of_import() {
     );
     let text = "use relay_store::Y;\n// basiq_client::x\nfn f() { happy_eyeballs::g(); }";
     assert_eq!(crates_in(text), ["happy_eyeballs", "relay_store"]);
+}
+
+#[test]
+fn the_check_for_circles_sees_every_kind_of_import() {
+    let text = "use super::watch;\nuse crate::{\n    api::{a, b::{x, y}, c::d},\n    domain::e,\n};\n\
+                use crate::api::{f, g};\nfn h() { crate::api::i::j(); super::super::k() }";
+    let found = imports_from("api", text);
+    assert_eq!(
+        found,
+        ["a", "b", "c", "f", "g", "i", "k", "watch"]
+            .map(String::from)
+            .into()
+    );
 }
 
 #[test]
@@ -260,64 +315,72 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn module_of(file: &Path) -> String {
-    let relative = file.strip_prefix(root().join("src")).unwrap();
-    let first = relative
-        .components()
-        .next()
-        .unwrap()
-        .as_os_str()
-        .to_string_lossy();
+    first_name(file, &root().join("src"))
+}
+
+/// Returns the module directly in a folder that a file belongs to.
+fn first_name(file: &Path, folder: &Path) -> String {
+    let mut relative = file.strip_prefix(folder).unwrap().components();
+    let first = relative.next().unwrap().as_os_str().to_string_lossy();
     first.trim_end_matches(".rs").to_owned()
 }
 
 /// Returns the first segment of every `crate::` path, including grouped imports.
 fn imports(text: &str) -> BTreeSet<String> {
-    let code = without_comments(text).replace("$crate::", "");
-    let mut found = BTreeSet::new();
-    for rest in code.split("crate::").skip(1) {
-        match rest.strip_prefix('{') {
-            Some(group) => found.extend(group_heads(group)),
-            None => found.extend(first_word(rest)),
-        }
-    }
-    found
+    let code = code_of(text);
+    crate_paths(&code).filter_map(first_word).collect()
+}
+
+/// Returns the segment after `module` of every path into that module of the crate. `super` counts as that module.
+fn imports_from(module: &str, text: &str) -> BTreeSet<String> {
+    let code = code_of(text).replace("super::", &format!("crate::{module}::"));
+    let paths = crate_paths(&code).filter_map(|path| path.strip_prefix(module)?.strip_prefix("::"));
+    paths.flat_map(items).filter_map(first_word).collect()
 }
 
 /// Returns the crates of this workspace whose paths stand in a file.
 fn crates_in(text: &str) -> Vec<String> {
-    let code = without_comments(text);
+    let code = code_of(text);
     let idents = CRATES.iter().map(|(name, _)| name.replace('-', "_"));
     idents
         .filter(|ident| code.contains(&format!("{ident}::")))
         .collect()
 }
 
-fn without_comments(text: &str) -> String {
-    text.lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n")
+/// Returns a file without its comments.
+fn code_of(text: &str) -> String {
+    let lines = text.lines();
+    let code = lines.map(|line| line.split("//").next().unwrap_or_default());
+    code.collect::<Vec<_>>().join("\n").replace("$crate::", "")
 }
 
-/// Returns the first segment of each path in `a::b, c::{d, e}, …}`.
-fn group_heads(group: &str) -> Vec<String> {
-    let (mut depth, mut heads, mut start) = (0, Vec::new(), 0);
+/// Returns what follows `crate::`, for every path and every item of a group.
+fn crate_paths(code: &str) -> impl Iterator<Item = &str> {
+    code.split("crate::").skip(1).flat_map(items)
+}
+
+/// Returns the items of a group such as `{a::b, c::{d, e}} …`. Text that begins otherwise is one item.
+fn items(text: &str) -> Vec<&str> {
+    let Some(group) = text.strip_prefix('{') else {
+        return vec![text];
+    };
+    let (mut depth, mut items, mut start) = (0, Vec::new(), 0);
     for (index, letter) in group.char_indices() {
         match letter {
             '{' => depth += 1,
             '}' if depth == 0 => {
-                heads.extend(first_word(&group[start..index]));
+                items.push(group[start..index].trim_start());
                 break;
             }
             '}' => depth -= 1,
             ',' if depth == 0 => {
-                heads.extend(first_word(&group[start..index]));
+                items.push(group[start..index].trim_start());
                 start = index + 1;
             }
             _ => {}
         }
     }
-    heads
+    items
 }
 
 fn first_word(text: &str) -> Option<String> {

@@ -6,7 +6,6 @@ mod in_flight;
 mod reloadable;
 mod resources;
 mod signals;
-mod subscriptions;
 mod supervisor;
 mod wake;
 mod worker;
@@ -18,7 +17,6 @@ pub use self::{
     reloadable::Reloadable,
     resources::{causes, lacks_handles, lacks_resources},
     signals::{ReloadSignal, signalled},
-    subscriptions::{ChangedKeys, Subscription, SubscriptionTable},
     supervisor::{StopOutcome, Supervisor},
     wake::Wake,
     worker::{Tick, Worker, WorkerError, run_worker},

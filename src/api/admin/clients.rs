@@ -232,7 +232,7 @@ async fn revoke_client(
 ) -> Result<Json<RevokedClient>, Problem> {
     let now = state.parts.clock.now();
     let cancelled = state.parts.store.revoke_client(&name, now).await?;
-    state.parts.follows.touch_any();
+    state.parts.follows.notify_any();
     let cancelled_watches = cancelled.ok_or_else(no_such_client)?;
     info!(client.name = %name, watches = cancelled_watches, "client revoked by the operator");
     Ok(Json(RevokedClient {

@@ -12,11 +12,9 @@ use crate::{
         ApiState,
         admin::{Names, TAG},
         cursor::page,
-        deliveries::{
-            DeliveryItem, Queued, RedeliverRequest, RedeliveryView, mark, queue_dead, queue_one,
-            take_query,
-        },
+        deliveries::{DeliveryItem, mark, take_query},
         examples,
+        redeliver::{Queued, RedeliverRequest, RedeliveryView, queue_dead, queue_one},
     },
     web::{JsonObject, Operator, PathId, Problem, QueryParams},
 };

@@ -12,8 +12,8 @@ use crate::{
         ApiState,
         admin::{Names, TAG},
         cursor::page,
-        deliveries::{RedeliveryView, queue_latest},
         examples,
+        redeliver::{RedeliveryView, queue_latest},
         watch::{NO_SUCH_WATCH, mark, take_query, view::WatchView},
     },
     web::{Operator, PathId, Problem, QueryParams},
@@ -80,7 +80,7 @@ async fn list_all_watches(
     let details = parts.store.list_watches(&query).await?;
     let (details, next_cursor) = page(details, limit, mark);
     let names = Names::read(&*parts.store).await?;
-    let items = details.into_iter().map(|story| owned(story, &names));
+    let items = details.into_iter().map(|watch| owned(watch, &names));
     Ok(Json(AdminWatchPage {
         items: items.collect(),
         next_cursor,
@@ -107,8 +107,8 @@ async fn get_any_watch(
 ) -> Result<Json<AdminWatch>, Problem> {
     let parts = &state.parts;
     let found = parts.store.find_watch(None, id).await?;
-    let story = found.ok_or_else(|| Problem::not_found(NO_SUCH_WATCH))?;
-    Ok(Json(owned(story, &Names::read(&*parts.store).await?)))
+    let details = found.ok_or_else(|| Problem::not_found(NO_SUCH_WATCH))?;
+    Ok(Json(owned(details, &Names::read(&*parts.store).await?)))
 }
 
 /// Deliver the latest event of any client's watch once more
@@ -132,9 +132,9 @@ async fn redeliver_any_watch(
     queue_latest(&state.parts, None, id).await
 }
 
-fn owned(story: WatchDetails, names: &Names) -> AdminWatch {
+fn owned(details: WatchDetails, names: &Names) -> AdminWatch {
     AdminWatch {
-        client: names.of(story.watch.client_id),
-        watch: story.into(),
+        client: names.of(details.watch.client_id),
+        watch: details.into(),
     }
 }

@@ -6,7 +6,7 @@ use relay_domain::{Client, WatchId};
 use tracing::Span;
 
 use crate::{
-    api::{ApiState, stream::link::SignedLink, watch::NO_SUCH_WATCH},
+    api::{ApiState, stream_url::SignedLink, watch::NO_SUCH_WATCH},
     web::{Problem, ProblemCode, QueryParams},
 };
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use relay_domain::{EventId, StepView, WatchState};
 use serde::Serialize;
 
-use crate::api::follow::WatchSnapshot;
+use crate::follow::WatchSnapshot;
 
 /// How long an `EventSource` waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ pub(super) struct FrameWriter {
     /// The hash of the progress that was sent last.
     progress: Option<u64>,
     /// The last event that was sent, or that the caller had already seen.
-    event: Option<EventId>,
+    last_event: Option<EventId>,
     has_ended: bool,
 }
 
@@ -45,14 +45,14 @@ impl FrameWriter {
     /// seen its last event. An unknown id counts as if the caller had seen nothing.
     pub(super) fn begin(snapshot: &WatchSnapshot, last: Option<&str>) -> Option<Self> {
         let seen = last.and_then(|last| last.parse().ok());
-        let seen = snapshot.told.iter().find(|told| Some(told.id) == seen);
-        let has_all = last == Some(END) || seen.is_some_and(|told| told.is_final);
-        if has_all && !snapshot.story.watch.state.is_open() {
+        let seen = snapshot.events.iter().find(|event| Some(event.id) == seen);
+        let has_all = last == Some(END) || seen.is_some_and(|event| event.is_final);
+        if has_all && !snapshot.details.watch.state.is_open() {
             return None;
         }
         Some(Self {
             progress: None,
-            event: seen.map(|told| told.id),
+            last_event: seen.map(|event| event.id),
             has_ended: false,
         })
     }
@@ -70,13 +70,13 @@ impl FrameWriter {
             let event = progress(snapshot, now);
             return Some(if is_first { event.retry(RETRY) } else { event });
         }
-        let mut untold = snapshot.told.iter();
-        if let Some(told) = untold.find(|told| Some(told.id) > self.event) {
-            self.event = Some(told.id);
-            let event = Event::default().id(told.id.to_string());
-            return Some(event.event(format!("job.{}", told.status)).data(&told.text));
+        let mut events = snapshot.events.iter();
+        if let Some(next) = events.find(|event| Some(event.id) > self.last_event) {
+            self.last_event = Some(next.id);
+            let event = Event::default().id(next.id.to_string());
+            return Some(event.event(format!("job.{}", next.status)).data(&next.body));
         }
-        let state = snapshot.story.watch.state;
+        let state = snapshot.details.watch.state;
         if state.is_open() || self.has_ended {
             return None;
         }
@@ -87,11 +87,11 @@ impl FrameWriter {
 }
 
 fn progress(snapshot: &WatchSnapshot, now: Timestamp) -> Event {
-    let outlook = snapshot.outlook.as_ref();
+    let eta = snapshot.eta.as_ref();
     let data = Progress {
-        steps: &snapshot.story.job.steps,
-        state: snapshot.story.watch.state,
-        estimated_seconds_left: outlook.and_then(|outlook| outlook.seconds_left(now)),
+        steps: &snapshot.details.job.steps,
+        state: snapshot.details.watch.state,
+        estimated_seconds_left: eta.and_then(|eta| eta.seconds_left(now)),
     };
     Event::default().event("progress").data(json(&data))
 }

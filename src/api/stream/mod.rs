@@ -2,7 +2,6 @@
 
 mod caller;
 mod frame;
-mod link;
 
 use std::{convert::Infallible, time::Duration};
 
@@ -19,10 +18,14 @@ use tokio::time::{Instant, sleep_until};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{caller::Caller, frame::FrameWriter};
-use relay_domain::{Client, WatchId, clock::Clock};
+use relay_domain::clock::Clock;
 
 use crate::{
-    api::{ApiParts, ApiState, examples, follow::WatchFollower, watch::TAG},
+    api::{
+        ApiState, examples,
+        watch::{TAG, follow},
+    },
+    follow::WatchFollower,
     web::Problem,
 };
 
@@ -37,15 +40,6 @@ static ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering"
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default().routes(routes!(stream_watch))
-}
-
-/// Returns the URL at which a client's watch can be streamed without an API key, for a limited time.
-pub(super) fn stream_url(parts: &ApiParts, client: &Client, watch: WatchId) -> String {
-    let path = link::signed_path(client, watch, parts.clock.now());
-    match &parts.server.public_url {
-        Some(base) => format!("{}{path}", base.as_str().trim_end_matches('/')),
-        None => path,
-    }
 }
 
 /// Follow a watch as it changes
@@ -88,13 +82,12 @@ pub(super) fn stream_url(parts: &ApiParts, client: &Client, watch: WatchId) -> S
     security(("apiKey" = []), ()),
 )]
 async fn stream_watch(State(state): State<ApiState>, caller: Caller) -> Result<Response, Problem> {
-    let follow = state.parts.follows.follow(caller.client.id, caller.watch);
-    let mut follower = follow.await?;
+    let mut follower = follow(&state.parts, caller.client.id, caller.watch).await?;
     let last = caller.last_event_id.as_deref();
-    let Some(teller) = FrameWriter::begin(&follower.latest(), last) else {
+    let Some(writer) = FrameWriter::begin(&follower.latest(), last) else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    let events = Sse::new(tell(follower, teller, state.parts.clock.clone()));
+    let events = Sse::new(events_of(follower, writer, state.parts.clock.clone()));
     let mut response = events
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response();
@@ -107,21 +100,21 @@ async fn stream_watch(State(state): State<ApiState>, caller: Caller) -> Result<R
 /// The state of an open stream.
 struct StreamState {
     follower: WatchFollower,
-    teller: FrameWriter,
+    writer: FrameWriter,
     clock: Clock,
     until: Instant,
 }
 
 /// Sends one message at a time, when the connection accepts it. If a watch changes several times meanwhile, only
 /// its latest snapshot is used.
-fn tell(
+fn events_of(
     follower: WatchFollower,
-    teller: FrameWriter,
+    writer: FrameWriter,
     clock: Clock,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let state = StreamState {
         follower,
-        teller,
+        writer,
         clock,
         until: Instant::now() + LONGEST,
     };
@@ -135,11 +128,11 @@ impl StreamState {
     async fn next(&mut self) -> Option<Event> {
         loop {
             let snapshot = self.follower.latest();
-            if let Some(frame) = self.teller.next(&snapshot, self.clock.now()) {
+            if let Some(frame) = self.writer.next(&snapshot, self.clock.now()) {
                 return Some(frame);
             }
             drop(snapshot);
-            if self.teller.has_ended() {
+            if self.writer.has_ended() {
                 return None;
             }
             let is_read = tokio::select! {

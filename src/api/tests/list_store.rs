@@ -33,7 +33,7 @@ pub(super) struct ListStore {
     pub(super) new_deliveries: NewDeliveries,
 }
 
-fn story(watch: &Watch) -> WatchDetails {
+fn details(watch: &Watch) -> WatchDetails {
     WatchDetails {
         watch: watch.clone(),
         job: JobMemory::default(),
@@ -123,7 +123,7 @@ impl ListStore {
                 && watch.request.callback_url == new.request.callback_url
         });
         if let Some(watch) = same {
-            return Registration::Existing(Box::new(story(watch)));
+            return Registration::Existing(Box::new(details(watch)));
         }
         if watches.len() as u64 >= new.max_open {
             return Registration::AtCap;
@@ -148,7 +148,7 @@ impl WatchStore for ListStore {
         let watches = self.watches.lock().unwrap();
         let mut found = watches.iter().filter(|watch| watch.id == id);
         let found = found.find(|watch| owner.is_none_or(|owner| owner == watch.client_id));
-        Ok(found.map(story))
+        Ok(found.map(details))
     }
 
     async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchDetails>, StoreError> {
@@ -158,7 +158,7 @@ impl WatchStore for ListStore {
             .rev()
             .filter(|watch| query.owner.is_none_or(|owner| owner == watch.client_id))
             .filter(|watch| query.before.is_none_or(|before| watch.id < before));
-        Ok(mine.take(query.limit).map(story).collect())
+        Ok(mine.take(query.limit).map(details).collect())
     }
 
     async fn cancel_watch(
@@ -174,14 +174,14 @@ impl WatchStore for ListStore {
 #[async_trait]
 impl FollowStore for ListStore {
     async fn find_owner(&self, id: WatchId) -> Result<Option<Client>, StoreError> {
-        let story = self.find_watch(None, id).await?;
-        Ok(story.map(|story| client(story.watch.client_id.0, "a")))
+        let found = self.find_watch(None, id).await?;
+        Ok(found.map(|details| client(details.watch.client_id.0, "a")))
     }
 
     async fn find_watches(&self, ids: &[WatchId]) -> Result<Vec<WatchDetails>, StoreError> {
         let watches = self.watches.lock().unwrap();
         let found = watches.iter().filter(|watch| ids.contains(&watch.id));
-        Ok(found.map(story).collect())
+        Ok(found.map(details).collect())
     }
 
     async fn watch_versions(

@@ -1,5 +1,6 @@
 //! Tests the whole API without a socket, on a store that keeps watches in a list.
 
+mod examples;
 mod list_store;
 mod streams;
 
@@ -26,7 +27,7 @@ impl App {
         let basiq = BasiqClient::new(&BasiqConfig::default(), clock.clone(), upstream.clone());
         let store = Arc::new(ListStore::default());
         let mut parts = ApiParts {
-            follows: FollowRegistry::new(store.clone(), 4096),
+            follows: FollowRegistry::new(4096),
             store,
             clock,
             server: ServerConfig::default(),

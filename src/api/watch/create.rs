@@ -74,10 +74,10 @@ pub(super) async fn create_watch(
                 (StatusCode::ACCEPTED, fresh(*watch)),
             ))
         }
-        Registration::Existing(story) => {
+        Registration::Existing(details) => {
             // The request that stored the watch may have been cancelled before it could wake the tracker.
             parts.tracker_wake.ring();
-            Ok(answer(parts, &client, (StatusCode::OK, *story)))
+            Ok(answer(parts, &client, (StatusCode::OK, *details)))
         }
         Registration::Revoked => Err(Problem::unauthorized()),
         Registration::AtCap => Err(at_cap(parts.server.client_max_open_watches)),
@@ -97,10 +97,10 @@ pub(super) fn fresh(watch: Watch) -> WatchDetails {
 fn answer(
     parts: &ApiParts,
     client: &Client,
-    (status, story): (StatusCode, WatchDetails),
+    (status, details): (StatusCode, WatchDetails),
 ) -> Response {
-    let location = [(header::LOCATION, format!("/watch/{}", story.watch.id))];
-    let watch = StreamedWatch::new(parts, client, story);
+    let location = [(header::LOCATION, format!("/watch/{}", details.watch.id))];
+    let watch = StreamedWatch::new(parts, client, details);
     (status, location, Json(watch)).into_response()
 }
 

@@ -1,9 +1,10 @@
-//! Watches: register, read, wait, cancel, redeliver, answer a challenge.
+//! Watches: register, read, wait, cancel, answer a challenge.
 
 mod answer;
 pub(super) mod batch;
-mod change;
+mod cancel;
 mod create;
+mod follow;
 mod read;
 pub(super) mod request;
 pub(super) mod view;
@@ -16,6 +17,7 @@ use crate::api::ApiState;
 pub(super) use self::{
     answer::ANSWER_PROBLEMS,
     batch::BatchLimit,
+    follow::follow,
     read::{mark, take_query},
 };
 
@@ -29,7 +31,6 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(create::create_watch, read::list_watches))
         .routes(routes!(batch::create_watches))
-        .routes(routes!(read::get_watch, change::cancel_watch))
-        .routes(routes!(change::redeliver_watch))
+        .routes(routes!(read::get_watch, cancel::cancel_watch))
         .routes(routes!(answer::answer_challenge))
 }

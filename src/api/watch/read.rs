@@ -13,7 +13,7 @@ use crate::{
         watch::{
             NO_SUCH_WATCH, TAG,
             view::{StreamedWatch, WatchPage, WatchView},
-            wait::{KnownVersion, answer, take_wait, wait_for_news},
+            wait::{KnownVersion, respond, take_wait, wait_for_change},
         },
     },
     web::{AuthenticatedClient, LongPoll, PathId, Problem, QueryParams},
@@ -54,19 +54,19 @@ pub(super) async fn get_watch(
     (leave, headers): (LongPoll, HeaderMap),
     mut params: QueryParams,
 ) -> Result<Response, Problem> {
-    let (parts, had) = (&*state.parts, KnownVersion::read(&headers));
+    let (parts, known) = (&*state.parts, KnownVersion::read(&headers));
     let wait = take_wait(&mut params);
     params.finish()?;
     let mut found = None;
     if let Some(time) = wait {
         leave.take();
-        found = wait_for_news(parts, (&client, id), &had, time).await?;
+        found = wait_for_change(parts, (&client, id), &known, time).await?;
     }
     if found.is_none() {
         found = parts.store.find_watch(Some(client.id), id).await?;
     }
-    let story = found.ok_or_else(|| Problem::not_found(NO_SUCH_WATCH))?;
-    Ok(answer((parts, &client), story, &had))
+    let details = found.ok_or_else(|| Problem::not_found(NO_SUCH_WATCH))?;
+    Ok(respond((parts, &client), details, &known))
 }
 
 /// List watches
@@ -121,6 +121,6 @@ pub(in crate::api) fn take_query(
 }
 
 /// Returns the cursor of a page that ends with this watch.
-pub(in crate::api) fn mark(story: &WatchDetails) -> String {
-    story.watch.id.to_string()
+pub(in crate::api) fn mark(details: &WatchDetails) -> String {
+    details.watch.id.to_string()
 }

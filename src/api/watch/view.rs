@@ -8,7 +8,7 @@ use relay_domain::{
 use relay_store::{DeliveryDetails, EventDetails, WatchDetails};
 use serde::Serialize;
 
-use crate::api::{ApiParts, stream::stream_url};
+use crate::api::{ApiParts, stream_url::stream_url};
 
 /// A watch and its events.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -75,8 +75,8 @@ pub(crate) struct StreamedWatch {
 
 impl StreamedWatch {
     /// Creates the view of a client's watch, and signs the URL of its stream now.
-    pub(super) fn new(parts: &ApiParts, client: &Client, story: WatchDetails) -> Self {
-        let watch = WatchView::from(story);
+    pub(super) fn new(parts: &ApiParts, client: &Client, details: WatchDetails) -> Self {
+        let watch = WatchView::from(details);
         Self {
             stream_url: stream_url(parts, client, watch.id),
             watch,
@@ -189,13 +189,13 @@ pub(crate) struct WatchPage {
 }
 
 impl From<WatchDetails> for WatchView {
-    fn from(story: WatchDetails) -> Self {
+    fn from(details: WatchDetails) -> Self {
         let WatchDetails {
             watch,
             job,
             next_look_at,
             events,
-        } = story;
+        } = details;
         let request = watch.request;
         Self {
             id: watch.id,
@@ -216,10 +216,10 @@ impl From<WatchDetails> for WatchView {
 }
 
 impl From<EventDetails> for EventView {
-    fn from(story: EventDetails) -> Self {
+    fn from(details: EventDetails) -> Self {
         Self {
-            summary: EventSummary::new(story.id, story.body),
-            deliveries: vec![story.delivery.into()],
+            summary: EventSummary::new(details.id, details.body),
+            deliveries: vec![details.delivery.into()],
         }
     }
 }
@@ -243,12 +243,16 @@ impl EventSummary {
 }
 
 impl From<DeliveryDetails> for DeliveryView {
-    fn from(story: DeliveryDetails) -> Self {
+    fn from(details: DeliveryDetails) -> Self {
         Self {
-            id: story.id,
-            state: story.state,
-            next_attempt_at: story.next_attempt_at,
-            attempts: story.attempts.into_iter().map(AttemptView::from).collect(),
+            id: details.id,
+            state: details.state,
+            next_attempt_at: details.next_attempt_at,
+            attempts: details
+                .attempts
+                .into_iter()
+                .map(AttemptView::from)
+                .collect(),
         }
     }
 }

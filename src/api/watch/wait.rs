@@ -6,18 +6,23 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use relay_domain::{Client, WatchId};
 use relay_store::WatchDetails;
+use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::{
     api::{
         ApiParts,
-        follow::{WatchFollower, tag_of},
-        watch::view::StreamedWatch,
+        watch::{
+            follow::follow,
+            view::{StreamedWatch, WatchView},
+        },
     },
     config::parse_duration,
+    follow::WatchFollower,
     web::{Problem, QueryParams},
 };
 
@@ -55,47 +60,60 @@ impl<'a> KnownVersion<'a> {
     }
 }
 
+/// Returns the tag of a client's view of a watch. It ignores the time of the next look, because that time changes
+/// after each look, also when nothing else changed.
+fn tag_of(details: &WatchDetails) -> String {
+    let view = WatchView {
+        next_poll_at: None,
+        ..WatchView::from(details.clone())
+    };
+    let text = serde_json::to_vec(&view).unwrap_or_default();
+    let hash: [u8; 32] = Sha256::digest(text).into();
+    let (short, _) = hash.split_at(hash.len() / 2);
+    format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(short))
+}
+
 /// Responds with the watch, or with 304 if the caller already has this version.
-pub(super) fn answer(
+pub(super) fn respond(
     (parts, client): (&ApiParts, &Client),
-    story: WatchDetails,
-    had: &KnownVersion<'_>,
+    details: WatchDetails,
+    known: &KnownVersion<'_>,
 ) -> Response {
-    let tag = tag_of(&story);
-    let is_had = had.has(&tag);
+    let tag = tag_of(&details);
+    let is_known = known.has(&tag);
     let tag: [(HeaderName, String); 1] = [(header::ETAG, tag)];
-    if is_had {
+    if is_known {
         return (StatusCode::NOT_MODIFIED, tag).into_response();
     }
-    let watch = StreamedWatch::new(parts, client, story);
+    let watch = StreamedWatch::new(parts, client, details);
     (tag, Json(watch)).into_response()
 }
 
 /// Waits until the watch differs from the caller's version, or from its version when the call began. Returns `None`
 /// after the time-out, if the watch has ended, or if the caller has an older version.
-pub(super) async fn wait_for_news(
+pub(super) async fn wait_for_change(
     parts: &ApiParts,
     (client, id): (&Client, WatchId),
-    had: &KnownVersion<'_>,
+    known: &KnownVersion<'_>,
     time: Duration,
 ) -> Result<Option<WatchDetails>, Problem> {
-    let mut follower = parts.follows.follow(client.id, id).await?;
+    let mut follower = follow(parts, client.id, id).await?;
     let first = follower.latest();
-    let tag = tag_of(&first.story);
-    let has_older = had.is_given() && !had.has(&tag);
-    if has_older || !first.story.watch.state.is_open() {
+    let tag = tag_of(&first.details);
+    let has_older = known.is_given() && !known.has(&tag);
+    if has_older || !first.details.watch.state.is_open() {
         return Ok(None);
     }
-    let waited = timeout(time, another(&mut follower, &tag)).await;
+    let waited = timeout(time, next_version(&mut follower, &tag)).await;
     Ok(waited.ok().flatten())
 }
 
 /// Waits until the watch has another tag. Returns `None` if the watch is no longer read.
-async fn another(follower: &mut WatchFollower, tag: &str) -> Option<WatchDetails> {
+async fn next_version(follower: &mut WatchFollower, tag: &str) -> Option<WatchDetails> {
     while follower.changed().await {
         let latest = follower.latest();
-        if tag_of(&latest.story) != tag {
-            return Some(latest.story.clone());
+        if tag_of(&latest.details) != tag {
+            return Some(latest.details.clone());
         }
     }
     None

@@ -215,7 +215,7 @@ impl Registered {
                 info!(watch.id = %watch.id, job.id = %watch.request.job_id, "watch registered");
                 Self::Watch(StatusCode::ACCEPTED, Box::new(fresh(*watch)))
             }
-            Registration::Existing(story) => Self::Watch(StatusCode::OK, story),
+            Registration::Existing(details) => Self::Watch(StatusCode::OK, details),
             Registration::AtCap => Self::Refused(at_cap(parts.server.client_max_open_watches)),
             Registration::Revoked => return Err(Problem::unauthorized()),
         })
@@ -224,17 +224,22 @@ impl Registered {
     /// Creates the result of an item. `is_again` is true for an item that repeats an earlier one.
     fn answer(&self, is_again: bool, (parts, client): (&ApiParts, &Client)) -> BatchItem {
         match self {
-            Self::Watch(_, story) if is_again => watch(StatusCode::OK, parts, client, story),
-            Self::Watch(status, story) => watch(*status, parts, client, story),
+            Self::Watch(_, details) if is_again => watch(StatusCode::OK, parts, client, details),
+            Self::Watch(status, details) => watch(*status, parts, client, details),
             Self::Refused(problem) => refused(problem),
         }
     }
 }
 
-fn watch(status: StatusCode, parts: &ApiParts, client: &Client, story: &WatchDetails) -> BatchItem {
+fn watch(
+    status: StatusCode,
+    parts: &ApiParts,
+    client: &Client,
+    details: &WatchDetails,
+) -> BatchItem {
     BatchItem {
         status: status.as_u16(),
-        watch: Some(StreamedWatch::new(parts, client, story.clone())),
+        watch: Some(StreamedWatch::new(parts, client, details.clone())),
         problem: None,
     }
 }

@@ -1,61 +1,65 @@
 //! Reads changed watches for their followers, in batches.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use relay_domain::{ErrorChain, WatchId};
 use relay_runtime::{Tick, Wake, Worker, WorkerError};
-use relay_store::StoreError;
+use relay_store::{Store, StoreError};
 use tokio::time::Instant;
 use tracing::error;
 
-use crate::api::follow::{
+use crate::follow::{
     FollowRegistry,
-    snapshot::{KnownByJob, with_outlook},
+    snapshot::{KnownByJob, with_eta},
 };
 
 /// The maximum number of watches to read at once.
 const BATCH: usize = 200;
 
 /// The maximum number of watches in one query of versions.
-const ASKED_AT_ONCE: usize = 1000;
+const CHECKED_AT_ONCE: usize = 1000;
 
 /// How often the worker checks all followed watches, because another relay may have changed them.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The minimum time between two checks while other relays notify of changes.
-const ASK_AT_MOST: Duration = Duration::from_millis(200);
+const CHECK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 
 /// Reads watches for their followers.
 pub struct FollowWorker {
-    follows: FollowRegistry,
-    asked_at: Option<Instant>,
+    store: Arc<dyn Store>,
+    registry: FollowRegistry,
+    checked_at: Option<Instant>,
     /// Whether another relay has notified of changes since the last check.
-    is_told: bool,
+    is_notified: bool,
 }
 
 impl FollowWorker {
-    pub(super) fn new(follows: FollowRegistry) -> Self {
+    /// Creates the worker that reads for all followers in a registry.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, registry: FollowRegistry) -> Self {
         Self {
-            follows,
-            asked_at: None,
-            is_told: false,
+            store,
+            registry,
+            checked_at: None,
+            is_notified: false,
         }
     }
 
     /// Reads the changed ones of these watches, and sends them to their followers.
     async fn read(&self, ids: &[WatchId]) -> Result<(), StoreError> {
-        let (store, table) = (&self.follows.store, &self.follows.table);
+        let (store, registry) = (&self.store, &self.registry);
         // the versions come before the watches, so that a change in between causes another read
         let versions: HashMap<_, _> = store.watch_versions(ids).await?.into_iter().collect();
-        let changed = table.changed(ids, &versions);
+        let changed = registry.changed(ids, &versions);
         if changed.is_empty() {
             return Ok(());
         }
-        let mut paces = KnownByJob::new();
+        let mut known = KnownByJob::new();
         for read in store.find_watches(&changed).await? {
             let version = versions.get(&read.watch.id).copied();
-            let snapshot = with_outlook(&**store, read, &mut paces).await;
-            table.publish(snapshot, version);
+            let snapshot = with_eta(&**store, read, &mut known).await;
+            registry.publish(snapshot, version);
         }
         Ok(())
     }
@@ -77,7 +81,7 @@ impl FollowWorker {
                     | StoreError::Inconsistent { .. }),
                 ) => {
                     error!(watch.id = %id, error = %ErrorChain(&failure), "a watch that is followed cannot be read");
-                    self.follows.table.end(*id);
+                    self.registry.end(*id);
                 }
                 Err(failure @ StoreError::Unavailable(_)) => return Err(failure),
                 Ok(()) => {}
@@ -87,28 +91,32 @@ impl FollowWorker {
     }
 
     /// Checks all followed watches, and marks the changed ones to be read.
-    async fn ask(&mut self) -> Result<(), StoreError> {
-        let (store, table) = (&self.follows.store, &self.follows.table);
-        for ids in table.ids().chunks(ASKED_AT_ONCE) {
+    async fn check(&mut self) -> Result<(), StoreError> {
+        let (store, registry) = (&self.store, &self.registry);
+        for ids in registry.ids().chunks(CHECKED_AT_ONCE) {
             match store.watch_versions(ids).await {
                 // each watch is then read on its own, and one that cannot be read loses its followers
-                Err(failure) if failure.is_damage() => table.touch_all(ids),
+                Err(failure) if failure.is_damage() => registry.mark_stale(ids),
                 versions => {
                     let versions = versions?.into_iter().collect();
-                    table.touch_all(&table.changed(ids, &versions));
+                    registry.mark_stale(&registry.changed(ids, &versions));
                 }
             }
         }
-        self.asked_at = Some(Instant::now());
-        self.is_told = false;
+        self.checked_at = Some(Instant::now());
+        self.is_notified = false;
         Ok(())
     }
 
     /// Returns the time until the next check of all watches.
-    fn until_asking(&self) -> Duration {
-        let every = if self.is_told { ASK_AT_MOST } else { ASK_EVERY };
-        let asked = self.asked_at.map(|at| at.elapsed());
-        asked.map_or(Duration::ZERO, |asked| every.saturating_sub(asked))
+    fn until_check(&self) -> Duration {
+        let every = if self.is_notified {
+            CHECK_AT_MOST_EVERY
+        } else {
+            CHECK_EVERY
+        };
+        let elapsed = self.checked_at.map(|at| at.elapsed());
+        elapsed.map_or(Duration::ZERO, |elapsed| every.saturating_sub(elapsed))
     }
 }
 
@@ -118,31 +126,29 @@ impl Worker for FollowWorker {
     }
 
     fn wake(&self) -> Wake {
-        self.follows.changes.wake()
+        self.registry.wake()
     }
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
-        let table = &self.follows.table;
-        let changed = self.follows.changes.take();
-        table.touch_jobs(&changed.these);
-        self.is_told |= changed.anything;
-        let stale = table.take_stale(BATCH);
+        let registry = &self.registry;
+        self.is_notified |= registry.take_unknown_change();
+        let stale = registry.take_stale(BATCH);
         if !stale.is_empty() {
             let read = self.read_all(&stale).await;
             return match read {
                 Ok(()) => Ok(Tick::Busy),
                 Err(failure) => {
-                    table.touch_all(&stale);
+                    registry.mark_stale(&stale);
                     Err(failure.into())
                 }
             };
         }
-        if table.ids().is_empty() {
+        if registry.ids().is_empty() {
             return Ok(Tick::Idle { next_due_in: None });
         }
-        let wait = self.until_asking();
+        let wait = self.until_check();
         if wait.is_zero() {
-            self.ask().await?;
+            self.check().await?;
             return Ok(Tick::Busy);
         }
         Ok(Tick::Idle {
@@ -152,7 +158,7 @@ impl Worker for FollowWorker {
 
     /// Ends all followers, so that no stream delays the stop of the relay.
     async fn drain(&mut self) -> Result<(), WorkerError> {
-        self.follows.table.close();
+        self.registry.close();
         Ok(())
     }
 }

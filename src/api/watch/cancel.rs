@@ -1,15 +1,13 @@
-//! `DELETE /watch/{watchId}` and `POST /watch/{watchId}/redeliver`.
+//! `DELETE /watch/{watchId}`.
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use http::StatusCode;
 use relay_domain::WatchId;
 use tracing::info;
 
 use crate::{
     api::{
-        ApiState,
-        deliveries::{RedeliveryView, queue_latest},
-        examples,
+        ApiState, examples,
         watch::{NO_SUCH_WATCH, TAG},
     },
     web::{AuthenticatedClient, PathId, Problem},
@@ -41,29 +39,7 @@ pub(super) async fn cancel_watch(
     {
         return Err(Problem::not_found(NO_SUCH_WATCH));
     }
-    state.parts.follows.touch(id);
+    state.parts.follows.notify_watch(id);
     info!(watch.id = %id, "watch cancelled by its client");
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Deliver a watch's latest event once more
-///
-/// The delivery has the same `webhook-id`. An event that is still pending is attempted at once, and no second copy
-/// is queued.
-#[utoipa::path(
-    post,
-    path = "/watch/{watchId}/redeliver",
-    operation_id = "redeliverWatch",
-    tag = TAG,
-    params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
-    responses((status = 202, description = "Queued", body = RedeliveryView,
-        example = json!(examples::redelivery()))),
-    security(("apiKey" = [])),
-)]
-pub(super) async fn redeliver_watch(
-    State(state): State<ApiState>,
-    AuthenticatedClient(client): AuthenticatedClient,
-    PathId(id): PathId<WatchId>,
-) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
-    queue_latest(&state.parts, Some(client.id), id).await
 }

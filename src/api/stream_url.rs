@@ -1,4 +1,5 @@
-//! Signed URLs that let anyone follow one watch for a limited time, without an API key. Pure, without I/O.
+//! Signed URLs of streams, which let anyone follow one watch for a limited time without an API key. Pure, without
+//! I/O.
 //!
 //! The signing key is derived from the client's signing secret. So every relay on a store can sign and verify URLs,
 //! and they become invalid when the client is revoked. The text for the derivation cannot be a signed webhook,
@@ -8,6 +9,8 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use relay_domain::{Client, SigningSecret, WatchId};
+
+use crate::api::ApiParts;
 
 /// How long a URL is valid, in seconds.
 const VALID_FOR: i64 = 15 * 60;
@@ -60,8 +63,17 @@ impl SignedLink {
     }
 }
 
+/// Returns the URL at which a client's watch can be streamed without an API key, for a limited time.
+pub(super) fn stream_url(parts: &ApiParts, client: &Client, watch: WatchId) -> String {
+    let path = signed_path(client, watch, parts.clock.now());
+    match &parts.server.public_url {
+        Some(base) => format!("{}{path}", base.as_str().trim_end_matches('/')),
+        None => path,
+    }
+}
+
 /// Returns the path of a watch's stream, signed now.
-pub(super) fn signed_path(client: &Client, watch: WatchId, now: Timestamp) -> String {
+fn signed_path(client: &Client, watch: WatchId, now: Timestamp) -> String {
     let expires = now.as_second() + VALID_FOR;
     let message = message(watch, expires);
     let signature = hmac::sign(&key(&client.signing_secret), message.as_bytes());
