@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use basiq_relay::{
     app::open_store,
-    config::{DatabaseUrl, StoreConfig},
+    config::{DatabaseUrl, Settings, StoreConfig},
 };
 use relay_domain::clock::Clock;
 use relay_store::{Claim, Store};
@@ -58,7 +58,7 @@ pub(crate) async fn run(kind: Kind, server: &Server, figures: &mut Figures<'_>) 
 async fn claims(database: &Database, kind: Kind, open: usize) -> Result<f64> {
     let config = StoreConfig {
         database: database.url.clone(),
-        ..StoreConfig::default()
+        ..Settings::default().store
     };
     let store = open_store(&config, &Clock::system()).await?.store;
     RelayProcess::add_client(&database.setting()).await?;

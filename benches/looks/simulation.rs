@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use basiq_client::normalise::{self, Finding};
 use basiq_relay::{
-    config::TrackingConfig,
+    config::Settings,
     tracker::{memory, schedule, stages},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -265,7 +265,7 @@ fn look_at(
     jitter: &mut StdRng,
     learns: bool,
 ) -> (usize, f64) {
-    let config = TrackingConfig::default();
+    let config = Settings::default().tracking;
     let mut memory = JobMemory::default();
     // A backend registers its watch within a second.
     let mut now = jitter.random::<f64>();

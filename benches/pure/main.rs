@@ -8,7 +8,7 @@ use basiq_client::{
     wire::JobDocument,
 };
 use basiq_relay::{
-    config::TrackingConfig,
+    config::Settings,
     tracker::{memory, schedule},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -70,7 +70,7 @@ fn parse(bytes: &[u8]) -> Option<JobDocument> {
 
 /// Measures the way from the bytes of an answer to the judgement.
 fn normalise(bench: &mut Criterion) {
-    let tracking = TrackingConfig::default();
+    let tracking = Settings::default().tracking;
     let timings = JudgeSettings {
         bank_retry_after: tracking.bank_retry_after,
         update_retry_interval: tracking.update_retry_interval,
@@ -108,7 +108,7 @@ fn next_look(bench: &mut Criterion) {
             left: Duration::from_secs(seconds),
         }]);
     }
-    let config = TrackingConfig::default();
+    let config = Settings::default().tracking;
     bench.bench_function("schedule/next look", |bencher| {
         bencher.iter(|| schedule::next_look(black_box(&memory), &pace, false, now(), &config, 0.5));
     });

@@ -15,7 +15,7 @@ use crate::{
         database::{connect_options, unopened},
         lock,
     },
-    config::{DatabaseUrl, PostgresUrl, StoreConfig},
+    config::{DatabaseUrl, PostgresUrl, Settings, StoreConfig},
 };
 
 /// A checked request to move a relay's data from SQLite to PostgreSQL.
@@ -59,7 +59,7 @@ impl StoreMove {
         }
         let file = StoreConfig {
             database: DatabaseUrl::Sqlite(self.from.clone()),
-            ..StoreConfig::default()
+            ..Settings::default().store
         };
         let lock = lock::hold(&file)?;
         // secrets are copied in their stored form, so no key is needed

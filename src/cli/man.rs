@@ -83,7 +83,9 @@ fn describe(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     page.extend_from_slice(b".PP\n");
     part(page, |out| man.render_synopsis_section(out))?;
     part(page, |out| man.render_options_section(out))?;
-    examples(command).to_writer(page)?;
+    page.extend_from_slice(b".PP\n.nf\n");
+    part(page, |out| man.render_extra_section(out))?;
+    page.extend_from_slice(b".fi\n");
     for below in command.get_subcommands() {
         describe(below, page)?;
     }
@@ -100,21 +102,4 @@ fn part(page: &mut Vec<u8>, render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>)
         }
     }
     Ok(())
-}
-
-/// Renders the text after a command's help, line by line.
-fn examples(command: &Command) -> Roff {
-    let mut roff = Roff::new();
-    let text = command
-        .get_after_long_help()
-        .or_else(|| command.get_after_help());
-    if let Some(text) = text {
-        roff.control("PP", []);
-        roff.control("nf", []);
-        for line in text.to_string().lines() {
-            roff.text([roman(line)]);
-        }
-        roff.control("fi", []);
-    }
-    roff
 }

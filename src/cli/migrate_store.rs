@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::StoreMove,
-    cli::{colour::Painter, exit::CommandFailure, output, progress::ProgressLine},
+    cli::{colour::Painter, exit::CommandFailure, output, progress::StatusLine},
 };
 
 #[derive(Debug, clap::Args)]
@@ -32,14 +32,14 @@ pub(super) struct MigrateStoreArgs {
 
 pub(super) async fn run(args: MigrateStoreArgs) -> Result<(), CommandFailure> {
     let relocation = StoreMove::between(&args.from, &args.to).map_err(CommandFailure::usage)?;
-    let mut ticker = ProgressLine::start();
+    let mut line = StatusLine::for_progress();
     let moved = relocation
         .make(&mut |progress| {
             let (table, copied, of) = (words(progress.table), progress.copied, progress.of);
-            ticker.show(format!("{table}: {copied} of {of}"));
+            line.progress(format!("{table}: {copied} of {of}"));
         })
         .await;
-    ticker.end();
+    drop(line);
     let moved = moved?;
     if args.json {
         output::line(to_json(&moved))?;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// The time without output after which the line appears.
 const QUIET: Duration = Duration::from_secs(2);
@@ -17,23 +17,41 @@ const FRAMES: [char; 4] = ['|', '/', '-', '\\'];
 /// Moves the cursor to the beginning of the line and erases the line.
 const ERASE: &str = "\r\u{1b}[K";
 
+/// The time before the first progress is shown; shorter work shows none.
+const LONG: Duration = Duration::from_secs(1);
+/// The minimum interval between two updates of the progress.
+const BEAT: Duration = Duration::from_millis(200);
+
 /// A temporary line on standard error. It does nothing if standard error is no terminal.
 #[derive(Debug)]
 pub(super) struct StatusLine {
     on: bool,
     quiet_since: Instant,
+    next_drawing: Instant,
     /// The number of drawings since `quiet_since`.
     drawn: usize,
     show: fn(&str),
 }
 
 impl StatusLine {
+    /// Creates a line for [`StatusLine::during`].
     pub(super) fn new() -> Self {
+        Self::after(QUIET, is_wanted(), on_standard_error)
+    }
+
+    /// Creates a line for [`StatusLine::progress`] of work that begins now.
+    pub(super) fn for_progress() -> Self {
+        Self::after(LONG, is_wanted(), on_standard_error)
+    }
+
+    fn after(wait: Duration, on: bool, show: fn(&str)) -> Self {
+        let now = Instant::now();
         Self {
-            on: is_wanted(),
-            quiet_since: Instant::now(),
+            on,
+            quiet_since: now,
+            next_drawing: now + wait,
             drawn: 0,
-            show: on_standard_error,
+            show,
         }
     }
 
@@ -41,95 +59,48 @@ impl StatusLine {
     pub(super) async fn during<T>(&mut self, what: &str, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
-            let draw = self.next_drawing();
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                () = draw => self.draw(what),
+                () = sleep_until(self.next_drawing), if self.on => {
+                    let frame = FRAMES.iter().cycle().nth(self.drawn).unwrap_or(&' ');
+                    let seconds = self.quiet_since.elapsed().as_secs();
+                    self.draw(format_args!("{frame} {what} ({seconds} s)"), STEP);
+                }
             }
         }
+    }
+
+    /// Shows the progress, in place of the previous text.
+    pub(super) fn progress(&mut self, text: impl Display) {
+        if self.on && Instant::now() >= self.next_drawing {
+            self.draw(text, BEAT);
+        }
+    }
+
+    fn draw(&mut self, text: impl Display, pause: Duration) {
+        (self.show)(&format!("{ERASE}{text}"));
+        self.drawn += 1;
+        self.next_drawing = Instant::now() + pause;
     }
 
     /// Removes the line, because something is about to be printed.
     pub(super) fn hide(&mut self) {
-        if self.drawn > 0 {
-            (self.show)(ERASE);
-        }
-        self.quiet_since = Instant::now();
-        self.drawn = 0;
-    }
-
-    /// Completes when the line must be drawn again. Without a terminal it never completes.
-    fn next_drawing(&self) -> impl Future<Output = ()> + use<> {
-        let steps = u32::try_from(self.drawn).unwrap_or(u32::MAX);
-        let at = self.quiet_since + QUIET + STEP.saturating_mul(steps);
-        let on = self.on;
-        async move {
-            if on {
-                tokio::time::sleep_until(at).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    fn draw(&mut self, what: &str) {
-        let frame = FRAMES.iter().cycle().nth(self.drawn).unwrap_or(&' ');
-        let seconds = self.quiet_since.elapsed().as_secs();
-        (self.show)(&format!("{ERASE}{frame} {what} ({seconds} s)"));
-        self.drawn += 1;
+        *self = Self::after(QUIET, self.on, self.show);
     }
 }
 
 impl Drop for StatusLine {
     fn drop(&mut self) {
-        self.hide();
+        if self.drawn > 0 {
+            (self.show)(ERASE);
+        }
     }
 }
 
 /// Waits for `work`, and shows `what` if it takes long.
 pub(super) async fn shown<T>(what: &str, work: impl Future<Output = T>) -> T {
     StatusLine::new().during(what, work).await
-}
-
-/// The time before the first progress is shown; shorter work shows none.
-const LONG: Duration = Duration::from_secs(1);
-/// The minimum interval between two updates of the progress.
-const BEAT: Duration = Duration::from_millis(200);
-
-/// One line on standard error that shows the progress of long work. It does nothing if standard error is no terminal.
-#[derive(Debug)]
-pub(super) struct ProgressLine {
-    on: bool,
-    next: Instant,
-    is_shown: bool,
-}
-
-impl ProgressLine {
-    /// Starts the clock for work that begins now.
-    pub(super) fn start() -> Self {
-        Self {
-            on: is_wanted(),
-            next: Instant::now() + LONG,
-            is_shown: false,
-        }
-    }
-
-    /// Shows the progress, in place of the previous text.
-    pub(super) fn show(&mut self, text: impl Display) {
-        if self.on && Instant::now() >= self.next {
-            self.next = Instant::now() + BEAT;
-            self.is_shown = true;
-            on_standard_error(&format!("{ERASE}{text}"));
-        }
-    }
-
-    /// Removes the line, because the work has ended.
-    pub(super) fn end(self) {
-        if self.is_shown {
-            on_standard_error(ERASE);
-        }
-    }
 }
 
 /// Returns whether standard error is a terminal that can erase a line.
@@ -149,12 +120,7 @@ mod tests {
     use super::*;
 
     fn progress(on: bool) -> StatusLine {
-        StatusLine {
-            on,
-            quiet_since: Instant::now(),
-            drawn: 0,
-            show: |_| {},
-        }
+        StatusLine::after(QUIET, on, |_| {})
     }
 
     #[tokio::test(start_paused = true)]

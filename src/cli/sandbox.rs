@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::{
     cli::{exit::CommandFailure, output},
-    config::LogConfig,
+    config::Settings,
     telemetry,
 };
 
@@ -56,7 +56,7 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 pub(super) async fn run(args: SandboxArgs) -> Result<(), CommandFailure> {
-    let telemetry = telemetry::init(&LogConfig::default()).map_err(CommandFailure::usage)?;
+    let telemetry = telemetry::init(&Settings::default().log).map_err(CommandFailure::usage)?;
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;

@@ -1,4 +1,4 @@
-//! The relay's settings: one struct for each concern, with the defaults of the contract.
+//! The relay's settings: one struct for each concern. `table.rs` has the name, default, parser and meaning of each.
 //!
 //! The environment overrides `relay.toml`, which overrides the defaults. Each setting is validated when it is read,
 //! and all faults are reported at once.
@@ -7,9 +7,11 @@ mod error;
 mod load;
 mod postgres;
 mod proxy;
+mod reader;
 mod service_links;
 mod setting;
 mod sources;
+mod table;
 mod value;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -23,17 +25,12 @@ pub use self::{
     error::ConfigError,
     postgres::PostgresUrl,
     proxy::EgressProxy,
-    setting::{SETTINGS, SettingDoc},
+    setting::{SETTINGS, Setting},
     value::parse_duration,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_mins(1);
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
-
 /// Every setting of the relay.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Settings of the HTTP server.
     pub server: ServerConfig,
@@ -72,21 +69,6 @@ pub struct ServerConfig {
     pub client_max_open_watches: u64,
 }
 
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            public_url: None,
-            allow_origins: Vec::new(),
-            metrics_listen: None,
-            admin_token: None,
-            shutdown_grace: 10 * SECOND,
-            client_rps: 500,
-            client_max_open_watches: 100_000,
-        }
-    }
-}
-
 /// The address of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
@@ -117,17 +99,6 @@ pub struct StoreConfig {
     pub retention: Duration,
 }
 
-impl Default for StoreConfig {
-    fn default() -> Self {
-        Self {
-            database: DatabaseUrl::Sqlite("basiq-relay.db".into()),
-            encryption_key: None,
-            encryption_previous_key: None,
-            retention: 30 * DAY,
-        }
-    }
-}
-
 /// Settings of looks at jobs, and of when a watch gives up.
 #[derive(Debug, Clone)]
 pub struct TrackingConfig {
@@ -147,21 +118,6 @@ pub struct TrackingConfig {
     pub outage_poll_interval: Duration,
     /// `RELAY_SUPPORT_AFTER_FAILURES`: the failures in a row of one connection before support is the advice.
     pub support_after_failures: u32,
-}
-
-impl Default for TrackingConfig {
-    fn default() -> Self {
-        Self {
-            poll_min_interval: SECOND,
-            poll_max_interval: MINUTE,
-            update_retry_interval: 2 * HOUR,
-            job_max_age: 7 * DAY,
-            job_not_found_grace: MINUTE,
-            bank_retry_after: 10 * MINUTE,
-            outage_poll_interval: 10 * MINUTE,
-            support_after_failures: 3,
-        }
-    }
 }
 
 /// Settings of deliveries to callbacks.
@@ -186,29 +142,6 @@ pub struct DeliveryConfig {
     pub concurrency_per_host: usize,
 }
 
-impl Default for DeliveryConfig {
-    fn default() -> Self {
-        Self {
-            allow_http: false,
-            allow_networks: Vec::new(),
-            ca_file: None,
-            proxy: None,
-            timeout: 15 * SECOND,
-            retry_schedule: vec![
-                5 * SECOND,
-                5 * MINUTE,
-                30 * MINUTE,
-                2 * HOUR,
-                5 * HOUR,
-                10 * HOUR,
-                10 * HOUR,
-            ],
-            concurrency: 256,
-            concurrency_per_host: 16,
-        }
-    }
-}
-
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -227,14 +160,4 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// Whether `OTEL_EXPORTER_OTLP_ENDPOINT` (or its traces variant) asks for trace export.
     pub export_traces: bool,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self {
-            filter: "info".to_owned(),
-            format: LogFormat::Text,
-            export_traces: false,
-        }
-    }
 }

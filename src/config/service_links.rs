@@ -141,9 +141,9 @@ mod tests {
 
     #[test]
     fn no_setting_can_be_taken_for_one() {
-        for doc in crate::config::SETTINGS {
+        for setting in crate::config::SETTINGS.iter() {
             for value in ["10.0.0.7", "8080", "tcp://10.0.0.7:8080", "tcp"] {
-                assert!(!is_service_link(doc.name, value), "{}", doc.name);
+                assert!(!is_service_link(setting.name, value), "{}", setting.name);
             }
         }
     }

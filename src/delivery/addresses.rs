@@ -141,9 +141,10 @@ fn machine(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
 
     fn load() -> AddressLoad {
-        AddressLoad::new(&DeliveryConfig::default())
+        AddressLoad::new(&Settings::default().delivery)
     }
 
     fn ip(text: &str) -> IpAddr {

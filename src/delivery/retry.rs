@@ -113,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::DeliveryConfig;
+    use crate::config::Settings;
 
     const MIDDLE: f64 = 0.5;
 
@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn schedule() -> Vec<Duration> {
-        DeliveryConfig::default().retry_schedule
+        Settings::default().delivery.retry_schedule
     }
 
     #[test]

@@ -147,6 +147,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::config::Settings;
 
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
@@ -246,7 +247,7 @@ mod tests {
     fn a_filter_that_is_none_is_an_error_that_names_the_setting() {
         let config = LogConfig {
             filter: "basiq=loud".to_owned(),
-            ..LogConfig::default()
+            ..Settings::default().log
         };
         let error = init(&config).unwrap_err();
         assert!(error.to_string().contains("RELAY_LOG: `basiq=loud`"));

@@ -21,20 +21,3 @@ pub struct BasiqConfig {
     /// `RELAY_UPSTREAM_TIMEOUT`: the time-out of one call, from connecting to the last byte.
     pub timeout: Duration,
 }
-
-impl Default for BasiqConfig {
-    #[expect(
-        clippy::expect_used,
-        reason = "a constant address, parsed in every test run"
-    )]
-    fn default() -> Self {
-        Self {
-            url: Url::parse("https://au-api.basiq.io").expect("a valid address"),
-            api_key: SecretString::default(),
-            webhook_secret: None,
-            requests_per_second: 20,
-            concurrency: 32,
-            timeout: Duration::from_secs(10),
-        }
-    }
-}

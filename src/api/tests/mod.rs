@@ -5,7 +5,6 @@ mod list_store;
 mod streams;
 
 use axum::body::{Body, to_bytes};
-use basiq_client::BasiqConfig;
 use http::{Request, StatusCode};
 use jiff::Timestamp;
 use relay_domain::UpstreamHealth;
@@ -15,6 +14,7 @@ use tower::ServiceExt;
 
 use self::list_store::{KEY, ListStore, OTHER_KEY};
 use super::*;
+use crate::config::Settings;
 
 const ADMIN: &str = "open sesame";
 
@@ -24,13 +24,13 @@ impl App {
     fn new(change: impl FnOnce(&mut ApiParts)) -> Self {
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
         let upstream = Upstream::default();
-        let basiq = BasiqClient::new(&BasiqConfig::default(), clock.clone(), upstream.clone());
+        let basiq = BasiqClient::new(&Settings::default().basiq, clock.clone(), upstream.clone());
         let store = Arc::new(ListStore::default());
         let mut parts = ApiParts {
             follows: FollowRegistry::new(4096),
             store,
             clock,
-            server: ServerConfig::default(),
+            server: Settings::default().server,
             rules: CallbackRules::default(),
             catalogue: Arc::new(Catalogue::builtin()),
             tracker_wake: Wake::new(),

@@ -18,7 +18,7 @@ use crate::{
         output,
         progress::{self, StatusLine},
     },
-    config::LogConfig,
+    config::{LogConfig, Settings},
     telemetry,
 };
 
@@ -39,7 +39,7 @@ pub(super) struct DemoArgs {
 pub(super) async fn run(args: DemoArgs) -> Result<(), CommandFailure> {
     let log = LogConfig {
         filter: args.log,
-        ..LogConfig::default()
+        ..Settings::default().log
     };
     let telemetry = telemetry::init(&log).map_err(CommandFailure::usage)?;
     let setting = Box::pin(DemoStage::set());

@@ -5,7 +5,7 @@ mod news;
 mod relay;
 mod report;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::LazyLock};
 
 use anyhow::{Context, anyhow};
 use clap::builder::PossibleValuesParser;
@@ -13,11 +13,18 @@ use relay_domain::{ApiKey, JobId, Operation};
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::cli::{
-    exit::CommandFailure,
-    output::harmless,
-    watch::{follow::WatchPoller, relay::RelayClient, report::WatchReporter},
+use crate::{
+    cli::{
+        exit::CommandFailure,
+        output::harmless,
+        watch::{follow::WatchPoller, relay::RelayClient, report::WatchReporter},
+    },
+    config::Settings,
 };
+
+/// The address of a relay with default settings.
+static DEFAULT_RELAY: LazyLock<String> =
+    LazyLock::new(|| format!("http://{}", Settings::default().server.listen));
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -34,7 +41,7 @@ pub(super) struct WatchArgs {
     #[arg(long, value_name = "CALLBACK_URL")]
     url: Url,
     /// Base address of the relay.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = relay_address)]
+    #[arg(long, value_name = "URL", default_value = &**DEFAULT_RELAY, value_parser = relay_address)]
     relay: Url,
     /// API key of the client; other users of this machine can see command lines.
     #[arg(long, env = "BASIQ_RELAY_KEY", hide_env_values = true)]

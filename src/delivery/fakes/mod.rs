@@ -25,7 +25,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{config::DeliveryConfig, delivery::NameResolver};
+use crate::{
+    config::{DeliveryConfig, Settings},
+    delivery::NameResolver,
+};
 
 pub(super) use self::{
     keeping::{HostAction, KeepingHost, SilentPort},
@@ -43,7 +46,7 @@ pub(super) fn local_config() -> DeliveryConfig {
         allow_http: true,
         allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
         timeout: Duration::from_millis(300),
-        ..DeliveryConfig::default()
+        ..Settings::default().delivery
     }
 }
 

@@ -126,9 +126,11 @@ pub fn next_look_at_absent(since: Timestamp, now: Timestamp, grace: Duration) ->
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use relay_domain::{Challenge, ChallengeMemory, OpenChallenge};
 
     use super::*;
+    use relay_domain::{Challenge, ChallengeMemory, OpenChallenge};
+
+    use crate::config::Settings;
 
     const START: i64 = 1_800_000_000;
 
@@ -149,7 +151,7 @@ mod tests {
             &KnownDurations::default(),
             may_be_asked,
             at(now),
-            &TrackingConfig::default(),
+            &Settings::default().tracking,
             0.5,
         );
         between(at(now), next)
@@ -225,7 +227,7 @@ mod tests {
             created in -100_000_i64..100_000, now in 0_i64..1_000_000, jitter in 0.0..1.0_f64,
         ) {
             let memory = JobMemory { created: Some(at(created)), ..running_since(0) };
-            let config = TrackingConfig::default();
+            let config = Settings::default().tracking;
             let wait = between(at(now), next_look(&memory, &KnownDurations::default(), false, at(now), &config, jitter));
             prop_assert!(wait >= config.poll_min_interval && wait <= config.poll_max_interval);
         }

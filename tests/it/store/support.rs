@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use basiq_relay::{app::open_store, config::StoreConfig};
+use basiq_relay::{
+    app::open_store,
+    config::{Settings, StoreConfig},
+};
 use jiff::Timestamp;
 use relay_domain::{
     Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, ClientId, Event, EventBody,
@@ -135,7 +138,7 @@ impl Fixture {
 async fn open(home: &TestDatabase) -> Arc<dyn Store> {
     let config = StoreConfig {
         database: home.url.clone(),
-        ..StoreConfig::default()
+        ..Settings::default().store
     };
     let opened = open_store(&config, &Clock::manual(at(0))).await;
     opened.unwrap().store

@@ -1,11 +1,11 @@
 //! Tests of loading: each setting, each source, each fault.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::config::{DatabaseUrl, SECOND, SETTINGS};
+use crate::config::{DatabaseUrl, SETTINGS};
 
 mod secrets;
 
@@ -38,16 +38,32 @@ const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_LISTEN", "0.0.0.0:9000"),
     ("RELAY_PUBLIC_URL", "https://relay.example/base"),
     ("RELAY_ALLOW_ORIGINS", "https://app.example"),
+    ("RELAY_METRICS_LISTEN", "127.0.0.1:9100"),
+    ("RELAY_ADMIN_TOKEN", "let-me-in-let-me-in-let-me-in"),
+    ("RELAY_SHUTDOWN_GRACE", "20s"),
+    ("RELAY_CLIENT_RPS", "501"),
+    ("RELAY_CLIENT_MAX_OPEN_WATCHES", "7"),
     ("RELAY_DATABASE_URL", "sqlite:///tmp/other.db"),
     ("RELAY_ENCRYPTION_KEY", "AAAA"),
     ("RELAY_ENCRYPTION_PREVIOUS_KEY", "BBBB"),
+    ("RELAY_RETENTION", "31d"),
     ("RELAY_BASIQ_URL", "http://127.0.0.1:8090"),
     ("RELAY_BASIQ_API_KEY", "a2V5"),
     (
         "RELAY_BASIQ_WEBHOOK_SECRET",
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     ),
-    ("RELAY_ADMIN_TOKEN", "let-me-in-let-me-in-let-me-in"),
+    ("RELAY_UPSTREAM_RPS", "21"),
+    ("RELAY_UPSTREAM_CONCURRENCY", "33"),
+    ("RELAY_UPSTREAM_TIMEOUT", "11s"),
+    ("RELAY_POLL_MIN_INTERVAL", "2s"),
+    ("RELAY_POLL_MAX_INTERVAL", "61s"),
+    ("RELAY_UPDATE_RETRY_INTERVAL", "3h"),
+    ("RELAY_JOB_MAX_AGE", "8d"),
+    ("RELAY_JOB_NOT_FOUND_GRACE", "2m"),
+    ("RELAY_BANK_RETRY_AFTER", "11m"),
+    ("RELAY_OUTAGE_POLL_INTERVAL", "12m"),
+    ("RELAY_SUPPORT_AFTER_FAILURES", "4"),
     ("RELAY_CALLBACK_ALLOW_HTTP", "true"),
     ("RELAY_CALLBACK_ALLOW_NETWORKS", "127.0.0.0/8"),
     ("RELAY_CALLBACK_CA_FILE", "Cargo.toml"),
@@ -56,38 +72,22 @@ const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_DELIVERY_RETRY_SCHEDULE", "1s,2s"),
     ("RELAY_DELIVERY_CONCURRENCY", "255"),
     ("RELAY_DELIVERY_CONCURRENCY_PER_HOST", "15"),
-    ("RELAY_POLL_MIN_INTERVAL", "2s"),
-    ("RELAY_POLL_MAX_INTERVAL", "61s"),
-    ("RELAY_UPSTREAM_RPS", "21"),
-    ("RELAY_UPSTREAM_CONCURRENCY", "33"),
-    ("RELAY_UPSTREAM_TIMEOUT", "11s"),
-    ("RELAY_UPDATE_RETRY_INTERVAL", "3h"),
-    ("RELAY_JOB_MAX_AGE", "8d"),
-    ("RELAY_JOB_NOT_FOUND_GRACE", "2m"),
-    ("RELAY_BANK_RETRY_AFTER", "11m"),
-    ("RELAY_OUTAGE_POLL_INTERVAL", "12m"),
-    ("RELAY_SUPPORT_AFTER_FAILURES", "4"),
-    ("RELAY_RETENTION", "31d"),
-    ("RELAY_CLIENT_RPS", "501"),
-    ("RELAY_CLIENT_MAX_OPEN_WATCHES", "7"),
-    ("RELAY_SHUTDOWN_GRACE", "20s"),
-    ("RELAY_METRICS_LISTEN", "127.0.0.1:9100"),
     ("RELAY_LOG", "debug"),
     ("RELAY_LOG_FORMAT", "json"),
-    ("RELAY_MESSAGES", "[en]"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"),
+    ("RELAY_MESSAGES", "[en]"),
 ];
 
 #[test]
 fn each_listed_setting_is_read_from_the_environment_and_from_the_file() {
-    let names: Vec<_> = SETTINGS.iter().map(|doc| doc.name).collect();
+    let names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
     let sampled: Vec<_> = SAMPLES.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, sampled);
     let defaults = everything(&Settings::default());
-    for (doc, (name, sample)) in SETTINGS.iter().zip(SAMPLES) {
+    for (setting, (name, sample)) in SETTINGS.iter().zip(SAMPLES) {
         let by_environment = everything(&load("", &[(name, sample)]).unwrap());
         assert_ne!(by_environment, defaults, "{name} is not read");
-        if let Some(key) = doc.key() {
+        if let Some(key) = setting.key() {
             let by_file = everything(&load(&format!("{key} = \"{sample}\""), &[]).unwrap());
             assert_eq!(by_file, by_environment, "{key}");
         }
@@ -97,10 +97,10 @@ fn each_listed_setting_is_read_from_the_environment_and_from_the_file() {
 #[test]
 fn each_listed_default_is_the_default() {
     let defaults = everything(&Settings::default());
-    for doc in SETTINGS {
-        if let Some(default) = doc.default {
-            let given = load("", &[(doc.name, default)]).unwrap();
-            assert_eq!(everything(&given), defaults, "{}", doc.name);
+    for setting in SETTINGS.iter() {
+        if let Some(default) = setting.default {
+            let given = load("", &[(setting.name, default)]).unwrap();
+            assert_eq!(everything(&given), defaults, "{}", setting.name);
         }
     }
     assert_eq!(everything(&load("", &[]).unwrap()), defaults);
@@ -112,7 +112,7 @@ fn the_environment_is_above_the_file_which_is_above_the_defaults() {
     let settings = load(file, &[("RELAY_UPSTREAM_RPS", "7")]).unwrap();
     assert_eq!(settings.basiq.requests_per_second, 7);
     assert_eq!(settings.basiq.concurrency, 6);
-    assert_eq!(settings.basiq.timeout, 10 * SECOND);
+    assert_eq!(settings.basiq.timeout, Duration::from_secs(10));
 }
 
 #[test]
@@ -127,7 +127,10 @@ fn the_file_may_use_its_own_numbers_flags_and_lists() {
     assert!(settings.delivery.allow_http);
     assert_eq!(settings.server.client_rps, 9);
     assert_eq!(settings.delivery.allow_networks.len(), 2);
-    assert_eq!(settings.delivery.retry_schedule, [SECOND, 2 * MINUTE]);
+    assert_eq!(
+        settings.delivery.retry_schedule,
+        [1, 120].map(Duration::from_secs)
+    );
 }
 
 #[test]

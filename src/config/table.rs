@@ -1,0 +1,301 @@
+//! The table of settings: the name, default, parser and meaning of each, at the field that it fills.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use basiq_client::BasiqConfig;
+
+use crate::config::{
+    DeliveryConfig, LogConfig, ServerConfig, Settings, StoreConfig, TrackingConfig,
+    reader::Reader,
+    value::{
+        address, admin_token, base_url, boolean, database, duration, durations, file, log_filter,
+        log_format, networks, number, optional, origins, proxy, secret, text,
+    },
+};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+const YEAR: Duration = DAY.saturating_mul(365);
+
+/// The allowed time-outs of calls: long enough for the slowest peer, short enough for a lease.
+const TIME_LIMITS: RangeInclusive<Duration> = MILLISECOND..=MINUTE.saturating_mul(10);
+const INTERVALS: RangeInclusive<Duration> = MILLISECOND..=DAY;
+const WAITS: RangeInclusive<Duration> = Duration::ZERO..=YEAR;
+const AGES: RangeInclusive<Duration> = MILLISECOND..=YEAR.saturating_mul(10);
+
+impl Settings {
+    /// Reads every setting, in the order in which the help lists them.
+    pub(super) fn read(from: &mut Reader) -> Self {
+        Self {
+            server: ServerConfig::read(from),
+            store: StoreConfig::read(from),
+            basiq: read_basiq(from),
+            tracking: TrackingConfig::read(from),
+            delivery: DeliveryConfig::read(from),
+            log: LogConfig::read(from),
+            messages: from.read(
+                "RELAY_MESSAGES",
+                None,
+                optional(text),
+                "TOML that overrides texts of the catalogue; usually given as RELAY_MESSAGES_FILE",
+            ),
+        }
+    }
+}
+
+impl ServerConfig {
+    fn read(from: &mut Reader) -> Self {
+        Self {
+            listen: from.read(
+                "RELAY_LISTEN",
+                Some("127.0.0.1:8080"),
+                address,
+                "address to serve on",
+            ),
+            public_url: from.read(
+                "RELAY_PUBLIC_URL",
+                None,
+                optional(base_url),
+                "address at which the relay is reached from outside, for the addresses that it gives out",
+            ),
+            allow_origins: from.read_list(
+                "RELAY_ALLOW_ORIGINS",
+                Some(""),
+                origins,
+                "origins (https://HOST[:PORT], comma-separated) whose pages may read streams and the catalogue",
+            ),
+            metrics_listen: from.read(
+                "RELAY_METRICS_LISTEN",
+                None,
+                optional(address),
+                "address of its own for /metrics, which the main one then does not serve",
+            ),
+            admin_token: from.read_secret(
+                "RELAY_ADMIN_TOKEN",
+                None,
+                optional(admin_token),
+                "bearer token of admin API and console, 24 characters at least; both are off without it",
+            ),
+            shutdown_grace: from.read(
+                "RELAY_SHUTDOWN_GRACE",
+                Some("10s"),
+                duration(Duration::ZERO..=HOUR),
+                "how long a stop waits for work in flight",
+            ),
+            client_rps: from.read(
+                "RELAY_CLIENT_RPS",
+                Some("500"),
+                number(1..=1_000_000),
+                "requests a second that one client may make",
+            ),
+            client_max_open_watches: from.read(
+                "RELAY_CLIENT_MAX_OPEN_WATCHES",
+                Some("100000"),
+                number(1..=1_000_000_000),
+                "open watches that one client may have",
+            ),
+        }
+    }
+}
+
+impl StoreConfig {
+    fn read(from: &mut Reader) -> Self {
+        Self {
+            database: from.read_secret(
+                "RELAY_DATABASE_URL",
+                Some("sqlite://basiq-relay.db"),
+                database,
+                "where watches are kept: sqlite://PATH or postgres://…; migrations run at start",
+            ),
+            encryption_key: from.read_secret(
+                "RELAY_ENCRYPTION_KEY",
+                None,
+                optional(secret),
+                "encrypts signing secrets at rest: the base64 of 32 random bytes",
+            ),
+            encryption_previous_key: from.read_secret(
+                "RELAY_ENCRYPTION_PREVIOUS_KEY",
+                None,
+                optional(secret),
+                "the key before, while secrets are encrypted with it; see client reencrypt",
+            ),
+            retention: from.read(
+                "RELAY_RETENTION",
+                Some("30d"),
+                duration(AGES),
+                "settled watches older than this are deleted",
+            ),
+        }
+    }
+}
+
+fn read_basiq(from: &mut Reader) -> BasiqConfig {
+    BasiqConfig {
+        url: from.read(
+            "RELAY_BASIQ_URL",
+            Some("https://au-api.basiq.io"),
+            base_url,
+            "base address of Basiq",
+        ),
+        api_key: from.read_secret(
+            "RELAY_BASIQ_API_KEY",
+            None,
+            secret,
+            "API key for Basiq, as the dashboard shows it; required by serve",
+        ),
+        webhook_secret: from.read_secret(
+            "RELAY_BASIQ_WEBHOOK_SECRET",
+            None,
+            optional(secret),
+            "verifies Basiq's webhooks at /basiq/webhook; they are not received without it",
+        ),
+        requests_per_second: from.read(
+            "RELAY_UPSTREAM_RPS",
+            Some("20"),
+            number(1..=10_000),
+            "calls to Basiq a second, in all",
+        ),
+        concurrency: from.read(
+            "RELAY_UPSTREAM_CONCURRENCY",
+            Some("32"),
+            number(1..=10_000),
+            "calls to Basiq in flight, in all",
+        ),
+        timeout: from.read(
+            "RELAY_UPSTREAM_TIMEOUT",
+            Some("10s"),
+            duration(TIME_LIMITS),
+            "time limit of one call to Basiq, connect to last byte",
+        ),
+    }
+}
+
+impl TrackingConfig {
+    fn read(from: &mut Reader) -> Self {
+        Self {
+            poll_min_interval: from.read(
+                "RELAY_POLL_MIN_INTERVAL",
+                Some("1s"),
+                duration(INTERVALS),
+                "shortest wait between two looks at a running job",
+            ),
+            poll_max_interval: from.read(
+                "RELAY_POLL_MAX_INTERVAL",
+                Some("60s"),
+                duration(INTERVALS),
+                "longest wait between two looks at a running job",
+            ),
+            update_retry_interval: from.read(
+                "RELAY_UPDATE_RETRY_INTERVAL",
+                Some("2h"),
+                duration(AGES),
+                "how often Basiq retries an update that met service-unavailable",
+            ),
+            job_max_age: from.read(
+                "RELAY_JOB_MAX_AGE",
+                Some("7d"),
+                duration(AGES),
+                "the watch of a job older than this gives up",
+            ),
+            job_not_found_grace: from.read(
+                "RELAY_JOB_NOT_FOUND_GRACE",
+                Some("1m"),
+                duration(WAITS),
+                "how long a job may be unknown or forbidden before its watch ends",
+            ),
+            bank_retry_after: from.read(
+                "RELAY_BANK_RETRY_AFTER",
+                Some("10m"),
+                duration(WAITS),
+                "the wait meant by: wait, then try again",
+            ),
+            outage_poll_interval: from.read(
+                "RELAY_OUTAGE_POLL_INTERVAL",
+                Some("10m"),
+                duration(INTERVALS),
+                "how often a bank in major outage is looked at",
+            ),
+            support_after_failures: from.read(
+                "RELAY_SUPPORT_AFTER_FAILURES",
+                Some("3"),
+                number(1..=1_000),
+                "failures in a row of one connection before support is the advice",
+            ),
+        }
+    }
+}
+
+impl DeliveryConfig {
+    fn read(from: &mut Reader) -> Self {
+        Self {
+            allow_http: from.read(
+                "RELAY_CALLBACK_ALLOW_HTTP",
+                Some("false"),
+                boolean,
+                "accept http:// callbacks",
+            ),
+            allow_networks: from.read_list(
+                "RELAY_CALLBACK_ALLOW_NETWORKS",
+                Some(""),
+                networks,
+                "networks (CIDR, comma-separated) that callbacks may reach although private",
+            ),
+            ca_file: from.read(
+                "RELAY_CALLBACK_CA_FILE",
+                None,
+                optional(file),
+                "further CA certificates (PEM) to trust for callbacks",
+            ),
+            proxy: from.read_secret(
+                "RELAY_EGRESS_PROXY",
+                None,
+                optional(proxy),
+                "HTTP proxy (http://HOST:PORT) that callbacks are reached through, by vetted address",
+            ),
+            timeout: from.read(
+                "RELAY_DELIVERY_TIMEOUT",
+                Some("15s"),
+                duration(TIME_LIMITS),
+                "time limit of one delivery attempt, connect to last byte",
+            ),
+            retry_schedule: from.read_list(
+                "RELAY_DELIVERY_RETRY_SCHEDULE",
+                Some("5s,5m,30m,2h,5h,10h,10h"),
+                durations(MILLISECOND..=YEAR),
+                "waits between delivery attempts",
+            ),
+            concurrency: from.read(
+                "RELAY_DELIVERY_CONCURRENCY",
+                Some("256"),
+                number(1..=10_000),
+                "delivery attempts in flight, in all",
+            ),
+            concurrency_per_host: from.read(
+                "RELAY_DELIVERY_CONCURRENCY_PER_HOST",
+                Some("16"),
+                number(1..=10_000),
+                "delivery attempts in flight to one host name",
+            ),
+        }
+    }
+}
+
+impl LogConfig {
+    fn read(from: &mut Reader) -> Self {
+        Self {
+            filter: from.read(
+                "RELAY_LOG",
+                Some("info"),
+                log_filter,
+                "which log lines: a tracing filter",
+            ),
+            format: from.read("RELAY_LOG_FORMAT", Some("text"), log_format, "text or json"),
+            export_traces: from.traces(
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                "turns trace export on; the other standard variables apply too",
+            ),
+        }
+    }
+}
