@@ -1,18 +1,18 @@
-//! Reads watches, deliveries and clients from rows.
+//! Reads watches and deliveries from rows.
 
 use std::collections::HashMap;
 
 use relay_domain::{
-    ApiKeyHash, Attempt, AttemptError, CallbackUrl, Client, ClientId, DeliveryId, DeliveryState,
-    ErrorChain, EventFilter, EventId, JobId, JobMemory, LeaseId, Locale, Operation, Phase,
-    SigningSecret, TraceContext, Watch, WatchId, WatchOptions, WatchRequest, WatchState,
+    Attempt, AttemptError, CallbackUrl, ClientId, DeliveryId, DeliveryState, ErrorChain,
+    EventFilter, EventId, JobId, JobMemory, LeaseId, Locale, Operation, Phase, TraceContext, Watch,
+    WatchId, WatchOptions, WatchRequest, WatchState,
 };
 use tracing::error;
 
 use crate::{
     DeliveryDetails, DeliveryEntry, DueDelivery, DueJob, EventDetails, Redelivery, Sealer,
     StoreError, WatchDetails, WatchVersion,
-    common::{AnyRow, ColumnReader},
+    common::{AnyRow, ColumnReader, secrets},
 };
 
 /// Reads a delivery without its attempts.
@@ -157,41 +157,6 @@ pub(crate) fn redeliverable(row: &dyn AnyRow) -> Result<Result<EventId, Redelive
             Err(Redelivery::Superseded(latest))
         }
         Some(latest) => Ok(latest),
-    })
-}
-
-/// Reads a client.
-pub(crate) fn client(row: &dyn AnyRow, sealer: &Sealer) -> Result<Client, StoreError> {
-    let cells = ColumnReader::of("clients", "name", row);
-    let secrets = secrets(&cells, sealer)?;
-    Ok(Client {
-        id: ClientId(cells.get("client_id")?),
-        name: cells.parse("name")?,
-        key_hash: ApiKeyHash::from_bytes(cells.get("key_hash")?)
-            .ok_or_else(|| cells.bad("key_hash"))?,
-        signing_secret: secrets.current,
-        previous_secret: secrets.previous,
-        created_at: cells.time("created_at")?,
-        revoked_at: cells.time_opt("revoked_at")?,
-    })
-}
-
-/// The secrets that sign a client's callbacks.
-pub(crate) struct ClientSecrets {
-    pub(crate) current: SigningSecret,
-    /// The secret before the last rotation, and the time until which it signs.
-    pub(crate) previous: Option<(SigningSecret, jiff::Timestamp)>,
-}
-
-pub(crate) fn secrets(
-    cells: &ColumnReader<'_>,
-    sealer: &Sealer,
-) -> Result<ClientSecrets, StoreError> {
-    let name: &str = cells.get("name")?;
-    let previous = cells.read_opt("previous_secret", |text| sealer.open(text, name))?;
-    Ok(ClientSecrets {
-        current: cells.read("secret", |text| sealer.open(text, name))?,
-        previous: previous.zip(cells.time_opt("previous_until")?),
     })
 }
 

@@ -1,11 +1,14 @@
 //! Decides when a callback host counts as failing, and for how long it is paused.
 
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
 use relay_domain::{Attempt, AttemptError};
-use std::time::Duration;
+use tracing::{info, warn};
 
 use crate::{
     AbandonedDelivery, StoreError,
-    common::{AnyRow, ColumnReader},
+    common::{AnyRow, ColumnReader, HostOutcome},
 };
 
 /// The number of attempts in a row that must fail before a host is paused. A single event takes eight attempts in a
@@ -45,4 +48,43 @@ pub(crate) fn given_up(row: &dyn AnyRow) -> Result<AbandonedDelivery, StoreError
         job_id: cells.parse("job_id")?,
         host: cells.get("host")?,
     })
+}
+
+/// Returns the hosts that had failed before and answered now.
+pub(crate) fn recovered<'r>(outcomes: &BTreeMap<&'r str, HostOutcome>) -> Vec<&'r str> {
+    let recovered = outcomes
+        .iter()
+        .filter(|(_, outcome)| outcome.answered && outcome.had_failed);
+    recovered.map(|(host, _)| *host).collect()
+}
+
+/// Logs that a host is paused after a failed attempt. Logs nothing if the host was never paused.
+pub(crate) fn log_pause(
+    failing: &dyn AnyRow,
+    host: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let cells = ColumnReader::of("failing_hosts", "host", failing);
+    let (failures, pauses): (i64, i64) = (cells.get("failures")?, cells.get("pauses")?);
+    let left = cells.get::<i64>("paused_until")? - now.as_millisecond();
+    if pauses > 0 {
+        let pause = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        warn!(
+            callback.host = host,
+            failures,
+            ?pause,
+            "a host keeps failing and is paused"
+        );
+    }
+    Ok(())
+}
+
+/// Logs that a host answered, if it was paused before.
+pub(crate) fn log_recovery(forgotten: &dyn AnyRow) -> Result<(), StoreError> {
+    let cells = ColumnReader::of("failing_hosts", "host", forgotten);
+    let host: &str = cells.get("host")?;
+    if cells.get::<i64>("pauses")? > 0 {
+        info!(callback.host = host, "a host that was paused answers again");
+    }
+    Ok(())
 }

@@ -1,15 +1,19 @@
 //! The parts that both back ends share: how rows are read, and the decisions that need no database.
 
+mod answers;
 mod attempts;
+mod banks;
 mod batch_loader;
 mod census;
 mod claims;
+mod clients;
 mod console;
 mod details;
 mod dispatching;
 mod duration_samples;
 mod error;
 mod gather;
+mod hints;
 mod hosts;
 mod looks;
 mod migrations;
@@ -21,16 +25,19 @@ mod row;
 use std::time::Duration;
 
 pub(super) use self::{
+    answers::{UnansweredChallenge, unanswered},
     attempts::{
         AttemptEffect, HostOutcome, after_rows, attempt_rows, host_words, recorded, tried, waves,
     },
+    banks::due_banks,
     batch_loader::{BatchLoader, LoadBatch, LoadedEach},
     census::census,
     claims::{KINDS, divide, rank},
+    clients::{ClientSecrets, client, resealed, secrets},
     console::{ASKED, failing_host, host_failure},
     details::{
-        ClientSecrets, attempts, client, due_delivery, due_job, entry, events, redeliverable,
-        secrets, version, watches_by_job, without_events,
+        attempts, due_delivery, due_job, entry, events, redeliverable, version, watches_by_job,
+        without_events,
     },
     dispatching::{Blockers, claim_new, secrets_of},
     duration_samples::{
@@ -40,7 +47,8 @@ pub(super) use self::{
         closed, from_migration, is_collision, is_connection_lost, is_lost, is_pooled, shared,
         unwritable,
     },
-    hosts::{DOUBLINGS, FAILURES, PAUSE, given_up, is_failing},
+    hints::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS},
+    hosts::{DOUBLINGS, FAILURES, PAUSE, given_up, is_failing, log_pause, log_recovery, recovered},
     looks::{
         ChangeRow, FailureRow, NewEventRow, changes, claims, held, jobs, later_news, news, reports,
     },

@@ -6,7 +6,7 @@ use relay_domain::{Bank, LeaseId};
 
 use crate::{
     BankLook, BankStore, Claim, DueBank, StoreError,
-    common::{ColumnReader, int, millis, time},
+    common::{due_banks, int, millis, time},
     postgres::{
         PgSession, PgStore,
         indexes::{is_watched, none},
@@ -106,15 +106,7 @@ async fn claim_due(
         .bind(millis(claim.lease))
         .fetch_all(connection)
         .await?;
-    let claimed = rows.iter().map(|row| {
-        let cells = ColumnReader::of("outages", "institution_id", row);
-        let bank = Bank {
-            institution_id: cells.get("institution_id")?,
-            method: cells.get("method")?,
-        };
-        Ok(DueBank { bank, lease })
-    });
-    claimed.collect()
+    due_banks(&rows, lease)
 }
 
 async fn record(connection: &mut PgSession<'_>, looks: &[BankLook]) -> Result<u64, StoreError> {

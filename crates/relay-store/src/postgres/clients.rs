@@ -219,21 +219,13 @@ async fn reseal(connection: &mut PgSession<'_>, sealer: &Sealer) -> Result<u64, 
     let rows = sqlx::query(concat!(list!(), " FOR UPDATE"))
         .fetch_all(&mut *connection)
         .await?;
-    let clients: Vec<_> = rows
-        .iter()
-        .map(|row| common::client(row, sealer))
-        .collect::<Result<_, _>>()?;
-    let count = u64::try_from(clients.len()).unwrap_or(u64::MAX);
-    for client in clients {
-        let name = client.name.as_str();
-        let previous = client.previous_secret.as_ref();
-        let previous = previous.map(|(secret, _)| sealer.seal(secret, name));
+    for secrets in common::resealed(&rows, sealer)? {
         sqlx::query("UPDATE clients SET secret = $2, previous_secret = $3 WHERE client_id = $1")
-            .bind(client.id.0)
-            .bind(sealer.seal(&client.signing_secret, name)?)
-            .bind(previous.transpose()?)
+            .bind(secrets.client.0)
+            .bind(secrets.current)
+            .bind(secrets.previous)
             .execute(&mut *connection)
             .await?;
     }
-    Ok(count)
+    Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
 }

@@ -1,23 +1,15 @@
 //! Hints from Basiq: which ones were taken, and the jobs that they make due.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 
 use crate::{
     Hint, HintOutcome, HintStore, HintSubject, StoreError,
-    common::{earlier, int},
+    common::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS, earlier, int, millis},
     postgres::{PgSession, PgStore, indexes::is_watched},
 };
 
-/// The maximum number of jobs that one hint makes due. A connection has one or two jobs, a user a few.
-const MOST_JOBS: usize = 500;
-
 pub(super) const REMEMBER: &str =
     "INSERT INTO hints (hint_id, taken_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-
-/// The minimum time for which hints are remembered. Basiq sends a hint again for up to 28 hours.
-const REMEMBERED: Duration = Duration::from_hours(48);
 
 /// Deletes up to ten old hints. Each new hint does so, which keeps the table small.
 pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id = ANY(ARRAY(\
@@ -42,6 +34,13 @@ pub(super) const OF_CONNECTION: &str = watched_jobs!("connection_id = $1");
 pub(super) const OF_USER: &str = watched_jobs!("user_id = $1");
 
 pub(super) const OF_USER_ALONE: &str = watched_jobs!("user_id = $1 AND connection_id IS NULL");
+
+/// The watched jobs of a connection or a user.
+const WATCHED: JobsOf = JobsOf {
+    connection: OF_CONNECTION,
+    user: OF_USER,
+    user_alone: OF_USER_ALONE,
+};
 
 /// Makes jobs due. `hinted_at` is when the latest look that follows from a hint is due. If that time is past,
 /// this hint's look is due now, or when the interval is over. A look that is under way may have begun before the
@@ -74,7 +73,7 @@ async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome
         return Ok(HintOutcome::Again);
     }
     sqlx::query(FORGET)
-        .bind(earlier(hint.at, REMEMBERED))
+        .bind(earlier(hint.at, HINTS_REMEMBERED_FOR))
         .execute(&mut *connection)
         .await?;
     let jobs = watched_jobs(connection, &hint.subject).await?;
@@ -85,7 +84,7 @@ async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome
         .bind(&jobs)
         .bind(hint.at.as_millisecond())
         .bind(earlier(hint.at, hint.interval))
-        .bind(i64::try_from(hint.interval.as_millis()).unwrap_or(i64::MAX))
+        .bind(millis(hint.interval))
         .execute(connection)
         .await?;
     Ok(HintOutcome::Due(u64::try_from(jobs.len()).unwrap_or(0)))
@@ -96,22 +95,11 @@ async fn watched_jobs(
     connection: &mut PgSession<'_>,
     subject: &HintSubject,
 ) -> Result<Vec<String>, StoreError> {
-    let lookups = match subject {
-        HintSubject::User(user_id) => vec![(OF_USER, user_id)],
-        HintSubject::Connection {
-            connection_id,
-            user_id,
-        } => {
-            let mut lookups = vec![(OF_CONNECTION, connection_id)];
-            lookups.extend(user_id.as_ref().map(|user_id| (OF_USER_ALONE, user_id)));
-            lookups
-        }
-    };
     let mut jobs: Vec<String> = Vec::new();
-    for (statement, id) in lookups {
+    for (statement, id) in WATCHED.lookups(subject) {
         let found: Vec<String> = sqlx::query_scalar(statement)
             .bind(id)
-            .bind(int(MOST_JOBS - jobs.len()))
+            .bind(int(MOST_HINTED_JOBS - jobs.len()))
             .fetch_all(&mut *connection)
             .await?;
         jobs.extend(found);

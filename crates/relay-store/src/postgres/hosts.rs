@@ -6,8 +6,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sqlx::Row;
-use tracing::{info, warn};
 
 use crate::{
     AbandonedDelivery, StoreError, WaitLimit,
@@ -100,12 +98,9 @@ pub(super) async fn note(
     connection: &mut PgSession<'_>,
     words: &BTreeMap<&str, HostOutcome>,
 ) -> Result<(), StoreError> {
-    let answered = words
-        .iter()
-        .filter(|(_, word)| word.answered && word.had_failed);
-    let answered: Vec<_> = answered.map(|(host, _)| *host).collect();
-    if !answered.is_empty() {
-        forget(connection, answered).await?;
+    let recovered = common::recovered(words);
+    if !recovered.is_empty() {
+        forget(connection, recovered).await?;
     }
     for (host, word) in words {
         for at in &word.failed_at {
@@ -128,18 +123,7 @@ async fn failed(
         .bind(DOUBLINGS)
         .fetch_one(connection)
         .await?;
-    let (failures, pauses): (i64, i64) = (row.try_get("failures")?, row.try_get("pauses")?);
-    let left = row.try_get::<i64, _>("paused_until")? - now.as_millisecond();
-    if pauses > 0 {
-        let pause = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-        warn!(
-            callback.host = host,
-            failures,
-            ?pause,
-            "a host keeps failing and is paused"
-        );
-    }
-    Ok(())
+    common::log_pause(&row, host, now)
 }
 
 /// Deletes the failures of hosts that answered.
@@ -148,13 +132,9 @@ async fn forget(connection: &mut PgSession<'_>, hosts: Vec<&str>) -> Result<(), 
         .bind(hosts)
         .fetch_all(connection)
         .await?;
-    for row in &forgotten {
-        if row.try_get::<i64, _>("pauses")? > 0 {
-            let host: &str = row.try_get("host")?;
-            info!(callback.host = host, "a host that was paused answers again");
-        }
-    }
-    Ok(())
+    forgotten
+        .iter()
+        .try_for_each(|row| common::log_recovery(row))
 }
 
 /// Marks hosts as probed, by attempts whose leases begin now. Returns the hosts that no other relay probes.

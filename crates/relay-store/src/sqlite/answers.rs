@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ClientId, JobId, JobMemory, WatchId, WatchState};
+use relay_domain::{ClientId, JobId, WatchId};
 use rusqlite::{Connection, params};
 
 use crate::{
     AnswerClaim, AnswerEnd, AnswerStore, StoreError,
-    common::ColumnReader,
+    common::{self, UnansweredChallenge},
     sqlite::{
         SqliteStore,
         statement::{execute, fetch_optional},
@@ -57,23 +57,14 @@ fn claim(
     let Some(row) = row else {
         return Ok(AnswerClaim::NoSuchWatch);
     };
-    let watch = ColumnReader::of("watches", "watch_id", &row);
-    let state = watch.read("state", WatchState::from_word)?;
-    let job = ColumnReader::of("jobs", "job_id", &row);
-    let memory: JobMemory = job.json("memory")?;
-    if !state.is_open() || memory.challenges.open.is_none() {
-        return Ok(AnswerClaim::NoOpenChallenge);
-    }
-    let Some(user_id) = memory.context.user_id else {
-        return Ok(AnswerClaim::UserUnknown);
+    let UnansweredChallenge {
+        job_id,
+        user_id,
+        number,
+    } = match common::unanswered(&row, now)? {
+        Ok(challenge) => challenge,
+        Err(refused) => return Ok(refused),
     };
-    let number = i64::from(memory.challenges.count);
-    let answering = job.time_opt("answering_until")?;
-    let is_this_one = job.opt::<i64>("answering_challenge")? == Some(number);
-    if is_this_one && answering.is_some_and(|until| now < until) {
-        return Ok(AnswerClaim::Answering);
-    }
-    let job_id: JobId = job.parse("job_id")?;
     execute(
         connection,
         CLAIM,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     BankLook, BankStore, Claim, DueBank, StoreError,
-    common::{ColumnReader, int, later},
+    common::{due_banks, int, later},
     sqlite::{
         SqliteStore,
         statement::{execute, fetch_all},
@@ -87,15 +87,7 @@ fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueBank>, Stor
             later(claim.now, claim.lease)
         ],
     )?;
-    let claimed = rows.iter().map(|row| {
-        let cells = ColumnReader::of("outages", "institution_id", row);
-        let bank = Bank {
-            institution_id: cells.get("institution_id")?,
-            method: cells.get("method")?,
-        };
-        Ok(DueBank { bank, lease })
-    });
-    claimed.collect()
+    due_banks(&rows, lease)
 }
 
 fn record(connection: &Connection, looks: Vec<BankLook>) -> Result<u64, StoreError> {

@@ -200,24 +200,12 @@ fn revoke(
 
 fn reseal(connection: &Connection, sealer: &Sealer) -> Result<u64, StoreError> {
     let rows = fetch_all(connection, LIST, [])?;
-    let clients: Vec<_> = rows
-        .iter()
-        .map(|row| common::client(row, sealer))
-        .collect::<Result<_, _>>()?;
-    let count = u64::try_from(clients.len()).unwrap_or(u64::MAX);
-    for client in clients {
-        let name = client.name.as_str();
-        let previous = client.previous_secret.as_ref();
-        let previous = previous.map(|(secret, _)| sealer.seal(secret, name));
+    for secrets in common::resealed(&rows, sealer)? {
         execute(
             connection,
             "UPDATE clients SET secret = ?2, previous_secret = ?3 WHERE client_id = ?1",
-            params![
-                client.id.0,
-                sealer.seal(&client.signing_secret, name)?,
-                previous.transpose()?
-            ],
+            params![secrets.client.0, secrets.current, secrets.previous],
         )?;
     }
-    Ok(count)
+    Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
 }

@@ -1,13 +1,11 @@
 //! Hints: remembers the ones that were taken, and makes their jobs due.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
 use crate::{
     Hint, HintOutcome, HintStore, HintSubject, StoreError,
-    common::{earlier, int},
+    common::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS, earlier, int, millis},
     sqlite::{
         SqliteStore,
         row::json_list,
@@ -15,14 +13,8 @@ use crate::{
     },
 };
 
-/// The maximum number of jobs that one hint makes due. A connection has one or two jobs, a user a few.
-const MOST_JOBS: usize = 500;
-
 pub(super) const REMEMBER: &str =
     "INSERT INTO hints (hint_id, taken_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-
-/// The minimum time for which hints are remembered. Basiq repeats a hint for up to 28 hours.
-const REMEMBERED: Duration = Duration::from_hours(48);
 
 /// Deletes up to ten old hints. It runs with each new hint, so the table does not grow without bound.
 pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id IN \
@@ -36,6 +28,13 @@ pub(super) const OF_USER: &str = "SELECT job_id FROM jobs \
 
 pub(super) const OF_USER_ALONE: &str = "SELECT job_id FROM jobs \
     WHERE user_id = ?1 AND connection_id IS NULL AND next_look_at IS NOT NULL LIMIT ?2";
+
+/// The watched jobs of a connection or a user.
+const WATCHED: JobsOf = JobsOf {
+    connection: OF_CONNECTION,
+    user: OF_USER,
+    user_alone: OF_USER_ALONE,
+};
 
 /// Makes jobs due. `hinted_at` is the due time of the latest look that follows from a hint.
 ///
@@ -64,7 +63,11 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError>
     if remembered == 0 {
         return Ok(HintOutcome::Again);
     }
-    execute(connection, FORGET, params![earlier(hint.at, REMEMBERED)])?;
+    execute(
+        connection,
+        FORGET,
+        params![earlier(hint.at, HINTS_REMEMBERED_FOR)],
+    )?;
     let jobs = watched_jobs(connection, &hint.subject)?;
     if jobs.is_empty() {
         return Ok(HintOutcome::Due(0));
@@ -76,7 +79,7 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError>
             json_list(&jobs),
             hint.at.as_millisecond(),
             earlier(hint.at, hint.interval),
-            i64::try_from(hint.interval.as_millis()).unwrap_or(i64::MAX)
+            millis(hint.interval)
         ],
     )?;
     Ok(HintOutcome::Due(u64::try_from(jobs.len()).unwrap_or(0)))
@@ -84,23 +87,12 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError>
 
 /// Finds the open jobs that a hint is about.
 fn watched_jobs(connection: &Connection, subject: &HintSubject) -> Result<Vec<String>, StoreError> {
-    let lookups = match subject {
-        HintSubject::User(user_id) => vec![(OF_USER, user_id)],
-        HintSubject::Connection {
-            connection_id,
-            user_id,
-        } => {
-            let mut lookups = vec![(OF_CONNECTION, connection_id)];
-            lookups.extend(user_id.as_ref().map(|user_id| (OF_USER_ALONE, user_id)));
-            lookups
-        }
-    };
     let mut jobs: Vec<String> = Vec::new();
-    for (statement, id) in lookups {
+    for (statement, id) in WATCHED.lookups(subject) {
         let found: Vec<String> = scalars(
             connection,
             statement,
-            params![id, int(MOST_JOBS - jobs.len())],
+            params![id, int(MOST_HINTED_JOBS - jobs.len())],
         )?;
         jobs.extend(found);
     }

@@ -4,11 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
-use tracing::{info, warn};
 
 use crate::{
     AbandonedDelivery, StoreError, WaitLimit,
-    common::{self, ColumnReader, DOUBLINGS, FAILURES, HostOutcome, PAUSE, int, later, millis},
+    common::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE, int, later, millis},
     sqlite::{
         row::json_list,
         statement::{execute, fetch_all, fetch_each, fetch_optional, scalars},
@@ -88,12 +87,9 @@ pub(super) fn note(
     connection: &Connection,
     words: &BTreeMap<&str, HostOutcome>,
 ) -> Result<(), StoreError> {
-    let answered = words
-        .iter()
-        .filter(|(_, word)| word.answered && word.had_failed);
-    let answered: Vec<_> = answered.map(|(host, _)| *host).collect();
-    if !answered.is_empty() {
-        forget(connection, answered)?;
+    let recovered = common::recovered(words);
+    if !recovered.is_empty() {
+        forget(connection, recovered)?;
     }
     for (host, word) in words {
         for at in &word.failed_at {
@@ -114,32 +110,16 @@ fn failed(connection: &Connection, host: &str, now: Timestamp) -> Result<(), Sto
     let Some(row) = fetch_optional(connection, FAILED, values)? else {
         return Ok(());
     };
-    let cells = ColumnReader::of("failing_hosts", "host", &row);
-    let (failures, pauses): (i64, i64) = (cells.get("failures")?, cells.get("pauses")?);
-    let left = cells.get::<i64>("paused_until")? - now.as_millisecond();
-    if pauses > 0 {
-        let pause = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-        warn!(
-            callback.host = host,
-            failures,
-            ?pause,
-            "a host keeps failing and is paused"
-        );
-    }
-    Ok(())
+    common::log_pause(&row, host, now)
 }
 
 /// Deletes the failures of hosts that answered.
 fn forget(connection: &Connection, hosts: Vec<&str>) -> Result<(), StoreError> {
     let hosts = hosts.into_iter().map(|host| (host,));
-    for row in &fetch_each(connection, ANSWERED, hosts)? {
-        let cells = ColumnReader::of("failing_hosts", "host", row);
-        let host: &str = cells.get("host")?;
-        if cells.get::<i64>("pauses")? > 0 {
-            info!(callback.host = host, "a host that was paused answers again");
-        }
-    }
-    Ok(())
+    let forgotten = fetch_each(connection, ANSWERED, hosts)?;
+    forgotten
+        .iter()
+        .try_for_each(|row| common::log_recovery(row))
 }
 
 /// Notes that these hosts are probed until the lease of the probing attempts ends.

@@ -1,0 +1,70 @@
+//! Reads clients from rows, and encrypts their secrets again.
+
+use jiff::Timestamp;
+use relay_domain::{ApiKeyHash, Client, ClientId, SigningSecret};
+
+use crate::{
+    Sealer, StoreError,
+    common::{AnyRow, ColumnReader},
+};
+
+/// Reads a client.
+pub(crate) fn client(row: &dyn AnyRow, sealer: &Sealer) -> Result<Client, StoreError> {
+    let cells = ColumnReader::of("clients", "name", row);
+    let secrets = secrets(&cells, sealer)?;
+    Ok(Client {
+        id: ClientId(cells.get("client_id")?),
+        name: cells.parse("name")?,
+        key_hash: ApiKeyHash::from_bytes(cells.get("key_hash")?)
+            .ok_or_else(|| cells.bad("key_hash"))?,
+        signing_secret: secrets.current,
+        previous_secret: secrets.previous,
+        created_at: cells.time("created_at")?,
+        revoked_at: cells.time_opt("revoked_at")?,
+    })
+}
+
+/// The secrets that sign a client's callbacks.
+pub(crate) struct ClientSecrets {
+    pub(crate) current: SigningSecret,
+    /// The secret before the last rotation, and the time until which it signs.
+    pub(crate) previous: Option<(SigningSecret, Timestamp)>,
+}
+
+pub(crate) fn secrets(
+    cells: &ColumnReader<'_>,
+    sealer: &Sealer,
+) -> Result<ClientSecrets, StoreError> {
+    let name: &str = cells.get("name")?;
+    let previous = cells.read_opt("previous_secret", |text| sealer.open(text, name))?;
+    Ok(ClientSecrets {
+        current: cells.read("secret", |text| sealer.open(text, name))?,
+        previous: previous.zip(cells.time_opt("previous_until")?),
+    })
+}
+
+/// The secrets of a client as they are stored.
+pub(crate) struct SealedSecrets {
+    pub(crate) client: ClientId,
+    pub(crate) current: String,
+    pub(crate) previous: Option<String>,
+}
+
+/// Encrypts the secrets of clients with the current key.
+pub(crate) fn resealed<R: AnyRow>(
+    rows: &[R],
+    sealer: &Sealer,
+) -> Result<Vec<SealedSecrets>, StoreError> {
+    let encrypted = rows.iter().map(|row| {
+        let client = client(row, sealer)?;
+        let name = client.name.as_str();
+        let previous = client.previous_secret.as_ref();
+        let previous = previous.map(|(secret, _)| sealer.seal(secret, name));
+        Ok(SealedSecrets {
+            client: client.id,
+            current: sealer.seal(&client.signing_secret, name)?,
+            previous: previous.transpose()?,
+        })
+    });
+    encrypted.collect()
+}
