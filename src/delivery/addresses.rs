@@ -12,7 +12,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use relay_domain::Fleet;
 
-use crate::{config::DeliveryConfig, delivery::hosts::AttemptCounts};
+use crate::{config::DeliveryConfig, delivery::hosts::Silence};
 
 /// An address has this many times the slots of one name, but at most a quarter of all slots.
 const NAMES: usize = 4;
@@ -31,8 +31,22 @@ pub(super) struct AddressLoad {
 
 #[derive(Debug, Default)]
 struct Known {
-    slots: HashMap<IpAddr, AttemptCounts>,
+    slots: HashMap<IpAddr, AddressSlots>,
     homes: HashMap<String, IpAddr>,
+}
+
+/// The slots of one address.
+#[derive(Debug, Default)]
+struct AddressSlots {
+    in_flight: usize,
+    silence: Silence,
+}
+
+impl AddressSlots {
+    /// Returns how many of `of` slots are taken. Slots that the address lost by silence count as taken.
+    fn taken(&self, of: usize) -> usize {
+        self.in_flight + self.silence.lost(of)
+    }
 }
 
 impl AddressLoad {
@@ -67,7 +81,7 @@ impl AddressLoad {
         if slots.taken(self.per_address()) >= self.per_address() {
             return None;
         }
-        slots.began();
+        slots.in_flight += 1;
         Some(AddressPermit {
             load: self.clone(),
             address,
@@ -78,7 +92,7 @@ impl AddressLoad {
     /// Returns the names whose latest address has no free slot.
     pub(super) fn full_hosts(&self) -> Vec<String> {
         let known = self.lock();
-        let is_full = |slots: &AttemptCounts| slots.taken(self.per_address()) >= self.per_address();
+        let is_full = |slots: &AddressSlots| slots.taken(self.per_address()) >= self.per_address();
         if !known.slots.values().any(is_full) {
             return Vec::new();
         }
@@ -94,12 +108,15 @@ impl AddressLoad {
         let Some(slots) = known.slots.get_mut(&address) else {
             return;
         };
-        slots.ended(answered);
-        if slots.is_idle() {
+        slots.in_flight -= 1;
+        if let Some(answered) = answered {
+            slots.silence.note(answered);
+        }
+        if slots.in_flight == 0 && slots.silence == Silence::default() {
             known.slots.remove(&address);
         }
         if known.slots.len() > REMEMBERED {
-            known.slots.retain(|_, slots| slots.is_used());
+            known.slots.retain(|_, slots| slots.in_flight > 0);
         }
     }
 

@@ -1,13 +1,18 @@
 //! Claims due jobs, runs their looks, and records the looks in batches.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
 use basiq_client::{BasiqClient, BasiqConfig};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
 use relay_domain::{JobId, clock::Clock};
-use relay_runtime::{ClaimPacer, InFlight, Tick, Wake, Worker, WorkerError};
-use relay_store::{Capacity, Claim, DueJob, HostLimits, JobStore, Look, StoreError, record_looks};
+use relay_runtime::{
+    ClaimPacer, HostBacklog, InFlight, SlotDivision, Tick, Wake, Worker, WorkerError,
+};
+use relay_store::{
+    Claim, DispatchReceiver, DueJob, FreeSlots, JobStore, Look, Permit, Slots, StoreError,
+    record_looks,
+};
 use tracing::{Instrument, info_span};
 
 use crate::{
@@ -26,8 +31,8 @@ enum Claimed {
     /// The claim reached its limit, so more jobs may be due.
     AsManyAsAsked,
     /// Nothing was claimed because there is no capacity, until a look ends or this time is over.
-    NoRoom(Option<Duration>),
-    /// Nothing was claimed because new jobs use the capacity until this time is over.
+    NoCapacity(Option<Duration>),
+    /// Nothing was claimed because new jobs get all free slots until this time is over.
     NotYet(Duration),
 }
 
@@ -39,13 +44,14 @@ pub struct TrackerWorker {
     wake: Wake,
     delivery_wake: Wake,
     follows: FollowRegistry,
-    concurrency: usize,
     lease: Duration,
-    in_flight: InFlight<Look>,
+    slots: Slots,
+    new_jobs: DispatchReceiver<DueJob>,
+    in_flight: InFlight<(Look, Permit)>,
     unrecorded: Vec<Look>,
     /// Whether the store refused the latest record. Nothing is claimed until a record succeeds.
     refused: bool,
-    search: ClaimPacer,
+    pacer: ClaimPacer,
 }
 
 impl TrackerWorker {
@@ -60,45 +66,58 @@ impl TrackerWorker {
         (wake, delivery_wake): (Wake, Wake),
         follows: FollowRegistry,
     ) -> Self {
+        let lease = lease(basiq);
         Self {
             looker,
+            new_jobs: store.new_jobs().connect(clock.clone(), lease, wake.clone()),
             store,
             clock,
             in_flight: InFlight::new(wake.clone()),
             wake,
             delivery_wake,
             follows,
-            concurrency: basiq.concurrency,
-            lease: lease(basiq),
+            lease,
+            slots: Slots::new(basiq.concurrency),
             unrecorded: Vec::new(),
             refused: false,
-            search: ClaimPacer::default(),
+            pacer: ClaimPacer::default(),
         }
     }
 
-    /// Returns the number of looks that are in progress or not recorded yet.
+    /// Returns the number of looks that are in progress or not recorded yet. New jobs on their way to the worker count
+    /// too.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.count() + self.unrecorded.len()
+        self.slots.taken().saturating_sub(self.new_jobs.offered()) + self.unrecorded.len()
+    }
+
+    /// Takes the results of looks that have ended, and frees their slots.
+    fn take_completed(&mut self, completed: Vec<(Look, Permit)>) {
+        let looks = completed.into_iter().map(|(look, _)| look);
+        self.unrecorded.extend(looks);
     }
 
     /// Records finished looks and claims jobs at the same time, so that both share a commit. Looks that cannot
     /// be recorded are kept for the next attempt.
     async fn record_and_claim(&mut self) -> Result<(bool, Claimed), WorkerError> {
         let completed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
-        let wanted = self.divide_room();
-        let (store, claims) = (Arc::clone(&self.store), wanted.as_ref().ok());
-        let work = async { tokio::join!(record(&*store, &completed), claim(&*store, claims)) };
-        let dispatch = store.new_jobs();
-        let (recorded, due) = dispatch.receive_during(work, |new| self.look_at(new)).await;
+        let (store, slots) = (Arc::clone(&self.store), self.divide_slots());
+        let now = self.clock.now();
+        let claim = slots.as_ref().ok().map(|slots| Claim {
+            now,
+            lease: self.lease,
+            limit: slots.len(),
+        });
+        let work = async { tokio::join!(record(&*store, &completed), claim_some(&*store, claim)) };
+        let (recorded, due) = self.start_new_during(work).await;
         self.refused = recorded.is_err();
         match &recorded {
             Ok(recorded) => self.tell(&completed, recorded),
             Err(_) => self.unrecorded = completed.to_vec(),
         }
-        let claimed = match (wanted, due?) {
+        let claimed = match (slots, due?) {
             (Err(none), _) => none,
-            (Ok(claim), due) => self.start_claimed(claim, due),
+            (Ok(slots), due) => self.start_claimed(due, slots, now),
         };
         recorded?;
         Ok((!completed.is_empty(), claimed))
@@ -118,101 +137,79 @@ impl TrackerWorker {
         }
     }
 
-    /// Divides the free capacity between claims and new jobs. New jobs get all of it while the next claim can
-    /// wait, and half of it otherwise. They get none while more jobs are due than there is capacity.
-    fn divide_room(&mut self) -> Result<Claim, Claimed> {
-        self.store.new_jobs().clear_capacity();
-        let new = self.store.new_jobs().receive();
-        self.look_at(new);
-        let claim = self.wanted()?;
-        let wait = self.search.can_wait();
-        let offered = match wait {
-            _ if self.search.left_some() => 0,
-            Some(_) => claim.limit,
-            None => claim.limit / 2,
-        };
-        self.set_capacity(offered);
-        match wait {
-            Some(wait) => Err(Claimed::NotYet(wait)),
-            None => Ok(Claim {
-                limit: claim.limit - offered,
-                ..claim
-            }),
+    /// Divides the free slots between the next claim and new jobs, see [`SlotDivision`]. Offers one part to new jobs, and
+    /// returns the part of the claim.
+    fn divide_slots(&mut self) -> Result<FreeSlots, Claimed> {
+        for new in self.new_jobs.withdraw() {
+            self.start_new(new);
+        }
+        let free = self.usable_slots()?;
+        let division = self.pacer.divide(HostBacklog::None);
+        let for_new = division.for_new_work(free);
+        self.new_jobs.offer(self.slots.set_aside(for_new));
+        match division {
+            SlotDivision::NewWorkOnly(wait) => Err(Claimed::NotYet(wait)),
+            SlotDivision::ClaimOnly | SlotDivision::Halves => {
+                Ok(self.slots.set_aside(free - for_new))
+            }
         }
     }
 
-    /// Publishes the capacity for new jobs.
-    fn set_capacity(&self, limit: usize) {
-        let room = Capacity {
-            clock: self.clock.clone(),
-            lease: self.lease,
-            limit,
-            hosts: HostLimits {
-                per_host: usize::MAX,
-                ..HostLimits::default()
-            },
-        };
-        self.store.new_jobs().set_capacity(room, self.wake.clone());
-    }
-
-    /// Returns what to claim. The limit is small, because jobs that are claimed later may be more urgent.
-    fn wanted(&self) -> Result<Claim, Claimed> {
-        let looks = self.in_flight.count() + self.on_their_way();
-        let free = self.concurrency.saturating_sub(looks);
+    /// Returns how many slots to divide. The number is small, because jobs that come later may be more urgent.
+    fn usable_slots(&self) -> Result<usize, Claimed> {
+        let free = self.slots.free();
         if free == 0 || self.refused {
-            return Err(Claimed::NoRoom(None));
+            return Err(Claimed::NoCapacity(None));
         }
-        let room = self.looker.room(looks);
-        let limit = free.min(room.calls);
-        if limit == 0 {
-            return Err(Claimed::NoRoom(Some(room.again_in)));
+        let capacity = self.looker.room(self.slots.taken());
+        match free.min(capacity.calls) {
+            0 => Err(Claimed::NoCapacity(Some(capacity.again_in))),
+            usable => Ok(usable),
         }
-        Ok(Claim {
-            now: self.clock.now(),
-            lease: self.lease,
-            limit,
-        })
     }
 
-    fn start_claimed(&mut self, claim: Claim, due: Vec<DueJob>) -> Claimed {
-        let left = claim.limit.saturating_sub(due.len());
-        self.search.searched(left == 0);
-        self.start_all(due, claim.now);
-        if left == 0 {
+    /// Starts looks at the jobs that were claimed for `slots`.
+    fn start_claimed(&mut self, due: Vec<DueJob>, mut slots: FreeSlots, now: Timestamp) -> Claimed {
+        for job in due {
+            // the claim stayed within its limit, so there is a permit for each job
+            if let Some(permit) = slots.permit() {
+                self.start(job, permit, now);
+            }
+        }
+        self.pacer.claimed(slots.is_empty());
+        if slots.is_empty() {
             Claimed::AsManyAsAsked
         } else {
             Claimed::All
         }
     }
 
-    /// Returns the number of new jobs that the store has reserved capacity for and that are about to arrive.
-    fn on_their_way(&self) -> usize {
-        self.store.new_jobs().reserved().values().sum()
-    }
-
-    /// Looks at new jobs that were dispatched to this worker.
-    fn look_at(&mut self, new: Vec<DueJob>) {
-        if !new.is_empty() {
-            self.search.handed();
-            self.start_all(new, self.clock.now());
+    /// Starts looks at new jobs that are sent to the worker while `work` runs.
+    async fn start_new_during<O>(&mut self, work: impl Future<Output = O>) -> O {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                Some(new) = self.new_jobs.recv() => self.start_new(new),
+            }
         }
     }
 
-    fn start_all(&mut self, due: Vec<DueJob>, now: Timestamp) {
-        for job in due {
-            histogram!("relay_poll_lag_seconds").record(between(job.due_at, now).as_secs_f64());
-            self.start(job);
-        }
+    /// Starts a look at a new job that the store sent.
+    fn start_new(&mut self, (job, permit): (DueJob, Permit)) {
+        self.pacer.received();
+        self.start(job, permit, self.clock.now());
     }
 
-    fn start(&mut self, job: DueJob) {
+    fn start(&mut self, job: DueJob, permit: Permit, now: Timestamp) {
+        histogram!("relay_poll_lag_seconds").record(between(job.due_at, now).as_secs_f64());
         let span = info_span!("look", job.id = %job.job_id, watches = job.watches.len());
         join_traces(&span, job.watches.iter().filter_map(|watch| watch.trace));
         let looker = self.looker.clone();
         let look = async move {
             let (look, result) = looker.look(job).await;
             counter!("relay_polls_total", "result" => result).increment(1);
-            look
+            (look, permit)
         };
         self.in_flight.start(look.instrument(span));
     }
@@ -229,13 +226,13 @@ impl Worker for TrackerWorker {
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
         let completed = self.in_flight.take();
-        self.unrecorded.extend(completed);
+        self.take_completed(completed);
         let (recorded, claimed) = self.record_and_claim().await?;
         match claimed {
             Claimed::AsManyAsAsked => return Ok(Tick::Busy),
             Claimed::NotYet(wait) => return Ok(Tick::Paced(wait)),
-            Claimed::All | Claimed::NoRoom(_) if recorded => return Ok(Tick::Busy),
-            Claimed::NoRoom(next_due_in) => return Ok(Tick::Idle { next_due_in }),
+            Claimed::All | Claimed::NoCapacity(_) if recorded => return Ok(Tick::Busy),
+            Claimed::NoCapacity(next_due_in) => return Ok(Tick::Idle { next_due_in }),
             Claimed::All => {}
         }
         let due = self.store.next_look_due().await?;
@@ -246,22 +243,20 @@ impl Worker for TrackerWorker {
     }
 
     async fn rest(&mut self, so_long: Duration) {
-        let store = Arc::clone(&self.store);
-        let (dispatch, resting) = (store.new_jobs(), tokio::time::sleep(so_long));
-        dispatch
-            .receive_during(resting, |new| self.look_at(new))
-            .await;
+        self.start_new_during(tokio::time::sleep(so_long)).await;
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
-        let store = Arc::clone(&self.store);
-        store.new_jobs().close(|new| self.look_at(new)).await;
+        self.new_jobs.close();
+        while let Some(new) = self.new_jobs.recv().await {
+            self.start_new(new);
+        }
         loop {
             let completed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
             let recorded = record(&*self.store, &completed).await?;
             self.tell(&completed, &recorded);
             match self.in_flight.wait().await {
-                Some(completed) => self.unrecorded.extend(completed),
+                Some(completed) => self.take_completed(completed),
                 None => return Ok(()),
             }
         }
@@ -277,9 +272,9 @@ async fn record(store: &dyn JobStore, looks: &Arc<[Look]>) -> Result<Vec<JobId>,
 }
 
 /// Claims jobs, if a claim is wanted.
-async fn claim(store: &dyn JobStore, claim: Option<&Claim>) -> Result<Vec<DueJob>, StoreError> {
+async fn claim_some(store: &dyn JobStore, claim: Option<Claim>) -> Result<Vec<DueJob>, StoreError> {
     match claim {
-        Some(claim) => store.claim_due_jobs(*claim).await,
+        Some(claim) => store.claim_due_jobs(claim).await,
         None => Ok(Vec::new()),
     }
 }

@@ -1,19 +1,12 @@
-//! A worker with free capacity receives new work directly, before a claim finds it. Nothing depends on this.
+//! A worker with free slots receives new work directly, before a claim finds it. Nothing depends on this.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use relay_store::{NewDeliveries, NewJobs};
 use serde_json::Value;
 
 use crate::support::{TestApp, job};
 
-/// Returns how many new jobs and new deliveries are dispatched but not yet received by their worker.
-fn on_their_way(jobs: &NewJobs, deliveries: &NewDeliveries) -> (usize, usize) {
-    let count = |reserved: HashMap<String, usize>| reserved.into_values().sum();
-    (count(jobs.reserved()), count(deliveries.reserved()))
-}
-
-/// Starts a relay whose workers have ticked, so that they have published their capacity.
+/// Starts a relay whose workers have ticked, so that they have offered their free slots.
 async fn idle_app() -> TestApp {
     let mut app = TestApp::new().await;
     app.run_due().await;
@@ -32,14 +25,12 @@ async fn settled(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn a_new_job_and_its_event_are_handed_to_idle_workers() {
+async fn a_new_job_and_its_event_are_sent_to_idle_workers() {
     let mut app = idle_app().await;
     settled(&app).await;
-    let (jobs, deliveries) = (app.store.new_jobs(), app.store.new_deliveries());
-    assert_eq!(on_their_way(jobs, deliveries), (1, 0));
+    assert_eq!(app.in_flight(), (1, 0), "the job is on its way");
     app.look().await;
-    let (jobs, deliveries) = (app.store.new_jobs(), app.store.new_deliveries());
-    assert_eq!(on_their_way(jobs, deliveries), (0, 1));
+    assert_eq!(app.in_flight(), (0, 1), "the delivery is on its way");
     app.run_due().await;
     assert_eq!(app.told().len(), 1);
     assert_eq!(app.sandbox.calls().count("GET /jobs/{jobId}"), 1);
@@ -56,7 +47,7 @@ async fn a_new_job_is_looked_at_while_other_relays_have_the_store() {
 }
 
 #[tokio::test]
-async fn what_was_handed_to_a_relay_that_died_is_done_by_the_next() {
+async fn what_was_sent_to_a_worker_of_a_relay_that_died_is_done_by_the_next_relay() {
     for dies_after_its_look in [false, true] {
         let mut app = idle_app().await;
         settled(&app).await;

@@ -11,7 +11,7 @@ mod wake;
 mod worker;
 
 pub use self::{
-    claim_pacer::ClaimPacer,
+    claim_pacer::{ClaimPacer, HostBacklog, SlotDivision},
     handles::{handle_limit, raise_handle_limit},
     in_flight::InFlight,
     reloadable::Reloadable,

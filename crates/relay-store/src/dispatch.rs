@@ -1,13 +1,18 @@
 //! Sends new work to a worker directly. The transaction that creates the work also claims it for a worker with free
-//! capacity, so no later query has to find and claim it.
+//! slots, so no later query has to find and claim it.
+//!
+//! Each piece of work comes with its [`Permit`]. If the transaction fails, or the worker is gone, the permit is dropped
+//! and its slot is free again. If the process dies after the commit, the lease expires and the work is claimed again.
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use parking_lot::{Mutex, MutexGuard};
-use relay_domain::clock::Clock;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use relay_domain::{LeaseId, clock::Clock};
 use relay_runtime::Wake;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::{Claim, DueDelivery, DueJob, HostLimits};
+use crate::{DueDelivery, DueJob, FreeSlots, Permit};
 
 /// Sends new jobs to the tracker.
 pub type NewJobs = Dispatch<DueJob>;
@@ -15,360 +20,279 @@ pub type NewJobs = Dispatch<DueJob>;
 /// Sends the deliveries of new events to the delivery worker.
 pub type NewDeliveries = Dispatch<DueDelivery>;
 
-/// The free capacity of a worker.
+/// Where a worker offers free slots, and transactions take them for new work. Clones share one offer. No work depends
+/// on this: without an offer, work is stored as due and claimed later.
 #[derive(Debug, Clone)]
-pub struct Capacity {
-    /// The clock that gives the start of each claim.
-    pub clock: Clock,
-    /// The duration of each claim.
-    pub lease: Duration,
-    /// The number of free permits.
-    pub limit: usize,
-    /// The permits of each host: how many there are, and how many are in use.
-    pub hosts: HostLimits,
+pub struct Dispatch<T>(Arc<Mutex<Option<Offer<T>>>>);
+
+/// Free slots, and the worker that offers them.
+#[derive(Debug)]
+struct Offer<T> {
+    slots: FreeSlots,
+    worker: WorkerAddress<T>,
 }
 
-/// A worker publishes its free capacity here, and receives new work. Clones share one state. No work depends on this:
-/// without free capacity, work is stored as due and claimed later.
-#[derive(Debug)]
-pub struct Dispatch<T> {
-    dispatch: Arc<Mutex<DispatchState<T>>>,
-    bell: Wake,
-}
-
-#[derive(Debug)]
-struct DispatchState<T> {
-    /// The capacity that is left, and the `Wake` of the worker that published it.
-    room: Option<(Capacity, Wake)>,
-    /// Permits in use by host: their work is not committed yet, or the worker has not received it yet.
-    reserved: HashMap<String, usize>,
-    sent: Vec<T>,
-}
-
-/// Work that was claimed in the transaction that created it, and its permits. It is sent after the commit. None if
-/// there was no free capacity.
-pub(super) type Dispatched<T> = Option<(CapacityPermit<T>, Vec<T>)>;
-
-/// Permits for work that has not reached the worker yet. Permits whose work does not come are freed on drop.
-#[derive(Debug)]
-pub(super) struct CapacityPermit<T> {
-    to: Dispatch<T>,
-    claim: Claim,
+/// How transactions claim work for a worker and send it there.
+#[derive(Debug, Clone)]
+struct WorkerAddress<T> {
+    clock: Clock,
+    lease: Duration,
+    sender: UnboundedSender<(T, Permit)>,
     wake: Wake,
-    hosts: Vec<String>,
 }
 
-impl<T> Clone for Dispatch<T> {
-    fn clone(&self) -> Self {
-        Self {
-            dispatch: Arc::clone(&self.dispatch),
-            bell: self.bell.clone(),
-        }
-    }
+/// A worker's end of a [`Dispatch`]: offers slots and receives new work with its permits.
+#[derive(Debug)]
+pub struct DispatchReceiver<T> {
+    dispatch: Dispatch<T>,
+    /// None after [`DispatchReceiver::close`].
+    worker: Option<WorkerAddress<T>>,
+    received: UnboundedReceiver<(T, Permit)>,
+}
+
+/// The claim of the new work of one transaction. It is sent after the commit. Dropped before, it frees its permits.
+#[derive(Debug)]
+pub(super) struct NewWorkClaim<T> {
+    /// The id of the claim.
+    pub(super) lease: LeaseId,
+    /// The start of the claim.
+    pub(super) now: Timestamp,
+    /// The duration of the claim.
+    pub(super) duration: Duration,
+    /// The work to send.
+    pub(super) claimed: Vec<(T, Permit)>,
+    dispatch: Dispatch<T>,
+    worker: WorkerAddress<T>,
 }
 
 impl<T> Default for Dispatch<T> {
     fn default() -> Self {
-        let dispatch = DispatchState {
-            room: None,
-            reserved: HashMap::new(),
-            sent: Vec::new(),
-        };
-        Self {
-            dispatch: Arc::new(Mutex::new(dispatch)),
-            bell: Wake::new(),
-        }
+        Self(Arc::new(Mutex::new(None)))
     }
 }
 
-impl<T> Dispatch<T> {
-    /// Publishes a worker's capacity. `wake` is notified when work is sent. A capacity of zero is ignored.
-    pub fn set_capacity(&self, room: Capacity, wake: Wake) {
-        if room.limit > 0 {
-            self.dispatch().room = Some((room, wake));
-        }
-    }
-
-    /// Withdraws the capacity that is left, so that the worker can use it for claims.
-    pub fn clear_capacity(&self) {
-        self.dispatch().room = None;
-    }
-
-    /// Returns the work that was sent since the last call, and frees its permits.
+impl<T: Clone> Dispatch<T> {
+    /// Connects a worker. `clock` gives the start of each claim, and `lease` is its duration. `wake` is notified when a
+    /// transaction that could claim has ended.
     #[must_use]
-    pub fn receive(&self) -> Vec<T>
-    where
-        T: HasHost,
-    {
-        let mut dispatch = self.dispatch();
-        let sent = std::mem::take(&mut dispatch.sent);
-        for work in &sent {
-            dispatch.free(work.host());
-        }
-        sent
-    }
-
-    /// Returns the permits in use by host. Their work has not reached the worker yet.
-    #[must_use]
-    pub fn reserved(&self) -> HashMap<String, usize> {
-        self.dispatch().reserved.clone()
-    }
-
-    /// Runs `work`, and passes on new work that is sent while it runs.
-    pub async fn receive_during<O>(
-        &self,
-        work: impl Future<Output = O>,
-        mut take: impl FnMut(Vec<T>),
-    ) -> O
-    where
-        T: HasHost,
-    {
-        let mut work = pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                () = self.bell.rung() => take(self.receive()),
-            }
+    pub fn connect(&self, clock: Clock, lease: Duration, wake: Wake) -> DispatchReceiver<T> {
+        let (sender, received) = mpsc::unbounded_channel();
+        DispatchReceiver {
+            dispatch: self.clone(),
+            worker: Some(WorkerAddress {
+                clock,
+                lease,
+                sender,
+                wake,
+            }),
+            received,
         }
     }
 
-    /// Withdraws the capacity, and waits for work that permits are held for.
-    pub async fn close(&self, mut take: impl FnMut(Vec<T>))
-    where
-        T: HasHost,
-    {
-        self.clear_capacity();
-        take(self.receive());
-        while !self.reserved().is_empty() {
-            self.bell.rung().await;
-            take(self.receive());
-        }
-    }
-
-    /// Returns an empty set of permits; none if no worker has published capacity.
-    pub(super) fn permits(&self) -> Option<CapacityPermit<T>> {
-        let dispatch = self.dispatch();
-        let (room, wake) = dispatch.room.as_ref()?;
-        Some(CapacityPermit {
-            to: self.clone(),
-            claim: Claim {
-                now: room.clock.now(),
-                lease: room.lease,
-                limit: room.limit,
-            },
-            wake: wake.clone(),
-            hosts: Vec::new(),
+    /// Begins a claim of new work. Returns none if no worker offers a slot.
+    pub(super) fn claim(&self) -> Option<NewWorkClaim<T>> {
+        let offer = self.0.lock();
+        let offer = offer.as_ref().filter(|offer| !offer.slots.is_empty())?;
+        let now = offer.worker.clock.now();
+        Some(NewWorkClaim {
+            lease: LeaseId::new(now),
+            now,
+            duration: offer.worker.lease,
+            claimed: Vec::new(),
+            dispatch: self.clone(),
+            worker: offer.worker.clone(),
         })
     }
+}
 
-    /// Sends one piece of work, if there is capacity. Returns whether there was. Used by tests of workers.
-    pub fn hand_one(&self, work: T) -> bool
-    where
-        T: HasHost,
-    {
-        let Some(mut permits) = self.permits() else {
+impl NewDeliveries {
+    /// Sends a delivery, if a slot is offered. Returns whether it was. Tests of workers use it in place of a transaction.
+    #[must_use]
+    pub fn send_one(&self, due: DueDelivery) -> bool {
+        let Some(mut claim) = self.claim() else {
             return false;
         };
-        let taken = permits.take(work.host());
-        if taken {
-            permits.hand(vec![work]);
-        }
-        taken
-    }
-
-    fn dispatch(&self) -> MutexGuard<'_, DispatchState<T>> {
-        self.dispatch.lock()
+        let permit = claim.permit_for(due.callback_url.host());
+        claim.claimed.extend(permit.map(|permit| (due, permit)));
+        let is_sent = !claim.claimed.is_empty();
+        claim.send();
+        is_sent
     }
 }
 
-impl<T> DispatchState<T> {
-    fn free(&mut self, host: &str) {
-        if let Some(taken) = self.reserved.get_mut(host) {
-            *taken -= 1;
-            if *taken == 0 {
-                self.reserved.remove(host);
-            }
+impl<T: Clone> DispatchReceiver<T> {
+    /// Offers slots to new work, in place of those that were offered before.
+    pub fn offer(&self, slots: FreeSlots) {
+        let worker = self.worker.clone();
+        *self.dispatch.0.lock() = worker.map(|worker| Offer { slots, worker });
+    }
+
+    /// Returns the number of slots that are offered.
+    #[must_use]
+    pub fn offered(&self) -> usize {
+        let offer = self.dispatch.0.lock();
+        offer.as_ref().map_or(0, |offer| offer.slots.len())
+    }
+
+    /// Withdraws the offer, which frees its slots. Returns the work that has arrived.
+    pub fn withdraw(&mut self) -> Vec<(T, Permit)> {
+        *self.dispatch.0.lock() = None;
+        std::iter::from_fn(|| self.received.try_recv().ok()).collect()
+    }
+
+    /// Waits for new work. After [`DispatchReceiver::close`], returns none once no transaction can send any more.
+    pub async fn recv(&mut self) -> Option<(T, Permit)> {
+        self.received.recv().await
+    }
+
+    /// Withdraws the offer for good. Transactions that have begun can still send their work.
+    pub fn close(&mut self) {
+        *self.dispatch.0.lock() = None;
+        self.worker = None;
+    }
+}
+
+impl<T> NewWorkClaim<T> {
+    /// Takes a permit. Returns none if no slot is offered any more.
+    pub(super) fn permit(&self) -> Option<Permit> {
+        self.dispatch.0.lock().as_mut()?.slots.permit()
+    }
+
+    /// Takes a permit for work at this host. Returns none if no slot is offered for it.
+    pub(super) fn permit_for(&self, host: &str) -> Option<Permit> {
+        self.dispatch.0.lock().as_mut()?.slots.permit_for(host)
+    }
+
+    /// Sends the work to the worker. Call this after the commit.
+    pub(super) fn send(mut self) {
+        for work in self.claimed.drain(..) {
+            // fails only if the worker is gone: then the lease expires
+            self.worker.sender.send(work).ok();
         }
     }
 }
 
-impl<T> CapacityPermit<T> {
-    /// Returns the claim for the work that these permits are for.
-    pub(super) fn claim(&self) -> Claim {
-        self.claim
-    }
-
-    /// Takes one more permit for this host. Returns false if there is no capacity.
-    pub(super) fn take(&mut self, host: &str) -> bool {
-        let mut dispatch = self.to.dispatch();
-        let Some((room, _)) = &mut dispatch.room else {
-            return false;
-        };
-        let taken = room.hosts.in_flight.entry(host.to_owned()).or_default();
-        if room.limit == 0 || *taken >= room.hosts.per_host {
-            return false;
-        }
-        room.limit -= 1;
-        *taken += 1;
-        *dispatch.reserved.entry(host.to_owned()).or_default() += 1;
-        drop(dispatch);
-        self.hosts.push(host.to_owned());
-        true
-    }
-
-    /// Sends the work for which the permits were taken.
-    pub(super) fn hand(mut self, work: Vec<T>)
-    where
-        T: HasHost,
-    {
-        if work.is_empty() {
-            return;
-        }
-        let mut dispatch = self.to.dispatch();
-        for work in work {
-            // the permit stays in use until the worker receives the work
-            if let Some(place) = self.hosts.iter().position(|host| host == work.host()) {
-                self.hosts.swap_remove(place);
-                dispatch.sent.push(work);
-            }
-        }
-        drop(dispatch);
-        self.to.bell.ring();
-        self.wake.ring();
-    }
-}
-
-impl<T> Drop for CapacityPermit<T> {
+/// Wakes the worker. Either work was sent, or permits were freed that its latest claim did not have.
+impl<T> Drop for NewWorkClaim<T> {
     fn drop(&mut self) {
-        if self.hosts.is_empty() {
-            return;
-        }
-        let mut dispatch = self.to.dispatch();
-        for host in &self.hosts {
-            dispatch.free(host);
-        }
-        drop(dispatch);
-        self.to.bell.ring();
+        self.claimed.clear();
+        self.worker.wake.ring();
     }
 }
-
-/// Work that needs a permit of a host.
-pub trait HasHost {
-    /// Returns the host.
-    fn host(&self) -> &str;
-}
-
-impl HasHost for DueDelivery {
-    fn host(&self) -> &str {
-        self.callback_url.host()
-    }
-}
-
-/// All jobs are looked at on Basiq, so they share one host.
-impl HasHost for DueJob {
-    fn host(&self) -> &str {
-        BASIQ
-    }
-}
-
-/// The host of all jobs.
-pub(super) const BASIQ: &str = "";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Slots;
 
-    impl HasHost for &str {
-        fn host(&self) -> &str {
-            self
-        }
+    /// Returns a dispatch, and its receiver that offers all of these slots.
+    fn dispatch(slots: &Slots) -> (Dispatch<&'static str>, DispatchReceiver<&'static str>) {
+        let dispatch = Dispatch::default();
+        let lease = Duration::from_secs(30);
+        let receiver = dispatch.connect(Clock::system(), lease, Wake::new());
+        receiver.offer(slots.set_aside(usize::MAX));
+        (dispatch, receiver)
     }
 
-    fn room(limit: usize, per_host: usize) -> Capacity {
-        Capacity {
-            clock: Clock::system(),
-            lease: Duration::from_secs(30),
-            limit,
-            hosts: HostLimits {
-                per_host,
-                in_flight: HashMap::from([("busy".to_owned(), 1)]),
-            },
-        }
+    /// Claims one piece of work, if there is a permit.
+    fn claim(claim: &mut NewWorkClaim<&'static str>, work: &'static str) {
+        let permit = claim.permit();
+        claim.claimed.extend(permit.map(|permit| (work, permit)));
     }
 
-    fn reserved(dispatch: &Dispatch<&str>) -> Vec<(String, usize)> {
-        let mut reserved: Vec<_> = dispatch.reserved().into_iter().collect();
-        reserved.sort();
-        reserved
+    fn works(arrived: Vec<(&'static str, Permit)>) -> Vec<&'static str> {
+        arrived.into_iter().map(|(work, _)| work).collect()
+    }
+
+    async fn receive_all(
+        receiver: &mut DispatchReceiver<&'static str>,
+    ) -> Vec<(&'static str, Permit)> {
+        let mut arrived = Vec::new();
+        while let Some(work) = receiver.recv().await {
+            arrived.push(work);
+        }
+        arrived
     }
 
     #[tokio::test]
-    async fn work_is_handed_to_whom_has_room_and_rings() {
-        let (dispatch, wake) = (Dispatch::default(), Wake::new());
-        assert!(dispatch.permits().is_none(), "nobody has room");
-        dispatch.set_capacity(room(3, 2), wake.clone());
-        let mut permits = dispatch.permits().unwrap();
-        let taken = ["busy", "busy", "idle", "idle", "other"].map(|host| permits.take(host));
-        assert_eq!(
-            taken,
-            [true, false, true, true, false],
-            "three, two of a host"
-        );
-        permits.hand(vec!["busy", "idle"]);
+    async fn work_is_sent_with_its_permit_and_wakes_the_worker() {
+        let slots = Slots::new(2);
+        let (dispatch, mut receiver) = dispatch(&slots);
+        let mut claimed = dispatch.claim().unwrap();
+        for work in ["one", "two", "three"] {
+            claim(&mut claimed, work);
+        }
+        let wake = claimed.worker.wake.clone();
+        claimed.send();
         wake.rung().await;
-        let lie_there = [("busy".to_owned(), 1), ("idle".to_owned(), 1)];
-        assert_eq!(reserved(&dispatch), lie_there, "the third did not come");
-        assert_eq!(dispatch.receive(), ["busy", "idle"]);
-        assert_eq!((dispatch.receive(), reserved(&dispatch)), (vec![], vec![]));
+        let arrived = receiver.withdraw();
+        assert_eq!((slots.taken(), arrived.len()), (2, 2));
+        assert_eq!(works(arrived), ["one", "two"], "two slots");
+        assert_eq!(slots.taken(), 0);
     }
 
     #[test]
-    fn slots_are_of_the_room_there_is_when_they_are_taken() {
-        let dispatch: Dispatch<&str> = Dispatch::default();
-        dispatch.set_capacity(room(1, 2), Wake::new());
-        let (mut one, mut two) = (dispatch.permits().unwrap(), dispatch.permits().unwrap());
-        assert!(one.take("idle") && !two.take("idle"), "each slot once");
-        dispatch.clear_capacity();
-        assert!(dispatch.permits().is_none() && !two.take("idle"));
-        assert_eq!(reserved(&dispatch), [("idle".to_owned(), 1)], "on its way");
-        dispatch.set_capacity(room(0, 2), Wake::new());
-        assert!(dispatch.permits().is_none(), "that is none");
-        drop((one, two));
-        assert_eq!(reserved(&dispatch), []);
+    fn permits_come_from_the_present_offer() {
+        let slots = Slots::new(1);
+        let (dispatch, mut receiver) = dispatch(&slots);
+        let (one, two) = (dispatch.claim().unwrap(), dispatch.claim().unwrap());
+        let permit = one.permit();
+        assert!(permit.is_some() && two.permit().is_none(), "each slot once");
+        assert!(dispatch.claim().is_none(), "the offer is used up");
+        drop(permit);
+        assert!(two.permit().is_none(), "a free slot is not offered");
+        receiver.offer(slots.set_aside(1));
+        assert_eq!((receiver.offered(), slots.free()), (1, 0));
+        assert!(two.permit().is_some());
+        receiver.offer(slots.set_aside(1));
+        receiver.withdraw();
+        assert!(two.permit().is_none() && dispatch.claim().is_none());
+        assert_eq!((receiver.offered(), slots.free()), (0, 1));
     }
 
     #[tokio::test]
-    async fn what_is_on_its_way_is_taken_before_a_desk_closes_and_what_will_not_come_is_not_waited_for()
-     {
-        let (dispatch, mut taken) = (Dispatch::default(), Vec::new());
-        dispatch.set_capacity(room(9, 9), Wake::new());
-        let (mut comes, mut fails) = (dispatch.permits().unwrap(), dispatch.permits().unwrap());
-        assert!(comes.take("idle") && fails.take("idle"));
-        let (working, others) = (dispatch.clone(), async {
+    async fn a_transaction_that_fails_frees_its_permits_and_wakes_the_worker() {
+        let slots = Slots::new(1);
+        let (dispatch, mut receiver) = dispatch(&slots);
+        let mut claimed = dispatch.claim().unwrap();
+        claim(&mut claimed, "one");
+        let wake = claimed.worker.wake.clone();
+        drop(claimed);
+        wake.rung().await;
+        assert_eq!((slots.free(), receiver.withdraw().len()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_closed_receiver_gets_work_that_is_on_its_way_and_does_not_wait_for_work_that_failed()
+    {
+        let slots = Slots::new(9);
+        let (dispatch, mut receiver) = dispatch(&slots);
+        let (mut comes, mut fails) = (dispatch.claim().unwrap(), dispatch.claim().unwrap());
+        claim(&mut comes, "comes");
+        claim(&mut fails, "fails");
+        receiver.close();
+        receiver.offer(slots.set_aside(1));
+        assert!(dispatch.claim().is_none());
+        let transactions = async {
             tokio::task::yield_now().await;
-            comes.hand(vec!["idle"]);
+            comes.send();
             tokio::task::yield_now().await;
             drop(fails);
-        });
-        tokio::join!(working.close(|new| taken.extend(new)), others);
-        assert_eq!(taken, ["idle"]);
-        assert!(dispatch.permits().is_none());
+        };
+        let (arrived, ()) = tokio::join!(receive_all(&mut receiver), transactions);
+        assert_eq!(works(arrived), ["comes"]);
+        assert_eq!(slots.free(), 9);
     }
 
-    #[tokio::test]
-    async fn what_is_handed_over_during_other_work_is_taken_before_that_ends() {
-        let (dispatch, mut taken) = (Dispatch::default(), Vec::new());
-        dispatch.set_capacity(room(9, 9), Wake::new());
-        let (done, waits) = tokio::sync::oneshot::channel();
-        let mut permits = dispatch.permits().unwrap();
-        assert!(permits.take("idle"));
-        permits.hand(vec!["idle"]);
-        let mut done = Some(done);
-        let ended = dispatch.receive_during(waits, |new| {
-            taken.extend(new);
-            done.take().unwrap().send(7).unwrap();
-        });
-        assert_eq!(ended.await, Ok(7));
-        assert_eq!(taken, ["idle"]);
+    #[test]
+    fn work_for_a_worker_that_is_gone_frees_its_permit() {
+        let slots = Slots::new(1);
+        let (dispatch, receiver) = dispatch(&slots);
+        let mut claimed = dispatch.claim().unwrap();
+        claim(&mut claimed, "one");
+        drop(receiver);
+        claimed.send();
+        assert_eq!(slots.free(), 1);
+        assert!(dispatch.claim().is_none());
     }
 }

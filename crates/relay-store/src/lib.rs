@@ -18,6 +18,7 @@ mod isolation;
 mod outbox;
 pub mod postgres;
 mod seal;
+mod slots;
 pub mod sqlite;
 pub mod transfer;
 mod upkeep;
@@ -39,7 +40,7 @@ pub use self::{
     clients::ClientStore,
     console::{ConsoleStore, FailingHost, HostFailure, WatchSearch},
     deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
-    dispatch::{Capacity, Dispatch, HasHost, NewDeliveries, NewJobs},
+    dispatch::{Dispatch, DispatchReceiver, NewDeliveries, NewJobs},
     durations::{DurationSample, DurationStore, DurationsFound},
     follows::{FollowStore, WatchVersion},
     hints::{Hint, HintOutcome, HintStore, HintSubject},
@@ -49,6 +50,7 @@ pub use self::{
         WaitLimit,
     },
     seal::{KeyError, Sealer},
+    slots::{FreeSlots, Permit, Slots},
     upkeep::{Census, ClockStep, UpkeepStore},
     whole::Store,
 };

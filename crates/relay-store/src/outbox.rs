@@ -54,7 +54,7 @@ pub struct HostLimits {
 impl HostLimits {
     /// Returns how many more attempts may go to a host.
     #[must_use]
-    pub fn room_at(&self, host: &str) -> usize {
+    pub fn free_at(&self, host: &str) -> usize {
         let taken = self.in_flight.get(host).copied().unwrap_or(0);
         self.per_host.saturating_sub(taken)
     }

@@ -7,106 +7,90 @@ use std::{
 };
 
 use jiff::Timestamp;
-use relay_store::{Capacity, DueDelivery, HostLimits};
+use relay_runtime::{HostBacklog, SlotDivision};
+use relay_store::{DueDelivery, FreeSlots, HostLimits, Permit};
 
 use crate::delivery::worker::DeliveryWorker;
 
 impl DeliveryWorker {
-    /// Divides the free slots between claims and new deliveries. Publishes the part of new deliveries as capacity,
-    /// and returns the limits for the next claim.
-    ///
-    /// * New deliveries get all free slots while claims can wait, and half of them otherwise.
-    /// * They get none while the latest claim may have left due deliveries, and never slots of a saturated host.
-    /// * If other relays share the store, they get none while a saturated host has free slots.
-    ///
-    /// While claims wait, also returns for how long.
-    pub(super) fn divide_room(&mut self) -> ((usize, HostLimits), Option<Duration>) {
-        let nothing = (0, HostLimits::default());
-        self.store.new_deliveries().clear_capacity();
-        let new = self.store.new_deliveries().receive();
-        self.send(new);
-        let (mut hosts, reserved) = (self.limits(), self.store.new_deliveries().reserved());
-        let taken = self.in_flight() + reserved.values().sum::<usize>();
-        let free = self.concurrency.saturating_sub(taken);
+    /// Divides the free slots between the next claim and new deliveries, see [`SlotDivision`]. Offers one part to new
+    /// deliveries, which never get slots of a saturated host. Returns the part of the claim, which is empty while
+    /// claims wait, and for how long they wait.
+    pub(super) fn divide_slots(&mut self) -> (FreeSlots, Option<Duration>) {
+        for new in self.new_deliveries.withdraw() {
+            self.start_new(new);
+        }
+        let free = self.slots.free();
         if free == 0 || self.refused {
-            return (nothing, None);
+            return (self.slots.set_aside(0), None);
         }
-        for (host, count) in reserved {
-            *hosts.in_flight.entry(host).or_default() += count;
-        }
-        if self.search.left_some() {
-            return ((free, hosts), None);
-        }
-        let is_waited_for = self
-            .saturated_hosts
-            .iter()
-            .any(|host| hosts.room_at(host) > 0);
-        // with other relays, a slot that is left free now stays free until they have used the store
-        if is_waited_for && self.hosts.is_shared() {
-            return ((free, hosts), None);
-        }
-        if let Some(wait) = self.search.can_wait().filter(|_| !is_waited_for) {
-            self.set_capacity(free, hosts);
-            return (nothing, Some(wait));
-        }
-        let (claimed, offered) = halves(&hosts, &self.saturated_hosts);
-        self.set_capacity(free / 2, offered);
-        ((free - free / 2, claimed), None)
-    }
-
-    /// Publishes free slots to new deliveries.
-    fn set_capacity(&self, limit: usize, hosts: HostLimits) {
-        let room = Capacity {
-            clock: self.clock.clone(),
-            lease: self.lease,
-            limit,
-            hosts,
+        let limits = self.limits();
+        let division = self.pacer.divide(self.host_backlog(&limits));
+        let ((claimed, new), wait) = match division {
+            SlotDivision::ClaimOnly => ((limits, HostLimits::default()), None),
+            SlotDivision::Halves => (halves(&limits, &self.saturated_hosts), None),
+            SlotDivision::NewWorkOnly(wait) => ((HostLimits::default(), limits), Some(wait)),
         };
-        self.store
-            .new_deliveries()
-            .set_capacity(room, self.wake.clone());
+        let for_new = division.for_new_work(free);
+        self.new_deliveries
+            .offer(self.slots.set_aside(for_new).within(new));
+        let claim = self.slots.set_aside(free - for_new).within(claimed);
+        (claim, wait)
     }
 
-    /// Starts attempts of new deliveries that the store sent.
-    pub(super) fn send(&mut self, new: Vec<DueDelivery>) {
-        if !new.is_empty() {
-            self.search.handed();
-            self.start_all(new, self.clock.now());
+    /// Returns whether deliveries may wait for a saturated host that has free slots again.
+    fn host_backlog(&self, limits: &HostLimits) -> HostBacklog {
+        let mut hosts = self.saturated_hosts.iter();
+        if !hosts.any(|host| limits.free_at(host) > 0) {
+            HostBacklog::None
+        } else if self.hosts.is_shared() {
+            HostBacklog::ManyRelays
+        } else {
+            HostBacklog::OneRelay
         }
     }
 
-    /// Notes the result of a claim that had the given limits. Returns whether due deliveries may be left for which
-    /// slots are free.
-    pub(super) fn left_some(
+    /// Starts a new delivery that the store sent.
+    pub(super) fn start_new(&mut self, (due, permit): (DueDelivery, Permit)) {
+        self.pacer.received();
+        self.start_or_expire(due, permit, self.clock.now());
+    }
+
+    /// Starts the deliveries that were claimed for `slots`. Returns whether due deliveries may be left for which slots
+    /// are free.
+    pub(super) fn start_claimed(
         &mut self,
-        limit: usize,
-        hosts: &HostLimits,
-        claimed: &[DueDelivery],
+        claimed: Vec<DueDelivery>,
+        mut slots: FreeSlots,
+        now: Timestamp,
     ) -> bool {
-        let is_full = claimed.len() == limit;
-        self.search.searched(is_full);
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        for due in claimed {
-            *counts.entry(due.callback_url.host()).or_default() += 1;
+        if slots.is_empty() {
+            return false;
         }
+        let mut hosts = HashSet::new();
+        for due in claimed {
+            // the claim stayed within the limits, so there is a permit for each delivery
+            if let Some(permit) = slots.permit_for(due.callback_url.host()) {
+                hosts.insert(due.callback_url.host().to_owned());
+                self.start_or_expire(due, permit, now);
+            }
+        }
+        let is_full = slots.is_empty();
+        self.pacer.claimed(is_full);
+        let is_saturated = |host: &String| slots.limits().free_at(host) == 0;
+        hosts.retain(is_saturated);
+        let more = is_full || !hosts.is_empty();
         // a claim shows nothing about a host without free slots, so it stays in the set
-        self.saturated_hosts.retain(|host| hosts.room_at(host) == 0);
-        let used_up = counts
-            .into_iter()
-            .filter(|(host, count)| *count >= hosts.room_at(host));
-        let used_up: Vec<_> = used_up.map(|(host, _)| host.to_owned()).collect();
-        let more = is_full || !used_up.is_empty();
-        self.saturated_hosts.extend(used_up);
+        self.saturated_hosts.retain(is_saturated);
+        self.saturated_hosts.extend(hosts);
         more
     }
 
-    pub(super) fn start_all(&mut self, due: Vec<DueDelivery>, now: Timestamp) {
-        for due in due {
-            if due.deadline.is_some_and(|deadline| deadline <= now) {
-                self.expire(&due);
-            } else {
-                self.start(due);
-            }
+    fn start_or_expire(&mut self, due: DueDelivery, permit: Permit, now: Timestamp) {
+        if due.deadline.is_some_and(|deadline| deadline <= now) {
+            self.expire(&due);
+        } else {
+            self.start(due, permit);
         }
     }
 }
@@ -118,7 +102,7 @@ fn halves(hosts: &HostLimits, saturated_hosts: &HashSet<String>) -> (HostLimits,
     let larger = hosts.per_host - smaller;
     let (mut claims, mut new) = (HashMap::new(), HashMap::new());
     for host in hosts.in_flight.keys().chain(saturated_hosts) {
-        let free = hosts.room_at(host);
+        let free = hosts.free_at(host);
         let for_new = if saturated_hosts.contains(host) {
             0
         } else {
@@ -150,22 +134,21 @@ mod tests {
     }
 
     #[test]
-    fn two_halves_of_a_hosts_room_are_as_much_as_the_whole_and_new_ones_get_nothing_of_a_crowded_host()
-     {
+    fn the_halves_of_a_hosts_free_slots_add_up_and_new_deliveries_get_none_of_a_saturated_host() {
         let cases = (1..9).flat_map(|per_host| (0..=per_host).map(move |taken| (per_host, taken)));
         for (per_host, taken) in cases {
             let hosts = limits(per_host, &[("busy", taken)]);
             let (larger, smaller) = halves(&hosts, &HashSet::new());
             for (host, whole) in [("busy", per_host - taken), ("idle", per_host)] {
-                let parts = (larger.room_at(host), smaller.room_at(host));
+                let parts = (larger.free_at(host), smaller.free_at(host));
                 assert_eq!(parts, (whole - whole / 2, whole / 2), "{host} {taken}");
             }
             let saturated_hosts = HashSet::from(["busy".to_owned(), "idle".to_owned()]);
             let (larger, smaller) = halves(&hosts, &saturated_hosts);
             for host in ["busy", "idle"] {
-                let most = larger.per_host.min(hosts.room_at(host));
-                let parts = (larger.room_at(host), smaller.room_at(host));
-                assert_eq!(parts, (most, 0), "crowded {host} {taken}");
+                let most = larger.per_host.min(hosts.free_at(host));
+                let parts = (larger.free_at(host), smaller.free_at(host));
+                assert_eq!(parts, (most, 0), "saturated {host} {taken}");
             }
         }
     }

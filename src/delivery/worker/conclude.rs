@@ -32,7 +32,11 @@ const END_AT_ONCE: usize = 500;
 impl DeliveryWorker {
     /// Frees the slot of an attempt and decides what follows.
     pub(super) fn conclude(&mut self, completion: Completion) {
-        let Completion { due, outcome } = completion;
+        let Completion {
+            due,
+            outcome,
+            permit,
+        } = completion;
         let now = self.clock.now();
         match outcome {
             AttemptOutcome::Answered(answer) => self.answered(&due, answer, now),
@@ -48,6 +52,7 @@ impl DeliveryWorker {
                 self.put_off(&due, now);
             }
         }
+        drop(permit);
     }
 
     fn answered(&mut self, due: &DueDelivery, answer: CallbackResponse, now: Timestamp) {
@@ -64,7 +69,7 @@ impl DeliveryWorker {
         };
         let next = after_attempt(&end, &self.schedule, rand::rng().random());
         self.hosts
-            .ended(due.callback_url.host(), Some(end.status.is_some()));
+            .note(due.callback_url.host(), end.status.is_some());
         log_attempt(due, &answer, next);
         histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
         self.unrecorded.push(Conclusion {
@@ -94,7 +99,6 @@ impl DeliveryWorker {
     /// Puts off a delivery that could not be tried yet. This is not counted as an attempt and says nothing about its
     /// host.
     fn put_off(&mut self, due: &DueDelivery, now: Timestamp) {
-        self.hosts.ended(due.callback_url.host(), None);
         self.unrecorded.push(Conclusion {
             result: AttemptResult {
                 delivery_id: due.id,

@@ -5,13 +5,14 @@ mod conclude;
 mod report;
 mod span;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use relay_domain::{Fleet, clock::Clock};
 use relay_runtime::{ClaimPacer, Tick, Wake, Worker, WorkerError};
 use relay_store::{
-    AttemptResult, Claim, DueDelivery, HostLimits, OutboxStore, StoreError, record_attempts,
+    AttemptResult, Claim, DispatchReceiver, DueDelivery, FreeSlots, HostLimits, OutboxStore,
+    Permit, Slots, StoreError, record_attempts,
 };
 use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
@@ -44,15 +45,16 @@ pub struct DeliveryWorker {
     sender: CallbackSender,
     schedule: Vec<Duration>,
     lease: Duration,
-    concurrency: usize,
+    slots: Slots,
     hosts: HostLoad,
+    new_deliveries: DispatchReceiver<DueDelivery>,
     in_flight: JoinSet<()>,
     completions: (UnboundedSender<Completion>, UnboundedReceiver<Completion>),
     /// Results that are not recorded yet.
     unrecorded: Vec<Conclusion>,
     /// Whether the store refused the latest record. Nothing is claimed until a record succeeds.
     refused: bool,
-    search: ClaimPacer,
+    pacer: ClaimPacer,
     /// Hosts whose free slots the latest claim used up. More deliveries to them may be waiting.
     saturated_hosts: HashSet<String>,
     /// Whether the latest attempt could not be made because no file handle, thread or memory was left.
@@ -65,6 +67,7 @@ pub struct DeliveryWorker {
 struct Completion {
     due: Arc<DueDelivery>,
     outcome: AttemptOutcome,
+    permit: Permit,
 }
 
 /// A result to record. It is counted in the metrics after the record succeeds.
@@ -93,20 +96,24 @@ impl DeliveryWorker {
         wake: Wake,
         resolver: Arc<dyn NameResolver>,
     ) -> Result<Self, DeliveryError> {
+        let slots = Slots::new(config.concurrency);
+        let lease = config.timeout.saturating_add(LEASE_MARGIN);
+        let dispatch = store.new_deliveries();
         Ok(Self {
+            new_deliveries: dispatch.connect(clock.clone(), lease, wake.clone()),
             store,
             clock,
             wake,
             sender: CallbackSender::new(config, resolver)?,
             schedule: config.retry_schedule.clone(),
-            lease: config.timeout.saturating_add(LEASE_MARGIN),
-            concurrency: config.concurrency,
-            hosts: HostLoad::new(config.concurrency_per_host),
+            lease,
+            hosts: HostLoad::new(config.concurrency_per_host, slots.clone()),
+            slots,
             in_flight: JoinSet::new(),
             completions: mpsc::unbounded_channel(),
             unrecorded: Vec::new(),
             refused: false,
-            search: ClaimPacer::default(),
+            pacer: ClaimPacer::default(),
             saturated_hosts: HashSet::new(),
             lacks_resources: false,
             asked_for_waiting: None,
@@ -122,10 +129,12 @@ impl DeliveryWorker {
         self
     }
 
-    /// Returns the number of attempts in flight.
+    /// Returns the number of attempts in flight. New deliveries on their way to the worker count too.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.hosts.total()
+        self.slots
+            .taken()
+            .saturating_sub(self.new_deliveries.offered())
     }
 
     /// Concludes the attempts that have ended since the last call. Logs each attempt that panicked.
@@ -150,35 +159,32 @@ impl DeliveryWorker {
         self.hosts.limits(self.sender.full_hosts())
     }
 
-    /// Records the ended attempts and claims deliveries, at most `limit`. Both run at once so that they share a
-    /// commit. Returns whether anything was recorded, and whether there may be more to claim.
+    /// Records the ended attempts, and claims deliveries for `slots`. Both run at once so that they share a commit.
+    /// Returns whether anything was recorded, and whether there may be more to claim.
     async fn record_and_claim(
         &mut self,
         now: Timestamp,
-        (limit, hosts): (usize, HostLimits),
+        slots: FreeSlots,
     ) -> Result<(bool, bool), StoreError> {
         let claim = Claim {
             now,
             lease: self.lease,
-            limit,
+            limit: slots.len(),
         };
         let (store, ended) = (
             Arc::clone(&self.store),
             std::mem::take(&mut self.unrecorded),
         );
-        let work =
-            async { tokio::join!(record(&*store, &ended), claim_some(&*store, claim, &hosts)) };
-        let dispatch = store.new_deliveries();
-        let (recorded, claimed) = dispatch.receive_during(work, |new| self.send(new)).await;
+        let claiming = claim_some(&*store, claim, slots.limits());
+        let work = async { tokio::join!(record(&*store, &ended), claiming) };
+        let (recorded, claimed) = self.start_new_during(work).await;
         self.refused = recorded.is_err();
         let had_ended = !self.refused && !ended.is_empty();
         match &recorded {
             Ok(()) => ended.iter().for_each(count),
             Err(_) => self.unrecorded.extend(ended),
         }
-        let claimed = claimed?;
-        let more = limit > 0 && self.left_some(limit, &hosts, &claimed);
-        self.start_all(claimed, now);
+        let more = self.start_claimed(claimed?, slots, now);
         recorded?;
         Ok((had_ended, more))
     }
@@ -190,14 +196,23 @@ impl DeliveryWorker {
         Ok(())
     }
 
-    fn start(&mut self, due: DueDelivery) {
-        self.hosts.began(due.callback_url.host());
+    /// Starts new deliveries that are sent to the worker while `work` runs.
+    async fn start_new_during<O>(&mut self, work: impl Future<Output = O>) -> O {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                Some(new) = self.new_deliveries.recv() => self.start_new(new),
+            }
+        }
+    }
+
+    fn start(&mut self, due: DueDelivery, permit: Permit) {
         let due = Arc::new(due);
         let started_at = self.clock.now();
+        let failure = CallbackResponse::internal_error(&due, started_at);
         let mut flight = Flight {
-            outcome: Some(AttemptOutcome::Answered(CallbackResponse::internal_error(
-                &due, started_at,
-            ))),
+            end: Some((AttemptOutcome::Answered(failure), permit)),
             due,
             completed: self.completions.0.clone(),
             wake: self.wake.clone(),
@@ -213,7 +228,7 @@ impl DeliveryWorker {
 
     /// Returns the time until a delivery is due for which a slot is free, if there is one.
     async fn next_due_in(&self, now: Timestamp) -> Result<Option<Duration>, StoreError> {
-        if self.in_flight() >= self.concurrency {
+        if self.slots.free() + self.new_deliveries.offered() == 0 {
             return Ok(None);
         }
         let next = self.store.next_delivery_due(&self.limits()).await?;
@@ -239,8 +254,8 @@ impl Worker for DeliveryWorker {
         self.take_completions();
         let now = self.clock.now();
         self.give_up_waiting(now).await?;
-        let (room, wait) = self.divide_room();
-        let (recorded, more) = self.record_and_claim(now, room).await?;
+        let (slots, wait) = self.divide_slots();
+        let (recorded, more) = self.record_and_claim(now, slots).await?;
         if more || !self.unrecorded.is_empty() {
             return Ok(Tick::Busy);
         }
@@ -256,15 +271,15 @@ impl Worker for DeliveryWorker {
     }
 
     async fn rest(&mut self, so_long: Duration) {
-        let store = Arc::clone(&self.store);
-        let (dispatch, resting) = (store.new_deliveries(), tokio::time::sleep(so_long));
-        dispatch.receive_during(resting, |new| self.send(new)).await;
+        self.start_new_during(tokio::time::sleep(so_long)).await;
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
         let (mut tries, pause) = DRAIN_RECORDS;
-        let store = Arc::clone(&self.store);
-        store.new_deliveries().close(|new| self.send(new)).await;
+        self.new_deliveries.close();
+        while let Some(new) = self.new_deliveries.recv().await {
+            self.start_new(new);
+        }
         loop {
             self.take_completions();
             match self.record().await {
@@ -305,24 +320,31 @@ async fn claim_some(
 /// So its slot is always freed and its result recorded.
 struct Flight {
     due: Arc<DueDelivery>,
-    /// The outcome to send. Until the attempt ends, this is an internal error, which a panic leaves in place.
-    outcome: Option<AttemptOutcome>,
+    /// The outcome to send, and the permit. Until the attempt ends, the outcome is an internal error, which a panic
+    /// leaves in place.
+    end: Option<(AttemptOutcome, Permit)>,
     completed: UnboundedSender<Completion>,
     wake: Wake,
 }
 
 impl Flight {
     fn ended(&mut self, outcome: AttemptOutcome) {
-        self.outcome = Some(outcome);
+        if let Some((end, _)) = &mut self.end {
+            *end = outcome;
+        }
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if let Some(outcome) = self.outcome.take() {
-            let due = Arc::clone(&self.due);
+        if let Some((outcome, permit)) = self.end.take() {
+            let completion = Completion {
+                due: Arc::clone(&self.due),
+                outcome,
+                permit,
+            };
             // the send fails only if the worker is gone: then the lease expires
-            self.completed.send(Completion { due, outcome }).ok();
+            self.completed.send(completion).ok();
             self.wake.ring();
         }
     }

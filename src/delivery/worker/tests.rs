@@ -227,21 +227,21 @@ async fn what_waits_for_one_host_takes_all_its_slots_before_other_relays_have_th
 }
 
 #[tokio::test]
-async fn what_is_handed_over_while_others_have_the_store_is_sent_at_once() {
+async fn a_new_delivery_that_arrives_while_other_relays_have_the_store_is_sent_at_once() {
     let host = FakeHost::plays(HostReply::Hang).await;
     let mut setup = setup(&local_config(), Vec::new());
     setup.worker.tick().await.unwrap();
     let outbox = Arc::clone(&setup.outbox);
-    let handed = async {
+    let sent = async {
         let new = due(&host.url("app.example"));
-        assert!(outbox.new_deliveries.hand_one(new), "there is room");
+        assert!(outbox.new_deliveries.send_one(new), "a slot is offered");
         while host.connections() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::select! {
         () = setup.worker.rest(Duration::from_mins(1)) => panic!("it was not sent"),
-        () = handed => {}
+        () = sent => {}
     }
     assert_eq!(setup.worker.in_flight(), 1);
 }

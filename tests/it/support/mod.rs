@@ -323,6 +323,11 @@ impl TestApp {
         self.tracker.in_flight()
     }
 
+    /// Returns the numbers of looks and of attempts in flight. Work on its way to its worker counts too.
+    pub(crate) fn in_flight(&self) -> (usize, usize) {
+        (self.tracker.in_flight(), self.delivery.in_flight())
+    }
+
     /// Ticks only the tracker, until all its looks are recorded.
     pub(crate) async fn look(&mut self) {
         while self.tracker.tick().await.unwrap() == Tick::Busy || self.tracker.in_flight() > 0 {

@@ -1,4 +1,4 @@
-//! Chooses which new deliveries are claimed for a worker with free capacity in the transaction that creates them.
+//! Chooses which new deliveries are claimed for a worker with free slots in the transaction that creates them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use tracing::error;
 use crate::{
     DueDelivery, Sealer, StoreError,
     common::{AnyRow, ClientSecrets, ColumnReader, NewEventRow, secrets},
-    dispatch::CapacityPermit,
+    dispatch::NewWorkClaim,
 };
 
 /// Hosts and watches whose new deliveries must not be sent at once.
@@ -51,39 +51,39 @@ pub(crate) fn secrets_of<R: AnyRow>(rows: &[R], sealer: &Sealer) -> HashMap<i64,
     read.collect()
 }
 
-/// Claims the new deliveries that can be sent at once: at most one of each watch, as far as there is capacity.
+/// Claims the new deliveries that can be sent at once: at most one of each watch, while there are permits.
 ///
 /// Sets the lease in the rows, which the caller then writes. A delivery that cannot be read is left to later claims.
 pub(crate) fn claim_new(
     news: &mut [NewEventRow],
-    permits: &mut CapacityPermit<DueDelivery>,
+    claim: &mut NewWorkClaim<DueDelivery>,
     blockers: &Blockers,
     secrets: &HashMap<i64, ClientSecrets>,
-) -> Vec<DueDelivery> {
-    let lease = LeaseId::new(permits.claim().now);
+) {
     let mut watches: HashSet<String> = HashSet::new();
-    let mut claimed = Vec::new();
     for row in news {
         let blocked =
             blockers.hosts.contains(&row.host) || blockers.watches.contains(&row.watch_id);
         let Some(secrets) = secrets.get(&row.client_id) else {
             continue;
         };
-        if blocked || watches.contains(&row.watch_id) || !permits.take(&row.host) {
+        if blocked || watches.contains(&row.watch_id) {
             continue;
         }
-        match due(row, lease, secrets) {
+        let Some(permit) = claim.permit_for(&row.host) else {
+            continue;
+        };
+        match due(row, claim.lease, secrets) {
             Ok(due) => {
                 watches.insert(row.watch_id.clone());
-                row.lease_id = Some(lease.to_string());
-                claimed.push(due);
+                row.lease_id = Some(claim.lease.to_string());
+                claim.claimed.push((due, permit));
             }
             Err(failure) => {
                 error!(error = %ErrorChain(&failure), "a new delivery cannot be read; a later claim will find it");
             }
         }
     }
-    claimed
 }
 
 /// Builds the delivery that the worker gets.
@@ -97,15 +97,15 @@ fn due(
         column,
         row: row.watch_id.clone(),
     };
-    let told = &mut row.told;
+    let event = &mut row.event;
     let time = |millis| Timestamp::from_millisecond(millis).ok();
     Ok(DueDelivery {
-        id: told.delivery,
+        id: event.delivery,
         lease,
-        event_id: told.event,
-        watch_id: told.watch,
-        job_id: told.job_id.parse().map_err(|_| unreadable("job_id"))?,
-        callback_url: CallbackUrl::from_stored(&told.callback_url)
+        event_id: event.event,
+        watch_id: event.watch,
+        job_id: event.job_id.parse().map_err(|_| unreadable("job_id"))?,
+        callback_url: CallbackUrl::from_stored(&event.callback_url)
             .ok_or_else(|| unreadable("callback_url"))?,
         created_at: time(row.at).ok_or_else(|| unreadable("updated_at"))?,
         secret: secrets.current.clone(),
@@ -113,8 +113,8 @@ fn due(
         deadline: row.deadline.and_then(time),
         attempts: 0,
         round_attempts: 0,
-        trace: told.traceparent.as_deref().and_then(TraceContext::parse),
+        trace: event.traceparent.as_deref().and_then(TraceContext::parse),
         // the event is stored already, and nothing else needs its body
-        body: std::mem::take(&mut told.body),
+        body: std::mem::take(&mut event.body),
     })
 }

@@ -71,7 +71,7 @@ pub(crate) struct NewEventRow {
     pub(crate) deadline: Option<i64>,
     /// The claim under which it goes to the worker at once.
     pub(crate) lease_id: Option<String>,
-    pub(crate) told: EventToSend,
+    pub(crate) event: EventToSend,
 }
 
 /// The parts of a new delivery that sending it needs.
@@ -89,7 +89,7 @@ pub(crate) struct EventToSend {
 
 /// Returns the events that follow earlier ones of their watch.
 pub(crate) fn later_news(news: &[NewEventRow]) -> Vec<&NewEventRow> {
-    news.iter().filter(|row| !row.told.is_first).collect()
+    news.iter().filter(|row| !row.event.is_first).collect()
 }
 
 /// Returns the new events of the watches that changed, which are those of the rows.
@@ -97,21 +97,20 @@ pub(crate) fn news<R: AnyRow>(
     looks: &[&Look],
     changed: &[R],
 ) -> Result<Vec<NewEventRow>, StoreError> {
-    let told = looks.iter().flat_map(|look| {
-        let events = look.changes.iter();
-        events.filter_map(|change| {
+    let events = looks.iter().flat_map(|look| {
+        look.changes.iter().filter_map(|change| {
             Some((
                 change.watch_id.to_string(),
                 (look.at, change.event.as_ref()?),
             ))
         })
     });
-    let mut told: HashMap<String, (Timestamp, &Event)> = told.collect();
+    let mut events: HashMap<String, (Timestamp, &Event)> = events.collect();
     let mut news = Vec::with_capacity(changed.len());
     for row in changed {
         let cells = ColumnReader::of("watches", "watch_id", row);
         let watch_id: String = cells.get("watch_id")?;
-        let Some((at, event)) = told.remove(&watch_id) else {
+        let Some((at, event)) = events.remove(&watch_id) else {
             continue;
         };
         let delivery = DeliveryId::new(at);
@@ -124,7 +123,7 @@ pub(crate) fn news<R: AnyRow>(
             host: cells.get("callback_host")?,
             deadline: event.deadline.map(Timestamp::as_millisecond),
             lease_id: None,
-            told: EventToSend {
+            event: EventToSend {
                 event: event.id,
                 watch: event.body.watch_id,
                 delivery,

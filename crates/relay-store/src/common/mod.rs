@@ -56,8 +56,8 @@ pub(super) use self::{
     outbox::{DeliveryCandidate, choose, full_hosts},
     registration_batcher::{RegisterBatch, RegistrationBatcher, RegistrationResults},
     registrations::{
-        ClientStandings, DueRow, NewClaim, answer, claimed_jobs, clients_of, decide, due_rows,
-        existing, found, is_near_cap, known, not_there, open_rows, standings, watch_rows,
+        ClientStandings, DueRow, answer, claimed_jobs, clients_of, decide, due_rows, existing,
+        found, is_near_cap, known, not_there, open_rows, standings, watch_rows,
     },
     row::{AnyRow, ColumnReader, WrongType, earlier, int, later, millis, time},
 };

@@ -4,9 +4,9 @@ use relay_domain::{JobMemory, LeaseId, Operation, Phase, Watch, WatchId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
-    DueJob, NewWatch, Registration, StoreError, WatchDetails,
+    DueJob, NewWatch, Permit, Registration, StoreError, WatchDetails,
     common::{AnyRow, ColumnReader, unwritable},
-    dispatch::{BASIQ, CapacityPermit},
+    dispatch::NewWorkClaim,
 };
 
 /// The key of an open watch.
@@ -214,20 +214,23 @@ pub(crate) struct DueRow<'n> {
     pub(crate) job_id: &'n str,
     pub(crate) at: i64,
     pub(crate) memory: String,
-    /// The claim under which the job goes to the tracker at once, if it is new.
-    pub(crate) lease_id: Option<String>,
+    /// The lease and the permit under which the job goes to the tracker at once, if it is new.
+    pub(crate) claimed: Option<(String, Permit)>,
 }
 
-/// The lease under which new jobs are claimed, and the capacity for them.
-pub(crate) type NewClaim = (LeaseId, CapacityPermit<DueJob>);
+impl DueRow<'_> {
+    pub(crate) fn lease_id(&self) -> Option<&str> {
+        self.claimed.as_ref().map(|(lease, _)| lease.as_str())
+    }
+}
 
-/// Builds the rows of the jobs of new watches, each once and sorted by id. Claims new jobs up to the free capacity.
+/// Builds the rows of the jobs of new watches, each once and sorted by id. Claims new jobs while there are permits.
 ///
 /// `known` has the memory of each job that exists already, or none if the job is being watched now.
 pub(crate) fn due_rows<'n>(
     new: &[&'n NewWatch],
     mut known: HashMap<String, Option<String>>,
-    mut room: Option<&mut NewClaim>,
+    claim: Option<&NewWorkClaim<DueJob>>,
 ) -> Result<Vec<DueRow<'n>>, StoreError> {
     let mut due: BTreeMap<&str, i64> = BTreeMap::new();
     for new in new {
@@ -238,10 +241,9 @@ pub(crate) fn due_rows<'n>(
     let unknown = serde_json::to_string(&JobMemory::default()).map_err(unwritable)?;
     let rows = due.into_iter().map(|(job_id, at)| {
         let known = known.remove(job_id);
-        let lease_id = room
-            .as_mut()
+        let claimed = claim
             .filter(|_| known.is_none())
-            .and_then(|(lease, permits)| permits.take(BASIQ).then(|| lease.to_string()));
+            .and_then(|claim| Some((claim.lease.to_string(), claim.permit()?)));
         let memory = match known.flatten() {
             Some(memory) => afresh(&memory)?,
             None => unknown.clone(),
@@ -250,26 +252,26 @@ pub(crate) fn due_rows<'n>(
             job_id,
             at,
             memory,
-            lease_id,
+            claimed,
         })
     });
     rows.collect()
 }
 
-/// Returns the jobs that were claimed as they were added, each with its newly added watches.
+/// Returns the jobs that were claimed as they were added, each with its newly added watches and its permit.
 pub(crate) fn claimed_jobs(
     new: &[&NewWatch],
     added: &HashSet<String>,
-    mut claimed: HashSet<&str>,
+    mut claimed: HashMap<&str, Permit>,
     lease: LeaseId,
-) -> Vec<DueJob> {
-    let mut jobs: BTreeMap<&str, DueJob> = BTreeMap::new();
+) -> Vec<(DueJob, Permit)> {
+    let mut jobs: BTreeMap<&str, (DueJob, Permit)> = BTreeMap::new();
     for new in new.iter().filter(|new| added.contains(&new.id.to_string())) {
         let id = new.request.job_id.as_str();
-        if claimed.remove(id) {
-            jobs.insert(id, new_job(new, lease));
+        if let Some(permit) = claimed.remove(id) {
+            jobs.insert(id, (new_job(new, lease), permit));
         }
-        if let Some(job) = jobs.get_mut(id) {
+        if let Some((job, _)) = jobs.get_mut(id) {
             job.due_at = job.due_at.min(new.now);
             job.watches.push(begun(new));
         }

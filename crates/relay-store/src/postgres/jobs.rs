@@ -112,18 +112,18 @@ impl JobStore for PgStore {
     }
 
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
-        let handing = looks::DispatchContext {
+        let context = looks::DispatchContext {
             dispatch: &self.0.new_deliveries,
             sealer: &self.0.sealer,
             lease_clock: self.0.lease_clock,
         };
-        let (recorded, sent) = self
-            .write((&looks, handing), |connection, (looks, handing)| {
-                Box::pin(looks::record(connection, looks, handing))
+        let (recorded, claim) = self
+            .write((&looks, context), |connection, (looks, context)| {
+                Box::pin(looks::record(connection, looks, context))
             })
             .await?;
-        if let Some((slots, deliveries)) = sent {
-            slots.hand(deliveries);
+        if let Some(claim) = claim {
+            claim.send();
         }
         self.announce_events(&looks);
         self.0.recorder.record(looks, recorded.clone());

@@ -5,12 +5,12 @@ use relay_domain::JobId;
 use std::collections::HashSet;
 
 use crate::{
-    Claim, DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
+    DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
     common::{
         Blockers, FailureRow, NewEventRow, changes, claim_new, claims, held, jobs, later_news,
         millis, news, reports, secrets_of,
     },
-    dispatch::{CapacityPermit, Dispatched},
+    dispatch::NewWorkClaim,
     postgres::{
         LeaseClock, PgSession,
         banks::begin_outage,
@@ -95,11 +95,11 @@ pub(super) const ADD_FAILURES: &str = "INSERT INTO connection_failures (connecti
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";
 
 /// What a transaction needs to claim new deliveries for a worker.
-pub(super) struct DispatchContext<'h> {
-    /// The capacity that workers offer for new deliveries.
-    pub(super) dispatch: &'h NewDeliveries,
+pub(super) struct DispatchContext<'d> {
+    /// The dispatch to the delivery worker.
+    pub(super) dispatch: &'d NewDeliveries,
     /// Decrypts the signing secrets of clients.
-    pub(super) sealer: &'h Sealer,
+    pub(super) sealer: &'d Sealer,
     /// The clock that claims are judged by.
     pub(super) lease_clock: LeaseClock,
 }
@@ -108,13 +108,13 @@ pub(super) struct DispatchContext<'h> {
 pub(super) async fn record(
     connection: &mut PgSession<'_>,
     looks: &[Look],
-    handing: &DispatchContext<'_>,
-) -> Result<(Vec<JobId>, Dispatched<DueDelivery>), StoreError> {
+    context: &DispatchContext<'_>,
+) -> Result<(Vec<JobId>, Option<NewWorkClaim<DueDelivery>>), StoreError> {
     let looks = hold(connection, looks).await?;
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let sent = change_watches(connection, &looks, handing).await?;
+    let claim = change_watches(connection, &looks, context).await?;
     for look in &looks {
         if let OutageChange::Began(bank, next_look_at) = &look.outage {
             begin_outage(connection, bank, *next_look_at).await?;
@@ -124,7 +124,7 @@ pub(super) async fn record(
     record_jobs(connection, &looks, succeeded).await?;
     add_failures(connection, &failures).await?;
     let recorded = looks.iter().map(|look| look.job_id.clone());
-    Ok((recorded.collect(), sent))
+    Ok((recorded.collect(), claim))
 }
 
 /// Returns the looks whose leases still hold, and locks their jobs.
@@ -145,8 +145,8 @@ async fn hold<'l>(
 async fn change_watches(
     connection: &mut PgSession<'_>,
     looks: &[&Look],
-    handing: &DispatchContext<'_>,
-) -> Result<Dispatched<DueDelivery>, StoreError> {
+    context: &DispatchContext<'_>,
+) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
         return Ok(None);
@@ -163,33 +163,34 @@ async fn change_watches(
     if news.is_empty() {
         return Ok(None);
     }
-    add_events(connection, news, handing).await
+    add_events(connection, news, context).await
 }
 
 /// Adds events and their deliveries, each once. A new delivery supersedes the pending one of its watch.
 async fn add_events(
     connection: &mut PgSession<'_>,
     mut news: Vec<NewEventRow>,
-    handing: &DispatchContext<'_>,
-) -> Result<Dispatched<DueDelivery>, StoreError> {
+    context: &DispatchContext<'_>,
+) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
     let added: Vec<String> = sqlx::query_scalar(ADD_EVENTS)
         .bind(columns(&news, |row| row.event_id.as_str()))
         .bind(columns(&news, |row| row.watch_id.as_str()))
-        .bind(columns(&news, |row| row.told.body.as_str()))
+        .bind(columns(&news, |row| row.event.body.as_str()))
         .bind(columns(&news, |row| row.at))
         .fetch_all(&mut *connection)
         .await?;
     let added: HashSet<_> = added.into_iter().collect();
     news.retain(|row| added.contains(&row.event_id));
     supersede(connection, &later_news(&news)).await?;
-    let sent = match handing.dispatch.permits() {
-        Some(permits) => Some(claim(connection, &mut news, permits, handing).await?),
-        None => None,
-    };
-    let claim = sent.as_ref().map(|(permits, _)| permits.claim());
-    let now = claim.and_then(|claim| handing.lease_clock.now(claim.now));
-    add_deliveries(connection, &news, (now, claim)).await?;
-    Ok(sent)
+    let mut claim = context.dispatch.claim();
+    if let Some(claim) = &mut claim {
+        claim_new_events(connection, &mut news, claim, context).await?;
+    }
+    let now = claim.as_ref();
+    let now = now.and_then(|claim| context.lease_clock.now(claim.now));
+    let duration = claim.as_ref().map(|claim| millis(claim.duration));
+    add_deliveries(connection, &news, (now, duration)).await?;
+    Ok(claim)
 }
 
 /// Supersedes the pending deliveries of these watches, after it locks them.
@@ -213,32 +214,33 @@ async fn supersede(
     Ok(())
 }
 
-/// Claims new deliveries, up to the worker's capacity.
-async fn claim(
+/// Claims new deliveries while there are permits.
+async fn claim_new_events(
     connection: &mut PgSession<'_>,
     news: &mut [NewEventRow],
-    mut permits: CapacityPermit<DueDelivery>,
-    handing: &DispatchContext<'_>,
-) -> Result<(CapacityPermit<DueDelivery>, Vec<DueDelivery>), StoreError> {
+    claim: &mut NewWorkClaim<DueDelivery>,
+    context: &DispatchContext<'_>,
+) -> Result<(), StoreError> {
     let blockers = sqlx::query(BLOCKERS)
         .bind(columns(news, |row| row.host.as_str()))
         .bind(columns(&later_news(news), |row| row.watch_id.as_str()))
-        .bind(handing.lease_clock.now(permits.claim().now))
+        .bind(context.lease_clock.now(claim.now))
         .fetch_all(&mut *connection)
         .await?;
     let secrets = sqlx::query(SECRETS)
         .bind(columns(news, |row| row.client_id))
         .fetch_all(connection)
         .await?;
-    let secrets = secrets_of(&secrets, handing.sealer);
-    let claimed = claim_new(news, &mut permits, &Blockers::read(&blockers)?, &secrets);
-    Ok((permits, claimed))
+    let secrets = secrets_of(&secrets, context.sealer);
+    claim_new(news, claim, &Blockers::read(&blockers)?, &secrets);
+    Ok(())
 }
 
+/// Adds deliveries. Those with a lease are claimed at `now` for this duration, in milliseconds.
 async fn add_deliveries(
     connection: &mut PgSession<'_>,
     news: &[NewEventRow],
-    (now, claim): (Option<i64>, Option<Claim>),
+    (now, duration): (Option<i64>, Option<i64>),
 ) -> Result<(), StoreError> {
     sqlx::query(ADD_DELIVERIES)
         .bind(columns(news, |row| row.delivery_id.as_str()))
@@ -250,7 +252,7 @@ async fn add_deliveries(
         .bind(columns(news, |row| row.deadline))
         .bind(columns(news, |row| row.lease_id.as_deref()))
         .bind(now)
-        .bind(claim.map(|claim| millis(claim.lease)))
+        .bind(duration)
         .execute(connection)
         .await?;
     Ok(())

@@ -1,18 +1,20 @@
 //! Registers watches in one transaction, however many there are.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
-use relay_domain::LeaseId;
 
 use crate::{
-    DueJob, NewJobs, NewWatch, Registration, StoreError,
+    DueJob, NewJobs, NewWatch, Permit, Registration, StoreError,
     common::{
-        ClientStandings, NewClaim, RegisterBatch, RegistrationResults, answer, claimed_jobs,
+        ClientStandings, DueRow, RegisterBatch, RegistrationResults, answer, claimed_jobs,
         clients_of, decide, due_rows, existing, found, is_near_cap, known, millis, open_rows,
         standings, watch_rows,
     },
-    dispatch::Dispatched,
+    dispatch::NewWorkClaim,
     postgres::{LeaseClock, PgSession, details, now, pool::ConnectionPool, row::columns},
 };
 
@@ -81,28 +83,28 @@ pub(super) struct PostgresRegistration {
     pub(super) new_jobs: NewJobs,
 }
 
-/// The tracker's capacity for new jobs, and the clock that claims are judged by.
-type NewJobDispatch<'h> = (&'h NewJobs, LeaseClock);
+/// The dispatch of new jobs, and the clock that claims are judged by.
+type NewJobDispatch<'d> = (&'d NewJobs, LeaseClock);
 
 #[async_trait]
 impl RegisterBatch for PostgresRegistration {
     const AT_ONCE: usize = 1;
 
     async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError> {
-        let handing = (&self.new_jobs, self.lease_clock);
+        let dispatch = (&self.new_jobs, self.lease_clock);
         for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
             let registered = self
                 .pool
                 .write(
-                    (&*new, lock, handing),
-                    |connection, (new, lock, handing)| {
-                        Box::pin(register(connection, new, lock, *handing))
+                    (&*new, lock, dispatch),
+                    |connection, (new, lock, dispatch)| {
+                        Box::pin(register(connection, new, lock, *dispatch))
                     },
                 )
                 .await?;
-            if let Some((answers, sent)) = registered {
-                if let Some((permits, jobs)) = sent {
-                    permits.hand(jobs);
+            if let Some((answers, claim)) = registered {
+                if let Some(claim) = claim {
+                    claim.send();
                 }
                 return Ok(answers.into_iter().map(Ok).collect());
             }
@@ -116,14 +118,14 @@ async fn register(
     connection: &mut PgSession<'_>,
     new: &[NewWatch],
     lock: &'static str,
-    handing: NewJobDispatch<'_>,
-) -> Result<Option<(Vec<Registration>, Dispatched<DueJob>)>, StoreError> {
+    dispatch: NewJobDispatch<'_>,
+) -> Result<Option<(Vec<Registration>, Option<NewWorkClaim<DueJob>>)>, StoreError> {
     let clients = clients(connection, new, lock).await?;
     if lock == SHARE_CLIENTS && is_near_cap(new, &clients, NEAR_CAP) {
         return Ok(None);
     }
     let (decisions, fresh) = decide(new, &open_watches(connection, new).await?, clients);
-    let (added, sent) = add(connection, &fresh, handing).await?;
+    let (added, claim) = add(connection, &fresh, dispatch).await?;
     let mut answers = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
         answers.push(match answer(new, decision, &added) {
@@ -145,7 +147,7 @@ async fn register(
             }
         });
     }
-    Ok(Some((answers, sent)))
+    Ok(Some((answers, claim)))
 }
 
 async fn clients(
@@ -183,13 +185,12 @@ async fn add(
     connection: &mut PgSession<'_>,
     new: &[&NewWatch],
     (dispatch, lease_clock): NewJobDispatch<'_>,
-) -> Result<(HashSet<String>, Dispatched<DueJob>), StoreError> {
+) -> Result<(HashSet<String>, Option<NewWorkClaim<DueJob>>), StoreError> {
     if new.is_empty() {
         return Ok((HashSet::new(), None));
     }
-    let permits = dispatch.permits();
-    let mut room = permits.map(|permits| (LeaseId::new(permits.claim().now), permits));
-    let claimed = add_jobs(connection, new, (room.as_mut(), lease_clock)).await?;
+    let mut claim = dispatch.claim();
+    let permits = add_jobs(connection, new, (claim.as_ref(), lease_clock)).await?;
     let rows = watch_rows(new)?;
     let added: Vec<String> = sqlx::query_scalar(ADD_WATCHES)
         .bind(columns(&rows, |row| row.watch_id.as_str()))
@@ -209,38 +210,41 @@ async fn add(
         .fetch_all(connection)
         .await?;
     let added = added.into_iter().collect();
-    let sent = room.map(|(lease, permits)| {
-        let claimed = claimed.iter().map(String::as_str).collect();
-        (permits, claimed_jobs(new, &added, claimed, lease))
-    });
-    Ok((added, sent))
+    if let Some(claim) = &mut claim {
+        claim.claimed = claimed_jobs(new, &added, permits, claim.lease);
+    }
+    Ok((added, claim))
 }
 
-/// Makes jobs due. Returns the jobs that were claimed as they were added.
-async fn add_jobs(
+/// Makes jobs due. Returns the permits of the jobs that were claimed as they were added.
+async fn add_jobs<'n>(
     connection: &mut PgSession<'_>,
-    new: &[&NewWatch],
-    (mut room, lease_clock): (Option<&mut NewClaim>, LeaseClock),
-) -> Result<Vec<String>, StoreError> {
+    new: &[&'n NewWatch],
+    (claim, lease_clock): (Option<&NewWorkClaim<DueJob>>, LeaseClock),
+) -> Result<HashMap<&'n str, Permit>, StoreError> {
     let jobs: Vec<_> = new.iter().map(|new| new.request.job_id.as_str()).collect();
     let resting = sqlx::query(RESTING)
         .bind(jobs)
         .fetch_all(&mut *connection)
         .await?;
-    let rows = due_rows(new, known(&resting)?, room.as_deref_mut())?;
-    let claim = room.as_ref().map(|(_, permits)| permits.claim());
+    let rows = due_rows(new, known(&resting)?, claim)?;
     let leases: Vec<(String, Option<String>)> = sqlx::query_as(ADD_JOBS)
         .bind(columns(&rows, |row| row.job_id))
         .bind(columns(&rows, |row| row.at))
         .bind(columns(&rows, |row| row.memory.as_str()))
-        .bind(columns(&rows, |row| row.lease_id.as_deref()))
+        .bind(columns(&rows, DueRow::lease_id))
         .bind(claim.and_then(|claim| lease_clock.now(claim.now)))
-        .bind(claim.map(|claim| millis(claim.lease)))
+        .bind(claim.map(|claim| millis(claim.duration)))
         .fetch_all(connection)
         .await?;
-    let ours = room.map(|(lease, _)| lease.to_string());
-    let claimed = leases
-        .into_iter()
-        .filter(|(_, lease)| lease.is_some() && *lease == ours);
-    Ok(claimed.map(|(job, _)| job).collect())
+    let ours = claim.map(|claim| claim.lease.to_string());
+    let claimed: HashSet<&str> = leases
+        .iter()
+        .filter(|(_, lease)| lease.is_some() && *lease == ours)
+        .map(|(job, _)| job.as_str())
+        .collect();
+    let claimed = rows.into_iter().filter(|row| claimed.contains(row.job_id));
+    Ok(claimed
+        .filter_map(|row| Some((row.job_id, row.claimed?.1)))
+        .collect())
 }

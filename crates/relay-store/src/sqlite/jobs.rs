@@ -69,16 +69,17 @@ impl JobStore for SqliteStore {
     }
 
     async fn record_looks(&self, looks: Arc<[Look]>) -> Result<Vec<JobId>, StoreError> {
-        let handing = (self.0.new_deliveries.clone(), self.0.sealer.clone());
+        let dispatch = (self.0.new_deliveries.clone(), self.0.sealer.clone());
         let all = Arc::clone(&looks);
-        let recorded = self
-            .write(move |connection| looks::record(connection, &all, &handing, OptionalWork::Done));
-        let (recorded, sent) = match recorded.await {
+        let recorded = self.write(move |connection| {
+            looks::record(connection, &all, &dispatch, OptionalWork::Done)
+        });
+        let (recorded, claim) = match recorded.await {
             Err(failure) if failure.is_damage() => return self.record_whole_looks(looks).await,
             recorded => recorded?,
         };
-        if let Some((slots, deliveries)) = sent {
-            slots.hand(deliveries);
+        if let Some(claim) = claim {
+            claim.send();
         }
         Ok(recorded)
     }

@@ -12,7 +12,7 @@ use crate::{
         Blockers, ChangeRow, ColumnReader, DurationSamples, NewEventRow, changes, claim_new,
         claims, held, jobs, later, later_news, news, reports, secrets_of,
     },
-    dispatch::{CapacityPermit, Dispatched},
+    dispatch::NewWorkClaim,
     sqlite::{
         banks::begin_outage,
         counts::WatchCounts,
@@ -77,9 +77,9 @@ pub(super) type SqliteDispatchContext = (NewDeliveries, Sealer);
 pub(super) fn record(
     connection: &Connection,
     looks: &[Look],
-    handing: &SqliteDispatchContext,
+    dispatch: &SqliteDispatchContext,
     extras: OptionalWork,
-) -> Result<(Vec<JobId>, Dispatched<DueDelivery>), StoreError> {
+) -> Result<(Vec<JobId>, Option<NewWorkClaim<DueDelivery>>), StoreError> {
     let claims = claims(looks);
     let claims = claims.iter().map(|claim| (claim.job_id, &claim.lease_id));
     let still = scalars_each(connection, HOLD, claims)?;
@@ -87,7 +87,7 @@ pub(super) fn record(
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let sent = change_watches(connection, &looks, (handing, extras))?;
+    let claim = change_watches(connection, &looks, (dispatch, extras))?;
     if extras == OptionalWork::Done {
         report_connections(connection, &looks)?;
         learn(connection, &DurationSamples::of(&looks))?;
@@ -99,7 +99,7 @@ pub(super) fn record(
     }
     record_jobs(connection, &looks)?;
     let recorded = looks.iter().map(|look| look.job_id.clone());
-    Ok((recorded.collect(), sent))
+    Ok((recorded.collect(), claim))
 }
 
 fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreError> {
@@ -126,8 +126,8 @@ fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreErro
 fn change_watches(
     connection: &Connection,
     looks: &[&Look],
-    (handing, extras): (&SqliteDispatchContext, OptionalWork),
-) -> Result<Dispatched<DueDelivery>, StoreError> {
+    (dispatch, extras): (&SqliteDispatchContext, OptionalWork),
+) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
         return Ok(None);
@@ -141,7 +141,7 @@ fn change_watches(
     if news.is_empty() {
         return Ok(None);
     }
-    add_events(connection, news, handing)
+    add_events(connection, news, dispatch)
 }
 
 /// Writes the new states of the watches that are open.
@@ -173,18 +173,18 @@ fn add_events(
     connection: &Connection,
     mut news: Vec<NewEventRow>,
     (dispatch, sealer): &SqliteDispatchContext,
-) -> Result<Dispatched<DueDelivery>, StoreError> {
+) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
     let rows = news
         .iter()
-        .map(|row| (&row.event_id, &row.watch_id, &row.told.body, row.at));
+        .map(|row| (&row.event_id, &row.watch_id, &row.event.body, row.at));
     let mut added = execute_each(connection, ADD_EVENT, rows)?.into_iter();
     news.retain(|_| added.next() == Some(true));
-    let sent = match dispatch.permits() {
-        Some(permits) => Some(claim(connection, &mut news, permits, sealer)?),
-        None => None,
-    };
-    let until = sent.as_ref().map(|(permits, _)| permits.claim());
-    let until = until.map(|claim| later(claim.now, claim.lease));
+    let mut claim = dispatch.claim();
+    if let Some(claim) = &mut claim {
+        claim_new_events(connection, &mut news, claim, sealer)?;
+    }
+    let until = claim.as_ref();
+    let until = until.map(|claim| later(claim.now, claim.duration));
     let later_watches = later_news(&news);
     let later_watches = later_watches.iter().map(|row| (&row.watch_id, row.at));
     execute_each(connection, SUPERSEDE, later_watches)?;
@@ -202,28 +202,28 @@ fn add_events(
         )
     });
     execute_each(connection, ADD_DELIVERY, deliveries)?;
-    Ok(sent)
+    Ok(claim)
 }
 
-/// Claims new deliveries as far as there is capacity.
-fn claim(
+/// Claims new deliveries while there are permits.
+fn claim_new_events(
     connection: &Connection,
     news: &mut [NewEventRow],
-    mut permits: CapacityPermit<DueDelivery>,
+    claim: &mut NewWorkClaim<DueDelivery>,
     sealer: &Sealer,
-) -> Result<(CapacityPermit<DueDelivery>, Vec<DueDelivery>), StoreError> {
+) -> Result<(), StoreError> {
     let hosts: BTreeSet<_> = news.iter().map(|row| row.host.as_str()).collect();
     let hosts = hosts.into_iter().map(|host| (host,));
     let mut blockers = fetch_each(connection, HOST_BLOCKER, hosts)?;
-    let now = permits.claim().now.as_millisecond();
+    let now = claim.now.as_millisecond();
     let later_watches = later_news(news);
     let later_watches = later_watches.iter().map(|row| (&row.watch_id, now));
     blockers.extend(fetch_each(connection, WATCH_BLOCKER, later_watches)?);
     let clients: BTreeSet<_> = news.iter().map(|row| row.client_id).collect();
     let clients = clients.into_iter().map(|client| (client,));
     let secrets = secrets_of(&fetch_each(connection, SECRETS, clients)?, sealer);
-    let claimed = claim_new(news, &mut permits, &Blockers::read(&blockers)?, &secrets);
-    Ok((permits, claimed))
+    claim_new(news, claim, &Blockers::read(&blockers)?, &secrets);
+    Ok(())
 }
 
 /// Counts failures of connections. A success deletes the earlier ones.

@@ -272,7 +272,7 @@ pub(super) fn oldest(
     for host in hosts {
         let cells = ColumnReader::of("deliveries", "host", host);
         let name: &str = cells.get("host")?;
-        let room = int(limits.room_at(name).min(claim.limit));
+        let room = int(limits.free_at(name).min(claim.limit));
         let asked = (
             name,
             claim.now.as_millisecond(),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use relay_domain::{LeaseId, WatchId};
+use relay_domain::WatchId;
 use rusqlite::Connection;
 use sqlx::SqlitePool;
 
@@ -17,7 +17,7 @@ use crate::{
         decide, due_rows, existing, found, known, later, not_there, open_rows, standings,
         watch_rows,
     },
-    dispatch::Dispatched,
+    dispatch::NewWorkClaim,
     sqlite::{
         counts::WatchCounts,
         details,
@@ -74,9 +74,9 @@ impl RegisterBatch for SqliteRegistration {
         let written = self
             .writer
             .write(move |connection| register(connection, &all, &dispatch));
-        let (written, sent) = written.await?;
-        if let Some((permits, jobs)) = sent {
-            permits.hand(jobs);
+        let (written, claim) = written.await?;
+        if let Some(claim) = claim {
+            claim.send();
         }
         let mut registered = Vec::with_capacity(written.len());
         for (new, written) in new.iter().zip(written) {
@@ -105,12 +105,12 @@ fn register(
     connection: &Connection,
     new: &[NewWatch],
     dispatch: &NewJobs,
-) -> Result<(Written, Dispatched<DueJob>), StoreError> {
+) -> Result<(Written, Option<NewWorkClaim<DueJob>>), StoreError> {
     let clients = clients_of(new).into_iter().map(|client| (client,));
     let clients = fetch_each(connection, CLIENTS, clients)?;
     let open = open_watches(connection, new)?;
     let (decisions, fresh) = decide(new, &open, standings(&clients)?);
-    let (added, sent) = add(connection, &fresh, dispatch)?;
+    let (added, claim) = add(connection, &fresh, dispatch)?;
     let mut written = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
         written.push(match answer(new, decision, &added) {
@@ -120,7 +120,7 @@ fn register(
             Err(None) => Err(only_open_watch(connection, new)?),
         });
     }
-    Ok((written, sent))
+    Ok((written, claim))
 }
 
 fn only_open_watch(connection: &Connection, new: &NewWatch) -> Result<WatchId, StoreError> {
@@ -145,26 +145,27 @@ fn add(
     connection: &Connection,
     new: &[&NewWatch],
     dispatch: &NewJobs,
-) -> Result<(HashSet<String>, Dispatched<DueJob>), StoreError> {
+) -> Result<(HashSet<String>, Option<NewWorkClaim<DueJob>>), StoreError> {
     if new.is_empty() {
         return Ok((HashSet::new(), None));
     }
     let jobs = new.iter().map(|new| (new.request.job_id.as_str(),));
     let known_jobs = fetch_each(connection, KNOWN, jobs)?;
-    let permits = dispatch.permits();
-    let mut room = permits.map(|permits| (LeaseId::new(permits.claim().now), permits));
-    let jobs = due_rows(new, known(&known_jobs)?, room.as_mut())?;
-    let until = room.as_ref().map(|(_, permits)| permits.claim());
-    let until = until.map(|claim| later(claim.now, claim.lease));
+    let mut claim = dispatch.claim();
+    let jobs = due_rows(new, known(&known_jobs)?, claim.as_ref())?;
+    let until = claim.as_ref();
+    let until = until.map(|claim| later(claim.now, claim.duration));
     let added = add_watches(
         connection,
         new,
         &add_jobs(connection, &jobs, &known_jobs, until)?,
     )?;
-    let claimed = jobs.iter().filter(|job| job.lease_id.is_some());
-    let claimed = claimed.map(|job| job.job_id).collect();
-    let sent = room.map(|(lease, permits)| (permits, claimed_jobs(new, &added, claimed, lease)));
-    Ok((added, sent))
+    if let Some(claim) = &mut claim {
+        let claimed = jobs.into_iter();
+        let claimed = claimed.filter_map(|job| Some((job.job_id, job.claimed?.1)));
+        claim.claimed = claimed_jobs(new, &added, claimed.collect(), claim.lease);
+    }
+    Ok((added, claim))
 }
 
 /// Makes jobs due, of which some exist already. Returns the numbers of all.
@@ -182,7 +183,7 @@ fn add_jobs<'n>(
     let mut statement = connection.prepare_cached(ADD_JOB)?;
     let mut numbers = HashMap::with_capacity(jobs.len());
     for job in jobs {
-        statement.execute((job.job_id, job.at, &job.memory, &job.lease_id, until))?;
+        statement.execute((job.job_id, job.at, &job.memory, job.lease_id(), until))?;
         let number = known.get(job.job_id).copied();
         let number = number.unwrap_or_else(|| connection.last_insert_rowid());
         numbers.insert(job.job_id, number);

@@ -151,7 +151,7 @@ fn hosts_of(
     let read = [HOSTS_IN_TABLE, LATEST_HOSTS_IN_TABLE];
     let hosts: Vec<String> = readable(connection, read, [int(HOSTS_READ)])?;
     let mut known = Vec::new();
-    for host in hosts.iter().filter(|host| limits.room_at(host) > 0) {
+    for host in hosts.iter().filter(|host| limits.free_at(host) > 0) {
         let row = fetch_all(connection, HOST, params![host, now]);
         known.extend(pass_over_damage(row.map_err(StoreError::from))?);
     }

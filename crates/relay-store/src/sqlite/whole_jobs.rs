@@ -57,9 +57,9 @@ impl SqliteStore {
         &self,
         all: Arc<[Look]>,
     ) -> Result<Vec<JobId>, StoreError> {
-        let handing = (NewDeliveries::default(), self.0.sealer.clone());
+        let dispatch = (NewDeliveries::default(), self.0.sealer.clone());
         let recorded = self.each_whole(&all, move |connection, part, extras| {
-            looks::record(connection, part, &handing, extras)
+            looks::record(connection, part, &dispatch, extras)
         });
         let recorded = recorded.await?;
         for place in recorded.struck {

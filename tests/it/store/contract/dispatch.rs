@@ -5,36 +5,43 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 use relay_domain::{DeliveryState, Status, WatchId, clock::Clock};
 use relay_runtime::Wake;
-use relay_store::{AfterAttempt, Capacity, DueDelivery, DueJob, HostLimits};
+use relay_store::{
+    AfterAttempt, Dispatch, DispatchReceiver, DueDelivery, DueJob, HostLimits, Permit, Slots,
+};
 
 use crate::store::support::{Fixture, at, attempt, change, look, no_limits};
 
 const HOOK: &str = "https://app.example/hook";
 
-/// Returns a capacity of `limit`, with leases of a minute, on a clock that stands at `second`.
-fn room(limit: usize, second: i64) -> Capacity {
-    Capacity {
-        clock: Clock::manual(at(second)),
-        lease: Duration::from_mins(1),
-        limit,
-        hosts: no_limits(),
-    }
+/// Connects a worker with leases of a minute, on a clock that stands at `at(0)`.
+fn connect<T: Clone>(dispatch: &Dispatch<T>) -> DispatchReceiver<T> {
+    let clock = Clock::manual(at(0));
+    dispatch.connect(clock, Duration::from_mins(1), Wake::new())
 }
 
-fn offer_for_jobs(fixture: &Fixture, limit: usize, second: i64) {
-    let desk = fixture.store.new_jobs();
-    desk.set_capacity(room(limit, second), Wake::new());
+/// Connects a worker that offers this number of slots to new jobs.
+fn offer_for_jobs(fixture: &Fixture, count: usize) -> DispatchReceiver<DueJob> {
+    let receiver = connect(fixture.store.new_jobs());
+    receiver.offer(Slots::new(count).set_aside(count));
+    receiver
 }
 
-fn offer_for_deliveries(fixture: &Fixture, limit: usize, hosts: HostLimits) {
-    let room = Capacity {
-        hosts,
-        ..room(limit, 0)
-    };
-    fixture
-        .store
-        .new_deliveries()
-        .set_capacity(room, Wake::new());
+/// Connects a worker that offers this number of slots to new deliveries.
+fn offer_for_deliveries(
+    fixture: &Fixture,
+    count: usize,
+    limits: HostLimits,
+) -> DispatchReceiver<DueDelivery> {
+    let receiver = connect(fixture.store.new_deliveries());
+    receiver.offer(Slots::new(count).set_aside(count).within(limits));
+    receiver
+}
+
+/// Returns the work that was sent, and the number of slots that are still offered.
+fn sent<T: Clone>(receiver: &mut DispatchReceiver<T>) -> (Vec<T>, usize) {
+    let offered = receiver.offered();
+    let sent = receiver.withdraw().into_iter();
+    (sent.map(|(work, _): (T, Permit)| work).collect(), offered)
 }
 
 /// Records the success of a job, with an event for each of its watches.
@@ -51,14 +58,14 @@ fn watches(due: &[DueDelivery]) -> Vec<WatchId> {
 }
 
 #[tokio::test]
-async fn a_new_job_is_handed_over_with_its_watch_and_found_again_when_its_claim_runs_out() {
+async fn a_new_job_is_sent_with_its_watch_and_found_again_when_its_claim_runs_out() {
     let fixture = Fixture::new().await;
-    offer_for_jobs(&fixture, 1, 0);
+    let mut worker = offer_for_jobs(&fixture, 1);
     let watch = fixture.watch("j1", at(0)).await;
     fixture.watch("j2", at(0)).await;
-    let handed = fixture.store.new_jobs().receive();
-    assert_eq!(handed.len(), 1, "there is room for one");
-    let due = &handed[0];
+    let (sent, _) = sent(&mut worker);
+    assert_eq!(sent.len(), 1, "one slot is offered");
+    let due = &sent[0];
     assert_eq!((due.job_id.as_str(), due.due_at), ("j1", at(0)));
     let claimed = fixture.claim(at(1)).await;
     assert_eq!(claimed[0].job_id.as_str(), "j2", "j1 is taken");
@@ -73,60 +80,59 @@ async fn a_new_job_is_handed_over_with_its_watch_and_found_again_when_its_claim_
 }
 
 #[tokio::test]
-async fn a_job_that_is_known_is_not_handed_over_and_a_watch_that_joins_is_looked_at_next() {
+async fn a_job_that_is_known_is_not_sent_and_a_watch_that_joins_is_looked_at_next() {
     let fixture = Fixture::new().await;
-    offer_for_jobs(&fixture, 9, 0);
+    let mut worker = offer_for_jobs(&fixture, 9);
     fixture.watch("j1", at(0)).await;
-    let handed = fixture.store.new_jobs().receive();
+    let (first, _) = sent(&mut worker);
+    worker.offer(Slots::new(9).set_aside(9));
     let joined = fixture.watch_at("j1", "https://app.example/2", at(1)).await;
-    assert!(
-        fixture.store.new_jobs().receive().is_empty(),
-        "it is claimed"
-    );
-    settle(&fixture, &handed[0], at(2)).await;
+    assert_eq!(sent(&mut worker).0.len(), 0, "it is claimed");
+    settle(&fixture, &first[0], at(2)).await;
     let next = fixture.claim_one(at(2)).await;
     assert_eq!(next.watches.len(), 1);
     assert_eq!(next.watches[0].id, joined);
     settle(&fixture, &next, at(3)).await;
+    worker.offer(Slots::new(9).set_aside(9));
     fixture.watch("j1", at(4)).await;
-    assert!(fixture.store.new_jobs().receive().is_empty(), "it rested");
+    assert_eq!(sent(&mut worker).0.len(), 0, "it rested");
     assert_eq!(fixture.claim(at(4)).await.len(), 1);
 }
 
 #[tokio::test]
-async fn two_watches_of_a_new_job_that_are_registered_at_once_are_handed_over_together() {
+async fn two_watches_of_a_new_job_that_are_registered_at_once_are_sent_together() {
     let fixture = Fixture::new().await;
-    offer_for_jobs(&fixture, 9, 0);
+    let mut worker = offer_for_jobs(&fixture, 9);
     let new = ["1", "2", "1"].map(|n| {
         let callback = format!("{HOOK}/{n}");
         crate::store::support::new_watch(fixture.client, "j1", &callback, at(0))
     });
     fixture.store.register_watches(new.into()).await.unwrap();
-    let handed = fixture.store.new_jobs().receive();
-    assert_eq!((handed.len(), handed[0].watches.len()), (1, 2));
-    assert!(fixture.store.new_jobs().reserved().is_empty());
+    let (sent, offered) = sent(&mut worker);
+    assert_eq!((sent.len(), sent[0].watches.len()), (1, 2));
+    assert_eq!(offered, 8, "they share a permit");
 }
 
 #[tokio::test]
-async fn a_new_delivery_is_handed_over_as_a_claim_would_bring_it() {
+async fn a_new_delivery_is_sent_as_a_claim_would_return_it() {
     let fixture = Fixture::new().await;
-    offer_for_deliveries(&fixture, 9, no_limits());
+    let mut worker = offer_for_deliveries(&fixture, 9, no_limits());
     let watch = fixture.watch("j1", at(0)).await;
     fixture.tell(Status::Success, at(0)).await;
-    let handed = fixture.store.new_deliveries().receive().remove(0);
+    let sent = sent(&mut worker).0.remove(0);
     assert!(fixture.claim_deliveries(at(59)).await.is_empty());
     let claimed = fixture.claim_delivery(at(60)).await;
-    assert_ne!(claimed.lease, handed.lease);
+    assert_ne!(claimed.lease, sent.lease);
     let lease = claimed.lease;
     let same = DueDelivery {
         lease,
-        ..handed.clone()
+        ..sent.clone()
     };
     assert_eq!(format!("{claimed:?}"), format!("{same:?}"));
-    assert_eq!(claimed.secret.expose(), handed.secret.expose());
+    assert_eq!(claimed.secret.expose(), sent.secret.expose());
     // The lease was lost, but an accepted attempt still counts.
     fixture
-        .attempted(&handed, AfterAttempt::Delivered, at(61))
+        .attempted(&sent, AfterAttempt::Delivered, at(61))
         .await;
     let event = fixture.story(watch).await.events.remove(0);
     assert_eq!(event.delivery.state, DeliveryState::Delivered);
@@ -134,13 +140,13 @@ async fn a_new_delivery_is_handed_over_as_a_claim_would_bring_it() {
 }
 
 #[tokio::test]
-async fn what_finds_no_room_is_left_to_claims() {
+async fn what_gets_no_permit_is_left_to_claims() {
     let fixture = Fixture::new().await;
-    let hosts = HostLimits {
+    let limits = HostLimits {
         per_host: 2,
         in_flight: HashMap::from([("app.example".to_owned(), 1)]),
     };
-    offer_for_deliveries(&fixture, 2, hosts);
+    let mut worker = offer_for_deliveries(&fixture, 2, limits);
     let mut expected = Vec::new();
     for (n, host) in ["app", "app", "other", "other"].iter().enumerate() {
         let callback = format!("https://{host}.example/hook");
@@ -148,9 +154,9 @@ async fn what_finds_no_room_is_left_to_claims() {
         fixture.tell(Status::Success, at(0)).await;
         expected.push(watch);
     }
-    let handed = watches(&fixture.store.new_deliveries().receive());
+    let sent = watches(&sent(&mut worker).0);
     assert_eq!(
-        handed,
+        sent,
         [expected[0], expected[2]],
         "one more of app, and two in all"
     );
@@ -162,29 +168,29 @@ async fn what_finds_no_room_is_left_to_claims() {
 }
 
 #[tokio::test]
-async fn no_two_events_of_a_watch_are_in_flight_and_nothing_goes_to_a_paused_host() {
+async fn no_two_events_of_a_watch_are_in_flight_and_nothing_is_sent_to_a_paused_host() {
     let fixture = Fixture::new().await;
     fixture.watch("j1", at(0)).await;
     fixture.tell(Status::Delayed, at(0)).await;
     let first = fixture.claim_delivery(at(0)).await;
-    offer_for_deliveries(&fixture, 99, no_limits());
+    let mut worker = offer_for_deliveries(&fixture, 99, no_limits());
     fixture.tell(Status::Success, at(60)).await;
-    let desk = fixture.store.new_deliveries();
-    assert!(desk.receive().is_empty(), "the first is in flight");
+    assert_eq!(sent(&mut worker).0.len(), 0, "the first is in flight");
     fixture
         .attempted(&first, AfterAttempt::Delivered, at(1))
         .await;
     assert_eq!(fixture.claim_deliveries(at(60)).await.len(), 1);
     // Ten failures pause the host.
+    let mut worker = offer_for_deliveries(&fixture, 99, no_limits());
     for n in 0..10 {
         fixture
             .watch_at(&format!("bad-{n}"), "https://bad.example/hook", at(0))
             .await;
         fixture.tell(Status::Success, at(0)).await;
     }
-    let handed = desk.receive();
-    assert_eq!(handed.len(), 10);
-    let failed = handed
+    let (ten, _) = sent(&mut worker);
+    assert_eq!(ten.len(), 10);
+    let failed = ten
         .iter()
         .map(|due| attempt(due, AfterAttempt::RetryAt(at(9)), at(0)));
     fixture
@@ -192,12 +198,13 @@ async fn no_two_events_of_a_watch_are_in_flight_and_nothing_goes_to_a_paused_hos
         .record_attempts(failed.collect())
         .await
         .unwrap();
+    let mut worker = offer_for_deliveries(&fixture, 99, no_limits());
     fixture
         .watch_at("bad-10", "https://bad.example/hook", at(0))
         .await;
     fixture.tell(Status::Success, at(0)).await;
-    assert!(desk.receive().is_empty(), "its host is paused");
-    assert!(desk.reserved().is_empty());
+    let (sent, offered) = sent(&mut worker);
+    assert_eq!((sent.len(), offered), (0, 99), "its host is paused");
 }
 
 #[tokio::test]
@@ -206,9 +213,10 @@ async fn an_event_that_cannot_be_signed_is_stored_all_the_same() {
     let watch = fixture.watch("j1", at(0)).await;
     let damage = "UPDATE clients SET secret = 'none'";
     fixture.home.execute(damage).await;
-    offer_for_deliveries(&fixture, 9, no_limits());
+    let mut worker = offer_for_deliveries(&fixture, 9, no_limits());
     fixture.tell(Status::Success, at(0)).await;
-    assert!(fixture.store.new_deliveries().receive().is_empty());
+    let (sent, offered) = sent(&mut worker);
+    assert_eq!((sent.len(), offered), (0, 9));
     let event = fixture.story(watch).await.events.remove(0);
     assert_eq!(event.delivery.state, DeliveryState::Pending);
 }
