@@ -214,7 +214,7 @@ async fn take(
                 jobs,
                 "a webhook from Basiq made watched jobs due"
             );
-            parts.tracker_wake.ring();
+            parts.tracker_wake.notify();
         }
     }
     Ok(())

@@ -83,7 +83,7 @@ pub(super) async fn queue_dead(
     let now = parts.clock.now();
     let queued = parts.store.redeliver_dead(owner, since, now).await?;
     if queued > 0 {
-        parts.delivery_wake.ring();
+        parts.delivery_wake.notify();
         parts.follows.notify_any();
     }
     info!(queued, "dead deliveries queued again");
@@ -164,7 +164,7 @@ fn queued(
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
     match redelivery {
         Redelivery::Queued(event_id) => {
-            parts.delivery_wake.ring();
+            parts.delivery_wake.notify();
             parts.follows.notify_any();
             info!(event.id = %event_id, "event queued once more");
             Ok((StatusCode::ACCEPTED, Json(RedeliveryView { event_id })))

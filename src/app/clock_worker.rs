@@ -131,7 +131,7 @@ impl ClockWorker {
             "the machine's clock was set: due times and leases moved with it"
         );
         for wake in &self.waiting {
-            wake.ring();
+            wake.notify();
         }
         Ok(())
     }

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use basiq_client::{CoordinationError, Reservation, SharedToken, UpstreamCoordinator};
+use basiq_client::{
+    CoordinationError, Reservation, SharedToken, UpstreamCoordinator, UpstreamPause,
+};
 use http::HeaderValue;
 use metrics::gauge;
 use relay_domain::{ErrorChain, Fleet, clock::Clock};
@@ -132,9 +134,9 @@ pub(super) async fn wake_on_notify(
     stop: CancellationToken,
 ) {
     let wake = |topic| match topic {
-        Topic::Jobs => remote_wakes.tracker.ring(),
+        Topic::Jobs => remote_wakes.tracker.notify(),
         Topic::Deliveries => {
-            remote_wakes.delivery.ring();
+            remote_wakes.delivery.notify();
             remote_wakes.follows.notify_any();
         }
     };
@@ -149,7 +151,7 @@ pub(super) struct PostgresCoordinator(pub(super) PgStore);
 
 impl PostgresCoordinator {
     /// Creates the coordinator as a trait object.
-    pub(super) fn common(store: PgStore) -> Arc<dyn UpstreamCoordinator> {
+    pub(super) fn shared(store: PgStore) -> Arc<dyn UpstreamCoordinator> {
         Arc::new(Self(store))
     }
 }
@@ -159,13 +161,18 @@ impl UpstreamCoordinator for PostgresCoordinator {
     async fn reserve_calls(
         &self,
         most: usize,
-        spacing: (Duration, Duration),
+        period: Duration,
+        horizon: Duration,
     ) -> Result<Reservation, CoordinationError> {
-        let turns = self.0.reserve_calls(most, spacing).await?;
-        let pause = turns.pause;
+        let reserved = self.0.reserve_calls(most, period, horizon).await?;
+        let pause = reserved.pause;
         Ok(Reservation {
-            at: turns.at,
-            pause: (pause.number, pause.until, pause.status),
+            at: reserved.at,
+            pause: UpstreamPause {
+                number: pause.number,
+                until: pause.until,
+                status: pause.status,
+            },
         })
     }
 

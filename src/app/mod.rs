@@ -15,7 +15,7 @@ use std::{fs::File, future::Future, io, net::SocketAddr, sync::Arc, time::Durati
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use basiq_client::{BasiqClient, UpstreamCoordinator, normalise::Catalogue};
+use basiq_client::{BasiqClient, FleetCoordination, normalise::Catalogue};
 use relay_domain::{AllowedNetworks, CallbackRules, Fleet, SigningSecret, Upstream, clock::Clock};
 use relay_runtime::{self, Reloadable, StopOutcome, Supervisor, Wake, Worker, run_worker};
 use relay_store::{Store, StoreError, postgres::PgStore};
@@ -129,13 +129,18 @@ fn api_parts(
     store: &Arc<dyn Store>,
     (clock, catalogue): (Clock, Arc<Catalogue>),
     metrics: &Metrics,
-    shared: (Option<Arc<dyn UpstreamCoordinator>>, Fleet),
+    coordination: FleetCoordination,
     limits: ConnectionLimits,
 ) -> Result<ApiParts> {
     let metrics = metrics.clone();
     let upstream = Upstream::default();
-    let basiq = BasiqClient::shared(&settings.basiq, clock.clone(), upstream.clone(), shared)
-        .context("no client for Basiq")?;
+    let basiq = BasiqClient::shared(
+        &settings.basiq,
+        clock.clone(),
+        upstream.clone(),
+        coordination,
+    )
+    .context("no client for Basiq")?;
     Ok(ApiParts {
         follows: FollowRegistry::new(limits.connections),
         store: store.clone(),
@@ -203,7 +208,7 @@ fn console_parts(settings: &Settings, parts: &ApiParts, share: Fleet) -> Console
             in_flight: settings.basiq.concurrency,
         },
         share,
-        delivery_ring: Arc::new(move || wake.ring()),
+        delivery_ring: Arc::new(move || wake.notify()),
     }
 }
 
@@ -226,11 +231,13 @@ impl Relay {
         let shared = shared.filter(|_| clock.can_follow());
         let fleet = join(shared, &clock, &share).await?;
         let coordinator = fleet.as_ref();
-        let common = coordinator.map(|(_, store)| PostgresCoordinator::common(store.clone()));
-        let shared = (common, share.clone());
+        let coordination = FleetCoordination {
+            coordinator: coordinator.map(|(_, store)| PostgresCoordinator::shared(store.clone())),
+            fleet: share.clone(),
+        };
         let limits = connection_limits(&settings, relay_runtime::handle_limit());
         let timing = (clock, catalogue);
-        let parts = api_parts(&settings, &store, timing, &metrics, shared, limits)?;
+        let parts = api_parts(&settings, &store, timing, &metrics, coordination, limits)?;
         let tracker = workers::tracker(&settings, &store, &parts);
         let banks = workers::banks(&settings, &store, &parts);
         let delivery = workers::delivery(&settings, &store, &parts)?.sharing(&share);

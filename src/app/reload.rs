@@ -68,7 +68,7 @@ impl ReloadableSecrets {
         let api_key = self.basiq.replace_key(key).await;
         let api_key = api_key.context("RELAY_BASIQ_API_KEY")?;
         if api_key {
-            self.tracker_wake.ring();
+            self.tracker_wake.notify();
         }
         Ok(ReloadedSecrets {
             api_key,

@@ -10,7 +10,7 @@ use crate::{
     app::ClockWorker,
     config::Settings,
     delivery::DeliveryWorker,
-    tracker::{BankWorker, Looker, TrackerWorker},
+    tracker::{BankWorker, Looker, TrackerSignals, TrackerWorker},
 };
 
 pub(super) fn tracker(
@@ -23,16 +23,20 @@ pub(super) fn tracker(
         store.clone(),
         parts.clock.clone(),
         Arc::clone(&parts.catalogue),
-        (&settings.basiq, &settings.tracking),
+        &settings.basiq,
+        &settings.tracking,
     );
-    let wakes = (parts.tracker_wake.clone(), parts.delivery_wake.clone());
+    let signals = TrackerSignals {
+        wake: parts.tracker_wake.clone(),
+        delivery_wake: parts.delivery_wake.clone(),
+        follows: parts.follows.clone(),
+    };
     TrackerWorker::new(
         looker,
         store.clone(),
         parts.clock.clone(),
         &settings.basiq,
-        wakes,
-        parts.follows.clone(),
+        signals,
     )
 }
 
@@ -41,7 +45,8 @@ pub(super) fn banks(settings: &Settings, store: &Arc<dyn Store>, parts: &ApiPart
         parts.basiq.clone(),
         store.clone(),
         parts.clock.clone(),
-        (&settings.basiq, &settings.tracking),
+        &settings.basiq,
+        &settings.tracking,
         parts.tracker_wake.clone(),
     )
 }

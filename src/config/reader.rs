@@ -8,7 +8,7 @@ use crate::config::{
 
 /// Reads one setting after another. Without sources, every setting gets its default.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(super) struct SettingsReader {
     /// The sources. Each overrides those before it.
     pub(super) layers: Vec<SettingsLayer>,
     /// Whether OpenTelemetry's own variables turn trace export on.
@@ -18,7 +18,7 @@ pub(super) struct Reader {
     pub(super) faults: Vec<String>,
 }
 
-impl Reader {
+impl SettingsReader {
     /// Adds a layer that overrides those before it. Reports its names that are not settings.
     pub(super) fn add(&mut self, layer: SettingsLayer) {
         self.faults.extend(layer.unknown_names());

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::config::{Settings, reader::Reader};
+use crate::config::{Settings, reader::SettingsReader};
 
 /// The prefix of the relay's own environment variables.
 pub(super) const PREFIX: &str = "RELAY_";
@@ -10,7 +10,7 @@ pub(super) const PREFIX: &str = "RELAY_";
 /// Every setting, in the order of the help. Each `RELAY_X` can also be given as `RELAY_X_FILE`, the path of a file
 /// that holds the value. No other names are accepted.
 pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
-    let mut reader = Reader::default();
+    let mut reader = SettingsReader::default();
     Settings::read(&mut reader);
     reader.settings
 });

@@ -6,7 +6,7 @@ use basiq_client::BasiqConfig;
 
 use crate::config::{
     DeliveryConfig, LogConfig, ServerConfig, Settings, StoreConfig, TrackingConfig,
-    reader::Reader,
+    reader::SettingsReader,
     value::{
         address, admin_token, base_url, boolean, database, duration, durations, file, log_filter,
         log_format, networks, number, optional, origins, proxy, secret, text,
@@ -27,7 +27,7 @@ const AGES: RangeInclusive<Duration> = MILLISECOND..=YEAR.saturating_mul(10);
 
 impl Settings {
     /// Reads every setting, in the order in which the help lists them.
-    pub(super) fn read(from: &mut Reader) -> Self {
+    pub(super) fn read(from: &mut SettingsReader) -> Self {
         Self {
             server: ServerConfig::read(from),
             store: StoreConfig::read(from),
@@ -46,7 +46,7 @@ impl Settings {
 }
 
 impl ServerConfig {
-    fn read(from: &mut Reader) -> Self {
+    fn read(from: &mut SettingsReader) -> Self {
         Self {
             listen: from.read(
                 "RELAY_LISTEN",
@@ -101,7 +101,7 @@ impl ServerConfig {
 }
 
 impl StoreConfig {
-    fn read(from: &mut Reader) -> Self {
+    fn read(from: &mut SettingsReader) -> Self {
         Self {
             database: from.read_secret(
                 "RELAY_DATABASE_URL",
@@ -131,7 +131,7 @@ impl StoreConfig {
     }
 }
 
-fn read_basiq(from: &mut Reader) -> BasiqConfig {
+fn read_basiq(from: &mut SettingsReader) -> BasiqConfig {
     BasiqConfig {
         url: from.read(
             "RELAY_BASIQ_URL",
@@ -173,7 +173,7 @@ fn read_basiq(from: &mut Reader) -> BasiqConfig {
 }
 
 impl TrackingConfig {
-    fn read(from: &mut Reader) -> Self {
+    fn read(from: &mut SettingsReader) -> Self {
         Self {
             poll_min_interval: from.read(
                 "RELAY_POLL_MIN_INTERVAL",
@@ -228,7 +228,7 @@ impl TrackingConfig {
 }
 
 impl DeliveryConfig {
-    fn read(from: &mut Reader) -> Self {
+    fn read(from: &mut SettingsReader) -> Self {
         Self {
             allow_http: from.read(
                 "RELAY_CALLBACK_ALLOW_HTTP",
@@ -283,7 +283,7 @@ impl DeliveryConfig {
 }
 
 impl LogConfig {
-    fn read(from: &mut Reader) -> Self {
+    fn read(from: &mut SettingsReader) -> Self {
         Self {
             filter: from.read(
                 "RELAY_LOG",

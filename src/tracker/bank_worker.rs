@@ -47,7 +47,8 @@ impl BankWorker {
         client: BasiqClient,
         store: Arc<dyn BankStore>,
         clock: Clock,
-        (basiq, tracking): (&BasiqConfig, &TrackingConfig),
+        basiq: &BasiqConfig,
+        tracking: &TrackingConfig,
         tracker_wake: Wake,
     ) -> Self {
         let wake = Wake::new();
@@ -81,7 +82,7 @@ impl BankWorker {
         self.unrecorded.clear();
         if due > 0 {
             info!(jobs = due, "a bank is back; its jobs are told");
-            self.tracker_wake.ring();
+            self.tracker_wake.notify();
         }
         Ok(true)
     }

@@ -14,4 +14,8 @@ pub mod stages;
 pub mod transition;
 mod worker;
 
-pub use self::{bank_worker::BankWorker, look::Looker, worker::TrackerWorker};
+pub use self::{
+    bank_worker::BankWorker,
+    look::Looker,
+    worker::{TrackerSignals, TrackerWorker},
+};

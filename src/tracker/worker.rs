@@ -36,14 +36,22 @@ enum Claimed {
     NotYet(Duration),
 }
 
+/// What wakes the tracker, and what it notifies.
+pub struct TrackerSignals {
+    /// Wakes the tracker.
+    pub wake: Wake,
+    /// Wakes the delivery worker when the tracker stored events.
+    pub delivery_wake: Wake,
+    /// Is notified of each recorded job.
+    pub follows: FollowRegistry,
+}
+
 /// The worker that looks at due jobs.
 pub struct TrackerWorker {
     looker: Looker,
     store: Arc<dyn JobStore>,
     clock: Clock,
-    wake: Wake,
-    delivery_wake: Wake,
-    follows: FollowRegistry,
+    signals: TrackerSignals,
     lease: Duration,
     slots: Slots,
     new_jobs: DispatchReceiver<DueJob>,
@@ -55,27 +63,23 @@ pub struct TrackerWorker {
 }
 
 impl TrackerWorker {
-    /// Creates a worker that keeps a limited number of looks in flight. It wakes the delivery worker through
-    /// `delivery_wake` when it stored events, and notifies `follows` of each recorded job.
+    /// Creates a worker that keeps a limited number of looks in flight.
     #[must_use]
     pub fn new(
         looker: Looker,
         store: Arc<dyn JobStore>,
         clock: Clock,
         basiq: &BasiqConfig,
-        (wake, delivery_wake): (Wake, Wake),
-        follows: FollowRegistry,
+        signals: TrackerSignals,
     ) -> Self {
-        let lease = lease(basiq);
+        let (lease, wake) = (lease(basiq), signals.wake.clone());
         Self {
             looker,
             new_jobs: store.new_jobs().connect(clock.clone(), lease, wake.clone()),
             store,
             clock,
-            in_flight: InFlight::new(wake.clone()),
-            wake,
-            delivery_wake,
-            follows,
+            in_flight: InFlight::new(wake),
+            signals,
             lease,
             slots: Slots::new(basiq.concurrency),
             unrecorded: Vec::new(),
@@ -126,14 +130,14 @@ impl TrackerWorker {
     /// Counts the recorded looks, notifies the followers of their jobs, and wakes the delivery worker if there
     /// are events to deliver.
     fn tell(&self, looks: &[Look], recorded: &[JobId]) {
-        self.follows.notify_jobs(recorded);
+        self.signals.follows.notify_jobs(recorded);
         let recorded: HashSet<&JobId> = recorded.iter().collect();
         let mut tells = false;
         for look in looks.iter().filter(|look| recorded.contains(&look.job_id)) {
             tells |= measure(look);
         }
         if tells {
-            self.delivery_wake.ring();
+            self.signals.delivery_wake.notify();
         }
     }
 
@@ -161,7 +165,7 @@ impl TrackerWorker {
         if free == 0 || self.refused {
             return Err(Claimed::NoCapacity(None));
         }
-        let capacity = self.looker.room(self.slots.taken());
+        let capacity = self.looker.capacity(self.slots.taken());
         match free.min(capacity.calls) {
             0 => Err(Claimed::NoCapacity(Some(capacity.again_in))),
             usable => Ok(usable),
@@ -221,7 +225,7 @@ impl Worker for TrackerWorker {
     }
 
     fn wake(&self) -> Wake {
-        self.wake.clone()
+        self.signals.wake.clone()
     }
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {

@@ -122,7 +122,7 @@ impl OpenConnection {
     }
 
     /// Waits until another connection needs this one's permit. If a request has just arrived, it is answered first.
-    pub(super) async fn is_to_end(&self) {
+    pub(super) async fn must_end(&self) {
         loop {
             self.told.notified().await;
             let mut open = self.of.open();
@@ -234,7 +234,7 @@ mod tests {
         let fresh = enter(&connections).await;
         tokio::time::advance(Duration::from_secs(1)).await;
         let (entered, ()) = tokio::join!(enter(&connections), async {
-            idle.is_to_end().await;
+            idle.must_end().await;
             drop(idle);
         });
         assert!(!is_told(&used) && !is_told(&fresh));
@@ -242,7 +242,7 @@ mod tests {
         // the connection is idle once its response is out, but it became idle last
         drop(in_use);
         let (_another, ()) = tokio::join!(enter(&connections), async {
-            fresh.is_to_end().await;
+            fresh.must_end().await;
             drop(fresh);
         });
         assert!(!is_told(&used) && !is_told(&entered));
@@ -258,7 +258,7 @@ mod tests {
         assert!(waiting.await.is_err());
         let (_next, ()) = tokio::join!(enter(&connections), async {
             drop(in_use);
-            used.is_to_end().await;
+            used.must_end().await;
             drop(used);
         });
     }

@@ -57,12 +57,12 @@ impl BodyFields {
         self.read(name, &raw)
     }
 
-    /// Parses the raw value at `place`. A value that cannot be represented is a fault.
-    pub fn read(&mut self, place: &str, raw: &RawValue) -> Option<Value> {
+    /// Parses the raw value of `field`. A value that cannot be represented is a fault.
+    pub fn read(&mut self, field: &str, raw: &RawValue) -> Option<Value> {
         serde_json::from_str(raw.get())
             .inspect_err(|error| {
-                let message = format!("`{place}` cannot be read: {error}");
-                self.fault(place, FieldCode::InvalidValue, message);
+                let message = format!("`{field}` cannot be read: {error}");
+                self.fault(field, FieldCode::InvalidValue, message);
             })
             .ok()
     }
@@ -89,25 +89,25 @@ impl BodyFields {
         self.optional_text(name)
     }
 
-    /// Adds a fault of `place`, which is a field's name, or a name and an index such as `events/0`.
-    pub fn fault(&mut self, place: &str, code: FieldCode, message: String) {
+    /// Adds a fault of `field`, which is a field's name, or a name and an index such as `events/0`.
+    pub fn fault(&mut self, field: &str, code: FieldCode, message: String) {
         self.faults.push(FieldError {
-            pointer: format!("/{place}"),
+            pointer: format!("/{field}"),
             code,
             message,
         });
     }
 
     /// Adds a fault for a value of the wrong type.
-    pub fn wrong_type(&mut self, place: &str, wanted: &str, value: &Value) {
-        let message = format!("`{place}` must be {wanted}, not {}", shown(value));
-        self.fault(place, FieldCode::WrongType, message);
+    pub fn wrong_type(&mut self, field: &str, wanted: &str, value: &Value) {
+        let message = format!("`{field}` must be {wanted}, not {}", shown(value));
+        self.fault(field, FieldCode::WrongType, message);
     }
 
     /// Adds a fault for a value that is not allowed. `allowed` describes the allowed values.
-    pub fn invalid(&mut self, place: &str, allowed: &str, value: &Value) {
-        let message = format!("`{place}` {allowed}; it is {}", shown(value));
-        self.fault(place, FieldCode::InvalidValue, message);
+    pub fn invalid(&mut self, field: &str, allowed: &str, value: &Value) {
+        let message = format!("`{field}` {allowed}; it is {}", shown(value));
+        self.fault(field, FieldCode::InvalidValue, message);
     }
 
     /// Returns all faults as a problem. Each field that was not taken is a fault too.

@@ -20,15 +20,15 @@ pub struct LongPoll(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    place: Mutex<Option<OwnedSemaphorePermit>>,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
     is_taken: AtomicBool,
 }
 
 impl LongPoll {
     /// Creates the state for a call. `place` is `None` if the call holds no permit.
-    pub(super) fn from_place(place: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn with_permit(permit: Option<OwnedSemaphorePermit>) -> Self {
         Self(Arc::new(Inner {
-            place: Mutex::new(place),
+            permit: Mutex::new(permit),
             is_taken: AtomicBool::new(false),
         }))
     }
@@ -46,8 +46,8 @@ impl LongPoll {
 
     /// Frees the permit for another call.
     pub(super) fn release_permit(&self) {
-        let mut place = self.0.place.lock();
-        drop(place.take());
+        let mut permit = self.0.permit.lock();
+        drop(permit.take());
     }
 }
 

@@ -70,10 +70,10 @@ pub async fn serve(
         router,
         graceful: GracefulShutdown::new(),
     };
-    let room = OpenConnections::new(limits.connections);
+    let open = OpenConnections::new(limits.connections);
     let mut connections = JoinSet::new();
-    while let Some((stream, connection)) = next(&listener, &room, &stop).await {
-        server.start(stream, connection, &mut connections);
+    while let Some((stream, slot)) = next(&listener, &open, &stop).await {
+        server.start(stream, slot, &mut connections);
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
@@ -84,12 +84,12 @@ pub async fn serve(
 /// permit, so that an idle connection ends only if another one needs its permit.
 async fn next(
     listener: &TcpListener,
-    room: &OpenConnections,
+    open: &OpenConnections,
     stop: &CancellationToken,
 ) -> Option<(TcpStream, OpenConnection)> {
     let accept = async {
         let stream = accept(listener).await;
-        Some((stream, room.enter().await?))
+        Some((stream, open.enter().await?))
     };
     tokio::select! {
         () = stop.cancelled() => None,
@@ -119,11 +119,11 @@ struct Server {
 }
 
 impl Server {
-    fn start(&self, stream: TcpStream, place: OpenConnection, connections: &mut JoinSet<()>) {
+    fn start(&self, stream: TcpStream, slot: OpenConnection, connections: &mut JoinSet<()>) {
         // send small responses at once
         drop(stream.set_nodelay(true));
         let stream = WriteTimeout::new(stream, self.unread);
-        let (router, requests) = (self.router.clone(), place.requests());
+        let (router, requests) = (self.router.clone(), slot.requests());
         let service = tower::service_fn(move |request: Request<Incoming>| {
             let in_use = requests.begin();
             let answer = router.clone().oneshot(checked(request));
@@ -144,9 +144,9 @@ impl Server {
                         debug!(error, "a connection ended early");
                     }
                 }
-                () = place.is_to_end() => debug!("an idle connection ends to make room"),
+                () = slot.must_end() => debug!("an idle connection ends to make room"),
             }
-            drop(place);
+            drop(slot);
         });
     }
 }

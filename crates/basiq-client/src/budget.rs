@@ -23,7 +23,7 @@ use crate::{
     BasiqConfig,
     breaker::{Breaker, BreakerPermit},
     call_limiter::CallLimiter,
-    coordinator::UpstreamCoordinator,
+    coordinator::FleetCoordination,
     error::is_for_want_of_resources,
     throttle::Throttle,
 };
@@ -52,8 +52,8 @@ pub(super) struct SentAt(pub(super) Instant);
 /// The middleware that applies the budget. It handles every request each time it is sent, including token
 /// requests and retries.
 pub(super) struct BudgetMiddleware {
-    turns: CallLimiter,
-    share: Fleet,
+    limiter: CallLimiter,
+    fleet: Fleet,
     concurrency: usize,
     in_flight: Arc<Semaphore>,
     /// The number of permits that are withheld because other relays may use them.
@@ -95,20 +95,21 @@ impl BudgetMiddleware {
     /// Creates a budget for this relay alone, or one that it shares with other relays.
     pub(super) fn new(
         config: &BasiqConfig,
-        (throttle, breaker): (Arc<Throttle>, Arc<Breaker>),
-        common: Option<(Arc<dyn UpstreamCoordinator>, Clock)>,
-        share: Fleet,
+        clock: Clock,
+        coordination: &FleetCoordination,
+        throttle: Arc<Throttle>,
+        breaker: Arc<Breaker>,
     ) -> Self {
         let a_second = Duration::from_secs(1) + SLACK;
         let period = a_second / config.requests_per_second.max(1);
-        let turns = match common {
-            Some((common, clock)) => CallLimiter::shared(common, clock),
+        let limiter = match &coordination.coordinator {
+            Some(coordinator) => CallLimiter::shared(Arc::clone(coordinator), clock),
             None => CallLimiter::own(period),
         };
         let concurrency = config.concurrency.max(1);
         Self {
-            turns,
-            share,
+            limiter,
+            fleet: coordination.fleet.clone(),
             concurrency,
             in_flight: Arc::new(Semaphore::new(concurrency)),
             withheld: Mutex::default(),
@@ -123,13 +124,13 @@ impl BudgetMiddleware {
 
     /// Publishes a pause that Basiq asked for to the other relays.
     pub(super) async fn tell_pause(&self) {
-        self.turns.tell_pause(&self.throttle).await;
+        self.limiter.tell_pause(&self.throttle).await;
     }
 
     /// Adjusts the number of permits to this relay's present share. Permits in use are withheld later.
     async fn fit(&self) {
         let mut withheld = self.withheld.lock().await;
-        let ours = self.share.of(self.concurrency);
+        let ours = self.fleet.of(self.concurrency);
         let wanted = self.concurrency - ours;
         if wanted < *withheld {
             self.in_flight.add_permits(*withheld - wanted);
@@ -141,11 +142,11 @@ impl BudgetMiddleware {
 
     /// Returns how many more calls fill the queue up to its useful length. `looks` is the number of looks in
     /// progress, each with one call.
-    pub(super) fn room(&self, looks: usize) -> CallCapacity {
+    pub(super) fn capacity(&self, looks: usize) -> CallCapacity {
         let waiting = self.waiting(looks);
         let spacing = self.throttle.spacing(self.period);
         let queue = QUEUE.as_nanos() / spacing.as_nanos().max(1);
-        let queue = self.share.of(usize::try_from(queue).unwrap_or(usize::MAX));
+        let queue = self.fleet.of(usize::try_from(queue).unwrap_or(usize::MAX));
         let half = u32::try_from(queue / 2).unwrap_or(u32::MAX).max(1);
         CallCapacity {
             calls: queue.saturating_sub(waiting),
@@ -173,7 +174,7 @@ impl BudgetMiddleware {
             }
             let waiting = self.waiting.load(Ordering::Relaxed);
             let spacing = self.throttle.spacing(self.period);
-            self.turns
+            self.limiter
                 .next(waiting, spacing, &self.throttle)
                 .await
                 .map_err(Error::middleware)?;

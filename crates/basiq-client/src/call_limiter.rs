@@ -19,7 +19,7 @@ use tokio::{sync::Mutex, time::Instant};
 use tracing::{debug, info, warn};
 
 use crate::{
-    coordinator::{self, CoordinationError, UpstreamCoordinator},
+    coordinator::{CoordinationError, Reservation, UpstreamCoordinator, UpstreamPause},
     throttle::Throttle,
 };
 
@@ -52,7 +52,7 @@ pub(super) enum CallLimiter {
 }
 
 pub(super) struct SharedLimiter {
-    common: Arc<dyn UpstreamCoordinator>,
+    coordinator: Arc<dyn UpstreamCoordinator>,
     clock: Clock,
     reserved: Mutex<VecDeque<Timestamp>>,
     /// The number of the latest pause that this relay knows.
@@ -76,10 +76,10 @@ impl CallLimiter {
         }
     }
 
-    /// Creates slots that all relays reserve from `common`.
-    pub(super) fn shared(common: Arc<dyn UpstreamCoordinator>, clock: Clock) -> Self {
+    /// Creates slots that all relays reserve from `coordinator`.
+    pub(super) fn shared(coordinator: Arc<dyn UpstreamCoordinator>, clock: Clock) -> Self {
         Self::Shared(SharedLimiter {
-            common,
+            coordinator,
             clock,
             reserved: Mutex::default(),
             pause: AtomicI64::new(0),
@@ -119,7 +119,7 @@ impl CallLimiter {
             return;
         };
         if let Some((status, length)) = throttle.take_untold() {
-            match shared.common.pause(status, length).await {
+            match shared.coordinator.pause(status, length).await {
                 Ok(number) => drop(shared.pause.fetch_max(number, Ordering::Relaxed)),
                 Err(error) => {
                     warn!(error = %ErrorChain(&*error), "other relays cannot be told to slow down");
@@ -155,8 +155,8 @@ impl SharedLimiter {
 
     /// Waits for the first reserved slot that can still be used. Returns false if there is none.
     async fn take(&self, reserved: &mut VecDeque<Timestamp>) -> bool {
-        while let Some(turn) = reserved.pop_front() {
-            if self.is_punctual(turn).await {
+        while let Some(slot) = reserved.pop_front() {
+            if self.is_punctual(slot).await {
                 return true;
             }
         }
@@ -164,16 +164,16 @@ impl SharedLimiter {
     }
 
     /// Waits for a slot to start. Returns whether the slot can still be used.
-    async fn is_punctual(&self, turn: Timestamp) -> bool {
-        let wait = Duration::try_from(turn.duration_since(self.clock.now()));
+    async fn is_punctual(&self, slot: Timestamp) -> bool {
+        let wait = Duration::try_from(slot.duration_since(self.clock.now()));
         // A sleep takes a millisecond even if the duration is zero.
         if let Some(wait) = wait.ok().filter(|wait| !wait.is_zero()) {
             tokio::time::sleep(wait).await;
         }
-        let late = self.clock.now().duration_since(turn);
+        let late = self.clock.now().duration_since(slot);
         let late = Duration::try_from(late).unwrap_or_default();
         if late > PUNCTUALITY {
-            debug!(?late, "a turn was missed");
+            debug!(?late, "a reserved slot was missed");
         }
         late <= PUNCTUALITY
     }
@@ -185,9 +185,13 @@ impl SharedLimiter {
         spacing: Duration,
         throttle: &Throttle,
     ) -> Result<(), CoordinatorUnreachable> {
-        let turns = self.common.reserve_calls(waiting, (spacing, HORIZON));
-        let turns = self.note(turns.await)?;
-        let (number, until, status) = turns.pause;
+        let granted = self.coordinator.reserve_calls(waiting, spacing, HORIZON);
+        let granted = self.note(granted.await)?;
+        let UpstreamPause {
+            number,
+            until,
+            status,
+        } = granted.pause;
         if self.pause.fetch_max(number, Ordering::Relaxed) < number {
             let left = Duration::try_from(until.duration_since(self.clock.now()));
             if let Some(left) = left.ok().filter(|left| !left.is_zero()) {
@@ -195,23 +199,23 @@ impl SharedLimiter {
                 return Ok(());
             }
         }
-        reserved.extend(turns.at);
+        reserved.extend(granted.at);
         Ok(())
     }
 
     /// Logs when the slots become unreachable, and when they can be reached again.
     fn note(
         &self,
-        turns: Result<coordinator::Reservation, CoordinationError>,
-    ) -> Result<coordinator::Reservation, CoordinatorUnreachable> {
-        let was_away = self.is_away.swap(turns.is_err(), Ordering::Relaxed);
-        match &turns {
+        granted: Result<Reservation, CoordinationError>,
+    ) -> Result<Reservation, CoordinatorUnreachable> {
+        let was_away = self.is_away.swap(granted.is_err(), Ordering::Relaxed);
+        match &granted {
             Err(error) if !was_away => {
                 warn!(error = %ErrorChain(&**error), "the shared rate limit cannot be reached");
             }
             Ok(_) if was_away => info!("the shared rate limit can be reached again"),
             Ok(_) | Err(_) => {}
         }
-        turns.map_err(|source| CoordinatorUnreachable { source })
+        granted.map_err(|source| CoordinatorUnreachable { source })
     }
 }

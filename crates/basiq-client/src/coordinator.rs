@@ -1,13 +1,40 @@
 //! The state towards Basiq that all relays of one store share: the budget, its pauses and the token.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::HeaderValue;
 use jiff::Timestamp;
+use relay_domain::Fleet;
 
 /// Why the shared state cannot be reached.
 pub type CoordinationError = Box<dyn Error + Send + Sync>;
+
+/// How a client of Basiq works beside other relays.
+#[derive(Clone)]
+pub struct FleetCoordination {
+    /// The state that all relays share. None if this relay is alone on its store.
+    pub coordinator: Option<Arc<dyn UpstreamCoordinator>>,
+    /// The part of the divided limits that this relay may use.
+    pub fleet: Fleet,
+}
+
+impl FleetCoordination {
+    /// Makes the coordination of a relay that is alone.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self {
+            coordinator: None,
+            fleet: Fleet::alone(),
+        }
+    }
+}
+
+impl fmt::Debug for FleetCoordination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FleetCoordination({:?})", self.fleet)
+    }
+}
 
 /// The shared state towards Basiq. All times are times of the clock that the client was given.
 #[async_trait]
@@ -17,7 +44,8 @@ pub trait UpstreamCoordinator: Send + Sync {
     async fn reserve_calls(
         &self,
         most: usize,
-        (period, horizon): (Duration, Duration),
+        period: Duration,
+        horizon: Duration,
     ) -> Result<Reservation, CoordinationError>;
 
     /// Publishes a pause that Basiq asked for to the other relays, and returns the number of the pause.
@@ -44,8 +72,19 @@ pub trait UpstreamCoordinator: Send + Sync {
 pub struct Reservation {
     /// The start of each slot, in order. Empty if other relays hold all slots within the horizon.
     pub at: Vec<Timestamp>,
-    /// The latest pause that Basiq asked any relay for: its number, its end and the HTTP status that began it.
-    pub pause: (i64, Timestamp, u16),
+    /// The latest pause that Basiq asked any relay for.
+    pub pause: UpstreamPause,
+}
+
+/// A pause that Basiq asked a relay for, and that all relays observe.
+#[derive(Debug, Clone, Copy)]
+pub struct UpstreamPause {
+    /// The number of the pause. Later pauses have higher numbers.
+    pub number: i64,
+    /// The end of the pause.
+    pub until: Timestamp,
+    /// The HTTP status that began it.
+    pub status: u16,
 }
 
 /// An access token that relays share.

@@ -23,7 +23,10 @@ pub use self::{
     client::{AnswerError, BasiqClient},
     config::BasiqConfig,
     connect_failure::{ConnectError, ConnectFailure},
-    coordinator::{CoordinationError, Reservation, SharedToken, UpstreamCoordinator},
+    coordinator::{
+        CoordinationError, FleetCoordination, Reservation, SharedToken, UpstreamCoordinator,
+        UpstreamPause,
+    },
     error::BasiqError,
     lenient::parse_leniently,
 };

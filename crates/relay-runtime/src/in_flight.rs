@@ -100,7 +100,7 @@ impl<T> Drop for Landing<T> {
     fn drop(&mut self) {
         // If the worker is gone, the result is lost and the lease expires.
         drop(self.place.send(self.brought.take()));
-        self.wake.ring();
+        self.wake.notify();
     }
 }
 
@@ -113,10 +113,10 @@ mod tests {
         let wake = Wake::new();
         let mut flights = InFlight::new(wake.clone());
         flights.start(async { 7 });
-        wake.rung().await;
+        wake.notified().await;
         assert_eq!((flights.take(), flights.count()), (vec![7], 0));
         flights.start(async { panic!("broken on purpose") });
-        wake.rung().await;
+        wake.notified().await;
         assert_eq!((flights.take(), flights.count()), (vec![], 0));
         flights.start(async { 8 });
         assert_eq!(flights.wait().await, Some(vec![8]));

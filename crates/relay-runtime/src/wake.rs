@@ -16,12 +16,12 @@ impl Wake {
     }
 
     /// Wakes the worker, now or as soon as it waits.
-    pub fn ring(&self) {
+    pub fn notify(&self) {
         self.0.notify_one();
     }
 
     /// Waits for a wake-up.
-    pub async fn rung(&self) {
+    pub async fn notified(&self) {
         self.0.notified().await;
     }
 }

@@ -98,7 +98,7 @@ pub async fn run_worker<W: Worker>(mut worker: W, share: Fleet, stop: Cancellati
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = wake.rung() => {}
+            () = wake.notified() => {}
             () = tokio::time::sleep(pause.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)) => {}
         }
     }
@@ -169,11 +169,11 @@ mod tests {
             wake: wake.clone(),
             stop: stop.clone(),
         };
-        wake.ring();
+        wake.notify();
         let run = run_worker(worker, Fleet::alone(), stop);
         let ring_later = async {
             tokio::time::sleep(Duration::from_hours(2)).await;
-            wake.ring();
+            wake.notify();
         };
         tokio::join!(run, ring_later);
         assert_eq!(
@@ -192,7 +192,7 @@ mod tests {
             stop: stop.clone(),
         };
         let run = tokio::time::timeout(LONGEST_WAIT * 2, run_worker(worker, Fleet::alone(), stop));
-        assert!(run.await.is_ok(), "nobody rings, and it ticks again");
+        assert!(run.await.is_ok(), "nobody notifies it, and it ticks again");
     }
 
     /// Makes three ticks of five milliseconds, and checks when they began.

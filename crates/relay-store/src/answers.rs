@@ -10,13 +10,14 @@ use crate::StoreError;
 /// The answers to open challenges, for the API.
 #[async_trait]
 pub trait AnswerStore: Send + Sync {
-    /// Claims the right to answer the open challenge of the job that a client's watch follows. The first of `times`
-    /// is now, the second is when the claim ends.
+    /// Claims the right to answer the open challenge of the job that a client's watch follows. The claim ends at
+    /// `until`.
     async fn claim_answer(
         &self,
         owner: ClientId,
         id: WatchId,
-        times: (Timestamp, Timestamp),
+        now: Timestamp,
+        until: Timestamp,
     ) -> Result<AnswerClaim, StoreError>;
 
     /// Ends a claim.

@@ -176,7 +176,7 @@ impl<T> NewWorkClaim<T> {
 impl<T> Drop for NewWorkClaim<T> {
     fn drop(&mut self) {
         self.claimed.clear();
-        self.worker.wake.ring();
+        self.worker.wake.notify();
     }
 }
 
@@ -224,7 +224,7 @@ mod tests {
         }
         let wake = claimed.worker.wake.clone();
         claimed.send();
-        wake.rung().await;
+        wake.notified().await;
         let arrived = receiver.withdraw();
         assert_eq!((slots.taken(), arrived.len()), (2, 2));
         assert_eq!(works(arrived), ["one", "two"], "two slots");
@@ -258,7 +258,7 @@ mod tests {
         claim(&mut claimed, "one");
         let wake = claimed.worker.wake.clone();
         drop(claimed);
-        wake.rung().await;
+        wake.notified().await;
         assert_eq!((slots.free(), receiver.withdraw().len()), (1, 0));
     }
 

@@ -233,7 +233,8 @@ impl AnswerStore for ListStore {
         &self,
         owner: ClientId,
         id: WatchId,
-        _: (Timestamp, Timestamp),
+        _: Timestamp,
+        _: Timestamp,
     ) -> Result<AnswerClaim, StoreError> {
         let found = self.find_watch(Some(owner), id).await?;
         Ok(found.map_or(AnswerClaim::NoSuchWatch, |_| AnswerClaim::NoOpenChallenge))

@@ -83,7 +83,7 @@ async fn a_watch_is_registered_once_read_listed_and_cancelled() {
     let app = App::new(|parts| parts.tracker_wake = wake.clone());
     let (status, watch) = app.register("job-1").await;
     assert_eq!(status, StatusCode::ACCEPTED);
-    wake.rung().await;
+    wake.notified().await;
     assert_eq!(watch["nextPollAt"], "2027-01-15T08:00:00Z");
     let (status, again) = app.register("job-1").await;
     assert_eq!((status, &again["id"]), (StatusCode::OK, &watch["id"]));

@@ -96,8 +96,9 @@ pub(super) async fn answer_challenge(
     let parts = &state.parts;
     let answer = parse(body)?;
     let now = parts.clock.now();
-    let times = (now, later(now, CLAIM));
-    match parts.store.claim_answer(client.id, id, times).await? {
+    let until = later(now, CLAIM);
+    let claim = parts.store.claim_answer(client.id, id, now, until);
+    match claim.await? {
         AnswerClaim::Claimed { job_id, user_id } => {
             let passed = parts.basiq.answer_challenge(&job_id, &user_id, &answer);
             let result = passed.await;
@@ -119,7 +120,7 @@ async fn conclude(parts: &ApiParts, job_id: &JobId, result: &Result<(), AnswerEr
         look_at: (!matches!(result, Err(AnswerError::NotTaken(_)))).then_some(now),
     };
     match parts.store.end_answer(job_id, end).await {
-        Ok(()) if end.look_at.is_some() => parts.tracker_wake.ring(),
+        Ok(()) if end.look_at.is_some() => parts.tracker_wake.notify(),
         Ok(()) => {}
         // The claim expires by itself and the job is looked at often. So the caller still gets Basiq's response.
         Err(error) => {

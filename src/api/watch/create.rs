@@ -66,7 +66,7 @@ pub(super) async fn create_watch(
     };
     match parts.store.register_watch(new).await? {
         Registration::Created(watch) => {
-            parts.tracker_wake.ring();
+            parts.tracker_wake.notify();
             info!(watch.id = %watch.id, job.id = %watch.request.job_id, "watch registered");
             Ok(answer(
                 parts,
@@ -76,7 +76,7 @@ pub(super) async fn create_watch(
         }
         Registration::Existing(details) => {
             // The request that stored the watch may have been cancelled before it could wake the tracker.
-            parts.tracker_wake.ring();
+            parts.tracker_wake.notify();
             Ok(answer(parts, &client, (StatusCode::OK, *details)))
         }
         Registration::Revoked => Err(Problem::unauthorized()),

@@ -51,7 +51,7 @@ pub(super) async fn get_watch(
     State(state): State<ApiState>,
     AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<WatchId>,
-    (leave, headers): (LongPoll, HeaderMap),
+    (long_poll, headers): (LongPoll, HeaderMap),
     mut params: QueryParams,
 ) -> Result<Response, Problem> {
     let (parts, known) = (&*state.parts, KnownVersion::read(&headers));
@@ -59,7 +59,7 @@ pub(super) async fn get_watch(
     params.finish()?;
     let mut found = None;
     if let Some(time) = wait {
-        leave.take();
+        long_poll.take();
         found = wait_for_change(parts, (&client, id), &known, time).await?;
     }
     if found.is_none() {

@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use secrecy::ExposeSecret;
 
-use crate::config::{ConfigError, Settings, reader::Reader, sources::SettingsLayer};
+use crate::config::{ConfigError, Settings, reader::SettingsReader, sources::SettingsLayer};
 
 /// The settings file that is read if it exists in the current folder.
 const DEFAULT_FILE: &str = "relay.toml";
@@ -17,7 +17,7 @@ const TRACE_VARIABLES: [&str; 2] = [
 
 impl Default for Settings {
     fn default() -> Self {
-        Self::read(&mut Reader::default())
+        Self::read(&mut SettingsReader::default())
     }
 }
 
@@ -42,9 +42,9 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let environment: Vec<_> = environment.into_iter().collect();
-        let mut reader = Reader {
+        let mut reader = SettingsReader {
             export_traces: asks_for_traces(&environment),
-            ..Reader::default()
+            ..SettingsReader::default()
         };
         match file.map(|(name, text)| SettingsLayer::file(name, text)) {
             Some(Ok(layer)) => reader.add(layer),
@@ -73,7 +73,7 @@ impl Settings {
     }
 
     /// Reports settings that contradict each other. Called only if every value is valid by itself.
-    fn find_contradictions(&self, reader: &mut Reader) {
+    fn find_contradictions(&self, reader: &mut SettingsReader) {
         let tracking = &self.tracking;
         if tracking.poll_min_interval > tracking.poll_max_interval {
             reader.contradiction(

@@ -35,7 +35,7 @@ pub enum AttemptOutcome {
     /// The attempt was made, with this result: a response or a failure such as a time-out.
     Answered(CallbackResponse),
     /// The attempt was not made, because too many attempts to the same address are in flight.
-    NoRoom,
+    NoPermit,
     /// The attempt could not be made, because the relay has no file handle, thread or memory left. The text is the
     /// cause, for the log.
     NoResources(String),
@@ -151,7 +151,7 @@ impl CallbackSender {
         let begun = Instant::now();
         let outcome = match self.post(due, started_at, begun + self.time_limit).await {
             Ok(reply) => Ok(reply),
-            Err(Failure::NoRoom) => return AttemptOutcome::NoRoom,
+            Err(Failure::NoPermit) => return AttemptOutcome::NoPermit,
             Err(Failure::NoResources(cause)) => return AttemptOutcome::NoResources(cause),
             Err(Failure::Failed(failed)) => Err(failed),
         };
@@ -190,7 +190,7 @@ impl CallbackSender {
         })?;
         let first = vetted.first().copied().ok_or(AttemptError::Internal)?;
         let permit = self.addresses.enter(url.host(), first);
-        let permit = permit.ok_or(Failure::NoRoom)?;
+        let permit = permit.ok_or(Failure::NoPermit)?;
         let reply = self.exchange(request, url, &vetted, until).await;
         match &reply {
             // no request was sent, so the failure says nothing about the address
@@ -236,7 +236,7 @@ impl CallbackSender {
 
 /// The reason why there is no response.
 enum Failure {
-    NoRoom,
+    NoPermit,
     NoResources(String),
     Failed(Failed),
 }
@@ -327,8 +327,8 @@ async fn beginning(mut body: hyper::body::Incoming, until: Instant) -> Option<St
             continue;
         };
         read += chunk.len();
-        let room = KEEP_AT_MOST - kept.len();
-        kept.extend(chunk.iter().take(room));
+        let left = KEEP_AT_MOST - kept.len();
+        kept.extend(chunk.iter().take(left));
         if read >= READ_AT_MOST {
             break;
         }

@@ -40,7 +40,7 @@ impl DeliveryWorker {
         let now = self.clock.now();
         match outcome {
             AttemptOutcome::Answered(answer) => self.answered(&due, answer, now),
-            AttemptOutcome::NoRoom => {
+            AttemptOutcome::NoPermit => {
                 debug!(
                     delivery.id = %due.id, callback.host = due.callback_url.host(),
                     "the callback's address has no room for another attempt"

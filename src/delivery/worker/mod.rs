@@ -345,7 +345,7 @@ impl Drop for Flight {
             };
             // the send fails only if the worker is gone: then the lease expires
             self.completed.send(completion).ok();
-            self.wake.ring();
+            self.wake.notify();
         }
     }
 }

@@ -52,7 +52,7 @@ impl WorkerSetup {
             if self.worker.in_flight() == 0 {
                 return;
             }
-            self.worker.wake().rung().await;
+            self.worker.wake().notified().await;
         }
     }
 
@@ -183,7 +183,7 @@ async fn a_slow_host_does_not_hold_up_another() {
     while quick.requests().len() < 5 || setup.outbox.recorded().len() < 5 {
         assert!(setup.worker.in_flight() <= 4);
         if setup.worker.tick().await.unwrap() != Tick::Busy {
-            setup.worker.wake().rung().await;
+            setup.worker.wake().notified().await;
         }
     }
     assert_eq!(setup.next(), [AfterAttempt::Delivered; 5]);
@@ -254,11 +254,11 @@ async fn what_cannot_be_recorded_is_kept_and_nothing_new_is_claimed() {
     config.concurrency = 1;
     let mut setup = setup(&config, vec![due(&url), due(&url), due(&url)]);
     assert_eq!(setup.worker.tick().await.unwrap(), Tick::Busy);
-    setup.worker.wake().rung().await;
+    setup.worker.wake().notified().await;
     setup.outbox.refuse_records.store(2, Ordering::SeqCst);
     assert!(setup.worker.tick().await.is_err());
     // the tick whose record failed also claimed a delivery: wait until its attempt ends
-    setup.worker.wake().rung().await;
+    setup.worker.wake().notified().await;
     assert!(setup.worker.tick().await.is_err());
     assert_eq!(setup.worker.in_flight(), 0, "nothing more is claimed");
     setup.settle().await;

@@ -88,7 +88,7 @@ impl FollowRegistry {
 
     fn wake_if(&self, is_needed: bool) {
         if is_needed {
-            self.0.wake.ring();
+            self.0.wake.notify();
         }
     }
 
@@ -114,7 +114,7 @@ impl FollowRegistry {
             None => entries.insert(snapshot),
         };
         drop(entries);
-        self.0.wake.ring();
+        self.0.wake.notify();
         Ok(self.follower(id, joined))
     }
 

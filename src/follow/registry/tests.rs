@@ -43,7 +43,7 @@ fn id() -> WatchId {
 
 /// Returns whether the worker was woken since the last call.
 fn is_woken(registry: &FollowRegistry) -> bool {
-    registry.wake().rung().now_or_never().is_some()
+    registry.wake().notified().now_or_never().is_some()
 }
 
 #[test]

@@ -31,11 +31,11 @@ impl AveragesAskedFor {
         if asked.len() >= MOST_KINDS {
             asked.retain(|_, at| lasts(at));
         }
-        let has_room = asked.len() < MOST_KINDS;
-        if has_room {
+        let is_remembered = asked.len() < MOST_KINDS;
+        if is_remembered {
             asked.insert(kind, now);
         }
-        has_room
+        is_remembered
     }
 }
 

@@ -93,7 +93,8 @@ impl Looker {
         store: Arc<dyn TrackerStore>,
         clock: Clock,
         catalogue: Arc<Catalogue>,
-        (basiq, config): (&BasiqConfig, &TrackingConfig),
+        basiq: &BasiqConfig,
+        config: &TrackingConfig,
     ) -> Self {
         let timings = JudgeSettings {
             bank_retry_after: config.bank_retry_after,
@@ -118,8 +119,8 @@ impl Looker {
 
     /// Returns how many more looks are worth starting while `looks` are in progress.
     #[must_use]
-    pub fn room(&self, looks: usize) -> CallCapacity {
-        self.parts.client.room(looks)
+    pub fn capacity(&self, looks: usize) -> CallCapacity {
+        self.parts.client.capacity(looks)
     }
 
     /// Looks at a claimed job, and returns the look and the label of its result for the metrics. It never

@@ -71,18 +71,18 @@ static SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
 
 /// Wraps the routes of a router in the middleware, and answers unknown routes with a problem.
 pub fn with_middleware(router: Router) -> Router {
-    with_room(router, MAX_IN_HAND)
+    with_request_limit(router, MAX_IN_HAND)
 }
 
-fn with_room(router: Router, requests: usize) -> Router {
-    let room = Arc::new(Semaphore::new(requests));
+fn with_request_limit(router: Router, requests: usize) -> Router {
+    let permits = Arc::new(Semaphore::new(requests));
     // The outermost layer comes first. They form a single layer because a router boxes each layer and clones the
     // box for each request.
     let layers = (
         MapRequestLayer::new(forget_odd_id),
         SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid),
         PropagateRequestIdLayer::new(REQUEST_ID.clone()),
-        from_fn_with_state(room, respond),
+        from_fn_with_state(permits, respond),
         CatchPanicLayer::custom(panicked),
     );
     router
@@ -116,7 +116,7 @@ fn panicked(_message: Box<dyn Any + Send>) -> Response {
     Problem::internal("a handler panicked").into_response()
 }
 
-async fn respond(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+async fn respond(State(permits): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let path = request.uri().path().to_owned();
     let method = known_method(request.method());
@@ -135,16 +135,16 @@ async fn respond(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
         otel.kind = field::Empty,
     );
     telemetry::join_as_server(&span, trace::sent(request.headers()), (method, &route));
-    let place = Arc::clone(&room).try_acquire_owned().ok();
-    let has_room = place.is_some() || is_monitoring(&route);
-    let leave = LongPoll::from_place(place);
+    let permit = Arc::clone(&permits).try_acquire_owned().ok();
+    let is_admitted = permit.is_some() || is_monitoring(&route);
+    let long_poll = LongPoll::with_permit(permit);
     let mut response = if let Some(fault) = request.extensions().get::<HeadFault>() {
         fault.answer()
-    } else if has_room {
-        let answering = answer(request, next, leave.clone());
+    } else if is_admitted {
+        let answering = answer(request, next, long_poll.clone());
         answering.instrument(span.clone()).await
     } else {
-        turned_away()
+        overloaded()
     };
     telemetry::tell_answer(&span, response.status());
     let _entered = span.enter();
@@ -159,7 +159,7 @@ async fn respond(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
         let headers = response.headers_mut().entry(name);
         headers.or_insert(value.clone());
     }
-    let took = (began.elapsed(), leave.is_taken());
+    let took = (began.elapsed(), long_poll.is_taken());
     measure(&response, &route, method, took);
     response
 }
@@ -170,7 +170,7 @@ fn is_monitoring(route: &str) -> bool {
 }
 
 /// The response to a request for which no permit is free.
-fn turned_away() -> Response {
+fn overloaded() -> Response {
     Problem::new(
         ProblemCode::Overloaded,
         "Nothing was done. Ask again shortly.",
@@ -180,14 +180,14 @@ fn turned_away() -> Response {
 }
 
 /// Runs the handler. If the handler exceeds the time limit, responds with a problem.
-async fn answer(mut request: Request, next: Next, leave: LongPoll) -> Response {
-    request.extensions_mut().insert(leave.clone());
+async fn answer(mut request: Request, next: Next, long_poll: LongPoll) -> Response {
+    request.extensions_mut().insert(long_poll.clone());
     let mut answering = pin!(next.run(request));
     let mut answered = tokio::time::timeout(TIME_LIMIT, &mut answering).await;
-    if answered.is_err() && leave.is_taken() {
+    if answered.is_err() && long_poll.is_taken() {
         answered = tokio::time::timeout(LEAVE_LIMIT, &mut answering).await;
     }
-    leave.release_permit();
+    long_poll.release_permit();
     answered.unwrap_or_else(|_elapsed| {
         Problem::new(
             ProblemCode::TimedOut,

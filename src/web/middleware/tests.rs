@@ -78,15 +78,15 @@ async fn what_finds_no_room_is_turned_away_but_monitoring_is_not() {
         .route("/healthz", get(async || "alive"))
         .route("/slow", get(std::future::pending::<()>))
         .route("/fine", get(async || "fine"));
-    let router = with_room(router, 1);
+    let router = with_request_limit(router, 1);
     let send = async |path: &str| {
         let request = http::Request::get(path).body(Body::empty()).unwrap();
         router.clone().oneshot(request).await.unwrap()
     };
     let (slow, ()) = tokio::join!(send("/slow"), async {
-        let turned_away = send("/fine").await;
-        assert_eq!(turned_away.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(turned_away.headers()["retry-after"], "1");
+        let overloaded = send("/fine").await;
+        assert_eq!(overloaded.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(overloaded.headers()["retry-after"], "1");
         assert_eq!(send("/healthz").await.status(), StatusCode::OK);
     });
     assert_eq!(slow.headers()["retry-after"], "5", "it took too long");
@@ -95,22 +95,22 @@ async fn what_finds_no_room_is_turned_away_but_monitoring_is_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_on_purpose_has_its_time_and_takes_no_place() {
-    async fn wait(leave: LongPoll, seconds: u64) -> &'static str {
-        leave.take();
+    async fn wait(long_poll: LongPoll, seconds: u64) -> &'static str {
+        long_poll.take();
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         "waited"
     }
     let router = Router::new()
         .route(
             "/minute",
-            get(async |leave: LongPoll| wait(leave, 60).await),
+            get(async |long_poll: LongPoll| wait(long_poll, 60).await),
         )
         .route(
             "/hour",
-            get(async |leave: LongPoll| wait(leave, 3600).await),
+            get(async |long_poll: LongPoll| wait(long_poll, 3600).await),
         )
         .route("/fine", get(async || "fine"));
-    let router = with_room(router, 1);
+    let router = with_request_limit(router, 1);
     let send = async |path: &str| {
         let request = http::Request::get(path).body(Body::empty()).unwrap();
         router.clone().oneshot(request).await.unwrap().status()

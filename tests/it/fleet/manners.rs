@@ -190,10 +190,10 @@ async fn turns_are_given_once_evenly_spaced_and_not_far_ahead() {
         store.await.unwrap()
     };
     let (store, other) = (open().await, open().await);
-    let spacing = (Duration::from_millis(10), Duration::from_millis(200));
+    let (period, horizon) = (Duration::from_millis(10), Duration::from_millis(200));
     let (mine, theirs) = tokio::join!(
-        store.reserve_calls(15, spacing),
-        other.reserve_calls(15, spacing)
+        store.reserve_calls(15, period, horizon),
+        other.reserve_calls(15, period, horizon)
     );
     let (mine, theirs) = (mine.unwrap().at, theirs.unwrap().at);
     assert!(mine.len() + theirs.len() <= 22, "no more than lie ahead");
@@ -204,7 +204,7 @@ async fn turns_are_given_once_evenly_spaced_and_not_far_ahead() {
         assert!(pair[1].duration_since(pair[0]).as_millis() >= 10, "{all:?}");
     }
     let pause = store.pause_upstream(429, 5 * SECOND).await.unwrap();
-    let seen = other.reserve_calls(1, spacing).await.unwrap().pause;
+    let seen = other.reserve_calls(1, period, horizon).await.unwrap().pause;
     assert_eq!((seen.number, seen.status), (pause, 429));
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use http::HeaderValue;
 use jiff::Timestamp;
-use relay_domain::{Fleet, JobId, Upstream, clock::Clock};
+use relay_domain::{JobId, Upstream, clock::Clock};
 use relay_runtime::Reloadable;
 use reqwest::header;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware};
@@ -33,7 +33,7 @@ use crate::{
     BasiqConfig, BasiqError,
     breaker::{Breaker, BreakerPermit},
     budget::{BudgetMiddleware, CallCapacity},
-    coordinator::UpstreamCoordinator,
+    coordinator::FleetCoordination,
     health::HealthTracker,
     measure::{Endpoint, MeasureCalls},
     response::{BasiqResponse, ResponseMeaning},
@@ -80,23 +80,27 @@ impl fmt::Debug for BasiqClient {
 impl BasiqClient {
     /// Creates a client that reports to `upstream` how Basiq responds. It makes no call yet.
     pub fn new(config: &BasiqConfig, clock: Clock, upstream: Upstream) -> Result<Self, BasiqError> {
-        Self::shared(config, clock, upstream, (None, Fleet::alone()))
+        Self::shared(config, clock, upstream, FleetCoordination::alone())
     }
 
-    /// Creates a client that shares the budget and the token with other relays. `share` is the part of the
-    /// divided limits that this relay may use.
+    /// Creates a client that shares the budget and the token with other relays.
     pub fn shared(
         config: &BasiqConfig,
         clock: Clock,
         upstream: Upstream,
-        (common, share): (Option<Arc<dyn UpstreamCoordinator>>, Fleet),
+        coordination: FleetCoordination,
     ) -> Result<Self, BasiqError> {
         let client = transport::client(config).map_err(BasiqError::from_transport)?;
         let throttle = Arc::new(Throttle::default());
         let breaker = Arc::new(Breaker::new(clock.clone(), upstream.clone()));
-        let shared = common.clone().map(|common| (common, clock.clone()));
-        let manners = (Arc::clone(&throttle), Arc::clone(&breaker));
-        let budget = Arc::new(BudgetMiddleware::new(config, manners, shared, share));
+        let budget = BudgetMiddleware::new(
+            config,
+            clock.clone(),
+            &coordination,
+            Arc::clone(&throttle),
+            Arc::clone(&breaker),
+        );
+        let budget = Arc::new(budget);
         let transport = Arc::new(Transport::new(config, client.clone()));
         let layers: [Arc<dyn Middleware>; 3] = [budget.clone(), Arc::new(MeasureCalls), transport];
         let once_only = layered(ClientBuilder::new(client.clone()), &layers);
@@ -117,7 +121,7 @@ impl BasiqClient {
         Ok(Self(Arc::new(Inner {
             http,
             once_only,
-            tokens: TokenCache::new(request, clock.clone(), common),
+            tokens: TokenCache::new(request, clock.clone(), coordination.coordinator),
             throttle,
             breaker,
             budget,
@@ -192,7 +196,7 @@ impl BasiqClient {
     /// Returns how many more looks are worth starting while `looks` are in progress. It is the number that the
     /// budget serves soon. It is zero while calls cannot succeed, and one when a probe is due.
     #[must_use]
-    pub fn room(&self, looks: usize) -> CallCapacity {
+    pub fn capacity(&self, looks: usize) -> CallCapacity {
         let inner = &*self.0;
         let token = inner.tokens.rest();
         let rests = [
@@ -209,7 +213,7 @@ impl BasiqClient {
                 again_in: PROBE,
             };
         }
-        inner.budget.room(looks)
+        inner.budget.capacity(looks)
     }
 
     async fn call<T>(

@@ -75,7 +75,7 @@ pub(super) struct TokenCache {
     /// Locked while a token is fetched, so that other callers wait for that fetch.
     state: Mutex<State>,
     /// Shares the token with the other relays on the same store.
-    common: Option<Arc<dyn UpstreamCoordinator>>,
+    coordinator: Option<Arc<dyn UpstreamCoordinator>>,
     /// The time until which no token can be obtained, in milliseconds. 0 if a token is available.
     rest_until: AtomicI64,
 }
@@ -103,13 +103,13 @@ impl TokenCache {
     pub(super) fn new(
         request: TokenRequest,
         clock: Clock,
-        common: Option<Arc<dyn UpstreamCoordinator>>,
+        coordinator: Option<Arc<dyn UpstreamCoordinator>>,
     ) -> Self {
         Self {
             request,
             clock,
             state: Mutex::default(),
-            common,
+            coordinator,
             rest_until: AtomicI64::new(0),
         }
     }

@@ -28,7 +28,7 @@ impl AccessToken {
         }
     }
 
-    fn to_common(&self) -> SharedToken {
+    fn to_shared(&self) -> SharedToken {
         SharedToken {
             header: self.header.clone(),
             renew_at: self.renew_at,
@@ -56,18 +56,18 @@ impl TokenCache {
         number: u64,
         refused: Option<&HeaderValue>,
     ) -> Result<AccessToken, BasiqError> {
-        let Some(common) = &self.common else {
+        let Some(coordinator) = &self.coordinator else {
             return self.fetch(throttle, number).await;
         };
         let key = self.request.key.get();
         let began = Instant::now();
         while began.elapsed() < PATIENCE_WITH_OTHERS {
-            match self.share_or_claim(&**common, &key, refused).await {
+            match self.share_or_claim(&**coordinator, &key, refused).await {
                 Ok(Shared::Token(found)) => return Ok(AccessToken::of(found, number)),
                 Ok(Shared::Claimed) => {
                     let fetched = self.fetch(throttle, number).await;
-                    let token = fetched.as_ref().ok().map(AccessToken::to_common);
-                    let shared = common.end_token_claim(&key, token).await;
+                    let token = fetched.as_ref().ok().map(AccessToken::to_shared);
+                    let shared = coordinator.end_token_claim(&key, token).await;
                     // The claim expires by itself.
                     shared.unwrap_or_else(
                         |error| debug!(error = %ErrorChain(&*error), "the token cannot be shared"),
@@ -86,20 +86,22 @@ impl TokenCache {
 
     async fn share_or_claim(
         &self,
-        common: &dyn UpstreamCoordinator,
+        coordinator: &dyn UpstreamCoordinator,
         key: &HeaderValue,
         refused: Option<&HeaderValue>,
     ) -> Result<Shared, CoordinationError> {
         let usable = |token: &SharedToken| Some(&token.header) != refused;
-        if let Some(token) = common.find_token(key).await?.filter(usable) {
+        if let Some(token) = coordinator.find_token(key).await?.filter(usable) {
             return Ok(Shared::Token(token));
         }
-        if !common.claim_token(key).await? {
+        if !coordinator.claim_token(key).await? {
             return Ok(Shared::BeingFetched);
         }
         // Another relay may have shared a token between the first check and the claim.
-        if let Some(token) = common.find_token(key).await?.filter(usable) {
-            common.end_token_claim(key, Some(token.clone())).await?;
+        if let Some(token) = coordinator.find_token(key).await?.filter(usable) {
+            coordinator
+                .end_token_claim(key, Some(token.clone()))
+                .await?;
             return Ok(Shared::Token(token));
         }
         Ok(Shared::Claimed)

@@ -16,11 +16,11 @@ pub(crate) fn divide(waiting: [usize; KINDS], limit: usize, turn: u32) -> [usize
     for (part, waiting) in parts.iter_mut().zip(waiting) {
         *part = (*part).min(waiting);
     }
-    let mut room = limit.saturating_sub(parts.iter().sum());
+    let mut left = limit.saturating_sub(parts.iter().sum());
     for (part, waiting) in parts.iter_mut().zip(waiting) {
-        let more = (waiting - *part).min(room);
+        let more = (waiting - *part).min(left);
         *part += more;
-        room -= more;
+        left -= more;
     }
     parts
 }

@@ -26,8 +26,8 @@ pub(crate) async fn gather<T>(
     }
     let (until, wanted) = (Instant::now() + rest, last.max(ENOUGH).min(most));
     while waiting.len() < wanted {
-        let room = most - waiting.len();
-        match timeout_at(until, queue.recv_many(waiting, room)).await {
+        let left = most - waiting.len();
+        match timeout_at(until, queue.recv_many(waiting, left)).await {
             Ok(1..) => {}
             Ok(0) | Err(_) => return,
         }

@@ -32,11 +32,12 @@ impl AnswerStore for PgStore {
         &self,
         owner: ClientId,
         id: WatchId,
-        (now, until): (Timestamp, Timestamp),
+        now: Timestamp,
+        until: Timestamp,
     ) -> Result<AnswerClaim, StoreError> {
         self.write((owner, id, now, until), |connection, input| {
             let (owner, id, now, until) = *input;
-            Box::pin(claim(connection, owner, id, (now, until)))
+            Box::pin(claim(connection, owner, id, now, until))
         })
         .await
     }
@@ -53,7 +54,8 @@ async fn claim(
     connection: &mut PgSession<'_>,
     owner: ClientId,
     id: WatchId,
-    (now, until): (Timestamp, Timestamp),
+    now: Timestamp,
+    until: Timestamp,
 ) -> Result<AnswerClaim, StoreError> {
     let row = sqlx::query(FIND)
         .bind(id.to_string())

@@ -193,7 +193,8 @@ impl PgStore {
     pub async fn reserve_calls(
         &self,
         most: usize,
-        (period, horizon): (Duration, Duration),
+        period: Duration,
+        horizon: Duration,
     ) -> Result<ReservedCalls, StoreError> {
         let period = micros(period).max(1);
         let row = sqlx::query(RESERVE)

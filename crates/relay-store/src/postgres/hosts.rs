@@ -141,7 +141,8 @@ async fn forget(connection: &mut PgSession<'_>, hosts: Vec<&str>) -> Result<(), 
 pub(super) async fn probe(
     connection: &mut PgSession<'_>,
     hosts: &[String],
-    (now, lease): (Option<i64>, Duration),
+    now: Option<i64>,
+    lease: Duration,
 ) -> Result<HashSet<String>, StoreError> {
     if hosts.is_empty() {
         return Ok(HashSet::new());

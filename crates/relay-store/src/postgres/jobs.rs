@@ -106,7 +106,7 @@ impl JobStore for PgStore {
         let now = self.now(claim.now);
         let turn = self.0.claims.fetch_add(1, Ordering::Relaxed);
         self.write((claim, now, turn), |connection, (claim, now, turn)| {
-            Box::pin(claim_due(connection, (*claim, *turn), *now))
+            Box::pin(claim_due(connection, *claim, *turn, *now))
         })
         .await
     }
@@ -157,7 +157,8 @@ impl JobStore for PgStore {
 
 async fn claim_due(
     connection: &mut PgSession<'_>,
-    (claim, turn): (Claim, u32),
+    claim: Claim,
+    turn: u32,
     now: Option<i64>,
 ) -> Result<Vec<DueJob>, StoreError> {
     let parts = divide(waiting(connection, claim, now).await?, claim.limit, turn);

@@ -189,7 +189,7 @@ async fn add_events(
     let now = claim.as_ref();
     let now = now.and_then(|claim| context.lease_clock.now(claim.now));
     let duration = claim.as_ref().map(|claim| millis(claim.duration));
-    add_deliveries(connection, &news, (now, duration)).await?;
+    add_deliveries(connection, &news, now, duration).await?;
     Ok(claim)
 }
 
@@ -240,7 +240,8 @@ async fn claim_new_events(
 async fn add_deliveries(
     connection: &mut PgSession<'_>,
     news: &[NewEventRow],
-    (now, duration): (Option<i64>, Option<i64>),
+    now: Option<i64>,
+    duration: Option<i64>,
 ) -> Result<(), StoreError> {
     sqlx::query(ADD_DELIVERIES)
         .bind(columns(news, |row| row.delivery_id.as_str()))

@@ -162,9 +162,9 @@ impl OutboxStore for PgStore {
         let now = self.now(claim.now);
         let sealer = &self.0.sealer;
         self.write(
-            ((claim, now), hosts, sealer),
-            |connection, (claim, hosts, sealer)| {
-                Box::pin(claim_due(connection, *claim, hosts, sealer))
+            (claim, now, hosts, sealer),
+            |connection, (claim, now, hosts, sealer)| {
+                Box::pin(claim_due(connection, *claim, *now, hosts, sealer))
             },
         )
         .await
@@ -210,12 +210,13 @@ impl OutboxStore for PgStore {
 
 async fn claim_due(
     connection: &mut PgSession<'_>,
-    (claim, now): (Claim, Option<i64>),
+    claim: Claim,
+    now: Option<i64>,
     hosts: &HostLimits,
     sealer: &Sealer,
 ) -> Result<Vec<DueDelivery>, StoreError> {
     let lease = LeaseId::new(claim.now);
-    let ids = lease_due(connection, (claim, now), hosts, lease).await?;
+    let ids = lease_due(connection, claim, now, hosts, lease).await?;
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -248,7 +249,8 @@ async fn claim_due(
 /// first.
 async fn lease_due(
     connection: &mut PgSession<'_>,
-    (claim, now): (Claim, Option<i64>),
+    claim: Claim,
+    now: Option<i64>,
     hosts: &HostLimits,
     lease: LeaseId,
 ) -> Result<Vec<String>, StoreError> {
@@ -259,7 +261,7 @@ async fn lease_due(
             limit: claim.limit.saturating_sub(leased.len()),
             ..claim
         };
-        let chosen = choose(connection, (left, now), &limits, &missed).await?;
+        let chosen = choose(connection, left, now, &limits, &missed).await?;
         let ids: Vec<&String> = chosen.iter().map(|(id, _)| id).collect();
         let got: Vec<String> = sqlx::query_scalar(LEASE)
             .bind(ids)
@@ -289,7 +291,8 @@ async fn lease_due(
 /// only if no other relay probes that host.
 async fn choose(
     connection: &mut PgSession<'_>,
-    (claim, now): (Claim, Option<i64>),
+    claim: Claim,
+    now: Option<i64>,
     limits: &HostLimits,
     missed: &[String],
 ) -> Result<Vec<(String, String)>, StoreError> {
@@ -308,7 +311,7 @@ async fn choose(
     let homes: HashMap<String, (String, bool)> =
         candidates.iter().map(DeliveryCandidate::home).collect();
     let (ids, probed) = common::choose(candidates, claim.limit, limits.clone());
-    let ours = hosts::probe(connection, &probed, (now, claim.lease)).await?;
+    let ours = hosts::probe(connection, &probed, now, claim.lease).await?;
     let chosen = ids.into_iter().filter_map(|id| {
         let (host, is_probe) = homes.get(&id)?;
         (!is_probe || ours.contains(host)).then(|| (id, host.clone()))

@@ -34,9 +34,10 @@ impl AnswerStore for SqliteStore {
         &self,
         owner: ClientId,
         id: WatchId,
-        (now, until): (Timestamp, Timestamp),
+        now: Timestamp,
+        until: Timestamp,
     ) -> Result<AnswerClaim, StoreError> {
-        self.write(move |connection| claim(connection, owner, id, (now, until)))
+        self.write(move |connection| claim(connection, owner, id, now, until))
             .await
     }
 
@@ -51,7 +52,8 @@ fn claim(
     connection: &Connection,
     owner: ClientId,
     id: WatchId,
-    (now, until): (Timestamp, Timestamp),
+    now: Timestamp,
+    until: Timestamp,
 ) -> Result<AnswerClaim, StoreError> {
     let row = fetch_optional(connection, FIND, params![id.to_string(), owner.0])?;
     let Some(row) = row else {

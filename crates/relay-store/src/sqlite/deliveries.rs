@@ -90,7 +90,7 @@ impl DeliveryStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
         let id = id.to_string();
-        self.write(move |connection| redeliver(connection, LATEST_OF_WATCH, (id, owner), now))
+        self.write(move |connection| redeliver(connection, LATEST_OF_WATCH, &id, owner, now))
             .await
     }
 
@@ -101,7 +101,7 @@ impl DeliveryStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
         let id = id.to_string();
-        self.write(move |connection| redeliver(connection, LATEST_OF_DELIVERY, (id, owner), now))
+        self.write(move |connection| redeliver(connection, LATEST_OF_DELIVERY, &id, owner, now))
             .await
     }
 
@@ -141,7 +141,8 @@ async fn list(
 fn redeliver(
     connection: &Connection,
     find: &'static str,
-    (id, owner): (String, Option<ClientId>),
+    id: &str,
+    owner: Option<ClientId>,
     now: Timestamp,
 ) -> Result<Redelivery, StoreError> {
     let row = fetch_optional(connection, find, params![id, owner.map(|client| client.0)])?;

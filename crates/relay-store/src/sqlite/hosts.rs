@@ -126,7 +126,8 @@ fn forget(connection: &Connection, hosts: Vec<&str>) -> Result<(), StoreError> {
 pub(super) fn probe(
     connection: &Connection,
     hosts: &[String],
-    (now, lease): (Timestamp, Duration),
+    now: Timestamp,
+    lease: Duration,
 ) -> Result<(), StoreError> {
     if !hosts.is_empty() {
         execute(

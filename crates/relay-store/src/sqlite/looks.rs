@@ -87,7 +87,7 @@ pub(super) fn record(
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let claim = change_watches(connection, &looks, (dispatch, extras))?;
+    let claim = change_watches(connection, &looks, dispatch, extras)?;
     if extras == OptionalWork::Done {
         report_connections(connection, &looks)?;
         learn(connection, &DurationSamples::of(&looks))?;
@@ -126,7 +126,8 @@ fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreErro
 fn change_watches(
     connection: &Connection,
     looks: &[&Look],
-    (dispatch, extras): (&SqliteDispatchContext, OptionalWork),
+    dispatch: &SqliteDispatchContext,
+    extras: OptionalWork,
 ) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {

@@ -251,14 +251,14 @@ fn due(
     let hosts = fetch_all(connection, HOSTS, params![full_hosts(&limits), now])?;
     let mut candidates = Vec::new();
     for some in hosts.chunks(HOSTS_AT_ONCE) {
-        for row in &oldest(connection, some, (claim, &limits))? {
+        for row in &oldest(connection, some, claim, &limits)? {
             candidates.push(DeliveryCandidate::read(row)?);
         }
         candidates.sort_by_key(DeliveryCandidate::ready_at);
         candidates.truncate(CANDIDATES * claim.limit);
     }
     let (ids, probed) = common::choose(candidates, claim.limit, limits);
-    hosts::probe(connection, &probed, (claim.now, claim.lease))?;
+    hosts::probe(connection, &probed, claim.now, claim.lease)?;
     Ok(ids)
 }
 
@@ -266,17 +266,18 @@ fn due(
 pub(super) fn oldest(
     connection: &Connection,
     hosts: &[OwnedRow],
-    (claim, limits): (Claim, &HostLimits),
+    claim: Claim,
+    limits: &HostLimits,
 ) -> Result<Vec<OwnedRow>, StoreError> {
     let (mut open, mut paused) = (Vec::new(), Vec::new());
     for host in hosts {
         let cells = ColumnReader::of("deliveries", "host", host);
         let name: &str = cells.get("host")?;
-        let room = int(limits.free_at(name).min(claim.limit));
+        let free = int(limits.free_at(name).min(claim.limit));
         let asked = (
             name,
             claim.now.as_millisecond(),
-            room,
+            free,
             cells.get::<bool>("probed")?,
         );
         if cells.get("paused")? {

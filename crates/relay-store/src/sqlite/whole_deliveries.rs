@@ -49,7 +49,7 @@ impl SqliteStore {
             .reader
             .read(move |c| candidates(c, claim, &read, &skipped));
         let (ids, probed) = common::choose(candidates.await?, claim.limit, limits);
-        let probing = self.write(move |c| hosts::probe(c, &probed, (claim.now, claim.lease)));
+        let probing = self.write(move |c| hosts::probe(c, &probed, claim.now, claim.lease));
         pass_over_damage(probing.await)?;
         let ids: Arc<[String]> = ids.into();
         let reading = self.reading();
@@ -125,7 +125,7 @@ fn candidates(
     wider_limits.per_host = wider_limits.per_host.saturating_add(skipped.len());
     let mut candidates = Vec::new();
     for host in hosts_of(connection, claim, limits)? {
-        let rows = oldest(connection, &[host], (wider, &wider_limits));
+        let rows = oldest(connection, &[host], wider, &wider_limits);
         for row in &pass_over_damage(rows)? {
             candidates.push(DeliveryCandidate::read(row)?);
         }

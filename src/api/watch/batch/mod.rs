@@ -61,8 +61,8 @@ impl FromRequestParts<ApiState> for BatchPermit {
     type Rejection = Problem;
 
     async fn from_request_parts(_: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
-        let BatchLimit(room) = BatchLimit::from_ref(state);
-        room.try_acquire_owned().map(Self).map_err(|_| {
+        let BatchLimit(permits) = BatchLimit::from_ref(state);
+        permits.try_acquire_owned().map(Self).map_err(|_| {
             let detail = "Too many batches are being worked on. Send it again shortly.";
             Problem::new(ProblemCode::Overloaded, detail).retry_after(RETRY_SECONDS)
         })
@@ -127,7 +127,7 @@ pub(super) async fn create_watches(
     } else {
         parts.store.register_watches(new).await?
     };
-    parts.tracker_wake.ring();
+    parts.tracker_wake.notify();
     plan.answer(registered, parts, &client).map(Json)
 }
 

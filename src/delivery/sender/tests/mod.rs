@@ -24,7 +24,7 @@ async fn try_with(url: &str, names: &FakeResolver) -> CallbackResponse {
 async fn attempt(sender: &CallbackSender, due: &DueDelivery) -> CallbackResponse {
     match sender.attempt(due, now()).await {
         AttemptOutcome::Answered(answer) => answer,
-        AttemptOutcome::NoRoom => panic!("there is room"),
+        AttemptOutcome::NoPermit => panic!("there is room"),
         AttemptOutcome::NoResources(cause) => panic!("{cause}"),
     }
 }

@@ -44,8 +44,8 @@ async fn asked(fixture: &Fixture, memory: JobMemory) -> WatchId {
 }
 
 async fn claim(fixture: &Fixture, id: WatchId, now: i64) -> AnswerClaim {
-    let times = (at(now), at(now + 10));
-    let claimed = fixture.store.claim_answer(fixture.client, id, times);
+    let (now, until) = (at(now), at(now + 10));
+    let claimed = fixture.store.claim_answer(fixture.client, id, now, until);
     claimed.await.unwrap()
 }
 
@@ -104,7 +104,7 @@ async fn what_asks_nothing_cannot_be_answered() {
     assert!(fixture.record(seen).await);
     assert_eq!(claim(&fixture, id, 1).await, AnswerClaim::UserUnknown);
     let other = add_client(&*fixture.store, "second").await;
-    let claimed = fixture.store.claim_answer(other, id, (at(1), at(11)));
+    let claimed = fixture.store.claim_answer(other, id, at(1), at(11));
     assert_eq!(claimed.await.unwrap(), AnswerClaim::NoSuchWatch);
 
     let job = fixture.claim_one(at(60)).await;

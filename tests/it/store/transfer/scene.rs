@@ -204,9 +204,10 @@ async fn challenge(fixture: &Fixture) {
         });
     })
     .await;
-    let until = (at(1), at(100));
-    let answer = fixture.store.claim_answer(fixture.client, id, until).await;
-    assert!(matches!(answer.unwrap(), AnswerClaim::Claimed { .. }));
+    let answer = fixture
+        .store
+        .claim_answer(fixture.client, id, at(1), at(100));
+    assert!(matches!(answer.await.unwrap(), AnswerClaim::Claimed { .. }));
     let hint = Hint {
         id: "message-1".to_owned(),
         subject: HintSubject::User("u-1".to_owned()),

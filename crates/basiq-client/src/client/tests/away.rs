@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tracing::subscriber::DefaultGuard;
 
 use super::*;
-use crate::coordinator::{self, CoordinationError, SharedToken};
+use crate::coordinator::{self, CoordinationError, SharedToken, UpstreamCoordinator};
 
 /// A buffer that receives the log.
 #[derive(Clone, Default)]
@@ -61,7 +61,8 @@ impl UpstreamCoordinator for Store {
     async fn reserve_calls(
         &self,
         most: usize,
-        _: (Duration, Duration),
+        _: Duration,
+        _: Duration,
     ) -> Result<coordinator::Reservation, CoordinationError> {
         if self.is_away.load(Ordering::Relaxed) {
             let cause = std::io::Error::other("the transaction is read-only");
@@ -70,7 +71,11 @@ impl UpstreamCoordinator for Store {
         let now = self.clock.now();
         Ok(coordinator::Reservation {
             at: vec![now; most],
-            pause: (0, now, 0),
+            pause: coordinator::UpstreamPause {
+                number: 0,
+                until: now,
+                status: 0,
+            },
         })
     }
 

@@ -23,7 +23,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{BasiqClient, BasiqConfig, UpstreamCoordinator};
+use crate::{BasiqClient, BasiqConfig, FleetCoordination, UpstreamCoordinator};
 
 /// One scripted response.
 #[derive(Debug, Clone)]
@@ -92,12 +92,15 @@ impl FakeBasiq {
     /// Creates a client that shares the budget and the token with other relays.
     pub(super) fn client_of_many(
         &self,
-        common: Arc<dyn UpstreamCoordinator>,
+        coordinator: Arc<dyn UpstreamCoordinator>,
         clock: Clock,
     ) -> (BasiqClient, Upstream) {
         let config = config(self.address, 1000, Duration::from_millis(800));
         let upstream = Upstream::default();
-        let shared = (Some(common), Fleet::alone());
+        let shared = FleetCoordination {
+            coordinator: Some(coordinator),
+            fleet: Fleet::alone(),
+        };
         let client = BasiqClient::shared(&config, clock, upstream.clone(), shared).unwrap();
         (client, upstream)
     }

@@ -40,7 +40,7 @@ async fn another_key_takes_the_place_of_a_refused_one_at_once() {
     );
     let error = client.job(&job_id()).await.unwrap_err();
     assert!(matches!(error, BasiqError::KeyRefused));
-    assert!(client.room(0).calls == 0);
+    assert!(client.capacity(0).calls == 0);
     assert!(client.replace_key(&"bmV3".into()).await.unwrap());
     client.job(&job_id()).await.unwrap();
     assert_eq!(upstream.health(), UpstreamHealth::Ok);
@@ -94,10 +94,13 @@ async fn a_disabled_account_stops_calls_as_a_wrong_key_does() {
     client.job(&job_id()).await.unwrap_err();
     clock.advance(Duration::from_secs(29));
     client.job(&job_id()).await.unwrap_err();
-    assert_eq!((client.room(0).calls, fake.count("/jobs/job-1")), (0, 1));
+    assert_eq!(
+        (client.capacity(0).calls, fake.count("/jobs/job-1")),
+        (0, 1)
+    );
     assert_eq!(upstream.health(), UpstreamHealth::KeyRefused);
     clock.advance(Duration::from_secs(1));
-    assert_eq!(client.room(0).calls, 1);
+    assert_eq!(client.capacity(0).calls, 1);
     client.job(&job_id()).await.unwrap();
     assert_eq!(fake.count("/token"), 2);
 }

@@ -222,15 +222,15 @@ async fn failures_of_several_jobs_stop_all_calls_until_a_probe_is_answered() {
         client.job(&id).await.unwrap_err();
     }
     assert!(upstream.is_breaker_open());
-    assert_eq!(client.room(0).calls, 0);
+    assert_eq!(client.capacity(0).calls, 0);
     let error = client.job(&job_id()).await.unwrap_err();
     assert!(matches!(error, BasiqError::Resting { .. }), "{error}");
     assert_eq!(fake.script.lock().seen.len(), 6);
     clock.advance(Duration::from_secs(1));
-    assert_eq!(client.room(0).calls, 1, "one to find out");
-    assert_eq!(client.room(1).calls, 0, "which is on its way");
+    assert_eq!(client.capacity(0).calls, 1, "one to find out");
+    assert_eq!(client.capacity(1).calls, 0, "which is on its way");
     client.job(&job_id()).await.unwrap();
-    assert!(!upstream.is_breaker_open() && client.room(0).calls > 1);
+    assert!(!upstream.is_breaker_open() && client.capacity(0).calls > 1);
     assert_eq!(upstream.health(), UpstreamHealth::Ok);
 }
 
@@ -269,8 +269,8 @@ async fn a_small_budget_gives_room_for_one_call_at_a_time() {
     let fake = FakeBasiq::start().await;
     for (rps, calls) in [(1, 1), (3, 1), (20, 9), (100, 47)] {
         let (client, _, _) = fake.client(rps);
-        assert_eq!(client.room(0).calls, calls, "{rps}");
-        assert_eq!(client.room(calls).calls, 0, "{rps}");
+        assert_eq!(client.capacity(0).calls, calls, "{rps}");
+        assert_eq!(client.capacity(calls).calls, 0, "{rps}");
     }
 }
 
