@@ -31,7 +31,7 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct PingCache(Arc<Mutex<Option<(Instant, Pinged)>>>);
 
 /// The result of a ping.
-type Pinged = Result<(), Arc<StoreError>>;
+type Pinged = Result<(), StoreError>;
 
 impl PingCache {
     /// Returns the cached result or pings the store. Concurrent requests wait for the same ping.
@@ -44,9 +44,8 @@ impl PingCache {
         }
         let pinged = match tokio::time::timeout(STORE_TIME_LIMIT, store.ping()).await {
             Ok(pinged) => pinged,
-            Err(late) => Err(StoreError::Unavailable(Box::new(late))),
+            Err(late) => Err(StoreError::unavailable(late)),
         };
-        let pinged = pinged.map_err(Arc::new);
         *latest = Some((Instant::now(), pinged.clone()));
         pinged
     }
@@ -132,11 +131,8 @@ async fn is_ready(State(state): State<ApiState>) -> Result<Json<Ready>, Problem>
     }
 }
 
-fn not_ready(
-    (upstream, breaker): (UpstreamHealth, &'static str),
-    cause: Arc<StoreError>,
-) -> Problem {
-    let store = match &*cause {
+fn not_ready((upstream, breaker): (UpstreamHealth, &'static str), cause: StoreError) -> Problem {
+    let store = match &cause {
         StoreError::Unavailable(_) => "unreachable",
         StoreError::Damaged(_) | StoreError::Inconsistent { .. } => "damaged",
         StoreError::Refused(_) => "failing",

@@ -67,24 +67,17 @@ impl FollowWorker {
     /// Reads these watches. A watch that cannot be read does not delay the others.
     async fn read_all(&self, ids: &[WatchId]) -> Result<(), StoreError> {
         match self.read(ids).await {
-            Err(
-                StoreError::Refused(_) | StoreError::Damaged(_) | StoreError::Inconsistent { .. },
-            ) => {}
-            Err(failure @ StoreError::Unavailable(_)) => return Err(failure),
-            Ok(()) => return Ok(()),
+            Err(failure) if !failure.is_unavailable() => {}
+            done => return done,
         }
         for id in ids {
             match self.read(std::slice::from_ref(id)).await {
-                Err(
-                    failure @ (StoreError::Refused(_)
-                    | StoreError::Damaged(_)
-                    | StoreError::Inconsistent { .. }),
-                ) => {
+                Ok(()) => {}
+                Err(failure) if failure.is_unavailable() => return Err(failure),
+                Err(failure) => {
                     error!(watch.id = %id, error = %ErrorChain(&failure), "a watch that is followed cannot be read");
                     self.registry.end(*id);
                 }
-                Err(failure @ StoreError::Unavailable(_)) => return Err(failure),
-                Ok(()) => {}
             }
         }
         Ok(())

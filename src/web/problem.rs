@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn the_cause_is_told_to_the_log_and_not_to_the_client() {
-        let cause = StoreError::Refused("table `watches` is locked".into());
+        let cause = StoreError::refused("table `watches` is locked");
         let problem = Problem::from(cause);
         assert_eq!(
             problem.cause_chain().as_deref(),
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_store_that_is_away_asks_to_come_back() {
-        let response = Problem::from(StoreError::Unavailable("gone".into())).into_response();
+        let response = Problem::from(StoreError::unavailable("gone")).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "5");
     }

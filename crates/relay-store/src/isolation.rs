@@ -14,23 +14,19 @@ pub async fn record_looks(
     looks: &Arc<[Look]>,
 ) -> Result<Vec<JobId>, StoreError> {
     match store.record_looks(Arc::clone(looks)).await {
-        Err(StoreError::Refused(_) | StoreError::Damaged(_) | StoreError::Inconsistent { .. }) => {}
+        Err(failure) if !failure.is_unavailable() => {}
         done => return done,
     }
     let mut recorded = Vec::with_capacity(looks.len());
     for look in looks.iter() {
         match store.record_looks(Arc::from([look.clone()])).await {
             Ok(jobs) => recorded.extend(jobs),
-            Err(
-                failure @ (StoreError::Refused(_)
-                | StoreError::Damaged(_)
-                | StoreError::Inconsistent { .. }),
-            ) => {
+            // the looks recorded so far stay recorded: their leases are used up, so a retry skips them
+            Err(failure) if failure.is_unavailable() => return Err(failure),
+            Err(failure) => {
                 let error = ErrorChain(&failure);
                 error!(job.id = %look.job_id, %error, "a look cannot be recorded");
             }
-            // the looks recorded so far stay recorded: their leases are used up, so a retry skips them
-            Err(failure @ StoreError::Unavailable(_)) => return Err(failure),
         }
     }
     Ok(recorded)
@@ -43,22 +39,18 @@ pub async fn record_attempts(
     results: Vec<AttemptResult>,
 ) -> Result<(), StoreError> {
     match store.record_attempts(results.clone()).await {
-        Err(StoreError::Refused(_) | StoreError::Damaged(_) | StoreError::Inconsistent { .. }) => {}
+        Err(failure) if !failure.is_unavailable() => {}
         done => return done,
     }
     for result in results {
         let delivery = result.delivery_id;
         match store.record_attempts(vec![result]).await {
             Ok(()) => {}
-            Err(
-                failure @ (StoreError::Refused(_)
-                | StoreError::Damaged(_)
-                | StoreError::Inconsistent { .. }),
-            ) => {
+            Err(failure) if failure.is_unavailable() => return Err(failure),
+            Err(failure) => {
                 let error = ErrorChain(&failure);
                 error!(delivery.id = %delivery, %error, "an attempt cannot be recorded");
             }
-            Err(failure @ StoreError::Unavailable(_)) => return Err(failure),
         }
     }
     Ok(())

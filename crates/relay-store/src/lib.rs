@@ -55,18 +55,18 @@ pub use self::{
     whole::Store,
 };
 
-/// Why a store operation failed.
-#[derive(Debug, Error)]
+/// Why a store operation failed. Clones share the cause, so that one failure can go to every caller of a batch.
+#[derive(Debug, Clone, Error)]
 pub enum StoreError {
     /// The database is out of reach, busy for too long, or stopping. A retry may succeed.
     #[error("the store cannot be used now")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// The database refused a statement. The cause is an error in the relay, or a damaged database.
     #[error("the store refused a statement")]
-    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Refused(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// The database's file is damaged: a part of it cannot be read, and new writes may be lost.
     #[error("the database is damaged")]
-    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Damaged(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// A row does not hold a value that the relay could have written.
     #[error("inconsistent row {row} in {table}: column {column}")]
     Inconsistent {
@@ -79,7 +79,38 @@ pub enum StoreError {
     },
 }
 
+/// A cause that is not shared yet.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 impl StoreError {
+    /// Makes the error of a store that cannot be used now.
+    #[must_use]
+    pub fn unavailable(cause: impl Into<Cause>) -> Self {
+        Self::Unavailable(Arc::from(cause.into()))
+    }
+
+    /// Makes the error of a statement that was refused.
+    #[must_use]
+    pub fn refused(cause: impl Into<Cause>) -> Self {
+        Self::Refused(Arc::from(cause.into()))
+    }
+
+    /// Makes the error of a damaged database.
+    #[must_use]
+    pub fn damaged(cause: impl Into<Cause>) -> Self {
+        Self::Damaged(Arc::from(cause.into()))
+    }
+
+    /// Returns whether the store cannot be used now. Any other failure is about one of the rows of a batch, and the
+    /// other rows may succeed without it.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Refused(_) | Self::Damaged(_) | Self::Inconsistent { .. } => false,
+        }
+    }
+
     /// Returns whether stored data can no longer be read.
     #[must_use]
     pub fn is_damage(&self) -> bool {
@@ -113,7 +144,7 @@ pub trait WatchStore: Send + Sync {
     /// Registers one watch.
     async fn register_watch(&self, new: NewWatch) -> Result<Registration, StoreError> {
         let registered = self.register_watches(vec![new]).await?.pop();
-        registered.ok_or_else(|| StoreError::Refused("a registration was not answered".into()))
+        registered.ok_or_else(|| StoreError::refused("a registration was not answered"))
     }
 
     /// Returns one watch with its details. If an owner is given, only a watch of that owner is found.

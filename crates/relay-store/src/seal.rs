@@ -81,7 +81,7 @@ impl Sealer {
         let mut sealed = secret.as_bytes().to_vec();
         let nonce = key
             .seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed)
-            .map_err(|error| StoreError::Refused(Box::new(error)))?;
+            .map_err(StoreError::refused)?;
         let mut bytes = nonce.as_ref().to_vec();
         bytes.extend(sealed);
         Ok(format!("{MARK}{}", STANDARD.encode(bytes)))

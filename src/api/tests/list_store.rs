@@ -72,7 +72,7 @@ impl ClientStore for ListStore {
 
     async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
         if self.away {
-            return Err(StoreError::Unavailable("the disk is gone".into()));
+            return Err(StoreError::unavailable("the disk is gone"));
         }
         let known = [(KEY, 1, "a"), (OTHER_KEY, 2, "b")];
         let found = known
@@ -337,7 +337,7 @@ impl OutboxStore for ListStore {
 impl UpkeepStore for ListStore {
     async fn ping(&self) -> Result<(), StoreError> {
         if self.away {
-            return Err(StoreError::Unavailable("the disk is gone".into()));
+            return Err(StoreError::unavailable("the disk is gone"));
         }
         Ok(())
     }

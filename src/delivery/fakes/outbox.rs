@@ -83,7 +83,7 @@ impl OutboxStore for FakeOutbox {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse)
             .is_ok()
         {
-            return Err(StoreError::Unavailable("out of reach".into()));
+            return Err(StoreError::unavailable("out of reach"));
         }
         for result in results {
             let mut due = self

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     DurationSample, DurationsFound, Look, StoreError,
-    common::{AnyRow, ColumnReader, LoadedEach, unwritable},
+    common::{AnyRow, ColumnReader, EachResult, unwritable},
 };
 
 /// The maximum number of kinds of jobs whose durations are kept. The one unused for longest is forgotten. Basiq has
@@ -201,7 +201,7 @@ impl From<&JobContext> for DurationKey {
 pub(crate) fn durations_found_for_all<R: AnyRow>(
     rows: &[R],
     count: usize,
-) -> Result<LoadedEach<DurationsFound>, StoreError> {
+) -> Result<EachResult<DurationsFound>, StoreError> {
     let mut of_keys: Vec<Vec<ColumnReader<'_>>> = vec![Vec::new(); count];
     for row in rows {
         let cells = ColumnReader::of("paces", "institution_id", row);

@@ -1,6 +1,6 @@
 //! Classifies failures of a database for callers.
 
-use std::{error::Error, sync::Arc};
+use std::error::Error;
 
 use sqlx::{error::DatabaseError, migrate::MigrateError, postgres::PgDatabaseError};
 use thiserror::Error;
@@ -70,10 +70,10 @@ impl From<sqlx::Error> for StoreError {
         match explanation(&source) {
             Some(text) => judged(
                 meaning,
-                Box::new(Explained {
+                Explained {
                     meaning: text,
                     source,
-                }),
+                },
             ),
             None => judged(meaning, source),
         }
@@ -95,11 +95,6 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// Returns the writer's failure for one more of the callers that share it.
-pub(crate) fn shared(error: &Arc<rusqlite::Error>) -> StoreError {
-    judged(meaning_to_writer(error), Arc::clone(error))
-}
-
 /// The class of a failure.
 #[derive(Debug, Clone, Copy)]
 enum Meaning {
@@ -113,9 +108,9 @@ enum Meaning {
 
 fn judged(meaning: Meaning, source: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
     match meaning {
-        Meaning::Passing => StoreError::Unavailable(source.into()),
-        Meaning::Damage => StoreError::Damaged(source.into()),
-        Meaning::Refusal => StoreError::Refused(source.into()),
+        Meaning::Passing => StoreError::unavailable(source),
+        Meaning::Damage => StoreError::damaged(source),
+        Meaning::Refusal => StoreError::refused(source),
     }
 }
 
@@ -123,18 +118,18 @@ fn judged(meaning: Meaning, source: impl Into<Box<dyn Error + Send + Sync>>) -> 
 pub(crate) fn from_migration(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-        other => StoreError::Refused(Box::new(other)),
+        other => StoreError::refused(other),
     }
 }
 
 /// Returns the error that the store was closed, or that one of its tasks died.
 pub(crate) fn closed() -> StoreError {
-    StoreError::Unavailable("the store is closed".into())
+    StoreError::unavailable("the store is closed")
 }
 
 /// Returns the error that a value cannot be written as JSON, which is a bug in the relay.
 pub(crate) fn unwritable(error: serde_json::Error) -> StoreError {
-    StoreError::Refused(Box::new(error))
+    StoreError::refused(error)
 }
 
 /// Whether a unit of work failed because it met another one. It may succeed if it is done again.
@@ -170,7 +165,13 @@ pub(crate) fn is_pooled(error: &StoreError) -> bool {
 
 /// Returns the driver's error behind a failure.
 fn sqlx_error(error: &StoreError) -> Option<&sqlx::Error> {
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    let mut cause: Option<&(dyn Error + 'static)> = match error {
+        // not `source()`: it is the `Arc` there, which is of another type than the error in it
+        StoreError::Unavailable(source)
+        | StoreError::Refused(source)
+        | StoreError::Damaged(source) => Some(&**source),
+        StoreError::Inconsistent { .. } => None,
+    };
     while let Some(error) = cause {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
@@ -268,11 +269,10 @@ mod tests {
     fn a_full_disk_of_the_writer_is_worth_another_try_and_a_broken_rule_is_not() {
         // SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_CONSTRAINT_FOREIGNKEY
         for (code, passes) in [(13, true), (778, true), (787, false)] {
-            let error = || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-            for failure in [StoreError::from(error()), shared(&Arc::new(error()))] {
-                let told = matches!(failure, StoreError::Unavailable(_));
-                assert_eq!(told, passes, "{code}: {failure:?}");
-            }
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let failure = StoreError::from(error);
+            let told = matches!(failure, StoreError::Unavailable(_));
+            assert_eq!(told, passes, "{code}: {failure:?}");
         }
     }
 
@@ -280,11 +280,10 @@ mod tests {
     fn damage_is_told_apart_from_a_refusal() {
         // SQLITE_CORRUPT, SQLITE_CORRUPT_INDEX, SQLITE_NOTADB
         for code in [11, 779, 26] {
-            let error = || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-            for failure in [StoreError::from(error()), shared(&Arc::new(error()))] {
-                assert!(matches!(failure, StoreError::Damaged(_)), "{failure:?}");
-                assert!(failure.is_damage());
-            }
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let failure = StoreError::from(error);
+            assert!(matches!(failure, StoreError::Damaged(_)), "{failure:?}");
+            assert!(failure.is_damage());
         }
         assert!(matches!(meaning_of_state("XX002"), Meaning::Damage));
         assert!(matches!(meaning_of_state("42601"), Meaning::Refusal));

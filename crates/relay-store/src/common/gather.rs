@@ -15,7 +15,7 @@ const ENOUGH: usize = 16;
 ///
 /// Ends early once as many wait as in the `last` batch, but at least [`ENOUGH`]. Callers that ask again as soon as
 /// they are answered are all there by then.
-pub(crate) async fn gather<T>(
+pub(super) async fn gather<T>(
     queue: &mut mpsc::Receiver<T>,
     (waiting, most): (&mut Vec<T>, usize),
     last: usize,
@@ -36,7 +36,7 @@ pub(crate) async fn gather<T>(
 
 /// Takes the waiting requests, at most `most`. Waits until there is at least one. Returns false if the queue is
 /// closed.
-pub(crate) async fn take<T>(
+pub(super) async fn take<T>(
     queue: &mut mpsc::Receiver<T>,
     (waiting, most): (&mut Vec<T>, usize),
 ) -> bool {

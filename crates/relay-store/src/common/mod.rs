@@ -4,6 +4,7 @@ mod answers;
 mod attempts;
 mod banks;
 mod batch_loader;
+mod batcher;
 mod census;
 mod claims;
 mod clients;
@@ -18,7 +19,7 @@ mod hosts;
 mod looks;
 mod migrations;
 mod outbox;
-mod registration_batcher;
+mod registration_batch;
 mod registrations;
 mod row;
 
@@ -30,7 +31,8 @@ pub(super) use self::{
         AttemptEffect, HostOutcome, after_rows, attempt_rows, host_words, recorded, tried, waves,
     },
     banks::due_banks,
-    batch_loader::{BatchLoader, LoadBatch, LoadedEach},
+    batch_loader::{BatchLoader, LoadBatch},
+    batcher::{BatchWork, Batcher, Callers, EachResult, tell},
     census::census,
     claims::{KINDS, divide, rank},
     clients::{ClientSecrets, client, resealed, secrets},
@@ -44,8 +46,7 @@ pub(super) use self::{
         DurationKey, DurationSamples, MOST_KINDS, durations_found_for_all, known_kinds,
     },
     error::{
-        closed, from_migration, is_collision, is_connection_lost, is_lost, is_pooled, shared,
-        unwritable,
+        closed, from_migration, is_collision, is_connection_lost, is_lost, is_pooled, unwritable,
     },
     hints::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS},
     hosts::{DOUBLINGS, FAILURES, PAUSE, given_up, is_failing, log_pause, log_recovery, recovered},
@@ -54,7 +55,7 @@ pub(super) use self::{
     },
     migrations::embedded,
     outbox::{DeliveryCandidate, choose, full_hosts},
-    registration_batcher::{RegisterBatch, RegistrationBatcher, RegistrationResults},
+    registration_batch::{RegisterBatch, RegistrationBatch},
     registrations::{
         ClientStandings, DueRow, answer, claimed_jobs, clients_of, decide, due_rows, existing,
         found, is_near_cap, known, not_there, open_rows, standings, watch_rows,

@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 
 use crate::{
     ClientStore, Sealer, StoreError,
-    common::{self, LoadBatch, LoadedEach, is_connection_lost},
+    common::{self, EachResult, LoadBatch, is_connection_lost},
     postgres::{PgSession, PgStore, pool::ConnectionPool, watches},
 };
 
@@ -34,7 +34,7 @@ impl LoadBatch for PostgresClientLoader {
     type Key = Vec<u8>;
     type Found = Option<Client>;
 
-    async fn find_all(&self, keys: &[Vec<u8>]) -> Result<LoadedEach<Option<Client>>, StoreError> {
+    async fn find_all(&self, keys: &[Vec<u8>]) -> Result<EachResult<Option<Client>>, StoreError> {
         Ok(join_all(keys.iter().map(|key| self.find(key))).await)
     }
 }
@@ -90,7 +90,7 @@ impl ClientStore for PgStore {
     }
 
     async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
-        self.0.clients.find(key.as_bytes().to_vec()).await
+        self.0.clients.submit(key.as_bytes().to_vec()).await
     }
 
     async fn rotate_secret(

@@ -1,23 +1,19 @@
 //! Durations of jobs, by bank and kind of job.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
-use relay_domain::{ErrorChain, Fleet, JobContext, JobId};
-use tokio::{sync::mpsc, task::JoinSet};
+use relay_domain::{ErrorChain, JobContext, JobId};
 use tracing::{debug, warn};
 
 use crate::{
     DurationStore, DurationsFound, Look, StoreError,
     common::{
-        DurationKey, DurationSamples, LoadBatch, LoadedEach, MOST_KINDS, durations_found_for_all,
-        known_kinds,
+        BatchWork, Callers, DurationKey, DurationSamples, EachResult, LoadBatch, MOST_KINDS,
+        durations_found_for_all, known_kinds,
     },
     postgres::{ConnectionPool, PgSession, PgStore, indexes::each, row::columns},
 };
-
-/// The maximum number of batches of looks that wait to be recorded. More are not worth the memory.
-const BATCHES: usize = 64;
 
 /// Commits without waiting for the disk.
 pub(super) const QUICK: &str = "SET LOCAL synchronous_commit = off";
@@ -64,7 +60,7 @@ pub(super) const REMEMBER_BANKS: &str = "INSERT INTO connection_banks AS b \
 #[async_trait]
 impl DurationStore for PgStore {
     async fn durations_of(&self, context: &JobContext) -> Result<DurationsFound, StoreError> {
-        self.0.paces.find(context.into()).await
+        self.0.paces.submit(context.into()).await
     }
 }
 
@@ -79,7 +75,7 @@ impl LoadBatch for PostgresDurationLoader {
     async fn find_all(
         &self,
         keys: &[DurationKey],
-    ) -> Result<LoadedEach<DurationsFound>, StoreError> {
+    ) -> Result<EachResult<DurationsFound>, StoreError> {
         // in a transaction, because its settings keep PostgreSQL from reading all of `paces`
         let mut view = self.0.read().await?;
         let mut session = view.session();
@@ -93,62 +89,52 @@ impl LoadBatch for PostgresDurationLoader {
     }
 }
 
+/// Looks, and the jobs whose looks were recorded.
+pub(super) type RecordedLooks = (Arc<[Look]>, Vec<JobId>);
+
+impl PgStore {
+    /// Queues looks, so that the durations that they observed are recorded. If the queue is full, their samples are
+    /// lost.
+    pub(super) fn record_durations(&self, looks: Arc<[Look]>, recorded: Vec<JobId>) {
+        if looks.iter().any(|look| look.sample.is_some())
+            && !self.0.recorder.offer((looks, recorded))
+        {
+            debug!("duration samples are dropped: too many wait");
+        }
+    }
+}
+
 /// Records the durations that looks observed, in the background and in transactions of its own. All relays update
 /// the same few rows, and nobody should lock them while a commit reaches the disk. A lost sample does no harm.
-#[derive(Debug)]
-pub(super) struct DurationRecorder {
-    queue: mpsc::Sender<RecordedLooks>,
-    _task: JoinSet<()>,
-}
+pub(super) struct DurationRecorder(pub(super) ConnectionPool);
 
-/// Looks, and the jobs whose looks were recorded.
-type RecordedLooks = (Arc<[Look]>, Vec<JobId>);
+impl BatchWork for DurationRecorder {
+    type Input = RecordedLooks;
+    type Output = ();
 
-impl DurationRecorder {
-    /// Starts the task that records durations. With n relays, it waits (n − 1) × its last transaction's time, at
-    /// most 50 ms. This leaves the rows of `paces` to the other relays.
-    pub(super) fn start(pool: ConnectionPool, share: Fleet) -> Self {
-        let (queue, recorded) = mpsc::channel(BATCHES);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(learn_all(pool, share, recorded));
-        Self {
-            queue,
-            _task: tasks,
-        }
-    }
+    /// More batches of looks are not worth the memory.
+    const BATCH: usize = 64;
 
-    /// Queues looks for recording. If the queue is full, their samples are lost.
-    pub(super) fn record(&self, looks: Arc<[Look]>, recorded: Vec<JobId>) {
-        if looks.iter().any(|look| look.sample.is_some()) {
-            let heard = self.queue.try_send((looks, recorded));
-            if heard.is_err() {
-                debug!("duration samples are dropped: too many wait");
-            }
-        }
-    }
-}
-
-/// Records all queued looks together, one transaction after the other, until the queue is closed.
-async fn learn_all(pool: ConnectionPool, share: Fleet, mut queue: mpsc::Receiver<RecordedLooks>) {
-    let mut waiting = Vec::with_capacity(BATCHES);
-    while queue.recv_many(&mut waiting, BATCHES).await > 0 {
-        let began = Instant::now();
-        let together = waiting.iter().flat_map(|(looks, recorded)| {
+    async fn run(
+        &self,
+        batch: Vec<RecordedLooks>,
+        _callers: &mut Callers<()>,
+    ) -> Result<(), StoreError> {
+        let together = batch.iter().flat_map(|(looks, recorded)| {
             let recorded: HashSet<&JobId> = recorded.iter().collect();
             let looks = looks.iter();
             looks.filter(move |look| recorded.contains(&look.job_id))
         });
         let lessons = DurationSamples::of(&together.collect::<Vec<_>>());
         if !lessons.is_empty() {
-            let learned = pool.write(&lessons, |connection, lessons| {
+            let learned = self.0.write(&lessons, |connection, lessons| {
                 Box::pin(learn(connection, lessons))
             });
             if let Err(error) = learned.await {
                 warn!(error = %ErrorChain(&error), "duration samples are lost");
             }
         }
-        waiting.clear();
-        tokio::time::sleep(share.rest_after(began.elapsed())).await;
+        Ok(())
     }
 }
 

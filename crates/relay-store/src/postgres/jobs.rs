@@ -126,7 +126,7 @@ impl JobStore for PgStore {
             claim.send();
         }
         self.announce_events(&looks);
-        self.0.recorder.record(looks, recorded.clone());
+        self.record_durations(looks, recorded.clone());
         Ok(recorded)
     }
 

@@ -38,7 +38,7 @@ use jiff::Timestamp;
 use sqlx::postgres::PgConnectOptions;
 
 use self::{
-    durations::DurationRecorder,
+    durations::{DurationRecorder, RecordedLooks},
     notify::Notifier,
     pool::{ConnectionPool, TransactionBody},
 };
@@ -54,8 +54,8 @@ pub(super) use self::{
 use relay_domain::{Client, Fleet};
 
 use crate::{
-    DurationsFound, NewDeliveries, NewJobs, Sealer, StoreError,
-    common::{BatchLoader, DurationKey, RegistrationBatcher},
+    DurationsFound, NewDeliveries, NewJobs, NewWatch, Registration, Sealer, StoreError,
+    common::{BatchLoader, Batcher, DurationKey, RegistrationBatch},
 };
 
 /// SQL for the time to judge claims by, in milliseconds: the given time, or else the database's.
@@ -103,11 +103,11 @@ struct Inner {
     claims: AtomicU32,
     new_jobs: NewJobs,
     new_deliveries: NewDeliveries,
-    registrations: RegistrationBatcher,
-    clients: BatchLoader<Vec<u8>, Option<Client>>,
-    paces: BatchLoader<DurationKey, DurationsFound>,
+    registrations: Batcher<Vec<NewWatch>, Vec<Registration>>,
+    clients: Batcher<Vec<u8>, Option<Client>>,
+    paces: Batcher<DurationKey, DurationsFound>,
     notifier: Notifier,
-    recorder: DurationRecorder,
+    recorder: Batcher<RecordedLooks, ()>,
     pool: ConnectionPool,
 }
 
@@ -135,17 +135,17 @@ impl PgStore {
         Ok(Self(Arc::new(Inner {
             sealer,
             lease_clock,
-            registrations: RegistrationBatcher::start(registering, share.clone()),
-            clients: BatchLoader::start(clients, share.clone()),
-            paces: BatchLoader::start(
-                durations::PostgresDurationLoader(pool.clone()),
+            registrations: Batcher::start(RegistrationBatch(registering), share.clone()),
+            clients: Batcher::start(BatchLoader(clients), share.clone()),
+            paces: Batcher::start(
+                BatchLoader(durations::PostgresDurationLoader(pool.clone())),
                 share.clone(),
             ),
             claims: AtomicU32::default(),
             new_jobs,
             new_deliveries: NewDeliveries::default(),
             notifier: Notifier::start(pool.clone()),
-            recorder: DurationRecorder::start(pool.clone(), share.clone()),
+            recorder: Batcher::start(DurationRecorder(pool.clone()), share.clone()),
             share,
             pool,
         })))

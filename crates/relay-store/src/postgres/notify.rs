@@ -108,9 +108,9 @@ async fn check(listener: &mut PgListener) -> Result<(), StoreError> {
     let asked = sqlx::query_scalar::<_, bool>(IS_READ_ONLY).fetch_one(listener);
     match tokio::time::timeout(ANSWER, asked).await {
         Ok(Ok(false)) => Ok(()),
-        Ok(Ok(true)) => Err(StoreError::Unavailable("its server takes no writes".into())),
+        Ok(Ok(true)) => Err(StoreError::unavailable("its server takes no writes")),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(StoreError::Unavailable("its server does not answer".into())),
+        Err(_) => Err(StoreError::unavailable("its server does not answer")),
     }
 }
 
@@ -168,7 +168,7 @@ impl PgStore {
             tokio::select! {
                 word = listener.recv() => self.pass_on(word?.payload(), hear),
                 // the relay may have to listen to another server now
-                _ = given_up.changed() => return Err(StoreError::Unavailable("its server was given up".into())),
+                _ = given_up.changed() => return Err(StoreError::unavailable("its server was given up")),
                 () = tokio::time::sleep(CHECK) => check(&mut listener).await?,
             }
         }

@@ -207,7 +207,7 @@ impl ConnectionPool {
     /// Returns the error of work that took too long, and evicts all connections. The server may be down without
     /// having closed them, and other callers need not wait as long to find out.
     fn late(&self, what: &'static str) -> StoreError {
-        let failure = StoreError::Unavailable(what.into());
+        let failure = StoreError::unavailable(what);
         self.evict(&failure);
         failure
     }

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use crate::{
     DueJob, NewJobs, NewWatch, Permit, Registration, StoreError,
     common::{
-        ClientStandings, DueRow, RegisterBatch, RegistrationResults, answer, claimed_jobs,
-        clients_of, decide, due_rows, existing, found, is_near_cap, known, millis, open_rows,
-        standings, watch_rows,
+        ClientStandings, DueRow, EachResult, RegisterBatch, answer, claimed_jobs, clients_of,
+        decide, due_rows, existing, found, is_near_cap, known, millis, open_rows, standings,
+        watch_rows,
     },
     dispatch::NewWorkClaim,
     postgres::{LeaseClock, PgSession, details, now, pool::ConnectionPool, row::columns},
@@ -90,7 +90,10 @@ type NewJobDispatch<'d> = (&'d NewJobs, LeaseClock);
 impl RegisterBatch for PostgresRegistration {
     const AT_ONCE: usize = 1;
 
-    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError> {
+    async fn register_all(
+        &self,
+        new: Arc<[NewWatch]>,
+    ) -> Result<EachResult<Registration>, StoreError> {
         let dispatch = (&self.new_jobs, self.lease_clock);
         for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
             let registered = self

@@ -55,7 +55,7 @@ pub(super) const CANCEL_OF_CLIENT: &str = "UPDATE deliveries SET state = 'cancel
 #[async_trait]
 impl WatchStore for PgStore {
     async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError> {
-        let registered = self.0.registrations.register(new).await?;
+        let registered = self.0.registrations.submit(new).await?;
         self.announce_registrations(&registered);
         Ok(registered)
     }

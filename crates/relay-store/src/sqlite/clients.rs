@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     ClientStore, Sealer, StoreError,
-    common::{self, LoadBatch, LoadedEach},
+    common::{self, EachResult, LoadBatch},
     sqlite::{
         SqliteStore,
         reader::Reader,
@@ -34,7 +34,7 @@ impl LoadBatch for SqliteClientLoader {
     type Key = Vec<u8>;
     type Found = Option<Client>;
 
-    async fn find_all(&self, keys: &[Vec<u8>]) -> Result<LoadedEach<Option<Client>>, StoreError> {
+    async fn find_all(&self, keys: &[Vec<u8>]) -> Result<EachResult<Option<Client>>, StoreError> {
         let (keys, sealer) = (keys.to_vec(), self.sealer.clone());
         let found = self.reader.read(move |connection| {
             let found = keys.iter().map(|key| find(connection, key, &sealer));
@@ -79,7 +79,7 @@ impl ClientStore for SqliteStore {
     }
 
     async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
-        self.0.clients.find(key.as_bytes().to_vec()).await
+        self.0.clients.submit(key.as_bytes().to_vec()).await
     }
 
     async fn rotate_secret(

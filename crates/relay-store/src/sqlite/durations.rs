@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use crate::{
     DurationStore, DurationsFound, StoreError,
     common::{
-        DurationKey, DurationSamples, LoadBatch, LoadedEach, MOST_KINDS, durations_found_for_all,
+        DurationKey, DurationSamples, EachResult, LoadBatch, MOST_KINDS, durations_found_for_all,
         known_kinds,
     },
     sqlite::{
@@ -44,7 +44,7 @@ pub(super) const FORGET: &str = "DELETE FROM paces WHERE (institution_id, job_ty
 #[async_trait]
 impl DurationStore for SqliteStore {
     async fn durations_of(&self, context: &JobContext) -> Result<DurationsFound, StoreError> {
-        self.0.paces.find(context.into()).await
+        self.0.paces.submit(context.into()).await
     }
 }
 
@@ -59,7 +59,7 @@ impl LoadBatch for SqliteDurationLoader {
     async fn find_all(
         &self,
         keys: &[DurationKey],
-    ) -> Result<LoadedEach<DurationsFound>, StoreError> {
+    ) -> Result<EachResult<DurationsFound>, StoreError> {
         let keys = keys.to_vec();
         let found = self.0.read(move |connection| {
             let values = keys.iter().zip(0_i64..).map(|(key, place)| {

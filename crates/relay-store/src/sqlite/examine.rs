@@ -9,7 +9,8 @@ use tracing::warn;
 
 use crate::{
     StoreError,
-    sqlite::{SqliteStore, file_health::FileHealth, open::open_to_read, statement::scalars, tell},
+    common::tell,
+    sqlite::{SqliteStore, file_health::FileHealth, open::open_to_read, statement::scalars},
 };
 
 /// Reports at most five findings, because more say nothing new.

@@ -58,7 +58,7 @@ impl FileHealth {
     /// Fails once the file was found to be another one: later writes would be lost at the next start.
     pub(super) fn is_in_place(&self) -> Result<(), StoreError> {
         match self.0.lost.get() {
-            Some(fate) => Err(StoreError::Unavailable(fate.as_str().into())),
+            Some(fate) => Err(StoreError::unavailable(fate.as_str())),
             None => Ok(()),
         }
     }
@@ -110,13 +110,13 @@ impl FileHealth {
 
     /// Notes the findings of an examination of the whole file.
     pub(super) fn note_findings(&self, findings: String) {
-        self.note(&StoreError::Damaged(findings.into()));
+        self.note(&StoreError::damaged(findings));
     }
 
     /// Fails once damage was met: later writes might never be readable.
     pub(super) fn is_whole(&self) -> Result<(), StoreError> {
         match self.0.damage.get() {
-            Some(what) => Err(StoreError::Damaged(what.as_str().into())),
+            Some(what) => Err(StoreError::damaged(what.as_str())),
             None => Ok(()),
         }
     }

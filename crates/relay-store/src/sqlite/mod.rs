@@ -40,12 +40,10 @@ use jiff::Timestamp;
 use relay_domain::{Client, Fleet};
 use rusqlite::Connection;
 use sqlx::{Sqlite, SqlitePool, Transaction, sqlite::SqlitePoolOptions};
-use tokio::sync::oneshot;
-use tracing::trace;
 
 use crate::{
-    DurationsFound, NewDeliveries, NewJobs, Sealer, StoreError,
-    common::{self, BatchLoader, DurationKey, RegistrationBatcher},
+    DurationsFound, NewDeliveries, NewJobs, NewWatch, Registration, Sealer, StoreError,
+    common::{self, BatchLoader, Batcher, DurationKey, RegistrationBatch},
     sqlite::{
         file_health::FileHealth,
         open::{BUSY_TIMEOUT, open_to_read, open_to_write, options, prepare},
@@ -70,9 +68,9 @@ struct Inner {
     claims: AtomicU32,
     new_jobs: NewJobs,
     new_deliveries: NewDeliveries,
-    registrations: RegistrationBatcher,
-    clients: BatchLoader<Vec<u8>, Option<Client>>,
-    paces: BatchLoader<DurationKey, DurationsFound>,
+    registrations: Batcher<Vec<NewWatch>, Vec<Registration>>,
+    clients: Batcher<Vec<u8>, Option<Client>>,
+    paces: Batcher<DurationKey, DurationsFound>,
     writer: Writer,
     reader: Reader,
     readers: SqlitePool,
@@ -119,10 +117,10 @@ impl SqliteStore {
             claims: AtomicU32::default(),
             new_jobs,
             new_deliveries: NewDeliveries::default(),
-            registrations: RegistrationBatcher::start(registering, Fleet::alone()),
-            clients: BatchLoader::start(clients, Fleet::alone()),
-            paces: BatchLoader::start(
-                durations::SqliteDurationLoader(reader.clone()),
+            registrations: Batcher::start(RegistrationBatch(registering), Fleet::alone()),
+            clients: Batcher::start(BatchLoader(clients), Fleet::alone()),
+            paces: Batcher::start(
+                BatchLoader(durations::SqliteDurationLoader(reader.clone())),
                 Fleet::alone(),
             ),
             writer,
@@ -169,13 +167,6 @@ impl SqliteStore {
             }
             due => Ok(common::time(due?)),
         }
-    }
-}
-
-/// Answers a caller. The caller may have gone away.
-fn tell<T>(caller: oneshot::Sender<T>, answer: T) {
-    if caller.send(answer).is_err() {
-        trace!("a caller of the store did not wait for its answer");
     }
 }
 

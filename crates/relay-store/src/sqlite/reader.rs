@@ -9,8 +9,8 @@ use tracing::warn;
 
 use crate::{
     StoreError,
-    common::closed,
-    sqlite::{file_health::FileHealth, tell},
+    common::{closed, tell},
+    sqlite::file_health::FileHealth,
 };
 
 /// The maximum number of lookups that wait. Only a few tasks look up, and each waits for its result.

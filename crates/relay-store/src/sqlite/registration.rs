@@ -13,9 +13,8 @@ use sqlx::SqlitePool;
 use crate::{
     DueJob, NewJobs, NewWatch, Registration, StoreError,
     common::{
-        ColumnReader, DueRow, RegisterBatch, RegistrationResults, answer, claimed_jobs, clients_of,
-        decide, due_rows, existing, found, known, later, not_there, open_rows, standings,
-        watch_rows,
+        ColumnReader, DueRow, EachResult, RegisterBatch, answer, claimed_jobs, clients_of, decide,
+        due_rows, existing, found, known, later, not_there, open_rows, standings, watch_rows,
     },
     dispatch::NewWorkClaim,
     sqlite::{
@@ -68,7 +67,10 @@ impl RegisterBatch for SqliteRegistration {
     /// The writer begins one batch while the callers of another get their results.
     const AT_ONCE: usize = 2;
 
-    async fn register_all(&self, new: Arc<[NewWatch]>) -> Result<RegistrationResults, StoreError> {
+    async fn register_all(
+        &self,
+        new: Arc<[NewWatch]>,
+    ) -> Result<EachResult<Registration>, StoreError> {
         self.health.is_whole()?;
         let (all, dispatch) = (Arc::clone(&new), self.new_jobs.clone());
         let written = self

@@ -32,7 +32,7 @@ const REST_JOB: &str = "UPDATE jobs SET next_look_at = NULL \
 #[async_trait]
 impl WatchStore for SqliteStore {
     async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError> {
-        self.0.registrations.register(new).await
+        self.0.registrations.submit(new).await
     }
 
     async fn find_watch(

@@ -20,12 +20,11 @@ use tracing::warn;
 
 use crate::{
     StoreError,
-    common::{closed, shared},
+    common::{closed, tell},
     sqlite::{
         file_health::FileHealth,
         open::open_to_write,
         statement::{SqlResult, execute},
-        tell,
     },
 };
 
@@ -193,9 +192,9 @@ impl Task {
                 warn!(error = %ErrorChain(&failure), units = units.len(), "the store lost a transaction");
                 metrics::counter!("relay_store_failures_total").increment(1);
                 self.recover();
-                let failure = Arc::new(failure);
+                let failure = StoreError::from(failure);
                 for unit in units {
-                    unit.answer(Err(shared(&failure)));
+                    unit.answer(Err(failure.clone()));
                 }
             }
         }
