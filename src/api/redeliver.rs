@@ -1,4 +1,4 @@
-//! Queues deliveries again: one, the latest of a watch, or those that are dead.
+//! Queues deliveries again: one delivery, the latest of a watch, or all dead ones.
 
 use axum::{Json, extract::State};
 use http::StatusCode;

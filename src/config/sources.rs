@@ -44,7 +44,8 @@ impl SettingsLayer {
         })
     }
 
-    /// Creates a layer from the variables that have the prefix, without those that Kubernetes sets for a Service.
+    /// Creates a layer from the variables that have the prefix. Leaves out the variables that Kubernetes sets for a
+    /// Service.
     /// Names are case-sensitive.
     pub(super) fn environment(variables: Vec<(String, String)>) -> Self {
         let values = variables

@@ -141,8 +141,8 @@ impl TrackerWorker {
         }
     }
 
-    /// Divides the free slots between the next claim and new jobs, see [`SlotDivision`]. Offers one part to new jobs, and
-    /// returns the part of the claim.
+    /// Divides the free slots between the next claim and new jobs, see [`SlotDivision`]. Offers one part to new jobs,
+    /// and returns the part of the claim.
     fn divide_slots(&mut self) -> Result<FreeSlots, Claimed> {
         for new in self.new_jobs.withdraw() {
             self.start_new(new);

@@ -106,7 +106,8 @@ impl<T: Clone> Dispatch<T> {
 }
 
 impl NewDeliveries {
-    /// Sends a delivery, if a slot is offered. Returns whether it was. Tests of workers use it in place of a transaction.
+    /// Sends a delivery, if a slot is offered. Returns whether it was. Tests of workers use it in place of a
+    /// transaction.
     #[must_use]
     pub fn send_one(&self, due: DueDelivery) -> bool {
         let Some(mut claim) = self.claim() else {
@@ -121,7 +122,7 @@ impl NewDeliveries {
 }
 
 impl<T: Clone> DispatchReceiver<T> {
-    /// Offers slots to new work, in place of those that were offered before.
+    /// Offers slots to new work. This replaces the earlier offer.
     pub fn offer(&self, slots: FreeSlots) {
         let worker = self.worker.clone();
         *self.dispatch.0.lock() = worker.map(|worker| Offer { slots, worker });

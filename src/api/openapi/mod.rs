@@ -3,6 +3,7 @@
 mod problems;
 mod webhooks;
 
+use relay_domain::EventBody;
 use utoipa::{
     OpenApi,
     openapi::{
@@ -14,8 +15,6 @@ use utoipa::{
 };
 
 use self::{problems::add_problems, webhooks::webhooks};
-use relay_domain::EventBody;
-
 use crate::{
     api::all_routes,
     web::{FieldCode, FieldError, ProblemDocument},

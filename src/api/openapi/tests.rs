@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use relay_domain::Status;
 use serde_json::{Value, json};
 
 use super::*;
-use relay_domain::Status;
-
 use crate::web::ProblemCode;
 
 fn each_operation() -> Vec<(String, Value)> {

@@ -14,12 +14,11 @@ use axum::{
 };
 use futures_util::{Stream, stream::unfold};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use relay_domain::clock::Clock;
 use tokio::time::{Instant, sleep_until};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{caller::Caller, frame::FrameWriter};
-use relay_domain::clock::Clock;
-
 use crate::{
     api::{
         ApiState, examples,

@@ -126,10 +126,9 @@ pub fn next_look_at_absent(since: Timestamp, now: Timestamp, grace: Duration) ->
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-
-    use super::*;
     use relay_domain::{Challenge, ChallengeMemory, OpenChallenge};
 
+    use super::*;
     use crate::config::Settings;
 
     const START: i64 = 1_800_000_000;

@@ -60,14 +60,13 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::future::join_all;
+    use relay_domain::Fleet;
     use tokio::{
         sync::mpsc::{self, UnboundedSender},
         time::Instant,
     };
 
     use super::*;
-    use relay_domain::Fleet;
-
     use crate::common::Batcher;
 
     /// Finds twice a number, and fails for thirteen. Reports the keys of each lookup.

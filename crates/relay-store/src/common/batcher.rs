@@ -34,7 +34,8 @@ pub(crate) trait BatchWork: Send + Sync + 'static {
     /// The maximum number of batches that run at once.
     const AT_ONCE: usize = 1;
 
-    /// Does the work for these inputs, and answers their callers. Those that are not answered get the failure.
+    /// Does the work for these inputs, and answers their callers. On failure, the callers without an answer get the
+    /// error.
     fn run(
         &self,
         inputs: Vec<Self::Input>,

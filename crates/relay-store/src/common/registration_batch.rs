@@ -69,13 +69,12 @@ mod tests {
     use std::time::Duration;
 
     use jiff::Timestamp;
-    use tokio::time::Instant;
-
-    use super::*;
     use relay_domain::{
         CallbackRules, CallbackUrl, ClientId, Fleet, Watch, WatchId, WatchOptions, WatchRequest,
     };
+    use tokio::time::Instant;
 
+    use super::*;
     use crate::common::{Batcher, closed};
 
     /// Takes 10 ms, and fails to return the result of the job `unreadable`.

@@ -35,6 +35,7 @@ mod watches;
 use std::sync::{Arc, atomic::AtomicU32};
 
 use jiff::Timestamp;
+use relay_domain::{Client, Fleet};
 use sqlx::postgres::PgConnectOptions;
 
 use self::{
@@ -51,8 +52,6 @@ pub(super) use self::{
     row::plain,
     session::{OpenTransaction, PgSession},
 };
-use relay_domain::{Client, Fleet};
-
 use crate::{
     DurationsFound, NewDeliveries, NewJobs, NewWatch, Registration, Sealer, StoreError,
     common::{BatchLoader, Batcher, DurationKey, RegistrationBatch},

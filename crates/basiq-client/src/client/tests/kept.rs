@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use relay_domain::MfaAnswer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -9,8 +10,6 @@ use tokio::{
 };
 
 use super::*;
-use relay_domain::MfaAnswer;
-
 use crate::AnswerError;
 
 /// A server that closes each connection at a given call, without a byte of a response to it.

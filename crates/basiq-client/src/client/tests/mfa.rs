@@ -1,8 +1,8 @@
 //! Tests of answers to challenges: how each response is interpreted, and that no answer is sent twice.
 
-use super::*;
 use relay_domain::MfaAnswer;
 
+use super::*;
 use crate::AnswerError;
 
 const MFA: &str = "/jobs/job-1/mfa";

@@ -6,6 +6,7 @@ mod showable;
 
 use std::collections::BTreeMap;
 
+use relay_domain::{Action, Locale, Status};
 use serde::Serialize;
 use thiserror::Error;
 use toml::{Table, Value};
@@ -13,8 +14,6 @@ use toml::{Table, Value};
 pub use self::codes::is_known_code;
 pub(crate) use self::codes::{CodeEntry, FailureClass, class_of, code};
 use self::showable::{MAX_MESSAGE, is_showable};
-use relay_domain::{Action, Locale, Status};
-
 use crate::normalise::verdict::UNKNOWN_ERROR;
 
 const ENGLISH: &str = "en";

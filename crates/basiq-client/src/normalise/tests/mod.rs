@@ -8,11 +8,10 @@ mod unavailable;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use relay_domain::{Operation, Outcome, Verdict, WatchOptions};
 use serde_json::{Value, json};
 
 use super::*;
-use relay_domain::{Operation, Outcome, Verdict, WatchOptions};
-
 use crate::wire::JobDocument;
 
 const TIMINGS: JudgeSettings = JudgeSettings {
