@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use relay_domain::spread;
 use relay_store::AfterAttempt;
 
 /// The maximum wait that a `Retry-After` can ask for.
@@ -57,7 +58,7 @@ pub fn after_attempt(end: &AttemptEnd, schedule: &[Duration], jitter: f64) -> Af
     }
     match schedule.get(made) {
         Some(wait) => {
-            let wait = jittered(*wait, jitter).max(asked_wait(end));
+            let wait = spread(*wait, jitter).max(asked_wait(end));
             AfterAttempt::RetryAt(later(end.now, wait))
         }
         None => AfterAttempt::Dead,
@@ -94,11 +95,6 @@ fn asked_wait(end: &AttemptEnd) -> Duration {
         (Some(429 | 503), Some(asked)) => asked.min(LONGEST_ASKED),
         _ => Duration::ZERO,
     }
-}
-
-fn jittered(wait: Duration, jitter: f64) -> Duration {
-    let factor = 0.9 + 0.2 * jitter.clamp(0.0, 1.0);
-    Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(wait)
 }
 
 /// Returns the time `wait` after `now`, rounded up to a whole millisecond and always in the future.
@@ -262,12 +258,6 @@ mod tests {
             };
             assert_eq!(after_attempt(&answer, &schedule(), 0.0), next, "{asked}");
         }
-    }
-
-    #[test]
-    fn jitter_is_a_tenth_either_way() {
-        let waits = [0.0, MIDDLE, 1.0].map(|jitter| jittered(Duration::from_secs(100), jitter));
-        assert_eq!(waits, [90, 100, 110].map(Duration::from_secs));
     }
 
     fn retry_time(next: AfterAttempt) -> Option<Timestamp> {

@@ -4,17 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use basiq_client::{BasiqClient, BasiqConfig};
 use jiff::Timestamp;
-use relay_domain::clock::{Clock, later};
+use relay_domain::{
+    clock::{Clock, later},
+    spread,
+};
 use relay_runtime::{InFlight, Tick, Wake, Worker, WorkerError};
 use relay_store::{BankLook, BankStore, Claim, DueBank};
 use tracing::{debug, info, warn};
 
 use crate::{
     config::TrackingConfig,
-    tracker::{
-        bank::is_out,
-        schedule::{self, between},
-    },
+    tracker::{bank::is_out, schedule::between},
 };
 
 /// The maximum number of bank looks in flight. There are few such banks, and jobs have priority.
@@ -106,7 +106,7 @@ impl BankWorker {
 async fn look(client: BasiqClient, clock: Clock, due: DueBank, interval: Duration) -> BankLook {
     let answer = is_out(&client, &due.bank).await;
     let at = clock.now();
-    let next = |wait| later(at, schedule::spread(wait, rand::random()));
+    let next = |wait| later(at, spread(wait, rand::random()));
     let next_look_at: Option<Timestamp> = match answer {
         Ok(true) => Some(next(interval)),
         Ok(false) => None,

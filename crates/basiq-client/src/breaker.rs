@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
-use relay_domain::{Upstream, clock::Clock};
+use relay_domain::{BackOff, Upstream, clock::Clock};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -24,8 +24,8 @@ const FAILURES: usize = 5;
 /// The minimum number of different resources among these failures. With fewer, the resources themselves may be
 /// broken.
 const RESOURCES: usize = 3;
-/// The first and the longest wait before a probe.
-const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The wait before a probe, by the number of openings.
+const WAITS: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// How long to wait before the next call while a probe is in flight.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -196,7 +196,7 @@ impl Circuit {
             Phase::Open { until, .. } => {
                 let remaining = Duration::try_from(until.duration_since(now)).ok()?;
                 // A longer wait means that the clock was set back.
-                let is_sound = !remaining.is_zero() && remaining <= WAITS.1;
+                let is_sound = !remaining.is_zero() && remaining <= WAITS.longest;
                 is_sound.then_some(BreakerOpen { remaining })
             }
         }
@@ -281,10 +281,8 @@ impl Circuit {
 /// Returns the wait after this number of openings. The wait doubles up to its limit, and `jitter` from 0 to 1
 /// subtracts up to a quarter.
 fn wait(openings: u32, jitter: f64) -> Duration {
-    let (shortest, longest) = WAITS;
-    shortest
-        .saturating_mul(2_u32.saturating_pow(openings.saturating_sub(1).min(16)))
-        .min(longest)
+    WAITS
+        .after(openings)
         .mul_f64(0.75 + 0.25 * jitter.clamp(0.0, 1.0))
 }
 
@@ -350,7 +348,7 @@ mod tests {
             breaker.admit("/jobs/2").unwrap_err();
             probe.report_usable(false);
         }
-        clock.advance(WAITS.1);
+        clock.advance(WAITS.longest);
         answer(&breaker, "/jobs/1", true);
         assert!(!breaker.wants_probe() && !upstream.is_breaker_open());
         fail(&breaker, FAILURES - 1);
@@ -366,8 +364,8 @@ mod tests {
         fail(&breaker, FAILURES);
         late[0].report_usable(true);
         late[1].report_usable(false);
-        assert!(breaker.rest().unwrap().remaining <= WAITS.0);
-        clock.advance(WAITS.0);
+        assert!(breaker.rest().unwrap().remaining <= WAITS.shortest);
+        clock.advance(WAITS.shortest);
         let probe = breaker.admit("/jobs/1").unwrap();
         late[2].report_usable(true);
         late[3].report_usable(false);
@@ -381,7 +379,7 @@ mod tests {
         let (breaker, clock, _) = breaker();
         breaker.trip();
         breaker.trip();
-        clock.advance(WAITS.0);
+        clock.advance(WAITS.shortest);
         drop(breaker.admit("/jobs/1").unwrap());
         answer(&breaker, "/jobs/2", true);
         assert!(!breaker.wants_probe());

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use relay_domain::Upstream;
+use relay_domain::{BackOff, Upstream};
 use thiserror::Error;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// The first and the longest pause if Basiq does not say how long.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// The pause if Basiq does not say how long.
+const PAUSES: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_mins(1));
 /// The longest pause whose end a call waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The smallest share of the budget that is used.
@@ -78,7 +78,7 @@ impl Throttle {
             state.level = state.level.saturating_add(1);
             state.share = (state.share / 2.0).max(LEAST_SHARE);
         }
-        let length = asked.unwrap_or_else(|| pause_of(state.level));
+        let length = asked.unwrap_or_else(|| PAUSES.after(state.level));
         let until = now + length;
         match &mut state.pause {
             Some(pause) if !is_news => {
@@ -178,13 +178,6 @@ impl Throttle {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock()
     }
-}
-
-fn pause_of(level: u32) -> Duration {
-    let (shortest, longest) = PAUSES;
-    shortest
-        .saturating_mul(2_u32.saturating_pow(level.saturating_sub(1).min(16)))
-        .min(longest)
 }
 
 #[cfg(test)]

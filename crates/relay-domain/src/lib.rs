@@ -12,6 +12,7 @@
 //! * **Client**: a backend team with an API key and a signing secret.
 
 mod address;
+mod back_off;
 mod callback;
 mod client;
 pub mod clock;
@@ -36,6 +37,7 @@ mod watch;
 
 pub use self::{
     address::{AllowedNetworks, is_reserved},
+    back_off::{BackOff, spread},
     callback::{CallbackRules, CallbackUrl, CallbackUrlError},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},

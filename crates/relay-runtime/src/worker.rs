@@ -2,7 +2,7 @@
 
 use std::{error::Error, future::Future, time::Duration};
 
-use relay_domain::{ErrorChain, Fleet};
+use relay_domain::{BackOff, ErrorChain, Fleet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -12,8 +12,8 @@ use crate::Wake;
 /// Why a tick failed. The loop logs the error, backs off and ticks again.
 pub type WorkerError = Box<dyn Error + Send + Sync>;
 
-/// The shortest and the longest back-off after failed ticks.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The pause after failed ticks.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// The longest time that a worker waits before it looks for work by itself. A wake-up can be lost if the caller stops
 /// after it stored the work.
@@ -87,7 +87,7 @@ pub async fn run_worker<W: Worker>(mut worker: W, share: Fleet, stop: Cancellati
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
-                let pause = back_off(failures);
+                let pause = BACK_OFF.after(failures);
                 warn!(worker = worker.name(), error = %ErrorChain(&*error), pause = ?pause, "work failed, will try again");
                 tokio::select! {
                     () = stop.cancelled() => {}
@@ -106,13 +106,6 @@ pub async fn run_worker<W: Worker>(mut worker: W, share: Fleet, stop: Cancellati
         warn!(worker = worker.name(), error = %ErrorChain(&*error), "could not finish cleanly; leases cover what is left");
     }
     debug!(worker = worker.name(), "stopped");
-}
-
-fn back_off(failures: u32) -> Duration {
-    let (shortest, longest) = BACK_OFF;
-    shortest
-        .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)))
-        .min(longest)
 }
 
 #[cfg(test)]
@@ -229,12 +222,5 @@ mod tests {
         let (share, stop) = (Fleet::alone(), CancellationToken::new());
         share.set_size(3);
         run_worker(Slow(Vec::new(), stop.clone()), share, stop).await;
-    }
-
-    #[test]
-    fn the_pause_grows_to_its_bound() {
-        assert_eq!(back_off(1), Duration::from_millis(100));
-        assert_eq!(back_off(3), Duration::from_millis(400));
-        assert_eq!(back_off(u32::MAX), Duration::from_secs(5));
     }
 }

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use relay_domain::{
     JobMemory, Outcome, Watch,
     clock::{Clock, later},
+    spread,
 };
 use relay_store::{ConnectionReport, DueJob, DurationSample, Look, TrackerStore, Urgency};
 use url::Url;
@@ -183,7 +184,7 @@ fn urgency(is_urgent: bool, memory: &JobMemory, now: Timestamp) -> Urgency {
 }
 
 fn after_spread(now: Timestamp, wait: Duration) -> Timestamp {
-    later(now, schedule::spread(wait, rand::random()))
+    later(now, spread(wait, rand::random()))
 }
 
 /// Returns when the job began: its creation time, or else the creation time of the watch.

@@ -5,7 +5,7 @@ mod running;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use relay_domain::{JobMemory, KnownDurations, Phase, clock::later, stage_of};
+use relay_domain::{BackOff, JobMemory, KnownDurations, Phase, clock::later, spread, stage_of};
 
 use crate::{config::TrackingConfig, tracker::retry_queue};
 
@@ -23,8 +23,8 @@ const CHALLENGE_MIN_EXPIRY: Duration = Duration::from_mins(1);
 /// The longest time for a challenge. A longer one in a document is shortened to this.
 const CHALLENGE_MAX_EXPIRY: Duration = Duration::from_hours(24);
 
-/// The longest back-off after failed looks.
-const MAX_BACK_OFF: Duration = Duration::from_mins(1);
+/// The wait after failed looks.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_mins(1));
 
 /// How long a job whose bank is in major outage is left alone. The worker for banks makes the job due when the
 /// bank serves again. This look is a fallback.
@@ -41,12 +41,6 @@ pub fn between(from: Timestamp, to: Timestamp) -> Duration {
 pub fn challenge_expiry(seen: Timestamp, expiry_ms: Option<u64>) -> Timestamp {
     let allowed = Duration::from_millis(expiry_ms.unwrap_or(0)).min(CHALLENGE_MAX_EXPIRY);
     later(seen, allowed.max(CHALLENGE_MIN_EXPIRY))
-}
-
-/// Spreads a wait by ±10 %, with `jitter` from 0 to 1.
-#[must_use]
-pub fn spread(wait: Duration, jitter: f64) -> Duration {
-    wait.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0))
 }
 
 /// Returns when to look next at a job after a look that brought a usable response.
@@ -104,9 +98,8 @@ fn running_interval(memory: &JobMemory, pace: &KnownDurations, now: Timestamp) -
 /// from one second to a minute, ±25 %. It is at least the wait that Basiq asks for.
 #[must_use]
 pub fn back_off(errors: u32, asked: Option<Duration>, now: Timestamp, jitter: f64) -> Timestamp {
-    let doubled = Duration::from_secs(1).saturating_mul(1 << errors.saturating_sub(1).min(6));
-    let own = doubled
-        .min(MAX_BACK_OFF)
+    let own = BACK_OFF
+        .after(errors)
         .mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0));
     later(now, own.max(asked.unwrap_or_default()))
 }

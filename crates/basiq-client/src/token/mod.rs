@@ -13,7 +13,10 @@ use std::{
 
 use http::HeaderValue;
 use jiff::Timestamp;
-use relay_domain::clock::{Clock, later};
+use relay_domain::{
+    BackOff,
+    clock::{Clock, later},
+};
 use relay_runtime::Reloadable;
 use reqwest::header;
 use reqwest_middleware::ClientWithMiddleware;
@@ -33,11 +36,10 @@ const KEY_PAUSE: Duration = Duration::from_secs(30);
 /// The longest wait after Basiq reported too many token requests. Basiq allows 1,500 requests in five minutes,
 /// and one request a minute uses five of them.
 const LONGEST_REST: Duration = Duration::from_mins(1);
-/// The first and the longest wait after any other failure, so that waiting calls do not all try one after
-/// another. The wait doubles with each failure in a row.
-const FAILURE_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// The longest wait between renewals that do not help.
-const USELESS_PAUSE: Duration = Duration::from_mins(1);
+/// The wait after any other failure, so that waiting calls do not all try one after another.
+const FAILURE_PAUSES: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// The wait between renewals that do not help.
+const USELESS_PAUSES: BackOff = BackOff::new(Duration::from_secs(2), Duration::from_mins(1));
 /// The assumed lifetime of a token whose response does not state one.
 const UNKNOWN_LIFE: Duration = Duration::from_mins(30);
 /// The shortest and the longest lifetime that is accepted. Without the minimum, a token that expires at once
@@ -222,9 +224,7 @@ impl TokenCache {
         }
         state.noted = number;
         state.useless = state.useless.saturating_add(1);
-        let pause = Duration::from_secs(1)
-            .saturating_mul(2_u32.saturating_pow(state.useless.min(16)))
-            .min(USELESS_PAUSE);
+        let pause = USELESS_PAUSES.after(state.useless);
         state.keep_until = Some(later(self.clock.now(), pause));
     }
 

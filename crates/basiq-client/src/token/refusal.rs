@@ -42,15 +42,12 @@ pub(super) fn refusal(answer: &BasiqResponse, throttle: &Throttle) -> BasiqError
 
 /// Returns how long to request no token, after `failures` failed requests in a row.
 pub(super) fn pause_after(error: &BasiqError, failures: u32) -> Duration {
-    let (shortest, longest) = FAILURE_PAUSES;
-    let doubled = shortest
-        .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)))
-        .min(longest);
+    let doubled = FAILURE_PAUSES.after(failures);
     match error {
         BasiqError::KeyRefused => KEY_PAUSE,
         BasiqError::Throttled { retry_after, .. } => retry_after.unwrap_or(doubled),
         BasiqError::Resting { remaining } => *remaining,
-        BasiqError::NoResources(_) => shortest,
+        BasiqError::NoResources(_) => FAILURE_PAUSES.shortest,
         BasiqError::NotFound { .. }
         | BasiqError::Forbidden { .. }
         | BasiqError::Status { .. }

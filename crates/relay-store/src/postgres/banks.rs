@@ -9,15 +9,15 @@ use crate::{
     common::{due_banks, int, millis, time},
     postgres::{
         PgSession, PgStore,
+        clock::claim_now,
         indexes::{is_watched, none},
-        now,
     },
 };
 
 /// Deletes due outages that no job waits for, because all their jobs have ended.
 pub(super) const FORGET_UNWAITED: &str = concat!(
     "DELETE FROM outages WHERE ready_at <= ",
-    now!("$1"),
+    claim_now!("$1"),
     " AND ",
     none!(concat!(
         "jobs j WHERE j.waits_for = outages.institution_id \
@@ -28,9 +28,9 @@ pub(super) const FORGET_UNWAITED: &str = concat!(
 
 pub(super) const LEASE: &str = concat!(
     "UPDATE outages o SET lease_id = $3, lease_until = ",
-    now!("$1"),
+    claim_now!("$1"),
     " + $4 FROM (SELECT institution_id, method FROM outages WHERE ready_at <= ",
-    now!("$1"),
+    claim_now!("$1"),
     " ORDER BY ready_at LIMIT $2 FOR UPDATE SKIP LOCKED) due \
      WHERE o.institution_id = due.institution_id AND o.method = due.method \
      RETURNING o.institution_id, o.method"

@@ -107,7 +107,7 @@ impl DeliveryStore for PgStore {
                 Box::pin(redeliver(connection, *asked, *now))
             })
             .await?;
-        self.announce_deliveries();
+        self.notify_of_deliveries();
         Ok(done)
     }
 
@@ -135,7 +135,7 @@ impl DeliveryStore for PgStore {
                 Box::pin(redeliver(connection, *asked, *now))
             })
             .await?;
-        self.announce_deliveries();
+        self.notify_of_deliveries();
         Ok(done)
     }
 
@@ -150,7 +150,7 @@ impl DeliveryStore for PgStore {
                 Box::pin(redeliver_dead(connection, *owner, *since, *now))
             })
             .await?;
-        self.announce_deliveries();
+        self.notify_of_deliveries();
         Ok(queued)
     }
 }

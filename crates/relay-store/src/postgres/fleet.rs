@@ -10,7 +10,10 @@ use ulid::Ulid;
 use crate::{
     StoreError,
     common::{int, millis},
-    postgres::PgStore,
+    postgres::{
+        PgStore,
+        clock::{micros_now, millis_now},
+    },
 };
 
 /// How long after its last heartbeat a relay still counts as alive.
@@ -21,18 +24,6 @@ const FORGOTTEN: Duration = Duration::from_mins(10);
 
 /// How long one relay may take to fetch a token before another relay may do so.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(15);
-
-/// SQL for the database's time, in milliseconds. `micros_now!` is the same in microseconds.
-macro_rules! millis_now {
-    () => {
-        "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-    };
-}
-macro_rules! micros_now {
-    () => {
-        "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-    };
-}
 
 pub(super) const BEAT: &str = concat!(
     "INSERT INTO relays (relay_id, seen_at) VALUES ($1, ",

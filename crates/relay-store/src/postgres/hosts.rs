@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::{
     AbandonedDelivery, StoreError, WaitLimit,
     common::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE, int, millis},
-    postgres::{PgSession, now},
+    postgres::{PgSession, clock::claim_now},
 };
 
 /// Counts a failed attempt, and pauses its host once it failed often enough. The expressions read the columns as
@@ -32,9 +32,9 @@ pub(super) const ANSWERED: &str =
 /// Marks hosts as probed. No other attempt is made until the probe ends or its lease expires.
 pub(super) const PROBE: &str = concat!(
     "UPDATE failing_hosts SET probing = TRUE, paused_until = ",
-    now!("$2"),
+    claim_now!("$2"),
     " + $3 WHERE host = ANY($1) AND paused_until <= ",
-    now!("$2"),
+    claim_now!("$2"),
     " RETURNING host"
 );
 

@@ -17,7 +17,9 @@ use crate::{
         self, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later, millis,
         time,
     },
-    postgres::{PgSession, PgStore, details::watch_columns, indexes::none, looks, now},
+    postgres::{
+        PgSession, PgStore, clock::claim_now, details::watch_columns, indexes::none, looks,
+    },
 };
 
 /// Counts the due jobs of one urgency, up to the limit of the claim (`$2`).
@@ -27,7 +29,7 @@ macro_rules! waiting {
             "(SELECT count(*) FROM (SELECT 1 FROM jobs WHERE urgency = ",
             $urgency,
             " AND ready_at <= ",
-            now!("$1"),
+            claim_now!("$1"),
             " LIMIT $2) k)"
         )
     };
@@ -52,7 +54,7 @@ macro_rules! due {
             "(SELECT job_id FROM jobs WHERE urgency = ",
             $urgency,
             " AND ready_at <= ",
-            now!("$1"),
+            claim_now!("$1"),
             " ORDER BY ready_at LIMIT $",
             $limit,
             " FOR UPDATE SKIP LOCKED)"
@@ -70,7 +72,7 @@ pub(super) const LEASE: &str = concat!(
     ", other AS ",
     due!("3", "7"),
     " UPDATE jobs SET lease_id = $2, joined = FALSE, lease_until = ",
-    now!("$1"),
+    claim_now!("$1"),
     " + $3 WHERE job_id = ANY(ARRAY(SELECT job_id FROM first UNION ALL SELECT job_id FROM urgent \
        UNION ALL SELECT job_id FROM young UNION ALL SELECT job_id FROM other)) \
      RETURNING job_id, urgency, next_look_at, memory, waits_for"
@@ -125,7 +127,7 @@ impl JobStore for PgStore {
         if let Some(claim) = claim {
             claim.send();
         }
-        self.announce_events(&looks);
+        self.notify_of_events(&looks);
         self.record_durations(looks, recorded.clone());
         Ok(recorded)
     }

@@ -14,8 +14,8 @@ use crate::{
     postgres::{
         LeaseClock, PgSession,
         banks::begin_outage,
+        clock::claim_now,
         indexes::{each, is_open, none},
-        now,
         row::columns,
         watches::LOCK_DELIVERIES,
     },
@@ -52,7 +52,7 @@ pub(super) const ADD_DELIVERIES: &str = concat!(
      next_attempt_at, deadline, updated_at, lease_id, lease_until) \
      SELECT delivery_id, event_id, watch_id, client_id, host, 'pending', at, deadline, at, lease_id, \
          CASE WHEN lease_id IS NOT NULL THEN ",
-    now!("$9"),
+    claim_now!("$9"),
     " + $10 END \
      FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], \
         $7::bigint[], $8::text[]) n (delivery_id, event_id, watch_id, client_id, host, at, deadline, \
@@ -64,7 +64,7 @@ pub(super) const ADD_DELIVERIES: &str = concat!(
 pub(super) const BLOCKERS: &str = concat!(
     "SELECT f.host AS id, FALSE AS is_watch FROM failing_hosts f WHERE f.host = ANY($1) AND f.pauses > 0 \
      UNION ALL SELECT d.watch_id, TRUE FROM deliveries d WHERE d.watch_id = ANY($2) AND d.lease_until > ",
-    now!("$3"),
+    claim_now!("$3"),
 );
 
 pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until \

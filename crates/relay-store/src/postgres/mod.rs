@@ -9,6 +9,7 @@ mod answers;
 mod attempts;
 mod banks;
 mod clients;
+mod clock;
 mod console;
 mod deliveries;
 mod details;
@@ -38,15 +39,16 @@ use jiff::Timestamp;
 use relay_domain::{Client, Fleet};
 use sqlx::postgres::PgConnectOptions;
 
+pub use self::{
+    clock::LeaseClock,
+    fleet::{FleetSize, PRESUMED_DEAD, RelayId, ReservedCalls, SharedPause, StoredToken},
+    notify::Topic,
+    open::OpenError,
+};
 use self::{
     durations::{DurationRecorder, RecordedLooks},
     notify::Notifier,
     pool::{ConnectionPool, TransactionBody},
-};
-pub use self::{
-    fleet::{FleetSize, PRESUMED_DEAD, RelayId, ReservedCalls, SharedPause, StoredToken},
-    notify::Topic,
-    open::OpenError,
 };
 pub(super) use self::{
     row::plain,
@@ -56,37 +58,6 @@ use crate::{
     DurationsFound, NewDeliveries, NewJobs, NewWatch, Registration, Sealer, StoreError,
     common::{BatchLoader, Batcher, DurationKey, RegistrationBatch},
 };
-
-/// SQL for the time to judge claims by, in milliseconds: the given time, or else the database's.
-macro_rules! now {
-    ($given:literal) => {
-        concat!(
-            "coalesce(",
-            $given,
-            "::bigint, floor(extract(epoch FROM now()) * 1000)::bigint)"
-        )
-    };
-}
-use now;
-
-/// The clock that decides what is due and when leases end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeaseClock {
-    /// The database's clock. The clocks of relays need not agree.
-    Database,
-    /// The clock of the caller, for tests in which time stands still.
-    Caller,
-}
-
-impl LeaseClock {
-    /// Returns the time to judge claims by, or `None` for the database's clock.
-    fn now(self, now: Timestamp) -> Option<i64> {
-        match self {
-            Self::Database => None,
-            Self::Caller => Some(now.as_millisecond()),
-        }
-    }
-}
 
 /// A store in a PostgreSQL database. Clones share its connections.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use relay_domain::ErrorChain;
+use relay_domain::{BackOff, ErrorChain};
 use sqlx::postgres::PgListener;
 use tokio::{sync::Notify, task::JoinSet};
 use tracing::{debug, info};
@@ -27,8 +27,8 @@ const CHANNEL: &str = "basiq_relay";
 /// The minimum pause between two rounds of notifications, because each notification is one more transaction.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The shortest and the longest back-off before a relay listens again.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// The pause before a relay listens again.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(10));
 
 /// How long the listening connection may be silent before it is checked, and the time-out of that check. Without
 /// the check, a relay would never notice a server that disappeared without closing the connection.
@@ -50,7 +50,7 @@ pub enum Topic {
 impl Topic {
     const ALL: [Self; 2] = [Self::Jobs, Self::Deliveries];
 
-    fn word(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Jobs => "jobs",
             Self::Deliveries => "deliveries",
@@ -63,18 +63,19 @@ impl Topic {
 pub(super) struct Notifier {
     /// The id that marks this relay's own notifications.
     own: String,
-    said: Arc<Said>,
+    pending: Arc<PendingTopics>,
     _task: JoinSet<()>,
 }
 
+/// The topics to notify of next.
 #[derive(Debug, Default)]
-struct Said {
+struct PendingTopics {
     jobs: AtomicBool,
     deliveries: AtomicBool,
-    bell: Notify,
+    changed: Notify,
 }
 
-impl Said {
+impl PendingTopics {
     fn of(&self, topic: Topic) -> &AtomicBool {
         match topic {
             Topic::Jobs => &self.jobs,
@@ -87,19 +88,19 @@ impl Notifier {
     /// Starts the task that sends notifications.
     pub(super) fn start(pool: ConnectionPool) -> Self {
         let own = Ulid::generate().to_string();
-        let said = Arc::new(Said::default());
+        let pending = Arc::new(PendingTopics::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(speak(pool, own.clone(), Arc::clone(&said)));
+        tasks.spawn(send_notifications(pool, own.clone(), Arc::clone(&pending)));
         Self {
             own,
-            said,
+            pending,
             _task: tasks,
         }
     }
 
     fn notify(&self, topic: Topic) {
-        self.said.of(topic).store(true, Ordering::Relaxed);
-        self.said.bell.notify_one();
+        self.pending.of(topic).store(true, Ordering::Relaxed);
+        self.pending.changed.notify_one();
     }
 }
 
@@ -114,18 +115,19 @@ async fn check(listener: &mut PgListener) -> Result<(), StoreError> {
     }
 }
 
-async fn speak(pool: ConnectionPool, own: String, said: Arc<Said>) {
+/// Notifies the other relays of each pending topic, at most once per [`PAUSE`]. Never returns.
+async fn send_notifications(pool: ConnectionPool, own: String, pending: Arc<PendingTopics>) {
     loop {
-        said.bell.notified().await;
-        let wanted = |topic: &Topic| said.of(*topic).swap(false, Ordering::Relaxed);
-        for topic in Topic::ALL.into_iter().filter(wanted) {
-            let told = sqlx::query("SELECT pg_notify($1, $2)")
+        pending.changed.notified().await;
+        let is_pending = |topic: &Topic| pending.of(*topic).swap(false, Ordering::Relaxed);
+        for topic in Topic::ALL.into_iter().filter(is_pending) {
+            let sent = sqlx::query("SELECT pg_notify($1, $2)")
                 .bind(CHANNEL)
-                .bind(format!("{} {own}", topic.word()))
+                .bind(format!("{} {own}", topic.name()))
                 .execute(&pool)
                 .await;
-            if let Err(error) = told {
-                debug!(error = %ErrorChain(&error), "other relays could not be told of work");
+            if let Err(error) = sent {
+                debug!(error = %ErrorChain(&error), "other relays could not be notified of work");
             }
         }
         tokio::time::sleep(PAUSE).await;
@@ -133,8 +135,8 @@ async fn speak(pool: ConnectionPool, own: String, said: Arc<Said>) {
 }
 
 impl PgStore {
-    /// Calls `hear` for each notification of another relay. Never returns.
-    pub async fn listen(&self, hear: impl Fn(Topic) + Send + Sync) -> Infallible {
+    /// Calls `on_topic` for each notification of another relay. Never returns.
+    pub async fn listen(&self, on_topic: impl Fn(Topic) + Send + Sync) -> Infallible {
         if self.0.pool.statements() == Statements::Unnamed {
             // a pooler in transaction mode would give the listening connection to other clients
             info!(
@@ -142,64 +144,68 @@ impl PgStore {
             );
             return std::future::pending().await;
         }
-        let mut pause = BACK_OFF.0;
+        let mut failures = 0;
         loop {
-            let error = match self.listen_once(&hear, &mut pause).await {
+            let error = match self.listen_once(&on_topic, &mut failures).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
+            failures += 1;
+            let pause = BACK_OFF.after(failures);
             debug!(error = %ErrorChain(&error), ?pause, "notifications of other relays cannot be received; work is found when it is due");
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(BACK_OFF.1);
         }
     }
 
     /// Listens on one connection, until it fails or is evicted.
     async fn listen_once(
         &self,
-        hear: &(impl Fn(Topic) + Send + Sync),
-        pause: &mut Duration,
+        on_topic: &(impl Fn(Topic) + Send + Sync),
+        failures: &mut u32,
     ) -> Result<Infallible, StoreError> {
-        let mut given_up = self.0.pool.evictions().subscribe();
+        let mut evicted = self.0.pool.evictions().subscribe();
         let mut listener = PgListener::connect_with(self.0.pool.all()).await?;
         listener.listen(CHANNEL).await?;
-        *pause = BACK_OFF.0;
+        *failures = 0;
         loop {
             tokio::select! {
-                word = listener.recv() => self.pass_on(word?.payload(), hear),
+                notification = listener.recv() => self.pass_on(notification?.payload(), on_topic),
                 // the relay may have to listen to another server now
-                _ = given_up.changed() => return Err(StoreError::unavailable("its server was given up")),
+                _ = evicted.changed() => return Err(StoreError::unavailable("its server was given up")),
                 () = tokio::time::sleep(CHECK) => check(&mut listener).await?,
             }
         }
     }
 
-    /// Calls `hear` with the topic of another relay's notification. Ignores this relay's own.
-    fn pass_on(&self, word: &str, hear: &impl Fn(Topic)) {
-        let Some((topic, from)) = word.split_once(' ') else {
+    /// Calls `on_topic` with the topic of another relay's notification. Ignores this relay's own.
+    fn pass_on(&self, payload: &str, on_topic: &impl Fn(Topic)) {
+        let Some((topic, from)) = payload.split_once(' ') else {
             return;
         };
-        let topic = Topic::ALL.into_iter().find(|known| known.word() == topic);
+        let topic = Topic::ALL.into_iter().find(|known| known.name() == topic);
         if let Some(topic) = topic.filter(|_| from != self.0.notifier.own) {
-            hear(topic);
+            on_topic(topic);
         }
     }
 
-    pub(super) fn announce_registrations(&self, registered: &[Registration]) {
+    /// Notifies the other relays if jobs were registered.
+    pub(super) fn notify_of_registrations(&self, registered: &[Registration]) {
         let is_new = |one: &Registration| matches!(one, Registration::Created(_));
         if registered.iter().any(is_new) {
             self.0.notifier.notify(Topic::Jobs);
         }
     }
 
-    pub(super) fn announce_events(&self, looks: &[Look]) {
+    /// Notifies the other relays if looks made events.
+    pub(super) fn notify_of_events(&self, looks: &[Look]) {
         let mut changes = looks.iter().flat_map(|look| &look.changes);
         if changes.any(|change| change.event.is_some()) {
-            self.announce_deliveries();
+            self.notify_of_deliveries();
         }
     }
 
-    pub(super) fn announce_deliveries(&self) {
+    /// Notifies the other relays that deliveries are due.
+    pub(super) fn notify_of_deliveries(&self) {
         self.0.notifier.notify(Topic::Deliveries);
     }
 }

@@ -13,9 +13,10 @@ use crate::{
     Sealer, StoreError, WaitLimit,
     common::{self, DeliveryCandidate, REST_OF_UNREADABLE, int, later, millis, time},
     postgres::{
-        PgSession, PgStore, attempts, hosts,
+        PgSession, PgStore, attempts,
+        clock::claim_now,
+        hosts,
         indexes::{each, none},
-        now,
     },
 };
 
@@ -57,10 +58,10 @@ macro_rules! oldest {
              c.deadline IS NOT NULL AS expires FROM deliveries c WHERE c.host = ",
             $of,
             ".host AND c.ready_at <= ",
-            now!("$2"),
+            claim_now!("$2"),
             $kind,
             " AND c.delivery_id <> ALL($5) AND ",
-            alone!("c", concat!("o.lease_until > ", now!("$2"))),
+            alone!("c", concat!("o.lease_until > ", claim_now!("$2"))),
             " ORDER BY c.ready_at LIMIT $3) d "
         )
     };
@@ -92,14 +93,14 @@ pub(super) const DUE: &str = concat!(
     "WHERE ",
     none!(concat!(
         "failing_hosts p WHERE p.host = hosts.host AND p.paused_until > ",
-        now!("$2")
+        claim_now!("$2")
     )),
     " UNION ALL \
      SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, TRUE, TRUE \
      FROM failing_hosts p CROSS JOIN ",
     oldest!("p", " AND c.deadline IS NOT NULL"),
     "WHERE p.paused_until > ",
-    now!("$2"),
+    claim_now!("$2"),
     " AND p.paused_until > 0 AND p.host <> ALL($1) \
      ORDER BY ready_at LIMIT $4"
 );
@@ -109,10 +110,10 @@ pub(super) const DUE: &str = concat!(
 /// without a `ready_at` is never ready.
 pub(super) const LEASE: &str = concat!(
     "UPDATE deliveries SET lease_id = $3, lease_until = ",
-    now!("$2"),
+    claim_now!("$2"),
     " + $4 WHERE delivery_id = ANY(ARRAY(SELECT delivery_id FROM deliveries \
          WHERE delivery_id = ANY($1) AND coalesce(ready_at, 9223372036854775807) <= ",
-    now!("$2"),
+    claim_now!("$2"),
     " FOR UPDATE SKIP LOCKED)) RETURNING delivery_id"
 );
 

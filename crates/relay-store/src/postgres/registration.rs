@@ -15,7 +15,9 @@ use crate::{
         watch_rows,
     },
     dispatch::NewWorkClaim,
-    postgres::{LeaseClock, PgSession, details, now, pool::ConnectionPool, row::columns},
+    postgres::{
+        LeaseClock, PgSession, clock::claim_now, details, pool::ConnectionPool, row::columns,
+    },
 };
 
 /// How many watches below its cap a client is when its row starts to be locked exclusively. Transactions then count
@@ -56,7 +58,7 @@ pub(super) const ADD_JOBS: &str = concat!(
     "INSERT INTO jobs AS j (job_id, next_look_at, urgency, joined, memory, lease_id, lease_until) \
      SELECT job_id, at, 0, lease_id IS NULL, memory, lease_id, \
          CASE WHEN lease_id IS NOT NULL THEN ",
-    now!("$5"),
+    claim_now!("$5"),
     " + $6 END \
      FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) n (job_id, at, memory, lease_id) \
      ON CONFLICT (job_id) DO UPDATE SET \

@@ -56,7 +56,7 @@ pub(super) const CANCEL_OF_CLIENT: &str = "UPDATE deliveries SET state = 'cancel
 impl WatchStore for PgStore {
     async fn register_watches(&self, new: Vec<NewWatch>) -> Result<Vec<Registration>, StoreError> {
         let registered = self.0.registrations.submit(new).await?;
-        self.announce_registrations(&registered);
+        self.notify_of_registrations(&registered);
         Ok(registered)
     }
 

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use relay_domain::ErrorChain;
+use relay_domain::{BackOff, ErrorChain};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
@@ -31,8 +31,8 @@ use crate::{
 /// The maximum number of units that share one commit, and the maximum number that wait for it.
 const BATCH: usize = 512;
 
-/// The shortest and the longest pause after the database could not be opened.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// The pause after the database could not be opened.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// A handle of the writing thread. The thread ends when the last clone is dropped.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl Writer {
         let task = Task {
             connection: Some(connection),
             health: health.clone(),
-            back_off: BACK_OFF.0,
+            failures: 0,
             commits: Arc::clone(&commits),
         };
         thread::Builder::new()
@@ -143,7 +143,8 @@ where
 struct Task {
     connection: Option<Connection>,
     health: FileHealth,
-    back_off: Duration,
+    /// How many times in a row the database could not be opened.
+    failures: u32,
     commits: Arc<AtomicU64>,
 }
 
@@ -257,11 +258,11 @@ impl Task {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => open_to_write(self.health.path()).inspect_err(|_| {
-                thread::sleep(self.back_off);
-                self.back_off = (self.back_off * 2).min(BACK_OFF.1);
+                self.failures = self.failures.saturating_add(1);
+                thread::sleep(BACK_OFF.after(self.failures));
             })?,
         };
-        self.back_off = BACK_OFF.0;
+        self.failures = 0;
         Ok(self.connection.insert(connection))
     }
 
