@@ -5,18 +5,15 @@ mod conclude;
 mod report;
 mod span;
 
-use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, TryFutureExt};
 use jiff::Timestamp;
 use relay_domain::{Fleet, clock::Clock};
-use relay_runtime::{ClaimPacer, Tick, Wake, Worker, WorkerError};
+use relay_runtime::{ClaimPacer, InFlight, Tick, Wake, Worker, WorkerError};
 use relay_store::{
     AttemptResult, Claim, DispatchReceiver, DueDelivery, FreeSlots, HostLimits, OutboxStore,
     Permit, Slots, StoreError, record_attempts,
-};
-use tokio::{
-    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
-    task::JoinSet,
 };
 use tracing::error;
 
@@ -48,8 +45,7 @@ pub struct DeliveryWorker {
     slots: Slots,
     hosts: HostLoad,
     new_deliveries: DispatchReceiver<DueDelivery>,
-    in_flight: JoinSet<()>,
-    completions: (UnboundedSender<Completion>, UnboundedReceiver<Completion>),
+    in_flight: InFlight<Completion>,
     /// Results that are not recorded yet.
     unrecorded: Vec<Conclusion>,
     /// Whether the store refused the latest record. Nothing is claimed until a record succeeds.
@@ -65,7 +61,7 @@ pub struct DeliveryWorker {
 
 /// An attempt that has ended.
 struct Completion {
-    due: Arc<DueDelivery>,
+    due: DueDelivery,
     outcome: AttemptOutcome,
     permit: Permit,
 }
@@ -103,14 +99,13 @@ impl DeliveryWorker {
             new_deliveries: dispatch.connect(clock.clone(), lease, wake.clone()),
             store,
             clock,
+            in_flight: InFlight::new(wake.clone()),
             wake,
             sender: CallbackSender::new(config, resolver)?,
             schedule: config.retry_schedule.clone(),
             lease,
             hosts: HostLoad::new(config.concurrency_per_host, slots.clone()),
             slots,
-            in_flight: JoinSet::new(),
-            completions: mpsc::unbounded_channel(),
             unrecorded: Vec::new(),
             refused: false,
             pacer: ClaimPacer::default(),
@@ -137,20 +132,9 @@ impl DeliveryWorker {
             .saturating_sub(self.new_deliveries.offered())
     }
 
-    /// Concludes the attempts that have ended since the last call. Logs each attempt that panicked.
-    fn take_completions(&mut self) {
-        while let Ok(completion) = self.completions.1.try_recv() {
-            self.conclude(completion);
-        }
-        while let Some(ended) = self.in_flight.try_join_next() {
-            if let Err(failure) = ended {
-                error!(%failure, "an attempt panicked");
-            }
-        }
-    }
-
-    async fn wait_for_completion(&mut self) {
-        if let Some(completion) = self.completions.1.recv().await {
+    /// Concludes attempts that have ended.
+    fn conclude_all(&mut self, completed: Vec<Completion>) {
+        for completion in completed {
             self.conclude(completion);
         }
     }
@@ -208,21 +192,20 @@ impl DeliveryWorker {
     }
 
     fn start(&mut self, due: DueDelivery, permit: Permit) {
-        let due = Arc::new(due);
-        let started_at = self.clock.now();
-        let failure = CallbackResponse::internal_error(&due, started_at);
-        let mut flight = Flight {
-            end: Some((AttemptOutcome::Answered(failure), permit)),
-            due,
-            completed: self.completions.0.clone(),
-            wake: self.wake.clone(),
-        };
-        let sender = self.sender.clone();
-        self.in_flight.spawn(async move {
-            // boxed because the future has kilobytes of state, which the task would move five times
-            let attempt = Box::pin(sender.attempt(&flight.due, started_at));
-            let outcome = traced(&flight.due, attempt).await;
-            flight.ended(outcome);
+        let (sender, started_at) = (self.sender.clone(), self.clock.now());
+        self.in_flight.start(async move {
+            let attempt = AssertUnwindSafe(sender.attempt(&due, started_at)).catch_unwind();
+            let attempt = attempt.unwrap_or_else(|_| {
+                // the panic hook has printed the message and the place
+                error!(delivery.id = %due.id, "an attempt panicked");
+                AttemptOutcome::Answered(CallbackResponse::internal_error(&due, started_at))
+            });
+            let outcome = traced(&due, attempt).await;
+            Completion {
+                due,
+                outcome,
+                permit,
+            }
         });
     }
 
@@ -251,7 +234,8 @@ impl Worker for DeliveryWorker {
     }
 
     async fn tick(&mut self) -> Result<Tick, WorkerError> {
-        self.take_completions();
+        let completed = self.in_flight.take();
+        self.conclude_all(completed);
         let now = self.clock.now();
         self.give_up_waiting(now).await?;
         let (slots, wait) = self.divide_slots();
@@ -281,10 +265,14 @@ impl Worker for DeliveryWorker {
             self.start_new(new);
         }
         loop {
-            self.take_completions();
+            let completed = self.in_flight.take();
+            self.conclude_all(completed);
             match self.record().await {
                 Ok(()) if self.in_flight() == 0 => return Ok(()),
-                Ok(()) => self.wait_for_completion().await,
+                Ok(()) => {
+                    let completed = self.in_flight.wait().await.unwrap_or_default();
+                    self.conclude_all(completed);
+                }
                 Err(failure) if tries == 0 => return Err(failure.into()),
                 Err(_) => {
                     tries -= 1;
@@ -314,40 +302,6 @@ async fn claim_some(
         return Ok(Vec::new());
     }
     store.claim_due_deliveries(claim, limits).await
-}
-
-/// An attempt in flight. When its task ends, even by a panic, the drop sends its [`Completion`] and wakes the worker.
-/// So its slot is always freed and its result recorded.
-struct Flight {
-    due: Arc<DueDelivery>,
-    /// The outcome to send, and the permit. Until the attempt ends, the outcome is an internal error, which a panic
-    /// leaves in place.
-    end: Option<(AttemptOutcome, Permit)>,
-    completed: UnboundedSender<Completion>,
-    wake: Wake,
-}
-
-impl Flight {
-    fn ended(&mut self, outcome: AttemptOutcome) {
-        if let Some((end, _)) = &mut self.end {
-            *end = outcome;
-        }
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if let Some((outcome, permit)) = self.end.take() {
-            let completion = Completion {
-                due: Arc::clone(&self.due),
-                outcome,
-                permit,
-            };
-            // the send fails only if the worker is gone: then the lease expires
-            self.completed.send(completion).ok();
-            self.wake.notify();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use relay_domain::AttemptError;
 use relay_store::AfterAttempt;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::delivery::fakes::{
@@ -218,8 +219,8 @@ async fn what_waits_for_one_host_takes_all_its_slots_before_other_relays_have_th
     for _ in 0..2 {
         worker.tick().await.unwrap();
         claimed.push(worker.in_flight());
-        while worker.completions.1.len() < worker.in_flight() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        while let Some(completed) = worker.in_flight.wait().await {
+            worker.conclude_all(completed);
         }
     }
     // the first claim gets half of the slots, because the worker does not know yet that more wait
