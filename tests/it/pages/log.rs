@@ -165,3 +165,27 @@ fn the_page_of_logs_has_every_field_and_none_that_is_not_written() {
     let written: BTreeSet<_> = written.iter().map(String::as_str).collect();
     assert_eq!(told("Fields"), written);
 }
+
+#[test]
+fn each_filter_of_the_page_names_a_module_that_exists() {
+    let (_, filters) = LOGS.split_once("\n## Filters\n").unwrap();
+    let (filters, _) = filters.split_once("\n## ").unwrap_or((filters, ""));
+    let rows = filters.lines().filter_map(|line| line.strip_prefix("| `"));
+    let directives = rows.flat_map(|row| row.split('`').next().unwrap().split(','));
+    let modules: Vec<&str> = directives
+        .filter_map(|directive| Some(directive.split_once('=')?.0))
+        .collect();
+    assert!(modules.len() >= 5, "{modules:?}");
+    for module in modules {
+        let (package, inside) = module.split_once("::").unwrap_or((module, ""));
+        let folder = match package {
+            "basiq_relay" => super::root().join("src").join(inside),
+            library => super::root()
+                .join("crates")
+                .join(library.replace('_', "-"))
+                .join("src")
+                .join(inside),
+        };
+        assert!(folder.is_dir(), "{module}: {}", folder.display());
+    }
+}

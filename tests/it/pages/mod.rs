@@ -197,7 +197,9 @@ fn every_metric_that_a_page_or_an_alert_names_is_one_of_the_relay() {
                 .find_map(|suffix| named.strip_suffix(suffix))
                 .unwrap_or(named);
             let is_known = METRICS.contains(&format!("\"{name}\""));
-            assert!(is_known, "{}: {named}", path.display());
+            // the crates whose names begin like a metric's, in the filters of docs/LOGS.md
+            let is_crate = root().join("crates").join(named.replace('_', "-")).is_dir();
+            assert!(is_known || is_crate, "{}: {named}", path.display());
         }
     }
 }
