@@ -194,7 +194,9 @@ impl DeliveryWorker {
     fn start(&mut self, due: DueDelivery, permit: Permit) {
         let (sender, started_at) = (self.sender.clone(), self.clock.now());
         self.in_flight.start(async move {
-            let attempt = AssertUnwindSafe(sender.attempt(&due, started_at)).catch_unwind();
+            // boxed because the future has kilobytes of state, which each wrapper would move
+            let attempt = Box::pin(sender.attempt(&due, started_at));
+            let attempt = AssertUnwindSafe(attempt).catch_unwind();
             let attempt = attempt.unwrap_or_else(|_| {
                 // the panic hook has printed the message and the place
                 error!(delivery.id = %due.id, "an attempt panicked");
