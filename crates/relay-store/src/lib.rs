@@ -6,17 +6,21 @@
 
 mod answers;
 mod banks;
+mod batch;
 mod clients;
-mod common;
 mod console;
 mod deliveries;
 mod dispatch;
 mod durations;
+mod error;
 mod follows;
 mod hints;
 mod isolation;
+mod migrations;
 mod outbox;
 pub mod postgres;
+mod rows;
+mod rules;
 mod seal;
 mod slots;
 pub mod sqlite;

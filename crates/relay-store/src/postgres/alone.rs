@@ -11,7 +11,7 @@ use sqlx::{
 };
 
 use crate::{
-    common::is_lost,
+    error::is_lost,
     postgres::{
         pool::ConnectionPool,
         session::{PgSession, Statements},

@@ -6,8 +6,8 @@ use relay_domain::{ClientId, JobId, WatchId};
 
 use crate::{
     AnswerClaim, AnswerEnd, AnswerStore, StoreError,
-    common::{self, UnansweredChallenge},
     postgres::{PgSession, PgStore},
+    rules::{self, UnansweredChallenge},
 };
 
 pub(super) const FIND: &str = "SELECT w.watch_id, w.state, j.job_id, j.memory, \
@@ -69,7 +69,7 @@ async fn claim(
         job_id,
         user_id,
         number,
-    } = match common::unanswered(&row, now)? {
+    } = match rules::unanswered(&row, now)? {
         Ok(challenge) => challenge,
         Err(refused) => return Ok(refused),
     };

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use crate::{
     AfterAttempt, AttemptResult, StoreError,
-    common::{AttemptEffect, after_rows, attempt_rows, host_words, recorded, tried},
     postgres::{
         PgSession, hosts,
         row::{columns, plain},
         watches,
     },
+    rules::{AttemptEffect, after_rows, attempt_rows, host_words, recorded, tried},
 };
 
 pub(super) const JOBS: &str = "SELECT d.delivery_id, w.job_id FROM deliveries d \

@@ -6,12 +6,12 @@ use relay_domain::{Bank, LeaseId};
 
 use crate::{
     BankLook, BankStore, Claim, DueBank, StoreError,
-    common::{due_banks, int, millis, time},
     postgres::{
         PgSession, PgStore,
         clock::claim_now,
         indexes::{is_watched, none},
     },
+    rows::{due_banks, int, millis, time},
 };
 
 /// Deletes due outages that no job waits for, because all their jobs have ended.

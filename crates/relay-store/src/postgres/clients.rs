@@ -8,8 +8,10 @@ use sqlx::postgres::PgRow;
 
 use crate::{
     ClientStore, Sealer, StoreError,
-    common::{self, EachResult, LoadBatch, is_connection_lost},
+    batch::{EachResult, LoadBatch},
+    error::is_connection_lost,
     postgres::{PgSession, PgStore, pool::ConnectionPool, watches},
+    rows,
 };
 
 macro_rules! list {
@@ -56,7 +58,7 @@ impl PostgresClientLoader {
         };
         let row = found?;
         row.as_ref()
-            .map(|row| common::client(row, &self.sealer))
+            .map(|row| rows::client(row, &self.sealer))
             .transpose()
     }
 }
@@ -85,7 +87,7 @@ impl ClientStore for PgStore {
             .fetch_all(&mut self.read().await?.session())
             .await?;
         rows.iter()
-            .map(|row| common::client(row, &self.0.sealer))
+            .map(|row| rows::client(row, &self.0.sealer))
             .collect()
     }
 
@@ -219,7 +221,7 @@ async fn reseal(connection: &mut PgSession<'_>, sealer: &Sealer) -> Result<u64, 
     let rows = sqlx::query(concat!(list!(), " FOR UPDATE"))
         .fetch_all(&mut *connection)
         .await?;
-    for secrets in common::resealed(&rows, sealer)? {
+    for secrets in rows::resealed(&rows, sealer)? {
         sqlx::query("UPDATE clients SET secret = $2, previous_secret = $3 WHERE client_id = $1")
             .bind(secrets.client.0)
             .bind(secrets.current)

@@ -4,12 +4,12 @@ use async_trait::async_trait;
 
 use crate::{
     ConsoleStore, FailingHost, StoreError, WatchDetails, WatchSearch,
-    common::{self, ASKED, ColumnReader, int},
     postgres::{
         PgStore,
         details::{self, watch_columns},
         row::plain,
     },
+    rows::{self, ASKED, ColumnReader, int},
 };
 
 /// The newest watches of a job. The inner `LIMIT` makes PostgreSQL find them by the job.
@@ -80,10 +80,10 @@ impl ConsoleStore for PgStore {
         let hosts = rows.iter().map(|row| {
             let cells = ColumnReader::of("failing_hosts", "host", row);
             let tried = cells.opt::<&str>("tried")?;
-            let last = tried.map(|_| common::host_failure(row));
+            let last = tried.map(|_| rows::host_failure(row));
             Ok(FailingHost {
                 last: last.transpose()?,
-                ..common::failing_host(row)?
+                ..rows::failing_host(row)?
             })
         });
         hosts.collect()

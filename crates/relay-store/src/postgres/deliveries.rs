@@ -7,8 +7,8 @@ use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
     DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
-    common::{self, int},
     postgres::{PgSession, PgStore, details, hosts},
+    rows::{self, int},
 };
 
 const LIST: &str = "SELECT d.delivery_id, d.client_id, d.state, d.next_attempt_at, d.updated_at, \
@@ -172,7 +172,7 @@ async fn list(
         .build()
         .fetch_all(&mut *connection)
         .await?;
-    let entries = rows.iter().map(|row| common::entry(row));
+    let entries = rows.iter().map(|row| rows::entry(row));
     let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
     let ids: Vec<_> = entries.iter().map(|entry| entry.delivery.id).collect();
     let mut attempts = details::attempts(connection, ids).await?;
@@ -201,7 +201,7 @@ async fn redeliver(
         .bind(asked.delivery)
         .fetch_one(&mut *connection)
         .await?;
-    let event = match common::redeliverable(&row)? {
+    let event = match rows::redeliverable(&row)? {
         Ok(event) => event,
         Err(refused) => return Ok(refused),
     };

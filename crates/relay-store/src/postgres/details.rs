@@ -6,8 +6,9 @@ use relay_domain::{Attempt, ClientId, DeliveryId, WatchId};
 use sqlx::postgres::PgRow;
 
 use crate::{
-    EventDetails, StoreError, WatchDetails, common,
+    EventDetails, StoreError, WatchDetails,
     postgres::{PgSession, row::list},
+    rows,
 };
 
 /// The columns of a watch, from `watches w`.
@@ -80,7 +81,7 @@ pub(super) async fn tell(
     connection: &mut PgSession<'_>,
     rows: &[PgRow],
 ) -> Result<Vec<WatchDetails>, StoreError> {
-    let details = rows.iter().map(|row| common::without_events(row));
+    let details = rows.iter().map(|row| rows::without_events(row));
     let mut details = details.collect::<Result<Vec<_>, _>>()?;
     let mut events = events(connection, details.iter().map(|story| story.watch.id)).await?;
     for story in &mut details {
@@ -98,7 +99,7 @@ pub(super) async fn attempts(
         .bind(list(deliveries))
         .fetch_all(connection)
         .await?;
-    common::attempts(&rows)
+    rows::attempts(&rows)
 }
 
 async fn events(
@@ -109,7 +110,7 @@ async fn events(
         .bind(list(watches))
         .fetch_all(&mut *connection)
         .await?;
-    let mut events = common::events(&rows)?;
+    let mut events = rows::events(&rows)?;
     let told = events.values().flatten();
     let deliveries: Vec<_> = told.map(|event| event.delivery.id).collect();
     let mut attempts = attempts(connection, deliveries).await?;

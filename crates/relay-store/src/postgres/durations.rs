@@ -8,11 +8,9 @@ use tracing::{debug, warn};
 
 use crate::{
     DurationStore, DurationsFound, Look, StoreError,
-    common::{
-        BatchWork, Callers, DurationKey, DurationSamples, EachResult, LoadBatch, MOST_KINDS,
-        durations_found_for_all, known_kinds,
-    },
+    batch::{BatchWork, Callers, EachResult, LoadBatch},
     postgres::{ConnectionPool, PgSession, PgStore, indexes::each, row::columns},
+    rules::{DurationKey, DurationSamples, MOST_KINDS, durations_found_for_all, known_kinds},
 };
 
 /// Commits without waiting for the disk.

@@ -9,11 +9,11 @@ use ulid::Ulid;
 
 use crate::{
     StoreError,
-    common::{int, millis},
     postgres::{
         PgStore,
         clock::{micros_now, millis_now},
     },
+    rows::{int, millis},
 };
 
 /// How long after its last heartbeat a relay still counts as alive.

@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use relay_domain::{Client, WatchId};
 
 use crate::{
-    FollowStore, StoreError, WatchDetails, WatchVersion, common,
+    FollowStore, StoreError, WatchDetails, WatchVersion,
     postgres::{PgStore, details, row::list},
+    rows,
 };
 
 pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret, \
@@ -34,7 +35,7 @@ impl FollowStore for PgStore {
             .fetch_optional(self.pool())
             .await?;
         row.as_ref()
-            .map(|row| common::client(row, &self.0.sealer))
+            .map(|row| rows::client(row, &self.0.sealer))
             .transpose()
     }
 
@@ -50,6 +51,6 @@ impl FollowStore for PgStore {
             .bind(list(ids))
             .fetch_all(self.pool())
             .await?;
-        rows.iter().map(|row| common::version(row)).collect()
+        rows.iter().map(|row| rows::version(row)).collect()
     }
 }

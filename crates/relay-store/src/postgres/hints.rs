@@ -4,8 +4,9 @@ use async_trait::async_trait;
 
 use crate::{
     Hint, HintOutcome, HintStore, HintSubject, StoreError,
-    common::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS, earlier, int, millis},
     postgres::{PgSession, PgStore, indexes::is_watched},
+    rows::{earlier, int, millis},
+    rules::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS},
 };
 
 pub(super) const REMEMBER: &str =

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 
 use crate::{
     AbandonedDelivery, StoreError, WaitLimit,
-    common::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE, int, millis},
     postgres::{PgSession, clock::claim_now},
+    rows::{int, millis},
+    rules::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE},
 };
 
 /// Counts a failed attempt, and pauses its host once it failed often enough. The expressions read the columns as
@@ -90,7 +91,7 @@ pub(super) async fn give_up(
 ) -> Result<Vec<AbandonedDelivery>, StoreError> {
     let given_up = sqlx::query(GIVE_UP).bind(ids).bind(now.as_millisecond());
     let rows = given_up.fetch_all(connection).await?;
-    rows.iter().map(|row| common::given_up(row)).collect()
+    rows.iter().map(|row| rules::given_up(row)).collect()
 }
 
 /// Records what attempts say about their hosts.
@@ -98,7 +99,7 @@ pub(super) async fn note(
     connection: &mut PgSession<'_>,
     words: &BTreeMap<&str, HostOutcome>,
 ) -> Result<(), StoreError> {
-    let recovered = common::recovered(words);
+    let recovered = rules::recovered(words);
     if !recovered.is_empty() {
         forget(connection, recovered).await?;
     }
@@ -123,7 +124,7 @@ async fn failed(
         .bind(DOUBLINGS)
         .fetch_one(connection)
         .await?;
-    common::log_pause(&row, host, now)
+    rules::log_pause(&row, host, now)
 }
 
 /// Deletes the failures of hosts that answered.
@@ -134,7 +135,7 @@ async fn forget(connection: &mut PgSession<'_>, hosts: Vec<&str>) -> Result<(), 
         .await?;
     forgotten
         .iter()
-        .try_for_each(|row| common::log_recovery(row))
+        .try_for_each(|row| rules::log_recovery(row))
 }
 
 /// Marks hosts as probed, by attempts whose leases begin now. Returns the hosts that no other relay probes.

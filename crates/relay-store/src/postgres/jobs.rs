@@ -13,13 +13,11 @@ use tracing::error;
 
 use crate::{
     Claim, DueJob, JobStore, Look, NewJobs, StoreError,
-    common::{
-        self, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int, later, millis,
-        time,
-    },
     postgres::{
         PgSession, PgStore, clock::claim_now, details::watch_columns, indexes::none, looks,
     },
+    rows::{self, REST_OF_UNREADABLE, earlier, int, later, millis, time},
+    rules::{FAILURES_COUNT_FOR, KINDS, divide},
 };
 
 /// Counts the due jobs of one urgency, up to the limit of the claim (`$2`).
@@ -187,7 +185,7 @@ async fn claim_due(
     let mut watches = open_watches(connection, &left).await?;
     let mut jobs = Vec::with_capacity(rows.len());
     for row in &rows {
-        match common::due_job(row, lease, &mut watches) {
+        match rows::due_job(row, lease, &mut watches) {
             Ok(job) if job.watches.is_empty() => {}
             Ok(job) => jobs.push(job),
             Err(failure) => {
@@ -227,7 +225,7 @@ async fn open_watches(
         .bind(jobs)
         .fetch_all(connection)
         .await?;
-    Ok(common::watches_by_job(&rows))
+    Ok(rows::watches_by_job(&rows))
 }
 
 /// Frees jobs that cannot be looked at. A job without an open watch is not due any more, and an unreadable job is

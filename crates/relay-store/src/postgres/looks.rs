@@ -6,10 +6,6 @@ use std::collections::HashSet;
 
 use crate::{
     DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
-    common::{
-        Blockers, FailureRow, NewEventRow, changes, claim_new, claims, held, jobs, later_news,
-        millis, news, reports, secrets_of,
-    },
     dispatch::NewWorkClaim,
     postgres::{
         LeaseClock, PgSession,
@@ -18,6 +14,11 @@ use crate::{
         indexes::{each, is_open, none},
         row::columns,
         watches::LOCK_DELIVERIES,
+    },
+    rows::millis,
+    rules::{
+        Blockers, FailureRow, NewEventRow, changes, claim_new, claims, held, jobs, later_news,
+        news, reports, secrets_of,
     },
 };
 

@@ -7,12 +7,13 @@ use tracing::info;
 
 use crate::{
     StoreError,
-    common::{self, from_migration, is_connection_lost},
+    error::{from_migration, is_connection_lost},
+    migrations,
     postgres::pool::ConnectionPool,
 };
 
 pub(crate) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    common::embedded(&[
+    migrations::embedded(&[
         (
             1,
             "the relay",

@@ -56,7 +56,8 @@ pub(super) use self::{
 };
 use crate::{
     DurationsFound, NewDeliveries, NewJobs, NewWatch, Registration, Sealer, StoreError,
-    common::{BatchLoader, Batcher, DurationKey, RegistrationBatch},
+    batch::{BatchLoader, Batcher, RegistrationBatch},
+    rules::DurationKey,
 };
 
 /// A store in a PostgreSQL database. Clones share its connections.

@@ -3,7 +3,7 @@
 use sqlx::Row;
 use thiserror::Error;
 
-use crate::{StoreError, common::is_pooled, postgres::pool::ConnectionPool};
+use crate::{StoreError, error::is_pooled, postgres::pool::ConnectionPool};
 
 /// Encodings that can hold every text. With any other encoding, PostgreSQL converts texts and refuses those with
 /// characters that it lacks. With `SQL_ASCII` it keeps the bytes as they are.

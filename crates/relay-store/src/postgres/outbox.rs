@@ -11,13 +11,14 @@ use tracing::error;
 use crate::{
     AbandonedDelivery, AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore,
     Sealer, StoreError, WaitLimit,
-    common::{self, DeliveryCandidate, REST_OF_UNREADABLE, int, later, millis, time},
     postgres::{
         PgSession, PgStore, attempts,
         clock::claim_now,
         hosts,
         indexes::{each, none},
     },
+    rows::{self, REST_OF_UNREADABLE, int, later, millis, time},
+    rules::{self, DeliveryCandidate},
 };
 
 /// How often one claim chooses deliveries, to replace those that another relay claimed first.
@@ -176,7 +177,7 @@ impl OutboxStore for PgStore {
     }
 
     async fn record_attempts(&self, results: Vec<AttemptResult>) -> Result<(), StoreError> {
-        for wave in common::waves(&results) {
+        for wave in rules::waves(&results) {
             self.write(wave, |connection, wave| {
                 Box::pin(attempts::record(connection, wave))
             })
@@ -228,7 +229,7 @@ async fn claim_due(
     let mut claimed = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in &rows {
-        match common::due_delivery(row, lease, sealer) {
+        match rows::due_delivery(row, lease, sealer) {
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
                 error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
@@ -297,7 +298,7 @@ async fn choose(
     limits: &HostLimits,
     missed: &[String],
 ) -> Result<Vec<(String, String)>, StoreError> {
-    // each host yields up to `per_host` candidates; `common::choose` drops at most as many as are in flight
+    // each host yields up to `per_host` candidates; `rules::choose` drops at most as many as are in flight
     let in_flight: usize = limits.in_flight.values().sum();
     let rows = sqlx::query(DUE)
         .bind(full_hosts(limits))
@@ -311,7 +312,7 @@ async fn choose(
     let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
     let homes: HashMap<String, (String, bool)> =
         candidates.iter().map(DeliveryCandidate::home).collect();
-    let (ids, probed) = common::choose(candidates, claim.limit, limits.clone());
+    let (ids, probed) = rules::choose(candidates, claim.limit, limits.clone());
     let ours = hosts::probe(connection, &probed, now, claim.lease).await?;
     let chosen = ids.into_iter().filter_map(|id| {
         let (host, is_probe) = homes.get(&id)?;
@@ -321,5 +322,5 @@ async fn choose(
 }
 
 fn full_hosts(hosts: &HostLimits) -> Vec<String> {
-    common::full_hosts(hosts).cloned().collect()
+    rules::full_hosts(hosts).cloned().collect()
 }

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use crate::{
     StoreError,
-    common::{is_collision, is_connection_lost, is_lost},
+    error::{is_collision, is_connection_lost, is_lost},
     postgres::{
         evictions::Evictions,
         session::{OpenTransaction, PgSession, Statements},

@@ -9,14 +9,15 @@ use async_trait::async_trait;
 
 use crate::{
     DueJob, NewJobs, NewWatch, Permit, Registration, StoreError,
-    common::{
-        ClientStandings, DueRow, EachResult, RegisterBatch, answer, claimed_jobs, clients_of,
-        decide, due_rows, existing, found, is_near_cap, known, millis, open_rows, standings,
-        watch_rows,
-    },
+    batch::{EachResult, RegisterBatch},
     dispatch::NewWorkClaim,
     postgres::{
         LeaseClock, PgSession, clock::claim_now, details, pool::ConnectionPool, row::columns,
+    },
+    rows::millis,
+    rules::{
+        ClientStandings, DueRow, answer, claimed_jobs, clients_of, decide, due_rows, existing,
+        found, is_near_cap, known, open_rows, standings, watch_rows,
     },
 };
 

@@ -2,7 +2,7 @@
 
 use sqlx::{Row, postgres::PgRow};
 
-use crate::common::{AnyRow, WrongType};
+use crate::rows::{AnyRow, WrongType};
 
 impl AnyRow for PgRow {
     fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {

@@ -8,8 +8,9 @@ use sqlx::Row;
 
 use crate::{
     Census, ClockStep, StoreError, UpkeepStore,
-    common::{self, FAILURES_COUNT_FOR, earlier, int},
     postgres::{PgSession, PgStore, indexes::none, watches},
+    rows::{self, earlier, int},
+    rules::FAILURES_COUNT_FOR,
 };
 
 /// Deletes ended watches. A watch with a pending delivery stays until that delivery has ended.
@@ -99,7 +100,7 @@ impl UpkeepStore for PgStore {
             .bind(now.as_millisecond())
             .fetch_one(&mut session)
             .await?;
-        common::census(&states, &counts)
+        rows::census(&states, &counts)
     }
 
     async fn close(&self) {

@@ -7,11 +7,11 @@ use sqlx::{Postgres, QueryBuilder, Row};
 
 use crate::{
     NewWatch, Registration, StoreError, WatchDetails, WatchQuery, WatchStore,
-    common::int,
     postgres::{
         PgSession, PgStore, details,
         indexes::{is_open, is_watched, none},
     },
+    rows::int,
 };
 
 /// Locks jobs. Data that depends on a job is read only after its job is locked.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     AnswerClaim, AnswerEnd, AnswerStore, StoreError,
-    common::{self, UnansweredChallenge},
+    rules::{self, UnansweredChallenge},
     sqlite::{
         SqliteStore,
         statement::{execute, fetch_optional},
@@ -63,7 +63,7 @@ fn claim(
         job_id,
         user_id,
         number,
-    } = match common::unanswered(&row, now)? {
+    } = match rules::unanswered(&row, now)? {
         Ok(challenge) => challenge,
         Err(refused) => return Ok(refused),
     };

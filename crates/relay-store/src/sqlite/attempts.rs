@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::{
     AfterAttempt, AttemptResult, StoreError,
-    common::{AttemptEffect, after_rows, attempt_rows, host_words, recorded, tried},
+    rules::{AttemptEffect, after_rows, attempt_rows, host_words, recorded, tried},
     sqlite::{
         hosts,
         statement::{execute_each, fetch_each},

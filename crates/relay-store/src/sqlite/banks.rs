@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     BankLook, BankStore, Claim, DueBank, StoreError,
-    common::{due_banks, int, later},
+    rows::{due_banks, int, later},
     sqlite::{
         SqliteStore,
         statement::{execute, fetch_all},

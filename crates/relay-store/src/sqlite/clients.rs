@@ -7,7 +7,8 @@ use rusqlite::{Connection, params};
 
 use crate::{
     ClientStore, Sealer, StoreError,
-    common::{self, EachResult, LoadBatch},
+    batch::{EachResult, LoadBatch},
+    rows,
     sqlite::{
         SqliteStore,
         reader::Reader,
@@ -51,7 +52,7 @@ fn find(
     sealer: &Sealer,
 ) -> Result<Option<Client>, StoreError> {
     let row = fetch_optional(connection, FIND_BY_KEY, params![key])?;
-    row.map(|row| common::client(&row, sealer)).transpose()
+    row.map(|row| rows::client(&row, sealer)).transpose()
 }
 
 #[async_trait]
@@ -74,7 +75,7 @@ impl ClientStore for SqliteStore {
             .fetch_all(&mut *self.read().await?)
             .await?;
         rows.iter()
-            .map(|row| common::client(row, &self.0.sealer))
+            .map(|row| rows::client(row, &self.0.sealer))
             .collect()
     }
 
@@ -200,7 +201,7 @@ fn revoke(
 
 fn reseal(connection: &Connection, sealer: &Sealer) -> Result<u64, StoreError> {
     let rows = fetch_all(connection, LIST, [])?;
-    for secrets in common::resealed(&rows, sealer)? {
+    for secrets in rows::resealed(&rows, sealer)? {
         execute(
             connection,
             "UPDATE clients SET secret = ?2, previous_secret = ?3 WHERE client_id = ?1",

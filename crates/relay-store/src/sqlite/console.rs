@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 
 use crate::{
     ConsoleStore, FailingHost, StoreError, WatchDetails, WatchSearch,
-    common::{self, ASKED, int},
+    rows::{self, ASKED, int},
     sqlite::{
         SqliteStore,
         details::{self, watch_columns},
@@ -70,7 +70,7 @@ impl ConsoleStore for SqliteStore {
             .await?;
         let mut hosts = Vec::with_capacity(rows.len());
         for row in &rows {
-            hosts.push(with_latest(&mut view, common::failing_host(row)?).await?);
+            hosts.push(with_latest(&mut view, rows::failing_host(row)?).await?);
         }
         Ok(hosts)
     }
@@ -85,7 +85,7 @@ async fn with_latest(
         .bind(ASKED)
         .fetch_optional(connection)
         .await?;
-    let last = row.as_ref().map(|row| common::host_failure(row));
+    let last = row.as_ref().map(|row| rows::host_failure(row));
     Ok(FailingHost {
         last: last.transpose()?,
         ..host

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use crate::{
     StoreError,
-    common::ColumnReader,
+    rows::ColumnReader,
     sqlite::statement::{OwnedRow, execute_each},
 };
 

@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::{
     DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
-    common::{self, int},
+    rows::{self, int},
     sqlite::{
         SqliteStore, details, hosts,
         statement::{execute, fetch_optional},
@@ -126,7 +126,7 @@ async fn list(
         .await?;
     let mut entries = rows
         .iter()
-        .map(|row| common::entry(row))
+        .map(|row| rows::entry(row))
         .collect::<Result<Vec<_>, _>>()?;
     let ids = entries.iter().map(|entry| entry.delivery.id);
     let mut attempts = details::attempts(connection, ids).await?;
@@ -149,7 +149,7 @@ fn redeliver(
     let Some(row) = row else {
         return Ok(Redelivery::NotFound);
     };
-    let event = match common::redeliverable(&row)? {
+    let event = match rows::redeliverable(&row)? {
         Ok(event) => event,
         Err(refused) => return Ok(refused),
     };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use relay_domain::{Attempt, ClientId, DeliveryId, WatchId};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
-use crate::{EventDetails, StoreError, WatchDetails, common, sqlite::row::json_list};
+use crate::{EventDetails, StoreError, WatchDetails, rows, sqlite::row::json_list};
 
 /// The columns of a watch, from `watches w`.
 macro_rules! watch_columns {
@@ -82,7 +82,7 @@ pub(super) async fn tell(
 ) -> Result<Vec<WatchDetails>, StoreError> {
     let mut details = rows
         .iter()
-        .map(|row| common::without_events(row))
+        .map(|row| rows::without_events(row))
         .collect::<Result<Vec<_>, _>>()?;
     let mut events = events(connection, details.iter().map(|story| story.watch.id)).await?;
     for story in &mut details {
@@ -100,7 +100,7 @@ pub(super) async fn attempts(
         .bind(json_list(deliveries))
         .fetch_all(connection)
         .await?;
-    common::attempts(&rows)
+    rows::attempts(&rows)
 }
 
 async fn events(
@@ -111,7 +111,7 @@ async fn events(
         .bind(json_list(watches))
         .fetch_all(&mut *connection)
         .await?;
-    let mut events = common::events(&rows)?;
+    let mut events = rows::events(&rows)?;
     let deliveries: Vec<_> = events
         .values()
         .flatten()

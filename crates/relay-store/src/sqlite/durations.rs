@@ -6,10 +6,8 @@ use rusqlite::{Connection, params};
 
 use crate::{
     DurationStore, DurationsFound, StoreError,
-    common::{
-        DurationKey, DurationSamples, EachResult, LoadBatch, MOST_KINDS, durations_found_for_all,
-        known_kinds,
-    },
+    batch::{EachResult, LoadBatch},
+    rules::{DurationKey, DurationSamples, MOST_KINDS, durations_found_for_all, known_kinds},
     sqlite::{
         SqliteStore,
         reader::Reader,

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::{
     StoreError,
-    common::tell,
+    batch::tell,
     sqlite::{SqliteStore, file_health::FileHealth, open::open_to_read, statement::scalars},
 };
 

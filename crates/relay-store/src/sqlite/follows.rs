@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use relay_domain::{Client, WatchId};
 
 use crate::{
-    FollowStore, StoreError, WatchDetails, WatchVersion, common,
+    FollowStore, StoreError, WatchDetails, WatchVersion, rows,
     sqlite::{SqliteStore, details, row::json_list},
 };
 
@@ -30,7 +30,7 @@ impl FollowStore for SqliteStore {
             .fetch_optional(self.readers()?)
             .await?;
         row.as_ref()
-            .map(|row| common::client(row, &self.0.sealer))
+            .map(|row| rows::client(row, &self.0.sealer))
             .transpose()
     }
 
@@ -46,6 +46,6 @@ impl FollowStore for SqliteStore {
             .bind(json_list(ids))
             .fetch_all(self.readers()?)
             .await?;
-        rows.iter().map(|row| common::version(row)).collect()
+        rows.iter().map(|row| rows::version(row)).collect()
     }
 }

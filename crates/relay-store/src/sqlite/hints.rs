@@ -5,7 +5,8 @@ use rusqlite::{Connection, params};
 
 use crate::{
     Hint, HintOutcome, HintStore, HintSubject, StoreError,
-    common::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS, earlier, int, millis},
+    rows::{earlier, int, millis},
+    rules::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS},
     sqlite::{
         SqliteStore,
         row::json_list,

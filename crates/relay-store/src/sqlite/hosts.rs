@@ -7,7 +7,8 @@ use rusqlite::{Connection, params};
 
 use crate::{
     AbandonedDelivery, StoreError, WaitLimit,
-    common::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE, int, later, millis},
+    rows::{int, later, millis},
+    rules::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE},
     sqlite::{
         row::json_list,
         statement::{execute, fetch_all, fetch_each, fetch_optional, scalars},
@@ -79,7 +80,7 @@ pub(super) fn give_up(
 ) -> Result<Vec<AbandonedDelivery>, StoreError> {
     let values = params![json_list(ids), now.as_millisecond()];
     let rows = fetch_all(connection, GIVE_UP, values)?;
-    rows.iter().map(|row| common::given_up(row)).collect()
+    rows.iter().map(|row| rules::given_up(row)).collect()
 }
 
 /// Notes what attempts say about their hosts.
@@ -87,7 +88,7 @@ pub(super) fn note(
     connection: &Connection,
     words: &BTreeMap<&str, HostOutcome>,
 ) -> Result<(), StoreError> {
-    let recovered = common::recovered(words);
+    let recovered = rules::recovered(words);
     if !recovered.is_empty() {
         forget(connection, recovered)?;
     }
@@ -110,7 +111,7 @@ fn failed(connection: &Connection, host: &str, now: Timestamp) -> Result<(), Sto
     let Some(row) = fetch_optional(connection, FAILED, values)? else {
         return Ok(());
     };
-    common::log_pause(&row, host, now)
+    rules::log_pause(&row, host, now)
 }
 
 /// Deletes the failures of hosts that answered.
@@ -119,7 +120,7 @@ fn forget(connection: &Connection, hosts: Vec<&str>) -> Result<(), StoreError> {
     let forgotten = fetch_each(connection, ANSWERED, hosts)?;
     forgotten
         .iter()
-        .try_for_each(|row| common::log_recovery(row))
+        .try_for_each(|row| rules::log_recovery(row))
 }
 
 /// Notes that these hosts are probed until the lease of the probing attempts ends.

@@ -13,10 +13,8 @@ use tracing::error;
 
 use crate::{
     Claim, DueJob, JobStore, Look, NewJobs, StoreError,
-    common::{
-        self, ColumnReader, FAILURES_COUNT_FOR, KINDS, REST_OF_UNREADABLE, divide, earlier, int,
-        later,
-    },
+    rows::{self, ColumnReader, REST_OF_UNREADABLE, earlier, int, later},
+    rules::{FAILURES_COUNT_FOR, KINDS, divide},
     sqlite::{
         SqliteStore,
         details::watch_columns,
@@ -142,7 +140,7 @@ pub(super) fn take(
     let mut watches = open_watches(connection, due)?;
     let mut jobs: HashMap<i64, DueJob> = HashMap::with_capacity(rows.len());
     for row in &rows {
-        match common::due_job(row, lease, &mut watches) {
+        match rows::due_job(row, lease, &mut watches) {
             Ok(job) if job.watches.is_empty() => {}
             Ok(job) => {
                 drop(jobs.insert(ColumnReader::of("jobs", "job_id", row).get("job_no")?, job));
@@ -186,7 +184,7 @@ fn open_watches(
     jobs: &[i64],
 ) -> Result<HashMap<JobId, Vec<Watch>>, StoreError> {
     let rows = fetch_all(connection, OPEN_WATCHES, params![json_list(jobs)])?;
-    Ok(common::watches_by_job(&rows))
+    Ok(rows::watches_by_job(&rows))
 }
 
 /// Frees jobs that cannot be looked at. A job without an open watch rests for good, an unreadable one for a while.

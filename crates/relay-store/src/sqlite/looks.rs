@@ -8,11 +8,12 @@ use rusqlite::Connection;
 
 use crate::{
     DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
-    common::{
-        Blockers, ChangeRow, ColumnReader, DurationSamples, NewEventRow, changes, claim_new,
-        claims, held, jobs, later, later_news, news, reports, secrets_of,
-    },
     dispatch::NewWorkClaim,
+    rows::{ColumnReader, later},
+    rules::{
+        Blockers, ChangeRow, DurationSamples, NewEventRow, changes, claim_new, claims, held, jobs,
+        later_news, news, reports, secrets_of,
+    },
     sqlite::{
         banks::begin_outage,
         counts::WatchCounts,

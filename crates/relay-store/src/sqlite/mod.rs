@@ -43,7 +43,9 @@ use sqlx::{Sqlite, SqlitePool, Transaction, sqlite::SqlitePoolOptions};
 
 use crate::{
     DurationsFound, NewDeliveries, NewJobs, NewWatch, Registration, Sealer, StoreError,
-    common::{self, BatchLoader, Batcher, DurationKey, RegistrationBatch},
+    batch::{BatchLoader, Batcher, RegistrationBatch},
+    rows,
+    rules::DurationKey,
     sqlite::{
         file_health::FileHealth,
         open::{BUSY_TIMEOUT, open_to_read, open_to_write, options, prepare},
@@ -165,7 +167,7 @@ impl SqliteStore {
                 self.0.health.note(&failure);
                 Ok(None)
             }
-            due => Ok(common::time(due?)),
+            due => Ok(rows::time(due?)),
         }
     }
 }

@@ -13,11 +13,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use crate::{StoreError, common};
+use crate::{StoreError, error, migrations};
 
 /// The migrations that create and change the tables.
 pub(crate) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    common::embedded(&[
+    migrations::embedded(&[
         (
             1,
             "the relay",
@@ -81,7 +81,7 @@ pub(super) async fn prepare(options: &SqliteConnectOptions) -> Result<(), StoreE
                 let pause = rand::random_range(10..100);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
-            done => return done.map_err(common::from_migration),
+            done => return done.map_err(error::from_migration),
         }
     }
 }

@@ -11,7 +11,8 @@ use tracing::error;
 use crate::{
     AbandonedDelivery, AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore,
     Sealer, StoreError, WaitLimit,
-    common::{self, ColumnReader, DeliveryCandidate, REST_OF_UNREADABLE, int, later},
+    rows::{self, ColumnReader, REST_OF_UNREADABLE, int, later},
+    rules::{self, DeliveryCandidate},
     sqlite::{
         SqliteStore, attempts,
         file_health::FileHealth,
@@ -139,7 +140,7 @@ impl OutboxStore for SqliteStore {
         let results: Arc<[AttemptResult]> = results.into();
         let all = Arc::clone(&results);
         let recorded = self.write(move |connection| {
-            for wave in common::waves(&all) {
+            for wave in rules::waves(&all) {
                 attempts::record(connection, &wave)?;
             }
             Ok(())
@@ -219,7 +220,7 @@ pub(super) fn take(
     let mut claimed = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in &rows {
-        match common::due_delivery(row, lease, &reading.sealer) {
+        match rows::due_delivery(row, lease, &reading.sealer) {
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
                 reading.health.note(&failure);
@@ -257,7 +258,7 @@ fn due(
         candidates.sort_by_key(DeliveryCandidate::ready_at);
         candidates.truncate(CANDIDATES * claim.limit);
     }
-    let (ids, probed) = common::choose(candidates, claim.limit, limits);
+    let (ids, probed) = rules::choose(candidates, claim.limit, limits);
     hosts::probe(connection, &probed, claim.now, claim.lease)?;
     Ok(ids)
 }
@@ -292,5 +293,5 @@ pub(super) fn oldest(
 }
 
 pub(super) fn full_hosts(hosts: &HostLimits) -> String {
-    json_list(common::full_hosts(hosts))
+    json_list(rules::full_hosts(hosts))
 }

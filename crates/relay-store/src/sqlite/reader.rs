@@ -7,11 +7,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use crate::{
-    StoreError,
-    common::{closed, tell},
-    sqlite::file_health::FileHealth,
-};
+use crate::{StoreError, batch::tell, error::closed, sqlite::file_health::FileHealth};
 
 /// The maximum number of lookups that wait. Only a few tasks look up, and each waits for its result.
 const QUEUE: usize = 16;

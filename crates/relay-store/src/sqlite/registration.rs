@@ -12,11 +12,13 @@ use sqlx::SqlitePool;
 
 use crate::{
     DueJob, NewJobs, NewWatch, Registration, StoreError,
-    common::{
-        ColumnReader, DueRow, EachResult, RegisterBatch, answer, claimed_jobs, clients_of, decide,
-        due_rows, existing, found, known, later, not_there, open_rows, standings, watch_rows,
-    },
+    batch::{EachResult, RegisterBatch},
     dispatch::NewWorkClaim,
+    rows::{ColumnReader, later},
+    rules::{
+        DueRow, answer, claimed_jobs, clients_of, decide, due_rows, existing, found, known,
+        not_there, open_rows, standings, watch_rows,
+    },
     sqlite::{
         counts::WatchCounts,
         details,

@@ -2,7 +2,7 @@
 
 use sqlx::{Row, sqlite::SqliteRow};
 
-use crate::common::{AnyRow, WrongType};
+use crate::rows::{AnyRow, WrongType};
 
 impl AnyRow for SqliteRow {
     fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {

@@ -6,7 +6,7 @@ use rusqlite::{
     types::{FromSql, Value, ValueRef},
 };
 
-use crate::common::{AnyRow, WrongType};
+use crate::rows::{AnyRow, WrongType};
 
 /// The result of a statement.
 pub(super) type SqlResult<T> = Result<T, rusqlite::Error>;

@@ -9,7 +9,8 @@ use tracing::info;
 
 use crate::{
     Census, ClockStep, StoreError, UpkeepStore,
-    common::{self, ColumnReader, FAILURES_COUNT_FOR, earlier, int, time},
+    rows::{self, ColumnReader, earlier, int, time},
+    rules::FAILURES_COUNT_FOR,
     sqlite::{
         SqliteStore, clock_step, examine,
         row::json_list,
@@ -120,7 +121,7 @@ impl UpkeepStore for SqliteStore {
             .bind(now.as_millisecond())
             .fetch_one(&mut *view)
             .await?;
-        common::census(&rows, &counts)
+        rows::census(&rows, &counts)
     }
 
     /// Also moves the write-ahead log into the database file.

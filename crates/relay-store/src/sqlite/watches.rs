@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Sqlite};
 
 use crate::{
     NewWatch, Registration, StoreError, WatchDetails, WatchQuery, WatchStore,
-    common::{ColumnReader, int},
+    rows::{ColumnReader, int},
     sqlite::{
         SqliteStore,
         counts::WatchCounts,

@@ -7,7 +7,8 @@ use rusqlite::{Connection, params};
 
 use crate::{
     AttemptResult, Claim, DueDelivery, HostLimits, StoreError,
-    common::{self, DeliveryCandidate, REST_OF_UNREADABLE, int, later},
+    rows::{REST_OF_UNREADABLE, int, later},
+    rules::{self, DeliveryCandidate},
     sqlite::{
         SqliteStore, attempts, hosts,
         outbox::{CANDIDATES, HOSTS, full_hosts, oldest, take},
@@ -48,7 +49,7 @@ impl SqliteStore {
             .0
             .reader
             .read(move |c| candidates(c, claim, &read, &skipped));
-        let (ids, probed) = common::choose(candidates.await?, claim.limit, limits);
+        let (ids, probed) = rules::choose(candidates.await?, claim.limit, limits);
         let probing = self.write(move |c| hosts::probe(c, &probed, claim.now, claim.lease));
         pass_over_damage(probing.await)?;
         let ids: Arc<[String]> = ids.into();
@@ -72,7 +73,7 @@ impl SqliteStore {
         all: Arc<[AttemptResult]>,
     ) -> Result<(), StoreError> {
         let recorded = self.each_whole(&all, |connection, part, _| {
-            for wave in common::waves(part) {
+            for wave in rules::waves(part) {
                 attempts::record(connection, &wave)?;
             }
             Ok(())

@@ -8,7 +8,8 @@ use rusqlite::{Connection, params};
 
 use crate::{
     Claim, DueJob, Look, NewDeliveries, StoreError,
-    common::{KINDS, REST_OF_UNREADABLE, int, later},
+    rows::{REST_OF_UNREADABLE, int, later},
+    rules::KINDS,
     sqlite::{
         SqliteStore,
         file_health::FileHealth,

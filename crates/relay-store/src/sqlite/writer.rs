@@ -20,7 +20,8 @@ use tracing::warn;
 
 use crate::{
     StoreError,
-    common::{closed, tell},
+    batch::tell,
+    error::closed,
     sqlite::{
         file_health::FileHealth,
         open::open_to_write,

@@ -6,8 +6,8 @@ use sqlx::{Postgres, QueryBuilder, sqlite::SqliteRow};
 
 use crate::{
     StoreError,
-    common::ColumnReader,
     postgres::plain,
+    rows::ColumnReader,
     transfer::tables::{ColumnKind, MovedColumn, MovedTable},
 };
 

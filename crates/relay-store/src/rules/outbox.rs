@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     HostLimits, StoreError,
-    common::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader},
 };
 
 /// A delivery that may be claimed.

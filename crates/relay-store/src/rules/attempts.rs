@@ -8,7 +8,8 @@ use tracing::{error, warn};
 
 use crate::{
     AfterAttempt, AttemptResult, StoreError,
-    common::{AnyRow, ColumnReader, is_failing, millis},
+    rows::{AnyRow, ColumnReader, millis},
+    rules::is_failing,
 };
 
 /// A delivery as it is when an attempt is recorded.

@@ -8,7 +8,8 @@ use tracing::{info, warn};
 
 use crate::{
     AbandonedDelivery, StoreError,
-    common::{AnyRow, ColumnReader, HostOutcome},
+    rows::{AnyRow, ColumnReader},
+    rules::HostOutcome,
 };
 
 /// The number of attempts in a row that must fail before a host is paused. A single event takes eight attempts in a

@@ -4,7 +4,7 @@ use relay_domain::{Bank, LeaseId};
 
 use crate::{
     DueBank, StoreError,
-    common::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader},
 };
 
 /// Reads banks that were claimed under this lease.

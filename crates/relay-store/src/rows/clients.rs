@@ -5,7 +5,7 @@ use relay_domain::{ApiKeyHash, Client, ClientId, SigningSecret};
 
 use crate::{
     Sealer, StoreError,
-    common::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader},
 };
 
 /// Reads a client.

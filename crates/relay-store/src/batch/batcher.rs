@@ -12,10 +12,8 @@ use tracing::trace;
 
 use crate::{
     StoreError,
-    common::{
-        closed,
-        gather::{gather, take},
-    },
+    batch::gather::{gather, take},
+    error::closed,
 };
 
 /// The result of each part of a batch, in their order.

@@ -7,7 +7,9 @@ use relay_domain::{DeliveryId, Event, EventId, WatchId};
 
 use crate::{
     Look, OutageChange, StoreError,
-    common::{AnyRow, ColumnReader, rank, unwritable},
+    error::unwritable,
+    rows::{AnyRow, ColumnReader},
+    rules::rank,
 };
 
 /// The claim under which a look was made.

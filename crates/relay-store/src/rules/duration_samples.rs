@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     DurationSample, DurationsFound, Look, StoreError,
-    common::{AnyRow, ColumnReader, EachResult, unwritable},
+    batch::EachResult,
+    error::unwritable,
+    rows::{AnyRow, ColumnReader},
 };
 
 /// The maximum number of kinds of jobs whose durations are kept. The one unused for longest is forgotten. Basiq has

@@ -12,7 +12,7 @@ use tracing::error;
 use crate::{
     DeliveryDetails, DeliveryEntry, DueDelivery, DueJob, EventDetails, Redelivery, Sealer,
     StoreError, WatchDetails, WatchVersion,
-    common::{AnyRow, ColumnReader, secrets},
+    rows::{AnyRow, ColumnReader, secrets},
 };
 
 /// Reads a delivery without its attempts.

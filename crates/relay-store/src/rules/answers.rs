@@ -5,7 +5,7 @@ use relay_domain::{JobId, JobMemory, WatchState};
 
 use crate::{
     AnswerClaim, StoreError,
-    common::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader},
 };
 
 /// An open challenge that no other answer is on its way to.

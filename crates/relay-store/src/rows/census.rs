@@ -4,7 +4,7 @@ use relay_domain::WatchState;
 
 use crate::{
     Census, StoreError,
-    common::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader},
 };
 
 /// Builds the census from rows that count watches by state, and one row that counts everything else.

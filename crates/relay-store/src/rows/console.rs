@@ -4,7 +4,7 @@ use relay_domain::AttemptError;
 
 use crate::{
     FailingHost, HostFailure, StoreError,
-    common::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader},
 };
 
 /// The number of a host's waiting deliveries among which the latest attempt is searched.

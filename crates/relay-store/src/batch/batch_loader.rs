@@ -11,10 +11,8 @@ use async_trait::async_trait;
 
 use crate::{
     StoreError,
-    common::{
-        batcher::{BatchWork, Callers, EachResult},
-        closed,
-    },
+    batch::batcher::{BatchWork, Callers, EachResult},
+    error::closed,
 };
 
 /// Finds the values of keys.
@@ -67,7 +65,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::common::Batcher;
+    use crate::batch::Batcher;
 
     /// Finds twice a number, and fails for thirteen. Reports the keys of each lookup.
     struct Doubles(UnboundedSender<Vec<u32>>);

@@ -8,8 +8,9 @@ use tracing::error;
 
 use crate::{
     DueDelivery, Sealer, StoreError,
-    common::{AnyRow, ClientSecrets, ColumnReader, NewEventRow, secrets},
     dispatch::NewWorkClaim,
+    rows::{AnyRow, ClientSecrets, ColumnReader, secrets},
+    rules::NewEventRow,
 };
 
 /// Hosts and watches whose new deliveries must not be sent at once.

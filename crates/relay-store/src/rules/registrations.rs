@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
     DueJob, NewWatch, Permit, Registration, StoreError, WatchDetails,
-    common::{AnyRow, ColumnReader, unwritable},
     dispatch::NewWorkClaim,
+    error::unwritable,
+    rows::{AnyRow, ColumnReader},
 };
 
 /// The key of an open watch.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     NewWatch, Registration, StoreError,
-    common::batcher::{BatchWork, Callers, EachResult},
+    batch::{BatchWork, Callers, EachResult},
 };
 
 /// Registers watches in one transaction.
@@ -75,7 +75,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::common::{Batcher, closed};
+    use crate::{batch::Batcher, error::closed};
 
     /// Takes 10 ms, and fails to return the result of the job `unreadable`.
     struct Slow;

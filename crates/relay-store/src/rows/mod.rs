@@ -1,0 +1,25 @@
+//! How values are read from rows. Both back ends share it.
+
+mod banks;
+mod census;
+mod clients;
+mod console;
+mod details;
+mod row;
+
+use std::time::Duration;
+
+pub(super) use self::{
+    banks::due_banks,
+    census::census,
+    clients::{ClientSecrets, client, resealed, secrets},
+    console::{ASKED, failing_host, host_failure},
+    details::{
+        attempts, due_delivery, due_job, entry, events, redeliverable, version, watches_by_job,
+        without_events,
+    },
+    row::{AnyRow, ColumnReader, WrongType, earlier, int, later, millis, time},
+};
+
+/// How long a row that cannot be read is put off.
+pub(super) const REST_OF_UNREADABLE: Duration = Duration::from_hours(1);
