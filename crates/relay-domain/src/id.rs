@@ -40,6 +40,18 @@ macro_rules! prefixed_id {
             pub fn new(now: Timestamp) -> Self {
                 Self(Ulid::from_parts(epoch_millis(now), rand::rng().random()))
             }
+
+            /// Returns the id as bytes. They sort as the ids do.
+            #[must_use]
+            pub fn to_bytes(self) -> [u8; 16] {
+                self.0.to_bytes()
+            }
+        }
+
+        impl From<[u8; 16]> for $name {
+            fn from(bytes: [u8; 16]) -> Self {
+                Self(Ulid::from_bytes(bytes))
+            }
         }
 
         impl fmt::Display for $name {
@@ -88,13 +100,27 @@ prefixed_id!(
 prefixed_id!(
     DeliveryId,
     "dlv_",
-    "Names a delivery: `dlv_` and 26 characters."
+    "Names the delivery of an event: `dlv_` and the 26 characters of the event's id."
 );
 prefixed_id!(
     LeaseId,
     "lse_",
     "Names one claim of work, so that a late record is told apart."
 );
+
+/// The delivery of an event. Each event has one.
+impl From<EventId> for DeliveryId {
+    fn from(event: EventId) -> Self {
+        Self(event.0)
+    }
+}
+
+/// The event that is delivered.
+impl From<DeliveryId> for EventId {
+    fn from(delivery: DeliveryId) -> Self {
+        Self(delivery.0)
+    }
+}
 
 impl EventId {
     /// Derives the id of a watch's transition number `transition`, counted from 1. The result is always the same. So

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use relay_domain::{
-    Attempt, AttemptError, CallbackUrl, ClientId, DeliveryId, DeliveryState, ErrorChain,
+    CallbackUrl, ClientId, DeliveryState, ErrorChain,
     EventFilter, EventId, JobId, JobMemory, LeaseId, Locale, Operation, Phase, TraceContext, Watch,
     WatchId, WatchOptions, WatchRequest, WatchState,
 };
@@ -12,17 +12,17 @@ use tracing::error;
 use crate::{
     DeliveryDetails, DeliveryEntry, DueDelivery, DueJob, EventDetails, Redelivery, Sealer,
     StoreError, WatchDetails, WatchVersion,
-    rows::{AnyRow, ColumnReader, secrets},
+    rows::{AnyRow, ColumnReader, attempts, secrets},
 };
 
-/// Reads a delivery without its attempts.
-pub(crate) fn delivery(row: &dyn AnyRow) -> Result<DeliveryDetails, StoreError> {
-    let cells = ColumnReader::of("deliveries", "delivery_id", row);
+/// Reads the delivery of an event. `next_attempt_at` comes from the outbox.
+fn delivery(event: &ColumnReader<'_>) -> Result<DeliveryDetails, StoreError> {
+    let event_id: EventId = event.id("event_id")?;
     Ok(DeliveryDetails {
-        id: cells.parse("delivery_id")?,
-        state: cells.read("state", DeliveryState::from_word)?,
-        next_attempt_at: cells.time_opt("next_attempt_at")?,
-        attempts: Vec::new(),
+        id: event_id.into(),
+        state: event.read("state", DeliveryState::from_word)?,
+        next_attempt_at: event.time_opt("next_attempt_at")?,
+        attempts: attempts(event)?,
     })
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn delivery(row: &dyn AnyRow) -> Result<DeliveryDetails, StoreError> 
 pub(crate) fn watch(row: &dyn AnyRow) -> Result<Watch, StoreError> {
     let cells = ColumnReader::of("watches", "watch_id", row);
     Ok(Watch {
-        id: cells.parse("watch_id")?,
+        id: cells.id("watch_id")?,
         client_id: ClientId(cells.get("client_id")?),
         request: WatchRequest {
             job_id: cells.parse("job_id")?,
@@ -74,25 +74,10 @@ pub(crate) fn without_events(row: &dyn AnyRow) -> Result<WatchDetails, StoreErro
 pub(crate) fn version(row: &dyn AnyRow) -> Result<(WatchId, WatchVersion), StoreError> {
     let cells = ColumnReader::of("watches", "watch_id", row);
     let version = WatchVersion::of(cells.get("version")?);
-    Ok((cells.parse("watch_id")?, version))
+    Ok((cells.id("watch_id")?, version))
 }
 
-/// Reads the attempts of deliveries, by delivery, in the order of the rows.
-pub(crate) fn attempts<R: AnyRow>(
-    rows: &[R],
-) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
-    let mut attempts: HashMap<_, Vec<_>> = HashMap::new();
-    for row in rows {
-        let cells = ColumnReader::of("attempts", "delivery_id", row);
-        attempts
-            .entry(cells.parse("delivery_id")?)
-            .or_default()
-            .push(attempt(&cells)?);
-    }
-    Ok(attempts)
-}
-
-/// Reads events with their deliveries, but without attempts, by watch, in the order of the rows.
+/// Reads events with their deliveries, by watch, in the order of the rows.
 pub(crate) fn events<R: AnyRow>(
     rows: &[R],
 ) -> Result<HashMap<WatchId, Vec<EventDetails>>, StoreError> {
@@ -100,42 +85,26 @@ pub(crate) fn events<R: AnyRow>(
     for row in rows {
         let cells = ColumnReader::of("events", "event_id", row);
         let event = EventDetails {
-            id: cells.parse("event_id")?,
+            id: cells.id("event_id")?,
             body: cells.json("body")?,
-            delivery: delivery(row)?,
+            delivery: delivery(&cells)?,
         };
         events
-            .entry(cells.parse("watch_id")?)
+            .entry(cells.id("watch_id")?)
             .or_default()
             .push(event);
     }
     Ok(events)
 }
 
-fn attempt(cells: &ColumnReader<'_>) -> Result<Attempt, StoreError> {
-    let status = cells.opt::<i64>("status")?;
-    Ok(Attempt {
-        number: cells.number("number")?,
-        started_at: cells.time("started_at")?,
-        duration: std::time::Duration::from_millis(cells.number("duration")?),
-        status: status
-            .map(|status| u16::try_from(status).map_err(|_| cells.bad("status")))
-            .transpose()?,
-        error: cells.read_opt("error", AttemptError::from_word)?,
-        error_detail: cells.opt("error_detail")?,
-        response: cells.opt("response")?,
-    })
-}
-
-/// Reads a delivery in a list, without its attempts.
+/// Reads a delivery in a list.
 pub(crate) fn entry(row: &dyn AnyRow) -> Result<DeliveryEntry, StoreError> {
     let event = ColumnReader::of("events", "event_id", row);
-    let cells = ColumnReader::of("deliveries", "delivery_id", row);
     Ok(DeliveryEntry {
-        client_id: ClientId(cells.get("client_id")?),
-        delivery: delivery(row)?,
-        updated_at: cells.time("updated_at")?,
-        event_id: event.parse("event_id")?,
+        client_id: ClientId(event.get("client_id")?),
+        delivery: delivery(&event)?,
+        updated_at: event.time("updated_at")?,
+        event_id: event.id("event_id")?,
         body: event.json("body")?,
         callback_url: ColumnReader::of("watches", "watch_id", row)
             .read("callback_url", CallbackUrl::from_stored)?,
@@ -149,8 +118,8 @@ pub(crate) fn redeliverable(row: &dyn AnyRow) -> Result<Result<EventId, Redelive
     if state == WatchState::Cancelled || cells.get("revoked")? {
         return Ok(Err(Redelivery::Cancelled));
     }
-    let asked: Option<EventId> = cells.read_opt("asked", |text| text.parse().ok())?;
-    let latest: Option<EventId> = cells.read_opt("latest", |text| text.parse().ok())?;
+    let asked: Option<EventId> = cells.id_opt("asked")?;
+    let latest: Option<EventId> = cells.id_opt("latest")?;
     Ok(match latest {
         None => Err(Redelivery::NoEvent),
         Some(latest) if asked.is_some_and(|asked| asked != latest) => {
@@ -203,25 +172,26 @@ pub(crate) fn due_delivery(
     lease: LeaseId,
     sealer: &Sealer,
 ) -> Result<DueDelivery, StoreError> {
-    let delivery = ColumnReader::of("deliveries", "delivery_id", row);
+    let queued = ColumnReader::of("outbox", "watch_id", row);
     let event = ColumnReader::of("events", "event_id", row);
     let watch = ColumnReader::of("watches", "watch_id", row);
     let client = ColumnReader::of("clients", "name", row);
     let secrets = secrets(&client, sealer)?;
+    let event_id: EventId = event.id("event_id")?;
     Ok(DueDelivery {
-        id: delivery.parse("delivery_id")?,
+        id: event_id.into(),
         lease,
-        event_id: event.parse("event_id")?,
-        watch_id: watch.parse("watch_id")?,
+        event_id,
+        watch_id: watch.id("watch_id")?,
         job_id: watch.parse("job_id")?,
         body: event.get("body")?,
         created_at: event.time("created_at")?,
         callback_url: watch.read("callback_url", CallbackUrl::from_stored)?,
         secret: secrets.current,
         previous_secret: secrets.previous,
-        deadline: delivery.time_opt("deadline")?,
-        attempts: delivery.number("attempts")?,
-        round_attempts: delivery.number("round_attempts")?,
+        deadline: queued.time_opt("deadline")?,
+        attempts: queued.number("attempts")?,
+        round_attempts: queued.number("round_attempts")?,
         trace: trace(&watch)?,
     })
 }

@@ -1,5 +1,6 @@
 //! How values are read from rows. Both back ends share it.
 
+mod attempts;
 mod banks;
 mod census;
 mod clients;
@@ -10,15 +11,16 @@ mod row;
 use std::time::Duration;
 
 pub(super) use self::{
+    attempts::{StoredAttempt, attempts, latest_attempt},
     banks::due_banks,
     census::census,
     clients::{ClientSecrets, client, resealed, secrets},
     console::{ASKED, failing_host, host_failure},
     details::{
-        attempts, due_delivery, due_job, entry, events, redeliverable, version, watches_by_job,
+        due_delivery, due_job, entry, events, redeliverable, version, watches_by_job,
         without_events,
     },
-    row::{AnyRow, ColumnReader, WrongType, earlier, int, later, millis, time},
+    row::{AnyRow, ColumnReader, IdBytes, WrongType, earlier, int, later, millis, time},
 };
 
 /// How long a row that cannot be read is put off.

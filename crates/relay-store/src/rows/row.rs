@@ -3,6 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use jiff::Timestamp;
+use relay_domain::{EventId, WatchId};
 use serde::de::DeserializeOwned;
 
 use crate::StoreError;
@@ -17,6 +18,9 @@ pub(crate) trait AnyRow: Sync {
     fn flag(&self, column: &str) -> Result<Option<bool>, WrongType>;
     fn bytes(&self, column: &str) -> Result<Option<&[u8]>, WrongType>;
 }
+
+/// One of the relay's own ids, as the store keeps it.
+pub(crate) type IdBytes = [u8; 16];
 
 /// A type that a column can hold.
 pub(crate) trait ColumnValue<'r>: Sized {
@@ -62,7 +66,7 @@ pub(crate) struct ColumnReader<'r> {
 }
 
 impl<'r> ColumnReader<'r> {
-    /// Reads the row's columns that belong to `table`. The text column `key` names the row in errors.
+    /// Reads the row's columns that belong to `table`. The column `key`, a text or an id, names the row in errors.
     pub(crate) fn of(table: &'static str, key: &'static str, row: &'r dyn AnyRow) -> Self {
         Self { row, table, key }
     }
@@ -106,6 +110,21 @@ impl<'r> ColumnReader<'r> {
         self.read(column, |text| text.parse().ok())
     }
 
+    /// Reads one of the relay's own ids.
+    pub(crate) fn id<T: From<IdBytes>>(&self, column: &'static str) -> Result<T, StoreError> {
+        self.id_opt(column)?.ok_or_else(|| self.bad(column))
+    }
+
+    /// Reads one of the relay's own ids, or none if it is NULL.
+    pub(crate) fn id_opt<T: From<IdBytes>>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError> {
+        let bytes: Option<&[u8]> = self.opt(column)?;
+        let id = bytes.map(|bytes| IdBytes::try_from(bytes).map_err(|_| self.bad(column)));
+        Ok(id.transpose()?.map(T::from))
+    }
+
     /// Reads JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
         self.read(column, |text| serde_json::from_str(text).ok())
@@ -141,13 +160,20 @@ impl<'r> ColumnReader<'r> {
         StoreError::Inconsistent {
             table: self.table,
             column,
-            row: self
-                .row
-                .text(self.key)
-                .ok()
-                .flatten()
-                .unwrap_or("?")
-                .to_owned(),
+            row: self.key().unwrap_or_else(|| "?".to_owned()),
+        }
+    }
+
+    /// Returns the key of the row as it is shown, if it can be read.
+    fn key(&self) -> Option<String> {
+        if let Ok(text) = self.row.text(self.key) {
+            return text.map(ToOwned::to_owned);
+        }
+        let id = IdBytes::try_from(self.row.bytes(self.key).ok()??).ok()?;
+        match self.key {
+            "watch_id" => Some(WatchId::from(id).to_string()),
+            "event_id" => Some(EventId::from(id).to_string()),
+            _ => None,
         }
     }
 }

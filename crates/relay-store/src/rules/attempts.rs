@@ -1,45 +1,60 @@
-//! Decides the effect of an attempt on its delivery.
+//! Decides the effect of an attempt on its event.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use relay_domain::{AttemptError, DeliveryState, ErrorChain};
+use relay_domain::{DeliveryState, ErrorChain, EventId, WatchId};
 use tracing::{error, warn};
 
 use crate::{
     AfterAttempt, AttemptResult, StoreError,
-    rows::{AnyRow, ColumnReader, millis},
+    error::unwritable,
+    rows::{AnyRow, ColumnReader, IdBytes, StoredAttempt},
     rules::is_failing,
 };
 
-/// A delivery as it is when an attempt is recorded.
-pub(crate) struct AttemptedDelivery {
-    pub(crate) watch_id: String,
+/// An event as it is when an attempt to deliver it is recorded.
+pub(crate) struct AttemptedEvent {
+    pub(crate) watch_id: WatchId,
     host: String,
     state: DeliveryState,
+    /// When the state last changed, in milliseconds.
+    updated_at: i64,
+    attempts: Vec<StoredAttempt>,
+    /// The event that the outbox holds for the watch: this one, or a later one.
+    queued: Option<EventId>,
+    /// When the outbox has this event tried next.
     next_attempt_at: Option<Timestamp>,
     /// Whether the attempt's claim still holds.
     held: bool,
-    /// Whether this attempt was recorded before.
-    known: bool,
     /// Whether the host has failed since its last answer.
     host_failed: bool,
 }
 
-impl AttemptedDelivery {
-    /// Reads the delivery of an attempt's result.
+impl AttemptedEvent {
+    /// Reads the event of an attempt's result, with the outbox's row of its watch.
     fn read(row: &dyn AnyRow, result: &AttemptResult) -> Result<Self, StoreError> {
-        let cells = ColumnReader::of("deliveries", "delivery_id", row);
-        let lease: Option<&str> = cells.opt("lease_id")?;
+        let cells = ColumnReader::of("events", "event_id", row);
+        let queued: Option<EventId> = cells.id_opt("queued")?;
+        let is_queued = queued == Some(cells.id("event_id")?);
+        let lease: Option<IdBytes> = cells.id_opt("lease_id")?;
         Ok(Self {
-            watch_id: cells.get("watch_id")?,
+            watch_id: cells.id("watch_id")?,
             host: cells.get("host")?,
             state: cells.read("state", DeliveryState::from_word)?,
-            next_attempt_at: cells.time_opt("next_attempt_at")?,
-            held: lease == Some(result.lease.to_string().as_str()),
-            known: cells.get("known")?,
+            updated_at: cells.get("updated_at")?,
+            attempts: cells.json("attempts")?,
+            queued,
+            next_attempt_at: cells.time_opt("next_attempt_at")?.filter(|_| is_queued),
+            held: lease == Some(result.lease.to_bytes()),
             host_failed: cells.get("host_failed")?,
         })
+    }
+
+    /// Whether the attempt of this result is recorded already.
+    fn knows(&self, result: &AttemptResult) -> bool {
+        let mut attempts = self.attempts.iter();
+        attempts.any(|attempt| attempt.lease_id == result.lease)
     }
 }
 
@@ -63,15 +78,15 @@ pub(crate) fn waves(results: &[AttemptResult]) -> Vec<Vec<&AttemptResult>> {
 
 /// The claim under which an attempt was made.
 pub(crate) struct AttemptClaimRow {
-    pub(crate) delivery_id: String,
-    pub(crate) lease_id: String,
+    pub(crate) event_id: IdBytes,
+    pub(crate) lease_id: IdBytes,
 }
 
 /// Returns the claims of attempts.
 pub(crate) fn tried(results: &[&AttemptResult]) -> Vec<AttemptClaimRow> {
     let rows = results.iter().map(|result| AttemptClaimRow {
-        delivery_id: result.delivery_id.to_string(),
-        lease_id: result.lease.to_string(),
+        event_id: EventId::from(result.delivery_id).to_bytes(),
+        lease_id: result.lease.to_bytes(),
     });
     rows.collect()
 }
@@ -79,17 +94,17 @@ pub(crate) fn tried(results: &[&AttemptResult]) -> Vec<AttemptClaimRow> {
 /// The effect of an attempt.
 pub(crate) struct AttemptEffect<'r> {
     pub(crate) result: &'r AttemptResult,
-    pub(crate) found: AttemptedDelivery,
+    pub(crate) found: AttemptedEvent,
     pub(crate) ended_at: Timestamp,
     /// The attempt's number, which is the next free one. None if no attempt was made.
-    number: Option<i64>,
+    number: Option<u32>,
     state: DeliveryState,
     next_attempt_at: Option<Timestamp>,
 }
 
-/// Decides the effects of results, by the rows of their deliveries.
+/// Decides the effects of results, by the rows of their events.
 ///
-/// Leaves out an attempt that was recorded before, and one whose delivery is gone or damaged, so that others are
+/// Leaves out an attempt that was recorded before, and one whose event is gone or damaged, so that others are
 /// recorded.
 pub(crate) fn recorded<'r, R: AnyRow>(
     results: &[&'r AttemptResult],
@@ -97,33 +112,31 @@ pub(crate) fn recorded<'r, R: AnyRow>(
 ) -> Result<Vec<AttemptEffect<'r>>, StoreError> {
     let by_id = results
         .iter()
-        .map(|result| (result.delivery_id.to_string(), *result));
-    let mut by_id: HashMap<String, &AttemptResult> = by_id.collect();
+        .map(|result| (EventId::from(result.delivery_id), *result));
+    let mut by_id: HashMap<EventId, &AttemptResult> = by_id.collect();
     let mut recorded = Vec::with_capacity(rows.len());
     for row in rows {
-        let cells = ColumnReader::of("deliveries", "delivery_id", row);
-        let Some(result) = by_id.remove(cells.get::<&str>("delivery_id")?) else {
+        let cells = ColumnReader::of("events", "event_id", row);
+        let Some(result) = by_id.remove(&cells.id("event_id")?) else {
             continue;
         };
-        match AttemptedDelivery::read(row, result) {
-            Ok(found) if found.known => {}
-            Ok(found) => recorded.push(AttemptEffect::of(result, found, cells.get("number")?)),
+        match AttemptedEvent::read(row, result) {
+            Ok(found) if found.knows(result) => {}
+            Ok(found) => recorded.push(AttemptEffect::of(result, found)),
             Err(failure) => error!(error = %ErrorChain(&failure), "an attempt cannot be recorded"),
         }
     }
     for id in by_id.keys() {
-        warn!(delivery.id = %id, "a delivery ended before its attempt was recorded");
+        warn!(event.id = %id, "an event was deleted before its attempt was recorded");
     }
     Ok(recorded)
 }
 
 impl<'r> AttemptEffect<'r> {
-    fn of(result: &'r AttemptResult, found: AttemptedDelivery, latest: i64) -> Self {
+    fn of(result: &'r AttemptResult, found: AttemptedEvent) -> Self {
         let (state, next_attempt_at) = after(&found, result.next);
-        let number = result
-            .attempt
-            .as_ref()
-            .map(|attempt| i64::from(attempt.number));
+        let latest = found.attempts.last().map_or(0, |attempt| attempt.number);
+        let number = result.attempt.as_ref().map(|attempt| attempt.number);
         Self {
             result,
             number: number.map(|number| number.max(latest + 1)),
@@ -133,62 +146,86 @@ impl<'r> AttemptEffect<'r> {
             found,
         }
     }
+
+    /// Whether the event leaves the outbox.
+    fn leaves_outbox(&self) -> bool {
+        self.state != DeliveryState::Pending && self.found.queued == Some(self.event_id())
+    }
+
+    fn event_id(&self) -> EventId {
+        self.result.delivery_id.into()
+    }
 }
 
-/// The row of an attempt.
-pub(crate) struct AttemptRow<'r> {
-    pub(crate) delivery_id: String,
-    pub(crate) number: i64,
-    pub(crate) lease_id: String,
-    pub(crate) started_at: i64,
-    pub(crate) duration: i64,
-    pub(crate) status: Option<i64>,
-    pub(crate) error: Option<&'static str>,
-    pub(crate) response: Option<&'r str>,
-    pub(crate) error_detail: Option<&'r str>,
+/// The new values of an event that was tried.
+pub(crate) struct TriedEventRow {
+    pub(crate) event_id: IdBytes,
+    pub(crate) state: &'static str,
+    pub(crate) attempts: String,
+    pub(crate) updated_at: i64,
 }
 
-/// Builds the rows of the attempts that were made.
-pub(crate) fn attempt_rows<'r>(recorded: &[AttemptEffect<'r>]) -> Vec<AttemptRow<'r>> {
-    let rows = recorded.iter().filter_map(|one| {
-        let attempt = one.result.attempt.as_ref()?;
-        Some(AttemptRow {
-            delivery_id: one.result.delivery_id.to_string(),
-            number: one.number?,
-            lease_id: one.result.lease.to_string(),
-            started_at: attempt.started_at.as_millisecond(),
-            duration: millis(attempt.duration),
-            status: attempt.status.map(i64::from),
-            error: attempt.error.map(AttemptError::as_str),
-            response: attempt.response.as_deref(),
-            error_detail: attempt.error_detail.as_deref(),
+/// Builds the new values of the events.
+pub(crate) fn tried_events(
+    recorded: &[AttemptEffect<'_>],
+) -> Result<Vec<TriedEventRow>, StoreError> {
+    let rows = recorded.iter().map(|one| {
+        let made = one.number.zip(one.result.attempt.as_ref());
+        let made = made.map(|(number, attempt)| StoredAttempt::of(attempt, number, one.result.lease));
+        let attempts = StoredAttempt::list(&one.found.attempts, made.as_ref());
+        let changed = one.state != one.found.state;
+        let ended_at = one.ended_at.as_millisecond();
+        Ok(TriedEventRow {
+            event_id: one.event_id().to_bytes(),
+            state: one.state.as_str(),
+            attempts: serde_json::to_string(&attempts).map_err(unwritable)?,
+            updated_at: if changed { ended_at } else { one.found.updated_at },
         })
     });
     rows.collect()
 }
 
-/// The new row of a delivery.
-pub(crate) struct AfterRow {
-    pub(crate) delivery_id: String,
-    pub(crate) lease_id: String,
-    pub(crate) state: &'static str,
+/// The row of an event that leaves the outbox.
+pub(crate) struct UnqueuedRow {
+    pub(crate) watch_id: IdBytes,
+    pub(crate) event_id: IdBytes,
+}
+
+/// Returns the events that leave the outbox.
+pub(crate) fn unqueued(recorded: &[AttemptEffect<'_>]) -> Vec<UnqueuedRow> {
+    let ended = recorded.iter().filter(|one| one.leaves_outbox());
+    let ended = ended.map(|one| UnqueuedRow {
+        watch_id: one.found.watch_id.to_bytes(),
+        event_id: one.event_id().to_bytes(),
+    });
+    ended.collect()
+}
+
+/// The change of an outbox row that stays: its event is tried again, or it holds a later event of the watch.
+pub(crate) struct RequeuedRow {
+    pub(crate) watch_id: IdBytes,
+    pub(crate) event_id: IdBytes,
+    /// The claim that ends.
+    pub(crate) lease_id: IdBytes,
+    /// None leaves the time as it is.
     pub(crate) next_attempt_at: Option<i64>,
-    pub(crate) ended_at: i64,
-    /// None if no attempt was made.
+    /// The number of the attempt. None if no attempt was made.
     pub(crate) number: Option<i64>,
 }
 
-/// Builds the new rows of the deliveries.
-pub(crate) fn after_rows(recorded: &[AttemptEffect<'_>]) -> Vec<AfterRow> {
-    let rows = recorded.iter().map(|one| AfterRow {
-        delivery_id: one.result.delivery_id.to_string(),
-        lease_id: one.result.lease.to_string(),
-        state: one.state.as_str(),
+/// Returns the changes of the outbox rows that stay.
+pub(crate) fn requeued(recorded: &[AttemptEffect<'_>]) -> Vec<RequeuedRow> {
+    let stay = recorded
+        .iter()
+        .filter(|one| one.found.queued.is_some() && !one.leaves_outbox());
+    let stay = stay.map(|one| RequeuedRow {
+        watch_id: one.found.watch_id.to_bytes(),
+        event_id: one.event_id().to_bytes(),
+        lease_id: one.result.lease.to_bytes(),
         next_attempt_at: one.next_attempt_at.map(Timestamp::as_millisecond),
-        ended_at: one.ended_at.as_millisecond(),
-        number: one.number,
+        number: one.number.map(i64::from),
     });
-    rows.collect()
+    stay.collect()
 }
 
 /// What attempts showed about a host: whether it answered, and when it failed since then.
@@ -201,32 +238,32 @@ pub(crate) struct HostOutcome {
 }
 
 /// Returns what attempts showed about their hosts, by name. Takes the attempts in the order in which they ended.
-pub(crate) fn host_words<'r>(recorded: &'r [AttemptEffect<'_>]) -> BTreeMap<&'r str, HostOutcome> {
+pub(crate) fn host_outcomes<'r>(recorded: &'r [AttemptEffect<'_>]) -> BTreeMap<&'r str, HostOutcome> {
     let mut ended: Vec<_> = recorded.iter().collect();
     ended.sort_by_key(|one| one.ended_at);
-    let mut words: BTreeMap<&str, HostOutcome> = BTreeMap::new();
+    let mut outcomes: BTreeMap<&str, HostOutcome> = BTreeMap::new();
     for one in ended {
         match one.result.attempt.as_ref().and_then(is_failing) {
             None => {}
             Some(true) => {
-                let word = words.entry(&one.found.host).or_default();
-                word.failed_at.push(one.ended_at);
+                let outcome = outcomes.entry(&one.found.host).or_default();
+                outcome.failed_at.push(one.ended_at);
             }
             // an answer clears the failures before it
             Some(false) => {
-                let word = words.entry(&one.found.host).or_default();
-                word.answered = true;
-                word.had_failed |= one.found.host_failed;
-                word.failed_at.clear();
+                let outcome = outcomes.entry(&one.found.host).or_default();
+                outcome.answered = true;
+                outcome.had_failed |= one.found.host_failed;
+                outcome.failed_at.clear();
             }
         }
     }
-    words
+    outcomes
 }
 
-/// Returns the state of a delivery after an attempt, and when it is tried next.
-pub(crate) fn after(
-    found: &AttemptedDelivery,
+/// Returns the state of an event after an attempt, and when it is tried next.
+fn after(
+    found: &AttemptedEvent,
     next: AfterAttempt,
 ) -> (DeliveryState, Option<Timestamp>) {
     let may_schedule = found.held && found.state == DeliveryState::Pending;
@@ -242,8 +279,8 @@ pub(crate) fn after(
     }
 }
 
-/// Returns when an attempt ended. If the delivery expired before an attempt was made, that is its due time.
-fn ended_at(result: &AttemptResult, found: &AttemptedDelivery) -> Timestamp {
+/// Returns when an attempt ended. If the event expired before an attempt was made, that is its due time.
+fn ended_at(result: &AttemptResult, found: &AttemptedEvent) -> Timestamp {
     let Some(attempt) = &result.attempt else {
         return found.next_attempt_at.unwrap_or(Timestamp::UNIX_EPOCH);
     };

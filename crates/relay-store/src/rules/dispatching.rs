@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use relay_domain::{CallbackUrl, ErrorChain, LeaseId, TraceContext};
+use relay_domain::{CallbackUrl, ErrorChain, LeaseId, TraceContext, WatchId};
 use tracing::error;
 
 use crate::{
     DueDelivery, Sealer, StoreError,
     dispatch::NewWorkClaim,
-    rows::{AnyRow, ClientSecrets, ColumnReader, secrets},
+    rows::{AnyRow, ClientSecrets, ColumnReader, IdBytes, secrets},
     rules::NewEventRow,
 };
 
@@ -17,21 +17,18 @@ use crate::{
 pub(crate) struct Blockers {
     /// Hosts that are paused, or that one attempt at a time probes.
     hosts: HashSet<String>,
-    /// Watches with another delivery in flight.
-    watches: HashSet<String>,
+    /// Watches with another event in flight.
+    watches: HashSet<IdBytes>,
 }
 
 impl Blockers {
+    /// Reads rows that each name a host or a watch.
     pub(crate) fn read<R: AnyRow>(rows: &[R]) -> Result<Self, StoreError> {
         let (mut hosts, mut watches) = (HashSet::new(), HashSet::new());
         for row in rows {
-            let cells = ColumnReader::of("deliveries", "id", row);
-            let set = if cells.get("is_watch")? {
-                &mut watches
-            } else {
-                &mut hosts
-            };
-            set.insert(cells.get("id")?);
+            let cells = ColumnReader::of("outbox", "watch_id", row);
+            hosts.extend(cells.opt::<String>("host")?);
+            watches.extend(cells.id_opt::<IdBytes>("watch_id")?);
         }
         Ok(Self { hosts, watches })
     }
@@ -61,7 +58,7 @@ pub(crate) fn claim_new(
     blockers: &Blockers,
     secrets: &HashMap<i64, ClientSecrets>,
 ) {
-    let mut watches: HashSet<String> = HashSet::new();
+    let mut watches: HashSet<IdBytes> = HashSet::new();
     for row in news {
         let blocked =
             blockers.hosts.contains(&row.host) || blockers.watches.contains(&row.watch_id);
@@ -76,8 +73,8 @@ pub(crate) fn claim_new(
         };
         match due(row, claim.lease, secrets) {
             Ok(due) => {
-                watches.insert(row.watch_id.clone());
-                row.lease_id = Some(claim.lease.to_string());
+                watches.insert(row.watch_id);
+                row.lease_id = Some(claim.lease.to_bytes());
                 claim.claimed.push((due, permit));
             }
             Err(failure) => {
@@ -96,16 +93,16 @@ fn due(
     let unreadable = |column| StoreError::Inconsistent {
         table: "watches",
         column,
-        row: row.watch_id.clone(),
+        row: WatchId::from(row.watch_id).to_string(),
     };
     let event = &mut row.event;
     let time = |millis| Timestamp::from_millisecond(millis).ok();
     Ok(DueDelivery {
-        id: event.delivery,
+        id: event.event.into(),
         lease,
         event_id: event.event,
         watch_id: event.watch,
-        job_id: event.job_id.parse().map_err(|_| unreadable("job_id"))?,
+        job_id: event.job_id.clone(),
         callback_url: CallbackUrl::from_stored(&event.callback_url)
             .ok_or_else(|| unreadable("callback_url"))?,
         created_at: time(row.at).ok_or_else(|| unreadable("updated_at"))?,

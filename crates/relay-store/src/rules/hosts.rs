@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use relay_domain::{Attempt, AttemptError};
+use relay_domain::{Attempt, AttemptError, EventId};
 use tracing::{info, warn};
 
 use crate::{
@@ -41,11 +41,12 @@ pub(crate) fn is_failing(attempt: &Attempt) -> Option<bool> {
 
 /// Reads a delivery that was given up without another attempt.
 pub(crate) fn given_up(row: &dyn AnyRow) -> Result<AbandonedDelivery, StoreError> {
-    let cells = ColumnReader::of("deliveries", "delivery_id", row);
+    let cells = ColumnReader::of("events", "event_id", row);
+    let event_id: EventId = cells.id("event_id")?;
     Ok(AbandonedDelivery {
-        delivery_id: cells.parse("delivery_id")?,
-        event_id: cells.parse("event_id")?,
-        watch_id: cells.parse("watch_id")?,
+        delivery_id: event_id.into(),
+        event_id,
+        watch_id: cells.id("watch_id")?,
         job_id: cells.parse("job_id")?,
         host: cells.get("host")?,
     })

@@ -3,26 +3,26 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use relay_domain::{DeliveryId, Event, EventId, WatchId};
+use relay_domain::{Event, EventId, JobId, WatchId};
 
 use crate::{
     Look, OutageChange, StoreError,
     error::unwritable,
-    rows::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader, IdBytes},
     rules::rank,
 };
 
 /// The claim under which a look was made.
 pub(crate) struct LookClaimRow<'l> {
     pub(crate) job_id: &'l str,
-    pub(crate) lease_id: String,
+    pub(crate) lease_id: IdBytes,
 }
 
 /// Returns the claims of looks.
 pub(crate) fn claims(looks: &[Look]) -> Vec<LookClaimRow<'_>> {
     let claims = looks.iter().map(|look| LookClaimRow {
         job_id: look.job_id.as_str(),
-        lease_id: look.lease.to_string(),
+        lease_id: look.lease.to_bytes(),
     });
     claims.collect()
 }
@@ -39,7 +39,7 @@ pub(crate) fn held(looks: &[Look], jobs: Vec<String>) -> Vec<&Look> {
 
 /// The row of a watch's change.
 pub(crate) struct ChangeRow<'l> {
-    pub(crate) watch_id: String,
+    pub(crate) watch_id: IdBytes,
     pub(crate) job_id: &'l str,
     pub(crate) state: &'static str,
     pub(crate) progress: String,
@@ -51,7 +51,7 @@ pub(crate) fn changes<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<'l>>, Stor
     let changes = looks.iter().flat_map(|look| {
         look.changes.iter().map(|change| {
             Ok(ChangeRow {
-                watch_id: change.watch_id.to_string(),
+                watch_id: change.watch_id.to_bytes(),
                 job_id: look.job_id.as_str(),
                 state: change.state.as_str(),
                 progress: serde_json::to_string(&change.progress).map_err(unwritable)?,
@@ -62,27 +62,25 @@ pub(crate) fn changes<'l>(looks: &[&'l Look]) -> Result<Vec<ChangeRow<'l>>, Stor
     changes.collect()
 }
 
-/// The row of a new event and its delivery.
+/// The row of a new event.
 pub(crate) struct NewEventRow {
-    pub(crate) event_id: String,
-    pub(crate) watch_id: String,
+    pub(crate) event_id: IdBytes,
+    pub(crate) watch_id: IdBytes,
     pub(crate) at: i64,
-    pub(crate) delivery_id: String,
     pub(crate) client_id: i64,
     pub(crate) host: String,
     pub(crate) deadline: Option<i64>,
     /// The claim under which it goes to the worker at once.
-    pub(crate) lease_id: Option<String>,
+    pub(crate) lease_id: Option<IdBytes>,
     pub(crate) event: EventToSend,
 }
 
-/// The parts of a new delivery that sending it needs.
+/// The parts of a new event that sending it needs.
 pub(crate) struct EventToSend {
     pub(crate) event: EventId,
     pub(crate) watch: WatchId,
-    pub(crate) delivery: DeliveryId,
     pub(crate) body: String,
-    pub(crate) job_id: String,
+    pub(crate) job_id: JobId,
     pub(crate) callback_url: String,
     pub(crate) traceparent: Option<String>,
     /// Whether it is the first event of its watch, so that no other delivery can be in its way.
@@ -101,36 +99,31 @@ pub(crate) fn news<R: AnyRow>(
 ) -> Result<Vec<NewEventRow>, StoreError> {
     let events = looks.iter().flat_map(|look| {
         look.changes.iter().filter_map(|change| {
-            Some((
-                change.watch_id.to_string(),
-                (look.at, change.event.as_ref()?),
-            ))
+            let event = change.event.as_ref()?;
+            Some((change.watch_id, (*look, event)))
         })
     });
-    let mut events: HashMap<String, (Timestamp, &Event)> = events.collect();
+    let mut events: HashMap<WatchId, (&Look, &Event)> = events.collect();
     let mut news = Vec::with_capacity(changed.len());
     for row in changed {
         let cells = ColumnReader::of("watches", "watch_id", row);
-        let watch_id: String = cells.get("watch_id")?;
-        let Some((at, event)) = events.remove(&watch_id) else {
+        let watch_id: WatchId = cells.id("watch_id")?;
+        let Some((look, event)) = events.remove(&watch_id) else {
             continue;
         };
-        let delivery = DeliveryId::new(at);
         news.push(NewEventRow {
-            event_id: event.id.to_string(),
-            watch_id,
-            at: at.as_millisecond(),
-            delivery_id: delivery.to_string(),
+            event_id: event.id.to_bytes(),
+            watch_id: watch_id.to_bytes(),
+            at: look.at.as_millisecond(),
             client_id: cells.get("client_id")?,
             host: cells.get("callback_host")?,
             deadline: event.deadline.map(Timestamp::as_millisecond),
             lease_id: None,
             event: EventToSend {
                 event: event.id,
-                watch: event.body.watch_id,
-                delivery,
+                watch: watch_id,
                 body: event.to_json().map_err(unwritable)?,
-                job_id: cells.get("job_id")?,
+                job_id: look.job_id.clone(),
                 callback_url: cells.get("callback_url")?,
                 traceparent: cells.opt("traceparent")?,
                 is_first: event.body.sequence == 1,

@@ -1,16 +1,15 @@
 //! Chooses which of the due deliveries are claimed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::{
     HostLimits, StoreError,
-    rows::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader, IdBytes},
 };
 
 /// A delivery that may be claimed.
 pub(crate) struct DeliveryCandidate {
-    delivery_id: String,
-    watch_id: String,
+    watch_id: IdBytes,
     host: String,
     /// The time since which it is due, in milliseconds.
     ready_at: i64,
@@ -22,10 +21,9 @@ pub(crate) struct DeliveryCandidate {
 
 impl DeliveryCandidate {
     pub(crate) fn read(row: &dyn AnyRow) -> Result<Self, StoreError> {
-        let cells = ColumnReader::of("deliveries", "delivery_id", row);
+        let cells = ColumnReader::of("outbox", "watch_id", row);
         Ok(Self {
-            delivery_id: cells.get("delivery_id")?,
-            watch_id: cells.get("watch_id")?,
+            watch_id: cells.id("watch_id")?,
             host: cells.get("host")?,
             ready_at: cells.get("ready_at")?,
             expires: cells.get("expires")?,
@@ -33,9 +31,9 @@ impl DeliveryCandidate {
         })
     }
 
-    /// Returns the id of the delivery.
-    pub(crate) fn id(&self) -> &str {
-        &self.delivery_id
+    /// Returns the watch whose event is delivered.
+    pub(crate) fn watch_id(&self) -> IdBytes {
+        self.watch_id
     }
 
     /// Returns the time since which the delivery is due, in milliseconds.
@@ -43,12 +41,9 @@ impl DeliveryCandidate {
         self.ready_at
     }
 
-    /// Returns the delivery's id, its host, and whether it only probes that host.
-    pub(crate) fn home(&self) -> (String, (String, bool)) {
-        (
-            self.delivery_id.clone(),
-            (self.host.clone(), self.is_probe()),
-        )
+    /// Returns the watch, the delivery's host, and whether it only probes that host.
+    pub(crate) fn home(&self) -> (IdBytes, (String, bool)) {
+        (self.watch_id, (self.host.clone(), self.is_probe()))
     }
 
     fn is_probe(&self) -> bool {
@@ -56,29 +51,29 @@ impl DeliveryCandidate {
     }
 }
 
-/// Chooses the deliveries to claim from candidates, which are sorted by due time. Also returns the hosts they probe.
+/// Chooses the deliveries to claim from candidates, which are sorted by due time, and returns their watches. Also
+/// returns the hosts they probe.
 ///
-/// Claims at most one delivery of a watch, one of a probed host, and no more of a host than its free capacity.
+/// Claims at most one delivery of a probed host, and no more of a host than its free capacity.
 pub(crate) fn choose(
     candidates: Vec<DeliveryCandidate>,
     limit: usize,
     limits: HostLimits,
-) -> (Vec<String>, Vec<String>) {
+) -> (Vec<IdBytes>, Vec<String>) {
     let mut busy: HashMap<String, usize> = limits.in_flight;
-    let (mut watches, mut probed) = (HashSet::new(), Vec::new());
-    let mut ids = Vec::new();
+    let (mut watches, mut probed) = (Vec::new(), Vec::new());
     for candidate in candidates {
         let is_probe = candidate.is_probe();
         let host = busy.entry(candidate.host.clone()).or_default();
-        let free = *host < limits.per_host && ids.len() < limit;
+        let free = *host < limits.per_host && watches.len() < limit;
         let allowed = free && !(is_probe && probed.contains(&candidate.host));
-        if allowed && watches.insert(candidate.watch_id) {
+        if allowed {
             *host += 1;
-            ids.push(candidate.delivery_id);
+            watches.push(candidate.watch_id);
             probed.extend(is_probe.then_some(candidate.host));
         }
     }
-    (ids, probed)
+    (watches, probed)
 }
 
 /// Returns the hosts without free capacity.

@@ -7,7 +7,7 @@ use crate::{
     DueJob, NewWatch, Permit, Registration, StoreError, WatchDetails,
     dispatch::NewWorkClaim,
     error::unwritable,
-    rows::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader, IdBytes},
 };
 
 /// The key of an open watch.
@@ -78,7 +78,7 @@ pub(crate) fn existing<R: AnyRow>(
         let place: usize = cells.number("place")?;
         let place = place.checked_sub(first);
         if let Some(found) = place.and_then(|place| existing.get_mut(place)) {
-            *found = Some(cells.parse("watch_id")?);
+            *found = Some(cells.id("watch_id")?);
         }
     }
     Ok(existing)
@@ -128,11 +128,11 @@ pub(crate) fn decide<'n>(
 pub(crate) fn answer(
     new: &NewWatch,
     decision: RegistrationDecision,
-    added: &HashSet<String>,
+    added: &HashSet<WatchId>,
 ) -> Result<Registration, Option<WatchId>> {
     match decision {
         RegistrationDecision::Final(answer) => Ok(answer),
-        RegistrationDecision::New if added.contains(&new.id.to_string()) => {
+        RegistrationDecision::New if added.contains(&new.id) => {
             Ok(Registration::Created(Box::new(begun(new))))
         }
         RegistrationDecision::New => Err(None),
@@ -169,7 +169,7 @@ fn begun(new: &NewWatch) -> Watch {
 
 /// The row of a new watch.
 pub(crate) struct WatchRow<'n> {
-    pub(crate) watch_id: String,
+    pub(crate) watch_id: IdBytes,
     pub(crate) client_id: i64,
     pub(crate) job_id: &'n str,
     pub(crate) callback_url: &'n str,
@@ -191,7 +191,7 @@ pub(crate) fn watch_rows<'n>(new: &[&'n NewWatch]) -> Result<Vec<WatchRow<'n>>, 
         let (request, watch) = (&new.request, begun(new));
         let options = &request.options;
         Ok(WatchRow {
-            watch_id: new.id.to_string(),
+            watch_id: new.id.to_bytes(),
             client_id: new.client_id.0,
             job_id: request.job_id.as_str(),
             callback_url: request.callback_url.as_str(),
@@ -216,12 +216,12 @@ pub(crate) struct DueRow<'n> {
     pub(crate) at: i64,
     pub(crate) memory: String,
     /// The lease and the permit under which the job goes to the tracker at once, if it is new.
-    pub(crate) claimed: Option<(String, Permit)>,
+    pub(crate) claimed: Option<(IdBytes, Permit)>,
 }
 
 impl DueRow<'_> {
-    pub(crate) fn lease_id(&self) -> Option<&str> {
-        self.claimed.as_ref().map(|(lease, _)| lease.as_str())
+    pub(crate) fn lease_id(&self) -> Option<&[u8]> {
+        self.claimed.as_ref().map(|(lease, _)| lease.as_slice())
     }
 }
 
@@ -244,7 +244,7 @@ pub(crate) fn due_rows<'n>(
         let known = known.remove(job_id);
         let claimed = claim
             .filter(|_| known.is_none())
-            .and_then(|claim| Some((claim.lease.to_string(), claim.permit()?)));
+            .and_then(|claim| Some((claim.lease.to_bytes(), claim.permit()?)));
         let memory = match known.flatten() {
             Some(memory) => afresh(&memory)?,
             None => unknown.clone(),
@@ -262,12 +262,12 @@ pub(crate) fn due_rows<'n>(
 /// Returns the jobs that were claimed as they were added, each with its newly added watches and its permit.
 pub(crate) fn claimed_jobs(
     new: &[&NewWatch],
-    added: &HashSet<String>,
+    added: &HashSet<WatchId>,
     mut claimed: HashMap<&str, Permit>,
     lease: LeaseId,
 ) -> Vec<(DueJob, Permit)> {
     let mut jobs: BTreeMap<&str, (DueJob, Permit)> = BTreeMap::new();
-    for new in new.iter().filter(|new| added.contains(&new.id.to_string())) {
+    for new in new.iter().filter(|new| added.contains(&new.id)) {
         let id = new.request.job_id.as_str();
         if let Some(permit) = claimed.remove(id) {
             jobs.insert(id, (new_job(new, lease), permit));
