@@ -41,6 +41,12 @@ macro_rules! prefixed_id {
                 Self(Ulid::from_parts(epoch_millis(now), rand::rng().random()))
             }
 
+            /// Returns the least id of this time: ids made before it sort before this one.
+            #[must_use]
+            pub fn first_of(time: Timestamp) -> Self {
+                Self(Ulid::from_parts(epoch_millis(time), 0))
+            }
+
             /// Returns the id as bytes. They sort as the ids do.
             #[must_use]
             pub fn to_bytes(self) -> [u8; 16] {

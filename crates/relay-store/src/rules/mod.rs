@@ -16,7 +16,8 @@ use std::time::Duration;
 pub(super) use self::{
     answers::{UnansweredChallenge, unanswered},
     attempts::{
-        AttemptEffect, HostOutcome, host_outcomes, recorded, requeued, tried, tried_events, unqueued, waves,
+        AttemptEffect, HostOutcome, host_outcomes, recorded, requeued, tried, tried_events,
+        unqueued, waves,
     },
     claims::{KINDS, divide, rank},
     dispatching::{Blockers, claim_new, secrets_of},
