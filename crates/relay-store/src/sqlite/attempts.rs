@@ -12,12 +12,23 @@ use crate::{
     },
 };
 
+/// The host of an event: the outbox tells it while it has a row of the watch, which is nearly always.
+macro_rules! host {
+    () => {
+        "ifnull(o.host, (SELECT w.callback_host FROM watches w WHERE w.watch_id = e.watch_id))"
+    };
+}
+
 /// Finds an event that was tried, with the outbox's row of its watch.
-pub(super) const TRIED: &str = "SELECT e.event_id, e.watch_id, w.callback_host AS host, e.state, \
-    e.updated_at, e.attempts, o.event_id AS queued, o.next_attempt_at, o.lease_id, \
-    EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = w.callback_host) AS host_failed \
-    FROM events e CROSS JOIN watches w ON w.watch_id = e.watch_id \
-    LEFT JOIN outbox o ON o.watch_id = e.watch_id WHERE e.event_id = ?1";
+pub(super) const TRIED: &str = concat!(
+    "SELECT e.event_id, e.watch_id, ",
+    host!(),
+    " AS host, e.state, e.updated_at, e.attempts, o.event_id AS queued, o.next_attempt_at, \
+     o.lease_id, EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = ",
+    host!(),
+    ") AS host_failed FROM events e LEFT JOIN outbox o ON o.watch_id = e.watch_id \
+     WHERE e.event_id = ?1"
+);
 
 pub(super) const RECORD: &str =
     "UPDATE events SET state = ?2, attempts = ?3, updated_at = ?4 WHERE event_id = ?1";

@@ -85,7 +85,8 @@ macro_rules! requeue_dead {
             "?3",
             concat!(
                 $owned,
-                " AND e.state = 'dead' AND e.updated_at >= ?2 AND w.state <> 'cancelled' \
+                " AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled') \
+                 AND e.updated_at >= ?2 AND w.state <> 'cancelled' \
                  AND NOT EXISTS (SELECT 1 FROM events n WHERE n.watch_id = e.watch_id \
                      AND n.event_id > e.event_id)"
             )
@@ -99,7 +100,8 @@ macro_rules! reopen_dead {
             "UPDATE events SET state = 'pending', updated_at = ?3, \
              deadline = iif(deadline <= ?3, NULL, deadline) WHERE ",
             $owned,
-            " AND state = 'dead' AND updated_at >= ?2 AND EXISTS (SELECT 1 FROM outbox o \
+            " AND state = 'dead' AND state IN ('dead', 'expired', 'superseded', 'cancelled') \
+             AND updated_at >= ?2 AND EXISTS (SELECT 1 FROM outbox o \
              WHERE o.watch_id = events.watch_id AND o.event_id = events.event_id)"
         )
     };
@@ -217,8 +219,8 @@ fn redeliver_dead(
     Ok(queued)
 }
 
-/// Returns the statement that lists deliveries. A state is part of its text, so that SQLite knows which partial index
-/// has the rows.
+/// Returns the statement that lists deliveries. SQLite uses a partial index only for a statement that repeats the
+/// index's condition.
 pub(super) fn list_statement(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
     match query.state {
         DeliveryState::Pending => list_pending(query),
@@ -282,7 +284,8 @@ fn list_delivered(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
 fn list_undelivered(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
     let mut statement = QueryBuilder::new(listed!(
         "NULL",
-        "events e CROSS JOIN watches w ON w.watch_id = e.watch_id WHERE e.state = '"
+        "events e CROSS JOIN watches w ON w.watch_id = e.watch_id \
+         WHERE e.state IN ('dead', 'expired', 'superseded', 'cancelled') AND e.state = '"
     ));
     statement.push(query.state.as_str()).push("'");
     if let Some(owner) = query.owner {

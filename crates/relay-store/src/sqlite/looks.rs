@@ -11,24 +11,24 @@ use crate::{
     dispatch::NewWorkClaim,
     rows::{ColumnReader, IdBytes, later},
     rules::{
-        Blockers, ChangeRow, DurationSamples, NewEventRow, changes, claim_new, claims, held, jobs,
-        later_news, news, reports, secrets_of,
+        Blockers, ChangeRow, DurationSamples, JobRow, NewEventRow, changes, claim_new, claims,
+        held, jobs, later_news, news, reports, secrets_of,
     },
     sqlite::{
         banks::begin_outage,
         counts::WatchCounts,
         durations::learn,
         salvage::OptionalWork,
-        statement::{OwnedRow, execute_each, fetch_each, scalars_each},
+        statement::{OwnedRow, execute_each, fetch_each},
     },
 };
 
-pub(super) const HOLD: &str = "SELECT j.job_id FROM jobs j CROSS JOIN due_jobs d ON d.job_no = j.job_no \
+pub(super) const HOLD: &str = "SELECT j.job_id, j.job_no FROM jobs j CROSS JOIN due_jobs d ON d.job_no = j.job_no \
     WHERE j.job_id = ?1 AND d.lease_id = ?2";
 
 pub(super) const OPEN_WATCH: &str = "SELECT w.watch_id, w.client_id, w.callback_url, w.callback_host, \
-    w.traceparent, w.state FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
-    WHERE w.watch_id = ?1 AND j.job_id = ?2 AND +w.settled_at IS NULL";
+    w.traceparent, w.state FROM watches w \
+    WHERE w.watch_id = ?1 AND +w.job_no = ?2 AND +w.settled_at IS NULL";
 
 pub(super) const CHANGE_WATCH: &str = "UPDATE watches SET state = ?2, progress = ?3, updated_at = ?4, \
     settled_at = iif(?2 IN ('settled', 'cancelled'), ?4, NULL) \
@@ -64,11 +64,10 @@ pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secre
     FROM clients WHERE client_id = ?1";
 
 pub(super) const RECORD_JOB: &str =
-    "UPDATE jobs SET memory = ?2, user_id = ?3, connection_id = ?4 WHERE job_id = ?1";
+    "UPDATE jobs SET memory = ?2, user_id = ?3, connection_id = ?4 WHERE job_no = ?1";
 
 /// Ends the work on a job without an open watch.
-pub(super) const REST_JOB: &str = "DELETE FROM due_jobs \
-    WHERE job_no = (SELECT job_no FROM jobs WHERE job_id = ?1) AND NOT EXISTS \
+pub(super) const REST_JOB: &str = "DELETE FROM due_jobs WHERE job_no = ?1 AND NOT EXISTS \
     (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no AND w.settled_at IS NULL)";
 
 /// The look did not cover a watch that joined after the claim, so the job stays due.
@@ -78,12 +77,15 @@ pub(super) const LOOK_AGAIN: &str = "UPDATE due_jobs SET lease_id = NULL, lease_
         WHEN joined THEN ?6 \
         WHEN hinted_at > ?6 THEN min(hinted_at, ?7) \
         ELSE ?7 END \
-    WHERE job_no = (SELECT job_no FROM jobs WHERE job_id = ?1)";
+    WHERE job_no = ?1";
 
 const FORGET_FAILURES: &str = "DELETE FROM connection_failures WHERE connection_id = ?1";
 
 const ADD_FAILURE: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
     VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+
+/// The numbers of jobs, by id.
+type JobNumbers<'r> = HashMap<&'r str, i64>;
 
 /// The dispatch of new deliveries, and the sealer that opens their clients' secrets.
 pub(super) type SqliteDispatchContext = (NewDeliveries, Sealer);
@@ -97,12 +99,13 @@ pub(super) fn record(
 ) -> Result<(Vec<JobId>, Option<NewWorkClaim<DueDelivery>>), StoreError> {
     let claims = claims(looks);
     let claims = claims.iter().map(|claim| (claim.job_id, claim.lease_id));
-    let still = scalars_each(connection, HOLD, claims)?;
-    let looks = held(looks, still);
+    let still = fetch_each(connection, HOLD, claims)?;
+    let numbers = numbers(&still)?;
+    let looks = held(looks, numbers.keys().copied());
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let claim = change_watches(connection, &looks, dispatch, extras)?;
+    let claim = change_watches(connection, &looks, &numbers, (dispatch, extras))?;
     if extras == OptionalWork::Done {
         report_connections(connection, &looks)?;
         learn(connection, &DurationSamples::of(&looks))?;
@@ -112,22 +115,36 @@ pub(super) fn record(
             begin_outage(connection, bank, *next_look_at)?;
         }
     }
-    record_jobs(connection, &looks)?;
+    record_jobs(connection, &looks, &numbers)?;
     let recorded = looks.iter().map(|look| look.job_id.clone());
     Ok((recorded.collect(), claim))
 }
 
-fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreError> {
+/// Reads the numbers of jobs, by id.
+fn numbers(jobs: &[OwnedRow]) -> Result<JobNumbers<'_>, StoreError> {
+    let numbers = jobs.iter().map(|row| {
+        let cells = ColumnReader::of("jobs", "job_id", row);
+        Ok((cells.get("job_id")?, cells.get("job_no")?))
+    });
+    numbers.collect()
+}
+
+fn record_jobs(
+    connection: &Connection,
+    looks: &[&Look],
+    numbers: &JobNumbers<'_>,
+) -> Result<(), StoreError> {
     let jobs = jobs(looks)?;
+    let number = |job: &JobRow<'_>| numbers.get(job.job_id).copied();
     let known = jobs
         .iter()
-        .map(|job| (job.job_id, &job.memory, job.user_id, job.connection_id));
+        .map(|job| (number(job), &job.memory, job.user_id, job.connection_id));
     execute_each(connection, RECORD_JOB, known)?;
-    let rest = execute_each(connection, REST_JOB, jobs.iter().map(|job| (job.job_id,)))?;
+    let rest = execute_each(connection, REST_JOB, jobs.iter().map(|job| (number(job),)))?;
     let stay = jobs.iter().zip(rest).filter(|(_, rests)| !rests);
     let stay = stay.map(|(job, _)| {
         (
-            job.job_id,
+            number(job),
             job.waits_on,
             job.bank,
             job.method,
@@ -144,14 +161,16 @@ fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreErro
 fn change_watches(
     connection: &Connection,
     looks: &[&Look],
-    dispatch: &SqliteDispatchContext,
-    extras: OptionalWork,
+    numbers: &JobNumbers<'_>,
+    (dispatch, extras): (&SqliteDispatchContext, OptionalWork),
 ) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
         return Ok(None);
     }
-    let named = rows.iter().map(|row| (row.watch_id, row.job_id));
+    let named = rows
+        .iter()
+        .map(|row| (row.watch_id, numbers.get(row.job_id)));
     let open = fetch_each(connection, OPEN_WATCH, named)?;
     if extras != OptionalWork::EventsAlone {
         write_changes(connection, &rows, &open, extras)?;

@@ -39,7 +39,8 @@ const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM outbox WHERE ready_at <= ?1) AS due_deliveries, \
     (SELECT count(*) FROM outbox) AS pending_deliveries, \
     (SELECT count(*) FROM clients c CROSS JOIN events e ON e.client_id = c.client_id \
-     AND e.state = 'dead') AS dead_deliveries, \
+     AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled')) \
+    AS dead_deliveries, \
     (SELECT count(*) FROM failing_hosts WHERE paused_until > ?1 AND paused_until > 0) \
     AS paused_hosts";
 

@@ -140,7 +140,7 @@ const OF_ONE_ROW: [(&str, &str); 16] = [
     ),
     (
         looks::RECORD_JOB,
-        "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (job_id=?)",
+        "SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)",
     ),
     (looks::REST_JOB, DUE_JOB_BY_NUMBER),
     (looks::LOOK_AGAIN, DUE_JOB_BY_NUMBER),
@@ -212,6 +212,18 @@ async fn every_page_of_a_list_starts_in_an_index() {
             let sorted = costly_steps(&store, statement.sql().as_str()).await;
             assert!(sorted.is_empty(), "{query:?}\n{sorted:#?}");
         }
+        let rare = query
+            .state
+            .is_some_and(|state| state != WatchState::Settled);
+        if rare && query.job_id.is_none() {
+            let steps = steps(&store, statement.sql().as_str()).await;
+            let index = "SEARCH w USING COVERING INDEX watches_unsettled (client_id=? AND state=?";
+            let own = "SEARCH w USING INDEX watches_unsettled (client_id=? AND state=?";
+            let found = steps
+                .iter()
+                .any(|step| step.starts_with(index) || step.starts_with(own));
+            assert!(found, "{query:?}\n{steps:#?}");
+        }
         // the first page of all watches begins at the end of an index
         costly.retain(|step| !step.starts_with("SCAN w USING INDEX sqlite_autoindex_watches_1"));
         assert!(costly.is_empty(), "{query:?}\n{costly:#?}");
@@ -226,8 +238,12 @@ async fn every_page_of_a_list_starts_in_an_index() {
         };
         let statement = deliveries::list_statement(&query);
         let mut costly = costly_steps(&store, statement.sql().as_str()).await;
-        // the first page begins at the end of the outbox, or of the index of watches
-        let ends = ["SCAN o", "SCAN w USING INDEX sqlite_autoindex_watches_1"];
+        // the first page begins at the end of the outbox, or of the index of watches, of which each has few events
+        let ends = [
+            "SCAN o",
+            "SCAN w USING INDEX sqlite_autoindex_watches_1",
+            "USE TEMP B-TREE FOR LAST TERM OF ORDER BY",
+        ];
         costly.retain(|step| !ends.contains(&step.as_str()));
         assert!(costly.is_empty(), "{query:?}\n{costly:#?}");
     }
