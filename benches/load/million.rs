@@ -102,33 +102,37 @@ async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
         Kind::Postgres => format!("(SELECT n FROM generate_series(1, {all}) n)"),
     };
     // The ids of jobs do not contain their time; the ids of watches do.
-    let (no, id, job, (column, number)) = match kind {
+    let (no, id, job, (key, number)) = match kind {
         Kind::Sqlite => (
             "0",
-            "printf('wch_%026d', n)",
+            "unhex(printf('%032x', n))",
             "printf('%08x-%d', n * 2654435761 & 4294967295, n)",
             // On SQLite, jobs are numbered in the order of their insertion.
-            ("job_no, ", "n, "),
+            ("job_no", Some("n")),
         ),
         Kind::Postgres => (
             "FALSE",
-            "'wch_' || lpad(n::text, 26, '0')",
+            "decode(lpad(to_hex(n), 32, '0'), 'hex')",
             "lpad(to_hex(n::bigint * 2654435761 & 4294967295), 8, '0') || '-' || n",
-            ("", ""),
+            ("job_id", None),
         ),
     };
+    let number = number.unwrap_or(job);
     run_all(
         database,
         &[
             format!(
-                "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory) \
-                 SELECT {job}, CASE WHEN n <= {DUE} THEN n ELSE {later} + n END, 3, {no}, '{{}}' \
+                "INSERT INTO jobs (job_id, memory) SELECT {job}, '{{}}' FROM {numbers} numbers"
+            ),
+            format!(
+                "INSERT INTO due_jobs ({key}, next_look_at, urgency, joined) \
+                 SELECT {number}, CASE WHEN n <= {DUE} THEN n ELSE {later} + n END, 3, {no} \
                  FROM {numbers} numbers"
             ),
             format!(
-                "INSERT INTO watches (watch_id, client_id, {column}job_id, callback_url, callback_host, events, \
+                "INSERT INTO watches (watch_id, client_id, {key}, callback_url, callback_host, events, \
                  locale, metadata, state, progress, created_at, updated_at) \
-                 SELECT {id}, (SELECT min(client_id) FROM clients), {number}{job}, \
+                 SELECT {id}, (SELECT min(client_id) FROM clients), {number}, \
                  'https://app.example/hook', 'app.example', 15, 'en', '{{}}', 'watching', '{{}}', n, n \
                  FROM {numbers} numbers"
             ),
@@ -151,14 +155,14 @@ fn count(kind: Kind) -> &'static str {
 }
 
 async fn free(database: &Database) -> Result<()> {
-    let free = "UPDATE jobs SET lease_id = NULL, lease_until = NULL WHERE lease_id IS NOT NULL";
+    let free = "UPDATE due_jobs SET lease_id = NULL, lease_until = NULL WHERE lease_id IS NOT NULL";
     run_all(database, &[free.to_owned()]).await
 }
 
 /// Makes all jobs due in a month.
 async fn rest(database: &Database) -> Result<()> {
     let later = Clock::system().now().as_millisecond() + 30 * 86_400_000;
-    let rest = format!("UPDATE jobs SET next_look_at = {later} WHERE next_look_at < {later}");
+    let rest = format!("UPDATE due_jobs SET next_look_at = {later} WHERE next_look_at < {later}");
     run_all(database, &[rest]).await
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use relay_domain::{ErrorChain, clock::Clock};
-use relay_runtime::{Tick, Wake, Worker, WorkerError};
+use relay_runtime::{TickOutcome, Wake, Worker, WorkerError};
 use relay_store::{ClockStep, StoreError, UpkeepStore};
 use tracing::warn;
 
@@ -157,7 +157,7 @@ impl Worker for ClockWorker {
         self.wake.clone()
     }
 
-    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+    async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
         if self.settling.is_none()
             && let Some(step) = self.step()
         {
@@ -165,7 +165,7 @@ impl Worker for ClockWorker {
         }
         self.settle().await?;
         self.note().await?;
-        Ok(Tick::Idle {
+        Ok(TickOutcome::Idle {
             next_due_in: Some(INTERVAL),
         })
     }

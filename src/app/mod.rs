@@ -330,7 +330,7 @@ impl Relay {
         announce::announce(&self.settings, address, metrics_address);
         let died = tokio::select! {
             () = stop => None,
-            name = supervisor.task_died() => Some(name),
+            name = supervisor.wait_for_task_exit() => Some(name),
         };
         let stopped = supervisor
             .shut_down(self.settings.server.shutdown_grace, hurry)

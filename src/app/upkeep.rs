@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use metrics::gauge;
 use relay_domain::clock::Clock;
-use relay_runtime::{Tick, Wake, Worker, WorkerError};
+use relay_runtime::{TickOutcome, Wake, Worker, WorkerError};
 use relay_store::UpkeepStore;
 use tracing::info;
 
@@ -76,17 +76,17 @@ impl Worker for UpkeepWorker {
         self.wake.clone()
     }
 
-    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+    async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
         let before = self.clock.now().checked_sub(self.retention)?;
         let purged = self.store.purge_ended(before, PURGE_BATCH).await?;
         if purged > 0 {
             info!(watches = purged, "deleted rows older than the retention");
         }
         if usize::try_from(purged)? >= PURGE_BATCH {
-            return Ok(Tick::Busy);
+            return Ok(TickOutcome::Busy);
         }
         self.count().await?;
-        Ok(Tick::Idle {
+        Ok(TickOutcome::Idle {
             next_due_in: Some(INTERVAL),
         })
     }

@@ -78,8 +78,8 @@ impl SettingsLayer {
 
     /// Returns the value of a setting, given directly or as the path of a file that holds it.
     ///
-    /// Templates of containers leave empty values behind. These count as not set: empty optional settings, an empty
-    /// value if its file is given, and an empty file if its value is given.
+    /// Templates of containers leave empty values behind. An empty optional setting counts as not set. If both a value
+    /// and its file are given, the empty one of them counts as not set.
     pub(super) fn given(&self, setting: &Setting) -> Option<Result<GivenValue, String>> {
         let key = setting.key()?;
         let (name, file_name) = (self.written(&key), self.written(&of_file(&key)));

@@ -1,4 +1,4 @@
-//! Describes values of the contract in words for people.
+//! Describes values of the API in words for people.
 
 use relay_domain::{Action, AttemptError, Operation, Status, WatchOptions};
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use relay_domain::{ErrorChain, WatchId};
-use relay_runtime::{Tick, Wake, Worker, WorkerError};
+use relay_runtime::{TickOutcome, Wake, Worker, WorkerError};
 use relay_store::{Store, StoreError};
 use tokio::time::Instant;
 use tracing::error;
@@ -122,14 +122,14 @@ impl Worker for FollowWorker {
         self.registry.wake()
     }
 
-    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+    async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
         let registry = &self.registry;
         self.is_notified |= registry.take_unknown_change();
         let stale = registry.take_stale(BATCH);
         if !stale.is_empty() {
             let read = self.read_all(&stale).await;
             return match read {
-                Ok(()) => Ok(Tick::Busy),
+                Ok(()) => Ok(TickOutcome::Busy),
                 Err(failure) => {
                     registry.mark_stale(&stale);
                     Err(failure.into())
@@ -137,14 +137,14 @@ impl Worker for FollowWorker {
             };
         }
         if registry.ids().is_empty() {
-            return Ok(Tick::Idle { next_due_in: None });
+            return Ok(TickOutcome::Idle { next_due_in: None });
         }
         let wait = self.until_check();
         if wait.is_zero() {
             self.check().await?;
-            return Ok(Tick::Busy);
+            return Ok(TickOutcome::Busy);
         }
-        Ok(Tick::Idle {
+        Ok(TickOutcome::Idle {
             next_due_in: Some(wait),
         })
     }

@@ -8,7 +8,7 @@ use relay_domain::{
     clock::{Clock, later},
     spread,
 };
-use relay_runtime::{InFlight, Tick, Wake, Worker, WorkerError};
+use relay_runtime::{InFlight, TickOutcome, Wake, Worker, WorkerError};
 use relay_store::{BankLook, BankStore, Claim, DueBank};
 use tracing::{debug, info, warn};
 
@@ -138,7 +138,7 @@ impl Worker for BankWorker {
         self.wake.clone()
     }
 
-    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+    async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
         let completed = self.in_flight.take();
         self.unrecorded.extend(completed);
         self.record().await?;
@@ -148,10 +148,10 @@ impl Worker for BankWorker {
             let next_due_in = due
                 .map(|due| between(now, due))
                 .filter(|wait| !wait.is_zero());
-            return Ok(Tick::Idle { next_due_in });
+            return Ok(TickOutcome::Idle { next_due_in });
         }
         self.claim().await?;
-        Ok(Tick::Busy)
+        Ok(TickOutcome::Busy)
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {

@@ -24,7 +24,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 
 /// What a look at a queued update found: the job runs, or it has failed again because of the bank.
 #[derive(Debug, Clone, Copy)]
-pub struct RetrySeen {
+pub struct RetryObservation {
     /// The time of the look.
     pub now: Timestamp,
     /// Whether the job runs.
@@ -33,7 +33,7 @@ pub struct RetrySeen {
     pub updated: Option<Timestamp>,
 }
 
-impl RetrySeen {
+impl RetryObservation {
     /// Returns the phase after this look. The relay looks at a retry at most twice. If the retry has not ended
     /// by then, the relay waits for the next one.
     #[must_use]
@@ -121,16 +121,16 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    fn failed(now: i64, updated: Option<i64>) -> RetrySeen {
-        RetrySeen {
+    fn failed(now: i64, updated: Option<i64>) -> RetryObservation {
+        RetryObservation {
             now: at(now),
             running: false,
             updated: updated.map(at),
         }
     }
 
-    fn runs(now: i64) -> RetrySeen {
-        RetrySeen {
+    fn runs(now: i64) -> RetryObservation {
+        RetryObservation {
             running: true,
             ..failed(now, Some(now))
         }
@@ -241,7 +241,7 @@ mod tests {
                 now = next;
                 looks_in_all += 1;
                 let updated = ago.map(|ago| now + SignedDuration::from_secs(ago));
-                phase = RetrySeen { now, running, updated }.phase_after(&phase, INTERVAL);
+                phase = RetryObservation { now, running, updated }.phase_after(&phase, INTERVAL);
                 retries += u32::from(waited_for(&phase).0 != due);
             }
             prop_assert!(looks_in_all <= 2 * retries);

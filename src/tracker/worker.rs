@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use metrics::{counter, histogram};
 use relay_domain::{JobId, clock::Clock};
 use relay_runtime::{
-    ClaimPacer, HostBacklog, InFlight, SlotDivision, Tick, Wake, Worker, WorkerError,
+    ClaimPacer, HostBacklog, InFlight, SlotDivision, TickOutcome, Wake, Worker, WorkerError,
 };
 use relay_store::{
     Claim, DispatchReceiver, DueJob, FreeSlots, JobStore, Look, Permit, Slots, StoreError,
@@ -228,20 +228,20 @@ impl Worker for TrackerWorker {
         self.signals.wake.clone()
     }
 
-    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+    async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
         let completed = self.in_flight.take();
         self.take_completed(completed);
         let (recorded, claimed) = self.record_and_claim().await?;
         match claimed {
-            Claimed::AsManyAsAsked => return Ok(Tick::Busy),
-            Claimed::NotYet(wait) => return Ok(Tick::Paced(wait)),
-            Claimed::All | Claimed::NoCapacity(_) if recorded => return Ok(Tick::Busy),
-            Claimed::NoCapacity(next_due_in) => return Ok(Tick::Idle { next_due_in }),
+            Claimed::AsManyAsAsked => return Ok(TickOutcome::Busy),
+            Claimed::NotYet(wait) => return Ok(TickOutcome::Paced(wait)),
+            Claimed::All | Claimed::NoCapacity(_) if recorded => return Ok(TickOutcome::Busy),
+            Claimed::NoCapacity(next_due_in) => return Ok(TickOutcome::Idle { next_due_in }),
             Claimed::All => {}
         }
         let due = self.store.next_look_due().await?;
         let now = self.clock.now();
-        Ok(Tick::Idle {
+        Ok(TickOutcome::Idle {
             next_due_in: due.map(|due| between(now, due)),
         })
     }

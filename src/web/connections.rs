@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The open connections of a listener. All clones share one state.
 #[derive(Debug, Clone)]
-pub(super) struct OpenConnections {
+pub(super) struct InboundConnections {
     slots: Arc<Semaphore>,
     open: Arc<Mutex<Open>>,
 }
@@ -43,7 +43,7 @@ struct State {
     told: Arc<Notify>,
 }
 
-impl OpenConnections {
+impl InboundConnections {
     /// Creates the state for at most `most` open connections.
     pub(super) fn new(most: usize) -> Self {
         Self {
@@ -107,7 +107,7 @@ impl OpenConnections {
 #[derive(Debug)]
 pub(super) struct OpenConnection {
     number: u64,
-    of: OpenConnections,
+    of: InboundConnections,
     told: Arc<Notify>,
     _slot: OwnedSemaphorePermit,
 }
@@ -144,7 +144,7 @@ impl Drop for OpenConnection {
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionActivity {
     number: u64,
-    of: OpenConnections,
+    of: InboundConnections,
 }
 
 impl ConnectionActivity {
@@ -214,7 +214,7 @@ impl HttpBody for TrackedBody {
 mod tests {
     use super::*;
 
-    async fn enter(connections: &OpenConnections) -> OpenConnection {
+    async fn enter(connections: &InboundConnections) -> OpenConnection {
         let entered = timeout(Duration::from_mins(1), connections.enter()).await;
         entered.unwrap().unwrap()
     }
@@ -225,7 +225,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_connection_that_is_idle_longest_makes_room_and_one_in_use_never_does() {
-        let connections = OpenConnections::new(3);
+        let connections = InboundConnections::new(3);
         let used = enter(&connections).await;
         let in_use = used.requests().begin();
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -251,7 +251,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn while_all_are_in_use_the_next_one_waits() {
-        let connections = OpenConnections::new(1);
+        let connections = InboundConnections::new(1);
         let used = enter(&connections).await;
         let in_use = used.requests().begin();
         let waiting = timeout(Duration::from_secs(5), connections.enter());

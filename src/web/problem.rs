@@ -18,7 +18,7 @@ const RETRY_SECONDS: u64 = 5;
 
 macro_rules! problem_codes {
     ($($variant:ident = $status:ident, $code:literal, $title:literal;)+) => {
-        /// All kinds of problems. They are part of the API contract.
+        /// All kinds of problems. They are part of the API.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum ProblemCode { $(#[doc = $title] $variant,)+ }
 

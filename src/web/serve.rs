@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::web::{
-    connections::{OpenConnection, OpenConnections, TrackedBody},
+    connections::{InboundConnections, OpenConnection, TrackedBody},
     head,
     write_timeout::WriteTimeout,
 };
@@ -70,7 +70,7 @@ pub async fn serve(
         router,
         graceful: GracefulShutdown::new(),
     };
-    let open = OpenConnections::new(limits.connections);
+    let open = InboundConnections::new(limits.connections);
     let mut connections = JoinSet::new();
     while let Some((stream, slot)) = next(&listener, &open, &stop).await {
         server.start(stream, slot, &mut connections);
@@ -84,7 +84,7 @@ pub async fn serve(
 /// permit, so that an idle connection ends only if another one needs its permit.
 async fn next(
     listener: &TcpListener,
-    open: &OpenConnections,
+    open: &InboundConnections,
     stop: &CancellationToken,
 ) -> Option<(TcpStream, OpenConnection)> {
     let accept = async {

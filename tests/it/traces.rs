@@ -98,7 +98,7 @@ async fn one_trace_leads_from_the_call_to_the_callback_though_the_relay_was_kill
         scene.sandbox.seed_document(job, document(job, "success"));
     }
     // If a look was in progress, its lease expires now.
-    let runs_out = "UPDATE jobs SET lease_until = NULL";
+    let runs_out = "UPDATE due_jobs SET lease_until = NULL";
     scene.database.execute(runs_out).await;
     let relay = scene.setup.start().await;
     scene.told(3).await;

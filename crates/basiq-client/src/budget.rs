@@ -32,8 +32,8 @@ use crate::{
 /// and without it too many could arrive there within one second.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// The longest useful queue of calls. A call that comes later and is more urgent waits at most this long for
-/// earlier calls. A shorter queue would leave budget unused, because work is claimed in batches.
+/// How far ahead calls are queued. A longer queue would delay urgent calls. A shorter one would waste budget, because
+/// work is claimed in batches.
 const QUEUE: Duration = Duration::from_millis(500);
 
 /// How many more calls the budget can send soon.

@@ -75,7 +75,7 @@ pub enum BasiqError {
     /// The call was not made: the relay has no file handle, thread or memory left.
     #[error("the relay has no file handle, thread or memory left to ask Basiq with")]
     NoResources(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The response does not match the contract, is larger than 1 MiB, or comes from another sender, such as a
+    /// The response is not one that Basiq documents, is larger than 1 MiB, or comes from another sender, such as a
     /// gateway.
     #[error("Basiq's answer cannot be read: {0}")]
     Unreadable(String),

@@ -41,6 +41,12 @@ macro_rules! prefixed_id {
                 Self(Ulid::from_parts(epoch_millis(now), rand::rng().random()))
             }
 
+            /// Returns the least id of this time: ids made before it sort before this one.
+            #[must_use]
+            pub fn first_of(time: Timestamp) -> Self {
+                Self(Ulid::from_parts(epoch_millis(time), 0))
+            }
+
             /// Returns the id as bytes. They sort as the ids do.
             #[must_use]
             pub fn to_bytes(self) -> [u8; 16] {
@@ -123,8 +129,8 @@ impl From<DeliveryId> for EventId {
 }
 
 impl EventId {
-    /// Derives the id of a watch's transition number `transition`, counted from 1. The result is always the same. So
-    /// a crash between two writes cannot make two events of one transition.
+    /// Derives the id of an event from its watch and the number of the watch's change, counted from 1. The result is
+    /// always the same. So a crash between two writes cannot make two events of one change.
     ///
     /// The id contains the watch's time, then the transition, then a hash of both. So the events of one watch sort by
     /// their order.

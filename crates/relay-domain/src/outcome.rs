@@ -13,7 +13,7 @@ macro_rules! closed_words {
         pub enum $name { $($(#[$doc])* $variant,)+ }
 
         impl $name {
-            /// Every value, in the order of the contract.
+            /// Every value, in the order of the API's documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// Returns the value as it is written in JSON, logs and metrics.

@@ -30,15 +30,15 @@ pub enum SlotDivision {
     NewWorkOnly(Duration),
 }
 
-/// Whether due work may wait in the store for a host that had no free slot at the latest claim, and has one now.
+/// Whether work may wait for a host whose slots were full at the latest claim and are free now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostBacklog {
     /// No work waits for a host.
     None,
     /// Work may wait, and no other relay uses the store.
     OneRelay,
-    /// Work may wait, and other relays use the store. A slot that the claim does not fill stays free until they have
-    /// used it.
+    /// Work may wait, and other relays use the store. Slots that the claim does not fill are left to the work that they
+    /// claim first.
     ManyRelays,
 }
 

@@ -19,5 +19,5 @@ pub use self::{
     signals::{ReloadSignal, signalled},
     supervisor::{StopOutcome, Supervisor},
     wake::Wake,
-    worker::{Tick, Worker, WorkerError, run_worker},
+    worker::{TickOutcome, Worker, WorkerError, run_worker},
 };

@@ -44,7 +44,7 @@ impl Supervisor {
     }
 
     /// Waits until a task ends although no stop was requested, and returns its name.
-    pub async fn task_died(&mut self) -> &'static str {
+    pub async fn wait_for_task_exit(&mut self) -> &'static str {
         match self.tasks.join_next().await {
             Some(Ok(name)) => {
                 error!(task = name, "a task ended although it should not");
@@ -122,6 +122,6 @@ mod tests {
     async fn a_death_is_noticed() {
         let mut supervisor = Supervisor::new();
         supervisor.spawn("short-lived", async {});
-        assert_eq!(supervisor.task_died().await, "short-lived");
+        assert_eq!(supervisor.wait_for_task_exit().await, "short-lived");
     }
 }

@@ -19,13 +19,13 @@ const BACK_OFF: BackOff = BackOff::new(Duration::from_millis(100), Duration::fro
 /// after it stored the work.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// How many times the duration of a tick counts in the wait after it. Other relays get more of the store, because no
-/// caller waits for a worker.
+/// After a tick, the wait is computed as if the tick had taken this many times as long. Other relays get more of the
+/// store, because no caller waits for a worker.
 const PATIENCE: u32 = 2;
 
 /// The result of a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tick {
+pub enum TickOutcome {
     /// There may be more to do at once.
     Busy,
     /// There may be more to do. The loop waits for this time or a wake-up, so that one tick finds more work.
@@ -47,7 +47,7 @@ pub trait Worker: Send {
 
     /// Does one bounded batch. It must not wait for the network. Network calls run beside the worker, and notify
     /// [`Worker::wake`] when they end.
-    fn tick(&mut self) -> impl Future<Output = Result<Tick, WorkerError>> + Send;
+    fn tick(&mut self) -> impl Future<Output = Result<TickOutcome, WorkerError>> + Send;
 
     /// Leaves the store to other relays for this time. The worker still takes new work that is sent to it.
     fn rest(&mut self, so_long: Duration) -> impl Future<Output = ()> + Send {
@@ -73,15 +73,15 @@ pub async fn run_worker<W: Worker>(mut worker: W, share: Fleet, stop: Cancellati
             worker.rest(rest).await;
         }
         let pause = match ticked {
-            Ok(Tick::Busy) => {
+            Ok(TickOutcome::Busy) => {
                 failures = 0;
                 continue;
             }
-            Ok(Tick::Paced(wait)) => {
+            Ok(TickOutcome::Paced(wait)) => {
                 failures = 0;
                 Some(wait)
             }
-            Ok(Tick::Idle { next_due_in }) => {
+            Ok(TickOutcome::Idle { next_due_in }) => {
                 failures = 0;
                 next_due_in
             }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     struct Script {
-        ticks: Vec<Result<Tick, WorkerError>>,
+        ticks: Vec<Result<TickOutcome, WorkerError>>,
         log: Arc<Mutex<Vec<&'static str>>>,
         wake: Wake,
         stop: CancellationToken,
@@ -130,11 +130,11 @@ mod tests {
             self.wake.clone()
         }
 
-        async fn tick(&mut self) -> Result<Tick, WorkerError> {
+        async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
             self.log.lock().unwrap().push("tick");
             if self.ticks.is_empty() {
                 self.stop.cancel();
-                return Ok(Tick::Idle { next_due_in: None });
+                return Ok(TickOutcome::Idle { next_due_in: None });
             }
             self.ticks.remove(0)
         }
@@ -149,12 +149,12 @@ mod tests {
     async fn it_ticks_on_after_work_waits_and_errors_and_drains_once_at_the_end() {
         let (log, wake, stop) = (Arc::default(), Wake::new(), CancellationToken::new());
         let ticks = vec![
-            Ok(Tick::Busy),
-            Ok(Tick::Idle {
+            Ok(TickOutcome::Busy),
+            Ok(TickOutcome::Idle {
                 next_due_in: Some(Duration::from_hours(1)),
             }),
             Err("out of reach".into()),
-            Ok(Tick::Idle { next_due_in: None }),
+            Ok(TickOutcome::Idle { next_due_in: None }),
         ];
         let worker = Script {
             ticks,
@@ -179,7 +179,7 @@ mod tests {
     async fn work_whose_ring_was_lost_is_found_all_the_same() {
         let (log, stop) = (Arc::<Mutex<Vec<_>>>::default(), CancellationToken::new());
         let worker = Script {
-            ticks: vec![Ok(Tick::Idle { next_due_in: None })],
+            ticks: vec![Ok(TickOutcome::Idle { next_due_in: None })],
             log: Arc::clone(&log),
             wake: Wake::new(),
             stop: stop.clone(),
@@ -200,13 +200,13 @@ mod tests {
             Wake::new()
         }
 
-        async fn tick(&mut self) -> Result<Tick, WorkerError> {
+        async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
             self.0.push(Instant::now());
             tokio::time::sleep(Duration::from_millis(5)).await;
             if self.0.len() == 3 {
                 self.1.cancel();
             }
-            Ok(Tick::Busy)
+            Ok(TickOutcome::Busy)
         }
 
         async fn drain(&mut self) -> Result<(), WorkerError> {

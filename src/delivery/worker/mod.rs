@@ -10,7 +10,7 @@ use std::{collections::HashSet, panic::AssertUnwindSafe, pin::pin, sync::Arc, ti
 use futures_util::{FutureExt, TryFutureExt};
 use jiff::Timestamp;
 use relay_domain::{Fleet, clock::Clock};
-use relay_runtime::{ClaimPacer, InFlight, Tick, Wake, Worker, WorkerError};
+use relay_runtime::{ClaimPacer, InFlight, TickOutcome, Wake, Worker, WorkerError};
 use relay_store::{
     AttemptResult, Claim, DispatchReceiver, DueDelivery, FreeSlots, HostLimits, OutboxStore,
     Permit, Slots, StoreError, record_attempts,
@@ -235,7 +235,7 @@ impl Worker for DeliveryWorker {
         self.wake.clone()
     }
 
-    async fn tick(&mut self) -> Result<Tick, WorkerError> {
+    async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
         let completed = self.in_flight.take();
         self.conclude_all(completed);
         let now = self.clock.now();
@@ -243,15 +243,15 @@ impl Worker for DeliveryWorker {
         let (slots, wait) = self.divide_slots();
         let (recorded, more) = self.record_and_claim(now, slots).await?;
         if more || !self.unrecorded.is_empty() {
-            return Ok(Tick::Busy);
+            return Ok(TickOutcome::Busy);
         }
         if let Some(wait) = wait {
-            return Ok(Tick::Paced(wait));
+            return Ok(TickOutcome::Paced(wait));
         }
         if recorded {
-            return Ok(Tick::Busy);
+            return Ok(TickOutcome::Busy);
         }
-        Ok(Tick::Idle {
+        Ok(TickOutcome::Idle {
             next_due_in: self.next_due_in(now).await?,
         })
     }

@@ -47,7 +47,7 @@ impl WorkerSetup {
     pub(super) async fn settle(&mut self) {
         loop {
             let tick = self.worker.tick().await.unwrap();
-            if tick == Tick::Busy {
+            if tick == TickOutcome::Busy {
                 continue;
             }
             if self.worker.in_flight() == 0 {
@@ -84,7 +84,7 @@ async fn an_accepted_event_is_delivered() {
     assert_eq!(setup.next(), [AfterAttempt::Delivered]);
     assert_eq!(host.requests().len(), 1);
     let idle = setup.worker.tick().await.unwrap();
-    assert_eq!(idle, Tick::Idle { next_due_in: None });
+    assert_eq!(idle, TickOutcome::Idle { next_due_in: None });
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_failed_attempt_follows_the_schedule_until_one_is_accepted() {
     setup.settle().await;
     assert!((4.5..=5.5).contains(&seconds_from_now(setup.next()[0])));
     let tick = setup.worker.tick().await.unwrap();
-    let Tick::Idle {
+    let TickOutcome::Idle {
         next_due_in: Some(wait),
     } = tick
     else {
@@ -183,7 +183,7 @@ async fn a_slow_host_does_not_hold_up_another() {
     let mut setup = setup(&config, deliveries);
     while quick.requests().len() < 5 || setup.outbox.recorded().len() < 5 {
         assert!(setup.worker.in_flight() <= 4);
-        if setup.worker.tick().await.unwrap() != Tick::Busy {
+        if setup.worker.tick().await.unwrap() != TickOutcome::Busy {
             setup.worker.wake().notified().await;
         }
     }
@@ -201,7 +201,7 @@ async fn what_waits_for_one_host_takes_all_its_slots_without_a_pause() {
     (config.concurrency, config.concurrency_per_host) = (64, 8);
     let waiting = (0..20).map(|_| due(&host.url("app.example")));
     let mut setup = setup(&config, waiting.collect());
-    while setup.worker.tick().await.unwrap() == Tick::Busy {}
+    while setup.worker.tick().await.unwrap() == TickOutcome::Busy {}
     assert_eq!(setup.worker.in_flight(), 8);
 }
 
@@ -254,7 +254,7 @@ async fn what_cannot_be_recorded_is_kept_and_nothing_new_is_claimed() {
     let mut config = local_config();
     config.concurrency = 1;
     let mut setup = setup(&config, vec![due(&url), due(&url), due(&url)]);
-    assert_eq!(setup.worker.tick().await.unwrap(), Tick::Busy);
+    assert_eq!(setup.worker.tick().await.unwrap(), TickOutcome::Busy);
     setup.worker.wake().notified().await;
     setup.outbox.refuse_records.store(2, Ordering::SeqCst);
     assert!(setup.worker.tick().await.is_err());

@@ -18,7 +18,7 @@ use crate::tracker::{
         started_at,
     },
     memory,
-    retry_queue::{self, RetrySeen},
+    retry_queue::{self, RetryObservation},
     schedule,
 };
 
@@ -175,7 +175,7 @@ impl LookContext {
         let fails = finding.is_unavailable() && look.due.watches.iter().any(is_update);
         let waits = queued && *finding == Finding::Running;
         if fails || waits {
-            let seen = RetrySeen {
+            let seen = RetryObservation {
                 now: look.now,
                 running: waits,
                 updated,

@@ -175,11 +175,14 @@ async fn work_that_no_relay_was_told_of_is_found_all_the_same() {
     settle(&crew, "j-2");
     direct
         .execute(
-            "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory) \
-             VALUES ('j-2', 0, 0, TRUE, '{}'); \
-             INSERT INTO watches SELECT 'wch_00000000000000000000000001', client_id, 'j-2', callback_url, \
+            "INSERT INTO jobs (job_id, memory) VALUES ('j-2', '{}'); \
+             INSERT INTO due_jobs (job_id, next_look_at, urgency, joined) VALUES ('j-2', 0, 0, TRUE); \
+             INSERT INTO watches SELECT '\\x00000000000000000000000000000001', client_id, 'j-2', callback_url, \
              callback_host, operation, events, until_step, locale, metadata, 'watching', '{}', created_at, \
-             updated_at, NULL FROM watches WHERE job_id = 'j-1'",
+             updated_at, NULL FROM watches WHERE job_id = 'j-1'; \
+             INSERT INTO unsettled_watches (client_id, state, watch_id, job_id, url_hash) \
+             SELECT client_id, state, watch_id, job_id, decode(md5(callback_url), 'hex') \
+             FROM watches WHERE job_id = 'j-2'",
         )
         .await
         .unwrap();

@@ -128,7 +128,7 @@ async fn a_damaged_id_of_a_job_does_not_hold_up_attempts() {
     fixture.tell(Status::Success, at(1)).await;
     let due = fixture.claim_deliveries(at(2)).await;
     assert_eq!(due.len(), 2);
-    let damage = "UPDATE watches SET job_id = CAST(x'ff' AS TEXT) WHERE job_id = 'j1'";
+    let damage = "UPDATE jobs SET job_id = CAST(x'ff' AS TEXT) WHERE job_id = 'j1'";
     fixture.home.execute(damage).await;
     let ended = due.iter().map(|due| {
         let is_gone = due.watch_id == gone;
@@ -145,7 +145,7 @@ async fn a_damaged_id_of_a_job_does_not_hold_up_attempts() {
     assert_eq!(delivered.state, DeliveryState::Delivered);
     fixture
         .home
-        .execute("UPDATE watches SET job_id = 'j1' WHERE job_id <> 'j2'")
+        .execute("UPDATE jobs SET job_id = 'j1' WHERE job_id <> 'j2'")
         .await;
     assert_eq!(fixture.story(gone).await.watch.state, WatchState::Cancelled);
 }

@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{BEGUN, DONE, HALF, ask, quick, see};
-use crate::support::{listener::Listener, live::Live};
+use crate::support::{database::literal, listener::Listener, live::Live};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_sees_each_step_then_the_event_that_the_callback_gets_and_then_the_end() {
@@ -213,8 +213,8 @@ async fn a_watch_that_cannot_be_read_any_more_ends_its_streams_and_no_others() {
         first_step(stream).await;
     }
     let broken = format!(
-        "UPDATE watches SET progress = 'x' WHERE watch_id = '{}'",
-        ids[0]
+        "UPDATE watches SET progress = 'x' WHERE watch_id = {}",
+        literal(&ids[0])
     );
     live.database.execute(&broken).await;
     assert_eq!(streams[0].rest().await, Vec::<String>::new());

@@ -1,6 +1,7 @@
 //! A database for one test: a file, or a database on the PostgreSQL server that `tests/run` started.
 
 use basiq_relay::config::{DatabaseUrl, PostgresUrl};
+use relay_domain::WatchId;
 use sqlx::{
     ConnectOptions, Connection, PgConnection, SqliteConnection, postgres::PgConnectOptions,
 };
@@ -13,6 +14,17 @@ pub(crate) struct TestDatabase {
     /// A folder for the test's other files.
     pub(crate) folder: TempDir,
     name: Option<String>,
+}
+
+/// Returns the SQL literal of a watch's id.
+pub(crate) fn literal(id: &str) -> String {
+    let id: WatchId = id.parse().unwrap();
+    let hex = format!("{:032x}", u128::from_be_bytes(id.to_bytes()));
+    if is_postgres() {
+        format!("'\\x{hex}'::bytea")
+    } else {
+        format!("x'{hex}'")
+    }
 }
 
 /// Returns whether the tests run on PostgreSQL: `TEST_STORE=postgres`.

@@ -31,7 +31,7 @@ use basiq_relay::{
 use basiq_sandbox::{Sandbox, SandboxOptions};
 use jiff::Timestamp;
 use relay_domain::{ApiKey, SigningSecret, clock::Clock};
-use relay_runtime::{Tick, Worker};
+use relay_runtime::{TickOutcome, Worker};
 use relay_store::{HostLimits, Store};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -330,7 +330,9 @@ impl TestApp {
 
     /// Ticks only the tracker, until all its looks are recorded.
     pub(crate) async fn look(&mut self) {
-        while self.tracker.tick().await.unwrap() == Tick::Busy || self.tracker.in_flight() > 0 {
+        while self.tracker.tick().await.unwrap() == TickOutcome::Busy
+            || self.tracker.in_flight() > 0
+        {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -345,8 +347,8 @@ impl TestApp {
         let looks = self.tracker.in_flight() + self.banks.in_flight();
         let in_flight = looks + self.delivery.in_flight();
         let waits = ticks.iter().map(|tick| match tick {
-            Tick::Busy | Tick::Paced(_) => Some(Duration::ZERO),
-            Tick::Idle { next_due_in } => *next_due_in,
+            TickOutcome::Busy | TickOutcome::Paced(_) => Some(Duration::ZERO),
+            TickOutcome::Idle { next_due_in } => *next_due_in,
         });
         self.next_due_in = waits.flatten().min();
         let is_due = self.next_due_in.is_some_and(|wait| wait.is_zero());
@@ -354,7 +356,7 @@ impl TestApp {
     }
 
     pub(crate) async fn upkeep(&mut self) {
-        while self.upkeep.tick().await.unwrap() == Tick::Busy {}
+        while self.upkeep.tick().await.unwrap() == TickOutcome::Busy {}
     }
 
     /// Lets the relay check whether its clock was set. Does nothing if the relay does not use the machine's clock.

@@ -1,5 +1,4 @@
-//! Turns the state of a job into one outcome for a watch. It implements the table in the contract as a pure
-//! function of its arguments.
+//! Turns the state of a job into one outcome for a watch, as a pure function of its arguments.
 
 use std::time::Duration;
 
@@ -165,7 +164,7 @@ fn failure_verdict(failure: &JobFailure, timings: &JudgeSettings, now: Timestamp
     };
     match known.class {
         FailureClass::Unknown => unknown(step),
-        FailureClass::Credentials => variant::of_credentials(failure, known),
+        FailureClass::Credentials => variant::credentials_verdict(failure, known),
         FailureClass::RetryLater => Verdict {
             retry_at: now.checked_add(timings.bank_retry_after).ok(),
             ..by_class(known)

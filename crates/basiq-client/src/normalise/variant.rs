@@ -34,7 +34,7 @@ const NOT_SUPPORTED: [&str; 7] = [
 /// Returns the verdict on refused credentials. The person must resolve two cases with the bank: a locked
 /// account, and a login whose second factor cannot be completed. Another attempt makes the former worse and
 /// the latter no better. Basiq uses one code for all three cases.
-pub(crate) fn of_credentials(failure: &JobFailure, code: &CodeEntry) -> Verdict {
+pub(crate) fn credentials_verdict(failure: &JobFailure, code: &CodeEntry) -> Verdict {
     let texts: Vec<String> = [&failure.title, &failure.detail]
         .into_iter()
         .flatten()

@@ -76,8 +76,3 @@ pub(crate) fn attempts(event: &ColumnReader<'_>) -> Result<Vec<Attempt>, StoreEr
     let attempts: Option<Vec<_>> = stored.into_iter().map(StoredAttempt::attempt).collect();
     attempts.ok_or_else(|| event.bad("attempts"))
 }
-
-/// Reads the latest attempt of an event, if there is one.
-pub(crate) fn latest_attempt(event: &ColumnReader<'_>) -> Result<Option<Attempt>, StoreError> {
-    Ok(attempts(event)?.pop())
-}

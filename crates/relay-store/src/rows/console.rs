@@ -1,10 +1,10 @@
 //! Reads failing hosts from rows.
 
-use relay_domain::AttemptError;
+use relay_domain::Attempt;
 
 use crate::{
     FailingHost, HostFailure, StoreError,
-    rows::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader, attempts},
 };
 
 /// The number of a host's waiting deliveries among which the latest attempt is searched.
@@ -25,12 +25,18 @@ pub(crate) fn failing_host(row: &dyn AnyRow) -> Result<FailingHost, StoreError> 
     })
 }
 
-/// Reads how an attempt ended.
-pub(crate) fn host_failure(row: &dyn AnyRow) -> Result<HostFailure, StoreError> {
-    let cells = ColumnReader::of("attempts", "host", row);
-    let status = cells.opt::<i64>("status")?;
-    Ok(HostFailure {
-        status: status.and_then(|status| u16::try_from(status).ok()),
-        error: cells.read_opt("error", AttemptError::from_word)?,
-    })
+/// Returns how the latest attempt of any of these events ended, if one was made.
+pub(crate) fn latest_failure<R: AnyRow>(events: &[R]) -> Result<Option<HostFailure>, StoreError> {
+    let mut latest: Option<Attempt> = None;
+    for row in events {
+        let made = attempts(&ColumnReader::of("events", "event_id", row))?;
+        latest = latest
+            .into_iter()
+            .chain(made)
+            .max_by_key(|attempt| attempt.started_at);
+    }
+    Ok(latest.map(|attempt| HostFailure {
+        status: attempt.status,
+        error: attempt.error,
+    }))
 }

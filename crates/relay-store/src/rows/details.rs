@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use relay_domain::{
-    CallbackUrl, ClientId, DeliveryState, ErrorChain,
-    EventFilter, EventId, JobId, JobMemory, LeaseId, Locale, Operation, Phase, TraceContext, Watch,
-    WatchId, WatchOptions, WatchRequest, WatchState,
+    CallbackUrl, ClientId, DeliveryState, ErrorChain, EventFilter, EventId, JobId, JobMemory,
+    LeaseId, Locale, Operation, Phase, TraceContext, Watch, WatchId, WatchOptions, WatchRequest,
+    WatchState,
 };
 use tracing::error;
 
@@ -89,10 +89,7 @@ pub(crate) fn events<R: AnyRow>(
             body: cells.json("body")?,
             delivery: delivery(&cells)?,
         };
-        events
-            .entry(cells.id("watch_id")?)
-            .or_default()
-            .push(event);
+        events.entry(cells.id("watch_id")?).or_default().push(event);
     }
     Ok(events)
 }

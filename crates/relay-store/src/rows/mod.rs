@@ -11,11 +11,11 @@ mod row;
 use std::time::Duration;
 
 pub(super) use self::{
-    attempts::{StoredAttempt, attempts, latest_attempt},
+    attempts::{StoredAttempt, attempts},
     banks::due_banks,
     census::census,
     clients::{ClientSecrets, client, resealed, secrets},
-    console::{ASKED, failing_host, host_failure},
+    console::{ASKED, failing_host, latest_failure},
     details::{
         due_delivery, due_job, entry, events, redeliverable, version, watches_by_job,
         without_events,

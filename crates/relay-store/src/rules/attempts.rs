@@ -171,7 +171,8 @@ pub(crate) fn tried_events(
 ) -> Result<Vec<TriedEventRow>, StoreError> {
     let rows = recorded.iter().map(|one| {
         let made = one.number.zip(one.result.attempt.as_ref());
-        let made = made.map(|(number, attempt)| StoredAttempt::of(attempt, number, one.result.lease));
+        let made =
+            made.map(|(number, attempt)| StoredAttempt::of(attempt, number, one.result.lease));
         let attempts = StoredAttempt::list(&one.found.attempts, made.as_ref());
         let changed = one.state != one.found.state;
         let ended_at = one.ended_at.as_millisecond();
@@ -179,7 +180,11 @@ pub(crate) fn tried_events(
             event_id: one.event_id().to_bytes(),
             state: one.state.as_str(),
             attempts: serde_json::to_string(&attempts).map_err(unwritable)?,
-            updated_at: if changed { ended_at } else { one.found.updated_at },
+            updated_at: if changed {
+                ended_at
+            } else {
+                one.found.updated_at
+            },
         })
     });
     rows.collect()
@@ -238,7 +243,9 @@ pub(crate) struct HostOutcome {
 }
 
 /// Returns what attempts showed about their hosts, by name. Takes the attempts in the order in which they ended.
-pub(crate) fn host_outcomes<'r>(recorded: &'r [AttemptEffect<'_>]) -> BTreeMap<&'r str, HostOutcome> {
+pub(crate) fn host_outcomes<'r>(
+    recorded: &'r [AttemptEffect<'_>],
+) -> BTreeMap<&'r str, HostOutcome> {
     let mut ended: Vec<_> = recorded.iter().collect();
     ended.sort_by_key(|one| one.ended_at);
     let mut outcomes: BTreeMap<&str, HostOutcome> = BTreeMap::new();
@@ -262,10 +269,7 @@ pub(crate) fn host_outcomes<'r>(recorded: &'r [AttemptEffect<'_>]) -> BTreeMap<&
 }
 
 /// Returns the state of an event after an attempt, and when it is tried next.
-fn after(
-    found: &AttemptedEvent,
-    next: AfterAttempt,
-) -> (DeliveryState, Option<Timestamp>) {
+fn after(found: &AttemptedEvent, next: AfterAttempt) -> (DeliveryState, Option<Timestamp>) {
     let may_schedule = found.held && found.state == DeliveryState::Pending;
     match next {
         AfterAttempt::Delivered => (DeliveryState::Delivered, None),

@@ -29,8 +29,11 @@ pub(crate) fn claims(looks: &[Look]) -> Vec<LookClaimRow<'_>> {
 
 /// Returns the looks whose lease still held, by the jobs that were found with it. The first look under a lease uses
 /// it up.
-pub(crate) fn held(looks: &[Look], jobs: Vec<String>) -> Vec<&Look> {
-    let mut held: HashSet<String> = jobs.into_iter().collect();
+pub(crate) fn held<'l, 'j>(
+    looks: &'l [Look],
+    jobs: impl Iterator<Item = &'j str>,
+) -> Vec<&'l Look> {
+    let mut held: HashSet<&str> = jobs.collect();
     let looks = looks
         .iter()
         .filter(|look| held.remove(look.job_id.as_str()));

@@ -16,7 +16,8 @@ use std::time::Duration;
 pub(super) use self::{
     answers::{UnansweredChallenge, unanswered},
     attempts::{
-        AttemptEffect, HostOutcome, host_outcomes, recorded, requeued, tried, tried_events, unqueued, waves,
+        AttemptEffect, HostOutcome, host_outcomes, recorded, requeued, tried, tried_events,
+        unqueued, waves,
     },
     claims::{KINDS, divide, rank},
     dispatching::{Blockers, claim_new, secrets_of},
@@ -26,7 +27,8 @@ pub(super) use self::{
     hints::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS},
     hosts::{DOUBLINGS, FAILURES, PAUSE, given_up, is_failing, log_pause, log_recovery, recovered},
     looks::{
-        ChangeRow, FailureRow, NewEventRow, changes, claims, held, jobs, later_news, news, reports,
+        ChangeRow, FailureRow, JobRow, NewEventRow, changes, claims, held, jobs, later_news, news,
+        reports,
     },
     outbox::{DeliveryCandidate, choose, full_hosts},
     registrations::{

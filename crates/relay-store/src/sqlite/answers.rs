@@ -15,18 +15,19 @@ use crate::{
 };
 
 pub(super) const FIND: &str = "SELECT w.watch_id, w.state, j.job_id, j.memory, \
-    j.answering_until, j.answering_challenge \
-    FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
+    d.answering_until, d.answering_challenge \
+    FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no LEFT JOIN due_jobs d ON d.job_no = w.job_no \
     WHERE w.watch_id = ?1 AND w.client_id = ?2";
 
-pub(super) const CLAIM: &str =
-    "UPDATE jobs SET answering_until = ?2, answering_challenge = ?3 WHERE job_id = ?1";
+pub(super) const CLAIM: &str = "UPDATE due_jobs SET answering_until = ?2, answering_challenge = ?3 \
+     WHERE job_no = (SELECT job_no FROM jobs WHERE job_id = ?1)";
 
-pub(super) const HOLD: &str = "UPDATE jobs SET answering_until = ?2 WHERE job_id = ?1";
+pub(super) const HOLD: &str = "UPDATE due_jobs SET answering_until = ?2 \
+    WHERE job_no = (SELECT job_no FROM jobs WHERE job_id = ?1)";
 
 /// A look in flight may have begun before the answer. `joined` makes another look follow it.
-pub(super) const DUE: &str = "UPDATE jobs SET urgency = 0, joined = 1, \
-    next_look_at = min(next_look_at, ?2) WHERE job_id = ?1";
+pub(super) const DUE: &str = "UPDATE due_jobs SET urgency = 0, joined = 1, \
+    next_look_at = min(next_look_at, ?2) WHERE job_no = (SELECT job_no FROM jobs WHERE job_id = ?1)";
 
 #[async_trait]
 impl AnswerStore for SqliteStore {
@@ -55,7 +56,7 @@ fn claim(
     now: Timestamp,
     until: Timestamp,
 ) -> Result<AnswerClaim, StoreError> {
-    let row = fetch_optional(connection, FIND, params![id.to_string(), owner.0])?;
+    let row = fetch_optional(connection, FIND, params![id.to_bytes(), owner.0])?;
     let Some(row) = row else {
         return Ok(AnswerClaim::NoSuchWatch);
     };

@@ -16,8 +16,8 @@ use crate::{
 
 /// Forgets outages that no job waits for, because all their jobs have ended.
 pub(super) const FORGET_UNWAITED: &str = "DELETE FROM outages WHERE ready_at <= ?1 \
-    AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.waits_for = outages.institution_id \
-        AND j.waits_for_method = outages.method AND j.next_look_at IS NOT NULL)";
+    AND NOT EXISTS (SELECT 1 FROM due_jobs j WHERE j.waits_for = outages.institution_id \
+        AND j.waits_for_method = outages.method)";
 
 pub(super) const LEASE: &str = "UPDATE outages SET lease_id = ?3, lease_until = ?4 \
     WHERE (institution_id, method) IN (SELECT institution_id, method FROM outages \
@@ -31,7 +31,7 @@ pub(super) const END: &str =
     "DELETE FROM outages WHERE institution_id = ?1 AND method = ?2 AND lease_id = ?3";
 
 /// A look in flight does not know yet that the bank is back. `joined` makes another look follow it.
-pub(super) const WAKE_JOBS: &str = "UPDATE jobs SET waits_for = NULL, waits_for_method = NULL, \
+pub(super) const WAKE_JOBS: &str = "UPDATE due_jobs SET waits_for = NULL, waits_for_method = NULL, \
     joined = 1, next_look_at = min(next_look_at, ?3) \
     WHERE waits_for = ?1 AND waits_for_method = ?2";
 
@@ -83,7 +83,7 @@ fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueBank>, Stor
         params![
             claim.now.as_millisecond(),
             int(claim.limit),
-            lease.to_string(),
+            lease.to_bytes(),
             later(claim.now, claim.lease)
         ],
     )?;
@@ -103,7 +103,7 @@ fn record_one(connection: &Connection, look: &BankLook) -> Result<u64, StoreErro
         institution_id,
         method,
     } = &look.bank;
-    let lease = look.lease.to_string();
+    let lease = look.lease.to_bytes();
     if let Some(next) = look.next_look_at {
         execute(
             connection,

@@ -12,14 +12,14 @@ pub(super) type UnitOfWork = Box<dyn FnOnce(&Connection) -> Result<u64, StoreErr
 /// The columns with a time when something is due, or a time until which something holds. A host that is not paused
 /// has `paused_until` 0, which is never ahead of a clock.
 const TIMES: [(&str, &str, Kind); 9] = [
-    ("jobs", "next_look_at", Kind::Due),
-    ("jobs", "lease_until", Kind::Holds),
-    ("jobs", "hinted_at", Kind::Due),
-    ("jobs", "answering_until", Kind::Holds),
+    ("due_jobs", "next_look_at", Kind::Due),
+    ("due_jobs", "lease_until", Kind::Holds),
+    ("due_jobs", "hinted_at", Kind::Due),
+    ("due_jobs", "answering_until", Kind::Holds),
     ("outages", "next_look_at", Kind::Due),
     ("outages", "lease_until", Kind::Holds),
-    ("deliveries", "next_attempt_at", Kind::Due),
-    ("deliveries", "lease_until", Kind::Holds),
+    ("outbox", "next_attempt_at", Kind::Due),
+    ("outbox", "lease_until", Kind::Holds),
     ("failing_hosts", "paused_until", Kind::Holds),
 ];
 
@@ -43,7 +43,7 @@ const REMEMBERED: [&str; 3] = [
 
 const MOVE_REMEMBERED: &str = "UPDATE jobs SET memory = json_set(memory, ?1, \
     strftime('%Y-%m-%dT%H:%M:%fZ', json_extract(memory, ?1), (?2 / 1000.0) || ' seconds')) \
-    WHERE next_look_at IS NOT NULL AND json_valid(memory) \
+    WHERE job_no IN (SELECT job_no FROM due_jobs) AND json_valid(memory) \
     AND json_extract(memory, ?1) IS NOT NULL \
     AND unixepoch(json_extract(memory, ?1), 'subsec') * 1000 > ?3";
 

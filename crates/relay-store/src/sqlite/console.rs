@@ -1,11 +1,12 @@
 //! Reads that only the operator's console needs.
 
 use async_trait::async_trait;
+use relay_domain::WatchId;
 use sqlx::SqliteConnection;
 
 use crate::{
     ConsoleStore, FailingHost, StoreError, WatchDetails, WatchSearch,
-    rows::{self, ASKED, int},
+    rows::{self, ASKED, IdBytes, int},
     sqlite::{
         SqliteStore,
         details::{self, watch_columns},
@@ -17,7 +18,8 @@ use crate::{
 pub(super) const SEARCH: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
+    ", j.memory, d.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
+     LEFT JOIN due_jobs d ON d.job_no = w.job_no \
      WHERE w.watch_id IN ( \
      SELECT watch_id FROM (SELECT watch_id FROM watches \
         WHERE job_no = (SELECT job_no FROM jobs WHERE job_id = ?1) AND watch_id < ?2 \
@@ -33,28 +35,25 @@ pub(super) const SEARCH: &str = concat!(
      ORDER BY w.watch_id DESC LIMIT ?3"
 );
 
-/// A text that sorts after every watch's id.
-const AFTER_ALL: &str = "wch_~";
+/// Bytes that sort after every watch's id.
+const AFTER_ALL: IdBytes = [0xff; 16];
 
 pub(super) const HOSTS: &str = "SELECT host, failures, paused_until, probing, failed_at, \
-    (SELECT count(*) FROM (SELECT 1 FROM deliveries d WHERE d.host = hosts.host \
-        AND d.ready_at IS NOT NULL LIMIT ?2)) AS waiting \
+    (SELECT count(*) FROM (SELECT 1 FROM outbox o WHERE o.host = hosts.host LIMIT ?2)) AS waiting \
     FROM failing_hosts hosts ORDER BY paused_until DESC, failed_at DESC, host LIMIT ?1";
 
-pub(super) const LATEST_ATTEMPT: &str = "SELECT host, a.status, a.error FROM \
-    (SELECT host, delivery_id AS tried, attempts AS latest FROM deliveries \
-        WHERE host = ?1 AND ready_at IS NOT NULL ORDER BY ready_at DESC LIMIT ?2) \
-    CROSS JOIN attempts a ON a.delivery_id = tried AND a.number = latest \
-    ORDER BY a.started_at DESC LIMIT 1";
+pub(super) const WAITING: &str = "SELECT e.event_id, e.attempts FROM \
+    (SELECT event_id FROM outbox WHERE host = ?1 ORDER BY ready_at DESC LIMIT ?2) w \
+    CROSS JOIN events e ON e.event_id = w.event_id";
 
 #[async_trait]
 impl ConsoleStore for SqliteStore {
     async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError> {
         let mut view = self.read().await?;
-        let before = search.before.map(|before| before.to_string());
+        let before = search.before.map_or(AFTER_ALL, WatchId::to_bytes);
         let rows = sqlx::query(SEARCH)
             .bind(&search.text)
-            .bind(before.as_deref().unwrap_or(AFTER_ALL))
+            .bind(before.to_vec())
             .bind(int(search.limit))
             .fetch_all(&mut *view)
             .await?;
@@ -80,14 +79,13 @@ async fn with_latest(
     connection: &mut SqliteConnection,
     host: FailingHost,
 ) -> Result<FailingHost, StoreError> {
-    let row = sqlx::query(LATEST_ATTEMPT)
+    let waiting = sqlx::query(WAITING)
         .bind(&host.host)
         .bind(ASKED)
-        .fetch_optional(connection)
+        .fetch_all(connection)
         .await?;
-    let last = row.as_ref().map(|row| rows::host_failure(row));
     Ok(FailingHost {
-        last: last.transpose()?,
+        last: rows::latest_failure(&waiting)?,
         ..host
     })
 }

@@ -1,16 +1,16 @@
-//! Reads watches with their events, deliveries and attempts: three statements for any number of watches.
+//! Reads watches with their events: two statements for any number of watches.
 
 use std::collections::HashMap;
 
-use relay_domain::{Attempt, ClientId, DeliveryId, WatchId};
+use relay_domain::{ClientId, WatchId};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
-use crate::{EventDetails, StoreError, WatchDetails, rows, sqlite::row::json_list};
+use crate::{EventDetails, StoreError, WatchDetails, rows, sqlite::row::id_list};
 
-/// The columns of a watch, from `watches w`.
+/// The columns of a watch, from `watches w` and `jobs j`.
 macro_rules! watch_columns {
     () => {
-        "w.watch_id, w.client_id, w.job_id, w.callback_url, w.operation, w.events, w.until_step, \
+        "w.watch_id, w.client_id, j.job_id, w.callback_url, w.operation, w.events, w.until_step, \
          w.locale, w.metadata, w.state, w.progress, w.created_at, w.updated_at, w.settled_at, \
          w.traceparent"
     };
@@ -21,32 +21,29 @@ pub(super) use watch_columns;
 pub(super) const SELECT: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no "
+    ", j.memory, d.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
+     LEFT JOIN due_jobs d ON d.job_no = w.job_no "
 );
 
 pub(super) const ONE: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    ", j.memory, j.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
+    ", j.memory, d.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
+     LEFT JOIN due_jobs d ON d.job_no = w.job_no \
      WHERE w.watch_id = ?1 AND w.client_id = ifnull(?2, w.client_id)"
 );
 
 pub(super) const MANY: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    ", j.memory, j.next_look_at FROM json_each(?1) i CROSS JOIN watches w ON w.watch_id = i.value \
-     CROSS JOIN jobs j ON j.job_no = w.job_no"
+    ", j.memory, d.next_look_at FROM json_each(?1) i \
+     CROSS JOIN watches w ON w.watch_id = unhex(i.value) \
+     CROSS JOIN jobs j ON j.job_no = w.job_no LEFT JOIN due_jobs d ON d.job_no = w.job_no"
 );
 
-pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, d.delivery_id, d.state, \
-    d.next_attempt_at \
-    FROM json_each(?1) i CROSS JOIN events e ON e.watch_id = i.value \
-    CROSS JOIN deliveries d ON d.event_id = e.event_id ORDER BY e.event_id";
-
-pub(super) const ATTEMPTS: &str = "SELECT a.delivery_id, a.number, a.started_at, a.duration, \
-    a.status, a.error, a.response, a.error_detail \
-    FROM json_each(?1) i CROSS JOIN attempts a ON a.delivery_id = i.value \
-    ORDER BY a.delivery_id, a.number";
+pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, e.state, e.attempts, \
+    o.next_attempt_at FROM json_each(?1) i CROSS JOIN events e ON e.watch_id = unhex(i.value) \
+    LEFT JOIN outbox o ON o.watch_id = e.watch_id AND o.event_id = e.event_id ORDER BY e.event_id";
 
 /// Finds one watch with its details. If `owner` is given, only a watch of that client is found.
 pub(super) async fn find(
@@ -55,7 +52,7 @@ pub(super) async fn find(
     id: WatchId,
 ) -> Result<Option<WatchDetails>, StoreError> {
     let row = sqlx::query(ONE)
-        .bind(id.to_string())
+        .bind(id.to_bytes().to_vec())
         .bind(owner.map(|client| client.0))
         .fetch_optional(&mut *connection)
         .await?;
@@ -69,13 +66,13 @@ pub(super) async fn find_all(
     ids: &[WatchId],
 ) -> Result<Vec<WatchDetails>, StoreError> {
     let rows = sqlx::query(MANY)
-        .bind(json_list(ids))
+        .bind(id_list(ids.iter().map(|id| id.to_bytes())))
         .fetch_all(&mut *connection)
         .await?;
     tell(connection, &rows).await
 }
 
-/// Adds the events, deliveries and attempts to rows of [`SELECT`].
+/// Adds the events to rows of [`SELECT`].
 pub(super) async fn tell(
     connection: &mut SqliteConnection,
     rows: &[SqliteRow],
@@ -91,35 +88,13 @@ pub(super) async fn tell(
     Ok(details)
 }
 
-/// Finds the attempts of deliveries, oldest first.
-pub(super) async fn attempts(
-    connection: &mut SqliteConnection,
-    deliveries: impl IntoIterator<Item = DeliveryId>,
-) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
-    let rows = sqlx::query(ATTEMPTS)
-        .bind(json_list(deliveries))
-        .fetch_all(connection)
-        .await?;
-    rows::attempts(&rows)
-}
-
 async fn events(
     connection: &mut SqliteConnection,
     watches: impl Iterator<Item = WatchId>,
 ) -> Result<HashMap<WatchId, Vec<EventDetails>>, StoreError> {
     let rows = sqlx::query(EVENTS)
-        .bind(json_list(watches))
+        .bind(id_list(watches.map(WatchId::to_bytes)))
         .fetch_all(&mut *connection)
         .await?;
-    let mut events = rows::events(&rows)?;
-    let deliveries: Vec<_> = events
-        .values()
-        .flatten()
-        .map(|event| event.delivery.id)
-        .collect();
-    let mut attempts = attempts(connection, deliveries).await?;
-    for event in events.values_mut().flatten() {
-        event.delivery.attempts = attempts.remove(&event.delivery.id).unwrap_or_default();
-    }
-    Ok(events)
+    rows::events(&rows)
 }

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use relay_domain::ErrorChain;
 use tracing::error;
 
-use crate::{StoreError, sqlite::file_identity::OpenedFiles};
+use crate::{StoreError, rows::IdBytes, sqlite::file_identity::OpenedFiles};
 
 /// The maximum number of rows that are skipped because of damage, for jobs and for deliveries.
 const MOST_LEFT_ALONE: usize = 100_000;
@@ -34,8 +34,8 @@ struct FileState {
 pub(super) struct SkippedRows {
     /// Numbers of jobs.
     pub(super) jobs: HashSet<i64>,
-    /// Ids of deliveries.
-    pub(super) deliveries: HashSet<String>,
+    /// Watches whose events in the outbox are skipped.
+    pub(super) events_of: HashSet<IdBytes>,
 }
 
 impl FileHealth {
@@ -135,10 +135,10 @@ impl SkippedRows {
         }
     }
 
-    /// Skips a delivery until the next start.
-    pub(super) fn leave_delivery(&mut self, id: String) {
-        if self.deliveries.len() < MOST_LEFT_ALONE {
-            self.deliveries.insert(id);
+    /// Skips the event of a watch until the next start.
+    pub(super) fn leave_event_of(&mut self, watch: IdBytes) {
+        if self.events_of.len() < MOST_LEFT_ALONE {
+            self.events_of.insert(watch);
         }
     }
 }

@@ -5,7 +5,7 @@ use relay_domain::{Client, WatchId};
 
 use crate::{
     FollowStore, StoreError, WatchDetails, WatchVersion, rows,
-    sqlite::{SqliteStore, details, row::json_list},
+    sqlite::{SqliteStore, details, row::id_list},
 };
 
 pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret, \
@@ -17,16 +17,17 @@ pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret
 pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
     concat_ws(' ', w.state, w.updated_at, w.progress, \
         iif(json_valid(j.memory), json_extract(j.memory, '$.changed_at'), ''), \
-        (SELECT concat_ws(' ', count(*), sum(d.attempts), sum(d.next_attempt_at), \
-            max(d.updated_at)) FROM deliveries d WHERE d.watch_id = w.watch_id)) AS version \
-    FROM json_each(?1) i CROSS JOIN watches w ON w.watch_id = i.value \
+        (SELECT concat_ws(' ', count(*), sum(length(e.attempts)), max(e.updated_at)) \
+            FROM events e WHERE e.watch_id = w.watch_id), \
+        (SELECT o.next_attempt_at FROM outbox o WHERE o.watch_id = w.watch_id)) AS version \
+    FROM json_each(?1) i CROSS JOIN watches w ON w.watch_id = unhex(i.value) \
     CROSS JOIN jobs j ON j.job_no = w.job_no";
 
 #[async_trait]
 impl FollowStore for SqliteStore {
     async fn find_owner(&self, id: WatchId) -> Result<Option<Client>, StoreError> {
         let row = sqlx::query(OWNER)
-            .bind(id.to_string())
+            .bind(id.to_bytes().to_vec())
             .fetch_optional(self.readers()?)
             .await?;
         row.as_ref()
@@ -43,7 +44,7 @@ impl FollowStore for SqliteStore {
         ids: &[WatchId],
     ) -> Result<Vec<(WatchId, WatchVersion)>, StoreError> {
         let rows = sqlx::query(VERSIONS)
-            .bind(json_list(ids))
+            .bind(id_list(ids.iter().map(|id| id.to_bytes())))
             .fetch_all(self.readers()?)
             .await?;
         rows.iter().map(|row| rows::version(row)).collect()

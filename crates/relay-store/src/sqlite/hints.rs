@@ -21,14 +21,22 @@ pub(super) const REMEMBER: &str =
 pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id IN \
     (SELECT hint_id FROM hints WHERE taken_at < ?1 ORDER BY taken_at LIMIT 10)";
 
-pub(super) const OF_CONNECTION: &str = "SELECT job_id FROM jobs \
-    WHERE connection_id = ?1 AND next_look_at IS NOT NULL LIMIT ?2";
+/// Finds the watched ones among the jobs of a connection or a user.
+macro_rules! watched {
+    ($of:literal) => {
+        concat!(
+            "SELECT d.job_no FROM jobs j CROSS JOIN due_jobs d ON d.job_no = j.job_no WHERE ",
+            $of,
+            " LIMIT ?2"
+        )
+    };
+}
 
-pub(super) const OF_USER: &str = "SELECT job_id FROM jobs \
-    WHERE user_id = ?1 AND next_look_at IS NOT NULL LIMIT ?2";
+pub(super) const OF_CONNECTION: &str = watched!("j.connection_id = ?1");
 
-pub(super) const OF_USER_ALONE: &str = "SELECT job_id FROM jobs \
-    WHERE user_id = ?1 AND connection_id IS NULL AND next_look_at IS NOT NULL LIMIT ?2";
+pub(super) const OF_USER: &str = watched!("j.user_id = ?1");
+
+pub(super) const OF_USER_ALONE: &str = watched!("j.user_id = ?1 AND j.connection_id IS NULL");
 
 /// The watched jobs of a connection or a user.
 const WATCHED: JobsOf = JobsOf {
@@ -42,11 +50,11 @@ const WATCHED: JobsOf = JobsOf {
 /// * If that time is past, the next look is due now, or when the interval is over. A look in flight may have begun
 ///   before the hint, so `joined` makes another look follow it.
 /// * If that time is still to come, that look serves this hint too.
-pub(super) const DUE: &str = "UPDATE jobs SET urgency = min(urgency, 1), \
+pub(super) const DUE: &str = "UPDATE due_jobs SET urgency = min(urgency, 1), \
     joined = iif(ifnull(hinted_at, 0) <= ?3, 1, joined), \
     next_look_at = min(next_look_at, max(?2, ifnull(hinted_at, 0) + ?4)), \
     hinted_at = max(?2, ifnull(hinted_at, 0) + ?4) \
-    WHERE job_id IN (SELECT value FROM json_each(?1)) AND ifnull(hinted_at, 0) <= ?2";
+    WHERE job_no IN (SELECT value FROM json_each(?1)) AND ifnull(hinted_at, 0) <= ?2";
 
 #[async_trait]
 impl HintStore for SqliteStore {
@@ -87,10 +95,10 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError>
 }
 
 /// Finds the open jobs that a hint is about.
-fn watched_jobs(connection: &Connection, subject: &HintSubject) -> Result<Vec<String>, StoreError> {
-    let mut jobs: Vec<String> = Vec::new();
+fn watched_jobs(connection: &Connection, subject: &HintSubject) -> Result<Vec<i64>, StoreError> {
+    let mut jobs: Vec<i64> = Vec::new();
     for (statement, id) in WATCHED.lookups(subject) {
-        let found: Vec<String> = scalars(
+        let found: Vec<i64> = scalars(
             connection,
             statement,
             params![id, int(MOST_HINTED_JOBS - jobs.len())],

@@ -7,11 +7,11 @@ use rusqlite::{Connection, params};
 
 use crate::{
     AbandonedDelivery, StoreError, WaitLimit,
-    rows::{int, later, millis},
+    rows::{IdBytes, int, later, millis},
     rules::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE},
     sqlite::{
         row::json_list,
-        statement::{execute, fetch_all, fetch_each, fetch_optional, scalars},
+        statement::{execute, execute_each, fetch_each, fetch_optional, scalars},
     },
 };
 
@@ -33,37 +33,37 @@ pub(super) const ANSWERED: &str =
 pub(super) const PROBE: &str = "UPDATE failing_hosts SET probing = 1, paused_until = ?2 \
     WHERE host IN (SELECT value FROM json_each(?1))";
 
-/// Ends the pauses of hosts with a delivery that is due at exactly `?1`, because somebody sent it again by hand. One
+/// Ends the pauses of hosts with an event that is due at exactly `?1`, because somebody sent it again by hand. One
 /// attempt then finds out whether the host answers.
 pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probing = 0 \
-    WHERE paused_until > 0 AND EXISTS (SELECT 1 FROM deliveries d \
-        WHERE d.host = failing_hosts.host AND d.ready_at = ?1)";
+    WHERE paused_until > 0 AND EXISTS (SELECT 1 FROM outbox o \
+        WHERE o.host = failing_hosts.host AND o.ready_at = ?1)";
 
-/// Finds deliveries that are due, were first due by `?2`, and wait for a host that has not answered since its pause.
-/// A pending delivery has not changed its state since it was first due.
-pub(super) const WAITING: &str = "SELECT d.delivery_id FROM deliveries d \
-    WHERE d.state = 'pending' AND d.updated_at <= ?2 AND d.deadline IS NULL AND d.ready_at <= ?1 \
-    AND EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host AND f.pauses > 0) \
-    ORDER BY d.updated_at LIMIT ?3";
+/// Finds events that are due, pending since `?2` or before, and wait for a host that has not answered since its pause.
+pub(super) const WAITING: &str = "SELECT o.watch_id FROM failing_hosts hosts \
+    CROSS JOIN outbox o ON o.host = hosts.host AND o.ready_at <= ?1 \
+    WHERE hosts.pauses > 0 AND o.pending_since <= ?2 AND o.deadline IS NULL LIMIT ?3";
 
-/// Compares the due time once more: another claim may have taken a delivery since the search.
-pub(super) const GIVE_UP: &str = "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, \
-    lease_id = NULL, lease_until = NULL, updated_at = ?2 \
-    WHERE delivery_id IN (SELECT value FROM json_each(?1)) AND ready_at <= ?2 \
-    RETURNING delivery_id, event_id, watch_id, host, \
-    (SELECT w.job_id FROM watches w WHERE w.watch_id = deliveries.watch_id) AS job_id";
+/// Compares the due time once more: another claim may have taken an event since the search.
+pub(super) const TO_GIVE_UP: &str = "SELECT o.event_id, o.watch_id, o.host, j.job_id FROM outbox o \
+    CROSS JOIN watches w ON w.watch_id = o.watch_id CROSS JOIN jobs j ON j.job_no = w.job_no \
+    WHERE o.watch_id = ?1 AND +o.ready_at <= ?2";
 
-/// Ends the pauses of the hosts of deliveries that were sent again by hand at this time.
+const GIVE_UP: &str = "UPDATE events SET state = 'dead', updated_at = ?2 WHERE event_id = ?1";
+
+const UNQUEUE: &str = "DELETE FROM outbox WHERE watch_id = ?1";
+
+/// Ends the pauses of the hosts of events that were sent again by hand at this time.
 pub(super) fn lift(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
     execute(connection, LIFT, params![now.as_millisecond()])?;
     Ok(())
 }
 
-/// Finds the deliveries that have waited too long for a paused host.
+/// Finds the watches whose events have waited too long for a paused host.
 pub(super) fn waiting(
     connection: &Connection,
     waiting: WaitLimit,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Vec<IdBytes>, StoreError> {
     let values = params![
         waiting.now.as_millisecond(),
         waiting.since.as_millisecond(),
@@ -72,28 +72,38 @@ pub(super) fn waiting(
     Ok(scalars(connection, WAITING, values)?)
 }
 
-/// Gives these deliveries up.
+/// Gives up the events that the outbox holds for these watches.
 pub(super) fn give_up(
     connection: &Connection,
-    ids: Vec<String>,
+    watches: &[IdBytes],
     now: Timestamp,
 ) -> Result<Vec<AbandonedDelivery>, StoreError> {
-    let values = params![json_list(ids), now.as_millisecond()];
-    let rows = fetch_all(connection, GIVE_UP, values)?;
-    rows.iter().map(|row| rules::given_up(row)).collect()
+    let now = now.as_millisecond();
+    let found = fetch_each(
+        connection,
+        TO_GIVE_UP,
+        watches.iter().map(|watch| (watch, now)),
+    )?;
+    let given_up = found.iter().map(|row| rules::given_up(row));
+    let given_up: Vec<AbandonedDelivery> = given_up.collect::<Result<_, _>>()?;
+    let events = given_up.iter().map(|one| (one.event_id.to_bytes(), now));
+    execute_each(connection, GIVE_UP, events)?;
+    let watches = given_up.iter().map(|one| (one.watch_id.to_bytes(),));
+    execute_each(connection, UNQUEUE, watches)?;
+    Ok(given_up)
 }
 
-/// Notes what attempts say about their hosts.
+/// Records what attempts showed about their hosts.
 pub(super) fn note(
     connection: &Connection,
-    words: &BTreeMap<&str, HostOutcome>,
+    outcomes: &BTreeMap<&str, HostOutcome>,
 ) -> Result<(), StoreError> {
-    let recovered = rules::recovered(words);
+    let recovered = rules::recovered(outcomes);
     if !recovered.is_empty() {
         forget(connection, recovered)?;
     }
-    for (host, word) in words {
-        for at in &word.failed_at {
+    for (host, outcome) in outcomes {
+        for at in &outcome.failed_at {
             failed(connection, host, *at)?;
         }
     }

@@ -26,30 +26,37 @@ use crate::{
     },
 };
 
-pub(super) const DUE: &str = "SELECT job_no FROM jobs WHERE urgency = ?1 AND ready_at <= ?2 \
+pub(super) const DUE: &str = "SELECT job_no FROM due_jobs WHERE urgency = ?1 AND ready_at <= ?2 \
     ORDER BY ready_at LIMIT ?3";
 
-pub(super) const LEASE: &str = "UPDATE jobs SET lease_id = ?2, lease_until = ?3, joined = 0 \
-    WHERE job_no IN (SELECT value FROM json_each(?1)) \
-    RETURNING job_no, job_id, next_look_at, memory, waits_for";
+pub(super) const LEASE: &str = "UPDATE due_jobs SET lease_id = ?2, lease_until = ?3, joined = 0 \
+    WHERE job_no IN (SELECT value FROM json_each(?1))";
+
+pub(super) const CLAIMED: &str = "SELECT d.job_no, j.job_id, d.next_look_at, j.memory, d.waits_for \
+    FROM json_each(?1) i CROSS JOIN due_jobs d ON d.job_no = i.value \
+    CROSS JOIN jobs j ON j.job_no = d.job_no";
 
 pub(super) const OPEN_WATCHES: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    " FROM json_each(?1) i CROSS JOIN watches w ON w.job_no = i.value AND w.settled_at IS NULL"
+    " FROM json_each(?1) i CROSS JOIN watches w ON w.job_no = i.value AND w.settled_at IS NULL \
+     CROSS JOIN jobs j ON j.job_no = w.job_no"
 );
 
-const PUT_OFF: &str = "UPDATE jobs SET lease_id = NULL, lease_until = NULL, \
-    next_look_at = iif(EXISTS (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no \
-        AND w.settled_at IS NULL), ?2, NULL) \
+const PUT_OFF: &str = "UPDATE due_jobs SET lease_id = NULL, lease_until = NULL, next_look_at = ?2 \
     WHERE job_no IN (SELECT value FROM json_each(?1))";
+
+/// Ends the work on jobs without an open watch.
+const REST: &str = "DELETE FROM due_jobs WHERE job_no IN (SELECT value FROM json_each(?1)) \
+    AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no \
+        AND w.settled_at IS NULL)";
 
 /// The earliest due time. `min` ignores the urgencies that have no due job.
 pub(super) const NEXT_DUE: &str = "SELECT min(due) FROM (\
-    SELECT min(ready_at) AS due FROM jobs WHERE urgency = 0 AND ready_at IS NOT NULL UNION ALL \
-    SELECT min(ready_at) FROM jobs WHERE urgency = 1 AND ready_at IS NOT NULL UNION ALL \
-    SELECT min(ready_at) FROM jobs WHERE urgency = 2 AND ready_at IS NOT NULL UNION ALL \
-    SELECT min(ready_at) FROM jobs WHERE urgency = 3 AND ready_at IS NOT NULL)";
+    SELECT min(ready_at) AS due FROM due_jobs WHERE urgency = 0 UNION ALL \
+    SELECT min(ready_at) FROM due_jobs WHERE urgency = 1 UNION ALL \
+    SELECT min(ready_at) FROM due_jobs WHERE urgency = 2 UNION ALL \
+    SELECT min(ready_at) FROM due_jobs WHERE urgency = 3)";
 
 pub(super) const FAILURES: &str = "SELECT count(*) FROM connection_failures \
     WHERE connection_id = ?1 AND job_id <> ?2 AND failed_at > ?3";
@@ -128,15 +135,10 @@ pub(super) fn take(
         return Ok(Vec::new());
     }
     let lease = LeaseId::new(claim.now);
-    let rows = fetch_all(
-        connection,
-        LEASE,
-        params![
-            json_list(due),
-            lease.to_string(),
-            later(claim.now, claim.lease)
-        ],
-    )?;
+    let listed = json_list(due);
+    let until = later(claim.now, claim.lease);
+    execute(connection, LEASE, (&listed, lease.to_bytes(), until))?;
+    let rows = fetch_all(connection, CLAIMED, (&listed,))?;
     let mut watches = open_watches(connection, due)?;
     let mut jobs: HashMap<i64, DueJob> = HashMap::with_capacity(rows.len());
     for row in &rows {
@@ -189,10 +191,8 @@ fn open_watches(
 
 /// Frees jobs that cannot be looked at. A job without an open watch rests for good, an unreadable one for a while.
 fn put_off(connection: &Connection, jobs: &str, now: Timestamp) -> Result<(), StoreError> {
-    execute(
-        connection,
-        PUT_OFF,
-        params![jobs, later(now, REST_OF_UNREADABLE)],
-    )?;
+    execute(connection, REST, (jobs,))?;
+    let until = later(now, REST_OF_UNREADABLE);
+    execute(connection, PUT_OFF, (jobs, until))?;
     Ok(())
 }

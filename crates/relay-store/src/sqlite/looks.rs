@@ -1,4 +1,4 @@
-//! Records looks: jobs, watches, events and their deliveries. One unit of work and a few statements record any number
+//! Records looks: jobs, watches and events. One unit of work and a few statements record any number
 //! of looks.
 
 use std::collections::{BTreeSet, HashMap};
@@ -9,67 +9,83 @@ use rusqlite::Connection;
 use crate::{
     DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
     dispatch::NewWorkClaim,
-    rows::{ColumnReader, later},
+    rows::{ColumnReader, IdBytes, later},
     rules::{
-        Blockers, ChangeRow, DurationSamples, NewEventRow, changes, claim_new, claims, held, jobs,
-        later_news, news, reports, secrets_of,
+        Blockers, ChangeRow, DurationSamples, JobRow, NewEventRow, changes, claim_new, claims,
+        held, jobs, later_news, news, reports, secrets_of,
     },
     sqlite::{
         banks::begin_outage,
         counts::WatchCounts,
         durations::learn,
         salvage::OptionalWork,
-        statement::{OwnedRow, execute_each, fetch_each, scalars_each},
+        statement::{OwnedRow, execute_each, fetch_each},
     },
 };
 
-pub(super) const HOLD: &str = "SELECT job_id FROM jobs WHERE job_id = ?1 AND lease_id = ?2";
+pub(super) const HOLD: &str = "SELECT j.job_id, j.job_no FROM jobs j CROSS JOIN due_jobs d ON d.job_no = j.job_no \
+    WHERE j.job_id = ?1 AND d.lease_id = ?2";
 
-pub(super) const OPEN_WATCH: &str = "SELECT watch_id, client_id, job_id, callback_url, callback_host, \
-    traceparent, state FROM watches WHERE watch_id = ?1 AND +job_id = ?2 AND +settled_at IS NULL";
+pub(super) const OPEN_WATCH: &str = "SELECT w.watch_id, w.client_id, w.callback_url, w.callback_host, \
+    w.traceparent, w.state FROM watches w \
+    WHERE w.watch_id = ?1 AND +w.job_no = ?2 AND +w.settled_at IS NULL";
 
 pub(super) const CHANGE_WATCH: &str = "UPDATE watches SET state = ?2, progress = ?3, updated_at = ?4, \
     settled_at = iif(?2 IN ('settled', 'cancelled'), ?4, NULL) \
     WHERE watch_id = ?1";
 
-pub(super) const ADD_EVENT: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
-    VALUES (?1, ?2, ?3, ?4) ON CONFLICT (event_id) DO NOTHING";
+pub(super) const ADD_EVENT: &str = "INSERT INTO events (event_id, watch_id, client_id, state, \
+    updated_at, created_at, deadline, body) VALUES (?1, ?2, ?3, 'pending', ?4, ?4, ?5, ?6) \
+    ON CONFLICT (event_id) DO NOTHING";
 
-/// `+state` keeps the planner from using the index of states, where it would read all pending deliveries.
-pub(super) const SUPERSEDE: &str = "UPDATE deliveries SET state = 'superseded', \
-    next_attempt_at = NULL, updated_at = ?2 WHERE watch_id = ?1 AND +state = 'pending'";
+/// Ends the event that the outbox holds for the watch, because a later one takes its place.
+pub(super) const SUPERSEDE: &str = "UPDATE events SET state = 'superseded', updated_at = ?2 \
+    WHERE event_id = (SELECT event_id FROM outbox WHERE watch_id = ?1)";
 
-pub(super) const ADD_DELIVERY: &str = "INSERT INTO deliveries (delivery_id, event_id, watch_id, \
-    client_id, host, state, next_attempt_at, updated_at, deadline, lease_id, lease_until) \
-    VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?6, ?7, ?8, iif(?8 IS NULL, NULL, ?9))";
+/// A later event of the watch takes the row over, but not the claim of an attempt in flight.
+pub(super) const QUEUE: &str = "INSERT INTO outbox (watch_id, event_id, client_id, host, \
+    next_attempt_at, pending_since, deadline, lease_id, lease_until) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, iif(?7 IS NULL, NULL, ?8)) \
+    ON CONFLICT (watch_id) DO UPDATE SET event_id = excluded.event_id, \
+    next_attempt_at = excluded.next_attempt_at, pending_since = excluded.pending_since, \
+    deadline = excluded.deadline, attempts = 0, round_attempts = 0, \
+    lease_id = ifnull(excluded.lease_id, lease_id), \
+    lease_until = ifnull(excluded.lease_until, lease_until)";
 
 /// Finds a host that is paused, or that one attempt at a time probes.
 pub(super) const HOST_BLOCKER: &str =
-    "SELECT host AS id, 0 AS is_watch FROM failing_hosts WHERE host = ?1 AND pauses > 0";
+    "SELECT host, NULL AS watch_id FROM failing_hosts WHERE host = ?1 AND pauses > 0";
 
-/// Finds another delivery of the watch that is in flight.
-pub(super) const WATCH_BLOCKER: &str = "SELECT watch_id AS id, 1 AS is_watch FROM deliveries \
-    WHERE watch_id = ?1 AND +lease_until > ?2 LIMIT 1";
+/// Finds a watch with an event in flight.
+pub(super) const WATCH_BLOCKER: &str = "SELECT NULL AS host, watch_id FROM outbox \
+    WHERE watch_id = ?1 AND lease_until > ?2";
 
 pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until \
     FROM clients WHERE client_id = ?1";
 
+pub(super) const RECORD_JOB: &str =
+    "UPDATE jobs SET memory = ?2, user_id = ?3, connection_id = ?4 WHERE job_no = ?1";
+
+/// Ends the work on a job without an open watch.
+pub(super) const REST_JOB: &str = "DELETE FROM due_jobs WHERE job_no = ?1 AND NOT EXISTS \
+    (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no AND w.settled_at IS NULL)";
+
 /// The look did not cover a watch that joined after the claim, so the job stays due.
-pub(super) const RECORD_JOB: &str = "UPDATE jobs SET memory = ?2, lease_id = NULL, \
-    lease_until = NULL, waits_for = iif(?3, waits_for, ?4), \
-    waits_for_method = iif(?3, waits_for_method, ?5), \
-    urgency = iif(joined, 0, ?6), next_look_at = CASE \
-        WHEN NOT EXISTS (SELECT 1 FROM watches w \
-            WHERE w.job_no = jobs.job_no AND w.settled_at IS NULL) THEN NULL \
-        WHEN joined THEN ?7 \
-        WHEN hinted_at > ?7 THEN min(hinted_at, ?8) \
-        ELSE ?8 END, \
-    user_id = ?9, connection_id = ?10 WHERE job_id = ?1";
+pub(super) const LOOK_AGAIN: &str = "UPDATE due_jobs SET lease_id = NULL, lease_until = NULL, \
+    waits_for = iif(?2, waits_for, ?3), waits_for_method = iif(?2, waits_for_method, ?4), \
+    urgency = iif(joined, 0, ?5), next_look_at = CASE \
+        WHEN joined THEN ?6 \
+        WHEN hinted_at > ?6 THEN min(hinted_at, ?7) \
+        ELSE ?7 END \
+    WHERE job_no = ?1";
 
 const FORGET_FAILURES: &str = "DELETE FROM connection_failures WHERE connection_id = ?1";
 
 const ADD_FAILURE: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
     VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+
+/// The numbers of jobs, by id.
+type JobNumbers<'r> = HashMap<&'r str, i64>;
 
 /// The dispatch of new deliveries, and the sealer that opens their clients' secrets.
 pub(super) type SqliteDispatchContext = (NewDeliveries, Sealer);
@@ -82,13 +98,14 @@ pub(super) fn record(
     extras: OptionalWork,
 ) -> Result<(Vec<JobId>, Option<NewWorkClaim<DueDelivery>>), StoreError> {
     let claims = claims(looks);
-    let claims = claims.iter().map(|claim| (claim.job_id, &claim.lease_id));
-    let still = scalars_each(connection, HOLD, claims)?;
-    let looks = held(looks, still);
+    let claims = claims.iter().map(|claim| (claim.job_id, claim.lease_id));
+    let still = fetch_each(connection, HOLD, claims)?;
+    let numbers = numbers(&still)?;
+    let looks = held(looks, numbers.keys().copied());
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let claim = change_watches(connection, &looks, dispatch, extras)?;
+    let claim = change_watches(connection, &looks, &numbers, (dispatch, extras))?;
     if extras == OptionalWork::Done {
         report_connections(connection, &looks)?;
         learn(connection, &DurationSamples::of(&looks))?;
@@ -98,28 +115,45 @@ pub(super) fn record(
             begin_outage(connection, bank, *next_look_at)?;
         }
     }
-    record_jobs(connection, &looks)?;
+    record_jobs(connection, &looks, &numbers)?;
     let recorded = looks.iter().map(|look| look.job_id.clone());
     Ok((recorded.collect(), claim))
 }
 
-fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreError> {
+/// Reads the numbers of jobs, by id.
+fn numbers(jobs: &[OwnedRow]) -> Result<JobNumbers<'_>, StoreError> {
+    let numbers = jobs.iter().map(|row| {
+        let cells = ColumnReader::of("jobs", "job_id", row);
+        Ok((cells.get("job_id")?, cells.get("job_no")?))
+    });
+    numbers.collect()
+}
+
+fn record_jobs(
+    connection: &Connection,
+    looks: &[&Look],
+    numbers: &JobNumbers<'_>,
+) -> Result<(), StoreError> {
     let jobs = jobs(looks)?;
-    let jobs = jobs.iter().map(|job| {
+    let number = |job: &JobRow<'_>| numbers.get(job.job_id).copied();
+    let known = jobs
+        .iter()
+        .map(|job| (number(job), &job.memory, job.user_id, job.connection_id));
+    execute_each(connection, RECORD_JOB, known)?;
+    let rest = execute_each(connection, REST_JOB, jobs.iter().map(|job| (number(job),)))?;
+    let stay = jobs.iter().zip(rest).filter(|(_, rests)| !rests);
+    let stay = stay.map(|(job, _)| {
         (
-            job.job_id,
-            &job.memory,
+            number(job),
             job.waits_on,
             job.bank,
             job.method,
             job.urgency,
             job.at,
             job.next_look_at,
-            job.user_id,
-            job.connection_id,
         )
     });
-    execute_each(connection, RECORD_JOB, jobs)?;
+    execute_each(connection, LOOK_AGAIN, stay)?;
     Ok(())
 }
 
@@ -127,14 +161,16 @@ fn record_jobs(connection: &Connection, looks: &[&Look]) -> Result<(), StoreErro
 fn change_watches(
     connection: &Connection,
     looks: &[&Look],
-    dispatch: &SqliteDispatchContext,
-    extras: OptionalWork,
+    numbers: &JobNumbers<'_>,
+    (dispatch, extras): (&SqliteDispatchContext, OptionalWork),
 ) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
     let rows = changes(looks)?;
     if rows.is_empty() {
         return Ok(None);
     }
-    let named = rows.iter().map(|row| (&row.watch_id, row.job_id));
+    let named = rows
+        .iter()
+        .map(|row| (row.watch_id, numbers.get(row.job_id)));
     let open = fetch_each(connection, OPEN_WATCH, named)?;
     if extras != OptionalWork::EventsAlone {
         write_changes(connection, &rows, &open, extras)?;
@@ -153,12 +189,12 @@ fn write_changes(
     open: &[OwnedRow],
     extras: OptionalWork,
 ) -> Result<(), StoreError> {
-    let rows = rows.iter().map(|row| (row.watch_id.as_str(), row));
-    let mut rows: HashMap<&str, &ChangeRow<'_>> = rows.collect();
+    let rows = rows.iter().map(|row| (row.watch_id, row));
+    let mut rows: HashMap<IdBytes, &ChangeRow<'_>> = rows.collect();
     let (mut changes, mut counts) = (Vec::with_capacity(open.len()), WatchCounts::default());
     for watch in open {
-        let id: &str = ColumnReader::of("watches", "watch_id", watch).get("watch_id")?;
-        if let Some(row) = rows.remove(id) {
+        let id: IdBytes = ColumnReader::of("watches", "watch_id", watch).id("watch_id")?;
+        if let Some(row) = rows.remove(&id) {
             counts.changes(watch, row.state)?;
             changes.push((id, row.state, &row.progress, row.at));
         }
@@ -170,15 +206,23 @@ fn write_changes(
     }
 }
 
-/// Adds events and their deliveries, each once. They replace earlier deliveries that are still pending.
+/// Adds events and queues them, each once. They supersede earlier events that are still pending.
 fn add_events(
     connection: &Connection,
     mut news: Vec<NewEventRow>,
     (dispatch, sealer): &SqliteDispatchContext,
 ) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
-    let rows = news
-        .iter()
-        .map(|row| (&row.event_id, &row.watch_id, &row.event.body, row.at));
+    let rows = news.iter().map(|row| {
+        let body = &row.event.body;
+        (
+            row.event_id,
+            row.watch_id,
+            row.client_id,
+            row.at,
+            row.deadline,
+            body,
+        )
+    });
     let mut added = execute_each(connection, ADD_EVENT, rows)?.into_iter();
     news.retain(|_| added.next() == Some(true));
     let mut claim = dispatch.claim();
@@ -188,26 +232,25 @@ fn add_events(
     let until = claim.as_ref();
     let until = until.map(|claim| later(claim.now, claim.duration));
     let later_watches = later_news(&news);
-    let later_watches = later_watches.iter().map(|row| (&row.watch_id, row.at));
+    let later_watches = later_watches.iter().map(|row| (row.watch_id, row.at));
     execute_each(connection, SUPERSEDE, later_watches)?;
-    let deliveries = news.iter().map(|row| {
+    let queued = news.iter().map(|row| {
         (
-            &row.delivery_id,
-            &row.event_id,
-            &row.watch_id,
+            row.watch_id,
+            row.event_id,
             row.client_id,
             &row.host,
             row.at,
             row.deadline,
-            &row.lease_id,
+            row.lease_id,
             until,
         )
     });
-    execute_each(connection, ADD_DELIVERY, deliveries)?;
+    execute_each(connection, QUEUE, queued)?;
     Ok(claim)
 }
 
-/// Claims new deliveries while there are permits.
+/// Claims new events while there are permits.
 fn claim_new_events(
     connection: &Connection,
     news: &mut [NewEventRow],
@@ -219,7 +262,7 @@ fn claim_new_events(
     let mut blockers = fetch_each(connection, HOST_BLOCKER, hosts)?;
     let now = claim.now.as_millisecond();
     let later_watches = later_news(news);
-    let later_watches = later_watches.iter().map(|row| (&row.watch_id, now));
+    let later_watches = later_watches.iter().map(|row| (row.watch_id, now));
     blockers.extend(fetch_each(connection, WATCH_BLOCKER, later_watches)?);
     let clients: BTreeSet<_> = news.iter().map(|row| row.client_id).collect();
     let clients = clients.into_iter().map(|client| (client,));

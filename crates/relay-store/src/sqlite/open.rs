@@ -17,31 +17,11 @@ use crate::{StoreError, error, migrations};
 
 /// The migrations that create and change the tables.
 pub(crate) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    migrations::embedded(&[
-        (
-            1,
-            "the relay",
-            include_str!("migrations/0001_the_relay.sql"),
-        ),
-        (2, "searches", include_str!("migrations/0002_searches.sql")),
-        (3, "traces", include_str!("migrations/0003_traces.sql")),
-        (
-            4,
-            "job numbers",
-            include_str!("migrations/0004_job_numbers.sql"),
-        ),
-        (5, "counts", include_str!("migrations/0005_counts.sql")),
-        (
-            6,
-            "error details",
-            include_str!("migrations/0006_error_details.sql"),
-        ),
-        (
-            7,
-            "heartbeat",
-            include_str!("migrations/0007_heartbeat.sql"),
-        ),
-    ])
+    migrations::embedded(&[(
+        1,
+        "the relay",
+        include_str!("migrations/0001_the_relay.sql"),
+    )])
 });
 
 /// How long a connection waits for a lock that another process holds.

@@ -11,33 +11,32 @@ use tracing::error;
 use crate::{
     AbandonedDelivery, AttemptResult, Claim, DueDelivery, HostLimits, NewDeliveries, OutboxStore,
     Sealer, StoreError, WaitLimit,
-    rows::{self, ColumnReader, REST_OF_UNREADABLE, int, later},
+    rows::{self, ColumnReader, IdBytes, REST_OF_UNREADABLE, int, later},
     rules::{self, DeliveryCandidate},
     sqlite::{
         SqliteStore, attempts,
         file_health::FileHealth,
         hosts,
         row::json_list,
-        statement::{OwnedRow, execute, fetch_all, fetch_each},
+        statement::{OwnedRow, execute_each, fetch_all, fetch_each},
     },
 };
 
-/// The number of candidates for each delivery that may be claimed. More are needed because a watch, or a host that is
-/// probed, gets only one delivery at a time.
+/// The number of candidates for each delivery that may be claimed. More are needed because a host that is probed gets
+/// only one delivery at a time.
 pub(super) const CANDIDATES: usize = 2;
 
 /// The number of hosts whose candidates are sorted at once.
 const HOSTS_AT_ONCE: usize = 256;
 
-/// Finds hosts with pending deliveries. It steps in the index from one host to the next, so the length of a host's
+/// Finds hosts with pending events. It steps in the index from one host to the next, so the length of a host's
 /// queue does not matter. `?1` is the list of hosts to leave out.
 macro_rules! hosts {
     () => {
         "WITH RECURSIVE every(host) AS ( \
-             SELECT min(host) FROM deliveries WHERE ready_at IS NOT NULL \
+             SELECT min(host) FROM outbox \
              UNION ALL \
-             SELECT (SELECT min(d.host) FROM deliveries d \
-                 WHERE d.ready_at IS NOT NULL AND d.host > every.host) \
+             SELECT (SELECT min(o.host) FROM outbox o WHERE o.host > every.host) \
              FROM every WHERE host IS NOT NULL), \
          hosts(host) AS ( \
              SELECT host FROM every WHERE host NOT IN (SELECT value FROM json_each(?1))) "
@@ -54,65 +53,52 @@ pub(super) const HOSTS: &str = concat!(
      FROM hosts LEFT JOIN failing_hosts f ON f.host = hosts.host WHERE hosts.host IS NOT NULL"
 );
 
-/// Finds the longest due deliveries of a host. Leaves out watches that have another delivery in flight.
+/// Finds the longest due events of a host.
 macro_rules! oldest {
     ($kind:literal) => {
         concat!(
-            "SELECT c.delivery_id, c.watch_id, c.host, c.ready_at, c.deadline IS NOT NULL AS expires, \
-             ?4 AS probed FROM deliveries c WHERE c.host = ?1 AND c.ready_at <= ?2",
+            "SELECT watch_id, host, ready_at, deadline IS NOT NULL AS expires, ?4 AS probed \
+             FROM outbox WHERE host = ?1 AND ready_at <= ?2",
             $kind,
-            " AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.watch_id = c.watch_id \
-                AND o.lease_until > ?2) ORDER BY c.ready_at LIMIT ?3"
+            " ORDER BY ready_at LIMIT ?3"
         )
     };
 }
 
 pub(super) const OLDEST: &str = oldest!("");
 
-/// Finds the due deliveries of a paused host: only those with a deadline are tried.
-pub(super) const EXPIRING: &str = oldest!(" AND c.deadline IS NOT NULL");
+/// Finds the due events of a paused host: only those with a deadline are tried.
+pub(super) const EXPIRING: &str = oldest!(" AND deadline IS NOT NULL");
 
-pub(super) const LEASE: &str = "UPDATE deliveries SET lease_id = ?2, lease_until = ?3 \
-    WHERE delivery_id IN (SELECT value FROM json_each(?1))";
+pub(super) const LEASE: &str =
+    "UPDATE outbox SET lease_id = ?2, lease_until = ?3 WHERE watch_id = ?1";
 
-pub(super) const CLAIMED: &str = "SELECT d.delivery_id, d.event_id, d.deadline, d.attempts, \
-    d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, w.traceparent, \
+pub(super) const CLAIMED: &str = "SELECT o.watch_id, o.event_id, o.deadline, o.attempts, \
+    o.round_attempts, e.body, e.created_at, j.job_id, w.callback_url, w.traceparent, \
     c.name, c.secret, c.previous_secret, c.previous_until \
-    FROM json_each(?1) i CROSS JOIN deliveries d ON d.delivery_id = i.value \
-    CROSS JOIN events e ON e.event_id = d.event_id \
-    CROSS JOIN watches w ON w.watch_id = d.watch_id \
+    FROM outbox o CROSS JOIN events e ON e.event_id = o.event_id \
+    CROSS JOIN watches w ON w.watch_id = o.watch_id \
+    CROSS JOIN jobs j ON j.job_no = w.job_no \
     CROSS JOIN clients c ON c.client_id = w.client_id \
-    ORDER BY i.key";
+    WHERE o.watch_id = ?1";
 
-const PUT_OFF: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, \
-    next_attempt_at = ?2 WHERE delivery_id IN (SELECT value FROM json_each(?1))";
+const PUT_OFF: &str = "UPDATE outbox SET lease_id = NULL, lease_until = NULL, \
+    next_attempt_at = ?2 WHERE watch_id = ?1";
 
-/// Finds the earliest time when a delivery can be claimed. That is the least of the following times.
+/// Finds the earliest time when an event can be claimed. That is the least of the following times.
 ///
-/// * For each host: when its first delivery is due that waits for no other of its watch, but after the host's pause.
-/// * For each paused host: when its first such delivery with a deadline is due, whatever the pause.
-/// * When the lease of a delivery expires whose watch has a pending delivery.
+/// * For each host: when its first event is due, but after the host's pause.
+/// * For each paused host: when its first event with a deadline is due, whatever the pause.
 pub(super) const NEXT_DUE: &str = concat!(
     hosts!(),
     "SELECT min(due) FROM ( \
-     SELECT max((SELECT d.ready_at FROM deliveries d WHERE d.host = hosts.host \
-         AND d.ready_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deliveries o \
-             WHERE o.watch_id = d.watch_id AND o.lease_until IS NOT NULL) \
-         ORDER BY d.ready_at LIMIT 1), \
+     SELECT max((SELECT min(o.ready_at) FROM outbox o WHERE o.host = hosts.host), \
          ifnull((SELECT p.paused_until FROM failing_hosts p WHERE p.host = hosts.host), 0)) AS due \
      FROM hosts \
      UNION ALL \
-     SELECT (SELECT d.ready_at FROM deliveries d WHERE d.host = p.host \
-         AND d.ready_at IS NOT NULL AND d.deadline IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM deliveries o \
-             WHERE o.watch_id = d.watch_id AND o.lease_until IS NOT NULL) \
-         ORDER BY d.ready_at LIMIT 1) FROM failing_hosts p WHERE p.paused_until > 0 \
-         AND p.host NOT IN (SELECT value FROM json_each(?1)) \
-     UNION ALL \
-     SELECT min(l.lease_until) FROM deliveries l WHERE l.lease_until IS NOT NULL \
-         AND l.host NOT IN (SELECT value FROM json_each(?1)) \
-         AND EXISTS (SELECT 1 FROM deliveries p WHERE p.watch_id = l.watch_id \
-             AND p.state = 'pending'))"
+     SELECT (SELECT min(o.ready_at) FROM outbox o WHERE o.host = p.host AND o.deadline IS NOT NULL) \
+     FROM failing_hosts p WHERE p.paused_until > 0 \
+         AND p.host NOT IN (SELECT value FROM json_each(?1)))"
 );
 
 #[async_trait]
@@ -157,11 +143,11 @@ impl OutboxStore for SqliteStore {
     ) -> Result<Vec<AbandonedDelivery>, StoreError> {
         let found = move |connection: &Connection| hosts::waiting(connection, waiting);
         // the worker asks again and again: a read alone leaves the writer free while nothing is found
-        let ids = self.0.reader.read(found).await?;
-        if ids.is_empty() {
+        let watches = self.0.reader.read(found).await?;
+        if watches.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(move |connection| hosts::give_up(connection, ids, waiting.now))
+        self.write(move |connection| hosts::give_up(connection, &watches, waiting.now))
             .await
     }
 
@@ -196,27 +182,22 @@ fn claim_due(
     hosts: HostLimits,
     reading: &RowContext,
 ) -> Result<Vec<DueDelivery>, StoreError> {
-    let ids = due(connection, claim, hosts)?;
-    take(connection, &ids, claim, reading)
+    let watches = due(connection, claim, hosts)?;
+    take(connection, &watches, claim, reading)
 }
 
-/// Claims these deliveries. Puts off those that cannot be read.
+/// Claims the events that the outbox holds for these watches. Puts off those that cannot be read.
 pub(super) fn take(
     connection: &Connection,
-    ids: &[String],
+    watches: &[IdBytes],
     claim: Claim,
     reading: &RowContext,
 ) -> Result<Vec<DueDelivery>, StoreError> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (ids, lease) = (json_list(ids), LeaseId::new(claim.now));
-    execute(
-        connection,
-        LEASE,
-        params![&ids, lease.to_string(), later(claim.now, claim.lease)],
-    )?;
-    let rows = fetch_all(connection, CLAIMED, params![&ids])?;
+    let lease = LeaseId::new(claim.now);
+    let until = later(claim.now, claim.lease);
+    let leases = watches.iter().map(|watch| (watch, lease.to_bytes(), until));
+    execute_each(connection, LEASE, leases)?;
+    let rows = fetch_each(connection, CLAIMED, watches.iter().map(|watch| (watch,)))?;
     let mut claimed = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in &rows {
@@ -225,29 +206,21 @@ pub(super) fn take(
             Err(failure) => {
                 reading.health.note(&failure);
                 error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
-                unreadable.push(
-                    ColumnReader::of("deliveries", "delivery_id", row)
-                        .get::<String>("delivery_id")?,
-                );
+                let watch: IdBytes = ColumnReader::of("outbox", "watch_id", row).id("watch_id")?;
+                unreadable.push((watch, later(claim.now, REST_OF_UNREADABLE)));
             }
         }
     }
-    if !unreadable.is_empty() {
-        execute(
-            connection,
-            PUT_OFF,
-            params![json_list(unreadable), later(claim.now, REST_OF_UNREADABLE)],
-        )?;
-    }
+    execute_each(connection, PUT_OFF, unreadable)?;
     Ok(claimed)
 }
 
-/// Returns the ids of the due deliveries to claim, the longest due first.
+/// Returns the watches whose due events are claimed, the longest due first.
 fn due(
     connection: &Connection,
     claim: Claim,
     limits: HostLimits,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Vec<IdBytes>, StoreError> {
     let now = claim.now.as_millisecond();
     let hosts = fetch_all(connection, HOSTS, params![full_hosts(&limits), now])?;
     let mut candidates = Vec::new();
@@ -258,12 +231,12 @@ fn due(
         candidates.sort_by_key(DeliveryCandidate::ready_at);
         candidates.truncate(CANDIDATES * claim.limit);
     }
-    let (ids, probed) = rules::choose(candidates, claim.limit, limits);
+    let (watches, probed) = rules::choose(candidates, claim.limit, limits);
     hosts::probe(connection, &probed, claim.now, claim.lease)?;
-    Ok(ids)
+    Ok(watches)
 }
 
-/// Finds the due deliveries of each of these hosts, up to the host's free capacity.
+/// Finds the due events of each of these hosts, up to the host's free capacity.
 pub(super) fn oldest(
     connection: &Connection,
     hosts: &[OwnedRow],
@@ -272,7 +245,7 @@ pub(super) fn oldest(
 ) -> Result<Vec<OwnedRow>, StoreError> {
     let (mut open, mut paused) = (Vec::new(), Vec::new());
     for host in hosts {
-        let cells = ColumnReader::of("deliveries", "host", host);
+        let cells = ColumnReader::of("outbox", "host", host);
         let name: &str = cells.get("host")?;
         let free = int(limits.free_at(name).min(claim.limit));
         let asked = (

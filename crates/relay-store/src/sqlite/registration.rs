@@ -23,7 +23,7 @@ use crate::{
         counts::WatchCounts,
         details,
         file_health::FileHealth,
-        statement::{OwnedRow, execute_each, fetch_each},
+        statement::{OwnedRow, execute, execute_each, fetch_each},
         writer::Writer,
     },
 };
@@ -37,20 +37,25 @@ pub(super) const OPEN_WATCH: &str = "SELECT ?1 AS place, w.watch_id \
     FROM jobs j CROSS JOIN watches w ON w.job_no = j.job_no \
     AND w.client_id = ?3 AND w.callback_url = ?4 AND w.settled_at IS NULL WHERE j.job_id = ?2";
 
-pub(super) const KNOWN: &str = "SELECT job_id, job_no, iif(next_look_at IS NULL, memory, NULL) AS memory \
-    FROM jobs WHERE job_id = ?1";
+pub(super) const KNOWN: &str = "SELECT j.job_id, j.job_no, \
+    iif(EXISTS (SELECT 1 FROM due_jobs d WHERE d.job_no = j.job_no), NULL, j.memory) AS memory \
+    FROM jobs j WHERE j.job_id = ?1";
 
-pub(super) const ADD_JOB: &str = "INSERT INTO jobs (job_id, next_look_at, urgency, joined, memory, \
-    lease_id, lease_until) VALUES (?1, ?2, 0, ?4 IS NULL, ?3, ?4, iif(?4 IS NULL, NULL, ?5)) \
-    ON CONFLICT (job_id) DO UPDATE SET \
-    memory = iif(next_look_at IS NULL, excluded.memory, memory), \
-    next_look_at = min(ifnull(next_look_at, excluded.next_look_at), excluded.next_look_at), \
-    urgency = 0, joined = 1";
+const ADD_JOB: &str = "INSERT INTO jobs (job_id, memory) VALUES (?1, ?2)";
 
-pub(super) const ADD_WATCH: &str = "INSERT INTO watches (watch_id, client_id, job_no, job_id, \
+/// A job that is watched again begins with this memory. One that is being watched keeps its own.
+pub(super) const RESUME_JOB: &str = "UPDATE jobs SET memory = ?2 WHERE job_no = ?1 \
+    AND NOT EXISTS (SELECT 1 FROM due_jobs d WHERE d.job_no = jobs.job_no)";
+
+pub(super) const MAKE_DUE: &str = "INSERT INTO due_jobs (job_no, next_look_at, urgency, joined, \
+    lease_id, lease_until) VALUES (?1, ?2, 0, ?3 IS NULL, ?3, iif(?3 IS NULL, NULL, ?4)) \
+    ON CONFLICT (job_no) DO UPDATE SET \
+    next_look_at = min(next_look_at, excluded.next_look_at), urgency = 0, joined = 1";
+
+pub(super) const ADD_WATCH: &str = "INSERT INTO watches (watch_id, client_id, job_no, \
     callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
     created_at, updated_at, traceparent) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14, ?15) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14) \
     ON CONFLICT DO NOTHING";
 
 /// Registers watches on the writer thread, and dispatches new jobs to the tracker.
@@ -149,7 +154,7 @@ fn add(
     connection: &Connection,
     new: &[&NewWatch],
     dispatch: &NewJobs,
-) -> Result<(HashSet<String>, Option<NewWorkClaim<DueJob>>), StoreError> {
+) -> Result<(HashSet<WatchId>, Option<NewWorkClaim<DueJob>>), StoreError> {
     if new.is_empty() {
         return Ok((HashSet::new(), None));
     }
@@ -184,14 +189,25 @@ fn add_jobs<'n>(
         Ok((cells.get("job_id")?, cells.get("job_no")?))
     });
     let known: HashMap<&str, i64> = known.collect::<Result<_, StoreError>>()?;
-    let mut statement = connection.prepare_cached(ADD_JOB)?;
     let mut numbers = HashMap::with_capacity(jobs.len());
     for job in jobs {
-        statement.execute((job.job_id, job.at, &job.memory, job.lease_id(), until))?;
-        let number = known.get(job.job_id).copied();
-        let number = number.unwrap_or_else(|| connection.last_insert_rowid());
+        let number = match known.get(job.job_id) {
+            Some(number) => {
+                execute(connection, RESUME_JOB, (number, &job.memory))?;
+                *number
+            }
+            None => {
+                execute(connection, ADD_JOB, (job.job_id, &job.memory))?;
+                connection.last_insert_rowid()
+            }
+        };
         numbers.insert(job.job_id, number);
     }
+    let due = jobs.iter().map(|job| {
+        let number = numbers.get(job.job_id);
+        (number, job.at, job.lease_id(), until)
+    });
+    execute_each(connection, MAKE_DUE, due)?;
     Ok(numbers)
 }
 
@@ -200,14 +216,13 @@ fn add_watches(
     connection: &Connection,
     new: &[&NewWatch],
     jobs: &HashMap<&str, i64>,
-) -> Result<HashSet<String>, StoreError> {
+) -> Result<HashSet<WatchId>, StoreError> {
     let rows = watch_rows(new)?;
     let values = rows.iter().map(|row| {
         (
             &row.watch_id,
             row.client_id,
             jobs.get(row.job_id),
-            row.job_id,
             row.callback_url,
             row.callback_host,
             row.operation,
@@ -226,7 +241,7 @@ fn add_watches(
     let (mut counts, mut ids) = (WatchCounts::default(), HashSet::new());
     for (row, _) in added {
         counts.comes(row.client_id, row.state);
-        ids.insert(row.watch_id);
+        ids.insert(WatchId::from(row.watch_id));
     }
     counts.write(connection)?;
     Ok(ids)

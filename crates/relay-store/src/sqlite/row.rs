@@ -2,7 +2,7 @@
 
 use sqlx::{Row, sqlite::SqliteRow};
 
-use crate::rows::{AnyRow, WrongType};
+use crate::rows::{AnyRow, IdBytes, WrongType};
 
 impl AnyRow for SqliteRow {
     fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {
@@ -22,7 +22,13 @@ impl AnyRow for SqliteRow {
     }
 }
 
-/// Returns ids as a JSON array, the form in which statements take lists.
+/// Returns the relay's own ids as a JSON array of hexadecimal texts, which statements decode by `unhex`.
+pub(super) fn id_list(ids: impl IntoIterator<Item = IdBytes>) -> String {
+    let ids = ids.into_iter().map(u128::from_be_bytes);
+    json_list(ids.map(|id| format!("{id:032x}")))
+}
+
+/// Returns numbers or texts as a JSON array, the form in which statements take lists.
 pub(super) fn json_list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let texts = items.into_iter().map(|item| item.to_string().into());
     serde_json::Value::Array(texts.collect()).to_string()

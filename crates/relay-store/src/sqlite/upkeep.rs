@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use relay_domain::WatchId;
 use rusqlite::{Connection, params};
 use tracing::info;
 
@@ -19,34 +20,35 @@ use crate::{
     },
 };
 
-/// A watch with a pending delivery stays until that delivery has ended.
+/// Deletes watches that ended before `?1`, the oldest first. A watch ends after it began, so its id is before `?3`,
+/// the least id of that time. A watch with a pending event stays until that event has ended.
 pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id IN (SELECT w.watch_id \
-    FROM watches w WHERE w.settled_at < ?1 AND NOT EXISTS (SELECT 1 FROM deliveries d \
-        WHERE d.watch_id = w.watch_id AND d.state = 'pending') \
-    ORDER BY w.settled_at LIMIT ?2) RETURNING job_no";
+    FROM watches w WHERE w.watch_id < ?3 AND w.settled_at < ?1 AND NOT EXISTS \
+        (SELECT 1 FROM outbox o WHERE o.watch_id = w.watch_id) \
+    ORDER BY w.watch_id LIMIT ?2) RETURNING job_no";
 
 pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_no IN \
     (SELECT value FROM json_each(?1)) \
     AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no)";
 
 const COUNTS: &str = "SELECT \
-    (SELECT count(*) FROM jobs WHERE urgency = 0 AND ready_at <= ?1) \
-    + (SELECT count(*) FROM jobs WHERE urgency = 1 AND ready_at <= ?1) \
-    + (SELECT count(*) FROM jobs WHERE urgency = 2 AND ready_at <= ?1) \
-    + (SELECT count(*) FROM jobs WHERE urgency = 3 AND ready_at <= ?1) AS due_jobs, \
-    (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL AND ready_at <= ?1) \
-    AS due_deliveries, \
-    (SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL) AS pending_deliveries, \
-    (SELECT count(*) FROM clients c CROSS JOIN deliveries d ON d.client_id = c.client_id \
-     AND d.state = 'dead') AS dead_deliveries, \
+    (SELECT count(*) FROM due_jobs WHERE urgency = 0 AND ready_at <= ?1) \
+    + (SELECT count(*) FROM due_jobs WHERE urgency = 1 AND ready_at <= ?1) \
+    + (SELECT count(*) FROM due_jobs WHERE urgency = 2 AND ready_at <= ?1) \
+    + (SELECT count(*) FROM due_jobs WHERE urgency = 3 AND ready_at <= ?1) AS due_jobs, \
+    (SELECT count(*) FROM outbox WHERE ready_at <= ?1) AS due_deliveries, \
+    (SELECT count(*) FROM outbox) AS pending_deliveries, \
+    (SELECT count(*) FROM clients c CROSS JOIN events e ON e.client_id = c.client_id \
+     AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled')) \
+    AS dead_deliveries, \
     (SELECT count(*) FROM failing_hosts WHERE paused_until > ?1 AND paused_until > 0) \
     AS paused_hosts";
 
 const FREE_LEASES: [&str; 4] = [
-    "UPDATE jobs SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+    "UPDATE due_jobs SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
     "UPDATE outages SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
     "UPDATE failing_hosts SET probing = 0, paused_until = 0 WHERE probing",
-    "UPDATE deliveries SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+    "UPDATE outbox SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
 ];
 
 const PING: &str = "INSERT INTO heartbeat (one, beats) VALUES (1, 1) \
@@ -136,7 +138,11 @@ fn purge(connection: &Connection, before: Timestamp, limit: usize) -> Result<u64
     let rows = fetch_all(
         connection,
         PURGE,
-        params![before.as_millisecond(), int(limit)],
+        params![
+            before.as_millisecond(),
+            int(limit),
+            WatchId::first_of(before).to_bytes()
+        ],
     )?;
     let jobs: Vec<i64> = rows
         .iter()

@@ -8,12 +8,12 @@ use sqlx::{QueryBuilder, Sqlite};
 
 use crate::{
     NewWatch, Registration, StoreError, WatchDetails, WatchQuery, WatchStore,
-    rows::{ColumnReader, int},
+    rows::{IdBytes, int},
     sqlite::{
         SqliteStore,
         counts::WatchCounts,
         details,
-        statement::{execute, fetch_all, fetch_optional, scalar},
+        statement::{execute, fetch_optional, scalar, scalars},
     },
 };
 
@@ -22,12 +22,19 @@ const STATE: &str = "SELECT watch_id, client_id, state FROM watches WHERE watch_
 const CANCEL_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = ?2, \
     settled_at = ?2 WHERE watch_id = ?1 AND settled_at IS NULL";
 
-const CANCEL_DELIVERIES: &str = "UPDATE deliveries SET state = 'cancelled', \
-    next_attempt_at = NULL, updated_at = ?2 WHERE watch_id = ?1 AND state = 'pending'";
+const CANCEL_EVENT: &str = "UPDATE events SET state = 'cancelled', updated_at = ?2 \
+    WHERE event_id = (SELECT event_id FROM outbox WHERE watch_id = ?1)";
 
-const REST_JOB: &str = "UPDATE jobs SET next_look_at = NULL \
+const UNQUEUE: &str = "DELETE FROM outbox WHERE watch_id = ?1";
+
+const REST_JOB: &str = "DELETE FROM due_jobs \
     WHERE job_no = (SELECT job_no FROM watches WHERE watch_id = ?1) AND NOT EXISTS \
-    (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no AND w.settled_at IS NULL)";
+    (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no AND w.settled_at IS NULL)";
+
+const OPEN_OF_CLIENT: &str = "SELECT watch_id FROM watches WHERE client_id = ?1 \
+    AND state <> 'settled' AND state IN ('watching', 'awaiting-user', 'delayed')";
+
+const QUEUED_OF_CLIENT: &str = "SELECT watch_id FROM outbox WHERE client_id = ?1";
 
 #[async_trait]
 impl WatchStore for SqliteStore {
@@ -60,7 +67,9 @@ impl WatchStore for SqliteStore {
     }
 }
 
-/// Returns the statement that lists watches. Each combination of filters has an index of its own.
+/// Returns the statement that lists watches. SQLite uses the index of unsettled watches only for a statement that
+/// repeats the index's condition. Without a client, that index alone finds the watches of a state, and none is read
+/// that the list does not return.
 pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Sqlite> {
     let mut statement = QueryBuilder::new(details::SELECT);
     statement.push("WHERE 1");
@@ -73,21 +82,40 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Sqlite> {
             .push_bind(job_id.to_string())
             .push(")");
     }
+    let is_rare = query
+        .state
+        .is_some_and(|state| state != WatchState::Settled);
+    if is_rare && query.owner.is_none() && query.job_id.is_none() {
+        statement.push(
+            " AND w.watch_id IN (SELECT w.watch_id FROM clients c \
+             CROSS JOIN watches w ON w.client_id = c.client_id",
+        );
+        push_page(&mut statement, query);
+        statement.push(")");
+    }
+    push_page(&mut statement, query);
+    statement
+}
+
+/// Adds what selects one page of the watches in a state, newest first.
+fn push_page(statement: &mut QueryBuilder<Sqlite>, query: &WatchQuery) {
     if let Some(state) = query.state {
         statement.push(" AND w.state = ").push_bind(state.as_str());
+        if state != WatchState::Settled {
+            statement.push(" AND w.state <> 'settled'");
+        }
     }
     if let Some(before) = query.before {
         statement
             .push(" AND w.watch_id < ")
-            .push_bind(before.to_string());
+            .push_bind(before.to_bytes().to_vec());
     }
     statement
         .push(" ORDER BY w.watch_id DESC LIMIT ")
         .push_bind(int(query.limit));
-    statement
 }
 
-/// Stops a watch: cancels it if it is open, and cancels its pending deliveries in any case. If `owner` is given, only
+/// Stops a watch: cancels it if it is open, and cancels its pending event in any case. If `owner` is given, only
 /// a watch of that client is stopped. Returns whether there is such a watch.
 fn cancel_own(
     connection: &Connection,
@@ -98,25 +126,26 @@ fn cancel_own(
     let found: Option<i64> = scalar(
         connection,
         "SELECT 1 FROM watches WHERE watch_id = ?1 AND client_id = ifnull(?2, client_id)",
-        params![id.to_string(), owner.map(|client| client.0)],
+        params![id.to_bytes(), owner.map(|client| client.0)],
     )?;
     if found.is_none() {
         return Ok(false);
     }
-    cancel(connection, &id.to_string(), now)?;
+    cancel(connection, id, now)?;
     Ok(true)
 }
 
-/// Cancels a watch if it is open, and its pending deliveries.
+/// Cancels a watch if it is open, and its pending event.
 pub(super) fn cancel(
     connection: &Connection,
-    watch_id: &str,
+    watch: WatchId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    end(connection, CANCEL_WATCH, watch_id, now)?;
-    let values = params![watch_id, now.as_millisecond()];
-    execute(connection, CANCEL_DELIVERIES, values)?;
-    execute(connection, REST_JOB, params![watch_id])?;
+    end(connection, CANCEL_WATCH, watch, now)?;
+    let id = watch.to_bytes();
+    execute(connection, CANCEL_EVENT, (id, now.as_millisecond()))?;
+    execute(connection, UNQUEUE, (id,))?;
+    execute(connection, REST_JOB, (id,))?;
     Ok(())
 }
 
@@ -124,18 +153,14 @@ pub(super) fn cancel(
 pub(super) fn end(
     connection: &Connection,
     statement: &'static str,
-    watch_id: &str,
+    watch: WatchId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Some(was) = fetch_optional(connection, STATE, params![watch_id])? else {
+    let id = watch.to_bytes();
+    let Some(was) = fetch_optional(connection, STATE, (id,))? else {
         return Ok(());
     };
-    if execute(
-        connection,
-        statement,
-        params![watch_id, now.as_millisecond()],
-    )? > 0
-    {
+    if execute(connection, statement, (id, now.as_millisecond()))? > 0 {
         let mut counts = WatchCounts::default();
         counts.changes(&was, WatchState::Cancelled.as_str())?;
         counts.write(connection)?;
@@ -143,29 +168,19 @@ pub(super) fn end(
     Ok(())
 }
 
-/// Cancels all open watches of a client and all its pending deliveries. Returns the number of watches.
+/// Cancels all open watches of a client and all its pending events. Returns the number of watches.
 pub(super) fn cancel_all(
     connection: &Connection,
     client: ClientId,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let open = fetch_all(
-        connection,
-        "SELECT watch_id FROM watches WHERE client_id = ?1 \
-         AND state IN ('watching', 'awaiting-user', 'delayed')",
-        params![client.0],
-    )?;
-    let mut cancelled = 0;
-    for row in &open {
-        let watch = ColumnReader::of("watches", "watch_id", row);
-        cancel(connection, watch.get("watch_id")?, now)?;
-        cancelled += 1;
+    let open: Vec<IdBytes> = scalars(connection, OPEN_OF_CLIENT, (client.0,))?;
+    for watch in &open {
+        cancel(connection, WatchId::from(*watch), now)?;
     }
-    execute(
-        connection,
-        "UPDATE deliveries SET state = 'cancelled', next_attempt_at = NULL, updated_at = ?2 \
-         WHERE client_id = ?1 AND state = 'pending'",
-        params![client.0, now.as_millisecond()],
-    )?;
-    Ok(cancelled)
+    let queued: Vec<IdBytes> = scalars(connection, QUEUED_OF_CLIENT, (client.0,))?;
+    for watch in queued {
+        cancel(connection, WatchId::from(watch), now)?;
+    }
+    Ok(u64::try_from(open.len()).unwrap_or(u64::MAX))
 }

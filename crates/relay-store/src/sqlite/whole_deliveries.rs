@@ -3,27 +3,27 @@
 use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
+use relay_domain::EventId;
 use rusqlite::{Connection, params};
 
 use crate::{
     AttemptResult, Claim, DueDelivery, HostLimits, StoreError,
-    rows::{REST_OF_UNREADABLE, int, later},
+    rows::{IdBytes, REST_OF_UNREADABLE, int, later},
     rules::{self, DeliveryCandidate},
     sqlite::{
         SqliteStore, attempts, hosts,
         outbox::{CANDIDATES, HOSTS, full_hosts, oldest, take},
         salvage::readable,
-        statement::{OwnedRow, execute, fetch_all},
+        statement::{OwnedRow, execute, fetch_all, scalar},
     },
 };
 
-/// Reads the hosts of deliveries from either end of the table, for when the index of hosts is damaged.
-const HOSTS_IN_TABLE: &str = "SELECT host FROM deliveries NOT INDEXED \
-    WHERE next_attempt_at IS NOT NULL ORDER BY rowid LIMIT ?1";
-const LATEST_HOSTS_IN_TABLE: &str = "SELECT host FROM deliveries NOT INDEXED \
-    WHERE next_attempt_at IS NOT NULL ORDER BY rowid DESC LIMIT ?1";
+/// Reads the hosts of events from either end of the outbox, for when the index of hosts is damaged.
+const HOSTS_IN_TABLE: &str = "SELECT host FROM outbox NOT INDEXED ORDER BY watch_id LIMIT ?1";
+const LATEST_HOSTS_IN_TABLE: &str =
+    "SELECT host FROM outbox NOT INDEXED ORDER BY watch_id DESC LIMIT ?1";
 
-/// The maximum number of deliveries that are read for their hosts, from each end.
+/// The maximum number of events that are read for their hosts, from each end.
 const HOSTS_READ: usize = 10_000;
 
 /// Reads whether one host is paused or probed.
@@ -31,8 +31,10 @@ const HOST: &str = "SELECT ?1 AS host, ifnull((SELECT paused_until > ?2 FROM fai
     WHERE f.host = ?1), 0) AS paused, \
     ifnull((SELECT pauses > 0 FROM failing_hosts f WHERE f.host = ?1), 0) AS probed";
 
-const LEAVE: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, \
-    next_attempt_at = iif(next_attempt_at IS NULL, NULL, ?2) WHERE delivery_id = ?1";
+const LEAVE: &str = "UPDATE outbox SET lease_id = NULL, lease_until = NULL, next_attempt_at = ?2 \
+    WHERE watch_id = ?1";
+
+const WATCH: &str = "SELECT watch_id FROM events WHERE event_id = ?1";
 
 impl SqliteStore {
     /// Claims the due deliveries that can be read.
@@ -41,26 +43,23 @@ impl SqliteStore {
         claim: Claim,
         limits: HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let (read, skipped) = (
-            limits.clone(),
-            self.0.health.left_alone().deliveries.clone(),
-        );
+        let (read, skipped) = (limits.clone(), self.0.health.left_alone().events_of.clone());
         let candidates = self
             .0
             .reader
             .read(move |c| candidates(c, claim, &read, &skipped));
-        let (ids, probed) = rules::choose(candidates.await?, claim.limit, limits);
+        let (watches, probed) = rules::choose(candidates.await?, claim.limit, limits);
         let probing = self.write(move |c| hosts::probe(c, &probed, claim.now, claim.lease));
         pass_over_damage(probing.await)?;
-        let ids: Arc<[String]> = ids.into();
+        let watches: Arc<[IdBytes]> = watches.into();
         let reading = self.reading();
-        let claimed = self.each_whole(&ids, move |connection, part, _| {
+        let claimed = self.each_whole(&watches, move |connection, part, _| {
             take(connection, part, claim, &reading)
         });
         let claimed = claimed.await?;
         for place in claimed.struck {
-            if let Some(id) = ids.get(place) {
-                self.leave_delivery(id.clone(), claim.now).await?;
+            if let Some(watch) = watches.get(place) {
+                self.leave_event_of(*watch, claim.now).await?;
             }
         }
         Ok(claimed.done.into_iter().flatten().collect())
@@ -83,22 +82,34 @@ impl SqliteStore {
                 continue;
             };
             if let Some(attempt) = &result.attempt {
-                let id = result.delivery_id.to_string();
-                self.leave_delivery(id, attempt.started_at).await?;
+                self.leave_event(result.delivery_id.into(), attempt.started_at)
+                    .await?;
             }
         }
         Ok(())
     }
 
-    /// Puts off a damaged delivery by its own row alone. If even that meets damage, skips it until the next start.
-    async fn leave_delivery(&self, id: String, now: Timestamp) -> Result<(), StoreError> {
-        let put_off = id.clone();
+    /// Puts off an event whose attempt cannot be recorded, if its watch can be found.
+    async fn leave_event(&self, event: EventId, now: Timestamp) -> Result<(), StoreError> {
+        let watch = self
+            .0
+            .reader
+            .read(move |connection| Ok(scalar(connection, WATCH, (event.to_bytes(),))?));
+        match pass_over_damage(watch.await)? {
+            Some(watch) => self.leave_event_of(watch, now).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Puts off the damaged event of a watch by its row in the outbox alone. If even that meets damage, skips it until
+    /// the next start.
+    async fn leave_event_of(&self, watch: IdBytes, now: Timestamp) -> Result<(), StoreError> {
         let left = self.write(move |connection| {
             let until = later(now, REST_OF_UNREADABLE);
-            Ok(execute(connection, LEAVE, (put_off, until))?)
+            Ok(execute(connection, LEAVE, (watch, until))?)
         });
         match left.await {
-            Err(failure) if failure.is_damage() => self.0.health.left_alone().leave_delivery(id),
+            Err(failure) if failure.is_damage() => self.0.health.left_alone().leave_event_of(watch),
             left => drop(left?),
         }
         Ok(())
@@ -119,7 +130,7 @@ fn candidates(
     connection: &Connection,
     claim: Claim,
     limits: &HostLimits,
-    skipped: &HashSet<String>,
+    skipped: &HashSet<IdBytes>,
 ) -> Result<Vec<DeliveryCandidate>, StoreError> {
     let (mut wider, mut wider_limits) = (claim, limits.clone());
     wider.limit = wider.limit.saturating_add(skipped.len());
@@ -131,7 +142,7 @@ fn candidates(
             candidates.push(DeliveryCandidate::read(row)?);
         }
     }
-    candidates.retain(|candidate| !skipped.contains(candidate.id()));
+    candidates.retain(|candidate| !skipped.contains(&candidate.watch_id()));
     candidates.sort_by_key(DeliveryCandidate::ready_at);
     candidates.truncate(CANDIDATES * claim.limit);
     Ok(candidates)

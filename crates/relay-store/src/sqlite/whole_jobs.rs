@@ -21,12 +21,12 @@ use crate::{
 };
 
 /// Reads the due jobs from the other end of the index.
-const LATEST_DUE: &str = "SELECT job_no FROM jobs WHERE urgency = ?1 AND ready_at <= ?2 \
+const LATEST_DUE: &str = "SELECT job_no FROM due_jobs WHERE urgency = ?1 AND ready_at <= ?2 \
     ORDER BY ready_at DESC LIMIT ?3";
 
 const NUMBER: &str = "SELECT job_no FROM jobs WHERE job_id = ?1";
 
-const LEAVE: &str = "UPDATE jobs SET lease_id = NULL, lease_until = NULL, \
+const LEAVE: &str = "UPDATE due_jobs SET lease_id = NULL, lease_until = NULL, \
     next_look_at = ?2 WHERE job_no = ?1";
 
 impl SqliteStore {

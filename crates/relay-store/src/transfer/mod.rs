@@ -34,8 +34,8 @@ const MORE_COUNTS: [(&str, &str, &str); 2] = [
     ),
     (
         "pending_deliveries",
-        "SELECT count(*) FROM deliveries WHERE state = 'pending'",
-        "SELECT count(*) FROM deliveries WHERE ready_at IS NOT NULL",
+        "SELECT count(*) FROM events WHERE state = 'pending'",
+        "SELECT count(*) FROM outbox",
     ),
 ];
 

@@ -9,7 +9,7 @@ use sqlx::{QueryBuilder, Sqlite};
 #[derive(Debug)]
 pub(super) struct MovedTable {
     pub(super) name: &'static str,
-    /// The text column that names a row in errors.
+    /// The column that names a row in errors.
     pub(super) key: &'static str,
     pub(super) columns: &'static [MovedColumn],
     /// Whether PostgreSQL generates numbers for its rows. The transfer keeps the numbers as they are.
@@ -103,15 +103,15 @@ pub(super) static TABLES: [MovedTable; 12] = [
         ..table("clients", "name", CLIENTS)
     },
     table("jobs", "job_id", JOBS),
+    table("due_jobs", "job_id", DUE_JOBS),
     table("hints", "hint_id", &[text("hint_id"), whole("taken_at")]),
     table("paces", "institution_id", PACES),
     table("connection_banks", "connection_id", CONNECTION_BANKS),
     table("outages", "institution_id", OUTAGES),
     table("watches", "watch_id", WATCHES),
     table("events", "event_id", EVENTS),
-    table("deliveries", "delivery_id", DELIVERIES),
+    table("outbox", "watch_id", OUTBOX),
     table("failing_hosts", "host", FAILING_HOSTS),
-    table("attempts", "delivery_id", ATTEMPTS),
     table("connection_failures", "connection_id", CONNECTION_FAILURES),
 ];
 
@@ -128,14 +128,18 @@ const CLIENTS: &[MovedColumn] = &[
 
 const JOBS: &[MovedColumn] = &[
     text("job_id"),
+    text("memory"),
+    text("user_id"),
+    text("connection_id"),
+];
+
+const DUE_JOBS: &[MovedColumn] = &[
+    text("job_id").read_as("(SELECT j.job_id FROM jobs j WHERE j.job_no = due_jobs.job_no)"),
     whole("next_look_at"),
     whole("urgency"),
     flag("joined"),
-    text("memory"),
     text("waits_for"),
     text("waits_for_method"),
-    text("user_id"),
-    text("connection_id"),
     whole("hinted_at"),
     whole("answering_until"),
     whole("answering_challenge"),
@@ -160,9 +164,9 @@ const OUTAGES: &[MovedColumn] = &[
 ];
 
 const WATCHES: &[MovedColumn] = &[
-    text("watch_id"),
+    bytes("watch_id"),
     whole("client_id"),
-    text("job_id"),
+    text("job_id").read_as("(SELECT j.job_id FROM jobs j WHERE j.job_no = watches.job_no)"),
     text("callback_url"),
     text("callback_host"),
     text("operation"),
@@ -179,27 +183,29 @@ const WATCHES: &[MovedColumn] = &[
 ];
 
 const EVENTS: &[MovedColumn] = &[
-    text("event_id"),
-    text("watch_id"),
-    text("body"),
+    bytes("event_id"),
+    bytes("watch_id"),
+    whole("client_id"),
+    text("state"),
+    whole("updated_at"),
     whole("created_at"),
+    whole("deadline"),
+    text("attempts"),
+    text("body"),
 ];
 
-const DELIVERIES: &[MovedColumn] = &[
-    text("delivery_id"),
-    text("event_id"),
-    text("watch_id"),
+const OUTBOX: &[MovedColumn] = &[
+    bytes("watch_id"),
+    bytes("event_id"),
     whole("client_id"),
     text("host"),
-    text("state"),
     whole("next_attempt_at"),
     whole("deadline"),
     whole("attempts"),
     whole("round_attempts"),
-    whole("updated_at"),
+    whole("pending_since"),
 ];
 
-/// A probe in flight is not moved, because nobody would end it. Its host may be probed again at once.
 const FAILING_HOSTS: &[MovedColumn] = &[
     text("host"),
     whole("failures"),
@@ -207,19 +213,6 @@ const FAILING_HOSTS: &[MovedColumn] = &[
     whole("paused_until").read_as("iif(probing, 0, paused_until)"),
     flag("probing").read_as("0"),
     whole("failed_at"),
-];
-
-const ATTEMPTS: &[MovedColumn] = &[
-    text("delivery_id"),
-    whole("number"),
-    // not a current lease, but the one under which the attempt was made
-    text("lease_id"),
-    whole("started_at"),
-    whole("duration"),
-    whole("status"),
-    text("error"),
-    text("response"),
-    text("error_detail"),
 ];
 
 const CONNECTION_FAILURES: &[MovedColumn] =
@@ -239,9 +232,9 @@ mod tests {
 
     /// Whether a column is derived by the store, or used only while a relay runs.
     fn is_left_out(table: &str, column: &str) -> bool {
-        let is_lease = matches!(column, "lease_id" | "lease_until") && table != "attempts";
+        let is_lease = matches!(column, "lease_id" | "lease_until");
         let its_own = ["watch_counts", "heartbeat", "_sqlx_migrations"];
-        is_lease || column == "job_no" || its_own.contains(&table)
+        is_lease || its_own.contains(&table)
     }
 
     /// Returns the columns of each table that must be moved. `pragma_table_info` leaves out the generated ones.
@@ -257,6 +250,8 @@ mod tests {
         let kept = kept.filter(|(table, column)| !is_left_out(table, column));
         let mut tables: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for (table, column) in kept {
+            // PostgreSQL has no numbers of jobs
+            let column = column.replace("job_no", "job_id");
             tables.entry(table).or_default().insert(column);
         }
         tables

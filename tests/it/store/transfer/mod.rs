@@ -198,18 +198,18 @@ async fn a_row_that_cannot_be_copied_leaves_the_target_empty() {
              UPDATE watches SET settled_at = NULL WHERE state = 'cancelled'",
         ),
         (
-            "deliveries",
-            "PRAGMA ignore_check_constraints = on; UPDATE deliveries SET state = 'lost'",
+            "events",
+            "PRAGMA ignore_check_constraints = on; UPDATE events SET state = 'lost'",
         ),
         (
             "events",
             "PRAGMA foreign_keys = off; \
-             UPDATE events SET watch_id = 'wch_none' WHERE event_id = (SELECT max(event_id) FROM events)",
+             UPDATE events SET watch_id = x'00' WHERE event_id = (SELECT max(event_id) FROM events)",
         ),
         // This text is not valid UTF-8.
         (
-            "attempts",
-            "UPDATE attempts SET response = CAST(x'ff00' AS TEXT)",
+            "events",
+            "UPDATE events SET attempts = CAST(x'ff00' AS TEXT)",
         ),
     ];
     let target = TestDatabase::postgres().await;

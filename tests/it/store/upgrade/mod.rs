@@ -25,7 +25,7 @@ const RELEASED: &str = include_str!("../released/postgres.sql");
 const ROWS: &str = include_str!("../released/rows.sql");
 
 /// Further changes that are allowed. They concern a part that the previous release no longer uses
-/// (`column jobs.memory`), or a rule that it already follows (`constraint jobs.jobs_urgency_check`).
+/// (`column jobs.memory`), or a rule that it already follows (`constraint due_jobs.due_jobs_urgency_check`).
 const EXEMPT: [&str; 0] = [];
 
 /// A database, and the test's own connection to it.
@@ -184,16 +184,16 @@ async fn new_and_upgraded_databases_have_the_same_tables() {
 const MORE_THAN_ADDING: [(&str, &str); 17] = [
     ("DROP TABLE hints", "table hints is gone"),
     (
-        "ALTER TABLE jobs DROP COLUMN hinted_at",
-        "column jobs.hinted_at is gone",
+        "ALTER TABLE due_jobs DROP COLUMN hinted_at",
+        "column due_jobs.hinted_at is gone",
     ),
     (
-        "ALTER TABLE jobs RENAME COLUMN urgency TO rank",
-        "column jobs.urgency is gone",
+        "ALTER TABLE due_jobs RENAME COLUMN urgency TO rank",
+        "column due_jobs.urgency is gone",
     ),
     (
-        "ALTER TABLE jobs ALTER urgency TYPE INTEGER",
-        "column jobs.urgency was bigint",
+        "ALTER TABLE due_jobs ALTER urgency TYPE INTEGER",
+        "column due_jobs.urgency was bigint",
     ),
     (
         "ALTER TABLE jobs ALTER user_id SET NOT NULL",
@@ -204,16 +204,16 @@ const MORE_THAN_ADDING: [(&str, &str); 17] = [
         "column jobs.memory was text",
     ),
     (
-        "ALTER TABLE deliveries ALTER attempts DROP DEFAULT",
-        "default deliveries.attempts is gone",
+        "ALTER TABLE events ALTER attempts DROP DEFAULT",
+        "default events.attempts is gone",
     ),
     (
         "DELETE FROM hints; ALTER TABLE hints ADD source TEXT NOT NULL",
         "column hints.source is new",
     ),
     (
-        "ALTER TABLE jobs ADD CHECK (urgency < 9)",
-        "constraint jobs.jobs_urgency_check is new",
+        "ALTER TABLE due_jobs ADD CHECK (urgency < 9)",
+        "constraint due_jobs.due_jobs_urgency_check is new",
     ),
     (
         "ALTER TABLE watches DROP CONSTRAINT watches_state_check",
@@ -223,7 +223,10 @@ const MORE_THAN_ADDING: [(&str, &str); 17] = [
         "CREATE UNIQUE INDEX one_a_user ON jobs (user_id, job_id)",
         "index jobs.one_a_user is new",
     ),
-    ("DROP INDEX jobs_ready", "index jobs.jobs_ready is gone"),
+    (
+        "DROP INDEX due_jobs_ready",
+        "index due_jobs.due_jobs_ready is gone",
+    ),
     (
         "CREATE TRIGGER t BEFORE UPDATE ON watches EXECUTE FUNCTION count_watches()",
         "trigger watches.t is new",
@@ -258,12 +261,12 @@ async fn a_migration_that_does_more_than_add_is_noticed() {
     }
     for (migration, exempt) in [
         (
-            "ALTER TABLE jobs DROP COLUMN hinted_at",
-            "column jobs.hinted_at",
+            "ALTER TABLE due_jobs DROP COLUMN hinted_at",
+            "column due_jobs.hinted_at",
         ),
         (
-            "ALTER TABLE jobs ADD CHECK (urgency < 9)",
-            "constraint jobs.jobs_urgency_check",
+            "ALTER TABLE due_jobs ADD CHECK (urgency < 9)",
+            "constraint due_jobs.due_jobs_urgency_check",
         ),
     ] {
         let breaches = fixture.breaches(&released, migration, &[exempt]).await;
@@ -280,8 +283,8 @@ async fn a_migration_that_only_adds_is_allowed() {
             job_id TEXT COLLATE \"C\" NOT NULL REFERENCES jobs ON DELETE CASCADE)",
         "ALTER TABLE jobs ADD note TEXT",
         "ALTER TABLE jobs ADD looks BIGINT NOT NULL DEFAULT 0",
-        "ALTER TABLE jobs ADD late BOOLEAN NOT NULL GENERATED ALWAYS AS (urgency > 2) STORED",
-        "ALTER TABLE jobs ALTER urgency SET DEFAULT 3",
+        "ALTER TABLE due_jobs ADD late BOOLEAN NOT NULL GENERATED ALWAYS AS (urgency > 2) STORED",
+        "ALTER TABLE due_jobs ALTER urgency SET DEFAULT 3",
         "CREATE INDEX jobs_by_memory ON jobs (md5(memory))",
         "CREATE FUNCTION seven() RETURNS INT LANGUAGE sql AS 'SELECT 7'",
     ] {

@@ -1,4 +1,4 @@
-//! Tests of the contract's table from job to event, row by row.
+//! Tests of each outcome that a job can have.
 
 use relay_domain::{Action, Status};
 

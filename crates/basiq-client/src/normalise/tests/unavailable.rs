@@ -1,4 +1,4 @@
-//! Tests of the rows of the contract's table about an unavailable bank.
+//! Tests of outcomes when the bank is unavailable.
 
 use relay_domain::{Action, Status};
 

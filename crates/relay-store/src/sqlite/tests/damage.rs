@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use relay_domain::{
-    ApiKey, CallbackRules, CallbackUrl, ClientId, DeliveryId, EventId, SigningSecret, WatchId,
-    WatchOptions, WatchRequest,
+    ApiKey, CallbackRules, CallbackUrl, ClientId, EventId, SigningSecret, WatchId, WatchOptions,
+    WatchRequest,
 };
 
 use crate::{
@@ -60,13 +60,15 @@ async fn a_damaged_row_is_named_and_does_not_hold_up_the_others() {
     .await;
     damage(
         &store,
-        "UPDATE watches SET locale = '?' WHERE job_id = 'bad-watch'",
+        "UPDATE watches SET locale = '?' \
+         WHERE job_no = (SELECT job_no FROM jobs WHERE job_id = 'bad-watch')",
     )
     .await;
     register(&store, client, "bad-text").await;
     damage(
         &store,
-        "UPDATE watches SET metadata = CAST(x'ff' AS TEXT) WHERE job_id = 'bad-text'",
+        "UPDATE watches SET metadata = CAST(x'ff' AS TEXT) \
+         WHERE job_no = (SELECT job_no FROM jobs WHERE job_id = 'bad-text')",
     )
     .await;
 
@@ -90,25 +92,25 @@ async fn a_damaged_row_is_named_and_does_not_hold_up_the_others() {
     assert_eq!(ids, ["good", "bad-job"], "tried again after an hour");
 }
 
-/// Adds a delivery of the watch that is due at this second.
-async fn queue(store: &SqliteStore, watch: WatchId, due: i64) -> DeliveryId {
-    let (id, event) = (DeliveryId::new(at(due)), EventId::derive(watch, 1));
+/// Adds an event of the watch that is due at this second.
+async fn queue(store: &SqliteStore, watch: WatchId, due: i64) -> EventId {
+    let event = EventId::derive(watch, 1);
     let added = store.write(move |connection| {
-        let (id, event, watch) = (id.to_string(), event.to_string(), watch.to_string());
+        let values = (event.to_bytes(), watch.to_bytes(), at(due).as_millisecond());
         connection.execute(
-            "INSERT INTO events VALUES (?1, ?2, '{}', 0)",
-            (&event, &watch),
+            "INSERT INTO events (event_id, watch_id, client_id, state, updated_at, created_at, body) \
+             SELECT ?1, watch_id, client_id, 'pending', ?3, ?3, '{}' FROM watches WHERE watch_id = ?2",
+            values,
         )?;
         connection.execute(
-            "INSERT INTO deliveries (delivery_id, event_id, watch_id, client_id, host, state, \
-             next_attempt_at, updated_at) SELECT ?1, ?2, watch_id, client_id, 'app.example', \
-             'pending', ?4, 0 FROM watches WHERE watch_id = ?3",
-            (&id, &event, &watch, at(due).as_millisecond()),
+            "INSERT INTO outbox (watch_id, event_id, client_id, host, next_attempt_at, pending_since) \
+             SELECT watch_id, ?1, client_id, 'app.example', ?3, ?3 FROM watches WHERE watch_id = ?2",
+            values,
         )?;
         Ok(())
     });
     added.await.unwrap();
-    id
+    event
 }
 
 #[tokio::test]
@@ -122,9 +124,9 @@ async fn skipped_deliveries_use_up_no_capacity_of_their_host() {
     let client = client.unwrap().unwrap();
     for (job, due) in [("one", 1), ("two", 2)] {
         let watch = register(&store, client, job).await;
-        let damaged = queue(&store, watch, due).await;
+        queue(&store, watch, due).await;
         let mut skipped = store.0.health.left_alone();
-        skipped.leave_delivery(damaged.to_string());
+        skipped.leave_event_of(watch.to_bytes());
     }
     let watch = register(&store, client, "three").await;
     let whole = queue(&store, watch, 3).await;
@@ -139,6 +141,6 @@ async fn skipped_deliveries_use_up_no_capacity_of_their_host() {
         in_flight: std::collections::HashMap::new(),
     };
     let claimed = store.claim_whole_deliveries(claim, limits).await.unwrap();
-    let ids: Vec<_> = claimed.iter().map(|delivery| delivery.id).collect();
+    let ids: Vec<_> = claimed.iter().map(|delivery| delivery.event_id).collect();
     assert_eq!(ids, [whole]);
 }

@@ -1,7 +1,6 @@
-//! The store in a file: what its statements cost, what damage leaves whole, and what a migration keeps.
+//! The store in a file: what its statements cost, and what damage leaves whole.
 
 mod damage;
-mod migrated;
 mod plans;
 
 use super::*;
