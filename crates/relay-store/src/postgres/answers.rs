@@ -10,21 +10,25 @@ use crate::{
     rules::{self, UnansweredChallenge},
 };
 
+/// Locks the job that a client's watch follows.
+pub(super) const LOCK: &str = "SELECT d.job_id FROM watches w CROSS JOIN LATERAL \
+    (SELECT d.job_id FROM due_jobs d WHERE d.job_id = w.job_id FOR UPDATE) d \
+    WHERE w.watch_id = $1 AND w.client_id = $2";
+
 pub(super) const FIND: &str = "SELECT w.watch_id, w.state, j.job_id, j.memory, \
-    j.answering_until, j.answering_challenge \
+    (SELECT d.answering_until FROM due_jobs d WHERE d.job_id = w.job_id) AS answering_until, \
+    (SELECT d.answering_challenge FROM due_jobs d WHERE d.job_id = w.job_id) AS answering_challenge \
     FROM watches w JOIN jobs j ON j.job_id = w.job_id \
-    WHERE w.watch_id = $1 AND w.client_id = $2 FOR UPDATE OF j";
+    WHERE w.watch_id = $1 AND w.client_id = $2";
 
 pub(super) const CLAIM: &str =
-    "UPDATE jobs SET answering_until = $2, answering_challenge = $3 WHERE job_id = $1";
+    "UPDATE due_jobs SET answering_until = $2, answering_challenge = $3 WHERE job_id = $1";
 
-pub(super) const HOLD: &str = "UPDATE jobs SET answering_until = $2 WHERE job_id = $1";
-
-/// Makes a job due. A look that is under way may have begun before the answer, so `joined` makes another look
-/// follow it.
-pub(super) const DUE: &str = "UPDATE jobs SET urgency = 0, joined = TRUE, \
-    next_look_at = CASE WHEN next_look_at IS NULL THEN NULL ELSE least(next_look_at, $2) END \
-    WHERE job_id = $1";
+/// Ends a claim, and makes the job due if a time is given. A look that is under way may have begun before the answer,
+/// so `joined` makes another look follow it.
+pub(super) const END: &str = "UPDATE due_jobs SET answering_until = $2, \
+    urgency = CASE WHEN $3::bigint IS NULL THEN urgency ELSE 0 END, \
+    joined = joined OR $3 IS NOT NULL, next_look_at = least(next_look_at, $3) WHERE job_id = $1";
 
 #[async_trait]
 impl AnswerStore for PgStore {
@@ -43,10 +47,13 @@ impl AnswerStore for PgStore {
     }
 
     async fn end_answer(&self, job_id: &JobId, end: AnswerEnd) -> Result<(), StoreError> {
-        self.write((job_id, end), |connection, (job_id, end)| {
-            Box::pin(finish(connection, job_id, end))
-        })
-        .await
+        sqlx::query(END)
+            .bind(job_id.as_str())
+            .bind(end.held_until.map(Timestamp::as_millisecond))
+            .bind(end.look_at.map(Timestamp::as_millisecond))
+            .execute(self.pool())
+            .await?;
+        Ok(())
     }
 }
 
@@ -57,8 +64,13 @@ async fn claim(
     now: Timestamp,
     until: Timestamp,
 ) -> Result<AnswerClaim, StoreError> {
+    sqlx::query(LOCK)
+        .bind(id.to_bytes())
+        .bind(owner.0)
+        .execute(&mut *connection)
+        .await?;
     let row = sqlx::query(FIND)
-        .bind(id.to_string())
+        .bind(id.to_bytes())
         .bind(owner.0)
         .fetch_optional(&mut *connection)
         .await?;
@@ -80,28 +92,4 @@ async fn claim(
         .execute(connection)
         .await?;
     Ok(AnswerClaim::Claimed { job_id, user_id })
-}
-
-async fn finish(
-    connection: &mut PgSession<'_>,
-    job_id: &JobId,
-    end: &AnswerEnd,
-) -> Result<(), StoreError> {
-    let AnswerEnd {
-        held_until,
-        look_at,
-    } = *end;
-    sqlx::query(HOLD)
-        .bind(job_id.as_str())
-        .bind(held_until.map(Timestamp::as_millisecond))
-        .execute(&mut *connection)
-        .await?;
-    if let Some(at) = look_at {
-        sqlx::query(DUE)
-            .bind(job_id.as_str())
-            .bind(at.as_millisecond())
-            .execute(connection)
-            .await?;
-    }
-    Ok(())
 }

@@ -1,53 +1,79 @@
-//! Records attempts and their effects on deliveries, in a few statements however many there are.
+//! Records attempts and their effects on events, in a few statements however many there are.
 
 use std::collections::HashMap;
+
+use relay_domain::EventId;
 
 use crate::{
     AfterAttempt, AttemptResult, StoreError,
     postgres::{
         PgSession, hosts,
-        row::{columns, plain},
+        indexes::{each, is_listed, matching},
+        row::columns,
         watches,
     },
-    rules::{AttemptEffect, after_rows, attempt_rows, host_words, recorded, tried},
+    rows::IdBytes,
+    rules::{AttemptEffect, host_outcomes, recorded, requeued, tried, tried_events, unqueued},
 };
 
-pub(super) const JOBS: &str = "SELECT d.delivery_id, w.job_id FROM deliveries d \
-    JOIN watches w ON w.watch_id = d.watch_id WHERE d.delivery_id = ANY($1)";
+pub(super) const JOBS: &str = "SELECT e.event_id, w.job_id FROM events e \
+    JOIN watches w ON w.watch_id = e.watch_id WHERE e.event_id = ANY($1)";
 
-pub(super) const DELIVERIES: &str = "SELECT d.delivery_id, d.watch_id, d.host, d.state, \
-    d.next_attempt_at, d.lease_id, \
-    (SELECT coalesce(max(a.number), 0) FROM attempts a WHERE a.delivery_id = d.delivery_id) AS number, \
-    EXISTS (SELECT 1 FROM attempts a WHERE a.delivery_id = d.delivery_id \
-        AND a.lease_id = r.lease_id) AS known, \
-    EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host) AS host_failed \
-    FROM unnest($1::text[], $2::text[]) r (delivery_id, lease_id) \
-    JOIN deliveries d ON d.delivery_id = r.delivery_id \
-    ORDER BY d.delivery_id FOR UPDATE OF d";
+/// Finds events that were tried, with the outbox's rows of their watches, and locks both: the outbox first, in the
+/// order of the given ids.
+pub(super) const TRIED: &str = "SELECT e.event_id, e.watch_id, w.callback_host AS host, e.state, \
+    e.updated_at, e.attempts, o.event_id AS queued, o.next_attempt_at, o.lease_id, \
+    EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = w.callback_host) AS host_failed \
+    FROM unnest($1::bytea[]) r (event_id) JOIN events e ON e.event_id = r.event_id \
+    JOIN watches w ON w.watch_id = e.watch_id \
+    LEFT JOIN LATERAL (SELECT o.event_id, o.next_attempt_at, o.lease_id FROM outbox o \
+        WHERE o.watch_id = e.watch_id FOR UPDATE) o ON TRUE \
+    FOR NO KEY UPDATE OF e";
 
-/// Adds attempts, and changes their deliveries. The lease under which an attempt was made ends. Any other lease
-/// stays.
-pub(super) const RECORD: &str = "WITH added AS (INSERT INTO attempts (delivery_id, number, lease_id, \
-        started_at, duration, status, error, response, error_detail) \
-        SELECT * FROM unnest($7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], \
-            $12::bigint[], $13::text[], $14::text[], $15::text[])) \
-    UPDATE deliveries d SET \
-    attempts = greatest(d.attempts, coalesce(r.number, 0)), \
-    round_attempts = d.round_attempts + \
-        CASE WHEN d.lease_id = r.lease_id AND r.number IS NOT NULL THEN 1 ELSE 0 END, \
-    updated_at = CASE WHEN d.state = r.state THEN d.updated_at ELSE r.ended_at END, \
-    state = r.state, next_attempt_at = r.next_attempt_at, \
-    lease_until = CASE WHEN d.lease_id = r.lease_id THEN NULL ELSE d.lease_until END, \
-    lease_id = nullif(d.lease_id, r.lease_id) \
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) \
-        r (delivery_id, lease_id, state, next_attempt_at, ended_at, number) \
-    WHERE d.delivery_id = r.delivery_id";
+/// Writes attempts into their events, and the effects into the outbox. The recorded claim ends, and any other claim of
+/// a row stays. A later event of the watch, which took the row over, keeps its times and counts.
+pub(super) const RECORD: &str = concat!(
+    "WITH tried AS (UPDATE events e SET state = r.state, attempts = r.attempts, updated_at = r.updated_at \
+         FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[]) \
+             r (event_id, state, attempts, updated_at) JOIN events f ON ",
+    each!("f.event_id", "r.event_id"),
+    " WHERE ",
+    each!("e.event_id", "r.event_id"),
+    " RETURNING e.client_id, e.state, e.updated_at, e.event_id, f.state AS former_state, \
+             f.updated_at AS former_change), \
+     unlisted AS (DELETE FROM undelivered_events WHERE ",
+    matching!(
+        "undelivered_events",
+        "(SELECT * FROM tried WHERE state <> former_state AND former_state <> 'pending')",
+        is_listed!()
+    ),
+    "), listed AS (INSERT INTO undelivered_events SELECT client_id, state, updated_at, event_id \
+         FROM tried WHERE state <> former_state AND state <> 'delivered'), \
+     unqueued AS (DELETE FROM outbox o USING unnest($5::bytea[], $6::bytea[]) r (watch_id, event_id) WHERE ",
+    each!("o.watch_id", "r.watch_id"),
+    " AND o.event_id = r.event_id) \
+     UPDATE outbox o SET \
+     next_attempt_at = CASE WHEN o.event_id = r.event_id \
+         THEN coalesce(r.next_attempt_at, o.next_attempt_at) ELSE o.next_attempt_at END, \
+     attempts = CASE WHEN o.event_id = r.event_id \
+         THEN greatest(o.attempts, r.number) ELSE o.attempts END, \
+     round_attempts = o.round_attempts + CASE WHEN o.event_id = r.event_id \
+         AND o.lease_id = r.lease_id AND r.number IS NOT NULL THEN 1 ELSE 0 END, \
+     lease_until = CASE WHEN o.lease_id = r.lease_id THEN NULL ELSE o.lease_until END, \
+     lease_id = nullif(o.lease_id, r.lease_id) \
+     FROM unnest($7::bytea[], $8::bytea[], $9::bytea[], $10::bigint[], $11::bigint[]) \
+         r (watch_id, event_id, lease_id, next_attempt_at, number) WHERE ",
+    each!("o.watch_id", "r.watch_id"),
+    " AND (o.event_id = r.event_id OR o.lease_id = r.lease_id)"
+);
 
-/// Cancels a watch, even a settled one, because its callback accepts nothing any more.
-pub(super) const END_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at = $2, \
-    settled_at = coalesce(settled_at, $2) WHERE watch_id = $1 AND state <> 'cancelled'";
+/// Cancels a settled watch, because its callback accepts nothing any more.
+pub(super) const END_WATCH: &str = "WITH ended AS (UPDATE watches \
+        SET state = 'cancelled', updated_at = $2 WHERE watch_id = $1 AND state = 'settled' \
+        RETURNING client_id, state, watch_id, job_id, decode(md5(callback_url), 'hex')) \
+    INSERT INTO unsettled_watches (client_id, state, watch_id, job_id, url_hash) SELECT * FROM ended";
 
-/// Records attempts, at most one for each delivery.
+/// Records attempts, at most one for each event.
 pub(super) async fn record(
     connection: &mut PgSession<'_>,
     results: &[&AttemptResult],
@@ -62,23 +88,25 @@ pub(super) async fn record(
     for gone in recorded.iter().filter(gone) {
         end_watch(connection, gone, &jobs).await?;
     }
-    hosts::note(connection, &host_words(&recorded)).await
+    hosts::note(connection, &host_outcomes(&recorded)).await
 }
 
-/// Locks the jobs of deliveries whose callback is gone, because jobs are locked before deliveries. No other
-/// attempt changes a job. Returns the job of each such delivery, by the id of the delivery.
+/// Locks the jobs of events whose callback is gone, because jobs are locked before the outbox. No other attempt
+/// changes a job. Returns the job of each such event.
 async fn lock_jobs_of_gone(
     connection: &mut PgSession<'_>,
     results: &[&AttemptResult],
-) -> Result<HashMap<String, String>, StoreError> {
+) -> Result<HashMap<IdBytes, String>, StoreError> {
     let gone = results
         .iter()
         .filter(|result| result.next == AfterAttempt::Gone);
-    let gone: Vec<_> = gone.map(|result| result.delivery_id.to_string()).collect();
+    let gone: Vec<_> = gone
+        .map(|result| EventId::from(result.delivery_id).to_bytes())
+        .collect();
     if gone.is_empty() {
         return Ok(HashMap::new());
     }
-    let jobs: Vec<(String, String)> = sqlx::query_as(JOBS)
+    let jobs: Vec<(IdBytes, String)> = sqlx::query_as(JOBS)
         .bind(gone)
         .fetch_all(&mut *connection)
         .await?;
@@ -88,42 +116,36 @@ async fn lock_jobs_of_gone(
     Ok(jobs)
 }
 
-/// Returns the effects of attempts, and locks their deliveries.
+/// Returns the effects of attempts, and locks their events.
 async fn find<'r>(
     connection: &mut PgSession<'_>,
     results: &[&'r AttemptResult],
 ) -> Result<Vec<AttemptEffect<'r>>, StoreError> {
-    let tried = tried(results);
-    let rows = sqlx::query(DELIVERIES)
-        .bind(columns(&tried, |row| row.delivery_id.as_str()))
-        .bind(columns(&tried, |row| row.lease_id.as_str()))
-        .fetch_all(connection)
-        .await?;
-    recorded(results, &rows)
+    let mut events = columns(&tried(results), |row| row.event_id);
+    events.sort_unstable();
+    let rows = sqlx::query(TRIED).bind(events).fetch_all(connection);
+    recorded(results, &rows.await?)
 }
 
-/// Writes attempts, and changes their deliveries.
+/// Writes attempts, and changes their events and the outbox.
 async fn write(
     connection: &mut PgSession<'_>,
     recorded: &[AttemptEffect<'_>],
 ) -> Result<(), StoreError> {
-    let (after, attempts) = (after_rows(recorded), attempt_rows(recorded));
+    let events = tried_events(recorded)?;
+    let (unqueued, requeued) = (unqueued(recorded), requeued(recorded));
     sqlx::query(RECORD)
-        .bind(columns(&after, |row| row.delivery_id.as_str()))
-        .bind(columns(&after, |row| row.lease_id.as_str()))
-        .bind(columns(&after, |row| row.state))
-        .bind(columns(&after, |row| row.next_attempt_at))
-        .bind(columns(&after, |row| row.ended_at))
-        .bind(columns(&after, |row| row.number))
-        .bind(columns(&attempts, |row| row.delivery_id.as_str()))
-        .bind(columns(&attempts, |row| row.number))
-        .bind(columns(&attempts, |row| row.lease_id.as_str()))
-        .bind(columns(&attempts, |row| row.started_at))
-        .bind(columns(&attempts, |row| row.duration))
-        .bind(columns(&attempts, |row| row.status))
-        .bind(columns(&attempts, |row| row.error))
-        .bind(columns(&attempts, |row| row.response.map(plain)))
-        .bind(columns(&attempts, |row| row.error_detail.map(plain)))
+        .bind(columns(&events, |row| row.event_id))
+        .bind(columns(&events, |row| row.state))
+        .bind(columns(&events, |row| row.attempts.as_str()))
+        .bind(columns(&events, |row| row.updated_at))
+        .bind(columns(&unqueued, |row| row.watch_id))
+        .bind(columns(&unqueued, |row| row.event_id))
+        .bind(columns(&requeued, |row| row.watch_id))
+        .bind(columns(&requeued, |row| row.event_id))
+        .bind(columns(&requeued, |row| row.lease_id))
+        .bind(columns(&requeued, |row| row.next_attempt_at))
+        .bind(columns(&requeued, |row| row.number))
         .execute(connection)
         .await?;
     Ok(())
@@ -132,15 +154,16 @@ async fn write(
 async fn end_watch(
     connection: &mut PgSession<'_>,
     gone: &AttemptEffect<'_>,
-    jobs: &HashMap<String, String>,
+    jobs: &HashMap<IdBytes, String>,
 ) -> Result<(), StoreError> {
-    let watch = &gone.found.watch_id;
+    let watch = gone.found.watch_id.to_bytes();
+    let job = jobs.get(&EventId::from(gone.result.delivery_id).to_bytes());
+    let jobs = job.cloned();
+    watches::cancel(connection, &[watch], jobs.as_slice(), gone.ended_at).await?;
     sqlx::query(END_WATCH)
         .bind(watch)
         .bind(gone.ended_at.as_millisecond())
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
-    let job = jobs.get(&gone.result.delivery_id.to_string());
-    let (watches, jobs) = ([watch.clone()], job.cloned());
-    watches::cancel(connection, &watches, jobs.as_slice(), gone.ended_at).await
+    Ok(())
 }

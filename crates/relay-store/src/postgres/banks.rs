@@ -6,11 +6,7 @@ use relay_domain::{Bank, LeaseId};
 
 use crate::{
     BankLook, BankStore, Claim, DueBank, StoreError,
-    postgres::{
-        PgSession, PgStore,
-        clock::claim_now,
-        indexes::{is_watched, none},
-    },
+    postgres::{PgSession, PgStore, clock::claim_now, indexes::none},
     rows::{due_banks, int, millis, time},
 };
 
@@ -19,11 +15,10 @@ pub(super) const FORGET_UNWAITED: &str = concat!(
     "DELETE FROM outages WHERE ready_at <= ",
     claim_now!("$1"),
     " AND ",
-    none!(concat!(
-        "jobs j WHERE j.waits_for = outages.institution_id \
-         AND j.waits_for_method = outages.method AND ",
-        is_watched!("j")
-    ))
+    none!(
+        "due_jobs d WHERE d.waits_for = outages.institution_id \
+         AND d.waits_for_method = outages.method"
+    )
 );
 
 pub(super) const LEASE: &str = concat!(
@@ -44,9 +39,8 @@ pub(super) const END: &str =
 
 /// Wakes the jobs that wait for a bank. A look that is under way does not know of the end of the outage yet, so
 /// `joined` makes another look follow it.
-pub(super) const WAKE_JOBS: &str = "UPDATE jobs SET waits_for = NULL, waits_for_method = NULL, \
-    joined = TRUE, next_look_at = CASE WHEN next_look_at IS NULL THEN NULL \
-        ELSE least(next_look_at, $3) END \
+pub(super) const WAKE_JOBS: &str = "UPDATE due_jobs SET waits_for = NULL, waits_for_method = NULL, \
+    joined = TRUE, next_look_at = least(next_look_at, $3) \
     WHERE waits_for = $1 AND waits_for_method = $2";
 
 /// Adds an outage. A bank that is already out keeps its planned look.
@@ -102,7 +96,7 @@ async fn claim_due(
     let rows = sqlx::query(LEASE)
         .bind(now)
         .bind(int(claim.limit))
-        .bind(lease.to_string())
+        .bind(lease.to_bytes())
         .bind(millis(claim.lease))
         .fetch_all(connection)
         .await?;
@@ -122,7 +116,7 @@ async fn record_one(connection: &mut PgSession<'_>, look: &BankLook) -> Result<u
         institution_id,
         method,
     } = &look.bank;
-    let lease = look.lease.to_string();
+    let lease = look.lease.to_bytes();
     if let Some(next) = look.next_look_at {
         sqlx::query(LOOK_AGAIN)
             .bind(institution_id)

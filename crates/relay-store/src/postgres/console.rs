@@ -1,15 +1,19 @@
 //! Queries that only the operator makes.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
+use relay_domain::WatchId;
+use sqlx::{Row, postgres::PgRow};
 
 use crate::{
     ConsoleStore, FailingHost, StoreError, WatchDetails, WatchSearch,
     postgres::{
         PgStore,
-        details::{self, watch_columns},
-        row::plain,
+        details::{self, next_look_at, watch_columns},
+        row::{columns, plain},
     },
-    rows::{self, ASKED, ColumnReader, int},
+    rows::{self, ASKED, IdBytes, int},
 };
 
 /// The newest watches of a job. The inner `LIMIT` makes PostgreSQL find them by the job.
@@ -25,7 +29,9 @@ macro_rules! of_job {
 pub(super) const SEARCH: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    ", j.memory, j.next_look_at FROM watches w JOIN jobs j ON j.job_id = w.job_id \
+    ", j.memory, ",
+    next_look_at!(),
+    " FROM watches w JOIN jobs j ON j.job_id = w.job_id \
      WHERE w.watch_id IN ( \
      (SELECT o.watch_id FROM watches o WHERE o.job_id = $1 AND o.watch_id < $2 \
         ORDER BY o.watch_id DESC LIMIT $3) \
@@ -40,30 +46,29 @@ pub(super) const SEARCH: &str = concat!(
      ORDER BY w.watch_id DESC LIMIT $3"
 );
 
-/// A text that sorts after the id of every watch.
-const AFTER_ALL: &str = "wch_~";
+/// Bytes that sort after every watch's id.
+const AFTER_ALL: IdBytes = [0xff; 16];
 
 pub(super) const HOSTS: &str = "SELECT h.host, h.failures, h.paused_until, h.probing, \
     h.failed_at, \
-    (SELECT count(*) FROM (SELECT 1 FROM deliveries d WHERE d.host = h.host \
-        AND d.ready_at IS NOT NULL LIMIT $2) w) AS waiting, \
-    latest.delivery_id AS tried, latest.status, latest.error \
-    FROM failing_hosts h LEFT JOIN LATERAL (SELECT a.delivery_id, a.status, a.error FROM \
-        (SELECT d.delivery_id, d.attempts FROM deliveries d WHERE d.host = h.host \
-            AND d.ready_at IS NOT NULL ORDER BY d.ready_at DESC LIMIT $3) d \
-        JOIN attempts a ON a.delivery_id = d.delivery_id AND a.number = d.attempts \
-        ORDER BY a.started_at DESC LIMIT 1) latest ON TRUE \
-    ORDER BY h.paused_until DESC, h.failed_at DESC, h.host LIMIT $1";
+    (SELECT count(*) FROM (SELECT 1 FROM outbox o WHERE o.host = h.host LIMIT $2) w) AS waiting \
+    FROM failing_hosts h ORDER BY h.paused_until DESC, h.failed_at DESC, h.host LIMIT $1";
+
+/// The events that have longest to wait for each of these hosts.
+pub(super) const WAITING: &str = "SELECT o.host, e.event_id, e.attempts FROM unnest($1::text[]) h (host) \
+    CROSS JOIN LATERAL (SELECT o.host, o.event_id FROM outbox o WHERE o.host = h.host \
+        ORDER BY o.ready_at DESC LIMIT $2) o \
+    JOIN events e ON e.event_id = o.event_id";
 
 #[async_trait]
 impl ConsoleStore for PgStore {
     async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError> {
         let mut view = self.read().await?;
         let mut session = view.session();
-        let before = search.before.map(|before| before.to_string());
+        let before = search.before.map_or(AFTER_ALL, WatchId::to_bytes);
         let rows = sqlx::query(SEARCH)
             .bind(plain(&search.text))
-            .bind(before.as_deref().unwrap_or(AFTER_ALL))
+            .bind(before)
             .bind(int(search.limit))
             .fetch_all(&mut session)
             .await?;
@@ -71,21 +76,28 @@ impl ConsoleStore for PgStore {
     }
 
     async fn list_failing_hosts(&self, limit: usize) -> Result<Vec<FailingHost>, StoreError> {
+        let mut view = self.read().await?;
+        let mut session = view.session();
         let rows = sqlx::query(HOSTS)
             .bind(int(limit))
             .bind(i64::try_from(FailingHost::MOST_WAITING).unwrap_or(i64::MAX))
-            .bind(ASKED)
-            .fetch_all(self.pool())
+            .fetch_all(&mut session)
             .await?;
-        let hosts = rows.iter().map(|row| {
-            let cells = ColumnReader::of("failing_hosts", "host", row);
-            let tried = cells.opt::<&str>("tried")?;
-            let last = tried.map(|_| rows::host_failure(row));
-            Ok(FailingHost {
-                last: last.transpose()?,
-                ..rows::failing_host(row)?
-            })
-        });
-        hosts.collect()
+        let hosts = rows.iter().map(|row| rows::failing_host(row));
+        let mut hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+        let waiting = sqlx::query(WAITING)
+            .bind(columns(&hosts, |host| host.host.as_str()))
+            .bind(ASKED)
+            .fetch_all(&mut session)
+            .await?;
+        let mut by_host: HashMap<String, Vec<PgRow>> = HashMap::new();
+        for row in waiting {
+            by_host.entry(row.try_get("host")?).or_default().push(row);
+        }
+        for host in &mut hosts {
+            let waiting = by_host.remove(&host.host).unwrap_or_default();
+            host.last = rows::latest_failure(&waiting)?;
+        }
+        Ok(hosts)
     }
 }

@@ -2,84 +2,107 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ClientId, DeliveryId, WatchId};
+use relay_domain::{ClientId, DeliveryId, DeliveryState, WatchId};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
     DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
-    postgres::{PgSession, PgStore, details, hosts},
-    rows::{self, int},
+    postgres::{
+        PgSession, PgStore, hosts,
+        indexes::{each, is_listed, matching, none},
+    },
+    rows::{self, IdBytes, int},
 };
 
-const LIST: &str = "SELECT d.delivery_id, d.client_id, d.state, d.next_attempt_at, d.updated_at, \
-    d.event_id, e.body, w.watch_id, w.callback_url FROM deliveries d \
-    JOIN events e ON e.event_id = d.event_id \
-    JOIN watches w ON w.watch_id = d.watch_id WHERE d.state = ";
+/// Selects what a list tells of a delivery, from `events e` and `watches w`. The first part is followed by the time
+/// of the next attempt.
+macro_rules! listed {
+    ($next_attempt_at:literal, $from:literal) => {
+        concat!(
+            "SELECT e.event_id, e.client_id, e.state, e.updated_at, e.attempts, e.body, w.watch_id, \
+             w.callback_url, ",
+            $next_attempt_at,
+            " AS next_attempt_at FROM ",
+            $from
+        )
+    };
+}
 
 /// Locks a watch, so that no look adds an event to it.
 pub(super) const LOCK_WATCH: &str = "SELECT 1 FROM watches \
     WHERE watch_id = $1 AND ($2::bigint IS NULL OR client_id = $2) FOR NO KEY UPDATE";
 
-pub(super) const WATCH_OF_DELIVERY: &str = "SELECT watch_id FROM deliveries WHERE delivery_id = $1";
+pub(super) const WATCH_OF_DELIVERY: &str = "SELECT watch_id FROM events WHERE event_id = $1";
 
-/// Reads what decides whether an event of a watch may be queued again. `$2` is the requested delivery, if there
-/// is one.
+/// Reads what decides whether an event of a watch may be queued again. `$2` is the requested event, if there is one.
 pub(super) const LATEST: &str = "SELECT w.watch_id, w.state, \
-    (SELECT max(e.event_id) FROM events e WHERE e.watch_id = w.watch_id) AS latest, \
-    (SELECT d.event_id FROM deliveries d WHERE d.delivery_id = $2) AS asked, \
+    (SELECT e.event_id FROM events e WHERE e.watch_id = w.watch_id \
+        ORDER BY e.event_id DESC LIMIT 1) AS latest, \
+    (SELECT e.event_id FROM events e WHERE e.event_id = $2) AS asked, \
     EXISTS (SELECT 1 FROM clients c WHERE c.client_id = w.client_id \
         AND c.revoked_at IS NOT NULL) AS revoked \
     FROM watches w WHERE w.watch_id = $1";
 
-/// Queues a delivery again. A pending delivery is only tried sooner. A delivery in flight keeps its lease.
-pub(super) const REDELIVER: &str = "UPDATE deliveries SET \
-    round_attempts = CASE WHEN state = 'pending' THEN round_attempts ELSE 0 END, \
-    deadline = CASE WHEN state <> 'pending' AND deadline <= $2 THEN NULL ELSE deadline END, \
-    updated_at = CASE WHEN state = 'pending' THEN updated_at ELSE $2 END, \
-    next_attempt_at = $2, state = 'pending' WHERE event_id = $1";
+/// Tries a pending event sooner. An event in flight keeps its lease.
+pub(super) const TRY_SOONER: &str =
+    "UPDATE outbox SET next_attempt_at = $3 WHERE watch_id = $1 AND event_id = $2";
 
+/// Queues ended events again, each in a new round. A deadline that has passed no longer counts. The number of the
+/// latest attempt is the last one in the list of attempts: texts in the list cannot contain this pattern.
+macro_rules! requeue {
+    ($which:expr, $now:literal) => {
+        concat!(
+            "WITH former AS (SELECT e.event_id, e.state, e.updated_at FROM ",
+            $which,
+            " FOR NO KEY UPDATE OF e), \
+             again AS (UPDATE events e SET state = 'pending', updated_at = ",
+            $now,
+            ", deadline = CASE WHEN e.deadline <= ",
+            $now,
+            " THEN NULL ELSE e.deadline END FROM former f WHERE ",
+            each!("e.event_id", "f.event_id"),
+            " RETURNING e.event_id, e.watch_id, e.client_id, e.deadline, e.attempts, \
+                 f.state AS former_state, f.updated_at AS former_change), \
+             unlisted AS (DELETE FROM undelivered_events WHERE ",
+            matching!("undelivered_events", "again", is_listed!()),
+            ") INSERT INTO outbox (watch_id, event_id, client_id, host, next_attempt_at, \
+                 pending_since, deadline, attempts) \
+             SELECT e.watch_id, e.event_id, e.client_id, \
+                 (SELECT w.callback_host FROM watches w WHERE w.watch_id = e.watch_id), ",
+            $now,
+            ", ",
+            $now,
+            ", e.deadline, \
+                 coalesce(substring(e.attempts from '.*\"number\":([0-9]+)')::bigint, 0) FROM again e"
+        )
+    };
+}
+
+pub(super) const REQUEUE: &str = requeue!("events e WHERE e.event_id = $1", "$2");
+
+/// The dead events of a client, or of all clients, since a time. Of a watch only the latest event is taken.
 macro_rules! dead {
-    ($owned:literal) => {
-        concat!("d.state = 'dead' AND d.updated_at >= $1 AND ", $owned)
-    };
-}
-
-macro_rules! lock_dead {
-    ($owned:literal) => {
+    () => {
         concat!(
-            "SELECT 1 FROM watches w WHERE w.watch_id IN \
-             (SELECT d.watch_id FROM deliveries d WHERE ",
-            dead!($owned),
-            ") ORDER BY w.watch_id FOR NO KEY UPDATE"
+            "clients c CROSS JOIN LATERAL (SELECT u.event_id FROM undelivered_events u \
+                 WHERE u.client_id = c.client_id AND u.state = 'dead' AND u.updated_at >= $1 OFFSET 0) u \
+             JOIN events e ON ",
+            each!("e.event_id", "u.event_id"),
+            " WHERE ($2::bigint IS NULL OR c.client_id = $2) AND c.revoked_at IS NULL \
+             AND e.state = 'dead' AND ",
+            none!("events n WHERE n.watch_id = e.watch_id AND n.event_id > e.event_id"),
+            " AND (SELECT w.state FROM watches w WHERE w.watch_id = e.watch_id) <> 'cancelled'"
         )
     };
 }
 
-macro_rules! redeliver_dead {
-    ($owned:literal) => {
-        concat!(
-            "UPDATE deliveries d SET state = 'pending', round_attempts = 0, \
-             next_attempt_at = $3, updated_at = $3, \
-             deadline = CASE WHEN deadline <= $3 THEN NULL ELSE deadline END WHERE ",
-            dead!($owned),
-            " AND NOT EXISTS (SELECT 1 FROM events e WHERE e.watch_id = d.watch_id \
-                 AND e.event_id > d.event_id) \
-             AND EXISTS (SELECT 1 FROM watches w WHERE w.watch_id = d.watch_id \
-                 AND w.state <> 'cancelled')"
-        )
-    };
-}
-
-/// Statements for the dead deliveries of one client.
-pub(super) const LOCK_DEAD: &str = lock_dead!("d.client_id = $2");
-pub(super) const REDELIVER_DEAD: &str = redeliver_dead!("d.client_id = $2");
-
-/// Statements for the dead deliveries of all clients.
-pub(super) const LOCK_ALL_DEAD: &str = lock_dead!("$2::bigint IS NULL");
-pub(super) const REDELIVER_ALL_DEAD: &str = redeliver_dead!(
-    "$2::bigint IS NULL AND (SELECT c.revoked_at FROM clients c \
-         WHERE c.client_id = d.client_id) IS NULL"
+pub(super) const LOCK_DEAD: &str = concat!(
+    "SELECT 1 FROM watches w WHERE w.watch_id = ANY(ARRAY(SELECT e.watch_id FROM ",
+    dead!(),
+    ")) ORDER BY w.watch_id FOR NO KEY UPDATE"
 );
+
+pub(super) const REQUEUE_DEAD: &str = requeue!(dead!(), "$3");
 
 #[async_trait]
 impl DeliveryStore for PgStore {
@@ -96,9 +119,8 @@ impl DeliveryStore for PgStore {
         id: WatchId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let watch = id.to_string();
         let asked = Asked {
-            watch: &watch,
+            watch: id.to_bytes(),
             delivery: None,
             owner,
         };
@@ -117,17 +139,17 @@ impl DeliveryStore for PgStore {
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let delivery = id.to_string();
-        let watch: Option<String> = sqlx::query_scalar(WATCH_OF_DELIVERY)
-            .bind(&delivery)
+        let delivery = id.to_bytes();
+        let watch: Option<IdBytes> = sqlx::query_scalar(WATCH_OF_DELIVERY)
+            .bind(delivery)
             .fetch_optional(self.pool())
             .await?;
         let Some(watch) = watch else {
             return Ok(Redelivery::NotFound);
         };
         let asked = Asked {
-            watch: &watch,
-            delivery: Some(&delivery),
+            watch,
+            delivery: Some(delivery),
             owner,
         };
         let done = self
@@ -157,10 +179,10 @@ impl DeliveryStore for PgStore {
 
 /// A request to deliver an event again, and who made it.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
-    watch: &'a str,
+struct Asked {
+    watch: IdBytes,
     /// The requested delivery. It is queued only if its event is the latest of the watch.
-    delivery: Option<&'a str>,
+    delivery: Option<IdBytes>,
     owner: Option<ClientId>,
 }
 
@@ -168,24 +190,14 @@ async fn list(
     connection: &mut PgSession<'_>,
     query: &DeliveryQuery,
 ) -> Result<Vec<DeliveryEntry>, StoreError> {
-    let rows = list_statement(query)
-        .build()
-        .fetch_all(&mut *connection)
-        .await?;
-    let entries = rows.iter().map(|row| rows::entry(row));
-    let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
-    let ids: Vec<_> = entries.iter().map(|entry| entry.delivery.id).collect();
-    let mut attempts = details::attempts(connection, ids).await?;
-    for entry in &mut entries {
-        entry.delivery.attempts = attempts.remove(&entry.delivery.id).unwrap_or_default();
-    }
-    Ok(entries)
+    let rows = list_statement(query).build().fetch_all(connection).await?;
+    rows.iter().map(|row| rows::entry(row)).collect()
 }
 
 /// Queues the latest event of a watch again.
 async fn redeliver(
     connection: &mut PgSession<'_>,
-    asked: Asked<'_>,
+    asked: Asked,
     now: Timestamp,
 ) -> Result<Redelivery, StoreError> {
     let locked = sqlx::query(LOCK_WATCH)
@@ -205,11 +217,20 @@ async fn redeliver(
         Ok(event) => event,
         Err(refused) => return Ok(refused),
     };
-    sqlx::query(REDELIVER)
-        .bind(event.to_string())
-        .bind(now.as_millisecond())
+    let now_millis = now.as_millisecond();
+    let sooner = sqlx::query(TRY_SOONER)
+        .bind(asked.watch)
+        .bind(event.to_bytes())
+        .bind(now_millis)
         .execute(&mut *connection)
         .await?;
+    if sooner.rows_affected() == 0 {
+        sqlx::query(REQUEUE)
+            .bind(event.to_bytes())
+            .bind(now_millis)
+            .execute(&mut *connection)
+            .await?;
+    }
     hosts::lift(connection, now).await?;
     Ok(Redelivery::Queued(event))
 }
@@ -220,17 +241,13 @@ async fn redeliver_dead(
     since: Timestamp,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let (lock, redeliver) = match owner {
-        Some(_) => (LOCK_DEAD, REDELIVER_DEAD),
-        None => (LOCK_ALL_DEAD, REDELIVER_ALL_DEAD),
-    };
     let owner = owner.map(|client| client.0);
-    sqlx::query(lock)
+    sqlx::query(LOCK_DEAD)
         .bind(since.as_millisecond())
         .bind(owner)
         .execute(&mut *connection)
         .await?;
-    let queued = sqlx::query(redeliver)
+    let queued = sqlx::query(REQUEUE_DEAD)
         .bind(since.as_millisecond())
         .bind(owner)
         .bind(now.as_millisecond())
@@ -242,21 +259,95 @@ async fn redeliver_dead(
 
 /// Returns the statement that lists deliveries.
 pub(super) fn list_statement(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
-    let mut statement = QueryBuilder::new(LIST);
-    statement.push_bind(query.state.as_str());
-    if let Some(owner) = query.owner {
-        statement.push(" AND d.client_id = ").push_bind(owner.0);
+    match query.state {
+        DeliveryState::Pending => list_pending(query),
+        DeliveryState::Delivered => list_delivered(query),
+        DeliveryState::Dead
+        | DeliveryState::Expired
+        | DeliveryState::Superseded
+        | DeliveryState::Cancelled => list_undelivered(query),
     }
-    if let Some((updated_at, id)) = query.after {
+}
+
+/// Lists what waits in the outbox, by watch.
+fn list_pending(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
+    let mut statement = QueryBuilder::new(listed!(
+        "o.next_attempt_at",
+        "outbox o JOIN events e ON e.event_id = o.event_id \
+         JOIN watches w ON w.watch_id = o.watch_id WHERE TRUE"
+    ));
+    if let Some(owner) = query.owner {
+        statement.push(" AND o.client_id = ").push_bind(owner.0);
+    }
+    if let Some((_, id)) = query.after {
         statement
-            .push(" AND (d.updated_at, d.delivery_id) < (")
-            .push_bind(updated_at.as_millisecond())
-            .push(", ")
-            .push_bind(id.to_string())
+            .push(" AND o.watch_id < (SELECT a.watch_id FROM events a WHERE a.event_id = ")
+            .push_bind(id.to_bytes())
             .push(")");
     }
     statement
-        .push(" ORDER BY d.updated_at DESC, d.delivery_id DESC LIMIT ")
+        .push(" ORDER BY o.watch_id DESC LIMIT ")
         .push_bind(int(query.limit));
+    statement
+}
+
+/// Lists delivered events, by watch. They are found among all events of the watches, of which most are delivered.
+fn list_delivered(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
+    let mut statement = QueryBuilder::new(listed!(
+        "NULL::bigint",
+        "watches w JOIN events e ON e.watch_id = w.watch_id WHERE e.state = 'delivered'"
+    ));
+    if let Some(owner) = query.owner {
+        statement.push(" AND w.client_id = ").push_bind(owner.0);
+    }
+    if let Some((_, id)) = query.after {
+        let after = "(SELECT a.watch_id FROM events a WHERE a.event_id = ";
+        statement
+            .push(" AND w.watch_id <= ")
+            .push(after)
+            .push_bind(id.to_bytes())
+            .push(") AND (w.watch_id < ")
+            .push(after)
+            .push_bind(id.to_bytes())
+            .push(") OR e.event_id < ")
+            .push_bind(id.to_bytes())
+            .push(")");
+    }
+    statement
+        .push(" ORDER BY w.watch_id DESC, e.event_id DESC LIMIT ")
+        .push_bind(int(query.limit));
+    statement
+}
+
+/// Lists events that ended undelivered, the latest end first: the latest of each client, and the latest of these.
+fn list_undelivered(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
+    let mut statement = QueryBuilder::new(listed!(
+        "NULL::bigint",
+        "(SELECT u.updated_at, u.event_id FROM clients c CROSS JOIN LATERAL \
+         (SELECT u.updated_at, u.event_id FROM undelivered_events u \
+             WHERE u.client_id = c.client_id AND u.state = "
+    ));
+    statement.push_bind(query.state.as_str());
+    if let Some((updated_at, id)) = query.after {
+        statement
+            .push(" AND (u.updated_at, u.event_id) < (")
+            .push_bind(updated_at.as_millisecond())
+            .push(", ")
+            .push_bind(id.to_bytes())
+            .push(")");
+    }
+    let newest = " ORDER BY u.updated_at DESC, u.event_id DESC LIMIT ";
+    statement
+        .push(newest)
+        .push_bind(int(query.limit))
+        .push(") u");
+    if let Some(owner) = query.owner {
+        statement.push(" WHERE c.client_id = ").push_bind(owner.0);
+    }
+    statement.push(newest).push_bind(int(query.limit)).push(
+        ") u JOIN events e ON e.event_id = u.event_id \
+             JOIN watches w ON w.watch_id = e.watch_id \
+             ORDER BY u.updated_at DESC, u.event_id DESC",
+    );
     statement
 }

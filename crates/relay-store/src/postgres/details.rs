@@ -1,12 +1,10 @@
-//! Watches with their events, deliveries and attempts, read in three statements however many they are.
+//! Watches with their events, read in two statements however many they are.
 
-use std::collections::HashMap;
-
-use relay_domain::{Attempt, ClientId, DeliveryId, WatchId};
+use relay_domain::{ClientId, WatchId};
 use sqlx::postgres::PgRow;
 
 use crate::{
-    EventDetails, StoreError, WatchDetails,
+    StoreError, WatchDetails,
     postgres::{PgSession, row::list},
     rows,
 };
@@ -21,13 +19,23 @@ macro_rules! watch_columns {
 }
 pub(super) use watch_columns;
 
+/// When the job of a watch is looked at next.
+macro_rules! next_look_at {
+    () => {
+        "(SELECT d.next_look_at FROM due_jobs d WHERE d.job_id = w.job_id) AS next_look_at"
+    };
+}
+pub(super) use next_look_at;
+
 /// Selects the columns that [`tell`] reads, from `watches w`.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT ",
             watch_columns!(),
-            ", j.memory, j.next_look_at FROM watches w JOIN jobs j ON j.job_id = w.job_id ",
+            ", j.memory, ",
+            $crate::postgres::details::next_look_at!(),
+            " FROM watches w JOIN jobs j ON j.job_id = w.job_id ",
             $rest
         )
     };
@@ -40,14 +48,11 @@ pub(super) const ONE: &str =
 
 pub(super) const MANY: &str = select!("WHERE w.watch_id = ANY($1)");
 
-pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, d.delivery_id, d.state, \
-    d.next_attempt_at FROM unnest($1::text[]) i (watch_id) \
-    JOIN events e ON e.watch_id = i.watch_id JOIN deliveries d ON d.event_id = e.event_id \
+pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, e.state, e.attempts, \
+    (SELECT o.next_attempt_at FROM outbox o WHERE o.watch_id = e.watch_id \
+        AND o.event_id = e.event_id) AS next_attempt_at \
+    FROM unnest($1::bytea[]) i (watch_id) JOIN events e ON e.watch_id = i.watch_id \
     ORDER BY e.event_id";
-
-pub(super) const ATTEMPTS: &str = "SELECT a.delivery_id, a.number, a.started_at, a.duration, \
-    a.status, a.error, a.response, a.error_detail FROM attempts a WHERE a.delivery_id = ANY($1) \
-    ORDER BY a.delivery_id, a.number";
 
 /// Returns one watch with its details, if it exists and belongs to the given owner.
 pub(super) async fn find(
@@ -56,7 +61,7 @@ pub(super) async fn find(
     id: WatchId,
 ) -> Result<Option<WatchDetails>, StoreError> {
     let row = sqlx::query(ONE)
-        .bind(id.to_string())
+        .bind(id.to_bytes())
         .bind(owner.map(|client| client.0))
         .fetch_optional(&mut *connection)
         .await?;
@@ -83,39 +88,14 @@ pub(super) async fn tell(
 ) -> Result<Vec<WatchDetails>, StoreError> {
     let details = rows.iter().map(|row| rows::without_events(row));
     let mut details = details.collect::<Result<Vec<_>, _>>()?;
-    let mut events = events(connection, details.iter().map(|story| story.watch.id)).await?;
+    let ids: Vec<_> = details
+        .iter()
+        .map(|story| story.watch.id.to_bytes())
+        .collect();
+    let rows = sqlx::query(EVENTS).bind(ids).fetch_all(connection).await?;
+    let mut events = rows::events(&rows)?;
     for story in &mut details {
         story.events = events.remove(&story.watch.id).unwrap_or_default();
     }
     Ok(details)
-}
-
-/// Returns the attempts of deliveries, oldest first.
-pub(super) async fn attempts(
-    connection: &mut PgSession<'_>,
-    deliveries: impl IntoIterator<Item = DeliveryId>,
-) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
-    let rows = sqlx::query(ATTEMPTS)
-        .bind(list(deliveries))
-        .fetch_all(connection)
-        .await?;
-    rows::attempts(&rows)
-}
-
-async fn events(
-    connection: &mut PgSession<'_>,
-    watches: impl Iterator<Item = WatchId>,
-) -> Result<HashMap<WatchId, Vec<EventDetails>>, StoreError> {
-    let rows = sqlx::query(EVENTS)
-        .bind(list(watches))
-        .fetch_all(&mut *connection)
-        .await?;
-    let mut events = rows::events(&rows)?;
-    let told = events.values().flatten();
-    let deliveries: Vec<_> = told.map(|event| event.delivery.id).collect();
-    let mut attempts = attempts(connection, deliveries).await?;
-    for event in events.values_mut().flatten() {
-        event.delivery.attempts = attempts.remove(&event.delivery.id).unwrap_or_default();
-    }
-    Ok(events)
 }

@@ -19,19 +19,18 @@ pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret
 /// `changed_at`. Quotes inside the memory's texts are escaped, so the expression matches only that member.
 pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
     concat_ws(' ', w.state, w.updated_at, w.progress, \
-        substring(j.memory from '\"changed_at\":\"([^\"]*)\"'), d.n, d.attempts, d.next, d.updated_at) \
-        AS version \
-    FROM unnest($1::text[]) i (watch_id) JOIN watches w ON w.watch_id = i.watch_id \
+        substring(j.memory from '\"changed_at\":\"([^\"]*)\"'), e.n, e.updated_at, e.attempts, \
+        (SELECT o.next_attempt_at FROM outbox o WHERE o.watch_id = w.watch_id)) AS version \
+    FROM unnest($1::bytea[]) i (watch_id) JOIN watches w ON w.watch_id = i.watch_id \
     JOIN jobs j ON j.job_id = w.job_id \
-    CROSS JOIN LATERAL (SELECT count(*) AS n, sum(attempts) AS attempts, \
-        sum(next_attempt_at) AS next, max(updated_at) AS updated_at \
-        FROM deliveries WHERE deliveries.watch_id = w.watch_id) d";
+    CROSS JOIN LATERAL (SELECT count(*) AS n, max(updated_at) AS updated_at, \
+        sum(length(attempts)) AS attempts FROM events WHERE events.watch_id = w.watch_id) e";
 
 #[async_trait]
 impl FollowStore for PgStore {
     async fn find_owner(&self, id: WatchId) -> Result<Option<Client>, StoreError> {
         let row = sqlx::query(OWNER)
-            .bind(id.to_string())
+            .bind(id.to_bytes())
             .fetch_optional(self.pool())
             .await?;
         row.as_ref()

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::{
     Hint, HintOutcome, HintStore, HintSubject, StoreError,
-    postgres::{PgSession, PgStore, indexes::is_watched},
+    postgres::{PgSession, PgStore},
     rows::{earlier, int, millis},
     rules::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS},
 };
@@ -16,25 +16,23 @@ pub(super) const REMEMBER: &str =
 pub(super) const FORGET: &str = "DELETE FROM hints WHERE hint_id = ANY(ARRAY(\
     SELECT hint_id FROM hints WHERE taken_at < $1 ORDER BY taken_at LIMIT 10))";
 
-/// The watched jobs of a connection or a user, which has few. The indexes `jobs_by_connection` and `jobs_by_user`
-/// find them. `jobs_of_connection` and `jobs_of_user` are for the previous version.
+/// Locks the watched jobs of a connection or a user, which has few.
 macro_rules! watched_jobs {
     ($of:literal) => {
         concat!(
-            "SELECT job_id FROM jobs WHERE ",
+            "SELECT d.job_id FROM jobs j CROSS JOIN LATERAL \
+                 (SELECT d.job_id FROM due_jobs d WHERE d.job_id = j.job_id FOR UPDATE) d WHERE ",
             $of,
-            " AND ",
-            is_watched!("jobs"),
-            " LIMIT $2 FOR UPDATE"
+            " LIMIT $2"
         )
     };
 }
 
-pub(super) const OF_CONNECTION: &str = watched_jobs!("connection_id = $1");
+pub(super) const OF_CONNECTION: &str = watched_jobs!("j.connection_id = $1");
 
-pub(super) const OF_USER: &str = watched_jobs!("user_id = $1");
+pub(super) const OF_USER: &str = watched_jobs!("j.user_id = $1");
 
-pub(super) const OF_USER_ALONE: &str = watched_jobs!("user_id = $1 AND connection_id IS NULL");
+pub(super) const OF_USER_ALONE: &str = watched_jobs!("j.user_id = $1 AND j.connection_id IS NULL");
 
 /// The watched jobs of a connection or a user.
 const WATCHED: JobsOf = JobsOf {
@@ -47,14 +45,11 @@ const WATCHED: JobsOf = JobsOf {
 /// this hint's look is due now, or when the interval is over. A look that is under way may have begun before the
 /// hint, so `joined` makes another look follow it. If that time is still to come, the planned look serves this
 /// hint too.
-pub(super) const DUE: &str = concat!(
-    "UPDATE jobs SET urgency = least(urgency, 1), \
-     joined = joined OR coalesce(hinted_at, 0) <= $3, \
-     next_look_at = least(next_look_at, greatest($2, coalesce(hinted_at, 0) + $4)), \
-     hinted_at = greatest($2, coalesce(hinted_at, 0) + $4) \
-     WHERE job_id = ANY($1) AND coalesce(hinted_at, 0) <= $2 AND ",
-    is_watched!("jobs")
-);
+pub(super) const DUE: &str = "UPDATE due_jobs SET urgency = least(urgency, 1), \
+    joined = joined OR coalesce(hinted_at, 0) <= $3, \
+    next_look_at = least(next_look_at, greatest($2, coalesce(hinted_at, 0) + $4)), \
+    hinted_at = greatest($2, coalesce(hinted_at, 0) + $4) \
+    WHERE job_id = ANY($1) AND coalesce(hinted_at, 0) <= $2";
 
 #[async_trait]
 impl HintStore for PgStore {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::{
     AbandonedDelivery, StoreError, WaitLimit,
     postgres::{PgSession, clock::claim_now},
-    rows::{int, millis},
+    rows::{IdBytes, int, millis},
     rules::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE},
 };
 
@@ -39,58 +39,64 @@ pub(super) const PROBE: &str = concat!(
     " RETURNING host"
 );
 
-/// Ends the pause of each host that has a delivery due exactly at `$1`: somebody sent that delivery again by
-/// hand. One attempt then finds out whether the host answers.
+/// Ends the pause of each host that has an event due exactly at `$1`: somebody sent that event again by hand. One
+/// attempt then finds out whether the host answers.
 pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probing = FALSE \
     WHERE host = ANY(ARRAY(SELECT f.host FROM failing_hosts f WHERE f.paused_until > 0 \
-        AND (SELECT 1 FROM deliveries d WHERE d.host = f.host AND d.ready_at = $1 LIMIT 1) IS NOT NULL \
+        AND (SELECT 1 FROM outbox o WHERE o.host = f.host AND o.ready_at = $1 LIMIT 1) IS NOT NULL \
         ORDER BY f.host FOR UPDATE))";
 
-/// Deliveries that are due, were first due by `$2`, and wait for a host that has not answered since it was
-/// paused. A pending delivery has not changed its state since it was first due, so `updated_at` is that time.
-pub(super) const WAITING: &str = "SELECT d.delivery_id FROM deliveries d \
-    WHERE d.state = 'pending' AND d.updated_at <= $2 AND d.deadline IS NULL \
-    AND coalesce(d.ready_at, 9223372036854775807) <= $1 \
-    AND (SELECT f.pauses FROM failing_hosts f WHERE f.host = d.host) > 0 \
-    ORDER BY d.updated_at LIMIT $3";
+/// Watches whose event is due, was first due by `$2`, and waits for a host that has not answered since it was paused.
+pub(super) const WAITING: &str = "SELECT o.watch_id FROM failing_hosts f \
+    CROSS JOIN LATERAL (SELECT o.watch_id FROM outbox o WHERE o.host = f.host AND o.ready_at <= $1 \
+        AND o.pending_since <= $2 AND o.deadline IS NULL ORDER BY o.ready_at LIMIT $3) o \
+    WHERE f.pauses > 0 LIMIT $3";
 
-/// Gives deliveries up. Another relay may have claimed some since they were found, or may be claiming them now;
-/// these are skipped.
-pub(super) const GIVE_UP: &str = "UPDATE deliveries d SET state = 'dead', next_attempt_at = NULL, \
-    lease_id = NULL, lease_until = NULL, updated_at = $2 \
-    WHERE d.delivery_id = ANY(ARRAY(SELECT c.delivery_id FROM deliveries c \
-        WHERE c.delivery_id = ANY($1) AND coalesce(c.ready_at, 9223372036854775807) <= $2 \
-        FOR UPDATE SKIP LOCKED)) \
-    RETURNING d.delivery_id, d.event_id, d.watch_id, d.host, \
-    (SELECT w.job_id FROM watches w WHERE w.watch_id = d.watch_id) AS job_id";
+/// Gives events up. Another relay may have claimed some since they were found, or may be claiming them now; these are
+/// skipped. So are later events that took the places of those that were found.
+pub(super) const GIVE_UP: &str = "WITH queued AS (DELETE FROM outbox \
+        WHERE watch_id = ANY(ARRAY(SELECT o.watch_id FROM outbox o WHERE o.watch_id = ANY($1) \
+            AND o.ready_at <= $2 AND o.pending_since <= $3 AND o.deadline IS NULL \
+            FOR UPDATE SKIP LOCKED)) \
+        RETURNING event_id, watch_id, host), \
+    ended AS (UPDATE events SET state = 'dead', updated_at = $2 \
+        WHERE event_id = ANY(ARRAY(SELECT event_id FROM queued)) \
+        RETURNING client_id, state, updated_at, event_id), \
+    listed AS (INSERT INTO undelivered_events SELECT * FROM ended) \
+    SELECT q.event_id, q.watch_id, q.host, \
+        (SELECT w.job_id FROM watches w WHERE w.watch_id = q.watch_id) AS job_id FROM queued q";
 
-/// Ends the pauses of hosts whose deliveries were sent again by hand at this time.
+/// Ends the pauses of hosts whose events were sent again by hand at this time.
 pub(super) async fn lift(connection: &mut PgSession<'_>, now: Timestamp) -> Result<(), StoreError> {
     let lift = sqlx::query(LIFT).bind(now.as_millisecond());
     lift.execute(connection).await?;
     Ok(())
 }
 
-/// Returns the deliveries that have waited too long for a paused host.
+/// Returns the watches whose event has waited too long for a paused host.
 pub(super) async fn waiting(
     connection: &mut PgSession<'_>,
-    waiting: WaitLimit,
-) -> Result<Vec<String>, StoreError> {
+    limit: WaitLimit,
+) -> Result<Vec<IdBytes>, StoreError> {
     let found = sqlx::query_scalar(WAITING)
-        .bind(waiting.now.as_millisecond())
-        .bind(waiting.since.as_millisecond())
-        .bind(int(waiting.limit));
+        .bind(limit.now.as_millisecond())
+        .bind(limit.since.as_millisecond())
+        .bind(int(limit.limit));
     Ok(found.fetch_all(connection).await?)
 }
 
-/// Gives these deliveries up.
+/// Gives the events of these watches up.
 pub(super) async fn give_up(
     connection: &mut PgSession<'_>,
-    ids: &[String],
-    now: Timestamp,
+    watches: &[IdBytes],
+    limit: WaitLimit,
 ) -> Result<Vec<AbandonedDelivery>, StoreError> {
-    let given_up = sqlx::query(GIVE_UP).bind(ids).bind(now.as_millisecond());
-    let rows = given_up.fetch_all(connection).await?;
+    let rows = sqlx::query(GIVE_UP)
+        .bind(watches)
+        .bind(limit.now.as_millisecond())
+        .bind(limit.since.as_millisecond())
+        .fetch_all(connection)
+        .await?;
     rows.iter().map(|row| rules::given_up(row)).collect()
 }
 

@@ -14,7 +14,7 @@ use tracing::error;
 use crate::{
     Claim, DueJob, JobStore, Look, NewJobs, StoreError,
     postgres::{
-        PgSession, PgStore, clock::claim_now, details::watch_columns, indexes::none, looks,
+        PgSession, PgStore, clock::claim_now, details::watch_columns, indexes::is_unwatched, looks,
     },
     rows::{self, REST_OF_UNREADABLE, earlier, int, later, millis, time},
     rules::{FAILURES_COUNT_FOR, KINDS, divide},
@@ -24,7 +24,7 @@ use crate::{
 macro_rules! waiting {
     ($urgency:literal) => {
         concat!(
-            "(SELECT count(*) FROM (SELECT 1 FROM jobs WHERE urgency = ",
+            "(SELECT count(*) FROM (SELECT 1 FROM due_jobs WHERE urgency = ",
             $urgency,
             " AND ready_at <= ",
             claim_now!("$1"),
@@ -49,7 +49,7 @@ pub(super) const WAITING: &str = concat!(
 macro_rules! due {
     ($urgency:literal, $limit:literal) => {
         concat!(
-            "(SELECT job_id FROM jobs WHERE urgency = ",
+            "(SELECT job_id FROM due_jobs WHERE urgency = ",
             $urgency,
             " AND ready_at <= ",
             claim_now!("$1"),
@@ -69,31 +69,38 @@ pub(super) const LEASE: &str = concat!(
     due!("2", "6"),
     ", other AS ",
     due!("3", "7"),
-    " UPDATE jobs SET lease_id = $2, joined = FALSE, lease_until = ",
+    " UPDATE due_jobs d SET lease_id = $2, joined = FALSE, lease_until = ",
     claim_now!("$1"),
     " + $3 WHERE job_id = ANY(ARRAY(SELECT job_id FROM first UNION ALL SELECT job_id FROM urgent \
        UNION ALL SELECT job_id FROM young UNION ALL SELECT job_id FROM other)) \
-     RETURNING job_id, urgency, next_look_at, memory, waits_for"
+     RETURNING job_id, urgency, next_look_at, waits_for, \
+         (SELECT j.memory FROM jobs j WHERE j.job_id = d.job_id) AS memory"
 );
 
 pub(super) const OPEN_WATCHES: &str = concat!(
     "SELECT ",
     watch_columns!(),
-    " FROM watches w WHERE w.job_id = ANY($1) AND w.settled_at IS NULL"
+    " FROM watches w WHERE w.watch_id = ANY(ARRAY(SELECT u.watch_id FROM unsettled_watches u \
+        WHERE u.job_id = ANY($1) AND u.state <> 'cancelled'))"
 );
 
+/// Frees jobs that cannot be looked at. A job without an open watch is not due any more, and an unreadable job is put
+/// off.
 pub(super) const PUT_OFF: &str = concat!(
-    "UPDATE jobs SET lease_id = NULL, lease_until = NULL, next_look_at = CASE WHEN ",
-    none!("watches w WHERE w.job_id = jobs.job_id AND w.settled_at IS NULL"),
-    " THEN NULL ELSE $2::bigint END WHERE job_id = ANY($1)"
+    "WITH ended AS (DELETE FROM due_jobs d WHERE job_id = ANY($1) AND ",
+    is_unwatched!("d.job_id"),
+    ") UPDATE due_jobs d SET lease_id = NULL, lease_until = NULL, next_look_at = $2 \
+     WHERE job_id = ANY($1) AND NOT (",
+    is_unwatched!("d.job_id"),
+    ")"
 );
 
 /// The earliest time of all urgencies. `least` ignores an urgency that has no job.
 pub(super) const NEXT_DUE: &str = "SELECT least(\
-    (SELECT min(ready_at) FROM jobs WHERE urgency = 0 AND ready_at IS NOT NULL), \
-    (SELECT min(ready_at) FROM jobs WHERE urgency = 1 AND ready_at IS NOT NULL), \
-    (SELECT min(ready_at) FROM jobs WHERE urgency = 2 AND ready_at IS NOT NULL), \
-    (SELECT min(ready_at) FROM jobs WHERE urgency = 3 AND ready_at IS NOT NULL))";
+    (SELECT min(ready_at) FROM due_jobs WHERE urgency = 0), \
+    (SELECT min(ready_at) FROM due_jobs WHERE urgency = 1), \
+    (SELECT min(ready_at) FROM due_jobs WHERE urgency = 2), \
+    (SELECT min(ready_at) FROM due_jobs WHERE urgency = 3))";
 
 /// Counts the recent failures of one connection, which has few. `+ 0` keeps PostgreSQL from searching the recent
 /// failures of all connections.
@@ -168,7 +175,7 @@ async fn claim_due(
     let lease = LeaseId::new(claim.now);
     let mut query = sqlx::query(LEASE)
         .bind(now)
-        .bind(lease.to_string())
+        .bind(lease.to_bytes())
         .bind(millis(claim.lease));
     for part in parts {
         query = query.bind(int(part));
@@ -195,7 +202,11 @@ async fn claim_due(
     }
     left.retain(|id| !jobs.iter().any(|job| job.job_id.as_str() == id));
     if !left.is_empty() {
-        put_off(connection, &left, claim.now).await?;
+        sqlx::query(PUT_OFF)
+            .bind(left)
+            .bind(later(claim.now, REST_OF_UNREADABLE))
+            .execute(connection)
+            .await?;
     }
     Ok(jobs)
 }
@@ -226,19 +237,4 @@ async fn open_watches(
         .fetch_all(connection)
         .await?;
     Ok(rows::watches_by_job(&rows))
-}
-
-/// Frees jobs that cannot be looked at. A job without an open watch is not due any more, and an unreadable job is
-/// put off.
-async fn put_off(
-    connection: &mut PgSession<'_>,
-    jobs: &[String],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query(PUT_OFF)
-        .bind(jobs)
-        .bind(later(now, REST_OF_UNREADABLE))
-        .execute(connection)
-        .await?;
-    Ok(())
 }

@@ -1,8 +1,8 @@
-//! Records the results of looks: jobs, watches, events and their deliveries. Many looks take one transaction and
-//! a few statements.
+//! Records the results of looks: jobs, watches and events. Many looks take one transaction and a few statements.
 
-use relay_domain::JobId;
 use std::collections::HashSet;
+
+use relay_domain::{EventId, JobId};
 
 use crate::{
     DueDelivery, Look, NewDeliveries, OutageChange, Sealer, StoreError,
@@ -11,60 +11,89 @@ use crate::{
         LeaseClock, PgSession,
         banks::begin_outage,
         clock::claim_now,
-        indexes::{each, is_open, none},
+        indexes::{each, is_open, is_unwatched, matching, none},
         row::columns,
-        watches::LOCK_DELIVERIES,
+        watches::LOCK_QUEUED,
     },
-    rows::millis,
+    rows::{IdBytes, millis},
     rules::{
         Blockers, FailureRow, NewEventRow, changes, claim_new, claims, held, jobs, later_news,
         news, reports, secrets_of,
     },
 };
 
-pub(super) const HOLD: &str = "SELECT j.job_id FROM jobs j \
-    JOIN unnest($1::text[], $2::text[]) l (job_id, lease_id) \
-        ON j.job_id = l.job_id AND j.lease_id = l.lease_id \
-    ORDER BY j.job_id FOR UPDATE OF j";
+/// Locks the jobs whose claims still hold, in the order of the claims.
+pub(super) const HOLD: &str = "SELECT d.job_id FROM unnest($1::text[], $2::bytea[]) l (job_id, lease_id) \
+    CROSS JOIN LATERAL (SELECT d.job_id FROM due_jobs d \
+        WHERE d.job_id = l.job_id AND d.lease_id = l.lease_id FOR UPDATE) d";
 
 /// Changes open watches. They are found by their ids, not among all watches of their job, which may be many.
 pub(super) const CHANGE_WATCHES: &str = concat!(
-    "UPDATE watches w SET state = c.state, progress = c.progress, updated_at = c.at, \
-     settled_at = CASE WHEN c.state IN ('settled', 'cancelled') THEN c.at END \
-     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
-         c (watch_id, job_id, state, progress, at) WHERE ",
+    "WITH changed AS (UPDATE watches w SET state = c.state, progress = c.progress, updated_at = c.at, \
+         settled_at = CASE WHEN c.state IN ('settled', 'cancelled') THEN c.at END \
+         FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
+             c (watch_id, job_id, state, progress, at) WHERE ",
     each!("w.watch_id", "c.watch_id"),
-    " AND w.job_id || '' = c.job_id AND ",
-    is_open!("w"),
-    " RETURNING w.watch_id, w.client_id, w.job_id, w.callback_url, w.callback_host, w.traceparent"
+    " AND w.job_id || '' = c.job_id AND w.settled_at IS NULL \
+         RETURNING w.watch_id, w.client_id, w.job_id, w.state, w.callback_url, w.callback_host, \
+             w.traceparent), \
+     settled AS (DELETE FROM unsettled_watches WHERE ",
+    matching!(
+        "unsettled_watches",
+        "(SELECT * FROM changed WHERE state = 'settled')",
+        is_open!("c")
+    ),
+    "), unsettled AS (UPDATE unsettled_watches u SET state = n.state \
+         FROM (SELECT c.state, t.place FROM changed c \
+             CROSS JOIN LATERAL (SELECT t.ctid AS place FROM unsettled_watches t WHERE ",
+    is_open!("c"),
+    " OFFSET 0) t WHERE c.state <> 'settled') n WHERE u.ctid = n.place) \
+     SELECT * FROM changed"
 );
 
-pub(super) const ADD_EVENTS: &str = "INSERT INTO events (event_id, watch_id, body, created_at) \
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) \
-    ON CONFLICT (event_id) DO NOTHING RETURNING event_id";
+/// Ends the events that the outbox holds for watches, because later ones take their places.
+pub(super) const SUPERSEDE: &str = concat!(
+    "WITH earlier AS (SELECT o.event_id, n.at \
+         FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) n (watch_id, event_id, at) \
+         CROSS JOIN LATERAL (SELECT o.event_id FROM outbox o \
+             WHERE o.watch_id = n.watch_id OFFSET 0) o WHERE ",
+    none!("events e WHERE e.event_id = n.event_id"),
+    "), ended AS (UPDATE events e SET state = 'superseded', updated_at = n.at FROM earlier n WHERE ",
+    each!("e.event_id", "n.event_id"),
+    " RETURNING e.client_id, e.state, e.updated_at, e.event_id) \
+     INSERT INTO undelivered_events SELECT * FROM ended"
+);
 
-pub(super) const SUPERSEDE: &str = "UPDATE deliveries d SET state = 'superseded', \
-    next_attempt_at = NULL, updated_at = n.at \
-    FROM unnest($1::text[], $2::bigint[]) n (watch_id, at) \
-    WHERE d.watch_id = n.watch_id AND d.next_attempt_at IS NOT NULL";
-
-pub(super) const ADD_DELIVERIES: &str = concat!(
-    "INSERT INTO deliveries (delivery_id, event_id, watch_id, client_id, host, state, \
-     next_attempt_at, deadline, updated_at, lease_id, lease_until) \
-     SELECT delivery_id, event_id, watch_id, client_id, host, 'pending', at, deadline, at, lease_id, \
+/// Adds events and queues them, each once. In the outbox, a later event of a watch takes the row over, but not the
+/// claim of an attempt in flight.
+pub(super) const ADD_EVENTS: &str = concat!(
+    "WITH new AS (SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::text[], \
+         $5::text[], $6::bigint[], $7::bigint[], $8::bytea[]) \
+         n (event_id, watch_id, client_id, host, body, at, deadline, lease_id) WHERE ",
+    none!("events e WHERE e.event_id = n.event_id"),
+    "), added AS (INSERT INTO events \
+         (event_id, watch_id, client_id, state, updated_at, created_at, deadline, body) \
+         SELECT event_id, watch_id, client_id, 'pending', at, at, deadline, body FROM new) \
+     INSERT INTO outbox AS o (watch_id, event_id, client_id, host, next_attempt_at, pending_since, \
+         deadline, lease_id, lease_until) \
+     SELECT watch_id, event_id, client_id, host, at, at, deadline, lease_id, \
          CASE WHEN lease_id IS NOT NULL THEN ",
     claim_now!("$9"),
-    " + $10 END \
-     FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], \
-        $7::bigint[], $8::text[]) n (delivery_id, event_id, watch_id, client_id, host, at, deadline, \
-        lease_id)"
+    " + $10 END FROM new \
+     ON CONFLICT (watch_id) DO UPDATE SET event_id = excluded.event_id, \
+         next_attempt_at = excluded.next_attempt_at, pending_since = excluded.pending_since, \
+         deadline = excluded.deadline, attempts = 0, round_attempts = 0, \
+         lease_id = coalesce(excluded.lease_id, o.lease_id), \
+         lease_until = coalesce(excluded.lease_until, o.lease_until) \
+     RETURNING event_id"
 );
 
-/// What keeps new deliveries from being claimed at once. These are hosts that have not answered since they were
-/// paused, and watches with a delivery in flight. The deliveries of these watches are locked.
+/// What keeps new events from being claimed at once. These are hosts that have not answered since they were paused,
+/// and watches with an event in flight. The outbox's rows of these watches are locked.
 pub(super) const BLOCKERS: &str = concat!(
-    "SELECT f.host AS id, FALSE AS is_watch FROM failing_hosts f WHERE f.host = ANY($1) AND f.pauses > 0 \
-     UNION ALL SELECT d.watch_id, TRUE FROM deliveries d WHERE d.watch_id = ANY($2) AND d.lease_until > ",
+    "SELECT f.host, NULL::bytea AS watch_id FROM failing_hosts f \
+     WHERE f.host = ANY($1) AND f.pauses > 0 \
+     UNION ALL SELECT NULL, o.watch_id FROM outbox o WHERE o.watch_id = ANY($2) AND o.lease_until > ",
     claim_now!("$3"),
 );
 
@@ -72,24 +101,30 @@ pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secre
     FROM clients WHERE client_id = ANY($1)";
 
 /// Records the results of looks in their jobs. A watch that joined after the claim was not looked at yet, so its
-/// job stays due. Also deletes the failures that were counted for a connection before it succeeded.
+/// job stays due. A job without an open watch is not due any more. Also deletes the failures that were counted for a
+/// connection before it succeeded.
 pub(super) const RECORD_JOBS: &str = concat!(
-    "WITH forgotten AS (DELETE FROM connection_failures WHERE connection_id = ANY($11)) \
-     UPDATE jobs j SET memory = l.memory, lease_id = NULL, lease_until = NULL, \
-     waits_for = CASE WHEN l.waits_on THEN j.waits_for ELSE l.bank END, \
-     waits_for_method = CASE WHEN l.waits_on THEN j.waits_for_method ELSE l.method END, \
-     urgency = CASE WHEN j.joined THEN 0 ELSE l.urgency END, \
-     next_look_at = CASE WHEN ",
-    none!("watches w WHERE w.job_id = j.job_id AND w.settled_at IS NULL"),
-    " THEN NULL WHEN j.joined THEN l.at \
-         WHEN j.hinted_at > l.at THEN least(j.hinted_at, l.next_look_at) \
-         ELSE l.next_look_at END, \
-     user_id = l.user_id, connection_id = l.connection_id \
-     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[], \
-         $7::text[], $8::text[], $9::text[], $10::text[]) \
-         l (job_id, memory, at, next_look_at, urgency, waits_on, bank, method, user_id, connection_id) \
-     WHERE ",
-    each!("j.job_id", "l.job_id")
+    "WITH looks AS (SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], \
+         $5::bigint[], $6::boolean[], $7::text[], $8::text[], $9::text[], $10::text[]) \
+         l (job_id, memory, at, next_look_at, urgency, waits_on, bank, method, user_id, connection_id)), \
+     forgotten AS (DELETE FROM connection_failures WHERE connection_id = ANY($11)), \
+     known AS (UPDATE jobs j SET memory = l.memory, user_id = l.user_id, connection_id = l.connection_id \
+         FROM looks l WHERE ",
+    each!("j.job_id", "l.job_id"),
+    "), ended AS (DELETE FROM due_jobs d WHERE d.job_id = ANY($1) AND ",
+    is_unwatched!("d.job_id"),
+    ") UPDATE due_jobs d SET lease_id = NULL, lease_until = NULL, \
+     waits_for = CASE WHEN l.waits_on THEN d.waits_for ELSE l.bank END, \
+     waits_for_method = CASE WHEN l.waits_on THEN d.waits_for_method ELSE l.method END, \
+     urgency = CASE WHEN d.joined THEN 0 ELSE l.urgency END, \
+     next_look_at = CASE WHEN d.joined THEN l.at \
+         WHEN d.hinted_at > l.at THEN least(d.hinted_at, l.next_look_at) \
+         ELSE l.next_look_at END \
+     FROM looks l WHERE ",
+    each!("d.job_id", "l.job_id"),
+    " AND NOT (",
+    is_unwatched!("d.job_id"),
+    ")"
 );
 
 pub(super) const ADD_FAILURES: &str = "INSERT INTO connection_failures (connection_id, job_id, failed_at) \
@@ -133,10 +168,11 @@ async fn hold<'l>(
     connection: &mut PgSession<'_>,
     looks: &'l [Look],
 ) -> Result<Vec<&'l Look>, StoreError> {
-    let claims = claims(looks);
+    let mut claims = claims(looks);
+    claims.sort_unstable_by_key(|row| row.job_id);
     let jobs: Vec<String> = sqlx::query_scalar(HOLD)
         .bind(columns(&claims, |row| row.job_id))
-        .bind(columns(&claims, |row| row.lease_id.as_str()))
+        .bind(columns(&claims, |row| row.lease_id))
         .fetch_all(connection)
         .await?;
     Ok(held(looks, jobs))
@@ -153,48 +189,33 @@ async fn change_watches(
         return Ok(None);
     }
     let changed = sqlx::query(CHANGE_WATCHES)
-        .bind(columns(&rows, |row| row.watch_id.as_str()))
+        .bind(columns(&rows, |row| row.watch_id))
         .bind(columns(&rows, |row| row.job_id))
         .bind(columns(&rows, |row| row.state))
         .bind(columns(&rows, |row| row.progress.as_str()))
         .bind(columns(&rows, |row| row.at))
         .fetch_all(&mut *connection)
         .await?;
-    let news = news(looks, &changed)?;
+    let mut news = news(looks, &changed)?;
     if news.is_empty() {
         return Ok(None);
     }
-    add_events(connection, news, context).await
-}
-
-/// Adds events and their deliveries, each once. A new delivery supersedes the pending one of its watch.
-async fn add_events(
-    connection: &mut PgSession<'_>,
-    mut news: Vec<NewEventRow>,
-    context: &DispatchContext<'_>,
-) -> Result<Option<NewWorkClaim<DueDelivery>>, StoreError> {
-    let added: Vec<String> = sqlx::query_scalar(ADD_EVENTS)
-        .bind(columns(&news, |row| row.event_id.as_str()))
-        .bind(columns(&news, |row| row.watch_id.as_str()))
-        .bind(columns(&news, |row| row.event.body.as_str()))
-        .bind(columns(&news, |row| row.at))
-        .fetch_all(&mut *connection)
-        .await?;
-    let added: HashSet<_> = added.into_iter().collect();
-    news.retain(|row| added.contains(&row.event_id));
     supersede(connection, &later_news(&news)).await?;
+    // a claimed delivery takes the body of its event along
+    let bodies = columns(&news, |row| row.event.body.clone());
     let mut claim = context.dispatch.claim();
     if let Some(claim) = &mut claim {
         claim_new_events(connection, &mut news, claim, context).await?;
     }
-    let now = claim.as_ref();
-    let now = now.and_then(|claim| context.lease_clock.now(claim.now));
-    let duration = claim.as_ref().map(|claim| millis(claim.duration));
-    add_deliveries(connection, &news, now, duration).await?;
+    let added = add_events(connection, &news, bodies, (claim.as_ref(), context)).await?;
+    if let Some(claim) = &mut claim {
+        let claimed = &mut claim.claimed;
+        claimed.retain(|(due, _)| added.contains(&due.event_id));
+    }
     Ok(claim)
 }
 
-/// Supersedes the pending deliveries of these watches, after it locks them.
+/// Supersedes the pending events of the watches of these new ones, after it locks them.
 async fn supersede(
     connection: &mut PgSession<'_>,
     news: &[&NewEventRow],
@@ -202,20 +223,21 @@ async fn supersede(
     if news.is_empty() {
         return Ok(());
     }
-    let watches = columns(news, |row| row.watch_id.as_str());
-    sqlx::query(LOCK_DELIVERIES)
+    let watches = columns(news, |row| row.watch_id);
+    sqlx::query(LOCK_QUEUED)
         .bind(&watches)
         .execute(&mut *connection)
         .await?;
     sqlx::query(SUPERSEDE)
         .bind(&watches)
+        .bind(columns(news, |row| row.event_id))
         .bind(columns(news, |row| row.at))
         .execute(connection)
         .await?;
     Ok(())
 }
 
-/// Claims new deliveries while there are permits.
+/// Claims new events while there are permits.
 async fn claim_new_events(
     connection: &mut PgSession<'_>,
     news: &mut [NewEventRow],
@@ -224,7 +246,7 @@ async fn claim_new_events(
 ) -> Result<(), StoreError> {
     let blockers = sqlx::query(BLOCKERS)
         .bind(columns(news, |row| row.host.as_str()))
-        .bind(columns(&later_news(news), |row| row.watch_id.as_str()))
+        .bind(columns(&later_news(news), |row| row.watch_id))
         .bind(context.lease_clock.now(claim.now))
         .fetch_all(&mut *connection)
         .await?;
@@ -237,27 +259,27 @@ async fn claim_new_events(
     Ok(())
 }
 
-/// Adds deliveries. Those with a lease are claimed at `now` for this duration, in milliseconds.
-async fn add_deliveries(
+/// Adds events, each with its body. Those with a lease are claimed now. Returns the events that are new.
+async fn add_events(
     connection: &mut PgSession<'_>,
     news: &[NewEventRow],
-    now: Option<i64>,
-    duration: Option<i64>,
-) -> Result<(), StoreError> {
-    sqlx::query(ADD_DELIVERIES)
-        .bind(columns(news, |row| row.delivery_id.as_str()))
-        .bind(columns(news, |row| row.event_id.as_str()))
-        .bind(columns(news, |row| row.watch_id.as_str()))
+    bodies: Vec<String>,
+    (claim, context): (Option<&NewWorkClaim<DueDelivery>>, &DispatchContext<'_>),
+) -> Result<HashSet<EventId>, StoreError> {
+    let added: Vec<IdBytes> = sqlx::query_scalar(ADD_EVENTS)
+        .bind(columns(news, |row| row.event_id))
+        .bind(columns(news, |row| row.watch_id))
         .bind(columns(news, |row| row.client_id))
         .bind(columns(news, |row| row.host.as_str()))
+        .bind(bodies)
         .bind(columns(news, |row| row.at))
         .bind(columns(news, |row| row.deadline))
-        .bind(columns(news, |row| row.lease_id.as_deref()))
-        .bind(now)
-        .bind(duration)
-        .execute(connection)
+        .bind(columns(news, |row| row.lease_id))
+        .bind(claim.and_then(|claim| context.lease_clock.now(claim.now)))
+        .bind(claim.map(|claim| millis(claim.duration)))
+        .fetch_all(connection)
         .await?;
-    Ok(())
+    Ok(added.into_iter().map(EventId::from).collect())
 }
 
 /// Records failures of connections.
@@ -276,13 +298,14 @@ async fn add_failures(
     Ok(())
 }
 
-/// Records the new state of jobs, and deletes the failures of connections that succeeded.
+/// Records the new state of jobs in the order of their ids, and deletes the failures of connections that succeeded.
 async fn record_jobs(
     connection: &mut PgSession<'_>,
     looks: &[&Look],
     succeeded: Vec<&str>,
 ) -> Result<(), StoreError> {
-    let rows = jobs(looks)?;
+    let mut rows = jobs(looks)?;
+    rows.sort_unstable_by_key(|row| row.job_id);
     sqlx::query(RECORD_JOBS)
         .bind(columns(&rows, |row| row.job_id))
         .bind(columns(&rows, |row| row.memory.as_str()))

@@ -13,26 +13,11 @@ use crate::{
 };
 
 pub(crate) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    migrations::embedded(&[
-        (
-            1,
-            "the relay",
-            include_str!("migrations/0001_the_relay.sql"),
-        ),
-        (
-            2,
-            "the fleet",
-            include_str!("migrations/0002_the_fleet.sql"),
-        ),
-        (3, "searches", include_str!("migrations/0003_searches.sql")),
-        (4, "traces", include_str!("migrations/0004_traces.sql")),
-        (
-            5,
-            "error details",
-            include_str!("migrations/0005_error_details.sql"),
-        ),
-        (6, "pings", include_str!("migrations/0006_pings.sql")),
-    ])
+    migrations::embedded(&[(
+        1,
+        "the relay",
+        include_str!("migrations/0001_the_relay.sql"),
+    )])
 });
 
 /// The table of the migrations that ran. Version 0 is the row that a relay locks while it runs migrations.

@@ -1,8 +1,10 @@
 //! The store in PostgreSQL, which any number of relays share.
 //!
-//! Transactions lock rows in one order: clients, jobs, watches, deliveries, hosts, and each kind by its id. If
-//! two transactions still lock in a different order, one of them runs again. A statement sees what was committed
-//! before it began. So a transaction reads what depends on a row only after it locked that row.
+//! Transactions lock rows in one order: clients, due jobs, watches, the outbox, events, jobs, hosts. Each kind is
+//! locked by its id, and the outbox by its events. A job is guarded by its row in `due_jobs` while it is watched, so
+//! only a registration that finds it unwatched locks `jobs` earlier, and it does not wait there. If two transactions
+//! still lock in a different order, one of them runs again. A statement sees what was committed before it began. So a
+//! transaction reads what depends on a row only after it locked that row.
 
 mod alone;
 mod answers;

@@ -1,11 +1,11 @@
 //! Deliveries to send: each relay claims due deliveries, a few for each host.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{ErrorChain, LeaseId};
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
 use tracing::error;
 
 use crate::{
@@ -16,79 +16,62 @@ use crate::{
         clock::claim_now,
         hosts,
         indexes::{each, none},
+        row::columns,
     },
-    rows::{self, REST_OF_UNREADABLE, int, later, millis, time},
+    rows::{self, IdBytes, REST_OF_UNREADABLE, int, later, millis, time},
     rules::{self, DeliveryCandidate},
 };
 
 /// How often one claim chooses deliveries, to replace those that another relay claimed first.
 const ROUNDS: usize = 3;
 
-/// Hosts with pending deliveries, without the hosts in `$1`. The query steps from one host to the next in the
-/// index, so the length of one host's queue does not matter.
+/// Hosts with pending events, without the hosts in `$1`. The query steps from one host to the next in the index, so
+/// the length of one host's queue does not matter.
 macro_rules! hosts {
     () => {
         "WITH RECURSIVE every (host) AS ( \
-             (SELECT host FROM deliveries WHERE ready_at IS NOT NULL ORDER BY host LIMIT 1) \
+             (SELECT host FROM outbox ORDER BY host LIMIT 1) \
              UNION ALL \
-             SELECT (SELECT d.host FROM deliveries d \
-                 WHERE d.ready_at IS NOT NULL AND d.host > every.host ORDER BY d.host LIMIT 1) \
+             SELECT (SELECT o.host FROM outbox o WHERE o.host > every.host ORDER BY o.host LIMIT 1) \
              FROM every WHERE every.host IS NOT NULL), \
          hosts (host) AS ( \
              SELECT host FROM every WHERE host IS NOT NULL AND host <> ALL($1)) "
     };
 }
 
-/// True if no other delivery of the same watch is in flight.
-macro_rules! alone {
-    ($of:literal, $is_leased:expr) => {
-        none!(concat!(
-            "deliveries o WHERE o.watch_id = ",
-            $of,
-            ".watch_id AND ",
-            $is_leased
-        ))
-    };
-}
-
-/// The deliveries of a host that have been due longest, without those that another relay claimed first (`$5`).
+/// The events of a host that have been due longest, without those that another relay claimed first (`$5`).
 macro_rules! oldest {
     ($of:literal, $kind:literal) => {
         concat!(
-            "LATERAL (SELECT c.delivery_id, c.watch_id, c.host, c.ready_at, \
-             c.deadline IS NOT NULL AS expires FROM deliveries c WHERE c.host = ",
+            "LATERAL (SELECT o.watch_id, o.host, o.ready_at, o.deadline IS NOT NULL AS expires \
+             FROM outbox o WHERE o.host = ",
             $of,
-            ".host AND c.ready_at <= ",
+            ".host AND o.ready_at <= ",
             claim_now!("$2"),
             $kind,
-            " AND c.delivery_id <> ALL($5) AND ",
-            alone!("c", concat!("o.lease_until > ", claim_now!("$2"))),
-            " ORDER BY c.ready_at LIMIT $3) d "
+            " AND o.watch_id <> ALL($5) ORDER BY o.ready_at LIMIT $3) o "
         )
     };
 }
 
-/// The due time of a host's first delivery that does not wait for another one of its watch.
+/// The due time of a host's first event.
 macro_rules! first {
     ($of:literal, $kind:literal) => {
         concat!(
-            "LATERAL (SELECT d.ready_at FROM deliveries d WHERE d.host = ",
+            "LATERAL (SELECT o.ready_at FROM outbox o WHERE o.host = ",
             $of,
-            ".host AND d.ready_at IS NOT NULL",
+            ".host",
             $kind,
-            " AND ",
-            alone!("d", "o.lease_until IS NOT NULL"),
-            " ORDER BY d.ready_at LIMIT 1) first "
+            " ORDER BY o.ready_at LIMIT 1) first "
         )
     };
 }
 
-/// The oldest due deliveries of each host, without watches that have another delivery in flight. Of a paused
-/// host, only deliveries with a deadline.
+/// The oldest due events of each host. Of a paused host, only events with a deadline.
 pub(super) const DUE: &str = concat!(
     hosts!(),
-    "SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, d.expires, \
-     EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = d.host AND f.pauses > 0) AS probed \
+    "SELECT o.watch_id, o.host, o.ready_at, o.expires, \
+     EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = o.host AND f.pauses > 0) AS probed \
      FROM hosts CROSS JOIN ",
     oldest!("hosts", ""),
     "WHERE ",
@@ -97,46 +80,40 @@ pub(super) const DUE: &str = concat!(
         claim_now!("$2")
     )),
     " UNION ALL \
-     SELECT d.delivery_id, d.watch_id, d.host, d.ready_at, TRUE, TRUE \
+     SELECT o.watch_id, o.host, o.ready_at, TRUE, TRUE \
      FROM failing_hosts p CROSS JOIN ",
-    oldest!("p", " AND c.deadline IS NOT NULL"),
+    oldest!("p", " AND o.deadline IS NOT NULL"),
     "WHERE p.paused_until > ",
     claim_now!("$2"),
     " AND p.paused_until > 0 AND p.host <> ALL($1) \
      ORDER BY ready_at LIMIT $4"
 );
 
-/// Leases the chosen deliveries. Another relay may have claimed some since, or may be claiming them now; these
-/// are skipped. `coalesce` makes PostgreSQL find the rows by id, not among all pending deliveries. A delivery
-/// without a `ready_at` is never ready.
+/// Leases the chosen events. Another relay may have claimed some since, or may be claiming them now; these are
+/// skipped.
 pub(super) const LEASE: &str = concat!(
-    "UPDATE deliveries SET lease_id = $3, lease_until = ",
+    "WITH leased AS (UPDATE outbox SET lease_id = $3, lease_until = ",
     claim_now!("$2"),
-    " + $4 WHERE delivery_id = ANY(ARRAY(SELECT delivery_id FROM deliveries \
-         WHERE delivery_id = ANY($1) AND coalesce(ready_at, 9223372036854775807) <= ",
+    " + $4 WHERE watch_id = ANY(ARRAY(SELECT watch_id FROM outbox \
+             WHERE watch_id = ANY($1) AND ready_at <= ",
     claim_now!("$2"),
-    " FOR UPDATE SKIP LOCKED)) RETURNING delivery_id"
+    " FOR UPDATE SKIP LOCKED)) \
+         RETURNING watch_id, event_id, deadline, attempts, round_attempts) \
+     SELECT o.watch_id, o.event_id, o.deadline, o.attempts, o.round_attempts, e.body, e.created_at, \
+         w.job_id, w.callback_url, w.traceparent, c.name, c.secret, c.previous_secret, c.previous_until \
+     FROM leased o JOIN events e ON ",
+    each!("e.event_id", "o.event_id"),
+    " JOIN watches w ON ",
+    each!("w.watch_id", "o.watch_id"),
+    " JOIN clients c ON ",
+    each!("c.client_id", "w.client_id")
 );
 
-pub(super) const CLAIMED: &str = concat!(
-    "SELECT d.delivery_id, d.event_id, d.deadline, d.attempts, \
-     d.round_attempts, e.body, e.created_at, w.watch_id, w.job_id, w.callback_url, w.traceparent, \
-     c.name, c.secret, c.previous_secret, c.previous_until \
-     FROM unnest($1::text[]) WITH ORDINALITY i (delivery_id, place) \
-     JOIN deliveries d ON d.delivery_id = i.delivery_id \
-     JOIN events e ON e.event_id = d.event_id \
-     JOIN watches w ON w.watch_id = d.watch_id \
-     JOIN clients c ON ",
-    each!("c.client_id", "w.client_id"),
-    " ORDER BY i.place"
-);
+pub(super) const PUT_OFF: &str = "UPDATE outbox SET lease_id = NULL, lease_until = NULL, \
+    next_attempt_at = $2 WHERE watch_id = ANY($1)";
 
-pub(super) const PUT_OFF: &str = "UPDATE deliveries SET lease_id = NULL, lease_until = NULL, \
-    next_attempt_at = $2 WHERE delivery_id = ANY($1)";
-
-/// When a delivery can be claimed next. Each host counts with its first delivery that does not wait for another
-/// one of its watch. The pause of a host delays its deliveries without a deadline. The ends of leases count too.
-/// `OFFSET 0` runs the subquery for each delivery in flight, in place of a list of all that wait.
+/// When an event can be claimed next. Each host counts with its first event. The pause of a host delays its events
+/// without a deadline.
 pub(super) const NEXT_DUE: &str = concat!(
     hosts!(),
     "SELECT min(due) FROM ( \
@@ -146,12 +123,8 @@ pub(super) const NEXT_DUE: &str = concat!(
     first!("hosts", ""),
     "UNION ALL \
      SELECT first.ready_at FROM failing_hosts p CROSS JOIN ",
-    first!("p", " AND d.deadline IS NOT NULL"),
-    "WHERE p.paused_until > 0 AND p.host <> ALL($1) \
-     UNION ALL \
-     SELECT min(l.lease_until) FROM deliveries l WHERE l.lease_until IS NOT NULL \
-         AND l.host <> ALL($1) AND (l.ready_at IS NOT NULL OR EXISTS (SELECT 1 FROM deliveries p \
-             WHERE p.watch_id = l.watch_id AND p.next_attempt_at IS NOT NULL OFFSET 0))) dues"
+    first!("p", " AND o.deadline IS NOT NULL"),
+    "WHERE p.paused_until > 0 AND p.host <> ALL($1)) dues"
 );
 
 #[async_trait]
@@ -190,12 +163,12 @@ impl OutboxStore for PgStore {
         &self,
         waiting: WaitLimit,
     ) -> Result<Vec<AbandonedDelivery>, StoreError> {
-        let ids = hosts::waiting(&mut self.read().await?.session(), waiting).await?;
-        if ids.is_empty() {
+        let watches = hosts::waiting(&mut self.read().await?.session(), waiting).await?;
+        if watches.is_empty() {
             return Ok(Vec::new());
         }
-        self.write((ids, waiting.now), |connection, (ids, now)| {
-            Box::pin(hosts::give_up(connection, ids, *now))
+        self.write((watches, waiting), |connection, (watches, waiting)| {
+            Box::pin(hosts::give_up(connection, watches, *waiting))
         })
         .await
     }
@@ -218,14 +191,7 @@ async fn claim_due(
     sealer: &Sealer,
 ) -> Result<Vec<DueDelivery>, StoreError> {
     let lease = LeaseId::new(claim.now);
-    let ids = lease_due(connection, claim, now, hosts, lease).await?;
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows = sqlx::query(CLAIMED)
-        .bind(&ids)
-        .fetch_all(&mut *connection)
-        .await?;
+    let rows = lease_due(connection, claim, now, hosts, lease).await?;
     let mut claimed = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in &rows {
@@ -233,7 +199,7 @@ async fn claim_due(
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
                 error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
-                unreadable.push(row.try_get::<String, _>("delivery_id")?);
+                unreadable.push(row.try_get::<IdBytes, _>("watch_id")?);
             }
         }
     }
@@ -247,15 +213,14 @@ async fn claim_due(
     Ok(claimed)
 }
 
-/// Leases due deliveries, the longest due first. Chooses others in place of those that another relay leased
-/// first.
+/// Leases due events, the longest due first. Chooses others in place of those that another relay leased first.
 async fn lease_due(
     connection: &mut PgSession<'_>,
     claim: Claim,
     now: Option<i64>,
     hosts: &HostLimits,
     lease: LeaseId,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Vec<PgRow>, StoreError> {
     let mut limits = hosts.clone();
     let (mut leased, mut missed) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -264,22 +229,27 @@ async fn lease_due(
             ..claim
         };
         let chosen = choose(connection, left, now, &limits, &missed).await?;
-        let ids: Vec<&String> = chosen.iter().map(|(id, _)| id).collect();
-        let got: Vec<String> = sqlx::query_scalar(LEASE)
-            .bind(ids)
+        if chosen.is_empty() {
+            break;
+        }
+        let rows = sqlx::query(LEASE)
+            .bind(columns(&chosen, |(watch, _)| *watch))
             .bind(now)
-            .bind(lease.to_string())
+            .bind(lease.to_bytes())
             .bind(millis(claim.lease))
             .fetch_all(&mut *connection)
             .await?;
-        let got: HashSet<String> = got.into_iter().collect();
+        let mut got = HashMap::with_capacity(rows.len());
+        for row in rows {
+            got.insert(row.try_get::<IdBytes, _>("watch_id")?, row);
+        }
         let all = got.len() == chosen.len();
-        for (id, host) in chosen {
-            if got.contains(&id) {
+        for (watch, host) in chosen {
+            if let Some(row) = got.remove(&watch) {
                 *limits.in_flight.entry(host).or_default() += 1;
-                leased.push(id);
+                leased.push(row);
             } else {
-                missed.push(id);
+                missed.push(watch);
             }
         }
         if all || leased.len() >= claim.limit {
@@ -289,15 +259,15 @@ async fn lease_due(
     Ok(leased)
 }
 
-/// Returns the due deliveries to lease, with their hosts. A delivery to a host that needs a probe is returned
-/// only if no other relay probes that host.
+/// Returns the watches whose due events are to be leased, with their hosts. The event of a host that needs a probe is
+/// chosen only if no other relay probes that host.
 async fn choose(
     connection: &mut PgSession<'_>,
     claim: Claim,
     now: Option<i64>,
     limits: &HostLimits,
-    missed: &[String],
-) -> Result<Vec<(String, String)>, StoreError> {
+    missed: &[IdBytes],
+) -> Result<Vec<(IdBytes, String)>, StoreError> {
     // each host yields up to `per_host` candidates; `rules::choose` drops at most as many as are in flight
     let in_flight: usize = limits.in_flight.values().sum();
     let rows = sqlx::query(DUE)
@@ -310,13 +280,13 @@ async fn choose(
         .await?;
     let candidates = rows.iter().map(|row| DeliveryCandidate::read(row));
     let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
-    let homes: HashMap<String, (String, bool)> =
+    let homes: HashMap<IdBytes, (String, bool)> =
         candidates.iter().map(DeliveryCandidate::home).collect();
-    let (ids, probed) = rules::choose(candidates, claim.limit, limits.clone());
+    let (watches, probed) = rules::choose(candidates, claim.limit, limits.clone());
     let ours = hosts::probe(connection, &probed, now, claim.lease).await?;
-    let chosen = ids.into_iter().filter_map(|id| {
-        let (host, is_probe) = homes.get(&id)?;
-        (!is_probe || ours.contains(host)).then(|| (id, host.clone()))
+    let chosen = watches.into_iter().filter_map(|watch| {
+        let (host, is_probe) = homes.get(&watch)?;
+        (!is_probe || ours.contains(host)).then(|| (watch, host.clone()))
     });
     Ok(chosen.collect())
 }

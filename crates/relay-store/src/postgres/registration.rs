@@ -6,15 +6,21 @@ use std::{
 };
 
 use async_trait::async_trait;
+use relay_domain::WatchId;
 
 use crate::{
     DueJob, NewJobs, NewWatch, Permit, Registration, StoreError,
     batch::{EachResult, RegisterBatch},
     dispatch::NewWorkClaim,
     postgres::{
-        LeaseClock, PgSession, clock::claim_now, details, pool::ConnectionPool, row::columns,
+        LeaseClock, PgSession,
+        clock::claim_now,
+        details,
+        indexes::{among, is_open, none},
+        pool::ConnectionPool,
+        row::columns,
     },
-    rows::millis,
+    rows::{IdBytes, millis},
     rules::{
         ClientStandings, DueRow, answer, claimed_jobs, clients_of, decide, due_rows, existing,
         found, is_near_cap, known, open_rows, standings, watch_rows,
@@ -37,47 +43,57 @@ pub(super) const CLIENTS: &str = "SELECT c.client_id, c.revoked_at IS NOT NULL A
      AND n.state IN ('watching', 'awaiting-user', 'delayed')) AS open \
     FROM clients c WHERE c.client_id = ANY($1)";
 
-/// Finds the open watch with the same job, client and URL. The query reads the first entry at or after that
-/// position in the index of open watches, and then compares it. With a plain `=`, PostgreSQL may search all
-/// watches of the client: without statistics, it prefers no index to another.
-pub(super) const OPEN_WATCHES: &str = "SELECT q.place, w.watch_id \
-    FROM unnest($1::text[], $2::bigint[], $3::text[]) WITH ORDINALITY \
-        q (job_id, client_id, callback_url, place) \
-    CROSS JOIN LATERAL (SELECT w.watch_id, w.job_id, w.client_id, w.callback_url FROM watches w \
-        WHERE (w.job_id, w.client_id, md5(w.callback_url)) >= (q.job_id, q.client_id, md5(q.callback_url)) \
-            AND w.job_id <= q.job_id AND w.settled_at IS NULL \
-        ORDER BY w.job_id, w.client_id, md5(w.callback_url) LIMIT 1) w \
-    WHERE w.job_id = q.job_id AND w.client_id = q.client_id AND w.callback_url = q.callback_url";
-
-/// Locks and returns the jobs that no watch is open for. Watched jobs are left out, and stay unlocked.
-pub(super) const RESTING: &str = "SELECT job_id, memory FROM jobs \
-    WHERE job_id = ANY($1) AND next_look_at IS NULL ORDER BY job_id FOR UPDATE";
-
-/// Adds jobs, or makes existing ones due. An existing job keeps its lease. The returned lease shows which jobs
-/// this transaction claimed as it added them.
-pub(super) const ADD_JOBS: &str = concat!(
-    "INSERT INTO jobs AS j (job_id, next_look_at, urgency, joined, memory, lease_id, lease_until) \
-     SELECT job_id, at, 0, lease_id IS NULL, memory, lease_id, \
-         CASE WHEN lease_id IS NOT NULL THEN ",
-    claim_now!("$5"),
-    " + $6 END \
-     FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) n (job_id, at, memory, lease_id) \
-     ON CONFLICT (job_id) DO UPDATE SET \
-     memory = CASE WHEN j.next_look_at IS NULL THEN excluded.memory ELSE j.memory END, \
-     next_look_at = least(coalesce(j.next_look_at, excluded.next_look_at), excluded.next_look_at), \
-     urgency = 0, joined = TRUE \
-     RETURNING job_id, lease_id"
+/// Finds the open watch with the same job, client and URL.
+pub(super) const OPEN_WATCHES: &str = concat!(
+    "SELECT q.place, w.watch_id \
+     FROM unnest($1::text[], $2::bigint[], $3::text[]) WITH ORDINALITY \
+         q (job_id, client_id, callback_url, place) \
+     CROSS JOIN LATERAL (SELECT t.watch_id FROM unsettled_watches t WHERE ",
+    is_open!("q"),
+    " OFFSET 0) w"
 );
 
-pub(super) const ADD_WATCHES: &str = "INSERT INTO watches (watch_id, client_id, job_id, \
-    callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
-    created_at, traceparent, updated_at) SELECT *, created_at \
-    FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
-        $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], \
-        $14::text[]) \
-        n (watch_id, client_id, job_id, callback_url, callback_host, operation, events, \
-           until_step, locale, metadata, state, progress, created_at, traceparent) \
-    ON CONFLICT DO NOTHING RETURNING watch_id";
+/// Locks and returns the jobs that no watch is open for. A job that another transaction registers or deletes now is
+/// left out.
+pub(super) const RESTING: &str = concat!(
+    "SELECT job_id, memory FROM jobs WHERE job_id = ANY($1) AND ",
+    none!("due_jobs d WHERE d.job_id = jobs.job_id"),
+    " ORDER BY job_id FOR NO KEY UPDATE SKIP LOCKED"
+);
+
+/// Adds jobs, or makes existing ones due. A job that is watched already keeps its lease and its memory. The returned
+/// lease shows which jobs this transaction claimed as it added them. `xmax` is 0 in a row that was added, not updated.
+pub(super) const ADD_JOBS: &str = concat!(
+    "WITH due AS (INSERT INTO due_jobs AS d (job_id, next_look_at, urgency, joined, lease_id, lease_until) \
+     SELECT job_id, at, 0, lease_id IS NULL, lease_id, CASE WHEN lease_id IS NOT NULL THEN ",
+    claim_now!("$5"),
+    " + $6 END FROM unnest($1::text[], $2::bigint[], $4::bytea[]) n (job_id, at, lease_id) \
+     ON CONFLICT (job_id) DO UPDATE SET \
+         next_look_at = least(d.next_look_at, excluded.next_look_at), urgency = 0, joined = TRUE \
+     RETURNING d.job_id, d.lease_id, d.xmax = 0 AS is_new), \
+     known AS (INSERT INTO jobs (job_id, memory) \
+     SELECT job_id, memory FROM unnest($1::text[], $3::text[]) n (job_id, memory) WHERE ",
+    among!("n.job_id", "SELECT d.job_id FROM due d WHERE d.is_new"),
+    " ON CONFLICT (job_id) DO UPDATE SET memory = excluded.memory) \
+     SELECT job_id, lease_id FROM due"
+);
+
+/// Adds watches, except those that repeat an open one.
+pub(super) const ADD_WATCHES: &str = concat!(
+    "WITH new AS (SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::text[], \
+         $6::text[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], \
+         $13::bigint[], $14::text[]) \
+         n (watch_id, client_id, job_id, callback_url, callback_host, operation, events, \
+            until_step, locale, metadata, state, progress, created_at, traceparent)), \
+     open AS (INSERT INTO unsettled_watches (watch_id, client_id, job_id, url_hash, state) \
+         SELECT watch_id, client_id, job_id, decode(md5(callback_url), 'hex'), state FROM new \
+         ON CONFLICT DO NOTHING RETURNING watch_id) \
+     INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, operation, \
+         events, until_step, locale, metadata, state, progress, created_at, traceparent, updated_at) \
+     SELECT *, created_at FROM new WHERE ",
+    among!("new.watch_id", "SELECT watch_id FROM open"),
+    " RETURNING watch_id"
+);
 
 /// Registers watches in the database, and dispatches new jobs to the tracker.
 pub(super) struct PostgresRegistration {
@@ -174,7 +190,7 @@ async fn clients(
 async fn open_watches(
     connection: &mut PgSession<'_>,
     new: &[NewWatch],
-) -> Result<Vec<Option<relay_domain::WatchId>>, StoreError> {
+) -> Result<Vec<Option<WatchId>>, StoreError> {
     let open = open_rows(new);
     let rows = sqlx::query(OPEN_WATCHES)
         .bind(columns(&open, |row| row.job_id))
@@ -191,15 +207,15 @@ async fn add(
     connection: &mut PgSession<'_>,
     new: &[&NewWatch],
     (dispatch, lease_clock): NewJobDispatch<'_>,
-) -> Result<(HashSet<String>, Option<NewWorkClaim<DueJob>>), StoreError> {
+) -> Result<(HashSet<WatchId>, Option<NewWorkClaim<DueJob>>), StoreError> {
     if new.is_empty() {
         return Ok((HashSet::new(), None));
     }
     let mut claim = dispatch.claim();
     let permits = add_jobs(connection, new, (claim.as_ref(), lease_clock)).await?;
     let rows = watch_rows(new)?;
-    let added: Vec<String> = sqlx::query_scalar(ADD_WATCHES)
-        .bind(columns(&rows, |row| row.watch_id.as_str()))
+    let added: Vec<IdBytes> = sqlx::query_scalar(ADD_WATCHES)
+        .bind(columns(&rows, |row| row.watch_id))
         .bind(columns(&rows, |row| row.client_id))
         .bind(columns(&rows, |row| row.job_id))
         .bind(columns(&rows, |row| row.callback_url))
@@ -215,7 +231,7 @@ async fn add(
         .bind(columns(&rows, |row| row.traceparent.as_deref()))
         .fetch_all(connection)
         .await?;
-    let added = added.into_iter().collect();
+    let added = added.into_iter().map(WatchId::from).collect();
     if let Some(claim) = &mut claim {
         claim.claimed = claimed_jobs(new, &added, permits, claim.lease);
     }
@@ -234,7 +250,7 @@ async fn add_jobs<'n>(
         .fetch_all(&mut *connection)
         .await?;
     let rows = due_rows(new, known(&resting)?, claim)?;
-    let leases: Vec<(String, Option<String>)> = sqlx::query_as(ADD_JOBS)
+    let leases: Vec<(String, Option<IdBytes>)> = sqlx::query_as(ADD_JOBS)
         .bind(columns(&rows, |row| row.job_id))
         .bind(columns(&rows, |row| row.at))
         .bind(columns(&rows, |row| row.memory.as_str()))
@@ -243,7 +259,7 @@ async fn add_jobs<'n>(
         .bind(claim.map(|claim| millis(claim.duration)))
         .fetch_all(connection)
         .await?;
-    let ours = claim.map(|claim| claim.lease.to_string());
+    let ours = claim.map(|claim| claim.lease.to_bytes());
     let claimed: HashSet<&str> = leases
         .iter()
         .filter(|(_, lease)| lease.is_some() && *lease == ours)

@@ -1,8 +1,9 @@
 //! Reads PostgreSQL's rows, and builds arrays for its statements.
 
+use relay_domain::WatchId;
 use sqlx::{Row, postgres::PgRow};
 
-use crate::rows::{AnyRow, WrongType};
+use crate::rows::{AnyRow, IdBytes, WrongType};
 
 impl AnyRow for PgRow {
     fn text(&self, column: &str) -> Result<Option<&str>, WrongType> {
@@ -22,9 +23,9 @@ impl AnyRow for PgRow {
     }
 }
 
-/// Returns ids as an array parameter.
-pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<String> {
-    items.into_iter().map(|item| item.to_string()).collect()
+/// Returns the ids of watches as an array parameter.
+pub(super) fn list(watches: &[WatchId]) -> Vec<IdBytes> {
+    watches.iter().map(|id| id.to_bytes()).collect()
 }
 
 /// Returns text from outside with each NUL replaced, because PostgreSQL's text cannot hold one.

@@ -4,26 +4,50 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::Row;
+use relay_domain::WatchId;
 
 use crate::{
     Census, ClockStep, StoreError, UpkeepStore,
-    postgres::{PgSession, PgStore, indexes::none, watches},
+    postgres::{
+        PgSession, PgStore,
+        indexes::{is_listed, matching, none},
+    },
     rows::{self, earlier, int},
     rules::FAILURES_COUNT_FOR,
 };
 
-/// Deletes ended watches. A watch with a pending delivery stays until that delivery has ended.
+/// Deletes ended watches, oldest first, with all that lists them. A watch with a pending event stays until that has
+/// ended. Only watches that began before `$1` can have ended by then, and `$2` is the first id since.
 pub(super) const PURGE: &str = concat!(
-    "DELETE FROM watches WHERE watch_id = ANY(ARRAY(SELECT w.watch_id \
-     FROM watches w WHERE w.settled_at < $1 AND ",
-    none!("deliveries d WHERE d.watch_id = w.watch_id AND d.next_attempt_at IS NOT NULL"),
-    " ORDER BY w.settled_at LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING job_id"
+    "WITH old AS (SELECT w.watch_id, w.client_id, w.state FROM watches w \
+         WHERE w.watch_id < $2 AND w.settled_at < $1 AND ",
+    none!("outbox o WHERE o.watch_id = w.watch_id"),
+    " ORDER BY w.watch_id LIMIT $3 FOR UPDATE SKIP LOCKED), \
+     unsettled AS (DELETE FROM unsettled_watches WHERE ",
+    matching!(
+        "unsettled_watches",
+        "(SELECT * FROM old WHERE state = 'cancelled')",
+        "t.client_id = c.client_id AND t.state = c.state AND t.watch_id = c.watch_id"
+    ),
+    "), undelivered AS (DELETE FROM undelivered_events WHERE ",
+    matching!(
+        "undelivered_events",
+        "(SELECT e.client_id, e.state AS former_state, e.updated_at AS former_change, e.event_id \
+          FROM events e WHERE e.watch_id = ANY(ARRAY(SELECT watch_id FROM old)) \
+              AND e.state <> 'delivered')",
+        is_listed!()
+    ),
+    ") DELETE FROM watches WHERE watch_id = ANY(ARRAY(SELECT watch_id FROM old)) RETURNING job_id"
 );
 
+pub(super) const LOCK_JOBS: &str =
+    "SELECT 1 FROM jobs WHERE job_id = ANY($1) ORDER BY job_id FOR UPDATE";
+
 pub(super) const PURGE_JOBS: &str = concat!(
-    "DELETE FROM jobs WHERE job_id = ANY($1) AND ",
-    none!("watches w WHERE w.job_id = jobs.job_id")
+    "WITH ended AS (DELETE FROM due_jobs d WHERE job_id = ANY($1) AND ",
+    none!("watches w WHERE w.job_id = d.job_id"),
+    ") DELETE FROM jobs j WHERE job_id = ANY($1) AND ",
+    none!("watches w WHERE w.job_id = j.job_id")
 );
 
 pub(super) const PURGE_HOSTS: &str = "DELETE FROM failing_hosts WHERE failed_at < $1";
@@ -31,21 +55,22 @@ pub(super) const PURGE_HOSTS: &str = "DELETE FROM failing_hosts WHERE failed_at 
 pub(super) const PURGE_FAILURES: &str = "DELETE FROM connection_failures WHERE failed_at < $1";
 
 pub(super) const COUNTS: &str = "SELECT \
-    (SELECT count(*) FROM jobs WHERE urgency = 0 AND ready_at <= $1) \
-    + (SELECT count(*) FROM jobs WHERE urgency = 1 AND ready_at <= $1) \
-    + (SELECT count(*) FROM jobs WHERE urgency = 2 AND ready_at <= $1) \
-    + (SELECT count(*) FROM jobs WHERE urgency = 3 AND ready_at <= $1) AS due_jobs, \
+    (SELECT count(*) FROM due_jobs WHERE urgency = 0 AND ready_at <= $1) \
+    + (SELECT count(*) FROM due_jobs WHERE urgency = 1 AND ready_at <= $1) \
+    + (SELECT count(*) FROM due_jobs WHERE urgency = 2 AND ready_at <= $1) \
+    + (SELECT count(*) FROM due_jobs WHERE urgency = 3 AND ready_at <= $1) AS due_jobs, \
     waiting.due_deliveries, waiting.pending_deliveries, \
-    (SELECT count(*) FROM deliveries WHERE state = 'dead') AS dead_deliveries, \
+    (SELECT sum((SELECT count(*) FROM undelivered_events u \
+        WHERE u.client_id = c.client_id AND u.state = 'dead'))::bigint FROM clients c) AS dead_deliveries, \
     (SELECT count(*) FROM failing_hosts WHERE paused_until > $1 AND paused_until > 0) \
     AS paused_hosts \
     FROM (SELECT count(*) FILTER (WHERE ready_at <= $1) AS due_deliveries, \
-        count(*) AS pending_deliveries FROM deliveries WHERE ready_at IS NOT NULL) waiting";
+        count(*) AS pending_deliveries FROM outbox) waiting";
 
 /// Takes the table locks of a registration, to find out whether a table is locked. A health check waits for them
 /// for 1.5 s at most.
 pub(super) const LOCK: &str = "SET LOCAL lock_timeout = '1500ms'; \
-    LOCK TABLE jobs, watches IN ROW EXCLUSIVE MODE";
+    LOCK TABLE due_jobs, jobs, watches IN ROW EXCLUSIVE MODE";
 
 pub(super) const PING: &str = "INSERT INTO pings (slot, pings) VALUES ($1, 1) \
     ON CONFLICT (slot) DO UPDATE SET pings = pings.pings + 1";
@@ -123,17 +148,19 @@ async fn purge(
     before: Timestamp,
     limit: usize,
 ) -> Result<u64, StoreError> {
-    let rows = sqlx::query(PURGE)
+    let mut jobs: Vec<String> = sqlx::query_scalar(PURGE)
         .bind(before.as_millisecond())
+        .bind(WatchId::first_of(before).to_bytes())
         .bind(int(limit))
         .fetch_all(&mut *connection)
         .await?;
-    let jobs = rows.iter().map(|row| row.try_get::<String, _>("job_id"));
-    let mut jobs = jobs.collect::<Result<Vec<_>, _>>()?;
     let purged = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
     jobs.sort_unstable();
     jobs.dedup();
-    watches::lock_jobs(connection, &jobs).await?;
+    sqlx::query(LOCK_JOBS)
+        .bind(&jobs)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(PURGE_JOBS)
         .bind(jobs)
         .execute(&mut *connection)

@@ -2,55 +2,60 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ClientId, WatchId};
-use sqlx::{Postgres, QueryBuilder, Row};
+use relay_domain::{ClientId, WatchId, WatchState};
+use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
     NewWatch, Registration, StoreError, WatchDetails, WatchQuery, WatchStore,
     postgres::{
         PgSession, PgStore, details,
-        indexes::{is_open, is_watched, none},
+        indexes::{is_open, is_unwatched, matching},
     },
-    rows::int,
+    rows::{IdBytes, int},
 };
 
-/// Locks jobs. Data that depends on a job is read only after its job is locked.
+/// Locks jobs that are watched. Data that depends on a job is read only after its job is locked.
 pub(super) const LOCK_JOBS: &str =
-    "SELECT job_id FROM jobs WHERE job_id = ANY($1) ORDER BY job_id FOR UPDATE";
+    "SELECT job_id FROM due_jobs WHERE job_id = ANY($1) ORDER BY job_id FOR UPDATE";
 
 pub(super) const OWN: &str = "SELECT job_id FROM watches WHERE watch_id = $1 \
     AND ($2::bigint IS NULL OR client_id = $2)";
 
+/// Cancels those of these watches that are open.
 pub(super) const CANCEL_WATCHES: &str = concat!(
-    "UPDATE watches SET state = 'cancelled', updated_at = $2, settled_at = $2 \
-     WHERE watch_id = ANY($1) AND ",
-    is_open!("watches")
+    "WITH cancelled AS (UPDATE watches SET state = 'cancelled', updated_at = $2, settled_at = $2 \
+         WHERE watch_id = ANY($1) AND settled_at IS NULL \
+         RETURNING job_id, client_id, callback_url) \
+     UPDATE unsettled_watches SET state = 'cancelled' WHERE ",
+    matching!("unsettled_watches", "cancelled", is_open!("c"))
 );
 
-/// Locks the pending deliveries of watches. A pending delivery has a next attempt, and no other has. The
-/// condition on `next_attempt_at` keeps PostgreSQL from searching all pending deliveries.
-pub(super) const LOCK_DELIVERIES: &str = "SELECT d.delivery_id \
-    FROM unnest($1::text[]) w (watch_id) JOIN deliveries d ON d.watch_id = w.watch_id \
-    WHERE d.next_attempt_at IS NOT NULL ORDER BY d.delivery_id FOR UPDATE OF d";
+/// Locks the outbox's rows of watches. All transactions lock them in the order of their events.
+pub(super) const LOCK_QUEUED: &str =
+    "SELECT 1 FROM outbox WHERE watch_id = ANY($1) ORDER BY event_id FOR UPDATE";
 
-pub(super) const CANCEL_DELIVERIES: &str = "UPDATE deliveries SET state = 'cancelled', \
-    next_attempt_at = NULL, updated_at = $2 WHERE watch_id = ANY($1) AND next_attempt_at IS NOT NULL";
+pub(super) const CANCEL_EVENTS: &str = "WITH queued AS \
+        (DELETE FROM outbox WHERE watch_id = ANY($1) RETURNING event_id), \
+    ended AS (UPDATE events SET state = 'cancelled', updated_at = $2 \
+        WHERE event_id = ANY(ARRAY(SELECT event_id FROM queued)) \
+        RETURNING client_id, state, updated_at, event_id) \
+    INSERT INTO undelivered_events SELECT * FROM ended";
 
 pub(super) const REST_JOBS: &str = concat!(
-    "UPDATE jobs SET next_look_at = NULL WHERE job_id = ANY($1) AND ",
-    is_watched!("jobs"),
-    " AND ",
-    none!("watches w WHERE w.job_id = jobs.job_id AND w.settled_at IS NULL")
+    "DELETE FROM due_jobs d WHERE job_id = ANY($1) AND ",
+    is_unwatched!("d.job_id")
 );
 
-pub(super) const OPEN_OF_CLIENT: &str = "SELECT watch_id, job_id FROM watches \
-    WHERE client_id = $1 AND state IN ('watching', 'awaiting-user', 'delayed')";
+/// Returns the open watches of a client, each with its job, and the other watches with a pending event.
+pub(super) const ALL_OF_CLIENT: &str = "SELECT watch_id, job_id FROM unsettled_watches \
+        WHERE client_id = $1 AND state = ANY ('{watching,awaiting-user,delayed}') \
+    UNION ALL SELECT o.watch_id, NULL FROM outbox o WHERE o.client_id = $1 \
+        AND (SELECT w.settled_at FROM watches w WHERE w.watch_id = o.watch_id) IS NOT NULL";
 
-pub(super) const LOCK_OF_CLIENT: &str = "SELECT delivery_id FROM deliveries \
-    WHERE client_id = $1 AND state = 'pending' ORDER BY delivery_id FOR UPDATE";
-
-pub(super) const CANCEL_OF_CLIENT: &str = "UPDATE deliveries SET state = 'cancelled', \
-    next_attempt_at = NULL, updated_at = $2 WHERE client_id = $1 AND state = 'pending'";
+/// The newest watches of each client in a state that few watches have.
+const UNSETTLED: &str = " AND w.watch_id = ANY(ARRAY(SELECT u.watch_id FROM clients c \
+    CROSS JOIN LATERAL (SELECT u.watch_id FROM unsettled_watches u \
+        WHERE u.client_id = c.client_id AND u.state = ";
 
 #[async_trait]
 impl WatchStore for PgStore {
@@ -88,17 +93,30 @@ impl WatchStore for PgStore {
     }
 }
 
-/// Returns the statement that lists watches. Each combination of filters has an index of its own. With a job id,
-/// only that id is looked up in an index, because a job has few watches. `+ 0` and `|| ''` keep the other columns
-/// from being looked up.
+/// Returns the statement that lists watches.
 pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new(details::SELECT);
-    let (owned, in_state) = match query.job_id {
-        Some(_) => (" AND w.client_id + 0 = ", " AND w.state || '' = "),
-        None => (" AND w.client_id = ", " AND w.state = "),
-    };
     statement.push("WHERE TRUE");
+    match (query.state, &query.job_id) {
+        (Some(state), None) if state != WatchState::Settled => {
+            push_unsettled(&mut statement, state, query);
+        }
+        _ => push_filters(&mut statement, query),
+    }
+    statement
+        .push(" ORDER BY w.watch_id DESC LIMIT ")
+        .push_bind(int(query.limit));
+    statement
+}
+
+/// Restricts a list by filters. The watches are found by their job, their client, or their own ids. With a job id,
+/// `+ 0` keeps PostgreSQL from searching all watches of the client, because a job has few.
+fn push_filters(statement: &mut QueryBuilder<Postgres>, query: &WatchQuery) {
     if let Some(owner) = query.owner {
+        let owned = match query.job_id {
+            Some(_) => " AND w.client_id + 0 = ",
+            None => " AND w.client_id = ",
+        };
         statement.push(owned).push_bind(owner.0);
     }
     if let Some(job_id) = &query.job_id {
@@ -107,20 +125,34 @@ pub(super) fn list(query: &WatchQuery) -> QueryBuilder<Postgres> {
             .push_bind(job_id.to_string());
     }
     if let Some(state) = query.state {
-        statement.push(in_state).push_bind(state.as_str());
+        statement.push(" AND w.state = ").push_bind(state.as_str());
     }
     if let Some(before) = query.before {
         statement
             .push(" AND w.watch_id < ")
-            .push_bind(before.to_string());
+            .push_bind(before.to_bytes());
     }
-    statement
-        .push(" ORDER BY w.watch_id DESC LIMIT ")
-        .push_bind(int(query.limit));
-    statement
 }
 
-/// Cancels a watch if it is open, and its pending deliveries in any case. If an owner is given, the watch must be
+/// Restricts a list to the watches in a state that few watches have.
+fn push_unsettled(statement: &mut QueryBuilder<Postgres>, state: WatchState, query: &WatchQuery) {
+    statement.push(UNSETTLED).push_bind(state.as_str());
+    if let Some(before) = query.before {
+        statement
+            .push(" AND u.watch_id < ")
+            .push_bind(before.to_bytes());
+    }
+    statement
+        .push(" ORDER BY u.watch_id DESC LIMIT ")
+        .push_bind(int(query.limit))
+        .push(") u");
+    if let Some(owner) = query.owner {
+        statement.push(" WHERE c.client_id = ").push_bind(owner.0);
+    }
+    statement.push("))");
+}
+
+/// Cancels a watch if it is open, and its pending event in any case. If an owner is given, the watch must be
 /// that client's. Returns false if there is no such watch.
 async fn cancel_own(
     connection: &mut PgSession<'_>,
@@ -129,7 +161,7 @@ async fn cancel_own(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let job_id: Option<String> = sqlx::query_scalar(OWN)
-        .bind(id.to_string())
+        .bind(id.to_bytes())
         .bind(owner.map(|client| client.0))
         .fetch_optional(&mut *connection)
         .await?;
@@ -138,7 +170,7 @@ async fn cancel_own(
     };
     let jobs = [job_id];
     lock_jobs(connection, &jobs).await?;
-    cancel(connection, &[id.to_string()], &jobs, now).await?;
+    cancel(connection, &[id.to_bytes()], &jobs, now).await?;
     Ok(true)
 }
 
@@ -154,11 +186,11 @@ pub(super) async fn lock_jobs(
     Ok(())
 }
 
-/// Cancels the open ones among these watches, and the pending deliveries of all of them. The caller has locked
-/// their jobs.
+/// Cancels the open ones among these watches, and the pending events of all of them. The caller has locked their
+/// jobs.
 pub(super) async fn cancel(
     connection: &mut PgSession<'_>,
-    watches: &[String],
+    watches: &[IdBytes],
     jobs: &[String],
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -167,11 +199,11 @@ pub(super) async fn cancel(
         .bind(now.as_millisecond())
         .execute(&mut *connection)
         .await?;
-    sqlx::query(LOCK_DELIVERIES)
+    sqlx::query(LOCK_QUEUED)
         .bind(watches)
         .execute(&mut *connection)
         .await?;
-    sqlx::query(CANCEL_DELIVERIES)
+    sqlx::query(CANCEL_EVENTS)
         .bind(watches)
         .bind(now.as_millisecond())
         .execute(&mut *connection)
@@ -183,32 +215,20 @@ pub(super) async fn cancel(
     Ok(())
 }
 
-/// Cancels all open watches and pending deliveries of a client, whose row the caller has locked. Returns the
-/// number of watches.
+/// Cancels all open watches and pending events of a client, whose row the caller has locked. Returns the number of
+/// watches.
 pub(super) async fn cancel_all(
     connection: &mut PgSession<'_>,
     client: ClientId,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let rows = sqlx::query(OPEN_OF_CLIENT)
+    let all: Vec<(IdBytes, Option<String>)> = sqlx::query_as(ALL_OF_CLIENT)
         .bind(client.0)
         .fetch_all(&mut *connection)
         .await?;
-    let (mut watches, mut jobs) = (Vec::new(), Vec::new());
-    for row in &rows {
-        watches.push(row.try_get::<String, _>("watch_id")?);
-        jobs.push(row.try_get::<String, _>("job_id")?);
-    }
+    let (watches, jobs): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+    let jobs: Vec<String> = jobs.into_iter().flatten().collect();
     lock_jobs(connection, &jobs).await?;
     cancel(connection, &watches, &jobs, now).await?;
-    sqlx::query(LOCK_OF_CLIENT)
-        .bind(client.0)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(CANCEL_OF_CLIENT)
-        .bind(client.0)
-        .bind(now.as_millisecond())
-        .execute(connection)
-        .await?;
-    Ok(u64::try_from(watches.len()).unwrap_or(u64::MAX))
+    Ok(u64::try_from(jobs.len()).unwrap_or(u64::MAX))
 }

@@ -1,4 +1,12 @@
--- Times are milliseconds since 1970 in UTC; ids are text as they are shown, ordered by their bytes.
+-- Times are milliseconds since 1970 in UTC. The relay's own ids are 16 bytes, which sort by the time at which they
+-- were made. Basiq's ids are text, ordered by their bytes.
+--
+-- Work is kept apart from history. `due_jobs`, `outbox`, `outages` and `failing_hosts` have a row only while there is
+-- something to do, and claims change nothing else. `jobs`, `watches` and `events` tell what happened.
+--
+-- An update writes to every index of its table if it changes a column of any, and to none otherwise. So no index of
+-- `watches` or `events` has a column that changes, nor does a condition of one. `unsettled_watches` and
+-- `undelivered_events` serve in place of such indexes. Free space on each page keeps the new version of a row there.
 
 CREATE TABLE clients (
     client_id       BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -11,88 +19,23 @@ CREATE TABLE clients (
     revoked_at      BIGINT
 );
 
+-- ---------------------------------------------------------------- history
+
 CREATE TABLE jobs (
-    job_id       TEXT COLLATE "C" PRIMARY KEY,
-    -- none while no watch is open
-    next_look_at BIGINT,
-    -- 0 for a first look, 1 for an open challenge, 2 for a young job, 3 for all others
-    urgency      BIGINT  NOT NULL,
-    -- true once a watch was added that the latest claim did not see
-    joined       BOOLEAN NOT NULL,
-    lease_id     TEXT COLLATE "C",
-    lease_until  BIGINT,
+    job_id        TEXT COLLATE "C" PRIMARY KEY,
     -- JSON, as text: it may tell of a NUL, which the database's own JSON cannot
-    memory       TEXT NOT NULL,
-    -- the bank in major outage that it waits for; none again once that serves
-    waits_for        TEXT COLLATE "C",
-    waits_for_method TEXT COLLATE "C",
-    -- whose it is, as far as it tells
+    memory        TEXT NOT NULL,
+    -- whose job it is, once known
     user_id       TEXT COLLATE "C",
-    connection_id TEXT COLLATE "C",
-    -- when the latest look that follows from a hint is due
-    hinted_at     BIGINT,
-    -- until when an answer to its open challenge is on its way, or was accepted just now, and which
-    -- of its challenges that answers; the answer itself is never stored
-    answering_until     BIGINT,
-    answering_challenge BIGINT,
-    -- when it may be claimed
-    ready_at     BIGINT GENERATED ALWAYS AS
-        (CASE WHEN next_look_at IS NULL THEN NULL
-              ELSE greatest(next_look_at, coalesce(lease_until, 0)) END) STORED
-);
+    connection_id TEXT COLLATE "C"
+) WITH (fillfactor = 80);
 
-CREATE INDEX jobs_ready ON jobs (urgency, ready_at) WHERE ready_at IS NOT NULL;
-
--- Jobs with an open watch, for hints.
-CREATE INDEX jobs_of_connection ON jobs (connection_id) WHERE next_look_at IS NOT NULL;
-CREATE INDEX jobs_of_user ON jobs (user_id) WHERE next_look_at IS NOT NULL;
-CREATE INDEX jobs_waiting ON jobs (waits_for, waits_for_method) WHERE waits_for IS NOT NULL;
-
--- Hints that were taken, to take each once.
-CREATE TABLE hints (
-    hint_id  TEXT COLLATE "C" PRIMARY KEY,
-    taken_at BIGINT NOT NULL
-);
-
-CREATE INDEX hints_by_age ON hints (taken_at);
-
--- How long jobs of one kind at one bank take, as JSON: what was seen, and what Basiq says. The bank ''
--- stands for all.
-CREATE TABLE paces (
-    institution_id TEXT COLLATE "C" NOT NULL,
-    job_type       TEXT COLLATE "C" NOT NULL,
-    pace           TEXT   NOT NULL,
-    averages       TEXT,
-    averages_at    BIGINT,
-    used_at        BIGINT NOT NULL,
-    PRIMARY KEY (institution_id, job_type)
-);
-
-CREATE INDEX paces_by_use ON paces (used_at);
-
--- The banks of connections, a fixed number of them: jobs tell their bank only late.
-CREATE TABLE connection_banks (
-    slot           BIGINT PRIMARY KEY,
-    connection_id  TEXT COLLATE "C" NOT NULL,
-    institution_id TEXT COLLATE "C" NOT NULL
-);
-
--- Banks in major outage, by the connector that reaches them.
-CREATE TABLE outages (
-    institution_id TEXT COLLATE "C" NOT NULL,
-    method         TEXT COLLATE "C" NOT NULL,
-    next_look_at   BIGINT NOT NULL,
-    lease_id       TEXT COLLATE "C",
-    lease_until    BIGINT,
-    ready_at       BIGINT GENERATED ALWAYS AS
-        (greatest(next_look_at, coalesce(lease_until, 0))) STORED,
-    PRIMARY KEY (institution_id, method)
-);
-
-CREATE INDEX outages_ready ON outages (ready_at);
+-- For hints, and for the operator, who searches watches by whatever is known of them.
+CREATE INDEX jobs_of_connection ON jobs (connection_id) WHERE connection_id IS NOT NULL;
+CREATE INDEX jobs_of_user ON jobs (user_id) WHERE user_id IS NOT NULL;
 
 CREATE TABLE watches (
-    watch_id      TEXT COLLATE "C" PRIMARY KEY,
+    watch_id      BYTEA  PRIMARY KEY,
     client_id     BIGINT NOT NULL REFERENCES clients (client_id),
     job_id        TEXT COLLATE "C" NOT NULL REFERENCES jobs (job_id),
     callback_url  TEXT COLLATE "C" NOT NULL,
@@ -111,18 +54,30 @@ CREATE TABLE watches (
     updated_at    BIGINT NOT NULL,
     -- none while the watch is open
     settled_at    BIGINT,
+    -- the trace of the API call that registered the watch, as its `traceparent` header gave it
+    traceparent   TEXT,
     CHECK ((settled_at IS NULL) = (state IN ('watching', 'awaiting-user', 'delayed')))
-);
+) WITH (fillfactor = 85);
 
--- The open watches of a job, and the promise that a client has one for each job and callback: the URL
--- may be longer than an index takes.
-CREATE UNIQUE INDEX watches_open ON watches (job_id, client_id, md5(callback_url))
-    WHERE settled_at IS NULL;
 CREATE INDEX watches_of_job ON watches (job_id, watch_id);
 CREATE INDEX watches_of_client ON watches (client_id, watch_id);
-CREATE INDEX watches_of_client_in_state ON watches (client_id, state, watch_id);
-CREATE INDEX watches_in_state ON watches (state, watch_id);
-CREATE INDEX watches_ended ON watches (settled_at) WHERE settled_at IS NOT NULL;
+CREATE INDEX watches_of_host ON watches (callback_host, watch_id);
+
+-- Watches that are open or cancelled, for lists by state. Settled watches are so many that a list finds them among all
+-- watches of the client.
+CREATE TABLE unsettled_watches (
+    client_id BIGINT NOT NULL,
+    state     TEXT COLLATE "C" NOT NULL,
+    watch_id  BYTEA  NOT NULL,
+    job_id    TEXT COLLATE "C" NOT NULL,
+    -- the MD5 hash of the callback's URL, which may be longer than an index takes
+    url_hash  BYTEA  NOT NULL,
+    PRIMARY KEY (client_id, state, watch_id)
+);
+
+-- The open watches of a job. A client has at most one for each job and callback.
+CREATE UNIQUE INDEX open_watches ON unsettled_watches (job_id, url_hash, client_id)
+    WHERE state <> 'cancelled';
 
 -- Watches counted as they come and go: counting them afresh would take longer the more there are. Each
 -- connection counts in a share of its own, so that none waits for another; only the sum means something.
@@ -165,50 +120,99 @@ CREATE TRIGGER watch_changed AFTER UPDATE ON watches
 CREATE TRIGGER watch_removed AFTER DELETE ON watches
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
 
+-- Each event with its delivery, which has the event's id. An event is pending exactly while the outbox names it.
 CREATE TABLE events (
-    event_id   TEXT COLLATE "C" PRIMARY KEY,
-    watch_id   TEXT COLLATE "C" NOT NULL REFERENCES watches (watch_id) ON DELETE CASCADE,
+    event_id   BYTEA  PRIMARY KEY,
+    watch_id   BYTEA  NOT NULL REFERENCES watches (watch_id) ON DELETE CASCADE,
+    client_id  BIGINT NOT NULL,
+    state      TEXT COLLATE "C" NOT NULL CHECK
+        (state IN ('pending', 'delivered', 'dead', 'expired', 'superseded', 'cancelled')),
+    -- when the state last changed
+    updated_at BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    deadline   BIGINT,
+    -- JSON, the latest attempt last
+    attempts   TEXT   NOT NULL DEFAULT '[]',
     -- the exact text that is signed and posted
-    body       TEXT   NOT NULL,
-    created_at BIGINT NOT NULL
-);
+    body       TEXT   NOT NULL
+) WITH (fillfactor = 80);
 
 CREATE INDEX events_of_watch ON events (watch_id, event_id);
 
-CREATE TABLE deliveries (
-    delivery_id     TEXT COLLATE "C" PRIMARY KEY,
-    event_id        TEXT COLLATE "C" NOT NULL UNIQUE REFERENCES events (event_id) ON DELETE CASCADE,
-    -- these three are the watch's, kept here to find and claim deliveries without a join
-    watch_id        TEXT COLLATE "C" NOT NULL,
-    client_id       BIGINT NOT NULL,
-    host            TEXT COLLATE "C" NOT NULL,
-    state           TEXT COLLATE "C" NOT NULL CHECK
-        (state IN ('pending', 'delivered', 'dead', 'expired', 'superseded', 'cancelled')),
-    -- none unless it is pending
-    next_attempt_at BIGINT CHECK ((next_attempt_at IS NOT NULL) = (state = 'pending')),
-    deadline        BIGINT,
-    attempts        BIGINT NOT NULL DEFAULT 0,
-    round_attempts  BIGINT NOT NULL DEFAULT 0,
-    lease_id        TEXT COLLATE "C",
-    lease_until     BIGINT,
-    -- when its state last changed
-    updated_at      BIGINT NOT NULL,
-    -- when it may be claimed
-    ready_at        BIGINT GENERATED ALWAYS AS
-        (CASE WHEN next_attempt_at IS NULL THEN NULL
-              ELSE greatest(next_attempt_at, coalesce(lease_until, 0)) END) STORED
+-- Events that ended undelivered, for lists by state. Delivered events are so many that a list finds them among all
+-- events of the client's watches.
+CREATE TABLE undelivered_events (
+    client_id  BIGINT NOT NULL,
+    state      TEXT COLLATE "C" NOT NULL,
+    updated_at BIGINT NOT NULL,
+    event_id   BYTEA  NOT NULL,
+    PRIMARY KEY (client_id, state, updated_at, event_id)
 );
 
-CREATE INDEX deliveries_ready ON deliveries (host, ready_at) WHERE ready_at IS NOT NULL;
+-- ---------------------------------------------------------------- work
+
+-- Jobs with an open watch.
+CREATE TABLE due_jobs (
+    job_id       TEXT COLLATE "C" PRIMARY KEY,
+    next_look_at BIGINT  NOT NULL,
+    -- 0 for a first look, 1 for an open challenge, 2 for a young job, 3 for all others
+    urgency      BIGINT  NOT NULL,
+    -- true once a watch was added that the latest claim did not see
+    joined       BOOLEAN NOT NULL,
+    lease_id     BYTEA,
+    lease_until  BIGINT,
+    -- the bank in major outage that the job waits for; none again once the bank serves
+    waits_for        TEXT COLLATE "C",
+    waits_for_method TEXT COLLATE "C",
+    -- when the latest look that follows from a hint is due
+    hinted_at    BIGINT,
+    -- until when an answer to the open challenge is on its way, or was accepted just now, and which of the job's
+    -- challenges that answers; the answer itself is never stored
+    answering_until     BIGINT,
+    answering_challenge BIGINT,
+    -- when the job may be claimed
+    ready_at     BIGINT GENERATED ALWAYS AS (greatest(next_look_at, coalesce(lease_until, 0))) STORED
+);
+
+CREATE INDEX due_jobs_ready ON due_jobs (urgency, ready_at);
+CREATE INDEX due_jobs_waiting ON due_jobs (waits_for, waits_for_method) WHERE waits_for IS NOT NULL;
+
+-- Events to deliver: the latest event of each watch that has one. So no two events of a watch are in flight at a time.
+-- A later event takes the row over, and waits until the attempt in flight ends or its lease expires.
+CREATE TABLE outbox (
+    watch_id        BYTEA  PRIMARY KEY,
+    event_id        BYTEA  NOT NULL,
+    client_id       BIGINT NOT NULL,
+    host            TEXT COLLATE "C" NOT NULL,
+    next_attempt_at BIGINT NOT NULL,
+    deadline        BIGINT,
+    attempts        BIGINT NOT NULL DEFAULT 0,
+    -- a redelivery begins a new round
+    round_attempts  BIGINT NOT NULL DEFAULT 0,
+    pending_since   BIGINT NOT NULL,
+    lease_id        BYTEA,
+    lease_until     BIGINT,
+    -- when the event may be claimed
+    ready_at        BIGINT GENERATED ALWAYS AS (greatest(next_attempt_at, coalesce(lease_until, 0))) STORED
+);
+
+CREATE INDEX outbox_ready ON outbox (host, ready_at);
 -- Events with a deadline, which are tried at a paused host too.
-CREATE INDEX deliveries_spoiling ON deliveries (host, ready_at)
-    WHERE ready_at IS NOT NULL AND deadline IS NOT NULL;
--- Those in flight: few, and asked for by the watch of which another one is due.
-CREATE INDEX deliveries_leased ON deliveries (watch_id, lease_until) WHERE lease_until IS NOT NULL;
-CREATE INDEX deliveries_of_watch ON deliveries (watch_id);
-CREATE INDEX deliveries_of_client_in_state ON deliveries (client_id, state, updated_at, delivery_id);
--- For the operator, who sees all clients'.
-CREATE INDEX deliveries_in_state ON deliveries (state, updated_at, delivery_id);
+CREATE INDEX outbox_expiring ON outbox (host, ready_at) WHERE deadline IS NOT NULL;
+
+-- Banks in major outage, by the connector that reaches them.
+CREATE TABLE outages (
+    institution_id TEXT COLLATE "C" NOT NULL,
+    method         TEXT COLLATE "C" NOT NULL,
+    next_look_at   BIGINT NOT NULL,
+    lease_id       BYTEA,
+    lease_until    BIGINT,
+    ready_at       BIGINT GENERATED ALWAYS AS
+        (greatest(next_look_at, coalesce(lease_until, 0))) STORED,
+    PRIMARY KEY (institution_id, method)
+);
+
+CREATE INDEX outages_ready ON outages (ready_at);
 
 -- Callback hosts whose latest attempt failed.
 CREATE TABLE failing_hosts (
@@ -227,17 +231,35 @@ CREATE TABLE failing_hosts (
 CREATE INDEX hosts_paused ON failing_hosts (paused_until) WHERE paused_until > 0;
 CREATE INDEX hosts_by_failure ON failing_hosts (failed_at);
 
-CREATE TABLE attempts (
-    delivery_id TEXT COLLATE "C" NOT NULL REFERENCES deliveries (delivery_id) ON DELETE CASCADE,
-    number      BIGINT NOT NULL,
-    -- the claim it was made under: recording it again changes nothing
-    lease_id    TEXT COLLATE "C" NOT NULL,
-    started_at  BIGINT NOT NULL,
-    duration    BIGINT NOT NULL,
-    status      BIGINT,
-    error       TEXT,
-    response    TEXT,
-    PRIMARY KEY (delivery_id, number)
+-- ---------------------------------------------------------------- what was learned
+
+-- Hints that were taken, to take each once.
+CREATE TABLE hints (
+    hint_id  TEXT COLLATE "C" PRIMARY KEY,
+    taken_at BIGINT NOT NULL
+);
+
+CREATE INDEX hints_by_age ON hints (taken_at);
+
+-- How long jobs of one kind at one bank take, as JSON: what was seen, and what Basiq says. The bank ''
+-- stands for all.
+CREATE TABLE paces (
+    institution_id TEXT COLLATE "C" NOT NULL,
+    job_type       TEXT COLLATE "C" NOT NULL,
+    pace           TEXT   NOT NULL,
+    averages       TEXT,
+    averages_at    BIGINT,
+    used_at        BIGINT NOT NULL,
+    PRIMARY KEY (institution_id, job_type)
+);
+
+CREATE INDEX paces_by_use ON paces (used_at);
+
+-- The banks of connections, a fixed number of them: jobs tell their bank only late.
+CREATE TABLE connection_banks (
+    slot           BIGINT PRIMARY KEY,
+    connection_id  TEXT COLLATE "C" NOT NULL,
+    institution_id TEXT COLLATE "C" NOT NULL
 );
 
 -- Jobs that failed because the bank was unavailable, since the connection last succeeded.
@@ -249,3 +271,43 @@ CREATE TABLE connection_failures (
 );
 
 CREATE INDEX connection_failures_by_age ON connection_failures (failed_at);
+
+-- ---------------------------------------------------------------- the fleet
+
+-- Relays at work, each with its latest sign of life.
+CREATE TABLE relays (
+    relay_id TEXT COLLATE "C" PRIMARY KEY,
+    seen_at  BIGINT NOT NULL
+);
+
+-- The budget of calls to Basiq: one row. Its times are microseconds since 1970.
+CREATE TABLE upstream (
+    upstream_id  BIGINT PRIMARY KEY CHECK (upstream_id = 1),
+    -- when the first call may be sent that nobody has reserved a turn for
+    next_turn_at BIGINT NOT NULL,
+    -- how many turns the latest reservation got
+    granted      BIGINT NOT NULL,
+    -- the latest pause that Basiq asked for: its number, its end and the HTTP status that began it
+    pause        BIGINT NOT NULL,
+    paused_until BIGINT NOT NULL,
+    pause_status BIGINT NOT NULL
+);
+
+INSERT INTO upstream (upstream_id, next_turn_at, granted, pause, paused_until, pause_status)
+    VALUES (1, 0, 0, 0, 0, 0);
+
+-- Basiq's access token, by the API key that it was got with; encrypted by that key, which is not stored.
+CREATE TABLE upstream_tokens (
+    key_id         TEXT COLLATE "C" PRIMARY KEY,
+    token          TEXT,
+    renew_at       BIGINT,
+    expires_at     BIGINT,
+    -- until when one relay has the right to ask for another
+    fetching_until BIGINT NOT NULL
+);
+
+-- What health checks write. Each takes a row at random, so that those of many relays do not wait for each other.
+CREATE TABLE pings (
+    slot  SMALLINT PRIMARY KEY,
+    pings BIGINT NOT NULL
+);

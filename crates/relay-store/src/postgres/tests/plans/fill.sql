@@ -1,11 +1,9 @@
--- A store after a busy month: a million jobs, watches, events and deliveries. Rows are numbered as they
+-- A store after a busy month: a million jobs, watches and events. Rows are numbered as they
 -- came, the last one at 1800000000000 ms, each 2592 ms after the one before. Those before `test.first` are left out.
 
 -- Without foreign keys and triggers: what is written here fits together.
 SET session_replication_role = replica;
 
-DELETE FROM attempts;
-DELETE FROM deliveries;
 DELETE FROM events;
 DELETE FROM watches;
 DELETE FROM jobs;
@@ -14,26 +12,24 @@ INSERT INTO clients (name, key_hash, secret, created_at, revoked_at)
     SELECT 'client' || n, sha256(n::text::bytea), 'sealed', 0, CASE WHEN n % 20 = 0 THEN 1 END
     FROM generate_series(1, 100) n;
 
+INSERT INTO jobs (job_id, memory, user_id, connection_id)
+    SELECT job(n), '{"first_look_at":"2027-01-15T08:00:00Z","errors_in_a_row":0}',
+        'user-' || n / 4, CASE WHEN n % 10 > 0 THEN 'connection-' || n / 2 END
+    FROM generate_series(first(), 1000000::bigint) n;
+
 -- The last 80,000 are watched, of every urgency; some are due, some are claimed, some wait for a bank.
-INSERT INTO jobs (job_id, next_look_at, urgency, joined, lease_id, lease_until, memory, user_id,
-        connection_id, waits_for, waits_for_method)
-    SELECT 'job-' || lpad(n::text, 7, '0'),
-        CASE WHEN watched THEN 1800000000000 + n * 7919 % 100000 - 10000 END,
+INSERT INTO due_jobs (job_id, next_look_at, urgency, joined, lease_id, lease_until, waits_for, waits_for_method)
+    SELECT job(n), 1800000000000 + n * 7919 % 100000 - 10000,
         CASE WHEN n % 1000 < 5 THEN 0 WHEN n % 1000 < 20 THEN 1 WHEN n % 1000 < 200 THEN 2 ELSE 3 END,
-        watched AND n % 100 = 0,
-        CASE WHEN watched AND n % 400 = 0 THEN 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV' END,
-        CASE WHEN watched AND n % 400 = 0 THEN 1800000030000 END,
-        '{"first_look_at":"2027-01-15T08:00:00Z","errors_in_a_row":0}',
-        'user-' || n / 4, CASE WHEN n % 10 > 0 THEN 'connection-' || n / 2 END,
-        CASE WHEN watched AND n % 300 = 1 THEN 'AU0000' || n % 3 END,
-        CASE WHEN watched AND n % 300 = 1 THEN 'web' END
-    FROM (SELECT n, n > 920000 AS watched FROM generate_series(first(), 1000000::bigint) n) j;
+        n % 100 = 0,
+        CASE WHEN n % 400 = 0 THEN id(7) END, CASE WHEN n % 400 = 0 THEN 1800000030000 END,
+        CASE WHEN n % 300 = 1 THEN 'AU0000' || n % 3 END, CASE WHEN n % 300 = 1 THEN 'web' END
+    FROM generate_series(920001, 1000000::bigint) n;
 
 -- The last 100,000 are open. One client had half of them, but none of the last 300,000.
 INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, locale, metadata,
         state, progress, created_at, updated_at, settled_at)
-    SELECT 'wch_01' || lpad(n::text, 24, '0'), CASE WHEN n % 2 = 0 AND n <= 700000 THEN 1 ELSE n % 97 + 2 END,
-        'job-' || lpad((CASE WHEN open THEN 920001 + n % 80000 ELSE n END)::text, 7, '0'),
+    SELECT id(n), client_of(n), job(CASE WHEN open THEN 920001 + n % 80000 ELSE n END),
         'https://host' || n % 500 || '.example/hooks', 'host' || n % 500 || '.example', 15, 'en', '{}',
         CASE WHEN open THEN (ARRAY['awaiting-user', 'delayed', 'watching', 'watching'])[n % 4 + 1]
             WHEN n % 20 = 7 THEN 'cancelled' ELSE 'settled' END,
@@ -44,9 +40,14 @@ INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, e
 -- One job is watched a thousand times.
 INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, locale, metadata,
         state, progress, created_at, updated_at)
-    SELECT 'wch_01' || lpad(n::text, 24, '0'), 7, 'job-0925000', 'https://host1.example/' || n,
+    SELECT id(n), 7, 'job-0925000', 'https://host1.example/' || n,
         'host1.example', 15, 'en', '{}', 'watching', '{}', 1800000000000, 1800000000000
-    FROM generate_series(1000001, 1001000) n;
+    FROM generate_series(1000001, 1001000::bigint) n;
+
+INSERT INTO unsettled_watches (client_id, state, watch_id, job_id, url_hash)
+    SELECT client_id, state, watch_id, job_id, decode(md5(callback_url), 'hex')
+    FROM watches WHERE state <> 'settled'
+    ON CONFLICT DO NOTHING;
 
 INSERT INTO watch_counts (client_id, state, share, n)
     SELECT client_id, state, share, 0
@@ -54,40 +55,32 @@ INSERT INTO watch_counts (client_id, state, share, n)
         unnest(ARRAY['watching', 'awaiting-user', 'delayed', 'settled', 'cancelled']) state;
 
 -- One of each watch that is settled; of the last 100,000 each second is of one that is open, and the
--- others are of watches that had one before. A hundred more are to be delivered yet.
-INSERT INTO events (event_id, watch_id, body, created_at)
-    SELECT 'evt_01' || lpad(n::text, 24, '0'),
-        'wch_01' || lpad((CASE WHEN n > 900000 AND n % 2 = 0 THEN (n - 900000) * 9 ELSE n END)::text, 24, '0'),
-        '{"type":"job.success","data":{"job_id":"job-' || n || '","user_message":"Your bank is connected."}}',
-        1800000000000 - 2592 * (1000000 - n)
-    FROM generate_series(first(), 1000100::bigint) n;
-
--- The last 6,000 wait, at 50 hosts, one of which has more than half of them, and some are in flight. Of the
--- others one in a hundred is dead.
-INSERT INTO deliveries (delivery_id, event_id, watch_id, client_id, host, state, next_attempt_at,
-        deadline, attempts, round_attempts, lease_id, lease_until, updated_at)
-    SELECT 'dlv_01' || lpad(n::text, 24, '0'), 'evt_01' || lpad(n::text, 24, '0'),
-        'wch_01' || lpad(w::text, 24, '0'), CASE WHEN w % 2 = 0 AND w <= 700000 THEN 1 ELSE w % 97 + 2 END,
-        'host' || CASE WHEN waits THEN n % 2 * (n / 2 % 50) ELSE n % 500 END || '.example',
-        CASE WHEN waits THEN 'pending' ELSE coalesce(
+-- others are of watches that had one before. The last 6,000 are pending. Of the others one in a hundred is dead, and
+-- was tried eight times.
+INSERT INTO events (event_id, watch_id, client_id, state, updated_at, created_at, deadline, attempts, body)
+    SELECT id(n), id(w), client_of(w),
+        CASE WHEN n > 994000 THEN 'pending' ELSE coalesce(
             (ARRAY['dead', 'expired', 'superseded', 'cancelled'])[n % 100], 'delivered') END,
-        CASE WHEN waits THEN 1800000000000 + n * 7919 % 20000 - 15000 END,
-        CASE WHEN n % 50 = 0 THEN 1800000000000 + n % 600000 END, 1, 1,
-        CASE WHEN waits AND n % 31 = 0 THEN 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV' END,
-        CASE WHEN waits AND n % 31 = 0 THEN 1800000030000 END,
-        1800000000000 - 2592 * (1000000 - n)
-    FROM (SELECT n, n > 994000 AS waits,
-            CASE WHEN n > 900000 AND n % 2 = 0 THEN (n - 900000) * 9 ELSE n END AS w
-        FROM generate_series(first(), 1000000::bigint) n) d;
+        1800000000000 - 2592 * (1000000 - n), 1800000000000 - 2592 * (1000000 - n),
+        CASE WHEN n % 50 = 0 THEN 1800000000000 + n % 600000 END,
+        '[' || repeat(attempt || ',', CASE WHEN n % 100 = 1 THEN 7 ELSE 0 END) || attempt || ']',
+        '{"type":"job.success","data":{"job_id":"job-' || n || '","user_message":"Your bank is connected."}}'
+    FROM (SELECT n, CASE WHEN n > 900000 AND n % 2 = 0 THEN (n - 900000) * 9 ELSE n END AS w,
+            '{"number":1,"lease_id":"lse_01ARZ3NDEKTSV4RRFFQ69G5FAV","started_at":1,"duration":40,"status":500}'
+                AS attempt
+        FROM generate_series(first(), 1000000::bigint) n) e;
 
-INSERT INTO attempts (delivery_id, number, lease_id, started_at, duration, status)
-    SELECT 'dlv_01' || lpad(n::text, 24, '0'), 1, 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV',
-        1800000000000 - 2592 * (1000000 - n), 40, 204
-    FROM generate_series(first(), 996000::bigint) n
-    UNION ALL
-    SELECT 'dlv_01' || lpad((n * 100 + 1)::text, 24, '0'), number, 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV',
-        1800000000000 - 2592 * (1000000 - n), 40, 500
-    FROM generate_series(0, 9000::bigint) n, generate_series(2, 8) number;
+INSERT INTO undelivered_events (client_id, state, updated_at, event_id)
+    SELECT client_id, state, updated_at, event_id FROM events
+    WHERE state IN ('dead', 'expired', 'superseded', 'cancelled');
+
+-- Those wait at 50 hosts, one of which has more than half of them, and some are in flight.
+INSERT INTO outbox (watch_id, event_id, client_id, host, next_attempt_at, deadline, attempts, round_attempts,
+        pending_since, lease_id, lease_until)
+    SELECT e.watch_id, e.event_id, e.client_id, 'host' || n % 2 * (n / 2 % 50) || '.example',
+        1800000000000 + n * 7919 % 20000 - 15000, e.deadline, 1, 1, e.updated_at,
+        CASE WHEN n % 31 = 0 THEN id(7) END, CASE WHEN n % 31 = 0 THEN 1800000030000 END
+    FROM generate_series(994001, 1000000::bigint) n JOIN events e ON e.event_id = id(n);
 
 INSERT INTO hints (hint_id, taken_at)
     SELECT md5(n::text), 1800000000000 - 864 * (200000 - n) FROM generate_series(1, 200000::bigint) n;

@@ -1,23 +1,26 @@
 -- What a store holds after a quiet day: some watches, none of them open. The plans that PostgreSQL made are from then.
 
+-- The id of row number `n`, of a watch or of an event, in 16 bytes that sort by the number.
+CREATE FUNCTION id(n BIGINT) RETURNS BYTEA LANGUAGE sql IMMUTABLE
+    RETURN decode('01' || lpad(n::text, 30, '0'), 'hex');
+CREATE FUNCTION job(n BIGINT) RETURNS TEXT LANGUAGE sql IMMUTABLE
+    RETURN 'job-' || lpad(n::text, 7, '0');
+CREATE FUNCTION client_of(watch BIGINT) RETURNS BIGINT LANGUAGE sql IMMUTABLE
+    RETURN CASE WHEN watch % 2 = 0 AND watch <= 700000 THEN 1 ELSE watch % 97 + 2 END;
+
 -- The ids of `many` rows from number `first` on.
-CREATE FUNCTION ids(prefix TEXT, width INT, first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN (SELECT array_agg(prefix || lpad(n::text, width, '0') ORDER BY n)
-        FROM generate_series(first, first + many - 1) n);
+CREATE FUNCTION ids(first BIGINT, many BIGINT) RETURNS BYTEA[] LANGUAGE sql IMMUTABLE
+    RETURN (SELECT array_agg(id(n) ORDER BY n) FROM generate_series(first, first + many - 1) n);
 CREATE FUNCTION jobs(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN ids('job-', 7, first, many);
-CREATE FUNCTION watches(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN ids('wch_01', 24, first, many);
-CREATE FUNCTION events(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN ids('evt_01', 24, first, many);
-CREATE FUNCTION deliveries(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
-    RETURN ids('dlv_01', 24, first, many);
+    RETURN (SELECT array_agg(job(n) ORDER BY n) FROM generate_series(first, first + many - 1) n);
 
 -- The first row of those that make a store full.
 CREATE FUNCTION first() RETURNS BIGINT LANGUAGE sql STABLE RETURN current_setting('test.first')::bigint;
 
 -- Lists of one value.
 CREATE FUNCTION texts(value TEXT, many INT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
+    RETURN array_fill(value, ARRAY[many]);
+CREATE FUNCTION bytes(value BYTEA, many INT) RETURNS BYTEA[] LANGUAGE sql IMMUTABLE
     RETURN array_fill(value, ARRAY[many]);
 CREATE FUNCTION numbers(value BIGINT, many INT) RETURNS BIGINT[] LANGUAGE sql IMMUTABLE
     RETURN array_fill(value, ARRAY[many]);
@@ -34,31 +37,27 @@ END $$;
 -- Without foreign keys and triggers: what is written here fits together.
 SET session_replication_role = replica;
 
-INSERT INTO jobs (job_id, urgency, joined, memory, user_id, connection_id)
-    SELECT 'idle-' || md5(n::text), 3, FALSE, '{}', 'user-idle-' || n, 'connection-idle-' || n
+INSERT INTO jobs (job_id, memory, user_id, connection_id)
+    SELECT 'idle-' || md5(n::text), '{}', 'user-idle-' || n, 'connection-idle-' || n
     FROM generate_series(1, 100) n;
 
 INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, events, locale, metadata,
         state, progress, created_at, updated_at, settled_at)
-    SELECT 'wch_00' || lpad(n::text, 24, '0'), 1, 'idle-' || md5(n::text), 'https://host1.example/hooks',
-        'host1.example', 15, 'en', '{}', 'watching', '{"transitions":1,"sequence":1}', n, n, NULL
+    SELECT decode(lpad(n::text, 32, '0'), 'hex'), 1, 'idle-' || md5(n::text), 'https://host1.example/hooks',
+        'host1.example', 15, 'en', '{}', 'settled', '{"transitions":1,"sequence":1}', n, n, n
     FROM generate_series(1, 100) n;
 
--- Each was entered among the open ones.
-UPDATE watches SET state = 'settled', settled_at = updated_at;
+INSERT INTO events (event_id, watch_id, client_id, state, updated_at, created_at, attempts, body)
+    SELECT watch_id, watch_id, 1, 'delivered', created_at, created_at, '[]', '{}' FROM watches;
 
-INSERT INTO events (event_id, watch_id, body, created_at)
-    SELECT 'evt_00' || lpad(n::text, 24, '0'), 'wch_00' || lpad(n::text, 24, '0'), '{}', n
-    FROM generate_series(1, 100) n;
-
-INSERT INTO deliveries (delivery_id, event_id, watch_id, client_id, host, state, attempts, round_attempts,
-        updated_at)
-    SELECT 'dlv_00' || lpad(n::text, 24, '0'), 'evt_00' || lpad(n::text, 24, '0'),
-        'wch_00' || lpad(n::text, 24, '0'), 1, 'host1.example', 'delivered', 1, 1, n
-    FROM generate_series(1, 100) n;
-
-INSERT INTO attempts (delivery_id, number, lease_id, started_at, duration, status)
-    SELECT 'dlv_00' || lpad(n::text, 24, '0'), 1, 'lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', n, 40, 204
-    FROM generate_series(1, 100) n;
+-- Work of all kinds came and went.
+INSERT INTO due_jobs (job_id, next_look_at, urgency, joined) SELECT job_id, 1, 3, FALSE FROM jobs;
+DELETE FROM due_jobs;
+INSERT INTO unsettled_watches (client_id, state, watch_id, job_id, url_hash)
+    SELECT 1, 'watching', watch_id, job_id, '' FROM watches;
+DELETE FROM unsettled_watches;
+INSERT INTO outbox (watch_id, event_id, client_id, host, next_attempt_at, pending_since)
+    SELECT watch_id, event_id, 1, 'host1.example', 1, 1 FROM events;
+DELETE FROM outbox;
 
 SET session_replication_role = origin;
