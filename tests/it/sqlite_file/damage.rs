@@ -144,7 +144,7 @@ async fn a_damaged_page_of_watches_is_named_nothing_new_is_taken_and_whole_watch
 /// The names on an index's page are unknown, but most entries are on other pages.
 #[tokio::test]
 async fn a_damaged_page_of_any_table_or_index_leaves_most_watches_to_be_told() {
-    let trees = ["jobs", "watches_open", "watches_of_client_in_state"];
+    let trees = ["jobs", "watches_open", "watches_unsettled"];
     join_all(trees.map(async |tree| {
         let place = Place::new().await;
         let roots = stopped_with_watches(&place).await;

@@ -89,7 +89,8 @@ impl Place {
     }
 
     async fn watch(&self, relay: &RelayProcess, job_id: &str) -> Response {
-        let callback = format!("{}/hook", self.receiver.url());
+        // A row of `watches` names its job by a number. The URL shows in the file which job that is.
+        let callback = format!("{}/hook/{job_id}", self.receiver.url());
         let call = self
             .http
             .post(format!("{}/watch", relay.url))
