@@ -175,7 +175,7 @@ async fn hold<'l>(
         .bind(columns(&claims, |row| row.lease_id))
         .fetch_all(connection)
         .await?;
-    Ok(held(looks, jobs))
+    Ok(held(looks, jobs.iter().map(String::as_str)))
 }
 
 /// Changes the watches that are still open, and stores their events.
