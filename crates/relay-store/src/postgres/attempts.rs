@@ -121,7 +121,7 @@ async fn find<'r>(
     connection: &mut PgSession<'_>,
     results: &[&'r AttemptResult],
 ) -> Result<Vec<AttemptEffect<'r>>, StoreError> {
-    let mut events = columns(&tried(results), |row| row.event_id);
+    let mut events = tried(results);
     events.sort_unstable();
     let rows = sqlx::query(TRIED).bind(events).fetch_all(connection);
     recorded(results, &rows.await?)

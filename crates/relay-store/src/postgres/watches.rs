@@ -42,7 +42,7 @@ pub(super) const CANCEL_EVENTS: &str = "WITH queued AS \
     INSERT INTO undelivered_events SELECT * FROM ended";
 
 pub(super) const REST_JOBS: &str = concat!(
-    "DELETE FROM due_jobs d WHERE job_id = ANY($1) AND ",
+    "DELETE FROM due_jobs d WHERE job_id = ANY($1) AND lease_id IS NULL AND ",
     is_unwatched!("d.job_id")
 );
 

@@ -76,19 +76,12 @@ pub(crate) fn waves(results: &[AttemptResult]) -> Vec<Vec<&AttemptResult>> {
     waves.into_iter().map(|(_, wave)| wave).collect()
 }
 
-/// The claim under which an attempt was made.
-pub(crate) struct AttemptClaimRow {
-    pub(crate) event_id: IdBytes,
-    pub(crate) lease_id: IdBytes,
-}
-
-/// Returns the claims of attempts.
-pub(crate) fn tried(results: &[&AttemptResult]) -> Vec<AttemptClaimRow> {
-    let rows = results.iter().map(|result| AttemptClaimRow {
-        event_id: EventId::from(result.delivery_id).to_bytes(),
-        lease_id: result.lease.to_bytes(),
-    });
-    rows.collect()
+/// Returns the events that were tried.
+pub(crate) fn tried(results: &[&AttemptResult]) -> Vec<IdBytes> {
+    let events = results
+        .iter()
+        .map(|result| EventId::from(result.delivery_id).to_bytes());
+    events.collect()
 }
 
 /// The effect of an attempt.

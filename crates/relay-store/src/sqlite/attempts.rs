@@ -54,7 +54,7 @@ pub(super) fn record(
     results: &[&AttemptResult],
 ) -> Result<(), StoreError> {
     let tried = tried(results);
-    let rows = fetch_each(connection, TRIED, tried.iter().map(|row| (row.event_id,)))?;
+    let rows = fetch_each(connection, TRIED, tried.iter().map(|event| (event,)))?;
     let recorded = recorded(results, &rows)?;
     let events = tried_events(&recorded)?;
     let events = events

@@ -27,8 +27,10 @@ const CANCEL_EVENT: &str = "UPDATE events SET state = 'cancelled', updated_at = 
 
 const UNQUEUE: &str = "DELETE FROM outbox WHERE watch_id = ?1";
 
+/// Ends the work on the job of a watch, if no watch of the job is open. A look in flight is still recorded, and ends
+/// the work itself.
 const REST_JOB: &str = "DELETE FROM due_jobs \
-    WHERE job_no = (SELECT job_no FROM watches WHERE watch_id = ?1) AND NOT EXISTS \
+    WHERE job_no = (SELECT job_no FROM watches WHERE watch_id = ?1) AND lease_id IS NULL AND NOT EXISTS \
     (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no AND w.settled_at IS NULL)";
 
 const OPEN_OF_CLIENT: &str = "SELECT watch_id FROM watches WHERE client_id = ?1 \

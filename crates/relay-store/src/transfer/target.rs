@@ -15,6 +15,16 @@ const LIMITS: [&str; 2] = [
     "SET LOCAL statement_timeout = 0",
 ];
 
+/// Fills the tables that list rare states. SQLite has indexes in their place.
+const DERIVED: [&str; 2] = [
+    "INSERT INTO unsettled_watches (client_id, state, watch_id, job_id, url_hash) \
+     SELECT client_id, state, watch_id, job_id, decode(md5(callback_url), 'hex') FROM watches \
+     WHERE state <> 'settled'",
+    "INSERT INTO undelivered_events (client_id, state, updated_at, event_id) \
+     SELECT client_id, state, updated_at, event_id FROM events \
+     WHERE state IN ('dead', 'expired', 'superseded', 'cancelled')",
+];
+
 /// Makes the numbers of new clients follow those that were moved. The change is not undone if the transaction
 /// fails, which does no harm.
 const NUMBER_ON: &str = "SELECT setval(pg_get_serial_sequence('clients', 'client_id'), \
@@ -61,8 +71,11 @@ impl TransferTarget {
         Ok(count.await?)
     }
 
-    /// Sets the numbering of clients, gathers statistics, and commits.
+    /// Fills the derived tables, sets the numbering of clients, gathers statistics, and commits.
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        for statement in DERIVED {
+            self.run(QueryBuilder::new(statement)).await?;
+        }
         self.run(QueryBuilder::new(NUMBER_ON)).await?;
         // the planner has no statistics yet on rows that came all at once
         self.run(on_all("ANALYZE ")).await?;

@@ -54,7 +54,7 @@ async fn a_trace_is_kept_with_its_watch_and_comes_with_every_claim() {
         assert!(fixture.record(look).await);
     }
     // An unreadable trace context loses the trace, but not the event.
-    let odd = "UPDATE watches SET traceparent = 'odd' WHERE job_id = 'untold'";
+    let odd = "UPDATE watches SET traceparent = 'odd' WHERE traceparent IS NULL";
     fixture.home.execute(odd).await;
     let claimed = fixture.claim_deliveries(at(0)).await;
     assert_eq!(claimed.len(), 2);

@@ -32,17 +32,6 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE TABLE attempts (
-    delivery_id text NOT NULL COLLATE pg_catalog."C",
-    number bigint NOT NULL,
-    lease_id text NOT NULL COLLATE pg_catalog."C",
-    started_at bigint NOT NULL,
-    duration bigint NOT NULL,
-    status bigint,
-    error text,
-    response text
-);
-
 CREATE TABLE clients (
     client_id bigint NOT NULL,
     name text NOT NULL COLLATE pg_catalog."C",
@@ -75,35 +64,34 @@ CREATE TABLE connection_failures (
     failed_at bigint NOT NULL
 );
 
-CREATE TABLE deliveries (
-    delivery_id text NOT NULL COLLATE pg_catalog."C",
-    event_id text NOT NULL COLLATE pg_catalog."C",
-    watch_id text NOT NULL COLLATE pg_catalog."C",
-    client_id bigint NOT NULL,
-    host text NOT NULL COLLATE pg_catalog."C",
-    state text NOT NULL COLLATE pg_catalog."C",
-    next_attempt_at bigint,
-    deadline bigint,
-    attempts bigint DEFAULT 0 NOT NULL,
-    round_attempts bigint DEFAULT 0 NOT NULL,
-    lease_id text COLLATE pg_catalog."C",
+CREATE TABLE due_jobs (
+    job_id text NOT NULL COLLATE pg_catalog."C",
+    next_look_at bigint NOT NULL,
+    urgency bigint NOT NULL,
+    joined boolean NOT NULL,
+    lease_id bytea,
     lease_until bigint,
-    updated_at bigint NOT NULL,
-    ready_at bigint GENERATED ALWAYS AS (
-CASE
-    WHEN (next_attempt_at IS NULL) THEN NULL::bigint
-    ELSE GREATEST(next_attempt_at, COALESCE(lease_until, (0)::bigint))
-END) STORED,
-    CONSTRAINT deliveries_check CHECK (((next_attempt_at IS NOT NULL) = (state = 'pending'::text))),
-    CONSTRAINT deliveries_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'dead'::text, 'expired'::text, 'superseded'::text, 'cancelled'::text])))
+    waits_for text COLLATE pg_catalog."C",
+    waits_for_method text COLLATE pg_catalog."C",
+    hinted_at bigint,
+    answering_until bigint,
+    answering_challenge bigint,
+    ready_at bigint GENERATED ALWAYS AS (GREATEST(next_look_at, COALESCE(lease_until, (0)::bigint))) STORED
 );
 
 CREATE TABLE events (
-    event_id text NOT NULL COLLATE pg_catalog."C",
-    watch_id text NOT NULL COLLATE pg_catalog."C",
+    event_id bytea NOT NULL,
+    watch_id bytea NOT NULL,
+    client_id bigint NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    updated_at bigint NOT NULL,
+    created_at bigint NOT NULL,
+    deadline bigint,
+    attempts text DEFAULT '[]'::text NOT NULL,
     body text NOT NULL,
-    created_at bigint NOT NULL
-);
+    CONSTRAINT events_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'dead'::text, 'expired'::text, 'superseded'::text, 'cancelled'::text])))
+)
+WITH (fillfactor='80');
 
 CREATE TABLE failing_hosts (
     host text NOT NULL COLLATE pg_catalog."C",
@@ -121,33 +109,34 @@ CREATE TABLE hints (
 
 CREATE TABLE jobs (
     job_id text NOT NULL COLLATE pg_catalog."C",
-    next_look_at bigint,
-    urgency bigint NOT NULL,
-    joined boolean NOT NULL,
-    lease_id text COLLATE pg_catalog."C",
-    lease_until bigint,
     memory text NOT NULL,
-    waits_for text COLLATE pg_catalog."C",
-    waits_for_method text COLLATE pg_catalog."C",
     user_id text COLLATE pg_catalog."C",
-    connection_id text COLLATE pg_catalog."C",
-    hinted_at bigint,
-    answering_until bigint,
-    answering_challenge bigint,
-    ready_at bigint GENERATED ALWAYS AS (
-CASE
-    WHEN (next_look_at IS NULL) THEN NULL::bigint
-    ELSE GREATEST(next_look_at, COALESCE(lease_until, (0)::bigint))
-END) STORED
-);
+    connection_id text COLLATE pg_catalog."C"
+)
+WITH (fillfactor='80');
 
 CREATE TABLE outages (
     institution_id text NOT NULL COLLATE pg_catalog."C",
     method text NOT NULL COLLATE pg_catalog."C",
     next_look_at bigint NOT NULL,
-    lease_id text COLLATE pg_catalog."C",
+    lease_id bytea,
     lease_until bigint,
     ready_at bigint GENERATED ALWAYS AS (GREATEST(next_look_at, COALESCE(lease_until, (0)::bigint))) STORED
+);
+
+CREATE TABLE outbox (
+    watch_id bytea NOT NULL,
+    event_id bytea NOT NULL,
+    client_id bigint NOT NULL,
+    host text NOT NULL COLLATE pg_catalog."C",
+    next_attempt_at bigint NOT NULL,
+    deadline bigint,
+    attempts bigint DEFAULT 0 NOT NULL,
+    round_attempts bigint DEFAULT 0 NOT NULL,
+    pending_since bigint NOT NULL,
+    lease_id bytea,
+    lease_until bigint,
+    ready_at bigint GENERATED ALWAYS AS (GREATEST(next_attempt_at, COALESCE(lease_until, (0)::bigint))) STORED
 );
 
 CREATE TABLE paces (
@@ -159,10 +148,53 @@ CREATE TABLE paces (
     used_at bigint NOT NULL
 );
 
+CREATE TABLE pings (
+    slot smallint NOT NULL,
+    pings bigint NOT NULL
+);
+
 CREATE TABLE relay_migrations (
     version bigint NOT NULL,
     description text NOT NULL,
     checksum bytea NOT NULL
+);
+
+CREATE TABLE relays (
+    relay_id text NOT NULL COLLATE pg_catalog."C",
+    seen_at bigint NOT NULL
+);
+
+CREATE TABLE undelivered_events (
+    client_id bigint NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    updated_at bigint NOT NULL,
+    event_id bytea NOT NULL
+);
+
+CREATE TABLE unsettled_watches (
+    client_id bigint NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    watch_id bytea NOT NULL,
+    job_id text NOT NULL COLLATE pg_catalog."C",
+    url_hash bytea NOT NULL
+);
+
+CREATE TABLE upstream (
+    upstream_id bigint NOT NULL,
+    next_turn_at bigint NOT NULL,
+    granted bigint NOT NULL,
+    pause bigint NOT NULL,
+    paused_until bigint NOT NULL,
+    pause_status bigint NOT NULL,
+    CONSTRAINT upstream_upstream_id_check CHECK ((upstream_id = 1))
+);
+
+CREATE TABLE upstream_tokens (
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    token text,
+    renew_at bigint,
+    expires_at bigint,
+    fetching_until bigint NOT NULL
 );
 
 CREATE TABLE watch_counts (
@@ -173,7 +205,7 @@ CREATE TABLE watch_counts (
 );
 
 CREATE TABLE watches (
-    watch_id text NOT NULL COLLATE pg_catalog."C",
+    watch_id bytea NOT NULL,
     client_id bigint NOT NULL,
     job_id text NOT NULL COLLATE pg_catalog."C",
     callback_url text NOT NULL COLLATE pg_catalog."C",
@@ -188,12 +220,11 @@ CREATE TABLE watches (
     created_at bigint NOT NULL,
     updated_at bigint NOT NULL,
     settled_at bigint,
+    traceparent text,
     CONSTRAINT watches_check CHECK (((settled_at IS NULL) = (state = ANY (ARRAY['watching'::text, 'awaiting-user'::text, 'delayed'::text])))),
     CONSTRAINT watches_state_check CHECK ((state = ANY (ARRAY['watching'::text, 'awaiting-user'::text, 'delayed'::text, 'settled'::text, 'cancelled'::text])))
-);
-
-ALTER TABLE ONLY attempts
-    ADD CONSTRAINT attempts_pkey PRIMARY KEY (delivery_id, number);
+)
+WITH (fillfactor='85');
 
 ALTER TABLE ONLY clients
     ADD CONSTRAINT clients_key_hash_key UNIQUE (key_hash);
@@ -210,11 +241,8 @@ ALTER TABLE ONLY connection_banks
 ALTER TABLE ONLY connection_failures
     ADD CONSTRAINT connection_failures_pkey PRIMARY KEY (connection_id, job_id);
 
-ALTER TABLE ONLY deliveries
-    ADD CONSTRAINT deliveries_event_id_key UNIQUE (event_id);
-
-ALTER TABLE ONLY deliveries
-    ADD CONSTRAINT deliveries_pkey PRIMARY KEY (delivery_id);
+ALTER TABLE ONLY due_jobs
+    ADD CONSTRAINT due_jobs_pkey PRIMARY KEY (job_id);
 
 ALTER TABLE ONLY events
     ADD CONSTRAINT events_pkey PRIMARY KEY (event_id);
@@ -231,11 +259,32 @@ ALTER TABLE ONLY jobs
 ALTER TABLE ONLY outages
     ADD CONSTRAINT outages_pkey PRIMARY KEY (institution_id, method);
 
+ALTER TABLE ONLY outbox
+    ADD CONSTRAINT outbox_pkey PRIMARY KEY (watch_id);
+
 ALTER TABLE ONLY paces
     ADD CONSTRAINT paces_pkey PRIMARY KEY (institution_id, job_type);
 
+ALTER TABLE ONLY pings
+    ADD CONSTRAINT pings_pkey PRIMARY KEY (slot);
+
 ALTER TABLE ONLY relay_migrations
     ADD CONSTRAINT relay_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY relays
+    ADD CONSTRAINT relays_pkey PRIMARY KEY (relay_id);
+
+ALTER TABLE ONLY undelivered_events
+    ADD CONSTRAINT undelivered_events_pkey PRIMARY KEY (client_id, state, updated_at, event_id);
+
+ALTER TABLE ONLY unsettled_watches
+    ADD CONSTRAINT unsettled_watches_pkey PRIMARY KEY (client_id, state, watch_id);
+
+ALTER TABLE ONLY upstream
+    ADD CONSTRAINT upstream_pkey PRIMARY KEY (upstream_id);
+
+ALTER TABLE ONLY upstream_tokens
+    ADD CONSTRAINT upstream_tokens_pkey PRIMARY KEY (key_id);
 
 ALTER TABLE ONLY watch_counts
     ADD CONSTRAINT watch_counts_pkey PRIMARY KEY (client_id, state, share);
@@ -245,17 +294,9 @@ ALTER TABLE ONLY watches
 
 CREATE INDEX connection_failures_by_age ON connection_failures USING btree (failed_at);
 
-CREATE INDEX deliveries_in_state ON deliveries USING btree (state, updated_at, delivery_id);
+CREATE INDEX due_jobs_ready ON due_jobs USING btree (urgency, ready_at);
 
-CREATE INDEX deliveries_leased ON deliveries USING btree (watch_id, lease_until) WHERE (lease_until IS NOT NULL);
-
-CREATE INDEX deliveries_of_client_in_state ON deliveries USING btree (client_id, state, updated_at, delivery_id);
-
-CREATE INDEX deliveries_of_watch ON deliveries USING btree (watch_id);
-
-CREATE INDEX deliveries_ready ON deliveries USING btree (host, ready_at) WHERE (ready_at IS NOT NULL);
-
-CREATE INDEX deliveries_spoiling ON deliveries USING btree (host, ready_at) WHERE ((ready_at IS NOT NULL) AND (deadline IS NOT NULL));
+CREATE INDEX due_jobs_waiting ON due_jobs USING btree (waits_for, waits_for_method) WHERE (waits_for IS NOT NULL);
 
 CREATE INDEX events_of_watch ON events USING btree (watch_id, event_id);
 
@@ -265,41 +306,31 @@ CREATE INDEX hosts_by_failure ON failing_hosts USING btree (failed_at);
 
 CREATE INDEX hosts_paused ON failing_hosts USING btree (paused_until) WHERE (paused_until > 0);
 
-CREATE INDEX jobs_of_connection ON jobs USING btree (connection_id) WHERE (next_look_at IS NOT NULL);
+CREATE INDEX jobs_of_connection ON jobs USING btree (connection_id) WHERE (connection_id IS NOT NULL);
 
-CREATE INDEX jobs_of_user ON jobs USING btree (user_id) WHERE (next_look_at IS NOT NULL);
+CREATE INDEX jobs_of_user ON jobs USING btree (user_id) WHERE (user_id IS NOT NULL);
 
-CREATE INDEX jobs_ready ON jobs USING btree (urgency, ready_at) WHERE (ready_at IS NOT NULL);
-
-CREATE INDEX jobs_waiting ON jobs USING btree (waits_for, waits_for_method) WHERE (waits_for IS NOT NULL);
+CREATE UNIQUE INDEX open_watches ON unsettled_watches USING btree (job_id, url_hash, client_id) WHERE (state <> 'cancelled'::text);
 
 CREATE INDEX outages_ready ON outages USING btree (ready_at);
 
+CREATE INDEX outbox_expiring ON outbox USING btree (host, ready_at) WHERE (deadline IS NOT NULL);
+
+CREATE INDEX outbox_ready ON outbox USING btree (host, ready_at);
+
 CREATE INDEX paces_by_use ON paces USING btree (used_at);
-
-CREATE INDEX watches_ended ON watches USING btree (settled_at) WHERE (settled_at IS NOT NULL);
-
-CREATE INDEX watches_in_state ON watches USING btree (state, watch_id);
 
 CREATE INDEX watches_of_client ON watches USING btree (client_id, watch_id);
 
-CREATE INDEX watches_of_client_in_state ON watches USING btree (client_id, state, watch_id);
+CREATE INDEX watches_of_host ON watches USING btree (callback_host, watch_id);
 
 CREATE INDEX watches_of_job ON watches USING btree (job_id, watch_id);
-
-CREATE UNIQUE INDEX watches_open ON watches USING btree (job_id, client_id, md5(callback_url)) WHERE (settled_at IS NULL);
 
 CREATE TRIGGER watch_added AFTER INSERT ON watches REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
 
 CREATE TRIGGER watch_changed AFTER UPDATE ON watches REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
 
 CREATE TRIGGER watch_removed AFTER DELETE ON watches REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
-
-ALTER TABLE ONLY attempts
-    ADD CONSTRAINT attempts_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES deliveries(delivery_id) ON DELETE CASCADE;
-
-ALTER TABLE ONLY deliveries
-    ADD CONSTRAINT deliveries_event_id_fkey FOREIGN KEY (event_id) REFERENCES events(event_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY events
     ADD CONSTRAINT events_watch_id_fkey FOREIGN KEY (watch_id) REFERENCES watches(watch_id) ON DELETE CASCADE;
@@ -311,5 +342,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\xa41ab529abe36cbf04fa4645adb2c2efd7691d0a3f432d5fbf43a77e7310efdf0b60201fd9a99e63dd94fda8a81d2b10');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\x8edcba6c2d8680b8ad0855dd2af29a33ea600671df6a50f33ebf8b1b96fa2f57c4d66a370babb797c5a76fefe753d81a');
 

@@ -49,3 +49,9 @@ INSERT INTO connection_failures (connection_id, job_id, failed_at) VALUES ('conn
 INSERT INTO outages (institution_id, method, next_look_at) VALUES ('AU00000', 'web', 1800000060000);
 INSERT INTO failing_hosts (host, failures, pauses, paused_until, probing, failed_at)
     VALUES ('other.example', 3, 0, 0, FALSE, 1800000000000);
+INSERT INTO relays (relay_id, seen_at) VALUES ('relay-1', 1800000000000);
+INSERT INTO upstream (upstream_id, next_turn_at, granted, pause, paused_until, pause_status)
+    VALUES (1, 0, 0, 0, 0, 0);
+INSERT INTO upstream_tokens (key_id, token, renew_at, expires_at, fetching_until)
+    VALUES ('key-1', 'encrypted', 1800000600000, 1800003600000, 0);
+INSERT INTO pings (slot, pings) VALUES (1, 7);

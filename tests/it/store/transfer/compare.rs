@@ -11,10 +11,12 @@ use sqlx::{
 use crate::store::support::at;
 
 /// The tables that only PostgreSQL has, and the tables that it fills by itself.
-const ITS_OWN: [&str; 6] = [
+const ITS_OWN: [&str; 8] = [
     "pings",
     "relay_migrations",
     "relays",
+    "undelivered_events",
+    "unsettled_watches",
     "upstream",
     "upstream_tokens",
     "watch_counts",
@@ -122,7 +124,7 @@ async fn tables(database: &PgConnectOptions) -> BTreeMap<String, Vec<Column>> {
     let mut tables: BTreeMap<String, Vec<Column>> = BTreeMap::new();
     for row in columns.unwrap() {
         let (table, name, kind): (String, String, String) = (row.get(0), row.get(1), row.get(2));
-        let is_lease = name.starts_with("lease_") && table != "attempts";
+        let is_lease = name.starts_with("lease_");
         if ITS_OWN.contains(&table.as_str()) || is_lease {
             continue;
         }
@@ -131,6 +133,10 @@ async fn tables(database: &PgConnectOptions) -> BTreeMap<String, Vec<Column>> {
             ("failing_hosts", "probing") => "'0'".to_owned(),
             ("failing_hosts", "paused_until") => {
                 "CAST(iif(probing, 0, paused_until) AS TEXT)".to_owned()
+            }
+            // SQLite's rows name a job by its number.
+            ("due_jobs" | "watches", "job_id") => {
+                format!("(SELECT j.job_id FROM jobs j WHERE j.job_no = {table}.job_no)")
             }
             _ if kind == "bytea" => format!("lower(hex({name}))"),
             _ => format!("CAST({name} AS TEXT)"),
