@@ -53,10 +53,11 @@ pub(super) const WAITING: &str = "SELECT o.watch_id FROM failing_hosts f \
     WHERE f.pauses > 0 LIMIT $3";
 
 /// Gives events up. Another relay may have claimed some since they were found, or may be claiming them now; these are
-/// skipped. So are later events that took the places of those that were found.
+/// skipped. So are later events that took the places of those that were found. `+ 0` keeps PostgreSQL from searching
+/// all due events.
 pub(super) const GIVE_UP: &str = "WITH queued AS (DELETE FROM outbox \
         WHERE watch_id = ANY(ARRAY(SELECT o.watch_id FROM outbox o WHERE o.watch_id = ANY($1) \
-            AND o.ready_at <= $2 AND o.pending_since <= $3 AND o.deadline IS NULL \
+            AND o.ready_at + 0 <= $2 AND o.pending_since <= $3 AND o.deadline IS NULL \
             FOR UPDATE SKIP LOCKED)) \
         RETURNING event_id, watch_id, host), \
     ended AS (UPDATE events SET state = 'dead', updated_at = $2 \

@@ -60,8 +60,9 @@ pub(super) const COUNTS: &str = "SELECT \
     + (SELECT count(*) FROM due_jobs WHERE urgency = 2 AND ready_at <= $1) \
     + (SELECT count(*) FROM due_jobs WHERE urgency = 3 AND ready_at <= $1) AS due_jobs, \
     waiting.due_deliveries, waiting.pending_deliveries, \
-    (SELECT sum((SELECT count(*) FROM undelivered_events u \
-        WHERE u.client_id = c.client_id AND u.state = 'dead'))::bigint FROM clients c) AS dead_deliveries, \
+    (SELECT coalesce(sum((SELECT count(*) FROM undelivered_events u \
+        WHERE u.client_id = c.client_id AND u.state = 'dead')), 0)::bigint FROM clients c) \
+    AS dead_deliveries, \
     (SELECT count(*) FROM failing_hosts WHERE paused_until > $1 AND paused_until > 0) \
     AS paused_hosts \
     FROM (SELECT count(*) FILTER (WHERE ready_at <= $1) AS due_deliveries, \

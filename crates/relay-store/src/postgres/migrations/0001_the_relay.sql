@@ -6,7 +6,8 @@
 --
 -- An update writes to every index of its table if it changes a column of any, and to none otherwise. So no index of
 -- `watches` or `events` has a column that changes, nor does a condition of one. `unsettled_watches` and
--- `undelivered_events` serve in place of such indexes. Free space on each page keeps the new version of a row there.
+-- `undelivered_events` serve in place of such indexes. The new version of a row must also fit on the page of the old one.
+-- A batch changes all rows of a page at once, so half of each page is left free.
 
 CREATE TABLE clients (
     client_id       BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -57,7 +58,7 @@ CREATE TABLE watches (
     -- the trace of the API call that registered the watch, as its `traceparent` header gave it
     traceparent   TEXT,
     CHECK ((settled_at IS NULL) = (state IN ('watching', 'awaiting-user', 'delayed')))
-) WITH (fillfactor = 85);
+) WITH (fillfactor = 50);
 
 CREATE INDEX watches_of_job ON watches (job_id, watch_id);
 CREATE INDEX watches_of_client ON watches (client_id, watch_id);
@@ -135,7 +136,7 @@ CREATE TABLE events (
     attempts   TEXT   NOT NULL DEFAULT '[]',
     -- the exact text that is signed and posted
     body       TEXT   NOT NULL
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 50);
 
 CREATE INDEX events_of_watch ON events (watch_id, event_id);
 

@@ -126,13 +126,14 @@ impl ExplainedPlan {
         steps(&self.last).into_iter().map(passed).sum()
     }
 
-    /// Returns the number of pages, of 8 KiB each, that were touched to find the rows.
+    /// Returns the number of pages, of 8 KiB each, that were touched to find the rows. Returns 0 if a CTE writes rows,
+    /// because the pages that it touched are also counted where its rows are read.
     pub(super) fn pages_to_find(&self) -> u64 {
-        if self.last["Node Type"] == "ModifyTable" {
-            below(&self.last)
-                .filter(|step| !is_cte(step))
-                .map(pages)
-                .sum()
+        let steps = steps(&self.last);
+        if steps.iter().skip(1).any(|step| writes(step)) {
+            0
+        } else if writes(&self.last) {
+            below(&self.last).filter(|step| !is_cte(step)).map(pages).sum()
         } else {
             self.pages()
         }
@@ -154,6 +155,10 @@ async fn run(connection: &mut PgConnection, statements: &str) -> Vec<PgRow> {
 fn is_cte(step: &Value) -> bool {
     let name = step["Subplan Name"].as_str();
     name.is_some_and(|name| name.starts_with("CTE"))
+}
+
+fn writes(step: &Value) -> bool {
+    step["Node Type"] == "ModifyTable"
 }
 
 fn pages(step: &Value) -> u64 {

@@ -13,6 +13,9 @@ CREATE FUNCTION ids(first BIGINT, many BIGINT) RETURNS BYTEA[] LANGUAGE sql IMMU
     RETURN (SELECT array_agg(id(n) ORDER BY n) FROM generate_series(first, first + many - 1) n);
 CREATE FUNCTION jobs(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
     RETURN (SELECT array_agg(job(n) ORDER BY n) FROM generate_series(first, first + many - 1) n);
+-- The jobs of open watches.
+CREATE FUNCTION watched_jobs(first BIGINT, many BIGINT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE
+    RETURN (SELECT array_agg(job(920001 + n % 80000) ORDER BY n) FROM generate_series(first, first + many - 1) n);
 
 -- The first row of those that make a store full.
 CREATE FUNCTION first() RETURNS BIGINT LANGUAGE sql STABLE RETURN current_setting('test.first')::bigint;

@@ -44,14 +44,18 @@ impl PlannedStatement {
         let rare = [
             "console::SEARCH",
             "deliveries::LOCK_DEAD",
-            "deliveries::REDELIVER_DEAD",
+            "deliveries::REQUEUE_DEAD",
             "hosts::LIFT",
             "durations::FORGET",
-            "watches::CANCEL_OF_CLIENT",
-            "watches::LOCK_OF_CLIENT",
-            "watches::OPEN_OF_CLIENT",
+            "watches::ALL_OF_CLIENT",
         ];
         rare.contains(&self.name.as_str()) || self.name.contains("Query {")
+    }
+
+    /// Whether the statement looks for rows among all pending events.
+    pub(super) fn reads_outbox(&self) -> bool {
+        let reads = ["upkeep::COUNTS", "watches::ALL_OF_CLIENT"];
+        reads.contains(&self.name.as_str()) || self.name.contains("state: Pending")
     }
 
     /// Whether the statement runs outside a transaction. No setting of a transaction then keeps it to its
@@ -60,8 +64,8 @@ impl PlannedStatement {
         let alone = [
             "banks::NEXT_DUE",
             "banks::IS_OUT",
+            "answers::END",
             "clients::FIND_BY_KEY",
-            "console::HOSTS",
             "deliveries::WATCH_OF_DELIVERY",
             "jobs::FAILURES",
             "jobs::NEXT_DUE",
@@ -73,9 +77,14 @@ impl PlannedStatement {
 /// The length of one page of a list.
 const PAGE: usize = 50;
 
-/// Ids from the middle of the tables.
-const WATCH: &str = "wch_01000000000000000000700000";
-const DELIVERY: &str = "dlv_01000000000000000000700000";
+/// An id from the middle of the tables.
+const MIDDLE: &str = "id(700000)";
+
+/// An id in a query. Its place in the statement gets [`MIDDLE`].
+const ANY_ID: [u8; 16] = [0; 16];
+
+/// The number of open watches, all newer than those that have ended.
+const OPEN: usize = 101_000;
 
 macro_rules! statements {
     ($($rows:literal of $module:ident::$name:ident($values:literal);)*) => {
@@ -101,23 +110,22 @@ pub(super) fn all() -> Vec<PlannedStatement> {
 fn of_jobs() -> Vec<PlannedStatement> {
     statements! {
         400 of jobs::WAITING("1800000000000, 100");
-        100 of jobs::LEASE("1800000000000, 'lse_1', 30000, 40, 20, 20, 20");
+        100 of jobs::LEASE("1800000000000, id(1), 30000, 40, 20, 20, 20");
         100 of jobs::OPEN_WATCHES("jobs(930000, 100)");
         1 of jobs::PUT_OFF("jobs(930000, 1), 1800000000000");
         1 of jobs::NEXT_DUE("");
         1 of jobs::FAILURES("'connection-30000', 'job-1', 1799900000000");
-        100 of looks::HOLD("jobs(930000, 100), texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 100)");
+        100 of looks::HOLD("jobs(930000, 100), bytes(id(7), 100)");
         // one job with a thousand watches
-        1000 of looks::CHANGE_WATCHES("watches(1000001, 1000), texts('job-0925000', 1000), \
+        1000 of looks::CHANGE_WATCHES("ids(1000001, 1000), texts('job-0925000', 1000), \
             texts('settled', 1000), texts('{}', 1000), numbers(1800000000000, 1000)");
-        100 of looks::ADD_EVENTS("events(2000000, 100), watches(930000, 100), texts('{}', 100), \
-            numbers(1800000000000, 100)");
-        100 of looks::SUPERSEDE("watches(995000, 100), numbers(1800000000000, 100)");
-        100 of looks::ADD_DELIVERIES("deliveries(2000000, 100), events(1000001, 100), \
-            watches(930000, 100), numbers(1, 100), texts('host1.example', 100), \
-            numbers(1800000000000, 100), numbers(NULL, 100), \
-            texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 100), 1800000000000, 30000");
-        100 of looks::BLOCKERS("ARRAY['host1.example'], watches(995000, 100), 1800000000000");
+        100 of looks::CHANGE_WATCHES("ids(930000, 100), watched_jobs(930000, 100), \
+            texts('awaiting-user', 100), texts('{}', 100), numbers(1800000000000, 100)");
+        100 of looks::SUPERSEDE("ids(995000, 100), ids(2000000, 100), numbers(1800000000000, 100)");
+        100 of looks::ADD_EVENTS("ids(2000000, 100), ids(930000, 100), numbers(1, 100), \
+            texts('host1.example', 100), texts('{}', 100), numbers(1800000000000, 100), \
+            numbers(NULL, 100), bytes(id(7), 100), 1800000000000, 30000");
+        100 of looks::BLOCKERS("ARRAY['host1.example'], ids(995000, 100), 1800000000000");
         1 of looks::SECRETS("ARRAY[1]::bigint[]");
         110 of looks::RECORD_JOBS("jobs(930000, 100), texts('{}', 100), \
             numbers(1800000000000, 100), numbers(1800000009000, 100), numbers(3, 100), \
@@ -143,64 +151,63 @@ fn of_watches() -> Vec<PlannedStatement> {
             texts('https://host1.example/hooks', 512)");
         512 of registration::RESTING("jobs(900000, 512)");
         512 of registration::ADD_JOBS("jobs(999900, 512), numbers(1800000000000, 512), \
-            texts('{}', 512), texts('lse_01ARZ3NDEKTSV4RRFFQ69G5FAV', 512), 1800000000000, 30000");
-        512 of registration::ADD_WATCHES("watches(2000000, 512), numbers(1, 512), jobs(901000, 512), \
+            texts('{}', 512), bytes(id(7), 512), 1800000000000, 30000");
+        512 of registration::ADD_WATCHES("ids(2000000, 512), numbers(1, 512), jobs(901000, 512), \
             texts('https://host1.example/hooks', 512), texts('host1.example', 512), \
             texts(NULL, 512), numbers(15, 512), texts(NULL, 512), texts('en', 512), \
             texts('{}', 512), texts('watching', 512), texts('{}', 512), \
             numbers(1800000000000, 512), texts(NULL, 512)");
-        1 of details::ONE("'wch_01000000000000000000930000', NULL");
-        200 of details::MANY("watches(930001, 200)");
-        1 of follows::OWNER("'wch_01000000000000000000930000'");
-        800 of follows::VERSIONS("watches(930001, 200)");
-        50 of details::EVENTS("watches(930001, 50)");
-        50 of details::ATTEMPTS("deliveries(1, 50)");
-        6 of console::SEARCH("'user-235000', 'wch_~', 51");
-        51 of console::SEARCH("'host1.example', 'wch_01000000000000000000700000', 51");
-        51 of console::SEARCH("'job-0925000', 'wch_~', 51");
-        1000 of console::HOSTS("100, 1000, 20");
+        1 of details::ONE("id(930000), NULL");
+        200 of details::MANY("ids(930001, 200)");
+        1 of follows::OWNER("id(930000)");
+        800 of follows::VERSIONS("ids(930001, 200)");
+        50 of details::EVENTS("ids(930001, 50)");
+        6 of console::SEARCH("'user-235000', id(9999999), 51");
+        51 of console::SEARCH("'host1.example', id(700000), 51");
+        51 of console::SEARCH("'job-0925000', id(9999999), 51");
+        4000 of console::HOSTS("100, 1000");
+        20 of console::WAITING("'{host1.example}', 20");
         100 of watches::LOCK_JOBS("jobs(930000, 100)");
-        1 of watches::OWN("'wch_01000000000000000000930000', 1");
-        100 of watches::CANCEL_WATCHES("watches(930000, 100), 1800000000000");
-        100 of watches::LOCK_DELIVERIES("watches(995000, 100)");
-        100 of watches::CANCEL_DELIVERIES("watches(995000, 100), 1800000000000");
+        1 of watches::OWN("id(930000), 1");
+        100 of watches::CANCEL_WATCHES("ids(930000, 100), 1800000000000");
+        100 of watches::LOCK_QUEUED("ids(995000, 100)");
+        100 of watches::CANCEL_EVENTS("ids(995000, 100), 1800000000000");
         100 of watches::REST_JOBS("jobs(930000, 100)");
-        1000 of watches::OPEN_OF_CLIENT("7");
-        100 of watches::LOCK_OF_CLIENT("7");
-        100 of watches::CANCEL_OF_CLIENT("7, 1800000000000");
-        1 of answers::FIND("'wch_01000000000000000000930000', 1");
+        // as many as there are pending events: the outbox has no index by client
+        6000 of watches::ALL_OF_CLIENT("7");
+        1 of answers::LOCK("id(930000), 75");
+        1 of answers::FIND("id(930000), 75");
         1 of answers::CLAIM("'job-0930000', 1800000000000, 1");
-        1 of answers::HOLD("'job-0930000', NULL");
-        1 of answers::DUE("'job-0930000', 1800000000000");
+        1 of answers::END("'job-0930000', NULL, 1800000000000");
     }
 }
 
 fn of_deliveries() -> Vec<PlannedStatement> {
     statements! {
         256 of outbox::DUE("'{}', 1800000000000, 8, 256, '{}'");
-        256 of outbox::LEASE("deliveries(995000, 256), 1800000000000, 'lse_1', 30000");
-        256 of outbox::CLAIMED("deliveries(995000, 256)");
-        1 of outbox::PUT_OFF("deliveries(995000, 1), 1800000000000");
+        256 of outbox::LEASE("ids(995001, 256), 1800000000000, id(1), 30000");
+        1 of outbox::PUT_OFF("ids(995001, 1), 1800000000000");
         50 of outbox::NEXT_DUE("'{}'");
-        100 of attempts::JOBS("deliveries(995000, 100)");
-        100 of attempts::DELIVERIES("deliveries(995000, 100), texts('lse_1', 100)");
-        200 of attempts::RECORD("deliveries(995000, 100), texts('lse_1', 100), \
-            texts('delivered', 100), numbers(NULL, 100), numbers(1800000000000, 100), \
-            numbers(1, 100), \
-            deliveries(995000, 100), numbers(9, 100), texts('lse_1', 100), \
-            numbers(1800000000000, 100), numbers(40, 100), numbers(204, 100), \
-            texts(NULL, 100), texts(NULL, 100), texts(NULL, 100)");
-        1 of attempts::END_WATCH("'wch_01000000000000000000930000', 1800000000000");
-        1 of deliveries::LOCK_WATCH("'wch_01000000000000000000930000', NULL");
-        1 of deliveries::WATCH_OF_DELIVERY("'dlv_01000000000000000000930000'");
-        1 of deliveries::LATEST("'wch_01000000000000000000930000', \
-            'dlv_01000000000000000000930000'");
-        1 of deliveries::REDELIVER("'evt_01000000000000000000930000', 1800000000000");
+        100 of attempts::JOBS("ids(995000, 100)");
+        100 of attempts::TRIED("ids(995000, 100)");
+        300 of attempts::RECORD("ids(995000, 100), texts('dead', 100), texts('[]', 100), \
+            numbers(1800000000000, 100), ids(995000, 50), ids(995000, 50), \
+            ids(995050, 50), ids(995050, 50), bytes(id(7), 50), numbers(1800000000000, 50), \
+            numbers(2, 50)");
+        100 of attempts::RECORD("ids(900001, 100), texts('delivered', 100), texts('[]', 100), \
+            numbers(1800000000000, 100), '{}', '{}', '{}', '{}', '{}', '{}', '{}'");
+        1 of attempts::END_WATCH("id(700001), 1800000000000");
+        1 of deliveries::LOCK_WATCH("id(930000), NULL");
+        1 of deliveries::WATCH_OF_DELIVERY("id(930000)");
+        1 of deliveries::LATEST("id(930000), id(930000)");
+        1 of deliveries::TRY_SOONER("id(995001), id(995001), 1800000000000");
+        1 of deliveries::REQUEUE("id(930001), 1800000000000");
         5 of deliveries::LOCK_DEAD("1799900000000, 7");
-        5 of deliveries::REDELIVER_DEAD("1799900000000, 7, 1800000000000");
-        400 of deliveries::LOCK_ALL_DEAD("1799900000000, NULL");
-        400 of deliveries::REDELIVER_ALL_DEAD("1799900000000, NULL, 1800000000000");
-        200 of upkeep::PURGE("1798000000000, 200");
+        5 of deliveries::REQUEUE_DEAD("1799900000000, 7, 1800000000000");
+        400 of deliveries::LOCK_DEAD("1799900000000, NULL");
+        400 of deliveries::REQUEUE_DEAD("1799900000000, NULL, 1800000000000");
+        200 of upkeep::PURGE("1798000000000, id(300000), 200");
+        200 of upkeep::LOCK_JOBS("jobs(1, 200)");
         200 of upkeep::PURGE_JOBS("jobs(1, 200)");
         1 of upkeep::PURGE_HOSTS("1798000000000");
         100 of upkeep::PURGE_FAILURES("1797409300000");
@@ -213,9 +220,9 @@ fn of_deliveries() -> Vec<PlannedStatement> {
 fn of_small_tables() -> Vec<PlannedStatement> {
     statements! {
         1 of banks::FORGET_UNWAITED("1800000000000");
-        1 of banks::LEASE("1800000000000, 10, 'lse_1', 30000");
-        1 of banks::LOOK_AGAIN("'AU00001', 'web', 'lse_1', 1800000000000");
-        1 of banks::END("'AU00001', 'web', 'lse_1'");
+        1 of banks::LEASE("1800000000000, 10, id(1), 30000");
+        1 of banks::LOOK_AGAIN("'AU00001', 'web', id(1), 1800000000000");
+        1 of banks::END("'AU00001', 'web', id(1)");
         300 of banks::WAKE_JOBS("'AU00001', 'web', 1800000000000");
         1 of banks::BEGIN("'AU00001', 'web', 1800000000000");
         1 of banks::NEXT_DUE("");
@@ -235,8 +242,9 @@ fn of_small_tables() -> Vec<PlannedStatement> {
         2 of hosts::ANSWERED("'{host1.example,host30.example}'");
         2 of hosts::PROBE("'{host1.example,host30.example}', 1800000000000, 30000");
         1 of hosts::LIFT("1800000000000");
-        100 of hosts::WAITING("1800000000000, 1799000000000, 100");
-        200 of hosts::GIVE_UP("deliveries(995000, 100), 1800000000000");
+        // one host has more than half of all that waits
+        4000 of hosts::WAITING("1800000000000, 1799990000000, 100");
+        200 of hosts::GIVE_UP("ids(995000, 100), 1800000000000, 1800000000000");
         2 of durations::FIND("ARRAY[NULL], ARRAY[7], ARRAY['connection-7'], ARRAY['1']");
         2 of durations::KNOWN("ARRAY['AU00001', ''], texts('1', 2)");
         2 of durations::KEEP("ARRAY['AU00001', ''], texts('1', 2), texts('{}', 2), texts(NULL, 2), \
@@ -256,7 +264,7 @@ pub(super) fn lists() -> Vec<PlannedStatement> {
                     owner,
                     job_id: (chosen & 1 != 0).then(|| "job-0930000".parse().unwrap()),
                     state,
-                    before: (chosen & 2 != 0).then(|| WATCH.parse().unwrap()),
+                    before: (chosen & 2 != 0).then(|| ANY_ID.into()),
                     limit: PAGE,
                 }));
             }
@@ -267,7 +275,7 @@ pub(super) fn lists() -> Vec<PlannedStatement> {
             DeliveryState::Pending,
         ] {
             let updated_at = Timestamp::from_millisecond(1_799_500_000_000).unwrap();
-            for after in [None, Some((updated_at, DELIVERY.parse().unwrap()))] {
+            for after in [None, Some((updated_at, ANY_ID.into()))] {
                 lists.push(of_deliveries_like(&DeliveryQuery {
                     owner,
                     state,
@@ -284,35 +292,63 @@ fn of_watches_like(query: &WatchQuery) -> PlannedStatement {
     let owner = query.owner.map(|owner| owner.0.to_string());
     let state = query.state.map(|state| format!("'{}'", state.as_str()));
     let job = query.job_id.as_ref().map(|job| format!("'{job}'"));
-    let before = query.before.map(|watch| format!("'{watch}'"));
-    let values = [owner, job, state, before].into_iter().flatten().collect();
-    list(format!("{query:?}"), &watches::list(query), values)
+    let before = query.before.map(|_| MIDDLE.to_owned());
+    let (page, is_rare) = (
+        Some(PAGE.to_string()),
+        query.state == Some(WatchState::Watching) && query.job_id.is_none(),
+    );
+    let values = if is_rare {
+        vec![state, before, page.clone(), owner, page]
+    } else {
+        vec![owner, job, state, before, page]
+    };
+    let rows = match query.state {
+        // the newest of each client
+        Some(WatchState::Watching) if query.owner.is_none() => 100 * PAGE,
+        // among the open watches, which are newer
+        Some(WatchState::Settled) if query.before.is_none() && query.job_id.is_none() => OPEN,
+        _ => PAGE,
+    };
+    list(format!("{query:?}"), &watches::list(query), values, rows)
 }
 
 fn of_deliveries_like(query: &DeliveryQuery) -> PlannedStatement {
     let owner = query.owner.map(|owner| owner.0.to_string());
     let state = format!("'{}'", query.state.as_str());
-    let after = query
-        .after
-        .map(|(at, id)| format!("{}, '{id}'", at.as_millisecond()));
-    let values = [Some(state), owner, after].into_iter().flatten().collect();
-    list(
-        format!("{query:?}"),
-        &deliveries::list_statement(query),
-        values,
-    )
+    let (page, id) = (
+        Some(PAGE.to_string()),
+        query.after.map(|_| MIDDLE.to_owned()),
+    );
+    let (values, rows) = match query.state {
+        // of one client they are found among all that is pending
+        DeliveryState::Pending => (vec![owner, id, page], 6000),
+        DeliveryState::Delivered => (vec![owner, id.clone(), id.clone(), id, page], PAGE),
+        DeliveryState::Dead
+        | DeliveryState::Expired
+        | DeliveryState::Superseded
+        | DeliveryState::Cancelled => {
+            let since = query.after.map(|(at, _)| at.as_millisecond().to_string());
+            let values = vec![Some(state), since, id, page.clone(), owner.clone(), page];
+            // the newest of each client
+            (values, if owner.is_none() { 100 * PAGE } else { PAGE })
+        }
+    };
+    let statement = deliveries::list_statement(query);
+    list(format!("{query:?}"), &statement, values, rows)
 }
 
+/// Builds a statement from the values of the filters that are used.
 fn list(
     name: String,
     statement: &QueryBuilder<Postgres>,
-    mut values: Vec<String>,
+    values: Vec<Option<String>>,
+    rows: usize,
 ) -> PlannedStatement {
-    values.push(PAGE.to_string());
+    let values: Vec<_> = values.into_iter().flatten().collect();
     PlannedStatement {
         name,
         sql: statement.sql().as_str().to_owned(),
         values: values.join(", "),
-        rows: PAGE as u64,
+        rows: rows as u64,
     }
 }
