@@ -16,7 +16,7 @@ use crate::{
     calls::{Call, CallLog},
     fault::Fault,
     http,
-    plan::BankLogin,
+    login::BankLogin,
     script::{JobScript, ScriptRetries},
     state::{NewConnection, SandboxState, StoredJob, new_id},
 };

@@ -1,8 +1,8 @@
 //! A Basiq look-alike on loopback for local development, the demo and tests. It follows Basiq's documents.
 //!
 //! A job is a script ([`JobScript`]). Its state at any time is computed from its creation time, the sandbox's speed
-//! and the answers given (`life`, pure). `bank` and `plan` contain the documented test banks and users. `view` writes
-//! documents, and `http` has one file per resource.
+//! and the answers given (`life`, pure). `bank`, `login` and `plan` contain the documented test banks and users.
+//! `view` writes documents, and `http` has one file per resource.
 //!
 //! Where Basiq's documents are silent, the sandbox decides:
 //! * `bighead` and `jianYang` fail at `verify-credentials`, `erlich` at `retrieve-accounts`.
@@ -21,6 +21,7 @@ mod fault;
 mod handle;
 mod http;
 mod life;
+mod login;
 mod plan;
 mod script;
 mod state;

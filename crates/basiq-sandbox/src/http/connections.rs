@@ -17,7 +17,7 @@ use crate::{
         extract::{BaseUrl, JsonBody, ServerToken},
         filter::ListQuery,
     },
-    plan::BankLogin,
+    login::BankLogin,
     script::Origin,
     state::{NewConnection, SandboxConnection, SandboxState, StartedJob},
     view::{date, institution, job_created},

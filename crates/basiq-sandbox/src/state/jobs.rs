@@ -1,198 +1,40 @@
-//! The sandbox's state: users, connections and jobs. Also starts jobs.
+//! Jobs: how one starts, how its challenge is answered, and what it leaves behind.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde_json::{Map, Value};
-use uuid::Uuid;
+use serde_json::Value;
 
 use crate::{
     bank::{self, QUEUED, SandboxBank},
-    bounded_map::BoundedMap,
-    calls::CallLog,
     error::ApiError,
-    fault::{self, Fault, FaultKind},
+    fault,
     life::{GivenAnswer, ScriptedJob, StepState},
-    plan::{self, BankConditions, BankLogin},
-    script::{JobScript, Origin, ScriptRetries, ScriptStep, StepEnd},
-    token::IssuedTokens,
+    login::BankLogin,
+    plan::{self, BankConditions},
+    script::{JobScript, Origin, ScriptStep, StepEnd},
+    state::{ConnectionData, SandboxConnection, SandboxState, SandboxUser, new_id},
     view::{ACCOUNTS, TRANSACTIONS, VERIFY},
 };
 
-/// The maximum number of users, of connections and of jobs that are kept.
-const REMEMBERED: usize = 100_000;
-
-/// A person.
-#[derive(Debug, Clone)]
-pub(super) struct SandboxUser {
-    pub(super) id: String,
-    /// The given fields of the person: `email`, `mobile`, names and others.
-    pub(super) profile: Map<String, Value>,
-    pub(super) connections: Vec<String>,
-}
-
-/// A bank that is connected to a person.
-#[derive(Debug, Clone)]
-pub(super) struct SandboxConnection {
-    pub(super) id: String,
-    pub(super) user_id: String,
-    pub(super) institution_id: String,
-    /// `web`, or the format of an uploaded statement: `pdf` or `csv`.
-    pub(super) method: &'static str,
-    pub(super) created: Timestamp,
-    pub(super) last_used: Timestamp,
-    login: BankLogin,
-    latest_job: Option<String>,
-    before: ConnectionData,
-}
-
-impl SandboxConnection {
-    /// Returns the known credentials.
-    pub(super) fn login(&self) -> &BankLogin {
-        &self.login
-    }
-}
-
-/// The result of a connection's jobs: its status, and which data was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ConnectionData {
-    /// `pending`, `active` or `invalid`.
-    pub(super) status: &'static str,
-    pub(super) accounts: bool,
-    pub(super) transactions: bool,
-}
-
 /// A job: either one with a script, or a fixed document.
 #[derive(Debug, Clone)]
-pub(super) enum StoredJob {
+pub(crate) enum StoredJob {
     Life(Box<ScriptedJob>),
     Document(Value),
 }
 
 /// The result of a call that starts a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StartedJob {
-    pub(super) id: String,
+pub(crate) struct StartedJob {
+    pub(crate) id: String,
     /// False if a job was already queued or running, and `id` is that job.
-    pub(super) is_new: bool,
-}
-
-/// The whole state of a sandbox.
-#[derive(Debug)]
-pub(super) struct SandboxState {
-    pub(super) users: BoundedMap<SandboxUser>,
-    pub(super) connections: BoundedMap<SandboxConnection>,
-    pub(super) jobs: BoundedMap<StoredJob>,
-    pub(super) tokens: IssuedTokens,
-    pub(super) faults: Vec<Fault>,
-    pub(super) calls: CallLog,
-    /// Jobs whose end was not yet announced by a webhook.
-    pub(super) unannounced: Vec<String>,
-    announces: bool,
-    speed: f64,
-    update_retries: ScriptRetries,
-    dice: StdRng,
-    times_asked: u64,
-}
-
-/// Creates a new id in Basiq's format.
-pub(super) fn new_id() -> String {
-    Uuid::new_v4().to_string()
+    pub(crate) is_new: bool,
 }
 
 impl SandboxState {
-    pub(super) fn new(
-        speed: f64,
-        update_retries: ScriptRetries,
-        faults: Vec<Fault>,
-        chance: u64,
-    ) -> Self {
-        Self {
-            users: BoundedMap::at_most(REMEMBERED),
-            connections: BoundedMap::at_most(REMEMBERED),
-            jobs: BoundedMap::at_most(REMEMBERED),
-            tokens: IssuedTokens::default(),
-            faults,
-            calls: CallLog::default(),
-            unannounced: Vec::new(),
-            announces: false,
-            speed,
-            update_retries,
-            dice: StdRng::seed_from_u64(chance),
-            times_asked: chance,
-        }
-    }
-
-    /// Starts to keep the list of jobs whose end must be announced.
-    pub(super) fn announce(&mut self) {
-        self.announces = true;
-    }
-
-    /// Chooses at random the faults that the next call meets.
-    pub(super) fn draw_faults(&mut self) -> Vec<FaultKind> {
-        let dice = &mut self.dice;
-        let met = |fault: &&Fault| fault.rate >= 1.0 || dice.random::<f64>() < fault.rate;
-        let met = self.faults.iter().filter(met);
-        met.map(|fault| fault.kind.clone()).collect()
-    }
-
-    pub(super) fn add_user(&mut self, id: String, profile: Map<String, Value>) -> SandboxUser {
-        let user = SandboxUser {
-            id: id.clone(),
-            profile,
-            connections: Vec::new(),
-        };
-        self.users.keep(id, user.clone());
-        user
-    }
-
-    pub(super) fn user(&self, id: &str) -> Result<&SandboxUser, ApiError> {
-        let missing = || ApiError::not_found("User does not exist.");
-        self.users.get(id).ok_or_else(missing)
-    }
-
-    pub(super) fn connection(&self, user: &str, id: &str) -> Result<&SandboxConnection, ApiError> {
-        self.user(user)?;
-        self.connections
-            .get(id)
-            .filter(|connection| connection.user_id == user)
-            .ok_or_else(|| ApiError::not_found("Connection does not exist."))
-    }
-
-    /// Returns a user's connections, oldest first.
-    pub(super) fn connections_of(&self, user: &SandboxUser) -> Vec<&SandboxConnection> {
-        let ids = user.connections.iter();
-        ids.filter_map(|id| self.connections.get(id)).collect()
-    }
-
-    /// Adds a connection without a job. The user must exist.
-    pub(super) fn add_connection(&mut self, added: NewConnection<'_>, now: Timestamp) -> String {
-        let id = added.id.unwrap_or_else(new_id);
-        if let Some(user) = self.users.get_mut(added.user_id) {
-            user.connections.push(id.clone());
-        }
-        let connection = SandboxConnection {
-            id: id.clone(),
-            user_id: added.user_id.to_owned(),
-            institution_id: added.institution_id.to_owned(),
-            method: added.method,
-            created: now,
-            last_used: now,
-            login: added.login,
-            latest_job: None,
-            before: ConnectionData {
-                status: "pending",
-                accounts: false,
-                transactions: false,
-            },
-        };
-        self.connections.keep(id.clone(), connection);
-        id
-    }
-
     /// Returns the running job that connects the user to that bank with that login. Queued jobs count as running.
-    pub(super) fn being_made(
+    pub(crate) fn being_made(
         &self,
         user: &SandboxUser,
         institution_id: &str,
@@ -206,7 +48,7 @@ impl SandboxState {
     }
 
     /// Returns the connection's job that is queued or running.
-    pub(super) fn running(
+    pub(crate) fn running(
         &self,
         connection: &SandboxConnection,
         now: Timestamp,
@@ -222,7 +64,7 @@ impl SandboxState {
     }
 
     /// Starts a job that reads a bank, unless one is queued or running. A given `login` replaces the known one.
-    pub(super) fn read_bank(
+    pub(crate) fn read_bank(
         &mut self,
         connection_id: &str,
         origin: Origin,
@@ -267,7 +109,7 @@ impl SandboxState {
     }
 
     /// Starts a job from its script. The script's user and connection must exist, if it names any.
-    pub(super) fn start(&mut self, script: JobScript, now: Timestamp) -> StartedJob {
+    pub(crate) fn start(&mut self, script: JobScript, now: Timestamp) -> StartedJob {
         let id = new_id();
         let connection = script
             .connection_id
@@ -299,7 +141,7 @@ impl SandboxState {
     }
 
     /// Returns the result of the connection's jobs until `now`.
-    pub(super) fn gained(&self, connection: &SandboxConnection, now: Timestamp) -> ConnectionData {
+    pub(crate) fn gained(&self, connection: &SandboxConnection, now: Timestamp) -> ConnectionData {
         let latest = connection.latest_job.as_ref();
         match latest.and_then(|id| self.jobs.get(id)) {
             Some(StoredJob::Life(job)) => after_job(connection.before, job, now),
@@ -308,7 +150,7 @@ impl SandboxState {
     }
 
     /// Answers the open challenge of a job. A wrong answer ends the job, without a second try.
-    pub(super) fn answer(
+    pub(crate) fn answer(
         &mut self,
         id: &str,
         given: &[String],
@@ -336,16 +178,6 @@ impl SandboxState {
     }
 }
 
-/// A connection to add.
-pub(super) struct NewConnection<'a> {
-    /// The connection's id; `None` means a new id.
-    pub(super) id: Option<String>,
-    pub(super) user_id: &'a str,
-    pub(super) institution_id: &'a str,
-    pub(super) method: &'static str,
-    pub(super) login: BankLogin,
-}
-
 fn after_job(before: ConnectionData, job: &ScriptedJob, now: Timestamp) -> ConnectionData {
     let done = |title| job.state_of(title, now) == Some(StepState::Success);
     let is_failed = |(_, state): &(&ScriptStep, StepState)| *state == StepState::Failed;
@@ -366,7 +198,7 @@ fn after_job(before: ConnectionData, job: &ScriptedJob, now: Timestamp) -> Conne
 }
 
 /// Returns whether only the person can fix this failure. Such a failure makes the connection `invalid`.
-pub(super) fn is_for_the_person(step: &ScriptStep) -> bool {
+pub(crate) fn is_for_the_person(step: &ScriptStep) -> bool {
     match &step.end {
         StepEnd::Fails(Some(failure)) => matches!(
             failure.code.as_deref(),
