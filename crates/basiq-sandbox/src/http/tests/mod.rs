@@ -1,6 +1,7 @@
 //! A sandbox for tests. The test moves its clock and calls it without a socket.
 
 mod challenges;
+mod jobs_list;
 mod manners;
 mod walkthrough;
 
@@ -92,6 +93,22 @@ impl TestSandbox {
     pub(super) async fn connect(&self, token: &str, user: &str, body: Value) -> (u16, Value) {
         let line = format!("POST /users/{user}/connections");
         self.call(token, &line, Some(body)).await
+    }
+
+    pub(super) async fn get(&self, token: &str, path: &str) -> Value {
+        let (status, body) = self.call(token, &format!("GET {path}"), None).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// Connects a bank and lets its job end. Returns the connection's id.
+    pub(super) async fn connected(&self, token: &str, user: &str, body: Value) -> String {
+        let (status, job) = self.connect(token, user, body).await;
+        assert_eq!(status, 202, "{job}");
+        self.pass(10);
+        let list = self.get(token, &format!("/users/{user}/connections")).await;
+        let latest = list["data"].as_array().unwrap().last().unwrap();
+        latest["id"].as_str().unwrap().to_owned()
     }
 
     pub(super) fn pass(&self, seconds: u64) {
