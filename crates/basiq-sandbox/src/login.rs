@@ -1,10 +1,10 @@
-//! The documented test users: which logins work, and how the others fail. Pure.
+//! The documented test users, and those of this sandbox: which logins work, and how the others fail. Pure.
 
 use relay_domain::StepFailure;
 
 use crate::{
     bank::{MfaRule, SandboxBank},
-    script::ScriptChallenge,
+    script::{Origin, ScriptChallenge},
     view::{ACCOUNTS, VERIFY},
 };
 
@@ -46,13 +46,49 @@ const FAILING: &[(&str, &str, &str, [&str; 3])] = &[
     ("jianYang", "nothotdog", VERIFY, UNAVAILABLE),
 ];
 
+/// Users of this sandbox whose banks can be connected, but not refreshed: the bank changed something since. New
+/// credentials help until the next refresh. The columns are those of [`FAILING`].
+const FAILING_LATER: &[(&str, &str, &str, [&str; 3])] = &[
+    (
+        "monica",
+        "raviga",
+        VERIFY,
+        [
+            "invalid-credentials",
+            "Cannot login to target institution, check credentials.",
+            "The password was changed since the last login.",
+        ],
+    ),
+    (
+        "dinesh",
+        "java",
+        ACCOUNTS,
+        [
+            "account-not-accessible-requires-user-action",
+            "Account not accessible, requires user action.",
+            "New terms have to be accepted before account details can be returned.",
+        ],
+    ),
+    ("russ", "tres-comas", VERIFY, UNAVAILABLE),
+];
+
+/// The member and the one-time password of Basiq's open banking sandbox.
+pub(super) const OPEN_BANKING_MEMBER: (&str, &str) = ("374829", "227470");
+
+/// The failure of a person who did not agree at the bank, or whose consent is over.
+pub(super) const NOT_AUTHORISED: [&str; 3] = [
+    "authorization-failed",
+    "Authorisation failed",
+    "access_denied",
+];
+
 pub(super) const UNAVAILABLE: [&str; 3] = [
     "service-unavailable",
     "Service unavailable",
     "Service is currently unavailable. Please try again later.",
 ];
 
-const WRONG_LOGIN: [&str; 3] = [
+pub(super) const WRONG_LOGIN: [&str; 3] = [
     "invalid-credentials",
     "Cannot login to target institution, check credentials.",
     "The institution does not know this login and password.",
@@ -66,21 +102,28 @@ pub(super) struct BankLogin {
 }
 
 impl BankLogin {
-    fn is(&self, id: &str, password: &str) -> bool {
+    pub(super) fn is(&self, id: &str, password: &str) -> bool {
         self.id == id && self.password == password
     }
 
-    /// Returns the step at which this login fails, and the failure.
-    pub(super) fn failure(&self) -> Option<(&'static str, StepFailure)> {
-        if WELCOME.iter().any(|(id, password)| self.is(id, password)) {
+    /// Returns the step at which a job with this login fails, and what the failure says.
+    pub(super) fn failure(&self, origin: Origin) -> Option<(&'static str, [&'static str; 3])> {
+        let is_known = |(id, password): &(&str, &str)| self.is(id, password);
+        if WELCOME.iter().any(is_known) {
             return None;
+        }
+        let later = FAILING_LATER
+            .iter()
+            .find(|(id, password, ..)| self.is(id, password));
+        if let Some((_, _, step, told)) = later {
+            return (origin == Origin::Refresh).then_some((step, *told));
         }
         let known = FAILING
             .iter()
             .find(|(id, password, ..)| self.is(id, password));
         Some(match known {
-            Some((_, _, step, told)) => (step, failure(*told)),
-            None => (VERIFY, failure(WRONG_LOGIN)),
+            Some((_, _, step, told)) => (step, *told),
+            None => (VERIFY, WRONG_LOGIN),
         })
     }
 

@@ -2,7 +2,9 @@
 
 mod connections;
 mod connectors;
+mod consents;
 mod data;
+mod events;
 mod extract;
 mod filter;
 mod jobs;
@@ -15,7 +17,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     middleware,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 
 use crate::{Sandbox, error::ApiError};
@@ -28,9 +30,10 @@ pub(super) fn router(sandbox: Sandbox) -> Router {
     Router::new()
         .route("/token", post(tokens::issue))
         .route("/users", post(users::create).get(users::list))
-        .route("/users/{userId}", get(users::show))
+        .route("/users/{userId}", get(users::show).post(users::update))
         .route("/users/{userId}/jobs", get(jobs::list))
         .merge(connection_routes())
+        .merge(consent_and_event_routes())
         .route("/users/{userId}/accounts", get(data::accounts))
         .route("/users/{userId}/transactions", get(data::transactions))
         .route("/users/{userId}/statements", upload_route())
@@ -67,6 +70,19 @@ fn connection_routes() -> Router<Sandbox> {
             "/users/{userId}/connections/{connectionId}/refresh",
             post(connections::refresh),
         )
+}
+
+fn consent_and_event_routes() -> Router<Sandbox> {
+    Router::new()
+        .route("/users/{userId}/consents", get(consents::list))
+        .route(
+            "/users/{userId}/consents/{consentId}",
+            delete(consents::delete),
+        )
+        .route("/events", get(events::list))
+        .route("/events/types", get(events::types))
+        .route("/events/types/{eventTypeId}", get(events::show_type))
+        .route("/events/{eventId}", get(events::show))
 }
 
 fn upload_route() -> axum::routing::MethodRouter<Sandbox> {

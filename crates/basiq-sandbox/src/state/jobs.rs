@@ -6,14 +6,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    bank::{self, QUEUED, SandboxBank},
+    agenda::AgendaItem,
+    bank::{self, ConnectionMethod, QUEUED, SandboxBank},
     error::ApiError,
     fault,
     life::{GivenAnswer, ScriptedJob, StepState},
     login::BankLogin,
-    plan::{self, BankConditions},
+    plan::{self, BankConditions, BankVisit},
     script::{JobScript, Origin, ScriptStep, StepEnd},
-    state::{ConnectionData, SandboxConnection, SandboxState, SandboxUser, new_id},
+    state::{ConnectionData, SandboxConnection, SandboxState, SandboxUser, new_id, no_connection},
     view::{ACCOUNTS, TRANSACTIONS, VERIFY},
 };
 
@@ -38,12 +39,13 @@ impl SandboxState {
         &self,
         user: &SandboxUser,
         institution_id: &str,
-        login: &BankLogin,
+        (method, login): (ConnectionMethod, &BankLogin),
         now: Timestamp,
     ) -> Option<StartedJob> {
         self.connections_of(user)
             .into_iter()
-            .filter(|c| c.institution_id == institution_id && c.login == *login)
+            .filter(|c| c.institution_id == institution_id)
+            .filter(|c| c.method == method && c.login == *login)
             .find_map(|connection| self.running(connection, now))
     }
 
@@ -71,16 +73,21 @@ impl SandboxState {
         login: Option<BankLogin>,
         now: Timestamp,
     ) -> Result<StartedJob, ApiError> {
-        let missing = || ApiError::not_found("Connection does not exist.");
-        let connection = self.connections.get(connection_id).ok_or_else(missing)?;
+        let connection = self.connections.get(connection_id);
+        let connection = connection.ok_or_else(no_connection)?;
         if let Some(running) = self.running(connection, now) {
             return Ok(running);
         }
+        let (method, user_id) = (connection.method, connection.user_id.clone());
         let login = login.unwrap_or_else(|| connection.login.clone());
         let institution_id = connection.institution_id.clone();
-        let user_id = connection.user_id.clone();
-        let bank = bank::find_bank(&institution_id).ok_or_else(missing)?;
-        let conditions = self.conditions(bank);
+        let bank = bank::find_bank(&institution_id).ok_or_else(no_connection)?;
+        let conditions = self.conditions(bank, &user_id);
+        let visit = BankVisit {
+            login: &login,
+            method,
+            origin,
+        };
         let mut script = JobScript {
             origin,
             user_id: Some(user_id),
@@ -88,23 +95,24 @@ impl SandboxState {
             institution_id,
             queued: QUEUED,
             retries: None,
-            steps: plan::read_bank(bank, &login, conditions),
+            steps: plan::read_bank(bank, &visit, conditions),
         };
         let waits = origin == Origin::Update && plan::meets_unavailable_bank(&script.steps);
-        script.retries = waits.then_some(self.update_retries);
+        script.retries = waits.then_some(self.rules.update_retries);
         if let Some(connection) = self.connections.get_mut(connection_id) {
             connection.login = login;
         }
         Ok(self.start(script, now))
     }
 
-    fn conditions(&mut self, bank: &SandboxBank) -> BankConditions {
+    fn conditions(&mut self, bank: &SandboxBank, user_id: &str) -> BankConditions {
         if bank.mfa == bank::MfaRule::Sometimes {
             self.times_asked = self.times_asked.wrapping_add(1);
         }
         BankConditions {
             asks: self.times_asked % 2 == 1,
             outage: fault::is_out(&self.faults, bank.id),
+            without_consent: !self.has_consent(user_id),
         }
     }
 
@@ -129,12 +137,13 @@ impl SandboxState {
             user_id: script.user_id.clone().unwrap_or_default(),
             connection_id: script.connection_id.clone(),
             created: now,
-            speed: self.speed,
+            speed: self.rules.speed,
             script,
             answers: BTreeMap::new(),
         };
-        if self.announces {
-            self.unannounced.push(id.clone());
+        let first = job.moments().first().map(|change| change.at);
+        if let Some(first) = first.filter(|_| self.follows_jobs()) {
+            self.agenda.add(first, AgendaItem::Job(id.clone()));
         }
         self.jobs.keep(id.clone(), StoredJob::Life(Box::new(job)));
         StartedJob { id, is_new: true }
@@ -168,6 +177,9 @@ impl SandboxState {
         let right = challenge.is_answered_by(given);
         let answers = job.answers.entry(step).or_default();
         answers.push(GivenAnswer { at: now, right });
+        if self.follows_jobs() {
+            self.agenda.add(now, AgendaItem::Job(id.to_owned()));
+        }
         if right {
             return Ok(());
         }
@@ -178,7 +190,12 @@ impl SandboxState {
     }
 }
 
-fn after_job(before: ConnectionData, job: &ScriptedJob, now: Timestamp) -> ConnectionData {
+/// Returns the result of a job at `now`, added to what was there before it.
+pub(super) fn after_job(
+    before: ConnectionData,
+    job: &ScriptedJob,
+    now: Timestamp,
+) -> ConnectionData {
     let done = |title| job.state_of(title, now) == Some(StepState::Success);
     let is_failed = |(_, state): &(&ScriptStep, StepState)| *state == StepState::Failed;
     let steps = job.script.steps.iter().zip(job.at(now).steps);
@@ -198,7 +215,7 @@ fn after_job(before: ConnectionData, job: &ScriptedJob, now: Timestamp) -> Conne
 }
 
 /// Returns whether only the person can fix this failure. Such a failure makes the connection `invalid`.
-pub(crate) fn is_for_the_person(step: &ScriptStep) -> bool {
+fn is_for_the_person(step: &ScriptStep) -> bool {
     match &step.end {
         StepEnd::Fails(Some(failure)) => matches!(
             failure.code.as_deref(),

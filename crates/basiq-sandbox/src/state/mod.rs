@@ -1,24 +1,35 @@
-//! The sandbox's state: users, connections and jobs.
+//! The sandbox's state: users, connections, consents, jobs and events.
 
+mod consents;
+mod events;
 mod jobs;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-pub(super) use self::jobs::{StartedJob, StoredJob, is_for_the_person};
+pub(super) use self::{
+    events::OutgoingWebhook,
+    jobs::{StartedJob, StoredJob},
+};
 use crate::{
+    agenda::{Agenda, AgendaItem},
+    bank::ConnectionMethod,
     bounded_map::BoundedMap,
     calls::CallLog,
+    consent::SandboxConsent,
     error::ApiError,
+    event::{BasiqEventType, EventSubject, SandboxEvent},
     fault::{Fault, FaultKind},
     login::BankLogin,
     script::ScriptRetries,
     token::IssuedTokens,
 };
 
-/// The maximum number of users, of connections and of jobs that are kept.
+/// The maximum number of users, of connections, of consents, of jobs and of events that are kept.
 const REMEMBERED: usize = 100_000;
 
 /// A person.
@@ -27,7 +38,10 @@ pub(super) struct SandboxUser {
     pub(super) id: String,
     /// The given fields of the person: `email`, `mobile`, names and others.
     pub(super) profile: Map<String, Value>,
-    pub(super) connections: Vec<String>,
+    /// The ids of the connections, oldest first.
+    connections: Vec<String>,
+    /// The ids of the consents, oldest first.
+    consents: Vec<String>,
 }
 
 /// A bank that is connected to a person.
@@ -36,13 +50,14 @@ pub(super) struct SandboxConnection {
     pub(super) id: String,
     pub(super) user_id: String,
     pub(super) institution_id: String,
-    /// `web`, or the format of an uploaded statement: `pdf` or `csv`.
-    pub(super) method: &'static str,
+    pub(super) method: ConnectionMethod,
     pub(super) created: Timestamp,
     pub(super) last_used: Timestamp,
     login: BankLogin,
     latest_job: Option<String>,
     before: ConnectionData,
+    /// The status that the latest event about the connection told.
+    told_status: &'static str,
 }
 
 impl SandboxConnection {
@@ -61,20 +76,33 @@ pub(super) struct ConnectionData {
     pub(super) transactions: bool,
 }
 
+/// What a sandbox does by itself, and how fast.
+#[derive(Debug, Clone)]
+pub(super) struct StateRules {
+    /// How many times faster than at Basiq its clock runs.
+    pub(super) speed: f64,
+    /// How the queue retries an update that met an unavailable bank.
+    pub(super) update_retries: ScriptRetries,
+    /// How long a consent lasts.
+    pub(super) consent_lasts: Duration,
+    /// The events whose webhooks are sent. `None` means that nobody receives any, and no events are kept.
+    pub(super) subscribed: Option<Vec<BasiqEventType>>,
+}
+
 /// The whole state of a sandbox.
 #[derive(Debug)]
 pub(super) struct SandboxState {
     pub(super) users: BoundedMap<SandboxUser>,
     pub(super) connections: BoundedMap<SandboxConnection>,
+    pub(super) consents: BoundedMap<SandboxConsent>,
     pub(super) jobs: BoundedMap<StoredJob>,
+    pub(super) events: BoundedMap<SandboxEvent>,
     pub(super) tokens: IssuedTokens,
     pub(super) faults: Vec<Fault>,
     pub(super) calls: CallLog,
-    /// Jobs whose end was not yet announced by a webhook.
-    pub(super) unannounced: Vec<String>,
-    announces: bool,
-    speed: f64,
-    update_retries: ScriptRetries,
+    rules: StateRules,
+    agenda: Agenda,
+    outbox: Vec<OutgoingWebhook>,
     dice: StdRng,
     times_asked: u64,
 }
@@ -85,31 +113,32 @@ pub(super) fn new_id() -> String {
 }
 
 impl SandboxState {
-    pub(super) fn new(
-        speed: f64,
-        update_retries: ScriptRetries,
-        faults: Vec<Fault>,
-        chance: u64,
-    ) -> Self {
+    pub(super) fn new(rules: StateRules, faults: Vec<Fault>, chance: u64) -> Self {
         Self {
             users: BoundedMap::at_most(REMEMBERED),
             connections: BoundedMap::at_most(REMEMBERED),
+            consents: BoundedMap::at_most(REMEMBERED),
             jobs: BoundedMap::at_most(REMEMBERED),
+            events: BoundedMap::at_most(REMEMBERED),
             tokens: IssuedTokens::default(),
             faults,
             calls: CallLog::default(),
-            unannounced: Vec::new(),
-            announces: false,
-            speed,
-            update_retries,
+            rules,
+            agenda: Agenda::default(),
+            outbox: Vec::new(),
             dice: StdRng::seed_from_u64(chance),
             times_asked: chance,
         }
     }
 
-    /// Starts to keep the list of jobs whose end must be announced.
-    pub(super) fn announce(&mut self) {
-        self.announces = true;
+    /// Does everything that time has brought until `now`.
+    pub(super) fn run_due(&mut self, now: Timestamp) {
+        while let Some((at, item)) = self.agenda.take_due(now) {
+            match item {
+                AgendaItem::Job(id) => self.follow_job(&id, at),
+                AgendaItem::Consent(id) => self.age_consent(&id, at),
+            }
+        }
     }
 
     /// Chooses at random the faults that the next call meets.
@@ -120,19 +149,39 @@ impl SandboxState {
         met.map(|fault| fault.kind.clone()).collect()
     }
 
-    pub(super) fn add_user(&mut self, id: String, profile: Map<String, Value>) -> SandboxUser {
+    pub(super) fn add_user(
+        &mut self,
+        id: &str,
+        profile: Map<String, Value>,
+        now: Timestamp,
+    ) -> SandboxUser {
         let user = SandboxUser {
-            id: id.clone(),
+            id: id.to_owned(),
             profile,
             connections: Vec::new(),
+            consents: Vec::new(),
         };
-        self.users.keep(id, user.clone());
+        self.users.keep(id.to_owned(), user.clone());
+        self.emit(BasiqEventType::UserCreated, &EventSubject::user(id), now);
         user
     }
 
+    /// Changes the given fields of a user. The others stay.
+    pub(super) fn update_user(
+        &mut self,
+        id: &str,
+        profile: Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<SandboxUser, ApiError> {
+        let user = self.users.get_mut(id).ok_or_else(no_user)?;
+        user.profile.extend(profile);
+        let user = user.clone();
+        self.emit(BasiqEventType::UserUpdated, &EventSubject::user(id), now);
+        Ok(user)
+    }
+
     pub(super) fn user(&self, id: &str) -> Result<&SandboxUser, ApiError> {
-        let missing = || ApiError::not_found("User does not exist.");
-        self.users.get(id).ok_or_else(missing)
+        self.users.get(id).ok_or_else(no_user)
     }
 
     pub(super) fn connection(&self, user: &str, id: &str) -> Result<&SandboxConnection, ApiError> {
@@ -140,7 +189,7 @@ impl SandboxState {
         self.connections
             .get(id)
             .filter(|connection| connection.user_id == user)
-            .ok_or_else(|| ApiError::not_found("Connection does not exist."))
+            .ok_or_else(no_connection)
     }
 
     /// Returns a user's connections, oldest first.
@@ -149,9 +198,10 @@ impl SandboxState {
         ids.filter_map(|id| self.connections.get(id)).collect()
     }
 
-    /// Adds a connection without a job. The user must exist.
+    /// Adds a connection without a job. The user must exist. Whoever connects a bank consents to it.
     pub(super) fn add_connection(&mut self, added: NewConnection<'_>, now: Timestamp) -> String {
         let id = added.id.unwrap_or_else(new_id);
+        self.consent(added.user_id, now);
         if let Some(user) = self.users.get_mut(added.user_id) {
             user.connections.push(id.clone());
         }
@@ -169,8 +219,11 @@ impl SandboxState {
                 accounts: false,
                 transactions: false,
             },
+            told_status: added.told_status,
         };
         self.connections.keep(id.clone(), connection);
+        let subject = EventSubject::connection(added.user_id, &id);
+        self.emit(BasiqEventType::ConnectionCreated, &subject, now);
         id
     }
 }
@@ -181,6 +234,16 @@ pub(super) struct NewConnection<'a> {
     pub(super) id: Option<String>,
     pub(super) user_id: &'a str,
     pub(super) institution_id: &'a str,
-    pub(super) method: &'static str,
+    pub(super) method: ConnectionMethod,
     pub(super) login: BankLogin,
+    /// `pending`, or `active` if the connection is assumed to have worked before.
+    pub(super) told_status: &'static str,
+}
+
+fn no_user() -> ApiError {
+    ApiError::not_found("User does not exist.")
+}
+
+fn no_connection() -> ApiError {
+    ApiError::not_found("Connection does not exist.")
 }
