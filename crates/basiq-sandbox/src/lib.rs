@@ -17,6 +17,7 @@
 //!   if the connection is by open banking. Without consent, no bank is read: `authorization-failed`.
 //! * A revoked consent makes open banking connections `invalid` too, but only an expired one is told by
 //!   `connection.invalidated`.
+//! * Deleting a connection deletes its running job, but not the jobs that ended.
 //! * A webhook that was refused eight times is given up, but its receiver stays subscribed.
 
 mod accounts;

@@ -145,6 +145,17 @@ pub(super) async fn show(
     Ok(Json(document))
 }
 
+/// Deletes a connection. Its data stays.
+pub(super) async fn delete(
+    State(sandbox): State<Sandbox>,
+    _token: ServerToken,
+    Path((user_id, id)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let now = sandbox.now();
+    sandbox.memory().delete_connection(&user_id, &id, now)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Lists the user's connections.
 pub(super) async fn list(
     State(sandbox): State<Sandbox>,

@@ -45,7 +45,7 @@ pub(super) fn accounts_of(
     user: &SandboxUser,
     now: Timestamp,
 ) -> Vec<SandboxAccount> {
-    let connections = memory.connections_of(user).into_iter();
+    let connections = memory.sources_of(user).into_iter();
     let read = connections.filter_map(|connection| {
         let gained = memory.gained(connection, now);
         gained.accounts.then_some((connection, gained.transactions))

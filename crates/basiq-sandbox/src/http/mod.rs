@@ -30,7 +30,10 @@ pub(super) fn router(sandbox: Sandbox) -> Router {
     Router::new()
         .route("/token", post(tokens::issue))
         .route("/users", post(users::create).get(users::list))
-        .route("/users/{userId}", get(users::show).post(users::update))
+        .route(
+            "/users/{userId}",
+            get(users::show).post(users::update).delete(users::delete),
+        )
         .route("/users/{userId}/jobs", get(jobs::list))
         .merge(connection_routes())
         .merge(consent_and_event_routes())
@@ -64,7 +67,9 @@ fn connection_routes() -> Router<Sandbox> {
         )
         .route(
             "/users/{userId}/connections/{connectionId}",
-            get(connections::show).post(connections::update),
+            get(connections::show)
+                .post(connections::update)
+                .delete(connections::delete),
         )
         .route(
             "/users/{userId}/connections/{connectionId}/refresh",

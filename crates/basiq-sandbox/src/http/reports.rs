@@ -40,7 +40,7 @@ pub(super) async fn create(
     let now = sandbox.now();
     let mut memory = sandbox.memory();
     let user = memory.user(&user_id)?;
-    let connections = memory.connections_of(user);
+    let connections = memory.sources_of(user);
     let has_data = |c| memory.gained(c, now).accounts;
     let end = if connections.into_iter().any(has_data) {
         StepEnd::Succeeds

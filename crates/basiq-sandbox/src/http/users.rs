@@ -62,6 +62,17 @@ pub(super) async fn update(
     Ok(Json(Value::Object(brief(&user, &base))))
 }
 
+/// Deletes a user with everything that belongs to the user.
+pub(super) async fn delete(
+    State(sandbox): State<Sandbox>,
+    _token: ServerToken,
+    Path(user_id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let now = sandbox.now();
+    sandbox.memory().delete_user(&user_id, now)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Returns the fields of the body that are stored.
 fn profile(body: JsonBody) -> Result<Map<String, Value>, ApiError> {
     if let Some(email) = body.text("email")?

@@ -111,7 +111,7 @@ impl SandboxState {
         let Some(user) = self.users.get(user_id) else {
             return;
         };
-        let sources = self.connections_of(user).into_iter();
+        let sources = self.sources_of(user).into_iter();
         let ended: Vec<_> = sources
             .filter(|connection| self.running(connection, at).is_none())
             .map(|connection| (connection.id.clone(), self.gained(connection, at).status))
@@ -126,7 +126,7 @@ impl SandboxState {
             connection.before.transactions = false;
             connection.before.status = if is_cut { "invalid" } else { status };
             connection.told_status = connection.before.status;
-            let is_told = is_cut && change == ConsentChange::Expired;
+            let is_told = is_cut && !connection.is_deleted && change == ConsentChange::Expired;
             if is_told {
                 let subject = EventSubject::connection(user_id, &id);
                 self.emit(BasiqEventType::ConnectionInvalidated, &subject, at);

@@ -3,6 +3,7 @@
 mod consents;
 mod events;
 mod jobs;
+mod removal;
 
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub(super) struct SandboxUser {
     pub(super) id: String,
     /// The given fields of the person: `email`, `mobile`, names and others.
     pub(super) profile: Map<String, Value>,
-    /// The ids of the connections, oldest first.
+    /// The ids of the connections, the deleted ones included, oldest first.
     connections: Vec<String>,
     /// The ids of the consents, oldest first.
     consents: Vec<String>,
@@ -58,6 +59,7 @@ pub(super) struct SandboxConnection {
     before: ConnectionData,
     /// The status that the latest event about the connection told.
     told_status: &'static str,
+    is_deleted: bool,
 }
 
 impl SandboxConnection {
@@ -188,12 +190,19 @@ impl SandboxState {
         self.user(user)?;
         self.connections
             .get(id)
-            .filter(|connection| connection.user_id == user)
+            .filter(|connection| connection.user_id == user && !connection.is_deleted)
             .ok_or_else(no_connection)
     }
 
     /// Returns a user's connections, oldest first.
     pub(super) fn connections_of(&self, user: &SandboxUser) -> Vec<&SandboxConnection> {
+        let mut connections = self.sources_of(user);
+        connections.retain(|connection| !connection.is_deleted);
+        connections
+    }
+
+    /// Returns the connections whose data a user has, oldest first. The data of a deleted one stays.
+    pub(super) fn sources_of(&self, user: &SandboxUser) -> Vec<&SandboxConnection> {
         let ids = user.connections.iter();
         ids.filter_map(|id| self.connections.get(id)).collect()
     }
@@ -220,6 +229,7 @@ impl SandboxState {
                 transactions: false,
             },
             told_status: added.told_status,
+            is_deleted: false,
         };
         self.connections.keep(id.clone(), connection);
         let subject = EventSubject::connection(added.user_id, &id);

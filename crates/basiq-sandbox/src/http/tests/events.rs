@@ -35,6 +35,9 @@ async fn whole_story(api: &TestSandbox) -> (Vec<String>, [String; 3]) {
     ] {
         assert_eq!(api.sandbox.change_consent(&consent, change), Ok(()));
     }
+    for line in [format!("DELETE {own}"), format!("DELETE /users/{user}")] {
+        assert_eq!(api.call(&token, &line, None).await.0, 204);
+    }
     told.extend(api.told_types());
     (told, [user, connection, consent])
 }
@@ -59,15 +62,20 @@ async fn each_event_happens_in_a_persons_story() {
         "consent.expired",
         "consent.updated",
         "consent.revoked",
+        "connection.deleted",
+        "user.deleted",
     ];
     assert_eq!(told, expected);
+    for known in BasiqEventType::ALL {
+        assert!(told.contains(&known.to_string()), "{known}");
+    }
 }
 
 #[tokio::test]
 async fn only_subscribed_events_are_sent_and_none_without_a_receiver() {
     for (subscribed, sent) in [
-        (&BasiqEventType::USUAL[..], 6),
-        (&[BasiqEventType::ConsentRevoked], 1),
+        (&BasiqEventType::USUAL[..], 8),
+        (&[BasiqEventType::UserDeleted], 1),
         (&[], 0),
     ] {
         let api = TestSandbox::heard(subscribed);
@@ -120,8 +128,8 @@ async fn events_are_listed_newest_first_and_narrowed() {
     api.user(&token).await;
     let of_user = format!("user.id.eq({user})");
     for (filter, count) in [
-        (String::new(), 16),
-        (of_user.clone(), 15),
+        (String::new(), 18),
+        (of_user.clone(), 17),
         (format!("{of_user},event.entity.eq('consent')"), 7),
         (
             "event.entity.eq('user'),event.type.eq('created')".to_owned(),
