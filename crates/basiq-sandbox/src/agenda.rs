@@ -12,6 +12,8 @@ const REMEMBERED: usize = 400_000;
 pub(super) enum AgendaItem {
     /// A step of this job changes.
     Job(String),
+    /// This connection is refreshed.
+    Refresh(String),
     /// Basiq reminds of this consent, warns of its end, or ends it.
     Consent(String),
 }

@@ -37,6 +37,9 @@ pub struct SandboxOptions {
     pub webhook: Option<SandboxWebhook>,
     /// The events whose webhooks the receiver is sent.
     pub webhook_events: Vec<BasiqEventType>,
+    /// The time from a connection's success to the refresh that Basiq starts by itself, on the sandbox's clock;
+    /// without it, there are no such refreshes.
+    pub refresh_every: Option<Duration>,
     /// How long a consent lasts, on the sandbox's clock.
     pub consent_lasts: Duration,
     /// How the queue retries an update that met an unavailable bank.
@@ -53,6 +56,7 @@ impl Default for SandboxOptions {
             api_key: None,
             webhook: None,
             webhook_events: BasiqEventType::USUAL.to_vec(),
+            refresh_every: None,
             consent_lasts: CONSENT_LASTS,
             update_retries: ScriptRetries {
                 interval: Duration::from_hours(2),
@@ -85,6 +89,7 @@ impl Sandbox {
         let rules = StateRules {
             speed,
             update_retries: options.update_retries,
+            refresh_every: options.refresh_every,
             consent_lasts: options.consent_lasts,
             subscribed: options.webhook.is_some().then_some(options.webhook_events),
         };

@@ -3,7 +3,7 @@
 //! A job is a script ([`JobScript`]). Its state at any time is computed from its creation time, the sandbox's speed
 //! and the answers given (`life`, pure). `bank`, `login` and `plan` contain the documented test banks and users.
 //! `view` writes documents, and `http` has one file per resource. What happens without a call is in the `agenda`: a
-//! step of a job, the age of a consent. It takes effect at the next call, and within 50 ms if webhooks are
+//! step of a job, a refresh, the age of a consent. It takes effect at the next call, and within 50 ms if webhooks are
 //! sent.
 //!
 //! Where Basiq's documents are silent, the sandbox decides:

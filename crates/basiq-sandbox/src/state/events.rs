@@ -46,7 +46,7 @@ impl SandboxState {
 
     /// Returns whether changes of jobs matter at the time when they happen.
     pub(super) fn follows_jobs(&self) -> bool {
-        self.has_receiver()
+        self.has_receiver() || self.rules.refresh_every.is_some()
     }
 
     /// Removes and returns the webhooks to send.
@@ -109,6 +109,9 @@ impl SandboxState {
             self.tell_accounts(&job, connection_id, at);
             if is_over && job.state_of(TRANSACTIONS, at) == Some(StepState::Success) {
                 self.emit(BasiqEventType::TransactionsUpdated, &subject, at);
+            }
+            if is_over {
+                self.plan_refresh(connection_id, at);
             }
         }
     }

@@ -3,6 +3,7 @@
 mod consents;
 mod events;
 mod jobs;
+mod refreshes;
 mod removal;
 
 use std::time::Duration;
@@ -85,6 +86,8 @@ pub(super) struct StateRules {
     pub(super) speed: f64,
     /// How the queue retries an update that met an unavailable bank.
     pub(super) update_retries: ScriptRetries,
+    /// The time from a connection's success to its next refresh, if it is refreshed at all.
+    pub(super) refresh_every: Option<Duration>,
     /// How long a consent lasts.
     pub(super) consent_lasts: Duration,
     /// The events whose webhooks are sent. `None` means that nobody receives any, and no events are kept.
@@ -138,6 +141,7 @@ impl SandboxState {
         while let Some((at, item)) = self.agenda.take_due(now) {
             match item {
                 AgendaItem::Job(id) => self.follow_job(&id, at),
+                AgendaItem::Refresh(id) => self.refresh_by_itself(&id, at),
                 AgendaItem::Consent(id) => self.age_consent(&id, at),
             }
         }

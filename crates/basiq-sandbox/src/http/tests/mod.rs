@@ -6,6 +6,7 @@ mod events;
 mod jobs_list;
 mod manners;
 mod open_banking;
+mod refreshes;
 mod removal;
 mod walkthrough;
 mod webhooks;

@@ -17,11 +17,13 @@ use relay_domain::{
     clock::Clock,
     signing::{self, SignatureHeaders},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{BasiqEventType, Sandbox, SandboxOptions, SandboxWebhook, WebhookOrder};
+use crate::{
+    BasiqEventType, Sandbox, SandboxOptions, SandboxWebhook, WebhookOrder, http::tests::login,
+};
 
 /// A webhook as received: its id, and its body.
 type Received = (String, Value);
@@ -81,6 +83,7 @@ impl Scene {
                 url: url.parse().unwrap(),
                 secret: receiver.secret.clone(),
             }),
+            refresh_every: Some(Duration::from_hours(24)),
             ..SandboxOptions::default()
         };
         let sandbox = Sandbox::new(options, Clock::system());
@@ -181,5 +184,36 @@ async fn webhooks_can_come_twice_late_and_out_of_order() {
     );
     assert_eq!(received[0], received[1]);
     assert_ne!(received[0].0, received[2].0);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_refresh_that_nobody_asked_for_is_told_without_any_call() {
+    // A day takes 1.4 seconds.
+    let scene = Scene::start(60_000.0, 0).await;
+    let http = reqwest::Client::builder().build().unwrap();
+    let token = http.post(format!("{}/token", scene.base));
+    let token = token
+        .header("authorization", "Basic k")
+        .header("basiq-version", "3.0")
+        .form(&[("scope", "SERVER_ACCESS")]);
+    let token: Value = token.send().await.unwrap().json().await.unwrap();
+    let post = |path: &str, body: Value| {
+        let token = token["access_token"].as_str().unwrap();
+        let request = http.post(format!("{}{path}", scene.base));
+        request.bearer_auth(token).json(&body).send()
+    };
+    let user = post("/users", json!({"mobile": "+61400000000"}))
+        .await
+        .unwrap();
+    let user: Value = user.json().await.unwrap();
+    let path = format!("/users/{}/connections", user["id"].as_str().unwrap());
+    let body = login("AU00000", "monica", "raviga");
+    assert_eq!(post(&path, body).await.unwrap().status(), 202);
+    let calls = scene.sandbox.calls().total();
+    let received = scene.received(2).await;
+    assert_eq!(received[0].1["eventTypeId"], "transactions.updated");
+    assert_eq!(received[1].1["eventTypeId"], "connection.invalidated");
+    assert_eq!(scene.sandbox.calls().total(), calls);
     scene.end().await;
 }
