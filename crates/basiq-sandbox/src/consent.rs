@@ -33,6 +33,14 @@ pub enum ConsentChange {
 }
 
 impl ConsentChange {
+    const ALL: [Self; 5] = [
+        Self::Reminder,
+        Self::Warning,
+        Self::Expired,
+        Self::Revoked,
+        Self::Updated,
+    ];
+
     /// Returns the type of Basiq's event about this change.
     #[must_use]
     pub fn event_type(self) -> BasiqEventType {
@@ -43,6 +51,12 @@ impl ConsentChange {
             Self::Revoked => BasiqEventType::ConsentRevoked,
             Self::Updated => BasiqEventType::ConsentUpdated,
         }
+    }
+
+    /// Returns the change whose event's type has this second word, such as `warning`.
+    pub(super) fn named(text: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|change| change.event_type().parts().1 == text)
     }
 }
 
@@ -199,7 +213,7 @@ mod tests {
         assert_eq!(consent.next(), Some((day(290), ConsentChange::Reminder)));
         assert_eq!((consent.created, consent.expires()), (day(0), day(565)));
         assert!(consent.apply(ConsentChange::Revoked, day(201)));
-        for change in [ConsentChange::Expired, ConsentChange::Updated] {
+        for change in ConsentChange::ALL {
             assert!(!consent.apply(change, day(202)), "{change:?}");
         }
     }
@@ -211,5 +225,15 @@ mod tests {
         let second = |number: i64| Timestamp::from_second(1_800_000_000 + number).unwrap();
         assert_eq!(short.next(), Some((second(90), ConsentChange::Reminder)));
         assert_eq!(short.expires(), second(365));
+    }
+
+    #[test]
+    fn a_change_is_named_as_in_its_event() {
+        let named = ConsentChange::named;
+        assert_eq!(named("warning"), Some(ConsentChange::Warning));
+        assert_eq!(named("updated"), Some(ConsentChange::Updated));
+        for text in ["", "created", "warn"] {
+            assert_eq!(named(text), None, "{text}");
+        }
     }
 }

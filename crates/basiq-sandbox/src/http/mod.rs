@@ -3,6 +3,7 @@
 mod connections;
 mod connectors;
 mod consents;
+mod controls;
 mod data;
 mod events;
 mod extract;
@@ -25,7 +26,7 @@ use crate::{Sandbox, error::ApiError};
 /// The maximum size of an uploaded statement, in bytes.
 const LARGEST_UPLOAD: usize = 10 * 1024 * 1024;
 
-/// Returns every route, behind the middleware for faults and the call log.
+/// Returns every route. Those of Basiq are behind the middleware for faults and the call log.
 pub(super) fn router(sandbox: Sandbox) -> Router {
     Router::new()
         .route("/token", post(tokens::issue))
@@ -52,6 +53,7 @@ pub(super) fn router(sandbox: Sandbox) -> Router {
             sandbox.clone(),
             watchful::watch,
         ))
+        .merge(controls::routes())
         .with_state(sandbox)
 }
 

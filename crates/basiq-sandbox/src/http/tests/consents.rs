@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    BasiqEventType, ConsentChange,
+    BasiqEventType, ConsentChange, ControlError,
     http::tests::{TestSandbox, error, login},
 };
 
@@ -109,6 +109,74 @@ async fn time_reminds_of_a_consent_warns_of_its_end_and_ends_it() {
     let consent = &person.get("consents").await["data"][0];
     assert_eq!(consent["status"], "expired");
     assert_eq!(consent["updated"], consent["expiryDate"]);
+}
+
+#[tokio::test]
+async fn a_consent_can_be_changed_at_once() {
+    let person = Person::new().await;
+    for change in ["reminder", "warning", "updated", "expired"] {
+        let path = format!("consents/{}/{change}", person.consent);
+        let line = format!("POST /sandbox/users/{}/{path}", person.user);
+        let (status, consent) = person.api.call("no token", &line, None).await;
+        assert_eq!((status, &consent["id"]), (200, &json!(person.consent)));
+        let is_over = change == "expired";
+        let status = if is_over { "expired" } else { "active" };
+        assert_eq!(consent["status"], status, "{change}");
+        let told = format!("consent.{change}");
+        let expected = if change == "updated" {
+            vec![]
+        } else {
+            vec![told]
+        };
+        assert_eq!(person.told(), expected, "no subscription to updates");
+    }
+    let sandbox = &person.api.sandbox;
+    let change = |change| sandbox.change_consent(&person.consent, change);
+    assert_eq!(
+        change(ConsentChange::Warning),
+        Err(ControlError::ConsentOver)
+    );
+    assert_eq!(change(ConsentChange::Updated), Ok(()));
+    assert_eq!(change(ConsentChange::Revoked), Ok(()));
+    assert_eq!(person.told(), ["consent.revoked"]);
+    let consent = &person.get("consents").await["data"][0];
+    assert_eq!(consent["status"], "revoked");
+    assert_eq!(consent["revoked"], consent["updated"]);
+    person.api.pass(400 * DAY);
+    assert!(person.told().is_empty(), "it is over");
+}
+
+#[tokio::test]
+async fn wrong_changes_are_refused() {
+    let person = Person::new().await;
+    let user = &person.user;
+    for (path, status, code) in [
+        (
+            format!("{user}/consents/latest/burnt"),
+            400,
+            "parameter-not-valid",
+        ),
+        (
+            format!("{user}/consents/nothing/expired"),
+            404,
+            "resource-not-found",
+        ),
+        (
+            "nobody/consents/latest/expired".to_owned(),
+            404,
+            "resource-not-found",
+        ),
+    ] {
+        let line = format!("POST /sandbox/users/{path}");
+        let (answered, body) = person.api.call("", &line, None).await;
+        assert_eq!((answered, error(&body)), (status, code), "{path}");
+    }
+    let line = format!("POST /sandbox/users/{user}/consents/latest/revoked");
+    assert_eq!(person.api.call("", &line, None).await.0, 200);
+    let (status, body) = person.api.call("", &line, None).await;
+    assert_eq!((status, error(&body)), (400, "parameter-not-valid"));
+    let calls = person.api.sandbox.calls();
+    assert!(calls.recent().all(|call| !call.path.contains("/sandbox/")));
 }
 
 #[tokio::test]

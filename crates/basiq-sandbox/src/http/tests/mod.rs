@@ -2,6 +2,7 @@
 
 mod challenges;
 mod consents;
+mod controls;
 mod events;
 mod jobs_list;
 mod manners;
