@@ -1,9 +1,11 @@
 //! `basiq-relay sandbox`: runs the Basiq look-alike.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use basiq_sandbox::{ALLOWED_FAULTS, Fault, Sandbox, SandboxOptions, SandboxWebhook};
+use basiq_sandbox::{
+    ALLOWED_FAULTS, BasiqEventType, Fault, Sandbox, SandboxOptions, SandboxWebhook,
+};
 use relay_domain::{SigningSecret, clock::Clock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +13,7 @@ use url::Url;
 
 use crate::{
     cli::{exit::CommandFailure, output},
-    config::Settings,
+    config::{Settings, parse_duration},
     telemetry,
 };
 
@@ -19,7 +21,9 @@ use crate::{
 #[command(
     after_help = "Example: basiq-relay sandbox --speed 10 --fault 429:0.2\n\
     Example: basiq-relay sandbox --speed 1000 --update-succeeds-on 2 \
-    --webhook-url http://127.0.0.1:8080/basiq/webhook --webhook-secret whsec_…\n\n\
+    --webhook-url http://127.0.0.1:8080/basiq/webhook --webhook-secret whsec_…\n\
+    Example: basiq-relay sandbox --speed 1000 --refresh-every 24h --consent-lasts 7d\n\n\
+    A running sandbox takes orders that Basiq does not: see docs/SANDBOX.md.\n\
     Then: RELAY_BASIQ_URL=http://127.0.0.1:8090 RELAY_BASIQ_API_KEY=any basiq-relay serve"
 )]
 pub(super) struct SandboxArgs {
@@ -33,12 +37,23 @@ pub(super) struct SandboxArgs {
     /// hours apart on the sandbox's clock.
     #[arg(long, value_name = "RETRY", value_parser = clap::value_parser!(u32).range(1..))]
     update_succeeds_on: Option<u32>,
+    /// Refresh each connection that works this long after its last job, as Basiq does daily: `24h` on the sandbox's
+    /// clock. Nobody is given the id of that job.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    refresh_every: Option<Duration>,
+    /// How long a consent lasts on the sandbox's clock; without it, a year.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    consent_lasts: Option<Duration>,
     /// Send Basiq's webhooks here when a connection has news, such as to a relay's /basiq/webhook.
     #[arg(long, value_name = "URL", requires = "webhook_secret")]
     webhook_url: Option<Url>,
     /// Sign webhooks with this secret, the relay's RELAY_BASIQ_WEBHOOK_SECRET.
     #[arg(long, value_name = "SECRET", requires = "webhook_url", value_parser = webhook_secret)]
     webhook_secret: Option<SigningSecret>,
+    /// Send webhooks of these events only, separated by commas, or `all`; without it, those about new data and about
+    /// what ends or is about to end.
+    #[arg(long, value_name = "EVENTS", requires = "webhook_url", value_parser = webhook_events)]
+    webhook_events: Option<WebhookEvents>,
     /// Fail on purpose; may be given more than once.
     #[arg(long = "fault", value_name = "FAULT", long_help = ALLOWED_FAULTS)]
     faults: Vec<Fault>,
@@ -48,11 +63,49 @@ fn webhook_secret(text: &str) -> Result<SigningSecret, String> {
     SigningSecret::of_another(text).map_err(|error| error.to_string())
 }
 
+/// The events whose webhooks are sent.
+#[derive(Debug, Clone)]
+struct WebhookEvents(Vec<BasiqEventType>);
+
+fn webhook_events(text: &str) -> Result<WebhookEvents, String> {
+    if text == "all" {
+        return Ok(WebhookEvents(BasiqEventType::ALL.to_vec()));
+    }
+    let names = text.split(',').map(|name| name.trim().parse());
+    let events: Result<Vec<_>, _> = names.collect();
+    events.map(WebhookEvents).map_err(|error| error.to_string())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .filter(|duration| *duration >= Duration::from_secs(1))
+        .ok_or_else(|| "allowed are durations from `1s`, such as `10m`, `24h` or `7d`".to_owned())
+}
+
 fn speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if (0.01..=10_000.0).contains(&speed) => Ok(speed),
         _ => Err("allowed are numbers from 0.01 to 10000".to_owned()),
     }
+}
+
+fn options(args: SandboxArgs) -> SandboxOptions {
+    let mut options = SandboxOptions {
+        speed: args.speed,
+        faults: args.faults,
+        refresh_every: args.refresh_every,
+        ..SandboxOptions::default()
+    };
+    let webhook = args.webhook_url.zip(args.webhook_secret);
+    options.webhook = webhook.map(|(url, secret)| SandboxWebhook { url, secret });
+    if let Some(WebhookEvents(events)) = args.webhook_events {
+        options.webhook_events = events;
+    }
+    if let Some(lasts) = args.consent_lasts {
+        options.consent_lasts = lasts;
+    }
+    options.update_retries.succeeds_on = args.update_succeeds_on;
+    options
 }
 
 pub(super) async fn run(args: SandboxArgs) -> Result<(), CommandFailure> {
@@ -63,15 +116,7 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), CommandFailure> {
     let address = listener
         .local_addr()
         .context("the listener has no address")?;
-    let mut options = SandboxOptions {
-        speed: args.speed,
-        faults: args.faults,
-        ..SandboxOptions::default()
-    };
-    let webhook = args.webhook_url.zip(args.webhook_secret);
-    options.webhook = webhook.map(|(url, secret)| SandboxWebhook { url, secret });
-    options.update_retries.succeeds_on = args.update_succeeds_on;
-    let sandbox = Sandbox::new(options, Clock::system());
+    let sandbox = Sandbox::new(options(args), Clock::system());
     output::line(format!(
         "Basiq sandbox on http://{address} (stop with Ctrl-C)"
     ))?;

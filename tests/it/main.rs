@@ -43,6 +43,7 @@ mod raw_answers;
 mod refused_rows;
 mod reload;
 mod resources;
+mod sandbox_command;
 mod schema;
 mod secrets;
 mod settings;

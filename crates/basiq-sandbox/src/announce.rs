@@ -1,31 +1,28 @@
-//! Sends webhooks as Basiq does: thin, and signed as the Standard Webhooks specification says. A webhook is sent only
-//! when a connection has new data or stopped working.
+//! Sends webhooks as Basiq does: thin, signed as the Standard Webhooks specification says, and tried eight times.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use relay_domain::{SigningSecret, signing};
 use reqwest::{Client, Url, header};
-use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{
-    Sandbox,
-    life::{ScriptedJob, StepState},
-    script::Origin,
-    state::{StoredJob, is_for_the_person, new_id},
-    view::TRANSACTIONS,
-};
+use crate::{Sandbox, event::SandboxEvent, life::scaled, state::OutgoingWebhook};
 
-/// The interval at which the sandbox checks for settled jobs.
+/// The interval at which the sandbox looks for events.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// The waits before each attempt. Basiq's own schedule is longer.
-const TRIES: [Duration; 3] = [
+/// Basiq's waits before each attempt, on the sandbox's clock.
+const TRIES: [Duration; 8] = [
     Duration::ZERO,
-    Duration::from_secs(1),
     Duration::from_secs(5),
+    Duration::from_mins(5),
+    Duration::from_mins(30),
+    Duration::from_hours(2),
+    Duration::from_hours(5),
+    Duration::from_hours(10),
+    Duration::from_hours(10),
 ];
 
 /// The time-out of one attempt.
@@ -40,13 +37,16 @@ pub struct SandboxWebhook {
     pub secret: SigningSecret,
 }
 
-/// A webhook to send.
-struct Message {
-    id: String,
-    body: String,
+/// Sends webhooks to their receiver.
+struct WebhookSender {
+    sandbox: Sandbox,
+    client: Client,
+    webhook: SandboxWebhook,
+    /// The begin of absolute links.
+    base: String,
 }
 
-/// Sends a webhook for each job that settles, until `stop` is cancelled. Links begin with `base`.
+/// Sends a webhook for each event, until `stop` is cancelled. Links begin with `base`.
 pub(super) async fn announce(
     sandbox: Sandbox,
     webhook: SandboxWebhook,
@@ -58,12 +58,17 @@ pub(super) async fn announce(
         Ok(client) => client,
         Err(error) => return warn!(%error, "no webhooks are sent"),
     };
+    let sender = Arc::new(WebhookSender {
+        sandbox,
+        client,
+        webhook,
+        base,
+    });
     let mut sending = JoinSet::new();
     while !stop.is_cancelled() {
-        for (kind, entity) in settled(&sandbox) {
-            let message = message(kind, &entity, &base);
-            let (client, sandbox, webhook) = (client.clone(), sandbox.clone(), webhook.clone());
-            sending.spawn(async move { send(&client, &sandbox, &webhook, &message).await });
+        for webhook in sender.sandbox.take_webhooks() {
+            let sender = Arc::clone(&sender);
+            sending.spawn(async move { sender.send(webhook).await });
         }
         while sending.try_join_next().is_some() {}
         tokio::select! {
@@ -73,93 +78,43 @@ pub(super) async fn announce(
     }
 }
 
-/// Returns the event type and entity of each job that settled since the last call.
-fn settled(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
-    let now = sandbox.now();
-    let mut memory = sandbox.memory();
-    let waiting = std::mem::take(&mut memory.unannounced);
-    let mut events = Vec::new();
-    for id in waiting {
-        let Some(StoredJob::Life(job)) = memory.jobs.get(&id) else {
-            continue;
-        };
-        if job.is_running(now) {
-            memory.unannounced.push(id);
+impl WebhookSender {
+    /// Sends a webhook until it is accepted, or gives it up after the last attempt.
+    async fn send(&self, webhook: OutgoingWebhook) {
+        let OutgoingWebhook { event, delay } = webhook;
+        tokio::time::sleep(delay).await;
+        for wait in TRIES {
+            tokio::time::sleep(scaled(wait, self.sandbox.speed())).await;
+            let (id, kind) = (&event.webhook_id, event.event_type.as_str());
+            match self.try_once(&event).await {
+                Ok(()) => return debug!(webhook.id = id, kind, "a webhook was accepted"),
+                Err(error) => warn!(webhook.id = id, kind, error, "a webhook was not accepted"),
+            }
+        }
+        warn!(
+            webhook.id = event.webhook_id,
+            "a webhook is given up; Basiq would now disable the receiver"
+        );
+    }
+
+    async fn try_once(&self, event: &SandboxEvent) -> Result<(), String> {
+        let body = event.webhook_body(&self.base);
+        let (id, now) = (&event.webhook_id, self.sandbox.now());
+        let signed = signing::sign(id, now, &body, &[&self.webhook.secret])
+            .map_err(|error| error.to_string())?;
+        let mut request = self
+            .client
+            .post(self.webhook.url.clone())
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body);
+        for (name, value) in signed.entries() {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.map_err(|error| error.to_string())?;
+        if answer.status().is_success() {
+            Ok(())
         } else {
-            events.extend(event_of(job, sandbox));
+            Err(format!("HTTP {}", answer.status().as_u16()))
         }
-    }
-    events
-}
-
-/// Returns the event of a settled job. Basiq sends none for a statement, a report or an unavailable bank.
-fn event_of(job: &ScriptedJob, sandbox: &Sandbox) -> Option<(&'static str, String)> {
-    let is_told = matches!(
-        job.script.origin,
-        Origin::Create | Origin::Update | Origin::Refresh
-    );
-    let connection = job.connection_id.as_ref().filter(|_| is_told)?;
-    let user = &job.user_id;
-    let now = sandbox.now();
-    let states = job.at(now).steps;
-    let failed = job.script.steps.iter().zip(&states);
-    let failed = failed
-        .filter(|(_, state)| **state == StepState::Failed)
-        .any(|(step, _)| is_for_the_person(step));
-    if failed {
-        let entity = format!("/users/{user}/connections/{connection}");
-        return Some(("connection.invalidated", entity));
-    }
-    let has_news = job.state_of(TRANSACTIONS, now) == Some(StepState::Success);
-    has_news.then(|| {
-        let entity = format!("/users/{user}/transactions?filter=connection.id.eq('{connection}')");
-        ("transactions.updated", entity)
-    })
-}
-
-fn message(kind: &str, entity: &str, base: &str) -> Message {
-    let event = new_id();
-    let links = json!({
-        "event": format!("{base}/events/{event}"),
-        "eventEntity": format!("{base}{entity}"),
-    });
-    let body = json!({ "eventTypeId": kind, "eventId": event, "links": links });
-    Message {
-        id: new_id(),
-        body: body.to_string(),
-    }
-}
-
-async fn send(client: &Client, sandbox: &Sandbox, webhook: &SandboxWebhook, message: &Message) {
-    for wait in TRIES {
-        tokio::time::sleep(wait).await;
-        match try_once(client, sandbox, webhook, message).await {
-            Ok(()) => return debug!(webhook.id = message.id, "a webhook was accepted"),
-            Err(error) => warn!(webhook.id = message.id, error, "a webhook was not accepted"),
-        }
-    }
-}
-
-async fn try_once(
-    client: &Client,
-    sandbox: &Sandbox,
-    webhook: &SandboxWebhook,
-    message: &Message,
-) -> Result<(), String> {
-    let secrets = [&webhook.secret];
-    let signed = signing::sign(&message.id, sandbox.now(), &message.body, &secrets)
-        .map_err(|error| error.to_string())?;
-    let mut request = client
-        .post(webhook.url.clone())
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(message.body.clone());
-    for (name, value) in signed.entries() {
-        request = request.header(name, value);
-    }
-    let answer = request.send().await.map_err(|error| error.to_string())?;
-    if answer.status().is_success() {
-        Ok(())
-    } else {
-        Err(format!("HTTP {}", answer.status().as_u16()))
     }
 }

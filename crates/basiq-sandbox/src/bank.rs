@@ -31,6 +31,50 @@ pub(super) enum UploadResult {
     Fails(&'static str, &'static str),
 }
 
+/// How a bank is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConnectionMethod {
+    /// By the login of the bank's website.
+    Web,
+    /// By the bank's own interface, after the person agreed there.
+    OpenBanking,
+    /// By an uploaded statement.
+    Pdf,
+    /// By an uploaded table.
+    Csv,
+}
+
+impl ConnectionMethod {
+    /// Returns the word that connectors and lists of connections use.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::OpenBanking => "openbanking",
+            Self::Pdf => "pdf",
+            Self::Csv => "csv",
+        }
+    }
+
+    /// Returns the word that the document of one connection uses. Basiq's two examples spell open banking differently.
+    pub(super) fn as_documented(self) -> &'static str {
+        match self {
+            Self::OpenBanking => "open-banking",
+            Self::Web | Self::Pdf | Self::Csv => self.as_str(),
+        }
+    }
+
+    /// Parses the method of a connector, in either spelling.
+    pub(super) fn of_connector(text: &str) -> Option<Self> {
+        let mut methods = [Self::Web, Self::OpenBanking].into_iter();
+        methods.find(|method| text == method.as_str() || text == method.as_documented())
+    }
+
+    /// Returns whether Basiq can read the bank again without the person.
+    pub(super) fn is_live(self) -> bool {
+        matches!(self, Self::Web | Self::OpenBanking)
+    }
+}
+
 /// A bank of the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SandboxBank {
@@ -40,6 +84,19 @@ pub(super) struct SandboxBank {
     pub(super) kind: &'static str,
     pub(super) mfa: MfaRule,
     pub(super) upload: UploadResult,
+    /// Whether it can be connected by open banking too.
+    pub(super) open_banking: bool,
+}
+
+impl SandboxBank {
+    /// Returns the methods by which it can be connected.
+    pub(super) fn methods(&self) -> &'static [ConnectionMethod] {
+        if self.open_banking {
+            &[ConnectionMethod::Web, ConnectionMethod::OpenBanking]
+        } else {
+            &[ConnectionMethod::Web]
+        }
+    }
 }
 
 const fn bank(
@@ -55,6 +112,7 @@ const fn bank(
         kind,
         mfa,
         upload,
+        open_banking: false,
     }
 }
 
@@ -67,7 +125,10 @@ const fn paper_bank(id: &'static str, name: &'static str, upload: UploadResult) 
 
 /// Basiq's sandbox banks, followed by four of this sandbox: three accept uploads, and one asks twice.
 pub(super) const BANKS: &[SandboxBank] = &[
-    bank("AU00000", "Hooli Bank", "Test Bank", MfaRule::Never),
+    SandboxBank {
+        open_banking: true,
+        ..bank("AU00000", "Hooli Bank", "Test Bank", MfaRule::Never)
+    },
     bank("AU00002", "Pied Piper Bank", "Test Bank", MfaRule::Always),
     bank("AU00003", "Nucleus Bank", "Test Bank", MfaRule::Sometimes),
     bank("AU00004", "HooliGov Bank", "Government", MfaRule::Always),

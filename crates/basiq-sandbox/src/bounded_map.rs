@@ -39,6 +39,12 @@ impl<T> BoundedMap<T> {
         }
     }
 
+    /// Removes all entries for which `stays` returns false.
+    pub(super) fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
+        self.things.retain(|_, thing| stays(thing));
+        self.order.retain(|id| self.things.contains_key(id));
+    }
+
     pub(super) fn get(&self, id: &str) -> Option<&T> {
         self.things.get(id)
     }
@@ -72,5 +78,9 @@ mod tests {
         kept.keep("d".to_owned(), 5);
         assert_eq!(kept.values().copied().collect::<Vec<_>>(), [4, 5]);
         assert_eq!(kept.get("a"), None);
+        kept.retain(|thing| *thing > 4);
+        assert_eq!(kept.values().copied().collect::<Vec<_>>(), [5]);
+        kept.keep("e".to_owned(), 6);
+        assert_eq!(kept.values().copied().collect::<Vec<_>>(), [5, 6]);
     }
 }

@@ -13,12 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     announce::{self, SandboxWebhook},
+    bank::ConnectionMethod,
     calls::{Call, CallLog},
+    consent::CONSENT_LASTS,
+    event::BasiqEventType,
     fault::Fault,
     http,
-    plan::BankLogin,
-    script::{JobScript, ScriptRetries},
-    state::{NewConnection, SandboxState, StoredJob, new_id},
+    login::BankLogin,
+    script::{JobScript, Origin, ScriptRetries},
+    state::{NewConnection, OutgoingWebhook, SandboxState, StateRules, StoredJob, new_id},
 };
 
 /// The settings of a sandbox.
@@ -30,8 +33,15 @@ pub struct SandboxOptions {
     pub faults: Vec<Fault>,
     /// The only accepted API key; without it, every key is accepted.
     pub api_key: Option<SecretString>,
-    /// The receiver of webhooks about connections; without it, none are sent.
+    /// The receiver of webhooks; without it, none are sent.
     pub webhook: Option<SandboxWebhook>,
+    /// The events whose webhooks the receiver is sent.
+    pub webhook_events: Vec<BasiqEventType>,
+    /// The time from a connection's success to the refresh that Basiq starts by itself, on the sandbox's clock;
+    /// without it, there are no such refreshes.
+    pub refresh_every: Option<Duration>,
+    /// How long a consent lasts, on the sandbox's clock.
+    pub consent_lasts: Duration,
     /// How the queue retries an update that met an unavailable bank.
     pub update_retries: ScriptRetries,
     /// The seed of all random choices: which calls meet a fault, and which jobs of Nucleus Bank ask first.
@@ -45,6 +55,9 @@ impl Default for SandboxOptions {
             faults: Vec::new(),
             api_key: None,
             webhook: None,
+            webhook_events: BasiqEventType::USUAL.to_vec(),
+            refresh_every: None,
+            consent_lasts: CONSENT_LASTS,
             update_retries: ScriptRetries {
                 interval: Duration::from_hours(2),
                 succeeds_on: None,
@@ -73,11 +86,14 @@ impl Sandbox {
     pub fn new(options: SandboxOptions, clock: Clock) -> Self {
         let is_sound = options.speed.is_finite() && options.speed > 0.0;
         let speed = if is_sound { options.speed } else { 1.0 };
-        let retries = options.update_retries;
-        let mut memory = SandboxState::new(speed, retries, options.faults, options.seed);
-        if options.webhook.is_some() {
-            memory.announce();
-        }
+        let rules = StateRules {
+            speed,
+            update_retries: options.update_retries,
+            refresh_every: options.refresh_every,
+            consent_lasts: options.consent_lasts,
+            subscribed: options.webhook.is_some().then_some(options.webhook_events),
+        };
+        let memory = SandboxState::new(rules, options.faults, options.seed);
         Self(Arc::new(Inner {
             api_key: options.api_key,
             webhook: options.webhook,
@@ -129,7 +145,7 @@ impl Sandbox {
         if memory.users.get(&user_id).is_none() {
             let email = json!("sandbox@example.com");
             let profile = Map::from_iter([("email".to_owned(), email)]);
-            memory.add_user(user_id.clone(), profile);
+            memory.add_user(&user_id, profile, now);
         }
         let connection_id = script.connection_id.take().unwrap_or_else(new_id);
         if memory.connections.get(&connection_id).is_none() {
@@ -137,10 +153,15 @@ impl Sandbox {
                 id: Some(connection_id.clone()),
                 user_id: &user_id,
                 institution_id: &script.institution_id,
-                method: "web",
+                method: ConnectionMethod::Web,
                 login: BankLogin {
                     id: "gavinBelson".to_owned(),
                     password: "hooli2016".to_owned(),
+                },
+                told_status: if script.origin == Origin::Create {
+                    "pending"
+                } else {
+                    "active"
                 },
             };
             memory.add_connection(connection, now);
@@ -177,6 +198,14 @@ impl Sandbox {
             StoredJob::Life(job) => job.settles_at().filter(|&settled| settled <= now),
             StoredJob::Document(_) => None,
         }
+    }
+
+    /// Does what time has brought, and returns the webhooks to send.
+    pub(super) fn take_webhooks(&self) -> Vec<OutgoingWebhook> {
+        let now = self.now();
+        let mut memory = self.memory();
+        memory.run_due(now);
+        memory.take_webhooks()
     }
 
     /// Returns the time on the sandbox's clock.

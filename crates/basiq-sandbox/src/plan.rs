@@ -1,115 +1,17 @@
-//! The documented test users, and the result of each login at each bank. Pure.
+//! The steps of a job: the result of each login at each bank. Pure.
 
 use relay_domain::StepFailure;
 use std::time::Duration;
 
 use crate::{
-    bank::{ACCOUNTS_TAKES, MfaRule, SandboxBank, TRANSACTIONS_TAKES, UploadResult, VERIFY_TAKES},
-    script::{ScriptChallenge, ScriptStep, StepEnd},
+    bank::{
+        ACCOUNTS_TAKES, ConnectionMethod, MfaRule, SandboxBank, TRANSACTIONS_TAKES, UploadResult,
+        VERIFY_TAKES,
+    },
+    login::{BankLogin, NOT_AUTHORISED, OPEN_BANKING_MEMBER, UNAVAILABLE, WRONG_LOGIN, failure},
+    script::{Origin, ScriptStep, StepEnd},
     view::{ACCOUNTS, MFA, STATEMENTS, TRANSACTIONS, VERIFY},
 };
-
-/// The documented users whose logins succeed, with their passwords.
-const WELCOME: &[(&str, &str)] = &[
-    ("Wentworth-Smith", "whislter"),
-    ("gavinBelson", "hooli2016"),
-    ("jared", "django"),
-    ("richard", "tabsnotspaces"),
-    ("Whistler", "ShowBox"),
-    ("Gilfoyle", "PiedPiper"),
-    ("ashMann", "hooli2024"),
-    ("laurieBream", "business2024"),
-];
-
-/// The documented users whose jobs fail: login, password, step, code, title, detail. Basiq does not document the
-/// steps. Here, a locked login or an unavailable bank fails at the login step, and a required action fails after it.
-const FAILING: &[(&str, &str, &str, [&str; 3])] = &[
-    (
-        "bighead",
-        "password",
-        VERIFY,
-        [
-            "invalid-credentials",
-            "Cannot login to target institution, check credentials.",
-            "Account is locked",
-        ],
-    ),
-    (
-        "erlich",
-        "aviato",
-        ACCOUNTS,
-        [
-            "account-not-accessible-requires-user-action",
-            "Account not accessible, requires user action.",
-            "An action is required from end-user before account details can be returned.",
-        ],
-    ),
-    ("jianYang", "nothotdog", VERIFY, UNAVAILABLE),
-];
-
-const UNAVAILABLE: [&str; 3] = [
-    "service-unavailable",
-    "Service unavailable",
-    "Service is currently unavailable. Please try again later.",
-];
-
-const WRONG_LOGIN: [&str; 3] = [
-    "invalid-credentials",
-    "Cannot login to target institution, check credentials.",
-    "The institution does not know this login and password.",
-];
-
-/// A bank login.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct BankLogin {
-    pub(super) id: String,
-    pub(super) password: String,
-}
-
-impl BankLogin {
-    fn is(&self, id: &str, password: &str) -> bool {
-        self.id == id && self.password == password
-    }
-
-    /// Returns the step at which this login fails, and the failure.
-    fn failure(&self) -> Option<(&'static str, StepFailure)> {
-        if WELCOME.iter().any(|(id, password)| self.is(id, password)) {
-            return None;
-        }
-        let known = FAILING
-            .iter()
-            .find(|(id, password, ..)| self.is(id, password));
-        Some(match known {
-            Some((_, _, step, told)) => (step, failure(*told)),
-            None => (VERIFY, failure(WRONG_LOGIN)),
-        })
-    }
-
-    /// Returns the challenge that an MFA bank asks this user.
-    fn challenge(&self, bank: &SandboxBank) -> ScriptChallenge {
-        if bank.mfa == MfaRule::Twice {
-            let question = ("What is your favourite company?", ["Hooli"].as_slice());
-            return ScriptChallenge::token().then(ScriptChallenge::questions(&[question]));
-        }
-        let company = ("What is your favourite company?", ["Hooli"].as_slice());
-        match self.id.as_str() {
-            "gavinBelson" | "Gilfoyle" => ScriptChallenge::questions(&[company]),
-            "Whistler" | "Wentworth-Smith" => ScriptChallenge::questions(&[
-                (company.0, &["Basiq"]),
-                ("What is the id of this institution?", &["AU00000", bank.id]),
-            ]),
-            _ => ScriptChallenge::token(),
-        }
-    }
-}
-
-fn failure([code, title, detail]: [&str; 3]) -> StepFailure {
-    StepFailure {
-        code: Some(code.to_owned()),
-        title: Some(title.to_owned()),
-        detail: Some(detail.to_owned()),
-    }
-}
 
 /// Conditions at the bank that do not depend on the login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,12 +20,49 @@ pub(super) struct BankConditions {
     pub(super) asks: bool,
     /// Whether the bank is unavailable for everybody.
     pub(super) outage: bool,
+    /// Whether the person's consent is over.
+    pub(super) without_consent: bool,
 }
 
-/// Returns the steps of a job that reads a bank with a login.
+/// How a job reads a bank.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BankVisit<'a> {
+    pub(super) login: &'a BankLogin,
+    pub(super) method: ConnectionMethod,
+    /// The operation that started the job.
+    pub(super) origin: Origin,
+}
+
+impl BankVisit<'_> {
+    /// Returns the step at which this visit fails, and the failure.
+    fn failure(&self, conditions: BankConditions) -> Option<(&'static str, StepFailure)> {
+        if conditions.outage {
+            return Some((VERIFY, failure(UNAVAILABLE)));
+        }
+        if conditions.without_consent {
+            return Some((VERIFY, failure(NOT_AUTHORISED)));
+        }
+        let by_open_banking = self.method == ConnectionMethod::OpenBanking;
+        let (member, password) = OPEN_BANKING_MEMBER;
+        if by_open_banking && self.login.is(member, password) {
+            return None;
+        }
+        let (step, told) = self.login.failure(self.origin)?;
+        let is_refused = told.first() == WRONG_LOGIN.first();
+        // The bank asks for the login itself, so a wrong one shows as a person who did not agree.
+        let told = if by_open_banking && is_refused {
+            NOT_AUTHORISED
+        } else {
+            told
+        };
+        Some((step, failure(told)))
+    }
+}
+
+/// Returns the steps of a job that reads a bank.
 pub(super) fn read_bank(
     bank: &SandboxBank,
-    login: &BankLogin,
+    visit: &BankVisit<'_>,
     conditions: BankConditions,
 ) -> Vec<ScriptStep> {
     let mut steps = vec![ScriptStep::new(VERIFY, VERIFY_TAKES, StepEnd::Succeeds)];
@@ -134,7 +73,7 @@ pub(super) fn read_bank(
     };
     if let Some(asks) = asks {
         let end = if asks {
-            StepEnd::Asks(login.challenge(bank))
+            StepEnd::Asks(visit.login.challenge(bank))
         } else {
             StepEnd::Skipped
         };
@@ -153,12 +92,7 @@ pub(super) fn read_bank(
             StepEnd::Succeeds,
         ));
     }
-    let fails = if conditions.outage {
-        Some((VERIFY, failure(UNAVAILABLE)))
-    } else {
-        login.failure()
-    };
-    if let Some((title, failure)) = fails {
+    if let Some((title, failure)) = visit.failure(conditions) {
         fail_at(&mut steps, title, failure);
     }
     steps
@@ -199,19 +133,47 @@ fn fail_at(steps: &mut [ScriptStep], title: &str, failure: StepFailure) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bank::find_bank;
+    use crate::{bank::find_bank, login::WELCOME, script::ScriptChallenge};
 
     const FAIR: BankConditions = BankConditions {
         asks: true,
         outage: false,
+        without_consent: false,
     };
 
     fn steps(bank: &str, id: &str, password: &str, conditions: BankConditions) -> Vec<ScriptStep> {
-        let login = BankLogin {
+        let visit = BankVisit {
+            login: &login(id, password),
+            method: ConnectionMethod::Web,
+            origin: Origin::Create,
+        };
+        read_bank(find_bank(bank).unwrap(), &visit, conditions)
+    }
+
+    fn login(id: &str, password: &str) -> BankLogin {
+        BankLogin {
             id: id.to_owned(),
             password: password.to_owned(),
+        }
+    }
+
+    /// Returns the step and the code of the failure at Hooli Bank, `-` for none.
+    fn at_hooli(
+        (id, password): (&str, &str),
+        method: ConnectionMethod,
+        origin: Origin,
+        conditions: BankConditions,
+    ) -> (String, String) {
+        let visit = BankVisit {
+            login: &login(id, password),
+            method,
+            origin,
         };
-        read_bank(find_bank(bank).unwrap(), &login, conditions)
+        let steps = read_bank(find_bank("AU00000").unwrap(), &visit, conditions);
+        first_failure(&steps).map_or_else(
+            || ("-".to_owned(), "-".to_owned()),
+            |(step, code, _)| (step.to_owned(), code),
+        )
     }
 
     fn first_failure(steps: &[ScriptStep]) -> Option<(&str, String, String)> {
@@ -313,6 +275,63 @@ mod tests {
             let asked = login.challenge(find_bank("AU00002").unwrap());
             let given: Vec<_> = answers.iter().map(|&a| a.to_owned()).collect();
             assert_eq!(asked.is_answered_by(&given), *right, "{id}");
+        }
+    }
+
+    #[test]
+    fn some_logins_work_until_the_bank_is_refreshed() {
+        for (id, password, step, code) in [
+            ("monica", "raviga", VERIFY, "invalid-credentials"),
+            (
+                "dinesh",
+                "java",
+                ACCOUNTS,
+                "account-not-accessible-requires-user-action",
+            ),
+            ("russ", "tres-comas", VERIFY, "service-unavailable"),
+        ] {
+            let (web, login) = (ConnectionMethod::Web, (id, password));
+            for origin in [Origin::Create, Origin::Update] {
+                assert_eq!(at_hooli(login, web, origin, FAIR).1, "-", "{id}");
+            }
+            let failed = at_hooli(login, web, Origin::Refresh, FAIR);
+            assert_eq!((failed.0.as_str(), failed.1.as_str()), (step, code), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_login_that_is_refused_by_open_banking_is_a_person_who_did_not_agree() {
+        let bank = ConnectionMethod::OpenBanking;
+        let code = |login, origin| at_hooli(login, bank, origin, FAIR).1;
+        assert_eq!(code(OPEN_BANKING_MEMBER, Origin::Create), "-");
+        assert_eq!(code(("gavinBelson", "hooli2016"), Origin::Create), "-");
+        assert_eq!(
+            code(("374829", "0"), Origin::Create),
+            "authorization-failed"
+        );
+        assert_eq!(
+            code(("monica", "raviga"), Origin::Refresh),
+            "authorization-failed"
+        );
+        assert_eq!(
+            code(("russ", "tres-comas"), Origin::Refresh),
+            "service-unavailable"
+        );
+    }
+
+    #[test]
+    fn no_bank_is_read_without_consent() {
+        let without = BankConditions {
+            without_consent: true,
+            ..FAIR
+        };
+        for method in [ConnectionMethod::Web, ConnectionMethod::OpenBanking] {
+            let login = ("gavinBelson", "hooli2016");
+            let failed = at_hooli(login, method, Origin::Refresh, without);
+            assert_eq!(
+                failed,
+                (VERIFY.to_owned(), "authorization-failed".to_owned())
+            );
         }
     }
 

@@ -6,29 +6,25 @@ use axum::{
     http::StatusCode,
 };
 use jiff::Timestamp;
-use relay_domain::clock::later;
 use serde_json::{Value, json};
 
 use crate::{
     Sandbox,
-    bank::find_bank,
+    bank::{ConnectionMethod, SandboxBank, find_bank},
     error::ApiError,
     http::{
         extract::{BaseUrl, JsonBody, ServerToken},
         filter::ListQuery,
     },
-    plan::BankLogin,
+    login::BankLogin,
     script::Origin,
     state::{NewConnection, SandboxConnection, SandboxState, StartedJob},
     view::{date, institution, job_created},
 };
 
-/// How long a connection is valid: a year, like Basiq's consents.
-const LASTS: std::time::Duration = std::time::Duration::from_hours(365 * 24);
-
 type JobAnswer = Result<(StatusCode, Json<Value>), ApiError>;
 
-/// Connects a bank with a login.
+/// Connects a bank with a login, by its website or, with the `method` `openbanking`, by open banking.
 pub(super) async fn create(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -44,26 +40,36 @@ pub(super) async fn create(
         id: body.required_text("loginId")?,
         password: body.required_text("password")?,
     };
-    if find_bank(&institution_id).is_none() {
-        let detail = "Institution does not exist.";
-        return Err(ApiError::not_valid("institution.id", detail));
-    }
-    if let Some(running) = memory.being_made(&user, &institution_id, &login, now) {
+    let unknown = || ApiError::not_valid("institution.id", "Institution does not exist.");
+    let bank = find_bank(&institution_id).ok_or_else(unknown)?;
+    let method = wanted_method(&body, bank)?;
+    if let Some(running) = memory.being_made(&user, bank.id, (method, &login), now) {
         return Ok(job_answer(&running, &base));
     }
     let connection = NewConnection {
         id: None,
         user_id: &user_id,
-        institution_id: &institution_id,
-        method: "web",
+        institution_id: bank.id,
+        method,
         login,
+        told_status: "pending",
     };
     let id = memory.add_connection(connection, now);
     let started = memory.read_bank(&id, Origin::Create, None, now)?;
     Ok(job_answer(&started, &base))
 }
 
-/// Gives a connection new credentials. A login id that is left out stays the same.
+fn wanted_method(body: &JsonBody, bank: &SandboxBank) -> Result<ConnectionMethod, ApiError> {
+    let Some(text) = body.text("method")? else {
+        return Ok(ConnectionMethod::Web);
+    };
+    ConnectionMethod::of_connector(&text)
+        .filter(|method| bank.methods().contains(method))
+        .ok_or_else(|| ApiError::not_valid("method", "The institution has no such connector."))
+}
+
+/// Gives a connection new credentials. A login id that is left out stays the same. Whoever does so consents again: an
+/// open banking connection is authorised anew.
 pub(super) async fn update(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,
@@ -73,11 +79,15 @@ pub(super) async fn update(
 ) -> JobAnswer {
     let now = sandbox.now();
     let mut memory = sandbox.memory();
-    let known = memory.connection(&user_id, &id)?.login().clone();
+    let connection = memory.connection(&user_id, &id)?;
+    let (known, method) = (connection.login().clone(), connection.method);
     let login = BankLogin {
         id: body.text("loginId")?.unwrap_or(known.id),
         password: body.required_text("password")?,
     };
+    if method == ConnectionMethod::OpenBanking || !memory.has_consent(&user_id) {
+        memory.consent_again(&user_id, now);
+    }
     let started = memory.read_bank(&id, Origin::Update, Some(login), now)?;
     Ok(job_answer(&started, &base))
 }
@@ -106,9 +116,9 @@ pub(super) async fn refresh_all(
     let now = sandbox.now();
     let mut memory = sandbox.memory();
     let user = memory.user(&user_id)?.clone();
-    let web = memory.connections_of(&user).into_iter();
-    let web = web.filter(|connection| connection.method == "web");
-    let ids: Vec<String> = web.map(|connection| connection.id.clone()).collect();
+    let live = memory.connections_of(&user).into_iter();
+    let live = live.filter(|connection| connection.method.is_live());
+    let ids: Vec<String> = live.map(|connection| connection.id.clone()).collect();
     let mut jobs = Vec::new();
     for id in ids {
         let started = memory.read_bank(&id, Origin::Refresh, None, now)?;
@@ -127,7 +137,23 @@ pub(super) async fn show(
 ) -> Result<Json<Value>, ApiError> {
     let memory = sandbox.memory();
     let connection = memory.connection(&user_id, &id)?;
-    Ok(Json(view(&memory, connection, sandbox.now(), &base)))
+    let mut document = view(&memory, connection, sandbox.now(), &base);
+    if let Value::Object(fields) = &mut document {
+        let method = connection.method.as_documented();
+        fields.insert("method".to_owned(), json!(method));
+    }
+    Ok(Json(document))
+}
+
+/// Deletes a connection. Its data stays.
+pub(super) async fn delete(
+    State(sandbox): State<Sandbox>,
+    _token: ServerToken,
+    Path((user_id, id)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let now = sandbox.now();
+    sandbox.memory().delete_connection(&user_id, &id, now)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lists the user's connections.
@@ -178,10 +204,10 @@ fn view(
     json!({
         "type": "connection",
         "id": connection.id,
-        "method": connection.method,
+        "method": connection.method.as_str(),
         "status": memory.gained(connection, now).status,
         "createdDate": date(connection.created),
-        "expiryDate": date(later(connection.created, LASTS)),
+        "expiryDate": expiry(memory, connection),
         "lastUsed": date(connection.last_used),
         "institution": institution(bank, base),
         "links": {
@@ -192,4 +218,13 @@ fn view(
             "user": user,
         },
     })
+}
+
+/// Returns when a connection ends. Only an open banking connection has an end, that of the consent.
+fn expiry(memory: &SandboxState, connection: &SandboxConnection) -> String {
+    let consent = memory.latest_consent(&connection.user_id);
+    consent
+        .filter(|_| connection.method == ConnectionMethod::OpenBanking)
+        .map(|consent| date(consent.expires()))
+        .unwrap_or_default()
 }

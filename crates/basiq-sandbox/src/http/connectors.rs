@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::{
     Sandbox,
     bank::{
-        ACCOUNTS_TAKES, BANKS, MfaRule, QUEUED, SandboxBank, TRANSACTIONS_TAKES, VERIFY_TAKES,
-        find_bank,
+        ACCOUNTS_TAKES, BANKS, ConnectionMethod, MfaRule, QUEUED, SandboxBank, TRANSACTIONS_TAKES,
+        VERIFY_TAKES, find_bank,
     },
     error::ApiError,
     fault,
@@ -22,9 +22,6 @@ use crate::{
     },
     life::scaled,
 };
-
-/// The only method by which the sandbox's banks are connected.
-const METHOD: &str = "web";
 
 /// A plain square, so that a page has a logo to show.
 const LOGO: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'\
@@ -42,12 +39,14 @@ pub(super) async fn list(
     let status = |bank: &SandboxBank| status(&sandbox, bank);
     let data: Vec<_> = BANKS
         .iter()
-        .filter(|bank| {
+        .flat_map(|bank| bank.methods().iter().map(move |&method| (bank, method)))
+        .filter(|(bank, method)| {
+            let is_asked_for = |text| filter.lets("connector.method", text);
             filter.lets("connector.id", bank.id)
-                && filter.lets("connector.method", METHOD)
+                && (is_asked_for(method.as_str()) || is_asked_for(method.as_documented()))
                 && filter.lets("connector.status", status(bank))
         })
-        .map(|bank| view(&sandbox, bank, &base))
+        .map(|(bank, method)| view(&sandbox, (bank, method), &base))
         .collect();
     Ok(Json(json!({
         "type": "list",
@@ -64,9 +63,10 @@ pub(super) async fn show(
     BaseUrl(base): BaseUrl,
     Path((id, method)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
-    let bank = find_bank(&id).filter(|_| method == METHOD);
-    let bank = bank.ok_or_else(|| ApiError::not_found("Connector does not exist."))?;
-    Ok(Json(view(&sandbox, bank, &base)))
+    let known = find_bank(&id).zip(ConnectionMethod::of_connector(&method));
+    let known = known.filter(|(bank, method)| bank.methods().contains(method));
+    let known = known.ok_or_else(|| ApiError::not_found("Connector does not exist."))?;
+    Ok(Json(view(&sandbox, known, &base)))
 }
 
 fn status(sandbox: &Sandbox, bank: &SandboxBank) -> &'static str {
@@ -77,8 +77,10 @@ fn status(sandbox: &Sandbox, bank: &SandboxBank) -> &'static str {
     }
 }
 
-fn view(sandbox: &Sandbox, bank: &SandboxBank, base: &str) -> Value {
+fn view(sandbox: &Sandbox, (bank, method): (&SandboxBank, ConnectionMethod), base: &str) -> Value {
+    let method_name = method.as_str();
     let authorization = match bank.mfa {
+        _ if method == ConnectionMethod::OpenBanking => "token",
         MfaRule::Never => "user",
         MfaRule::Always | MfaRule::Twice => "user-mfa",
         MfaRule::Sometimes => "user-mfa-intermittent",
@@ -86,7 +88,7 @@ fn view(sandbox: &Sandbox, bank: &SandboxBank, base: &str) -> Value {
     json!({
         "type": "connector",
         "id": bank.id,
-        "method": METHOD,
+        "method": method_name,
         "stage": "live",
         "status": status(sandbox, bank),
         "institution": {
@@ -103,7 +105,7 @@ fn view(sandbox: &Sandbox, bank: &SandboxBank, base: &str) -> Value {
             "meta": {"login_id_caption": "Login", "password_caption": "Password"},
         },
         "stats": {"averageDurationMs": averages(sandbox.speed())},
-        "links": {"self": format!("{base}/connectors/{}/{METHOD}", bank.id)},
+        "links": {"self": format!("{base}/connectors/{}/{method_name}", bank.id)},
     })
 }
 

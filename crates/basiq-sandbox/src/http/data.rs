@@ -6,11 +6,10 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use uuid::Builder;
 
 use crate::{
     Sandbox,
+    accounts::{ACCOUNTS, account_ids, derived_id},
     error::ApiError,
     http::{
         extract::{BaseUrl, ServerToken},
@@ -19,12 +18,6 @@ use crate::{
     state::{SandboxConnection, SandboxState, SandboxUser},
     view::date,
 };
-
-/// The accounts: name, class, number, balance.
-const ACCOUNTS: &[(&str, &str, &str, &str)] = &[
-    ("Everyday Account", "transaction", "600000100001", "1520.35"),
-    ("Rainy Day Saver", "savings", "600000100002", "8400.00"),
-];
 
 /// The transactions: description, amount, direction.
 const TRANSACTIONS: &[(&str, &str, &str)] = &[
@@ -52,22 +45,21 @@ pub(super) fn accounts_of(
     user: &SandboxUser,
     now: Timestamp,
 ) -> Vec<SandboxAccount> {
-    let connections = memory.connections_of(user).into_iter();
+    let connections = memory.sources_of(user).into_iter();
     let read = connections.filter_map(|connection| {
         let gained = memory.gained(connection, now);
         gained.accounts.then_some((connection, gained.transactions))
     });
     let account = |(connection, transactions)| {
-        (0..ACCOUNTS.len()).map(move |number| {
-            let connection: &SandboxConnection = connection;
-            SandboxAccount {
-                id: derived_id(&connection.id, number),
-                number,
-                connection_id: connection.id.clone(),
-                institution_id: connection.institution_id.clone(),
-                updated: connection.last_used,
-                transactions,
-            }
+        let connection: &SandboxConnection = connection;
+        let ids = account_ids(&connection.id).into_iter().enumerate();
+        ids.map(move |(number, id)| SandboxAccount {
+            id,
+            number,
+            connection_id: connection.id.clone(),
+            institution_id: connection.institution_id.clone(),
+            updated: connection.last_used,
+            transactions,
         })
     };
     read.flat_map(account).collect()
@@ -203,15 +195,4 @@ fn list(data: &[Value], own: &str) -> Json<Value> {
         "data": data,
         "links": {"self": own},
     }))
-}
-
-/// Derives an id that is the same at every call.
-fn derived_id(of: &str, number: usize) -> String {
-    let hash = Sha256::digest(format!("{of}/{number}"));
-    let mut bytes = [0; 16];
-    bytes
-        .iter_mut()
-        .zip(hash)
-        .for_each(|(byte, from)| *byte = from);
-    Builder::from_random_bytes(bytes).into_uuid().to_string()
 }

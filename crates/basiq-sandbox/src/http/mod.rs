@@ -2,7 +2,10 @@
 
 mod connections;
 mod connectors;
+mod consents;
+mod controls;
 mod data;
+mod events;
 mod extract;
 mod filter;
 mod jobs;
@@ -15,7 +18,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     middleware,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 
 use crate::{Sandbox, error::ApiError};
@@ -23,14 +26,18 @@ use crate::{Sandbox, error::ApiError};
 /// The maximum size of an uploaded statement, in bytes.
 const LARGEST_UPLOAD: usize = 10 * 1024 * 1024;
 
-/// Returns every route, behind the middleware for faults and the call log.
+/// Returns every route. Those of Basiq are behind the middleware for faults and the call log.
 pub(super) fn router(sandbox: Sandbox) -> Router {
     Router::new()
         .route("/token", post(tokens::issue))
         .route("/users", post(users::create).get(users::list))
-        .route("/users/{userId}", get(users::show))
+        .route(
+            "/users/{userId}",
+            get(users::show).post(users::update).delete(users::delete),
+        )
         .route("/users/{userId}/jobs", get(jobs::list))
         .merge(connection_routes())
+        .merge(consent_and_event_routes())
         .route("/users/{userId}/accounts", get(data::accounts))
         .route("/users/{userId}/transactions", get(data::transactions))
         .route("/users/{userId}/statements", upload_route())
@@ -46,6 +53,7 @@ pub(super) fn router(sandbox: Sandbox) -> Router {
             sandbox.clone(),
             watchful::watch,
         ))
+        .merge(controls::routes())
         .with_state(sandbox)
 }
 
@@ -61,12 +69,27 @@ fn connection_routes() -> Router<Sandbox> {
         )
         .route(
             "/users/{userId}/connections/{connectionId}",
-            get(connections::show).post(connections::update),
+            get(connections::show)
+                .post(connections::update)
+                .delete(connections::delete),
         )
         .route(
             "/users/{userId}/connections/{connectionId}/refresh",
             post(connections::refresh),
         )
+}
+
+fn consent_and_event_routes() -> Router<Sandbox> {
+    Router::new()
+        .route("/users/{userId}/consents", get(consents::list))
+        .route(
+            "/users/{userId}/consents/{consentId}",
+            delete(consents::delete),
+        )
+        .route("/events", get(events::list))
+        .route("/events/types", get(events::types))
+        .route("/events/types/{eventTypeId}", get(events::show_type))
+        .route("/events/{eventId}", get(events::show))
 }
 
 fn upload_route() -> axum::routing::MethodRouter<Sandbox> {

@@ -11,14 +11,15 @@ use serde_json::{Value, json};
 
 use crate::{
     Sandbox,
-    bank::{self, QUEUED, UploadResult},
+    bank::{self, ConnectionMethod, QUEUED, UploadResult},
     error::ApiError,
     http::{
         connections::job_answer,
         extract::{BaseUrl, JsonBody, ServerToken},
     },
     life::{ScriptedJob, StepState},
-    plan::{self, BankLogin},
+    login::BankLogin,
+    plan,
     script::{JobScript, Origin, ScriptStep, StepEnd},
     state::{NewConnection, SandboxState, StoredJob},
     view::{REPORT, date},
@@ -39,7 +40,7 @@ pub(super) async fn create(
     let now = sandbox.now();
     let mut memory = sandbox.memory();
     let user = memory.user(&user_id)?;
-    let connections = memory.connections_of(user);
+    let connections = memory.sources_of(user);
     let has_data = |c| memory.gained(c, now).accounts;
     let end = if connections.into_iter().any(has_data) {
         StepEnd::Succeeds
@@ -103,6 +104,7 @@ pub(super) async fn upload(
             id: String::new(),
             password: String::new(),
         },
+        told_status: "pending",
     };
     let connection_id = memory.add_connection(connection, now);
     let script = JobScript {
@@ -137,7 +139,7 @@ fn user_of(body: &JsonBody) -> Option<String> {
 }
 
 /// Reads the bank and the method of an upload.
-async fn read_form(mut form: Multipart) -> Result<(String, &'static str), ApiError> {
+async fn read_form(mut form: Multipart) -> Result<(String, ConnectionMethod), ApiError> {
     let bad = |error: MultipartError| ApiError::bad_file(&error.body_text());
     let (mut institution_id, mut method) = (None, None);
     while let Some(field) = form.next_field().await.map_err(bad)? {
@@ -151,7 +153,11 @@ async fn read_form(mut form: Multipart) -> Result<(String, &'static str), ApiErr
                 if field.bytes().await.map_err(bad)?.is_empty() {
                     return Err(ApiError::bad_file("The file is empty."));
                 }
-                method = Some(if is_csv { "csv" } else { "pdf" });
+                method = Some(if is_csv {
+                    ConnectionMethod::Csv
+                } else {
+                    ConnectionMethod::Pdf
+                });
             }
             _ => {}
         }

@@ -41,6 +41,40 @@ pub(super) async fn create(
     if !given("email") && !given("mobile") {
         return Err(ApiError::not_supplied("email"));
     }
+    let (profile, now) = (profile(body)?, sandbox.now());
+    let user = sandbox.memory().add_user(&new_id(), profile, now);
+    Ok((
+        StatusCode::CREATED,
+        Json(Value::Object(brief(&user, &base))),
+    ))
+}
+
+/// Changes the given fields of a user.
+pub(super) async fn update(
+    State(sandbox): State<Sandbox>,
+    _token: ServerToken,
+    BaseUrl(base): BaseUrl,
+    Path(user_id): Path<String>,
+    body: JsonBody,
+) -> Result<Json<Value>, ApiError> {
+    let (profile, now) = (profile(body)?, sandbox.now());
+    let user = sandbox.memory().update_user(&user_id, profile, now)?;
+    Ok(Json(Value::Object(brief(&user, &base))))
+}
+
+/// Deletes a user with everything that belongs to the user.
+pub(super) async fn delete(
+    State(sandbox): State<Sandbox>,
+    _token: ServerToken,
+    Path(user_id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let now = sandbox.now();
+    sandbox.memory().delete_user(&user_id, now)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Returns the fields of the body that are stored.
+fn profile(body: JsonBody) -> Result<Map<String, Value>, ApiError> {
     if let Some(email) = body.text("email")?
         && !email.contains('@')
     {
@@ -48,11 +82,7 @@ pub(super) async fn create(
     }
     let mut profile = body.into_fields();
     profile.retain(|name, _| PROFILE.contains(&name.as_str()));
-    let user = sandbox.memory().add_user(new_id(), profile);
-    Ok((
-        StatusCode::CREATED,
-        Json(Value::Object(brief(&user, &base))),
-    ))
+    Ok(profile)
 }
 
 /// Returns a user with connections and accounts.
@@ -66,8 +96,8 @@ pub(super) async fn show(
     let memory = sandbox.memory();
     let user = memory.user(&user_id)?;
     let own = format!("{base}/users/{user_id}");
-    let connections = user.connections.iter();
-    let connections = connections.map(|id| reference("connection", id, &own));
+    let connections = memory.connections_of(user).into_iter();
+    let connections = connections.map(|c| reference("connection", &c.id, &own));
     let accounts = accounts_of(&memory, user, now);
     let accounts = accounts.iter().map(|a| reference("account", &a.id, &own));
     let name = |field: &str| match user.profile.get(field) {

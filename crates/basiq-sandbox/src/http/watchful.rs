@@ -39,7 +39,11 @@ pub(super) async fn watch(
         },
         sandbox,
     };
-    let faults = recording.sandbox.memory().draw_faults();
+    let faults = {
+        let mut memory = recording.sandbox.memory();
+        memory.run_due(recording.call.at);
+        memory.draw_faults()
+    };
     let response = misbehave(&faults, request, next).await;
     recording.call.status = response.status().as_u16();
     response

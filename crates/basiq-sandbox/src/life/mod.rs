@@ -247,6 +247,15 @@ impl ScriptedJob {
         self.at(now).steps.get(index).copied()
     }
 
+    /// Returns when the step with that title last succeeded, if it did by `now`.
+    pub(super) fn succeeded_at(&self, title: &str, now: Timestamp) -> Option<Timestamp> {
+        let index = self.script.steps.iter().position(|s| s.title == title)?;
+        let moments = self.moments().into_iter().rev();
+        let is_success = |m: &StepChange| m.step == index && m.state == StepState::Success;
+        let mut successes = moments.filter(is_success).map(|moment| moment.at);
+        successes.find(|at| *at <= now)
+    }
+
     /// Returns how long a duration takes at this job's speed.
     pub(super) fn scaled(&self, duration: Duration) -> Duration {
         scaled(duration, self.speed)

@@ -1,8 +1,16 @@
 //! A sandbox for tests. The test moves its clock and calls it without a socket.
 
 mod challenges;
+mod consents;
+mod controls;
+mod events;
+mod jobs_list;
 mod manners;
+mod open_banking;
+mod refreshes;
+mod removal;
 mod walkthrough;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -12,11 +20,11 @@ use axum::{
     http::{Request, header::AUTHORIZATION},
 };
 use jiff::Timestamp;
-use relay_domain::clock::Clock;
+use relay_domain::{SigningSecret, clock::Clock};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::{Sandbox, SandboxOptions};
+use crate::{BasiqEventType, Sandbox, SandboxOptions, SandboxWebhook};
 
 pub(super) struct TestSandbox {
     pub(super) clock: Clock,
@@ -44,7 +52,62 @@ impl TestSandbox {
         let answer = self.router.clone().oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-        (status, serde_json::from_slice(&body).unwrap())
+        let body = if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&body).unwrap()
+        };
+        (status, body)
+    }
+
+    /// Creates a sandbox whose webhooks of these events the test takes itself.
+    pub(super) fn heard(events: &[BasiqEventType]) -> Self {
+        Self::with(SandboxOptions {
+            webhook: Some(SandboxWebhook {
+                url: "http://127.0.0.1:9/".parse().unwrap(),
+                secret: SigningSecret::generate(),
+            }),
+            webhook_events: events.to_vec(),
+            ..SandboxOptions::default()
+        })
+    }
+
+    /// Returns the webhooks since the last call: type and entity of each.
+    pub(super) fn told(&self) -> Vec<(String, String)> {
+        let webhooks = self.sandbox.take_webhooks().into_iter();
+        let told = webhooks.map(|webhook| {
+            let event = webhook.event;
+            (event.event_type.to_string(), event.entity)
+        });
+        told.collect()
+    }
+
+    /// Returns the types of the webhooks since the last call.
+    pub(super) fn told_types(&self) -> Vec<String> {
+        self.told().into_iter().map(|(name, _)| name).collect()
+    }
+
+    pub(super) async fn get(&self, token: &str, path: &str) -> Value {
+        let (status, body) = self.call(token, &format!("GET {path}"), None).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// Connects a bank and lets its job end. Returns the connection's id.
+    pub(super) async fn connected(&self, token: &str, user: &str, body: Value) -> String {
+        let (status, job) = self.connect(token, user, body).await;
+        assert_eq!(status, 202, "{job}");
+        self.pass(10);
+        let list = self.get(token, &format!("/users/{user}/connections")).await;
+        let latest = list["data"].as_array().unwrap().last().unwrap();
+        latest["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Returns the user's jobs as listed: for each, its step statuses.
+    pub(super) async fn listed(&self, token: &str, user: &str) -> Vec<String> {
+        let list = self.get(token, &format!("/users/{user}/jobs")).await;
+        let jobs = list["data"].as_array().unwrap().iter();
+        jobs.map(words).collect()
     }
 
     pub(super) async fn ask_token(
@@ -97,6 +160,13 @@ impl TestSandbox {
     pub(super) fn pass(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
+}
+
+/// Returns the statuses of a job's steps.
+pub(super) fn words(job: &Value) -> String {
+    let steps = job["steps"].as_array().unwrap().iter();
+    let words: Vec<_> = steps.map(|step| step["status"].as_str().unwrap()).collect();
+    words.join(" ")
 }
 
 pub(super) fn login(bank: &str, id: &str, password: &str) -> Value {
