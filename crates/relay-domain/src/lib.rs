@@ -49,7 +49,10 @@ pub use self::{
     eta::{Eta, stage_of},
     event::{Event, EventBody, EventChallenge},
     fleet::Fleet,
-    id::{ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, WatchId},
+    id::{
+        BasiqId, ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, SubscriptionId, WatchId,
+        is_basiq_id,
+    },
     job::{
         Bank, Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase,
         Step, StepFailure, StepStatus, StepView,
