@@ -16,6 +16,7 @@ pub mod normalise;
 mod response;
 mod throttle;
 mod token;
+mod webhook;
 pub mod wire;
 
 pub use self::{
@@ -29,4 +30,7 @@ pub use self::{
     },
     error::BasiqError,
     lenient::parse_leniently,
+    webhook::{
+        BasiqEventType, MAX_WEBHOOK, UselessWebhook, WebhookContents, WebhookReading, read_webhook,
+    },
 };

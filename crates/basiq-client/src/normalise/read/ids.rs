@@ -39,6 +39,18 @@ pub fn ids_of_link(link: &str) -> JobContext {
     }
 }
 
+/// Returns the id of a consent in one link.
+pub(crate) fn consent_of_link(link: &str) -> Option<String> {
+    let link = percent_decode_str(link).decode_utf8_lossy();
+    in_link(&link, "consents", "consent.id")
+}
+
+/// Returns the id of an event in one link.
+pub(crate) fn event_of_link(link: &str) -> Option<String> {
+    let link = percent_decode_str(link).decode_utf8_lossy();
+    in_link(&link, "events", "event.id")
+}
+
 /// Returns all links of the job, percent-decoded.
 fn urls(job: &Map<String, Value>) -> Vec<String> {
     let mut urls = links(job.get("links"));
@@ -121,6 +133,13 @@ mod tests {
         assert_eq!(ids(filtered), both);
         assert_eq!(ids("/users/u-1/accounts/a-1"), (user, None));
         assert_eq!(ids("nothing"), (None, None));
+        assert_eq!(
+            consent_of_link("/users/u-1/consents/k-1?x"),
+            Some("k-1".to_owned())
+        );
+        assert_eq!(consent_of_link("/users/u-1/consents"), None);
+        let event = event_of_link("https://b.example/events/e-1");
+        assert_eq!(event, Some("e-1".to_owned()));
     }
 
     #[test]
