@@ -21,7 +21,7 @@ pub mod wire;
 
 pub use self::{
     budget::CallCapacity,
-    client::{AnswerError, BasiqClient},
+    client::{AnswerError, BasiqClient, JobList, ListedJob, UserJobs},
     config::BasiqConfig,
     connect_failure::{ConnectError, ConnectFailure},
     coordinator::{
