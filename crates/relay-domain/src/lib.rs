@@ -7,7 +7,7 @@
 //! * **Look**: one `GET /jobs/{id}` at Basiq.
 //! * **Outcome**: the meaning of a look: the job is still running, or there is something to report ([`Verdict`]).
 //! * **Subscription**: a client's request to be told, at one callback, about a person and each of the person's jobs.
-//! * **Notice**: what Basiq's webhooks say about a person and no job tells, such as a consent that expires.
+//! * **Notice** ([`UserNotice`]): what Basiq's webhooks say about a person and no job tells, such as a lost consent.
 //! * **Event**: one report about a watch, or a notice of a subscription, numbered from 1 by its `sequence`.
 //! * **Delivery**: an event on its way to the callback.
 //! * **Attempt**: one `POST` of a delivery.
