@@ -16,11 +16,12 @@ pub mod normalise;
 mod response;
 mod throttle;
 mod token;
+mod webhook;
 pub mod wire;
 
 pub use self::{
     budget::CallCapacity,
-    client::{AnswerError, BasiqClient},
+    client::{AnswerError, BasiqClient, JobList, ListedJob, UserJobs},
     config::BasiqConfig,
     connect_failure::{ConnectError, ConnectFailure},
     coordinator::{
@@ -29,4 +30,7 @@ pub use self::{
     },
     error::BasiqError,
     lenient::parse_leniently,
+    webhook::{
+        BasiqEventType, MAX_WEBHOOK, UselessWebhook, WebhookContents, WebhookReading, read_webhook,
+    },
 };

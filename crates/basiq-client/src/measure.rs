@@ -15,6 +15,7 @@ pub(super) enum Endpoint {
     Connection,
     Connector,
     Mfa,
+    UserJobs,
 }
 
 impl Endpoint {
@@ -25,6 +26,7 @@ impl Endpoint {
             Self::Connection => "connection",
             Self::Connector => "connector",
             Self::Mfa => "mfa",
+            Self::UserJobs => "user-jobs",
         }
     }
 }

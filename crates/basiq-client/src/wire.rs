@@ -1,6 +1,7 @@
 //! The documents that Basiq sends, read tolerantly. Unknown fields are ignored. A field whose type is not the
 //! documented one counts as missing.
 
+use relay_domain::Action;
 use serde_json::Value;
 
 /// A job document as received: any JSON object. The `normalise` module reads its many shapes.
@@ -26,7 +27,24 @@ impl ConnectionDocument {
                 .and_then(|institution| text(institution.get("id"))),
         }
     }
+
+    /// Returns how the person makes this connection work again after Basiq found it invalid.
+    ///
+    /// Only a web connection has a login that can be entered again. Any other method, and an unknown one, needs the
+    /// consent flow, which also asks for a login where there is one.
+    #[must_use]
+    pub fn action_if_invalid(&self) -> Action {
+        let method = self.method.as_deref().unwrap_or_default();
+        if method.eq_ignore_ascii_case(WEB) {
+            Action::ResubmitCredentials
+        } else {
+            Action::Reauthorise
+        }
+    }
 }
+
+/// The method of a connection for which the person gives the bank login to Basiq.
+const WEB: &str = "web";
 
 /// The fields that the relay uses of `GET /connectors/{connectorId}/{method}`.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,6 +141,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn only_an_invalid_web_connection_needs_its_login_again() {
+        for (method, action) in [
+            (json!("web"), Action::ResubmitCredentials),
+            (json!(" Web "), Action::ResubmitCredentials),
+            (json!("openbanking"), Action::Reauthorise),
+            (json!("open-banking"), Action::Reauthorise),
+            (json!("csv"), Action::Reauthorise),
+            (json!(null), Action::Reauthorise),
+            (json!(["web"]), Action::Reauthorise),
+        ] {
+            let connection = ConnectionDocument::read(&json!({ "method": method }));
+            assert_eq!(connection.action_if_invalid(), action, "{method}");
+        }
+    }
 
     #[test]
     fn a_field_of_another_kind_hides_no_other() {

@@ -20,9 +20,9 @@ pub enum IdError {
         /// The prefix of the expected kind.
         prefix: &'static str,
     },
-    /// The text is not a job id that is safe in a URL path.
+    /// The text is not an id of Basiq's that is safe in a URL path.
     #[error("must be 1 to 128 of `A-Z a-z 0-9 . _ -`, and not `.` or `..`")]
-    Job,
+    Basiq,
 }
 
 macro_rules! prefixed_id {
@@ -113,6 +113,11 @@ prefixed_id!(
     "lse_",
     "Names one claim of work, so that a late record is told apart."
 );
+prefixed_id!(
+    SubscriptionId,
+    "sub_",
+    "Names a subscription: `sub_` and 26 characters."
+);
 
 /// The delivery of an event. Each event has one.
 impl From<EventId> for DeliveryId {
@@ -160,40 +165,56 @@ fn epoch_millis(time: Timestamp) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub i64);
 
-/// Basiq's id of a job: 1 to 128 of `A-Z a-z 0-9 . _ -`, safe as one segment of a URL path.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
-pub struct JobId(String);
+macro_rules! basiq_id {
+    ($name:ident, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
 
-impl JobId {
-    /// Returns the id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for JobId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        let valid = (1..=128).contains(&text.len())
-            && text.bytes().all(allowed)
-            && text != "."
-            && text != "..";
-        if valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(IdError::Job)
+        impl $name {
+            /// Returns the id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-    }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                if is_basiq_id(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(IdError::Basiq)
+                }
+            }
+        }
+    };
+}
+
+basiq_id!(
+    JobId,
+    "Basiq's id of a job: 1 to 128 of `A-Z a-z 0-9 . _ -`, safe as one segment of a URL path."
+);
+basiq_id!(
+    BasiqId,
+    "Basiq's id of a user, a connection, a consent or an event. The rule is the one of [`JobId`]."
+);
+
+/// Returns whether a text can be an id of Basiq's: 1 to 128 of `A-Z a-z 0-9 . _ -`, and not `.` or `..`. Such an id
+/// is safe as one segment of a URL path.
+#[must_use]
+pub fn is_basiq_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=128).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".."
 }
 
 #[cfg(test)]
@@ -236,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_id_is_one_safe_path_segment() {
+    fn an_id_of_basiqs_is_one_safe_path_segment() {
         for good in [
             "61723",
             "248b2883-2a6b-4e8a-9591-76565d23ba5a",
@@ -244,9 +265,11 @@ mod tests {
             &"x".repeat(128),
         ] {
             assert!(good.parse::<JobId>().is_ok(), "{good}");
+            assert_eq!(good.parse::<BasiqId>().unwrap().as_str(), good);
         }
         for bad in ["", ".", "..", "a/b", "a b", "a%2f", "é", &"x".repeat(129)] {
-            assert!(bad.parse::<JobId>().is_err(), "{bad}");
+            assert_eq!(bad.parse::<JobId>(), Err(IdError::Basiq), "{bad}");
+            assert_eq!(bad.parse::<BasiqId>(), Err(IdError::Basiq), "{bad}");
         }
     }
 }

@@ -6,7 +6,9 @@
 //! * **Watch**: a client's request to be told, at one callback, what happens to one job.
 //! * **Look**: one `GET /jobs/{id}` at Basiq.
 //! * **Outcome**: the meaning of a look: the job is still running, or there is something to report ([`Verdict`]).
-//! * **Event**: one report about a watch, numbered from 1 by its `sequence`.
+//! * **Subscription**: a client's request to be told, at one callback, about a person and each of the person's jobs.
+//! * **Notice** ([`UserNotice`]): what Basiq's webhooks say about a person and no job tells, such as a lost consent.
+//! * **Event**: one report about a watch, or a notice of a subscription, numbered from 1 by its `sequence`.
 //! * **Delivery**: an event on its way to the callback.
 //! * **Attempt**: one `POST` of a delivery.
 //! * **Client**: a backend team with an API key and a signing secret.
@@ -28,9 +30,12 @@ mod job;
 mod likely;
 mod metadata;
 mod mfa;
+mod notice;
+mod notice_body;
 mod outcome;
 mod secret;
 pub mod signing;
+mod subscription;
 mod trace;
 mod upstream;
 mod watch;
@@ -49,7 +54,10 @@ pub use self::{
     eta::{Eta, stage_of},
     event::{Event, EventBody, EventChallenge},
     fleet::Fleet,
-    id::{ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, WatchId},
+    id::{
+        BasiqId, ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, SubscriptionId, WatchId,
+        is_basiq_id,
+    },
     job::{
         Bank, Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase,
         Step, StepFailure, StepStatus, StepView,
@@ -57,8 +65,10 @@ pub use self::{
     likely::DurationLikelihood,
     metadata::{MAX_METADATA, Metadata, MetadataError, visible_json},
     mfa::MfaAnswer,
+    notice::{NoticeFilter, NoticeKind, UserNotice},
     outcome::{Action, Outcome, Status, Verdict},
     secret::{ApiKey, ApiKeyHash, ForeignSecretError, SigningSecret, SigningSecretError},
+    subscription::{Subscription, SubscriptionRequest, SubscriptionState},
     trace::TraceContext,
     upstream::{Upstream, UpstreamHealth},
     watch::{

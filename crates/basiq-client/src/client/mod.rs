@@ -3,6 +3,7 @@
 mod mfa;
 mod read;
 mod transport;
+mod user_jobs;
 
 use std::{
     fmt,
@@ -27,8 +28,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
-pub use self::mfa::AnswerError;
 use self::transport::Transport;
+pub use self::{
+    mfa::AnswerError,
+    user_jobs::{JobList, ListedJob, UserJobs},
+};
 use crate::{
     BasiqConfig, BasiqError,
     breaker::{Breaker, BreakerPermit},
@@ -154,7 +158,7 @@ impl BasiqClient {
             .await
     }
 
-    /// Fetches a connection, which names its bank: `GET /users/{userId}/connections/{connectionId}`.
+    /// Fetches a connection, which names its bank and method: `GET /users/{userId}/connections/{connectionId}`.
     pub async fn connection(
         &self,
         user_id: &str,

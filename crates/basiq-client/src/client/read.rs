@@ -1,7 +1,7 @@
 //! Reads the documents that Basiq returns, and checks that each is the requested one. The contents of another
 //! job's document would reach the wrong backend.
 
-use relay_domain::JobId;
+use relay_domain::{BasiqId, JobId};
 use serde_json::Value;
 
 use crate::{
@@ -101,6 +101,16 @@ pub(super) fn connector(document: &Value, id: &str) -> Result<ConnectorDocument,
     let claims = Claims::of(document, "connectors", id);
     claims.fit(id, claims.is("connector") || connector.has_known_status())?;
     Ok(connector)
+}
+
+/// Reads a page of the jobs of this user.
+pub(super) fn user_jobs(document: Value, user_id: &BasiqId) -> Result<Value, BasiqError> {
+    list(&document)?;
+    let claims = Claims::of(&document, "users", user_id.as_str());
+    if claims.links_elsewhere {
+        return Err(unreadable("it is another's document"));
+    }
+    Ok(document)
 }
 
 /// Checks the response to the request that every key may make. Any list is accepted.
@@ -203,6 +213,24 @@ mod tests {
                 expected,
                 "{document}"
             );
+        }
+        let user: BasiqId = "u-1".parse().unwrap();
+        let link = |user: &str| json!({"self": format!("https://b.example/users/{user}/jobs")});
+        for (document, expected) in [
+            (
+                json!({"type": "list", "data": [], "links": link("U-1")}),
+                true,
+            ),
+            (json!({"type": "list", "data": [], "links": null}), true),
+            (
+                json!({"type": "list", "data": [], "links": link("u-2")}),
+                false,
+            ),
+            (json!({"type": "list", "data": [{"type": "error"}]}), false),
+            (json!({"type": "job", "id": "j-1"}), false),
+        ] {
+            let is_right = is_read(&user_jobs(document.clone(), &user));
+            assert_eq!(is_right, expected, "{document}");
         }
         for (document, expected) in [
             (json!({"type": "list", "data": []}), true),

@@ -24,3 +24,7 @@ pub use self::{
     read::{ids_of_link, read_job},
     verdict::{bank_is_back, job_not_accessible, job_not_found, outage_outlived, watch_expired},
 };
+pub(crate) use self::{
+    read::{consent_of_link, event_of_link},
+    text::clean,
+};

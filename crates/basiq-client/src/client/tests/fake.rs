@@ -42,6 +42,8 @@ pub(super) enum FakeReply {
 pub(super) struct Script {
     /// The time of each request, with its path and `Authorization` header.
     pub(super) seen: Vec<(Instant, String, String)>,
+    /// The query of each request, in the same order.
+    pub(super) queries: Vec<String>,
     tokens: VecDeque<FakeReply>,
     others: VecDeque<FakeReply>,
     issued: u32,
@@ -163,6 +165,9 @@ async fn reply(State(script): State<FakeScript>, uri: Uri, headers: HeaderMap) -
         script
             .seen
             .push((Instant::now(), path.clone(), authorization.clone()));
+        script
+            .queries
+            .push(uri.query().unwrap_or_default().to_owned());
         if path == "/token" {
             assert!(authorization.starts_with("Basic "));
             assert_eq!(header("basiq-version"), "3.0");

@@ -5,6 +5,7 @@ mod fake;
 mod kept;
 mod keys;
 mod mfa;
+mod user_jobs;
 
 use std::{sync::Mutex, time::Instant};
 

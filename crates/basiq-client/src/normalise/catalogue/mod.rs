@@ -2,6 +2,7 @@
 
 mod codes;
 mod lookup;
+mod notices;
 mod showable;
 
 use std::collections::BTreeMap;
@@ -39,7 +40,7 @@ struct Texts {
     by_message: BTreeMap<String, String>,
 }
 
-/// An error code that the relay knows, with its usual status, action and text.
+/// An error code that the relay knows, of a job or of a notice, with its usual status, action and text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CatalogueEntry {
@@ -137,7 +138,8 @@ impl Catalogue {
             .unwrap_or_default()
     }
 
-    /// Returns every known code with its text in the nearest locale, and the tag of that locale.
+    /// Returns every known code, of jobs and of notices, in alphabetical order with its text in the nearest locale.
+    /// Also returns the tag of that locale.
     #[must_use]
     pub fn entries(&self, locale: Option<&str>) -> (String, Vec<CatalogueEntry>) {
         let wanted = locale.and_then(Locale::parse).unwrap_or_default();
@@ -145,14 +147,14 @@ impl Catalogue {
             .nearest(wanted.as_str())
             .next()
             .map_or_else(|| ENGLISH.to_owned(), |texts| texts.tag.clone());
-        let entries = codes::codes()
-            .map(|(name, code)| CatalogueEntry {
-                error_code: name.to_owned(),
-                status: Status::Failed,
-                action: code.class.action(),
-                user_message: self.user_message(&code.message, &wanted).to_owned(),
-            })
-            .collect();
+        let of_jobs = codes::codes().map(|(name, code)| CatalogueEntry {
+            error_code: name.to_owned(),
+            status: Status::Failed,
+            action: code.class.action(),
+            user_message: self.user_message(&code.message, &wanted).to_owned(),
+        });
+        let mut entries: Vec<_> = of_jobs.chain(self.notice_entries(&wanted)).collect();
+        entries.sort_by(|one, other| one.error_code.cmp(&other.error_code));
         (resolved, entries)
     }
 

@@ -1,10 +1,8 @@
 //! Finds the ids of a job's user, connection and bank in the links of the job and its steps.
 
 use percent_encoding::percent_decode_str;
-use relay_domain::JobContext;
+use relay_domain::{JobContext, is_basiq_id};
 use serde_json::{Map, Value};
-
-use crate::normalise::text::MAX_WORD;
 
 use super::{MAX_STEPS, result::object, url, word};
 
@@ -15,13 +13,11 @@ const MAX_LINKS: usize = 16;
 /// steps.
 pub(super) fn context(job: &Map<String, Value>) -> JobContext {
     let urls = urls(job);
-    let find = |collection: &str, field: &str| {
-        urls.iter()
-            .find_map(|url| in_path(url, collection).or_else(|| in_filter(url, field)))
-    };
+    let find =
+        |collection: &str, field: &str| urls.iter().find_map(|url| in_link(url, collection, field));
     let listed = object(job.get("institution"))
         .and_then(|institution| word(institution.get("id")?))
-        .filter(|id| is_id(id));
+        .filter(|id| is_basiq_id(id));
     JobContext {
         job_type: job.get("jobType").and_then(word),
         user_id: find("users", "user.id"),
@@ -34,15 +30,25 @@ pub(super) fn context(job: &Map<String, Value>) -> JobContext {
 #[must_use]
 pub fn ids_of_link(link: &str) -> JobContext {
     let link = percent_decode_str(link).decode_utf8_lossy();
-    let find = |collection: &str, field: &str| {
-        in_path(&link, collection).or_else(|| in_filter(&link, field))
-    };
+    let find = |collection: &str, field: &str| in_link(&link, collection, field);
     JobContext {
         job_type: None,
         user_id: find("users", "user.id"),
         connection_id: find("connections", "connection.id"),
         institution_id: find("institutions", "institution.id"),
     }
+}
+
+/// Returns the id of a consent in one link.
+pub(crate) fn consent_of_link(link: &str) -> Option<String> {
+    let link = percent_decode_str(link).decode_utf8_lossy();
+    in_link(&link, "consents", "consent.id")
+}
+
+/// Returns the id of an event in one link.
+pub(crate) fn event_of_link(link: &str) -> Option<String> {
+    let link = percent_decode_str(link).decode_utf8_lossy();
+    in_link(&link, "events", "event.id")
 }
 
 /// Returns all links of the job, percent-decoded.
@@ -75,6 +81,11 @@ fn links(value: Option<&Value>) -> Vec<String> {
         .collect()
 }
 
+/// Returns an id in a decoded link: in its path, or in its filter.
+fn in_link(link: &str, collection: &str, field: &str) -> Option<String> {
+    in_path(link, collection).or_else(|| in_filter(link, field))
+}
+
 /// Returns the id after `/{collection}/` in the path of a URL.
 fn in_path(url: &str, collection: &str) -> Option<String> {
     let path = url.split(['?', '#']).next()?;
@@ -82,7 +93,7 @@ fn in_path(url: &str, collection: &str) -> Option<String> {
     segments.next()?;
     segments
         .next()
-        .filter(|id| is_id(id) && *id != "refresh")
+        .filter(|id| is_basiq_id(id) && *id != "refresh")
         .map(ToOwned::to_owned)
 }
 
@@ -91,17 +102,7 @@ fn in_filter(url: &str, field: &str) -> Option<String> {
     let (_, after) = url.split_once(&format!("{field}.eq("))?;
     let (value, _) = after.split_once(')')?;
     let id = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\'' | '"'));
-    is_id(id).then(|| id.to_owned())
-}
-
-/// Returns whether a text is an id, which is safe as one segment of a URL path.
-fn is_id(text: &str) -> bool {
-    (1..=MAX_WORD).contains(&text.len())
-        && text != "."
-        && text != ".."
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    is_basiq_id(id).then(|| id.to_owned())
 }
 
 #[cfg(test)]
@@ -132,6 +133,13 @@ mod tests {
         assert_eq!(ids(filtered), both);
         assert_eq!(ids("/users/u-1/accounts/a-1"), (user, None));
         assert_eq!(ids("nothing"), (None, None));
+        assert_eq!(
+            consent_of_link("/users/u-1/consents/k-1?x"),
+            Some("k-1".to_owned())
+        );
+        assert_eq!(consent_of_link("/users/u-1/consents"), None);
+        let event = event_of_link("https://b.example/events/e-1");
+        assert_eq!(event, Some("e-1".to_owned()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod ids;
 mod result;
 
 pub use self::ids::ids_of_link;
+pub(crate) use self::ids::{consent_of_link, event_of_link};
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use relay_domain::{JobSnapshot, Step, StepStatus};

@@ -2,6 +2,8 @@
 
 mod words;
 
+use relay_domain::{NoticeKind, UserNotice};
+
 use super::*;
 
 fn locale(tag: &str) -> Locale {
@@ -153,12 +155,41 @@ fn entries_have_every_code_and_say_their_locale() {
             resolved == "en-AU"
         );
     }
-    let entry = catalogue.entries(None).1.remove(0);
+    let (_, mut entries) = catalogue.entries(None);
+    assert!(entries.is_sorted_by(|one, next| one.error_code < next.error_code));
+    let entry = entries.remove(0);
     let json = serde_json::to_value(entry).unwrap();
     assert_eq!(json["errorCode"], "access-denied");
     assert_eq!(json["status"], "failed");
     assert_eq!(json["action"], "fix-request");
     assert!(json["userMessage"].is_string());
+}
+
+#[test]
+fn notices_are_listed_with_the_codes_of_jobs_and_their_texts_can_be_replaced() {
+    let catalogue = Catalogue::builtin()
+        .with_overrides("[vi]\nconsent-expired = 'Xong.'")
+        .unwrap();
+    let (_, entries) = catalogue.entries(Some("vi-VN"));
+    for kind in NoticeKind::ALL {
+        let mut listed = entries
+            .iter()
+            .filter(|entry| entry.error_code == kind.as_str());
+        let entry = listed.next().unwrap();
+        assert_eq!(
+            (entry.status, entry.action),
+            (kind.status(), kind.default_action())
+        );
+        assert_eq!(listed.next(), None, "{kind}");
+        let notice = UserNotice::new(*kind, "u-1".parse().unwrap(), None);
+        assert_eq!(
+            catalogue.notice_message(&notice, &locale("vi")),
+            entry.user_message
+        );
+        let is_replaced = *kind == NoticeKind::ConsentExpired;
+        assert_eq!(entry.user_message == "Xong.", is_replaced, "{kind}");
+        assert!(!is_known_code(kind.as_str()), "no job fails with {kind}");
+    }
 }
 
 #[test]

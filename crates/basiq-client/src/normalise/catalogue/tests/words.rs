@@ -1,5 +1,7 @@
 //! Tests of the texts: each locale has every text, and the texts are plain, short and clean.
 
+use relay_domain::{NoticeKind, UserNotice};
+
 use super::super::*;
 
 /// Messages that no code names, because the rules use them directly.
@@ -17,6 +19,15 @@ const BY_RULE: [&str; 11] = [
     "mfa-unsupported",
 ];
 
+/// Returns the message of each notice, with both that an invalid connection has.
+fn notice_messages() -> impl Iterator<Item = &'static str> {
+    let usual = NoticeKind::ALL
+        .iter()
+        .map(|kind| notices::message(*kind, kind.default_action()));
+    let by_open_banking = notices::message(NoticeKind::ConnectionInvalid, Action::Reauthorise);
+    usual.chain([by_open_banking])
+}
+
 /// Returns every text with its locale and its key.
 fn all_texts() -> impl Iterator<Item = (&'static str, String, String)> {
     BUILTIN.into_iter().flat_map(|(tag, file)| {
@@ -31,6 +42,7 @@ fn every_locale_has_every_message_that_is_asked_for_and_no_other() {
         .map(|(_, code)| code.message.as_str())
         .collect();
     asked.extend(BY_RULE);
+    asked.extend(notice_messages());
     asked.sort_unstable();
     asked.dedup();
     for (tag, file) in BUILTIN {
@@ -47,7 +59,8 @@ fn every_code_has_words_of_its_own_in_every_locale() {
     for (tag, _) in BUILTIN {
         let (told, entries) = catalogue.entries(Some(tag));
         assert_eq!(told, tag);
-        assert_eq!(entries.len(), codes::codes().count());
+        let known = codes::codes().count() + NoticeKind::ALL.len();
+        assert_eq!(entries.len(), known);
         for (entry, english) in entries.iter().zip(&english) {
             let code = &entry.error_code;
             assert_eq!(code, &english.error_code);
@@ -55,6 +68,32 @@ fn every_code_has_words_of_its_own_in_every_locale() {
             let is_english = entry.user_message == english.user_message;
             assert_eq!(is_english, tag == ENGLISH, "{tag} {code}");
         }
+    }
+}
+
+#[test]
+fn every_notice_has_words_of_its_own_in_every_locale() {
+    let catalogue = Catalogue::builtin();
+    for (tag, _) in BUILTIN {
+        let locale = Locale::parse(tag).unwrap();
+        let mut told: Vec<&str> = Vec::new();
+        for kind in NoticeKind::ALL {
+            let mut notice = UserNotice::new(*kind, "u-1".parse().unwrap(), None);
+            told.push(catalogue.notice_message(&notice, &locale));
+            if *kind == NoticeKind::ConnectionInvalid {
+                notice.action = Action::Reauthorise;
+                told.push(catalogue.notice_message(&notice, &locale));
+            }
+        }
+        let unknown = catalogue.user_message(UNKNOWN_ERROR, &locale);
+        assert!(
+            !told.contains(&unknown) && !told.contains(&""),
+            "{tag}: {told:?}"
+        );
+        let count = told.len();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!((told.len(), count), (7, 7), "{tag}: {told:?}");
     }
 }
 
@@ -70,7 +109,10 @@ fn every_text_is_one_or_two_sentences_without_numbers_codes_and_names_of_product
         let odd = |c: char| c.is_numeric() || "{}<>[]()（）【】%$_`*#/\\|\"".contains(c);
         assert!(!text.contains(odd), "{tag} {key}: {text}");
         let lower = text.to_lowercase();
-        for (code, _) in codes::codes().filter(|(code, _)| code.contains('-')) {
+        let of_jobs = codes::codes().map(|(code, _)| code);
+        let of_notices = NoticeKind::ALL.iter().map(|kind| kind.as_str());
+        let codes = of_jobs.chain(of_notices);
+        for code in codes.filter(|code| code.contains('-')) {
             assert!(!lower.contains(code), "{tag} {key} has the code {code}");
         }
         for word in lower.split(|c: char| !c.is_alphanumeric()) {
