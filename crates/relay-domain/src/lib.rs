@@ -17,6 +17,7 @@ mod callback;
 mod client;
 pub mod clock;
 mod delivery;
+mod duration_stats;
 mod durations;
 mod error_chain;
 mod eta;
@@ -41,9 +42,10 @@ pub use self::{
     callback::{CallbackRules, CallbackUrl, CallbackUrlError},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},
+    duration_stats::{DurationStats, EndNotice, JobEnd, StageStats},
     durations::{
-        BUCKETS, BasiqAverages, DurationHistogram, DurationStats, KnownDurations, StageDuration,
-        StageSeen, bucket_end, bucket_of,
+        BUCKETS, BasiqAverages, DurationHistogram, KnownDurations, StageDuration, StageSeen,
+        bucket_end, bucket_of,
     },
     error_chain::ErrorChain,
     eta::{Eta, stage_of},

@@ -294,6 +294,8 @@ pub struct DueJob {
     pub watches: Vec<Watch>,
     /// Whether the job waited for a bank that serves again.
     pub bank_is_back: bool,
+    /// When the latest look that follows from a hint was due or is due.
+    pub hinted_at: Option<Timestamp>,
 }
 
 /// How urgent a job's next look is when more looks are due than the budget allows.

@@ -75,7 +75,7 @@ pub(super) const LEASE: &str = concat!(
     claim_now!("$1"),
     " + $3 WHERE job_id = ANY(ARRAY(SELECT job_id FROM first UNION ALL SELECT job_id FROM urgent \
        UNION ALL SELECT job_id FROM young UNION ALL SELECT job_id FROM other)) \
-     RETURNING job_id, urgency, next_look_at, memory, waits_for"
+     RETURNING job_id, urgency, next_look_at, hinted_at, memory, waits_for"
 );
 
 pub(super) const OPEN_WATCHES: &str = concat!(

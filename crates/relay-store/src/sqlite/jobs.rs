@@ -33,7 +33,7 @@ pub(super) const DUE: &str = "SELECT job_no FROM jobs WHERE urgency = ?1 AND rea
 
 pub(super) const LEASE: &str = "UPDATE jobs SET lease_id = ?2, lease_until = ?3, joined = 0 \
     WHERE job_no IN (SELECT value FROM json_each(?1)) \
-    RETURNING job_no, job_id, next_look_at, memory, waits_for";
+    RETURNING job_no, job_id, next_look_at, hinted_at, memory, waits_for";
 
 pub(super) const OPEN_WATCHES: &str = concat!(
     "SELECT ",
