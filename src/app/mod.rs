@@ -247,7 +247,8 @@ impl Relay {
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = replaceable_secrets(&parts);
         let console = console::router(console_parts(&settings, &parts, share.clone()));
-        let follow = FollowWorker::new(store.clone(), parts.follows.clone());
+        let wake = parts.tracker_wake.clone();
+        let follow = FollowWorker::new(store.clone(), parts.follows.clone(), wake);
         let remote_wakes = RemoteWakes::of(&parts);
         let router = api::router(parts, console);
         Ok(Self {

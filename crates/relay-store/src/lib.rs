@@ -42,7 +42,7 @@ pub use self::{
     deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
     dispatch::{Dispatch, DispatchReceiver, NewDeliveries, NewJobs},
     durations::{DurationSample, DurationStore, DurationsFound},
-    follows::{FollowStore, WatchVersion},
+    follows::{EarlierLook, FollowStore, WatchVersion},
     hints::{Hint, HintOutcome, HintStore, HintSubject},
     isolation::{record_attempts, record_looks},
     outbox::{

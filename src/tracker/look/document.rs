@@ -58,7 +58,8 @@ impl LookContext {
             None
         };
         found.known.averages = averages.or(found.known.averages);
-        let next = self.next_look(&look, &found.known, asks);
+        let (next, without_hints) = self.next_look(&look, &found.known, asks);
+        look.memory.look_without_hints_at = (without_hints < next).then_some(without_hints);
         let sample = sample(&look, (&snapshot, &finding), &found, averages);
         let reading = LookResult {
             outcomes,
@@ -74,8 +75,14 @@ impl LookContext {
         look
     }
 
-    /// Returns when to look next. The time is never later than the moment when the job reaches its maximum age.
-    fn next_look(&self, look: &LookInProgress, pace: &KnownDurations, asks: bool) -> Timestamp {
+    /// Returns when to look next, and when that would be without hints. Both times are never later than the moment when
+    /// the job reaches its maximum age.
+    fn next_look(
+        &self,
+        look: &LookInProgress,
+        pace: &KnownDurations,
+        asks: bool,
+    ) -> (Timestamp, Timestamp) {
         let (now, config) = (look.now, &self.config);
         // The durations are those of whole jobs and say nothing about when a single step is done.
         let unknown = KnownDurations::default();
@@ -84,14 +91,16 @@ impl LookContext {
             .iter()
             .any(|watch| watch.request.options.until.is_some());
         let pace = if awaits_step { &unknown } else { pace };
-        let next = schedule::next_look(&look.memory, pace, asks, now, config, rand::random());
+        let jitter = rand::random();
+        let next = |pace| schedule::next_look(&look.memory, pace, asks, now, config, jitter);
         let ends = look
             .due
             .watches
             .iter()
             .map(|watch| later(started_at(&look.memory, watch), self.config.job_max_age));
-        ends.filter(|end| *end > look.now)
-            .fold(next, Timestamp::min)
+        let end = ends.filter(|end| *end > look.now).min();
+        let earlier = |at: Timestamp| end.map_or(at, |end| at.min(end));
+        (earlier(next(pace)), earlier(next(&pace.without_hints())))
     }
 
     /// Returns the facts that the document lacks: the bank's outage and the connection's history. They are

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use relay_domain::{Client, WatchId};
 
 use crate::{
-    FollowStore, StoreError, WatchDetails, WatchVersion, common,
-    sqlite::{SqliteStore, details, row::json_list},
+    EarlierLook, FollowStore, StoreError, WatchDetails, WatchVersion, common,
+    sqlite::{SqliteStore, details, row::json_list, statement::execute_each},
 };
 
 pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret, \
@@ -13,14 +13,18 @@ pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret
     FROM watches w CROSS JOIN clients c ON c.client_id = w.client_id \
     WHERE w.watch_id = ?1 AND c.revoked_at IS NULL";
 
-/// Reads versions. A look without news does not change the version.
+/// Reads versions. A look without news does not change the version, unless hints put off the next look.
 pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
     concat_ws(' ', w.state, w.updated_at, w.progress, \
         iif(json_valid(j.memory), json_extract(j.memory, '$.changed_at'), ''), \
+        iif(json_valid(j.memory), json_extract(j.memory, '$.look_without_hints_at'), ''), \
         (SELECT concat_ws(' ', count(*), sum(d.attempts), sum(d.next_attempt_at), \
             max(d.updated_at)) FROM deliveries d WHERE d.watch_id = w.watch_id)) AS version \
     FROM json_each(?1) i CROSS JOIN watches w ON w.watch_id = i.value \
     CROSS JOIN jobs j ON j.job_no = w.job_no";
+
+pub(super) const EARLIER: &str =
+    "UPDATE jobs SET next_look_at = ?2 WHERE job_id = ?1 AND +next_look_at > ?2";
 
 #[async_trait]
 impl FollowStore for SqliteStore {
@@ -47,5 +51,16 @@ impl FollowStore for SqliteStore {
             .fetch_all(self.readers()?)
             .await?;
         rows.iter().map(|row| common::version(row)).collect()
+    }
+
+    async fn look_earlier(&self, looks: Vec<EarlierLook>) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let looks = looks
+                .iter()
+                .map(|look| (look.job_id.as_str(), look.at.as_millisecond()));
+            execute_each(connection, EARLIER, looks)?;
+            Ok(())
+        })
+        .await
     }
 }

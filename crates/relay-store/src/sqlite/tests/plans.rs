@@ -63,6 +63,7 @@ const BY_INDEX: [&str; 46] = [
     answers::DUE,
     follows::OWNER,
     follows::VERSIONS,
+    follows::EARLIER,
     banks::FORGET_UNWAITED,
     banks::LEASE,
     banks::WAKE_JOBS,

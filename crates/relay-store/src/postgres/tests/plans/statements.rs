@@ -153,6 +153,7 @@ fn of_watches() -> Vec<PlannedStatement> {
         200 of details::MANY("watches(930001, 200)");
         1 of follows::OWNER("'wch_01000000000000000000930000'");
         800 of follows::VERSIONS("watches(930001, 200)");
+        200 of follows::EARLIER("jobs(930000, 200), numbers(1800000000000, 200)");
         50 of details::EVENTS("watches(930001, 50)");
         50 of details::ATTEMPTS("deliveries(1, 50)");
         6 of console::SEARCH("'user-235000', 'wch_~', 51");
