@@ -27,6 +27,7 @@ pub mod http_url;
 mod id;
 mod job;
 mod likely;
+mod look_tally;
 mod metadata;
 mod mfa;
 mod outcome;
@@ -57,6 +58,7 @@ pub use self::{
         Step, StepFailure, StepStatus, StepView,
     },
     likely::DurationLikelihood,
+    look_tally::{JobKind, LookCounts, LookTally},
     metadata::{MAX_METADATA, Metadata, MetadataError, visible_json},
     mfa::MfaAnswer,
     outcome::{Action, Outcome, Status, Verdict},

@@ -14,7 +14,7 @@ use crate::tracker::{
     look::{
         LookContext, LookInProgress, LookResult,
         durations::sample,
-        report::{measure_detection, note_unknown_code},
+        report::{measure_detection, measure_look, note_unknown_code},
         started_at,
     },
     memory,
@@ -60,6 +60,7 @@ impl LookContext {
         found.known.averages = averages.or(found.known.averages);
         let (next, without_hints) = self.next_look(&look, &found.known, asks);
         look.memory.look_without_hints_at = (without_hints < next).then_some(without_hints);
+        measure_look(&self.tally, &look, &finding);
         let sample = sample(&look, (&snapshot, &finding), &found, averages);
         let reading = LookResult {
             outcomes,
