@@ -254,16 +254,10 @@ impl Relay {
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = replaceable_secrets(&parts);
-        let console = console::router(console_parts(
-            &settings,
-            &parts,
-            tracker.tally(),
-            share.clone(),
-        ));
-        let wake = parts.tracker_wake.clone();
-        let follow = FollowWorker::new(store.clone(), parts.follows.clone(), wake);
+        let console = console_parts(&settings, &parts, tracker.tally(), share.clone());
+        let follow = workers::follow(&store, &parts);
         let remote_wakes = RemoteWakes::of(&parts);
-        let router = api::router(parts, console);
+        let router = api::router(parts, console::router(console));
         Ok(Self {
             settings,
             store,
