@@ -62,7 +62,7 @@ fn failures_are_seen_in_time_and_what_is_not_known_costs_looks_only() {
 
 #[test]
 fn a_learned_bank_takes_two_fifths_of_its_looks_where_nearly_all_ends_are_announced() {
-    for (fails, announced, share, later) in [(0.0, 0.95, 0.42, 1.03), (0.1, 0.9, 0.57, 1.1)] {
+    for (fails, announced, share, later) in [(0.0, 0.95, 0.4, 1.12), (0.1, 0.9, 0.55, 1.1)] {
         let without = over_all_banks(Way::Learned, fails, 4);
         let hints = HintScene::successes(announced);
         let with = with_hints(Way::Learned, (fails, hints), 4);

@@ -12,7 +12,7 @@ use basiq_relay::{
 };
 use jiff::Timestamp;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use relay_domain::{EndNotice, JobMemory, KnownDurations};
+use relay_domain::{JobMemory, KnownDurations};
 
 use self::bank::{Job, at, averages};
 pub(crate) use self::{
