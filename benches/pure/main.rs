@@ -14,8 +14,8 @@ use basiq_relay::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use relay_domain::{
-    Action, Event, EventBody, EventId, JobContext, JobMemory, JobSnapshot, KnownDurations,
-    Metadata, SigningSecret, StageDuration, Status, WatchId, WatchOptions, signing,
+    Action, EndNotice, Event, EventBody, EventId, JobContext, JobEnd, JobMemory, JobSnapshot,
+    KnownDurations, Metadata, SigningSecret, StageDuration, Status, WatchId, WatchOptions, signing,
 };
 use serde_json::{Value, json};
 
@@ -103,10 +103,14 @@ fn next_look(bench: &mut Criterion) {
     let memory = memory::observe(&JobMemory::default(), &snapshot, &Finding::Running, now());
     let mut pace = KnownDurations::default();
     for seconds in 1..60 {
-        pace.pace.add(&[StageDuration {
+        let stage = StageDuration {
             title: "retrieve-transactions".to_owned(),
             left: Duration::from_secs(seconds),
-        }]);
+        };
+        pace.pace.add(&JobEnd {
+            stages: vec![stage],
+            notice: EndNotice::Hint,
+        });
     }
     let config = Settings::default().tracking;
     bench.bench_function("schedule/next look", |bencher| {

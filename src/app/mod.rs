@@ -16,7 +16,9 @@ use std::{fs::File, future::Future, io, net::SocketAddr, sync::Arc, time::Durati
 use anyhow::{Context, Result, bail};
 use axum::Router;
 use basiq_client::{BasiqClient, FleetCoordination, normalise::Catalogue};
-use relay_domain::{AllowedNetworks, CallbackRules, Fleet, SigningSecret, Upstream, clock::Clock};
+use relay_domain::{
+    AllowedNetworks, CallbackRules, Fleet, LookTally, SigningSecret, Upstream, clock::Clock,
+};
 use relay_runtime::{self, Reloadable, StopOutcome, Supervisor, Wake, Worker, run_worker};
 use relay_store::{Store, StoreError, postgres::PgStore};
 use secrecy::ExposeSecret;
@@ -196,7 +198,12 @@ fn replaceable_secrets(parts: &ApiParts) -> ReloadableSecrets {
     }
 }
 
-fn console_parts(settings: &Settings, parts: &ApiParts, share: Fleet) -> ConsoleParts {
+fn console_parts(
+    settings: &Settings,
+    parts: &ApiParts,
+    looks: LookTally,
+    share: Fleet,
+) -> ConsoleParts {
     let wake = parts.delivery_wake.clone();
     ConsoleParts {
         store: parts.store.clone(),
@@ -207,6 +214,7 @@ fn console_parts(settings: &Settings, parts: &ApiParts, share: Fleet) -> Console
             per_second: settings.basiq.requests_per_second,
             in_flight: settings.basiq.concurrency,
         },
+        looks,
         share,
         delivery_ring: Arc::new(move || wake.notify()),
     }
@@ -246,10 +254,10 @@ impl Relay {
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = replaceable_secrets(&parts);
-        let console = console::router(console_parts(&settings, &parts, share.clone()));
-        let follow = FollowWorker::new(store.clone(), parts.follows.clone());
+        let console = console_parts(&settings, &parts, tracker.tally(), share.clone());
+        let follow = workers::follow(&store, &parts);
         let remote_wakes = RemoteWakes::of(&parts);
-        let router = api::router(parts, console);
+        let router = api::router(parts, console::router(console));
         Ok(Self {
             settings,
             store,

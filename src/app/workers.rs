@@ -10,6 +10,7 @@ use crate::{
     app::ClockWorker,
     config::Settings,
     delivery::DeliveryWorker,
+    follow::FollowWorker,
     tracker::{BankWorker, Looker, TrackerSignals, TrackerWorker},
 };
 
@@ -59,6 +60,11 @@ pub(super) fn delivery(
     let (clock, wake) = (parts.clock.clone(), parts.delivery_wake.clone());
     DeliveryWorker::new(store.clone(), clock, &settings.delivery, wake)
         .context("no client for callbacks")
+}
+
+pub(super) fn follow(store: &Arc<dyn Store>, parts: &ApiParts) -> FollowWorker {
+    let wake = parts.tracker_wake.clone();
+    FollowWorker::new(store.clone(), parts.follows.clone(), wake)
 }
 
 /// Creates the worker that notices when the machine's clock was set. Returns none if due times do not follow that

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{Router, extract::State, response::Response, routing::get};
-use relay_domain::{Upstream, UpstreamHealth, WatchState};
+use relay_domain::{JobKind, LookTally, Upstream, UpstreamHealth, WatchState};
 use relay_store::Census;
 
 use crate::console::{
@@ -11,6 +11,8 @@ use crate::console::{
     view::{Badge, Tone, state_word},
     visit::{PageContext, PageFrame, Section},
 };
+
+const SECONDS_A_DAY: f64 = 86_400.0;
 
 pub(super) fn routes() -> Router<ConsoleState> {
     Router::new().route("/console", get(show))
@@ -44,6 +46,18 @@ struct Basiq {
     pace: (u32, String),
 }
 
+/// The calls that jobs of one type took since this relay started.
+struct Looks {
+    kind: &'static str,
+    ended: u64,
+    /// The calls to Basiq for each job.
+    calls_a_job: String,
+    /// The percentage of ends that Basiq announced.
+    announced: String,
+    /// The number of such jobs that the whole budget carries in a day.
+    jobs_a_day: String,
+}
+
 #[derive(Template)]
 #[template(path = "overview.html", blocks = ["live"])]
 struct Page {
@@ -52,6 +66,7 @@ struct Page {
     watches: Vec<Figure>,
     deliveries: Vec<Figure>,
     basiq: Basiq,
+    looks: Vec<Looks>,
     relays: usize,
     looks_due: u64,
     version: &'static str,
@@ -69,6 +84,7 @@ async fn show(
         watches: watches(&census),
         deliveries: deliveries(&census),
         basiq,
+        looks: looks(&state.parts.looks, state.parts.budget.per_second),
         relays: state.parts.share.relays(),
         looks_due: census.due_jobs,
         version: env!("CARGO_PKG_VERSION"),
@@ -94,6 +110,31 @@ fn basiq(state: &ConsoleState) -> Basiq {
         per_second: budget.per_second,
         in_flight: budget.in_flight,
         pace: (pace / 10, format!("{now:.1}")),
+    }
+}
+
+/// Returns the calls for each type of job of which one has ended.
+fn looks(tally: &LookTally, per_second: u32) -> Vec<Looks> {
+    let kinds = JobKind::ALL.iter().filter_map(|kind| {
+        let counts = tally.of(*kind)?;
+        let jobs_a_day = f64::from(per_second) * SECONDS_A_DAY / counts.looks_a_job();
+        Some(Looks {
+            kind: kind.as_str(),
+            ended: counts.ends,
+            calls_a_job: format!("{:.1}", counts.looks_a_job()),
+            announced: format!("{:.0} %", 100.0 * counts.announced_share()),
+            jobs_a_day: thousands(jobs_a_day),
+        })
+    });
+    kinds.collect()
+}
+
+/// Writes a number in whole thousands, or as it is below that.
+fn thousands(number: f64) -> String {
+    if number < 1000.0 {
+        format!("{number:.0}")
+    } else {
+        format!("{:.0},000", number / 1000.0)
     }
 }
 
@@ -212,7 +253,33 @@ fn counted(count: u64, one: &str, many: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use relay_domain::EndNotice;
+
     use super::*;
+
+    #[test]
+    fn what_jobs_cost_is_told_for_each_type_that_has_ended() {
+        let tally = LookTally::default();
+        for _ in 0..9 {
+            tally.count_look(JobKind::Connection);
+        }
+        tally.count_look(JobKind::Report);
+        assert!(looks(&tally, 20).is_empty());
+        tally.count_end(JobKind::Connection, EndNotice::Hint);
+        let late = EndNotice::Look {
+            unannounced_for: Duration::ZERO,
+        };
+        tally.count_end(JobKind::Connection, late);
+        let told = looks(&tally, 20);
+        assert_eq!(told.len(), 1);
+        let told = &told[0];
+        assert_eq!((told.kind, told.ended), ("connection", 2));
+        let texts = [&told.calls_a_job, &told.announced, &told.jobs_a_day];
+        assert_eq!(texts, ["4.5", "50 %", "384,000"]);
+        assert_eq!(thousands(12.4), "12");
+    }
 
     #[test]
     fn what_wants_a_look_is_said_and_nothing_else() {

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use relay_domain::{Fleet, Upstream, clock::Clock};
+use relay_domain::{Fleet, LookTally, Upstream, clock::Clock};
 use relay_store::{Census, Store, StoreError};
 use tokio::{sync::Mutex, time::Instant};
 
@@ -31,6 +31,8 @@ pub struct ConsoleParts {
     pub upstream: Upstream,
     /// The limits of calls to Basiq.
     pub budget: CallBudget,
+    /// The looks of this relay at jobs.
+    pub looks: LookTally,
     /// The relays on the store.
     pub share: Fleet,
     /// Called when there is a delivery to send.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use relay_domain::{ErrorChain, WatchId};
 use relay_runtime::{TickOutcome, Wake, Worker, WorkerError};
-use relay_store::{Store, StoreError};
+use relay_store::{EarlierLook, Store, StoreError, WatchDetails};
 use tokio::time::Instant;
 use tracing::error;
 
@@ -29,18 +29,21 @@ const CHECK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 pub struct FollowWorker {
     store: Arc<dyn Store>,
     registry: FollowRegistry,
+    /// Wakes the tracker when a look is due earlier.
+    tracker_wake: Wake,
     checked_at: Option<Instant>,
     /// Whether another relay has notified of changes since the last check.
     is_notified: bool,
 }
 
 impl FollowWorker {
-    /// Creates the worker that reads for all followers in a registry.
+    /// Creates the worker that reads for all followers in a registry. `tracker_wake` wakes the tracker.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, registry: FollowRegistry) -> Self {
+    pub fn new(store: Arc<dyn Store>, registry: FollowRegistry, tracker_wake: Wake) -> Self {
         Self {
             store,
             registry,
+            tracker_wake,
             checked_at: None,
             is_notified: false,
         }
@@ -56,10 +59,31 @@ impl FollowWorker {
             return Ok(());
         }
         let mut known = KnownByJob::new();
-        for read in store.find_watches(&changed).await? {
+        let read = store.find_watches(&changed).await?;
+        self.look_earlier(&read).await?;
+        for read in read {
             let version = versions.get(&read.watch.id).copied();
             let snapshot = with_eta(&**store, read, &mut known).await;
             registry.publish(snapshot, version);
+        }
+        Ok(())
+    }
+
+    /// Makes the next looks at these watches' jobs due as if there were no hints. Hints tell of ends only, and followers
+    /// want to see the progress before.
+    async fn look_earlier(&self, watches: &[WatchDetails]) -> Result<(), StoreError> {
+        let looks = watches.iter().filter_map(|read| {
+            let at = read.job.look_without_hints_at?;
+            let is_later = read.next_look_at.is_some_and(|due| due > at);
+            is_later.then(|| EarlierLook {
+                job_id: read.watch.request.job_id.clone(),
+                at,
+            })
+        });
+        let looks: Vec<_> = looks.collect();
+        if !looks.is_empty() {
+            self.store.look_earlier(looks).await?;
+            self.tracker_wake.notify();
         }
         Ok(())
     }

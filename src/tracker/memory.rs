@@ -38,6 +38,7 @@ pub fn observe(
         steps,
         seen_at: Some(now),
         stages,
+        look_without_hints_at: None,
         context: merge(&before.context, &snapshot.context),
         challenges: challenges(&before.challenges, finding, now),
         errors_in_a_row: 0,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use basiq_client::normalise::Finding;
 use jiff::Timestamp;
 use relay_domain::{
-    JobMemory, JobSnapshot, StageDuration, StageSeen, StepView, clock::later, stage_of,
+    EndNotice, JobEnd, JobMemory, JobSnapshot, StageDuration, StageSeen, StepView, clock::later,
+    stage_of,
 };
 
 use crate::tracker::schedule::between;
@@ -55,13 +56,17 @@ pub fn observe(
     stages
 }
 
-/// Returns how much time a settled job took from the start of each stage to its end.
+/// Returns what a settled job tells of jobs like it, if anything. `hinted_at` is when the latest look that follows
+/// from a hint was due.
 #[must_use]
-pub fn left(before: &JobMemory, snapshot: &JobSnapshot, now: Timestamp) -> Vec<StageDuration> {
+pub fn end(
+    before: &JobMemory,
+    snapshot: &JobSnapshot,
+    hinted_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<JobEnd> {
     let earliest = before.seen_at.or(snapshot.created);
-    let Some(ended) = changed_between(earliest, snapshot.updated, now) else {
-        return Vec::new();
-    };
+    let ended = changed_between(earliest, snapshot.updated, now)?;
     let mut begun = before.stages.clone();
     if let (None, Some(step), Some(created)) =
         (before.seen_at, snapshot.steps.first(), snapshot.created)
@@ -75,8 +80,42 @@ pub fn left(before: &JobMemory, snapshot: &JobSnapshot, now: Timestamp) -> Vec<S
         left: between(stage.since, ended),
         title: stage.title,
     });
-    left.filter(|stage| !stage.left.is_zero() && stage.left < LONGEST)
-        .collect()
+    let stages: Vec<_> = left
+        .filter(|stage| !stage.left.is_zero() && stage.left < LONGEST)
+        .collect();
+    (!stages.is_empty()).then(|| JobEnd {
+        stages,
+        notice: notice(before.seen_at, ended, hinted_at, now),
+    })
+}
+
+/// Returns how the look at `now` noticed a job's end. A hint can only be matched to a job whose document was seen, and
+/// a hint that was followed by another look before found the job running.
+#[must_use]
+pub fn notice(
+    seen_at: Option<Timestamp>,
+    ended: Timestamp,
+    hinted_at: Option<Timestamp>,
+    now: Timestamp,
+) -> EndNotice {
+    match (seen_at, hinted_at) {
+        (Some(seen), Some(hinted)) if seen < hinted && hinted <= now => EndNotice::Hint,
+        (Some(seen), _) => EndNotice::Look {
+            unannounced_for: between(ended.max(seen), now),
+        },
+        (None, _) => EndNotice::Look {
+            unannounced_for: Duration::ZERO,
+        },
+    }
+}
+
+/// Returns whether the job had ended when these steps were seen.
+#[must_use]
+pub fn had_ended(steps: &[StepView]) -> bool {
+    let mut statuses = steps.iter().map(|step| step.status.as_str());
+    let is_done = |status: &str| matches!(status, "success" | "skipped");
+    statuses.clone().any(|status| status == "failed")
+        || (!steps.is_empty() && statuses.all(is_done))
 }
 
 /// Returns when a change between two looks happened: the time that Basiq reports, or else the middle.
@@ -137,8 +176,14 @@ mod tests {
 
     use StepStatus::{InProgress, Pending, Skipped, Success};
 
-    fn told(left: &[StageDuration]) -> Vec<(&str, u64)> {
-        left.iter()
+    /// Returns the end of a job that no hint is about.
+    fn end_of(before: &JobMemory, snapshot: &JobSnapshot, now: i64) -> Option<JobEnd> {
+        end(before, snapshot, None, at(now))
+    }
+
+    fn told(end: Option<&JobEnd>) -> Vec<(&str, u64)> {
+        let stages = end.iter().flat_map(|end| &end.stages);
+        stages
             .map(|stage| (stage.title.as_str(), stage.left.as_secs()))
             .collect()
     }
@@ -157,13 +202,13 @@ mod tests {
         );
         let done = snapshot([Success, Skipped, Success], Some(20));
         assert_eq!(
-            told(&left(&second, &done, at(22))),
+            told(end_of(&second, &done, 22).as_ref()),
             [("verify-credentials", 20), ("retrieve-accounts", 15)]
         );
         let untold = snapshot([Success, Skipped, Success], None);
-        let middle = left(&second, &untold, at(22));
+        let middle = end_of(&second, &untold, 22);
         assert_eq!(
-            told(&middle),
+            told(middle.as_ref()),
             [("verify-credentials", 15), ("retrieve-accounts", 10)]
         );
     }
@@ -188,7 +233,7 @@ mod tests {
         );
         let done = snapshot([Success, Success, Success], Some(100));
         assert_eq!(
-            told(&left(&goes_on, &done, at(101))),
+            told(end_of(&goes_on, &done, 101).as_ref()),
             [("retrieve-accounts", 10)]
         );
     }
@@ -196,11 +241,60 @@ mod tests {
     #[test]
     fn a_job_that_is_seen_once_tells_how_long_it_took_if_it_says_so() {
         let done = snapshot([Success, Skipped, Success], Some(30));
-        let once = left(&JobMemory::default(), &done, at(500));
-        assert_eq!(told(&once), [("verify-credentials", 30)]);
+        let once = end_of(&JobMemory::default(), &done, 500);
+        assert_eq!(told(once.as_ref()), [("verify-credentials", 30)]);
         let late = snapshot([Success, Skipped, InProgress], None);
         assert!(see(&JobMemory::default(), &late, 5000).stages.is_empty());
         let odd = snapshot([Success, Skipped, Success], Some(90_000));
-        assert!(left(&JobMemory::default(), &odd, at(100_000)).is_empty());
+        assert_eq!(end_of(&JobMemory::default(), &odd, 100_000), None);
+    }
+
+    fn found_after(seconds: u64) -> EndNotice {
+        EndNotice::Look {
+            unannounced_for: Duration::from_secs(seconds),
+        }
+    }
+
+    #[test]
+    fn only_a_hint_since_the_latest_look_announced_the_end() {
+        let notice = |hinted: Option<i64>| notice(Some(at(10)), at(20), hinted.map(at), at(25));
+        assert_eq!(notice(None), found_after(5));
+        assert_eq!(notice(Some(9)), found_after(5), "it found the job running");
+        assert_eq!(notice(Some(10)), found_after(5), "it found the job running");
+        assert_eq!(notice(Some(11)), EndNotice::Hint);
+        assert_eq!(notice(Some(25)), EndNotice::Hint);
+        assert_eq!(
+            notice(Some(26)),
+            found_after(5),
+            "its look is still to come"
+        );
+    }
+
+    #[test]
+    fn a_job_that_ended_before_it_was_seen_tells_nothing_about_hints() {
+        let first = notice(None, at(20), Some(at(24)), at(25));
+        assert_eq!(first, found_after(0));
+        let earlier = notice(Some(at(10)), at(5), None, at(12));
+        assert_eq!(earlier, found_after(2), "since it was seen");
+    }
+
+    #[test]
+    fn a_job_has_ended_when_a_step_failed_or_all_are_done() {
+        let steps = |statuses: &[&str]| -> Vec<StepView> {
+            let step = |status: &&str| StepView {
+                title: "a".to_owned(),
+                status: (*status).to_owned(),
+            };
+            statuses.iter().map(step).collect()
+        };
+        for (statuses, expected) in [
+            (&[][..], false),
+            (&["success", "in-progress"], false),
+            (&["success", "pending"], false),
+            (&["success", "skipped"], true),
+            (&["failed", "pending"], true),
+        ] {
+            assert_eq!(had_ended(&steps(statuses)), expected, "{statuses:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 use basiq_client::{BasiqClient, BasiqConfig};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
-use relay_domain::{JobId, clock::Clock};
+use relay_domain::{JobId, LookTally, clock::Clock};
 use relay_runtime::{
     ClaimPacer, HostBacklog, InFlight, SlotDivision, TickOutcome, Wake, Worker, WorkerError,
 };
@@ -86,6 +86,12 @@ impl TrackerWorker {
             refused: false,
             pacer: ClaimPacer::default(),
         }
+    }
+
+    /// Returns the counts of looks and ends, which go on with each look.
+    #[must_use]
+    pub fn tally(&self) -> LookTally {
+        self.looker.tally()
     }
 
     /// Returns the number of looks that are in progress or not recorded yet. New jobs on their way to the worker count

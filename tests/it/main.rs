@@ -23,6 +23,7 @@ mod dispatch;
 mod fleet;
 mod fuzz;
 mod heads;
+mod hinted_looks;
 mod hints;
 mod journeys;
 mod json_requests;

@@ -1,13 +1,13 @@
 //! When the relay looks at running jobs: how many looks it needs, and that it learns the durations.
 
-#[path = "../../benches/looks/simulation.rs"]
+#[path = "../../benches/looks/simulation/mod.rs"]
 mod simulation;
 
 use std::time::Duration;
 
 use basiq_sandbox::{JobScript, ScriptStep, StepEnd};
 
-use self::simulation::{BANKS, Tally, Way, simulate};
+use self::simulation::{BANKS, HintScene, JobScene, Simulation, Tally, Way, simulate};
 use crate::support::TestApp;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -15,11 +15,20 @@ const LOOK: &str = "GET /jobs/{jobId}";
 const CONNECTOR: &str = "GET /connectors/{connectorId}/{method}";
 
 fn over_all_banks(way: Way, fails: f64, seed: u64) -> Tally {
+    with_hints(way, (fails, HintScene::NONE), seed)
+}
+
+fn with_hints(way: Way, (fails, hints): (f64, HintScene), seed: u64) -> Tally {
     let mut all = Tally::default();
+    let scene = JobScene {
+        jobs: 2000,
+        fails,
+        hints,
+    };
     for bank in BANKS {
-        let tally = simulate(bank, way, (2000, fails), seed);
+        let tally = simulate(bank, way, scene, seed);
         let (looks, name) = (tally.looks_a_job(), bank.name);
-        assert!(looks >= 2.0, "{name} in {looks} looks");
+        assert!(looks >= 1.9, "{name} in {looks} looks");
         all.add(&tally);
     }
     all
@@ -49,6 +58,67 @@ fn failures_are_seen_in_time_and_what_is_not_known_costs_looks_only() {
         assert!(other.looks_a_job() < 0.9 * fixed.looks_a_job(), "{name}");
         assert!(other.mean_delay() < 1.3, "{name}");
     }
+}
+
+#[test]
+fn a_learned_bank_takes_two_fifths_of_its_looks_where_nearly_all_ends_are_announced() {
+    for (fails, announced, share, later) in [(0.0, 0.95, 0.4, 1.12), (0.1, 0.9, 0.55, 1.1)] {
+        let without = over_all_banks(Way::Learned, fails, 4);
+        let hints = HintScene::successes(announced);
+        let with = with_hints(Way::Learned, (fails, hints), 4);
+        let looks = with.looks_a_job() / without.looks_a_job();
+        assert!(looks <= share, "{looks} of the looks");
+        let delay = with.mean_delay() / without.mean_delay();
+        assert!(delay <= later, "{delay} of the delay");
+    }
+}
+
+#[test]
+fn hints_that_lie_cost_their_own_looks_and_teach_nothing() {
+    let lies = HintScene {
+        false_a_second: 0.05,
+        ..HintScene::NONE
+    };
+    let scene = |hints| JobScene {
+        jobs: 1000,
+        fails: 0.0,
+        hints,
+    };
+    for bank in BANKS {
+        let without = simulate(bank, Way::Learned, scene(HintScene::NONE), 5);
+        let mut lied_to = Simulation::new(bank, Way::Learned, 5);
+        lied_to.learn(scene(lies), 5);
+        let with = lied_to.run(scene(lies));
+        let known = &lied_to.known;
+        assert_eq!(*known, known.without_hints(), "{}", bank.name);
+        // The slowest bank takes about two minutes.
+        let more = with.looks_a_job() - without.looks_a_job();
+        assert!(
+            (0.0..6.5).contains(&more),
+            "{}: {more} looks more",
+            bank.name
+        );
+    }
+}
+
+#[test]
+fn a_bank_whose_hints_stop_is_looked_at_as_before_after_sixty_jobs() {
+    let (mut with, mut without) = (Tally::default(), Tally::default());
+    for (tally, share) in [(&mut with, 0.95), (&mut without, 0.0)] {
+        for (bank, seed) in BANKS.iter().cycle().zip(0..150) {
+            let scene = |jobs, share| JobScene {
+                jobs,
+                fails: 0.0,
+                hints: HintScene::successes(share),
+            };
+            let mut simulation = Simulation::new(bank, Way::Learned, 10 * seed);
+            simulation.learn(scene(0, share), 10 * seed);
+            simulation.run(scene(60, 0.0));
+            tally.add(&simulation.run(scene(40, 0.0)));
+        }
+    }
+    let looks = with.looks_a_job() / without.looks_a_job();
+    assert!((0.95..1.05).contains(&looks), "{looks} of the looks");
 }
 
 /// Returns a refresh of one of ten connections. It takes about 90 seconds, and the results of its steps name the

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::DurationStats;
+
 /// The number of buckets in a histogram: from half a second to about two hours, four for each doubling.
 pub const BUCKETS: usize = 56;
 
@@ -20,9 +22,6 @@ const WEIGHT: [u32; 3] = [250, 500, 250];
 /// many.
 const MEMORY: u32 = 96;
 
-/// The maximum number of stages. Basiq has five.
-const MAX_STAGES: usize = 8;
-
 /// Durations in logarithmic buckets. The latest observations count most, so that the histogram follows a bank that
 /// changes. Holds at most [`BUCKETS`] numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -34,8 +33,17 @@ pub struct DurationHistogram {
 impl DurationHistogram {
     /// Adds an observed duration.
     pub fn add(&mut self, duration: Duration) {
+        self.add_part(duration, 1.0);
+    }
+
+    /// Adds a part of an observation, from 0 to 1. Earlier observations fade as for a whole one.
+    pub fn add_part(&mut self, duration: Duration, part: f64) {
         for count in &mut self.counts {
             *count -= count.div_ceil(MEMORY);
+        }
+        let weights = WEIGHT.map(|weight| rounded(f64::from(weight) * part));
+        if weights == [0; 3] {
+            return;
         }
         let bucket = bucket_of(duration.as_secs_f64());
         let first = bucket.saturating_sub(1);
@@ -43,9 +51,23 @@ impl DurationHistogram {
         if self.counts.len() <= last {
             self.counts.resize(last + 1, 0);
         }
-        for (count, weight) in self.counts.iter_mut().skip(first).zip(WEIGHT) {
+        for (count, weight) in self.counts.iter_mut().skip(first).zip(weights) {
             *count = count.saturating_add(weight);
         }
+    }
+
+    /// Returns whether nothing was observed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Returns the total weight, in observations.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        (0..self.counts.len())
+            .map(|bucket| self.count(bucket))
+            .sum()
     }
 
     /// Returns the contents of a bucket, in observations.
@@ -54,6 +76,16 @@ impl DurationHistogram {
         let whole = f64::from(WEIGHT.iter().sum::<u32>());
         f64::from(self.counts.get(bucket).copied().unwrap_or(0)) / whole
     }
+}
+
+/// Rounds to a whole number. Anything below zero becomes zero.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates"
+)]
+pub(crate) fn rounded(value: f64) -> u32 {
+    value.round() as u32
 }
 
 /// Returns the bucket for a duration in seconds.
@@ -69,36 +101,6 @@ pub fn bucket_of(seconds: f64) -> usize {
 pub fn bucket_end(bucket: usize) -> f64 {
     let doublings = f64::from(u32::try_from(bucket).unwrap_or(u32::MAX)) / PER_DOUBLING;
     SHORTEST * doublings.exp2()
-}
-
-/// How long jobs of one kind at one bank take to settle, from each of their stages. A stage is the title of the first
-/// step that is not done.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DurationStats {
-    stages: Vec<(String, DurationHistogram)>,
-}
-
-impl DurationStats {
-    /// Adds the durations of one job.
-    pub fn add(&mut self, seen: &[StageDuration]) {
-        for stage in seen {
-            if let Some((_, durations)) = self.stages.iter_mut().find(|(t, _)| *t == stage.title) {
-                durations.add(stage.left);
-            } else if self.stages.len() < MAX_STAGES {
-                let mut durations = DurationHistogram::default();
-                durations.add(stage.left);
-                self.stages.push((stage.title.clone(), durations));
-            }
-        }
-    }
-
-    /// Returns how long jobs take from this stage; none if the stage was never seen.
-    #[must_use]
-    pub fn from_stage(&self, title: &str) -> Option<&DurationHistogram> {
-        let mut stages = self.stages.iter();
-        stages.find(|(t, _)| t == title).map(|(_, found)| found)
-    }
 }
 
 /// Basiq's averages for the jobs of a bank, in milliseconds.
@@ -139,6 +141,17 @@ pub struct KnownDurations {
     pub averages: Option<BasiqAverages>,
 }
 
+impl KnownDurations {
+    /// Returns these durations as if Basiq had announced no end.
+    #[must_use]
+    pub fn without_hints(&self) -> Self {
+        Self {
+            pace: self.pace.without_hints(),
+            averages: self.averages,
+        }
+    }
+}
+
 /// When a job began a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageSeen {
@@ -159,13 +172,7 @@ pub struct StageDuration {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn weight(durations: &DurationHistogram) -> f64 {
-        (0..BUCKETS).map(|bucket| durations.count(bucket)).sum()
-    }
 
     #[test]
     fn buckets_follow_each_other_four_to_a_doubling() {
@@ -182,12 +189,12 @@ mod tests {
         for _ in 0..1000 {
             durations.add(Duration::from_secs(90));
         }
-        assert!((80.0..100.0).contains(&weight(&durations)));
+        assert!((80.0..100.0).contains(&durations.total()));
         for _ in 0..200 {
             durations.add(Duration::from_secs(30));
         }
         let new: f64 = (0..bucket_of(50.0)).map(|b| durations.count(b)).sum();
-        assert!(new > 0.8 * weight(&durations));
+        assert!(new > 0.8 * durations.total());
     }
 
     #[test]
@@ -210,21 +217,6 @@ mod tests {
         for total in [None, Some(-1.0), Some(f64::NAN), Some(1e300)] {
             let odd = BasiqAverages { total, ..averages };
             assert_eq!(odd.left_from("retrieve-accounts"), None, "{total:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_pace_stays_small_and_reads_back_as_it_was_written(
-            jobs in prop::collection::vec(("[a-z]{1,2}", 0_u64..10_000_000), 0..200),
-        ) {
-            let mut pace = DurationStats::default();
-            for (title, millis) in jobs {
-                pace.add(&[StageDuration { title, left: Duration::from_millis(millis) }]);
-            }
-            let text = serde_json::to_string(&pace).unwrap();
-            prop_assert!(text.len() < 4_000, "{}", text.len());
-            prop_assert_eq!(serde_json::from_str::<DurationStats>(&text).unwrap(), pace);
         }
     }
 }

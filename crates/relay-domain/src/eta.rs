@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{DurationLikelihood, JobMemory, KnownDurations, Phase, StepView};
+use crate::{DurationLikelihood, JobMemory, KnownDurations, Phase, StageStats, StepView};
 
 /// The minimum number of observations for an estimate. Fewer are likely to be chance.
 const ENOUGH: f64 = 3.0;
@@ -39,7 +39,8 @@ impl Eta {
         }
         let stage = stage_of(&memory.steps);
         let begun = memory.stages.last().filter(|begun| begun.title == stage)?;
-        let mut likely = DurationLikelihood::of(known.pace.from_stage(stage));
+        let seen = known.pace.from_stage(stage).map(StageStats::ended);
+        let mut likely = DurationLikelihood::of(seen);
         let average = known.averages.and_then(|known| known.left_from(stage));
         if let Some(average) = average {
             likely.add_average(average);
@@ -68,8 +69,8 @@ impl Eta {
 mod tests {
     use super::*;
     use crate::{
-        Bank, BasiqAverages, Challenge, ChallengeMemory, DurationStats, OpenChallenge,
-        StageDuration, StageSeen,
+        Bank, BasiqAverages, Challenge, ChallengeMemory, DurationStats, EndNotice, JobEnd,
+        OpenChallenge, StageDuration, StageSeen,
     };
 
     const STAGE: &str = "retrieve-accounts";
@@ -101,10 +102,14 @@ mod tests {
     fn seen(jobs: usize) -> KnownDurations {
         let mut pace = DurationStats::default();
         for _ in 0..jobs {
-            pace.add(&[StageDuration {
+            let stage = StageDuration {
                 title: STAGE.to_owned(),
                 left: Duration::from_secs(20),
-            }]);
+            };
+            pace.add(&JobEnd {
+                stages: vec![stage],
+                notice: EndNotice::Hint,
+            });
         }
         KnownDurations {
             pace,

@@ -164,6 +164,9 @@ pub struct JobMemory {
     /// The stages in which the relay saw the job, oldest first. Only stages that help to estimate other jobs are
     /// kept: none if the job waited for a person or was retried.
     pub stages: Vec<StageSeen>,
+    /// When the next look would be due without hints; none if that is no earlier. The store makes the look due then
+    /// if somebody follows the job.
+    pub look_without_hints_at: Option<Timestamp>,
     /// Whose job it is, at the latest look.
     pub context: JobContext,
     /// The challenges that the relay has seen.

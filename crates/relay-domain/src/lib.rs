@@ -19,6 +19,7 @@ mod callback;
 mod client;
 pub mod clock;
 mod delivery;
+mod duration_stats;
 mod durations;
 mod error_chain;
 mod eta;
@@ -28,6 +29,7 @@ pub mod http_url;
 mod id;
 mod job;
 mod likely;
+mod look_tally;
 mod metadata;
 mod mfa;
 mod notice;
@@ -46,9 +48,10 @@ pub use self::{
     callback::{CallbackRules, CallbackUrl, CallbackUrlError},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},
+    duration_stats::{DurationStats, EndNotice, JobEnd, StageStats},
     durations::{
-        BUCKETS, BasiqAverages, DurationHistogram, DurationStats, KnownDurations, StageDuration,
-        StageSeen, bucket_end, bucket_of,
+        BUCKETS, BasiqAverages, DurationHistogram, KnownDurations, StageDuration, StageSeen,
+        bucket_end, bucket_of,
     },
     error_chain::ErrorChain,
     eta::{Eta, stage_of},
@@ -63,6 +66,7 @@ pub use self::{
         Step, StepFailure, StepStatus, StepView,
     },
     likely::DurationLikelihood,
+    look_tally::{JobKind, LookCounts, LookTally},
     metadata::{MAX_METADATA, Metadata, MetadataError, visible_json},
     mfa::MfaAnswer,
     notice::{NoticeFilter, NoticeKind, UserNotice},

@@ -39,8 +39,13 @@ impl DurationLikelihood {
 
     /// Adds Basiq's average duration of such jobs.
     pub fn add_average(&mut self, average: Duration) {
+        self.add_part_of_average(average, 1.0);
+    }
+
+    /// Adds Basiq's average duration of such jobs, of which only this share counts.
+    pub fn add_part_of_average(&mut self, average: Duration, share: f64) {
         let (weight, spread) = AVERAGE;
-        self.guess(weight, (average.as_secs_f64(), spread));
+        self.guess(share * weight, (average.as_secs_f64(), spread));
     }
 
     /// Returns the total weight, in observations.

@@ -167,59 +167,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_has_the_status_and_the_action_of_the_contract() {
+    fn each_kind_has_the_status_and_the_action_of_its_row() {
         use {Action as A, NoticeKind as K, Status as S};
+        let reauthorise = (S::ActionRequired, A::Reauthorise);
+        let resubmit = (S::ActionRequired, A::ResubmitCredentials);
         let table = [
-            (
-                K::ConsentExpiring,
-                "consent-expiring",
-                S::ActionRequired,
-                A::Reauthorise,
-                false,
-            ),
-            (
-                K::ConsentExpired,
-                "consent-expired",
-                S::ActionRequired,
-                A::Reauthorise,
-                false,
-            ),
-            (
-                K::ConsentRevoked,
-                "consent-revoked",
-                S::Failed,
-                A::None,
-                false,
-            ),
-            (
-                K::ConnectionInvalid,
-                "connection-invalid",
-                S::ActionRequired,
-                A::ResubmitCredentials,
-                false,
-            ),
+            (K::ConsentExpiring, "consent-expiring", reauthorise),
+            (K::ConsentExpired, "consent-expired", reauthorise),
+            (K::ConsentRevoked, "consent-revoked", (S::Failed, A::None)),
+            (K::ConnectionInvalid, "connection-invalid", resubmit),
             (
                 K::ConnectionRemoved,
                 "connection-removed",
-                S::Failed,
-                A::None,
-                false,
+                (S::Failed, A::None),
             ),
-            (K::UserRemoved, "user-removed", S::Failed, A::None, true),
+            (K::UserRemoved, "user-removed", (S::Failed, A::None)),
         ];
         let listed: Vec<NoticeKind> = table.iter().map(|row| row.0).collect();
         assert_eq!(listed, NoticeKind::ALL);
-        for (kind, code, status, action, is_final) in table {
+        for (kind, code, status_and_action) in table {
             assert_eq!(kind.as_str(), code);
             assert_eq!(NoticeKind::from_word(code), Some(kind));
             assert_eq!(serde_json::to_value(kind).unwrap(), code);
             assert_eq!(kind.event_type(), format!("notice.{code}"));
-            assert_eq!(
-                (kind.status(), kind.default_action()),
-                (status, action),
-                "{code}"
-            );
-            assert_eq!(kind.is_final(), is_final, "{code}");
+            let told = (kind.status(), kind.default_action());
+            assert_eq!(told, status_and_action, "{code}");
+            assert_eq!(kind.is_final(), kind == K::UserRemoved, "{code}");
         }
         assert_eq!(NoticeKind::from_word("consent.expired"), None);
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{BasiqAverages, JobContext, KnownDurations, StageDuration};
+use relay_domain::{BasiqAverages, JobContext, JobEnd, KnownDurations};
 
 use crate::StoreError;
 
@@ -11,7 +11,7 @@ use crate::StoreError;
 #[async_trait]
 pub trait DurationStore: Send + Sync {
     /// Returns the known durations of jobs with such a context. Uses the statistics of all banks if the bank is
-    /// unknown or none of its jobs was seen.
+    /// unknown or none of its jobs was seen. In the latter case, what hints announced at other banks does not count.
     async fn durations_of(&self, context: &JobContext) -> Result<DurationsFound, StoreError>;
 }
 
@@ -35,8 +35,8 @@ pub struct DurationSample {
     pub connection_id: Option<String>,
     /// Basiq's `jobType`; empty where it is not known.
     pub job_type: String,
-    /// How long the job took from each stage that the relay saw; empty unless the job has settled.
-    pub stages: Vec<StageDuration>,
+    /// How the job ended; none unless it has settled.
+    pub end: Option<JobEnd>,
     /// Basiq's averages, if they were fetched just now.
     pub averages: Option<BasiqAverages>,
 }

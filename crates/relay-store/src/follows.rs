@@ -3,7 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use async_trait::async_trait;
-use relay_domain::{Client, WatchId};
+use jiff::Timestamp;
+use relay_domain::{Client, JobId, WatchId};
 
 use crate::{StoreError, WatchDetails};
 
@@ -22,10 +23,23 @@ pub trait FollowStore: Send + Sync {
         &self,
         ids: &[WatchId],
     ) -> Result<Vec<(WatchId, WatchVersion)>, StoreError>;
+
+    /// Makes the next looks at jobs due earlier. Does nothing for a job whose next look is due before that, or that is
+    /// not watched.
+    async fn look_earlier(&self, looks: Vec<EarlierLook>) -> Result<(), StoreError>;
+}
+
+/// An earlier time for the next look at a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierLook {
+    /// The job.
+    pub job_id: JobId,
+    /// When the look is due.
+    pub at: Timestamp,
 }
 
 /// The version of a watch. It changes whenever the steps of the watch's job, its state, its events or their
-/// deliveries change. A look that finds nothing new leaves the version unchanged.
+/// deliveries change. A look that finds nothing new leaves the version unchanged, unless hints put off the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchVersion(u64);
 

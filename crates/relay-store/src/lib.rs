@@ -46,7 +46,7 @@ pub use self::{
     deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
     dispatch::{Dispatch, DispatchReceiver, NewDeliveries, NewJobs},
     durations::{DurationSample, DurationStore, DurationsFound},
-    follows::{FollowStore, WatchVersion},
+    follows::{EarlierLook, FollowStore, WatchVersion},
     hints::{Hint, HintOutcome, HintStore, HintSubject},
     isolation::{record_attempts, record_looks},
     outbox::{
@@ -298,6 +298,8 @@ pub struct DueJob {
     pub watches: Vec<Watch>,
     /// Whether the job waited for a bank that serves again.
     pub bank_is_back: bool,
+    /// When the latest look that follows from a hint was due or is due.
+    pub hinted_at: Option<Timestamp>,
 }
 
 /// How urgent a job's next look is when more looks are due than the budget allows.

@@ -11,10 +11,10 @@ use relay_domain::{
 use relay_store::{
     AbandonedDelivery, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore,
     Census, Claim, ClientStore, ClockStep, ConsoleStore, DeliveryEntry, DeliveryQuery,
-    DeliveryStore, DueBank, DueDelivery, DueJob, DurationStore, DurationsFound, FailingHost,
-    FollowStore, Hint, HintOutcome, HintStore, HostLimits, JobStore, Look, NewDeliveries, NewJobs,
-    NewWatch, OutboxStore, Redelivery, Registration, StoreError, UpkeepStore, WaitLimit,
-    WatchDetails, WatchQuery, WatchSearch, WatchStore, WatchVersion,
+    DeliveryStore, DueBank, DueDelivery, DueJob, DurationStore, DurationsFound, EarlierLook,
+    FailingHost, FollowStore, Hint, HintOutcome, HintStore, HostLimits, JobStore, Look,
+    NewDeliveries, NewJobs, NewWatch, OutboxStore, Redelivery, Registration, StoreError,
+    UpkeepStore, WaitLimit, WatchDetails, WatchQuery, WatchSearch, WatchStore, WatchVersion,
 };
 
 /// The API key of client `a`.
@@ -189,6 +189,10 @@ impl FollowStore for ListStore {
         _: &[WatchId],
     ) -> Result<Vec<(WatchId, WatchVersion)>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn look_earlier(&self, _: Vec<EarlierLook>) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

@@ -113,6 +113,17 @@ pub(super) const METRICS: &[MetricEntry] = &[
         "relay_polls_total",
         "looks (polls of one job), by result",
     ),
+    counter(
+        "relay_job_looks_total",
+        "job_type",
+        &["connection", "report", "other"],
+        "looks that brought the job's document, by type of job",
+    ),
+    metric(
+        MetricKind::Counter,
+        "relay_job_ends_total",
+        "jobs whose end a look found, by type of job and by whether the look followed a hint of Basiq's",
+    ),
     metric(
         MetricKind::Seconds,
         "relay_poll_lag_seconds",

@@ -32,7 +32,10 @@ impl LookContext {
         error: &BasiqError,
     ) -> (Look, &'static str) {
         let now = self.clock.now();
-        let memory = due.memory.clone();
+        let memory = JobMemory {
+            look_without_hints_at: None,
+            ..due.memory.clone()
+        };
         let look = LookInProgress { due, now, memory };
         match error {
             BasiqError::NotFound { .. } => (self.absent(look, Absence::Missing).await, "not-found"),

@@ -14,7 +14,7 @@ use crate::tracker::{
     look::{
         LookContext, LookInProgress, LookResult,
         durations::sample,
-        report::{measure_detection, note_unknown_code},
+        report::{measure_detection, measure_look, note_unknown_code},
         started_at,
     },
     memory,
@@ -52,13 +52,14 @@ impl LookContext {
         let asks = normalise::expects_challenge(&snapshot);
         let context = &look.memory.context;
         let mut found = self.durations_of(context).await;
-        let averages = if is_quiet(&look, &outcomes, asks) {
-            self.ask_averages(&found, context, now).await
-        } else {
-            None
+        let averages = match is_quiet(&look, &outcomes, asks) {
+            true => self.ask_averages(&found, context, now).await,
+            false => None,
         };
         found.known.averages = averages.or(found.known.averages);
-        let next = self.next_look(&look, &found.known, asks);
+        let (next, without_hints) = self.next_look(&look, &found.known, asks);
+        look.memory.look_without_hints_at = (without_hints < next).then_some(without_hints);
+        measure_look(&self.tally, &look, &finding);
         let sample = sample(&look, (&snapshot, &finding), &found, averages);
         let reading = LookResult {
             outcomes,
@@ -74,8 +75,14 @@ impl LookContext {
         look
     }
 
-    /// Returns when to look next. The time is never later than the moment when the job reaches its maximum age.
-    fn next_look(&self, look: &LookInProgress, pace: &KnownDurations, asks: bool) -> Timestamp {
+    /// Returns when to look next, and when that would be without hints. Both times are never later than the moment when
+    /// the job reaches its maximum age.
+    fn next_look(
+        &self,
+        look: &LookInProgress,
+        pace: &KnownDurations,
+        asks: bool,
+    ) -> (Timestamp, Timestamp) {
         let (now, config) = (look.now, &self.config);
         // The durations are those of whole jobs and say nothing about when a single step is done.
         let unknown = KnownDurations::default();
@@ -84,14 +91,16 @@ impl LookContext {
             .iter()
             .any(|watch| watch.request.options.until.is_some());
         let pace = if awaits_step { &unknown } else { pace };
-        let next = schedule::next_look(&look.memory, pace, asks, now, config, rand::random());
+        let jitter = rand::random();
+        let next = |pace| schedule::next_look(&look.memory, pace, asks, now, config, jitter);
         let ends = look
             .due
             .watches
             .iter()
             .map(|watch| later(started_at(&look.memory, watch), self.config.job_max_age));
-        ends.filter(|end| *end > look.now)
-            .fold(next, Timestamp::min)
+        let end = ends.filter(|end| *end > look.now).min();
+        let earlier = |at: Timestamp| end.map_or(at, |end| at.min(end));
+        (earlier(next(pace)), earlier(next(&pace.without_hints())))
     }
 
     /// Returns the facts that the document lacks: the bank's outage and the connection's history. They are

@@ -68,7 +68,7 @@ impl LookContext {
     }
 }
 
-/// Returns what the look teaches: the durations of a settled job, and Basiq's averages if they were fetched.
+/// Returns what the look teaches: how a settled job ended, and Basiq's averages if they were fetched.
 /// Failed jobs count too, because their end must also be noticed in time.
 pub(super) fn sample(
     look: &LookInProgress,
@@ -77,12 +77,13 @@ pub(super) fn sample(
     averages: Option<BasiqAverages>,
 ) -> Option<DurationSample> {
     let has_settled = matches!(finding, Finding::Succeeded | Finding::Failed(_));
-    let stages = if has_settled {
-        stages::left(&look.due.memory, snapshot, look.now)
-    } else {
-        Vec::new()
-    };
-    if stages.is_empty() && averages.is_none() {
+    let before = &look.due.memory;
+    // A job that had ended before teaches nothing, whatever hints came since.
+    let has_news = has_settled && !stages::had_ended(&before.steps);
+    let end = has_news
+        .then(|| stages::end(before, snapshot, look.due.hinted_at, look.now))
+        .flatten();
+    if end.is_none() && averages.is_none() {
         return None;
     }
     let context = &look.memory.context;
@@ -93,7 +94,7 @@ pub(super) fn sample(
             .or_else(|| found.institution_id.clone()),
         connection_id: context.connection_id.clone().filter(|_| has_settled),
         job_type: context.job_type.clone().unwrap_or_default(),
-        stages,
+        end,
         averages,
     })
 }

@@ -15,7 +15,7 @@ use basiq_client::{
 };
 use jiff::Timestamp;
 use relay_domain::{
-    JobMemory, Outcome, Watch,
+    JobMemory, LookTally, Outcome, Watch,
     clock::{Clock, later},
     spread,
 };
@@ -51,6 +51,7 @@ struct LookContext {
     config: TrackingConfig,
     timings: JudgeSettings,
     asked: AveragesAskedFor,
+    tally: LookTally,
 }
 
 /// A look in progress, with the state that is known so far.
@@ -114,8 +115,15 @@ impl Looker {
                 config,
                 timings,
                 asked: AveragesAskedFor::default(),
+                tally: LookTally::default(),
             }),
         }
+    }
+
+    /// Returns the counts of looks and ends, which go on with each look.
+    #[must_use]
+    pub fn tally(&self) -> LookTally {
+        self.parts.tally.clone()
     }
 
     /// Returns how many more looks are worth starting while `looks` are in progress.

@@ -1,12 +1,13 @@
 //! The log lines and metrics of a look.
 
-use basiq_client::normalise;
+use basiq_client::normalise::{self, Finding};
 use jiff::Timestamp;
-use relay_domain::{Outcome, WatchState};
+use metrics::{counter, histogram};
+use relay_domain::{EndNotice, JobKind, LookTally, Outcome, WatchState};
 use relay_store::{Look, WatchChange};
 use tracing::{info, warn};
 
-use crate::tracker::{look::LookInProgress, schedule};
+use crate::tracker::{look::LookInProgress, schedule, stages};
 
 /// Logs and counts an unknown error code, so that the code can be added to the catalogue.
 pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {
@@ -16,7 +17,7 @@ pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {
     });
     let Some((verdict, code)) = told else { return };
     if !normalise::is_known_code(code) {
-        metrics::counter!("relay_unknown_error_codes_total").increment(1);
+        counter!("relay_unknown_error_codes_total").increment(1);
         let step = verdict.failed_step.as_deref();
         warn!(job.id = %look.due.job_id, error.code = code, step.title = step, "unknown error code");
     }
@@ -31,8 +32,28 @@ pub(super) fn measure_detection(look: &Look, settled_at: Option<Timestamp>) {
         .any(|change| change.state == WatchState::Settled);
     if let (true, Some(settled_at)) = (settles, settled_at) {
         let waited = schedule::between(settled_at, look.at);
-        metrics::histogram!("relay_detection_seconds").record(waited.as_secs_f64());
+        histogram!("relay_detection_seconds").record(waited.as_secs_f64());
     }
+}
+
+/// Counts a look that brought a document, and the job's end if this look is the first to see it.
+pub(super) fn measure_look(tally: &LookTally, look: &LookInProgress, finding: &Finding) {
+    let before = &look.due.memory;
+    let kind = JobKind::of(look.memory.context.job_type.as_deref());
+    tally.count_look(kind);
+    counter!("relay_job_looks_total", "job_type" => kind.as_str()).increment(1);
+    let has_ended = matches!(finding, Finding::Succeeded | Finding::Failed(_));
+    if !has_ended || stages::had_ended(&before.steps) {
+        return;
+    }
+    let notice = stages::notice(before.seen_at, look.now, look.due.hinted_at, look.now);
+    let noticed = match notice {
+        EndNotice::Hint => "hint",
+        EndNotice::Look { .. } => "look",
+    };
+    tally.count_end(kind, notice);
+    counter!("relay_job_ends_total", "job_type" => kind.as_str(), "noticed_by" => noticed)
+        .increment(1);
 }
 
 pub(super) fn log_change(look: &LookInProgress, change: &WatchChange) {

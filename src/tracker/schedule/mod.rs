@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use relay_domain::{BackOff, JobMemory, KnownDurations, Phase, clock::later, spread, stage_of};
 
+use self::running::StageKnowledge;
 use crate::{config::TrackingConfig, tracker::retry_queue};
 
 /// The interval between looks while a challenge is expected or open. Basiq gives the person about two minutes,
@@ -89,9 +90,12 @@ fn running_interval(memory: &JobMemory, pace: &KnownDurations, now: Timestamp) -
     let seen = memory.stages.last().filter(|seen| seen.title == stage);
     let since = seen.map(|seen| seen.since).or(memory.created);
     let since = since.or(memory.first_look_at).unwrap_or(now);
-    let seen = pace.pace.from_stage(stage);
-    let average = pace.averages.and_then(|averages| averages.left_from(stage));
-    running::interval(seen, average, between(since, now))
+    let known = StageKnowledge {
+        seen: pace.pace.from_stage(stage),
+        hint_reliance: pace.pace.hint_reliance(),
+        average: pace.averages.and_then(|averages| averages.left_from(stage)),
+    };
+    running::interval(&known, between(since, now))
 }
 
 /// Returns when to look again after `errors` looks in a row without a usable response. The back-off doubles
@@ -119,7 +123,9 @@ pub fn next_look_at_absent(since: Timestamp, now: Timestamp, grace: Duration) ->
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use relay_domain::{Challenge, ChallengeMemory, OpenChallenge};
+    use relay_domain::{
+        Challenge, ChallengeMemory, EndNotice, JobEnd, OpenChallenge, StageDuration,
+    };
 
     use super::*;
     use crate::config::Settings;
@@ -222,6 +228,30 @@ mod tests {
             let config = Settings::default().tracking;
             let wait = between(at(now), next_look(&memory, &KnownDurations::default(), false, at(now), &config, jitter));
             prop_assert!(wait >= config.poll_min_interval && wait <= config.poll_max_interval);
+        }
+
+        #[test]
+        fn hints_make_looks_rarer_and_never_too_rare(
+            ends in prop::collection::vec((0_u64..600_000, 0_u64..20_000), 0..100),
+            elapsed in 0_i64..1_000_000, jitter in 0.0..1.0_f64,
+        ) {
+            let mut known = KnownDurations::default();
+            for (millis, found_after) in ends {
+                let left = Duration::from_millis(millis);
+                let unannounced_for = Duration::from_millis(found_after);
+                let notice = match found_after {
+                    ..10_000 => EndNotice::Hint,
+                    _ => EndNotice::Look { unannounced_for },
+                };
+                let stages = vec![StageDuration { title: String::new(), left }];
+                known.pace.add(&JobEnd { stages, notice });
+            }
+            let config = Settings::default().tracking;
+            let now = at(elapsed);
+            let next = |known| next_look(&running_since(0), known, false, now, &config, jitter);
+            let (with, without) = (next(&known), next(&known.without_hints()));
+            prop_assert!(without <= with, "{without}, {with}");
+            prop_assert!(between(now, with) <= config.poll_max_interval);
         }
 
         #[test]

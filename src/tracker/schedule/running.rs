@@ -6,8 +6,11 @@
 //!
 //! So the next look is due when the integral of `sqrt(h/2c)` from now on reaches one. Looks are dense when jobs
 //! of this kind tend to settle, and absent when none does.
+//!
+//! A look is made at once when Basiq announces an end by a hint. So `h` only counts the ends that Basiq does not
+//! announce. Jobs with an announced end still count as running until then.
 
-use relay_domain::{DurationHistogram, DurationLikelihood};
+use relay_domain::{DurationLikelihood, StageStats};
 use std::time::Duration;
 
 /// The price of one look, in seconds of mean delay.
@@ -27,23 +30,48 @@ const TAIL: (f64, f64) = (0.004, 0.02);
 /// The minimum wait between two looks in the tail, as a share of the time that the job has spent in its stage.
 const TAIL_SHARE: f64 = 0.1;
 
-/// Returns how long to wait when a job has been in a stage for `elapsed`. `seen` has the durations of such jobs
-/// from this stage on, and `average` is Basiq's mean. The result is not limited by the settings yet.
-#[must_use]
-pub(super) fn interval(
-    seen: Option<&DurationHistogram>,
-    average: Option<Duration>,
-    elapsed: Duration,
-) -> Duration {
-    let elapsed = elapsed.as_secs_f64();
-    let mut likely = DurationLikelihood::of(seen);
-    likely.guess(PRIOR_WEIGHT, PRIOR);
-    if let Some(average) = average {
-        likely.add_average(average);
+/// What is known of jobs in one stage.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct StageKnowledge<'k> {
+    /// How such jobs ended.
+    pub(super) seen: Option<&'k StageStats>,
+    /// How far hints are relied on, from 0 to 1.
+    pub(super) hint_reliance: f64,
+    /// Basiq's mean duration from this stage on.
+    pub(super) average: Option<Duration>,
+}
+
+impl StageKnowledge<'_> {
+    /// Returns the likely durations of all jobs.
+    fn ended(&self) -> DurationLikelihood {
+        let mut likely = DurationLikelihood::of(self.seen.map(StageStats::ended));
+        likely.guess(PRIOR_WEIGHT, PRIOR);
+        if let Some(average) = self.average {
+            likely.add_average(average);
+        }
+        likely
     }
-    let wait = until_a_looks_worth(&likely, elapsed);
+
+    /// Returns the part of [`StageKnowledge::ended`] whose end Basiq announces. The prior has no such part, so looks
+    /// never stop.
+    fn announced(&self) -> DurationLikelihood {
+        let mut likely = DurationLikelihood::of(self.seen.map(StageStats::announced));
+        if let (Some(average), Some(seen)) = (self.average, self.seen) {
+            likely.add_part_of_average(average, seen.announced_share());
+        }
+        likely
+    }
+}
+
+/// Returns how long to wait when a job has been in a stage for `elapsed`. The result is not limited by the settings
+/// yet.
+#[must_use]
+pub(super) fn interval(known: &StageKnowledge<'_>, elapsed: Duration) -> Duration {
+    let elapsed = elapsed.as_secs_f64();
+    let likely = known.ended();
+    let wait = until_a_looks_worth(&likely, known, elapsed);
     let (of_seen, of_guess) = TAIL;
-    let is_guess = seen.is_none() && average.is_none();
+    let is_guess = known.seen.is_none() && known.average.is_none();
     let tail = if is_guess { of_guess } else { of_seen };
     let wait = if likely.beyond(elapsed) < tail {
         wait.max(elapsed * TAIL_SHARE)
@@ -54,11 +82,17 @@ pub(super) fn interval(
 }
 
 /// Integrates over the buckets from `elapsed` on until a look is worth its price. Returns the wait in seconds.
-fn until_a_looks_worth(likely: &DurationLikelihood, elapsed: f64) -> f64 {
+fn until_a_looks_worth(
+    likely: &DurationLikelihood,
+    known: &StageKnowledge<'_>,
+    elapsed: f64,
+) -> f64 {
+    let announced = known.announced();
     let mut left = likely.total();
     let (mut gathered, mut last) = (0.0, 0.0);
-    for (begin, end, weight) in likely.buckets() {
-        let hazard = weight / ((end - begin) * (left - weight / 2.0).max(f64::MIN_POSITIVE));
+    for ((begin, end, weight), (.., announced)) in likely.buckets().zip(announced.buckets()) {
+        let silent = (weight - known.hint_reliance * announced).max(0.0);
+        let hazard = silent / ((end - begin) * (left - weight / 2.0).max(f64::MIN_POSITIVE));
         let density = (hazard / (2.0 * PRICE)).sqrt();
         let from = elapsed.max(begin);
         let within = density * (end - from).max(0.0);
@@ -78,47 +112,106 @@ mod tests {
 
     use super::*;
 
-    fn about(seconds: f64) -> DurationHistogram {
-        let mut durations = DurationHistogram::default();
+    use relay_domain::{DurationStats, EndNotice, JobEnd, StageDuration};
+
+    const STAGE: &str = "retrieve-transactions";
+
+    const FOUND_LATE: EndNotice = EndNotice::Look {
+        unannounced_for: Duration::from_secs(9),
+    };
+
+    /// Returns the statistics of jobs that took this long, from 0.8 to 1.2 times. One job in `silent` ends without a
+    /// hint.
+    fn about(seconds: f64, silent: u32) -> DurationStats {
+        let mut stats = DurationStats::default();
         for n in 0..100 {
-            durations.add(Duration::from_secs_f64(
-                seconds * (0.8 + 0.004 * f64::from(n)),
-            ));
+            let stage = StageDuration {
+                title: STAGE.to_owned(),
+                left: Duration::from_secs_f64(seconds * (0.8 + 0.004 * f64::from(n * 37 % 100))),
+            };
+            let notice = if n % silent == 0 {
+                FOUND_LATE
+            } else {
+                EndNotice::Hint
+            };
+            stats.add(&JobEnd {
+                stages: vec![stage],
+                notice,
+            });
         }
-        durations
+        stats
     }
 
-    fn wait(durations: &DurationHistogram, elapsed: f64) -> f64 {
-        interval(Some(durations), None, Duration::from_secs_f64(elapsed)).as_secs_f64()
+    fn known(stats: &DurationStats) -> StageKnowledge<'_> {
+        StageKnowledge {
+            seen: stats.from_stage(STAGE),
+            hint_reliance: stats.hint_reliance(),
+            average: None,
+        }
+    }
+
+    fn wait(stats: &DurationStats, elapsed: f64) -> f64 {
+        interval(&known(stats), Duration::from_secs_f64(elapsed)).as_secs_f64()
     }
 
     #[test]
     fn looks_skip_the_time_in_which_no_job_settles_and_crowd_where_they_do() {
-        let slow = about(100.0);
+        let slow = about(100.0, 1);
         assert!(wait(&slow, 10.0) > 10.0);
         assert!(wait(&slow, 100.0) < 5.0);
     }
 
     #[test]
     fn a_job_that_outlives_all_that_was_seen_is_looked_at_ever_more_rarely() {
-        let fast = about(5.0);
+        let fast = about(5.0, 1);
         assert!(wait(&fast, 60.0) >= 6.0);
         assert!(wait(&fast, 600.0) >= 60.0);
     }
 
     #[test]
+    fn the_fewer_ends_come_without_a_hint_the_rarer_are_looks() {
+        let waits = [1, 2, 10, 1000].map(|silent| wait(&about(100.0, silent), 100.0));
+        assert!(waits.is_sorted(), "{waits:?}");
+        let ratio = waits[2] / waits[0];
+        assert!(
+            (2.0..4.5).contains(&ratio),
+            "ten times the ends, {ratio} times the looks"
+        );
+        let without = about(100.0, 1000).without_hints();
+        let all = wait(&about(100.0, 1), 100.0);
+        assert!((wait(&without, 100.0) - all).abs() < 1e-9);
+    }
+
+    #[test]
+    fn basiqs_average_counts_as_much_of_announced_ends_as_the_relay_saw() {
+        let stats = about(100.0, 10);
+        let average = Some(Duration::from_secs(100));
+        let with = |average| StageKnowledge {
+            average,
+            ..known(&stats)
+        };
+        let wait = |average| interval(&with(average), Duration::from_secs(100)).as_secs_f64();
+        let ratio = wait(average) / wait(None);
+        assert!((0.8..1.2).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
     fn a_bank_that_was_never_seen_is_looked_at_by_a_wide_guess() {
-        let first = interval(None, None, Duration::ZERO).as_secs_f64();
+        let unknown = StageKnowledge::default();
+        let first = interval(&unknown, Duration::ZERO).as_secs_f64();
         assert!((1.0..8.0).contains(&first), "{first}");
-        let late = interval(None, None, Duration::from_mins(1)).as_secs_f64();
+        let late = interval(&unknown, Duration::from_mins(1)).as_secs_f64();
         assert!(late > 2.0 && late < 12.0, "{late}");
     }
 
     #[test]
     fn a_bank_that_only_basiq_knows_is_looked_at_by_its_average() {
-        let slow = Some(Duration::from_mins(2));
-        let wait = |elapsed| interval(None, slow, Duration::from_secs(elapsed));
-        let guess = |elapsed| interval(None, None, Duration::from_secs(elapsed));
+        let slow = StageKnowledge {
+            average: Some(Duration::from_mins(2)),
+            ..StageKnowledge::default()
+        };
+        let wait = |elapsed| interval(&slow, Duration::from_secs(elapsed));
+        let guess = |elapsed| interval(&StageKnowledge::default(), Duration::from_secs(elapsed));
         assert!(
             wait(10) > guess(10) && wait(110) < wait(30),
             "{:?}",
@@ -129,19 +222,18 @@ mod tests {
     proptest! {
         #[test]
         fn there_is_always_a_next_look(
-            seen in prop::collection::vec(0_u64..20_000_000, 0..100), elapsed in 0_u64..1_000_000_000,
+            seen in prop::collection::vec((0_u64..20_000_000, any::<bool>()), 0..100),
+            elapsed in 0_u64..1_000_000_000,
         ) {
-            let mut durations = DurationHistogram::default();
-            for millis in seen {
-                durations.add(Duration::from_millis(millis));
+            let mut stats = DurationStats::default();
+            for (millis, is_announced) in seen {
+                let left = Duration::from_millis(millis);
+                let stages = vec![StageDuration { title: STAGE.to_owned(), left }];
+                let notice = if is_announced { EndNotice::Hint } else { FOUND_LATE };
+                stats.add(&JobEnd { stages, notice });
             }
-            let wait = interval(Some(&durations), None, Duration::from_millis(elapsed));
+            let wait = interval(&known(&stats), Duration::from_millis(elapsed));
             prop_assert!(wait > Duration::ZERO);
-            prop_assert!(wait.as_secs_f64() < 20_000.0 + elapsed_share(elapsed));
         }
-    }
-
-    fn elapsed_share(millis: u64) -> f64 {
-        Duration::from_millis(millis).as_secs_f64() * TAIL_SHARE * 1.01
     }
 }

@@ -73,7 +73,7 @@ pub(super) const LEASE: &str = concat!(
     claim_now!("$1"),
     " + $3 WHERE job_id = ANY(ARRAY(SELECT job_id FROM first UNION ALL SELECT job_id FROM urgent \
        UNION ALL SELECT job_id FROM young UNION ALL SELECT job_id FROM other)) \
-     RETURNING job_id, urgency, next_look_at, waits_for, \
+     RETURNING job_id, urgency, next_look_at, hinted_at, waits_for, \
          (SELECT j.memory FROM jobs j WHERE j.job_id = d.job_id) AS memory"
 );
 

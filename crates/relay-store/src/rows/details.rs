@@ -139,6 +139,7 @@ pub(crate) fn due_job(
     Ok(DueJob {
         lease,
         due_at: cells.time("next_look_at")?,
+        hinted_at: cells.time_opt("hinted_at")?,
         bank_is_back: matches!(memory.phase, Phase::Outage { .. }) && !waits,
         memory,
         watches: watches.remove(&job_id).unwrap_or_default(),

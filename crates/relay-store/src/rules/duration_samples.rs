@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use relay_domain::{BasiqAverages, DurationStats, JobContext, KnownDurations, StageDuration};
+use relay_domain::{BasiqAverages, DurationStats, JobContext, JobEnd, KnownDurations};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -29,7 +29,7 @@ const ALL_BANKS: &str = "";
 /// The samples of one kind of jobs.
 #[derive(Default)]
 struct Taught {
-    stages: Vec<StageDuration>,
+    ends: Vec<JobEnd>,
     /// Basiq's averages, and when the relay asked for them.
     averages: Option<(BasiqAverages, Timestamp)>,
     at: Timestamp,
@@ -142,7 +142,7 @@ impl<'l> DurationSamples<'l> {
             let asked = sample.averages.map(|averages| (averages, at));
             kind.averages = asked.or(kind.averages);
         }
-        if !sample.stages.is_empty() {
+        if sample.end.is_some() {
             let kind = (ALL_BANKS, sample.job_type.as_str());
             self.kinds.entry(kind).or_default().add(sample, at);
         }
@@ -151,7 +151,7 @@ impl<'l> DurationSamples<'l> {
 
 impl Taught {
     fn add(&mut self, sample: &DurationSample, at: Timestamp) {
-        self.stages.extend(sample.stages.iter().cloned());
+        self.ends.extend(sample.end.clone());
         self.at = self.at.max(at);
     }
 
@@ -164,7 +164,9 @@ impl Taught {
     ) -> Result<DurationRow<'l>, StoreError> {
         let known = known.and_then(|text| serde_json::from_str(text).ok());
         let mut pace = known.unwrap_or_else(|| KnownDurations::default().pace);
-        pace.add(&self.stages);
+        for end in &self.ends {
+            pace.add(end);
+        }
         let averages = self
             .averages
             .map(|(averages, _)| serde_json::to_string(&averages));
@@ -228,6 +230,9 @@ fn durations_found(mut rows: Vec<ColumnReader<'_>>) -> Result<DurationsFound, St
         }
         if found.known.pace == DurationStats::default() {
             found.known.pace = cells.json_opt("pace")?.unwrap_or_default();
+            if found.institution_id.is_some() && of != found.institution_id {
+                found.known = found.known.without_hints();
+            }
         }
     }
     Ok(found)

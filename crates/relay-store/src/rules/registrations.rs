@@ -289,6 +289,7 @@ fn new_job(new: &NewWatch, lease: LeaseId) -> DueJob {
         memory: JobMemory::default(),
         watches: Vec::new(),
         bank_is_back: false,
+        hinted_at: None,
     }
 }
 

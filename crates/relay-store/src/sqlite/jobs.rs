@@ -32,8 +32,8 @@ pub(super) const DUE: &str = "SELECT job_no FROM due_jobs WHERE urgency = ?1 AND
 pub(super) const LEASE: &str = "UPDATE due_jobs SET lease_id = ?2, lease_until = ?3, joined = 0 \
     WHERE job_no IN (SELECT value FROM json_each(?1))";
 
-pub(super) const CLAIMED: &str = "SELECT d.job_no, j.job_id, d.next_look_at, j.memory, d.waits_for \
-    FROM json_each(?1) i CROSS JOIN due_jobs d ON d.job_no = i.value \
+pub(super) const CLAIMED: &str = "SELECT d.job_no, j.job_id, d.next_look_at, d.hinted_at, j.memory, \
+    d.waits_for FROM json_each(?1) i CROSS JOIN due_jobs d ON d.job_no = i.value \
     CROSS JOIN jobs j ON j.job_no = d.job_no";
 
 pub(super) const OPEN_WATCHES: &str = concat!(

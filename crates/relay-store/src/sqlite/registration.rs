@@ -191,15 +191,12 @@ fn add_jobs<'n>(
     let known: HashMap<&str, i64> = known.collect::<Result<_, StoreError>>()?;
     let mut numbers = HashMap::with_capacity(jobs.len());
     for job in jobs {
-        let number = match known.get(job.job_id) {
-            Some(number) => {
-                execute(connection, RESUME_JOB, (number, &job.memory))?;
-                *number
-            }
-            None => {
-                execute(connection, ADD_JOB, (job.job_id, &job.memory))?;
-                connection.last_insert_rowid()
-            }
+        let number = if let Some(number) = known.get(job.job_id) {
+            execute(connection, RESUME_JOB, (number, &job.memory))?;
+            *number
+        } else {
+            execute(connection, ADD_JOB, (job.job_id, &job.memory))?;
+            connection.last_insert_rowid()
         };
         numbers.insert(job.job_id, number);
     }

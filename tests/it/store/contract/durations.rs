@@ -2,20 +2,26 @@
 
 use std::time::{Duration, Instant};
 
-use relay_domain::{BasiqAverages, JobContext, StageDuration};
+use relay_domain::{BasiqAverages, EndNotice, JobContext, JobEnd, StageDuration};
 use relay_store::{DurationSample, DurationsFound};
 
 use crate::store::support::{Fixture, at, look};
 
 fn sample(bank: Option<&str>, connection: Option<&str>, seconds: u64) -> DurationSample {
+    let stage = StageDuration {
+        title: "verify-credentials".to_owned(),
+        left: Duration::from_secs(seconds),
+    };
     DurationSample {
         institution_id: bank.map(str::to_owned),
         connection_id: connection.map(str::to_owned),
         job_type: "connection".to_owned(),
-        stages: vec![StageDuration {
-            title: "verify-credentials".to_owned(),
-            left: Duration::from_secs(seconds),
-        }],
+        end: Some(JobEnd {
+            stages: vec![stage],
+            notice: EndNotice::Look {
+                unannounced_for: Duration::from_secs(9),
+            },
+        }),
         averages: None,
     }
 }
@@ -91,6 +97,29 @@ async fn a_lesson_is_known_for_its_bank_and_for_banks_that_are_not_known() {
 }
 
 #[tokio::test]
+async fn announced_ends_count_for_their_bank_and_for_unknown_banks_only() {
+    let fixture = Fixture::new().await;
+    fixture.watch("j1", at(0)).await;
+    for n in 0..40 {
+        let mut announced = sample(Some("AU1"), Some("c1"), 10);
+        announced.end.as_mut().unwrap().notice = EndNotice::Hint;
+        teach(&fixture, announced, n).await;
+    }
+    let reliance = |found: &DurationsFound| found.known.pace.hint_reliance();
+    let share = |found: &DurationsFound| {
+        let stage = found.known.pace.from_stage("verify-credentials");
+        stage.unwrap().announced_share()
+    };
+    let is_learned = |found: &DurationsFound| reliance(found) > 0.9;
+    let own = learned(&fixture, Some("AU1"), is_learned).await;
+    assert!(share(&own) > 0.9, "{own:?}");
+    let unknown = pace_of(&fixture, None, Some("c2")).await;
+    assert!(share(&unknown) > 0.9, "{unknown:?}");
+    let other = pace_of(&fixture, Some("AU2"), None).await;
+    assert!(share(&other) < 0.1, "{other:?}");
+}
+
+#[tokio::test]
 async fn averages_are_kept_with_their_time_until_others_are_told() {
     let fixture = Fixture::new().await;
     fixture.watch("j1", at(0)).await;
@@ -99,7 +128,7 @@ async fn averages_are_kept_with_their_time_until_others_are_told() {
         ..BasiqAverages::default()
     };
     let asked = DurationSample {
-        stages: Vec::new(),
+        end: None,
         averages: Some(averages),
         ..sample(Some("AU1"), None, 0)
     };
@@ -124,7 +153,7 @@ async fn the_kinds_that_are_kept_are_bounded_and_the_longest_unused_goes() {
         let mut of_bank = sample(Some(&bank), None, 10);
         if n > 0 {
             // Only the first sample teaches the durations that hold for all banks.
-            of_bank.stages.clear();
+            of_bank.end = None;
             of_bank.averages = Some(BasiqAverages::default());
         }
         teach(&fixture, of_bank, n).await;

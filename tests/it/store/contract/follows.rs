@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use relay_domain::{Status, StepView, WatchId};
-use relay_store::{AfterAttempt, WatchVersion};
+use relay_store::{AfterAttempt, EarlierLook, WatchVersion};
 
 use crate::store::support::{Fixture, add_client, at, look};
 
@@ -71,6 +71,33 @@ async fn a_look_that_brings_nothing_new_leaves_the_version_as_it_is() {
     let before = version(&fixture, id).await;
     see(&fixture, "in-progress", at(100), at(0)).await;
     assert_eq!(version(&fixture, id).await, before);
+}
+
+#[tokio::test]
+async fn a_look_that_hints_put_off_can_be_made_due_earlier() {
+    let fixture = Fixture::new().await;
+    let id = fixture.watch("j1", at(0)).await;
+    let before = version(&fixture, id).await;
+    let job = fixture.claim_one(at(0)).await;
+    let mut put_off = look(&job, at(0));
+    put_off.memory.look_without_hints_at = Some(at(20));
+    put_off.next_look_at = at(60);
+    assert!(fixture.record(put_off).await);
+    assert_ne!(version(&fixture, id).await, before, "followers hear of it");
+    let earlier = async |job: &str, seconds| {
+        let looks = vec![EarlierLook {
+            job_id: job.parse().unwrap(),
+            at: at(seconds),
+        }];
+        fixture.store.look_earlier(looks).await.unwrap();
+        fixture.store.next_look_due().await.unwrap()
+    };
+    assert_eq!(earlier("j2", 10).await, Some(at(60)), "an unknown job");
+    assert_eq!(earlier("j1", 70).await, Some(at(60)), "never later");
+    assert_eq!(earlier("j1", 20).await, Some(at(20)));
+    let cancelled = fixture.store.cancel_watch(Some(fixture.client), id, at(21));
+    assert!(cancelled.await.unwrap());
+    assert_eq!(earlier("j1", 5).await, None, "nobody watches");
 }
 
 #[tokio::test]

@@ -100,6 +100,19 @@ async fn many_hints_make_a_job_due_once_an_interval_and_none_is_lost() {
 }
 
 #[tokio::test]
+async fn a_claimed_job_tells_when_its_latest_hint_was_due() {
+    let fixture = Fixture::new().await;
+    job(&fixture, "j1", Some("u1"), Some("c1")).await;
+    for (second, due) in [(4, 4), (5, 14)] {
+        let hint = of_connection(&format!("m{second}"), "c1", at(second));
+        take(&fixture, hint).await;
+        let hinted = fixture.claim_one(at(due)).await;
+        assert_eq!(hinted.hinted_at, Some(at(due)));
+        assert!(fixture.record(look(&hinted, at(due))).await);
+    }
+}
+
+#[tokio::test]
 async fn a_hint_that_comes_during_a_look_is_followed_by_another() {
     let fixture = Fixture::new().await;
     job(&fixture, "j1", Some("u1"), Some("c1")).await;

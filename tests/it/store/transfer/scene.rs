@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use relay_domain::{
-    Bank, BasiqAverages, Challenge, ChallengeMemory, JobContext, OpenChallenge, Phase,
-    SigningSecret, StageDuration, Status, TraceContext, WatchId,
+    Bank, BasiqAverages, Challenge, ChallengeMemory, EndNotice, JobContext, JobEnd, OpenChallenge,
+    Phase, SigningSecret, StageDuration, Status, TraceContext, WatchId,
 };
 use relay_store::{
     AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, DurationSample, Hint,
@@ -192,10 +192,13 @@ async fn challenge(fixture: &Fixture) {
             institution_id: Some("AU1".to_owned()),
             connection_id: Some("c-1".to_owned()),
             job_type: "connection".to_owned(),
-            stages: vec![StageDuration {
-                title: "verify-credentials".to_owned(),
-                left: Duration::from_secs(10),
-            }],
+            end: Some(JobEnd {
+                stages: vec![StageDuration {
+                    title: "verify-credentials".to_owned(),
+                    left: Duration::from_secs(10),
+                }],
+                notice: EndNotice::Hint,
+            }),
             averages: Some(BasiqAverages::default()),
         });
         look.connection = Some(ConnectionReport {

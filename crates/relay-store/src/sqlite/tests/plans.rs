@@ -51,7 +51,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 }
 
 /// Claims and writes, which must find their rows by an index.
-const BY_INDEX: [&str; 54] = [
+const BY_INDEX: [&str; 55] = [
     clients::FIND_BY_KEY,
     registration::CLIENTS,
     registration::OPEN_WATCH,
@@ -64,6 +64,7 @@ const BY_INDEX: [&str; 54] = [
     answers::DUE,
     follows::OWNER,
     follows::VERSIONS,
+    follows::EARLIER,
     banks::FORGET_UNWAITED,
     banks::LEASE,
     banks::WAKE_JOBS,
@@ -192,7 +193,7 @@ async fn the_next_due_time_is_read_from_the_ends_of_indexes() {
 }
 
 #[tokio::test]
-async fn every_page_of_a_list_starts_in_an_index() {
+async fn every_page_of_watches_starts_in_an_index() {
     let (store, _home) = store().await;
     let now = jiff::Timestamp::UNIX_EPOCH;
     for chosen in 0..48 {
@@ -228,6 +229,12 @@ async fn every_page_of_a_list_starts_in_an_index() {
         costly.retain(|step| !step.starts_with("SCAN w USING INDEX sqlite_autoindex_watches_1"));
         assert!(costly.is_empty(), "{query:?}\n{costly:#?}");
     }
+}
+
+#[tokio::test]
+async fn every_page_of_deliveries_starts_in_an_index() {
+    let (store, _home) = store().await;
+    let now = jiff::Timestamp::UNIX_EPOCH;
     let place = (now, DeliveryId::new(now));
     for chosen in 0..24 {
         let query = DeliveryQuery {

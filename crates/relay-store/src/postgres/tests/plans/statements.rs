@@ -161,6 +161,7 @@ fn of_watches() -> Vec<PlannedStatement> {
         200 of details::MANY("ids(930001, 200)");
         1 of follows::OWNER("id(930000)");
         800 of follows::VERSIONS("ids(930001, 200)");
+        200 of follows::EARLIER("jobs(930000, 200), numbers(1800000000000, 200)");
         50 of details::EVENTS("ids(930001, 50)");
         6 of console::SEARCH("'user-235000', id(9999999), 51");
         51 of console::SEARCH("'host1.example', id(700000), 51");
