@@ -133,7 +133,10 @@ impl ExplainedPlan {
         if steps.iter().skip(1).any(|step| writes(step)) {
             0
         } else if writes(&self.last) {
-            below(&self.last).filter(|step| !is_cte(step)).map(pages).sum()
+            below(&self.last)
+                .filter(|step| !is_cte(step))
+                .map(pages)
+                .sum()
         } else {
             self.pages()
         }
