@@ -28,17 +28,15 @@ macro_rules! listed {
     };
 }
 
-/// Locks a watch, so that no look adds an event to it.
-pub(super) const LOCK_WATCH: &str = "SELECT 1 FROM watches \
-    WHERE watch_id = $1 AND ($2::bigint IS NULL OR client_id = $2) FOR NO KEY UPDATE";
-
-pub(super) const WATCH_OF_DELIVERY: &str = "SELECT watch_id FROM events WHERE event_id = $1";
+/// Locks a watch, which is named by its id or by an event, so that no look adds an event to it.
+pub(super) const LOCK_WATCH: &str = "SELECT watch_id FROM watches WHERE watch_id = \
+        coalesce($1::bytea, (SELECT e.watch_id FROM events e WHERE e.event_id = $2)) \
+    AND ($3::bigint IS NULL OR client_id = $3) FOR NO KEY UPDATE";
 
 /// Reads what decides whether an event of a watch may be queued again. `$2` is the requested event, if there is one.
-pub(super) const LATEST: &str = "SELECT w.watch_id, w.state, \
+pub(super) const LATEST: &str = "SELECT w.watch_id, w.state, $2::bytea AS asked, \
     (SELECT e.event_id FROM events e WHERE e.watch_id = w.watch_id \
         ORDER BY e.event_id DESC LIMIT 1) AS latest, \
-    (SELECT e.event_id FROM events e WHERE e.event_id = $2) AS asked, \
     EXISTS (SELECT 1 FROM clients c WHERE c.client_id = w.client_id \
         AND c.revoked_at IS NOT NULL) AS revoked \
     FROM watches w WHERE w.watch_id = $1";
@@ -119,18 +117,12 @@ impl DeliveryStore for PgStore {
         id: WatchId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let asked = Asked {
-            watch: id.to_bytes(),
-            delivery: None,
+        let request = RedeliveryRequest {
+            watch: Some(id.to_bytes()),
+            event: None,
             owner,
         };
-        let done = self
-            .write((asked, now), |connection, (asked, now)| {
-                Box::pin(redeliver(connection, *asked, *now))
-            })
-            .await?;
-        self.notify_of_deliveries();
-        Ok(done)
+        self.redeliver(request, now).await
     }
 
     async fn redeliver_one(
@@ -139,26 +131,12 @@ impl DeliveryStore for PgStore {
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let delivery = id.to_bytes();
-        let watch: Option<IdBytes> = sqlx::query_scalar(WATCH_OF_DELIVERY)
-            .bind(delivery)
-            .fetch_optional(self.pool())
-            .await?;
-        let Some(watch) = watch else {
-            return Ok(Redelivery::NotFound);
-        };
-        let asked = Asked {
-            watch,
-            delivery: Some(delivery),
+        let request = RedeliveryRequest {
+            watch: None,
+            event: Some(id.to_bytes()),
             owner,
         };
-        let done = self
-            .write((asked, now), |connection, (asked, now)| {
-                Box::pin(redeliver(connection, *asked, *now))
-            })
-            .await?;
-        self.notify_of_deliveries();
-        Ok(done)
+        self.redeliver(request, now).await
     }
 
     async fn redeliver_dead(
@@ -179,11 +157,28 @@ impl DeliveryStore for PgStore {
 
 /// A request to deliver an event again, and who made it.
 #[derive(Clone, Copy)]
-struct Asked {
-    watch: IdBytes,
-    /// The requested delivery. It is queued only if its event is the latest of the watch.
-    delivery: Option<IdBytes>,
+struct RedeliveryRequest {
+    /// The watch whose latest event is requested.
+    watch: Option<IdBytes>,
+    /// The requested event. It is queued only if it is the latest of its watch.
+    event: Option<IdBytes>,
     owner: Option<ClientId>,
+}
+
+impl PgStore {
+    async fn redeliver(
+        &self,
+        request: RedeliveryRequest,
+        now: Timestamp,
+    ) -> Result<Redelivery, StoreError> {
+        let done = self
+            .write((request, now), |connection, (request, now)| {
+                Box::pin(redeliver(connection, *request, *now))
+            })
+            .await?;
+        self.notify_of_deliveries();
+        Ok(done)
+    }
 }
 
 async fn list(
@@ -197,20 +192,21 @@ async fn list(
 /// Queues the latest event of a watch again.
 async fn redeliver(
     connection: &mut PgSession<'_>,
-    asked: Asked,
+    request: RedeliveryRequest,
     now: Timestamp,
 ) -> Result<Redelivery, StoreError> {
-    let locked = sqlx::query(LOCK_WATCH)
-        .bind(asked.watch)
-        .bind(asked.owner.map(|client| client.0))
-        .execute(&mut *connection)
+    let watch: Option<IdBytes> = sqlx::query_scalar(LOCK_WATCH)
+        .bind(request.watch)
+        .bind(request.event)
+        .bind(request.owner.map(|client| client.0))
+        .fetch_optional(&mut *connection)
         .await?;
-    if locked.rows_affected() == 0 {
+    let Some(watch) = watch else {
         return Ok(Redelivery::NotFound);
-    }
+    };
     let row = sqlx::query(LATEST)
-        .bind(asked.watch)
-        .bind(asked.delivery)
+        .bind(watch)
+        .bind(request.event)
         .fetch_one(&mut *connection)
         .await?;
     let event = match rows::redeliverable(&row)? {
@@ -219,7 +215,7 @@ async fn redeliver(
     };
     let now_millis = now.as_millisecond();
     let sooner = sqlx::query(TRY_SOONER)
-        .bind(asked.watch)
+        .bind(watch)
         .bind(event.to_bytes())
         .bind(now_millis)
         .execute(&mut *connection)
@@ -295,21 +291,17 @@ fn list_pending(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
 fn list_delivered(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new(listed!(
         "NULL::bigint",
-        "watches w JOIN events e ON e.watch_id = w.watch_id WHERE e.state = 'delivered'"
+        "watches w CROSS JOIN LATERAL (SELECT * FROM events e \
+         WHERE e.watch_id = w.watch_id AND e.state = 'delivered' OFFSET 0) e WHERE TRUE"
     ));
     if let Some(owner) = query.owner {
         statement.push(" AND w.client_id = ").push_bind(owner.0);
     }
     if let Some((_, id)) = query.after {
-        let after = "(SELECT a.watch_id FROM events a WHERE a.event_id = ";
         statement
-            .push(" AND w.watch_id <= ")
-            .push(after)
+            .push(" AND w.watch_id <= (SELECT a.watch_id FROM events a WHERE a.event_id = ")
             .push_bind(id.to_bytes())
-            .push(") AND (w.watch_id < ")
-            .push(after)
-            .push_bind(id.to_bytes())
-            .push(") OR e.event_id < ")
+            .push(") AND (w.watch_id, e.event_id) < (SELECT a.watch_id, a.event_id FROM events a WHERE a.event_id = ")
             .push_bind(id.to_bytes())
             .push(")");
     }

@@ -66,7 +66,6 @@ impl PlannedStatement {
             "banks::IS_OUT",
             "answers::END",
             "clients::FIND_BY_KEY",
-            "deliveries::WATCH_OF_DELIVERY",
             "jobs::FAILURES",
             "jobs::NEXT_DUE",
         ];
@@ -83,8 +82,11 @@ const MIDDLE: &str = "id(700000)";
 /// An id in a query. Its place in the statement gets [`MIDDLE`].
 const ANY_ID: [u8; 16] = [0; 16];
 
-/// The number of open watches, all newer than those that have ended.
-const OPEN: usize = 101_000;
+/// The number of open watches, and a few more. All are newer than those that have ended.
+const OPEN: usize = 102_000;
+
+/// The number of pending events. Most are newer than those that have ended.
+const PENDING: usize = 6000;
 
 macro_rules! statements {
     ($($rows:literal of $module:ident::$name:ident($values:literal);)*) => {
@@ -198,8 +200,8 @@ fn of_deliveries() -> Vec<PlannedStatement> {
         100 of attempts::RECORD("ids(900001, 100), texts('delivered', 100), texts('[]', 100), \
             numbers(1800000000000, 100), '{}', '{}', '{}', '{}', '{}', '{}', '{}'");
         1 of attempts::END_WATCH("id(700001), 1800000000000");
-        1 of deliveries::LOCK_WATCH("id(930000), NULL");
-        1 of deliveries::WATCH_OF_DELIVERY("id(930000)");
+        1 of deliveries::LOCK_WATCH("id(930000), NULL, NULL");
+        1 of deliveries::LOCK_WATCH("NULL, id(930000), 7");
         1 of deliveries::LATEST("id(930000), id(930000)");
         1 of deliveries::TRY_SOONER("id(995001), id(995001), 1800000000000");
         1 of deliveries::REQUEUE("id(930001), 1800000000000");
@@ -321,9 +323,9 @@ fn of_deliveries_like(query: &DeliveryQuery) -> PlannedStatement {
         query.after.map(|_| MIDDLE.to_owned()),
     );
     let (values, rows) = match query.state {
-        // of one client they are found among all that is pending
-        DeliveryState::Pending => (vec![owner, id, page], 6000),
-        DeliveryState::Delivered => (vec![owner, id.clone(), id.clone(), id, page], PAGE),
+        // those of one client are found among all
+        DeliveryState::Pending => (vec![owner, id, page], PENDING),
+        DeliveryState::Delivered => (vec![owner, id.clone(), id, page], PENDING),
         DeliveryState::Dead
         | DeliveryState::Expired
         | DeliveryState::Superseded
