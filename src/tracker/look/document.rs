@@ -52,10 +52,10 @@ impl LookContext {
         let asks = normalise::expects_challenge(&snapshot);
         let context = &look.memory.context;
         let mut found = self.durations_of(context).await;
-        let averages = match is_quiet(&look, &outcomes, asks) {
-            true => self.ask_averages(&found, context, now).await,
-            false => None,
-        };
+        let mut averages = None;
+        if is_quiet(&look, &outcomes, asks) {
+            averages = self.ask_averages(&found, context, now).await;
+        }
         found.known.averages = averages.or(found.known.averages);
         let (next, without_hints) = self.next_look(&look, &found.known, asks);
         look.memory.look_without_hints_at = (without_hints < next).then_some(without_hints);

@@ -214,6 +214,10 @@ mod tests {
                 "{document}"
             );
         }
+    }
+
+    #[test]
+    fn a_list_is_read_if_it_is_a_list_and_of_the_user_who_was_asked_for() {
         let user: BasiqId = "u-1".parse().unwrap();
         let link = |user: &str| json!({"self": format!("https://b.example/users/{user}/jobs")});
         for (document, expected) in [

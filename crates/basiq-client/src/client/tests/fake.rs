@@ -187,6 +187,11 @@ async fn reply(State(script): State<FakeScript>, uri: Uri, headers: HeaderMap) -
     };
     // A delay like that of a network makes calls overlap.
     tokio::time::sleep(Duration::from_millis(5)).await;
+    answer(next).await
+}
+
+/// Answers as the script says.
+async fn answer(next: FakeReply) -> Response {
     let status = |code: u16| StatusCode::from_u16(code).unwrap();
     match next {
         FakeReply::Json(code, body) => (status(code), body.to_string()).into_response(),

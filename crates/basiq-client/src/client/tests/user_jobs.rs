@@ -148,14 +148,14 @@ async fn jobs_without_an_id_or_of_another_user_are_left_out() {
     assert_eq!((ids(&list), list.is_complete), (vec!["j-3", "61723"], true));
 }
 
-#[tokio::test]
-async fn only_basiqs_own_word_makes_a_user_unknown() {
+/// Answers to a list of jobs, and what each means.
+fn answers() -> Vec<(FakeReply, &'static str)> {
     let listed = |code: &str, detail: &str| {
         json!({"type": "list", "correlationId": "cor-1",
             "data": [{"type": "error", "code": code, "title": "T", "detail": detail}]})
     };
     let not_found = || listed("resource-not-found", "Resource not found.");
-    for (reply, expected) in [
+    vec![
         (FakeReply::Json(404, not_found()), "unknown"),
         (
             FakeReply::Json(404, listed("user-not-found", "No such user")),
@@ -193,7 +193,12 @@ async fn only_basiqs_own_word_makes_a_user_unknown() {
             "unreadable",
         ),
         (FakeReply::Raw(200, "<html>".to_owned()), "unreadable"),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn only_basiqs_own_word_makes_a_user_unknown() {
+    for (reply, expected) in answers() {
         let fake = FakeBasiq::start().await;
         let (client, _, upstream) = fake.client(1000);
         let shown = format!("{reply:?}");
