@@ -68,7 +68,8 @@ impl SandboxProcess {
             .header("basiq-version", "3.0")
             .form(&[("scope", "SERVER_ACCESS")]);
         let answer: Value = request.send().await.unwrap().json().await.unwrap();
-        sandbox.token = answer["access_token"].as_str().unwrap().to_owned();
+        let token = answer["access_token"].as_str().unwrap();
+        token.clone_into(&mut sandbox.token);
         sandbox
     }
 

@@ -38,13 +38,14 @@ impl HintScene {
         let (is_announced, delay) = (post.random::<f64>() < share, exponential(1.0, post));
         let mut hints = Vec::new();
         let mut now = 0.0;
-        while self.false_a_second > 0.0 {
+        if self.false_a_second > 0.0 {
             // Hints make a job due once a second at most.
-            now += exponential(1.0 / self.false_a_second, post).max(1.0);
-            if now >= job.end() {
-                break;
+            let mut pause = || exponential(1.0 / self.false_a_second, post).max(1.0);
+            now += pause();
+            while now < job.end() {
+                hints.push(now);
+                now += pause();
             }
-            hints.push(now);
         }
         if is_announced {
             hints.push(job.end() + delay);

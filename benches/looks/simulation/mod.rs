@@ -12,7 +12,7 @@ use basiq_relay::{
 };
 use jiff::Timestamp;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use relay_domain::{JobMemory, KnownDurations};
+use relay_domain::{JobEnd, JobMemory, KnownDurations};
 
 use self::bank::{Job, at, averages};
 pub(crate) use self::{
@@ -128,10 +128,7 @@ impl Simulation {
             let snapshot = job.seen_at(now);
             let finding = normalise::find(&snapshot, None);
             if matches!(finding, Finding::Succeeded | Finding::Failed(_)) {
-                let end = stages::end(&memory, &snapshot, hinted_at, at(now));
-                if let (Way::Learned, Some(end)) = (self.way, end) {
-                    self.known.pace.add(&end);
-                }
+                self.learn_end(stages::end(&memory, &snapshot, hinted_at, at(now)));
                 return (looks, now - job.end());
             }
             memory = memory::observe(&memory, &snapshot, &finding, at(now));
@@ -141,6 +138,13 @@ impl Simulation {
             hinted_at = hint.filter(|hint| *hint <= due).map(at).or(hinted_at);
         }
         (0, 0.0)
+    }
+
+    /// Learns from the end of a job, if this way of looking learns.
+    fn learn_end(&mut self, end: Option<JobEnd>) {
+        if let (Way::Learned, Some(end)) = (self.way, end) {
+            self.known.pace.add(&end);
+        }
     }
 
     /// Returns the seconds to the next look that follows from the schedule.
