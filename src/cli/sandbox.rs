@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use basiq_sandbox::{
-    ALLOWED_FAULTS, BasiqEventType, Fault, Sandbox, SandboxOptions, SandboxWebhook,
+    ALLOWED_FAULTS, Fault, Sandbox, SandboxEventType, SandboxOptions, SandboxWebhook,
 };
 use relay_domain::{SigningSecret, clock::Clock};
 use tokio::net::TcpListener;
@@ -65,11 +65,11 @@ fn webhook_secret(text: &str) -> Result<SigningSecret, String> {
 
 /// The events whose webhooks are sent.
 #[derive(Debug, Clone)]
-struct WebhookEvents(Vec<BasiqEventType>);
+struct WebhookEvents(Vec<SandboxEventType>);
 
 fn webhook_events(text: &str) -> Result<WebhookEvents, String> {
     if text == "all" {
-        return Ok(WebhookEvents(BasiqEventType::ALL.to_vec()));
+        return Ok(WebhookEvents(SandboxEventType::ALL.to_vec()));
     }
     let names = text.split(',').map(|name| name.trim().parse());
     let events: Result<Vec<_>, _> = names.collect();

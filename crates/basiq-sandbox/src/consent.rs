@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use relay_domain::clock::later;
 
-use crate::event::BasiqEventType;
+use crate::event::SandboxEventType;
 
 /// The days of a year, after which a consent ends unless told otherwise.
 const YEAR: u32 = 365;
@@ -43,13 +43,13 @@ impl ConsentChange {
 
     /// Returns the type of Basiq's event about this change.
     #[must_use]
-    pub fn event_type(self) -> BasiqEventType {
+    pub fn event_type(self) -> SandboxEventType {
         match self {
-            Self::Reminder => BasiqEventType::ConsentReminder,
-            Self::Warning => BasiqEventType::ConsentWarning,
-            Self::Expired => BasiqEventType::ConsentExpired,
-            Self::Revoked => BasiqEventType::ConsentRevoked,
-            Self::Updated => BasiqEventType::ConsentUpdated,
+            Self::Reminder => SandboxEventType::ConsentReminder,
+            Self::Warning => SandboxEventType::ConsentWarning,
+            Self::Expired => SandboxEventType::ConsentExpired,
+            Self::Revoked => SandboxEventType::ConsentRevoked,
+            Self::Updated => SandboxEventType::ConsentUpdated,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     Sandbox,
     accounts::account_ids,
     consent::ConsentChange,
-    event::{BasiqEventType, EventSubject, SandboxEvent},
+    event::{EventSubject, SandboxEvent, SandboxEventType},
     state::{OutgoingWebhook, SandboxState, new_id},
 };
 
@@ -19,7 +19,7 @@ const MOST_COPIES: u32 = 100;
 #[derive(Debug, Clone)]
 pub struct WebhookOrder {
     /// The type of the event.
-    pub event_type: BasiqEventType,
+    pub event_type: SandboxEventType,
     /// The user whom the event is about.
     pub user_id: String,
     /// The connection, for events about a connection or its data. Without it, the user's latest.
@@ -39,7 +39,7 @@ pub struct WebhookOrder {
 impl WebhookOrder {
     /// Creates an order that is sent once and at once, with new ids.
     #[must_use]
-    pub fn new(event_type: BasiqEventType, user_id: &str) -> Self {
+    pub fn new(event_type: SandboxEventType, user_id: &str) -> Self {
         Self {
             event_type,
             user_id: user_id.to_owned(),

@@ -10,7 +10,7 @@ use crate::view::date;
 
 /// The types of events for which Basiq has webhooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BasiqEventType {
+pub enum SandboxEventType {
     /// An account was read.
     AccountUpdated,
     /// A connection works: its login was accepted.
@@ -45,10 +45,10 @@ pub enum BasiqEventType {
 
 /// A text that is no type of Basiq's events.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is no event type of Basiq's; allowed are {allowed}", allowed = BasiqEventType::all_names())]
+#[error("`{0}` is no event type of Basiq's; allowed are {allowed}", allowed = SandboxEventType::all_names())]
 pub struct UnknownEventType(String);
 
-impl BasiqEventType {
+impl SandboxEventType {
     /// All types, in Basiq's order.
     pub const ALL: [Self; 15] = [
         Self::AccountUpdated,
@@ -145,13 +145,13 @@ impl BasiqEventType {
     }
 }
 
-impl fmt::Display for BasiqEventType {
+impl fmt::Display for SandboxEventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl FromStr for BasiqEventType {
+impl FromStr for SandboxEventType {
     type Err = UnknownEventType;
 
     fn from_str(text: &str) -> Result<Self, UnknownEventType> {
@@ -175,7 +175,7 @@ pub(super) struct EventSubject {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SandboxEvent {
     pub(super) id: String,
-    pub(super) event_type: BasiqEventType,
+    pub(super) event_type: SandboxEventType,
     pub(super) user_id: String,
     pub(super) connection_id: Option<String>,
     /// The path of what it is about.
@@ -243,11 +243,11 @@ mod tests {
 
     #[test]
     fn each_type_is_read_and_written_alike_and_others_are_refused() {
-        for known in BasiqEventType::ALL {
+        for known in SandboxEventType::ALL {
             assert_eq!(known.as_str().parse(), Ok(known));
         }
         for text in ["", "connection.updated", "job.success", "User.Created"] {
-            let error = text.parse::<BasiqEventType>().unwrap_err().to_string();
+            let error = text.parse::<SandboxEventType>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{text}`")), "{error}");
             assert!(error.contains("`consent.warning`"), "{error}");
         }
@@ -265,14 +265,14 @@ mod tests {
                 "/users/u/transactions?filter=connection.id.eq('c')",
             ),
         ] {
-            let event: BasiqEventType = event.parse().unwrap();
+            let event: SandboxEventType = event.parse().unwrap();
             assert_eq!(event.entity(&subject()).as_deref(), Some(entity));
         }
         let bare = EventSubject {
             user: "u".to_owned(),
             ..EventSubject::default()
         };
-        let named = BasiqEventType::ALL
+        let named = SandboxEventType::ALL
             .into_iter()
             .filter(|event| event.entity(&bare).is_some());
         assert_eq!(named.count(), 3, "only a user's events need no other id");
@@ -282,7 +282,7 @@ mod tests {
     fn a_webhook_is_thin_and_its_event_tells_more() {
         let event = SandboxEvent {
             id: "e".to_owned(),
-            event_type: BasiqEventType::AccountUpdated,
+            event_type: SandboxEventType::AccountUpdated,
             user_id: "u".to_owned(),
             connection_id: Some("c".to_owned()),
             entity: "/users/u/accounts/a".to_owned(),

@@ -16,7 +16,7 @@ use crate::{
     bank::ConnectionMethod,
     calls::{Call, CallLog},
     consent::CONSENT_LASTS,
-    event::BasiqEventType,
+    event::SandboxEventType,
     fault::Fault,
     http,
     login::BankLogin,
@@ -36,7 +36,7 @@ pub struct SandboxOptions {
     /// The receiver of webhooks; without it, none are sent.
     pub webhook: Option<SandboxWebhook>,
     /// The events whose webhooks the receiver is sent.
-    pub webhook_events: Vec<BasiqEventType>,
+    pub webhook_events: Vec<SandboxEventType>,
     /// The time from a connection's success to the refresh that Basiq starts by itself, on the sandbox's clock;
     /// without it, there are no such refreshes.
     pub refresh_every: Option<Duration>,
@@ -55,7 +55,7 @@ impl Default for SandboxOptions {
             faults: Vec::new(),
             api_key: None,
             webhook: None,
-            webhook_events: BasiqEventType::USUAL.to_vec(),
+            webhook_events: SandboxEventType::USUAL.to_vec(),
             refresh_every: None,
             consent_lasts: CONSENT_LASTS,
             update_retries: ScriptRetries {

@@ -46,7 +46,7 @@ pub use self::{
     calls::{Call, CallLog},
     consent::ConsentChange,
     control::{ControlError, SentWebhook, WebhookOrder},
-    event::{BasiqEventType, UnknownEventType},
+    event::{SandboxEventType, UnknownEventType},
     fault::{ALLOWED as ALLOWED_FAULTS, Fault, FaultError, FaultKind},
     handle::{Sandbox, SandboxOptions},
     script::{JobScript, Origin, ScriptChallenge, ScriptRetries, ScriptStep, StepEnd},

@@ -9,7 +9,8 @@ use crate::{DeliveryDetails, StoreError};
 /// Deliveries, for the API. If an owner is given, only the deliveries and watches of that owner exist.
 #[async_trait]
 pub trait DeliveryStore: Send + Sync {
-    /// Returns the deliveries in one state, the latest change first.
+    /// Returns the deliveries in one state. Those that ended undelivered come by the latest change first. Pending and
+    /// delivered ones come by the newest watch first.
     async fn list_deliveries(
         &self,
         query: &DeliveryQuery,
@@ -48,7 +49,7 @@ pub struct DeliveryQuery {
     pub owner: Option<ClientId>,
     /// Only deliveries in this state.
     pub state: DeliveryState,
-    /// Only deliveries after this position in the list.
+    /// Only deliveries after this position in the list: the latest change and the id of the last one.
     pub after: Option<(Timestamp, DeliveryId)>,
     /// The maximum number of deliveries to return.
     pub limit: usize,
@@ -61,7 +62,7 @@ pub struct DeliveryEntry {
     pub client_id: ClientId,
     /// The delivery with its attempts.
     pub delivery: DeliveryDetails,
-    /// When the delivery's state last changed. The list is ordered by this time.
+    /// When the delivery's state last changed.
     pub updated_at: Timestamp,
     /// The id of the event.
     pub event_id: EventId,

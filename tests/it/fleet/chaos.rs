@@ -127,7 +127,7 @@ async fn watch_leases(cluster: &Cluster) {
                      OLD.job_id, OLD.lease_id, OLD.lease_until, NEW.lease_id, \
                      extract(epoch FROM clock_timestamp()) * 1000, extract(epoch FROM now()) * 1000)); \
                  RETURN NULL; END $$; \
-             CREATE TRIGGER broken_lease AFTER UPDATE ON jobs FOR EACH ROW \
+             CREATE TRIGGER broken_lease AFTER UPDATE ON due_jobs FOR EACH ROW \
              WHEN (NEW.lease_id IS NOT NULL AND OLD.lease_id IS NOT NULL \
                  AND NEW.lease_id <> OLD.lease_id \
                  AND OLD.lease_until > extract(epoch FROM clock_timestamp()) * 1000) \

@@ -134,7 +134,7 @@ async fn a_pool_that_is_full_refuses_for_a_while_and_recovers() {
     // Every write waits for this lock, until all connections of the pool are in use.
     let mut blocker = crew.database.direct().connect().await.unwrap();
     blocker
-        .execute("BEGIN; LOCK TABLE clients, jobs, watches, deliveries")
+        .execute("BEGIN; LOCK TABLE clients, due_jobs, jobs, watches, outbox")
         .await
         .unwrap();
     settle(&crew, "j-2");

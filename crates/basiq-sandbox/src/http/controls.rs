@@ -11,7 +11,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    BasiqEventType, ConsentChange, ControlError, Sandbox, SentWebhook, UnknownEventType,
+    ConsentChange, ControlError, Sandbox, SandboxEventType, SentWebhook, UnknownEventType,
     WebhookOrder,
     error::ApiError,
     http::{
@@ -86,7 +86,7 @@ async fn change_consent(
     Ok(Json(view.unwrap_or_default()))
 }
 
-fn known(event_type: &str) -> Result<BasiqEventType, ApiError> {
+fn known(event_type: &str) -> Result<SandboxEventType, ApiError> {
     let unknown = |error: UnknownEventType| ApiError::not_valid("eventTypeId", &error.to_string());
     event_type.parse().map_err(unknown)
 }

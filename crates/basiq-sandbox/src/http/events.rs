@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     Sandbox,
     error::ApiError,
-    event::{BasiqEventType, SandboxEvent},
+    event::{SandboxEvent, SandboxEventType},
     http::{
         extract::{BaseUrl, ServerToken},
         filter::ListQuery,
@@ -65,7 +65,7 @@ pub(super) async fn types(
     _token: ServerToken,
     BaseUrl(base): BaseUrl,
 ) -> Json<Value> {
-    let data = BasiqEventType::ALL.map(|event_type| type_view(event_type, &base));
+    let data = SandboxEventType::ALL.map(|event_type| type_view(event_type, &base));
     let own = format!("{base}/events/types");
     Json(json!({
         "type": "list",
@@ -88,7 +88,7 @@ pub(super) async fn show_type(
     Ok(Json(type_view(event_type, &base)))
 }
 
-fn type_view(event_type: BasiqEventType, base: &str) -> Value {
+fn type_view(event_type: SandboxEventType, base: &str) -> Value {
     json!({
         "type": "eventType",
         "id": event_type.as_str(),

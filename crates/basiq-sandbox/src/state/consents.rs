@@ -7,7 +7,7 @@ use crate::{
     bank::ConnectionMethod,
     consent::{ConsentChange, SandboxConsent},
     error::ApiError,
-    event::{BasiqEventType, EventSubject},
+    event::{EventSubject, SandboxEventType},
     life::scaled,
     state::{SandboxState, new_id},
 };
@@ -27,7 +27,7 @@ impl SandboxState {
         };
         user.consents.push(id.clone());
         self.consents.keep(id.clone(), consent);
-        self.emit_consent(BasiqEventType::ConsentCreated, user_id, &id, now);
+        self.emit_consent(SandboxEventType::ConsentCreated, user_id, &id, now);
         self.plan_consent(&id);
     }
 
@@ -90,7 +90,7 @@ impl SandboxState {
         true
     }
 
-    fn emit_consent(&mut self, event: BasiqEventType, user_id: &str, id: &str, at: Timestamp) {
+    fn emit_consent(&mut self, event: SandboxEventType, user_id: &str, id: &str, at: Timestamp) {
         let subject = EventSubject {
             consent: Some(id.to_owned()),
             ..EventSubject::user(user_id)
@@ -129,7 +129,7 @@ impl SandboxState {
             let is_told = is_cut && !connection.is_deleted && change == ConsentChange::Expired;
             if is_told {
                 let subject = EventSubject::connection(user_id, &id);
-                self.emit(BasiqEventType::ConnectionInvalidated, &subject, at);
+                self.emit(SandboxEventType::ConnectionInvalidated, &subject, at);
             }
         }
     }

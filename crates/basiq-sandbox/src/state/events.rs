@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     accounts::account_ids,
     agenda::AgendaItem,
-    event::{BasiqEventType, EventSubject, SandboxEvent},
+    event::{EventSubject, SandboxEvent, SandboxEventType},
     life::{ScriptedJob, StepState},
     script::Origin,
     state::{SandboxState, StoredJob, jobs::after_job, new_id},
@@ -62,7 +62,7 @@ impl SandboxState {
     /// Records an event, and queues its webhook if the receiver is subscribed to it.
     pub(super) fn emit(
         &mut self,
-        event_type: BasiqEventType,
+        event_type: SandboxEventType,
         subject: &EventSubject,
         at: Timestamp,
     ) {
@@ -108,7 +108,7 @@ impl SandboxState {
             self.tell_status(&job, connection_id, at);
             self.tell_accounts(&job, connection_id, at);
             if is_over && job.state_of(TRANSACTIONS, at) == Some(StepState::Success) {
-                self.emit(BasiqEventType::TransactionsUpdated, &subject, at);
+                self.emit(SandboxEventType::TransactionsUpdated, &subject, at);
             }
             if is_over {
                 self.plan_refresh(connection_id, at);
@@ -124,8 +124,8 @@ impl SandboxState {
         let status = after_job(connection.before, job, at).status;
         let told = std::mem::replace(&mut connection.told_status, status);
         let event_type = match (told, status) {
-            (told, "active") if told != "active" => BasiqEventType::ConnectionActivated,
-            ("active", "invalid") => BasiqEventType::ConnectionInvalidated,
+            (told, "active") if told != "active" => SandboxEventType::ConnectionActivated,
+            ("active", "invalid") => SandboxEventType::ConnectionInvalidated,
             _ => return,
         };
         let subject = EventSubject::connection(&job.user_id, connection_id);
@@ -142,7 +142,7 @@ impl SandboxState {
                 account: Some(account),
                 ..EventSubject::connection(&job.user_id, connection_id)
             };
-            self.emit(BasiqEventType::AccountUpdated, &subject, at);
+            self.emit(SandboxEventType::AccountUpdated, &subject, at);
         }
     }
 }

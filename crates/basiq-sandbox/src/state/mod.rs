@@ -24,7 +24,7 @@ use crate::{
     calls::CallLog,
     consent::SandboxConsent,
     error::ApiError,
-    event::{BasiqEventType, EventSubject, SandboxEvent},
+    event::{EventSubject, SandboxEvent, SandboxEventType},
     fault::{Fault, FaultKind},
     login::BankLogin,
     script::ScriptRetries,
@@ -91,7 +91,7 @@ pub(super) struct StateRules {
     /// How long a consent lasts.
     pub(super) consent_lasts: Duration,
     /// The events whose webhooks are sent. `None` means that nobody receives any, and no events are kept.
-    pub(super) subscribed: Option<Vec<BasiqEventType>>,
+    pub(super) subscribed: Option<Vec<SandboxEventType>>,
 }
 
 /// The whole state of a sandbox.
@@ -168,7 +168,7 @@ impl SandboxState {
             consents: Vec::new(),
         };
         self.users.keep(id.to_owned(), user.clone());
-        self.emit(BasiqEventType::UserCreated, &EventSubject::user(id), now);
+        self.emit(SandboxEventType::UserCreated, &EventSubject::user(id), now);
         user
     }
 
@@ -182,7 +182,7 @@ impl SandboxState {
         let user = self.users.get_mut(id).ok_or_else(no_user)?;
         user.profile.extend(profile);
         let user = user.clone();
-        self.emit(BasiqEventType::UserUpdated, &EventSubject::user(id), now);
+        self.emit(SandboxEventType::UserUpdated, &EventSubject::user(id), now);
         Ok(user)
     }
 
@@ -237,7 +237,7 @@ impl SandboxState {
         };
         self.connections.keep(id.clone(), connection);
         let subject = EventSubject::connection(added.user_id, &id);
-        self.emit(BasiqEventType::ConnectionCreated, &subject, now);
+        self.emit(SandboxEventType::ConnectionCreated, &subject, now);
         id
     }
 }

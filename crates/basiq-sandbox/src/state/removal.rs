@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     error::ApiError,
-    event::{BasiqEventType, EventSubject},
+    event::{EventSubject, SandboxEventType},
     state::{SandboxState, StoredJob},
 };
 
@@ -20,7 +20,7 @@ impl SandboxState {
             StoredJob::Document(_) => true,
         });
         let subject = EventSubject::user(user_id);
-        self.emit(BasiqEventType::UserDeleted, &subject, now);
+        self.emit(SandboxEventType::UserDeleted, &subject, now);
         Ok(())
     }
 
@@ -45,7 +45,7 @@ impl SandboxState {
             }
         }
         let subject = EventSubject::connection(user_id, id);
-        self.emit(BasiqEventType::ConnectionDeleted, &subject, now);
+        self.emit(SandboxEventType::ConnectionDeleted, &subject, now);
         Ok(())
     }
 }

@@ -91,7 +91,7 @@ CREATE TABLE events (
     body text NOT NULL,
     CONSTRAINT events_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'dead'::text, 'expired'::text, 'superseded'::text, 'cancelled'::text])))
 )
-WITH (fillfactor='80');
+WITH (fillfactor='50');
 
 CREATE TABLE failing_hosts (
     host text NOT NULL COLLATE pg_catalog."C",
@@ -224,7 +224,7 @@ CREATE TABLE watches (
     CONSTRAINT watches_check CHECK (((settled_at IS NULL) = (state = ANY (ARRAY['watching'::text, 'awaiting-user'::text, 'delayed'::text])))),
     CONSTRAINT watches_state_check CHECK ((state = ANY (ARRAY['watching'::text, 'awaiting-user'::text, 'delayed'::text, 'settled'::text, 'cancelled'::text])))
 )
-WITH (fillfactor='85');
+WITH (fillfactor='50');
 
 ALTER TABLE ONLY clients
     ADD CONSTRAINT clients_key_hash_key UNIQUE (key_hash);
@@ -342,5 +342,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x8edcba6c2d8680b8ad0855dd2af29a33ea600671df6a50f33ebf8b1b96fa2f57c4d66a370babb797c5a76fefe753d81a');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\x8c363659420339b7733d62c1d13362170755fca699e7369c025176165edaeb8b6e971a16dd88c595acca846ee9d316d0');
 

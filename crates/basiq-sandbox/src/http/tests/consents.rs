@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    BasiqEventType, ConsentChange, ControlError,
+    ConsentChange, ControlError, SandboxEventType,
     http::tests::{TestSandbox, error, login},
 };
 
@@ -23,7 +23,7 @@ impl Person {
     }
 
     async fn by(method: &str) -> Self {
-        let api = TestSandbox::heard(&BasiqEventType::USUAL);
+        let api = TestSandbox::heard(&SandboxEventType::USUAL);
         let token = api.token(None).await;
         let user = api.user(&token).await;
         let mut body = login("AU00000", "gavinBelson", "hooli2016");

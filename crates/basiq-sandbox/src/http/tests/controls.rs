@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    BasiqEventType,
+    SandboxEventType,
     http::tests::{TestSandbox, error, login},
     state::OutgoingWebhook,
 };
@@ -33,7 +33,7 @@ fn sent(api: &TestSandbox) -> Vec<OutgoingWebhook> {
 #[tokio::test]
 async fn any_webhook_can_be_sent_whatever_is_subscribed() {
     let (api, [user, connection, consent]) = with_connection().await;
-    for event_type in BasiqEventType::ALL {
+    for event_type in SandboxEventType::ALL {
         let body = json!({"eventTypeId": event_type.as_str(), "userId": user});
         let (status, answer) = order(&api, body).await;
         assert_eq!(status, 202, "{answer}");

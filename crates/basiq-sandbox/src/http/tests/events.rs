@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    BasiqEventType, ConsentChange,
+    ConsentChange, SandboxEventType,
     http::tests::{TestSandbox, error, login},
 };
 
@@ -44,7 +44,7 @@ async fn whole_story(api: &TestSandbox) -> (Vec<String>, [String; 3]) {
 
 #[tokio::test]
 async fn each_event_happens_in_a_persons_story() {
-    let api = TestSandbox::heard(&BasiqEventType::ALL);
+    let api = TestSandbox::heard(&SandboxEventType::ALL);
     let (told, _) = whole_story(&api).await;
     let expected = [
         "user.created",
@@ -66,7 +66,7 @@ async fn each_event_happens_in_a_persons_story() {
         "user.deleted",
     ];
     assert_eq!(told, expected);
-    for known in BasiqEventType::ALL {
+    for known in SandboxEventType::ALL {
         assert!(told.contains(&known.to_string()), "{known}");
     }
 }
@@ -74,8 +74,8 @@ async fn each_event_happens_in_a_persons_story() {
 #[tokio::test]
 async fn only_subscribed_events_are_sent_and_none_without_a_receiver() {
     for (subscribed, sent) in [
-        (&BasiqEventType::USUAL[..], 8),
-        (&[BasiqEventType::UserDeleted], 1),
+        (&SandboxEventType::USUAL[..], 8),
+        (&[SandboxEventType::UserDeleted], 1),
         (&[], 0),
     ] {
         let api = TestSandbox::heard(subscribed);
@@ -89,7 +89,7 @@ async fn only_subscribed_events_are_sent_and_none_without_a_receiver() {
 
 #[tokio::test]
 async fn an_event_can_be_read_for_seven_days() {
-    let api = TestSandbox::heard(&[BasiqEventType::AccountUpdated]);
+    let api = TestSandbox::heard(&[SandboxEventType::AccountUpdated]);
     let token = api.token(None).await;
     let user = api.user(&token).await;
     let body = login("AU00000", "jared", "django");

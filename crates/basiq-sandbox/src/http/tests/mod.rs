@@ -24,7 +24,7 @@ use relay_domain::{SigningSecret, clock::Clock};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::{BasiqEventType, Sandbox, SandboxOptions, SandboxWebhook};
+use crate::{Sandbox, SandboxEventType, SandboxOptions, SandboxWebhook};
 
 pub(super) struct TestSandbox {
     pub(super) clock: Clock,
@@ -61,7 +61,7 @@ impl TestSandbox {
     }
 
     /// Creates a sandbox whose webhooks of these events the test takes itself.
-    pub(super) fn heard(events: &[BasiqEventType]) -> Self {
+    pub(super) fn heard(events: &[SandboxEventType]) -> Self {
         Self::with(SandboxOptions {
             webhook: Some(SandboxWebhook {
                 url: "http://127.0.0.1:9/".parse().unwrap(),

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    BasiqEventType,
+    SandboxEventType,
     http::tests::{TestSandbox, error, login},
 };
 
@@ -91,7 +91,7 @@ async fn an_open_banking_connector_stands_beside_the_one_for_the_website() {
 
 #[tokio::test]
 async fn whoever_authorises_anew_renews_the_consent() {
-    let api = TestSandbox::heard(&[BasiqEventType::ConsentUpdated]);
+    let api = TestSandbox::heard(&[SandboxEventType::ConsentUpdated]);
     let token = api.token(None).await;
     let user = api.user(&token).await;
     let mut body = login("AU00000", "374829", "227470");

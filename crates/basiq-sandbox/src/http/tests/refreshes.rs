@@ -6,7 +6,7 @@ use relay_domain::SigningSecret;
 use serde_json::{Value, json};
 
 use crate::{
-    BasiqEventType, SandboxOptions, SandboxWebhook,
+    SandboxEventType, SandboxOptions, SandboxWebhook,
     http::tests::{TestSandbox, login},
 };
 
@@ -17,11 +17,11 @@ const JOB: u64 = 8;
 fn nightly() -> TestSandbox {
     TestSandbox::with(SandboxOptions {
         refresh_every: Some(Duration::from_secs(NIGHT)),
-        ..heard(&BasiqEventType::USUAL)
+        ..heard(&SandboxEventType::USUAL)
     })
 }
 
-fn heard(events: &[BasiqEventType]) -> SandboxOptions {
+fn heard(events: &[SandboxEventType]) -> SandboxOptions {
     SandboxOptions {
         webhook: Some(SandboxWebhook {
             url: "http://127.0.0.1:9/".parse().unwrap(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    BasiqEventType,
+    SandboxEventType,
     http::tests::{TestSandbox, error, login},
 };
 
@@ -22,7 +22,7 @@ async fn statuses(api: &TestSandbox, token: &str, lines: &[String]) -> Vec<u16> 
 
 #[tokio::test]
 async fn a_deleted_user_is_gone_with_everything() {
-    let api = TestSandbox::heard(&BasiqEventType::USUAL);
+    let api = TestSandbox::heard(&SandboxEventType::USUAL);
     let token = api.token(None).await;
     let (user, other) = (api.user(&token).await, api.user(&token).await);
     let body = login("AU00000", "gavinBelson", "hooli2016");
@@ -56,7 +56,7 @@ async fn a_deleted_user_is_gone_with_everything() {
 
 #[tokio::test]
 async fn a_deleted_connection_is_gone_with_its_running_job_but_its_data_stays() {
-    let api = TestSandbox::heard(&BasiqEventType::USUAL);
+    let api = TestSandbox::heard(&SandboxEventType::USUAL);
     let token = api.token(None).await;
     let user = api.user(&token).await;
     let body = login("AU00000", "gavinBelson", "hooli2016");

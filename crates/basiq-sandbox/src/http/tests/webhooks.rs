@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BasiqEventType, Sandbox, SandboxOptions, SandboxWebhook, WebhookOrder, http::tests::login,
+    Sandbox, SandboxEventType, SandboxOptions, SandboxWebhook, WebhookOrder, http::tests::login,
 };
 
 /// A webhook as received: its id, and its body.
@@ -114,7 +114,7 @@ impl Scene {
         }
     }
 
-    fn order(&self, event_type: BasiqEventType, change: impl FnOnce(&mut WebhookOrder)) {
+    fn order(&self, event_type: SandboxEventType, change: impl FnOnce(&mut WebhookOrder)) {
         let mut order = WebhookOrder::new(event_type, "u-1");
         order.connection_id = Some("c-1".to_owned());
         change(&mut order);
@@ -131,7 +131,7 @@ impl Scene {
 async fn a_refused_webhook_is_sent_again_with_the_same_id_and_body_until_it_is_accepted() {
     // Basiq's schedule of 27.6 hours takes 10 seconds.
     let scene = Scene::start(10_000.0, 3).await;
-    scene.order(BasiqEventType::ConnectionInvalidated, |_| ());
+    scene.order(SandboxEventType::ConnectionInvalidated, |_| ());
     let received = scene.received(4).await;
     assert!(received.iter().all(|webhook| *webhook == received[0]));
     let (_, body) = &received[0];
@@ -152,11 +152,11 @@ async fn a_refused_webhook_is_sent_again_with_the_same_id_and_body_until_it_is_a
 #[tokio::test]
 async fn a_webhook_is_given_up_after_the_eighth_try_and_the_next_one_is_sent() {
     let scene = Scene::start(1_000_000.0, 8).await;
-    scene.order(BasiqEventType::UserCreated, |_| ());
+    scene.order(SandboxEventType::UserCreated, |_| ());
     let tried = scene.received(8).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(scene.received(0).await.len(), 8, "{tried:#?}");
-    scene.order(BasiqEventType::UserDeleted, |_| ());
+    scene.order(SandboxEventType::UserDeleted, |_| ());
     let received = scene.received(9).await;
     assert_eq!(received[8].1["eventTypeId"], "user.deleted");
     scene.end().await;
@@ -165,10 +165,12 @@ async fn a_webhook_is_given_up_after_the_eighth_try_and_the_next_one_is_sent() {
 #[tokio::test]
 async fn webhooks_can_come_twice_late_and_out_of_order() {
     let scene = Scene::start(1.0, 0).await;
-    scene.order(BasiqEventType::ConnectionActivated, |order| {
+    scene.order(SandboxEventType::ConnectionActivated, |order| {
         order.delay = Duration::from_millis(400);
     });
-    scene.order(BasiqEventType::ConnectionDeleted, |order| order.copies = 2);
+    scene.order(SandboxEventType::ConnectionDeleted, |order| {
+        order.copies = 2
+    });
     let received = scene.received(3).await;
     let types: Vec<_> = received
         .iter()
