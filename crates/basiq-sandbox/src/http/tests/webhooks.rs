@@ -169,7 +169,7 @@ async fn webhooks_can_come_twice_late_and_out_of_order() {
         order.delay = Duration::from_millis(400);
     });
     scene.order(SandboxEventType::ConnectionDeleted, |order| {
-        order.copies = 2
+        order.copies = 2;
     });
     let received = scene.received(3).await;
     let types: Vec<_> = received
