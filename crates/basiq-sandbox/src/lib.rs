@@ -15,7 +15,7 @@
 //!   Between two tries it shows `failed`.
 //! * The first connection gives the consent to all of a user's connections. New credentials renew it if it is over, or
 //!   if the connection is by open banking. Without consent, no bank is read: `authorization-failed`.
-//! * A revoked consent makes open banking connections `invalid` too, but only an expired one is told by
+//! * An expired or revoked consent makes open banking connections `invalid`. Only the expired one sends
 //!   `connection.invalidated`.
 //! * Deleting a connection deletes its running job, but not the jobs that ended.
 //! * A webhook that was refused eight times is given up, but its receiver stays subscribed.

@@ -8,7 +8,7 @@ use std::sync::{
 use crate::{EndNotice, outcome::closed_words};
 
 closed_words! {
-    /// The type of a job, as far as it is told apart in counts. Basiq's set of types is open.
+    /// The type of a job in counts. Types that Basiq may add count as one.
     JobKind {
         /// A connection or its refresh, or an uploaded statement.
         Connection => "connection",

@@ -9,8 +9,8 @@ use crate::{DeliveryDetails, StoreError};
 /// Deliveries, for the API. If an owner is given, only the deliveries and watches of that owner exist.
 #[async_trait]
 pub trait DeliveryStore: Send + Sync {
-    /// Returns the deliveries in one state. Those that ended undelivered come by the latest change first. Pending and
-    /// delivered ones come by the newest watch first.
+    /// Returns the deliveries in one state. Undelivered ones are sorted by their latest change, newest first.
+    /// Pending and delivered ones are sorted by their watch, newest first.
     async fn list_deliveries(
         &self,
         query: &DeliveryQuery,

@@ -68,8 +68,8 @@ fn wanted_method(body: &JsonBody, bank: &SandboxBank) -> Result<ConnectionMethod
         .ok_or_else(|| ApiError::not_valid("method", "The institution has no such connector."))
 }
 
-/// Gives a connection new credentials. A login id that is left out stays the same. Whoever does so consents again: an
-/// open banking connection is authorised anew.
+/// Gives a connection new credentials. A login id that is left out stays the same. This renews the consent: an
+/// open banking connection is authorised again.
 pub(super) async fn update(
     State(sandbox): State<Sandbox>,
     _token: ServerToken,

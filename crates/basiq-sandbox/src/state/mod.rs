@@ -211,7 +211,7 @@ impl SandboxState {
         ids.filter_map(|id| self.connections.get(id)).collect()
     }
 
-    /// Adds a connection without a job. The user must exist. Whoever connects a bank consents to it.
+    /// Adds a connection without a job. The user must exist. The connection comes with a consent.
     pub(super) fn add_connection(&mut self, added: NewConnection<'_>, now: Timestamp) -> String {
         let id = added.id.unwrap_or_else(new_id);
         self.consent(added.user_id, now);

@@ -53,7 +53,7 @@ pub(super) const WAITING: &str = "SELECT o.watch_id FROM failing_hosts f \
     WHERE f.pauses > 0 LIMIT $3";
 
 /// Gives events up. Another relay may have claimed some since they were found, or may be claiming them now; these are
-/// skipped. So are later events that took the places of those that were found. `+ 0` keeps PostgreSQL from searching
+/// skipped. Later events that replaced the found ones are skipped too. `+ 0` keeps PostgreSQL from searching
 /// all due events.
 pub(super) const GIVE_UP: &str = "WITH queued AS (DELETE FROM outbox \
         WHERE watch_id = ANY(ARRAY(SELECT o.watch_id FROM outbox o WHERE o.watch_id = ANY($1) \

@@ -27,6 +27,11 @@ pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id IN (SELECT w.
         (SELECT 1 FROM outbox o WHERE o.watch_id = w.watch_id) \
     ORDER BY w.watch_id LIMIT ?2) RETURNING job_no";
 
+/// Ends the work on jobs without a watch. A look in flight keeps that work after its last watch was cancelled.
+pub(super) const PURGE_DUE: &str = "DELETE FROM due_jobs WHERE job_no IN \
+    (SELECT value FROM json_each(?1)) \
+    AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_no = due_jobs.job_no)";
+
 pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_no IN \
     (SELECT value FROM json_each(?1)) \
     AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no)";
@@ -149,7 +154,9 @@ fn purge(connection: &Connection, before: Timestamp, limit: usize) -> Result<u64
         .map(|row| ColumnReader::of("watches", "job_no", row).get("job_no"))
         .collect::<Result<_, StoreError>>()?;
     let purged = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
-    execute(connection, PURGE_JOBS, params![json_list(jobs)])?;
+    let jobs = json_list(jobs);
+    execute(connection, PURGE_DUE, (&jobs,))?;
+    execute(connection, PURGE_JOBS, (&jobs,))?;
     execute(
         connection,
         "DELETE FROM failing_hosts WHERE failed_at < ?1",

@@ -34,6 +34,28 @@ async fn what_ended_long_ago_is_deleted_in_batches_with_all_that_hangs_on_it() {
     assert_eq!(left, [open, waiting], "open, or not delivered yet");
 }
 
+/// A look in flight keeps the work on its job after the watch was cancelled. That does not keep the watch.
+#[tokio::test]
+async fn a_watch_cancelled_during_a_look_that_never_ends_is_deleted() {
+    let fixture = Fixture::new().await;
+    let id = fixture.watch("j1", at(0)).await;
+    let job = fixture.claim_one(at(0)).await;
+    let cancelled = fixture
+        .store
+        .cancel_watch(Some(fixture.client), id, at(1))
+        .await;
+    assert!(cancelled.unwrap());
+    assert_eq!(fixture.store.purge_ended(at(2), 9).await.unwrap(), 1);
+    assert_eq!(fixture.store.next_look_due().await.unwrap(), None);
+    assert!(
+        !fixture
+            .record(crate::store::support::look(&job, at(3)))
+            .await
+    );
+    fixture.watch("j1", at(4)).await;
+    assert_eq!(fixture.claim(at(4)).await.len(), 1);
+}
+
 #[tokio::test]
 async fn the_census_counts_what_is_there() {
     let fixture = Fixture::new().await;

@@ -101,7 +101,7 @@ impl Scene {
         }
     }
 
-    /// Waits until so many webhooks were received, and returns them.
+    /// Waits until `count` webhooks were received, and returns them.
     async fn received(&self, count: usize) -> Vec<Received> {
         let begun = Instant::now();
         loop {

@@ -51,7 +51,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 }
 
 /// Claims and writes, which must find their rows by an index.
-const BY_INDEX: [&str; 55] = [
+const BY_INDEX: [&str; 56] = [
     clients::FIND_BY_KEY,
     registration::CLIENTS,
     registration::OPEN_WATCH,
@@ -106,6 +106,7 @@ const BY_INDEX: [&str; 55] = [
     deliveries::OF_ALL[0],
     deliveries::OF_ALL[1],
     upkeep::PURGE,
+    upkeep::PURGE_DUE,
     upkeep::PURGE_JOBS,
 ];
 
