@@ -6,7 +6,8 @@
 //!
 //! * [`config`], [`telemetry`]: settings; logs, traces and metrics.
 //! * [`follow`]: the watches that clients follow as they change.
-//! * [`tracker`]: looks at due jobs. [`delivery`]: sends due deliveries. They meet only in the store.
+//! * [`tracker`]: looks at due jobs. [`discovery`]: lists the jobs of people whom clients subscribed to. [`delivery`]:
+//!   sends due deliveries. They meet only in the store.
 //! * [`api`]: the HTTP API, built on [`web`]. [`console`]: the operator's pages.
 //! * [`app`]: connects the parts. [`cli`]: the command line.
 
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod delivery;
+pub mod discovery;
 pub mod follow;
 pub mod telemetry;
 pub mod tracker;

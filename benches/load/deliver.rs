@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use relay_domain::{
-    Action, CallbackUrl, ClientId, Event, EventBody, EventId, Fleet, JobContext, Metadata, Status,
-    ToldSoFar, Watch, WatchId, WatchOptions, WatchRequest, WatchState, clock::Clock,
+    Action, CallbackUrl, ClientId, Event, EventBody, EventContext, EventId, Fleet, Metadata,
+    Status, ToldSoFar, Watch, WatchId, WatchOptions, WatchRequest, WatchState, clock::Clock,
 };
 use relay_runtime::run_worker;
 use relay_store::{Claim, DueJob, Look, NewWatch, OutageChange, Store, Urgency, WatchChange};
@@ -101,6 +101,7 @@ fn new_watch(client: ClientId, number: usize, callback: &str) -> Result<NewWatch
         max_open: 10_000_000,
         now,
         trace: None,
+        subscription_id: None,
     })
 }
 
@@ -123,19 +124,20 @@ fn look(job: &DueJob) -> Look {
 
 fn change(watch: &Watch, now: Timestamp) -> WatchChange {
     let id = watch.request.job_id.as_str();
-    let context = JobContext {
+    let context = EventContext {
         job_type: Some("connection".to_owned()),
         user_id: Some(format!("u-{id}")),
         connection_id: Some(format!("c-{id}")),
         institution_id: Some("AU00000".to_owned()),
+        subscription_id: None,
     };
     let body = EventBody {
         event_type: "job.success".to_owned(),
         timestamp: now,
         sequence: 1,
         is_final: true,
-        watch_id: watch.id,
-        job_id: id.to_owned(),
+        watch_id: Some(watch.id),
+        job_id: Some(id.to_owned()),
         status: Status::Success,
         failed_step: None,
         error_code: None,

@@ -14,7 +14,7 @@ use basiq_relay::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use relay_domain::{
-    Action, EndNotice, Event, EventBody, EventId, JobContext, JobEnd, JobMemory, JobSnapshot,
+    Action, EndNotice, Event, EventBody, EventContext, EventId, JobEnd, JobMemory, JobSnapshot,
     KnownDurations, Metadata, SigningSecret, StageDuration, Status, WatchId, WatchOptions, signing,
 };
 use serde_json::{Value, json};
@@ -127,8 +127,8 @@ fn event() -> Event {
             timestamp: now(),
             sequence: 1,
             is_final: true,
-            watch_id,
-            job_id: "j-1".to_owned(),
+            watch_id: Some(watch_id),
+            job_id: Some("j-1".to_owned()),
             status: Status::Failed,
             failed_step: Some("verify-credentials".to_owned()),
             error_code: Some("invalid-credentials".to_owned()),
@@ -139,7 +139,7 @@ fn event() -> Event {
             retry_at: None,
             detail: Some("The credentials are wrong.".to_owned()),
             challenge: None,
-            context: JobContext::default(),
+            context: EventContext::default(),
             resources: Vec::new(),
             metadata: Metadata::default(),
         },

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use axum::{Json, extract::State};
 use jiff::Timestamp;
-use relay_domain::{ClientId, DeliveryId, DeliveryState, WatchId};
-use relay_store::{DeliveryEntry, DeliveryQuery};
+use relay_domain::{ClientId, DeliveryId, DeliveryState, SubscriptionId, WatchId};
+use relay_store::{DeliveryContent, DeliveryEntry, DeliveryQuery};
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -42,11 +42,15 @@ pub(crate) struct DeliveryItem {
     /// When the next attempt is due. Null unless the delivery is pending.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub next_attempt_at: Option<Timestamp>,
-    /// The id of the watch.
-    #[schema(value_type = String)]
-    pub watch_id: WatchId,
-    /// Basiq's id of the job.
-    pub job_id: String,
+    /// The id of the watch. Null for a notice.
+    #[schema(value_type = Option<String>, required = true)]
+    pub watch_id: Option<WatchId>,
+    /// Basiq's id of the job. Null for a notice.
+    #[schema(required = true)]
+    pub job_id: Option<String>,
+    /// The id of the subscription. Null unless a subscription found the job, or the event is its notice.
+    #[schema(value_type = Option<String>, required = true)]
+    pub subscription_id: Option<SubscriptionId>,
     /// The URL to which the event is posted.
     #[schema(format = "uri")]
     pub callback_url: String,
@@ -66,23 +70,6 @@ pub(crate) struct DeliveryPage {
     /// The cursor of the next page. Null on the last page.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
-}
-
-impl From<DeliveryEntry> for DeliveryItem {
-    fn from(entry: DeliveryEntry) -> Self {
-        let delivery = DeliveryView::from(entry.delivery);
-        Self {
-            id: delivery.id,
-            state: delivery.state,
-            updated_at: entry.updated_at,
-            next_attempt_at: delivery.next_attempt_at,
-            watch_id: entry.body.watch_id,
-            job_id: entry.body.job_id.clone(),
-            callback_url: entry.callback_url.to_string(),
-            event: EventSummary::new(entry.event_id, entry.body),
-            attempts: delivery.attempts,
-        }
-    }
 }
 
 /// List deliveries
@@ -112,8 +99,28 @@ async fn list_deliveries(
     let (query, limit) = take_query(Some(client.id), params)?;
     let entries = state.parts.store.list_deliveries(&query).await?;
     let (entries, next_cursor) = page(entries, limit, mark);
-    let items = entries.into_iter().map(DeliveryItem::from).collect();
+    let items = entries.into_iter().filter_map(item).collect();
     Ok(Json(DeliveryPage { items, next_cursor }))
+}
+
+/// Describes a delivery of a client. A message of Basiq's is no client's.
+fn item(entry: DeliveryEntry) -> Option<DeliveryItem> {
+    let DeliveryContent::Event(body) = entry.content else {
+        return None;
+    };
+    let delivery = DeliveryView::from(entry.delivery);
+    Some(DeliveryItem {
+        id: delivery.id,
+        state: delivery.state,
+        updated_at: entry.updated_at,
+        next_attempt_at: delivery.next_attempt_at,
+        watch_id: body.watch_id,
+        job_id: body.job_id.clone(),
+        subscription_id: body.context.subscription_id,
+        callback_url: entry.callback_url.to_string(),
+        event: EventSummary::new(entry.event_id, *body),
+        attempts: delivery.attempts,
+    })
 }
 
 /// Parses the query parameters of a list of deliveries. The query asks for one row more than the page holds.

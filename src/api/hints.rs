@@ -1,20 +1,20 @@
-//! `POST /basiq/webhook`: accepts Basiq's own webhooks as hints to look at jobs at once.
+//! `POST /basiq/webhook`: accepts Basiq's own webhooks. They are hints to look at jobs at once, some are notices, and all
+//! may be passed on.
 
 use std::time::Duration;
 
 use axum::extract::State;
-use basiq_client::{normalise, parse_leniently};
+use basiq_client::{BasiqEventType, WebhookContents, WebhookReading, read_webhook};
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use metrics::counter;
 use relay_domain::{
-    SigningSecret,
+    CallbackUrl, NoticeKind, SigningSecret, UserNotice,
     signing::{self, SignatureHeaders},
 };
 use relay_runtime::Reloadable;
-use relay_store::{Hint, HintOutcome, HintSubject};
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use relay_store::{ForwardedMessage, Hint, HintOutcome, HintSubject, NewNotice};
+use serde::Serialize;
 use tracing::{debug, info, warn};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -27,6 +27,9 @@ const TAG: &str = "hints";
 
 /// The maximum length of a message's id, in bytes. Basiq's ids are UUIDs or shorter.
 const LONGEST_ID: usize = 256;
+
+/// How long Basiq is asked how an invalid connection can be mended, before the webhook is taken without that.
+const CONNECTION_TIME_LIMIT: Duration = Duration::from_secs(4);
 
 /// The problems of this call in addition to those of every call.
 pub(super) const HINT_PROBLEMS: &[ProblemCode] = &[
@@ -44,6 +47,8 @@ pub struct HintRules {
     pub secret: Reloadable<Option<SigningSecret>>,
     /// The minimum time between two looks at one job that follow from hints.
     pub interval: Duration,
+    /// Where the webhooks are passed on.
+    pub forward: Option<CallbackUrl>,
 }
 
 /// A webhook of Basiq, as Basiq documents it. It contains no job id.
@@ -73,33 +78,6 @@ pub(crate) struct BasiqWebhookLinks {
     pub event_entity: String,
 }
 
-/// The parts of Basiq's webhook that the relay reads.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ReadWebhook {
-    #[serde(default, deserialize_with = "as_far_as_it_fits")]
-    event_type_id: String,
-    #[serde(default, deserialize_with = "as_far_as_it_fits")]
-    links: ReadLinks,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct ReadLinks {
-    #[serde(default, deserialize_with = "as_far_as_it_fits")]
-    event_entity: String,
-}
-
-/// Reads a value that has another form than Basiq documents as absent, so that the rest can still be read.
-fn as_far_as_it_fits<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: DeserializeOwned + Default,
-{
-    let value = Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).unwrap_or_default())
-}
-
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default().routes(routes!(receive_hint))
 }
@@ -108,8 +86,10 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 ///
 /// Subscribe to Basiq's webhooks with this address, and put the secret that Basiq returns into
 /// `RELAY_BASIQ_WEBHOOK_SECRET`. The relay verifies each webhook by the Standard Webhooks specification and accepts
-/// it once. A webhook is only a hint: the relay looks at once at the watched jobs of that connection or user.
-/// Without the setting, the relay responds with 404.
+/// it once. A webhook is a hint: the relay looks at once at the watched jobs of that connection or user, and lists the
+/// jobs of a user whom somebody subscribed to. Webhooks about consents, invalid connections and removals become notices
+/// of these subscriptions. With `RELAY_BASIQ_WEBHOOK_FORWARD_URL` the relay passes each webhook on unchanged. Without the
+/// secret, the relay responds with 404.
 #[utoipa::path(
     post,
     path = "/basiq/webhook",
@@ -139,26 +119,30 @@ async fn receive_hint(
         ));
     };
     let now = parts.clock.now();
-    let id = verify(&headers, &body, &secret, now).inspect_err(|_| count("refused"))?;
-    let Some((event, subject)) = read(&body) else {
-        warn!(
-            hint.id = id,
-            "a webhook from Basiq names no connection and no user"
-        );
-        count("unreadable");
-        return Ok(StatusCode::NO_CONTENT);
+    let signed = verify(&headers, &body, &secret, now).inspect_err(|_| count("refused"))?;
+    let contents = match read_webhook(&body) {
+        WebhookReading::Says(contents) => Some(contents),
+        WebhookReading::SaysNothing(reason) => {
+            let reason = reason.as_str();
+            warn!(
+                hint.id = signed.id,
+                reason, "a webhook from Basiq cannot be used"
+            );
+            count("unreadable");
+            None
+        }
     };
-    take(parts, (&id, &event), subject, now).await?;
+    take(parts, signed, &body, contents, now).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Verifies that Basiq signed a message, and returns its id.
+/// Verifies that Basiq signed a message, and returns the headers of the signature.
 fn verify(
     headers: &HeaderMap,
     body: &[u8],
     secret: &SigningSecret,
     now: Timestamp,
-) -> Result<String, Problem> {
+) -> Result<SignatureHeaders, Problem> {
     let unsigned = |error: signing::VerifyError| {
         debug!(%error, "a webhook is refused");
         Problem::new(
@@ -172,110 +156,160 @@ fn verify(
         let detail = format!("`webhook-id` has 1 to {LONGEST_ID} characters.");
         return Err(Problem::new(ProblemCode::BadRequest, detail));
     }
-    Ok(signed.id)
+    Ok(signed)
 }
 
-/// Reads the type of the event and its subject. Returns `None` if the message names neither a connection nor a
-/// user.
-fn read(body: &[u8]) -> Option<(String, HintSubject)> {
-    let webhook: ReadWebhook = serde_json::from_value(parse_leniently(body).ok()?).ok()?;
-    let ids = normalise::ids_of_link(&webhook.links.event_entity);
-    let subject = match (ids.connection_id, ids.user_id) {
-        (Some(connection_id), user_id) => HintSubject::Connection {
-            connection_id,
-            user_id,
-        },
-        (None, Some(user_id)) => HintSubject::User(user_id),
-        (None, None) => return None,
-    };
-    Some((webhook.event_type_id, subject))
-}
-
+/// Stores what a webhook says, and wakes the workers that have something to do because of it.
 async fn take(
     parts: &ApiParts,
-    (id, event): (&str, &str),
-    subject: HintSubject,
+    signed: SignatureHeaders,
+    body: &[u8],
+    contents: Option<WebhookContents>,
     now: Timestamp,
 ) -> Result<(), Problem> {
+    let event = contents.as_ref().map(|contents| &contents.event_type);
+    let event = event.map_or("", BasiqEventType::as_str).to_owned();
+    let id = signed.id.clone();
+    let forward = parts.hints.forward.clone();
+    let forward = forward.map(|callback_url| ForwardedMessage {
+        callback_url,
+        headers: signed,
+        body: body.to_vec(),
+        event_type: event.clone(),
+    });
+    if contents.is_none() && forward.is_none() {
+        return Ok(());
+    }
+    let passes_on = forward.is_some();
+    let notice = contents.as_ref().and_then(WebhookContents::notice);
+    let kind = notice.as_ref().map(|notice| notice.kind);
     let hint = Hint {
+        forward,
+        ..hint(parts, &id, contents, notice, now).await?
+    };
+    let HintOutcome::Taken {
+        jobs,
+        notices,
+        lists,
+    } = parts.store.take_hint(hint).await?
+    else {
+        count("again");
+        return Ok(());
+    };
+    info!(
+        hint.id = id,
+        hint.event = event,
+        jobs,
+        lists,
+        notices,
+        forwarded = passes_on,
+        "a webhook from Basiq was taken"
+    );
+    measure(jobs, lists, kind.map(|kind| (kind, notices)));
+    wake(parts, jobs > 0, lists, notices > 0 || passes_on);
+    Ok(())
+}
+
+/// Builds the hint that a webhook is: its subject, and its notices.
+async fn hint(
+    parts: &ApiParts,
+    id: &str,
+    contents: Option<WebhookContents>,
+    notice: Option<UserNotice>,
+    now: Timestamp,
+) -> Result<Hint, Problem> {
+    let is_last = |notice: &&UserNotice| notice.kind.is_final();
+    Ok(Hint {
         id: id.to_owned(),
-        subject,
+        subject: contents.as_ref().and_then(subject),
         at: now,
         interval: parts.hints.interval,
+        fact: contents.and_then(|contents| contents.event_id.map(|id| id.to_string())),
+        removed_user: notice
+            .as_ref()
+            .filter(is_last)
+            .map(|notice| notice.user_id.clone()),
+        notices: match notice {
+            Some(notice) => notices_of(parts, notice).await?,
+            None => Vec::new(),
+        },
+        forward: None,
+    })
+}
+
+/// Counts what a webhook led to.
+fn measure(jobs: u64, lists: bool, notices: Option<(NoticeKind, u64)>) {
+    count(match (jobs, lists) {
+        (0, false) => "nobody-watches",
+        (0, true) => "list",
+        _ => "look",
+    });
+    if let Some((kind, notices)) = notices.filter(|(_, notices)| *notices > 0) {
+        counter!("relay_notices_total", "type" => kind.as_str()).increment(notices);
+    }
+}
+
+fn wake(parts: &ApiParts, jobs: bool, lists: bool, deliveries: bool) {
+    if jobs {
+        parts.tracker_wake.notify();
+    }
+    if lists {
+        parts.discovery_wake.notify();
+    }
+    if deliveries {
+        parts.delivery_wake.notify();
+    }
+}
+
+/// Returns the subject of a webhook's hint.
+fn subject(contents: &WebhookContents) -> Option<HintSubject> {
+    let user_id = contents.user_id.as_ref().map(ToString::to_string);
+    match &contents.connection_id {
+        Some(connection_id) => Some(HintSubject::Connection {
+            connection_id: connection_id.to_string(),
+            user_id,
+        }),
+        None => user_id.map(HintSubject::User),
+    }
+}
+
+/// Makes the notices for the subscriptions that want this one. Asks Basiq how an invalid connection can be mended, if
+/// somebody wants to know.
+async fn notices_of(parts: &ApiParts, mut notice: UserNotice) -> Result<Vec<NewNotice>, Problem> {
+    let mut subscriptions = parts.store.subscriptions_to(&notice.user_id).await?;
+    subscriptions.retain(|subscription| subscription.wants(&notice));
+    if !subscriptions.is_empty() && notice.kind == NoticeKind::ConnectionInvalid {
+        ask_for_connection(parts, &mut notice).await;
+    }
+    Ok(NewNotice::for_each(&notice, subscriptions, |locale| {
+        parts.catalogue.notice_message(&notice, locale).to_owned()
+    }))
+}
+
+/// Completes a notice about an invalid connection. Without a response in time, the usual action stays.
+async fn ask_for_connection(parts: &ApiParts, notice: &mut UserNotice) {
+    let Some(connection_id) = &notice.connection_id else {
+        return;
     };
-    match parts.store.take_hint(hint).await? {
-        HintOutcome::Again => count("again"),
-        HintOutcome::Due(0) => count("nobody-watches"),
-        HintOutcome::Due(jobs) => {
-            count("look");
-            info!(
-                hint.id = id,
-                hint.event = event,
-                jobs,
-                "a webhook from Basiq made watched jobs due"
+    let (user, connection) = (notice.user_id.as_str(), connection_id.as_str());
+    let asked = parts.basiq.connection(user, connection);
+    match tokio::time::timeout(CONNECTION_TIME_LIMIT, asked).await {
+        Ok(Ok(connection)) => {
+            notice.action = connection.action_if_invalid();
+            notice.institution_id = connection.institution_id;
+        }
+        Ok(Err(error)) => {
+            debug!(connection.id = connection, %error, "Basiq does not tell the method of a connection");
+        }
+        Err(_) => {
+            debug!(
+                connection.id = connection,
+                "Basiq does not tell the method of a connection in time"
             );
-            parts.tracker_wake.notify();
         }
     }
-    Ok(())
 }
 
 fn count(result: &'static str) {
     counter!("relay_hints_total", "result" => result).increment(1);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_basiq_leaves_out_or_writes_otherwise_hides_nothing_else() {
-        let connection = "/users/u-1/connections/c-1";
-        for body in [
-            format!(r#"{{"eventTypeId":"x.y","links":{{"eventEntity":"{connection}"}}}}"#),
-            format!(r#"{{"eventTypeId":null,"links":{{"eventEntity":"{connection}"}}}}"#),
-            format!(r#"{{"links":{{"event":null,"more":[1],"eventEntity":"{connection}"}}}}"#),
-        ] {
-            let (_, subject) = read(body.as_bytes()).unwrap();
-            let expected = HintSubject::Connection {
-                connection_id: "c-1".to_owned(),
-                user_id: Some("u-1".to_owned()),
-            };
-            assert_eq!(subject, expected, "{body}");
-        }
-    }
-
-    #[test]
-    fn faults_of_encoding_and_keys_that_stand_twice_hide_nothing() {
-        let documents: [&[u8]; 4] = [
-            b"\xef\xbb\xbf{\"links\":{\"eventEntity\":\"/users/u-1\"}}",
-            b"{\"note\":\"caf\xe9\",\"links\":{\"eventEntity\":\"/users/u-1\"}}",
-            br#"{"eventTypeId":"\ud83d","links":{"eventEntity":"/users/u-1"}}"#,
-            br#"{"links":{},"links":{"eventEntity":"/users/u-1"}}"#,
-        ];
-        for document in documents {
-            let shown = String::from_utf8_lossy(document);
-            let (_, subject) = read(document).unwrap_or_else(|| panic!("{shown}"));
-            assert_eq!(subject, HintSubject::User("u-1".to_owned()), "{shown}");
-        }
-    }
-
-    #[test]
-    fn what_names_nobody_is_no_hint() {
-        for body in [
-            "",
-            "no json",
-            "[]",
-            "null",
-            "{}",
-            r#"{"eventTypeId":"user.updated"}"#,
-            r#"{"links":null}"#,
-            r#"{"links":"/users/u-1"}"#,
-            r#"{"links":{"eventEntity":null}}"#,
-            r#"{"links":{"eventEntity":7}}"#,
-            r#"{"links":{"eventEntity":"/institutions/AU00000"}}"#,
-        ] {
-            assert!(read(body.as_bytes()).is_none(), "{body}");
-        }
-    }
 }

@@ -6,6 +6,7 @@ mod cursor;
 mod deliveries;
 mod docs;
 mod examples;
+mod fields;
 mod health;
 mod hints;
 mod metrics;
@@ -13,6 +14,7 @@ mod openapi;
 mod redeliver;
 mod stream;
 mod stream_url;
+mod subscriptions;
 mod watch;
 
 use std::sync::Arc;
@@ -37,7 +39,7 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 /// The dependencies of the API.
 #[derive(Clone)]
 pub struct ApiParts {
-    /// Stores clients, watches and deliveries.
+    /// Stores clients, watches, subscriptions and deliveries.
     pub store: Arc<dyn Store>,
     /// Returns the time.
     pub clock: Clock,
@@ -49,6 +51,8 @@ pub struct ApiParts {
     pub catalogue: Arc<Catalogue>,
     /// Wakes the tracker when there is a new job to look at.
     pub tracker_wake: Wake,
+    /// Wakes the discovery worker when a list of a user's jobs is due.
+    pub discovery_wake: Wake,
     /// Wakes the delivery worker when there is a delivery to send.
     pub delivery_wake: Wake,
     /// The watches that have followers.
@@ -128,6 +132,7 @@ fn browser_routes() -> OpenApiRouter<ApiState> {
 fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(watch::routes())
+        .merge(subscriptions::routes())
         .merge(deliveries::routes())
         .merge(redeliver::routes())
         .merge(hints::routes())

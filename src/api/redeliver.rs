@@ -51,8 +51,8 @@ pub(crate) struct RedeliveryView {
 
 /// Queue dead deliveries again
 ///
-/// Queues all deliveries that became dead since the given time and are the latest event of their watch. Deliveries
-/// of cancelled watches stay as they are.
+/// Queues all deliveries that became dead since the given time and are the latest event of their watch, and all dead
+/// notices. Deliveries of cancelled watches stay as they are.
 #[utoipa::path(
     post,
     path = "/deliveries/redeliver",

@@ -113,6 +113,7 @@ pub(super) async fn join(
 pub(super) struct RemoteWakes {
     tracker: Wake,
     delivery: Wake,
+    discovery: Wake,
     follows: FollowRegistry,
 }
 
@@ -121,6 +122,7 @@ impl RemoteWakes {
         Self {
             tracker: parts.tracker_wake.clone(),
             delivery: parts.delivery_wake.clone(),
+            discovery: parts.discovery_wake.clone(),
             follows: parts.follows.clone(),
         }
     }
@@ -139,6 +141,7 @@ pub(super) async fn wake_on_notify(
             remote_wakes.delivery.notify();
             remote_wakes.follows.notify_any();
         }
+        Topic::Lists => remote_wakes.discovery.notify(),
     };
     tokio::select! {
         () = stop.cancelled() => {}

@@ -17,7 +17,8 @@ use anyhow::{Context, Result, bail};
 use axum::Router;
 use basiq_client::{BasiqClient, FleetCoordination, normalise::Catalogue};
 use relay_domain::{
-    AllowedNetworks, CallbackRules, Fleet, LookTally, SigningSecret, Upstream, clock::Clock,
+    AllowedNetworks, CallbackRules, CallbackUrl, Fleet, LookTally, SigningSecret, Upstream,
+    clock::Clock,
 };
 use relay_runtime::{self, Reloadable, StopOutcome, Supervisor, Wake, Worker, run_worker};
 use relay_store::{Store, StoreError, postgres::PgStore};
@@ -42,6 +43,7 @@ use crate::{
     config::{DatabaseUrl, Settings},
     console::{self, CallBudget, ConsoleParts},
     delivery::{DeliveryWorker, further_certificates},
+    discovery::DiscoveryWorker,
     follow::{FollowRegistry, FollowWorker},
     telemetry::{self, Metrics},
     tracker::{BankWorker, TrackerWorker},
@@ -67,6 +69,8 @@ pub struct Relay {
     pub tracker: TrackerWorker,
     /// Looks at banks that are down for all their customers.
     pub banks: BankWorker,
+    /// Lists the jobs of people whom clients subscribed to.
+    pub discovery: DiscoveryWorker,
     /// Sends deliveries.
     pub delivery: DeliveryWorker,
     /// Sends watches to clients that follow them.
@@ -99,10 +103,11 @@ pub fn callback_rules(settings: &Settings) -> CallbackRules {
 }
 
 /// Checks what the settings refer to: the catalogue's override texts, the certificates, the secret of Basiq's
-/// webhooks and the encryption keys. Also checks the address of a PostgreSQL database.
+/// webhooks, the address that they are passed on to, and the encryption keys. Also checks the address of a PostgreSQL database.
 pub fn validate(settings: &Settings) -> Result<()> {
     further_certificates(&settings.delivery).context("RELAY_CALLBACK_CA_FILE")?;
     basiq_webhook_secret(settings)?;
+    forward_url(settings)?;
     sealer(&settings.store)?;
     if let DatabaseUrl::Postgres(url) = &settings.store.database {
         connect_options(url, database::SETTING)?;
@@ -116,6 +121,20 @@ fn basiq_webhook_secret(settings: &Settings) -> Result<Option<SigningSecret>> {
         .map(|secret| SigningSecret::of_another(secret.expose_secret()))
         .transpose()
         .context("RELAY_BASIQ_WEBHOOK_SECRET")
+}
+
+/// Returns where Basiq's webhooks are passed on. The error does not repeat the address, which may hold a secret.
+fn forward_url(settings: &Settings) -> Result<Option<CallbackUrl>> {
+    let Some(url) = &settings.subscriptions.forward_url else {
+        return Ok(None);
+    };
+    if settings.basiq.webhook_secret.is_none() {
+        bail!(
+            "RELAY_BASIQ_WEBHOOK_FORWARD_URL needs RELAY_BASIQ_WEBHOOK_SECRET: only verified webhooks are passed on"
+        );
+    }
+    let parsed = CallbackUrl::parse(url.expose_secret(), &callback_rules(settings));
+    parsed.map(Some).context("RELAY_BASIQ_WEBHOOK_FORWARD_URL")
 }
 
 fn catalogue(settings: &Settings) -> Result<Catalogue> {
@@ -151,6 +170,7 @@ fn api_parts(
         rules: callback_rules(settings),
         catalogue,
         tracker_wake: Wake::new(),
+        discovery_wake: Wake::new(),
         delivery_wake: Wake::new(),
         upstream,
         basiq,
@@ -158,6 +178,7 @@ fn api_parts(
         hints: HintRules {
             secret: Reloadable::new(basiq_webhook_secret(settings)?),
             interval: settings.tracking.poll_min_interval,
+            forward: forward_url(settings)?,
         },
         metrics: Arc::new(move || metrics.render()),
     })
@@ -230,7 +251,6 @@ impl Relay {
 
     async fn put_together(settings: Settings, clock: Clock) -> Result<Self> {
         let metrics = telemetry::metrics_handle().context("no metrics")?;
-        let catalogue = Arc::new(catalogue(&settings)?);
         let lock = lock::hold(&settings.store)?;
         let OpenStore { store, shared } = open_store(&settings.store, &clock).await?;
         check_and_free_leases(&*store).await?;
@@ -244,10 +264,11 @@ impl Relay {
             fleet: share.clone(),
         };
         let limits = connection_limits(&settings, relay_runtime::handle_limit());
-        let timing = (clock, catalogue);
+        let timing = (clock, Arc::new(catalogue(&settings)?));
         let parts = api_parts(&settings, &store, timing, &metrics, coordination, limits)?;
         let tracker = workers::tracker(&settings, &store, &parts);
         let banks = workers::banks(&settings, &store, &parts);
+        let discovery = workers::discovery(&settings, &store, &parts, &share);
         let delivery = workers::delivery(&settings, &store, &parts)?.sharing(&share);
         let clock = parts.clock.clone();
         let upkeep = UpkeepWorker::new(store.clone(), clock, &settings.store);
@@ -266,6 +287,7 @@ impl Relay {
             metrics,
             tracker,
             banks,
+            discovery,
             delivery,
             follow,
             upkeep,
@@ -311,6 +333,7 @@ impl Relay {
         let (share, token) = (self.share, supervisor.stop_token());
         spawn_worker(&mut supervisor, self.tracker, &share);
         spawn_worker(&mut supervisor, self.banks, &share);
+        spawn_worker(&mut supervisor, self.discovery, &share);
         spawn_worker(&mut supervisor, self.delivery, &share);
         spawn_worker(&mut supervisor, self.follow, &share);
         spawn_worker(&mut supervisor, self.upkeep, &share);

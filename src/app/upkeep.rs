@@ -46,10 +46,12 @@ impl UpkeepWorker {
             ("deliveries-due", census.due_deliveries),
             ("deliveries-pending", census.pending_deliveries),
             ("deliveries-dead", census.dead_deliveries),
+            ("lists-due", census.due_lists),
         ];
         for (queue, depth) in queues {
             set("relay_queue_depth", "queue", queue, depth);
         }
+        gauge!("relay_subscriptions").set(float(census.subscriptions));
         gauge!("relay_hosts_paused").set(float(census.paused_hosts));
         Ok(())
     }

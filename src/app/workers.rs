@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use relay_domain::Fleet;
 use relay_store::Store;
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     app::ClockWorker,
     config::Settings,
     delivery::DeliveryWorker,
+    discovery::{DiscoverySignals, DiscoveryWorker, JobLister},
     follow::FollowWorker,
     tracker::{BankWorker, Looker, TrackerSignals, TrackerWorker},
 };
@@ -52,6 +54,35 @@ pub(super) fn banks(settings: &Settings, store: &Arc<dyn Store>, parts: &ApiPart
     )
 }
 
+pub(super) fn discovery(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    parts: &ApiParts,
+    share: &Fleet,
+) -> DiscoveryWorker {
+    let clock = parts.clock.clone();
+    let lister = JobLister::new(
+        parts.basiq.clone(),
+        store.clone(),
+        clock.clone(),
+        Arc::clone(&parts.catalogue),
+        settings,
+    );
+    let signals = DiscoverySignals {
+        wake: parts.discovery_wake.clone(),
+        tracker_wake: parts.tracker_wake.clone(),
+        delivery_wake: parts.delivery_wake.clone(),
+    };
+    DiscoveryWorker::new(
+        lister,
+        store.clone(),
+        clock,
+        &settings.basiq,
+        share,
+        signals,
+    )
+}
+
 pub(super) fn delivery(
     settings: &Settings,
     store: &Arc<dyn Store>,
@@ -74,7 +105,11 @@ pub(super) async fn clock_worker(
     store: &Arc<dyn Store>,
     parts: &ApiParts,
 ) -> Result<Option<ClockWorker>> {
-    let waiting = vec![parts.tracker_wake.clone(), parts.delivery_wake.clone()];
+    let waiting = vec![
+        parts.tracker_wake.clone(),
+        parts.discovery_wake.clone(),
+        parts.delivery_wake.clone(),
+    ];
     let database = &settings.store.database;
     let worker = ClockWorker::start(database, store.clone(), &parts.clock, waiting);
     worker.await.context("due times cannot be moved")

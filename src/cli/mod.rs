@@ -13,8 +13,10 @@ mod openapi;
 mod output;
 mod progress;
 pub mod receiver;
+mod relay_client;
 mod sandbox;
 mod serve;
+mod subscribe;
 mod threads;
 mod watch;
 
@@ -52,6 +54,8 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Watch one job at a running relay and follow it until it ends.
     Watch(watch::WatchArgs),
+    /// Subscribe to a person at a running relay: all jobs of the person are watched, and notices are sent.
+    Subscribe(subscribe::SubscribeArgs),
     /// Manage API clients.
     Client(client::ClientArgs),
     /// Move a SQLite relay's data to PostgreSQL; open watches continue there, and the rows of both are counted.
@@ -99,6 +103,7 @@ fn own_threads(command: &Command) -> usize {
         Command::Sandbox(_)
         | Command::Listen(_)
         | Command::Watch(_)
+        | Command::Subscribe(_)
         | Command::Healthcheck(_)
         | Command::Openapi(_)
         | Command::Completions(_)
@@ -145,6 +150,7 @@ async fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Listen(args) => listen::run(args).await,
         Command::Watch(args) => watch::run(args).await,
+        Command::Subscribe(args) => subscribe::run(args).await,
         Command::Client(args) => Box::pin(client::run(args)).await,
         Command::MigrateStore(args) => migrate_store::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,

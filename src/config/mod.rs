@@ -40,6 +40,8 @@ pub struct Settings {
     pub basiq: BasiqConfig,
     /// Settings of looks at jobs, and of when a watch gives up.
     pub tracking: TrackingConfig,
+    /// Settings of subscriptions, and of Basiq's webhooks.
+    pub subscriptions: SubscriptionConfig,
     /// Settings of deliveries to callbacks.
     pub delivery: DeliveryConfig,
     /// Settings of logs and traces.
@@ -118,6 +120,15 @@ pub struct TrackingConfig {
     pub outage_poll_interval: Duration,
     /// `RELAY_SUPPORT_AFTER_FAILURES`: the failures in a row of one connection before support is the advice.
     pub support_after_failures: u32,
+}
+
+/// Settings of subscriptions, and of Basiq's webhooks.
+#[derive(Debug, Clone)]
+pub struct SubscriptionConfig {
+    /// `RELAY_DISCOVERY_INTERVAL`: how often the jobs of a subscription's user are listed without a hint.
+    pub discovery_interval: Duration,
+    /// `RELAY_BASIQ_WEBHOOK_FORWARD_URL`: where Basiq's own webhooks are passed on unchanged.
+    pub forward_url: Option<SecretString>,
 }
 
 /// Settings of deliveries to callbacks.

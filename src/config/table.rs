@@ -5,7 +5,8 @@ use std::{ops::RangeInclusive, time::Duration};
 use basiq_client::BasiqConfig;
 
 use crate::config::{
-    DeliveryConfig, LogConfig, ServerConfig, Settings, StoreConfig, TrackingConfig,
+    DeliveryConfig, LogConfig, ServerConfig, Settings, StoreConfig, SubscriptionConfig,
+    TrackingConfig,
     reader::SettingsReader,
     value::{
         address, admin_token, base_url, boolean, database, duration, durations, file, log_filter,
@@ -14,6 +15,7 @@ use crate::config::{
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -33,6 +35,7 @@ impl Settings {
             store: StoreConfig::read(from),
             basiq: read_basiq(from),
             tracking: TrackingConfig::read(from),
+            subscriptions: SubscriptionConfig::read(from),
             delivery: DeliveryConfig::read(from),
             log: LogConfig::read(from),
             messages: from.read(
@@ -222,6 +225,25 @@ impl TrackingConfig {
                 Some("3"),
                 number(1..=1_000),
                 "failures in a row of one connection before support is the advice",
+            ),
+        }
+    }
+}
+
+impl SubscriptionConfig {
+    fn read(from: &mut SettingsReader) -> Self {
+        Self {
+            discovery_interval: from.read(
+                "RELAY_DISCOVERY_INTERVAL",
+                Some("6h"),
+                duration(SECOND..=YEAR),
+                "how often the jobs of a subscription's user are listed without a hint",
+            ),
+            forward_url: from.read_secret(
+                "RELAY_BASIQ_WEBHOOK_FORWARD_URL",
+                None,
+                optional(secret),
+                "where Basiq's own webhooks are passed on unchanged",
             ),
         }
     }

@@ -10,7 +10,7 @@ use axum::{
 };
 use jiff::{SignedDuration, Timestamp};
 use relay_domain::{DeliveryId, DeliveryState};
-use relay_store::{DeliveryEntry, DeliveryQuery, Redelivery};
+use relay_store::{DeliveryContent, DeliveryEntry, DeliveryQuery, Redelivery};
 use serde::Deserialize;
 use tracing::info;
 
@@ -52,8 +52,10 @@ struct Asked {
 /// A delivery in the list.
 struct Line {
     id: String,
-    watch: String,
-    job_id: String,
+    /// The page of the watch. None for a notice or a message of Basiq's.
+    watch: Option<String>,
+    /// The job, the person of a notice, or the type of a message.
+    subject: String,
     client: String,
     host: String,
     event: Badge,
@@ -162,7 +164,19 @@ fn parse_place(text: &str) -> Option<(Timestamp, DeliveryId)> {
     Some((at, id.parse().ok()?))
 }
 
+/// Returns what a delivery is about: a job, the person of a notice, or the type of a message of Basiq's.
+fn subject(entry: &DeliveryEntry) -> String {
+    match &entry.content {
+        DeliveryContent::Event(body) => {
+            let user = body.context.user_id.as_deref();
+            body.job_id.as_deref().or(user).unwrap_or("?").to_owned()
+        }
+        DeliveryContent::Message(message) => message.event_type.clone(),
+    }
+}
+
 fn line(entry: &DeliveryEntry, names: &ClientNames, clock: PageClock) -> Line {
+    let body = entry.body();
     let latest = entry.delivery.attempts.last();
     let ending = latest.map(|latest| words::ending(latest.status, latest.error));
     let answer = latest.and_then(|latest| {
@@ -172,12 +186,12 @@ fn line(entry: &DeliveryEntry, names: &ClientNames, clock: PageClock) -> Line {
     let answer = answer.map(|answer| answer.chars().take(120).collect::<String>());
     Line {
         id: entry.delivery.id.to_string(),
-        watch: watch_page(entry.body.watch_id),
-        job_id: entry.body.job_id.clone(),
-        client: names.of(entry.client_id),
+        watch: body.and_then(|body| body.watch_id).map(watch_page),
+        subject: subject(entry),
+        client: entry.client_id.map_or_else(String::new, |id| names.of(id)),
         host: entry.callback_url.host().to_owned(),
-        event: Badge::status(entry.body.status),
-        action: words::action(entry.body.action),
+        event: body.map_or_else(Badge::message, |body| Badge::status(body.status)),
+        action: body.map_or("passed on", |body| words::action(body.action)),
         attempts: entry.delivery.attempts.len(),
         ending: ending.unwrap_or_else(|| "not tried yet".to_owned()),
         answer: answer.filter(|answer| !answer.trim().is_empty()),

@@ -15,6 +15,7 @@ mod notice;
 mod overview;
 mod session;
 mod state;
+mod subscriptions;
 mod timeline;
 mod view;
 mod visit;
@@ -42,6 +43,7 @@ pub fn router(parts: ConsoleParts) -> Router {
         .merge(overview::routes())
         .merge(watches::routes())
         .merge(watch::routes())
+        .merge(subscriptions::routes())
         .merge(deliveries::routes())
         .merge(hosts::routes())
         .merge(clients::routes())

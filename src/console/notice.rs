@@ -14,6 +14,8 @@ pub(super) enum Notice {
     QueuedMany(u64),
     /// The watch was cancelled.
     Cancelled,
+    /// The subscription was ended.
+    Ended,
     /// The watch has no event to deliver again.
     NoEvent,
     /// The event was not queued, because its watch has a newer event.
@@ -45,6 +47,7 @@ impl Notice {
             "queued" => Self::Queued,
             "queued-many" => Self::QueuedMany(count),
             "cancelled" => Self::Cancelled,
+            "ended" => Self::Ended,
             "no-event" => Self::NoEvent,
             "newer-event" => Self::NewerEvent,
             "is-cancelled" => Self::IsCancelled,
@@ -62,6 +65,7 @@ impl Notice {
             Self::Queued => "done=queued".to_owned(),
             Self::QueuedMany(count) => format!("done=queued-many&count={count}"),
             Self::Cancelled => "done=cancelled".to_owned(),
+            Self::Ended => "done=ended".to_owned(),
             Self::NoEvent => "done=no-event".to_owned(),
             Self::NewerEvent => "done=newer-event".to_owned(),
             Self::IsCancelled => "done=is-cancelled".to_owned(),
@@ -75,7 +79,7 @@ impl Notice {
     /// Whether the action succeeded.
     fn is_good(self) -> bool {
         match self {
-            Self::Queued | Self::Cancelled | Self::Retired | Self::Revoked(_) => true,
+            Self::Queued | Self::Cancelled | Self::Ended | Self::Retired | Self::Revoked(_) => true,
             Self::QueuedMany(count) => count > 0,
             Self::NoEvent
             | Self::NewerEvent
@@ -95,6 +99,7 @@ impl Notice {
             Self::QueuedMany(1) => "1 delivery is queued again.".to_owned(),
             Self::QueuedMany(count) => format!("{count} deliveries are queued again."),
             Self::Cancelled => "Cancelled: nothing more is posted for this watch.".to_owned(),
+            Self::Ended => "Ended: nothing more is sent for this subscription.".to_owned(),
             Self::NoEvent => {
                 "Nothing was told yet, so there is nothing to deliver once more.".to_owned()
             }
@@ -136,6 +141,7 @@ mod tests {
             Notice::Queued,
             Notice::QueuedMany(3),
             Notice::Cancelled,
+            Notice::Ended,
             Notice::NoEvent,
             Notice::NewerEvent,
             Notice::IsCancelled,

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use askama::filters::HtmlSafe;
 use jiff::Timestamp;
-use relay_domain::{DeliveryState, Status, UpstreamHealth, WatchState};
+use relay_domain::{DeliveryState, Status, SubscriptionState, UpstreamHealth, WatchState};
 
 /// The clock of one page. All times on the page are shown relative to it.
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +126,14 @@ impl Badge {
         Self::new(tone, state_word(state))
     }
 
+    /// Returns the badge of a subscription's state.
+    pub(super) fn subscription(state: SubscriptionState) -> Self {
+        match state {
+            SubscriptionState::Active => Self::new(Tone::Good, "active"),
+            SubscriptionState::Ended => Self::new(Tone::Calm, "ended"),
+        }
+    }
+
     /// Returns the badge of the status that an event reports.
     pub(super) fn status(status: Status) -> Self {
         let tone = match status {
@@ -134,6 +142,11 @@ impl Badge {
             Status::ActionRequired | Status::Delayed => Tone::Warn,
         };
         Self::new(tone, status.as_str())
+    }
+
+    /// Returns the badge of a message of Basiq's.
+    pub(super) fn message() -> Self {
+        Self::new(Tone::Calm, "Basiq's webhook")
     }
 
     /// Returns the badge of a delivery's state.

@@ -34,15 +34,21 @@ const HTMX: &str = "hx-request";
 pub(super) enum Section {
     Overview,
     Watches,
+    Subscriptions,
     Deliveries,
     Hosts,
     Clients,
 }
 
 impl Section {
-    const ALL: [(Self, &'static str, &'static str); 5] = [
+    const ALL: [(Self, &'static str, &'static str); 6] = [
         (Self::Overview, "/console", "Overview"),
         (Self::Watches, "/console/watches", "Watches"),
+        (
+            Self::Subscriptions,
+            "/console/subscriptions",
+            "Subscriptions",
+        ),
         (Self::Deliveries, "/console/deliveries", "Deliveries"),
         (Self::Hosts, "/console/hosts", "Hosts"),
         (Self::Clients, "/console/clients", "Clients"),

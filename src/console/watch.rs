@@ -118,11 +118,12 @@ fn facts(story: &WatchDetails, client: &str) -> Vec<Fact> {
         is_id: others || matches!(name, "Watch" | "Callback" | "Bank"),
         others,
     };
+    let callback = words::without_query(&request.callback_url);
     let mut facts = vec![
         fact("Watch", &story.watch.id.to_string(), false),
         fact("Job", request.job_id.as_str(), true),
         fact("Client", client, false),
-        fact("Callback", &shown_url(story), false),
+        fact("Callback", &callback, false),
         fact("Callback host", request.callback_url.host(), true),
     ];
     let known = [
@@ -137,15 +138,6 @@ fn facts(story: &WatchDetails, client: &str) -> Vec<Fact> {
     let options = words::options(&request.options).into_iter();
     facts.extend(options.map(|(name, text)| fact(name, &text, false)));
     facts
-}
-
-/// Returns the callback without its query, because backends put tokens there.
-fn shown_url(story: &WatchDetails) -> String {
-    let url = &story.watch.request.callback_url;
-    match url.as_str().split_once('?') {
-        Some((place, _)) => format!("{place}?…"),
-        None => url.as_str().to_owned(),
-    }
 }
 
 /// Returns remarks about a job: what is unusual, and what it waits for.

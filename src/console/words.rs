@@ -1,6 +1,6 @@
 //! Describes values of the API in words for people.
 
-use relay_domain::{Action, AttemptError, Operation, Status, WatchOptions};
+use relay_domain::{Action, AttemptError, CallbackUrl, Operation, Status, WatchOptions};
 
 /// Describes why an attempt failed.
 pub(super) fn attempt_error(error: AttemptError) -> &'static str {
@@ -43,6 +43,14 @@ pub(super) fn action(action: Action) -> &'static str {
         Action::Retry => "refresh the connection",
         Action::ContactSupport => "report it to Basiq support",
         Action::FixRequest => "a developer must look",
+    }
+}
+
+/// Returns a callback without its query, because backends put tokens there.
+pub(super) fn without_query(url: &CallbackUrl) -> String {
+    match url.as_str().split_once('?') {
+        Some((place, _)) => format!("{place}?…"),
+        None => url.as_str().to_owned(),
     }
 }
 

@@ -5,17 +5,14 @@ use std::{sync::Arc, time::Duration};
 use basiq_client::{BasiqClient, BasiqConfig};
 use jiff::Timestamp;
 use relay_domain::{
-    clock::{Clock, later},
+    clock::{Clock, between, later},
     spread,
 };
 use relay_runtime::{InFlight, TickOutcome, Wake, Worker, WorkerError};
 use relay_store::{BankLook, BankStore, Claim, DueBank};
 use tracing::{debug, info, warn};
 
-use crate::{
-    config::TrackingConfig,
-    tracker::{bank::is_out, schedule::between},
-};
+use crate::{config::TrackingConfig, tracker::bank::is_out};
 
 /// The maximum number of bank looks in flight. There are few such banks, and jobs have priority.
 const CONCURRENCY: usize = 4;

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use relay_domain::{Phase, clock::later};
-
-use crate::tracker::schedule::between;
+use relay_domain::{
+    Phase,
+    clock::{between, later},
+};
 
 /// The minimum delay from a retry to the look at it, as a fraction of the interval: 3 s of two hours.
 const SLACK: u32 = 2400;

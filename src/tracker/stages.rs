@@ -5,11 +5,10 @@ use std::time::Duration;
 use basiq_client::normalise::Finding;
 use jiff::Timestamp;
 use relay_domain::{
-    EndNotice, JobEnd, JobMemory, JobSnapshot, StageDuration, StageSeen, StepView, clock::later,
+    EndNotice, JobEnd, JobMemory, JobSnapshot, StageDuration, StageSeen, StepView,
+    clock::{between, later},
     stage_of,
 };
-
-use crate::tracker::schedule::between;
 
 /// The longest duration that counts. A job that took longer waited in a queue, which says nothing about the
 /// bank's speed.

@@ -3,8 +3,8 @@
 use basiq_client::normalise::Catalogue;
 use jiff::Timestamp;
 use relay_domain::{
-    Event, EventBody, EventChallenge, EventId, JobMemory, Outcome, Status, ToldSoFar, Verdict,
-    Watch, WatchState,
+    Event, EventBody, EventChallenge, EventContext, EventId, JobMemory, Outcome, Status, ToldSoFar,
+    Verdict, Watch, WatchState,
 };
 use relay_store::WatchChange;
 use url::Url;
@@ -13,7 +13,7 @@ use crate::tracker::schedule::challenge_expiry;
 
 /// The data that the events of all watches of a job share.
 #[derive(Debug, Clone, Copy)]
-pub struct EventContext<'a> {
+pub struct ReportContext<'a> {
     /// The memory of the job, including this look.
     pub memory: &'a JobMemory,
     /// The `url`s of the job's successful steps.
@@ -31,7 +31,7 @@ pub struct EventContext<'a> {
 pub fn advance(
     watch: &Watch,
     outcome: &Outcome,
-    context: &EventContext<'_>,
+    context: &ReportContext<'_>,
 ) -> Option<WatchChange> {
     match outcome {
         Outcome::Running => match watch.state {
@@ -55,7 +55,7 @@ fn unsaid(watch: &Watch, state: WatchState) -> WatchChange {
     }
 }
 
-fn tell(watch: &Watch, verdict: &Verdict, context: &EventContext<'_>) -> Option<WatchChange> {
+fn tell(watch: &Watch, verdict: &Verdict, context: &ReportContext<'_>) -> Option<WatchChange> {
     let (state, progress) = step(watch, verdict, context.memory);
     let is_news = verdict.is_final || progress != watch.progress;
     if !is_news {
@@ -114,7 +114,7 @@ fn event_of(
     watch: &Watch,
     verdict: &Verdict,
     progress: ToldSoFar,
-    context: &EventContext<'_>,
+    context: &ReportContext<'_>,
 ) -> Event {
     let challenge = verdict
         .challenge
@@ -127,8 +127,8 @@ fn event_of(
         timestamp: context.now,
         sequence: progress.sequence,
         is_final: verdict.is_final,
-        watch_id: watch.id,
-        job_id: watch.request.job_id.to_string(),
+        watch_id: Some(watch.id),
+        job_id: Some(watch.request.job_id.to_string()),
         status: verdict.status,
         failed_step: verdict.failed_step.clone(),
         error_code: verdict.error_code.clone(),
@@ -140,7 +140,7 @@ fn event_of(
         retry_at: verdict.retry_at,
         detail: verdict.detail.clone(),
         challenge: challenge.clone(),
-        context: context.memory.context.clone(),
+        context: EventContext::of_job(&context.memory.context, watch.subscription_id),
         resources: context.resources.to_vec(),
         metadata: options.metadata.clone(),
     };
@@ -151,7 +151,7 @@ fn event_of(
     }
 }
 
-fn open_challenge(watch: &Watch, context: &EventContext<'_>) -> Option<EventChallenge> {
+fn open_challenge(watch: &Watch, context: &ReportContext<'_>) -> Option<EventChallenge> {
     let open = context.memory.challenges.open.as_ref()?;
     let own = format!("jobs/{}/mfa", watch.request.job_id);
     let link = open.challenge.respond_to.as_deref().unwrap_or(&own);

@@ -5,7 +5,10 @@ use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 use basiq_client::{BasiqClient, BasiqConfig};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
-use relay_domain::{JobId, LookTally, clock::Clock};
+use relay_domain::{
+    JobId, LookTally,
+    clock::{Clock, between},
+};
 use relay_runtime::{
     ClaimPacer, HostBacklog, InFlight, SlotDivision, TickOutcome, Wake, Worker, WorkerError,
 };
@@ -18,7 +21,7 @@ use tracing::{Instrument, info_span};
 use crate::{
     follow::FollowRegistry,
     telemetry::join_traces,
-    tracker::{bank::BANK_TIME_LIMIT, look::Looker, schedule::between},
+    tracker::{bank::BANK_TIME_LIMIT, look::Looker},
 };
 
 /// How much longer a lease lasts than the longest look.

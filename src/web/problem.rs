@@ -75,6 +75,7 @@ problem_codes! {
     TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "The client asks too often";
     TooManyStreams = TOO_MANY_REQUESTS, "too-many-streams", "Too many follow the watch";
     TooManyOpenWatches = TOO_MANY_REQUESTS, "too-many-open-watches", "The client has too many open watches";
+    TooManySubscriptions = TOO_MANY_REQUESTS, "too-many-subscriptions", "The client has too many subscriptions";
     InternalError = INTERNAL_SERVER_ERROR, "internal-error", "The relay made an error";
     UpstreamFailed = BAD_GATEWAY, "upstream-failed", "Basiq did not do what was asked";
     StoreUnavailable = SERVICE_UNAVAILABLE, "store-unavailable", "The store cannot be reached";

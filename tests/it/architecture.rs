@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("discovery", &["basiq_client", "config", "relay_store"]),
     (
         "delivery",
         &["config", "happy_eyeballs", "relay_store", "telemetry"],
@@ -55,6 +56,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "console",
             "delivery",
+            "discovery",
             "follow",
             "relay_store",
             "telemetry",

@@ -89,7 +89,13 @@ async fn a_job_that_succeeds_is_told_once_and_settles() {
     assert_eq!(event["resources"].as_array().unwrap().len(), 2);
     assert_eq!(
         event["context"],
-        json!({ "jobType": "connection", "userId": "u-7", "connectionId": "c-9", "institutionId": "AU00601" })
+        json!({
+            "jobType": "connection",
+            "userId": "u-7",
+            "connectionId": "c-9",
+            "institutionId": "AU00601",
+            "subscriptionId": null,
+        })
     );
     let story = app.story(&watch).await;
     assert_eq!(story["state"], "settled");

@@ -54,6 +54,8 @@ mod silence;
 mod sqlite_file;
 mod store;
 mod streams;
+mod subscribe_command;
+mod subscriptions;
 mod support;
 mod terminal;
 mod timing;

@@ -62,10 +62,10 @@ async fn an_attempt_that_the_database_refuses_leaves_those_recorded_with_it_alon
         let job_of = "CREATE FUNCTION job_of(bytea) RETURNS text LANGUAGE sql AS $$ \
             SELECT w.job_id FROM watches w WHERE w.watch_id = $1 $$";
         app.database().define(job_of).await;
-        "job_of(NEW.watch_id) = 'bad'"
+        "job_of(NEW.source_id) = 'bad'"
     } else {
         "(SELECT j.job_id FROM watches w JOIN jobs j ON j.job_no = w.job_no \
-          WHERE w.watch_id = NEW.watch_id) = 'bad'"
+          WHERE w.watch_id = NEW.source_id) = 'bad'"
     };
     refuse(&app, "UPDATE ON events", condition).await;
     app.run_due().await;

@@ -127,7 +127,7 @@ async fn no_escape_codes_are_printed_where_there_is_no_terminal() {
     let output = piped(&["demo"]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(0));
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.contains("11 of 11 scenarios"), "{told}");
+    assert!(told.contains("12 of 12 scenarios"), "{told}");
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(
         !told.contains('\u{1b}') && !errors.contains('\u{1b}'),

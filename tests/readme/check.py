@@ -84,6 +84,20 @@ def followed(place, text):
         fail(f"README.md shows another event than the relay sends:\n{event}\n{place.shown_event}")
 
 
+def subscribed(place, text):
+    """Each event of the subscription arrives, verified."""
+    if "subscribed to" not in place.shell.run(text):
+        fail("`subscribe` did not say that it subscribed")
+
+    def both_came():
+        bodies = re.findall(r"^\{$.*?^\}$", place.read("events.log"), re.MULTILINE | re.DOTALL)
+        events = [json.loads(body) for body in bodies]
+        found = {event["type"] for event in events if event["context"]["subscriptionId"]}
+        return found == {"job.success", "notice.consent-expiring"}
+
+    wait_for(both_came, "the two events of the subscription")
+
+
 def save(name):
     return lambda place, text: (place.trial / name).write_text(text)
 
@@ -136,6 +150,7 @@ PLAN = [
     ("Use it in your backend", "sh", run),
     ("curl", "sh", by_curl),
     ("curl", "sh", followed),
+    ("curl", "sh", subscribed),
     ("Node", "js", save("backend.mjs")),
     ("Node", "sh", backend),
     ("Python", "python", save("backend.py")),

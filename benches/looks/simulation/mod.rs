@@ -12,7 +12,7 @@ use basiq_relay::{
 };
 use jiff::Timestamp;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use relay_domain::{JobEnd, JobMemory, KnownDurations};
+use relay_domain::{JobEnd, JobMemory, KnownDurations, clock::between};
 
 use self::bank::{Job, at, averages};
 pub(crate) use self::{
@@ -154,7 +154,7 @@ impl Simulation {
             Way::Unknown | Way::Average | Way::Learned => {
                 let (jitter, config) = (self.jitter.random(), Settings::default().tracking);
                 let next = schedule::next_look(memory, &self.known, false, now, &config, jitter);
-                schedule::between(now, next).as_secs_f64()
+                between(now, next).as_secs_f64()
             }
         }
     }

@@ -17,6 +17,12 @@ pub fn later(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
+/// Returns the time between two timestamps. Returns zero if `to` is not later than `from`.
+#[must_use]
+pub fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
+}
+
 /// A source of the current time. It is cheap to clone, and every part of the relay shares it.
 ///
 /// Times are whole milliseconds, because the store keeps milliseconds. So a time read from the store equals the time

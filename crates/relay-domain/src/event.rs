@@ -1,10 +1,57 @@
-//! An event: one report about a watch, with the exact body that is signed and posted.
+//! An event: one report about a watch, or a notice, with the exact body that is signed and posted.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::{Object, ObjectBuilder, schema::Type};
 
-use crate::{Action, EventId, JobContext, Metadata, Status, WatchId};
+use crate::{
+    Action, EventId, JobContext, JobId, Metadata, NoticeKind, Status, SubscriptionId, WatchId,
+};
+
+/// What an event reports on. The events of one source are delivered one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventSource {
+    /// A watch and its job.
+    Watch {
+        /// The watch.
+        watch_id: WatchId,
+        /// Basiq's job.
+        job_id: JobId,
+    },
+    /// A subscription: the event is a notice.
+    Subscription(SubscriptionId),
+    /// A message of Basiq's that is passed on unchanged. It is a source of its own.
+    BasiqMessage,
+}
+
+impl EventSource {
+    /// Returns the watch, if the event reports on one.
+    #[must_use]
+    pub fn watch_id(&self) -> Option<WatchId> {
+        match self {
+            Self::Watch { watch_id, .. } => Some(*watch_id),
+            Self::Subscription(_) | Self::BasiqMessage => None,
+        }
+    }
+
+    /// Returns the job of the watch.
+    #[must_use]
+    pub fn job_id(&self) -> Option<&JobId> {
+        match self {
+            Self::Watch { job_id, .. } => Some(job_id),
+            Self::Subscription(_) | Self::BasiqMessage => None,
+        }
+    }
+
+    /// Returns the subscription, if the event is a notice.
+    #[must_use]
+    pub fn subscription_id(&self) -> Option<SubscriptionId> {
+        match self {
+            Self::Subscription(id) => Some(*id),
+            Self::Watch { .. } | Self::BasiqMessage => None,
+        }
+    }
+}
 
 /// An event as the store keeps it.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,26 +68,26 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventBody {
-    /// `job.` and the status.
+    /// `job.` and the status, or `notice.` and the error code.
     #[serde(rename = "type")]
     #[schema(schema_with = type_schema)]
     pub event_type: String,
     /// When the relay saw it, RFC 3339 in UTC.
     #[schema(value_type = String, format = DateTime, example = "2026-11-23T09:14:28Z")]
     pub timestamp: Timestamp,
-    /// Counts a watch's events from 1.
+    /// Counts a watch's events, or a subscription's notices, from 1.
     #[schema(example = 1)]
     pub sequence: u32,
-    /// Whether this is the watch's last event.
+    /// Whether this is the last event of the watch or the subscription.
     #[serde(rename = "final")]
     pub is_final: bool,
-    /// The watch.
-    #[schema(value_type = String, example = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q")]
-    pub watch_id: WatchId,
-    /// Basiq's job.
-    #[schema(example = "248b2883")]
-    pub job_id: String,
-    /// What became of the job.
+    /// The watch. Null in a notice.
+    #[schema(value_type = Option<String>, example = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q", required = true)]
+    pub watch_id: Option<WatchId>,
+    /// Basiq's job. Null in a notice.
+    #[schema(example = "248b2883", required = true)]
+    pub job_id: Option<String>,
+    /// What became of the job, or what the notice asks for.
     pub status: Status,
     /// Title of the first failed step.
     #[schema(example = "verify-credentials", required = true)]
@@ -61,13 +108,50 @@ pub struct EventBody {
     /// The open challenge, for `answer-mfa`.
     #[schema(required = true)]
     pub challenge: Option<EventChallenge>,
-    /// Whose job it is.
-    pub context: JobContext,
+    /// Whose job it is, or whom the notice is about.
+    pub context: EventContext,
     /// The `url`s of successful steps.
     pub resources: Vec<String>,
-    /// What the watch was registered with.
+    /// What the watch or the subscription was registered with.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
+}
+
+/// Whom an event is about.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventContext {
+    /// `connection`, `report` or nothing.
+    #[schema(required = true)]
+    pub job_type: Option<String>,
+    /// Basiq's id of the person.
+    #[schema(required = true)]
+    pub user_id: Option<String>,
+    /// Basiq's id of the connection.
+    #[schema(required = true)]
+    pub connection_id: Option<String>,
+    /// Basiq's id of the bank, such as `AU00000`.
+    #[schema(required = true)]
+    pub institution_id: Option<String>,
+    /// The subscription that found the job, or whose notice this is. Null if a client registered the watch itself.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "sub_01KAR2D3CV9Z8X7W6V5T4S3R2Q", required = true)]
+    pub subscription_id: Option<SubscriptionId>,
+}
+
+impl EventContext {
+    /// Describes whose job it is, and the subscription that found the job.
+    #[must_use]
+    pub fn of_job(job: &JobContext, subscription_id: Option<SubscriptionId>) -> Self {
+        let job = job.clone();
+        Self {
+            job_type: job.job_type,
+            user_id: job.user_id,
+            connection_id: job.connection_id,
+            institution_id: job.institution_id,
+            subscription_id,
+        }
+    }
 }
 
 /// An open challenge as it is told.
@@ -92,11 +176,14 @@ pub struct EventChallenge {
 
 /// Returns the schema of `type`, a closed list.
 fn type_schema() -> Object {
-    let words = Status::ALL.iter().map(|status| format!("job.{status}"));
+    let jobs = Status::ALL.iter().map(|status| format!("job.{status}"));
+    let notices = NoticeKind::ALL.iter().map(|kind| kind.event_type());
     ObjectBuilder::new()
         .schema_type(Type::String)
-        .description(Some("`job.` and the status."))
-        .enum_values(Some(words))
+        .description(Some(
+            "`job.` and the status, or `notice.` and the error code.",
+        ))
+        .enum_values(Some(jobs.chain(notices)))
         .examples(["job.failed"])
         .build()
 }

@@ -141,17 +141,27 @@ impl EventId {
     /// their order.
     #[must_use]
     pub fn derive(watch: WatchId, transition: u32) -> Self {
+        Self::of_source(watch.0, transition)
+    }
+
+    /// Derives the id of a notice from its subscription and the number of the notice, as [`Self::derive`] does.
+    #[must_use]
+    pub fn of_notice(subscription: SubscriptionId, sequence: u32) -> Self {
+        Self::of_source(subscription.0, sequence)
+    }
+
+    fn of_source(source: Ulid, number: u32) -> Self {
         let hash = Sha256::new()
-            .chain_update(watch.0.to_bytes())
-            .chain_update(transition.to_be_bytes())
+            .chain_update(source.to_bytes())
+            .chain_update(number.to_be_bytes())
             .finalize();
         let tail = hash
             .iter()
             .take(8)
             .fold(0_u128, |sum, byte| (sum << 8) | u128::from(*byte));
-        let order = u128::from(transition.min(u32::from(u16::MAX)));
+        let order = u128::from(number.min(u32::from(u16::MAX)));
         Self(Ulid::from_parts(
-            watch.0.timestamp_ms(),
+            source.timestamp_ms(),
             (order << 64) | tail,
         ))
     }

@@ -110,20 +110,16 @@ impl Challenge {
 }
 
 /// What a job tells of whose it is: ids parsed from all its links.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobContext {
     /// `connection`, `report` or nothing.
-    #[schema(required = true)]
     pub job_type: Option<String>,
     /// Basiq's id of the person.
-    #[schema(required = true)]
     pub user_id: Option<String>,
     /// Basiq's id of the connection.
-    #[schema(required = true)]
     pub connection_id: Option<String>,
     /// Basiq's id of the bank, such as `AU00000`.
-    #[schema(required = true)]
     pub institution_id: Option<String>,
 }
 

@@ -9,6 +9,7 @@
 //! * **Subscription**: a client's request to be told, at one callback, about a person and each of the person's jobs.
 //! * **Notice** ([`UserNotice`]): what Basiq's webhooks say about a person and no job tells, such as a lost consent.
 //! * **Event**: one report about a watch, or a notice of a subscription, numbered from 1 by its `sequence`.
+//! * **Source** ([`EventSource`]): what an event reports on: a watch, a subscription or a message of Basiq's.
 //! * **Delivery**: an event on its way to the callback.
 //! * **Attempt**: one `POST` of a delivery.
 //! * **Client**: a backend team with an API key and a signing secret.
@@ -55,7 +56,7 @@ pub use self::{
     },
     error_chain::ErrorChain,
     eta::{Eta, stage_of},
-    event::{Event, EventBody, EventChallenge},
+    event::{Event, EventBody, EventChallenge, EventContext, EventSource},
     fleet::Fleet,
     id::{
         BasiqId, ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, SubscriptionId, WatchId,

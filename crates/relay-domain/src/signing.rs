@@ -5,6 +5,7 @@
 
 use http::HeaderMap;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
 };
@@ -17,7 +18,7 @@ use crate::SigningSecret;
 const TOLERANCE: i64 = 5 * 60;
 
 /// The three headers of a signed message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignatureHeaders {
     /// `webhook-id`: the id of the event, the same on every attempt.
     pub id: String,
@@ -90,7 +91,7 @@ impl SignatureHeaders {
 pub fn sign(
     id: &str,
     at: Timestamp,
-    body: &str,
+    body: impl AsRef<[u8]>,
     secrets: &[&SigningSecret],
 ) -> Result<SignatureHeaders, SignError> {
     if secrets.is_empty() {
@@ -98,7 +99,7 @@ pub fn sign(
     }
     let signatures = secrets
         .iter()
-        .map(|secret| signature(id, at.as_second(), body.as_bytes(), secret))
+        .map(|secret| signature(id, at.as_second(), body.as_ref(), secret))
         .collect::<Result<Vec<_>, _>>()
         .map_err(SignError::Secret)?;
     Ok(SignatureHeaders {

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CallbackUrl, ClientId, JobId, Metadata, Status, TraceContext, WatchId, outcome::closed_words,
+    CallbackUrl, ClientId, JobId, Metadata, Status, SubscriptionId, TraceContext, WatchId,
+    outcome::closed_words,
 };
 
 closed_words! {
@@ -187,6 +188,8 @@ pub struct Watch {
     pub settled_at: Option<Timestamp>,
     /// The trace of the API call that registered the watch.
     pub trace: Option<TraceContext>,
+    /// The subscription that found the job. None if a client registered the watch.
+    pub subscription_id: Option<SubscriptionId>,
 }
 
 impl Watch {
@@ -203,6 +206,7 @@ impl Watch {
             updated_at: now,
             settled_at: None,
             trace: None,
+            subscription_id: None,
         }
     }
 }

@@ -1,16 +1,24 @@
-//! Queries that only the operator makes: watches by any of their ids or their callback's host, and hosts that fail.
+//! Queries that only the operator makes: watches by any of their ids or their callback's host, the notices of a
+//! subscription, and hosts that fail.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{AttemptError, WatchId};
+use relay_domain::{AttemptError, SubscriptionId, WatchId};
 
-use crate::{StoreError, WatchDetails};
+use crate::{EventDetails, StoreError, WatchDetails};
 
 /// The operator's queries, for the console.
 #[async_trait]
 pub trait ConsoleStore: Send + Sync {
     /// Returns the watches of all clients that match, with their details, newest first.
     async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError>;
+
+    /// Returns up to `limit` notices of a subscription, newest first.
+    async fn notices_of(
+        &self,
+        id: SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<EventDetails>, StoreError>;
 
     /// Returns up to `limit` callback hosts whose latest attempts failed. The host whose pause ends last comes first.
     async fn list_failing_hosts(&self, limit: usize) -> Result<Vec<FailingHost>, StoreError>;

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{CallbackUrl, ClientId, DeliveryId, DeliveryState, EventBody, EventId, WatchId};
+use serde::{Deserialize, Serialize};
 
 use crate::{DeliveryDetails, StoreError};
 
@@ -10,7 +11,8 @@ use crate::{DeliveryDetails, StoreError};
 #[async_trait]
 pub trait DeliveryStore: Send + Sync {
     /// Returns the deliveries in one state. Undelivered ones are sorted by their latest change, newest first.
-    /// Pending and delivered ones are sorted by their watch, newest first.
+    /// Pending and delivered ones are sorted by their watch or subscription, newest first. A notice that waits for an
+    /// earlier one of its subscription is left out, and so are delivered messages of Basiq's.
     async fn list_deliveries(
         &self,
         query: &DeliveryQuery,
@@ -24,7 +26,7 @@ pub trait DeliveryStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Redelivery, StoreError>;
 
-    /// Queues one delivery once more, if its event is the latest of its watch.
+    /// Queues one delivery once more. An event about a job must be the latest of its watch.
     async fn redeliver_one(
         &self,
         owner: Option<ClientId>,
@@ -32,8 +34,9 @@ pub trait DeliveryStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Redelivery, StoreError>;
 
-    /// Queues again all deliveries that became dead at or after `since`, and returns their number. Skips events that
-    /// are not the latest of their watch, cancelled watches and revoked clients.
+    /// Queues again all deliveries that became dead at or after `since`, and returns their number. Skips events about
+    /// jobs that are not the latest of their watch, cancelled watches and revoked clients. Without an owner, this
+    /// includes messages of Basiq's.
     async fn redeliver_dead(
         &self,
         owner: Option<ClientId>,
@@ -58,18 +61,48 @@ pub struct DeliveryQuery {
 /// A delivery in a list.
 #[derive(Debug, Clone)]
 pub struct DeliveryEntry {
-    /// The client that owns the delivery.
-    pub client_id: ClientId,
+    /// The client that owns the delivery. None for a message of Basiq's.
+    pub client_id: Option<ClientId>,
     /// The delivery with its attempts.
     pub delivery: DeliveryDetails,
     /// When the delivery's state last changed.
     pub updated_at: Timestamp,
     /// The id of the event.
     pub event_id: EventId,
-    /// The body that is posted.
-    pub body: EventBody,
+    /// The event, or the message of Basiq's.
+    pub content: DeliveryContent,
     /// The URL that the body is posted to.
     pub callback_url: CallbackUrl,
+}
+
+impl DeliveryEntry {
+    /// Returns the body of the event. Returns none for a message of Basiq's.
+    #[must_use]
+    pub fn body(&self) -> Option<&EventBody> {
+        match &self.content {
+            DeliveryContent::Event(body) => Some(body),
+            DeliveryContent::Message(_) => None,
+        }
+    }
+}
+
+/// What a delivery carries.
+#[derive(Debug, Clone)]
+pub enum DeliveryContent {
+    /// An event about a job, or a notice.
+    Event(Box<EventBody>),
+    /// A message of Basiq's that is passed on.
+    Message(MessageSummary),
+}
+
+/// A message of Basiq's that is passed on, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageSummary {
+    /// Basiq's id of the message, which is its `webhook-id`.
+    pub message_id: String,
+    /// The type of Basiq's event, such as `transactions.updated`. Empty if the message has none.
+    pub event_type: String,
 }
 
 /// The result of a request for a redelivery.

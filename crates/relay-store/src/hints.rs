@@ -1,32 +1,55 @@
-//! Basiq's hints that something changed. Each hint counts once, and makes watched jobs due.
+//! Basiq's webhooks. Each counts once: it makes watched jobs and lists of jobs due, may be a notice, and may be passed
+//! on.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use relay_domain::{BasiqId, CallbackUrl, signing::SignatureHeaders};
 
-use crate::StoreError;
+use crate::{NewNotice, StoreError};
 
 /// Hints, for the API.
 #[async_trait]
 pub trait HintStore: Send + Sync {
-    /// Remembers a hint and makes its open jobs due, in one transaction. A hint that was taken before changes
-    /// nothing. Hints make a job due at most once in each interval. A further hint makes the job due at the end of
-    /// the interval.
+    /// Remembers a hint, makes its open jobs and the list of its person's jobs due, and queues its notices and the
+    /// message to pass on, in one transaction. A hint that was taken before changes nothing. Hints make a job due at
+    /// most once in each interval. A further hint makes the job due at the end of the interval.
     async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError>;
 }
 
 /// A hint that something changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Hint {
     /// Basiq's id of the message. It is the same each time Basiq sends the message again.
     pub id: String,
-    /// The subject of the hint.
-    pub subject: HintSubject,
+    /// The subject of the hint. None if it names nobody: then it is only passed on.
+    pub subject: Option<HintSubject>,
     /// When the hint arrived.
     pub at: Timestamp,
     /// The minimum time between two looks at one job that follow from hints.
     pub interval: Duration,
+    /// Basiq's id of the event. Of several hints with the same id, only the first has notices.
+    pub fact: Option<String>,
+    /// The notices that the hint is.
+    pub notices: Vec<NewNotice>,
+    /// The person who is gone from Basiq. All subscriptions to the person end.
+    pub removed_user: Option<BasiqId>,
+    /// The message to pass on, if Basiq's messages are passed on.
+    pub forward: Option<ForwardedMessage>,
+}
+
+/// A message of Basiq's to pass on as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardedMessage {
+    /// The URL to post it to.
+    pub callback_url: CallbackUrl,
+    /// The headers with Basiq's signature.
+    pub headers: SignatureHeaders,
+    /// The body, byte for byte.
+    pub body: Vec<u8>,
+    /// The type of Basiq's event.
+    pub event_type: String,
 }
 
 /// The subject of a hint, by Basiq's ids.
@@ -48,6 +71,13 @@ pub enum HintSubject {
 pub enum HintOutcome {
     /// The hint was taken before.
     Again,
-    /// The hint is new, and this many watched jobs are due because of it.
-    Due(u64),
+    /// The hint is new.
+    Taken {
+        /// How many watched jobs are due because of it.
+        jobs: u64,
+        /// How many notices were queued.
+        notices: u64,
+        /// Whether a list of the person's jobs is due because of it.
+        lists: bool,
+    },
 }

@@ -10,6 +10,7 @@ mod batch;
 mod clients;
 mod console;
 mod deliveries;
+mod discovery;
 mod dispatch;
 mod durations;
 mod error;
@@ -24,6 +25,7 @@ mod rules;
 mod seal;
 mod slots;
 pub mod sqlite;
+mod subscriptions;
 pub mod transfer;
 mod upkeep;
 mod whole;
@@ -34,7 +36,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
     Attempt, ClientId, DeliveryId, DeliveryState, Event, EventBody, EventId, JobId, JobMemory,
-    LeaseId, ToldSoFar, TraceContext, Watch, WatchId, WatchRequest, WatchState,
+    LeaseId, SubscriptionId, ToldSoFar, TraceContext, Watch, WatchId, WatchRequest, WatchState,
 };
 use thiserror::Error;
 
@@ -43,18 +45,25 @@ pub use self::{
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
     clients::ClientStore,
     console::{ConsoleStore, FailingHost, HostFailure, WatchSearch},
-    deliveries::{DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery},
+    deliveries::{
+        DeliveryContent, DeliveryEntry, DeliveryQuery, DeliveryStore, MessageSummary, Redelivery,
+    },
+    discovery::{DiscoveryStore, DueList, FoundJob, ListResult, RecordedLists, UserList},
     dispatch::{Dispatch, DispatchReceiver, NewDeliveries, NewJobs},
     durations::{DurationSample, DurationStore, DurationsFound},
     follows::{EarlierLook, FollowStore, WatchVersion},
-    hints::{Hint, HintOutcome, HintStore, HintSubject},
+    hints::{ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject},
     isolation::{record_attempts, record_looks},
     outbox::{
-        AbandonedDelivery, AfterAttempt, AttemptResult, DueDelivery, HostLimits, OutboxStore,
-        WaitLimit,
+        AbandonedDelivery, AfterAttempt, AttemptResult, DeliverySigner, DueDelivery, HostLimits,
+        OutboxStore, WaitLimit,
     },
     seal::{KeyError, Sealer},
     slots::{FreeSlots, Permit, Slots},
+    subscriptions::{
+        NewNotice, NewSubscription, SubscriptionDetails, SubscriptionQuery, SubscriptionResult,
+        SubscriptionStore,
+    },
     upkeep::{Census, ClockStep, UpkeepStore},
     whole::Store,
 };
@@ -186,6 +195,8 @@ pub struct NewWatch {
     pub now: Timestamp,
     /// The trace of the API call that registers the watch.
     pub trace: Option<TraceContext>,
+    /// The subscription that found the job. None if a client registers the watch.
+    pub subscription_id: Option<SubscriptionId>,
 }
 
 /// The result of a registration.

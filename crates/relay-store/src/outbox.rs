@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    Attempt, CallbackUrl, DeliveryId, EventId, JobId, LeaseId, SigningSecret, TraceContext, WatchId,
+    Attempt, CallbackUrl, DeliveryId, EventId, EventSource, LeaseId, SigningSecret, SubscriptionId,
+    TraceContext, signing::SignatureHeaders,
 };
 
 use crate::{Claim, NewDeliveries, StoreError};
@@ -14,7 +15,7 @@ use crate::{Claim, NewDeliveries, StoreError};
 #[async_trait]
 pub trait OutboxStore: Send + Sync {
     /// Claims due deliveries, the longest due first. Claims no more for a host than `hosts` allows, and never two of
-    /// one watch at a time.
+    /// one source at a time.
     async fn claim_due_deliveries(
         &self,
         claim: Claim,
@@ -37,7 +38,7 @@ pub trait OutboxStore: Send + Sync {
 
     /// Returns when the next delivery can be claimed, which may be in the past. Leaves out hosts without a free
     /// permit. A claimed delivery counts from the end of its lease; so does a delivery that waits for another of its
-    /// watch.
+    /// source.
     async fn next_delivery_due(&self, hosts: &HostLimits) -> Result<Option<Timestamp>, StoreError>;
 }
 
@@ -69,20 +70,16 @@ pub struct DueDelivery {
     pub lease: LeaseId,
     /// The event, whose id is the `webhook-id`.
     pub event_id: EventId,
-    /// The watch, for the log.
-    pub watch_id: WatchId,
-    /// The job, for the log.
-    pub job_id: JobId,
+    /// What the event reports on, for the log.
+    pub source: EventSource,
     /// The exact body to post.
-    pub body: String,
+    pub body: Vec<u8>,
     /// When the event was stored.
     pub created_at: Timestamp,
     /// The URL to post to.
     pub callback_url: CallbackUrl,
-    /// The secret that signs the body.
-    pub secret: SigningSecret,
-    /// The previous secret, which also signs until the time given.
-    pub previous_secret: Option<(SigningSecret, Timestamp)>,
+    /// Who signs the body.
+    pub signer: DeliverySigner,
     /// When the event expires.
     pub deadline: Option<Timestamp>,
     /// The number of attempts made so far, from which the next one gets its number.
@@ -93,6 +90,20 @@ pub struct DueDelivery {
     pub trace: Option<TraceContext>,
 }
 
+/// Who signs the body of a delivery.
+#[derive(Debug, Clone)]
+pub enum DeliverySigner {
+    /// The relay signs it at each attempt, with the client's secrets.
+    Relay {
+        /// The secret that signs the body.
+        secret: SigningSecret,
+        /// The previous secret, which also signs until the time given.
+        previous: Option<(SigningSecret, Timestamp)>,
+    },
+    /// Basiq signed it. These headers are sent as Basiq wrote them.
+    Basiq(SignatureHeaders),
+}
+
 /// The result of a claimed delivery.
 #[derive(Debug, Clone)]
 pub struct AttemptResult {
@@ -101,6 +112,8 @@ pub struct AttemptResult {
     /// The lease under which the attempt was made. If the lease was lost, the attempt is still recorded and an
     /// acceptance counts, but nothing is scheduled.
     pub lease: LeaseId,
+    /// The subscription, if the event is a notice.
+    pub subscription_id: Option<SubscriptionId>,
     /// The attempt; none if the delivery expired before an attempt, or is only postponed.
     pub attempt: Option<Attempt>,
     /// What happens to the delivery next.
@@ -125,10 +138,8 @@ pub struct AbandonedDelivery {
     pub delivery_id: DeliveryId,
     /// The id of the event.
     pub event_id: EventId,
-    /// The watch.
-    pub watch_id: WatchId,
-    /// The job.
-    pub job_id: JobId,
+    /// What the event reports on.
+    pub source: EventSource,
     /// The paused host.
     pub host: String,
 }
@@ -144,6 +155,6 @@ pub enum AfterAttempt {
     Dead,
     /// The deadline leaves no time for another attempt.
     Expired,
-    /// The callback is gone for good, so the watch is cancelled.
+    /// The callback is gone for good, so the watch is cancelled or the subscription ends.
     Gone,
 }

@@ -30,7 +30,7 @@ pub trait UpkeepStore: Send + Sync {
     async fn free_leases(&self) -> Result<u64, StoreError>;
 
     /// Deletes up to `limit` watches that ended before `before`, with their events and rows that nothing refers to
-    /// any more. Returns the number of watches.
+    /// any more. Also deletes as many ended subscriptions, old notices and messages. Returns the number of watches.
     async fn purge_ended(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 
     /// Returns the counts for the metrics.
@@ -62,6 +62,10 @@ pub struct Census {
     pub pending_deliveries: u64,
     /// The number of dead deliveries that the store still holds.
     pub dead_deliveries: u64,
+    /// The number of people whose jobs are due to be listed now.
+    pub due_lists: u64,
+    /// The number of active subscriptions.
+    pub subscriptions: u64,
     /// The number of callback hosts that are paused now because they keep failing.
     pub paused_hosts: u64,
 }

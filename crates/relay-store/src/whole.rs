@@ -1,8 +1,8 @@
 //! One trait for all operations of a store.
 
 use crate::{
-    AnswerStore, ClientStore, ConsoleStore, DeliveryStore, FollowStore, HintStore, OutboxStore,
-    TrackerStore, UpkeepStore, WatchStore,
+    AnswerStore, ClientStore, ConsoleStore, DeliveryStore, DiscoveryStore, FollowStore, HintStore,
+    OutboxStore, SubscriptionStore, TrackerStore, UpkeepStore, WatchStore,
 };
 
 /// All operations of a store.
@@ -11,6 +11,8 @@ pub trait Store:
     + WatchStore
     + FollowStore
     + DeliveryStore
+    + SubscriptionStore
+    + DiscoveryStore
     + AnswerStore
     + HintStore
     + TrackerStore
@@ -25,6 +27,8 @@ impl<S> Store for S where
         + WatchStore
         + FollowStore
         + DeliveryStore
+        + SubscriptionStore
+        + DiscoveryStore
         + AnswerStore
         + HintStore
         + TrackerStore

@@ -2,8 +2,9 @@
 
 use axum::{Json, extract::State};
 use http::StatusCode;
-use relay_domain::{DeliveryId, DeliveryState};
-use relay_store::DeliveryEntry;
+use jiff::Timestamp;
+use relay_domain::{DeliveryId, DeliveryState, SubscriptionId, WatchId};
+use relay_store::{DeliveryContent, DeliveryEntry, MessageSummary};
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -12,9 +13,10 @@ use crate::{
         ApiState,
         admin::{Names, TAG},
         cursor::page,
-        deliveries::{DeliveryItem, mark, take_query},
+        deliveries::{mark, take_query},
         examples,
         redeliver::{Queued, RedeliverRequest, RedeliveryView, queue_dead, queue_one},
+        watch::view::{AttemptView, DeliveryView, EventSummary},
     },
     web::{JsonObject, Operator, PathId, Problem, QueryParams},
 };
@@ -26,16 +28,93 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(redeliver_any_delivery))
 }
 
-/// A delivery and the name of its client.
+/// A delivery and the name of its client, or a message of Basiq's that is passed on.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct AdminDelivery {
-    /// The client's name.
-    #[schema(example = "app")]
-    pub client: String,
-    /// The delivery.
-    #[serde(flatten)]
-    pub delivery: DeliveryItem,
+    /// The client's name. Null for a message of Basiq's.
+    #[schema(example = "app", required = true)]
+    pub client: Option<String>,
+    /// The delivery's id.
+    #[schema(value_type = String, example = "dlv_01KAR2E7M3A1B2C3D4E5F6G7H8")]
+    pub id: DeliveryId,
+    /// The state of the delivery.
+    pub state: DeliveryState,
+    /// When the state last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// When the next attempt is due. Null unless the delivery is pending.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub next_attempt_at: Option<Timestamp>,
+    /// The id of the watch. Null for a notice or a message.
+    #[schema(value_type = Option<String>, required = true)]
+    pub watch_id: Option<WatchId>,
+    /// Basiq's id of the job. Null for a notice or a message.
+    #[schema(required = true)]
+    pub job_id: Option<String>,
+    /// The id of the subscription. Null unless a subscription found the job, or the event is its notice.
+    #[schema(value_type = Option<String>, required = true)]
+    pub subscription_id: Option<SubscriptionId>,
+    /// The URL to which the event or the message is posted.
+    #[schema(format = "uri")]
+    pub callback_url: String,
+    /// The event, in short. Null for a message.
+    #[schema(required = true)]
+    pub event: Option<EventSummary>,
+    /// The message of Basiq's. Null for an event.
+    #[schema(required = true)]
+    pub message: Option<MessageView>,
+    /// The attempts, oldest first.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// A message of Basiq's that is passed on, in short.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ForwardedMessage)]
+pub(crate) struct MessageView {
+    /// Basiq's id of the message, which is its `webhook-id`.
+    #[schema(example = "5c9a1f0e")]
+    pub message_id: String,
+    /// The type of Basiq's event. Empty if the message has none.
+    #[schema(example = "transactions.updated")]
+    pub event_type: String,
+}
+
+impl From<MessageSummary> for MessageView {
+    fn from(message: MessageSummary) -> Self {
+        Self {
+            message_id: message.message_id,
+            event_type: message.event_type,
+        }
+    }
+}
+
+impl AdminDelivery {
+    fn new(entry: DeliveryEntry, names: &Names) -> Self {
+        let delivery = DeliveryView::from(entry.delivery);
+        let (body, message) = match entry.content {
+            DeliveryContent::Event(body) => (Some(*body), None),
+            DeliveryContent::Message(message) => (None, Some(message)),
+        };
+        let context = body.as_ref().map(|body| &body.context);
+        Self {
+            client: entry.client_id.map(|id| names.of(id)),
+            id: delivery.id,
+            state: delivery.state,
+            updated_at: entry.updated_at,
+            next_attempt_at: delivery.next_attempt_at,
+            watch_id: body.as_ref().and_then(|body| body.watch_id),
+            job_id: body.as_ref().and_then(|body| body.job_id.clone()),
+            subscription_id: context.and_then(|context| context.subscription_id),
+            callback_url: entry.callback_url.to_string(),
+            event: body.map(|body| EventSummary::new(entry.event_id, body)),
+            message: message.map(MessageView::from),
+            attempts: delivery.attempts,
+        }
+    }
 }
 
 /// A page of deliveries of all clients.
@@ -79,20 +158,17 @@ async fn list_all_deliveries(
     let entries = store.list_deliveries(&query).await?;
     let (entries, next_cursor) = page(entries, limit, mark);
     let names = Names::read(store).await?;
-    let owned = |entry: DeliveryEntry| AdminDelivery {
-        client: names.of(entry.client_id),
-        delivery: entry.into(),
-    };
+    let described = |entry| AdminDelivery::new(entry, &names);
     Ok(Json(AdminDeliveryPage {
-        items: entries.into_iter().map(owned).collect(),
+        items: entries.into_iter().map(described).collect(),
         next_cursor,
     }))
 }
 
 /// Queue dead deliveries of all clients again
 ///
-/// Queues all deliveries that became dead since the given time and are the latest event of their watch. Deliveries
-/// of cancelled watches and of revoked clients stay as they are.
+/// Queues all deliveries that became dead since the given time and are the latest event of their watch, and all dead
+/// notices and messages of Basiq's. Deliveries of cancelled watches and of revoked clients stay as they are.
 #[utoipa::path(
     post,
     path = "/admin/deliveries/redeliver",

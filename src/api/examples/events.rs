@@ -1,9 +1,10 @@
 //! Example events as they are posted, one of each type.
 
-use relay_domain::Status;
+use basiq_client::normalise::Catalogue;
+use relay_domain::{Locale, NoticeKind, Status, UserNotice};
 use serde_json::{Value, json};
 
-use super::{JOB_ID, MESSAGE, WATCH_ID, with};
+use super::{JOB_ID, MESSAGE, SUBSCRIPTION_ID, USER_ID, WATCH_ID, with};
 
 /// Returns an event of each status.
 pub(in crate::api) fn events() -> impl Iterator<Item = (Status, Value)> {
@@ -43,13 +44,55 @@ fn bare(status: Status) -> Value {
         "challenge": null,
         "context": {
             "jobType": "connection",
-            "userId": "5c0f1f6e",
+            "userId": USER_ID,
             "connectionId": "8fce3b77",
             "institutionId": "AU00000",
+            "subscriptionId": null,
         },
         "resources": [],
         "metadata": {"order": 7},
     })
+}
+
+/// Returns a notice of each kind, in the order of the contract.
+pub(in crate::api) fn notices() -> impl Iterator<Item = (NoticeKind, Value)> {
+    NoticeKind::ALL.iter().map(|kind| (*kind, notice(*kind)))
+}
+
+fn notice(kind: NoticeKind) -> Value {
+    let connection = kind.is_about_connection().then_some("8fce3b77");
+    let institution = (kind == NoticeKind::ConnectionInvalid).then_some("AU00000");
+    let changes = json!({
+        "type": kind.event_type(),
+        "final": kind.is_final(),
+        "watchId": null,
+        "jobId": null,
+        "status": kind.status(),
+        "errorCode": kind.as_str(),
+        "userMessage": notice_message(kind),
+        "action": kind.default_action(),
+        "context": {
+            "jobType": null,
+            "userId": USER_ID,
+            "connectionId": connection,
+            "institutionId": institution,
+            "subscriptionId": SUBSCRIPTION_ID,
+        },
+        "metadata": {"account": 12},
+    });
+    with(bare(kind.status()), changes)
+}
+
+fn notice_message(kind: NoticeKind) -> String {
+    let user = "u".parse().ok();
+    let notice = user.map(|user| UserNotice::new(kind, user, None));
+    let catalogue = Catalogue::builtin();
+    let text = notice.map(|notice| {
+        catalogue
+            .notice_message(&notice, &Locale::default())
+            .to_owned()
+    });
+    text.unwrap_or_default()
 }
 
 fn success() -> Value {

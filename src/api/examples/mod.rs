@@ -4,12 +4,14 @@ mod events;
 
 use serde_json::{Value, json};
 
-pub(super) use self::events::{event, events};
+pub(super) use self::events::{event, events, notices};
 
 pub(super) const WATCH_ID: &str = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q";
 pub(super) const EVENT_ID: &str = "evt_01KAR2D3CV000G0V4Y8Q2M5T7R";
 pub(super) const DELIVERY_ID: &str = "dlv_01KAR2E7M3A1B2C3D4E5F6G7H8";
 pub(super) const JOB_ID: &str = "248b2883";
+pub(super) const SUBSCRIPTION_ID: &str = "sub_01KAR2D3CV9Z8X7W6V5T4S3R2Q";
+pub(super) const USER_ID: &str = "5c0f1f6e";
 const CALLBACK: &str = "https://app.example/hooks/bank";
 /// The example secret of the Standard Webhooks specification.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -19,8 +21,9 @@ pub(super) const WEBHOOK_SIGNATURE: &str = "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkQ2pj9o
 /// The example of W3C Trace Context.
 pub(super) const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 pub(super) const ETAG: &str = "W/\"Jx2mJ0pVxuXwPSjhYlFT5g\"";
-/// Example cursors: one of a list of watches, one of a list of deliveries.
+/// Example cursors: of lists of watches, of subscriptions and of deliveries.
 pub(super) const WATCH_CURSOR: &str = "d2NoXzAxS0FSMkQzQ1Y5WjhYN1c2VjVUNFMzUjJR";
+pub(super) const SUBSCRIPTION_CURSOR: &str = "c3ViXzAxS0FSMkQzQ1Y5WjhYN1c2VjVUNFMzUjJR";
 pub(super) const DELIVERY_CURSOR: &str =
     "MTc5NTUyNDY2NzQyMC5kbHZfMDFLQVIyRTdNM0ExQjJDM0Q0RTVGNkc3SDg";
 const MESSAGE: &str =
@@ -141,6 +144,44 @@ pub(super) fn watch_page() -> Value {
     json!({"items": [watch()], "nextCursor": null})
 }
 
+pub(super) fn subscription_request() -> Value {
+    json!({
+        "userId": USER_ID,
+        "connectionId": "c-24ab",
+        "callbackUrl": CALLBACK,
+        "events": ["failed", "action-required"],
+        "notices": ["consent-expiring", "consent-expired"],
+        "locale": "en-AU",
+        "metadata": {"account": 12},
+    })
+}
+
+pub(super) fn new_subscription() -> Value {
+    let changes = json!({
+        "id": SUBSCRIPTION_ID,
+        "state": "active",
+        "createdAt": "2026-11-23T09:14:20Z",
+        "endedAt": null,
+        "lastListedAt": null,
+        "nextListAt": "2026-11-23T09:14:20Z",
+        "openWatches": 0,
+    });
+    with(subscription_request(), changes)
+}
+
+pub(super) fn subscription() -> Value {
+    let changes = json!({
+        "lastListedAt": "2026-11-23T09:14:20.2Z",
+        "nextListAt": "2026-11-23T15:22:07.9Z",
+        "openWatches": 1,
+    });
+    with(new_subscription(), changes)
+}
+
+pub(super) fn subscription_page() -> Value {
+    json!({"items": [subscription()], "nextCursor": null})
+}
+
 pub(super) fn redelivery() -> Value {
     json!({"eventId": EVENT_ID})
 }
@@ -169,6 +210,7 @@ pub(super) fn delivery_page() -> Value {
             "nextAttemptAt": null,
             "watchId": WATCH_ID,
             "jobId": JOB_ID,
+            "subscriptionId": null,
             "callbackUrl": CALLBACK,
             "event": event_summary(),
             "attempts": [{
@@ -224,7 +266,7 @@ pub(super) fn admin_watch_page() -> Value {
 pub(super) fn admin_delivery_page() -> Value {
     let mut page = delivery_page();
     if let Some(item) = page.pointer_mut("/items/0") {
-        *item = with(item.take(), json!({"client": "app"}));
+        *item = with(item.take(), json!({"client": "app", "message": null}));
     }
     page
 }

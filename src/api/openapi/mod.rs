@@ -26,6 +26,20 @@ const LINKS: &[(&str, &str, &str, &str, &[&str])] = &[
     ("createWatch", "200", "/id", "watchId", WATCH_OPERATIONS),
     ("createWatch", "202", "/id", "watchId", WATCH_OPERATIONS),
     (
+        "createSubscription",
+        "200",
+        "/id",
+        "subscriptionId",
+        SUBSCRIPTION_OPERATIONS,
+    ),
+    (
+        "createSubscription",
+        "201",
+        "/id",
+        "subscriptionId",
+        SUBSCRIPTION_OPERATIONS,
+    ),
+    (
         "addClient",
         "201",
         "/name",
@@ -33,6 +47,8 @@ const LINKS: &[(&str, &str, &str, &str, &[&str])] = &[
         &["rotateSecret", "retireSecret", "rotateKey", "revokeClient"],
     ),
 ];
+
+const SUBSCRIPTION_OPERATIONS: &[&str] = &["getSubscription", "endSubscription"];
 
 const WATCH_OPERATIONS: &[&str] = &[
     "getWatch",
@@ -54,10 +70,11 @@ const WATCH_OPERATIONS: &[&str] = &[
     servers((url = "/", description = "The relay that serves this document")),
     tags(
         (name = "watches", description = "Ask to be told what becomes of a job."),
+        (name = "subscriptions", description = "Ask to be told about a user: each of the user's jobs, and notices."),
         (name = "events", description = "What a callback is told."),
         (name = "deliveries", description = "What could not be delivered, and how to try again."),
         (name = "catalogue", description = "Error codes, and what to do and to say about each."),
-        (name = "hints", description = "Basiq's own webhooks, which make the relay look at once."),
+        (name = "hints", description = "Basiq's own webhooks: hints to look at once, notices, and passed on."),
         (name = "health", description = "For load balancers and monitoring."),
         (name = "documentation", description = "This document and its pages."),
         (name = "admin", description = "For the operator; only there with an admin token in the settings."),

@@ -21,6 +21,7 @@ use crate::{
 /// Problems of single operations that cannot be derived from the rest of the document.
 const OWN_PROBLEMS: &[(&str, &[ProblemCode])] = &[
     ("createWatch", &[ProblemCode::TooManyOpenWatches]),
+    ("createSubscription", &[ProblemCode::TooManySubscriptions]),
     ("getWatch", &[ProblemCode::TooManyStreams]),
     ("streamWatch", &[ProblemCode::TooManyStreams]),
     (

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use relay_domain::Status;
+use relay_domain::{NoticeKind, Status};
 use serde_json::{Value, json};
 
 use super::*;
@@ -24,6 +24,7 @@ fn each_operation() -> Vec<(String, Value)> {
 fn it_is_the_document_of_the_whole_contract() {
     let names: BTreeSet<_> = each_operation().into_iter().map(|one| one.0).collect();
     let expected = [
+        "delete /subscriptions/{subscriptionId}",
         "delete /watch/{watchId}",
         "delete /admin/clients/{name}",
         "get /admin/clients",
@@ -38,6 +39,8 @@ fn it_is_the_document_of_the_whole_contract() {
         "get /openapi.json",
         "get /problems/{code}",
         "get /readyz",
+        "get /subscriptions",
+        "get /subscriptions/{subscriptionId}",
         "get /watch",
         "get /watch/{watchId}",
         "get /watch/{watchId}/stream",
@@ -51,6 +54,7 @@ fn it_is_the_document_of_the_whole_contract() {
         "post /basiq/webhook",
         "post /deliveries/redeliver",
         "post /deliveries/{deliveryId}/redeliver",
+        "post /subscriptions",
         "post /watch",
         "post /watch/batch",
         "post /watch/{watchId}/mfa",
@@ -145,7 +149,9 @@ fn each_type_of_event_is_a_webhook_whose_answers_mean_something() {
     let document = serde_json::to_value(document()).unwrap();
     let webhooks = document["webhooks"].as_object().unwrap();
     let types = &document["components"]["schemas"]["EventBody"]["properties"]["type"]["enum"];
-    let expected: BTreeSet<_> = Status::ALL.iter().map(|s| format!("job.{s}")).collect();
+    let jobs = Status::ALL.iter().map(|status| format!("job.{status}"));
+    let notices = NoticeKind::ALL.iter().map(|kind| kind.event_type());
+    let expected: BTreeSet<_> = jobs.chain(notices).collect();
     let listed = types.as_array().unwrap().iter();
     let listed = listed.map(|word| word.as_str().unwrap().to_owned());
     assert_eq!(listed.collect::<BTreeSet<_>>(), expected);
@@ -241,7 +247,8 @@ fn every_key_of_an_event_is_always_there() {
     for name in [
         "EventBody",
         "EventChallenge",
-        "JobContext",
+        "EventContext",
+        "Subscription",
         "Watch",
         "Attempt",
     ] {

@@ -1,6 +1,6 @@
 //! The events that the relay posts to callbacks, by type.
 
-use relay_domain::Status;
+use relay_domain::{NoticeKind, Status};
 use serde_json::{Value, json};
 use utoipa::openapi::{
     PathItem, Paths, Ref, RefOr, Required, Response, Responses, ResponsesBuilder,
@@ -18,10 +18,10 @@ use crate::api::examples;
 const TAG: &str = "events";
 
 /// The description that all events share.
-const COMMON: &str = "Posted to the callback of each watch that asked for such events, and signed after the Standard \
-    Webhooks specification over `webhook-id`, `webhook-timestamp` and the exact body; any of its libraries \
-    verifies it. Delivery is at least once: a duplicate has the same `webhook-id`. `sequence` counts a watch's \
-    events.";
+const COMMON: &str = "Posted to the callback of each watch or subscription that asked for such events, and signed \
+    after the Standard Webhooks specification over `webhook-id`, `webhook-timestamp` and the exact body; any of its \
+    libraries verifies it. Delivery is at least once: a duplicate has the same `webhook-id`. `sequence` counts the \
+    events of a watch, or the notices of a subscription.";
 
 /// The headers of a callback: name, whether it is always present, description, and an example.
 const HEADERS: [(&str, bool, &str, &str); 4] = [
@@ -61,7 +61,8 @@ const ANSWERS: [(&str, &str); 6] = [
     ),
     (
         "410",
-        "The callback is gone for good: the watch is cancelled, and nothing more is posted for it.",
+        "The callback is gone for good: the watch is cancelled or the subscription ends, and nothing more is posted \
+         for it.",
     ),
     (
         "429",
@@ -81,14 +82,20 @@ const ANSWERS: [(&str, &str); 6] = [
 pub(super) fn webhooks() -> Paths {
     let mut webhooks = Paths::new();
     for (status, example) in examples::events() {
-        let item = PathItem::new(HttpMethod::Post, operation(status, example));
+        let item = PathItem::new(HttpMethod::Post, operation(words(status), example));
         webhooks.paths.insert(format!("job.{status}"), item);
+    }
+    for (kind, example) in examples::notices() {
+        let item = PathItem::new(HttpMethod::Post, operation(notice_words(kind), example));
+        webhooks.paths.insert(kind.event_type(), item);
     }
     webhooks
 }
 
-fn operation(status: Status, example: Value) -> Operation {
-    let (id, summary, description) = words(status);
+/// The id, the summary and the description of an operation.
+type Words = (&'static str, &'static str, &'static str);
+
+fn operation((id, summary, description): Words, example: Value) -> Operation {
     OperationBuilder::new()
         .tag(TAG)
         .securities(Some([]))
@@ -103,8 +110,43 @@ fn operation(status: Status, example: Value) -> Operation {
         .build()
 }
 
-/// Returns the operation's id, summary and description.
-fn words(status: Status) -> (&'static str, &'static str, &'static str) {
+fn notice_words(kind: NoticeKind) -> Words {
+    match kind {
+        NoticeKind::ConsentExpiring => (
+            "noticeConsentExpiring",
+            "A consent is about to end",
+            "The person has to renew the consent. Basiq may warn several times.",
+        ),
+        NoticeKind::ConsentExpired => (
+            "noticeConsentExpired",
+            "A consent has ended",
+            "The person has to give the consent again before data can be fetched.",
+        ),
+        NoticeKind::ConsentRevoked => (
+            "noticeConsentRevoked",
+            "A consent was withdrawn",
+            "The person withdrew the consent. No more data can be fetched.",
+        ),
+        NoticeKind::ConnectionInvalid => (
+            "noticeConnectionInvalid",
+            "A connection stopped working",
+            "The bank no longer accepts the connection. `action` is `resubmit-credentials`, or `reauthorise` for a \
+             connection by open banking.",
+        ),
+        NoticeKind::ConnectionRemoved => (
+            "noticeConnectionRemoved",
+            "A connection was deleted",
+            "The connection was deleted at Basiq.",
+        ),
+        NoticeKind::UserRemoved => (
+            "noticeUserRemoved",
+            "A user was deleted",
+            "The user was deleted at Basiq, or Basiq does not know the user. The subscription ends with this event.",
+        ),
+    }
+}
+
+fn words(status: Status) -> Words {
     match status {
         Status::Success => (
             "jobSuccess",
@@ -153,7 +195,7 @@ fn body(example: Value) -> RequestBody {
         .example(Some(example))
         .build();
     RequestBodyBuilder::new()
-        .description(Some("What became of the job, and what to do about it"))
+        .description(Some("What happened, and what to do about it"))
         .content("application/json", content)
         .required(Some(Required::True))
         .build()

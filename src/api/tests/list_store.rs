@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
     ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, DeliveryId, JobContext, JobId,
-    JobMemory, SigningSecret, Watch, WatchId,
+    JobMemory, SigningSecret, SubscriptionId, Watch, WatchId,
 };
 use relay_store::{
     AbandonedDelivery, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore,
     Census, Claim, ClientStore, ClockStep, ConsoleStore, DeliveryEntry, DeliveryQuery,
     DeliveryStore, DueBank, DueDelivery, DueJob, DurationStore, DurationsFound, EarlierLook,
-    FailingHost, FollowStore, Hint, HintOutcome, HintStore, HostLimits, JobStore, Look,
-    NewDeliveries, NewJobs, NewWatch, OutboxStore, Redelivery, Registration, StoreError,
+    EventDetails, FailingHost, FollowStore, Hint, HintOutcome, HintStore, HostLimits, JobStore,
+    Look, NewDeliveries, NewJobs, NewWatch, OutboxStore, Redelivery, Registration, StoreError,
     UpkeepStore, WaitLimit, WatchDetails, WatchQuery, WatchSearch, WatchStore, WatchVersion,
 };
 
@@ -252,7 +252,11 @@ impl AnswerStore for ListStore {
 #[async_trait]
 impl HintStore for ListStore {
     async fn take_hint(&self, _: Hint) -> Result<HintOutcome, StoreError> {
-        Ok(HintOutcome::Due(0))
+        Ok(HintOutcome::Taken {
+            jobs: 0,
+            notices: 0,
+            lists: false,
+        })
     }
 }
 
@@ -376,6 +380,14 @@ impl UpkeepStore for ListStore {
 #[async_trait]
 impl ConsoleStore for ListStore {
     async fn search_watches(&self, _: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn notices_of(
+        &self,
+        _: SubscriptionId,
+        _: usize,
+    ) -> Result<Vec<EventDetails>, StoreError> {
         Ok(Vec::new())
     }
 

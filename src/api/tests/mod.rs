@@ -2,6 +2,7 @@
 
 mod examples;
 mod list_store;
+mod no_subscriptions;
 mod streams;
 
 use axum::body::{Body, to_bytes};
@@ -34,6 +35,7 @@ impl App {
             rules: CallbackRules::default(),
             catalogue: Arc::new(Catalogue::builtin()),
             tracker_wake: Wake::new(),
+            discovery_wake: Wake::new(),
             delivery_wake: Wake::new(),
             upstream,
             basiq: basiq.unwrap(),
@@ -41,6 +43,7 @@ impl App {
             hints: HintRules {
                 secret: Reloadable::new(None),
                 interval: std::time::Duration::from_secs(1),
+                forward: None,
             },
             metrics: Arc::new(|| "relay_watches 1\n".to_owned()),
         };

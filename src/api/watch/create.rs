@@ -63,6 +63,7 @@ pub(super) async fn create_watch(
         max_open: parts.server.client_max_open_watches,
         now,
         trace,
+        subscription_id: None,
     };
     match parts.store.register_watch(new).await? {
         Registration::Created(watch) => {

@@ -1,13 +1,13 @@
 //! The body of `POST /watch`. It is parsed field by field so that the response reports all faults.
 
-use relay_domain::{
-    CallbackRules, CallbackUrl, CallbackUrlError, EventFilter, JobId, Locale, Metadata,
-    MetadataError, Operation, Status, WatchOptions, WatchRequest,
-};
+use relay_domain::{CallbackRules, EventFilter, Operation, Status, WatchOptions, WatchRequest};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::web::{BodyFields, FieldCode, Problem, RawObject, shown};
+use crate::{
+    api::fields::{basiq_id, callback_url, events, length_code, locale, metadata, missing, one_of},
+    web::{BodyFields, Problem, RawObject, shown},
+};
 
 pub(super) const FIELDS: &[&str] = &[
     "jobId",
@@ -18,7 +18,6 @@ pub(super) const FIELDS: &[&str] = &[
     "locale",
     "metadata",
 ];
-const MAX_JOB_ID: usize = 128;
 const MAX_UNTIL: usize = 128;
 
 /// A request to watch a job and post events about it.
@@ -62,7 +61,7 @@ pub(super) fn parse(object: RawObject, rules: &CallbackRules) -> Result<WatchReq
     let mut fields = BodyFields::new(object);
     let job_id = fields
         .required_text("jobId")
-        .and_then(|text| job_id(&mut fields, "jobId", &text));
+        .and_then(|text| basiq_id(&mut fields, "jobId", &text));
     let callback_url = callback_url(&mut fields, rules);
     let options = options(&mut fields);
     fields.finish(FIELDS)?;
@@ -71,11 +70,6 @@ pub(super) fn parse(object: RawObject, rules: &CallbackRules) -> Result<WatchReq
         callback_url: callback_url.ok_or_else(missing)?,
         options,
     })
-}
-
-/// Returns the problem for a field that is missing although it has no fault. This is an error of the relay itself.
-pub(super) fn missing() -> Problem {
-    Problem::internal("a field is missing although no fault was found")
 }
 
 /// Takes all optional fields.
@@ -89,37 +83,6 @@ pub(super) fn options(fields: &mut BodyFields) -> WatchOptions {
     }
 }
 
-/// Parses the id of a job at `place`.
-pub(super) fn job_id(fields: &mut BodyFields, place: &str, text: &str) -> Option<JobId> {
-    text.parse()
-        .inspect_err(|error| {
-            let code = length_code(text.len(), MAX_JOB_ID);
-            let message = format!("`{place}` {error}; it is {}", shown(&text.into()));
-            fields.fault(place, code, message);
-        })
-        .ok()
-}
-
-pub(super) fn callback_url(fields: &mut BodyFields, rules: &CallbackRules) -> Option<CallbackUrl> {
-    let text = fields.required_text("callbackUrl")?;
-    CallbackUrl::parse(&text, rules)
-        .inspect_err(|error| {
-            let given = format!("; it is {}", shown(&text.as_str().into()));
-            let (code, given) = match error {
-                CallbackUrlError::TooLong(_) => (FieldCode::TooLong, given),
-                // not repeated, because the URL contains a password
-                CallbackUrlError::Userinfo => (FieldCode::InvalidValue, String::new()),
-                CallbackUrlError::NotAbsolute(_)
-                | CallbackUrlError::Scheme { .. }
-                | CallbackUrlError::Fragment
-                | CallbackUrlError::PrivateHost(_)
-                | CallbackUrlError::Unsendable(_) => (FieldCode::InvalidValue, given),
-            };
-            fields.fault("callbackUrl", code, format!("`callbackUrl` {error}{given}"));
-        })
-        .ok()
-}
-
 fn operation(fields: &mut BodyFields) -> Option<Operation> {
     let text = fields.optional_text("operation")?;
     let operation = Operation::from_word(&text);
@@ -128,40 +91,6 @@ fn operation(fields: &mut BodyFields) -> Option<Operation> {
         fields.invalid("operation", &allowed, &text.into());
     }
     operation
-}
-
-fn events(fields: &mut BodyFields) -> Option<EventFilter> {
-    let list = match fields.optional("events")? {
-        Value::Array(list) => list,
-        other => {
-            fields.wrong_type("events", "a list of statuses", &other);
-            return None;
-        }
-    };
-    if list.is_empty() {
-        let allowed = "must list at least one status; leave it out to be told all";
-        fields.invalid("events", allowed, &Value::Array(list));
-        return None;
-    }
-    let statuses: Vec<Status> = list
-        .iter()
-        .enumerate()
-        .filter_map(|(index, value)| status(fields, &format!("events/{index}"), value))
-        .collect();
-    Some(EventFilter::only(&statuses))
-}
-
-fn status(fields: &mut BodyFields, place: &str, value: &Value) -> Option<Status> {
-    let Value::String(word) = value else {
-        fields.wrong_type(place, "a string", value);
-        return None;
-    };
-    let status = Status::from_word(word);
-    if status.is_none() {
-        let allowed = one_of(Status::ALL.iter().map(|status| status.as_str()));
-        fields.invalid(place, &allowed, value);
-    }
-    status
 }
 
 fn until(fields: &mut BodyFields) -> Option<String> {
@@ -178,62 +107,13 @@ fn until(fields: &mut BodyFields) -> Option<String> {
     None
 }
 
-fn locale(fields: &mut BodyFields) -> Option<Locale> {
-    let text = fields.optional_text("locale")?;
-    let locale = Locale::parse(&text);
-    if locale.is_none() {
-        let allowed = "must be a BCP 47 language tag such as `en` or `en-AU`";
-        fields.invalid("locale", allowed, &text.into());
-    }
-    locale
-}
-
-fn metadata(fields: &mut BodyFields) -> Option<Metadata> {
-    let raw = fields.optional_raw("metadata")?;
-    Metadata::of(&raw)
-        .inspect_err(|error| match error {
-            MetadataError::NotAnObject => {
-                if let Some(other) = fields.read("metadata", &raw) {
-                    fields.wrong_type("metadata", "an object", &other);
-                }
-            }
-            MetadataError::TooLong(_) => {
-                fields.fault(
-                    "metadata",
-                    FieldCode::TooLong,
-                    format!("`metadata` {error}"),
-                );
-            }
-            MetadataError::TooDeep | MetadataError::HalfACharacter => {
-                fields.fault(
-                    "metadata",
-                    FieldCode::InvalidValue,
-                    format!("`metadata` {error}"),
-                );
-            }
-        })
-        .ok()
-}
-
-fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    format!("must be one of {}", words.collect::<Vec<_>>().join(", "))
-}
-
-fn length_code(length: usize, most: usize) -> FieldCode {
-    if length > most {
-        FieldCode::TooLong
-    } else {
-        FieldCode::InvalidValue
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
     use utoipa::PartialSchema;
 
     use super::*;
-    use crate::api::examples;
+    use crate::{api::examples, web::FieldCode};
 
     fn read(value: Value) -> Result<WatchRequest, Problem> {
         let Value::Object(object) = value else {

@@ -44,6 +44,8 @@ pub(super) enum DemoFlow {
     TriesThreeTimes,
     /// The backend waits for the bank, whose outage ends after the first event.
     WaitsForBank,
+    /// The backend subscribes to the person. Basiq refreshes the connection by itself, and nobody is told the job's id.
+    Subscribes,
 }
 
 /// The expected fields of one event.
@@ -226,6 +228,25 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         expected: &[tells("failed", UNAVAILABLE, "wait-for-bank", false), RETRY],
         attempts: 1,
     },
+    DemoScenario {
+        title: "a nightly refresh that fails",
+        slug: "night",
+        login: ("monica", "raviga"),
+        bank: "AU00000",
+        flow: DemoFlow::Subscribes,
+        answer: None,
+        flaky: false,
+        expected: &[
+            SUCCESS,
+            tells(
+                "failed",
+                Some("invalid-credentials"),
+                "resubmit-credentials",
+                true,
+            ),
+        ],
+        attempts: 1,
+    },
 ];
 
 /// A documented test user with the right password.
@@ -236,6 +257,17 @@ const UNLUCKY: (&str, &str) = ("jianYang", "nothotdog");
 
 /// The bank that is in a major outage when the demo begins.
 pub(super) const BANK_THAT_IS_OUT: &str = "AU00004";
+
+/// What happens in a scenario after a job has ended.
+#[derive(Debug)]
+enum NextStep {
+    /// The backend starts another job, by this operation, and watches it.
+    Watch(String, Option<&'static str>),
+    /// Basiq starts another job by itself.
+    Wait,
+    /// Nothing more.
+    End,
+}
 
 /// The maximum time from receiving the last attempt until the relay has recorded it.
 const RECORD_PATIENCE: Duration = Duration::from_secs(3);
@@ -251,10 +283,13 @@ pub(super) async fn play(
         .basiq
         .connect_bank(&person, scenario.login, scenario.bank)
         .await?;
-    let mut events = stage.subscribe(scenario.slug);
-    let mut watch_id = stage.watch(scenario, &job_id, None).await?;
+    let mut events = stage.events_of(scenario.slug);
+    match scenario.flow {
+        DemoFlow::Subscribes => stage.subscribe(scenario, &person).await?,
+        _ => stage.watch(scenario, &job_id, None).await?,
+    }
     let mut accepted = Vec::new();
-    loop {
+    let watch_id = loop {
         let received = events.recv().await.context("the receiver stopped")?;
         if received.verified != Some(true) {
             bail!("an event came whose signature is not valid");
@@ -270,6 +305,8 @@ pub(super) async fn play(
         if !(200..300).contains(&received.status_answered) {
             continue;
         }
+        let watch_id = body.get("watchId").and_then(Value::as_str);
+        let watch_id = watch_id.context("the event names no watch")?.to_owned();
         react(scenario, stage, &watch_id, &body).await?;
         let is_final = body.get("final") == Some(&Value::Bool(true));
         accepted.push(body);
@@ -277,12 +314,13 @@ pub(super) async fn play(
             continue;
         }
         match next_job(scenario, stage, &person, &accepted).await? {
-            Some((job_id, operation)) => {
-                watch_id = stage.watch(scenario, &job_id, operation).await?;
+            NextStep::Watch(job_id, operation) => {
+                stage.watch(scenario, &job_id, operation).await?;
             }
-            None => break,
+            NextStep::Wait => {}
+            NextStep::End => break watch_id,
         }
-    }
+    };
     check_attempts(scenario, stage, &watch_id).await?;
     Ok(accepted)
 }
@@ -307,13 +345,13 @@ async fn react(
     }
 }
 
-/// Starts the next job of the scenario, if there is one. Returns the job's id and the operation that started it.
+/// Starts the next job of the scenario, if the backend starts one. Returns what happens next.
 async fn next_job(
     scenario: &DemoScenario,
     stage: &DemoStage,
     person: &str,
     told: &[Value],
-) -> Result<Option<(String, Option<&'static str>)>> {
+) -> Result<NextStep> {
     let connection = told
         .last()
         .and_then(|event| event.pointer("/context/connectionId"))
@@ -322,17 +360,18 @@ async fn next_job(
     Ok(match (scenario.flow, told.len()) {
         (DemoFlow::Resubmits, 1) => {
             let job = stage.basiq.update(person, connection()?, RIGHT).await?;
-            Some((job, Some("update")))
+            NextStep::Watch(job, Some("update"))
         }
         (DemoFlow::Updates, 1) => {
             let job = stage.basiq.update(person, connection()?, UNLUCKY).await?;
-            Some((job, Some("update")))
+            NextStep::Watch(job, Some("update"))
         }
         (DemoFlow::TriesThreeTimes, 1 | 2) => {
             let job = stage.basiq.refresh(person, connection()?).await?;
-            Some((job, Some("refresh")))
+            NextStep::Watch(job, Some("refresh"))
         }
-        _ => None,
+        (DemoFlow::Subscribes, 1) => NextStep::Wait,
+        _ => NextStep::End,
     })
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use basiq_sandbox::{Fault, FaultKind, Sandbox, SandboxOptions, ScriptRetries};
 use parking_lot::Mutex;
 use relay_domain::{ApiKey, SigningSecret, clock::Clock};
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,9 @@ const SPEED: f64 = 20.0;
 
 /// The time from a failed update to Basiq's next try. Basiq itself waits two hours.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+
+/// The time from the end of a connection's job to the refresh that Basiq starts by itself.
+const NIGHT: Duration = Duration::from_secs(4);
 
 /// The back-off between attempts, short enough for a person to watch.
 const RETRY_SCHEDULE: [Duration; 3] = [
@@ -103,46 +106,60 @@ impl DemoStage {
     }
 
     /// Returns a channel with the events that arrive at the callback of a scenario.
-    pub(super) fn subscribe(&self, slug: &str) -> mpsc::UnboundedReceiver<Received> {
+    pub(super) fn events_of(&self, slug: &str) -> mpsc::UnboundedReceiver<Received> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut subscribers = self.subscribers.lock();
         subscribers.insert(format!("/hooks/{slug}"), sender);
         receiver
     }
 
-    /// Registers a watch and returns its id.
+    /// Registers a watch.
     pub(super) async fn watch(
         &self,
         scenario: &DemoScenario,
         job_id: &str,
         operation: Option<&str>,
-    ) -> Result<String> {
+    ) -> Result<()> {
+        let callback = self.callback(scenario)?;
+        let body = json!({ "jobId": job_id, "callbackUrl": callback, "operation": operation });
+        self.register("watch", &body, StatusCode::ACCEPTED).await
+    }
+
+    /// Registers a subscription to a person.
+    pub(super) async fn subscribe(&self, scenario: &DemoScenario, user_id: &str) -> Result<()> {
+        let body = json!({ "userId": user_id, "callbackUrl": self.callback(scenario)? });
+        self.register("subscriptions", &body, StatusCode::CREATED)
+            .await
+    }
+
+    /// Returns the callback of a scenario.
+    fn callback(&self, scenario: &DemoScenario) -> Result<Url> {
         let receiver = if scenario.flaky {
             &self.flaky
         } else {
             &self.receiver
         };
-        let callback = receiver
+        receiver
             .join(&format!("hooks/{}", scenario.slug))
-            .context("no address")?;
+            .context("no address")
+    }
+
+    /// Posts a registration to the relay, which must answer with `expected`.
+    async fn register(&self, path: &str, body: &Value, expected: StatusCode) -> Result<()> {
         let answer = self
             .http
-            .post(self.relay.join("watch").context("no address")?)
+            .post(self.relay.join(path).context("no address")?)
             .bearer_auth(self.api_key.expose())
-            .json(&json!({ "jobId": job_id, "callbackUrl": callback, "operation": operation }))
+            .json(body)
             .send()
             .await
             .context("the relay does not answer")?;
         let status = answer.status();
-        let watch: Value = answer.json().await.context("the relay answered no JSON")?;
-        if status.as_u16() != 202 {
-            bail!("the relay answered HTTP {status}: {watch}");
+        if status != expected {
+            let problem = answer.text().await.unwrap_or_default();
+            bail!("the relay answered HTTP {status}: {problem}");
         }
-        let id = watch
-            .get("id")
-            .and_then(Value::as_str)
-            .context("the watch has no id")?;
-        Ok(id.to_owned())
+        Ok(())
     }
 
     /// Sends the person's answer to the open challenge of a watch to the relay.
@@ -224,6 +241,7 @@ fn settings(basiq: &Url, database: &std::path::Path) -> Settings {
     settings.tracking.poll_min_interval = Duration::from_millis(200);
     settings.tracking.update_retry_interval = RETRY_INTERVAL;
     settings.tracking.outage_poll_interval = Duration::from_secs(1);
+    settings.subscriptions.discovery_interval = Duration::from_secs(1);
     settings.delivery.allow_http = true;
     settings.delivery.allow_networks =
         vec![ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))];
@@ -258,6 +276,7 @@ async fn run_sandbox(
             interval: RETRY_INTERVAL.mul_f64(SPEED),
             succeeds_on: Some(2),
         },
+        refresh_every: Some(NIGHT.mul_f64(SPEED)),
         ..SandboxOptions::default()
     };
     let (sandbox, until) = (Sandbox::new(options, Clock::system()), stop.clone());

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use http::StatusCode;
 use relay_domain::WatchState;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::cli::{
     exit::CommandFailure,
+    relay_client::{RelayCallError, RelayClient},
     watch::{
         news::{SeenSoFar, WatchDocument, WatchEnding, is_first_attempt_awaited},
-        relay::{RelayCallError, RelayClient},
         report::WatchReporter,
     },
 };
@@ -41,14 +42,10 @@ impl WatchPoller {
         mut reporter: WatchReporter,
         registration: &Value,
     ) -> Result<Self, CommandFailure> {
-        let registering = relay.register(registration);
+        let registering = relay.post::<WatchDocument>("watch", registration);
         let registered = reporter.during("waiting for the relay", registering).await;
-        let (is_new, watch) = registered.map_err(|fault| match fault {
-            RelayCallError::Refused(error) => CommandFailure::usage(error),
-            RelayCallError::Away(error) | RelayCallError::Odd(error) => {
-                CommandFailure::failed(error)
-            }
-        })?;
+        let (status, watch) = registered?;
+        let is_new = status == StatusCode::ACCEPTED;
         reporter.begun(&watch, is_new)?;
         Ok(Self {
             relay,
@@ -99,8 +96,9 @@ impl WatchPoller {
     /// Reads the watch. If the relay is out of reach, retries for `PATIENCE`.
     async fn look(&mut self, what: &str) -> Result<WatchDocument> {
         let (began, mut wait) = (Instant::now(), SHORTEST);
+        let path = format!("watch/{}", self.watch.id);
         loop {
-            let reading = self.relay.read(&self.watch.id);
+            let reading = self.relay.get(&path);
             match self.reporter.during(what, reading).await {
                 Ok(watch) => return Ok(watch),
                 Err(RelayCallError::Away(error)) if began.elapsed() < PATIENCE => {

@@ -17,8 +17,10 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{CallbackUrl, DeliveryId, EventId, LeaseId, SigningSecret, WatchId};
-use relay_store::DueDelivery;
+use relay_domain::{
+    CallbackUrl, DeliveryId, EventId, EventSource, LeaseId, SigningSecret, WatchId,
+};
+use relay_store::{DeliverySigner, DueDelivery};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -57,13 +59,17 @@ pub(super) fn due(url: &str) -> DueDelivery {
         id: DeliveryId::new(now()),
         lease: LeaseId::new(now()),
         event_id: EventId::derive(watch_id, 1),
-        watch_id,
-        job_id: "248b2883".parse().unwrap(),
-        body: "{\"status\":\"failed\"}".to_owned(),
+        source: EventSource::Watch {
+            watch_id,
+            job_id: "248b2883".parse().unwrap(),
+        },
+        body: b"{\"status\":\"failed\"}".to_vec(),
         created_at: now(),
         callback_url: CallbackUrl::from_stored(url).unwrap(),
-        secret: SigningSecret::generate(),
-        previous_secret: None,
+        signer: DeliverySigner::Relay {
+            secret: SigningSecret::generate(),
+            previous: None,
+        },
         deadline: None,
         attempts: 0,
         round_attempts: 0,

@@ -53,14 +53,15 @@ impl OutboxStore for FakeOutbox {
         hosts: &HostLimits,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         let mut leased = self.leased.lock().unwrap();
-        let mut watches: HashSet<_> = leased.values().map(|due| due.watch_id).collect();
+        let watch = |due: &DueDelivery| due.source.watch_id();
+        let mut watches: HashSet<_> = leased.values().map(watch).collect();
         let mut taken = hosts.in_flight.clone();
         let (mut claimed, mut left) = (Vec::new(), Vec::new());
         let mut waiting = self.waiting.lock().unwrap();
         for (at, due) in waiting.drain(..) {
             let host = taken.entry(due.callback_url.host().to_owned()).or_default();
             let free = at <= claim.now && claimed.len() < claim.limit && *host < hosts.per_host;
-            if free && watches.insert(due.watch_id) {
+            if free && watches.insert(watch(&due)) {
                 *host += 1;
                 leased.insert(due.id, due.clone());
                 claimed.push(due);

@@ -5,9 +5,12 @@ use std::{error::Error, io, net::IpAddr, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
-use relay_domain::{AllowedNetworks, Attempt, AttemptError, CallbackUrl, Fleet, signing};
+use relay_domain::{
+    AllowedNetworks, Attempt, AttemptError, CallbackUrl, Fleet,
+    signing::{self, SignatureHeaders},
+};
 use relay_runtime::{causes, lacks_handles, lacks_resources};
-use relay_store::DueDelivery;
+use relay_store::{DeliverySigner, DueDelivery};
 use tokio::time::{Instant, timeout_at};
 use tracing::{Span, debug};
 
@@ -279,17 +282,10 @@ fn request(due: &DueDelivery, at: Timestamp) -> Result<Request<RequestBody>, Att
     Ok(request)
 }
 
-/// Returns the request's headers, among them the signature and the trace. The previous secret signs too while it is
-/// valid.
+/// Returns the request's headers, among them the signature and the trace. The previous secret of a client signs too
+/// while it is valid.
 fn headers(due: &DueDelivery, at: Timestamp) -> Result<HeaderMap, AttemptError> {
-    let mut secrets = vec![&due.secret];
-    if let Some((previous, until)) = &due.previous_secret
-        && at < *until
-    {
-        secrets.push(previous);
-    }
-    let signed = signing::sign(&due.event_id.to_string(), at, &due.body, &secrets)
-        .map_err(|_| AttemptError::Internal)?;
+    let signed = signature(due, at)?;
     let mut headers = HeaderMap::new();
     headers.insert(
         header::CONTENT_TYPE,
@@ -310,6 +306,22 @@ fn headers(due: &DueDelivery, at: Timestamp) -> Result<HeaderMap, AttemptError> 
         headers.insert("traceparent", value);
     }
     Ok(headers)
+}
+
+/// Returns the headers that sign the body: the relay's, as of `at`, or Basiq's own.
+fn signature(due: &DueDelivery, at: Timestamp) -> Result<SignatureHeaders, AttemptError> {
+    let (secret, previous) = match &due.signer {
+        DeliverySigner::Relay { secret, previous } => (secret, previous),
+        DeliverySigner::Basiq(headers) => return Ok(headers.clone()),
+    };
+    let mut secrets = vec![secret];
+    if let Some((previous, until)) = previous
+        && at < *until
+    {
+        secrets.push(previous);
+    }
+    signing::sign(&due.event_id.to_string(), at, &due.body, &secrets)
+        .map_err(|_| AttemptError::Internal)
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<String> {

@@ -76,6 +76,7 @@ impl DeliveryWorker {
             result: AttemptResult {
                 delivery_id: due.id,
                 lease: due.lease,
+                subscription_id: due.source.subscription_id(),
                 attempt: Some(answer.attempt),
                 next,
             },
@@ -103,6 +104,7 @@ impl DeliveryWorker {
             result: AttemptResult {
                 delivery_id: due.id,
                 lease: due.lease,
+                subscription_id: due.source.subscription_id(),
                 attempt: None,
                 next: AfterAttempt::RetryAt(now.saturating_add(NOT_TRIED_PAUSE).unwrap_or(now)),
             },
@@ -113,13 +115,15 @@ impl DeliveryWorker {
     /// Gives up a delivery that expired before it could be tried.
     pub(super) fn expire(&mut self, due: &DueDelivery) {
         warn!(
-            delivery.id = %due.id, event.id = %due.event_id, watch.id = %due.watch_id,
-            job.id = %due.job_id, "the event expired before it was delivered"
+            delivery.id = %due.id, event.id = %due.event_id,
+            watch.id = due.source.watch_id().map(display), job.id = due.source.job_id().map(display),
+            subscription.id = due.source.subscription_id().map(display), "the event expired before it was delivered"
         );
         self.unrecorded.push(Conclusion {
             result: AttemptResult {
                 delivery_id: due.id,
                 lease: due.lease,
+                subscription_id: due.source.subscription_id(),
                 attempt: None,
                 next: AfterAttempt::Expired,
             },
@@ -145,8 +149,9 @@ impl DeliveryWorker {
         let given_up = self.store.give_up_waiting(waiting).await?;
         for one in &given_up {
             warn!(
-                delivery.id = %one.delivery_id, event.id = %one.event_id, watch.id = %one.watch_id,
-                job.id = %one.job_id, callback.host = one.host,
+                delivery.id = %one.delivery_id, event.id = %one.event_id,
+                watch.id = one.source.watch_id().map(display), job.id = one.source.job_id().map(display),
+                subscription.id = one.source.subscription_id().map(display), callback.host = one.host,
                 "an event was given up: its host was paused until the whole schedule had passed"
             );
         }
@@ -175,7 +180,7 @@ mod tests {
     };
 
     use async_trait::async_trait;
-    use relay_domain::{DeliveryId, WatchId};
+    use relay_domain::DeliveryId;
     use relay_store::AbandonedDelivery;
 
     use super::*;
@@ -234,8 +239,7 @@ mod tests {
         let one = AbandonedDelivery {
             delivery_id: DeliveryId::new(now()),
             event_id: due("https://app.example/").event_id,
-            watch_id: WatchId::new(now()),
-            job_id: "248b2883".parse().unwrap(),
+            source: due("https://app.example/").source,
             host: "app.example".to_owned(),
         };
         let left = |setup: &WorkerSetup| setup.outbox.wait_too_long.lock().unwrap().len();

@@ -2,23 +2,28 @@
 
 use metrics::{counter, histogram};
 use relay_store::{AfterAttempt, DueDelivery};
-use tracing::{info, warn};
+use tracing::{field::display, info, warn};
 
 use crate::delivery::{CallbackResponse, worker::Conclusion};
 
 pub(super) fn log_attempt(due: &DueDelivery, answer: &CallbackResponse, next: AfterAttempt) {
     let attempt = &answer.attempt;
-    let (id, event, watch, job) = (due.id, due.event_id, due.watch_id, &due.job_id);
+    let (id, event) = (due.id, due.event_id);
+    let watch = due.source.watch_id().map(display);
+    let job = due.source.job_id().map(display);
+    let subscription = due.source.subscription_id().map(display);
     let host = due.callback_url.host();
     let duration = attempt.duration;
     match attempt.error {
         None => info!(
-            delivery.id = %id, event.id = %event, watch.id = %watch, job.id = %job,
+            delivery.id = %id, event.id = %event, watch.id = watch, job.id = job,
+            subscription.id = subscription,
             delivery.attempt = attempt.number, callback.host = host,
             http.status = attempt.status, ?duration, "the callback accepted an event"
         ),
         Some(error) => warn!(
-            delivery.id = %id, event.id = %event, watch.id = %watch, job.id = %job,
+            delivery.id = %id, event.id = %event, watch.id = watch, job.id = job,
+            subscription.id = subscription,
             delivery.attempt = attempt.number, callback.host = host,
             http.status = attempt.status, %error, ?duration, next = %described(next),
             "the callback did not accept an event"

@@ -55,6 +55,11 @@ pub(super) const METRICS: &[MetricEntry] = &[
     metric(MetricKind::Gauge, "relay_watches", "watches, by state"),
     metric(
         MetricKind::Gauge,
+        "relay_subscriptions",
+        "active subscriptions",
+    ),
+    metric(
+        MetricKind::Gauge,
         "relay_queue_depth",
         "rows that wait for work, by queue",
     ),
@@ -107,6 +112,28 @@ pub(super) const METRICS: &[MetricEntry] = &[
         "result",
         &["ok", "failed"],
         "reloads of the secrets on SIGHUP, by result",
+    ),
+    counter(
+        "relay_lists_total",
+        "result",
+        &["listed", "unknown-user", "failed"],
+        "lists of the jobs of subscribed users, by result",
+    ),
+    metric(
+        MetricKind::Seconds,
+        "relay_discovery_lag_seconds",
+        "delay between the time a list of a user's jobs was due and its start",
+    ),
+    counter(
+        "relay_discovered_jobs_total",
+        "",
+        &[],
+        "jobs of subscribed users that became watches",
+    ),
+    metric(
+        MetricKind::Counter,
+        "relay_notices_total",
+        "notices that were queued, by type",
     ),
     metric(
         MetricKind::Counter,

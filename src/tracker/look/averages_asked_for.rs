@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::tracker::{look::durations::AVERAGES_LAST, schedule::between};
+use relay_domain::clock::between;
+
+use crate::tracker::look::durations::AVERAGES_LAST;
 
 /// The maximum number of kinds that are remembered. Basiq has about 200 banks. No averages are fetched for
 /// further kinds, which costs their jobs a few looks.

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use basiq_client::normalise::Finding;
 use jiff::Timestamp;
-use relay_domain::{BasiqAverages, ErrorChain, JobContext, JobSnapshot};
+use relay_domain::{BasiqAverages, ErrorChain, JobContext, JobSnapshot, clock::between};
 use relay_store::{DurationSample, DurationsFound};
 use tracing::{debug, warn};
 
 use crate::tracker::{
     bank::{BANK_TIME_LIMIT, USUAL_METHOD},
     look::{LookContext, LookInProgress},
-    schedule::between,
     stages,
 };
 

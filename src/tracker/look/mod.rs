@@ -16,7 +16,7 @@ use basiq_client::{
 use jiff::Timestamp;
 use relay_domain::{
     JobMemory, LookTally, Outcome, Watch,
-    clock::{Clock, later},
+    clock::{Clock, between, later},
     spread,
 };
 use relay_store::{ConnectionReport, DueJob, DurationSample, Look, TrackerStore, Urgency};
@@ -27,8 +27,7 @@ use crate::{
     tracker::{
         bank::BankState,
         look::{averages_asked_for::AveragesAskedFor, outage::is_back_for_all, report::log_change},
-        schedule,
-        transition::{EventContext, advance},
+        transition::{ReportContext, advance},
     },
 };
 
@@ -148,7 +147,7 @@ impl Looker {
 
 impl LookContext {
     fn conclude(&self, look: LookInProgress, reading: LookResult) -> Look {
-        let context = EventContext {
+        let context = ReportContext {
             memory: &look.memory,
             resources: &reading.resources,
             catalogue: &self.catalogue,
@@ -184,7 +183,7 @@ fn urgency(is_urgent: bool, memory: &JobMemory, now: Timestamp) -> Urgency {
     let begun = memory.created.or(memory.first_look_at).unwrap_or(now);
     if is_urgent {
         Urgency::High
-    } else if schedule::between(begun, now) < YOUNG {
+    } else if between(begun, now) < YOUNG {
         Urgency::Young
     } else {
         Urgency::Normal

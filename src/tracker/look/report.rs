@@ -3,11 +3,11 @@
 use basiq_client::normalise::{self, Finding};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
-use relay_domain::{EndNotice, JobKind, LookTally, Outcome, WatchState};
+use relay_domain::{EndNotice, JobKind, LookTally, Outcome, WatchState, clock::between};
 use relay_store::{Look, WatchChange};
 use tracing::{info, warn};
 
-use crate::tracker::{look::LookInProgress, schedule, stages};
+use crate::tracker::{look::LookInProgress, stages};
 
 /// Logs and counts an unknown error code, so that the code can be added to the catalogue.
 pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {
@@ -31,7 +31,7 @@ pub(super) fn measure_detection(look: &Look, settled_at: Option<Timestamp>) {
         .iter()
         .any(|change| change.state == WatchState::Settled);
     if let (true, Some(settled_at)) = (settles, settled_at) {
-        let waited = schedule::between(settled_at, look.at);
+        let waited = between(settled_at, look.at);
         histogram!("relay_detection_seconds").record(waited.as_secs_f64());
     }
 }

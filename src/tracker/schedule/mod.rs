@@ -5,7 +5,11 @@ mod running;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use relay_domain::{BackOff, JobMemory, KnownDurations, Phase, clock::later, spread, stage_of};
+use relay_domain::{
+    BackOff, JobMemory, KnownDurations, Phase,
+    clock::{between, later},
+    spread, stage_of,
+};
 
 use self::running::StageKnowledge;
 use crate::{config::TrackingConfig, tracker::retry_queue};
@@ -30,12 +34,6 @@ const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_mi
 /// How long a job whose bank is in major outage is left alone. The worker for banks makes the job due when the
 /// bank serves again. This look is a fallback.
 const OUTAGE_LOOK: Duration = Duration::from_hours(24);
-
-/// Returns the time between two timestamps. Returns zero if `to` is not later than `from`.
-#[must_use]
-pub fn between(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
-}
 
 /// Returns when the challenge that was first seen at `seen` expires.
 #[must_use]

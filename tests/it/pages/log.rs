@@ -52,6 +52,7 @@ pub(super) fn messages() -> Vec<Line> {
         "src/app",
         "src/console",
         "src/delivery",
+        "src/discovery",
         "src/follow",
         "src/telemetry",
         "src/tracker",

@@ -131,7 +131,7 @@ async fn a_damaged_id_of_a_job_does_not_hold_up_attempts() {
     let damage = "UPDATE jobs SET job_id = CAST(x'ff' AS TEXT) WHERE job_id = 'j1'";
     fixture.home.execute(damage).await;
     let ended = due.iter().map(|due| {
-        let is_gone = due.watch_id == gone;
+        let is_gone = due.source.watch_id() == Some(gone);
         let next = if is_gone {
             AfterAttempt::Gone
         } else {

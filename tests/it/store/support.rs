@@ -9,12 +9,12 @@ use basiq_relay::{
 use jiff::Timestamp;
 use relay_domain::{
     Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, ClientId, Event, EventBody,
-    EventId, JobContext, Metadata, SigningSecret, Status, ToldSoFar, WatchId, WatchOptions,
+    EventContext, EventId, Metadata, SigningSecret, Status, ToldSoFar, WatchId, WatchOptions,
     WatchRequest, WatchState, clock::Clock,
 };
 use relay_store::{
-    AfterAttempt, AttemptResult, Claim, DueDelivery, DueJob, HostLimits, Look, NewWatch,
-    OutageChange, Registration, Store, Urgency, WatchChange, WatchDetails,
+    AfterAttempt, AttemptResult, Claim, DeliverySigner, DueDelivery, DueJob, HostLimits, Look,
+    NewWatch, OutageChange, Registration, Store, Urgency, WatchChange, WatchDetails, WatchQuery,
 };
 
 use crate::support::TestDatabase;
@@ -97,10 +97,25 @@ impl Fixture {
     /// Records a look at the only due job, with an event of `status` for each of its watches.
     pub(crate) async fn tell(&self, status: Status, now: Timestamp) -> DueJob {
         let job = self.claim_one(now).await;
-        let mut look = look(&job, now);
+        self.tell_job(&job, status, now).await;
+        job
+    }
+
+    /// Records a look at a claimed job, with an event of `status` for each of its watches.
+    pub(crate) async fn tell_job(&self, job: &DueJob, status: Status, now: Timestamp) {
+        let mut look = look(job, now);
         look.changes = job.watches.iter().map(|w| change(w, status, now)).collect();
         assert!(self.record(look).await);
-        job
+    }
+
+    /// Returns the watches of a job, newest first.
+    pub(crate) async fn watches_of(&self, job: &str) -> Vec<WatchDetails> {
+        let query = WatchQuery {
+            job_id: job.parse().ok(),
+            limit: 10,
+            ..WatchQuery::default()
+        };
+        self.store.list_watches(&query).await.unwrap()
     }
 
     /// Claims due deliveries for a minute, without a limit for each host.
@@ -170,6 +185,7 @@ pub(crate) fn new_watch(client: ClientId, job: &str, callback: &str, now: Timest
         max_open: 1_000,
         now,
         trace: None,
+        subscription_id: None,
     }
 }
 
@@ -227,8 +243,8 @@ pub(crate) fn change(watch: &relay_domain::Watch, status: Status, now: Timestamp
                 timestamp: now,
                 sequence: transitions,
                 is_final,
-                watch_id: watch.id,
-                job_id: watch.request.job_id.to_string(),
+                watch_id: Some(watch.id),
+                job_id: Some(watch.request.job_id.to_string()),
                 status,
                 failed_step: None,
                 error_code: None,
@@ -237,7 +253,7 @@ pub(crate) fn change(watch: &relay_domain::Watch, status: Status, now: Timestamp
                 retry_at: None,
                 detail: None,
                 challenge: None,
-                context: JobContext::default(),
+                context: EventContext::default(),
                 resources: Vec::new(),
                 metadata: Metadata::default(),
             },
@@ -246,11 +262,25 @@ pub(crate) fn change(watch: &relay_domain::Watch, status: Status, now: Timestamp
     }
 }
 
+/// Returns the job of a delivery.
+pub(crate) fn job_of(delivery: &DueDelivery) -> &str {
+    delivery.source.job_id().unwrap().as_str()
+}
+
+/// Returns the secret that signs a delivery.
+pub(crate) fn secret_of(delivery: &DueDelivery) -> &SigningSecret {
+    match &delivery.signer {
+        DeliverySigner::Relay { secret, .. } => secret,
+        DeliverySigner::Basiq(_) => panic!("Basiq signed it"),
+    }
+}
+
 pub(crate) fn attempt(delivery: &DueDelivery, next: AfterAttempt, now: Timestamp) -> AttemptResult {
     let accepted = next == AfterAttempt::Delivered;
     AttemptResult {
         delivery_id: delivery.id,
         lease: delivery.lease,
+        subscription_id: delivery.source.subscription_id(),
         attempt: Some(Attempt {
             number: delivery.attempts + 1,
             started_at: now,

@@ -26,6 +26,7 @@ use basiq_relay::{
     app::{ClockWorker, Relay, ReloadableSecrets, UpkeepWorker, open_store},
     config::Settings,
     delivery::DeliveryWorker,
+    discovery::DiscoveryWorker,
     tracker::{BankWorker, TrackerWorker},
 };
 use basiq_sandbox::{Sandbox, SandboxOptions};
@@ -74,6 +75,7 @@ pub(crate) struct TestApp {
     router: Router,
     tracker: TrackerWorker,
     banks: BankWorker,
+    discovery: DiscoveryWorker,
     delivery: DeliveryWorker,
     upkeep: UpkeepWorker,
     clock_worker: Option<ClockWorker>,
@@ -182,6 +184,7 @@ impl TestApp {
             router: relay.router,
             tracker: relay.tracker,
             banks: relay.banks,
+            discovery: relay.discovery,
             delivery: relay.delivery,
             upkeep: relay.upkeep,
             clock_worker: relay.clock,
@@ -204,6 +207,7 @@ impl TestApp {
         self.secrets = relay.secrets;
         self.tracker = relay.tracker;
         self.banks = relay.banks;
+        self.discovery = relay.discovery;
         self.delivery = relay.delivery;
         self.upkeep = relay.upkeep;
         self.clock_worker = relay.clock;
@@ -342,9 +346,10 @@ impl TestApp {
         let ticks = [
             self.tracker.tick().await.unwrap(),
             self.banks.tick().await.unwrap(),
+            self.discovery.tick().await.unwrap(),
             self.delivery.tick().await.unwrap(),
         ];
-        let looks = self.tracker.in_flight() + self.banks.in_flight();
+        let looks = self.tracker.in_flight() + self.banks.in_flight() + self.discovery.in_flight();
         let in_flight = looks + self.delivery.in_flight();
         let waits = ticks.iter().map(|tick| match tick {
             TickOutcome::Busy | TickOutcome::Paced(_) => Some(Duration::ZERO),

@@ -113,6 +113,7 @@ mod tests {
             max_open: 10,
             now: Timestamp::UNIX_EPOCH,
             trace: None,
+            subscription_id: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use relay_domain::EventId;
+use relay_domain::{EventId, SubscriptionId};
 
 use crate::{
     AfterAttempt, AttemptResult, StoreError,
@@ -10,25 +10,50 @@ use crate::{
         PgSession, hosts,
         indexes::{each, is_listed, matching},
         row::columns,
-        watches,
+        subscription_ends, watches,
     },
-    rows::IdBytes,
-    rules::{AttemptEffect, host_outcomes, recorded, requeued, tried, tried_events, unqueued},
+    rows::{EventKind, IdBytes},
+    rules::{
+        AttemptEffect, accepted_messages, host_outcomes, recorded, requeued,
+        subscriptions_with_room, tried, tried_events, unqueued,
+    },
 };
 
 pub(super) const JOBS: &str = "SELECT e.event_id, w.job_id FROM events e \
-    JOIN watches w ON w.watch_id = e.watch_id WHERE e.event_id = ANY($1)";
+    JOIN watches w ON w.watch_id = e.source_id WHERE e.event_id = ANY($1)";
 
-/// Finds events that were tried, with the outbox's rows of their watches, and locks both: the outbox first, in the
+/// Finds events that were tried, with the outbox's rows of their sources, and locks both: the outbox first, in the
 /// order of the given ids.
-pub(super) const TRIED: &str = "SELECT e.event_id, e.watch_id, w.callback_host AS host, e.state, \
+pub(super) const TRIED: &str = "SELECT e.event_id, e.source_id, e.kind, h.host, e.state, \
     e.updated_at, e.attempts, o.event_id AS queued, o.next_attempt_at, o.lease_id, \
-    EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = w.callback_host) AS host_failed \
+    EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = h.host) AS host_failed \
     FROM unnest($1::bytea[]) r (event_id) JOIN events e ON e.event_id = r.event_id \
-    JOIN watches w ON w.watch_id = e.watch_id \
-    LEFT JOIN LATERAL (SELECT o.event_id, o.next_attempt_at, o.lease_id FROM outbox o \
-        WHERE o.watch_id = e.watch_id FOR UPDATE) o ON TRUE \
+    LEFT JOIN LATERAL (SELECT o.event_id, o.host, o.next_attempt_at, o.lease_id FROM outbox o \
+        WHERE o.source_id = e.source_id FOR UPDATE) o ON TRUE \
+    CROSS JOIN LATERAL (SELECT coalesce(o.host, \
+        (SELECT w.callback_host FROM watches w WHERE w.watch_id = e.source_id), \
+        (SELECT s.callback_host FROM subscriptions s WHERE s.subscription_id = e.source_id), '') AS host) h \
     FOR NO KEY UPDATE OF e";
+
+/// Locks subscriptions, so that no notice is added to them.
+pub(super) const LOCK_SUBSCRIPTIONS: &str = "SELECT 1 FROM subscriptions WHERE subscription_id = ANY($1) \
+    ORDER BY subscription_id FOR NO KEY UPDATE";
+
+/// Queues the earliest notice of each subscription that waits, if the outbox has no row of the subscription. It
+/// has been due since it came. The subscriptions are locked.
+pub(super) const QUEUE_NEXT: &str = concat!(
+    "INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, pending_since) \
+     SELECT s.subscription_id, e.event_id, s.client_id, s.callback_host, e.created_at, n.at \
+     FROM unnest($1::bytea[], $2::bigint[]) n (source_id, at) JOIN subscriptions s ON ",
+    each!("s.subscription_id", "n.source_id"),
+    " CROSS JOIN LATERAL (SELECT e.event_id, e.created_at FROM events e WHERE e.source_id = n.source_id \
+         AND e.state = 'pending' ORDER BY e.event_id LIMIT 1) e \
+     ON CONFLICT (source_id) DO NOTHING"
+);
+
+/// Deletes messages of Basiq's that were accepted, which are of no more use.
+pub(super) const FORGET_MESSAGES: &str = "WITH accepted AS (DELETE FROM events WHERE event_id = ANY($1)) \
+    DELETE FROM messages WHERE event_id = ANY($1)";
 
 /// Writes attempts into their events, and the effects into the outbox. The recorded claim ends, and any other claim of
 /// a row stays. A later event of the watch, which took the row over, keeps its times and counts.
@@ -49,8 +74,8 @@ pub(super) const RECORD: &str = concat!(
     ),
     "), listed AS (INSERT INTO undelivered_events SELECT client_id, state, updated_at, event_id \
          FROM tried WHERE state <> former_state AND state <> 'delivered'), \
-     unqueued AS (DELETE FROM outbox o USING unnest($5::bytea[], $6::bytea[]) r (watch_id, event_id) WHERE ",
-    each!("o.watch_id", "r.watch_id"),
+     unqueued AS (DELETE FROM outbox o USING unnest($5::bytea[], $6::bytea[]) r (source_id, event_id) WHERE ",
+    each!("o.source_id", "r.source_id"),
     " AND o.event_id = r.event_id) \
      UPDATE outbox o SET \
      next_attempt_at = CASE WHEN o.event_id = r.event_id \
@@ -62,8 +87,8 @@ pub(super) const RECORD: &str = concat!(
      lease_until = CASE WHEN o.lease_id = r.lease_id THEN NULL ELSE o.lease_until END, \
      lease_id = nullif(o.lease_id, r.lease_id) \
      FROM unnest($7::bytea[], $8::bytea[], $9::bytea[], $10::bigint[], $11::bigint[]) \
-         r (watch_id, event_id, lease_id, next_attempt_at, number) WHERE ",
-    each!("o.watch_id", "r.watch_id"),
+         r (source_id, event_id, lease_id, next_attempt_at, number) WHERE ",
+    each!("o.source_id", "r.source_id"),
     " AND (o.event_id = r.event_id OR o.lease_id = r.lease_id)"
 );
 
@@ -79,14 +104,24 @@ pub(super) async fn record(
     results: &[&AttemptResult],
 ) -> Result<(), StoreError> {
     let jobs = lock_jobs_of_gone(connection, results).await?;
+    lock_subscriptions(connection, results).await?;
     let recorded = find(connection, results).await?;
     if recorded.is_empty() {
         return Ok(());
     }
     write(connection, &recorded).await?;
+    queue_next(connection, &subscriptions_with_room(&recorded)).await?;
+    forget_messages(connection, accepted_messages(&recorded)).await?;
     let gone = |one: &&AttemptEffect<'_>| one.result.next == AfterAttempt::Gone;
     for gone in recorded.iter().filter(gone) {
-        end_watch(connection, gone, &jobs).await?;
+        match gone.found.kind {
+            EventKind::Job => end_watch(connection, gone, &jobs).await?,
+            EventKind::Notice => {
+                let source = gone.found.source_id;
+                subscription_ends::end(connection, source, gone.ended_at).await?;
+            }
+            EventKind::Message => {}
+        }
     }
     hosts::note(connection, &host_outcomes(&recorded)).await
 }
@@ -116,6 +151,50 @@ async fn lock_jobs_of_gone(
     Ok(jobs)
 }
 
+/// Locks the subscriptions whose notices were tried, because they are locked before the outbox.
+async fn lock_subscriptions(
+    connection: &mut PgSession<'_>,
+    results: &[&AttemptResult],
+) -> Result<(), StoreError> {
+    let tried = results.iter().filter_map(|result| result.subscription_id);
+    let tried: Vec<IdBytes> = tried.map(SubscriptionId::to_bytes).collect();
+    if !tried.is_empty() {
+        sqlx::query(LOCK_SUBSCRIPTIONS)
+            .bind(tried)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Queues the next notice of each of these subscriptions, which the caller has locked.
+pub(super) async fn queue_next(
+    connection: &mut PgSession<'_>,
+    subscriptions: &[(IdBytes, i64)],
+) -> Result<(), StoreError> {
+    if !subscriptions.is_empty() {
+        sqlx::query(QUEUE_NEXT)
+            .bind(columns(subscriptions, |(source, _)| *source))
+            .bind(columns(subscriptions, |(_, at)| *at))
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn forget_messages(
+    connection: &mut PgSession<'_>,
+    accepted: Vec<IdBytes>,
+) -> Result<(), StoreError> {
+    if !accepted.is_empty() {
+        sqlx::query(FORGET_MESSAGES)
+            .bind(accepted)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
 /// Returns the effects of attempts, and locks their events.
 async fn find<'r>(
     connection: &mut PgSession<'_>,
@@ -139,9 +218,9 @@ async fn write(
         .bind(columns(&events, |row| row.state))
         .bind(columns(&events, |row| row.attempts.as_str()))
         .bind(columns(&events, |row| row.updated_at))
-        .bind(columns(&unqueued, |row| row.watch_id))
+        .bind(columns(&unqueued, |row| row.source_id))
         .bind(columns(&unqueued, |row| row.event_id))
-        .bind(columns(&requeued, |row| row.watch_id))
+        .bind(columns(&requeued, |row| row.source_id))
         .bind(columns(&requeued, |row| row.event_id))
         .bind(columns(&requeued, |row| row.lease_id))
         .bind(columns(&requeued, |row| row.next_attempt_at))
@@ -156,7 +235,7 @@ async fn end_watch(
     gone: &AttemptEffect<'_>,
     jobs: &HashMap<IdBytes, String>,
 ) -> Result<(), StoreError> {
-    let watch = gone.found.watch_id.to_bytes();
+    let watch = gone.found.source_id;
     let job = jobs.get(&EventId::from(gone.result.delivery_id).to_bytes());
     let jobs = job.cloned();
     watches::cancel(connection, &[watch], jobs.as_slice(), gone.ended_at).await?;

@@ -10,7 +10,7 @@ use crate::{
     ClientStore, Sealer, StoreError,
     batch::{EachResult, LoadBatch},
     error::is_connection_lost,
-    postgres::{PgSession, PgStore, pool::ConnectionPool, watches},
+    postgres::{PgSession, PgStore, pool::ConnectionPool, subscription_ends, watches},
     rows,
 };
 
@@ -211,9 +211,12 @@ async fn revoke(
     .await?;
     match revoked {
         None => Ok(None),
-        Some(id) => watches::cancel_all(connection, ClientId(id), now)
-            .await
-            .map(Some),
+        Some(id) => {
+            let client = ClientId(id);
+            let cancelled = watches::cancel_all(connection, client, now).await?;
+            subscription_ends::end_all(connection, client, now).await?;
+            Ok(Some(cancelled))
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use relay_domain::WatchId;
+use relay_domain::{SubscriptionId, WatchId};
 use sqlx::{Row, postgres::PgRow};
 
 use crate::{
-    ConsoleStore, FailingHost, StoreError, WatchDetails, WatchSearch,
+    ConsoleStore, EventDetails, FailingHost, StoreError, WatchDetails, WatchSearch,
     postgres::{
         PgStore,
         details::{self, next_look_at, watch_columns},
@@ -49,6 +49,11 @@ pub(super) const SEARCH: &str = concat!(
 /// Bytes that sort after every watch's id.
 const AFTER_ALL: IdBytes = [0xff; 16];
 
+pub(super) const NOTICES: &str = "SELECT e.event_id, e.body, e.state, e.attempts, \
+    (SELECT o.next_attempt_at FROM outbox o WHERE o.source_id = e.source_id \
+        AND o.event_id = e.event_id) AS next_attempt_at \
+    FROM events e WHERE e.source_id = $1 ORDER BY e.event_id DESC LIMIT $2";
+
 pub(super) const HOSTS: &str = "SELECT h.host, h.failures, h.paused_until, h.probing, \
     h.failed_at, \
     (SELECT count(*) FROM (SELECT 1 FROM outbox o WHERE o.host = h.host LIMIT $2) w) AS waiting \
@@ -73,6 +78,20 @@ impl ConsoleStore for PgStore {
             .fetch_all(&mut session)
             .await?;
         details::tell(&mut session, &rows).await
+    }
+
+    async fn notices_of(
+        &self,
+        id: SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<EventDetails>, StoreError> {
+        let mut view = self.read().await?;
+        let rows = sqlx::query(NOTICES)
+            .bind(id.to_bytes())
+            .bind(int(limit))
+            .fetch_all(&mut view.session())
+            .await?;
+        rows.iter().map(|row| rows::event(row)).collect()
     }
 
     async fn list_failing_hosts(&self, limit: usize) -> Result<Vec<FailingHost>, StoreError> {

@@ -2,51 +2,46 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ClientId, DeliveryId, DeliveryState, WatchId};
-use sqlx::{Postgres, QueryBuilder};
+use relay_domain::{ClientId, DeliveryId, EventId, WatchId};
+use sqlx::Row;
 
 use crate::{
     DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
     postgres::{
-        PgSession, PgStore, hosts,
+        PgSession, PgStore, delivery_lists, hosts,
         indexes::{each, is_listed, matching, none},
     },
-    rows::{self, IdBytes, int},
+    rows::{self, IdBytes},
 };
-
-/// Selects what a list tells of a delivery, from `events e` and `watches w`. The first part is followed by the time
-/// of the next attempt.
-macro_rules! listed {
-    ($next_attempt_at:literal, $from:literal) => {
-        concat!(
-            "SELECT e.event_id, e.client_id, e.state, e.updated_at, e.attempts, e.body, w.watch_id, \
-             w.callback_url, ",
-            $next_attempt_at,
-            " AS next_attempt_at FROM ",
-            $from
-        )
-    };
-}
 
 /// Locks a watch, which is named by its id or by an event, so that no look adds an event to it.
 pub(super) const LOCK_WATCH: &str = "SELECT watch_id FROM watches WHERE watch_id = \
-        coalesce($1::bytea, (SELECT e.watch_id FROM events e WHERE e.event_id = $2)) \
+        coalesce($1::bytea, (SELECT e.source_id FROM events e WHERE e.event_id = $2)) \
     AND ($3::bigint IS NULL OR client_id = $3) FOR NO KEY UPDATE";
 
 /// Reads what decides whether an event of a watch may be queued again. `$2` is the requested event, if there is one.
 pub(super) const LATEST: &str = "SELECT w.watch_id, w.state, $2::bytea AS asked, \
-    (SELECT e.event_id FROM events e WHERE e.watch_id = w.watch_id \
+    (SELECT e.event_id FROM events e WHERE e.source_id = w.watch_id \
         ORDER BY e.event_id DESC LIMIT 1) AS latest, \
     EXISTS (SELECT 1 FROM clients c WHERE c.client_id = w.client_id \
         AND c.revoked_at IS NOT NULL) AS revoked \
     FROM watches w WHERE w.watch_id = $1";
 
+/// Finds a notice or a message of Basiq's that may be queued again, and locks its subscription.
+pub(super) const FROM_BASIQ: &str = "SELECT e.event_id, e.source_id, e.state, \
+    EXISTS (SELECT 1 FROM clients c WHERE c.client_id = e.client_id \
+        AND c.revoked_at IS NOT NULL) AS revoked \
+    FROM events e LEFT JOIN LATERAL (SELECT 1 FROM subscriptions s \
+        WHERE s.subscription_id = e.source_id FOR NO KEY UPDATE) s ON TRUE \
+    WHERE e.event_id = $1 AND e.kind || '' <> 'job' AND ($2::bigint IS NULL OR e.client_id = $2)";
+
 /// Tries a pending event sooner. An event in flight keeps its lease.
 pub(super) const TRY_SOONER: &str =
-    "UPDATE outbox SET next_attempt_at = $3 WHERE watch_id = $1 AND event_id = $2";
+    "UPDATE outbox SET next_attempt_at = $3 WHERE source_id = $1 AND event_id = $2";
 
 /// Queues ended events again, each in a new round. A deadline that has passed no longer counts. The number of the
-/// latest attempt is the last one in the list of attempts: texts in the list cannot contain this pattern.
+/// latest attempt is the last one in the list of attempts: texts in the list cannot contain this pattern. A notice waits
+/// if the outbox has another one of its subscription.
 macro_rules! requeue {
     ($which:expr, $now:literal) => {
         concat!(
@@ -59,45 +54,55 @@ macro_rules! requeue {
             $now,
             " THEN NULL ELSE e.deadline END FROM former f WHERE ",
             each!("e.event_id", "f.event_id"),
-            " RETURNING e.event_id, e.watch_id, e.client_id, e.deadline, e.attempts, \
+            " RETURNING e.event_id, e.source_id, e.client_id, e.deadline, e.attempts, \
                  f.state AS former_state, f.updated_at AS former_change), \
              unlisted AS (DELETE FROM undelivered_events WHERE ",
             matching!("undelivered_events", "again", is_listed!()),
-            ") INSERT INTO outbox (watch_id, event_id, client_id, host, next_attempt_at, \
+            "), queued AS (INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, \
                  pending_since, deadline, attempts) \
-             SELECT e.watch_id, e.event_id, e.client_id, \
-                 (SELECT w.callback_host FROM watches w WHERE w.watch_id = e.watch_id), ",
+             SELECT e.source_id, e.event_id, e.client_id, \
+                 coalesce((SELECT w.callback_host FROM watches w WHERE w.watch_id = e.source_id), \
+                     (SELECT s.callback_host FROM subscriptions s WHERE s.subscription_id = e.source_id), \
+                     (SELECT m.callback_host FROM messages m WHERE m.event_id = e.event_id)), ",
             $now,
             ", ",
             $now,
             ", e.deadline, \
-                 coalesce(substring(e.attempts from '.*\"number\":([0-9]+)')::bigint, 0) FROM again e"
+                 coalesce(substring(e.attempts from '.*\"number\":([0-9]+)')::bigint, 0) FROM again e \
+             ORDER BY e.event_id ON CONFLICT (source_id) DO NOTHING) SELECT count(*) FROM again"
         )
     };
 }
 
 pub(super) const REQUEUE: &str = requeue!("events e WHERE e.event_id = $1", "$2");
 
-/// The dead events of a client, or of all clients, since a time. Of a watch only the latest event is taken.
+/// The dead events of a client, or of all clients and of none, since a time. Of a watch only the latest event is taken.
 macro_rules! dead {
     () => {
         concat!(
-            "clients c CROSS JOIN LATERAL (SELECT u.event_id FROM undelivered_events u \
+            "(SELECT client_id, revoked_at FROM clients UNION ALL SELECT 0, NULL) c \
+             CROSS JOIN LATERAL (SELECT u.event_id FROM undelivered_events u \
                  WHERE u.client_id = c.client_id AND u.state = 'dead' AND u.updated_at >= $1 OFFSET 0) u \
              JOIN events e ON ",
             each!("e.event_id", "u.event_id"),
             " WHERE ($2::bigint IS NULL OR c.client_id = $2) AND c.revoked_at IS NULL \
-             AND e.state = 'dead' AND ",
-            none!("events n WHERE n.watch_id = e.watch_id AND n.event_id > e.event_id"),
-            " AND (SELECT w.state FROM watches w WHERE w.watch_id = e.watch_id) <> 'cancelled'"
+             AND e.state = 'dead' AND (e.kind <> 'job' OR ",
+            none!("events n WHERE n.source_id = e.source_id AND n.event_id > e.event_id"),
+            " AND (SELECT w.state FROM watches w WHERE w.watch_id = e.source_id) <> 'cancelled')"
         )
     };
 }
 
 pub(super) const LOCK_DEAD: &str = concat!(
-    "SELECT 1 FROM watches w WHERE w.watch_id = ANY(ARRAY(SELECT e.watch_id FROM ",
+    "SELECT 1 FROM watches w WHERE w.watch_id = ANY(ARRAY(SELECT e.source_id FROM ",
     dead!(),
     ")) ORDER BY w.watch_id FOR NO KEY UPDATE"
+);
+
+pub(super) const LOCK_DEAD_SUBSCRIPTIONS: &str = concat!(
+    "SELECT 1 FROM subscriptions s WHERE s.subscription_id = ANY(ARRAY(SELECT e.source_id FROM ",
+    dead!(),
+    " AND e.kind = 'notice' AND c.client_id > 0)) ORDER BY s.subscription_id FOR NO KEY UPDATE"
 );
 
 pub(super) const REQUEUE_DEAD: &str = requeue!(dead!(), "$3");
@@ -108,7 +113,7 @@ impl DeliveryStore for PgStore {
         &self,
         query: &DeliveryQuery,
     ) -> Result<Vec<DeliveryEntry>, StoreError> {
-        list(&mut self.read().await?.session(), query).await
+        delivery_lists::list(&mut self.read().await?.session(), query).await
     }
 
     async fn redeliver_watch(
@@ -181,15 +186,7 @@ impl PgStore {
     }
 }
 
-async fn list(
-    connection: &mut PgSession<'_>,
-    query: &DeliveryQuery,
-) -> Result<Vec<DeliveryEntry>, StoreError> {
-    let rows = list_statement(query).build().fetch_all(connection).await?;
-    rows.iter().map(|row| rows::entry(row)).collect()
-}
-
-/// Queues the latest event of a watch again.
+/// Queues the latest event of a watch again, or any event from Basiq.
 async fn redeliver(
     connection: &mut PgSession<'_>,
     request: RedeliveryRequest,
@@ -201,21 +198,20 @@ async fn redeliver(
         .bind(request.owner.map(|client| client.0))
         .fetch_optional(&mut *connection)
         .await?;
-    let Some(watch) = watch else {
+    let found = match watch {
+        Some(watch) => latest_of_watch(connection, watch, request).await?,
+        None => event_from_basiq(connection, request).await?,
+    };
+    let Some((source, found)) = found else {
         return Ok(Redelivery::NotFound);
     };
-    let row = sqlx::query(LATEST)
-        .bind(watch)
-        .bind(request.event)
-        .fetch_one(&mut *connection)
-        .await?;
-    let event = match rows::redeliverable(&row)? {
+    let event = match found {
         Ok(event) => event,
         Err(refused) => return Ok(refused),
     };
     let now_millis = now.as_millisecond();
     let sooner = sqlx::query(TRY_SOONER)
-        .bind(watch)
+        .bind(source)
         .bind(event.to_bytes())
         .bind(now_millis)
         .execute(&mut *connection)
@@ -231,6 +227,38 @@ async fn redeliver(
     Ok(Redelivery::Queued(event))
 }
 
+/// An event to queue again and its source, or why it cannot be queued. None if there is no such event.
+type FoundEvent = Option<(IdBytes, Result<EventId, Redelivery>)>;
+
+async fn latest_of_watch(
+    connection: &mut PgSession<'_>,
+    watch: IdBytes,
+    request: RedeliveryRequest,
+) -> Result<FoundEvent, StoreError> {
+    let row = sqlx::query(LATEST)
+        .bind(watch)
+        .bind(request.event)
+        .fetch_one(connection)
+        .await?;
+    Ok(Some((watch, rows::redeliverable(&row)?)))
+}
+
+async fn event_from_basiq(
+    connection: &mut PgSession<'_>,
+    request: RedeliveryRequest,
+) -> Result<FoundEvent, StoreError> {
+    let row = sqlx::query(FROM_BASIQ)
+        .bind(request.event)
+        .bind(request.owner.map(|client| client.0))
+        .fetch_optional(connection)
+        .await?;
+    let found = row.map(|row| {
+        let source = row.try_get("source_id")?;
+        Ok((source, rows::redeliverable_from_basiq(&row)?))
+    });
+    found.transpose()
+}
+
 async fn redeliver_dead(
     connection: &mut PgSession<'_>,
     owner: Option<ClientId>,
@@ -238,108 +266,19 @@ async fn redeliver_dead(
     now: Timestamp,
 ) -> Result<u64, StoreError> {
     let owner = owner.map(|client| client.0);
-    sqlx::query(LOCK_DEAD)
-        .bind(since.as_millisecond())
-        .bind(owner)
-        .execute(&mut *connection)
-        .await?;
-    let queued = sqlx::query(REQUEUE_DEAD)
+    for lock in [LOCK_DEAD_SUBSCRIPTIONS, LOCK_DEAD] {
+        sqlx::query(lock)
+            .bind(since.as_millisecond())
+            .bind(owner)
+            .execute(&mut *connection)
+            .await?;
+    }
+    let queued: i64 = sqlx::query_scalar(REQUEUE_DEAD)
         .bind(since.as_millisecond())
         .bind(owner)
         .bind(now.as_millisecond())
-        .execute(&mut *connection)
+        .fetch_one(&mut *connection)
         .await?;
     hosts::lift(connection, now).await?;
-    Ok(queued.rows_affected())
-}
-
-/// Returns the statement that lists deliveries.
-pub(super) fn list_statement(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
-    match query.state {
-        DeliveryState::Pending => list_pending(query),
-        DeliveryState::Delivered => list_delivered(query),
-        DeliveryState::Dead
-        | DeliveryState::Expired
-        | DeliveryState::Superseded
-        | DeliveryState::Cancelled => list_undelivered(query),
-    }
-}
-
-/// Lists what waits in the outbox, by watch.
-fn list_pending(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
-    let mut statement = QueryBuilder::new(listed!(
-        "o.next_attempt_at",
-        "outbox o JOIN events e ON e.event_id = o.event_id \
-         JOIN watches w ON w.watch_id = o.watch_id WHERE TRUE"
-    ));
-    if let Some(owner) = query.owner {
-        statement.push(" AND o.client_id = ").push_bind(owner.0);
-    }
-    if let Some((_, id)) = query.after {
-        statement
-            .push(" AND o.watch_id < (SELECT a.watch_id FROM events a WHERE a.event_id = ")
-            .push_bind(id.to_bytes())
-            .push(")");
-    }
-    statement
-        .push(" ORDER BY o.watch_id DESC LIMIT ")
-        .push_bind(int(query.limit));
-    statement
-}
-
-/// Lists delivered events, by watch. They are found among all events of the watches, of which most are delivered.
-fn list_delivered(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
-    let mut statement = QueryBuilder::new(listed!(
-        "NULL::bigint",
-        "watches w CROSS JOIN LATERAL (SELECT * FROM events e \
-         WHERE e.watch_id = w.watch_id AND e.state = 'delivered' OFFSET 0) e WHERE TRUE"
-    ));
-    if let Some(owner) = query.owner {
-        statement.push(" AND w.client_id = ").push_bind(owner.0);
-    }
-    if let Some((_, id)) = query.after {
-        statement
-            .push(" AND w.watch_id <= (SELECT a.watch_id FROM events a WHERE a.event_id = ")
-            .push_bind(id.to_bytes())
-            .push(") AND (w.watch_id, e.event_id) < (SELECT a.watch_id, a.event_id FROM events a WHERE a.event_id = ")
-            .push_bind(id.to_bytes())
-            .push(")");
-    }
-    statement
-        .push(" ORDER BY w.watch_id DESC, e.event_id DESC LIMIT ")
-        .push_bind(int(query.limit));
-    statement
-}
-
-/// Lists events that ended undelivered, the latest end first: the latest of each client, and the latest of these.
-fn list_undelivered(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
-    let mut statement = QueryBuilder::new(listed!(
-        "NULL::bigint",
-        "(SELECT u.updated_at, u.event_id FROM clients c CROSS JOIN LATERAL \
-         (SELECT u.updated_at, u.event_id FROM undelivered_events u \
-             WHERE u.client_id = c.client_id AND u.state = "
-    ));
-    statement.push_bind(query.state.as_str());
-    if let Some((updated_at, id)) = query.after {
-        statement
-            .push(" AND (u.updated_at, u.event_id) < (")
-            .push_bind(updated_at.as_millisecond())
-            .push(", ")
-            .push_bind(id.to_bytes())
-            .push(")");
-    }
-    let newest = " ORDER BY u.updated_at DESC, u.event_id DESC LIMIT ";
-    statement
-        .push(newest)
-        .push_bind(int(query.limit))
-        .push(") u");
-    if let Some(owner) = query.owner {
-        statement.push(" WHERE c.client_id = ").push_bind(owner.0);
-    }
-    statement.push(newest).push_bind(int(query.limit)).push(
-        ") u JOIN events e ON e.event_id = u.event_id \
-             JOIN watches w ON w.watch_id = e.watch_id \
-             ORDER BY u.updated_at DESC, u.event_id DESC",
-    );
-    statement
+    Ok(u64::try_from(queued).unwrap_or(0))
 }

@@ -14,7 +14,7 @@ macro_rules! watch_columns {
     () => {
         "w.watch_id, w.client_id, w.job_id, w.callback_url, w.operation, w.events, w.until_step, \
          w.locale, w.metadata, w.state, w.progress, w.created_at, w.updated_at, w.settled_at, \
-         w.traceparent"
+         w.traceparent, w.subscription_id"
     };
 }
 pub(super) use watch_columns;
@@ -48,10 +48,10 @@ pub(super) const ONE: &str =
 
 pub(super) const MANY: &str = select!("WHERE w.watch_id = ANY($1)");
 
-pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, e.state, e.attempts, \
-    (SELECT o.next_attempt_at FROM outbox o WHERE o.watch_id = e.watch_id \
+pub(super) const EVENTS: &str = "SELECT e.source_id, e.event_id, e.body, e.state, e.attempts, \
+    (SELECT o.next_attempt_at FROM outbox o WHERE o.source_id = e.source_id \
         AND o.event_id = e.event_id) AS next_attempt_at \
-    FROM unnest($1::bytea[]) i (watch_id) JOIN events e ON e.watch_id = i.watch_id \
+    FROM unnest($1::bytea[]) i (source_id) JOIN events e ON e.source_id = i.source_id \
     ORDER BY e.event_id";
 
 /// Returns one watch with its details, if it exists and belongs to the given owner.

@@ -26,11 +26,11 @@ pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
         substring(j.memory from '\"changed_at\":\"([^\"]*)\"'), \
         substring(j.memory from '\"look_without_hints_at\":\"([^\"]*)\"'), \
         e.n, e.updated_at, e.attempts, \
-        (SELECT o.next_attempt_at FROM outbox o WHERE o.watch_id = w.watch_id)) AS version \
+        (SELECT o.next_attempt_at FROM outbox o WHERE o.source_id = w.watch_id)) AS version \
     FROM unnest($1::bytea[]) i (watch_id) JOIN watches w ON w.watch_id = i.watch_id \
     JOIN jobs j ON j.job_id = w.job_id \
     CROSS JOIN LATERAL (SELECT count(*) AS n, max(updated_at) AS updated_at, \
-        sum(length(attempts)) AS attempts FROM events WHERE events.watch_id = w.watch_id) e";
+        sum(length(attempts)) AS attempts FROM events WHERE events.source_id = w.watch_id) e";
 
 /// Makes looks due earlier. The rows are locked in the order of their ids.
 pub(super) const EARLIER: &str = concat!(

@@ -1,12 +1,13 @@
-//! Hints from Basiq: which ones were taken, and the jobs that they make due.
+//! Hints from Basiq: which ones were taken, the jobs and lists that they make due, their notices and messages.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::{
-    Hint, HintOutcome, HintStore, HintSubject, StoreError,
-    postgres::{PgSession, PgStore},
+    ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject, StoreError,
+    postgres::{PgSession, PgStore, notices, row::plain, subscription_ends},
     rows::{earlier, int, millis},
-    rules::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS},
+    rules::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key, message_row},
 };
 
 pub(super) const REMEMBER: &str =
@@ -51,11 +52,39 @@ pub(super) const DUE: &str = "UPDATE due_jobs SET urgency = least(urgency, 1), \
     hinted_at = greatest($2, coalesce(hinted_at, 0) + $4) \
     WHERE job_id = ANY($1) AND coalesce(hinted_at, 0) <= $2";
 
+/// Makes the list of a person's jobs due, as [`DUE`] does with jobs.
+pub(super) const DUE_LIST: &str = "UPDATE due_lists SET \
+    next_list_at = least(next_list_at, greatest($2, coalesce(hinted_at, 0) + $3)), \
+    hinted_at = greatest($2, coalesce(hinted_at, 0) + $3) \
+    WHERE user_id = $1 AND coalesce(hinted_at, 0) <= $2";
+
+pub(super) const USER_OF_CONNECTION: &str = "SELECT user_id FROM jobs \
+    WHERE connection_id = $1 AND user_id IS NOT NULL LIMIT 1";
+
+/// Adds a message of Basiq's and queues it.
+pub(super) const ADD_MESSAGE: &str = "WITH event AS (INSERT INTO events (event_id, source_id, kind, client_id, \
+        state, updated_at, created_at, body) VALUES ($1, $1, 'message', 0, 'pending', $2, $2, $3)), \
+    message AS (INSERT INTO messages (event_id, callback_url, callback_host, headers, body) \
+        VALUES ($1, $4, $5, $6, $7)) \
+    INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, pending_since) \
+        VALUES ($1, $1, 0, $5, $2, $2)";
+
 #[async_trait]
 impl HintStore for PgStore {
     async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError> {
-        self.write(hint, |connection, hint| Box::pin(take(connection, hint)))
-            .await
+        let passes_on = hint.forward.is_some();
+        let outcome = self
+            .write(hint, |connection, hint| Box::pin(take(connection, hint)))
+            .await?;
+        if let HintOutcome::Taken { notices, lists, .. } = outcome {
+            if notices > 0 || passes_on {
+                self.notify_of_deliveries();
+            }
+            if lists {
+                self.notify_of_lists();
+            }
+        }
+        Ok(outcome)
     }
 }
 
@@ -72,9 +101,95 @@ async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome
         .bind(earlier(hint.at, HINTS_REMEMBERED_FOR))
         .execute(&mut *connection)
         .await?;
-    let jobs = watched_jobs(connection, &hint.subject).await?;
+    let lists = list(connection, hint).await?;
+    let jobs = make_due(connection, hint).await?;
+    let notices = notify(connection, hint).await?;
+    if let Some(user) = &hint.removed_user {
+        subscription_ends::close_all(connection, user.as_str(), hint.at).await?;
+    }
+    if let Some(message) = &hint.forward {
+        pass_on(connection, message, hint.at).await?;
+    }
+    Ok(HintOutcome::Taken {
+        jobs,
+        notices,
+        lists,
+    })
+}
+
+/// Makes the list of the person's jobs due, if somebody subscribed to the person.
+async fn list(connection: &mut PgSession<'_>, hint: &Hint) -> Result<bool, StoreError> {
+    let user: Option<String> = match &hint.subject {
+        None => return Ok(false),
+        Some(
+            HintSubject::User(user)
+            | HintSubject::Connection {
+                user_id: Some(user),
+                ..
+            },
+        ) => Some(user.clone()),
+        Some(HintSubject::Connection { connection_id, .. }) => {
+            sqlx::query_scalar(USER_OF_CONNECTION)
+                .bind(connection_id)
+                .fetch_optional(&mut *connection)
+                .await?
+        }
+    };
+    let due = sqlx::query(DUE_LIST)
+        .bind(user)
+        .bind(hint.at.as_millisecond())
+        .bind(millis(LIST_INTERVAL))
+        .execute(connection)
+        .await?;
+    Ok(due.rows_affected() > 0)
+}
+
+/// Queues the notices of a hint, unless an earlier hint told the same fact.
+async fn notify(connection: &mut PgSession<'_>, hint: &Hint) -> Result<u64, StoreError> {
+    if hint.notices.is_empty() {
+        return Ok(0);
+    }
+    if let Some(fact) = &hint.fact {
+        let remembered = sqlx::query(REMEMBER)
+            .bind(fact_key(fact))
+            .bind(hint.at.as_millisecond())
+            .execute(&mut *connection)
+            .await?;
+        if remembered.rows_affected() == 0 {
+            return Ok(0);
+        }
+    }
+    notices::notify(connection, &hint.notices, hint.at).await
+}
+
+/// Queues a message of Basiq's.
+async fn pass_on(
+    connection: &mut PgSession<'_>,
+    message: &ForwardedMessage,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let row = message_row(message, now)?;
+    sqlx::query(ADD_MESSAGE)
+        .bind(row.event_id)
+        .bind(now.as_millisecond())
+        .bind(plain(&row.summary))
+        .bind(row.callback_url)
+        .bind(row.host)
+        .bind(row.headers)
+        .bind(row.body)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Makes the watched jobs due that a hint is about. Returns their number.
+async fn make_due(connection: &mut PgSession<'_>, hint: &Hint) -> Result<u64, StoreError> {
+    let jobs = match &hint.subject {
+        Some(subject) => watched_jobs(connection, subject).await?,
+        None => Vec::new(),
+    };
     if jobs.is_empty() {
-        return Ok(HintOutcome::Due(0));
+        return Ok(0);
     }
     sqlx::query(DUE)
         .bind(&jobs)
@@ -83,7 +198,7 @@ async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome
         .bind(millis(hint.interval))
         .execute(connection)
         .await?;
-    Ok(HintOutcome::Due(u64::try_from(jobs.len()).unwrap_or(0)))
+    Ok(u64::try_from(jobs.len()).unwrap_or(0))
 }
 
 /// Returns the watched jobs that a hint is about.

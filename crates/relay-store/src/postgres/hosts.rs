@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     AbandonedDelivery, StoreError, WaitLimit,
-    postgres::{PgSession, clock::claim_now},
+    postgres::{PgSession, attempts, clock::claim_now},
     rows::{IdBytes, int, millis},
     rules::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE},
 };
@@ -46,9 +46,9 @@ pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probin
         AND (SELECT 1 FROM outbox o WHERE o.host = f.host AND o.ready_at = $1 LIMIT 1) IS NOT NULL \
         ORDER BY f.host FOR UPDATE))";
 
-/// Watches whose event is due, was first due by `$2`, and waits for a host that has not answered since it was paused.
-pub(super) const WAITING: &str = "SELECT o.watch_id FROM failing_hosts f \
-    CROSS JOIN LATERAL (SELECT o.watch_id FROM outbox o WHERE o.host = f.host AND o.ready_at <= $1 \
+/// Sources whose event is due, was first due by `$2`, and waits for a host that has not answered since it was paused.
+pub(super) const WAITING: &str = "SELECT o.source_id FROM failing_hosts f \
+    CROSS JOIN LATERAL (SELECT o.source_id FROM outbox o WHERE o.host = f.host AND o.ready_at <= $1 \
         AND o.pending_since <= $2 AND o.deadline IS NULL ORDER BY o.ready_at LIMIT $3) o \
     WHERE f.pauses > 0 LIMIT $3";
 
@@ -56,16 +56,16 @@ pub(super) const WAITING: &str = "SELECT o.watch_id FROM failing_hosts f \
 /// skipped. Later events that replaced the found ones are skipped too. `+ 0` keeps PostgreSQL from searching
 /// all due events.
 pub(super) const GIVE_UP: &str = "WITH queued AS (DELETE FROM outbox \
-        WHERE watch_id = ANY(ARRAY(SELECT o.watch_id FROM outbox o WHERE o.watch_id = ANY($1) \
+        WHERE source_id = ANY(ARRAY(SELECT o.source_id FROM outbox o WHERE o.source_id = ANY($1) \
             AND o.ready_at + 0 <= $2 AND o.pending_since <= $3 AND o.deadline IS NULL \
             FOR UPDATE SKIP LOCKED)) \
-        RETURNING event_id, watch_id, host), \
+        RETURNING event_id, source_id, host), \
     ended AS (UPDATE events SET state = 'dead', updated_at = $2 \
         WHERE event_id = ANY(ARRAY(SELECT event_id FROM queued)) \
         RETURNING client_id, state, updated_at, event_id), \
     listed AS (INSERT INTO undelivered_events SELECT * FROM ended) \
-    SELECT q.event_id, q.watch_id, q.host, \
-        (SELECT w.job_id FROM watches w WHERE w.watch_id = q.watch_id) AS job_id FROM queued q";
+    SELECT q.event_id, q.source_id, q.host, (SELECT e.kind FROM events e WHERE e.event_id = q.event_id) AS kind, \
+        (SELECT w.job_id FROM watches w WHERE w.watch_id = q.source_id) AS job_id FROM queued q";
 
 /// Ends the pauses of hosts whose events were sent again by hand at this time.
 pub(super) async fn lift(connection: &mut PgSession<'_>, now: Timestamp) -> Result<(), StoreError> {
@@ -74,7 +74,7 @@ pub(super) async fn lift(connection: &mut PgSession<'_>, now: Timestamp) -> Resu
     Ok(())
 }
 
-/// Returns the watches whose event has waited too long for a paused host.
+/// Returns the sources whose event has waited too long for a paused host.
 pub(super) async fn waiting(
     connection: &mut PgSession<'_>,
     limit: WaitLimit,
@@ -86,18 +86,27 @@ pub(super) async fn waiting(
     Ok(found.fetch_all(connection).await?)
 }
 
-/// Gives the events of these watches up.
+/// Gives the events of these sources up. Of a subscription, the next notice follows.
 pub(super) async fn give_up(
     connection: &mut PgSession<'_>,
-    watches: &[IdBytes],
+    sources: &[IdBytes],
     limit: WaitLimit,
 ) -> Result<Vec<AbandonedDelivery>, StoreError> {
-    let rows = sqlx::query(GIVE_UP)
-        .bind(watches)
-        .bind(limit.now.as_millisecond())
-        .bind(limit.since.as_millisecond())
-        .fetch_all(connection)
+    // locks the subscriptions among them
+    sqlx::query(attempts::LOCK_SUBSCRIPTIONS)
+        .bind(sources)
+        .execute(&mut *connection)
         .await?;
+    let now = limit.now.as_millisecond();
+    let rows = sqlx::query(GIVE_UP)
+        .bind(sources)
+        .bind(now)
+        .bind(limit.since.as_millisecond())
+        .fetch_all(&mut *connection)
+        .await?;
+    let room = rows.iter().map(|row| Ok((rules::source_id(row)?, now)));
+    let room: Vec<_> = room.collect::<Result<_, StoreError>>()?;
+    attempts::queue_next(connection, &room).await?;
     rows.iter().map(|row| rules::given_up(row)).collect()
 }
 

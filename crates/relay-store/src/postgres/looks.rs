@@ -54,9 +54,9 @@ pub(super) const CHANGE_WATCHES: &str = concat!(
 /// Ends the events that the outbox holds for watches, because later ones take their places.
 pub(super) const SUPERSEDE: &str = concat!(
     "WITH earlier AS (SELECT o.event_id, n.at \
-         FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) n (watch_id, event_id, at) \
+         FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) n (source_id, event_id, at) \
          CROSS JOIN LATERAL (SELECT o.event_id FROM outbox o \
-             WHERE o.watch_id = n.watch_id OFFSET 0) o WHERE ",
+             WHERE o.source_id = n.source_id OFFSET 0) o WHERE ",
     none!("events e WHERE e.event_id = n.event_id"),
     "), ended AS (UPDATE events e SET state = 'superseded', updated_at = n.at FROM earlier n WHERE ",
     each!("e.event_id", "n.event_id"),
@@ -69,18 +69,18 @@ pub(super) const SUPERSEDE: &str = concat!(
 pub(super) const ADD_EVENTS: &str = concat!(
     "WITH new AS (SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::text[], \
          $5::text[], $6::bigint[], $7::bigint[], $8::bytea[]) \
-         n (event_id, watch_id, client_id, host, body, at, deadline, lease_id) WHERE ",
+         n (event_id, source_id, client_id, host, body, at, deadline, lease_id) WHERE ",
     none!("events e WHERE e.event_id = n.event_id"),
     "), added AS (INSERT INTO events \
-         (event_id, watch_id, client_id, state, updated_at, created_at, deadline, body) \
-         SELECT event_id, watch_id, client_id, 'pending', at, at, deadline, body FROM new) \
-     INSERT INTO outbox AS o (watch_id, event_id, client_id, host, next_attempt_at, pending_since, \
+         (event_id, source_id, client_id, state, updated_at, created_at, deadline, body) \
+         SELECT event_id, source_id, client_id, 'pending', at, at, deadline, body FROM new) \
+     INSERT INTO outbox AS o (source_id, event_id, client_id, host, next_attempt_at, pending_since, \
          deadline, lease_id, lease_until) \
-     SELECT watch_id, event_id, client_id, host, at, at, deadline, lease_id, \
+     SELECT source_id, event_id, client_id, host, at, at, deadline, lease_id, \
          CASE WHEN lease_id IS NOT NULL THEN ",
     claim_now!("$9"),
     " + $10 END FROM new \
-     ON CONFLICT (watch_id) DO UPDATE SET event_id = excluded.event_id, \
+     ON CONFLICT (source_id) DO UPDATE SET event_id = excluded.event_id, \
          next_attempt_at = excluded.next_attempt_at, pending_since = excluded.pending_since, \
          deadline = excluded.deadline, attempts = 0, round_attempts = 0, \
          lease_id = coalesce(excluded.lease_id, o.lease_id), \
@@ -91,9 +91,9 @@ pub(super) const ADD_EVENTS: &str = concat!(
 /// What keeps new events from being claimed at once. These are hosts that have not answered since they were paused,
 /// and watches with an event in flight. The outbox's rows of these watches are locked.
 pub(super) const BLOCKERS: &str = concat!(
-    "SELECT f.host, NULL::bytea AS watch_id FROM failing_hosts f \
+    "SELECT f.host, NULL::bytea AS source_id FROM failing_hosts f \
      WHERE f.host = ANY($1) AND f.pauses > 0 \
-     UNION ALL SELECT NULL, o.watch_id FROM outbox o WHERE o.watch_id = ANY($2) AND o.lease_until > ",
+     UNION ALL SELECT NULL, o.source_id FROM outbox o WHERE o.source_id = ANY($2) AND o.lease_until > ",
     claim_now!("$3"),
 );
 

@@ -1,7 +1,7 @@
 //! The store in PostgreSQL, which any number of relays share.
 //!
-//! Transactions lock rows in one order: clients, due jobs, watches, the outbox, events, jobs, hosts. Each kind is
-//! locked by its id, and the outbox by its events. A job is guarded by its row in `due_jobs` while it is watched, so
+//! Transactions lock rows in one order: clients, due lists, due jobs, subscriptions, watches, the outbox, events, jobs,
+//! hosts. Each kind is locked by its id, and the outbox by its events. A job is guarded by its row in `due_jobs` while it is watched, so
 //! only a registration that finds it unwatched locks `jobs` earlier, and it does not wait there. If two transactions
 //! still lock in a different order, one of them runs again. A statement sees what was committed before it began. So a
 //! transaction reads what depends on a row only after it locked that row.
@@ -14,7 +14,9 @@ mod clients;
 mod clock;
 mod console;
 mod deliveries;
+mod delivery_lists;
 mod details;
+mod discovery;
 mod durations;
 mod evictions;
 mod fleet;
@@ -25,6 +27,7 @@ mod indexes;
 mod jobs;
 mod looks;
 pub(crate) mod migrate;
+mod notices;
 mod notify;
 mod open;
 mod outbox;
@@ -32,6 +35,8 @@ mod pool;
 mod registration;
 mod row;
 mod session;
+mod subscription_ends;
+mod subscriptions;
 mod upkeep;
 mod watches;
 

@@ -17,7 +17,7 @@ use tracing::{debug, info};
 use ulid::Ulid;
 
 use crate::{
-    Look, Registration, StoreError,
+    Look, RecordedLists, Registration, StoreError,
     postgres::{ConnectionPool, PgStore, session::Statements},
 };
 
@@ -45,15 +45,18 @@ pub enum Topic {
     Jobs,
     /// Deliveries are due.
     Deliveries,
+    /// Lists of people's jobs are due.
+    Lists,
 }
 
 impl Topic {
-    const ALL: [Self; 2] = [Self::Jobs, Self::Deliveries];
+    const ALL: [Self; 3] = [Self::Jobs, Self::Deliveries, Self::Lists];
 
     fn name(self) -> &'static str {
         match self {
             Self::Jobs => "jobs",
             Self::Deliveries => "deliveries",
+            Self::Lists => "lists",
         }
     }
 }
@@ -72,6 +75,7 @@ pub(super) struct Notifier {
 struct PendingTopics {
     jobs: AtomicBool,
     deliveries: AtomicBool,
+    lists: AtomicBool,
     changed: Notify,
 }
 
@@ -80,6 +84,7 @@ impl PendingTopics {
         match topic {
             Topic::Jobs => &self.jobs,
             Topic::Deliveries => &self.deliveries,
+            Topic::Lists => &self.lists,
         }
     }
 }
@@ -202,6 +207,21 @@ impl PgStore {
         if changes.any(|change| change.event.is_some()) {
             self.notify_of_deliveries();
         }
+    }
+
+    /// Notifies the other relays of what lists of people's jobs made due.
+    pub(super) fn notify_of_found(&self, recorded: RecordedLists) {
+        if recorded.watches > 0 {
+            self.0.notifier.notify(Topic::Jobs);
+        }
+        if recorded.notices > 0 {
+            self.notify_of_deliveries();
+        }
+    }
+
+    /// Notifies the other relays that lists of people's jobs are due.
+    pub(super) fn notify_of_lists(&self) {
+        self.0.notifier.notify(Topic::Lists);
     }
 
     /// Notifies the other relays that deliveries are due.

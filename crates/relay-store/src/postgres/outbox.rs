@@ -43,13 +43,13 @@ macro_rules! hosts {
 macro_rules! oldest {
     ($of:literal, $kind:literal) => {
         concat!(
-            "LATERAL (SELECT o.watch_id, o.host, o.ready_at, o.deadline IS NOT NULL AS expires \
+            "LATERAL (SELECT o.source_id, o.host, o.ready_at, o.deadline IS NOT NULL AS expires \
              FROM outbox o WHERE o.host = ",
             $of,
             ".host AND o.ready_at <= ",
             claim_now!("$2"),
             $kind,
-            " AND o.watch_id <> ALL($5) ORDER BY o.ready_at LIMIT $3) o "
+            " AND o.source_id <> ALL($5) ORDER BY o.ready_at LIMIT $3) o "
         )
     };
 }
@@ -70,7 +70,7 @@ macro_rules! first {
 /// The oldest due events of each host. Of a paused host, only events with a deadline.
 pub(super) const DUE: &str = concat!(
     hosts!(),
-    "SELECT o.watch_id, o.host, o.ready_at, o.expires, \
+    "SELECT o.source_id, o.host, o.ready_at, o.expires, \
      EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = o.host AND f.pauses > 0) AS probed \
      FROM hosts CROSS JOIN ",
     oldest!("hosts", ""),
@@ -80,7 +80,7 @@ pub(super) const DUE: &str = concat!(
         claim_now!("$2")
     )),
     " UNION ALL \
-     SELECT o.watch_id, o.host, o.ready_at, TRUE, TRUE \
+     SELECT o.source_id, o.host, o.ready_at, TRUE, TRUE \
      FROM failing_hosts p CROSS JOIN ",
     oldest!("p", " AND o.deadline IS NOT NULL"),
     "WHERE p.paused_until > ",
@@ -94,23 +94,28 @@ pub(super) const DUE: &str = concat!(
 pub(super) const LEASE: &str = concat!(
     "WITH leased AS (UPDATE outbox SET lease_id = $3, lease_until = ",
     claim_now!("$2"),
-    " + $4 WHERE watch_id = ANY(ARRAY(SELECT watch_id FROM outbox \
-             WHERE watch_id = ANY($1) AND ready_at + 0 <= ",
+    " + $4 WHERE source_id = ANY(ARRAY(SELECT source_id FROM outbox \
+             WHERE source_id = ANY($1) AND ready_at + 0 <= ",
     claim_now!("$2"),
     " FOR UPDATE SKIP LOCKED)) \
-         RETURNING watch_id, event_id, deadline, attempts, round_attempts) \
-     SELECT o.watch_id, o.event_id, o.deadline, o.attempts, o.round_attempts, e.body, e.created_at, \
-         w.job_id, w.callback_url, w.traceparent, c.name, c.secret, c.previous_secret, c.previous_until \
+         RETURNING source_id, event_id, client_id, deadline, attempts, round_attempts) \
+     SELECT o.source_id, o.event_id, o.deadline, o.attempts, o.round_attempts, e.kind, e.body, e.created_at, \
+         m.body AS message, m.headers, w.job_id, w.traceparent, \
+         coalesce(w.callback_url, s.callback_url, m.callback_url) AS callback_url, c.name, c.secret, c.previous_secret, c.previous_until \
      FROM leased o JOIN events e ON ",
     each!("e.event_id", "o.event_id"),
-    " JOIN watches w ON ",
-    each!("w.watch_id", "o.watch_id"),
-    " JOIN clients c ON ",
-    each!("c.client_id", "w.client_id")
+    " LEFT JOIN watches w ON ",
+    each!("w.watch_id", "o.source_id"),
+    " LEFT JOIN subscriptions s ON e.kind = 'notice' AND ",
+    each!("s.subscription_id", "o.source_id"),
+    " LEFT JOIN messages m ON e.kind = 'message' AND ",
+    each!("m.event_id", "o.event_id"),
+    " LEFT JOIN clients c ON ",
+    each!("c.client_id", "o.client_id")
 );
 
 pub(super) const PUT_OFF: &str = "UPDATE outbox SET lease_id = NULL, lease_until = NULL, \
-    next_attempt_at = $2 WHERE watch_id = ANY($1)";
+    next_attempt_at = $2 WHERE source_id = ANY($1)";
 
 /// When an event can be claimed next. Each host counts with its first event. The pause of a host delays its events
 /// without a deadline.
@@ -163,12 +168,12 @@ impl OutboxStore for PgStore {
         &self,
         waiting: WaitLimit,
     ) -> Result<Vec<AbandonedDelivery>, StoreError> {
-        let watches = hosts::waiting(&mut self.read().await?.session(), waiting).await?;
-        if watches.is_empty() {
+        let sources = hosts::waiting(&mut self.read().await?.session(), waiting).await?;
+        if sources.is_empty() {
             return Ok(Vec::new());
         }
-        self.write((watches, waiting), |connection, (watches, waiting)| {
-            Box::pin(hosts::give_up(connection, watches, *waiting))
+        self.write((sources, waiting), |connection, (sources, waiting)| {
+            Box::pin(hosts::give_up(connection, sources, *waiting))
         })
         .await
     }
@@ -199,7 +204,7 @@ async fn claim_due(
             Ok(delivery) => claimed.push(delivery),
             Err(failure) => {
                 error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
-                unreadable.push(row.try_get::<IdBytes, _>("watch_id")?);
+                unreadable.push(row.try_get::<IdBytes, _>("source_id")?);
             }
         }
     }
@@ -233,7 +238,7 @@ async fn lease_due(
             break;
         }
         let rows = sqlx::query(LEASE)
-            .bind(columns(&chosen, |(watch, _)| *watch))
+            .bind(columns(&chosen, |(source, _)| *source))
             .bind(now)
             .bind(lease.to_bytes())
             .bind(millis(claim.lease))
@@ -241,15 +246,15 @@ async fn lease_due(
             .await?;
         let mut got = HashMap::with_capacity(rows.len());
         for row in rows {
-            got.insert(row.try_get::<IdBytes, _>("watch_id")?, row);
+            got.insert(row.try_get::<IdBytes, _>("source_id")?, row);
         }
         let all = got.len() == chosen.len();
-        for (watch, host) in chosen {
-            if let Some(row) = got.remove(&watch) {
+        for (source, host) in chosen {
+            if let Some(row) = got.remove(&source) {
                 *limits.in_flight.entry(host).or_default() += 1;
                 leased.push(row);
             } else {
-                missed.push(watch);
+                missed.push(source);
             }
         }
         if all || leased.len() >= claim.limit {
@@ -259,7 +264,7 @@ async fn lease_due(
     Ok(leased)
 }
 
-/// Returns the watches whose due events are to be leased, with their hosts. The event of a host that needs a probe is
+/// Returns the sources whose due events are to be leased, with their hosts. The event of a host that needs a probe is
 /// chosen only if no other relay probes that host.
 async fn choose(
     connection: &mut PgSession<'_>,
@@ -282,11 +287,11 @@ async fn choose(
     let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
     let homes: HashMap<IdBytes, (String, bool)> =
         candidates.iter().map(DeliveryCandidate::home).collect();
-    let (watches, probed) = rules::choose(candidates, claim.limit, limits.clone());
+    let (sources, probed) = rules::choose(candidates, claim.limit, limits.clone());
     let ours = hosts::probe(connection, &probed, now, claim.lease).await?;
-    let chosen = watches.into_iter().filter_map(|watch| {
-        let (host, is_probe) = homes.get(&watch)?;
-        (!is_probe || ours.contains(host)).then(|| (watch, host.clone()))
+    let chosen = sources.into_iter().filter_map(|source| {
+        let (host, is_probe) = homes.get(&source)?;
+        (!is_probe || ours.contains(host)).then(|| (source, host.clone()))
     });
     Ok(chosen.collect())
 }

@@ -82,14 +82,14 @@ pub(super) const ADD_JOBS: &str = concat!(
 pub(super) const ADD_WATCHES: &str = concat!(
     "WITH new AS (SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::text[], \
          $6::text[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], \
-         $13::bigint[], $14::text[]) \
+         $13::bigint[], $14::text[], $15::bytea[]) \
          n (watch_id, client_id, job_id, callback_url, callback_host, operation, events, \
-            until_step, locale, metadata, state, progress, created_at, traceparent)), \
+            until_step, locale, metadata, state, progress, created_at, traceparent, subscription_id)), \
      open AS (INSERT INTO unsettled_watches (watch_id, client_id, job_id, url_hash, state) \
          SELECT watch_id, client_id, job_id, decode(md5(callback_url), 'hex'), state FROM new \
          ON CONFLICT DO NOTHING RETURNING watch_id) \
      INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, operation, \
-         events, until_step, locale, metadata, state, progress, created_at, traceparent, updated_at) \
+         events, until_step, locale, metadata, state, progress, created_at, traceparent, subscription_id, updated_at) \
      SELECT *, created_at FROM new WHERE ",
     among!("new.watch_id", "SELECT watch_id FROM open"),
     " RETURNING watch_id"
@@ -136,12 +136,15 @@ impl RegisterBatch for PostgresRegistration {
 }
 
 /// Registers watches. Returns `None` if a client is so close to its cap that its row must be locked exclusively.
-async fn register(
+pub(super) async fn register(
     connection: &mut PgSession<'_>,
     new: &[NewWatch],
     lock: &'static str,
     dispatch: NewJobDispatch<'_>,
 ) -> Result<Option<(Vec<Registration>, Option<NewWorkClaim<DueJob>>)>, StoreError> {
+    if new.is_empty() {
+        return Ok(Some((Vec::new(), None)));
+    }
     let clients = clients(connection, new, lock).await?;
     if lock == SHARE_CLIENTS && is_near_cap(new, &clients, NEAR_CAP) {
         return Ok(None);
@@ -229,6 +232,7 @@ async fn add(
         .bind(columns(&rows, |row| row.progress.as_str()))
         .bind(columns(&rows, |row| row.created_at))
         .bind(columns(&rows, |row| row.traceparent.as_deref()))
+        .bind(columns(&rows, |row| row.subscription_id))
         .fetch_all(connection)
         .await?;
     let added = added.into_iter().map(WatchId::from).collect();

@@ -13,7 +13,7 @@ use crate::{
         indexes::{is_listed, matching, none},
     },
     rows::{self, earlier, int},
-    rules::FAILURES_COUNT_FOR,
+    rules::{FAILURES_COUNT_FOR, LISTED_FOR},
 };
 
 /// Deletes ended watches, oldest first, with all that lists them. A watch with a pending event stays until that has
@@ -21,7 +21,7 @@ use crate::{
 pub(super) const PURGE: &str = concat!(
     "WITH old AS (SELECT w.watch_id, w.client_id, w.state FROM watches w \
          WHERE w.watch_id < $2 AND w.settled_at < $1 AND ",
-    none!("outbox o WHERE o.watch_id = w.watch_id"),
+    none!("outbox o WHERE o.source_id = w.watch_id"),
     " ORDER BY w.watch_id LIMIT $3 FOR UPDATE SKIP LOCKED), \
      unsettled AS (DELETE FROM unsettled_watches WHERE ",
     matching!(
@@ -33,12 +33,45 @@ pub(super) const PURGE: &str = concat!(
     matching!(
         "undelivered_events",
         "(SELECT e.client_id, e.state AS former_state, e.updated_at AS former_change, e.event_id \
-          FROM events e WHERE e.watch_id = ANY(ARRAY(SELECT watch_id FROM old)) \
+          FROM events e WHERE e.source_id = ANY(ARRAY(SELECT watch_id FROM old)) \
               AND e.state <> 'delivered')",
         is_listed!()
     ),
     ") DELETE FROM watches WHERE watch_id = ANY(ARRAY(SELECT watch_id FROM old)) RETURNING job_id"
 );
+
+/// Deletes subscriptions that ended before `$1`, with their notices and what lists those. One with a pending notice stays
+/// until that notice has ended.
+pub(super) const PURGE_SUBSCRIPTIONS: &str = concat!(
+    "WITH old AS (SELECT s.subscription_id FROM subscriptions s \
+         WHERE s.ended_at < $1 AND s.ended_at IS NOT NULL AND ",
+    none!("outbox o WHERE o.source_id = s.subscription_id"),
+    " ORDER BY s.ended_at LIMIT $2 FOR UPDATE SKIP LOCKED), \
+     unlisted AS (DELETE FROM undelivered_events WHERE ",
+    matching!(
+        "undelivered_events",
+        "(SELECT e.client_id, e.state AS former_state, e.updated_at AS former_change, e.event_id \
+          FROM events e WHERE e.source_id = ANY(ARRAY(SELECT subscription_id FROM old)) \
+              AND e.state <> 'delivered')",
+        is_listed!()
+    ),
+    "), notices AS (DELETE FROM events WHERE source_id = ANY(ARRAY(SELECT subscription_id FROM old))) \
+     DELETE FROM subscriptions WHERE subscription_id = ANY(ARRAY(SELECT subscription_id FROM old))"
+);
+
+/// Deletes old notices and messages of Basiq's that are not pending, with what lists them.
+pub(super) const PURGE_FROM_BASIQ: &str = concat!(
+    "WITH old AS (SELECT e.event_id, e.client_id, e.state AS former_state, e.updated_at AS former_change \
+         FROM events e WHERE e.kind <> 'job' AND e.created_at < $1 \
+             AND e.state <> 'pending' LIMIT $2 FOR UPDATE SKIP LOCKED), \
+     unlisted AS (DELETE FROM undelivered_events WHERE ",
+    matching!("undelivered_events", "old", is_listed!()),
+    "), messages AS (DELETE FROM messages WHERE event_id = ANY(ARRAY(SELECT event_id FROM old))) \
+     DELETE FROM events WHERE event_id = ANY(ARRAY(SELECT event_id FROM old))"
+);
+
+pub(super) const PURGE_SEEN: &str = "DELETE FROM seen_jobs WHERE ctid = ANY(ARRAY(\
+    SELECT s.ctid FROM seen_jobs s WHERE s.seen_at < $1 ORDER BY s.seen_at LIMIT $2))";
 
 pub(super) const LOCK_JOBS: &str =
     "SELECT 1 FROM jobs WHERE job_id = ANY($1) ORDER BY job_id FOR UPDATE";
@@ -61,8 +94,12 @@ pub(super) const COUNTS: &str = "SELECT \
     + (SELECT count(*) FROM due_jobs WHERE urgency = 3 AND ready_at <= $1) AS due_jobs, \
     waiting.due_deliveries, waiting.pending_deliveries, \
     (SELECT coalesce(sum((SELECT count(*) FROM undelivered_events u \
-        WHERE u.client_id = c.client_id AND u.state = 'dead')), 0)::bigint FROM clients c) \
-    AS dead_deliveries, \
+        WHERE u.client_id = c.client_id AND u.state = 'dead')), 0)::bigint \
+        FROM (SELECT client_id FROM clients UNION ALL SELECT 0) c) AS dead_deliveries, \
+    (SELECT count(*) FROM due_lists WHERE ready_at <= $1) AS due_lists, \
+    (SELECT coalesce(sum((SELECT count(*) FROM subscriptions s \
+        WHERE s.client_id = c.client_id AND coalesce(s.ended_at, 0) = 0)), 0)::bigint \
+        FROM clients c) AS subscriptions, \
     (SELECT count(*) FROM failing_hosts WHERE paused_until > $1 AND paused_until > 0) \
     AS paused_hosts \
     FROM (SELECT count(*) FILTER (WHERE ready_at <= $1) AS due_deliveries, \
@@ -164,6 +201,18 @@ async fn purge(
         .await?;
     sqlx::query(PURGE_JOBS)
         .bind(jobs)
+        .execute(&mut *connection)
+        .await?;
+    for statement in [PURGE_SUBSCRIPTIONS, PURGE_FROM_BASIQ] {
+        sqlx::query(statement)
+            .bind(before.as_millisecond())
+            .bind(int(limit))
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query(PURGE_SEEN)
+        .bind(earlier(before, LISTED_FOR))
+        .bind(int(limit))
         .execute(&mut *connection)
         .await?;
     sqlx::query(PURGE_HOSTS)

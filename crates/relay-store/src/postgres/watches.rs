@@ -32,10 +32,10 @@ pub(super) const CANCEL_WATCHES: &str = concat!(
 
 /// Locks the outbox's rows of watches. All transactions lock them in the order of their events.
 pub(super) const LOCK_QUEUED: &str =
-    "SELECT 1 FROM outbox WHERE watch_id = ANY($1) ORDER BY event_id FOR UPDATE";
+    "SELECT 1 FROM outbox WHERE source_id = ANY($1) ORDER BY event_id FOR UPDATE";
 
 pub(super) const CANCEL_EVENTS: &str = "WITH queued AS \
-        (DELETE FROM outbox WHERE watch_id = ANY($1) RETURNING event_id), \
+        (DELETE FROM outbox WHERE source_id = ANY($1) RETURNING event_id), \
     ended AS (UPDATE events SET state = 'cancelled', updated_at = $2 \
         WHERE event_id = ANY(ARRAY(SELECT event_id FROM queued)) \
         RETURNING client_id, state, updated_at, event_id) \
@@ -49,8 +49,8 @@ pub(super) const REST_JOBS: &str = concat!(
 /// Returns the open watches of a client, each with its job, and the other watches with a pending event.
 pub(super) const ALL_OF_CLIENT: &str = "SELECT watch_id, job_id FROM unsettled_watches \
         WHERE client_id = $1 AND state = ANY ('{watching,awaiting-user,delayed}') \
-    UNION ALL SELECT o.watch_id, NULL FROM outbox o WHERE o.client_id = $1 \
-        AND (SELECT w.settled_at FROM watches w WHERE w.watch_id = o.watch_id) IS NOT NULL";
+    UNION ALL SELECT o.source_id, NULL FROM outbox o WHERE o.client_id = $1 \
+        AND (SELECT w.settled_at FROM watches w WHERE w.watch_id = o.source_id) IS NOT NULL";
 
 /// The newest watches of each client in a state that few watches have.
 const UNSETTLED: &str = " AND w.watch_id = ANY(ARRAY(SELECT u.watch_id FROM clients c \

@@ -26,6 +26,8 @@ pub(crate) fn census<R: AnyRow>(states: &[R], counts: &dyn AnyRow) -> Result<Cen
         due_deliveries: counts.number("due_deliveries")?,
         pending_deliveries: counts.number("pending_deliveries")?,
         dead_deliveries: counts.number("dead_deliveries")?,
+        due_lists: counts.number("due_lists")?,
+        subscriptions: counts.number("subscriptions")?,
         paused_hosts: counts.number("paused_hosts")?,
     })
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use relay_domain::{ApiKeyHash, Client, ClientId, SigningSecret};
 
 use crate::{
-    Sealer, StoreError,
+    DeliverySigner, Sealer, StoreError,
     rows::{AnyRow, ColumnReader},
 };
 
@@ -25,10 +25,21 @@ pub(crate) fn client(row: &dyn AnyRow, sealer: &Sealer) -> Result<Client, StoreE
 }
 
 /// The secrets that sign a client's callbacks.
+#[derive(Clone)]
 pub(crate) struct ClientSecrets {
     pub(crate) current: SigningSecret,
     /// The secret before the last rotation, and the time until which it signs.
     pub(crate) previous: Option<(SigningSecret, Timestamp)>,
+}
+
+impl ClientSecrets {
+    /// Returns what signs the client's callbacks.
+    pub(crate) fn signer(self) -> DeliverySigner {
+        DeliverySigner::Relay {
+            secret: self.current,
+            previous: self.previous,
+        }
+    }
 }
 
 pub(crate) fn secrets(

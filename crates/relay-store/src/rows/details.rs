@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 
 use relay_domain::{
-    CallbackUrl, ClientId, DeliveryState, ErrorChain, EventFilter, EventId, JobId, JobMemory,
-    LeaseId, Locale, Operation, Phase, TraceContext, Watch, WatchId, WatchOptions, WatchRequest,
-    WatchState,
+    CallbackUrl, ClientId, DeliveryState, ErrorChain, EventFilter, EventId, EventSource, JobId,
+    JobMemory, LeaseId, Locale, Operation, Phase, TraceContext, Watch, WatchId, WatchOptions,
+    WatchRequest, WatchState,
 };
 use tracing::error;
 
 use crate::{
-    DeliveryDetails, DeliveryEntry, DueDelivery, DueJob, EventDetails, Redelivery, Sealer,
-    StoreError, WatchDetails, WatchVersion,
-    rows::{AnyRow, ColumnReader, attempts, secrets},
+    DeliveryContent, DeliveryDetails, DeliveryEntry, DeliverySigner, DueDelivery, DueJob,
+    EventDetails, Redelivery, Sealer, StoreError, WatchDetails, WatchVersion,
+    rows::{AnyRow, ColumnReader, EventKind, attempts, secrets, source},
 };
 
 /// Reads the delivery of an event. `next_attempt_at` comes from the outbox.
@@ -49,6 +49,7 @@ pub(crate) fn watch(row: &dyn AnyRow) -> Result<Watch, StoreError> {
         updated_at: cells.time("updated_at")?,
         settled_at: cells.time_opt("settled_at")?,
         trace: trace(&cells)?,
+        subscription_id: cells.id_opt("subscription_id")?,
     })
 }
 
@@ -83,26 +84,38 @@ pub(crate) fn events<R: AnyRow>(
 ) -> Result<HashMap<WatchId, Vec<EventDetails>>, StoreError> {
     let mut events: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows {
-        let cells = ColumnReader::of("events", "event_id", row);
-        let event = EventDetails {
-            id: cells.id("event_id")?,
-            body: cells.json("body")?,
-            delivery: delivery(&cells)?,
-        };
-        events.entry(cells.id("watch_id")?).or_default().push(event);
+        let source = ColumnReader::of("events", "event_id", row).id("source_id")?;
+        events.entry(source).or_default().push(event(row)?);
     }
     Ok(events)
+}
+
+/// Reads an event with its delivery.
+pub(crate) fn event(row: &dyn AnyRow) -> Result<EventDetails, StoreError> {
+    let cells = ColumnReader::of("events", "event_id", row);
+    Ok(EventDetails {
+        id: cells.id("event_id")?,
+        body: cells.json("body")?,
+        delivery: delivery(&cells)?,
+    })
 }
 
 /// Reads a delivery in a list.
 pub(crate) fn entry(row: &dyn AnyRow) -> Result<DeliveryEntry, StoreError> {
     let event = ColumnReader::of("events", "event_id", row);
+    let (client_id, content) = match event.read("kind", EventKind::from_word)? {
+        EventKind::Job | EventKind::Notice => (
+            Some(ClientId(event.get("client_id")?)),
+            DeliveryContent::Event(Box::new(event.json("body")?)),
+        ),
+        EventKind::Message => (None, DeliveryContent::Message(event.json("body")?)),
+    };
     Ok(DeliveryEntry {
-        client_id: ClientId(event.get("client_id")?),
+        client_id,
+        content,
         delivery: delivery(&event)?,
         updated_at: event.time("updated_at")?,
         event_id: event.id("event_id")?,
-        body: event.json("body")?,
         callback_url: ColumnReader::of("watches", "watch_id", row)
             .read("callback_url", CallbackUrl::from_stored)?,
     })
@@ -124,6 +137,18 @@ pub(crate) fn redeliverable(row: &dyn AnyRow) -> Result<Result<EventId, Redelive
         }
         Some(latest) => Ok(latest),
     })
+}
+
+/// Returns the notice or message of Basiq's that may be queued once more. Refuses if it was cancelled.
+pub(crate) fn redeliverable_from_basiq(
+    row: &dyn AnyRow,
+) -> Result<Result<EventId, Redelivery>, StoreError> {
+    let cells = ColumnReader::of("events", "event_id", row);
+    let state = cells.read("state", DeliveryState::from_word)?;
+    if state == DeliveryState::Cancelled || cells.get("revoked")? {
+        return Ok(Err(Redelivery::Cancelled));
+    }
+    Ok(Ok(cells.id("event_id")?))
 }
 
 /// Reads a claimed job, and takes its open watches from `watches`.
@@ -170,23 +195,31 @@ pub(crate) fn due_delivery(
     lease: LeaseId,
     sealer: &Sealer,
 ) -> Result<DueDelivery, StoreError> {
-    let queued = ColumnReader::of("outbox", "watch_id", row);
+    let queued = ColumnReader::of("outbox", "source_id", row);
     let event = ColumnReader::of("events", "event_id", row);
-    let watch = ColumnReader::of("watches", "watch_id", row);
-    let client = ColumnReader::of("clients", "name", row);
-    let secrets = secrets(&client, sealer)?;
+    let watch = ColumnReader::of("watches", "event_id", row);
     let event_id: EventId = event.id("event_id")?;
+    let source = source(&event)?;
+    let (body, signer) = match source {
+        EventSource::Watch { .. } | EventSource::Subscription(_) => {
+            let secrets = secrets(&ColumnReader::of("clients", "name", row), sealer)?;
+            (event.get::<String>("body")?.into_bytes(), secrets.signer())
+        }
+        EventSource::BasiqMessage => {
+            let message = ColumnReader::of("messages", "event_id", row);
+            let body = message.get::<&[u8]>("message")?.to_vec();
+            (body, DeliverySigner::Basiq(message.json("headers")?))
+        }
+    };
     Ok(DueDelivery {
         id: event_id.into(),
         lease,
         event_id,
-        watch_id: watch.id("watch_id")?,
-        job_id: watch.parse("job_id")?,
-        body: event.get("body")?,
+        source,
+        body,
+        signer,
         created_at: event.time("created_at")?,
         callback_url: watch.read("callback_url", CallbackUrl::from_stored)?,
-        secret: secrets.current,
-        previous_secret: secrets.previous,
         deadline: queued.time_opt("deadline")?,
         attempts: queued.number("attempts")?,
         round_attempts: queued.number("round_attempts")?,

@@ -7,6 +7,8 @@ mod clients;
 mod console;
 mod details;
 mod row;
+mod sources;
+mod subscriptions;
 
 use std::time::Duration;
 
@@ -17,10 +19,12 @@ pub(super) use self::{
     clients::{ClientSecrets, client, resealed, secrets},
     console::{ASKED, failing_host, latest_failure},
     details::{
-        due_delivery, due_job, entry, events, redeliverable, version, watches_by_job,
-        without_events,
+        due_delivery, due_job, entry, event, events, redeliverable, redeliverable_from_basiq,
+        version, watches_by_job, without_events,
     },
     row::{AnyRow, ColumnReader, IdBytes, WrongType, earlier, int, later, millis, time},
+    sources::{EventKind, source},
+    subscriptions::{due_list, subscription, subscription_details},
 };
 
 /// How long a row that cannot be read is put off.

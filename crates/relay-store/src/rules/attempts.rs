@@ -3,25 +3,26 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use relay_domain::{DeliveryState, ErrorChain, EventId, WatchId};
+use relay_domain::{DeliveryState, ErrorChain, EventId};
 use tracing::{error, warn};
 
 use crate::{
     AfterAttempt, AttemptResult, StoreError,
     error::unwritable,
-    rows::{AnyRow, ColumnReader, IdBytes, StoredAttempt},
+    rows::{AnyRow, ColumnReader, EventKind, IdBytes, StoredAttempt},
     rules::is_failing,
 };
 
 /// An event as it is when an attempt to deliver it is recorded.
 pub(crate) struct AttemptedEvent {
-    pub(crate) watch_id: WatchId,
+    pub(crate) source_id: IdBytes,
+    pub(crate) kind: EventKind,
     host: String,
     state: DeliveryState,
     /// When the state last changed, in milliseconds.
     updated_at: i64,
     attempts: Vec<StoredAttempt>,
-    /// The event that the outbox holds for the watch: this one, or a later one.
+    /// The event that the outbox holds for the source: this one, or another one.
     queued: Option<EventId>,
     /// When the outbox has this event tried next.
     next_attempt_at: Option<Timestamp>,
@@ -32,14 +33,15 @@ pub(crate) struct AttemptedEvent {
 }
 
 impl AttemptedEvent {
-    /// Reads the event of an attempt's result, with the outbox's row of its watch.
+    /// Reads the event of an attempt's result, with the outbox's row of its source.
     fn read(row: &dyn AnyRow, result: &AttemptResult) -> Result<Self, StoreError> {
         let cells = ColumnReader::of("events", "event_id", row);
         let queued: Option<EventId> = cells.id_opt("queued")?;
         let is_queued = queued == Some(cells.id("event_id")?);
         let lease: Option<IdBytes> = cells.id_opt("lease_id")?;
         Ok(Self {
-            watch_id: cells.id("watch_id")?,
+            source_id: cells.id("source_id")?,
+            kind: cells.read("kind", EventKind::from_word)?,
             host: cells.get("host")?,
             state: cells.read("state", DeliveryState::from_word)?,
             updated_at: cells.get("updated_at")?,
@@ -185,7 +187,7 @@ pub(crate) fn tried_events(
 
 /// The row of an event that leaves the outbox.
 pub(crate) struct UnqueuedRow {
-    pub(crate) watch_id: IdBytes,
+    pub(crate) source_id: IdBytes,
     pub(crate) event_id: IdBytes,
 }
 
@@ -193,15 +195,32 @@ pub(crate) struct UnqueuedRow {
 pub(crate) fn unqueued(recorded: &[AttemptEffect<'_>]) -> Vec<UnqueuedRow> {
     let ended = recorded.iter().filter(|one| one.leaves_outbox());
     let ended = ended.map(|one| UnqueuedRow {
-        watch_id: one.found.watch_id.to_bytes(),
+        source_id: one.found.source_id,
         event_id: one.event_id().to_bytes(),
     });
     ended.collect()
 }
 
-/// The change of an outbox row that stays: its event is tried again, or it holds a later event of the watch.
+/// Returns the messages of Basiq's that were accepted.
+pub(crate) fn accepted_messages(recorded: &[AttemptEffect<'_>]) -> Vec<IdBytes> {
+    let accepted = recorded.iter().filter(|one| {
+        one.found.kind == EventKind::Message && one.state == DeliveryState::Delivered
+    });
+    accepted.map(|one| one.event_id().to_bytes()).collect()
+}
+
+/// Returns the subscriptions whose notice leaves the outbox, each with the time, so that a later notice can follow.
+pub(crate) fn subscriptions_with_room(recorded: &[AttemptEffect<'_>]) -> Vec<(IdBytes, i64)> {
+    let ended = recorded
+        .iter()
+        .filter(|one| one.found.kind == EventKind::Notice && one.leaves_outbox());
+    let ended = ended.map(|one| (one.found.source_id, one.ended_at.as_millisecond()));
+    ended.collect()
+}
+
+/// The change of an outbox row that stays: its event is tried again, or it holds another event of the source.
 pub(crate) struct RequeuedRow {
-    pub(crate) watch_id: IdBytes,
+    pub(crate) source_id: IdBytes,
     pub(crate) event_id: IdBytes,
     /// The claim that ends.
     pub(crate) lease_id: IdBytes,
@@ -217,7 +236,7 @@ pub(crate) fn requeued(recorded: &[AttemptEffect<'_>]) -> Vec<RequeuedRow> {
         .iter()
         .filter(|one| one.found.queued.is_some() && !one.leaves_outbox());
     let stay = stay.map(|one| RequeuedRow {
-        watch_id: one.found.watch_id.to_bytes(),
+        source_id: one.found.source_id,
         event_id: one.event_id().to_bytes(),
         lease_id: one.result.lease.to_bytes(),
         next_attempt_at: one.next_attempt_at.map(Timestamp::as_millisecond),
@@ -268,6 +287,10 @@ fn after(found: &AttemptedEvent, next: AfterAttempt) -> (DeliveryState, Option<T
         AfterAttempt::Delivered => (DeliveryState::Delivered, None),
         AfterAttempt::RetryAt(at) if may_schedule => (DeliveryState::Pending, Some(at)),
         AfterAttempt::Dead if may_schedule => (DeliveryState::Dead, None),
+        // nothing ends with the address for Basiq's messages, which an operator may correct
+        AfterAttempt::Gone if may_schedule && found.kind == EventKind::Message => {
+            (DeliveryState::Dead, None)
+        }
         AfterAttempt::Expired if may_schedule => (DeliveryState::Expired, None),
         AfterAttempt::RetryAt(_)
         | AfterAttempt::Dead

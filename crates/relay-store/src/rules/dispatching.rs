@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use relay_domain::{CallbackUrl, ErrorChain, LeaseId, TraceContext, WatchId};
+use relay_domain::{CallbackUrl, ErrorChain, EventSource, LeaseId, TraceContext, WatchId};
 use tracing::error;
 
 use crate::{
@@ -26,9 +26,9 @@ impl Blockers {
     pub(crate) fn read<R: AnyRow>(rows: &[R]) -> Result<Self, StoreError> {
         let (mut hosts, mut watches) = (HashSet::new(), HashSet::new());
         for row in rows {
-            let cells = ColumnReader::of("outbox", "watch_id", row);
+            let cells = ColumnReader::of("outbox", "source_id", row);
             hosts.extend(cells.opt::<String>("host")?);
-            watches.extend(cells.id_opt::<IdBytes>("watch_id")?);
+            watches.extend(cells.id_opt::<IdBytes>("source_id")?);
         }
         Ok(Self { hosts, watches })
     }
@@ -101,18 +101,19 @@ fn due(
         id: event.event.into(),
         lease,
         event_id: event.event,
-        watch_id: event.watch,
-        job_id: event.job_id.clone(),
+        source: EventSource::Watch {
+            watch_id: event.watch,
+            job_id: event.job_id.clone(),
+        },
         callback_url: CallbackUrl::from_stored(&event.callback_url)
             .ok_or_else(|| unreadable("callback_url"))?,
         created_at: time(row.at).ok_or_else(|| unreadable("updated_at"))?,
-        secret: secrets.current.clone(),
-        previous_secret: secrets.previous.clone(),
+        signer: secrets.clone().signer(),
         deadline: row.deadline.and_then(time),
         attempts: 0,
         round_attempts: 0,
         trace: event.traceparent.as_deref().and_then(TraceContext::parse),
         // the event is stored already, and nothing else needs its body
-        body: std::mem::take(&mut event.body),
+        body: std::mem::take(&mut event.body).into_bytes(),
     })
 }

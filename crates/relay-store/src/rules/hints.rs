@@ -10,6 +10,15 @@ pub(crate) const MOST_HINTED_JOBS: usize = 500;
 /// The minimum time for which hints are remembered. Basiq sends a hint again for up to 28 hours.
 pub(crate) const HINTS_REMEMBERED_FOR: Duration = Duration::from_hours(48);
 
+/// The minimum time between two lists of a person's jobs that follow from hints. Basiq sends several webhooks in a row,
+/// one for each account that changed.
+pub(crate) const LIST_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Returns the key under which a fact of Basiq's is remembered among the hints.
+pub(crate) fn fact_key(fact: &str) -> String {
+    format!("fact {fact}")
+}
+
 /// The statements that find watched jobs by an id of Basiq's.
 pub(crate) struct JobsOf {
     pub(crate) connection: &'static str,

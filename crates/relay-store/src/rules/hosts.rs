@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::{
     AbandonedDelivery, StoreError,
-    rows::{AnyRow, ColumnReader},
+    rows::{AnyRow, ColumnReader, IdBytes, source},
     rules::HostOutcome,
 };
 
@@ -46,10 +46,14 @@ pub(crate) fn given_up(row: &dyn AnyRow) -> Result<AbandonedDelivery, StoreError
     Ok(AbandonedDelivery {
         delivery_id: event_id.into(),
         event_id,
-        watch_id: cells.id("watch_id")?,
-        job_id: cells.parse("job_id")?,
+        source: source(&cells)?,
         host: cells.get("host")?,
     })
+}
+
+/// Reads the id of an event's source.
+pub(crate) fn source_id<R: AnyRow>(row: &R) -> Result<IdBytes, StoreError> {
+    ColumnReader::of("outbox", "source_id", row).id("source_id")
 }
 
 /// Returns the hosts that had failed before and answered now.

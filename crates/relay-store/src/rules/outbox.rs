@@ -9,7 +9,7 @@ use crate::{
 
 /// A delivery that may be claimed.
 pub(crate) struct DeliveryCandidate {
-    watch_id: IdBytes,
+    source_id: IdBytes,
     host: String,
     /// The time since which it is due, in milliseconds.
     ready_at: i64,
@@ -21,9 +21,9 @@ pub(crate) struct DeliveryCandidate {
 
 impl DeliveryCandidate {
     pub(crate) fn read(row: &dyn AnyRow) -> Result<Self, StoreError> {
-        let cells = ColumnReader::of("outbox", "watch_id", row);
+        let cells = ColumnReader::of("outbox", "source_id", row);
         Ok(Self {
-            watch_id: cells.id("watch_id")?,
+            source_id: cells.id("source_id")?,
             host: cells.get("host")?,
             ready_at: cells.get("ready_at")?,
             expires: cells.get("expires")?,
@@ -31,9 +31,9 @@ impl DeliveryCandidate {
         })
     }
 
-    /// Returns the watch whose event is delivered.
-    pub(crate) fn watch_id(&self) -> IdBytes {
-        self.watch_id
+    /// Returns the source whose event is delivered.
+    pub(crate) fn source_id(&self) -> IdBytes {
+        self.source_id
     }
 
     /// Returns the time since which the delivery is due, in milliseconds.
@@ -41,9 +41,9 @@ impl DeliveryCandidate {
         self.ready_at
     }
 
-    /// Returns the watch, the delivery's host, and whether it only probes that host.
+    /// Returns the source, the delivery's host, and whether it only probes that host.
     pub(crate) fn home(&self) -> (IdBytes, (String, bool)) {
-        (self.watch_id, (self.host.clone(), self.is_probe()))
+        (self.source_id, (self.host.clone(), self.is_probe()))
     }
 
     fn is_probe(&self) -> bool {
@@ -51,7 +51,7 @@ impl DeliveryCandidate {
     }
 }
 
-/// Chooses the deliveries to claim from candidates, which are sorted by due time, and returns their watches. Also
+/// Chooses the deliveries to claim from candidates, which are sorted by due time, and returns their sources. Also
 /// returns the hosts they probe.
 ///
 /// Claims at most one delivery of a probed host, and no more of a host than its free capacity.
@@ -61,19 +61,19 @@ pub(crate) fn choose(
     limits: HostLimits,
 ) -> (Vec<IdBytes>, Vec<String>) {
     let mut busy: HashMap<String, usize> = limits.in_flight;
-    let (mut watches, mut probed) = (Vec::new(), Vec::new());
+    let (mut sources, mut probed) = (Vec::new(), Vec::new());
     for candidate in candidates {
         let is_probe = candidate.is_probe();
         let host = busy.entry(candidate.host.clone()).or_default();
-        let free = *host < limits.per_host && watches.len() < limit;
+        let free = *host < limits.per_host && sources.len() < limit;
         let allowed = free && !(is_probe && probed.contains(&candidate.host));
         if allowed {
             *host += 1;
-            watches.push(candidate.watch_id);
+            sources.push(candidate.source_id);
             probed.extend(is_probe.then_some(candidate.host));
         }
     }
-    (watches, probed)
+    (sources, probed)
 }
 
 /// Returns the hosts without free capacity.

@@ -1,6 +1,6 @@
 //! Decides about watches to register, and builds the rows of the new ones.
 
-use relay_domain::{JobMemory, LeaseId, Operation, Phase, Watch, WatchId};
+use relay_domain::{JobMemory, LeaseId, Operation, Phase, SubscriptionId, Watch, WatchId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
@@ -163,6 +163,7 @@ pub(crate) fn not_there(new: &NewWatch) -> StoreError {
 fn begun(new: &NewWatch) -> Watch {
     Watch {
         trace: new.trace,
+        subscription_id: new.subscription_id,
         ..Watch::begun(new.id, new.client_id, new.request.clone(), new.now)
     }
 }
@@ -183,6 +184,7 @@ pub(crate) struct WatchRow<'n> {
     pub(crate) progress: String,
     pub(crate) created_at: i64,
     pub(crate) traceparent: Option<String>,
+    pub(crate) subscription_id: Option<IdBytes>,
 }
 
 /// Builds the rows of new watches.
@@ -205,6 +207,7 @@ pub(crate) fn watch_rows<'n>(new: &[&'n NewWatch]) -> Result<Vec<WatchRow<'n>>, 
             progress: serde_json::to_string(&watch.progress).map_err(unwritable)?,
             created_at: new.now.as_millisecond(),
             traceparent: new.trace.map(|trace| trace.to_string()),
+            subscription_id: new.subscription_id.map(SubscriptionId::to_bytes),
         })
     });
     rows.collect()

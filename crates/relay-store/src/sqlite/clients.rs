@@ -13,7 +13,7 @@ use crate::{
         SqliteStore,
         reader::Reader,
         statement::{execute, fetch_all, fetch_optional, scalar},
-        watches,
+        subscription_ends, watches,
     },
 };
 
@@ -195,7 +195,12 @@ fn revoke(
     )?;
     match revoked {
         None => Ok(None),
-        Some(id) => watches::cancel_all(connection, ClientId(id), now).map(Some),
+        Some(id) => {
+            let client = ClientId(id);
+            let cancelled = watches::cancel_all(connection, client, now)?;
+            subscription_ends::end_all(connection, client, now)?;
+            Ok(Some(cancelled))
+        }
     }
 }
 

@@ -11,11 +11,14 @@ pub(super) type UnitOfWork = Box<dyn FnOnce(&Connection) -> Result<u64, StoreErr
 
 /// The columns with a time when something is due, or a time until which something holds. A host that is not paused
 /// has `paused_until` 0, which is never ahead of a clock.
-const TIMES: [(&str, &str, Kind); 9] = [
+const TIMES: [(&str, &str, Kind); 12] = [
     ("due_jobs", "next_look_at", Kind::Due),
     ("due_jobs", "lease_until", Kind::Holds),
     ("due_jobs", "hinted_at", Kind::Due),
     ("due_jobs", "answering_until", Kind::Holds),
+    ("due_lists", "next_list_at", Kind::Due),
+    ("due_lists", "lease_until", Kind::Holds),
+    ("due_lists", "hinted_at", Kind::Due),
     ("outages", "next_look_at", Kind::Due),
     ("outages", "lease_until", Kind::Holds),
     ("outbox", "next_attempt_at", Kind::Due),

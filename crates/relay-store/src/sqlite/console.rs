@@ -1,11 +1,11 @@
 //! Reads that only the operator's console needs.
 
 use async_trait::async_trait;
-use relay_domain::WatchId;
+use relay_domain::{SubscriptionId, WatchId};
 use sqlx::SqliteConnection;
 
 use crate::{
-    ConsoleStore, FailingHost, StoreError, WatchDetails, WatchSearch,
+    ConsoleStore, EventDetails, FailingHost, StoreError, WatchDetails, WatchSearch,
     rows::{self, ASKED, IdBytes, int},
     sqlite::{
         SqliteStore,
@@ -38,6 +38,10 @@ pub(super) const SEARCH: &str = concat!(
 /// Bytes that sort after every watch's id.
 const AFTER_ALL: IdBytes = [0xff; 16];
 
+pub(super) const NOTICES: &str = "SELECT e.event_id, e.body, e.state, e.attempts, o.next_attempt_at \
+    FROM events e LEFT JOIN outbox o ON o.source_id = e.source_id AND o.event_id = e.event_id \
+    WHERE e.source_id = ?1 ORDER BY e.event_id DESC LIMIT ?2";
+
 pub(super) const HOSTS: &str = "SELECT host, failures, paused_until, probing, failed_at, \
     (SELECT count(*) FROM (SELECT 1 FROM outbox o WHERE o.host = hosts.host LIMIT ?2)) AS waiting \
     FROM failing_hosts hosts ORDER BY paused_until DESC, failed_at DESC, host LIMIT ?1";
@@ -58,6 +62,20 @@ impl ConsoleStore for SqliteStore {
             .fetch_all(&mut *view)
             .await?;
         details::tell(&mut view, &rows).await
+    }
+
+    async fn notices_of(
+        &self,
+        id: SubscriptionId,
+        limit: usize,
+    ) -> Result<Vec<EventDetails>, StoreError> {
+        let mut view = self.read().await?;
+        let rows = sqlx::query(NOTICES)
+            .bind(id.to_bytes().to_vec())
+            .bind(int(limit))
+            .fetch_all(&mut *view)
+            .await?;
+        rows.iter().map(|row| rows::event(row)).collect()
     }
 
     async fn list_failing_hosts(&self, limit: usize) -> Result<Vec<FailingHost>, StoreError> {

@@ -2,38 +2,33 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ClientId, DeliveryId, DeliveryState, WatchId};
+use relay_domain::{ClientId, DeliveryId, WatchId};
 use rusqlite::{Connection, params};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::{
     DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
-    rows::{self, IdBytes, int},
+    rows::{self, IdBytes},
     sqlite::{
-        SqliteStore, hosts,
+        SqliteStore, delivery_lists, hosts,
         statement::{execute, fetch_optional},
     },
 };
 
-/// Selects what a list tells of a delivery, from `events e` and `watches w`. The first part is followed by the time
-/// of the next attempt.
-macro_rules! listed {
-    ($next_attempt_at:literal, $from:literal) => {
-        concat!(
-            "SELECT e.event_id, e.client_id, e.state, e.updated_at, e.attempts, e.body, w.watch_id, \
-             w.callback_url, ",
-            $next_attempt_at,
-            " AS next_attempt_at FROM ",
-            $from
-        )
+/// Joins what tells the callback of `events e`: the watch, the subscription or the message of Basiq's.
+macro_rules! callback_joins {
+    () => {
+        " LEFT JOIN watches w ON w.watch_id = e.source_id \
+         LEFT JOIN subscriptions s ON e.kind = 'notice' AND s.subscription_id = e.source_id \
+         LEFT JOIN messages m ON e.kind = 'message' AND m.event_id = e.event_id "
     };
 }
+pub(super) use callback_joins;
 
 /// Selects the facts that decide whether an event of a watch may be queued once more.
 macro_rules! latest {
     () => {
         "SELECT w.watch_id, w.state, \
-         (SELECT max(e.event_id) FROM events e WHERE e.watch_id = w.watch_id) AS latest, \
+         (SELECT max(e.event_id) FROM events e WHERE e.source_id = w.watch_id) AS latest, \
          EXISTS (SELECT 1 FROM clients c WHERE c.client_id = w.client_id \
              AND c.revoked_at IS NOT NULL) AS revoked"
     };
@@ -47,29 +42,40 @@ pub(super) const LATEST_OF_WATCH: &str = concat!(
 
 pub(super) const LATEST_OF_DELIVERY: &str = concat!(
     latest!(),
-    ", a.event_id AS asked FROM events a CROSS JOIN watches w ON w.watch_id = a.watch_id \
+    ", a.event_id AS asked FROM events a CROSS JOIN watches w ON w.watch_id = a.source_id \
      WHERE a.event_id = ?1 AND a.client_id = ifnull(?2, a.client_id)"
 );
 
+/// Finds a notice or a message of Basiq's that may be queued once more.
+pub(super) const FROM_BASIQ: &str = "SELECT e.event_id, e.state, \
+    EXISTS (SELECT 1 FROM clients c WHERE c.client_id = e.client_id \
+        AND c.revoked_at IS NOT NULL) AS revoked \
+    FROM events e WHERE e.event_id = ?1 AND e.kind <> 'job' AND e.client_id = ifnull(?2, e.client_id)";
+
 /// A pending event is only tried sooner. An event in flight keeps its claim.
 pub(super) const TRY_SOONER: &str = "UPDATE outbox SET next_attempt_at = ?2 \
-    WHERE watch_id = (SELECT watch_id FROM events WHERE event_id = ?1) AND event_id = ?1";
+    WHERE source_id = (SELECT source_id FROM events WHERE event_id = ?1) AND event_id = ?1";
 
-/// Queues events once more, each in a new round. A deadline that has passed no longer counts.
+/// Queues events once more, each in a new round. A deadline that has passed no longer counts. A notice waits if the
+/// outbox has another one of its subscription.
 macro_rules! requeue {
     ($now:literal, $which:expr) => {
         concat!(
-            "INSERT INTO outbox (watch_id, event_id, client_id, host, next_attempt_at, \
+            "INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, \
              pending_since, deadline, attempts) \
-             SELECT e.watch_id, e.event_id, e.client_id, w.callback_host, ",
+             SELECT e.source_id, e.event_id, e.client_id, \
+                 coalesce(w.callback_host, s.callback_host, m.callback_host), ",
             $now,
             ", ",
             $now,
             ", iif(e.deadline <= ",
             $now,
             ", NULL, e.deadline), ifnull(json_extract(e.attempts, '$[#-1].number'), 0) \
-             FROM events e CROSS JOIN watches w ON w.watch_id = e.watch_id WHERE ",
-            $which
+             FROM events e",
+            callback_joins!(),
+            "WHERE ",
+            $which,
+            " ON CONFLICT (source_id) DO NOTHING"
         )
     };
 }
@@ -86,9 +92,9 @@ macro_rules! requeue_dead {
             concat!(
                 $owned,
                 " AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled') \
-                 AND e.updated_at >= ?2 AND w.state <> 'cancelled' \
-                 AND NOT EXISTS (SELECT 1 FROM events n WHERE n.watch_id = e.watch_id \
-                     AND n.event_id > e.event_id)"
+                 AND e.updated_at >= ?2 AND (e.kind <> 'job' OR w.state <> 'cancelled' \
+                 AND NOT EXISTS (SELECT 1 FROM events n WHERE n.source_id = e.source_id \
+                     AND n.event_id > e.event_id))"
             )
         )
     };
@@ -101,8 +107,8 @@ macro_rules! reopen_dead {
              deadline = iif(deadline <= ?3, NULL, deadline) WHERE ",
             $owned,
             " AND state = 'dead' AND state IN ('dead', 'expired', 'superseded', 'cancelled') \
-             AND updated_at >= ?2 AND EXISTS (SELECT 1 FROM outbox o \
-             WHERE o.watch_id = events.watch_id AND o.event_id = events.event_id)"
+             AND updated_at >= ?2 AND (kind <> 'job' OR EXISTS (SELECT 1 FROM outbox o \
+             WHERE o.source_id = events.source_id AND o.event_id = events.event_id))"
         )
     };
 }
@@ -119,7 +125,10 @@ pub(super) const OF_ALL: [&str; 2] = [
         "?1 IS NULL AND NOT EXISTS (SELECT 1 FROM clients c \
          WHERE c.client_id = e.client_id AND c.revoked_at IS NOT NULL)"
     ),
-    reopen_dead!("?1 IS NULL"),
+    reopen_dead!(
+        "?1 IS NULL AND NOT EXISTS (SELECT 1 FROM clients c \
+         WHERE c.client_id = events.client_id AND c.revoked_at IS NOT NULL)"
+    ),
 ];
 
 #[async_trait]
@@ -128,7 +137,7 @@ impl DeliveryStore for SqliteStore {
         &self,
         query: &DeliveryQuery,
     ) -> Result<Vec<DeliveryEntry>, StoreError> {
-        list(&mut *self.read().await?, query).await
+        delivery_lists::list(&mut *self.read().await?, query).await
     }
 
     async fn redeliver_watch(
@@ -164,18 +173,7 @@ impl DeliveryStore for SqliteStore {
     }
 }
 
-async fn list(
-    connection: &mut SqliteConnection,
-    query: &DeliveryQuery,
-) -> Result<Vec<DeliveryEntry>, StoreError> {
-    let rows = list_statement(query)
-        .build()
-        .fetch_all(&mut *connection)
-        .await?;
-    rows.iter().map(|row| rows::entry(row)).collect()
-}
-
-/// Queues the latest event of a watch once more. `find` is the statement that finds it by the id of the watch or of a
+/// Queues the latest event of a watch once more, or any event from Basiq. `find` is the statement that finds it by the id of the watch or of a
 /// delivery. A delivery's id only counts if it is that of the latest event.
 fn redeliver(
     connection: &Connection,
@@ -185,10 +183,16 @@ fn redeliver(
     now: Timestamp,
 ) -> Result<Redelivery, StoreError> {
     let row = fetch_optional(connection, find, params![id, owner.map(|client| client.0)])?;
-    let Some(row) = row else {
-        return Ok(Redelivery::NotFound);
+    let found = if let Some(row) = row {
+        rows::redeliverable(&row)?
+    } else {
+        let values = params![id, owner.map(|client| client.0)];
+        match fetch_optional(connection, FROM_BASIQ, values)? {
+            Some(row) => rows::redeliverable_from_basiq(&row)?,
+            None => return Ok(Redelivery::NotFound),
+        }
     };
-    let event = match rows::redeliverable(&row)? {
+    let event = match found {
         Ok(event) => event,
         Err(refused) => return Ok(refused),
     };
@@ -217,90 +221,4 @@ fn redeliver_dead(
     let queued = execute(connection, reopen, values)?;
     hosts::lift(connection, now)?;
     Ok(queued)
-}
-
-/// Returns the statement that lists deliveries. SQLite uses a partial index only for a statement that repeats the
-/// index's condition.
-pub(super) fn list_statement(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
-    match query.state {
-        DeliveryState::Pending => list_pending(query),
-        DeliveryState::Delivered => list_delivered(query),
-        DeliveryState::Dead
-        | DeliveryState::Expired
-        | DeliveryState::Superseded
-        | DeliveryState::Cancelled => list_undelivered(query),
-    }
-}
-
-/// Lists what waits in the outbox, by watch.
-fn list_pending(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
-    let mut statement = QueryBuilder::new(listed!(
-        "o.next_attempt_at",
-        "outbox o CROSS JOIN events e ON e.event_id = o.event_id \
-         CROSS JOIN watches w ON w.watch_id = o.watch_id WHERE 1"
-    ));
-    if let Some(owner) = query.owner {
-        statement.push(" AND o.client_id = ").push_bind(owner.0);
-    }
-    if let Some((_, id)) = query.after {
-        statement
-            .push(" AND o.watch_id < (SELECT a.watch_id FROM events a WHERE a.event_id = ")
-            .push_bind(id.to_bytes().to_vec())
-            .push(")");
-    }
-    statement
-        .push(" ORDER BY o.watch_id DESC LIMIT ")
-        .push_bind(int(query.limit));
-    statement
-}
-
-/// Lists delivered events, by watch. They are found among all events of the watches, of which most are delivered.
-fn list_delivered(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
-    let mut statement = QueryBuilder::new(listed!(
-        "NULL",
-        "watches w CROSS JOIN events e ON e.watch_id = w.watch_id WHERE e.state = 'delivered'"
-    ));
-    if let Some(owner) = query.owner {
-        statement.push(" AND w.client_id = ").push_bind(owner.0);
-    }
-    if let Some((_, id)) = query.after {
-        let id = id.to_bytes().to_vec();
-        statement
-            .push(" AND w.watch_id <= (SELECT a.watch_id FROM events a WHERE a.event_id = ")
-            .push_bind(id.clone())
-            .push(") AND (w.watch_id < (SELECT a.watch_id FROM events a WHERE a.event_id = ")
-            .push_bind(id.clone())
-            .push(") OR e.event_id < ")
-            .push_bind(id)
-            .push(")");
-    }
-    statement
-        .push(" ORDER BY w.watch_id DESC, e.event_id DESC LIMIT ")
-        .push_bind(int(query.limit));
-    statement
-}
-
-/// Lists events that ended undelivered, the latest end first.
-fn list_undelivered(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
-    let mut statement = QueryBuilder::new(listed!(
-        "NULL",
-        "events e CROSS JOIN watches w ON w.watch_id = e.watch_id \
-         WHERE e.state IN ('dead', 'expired', 'superseded', 'cancelled') AND e.state = '"
-    ));
-    statement.push(query.state.as_str()).push("'");
-    if let Some(owner) = query.owner {
-        statement.push(" AND e.client_id = ").push_bind(owner.0);
-    }
-    if let Some((updated_at, id)) = query.after {
-        statement
-            .push(" AND (e.updated_at, e.event_id) < (")
-            .push_bind(updated_at.as_millisecond())
-            .push(", ")
-            .push_bind(id.to_bytes().to_vec())
-            .push(")");
-    }
-    statement
-        .push(" ORDER BY e.updated_at DESC, e.event_id DESC LIMIT ")
-        .push_bind(int(query.limit));
-    statement
 }

@@ -12,7 +12,7 @@ macro_rules! watch_columns {
     () => {
         "w.watch_id, w.client_id, j.job_id, w.callback_url, w.operation, w.events, w.until_step, \
          w.locale, w.metadata, w.state, w.progress, w.created_at, w.updated_at, w.settled_at, \
-         w.traceparent"
+         w.traceparent, w.subscription_id"
     };
 }
 pub(super) use watch_columns;
@@ -41,9 +41,9 @@ pub(super) const MANY: &str = concat!(
      CROSS JOIN jobs j ON j.job_no = w.job_no LEFT JOIN due_jobs d ON d.job_no = w.job_no"
 );
 
-pub(super) const EVENTS: &str = "SELECT e.watch_id, e.event_id, e.body, e.state, e.attempts, \
-    o.next_attempt_at FROM json_each(?1) i CROSS JOIN events e ON e.watch_id = unhex(i.value) \
-    LEFT JOIN outbox o ON o.watch_id = e.watch_id AND o.event_id = e.event_id ORDER BY e.event_id";
+pub(super) const EVENTS: &str = "SELECT e.source_id, e.event_id, e.body, e.state, e.attempts, \
+    o.next_attempt_at FROM json_each(?1) i CROSS JOIN events e ON e.source_id = unhex(i.value) \
+    LEFT JOIN outbox o ON o.source_id = e.source_id AND o.event_id = e.event_id ORDER BY e.event_id";
 
 /// Finds one watch with its details. If `owner` is given, only a watch of that client is found.
 pub(super) async fn find(

@@ -19,8 +19,8 @@ pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
         iif(json_valid(j.memory), json_extract(j.memory, '$.changed_at'), ''), \
         iif(json_valid(j.memory), json_extract(j.memory, '$.look_without_hints_at'), ''), \
         (SELECT concat_ws(' ', count(*), sum(length(e.attempts)), max(e.updated_at)) \
-            FROM events e WHERE e.watch_id = w.watch_id), \
-        (SELECT o.next_attempt_at FROM outbox o WHERE o.watch_id = w.watch_id)) AS version \
+            FROM events e WHERE e.source_id = w.watch_id), \
+        (SELECT o.next_attempt_at FROM outbox o WHERE o.source_id = w.watch_id)) AS version \
     FROM json_each(?1) i CROSS JOIN watches w ON w.watch_id = unhex(i.value) \
     CROSS JOIN jobs j ON j.job_no = w.job_no";
 

@@ -1,16 +1,18 @@
-//! Hints: remembers the ones that were taken, and makes their jobs due.
+//! Hints: remembers the ones that were taken, makes their jobs and lists due, and queues their notices and messages.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::{
-    Hint, HintOutcome, HintStore, HintSubject, StoreError,
+    ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject, StoreError,
     rows::{earlier, int, millis},
-    rules::{HINTS_REMEMBERED_FOR, JobsOf, MOST_HINTED_JOBS},
+    rules::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key, message_row},
     sqlite::{
-        SqliteStore,
+        SqliteStore, notices,
         row::json_list,
-        statement::{execute, scalars},
+        statement::{execute, scalar, scalars},
+        subscription_ends,
     },
 };
 
@@ -56,6 +58,25 @@ pub(super) const DUE: &str = "UPDATE due_jobs SET urgency = min(urgency, 1), \
     hinted_at = max(?2, ifnull(hinted_at, 0) + ?4) \
     WHERE job_no IN (SELECT value FROM json_each(?1)) AND ifnull(hinted_at, 0) <= ?2";
 
+/// Makes the list of a person's jobs due, as [`DUE`] does with jobs. It finds the person of a connection by the jobs of
+/// the connection.
+pub(super) const DUE_LIST: &str = "UPDATE due_lists SET \
+    next_list_at = min(next_list_at, max(?2, ifnull(hinted_at, 0) + ?3)), \
+    hinted_at = max(?2, ifnull(hinted_at, 0) + ?3) \
+    WHERE user_id = ?1 AND ifnull(hinted_at, 0) <= ?2";
+
+pub(super) const USER_OF_CONNECTION: &str = "SELECT user_id FROM jobs \
+    WHERE connection_id = ?1 AND user_id IS NOT NULL ORDER BY job_no DESC LIMIT 1";
+
+const ADD_EVENT: &str = "INSERT INTO events (event_id, source_id, kind, client_id, state, \
+    updated_at, created_at, body) VALUES (?1, ?1, 'message', 0, 'pending', ?2, ?2, ?3)";
+
+const ADD_MESSAGE: &str = "INSERT INTO messages (event_id, callback_url, callback_host, headers, body) \
+    VALUES (?1, ?2, ?3, ?4, ?5)";
+
+const QUEUE: &str = "INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, \
+    pending_since) VALUES (?1, ?1, 0, ?2, ?3, ?3)";
+
 #[async_trait]
 impl HintStore for SqliteStore {
     async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError> {
@@ -77,9 +98,89 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError>
         FORGET,
         params![earlier(hint.at, HINTS_REMEMBERED_FOR)],
     )?;
-    let jobs = watched_jobs(connection, &hint.subject)?;
+    let lists = list(connection, hint)?;
+    let notices = notify(connection, hint)?;
+    end_subscriptions(connection, hint)?;
+    if let Some(message) = &hint.forward {
+        pass_on(connection, message, hint.at)?;
+    }
+    let jobs = make_due(connection, hint)?;
+    Ok(HintOutcome::Taken {
+        jobs,
+        notices,
+        lists,
+    })
+}
+
+/// Makes the list of the person's jobs due, if somebody subscribed to the person.
+fn list(connection: &Connection, hint: &Hint) -> Result<bool, StoreError> {
+    let user = match &hint.subject {
+        None => return Ok(false),
+        Some(
+            HintSubject::User(user)
+            | HintSubject::Connection {
+                user_id: Some(user),
+                ..
+            },
+        ) => Some(user.clone()),
+        Some(HintSubject::Connection { connection_id, .. }) => {
+            scalar(connection, USER_OF_CONNECTION, (connection_id,))?
+        }
+    };
+    let values = (user, hint.at.as_millisecond(), millis(LIST_INTERVAL));
+    Ok(execute(connection, DUE_LIST, values)? > 0)
+}
+
+/// Queues the notices of a hint, unless an earlier hint told the same fact.
+fn notify(connection: &Connection, hint: &Hint) -> Result<u64, StoreError> {
+    if hint.notices.is_empty() {
+        return Ok(0);
+    }
+    if let Some(fact) = &hint.fact {
+        let values = (fact_key(fact), hint.at.as_millisecond());
+        if execute(connection, REMEMBER, values)? == 0 {
+            return Ok(0);
+        }
+    }
+    notices::notify(connection, &hint.notices, hint.at)
+}
+
+/// Ends the subscriptions to a person who is gone.
+fn end_subscriptions(connection: &Connection, hint: &Hint) -> Result<(), StoreError> {
+    match &hint.removed_user {
+        Some(user) => subscription_ends::close_all(connection, user.as_str(), hint.at),
+        None => Ok(()),
+    }
+}
+
+/// Queues a message of Basiq's.
+fn pass_on(
+    connection: &Connection,
+    message: &ForwardedMessage,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (row, now) = (message_row(message, now)?, now.as_millisecond());
+    execute(connection, ADD_EVENT, (row.event_id, now, row.summary))?;
+    let kept = (
+        row.event_id,
+        row.callback_url,
+        row.host,
+        row.headers,
+        row.body,
+    );
+    execute(connection, ADD_MESSAGE, kept)?;
+    execute(connection, QUEUE, (row.event_id, row.host, now))?;
+    Ok(())
+}
+
+/// Makes the watched jobs due that a hint is about. Returns their number.
+fn make_due(connection: &Connection, hint: &Hint) -> Result<u64, StoreError> {
+    let jobs = match &hint.subject {
+        Some(subject) => watched_jobs(connection, subject)?,
+        None => Vec::new(),
+    };
     if jobs.is_empty() {
-        return Ok(HintOutcome::Due(0));
+        return Ok(0);
     }
     execute(
         connection,
@@ -91,7 +192,7 @@ fn take(connection: &Connection, hint: &Hint) -> Result<HintOutcome, StoreError>
             millis(hint.interval)
         ],
     )?;
-    Ok(HintOutcome::Due(u64::try_from(jobs.len()).unwrap_or(0)))
+    Ok(u64::try_from(jobs.len()).unwrap_or(0))
 }
 
 /// Finds the open jobs that a hint is about.

@@ -10,6 +10,7 @@ use crate::{
     rows::{IdBytes, int, later, millis},
     rules::{self, DOUBLINGS, FAILURES, HostOutcome, PAUSE},
     sqlite::{
+        attempts,
         row::json_list,
         statement::{execute, execute_each, fetch_each, fetch_optional, scalars},
     },
@@ -40,18 +41,19 @@ pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probin
         WHERE o.host = failing_hosts.host AND o.ready_at = ?1)";
 
 /// Finds events that are due, pending since `?2` or before, and wait for a host that has not answered since its pause.
-pub(super) const WAITING: &str = "SELECT o.watch_id FROM failing_hosts hosts \
+pub(super) const WAITING: &str = "SELECT o.source_id FROM failing_hosts hosts \
     CROSS JOIN outbox o ON o.host = hosts.host AND o.ready_at <= ?1 \
     WHERE hosts.pauses > 0 AND o.pending_since <= ?2 AND o.deadline IS NULL LIMIT ?3";
 
 /// Compares the due time once more: another claim may have taken an event since the search.
-pub(super) const TO_GIVE_UP: &str = "SELECT o.event_id, o.watch_id, o.host, j.job_id FROM outbox o \
-    CROSS JOIN watches w ON w.watch_id = o.watch_id CROSS JOIN jobs j ON j.job_no = w.job_no \
-    WHERE o.watch_id = ?1 AND +o.ready_at <= ?2";
+pub(super) const TO_GIVE_UP: &str = "SELECT o.event_id, o.source_id, e.kind, o.host, j.job_id FROM outbox o \
+    CROSS JOIN events e ON e.event_id = o.event_id \
+    LEFT JOIN watches w ON w.watch_id = o.source_id LEFT JOIN jobs j ON j.job_no = w.job_no \
+    WHERE o.source_id = ?1 AND +o.ready_at <= ?2";
 
 const GIVE_UP: &str = "UPDATE events SET state = 'dead', updated_at = ?2 WHERE event_id = ?1";
 
-const UNQUEUE: &str = "DELETE FROM outbox WHERE watch_id = ?1";
+const UNQUEUE: &str = "DELETE FROM outbox WHERE source_id = ?1";
 
 /// Ends the pauses of the hosts of events that were sent again by hand at this time.
 pub(super) fn lift(connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
@@ -59,7 +61,7 @@ pub(super) fn lift(connection: &Connection, now: Timestamp) -> Result<(), StoreE
     Ok(())
 }
 
-/// Finds the watches whose events have waited too long for a paused host.
+/// Finds the sources whose events have waited too long for a paused host.
 pub(super) fn waiting(
     connection: &Connection,
     waiting: WaitLimit,
@@ -72,24 +74,31 @@ pub(super) fn waiting(
     Ok(scalars(connection, WAITING, values)?)
 }
 
-/// Gives up the events that the outbox holds for these watches.
+/// Gives up the events that the outbox holds for these sources.
 pub(super) fn give_up(
     connection: &Connection,
-    watches: &[IdBytes],
+    sources: &[IdBytes],
     now: Timestamp,
 ) -> Result<Vec<AbandonedDelivery>, StoreError> {
     let now = now.as_millisecond();
     let found = fetch_each(
         connection,
         TO_GIVE_UP,
-        watches.iter().map(|watch| (watch, now)),
+        sources.iter().map(|source| (source, now)),
     )?;
     let given_up = found.iter().map(|row| rules::given_up(row));
     let given_up: Vec<AbandonedDelivery> = given_up.collect::<Result<_, _>>()?;
     let events = given_up.iter().map(|one| (one.event_id.to_bytes(), now));
     execute_each(connection, GIVE_UP, events)?;
-    let watches = given_up.iter().map(|one| (one.watch_id.to_bytes(),));
-    execute_each(connection, UNQUEUE, watches)?;
+    let ids = found.iter().map(rules::source_id);
+    let ids: Vec<IdBytes> = ids.collect::<Result<_, _>>()?;
+    execute_each(connection, UNQUEUE, ids.iter().map(|id| (id,)))?;
+    // of a subscription, the next notice follows
+    execute_each(
+        connection,
+        attempts::QUEUE_NEXT,
+        ids.iter().map(|id| (id, now)),
+    )?;
     Ok(given_up)
 }
 

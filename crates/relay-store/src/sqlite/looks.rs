@@ -34,19 +34,19 @@ pub(super) const CHANGE_WATCH: &str = "UPDATE watches SET state = ?2, progress =
     settled_at = iif(?2 IN ('settled', 'cancelled'), ?4, NULL) \
     WHERE watch_id = ?1";
 
-pub(super) const ADD_EVENT: &str = "INSERT INTO events (event_id, watch_id, client_id, state, \
+pub(super) const ADD_EVENT: &str = "INSERT INTO events (event_id, source_id, client_id, state, \
     updated_at, created_at, deadline, body) VALUES (?1, ?2, ?3, 'pending', ?4, ?4, ?5, ?6) \
     ON CONFLICT (event_id) DO NOTHING";
 
 /// Ends the event that the outbox holds for the watch, because a later one takes its place.
 pub(super) const SUPERSEDE: &str = "UPDATE events SET state = 'superseded', updated_at = ?2 \
-    WHERE event_id = (SELECT event_id FROM outbox WHERE watch_id = ?1)";
+    WHERE event_id = (SELECT event_id FROM outbox WHERE source_id = ?1)";
 
 /// A later event of the watch takes the row over, but not the claim of an attempt in flight.
-pub(super) const QUEUE: &str = "INSERT INTO outbox (watch_id, event_id, client_id, host, \
+pub(super) const QUEUE: &str = "INSERT INTO outbox (source_id, event_id, client_id, host, \
     next_attempt_at, pending_since, deadline, lease_id, lease_until) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, iif(?7 IS NULL, NULL, ?8)) \
-    ON CONFLICT (watch_id) DO UPDATE SET event_id = excluded.event_id, \
+    ON CONFLICT (source_id) DO UPDATE SET event_id = excluded.event_id, \
     next_attempt_at = excluded.next_attempt_at, pending_since = excluded.pending_since, \
     deadline = excluded.deadline, attempts = 0, round_attempts = 0, \
     lease_id = ifnull(excluded.lease_id, lease_id), \
@@ -54,11 +54,11 @@ pub(super) const QUEUE: &str = "INSERT INTO outbox (watch_id, event_id, client_i
 
 /// Finds a host that is paused, or that one attempt at a time probes.
 pub(super) const HOST_BLOCKER: &str =
-    "SELECT host, NULL AS watch_id FROM failing_hosts WHERE host = ?1 AND pauses > 0";
+    "SELECT host, NULL AS source_id FROM failing_hosts WHERE host = ?1 AND pauses > 0";
 
 /// Finds a watch with an event in flight.
-pub(super) const WATCH_BLOCKER: &str = "SELECT NULL AS host, watch_id FROM outbox \
-    WHERE watch_id = ?1 AND lease_until > ?2";
+pub(super) const WATCH_BLOCKER: &str = "SELECT NULL AS host, source_id FROM outbox \
+    WHERE source_id = ?1 AND lease_until > ?2";
 
 pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until \
     FROM clients WHERE client_id = ?1";

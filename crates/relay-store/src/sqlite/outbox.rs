@@ -57,7 +57,7 @@ pub(super) const HOSTS: &str = concat!(
 macro_rules! oldest {
     ($kind:literal) => {
         concat!(
-            "SELECT watch_id, host, ready_at, deadline IS NOT NULL AS expires, ?4 AS probed \
+            "SELECT source_id, host, ready_at, deadline IS NOT NULL AS expires, ?4 AS probed \
              FROM outbox WHERE host = ?1 AND ready_at <= ?2",
             $kind,
             " ORDER BY ready_at LIMIT ?3"
@@ -71,19 +71,22 @@ pub(super) const OLDEST: &str = oldest!("");
 pub(super) const EXPIRING: &str = oldest!(" AND deadline IS NOT NULL");
 
 pub(super) const LEASE: &str =
-    "UPDATE outbox SET lease_id = ?2, lease_until = ?3 WHERE watch_id = ?1";
+    "UPDATE outbox SET lease_id = ?2, lease_until = ?3 WHERE source_id = ?1";
 
-pub(super) const CLAIMED: &str = "SELECT o.watch_id, o.event_id, o.deadline, o.attempts, \
-    o.round_attempts, e.body, e.created_at, j.job_id, w.callback_url, w.traceparent, \
+pub(super) const CLAIMED: &str = "SELECT o.source_id, o.event_id, o.deadline, o.attempts, \
+    o.round_attempts, e.kind, e.created_at, e.body, m.body AS message, \
+    j.job_id, coalesce(w.callback_url, s.callback_url, m.callback_url) AS callback_url, w.traceparent, m.headers, \
     c.name, c.secret, c.previous_secret, c.previous_until \
     FROM outbox o CROSS JOIN events e ON e.event_id = o.event_id \
-    CROSS JOIN watches w ON w.watch_id = o.watch_id \
-    CROSS JOIN jobs j ON j.job_no = w.job_no \
-    CROSS JOIN clients c ON c.client_id = w.client_id \
-    WHERE o.watch_id = ?1";
+    LEFT JOIN watches w ON w.watch_id = o.source_id \
+    LEFT JOIN jobs j ON j.job_no = w.job_no \
+    LEFT JOIN subscriptions s ON e.kind = 'notice' AND s.subscription_id = o.source_id \
+    LEFT JOIN messages m ON e.kind = 'message' AND m.event_id = o.event_id \
+    LEFT JOIN clients c ON c.client_id = o.client_id \
+    WHERE o.source_id = ?1";
 
 const PUT_OFF: &str = "UPDATE outbox SET lease_id = NULL, lease_until = NULL, \
-    next_attempt_at = ?2 WHERE watch_id = ?1";
+    next_attempt_at = ?2 WHERE source_id = ?1";
 
 /// Finds the earliest time when an event can be claimed. That is the least of the following times.
 ///
@@ -143,11 +146,11 @@ impl OutboxStore for SqliteStore {
     ) -> Result<Vec<AbandonedDelivery>, StoreError> {
         let found = move |connection: &Connection| hosts::waiting(connection, waiting);
         // the worker asks again and again: a read alone leaves the writer free while nothing is found
-        let watches = self.0.reader.read(found).await?;
-        if watches.is_empty() {
+        let sources = self.0.reader.read(found).await?;
+        if sources.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(move |connection| hosts::give_up(connection, &watches, waiting.now))
+        self.write(move |connection| hosts::give_up(connection, &sources, waiting.now))
             .await
     }
 
@@ -182,22 +185,24 @@ fn claim_due(
     hosts: HostLimits,
     reading: &RowContext,
 ) -> Result<Vec<DueDelivery>, StoreError> {
-    let watches = due(connection, claim, hosts)?;
-    take(connection, &watches, claim, reading)
+    let sources = due(connection, claim, hosts)?;
+    take(connection, &sources, claim, reading)
 }
 
-/// Claims the events that the outbox holds for these watches. Puts off those that cannot be read.
+/// Claims the events that the outbox holds for these sources. Puts off those that cannot be read.
 pub(super) fn take(
     connection: &Connection,
-    watches: &[IdBytes],
+    sources: &[IdBytes],
     claim: Claim,
     reading: &RowContext,
 ) -> Result<Vec<DueDelivery>, StoreError> {
     let lease = LeaseId::new(claim.now);
     let until = later(claim.now, claim.lease);
-    let leases = watches.iter().map(|watch| (watch, lease.to_bytes(), until));
+    let leases = sources
+        .iter()
+        .map(|source| (source, lease.to_bytes(), until));
     execute_each(connection, LEASE, leases)?;
-    let rows = fetch_each(connection, CLAIMED, watches.iter().map(|watch| (watch,)))?;
+    let rows = fetch_each(connection, CLAIMED, sources.iter().map(|source| (source,)))?;
     let mut claimed = Vec::with_capacity(rows.len());
     let mut unreadable = Vec::new();
     for row in &rows {
@@ -206,8 +211,9 @@ pub(super) fn take(
             Err(failure) => {
                 reading.health.note(&failure);
                 error!(error = %ErrorChain(&failure), "a delivery cannot be read and is put off");
-                let watch: IdBytes = ColumnReader::of("outbox", "watch_id", row).id("watch_id")?;
-                unreadable.push((watch, later(claim.now, REST_OF_UNREADABLE)));
+                let source: IdBytes =
+                    ColumnReader::of("outbox", "source_id", row).id("source_id")?;
+                unreadable.push((source, later(claim.now, REST_OF_UNREADABLE)));
             }
         }
     }
@@ -215,7 +221,7 @@ pub(super) fn take(
     Ok(claimed)
 }
 
-/// Returns the watches whose due events are claimed, the longest due first.
+/// Returns the sources whose due events are claimed, the longest due first.
 fn due(
     connection: &Connection,
     claim: Claim,
@@ -231,9 +237,9 @@ fn due(
         candidates.sort_by_key(DeliveryCandidate::ready_at);
         candidates.truncate(CANDIDATES * claim.limit);
     }
-    let (watches, probed) = rules::choose(candidates, claim.limit, limits);
+    let (sources, probed) = rules::choose(candidates, claim.limit, limits);
     hosts::probe(connection, &probed, claim.now, claim.lease)?;
-    Ok(watches)
+    Ok(sources)
 }
 
 /// Finds the due events of each of these hosts, up to the host's free capacity.

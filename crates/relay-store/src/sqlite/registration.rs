@@ -54,8 +54,8 @@ pub(super) const MAKE_DUE: &str = "INSERT INTO due_jobs (job_no, next_look_at, u
 
 pub(super) const ADD_WATCH: &str = "INSERT INTO watches (watch_id, client_id, job_no, \
     callback_url, callback_host, operation, events, until_step, locale, metadata, state, progress, \
-    created_at, updated_at, traceparent) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14) \
+    created_at, updated_at, traceparent, subscription_id) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14, ?15) \
     ON CONFLICT DO NOTHING";
 
 /// Registers watches on the writer thread, and dispatches new jobs to the tracker.
@@ -110,7 +110,7 @@ impl SqliteRegistration {
     }
 }
 
-fn register(
+pub(super) fn register(
     connection: &Connection,
     new: &[NewWatch],
     dispatch: &NewJobs,
@@ -231,6 +231,7 @@ fn add_watches(
             &row.progress,
             row.created_at,
             &row.traceparent,
+            row.subscription_id,
         )
     });
     let added = execute_each(connection, ADD_WATCH, values)?;

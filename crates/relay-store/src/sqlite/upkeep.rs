@@ -11,7 +11,7 @@ use tracing::info;
 use crate::{
     Census, ClockStep, StoreError, UpkeepStore,
     rows::{self, ColumnReader, earlier, int, time},
-    rules::FAILURES_COUNT_FOR,
+    rules::{FAILURES_COUNT_FOR, LISTED_FOR},
     sqlite::{
         SqliteStore, clock_step, examine,
         row::json_list,
@@ -24,7 +24,7 @@ use crate::{
 /// the least id of that time. A watch with a pending event stays until that event has ended.
 pub(super) const PURGE: &str = "DELETE FROM watches WHERE watch_id IN (SELECT w.watch_id \
     FROM watches w WHERE w.watch_id < ?3 AND w.settled_at < ?1 AND NOT EXISTS \
-        (SELECT 1 FROM outbox o WHERE o.watch_id = w.watch_id) \
+        (SELECT 1 FROM outbox o WHERE o.source_id = w.watch_id) \
     ORDER BY w.watch_id LIMIT ?2) RETURNING job_no";
 
 /// Ends the work on jobs without a watch. A look in flight keeps that work after its last watch was cancelled.
@@ -36,6 +36,27 @@ pub(super) const PURGE_JOBS: &str = "DELETE FROM jobs WHERE job_no IN \
     (SELECT value FROM json_each(?1)) \
     AND NOT EXISTS (SELECT 1 FROM watches w WHERE w.job_no = jobs.job_no)";
 
+/// Deletes subscriptions that ended before `?1`. One with a pending notice stays until that notice has ended.
+pub(super) const PURGE_SUBSCRIPTIONS: &str = "DELETE FROM subscriptions WHERE subscription_id IN \
+    (SELECT s.subscription_id FROM subscriptions s WHERE s.ended_at < ?1 AND s.ended_at IS NOT NULL \
+        AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.source_id = s.subscription_id) LIMIT ?2)";
+
+/// Finds the old notices and messages of Basiq's that are not pending.
+macro_rules! old_from_basiq {
+    () => {
+        "(SELECT event_id FROM events WHERE kind <> 'job' AND created_at < ?1 AND state <> 'pending' ORDER BY created_at LIMIT ?2)"
+    };
+}
+
+pub(super) const PURGE_MESSAGES: &str =
+    concat!("DELETE FROM messages WHERE event_id IN ", old_from_basiq!());
+
+pub(super) const PURGE_FROM_BASIQ: &str =
+    concat!("DELETE FROM events WHERE event_id IN ", old_from_basiq!());
+
+pub(super) const PURGE_SEEN: &str = "DELETE FROM seen_jobs WHERE (subscription_id, job_id) IN \
+    (SELECT subscription_id, job_id FROM seen_jobs WHERE seen_at < ?1 ORDER BY seen_at LIMIT ?2)";
+
 const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM due_jobs WHERE urgency = 0 AND ready_at <= ?1) \
     + (SELECT count(*) FROM due_jobs WHERE urgency = 1 AND ready_at <= ?1) \
@@ -45,12 +66,17 @@ const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM outbox) AS pending_deliveries, \
     (SELECT count(*) FROM clients c CROSS JOIN events e ON e.client_id = c.client_id \
      AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled')) \
+    + (SELECT count(*) FROM events e WHERE e.client_id = 0 \
+       AND e.state = 'dead' AND e.state IN ('dead', 'expired', 'superseded', 'cancelled')) \
     AS dead_deliveries, \
+    (SELECT count(*) FROM due_lists WHERE ready_at <= ?1) AS due_lists, \
+    (SELECT count(*) FROM subscriptions WHERE ifnull(ended_at, 0) = 0) AS subscriptions, \
     (SELECT count(*) FROM failing_hosts WHERE paused_until > ?1 AND paused_until > 0) \
     AS paused_hosts";
 
-const FREE_LEASES: [&str; 4] = [
+const FREE_LEASES: [&str; 5] = [
     "UPDATE due_jobs SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
+    "UPDATE due_lists SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
     "UPDATE outages SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
     "UPDATE failing_hosts SET probing = 0, paused_until = 0 WHERE probing",
     "UPDATE outbox SET lease_id = NULL, lease_until = NULL WHERE lease_until IS NOT NULL",
@@ -157,6 +183,7 @@ fn purge(connection: &Connection, before: Timestamp, limit: usize) -> Result<u64
     let jobs = json_list(jobs);
     execute(connection, PURGE_DUE, (&jobs,))?;
     execute(connection, PURGE_JOBS, (&jobs,))?;
+    purge_from_basiq(connection, before, limit)?;
     execute(
         connection,
         "DELETE FROM failing_hosts WHERE failed_at < ?1",
@@ -168,4 +195,19 @@ fn purge(connection: &Connection, before: Timestamp, limit: usize) -> Result<u64
         params![earlier(before, FAILURES_COUNT_FOR)],
     )?;
     Ok(purged)
+}
+
+/// Deletes old subscriptions, notices, messages of Basiq's, and jobs that lists no longer have.
+fn purge_from_basiq(
+    connection: &Connection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<(), StoreError> {
+    let values = (before.as_millisecond(), int(limit));
+    for statement in [PURGE_SUBSCRIPTIONS, PURGE_MESSAGES, PURGE_FROM_BASIQ] {
+        execute(connection, statement, values)?;
+    }
+    let seen = (earlier(before, LISTED_FOR), int(limit));
+    execute(connection, PURGE_SEEN, seen)?;
+    Ok(())
 }

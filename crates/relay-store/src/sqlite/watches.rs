@@ -23,9 +23,9 @@ const CANCEL_WATCH: &str = "UPDATE watches SET state = 'cancelled', updated_at =
     settled_at = ?2 WHERE watch_id = ?1 AND settled_at IS NULL";
 
 const CANCEL_EVENT: &str = "UPDATE events SET state = 'cancelled', updated_at = ?2 \
-    WHERE event_id = (SELECT event_id FROM outbox WHERE watch_id = ?1)";
+    WHERE event_id = (SELECT event_id FROM outbox WHERE source_id = ?1)";
 
-const UNQUEUE: &str = "DELETE FROM outbox WHERE watch_id = ?1";
+const UNQUEUE: &str = "DELETE FROM outbox WHERE source_id = ?1";
 
 /// Ends the work on the job of a watch, if no watch of the job is open. A look in flight is still recorded, and ends
 /// the work itself.
@@ -36,7 +36,8 @@ const REST_JOB: &str = "DELETE FROM due_jobs \
 const OPEN_OF_CLIENT: &str = "SELECT watch_id FROM watches WHERE client_id = ?1 \
     AND state <> 'settled' AND state IN ('watching', 'awaiting-user', 'delayed')";
 
-const QUEUED_OF_CLIENT: &str = "SELECT watch_id FROM outbox WHERE client_id = ?1";
+const QUEUED_OF_CLIENT: &str = "SELECT o.source_id FROM outbox o \
+    CROSS JOIN watches w ON w.watch_id = o.source_id WHERE o.client_id = ?1";
 
 #[async_trait]
 impl WatchStore for SqliteStore {

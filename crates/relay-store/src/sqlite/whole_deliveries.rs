@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// Reads the hosts of events from either end of the outbox, for when the index of hosts is damaged.
-const HOSTS_IN_TABLE: &str = "SELECT host FROM outbox NOT INDEXED ORDER BY watch_id LIMIT ?1";
+const HOSTS_IN_TABLE: &str = "SELECT host FROM outbox NOT INDEXED ORDER BY source_id LIMIT ?1";
 const LATEST_HOSTS_IN_TABLE: &str =
-    "SELECT host FROM outbox NOT INDEXED ORDER BY watch_id DESC LIMIT ?1";
+    "SELECT host FROM outbox NOT INDEXED ORDER BY source_id DESC LIMIT ?1";
 
 /// The maximum number of events that are read for their hosts, from each end.
 const HOSTS_READ: usize = 10_000;
@@ -32,9 +32,9 @@ const HOST: &str = "SELECT ?1 AS host, ifnull((SELECT paused_until > ?2 FROM fai
     ifnull((SELECT pauses > 0 FROM failing_hosts f WHERE f.host = ?1), 0) AS probed";
 
 const LEAVE: &str = "UPDATE outbox SET lease_id = NULL, lease_until = NULL, next_attempt_at = ?2 \
-    WHERE watch_id = ?1";
+    WHERE source_id = ?1";
 
-const WATCH: &str = "SELECT watch_id FROM events WHERE event_id = ?1";
+const SOURCE: &str = "SELECT source_id FROM events WHERE event_id = ?1";
 
 impl SqliteStore {
     /// Claims the due deliveries that can be read.
@@ -48,18 +48,18 @@ impl SqliteStore {
             .0
             .reader
             .read(move |c| candidates(c, claim, &read, &skipped));
-        let (watches, probed) = rules::choose(candidates.await?, claim.limit, limits);
+        let (sources, probed) = rules::choose(candidates.await?, claim.limit, limits);
         let probing = self.write(move |c| hosts::probe(c, &probed, claim.now, claim.lease));
         pass_over_damage(probing.await)?;
-        let watches: Arc<[IdBytes]> = watches.into();
+        let sources: Arc<[IdBytes]> = sources.into();
         let reading = self.reading();
-        let claimed = self.each_whole(&watches, move |connection, part, _| {
+        let claimed = self.each_whole(&sources, move |connection, part, _| {
             take(connection, part, claim, &reading)
         });
         let claimed = claimed.await?;
         for place in claimed.struck {
-            if let Some(watch) = watches.get(place) {
-                self.leave_event_of(*watch, claim.now).await?;
+            if let Some(source) = sources.get(place) {
+                self.leave_event_of(*source, claim.now).await?;
             }
         }
         Ok(claimed.done.into_iter().flatten().collect())
@@ -89,27 +89,29 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Puts off an event whose attempt cannot be recorded, if its watch can be found.
+    /// Puts off an event whose attempt cannot be recorded, if its source can be found.
     async fn leave_event(&self, event: EventId, now: Timestamp) -> Result<(), StoreError> {
-        let watch = self
+        let source = self
             .0
             .reader
-            .read(move |connection| Ok(scalar(connection, WATCH, (event.to_bytes(),))?));
-        match pass_over_damage(watch.await)? {
-            Some(watch) => self.leave_event_of(watch, now).await,
+            .read(move |connection| Ok(scalar(connection, SOURCE, (event.to_bytes(),))?));
+        match pass_over_damage(source.await)? {
+            Some(source) => self.leave_event_of(source, now).await,
             None => Ok(()),
         }
     }
 
-    /// Puts off the damaged event of a watch by its row in the outbox alone. If even that meets damage, skips it until
+    /// Puts off the damaged event of a source by its row in the outbox alone. If even that meets damage, skips it until
     /// the next start.
-    async fn leave_event_of(&self, watch: IdBytes, now: Timestamp) -> Result<(), StoreError> {
+    async fn leave_event_of(&self, source: IdBytes, now: Timestamp) -> Result<(), StoreError> {
         let left = self.write(move |connection| {
             let until = later(now, REST_OF_UNREADABLE);
-            Ok(execute(connection, LEAVE, (watch, until))?)
+            Ok(execute(connection, LEAVE, (source, until))?)
         });
         match left.await {
-            Err(failure) if failure.is_damage() => self.0.health.left_alone().leave_event_of(watch),
+            Err(failure) if failure.is_damage() => {
+                self.0.health.left_alone().leave_event_of(source);
+            }
             left => drop(left?),
         }
         Ok(())
@@ -142,7 +144,7 @@ fn candidates(
             candidates.push(DeliveryCandidate::read(row)?);
         }
     }
-    candidates.retain(|candidate| !skipped.contains(&candidate.watch_id()));
+    candidates.retain(|candidate| !skipped.contains(&candidate.source_id()));
     candidates.sort_by_key(DeliveryCandidate::ready_at);
     candidates.truncate(CANDIDATES * claim.limit);
     Ok(candidates)

@@ -97,7 +97,7 @@ const fn table(
 }
 
 /// The tables, in the order in which they are copied.
-pub(super) static TABLES: [MovedTable; 12] = [
+pub(super) static TABLES: [MovedTable; 16] = [
     MovedTable {
         is_numbered: true,
         ..table("clients", "name", CLIENTS)
@@ -109,8 +109,12 @@ pub(super) static TABLES: [MovedTable; 12] = [
     table("connection_banks", "connection_id", CONNECTION_BANKS),
     table("outages", "institution_id", OUTAGES),
     table("watches", "watch_id", WATCHES),
+    table("subscriptions", "subscription_id", SUBSCRIPTIONS),
+    table("seen_jobs", "job_id", SEEN_JOBS),
+    table("due_lists", "user_id", DUE_LISTS),
     table("events", "event_id", EVENTS),
-    table("outbox", "watch_id", OUTBOX),
+    table("messages", "event_id", MESSAGES),
+    table("outbox", "source_id", OUTBOX),
     table("failing_hosts", "host", FAILING_HOSTS),
     table("connection_failures", "connection_id", CONNECTION_FAILURES),
 ];
@@ -180,11 +184,47 @@ const WATCHES: &[MovedColumn] = &[
     whole("updated_at"),
     whole("settled_at"),
     text("traceparent"),
+    bytes("subscription_id"),
+];
+
+const SUBSCRIPTIONS: &[MovedColumn] = &[
+    bytes("subscription_id"),
+    whole("client_id"),
+    text("user_id"),
+    text("connection_id"),
+    text("callback_url"),
+    text("callback_host"),
+    whole("events"),
+    whole("notices"),
+    text("locale"),
+    text("metadata"),
+    whole("noticed"),
+    whole("created_at"),
+    whole("ended_at"),
+];
+
+const SEEN_JOBS: &[MovedColumn] = &[bytes("subscription_id"), text("job_id"), whole("seen_at")];
+
+const DUE_LISTS: &[MovedColumn] = &[
+    text("user_id"),
+    whole("next_list_at"),
+    whole("listed_at"),
+    whole("hinted_at"),
+    whole("missing_since"),
+];
+
+const MESSAGES: &[MovedColumn] = &[
+    bytes("event_id"),
+    text("callback_url"),
+    text("callback_host"),
+    text("headers"),
+    bytes("body"),
 ];
 
 const EVENTS: &[MovedColumn] = &[
     bytes("event_id"),
-    bytes("watch_id"),
+    bytes("source_id"),
+    text("kind"),
     whole("client_id"),
     text("state"),
     whole("updated_at"),
@@ -195,7 +235,7 @@ const EVENTS: &[MovedColumn] = &[
 ];
 
 const OUTBOX: &[MovedColumn] = &[
-    bytes("watch_id"),
+    bytes("source_id"),
     bytes("event_id"),
     whole("client_id"),
     text("host"),

@@ -170,6 +170,7 @@ impl Plan {
                 max_open: parts.server.client_max_open_watches,
                 now,
                 trace,
+                subscription_id: None,
             });
             Planned::New(place)
         });

@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
-    api::watch::request::{
-        FIELDS, WatchRequestBody, callback_url, job_id, missing, options, parse as parse_one,
+    api::{
+        fields::{basiq_id, callback_url, missing},
+        watch::request::{FIELDS, WatchRequestBody, options, parse as parse_one},
     },
     web::{BodyFields, FieldCode, Problem, RawObject},
 };
@@ -161,7 +162,7 @@ fn parse_jobs(
 
 fn read_job_id(fields: &mut BodyFields, place: &str, value: &RawValue) -> Option<JobId> {
     match fields.read(place, value)? {
-        Value::String(text) => job_id(fields, place, &text),
+        Value::String(text) => basiq_id(fields, place, &text),
         other => {
             fields.wrong_type(place, "a string", &other);
             None

@@ -23,8 +23,13 @@ fn faults(file: &str, environment: &[(&str, &str)]) -> String {
 /// Returns all settings as text, secrets included.
 fn everything(settings: &Settings) -> String {
     format!(
-        "{settings:?} {} {:?}",
+        "{settings:?} {} {:?} {:?}",
         settings.basiq.api_key.expose_secret(),
+        settings
+            .subscriptions
+            .forward_url
+            .as_ref()
+            .map(ExposeSecret::expose_secret),
         settings
             .server
             .admin_token
@@ -64,6 +69,11 @@ const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_BANK_RETRY_AFTER", "11m"),
     ("RELAY_OUTAGE_POLL_INTERVAL", "12m"),
     ("RELAY_SUPPORT_AFTER_FAILURES", "4"),
+    ("RELAY_DISCOVERY_INTERVAL", "5h"),
+    (
+        "RELAY_BASIQ_WEBHOOK_FORWARD_URL",
+        "https://app.example/basiq",
+    ),
     ("RELAY_CALLBACK_ALLOW_HTTP", "true"),
     ("RELAY_CALLBACK_ALLOW_NETWORKS", "127.0.0.0/8"),
     ("RELAY_CALLBACK_CA_FILE", "Cargo.toml"),

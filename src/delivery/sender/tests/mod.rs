@@ -2,6 +2,8 @@
 
 mod connecting;
 
+use relay_domain::SigningSecret;
+
 use super::*;
 use crate::config::EgressProxy;
 use crate::delivery::fakes::{
@@ -75,9 +77,12 @@ async fn the_request_is_signed_json_from_the_relay() {
 #[tokio::test]
 async fn an_old_secret_signs_until_its_time_has_passed() {
     let mut due = due("https://app.example/");
-    let old = relay_domain::SigningSecret::generate();
+    let (secret, old) = (SigningSecret::generate(), SigningSecret::generate());
     for (until, signatures) in [("2026-11-24T00:00:00Z", 2), ("2026-11-23T09:14:28Z", 1)] {
-        due.previous_secret = Some((old.clone(), until.parse().unwrap()));
+        due.signer = DeliverySigner::Relay {
+            secret: secret.clone(),
+            previous: Some((old.clone(), until.parse().unwrap())),
+        };
         let headers = headers(&due, now()).unwrap();
         let text = headers["webhook-signature"].to_str().unwrap();
         assert_eq!(text.split(' ').count(), signatures, "{until}");

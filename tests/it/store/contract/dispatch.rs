@@ -9,7 +9,7 @@ use relay_store::{
     AfterAttempt, Dispatch, DispatchReceiver, DueDelivery, DueJob, HostLimits, Permit, Slots,
 };
 
-use crate::store::support::{Fixture, at, attempt, change, look, no_limits};
+use crate::store::support::{Fixture, at, attempt, change, look, no_limits, secret_of};
 
 const HOOK: &str = "https://app.example/hook";
 
@@ -54,7 +54,7 @@ async fn settle(fixture: &Fixture, job: &DueJob, now: Timestamp) {
 
 /// Returns the watches of these deliveries.
 fn watches(due: &[DueDelivery]) -> Vec<WatchId> {
-    due.iter().map(|due| due.watch_id).collect()
+    due.iter().filter_map(|due| due.source.watch_id()).collect()
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn a_new_delivery_is_sent_as_a_claim_would_return_it() {
         ..sent.clone()
     };
     assert_eq!(format!("{claimed:?}"), format!("{same:?}"));
-    assert_eq!(claimed.secret.expose(), sent.secret.expose());
+    assert_eq!(secret_of(&claimed).expose(), secret_of(&sent).expose());
     // The lease was lost, but an accepted attempt still counts.
     fixture
         .attempted(&sent, AfterAttempt::Delivered, at(61))

@@ -11,19 +11,32 @@ use crate::store::support::{Fixture, at, claim, look};
 fn of_connection(id: &str, connection: &str, at: Timestamp) -> Hint {
     Hint {
         id: id.to_owned(),
-        subject: HintSubject::Connection {
+        subject: Some(HintSubject::Connection {
             connection_id: connection.to_owned(),
             user_id: Some("u1".to_owned()),
-        },
+        }),
         at,
         interval: Duration::from_secs(10),
+        fact: None,
+        notices: Vec::new(),
+        removed_user: None,
+        forward: None,
+    }
+}
+
+/// A hint that makes so many jobs due, and nothing else.
+fn due_jobs(jobs: u64) -> HintOutcome {
+    HintOutcome::Taken {
+        jobs,
+        notices: 0,
+        lists: false,
     }
 }
 
 fn of_user(id: &str, user: &str, at: Timestamp) -> Hint {
     let subject = HintSubject::User(user.to_owned());
     Hint {
-        subject,
+        subject: Some(subject),
         ..of_connection(id, "", at)
     }
 }
@@ -60,7 +73,7 @@ async fn a_hint_makes_the_open_jobs_of_its_connection_due_once() {
     job(&fixture, "j3", Some("u1"), None).await;
     job(&fixture, "j4", Some("u2"), Some("c4")).await;
     let taken = take(&fixture, of_connection("m1", "c1", at(5))).await;
-    assert_eq!(taken, HintOutcome::Due(2));
+    assert_eq!(taken, due_jobs(2));
     assert_eq!(
         due(&fixture, at(5)).await,
         ["j1", "j3"],
@@ -71,12 +84,12 @@ async fn a_hint_makes_the_open_jobs_of_its_connection_due_once() {
     assert_eq!(due(&fixture, at(5)).await, [""; 0]);
     assert_eq!(
         take(&fixture, of_user("m2", "u2", at(6))).await,
-        HintOutcome::Due(1)
+        due_jobs(1)
     );
     assert_eq!(due(&fixture, at(6)).await, ["j4"]);
     assert_eq!(
         take(&fixture, of_user("m3", "u9", at(6))).await,
-        HintOutcome::Due(0)
+        due_jobs(0)
     );
 }
 
@@ -137,7 +150,7 @@ async fn a_hint_for_a_job_that_nobody_watches_any_more_does_nothing() {
     };
     assert!(fixture.store.claim_due_jobs(all).await.unwrap().is_empty());
     let taken = take(&fixture, of_connection("m1", "c1", at(101))).await;
-    assert_eq!(taken, HintOutcome::Due(0));
+    assert_eq!(taken, due_jobs(0));
     assert_eq!(fixture.store.next_look_due().await.unwrap(), None);
 }
 
@@ -149,7 +162,7 @@ async fn one_hint_makes_five_hundred_jobs_due_and_no_more() {
         job(&fixture, &format!("b{n}"), Some("u1"), None).await;
     }
     let taken = take(&fixture, of_connection("m1", "c1", at(5))).await;
-    assert_eq!(taken, HintOutcome::Due(500));
+    assert_eq!(taken, due_jobs(500));
     let taken = take(&fixture, of_user("m2", "u1", at(5))).await;
-    assert_eq!(taken, HintOutcome::Due(500));
+    assert_eq!(taken, due_jobs(500));
 }

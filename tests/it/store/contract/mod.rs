@@ -13,5 +13,6 @@ mod hints;
 mod hosts;
 mod outbox;
 mod properties;
+pub(super) mod subscriptions;
 mod upkeep;
 mod watches;

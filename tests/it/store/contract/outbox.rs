@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use relay_domain::{DeliveryState, Status, WatchState};
+use relay_domain::{DeliveryState, EventSource, Status, WatchState};
 use relay_store::{AfterAttempt, AttemptResult, Claim, HostLimits, Redelivery};
 
-use crate::store::support::{Fixture, at, claim, no_limits};
+use crate::store::support::{Fixture, at, claim, job_of, no_limits};
 
 /// Creates a settled watch with one pending delivery for each callback.
 async fn settle(fixture: &Fixture, callbacks: &[&str]) {
@@ -21,18 +21,18 @@ async fn a_claim_has_all_that_is_needed_to_send() {
     let id = fixture.watch("j1", at(0)).await;
     fixture.tell(Status::Success, at(1)).await;
     let due = fixture.claim_delivery(at(2)).await;
-    assert_eq!((due.watch_id, due.job_id.as_str()), (id, "j1"));
+    let source = EventSource::Watch {
+        watch_id: id,
+        job_id: "j1".parse().unwrap(),
+    };
+    assert_eq!(due.source, source);
     assert_eq!(due.callback_url.as_str(), "https://app.example/hook");
     assert_eq!(
         (due.attempts, due.round_attempts, due.deadline),
         (0, 0, None)
     );
     assert_eq!(due.created_at, at(1));
-    assert!(
-        due.body.starts_with(r#"{"type":"job.success""#),
-        "{}",
-        due.body
-    );
+    assert!(due.body.starts_with(br#"{"type":"job.success""#));
     assert!(fixture.claim_deliveries(at(61)).await.is_empty(), "claimed");
     assert_eq!(fixture.claim_delivery(at(62)).await.id, due.id);
 }
@@ -51,7 +51,7 @@ async fn no_host_gets_more_than_its_share_and_the_oldest_come_first() {
     let jobs: Vec<_> = due
         .unwrap()
         .into_iter()
-        .map(|d| d.job_id.to_string())
+        .map(|due| job_of(&due).to_owned())
         .collect();
     assert_eq!(jobs, ["job0", "job1", "job4"]);
     limits.in_flight = HashMap::from([("a.example".to_owned(), 2), ("b.example".to_owned(), 2)]);
@@ -66,7 +66,7 @@ async fn no_host_gets_more_than_its_share_and_the_oldest_come_first() {
         ..claim(at(9))
     };
     let due = store.claim_due_deliveries(one, &no_limits()).await.unwrap();
-    assert_eq!(due[0].job_id.as_str(), "job2");
+    assert_eq!(job_of(&due[0]), "job2");
 }
 
 #[tokio::test]
@@ -190,6 +190,7 @@ async fn a_delivery_that_is_put_off_loses_no_attempt() {
     let put_off = AttemptResult {
         delivery_id: due.id,
         lease: due.lease,
+        subscription_id: None,
         attempt: None,
         next: AfterAttempt::RetryAt(at(4)),
     };

@@ -59,7 +59,10 @@ async fn a_trace_is_kept_with_its_watch_and_comes_with_every_claim() {
     let claimed = fixture.claim_deliveries(at(0)).await;
     assert_eq!(claimed.len(), 2);
     for due in claimed {
-        assert_eq!(due.trace, trace.filter(|_| due.watch_id == id));
+        assert_eq!(
+            due.trace,
+            trace.filter(|_| due.source.watch_id() == Some(id))
+        );
     }
 }
 

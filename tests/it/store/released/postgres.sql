@@ -21,6 +21,7 @@ BEGIN
             SELECT client_id, state, pg_backend_pid() % 64, -count(*) FROM removed
             GROUP BY client_id, state ORDER BY client_id, state
             ON CONFLICT (client_id, state, share) DO UPDATE SET n = c.n + excluded.n;
+        DELETE FROM events WHERE source_id = ANY (ARRAY(SELECT watch_id FROM removed));
     ELSE
         INSERT INTO watch_counts AS c (client_id, state, share, n)
             SELECT client_id, state, pg_backend_pid() % 64, sum(change) FROM (
@@ -79,9 +80,21 @@ CREATE TABLE due_jobs (
     ready_at bigint GENERATED ALWAYS AS (GREATEST(next_look_at, COALESCE(lease_until, (0)::bigint))) STORED
 );
 
+CREATE TABLE due_lists (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    next_list_at bigint NOT NULL,
+    listed_at bigint,
+    hinted_at bigint,
+    missing_since bigint,
+    lease_id bytea,
+    lease_until bigint,
+    ready_at bigint GENERATED ALWAYS AS (GREATEST(next_list_at, COALESCE(lease_until, (0)::bigint))) STORED
+);
+
 CREATE TABLE events (
     event_id bytea NOT NULL,
-    watch_id bytea NOT NULL,
+    source_id bytea NOT NULL,
+    kind text DEFAULT 'job'::text NOT NULL COLLATE pg_catalog."C",
     client_id bigint NOT NULL,
     state text NOT NULL COLLATE pg_catalog."C",
     updated_at bigint NOT NULL,
@@ -89,6 +102,7 @@ CREATE TABLE events (
     deadline bigint,
     attempts text DEFAULT '[]'::text NOT NULL,
     body text NOT NULL,
+    CONSTRAINT events_kind_check CHECK ((kind = ANY (ARRAY['job'::text, 'notice'::text, 'message'::text]))),
     CONSTRAINT events_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'dead'::text, 'expired'::text, 'superseded'::text, 'cancelled'::text])))
 )
 WITH (fillfactor='50');
@@ -115,6 +129,14 @@ CREATE TABLE jobs (
 )
 WITH (fillfactor='80');
 
+CREATE TABLE messages (
+    event_id bytea NOT NULL,
+    callback_url text NOT NULL,
+    callback_host text NOT NULL COLLATE pg_catalog."C",
+    headers text NOT NULL,
+    body bytea NOT NULL
+);
+
 CREATE TABLE outages (
     institution_id text NOT NULL COLLATE pg_catalog."C",
     method text NOT NULL COLLATE pg_catalog."C",
@@ -125,7 +147,7 @@ CREATE TABLE outages (
 );
 
 CREATE TABLE outbox (
-    watch_id bytea NOT NULL,
+    source_id bytea NOT NULL,
     event_id bytea NOT NULL,
     client_id bigint NOT NULL,
     host text NOT NULL COLLATE pg_catalog."C",
@@ -162,6 +184,28 @@ CREATE TABLE relay_migrations (
 CREATE TABLE relays (
     relay_id text NOT NULL COLLATE pg_catalog."C",
     seen_at bigint NOT NULL
+);
+
+CREATE TABLE seen_jobs (
+    subscription_id bytea NOT NULL,
+    job_id text NOT NULL COLLATE pg_catalog."C",
+    seen_at bigint NOT NULL
+);
+
+CREATE TABLE subscriptions (
+    subscription_id bytea NOT NULL,
+    client_id bigint NOT NULL,
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    connection_id text COLLATE pg_catalog."C",
+    callback_url text NOT NULL COLLATE pg_catalog."C",
+    callback_host text NOT NULL COLLATE pg_catalog."C",
+    events bigint NOT NULL,
+    notices bigint NOT NULL,
+    locale text NOT NULL,
+    metadata text NOT NULL,
+    noticed bigint DEFAULT 0 NOT NULL,
+    created_at bigint NOT NULL,
+    ended_at bigint
 );
 
 CREATE TABLE undelivered_events (
@@ -221,6 +265,7 @@ CREATE TABLE watches (
     updated_at bigint NOT NULL,
     settled_at bigint,
     traceparent text,
+    subscription_id bytea,
     CONSTRAINT watches_check CHECK (((settled_at IS NULL) = (state = ANY (ARRAY['watching'::text, 'awaiting-user'::text, 'delayed'::text])))),
     CONSTRAINT watches_state_check CHECK ((state = ANY (ARRAY['watching'::text, 'awaiting-user'::text, 'delayed'::text, 'settled'::text, 'cancelled'::text])))
 )
@@ -244,6 +289,9 @@ ALTER TABLE ONLY connection_failures
 ALTER TABLE ONLY due_jobs
     ADD CONSTRAINT due_jobs_pkey PRIMARY KEY (job_id);
 
+ALTER TABLE ONLY due_lists
+    ADD CONSTRAINT due_lists_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY events
     ADD CONSTRAINT events_pkey PRIMARY KEY (event_id);
 
@@ -256,11 +304,14 @@ ALTER TABLE ONLY hints
 ALTER TABLE ONLY jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (job_id);
 
+ALTER TABLE ONLY messages
+    ADD CONSTRAINT messages_pkey PRIMARY KEY (event_id);
+
 ALTER TABLE ONLY outages
     ADD CONSTRAINT outages_pkey PRIMARY KEY (institution_id, method);
 
 ALTER TABLE ONLY outbox
-    ADD CONSTRAINT outbox_pkey PRIMARY KEY (watch_id);
+    ADD CONSTRAINT outbox_pkey PRIMARY KEY (source_id);
 
 ALTER TABLE ONLY paces
     ADD CONSTRAINT paces_pkey PRIMARY KEY (institution_id, job_type);
@@ -273,6 +324,12 @@ ALTER TABLE ONLY relay_migrations
 
 ALTER TABLE ONLY relays
     ADD CONSTRAINT relays_pkey PRIMARY KEY (relay_id);
+
+ALTER TABLE ONLY seen_jobs
+    ADD CONSTRAINT seen_jobs_pkey PRIMARY KEY (subscription_id, job_id);
+
+ALTER TABLE ONLY subscriptions
+    ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (subscription_id);
 
 ALTER TABLE ONLY undelivered_events
     ADD CONSTRAINT undelivered_events_pkey PRIMARY KEY (client_id, state, updated_at, event_id);
@@ -298,7 +355,11 @@ CREATE INDEX due_jobs_ready ON due_jobs USING btree (urgency, ready_at);
 
 CREATE INDEX due_jobs_waiting ON due_jobs USING btree (waits_for, waits_for_method) WHERE (waits_for IS NOT NULL);
 
-CREATE INDEX events_of_watch ON events USING btree (watch_id, event_id);
+CREATE INDEX due_lists_ready ON due_lists USING btree (ready_at);
+
+CREATE INDEX events_from_basiq ON events USING btree (created_at) WHERE (kind <> 'job'::text);
+
+CREATE INDEX events_of_source ON events USING btree (source_id, event_id);
 
 CREATE INDEX hints_by_age ON hints USING btree (taken_at);
 
@@ -320,11 +381,25 @@ CREATE INDEX outbox_ready ON outbox USING btree (host, ready_at);
 
 CREATE INDEX paces_by_use ON paces USING btree (used_at);
 
+CREATE INDEX seen_jobs_by_age ON seen_jobs USING btree (seen_at);
+
+CREATE UNIQUE INDEX subscriptions_active ON subscriptions USING btree (user_id, client_id, md5(callback_url), COALESCE(connection_id, ''::text)) WHERE (ended_at IS NULL);
+
+CREATE INDEX subscriptions_counted ON subscriptions USING btree (client_id) WHERE (COALESCE(ended_at, (0)::bigint) = 0);
+
+CREATE INDEX subscriptions_ended ON subscriptions USING btree (ended_at) WHERE (ended_at IS NOT NULL);
+
+CREATE INDEX subscriptions_of_client ON subscriptions USING btree (client_id, subscription_id);
+
+CREATE INDEX subscriptions_of_user ON subscriptions USING btree (user_id, subscription_id);
+
 CREATE INDEX watches_of_client ON watches USING btree (client_id, watch_id);
 
 CREATE INDEX watches_of_host ON watches USING btree (callback_host, watch_id);
 
 CREATE INDEX watches_of_job ON watches USING btree (job_id, watch_id);
+
+CREATE INDEX watches_of_subscription ON watches USING btree (subscription_id) WHERE (subscription_id IS NOT NULL);
 
 CREATE TRIGGER watch_added AFTER INSERT ON watches REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
 
@@ -332,8 +407,11 @@ CREATE TRIGGER watch_changed AFTER UPDATE ON watches REFERENCING OLD TABLE AS re
 
 CREATE TRIGGER watch_removed AFTER DELETE ON watches REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
 
-ALTER TABLE ONLY events
-    ADD CONSTRAINT events_watch_id_fkey FOREIGN KEY (watch_id) REFERENCES watches(watch_id) ON DELETE CASCADE;
+ALTER TABLE ONLY seen_jobs
+    ADD CONSTRAINT seen_jobs_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(subscription_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY subscriptions
+    ADD CONSTRAINT subscriptions_client_id_fkey FOREIGN KEY (client_id) REFERENCES clients(client_id);
 
 ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_client_id_fkey FOREIGN KEY (client_id) REFERENCES clients(client_id);
@@ -342,5 +420,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x8c363659420339b7733d62c1d13362170755fca699e7369c025176165edaeb8b6e971a16dd88c595acca846ee9d316d0');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\x948f2af895e442dad07f67c5f1027c32f04bee8039a986915ee85c7005f95b1b2d0a31fc5c865dc82f30d002285c81d1');
 

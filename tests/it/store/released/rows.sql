@@ -27,7 +27,7 @@ INSERT INTO unsettled_watches (client_id, state, watch_id, job_id, url_hash)
     ON CONFLICT DO NOTHING;
 
 -- One was accepted, one waits.
-INSERT INTO events (event_id, watch_id, client_id, state, updated_at, created_at, attempts, body)
+INSERT INTO events (event_id, source_id, client_id, state, updated_at, created_at, attempts, body)
     SELECT event_id, watch_id, client_id, state, 1800000011000, at, attempts, body
     FROM clients, (VALUES
         ('\x01a3185c50000001df985fd73b579695'::bytea, '\x01a3185c5000b76a20a0b63837c2ea04'::bytea, 'delivered', 1800000001000,
@@ -36,8 +36,8 @@ INSERT INTO events (event_id, watch_id, client_id, state, updated_at, created_at
         ('\x01a3185c771000013adcae76578b6949', '\x01a3185c77107c04aec557b6988ccf1c', 'pending', 1800000011000, '[]',
          '{"type":"job.delayed","timestamp":"2027-01-15T08:00:11Z","sequence":1,"final":false,"watchId":"wch_01MCC5RXRGFG2AXHAQPTC8SKRW","jobId":"job-told","status":"delayed","failedStep":null,"errorCode":null,"userMessage":"Your bank is busy.","action":"none","retryAt":null,"detail":null,"challenge":null,"context":{"jobType":null,"userId":null,"connectionId":null,"institutionId":null},"resources":[],"metadata":{}}')) e (event_id, watch_id, state, at, attempts, body);
 
-INSERT INTO outbox (watch_id, event_id, client_id, host, next_attempt_at, pending_since)
-    SELECT watch_id, event_id, client_id, 'app.example', updated_at, updated_at FROM events WHERE state = 'pending';
+INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, pending_since)
+    SELECT source_id, event_id, client_id, 'app.example', updated_at, updated_at FROM events WHERE state = 'pending';
 
 INSERT INTO undelivered_events (client_id, state, updated_at, event_id)
     SELECT client_id, 'expired', 1800000011000, '\x07'::bytea FROM clients;
@@ -49,6 +49,15 @@ INSERT INTO connection_failures (connection_id, job_id, failed_at) VALUES ('conn
 INSERT INTO outages (institution_id, method, next_look_at) VALUES ('AU00000', 'web', 1800000060000);
 INSERT INTO failing_hosts (host, failures, pauses, paused_until, probing, failed_at)
     VALUES ('other.example', 3, 0, 0, FALSE, 1800000000000);
+INSERT INTO subscriptions (subscription_id, client_id, user_id, callback_url, callback_host, events, notices, locale,
+        metadata, created_at)
+    SELECT '\x01a3185c5000b76a20a0b63837c2ea05', client_id, 'user-1', 'https://app.example/hook', 'app.example', 15, 63,
+        'en', '{}', 1800000000000 FROM clients;
+INSERT INTO seen_jobs (subscription_id, job_id, seen_at)
+    VALUES ('\x01a3185c5000b76a20a0b63837c2ea05', 'job-ended', 1800000000000);
+INSERT INTO due_lists (user_id, next_list_at) VALUES ('user-1', 1800000000000);
+INSERT INTO messages (event_id, callback_url, callback_host, headers, body)
+    VALUES ('\x08', 'https://app.example/basiq', 'app.example', '{}', '{}');
 INSERT INTO relays (relay_id, seen_at) VALUES ('relay-1', 1800000000000);
 INSERT INTO upstream (upstream_id, next_turn_at, granted, pause, paused_until, pause_status)
     VALUES (1, 0, 0, 0, 0, 0);

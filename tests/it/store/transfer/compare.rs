@@ -138,7 +138,7 @@ async fn tables(database: &PgConnectOptions) -> BTreeMap<String, Vec<Column>> {
             ("due_jobs" | "watches", "job_id") => {
                 format!("(SELECT j.job_id FROM jobs j WHERE j.job_no = {table}.job_no)")
             }
-            _ if kind == "bytea" => format!("lower(hex({name}))"),
+            _ if kind == "bytea" => format!("iif({name} IS NULL, NULL, lower(hex({name})))"),
             _ => format!("CAST({name} AS TEXT)"),
         };
         let of_postgres = match kind.as_str() {

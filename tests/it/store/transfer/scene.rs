@@ -8,10 +8,11 @@ use relay_domain::{
 };
 use relay_store::{
     AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, DurationSample, Hint,
-    HintSubject, Look, NewWatch, OutageChange,
+    HintSubject, ListResult, Look, NewWatch, OutageChange, SubscriptionResult,
 };
 
 use crate::{
+    store::contract::subscriptions::{claim_list, forwarded, found, listed, new_subscription},
     store::support::{Fixture, add_client, at, attempt, change, claim, look, new_watch},
     support::TestDatabase,
 };
@@ -35,6 +36,7 @@ pub(super) struct Filled {
 pub(super) async fn filled() -> Filled {
     let fixture = Fixture::on(TestDatabase::sqlite()).await;
     clients(&fixture).await;
+    subscription(&fixture).await;
     deliveries(&fixture).await;
     failing_hosts(&fixture).await;
     challenge(&fixture).await;
@@ -48,6 +50,25 @@ pub(super) async fn filled() -> Filled {
         under_way,
         waits,
     }
+}
+
+/// Adds a subscription that found a job and whose list is being read, and a message of Basiq's that is dead.
+async fn subscription(fixture: &Fixture) {
+    let store = &fixture.store;
+    let new = new_subscription(fixture, "u-listed", at(0));
+    assert!(matches!(
+        store.subscribe(new).await.unwrap(),
+        SubscriptionResult::Created(_)
+    ));
+    let due = claim_list(fixture, at(0)).await;
+    let jobs = ListResult::Listed(vec![found("found", None, None)]);
+    let recorded = store.record_lists(vec![listed(&due, jobs, at(0))]).await;
+    assert_eq!(recorded.unwrap().watches, 1);
+    let watch = fixture.watches_of("found").await.remove(0).watch.id;
+    assert!(store.cancel_watch(None, watch, at(0)).await.unwrap());
+    store.take_hint(forwarded("m-1", at(0))).await.unwrap();
+    let message = fixture.claim_delivery(at(0)).await;
+    fixture.attempted(&message, AfterAttempt::Dead, at(0)).await;
 }
 
 /// Adds a client whose secret was rotated, and a client that was revoked.
@@ -213,9 +234,13 @@ async fn challenge(fixture: &Fixture) {
     assert!(matches!(answer.await.unwrap(), AnswerClaim::Claimed { .. }));
     let hint = Hint {
         id: "message-1".to_owned(),
-        subject: HintSubject::User("u-1".to_owned()),
+        subject: Some(HintSubject::User("u-1".to_owned())),
         at: at(2),
         interval: Duration::from_mins(5),
+        fact: None,
+        notices: Vec::new(),
+        removed_user: None,
+        forward: None,
     };
     fixture.store.take_hint(hint).await.unwrap();
     let job = fixture.claim_one(at(2)).await;

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use self::catalog::Catalog;
 use crate::{
-    store::support::{at, claim, no_limits},
+    store::support::{at, claim, no_limits, secret_of},
     support::TestDatabase,
 };
 
@@ -145,9 +145,9 @@ async fn assert_work_goes_on(store: &PgStore) {
     let due = store.claim_due_deliveries(claim(at(100)), &limits);
     let due = due.await.unwrap();
     assert_eq!(due.len(), 1, "one delivery waits");
-    assert!(due[0].body.starts_with(r#"{"type":"job.delayed","#));
+    assert!(due[0].body.starts_with(br#"{"type":"job.delayed","#));
     let secret = "whsec_IEsBEJX1I7/HpMurukSyArYXCGL2LzGSnSd0qw11ozo=";
-    assert_eq!(due[0].secret.expose(), secret);
+    assert_eq!(secret_of(&due[0]).expose(), secret);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 -- Times are milliseconds since 1970 in UTC. The relay's own ids are 16 bytes, which sort by the time at which they
 -- were made. Basiq's ids are text, ordered by their bytes.
 --
--- Work is kept apart from history. `due_jobs`, `outbox`, `outages` and `failing_hosts` have a row only while there is
--- something to do, and claims change nothing else. `jobs`, `watches` and `events` tell what happened.
+-- Work is kept apart from history. `due_jobs`, `due_lists`, `outbox`, `outages` and `failing_hosts` have a row only
+-- while there is something to do, and claims change nothing else. `jobs`, `watches`, `subscriptions` and `events` tell
+-- what happened.
 --
 -- An update writes to every index of its table if it changes a column of any, and to none otherwise. So no index of
 -- `watches` or `events` has a column that changes, nor does a condition of one. `unsettled_watches` and
@@ -57,12 +58,15 @@ CREATE TABLE watches (
     settled_at    BIGINT,
     -- the trace of the API call that registered the watch, as its `traceparent` header gave it
     traceparent   TEXT,
+    -- the subscription that found the job; none if a client registered the watch
+    subscription_id BYTEA,
     CHECK ((settled_at IS NULL) = (state IN ('watching', 'awaiting-user', 'delayed')))
 ) WITH (fillfactor = 50);
 
 CREATE INDEX watches_of_job ON watches (job_id, watch_id);
 CREATE INDEX watches_of_client ON watches (client_id, watch_id);
 CREATE INDEX watches_of_host ON watches (callback_host, watch_id);
+CREATE INDEX watches_of_subscription ON watches (subscription_id) WHERE subscription_id IS NOT NULL;
 
 -- Watches that are open or cancelled, for lists by state. Settled watches are so many that a list finds them among all
 -- watches of the client.
@@ -102,6 +106,7 @@ BEGIN
             SELECT client_id, state, pg_backend_pid() % 64, -count(*) FROM removed
             GROUP BY client_id, state ORDER BY client_id, state
             ON CONFLICT (client_id, state, share) DO UPDATE SET n = c.n + excluded.n;
+        DELETE FROM events WHERE source_id = ANY (ARRAY(SELECT watch_id FROM removed));
     ELSE
         INSERT INTO watch_counts AS c (client_id, state, share, n)
             SELECT client_id, state, pg_backend_pid() % 64, sum(change) FROM (
@@ -121,10 +126,53 @@ CREATE TRIGGER watch_changed AFTER UPDATE ON watches
 CREATE TRIGGER watch_removed AFTER DELETE ON watches
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
 
--- Each event with its delivery, which has the event's id. An event is pending exactly while the outbox names it.
+CREATE TABLE subscriptions (
+    subscription_id BYTEA  PRIMARY KEY,
+    client_id       BIGINT NOT NULL REFERENCES clients (client_id),
+    user_id         TEXT COLLATE "C" NOT NULL,
+    -- the only connection of interest; none for all of the person's
+    connection_id   TEXT COLLATE "C",
+    callback_url    TEXT COLLATE "C" NOT NULL,
+    callback_host   TEXT COLLATE "C" NOT NULL,
+    events          BIGINT NOT NULL,
+    notices         BIGINT NOT NULL,
+    locale          TEXT   NOT NULL,
+    -- JSON
+    metadata        TEXT   NOT NULL,
+    -- how many notices it had
+    noticed         BIGINT NOT NULL DEFAULT 0,
+    created_at      BIGINT NOT NULL,
+    -- none while the subscription is active
+    ended_at        BIGINT
+);
+
+-- The active subscriptions to a person. A client has at most one for each person, connection and callback.
+CREATE UNIQUE INDEX subscriptions_active
+    ON subscriptions (user_id, client_id, md5(callback_url), coalesce(connection_id, '')) WHERE ended_at IS NULL;
+CREATE INDEX subscriptions_of_client ON subscriptions (client_id, subscription_id);
+CREATE INDEX subscriptions_of_user ON subscriptions (user_id, subscription_id);
+-- To count them. No other statement has this form of the condition.
+CREATE INDEX subscriptions_counted ON subscriptions (client_id) WHERE coalesce(ended_at, 0) = 0;
+CREATE INDEX subscriptions_ended ON subscriptions (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Jobs that a subscription has found, so that each becomes a watch once.
+CREATE TABLE seen_jobs (
+    subscription_id BYTEA  NOT NULL REFERENCES subscriptions (subscription_id) ON DELETE CASCADE,
+    job_id          TEXT COLLATE "C" NOT NULL,
+    seen_at         BIGINT NOT NULL,
+    PRIMARY KEY (subscription_id, job_id)
+);
+
+CREATE INDEX seen_jobs_by_age ON seen_jobs (seen_at);
+
+-- Each event with its delivery, which has the event's id. The source of an event is its watch, its subscription if it
+-- is a notice, or the event itself if it is a message of Basiq's that is passed on. The outbox names one pending event
+-- of each source, and the later ones wait.
 CREATE TABLE events (
     event_id   BYTEA  PRIMARY KEY,
-    watch_id   BYTEA  NOT NULL REFERENCES watches (watch_id) ON DELETE CASCADE,
+    source_id  BYTEA  NOT NULL,
+    kind       TEXT COLLATE "C" NOT NULL DEFAULT 'job' CHECK (kind IN ('job', 'notice', 'message')),
+    -- 0 if the event is no client's
     client_id  BIGINT NOT NULL,
     state      TEXT COLLATE "C" NOT NULL CHECK
         (state IN ('pending', 'delivered', 'dead', 'expired', 'superseded', 'cancelled')),
@@ -138,7 +186,8 @@ CREATE TABLE events (
     body       TEXT   NOT NULL
 ) WITH (fillfactor = 50);
 
-CREATE INDEX events_of_watch ON events (watch_id, event_id);
+CREATE INDEX events_of_source ON events (source_id, event_id);
+CREATE INDEX events_from_basiq ON events (created_at) WHERE kind <> 'job';
 
 -- Events that ended undelivered, for lists by state. Delivered events are so many that a list finds them among all
 -- events of the client's watches.
@@ -148,6 +197,16 @@ CREATE TABLE undelivered_events (
     updated_at BIGINT NOT NULL,
     event_id   BYTEA  NOT NULL,
     PRIMARY KEY (client_id, state, updated_at, event_id)
+);
+
+-- Messages of Basiq's that are passed on, as they were received.
+CREATE TABLE messages (
+    event_id     BYTEA PRIMARY KEY,
+    callback_url TEXT  NOT NULL,
+    callback_host TEXT COLLATE "C" NOT NULL,
+    -- the headers with Basiq's signature, as JSON
+    headers      TEXT  NOT NULL,
+    body         BYTEA NOT NULL
 );
 
 -- ---------------------------------------------------------------- work
@@ -178,10 +237,28 @@ CREATE TABLE due_jobs (
 CREATE INDEX due_jobs_ready ON due_jobs (urgency, ready_at);
 CREATE INDEX due_jobs_waiting ON due_jobs (waits_for, waits_for_method) WHERE waits_for IS NOT NULL;
 
--- Events to deliver: the latest event of each watch that has one. So no two events of a watch are in flight at a time.
--- A later event takes the row over, and waits until the attempt in flight ends or its lease expires.
+-- People with an active subscription: when their jobs are listed next.
+CREATE TABLE due_lists (
+    user_id       TEXT COLLATE "C" PRIMARY KEY,
+    next_list_at  BIGINT NOT NULL,
+    -- when the latest list was read
+    listed_at     BIGINT,
+    -- when the latest list that follows from a hint is due
+    hinted_at     BIGINT,
+    -- since when Basiq does not know the person
+    missing_since BIGINT,
+    lease_id      BYTEA,
+    lease_until   BIGINT,
+    ready_at      BIGINT GENERATED ALWAYS AS (greatest(next_list_at, coalesce(lease_until, 0))) STORED
+);
+
+CREATE INDEX due_lists_ready ON due_lists (ready_at);
+
+-- Events to deliver: one event of each source that has one. So no two events of a source are in flight at a time. Of a
+-- watch it is the latest event: a later one takes the row over, and waits until the attempt in flight ends or its lease
+-- expires. Of a subscription it is the earliest: later ones follow when it has ended.
 CREATE TABLE outbox (
-    watch_id        BYTEA  PRIMARY KEY,
+    source_id       BYTEA  PRIMARY KEY,
     event_id        BYTEA  NOT NULL,
     client_id       BIGINT NOT NULL,
     host            TEXT COLLATE "C" NOT NULL,

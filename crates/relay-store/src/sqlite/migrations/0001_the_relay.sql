@@ -3,8 +3,9 @@
 -- its number. An index by random text has a page of its own for each row that is written, one by numbers a few at its
 -- end.
 --
--- Work is kept apart from history. `due_jobs`, `outbox`, `outages` and `failing_hosts` have a row only while there is
--- something to do, and claims change nothing else. `jobs`, `watches` and `events` tell what happened.
+-- Work is kept apart from history. `due_jobs`, `due_lists`, `outbox`, `outages` and `failing_hosts` have a row only
+-- while there is something to do, and claims change nothing else. `jobs`, `watches`, `subscriptions` and `events` tell
+-- what happened.
 
 CREATE TABLE clients (
     client_id       INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -55,6 +56,8 @@ CREATE TABLE watches (
     settled_at    INTEGER,
     -- the trace of the API call that registered the watch, as its `traceparent` header gave it
     traceparent   TEXT,
+    -- the subscription that found the job; none if a client registered the watch
+    subscription_id BLOB,
     CHECK ((settled_at IS NULL) = (state IN ('watching', 'awaiting-user', 'delayed')))
 ) STRICT;
 
@@ -66,6 +69,9 @@ CREATE INDEX watches_of_client ON watches (client_id, watch_id);
 CREATE INDEX watches_of_host ON watches (callback_host, watch_id);
 -- For lists by state. Settled watches are so many that a list finds them among all watches of the client.
 CREATE INDEX watches_unsettled ON watches (client_id, state, watch_id) WHERE state <> 'settled';
+-- The open watches of a subscription.
+CREATE INDEX watches_of_subscription ON watches (subscription_id)
+    WHERE subscription_id IS NOT NULL AND settled_at IS NULL;
 
 -- The number of watches by client and state. The statements that add and change watches update it, many at once. Only
 -- deletion has a trigger: a trigger on the others would run for each row, and copy each page of its statement first.
@@ -78,12 +84,61 @@ CREATE TABLE watch_counts (
 
 CREATE TRIGGER watch_deleted AFTER DELETE ON watches BEGIN
     UPDATE watch_counts SET n = n - 1 WHERE client_id = OLD.client_id AND state = OLD.state;
+    DELETE FROM events WHERE source_id = OLD.watch_id;
 END;
 
--- Each event with its delivery, which has the event's id. An event is pending exactly while the outbox names it.
+CREATE TABLE subscriptions (
+    subscription_id BLOB    PRIMARY KEY,
+    client_id       INTEGER NOT NULL REFERENCES clients (client_id),
+    user_id         TEXT    NOT NULL,
+    -- the only connection of interest; none for all of the person's
+    connection_id   TEXT,
+    callback_url    TEXT    NOT NULL,
+    callback_host   TEXT    NOT NULL,
+    events          INTEGER NOT NULL,
+    notices         INTEGER NOT NULL,
+    locale          TEXT    NOT NULL,
+    -- JSON
+    metadata        TEXT    NOT NULL,
+    -- how many notices it had
+    noticed         INTEGER NOT NULL DEFAULT 0,
+    created_at      INTEGER NOT NULL,
+    -- none while the subscription is active
+    ended_at        INTEGER
+) STRICT;
+
+-- The active subscriptions to a person. A client has at most one for each person, connection and callback.
+CREATE UNIQUE INDEX subscriptions_active
+    ON subscriptions (user_id, client_id, callback_url, ifnull(connection_id, '')) WHERE ended_at IS NULL;
+CREATE INDEX subscriptions_of_client ON subscriptions (client_id, subscription_id);
+CREATE INDEX subscriptions_of_user ON subscriptions (user_id, subscription_id);
+-- To count them. No other statement has this form of the condition.
+CREATE INDEX subscriptions_counted ON subscriptions (client_id) WHERE ifnull(ended_at, 0) = 0;
+CREATE INDEX subscriptions_ended ON subscriptions (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TRIGGER subscription_deleted AFTER DELETE ON subscriptions BEGIN
+    DELETE FROM events WHERE source_id = OLD.subscription_id;
+    DELETE FROM seen_jobs WHERE subscription_id = OLD.subscription_id;
+END;
+
+-- Jobs that a subscription has found, so that each becomes a watch once.
+CREATE TABLE seen_jobs (
+    subscription_id BLOB    NOT NULL,
+    job_id          TEXT    NOT NULL,
+    seen_at         INTEGER NOT NULL,
+    PRIMARY KEY (subscription_id, job_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX seen_jobs_by_age ON seen_jobs (seen_at);
+
+-- Each event with its delivery, which has the event's id. The source of an event is its watch, its subscription if it
+-- is a notice, or the event itself if it is a message of Basiq's that is passed on. The outbox names one pending event
+-- of each source, and the later ones wait.
 CREATE TABLE events (
     event_id   BLOB    PRIMARY KEY,
-    watch_id   BLOB    NOT NULL REFERENCES watches (watch_id) ON DELETE CASCADE,
+    source_id  BLOB    NOT NULL,
+    kind       TEXT    NOT NULL DEFAULT 'job' CHECK (kind IN ('job', 'notice', 'message')),
+    -- 0 if the event is no client's
     client_id  INTEGER NOT NULL,
     state      TEXT    NOT NULL CHECK
         (state IN ('pending', 'delivered', 'dead', 'expired', 'superseded', 'cancelled')),
@@ -97,12 +152,23 @@ CREATE TABLE events (
     body       TEXT    NOT NULL
 ) STRICT;
 
-CREATE INDEX events_of_watch ON events (watch_id, event_id);
+CREATE INDEX events_of_source ON events (source_id, event_id);
+CREATE INDEX events_from_basiq ON events (created_at) WHERE kind <> 'job';
 -- For lists by state. Delivered events are so many that a list finds them among all events of the client's watches.
 CREATE INDEX events_undelivered ON events (state, updated_at, event_id)
     WHERE state IN ('dead', 'expired', 'superseded', 'cancelled');
 CREATE INDEX events_undelivered_of_client ON events (client_id, state, updated_at, event_id)
     WHERE state IN ('dead', 'expired', 'superseded', 'cancelled');
+
+-- Messages of Basiq's that are passed on, as they were received.
+CREATE TABLE messages (
+    event_id     BLOB PRIMARY KEY,
+    callback_url TEXT NOT NULL,
+    callback_host TEXT NOT NULL,
+    -- the headers with Basiq's signature, as JSON
+    headers      TEXT NOT NULL,
+    body         BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- ---------------------------------------------------------------- work
 
@@ -132,10 +198,28 @@ CREATE TABLE due_jobs (
 CREATE INDEX due_jobs_ready ON due_jobs (urgency, ready_at);
 CREATE INDEX due_jobs_waiting ON due_jobs (waits_for, waits_for_method) WHERE waits_for IS NOT NULL;
 
--- Events to deliver: the latest event of each watch that has one. So no two events of a watch are in flight at a time.
--- A later event takes the row over, and waits until the attempt in flight ends or its lease expires.
+-- People with an active subscription: when their jobs are listed next.
+CREATE TABLE due_lists (
+    user_id       TEXT    PRIMARY KEY,
+    next_list_at  INTEGER NOT NULL,
+    -- when the latest list was read
+    listed_at     INTEGER,
+    -- when the latest list that follows from a hint is due
+    hinted_at     INTEGER,
+    -- since when Basiq does not know the person
+    missing_since INTEGER,
+    lease_id      BLOB,
+    lease_until   INTEGER,
+    ready_at      INTEGER GENERATED ALWAYS AS (max(next_list_at, ifnull(lease_until, 0))) VIRTUAL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX due_lists_ready ON due_lists (ready_at);
+
+-- Events to deliver: one event of each source that has one. So no two events of a source are in flight at a time. Of a
+-- watch it is the latest event: a later one takes the row over, and waits until the attempt in flight ends or its lease
+-- expires. Of a subscription it is the earliest: later ones follow when it has ended.
 CREATE TABLE outbox (
-    watch_id        BLOB    PRIMARY KEY,
+    source_id       BLOB    PRIMARY KEY,
     event_id        BLOB    NOT NULL,
     client_id       INTEGER NOT NULL,
     host            TEXT    NOT NULL,

@@ -28,6 +28,7 @@ async fn register(store: &SqliteStore, client: ClientId, job: &str) -> WatchId {
         max_open: 10,
         now: at(0),
         trace: None,
+        subscription_id: None,
     };
     store.register_watch(new).await.unwrap();
     id
@@ -98,12 +99,12 @@ async fn queue(store: &SqliteStore, watch: WatchId, due: i64) -> EventId {
     let added = store.write(move |connection| {
         let values = (event.to_bytes(), watch.to_bytes(), at(due).as_millisecond());
         connection.execute(
-            "INSERT INTO events (event_id, watch_id, client_id, state, updated_at, created_at, body) \
+            "INSERT INTO events (event_id, source_id, client_id, state, updated_at, created_at, body) \
              SELECT ?1, watch_id, client_id, 'pending', ?3, ?3, '{}' FROM watches WHERE watch_id = ?2",
             values,
         )?;
         connection.execute(
-            "INSERT INTO outbox (watch_id, event_id, client_id, host, next_attempt_at, pending_since) \
+            "INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, pending_since) \
              SELECT watch_id, ?1, client_id, 'app.example', ?3, ?3 FROM watches WHERE watch_id = ?2",
             values,
         )?;

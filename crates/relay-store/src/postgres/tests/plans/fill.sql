@@ -57,7 +57,7 @@ INSERT INTO watch_counts (client_id, state, share, n)
 -- One of each watch that is settled; of the last 100,000 each second is of one that is open, and the
 -- others are of watches that had one before. The last 6,000 are pending. Of the others one in a hundred is dead, and
 -- was tried eight times.
-INSERT INTO events (event_id, watch_id, client_id, state, updated_at, created_at, deadline, attempts, body)
+INSERT INTO events (event_id, source_id, client_id, state, updated_at, created_at, deadline, attempts, body)
     SELECT id(n), id(w), client_of(w),
         CASE WHEN n > 994000 THEN 'pending' ELSE coalesce(
             (ARRAY['dead', 'expired', 'superseded', 'cancelled'])[n % 100], 'delivered') END,
@@ -75,9 +75,9 @@ INSERT INTO undelivered_events (client_id, state, updated_at, event_id)
     WHERE state IN ('dead', 'expired', 'superseded', 'cancelled');
 
 -- Those wait at 50 hosts, one of which has more than half of them, and some are in flight.
-INSERT INTO outbox (watch_id, event_id, client_id, host, next_attempt_at, deadline, attempts, round_attempts,
+INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, deadline, attempts, round_attempts,
         pending_since, lease_id, lease_until)
-    SELECT e.watch_id, e.event_id, e.client_id, 'host' || n % 2 * (n / 2 % 50) || '.example',
+    SELECT e.source_id, e.event_id, e.client_id, 'host' || n % 2 * (n / 2 % 50) || '.example',
         1800000000000 + n * 7919 % 20000 - 15000, e.deadline, 1, 1, e.updated_at,
         CASE WHEN n % 31 = 0 THEN id(7) END, CASE WHEN n % 31 = 0 THEN 1800000030000 END
     FROM generate_series(994001, 1000000::bigint) n JOIN events e ON e.event_id = id(n);
@@ -98,6 +98,33 @@ INSERT INTO paces (institution_id, job_type, pace, used_at)
 
 INSERT INTO outages (institution_id, method, next_look_at)
     SELECT 'AU0000' || n, 'web', 1800000000000 + n * 1000 - 500 FROM generate_series(0, 2) n;
+
+-- 100,000 people have a subscription, of each client a thousand; 10,000 more have ended. Each saw some jobs.
+INSERT INTO subscriptions (subscription_id, client_id, user_id, callback_url, callback_host, events, notices, locale,
+        metadata, created_at, ended_at)
+    SELECT id(n), n % 100 + 1, 'user-' || n, 'https://host1.example/hooks', 'host1.example', 15, 63, 'en', '{}',
+        1797000000000, CASE WHEN n > 100000 THEN 1797000000000 + n END
+    FROM generate_series(1, 110000::bigint) n;
+
+INSERT INTO due_lists (user_id, next_list_at, listed_at, lease_id, lease_until)
+    SELECT 'user-' || n, 1799999990000 + n * 200, 1799990000000,
+        CASE WHEN n % 100 = 0 THEN id(7) END, CASE WHEN n % 100 = 0 THEN 1800000030000 END
+    FROM generate_series(1, 100000::bigint) n;
+
+INSERT INTO seen_jobs (subscription_id, job_id, seen_at)
+    SELECT id(n % 110000 + 1), job(n), 1797900000000 + n * 1000 FROM generate_series(1, 300000::bigint) n;
+
+-- 20,000 messages of Basiq's could not be passed on.
+INSERT INTO events (event_id, source_id, kind, client_id, state, updated_at, created_at, body)
+    SELECT id(n), id(n), 'message', 0, 'dead', 1797000000000 + n, 1797000000000 + n, '{}'
+    FROM generate_series(4000001, 4020000::bigint) n;
+
+INSERT INTO undelivered_events (client_id, state, updated_at, event_id)
+    SELECT client_id, state, updated_at, event_id FROM events WHERE kind = 'message';
+
+INSERT INTO messages (event_id, callback_url, callback_host, headers, body)
+    SELECT id(n), 'https://host1.example/basiq', 'host1.example', '{}', '{}'
+    FROM generate_series(4000001, 4020000::bigint) n;
 
 INSERT INTO failing_hosts (host, failures, pauses, paused_until, probing, failed_at)
     SELECT 'host' || n || '.example', 12, n % 3, CASE WHEN n % 3 > 0 THEN 1799999990000 + n * 1000 ELSE 0 END,

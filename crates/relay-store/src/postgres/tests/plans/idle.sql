@@ -50,8 +50,14 @@ INSERT INTO watches (watch_id, client_id, job_id, callback_url, callback_host, e
         'host1.example', 15, 'en', '{}', 'settled', '{"transitions":1,"sequence":1}', n, n, n
     FROM generate_series(1, 100) n;
 
-INSERT INTO events (event_id, watch_id, client_id, state, updated_at, created_at, attempts, body)
+INSERT INTO events (event_id, source_id, client_id, state, updated_at, created_at, attempts, body)
     SELECT watch_id, watch_id, 1, 'delivered', created_at, created_at, '[]', '{}' FROM watches;
+
+INSERT INTO subscriptions (subscription_id, client_id, user_id, callback_url, callback_host, events, notices, locale,
+        metadata, created_at)
+    SELECT decode(lpad(n::text, 32, 'a'), 'hex'), 1, 'user-idle-' || n, 'https://host1.example/hooks',
+        'host1.example', 15, 63, 'en', '{}', n
+    FROM generate_series(1, 100) n;
 
 -- Work of all kinds came and went.
 INSERT INTO due_jobs (job_id, next_look_at, urgency, joined) SELECT job_id, 1, 3, FALSE FROM jobs;
@@ -59,8 +65,10 @@ DELETE FROM due_jobs;
 INSERT INTO unsettled_watches (client_id, state, watch_id, job_id, url_hash)
     SELECT 1, 'watching', watch_id, job_id, '' FROM watches;
 DELETE FROM unsettled_watches;
-INSERT INTO outbox (watch_id, event_id, client_id, host, next_attempt_at, pending_since)
-    SELECT watch_id, event_id, 1, 'host1.example', 1, 1 FROM events;
+INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, pending_since)
+    SELECT source_id, event_id, 1, 'host1.example', 1, 1 FROM events;
 DELETE FROM outbox;
+INSERT INTO due_lists (user_id, next_list_at) SELECT 'user-' || n, 1 FROM generate_series(1, 100) n;
+DELETE FROM due_lists;
 
 SET session_replication_role = origin;

@@ -4,11 +4,13 @@ use jiff::Timestamp;
 use relay_domain::{ClientId, DeliveryState, WatchState};
 use sqlx::{Postgres, QueryBuilder};
 
+use super::subscription_statements;
 use crate::{
-    DeliveryQuery, WatchQuery,
+    DeliveryQuery, SubscriptionQuery, WatchQuery,
     postgres::{
-        answers, attempts, banks, clients, console, deliveries, details, durations, fleet, follows,
-        hints, hosts, jobs, looks, outbox, registration, upkeep, watches,
+        answers, attempts, banks, clients, console, deliveries, delivery_lists, details, durations,
+        fleet, follows, hints, hosts, jobs, looks, outbox, registration, subscriptions, upkeep,
+        watches,
     },
 };
 
@@ -34,7 +36,12 @@ impl PlannedStatement {
 
     /// Whether the statement finds due work. Each relay runs such a statement again and again.
     pub(super) fn is_claim(&self) -> bool {
-        let claims = ["jobs::LEASE", "outbox::DUE", "outbox::NEXT_DUE"];
+        let claims = [
+            "jobs::LEASE",
+            "discovery::LEASE",
+            "outbox::DUE",
+            "outbox::NEXT_DUE",
+        ];
         claims.contains(&self.name.as_str())
     }
 
@@ -44,6 +51,7 @@ impl PlannedStatement {
         let rare = [
             "console::SEARCH",
             "deliveries::LOCK_DEAD",
+            "deliveries::LOCK_DEAD_SUBSCRIPTIONS",
             "deliveries::REQUEUE_DEAD",
             "hosts::LIFT",
             "durations::FORGET",
@@ -64,6 +72,7 @@ impl PlannedStatement {
         let alone = [
             "banks::NEXT_DUE",
             "banks::IS_OUT",
+            "discovery::NEXT_DUE",
             "answers::END",
             "clients::FIND_BY_KEY",
             "jobs::FAILURES",
@@ -98,6 +107,7 @@ macro_rules! statements {
         }),*]
     };
 }
+pub(super) use statements;
 
 /// Returns all statements. Of the module `clients`, whose table is small, only the one that every request runs.
 pub(super) fn all() -> Vec<PlannedStatement> {
@@ -105,6 +115,7 @@ pub(super) fn all() -> Vec<PlannedStatement> {
     all.extend(of_jobs());
     all.extend(of_watches());
     all.extend(of_deliveries());
+    all.extend(subscription_statements::of_subscriptions());
     all.extend(of_small_tables());
     all
 }
@@ -158,7 +169,7 @@ fn of_watches() -> Vec<PlannedStatement> {
             texts('https://host1.example/hooks', 512), texts('host1.example', 512), \
             texts(NULL, 512), numbers(15, 512), texts(NULL, 512), texts('en', 512), \
             texts('{}', 512), texts('watching', 512), texts('{}', 512), \
-            numbers(1800000000000, 512), texts(NULL, 512)");
+            numbers(1800000000000, 512), texts(NULL, 512), bytes(NULL, 512)");
         1 of details::ONE("id(930000), NULL");
         200 of details::MANY("ids(930001, 200)");
         1 of follows::OWNER("id(930000)");
@@ -169,6 +180,7 @@ fn of_watches() -> Vec<PlannedStatement> {
         51 of console::SEARCH("'host1.example', id(700000), 51");
         51 of console::SEARCH("'job-0925000', id(9999999), 51");
         4000 of console::HOSTS("100, 1000");
+        2 of console::NOTICES("id(50000), 50");
         20 of console::WAITING("'{host1.example}', 20");
         100 of watches::LOCK_JOBS("jobs(930000, 100)");
         1 of watches::OWN("id(930000), 1");
@@ -208,6 +220,7 @@ fn of_deliveries() -> Vec<PlannedStatement> {
         5 of deliveries::LOCK_DEAD("1799900000000, 7");
         5 of deliveries::REQUEUE_DEAD("1799900000000, 7, 1800000000000");
         400 of deliveries::LOCK_DEAD("1799900000000, NULL");
+        400 of deliveries::LOCK_DEAD_SUBSCRIPTIONS("1799900000000, NULL");
         400 of deliveries::REQUEUE_DEAD("1799900000000, NULL, 1800000000000");
         200 of upkeep::PURGE("1798000000000, id(300000), 200");
         200 of upkeep::LOCK_JOBS("jobs(1, 200)");
@@ -288,7 +301,24 @@ pub(super) fn lists() -> Vec<PlannedStatement> {
             }
         }
     }
+    for chosen in 0..8 {
+        lists.push(of_subscriptions_like(&SubscriptionQuery {
+            owner: (chosen & 1 != 0).then_some(ClientId(1)),
+            user_id: (chosen & 2 != 0).then(|| "user-50000".parse().unwrap()),
+            before: (chosen & 4 != 0).then(|| ANY_ID.into()),
+            limit: PAGE,
+        }));
+    }
     lists
+}
+
+fn of_subscriptions_like(query: &SubscriptionQuery) -> PlannedStatement {
+    let owner = query.owner.map(|owner| owner.0.to_string());
+    let user = query.user_id.as_ref().map(|user| format!("'{user}'"));
+    let before = query.before.map(|_| "id(60000)".to_owned());
+    let values = vec![owner, user, before, Some(PAGE.to_string())];
+    let statement = subscriptions::list(query);
+    list(format!("{query:?}"), &statement, values, PAGE)
 }
 
 fn of_watches_like(query: &WatchQuery) -> PlannedStatement {
@@ -336,7 +366,8 @@ fn of_deliveries_like(query: &DeliveryQuery) -> PlannedStatement {
             (values, if owner.is_none() { 100 * PAGE } else { PAGE })
         }
     };
-    let statement = deliveries::list_statement(query);
+    // the lists of notices are like those of the events of watches
+    let statement = delivery_lists::list_statements(query).remove(0);
     list(format!("{query:?}"), &statement, values, rows)
 }
 

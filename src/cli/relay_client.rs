@@ -1,18 +1,68 @@
-//! A client of a relay: registers a watch and reads it, over HTTP.
+//! The commands' client of a running relay: its address and key on the command line, and calls over HTTP.
 
-use std::time::Duration;
+use std::{path::PathBuf, sync::LazyLock, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use happy_eyeballs::FirstToAnswer;
 use relay_domain::ApiKey;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::cli::{output::harmless, watch::news::WatchDocument};
+use crate::{
+    cli::{exit::CommandFailure, output::harmless},
+    config::Settings,
+};
+
+/// The address of a relay with default settings.
+static DEFAULT_RELAY: LazyLock<String> =
+    LazyLock::new(|| format!("http://{}", Settings::default().server.listen));
 
 /// The time-out of one call.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Which relay to call, and with which key.
+#[derive(Debug, clap::Args)]
+pub(super) struct RelayArgs {
+    /// Base address of the relay.
+    #[arg(long, value_name = "URL", default_value = &**DEFAULT_RELAY, value_parser = relay_address)]
+    relay: Url,
+    /// API key of the client; other users of this machine can see command lines.
+    #[arg(long, env = "BASIQ_RELAY_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// File that holds the API key; it takes precedence over any other key.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+fn relay_address(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err("allowed is an address such as https://relay.example".to_owned()),
+    }
+}
+
+impl RelayArgs {
+    /// Reads the key from its file. Without a file, takes the key from the command line or the environment.
+    fn api_key(&self) -> Result<ApiKey, CommandFailure> {
+        let text = match (&self.key_file, &self.key) {
+            (Some(path), _) => std::fs::read_to_string(path)
+                .with_context(|| format!("--key-file: cannot read {}", path.display()))
+                .map_err(CommandFailure::usage)?,
+            (None, Some(given)) => given.clone(),
+            (None, None) => String::new(),
+        };
+        let text = text.trim();
+        let is_sendable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_sendable {
+            return Ok(ApiKey::presented(text));
+        }
+        Err(CommandFailure::usage(anyhow!(
+            "a client's API key is needed: in BASIQ_RELAY_KEY, or in a file with --key-file \
+             (`basiq-relay client add NAME` prints one)"
+        )))
+    }
+}
 
 /// A relay, and the client's API key for it.
 #[derive(Debug)]
@@ -29,7 +79,7 @@ pub(super) enum RelayCallError {
     Away(anyhow::Error),
     /// The relay rejected the request as wrong.
     Refused(anyhow::Error),
-    /// The watch does not exist, or the server is no relay.
+    /// What was asked for does not exist, or the server is no relay.
     Odd(anyhow::Error),
 }
 
@@ -47,7 +97,8 @@ struct FieldFault {
 }
 
 impl RelayClient {
-    pub(super) fn new(base: &Url, key: ApiKey) -> Result<Self> {
+    pub(super) fn new(args: &RelayArgs) -> Result<Self, CommandFailure> {
+        let (base, key) = (&args.relay, args.api_key()?);
         // A redirect could send the key to another server.
         let http = Client::builder()
             .no_proxy()
@@ -63,20 +114,20 @@ impl RelayClient {
         })
     }
 
-    /// Registers a watch. Returns whether it is new, and its present state.
-    pub(super) async fn register(
+    /// Posts a document. Returns the status and the document of the answer.
+    pub(super) async fn post<T: DeserializeOwned>(
         &self,
+        path: &str,
         body: &Value,
-    ) -> Result<(bool, WatchDocument), RelayCallError> {
-        let url = format!("{}/watch", self.base);
+    ) -> Result<(StatusCode, T), RelayCallError> {
+        let url = format!("{}/{path}", self.base);
         let answer = self.call(self.http.post(&url).json(body), &url).await?;
-        let is_new = answer.status() == StatusCode::ACCEPTED;
-        Ok((is_new, read(answer, &url).await?))
+        Ok((answer.status(), read(answer, &url).await?))
     }
 
-    /// Reads a watch.
-    pub(super) async fn read(&self, watch_id: &str) -> Result<WatchDocument, RelayCallError> {
-        let url = format!("{}/watch/{watch_id}", self.base);
+    /// Gets a document.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RelayCallError> {
+        let url = format!("{}/{path}", self.base);
         let answer = self.call(self.http.get(&url), &url).await?;
         read(answer, &url).await
     }
@@ -101,10 +152,10 @@ impl RelayClient {
     }
 }
 
-async fn read(answer: Response, url: &str) -> Result<WatchDocument, RelayCallError> {
+async fn read<T: DeserializeOwned>(answer: Response, url: &str) -> Result<T, RelayCallError> {
     let text = answer.text().await.map_err(|error| away(error, url))?;
     serde_json::from_str(&text)
-        .with_context(|| format!("{url} answered no watch"))
+        .with_context(|| format!("{url} gave an answer that is not a relay's"))
         .map_err(RelayCallError::Odd)
 }
 
@@ -112,6 +163,15 @@ fn away(error: reqwest::Error, url: &str) -> RelayCallError {
     // The context already names the address.
     let error = anyhow::Error::new(error.without_url());
     RelayCallError::Away(error.context(format!("{url} does not answer")))
+}
+
+impl From<RelayCallError> for CommandFailure {
+    fn from(error: RelayCallError) -> Self {
+        match error {
+            RelayCallError::Refused(error) => Self::usage(error),
+            RelayCallError::Away(error) | RelayCallError::Odd(error) => Self::failed(error),
+        }
+    }
 }
 
 impl Problem {

@@ -1,0 +1,90 @@
+//! Discovery: lists of people's jobs, whose new jobs become watches.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use relay_domain::{BasiqId, JobId, LeaseId};
+
+use crate::{Claim, NewNotice, StoreError};
+
+/// People whose jobs are to be listed, for the discovery worker.
+#[async_trait]
+pub trait DiscoveryStore: Send + Sync {
+    /// Claims due lists, the longest due first.
+    async fn claim_due_lists(&self, claim: Claim) -> Result<Vec<DueList>, StoreError>;
+
+    /// Records lists in one transaction. Each job that a subscription has not seen becomes a watch, and counts as seen
+    /// from then on. A list whose lease was lost changes nothing.
+    async fn record_lists(&self, lists: Vec<UserList>) -> Result<RecordedLists, StoreError>;
+
+    /// Returns when the next list can be claimed, which may be in the past. A claimed list counts from the end of its
+    /// lease.
+    async fn next_list_due(&self) -> Result<Option<Timestamp>, StoreError>;
+}
+
+/// A claimed list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueList {
+    /// The person, by Basiq's id.
+    pub user_id: BasiqId,
+    /// The id of the claim.
+    pub lease: LeaseId,
+    /// When the list became due.
+    pub due_at: Timestamp,
+    /// Since when Basiq does not know the person.
+    pub missing_since: Option<Timestamp>,
+}
+
+/// The result of a claimed list.
+#[derive(Debug, Clone)]
+pub struct UserList {
+    /// The person, by Basiq's id.
+    pub user_id: BasiqId,
+    /// The lease under which the list was read.
+    pub lease: LeaseId,
+    /// When the call to Basiq began.
+    pub at: Timestamp,
+    /// When to list next.
+    pub next_list_at: Timestamp,
+    /// What Basiq answered.
+    pub result: ListResult,
+    /// Each client's limit on open watches.
+    pub max_open: u64,
+}
+
+/// What Basiq answered to a request for a person's jobs.
+#[derive(Debug, Clone)]
+pub enum ListResult {
+    /// The person's jobs.
+    Listed(Vec<FoundJob>),
+    /// No answer that counts.
+    Failed,
+    /// Basiq does not know the person.
+    Unknown {
+        /// Since when.
+        since: Timestamp,
+        /// The last notices of the person's subscriptions, which all end. None while the person may still appear.
+        last_notices: Option<Vec<NewNotice>>,
+    },
+}
+
+/// A job of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundJob {
+    /// Basiq's id of the job.
+    pub job_id: JobId,
+    /// Basiq's id of the job's connection, if the list tells it.
+    pub connection_id: Option<String>,
+    /// When the job ended. None if it is running, or if the list does not tell.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// The effect of recorded lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RecordedLists {
+    /// The number of new watches.
+    pub watches: u64,
+    /// The number of notices.
+    pub notices: u64,
+    /// The number of jobs that wait until their client has fewer open watches.
+    pub over_cap: u64,
+}

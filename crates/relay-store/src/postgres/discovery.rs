@@ -1,0 +1,273 @@
+//! Lists of people's jobs: claims the due ones, and makes watches of the jobs that they found.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use relay_domain::LeaseId;
+
+use crate::{
+    Claim, DiscoveryStore, DueJob, DueList, FoundJob, ListResult, NewJobs, NewWatch, RecordedLists,
+    Registration, StoreError, UserList,
+    dispatch::NewWorkClaim,
+    postgres::{
+        LeaseClock, PgSession, PgStore,
+        clock::claim_now,
+        notices,
+        registration::{LOCK_CLIENTS, SHARE_CLIENTS, register},
+        row::columns,
+        subscription_ends::{self, REST_LISTS},
+        subscriptions,
+    },
+    rows::{self, IdBytes, int, millis, time},
+    rules::{JobOfSubscription, jobs_of_subscriptions, watch_of},
+};
+
+pub(super) const LEASE: &str = concat!(
+    "UPDATE due_lists SET lease_id = $3, lease_until = ",
+    claim_now!("$1"),
+    " + $4 WHERE user_id = ANY(ARRAY(SELECT user_id FROM due_lists WHERE ready_at <= ",
+    claim_now!("$1"),
+    " ORDER BY ready_at LIMIT $2 FOR UPDATE SKIP LOCKED)) \
+     RETURNING user_id, next_list_at, missing_since"
+);
+
+pub(super) const NEXT_DUE: &str = "SELECT min(ready_at) FROM due_lists";
+
+/// Finds the clients that subscribed to these people.
+pub(super) const CLIENTS: &str = "SELECT DISTINCT client_id FROM subscriptions \
+    WHERE user_id = ANY($1) AND ended_at IS NULL";
+
+/// Locks the lists whose claims still hold, in the order of the people's ids.
+pub(super) const HOLD: &str = "SELECT l.user_id FROM unnest($1::text[], $2::bytea[]) n (user_id, lease_id) \
+    CROSS JOIN LATERAL (SELECT l.user_id FROM due_lists l \
+        WHERE l.user_id = n.user_id AND l.lease_id = n.lease_id FOR UPDATE) l";
+
+/// Finds which jobs a subscription has seen, or its client already watches or watched for the same callback.
+pub(super) const KNOWN: &str = "SELECT n.job_id FROM unnest($2::text[]) n (job_id) \
+    WHERE EXISTS (SELECT 1 FROM seen_jobs s WHERE s.subscription_id = $1 AND s.job_id = n.job_id) \
+    OR (SELECT 1 FROM watches w WHERE w.job_id = n.job_id AND w.client_id + 0 = $3 \
+        AND w.callback_url = $4 LIMIT 1) IS NOT NULL";
+
+pub(super) const SEE: &str = "INSERT INTO seen_jobs (subscription_id, job_id, seen_at) \
+    SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";
+
+/// A hint that came after the call began makes another list follow.
+pub(super) const LISTED: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, listed_at = $3, \
+    missing_since = NULL, next_list_at = CASE WHEN hinted_at > $3 THEN least(hinted_at, $2) ELSE $2 END \
+    WHERE user_id = $1";
+
+/// Keeps the time since which the person is missing if no other one is given.
+pub(super) const NOT_LISTED: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, \
+    missing_since = coalesce($3, missing_since), next_list_at = $2 WHERE user_id = $1";
+
+/// Watches to register, each with its subscription.
+type FoundWatches = Vec<(NewWatch, IdBytes)>;
+
+/// The effect of lists, and the new jobs that were claimed at once.
+type Recorded = (RecordedLists, Option<NewWorkClaim<DueJob>>);
+
+#[async_trait]
+impl DiscoveryStore for PgStore {
+    async fn claim_due_lists(&self, claim: Claim) -> Result<Vec<DueList>, StoreError> {
+        let now = self.now(claim.now);
+        self.write((claim, now), |connection, (claim, now)| {
+            Box::pin(claim_due(connection, *claim, *now))
+        })
+        .await
+    }
+
+    async fn record_lists(&self, mut lists: Vec<UserList>) -> Result<RecordedLists, StoreError> {
+        lists.sort_by(|one, other| one.user_id.cmp(&other.user_id));
+        let dispatch = (&self.0.new_jobs, self.0.lease_clock);
+        for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
+            let recorded = self
+                .write(
+                    (&lists, lock, dispatch),
+                    |connection, (lists, lock, dispatch)| {
+                        Box::pin(record(connection, lists, lock, *dispatch))
+                    },
+                )
+                .await?;
+            if let Some((recorded, claim)) = recorded {
+                if let Some(claim) = claim {
+                    claim.send();
+                }
+                self.notify_of_found(recorded);
+                return Ok(recorded);
+            }
+        }
+        Ok(RecordedLists::default())
+    }
+
+    async fn next_list_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let due = sqlx::query_scalar(NEXT_DUE).fetch_one(self.pool()).await?;
+        Ok(time(due))
+    }
+}
+
+async fn claim_due(
+    connection: &mut PgSession<'_>,
+    claim: Claim,
+    now: Option<i64>,
+) -> Result<Vec<DueList>, StoreError> {
+    let lease = LeaseId::new(claim.now);
+    let rows = sqlx::query(LEASE)
+        .bind(now)
+        .bind(int(claim.limit))
+        .bind(lease.to_bytes())
+        .bind(millis(claim.lease))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| rows::due_list(row, lease)).collect()
+}
+
+/// Records lists. Returns `None` if a client is so close to its cap that its row must be locked exclusively.
+async fn record(
+    connection: &mut PgSession<'_>,
+    lists: &[UserList],
+    lock: &'static str,
+    dispatch: (&NewJobs, LeaseClock),
+) -> Result<Option<Recorded>, StoreError> {
+    let lists = hold(connection, lists, lock).await?;
+    let mut found = FoundWatches::new();
+    for list in &lists {
+        if let ListResult::Listed(jobs) = &list.result {
+            found.extend(new_watches(connection, list, jobs).await?);
+        }
+    }
+    let (new, of): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let Some((answers, claim)) = register(connection, &new, lock, dispatch).await? else {
+        return Ok(None);
+    };
+    let mut recorded = see(connection, &new, &of, answers).await?;
+    for list in lists {
+        if let ListResult::Unknown {
+            last_notices: Some(notices),
+            ..
+        } = &list.result
+        {
+            recorded.notices += notices::notify(connection, notices, list.at).await?;
+            subscription_ends::close_all(connection, list.user_id.as_str(), list.at).await?;
+        }
+        finish(connection, list).await?;
+    }
+    Ok(Some((recorded, claim)))
+}
+
+/// Returns the lists whose claims still hold, and locks them and the clients that subscribed.
+async fn hold<'l>(
+    connection: &mut PgSession<'_>,
+    lists: &'l [UserList],
+    lock: &'static str,
+) -> Result<Vec<&'l UserList>, StoreError> {
+    let users = columns(lists, |list| list.user_id.as_str());
+    let clients: Vec<i64> = sqlx::query_scalar(CLIENTS)
+        .bind(&users)
+        .fetch_all(&mut *connection)
+        .await?;
+    sqlx::query(lock)
+        .bind(clients)
+        .execute(&mut *connection)
+        .await?;
+    let held: Vec<String> = sqlx::query_scalar(HOLD)
+        .bind(&users)
+        .bind(columns(lists, |list| list.lease.to_bytes()))
+        .fetch_all(connection)
+        .await?;
+    let held: HashSet<&str> = held.iter().map(String::as_str).collect();
+    let lists = lists
+        .iter()
+        .filter(|list| held.contains(list.user_id.as_str()));
+    Ok(lists.collect())
+}
+
+/// Returns the watches of the jobs that are new to the person's subscriptions. Jobs that the client watches already
+/// count as seen.
+async fn new_watches(
+    connection: &mut PgSession<'_>,
+    list: &UserList,
+    jobs: &[FoundJob],
+) -> Result<FoundWatches, StoreError> {
+    let active = subscriptions::active(connection, list.user_id.as_str()).await?;
+    let mut new = Vec::new();
+    for subscription in &active {
+        let jobs = jobs_of_subscriptions(std::slice::from_ref(subscription), jobs);
+        let known = known(connection, &jobs).await?;
+        for found in jobs {
+            if !known.contains(found.job.job_id.as_str()) {
+                let watch = watch_of(&found, list.max_open, list.at);
+                new.push((watch, subscription.id.to_bytes()));
+            }
+        }
+    }
+    Ok(new)
+}
+
+/// Returns which jobs of one subscription are not new.
+async fn known(
+    connection: &mut PgSession<'_>,
+    jobs: &[JobOfSubscription<'_>],
+) -> Result<HashSet<String>, StoreError> {
+    let Some(first) = jobs.first() else {
+        return Ok(HashSet::new());
+    };
+    let known: Vec<String> = sqlx::query_scalar(KNOWN)
+        .bind(first.subscription.id.to_bytes())
+        .bind(columns(jobs, |found| found.job.job_id.as_str()))
+        .bind(first.subscription.client_id.0)
+        .bind(first.subscription.request.callback_url.as_str())
+        .fetch_all(connection)
+        .await?;
+    Ok(known.into_iter().collect())
+}
+
+/// Notes the jobs of registered watches as seen. Jobs of clients that are at their cap are left to a later list.
+async fn see(
+    connection: &mut PgSession<'_>,
+    new: &[NewWatch],
+    of: &[IdBytes],
+    answers: Vec<Registration>,
+) -> Result<RecordedLists, StoreError> {
+    let mut recorded = RecordedLists::default();
+    let mut seen: Vec<(IdBytes, &NewWatch)> = Vec::new();
+    for ((new, subscription), answer) in new.iter().zip(of).zip(answers) {
+        match answer {
+            Registration::AtCap => recorded.over_cap += 1,
+            Registration::Revoked => {}
+            Registration::Created(_) => {
+                recorded.watches += 1;
+                seen.push((*subscription, new));
+            }
+            Registration::Existing(_) => seen.push((*subscription, new)),
+        }
+    }
+    sqlx::query(SEE)
+        .bind(columns(&seen, |(subscription, _)| *subscription))
+        .bind(columns(&seen, |(_, new)| new.request.job_id.as_str()))
+        .bind(columns(&seen, |(_, new)| new.now.as_millisecond()))
+        .execute(connection)
+        .await?;
+    Ok(recorded)
+}
+
+/// Ends the claim of a list and sets the time of the next one.
+async fn finish(connection: &mut PgSession<'_>, list: &UserList) -> Result<(), StoreError> {
+    let (statement, at) = match &list.result {
+        ListResult::Listed(_) => (LISTED, Some(list.at.as_millisecond())),
+        ListResult::Failed => (NOT_LISTED, None),
+        ListResult::Unknown { since, .. } => (NOT_LISTED, Some(since.as_millisecond())),
+    };
+    let user = list.user_id.as_str();
+    sqlx::query(statement)
+        .bind(user)
+        .bind(list.next_list_at.as_millisecond())
+        .bind(at)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(REST_LISTS)
+        .bind([user].as_slice())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

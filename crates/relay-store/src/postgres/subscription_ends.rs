@@ -1,0 +1,141 @@
+//! How subscriptions end: by their clients, by a callback that is gone, or because the person is gone.
+
+use jiff::Timestamp;
+use relay_domain::ClientId;
+
+use crate::{
+    StoreError,
+    postgres::{
+        PgSession,
+        indexes::{each, is_listed, matching, none},
+        watches,
+    },
+    rows::IdBytes,
+};
+
+/// Locks the list of a subscription's person, which is locked before the subscription.
+pub(super) const LOCK_LIST: &str = "SELECT 1 FROM due_lists WHERE user_id = \
+    (SELECT s.user_id FROM subscriptions s WHERE s.subscription_id = $1) FOR UPDATE";
+
+/// `+ 0` keeps PostgreSQL from searching all active subscriptions.
+pub(super) const END: &str = "UPDATE subscriptions SET ended_at = $2 \
+    WHERE subscription_id = $1 AND ended_at + 0 IS NULL RETURNING user_id";
+
+pub(super) const CLOSE_ALL: &str =
+    "UPDATE subscriptions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL";
+
+/// Ends the lists of people without an active subscription. A list that is being read ends them itself.
+pub(super) const REST_LISTS: &str = concat!(
+    "DELETE FROM due_lists l WHERE l.user_id = ANY($1) AND ",
+    none!("subscriptions s WHERE s.user_id = l.user_id AND s.ended_at IS NULL")
+);
+
+pub(super) const OPEN_WATCHES: &str = "SELECT watch_id, job_id FROM watches \
+    WHERE subscription_id = $1 AND settled_at IS NULL";
+
+pub(super) const UNQUEUE: &str = "DELETE FROM outbox WHERE source_id = $1";
+
+pub(super) const CANCEL_NOTICES: &str = concat!(
+    "WITH former AS (SELECT event_id, state, updated_at FROM events \
+         WHERE source_id = $1 AND state IN ('pending', 'dead') FOR NO KEY UPDATE), \
+     ended AS (UPDATE events e SET state = 'cancelled', updated_at = $2 FROM former f WHERE ",
+    each!("e.event_id", "f.event_id"),
+    " RETURNING e.client_id, e.state, e.updated_at, e.event_id, f.state AS former_state, \
+         f.updated_at AS former_change), \
+     unlisted AS (DELETE FROM undelivered_events WHERE ",
+    matching!(
+        "undelivered_events",
+        "(SELECT * FROM ended WHERE former_state = 'dead')",
+        is_listed!()
+    ),
+    ") INSERT INTO undelivered_events SELECT client_id, state, updated_at, event_id FROM ended"
+);
+
+pub(super) const ACTIVE_OF_CLIENT: &str =
+    "SELECT subscription_id FROM subscriptions WHERE client_id = $1 AND coalesce(ended_at, 0) = 0";
+
+/// Ends a subscription if it is active. Cancels its open watches, and its notices that were not delivered.
+pub(super) async fn end(
+    connection: &mut PgSession<'_>,
+    subscription: IdBytes,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(LOCK_LIST)
+        .bind(subscription)
+        .execute(&mut *connection)
+        .await?;
+    let open: Vec<(IdBytes, String)> = sqlx::query_as(OPEN_WATCHES)
+        .bind(subscription)
+        .fetch_all(&mut *connection)
+        .await?;
+    let (watches, jobs): (Vec<_>, Vec<_>) = open.into_iter().unzip();
+    watches::lock_jobs(connection, &jobs).await?;
+    if !close(connection, subscription, now).await? {
+        return Ok(());
+    }
+    watches::cancel(connection, &watches, &jobs, now).await?;
+    sqlx::query(UNQUEUE)
+        .bind(subscription)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(CANCEL_NOTICES)
+        .bind(subscription)
+        .bind(now.as_millisecond())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Ends all active subscriptions of a client, whose row the caller has locked.
+pub(super) async fn end_all(
+    connection: &mut PgSession<'_>,
+    client: ClientId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let active: Vec<IdBytes> = sqlx::query_scalar(ACTIVE_OF_CLIENT)
+        .bind(client.0)
+        .fetch_all(&mut *connection)
+        .await?;
+    for subscription in active {
+        end(connection, subscription, now).await?;
+    }
+    Ok(())
+}
+
+/// Marks a subscription as ended. Returns whether it was active.
+async fn close(
+    connection: &mut PgSession<'_>,
+    subscription: IdBytes,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let user: Option<String> = sqlx::query_scalar(END)
+        .bind(subscription)
+        .bind(now.as_millisecond())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let is_active = user.is_some();
+    sqlx::query(REST_LISTS)
+        .bind(user.as_slice())
+        .execute(connection)
+        .await?;
+    Ok(is_active)
+}
+
+/// Ends all subscriptions to a person who is gone, and leaves their watches and notices as they are. The caller has
+/// locked the person's list.
+pub(super) async fn close_all(
+    connection: &mut PgSession<'_>,
+    user_id: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(CLOSE_ALL)
+        .bind(user_id)
+        .bind(now.as_millisecond())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(REST_LISTS)
+        .bind([user_id].as_slice())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

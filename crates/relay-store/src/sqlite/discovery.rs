@@ -1,0 +1,195 @@
+//! Lists of people's jobs: claims the due ones, and makes watches of the jobs that they found.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use relay_domain::LeaseId;
+use rusqlite::{Connection, params};
+
+use crate::{
+    Claim, DiscoveryStore, DueJob, DueList, FoundJob, ListResult, NewJobs, NewWatch, RecordedLists,
+    Registration, StoreError, UserList,
+    dispatch::NewWorkClaim,
+    rows::{self, IdBytes, int, later},
+    rules::{JobOfSubscription, jobs_of_subscriptions, watch_of},
+    sqlite::{
+        SqliteStore, notices,
+        registration::register,
+        statement::{execute, execute_each, fetch_all, scalar},
+        subscription_ends::{self, REST_LIST},
+        subscriptions,
+    },
+};
+
+pub(super) const DUE: &str = "SELECT user_id, next_list_at, missing_since FROM due_lists \
+    WHERE ready_at <= ?1 ORDER BY ready_at LIMIT ?2";
+
+const LEASE: &str = "UPDATE due_lists SET lease_id = ?2, lease_until = ?3 WHERE user_id = ?1";
+
+pub(super) const NEXT_DUE: &str = "SELECT min(ready_at) FROM due_lists";
+
+const HOLD: &str = "SELECT 1 FROM due_lists WHERE user_id = ?1 AND lease_id = ?2";
+
+/// Whether a subscription has seen a job, or its client already watches or watched it for the same callback.
+pub(super) const IS_KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM seen_jobs \
+        WHERE subscription_id = ?1 AND job_id = ?2) \
+    OR EXISTS (SELECT 1 FROM jobs j CROSS JOIN watches w ON w.job_no = j.job_no \
+        WHERE j.job_id = ?2 AND w.client_id = ?3 AND w.callback_url = ?4)";
+
+const SEE: &str = "INSERT INTO seen_jobs (subscription_id, job_id, seen_at) VALUES (?1, ?2, ?3) \
+    ON CONFLICT DO NOTHING";
+
+/// A hint that came after the call began makes another list follow.
+const LISTED: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, listed_at = ?3, \
+    missing_since = NULL, next_list_at = iif(hinted_at > ?3, min(hinted_at, ?2), ?2) WHERE user_id = ?1";
+
+const NOT_LISTED: &str = "UPDATE due_lists SET lease_id = NULL, lease_until = NULL, \
+    missing_since = ?3, next_list_at = ?2 WHERE user_id = ?1";
+
+const MISSING: &str = "SELECT missing_since FROM due_lists WHERE user_id = ?1";
+
+#[async_trait]
+impl DiscoveryStore for SqliteStore {
+    async fn claim_due_lists(&self, claim: Claim) -> Result<Vec<DueList>, StoreError> {
+        self.write(move |connection| claim_due(connection, claim))
+            .await
+    }
+
+    async fn record_lists(&self, lists: Vec<UserList>) -> Result<RecordedLists, StoreError> {
+        let dispatch = self.0.new_jobs.clone();
+        let recorded = self.write(move |connection| record(connection, &lists, &dispatch));
+        let (recorded, claim) = recorded.await?;
+        if let Some(claim) = claim {
+            claim.send();
+        }
+        Ok(recorded)
+    }
+
+    async fn next_list_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let due = sqlx::query_scalar(NEXT_DUE)
+            .fetch_one(self.readers()?)
+            .await;
+        self.due_if_whole(due)
+    }
+}
+
+fn claim_due(connection: &Connection, claim: Claim) -> Result<Vec<DueList>, StoreError> {
+    let lease = LeaseId::new(claim.now);
+    let values = params![claim.now.as_millisecond(), int(claim.limit)];
+    let due = fetch_all(connection, DUE, values)?;
+    let due: Vec<DueList> = due
+        .iter()
+        .map(|row| rows::due_list(row, lease))
+        .collect::<Result<_, _>>()?;
+    let until = later(claim.now, claim.lease);
+    let leases = due
+        .iter()
+        .map(|list| (list.user_id.as_str(), lease.to_bytes(), until));
+    execute_each(connection, LEASE, leases)?;
+    Ok(due)
+}
+
+/// Records lists. Returns their effect, and the new jobs that were claimed at once.
+fn record(
+    connection: &Connection,
+    lists: &[UserList],
+    dispatch: &NewJobs,
+) -> Result<(RecordedLists, Option<NewWorkClaim<DueJob>>), StoreError> {
+    let mut recorded = RecordedLists::default();
+    let mut found: Vec<(NewWatch, IdBytes)> = Vec::new();
+    for list in lists {
+        let claim = (list.user_id.as_str(), list.lease.to_bytes());
+        if scalar::<i64>(connection, HOLD, claim)?.is_none() {
+            continue;
+        }
+        match &list.result {
+            ListResult::Listed(jobs) => found.extend(new_watches(connection, list, jobs)?),
+            ListResult::Failed => {}
+            ListResult::Unknown { last_notices, .. } => {
+                if let Some(notices) = last_notices {
+                    recorded.notices += notices::notify(connection, notices, list.at)?;
+                    subscription_ends::close_all(connection, list.user_id.as_str(), list.at)?;
+                }
+            }
+        }
+        finish(connection, list)?;
+    }
+    let claim = register_found(connection, found, dispatch, &mut recorded)?;
+    Ok((recorded, claim))
+}
+
+/// Returns the watches of the jobs that are new to the person's subscriptions, each with its subscription. Jobs that
+/// the client watches already count as seen.
+fn new_watches(
+    connection: &Connection,
+    list: &UserList,
+    jobs: &[FoundJob],
+) -> Result<Vec<(NewWatch, IdBytes)>, StoreError> {
+    let active = subscriptions::active(connection, list.user_id.as_str())?;
+    let mut new = Vec::new();
+    for found in jobs_of_subscriptions(&active, jobs) {
+        if !is_known(connection, &found)? {
+            let watch = watch_of(&found, list.max_open, list.at);
+            new.push((watch, found.subscription.id.to_bytes()));
+        }
+    }
+    Ok(new)
+}
+
+fn is_known(connection: &Connection, found: &JobOfSubscription<'_>) -> Result<bool, StoreError> {
+    let subscription = found.subscription;
+    let values = (
+        subscription.id.to_bytes(),
+        found.job.job_id.as_str(),
+        subscription.client_id.0,
+        subscription.request.callback_url.as_str(),
+    );
+    Ok(scalar(connection, IS_KNOWN, values)?.unwrap_or(false))
+}
+
+/// Registers watches, and notes their jobs as seen. Jobs of clients that are at their cap are left to a later list.
+fn register_found(
+    connection: &Connection,
+    found: Vec<(NewWatch, IdBytes)>,
+    dispatch: &NewJobs,
+    recorded: &mut RecordedLists,
+) -> Result<Option<NewWorkClaim<DueJob>>, StoreError> {
+    let (new, subscriptions): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let (written, claim) = register(connection, &new, dispatch)?;
+    let mut seen = Vec::new();
+    for ((new, subscription), written) in new.iter().zip(subscriptions).zip(written) {
+        match written {
+            Ok(Registration::AtCap) => recorded.over_cap += 1,
+            Ok(Registration::Revoked) => {}
+            Ok(Registration::Created(_)) => {
+                recorded.watches += 1;
+                seen.push((subscription, new));
+            }
+            Ok(Registration::Existing(_)) | Err(_) => seen.push((subscription, new)),
+        }
+    }
+    let seen = seen.iter().map(|(subscription, new)| {
+        let job = new.request.job_id.as_str();
+        (subscription, job, new.now.as_millisecond())
+    });
+    execute_each(connection, SEE, seen)?;
+    Ok(claim)
+}
+
+/// Ends the claim of a list and sets the time of the next one.
+fn finish(connection: &Connection, list: &UserList) -> Result<(), StoreError> {
+    let (user, next) = (list.user_id.as_str(), list.next_list_at.as_millisecond());
+    match &list.result {
+        ListResult::Listed(_) => {
+            execute(connection, LISTED, (user, next, list.at.as_millisecond()))?;
+        }
+        ListResult::Failed => {
+            let since: Option<Option<i64>> = scalar(connection, MISSING, (user,))?;
+            execute(connection, NOT_LISTED, (user, next, since.flatten()))?;
+        }
+        ListResult::Unknown { since, .. } => {
+            execute(connection, NOT_LISTED, (user, next, since.as_millisecond()))?;
+        }
+    }
+    execute(connection, REST_LIST, (user,))?;
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! How subscriptions end: by their clients, by a callback that is gone, or because the person is gone.
+
+use jiff::Timestamp;
+use relay_domain::{ClientId, WatchId};
+use rusqlite::Connection;
+
+use crate::{
+    StoreError,
+    rows::IdBytes,
+    sqlite::{
+        statement::{execute, scalar, scalars},
+        watches,
+    },
+};
+
+const END: &str =
+    "UPDATE subscriptions SET ended_at = ?2 WHERE subscription_id = ?1 AND ended_at IS NULL";
+
+pub(super) const CLOSE_ALL: &str =
+    "UPDATE subscriptions SET ended_at = ?2 WHERE user_id = ?1 AND ended_at IS NULL";
+
+/// Ends the lists of a person without an active subscription. A list that is being read ends them itself.
+pub(super) const REST_LIST: &str = "DELETE FROM due_lists WHERE user_id = ?1 AND NOT EXISTS \
+    (SELECT 1 FROM subscriptions s WHERE s.user_id = due_lists.user_id AND s.ended_at IS NULL)";
+
+const USER: &str = "SELECT user_id FROM subscriptions WHERE subscription_id = ?1";
+
+pub(super) const OPEN_WATCHES: &str =
+    "SELECT watch_id FROM watches WHERE subscription_id = ?1 AND settled_at IS NULL";
+
+const UNQUEUE: &str = "DELETE FROM outbox WHERE source_id = ?1";
+
+pub(super) const CANCEL_NOTICES: &str = "UPDATE events SET state = 'cancelled', updated_at = ?2 \
+    WHERE source_id = ?1 AND state IN ('pending', 'dead')";
+
+pub(super) const ACTIVE_OF_CLIENT: &str =
+    "SELECT subscription_id FROM subscriptions WHERE client_id = ?1 AND ifnull(ended_at, 0) = 0";
+
+/// Ends a subscription if it is active. Cancels its open watches, and its notices that were not delivered.
+pub(super) fn end(
+    connection: &Connection,
+    subscription: IdBytes,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if !close(connection, subscription, now)? {
+        return Ok(());
+    }
+    let open: Vec<IdBytes> = scalars(connection, OPEN_WATCHES, (subscription,))?;
+    for watch in open {
+        watches::cancel(connection, WatchId::from(watch), now)?;
+    }
+    execute(
+        connection,
+        CANCEL_NOTICES,
+        (subscription, now.as_millisecond()),
+    )?;
+    execute(connection, UNQUEUE, (subscription,))?;
+    Ok(())
+}
+
+/// Ends all active subscriptions of a client.
+pub(super) fn end_all(
+    connection: &Connection,
+    client: ClientId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let active: Vec<IdBytes> = scalars(connection, ACTIVE_OF_CLIENT, (client.0,))?;
+    active
+        .into_iter()
+        .try_for_each(|subscription| end(connection, subscription, now))
+}
+
+/// Marks a subscription as ended. Returns whether it was active.
+fn close(
+    connection: &Connection,
+    subscription: IdBytes,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    if execute(connection, END, (subscription, now.as_millisecond()))? == 0 {
+        return Ok(false);
+    }
+    let user: Option<String> = scalar(connection, USER, (subscription,))?;
+    execute(connection, REST_LIST, (user,))?;
+    Ok(true)
+}
+
+/// Ends all subscriptions to a person who is gone, and leaves their watches and notices as they are.
+pub(super) fn close_all(
+    connection: &Connection,
+    user_id: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    execute(connection, CLOSE_ALL, (user_id, now.as_millisecond()))?;
+    execute(connection, REST_LIST, (user_id,))?;
+    Ok(())
+}

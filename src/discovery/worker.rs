@@ -1,0 +1,182 @@
+//! Claims due lists, reads them, and records what they found.
+
+use std::{sync::Arc, time::Duration};
+
+use basiq_client::{BasiqClient, BasiqConfig};
+use metrics::{counter, histogram};
+use relay_domain::{
+    Fleet, NoticeKind,
+    clock::{Clock, between},
+};
+use relay_runtime::{InFlight, TickOutcome, Wake, Worker, WorkerError};
+use relay_store::{Claim, DiscoveryStore, RecordedLists, UserList};
+use tracing::info;
+
+use crate::discovery::{JobLister, pace::ListPace};
+
+/// The maximum number of lists in flight. Jobs have priority.
+const CONCURRENCY: usize = 8;
+
+/// How much longer a lease lasts than the longest list.
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+/// What wakes the discovery worker, and what it notifies.
+pub struct DiscoverySignals {
+    /// Wakes the discovery worker.
+    pub wake: Wake,
+    /// Wakes the tracker when there are new watches.
+    pub tracker_wake: Wake,
+    /// Wakes the delivery worker when there are notices.
+    pub delivery_wake: Wake,
+}
+
+/// The worker that lists people's jobs.
+pub struct DiscoveryWorker {
+    lister: JobLister,
+    store: Arc<dyn DiscoveryStore>,
+    clock: Clock,
+    signals: DiscoverySignals,
+    share: Fleet,
+    pace: ListPace,
+    lease: Duration,
+    in_flight: InFlight<UserList>,
+    unrecorded: Vec<UserList>,
+}
+
+impl DiscoveryWorker {
+    /// Creates a worker that uses a quarter of the budget of calls at most. The relays of `share` divide that.
+    #[must_use]
+    pub fn new(
+        lister: JobLister,
+        store: Arc<dyn DiscoveryStore>,
+        clock: Clock,
+        basiq: &BasiqConfig,
+        share: &Fleet,
+        signals: DiscoverySignals,
+    ) -> Self {
+        Self {
+            lister,
+            store,
+            clock,
+            in_flight: InFlight::new(signals.wake.clone()),
+            signals,
+            share: share.clone(),
+            pace: ListPace::new(basiq.requests_per_second),
+            lease: BasiqClient::longest_list(basiq) + LEASE_MARGIN,
+            unrecorded: Vec::new(),
+        }
+    }
+
+    /// Returns the number of lists that are in progress or not recorded yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.count() + self.unrecorded.len()
+    }
+
+    /// Records the lists that were read. Those that cannot be recorded are kept for the next attempt.
+    async fn record(&mut self) -> Result<bool, WorkerError> {
+        if self.unrecorded.is_empty() {
+            return Ok(false);
+        }
+        let recorded = self.store.record_lists(self.unrecorded.clone()).await?;
+        self.unrecorded.clear();
+        self.tell(recorded);
+        Ok(true)
+    }
+
+    fn tell(&self, recorded: RecordedLists) {
+        let RecordedLists {
+            watches,
+            notices,
+            over_cap,
+        } = recorded;
+        if watches > 0 {
+            info!(watches, "jobs of subscribed users are watched");
+            counter!("relay_discovered_jobs_total").increment(watches);
+            self.signals.tracker_wake.notify();
+        }
+        if notices > 0 {
+            let kind = NoticeKind::UserRemoved.as_str();
+            counter!("relay_notices_total", "type" => kind).increment(notices);
+            self.signals.delivery_wake.notify();
+        }
+        if over_cap > 0 {
+            info!(
+                jobs = over_cap,
+                "jobs of subscribed users wait: their clients have too many open watches"
+            );
+        }
+    }
+
+    /// Claims due lists and starts them.
+    async fn claim(&mut self, limit: usize) -> Result<(), WorkerError> {
+        let now = self.clock.now();
+        let claim = Claim {
+            now,
+            lease: self.lease,
+            limit,
+        };
+        let claimed = self.store.claim_due_lists(claim).await?;
+        let count = claimed.len();
+        if count > 0 {
+            self.pace.begun(count, now, self.relays());
+        }
+        for due in claimed {
+            let lag = between(due.due_at, now);
+            histogram!("relay_discovery_lag_seconds").record(lag.as_secs_f64());
+            self.in_flight.start(self.lister.clone().list(due));
+        }
+        Ok(())
+    }
+
+    fn relays(&self) -> u32 {
+        u32::try_from(self.share.relays()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Worker for DiscoveryWorker {
+    fn name(&self) -> &'static str {
+        "discovery"
+    }
+
+    fn wake(&self) -> Wake {
+        self.signals.wake.clone()
+    }
+
+    async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
+        let completed = self.in_flight.take();
+        self.unrecorded.extend(completed);
+        self.record().await?;
+        let now = self.clock.now();
+        let Some(due) = self.store.next_list_due().await? else {
+            return Ok(TickOutcome::Idle { next_due_in: None });
+        };
+        let free = CONCURRENCY.saturating_sub(self.in_flight());
+        if free == 0 {
+            // a list that ends wakes the worker
+            return Ok(TickOutcome::Idle { next_due_in: None });
+        }
+        let wait = between(now, due);
+        match self.pace.allowed(now, self.relays()) {
+            _ if !wait.is_zero() => Ok(TickOutcome::Idle {
+                next_due_in: Some(wait),
+            }),
+            Err(wait) => Ok(TickOutcome::Idle {
+                next_due_in: Some(wait),
+            }),
+            Ok(allowed) => {
+                self.claim(allowed.min(free)).await?;
+                Ok(TickOutcome::Busy)
+            }
+        }
+    }
+
+    async fn drain(&mut self) -> Result<(), WorkerError> {
+        self.record().await?;
+        while let Some(completed) = self.in_flight.wait().await {
+            self.unrecorded.extend(completed);
+            self.record().await?;
+        }
+        Ok(())
+    }
+}
