@@ -5,3 +5,4 @@ mod crew;
 mod faults;
 mod manners;
 mod streams;
+mod subscriptions;

@@ -3,3 +3,4 @@
 mod budget;
 mod crowd;
 mod isolation;
+mod subscriptions;
