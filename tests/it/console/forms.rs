@@ -1,7 +1,7 @@
 //! The operator's actions, and attempts of others to do the same.
 
 use crate::{
-    console::{Browser, app, full},
+    console::{Browser, app, full, subscribe},
     support::TestApp,
 };
 
@@ -10,6 +10,7 @@ const FORMS: &[&str] = &[
     "/console/logout",
     "/console/watches/{watch}/redeliver",
     "/console/watches/{watch}/cancel",
+    "/console/subscriptions/{subscription}/end",
     "/console/deliveries/redeliver",
     "/console/deliveries/{delivery}/redeliver",
     "/console/clients",
@@ -28,10 +29,12 @@ async fn a_form_of_another_site_or_session_changes_nothing() {
     assert_ne!(own, other);
     let page = browser.get("/console/deliveries").await.text;
     let delivery = between(&page, "id=\"dlv_", "\"");
+    let subscription = subscribe(&app, "u-1").await;
     let fields = |token| [("form_token", token), ("name", "mine"), ("since", "24")];
     for form in FORMS {
         let path = form
             .replace("{watch}", &ids[0])
+            .replace("{subscription}", &subscription)
             .replace("{delivery}", &format!("dlv_{delivery}"));
         for token in ["", "x", &other] {
             let refused = browser.send(&path, &fields(token), &[]).await;
@@ -57,6 +60,8 @@ async fn a_form_of_another_site_or_session_changes_nothing() {
         );
     }
     assert_eq!(app.story(&ids[0]).await["state"], "watching");
+    let path = format!("/subscriptions/{subscription}");
+    assert_eq!(app.get(&path).await.body["state"], "active");
     assert_eq!(app.store.list_clients().await.unwrap().len(), 1);
     let after = browser.get("/console/deliveries").await.text;
     assert!(after.contains(&delivery), "the delivery is dead as before");
@@ -186,4 +191,22 @@ async fn clients_are_added_rotated_and_revoked_and_their_secrets_shown_once() {
     assert_eq!(works(&app, &renewed).await, 401);
     let gone = browser.post("/console/clients/shop/revoke", &[]).await;
     assert_eq!(gone.status, 404);
+}
+
+#[tokio::test]
+async fn a_subscription_is_ended_by_its_form() {
+    let app = app().await;
+    let browser = Browser::logged_in(&app).await;
+    let id = subscribe(&app, "u-1").await;
+    let token = browser.form_token().await;
+    let form = format!("/console/subscriptions/{id}/end");
+    let (to, page) = follow(&browser, &form, &[("form_token", &token)]).await;
+    assert_eq!(to, format!("/console/subscriptions/{id}?done=ended"));
+    for text in ["Ended: nothing more is sent", "badge calm\">ended<"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    assert!(!page.contains(&form), "an ended one cannot be ended");
+    let unknown = "/console/subscriptions/sub_01KAR2D3CV9Z8X7W6V5T4S3R2Q/end";
+    let answer = browser.post(unknown, &[("form_token", &token)]).await;
+    assert_eq!(answer.status, 404);
 }

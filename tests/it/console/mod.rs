@@ -159,3 +159,11 @@ async fn full() -> (TestApp, Vec<String>) {
     app.leave_work();
     (app, ids)
 }
+
+/// Subscribes to a user whom the sandbox does not know. Returns the id of the subscription.
+async fn subscribe(app: &TestApp, user: &str) -> String {
+    let body = json!({"userId": user, "callbackUrl": app.callback("/hook?token=hidden")});
+    let answer = app.post("/subscriptions", &body).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    answer.body["id"].as_str().unwrap().to_owned()
+}

@@ -1,6 +1,8 @@
 //! Every page, on a store that contains something of every kind.
 
-use crate::console::{Browser, HOSTILE, TOKEN, app, full};
+use std::time::Duration;
+
+use crate::console::{Browser, HOSTILE, TOKEN, app, full, subscribe};
 
 #[tokio::test]
 async fn every_page_is_whole_escaped_and_without_secrets() {
@@ -12,6 +14,8 @@ async fn every_page_is_whole_escaped_and_without_secrets() {
         "/console/watches?state=awaiting-user",
         "/console/watches?state=nonsense&before=nonsense",
         "/console/watches?q=127.0.0.1",
+        "/console/subscriptions",
+        "/console/subscriptions?user=u-1&before=nonsense",
         "/console/deliveries",
         "/console/deliveries?state=pending",
         "/console/deliveries?state=nonsense&after=nonsense",
@@ -22,6 +26,8 @@ async fn every_page_is_whole_escaped_and_without_secrets() {
     .map(ToOwned::to_owned)
     .into();
     paths.extend(ids.iter().map(|id| format!("/console/watches/{id}")));
+    let subscription = subscribe(&app, "u-1").await;
+    paths.push(format!("/console/subscriptions/{subscription}"));
     let hostile: String = url::form_urlencoded::byte_serialize(HOSTILE.as_bytes()).collect();
     paths.push(format!("/console/watches?q={hostile}"));
     let secrets = [
@@ -48,7 +54,7 @@ async fn every_page_is_whole_escaped_and_without_secrets() {
         }
     }
     let escaped = "&#60;script&#62;alert(&#39;x&#39;)";
-    for path in [&paths[11 + 4], paths.last().unwrap()] {
+    for path in [&paths[13 + 4], paths.last().unwrap()] {
         let page = browser.get(path).await.text;
         assert!(page.contains(escaped), "{path}: {page}");
     }
@@ -62,6 +68,8 @@ async fn what_is_not_there_is_said_on_a_page() {
         "/console/nothing",
         "/console/watches/wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q",
         "/console/watches/nonsense",
+        "/console/subscriptions/sub_01KAR2D3CV9Z8X7W6V5T4S3R2Q",
+        "/console/subscriptions/nonsense",
         "/console/assets/x/nothing.css",
     ] {
         let page = browser.get(path).await;
@@ -192,4 +200,38 @@ async fn files_are_kept_by_browsers_and_come_from_the_relay_alone() {
     }
     assert_eq!(files, 4);
     assert!(!page.contains("=\"http"), "{page}");
+}
+
+#[tokio::test]
+async fn a_subscription_is_shown_with_its_notices_and_found_by_its_person() {
+    let mut app = app().await;
+    let browser = Browser::logged_in(&app).await;
+    let (one, other) = (subscribe(&app, "u-1").await, subscribe(&app, "u-2").await);
+    let list = browser.get("/console/subscriptions").await.text;
+    assert!(list.contains(&one) && list.contains(&other), "{list}");
+    let found = browser.get("/console/subscriptions?user=u-2").await.text;
+    assert!(!found.contains(&one) && found.contains(&other), "{found}");
+    let unknown = browser.get("/console/subscriptions?user=a%2Fb").await.text;
+    assert!(
+        unknown.contains("Nobody subscribed to <b>a/b</b>"),
+        "{unknown}"
+    );
+    let path = format!("/console/subscriptions/{one}");
+    let page = browser.get(&path).await.text;
+    for text in [
+        "active",
+        "There are none yet.",
+        "/console/watches?q=u-1",
+        "/hook?…",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    assert!(!page.contains("token=hidden"), "{page}");
+    // Basiq does not know the user
+    app.run_due().await;
+    app.skip(Duration::from_mins(2)).await;
+    let page = Browser::logged_in(&app).await.get(&path).await.text;
+    for text in ["notice.user-removed", "delivered", "badge calm\">ended<"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
 }
