@@ -2,7 +2,7 @@
 
 import { WatchStream, call } from "./stream.js";
 import { nearest, speak, t } from "./texts.js";
-import { $, clearFaults, draw, drawBanks, focusOn, phaseOf, say, stepInWords, tellFault, tick } from "./view.js";
+import { $, clearFaults, draw, drawBanks, drawNotices, focusOn, phaseOf, say, stepInWords, tellFault, tick } from "./view.js";
 
 let locale = speak(localStorage.getItem("locale") ?? nearest(navigator.languages));
 let banks = [];
@@ -156,6 +156,12 @@ function tryAgain() {
   if (!isOff($("again"))) begin(`connections/${state.id}/retry`, {}, "remedy-fault", $("again"));
 }
 
+/** Shows what happened to the person's connections since: a consent that ends, a refresh at night that failed. */
+async function showNotices() {
+  const notices = await call("GET", "notices").catch(() => undefined);
+  if (notices && drawNotices(notices)) say(notices[0].text);
+}
+
 function listen() {
   const submits = { challenge: sendAnswer, login: logIn };
   for (const [id, act] of Object.entries(submits)) {
@@ -182,6 +188,7 @@ function listen() {
     if (!state) $("choose-title").focus();
   });
   setInterval(() => state && tick(state), 1000);
+  setInterval(showNotices, 5000);
 }
 
 async function start() {
@@ -193,6 +200,7 @@ async function start() {
     return showBanks("wrong");
   }
   drawBanks(banks, (bank, button) => begin("connections", { bank }, "choose-fault", button));
+  await showNotices();
   await go();
 }
 

@@ -35,6 +35,8 @@ const HEADERS = {
 // Where a real backend has a database: whose browser it is, and what it may follow.
 const people = new Map(); // session: the person's id at Basiq
 const watches = new Map(); // watch id: { session, userId, bank, locale, connectionId }
+const owners = new Map(); // the person's id at Basiq: session
+const notices = new Map(); // session: what its person has to know, the newest first
 const seen = new Set(); // ids of webhooks that were taken
 
 function stop(why) {
@@ -97,12 +99,20 @@ function forPage({ id, streamUrl, state }, { bank, locale }) {
 async function connect(session, { bank: id, locale }) {
   const bank = BANKS.find((bank) => bank.id === id) ?? refuse(422, "no-such-bank");
   if (!people.has(session)) {
-    people.set(session, (await basiq("/users", { email: `${session}@app.example` })).id);
+    people.set(session, await addPerson(session, locale));
   }
   const userId = people.get(session);
   const login = { loginId: bank.loginId, password: bank.password, institution: { id: bank.institution } };
   const job = await basiq(`/users/${userId}/connections`, login);
   return watch({ session, userId, bank }, job.id, { operation: "create", locale });
+}
+
+/** Creates a person at Basiq, and subscribes to what happens to the person's connections later. */
+async function addPerson(session, locale) {
+  const { id: userId } = await basiq("/users", { email: `${session}@app.example` });
+  await relay("/subscriptions", { userId, callbackUrl: `${SELF}/hooks/bank`, locale });
+  owners.set(userId, session);
+  return userId;
 }
 
 /** New credentials for a connection that is there; they go through to Basiq and are not kept. */
@@ -135,9 +145,18 @@ function takeEvent(headers, body) {
   if (seen.has(id)) return;
   seen.add(id);
   const event = JSON.parse(body);
-  console.log(`${event.watchId} ${event.type} ${event.errorCode ?? ""} -> ${event.action}`);
+  const { userId } = event.context;
+  console.log(`${event.watchId ?? "notice"} ${event.type} ${event.errorCode ?? ""} -> ${event.action} (user ${userId})`);
   const known = watches.get(event.watchId);
   if (known) known.connectionId = event.context.connectionId ?? known.connectionId;
+  else if (event.status !== "success") keepNotice(id, event);
+}
+
+/** Keeps what a person has to know of a job that Basiq started by itself, or of a consent or a connection. */
+function keepNotice(id, { context, userMessage }) {
+  const session = owners.get(context.userId);
+  const locale = [...watches.values()].find((known) => known.session === session)?.locale ?? "en";
+  if (session) notices.set(session, [{ id, text: userMessage, locale }, ...(notices.get(session) ?? [])].slice(0, 5));
 }
 
 async function bodyOf(request) {
@@ -155,6 +174,7 @@ const CALLS = { "GET ": read, "POST mfa": answer, "POST login": logInAgain, "POS
 
 /** A call of the page; only what the same browser started can be reached by it. */
 async function serveCall(request, session, path) {
+  if (path === "notices") return notices.get(session) ?? [];
   if (path === "banks") return BANKS.map(({ id, name, hint }) => ({ id, name, hint }));
   const isPost = request.method === "POST";
   // a form of another site cannot send JSON, so it cannot act in a person's name

@@ -3,6 +3,7 @@
 
 const en = {
   skip: "Skip to the content",
+  notices: "About your connections",
   language: "Language",
   choose: "Connect your bank",
   lead: "Choose a bank. Each of them plays a story, so that you can see what people would see.",
@@ -73,6 +74,7 @@ const en = {
 
 const zh = {
   skip: "跳到正文",
+  notices: "关于您的银行连接",
   language: "语言",
   choose: "连接您的银行",
   lead: "请选择一家银行。每家银行演示一种情形，您可以看到用户会看到的内容。",
@@ -143,6 +145,7 @@ const zh = {
 
 const vi = {
   skip: "Chuyển đến nội dung",
+  notices: "Về các kết nối ngân hàng của bạn",
   language: "Ngôn ngữ",
   choose: "Kết nối ngân hàng của quý vị",
   lead: "Vui lòng chọn một ngân hàng. Mỗi ngân hàng diễn một tình huống để quý vị thấy những gì người dùng sẽ thấy.",
@@ -213,6 +216,7 @@ const vi = {
 
 const ar = {
   skip: "الانتقال إلى المحتوى",
+  notices: "حول اتصالاتك المصرفية",
   language: "اللغة",
   choose: "ربط مصرفك",
   lead: "يرجى اختيار مصرف. يعرض كل مصرف حالة مختلفة لرؤية ما سيظهر للمستخدمين.",

@@ -31,6 +31,21 @@ export function phaseOf({ event, watch, hasEnded }) {
   return watch === "delayed" && event ? "waiting" : "running";
 }
 
+/** Draws notices, each in the language that it was written in. Returns whether there is a new one. */
+export function drawNotices(notices) {
+  const isNew = notices[0]?.id !== $("notices").dataset.newest;
+  $("notices").hidden = notices.length === 0;
+  if (!isNew) return false;
+  $("notices").dataset.newest = notices[0].id;
+  const items = notices.map(({ text, locale }) => {
+    const item = document.createElement("li");
+    Object.assign(item, { textContent: text, lang: locale, dir: "auto" });
+    return item;
+  });
+  $("notices").querySelector("ul").replaceChildren(...items);
+  return true;
+}
+
 /** Says something to those who listen to the page. */
 export function say(text) {
   $("said").textContent = text;

@@ -1,6 +1,7 @@
 // The example as people run it: a sandbox, a relay, and the example's own backend.
 
 import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -45,11 +46,16 @@ export class Example {
       RELAY_ALLOW_ORIGINS: this.url,
       RELAY_BANK_RETRY_AFTER: "4s",
       RELAY_LOG: "warn",
+      RELAY_BASIQ_WEBHOOK_SECRET: `whsec_${randomBytes(24).toString("base64")}`,
     };
     const options = { env: this.environment, cwd: this.#home };
     const client = JSON.parse(execFileSync(BINARY, ["client", "add", "frontend", "--json"], options));
     this.secret = client.signingSecret;
-    this.#spawn(BINARY, ["sandbox", "--listen", `127.0.0.1:${basiq}`, "--speed", "2", "--fault", "outage=AU00003"]);
+    this.basiq = `http://127.0.0.1:${basiq}`;
+    const webhook = ["--webhook-url", `${this.relay}/basiq/webhook`];
+    webhook.push("--webhook-secret", this.environment.RELAY_BASIQ_WEBHOOK_SECRET);
+    const sandbox = ["sandbox", "--listen", `127.0.0.1:${basiq}`, "--speed", "2", "--fault", "outage=AU00003"];
+    this.#spawn(BINARY, [...sandbox, ...webhook]);
     await this.startRelay();
     const server = this.#spawn(process.execPath, [join(FOLDER, "server.mjs")], {
       FRONTEND_PORT: own,

@@ -60,6 +60,28 @@ async function tapTargets(page) {
 }
 
 describe("people who connect a bank", { concurrency: 4 }, () => {
+  test("a person learns that a consent ends soon, in the language of then, and nobody else does", async () => {
+    const [page, other] = [await open(), await open()];
+    await page.getByLabel("Language").selectOption("vi");
+    await choose(page, "works");
+    await reach(page, "success");
+    assert.equal(await page.locator("#notices").isVisible(), false);
+    const told = new RegExp(`${new URL(page.url()).hash.slice(1)} job\\.success {2}-> none \\(user (\\S+)\\)`);
+    await until("the backend is told", () => told.test(example.printed), 5);
+    const [, userId] = told.exec(example.printed);
+    const order = `${example.basiq}/sandbox/users/${userId}/consents/latest/warning`;
+    assert.ok((await fetch(order, { method: "POST" })).ok);
+    const notice = page.locator("#notices li");
+    await notice.waitFor();
+    assert.equal(await notice.getAttribute("lang"), "vi");
+    assert.match(await notice.textContent(), /[\u1ea0-\u1ef9]/);
+    await look(page, "notice");
+    await page.reload();
+    await notice.waitFor();
+    await other.waitForTimeout(5500);
+    assert.equal(await other.locator("#notices").isVisible(), false);
+  });
+
   test("a bank is connected, step by step, and the page says when", async () => {
     const page = await open();
     await look(page, "banks");
