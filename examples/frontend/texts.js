@@ -145,7 +145,7 @@ const zh = {
 
 const vi = {
   skip: "Chuyển đến nội dung",
-  notices: "Về các kết nối ngân hàng của bạn",
+  notices: "Về các kết nối ngân hàng của quý vị",
   language: "Ngôn ngữ",
   choose: "Kết nối ngân hàng của quý vị",
   lead: "Vui lòng chọn một ngân hàng. Mỗi ngân hàng diễn một tình huống để quý vị thấy những gì người dùng sẽ thấy.",
