@@ -21,6 +21,7 @@ mod console;
 mod delivery;
 mod dispatch;
 mod fleet;
+mod forwarding;
 mod fuzz;
 mod heads;
 mod hinted_looks;
