@@ -113,6 +113,13 @@ fn calls() -> Vec<(&'static str, &'static str, Option<Value>)> {
             "client",
             Some(json!({ "watches": [7] })),
         ),
+        ("GET /subscriptions", "client", None),
+        ("GET /subscriptions", "wrong", None),
+        (
+            "POST /subscriptions",
+            "client",
+            Some(json!({ "userId": 7, "callbackUrl": IN_CALLBACK })),
+        ),
         ("GET /deliveries?state=delivered", "client", None),
         ("GET /deliveries?state=pending", "client", None),
         ("POST /deliveries/redeliver", "client", Some(since.clone())),
@@ -151,6 +158,10 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
             format!("http://{PROXY_USER}:{PROXY_PASSWORD}@{through}"),
         ),
         ("RELAY_DELIVERY_RETRY_SCHEDULE", "1s,1s".to_owned()),
+        (
+            "RELAY_BASIQ_WEBHOOK_FORWARD_URL",
+            format!("{}/basiq?token={IN_CALLBACK}", scene.receiver.url()),
+        ),
     ]);
     let mut secrets = Secrets::default();
     secrets.add("Basiq's API key", BASIQ_KEY);
@@ -201,6 +212,11 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
         assert_eq!(said.status, 202, "{}", said.text);
         watches.push(said.json()["id"].as_str().unwrap().to_owned());
     }
+    let callback = format!("{}/hook?token={IN_CALLBACK}", scene.receiver.url());
+    let body = json!({ "userId": "nobody", "callbackUrl": callback }).to_string();
+    let said = ask(&relay.url, "POST /subscriptions", &key, Some(body)).await;
+    assert_eq!(said.status, 201, "{}", said.text);
+    answers.push(said);
     scene.told(4).await;
     let mfa = format!("POST /watch/{}/mfa", watches[2]);
     for response in [json!([ANSWER, 7]), json!(ANSWER), json!([ANSWER])] {
@@ -214,6 +230,11 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
         hint(&relay.url, "m-2", &SigningSecret::generate()).await,
         401
     );
+    let is_passed_on = || {
+        let received = scene.receiver.received();
+        received.iter().any(|one| one.path == "/basiq")
+    };
+    until(async || is_passed_on()).await;
     relay.hang_up().await;
     until(async || {
         let said = ask(&relay.url, "GET /metrics", "", None).await;
