@@ -63,6 +63,12 @@ def two_commands(_place, text):
             fail(f".ci/run does not run `{command}`")
 
 
+def events(place):
+    """The events that `listen` printed so far."""
+    bodies = re.findall(r"^\{$.*?^\}$", place.read("events.log"), re.MULTILINE | re.DOTALL)
+    return [json.loads(body) for body in bodies]
+
+
 def by_curl(place, text):
     if "HTTP/1.1 202" not in place.shell.run(text):
         fail("the watch was not answered with 202")
@@ -74,8 +80,7 @@ def followed(place, text):
     said = place.shell.run(text)
     if "invalid-credentials" not in said or "it did not succeed" not in said:
         fail(f"the watch was not followed to its failure: {said}")
-    bodies = re.findall(r"^\{$.*?^\}$", place.read("events.log"), re.MULTILINE | re.DOTALL)
-    event = json.loads(bodies[-1])
+    event = events(place)[-1]
     for name in ("timestamp", "watchId", "jobId"):
         event[name] = place.shown_event[name]
     for name in ("userId", "connectionId"):
@@ -90,12 +95,21 @@ def subscribed(place, text):
         fail("`subscribe` did not say that it subscribed")
 
     def both_came():
-        bodies = re.findall(r"^\{$.*?^\}$", place.read("events.log"), re.MULTILINE | re.DOTALL)
-        events = [json.loads(body) for body in bodies]
-        found = {event["type"] for event in events if event["context"]["subscriptionId"]}
+        found = {event["type"] for event in events(place) if event["context"]["subscriptionId"]}
         return found == {"job.success", "notice.consent-expiring"}
 
     wait_for(both_came, "the two events of the subscription")
+
+
+def show_notice(place, text):
+    """The notice that README.md shows is the one that came, but for ids and times."""
+    shown = json.loads(text)
+    [notice] = [event for event in events(place) if event["type"].startswith("notice.")]
+    notice["timestamp"] = shown["timestamp"]
+    for name in ("userId", "subscriptionId"):
+        notice["context"][name] = shown["context"][name]
+    if notice != shown:
+        fail(f"README.md shows another notice than the relay sends:\n{notice}\n{shown}")
 
 
 def save(name):
@@ -151,6 +165,7 @@ PLAN = [
     ("curl", "sh", by_curl),
     ("curl", "sh", followed),
     ("curl", "sh", subscribed),
+    ("curl", "json", show_notice),
     ("Node", "js", save("backend.mjs")),
     ("Node", "sh", backend),
     ("Python", "python", save("backend.py")),
