@@ -25,6 +25,14 @@ export function told(event: RelayEvent): string {
       return `asks: ${event.challenge?.inputs.join(", ") ?? "nothing"}`;
     case "job.delayed":
       return `delayed until ${event.retryAt ?? "some time"}`;
+    case "notice.consent-expiring":
+    case "notice.consent-expired":
+    case "notice.connection-invalid":
+      return `tell the person: ${event.userMessage}`;
+    case "notice.consent-revoked":
+    case "notice.connection-removed":
+    case "notice.user-removed":
+      return `gone: ${event.errorCode}`;
   }
 }
 
