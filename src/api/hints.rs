@@ -180,7 +180,7 @@ async fn take(
     if contents.is_none() && forward.is_none() {
         return Ok(());
     }
-    let passes_on = forward.is_some();
+    let (passes_on, is_read) = (forward.is_some(), contents.is_some());
     let notice = contents.as_ref().and_then(WebhookContents::notice);
     let kind = notice.as_ref().map(|notice| notice.kind);
     let hint = Hint {
@@ -193,7 +193,9 @@ async fn take(
         lists,
     } = parts.store.take_hint(hint).await?
     else {
-        count("again");
+        if is_read {
+            count("again");
+        }
         return Ok(());
     };
     info!(
@@ -205,7 +207,9 @@ async fn take(
         forwarded = passes_on,
         "a webhook from Basiq was taken"
     );
-    measure(jobs, lists, kind.map(|kind| (kind, notices)));
+    if is_read {
+        measure(jobs, lists, kind.map(|kind| (kind, notices)));
+    }
     wake(parts, jobs > 0, lists, notices > 0 || passes_on);
     Ok(())
 }

@@ -47,7 +47,8 @@ pub(super) const HOLD: &str = "SELECT l.user_id FROM unnest($1::text[], $2::byte
 pub(super) const KNOWN: &str = "SELECT n.job_id FROM unnest($2::text[]) n (job_id) \
     WHERE EXISTS (SELECT 1 FROM seen_jobs s WHERE s.subscription_id = $1 AND s.job_id = n.job_id) \
     OR (SELECT 1 FROM watches w WHERE w.job_id = n.job_id AND w.client_id + 0 = $3 \
-        AND w.callback_url = $4 LIMIT 1) IS NOT NULL";
+        AND w.callback_url = $4 \
+        AND NOT (w.state = 'cancelled' AND w.subscription_id IS NOT NULL) LIMIT 1) IS NOT NULL";
 
 pub(super) const SEE: &str = "INSERT INTO seen_jobs (subscription_id, job_id, seen_at) \
     SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING";

@@ -58,6 +58,9 @@ pub(super) const DUE_LIST: &str = "UPDATE due_lists SET \
     hinted_at = greatest($2, coalesce(hinted_at, 0) + $3) \
     WHERE user_id = $1 AND coalesce(hinted_at, 0) <= $2";
 
+/// Locks the list of a person whose subscriptions end, so that none begins meanwhile.
+pub(super) const LOCK_LIST: &str = "SELECT 1 FROM due_lists WHERE user_id = $1 FOR UPDATE";
+
 pub(super) const USER_OF_CONNECTION: &str = "SELECT user_id FROM jobs \
     WHERE connection_id = $1 AND user_id IS NOT NULL LIMIT 1";
 
@@ -101,6 +104,12 @@ async fn take(connection: &mut PgSession<'_>, hint: &Hint) -> Result<HintOutcome
         .bind(earlier(hint.at, HINTS_REMEMBERED_FOR))
         .execute(&mut *connection)
         .await?;
+    if let Some(user) = &hint.removed_user {
+        sqlx::query(LOCK_LIST)
+            .bind(user.as_str())
+            .execute(&mut *connection)
+            .await?;
+    }
     let lists = list(connection, hint).await?;
     let jobs = make_due(connection, hint).await?;
     let notices = notify(connection, hint).await?;

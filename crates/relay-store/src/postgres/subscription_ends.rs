@@ -24,7 +24,7 @@ pub(super) const END: &str = "UPDATE subscriptions SET ended_at = $2 \
 pub(super) const CLOSE_ALL: &str =
     "UPDATE subscriptions SET ended_at = $2 WHERE user_id = $1 AND ended_at IS NULL";
 
-/// Ends the lists of people without an active subscription. A list that is being read ends them itself.
+/// Ends the lists of people without an active subscription. The result of a list that is being read is dropped.
 pub(super) const REST_LISTS: &str = concat!(
     "DELETE FROM due_lists l WHERE l.user_id = ANY($1) AND ",
     none!("subscriptions s WHERE s.user_id = l.user_id AND s.ended_at IS NULL")
@@ -54,7 +54,8 @@ pub(super) const CANCEL_NOTICES: &str = concat!(
 pub(super) const ACTIVE_OF_CLIENT: &str =
     "SELECT subscription_id FROM subscriptions WHERE client_id = $1 AND coalesce(ended_at, 0) = 0";
 
-/// Ends a subscription if it is active. Cancels its open watches, and its notices that were not delivered.
+/// Ends a subscription, unless it has ended. Cancels its open watches, and its notices that were not delivered: one that
+/// ended with its person may have some.
 pub(super) async fn end(
     connection: &mut PgSession<'_>,
     subscription: IdBytes,
@@ -70,9 +71,7 @@ pub(super) async fn end(
         .await?;
     let (watches, jobs): (Vec<_>, Vec<_>) = open.into_iter().unzip();
     watches::lock_jobs(connection, &jobs).await?;
-    if !close(connection, subscription, now).await? {
-        return Ok(());
-    }
+    close(connection, subscription, now).await?;
     watches::cancel(connection, &watches, &jobs, now).await?;
     sqlx::query(UNQUEUE)
         .bind(subscription)
@@ -102,23 +101,22 @@ pub(super) async fn end_all(
     Ok(())
 }
 
-/// Marks a subscription as ended. Returns whether it was active.
+/// Marks a subscription as ended, if it is active.
 async fn close(
     connection: &mut PgSession<'_>,
     subscription: IdBytes,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     let user: Option<String> = sqlx::query_scalar(END)
         .bind(subscription)
         .bind(now.as_millisecond())
         .fetch_optional(&mut *connection)
         .await?;
-    let is_active = user.is_some();
     sqlx::query(REST_LISTS)
         .bind(user.as_slice())
         .execute(connection)
         .await?;
-    Ok(is_active)
+    Ok(())
 }
 
 /// Ends all subscriptions to a person who is gone, and leaves their watches and notices as they are. The caller has

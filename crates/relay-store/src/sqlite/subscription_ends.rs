@@ -19,7 +19,7 @@ const END: &str =
 pub(super) const CLOSE_ALL: &str =
     "UPDATE subscriptions SET ended_at = ?2 WHERE user_id = ?1 AND ended_at IS NULL";
 
-/// Ends the lists of a person without an active subscription. A list that is being read ends them itself.
+/// Ends the lists of a person without an active subscription. The result of a list that is being read is dropped.
 pub(super) const REST_LIST: &str = "DELETE FROM due_lists WHERE user_id = ?1 AND NOT EXISTS \
     (SELECT 1 FROM subscriptions s WHERE s.user_id = due_lists.user_id AND s.ended_at IS NULL)";
 
@@ -36,15 +36,14 @@ pub(super) const CANCEL_NOTICES: &str = "UPDATE events SET state = 'cancelled', 
 pub(super) const ACTIVE_OF_CLIENT: &str =
     "SELECT subscription_id FROM subscriptions WHERE client_id = ?1 AND ifnull(ended_at, 0) = 0";
 
-/// Ends a subscription if it is active. Cancels its open watches, and its notices that were not delivered.
+/// Ends a subscription, unless it has ended. Cancels its open watches, and its notices that were not delivered: one that
+/// ended with its person may have some.
 pub(super) fn end(
     connection: &Connection,
     subscription: IdBytes,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    if !close(connection, subscription, now)? {
-        return Ok(());
-    }
+    close(connection, subscription, now)?;
     let open: Vec<IdBytes> = scalars(connection, OPEN_WATCHES, (subscription,))?;
     for watch in open {
         watches::cancel(connection, WatchId::from(watch), now)?;
@@ -70,18 +69,13 @@ pub(super) fn end_all(
         .try_for_each(|subscription| end(connection, subscription, now))
 }
 
-/// Marks a subscription as ended. Returns whether it was active.
-fn close(
-    connection: &Connection,
-    subscription: IdBytes,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    if execute(connection, END, (subscription, now.as_millisecond()))? == 0 {
-        return Ok(false);
+/// Marks a subscription as ended, if it is active.
+fn close(connection: &Connection, subscription: IdBytes, now: Timestamp) -> Result<(), StoreError> {
+    if execute(connection, END, (subscription, now.as_millisecond()))? > 0 {
+        let user: Option<String> = scalar(connection, USER, (subscription,))?;
+        execute(connection, REST_LIST, (user,))?;
     }
-    let user: Option<String> = scalar(connection, USER, (subscription,))?;
-    execute(connection, REST_LIST, (user,))?;
-    Ok(true)
+    Ok(())
 }
 
 /// Ends all subscriptions to a person who is gone, and leaves their watches and notices as they are.

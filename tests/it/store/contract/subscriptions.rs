@@ -576,6 +576,39 @@ async fn a_removed_user_ends_all_subscriptions_with_a_last_notice() {
     let due = fixture.claim_delivery(at(3603)).await;
     assert_eq!(kind_of(&due), "notice.user-removed");
     assert!(claim_lists(&fixture, at(99_999)).await.is_empty());
+    // the subscription has ended already, and its last notice ends with its callback
+    fixture.attempted(&due, AfterAttempt::Gone, at(3604)).await;
+    let cancelled = in_state(&fixture, DeliveryState::Cancelled).await;
+    assert_eq!(cancelled.len(), 1);
+    let census = fixture.store.census(at(3605)).await.unwrap();
+    assert_eq!(census.pending_deliveries, 0);
+}
+
+#[tokio::test]
+async fn a_job_whose_watch_ended_with_another_subscription_is_watched_again() {
+    let fixture = Fixture::new().await;
+    let first = subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;
+    let due = claim_list(&fixture, at(1)).await;
+    let running = || ListResult::Listed(vec![found("j-1", None, None)]);
+    assert_eq!(
+        record(&fixture, listed(&due, running(), at(1)))
+            .await
+            .watches,
+        1
+    );
+    let end = fixture
+        .store
+        .end_subscription(None, first.subscription.id, at(2));
+    assert!(end.await.unwrap());
+    let second = subscribe(&fixture, new_subscription(&fixture, "u-1", at(3))).await;
+    let due = claim_list(&fixture, at(4)).await;
+    assert_eq!(
+        record(&fixture, listed(&due, running(), at(4)))
+            .await
+            .watches,
+        1
+    );
+    assert_eq!(find(&fixture, second.subscription.id).await.open_watches, 1);
 }
 
 #[tokio::test]

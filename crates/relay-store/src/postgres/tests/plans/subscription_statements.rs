@@ -35,6 +35,7 @@ pub(super) fn of_subscriptions() -> Vec<PlannedStatement> {
         1 of discovery::LISTED("'user-50000', 1800000000000, 1800000000000");
         1 of discovery::NOT_LISTED("'user-50000', 1800000000000, NULL");
         1 of hints::DUE_LIST("'user-50000', 1800000000000, 10000");
+        1 of hints::LOCK_LIST("'user-50000'");
         1 of hints::USER_OF_CONNECTION("'connection-470000'");
         1 of hints::ADD_MESSAGE("id(3000000), 1800000000000, '{}', 'https://a.example/', 'a.example', '{}', ''");
         1 of attempts::LOCK_SUBSCRIPTIONS("ARRAY[id(50000)]");
