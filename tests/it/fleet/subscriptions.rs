@@ -83,6 +83,9 @@ async fn each_job_of_a_subscribed_user_becomes_one_watch_through_fifty_kills() {
     let mut crew = Crew::gather(|settings| {
         settings.basiq.webhook_secret = Some(written.into());
         settings.basiq.requests_per_second = 200;
+        // what a killed relay had claimed is free again after a second or two
+        settings.basiq.timeout = Duration::from_secs(1);
+        settings.delivery.timeout = Duration::from_secs(1);
         settings.subscriptions.discovery_interval = Duration::from_secs(1);
         settings.tracking.poll_min_interval = Duration::from_millis(100);
         settings.server.client_rps = 100_000;
