@@ -76,13 +76,21 @@ impl Subscription {
     /// connection, and those about the person: a consent covers all connections, and without the person there are none.
     #[must_use]
     pub fn wants(&self, notice: &UserNotice) -> bool {
-        let wanted = self.request.connection_id.as_ref();
-        let is_about_it = !notice.kind.is_about_connection()
-            || wanted.is_none_or(|wanted| notice.connection_id.as_ref() == Some(wanted));
+        let connection = notice.connection_id.as_ref().map(BasiqId::as_str);
+        let is_about_it = !notice.kind.is_about_connection() || self.covers(connection);
         self.state == SubscriptionState::Active
             && self.request.user_id == notice.user_id
             && is_about_it
             && self.request.notices.tells(notice.kind)
+    }
+
+    /// Returns whether the subscription is about this connection. Upper and lower case are the same.
+    #[must_use]
+    pub fn covers(&self, connection_id: Option<&str>) -> bool {
+        let wanted = self.request.connection_id.as_ref();
+        wanted.is_none_or(|wanted| {
+            connection_id.is_some_and(|id| id.eq_ignore_ascii_case(wanted.as_str()))
+        })
     }
 }
 
@@ -132,6 +140,7 @@ pub(crate) mod tests {
             assert!(all.wants(&notice("u-1", "c-1")), "{kind}");
             assert!(all.wants(&notice("u-1", "c-2")), "{kind}");
             assert!(one.wants(&notice("u-1", "c-1")), "{kind}");
+            assert!(one.wants(&notice("u-1", "C-1")), "{kind}");
             let is_about_all = !kind.is_about_connection();
             assert_eq!(one.wants(&notice("u-1", "c-2")), is_about_all, "{kind}");
             assert!(!all.wants(&notice("u-2", "c-1")), "{kind}");

@@ -1,4 +1,4 @@
-//! Builds the rows of subscriptions and of what they are told, and decides which jobs become watches.
+//! Builds the rows of subscriptions, notices and forwarded messages, and decides which jobs become watches.
 
 use jiff::Timestamp;
 use relay_domain::{BasiqId, Event, EventId, Subscription, WatchId, WatchOptions, WatchRequest};
@@ -120,17 +120,11 @@ pub(crate) fn jobs_of_subscriptions<'l>(
 }
 
 fn concerns(subscription: &Subscription, job: &FoundJob) -> bool {
-    let wanted = subscription.request.connection_id.as_ref();
-    let is_of_connection = wanted.is_none_or(|wanted| {
-        job.connection_id
-            .as_deref()
-            .is_some_and(|id| id.eq_ignore_ascii_case(wanted.as_str()))
-    });
     // Basiq writes whole seconds, so a job that ended within the subscription's first second counts
     let ended_before = job
         .ended_at
         .is_some_and(|ended_at| ended_at.as_second() < subscription.created_at.as_second());
-    is_of_connection && !ended_before
+    subscription.covers(job.connection_id.as_deref()) && !ended_before
 }
 
 /// Builds the watch of a job that a subscription found.

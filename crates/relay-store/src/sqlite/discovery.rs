@@ -166,6 +166,7 @@ fn register_found(
                 recorded.watches += 1;
                 seen.push((subscription, new));
             }
+            // the id of a watch that exists
             Ok(Registration::Existing(_)) | Err(_) => seen.push((subscription, new)),
         }
     }

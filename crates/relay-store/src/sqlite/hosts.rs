@@ -74,7 +74,7 @@ pub(super) fn waiting(
     Ok(scalars(connection, WAITING, values)?)
 }
 
-/// Gives up the events that the outbox holds for these sources.
+/// Marks the events that the outbox holds for these sources as dead.
 pub(super) fn give_up(
     connection: &Connection,
     sources: &[IdBytes],

@@ -189,7 +189,7 @@ fn claim_due(
     take(connection, &sources, claim, reading)
 }
 
-/// Claims the events that the outbox holds for these sources. Puts off those that cannot be read.
+/// Claims the events that the outbox holds for these sources. Unreadable ones wait for a later claim.
 pub(super) fn take(
     connection: &Connection,
     sources: &[IdBytes],
