@@ -4,6 +4,7 @@ mod client;
 mod colour;
 mod completions;
 mod demo;
+mod erase;
 mod exit;
 mod healthcheck;
 mod listen;
@@ -58,6 +59,8 @@ enum Command {
     Subscribe(subscribe::SubscribeArgs),
     /// Manage API clients.
     Client(client::ClientArgs),
+    /// Delete all that the store holds about a person or a connection.
+    Erase(erase::EraseArgs),
     /// Move a SQLite relay's data to PostgreSQL; open watches continue there, and the rows of both are counted.
     MigrateStore(migrate_store::MigrateStoreArgs),
     /// Ask a running relay whether it is ready: exit 0 or 1, for container health checks.
@@ -99,7 +102,7 @@ pub fn main() -> ExitCode {
 fn own_threads(command: &Command) -> usize {
     match command {
         Command::Serve(_) | Command::Demo(_) | Command::MigrateStore(_) => 12,
-        Command::Client(_) => 6,
+        Command::Client(_) | Command::Erase(_) => 6,
         Command::Sandbox(_)
         | Command::Listen(_)
         | Command::Watch(_)
@@ -152,6 +155,7 @@ async fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Watch(args) => watch::run(args).await,
         Command::Subscribe(args) => subscribe::run(args).await,
         Command::Client(args) => Box::pin(client::run(args)).await,
+        Command::Erase(args) => Box::pin(erase::run(args)).await,
         Command::MigrateStore(args) => migrate_store::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Openapi(args) => openapi::run(&args),

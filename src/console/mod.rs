@@ -7,6 +7,7 @@
 mod assets;
 mod clients;
 mod deliveries;
+mod erase;
 mod fault;
 mod form;
 mod hosts;
@@ -47,6 +48,7 @@ pub fn router(parts: ConsoleParts) -> Router {
         .merge(deliveries::routes())
         .merge(hosts::routes())
         .merge(clients::routes())
+        .merge(erase::routes())
         .with_state(ConsoleState::new(parts))
 }
 

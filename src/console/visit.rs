@@ -38,10 +38,11 @@ pub(super) enum Section {
     Deliveries,
     Hosts,
     Clients,
+    Erase,
 }
 
 impl Section {
-    const ALL: [(Self, &'static str, &'static str); 6] = [
+    const ALL: [(Self, &'static str, &'static str); 7] = [
         (Self::Overview, "/console", "Overview"),
         (Self::Watches, "/console/watches", "Watches"),
         (
@@ -52,6 +53,7 @@ impl Section {
         (Self::Deliveries, "/console/deliveries", "Deliveries"),
         (Self::Hosts, "/console/hosts", "Hosts"),
         (Self::Clients, "/console/clients", "Clients"),
+        (Self::Erase, "/console/erase", "Erase"),
     ];
 }
 

@@ -20,6 +20,7 @@ mod command_line;
 mod console;
 mod delivery;
 mod dispatch;
+mod erase;
 mod fleet;
 mod forwarding;
 mod fuzz;

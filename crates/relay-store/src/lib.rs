@@ -13,6 +13,7 @@ mod deliveries;
 mod discovery;
 mod dispatch;
 mod durations;
+mod erasure;
 mod error;
 mod follows;
 mod hints;
@@ -51,6 +52,7 @@ pub use self::{
     discovery::{DiscoveryStore, DueList, FoundJob, ListResult, RecordedLists, UserList},
     dispatch::{Dispatch, DispatchReceiver, NewDeliveries, NewJobs},
     durations::{DurationSample, DurationStore, DurationsFound},
+    erasure::{ErasureCounts, ErasureStore, ErasureSubject},
     follows::{EarlierLook, FollowStore, WatchVersion},
     hints::{ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject},
     isolation::{record_attempts, record_looks},

@@ -1,8 +1,8 @@
 //! One trait for all operations of a store.
 
 use crate::{
-    AnswerStore, ClientStore, ConsoleStore, DeliveryStore, DiscoveryStore, FollowStore, HintStore,
-    OutboxStore, SubscriptionStore, TrackerStore, UpkeepStore, WatchStore,
+    AnswerStore, ClientStore, ConsoleStore, DeliveryStore, DiscoveryStore, ErasureStore,
+    FollowStore, HintStore, OutboxStore, SubscriptionStore, TrackerStore, UpkeepStore, WatchStore,
 };
 
 /// All operations of a store.
@@ -19,6 +19,7 @@ pub trait Store:
     + OutboxStore
     + UpkeepStore
     + ConsoleStore
+    + ErasureStore
 {
 }
 
@@ -35,5 +36,7 @@ impl<S> Store for S where
         + OutboxStore
         + UpkeepStore
         + ConsoleStore
+        + ErasureStore
+        + ErasureStore
 {
 }

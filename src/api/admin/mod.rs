@@ -3,6 +3,7 @@
 
 mod clients;
 mod deliveries;
+mod erase;
 mod watches;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub(super) use self::{
     clients::{ClientList, NewClient, NewKey, NewSecret, RetiredSecret, RevokedClient},
     deliveries::AdminDeliveryPage,
+    erase::ErasedData,
     watches::{AdminWatch, AdminWatchPage},
 };
 use crate::api::ApiState;
@@ -27,6 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .merge(watches::routes())
         .merge(deliveries::routes())
         .merge(clients::routes())
+        .merge(erase::routes())
 }
 
 /// The names of all clients, by id.

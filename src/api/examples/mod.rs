@@ -235,6 +235,14 @@ pub(super) fn queued() -> Value {
     json!({"queued": 12})
 }
 
+pub(super) fn erase_request() -> Value {
+    json!({"userId": USER_ID})
+}
+
+pub(super) fn erased_data() -> Value {
+    json!({"watches": 3, "subscriptions": 1, "events": 4, "notices": 1, "messages": 0})
+}
+
 pub(super) fn catalogue() -> Value {
     json!({
         "locale": "en",

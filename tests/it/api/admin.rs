@@ -119,6 +119,7 @@ const CALLS: &[&str] = &[
     "POST /admin/clients/test/rotate-secret",
     "POST /admin/clients/test/retire-secret",
     "POST /admin/clients/test/rotate-key",
+    "POST /admin/erase",
 ];
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod crew;
+mod erasure;
 mod faults;
 mod manners;
 mod streams;

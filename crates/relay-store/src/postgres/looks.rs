@@ -11,6 +11,7 @@ use crate::{
         LeaseClock, PgSession,
         banks::begin_outage,
         clock::claim_now,
+        erasure,
         indexes::{each, is_open, is_unwatched, matching, none},
         row::columns,
         watches::LOCK_QUEUED,
@@ -22,8 +23,8 @@ use crate::{
     },
 };
 
-/// Locks the jobs whose claims still hold, in the order of the claims.
-pub(super) const HOLD: &str = "SELECT d.job_id FROM unnest($1::text[], $2::bytea[]) l (job_id, lease_id) \
+/// Locks the jobs whose claims still hold, in the order of the claims. Also tells whether anybody was erased.
+pub(super) const HOLD: &str = "SELECT d.job_id, EXISTS (SELECT 1 FROM erasures) AS is_erasing FROM unnest($1::text[], $2::bytea[]) l (job_id, lease_id) \
     CROSS JOIN LATERAL (SELECT d.job_id FROM due_jobs d \
         WHERE d.job_id = l.job_id AND d.lease_id = l.lease_id FOR UPDATE) d";
 
@@ -170,12 +171,16 @@ async fn hold<'l>(
 ) -> Result<Vec<&'l Look>, StoreError> {
     let mut claims = claims(looks);
     claims.sort_unstable_by_key(|row| row.job_id);
-    let jobs: Vec<String> = sqlx::query_scalar(HOLD)
+    let jobs: Vec<(String, bool)> = sqlx::query_as(HOLD)
         .bind(columns(&claims, |row| row.job_id))
         .bind(columns(&claims, |row| row.lease_id))
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
-    Ok(held(looks, jobs.iter().map(String::as_str)))
+    let held = held(looks, jobs.iter().map(|(job, _)| job.as_str()));
+    if jobs.iter().any(|(_, is_erasing)| *is_erasing) {
+        return erasure::without_erased(connection, held).await;
+    }
+    Ok(held)
 }
 
 /// Changes the watches that are still open, and stores their events.

@@ -18,6 +18,7 @@ mod delivery_lists;
 mod details;
 mod discovery;
 mod durations;
+mod erasure;
 mod evictions;
 mod fleet;
 mod follows;

@@ -73,6 +73,9 @@ pub(super) const PURGE_FROM_BASIQ: &str = concat!(
 pub(super) const PURGE_SEEN: &str = "DELETE FROM seen_jobs WHERE ctid = ANY(ARRAY(\
     SELECT s.ctid FROM seen_jobs s WHERE s.seen_at < $1 ORDER BY s.seen_at LIMIT $2))";
 
+/// A watch that is older than such an erasure has ended.
+pub(super) const PURGE_ERASURES: &str = "DELETE FROM erasures WHERE erased_at < $1";
+
 pub(super) const LOCK_JOBS: &str =
     "SELECT 1 FROM jobs WHERE job_id = ANY($1) ORDER BY job_id FOR UPDATE";
 
@@ -213,6 +216,10 @@ async fn purge(
     sqlx::query(PURGE_SEEN)
         .bind(earlier(before, LISTED_FOR))
         .bind(int(limit))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(PURGE_ERASURES)
+        .bind(earlier(before, LISTED_FOR))
         .execute(&mut *connection)
         .await?;
     sqlx::query(PURGE_HOSTS)

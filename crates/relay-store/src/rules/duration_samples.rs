@@ -239,7 +239,7 @@ fn durations_found(mut rows: Vec<ColumnReader<'_>>) -> Result<DurationsFound, St
 }
 
 /// Returns the slot in which a connection's bank is remembered.
-fn slot(connection_id: &str) -> i64 {
+pub(crate) fn slot(connection_id: &str) -> i64 {
     let hash: [u8; 32] = Sha256::digest(connection_id.as_bytes()).into();
     let [a, b, c, d, ..] = hash;
     let slot = u64::from(u32::from_be_bytes([a, b, c, d])) % SLOTS;

@@ -6,6 +6,7 @@ mod claims;
 mod deliveries;
 mod dispatching;
 mod duration_samples;
+mod erasure;
 mod hints;
 mod hosts;
 mod looks;
@@ -25,7 +26,11 @@ pub(super) use self::{
     deliveries::merged,
     dispatching::{Blockers, claim_new, secrets_of},
     duration_samples::{
-        DurationKey, DurationSamples, MOST_KINDS, durations_found_for_all, known_kinds,
+        DurationKey, DurationSamples, MOST_KINDS, durations_found_for_all, known_kinds, slot,
+    },
+    erasure::{
+        ErasedIds, ErasedKey, ErasureKey, erased_at, keys_of_look, messages_to_erase,
+        named_connection,
     },
     hints::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key},
     hosts::{

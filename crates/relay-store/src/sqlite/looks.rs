@@ -18,6 +18,7 @@ use crate::{
         banks::begin_outage,
         counts::WatchCounts,
         durations::learn,
+        erasure,
         salvage::OptionalWork,
         statement::{OwnedRow, execute_each, fetch_each},
     },
@@ -102,6 +103,7 @@ pub(super) fn record(
     let still = fetch_each(connection, HOLD, claims)?;
     let numbers = numbers(&still)?;
     let looks = held(looks, numbers.keys().copied());
+    let looks = erasure::without_erased(connection, looks, &numbers)?;
     if looks.is_empty() {
         return Ok((Vec::new(), None));
     }

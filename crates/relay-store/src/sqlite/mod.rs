@@ -12,6 +12,7 @@ mod delivery_lists;
 mod details;
 mod discovery;
 mod durations;
+mod erasure;
 mod examine;
 mod file_health;
 mod file_identity;

@@ -82,6 +82,8 @@ async fn migrate(options: &SqliteConnectOptions) -> Result<(), MigrateError> {
 pub(super) fn open_to_write(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = open(path)?;
     connection.pragma_update(None, "cache_size", WRITERS_CACHE)?;
+    // deleted rows are overwritten with zeros, so that an erased person cannot be found in the free space of the file
+    connection.pragma_update(None, "secure_delete", "ON")?;
     Ok(connection)
 }
 

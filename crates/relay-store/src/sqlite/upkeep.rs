@@ -57,6 +57,9 @@ pub(super) const PURGE_FROM_BASIQ: &str =
 pub(super) const PURGE_SEEN: &str = "DELETE FROM seen_jobs WHERE (subscription_id, job_id) IN \
     (SELECT subscription_id, job_id FROM seen_jobs WHERE seen_at < ?1 ORDER BY seen_at LIMIT ?2)";
 
+/// A watch that is older than such an erasure has ended.
+pub(super) const PURGE_ERASURES: &str = "DELETE FROM erasures WHERE erased_at < ?1";
+
 const COUNTS: &str = "SELECT \
     (SELECT count(*) FROM due_jobs WHERE urgency = 0 AND ready_at <= ?1) \
     + (SELECT count(*) FROM due_jobs WHERE urgency = 1 AND ready_at <= ?1) \
@@ -209,5 +212,6 @@ fn purge_from_basiq(
     }
     let seen = (earlier(before, LISTED_FOR), int(limit));
     execute(connection, PURGE_SEEN, seen)?;
+    execute(connection, PURGE_ERASURES, (earlier(before, LISTED_FOR),))?;
     Ok(())
 }

@@ -24,13 +24,16 @@ use crate::{
     error::closed,
     sqlite::{
         file_health::FileHealth,
-        open::open_to_write,
-        statement::{SqlResult, execute},
+        open::{BUSY_TIMEOUT, open_to_write},
+        statement::{SqlResult, execute, scalar},
     },
 };
 
 /// The maximum number of units that share one commit, and the maximum number that wait for it.
 const BATCH: usize = 512;
+
+/// How long all writers wait for readers while the log is emptied.
+const LOG_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The pause after the database could not be opened.
 const BACK_OFF: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_secs(2));
@@ -45,6 +48,7 @@ pub(super) struct Writer {
 
 enum Message {
     Unit(Box<dyn UnitOfWork>),
+    EmptyLog(oneshot::Sender<Result<bool, StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -93,6 +97,14 @@ impl Writer {
             .map_err(|_| closed())?;
         let answer = answer.await.unwrap_or_else(|_| Err(closed()));
         answer.inspect_err(|failure| self.health.note(failure))
+    }
+
+    /// Moves the write-ahead log into the database file and truncates the log. Returns false if a reader still needs it.
+    pub(super) async fn empty_log(&self) -> Result<bool, StoreError> {
+        let (caller, done) = oneshot::channel();
+        let sent = self.queue.send(Message::EmptyLog(caller)).await;
+        sent.map_err(|_| closed())?;
+        done.await.unwrap_or_else(|_| Err(closed()))
     }
 
     /// Finishes the queued units, moves the log into the database file and closes it.
@@ -154,14 +166,18 @@ impl Task {
         let mut messages = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
             let mut units = Vec::with_capacity(messages.len());
-            let mut closing = None;
+            let (mut emptying, mut closing) = (Vec::new(), None);
             for message in messages.drain(..) {
                 match message {
                     Message::Unit(unit) => units.push(unit),
+                    Message::EmptyLog(caller) => emptying.push(caller),
                     Message::Close(caller) => closing = Some(caller),
                 }
             }
             self.commit_all(units);
+            for caller in emptying {
+                tell(caller, self.empty_log());
+            }
             if let Some(caller) = closing {
                 queue.close();
                 self.close();
@@ -170,6 +186,14 @@ impl Task {
             }
         }
         self.close();
+    }
+
+    fn empty_log(&mut self) -> Result<bool, StoreError> {
+        let connection = self.connected()?;
+        connection.busy_timeout(LOG_PATIENCE)?;
+        let is_busy = scalar::<i64>(connection, "PRAGMA wal_checkpoint(TRUNCATE)", []);
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(is_busy? == Some(0))
     }
 
     /// Commits all units together. In a damaged file each gets its own transaction, because SQLite commits nothing of
@@ -293,7 +317,6 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::statement::scalar;
 
     fn writer() -> (Writer, tempfile::TempDir) {
         let home = tempfile::tempdir().unwrap();

@@ -97,7 +97,7 @@ const fn table(
 }
 
 /// The tables, in the order in which they are copied.
-pub(super) static TABLES: [MovedTable; 16] = [
+pub(super) static TABLES: [MovedTable; 17] = [
     MovedTable {
         is_numbered: true,
         ..table("clients", "name", CLIENTS)
@@ -117,6 +117,11 @@ pub(super) static TABLES: [MovedTable; 16] = [
     table("outbox", "source_id", OUTBOX),
     table("failing_hosts", "host", FAILING_HOSTS),
     table("connection_failures", "connection_id", CONNECTION_FAILURES),
+    table(
+        "erasures",
+        "erased_at",
+        &[bytes("subject"), whole("erased_at")],
+    ),
 ];
 
 const CLIENTS: &[MovedColumn] = &[

@@ -8,6 +8,7 @@ mod console;
 mod deliveries;
 mod dispatch;
 mod durations;
+mod erasure;
 mod follows;
 mod hints;
 mod hosts;

@@ -151,6 +151,7 @@ CREATE UNIQUE INDEX subscriptions_active
     ON subscriptions (user_id, client_id, md5(callback_url), coalesce(connection_id, '')) WHERE ended_at IS NULL;
 CREATE INDEX subscriptions_of_client ON subscriptions (client_id, subscription_id);
 CREATE INDEX subscriptions_of_user ON subscriptions (user_id, subscription_id);
+CREATE INDEX subscriptions_of_connection ON subscriptions (connection_id) WHERE connection_id IS NOT NULL;
 -- To count them. No other statement has this form of the condition.
 CREATE INDEX subscriptions_counted ON subscriptions (client_id) WHERE coalesce(ended_at, 0) = 0;
 CREATE INDEX subscriptions_ended ON subscriptions (ended_at) WHERE ended_at IS NOT NULL;
@@ -208,6 +209,15 @@ CREATE TABLE messages (
     headers      TEXT  NOT NULL,
     body         BYTEA NOT NULL
 );
+
+-- Erased people and connections, by the hash of their ids. The person of a job is known only after the first look at it:
+-- watches that are older than the erasure are deleted then.
+CREATE TABLE erasures (
+    subject   BYTEA   PRIMARY KEY,
+    erased_at BIGINT  NOT NULL
+);
+
+CREATE INDEX erasures_by_age ON erasures (erased_at);
 
 -- ---------------------------------------------------------------- work
 

@@ -8,8 +8,8 @@ use crate::{
     DeliveryQuery, WatchQuery,
     sqlite::{
         SqliteStore, answers, attempts, banks, clients, console, deliveries, delivery_lists,
-        details, discovery, durations, follows, hints, hosts, jobs, looks, outbox, registration,
-        subscription_ends, subscriptions, upkeep, watches,
+        details, discovery, durations, erasure, follows, hints, hosts, jobs, looks, outbox,
+        registration, subscription_ends, subscriptions, upkeep, watches,
     },
 };
 
@@ -52,7 +52,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 }
 
 /// Claims and writes, which must find their rows by an index.
-const BY_INDEX: [&str; 77] = [
+const BY_INDEX: [&str; 89] = [
     clients::FIND_BY_KEY,
     registration::CLIENTS,
     registration::OPEN_WATCH,
@@ -130,6 +130,18 @@ const BY_INDEX: [&str; 77] = [
     upkeep::PURGE_MESSAGES,
     upkeep::PURGE_FROM_BASIQ,
     upkeep::PURGE_SEEN,
+    upkeep::PURGE_ERASURES,
+    erasure::REMEMBER,
+    erasure::ERASED_AT,
+    erasure::CONNECTIONS,
+    erasure::SUBSCRIPTIONS_TO_USER,
+    erasure::SUBSCRIPTIONS_TO_CONNECTION,
+    erasure::JOBS_OF_USER,
+    erasure::JOBS_OF_CONNECTION,
+    erasure::JOBS_FOUND,
+    erasure::WATCHES,
+    erasure::EVENTS,
+    erasure::FORGET_BANK,
 ];
 
 #[tokio::test]

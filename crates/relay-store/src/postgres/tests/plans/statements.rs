@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use relay_domain::{ClientId, DeliveryState, WatchState};
 use sqlx::{Postgres, QueryBuilder};
 
-use super::subscription_statements;
+use super::{erasure_statements, subscription_statements};
 use crate::{
     DeliveryQuery, SubscriptionQuery, WatchQuery,
     postgres::{
@@ -116,6 +116,7 @@ pub(super) fn all() -> Vec<PlannedStatement> {
     all.extend(of_watches());
     all.extend(of_deliveries());
     all.extend(subscription_statements::of_subscriptions());
+    all.extend(erasure_statements::of_erasures());
     all.extend(of_small_tables());
     all
 }

@@ -44,6 +44,7 @@ pub(super) fn of_subscriptions() -> Vec<PlannedStatement> {
         1 of deliveries::FROM_BASIQ("id(4000007), NULL");
         200 of upkeep::PURGE_SUBSCRIPTIONS("1798000000000, 200");
         200 of upkeep::PURGE_FROM_BASIQ("1798000000000, 200");
+        1 of upkeep::PURGE_ERASURES("1798000000000");
         200 of upkeep::PURGE_SEEN("1798000000000, 200");
     }
 }

@@ -1,0 +1,47 @@
+//! Erasure: deletes what the store holds about a person or a connection.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use relay_domain::BasiqId;
+
+use crate::StoreError;
+
+/// Erasure, for operators.
+#[async_trait]
+pub trait ErasureStore: Send + Sync {
+    /// Deletes the watches, events, subscriptions, notices and forwarded messages of all clients that are about this
+    /// person or connection, in one transaction.
+    ///
+    /// A job's person is known only after the first look at it. So the store remembers a hash of the erased id. A look
+    /// that shows that an older watch is about this id deletes that watch, and stores nothing else. Results of calls
+    /// that were in flight during the erasure are dropped.
+    async fn erase(
+        &self,
+        subject: &ErasureSubject,
+        now: Timestamp,
+    ) -> Result<ErasureCounts, StoreError>;
+}
+
+/// Whose data is erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErasureSubject {
+    /// The user with this id at Basiq, with all known connections of the user.
+    User(BasiqId),
+    /// The connection with this id at Basiq.
+    Connection(BasiqId),
+}
+
+/// How much an erasure deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ErasureCounts {
+    /// The number of watches.
+    pub watches: u64,
+    /// The number of subscriptions.
+    pub subscriptions: u64,
+    /// The number of events of watches.
+    pub events: u64,
+    /// The number of notices, which are events of subscriptions.
+    pub notices: u64,
+    /// The number of Basiq's webhooks that were stored to be passed on.
+    pub messages: u64,
+}

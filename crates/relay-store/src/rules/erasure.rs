@@ -1,0 +1,143 @@
+//! Which ids were erased, and which rows name them.
+
+use sha2::{Digest, Sha256};
+
+use crate::{ErasureSubject, Look, rows::IdBytes};
+
+/// Under this key the store remembers an erased id. It is a hash, because the id itself must go.
+pub(crate) type ErasureKey = [u8; 32];
+
+/// An erased id, and since when it is erased.
+pub(crate) type ErasedKey = (Vec<u8>, i64);
+
+/// The ids that an erasure is about.
+#[derive(Debug)]
+pub(crate) struct ErasedIds {
+    /// The user. None if only a connection is erased.
+    pub(crate) user: Option<String>,
+    /// The connections: all that are known of the user.
+    pub(crate) connections: Vec<String>,
+}
+
+impl ErasedIds {
+    /// Starts with the id that the operator named.
+    pub(crate) fn of(subject: &ErasureSubject) -> Self {
+        match subject {
+            ErasureSubject::User(user) => Self {
+                user: Some(user.to_string()),
+                connections: Vec::new(),
+            },
+            ErasureSubject::Connection(connection) => Self {
+                user: None,
+                connections: vec![connection.to_string()],
+            },
+        }
+    }
+
+    /// Returns the keys under which these ids are remembered.
+    pub(crate) fn keys(&self) -> Vec<ErasureKey> {
+        let users = self.user.iter().map(|user| key("user", user));
+        let connections = self.connections.iter().map(|id| key("connection", id));
+        users.chain(connections).collect()
+    }
+
+    /// Returns whether a text mentions one of these ids. An id that is only a part of a longer one does not count.
+    pub(crate) fn are_mentioned_in(&self, text: &[u8]) -> bool {
+        let mut ids = self.user.iter().chain(&self.connections);
+        ids.any(|id| mentions(text, id.as_bytes()))
+    }
+
+    /// Returns the ids, to search texts for them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
+        self.user
+            .iter()
+            .chain(&self.connections)
+            .map(String::as_str)
+    }
+}
+
+fn key(kind: &str, id: &str) -> ErasureKey {
+    Sha256::digest(format!("{kind}:{id}")).into()
+}
+
+fn mentions(text: &[u8], id: &[u8]) -> bool {
+    let is_part = |byte: Option<&u8>| byte.is_some_and(|byte| is_of_an_id(*byte));
+    !id.is_empty()
+        && text.windows(id.len()).enumerate().any(|(start, part)| {
+            let before = start.checked_sub(1).and_then(|place| text.get(place));
+            part == id && !is_part(before) && !is_part(text.get(start + id.len()))
+        })
+}
+
+fn is_of_an_id(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
+}
+
+/// Returns how the JSON of a notice names its connection.
+pub(crate) fn named_connection(id: &str) -> String {
+    format!("\"connectionId\":\"{id}\"")
+}
+
+/// Returns the keys of the person and of the connection that a look found.
+pub(crate) fn keys_of_look(look: &Look) -> Vec<ErasureKey> {
+    let context = &look.memory.context;
+    let user = context.user_id.iter().map(|id| key("user", id));
+    let connection = context.connection_id.iter();
+    user.chain(connection.map(|id| key("connection", id)))
+        .collect()
+}
+
+/// Returns when the person or the connection of a look was erased, the later time of both.
+pub(crate) fn erased_at(look: &Look, erased: &[ErasedKey]) -> Option<i64> {
+    let keys = keys_of_look(look);
+    let found = erased
+        .iter()
+        .filter(|(erased, _)| keys.iter().any(|key| key[..] == erased[..]));
+    found.map(|(_, at)| *at).max()
+}
+
+/// The events of forwarded messages that mention erased ids, among those that may.
+pub(crate) fn messages_to_erase(ids: &ErasedIds, found: Vec<(IdBytes, Vec<u8>)>) -> Vec<IdBytes> {
+    let found = found.into_iter();
+    let meant = found.filter(|(_, body)| ids.are_mentioned_in(body));
+    let mut events: Vec<_> = meant.map(|(event, _)| event).collect();
+    events.sort_unstable();
+    events.dedup();
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(user: Option<&str>, connections: &[&str]) -> ErasedIds {
+        ErasedIds {
+            user: user.map(str::to_owned),
+            connections: connections.iter().map(|id| (*id).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn an_id_is_mentioned_only_as_a_whole() {
+        let person = ids(Some("abc-1"), &["c1"]);
+        for text in [
+            "abc-1",
+            "/users/abc-1/consents",
+            "\"abc-1\"",
+            "x c1 y",
+            "abc-12 abc-1",
+        ] {
+            assert!(person.are_mentioned_in(text.as_bytes()), "{text}");
+        }
+        for text in ["", "abc-12", "0abc-1", "abc-1-2", "c12", "abc", "abc-1.x"] {
+            assert!(!person.are_mentioned_in(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn users_and_connections_have_keys_of_their_own() {
+        let keys = ids(Some("a"), &["a", "b"]).keys();
+        assert_eq!(keys.len(), 3);
+        assert!(keys.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+}
