@@ -50,6 +50,7 @@ fn it_is_the_document_of_the_whole_contract() {
         "post /admin/clients/{name}/rotate-secret",
         "post /admin/deliveries/redeliver",
         "post /admin/deliveries/{deliveryId}/redeliver",
+        "post /admin/erase",
         "post /admin/watches/{watchId}/redeliver",
         "post /basiq/webhook",
         "post /deliveries/redeliver",

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::api::{
     admin::{
-        AdminDeliveryPage, AdminWatch, AdminWatchPage, ClientList, NewClient, NewKey, NewSecret,
-        RetiredSecret, RevokedClient,
+        AdminDeliveryPage, AdminWatch, AdminWatchPage, ClientList, ErasedData, NewClient, NewKey,
+        NewSecret, RetiredSecret, RevokedClient,
     },
     deliveries::DeliveryPage,
     examples,
@@ -44,6 +44,7 @@ fn each_example_is_what_the_relay_would_write() {
     assert_is::<NewClient>(&examples::new_client());
     assert_is::<NewKey>(&examples::new_key());
     assert_is::<NewSecret>(&examples::new_secret());
+    assert_is::<ErasedData>(&examples::erased_data());
     assert_is::<RetiredSecret>(&examples::retired_secret());
     assert_is::<RevokedClient>(&examples::revoked_client());
     for (_, event) in examples::events() {

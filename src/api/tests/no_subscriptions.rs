@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{BasiqId, ClientId, Subscription, SubscriptionId};
 use relay_store::{
-    Claim, DiscoveryStore, DueList, NewSubscription, RecordedLists, StoreError,
-    SubscriptionDetails, SubscriptionQuery, SubscriptionResult, SubscriptionStore, UserList,
+    Claim, DiscoveryStore, DueList, ErasureCounts, ErasureStore, ErasureSubject, NewSubscription,
+    RecordedLists, StoreError, SubscriptionDetails, SubscriptionQuery, SubscriptionResult,
+    SubscriptionStore, UserList,
 };
 
 use super::list_store::ListStore;
@@ -57,5 +58,12 @@ impl DiscoveryStore for ListStore {
 
     async fn next_list_due(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
+    }
+}
+
+#[async_trait]
+impl ErasureStore for ListStore {
+    async fn erase(&self, _: &ErasureSubject, _: Timestamp) -> Result<ErasureCounts, StoreError> {
+        Ok(ErasureCounts::default())
     }
 }

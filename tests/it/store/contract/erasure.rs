@@ -269,7 +269,7 @@ async fn a_connection_goes_and_its_person_stays() {
     let notice = due
         .iter()
         .find(|due| matches!(due.source, EventSource::Subscription(_)));
-    let body = String::from_utf8(notice.unwrap().body.to_vec()).unwrap();
+    let body = String::from_utf8(notice.unwrap().body.clone()).unwrap();
     assert!(body.contains("\"connectionId\":\"c-2\""), "{body}");
     assert_eq!(due.len(), 2);
 }

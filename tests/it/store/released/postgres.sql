@@ -91,6 +91,11 @@ CREATE TABLE due_lists (
     ready_at bigint GENERATED ALWAYS AS (GREATEST(next_list_at, COALESCE(lease_until, (0)::bigint))) STORED
 );
 
+CREATE TABLE erasures (
+    subject bytea NOT NULL,
+    erased_at bigint NOT NULL
+);
+
 CREATE TABLE events (
     event_id bytea NOT NULL,
     source_id bytea NOT NULL,
@@ -292,6 +297,9 @@ ALTER TABLE ONLY due_jobs
 ALTER TABLE ONLY due_lists
     ADD CONSTRAINT due_lists_pkey PRIMARY KEY (user_id);
 
+ALTER TABLE ONLY erasures
+    ADD CONSTRAINT erasures_pkey PRIMARY KEY (subject);
+
 ALTER TABLE ONLY events
     ADD CONSTRAINT events_pkey PRIMARY KEY (event_id);
 
@@ -357,6 +365,8 @@ CREATE INDEX due_jobs_waiting ON due_jobs USING btree (waits_for, waits_for_meth
 
 CREATE INDEX due_lists_ready ON due_lists USING btree (ready_at);
 
+CREATE INDEX erasures_by_age ON erasures USING btree (erased_at);
+
 CREATE INDEX events_from_basiq ON events USING btree (created_at) WHERE (kind <> 'job'::text);
 
 CREATE INDEX events_of_source ON events USING btree (source_id, event_id);
@@ -391,6 +401,8 @@ CREATE INDEX subscriptions_ended ON subscriptions USING btree (ended_at) WHERE (
 
 CREATE INDEX subscriptions_of_client ON subscriptions USING btree (client_id, subscription_id);
 
+CREATE INDEX subscriptions_of_connection ON subscriptions USING btree (connection_id) WHERE (connection_id IS NOT NULL);
+
 CREATE INDEX subscriptions_of_user ON subscriptions USING btree (user_id, subscription_id);
 
 CREATE INDEX watches_of_client ON watches USING btree (client_id, watch_id);
@@ -420,5 +432,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x948f2af895e442dad07f67c5f1027c32f04bee8039a986915ee85c7005f95b1b2d0a31fc5c865dc82f30d002285c81d1');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\xc26469a079106a0a00b191ddef61d8a48b2a7f9dba5aeb3a93f9b91864c8cf262b1a7d447972e7af73c1d68f12b8b225');
 

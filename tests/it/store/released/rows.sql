@@ -42,6 +42,7 @@ INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, pendi
 INSERT INTO undelivered_events (client_id, state, updated_at, event_id)
     SELECT client_id, 'expired', 1800000011000, '\x07'::bytea FROM clients;
 
+INSERT INTO erasures (subject, erased_at) VALUES ('\x0a', 1800000000000);
 INSERT INTO hints (hint_id, taken_at) VALUES ('msg_1', 1800000000000);
 INSERT INTO paces (institution_id, job_type, pace, used_at) VALUES ('AU00000', '', '{}', 1800000000000);
 INSERT INTO connection_banks (slot, connection_id, institution_id) VALUES (7, 'connection-1', 'AU00000');

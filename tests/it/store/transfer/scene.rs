@@ -7,8 +7,9 @@ use relay_domain::{
     Phase, SigningSecret, StageDuration, Status, TraceContext, WatchId,
 };
 use relay_store::{
-    AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, DurationSample, Hint,
-    HintSubject, ListResult, Look, NewWatch, OutageChange, SubscriptionResult,
+    AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, DurationSample,
+    ErasureSubject, Hint, HintSubject, ListResult, Look, NewWatch, OutageChange,
+    SubscriptionResult,
 };
 
 use crate::{
@@ -67,6 +68,8 @@ async fn subscription(fixture: &Fixture) {
     let watch = fixture.watches_of("found").await.remove(0).watch.id;
     assert!(store.cancel_watch(None, watch, at(0)).await.unwrap());
     store.take_hint(forwarded("m-1", at(0))).await.unwrap();
+    let nobody = ErasureSubject::User("u-nobody".parse().unwrap());
+    store.erase(&nobody, at(0)).await.unwrap();
     let message = fixture.claim_delivery(at(0)).await;
     fixture.attempted(&message, AfterAttempt::Dead, at(0)).await;
 }
