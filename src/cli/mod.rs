@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod backup;
 mod client;
 mod colour;
 mod completions;
@@ -59,6 +60,8 @@ enum Command {
     Subscribe(subscribe::SubscribeArgs),
     /// Manage API clients.
     Client(client::ClientArgs),
+    /// Copy the SQLite store to a new file while the relay runs, and check the copy.
+    Backup(backup::BackupArgs),
     /// Delete all that the store holds about a person or a connection.
     Erase(erase::EraseArgs),
     /// Move a SQLite relay's data to PostgreSQL; open watches continue there, and the rows of both are counted.
@@ -103,6 +106,7 @@ fn own_threads(command: &Command) -> usize {
     match command {
         Command::Serve(_) | Command::Demo(_) | Command::MigrateStore(_) => 12,
         Command::Client(_) | Command::Erase(_) => 6,
+        Command::Backup(_) => 1,
         Command::Sandbox(_)
         | Command::Listen(_)
         | Command::Watch(_)
@@ -155,6 +159,7 @@ async fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Watch(args) => watch::run(args).await,
         Command::Subscribe(args) => subscribe::run(args).await,
         Command::Client(args) => Box::pin(client::run(args)).await,
+        Command::Backup(args) => backup::run(args).await,
         Command::Erase(args) => Box::pin(erase::run(args)).await,
         Command::MigrateStore(args) => migrate_store::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,

@@ -1,5 +1,6 @@
 //! A relay whose SQLite file is damaged, removed, on a full disk, or readable by others.
 
+mod backup;
 mod damage;
 mod full_disk;
 mod lost;

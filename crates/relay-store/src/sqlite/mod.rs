@@ -2,6 +2,7 @@
 
 mod answers;
 mod attempts;
+mod backup;
 mod banks;
 mod clients;
 mod clock_step;
@@ -47,6 +48,7 @@ use relay_domain::{Client, Fleet};
 use rusqlite::Connection;
 use sqlx::{Sqlite, SqlitePool, Transaction, sqlite::SqlitePoolOptions};
 
+pub use self::backup::{BackupError, BackupProgress, BackupSummary, back_up};
 use crate::{
     DurationsFound, NewDeliveries, NewJobs, NewWatch, Registration, Sealer, StoreError,
     batch::{BatchLoader, Batcher, RegistrationBatch},
