@@ -19,13 +19,17 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns README.md, ARCHITECTURE.md, the pages in docs/, and the READMEs of other folders.
+/// Returns the pages of the root, the pages in docs/, and the READMEs of other folders.
 fn pages() -> Vec<(PathBuf, String)> {
     let single = [
         "README.md",
         "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
         "docker/README.md",
         "examples/frontend/README.md",
+        "examples/receivers/README.md",
     ];
     let docs = fs::read_dir(root().join("docs")).unwrap();
     let docs = docs.map(|entry| entry.unwrap().path());
