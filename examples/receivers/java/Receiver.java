@@ -76,7 +76,7 @@ public class Receiver {
         String id = headers.getFirst("webhook-id");
         String timestamp = headers.getFirst("webhook-timestamp");
         String given = headers.getFirst("webhook-signature");
-        if (id == null || timestamp == null || given == null || !timestamp.matches("\\d{1,12}")) {
+        if (id == null || id.isEmpty() || timestamp == null || given == null || !timestamp.matches("\\d{1,12}")) {
             return false;
         }
         if (Math.abs(Instant.now().getEpochSecond() - Long.parseLong(timestamp)) > TOLERANCE) {
