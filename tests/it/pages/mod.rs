@@ -12,6 +12,7 @@ use std::{
 use basiq_relay::config::SETTINGS;
 
 const RUNBOOK: &str = include_str!("../../../docs/RUNBOOK.md");
+const TROUBLESHOOTING: &str = include_str!("../../../docs/TROUBLESHOOTING.md");
 const ALERTS: &str = include_str!("../../../docker/prometheus/alerts.yml");
 const METRICS: &str = include_str!("../../../src/telemetry/metrics/table.rs");
 
@@ -209,29 +210,33 @@ fn every_metric_that_a_page_or_an_alert_names_is_one_of_the_relay() {
 }
 
 #[test]
-fn every_page_of_the_console_that_the_runbook_names_exists() {
+fn every_page_of_the_console_that_the_pages_for_operators_name_exists() {
     let console = log::source("src/console");
-    for page in words(RUNBOOK, "/console", |c| c.is_ascii_lowercase() || c == '/') {
-        assert!(
-            console.contains(&format!(".route(\"{page}\", get(")),
-            "{page}"
-        );
+    for text in [RUNBOOK, TROUBLESHOOTING] {
+        for page in words(text, "/console", |c| c.is_ascii_lowercase() || c == '/') {
+            assert!(
+                console.contains(&format!(".route(\"{page}\", get(")),
+                "{page}"
+            );
+        }
     }
 }
 
 #[test]
-fn what_the_runbook_quotes_is_said_by_the_log() {
+fn what_the_pages_for_operators_quote_is_said_by_the_log() {
     let said = log::messages();
-    let text = prose(RUNBOOK).collect::<Vec<_>>().join(" ");
-    // Skip code spans, because quotes in them belong to the shell.
-    let plain: String = text.split('`').step_by(2).collect();
-    let quoted: Vec<_> = plain.split('"').skip(1).step_by(2).collect();
-    assert!(quoted.len() > 15, "{quoted:?}");
-    for quote in quoted {
-        assert!(
-            said.iter().any(|line| line.message == quote),
-            "nothing logs \"{quote}\""
-        );
+    for page in [RUNBOOK, TROUBLESHOOTING] {
+        let text = prose(page).collect::<Vec<_>>().join(" ");
+        // Skip code spans, because quotes in them belong to the shell.
+        let plain: String = text.split('`').step_by(2).collect();
+        let quoted: Vec<_> = plain.split('"').skip(1).step_by(2).collect();
+        assert!(quoted.len() > 15, "{quoted:?}");
+        for quote in quoted {
+            assert!(
+                said.iter().any(|line| line.message == quote),
+                "nothing logs \"{quote}\""
+            );
+        }
     }
 }
 
