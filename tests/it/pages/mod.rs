@@ -159,6 +159,33 @@ fn every_setting_that_a_page_names_exists() {
     }
 }
 
+/// Returns the names of all tables of both stores.
+fn tables() -> BTreeSet<String> {
+    let folders = ["sqlite", "postgres"]
+        .map(|store| root().join(format!("crates/relay-store/src/{store}/migrations")));
+    let files = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap());
+    let texts = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    texts
+        .flat_map(|text| {
+            let named = text.split("\nCREATE TABLE ").skip(1);
+            let names = named.map(|rest| rest.split([' ', '(']).next().unwrap().to_owned());
+            names.collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn the_page_on_privacy_names_every_table() {
+    let page = fs::read_to_string(root().join("docs/PRIVACY.md")).unwrap();
+    let tables = tables();
+    assert!(tables.len() > 20, "{tables:?}");
+    for table in tables {
+        assert!(page.contains(&format!("`{table}`")), "{table}");
+    }
+}
+
 /// Returns the sections of the runbook by their alert.
 fn sections() -> Vec<(&'static str, &'static str)> {
     let sections = RUNBOOK.split("\n## ").skip(1);
