@@ -12,6 +12,7 @@ use std::{
 use basiq_relay::config::SETTINGS;
 
 const RUNBOOK: &str = include_str!("../../../docs/RUNBOOK.md");
+const TROUBLESHOOTING: &str = include_str!("../../../docs/TROUBLESHOOTING.md");
 const ALERTS: &str = include_str!("../../../docker/prometheus/alerts.yml");
 const METRICS: &str = include_str!("../../../src/telemetry/metrics/table.rs");
 
@@ -19,13 +20,17 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns README.md, ARCHITECTURE.md, the pages in docs/, and the READMEs of other folders.
+/// Returns the pages of the root, the pages in docs/, and the READMEs of other folders.
 fn pages() -> Vec<(PathBuf, String)> {
     let single = [
         "README.md",
         "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
         "docker/README.md",
         "examples/frontend/README.md",
+        "examples/receivers/README.md",
     ];
     let docs = fs::read_dir(root().join("docs")).unwrap();
     let docs = docs.map(|entry| entry.unwrap().path());
@@ -154,6 +159,33 @@ fn every_setting_that_a_page_names_exists() {
     }
 }
 
+/// Returns the names of all tables of both stores.
+fn tables() -> BTreeSet<String> {
+    let folders = ["sqlite", "postgres"]
+        .map(|store| root().join(format!("crates/relay-store/src/{store}/migrations")));
+    let files = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap());
+    let texts = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    texts
+        .flat_map(|text| {
+            let named = text.split("\nCREATE TABLE ").skip(1);
+            let names = named.map(|rest| rest.split([' ', '(']).next().unwrap().to_owned());
+            names.collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn the_page_on_privacy_names_every_table() {
+    let page = fs::read_to_string(root().join("docs/PRIVACY.md")).unwrap();
+    let tables = tables();
+    assert!(tables.len() > 20, "{tables:?}");
+    for table in tables {
+        assert!(page.contains(&format!("`{table}`")), "{table}");
+    }
+}
+
 /// Returns the sections of the runbook by their alert.
 fn sections() -> Vec<(&'static str, &'static str)> {
     let sections = RUNBOOK.split("\n## ").skip(1);
@@ -205,29 +237,33 @@ fn every_metric_that_a_page_or_an_alert_names_is_one_of_the_relay() {
 }
 
 #[test]
-fn every_page_of_the_console_that_the_runbook_names_exists() {
+fn every_page_of_the_console_that_the_pages_for_operators_name_exists() {
     let console = log::source("src/console");
-    for page in words(RUNBOOK, "/console", |c| c.is_ascii_lowercase() || c == '/') {
-        assert!(
-            console.contains(&format!(".route(\"{page}\", get(")),
-            "{page}"
-        );
+    for text in [RUNBOOK, TROUBLESHOOTING] {
+        for page in words(text, "/console", |c| c.is_ascii_lowercase() || c == '/') {
+            assert!(
+                console.contains(&format!(".route(\"{page}\", get(")),
+                "{page}"
+            );
+        }
     }
 }
 
 #[test]
-fn what_the_runbook_quotes_is_said_by_the_log() {
+fn what_the_pages_for_operators_quote_is_said_by_the_log() {
     let said = log::messages();
-    let text = prose(RUNBOOK).collect::<Vec<_>>().join(" ");
-    // Skip code spans, because quotes in them belong to the shell.
-    let plain: String = text.split('`').step_by(2).collect();
-    let quoted: Vec<_> = plain.split('"').skip(1).step_by(2).collect();
-    assert!(quoted.len() > 15, "{quoted:?}");
-    for quote in quoted {
-        assert!(
-            said.iter().any(|line| line.message == quote),
-            "nothing logs \"{quote}\""
-        );
+    for page in [RUNBOOK, TROUBLESHOOTING] {
+        let text = prose(page).collect::<Vec<_>>().join(" ");
+        // Skip code spans, because quotes in them belong to the shell.
+        let plain: String = text.split('`').step_by(2).collect();
+        let quoted: Vec<_> = plain.split('"').skip(1).step_by(2).collect();
+        assert!(quoted.len() > 15, "{quoted:?}");
+        for quote in quoted {
+            assert!(
+                said.iter().any(|line| line.message == quote),
+                "nothing logs \"{quote}\""
+            );
+        }
     }
 }
 
