@@ -9,7 +9,7 @@ use thiserror::Error;
 
 pub use self::{
     logs::{Telemetry, init},
-    metrics::{Metrics, metrics_handle},
+    metrics::{BoundedLabel, Metrics, metrics_handle},
     spans::{context_of, join_as_server, join_traces, tell_answer},
 };
 

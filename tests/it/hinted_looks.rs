@@ -123,6 +123,7 @@ async fn a_followed_job_is_looked_at_as_without_webhooks() {
     for counted in [
         "relay_job_looks_total{job_type=\"connection\"}",
         "relay_job_ends_total{job_type=\"connection\",noticed_by=\"hint\"}",
+        "relay_institution_job_ends_total{institution=\"AU00000\",result=\"success\"}",
     ] {
         assert!(metrics.contains(counted), "{counted} in {metrics}");
     }

@@ -1,13 +1,16 @@
 //! The relay's metrics: their meanings, and their Prometheus text.
 
+mod label;
 mod table;
 
 use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
 use tokio_util::sync::CancellationToken;
 
+pub use self::label::BoundedLabel;
 use self::table::{EVENTS, METRICS, MetricKind};
 use crate::telemetry::TelemetryError;
 
@@ -22,19 +25,23 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The metrics of this process. Cheap to clone.
 #[derive(Clone)]
-pub struct Metrics(PrometheusHandle);
+pub struct Metrics {
+    handle: PrometheusHandle,
+    process: Collector,
+}
 
 impl Metrics {
     /// Returns all metrics as Prometheus text.
     #[must_use]
     pub fn render(&self) -> String {
-        self.0.render()
+        self.process.collect();
+        self.handle.render()
     }
 
     /// Keeps histograms small while nobody scrapes, until `stop`. A process runs it once.
     pub async fn keep_small(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            self.0.run_upkeep();
+            self.handle.run_upkeep();
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(UPKEEP) => {}
@@ -74,7 +81,9 @@ fn install() -> Result<Metrics, metrics_exporter_prometheus::BuildError> {
     }
     begin_at_zero();
     gauge!("relay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    Ok(Metrics(handle))
+    let process = Collector::default();
+    process.describe();
+    Ok(Metrics { handle, process })
 }
 
 /// Creates counters with the value 0. If a counter first appeared with its first count, nobody could see that

@@ -187,6 +187,11 @@ pub(super) const METRICS: &[MetricEntry] = &[
         "relay_events_total",
         "events created, by status and action",
     ),
+    metric(
+        MetricKind::Counter,
+        "relay_institution_job_ends_total",
+        "jobs whose end was seen, by bank and result; banks beyond the first 200 count as other",
+    ),
     counter(
         "relay_unknown_error_codes_total",
         "",

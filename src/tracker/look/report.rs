@@ -7,7 +7,13 @@ use relay_domain::{EndNotice, JobKind, LookTally, Outcome, WatchState, clock::be
 use relay_store::{Look, WatchChange};
 use tracing::{info, warn};
 
-use crate::tracker::{look::LookInProgress, stages};
+use crate::{
+    telemetry::BoundedLabel,
+    tracker::{look::LookInProgress, stages},
+};
+
+/// Australia has fewer banks than this.
+static INSTITUTIONS: BoundedLabel = BoundedLabel::new(200);
 
 /// Logs and counts an unknown error code, so that the code can be added to the catalogue.
 pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {
@@ -54,6 +60,15 @@ pub(super) fn measure_look(tally: &LookTally, look: &LookInProgress, finding: &F
     tally.count_end(kind, notice);
     counter!("relay_job_ends_total", "job_type" => kind.as_str(), "noticed_by" => noticed)
         .increment(1);
+    let result = match finding {
+        Finding::Failed(_) => "failed",
+        _ => "success",
+    };
+    if let Some(bank) = look.memory.context.institution_id.as_deref() {
+        let bank = INSTITUTIONS.value(bank);
+        counter!("relay_institution_job_ends_total", "institution" => bank, "result" => result)
+            .increment(1);
+    }
 }
 
 pub(super) fn log_change(look: &LookInProgress, change: &WatchChange) {
