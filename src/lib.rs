@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod app;
+pub mod callback_test;
 pub mod cli;
 pub mod config;
 pub mod console;

@@ -88,6 +88,7 @@ impl FleetMembership {
             info!(relays = seen.alive, before, "relays on this store");
         }
         self.share.set_size(seen.alive);
+        self.share.set_first(seen.first.as_ref() == Some(&self.id));
         gauge!("relay_fleet_size").set(f64::from(u32::try_from(seen.alive).unwrap_or(u32::MAX)));
         Ok(())
     }

@@ -40,6 +40,7 @@ use self::{
 };
 use crate::{
     api::{self, ApiParts, HintRules},
+    callback_test::CallbackTester,
     config::{DatabaseUrl, Settings},
     console::{self, CallBudget, ConsoleParts},
     delivery::{DeliveryWorker, further_certificates},
@@ -224,6 +225,7 @@ fn console_parts(
     parts: &ApiParts,
     looks: LookTally,
     share: Fleet,
+    tester: CallbackTester,
 ) -> ConsoleParts {
     let wake = parts.delivery_wake.clone();
     ConsoleParts {
@@ -237,6 +239,8 @@ fn console_parts(
         },
         looks,
         share,
+        rules: parts.rules.clone(),
+        tester,
         delivery_ring: Arc::new(move || wake.notify()),
     }
 }
@@ -275,10 +279,12 @@ impl Relay {
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = replaceable_secrets(&parts);
-        let console = console_parts(&settings, &parts, tracker.tally(), share.clone());
+        let tester = CallbackTester::new(delivery.single_sender(), parts.clock.clone());
+        let (looks, fellows) = (tracker.tally(), share.clone());
+        let console = console_parts(&settings, &parts, looks, fellows, tester.clone());
         let follow = workers::follow(&store, &parts);
         let remote_wakes = RemoteWakes::of(&parts);
-        let router = api::router(parts, console::router(console));
+        let router = api::router(parts, tester, console::router(console));
         Ok(Self {
             settings,
             store,

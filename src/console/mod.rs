@@ -5,6 +5,7 @@
 //! exist only if an admin token is set.
 
 mod assets;
+mod callback_test;
 mod clients;
 mod deliveries;
 mod fault;
@@ -47,6 +48,7 @@ pub fn router(parts: ConsoleParts) -> Router {
         .merge(deliveries::routes())
         .merge(hosts::routes())
         .merge(clients::routes())
+        .merge(callback_test::routes())
         .with_state(ConsoleState::new(parts))
 }
 

@@ -42,17 +42,29 @@ const LAYERS: &[(&str, &[&str])] = &[
         "delivery",
         &["config", "happy_eyeballs", "relay_store", "telemetry"],
     ),
+    ("callback_test", &["delivery", "relay_store"]),
     ("web", &["config", "relay_store", "telemetry"]),
     (
         "api",
-        &["basiq_client", "config", "follow", "relay_store", "web"],
+        &[
+            "basiq_client",
+            "callback_test",
+            "config",
+            "follow",
+            "relay_store",
+            "web",
+        ],
     ),
-    ("console", &["config", "relay_store", "web"]),
+    (
+        "console",
+        &["callback_test", "config", "relay_store", "web"],
+    ),
     (
         "app",
         &[
             "api",
             "basiq_client",
+            "callback_test",
             "config",
             "console",
             "delivery",

@@ -53,6 +53,15 @@ impl Slots {
         }
     }
 
+    /// Makes this number of further free slots. Their permits count together with the permits of these slots by host.
+    #[must_use]
+    pub fn beside(&self, count: usize) -> Self {
+        Self {
+            by_host: Arc::clone(&self.by_host),
+            ..Self::new(count)
+        }
+    }
+
     /// Returns the number of free slots.
     #[must_use]
     pub fn free(&self) -> usize {

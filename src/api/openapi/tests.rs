@@ -52,6 +52,7 @@ fn it_is_the_document_of_the_whole_contract() {
         "post /admin/deliveries/{deliveryId}/redeliver",
         "post /admin/watches/{watchId}/redeliver",
         "post /basiq/webhook",
+        "post /callback-test",
         "post /deliveries/redeliver",
         "post /deliveries/{deliveryId}/redeliver",
         "post /subscriptions",

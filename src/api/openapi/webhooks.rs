@@ -13,7 +13,7 @@ use utoipa::openapi::{
     schema::{ObjectBuilder, Type},
 };
 
-use crate::api::examples;
+use crate::{api::examples, callback_test::TEST_EVENT};
 
 const TAG: &str = "events";
 
@@ -82,20 +82,32 @@ const ANSWERS: [(&str, &str); 6] = [
 pub(super) fn webhooks() -> Paths {
     let mut webhooks = Paths::new();
     for (status, example) in examples::events() {
-        let item = PathItem::new(HttpMethod::Post, operation(words(status), example));
+        let operation = operation(words(status), "EventBody", example);
+        let item = PathItem::new(HttpMethod::Post, operation);
         webhooks.paths.insert(format!("job.{status}"), item);
     }
     for (kind, example) in examples::notices() {
-        let item = PathItem::new(HttpMethod::Post, operation(notice_words(kind), example));
+        let operation = operation(notice_words(kind), "EventBody", example);
+        let item = PathItem::new(HttpMethod::Post, operation);
         webhooks.paths.insert(kind.event_type(), item);
     }
+    let operation = operation(TEST_WORDS, "TestEventBody", examples::test_event());
+    let item = PathItem::new(HttpMethod::Post, operation);
+    webhooks.paths.insert(TEST_EVENT.to_owned(), item);
     webhooks
 }
+
+const TEST_WORDS: Words = (
+    "relayTest",
+    "Somebody tests the callback",
+    "Posted by `POST /callback-test`, by the command `test-callback` and by the console, and by nothing else. It means \
+     no job and no person, has no `sequence`, and is sent once.",
+);
 
 /// The id, the summary and the description of an operation.
 type Words = (&'static str, &'static str, &'static str);
 
-fn operation((id, summary, description): Words, example: Value) -> Operation {
+fn operation((id, summary, description): Words, schema: &str, example: Value) -> Operation {
     OperationBuilder::new()
         .tag(TAG)
         .securities(Some([]))
@@ -105,7 +117,7 @@ fn operation((id, summary, description): Words, example: Value) -> Operation {
         .summary(Some(summary))
         .description(Some(format!("{description}\n\n{COMMON}")))
         .parameters(Some(HEADERS.map(header)))
-        .request_body(Some(body(example)))
+        .request_body(Some(body(schema, example)))
         .responses(responses())
         .build()
 }
@@ -189,9 +201,9 @@ fn header((name, is_required, description, example): (&str, bool, &str, &str)) -
         .build()
 }
 
-fn body(example: Value) -> RequestBody {
+fn body(schema: &str, example: Value) -> RequestBody {
     let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("EventBody")))
+        .schema(Some(Ref::from_schema_name(schema)))
         .example(Some(example))
         .build();
     RequestBodyBuilder::new()

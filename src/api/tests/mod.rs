@@ -15,7 +15,7 @@ use tower::ServiceExt;
 
 use self::list_store::{KEY, ListStore, OTHER_KEY};
 use super::*;
-use crate::config::Settings;
+use crate::{config::Settings, delivery::SingleSender};
 
 const ADMIN: &str = "open sesame";
 
@@ -48,7 +48,9 @@ impl App {
             metrics: Arc::new(|| "relay_watches 1\n".to_owned()),
         };
         change(&mut parts);
-        Self(router(parts, Router::new()))
+        let sender = SingleSender::alone(&Settings::default().delivery).unwrap();
+        let tester = CallbackTester::new(sender, parts.clock.clone());
+        Self(router(parts, tester, Router::new()))
     }
 
     async fn send(&self, request: Request<Body>) -> (http::response::Parts, Value) {

@@ -4,7 +4,7 @@ mod connecting;
 
 use relay_domain::SigningSecret;
 
-use super::*;
+use super::{reply::KEEP_AT_MOST, *};
 use crate::config::EgressProxy;
 use crate::delivery::fakes::{
     FakeHost, FakeProxy, FakeResolver, FakeTls, HostReply as Play, due, local_config, now,

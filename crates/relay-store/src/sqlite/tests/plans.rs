@@ -130,6 +130,7 @@ const BY_INDEX: [&str; 77] = [
     upkeep::PURGE_MESSAGES,
     upkeep::PURGE_FROM_BASIQ,
     upkeep::PURGE_SEEN,
+    upkeep::PAUSED_HOSTS,
 ];
 
 #[tokio::test]
