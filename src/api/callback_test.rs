@@ -10,7 +10,7 @@ use crate::{
         ApiState, examples,
         fields::{callback_url, missing},
     },
-    callback_test::{TestError, TestOutcome, TooManyTests},
+    callback_test::{TestOutcome, TooManyTests},
     web::{AuthenticatedClient, BodyFields, JsonObject, Problem, ProblemCode, RawObject},
 };
 
@@ -117,6 +117,7 @@ mod tests {
     use relay_domain::AttemptError;
 
     use super::*;
+    use crate::callback_test::TestError;
 
     #[test]
     fn an_outcome_is_written_with_all_its_keys() {

@@ -17,6 +17,7 @@ mod relay_client;
 mod sandbox;
 mod serve;
 mod subscribe;
+mod test_callback;
 mod threads;
 mod watch;
 
@@ -56,6 +57,8 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Subscribe to a person at a running relay: all jobs of the person are watched, and notices are sent.
     Subscribe(subscribe::SubscribeArgs),
+    /// Let a running relay post a signed test event to a callback, and say what to do about the answer.
+    TestCallback(test_callback::TestCallbackArgs),
     /// Manage API clients.
     Client(client::ClientArgs),
     /// Move a SQLite relay's data to PostgreSQL; open watches continue there, and the rows of both are counted.
@@ -104,6 +107,7 @@ fn own_threads(command: &Command) -> usize {
         | Command::Listen(_)
         | Command::Watch(_)
         | Command::Subscribe(_)
+        | Command::TestCallback(_)
         | Command::Healthcheck(_)
         | Command::Openapi(_)
         | Command::Completions(_)
@@ -151,6 +155,7 @@ async fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Listen(args) => listen::run(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Subscribe(args) => subscribe::run(args).await,
+        Command::TestCallback(args) => test_callback::run(args).await,
         Command::Client(args) => Box::pin(client::run(args)).await,
         Command::MigrateStore(args) => migrate_store::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,

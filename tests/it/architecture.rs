@@ -42,7 +42,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "delivery",
         &["config", "happy_eyeballs", "relay_store", "telemetry"],
     ),
-    ("callback_test", &["delivery", "relay_store"]),
+    ("alerts", &["config", "delivery", "relay_store"]),
+    ("callback_test", &["config", "delivery", "relay_store"]),
     ("web", &["config", "relay_store", "telemetry"]),
     (
         "api",
@@ -62,6 +63,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "alerts",
             "api",
             "basiq_client",
             "callback_test",

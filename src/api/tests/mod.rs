@@ -15,7 +15,7 @@ use tower::ServiceExt;
 
 use self::list_store::{KEY, ListStore, OTHER_KEY};
 use super::*;
-use crate::{config::Settings, delivery::SingleSender};
+use crate::config::Settings;
 
 const ADMIN: &str = "open sesame";
 
@@ -48,8 +48,8 @@ impl App {
             metrics: Arc::new(|| "relay_watches 1\n".to_owned()),
         };
         change(&mut parts);
-        let sender = SingleSender::alone(&Settings::default().delivery).unwrap();
-        let tester = CallbackTester::new(sender, parts.clock.clone());
+        let delivery = Settings::default().delivery;
+        let tester = CallbackTester::alone(&delivery, parts.clock.clone()).unwrap();
         Self(router(parts, tester, Router::new()))
     }
 
