@@ -75,7 +75,7 @@ impl TestDocument {
         let paint = Painter::detect();
         let what = match (self.status, &self.error) {
             (Some(status), _) => format!("HTTP {status}"),
-            (None, error) => harmless(error.as_deref().unwrap_or("no answer")),
+            (None, error) => harmless(error.as_deref().unwrap_or("no answer")).into_owned(),
         };
         let from = self.address.as_deref().map(harmless);
         let from = from.map_or_else(String::new, |address| format!(" from {address}"));
