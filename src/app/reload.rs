@@ -79,7 +79,8 @@ impl ReloadableSecrets {
             api_key,
             admin_token: self.admin.replace(settings.server.admin_token.as_ref()),
             webhook_secret: self.webhook.replace(webhook),
-            alert_secret: self.alerts.replace(alerts),
+            // without a new one the old one stays, because the URL of the start still gets alerts
+            alert_secret: alerts.is_some() && self.alerts.replace(alerts),
         })
     }
 }

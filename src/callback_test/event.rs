@@ -9,14 +9,21 @@ pub const TEST_EVENT: &str = "relay.test";
 /// What a test event says to a developer who finds it in a log.
 const MESSAGE: &str = "This is a test of the callback. No job or person is meant.";
 
+/// The type of a test event, as the body has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub enum TestEventType {
+    /// The only type.
+    #[serde(rename = "relay.test")]
+    Test,
+}
+
 /// The body of a `relay.test` event. It is signed as all events are, and means no job and no person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = TestEventBody)]
 pub struct TestEventBody {
     /// Always `relay.test`.
     #[serde(rename = "type")]
-    #[schema(example = "relay.test")]
-    pub event_type: String,
+    pub event_type: TestEventType,
     /// When the test was made.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
@@ -29,7 +36,7 @@ impl TestEventBody {
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
         Self {
-            event_type: TEST_EVENT.to_owned(),
+            event_type: TestEventType::Test,
             timestamp: now,
             message: MESSAGE.to_owned(),
         }

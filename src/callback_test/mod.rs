@@ -15,7 +15,7 @@ use relay_domain::{AttemptError, CallbackUrl, Client, ClientId, EventId, clock::
 use relay_store::DeliverySigner;
 use tracing::info;
 
-pub use self::event::{TEST_EVENT, TestEventBody};
+pub use self::event::{TEST_EVENT, TestEventBody, TestEventType};
 use crate::{
     config::DeliveryConfig,
     delivery::{DeliveryError, MessageResult, SignedMessage, SingleSender},

@@ -166,10 +166,8 @@ async fn who_gives_no_sign_of_life_is_not_counted_after_five_seconds() {
     let (store, other) = (open().await, open().await);
     let (first, second) = (RelayId::generate(), RelayId::generate());
     assert_eq!(store.beat(&first).await.unwrap().alive, 1);
-    let (seen, by_other) = (
-        store.beat(&first).await.unwrap(),
-        other.beat(&second).await.unwrap(),
-    );
+    let by_other = other.beat(&second).await.unwrap();
+    let seen = store.beat(&first).await.unwrap();
     assert_eq!((seen.alive, by_other.alive), (2, 2));
     assert_eq!(seen.first, by_other.first, "both know who began first");
     assert!(
