@@ -182,15 +182,15 @@ mod tests {
         short.collect()
     }
 
-    fn paused(hosts: &[(&str, i64)]) -> Option<StoreTroubles> {
+    fn paused(hosts: &[(&str, i64)]) -> StoreTroubles {
         let hosts = hosts.iter().map(|(host, since)| PausedHost {
             host: (*host).to_owned(),
             since: at(*since),
         });
-        Some(StoreTroubles {
+        StoreTroubles {
             dead_deliveries: 0,
             paused_hosts: hosts.collect(),
-        })
+        }
     }
 
     #[test]
@@ -287,19 +287,19 @@ mod tests {
         for (second, troubles, expected) in [
             (
                 700,
-                paused(&[("a", 50)]),
+                Some(paused(&[("a", 50)])),
                 vec!["host-paused a firing since 50"],
             ),
-            (701, paused(&[("a", 50)]), vec![]),
+            (701, Some(paused(&[("a", 50)])), vec![]),
             (702, None, vec![]),
             (
                 703,
-                paused(&[("a", 50), ("b", 90)]),
+                Some(paused(&[("a", 50), ("b", 90)])),
                 vec!["host-paused b firing since 90"],
             ),
             (
                 704,
-                paused(&[("b", 90), ("c", 91)]),
+                Some(paused(&[("b", 90), ("c", 91)])),
                 vec![
                     "host-paused a resolved since 50",
                     "host-paused c firing since 91",
@@ -307,7 +307,7 @@ mod tests {
             ),
             (
                 705,
-                paused(&[]),
+                Some(paused(&[])),
                 vec![
                     "host-paused b resolved since 90",
                     "host-paused c resolved since 91",

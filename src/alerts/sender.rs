@@ -162,3 +162,45 @@ impl AlertSender {
 fn count(result: &'static str) {
     counter!("relay_alerts_total", "result" => result).increment(1);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        alerts::alert::{AlertState, AlertSubject},
+        config::Settings,
+    };
+
+    fn sender() -> AlertSender {
+        let url = CallbackUrl::from_stored("https://hooks.example/").unwrap();
+        let delivery = Settings::default().delivery;
+        let target = AlertTarget {
+            single: SingleSender::alone(&delivery).unwrap(),
+            url,
+            secret: Reloadable::new(Some(SigningSecret::generate())),
+            relay: "app-1:8080".to_owned(),
+            retries: Vec::new(),
+        };
+        AlertSender::new(target, Clock::system())
+    }
+
+    #[test]
+    fn a_full_lane_takes_no_more_and_leaves_the_others_free() {
+        let sender = sender();
+        let now = Clock::system().now();
+        let alert = |kind| Alert {
+            subject: AlertSubject { kind, host: None },
+            state: AlertState::Firing,
+            since: now,
+            at: now,
+            dead: None,
+        };
+        for _ in 0..1000 {
+            sender.offer(alert(AlertKind::HostPaused));
+        }
+        sender.offer(alert(AlertKind::StoreUnwritable));
+        let left = sender.0.lanes.iter();
+        let waiting: Vec<_> = left.map(|lane| LANE - lane.offered.capacity()).collect();
+        assert_eq!(waiting, [0, LANE, 0, 0, 1]);
+    }
+}

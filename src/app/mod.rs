@@ -16,7 +16,7 @@ use std::{fs::File, future::Future, io, net::SocketAddr, sync::Arc, time::Durati
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use basiq_client::{FleetCoordination, normalise::Catalogue};
+use basiq_client::normalise::Catalogue;
 use relay_domain::{
     AllowedNetworks, CallbackRules, CallbackUrl, Fleet, SigningSecret, clock::Clock,
 };
@@ -36,7 +36,7 @@ pub use self::{
 use self::{
     connections::connection_limits,
     database::connect_options,
-    fleet::{FleetMembership, PostgresCoordinator, RemoteWakes, join, wake_on_notify},
+    fleet::{FleetMembership, RemoteWakes, coordination, join, wake_on_notify},
 };
 use crate::{
     alerts::{AlertWatcher, alert_secret, alert_url},
@@ -195,11 +195,7 @@ impl Relay {
         // a clock that stands still for a test cannot follow the database's, so such a relay joins no others
         let shared = shared.filter(|_| clock.can_follow());
         let fleet = join(shared, &clock, &share).await?;
-        let coordinator = fleet.as_ref();
-        let coordination = FleetCoordination {
-            coordinator: coordinator.map(|(_, store)| PostgresCoordinator::shared(store.clone())),
-            fleet: share.clone(),
-        };
+        let coordination = coordination(fleet.as_ref(), &share);
         let limits = connection_limits(&settings, relay_runtime::handle_limit());
         let timing = (clock, Arc::new(catalogue(&settings)?));
         let parts = parts::api_parts(&settings, &store, timing, &metrics, coordination, limits)?;
@@ -214,8 +210,8 @@ impl Relay {
         let secrets = parts::replaceable_secrets(&settings, &parts)?;
         let alerts = parts::alert_watcher(&settings, &parts, &secrets, &share)?;
         let tester = CallbackTester::new(delivery.single_sender(), parts.clock.clone());
-        let (looks, fellows) = (tracker.tally(), share.clone());
-        let console = parts::console_parts(&settings, &parts, looks, fellows, tester.clone());
+        let fleet_parts = (tracker.tally(), share.clone());
+        let console = parts::console_parts(&settings, &parts, fleet_parts, tester.clone());
         let follow = workers::follow(&store, &parts);
         let remote_wakes = RemoteWakes::of(&parts);
         let router = api::router(parts, tester, console::router(console));
@@ -295,10 +291,7 @@ impl Relay {
         let http = serve(listener, self.router, self.limits, token.clone());
         supervisor.spawn("http", http);
         if let Some(listener) = metrics {
-            let limits = ConnectionLimits {
-                connections: METRICS_CONNECTIONS,
-                ..self.limits
-            };
+            let limits = metrics_limits(self.limits);
             let metrics = serve(listener, self.metrics_router, limits, token);
             supervisor.spawn("metrics", metrics);
         }
@@ -324,6 +317,14 @@ impl Relay {
 fn spawn_worker<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, share: &Fleet) {
     let stop = supervisor.stop_token();
     supervisor.spawn(worker.name(), run_worker(worker, share.clone(), stop));
+}
+
+/// Returns the limits of the separate address for metrics.
+fn metrics_limits(limits: ConnectionLimits) -> ConnectionLimits {
+    ConnectionLimits {
+        connections: METRICS_CONNECTIONS,
+        ..limits
+    }
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener> {

@@ -93,8 +93,7 @@ pub(super) fn alert_watcher(
 pub(super) fn console_parts(
     settings: &Settings,
     parts: &ApiParts,
-    looks: LookTally,
-    share: Fleet,
+    (looks, share): (LookTally, Fleet),
     tester: CallbackTester,
 ) -> ConsoleParts {
     let wake = parts.delivery_wake.clone();

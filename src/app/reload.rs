@@ -23,6 +23,7 @@ pub struct ReloadableSecrets {
 
 /// Which secrets have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each secret")]
 pub struct ReloadedSecrets {
     /// Whether Basiq's API key has changed.
     pub api_key: bool,

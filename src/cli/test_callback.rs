@@ -17,7 +17,7 @@ use crate::cli::{
 
 /// How long the command waits for the relay, which itself waits for the callback: longer than the longest delivery
 /// time-out.
-const PATIENCE: Duration = Duration::from_secs(11 * 60);
+const PATIENCE: Duration = Duration::from_mins(11);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

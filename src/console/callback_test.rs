@@ -63,7 +63,7 @@ async fn test(
         ),
         Ok(url) => {
             let tested = state.parts.tester.test(&client, &url).await;
-            (StatusCode::OK, Shown::of(tested.map_err(too_many)?))
+            (StatusCode::OK, Shown::of(&tested.map_err(too_many)?))
         }
     };
     let title = format!("Test of a callback for {name}");
@@ -101,7 +101,7 @@ fn too_many(refusal: TooManyTests) -> ErrorPage {
 }
 
 impl Shown {
-    fn of(outcome: TestOutcome) -> Self {
+    fn of(outcome: &TestOutcome) -> Self {
         let error = outcome.error.map_or("accepted", TestError::as_str);
         Self::Tested {
             accepted: outcome.error.is_none(),

@@ -14,7 +14,8 @@ use relay_store::{
     DeliveryStore, DueBank, DueDelivery, DueJob, DurationStore, DurationsFound, EarlierLook,
     EventDetails, FailingHost, FollowStore, Hint, HintOutcome, HintStore, HostLimits, JobStore,
     Look, NewDeliveries, NewJobs, NewWatch, OutboxStore, Redelivery, Registration, StoreError,
-    UpkeepStore, WaitLimit, WatchDetails, WatchQuery, WatchSearch, WatchStore, WatchVersion,
+    StoreTroubles, UpkeepStore, WaitLimit, WatchDetails, WatchQuery, WatchSearch, WatchStore,
+    WatchVersion,
 };
 
 /// The API key of client `a`.
@@ -368,6 +369,10 @@ impl UpkeepStore for ListStore {
 
     async fn purge_ended(&self, _: Timestamp, _: usize) -> Result<u64, StoreError> {
         Ok(0)
+    }
+
+    async fn troubles(&self, _: Timestamp, _: usize) -> Result<StoreTroubles, StoreError> {
+        Ok(StoreTroubles::default())
     }
 
     async fn census(&self, _: Timestamp) -> Result<Census, StoreError> {

@@ -112,6 +112,7 @@ CREATE TABLE failing_hosts (
     failures bigint NOT NULL,
     pauses bigint NOT NULL,
     paused_until bigint NOT NULL,
+    paused_since bigint DEFAULT 0 NOT NULL,
     probing boolean NOT NULL,
     failed_at bigint NOT NULL
 );
@@ -365,6 +366,8 @@ CREATE INDEX hints_by_age ON hints USING btree (taken_at);
 
 CREATE INDEX hosts_by_failure ON failing_hosts USING btree (failed_at);
 
+CREATE INDEX hosts_by_pause ON failing_hosts USING btree (paused_since, host) WHERE (paused_since > 0);
+
 CREATE INDEX hosts_paused ON failing_hosts USING btree (paused_until) WHERE (paused_until > 0);
 
 CREATE INDEX jobs_of_connection ON jobs USING btree (connection_id) WHERE (connection_id IS NOT NULL);
@@ -420,5 +423,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x948f2af895e442dad07f67c5f1027c32f04bee8039a986915ee85c7005f95b1b2d0a31fc5c865dc82f30d002285c81d1');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\x758f41fce7661fa77fab61627c3146b489b0f81e2223f78380a35c5648bdf0f4fd0adb89513c3f5e051bb7f3f22e0737');
 
