@@ -78,36 +78,53 @@ const ANSWERS: [(&str, &str); 6] = [
     ),
 ];
 
+const TEST_WORDS: Words = (
+    "relayTest",
+    "Somebody tests the callback",
+    "Posted by `POST /callback-test`, by the command `test-callback` and by the console, and by nothing else. It means \
+     no job and no person. It has no `sequence`.",
+);
+
+const TEST_COMMON: &str = "Signed as all events are. Posted once, and not again.";
+
+/// How the relay treats each response to a test.
+const TEST_ANSWERS: [(&str, &str); 2] = [
+    ("2XX", "It is accepted, and whoever tests is told so."),
+    (
+        "default",
+        "Whoever tests is told the status, and what to do about it. Nothing else follows, not even from 410.",
+    ),
+];
+
 /// Returns all webhooks.
 pub(super) fn webhooks() -> Paths {
     let mut webhooks = Paths::new();
     for (status, example) in examples::events() {
-        let operation = operation(words(status), "EventBody", example);
+        let operation = operation(words(status), COMMON, ("EventBody", example), &ANSWERS);
         let item = PathItem::new(HttpMethod::Post, operation);
         webhooks.paths.insert(format!("job.{status}"), item);
     }
     for (kind, example) in examples::notices() {
-        let operation = operation(notice_words(kind), "EventBody", example);
+        let operation = operation(notice_words(kind), COMMON, ("EventBody", example), &ANSWERS);
         let item = PathItem::new(HttpMethod::Post, operation);
         webhooks.paths.insert(kind.event_type(), item);
     }
-    let operation = operation(TEST_WORDS, "TestEventBody", examples::test_event());
+    let body = ("TestEventBody", examples::test_event());
+    let operation = operation(TEST_WORDS, TEST_COMMON, body, &TEST_ANSWERS);
     let item = PathItem::new(HttpMethod::Post, operation);
     webhooks.paths.insert(TEST_EVENT.to_owned(), item);
     webhooks
 }
 
-const TEST_WORDS: Words = (
-    "relayTest",
-    "Somebody tests the callback",
-    "Posted by `POST /callback-test`, by the command `test-callback` and by the console, and by nothing else. It means \
-     no job and no person, has no `sequence`, and is sent once.",
-);
-
 /// The id, the summary and the description of an operation.
 type Words = (&'static str, &'static str, &'static str);
 
-fn operation((id, summary, description): Words, schema: &str, example: Value) -> Operation {
+fn operation(
+    (id, summary, description): Words,
+    common: &str,
+    (schema, example): (&str, Value),
+    answers: &[(&str, &str)],
+) -> Operation {
     OperationBuilder::new()
         .tag(TAG)
         .securities(Some([]))
@@ -115,10 +132,10 @@ fn operation((id, summary, description): Words, schema: &str, example: Value) ->
         .extensions(Some(Extensions::builder().add("x-internal", true).build()))
         .operation_id(Some(id))
         .summary(Some(summary))
-        .description(Some(format!("{description}\n\n{COMMON}")))
+        .description(Some(format!("{description}\n\n{common}")))
         .parameters(Some(HEADERS.map(header)))
         .request_body(Some(body(schema, example)))
-        .responses(responses())
+        .responses(responses(answers))
         .build()
 }
 
@@ -213,10 +230,10 @@ fn body(schema: &str, example: Value) -> RequestBody {
         .build()
 }
 
-fn responses() -> Responses {
+fn responses(answers: &[(&str, &str)]) -> Responses {
     let mut responses = ResponsesBuilder::new();
-    for (status, description) in ANSWERS {
-        responses = responses.response(status, RefOr::T(answer(status, description)));
+    for (status, description) in answers {
+        responses = responses.response(*status, RefOr::T(answer(status, description)));
     }
     responses.build()
 }

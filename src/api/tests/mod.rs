@@ -2,6 +2,7 @@
 
 mod examples;
 mod list_store;
+mod no_operator;
 mod no_subscriptions;
 mod streams;
 
