@@ -201,7 +201,7 @@ fn a_test_is_a_webhook_of_its_own_that_nothing_follows() {
     assert_eq!(schemas["TestEventType"]["enum"], json!(["relay.test"]));
     let responses = operation["responses"].as_object().unwrap();
     let statuses: Vec<_> = responses.keys().collect();
-    assert_eq!(statuses, ["2XX", "default"]);
+    assert_eq!(statuses, ["2XX", "4XX", "default"]);
 }
 
 #[test]

@@ -88,12 +88,13 @@ const TEST_WORDS: Words = (
 const TEST_COMMON: &str = "Signed as all events are. Posted once, and not again.";
 
 /// How the relay treats each response to a test.
-const TEST_ANSWERS: [(&str, &str); 2] = [
+const TEST_ANSWERS: [(&str, &str); 3] = [
     ("2XX", "It is accepted, and whoever tests is told so."),
     (
-        "default",
+        "4XX",
         "Whoever tests is told the status, and what to do about it. Nothing else follows, not even from 410.",
     ),
+    ("default", "The same as 4XX."),
 ];
 
 /// Returns all webhooks.
