@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     fleet::crew::Crew,
-    support::{Received, Receiver, TestApp, database::is_postgres, live::Live},
+    support::{Received, Receiver, TestApp, database::is_postgres, live::Live, scene::Scene},
 };
 
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -311,4 +311,63 @@ async fn one_relay_of_a_fleet_tells_what_all_see_and_another_goes_on_when_it_die
     let told = operators.told(3).await;
     assert_eq!(told[2..], ["deliveries-dead resolved"]);
     crew.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_secret_signs_alerts_at_once() {
+    let operators = Operators::start().await;
+    let live = Live::start(|settings| {
+        settings.delivery.retry_schedule = vec![Duration::from_millis(20)];
+        operators.told_by(settings);
+    })
+    .await;
+    live.receiver.answer(2, 500);
+    live.register(&live.sandbox.seed_job(done())).await;
+    assert_eq!(operators.told(1).await, ["deliveries-dead firing"]);
+    let mut settings = TestApp::builder().into_settings();
+    let new = SigningSecret::generate();
+    alert_at("https://hooks.example/", &new, &mut settings);
+    let replaced = live.secrets.replace(&settings).await.unwrap();
+    assert!(replaced.alert_secret && !replaced.api_key);
+    redeliver_dead(&live).await;
+    let over = || operators.received().len() >= 2;
+    live.until(PATIENCE, over).await;
+    let over = &operators.received()[1];
+    assert_eq!(over.path, "/alerts", "the URL is that of the start");
+    let official = Webhook::new(new.expose()).unwrap();
+    official.verify(over.raw.as_bytes(), &over.headers).unwrap();
+    live.stop().await;
+}
+
+#[tokio::test]
+async fn a_relay_whose_alerts_could_never_arrive_does_not_start() {
+    let scene = Scene::set(SandboxOptions::default()).await;
+    let secret = SigningSecret::generate();
+    let good = "https://hooks.example/token-qv72";
+    for (url, secret, setting) in [
+        (
+            "ftp://hooks.example/token-qv72",
+            secret.expose(),
+            "RELAY_ALERT_URL",
+        ),
+        (
+            "https://169.254.169.254/token-qv72",
+            secret.expose(),
+            "RELAY_ALERT_URL",
+        ),
+        (good, "", "RELAY_ALERT_SECRET"),
+        (good, "a-secret-of-sorts-qv72", "RELAY_ALERT_SECRET"),
+    ] {
+        let mut command = scene.setup.command();
+        command
+            .arg("serve")
+            .env("RELAY_ALERT_URL", url)
+            .env("RELAY_ALERT_SECRET", secret);
+        let ended = tokio::time::timeout(PATIENCE, command.output()).await;
+        let output = ended.expect("it ends").unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{url}: {told}");
+        assert!(told.contains(setting), "{told}");
+        assert!(!told.contains("qv72"), "{told}");
+    }
 }
