@@ -145,6 +145,7 @@ function takeEvent(headers, body) {
   if (seen.has(id)) return;
   seen.add(id);
   const event = JSON.parse(body);
+  if (event.type === "relay.test") return console.log(`relay.test: ${event.message}`);
   const { userId } = event.context;
   console.log(`${event.watchId ?? "notice"} ${event.type} ${event.errorCode ?? ""} -> ${event.action} (user ${userId})`);
   const known = watches.get(event.watchId);

@@ -1,6 +1,7 @@
 //! The public API, with one file for each resource, and its OpenAPI document.
 
 mod admin;
+mod callback_test;
 mod catalogue;
 mod cursor;
 mod deliveries;
@@ -28,6 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use self::{hints::HintRules, openapi::document};
 use crate::{
+    callback_test::CallbackTester,
     config::ServerConfig,
     follow::FollowRegistry,
     web::{AdminToken, ClientAuth, ClientLimits, open_to_browsers, with_middleware},
@@ -75,16 +77,18 @@ pub struct ApiState {
     parts: Arc<ApiParts>,
     gate: ClientAuth,
     batches: watch::BatchLimit,
+    tester: CallbackTester,
     docs: Arc<docs::DocPages>,
     pings: health::PingCache,
 }
 
 impl ApiState {
-    fn new(parts: ApiParts) -> Self {
+    fn new(parts: ApiParts, tester: CallbackTester) -> Self {
         let limits = ClientLimits::new(parts.server.client_rps);
         Self {
             gate: ClientAuth::new(Arc::clone(&parts.store), limits),
             batches: watch::BatchLimit::new(),
+            tester,
             docs: Arc::new(docs::DocPages::new()),
             pings: health::PingCache::default(),
             parts: Arc::new(parts),
@@ -104,8 +108,8 @@ impl FromRef<ApiState> for AdminToken {
     }
 }
 
-/// Creates the whole API, and merges the router `beside`. `/metrics` is left out if it has its own address.
-pub fn router(parts: ApiParts, beside: Router) -> Router {
+/// Creates the whole API, which tests callbacks by `tester`, and merges the router `beside`. `/metrics` is left out if it has its own address.
+pub fn router(parts: ApiParts, tester: CallbackTester, beside: Router) -> Router {
     let mut wanted = routes();
     if parts.server.metrics_listen.is_none() {
         wanted = wanted.merge(metrics::routes());
@@ -113,7 +117,11 @@ pub fn router(parts: ApiParts, beside: Router) -> Router {
     let origins = &parts.server.allow_origins;
     let for_browsers = open_to_browsers(browser_routes().into(), origins);
     let stateless = Router::<ApiState>::from(wanted).merge(for_browsers);
-    with_middleware(stateless.with_state(ApiState::new(parts)).merge(beside))
+    with_middleware(
+        stateless
+            .with_state(ApiState::new(parts, tester))
+            .merge(beside),
+    )
 }
 
 /// Creates `/metrics` alone, for its own address.
@@ -135,6 +143,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .merge(subscriptions::routes())
         .merge(deliveries::routes())
         .merge(redeliver::routes())
+        .merge(callback_test::routes())
         .merge(hints::routes())
         .merge(health::routes())
         .merge(docs::routes())

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use basiq_client::{
-    CoordinationError, Reservation, SharedToken, UpstreamCoordinator, UpstreamPause,
+    CoordinationError, FleetCoordination, Reservation, SharedToken, UpstreamCoordinator,
+    UpstreamPause,
 };
 use http::HeaderValue;
 use metrics::gauge;
@@ -88,6 +89,7 @@ impl FleetMembership {
             info!(relays = seen.alive, before, "relays on this store");
         }
         self.share.set_size(seen.alive);
+        self.share.set_first(seen.first.as_ref() == Some(&self.id));
         gauge!("relay_fleet_size").set(f64::from(u32::try_from(seen.alive).unwrap_or(u32::MAX)));
         Ok(())
     }
@@ -107,6 +109,17 @@ pub(super) async fn join(
         fleet.context("the relays on the store cannot be joined")?,
         store,
     )))
+}
+
+/// Returns how this relay coordinates its calls to Basiq with the other relays on the store.
+pub(super) fn coordination(
+    joined: Option<&(FleetMembership, PgStore)>,
+    share: &Fleet,
+) -> FleetCoordination {
+    FleetCoordination {
+        coordinator: joined.map(|(_, store)| PostgresCoordinator::shared(store.clone())),
+        fleet: share.clone(),
+    }
 }
 
 /// What to wake when another relay announces work or events.
@@ -150,11 +163,11 @@ pub(super) async fn wake_on_notify(
 }
 
 /// Coordinates the calls to Basiq of the relays on a PostgreSQL store.
-pub(super) struct PostgresCoordinator(pub(super) PgStore);
+struct PostgresCoordinator(PgStore);
 
 impl PostgresCoordinator {
     /// Creates the coordinator as a trait object.
-    pub(super) fn shared(store: PgStore) -> Arc<dyn UpstreamCoordinator> {
+    fn shared(store: PgStore) -> Arc<dyn UpstreamCoordinator> {
         Arc::new(Self(store))
     }
 }

@@ -6,6 +6,7 @@ mod connections;
 mod database;
 mod fleet;
 mod lock;
+mod parts;
 mod reload;
 mod relocation;
 mod upkeep;
@@ -15,12 +16,11 @@ use std::{fs::File, future::Future, io, net::SocketAddr, sync::Arc, time::Durati
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use basiq_client::{BasiqClient, FleetCoordination, normalise::Catalogue};
+use basiq_client::normalise::Catalogue;
 use relay_domain::{
-    AllowedNetworks, CallbackRules, CallbackUrl, Fleet, LookTally, SigningSecret, Upstream,
-    clock::Clock,
+    AllowedNetworks, CallbackRules, CallbackUrl, Fleet, SigningSecret, clock::Clock,
 };
-use relay_runtime::{self, Reloadable, StopOutcome, Supervisor, Wake, Worker, run_worker};
+use relay_runtime::{self, StopOutcome, Supervisor, Worker, run_worker};
 use relay_store::{Store, StoreError, postgres::PgStore};
 use secrecy::ExposeSecret;
 use tokio::net::{TcpListener, TcpSocket};
@@ -36,18 +36,20 @@ pub use self::{
 use self::{
     connections::connection_limits,
     database::connect_options,
-    fleet::{FleetMembership, PostgresCoordinator, RemoteWakes, join, wake_on_notify},
+    fleet::{FleetMembership, RemoteWakes, coordination, join, wake_on_notify},
 };
 use crate::{
-    api::{self, ApiParts, HintRules},
+    alerts::{AlertWatcher, alert_secret, alert_url},
+    api,
+    callback_test::CallbackTester,
     config::{DatabaseUrl, Settings},
-    console::{self, CallBudget, ConsoleParts},
+    console,
     delivery::{DeliveryWorker, further_certificates},
     discovery::DiscoveryWorker,
-    follow::{FollowRegistry, FollowWorker},
+    follow::FollowWorker,
     telemetry::{self, Metrics},
     tracker::{BankWorker, TrackerWorker},
-    web::{AdminToken, ConnectionLimits, serve},
+    web::{ConnectionLimits, serve},
 };
 
 /// The maximum number of connections to the separate address for metrics. Only a few collectors connect there.
@@ -79,6 +81,8 @@ pub struct Relay {
     pub upkeep: UpkeepWorker,
     /// Notices that the machine's clock was set. None if the store has its own clock.
     pub clock: Option<ClockWorker>,
+    /// Tells operators what needs them. None if the settings name no URL for alerts.
+    pub alerts: Option<AlertWatcher>,
     /// Its secrets that can be replaced while the relay runs.
     pub secrets: ReloadableSecrets,
     /// The connection limits of its HTTP server.
@@ -103,11 +107,14 @@ pub fn callback_rules(settings: &Settings) -> CallbackRules {
 }
 
 /// Checks what the settings refer to: the catalogue's override texts, the certificates, the secret of Basiq's
-/// webhooks, the address that they are passed on to, and the encryption keys. Also checks the address of a PostgreSQL database.
+/// webhooks, the address that they are passed on to, where alerts go, and the encryption keys. Also checks the address
+/// of a PostgreSQL database.
 pub fn validate(settings: &Settings) -> Result<()> {
     further_certificates(&settings.delivery).context("RELAY_CALLBACK_CA_FILE")?;
     basiq_webhook_secret(settings)?;
     forward_url(settings)?;
+    alert_url(settings)?;
+    alert_secret(settings)?;
     sealer(&settings.store)?;
     if let DatabaseUrl::Postgres(url) = &settings.store.database {
         connect_options(url, database::SETTING)?;
@@ -145,45 +152,6 @@ fn catalogue(settings: &Settings) -> Result<Catalogue> {
     }
 }
 
-fn api_parts(
-    settings: &Settings,
-    store: &Arc<dyn Store>,
-    (clock, catalogue): (Clock, Arc<Catalogue>),
-    metrics: &Metrics,
-    coordination: FleetCoordination,
-    limits: ConnectionLimits,
-) -> Result<ApiParts> {
-    let metrics = metrics.clone();
-    let upstream = Upstream::default();
-    let basiq = BasiqClient::shared(
-        &settings.basiq,
-        clock.clone(),
-        upstream.clone(),
-        coordination,
-    )
-    .context("no client for Basiq")?;
-    Ok(ApiParts {
-        follows: FollowRegistry::new(limits.connections),
-        store: store.clone(),
-        clock,
-        server: settings.server.clone(),
-        rules: callback_rules(settings),
-        catalogue,
-        tracker_wake: Wake::new(),
-        discovery_wake: Wake::new(),
-        delivery_wake: Wake::new(),
-        upstream,
-        basiq,
-        admin: AdminToken::new(settings.server.admin_token.as_ref()),
-        hints: HintRules {
-            secret: Reloadable::new(basiq_webhook_secret(settings)?),
-            interval: settings.tracking.poll_min_interval,
-            forward: forward_url(settings)?,
-        },
-        metrics: Arc::new(move || metrics.render()),
-    })
-}
-
 /// The maximum time that a start waits for the examination of the store.
 const EXAMINING: Duration = Duration::from_secs(2);
 
@@ -210,37 +178,6 @@ async fn check_and_free_leases(store: &dyn Store) -> Result<()> {
     Ok(())
 }
 
-fn replaceable_secrets(parts: &ApiParts) -> ReloadableSecrets {
-    ReloadableSecrets {
-        basiq: parts.basiq.clone(),
-        admin: parts.admin.clone(),
-        webhook: parts.hints.secret.clone(),
-        tracker_wake: parts.tracker_wake.clone(),
-    }
-}
-
-fn console_parts(
-    settings: &Settings,
-    parts: &ApiParts,
-    looks: LookTally,
-    share: Fleet,
-) -> ConsoleParts {
-    let wake = parts.delivery_wake.clone();
-    ConsoleParts {
-        store: parts.store.clone(),
-        clock: parts.clock.clone(),
-        admin: parts.admin.clone(),
-        upstream: parts.upstream.clone(),
-        budget: CallBudget {
-            per_second: settings.basiq.requests_per_second,
-            in_flight: settings.basiq.concurrency,
-        },
-        looks,
-        share,
-        delivery_ring: Arc::new(move || wake.notify()),
-    }
-}
-
 impl Relay {
     /// Opens the store and assembles a relay. On SQLite, where only one relay can run, this frees the leases of the
     /// previous run.
@@ -258,14 +195,10 @@ impl Relay {
         // a clock that stands still for a test cannot follow the database's, so such a relay joins no others
         let shared = shared.filter(|_| clock.can_follow());
         let fleet = join(shared, &clock, &share).await?;
-        let coordinator = fleet.as_ref();
-        let coordination = FleetCoordination {
-            coordinator: coordinator.map(|(_, store)| PostgresCoordinator::shared(store.clone())),
-            fleet: share.clone(),
-        };
+        let coordination = coordination(fleet.as_ref(), &share);
         let limits = connection_limits(&settings, relay_runtime::handle_limit());
         let timing = (clock, Arc::new(catalogue(&settings)?));
-        let parts = api_parts(&settings, &store, timing, &metrics, coordination, limits)?;
+        let parts = parts::api_parts(&settings, &store, timing, &metrics, coordination, limits)?;
         let tracker = workers::tracker(&settings, &store, &parts);
         let banks = workers::banks(&settings, &store, &parts);
         let discovery = workers::discovery(&settings, &store, &parts, &share);
@@ -274,11 +207,14 @@ impl Relay {
         let upkeep = UpkeepWorker::new(store.clone(), clock, &settings.store);
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
-        let secrets = replaceable_secrets(&parts);
-        let console = console_parts(&settings, &parts, tracker.tally(), share.clone());
+        let secrets = parts::replaceable_secrets(&settings, &parts)?;
+        let alerts = parts::alert_watcher(&settings, &parts, &secrets, &share)?;
+        let tester = CallbackTester::new(delivery.single_sender(), parts.clock.clone());
+        let fleet_parts = (tracker.tally(), share.clone());
+        let console = parts::console_parts(&settings, &parts, fleet_parts, tester.clone());
         let follow = workers::follow(&store, &parts);
         let remote_wakes = RemoteWakes::of(&parts);
-        let router = api::router(parts, console::router(console));
+        let router = api::router(parts, tester, console::router(console));
         Ok(Self {
             settings,
             store,
@@ -292,6 +228,7 @@ impl Relay {
             follow,
             upkeep,
             clock,
+            alerts,
             secrets,
             limits,
             share,
@@ -340,6 +277,9 @@ impl Relay {
         if let Some(clock) = self.clock {
             spawn_worker(&mut supervisor, clock, &share);
         }
+        if let Some(alerts) = self.alerts {
+            supervisor.spawn("alerts", alerts.run(token.clone()));
+        }
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
         if let Some((fleet, store)) = self.fleet {
             supervisor.spawn("fleet", fleet.run(token.clone()));
@@ -351,10 +291,7 @@ impl Relay {
         let http = serve(listener, self.router, self.limits, token.clone());
         supervisor.spawn("http", http);
         if let Some(listener) = metrics {
-            let limits = ConnectionLimits {
-                connections: METRICS_CONNECTIONS,
-                ..self.limits
-            };
+            let limits = metrics_limits(self.limits);
             let metrics = serve(listener, self.metrics_router, limits, token);
             supervisor.spawn("metrics", metrics);
         }
@@ -380,6 +317,14 @@ impl Relay {
 fn spawn_worker<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, share: &Fleet) {
     let stop = supervisor.stop_token();
     supervisor.spawn(worker.name(), run_worker(worker, share.clone(), stop));
+}
+
+/// Returns the limits of the separate address for metrics.
+fn metrics_limits(limits: ConnectionLimits) -> ConnectionLimits {
+    ConnectionLimits {
+        connections: METRICS_CONNECTIONS,
+        ..limits
+    }
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener> {

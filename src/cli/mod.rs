@@ -19,6 +19,7 @@ mod relay_client;
 mod sandbox;
 mod serve;
 mod subscribe;
+mod test_callback;
 mod threads;
 mod watch;
 
@@ -58,6 +59,8 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Subscribe to a person at a running relay: all jobs of the person are watched, and notices are sent.
     Subscribe(subscribe::SubscribeArgs),
+    /// Let a running relay post a signed test event to a callback, and say what to do about the answer.
+    TestCallback(test_callback::TestCallbackArgs),
     /// Manage API clients.
     Client(client::ClientArgs),
     /// Copy the SQLite store to a new file while the relay runs, and check the copy.
@@ -111,6 +114,7 @@ fn own_threads(command: &Command) -> usize {
         | Command::Listen(_)
         | Command::Watch(_)
         | Command::Subscribe(_)
+        | Command::TestCallback(_)
         | Command::Healthcheck(_)
         | Command::Openapi(_)
         | Command::Completions(_)
@@ -158,6 +162,7 @@ async fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Listen(args) => listen::run(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Subscribe(args) => subscribe::run(args).await,
+        Command::TestCallback(args) => test_callback::run(args).await,
         Command::Client(args) => Box::pin(client::run(args)).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Erase(args) => Box::pin(erase::run(args)).await,

@@ -98,12 +98,17 @@ struct FieldFault {
 
 impl RelayClient {
     pub(super) fn new(args: &RelayArgs) -> Result<Self, CommandFailure> {
+        Self::patient(args, TIME_LIMIT)
+    }
+
+    /// Creates a client whose calls may take this long.
+    pub(super) fn patient(args: &RelayArgs, patience: Duration) -> Result<Self, CommandFailure> {
         let (base, key) = (&args.relay, args.api_key()?);
         // A redirect could send the key to another server.
         let http = Client::builder()
             .no_proxy()
             .redirect(Policy::none())
-            .timeout(TIME_LIMIT)
+            .timeout(patience)
             .dns_resolver(FirstToAnswer::at(base))
             .build()
             .context("no HTTP client")?;

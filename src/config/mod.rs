@@ -44,6 +44,8 @@ pub struct Settings {
     pub subscriptions: SubscriptionConfig,
     /// Settings of deliveries to callbacks.
     pub delivery: DeliveryConfig,
+    /// Settings of alerts to operators.
+    pub alerts: AlertConfig,
     /// Settings of logs and traces.
     pub log: LogConfig,
     /// `RELAY_MESSAGES`: TOML that overrides texts of the catalogue, usually given as `RELAY_MESSAGES_FILE`.
@@ -151,6 +153,53 @@ pub struct DeliveryConfig {
     /// `RELAY_DELIVERY_CONCURRENCY_PER_HOST`: the maximum number of attempts in flight to one host name. Relays on
     /// one store divide it.
     pub concurrency_per_host: usize,
+}
+
+/// Settings of alerts to operators.
+#[derive(Debug, Clone)]
+pub struct AlertConfig {
+    /// `RELAY_ALERT_URL`: where operators are told what needs them. It may hold a secret.
+    pub url: Option<SecretString>,
+    /// `RELAY_ALERT_SECRET`: signs alerts.
+    pub secret: Option<SecretString>,
+    /// When alerts are sent. No setting changes it; tests do.
+    pub timing: AlertTiming,
+}
+
+/// How long what an alert tells of must last, and how often the relay looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertTiming {
+    /// How long a host must be paused.
+    pub host_paused: Duration,
+    /// How long the circuit breaker must be open.
+    pub breaker_open: Duration,
+    /// How long no write to the store may have succeeded.
+    pub store_unwritable: Duration,
+    /// The time between two judgements.
+    pub judging: Duration,
+    /// The time between two writes that find out whether the store can be written.
+    pub probing: Duration,
+    /// The time between two readings of what the store holds.
+    pub reading: Duration,
+    /// The waits between the attempts to send one alert.
+    pub retries: Vec<Duration>,
+    /// The longest time-out of one attempt.
+    pub time_limit: Duration,
+}
+
+impl Default for AlertTiming {
+    fn default() -> Self {
+        Self {
+            host_paused: Duration::from_mins(10),
+            breaker_open: Duration::from_mins(1),
+            store_unwritable: Duration::from_secs(10),
+            judging: Duration::from_secs(1),
+            probing: Duration::from_secs(2),
+            reading: Duration::from_secs(5),
+            retries: [1, 5, 30].map(Duration::from_secs).into(),
+            time_limit: Duration::from_secs(10),
+        }
+    }
 }
 
 /// The format of log lines.

@@ -5,8 +5,8 @@ use std::{ops::RangeInclusive, time::Duration};
 use basiq_client::BasiqConfig;
 
 use crate::config::{
-    DeliveryConfig, LogConfig, ServerConfig, Settings, StoreConfig, SubscriptionConfig,
-    TrackingConfig,
+    AlertConfig, AlertTiming, DeliveryConfig, LogConfig, ServerConfig, Settings, StoreConfig,
+    SubscriptionConfig, TrackingConfig,
     reader::SettingsReader,
     value::{
         address, admin_token, base_url, boolean, database, duration, durations, file, log_filter,
@@ -37,6 +37,7 @@ impl Settings {
             tracking: TrackingConfig::read(from),
             subscriptions: SubscriptionConfig::read(from),
             delivery: DeliveryConfig::read(from),
+            alerts: AlertConfig::read(from),
             log: LogConfig::read(from),
             messages: from.read(
                 "RELAY_MESSAGES",
@@ -300,6 +301,26 @@ impl DeliveryConfig {
                 number(1..=10_000),
                 "delivery attempts in flight to one host name",
             ),
+        }
+    }
+}
+
+impl AlertConfig {
+    fn read(from: &mut SettingsReader) -> Self {
+        Self {
+            url: from.read_secret(
+                "RELAY_ALERT_URL",
+                None,
+                optional(secret),
+                "where operators are told what needs them, as signed JSON that Slack and Teams take too",
+            ),
+            secret: from.read_secret(
+                "RELAY_ALERT_SECRET",
+                None,
+                optional(secret),
+                "signs alerts: whsec_ and the base64 of 24 to 64 random bytes; RELAY_ALERT_URL needs it",
+            ),
+            timing: AlertTiming::default(),
         }
     }
 }

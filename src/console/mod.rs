@@ -5,6 +5,7 @@
 //! exist only if an admin token is set.
 
 mod assets;
+mod callback_test;
 mod clients;
 mod deliveries;
 mod erase;
@@ -49,6 +50,7 @@ pub fn router(parts: ConsoleParts) -> Router {
         .merge(hosts::routes())
         .merge(clients::routes())
         .merge(erase::routes())
+        .merge(callback_test::routes())
         .with_state(ConsoleState::new(parts))
 }
 

@@ -3,11 +3,11 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use relay_domain::{Fleet, LookTally, Upstream, clock::Clock};
+use relay_domain::{CallbackRules, Fleet, LookTally, Upstream, clock::Clock};
 use relay_store::{Census, Store, StoreError};
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::web::AdminToken;
+use crate::{callback_test::CallbackTester, web::AdminToken};
 
 /// Wakes the delivery worker.
 pub type WakeCallback = Arc<dyn Fn() + Send + Sync>;
@@ -35,6 +35,10 @@ pub struct ConsoleParts {
     pub looks: LookTally,
     /// The relays on the store.
     pub share: Fleet,
+    /// The rules for callback URLs.
+    pub rules: CallbackRules,
+    /// Tests callbacks.
+    pub tester: CallbackTester,
     /// Called when there is a delivery to send.
     pub delivery_ring: WakeCallback,
 }

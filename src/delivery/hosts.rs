@@ -7,6 +7,8 @@ use relay_domain::Fleet;
 use relay_store::{HostLimits, Slots};
 use std::collections::HashMap;
 
+use crate::delivery::{CallbackSender, SingleSender};
+
 /// The maximum number of silent hosts without an attempt in flight to remember.
 const REMEMBERED: usize = 256;
 
@@ -57,6 +59,11 @@ impl HostLoad {
     /// Divides the slots of each host among the relays of `share`.
     pub(super) fn share_with(&mut self, share: Fleet) {
         self.share = share;
+    }
+
+    /// Returns a sender of single messages, which count with these attempts against the limits of each host.
+    pub(super) fn single_sender(&self, sender: CallbackSender) -> SingleSender {
+        SingleSender::new(sender, &self.slots, self.per_host, self.share.clone())
     }
 
     /// Whether other relays share the slots of each host.

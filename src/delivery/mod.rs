@@ -5,6 +5,7 @@
 //! * `dialer` connects only to vetted addresses.
 //! * `connections` keeps connections for later requests.
 //! * `sender` makes one attempt.
+//! * `single` posts messages that are not in the outbox.
 //! * `worker` makes many attempts at a time.
 
 mod address_guard;
@@ -16,12 +17,14 @@ mod fakes;
 mod hosts;
 pub mod retry;
 mod sender;
+mod single;
 mod tls;
 mod worker;
 
 pub use self::{
     address_guard::{AddressGuard, NameResolver, NoAddress, SystemResolver},
-    sender::{AttemptOutcome, CallbackResponse, CallbackSender},
+    sender::{AttemptOutcome, CallbackResponse, CallbackSender, MessageResult, SignedMessage},
+    single::SingleSender,
     tls::{DeliveryError, further_certificates},
     worker::DeliveryWorker,
 };

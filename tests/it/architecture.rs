@@ -42,17 +42,31 @@ const LAYERS: &[(&str, &[&str])] = &[
         "delivery",
         &["config", "happy_eyeballs", "relay_store", "telemetry"],
     ),
+    ("alerts", &["config", "delivery", "relay_store"]),
+    ("callback_test", &["config", "delivery", "relay_store"]),
     ("web", &["config", "relay_store", "telemetry"]),
     (
         "api",
-        &["basiq_client", "config", "follow", "relay_store", "web"],
+        &[
+            "basiq_client",
+            "callback_test",
+            "config",
+            "follow",
+            "relay_store",
+            "web",
+        ],
     ),
-    ("console", &["config", "relay_store", "web"]),
+    (
+        "console",
+        &["callback_test", "config", "relay_store", "web"],
+    ),
     (
         "app",
         &[
+            "alerts",
             "api",
             "basiq_client",
+            "callback_test",
             "config",
             "console",
             "delivery",

@@ -11,10 +11,12 @@
     reason = "a scene is set in one place, read top to bottom"
 )]
 
+mod alerts;
 mod answers;
 mod api;
 mod architecture;
 mod basiq_answers;
+mod callback_test;
 mod clock;
 mod command_line;
 mod console;
@@ -60,6 +62,7 @@ mod subscribe_command;
 mod subscriptions;
 mod support;
 mod terminal;
+mod test_callback_command;
 mod timing;
 mod traces;
 mod tracker;

@@ -22,6 +22,8 @@ const KEYS: [&str; 2] = [
     "bmV3LWtleS1hYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3g=",
     "b2xkLWtleS1hYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3g=",
 ];
+/// A token that the operators' chat may have put into its address.
+const IN_ALERT_URL: &str = "alert-url-token-mm31";
 const ANSWER: &str = "mfa-answer-xw55";
 /// A token that a backend may have put into its callback's address.
 const IN_CALLBACK: &str = "callback-token-pt41";
@@ -120,6 +122,12 @@ fn calls() -> Vec<(&'static str, &'static str, Option<Value>)> {
             "client",
             Some(json!({ "userId": 7, "callbackUrl": IN_CALLBACK })),
         ),
+        (
+            "POST /callback-test",
+            "client",
+            Some(json!({ "callbackUrl": format!("https://a:b@app.example/?token={IN_CALLBACK}") })),
+        ),
+        ("POST /callback-test", "wrong", Some(json!({}))),
         ("GET /deliveries?state=delivered", "client", None),
         ("GET /deliveries?state=pending", "client", None),
         ("POST /deliveries/redeliver", "client", Some(since.clone())),
@@ -147,6 +155,7 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
     let through = listener.local_addr().unwrap();
     scene.tasks.spawn(proxy(listener));
     let webhook = SigningSecret::generate();
+    let alerts = SigningSecret::generate();
     scene.setup.api_key = Some(BASIQ_KEY.to_owned());
     scene.setup.environment.extend([
         ("RELAY_ADMIN_TOKEN", ADMIN.to_owned()),
@@ -159,6 +168,11 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
         ),
         ("RELAY_DELIVERY_RETRY_SCHEDULE", "1s,1s".to_owned()),
         (
+            "RELAY_ALERT_URL",
+            format!("{}/alerts?token={IN_ALERT_URL}", scene.receiver.url()),
+        ),
+        ("RELAY_ALERT_SECRET", alerts.expose().to_owned()),
+        (
             "RELAY_BASIQ_WEBHOOK_FORWARD_URL",
             format!("{}/basiq?token={IN_CALLBACK}", scene.receiver.url()),
         ),
@@ -167,6 +181,8 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
     secrets.add("Basiq's API key", BASIQ_KEY);
     secrets.add("the admin token", ADMIN);
     secrets.add("the webhook secret", webhook.expose());
+    secrets.add("the secret of alerts", alerts.expose());
+    secrets.add("what only the operators' chat is to see", IN_ALERT_URL);
     secrets.add("the encryption key", KEYS[0]);
     secrets.add("the encryption key before", KEYS[1]);
     secrets.add("the proxy's password", PROXY_PASSWORD);
@@ -218,13 +234,28 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
     assert_eq!(said.status, 201, "{}", said.text);
     answers.push(said);
     scene.told(4).await;
+    // a delivery that dies is told to the operators
+    scene.receiver.answer(3, 500);
+    let body =
+        json!({ "jobId": scene.sandbox.seed_job(job(StepEnd::Succeeds)), "callbackUrl": callback });
+    let said = ask(&relay.url, "POST /watch", &key, Some(body.to_string())).await;
+    assert_eq!(said.status, 202, "{}", said.text);
+    let is_told = || {
+        let received = scene.receiver.received();
+        received.iter().any(|one| one.path == "/alerts")
+    };
+    until(async || is_told()).await;
+    let body = json!({ "callbackUrl": callback }).to_string();
+    let said = ask(&relay.url, "POST /callback-test", &key, Some(body)).await;
+    assert_eq!(said.json()["status"], 204, "{}", said.text);
+    answers.push(said);
     let mfa = format!("POST /watch/{}/mfa", watches[2]);
     for response in [json!([ANSWER, 7]), json!(ANSWER), json!([ANSWER])] {
         let body = json!({ "response": response }).to_string();
         answers.push(ask(&relay.url, &mfa, &key, Some(body)).await);
     }
     assert_eq!(answers.last().unwrap().status, 202);
-    scene.told(5).await;
+    scene.told(10).await;
     assert_eq!(hint(&relay.url, "m-1", &webhook).await, 204);
     assert_eq!(
         hint(&relay.url, "m-2", &SigningSecret::generate()).await,

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +13,13 @@ const LONGEST_REST: Duration = Duration::from_millis(50);
 
 /// The number of relays on a store, and one relay's share of their limits. Clones share one state.
 #[derive(Debug, Clone)]
-pub struct Fleet(Arc<AtomicUsize>);
+pub struct Fleet(Arc<Members>);
+
+#[derive(Debug)]
+struct Members {
+    relays: AtomicUsize,
+    is_first: AtomicBool,
+}
 
 impl Default for Fleet {
     fn default() -> Self {
@@ -25,18 +31,32 @@ impl Fleet {
     /// Makes a fleet of one relay, whose share is everything.
     #[must_use]
     pub fn alone() -> Self {
-        Self(Arc::new(AtomicUsize::new(1)))
+        Self(Arc::new(Members {
+            relays: AtomicUsize::new(1),
+            is_first: AtomicBool::new(true),
+        }))
     }
 
     /// Sets the number of relays.
     pub fn set_size(&self, relays: usize) {
-        self.0.store(relays.max(1), Ordering::Relaxed);
+        self.0.relays.store(relays.max(1), Ordering::Relaxed);
     }
 
     /// Returns the number of relays, including this one.
     #[must_use]
     pub fn relays(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.relays.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether this relay started before all others that are alive.
+    pub fn set_first(&self, is_first: bool) {
+        self.0.is_first.store(is_first, Ordering::Relaxed);
+    }
+
+    /// Whether this relay started before all others that are alive. So what all relays see alike is told by one.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.0.is_first.load(Ordering::Relaxed)
     }
 
     /// Returns this relay's share of a limit, at least 1. Except for this minimum, the shares of all relays together

@@ -2,6 +2,7 @@
 
 mod claim_pacer;
 mod handles;
+mod host_name;
 mod in_flight;
 mod reloadable;
 mod resources;
@@ -13,6 +14,7 @@ mod worker;
 pub use self::{
     claim_pacer::{ClaimPacer, HostBacklog, SlotDivision},
     handles::{handle_limit, raise_handle_limit},
+    host_name::host_name,
     in_flight::InFlight,
     reloadable::Reloadable,
     resources::{causes, lacks_handles, lacks_resources},

@@ -66,7 +66,7 @@ pub use self::{
         NewNotice, NewSubscription, SubscriptionDetails, SubscriptionQuery, SubscriptionResult,
         SubscriptionStore,
     },
-    upkeep::{Census, ClockStep, UpkeepStore},
+    upkeep::{Census, ClockStep, PausedHost, StoreTroubles, UpkeepStore},
     whole::Store,
 };
 

@@ -53,6 +53,15 @@ impl Slots {
         }
     }
 
+    /// Makes this number of further free slots. Their permits count together with the permits of these slots by host.
+    #[must_use]
+    pub fn beside(&self, count: usize) -> Self {
+        Self {
+            by_host: Arc::clone(&self.by_host),
+            ..Self::new(count)
+        }
+    }
+
     /// Returns the number of free slots.
     #[must_use]
     pub fn free(&self) -> usize {
@@ -195,5 +204,26 @@ mod tests {
         assert_eq!(slots.by_host(), HashMap::from(counts));
         drop(permits);
         assert!(slots.by_host().is_empty());
+    }
+
+    #[test]
+    fn slots_beside_others_count_with_them_by_host_alone() {
+        let slots = Slots::new(1);
+        let beside = slots.beside(2);
+        let one_each = |slots: &Slots| HostLimits {
+            per_host: 1,
+            in_flight: slots.by_host(),
+        };
+        let permit = beside
+            .set_aside(1)
+            .within(one_each(&beside))
+            .permit_for("a.example");
+        assert!(permit.is_some());
+        assert_eq!((slots.free(), beside.free()), (1, 1));
+        let mut free = slots.set_aside(1).within(one_each(&slots));
+        assert!(free.permit_for("a.example").is_none(), "the host is full");
+        assert!(free.permit_for("b.example").is_some());
+        drop(permit);
+        assert!(!slots.by_host().contains_key("a.example"));
     }
 }

@@ -36,6 +36,14 @@ pub trait UpkeepStore: Send + Sync {
     /// Returns the counts for the metrics.
     async fn census(&self, now: Timestamp) -> Result<Census, StoreError>;
 
+    /// Returns what operators are alerted to: the number of dead deliveries, and the first `limit` hosts that have
+    /// been paused since `paused_before` or before, the longest first.
+    async fn troubles(
+        &self,
+        paused_before: Timestamp,
+        limit: usize,
+    ) -> Result<StoreTroubles, StoreError>;
+
     /// Finishes the queued work and closes the store. Later calls fail with [`StoreError::Unavailable`].
     async fn close(&self);
 }
@@ -47,6 +55,24 @@ pub struct ClockStep {
     pub from: Timestamp,
     /// The time that the clock showed instead, at the same moment.
     pub to: Timestamp,
+}
+
+/// What the store holds that an operator should know of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreTroubles {
+    /// The number of dead deliveries that the store still holds.
+    pub dead_deliveries: u64,
+    /// Hosts that have not answered since they were paused, and for which deliveries wait.
+    pub paused_hosts: Vec<PausedHost>,
+}
+
+/// A callback host that was paused and has not answered since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PausedHost {
+    /// The host's name or address.
+    pub host: String,
+    /// When its first pause began.
+    pub since: Timestamp,
 }
 
 /// Counts of the store's contents.

@@ -44,6 +44,30 @@ pub(super) fn watch_request() -> Value {
     })
 }
 
+pub(super) fn callback_test_request() -> Value {
+    json!({ "callbackUrl": CALLBACK })
+}
+
+pub(super) fn callback_test() -> Value {
+    json!({
+        "status": 401,
+        "error": "refused",
+        "durationMs": 87,
+        "address": "203.0.113.7",
+        "advice": "Check that the receiver verifies the signature with this client's signing secret over the exact \
+            body, and that no gateway before it asks for a login.",
+    })
+}
+
+/// Returns the event that a test of a callback posts.
+pub(super) fn test_event() -> Value {
+    json!({
+        "type": "relay.test",
+        "timestamp": "2026-11-23T09:14:28Z",
+        "message": "This is a test of the callback. No job or person is meant.",
+    })
+}
+
 pub(super) fn new_watch() -> Value {
     json!({
         "id": WATCH_ID,

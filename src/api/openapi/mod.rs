@@ -17,6 +17,7 @@ use utoipa::{
 use self::{problems::add_problems, webhooks::webhooks};
 use crate::{
     api::all_routes,
+    callback_test::TestEventBody,
     web::{FieldCode, FieldError, ProblemDocument},
 };
 
@@ -79,7 +80,7 @@ const WATCH_OPERATIONS: &[&str] = &[
         (name = "documentation", description = "This document and its pages."),
         (name = "admin", description = "For the operator; only there with an admin token in the settings."),
     ),
-    components(schemas(ProblemDocument<'_>, FieldError, FieldCode, EventBody)),
+    components(schemas(ProblemDocument<'_>, FieldError, FieldCode, EventBody, TestEventBody)),
 )]
 struct Frame;
 

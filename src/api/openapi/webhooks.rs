@@ -13,7 +13,7 @@ use utoipa::openapi::{
     schema::{ObjectBuilder, Type},
 };
 
-use crate::api::examples;
+use crate::{api::examples, callback_test::TEST_EVENT};
 
 const TAG: &str = "events";
 
@@ -78,24 +78,54 @@ const ANSWERS: [(&str, &str); 6] = [
     ),
 ];
 
+const TEST_WORDS: Words = (
+    "relayTest",
+    "Somebody tests the callback",
+    "Posted by `POST /callback-test`, by the command `test-callback` and by the console, and by nothing else. It means \
+     no job and no person. It has no `sequence`.",
+);
+
+const TEST_COMMON: &str = "Signed as all events are. Posted once, and not again.";
+
+/// How the relay treats each response to a test.
+const TEST_ANSWERS: [(&str, &str); 3] = [
+    ("2XX", "It is accepted, and whoever tests is told so."),
+    (
+        "4XX",
+        "Whoever tests is told the status, and what to do about it. Nothing else follows, not even from 410.",
+    ),
+    ("default", "The same as 4XX."),
+];
+
 /// Returns all webhooks.
 pub(super) fn webhooks() -> Paths {
     let mut webhooks = Paths::new();
     for (status, example) in examples::events() {
-        let item = PathItem::new(HttpMethod::Post, operation(words(status), example));
+        let operation = operation(words(status), COMMON, ("EventBody", example), &ANSWERS);
+        let item = PathItem::new(HttpMethod::Post, operation);
         webhooks.paths.insert(format!("job.{status}"), item);
     }
     for (kind, example) in examples::notices() {
-        let item = PathItem::new(HttpMethod::Post, operation(notice_words(kind), example));
+        let operation = operation(notice_words(kind), COMMON, ("EventBody", example), &ANSWERS);
+        let item = PathItem::new(HttpMethod::Post, operation);
         webhooks.paths.insert(kind.event_type(), item);
     }
+    let body = ("TestEventBody", examples::test_event());
+    let operation = operation(TEST_WORDS, TEST_COMMON, body, &TEST_ANSWERS);
+    let item = PathItem::new(HttpMethod::Post, operation);
+    webhooks.paths.insert(TEST_EVENT.to_owned(), item);
     webhooks
 }
 
 /// The id, the summary and the description of an operation.
 type Words = (&'static str, &'static str, &'static str);
 
-fn operation((id, summary, description): Words, example: Value) -> Operation {
+fn operation(
+    (id, summary, description): Words,
+    common: &str,
+    (schema, example): (&str, Value),
+    answers: &[(&str, &str)],
+) -> Operation {
     OperationBuilder::new()
         .tag(TAG)
         .securities(Some([]))
@@ -103,10 +133,10 @@ fn operation((id, summary, description): Words, example: Value) -> Operation {
         .extensions(Some(Extensions::builder().add("x-internal", true).build()))
         .operation_id(Some(id))
         .summary(Some(summary))
-        .description(Some(format!("{description}\n\n{COMMON}")))
+        .description(Some(format!("{description}\n\n{common}")))
         .parameters(Some(HEADERS.map(header)))
-        .request_body(Some(body(example)))
-        .responses(responses())
+        .request_body(Some(body(schema, example)))
+        .responses(responses(answers))
         .build()
 }
 
@@ -189,9 +219,9 @@ fn header((name, is_required, description, example): (&str, bool, &str, &str)) -
         .build()
 }
 
-fn body(example: Value) -> RequestBody {
+fn body(schema: &str, example: Value) -> RequestBody {
     let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("EventBody")))
+        .schema(Some(Ref::from_schema_name(schema)))
         .example(Some(example))
         .build();
     RequestBodyBuilder::new()
@@ -201,10 +231,10 @@ fn body(example: Value) -> RequestBody {
         .build()
 }
 
-fn responses() -> Responses {
+fn responses(answers: &[(&str, &str)]) -> Responses {
     let mut responses = ResponsesBuilder::new();
-    for (status, description) in ANSWERS {
-        responses = responses.response(status, RefOr::T(answer(status, description)));
+    for (status, description) in answers {
+        responses = responses.response(*status, RefOr::T(answer(status, description)));
     }
     responses.build()
 }

@@ -6,15 +6,15 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
     ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, DeliveryId, JobContext, JobId,
-    JobMemory, SigningSecret, SubscriptionId, Watch, WatchId,
+    JobMemory, SigningSecret, Watch, WatchId,
 };
 use relay_store::{
     AbandonedDelivery, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore,
-    Census, Claim, ClientStore, ClockStep, ConsoleStore, DeliveryEntry, DeliveryQuery,
-    DeliveryStore, DueBank, DueDelivery, DueJob, DurationStore, DurationsFound, EarlierLook,
-    EventDetails, FailingHost, FollowStore, Hint, HintOutcome, HintStore, HostLimits, JobStore,
-    Look, NewDeliveries, NewJobs, NewWatch, OutboxStore, Redelivery, Registration, StoreError,
-    UpkeepStore, WaitLimit, WatchDetails, WatchQuery, WatchSearch, WatchStore, WatchVersion,
+    Census, Claim, ClientStore, ClockStep, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank,
+    DueDelivery, DueJob, DurationStore, DurationsFound, EarlierLook, FollowStore, Hint,
+    HintOutcome, HintStore, HostLimits, JobStore, Look, NewDeliveries, NewJobs, NewWatch,
+    OutboxStore, Redelivery, Registration, StoreError, StoreTroubles, UpkeepStore, WaitLimit,
+    WatchDetails, WatchQuery, WatchStore, WatchVersion,
 };
 
 /// The API key of client `a`.
@@ -370,28 +370,13 @@ impl UpkeepStore for ListStore {
         Ok(0)
     }
 
+    async fn troubles(&self, _: Timestamp, _: usize) -> Result<StoreTroubles, StoreError> {
+        Ok(StoreTroubles::default())
+    }
+
     async fn census(&self, _: Timestamp) -> Result<Census, StoreError> {
         Ok(Census::default())
     }
 
     async fn close(&self) {}
-}
-
-#[async_trait]
-impl ConsoleStore for ListStore {
-    async fn search_watches(&self, _: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn notices_of(
-        &self,
-        _: SubscriptionId,
-        _: usize,
-    ) -> Result<Vec<EventDetails>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn list_failing_hosts(&self, _: usize) -> Result<Vec<FailingHost>, StoreError> {
-        Ok(Vec::new())
-    }
 }

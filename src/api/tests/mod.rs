@@ -2,6 +2,7 @@
 
 mod examples;
 mod list_store;
+mod no_operator;
 mod no_subscriptions;
 mod streams;
 
@@ -48,7 +49,9 @@ impl App {
             metrics: Arc::new(|| "relay_watches 1\n".to_owned()),
         };
         change(&mut parts);
-        Self(router(parts, Router::new()))
+        let delivery = Settings::default().delivery;
+        let tester = CallbackTester::alone(&delivery, parts.clock.clone()).unwrap();
+        Self(router(parts, tester, Router::new()))
     }
 
     async fn send(&self, request: Request<Body>) -> (http::response::Parts, Value) {

@@ -198,6 +198,11 @@ impl CallbackConnection {
         }
     }
 
+    /// Returns the vetted address that the connection leads to.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Returns a second handle to the connection for a concurrent request. Returns none for HTTP/1.
     fn shared(&self) -> Option<Self> {
         match &self.sender {

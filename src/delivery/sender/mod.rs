@@ -1,19 +1,20 @@
 //! Makes one attempt: posts a signed event to its callback and returns the result.
 
+mod message;
+mod reply;
+
 use std::{error::Error, io, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use http_body_util::BodyExt;
+use http::Request;
 use jiff::Timestamp;
-use relay_domain::{
-    AllowedNetworks, Attempt, AttemptError, CallbackUrl, Fleet,
-    signing::{self, SignatureHeaders},
-};
+use relay_domain::{AllowedNetworks, Attempt, AttemptError, CallbackUrl, Fleet};
 use relay_runtime::{causes, lacks_handles, lacks_resources};
-use relay_store::{DeliverySigner, DueDelivery};
+use relay_store::DueDelivery;
 use tokio::time::{Instant, timeout_at};
-use tracing::{Span, debug};
+use tracing::debug;
 
+pub use self::message::SignedMessage;
+use self::reply::{CallbackReply, printable};
 use crate::{
     config::DeliveryConfig,
     delivery::{
@@ -23,14 +24,7 @@ use crate::{
         dialer::{Destination, DialError, Dialer},
         tls,
     },
-    telemetry,
 };
-
-/// The maximum number of bytes to read of a response's body. The body is read so that the connection can be used
-/// again.
-const READ_AT_MOST: usize = 16 * 1024;
-/// The maximum number of bytes to keep of a response's body.
-const KEEP_AT_MOST: usize = 1024;
 
 /// Whether an attempt was made, and its result.
 #[derive(Debug)]
@@ -65,7 +59,7 @@ impl CallbackResponse {
         due: &DueDelivery,
         started_at: Timestamp,
         duration: Duration,
-        outcome: Result<HostReply, Failed>,
+        outcome: Result<CallbackReply, Failed>,
     ) -> Self {
         let (reply, error, error_detail) = match outcome {
             Ok(reply) => {
@@ -92,23 +86,19 @@ impl CallbackResponse {
     }
 }
 
-/// A callback's response, as far as it was read.
-struct HostReply {
-    status: StatusCode,
-    retry_after: Option<String>,
-    body: Option<String>,
-}
-
-impl HostReply {
-    fn error(&self) -> Option<AttemptError> {
-        if self.status.is_success() {
-            None
-        } else if self.status.is_redirection() {
-            Some(AttemptError::Redirected)
-        } else {
-            Some(AttemptError::Refused)
-        }
-    }
+/// What became of one message that was posted outside the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageResult {
+    /// The status of the response, if there was one.
+    pub status: Option<u16>,
+    /// Why the message was not accepted; none after a 2xx.
+    pub error: Option<AttemptError>,
+    /// The error text of the layer that failed, if there was no response.
+    pub detail: Option<String>,
+    /// How long the message took.
+    pub duration: Duration,
+    /// The address that responded, or else the first one that was tried. None if no address may be connected to.
+    pub address: Option<IpAddr>,
 }
 
 /// Posts events to callbacks.
@@ -152,7 +142,9 @@ impl CallbackSender {
     /// Posts a delivery once, if its address has a free slot. The signature carries the time `started_at`.
     pub async fn attempt(&self, due: &DueDelivery, started_at: Timestamp) -> AttemptOutcome {
         let begun = Instant::now();
-        let outcome = match self.post(due, started_at, begun + self.time_limit).await {
+        let message = SignedMessage::of(due);
+        let until = begun + self.time_limit;
+        let outcome = match self.post(&message, started_at, until).await {
             Ok(reply) => Ok(reply),
             Err(Failure::NoPermit) => return AttemptOutcome::NoPermit,
             Err(Failure::NoResources(cause)) => return AttemptOutcome::NoResources(cause),
@@ -166,21 +158,61 @@ impl CallbackSender {
         ))
     }
 
+    /// Posts a message once, if its address has a free slot. Returns none without one: then nothing was sent.
+    pub async fn send(&self, message: &SignedMessage<'_>, at: Timestamp) -> Option<MessageResult> {
+        let begun = Instant::now();
+        let until = begun + self.time_limit;
+        let (mut address, sent) = match self.vet(message, until).await {
+            Ok(vetted) => {
+                let sent = self.post_to(&vetted, message, at, until).await;
+                (vetted.first().copied(), sent)
+            }
+            Err(failure) => (None, Err(failure)),
+        };
+        let (status, failed) = match sent {
+            Ok(reply) => {
+                address = Some(reply.address);
+                (Some(reply.status.as_u16()), reply.error().map(Failed::from))
+            }
+            Err(Failure::NoPermit) => return None,
+            Err(Failure::NoResources(cause)) => (None, Some(Failed::for_want_of(cause))),
+            Err(Failure::Failed(failed)) => (None, Some(failed)),
+        };
+        let (error, detail) =
+            failed.map_or((None, None), |failed| (Some(failed.error), failed.detail));
+        Some(MessageResult {
+            status,
+            error,
+            detail,
+            duration: begun.elapsed(),
+            address,
+        })
+    }
+
     async fn post(
         &self,
-        due: &DueDelivery,
+        message: &SignedMessage<'_>,
         at: Timestamp,
         until: Instant,
-    ) -> Result<HostReply, Failure> {
-        let url = &due.callback_url;
+    ) -> Result<CallbackReply, Failure> {
+        let vetted = self.vet(message, until).await?;
+        self.post_to(&vetted, message, at, until).await
+    }
+
+    /// Returns the addresses that the message may be sent to. There is at least one.
+    async fn vet(
+        &self,
+        message: &SignedMessage<'_>,
+        until: Instant,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        let url = message.url;
         if url.url().scheme() != "https" && !self.allow_http {
             // the watch was registered while plain HTTP was allowed
             return Err(AttemptError::AddressRefused.into());
         }
-        let request = request(due, at)?;
         let vetted = timeout_at(until, self.guard.vet(url)).await;
-        let vetted = vetted.map_err(|_| AttemptError::Dns)?.map_err(|error| {
-            debug!(delivery.id = %due.id, ?error, "the callback has no address");
+        vetted.map_err(|_| AttemptError::Dns)?.map_err(|error| {
+            debug!(event.id = message.id, ?error, "the callback has no address");
             match error {
                 NoAddress::Refused => AttemptError::AddressRefused.into(),
                 NoAddress::Unresolved(error) if is_for_want_of_resources(&error) => {
@@ -190,18 +222,32 @@ impl CallbackSender {
                     Failure::from(Failed::by(AttemptError::Dns, &error))
                 }
             }
-        })?;
+        })
+    }
+
+    async fn post_to(
+        &self,
+        vetted: &[IpAddr],
+        message: &SignedMessage<'_>,
+        at: Timestamp,
+        until: Instant,
+    ) -> Result<CallbackReply, Failure> {
+        let (url, request) = (message.url, message.request(at)?);
         let first = vetted.first().copied().ok_or(AttemptError::Internal)?;
         let permit = self.addresses.enter(url.host(), first);
         let permit = permit.ok_or(Failure::NoPermit)?;
-        let reply = self.exchange(request, url, &vetted, until).await;
+        let reply = self.exchange(request, url, vetted, until).await;
         match &reply {
             // no request was sent, so the failure says nothing about the address
             Err(failed) if failed.error == AttemptError::NoResources => drop(permit),
             answered => permit.ended(answered.is_ok()),
         }
         reply.map_err(|failed| {
-            debug!(delivery.id = %due.id, why = failed.detail, "the callback did not answer");
+            debug!(
+                event.id = message.id,
+                why = failed.detail,
+                "the callback did not answer"
+            );
             match failed.error {
                 AttemptError::NoResources => {
                     Failure::NoResources(failed.detail.unwrap_or_default())
@@ -218,7 +264,7 @@ impl CallbackSender {
         url: &CallbackUrl,
         vetted: &[IpAddr],
         until: Instant,
-    ) -> Result<HostReply, Failed> {
+    ) -> Result<CallbackReply, Failed> {
         let to = Destination::of(url);
         let sent = timeout_at(until, self.connections.send(request, &to, vetted)).await;
         let (answer, connection) = match sent {
@@ -226,12 +272,7 @@ impl CallbackSender {
             Ok(Err(error)) => return Err(Failed::by(kind_of(&error), &error)),
             Err(_) => return Err(AttemptError::TimedOut.into()),
         };
-        let (head, body) = answer.into_parts();
-        let reply = HostReply {
-            status: head.status,
-            retry_after: retry_after(&head.headers),
-            body: beginning(body, until).await,
-        };
+        let reply = CallbackReply::read(connection.address(), answer, until).await;
         self.connections.keep(to, connection);
         Ok(reply)
     }
@@ -265,6 +306,16 @@ impl Failed {
     }
 }
 
+impl Failed {
+    /// The relay lacked a resource, so it sent nothing.
+    fn for_want_of(cause: String) -> Self {
+        Self {
+            error: AttemptError::NoResources,
+            detail: Some(cause),
+        }
+    }
+}
+
 impl From<AttemptError> for Failed {
     fn from(error: AttemptError) -> Self {
         Self {
@@ -272,91 +323,6 @@ impl From<AttemptError> for Failed {
             detail: None,
         }
     }
-}
-
-fn request(due: &DueDelivery, at: Timestamp) -> Result<Request<RequestBody>, AttemptError> {
-    let mut request = Request::post(due.callback_url.as_str())
-        .body(RequestBody::from(due.body.clone()))
-        .map_err(|_| AttemptError::Internal)?;
-    *request.headers_mut() = headers(due, at)?;
-    Ok(request)
-}
-
-/// Returns the request's headers, among them the signature and the trace. The previous secret of a client signs too
-/// while it is valid.
-fn headers(due: &DueDelivery, at: Timestamp) -> Result<HeaderMap, AttemptError> {
-    let signed = signature(due, at)?;
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(
-        header::USER_AGENT,
-        HeaderValue::from_static(concat!("basiq-relay/", env!("CARGO_PKG_VERSION"))),
-    );
-    for (name, value) in signed.entries() {
-        let value = HeaderValue::from_str(value).map_err(|_| AttemptError::Internal)?;
-        headers.insert(name, value);
-    }
-    // an attempt without a span sends the trace that is stored with the delivery
-    if let Some(trace) = telemetry::context_of(&Span::current()).or(due.trace) {
-        let value =
-            HeaderValue::from_str(&trace.to_string()).map_err(|_| AttemptError::Internal)?;
-        headers.insert("traceparent", value);
-    }
-    Ok(headers)
-}
-
-/// Returns the headers that sign the body: the relay's, as of `at`, or Basiq's own.
-fn signature(due: &DueDelivery, at: Timestamp) -> Result<SignatureHeaders, AttemptError> {
-    let (secret, previous) = match &due.signer {
-        DeliverySigner::Relay { secret, previous } => (secret, previous),
-        DeliverySigner::Basiq(headers) => return Ok(headers.clone()),
-    };
-    let mut secrets = vec![secret];
-    if let Some((previous, until)) = previous
-        && at < *until
-    {
-        secrets.push(previous);
-    }
-    signing::sign(&due.event_id.to_string(), at, &due.body, &secrets)
-        .map_err(|_| AttemptError::Internal)
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    Some(value.to_owned())
-}
-
-/// Returns the beginning of a body as text. A body that breaks off or does not end is not an error, because the
-/// status alone decides.
-async fn beginning(mut body: hyper::body::Incoming, until: Instant) -> Option<String> {
-    let mut kept = Vec::new();
-    let mut read = 0;
-    while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
-        let Ok(chunk) = frame.into_data() else {
-            continue;
-        };
-        read += chunk.len();
-        let left = KEEP_AT_MOST - kept.len();
-        kept.extend(chunk.iter().take(left));
-        if read >= READ_AT_MOST {
-            break;
-        }
-    }
-    let text = printable(&kept);
-    (!text.is_empty()).then_some(text)
-}
-
-/// Returns the text without control characters except newline and tab, truncated at a character boundary.
-fn printable(bytes: &[u8]) -> String {
-    let mut text: String = String::from_utf8_lossy(bytes)
-        .chars()
-        .filter(|character| !character.is_control() || matches!(character, '\n' | '\t'))
-        .collect();
-    text.truncate(text.floor_char_boundary(KEEP_AT_MOST));
-    text
 }
 
 /// Describes an error and its causes. A cause is left out if the text before it already contains it.

@@ -22,7 +22,7 @@ use crate::{
     config::DeliveryConfig,
     delivery::{
         AttemptOutcome, CallbackResponse, CallbackSender, DeliveryError, NameResolver,
-        SystemResolver, hosts::HostLoad,
+        SingleSender, SystemResolver, hosts::HostLoad,
     },
 };
 
@@ -122,6 +122,12 @@ impl DeliveryWorker {
         self.hosts.share_with(share.clone());
         self.sender.share_with(share.clone());
         self
+    }
+
+    /// Returns a sender of single messages, which count with this worker's attempts against the limits of each host.
+    #[must_use]
+    pub fn single_sender(&self) -> SingleSender {
+        self.hosts.single_sender(self.sender.clone())
     }
 
     /// Returns the number of attempts in flight. New deliveries on their way to the worker count too.

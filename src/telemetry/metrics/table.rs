@@ -232,6 +232,12 @@ pub(super) const METRICS: &[MetricEntry] = &[
         &[],
         "deliveries that were given up (dead)",
     ),
+    counter(
+        "relay_alerts_total",
+        "result",
+        &["sent", "failed", "dropped"],
+        "alerts to operators, by result",
+    ),
     metric(
         MetricKind::Gauge,
         "relay_hosts_paused",

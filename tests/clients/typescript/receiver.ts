@@ -33,6 +33,8 @@ export function told(event: RelayEvent): string {
     case "notice.connection-removed":
     case "notice.user-removed":
       return `gone: ${event.errorCode}`;
+    case "relay.test":
+      return `tested at ${event.timestamp}`;
   }
 }
 

@@ -68,8 +68,8 @@ assert.ok(wrong.error, "what is no address is refused");
 assert.equal(advice(wrong.error), "/callbackUrl: invalid-value");
 
 const event = await receiver.first();
+assert.ok(event.type === "job.success", event.type);
 assert.equal(event.watchId, watchId);
-assert.equal(event.type, "job.success");
 assert.equal(event.sequence, 1);
 assert.deepEqual(event.metadata, { order: 7 });
 console.log(told(event));

@@ -1,5 +1,7 @@
 //! The operator's actions, and attempts of others to do the same.
 
+use relay_domain::signing::{self, SignatureHeaders};
+
 use crate::{
     console::{Browser, app, full, subscribe},
     support::TestApp,
@@ -18,6 +20,7 @@ const FORMS: &[&str] = &[
     "/console/clients/test/retire-secret",
     "/console/clients/test/rotate-key",
     "/console/clients/test/revoke",
+    "/console/clients/test/test-callback",
 ];
 
 #[tokio::test]
@@ -191,6 +194,49 @@ async fn clients_are_added_rotated_and_revoked_and_their_secrets_shown_once() {
     assert_eq!(works(&app, &renewed).await, 401);
     let gone = browser.post("/console/clients/shop/revoke", &[]).await;
     assert_eq!(gone.status, 404);
+}
+
+#[tokio::test]
+async fn a_callback_is_tested_by_its_form() {
+    let app = app().await;
+    let browser = Browser::logged_in(&app).await;
+    let page = browser.get("/console/clients").await.text;
+    assert!(
+        page.contains("/console/clients/test/test-callback"),
+        "{page}"
+    );
+    let hook = app.callback("/hook");
+    let form = "/console/clients/test/test-callback";
+    let tested = browser.post(form, &[("url", &hook)]).await;
+    assert_eq!(tested.status, 200);
+    assert!(
+        tested.text.contains("accepted, HTTP 204"),
+        "{}",
+        tested.text
+    );
+    let received = app.receiver.received();
+    assert_eq!(received[0].body["type"], "relay.test");
+    assert!(
+        SignatureHeaders::read(&received[0].headers).is_ok_and(|signed| {
+            signing::verify(&signed, &received[0].raw, &app.client.secret, app.now()).is_ok()
+        })
+    );
+    app.receiver.answer(1, 404);
+    let tested = browser.post(form, &[("url", &hook)]).await.text;
+    assert!(tested.contains("refused, HTTP 404"), "{tested}");
+    assert!(tested.contains("Check the path"), "{tested}");
+    let odd = [("url", "https://<b>\"10.0.0.1/")];
+    let refused = browser.post(form, &odd).await;
+    assert_eq!(refused.status, 422);
+    assert!(!refused.text.contains("<b>"), "{}", refused.text);
+    let unknown = "/console/clients/nobody/test-callback";
+    assert_eq!(browser.post(unknown, &[("url", &hook)]).await.status, 404);
+    for _ in 2..10 {
+        browser.post(form, &[("url", &hook)]).await;
+    }
+    let refused = browser.post(form, &[("url", &hook)]).await;
+    assert_eq!(refused.status, 429, "{}", refused.text);
+    assert_eq!(app.receiver.received().len(), 10);
 }
 
 #[tokio::test]

@@ -166,8 +166,14 @@ async fn who_gives_no_sign_of_life_is_not_counted_after_five_seconds() {
     let (store, other) = (open().await, open().await);
     let (first, second) = (RelayId::generate(), RelayId::generate());
     assert_eq!(store.beat(&first).await.unwrap().alive, 1);
-    assert_eq!(other.beat(&second).await.unwrap().alive, 2);
-    assert_eq!(store.beat(&first).await.unwrap().alive, 2);
+    let by_other = other.beat(&second).await.unwrap();
+    let seen = store.beat(&first).await.unwrap();
+    assert_eq!((seen.alive, by_other.alive), (2, 2));
+    assert_eq!(seen.first, by_other.first, "both know who began first");
+    assert!(
+        seen.first
+            .is_some_and(|began| [&first, &second].contains(&&began))
+    );
     other.leave(&second).await.unwrap();
     assert_eq!(store.attendance().await.unwrap().alive, 1);
     other.beat(&second).await.unwrap();

@@ -48,8 +48,10 @@ pub(super) fn messages() -> Vec<Line> {
         "crates/basiq-client/src",
         "crates/relay-runtime/src",
         "crates/relay-store/src",
+        "src/alerts",
         "src/api",
         "src/app",
+        "src/callback_test",
         "src/console",
         "src/delivery",
         "src/discovery",
@@ -137,6 +139,7 @@ fn the_page_of_logs_has_every_error_and_warning_and_nothing_that_is_not_said() {
         told("Errors"),
         [
             "Warnings: callbacks",
+            "Warnings: alerts",
             "Warnings: Basiq",
             "Warnings: the store",
         ]

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use basiq_relay::{app::Relay, config::Settings};
+use basiq_relay::{
+    app::{Relay, ReloadableSecrets},
+    config::Settings,
+};
 use basiq_sandbox::{Sandbox, SandboxOptions};
 use jiff::Timestamp;
 use relay_domain::{ApiKey, SigningSecret, clock::Clock};
@@ -17,6 +20,7 @@ use super::{Receiver, TestApp, TestDatabase, address, listener::Listener};
 pub(crate) struct Live {
     pub(crate) sandbox: Sandbox,
     pub(crate) receiver: Receiver,
+    pub(crate) secrets: ReloadableSecrets,
     clock: Clock,
     base: url::Url,
     key: ApiKey,
@@ -57,6 +61,7 @@ impl Live {
         let name = "live".parse().unwrap();
         let added = relay.store.add_client(&name, &hash, &secret, clock.now());
         added.await.unwrap().expect("a free name");
+        let secrets = relay.secrets.clone();
         let until = stop.clone().cancelled_owned();
         tasks.spawn(async move {
             let ends = (until, std::future::pending());
@@ -65,6 +70,7 @@ impl Live {
         Self {
             sandbox,
             receiver,
+            secrets,
             clock,
             base,
             key,

@@ -34,7 +34,9 @@ pub(super) const BEAT: &str = concat!(
 pub(super) const ALIVE: &str = concat!(
     "SELECT count(*) FILTER (WHERE seen_at > ",
     millis_now!(),
-    " - $1) AS alive, ",
+    " - $1) AS alive, min(relay_id) FILTER (WHERE seen_at > ",
+    millis_now!(),
+    " - $1) AS first, ",
     millis_now!(),
     " AS now FROM relays"
 );
@@ -91,8 +93,8 @@ pub(super) const KEEP_TOKEN: &str = "UPDATE upstream_tokens SET token = $2, rene
 pub(super) const RELEASE_TOKEN: &str =
     "UPDATE upstream_tokens SET fetching_until = 0 WHERE key_id = $1";
 
-/// The id of a relay on a shared store. A relay gets a new id at each start.
-#[derive(Debug, Clone)]
+/// The id of a relay on a shared store. A relay gets a new id at each start. Ids sort by time.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayId(String);
 
 impl RelayId {
@@ -104,10 +106,12 @@ impl RelayId {
 }
 
 /// The size of the fleet, and the database's time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct FleetSize {
     /// The number of relays with a recent heartbeat.
     pub alive: usize,
+    /// The one among them that started first; none if there are none.
+    pub first: Option<RelayId>,
     /// The database's time.
     pub now: Timestamp,
     /// How long the query for the time took.
@@ -165,6 +169,7 @@ impl PgStore {
         Ok(FleetSize {
             took: asked_at.elapsed(),
             alive: usize::try_from(row.try_get::<i64, _>("alive")?).unwrap_or(0),
+            first: row.try_get::<Option<String>, _>("first")?.map(RelayId),
             now: millisecond(&row, "now")?,
         })
     }

@@ -24,6 +24,7 @@ pub(super) const FAILED: &str = "INSERT INTO failing_hosts AS f \
         THEN f.pauses + 1 ELSE f.pauses END, \
     paused_until = CASE WHEN f.failures + 1 >= $3 AND (f.probing OR f.paused_until <= $2) \
         THEN $2 + ($4::bigint << least(f.pauses, $5)::int) ELSE f.paused_until END, \
+    paused_since = CASE WHEN f.failures + 1 >= $3 AND f.pauses = 0 THEN $2 ELSE f.paused_since END, \
     probing = FALSE \
     RETURNING failures, pauses, paused_until";
 

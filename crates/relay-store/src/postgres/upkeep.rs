@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use relay_domain::WatchId;
 
 use crate::{
-    Census, ClockStep, StoreError, UpkeepStore,
+    Census, ClockStep, StoreError, StoreTroubles, UpkeepStore,
     postgres::{
         PgSession, PgStore,
         indexes::{is_listed, matching, none},
@@ -108,6 +108,15 @@ pub(super) const COUNTS: &str = "SELECT \
     FROM (SELECT count(*) FILTER (WHERE ready_at <= $1) AS due_deliveries, \
         count(*) AS pending_deliveries FROM outbox) waiting";
 
+pub(super) const DEAD: &str = "SELECT coalesce(sum((SELECT count(*) FROM undelivered_events u \
+    WHERE u.client_id = c.client_id AND u.state = 'dead')), 0)::bigint AS dead_deliveries \
+    FROM (SELECT client_id FROM clients UNION ALL SELECT 0) c";
+
+pub(super) const PAUSED_HOSTS: &str = "SELECT f.host, f.paused_since FROM failing_hosts f \
+    WHERE f.paused_since > 0 AND f.paused_since <= $1 \
+    AND (SELECT 1 FROM outbox o WHERE o.host = f.host LIMIT 1) IS NOT NULL \
+    ORDER BY f.paused_since, f.host LIMIT $2";
+
 /// Takes the table locks of a registration, to find out whether a table is locked. A health check waits for them
 /// for 1.5 s at most.
 pub(super) const LOCK: &str = "SET LOCAL lock_timeout = '1500ms'; \
@@ -167,6 +176,22 @@ impl UpkeepStore for PgStore {
             .fetch_one(&mut session)
             .await?;
         rows::census(&states, &counts)
+    }
+
+    async fn troubles(
+        &self,
+        paused_before: Timestamp,
+        limit: usize,
+    ) -> Result<StoreTroubles, StoreError> {
+        let mut view = self.read().await?;
+        let mut session = view.session();
+        let dead = sqlx::query(DEAD).fetch_one(&mut session).await?;
+        let hosts = sqlx::query(PAUSED_HOSTS)
+            .bind(paused_before.as_millisecond())
+            .bind(int(limit))
+            .fetch_all(&mut session)
+            .await?;
+        rows::troubles(&dead, &hosts)
     }
 
     async fn close(&self) {

@@ -3,7 +3,7 @@
 use relay_domain::WatchState;
 
 use crate::{
-    Census, StoreError,
+    Census, PausedHost, StoreError, StoreTroubles,
     rows::{AnyRow, ColumnReader},
 };
 
@@ -29,5 +29,21 @@ pub(crate) fn census<R: AnyRow>(states: &[R], counts: &dyn AnyRow) -> Result<Cen
         due_lists: counts.number("due_lists")?,
         subscriptions: counts.number("subscriptions")?,
         paused_hosts: counts.number("paused_hosts")?,
+    })
+}
+
+/// Reads what operators are alerted to from one row that counts the dead deliveries, and the rows of paused hosts.
+pub(crate) fn troubles<R: AnyRow>(dead: &R, hosts: &[R]) -> Result<StoreTroubles, StoreError> {
+    let dead = ColumnReader::of("deliveries", "delivery_id", dead);
+    let hosts = hosts.iter().map(|row| {
+        let cells = ColumnReader::of("failing_hosts", "host", row);
+        Ok(PausedHost {
+            host: cells.get("host")?,
+            since: cells.time("paused_since")?,
+        })
+    });
+    Ok(StoreTroubles {
+        dead_deliveries: dead.number("dead_deliveries")?,
+        paused_hosts: hosts.collect::<Result<_, StoreError>>()?,
     })
 }

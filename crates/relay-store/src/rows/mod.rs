@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(super) use self::{
     attempts::{StoredAttempt, attempts},
     banks::due_banks,
-    census::census,
+    census::{census, troubles},
     clients::{ClientSecrets, client, resealed, secrets},
     console::{ASKED, failing_host, latest_failure},
     details::{

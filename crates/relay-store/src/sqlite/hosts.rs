@@ -24,6 +24,7 @@ pub(super) const FAILED: &str = "INSERT INTO failing_hosts \
     pauses = iif(failures + 1 >= ?3 AND (probing OR paused_until <= ?2), pauses + 1, pauses), \
     paused_until = iif(failures + 1 >= ?3 AND (probing OR paused_until <= ?2), \
         ?2 + (?4 << min(pauses, ?5)), paused_until), \
+    paused_since = iif(failures + 1 >= ?3 AND pauses = 0, ?2, paused_since), \
     probing = 0 \
     RETURNING failures, pauses, paused_until";
 

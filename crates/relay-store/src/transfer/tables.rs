@@ -256,6 +256,7 @@ const FAILING_HOSTS: &[MovedColumn] = &[
     whole("failures"),
     whole("pauses"),
     whole("paused_until").read_as("iif(probing, 0, paused_until)"),
+    whole("paused_since"),
     flag("probing").read_as("0"),
     whole("failed_at"),
 ];

@@ -82,6 +82,11 @@ const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_DELIVERY_RETRY_SCHEDULE", "1s,2s"),
     ("RELAY_DELIVERY_CONCURRENCY", "255"),
     ("RELAY_DELIVERY_CONCURRENCY_PER_HOST", "15"),
+    ("RELAY_ALERT_URL", "https://hooks.example/alerts"),
+    (
+        "RELAY_ALERT_SECRET",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    ),
     ("RELAY_LOG", "debug"),
     ("RELAY_LOG_FORMAT", "json"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"),

@@ -3,8 +3,9 @@
 mod connecting;
 
 use relay_domain::SigningSecret;
+use relay_store::DeliverySigner;
 
-use super::*;
+use super::{reply::KEEP_AT_MOST, *};
 use crate::config::EgressProxy;
 use crate::delivery::fakes::{
     FakeHost, FakeProxy, FakeResolver, FakeTls, HostReply as Play, due, local_config, now,
@@ -83,8 +84,8 @@ async fn an_old_secret_signs_until_its_time_has_passed() {
             secret: secret.clone(),
             previous: Some((old.clone(), until.parse().unwrap())),
         };
-        let headers = headers(&due, now()).unwrap();
-        let text = headers["webhook-signature"].to_str().unwrap();
+        let request = SignedMessage::of(&due).request(now()).unwrap();
+        let text = request.headers()["webhook-signature"].to_str().unwrap();
         assert_eq!(text.split(' ').count(), signatures, "{until}");
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use relay_domain::{Attempt, AttemptError, Status};
-use relay_store::{AfterAttempt, AttemptResult, Claim, DueDelivery, Redelivery, WaitLimit};
+use relay_store::{
+    AfterAttempt, AttemptResult, Claim, DueDelivery, PausedHost, Redelivery, StoreTroubles,
+    WaitLimit,
+};
 
 use crate::store::support::{Fixture, at, attempt, change, claim, job_of, look, no_limits};
 
@@ -318,4 +321,62 @@ async fn attempts_that_the_relay_could_not_make_pause_nobody() {
         due.iter()
             .all(|due| (due.attempts, due.round_attempts) == (0, 0))
     );
+}
+
+#[tokio::test]
+async fn what_operators_are_alerted_to_is_dead_or_waits_for_a_host_that_stays_paused() {
+    let fixture = Fixture::new().await;
+    let troubles = async |before: i64| fixture.store.troubles(at(before), 9).await.unwrap();
+    assert_eq!(troubles(900).await, StoreTroubles::default());
+    pending(&fixture, BAD, 12).await;
+    pause(&fixture, 3).await;
+    assert_eq!(troubles(2).await, StoreTroubles::default(), "not yet");
+    // The pause begins at the end of an attempt, so a little later.
+    let before = troubles(4).await;
+    let [PausedHost { host, since }] = &before.paused_hosts[..] else {
+        panic!("{before:?}");
+    };
+    assert_eq!(
+        (host.as_str(), since.as_second()),
+        ("bad.example", at(3).as_second())
+    );
+
+    // A probe that fails leaves the time of the first pause as it is.
+    let probe = fixture.claim_delivery(at(20)).await;
+    let results = vec![failed(&probe, at(20))];
+    fixture.store.record_attempts(results).await.unwrap();
+    assert_eq!(troubles(900).await, before);
+    let none = fixture.store.troubles(at(900), 0).await.unwrap();
+    assert_eq!(none, StoreTroubles::default());
+
+    // One is dead. The host answers the next one, so it is well.
+    let probe = fixture.claim_delivery(at(60)).await;
+    fixture.attempted(&probe, AfterAttempt::Dead, at(60)).await;
+    let after = troubles(900).await;
+    assert_eq!(after.dead_deliveries, 1);
+    let probe = fixture.claim_delivery(at(300)).await;
+    fixture
+        .attempted(&probe, AfterAttempt::Delivered, at(300))
+        .await;
+    let after = troubles(900).await;
+    assert_eq!((after.dead_deliveries, after.paused_hosts), (1, vec![]));
+}
+
+#[tokio::test]
+async fn a_paused_host_for_which_nothing_waits_is_nobodys_trouble() {
+    let fixture = Fixture::new().await;
+    pending(&fixture, BAD, 10).await;
+    let due = fixture.claim_deliveries(at(0)).await;
+    let results = due
+        .iter()
+        .map(|due| attempt(due, AfterAttempt::Dead, at(0)));
+    fixture
+        .store
+        .record_attempts(results.collect())
+        .await
+        .unwrap();
+    let troubles = fixture.store.troubles(at(900), 9).await.unwrap();
+    assert_eq!(troubles.dead_deliveries, 10);
+    assert_eq!(troubles.paused_hosts, vec![]);
+    assert_eq!(fixture.store.list_failing_hosts(9).await.unwrap().len(), 1);
 }

@@ -117,6 +117,7 @@ CREATE TABLE failing_hosts (
     failures bigint NOT NULL,
     pauses bigint NOT NULL,
     paused_until bigint NOT NULL,
+    paused_since bigint DEFAULT 0 NOT NULL,
     probing boolean NOT NULL,
     failed_at bigint NOT NULL
 );
@@ -375,6 +376,8 @@ CREATE INDEX hints_by_age ON hints USING btree (taken_at);
 
 CREATE INDEX hosts_by_failure ON failing_hosts USING btree (failed_at);
 
+CREATE INDEX hosts_by_pause ON failing_hosts USING btree (paused_since, host) WHERE (paused_since > 0);
+
 CREATE INDEX hosts_paused ON failing_hosts USING btree (paused_until) WHERE (paused_until > 0);
 
 CREATE INDEX jobs_of_connection ON jobs USING btree (connection_id) WHERE (connection_id IS NOT NULL);
@@ -432,5 +435,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\xc26469a079106a0a00b191ddef61d8a48b2a7f9dba5aeb3a93f9b91864c8cf262b1a7d447972e7af73c1d68f12b8b225');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\xfcbd0aef1d492b6209569b5457459faa2d137f139e36ebce19adf9e3129bfe15013c10bcf90b882c12e68b9970d30a74');
 

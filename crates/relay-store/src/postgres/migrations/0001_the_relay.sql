@@ -311,6 +311,8 @@ CREATE TABLE failing_hosts (
     pauses       BIGINT  NOT NULL,
     -- 0 if it was not paused
     paused_until BIGINT  NOT NULL,
+    -- when the first of these pauses began; 0 if there was none
+    paused_since BIGINT  NOT NULL DEFAULT 0,
     -- true while one attempt finds out whether it answers again
     probing      BOOLEAN NOT NULL,
     failed_at    BIGINT  NOT NULL
@@ -318,6 +320,7 @@ CREATE TABLE failing_hosts (
 
 CREATE INDEX hosts_paused ON failing_hosts (paused_until) WHERE paused_until > 0;
 CREATE INDEX hosts_by_failure ON failing_hosts (failed_at);
+CREATE INDEX hosts_by_pause ON failing_hosts (paused_since, host) WHERE paused_since > 0;
 
 -- ---------------------------------------------------------------- what was learned
 

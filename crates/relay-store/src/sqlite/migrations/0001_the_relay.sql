@@ -271,6 +271,8 @@ CREATE TABLE failing_hosts (
     pauses       INTEGER NOT NULL,
     -- 0 if it was not paused
     paused_until INTEGER NOT NULL,
+    -- when the first of these pauses began; 0 if there was none
+    paused_since INTEGER NOT NULL DEFAULT 0,
     -- 1 while one attempt finds out whether it answers again
     probing      INTEGER NOT NULL,
     failed_at    INTEGER NOT NULL
@@ -278,6 +280,7 @@ CREATE TABLE failing_hosts (
 
 CREATE INDEX hosts_paused ON failing_hosts (paused_until) WHERE paused_until > 0;
 CREATE INDEX hosts_by_failure ON failing_hosts (failed_at);
+CREATE INDEX hosts_by_pause ON failing_hosts (paused_since, host) WHERE paused_since > 0;
 
 -- ---------------------------------------------------------------- what was learned
 

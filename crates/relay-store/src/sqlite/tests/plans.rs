@@ -52,7 +52,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 }
 
 /// Claims and writes, which must find their rows by an index.
-const BY_INDEX: [&str; 89] = [
+const BY_INDEX: [&str; 90] = [
     clients::FIND_BY_KEY,
     registration::CLIENTS,
     registration::OPEN_WATCH,
@@ -142,6 +142,7 @@ const BY_INDEX: [&str; 89] = [
     erasure::WATCHES,
     erasure::EVENTS,
     erasure::FORGET_BANK,
+    upkeep::PAUSED_HOSTS,
 ];
 
 #[tokio::test]
@@ -302,3 +303,18 @@ const STATES: [Option<WatchState>; 6] = [
     Some(WatchState::Settled),
     Some(WatchState::Cancelled),
 ];
+
+#[tokio::test]
+async fn dead_deliveries_are_counted_client_by_client_in_an_index() {
+    let (store, _home) = store().await;
+    let costly = costly_steps(&store, upkeep::DEAD).await;
+    let only_clients = costly.iter().all(|step| step.starts_with("SCAN c "));
+    assert!(only_clients, "{costly:#?}");
+    let steps = steps(&store, upkeep::DEAD).await;
+    let of_events = steps.iter().filter(|step| step.contains(" e "));
+    assert!(
+        of_events.clone().count() == 2
+            && of_events.clone().all(|step| step.starts_with("SEARCH e ")),
+        "{steps:#?}"
+    );
+}

@@ -126,9 +126,9 @@ INSERT INTO messages (event_id, callback_url, callback_host, headers, body)
     SELECT id(n), 'https://host1.example/basiq', 'host1.example', '{}', '{}'
     FROM generate_series(4000001, 4020000::bigint) n;
 
-INSERT INTO failing_hosts (host, failures, pauses, paused_until, probing, failed_at)
+INSERT INTO failing_hosts (host, failures, pauses, paused_until, paused_since, probing, failed_at)
     SELECT 'host' || n || '.example', 12, n % 3, CASE WHEN n % 3 > 0 THEN 1799999990000 + n * 1000 ELSE 0 END,
-        FALSE, 1799999980000
+        CASE WHEN n % 3 > 0 THEN 1799999980000 ELSE 0 END, FALSE, 1799999980000
     FROM generate_series(0, 20) n;
 
 INSERT INTO relays (relay_id, seen_at)

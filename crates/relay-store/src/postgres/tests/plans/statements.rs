@@ -229,6 +229,7 @@ fn of_deliveries() -> Vec<PlannedStatement> {
         1 of upkeep::PURGE_HOSTS("1798000000000");
         100 of upkeep::PURGE_FAILURES("1797409300000");
         24000 of upkeep::COUNTS("1800000000000");
+        24000 of upkeep::DEAD("");
         32000 of upkeep::STATES("");
         1 of upkeep::PING("7");
     }
@@ -259,6 +260,7 @@ fn of_small_tables() -> Vec<PlannedStatement> {
         2 of hosts::ANSWERED("'{host1.example,host30.example}'");
         2 of hosts::PROBE("'{host1.example,host30.example}', 1800000000000, 30000");
         1 of hosts::LIFT("1800000000000");
+        14 of upkeep::PAUSED_HOSTS("1800000000000, 20");
         // one host has more than half of all that waits
         4000 of hosts::WAITING("1800000000000, 1799990000000, 100");
         200 of hosts::GIVE_UP("ids(995000, 100), 1800000000000, 1800000000000");

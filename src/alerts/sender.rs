@@ -1,0 +1,206 @@
+//! Posts alerts: each kind in a lane of its own, a few times, and never for long.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use metrics::counter;
+use relay_domain::{AttemptError, CallbackUrl, SigningSecret, clock::Clock};
+use relay_runtime::Reloadable;
+use relay_store::DeliverySigner;
+use tokio::sync::{
+    Mutex,
+    mpsc::{self, Receiver, Sender},
+};
+use tracing::{info, warn};
+
+use crate::{
+    alerts::alert::{Alert, AlertKind},
+    delivery::{MessageResult, SignedMessage, SingleSender},
+};
+
+/// The maximum number of messages that wait in a lane. Each paused host has a message of its own.
+const LANE: usize = 64;
+
+/// Posts alerts to the operator's URL. Clones share the lanes.
+#[derive(Clone)]
+pub struct AlertSender(Arc<Parts>);
+
+struct Parts {
+    single: SingleSender,
+    url: CallbackUrl,
+    secret: Reloadable<Option<SigningSecret>>,
+    clock: Clock,
+    relay: String,
+    retries: Vec<Duration>,
+    lanes: Vec<Lane>,
+}
+
+/// The messages of one kind, which are sent one after the other.
+struct Lane {
+    kind: AlertKind,
+    offered: Sender<Alert>,
+    waiting: Mutex<Receiver<Alert>>,
+}
+
+impl Lane {
+    fn of(kind: AlertKind) -> Self {
+        let (offered, waiting) = mpsc::channel(LANE);
+        Self {
+            kind,
+            offered,
+            waiting: Mutex::new(waiting),
+        }
+    }
+}
+
+/// Where and how alerts are sent.
+pub(super) struct AlertTarget {
+    pub(super) single: SingleSender,
+    pub(super) url: CallbackUrl,
+    pub(super) secret: Reloadable<Option<SigningSecret>>,
+    /// The name of this relay in its messages.
+    pub(super) relay: String,
+    /// The waits between the attempts of one message.
+    pub(super) retries: Vec<Duration>,
+}
+
+impl AlertSender {
+    pub(super) fn new(target: AlertTarget, clock: Clock) -> Self {
+        Self(Arc::new(Parts {
+            single: target.single,
+            url: target.url,
+            secret: target.secret,
+            clock,
+            relay: target.relay,
+            retries: target.retries,
+            lanes: AlertKind::ALL.map(Lane::of).into(),
+        }))
+    }
+
+    /// Puts a message into its lane. It is dropped if the lane is full, so nothing waits for the receiver.
+    pub(super) fn offer(&self, alert: Alert) {
+        let kind = alert.subject.kind;
+        let lane = self.0.lanes.iter().find(|lane| lane.kind == kind);
+        let taken = lane.is_some_and(|lane| lane.offered.try_send(alert).is_ok());
+        if !taken {
+            count("dropped");
+            warn!(
+                alert.kind = kind.as_str(),
+                "an alert was dropped, because too many wait for the receiver"
+            );
+        }
+    }
+
+    /// Sends what is put into the lanes, without end. One kind does not wait for another.
+    pub(super) async fn run(&self) {
+        join_all(self.0.lanes.iter().map(|lane| self.serve(lane))).await;
+    }
+
+    async fn serve(&self, lane: &Lane) {
+        let mut waiting = lane.waiting.lock().await;
+        while let Some(alert) = waiting.recv().await {
+            self.send(&alert).await;
+        }
+    }
+
+    /// Sends one message, by several attempts at most.
+    async fn send(&self, alert: &Alert) {
+        let parts = &*self.0;
+        let (id, body) = (alert.id(&parts.relay), alert.to_json(&parts.relay));
+        let mut waits = parts.retries.iter();
+        loop {
+            let result = self.attempt(id.clone(), &body).await;
+            if result.as_ref().is_some_and(|result| result.error.is_none()) {
+                count("sent");
+                info!(
+                    alert.kind = alert.subject.kind.as_str(),
+                    alert.state = alert.state.as_str(),
+                    event.id = id,
+                    "an alert was sent"
+                );
+                return;
+            }
+            let Some(wait) = waits.next() else {
+                count("failed");
+                let failed = result.as_ref();
+                warn!(
+                    alert.kind = alert.subject.kind.as_str(),
+                    alert.state = alert.state.as_str(),
+                    event.id = id,
+                    http.status = failed.and_then(|result| result.status),
+                    error = failed
+                        .and_then(|result| result.error)
+                        .map(AttemptError::as_str),
+                    why = failed.and_then(|result| result.detail.as_deref()),
+                    "an alert could not be sent"
+                );
+                return;
+            };
+            tokio::time::sleep(*wait).await;
+        }
+    }
+
+    /// Makes one attempt, signed with the secret of now. Returns none if nothing was sent.
+    async fn attempt(&self, id: String, body: &[u8]) -> Option<MessageResult> {
+        let parts = &*self.0;
+        let signer = DeliverySigner::Relay {
+            secret: parts.secret.get()?,
+            previous: None,
+        };
+        let message = SignedMessage {
+            url: &parts.url,
+            id,
+            body,
+            signer: &signer,
+            trace: None,
+        };
+        // boxed because the future has kilobytes of state
+        Box::pin(parts.single.send(&message, parts.clock.now())).await
+    }
+}
+
+fn count(result: &'static str) {
+    counter!("relay_alerts_total", "result" => result).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        alerts::alert::{AlertState, AlertSubject},
+        config::Settings,
+    };
+
+    fn sender() -> AlertSender {
+        let url = CallbackUrl::from_stored("https://hooks.example/").unwrap();
+        let delivery = Settings::default().delivery;
+        let target = AlertTarget {
+            single: SingleSender::alone(&delivery).unwrap(),
+            url,
+            secret: Reloadable::new(Some(SigningSecret::generate())),
+            relay: "app-1:8080".to_owned(),
+            retries: Vec::new(),
+        };
+        AlertSender::new(target, Clock::system())
+    }
+
+    #[test]
+    fn a_full_lane_takes_no_more_and_leaves_the_others_free() {
+        let sender = sender();
+        let now = Clock::system().now();
+        let alert = |kind| Alert {
+            subject: AlertSubject { kind, host: None },
+            state: AlertState::Firing,
+            since: now,
+            at: now,
+            dead: None,
+        };
+        for _ in 0..1000 {
+            sender.offer(alert(AlertKind::HostPaused));
+        }
+        sender.offer(alert(AlertKind::StoreUnwritable));
+        let left = sender.0.lanes.iter();
+        let waiting: Vec<_> = left.map(|lane| LANE - lane.offered.capacity()).collect();
+        assert_eq!(waiting, [0, LANE, 0, 0, 1]);
+    }
+}

@@ -1,0 +1,26 @@
+//! The test store has nothing for the operator's pages.
+
+use async_trait::async_trait;
+use relay_domain::SubscriptionId;
+use relay_store::{ConsoleStore, EventDetails, FailingHost, StoreError, WatchDetails, WatchSearch};
+
+use super::list_store::ListStore;
+
+#[async_trait]
+impl ConsoleStore for ListStore {
+    async fn search_watches(&self, _: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn notices_of(
+        &self,
+        _: SubscriptionId,
+        _: usize,
+    ) -> Result<Vec<EventDetails>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn list_failing_hosts(&self, _: usize) -> Result<Vec<FailingHost>, StoreError> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,90 @@
+//! A message as it is posted: signed headers and the exact body.
+
+use http::{HeaderMap, HeaderValue, Request, header};
+use jiff::Timestamp;
+use relay_domain::{
+    AttemptError, CallbackUrl, TraceContext,
+    signing::{self, SignatureHeaders},
+};
+use relay_store::{DeliverySigner, DueDelivery};
+use tracing::Span;
+
+use crate::{delivery::connections::RequestBody, telemetry};
+
+/// A message to post, with all that its request needs.
+#[derive(Debug)]
+pub struct SignedMessage<'a> {
+    /// The URL to post to.
+    pub url: &'a CallbackUrl,
+    /// The `webhook-id`.
+    pub id: String,
+    /// The exact body.
+    pub body: &'a [u8],
+    /// Who signs the body.
+    pub signer: &'a DeliverySigner,
+    /// The trace to send if the message is posted in no span.
+    pub trace: Option<TraceContext>,
+}
+
+impl<'a> SignedMessage<'a> {
+    /// Returns the message of a delivery.
+    pub(super) fn of(due: &'a DueDelivery) -> Self {
+        Self {
+            url: &due.callback_url,
+            id: due.event_id.to_string(),
+            body: &due.body,
+            signer: &due.signer,
+            trace: due.trace,
+        }
+    }
+
+    /// Builds the request. The signature carries the time `at`.
+    pub(super) fn request(&self, at: Timestamp) -> Result<Request<RequestBody>, AttemptError> {
+        let mut request = Request::post(self.url.as_str())
+            .body(RequestBody::from(self.body.to_vec()))
+            .map_err(|_| AttemptError::Internal)?;
+        *request.headers_mut() = self.headers(at)?;
+        Ok(request)
+    }
+
+    /// Returns the request's headers, among them the signature and the trace. The previous secret of a client signs
+    /// too while it is valid.
+    fn headers(&self, at: Timestamp) -> Result<HeaderMap, AttemptError> {
+        let signed = self.signature(at)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        headers.insert(
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("basiq-relay/", env!("CARGO_PKG_VERSION"))),
+        );
+        for (name, value) in signed.entries() {
+            let value = HeaderValue::from_str(value).map_err(|_| AttemptError::Internal)?;
+            headers.insert(name, value);
+        }
+        // an attempt without a span sends the trace that is stored with the delivery
+        if let Some(trace) = telemetry::context_of(&Span::current()).or(self.trace) {
+            let value =
+                HeaderValue::from_str(&trace.to_string()).map_err(|_| AttemptError::Internal)?;
+            headers.insert("traceparent", value);
+        }
+        Ok(headers)
+    }
+
+    /// Returns the headers that sign the body: the relay's, as of `at`, or Basiq's own.
+    fn signature(&self, at: Timestamp) -> Result<SignatureHeaders, AttemptError> {
+        let (secret, previous) = match self.signer {
+            DeliverySigner::Relay { secret, previous } => (secret, previous),
+            DeliverySigner::Basiq(headers) => return Ok(headers.clone()),
+        };
+        let mut secrets = vec![secret];
+        if let Some((previous, until)) = previous
+            && at < *until
+        {
+            secrets.push(previous);
+        }
+        signing::sign(&self.id, at, self.body, &secrets).map_err(|_| AttemptError::Internal)
+    }
+}
