@@ -169,8 +169,8 @@ fn tables() -> BTreeSet<String> {
     let texts = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
     texts
         .flat_map(|text| {
-            let named = text.split("\nCREATE TABLE ").skip(1);
-            let names = named.map(|rest| rest.split([' ', '(']).next().unwrap().to_owned());
+            let tables = text.split("\nCREATE TABLE ").skip(1);
+            let names = tables.map(|rest| rest.split([' ', '(']).next().unwrap().to_owned());
             names.collect::<Vec<_>>()
         })
         .collect()

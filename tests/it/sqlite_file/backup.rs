@@ -62,20 +62,20 @@ async fn a_backup_under_load_has_all_that_was_accepted_before_it_and_the_relay_g
     let backup = place.database.folder.path().join("backup.db");
     let relay = place.setup.start().await;
     let stop = AtomicBool::new(false);
-    let (accepted, (begun, summary)) = tokio::join!(load(&place, &relay, &stop), async {
+    let (accepted, (backup_began, summary)) = tokio::join!(load(&place, &relay, &stop), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let begun = Instant::now();
+        let backup_began = Instant::now();
         let output = back_up(&place, &["--to", backup.to_str().unwrap(), "--json"]).await;
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         stop.store(true, Ordering::SeqCst);
-        (begun, summary)
+        (backup_began, summary)
     });
     relay.kill().await;
     let before: BTreeSet<_> = accepted
         .iter()
-        .filter(|(_, at)| **at < begun)
+        .filter(|(_, at)| **at < backup_began)
         .map(|(job, _)| job.clone())
         .collect();
     let in_backup = usize::try_from(summary["watches"].as_u64().unwrap()).unwrap();
@@ -89,9 +89,9 @@ async fn a_backup_under_load_has_all_that_was_accepted_before_it_and_the_relay_g
     for job in accepted.keys() {
         place.end_job(job);
     }
-    let began = Instant::now();
+    let waiting_since = Instant::now();
     while !place.told().is_superset(&before) {
-        assert!(began.elapsed() < PATIENCE, "not all were told");
+        assert!(waiting_since.elapsed() < PATIENCE, "not all were told");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // what was accepted after the backup is lost, and its client registers it again
@@ -105,7 +105,10 @@ async fn a_backup_under_load_has_all_that_was_accepted_before_it_and_the_relay_g
     }
     let all: BTreeSet<_> = accepted.keys().cloned().collect();
     while place.told() != all {
-        assert!(began.elapsed() < PATIENCE, "not all were told again");
+        assert!(
+            waiting_since.elapsed() < PATIENCE,
+            "not all were told again"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // an event that was told before and after has one id and one body
