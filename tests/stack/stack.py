@@ -199,7 +199,7 @@ class Stack:
     def received(self):
         """The watch of each event that arrived. Every watch here has one event, its end."""
         text = self.log("receiver")
-        if "signature valid" not in text or "signature invalid" in text.lower():
+        if "signature valid" not in text or "signature not valid" in text.lower():
             fail("the receiver met no valid signature, or an invalid one")
         return re.findall(r'"watchId": "(wch_[^"]+)"', text)
 
