@@ -119,6 +119,9 @@ def stream(stack, sandbox, key):
     connection.close()
     if names[:1] != ["progress"] or "job.success" not in names or len(set(times)) < 3:
         fail(f"the stream told {list(zip(names, times))}: it was held back, or lacks something")
+    lines = wait_for(lambda: [line for line in stack.log("balancer").splitlines() if "/stream" in line], "the stream is logged", 5)
+    if "signature" in stack.log("balancer"):
+        fail(f"the balancer's log has the signature of a stream's address: {lines}")
     say(f"stream through the balancer: {len(names)} events between {times[0]} s and {times[-1]} s, {names[-2]} then {names[-1]}")
     return watch["id"]
 
