@@ -20,7 +20,7 @@ RUN mkdir /data
 FROM gcr.io/distroless/cc-debian12:nonroot
 ARG VERSION=unreleased
 ARG REVISION=unknown
-ARG SOURCE=https://relay.example
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="basiq-relay" \
       org.opencontainers.image.description="Watches Basiq jobs and posts one signed webhook for each outcome" \
       org.opencontainers.image.licenses="Apache-2.0" \
