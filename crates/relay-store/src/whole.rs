@@ -1,8 +1,8 @@
 //! One trait for all operations of a store.
 
 use crate::{
-    AnswerStore, ClientStore, ConsoleStore, DeliveryStore, DiscoveryStore, FollowStore, HintStore,
-    OutboxStore, SubscriptionStore, TrackerStore, UpkeepStore, WatchStore,
+    AnswerStore, AuditStore, ClientStore, ConsoleStore, DeliveryStore, DiscoveryStore, FollowStore,
+    HintStore, OutboxStore, SubscriptionStore, TrackerStore, UpkeepStore, WatchStore,
 };
 
 /// All operations of a store.
@@ -19,6 +19,7 @@ pub trait Store:
     + OutboxStore
     + UpkeepStore
     + ConsoleStore
+    + AuditStore
 {
 }
 
@@ -35,5 +36,6 @@ impl<S> Store for S where
         + OutboxStore
         + UpkeepStore
         + ConsoleStore
+        + AuditStore
 {
 }

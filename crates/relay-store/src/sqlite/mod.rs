@@ -2,6 +2,7 @@
 
 mod answers;
 mod attempts;
+mod audit;
 mod banks;
 mod clients;
 mod clock_step;
