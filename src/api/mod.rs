@@ -30,7 +30,7 @@ pub use self::{hints::HintRules, openapi::document};
 use crate::{
     config::ServerConfig,
     follow::FollowRegistry,
-    web::{AdminToken, ClientAuth, ClientLimits, open_to_browsers, with_middleware},
+    web::{ClientAuth, ClientLimits, OperatorTokens, open_to_browsers, with_middleware},
 };
 
 /// Renders the metrics as Prometheus text.
@@ -61,8 +61,8 @@ pub struct ApiParts {
     pub upstream: Upstream,
     /// Passes answers to challenges to Basiq.
     pub basiq: BasiqClient,
-    /// Authenticates the operator.
-    pub admin: AdminToken,
+    /// Authenticates operators.
+    pub admin: OperatorTokens,
     /// The rules for Basiq's hints.
     pub hints: HintRules,
     /// Renders the metrics.
@@ -98,7 +98,7 @@ impl FromRef<ApiState> for ClientAuth {
     }
 }
 
-impl FromRef<ApiState> for AdminToken {
+impl FromRef<ApiState> for OperatorTokens {
     fn from_ref(state: &ApiState) -> Self {
         state.parts.admin.clone()
     }

@@ -47,7 +47,7 @@ use crate::{
     follow::{FollowRegistry, FollowWorker},
     telemetry::{self, Metrics},
     tracker::{BankWorker, TrackerWorker},
-    web::{AdminToken, ConnectionLimits, serve},
+    web::{ConnectionLimits, OperatorTokens, serve},
 };
 
 /// The maximum number of connections to the separate address for metrics. Only a few collectors connect there.
@@ -174,7 +174,7 @@ fn api_parts(
         delivery_wake: Wake::new(),
         upstream,
         basiq,
-        admin: AdminToken::new(settings.server.admin_token.as_ref()),
+        admin: OperatorTokens::new(&settings.server),
         hints: HintRules {
             secret: Reloadable::new(basiq_webhook_secret(settings)?),
             interval: settings.tracking.poll_min_interval,
@@ -214,6 +214,8 @@ fn replaceable_secrets(parts: &ApiParts) -> ReloadableSecrets {
     ReloadableSecrets {
         basiq: parts.basiq.clone(),
         admin: parts.admin.clone(),
+        audit: parts.store.clone(),
+        clock: parts.clock.clone(),
         webhook: parts.hints.secret.clone(),
         tracker_wake: parts.tracker_wake.clone(),
     }
@@ -271,7 +273,7 @@ impl Relay {
         let discovery = workers::discovery(&settings, &store, &parts, &share);
         let delivery = workers::delivery(&settings, &store, &parts)?.sharing(&share);
         let clock = parts.clock.clone();
-        let upkeep = UpkeepWorker::new(store.clone(), clock, &settings.store);
+        let upkeep = UpkeepWorker::new(&store, clock, &settings.store);
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = replaceable_secrets(&parts);

@@ -7,6 +7,7 @@ use basiq_client::BasiqConfig;
 use crate::config::{
     DeliveryConfig, LogConfig, ServerConfig, Settings, StoreConfig, SubscriptionConfig,
     TrackingConfig,
+    operators::operators,
     reader::SettingsReader,
     value::{
         address, admin_token, base_url, boolean, database, duration, durations, file, log_filter,
@@ -79,7 +80,13 @@ impl ServerConfig {
                 "RELAY_ADMIN_TOKEN",
                 None,
                 optional(admin_token),
-                "bearer token of admin API and console, 24 characters at least; both are off without it",
+                "bearer token of admin API and console, 24 characters at least; both are off without any token",
+            ),
+            operators: from.read_secret_lines(
+                "RELAY_ADMIN_TOKENS",
+                None,
+                operators,
+                "further operators, NAME:TOKEN a line; usually given as RELAY_ADMIN_TOKENS_FILE",
             ),
             shutdown_grace: from.read(
                 "RELAY_SHUTDOWN_GRACE",
@@ -129,6 +136,12 @@ impl StoreConfig {
                 Some("30d"),
                 duration(AGES),
                 "settled watches older than this are deleted",
+            ),
+            audit_retention: from.read(
+                "RELAY_AUDIT_RETENTION",
+                Some("400d"),
+                duration(AGES),
+                "entries of the audit log older than this are deleted",
             ),
         }
     }

@@ -2,9 +2,10 @@
 //! on both.
 //!
 //! The relay renders the pages, and htmx refreshes them. Without JavaScript, they work as plain links and forms. They
-//! exist only if an admin token is set.
+//! exist only if an operator has a token.
 
 mod assets;
+mod audit;
 mod clients;
 mod deliveries;
 mod fault;
@@ -16,6 +17,7 @@ mod overview;
 mod session;
 mod state;
 mod subscriptions;
+mod throttle;
 mod timeline;
 mod view;
 mod visit;
@@ -47,6 +49,7 @@ pub fn router(parts: ConsoleParts) -> Router {
         .merge(deliveries::routes())
         .merge(hosts::routes())
         .merge(clients::routes())
+        .merge(audit::routes())
         .with_state(ConsoleState::new(parts))
 }
 

@@ -62,7 +62,7 @@ impl AuditStore for PgStore {
         let before = query.before.map_or(AFTER_ALL, AuditId::to_bytes);
         let mut list = sqlx::query(statement).bind(before).bind(int(query.limit));
         if let Some(operator) = &query.operator {
-            list = list.bind(operator.as_str());
+            list = list.bind(plain(operator.as_str()));
         }
         if let Some(act) = query.act {
             list = list.bind(act.as_str());
