@@ -27,7 +27,7 @@ use axum::{
 };
 use basiq_relay::{
     app::{ClockWorker, Relay, ReloadableSecrets, UpkeepWorker, open_store},
-    config::Settings,
+    config::{OperatorToken, Settings},
     delivery::DeliveryWorker,
     discovery::DiscoveryWorker,
     tracker::{BankWorker, TrackerWorker},
@@ -456,6 +456,15 @@ impl Drop for TestApp {
             due.is_none_or(|due| due > now),
             "deliveries are left due at {due:?}"
         );
+    }
+}
+
+/// Returns an operator of the settings, by name and token.
+pub(crate) fn named((name, token): (&str, &str)) -> OperatorToken {
+    OperatorToken {
+        line: 1,
+        name: name.parse().unwrap(),
+        token: token.into(),
     }
 }
 
