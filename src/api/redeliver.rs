@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
-use relay_domain::{Caller, DeliveryId, EventId, WatchId};
+use relay_domain::{DeliveryId, EventId, Requester, WatchId};
 use relay_store::Redelivery;
 use serde::Serialize;
 use tracing::info;
@@ -69,14 +69,14 @@ async fn redeliver_dead(
     AuthenticatedClient(client): AuthenticatedClient,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Queued>), Problem> {
-    let queued = queue_dead(&state.parts, &Caller::Client(client.id), body).await?;
+    let queued = queue_dead(&state.parts, &Requester::Client(client.id), body).await?;
     Ok((StatusCode::ACCEPTED, Json(queued)))
 }
 
 /// Queues the deliveries again that became dead since the time in a body.
 pub(super) async fn queue_dead(
     parts: &ApiParts,
-    by: &Caller,
+    by: &Requester,
     body: RawObject,
 ) -> Result<Queued, Problem> {
     let since = parse_since(body)?;
@@ -110,7 +110,7 @@ async fn redeliver_delivery(
     AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<DeliveryId>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
-    queue_one(&state.parts, &Caller::Client(client.id), id).await
+    queue_one(&state.parts, &Requester::Client(client.id), id).await
 }
 
 /// Deliver a watch's latest event once more
@@ -132,13 +132,13 @@ async fn redeliver_watch(
     AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<WatchId>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
-    queue_latest(&state.parts, &Caller::Client(client.id), id).await
+    queue_latest(&state.parts, &Requester::Client(client.id), id).await
 }
 
 /// Queues one delivery again.
 pub(super) async fn queue_one(
     parts: &ApiParts,
-    by: &Caller,
+    by: &Requester,
     id: DeliveryId,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
     let now = parts.clock.now();
@@ -149,7 +149,7 @@ pub(super) async fn queue_one(
 /// Queues the latest event of a watch again.
 pub(super) async fn queue_latest(
     parts: &ApiParts,
-    by: &Caller,
+    by: &Requester,
     id: WatchId,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
     let now = parts.clock.now();

@@ -210,17 +210,6 @@ async fn check_and_free_leases(store: &dyn Store) -> Result<()> {
     Ok(())
 }
 
-fn replaceable_secrets(parts: &ApiParts) -> ReloadableSecrets {
-    ReloadableSecrets {
-        basiq: parts.basiq.clone(),
-        admin: parts.admin.clone(),
-        audit: parts.store.clone(),
-        clock: parts.clock.clone(),
-        webhook: parts.hints.secret.clone(),
-        tracker_wake: parts.tracker_wake.clone(),
-    }
-}
-
 fn console_parts(
     settings: &Settings,
     parts: &ApiParts,
@@ -276,7 +265,7 @@ impl Relay {
         let upkeep = UpkeepWorker::new(&store, clock, &settings.store);
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
-        let secrets = replaceable_secrets(&parts);
+        let secrets = ReloadableSecrets::of(&parts);
         let console = console_parts(&settings, &parts, tracker.tally(), share.clone());
         let follow = workers::follow(&store, &parts);
         let remote_wakes = RemoteWakes::of(&parts);

@@ -10,20 +10,20 @@ use relay_runtime::{Reloadable, Wake};
 use relay_store::{AuditEntry, AuditStore};
 use tracing::{error, info, warn};
 
-use crate::{app::basiq_webhook_secret, config::Settings, web::OperatorTokens};
+use crate::{api::ApiParts, app::basiq_webhook_secret, config::Settings, web::OperatorTokens};
 
 /// The secrets that can be replaced while the relay runs: Basiq's API key, the operators' tokens and
 /// the secret of Basiq's webhooks.
 #[derive(Clone)]
 pub struct ReloadableSecrets {
-    pub(super) basiq: BasiqClient,
-    pub(super) admin: OperatorTokens,
+    basiq: BasiqClient,
+    admin: OperatorTokens,
     /// Where each reload is recorded.
-    pub(super) audit: Arc<dyn AuditStore>,
-    pub(super) clock: Clock,
-    pub(super) webhook: Reloadable<Option<SigningSecret>>,
+    audit: Arc<dyn AuditStore>,
+    clock: Clock,
+    webhook: Reloadable<Option<SigningSecret>>,
     /// Wakes the tracker after the API key was replaced.
-    pub(super) tracker_wake: Wake,
+    tracker_wake: Wake,
 }
 
 /// Which secrets have changed.
@@ -52,6 +52,18 @@ impl ReloadedSecrets {
 }
 
 impl ReloadableSecrets {
+    /// Takes the secrets that the API uses.
+    pub(super) fn of(parts: &ApiParts) -> Self {
+        Self {
+            basiq: parts.basiq.clone(),
+            admin: parts.admin.clone(),
+            audit: parts.store.clone(),
+            clock: parts.clock.clone(),
+            webhook: parts.hints.secret.clone(),
+            tracker_wake: parts.tracker_wake.clone(),
+        }
+    }
+
     /// Replaces the secrets with those of settings that were just read: all or, if any is unusable, none. Logs, counts
     /// and records the result.
     pub async fn reload(&self, settings: Result<Settings>) {

@@ -206,7 +206,7 @@ async fn redeliver_one(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
-    let by = posted.visit.caller();
+    let by = posted.visit.requester();
     let redelivery = state.parts.store.redeliver_one(&by, id, now).await?;
     let notice = came_to(&state, redelivery);
     let list = DeliveryState::from_word(posted.form.text("state"));
@@ -247,7 +247,7 @@ async fn redeliver_dead(
     let now = posted.visit.now();
     let since = now.checked_sub(SignedDuration::from_hours(*hours));
     let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
-    let by = posted.visit.caller();
+    let by = posted.visit.requester();
     let queued = state.parts.store.redeliver_dead(&by, since, now).await?;
     if queued > 0 {
         (state.parts.delivery_ring)();

@@ -216,7 +216,7 @@ async fn end(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
-    let by = posted.visit.caller();
+    let by = posted.visit.requester();
     if !state.parts.store.end_subscription(&by, id, now).await? {
         return Err(no_such_subscription());
     }

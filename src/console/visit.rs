@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use jiff::Timestamp;
-use relay_domain::{Actor, Caller, WatchId};
+use relay_domain::{Actor, Requester, WatchId};
 use url::form_urlencoded;
 
 use crate::{
@@ -121,9 +121,9 @@ impl PageContext {
         &self.actor
     }
 
-    /// Returns the operator as the store's caller.
-    pub(super) fn caller(&self) -> Caller {
-        Caller::Operator(self.actor.clone())
+    /// Returns the operator as one who asks the store.
+    pub(super) fn requester(&self) -> Requester {
+        Requester::Operator(self.actor.clone())
     }
 
     /// Returns the clock that the page's times are relative to.

@@ -183,7 +183,7 @@ async fn redeliver(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
-    let by = posted.visit.caller();
+    let by = posted.visit.requester();
     let redelivery = state.parts.store.redeliver_watch(&by, id, now).await?;
     let notice = came_to(&state, redelivery);
     let address = format!("{}?{}", watch_page(id), notice.to_query());
@@ -196,7 +196,7 @@ async fn cancel(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
-    let by = posted.visit.caller();
+    let by = posted.visit.requester();
     if !state.parts.store.cancel_watch(&by, id, now).await? {
         return Err(no_such_watch());
     }

@@ -145,14 +145,14 @@ pub struct Actor {
 /// Who asks the store for a change: a client, to which only its own things exist, or an operator, to whom everything
 /// does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Caller {
+pub enum Requester {
     /// A client.
     Client(ClientId),
     /// An operator. The change is recorded in the audit log.
     Operator(Actor),
 }
 
-impl Caller {
+impl Requester {
     /// Returns the client whose things exist to this caller, or none if those of all clients do.
     #[must_use]
     pub fn owner(&self) -> Option<ClientId> {

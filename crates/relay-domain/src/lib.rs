@@ -47,7 +47,7 @@ mod watch;
 
 pub use self::{
     address::{AllowedNetworks, is_reserved},
-    audit::{Actor, AuditAct, Caller, OperatorName, OperatorNameError},
+    audit::{Actor, AuditAct, OperatorName, OperatorNameError, Requester},
     back_off::{BackOff, spread},
     callback::{CallbackRules, CallbackUrl, CallbackUrlError},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{Actor, AuditAct, AuditId, Caller, OperatorName};
+use relay_domain::{Actor, AuditAct, AuditId, OperatorName, Requester};
 use tracing::info;
 
 use crate::StoreError;
@@ -61,13 +61,13 @@ impl AuditEntry {
     }
 
     /// Makes the entry of an act if an operator does it. A client's own acts are not recorded.
-    pub(crate) fn of_caller(
-        caller: &Caller,
+    pub(crate) fn of_requester(
+        requester: &Requester,
         act: AuditAct,
         subject: impl Into<String>,
         now: Timestamp,
     ) -> Option<Self> {
-        let actor = caller.operator()?;
+        let actor = requester.operator()?;
         Some(Self::new(actor, act, subject, now))
     }
 
@@ -75,13 +75,11 @@ impl AuditEntry {
     pub(crate) fn log(&self) {
         info!(
             target: "audit",
-            {
-                audit.id = %self.id,
-                audit.operator = self.operator.as_str(),
-                audit.act = self.act.as_str(),
-                audit.subject = self.subject,
-                audit.from = self.from.map(tracing::field::display),
-            },
+            act = self.act.as_str(),
+            audit.id = %self.id,
+            operator.name = self.operator.as_str(),
+            subject = self.subject,
+            peer = self.from.map(tracing::field::display),
             "recorded in the audit log"
         );
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    CallbackUrl, Caller, ClientId, DeliveryId, DeliveryState, EventBody, EventId, WatchId,
+    CallbackUrl, ClientId, DeliveryId, DeliveryState, EventBody, EventId, Requester, WatchId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub trait DeliveryStore: Send + Sync {
     /// Queues the latest event of a watch once more.
     async fn redeliver_watch(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError>;
@@ -32,7 +32,7 @@ pub trait DeliveryStore: Send + Sync {
     /// Queues one delivery once more. An event about a job must be the latest of its watch.
     async fn redeliver_one(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError>;
@@ -42,7 +42,7 @@ pub trait DeliveryStore: Send + Sync {
     /// includes messages of Basiq's.
     async fn redeliver_dead(
         &self,
-        by: &Caller,
+        by: &Requester,
         since: Timestamp,
         now: Timestamp,
     ) -> Result<u64, StoreError>;

@@ -36,8 +36,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    Attempt, Caller, ClientId, DeliveryId, DeliveryState, Event, EventBody, EventId, JobId,
-    JobMemory, LeaseId, SubscriptionId, ToldSoFar, TraceContext, Watch, WatchId, WatchRequest,
+    Attempt, ClientId, DeliveryId, DeliveryState, Event, EventBody, EventId, JobId, JobMemory,
+    LeaseId, Requester, SubscriptionId, ToldSoFar, TraceContext, Watch, WatchId, WatchRequest,
     WatchState,
 };
 use thiserror::Error;
@@ -177,7 +177,7 @@ pub trait WatchStore: Send + Sync {
     /// cancels is recorded in the audit log. Returns false if there is no such watch.
     async fn cancel_watch(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError>;

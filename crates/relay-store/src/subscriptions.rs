@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    BasiqId, Caller, ClientId, Locale, Subscription, SubscriptionId, SubscriptionRequest,
+    BasiqId, ClientId, Locale, Requester, Subscription, SubscriptionId, SubscriptionRequest,
     UserNotice,
 };
 
@@ -36,7 +36,7 @@ pub trait SubscriptionStore: Send + Sync {
     /// recorded in the audit log.
     async fn end_subscription(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: SubscriptionId,
         now: Timestamp,
     ) -> Result<bool, StoreError>;

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
-use relay_domain::{Caller, DeliveryId, DeliveryState, SubscriptionId, WatchId};
+use relay_domain::{DeliveryId, DeliveryState, Requester, SubscriptionId, WatchId};
 use relay_store::{DeliveryContent, DeliveryEntry, MessageSummary};
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -185,7 +185,7 @@ async fn redeliver_all_dead(
     Operator(actor): Operator,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Queued>), Problem> {
-    let queued = queue_dead(&state.parts, &Caller::Operator(actor), body).await?;
+    let queued = queue_dead(&state.parts, &Requester::Operator(actor), body).await?;
     Ok((StatusCode::ACCEPTED, Json(queued)))
 }
 
@@ -208,5 +208,5 @@ async fn redeliver_any_delivery(
     Operator(actor): Operator,
     PathId(id): PathId<DeliveryId>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
-    queue_one(&state.parts, &Caller::Operator(actor), id).await
+    queue_one(&state.parts, &Requester::Operator(actor), id).await
 }

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use http::StatusCode;
-use relay_domain::{Caller, WatchId, WatchState};
+use relay_domain::{Requester, WatchId, WatchState};
 use relay_store::WatchDetails;
 use serde::Serialize;
 use tracing::info;
@@ -130,7 +130,7 @@ async fn cancel_any_watch(
     Operator(actor): Operator,
     PathId(id): PathId<WatchId>,
 ) -> Result<StatusCode, Problem> {
-    cancel(&state.parts, &Caller::Operator(actor), id).await?;
+    cancel(&state.parts, &Requester::Operator(actor), id).await?;
     info!(watch.id = %id, "watch cancelled by the operator");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -153,7 +153,7 @@ async fn redeliver_any_watch(
     Operator(actor): Operator,
     PathId(id): PathId<WatchId>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
-    queue_latest(&state.parts, &Caller::Operator(actor), id).await
+    queue_latest(&state.parts, &Requester::Operator(actor), id).await
 }
 
 fn owned(details: WatchDetails, names: &Names) -> AdminWatch {

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use relay_domain::{Caller, SubscriptionId};
+use relay_domain::{Requester, SubscriptionId};
 use tracing::info;
 
 use crate::{
@@ -33,7 +33,7 @@ pub(super) async fn end_subscription(
 ) -> Result<StatusCode, Problem> {
     let (store, now) = (&state.parts.store, state.parts.clock.now());
     if !store
-        .end_subscription(&Caller::Client(client.id), id, now)
+        .end_subscription(&Requester::Client(client.id), id, now)
         .await?
     {
         return Err(Problem::not_found(NO_SUCH_SUBSCRIPTION));

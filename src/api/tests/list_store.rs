@@ -5,7 +5,7 @@ use std::{sync::Mutex, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    ApiKey, Bank, Caller, Client, ClientId, DeliveryId, JobContext, JobId, JobMemory,
+    ApiKey, Bank, Client, ClientId, DeliveryId, JobContext, JobId, JobMemory, Requester,
     SigningSecret, SubscriptionId, Watch, WatchId,
 };
 use relay_store::{
@@ -103,7 +103,7 @@ impl WatchStore for ListStore {
 
     async fn cancel_watch(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: WatchId,
         _: Timestamp,
     ) -> Result<bool, StoreError> {
@@ -144,7 +144,7 @@ impl DeliveryStore for ListStore {
 
     async fn redeliver_watch(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: WatchId,
         _: Timestamp,
     ) -> Result<Redelivery, StoreError> {
@@ -154,7 +154,7 @@ impl DeliveryStore for ListStore {
 
     async fn redeliver_one(
         &self,
-        _: &Caller,
+        _: &Requester,
         _: DeliveryId,
         _: Timestamp,
     ) -> Result<Redelivery, StoreError> {
@@ -163,7 +163,7 @@ impl DeliveryStore for ListStore {
 
     async fn redeliver_dead(
         &self,
-        _: &Caller,
+        _: &Requester,
         _: Timestamp,
         _: Timestamp,
     ) -> Result<u64, StoreError> {

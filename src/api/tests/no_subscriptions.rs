@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{BasiqId, Caller, ClientId, Subscription, SubscriptionId};
+use relay_domain::{BasiqId, ClientId, Requester, Subscription, SubscriptionId};
 use relay_store::{
     Claim, DiscoveryStore, DueList, NewSubscription, RecordedLists, StoreError,
     SubscriptionDetails, SubscriptionQuery, SubscriptionResult, SubscriptionStore, UserList,
@@ -37,7 +37,7 @@ impl SubscriptionStore for ListStore {
 
     async fn end_subscription(
         &self,
-        _: &Caller,
+        _: &Requester,
         _: SubscriptionId,
         _: Timestamp,
     ) -> Result<bool, StoreError> {

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use relay_domain::{Caller, WatchId};
+use relay_domain::{Requester, WatchId};
 use tracing::info;
 
 use crate::{
@@ -30,7 +30,7 @@ pub(super) async fn cancel_watch(
     AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<WatchId>,
 ) -> Result<StatusCode, Problem> {
-    cancel(&state.parts, &Caller::Client(client.id), id).await?;
+    cancel(&state.parts, &Requester::Client(client.id), id).await?;
     info!(watch.id = %id, "watch cancelled by its client");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -38,7 +38,7 @@ pub(super) async fn cancel_watch(
 /// Cancels a watch, and tells those who follow it.
 pub(in crate::api) async fn cancel(
     parts: &ApiParts,
-    by: &Caller,
+    by: &Requester,
     id: WatchId,
 ) -> Result<(), Problem> {
     let now = parts.clock.now();

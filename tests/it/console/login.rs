@@ -181,6 +181,7 @@ async fn each_operator_has_a_session_of_its_own_that_ends_with_its_token() {
 #[tokio::test]
 async fn log_ins_and_log_outs_are_in_the_audit_log_and_failures_are_as_well() {
     let app = operators().await;
+    app.clock.advance(Duration::from_secs(1));
     let browser = Browser::logged_in_with(&app, ALICE).await;
     for _ in 0..2 {
         app.clock.advance(Duration::from_secs(1));

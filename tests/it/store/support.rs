@@ -8,8 +8,8 @@ use basiq_relay::{
 };
 use jiff::Timestamp;
 use relay_domain::{
-    Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, Caller, ClientId, Event,
-    EventBody, EventContext, EventId, Metadata, SigningSecret, Status, ToldSoFar, WatchId,
+    Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, ClientId, Event, EventBody,
+    EventContext, EventId, Metadata, Requester, SigningSecret, Status, ToldSoFar, WatchId,
     WatchOptions, WatchRequest, WatchState, clock::Clock,
 };
 use relay_store::{
@@ -24,7 +24,7 @@ use crate::support::actor;
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) client: ClientId,
-    caller: Caller,
+    requester: Requester,
     pub(crate) home: TestDatabase,
 }
 
@@ -46,7 +46,7 @@ impl Fixture {
         Self {
             store,
             client,
-            caller: Caller::Client(client),
+            requester: Requester::Client(client),
             home,
         }
     }
@@ -57,14 +57,14 @@ impl Fixture {
         Self {
             store,
             client,
-            caller: Caller::Client(client),
+            requester: Requester::Client(client),
             home,
         }
     }
 
-    /// Returns the client as a caller of the store.
-    pub(crate) fn caller(&self) -> &Caller {
-        &self.caller
+    /// Returns the client as a requester of the store.
+    pub(crate) fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     /// Registers a watch of a job with the usual callback.

@@ -34,7 +34,7 @@ use basiq_relay::{
 };
 use basiq_sandbox::{Sandbox, SandboxOptions};
 use jiff::Timestamp;
-use relay_domain::{Actor, ApiKey, Caller, OperatorName, SigningSecret, clock::Clock};
+use relay_domain::{Actor, ApiKey, OperatorName, Requester, SigningSecret, clock::Clock};
 use relay_runtime::{TickOutcome, Worker};
 use relay_store::{HostLimits, Store};
 use serde_json::{Value, json};
@@ -477,9 +477,9 @@ pub(crate) fn actor() -> &'static Actor {
     &ACTOR
 }
 
-/// Returns the same operator as a caller of the store.
-pub(crate) fn operator() -> &'static Caller {
-    static CALLER: LazyLock<Caller> = LazyLock::new(|| Caller::Operator(actor().clone()));
+/// Returns the same operator as a requester of the store.
+pub(crate) fn operator() -> &'static Requester {
+    static CALLER: LazyLock<Requester> = LazyLock::new(|| Requester::Operator(actor().clone()));
     &CALLER
 }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{AuditAct, Caller, ClientId, DeliveryId, EventId, WatchId};
+use relay_domain::{AuditAct, ClientId, DeliveryId, EventId, Requester, WatchId};
 use sqlx::Row;
 
 use crate::{
@@ -119,11 +119,11 @@ impl DeliveryStore for PgStore {
 
     async fn redeliver_watch(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let entry = AuditEntry::of_caller(by, AuditAct::Redelivered, id.to_string(), now);
+        let entry = AuditEntry::of_requester(by, AuditAct::Redelivered, id.to_string(), now);
         let act = AuditedAct::new(entry, Redelivery::is_queued);
         let request = RedeliveryRequest {
             watch: Some(id.to_bytes()),
@@ -135,11 +135,11 @@ impl DeliveryStore for PgStore {
 
     async fn redeliver_one(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let entry = AuditEntry::of_caller(by, AuditAct::Redelivered, id.to_string(), now);
+        let entry = AuditEntry::of_requester(by, AuditAct::Redelivered, id.to_string(), now);
         let act = AuditedAct::new(entry, Redelivery::is_queued);
         let request = RedeliveryRequest {
             watch: None,
@@ -151,11 +151,11 @@ impl DeliveryStore for PgStore {
 
     async fn redeliver_dead(
         &self,
-        by: &Caller,
+        by: &Requester,
         since: Timestamp,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let entry = AuditEntry::of_caller(by, AuditAct::DeadRedelivered, since.to_string(), now);
+        let entry = AuditEntry::of_requester(by, AuditAct::DeadRedelivered, since.to_string(), now);
         let (act, input) = (AuditedAct::always(entry), (by.owner(), since, now));
         let queued = self
             .write_act(act, input, |connection, (owner, since, now)| {

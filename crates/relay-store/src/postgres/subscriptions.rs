@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{AuditAct, BasiqId, Caller, ClientId, Subscription, SubscriptionId};
+use relay_domain::{AuditAct, BasiqId, ClientId, Requester, Subscription, SubscriptionId};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
@@ -112,11 +112,11 @@ impl SubscriptionStore for PgStore {
 
     async fn end_subscription(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: SubscriptionId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let entry = AuditEntry::of_caller(by, AuditAct::SubscriptionEnded, id.to_string(), now);
+        let entry = AuditEntry::of_requester(by, AuditAct::SubscriptionEnded, id.to_string(), now);
         self.write_act(
             AuditedAct::new(entry, |found| *found),
             (by.owner(), id.to_bytes(), now),

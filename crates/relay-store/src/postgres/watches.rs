@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{AuditAct, Caller, ClientId, WatchId, WatchState};
+use relay_domain::{AuditAct, ClientId, Requester, WatchId, WatchState};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
@@ -83,11 +83,11 @@ impl WatchStore for PgStore {
 
     async fn cancel_watch(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let entry = AuditEntry::of_caller(by, AuditAct::WatchCancelled, id.to_string(), now);
+        let entry = AuditEntry::of_requester(by, AuditAct::WatchCancelled, id.to_string(), now);
         let act = AuditedAct::new(entry, |found| *found);
         let input = (by.owner(), id, now);
         self.write_act(act, input, |connection, (owner, id, now)| {

@@ -37,8 +37,8 @@ const AFTER_ALL: IdBytes = [0xff; 16];
 
 pub(super) const ANY_BEFORE: &str = "SELECT 1 FROM audit WHERE audit_id < ?1 LIMIT 1";
 
-const MOVE_HORIZON: &str =
-    "UPDATE audit_horizon SET kept_since = ?1 WHERE one = 1 AND kept_since < ?1";
+const MOVE_HORIZON: &str = "INSERT INTO audit_horizon (one, kept_since) VALUES (1, ?1) \
+    ON CONFLICT (one) DO UPDATE SET kept_since = max(kept_since, excluded.kept_since)";
 
 pub(super) const PURGE: &str = "DELETE FROM audit WHERE audit_id IN \
     (SELECT audit_id FROM audit WHERE audit_id < ?1 ORDER BY audit_id LIMIT ?2)";

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{AuditAct, Caller, ClientId, DeliveryId, WatchId};
+use relay_domain::{AuditAct, ClientId, DeliveryId, Requester, WatchId};
 use rusqlite::{Connection, params};
 
 use crate::{
@@ -143,11 +143,11 @@ impl DeliveryStore for SqliteStore {
 
     async fn redeliver_watch(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let entry = AuditEntry::of_caller(by, AuditAct::Redelivered, id.to_string(), now);
+        let entry = AuditEntry::of_requester(by, AuditAct::Redelivered, id.to_string(), now);
         let act = AuditedAct::new(entry, Redelivery::is_queued);
         let (id, owner) = (id.to_bytes(), by.owner());
         self.write_act(act, move |connection| {
@@ -158,11 +158,11 @@ impl DeliveryStore for SqliteStore {
 
     async fn redeliver_one(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let entry = AuditEntry::of_caller(by, AuditAct::Redelivered, id.to_string(), now);
+        let entry = AuditEntry::of_requester(by, AuditAct::Redelivered, id.to_string(), now);
         let act = AuditedAct::new(entry, Redelivery::is_queued);
         let (id, owner) = (id.to_bytes(), by.owner());
         self.write_act(act, move |connection| {
@@ -173,11 +173,11 @@ impl DeliveryStore for SqliteStore {
 
     async fn redeliver_dead(
         &self,
-        by: &Caller,
+        by: &Requester,
         since: Timestamp,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let entry = AuditEntry::of_caller(by, AuditAct::DeadRedelivered, since.to_string(), now);
+        let entry = AuditEntry::of_requester(by, AuditAct::DeadRedelivered, since.to_string(), now);
         let (act, owner) = (AuditedAct::always(entry), by.owner());
         self.write_act(act, move |connection| {
             redeliver_dead(connection, owner, since, now)

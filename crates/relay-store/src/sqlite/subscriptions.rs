@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{AuditAct, BasiqId, Caller, ClientId, Subscription, SubscriptionId};
+use relay_domain::{AuditAct, BasiqId, ClientId, Requester, Subscription, SubscriptionId};
 use rusqlite::{Connection, params};
 use sqlx::{QueryBuilder, Sqlite};
 
@@ -115,12 +115,12 @@ impl SubscriptionStore for SqliteStore {
 
     async fn end_subscription(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: SubscriptionId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let values = (id.to_bytes(), by.owner().map(|client| client.0));
-        let entry = AuditEntry::of_caller(by, AuditAct::SubscriptionEnded, id.to_string(), now);
+        let entry = AuditEntry::of_requester(by, AuditAct::SubscriptionEnded, id.to_string(), now);
         let act = AuditedAct::new(entry, |found| *found);
         self.write_act(act, move |connection| {
             if fetch_optional(connection, ONE, values)?.is_none() {

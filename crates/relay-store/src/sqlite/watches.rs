@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{AuditAct, Caller, ClientId, WatchId, WatchState};
+use relay_domain::{AuditAct, ClientId, Requester, WatchId, WatchState};
 use rusqlite::{Connection, params};
 use sqlx::{QueryBuilder, Sqlite};
 
@@ -62,12 +62,12 @@ impl WatchStore for SqliteStore {
 
     async fn cancel_watch(
         &self,
-        by: &Caller,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let owner = by.owner();
-        let entry = AuditEntry::of_caller(by, AuditAct::WatchCancelled, id.to_string(), now);
+        let entry = AuditEntry::of_requester(by, AuditAct::WatchCancelled, id.to_string(), now);
         let act = AuditedAct::new(entry, |found| *found);
         self.write_act(act, move |connection| {
             cancel_own(connection, owner, id, now)

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use relay_domain::{
-    Actor, ApiKey, AuditAct, AuditId, Caller, DeliveryId, OperatorName, SigningSecret, Status,
+    Actor, ApiKey, AuditAct, AuditId, DeliveryId, OperatorName, Requester, SigningSecret, Status,
     WatchState,
 };
 use relay_store::{AfterAttempt, AuditEntry, AuditQuery};
@@ -88,8 +88,8 @@ async fn what_an_operator_cancels_ends_and_redelivers_is_recorded_and_what_clien
     fixture.attempted(&due, AfterAttempt::Dead, at(3)).await;
     let subscription = subscribe(&fixture, new_subscription(&fixture, "u-1", at(4))).await;
     let subscription = subscription.subscription.id;
-    let stranger = Caller::Client(add_client(&*store.clone(), "other").await);
-    for by in [&stranger, fixture.caller(), operator()] {
+    let stranger = Requester::Client(add_client(&*store.clone(), "other").await);
+    for by in [&stranger, fixture.requester(), operator()] {
         store.redeliver_watch(by, id, at(10)).await.unwrap();
         store.redeliver_one(by, due.id, at(11)).await.unwrap();
         let gone = DeliveryId::new(at(0));
@@ -233,6 +233,6 @@ async fn an_act_that_cannot_be_recorded_is_not_done() {
     let cancelled = fixture.store.cancel_watch(operator(), id, at(1)).await;
     assert!(cancelled.is_err());
     assert_eq!(fixture.story(id).await.watch.state, WatchState::Watching);
-    let by_client = fixture.store.cancel_watch(fixture.caller(), id, at(2));
+    let by_client = fixture.store.cancel_watch(fixture.requester(), id, at(2));
     assert!(by_client.await.unwrap());
 }

@@ -1,6 +1,6 @@
 //! Deliveries: list, and queue again.
 
-use relay_domain::{Caller, DeliveryId, DeliveryState, Status};
+use relay_domain::{DeliveryId, DeliveryState, Requester, Status};
 use relay_store::{AfterAttempt, DeliveryEntry, DeliveryQuery, Redelivery};
 
 use crate::store::support::{Fixture, add_client, at};
@@ -34,7 +34,7 @@ async fn the_dead_are_listed_and_queued_again_since_a_time() {
     let redeliver = |since| {
         fixture
             .store
-            .redeliver_dead(fixture.caller(), since, at(500))
+            .redeliver_dead(fixture.requester(), since, at(500))
     };
     assert_eq!(redeliver(at(50)).await.unwrap(), 2);
     assert_eq!(redeliver(at(50)).await.unwrap(), 0);
@@ -67,16 +67,16 @@ async fn one_delivery_is_queued_once_more_for_its_owner_or_the_operator() {
     let fixture = Fixture::new().await;
     let other = add_client(&*fixture.store, "other").await;
     let (kept, asked) = (die(&fixture, "j1", 0).await, die(&fixture, "j2", 5).await);
-    let other = Caller::Client(other);
+    let other = Requester::Client(other);
     let redeliver = |by, id| fixture.store.redeliver_one(by, id, at(50));
     for (by, id) in [
         (&other, asked),
         (operator(), DeliveryId::new(at(0))),
-        (fixture.caller(), DeliveryId::new(at(0))),
+        (fixture.requester(), DeliveryId::new(at(0))),
     ] {
         assert_eq!(redeliver(by, id).await.unwrap(), Redelivery::NotFound);
     }
-    for by in [fixture.caller(), operator()] {
+    for by in [fixture.requester(), operator()] {
         let answer = redeliver(by, asked).await.unwrap();
         assert!(matches!(answer, Redelivery::Queued(_)), "{answer:?}");
     }

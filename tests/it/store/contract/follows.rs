@@ -48,14 +48,14 @@ async fn a_version_is_another_one_whenever_what_can_be_seen_of_a_watch_changes()
     let later = AfterAttempt::RetryAt(at(250));
     fixture.attempted(&delivery, later, at(201)).await;
     changed("an attempt").await;
-    let again = fixture.store.redeliver_watch(fixture.caller(), id, at(210));
+    let again = fixture.store.redeliver_watch(fixture.requester(), id, at(210));
     again.await.unwrap();
     changed("a redelivery").await;
     let delivery = fixture.claim_delivery(at(210)).await;
     let done = AfterAttempt::Delivered;
     fixture.attempted(&delivery, done, at(211)).await;
     changed("an acceptance").await;
-    let cancelled = fixture.store.cancel_watch(fixture.caller(), id, at(300));
+    let cancelled = fixture.store.cancel_watch(fixture.requester(), id, at(300));
     assert!(cancelled.await.unwrap());
     changed("the end").await;
 }
@@ -92,7 +92,7 @@ async fn a_look_that_hints_put_off_can_be_made_due_earlier() {
     assert_eq!(earlier("j2", 10).await, Some(at(60)), "an unknown job");
     assert_eq!(earlier("j1", 70).await, Some(at(60)), "never later");
     assert_eq!(earlier("j1", 20).await, Some(at(20)));
-    let cancelled = fixture.store.cancel_watch(fixture.caller(), id, at(21));
+    let cancelled = fixture.store.cancel_watch(fixture.requester(), id, at(21));
     assert!(cancelled.await.unwrap());
     assert_eq!(earlier("j1", 5).await, None, "nobody watches");
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use relay_domain::{
-    BasiqId, CallbackRules, CallbackUrl, Caller, DeliveryState, EventFilter, EventSource, Locale,
-    Metadata, NoticeFilter, NoticeKind, Status, Subscription, SubscriptionId, SubscriptionRequest,
+    BasiqId, CallbackRules, CallbackUrl, DeliveryState, EventFilter, EventSource, Locale, Metadata,
+    NoticeFilter, NoticeKind, Requester, Status, Subscription, SubscriptionId, SubscriptionRequest,
     SubscriptionState, UserNotice, signing::SignatureHeaders,
 };
 use relay_store::{
@@ -399,13 +399,13 @@ async fn an_ended_subscription_cancels_its_watches_and_stays_readable() {
     let other = add_client(&**store, "second").await;
     assert!(
         !store
-            .end_subscription(&Caller::Client(other), id, at(3))
+            .end_subscription(&Requester::Client(other), id, at(3))
             .await
             .unwrap()
     );
     assert!(
         store
-            .end_subscription(fixture.caller(), id, at(3))
+            .end_subscription(fixture.requester(), id, at(3))
             .await
             .unwrap()
     );
@@ -418,7 +418,7 @@ async fn an_ended_subscription_cancels_its_watches_and_stays_readable() {
     assert!(claim_lists(&fixture, at(9)).await.is_empty());
     assert!(
         store
-            .end_subscription(fixture.caller(), id, at(4))
+            .end_subscription(fixture.requester(), id, at(4))
             .await
             .unwrap()
     );
@@ -530,7 +530,7 @@ async fn a_dead_notice_is_listed_and_sent_again() {
         at(2),
     )
     .await;
-    let by = fixture.caller();
+    let by = fixture.requester();
     let store = &fixture.store;
     assert_eq!(store.redeliver_dead(by, at(0), at(3)).await.unwrap(), 1);
     let due = fixture.claim_delivery(at(3)).await;
@@ -675,7 +675,7 @@ async fn old_subscriptions_and_notices_are_deleted() {
     let due = fixture.claim_delivery(at(1)).await;
     fixture.attempted(&due, AfterAttempt::Dead, at(1)).await;
     let store = &fixture.store;
-    let end = store.end_subscription(fixture.caller(), ended.id, at(2));
+    let end = store.end_subscription(fixture.requester(), ended.id, at(2));
     assert!(end.await.unwrap());
     let kept = subscribe(&fixture, new_subscription(&fixture, "u-1", at(3))).await;
     let kept = kept.subscription;

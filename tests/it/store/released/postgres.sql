@@ -33,6 +33,34 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION refuse_change_of_audit() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        IF OLD.at < (SELECT kept_since FROM audit_horizon) THEN
+            RETURN OLD;
+        END IF;
+    END IF;
+    RAISE EXCEPTION 'the audit log is append-only';
+END
+$$;
+
+CREATE TABLE audit (
+    audit_id bytea NOT NULL,
+    at bigint NOT NULL,
+    operator text NOT NULL COLLATE pg_catalog."C",
+    act text NOT NULL COLLATE pg_catalog."C",
+    subject text NOT NULL,
+    peer text
+);
+
+CREATE TABLE audit_horizon (
+    one bigint NOT NULL,
+    kept_since bigint NOT NULL,
+    CONSTRAINT audit_horizon_one_check CHECK ((one = 1))
+);
+
 CREATE TABLE clients (
     client_id bigint NOT NULL,
     name text NOT NULL COLLATE pg_catalog."C",
@@ -271,6 +299,12 @@ CREATE TABLE watches (
 )
 WITH (fillfactor='50');
 
+ALTER TABLE ONLY audit_horizon
+    ADD CONSTRAINT audit_horizon_pkey PRIMARY KEY (one);
+
+ALTER TABLE ONLY audit
+    ADD CONSTRAINT audit_pkey PRIMARY KEY (audit_id);
+
 ALTER TABLE ONLY clients
     ADD CONSTRAINT clients_key_hash_key UNIQUE (key_hash);
 
@@ -349,6 +383,10 @@ ALTER TABLE ONLY watch_counts
 ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_pkey PRIMARY KEY (watch_id);
 
+CREATE INDEX audit_by_act ON audit USING btree (act, audit_id);
+
+CREATE INDEX audit_by_operator ON audit USING btree (operator, audit_id);
+
 CREATE INDEX connection_failures_by_age ON connection_failures USING btree (failed_at);
 
 CREATE INDEX due_jobs_ready ON due_jobs USING btree (urgency, ready_at);
@@ -401,6 +439,10 @@ CREATE INDEX watches_of_job ON watches USING btree (job_id, watch_id);
 
 CREATE INDEX watches_of_subscription ON watches USING btree (subscription_id) WHERE (subscription_id IS NOT NULL);
 
+CREATE TRIGGER audit_is_not_changed BEFORE DELETE OR UPDATE ON audit FOR EACH ROW EXECUTE FUNCTION refuse_change_of_audit();
+
+CREATE TRIGGER audit_is_not_emptied BEFORE TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_audit();
+
 CREATE TRIGGER watch_added AFTER INSERT ON watches REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
 
 CREATE TRIGGER watch_changed AFTER UPDATE ON watches REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
@@ -420,5 +462,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x948f2af895e442dad07f67c5f1027c32f04bee8039a986915ee85c7005f95b1b2d0a31fc5c865dc82f30d002285c81d1');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\xc065b0bb542b3b03bd5cef93d61cd81f48de6fa0b0508d052c30b8f51c9b183e5c4100f112980132d13eff976680e5db');
 

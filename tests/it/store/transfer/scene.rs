@@ -138,7 +138,7 @@ async fn deliveries(fixture: &Fixture) {
     fixture.attempted(&due, retry, at(0)).await;
     let cancelled = fixture
         .store
-        .cancel_watch(fixture.caller(), id, at(1))
+        .cancel_watch(fixture.requester(), id, at(1))
         .await;
     assert!(cancelled.unwrap());
 

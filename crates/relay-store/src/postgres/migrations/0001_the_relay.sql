@@ -406,13 +406,12 @@ CREATE TABLE audit (
 CREATE INDEX audit_by_operator ON audit (operator, audit_id);
 CREATE INDEX audit_by_act ON audit (act, audit_id);
 
--- Entries before this time may be deleted. The upkeep sets it first, so a deletion by mistake is refused.
+-- Entries before this time may be deleted: none while there is no row. The upkeep sets it first, so a deletion by mistake
+-- is refused.
 CREATE TABLE audit_horizon (
     one        BIGINT PRIMARY KEY CHECK (one = 1),
     kept_since BIGINT NOT NULL
 );
-
-INSERT INTO audit_horizon (one, kept_since) VALUES (1, 0);
 
 CREATE FUNCTION refuse_change_of_audit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -333,13 +333,12 @@ CREATE TABLE audit (
 CREATE INDEX audit_by_operator ON audit (operator, audit_id);
 CREATE INDEX audit_by_act ON audit (act, audit_id);
 
--- Entries before this time may be deleted. The upkeep sets it first, so a deletion by mistake is refused.
+-- Entries before this time may be deleted: none while there is no row. The upkeep sets it first, so a deletion by mistake
+-- is refused.
 CREATE TABLE audit_horizon (
     one        INTEGER PRIMARY KEY CHECK (one = 1),
     kept_since INTEGER NOT NULL
 ) STRICT;
-
-INSERT INTO audit_horizon (one, kept_since) VALUES (1, 0);
 
 CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
 BEGIN
