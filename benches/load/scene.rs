@@ -68,6 +68,10 @@ impl Scene {
         let name = "bench".parse().context("a client name")?;
         let (hash, secret) = (self.key.hash(), SigningSecret::generate());
         let now = Clock::system().now();
+        let actor = Actor {
+            operator: OperatorName::command_line("bench"),
+            from: None,
+        };
         let added = relay
             .store
             .add_client(&name, &hash, &secret, &actor, now)

@@ -99,23 +99,23 @@ async fn new_secrets_count_at_once_and_unusable_ones_never() {
     kept(
         home.path(),
         operators,
-        "# all new\nbob:the-token-of-bob-alone\ncarol:too-short\n",
+        "# all new\nbob:the-one-token-of-bob-alone\ncarol:too-short\n",
     );
     failed(2).await;
     assert_eq!(operator("the-token-of-alice-alone").await, 200);
-    assert_eq!(operator("the-token-of-bob-alone").await, 401);
+    assert_eq!(operator("the-one-token-of-bob-alone").await, 401);
     kept(
         home.path(),
         operators,
-        "# all new\nbob:the-token-of-bob-alone\n",
+        "# all new\nbob:the-one-token-of-bob-alone\n",
     );
     relay.hang_up().await;
-    until(async || operator("the-token-of-bob-alone").await == 200).await;
+    until(async || operator("the-one-token-of-bob-alone").await == 200).await;
     assert_eq!(operator("the-token-of-alice-alone").await, 401);
     let said = ask(
         &relay.url,
         "GET /admin/audit",
-        "the-token-of-bob-alone",
+        "the-one-token-of-bob-alone",
         None,
     )
     .await;

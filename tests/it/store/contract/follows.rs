@@ -48,7 +48,9 @@ async fn a_version_is_another_one_whenever_what_can_be_seen_of_a_watch_changes()
     let later = AfterAttempt::RetryAt(at(250));
     fixture.attempted(&delivery, later, at(201)).await;
     changed("an attempt").await;
-    let again = fixture.store.redeliver_watch(fixture.requester(), id, at(210));
+    let again = fixture
+        .store
+        .redeliver_watch(fixture.requester(), id, at(210));
     again.await.unwrap();
     changed("a redelivery").await;
     let delivery = fixture.claim_delivery(at(210)).await;
