@@ -36,13 +36,13 @@ const AFTER_ALL: IdBytes = [0xff; 16];
 /// Finds an entry that is old enough to be deleted, if the database grants the relay the right to delete it.
 pub(super) const ANY_BEFORE: &str = "SELECT 1 FROM audit WHERE audit_id < $1 \
     AND has_table_privilege('audit', 'DELETE') \
-    AND has_table_privilege('audit_horizon', 'INSERT') LIMIT 1";
+    AND has_table_privilege('audit_horizon', 'INSERT') ORDER BY audit_id LIMIT 1";
 
 pub(super) const MOVE_HORIZON: &str = "INSERT INTO audit_horizon AS h (one, kept_since) VALUES (1, $1) \
     ON CONFLICT (one) DO UPDATE SET kept_since = greatest(h.kept_since, excluded.kept_since)";
 
-pub(super) const PURGE: &str = "DELETE FROM audit WHERE audit_id = ANY(ARRAY(\
-    SELECT audit_id FROM audit WHERE audit_id < $1 ORDER BY audit_id LIMIT $2))";
+pub(super) const PURGE: &str = "DELETE FROM audit WHERE ctid = ANY(ARRAY(\
+    SELECT a.ctid FROM audit a WHERE a.audit_id < $1 ORDER BY a.audit_id LIMIT $2))";
 
 #[async_trait]
 impl AuditStore for PgStore {
