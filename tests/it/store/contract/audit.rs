@@ -125,37 +125,43 @@ async fn entries_are_listed_newest_first_in_pages_by_operator_and_act() {
     made.reverse();
     let all = entries(&fixture, AuditQuery::default()).await;
     assert_eq!(all.get(..made.len()), Some(&*made));
-    let ids = |entries: &[AuditEntry]| entries.iter().map(|one| one.id).collect::<Vec<_>>();
+    let acts = [
+        None,
+        Some(AuditAct::LoggedOut),
+        Some(AuditAct::ReloadFailed),
+    ];
     for operator in [None, Some("alice"), Some("bob"), Some("nobody")] {
-        for act in [
-            None,
-            Some(AuditAct::LoggedOut),
-            Some(AuditAct::ReloadFailed),
-        ] {
-            let fits = |entry: &&AuditEntry| {
-                operator.is_none_or(|operator| entry.operator.as_str() == operator)
-                    && act.is_none_or(|act| entry.act == act)
-            };
+        for act in acts {
+            let is_by =
+                |one: &AuditEntry| operator.is_none_or(|name| one.operator.as_str() == name);
+            let fits = |one: &&AuditEntry| is_by(one) && act.is_none_or(|act| one.act == act);
             let expected: Vec<AuditId> = made.iter().filter(fits).map(|one| one.id).collect();
-            let mut found = Vec::new();
-            let mut before = None;
-            loop {
-                let query = AuditQuery {
-                    operator: operator.map(OperatorName::recorded),
-                    act,
-                    before,
-                    limit: 3,
-                };
-                let page = ids(&entries(&fixture, query).await);
-                before = page.last().copied();
-                found.extend(&page);
-                if page.len() < 3 {
-                    break;
-                }
-            }
+            let mut found = in_pages(&fixture, operator, act).await;
             // the fixture's own entry, which names its client
             found.retain(|id| made.iter().any(|one| one.id == *id));
             assert_eq!(found, expected, "{operator:?} {act:?}");
+        }
+    }
+}
+
+/// Returns the ids of all entries that a list with these filters has on its pages.
+async fn in_pages(
+    fixture: &Fixture,
+    operator: Option<&str>,
+    act: Option<AuditAct>,
+) -> Vec<AuditId> {
+    let mut found = Vec::new();
+    loop {
+        let query = AuditQuery {
+            operator: operator.map(OperatorName::recorded),
+            act,
+            before: found.last().copied(),
+            limit: 3,
+        };
+        let page = entries(fixture, query).await;
+        found.extend(page.iter().map(|one| one.id));
+        if page.len() < 3 {
+            return found;
         }
     }
 }
