@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use basiq_relay::{app::Relay, config::Settings};
-use relay_domain::{ApiKey, ClientId, SigningSecret, clock::Clock};
+use relay_domain::{Actor, ApiKey, ClientId, OperatorName, SigningSecret, clock::Clock};
 use reqwest::Url;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,14 @@ impl Scene {
         let name = "bench".parse().context("a client name")?;
         let (hash, secret) = (self.key.hash(), SigningSecret::generate());
         let now = Clock::system().now();
-        let added = relay.store.add_client(&name, &hash, &secret, now).await?;
+        let actor = Actor {
+            operator: OperatorName::command_line("bench"),
+            from: None,
+        };
+        let added = relay
+            .store
+            .add_client(&name, &hash, &secret, &actor, now)
+            .await?;
         Ok((relay, added.context("a free name")?))
     }
 

@@ -32,7 +32,7 @@ use crate::{
     callback_test::CallbackTester,
     config::ServerConfig,
     follow::FollowRegistry,
-    web::{AdminToken, ClientAuth, ClientLimits, open_to_browsers, with_middleware},
+    web::{ClientAuth, ClientLimits, OperatorTokens, open_to_browsers, with_middleware},
 };
 
 /// Renders the metrics as Prometheus text.
@@ -63,8 +63,8 @@ pub struct ApiParts {
     pub upstream: Upstream,
     /// Passes answers to challenges to Basiq.
     pub basiq: BasiqClient,
-    /// Authenticates the operator.
-    pub admin: AdminToken,
+    /// Authenticates operators.
+    pub admin: OperatorTokens,
     /// The rules for Basiq's hints.
     pub hints: HintRules,
     /// Renders the metrics.
@@ -102,7 +102,7 @@ impl FromRef<ApiState> for ClientAuth {
     }
 }
 
-impl FromRef<ApiState> for AdminToken {
+impl FromRef<ApiState> for OperatorTokens {
     fn from_ref(state: &ApiState) -> Self {
         state.parts.admin.clone()
     }

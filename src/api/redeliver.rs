@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
-use relay_domain::{ClientId, DeliveryId, EventId, WatchId};
+use relay_domain::{DeliveryId, EventId, Requester, WatchId};
 use relay_store::Redelivery;
 use serde::Serialize;
 use tracing::info;
@@ -69,19 +69,19 @@ async fn redeliver_dead(
     AuthenticatedClient(client): AuthenticatedClient,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Queued>), Problem> {
-    let queued = queue_dead(&state.parts, Some(client.id), body).await?;
+    let queued = queue_dead(&state.parts, &Requester::Client(client.id), body).await?;
     Ok((StatusCode::ACCEPTED, Json(queued)))
 }
 
 /// Queues the deliveries again that became dead since the time in a body.
 pub(super) async fn queue_dead(
     parts: &ApiParts,
-    owner: Option<ClientId>,
+    by: &Requester,
     body: RawObject,
 ) -> Result<Queued, Problem> {
     let since = parse_since(body)?;
     let now = parts.clock.now();
-    let queued = parts.store.redeliver_dead(owner, since, now).await?;
+    let queued = parts.store.redeliver_dead(by, since, now).await?;
     if queued > 0 {
         parts.delivery_wake.notify();
         parts.follows.notify_any();
@@ -110,7 +110,7 @@ async fn redeliver_delivery(
     AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<DeliveryId>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
-    queue_one(&state.parts, Some(client.id), id).await
+    queue_one(&state.parts, &Requester::Client(client.id), id).await
 }
 
 /// Deliver a watch's latest event once more
@@ -132,28 +132,28 @@ async fn redeliver_watch(
     AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<WatchId>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
-    queue_latest(&state.parts, Some(client.id), id).await
+    queue_latest(&state.parts, &Requester::Client(client.id), id).await
 }
 
 /// Queues one delivery again.
 pub(super) async fn queue_one(
     parts: &ApiParts,
-    owner: Option<ClientId>,
+    by: &Requester,
     id: DeliveryId,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
     let now = parts.clock.now();
-    let redelivery = parts.store.redeliver_one(owner, id, now).await?;
+    let redelivery = parts.store.redeliver_one(by, id, now).await?;
     queued(parts, redelivery, "There is no such delivery.")
 }
 
 /// Queues the latest event of a watch again.
 pub(super) async fn queue_latest(
     parts: &ApiParts,
-    owner: Option<ClientId>,
+    by: &Requester,
     id: WatchId,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
     let now = parts.clock.now();
-    let redelivery = parts.store.redeliver_watch(owner, id, now).await?;
+    let redelivery = parts.store.redeliver_watch(by, id, now).await?;
     queued(parts, redelivery, watch::NO_SUCH_WATCH)
 }
 

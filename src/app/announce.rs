@@ -21,7 +21,7 @@ pub(super) fn announce(settings: &Settings, listen: SocketAddr, metrics: Option<
         info!("callbacks over plain HTTP are allowed: RELAY_CALLBACK_ALLOW_HTTP is set");
     }
     let base = format!("http://{listen}");
-    let console = settings.server.admin_token.is_some();
+    let console = settings.server.has_operators();
     info!(
         %listen,
         docs = format!("{base}/docs"),

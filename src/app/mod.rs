@@ -204,7 +204,7 @@ impl Relay {
         let discovery = workers::discovery(&settings, &store, &parts, &share);
         let delivery = workers::delivery(&settings, &store, &parts)?.sharing(&share);
         let clock = parts.clock.clone();
-        let upkeep = UpkeepWorker::new(store.clone(), clock, &settings.store);
+        let upkeep = UpkeepWorker::new(&store, clock, &settings.store);
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = parts::replaceable_secrets(&settings, &parts)?;

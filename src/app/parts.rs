@@ -17,7 +17,7 @@ use crate::{
     console::{CallBudget, ConsoleParts},
     follow::FollowRegistry,
     telemetry::Metrics,
-    web::{AdminToken, ConnectionLimits},
+    web::{ConnectionLimits, OperatorTokens},
 };
 
 pub(super) fn api_parts(
@@ -49,7 +49,7 @@ pub(super) fn api_parts(
         delivery_wake: Wake::new(),
         upstream,
         basiq,
-        admin: AdminToken::new(settings.server.admin_token.as_ref()),
+        admin: OperatorTokens::new(&settings.server),
         hints: HintRules {
             secret: Reloadable::new(basiq_webhook_secret(settings)?),
             interval: settings.tracking.poll_min_interval,
@@ -66,6 +66,8 @@ pub(super) fn replaceable_secrets(
     Ok(ReloadableSecrets {
         basiq: parts.basiq.clone(),
         admin: parts.admin.clone(),
+        audit: parts.store.clone(),
+        clock: parts.clock.clone(),
         webhook: parts.hints.secret.clone(),
         alerts: Reloadable::new(alert_secret(settings)?),
         tracker_wake: parts.tracker_wake.clone(),

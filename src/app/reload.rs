@@ -1,20 +1,28 @@
 //! Replaces secrets while the relay runs.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use basiq_client::BasiqClient;
 use metrics::counter;
-use relay_domain::SigningSecret;
+use relay_domain::{Actor, AuditAct, ErrorChain, OperatorName, SigningSecret, clock::Clock};
 use relay_runtime::{Reloadable, Wake};
-use tracing::{error, info};
+use relay_store::{AuditEntry, AuditStore};
+use tracing::{error, info, warn};
 
-use crate::{alerts::alert_secret, app::basiq_webhook_secret, config::Settings, web::AdminToken};
+use crate::{
+    alerts::alert_secret, app::basiq_webhook_secret, config::Settings, web::OperatorTokens,
+};
 
-/// The secrets that can be replaced while the relay runs: Basiq's API key, the admin token, the secret of Basiq's
+/// The secrets that can be replaced while the relay runs: Basiq's API key, the operators' tokens, the secret of Basiq's
 /// webhooks, and the secret that signs alerts.
 #[derive(Clone)]
 pub struct ReloadableSecrets {
     pub(super) basiq: BasiqClient,
-    pub(super) admin: AdminToken,
+    pub(super) admin: OperatorTokens,
+    /// Where each reload is recorded.
+    pub(super) audit: Arc<dyn AuditStore>,
+    pub(super) clock: Clock,
     pub(super) webhook: Reloadable<Option<SigningSecret>>,
     pub(super) alerts: Reloadable<Option<SigningSecret>>,
     /// Wakes the tracker after the API key was replaced.
@@ -27,7 +35,7 @@ pub struct ReloadableSecrets {
 pub struct ReloadedSecrets {
     /// Whether Basiq's API key has changed.
     pub api_key: bool,
-    /// Whether the admin token has changed.
+    /// Whether a token of an operator has changed.
     pub admin_token: bool,
     /// Whether the secret of Basiq's webhooks has changed.
     pub webhook_secret: bool,
@@ -35,15 +43,30 @@ pub struct ReloadedSecrets {
     pub alert_secret: bool,
 }
 
+impl ReloadedSecrets {
+    /// Returns the names of what has changed.
+    fn names(self) -> String {
+        let all = [
+            (self.api_key, "api-key"),
+            (self.admin_token, "admin-tokens"),
+            (self.webhook_secret, "webhook-secret"),
+            (self.alert_secret, "alert-secret"),
+        ];
+        let changed = all.into_iter().filter(|(has_changed, _)| *has_changed);
+        let names: Vec<_> = changed.map(|(_, name)| name).collect();
+        names.join(", ")
+    }
+}
+
 impl ReloadableSecrets {
-    /// Replaces the secrets with those of settings that were just read: all or, if any is unusable, none. Logs and
-    /// counts the result.
+    /// Replaces the secrets with those of settings that were just read: all or, if any is unusable, none. Logs, counts
+    /// and records the result.
     pub async fn reload(&self, settings: Result<Settings>) {
         let reloaded = match settings {
             Ok(settings) => self.replace(&settings).await,
             Err(error) => Err(error),
         };
-        let result = match reloaded {
+        let (result, act, subject) = match reloaded {
             Ok(reloaded) => {
                 info!(
                     api_key = reloaded.api_key,
@@ -52,17 +75,30 @@ impl ReloadableSecrets {
                     alert_secret = reloaded.alert_secret,
                     "secrets reloaded; other settings apply from the next start"
                 );
-                "ok"
+                ("ok", AuditAct::Reloaded, reloaded.names())
             }
             Err(error) => {
                 error!(
                     error = format!("{error:#}"),
                     "the settings are unusable; the previous secrets stay in use"
                 );
-                "failed"
+                ("failed", AuditAct::ReloadFailed, String::new())
             }
         };
         counter!("relay_reloads_total", "result" => result).increment(1);
+        self.record(act, subject).await;
+    }
+
+    /// Records a reload, which nobody can take back. A store that cannot be written therefore does not undo it.
+    async fn record(&self, act: AuditAct, subject: String) {
+        let actor = Actor {
+            operator: OperatorName::signal(),
+            from: None,
+        };
+        let entry = AuditEntry::new(&actor, act, subject, self.clock.now());
+        if let Err(failure) = self.audit.record_act(entry).await {
+            warn!(error = %ErrorChain(&failure), "a reload cannot be recorded in the audit log");
+        }
     }
 
     /// Replaces the secrets with those of `settings`: all or, if any is unusable, none. Returns which have changed.
@@ -78,7 +114,7 @@ impl ReloadableSecrets {
         }
         Ok(ReloadedSecrets {
             api_key,
-            admin_token: self.admin.replace(settings.server.admin_token.as_ref()),
+            admin_token: self.admin.replace(&settings.server),
             webhook_secret: self.webhook.replace(webhook),
             // without a new one the old one stays, because the URL of the start still gets alerts
             alert_secret: alerts.is_some() && self.alerts.replace(alerts),

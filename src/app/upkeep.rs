@@ -1,11 +1,11 @@
-//! Deletes old watches in small batches, and counts what the store holds for the metrics.
+//! Deletes old watches and old entries of the audit log in small batches, and counts what the store holds for the metrics.
 
 use std::{sync::Arc, time::Duration};
 
 use metrics::gauge;
 use relay_domain::clock::Clock;
 use relay_runtime::{TickOutcome, Wake, Worker, WorkerError};
-use relay_store::UpkeepStore;
+use relay_store::{AuditStore, Store, UpkeepStore};
 use tracing::info;
 
 use crate::config::StoreConfig;
@@ -19,19 +19,24 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The worker that deletes old watches and updates the metrics of the store.
 pub struct UpkeepWorker {
     store: Arc<dyn UpkeepStore>,
+    audit: Arc<dyn AuditStore>,
     clock: Clock,
     retention: Duration,
+    audit_retention: Duration,
     wake: Wake,
 }
 
 impl UpkeepWorker {
-    /// Creates a worker that deletes watches that ended longer ago than the retention.
+    /// Creates a worker that deletes watches that ended longer ago than the retention, and entries of the audit log after
+    /// their own.
     #[must_use]
-    pub fn new(store: Arc<dyn UpkeepStore>, clock: Clock, config: &StoreConfig) -> Self {
+    pub fn new(store: &Arc<dyn Store>, clock: Clock, config: &StoreConfig) -> Self {
         Self {
-            store,
+            store: store.clone(),
+            audit: store.clone(),
             clock,
             retention: config.retention,
+            audit_retention: config.audit_retention,
             wake: Wake::new(),
         }
     }
@@ -79,12 +84,15 @@ impl Worker for UpkeepWorker {
     }
 
     async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
-        let before = self.clock.now().checked_sub(self.retention)?;
-        let purged = self.store.purge_ended(before, PURGE_BATCH).await?;
-        if purged > 0 {
-            info!(watches = purged, "deleted rows older than the retention");
+        let now = self.clock.now();
+        let before = now.checked_sub(self.retention)?;
+        let watches = self.store.purge_ended(before, PURGE_BATCH).await?;
+        let before = now.checked_sub(self.audit_retention)?;
+        let entries = self.audit.purge_acts(before, PURGE_BATCH).await?;
+        if watches > 0 || entries > 0 {
+            info!(watches, entries, "deleted rows older than the retention");
         }
-        if usize::try_from(purged)? >= PURGE_BATCH {
+        if usize::try_from(watches.max(entries))? >= PURGE_BATCH {
             return Ok(TickOutcome::Busy);
         }
         self.count().await?;

@@ -9,13 +9,15 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::Subcommand;
 use jiff::Timestamp;
-use relay_domain::{ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret, clock::Clock};
+use relay_domain::{
+    Actor, ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret, clock::Clock,
+};
 use relay_store::ClientStore;
 use serde_json::{Value, json};
 
 use crate::{
     app,
-    cli::{ConfigArg, exit::CommandFailure, output, progress},
+    cli::{ConfigArg, exit::CommandFailure, operator::command_line_actor, output, progress},
     config::Settings,
 };
 
@@ -90,7 +92,12 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
     let clock = Clock::system();
     let work = async {
         let store = app::open_store(&settings.store, &clock).await?.store;
-        let result = answer(&args.command, &*store, clock.now()).await;
+        let admin = ClientAdmin {
+            store: &*store,
+            actor: command_line_actor(),
+            now: clock.now(),
+        };
+        let result = answer(&args.command, &admin).await;
         store.close().await;
         result
     };
@@ -104,49 +111,54 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
     Ok(())
 }
 
+/// What the commands work with.
+struct ClientAdmin<'a> {
+    store: &'a dyn ClientStore,
+    /// Who runs the command.
+    actor: Actor,
+    now: Timestamp,
+}
+
 struct Answer {
     text: String,
     json: Value,
 }
 
-async fn answer(
-    command: &Command,
-    store: &dyn ClientStore,
-    now: Timestamp,
-) -> anyhow::Result<Answer> {
+async fn answer(command: &Command, admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
     match command {
         Command::Add(New {
             name: Name { name },
             env_file: None,
-        }) => add(store, name, now).await,
+        }) => add(admin, name).await,
         Command::Add(New {
             name: Name { name },
             env_file: Some(path),
-        }) => add_to_file(store, name, path, now).await,
-        Command::List => list(store).await,
-        Command::RotateSecret(Name { name }) => rotate_secret(store, name, now).await,
-        Command::RetireSecret(Name { name }) => retire_secret(store, name, now).await,
-        Command::RotateKey(Name { name }) => rotate_key(store, name).await,
-        Command::Reencrypt => reencrypt(store).await,
-        Command::Revoke(Name { name }) => revoke(store, name, now).await,
+        }) => add_to_file(admin, name, path).await,
+        Command::List => list(admin).await,
+        Command::RotateSecret(Name { name }) => rotate_secret(admin, name).await,
+        Command::RetireSecret(Name { name }) => retire_secret(admin, name).await,
+        Command::RotateKey(Name { name }) => rotate_key(admin, name).await,
+        Command::Reencrypt => reencrypt(admin).await,
+        Command::Revoke(Name { name }) => revoke(admin, name).await,
     }
 }
 
 async fn create(
-    store: &dyn ClientStore,
+    admin: &ClientAdmin<'_>,
     name: &ClientName,
-    now: Timestamp,
 ) -> anyhow::Result<(ApiKey, SigningSecret)> {
     let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
-    let added = store.add_client(name, &key.hash(), &secret, now).await;
+    let ClientAdmin { store, actor, now } = admin;
+    let hash = key.hash();
+    let added = store.add_client(name, &hash, &secret, actor, *now).await;
     added
         .context("the client cannot be added")?
         .with_context(|| format!("the name `{name}` is taken; choose another"))?;
     Ok((key, secret))
 }
 
-async fn add(store: &dyn ClientStore, name: &ClientName, now: Timestamp) -> anyhow::Result<Answer> {
-    let (key, secret) = create(store, name, now).await?;
+async fn add(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<Answer> {
+    let (key, secret) = create(admin, name).await?;
     Ok(Answer {
         text: format!(
             "Added `{name}`. These are shown this once:\n\n  API key         {}\n  signing secret  {}\n",
@@ -162,13 +174,12 @@ async fn add(store: &dyn ClientStore, name: &ClientName, now: Timestamp) -> anyh
 /// Does the same as `add`, but writes the secrets to a file. It creates the file first, so it never adds a client
 /// whose secrets it cannot write.
 async fn add_to_file(
-    store: &dyn ClientStore,
+    admin: &ClientAdmin<'_>,
     name: &ClientName,
     path: &Path,
-    now: Timestamp,
 ) -> anyhow::Result<Answer> {
     let mut file = private_file(path)?;
-    let added = create(store, name, now).await;
+    let added = create(admin, name).await;
     let (key, secret) = added.inspect_err(|_| {
         // The file is empty; if it stays behind, it does no harm.
         fs::remove_file(path).ok();
@@ -205,8 +216,9 @@ fn private_file(path: &Path) -> anyhow::Result<File> {
     })
 }
 
-async fn list(store: &dyn ClientStore) -> anyhow::Result<Answer> {
-    let clients = store
+async fn list(admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
+    let clients = admin
+        .store
         .list_clients()
         .await
         .context("the clients cannot be listed")?;
@@ -239,16 +251,13 @@ fn to_json(client: &Client) -> Value {
     })
 }
 
-async fn rotate_secret(
-    store: &dyn ClientStore,
-    name: &ClientName,
-    now: Timestamp,
-) -> anyhow::Result<Answer> {
+async fn rotate_secret(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<Answer> {
     let secret = SigningSecret::generate();
+    let ClientAdmin { store, actor, now } = admin;
     let until = now
         .checked_add(ROTATION_OVERLAP)
         .context("the clock is out of range")?;
-    let rotated = store.rotate_secret(name, &secret, until).await;
+    let rotated = store.rotate_secret(name, &secret, until, actor, *now).await;
     known(name, rotated.context("the secret cannot be rotated")?)?;
     Ok(Answer {
         text: format!(
@@ -261,13 +270,10 @@ async fn rotate_secret(
     })
 }
 
-async fn retire_secret(
-    store: &dyn ClientStore,
-    name: &ClientName,
-    now: Timestamp,
-) -> anyhow::Result<Answer> {
-    let retired = store
-        .retire_previous_secret(name, now)
+async fn retire_secret(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<Answer> {
+    let retired = admin
+        .store
+        .retire_previous_secret(name, &admin.actor, admin.now)
         .await
         .context("the secret cannot be retired")?
         .ok_or_else(|| unknown(name))?;
@@ -282,9 +288,10 @@ async fn retire_secret(
     })
 }
 
-async fn rotate_key(store: &dyn ClientStore, name: &ClientName) -> anyhow::Result<Answer> {
+async fn rotate_key(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<Answer> {
     let key = ApiKey::generate();
-    let rotated = store.rotate_key(name, &key.hash()).await;
+    let ClientAdmin { store, actor, now } = admin;
+    let rotated = store.rotate_key(name, &key.hash(), actor, *now).await;
     known(name, rotated.context("the key cannot be rotated")?)?;
     Ok(Answer {
         text: format!(
@@ -295,8 +302,9 @@ async fn rotate_key(store: &dyn ClientStore, name: &ClientName) -> anyhow::Resul
     })
 }
 
-async fn reencrypt(store: &dyn ClientStore) -> anyhow::Result<Answer> {
-    let clients = store.reseal_secrets().await.context(
+async fn reencrypt(admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
+    let resealed = admin.store.reseal_secrets(&admin.actor, admin.now);
+    let clients = resealed.await.context(
         "the secrets cannot be encrypted; is RELAY_ENCRYPTION_PREVIOUS_KEY the key before?",
     )?;
     Ok(Answer {
@@ -305,13 +313,10 @@ async fn reencrypt(store: &dyn ClientStore) -> anyhow::Result<Answer> {
     })
 }
 
-async fn revoke(
-    store: &dyn ClientStore,
-    name: &ClientName,
-    now: Timestamp,
-) -> anyhow::Result<Answer> {
-    let cancelled = store
-        .revoke_client(name, now)
+async fn revoke(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<Answer> {
+    let cancelled = admin
+        .store
+        .revoke_client(name, &admin.actor, admin.now)
         .await
         .context("the client cannot be revoked")?;
     let cancelled = cancelled.ok_or_else(|| unknown(name))?;

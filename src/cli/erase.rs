@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     app,
-    cli::{ConfigArg, exit::CommandFailure, output, progress},
+    cli::{ConfigArg, exit::CommandFailure, operator::command_line_actor, output, progress},
     config::Settings,
 };
 
@@ -51,7 +51,9 @@ pub(super) async fn run(args: EraseArgs) -> Result<(), CommandFailure> {
     let clock = Clock::system();
     let work = async {
         let store = app::open_store(&settings.store, &clock).await?.store;
-        let erased = store.erase(&subject, clock.now()).await;
+        let erased = store
+            .erase(&subject, &command_line_actor(), clock.now())
+            .await;
         store.close().await;
         erased.context("nothing was erased")
     };

@@ -12,6 +12,7 @@ mod listen;
 mod man;
 mod migrate_store;
 mod openapi;
+mod operator;
 mod output;
 mod progress;
 pub mod receiver;

@@ -5,6 +5,7 @@
 
 mod error;
 mod load;
+mod operators;
 mod postgres;
 mod proxy;
 mod reader;
@@ -23,6 +24,7 @@ use url::Url;
 
 pub use self::{
     error::ConfigError,
+    operators::OperatorToken,
     postgres::PostgresUrl,
     proxy::EgressProxy,
     setting::{SETTINGS, Setting},
@@ -63,14 +65,25 @@ pub struct ServerConfig {
     pub allow_origins: Vec<String>,
     /// `RELAY_METRICS_LISTEN`: a separate address for `/metrics`.
     pub metrics_listen: Option<SocketAddr>,
-    /// `RELAY_ADMIN_TOKEN`: the token for the admin API and the console; both are off without it.
+    /// `RELAY_ADMIN_TOKEN`: the token for the admin API and the console. Its operator is called `admin`.
     pub admin_token: Option<SecretString>,
+    /// `RELAY_ADMIN_TOKENS`: further operators, usually given as `RELAY_ADMIN_TOKENS_FILE`. Without any token, the admin
+    /// API and the console are off.
+    pub operators: Vec<OperatorToken>,
     /// `RELAY_SHUTDOWN_GRACE`: how long a stop waits for work in flight.
     pub shutdown_grace: Duration,
     /// `RELAY_CLIENT_RPS`: the maximum number of requests a second from one client.
     pub client_rps: u32,
     /// `RELAY_CLIENT_MAX_OPEN_WATCHES`: the maximum number of open watches of one client.
     pub client_max_open_watches: u64,
+}
+
+impl ServerConfig {
+    /// Returns whether any operator has a token.
+    #[must_use]
+    pub fn has_operators(&self) -> bool {
+        self.admin_token.is_some() || !self.operators.is_empty()
+    }
 }
 
 /// The address of the store.
@@ -101,6 +114,8 @@ pub struct StoreConfig {
     pub encryption_previous_key: Option<SecretString>,
     /// `RELAY_RETENTION`: settled watches older than this are deleted.
     pub retention: Duration,
+    /// `RELAY_AUDIT_RETENTION`: entries of the audit log older than this are deleted.
+    pub audit_retention: Duration,
 }
 
 /// Settings of looks at jobs, and of when a watch gives up.

@@ -58,6 +58,17 @@ impl SettingsReader {
         self.value(SettingForm::Secret, name, default, parse, meaning)
     }
 
+    /// Reads a setting of several lines that hold secrets.
+    pub(super) fn read_secret_lines<T>(
+        &mut self,
+        name: &'static str,
+        default: Option<&'static str>,
+        parse: impl Fn(&str) -> Result<T, Allowed>,
+        meaning: &'static str,
+    ) -> T {
+        self.value(SettingForm::SecretLines, name, default, parse, meaning)
+    }
+
     /// Reads whether OpenTelemetry's own variables turn trace export on. No layer holds them.
     pub(super) fn traces(&mut self, name: &'static str, meaning: &'static str) -> bool {
         let (default, form) = (None, SettingForm::Single);
@@ -117,6 +128,14 @@ impl SettingsReader {
         self.faults.push(fault);
     }
 
+    /// Reports that a line of a setting contradicts another setting.
+    pub(super) fn wrong_line(&mut self, name: &str, line: usize, rule: &str) {
+        let setting = self.settings.iter().find(|setting| setting.name == name);
+        let given = setting.and_then(|setting| self.given(setting).ok().flatten());
+        let label = given.map_or_else(|| name.to_owned(), |given| given.label);
+        self.faults.push(format!("{label}: line {line}: {rule}"));
+    }
+
     fn described(&self, name: &str) -> String {
         let setting = self.settings.iter().find(|setting| setting.name == name);
         match setting.map(|setting| (setting.default, self.given(setting))) {
@@ -141,13 +160,17 @@ fn parsed<T>(
     if *is_list && setting.form != SettingForm::List {
         return Err(format!("{label}: a single value is allowed, not a list"));
     }
+    if setting.form == SettingForm::SecretLines {
+        // not trimmed, so that each line keeps its number
+        return parse(text).map_err(|fault| format!("{label}: {fault}"));
+    }
     parse(text.trim())
         .map_err(|allowed| format!("{label}: {} is not valid; {allowed}", shown(setting, text)))
 }
 
 /// Returns a value as an error may show it: one short line, without anything that may be a secret.
 fn shown(setting: &Setting, text: &str) -> String {
-    if setting.form == SettingForm::Secret {
+    if setting.form.is_secret() {
         return "the value (it may hold a secret, not shown)".to_owned();
     }
     if text.is_empty() {

@@ -37,6 +37,18 @@ pub(super) enum SettingForm {
     /// A single value that may hold a secret, so that it must not be shown. Addresses of databases and proxies are of
     /// this form too.
     Secret,
+    /// Lines that hold secrets. An error names the file and the line, and shows neither.
+    SecretLines,
+}
+
+impl SettingForm {
+    /// Whether a value must not be shown.
+    pub(super) fn is_secret(self) -> bool {
+        match self {
+            Self::Single | Self::List => false,
+            Self::Secret | Self::SecretLines => true,
+        }
+    }
 }
 
 impl Setting {

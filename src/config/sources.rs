@@ -126,18 +126,24 @@ impl SettingsLayer {
         path: &Value,
     ) -> Result<GivenValue, String> {
         let GivenValue { label, text, .. } = self.value(name, path)?;
-        let text = read_value_file(Path::new(&text)).map_err(|reason| {
+        let path = Path::new(&text);
+        let read = read_value_file(path).map_err(|reason| {
             // a user may have given the secret itself instead of its file, so the text is not shown
-            let name = if setting.form == SettingForm::Secret {
+            let name = if setting.form.is_secret() {
                 "the file that it names (not shown)".to_owned()
             } else {
                 format!("`{}`", text.escape_debug())
             };
             format!("{label}: cannot read {name}: {reason}")
         })?;
+        let label = if setting.form == SettingForm::SecretLines {
+            format!("{label}: {}", path.display())
+        } else {
+            label
+        };
         Ok(GivenValue {
             label,
-            text,
+            text: read,
             is_list: false,
         })
     }

@@ -3,10 +3,12 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use basiq_client::BasiqConfig;
+use secrecy::SecretString;
 
 use crate::config::{
-    AlertConfig, AlertTiming, DeliveryConfig, LogConfig, ServerConfig, Settings, StoreConfig,
-    SubscriptionConfig, TrackingConfig,
+    AlertConfig, AlertTiming, DeliveryConfig, LogConfig, OperatorToken, ServerConfig, Settings,
+    StoreConfig, SubscriptionConfig, TrackingConfig,
+    operators::operators,
     reader::SettingsReader,
     value::{
         address, admin_token, base_url, boolean, database, duration, durations, file, log_filter,
@@ -76,12 +78,8 @@ impl ServerConfig {
                 optional(address),
                 "address of its own for /metrics, which the main one then does not serve",
             ),
-            admin_token: from.read_secret(
-                "RELAY_ADMIN_TOKEN",
-                None,
-                optional(admin_token),
-                "bearer token of admin API and console, 24 characters at least; both are off without it",
-            ),
+            admin_token: read_admin_token(from),
+            operators: read_operators(from),
             shutdown_grace: from.read(
                 "RELAY_SHUTDOWN_GRACE",
                 Some("10s"),
@@ -102,6 +100,24 @@ impl ServerConfig {
             ),
         }
     }
+}
+
+fn read_admin_token(from: &mut SettingsReader) -> Option<SecretString> {
+    from.read_secret(
+        "RELAY_ADMIN_TOKEN",
+        None,
+        optional(admin_token),
+        "bearer token of admin API and console, 24 characters at least; both are off without any token",
+    )
+}
+
+fn read_operators(from: &mut SettingsReader) -> Vec<OperatorToken> {
+    from.read_secret_lines(
+        "RELAY_ADMIN_TOKENS",
+        None,
+        operators,
+        "further operators, NAME:TOKEN a line; usually given as RELAY_ADMIN_TOKENS_FILE",
+    )
 }
 
 impl StoreConfig {
@@ -130,6 +146,12 @@ impl StoreConfig {
                 Some("30d"),
                 duration(AGES),
                 "settled watches older than this are deleted",
+            ),
+            audit_retention: from.read(
+                "RELAY_AUDIT_RETENTION",
+                Some("400d"),
+                duration(AGES),
+                "entries of the audit log older than this are deleted",
             ),
         }
     }

@@ -112,11 +112,8 @@ async fn add(
     };
     let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
     let (hash, now) = (key.hash(), posted.visit.now());
-    let added = state
-        .parts
-        .store
-        .add_client(&name, &hash, &secret, now)
-        .await?;
+    let (store, actor) = (&state.parts.store, posted.visit.actor());
+    let added = store.add_client(&name, &hash, &secret, actor, now).await?;
     if added.is_none() {
         return refuse("There is or was a client of this name; choose another.").await;
     }
@@ -142,9 +139,11 @@ async fn rotate_secret(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let secret = SigningSecret::generate();
-    let until = posted.visit.now().checked_add(ROTATION_OVERLAP);
+    let now = posted.visit.now();
+    let until = now.checked_add(ROTATION_OVERLAP);
     let until = until.map_err(Problem::internal)?;
-    let rotated = state.parts.store.rotate_secret(&name, &secret, until);
+    let (store, actor) = (&state.parts.store, posted.visit.actor());
+    let rotated = store.rotate_secret(&name, &secret, until, actor, now);
     if !rotated.await? {
         return Err(no_such_client());
     }
@@ -166,7 +165,9 @@ async fn rotate_key(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let key = ApiKey::generate();
-    if !state.parts.store.rotate_key(&name, &key.hash()).await? {
+    let (now, actor) = (posted.visit.now(), posted.visit.actor());
+    let store = &state.parts.store;
+    if !store.rotate_key(&name, &key.hash(), actor, now).await? {
         return Err(no_such_client());
     }
     info!(client.name = %name, "API key rotated by the operator");
@@ -186,11 +187,9 @@ async fn retire_secret(
     ConsolePath(name): ConsolePath<ClientName>,
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
-    let store = &state.parts.store;
-    let retired = store
-        .retire_previous_secret(&name, posted.visit.now())
-        .await?;
-    match retired {
+    let (now, actor) = (posted.visit.now(), posted.visit.actor());
+    let retired = state.parts.store.retire_previous_secret(&name, actor, now);
+    match retired.await? {
         None => Err(no_such_client()),
         Some(true) => {
             info!(client.name = %name, "old signing secret retired by the operator");
@@ -206,7 +205,11 @@ async fn revoke(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
-    let cancelled = state.parts.store.revoke_client(&name, now).await?;
+    let revoked = state
+        .parts
+        .store
+        .revoke_client(&name, posted.visit.actor(), now);
+    let cancelled = revoked.await?;
     let watches = cancelled.ok_or_else(no_such_client)?;
     info!(client.name = %name, watches, "client revoked by the operator");
     Ok(back_with(Notice::Revoked(watches)))

@@ -206,7 +206,8 @@ async fn redeliver_one(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
-    let redelivery = state.parts.store.redeliver_one(None, id, now).await?;
+    let by = posted.visit.requester();
+    let redelivery = state.parts.store.redeliver_one(&by, id, now).await?;
     let notice = came_to(&state, redelivery);
     let list = DeliveryState::from_word(posted.form.text("state"));
     Ok(back_to(list.unwrap_or(DeliveryState::Dead), notice))
@@ -246,7 +247,8 @@ async fn redeliver_dead(
     let now = posted.visit.now();
     let since = now.checked_sub(SignedDuration::from_hours(*hours));
     let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
-    let queued = state.parts.store.redeliver_dead(None, since, now).await?;
+    let by = posted.visit.requester();
+    let queued = state.parts.store.redeliver_dead(&by, since, now).await?;
     if queued > 0 {
         (state.parts.delivery_ring)();
     }

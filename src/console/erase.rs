@@ -10,7 +10,6 @@ use axum::{
 use http::StatusCode;
 use relay_domain::BasiqId;
 use relay_store::{ErasureCounts, ErasureSubject};
-use tracing::info;
 
 use crate::console::{
     fault::ErrorPage,
@@ -80,11 +79,7 @@ async fn erase(
         ErasureSubject::User(id)
     };
     let store = &state.parts.store;
-    let erased = store.erase(&subject, posted.visit.now()).await?;
-    info!(
-        watches = erased.watches,
-        subscriptions = erased.subscriptions,
-        "data erased by the operator"
-    );
+    let (actor, now) = (posted.visit.actor(), posted.visit.now());
+    let erased = store.erase(&subject, actor, now).await?;
     answer(None, Some(erased))
 }

@@ -1,4 +1,6 @@
-//! Log-in with the admin token, and log-out.
+//! Log-in with an operator's token, and log-out.
+
+use std::net::IpAddr;
 
 use askama::Template;
 use axum::{
@@ -7,19 +9,23 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use governor::clock::{Clock, DefaultClock};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use relay_domain::ApiKey;
+use http::{Extensions, HeaderMap, StatusCode, header};
+use metrics::counter;
+use relay_domain::{Actor, ApiKey, AuditAct, OperatorName};
+use relay_store::AuditEntry;
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use crate::console::{
-    assets,
-    fault::ErrorPage,
-    form::{Form, SessionForm},
-    session::{ConsoleSession, no_cookie},
-    state::ConsoleState,
-    visit::{next_page, page},
+use crate::{
+    console::{
+        assets,
+        fault::ErrorPage,
+        form::{Form, SessionForm},
+        session::{ConsoleSession, no_cookie},
+        state::ConsoleState,
+        visit::{next_page, page},
+    },
+    web::{LongPoll, PeerAddress},
 };
 
 pub(super) fn routes() -> Router<ConsoleState> {
@@ -76,34 +82,58 @@ async fn show(
 
 async fn log_in(
     State(state): State<ConsoleState>,
+    extensions: Extensions,
+    long_poll: LongPoll,
     headers: HeaderMap,
     form: Form,
 ) -> Result<Response, ErrorPage> {
     check_on(&state)?;
     let next = next_page(form.text("next"));
-    if let Err(early) = state.logins.check() {
-        let wait = early.wait_time_from(DefaultClock::default().now());
-        return too_often(next, wait.as_secs() + 1);
+    let (from, parts) = (PeerAddress::of(&extensions), &state.parts);
+    let wait = state.throttle.begin(from, parts.clock.now());
+    if !wait.is_zero() {
+        long_poll.take();
+        tokio::time::sleep(wait).await;
     }
-    let admin = &state.parts.admin;
-    if !admin.is(&ApiKey::presented(form.text("token"))) {
-        warn!("a log-in to the console with another token was refused");
-        let fault = "This is not the admin token of this relay.";
-        let refused = Page::answer(next, Some(fault))?;
-        return Ok((StatusCode::FORBIDDEN, refused).into_response());
-    }
-    let session = ConsoleSession::begin(admin, state.parts.clock.now());
+    let Some(operator) = parts.admin.find(&ApiKey::presented(form.text("token"))) else {
+        return refuse(&state, from, next).await;
+    };
+    state.throttle.succeeded(from);
+    let now = parts.clock.now();
+    let session = ConsoleSession::begin(&parts.admin, operator.clone(), now);
     let cookie = session.and_then(|session| session.cookie(is_secure(&headers)));
     let cookie = cookie.ok_or_else(|| ErrorPage::nothing("The console was switched off."))?;
-    info!("the operator logged in to the console");
+    count(&operator, "ok");
+    info!(operator.name = %operator, "an operator logged in to the console");
+    let actor = Actor { operator, from };
+    // a log-in that cannot be recorded is refused
+    let entry = AuditEntry::new(&actor, AuditAct::LoggedIn, "", now);
+    parts.store.record_act(entry).await?;
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response())
 }
 
-fn too_often(next: &str, seconds: u64) -> Result<Response, ErrorPage> {
-    let fault = format!("Too many attempts. Try again in {seconds} seconds.");
-    let refused = Page::answer(next, Some(&fault))?;
-    let headers = [(header::RETRY_AFTER, HeaderValue::from(seconds))];
-    Ok((StatusCode::TOO_MANY_REQUESTS, headers, refused).into_response())
+/// Answers a log-in with a wrong token, and records it.
+async fn refuse(
+    state: &ConsoleState,
+    from: Option<IpAddr>,
+    next: &str,
+) -> Result<Response, ErrorPage> {
+    let operator = OperatorName::unknown();
+    count(&operator, "refused");
+    warn!("a log-in to the console with another token was refused");
+    if state.recorded_failures.check().is_ok() {
+        let (actor, now) = (Actor { operator, from }, state.parts.clock.now());
+        let entry = AuditEntry::new(&actor, AuditAct::LogInFailed, "", now);
+        state.parts.store.record_act(entry).await?;
+    }
+    let fault = "This is not the token of an operator of this relay.";
+    let refused = Page::answer(next, Some(fault))?;
+    Ok((StatusCode::FORBIDDEN, refused).into_response())
+}
+
+fn count(operator: &OperatorName, result: &'static str) {
+    counter!("relay_console_logins_total", "operator" => operator.to_string(), "result" => result)
+        .increment(1);
 }
 
 /// Whether the browser uses HTTPS, according to the `X-Forwarded-Proto` header of a proxy.
@@ -114,8 +144,14 @@ fn is_secure(headers: &HeaderMap) -> bool {
     first.is_some_and(|first| first.trim().eq_ignore_ascii_case("https"))
 }
 
-async fn log_out(State(_): State<ConsoleState>, _: SessionForm) -> Response {
-    info!("the operator logged out of the console");
+async fn log_out(
+    State(state): State<ConsoleState>,
+    posted: SessionForm,
+) -> Result<Response, ErrorPage> {
+    let (actor, now) = (posted.visit.actor(), posted.visit.now());
+    info!(operator.name = %actor.operator, "an operator logged out of the console");
+    let entry = AuditEntry::new(actor, AuditAct::LoggedOut, "", now);
+    state.parts.store.record_act(entry).await?;
     let cookie = [(header::SET_COOKIE, no_cookie())];
-    (cookie, Redirect::to("/console/login")).into_response()
+    Ok((cookie, Redirect::to("/console/login")).into_response())
 }

@@ -2,9 +2,10 @@
 //! on both.
 //!
 //! The relay renders the pages, and htmx refreshes them. Without JavaScript, they work as plain links and forms. They
-//! exist only if an admin token is set.
+//! exist only if an operator has a token.
 
 mod assets;
+mod audit;
 mod callback_test;
 mod clients;
 mod deliveries;
@@ -18,6 +19,7 @@ mod overview;
 mod session;
 mod state;
 mod subscriptions;
+mod throttle;
 mod timeline;
 mod view;
 mod visit;
@@ -51,6 +53,7 @@ pub fn router(parts: ConsoleParts) -> Router {
         .merge(clients::routes())
         .merge(erase::routes())
         .merge(callback_test::routes())
+        .merge(audit::routes())
         .with_state(ConsoleState::new(parts))
 }
 

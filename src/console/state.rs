@@ -7,13 +7,13 @@ use relay_domain::{CallbackRules, Fleet, LookTally, Upstream, clock::Clock};
 use relay_store::{Census, Store, StoreError};
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{callback_test::CallbackTester, web::AdminToken};
+use crate::{callback_test::CallbackTester, console::throttle::LogInThrottle, web::OperatorTokens};
 
 /// Wakes the delivery worker.
 pub type WakeCallback = Arc<dyn Fn() + Send + Sync>;
 
-/// The maximum number of log-in attempts a minute, successful or not.
-const LOGINS_A_MINUTE: u32 = 5;
+/// The maximum number of failed log-ins a minute that the audit log records. All of them are counted and logged.
+const RECORDED_A_MINUTE: u32 = 60;
 
 /// The maximum age of cached counts. The store counts at most once in this time, however many pages are open.
 const COUNTS_LAST: Duration = Duration::from_secs(1);
@@ -25,8 +25,8 @@ pub struct ConsoleParts {
     pub store: Arc<dyn Store>,
     /// The relay's clock.
     pub clock: Clock,
-    /// The admin token, with which the operator logs in.
-    pub admin: AdminToken,
+    /// The operators and their tokens, with which they log in.
+    pub admin: OperatorTokens,
     /// The state of Basiq, as the relay's calls observe it.
     pub upstream: Upstream,
     /// The limits of calls to Basiq.
@@ -56,16 +56,20 @@ pub struct CallBudget {
 #[derive(Clone)]
 pub(super) struct ConsoleState {
     pub(super) parts: Arc<ConsoleParts>,
-    pub(super) logins: Arc<DefaultDirectRateLimiter>,
+    /// Slows log-ins after failures.
+    pub(super) throttle: Arc<LogInThrottle>,
+    /// Limits how many failed log-ins the audit log records.
+    pub(super) recorded_failures: Arc<DefaultDirectRateLimiter>,
     counts: Arc<Mutex<Option<(Instant, Census)>>>,
 }
 
 impl ConsoleState {
     pub(super) fn new(parts: ConsoleParts) -> Self {
-        let logins = NonZeroU32::new(LOGINS_A_MINUTE).unwrap_or(NonZeroU32::MIN);
+        let recorded = NonZeroU32::new(RECORDED_A_MINUTE).unwrap_or(NonZeroU32::MIN);
         Self {
             parts: Arc::new(parts),
-            logins: Arc::new(RateLimiter::direct(Quota::per_minute(logins))),
+            throttle: Arc::default(),
+            recorded_failures: Arc::new(RateLimiter::direct(Quota::per_minute(recorded))),
             counts: Arc::default(),
         }
     }

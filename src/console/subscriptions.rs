@@ -216,7 +216,8 @@ async fn end(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
-    if !state.parts.store.end_subscription(None, id, now).await? {
+    let by = posted.visit.requester();
+    if !state.parts.store.end_subscription(&by, id, now).await? {
         return Err(no_such_subscription());
     }
     info!(subscription.id = %id, "subscription ended by the operator");

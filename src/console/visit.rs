@@ -9,16 +9,19 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use jiff::Timestamp;
-use relay_domain::WatchId;
+use relay_domain::{Actor, Requester, WatchId};
 use url::form_urlencoded;
 
-use crate::console::{
-    assets,
-    fault::ErrorPage,
-    notice::Notice,
-    session::ConsoleSession,
-    state::ConsoleState,
-    view::{PageClock, ShownTime},
+use crate::{
+    console::{
+        assets,
+        fault::ErrorPage,
+        notice::Notice,
+        session::ConsoleSession,
+        state::ConsoleState,
+        view::{PageClock, ShownTime},
+    },
+    web::PeerAddress,
 };
 
 /// The content security policy. It allows only the relay's own files and forms, and nothing inline or evaluated. No
@@ -39,10 +42,11 @@ pub(super) enum Section {
     Hosts,
     Clients,
     Erase,
+    Audit,
 }
 
 impl Section {
-    const ALL: [(Self, &'static str, &'static str); 7] = [
+    const ALL: [(Self, &'static str, &'static str); 8] = [
         (Self::Overview, "/console", "Overview"),
         (Self::Watches, "/console/watches", "Watches"),
         (
@@ -54,12 +58,14 @@ impl Section {
         (Self::Hosts, "/console/hosts", "Hosts"),
         (Self::Clients, "/console/clients", "Clients"),
         (Self::Erase, "/console/erase", "Erase"),
+        (Self::Audit, "/console/audit", "Audit log"),
     ];
 }
 
 /// A request for a page by an operator with an open session.
 pub(super) struct PageContext {
     session: ConsoleSession,
+    actor: Actor,
     is_fragment: bool,
     /// The result of the previous action.
     notice: Option<Notice>,
@@ -73,6 +79,8 @@ pub(super) struct PageFrame {
     /// The navigation: address, name, and whether this is the current section.
     pub(super) places: Vec<(&'static str, &'static str, bool)>,
     pub(super) form_token: String,
+    /// Who is logged in.
+    pub(super) operator: String,
     pub(super) notice: Option<Notice>,
     pub(super) now: ShownTime,
 }
@@ -90,6 +98,10 @@ impl FromRequestParts<ConsoleState> for PageContext {
         let is_fragment = parts.headers.contains_key(HTMX);
         match ConsoleSession::of(&state.parts.admin, &parts.headers, now) {
             Some(session) => Ok(Self {
+                actor: Actor {
+                    operator: session.operator().clone(),
+                    from: PeerAddress::of(&parts.extensions),
+                },
                 session,
                 is_fragment,
                 notice: Notice::of_query(parts.uri.query().unwrap_or_default()),
@@ -104,6 +116,16 @@ impl PageContext {
     /// Returns the time of the request.
     pub(super) fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// Returns who acts, and from where.
+    pub(super) fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// Returns the operator as one who asks the store.
+    pub(super) fn requester(&self) -> Requester {
+        Requester::Operator(self.actor.clone())
     }
 
     /// Returns the clock that the page's times are relative to.
@@ -124,6 +146,7 @@ impl PageContext {
             assets: assets::place(),
             places: places.to_vec(),
             form_token: self.session.form_token(),
+            operator: self.actor.operator.to_string(),
             notice: self.notice,
             now: self.clock().when(self.now),
         }

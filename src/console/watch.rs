@@ -183,7 +183,8 @@ async fn redeliver(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
-    let redelivery = state.parts.store.redeliver_watch(None, id, now).await?;
+    let by = posted.visit.requester();
+    let redelivery = state.parts.store.redeliver_watch(&by, id, now).await?;
     let notice = came_to(&state, redelivery);
     let address = format!("{}?{}", watch_page(id), notice.to_query());
     Ok(Redirect::to(&address).into_response())
@@ -195,7 +196,8 @@ async fn cancel(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let now = posted.visit.now();
-    if !state.parts.store.cancel_watch(None, id, now).await? {
+    let by = posted.visit.requester();
+    if !state.parts.store.cancel_watch(&by, id, now).await? {
         return Err(no_such_watch());
     }
     info!(watch.id = %id, "watch cancelled by the operator");

@@ -1,14 +1,11 @@
-//! Authenticates callers: a client by its API key, the operator by the admin token.
+//! Authenticates clients by their API keys.
 
 use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts};
 use http::{HeaderMap, header, request::Parts};
-use relay_domain::{ApiKey, ApiKeyHash, Client, WatchId};
-use relay_runtime::Reloadable;
+use relay_domain::{ApiKey, Client, WatchId};
 use relay_store::Store;
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 use tracing::Span;
 
 use crate::web::{limits::ClientLimits, problem::Problem};
@@ -77,95 +74,19 @@ where
     }
 }
 
-/// The hash of the operator's token, if one is set. All clones share it. The comparison takes constant time.
-#[derive(Clone)]
-pub struct AdminToken(Reloadable<Option<ApiKeyHash>>);
-
-impl AdminToken {
-    /// Creates the token from the settings.
-    #[must_use]
-    pub fn new(token: Option<&SecretString>) -> Self {
-        Self(Reloadable::new(hash(token)))
-    }
-
-    /// Replaces or removes the token. Returns whether the token changed.
-    #[must_use]
-    pub fn replace(&self, token: Option<&SecretString>) -> bool {
-        self.0.replace(hash(token))
-    }
-
-    /// Returns whether a token is set. Without one, nobody is admitted.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.0.get().is_some()
-    }
-
-    /// Returns whether `presented` is the token.
-    #[must_use]
-    pub fn is(&self, presented: &ApiKey) -> bool {
-        self.0.get() == Some(presented.hash())
-    }
-
-    /// Derives a key for one purpose. Only a holder of the token can derive it, and it changes with the token.
-    /// Returns `None` if no token is set.
-    #[must_use]
-    pub fn derive(&self, purpose: &str) -> Option<[u8; 32]> {
-        let hash = self.0.get()?;
-        let derived = Sha256::new()
-            .chain_update(purpose.as_bytes())
-            .chain_update([0])
-            .chain_update(hash.as_bytes());
-        Some(derived.finalize().into())
-    }
-
-    /// Admits the operator. Returns 404 if the settings have no token, because the admin calls do not exist then.
-    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let expected = self
-            .0
-            .get()
-            .ok_or_else(|| Problem::not_found("There is no such page or call."))?;
-        match bearer(headers) {
-            Some(token) if token.hash() == expected => Ok(()),
-            Some(_) | None => Err(Problem::unauthorized()),
-        }
-    }
-}
-
-fn hash(token: Option<&SecretString>) -> Option<ApiKeyHash> {
-    token.map(|token| ApiKey::presented(token.expose_secret()).hash())
-}
-
-/// The operator, authenticated by the admin token.
-#[derive(Debug)]
-pub struct Operator;
-
-impl<S> FromRequestParts<S> for Operator
-where
-    S: Send + Sync,
-    AdminToken: FromRef<S>,
-{
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        AdminToken::from_ref(state).admit(&parts.headers)?;
-        Ok(Self)
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<ApiKey> {
+/// Returns the key or token in the `Authorization` header.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<ApiKey> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| ApiKey::presented(token))
 }
 
-/// Tests that a missing, a wrong and a revoked key get the same response.
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::web::ProblemCode;
 
     fn with(value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))])
@@ -185,30 +106,5 @@ mod tests {
             assert_eq!(key.as_ref().map(ApiKey::expose), expected, "{header}");
         }
         assert!(bearer(&HeaderMap::new()).is_none());
-    }
-
-    #[test]
-    fn the_operator_is_let_in_by_the_token_and_nobody_without_one() {
-        let guarded = AdminToken::new(Some(&SecretString::from("open sesame")));
-        assert!(guarded.admit(&with("Bearer open sesame")).is_ok());
-        for headers in [
-            with("Bearer open"),
-            with("Basic open sesame"),
-            HeaderMap::new(),
-        ] {
-            let problem = guarded.admit(&headers).unwrap_err();
-            assert_eq!(problem.code(), ProblemCode::Unauthorized);
-        }
-        assert!(guarded.is(&ApiKey::presented("open sesame")));
-        let derived = guarded.derive("a purpose");
-        assert_ne!(derived, guarded.derive("another purpose"));
-        assert!(guarded.replace(Some(&SecretString::from("another"))));
-        assert!(guarded.is_set() && guarded.derive("a purpose") != derived);
-        assert!(guarded.admit(&with("Bearer open sesame")).is_err());
-        assert!(guarded.clone().admit(&with("Bearer another")).is_ok());
-        let off = AdminToken::new(None);
-        let refused = off.admit(&with("Bearer open sesame"));
-        assert_eq!(refused.unwrap_err().code(), ProblemCode::NotFound);
-        assert!(!off.is_set() && !off.is(&ApiKey::presented("")) && off.derive("").is_none());
     }
 }

@@ -10,13 +10,15 @@ mod limits;
 mod long_poll;
 mod middleware;
 mod object;
+mod operators;
+mod peer;
 mod problem;
 mod serve;
 mod trace;
 mod write_timeout;
 
 pub use self::{
-    auth::{AdminToken, AuthenticatedClient, ClientAuth, Operator},
+    auth::{AuthenticatedClient, ClientAuth},
     browsers::open_to_browsers,
     extract::{JsonObject, MAX_BODY, PathId, QueryParams, RawBody, SecretObject},
     fields::{BodyFields, shown},
@@ -24,6 +26,8 @@ pub use self::{
     long_poll::LongPoll,
     middleware::with_middleware,
     object::RawObject,
+    operators::{Operator, OperatorTokens},
+    peer::PeerAddress,
     problem::{FieldCode, FieldError, Problem, ProblemCode, ProblemDocument},
     serve::{ConnectionLimits, serve},
     trace::CallTrace,

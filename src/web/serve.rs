@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use crate::web::{
     connections::{InboundConnections, OpenConnection, TrackedBody},
     head,
+    peer::PeerAddress,
     write_timeout::WriteTimeout,
 };
 
@@ -122,9 +123,13 @@ impl Server {
     fn start(&self, stream: TcpStream, slot: OpenConnection, connections: &mut JoinSet<()>) {
         // send small responses at once
         drop(stream.set_nodelay(true));
+        let peer = PeerAddress::of_stream(&stream);
         let stream = WriteTimeout::new(stream, self.unread);
         let (router, requests) = (self.router.clone(), slot.requests());
-        let service = tower::service_fn(move |request: Request<Incoming>| {
+        let service = tower::service_fn(move |mut request: Request<Incoming>| {
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
             let in_use = requests.begin();
             let answer = router.clone().oneshot(checked(request));
             async move {

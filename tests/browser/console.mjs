@@ -53,6 +53,9 @@ async function pages() {
     "deliveries-delivered": "/console/deliveries?state=delivered",
     hosts: "/console/hosts",
     clients: "/console/clients",
+    audit: "/console/audit",
+    "audit-found": "/console/audit?operator=admin&act=logged-in",
+    "audit-none": "/console/audit?operator=nobody",
     nothing: "/console/nothing",
   };
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
 
-use crate::support::{Answer, TestApp};
+use crate::support::{Answer, TestApp, actor};
 
 async fn test(app: &TestApp, url: &str) -> Answer {
     app.post("/callback-test", &json!({ "callbackUrl": url }))
@@ -193,7 +193,10 @@ async fn both_secrets_sign_while_a_rotation_lasts() {
     let new = relay_domain::SigningSecret::generate();
     let until = app.now() + Duration::from_hours(1);
     let name = app.client.name.parse().unwrap();
-    assert!(app.store.rotate_secret(&name, &new, until).await.unwrap());
+    let rotated = app
+        .store
+        .rotate_secret(&name, &new, until, actor(), app.now());
+    assert!(rotated.await.unwrap());
     tested(&app, &app.callback("/hook")).await;
     let one = &app.receiver.received()[0];
     for secret in [&app.client.secret, &new] {

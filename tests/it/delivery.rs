@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::support::{Received, TestApp, job};
+use crate::support::{actor, operator};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -173,7 +174,7 @@ async fn whoever_sends_again_by_hand_reaches_a_paused_host_that_was_mended_at_on
             }
             "admin" => {
                 let id = watches[7].parse().unwrap();
-                let queued = app.store.redeliver_watch(None, id, app.now()).await;
+                let queued = app.store.redeliver_watch(operator(), id, app.now()).await;
                 assert!(queued.is_ok(), "{queued:?}");
                 app.get("/watch").await
             }
@@ -281,7 +282,12 @@ async fn a_rotated_secret_signs_beside_the_old_one_for_a_day() {
     let (old, new) = (app.client.secret.clone(), SigningSecret::generate());
     let until = app.now().checked_add(24 * HOUR).unwrap();
     let name = app.client.name.parse().unwrap();
-    assert!(app.store.rotate_secret(&name, &new, until).await.unwrap());
+    assert!(
+        app.store
+            .rotate_secret(&name, &new, until, actor(), app.now())
+            .await
+            .unwrap()
+    );
     settled(&app, "j-1").await;
     app.run_due().await;
     let received = app.receiver.received().remove(0);

@@ -16,6 +16,7 @@ use crate::support::scene::{Said, Scene, ask, hint, until};
 
 const BASIQ_KEY: &str = "YmFzaXEta2V5LXFqN3d6ODg=";
 const ADMIN: &str = "admin-token-vx83hq-jw20sz";
+const ALICE: &str = "token-of-alice-kw02-dm48xp";
 const PROXY_USER: &str = "relay";
 const PROXY_PASSWORD: &str = "proxy-password-kd92";
 const KEYS: [&str; 2] = [
@@ -143,7 +144,19 @@ fn calls() -> Vec<(&'static str, &'static str, Option<Value>)> {
         ),
         ("POST /admin/clients/app/retire-secret", "admin", None),
         ("POST /admin/clients/app/retire-secret", "wrong", None),
-        ("DELETE /admin/clients/shop", "admin", None),
+        ("DELETE /admin/clients/shop", "alice", None),
+        (
+            "DELETE /admin/watches/wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q",
+            "alice",
+            None,
+        ),
+        ("GET /admin/audit", "alice", None),
+        (
+            "GET /admin/audit?operator=alice&act=client-revoked",
+            "admin",
+            None,
+        ),
+        ("GET /admin/audit?act=x", "alice", None),
         ("PATCH /watch", "client", None),
     ]
 }
@@ -156,9 +169,15 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
     scene.tasks.spawn(proxy(listener));
     let webhook = SigningSecret::generate();
     let alerts = SigningSecret::generate();
+    let operators = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&operators, format!("# operators\nalice:{ALICE}\n")).unwrap();
     scene.setup.api_key = Some(BASIQ_KEY.to_owned());
     scene.setup.environment.extend([
         ("RELAY_ADMIN_TOKEN", ADMIN.to_owned()),
+        (
+            "RELAY_ADMIN_TOKENS_FILE",
+            operators.path().display().to_string(),
+        ),
         ("RELAY_BASIQ_WEBHOOK_SECRET", webhook.expose().to_owned()),
         ("RELAY_ENCRYPTION_KEY", KEYS[0].to_owned()),
         ("RELAY_ENCRYPTION_PREVIOUS_KEY", KEYS[1].to_owned()),
@@ -180,6 +199,7 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
     let mut secrets = Secrets::default();
     secrets.add("Basiq's API key", BASIQ_KEY);
     secrets.add("the admin token", ADMIN);
+    secrets.add("the token of an operator", ALICE);
     secrets.add("the webhook secret", webhook.expose());
     secrets.add("the secret of alerts", alerts.expose());
     secrets.add("what only the operators' chat is to see", IN_ALERT_URL);
@@ -276,6 +296,7 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
         let key = match who {
             "client" => &key,
             "admin" => ADMIN,
+            "alice" => ALICE,
             "wrong" => &wrong,
             _ => "",
         };

@@ -119,6 +119,12 @@ prefixed_id!(
     "Names a subscription: `sub_` and 26 characters."
 );
 
+prefixed_id!(
+    AuditId,
+    "aud_",
+    "Names an entry of the audit log: `aud_` and 26 characters."
+);
+
 /// The delivery of an event. Each event has one.
 impl From<EventId> for DeliveryId {
     fn from(event: EventId) -> Self {

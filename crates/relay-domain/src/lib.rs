@@ -13,8 +13,10 @@
 //! * **Delivery**: an event on its way to the callback.
 //! * **Attempt**: one `POST` of a delivery.
 //! * **Client**: a backend team with an API key and a signing secret.
+//! * **Operator** ([`OperatorName`]): who runs the relay. What operators do is recorded as an **act** ([`AuditAct`]).
 
 mod address;
+mod audit;
 mod back_off;
 mod callback;
 mod client;
@@ -45,6 +47,7 @@ mod watch;
 
 pub use self::{
     address::{AllowedNetworks, is_reserved},
+    audit::{Actor, AuditAct, OperatorName, OperatorNameError, Requester},
     back_off::{BackOff, spread},
     callback::{CallbackRules, CallbackUrl, CallbackUrlError},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
@@ -59,8 +62,8 @@ pub use self::{
     event::{Event, EventBody, EventChallenge, EventContext, EventSource},
     fleet::Fleet,
     id::{
-        BasiqId, ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, SubscriptionId, WatchId,
-        is_basiq_id,
+        AuditId, BasiqId, ClientId, DeliveryId, EventId, IdError, JobId, LeaseId, SubscriptionId,
+        WatchId, is_basiq_id,
     },
     job::{
         Bank, Challenge, ChallengeMemory, JobContext, JobMemory, JobSnapshot, OpenChallenge, Phase,

@@ -8,6 +8,7 @@ mod reloadable;
 mod resources;
 mod signals;
 mod supervisor;
+mod user;
 mod wake;
 mod worker;
 
@@ -20,6 +21,7 @@ pub use self::{
     resources::{causes, lacks_handles, lacks_resources},
     signals::{ReloadSignal, signalled},
     supervisor::{StopOutcome, Supervisor},
+    user::user_name,
     wake::Wake,
     worker::{TickOutcome, Worker, WorkerError, run_worker},
 };

@@ -2,12 +2,15 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{CallbackUrl, ClientId, DeliveryId, DeliveryState, EventBody, EventId, WatchId};
+use relay_domain::{
+    CallbackUrl, ClientId, DeliveryId, DeliveryState, EventBody, EventId, Requester, WatchId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{DeliveryDetails, StoreError};
 
-/// Deliveries, for the API. If an owner is given, only the deliveries and watches of that owner exist.
+/// Deliveries, for the API. A client finds only its own deliveries and watches. What an operator queues again is
+/// recorded in the audit log.
 #[async_trait]
 pub trait DeliveryStore: Send + Sync {
     /// Returns the deliveries in one state. Undelivered ones are sorted by their latest change, newest first.
@@ -21,7 +24,7 @@ pub trait DeliveryStore: Send + Sync {
     /// Queues the latest event of a watch once more.
     async fn redeliver_watch(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError>;
@@ -29,17 +32,17 @@ pub trait DeliveryStore: Send + Sync {
     /// Queues one delivery once more. An event about a job must be the latest of its watch.
     async fn redeliver_one(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError>;
 
     /// Queues again all deliveries that became dead at or after `since`, and returns their number. Skips events about
-    /// jobs that are not the latest of their watch, cancelled watches and revoked clients. Without an owner, this
+    /// jobs that are not the latest of their watch, cancelled watches and revoked clients. For an operator, this
     /// includes messages of Basiq's.
     async fn redeliver_dead(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         since: Timestamp,
         now: Timestamp,
     ) -> Result<u64, StoreError>;
@@ -118,4 +121,11 @@ pub enum Redelivery {
     Superseded(EventId),
     /// The watch is cancelled, or its client is revoked.
     Cancelled,
+}
+
+impl Redelivery {
+    /// Returns whether the event will be posted again.
+    pub(crate) fn is_queued(&self) -> bool {
+        matches!(self, Self::Queued(_))
+    }
 }

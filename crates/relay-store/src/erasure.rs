@@ -2,9 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::BasiqId;
+use relay_domain::{Actor, AuditAct, BasiqId};
 
-use crate::StoreError;
+use crate::{
+    StoreError,
+    audit::{AuditEntry, AuditedAct},
+};
 
 /// Erasure, for operators.
 #[async_trait]
@@ -14,10 +17,11 @@ pub trait ErasureStore: Send + Sync {
     ///
     /// A job's person is known only after the first look at it. So the store remembers a hash of the erased id. A look
     /// that shows that an older watch is about this id deletes that watch, and stores nothing else. Results of calls
-    /// that were in flight during the erasure are dropped.
+    /// that were in flight during the erasure are dropped. The audit log keeps the id.
     async fn erase(
         &self,
         subject: &ErasureSubject,
+        actor: &Actor,
         now: Timestamp,
     ) -> Result<ErasureCounts, StoreError>;
 }
@@ -44,4 +48,15 @@ pub struct ErasureCounts {
     pub notices: u64,
     /// The number of Basiq's webhooks that were stored to be passed on.
     pub messages: u64,
+}
+
+impl ErasureSubject {
+    /// Makes the entry of the audit log for an erasure.
+    pub(crate) fn act(&self, actor: &Actor, now: Timestamp) -> AuditedAct<ErasureCounts> {
+        let subject = match self {
+            Self::User(id) => format!("user:{id}"),
+            Self::Connection(id) => format!("connection:{id}"),
+        };
+        AuditedAct::always(AuditEntry::new(actor, AuditAct::Erased, subject, now))
+    }
 }

@@ -5,6 +5,7 @@
 //! this module, and none stays open across a network call.
 
 mod answers;
+mod audit;
 mod banks;
 mod batch;
 mod clients;
@@ -37,12 +38,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
     Attempt, ClientId, DeliveryId, DeliveryState, Event, EventBody, EventId, JobId, JobMemory,
-    LeaseId, SubscriptionId, ToldSoFar, TraceContext, Watch, WatchId, WatchRequest, WatchState,
+    LeaseId, Requester, SubscriptionId, ToldSoFar, TraceContext, Watch, WatchId, WatchRequest,
+    WatchState,
 };
 use thiserror::Error;
 
 pub use self::{
     answers::{AnswerClaim, AnswerEnd, AnswerStore},
+    audit::{AuditEntry, AuditQuery, AuditStore},
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
     clients::ClientStore,
     console::{ConsoleStore, FailingHost, HostFailure, WatchSearch},
@@ -172,11 +175,11 @@ pub trait WatchStore: Send + Sync {
     /// Returns watches with their details, newest first, at most `query.limit` of them.
     async fn list_watches(&self, query: &WatchQuery) -> Result<Vec<WatchDetails>, StoreError>;
 
-    /// Cancels an open watch and its pending deliveries. If an owner is given, only a watch of that owner is found.
-    /// Returns false if no such open watch exists.
+    /// Cancels a watch if it is open, and its pending deliveries. A client finds only its own watches. What an operator
+    /// cancels is recorded in the audit log. Returns false if there is no such watch.
     async fn cancel_watch(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError>;

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    BasiqId, ClientId, Locale, Subscription, SubscriptionId, SubscriptionRequest, UserNotice,
+    BasiqId, ClientId, Locale, Requester, Subscription, SubscriptionId, SubscriptionRequest,
+    UserNotice,
 };
 
 use crate::StoreError;
@@ -31,10 +32,11 @@ pub trait SubscriptionStore: Send + Sync {
     async fn subscriptions_to(&self, user_id: &BasiqId) -> Result<Vec<Subscription>, StoreError>;
 
     /// Ends a subscription, and cancels its open watches and its undelivered notices. Returns false if no such
-    /// subscription exists. Changes nothing if the subscription has ended.
+    /// subscription exists. Changes nothing if the subscription has ended. What an operator ends is
+    /// recorded in the audit log.
     async fn end_subscription(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: SubscriptionId,
         now: Timestamp,
     ) -> Result<bool, StoreError>;

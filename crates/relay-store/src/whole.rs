@@ -1,8 +1,9 @@
 //! One trait for all operations of a store.
 
 use crate::{
-    AnswerStore, ClientStore, ConsoleStore, DeliveryStore, DiscoveryStore, ErasureStore,
-    FollowStore, HintStore, OutboxStore, SubscriptionStore, TrackerStore, UpkeepStore, WatchStore,
+    AnswerStore, AuditStore, ClientStore, ConsoleStore, DeliveryStore, DiscoveryStore,
+    ErasureStore, FollowStore, HintStore, OutboxStore, SubscriptionStore, TrackerStore,
+    UpkeepStore, WatchStore,
 };
 
 /// All operations of a store.
@@ -20,6 +21,7 @@ pub trait Store:
     + UpkeepStore
     + ConsoleStore
     + ErasureStore
+    + AuditStore
 {
 }
 
@@ -37,6 +39,6 @@ impl<S> Store for S where
         + UpkeepStore
         + ConsoleStore
         + ErasureStore
-        + ErasureStore
+        + AuditStore
 {
 }

@@ -173,7 +173,7 @@ async fn list_clients(
 )]
 async fn add_client(
     State(state): State<ApiState>,
-    _: Operator,
+    Operator(actor): Operator,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<NewClient>), Problem> {
     let name = parse_name(body)?;
@@ -181,7 +181,10 @@ async fn add_client(
     let parts = &state.parts;
     let now = parts.clock.now();
     let hash = key.hash();
-    let added = parts.store.add_client(&name, &hash, &secret, now).await?;
+    let added = parts
+        .store
+        .add_client(&name, &hash, &secret, &actor, now)
+        .await?;
     if added.is_none() {
         return Err(Problem::new(
             ProblemCode::NameTaken,
@@ -227,11 +230,11 @@ fn parse_name(body: RawObject) -> Result<ClientName, Problem> {
 )]
 async fn revoke_client(
     State(state): State<ApiState>,
-    _: Operator,
+    Operator(actor): Operator,
     PathId(name): PathId<ClientName>,
 ) -> Result<Json<RevokedClient>, Problem> {
     let now = state.parts.clock.now();
-    let cancelled = state.parts.store.revoke_client(&name, now).await?;
+    let cancelled = state.parts.store.revoke_client(&name, &actor, now).await?;
     state.parts.follows.notify_any();
     let cancelled_watches = cancelled.ok_or_else(no_such_client)?;
     info!(client.name = %name, watches = cancelled_watches, "client revoked by the operator");
@@ -257,13 +260,15 @@ async fn revoke_client(
 )]
 async fn rotate_secret(
     State(state): State<ApiState>,
-    _: Operator,
+    Operator(actor): Operator,
     PathId(name): PathId<ClientName>,
 ) -> Result<Json<NewSecret>, Problem> {
     let secret = SigningSecret::generate();
-    let until = state.parts.clock.now().checked_add(ROTATION_OVERLAP);
+    let now = state.parts.clock.now();
+    let until = now.checked_add(ROTATION_OVERLAP);
     let until = until.map_err(Problem::internal)?;
-    let rotated = state.parts.store.rotate_secret(&name, &secret, until);
+    let store = &state.parts.store;
+    let rotated = store.rotate_secret(&name, &secret, until, &actor, now);
     if !rotated.await? {
         return Err(no_such_client());
     }
@@ -290,11 +295,12 @@ async fn rotate_secret(
 )]
 async fn retire_secret(
     State(state): State<ApiState>,
-    _: Operator,
+    Operator(actor): Operator,
     PathId(name): PathId<ClientName>,
 ) -> Result<Json<RetiredSecret>, Problem> {
     let now = state.parts.clock.now();
-    let retired = state.parts.store.retire_previous_secret(&name, now).await?;
+    let store = &state.parts.store;
+    let retired = store.retire_previous_secret(&name, &actor, now).await?;
     let retired = retired.ok_or_else(no_such_client)?;
     info!(client.name = %name, retired, "rotation ended by the operator");
     Ok(Json(RetiredSecret {
@@ -318,11 +324,13 @@ async fn retire_secret(
 )]
 async fn rotate_key(
     State(state): State<ApiState>,
-    _: Operator,
+    Operator(actor): Operator,
     PathId(name): PathId<ClientName>,
 ) -> Result<Json<NewKey>, Problem> {
     let key = ApiKey::generate();
-    if !state.parts.store.rotate_key(&name, &key.hash()).await? {
+    let (hash, now) = (key.hash(), state.parts.clock.now());
+    let rotated = state.parts.store.rotate_key(&name, &hash, &actor, now);
+    if !rotated.await? {
         return Err(no_such_client());
     }
     info!(client.name = %name, "API key rotated by the operator");

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
-use relay_domain::{DeliveryId, DeliveryState, SubscriptionId, WatchId};
+use relay_domain::{DeliveryId, DeliveryState, Requester, SubscriptionId, WatchId};
 use relay_store::{DeliveryContent, DeliveryEntry, MessageSummary};
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -182,10 +182,10 @@ async fn list_all_deliveries(
 )]
 async fn redeliver_all_dead(
     State(state): State<ApiState>,
-    _: Operator,
+    Operator(actor): Operator,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Queued>), Problem> {
-    let queued = queue_dead(&state.parts, None, body).await?;
+    let queued = queue_dead(&state.parts, &Requester::Operator(actor), body).await?;
     Ok((StatusCode::ACCEPTED, Json(queued)))
 }
 
@@ -205,8 +205,8 @@ async fn redeliver_all_dead(
 )]
 async fn redeliver_any_delivery(
     State(state): State<ApiState>,
-    _: Operator,
+    Operator(actor): Operator,
     PathId(id): PathId<DeliveryId>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
-    queue_one(&state.parts, None, id).await
+    queue_one(&state.parts, &Requester::Operator(actor), id).await
 }

@@ -3,7 +3,6 @@
 use axum::{Json, extract::State};
 use relay_store::{ErasureCounts, ErasureSubject};
 use serde::Serialize;
-use tracing::info;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -87,18 +86,14 @@ impl From<ErasureCounts> for ErasedData {
 )]
 async fn erase(
     State(state): State<ApiState>,
-    _: Operator,
+    Operator(actor): Operator,
     JsonObject(body): JsonObject,
 ) -> Result<Json<ErasedData>, Problem> {
     let subject = parse(body)?;
     let parts = &state.parts;
-    let counts = parts.store.erase(&subject, parts.clock.now()).await?;
+    let erased = parts.store.erase(&subject, &actor, parts.clock.now());
+    let counts = erased.await?;
     parts.follows.notify_any();
-    info!(
-        watches = counts.watches,
-        subscriptions = counts.subscriptions,
-        "data erased by the operator"
-    );
     Ok(Json(counts.into()))
 }
 

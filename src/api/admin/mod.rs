@@ -1,6 +1,7 @@
-//! The operator's calls, behind the admin token: the watches and deliveries of all clients, and the clients
-//! themselves.
+//! The operators' calls, behind their tokens: the watches and deliveries of all clients, the clients themselves, and
+//! the audit log.
 
+mod audit;
 mod clients;
 mod deliveries;
 mod erase;
@@ -14,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 #[cfg(test)]
 pub(super) use self::{
+    audit::AuditPage,
     clients::{ClientList, NewClient, NewKey, NewSecret, RetiredSecret, RevokedClient},
     deliveries::AdminDeliveryPage,
     erase::ErasedData,
@@ -30,6 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .merge(deliveries::routes())
         .merge(clients::routes())
         .merge(erase::routes())
+        .merge(audit::routes())
 }
 
 /// The names of all clients, by id.

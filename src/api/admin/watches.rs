@@ -2,9 +2,10 @@
 
 use axum::{Json, extract::State};
 use http::StatusCode;
-use relay_domain::{WatchId, WatchState};
+use relay_domain::{Requester, WatchId, WatchState};
 use relay_store::WatchDetails;
 use serde::Serialize;
+use tracing::info;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         cursor::page,
         examples,
         redeliver::{RedeliveryView, queue_latest},
-        watch::{NO_SUCH_WATCH, mark, take_query, view::WatchView},
+        watch::{NO_SUCH_WATCH, cancel, mark, take_query, view::WatchView},
     },
     web::{Operator, PathId, Problem, QueryParams},
 };
@@ -22,7 +23,7 @@ use crate::{
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(list_all_watches))
-        .routes(routes!(get_any_watch))
+        .routes(routes!(get_any_watch, cancel_any_watch))
         .routes(routes!(redeliver_any_watch))
 }
 
@@ -111,6 +112,29 @@ async fn get_any_watch(
     Ok(Json(owned(details, &Names::read(&*parts.store).await?)))
 }
 
+/// Cancel any client's watch
+///
+/// Does the same as the client's own call: the relay posts nothing more for this watch. Cancelling it again changes
+/// nothing.
+#[utoipa::path(
+    delete,
+    path = "/admin/watches/{watchId}",
+    operation_id = "cancelAnyWatch",
+    tag = TAG,
+    params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
+    responses((status = 204, description = "Cancelled, or ended before")),
+    security(("adminToken" = [])),
+)]
+async fn cancel_any_watch(
+    State(state): State<ApiState>,
+    Operator(actor): Operator,
+    PathId(id): PathId<WatchId>,
+) -> Result<StatusCode, Problem> {
+    cancel(&state.parts, &Requester::Operator(actor), id).await?;
+    info!(watch.id = %id, "watch cancelled by the operator");
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Deliver the latest event of any client's watch once more
 ///
 /// Does the same as the client's own call: queues a new attempt with the same `webhook-id`.
@@ -126,10 +150,10 @@ async fn get_any_watch(
 )]
 async fn redeliver_any_watch(
     State(state): State<ApiState>,
-    _: Operator,
+    Operator(actor): Operator,
     PathId(id): PathId<WatchId>,
 ) -> Result<(StatusCode, Json<RedeliveryView>), Problem> {
-    queue_latest(&state.parts, None, id).await
+    queue_latest(&state.parts, &Requester::Operator(actor), id).await
 }
 
 fn owned(details: WatchDetails, names: &Names) -> AdminWatch {

@@ -21,11 +21,12 @@ pub(super) const WEBHOOK_SIGNATURE: &str = "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkQ2pj9o
 /// The example of W3C Trace Context.
 pub(super) const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 pub(super) const ETAG: &str = "W/\"Jx2mJ0pVxuXwPSjhYlFT5g\"";
-/// Example cursors: of lists of watches, of subscriptions and of deliveries.
+/// Example cursors: of lists of watches, of subscriptions, of deliveries and of the audit log.
 pub(super) const WATCH_CURSOR: &str = "d2NoXzAxS0FSMkQzQ1Y5WjhYN1c2VjVUNFMzUjJR";
 pub(super) const SUBSCRIPTION_CURSOR: &str = "c3ViXzAxS0FSMkQzQ1Y5WjhYN1c2VjVUNFMzUjJR";
 pub(super) const DELIVERY_CURSOR: &str =
     "MTc5NTUyNDY2NzQyMC5kbHZfMDFLQVIyRTdNM0ExQjJDM0Q0RTVGNkc3SDg";
+pub(super) const AUDIT_CURSOR: &str = "YXVkXzAxS0FSMkQzQ1Y5WjhYN1c2VjVUNFMzUjJR";
 const MESSAGE: &str =
     "Your bank did not accept these login details. Check them and enter them again.";
 
@@ -334,6 +335,17 @@ pub(super) fn retired_secret() -> Value {
 
 pub(super) fn revoked_client() -> Value {
     json!({"name": "app", "cancelledWatches": 3})
+}
+
+pub(super) fn audit_page() -> Value {
+    json!({"items": [{
+        "id": "aud_01KAR2D3CV9Z8X7W6V5T4S3R2Q",
+        "at": "2026-11-23T09:14:20Z",
+        "operator": "alice",
+        "act": "watch-cancelled",
+        "subject": WATCH_ID,
+        "from": "192.0.2.7",
+    }], "nextCursor": null})
 }
 
 /// Returns an object with some members changed or added.

@@ -78,7 +78,7 @@ const WATCH_OPERATIONS: &[&str] = &[
         (name = "hints", description = "Basiq's own webhooks: hints to look at once, notices, and passed on."),
         (name = "health", description = "For load balancers and monitoring."),
         (name = "documentation", description = "This document and its pages."),
-        (name = "admin", description = "For the operator; only there with an admin token in the settings."),
+        (name = "admin", description = "For operators; only there with an admin token in the settings."),
     ),
     components(schemas(ProblemDocument<'_>, FieldError, FieldCode, EventBody, TestEventBody)),
 )]
@@ -112,7 +112,10 @@ fn add_security_schemes(document: &mut Document) {
     let components = document.components.get_or_insert_default();
     for (name, description) in [
         ("apiKey", "The key that `basiq-relay client add` printed."),
-        ("adminToken", "The value of `RELAY_ADMIN_TOKEN`."),
+        (
+            "adminToken",
+            "The value of `RELAY_ADMIN_TOKEN`, or the token of an operator in `RELAY_ADMIN_TOKENS`.",
+        ),
     ] {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)

@@ -27,6 +27,8 @@ fn it_is_the_document_of_the_whole_contract() {
         "delete /subscriptions/{subscriptionId}",
         "delete /watch/{watchId}",
         "delete /admin/clients/{name}",
+        "delete /admin/watches/{watchId}",
+        "get /admin/audit",
         "get /admin/clients",
         "get /admin/deliveries",
         "get /admin/watches",

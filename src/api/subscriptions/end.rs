@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use relay_domain::SubscriptionId;
+use relay_domain::{Requester, SubscriptionId};
 use tracing::info;
 
 use crate::{
@@ -32,7 +32,10 @@ pub(super) async fn end_subscription(
     PathId(id): PathId<SubscriptionId>,
 ) -> Result<StatusCode, Problem> {
     let (store, now) = (&state.parts.store, state.parts.clock.now());
-    if !store.end_subscription(Some(client.id), id, now).await? {
+    if !store
+        .end_subscription(&Requester::Client(client.id), id, now)
+        .await?
+    {
         return Err(Problem::not_found(NO_SUCH_SUBSCRIPTION));
     }
     // its watches may have followers

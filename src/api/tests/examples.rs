@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::api::{
     admin::{
-        AdminDeliveryPage, AdminWatch, AdminWatchPage, ClientList, ErasedData, NewClient, NewKey,
-        NewSecret, RetiredSecret, RevokedClient,
+        AdminDeliveryPage, AdminWatch, AdminWatchPage, AuditPage, ClientList, ErasedData,
+        NewClient, NewKey, NewSecret, RetiredSecret, RevokedClient,
     },
     deliveries::DeliveryPage,
     examples,
@@ -40,6 +40,7 @@ fn each_example_is_what_the_relay_would_write() {
     assert_is::<AdminWatch>(&examples::admin_watch());
     assert_is::<AdminWatchPage>(&examples::admin_watch_page());
     assert_is::<AdminDeliveryPage>(&examples::admin_delivery_page());
+    assert_is::<AuditPage>(&examples::audit_page());
     assert_is::<ClientList>(&examples::client_list());
     assert_is::<NewClient>(&examples::new_client());
     assert_is::<NewKey>(&examples::new_key());

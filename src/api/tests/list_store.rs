@@ -5,16 +5,16 @@ use std::{sync::Mutex, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    ApiKey, ApiKeyHash, Bank, Client, ClientId, ClientName, DeliveryId, JobContext, JobId,
-    JobMemory, SigningSecret, Watch, WatchId,
+    ApiKey, Bank, Client, ClientId, DeliveryId, JobContext, JobId, JobMemory, Requester,
+    SigningSecret, Watch, WatchId,
 };
 use relay_store::{
     AbandonedDelivery, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore,
-    Census, Claim, ClientStore, ClockStep, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank,
-    DueDelivery, DueJob, DurationStore, DurationsFound, EarlierLook, FollowStore, Hint,
-    HintOutcome, HintStore, HostLimits, JobStore, Look, NewDeliveries, NewJobs, NewWatch,
-    OutboxStore, Redelivery, Registration, StoreError, StoreTroubles, UpkeepStore, WaitLimit,
-    WatchDetails, WatchQuery, WatchStore, WatchVersion,
+    Census, Claim, ClockStep, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank, DueDelivery,
+    DueJob, DurationStore, DurationsFound, EarlierLook, FollowStore, Hint, HintOutcome, HintStore,
+    HostLimits, JobStore, Look, NewDeliveries, NewJobs, NewWatch, OutboxStore, Redelivery,
+    Registration, StoreError, StoreTroubles, UpkeepStore, WaitLimit, WatchDetails, WatchQuery,
+    WatchStore, WatchVersion,
 };
 
 /// The API key of client `a`.
@@ -42,7 +42,7 @@ fn details(watch: &Watch) -> WatchDetails {
     }
 }
 
-fn client(id: i64, name: &str) -> Client {
+pub(super) fn client(id: i64, name: &str) -> Client {
     Client {
         id: ClientId(id),
         name: name.parse().unwrap(),
@@ -51,66 +51,6 @@ fn client(id: i64, name: &str) -> Client {
         previous_secret: None,
         created_at: Timestamp::UNIX_EPOCH,
         revoked_at: None,
-    }
-}
-
-#[async_trait]
-impl ClientStore for ListStore {
-    async fn add_client(
-        &self,
-        _: &ClientName,
-        _: &ApiKeyHash,
-        _: &SigningSecret,
-        _: Timestamp,
-    ) -> Result<Option<ClientId>, StoreError> {
-        Ok(None)
-    }
-
-    async fn list_clients(&self) -> Result<Vec<Client>, StoreError> {
-        Ok(vec![client(1, "a"), client(2, "b")])
-    }
-
-    async fn find_client_by_key(&self, key: &ApiKeyHash) -> Result<Option<Client>, StoreError> {
-        if self.away {
-            return Err(StoreError::unavailable("the disk is gone"));
-        }
-        let known = [(KEY, 1, "a"), (OTHER_KEY, 2, "b")];
-        let found = known
-            .iter()
-            .find(|(text, ..)| ApiKey::presented(text).hash() == *key);
-        Ok(found.map(|(text, id, name)| Client {
-            key_hash: ApiKey::presented(text).hash(),
-            ..client(*id, name)
-        }))
-    }
-
-    async fn rotate_secret(
-        &self,
-        _: &ClientName,
-        _: &SigningSecret,
-        _: Timestamp,
-    ) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    async fn retire_previous_secret(
-        &self,
-        _: &ClientName,
-        _: Timestamp,
-    ) -> Result<Option<bool>, StoreError> {
-        Ok(None)
-    }
-
-    async fn rotate_key(&self, _: &ClientName, _: &ApiKeyHash) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    async fn reseal_secrets(&self) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-
-    async fn revoke_client(&self, _: &ClientName, _: Timestamp) -> Result<Option<u64>, StoreError> {
-        Ok(None)
     }
 }
 
@@ -163,11 +103,11 @@ impl WatchStore for ListStore {
 
     async fn cancel_watch(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: WatchId,
         _: Timestamp,
     ) -> Result<bool, StoreError> {
-        Ok(self.find_watch(owner, id).await?.is_some())
+        Ok(self.find_watch(by.owner(), id).await?.is_some())
     }
 }
 
@@ -204,17 +144,17 @@ impl DeliveryStore for ListStore {
 
     async fn redeliver_watch(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: WatchId,
         _: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let found = self.find_watch(owner, id).await?;
+        let found = self.find_watch(by.owner(), id).await?;
         Ok(found.map_or(Redelivery::NotFound, |_| Redelivery::NoEvent))
     }
 
     async fn redeliver_one(
         &self,
-        _: Option<ClientId>,
+        _: &Requester,
         _: DeliveryId,
         _: Timestamp,
     ) -> Result<Redelivery, StoreError> {
@@ -223,7 +163,7 @@ impl DeliveryStore for ListStore {
 
     async fn redeliver_dead(
         &self,
-        _: Option<ClientId>,
+        _: &Requester,
         _: Timestamp,
         _: Timestamp,
     ) -> Result<u64, StoreError> {

@@ -5,6 +5,7 @@ mod list_store;
 mod no_operator;
 mod no_subscriptions;
 mod streams;
+mod two_clients;
 
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
@@ -40,7 +41,7 @@ impl App {
             delivery_wake: Wake::new(),
             upstream,
             basiq: basiq.unwrap(),
-            admin: AdminToken::new(None),
+            admin: OperatorTokens::new(&Settings::default().server),
             hints: HintRules {
                 secret: Reloadable::new(None),
                 interval: std::time::Duration::from_secs(1),
@@ -287,7 +288,10 @@ async fn metrics_move_to_their_own_address() {
 
 #[tokio::test]
 async fn the_operator_sees_the_watches_of_all_clients() {
-    let app = App::new(|parts| parts.admin = AdminToken::new(Some(&ADMIN.into())));
+    let app = App::new(|parts| {
+        parts.server.admin_token = Some(ADMIN.into());
+        parts.admin = OperatorTokens::new(&parts.server);
+    });
     let (_, watch) = app.register("job-1").await;
     for key in ["", KEY] {
         let (status, _) = app.ask("GET /admin/watches", key, None).await;

@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use relay_domain::SubscriptionId;
-use relay_store::{ConsoleStore, EventDetails, FailingHost, StoreError, WatchDetails, WatchSearch};
+use relay_store::{
+    ConsoleStore, ErasureCounts, ErasureStore, ErasureSubject, EventDetails, FailingHost,
+    StoreError, WatchDetails, WatchSearch,
+};
 
 use super::list_store::ListStore;
 
@@ -22,5 +25,17 @@ impl ConsoleStore for ListStore {
 
     async fn list_failing_hosts(&self, _: usize) -> Result<Vec<FailingHost>, StoreError> {
         Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl ErasureStore for ListStore {
+    async fn erase(
+        &self,
+        _: &ErasureSubject,
+        _: &Actor,
+        _: Timestamp,
+    ) -> Result<ErasureCounts, StoreError> {
+        Ok(ErasureCounts::default())
     }
 }

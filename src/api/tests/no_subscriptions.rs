@@ -2,11 +2,10 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{BasiqId, ClientId, Subscription, SubscriptionId};
+use relay_domain::{BasiqId, ClientId, Requester, Subscription, SubscriptionId};
 use relay_store::{
-    Claim, DiscoveryStore, DueList, ErasureCounts, ErasureStore, ErasureSubject, NewSubscription,
-    RecordedLists, StoreError, SubscriptionDetails, SubscriptionQuery, SubscriptionResult,
-    SubscriptionStore, UserList,
+    Claim, DiscoveryStore, DueList, NewSubscription, RecordedLists, StoreError,
+    SubscriptionDetails, SubscriptionQuery, SubscriptionResult, SubscriptionStore, UserList,
 };
 
 use super::list_store::ListStore;
@@ -38,7 +37,7 @@ impl SubscriptionStore for ListStore {
 
     async fn end_subscription(
         &self,
-        _: Option<ClientId>,
+        _: &Requester,
         _: SubscriptionId,
         _: Timestamp,
     ) -> Result<bool, StoreError> {
@@ -58,12 +57,5 @@ impl DiscoveryStore for ListStore {
 
     async fn next_list_due(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
-    }
-}
-
-#[async_trait]
-impl ErasureStore for ListStore {
-    async fn erase(&self, _: &ErasureSubject, _: Timestamp) -> Result<ErasureCounts, StoreError> {
-        Ok(ErasureCounts::default())
     }
 }

@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use relay_domain::WatchId;
+use relay_domain::{Requester, WatchId};
 use tracing::info;
 
 use crate::{
     api::{
-        ApiState, examples,
+        ApiParts, ApiState, examples,
         watch::{NO_SUCH_WATCH, TAG},
     },
     web::{AuthenticatedClient, PathId, Problem},
@@ -30,16 +30,21 @@ pub(super) async fn cancel_watch(
     AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<WatchId>,
 ) -> Result<StatusCode, Problem> {
-    let now = state.parts.clock.now();
-    if !state
-        .parts
-        .store
-        .cancel_watch(Some(client.id), id, now)
-        .await?
-    {
-        return Err(Problem::not_found(NO_SUCH_WATCH));
-    }
-    state.parts.follows.notify_watch(id);
+    cancel(&state.parts, &Requester::Client(client.id), id).await?;
     info!(watch.id = %id, "watch cancelled by its client");
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Cancels a watch, and tells those who follow it.
+pub(in crate::api) async fn cancel(
+    parts: &ApiParts,
+    by: &Requester,
+    id: WatchId,
+) -> Result<(), Problem> {
+    let now = parts.clock.now();
+    if !parts.store.cancel_watch(by, id, now).await? {
+        return Err(Problem::not_found(NO_SUCH_WATCH));
+    }
+    parts.follows.notify_watch(id);
+    Ok(())
 }

@@ -17,6 +17,7 @@ use crate::api::ApiState;
 pub(super) use self::{
     answer::ANSWER_PROBLEMS,
     batch::BatchLimit,
+    cancel::cancel,
     follow::follow,
     read::{mark, take_query},
 };

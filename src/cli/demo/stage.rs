@@ -18,6 +18,7 @@ use crate::{
             basiq::DemoBasiq,
             scenario::{BANK_THAT_IS_OUT, DemoScenario},
         },
+        operator::command_line_actor,
         receiver::{Received, Receiver, ReceiverOptions},
     },
     config::{DatabaseUrl, Settings},
@@ -297,7 +298,7 @@ async fn run_relay(
     let (key, now) = (api_key.hash(), Clock::system().now());
     relay
         .store
-        .add_client(&name, &key, secret, now)
+        .add_client(&name, &key, secret, &command_line_actor(), now)
         .await
         .context("no client")?;
     let (listener, url) = bind().await?;

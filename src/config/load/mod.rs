@@ -4,7 +4,9 @@ use std::{fs, io, path::Path};
 
 use secrecy::ExposeSecret;
 
-use crate::config::{ConfigError, Settings, reader::SettingsReader, sources::SettingsLayer};
+use crate::config::{
+    ConfigError, OperatorToken, Settings, reader::SettingsReader, sources::SettingsLayer,
+};
 
 /// The settings file that is read if it exists in the current folder.
 const DEFAULT_FILE: &str = "relay.toml";
@@ -88,6 +90,13 @@ impl Settings {
                 "RELAY_DELIVERY_CONCURRENCY",
                 "must not be more than",
             );
+        }
+        let admin = self.server.admin_token.as_ref();
+        let admin = admin.map(ExposeSecret::expose_secret);
+        let taken = |operator: &&OperatorToken| Some(operator.token.expose_secret()) == admin;
+        if let Some(operator) = self.server.operators.iter().find(taken) {
+            let rule = "the token is that of RELAY_ADMIN_TOKEN; each operator needs one of its own";
+            reader.wrong_line("RELAY_ADMIN_TOKENS", operator.line, rule);
         }
         let listen = self.server.listen;
         if listen.port() != 0 && self.server.metrics_listen == Some(listen) {

@@ -113,6 +113,11 @@ pub(super) const METRICS: &[MetricEntry] = &[
         &["ok", "failed"],
         "reloads of the secrets on SIGHUP, by result",
     ),
+    metric(
+        MetricKind::Counter,
+        "relay_console_logins_total",
+        "log-ins to the console, by operator and result",
+    ),
     counter(
         "relay_lists_total",
         "result",

@@ -131,6 +131,7 @@ async fn respond(State(permits): State<Arc<Semaphore>>, request: Request, next: 
         http.method = method,
         http.route = route,
         client.name = field::Empty,
+        operator.name = field::Empty,
         otel.name = field::Empty,
         otel.kind = field::Empty,
     );

@@ -111,6 +111,8 @@ async fn what_cannot_be_done_to_a_client_is_told() {
 
 const CALLS: &[&str] = &[
     "GET /admin/watches",
+    "DELETE /admin/watches/wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q",
+    "GET /admin/audit",
     "GET /admin/deliveries",
     "POST /admin/deliveries/redeliver",
     "GET /admin/clients",

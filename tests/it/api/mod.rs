@@ -1,6 +1,7 @@
 //! The HTTP API on the real store.
 
 mod admin;
+mod audit;
 mod batch;
 mod health;
 mod register;

@@ -9,6 +9,7 @@ use axum::{
 use relay_domain::SigningSecret;
 use serde_json::Value;
 
+use crate::support::actor;
 use crate::support::{Answer, TestApp, job};
 
 const OURS: &str = "https://app.example";
@@ -87,14 +88,17 @@ async fn an_address_outlives_a_restart_and_a_rotation_but_not_its_client() {
     let name = app.client.name.parse().unwrap();
     let until = app.now() + Duration::from_mins(1);
     let (secret, store) = (SigningSecret::generate(), app.store.clone());
-    let rotated = store.rotate_secret(&name, &secret, until);
+    let rotated = store.rotate_secret(&name, &secret, until, actor(), app.now());
     assert!(rotated.await.unwrap());
     assert_eq!(get(&app, &url).await, 200, "both secrets sign");
     app.clock.advance(Duration::from_mins(1));
     assert_eq!(get(&app, &url).await, 401, "the old one signs no more");
     let (_, url) = settled(&mut app).await;
     assert_eq!(get(&app, &url).await, 200);
-    app.store.revoke_client(&name, app.now()).await.unwrap();
+    app.store
+        .revoke_client(&name, actor(), app.now())
+        .await
+        .unwrap();
     assert_eq!(get(&app, &url).await, 401);
 }
 

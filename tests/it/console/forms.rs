@@ -256,3 +256,67 @@ async fn a_subscription_is_ended_by_its_form() {
     let answer = browser.post(unknown, &[("form_token", &token)]).await;
     assert_eq!(answer.status, 404);
 }
+
+#[tokio::test]
+async fn what_an_operator_does_by_forms_is_on_the_page_of_the_audit_log() {
+    let (mut app, ids) = full().await;
+    let browser = Browser::logged_in(&app).await;
+    let subscription = subscribe(&app, "u-1").await;
+    let watch = &ids[0];
+    for (path, fields) in [
+        (format!("/console/watches/{watch}/cancel"), vec![]),
+        (format!("/console/subscriptions/{subscription}/end"), vec![]),
+        (
+            "/console/deliveries/redeliver".to_owned(),
+            vec![("since", "24")],
+        ),
+        ("/console/clients".to_owned(), vec![("name", "shop")]),
+        ("/console/clients/shop/rotate-secret".to_owned(), vec![]),
+        ("/console/clients/shop/retire-secret".to_owned(), vec![]),
+        ("/console/clients/shop/rotate-key".to_owned(), vec![]),
+        ("/console/clients/shop/revoke".to_owned(), vec![]),
+    ] {
+        app.clock.advance(std::time::Duration::from_millis(1));
+        let answer = browser.post(&path, &fields).await;
+        assert!(
+            matches!(answer.status, 200 | 303),
+            "{path}: {}",
+            answer.text
+        );
+    }
+    let page = browser.get("/console/audit").await.text;
+    let mut acts = Vec::new();
+    for row in page.split("data-label=\"Act\">").skip(1) {
+        acts.push(row.split('<').next().unwrap().to_owned());
+    }
+    let expected = [
+        "client-revoked",
+        "key-rotated",
+        "secret-retired",
+        "secret-rotated",
+        "client-added",
+        "dead-redelivered",
+        "subscription-ended",
+        "watch-cancelled",
+        "logged-in",
+        "client-added",
+    ];
+    assert_eq!(acts, expected);
+    assert!(
+        page.contains(&format!("<a href=\"/console/watches/{watch}\">{watch}</a>")),
+        "{page}"
+    );
+    let found = browser
+        .get("/console/audit?operator=admin&act=client-added")
+        .await;
+    assert_eq!(found.text.matches("data-label=\"Act\"").count(), 1);
+    let live = browser
+        .get_with("/console/audit", &[("hx-request", "true")])
+        .await;
+    assert!(
+        live.text.trim().starts_with("<div id=\"live\""),
+        "{}",
+        live.text
+    );
+    app.leave_work();
+}

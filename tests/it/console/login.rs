@@ -1,9 +1,11 @@
 //! Who may log in, and how long a session lasts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use relay_store::AuditQuery;
 
 use crate::{
-    console::{Browser, TOKEN, app},
+    console::{ALICE, BOB, Browser, TOKEN, app, operators},
     support::TestApp,
 };
 
@@ -81,16 +83,33 @@ async fn a_session_opened_by_https_is_sent_by_https_only() {
 }
 
 #[tokio::test]
-async fn guesses_are_few_a_minute() {
+async fn guesses_are_slowed_and_the_right_token_is_let_in_all_the_same() {
     let app = app().await;
     let browser = Browser::new(&app);
-    for _ in 0..5 {
+    let took = async |token: &str, status: u16| {
+        let began = Instant::now();
+        assert_eq!(browser.log_in(token, &[]).await.status, status);
+        began.elapsed().as_secs()
+    };
+    for _ in 0..3 {
+        assert_eq!(took("a guess", 403).await, 0);
+    }
+    assert!(took("a guess", 403).await >= 1);
+    assert!(took(TOKEN, 303).await >= 2);
+    assert_eq!(took("a guess", 403).await, 0);
+}
+
+#[tokio::test]
+async fn failures_of_long_ago_do_not_slow_a_log_in() {
+    let app = app().await;
+    let browser = Browser::new(&app);
+    for _ in 0..3 {
         assert_eq!(browser.log_in("a guess", &[]).await.status, 403);
     }
-    let refused = browser.log_in(TOKEN, &[]).await;
-    assert_eq!(refused.status, 429);
-    let wait: u64 = refused.header("retry-after").parse().unwrap();
-    assert!((1..=12).contains(&wait), "{wait}");
+    app.clock.advance(Duration::from_mins(15));
+    let began = Instant::now();
+    assert_eq!(browser.log_in(TOKEN, &[]).await.status, 303);
+    assert!(began.elapsed() < Duration::from_millis(900));
 }
 
 #[tokio::test]
@@ -131,6 +150,70 @@ async fn a_session_ends_when_the_token_changes_and_holds_on_every_relay_that_has
     let mut there = Browser::new(&elsewhere);
     there.cookie = browser.cookie;
     assert_eq!(there.get("/console").await.status, 200);
+}
+
+#[tokio::test]
+async fn each_operator_has_a_session_of_its_own_that_ends_with_its_token() {
+    let app = operators().await;
+    let (alice, bob) = (
+        Browser::logged_in_with(&app, ALICE).await,
+        Browser::logged_in_with(&app, BOB).await,
+    );
+    for (browser, name) in [(&alice, "alice"), (&bob, "bob.b")] {
+        let page = browser.get("/console").await.text;
+        assert!(
+            page.contains(&format!("id=\"operator\">{name}</span>")),
+            "{page}"
+        );
+    }
+    let mut settings = app.settings.clone();
+    settings
+        .server
+        .operators
+        .retain(|one| one.name.as_str() != "alice");
+    app.secrets.replace(&settings).await.unwrap();
+    assert_eq!(alice.get("/console").await.status, 303);
+    assert_eq!(bob.get("/console").await.status, 200);
+    let refused = Browser::new(&app).log_in(ALICE, &[]).await;
+    assert_eq!(refused.status, 403);
+}
+
+#[tokio::test]
+async fn log_ins_and_log_outs_are_in_the_audit_log_and_failures_are_as_well() {
+    let app = operators().await;
+    app.clock.advance(Duration::from_secs(1));
+    let browser = Browser::logged_in_with(&app, ALICE).await;
+    for _ in 0..2 {
+        app.clock.advance(Duration::from_secs(1));
+        assert_eq!(browser.log_in("a guess", &[]).await.status, 403);
+    }
+    app.clock.advance(Duration::from_secs(1));
+    assert_eq!(browser.post("/console/logout", &[]).await.status, 303);
+    let query = AuditQuery {
+        limit: 10,
+        ..AuditQuery::default()
+    };
+    let entries = app.store.list_acts(&query).await.unwrap();
+    let acts = entries
+        .iter()
+        .map(|entry| (entry.operator.as_str(), entry.act.as_str()));
+    let expected = [
+        ("alice", "logged-out"),
+        ("unknown", "log-in-failed"),
+        ("unknown", "log-in-failed"),
+        ("alice", "logged-in"),
+        ("tester", "client-added"),
+    ];
+    assert_eq!(acts.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_log_in_that_cannot_be_recorded_is_refused() {
+    let app = app().await;
+    let browser = Browser::new(&app);
+    app.store.close().await;
+    let refused = browser.log_in(TOKEN, &[]).await;
+    assert_eq!((refused.status, refused.header("set-cookie")), (503, ""));
 }
 
 #[tokio::test]

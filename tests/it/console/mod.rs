@@ -12,7 +12,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp, failure, job};
+use crate::support::{Answer, TestApp, failure, job, named};
 
 const TOKEN: &str = "the operator's token";
 
@@ -22,6 +22,20 @@ pub(crate) async fn app() -> TestApp {
     let builder = builder.settings(|settings| {
         settings.server.admin_token = Some(TOKEN.to_owned().into());
         settings.delivery.retry_schedule = vec![Duration::from_secs(1)];
+    });
+    builder.build().await
+}
+
+/// The tokens of further operators.
+const ALICE: &str = "the token of alice alone";
+const BOB: &str = "the token of bob.b alone";
+
+/// Starts a relay with two operators beside the admin.
+async fn operators() -> TestApp {
+    let builder = TestApp::builder();
+    let builder = builder.settings(|settings| {
+        settings.server.admin_token = Some(TOKEN.to_owned().into());
+        settings.server.operators = [("alice", ALICE), ("bob.b", BOB)].map(named).into();
     });
     builder.build().await
 }
@@ -41,8 +55,12 @@ impl<'a> Browser<'a> {
     }
 
     pub(crate) async fn logged_in(app: &'a TestApp) -> Self {
+        Self::logged_in_with(app, TOKEN).await
+    }
+
+    async fn logged_in_with(app: &'a TestApp, token: &str) -> Self {
         let mut browser = Self::new(app);
-        let answer = browser.log_in(TOKEN, &[]).await;
+        let answer = browser.log_in(token, &[]).await;
         assert_eq!(answer.status, 303, "{}", answer.text);
         let cookie = answer.header("set-cookie");
         cookie

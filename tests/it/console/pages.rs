@@ -21,6 +21,9 @@ async fn every_page_is_whole_escaped_and_without_secrets() {
         "/console/deliveries?state=nonsense&after=nonsense",
         "/console/hosts",
         "/console/clients",
+        "/console/audit",
+        "/console/audit?operator=nobody&act=logged-in",
+        "/console/audit?operator=%3Cscript%3E&act=nothing&before=x",
         "/console/clients?done=revoked&count=3",
     ]
     .map(ToOwned::to_owned)

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::actor;
 use crate::support::{Receiver, TestApp, TestDatabase};
 
 /// The running relays and their surroundings.
@@ -86,7 +87,9 @@ impl Crew {
         if !std::mem::replace(&mut self.has_client, true) {
             let (hash, secret) = (self.key.hash(), SigningSecret::generate());
             let name = "crew".parse().unwrap();
-            let added = relay.store.add_client(&name, &hash, &secret, clock.now());
+            let added = relay
+                .store
+                .add_client(&name, &hash, &secret, actor(), clock.now());
             added.await.unwrap().expect("a free name");
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,5 +1,6 @@
 //! A relay whose PostgreSQL server is in an unusual state, or is behind a pooler.
 
+mod audit_rights;
 mod encoding;
 mod failover;
 mod locked;

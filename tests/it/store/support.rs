@@ -9,8 +9,8 @@ use basiq_relay::{
 use jiff::Timestamp;
 use relay_domain::{
     Action, ApiKey, Attempt, AttemptError, CallbackRules, CallbackUrl, ClientId, Event, EventBody,
-    EventContext, EventId, Metadata, SigningSecret, Status, ToldSoFar, WatchId, WatchOptions,
-    WatchRequest, WatchState, clock::Clock,
+    EventContext, EventId, Metadata, Requester, SigningSecret, Status, ToldSoFar, WatchId,
+    WatchOptions, WatchRequest, WatchState, clock::Clock,
 };
 use relay_store::{
     AfterAttempt, AttemptResult, Claim, DeliverySigner, DueDelivery, DueJob, HostLimits, Look,
@@ -18,11 +18,13 @@ use relay_store::{
 };
 
 use crate::support::TestDatabase;
+use crate::support::actor;
 
 /// A store for one test, behind the traits that every back end implements.
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) client: ClientId,
+    requester: Requester,
     pub(crate) home: TestDatabase,
 }
 
@@ -44,6 +46,7 @@ impl Fixture {
         Self {
             store,
             client,
+            requester: Requester::Client(client),
             home,
         }
     }
@@ -54,8 +57,14 @@ impl Fixture {
         Self {
             store,
             client,
+            requester: Requester::Client(client),
             home,
         }
+    }
+
+    /// Returns the client as a requester of the store.
+    pub(crate) fn requester(&self) -> &Requester {
+        &self.requester
     }
 
     /// Registers a watch of a job with the usual callback.
@@ -166,6 +175,7 @@ pub(crate) async fn add_client(store: &dyn Store, name: &str) -> ClientId {
             &name.parse().unwrap(),
             &ApiKey::generate().hash(),
             &SigningSecret::generate(),
+            actor(),
             at(0),
         )
         .await

@@ -105,8 +105,13 @@ impl TestDatabase {
 
     /// Runs a statement on a connection of its own. Returns how many rows it changed.
     pub(crate) async fn define(&self, statement: &str) -> u64 {
+        self.attempt(statement).await.unwrap()
+    }
+
+    /// Runs a statement on a connection of its own, which the database may refuse.
+    pub(crate) async fn attempt(&self, statement: &str) -> Result<u64, sqlx::Error> {
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
-        let done = if self.name.is_some() {
+        if self.name.is_some() {
             let mut connection = self.direct().connect().await.unwrap();
             let done = sqlx::raw_sql(statement).execute(&mut connection).await;
             done.map(|done| done.rows_affected())
@@ -114,8 +119,7 @@ impl TestDatabase {
             let mut connection = SqliteConnection::connect(&self.setting()).await.unwrap();
             let done = sqlx::raw_sql(statement).execute(&mut connection).await;
             done.map(|done| done.rows_affected())
-        };
-        done.unwrap()
+        }
     }
 
     async fn rows(&self) -> Vec<(String, Vec<u8>)> {

@@ -1,5 +1,6 @@
 //! A relay that runs on its own, with the system clock and real HTTP. The sandbox serves as its Basiq.
 
+use crate::support::actor;
 use std::time::{Duration, Instant};
 
 use basiq_relay::{
@@ -59,7 +60,9 @@ impl Live {
         let (key, secret) = (ApiKey::generate(), SigningSecret::generate());
         let hash = key.hash();
         let name = "live".parse().unwrap();
-        let added = relay.store.add_client(&name, &hash, &secret, clock.now());
+        let added = relay
+            .store
+            .add_client(&name, &hash, &secret, actor(), clock.now());
         added.await.unwrap().expect("a free name");
         let secrets = relay.secrets.clone();
         let until = stop.clone().cancelled_owned();

@@ -15,7 +15,10 @@ pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod scene;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -24,14 +27,14 @@ use axum::{
 };
 use basiq_relay::{
     app::{ClockWorker, Relay, ReloadableSecrets, UpkeepWorker, open_store},
-    config::Settings,
+    config::{OperatorToken, Settings},
     delivery::DeliveryWorker,
     discovery::DiscoveryWorker,
     tracker::{BankWorker, TrackerWorker},
 };
 use basiq_sandbox::{Sandbox, SandboxOptions};
 use jiff::Timestamp;
-use relay_domain::{ApiKey, SigningSecret, clock::Clock};
+use relay_domain::{Actor, ApiKey, OperatorName, Requester, SigningSecret, clock::Clock};
 use relay_runtime::{TickOutcome, Worker};
 use relay_store::{HostLimits, Store};
 use serde_json::{Value, json};
@@ -218,7 +221,7 @@ impl TestApp {
         let id = name.parse().unwrap();
         let added = self
             .store
-            .add_client(&id, &key.hash(), &secret, self.clock.now())
+            .add_client(&id, &key.hash(), &secret, actor(), self.clock.now())
             .await;
         added.unwrap().expect("a free name");
         Identity {
@@ -454,6 +457,30 @@ impl Drop for TestApp {
             "deliveries are left due at {due:?}"
         );
     }
+}
+
+/// Returns an operator of the settings, by name and token.
+pub(crate) fn named((name, token): (&str, &str)) -> OperatorToken {
+    OperatorToken {
+        line: 1,
+        name: name.parse().unwrap(),
+        token: token.into(),
+    }
+}
+
+/// Returns an operator who changes something in a test.
+pub(crate) fn actor() -> &'static Actor {
+    static ACTOR: LazyLock<Actor> = LazyLock::new(|| Actor {
+        operator: OperatorName::recorded("tester"),
+        from: None,
+    });
+    &ACTOR
+}
+
+/// Returns the same operator as a requester of the store.
+pub(crate) fn operator() -> &'static Requester {
+    static CALLER: LazyLock<Requester> = LazyLock::new(|| Requester::Operator(actor().clone()));
+    &CALLER
 }
 
 fn nobody() -> Identity {

@@ -49,9 +49,9 @@ pub(crate) struct Batcher<I, O> {
 }
 
 /// An input, and the caller that waits for the result, if one does.
-type Request<I, O> = (I, Option<Caller<O>>);
+type Request<I, O> = (I, Option<Requester<O>>);
 
-type Caller<O> = oneshot::Sender<Result<O, StoreError>>;
+type Requester<O> = oneshot::Sender<Result<O, StoreError>>;
 
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// Starts the task. `share` says how long this relay leaves the database to others after each batch.
@@ -80,7 +80,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
 }
 
 /// The callers of a batch, in the order of their inputs.
-pub(crate) struct Callers<O>(vec::IntoIter<Option<Caller<O>>>);
+pub(crate) struct Callers<O>(vec::IntoIter<Option<Requester<O>>>);
 
 impl<O> Callers<O> {
     /// Sends the next caller its result.
@@ -112,7 +112,7 @@ async fn run_batches<W: BatchWork>(
 async fn run_batch<W: BatchWork>(
     work: Arc<W>,
     inputs: Vec<W::Input>,
-    callers: Vec<Option<Caller<W::Output>>>,
+    callers: Vec<Option<Requester<W::Output>>>,
 ) {
     let mut callers = Callers(callers.into_iter());
     if let Err(failure) = work.run(inputs, &mut callers).await {

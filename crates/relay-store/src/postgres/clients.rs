@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use relay_domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret};
+use relay_domain::{Actor, ApiKeyHash, AuditAct, Client, ClientId, ClientName, SigningSecret};
 use sqlx::postgres::PgRow;
 
 use crate::{
-    ClientStore, Sealer, StoreError,
+    AuditEntry, ClientStore, Sealer, StoreError,
+    audit::{ALL_CLIENTS, AuditedAct},
     batch::{EachResult, LoadBatch},
     error::is_connection_lost,
     postgres::{PgSession, PgStore, pool::ConnectionPool, subscription_ends, watches},
@@ -70,10 +71,13 @@ impl ClientStore for PgStore {
         name: &ClientName,
         key: &ApiKeyHash,
         secret: &SigningSecret,
+        by: &Actor,
         now: Timestamp,
     ) -> Result<Option<ClientId>, StoreError> {
         let secret = self.0.sealer.seal(secret, name.as_str())?;
-        self.write(
+        let entry = AuditEntry::new(by, AuditAct::ClientAdded, name.as_str(), now);
+        self.write_act(
+            AuditedAct::new(entry, Option::is_some),
             (name, key, secret, now),
             |connection, (name, key, secret, now)| {
                 Box::pin(add(connection, name, key, secret, *now))
@@ -100,42 +104,52 @@ impl ClientStore for PgStore {
         name: &ClientName,
         secret: &SigningSecret,
         previous_until: Timestamp,
+        by: &Actor,
+        now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let rotated = sqlx::query(
-            "UPDATE clients SET previous_secret = secret, previous_until = $2, secret = $3 \
-             WHERE name = $1 AND revoked_at IS NULL",
-        )
-        .bind(name.as_str())
-        .bind(previous_until.as_millisecond())
-        .bind(self.0.sealer.seal(secret, name.as_str())?)
-        .execute(self.pool())
-        .await?;
-        Ok(rotated.rows_affected() == 1)
+        let secret = self.0.sealer.seal(secret, name.as_str())?;
+        let entry = AuditEntry::new(by, AuditAct::SecretRotated, name.as_str(), now);
+        let act = AuditedAct::new(entry, |rotated| *rotated);
+        let input = (name, secret, previous_until);
+        self.write_act(act, input, |connection, (name, secret, until)| {
+            Box::pin(replace_secret(connection, name, secret, *until))
+        })
+        .await
     }
 
     async fn retire_previous_secret(
         &self,
         name: &ClientName,
+        by: &Actor,
         now: Timestamp,
     ) -> Result<Option<bool>, StoreError> {
-        self.write((name, now), |connection, (name, now)| {
+        let entry = AuditEntry::new(by, AuditAct::SecretRetired, name.as_str(), now);
+        let act = AuditedAct::new(entry, |retired| *retired == Some(true));
+        self.write_act(act, (name, now), |connection, (name, now)| {
             Box::pin(retire_previous(connection, name, *now))
         })
         .await
     }
 
-    async fn rotate_key(&self, name: &ClientName, key: &ApiKeyHash) -> Result<bool, StoreError> {
-        let rotated =
-            sqlx::query("UPDATE clients SET key_hash = $2 WHERE name = $1 AND revoked_at IS NULL")
-                .bind(name.as_str())
-                .bind(key.as_bytes())
-                .execute(self.pool())
-                .await?;
-        Ok(rotated.rows_affected() == 1)
+    async fn rotate_key(
+        &self,
+        name: &ClientName,
+        key: &ApiKeyHash,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let entry = AuditEntry::new(by, AuditAct::KeyRotated, name.as_str(), now);
+        let act = AuditedAct::new(entry, |rotated| *rotated);
+        self.write_act(act, (name, key), |connection, (name, key)| {
+            Box::pin(replace_key(connection, name, key))
+        })
+        .await
     }
 
-    async fn reseal_secrets(&self) -> Result<u64, StoreError> {
-        self.write(&self.0.sealer, |connection, sealer| {
+    async fn reseal_secrets(&self, by: &Actor, now: Timestamp) -> Result<u64, StoreError> {
+        let entry = AuditEntry::new(by, AuditAct::SecretsReencrypted, ALL_CLIENTS, now);
+        let act = AuditedAct::always(entry);
+        self.write_act(act, &self.0.sealer, |connection, sealer| {
             Box::pin(reseal(connection, sealer))
         })
         .await
@@ -144,9 +158,12 @@ impl ClientStore for PgStore {
     async fn revoke_client(
         &self,
         name: &ClientName,
+        by: &Actor,
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
-        self.write((name, now), |connection, (name, now)| {
+        let entry = AuditEntry::new(by, AuditAct::ClientRevoked, name.as_str(), now);
+        let act = AuditedAct::new(entry, Option::is_some);
+        self.write_act(act, (name, now), |connection, (name, now)| {
             Box::pin(revoke(connection, name, *now))
         })
         .await
@@ -171,6 +188,38 @@ async fn add(
     .fetch_optional(connection)
     .await?;
     Ok(id.map(ClientId))
+}
+
+async fn replace_secret(
+    connection: &mut PgSession<'_>,
+    name: &ClientName,
+    secret: &str,
+    previous_until: Timestamp,
+) -> Result<bool, StoreError> {
+    let rotated = sqlx::query(
+        "UPDATE clients SET previous_secret = secret, previous_until = $2, secret = $3 \
+         WHERE name = $1 AND revoked_at IS NULL",
+    )
+    .bind(name.as_str())
+    .bind(previous_until.as_millisecond())
+    .bind(secret)
+    .execute(connection)
+    .await?;
+    Ok(rotated.rows_affected() == 1)
+}
+
+async fn replace_key(
+    connection: &mut PgSession<'_>,
+    name: &ClientName,
+    key: &ApiKeyHash,
+) -> Result<bool, StoreError> {
+    let rotated =
+        sqlx::query("UPDATE clients SET key_hash = $2 WHERE name = $1 AND revoked_at IS NULL")
+            .bind(name.as_str())
+            .bind(key.as_bytes())
+            .execute(connection)
+            .await?;
+    Ok(rotated.rows_affected() == 1)
 }
 
 async fn retire_previous(

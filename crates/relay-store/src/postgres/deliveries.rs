@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ClientId, DeliveryId, EventId, WatchId};
+use relay_domain::{AuditAct, ClientId, DeliveryId, EventId, Requester, WatchId};
 use sqlx::Row;
 
 use crate::{
-    DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
+    AuditEntry, DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
+    audit::AuditedAct,
     postgres::{
         PgSession, PgStore, delivery_lists, hosts,
         indexes::{each, is_listed, matching, none},
@@ -118,40 +119,46 @@ impl DeliveryStore for PgStore {
 
     async fn redeliver_watch(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
+        let entry = AuditEntry::of_requester(by, AuditAct::Redelivered, id.to_string(), now);
+        let act = AuditedAct::new(entry, Redelivery::is_queued);
         let request = RedeliveryRequest {
             watch: Some(id.to_bytes()),
             event: None,
-            owner,
+            owner: by.owner(),
         };
-        self.redeliver(request, now).await
+        self.redeliver(act, request, now).await
     }
 
     async fn redeliver_one(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
+        let entry = AuditEntry::of_requester(by, AuditAct::Redelivered, id.to_string(), now);
+        let act = AuditedAct::new(entry, Redelivery::is_queued);
         let request = RedeliveryRequest {
             watch: None,
             event: Some(id.to_bytes()),
-            owner,
+            owner: by.owner(),
         };
-        self.redeliver(request, now).await
+        self.redeliver(act, request, now).await
     }
 
     async fn redeliver_dead(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         since: Timestamp,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
+        let entry = AuditEntry::of_requester(by, AuditAct::DeadRedelivered, since.to_string(), now);
+        let (act, input) = (AuditedAct::always(entry), (by.owner(), since, now));
         let queued = self
-            .write((owner, since, now), |connection, (owner, since, now)| {
+            .write_act(act, input, |connection, (owner, since, now)| {
                 Box::pin(redeliver_dead(connection, *owner, *since, *now))
             })
             .await?;
@@ -173,11 +180,12 @@ struct RedeliveryRequest {
 impl PgStore {
     async fn redeliver(
         &self,
+        act: AuditedAct<Redelivery>,
         request: RedeliveryRequest,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
         let done = self
-            .write((request, now), |connection, (request, now)| {
+            .write_act(act, (request, now), |connection, (request, now)| {
                 Box::pin(redeliver(connection, *request, *now))
             })
             .await?;

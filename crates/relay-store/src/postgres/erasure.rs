@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use relay_domain::Actor;
 
 use crate::{
     ErasureCounts, ErasureStore, ErasureSubject, Look, StoreError,
@@ -110,9 +111,11 @@ impl ErasureStore for PgStore {
     async fn erase(
         &self,
         subject: &ErasureSubject,
+        actor: &Actor,
         now: Timestamp,
     ) -> Result<ErasureCounts, StoreError> {
-        self.write((subject, now), |connection, (subject, now)| {
+        let act = subject.act(actor, now);
+        self.write_act(act, (subject, now), |connection, (subject, now)| {
             Box::pin(erase(connection, subject, *now))
         })
         .await

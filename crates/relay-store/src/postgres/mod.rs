@@ -9,6 +9,7 @@
 mod alone;
 mod answers;
 mod attempts;
+mod audit;
 mod banks;
 mod clients;
 mod clock;

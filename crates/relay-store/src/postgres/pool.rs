@@ -19,8 +19,10 @@ use tracing::debug;
 
 use crate::{
     StoreError,
+    audit::AuditedAct,
     error::{is_collision, is_connection_lost, is_lost},
     postgres::{
+        audit,
         evictions::Evictions,
         session::{OpenTransaction, PgSession, Statements},
     },
@@ -166,9 +168,19 @@ impl ConnectionPool {
         input: A,
         work: TransactionBody<A, T>,
     ) -> Result<T, StoreError> {
+        self.write_act(&AuditedAct::none(), input, work).await
+    }
+
+    /// Runs one transaction like [`Self::write`], and records its act in it.
+    pub(super) async fn write_act<A: Sync, T>(
+        &self,
+        act: &AuditedAct<T>,
+        input: A,
+        work: TransactionBody<A, T>,
+    ) -> Result<T, StoreError> {
         let mut tries = 1;
         loop {
-            match self.attempt(&input, work).await {
+            match self.attempt(act, &input, work).await {
                 Err(failure) if tries < TRIES && is_collision(&failure) => {
                     debug!(error = %ErrorChain(&failure), tries, "units of work met; one is done again");
                     metrics::counter!("relay_store_collisions_total").increment(1);
@@ -227,6 +239,7 @@ impl ConnectionPool {
 
     async fn attempt<A: Sync, T>(
         &self,
+        act: &AuditedAct<T>,
         input: &A,
         work: TransactionBody<A, T>,
     ) -> Result<T, StoreError> {
@@ -234,7 +247,7 @@ impl ConnectionPool {
         loop {
             let began = Instant::now();
             let mut connection = self.take().await.inspect_err(|_| count(false))?;
-            let done = transact(&mut connection, self.statements, (input, work));
+            let done = transact(&mut connection, self.statements, act, (input, work));
             let failed = match tokio::time::timeout(TIME_LIMIT, done).await {
                 Ok(Ok(done)) => {
                     count(true);
@@ -354,10 +367,11 @@ fn count(committed: bool) {
     metrics::counter!(name).increment(1);
 }
 
-/// Runs one transaction on this connection: begins it, calls `work`, and commits.
+/// Runs one transaction on this connection: begins it, calls `work`, records the act if it was done, and commits.
 async fn transact<A: Sync, T>(
     connection: &mut PgConnection,
     statements: Statements,
+    act: &AuditedAct<T>,
     (input, work): (&A, TransactionBody<A, T>),
 ) -> Result<T, Failed> {
     let failed = |is_in_doubt| {
@@ -369,10 +383,16 @@ async fn transact<A: Sync, T>(
     let begun = connection.begin_with(BEGIN).await;
     let mut transaction = begun.map_err(failed(false))?;
     let mut session = PgSession::new(&mut transaction, statements);
-    let done = work(&mut session, input).await.map_err(|error| Failed {
+    let not_done = |error| Failed {
         error,
         is_in_doubt: false,
-    })?;
+    };
+    let done = work(&mut session, input).await.map_err(not_done)?;
+    if let Some(entry) = act.entry_for(&done) {
+        let mut session = PgSession::new(&mut transaction, statements);
+        let recorded = audit::record(&mut session, entry).await;
+        recorded.map_err(not_done)?;
+    }
     transaction.commit().await.map_err(failed(true))?;
     Ok(done)
 }

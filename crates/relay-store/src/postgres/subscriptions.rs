@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{BasiqId, ClientId, Subscription, SubscriptionId};
+use relay_domain::{AuditAct, BasiqId, ClientId, Requester, Subscription, SubscriptionId};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
-    NewSubscription, StoreError, SubscriptionDetails, SubscriptionQuery, SubscriptionResult,
-    SubscriptionStore,
+    AuditEntry, NewSubscription, StoreError, SubscriptionDetails, SubscriptionQuery,
+    SubscriptionResult, SubscriptionStore,
+    audit::AuditedAct,
     postgres::{
         PgSession, PgStore, registration::SHARE_CLIENTS, row::plain, subscription_ends::end,
     },
@@ -111,12 +112,14 @@ impl SubscriptionStore for PgStore {
 
     async fn end_subscription(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: SubscriptionId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.write(
-            (owner, id.to_bytes(), now),
+        let entry = AuditEntry::of_requester(by, AuditAct::SubscriptionEnded, id.to_string(), now);
+        self.write_act(
+            AuditedAct::new(entry, |found| *found),
+            (by.owner(), id.to_bytes(), now),
             |connection, (owner, id, now)| {
                 Box::pin(async move {
                     if find(connection, *owner, *id).await?.is_none() {

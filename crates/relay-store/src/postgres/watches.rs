@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ClientId, WatchId, WatchState};
+use relay_domain::{AuditAct, ClientId, Requester, WatchId, WatchState};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::{
-    NewWatch, Registration, StoreError, WatchDetails, WatchQuery, WatchStore,
+    AuditEntry, NewWatch, Registration, StoreError, WatchDetails, WatchQuery, WatchStore,
+    audit::AuditedAct,
     postgres::{
         PgSession, PgStore, details,
         indexes::{is_open, is_unwatched, matching},
@@ -82,11 +83,14 @@ impl WatchStore for PgStore {
 
     async fn cancel_watch(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.write((owner, id, now), |connection, (owner, id, now)| {
+        let entry = AuditEntry::of_requester(by, AuditAct::WatchCancelled, id.to_string(), now);
+        let act = AuditedAct::new(entry, |found| *found);
+        let input = (by.owner(), id, now);
+        self.write_act(act, input, |connection, (owner, id, now)| {
             Box::pin(cancel_own(connection, *owner, *id, *now))
         })
         .await

@@ -1,6 +1,7 @@
 //! How values are read from rows. Both back ends share it.
 
 mod attempts;
+mod audit;
 mod banks;
 mod census;
 mod clients;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub(super) use self::{
     attempts::{StoredAttempt, attempts},
+    audit::audit_entry,
     banks::due_banks,
     census::{census, troubles},
     clients::{ClientSecrets, client, resealed, secrets},

@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ApiKeyHash, Client, ClientId, ClientName, SigningSecret};
+use relay_domain::{Actor, ApiKeyHash, AuditAct, Client, ClientId, ClientName, SigningSecret};
 use rusqlite::{Connection, params};
 
 use crate::{
-    ClientStore, Sealer, StoreError,
+    AuditEntry, ClientStore, Sealer, StoreError,
+    audit::{ALL_CLIENTS, AuditedAct},
     batch::{EachResult, LoadBatch},
     rows,
     sqlite::{
@@ -62,12 +63,17 @@ impl ClientStore for SqliteStore {
         name: &ClientName,
         key: &ApiKeyHash,
         secret: &SigningSecret,
+        by: &Actor,
         now: Timestamp,
     ) -> Result<Option<ClientId>, StoreError> {
         let secret = self.0.sealer.seal(secret, name.as_str())?;
+        let entry = AuditEntry::new(by, AuditAct::ClientAdded, name.as_str(), now);
+        let act = AuditedAct::new(entry, Option::is_some);
         let (name, key) = (name.clone(), *key);
-        self.write(move |connection| add(connection, &name, key, &secret, now))
-            .await
+        self.write_act(act, move |connection| {
+            add(connection, &name, key, &secret, now)
+        })
+        .await
     }
 
     async fn list_clients(&self) -> Result<Vec<Client>, StoreError> {
@@ -88,10 +94,14 @@ impl ClientStore for SqliteStore {
         name: &ClientName,
         secret: &SigningSecret,
         previous_until: Timestamp,
+        by: &Actor,
+        now: Timestamp,
     ) -> Result<bool, StoreError> {
         let secret = self.0.sealer.seal(secret, name.as_str())?;
+        let entry = AuditEntry::new(by, AuditAct::SecretRotated, name.as_str(), now);
+        let act = AuditedAct::new(entry, |rotated| *rotated);
         let name = name.clone();
-        self.write(move |connection| {
+        self.write_act(act, move |connection| {
             let rotated = execute(
                 connection,
                 "UPDATE clients SET previous_secret = secret, previous_until = ?2, secret = ?3 \
@@ -106,16 +116,29 @@ impl ClientStore for SqliteStore {
     async fn retire_previous_secret(
         &self,
         name: &ClientName,
+        by: &Actor,
         now: Timestamp,
     ) -> Result<Option<bool>, StoreError> {
+        let entry = AuditEntry::new(by, AuditAct::SecretRetired, name.as_str(), now);
+        let act = AuditedAct::new(entry, |retired| *retired == Some(true));
         let name = name.clone();
-        self.write(move |connection| retire_previous(connection, &name, now))
-            .await
+        self.write_act(act, move |connection| {
+            retire_previous(connection, &name, now)
+        })
+        .await
     }
 
-    async fn rotate_key(&self, name: &ClientName, key: &ApiKeyHash) -> Result<bool, StoreError> {
+    async fn rotate_key(
+        &self,
+        name: &ClientName,
+        key: &ApiKeyHash,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let entry = AuditEntry::new(by, AuditAct::KeyRotated, name.as_str(), now);
+        let act = AuditedAct::new(entry, |rotated| *rotated);
         let (name, key) = (name.clone(), *key);
-        self.write(move |connection| {
+        self.write_act(act, move |connection| {
             let rotated = execute(
                 connection,
                 "UPDATE clients SET key_hash = ?2 WHERE name = ?1 AND revoked_at IS NULL",
@@ -126,19 +149,24 @@ impl ClientStore for SqliteStore {
         .await
     }
 
-    async fn reseal_secrets(&self) -> Result<u64, StoreError> {
+    async fn reseal_secrets(&self, by: &Actor, now: Timestamp) -> Result<u64, StoreError> {
+        let entry = AuditEntry::new(by, AuditAct::SecretsReencrypted, ALL_CLIENTS, now);
         let sealer = self.0.sealer.clone();
-        self.write(move |connection| reseal(connection, &sealer))
+        let act = AuditedAct::always(entry);
+        self.write_act(act, move |connection| reseal(connection, &sealer))
             .await
     }
 
     async fn revoke_client(
         &self,
         name: &ClientName,
+        by: &Actor,
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
+        let entry = AuditEntry::new(by, AuditAct::ClientRevoked, name.as_str(), now);
+        let act = AuditedAct::new(entry, Option::is_some);
         let name = name.clone();
-        self.write(move |connection| revoke(connection, &name, now))
+        self.write_act(act, move |connection| revoke(connection, &name, now))
             .await
     }
 }

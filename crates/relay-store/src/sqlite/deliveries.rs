@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ClientId, DeliveryId, WatchId};
+use relay_domain::{AuditAct, ClientId, DeliveryId, Requester, WatchId};
 use rusqlite::{Connection, params};
 
 use crate::{
-    DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
+    AuditEntry, DeliveryEntry, DeliveryQuery, DeliveryStore, Redelivery, StoreError,
+    audit::AuditedAct,
     rows::{self, IdBytes},
     sqlite::{
         SqliteStore, delivery_lists, hosts,
@@ -142,34 +143,46 @@ impl DeliveryStore for SqliteStore {
 
     async fn redeliver_watch(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let id = id.to_bytes();
-        self.write(move |connection| redeliver(connection, LATEST_OF_WATCH, id, owner, now))
-            .await
+        let entry = AuditEntry::of_requester(by, AuditAct::Redelivered, id.to_string(), now);
+        let act = AuditedAct::new(entry, Redelivery::is_queued);
+        let (id, owner) = (id.to_bytes(), by.owner());
+        self.write_act(act, move |connection| {
+            redeliver(connection, LATEST_OF_WATCH, id, owner, now)
+        })
+        .await
     }
 
     async fn redeliver_one(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<Redelivery, StoreError> {
-        let id = id.to_bytes();
-        self.write(move |connection| redeliver(connection, LATEST_OF_DELIVERY, id, owner, now))
-            .await
+        let entry = AuditEntry::of_requester(by, AuditAct::Redelivered, id.to_string(), now);
+        let act = AuditedAct::new(entry, Redelivery::is_queued);
+        let (id, owner) = (id.to_bytes(), by.owner());
+        self.write_act(act, move |connection| {
+            redeliver(connection, LATEST_OF_DELIVERY, id, owner, now)
+        })
+        .await
     }
 
     async fn redeliver_dead(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         since: Timestamp,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        self.write(move |connection| redeliver_dead(connection, owner, since, now))
-            .await
+        let entry = AuditEntry::of_requester(by, AuditAct::DeadRedelivered, since.to_string(), now);
+        let (act, owner) = (AuditedAct::always(entry), by.owner());
+        self.write_act(act, move |connection| {
+            redeliver_dead(connection, owner, since, now)
+        })
+        .await
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use relay_domain::Actor;
 use rusqlite::Connection;
 use tracing::info;
 
@@ -98,10 +99,12 @@ impl ErasureStore for SqliteStore {
     async fn erase(
         &self,
         subject: &ErasureSubject,
+        actor: &Actor,
         now: Timestamp,
     ) -> Result<ErasureCounts, StoreError> {
         let ids = ErasedIds::of(subject);
-        let counts = self.write(move |connection| erase(connection, ids, now));
+        let act = subject.act(actor, now);
+        let counts = self.write_act(act, move |connection| erase(connection, ids, now));
         let counts = counts.await?;
         self.empty_log().await?;
         Ok(counts)

@@ -2,6 +2,7 @@
 
 mod answers;
 mod attempts;
+mod audit;
 mod backup;
 mod banks;
 mod clients;

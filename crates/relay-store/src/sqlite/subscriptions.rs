@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{BasiqId, ClientId, Subscription, SubscriptionId};
+use relay_domain::{AuditAct, BasiqId, ClientId, Requester, Subscription, SubscriptionId};
 use rusqlite::{Connection, params};
 use sqlx::{QueryBuilder, Sqlite};
 
 use crate::{
-    NewSubscription, StoreError, SubscriptionDetails, SubscriptionQuery, SubscriptionResult,
-    SubscriptionStore,
+    AuditEntry, NewSubscription, StoreError, SubscriptionDetails, SubscriptionQuery,
+    SubscriptionResult, SubscriptionStore,
+    audit::AuditedAct,
     rows::{self, IdBytes, int},
     rules::SubscriptionRow,
     sqlite::{
@@ -114,12 +115,14 @@ impl SubscriptionStore for SqliteStore {
 
     async fn end_subscription(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: SubscriptionId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let values = (id.to_bytes(), owner.map(|client| client.0));
-        self.write(move |connection| {
+        let values = (id.to_bytes(), by.owner().map(|client| client.0));
+        let entry = AuditEntry::of_requester(by, AuditAct::SubscriptionEnded, id.to_string(), now);
+        let act = AuditedAct::new(entry, |found| *found);
+        self.write_act(act, move |connection| {
             if fetch_optional(connection, ONE, values)?.is_none() {
                 return Ok(false);
             }

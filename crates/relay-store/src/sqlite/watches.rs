@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{ClientId, WatchId, WatchState};
+use relay_domain::{AuditAct, ClientId, Requester, WatchId, WatchState};
 use rusqlite::{Connection, params};
 use sqlx::{QueryBuilder, Sqlite};
 
 use crate::{
-    NewWatch, Registration, StoreError, WatchDetails, WatchQuery, WatchStore,
+    AuditEntry, NewWatch, Registration, StoreError, WatchDetails, WatchQuery, WatchStore,
+    audit::AuditedAct,
     rows::{IdBytes, int},
     sqlite::{
         SqliteStore,
@@ -61,12 +62,17 @@ impl WatchStore for SqliteStore {
 
     async fn cancel_watch(
         &self,
-        owner: Option<ClientId>,
+        by: &Requester,
         id: WatchId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.write(move |connection| cancel_own(connection, owner, id, now))
-            .await
+        let owner = by.owner();
+        let entry = AuditEntry::of_requester(by, AuditAct::WatchCancelled, id.to_string(), now);
+        let act = AuditedAct::new(entry, |found| *found);
+        self.write_act(act, move |connection| {
+            cancel_own(connection, owner, id, now)
+        })
+        .await
     }
 }
 

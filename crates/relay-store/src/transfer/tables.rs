@@ -97,7 +97,7 @@ const fn table(
 }
 
 /// The tables, in the order in which they are copied.
-pub(super) static TABLES: [MovedTable; 17] = [
+pub(super) static TABLES: [MovedTable; 18] = [
     MovedTable {
         is_numbered: true,
         ..table("clients", "name", CLIENTS)
@@ -122,6 +122,7 @@ pub(super) static TABLES: [MovedTable; 17] = [
         "erased_at",
         &[bytes("subject"), whole("erased_at")],
     ),
+    table("audit", "audit_id", AUDIT),
 ];
 
 const CLIENTS: &[MovedColumn] = &[
@@ -261,6 +262,15 @@ const FAILING_HOSTS: &[MovedColumn] = &[
     whole("failed_at"),
 ];
 
+const AUDIT: &[MovedColumn] = &[
+    bytes("audit_id"),
+    whole("at"),
+    text("operator"),
+    text("act"),
+    text("subject"),
+    text("peer"),
+];
+
 const CONNECTION_FAILURES: &[MovedColumn] =
     &[text("connection_id"), text("job_id"), whole("failed_at")];
 
@@ -279,7 +289,13 @@ mod tests {
     /// Whether a column is derived by the store, or used only while a relay runs.
     fn is_left_out(table: &str, column: &str) -> bool {
         let is_lease = matches!(column, "lease_id" | "lease_until");
-        let its_own = ["watch_counts", "heartbeat", "_sqlx_migrations"];
+        // the new store's upkeep decides by itself which entries it may delete
+        let its_own = [
+            "watch_counts",
+            "heartbeat",
+            "audit_horizon",
+            "_sqlx_migrations",
+        ];
         is_lease || its_own.contains(&table)
     }
 

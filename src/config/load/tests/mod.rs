@@ -45,6 +45,10 @@ const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_ALLOW_ORIGINS", "https://app.example"),
     ("RELAY_METRICS_LISTEN", "127.0.0.1:9100"),
     ("RELAY_ADMIN_TOKEN", "let-me-in-let-me-in-let-me-in"),
+    (
+        "RELAY_ADMIN_TOKENS",
+        "alice:the-token-of-alice-and-of-nobody-else",
+    ),
     ("RELAY_SHUTDOWN_GRACE", "20s"),
     ("RELAY_CLIENT_RPS", "501"),
     ("RELAY_CLIENT_MAX_OPEN_WATCHES", "7"),
@@ -52,6 +56,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("RELAY_ENCRYPTION_KEY", "AAAA"),
     ("RELAY_ENCRYPTION_PREVIOUS_KEY", "BBBB"),
     ("RELAY_RETENTION", "31d"),
+    ("RELAY_AUDIT_RETENTION", "401d"),
     ("RELAY_BASIQ_URL", "http://127.0.0.1:8090"),
     ("RELAY_BASIQ_API_KEY", "a2V5"),
     (

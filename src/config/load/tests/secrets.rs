@@ -1,6 +1,6 @@
 //! Tests that no message shows a setting that may hold a secret.
 
-use std::io::Write;
+use std::{fs, io::Write};
 
 use super::{faults, load};
 
@@ -18,10 +18,11 @@ fn no_fault_shows_a_secret() {
             ("RELAY_ENCRYPTION_KEY_FILE", "hush"),
             ("RELAY_ENCRYPTION_PREVIOUS_KEY", "hush hush"),
             ("RELAY_BASIQ_WEBHOOK_SECRET", "hush hush"),
+            ("RELAY_ADMIN_TOKENS", "alice:hush"),
         ],
     );
     assert!(!told.contains("hush"), "{told}");
-    assert_eq!(told.lines().count(), 10, "{told}");
+    assert_eq!(told.lines().count(), 11, "{told}");
     assert!(
         told.contains("postgres://USER:PASSWORD@HOST:PORT/DATABASE is allowed"),
         "{told}"
@@ -92,6 +93,10 @@ fn no_settings_show_a_secret_to_those_who_debug() {
             ("RELAY_ADMIN_TOKEN", "hush-hush-hush-hush-hush-hush"),
             ("RELAY_BASIQ_API_KEY", "hush"),
             ("RELAY_ENCRYPTION_KEY", "hush"),
+            (
+                "RELAY_ADMIN_TOKENS",
+                "alice:hush-hush-hush-hush-hush-hush-2",
+            ),
         ],
     );
     let shown = format!("{:?}", settings.unwrap());
@@ -118,4 +123,46 @@ fn an_admin_token_has_24_characters_at_least() {
             "{told}"
         );
     }
+}
+
+#[test]
+fn a_bad_line_of_the_operators_is_named_with_its_file_and_without_its_token() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "\n\nalice:hush-hush-hush-hush-hush-hush\nbob:hush\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let given = [("RELAY_ADMIN_TOKENS_FILE", path)];
+    let told = faults("", &given);
+    assert!(
+        told.starts_with(&format!(
+            "RELAY_ADMIN_TOKENS_FILE (environment): {path}: line 4: of a token, 24 to 4096"
+        )),
+        "{told}"
+    );
+    assert!(
+        !told.contains("hush") && told.lines().count() == 1,
+        "{told}"
+    );
+    fs::write(&file, "\n\nalice:hush-hush-hush-hush-hush-hush\n").unwrap();
+    let settings = load("", &given).unwrap().server;
+    assert_eq!(
+        (settings.operators.len(), settings.has_operators()),
+        (1, true)
+    );
+    let same = [
+        given[0],
+        ("RELAY_ADMIN_TOKEN", "hush-hush-hush-hush-hush-hush"),
+    ];
+    assert_eq!(
+        faults("", &same),
+        format!(
+            "RELAY_ADMIN_TOKENS_FILE (environment): {path}: line 3: the token is that of \
+             RELAY_ADMIN_TOKEN; each operator needs one of its own"
+        )
+    );
+    let twice = load("", &[given[0], ("RELAY_ADMIN_TOKENS", "bob:x")]);
+    let told = twice.unwrap_err().to_string();
+    assert!(
+        told.contains("contradicts RELAY_ADMIN_TOKENS_FILE"),
+        "{told}"
+    );
 }

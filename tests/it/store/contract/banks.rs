@@ -5,6 +5,7 @@ use relay_domain::{Bank, Phase};
 use relay_store::{BankLook, DueBank, DueJob, Look, OutageChange};
 
 use crate::store::support::{Fixture, at, claim, look};
+use crate::support::actor;
 
 fn bank(name: &str) -> Bank {
     Bank {
@@ -108,7 +109,7 @@ async fn a_lost_lease_of_a_bank_changes_nothing_and_a_bank_that_nobody_waits_for
     fixture.store.free_leases().await.unwrap();
 
     let name = "first".parse().unwrap();
-    let revoked = fixture.store.revoke_client(&name, at(800));
+    let revoked = fixture.store.revoke_client(&name, actor(), at(800));
     assert_eq!(revoked.await.unwrap(), Some(1));
     assert!(due_banks(&fixture, at(1200)).await.is_empty());
     assert_eq!(fixture.store.next_bank_due().await.unwrap(), None);

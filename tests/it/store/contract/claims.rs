@@ -190,7 +190,7 @@ async fn a_watch_cancelled_during_a_look_stays_cancelled_and_is_told_nothing() {
     let job = fixture.claim_one(at(0)).await;
     let cancelled = fixture
         .store
-        .cancel_watch(Some(fixture.client), id, at(1))
+        .cancel_watch(fixture.requester(), id, at(1))
         .await;
     assert!(cancelled.unwrap());
     let mut seen = look(&job, at(2));

@@ -3,6 +3,7 @@
 use relay_domain::{ApiKey, ClientName, SigningSecret, WatchState};
 
 use crate::store::support::{Fixture, at};
+use crate::support::actor;
 
 fn name(text: &str) -> ClientName {
     text.parse().unwrap()
@@ -15,7 +16,7 @@ async fn a_client_is_found_by_its_key_until_that_is_rotated() {
     let secret = SigningSecret::generate();
     let store = &fixture.store;
     let id = store
-        .add_client(&name("bank-app"), &old.hash(), &secret, at(0))
+        .add_client(&name("bank-app"), &old.hash(), &secret, actor(), at(0))
         .await
         .unwrap();
     let found = store.find_client_by_key(&old.hash()).await.unwrap();
@@ -23,7 +24,7 @@ async fn a_client_is_found_by_its_key_until_that_is_rotated() {
     assert_eq!(found.unwrap().signing_secret.expose(), secret.expose());
     assert!(
         store
-            .rotate_key(&name("bank-app"), &new.hash())
+            .rotate_key(&name("bank-app"), &new.hash(), actor(), at(1))
             .await
             .unwrap()
     );
@@ -47,7 +48,7 @@ async fn add_first(fixture: &Fixture) -> bool {
     let (key, secret) = (ApiKey::generate().hash(), SigningSecret::generate());
     let added = fixture
         .store
-        .add_client(&name("first"), &key, &secret, at(1))
+        .add_client(&name("first"), &key, &secret, actor(), at(1))
         .await;
     added.unwrap().is_some()
 }
@@ -56,7 +57,10 @@ async fn add_first(fixture: &Fixture) -> bool {
 async fn a_name_is_taken_once_even_by_a_revoked_client() {
     let fixture = Fixture::new().await;
     assert!(!add_first(&fixture).await);
-    let revoked = fixture.store.revoke_client(&name("first"), at(2)).await;
+    let revoked = fixture
+        .store
+        .revoke_client(&name("first"), actor(), at(2))
+        .await;
     assert_eq!(revoked.unwrap(), Some(0));
     assert!(!add_first(&fixture).await);
     assert_eq!(fixture.store.list_clients().await.unwrap().len(), 1);
@@ -69,7 +73,7 @@ async fn both_secrets_are_known_after_a_rotation() {
     let secret = SigningSecret::generate();
     let rotated = fixture
         .store
-        .rotate_secret(&name("first"), &secret, at(60))
+        .rotate_secret(&name("first"), &secret, at(60), actor(), at(0))
         .await;
     assert!(rotated.unwrap());
     let after = fixture.store.list_clients().await.unwrap().remove(0);
@@ -83,11 +87,14 @@ async fn both_secrets_are_known_after_a_rotation() {
 async fn a_rotation_ends_early_when_it_is_asked_to() {
     let fixture = Fixture::new().await;
     let first = name("first");
-    let retire = |now| fixture.store.retire_previous_secret(&first, now);
+    let retire = |now| fixture.store.retire_previous_secret(&first, actor(), now);
     assert_eq!(retire(at(1)).await.unwrap(), Some(false));
     let secret = SigningSecret::generate();
     let rotate = async || {
-        let rotated = fixture.store.rotate_secret(&first, &secret, at(60)).await;
+        let rotated = fixture
+            .store
+            .rotate_secret(&first, &secret, at(60), actor(), at(0))
+            .await;
         assert!(rotated.unwrap());
     };
     rotate().await;
@@ -98,9 +105,16 @@ async fn a_rotation_ends_early_when_it_is_asked_to() {
     rotate().await;
     assert_eq!(retire(at(61)).await.unwrap(), Some(false));
     let nobody = name("nobody");
-    let unknown = fixture.store.retire_previous_secret(&nobody, at(2)).await;
+    let unknown = fixture
+        .store
+        .retire_previous_secret(&nobody, actor(), at(2))
+        .await;
     assert_eq!(unknown.unwrap(), None);
-    fixture.store.revoke_client(&first, at(70)).await.unwrap();
+    fixture
+        .store
+        .revoke_client(&first, actor(), at(70))
+        .await
+        .unwrap();
     assert_eq!(retire(at(71)).await.unwrap(), None);
 }
 
@@ -111,7 +125,7 @@ async fn a_revoked_client_loses_its_open_watches_and_its_key() {
     fixture.watch("j2", at(0)).await;
     let first = name("first");
     for expected in [Some(2), None] {
-        let revoked = fixture.store.revoke_client(&first, at(5)).await;
+        let revoked = fixture.store.revoke_client(&first, actor(), at(5)).await;
         assert_eq!(revoked.unwrap(), expected);
     }
     let story = fixture.story(watch).await;
@@ -120,7 +134,7 @@ async fn a_revoked_client_loses_its_open_watches_and_its_key() {
     let secret = SigningSecret::generate();
     let rotated = fixture
         .store
-        .rotate_secret(&name("first"), &secret, at(60))
+        .rotate_secret(&name("first"), &secret, at(60), actor(), at(0))
         .await;
     assert!(!rotated.unwrap());
 }

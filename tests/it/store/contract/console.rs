@@ -4,6 +4,7 @@ use relay_domain::{AttemptError, Status, WatchId, WatchState};
 use relay_store::{HostFailure, WatchSearch};
 
 use crate::store::support::{Fixture, add_client, at, look, new_watch};
+use crate::support::operator;
 
 async fn found(fixture: &Fixture, text: &str, before: Option<WatchId>) -> Vec<WatchId> {
     let search = WatchSearch {
@@ -41,7 +42,7 @@ async fn watches_are_found_by_job_connection_person_and_host_newest_first() {
     assert_eq!(found(&fixture, "u-1", Some(ids[2])).await, [ids[1], ids[0]]);
     assert_eq!(found(&fixture, "app.example", Some(ids[0])).await, []);
     // The search also finds watches that have ended.
-    let known = fixture.store.cancel_watch(None, ids[0], at(9)).await;
+    let known = fixture.store.cancel_watch(operator(), ids[0], at(9)).await;
     assert!(known.unwrap());
     assert_eq!(
         fixture.story(ids[0]).await.watch.state,

@@ -1,9 +1,10 @@
 //! Deliveries: list, and queue again.
 
-use relay_domain::{DeliveryId, DeliveryState, Status};
+use relay_domain::{DeliveryId, DeliveryState, Requester, Status};
 use relay_store::{AfterAttempt, DeliveryEntry, DeliveryQuery, Redelivery};
 
 use crate::store::support::{Fixture, add_client, at};
+use crate::support::{actor, operator};
 
 #[tokio::test]
 async fn the_dead_are_listed_and_queued_again_since_a_time() {
@@ -33,7 +34,7 @@ async fn the_dead_are_listed_and_queued_again_since_a_time() {
     let redeliver = |since| {
         fixture
             .store
-            .redeliver_dead(Some(fixture.client), since, at(500))
+            .redeliver_dead(fixture.requester(), since, at(500))
     };
     assert_eq!(redeliver(at(50)).await.unwrap(), 2);
     assert_eq!(redeliver(at(50)).await.unwrap(), 0);
@@ -66,16 +67,17 @@ async fn one_delivery_is_queued_once_more_for_its_owner_or_the_operator() {
     let fixture = Fixture::new().await;
     let other = add_client(&*fixture.store, "other").await;
     let (kept, asked) = (die(&fixture, "j1", 0).await, die(&fixture, "j2", 5).await);
-    let redeliver = |owner, id| fixture.store.redeliver_one(owner, id, at(50));
-    for (owner, id) in [
-        (Some(other), asked),
-        (None, DeliveryId::new(at(0))),
-        (Some(fixture.client), DeliveryId::new(at(0))),
+    let other = Requester::Client(other);
+    let redeliver = |by, id| fixture.store.redeliver_one(by, id, at(50));
+    for (by, id) in [
+        (&other, asked),
+        (operator(), DeliveryId::new(at(0))),
+        (fixture.requester(), DeliveryId::new(at(0))),
     ] {
-        assert_eq!(redeliver(owner, id).await.unwrap(), Redelivery::NotFound);
+        assert_eq!(redeliver(by, id).await.unwrap(), Redelivery::NotFound);
     }
-    for owner in [Some(fixture.client), None] {
-        let answer = redeliver(owner, asked).await.unwrap();
+    for by in [fixture.requester(), operator()] {
+        let answer = redeliver(by, asked).await.unwrap();
         assert!(matches!(answer, Redelivery::Queued(_)), "{answer:?}");
     }
     let left: Vec<_> = dead(&fixture).await;
@@ -103,10 +105,16 @@ async fn an_older_state_is_never_delivered_after_a_newer_one() {
     fixture.tell(Status::Success, at(60)).await;
     let newer = fixture.claim_delivery(at(60)).await;
     fixture.attempted(&newer, AfterAttempt::Dead, at(61)).await;
-    let answer = fixture.store.redeliver_one(None, older.id, at(64)).await;
+    let answer = fixture
+        .store
+        .redeliver_one(operator(), older.id, at(64))
+        .await;
     assert_eq!(answer.unwrap(), Redelivery::Superseded(newer.event_id));
     assert!(fixture.claim_deliveries(at(64)).await.is_empty());
-    let answer = fixture.store.redeliver_one(None, newer.id, at(64)).await;
+    let answer = fixture
+        .store
+        .redeliver_one(operator(), newer.id, at(64))
+        .await;
     assert_eq!(answer.unwrap(), Redelivery::Queued(newer.event_id));
 }
 
@@ -122,11 +130,15 @@ async fn nothing_is_queued_for_a_cancelled_watch_or_a_revoked_client() {
     };
     let revoked = die(&fixture, "j2", 5).await;
     let first = "first".parse().unwrap();
-    let redeliver = |id| fixture.store.redeliver_one(None, id, at(9));
+    let redeliver = |id| fixture.store.redeliver_one(operator(), id, at(9));
     assert_eq!(redeliver(gone).await.unwrap(), Redelivery::Cancelled);
-    fixture.store.revoke_client(&first, at(8)).await.unwrap();
+    fixture
+        .store
+        .revoke_client(&first, actor(), at(8))
+        .await
+        .unwrap();
     assert_eq!(redeliver(revoked).await.unwrap(), Redelivery::Cancelled);
-    let all = fixture.store.redeliver_dead(None, at(0), at(9)).await;
+    let all = fixture.store.redeliver_dead(operator(), at(0), at(9)).await;
     assert_eq!(all.unwrap(), 0);
     assert_eq!(dead(&fixture).await.len(), 1);
 }
@@ -136,7 +148,7 @@ async fn the_operator_queues_the_dead_of_all_clients() {
     let fixture = Fixture::new().await;
     let old = die(&fixture, "j1", 0).await;
     die(&fixture, "j2", 5).await;
-    let all = fixture.store.redeliver_dead(None, at(3), at(9)).await;
+    let all = fixture.store.redeliver_dead(operator(), at(3), at(9)).await;
     assert_eq!(all.unwrap(), 1);
     let left = dead(&fixture).await;
     assert_eq!(left.len(), 1);

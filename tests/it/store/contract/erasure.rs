@@ -11,6 +11,7 @@ use relay_store::{
 
 use super::subscriptions::{claim_list, forwarded, found, listed, new_subscription};
 use crate::store::support::{Fixture, add_client, at, change, look, new_watch};
+use crate::support::actor;
 
 fn person(id: &str) -> ErasureSubject {
     ErasureSubject::User(id.parse().unwrap())
@@ -21,7 +22,7 @@ fn connection(id: &str) -> ErasureSubject {
 }
 
 async fn erase(fixture: &Fixture, subject: &ErasureSubject, now: Timestamp) -> ErasureCounts {
-    fixture.store.erase(subject, now).await.unwrap()
+    fixture.store.erase(subject, actor(), now).await.unwrap()
 }
 
 /// A look that finds whose job it is, with an event of this status for each watch.

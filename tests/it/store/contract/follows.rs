@@ -5,6 +5,7 @@ use relay_domain::{Status, StepView, WatchId};
 use relay_store::{AfterAttempt, EarlierLook, WatchVersion};
 
 use crate::store::support::{Fixture, add_client, at, look};
+use crate::support::actor;
 
 async fn version(fixture: &Fixture, id: WatchId) -> WatchVersion {
     let versions = fixture.store.watch_versions(&[id]).await.unwrap();
@@ -49,16 +50,14 @@ async fn a_version_is_another_one_whenever_what_can_be_seen_of_a_watch_changes()
     changed("an attempt").await;
     let again = fixture
         .store
-        .redeliver_watch(Some(fixture.client), id, at(210));
+        .redeliver_watch(fixture.requester(), id, at(210));
     again.await.unwrap();
     changed("a redelivery").await;
     let delivery = fixture.claim_delivery(at(210)).await;
     let done = AfterAttempt::Delivered;
     fixture.attempted(&delivery, done, at(211)).await;
     changed("an acceptance").await;
-    let cancelled = fixture
-        .store
-        .cancel_watch(Some(fixture.client), id, at(300));
+    let cancelled = fixture.store.cancel_watch(fixture.requester(), id, at(300));
     assert!(cancelled.await.unwrap());
     changed("the end").await;
 }
@@ -95,7 +94,7 @@ async fn a_look_that_hints_put_off_can_be_made_due_earlier() {
     assert_eq!(earlier("j2", 10).await, Some(at(60)), "an unknown job");
     assert_eq!(earlier("j1", 70).await, Some(at(60)), "never later");
     assert_eq!(earlier("j1", 20).await, Some(at(20)));
-    let cancelled = fixture.store.cancel_watch(Some(fixture.client), id, at(21));
+    let cancelled = fixture.store.cancel_watch(fixture.requester(), id, at(21));
     assert!(cancelled.await.unwrap());
     assert_eq!(earlier("j1", 5).await, None, "nobody watches");
 }
@@ -132,7 +131,10 @@ async fn the_owner_of_a_watch_is_found_until_it_is_revoked() {
     assert_eq!((owner.id, owner.name.as_str()), (fixture.client, "first"));
     let unknown = fixture.store.find_owner(WatchId::new(at(9))).await;
     assert!(unknown.unwrap().is_none());
-    let revoked = fixture.store.revoke_client(&owner.name, at(1)).await;
+    let revoked = fixture
+        .store
+        .revoke_client(&owner.name, actor(), at(1))
+        .await;
     assert_eq!(revoked.unwrap(), Some(1));
     assert!(fixture.store.find_owner(id).await.unwrap().is_none());
 }

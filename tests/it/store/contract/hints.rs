@@ -7,6 +7,7 @@ use relay_domain::JobContext;
 use relay_store::{Claim, Hint, HintOutcome, HintSubject};
 
 use crate::store::support::{Fixture, at, claim, look};
+use crate::support::actor;
 
 fn of_connection(id: &str, connection: &str, at: Timestamp) -> Hint {
     Hint {
@@ -141,7 +142,11 @@ async fn a_hint_for_a_job_that_nobody_watches_any_more_does_nothing() {
     let fixture = Fixture::new().await;
     job(&fixture, "j1", Some("u1"), Some("c1")).await;
     let name = "first".parse().unwrap();
-    let revoked = fixture.store.revoke_client(&name, at(1)).await.unwrap();
+    let revoked = fixture
+        .store
+        .revoke_client(&name, actor(), at(1))
+        .await
+        .unwrap();
     assert_eq!(revoked, Some(1));
     // A claim that finds no open watch puts the job off for good.
     let all = Claim {

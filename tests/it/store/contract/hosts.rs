@@ -10,6 +10,7 @@ use relay_store::{
 };
 
 use crate::store::support::{Fixture, at, attempt, change, claim, job_of, look, no_limits};
+use crate::support::operator;
 
 const BAD: &str = "https://bad.example/hook";
 const GOOD: &str = "https://good.example/hook";
@@ -204,10 +205,20 @@ async fn what_is_sent_again_by_hand_lifts_the_pause_of_its_host_for_one_attempt(
         pause(&fixture, 1).await;
         assert!(fixture.claim_deliveries(at(2)).await.is_empty(), "{way}");
         let queued = match way {
-            "watch" => fixture.store.redeliver_watch(None, known, at(2)).await,
-            "delivery" => fixture.store.redeliver_one(None, dead.id, at(2)).await,
+            "watch" => {
+                fixture
+                    .store
+                    .redeliver_watch(operator(), known, at(2))
+                    .await
+            }
+            "delivery" => {
+                fixture
+                    .store
+                    .redeliver_one(operator(), dead.id, at(2))
+                    .await
+            }
             _ => {
-                let queued = fixture.store.redeliver_dead(None, at(0), at(2)).await;
+                let queued = fixture.store.redeliver_dead(operator(), at(0), at(2)).await;
                 assert_eq!(queued.unwrap(), 1);
                 Ok(Redelivery::Queued(dead.event_id))
             }
@@ -237,7 +248,7 @@ async fn what_is_sent_again_by_hand_lifts_the_pause_of_no_other_host() {
         .await;
     fixture
         .store
-        .redeliver_watch(None, good, at(2))
+        .redeliver_watch(operator(), good, at(2))
         .await
         .unwrap();
     assert_eq!(fixture.claim_delivery(at(2)).await.id, due.id);
@@ -258,7 +269,10 @@ async fn what_waits_for_a_paused_host_is_given_up_once_it_has_waited_for_too_lon
     let given_up = fixture.story(late).await;
     assert_eq!(given_up.events[0].delivery.state.as_str(), "pending");
     assert_eq!(give_up(&fixture, 60, 0).await, 0, "each once");
-    let dead = fixture.store.redeliver_dead(None, at(60), at(70)).await;
+    let dead = fixture
+        .store
+        .redeliver_dead(operator(), at(60), at(70))
+        .await;
     assert_eq!(
         dead.unwrap(),
         12,

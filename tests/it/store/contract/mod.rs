@@ -1,6 +1,7 @@
 //! The contract of every store, written once for all back ends. It uses only the traits.
 
 mod answers;
+mod audit;
 mod banks;
 mod claims;
 mod clients;

@@ -175,7 +175,7 @@ async fn a_callback_that_is_gone_cancels_its_watch_open_or_settled() {
         assert!(fixture.claim(at(999)).await.is_empty());
         let again = fixture
             .store
-            .redeliver_watch(Some(fixture.client), id, at(3))
+            .redeliver_watch(fixture.requester(), id, at(3))
             .await;
         assert_eq!(again.unwrap(), Redelivery::Cancelled);
     }

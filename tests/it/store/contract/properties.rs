@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::{ProptestConfig, Strategy, prop_oneof, proptest};
-use relay_domain::{Status, WatchId, WatchState};
+use relay_domain::{Requester, Status, WatchId, WatchState};
 use relay_store::{AfterAttempt, Claim, Registration};
 
 use crate::store::support::{Fixture, at, change, claim, look, new_watch};
@@ -77,13 +77,16 @@ async fn take(fixture: &Fixture, step: Step, now: i64, watches: &mut Vec<WatchId
         }
         Step::Cancel(n) => {
             if let Some(id) = watches.get(n) {
-                store.cancel_watch(Some(owner), *id, at(now)).await.unwrap();
+                store
+                    .cancel_watch(&Requester::Client(owner), *id, at(now))
+                    .await
+                    .unwrap();
             }
         }
         Step::Redeliver(n) => {
             if let Some(id) = watches.get(n) {
                 store
-                    .redeliver_watch(Some(owner), *id, at(now))
+                    .redeliver_watch(&Requester::Client(owner), *id, at(now))
                     .await
                     .unwrap();
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use relay_domain::{
     BasiqId, CallbackRules, CallbackUrl, DeliveryState, EventFilter, EventSource, Locale, Metadata,
-    NoticeFilter, NoticeKind, Status, Subscription, SubscriptionId, SubscriptionRequest,
+    NoticeFilter, NoticeKind, Requester, Status, Subscription, SubscriptionId, SubscriptionRequest,
     SubscriptionState, UserNotice, signing::SignatureHeaders,
 };
 use relay_store::{
@@ -15,6 +15,7 @@ use relay_store::{
 };
 
 use crate::store::support::{Fixture, add_client, at, claim, new_watch};
+use crate::support::{actor, operator};
 
 const HOOK: &str = "https://app.example/hook";
 
@@ -44,7 +45,7 @@ pub(crate) fn new_subscription(
     }
 }
 
-async fn subscribe(fixture: &Fixture, new: NewSubscription) -> SubscriptionDetails {
+pub(super) async fn subscribe(fixture: &Fixture, new: NewSubscription) -> SubscriptionDetails {
     match fixture.store.subscribe(new).await.unwrap() {
         SubscriptionResult::Created(details) => *details,
         other => panic!("{other:?}"),
@@ -219,7 +220,11 @@ async fn a_client_at_its_cap_or_revoked_gets_no_subscription() {
     let more = fixture.store.subscribe(more).await.unwrap();
     assert!(matches!(more, SubscriptionResult::AtCap), "{more:?}");
     let name = "first".parse().unwrap();
-    fixture.store.revoke_client(&name, at(1)).await.unwrap();
+    fixture
+        .store
+        .revoke_client(&name, actor(), at(1))
+        .await
+        .unwrap();
     let late = fixture
         .store
         .subscribe(new_subscription(&fixture, "u-3", at(2)));
@@ -394,13 +399,13 @@ async fn an_ended_subscription_cancels_its_watches_and_stays_readable() {
     let other = add_client(&**store, "second").await;
     assert!(
         !store
-            .end_subscription(Some(other), id, at(3))
+            .end_subscription(&Requester::Client(other), id, at(3))
             .await
             .unwrap()
     );
     assert!(
         store
-            .end_subscription(Some(fixture.client), id, at(3))
+            .end_subscription(fixture.requester(), id, at(3))
             .await
             .unwrap()
     );
@@ -413,7 +418,7 @@ async fn an_ended_subscription_cancels_its_watches_and_stays_readable() {
     assert!(claim_lists(&fixture, at(9)).await.is_empty());
     assert!(
         store
-            .end_subscription(Some(fixture.client), id, at(4))
+            .end_subscription(fixture.requester(), id, at(4))
             .await
             .unwrap()
     );
@@ -525,9 +530,9 @@ async fn a_dead_notice_is_listed_and_sent_again() {
         at(2),
     )
     .await;
-    let owner = Some(fixture.client);
+    let by = fixture.requester();
     let store = &fixture.store;
-    assert_eq!(store.redeliver_dead(owner, at(0), at(3)).await.unwrap(), 1);
+    assert_eq!(store.redeliver_dead(by, at(0), at(3)).await.unwrap(), 1);
     let due = fixture.claim_delivery(at(3)).await;
     assert_eq!(kind_of(&due), "notice.consent-revoked");
     fixture
@@ -539,7 +544,7 @@ async fn a_dead_notice_is_listed_and_sent_again() {
         .attempted(&again, AfterAttempt::Delivered, at(4))
         .await;
     assert_eq!(in_state(&fixture, DeliveryState::Delivered).await.len(), 2);
-    let one = store.redeliver_one(owner, again.id, at(5)).await.unwrap();
+    let one = store.redeliver_one(by, again.id, at(5)).await.unwrap();
     assert_eq!(one, Redelivery::Queued(again.event_id));
     let twice = fixture.claim_delivery(at(5)).await;
     assert_eq!(twice.attempts, 2, "earlier attempts are counted");
@@ -598,7 +603,7 @@ async fn a_job_whose_watch_ended_with_another_subscription_is_watched_again() {
     );
     let end = fixture
         .store
-        .end_subscription(None, first.subscription.id, at(2));
+        .end_subscription(operator(), first.subscription.id, at(2));
     assert!(end.await.unwrap());
     let second = subscribe(&fixture, new_subscription(&fixture, "u-1", at(3))).await;
     let due = claim_list(&fixture, at(4)).await;
@@ -639,7 +644,13 @@ async fn a_message_is_passed_on_as_it_is() {
     let own = query(Some(fixture.client));
     assert!(store.list_deliveries(&own).await.unwrap().is_empty());
     assert_eq!(store.census(at(1)).await.unwrap().dead_deliveries, 1);
-    assert_eq!(store.redeliver_dead(None, at(0), at(2)).await.unwrap(), 1);
+    assert_eq!(
+        store
+            .redeliver_dead(operator(), at(0), at(2))
+            .await
+            .unwrap(),
+        1
+    );
     let due = fixture.claim_delivery(at(2)).await;
     assert_eq!(due.body, body);
     fixture
@@ -664,7 +675,7 @@ async fn old_subscriptions_and_notices_are_deleted() {
     let due = fixture.claim_delivery(at(1)).await;
     fixture.attempted(&due, AfterAttempt::Dead, at(1)).await;
     let store = &fixture.store;
-    let end = store.end_subscription(Some(fixture.client), ended.id, at(2));
+    let end = store.end_subscription(fixture.requester(), ended.id, at(2));
     assert!(end.await.unwrap());
     let kept = subscribe(&fixture, new_subscription(&fixture, "u-1", at(3))).await;
     let kept = kept.subscription;

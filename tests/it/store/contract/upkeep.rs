@@ -42,7 +42,7 @@ async fn a_watch_cancelled_during_a_look_that_never_ends_is_deleted() {
     let job = fixture.claim_one(at(0)).await;
     let cancelled = fixture
         .store
-        .cancel_watch(Some(fixture.client), id, at(1))
+        .cancel_watch(fixture.requester(), id, at(1))
         .await;
     assert!(cancelled.unwrap());
     assert_eq!(fixture.store.purge_ended(at(2), 9).await.unwrap(), 1);
@@ -66,7 +66,7 @@ async fn the_census_counts_what_is_there() {
     let gone = fixture.watch("j9", at(0)).await;
     fixture
         .store
-        .cancel_watch(Some(fixture.client), gone, at(0))
+        .cancel_watch(fixture.requester(), gone, at(0))
         .await
         .unwrap();
     assert_eq!(fixture.store.census(at(0)).await.unwrap().due_jobs, 4);

@@ -1,9 +1,10 @@
 //! Watches as their clients read them.
 
-use relay_domain::{DeliveryState, Phase, Status, TraceContext, WatchState};
+use relay_domain::{DeliveryState, Phase, Requester, Status, TraceContext, WatchState};
 use relay_store::{AfterAttempt, NewWatch, Redelivery, Registration, WatchQuery};
 
 use crate::store::support::{Fixture, add_client, at, change, look, new_watch};
+use crate::support::actor;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_registrations_at_once_make_one_watch() {
@@ -72,7 +73,11 @@ async fn a_client_revoked_while_it_asks_gets_no_watch() {
     let client = add_client(&*fixture.store, "leaving").await;
     let name = "leaving".parse().unwrap();
     assert_eq!(
-        fixture.store.revoke_client(&name, at(1)).await.unwrap(),
+        fixture
+            .store
+            .revoke_client(&name, actor(), at(1))
+            .await
+            .unwrap(),
         Some(0)
     );
     let new = new_watch(client, "j1", "https://app.example/hook", at(2));
@@ -145,11 +150,14 @@ async fn only_its_owner_finds_a_watch() {
     assert!(
         !fixture
             .store
-            .cancel_watch(Some(other), id, at(1))
+            .cancel_watch(&Requester::Client(other), id, at(1))
             .await
             .unwrap()
     );
-    let answer = fixture.store.redeliver_watch(Some(other), id, at(1)).await;
+    let answer = fixture
+        .store
+        .redeliver_watch(&Requester::Client(other), id, at(1))
+        .await;
     assert_eq!(answer.unwrap(), Redelivery::NotFound);
 }
 
@@ -187,7 +195,7 @@ async fn a_cancelled_watch_posts_nothing_more_and_stays_cancelled() {
     for _ in 0..2 {
         let known = fixture
             .store
-            .cancel_watch(Some(fixture.client), id, at(2))
+            .cancel_watch(fixture.requester(), id, at(2))
             .await;
         assert!(known.unwrap());
     }
@@ -200,7 +208,7 @@ async fn a_cancelled_watch_posts_nothing_more_and_stays_cancelled() {
     assert!(fixture.claim(at(999)).await.is_empty());
     let answer = fixture
         .store
-        .redeliver_watch(Some(fixture.client), id, at(3))
+        .redeliver_watch(fixture.requester(), id, at(3))
         .await;
     assert_eq!(answer.unwrap(), Redelivery::Cancelled);
 }
@@ -212,7 +220,7 @@ async fn cancelling_a_settled_watch_leaves_it_settled() {
     fixture.tell(Status::Success, at(1)).await;
     let known = fixture
         .store
-        .cancel_watch(Some(fixture.client), id, at(2))
+        .cancel_watch(fixture.requester(), id, at(2))
         .await;
     assert!(known.unwrap());
     assert_eq!(fixture.story(id).await.watch.state, WatchState::Settled);
@@ -252,7 +260,7 @@ async fn a_watch_without_an_event_has_nothing_to_redeliver() {
     let id = fixture.watch("j1", at(0)).await;
     let answer = fixture
         .store
-        .redeliver_watch(Some(fixture.client), id, at(3))
+        .redeliver_watch(fixture.requester(), id, at(3))
         .await;
     assert_eq!(answer.unwrap(), Redelivery::NoEvent);
 }
@@ -267,7 +275,7 @@ async fn a_redelivery_begins_a_new_round_with_the_same_event() {
     assert!(fixture.claim_deliveries(at(999)).await.is_empty());
     let answer = fixture
         .store
-        .redeliver_watch(Some(fixture.client), id, at(5))
+        .redeliver_watch(fixture.requester(), id, at(5))
         .await;
     assert_eq!(answer.unwrap(), Redelivery::Queued(first.event_id));
     let again = fixture.claim_delivery(at(5)).await;
@@ -281,7 +289,7 @@ async fn a_delivery_that_waits_is_tried_now_and_one_in_flight_gets_no_second_cop
     let id = fixture.watch("j1", at(0)).await;
     fixture.tell(Status::Success, at(1)).await;
     let first = fixture.claim_delivery(at(1)).await;
-    let redeliver = |now| fixture.store.redeliver_watch(Some(fixture.client), id, now);
+    let redeliver = |now| fixture.store.redeliver_watch(fixture.requester(), id, now);
     redeliver(at(2)).await.unwrap();
     assert!(
         fixture.claim_deliveries(at(2)).await.is_empty(),

@@ -33,6 +33,34 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION refuse_change_of_audit() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        IF OLD.at < (SELECT kept_since FROM audit_horizon) THEN
+            RETURN OLD;
+        END IF;
+    END IF;
+    RAISE EXCEPTION 'the audit log is append-only';
+END
+$$;
+
+CREATE TABLE audit (
+    audit_id bytea NOT NULL,
+    at bigint NOT NULL,
+    operator text NOT NULL COLLATE pg_catalog."C",
+    act text NOT NULL COLLATE pg_catalog."C",
+    subject text NOT NULL,
+    peer text
+);
+
+CREATE TABLE audit_horizon (
+    one bigint NOT NULL,
+    kept_since bigint NOT NULL,
+    CONSTRAINT audit_horizon_one_check CHECK ((one = 1))
+);
+
 CREATE TABLE clients (
     client_id bigint NOT NULL,
     name text NOT NULL COLLATE pg_catalog."C",
@@ -277,6 +305,12 @@ CREATE TABLE watches (
 )
 WITH (fillfactor='50');
 
+ALTER TABLE ONLY audit_horizon
+    ADD CONSTRAINT audit_horizon_pkey PRIMARY KEY (one);
+
+ALTER TABLE ONLY audit
+    ADD CONSTRAINT audit_pkey PRIMARY KEY (audit_id);
+
 ALTER TABLE ONLY clients
     ADD CONSTRAINT clients_key_hash_key UNIQUE (key_hash);
 
@@ -358,6 +392,10 @@ ALTER TABLE ONLY watch_counts
 ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_pkey PRIMARY KEY (watch_id);
 
+CREATE INDEX audit_by_act ON audit USING btree (act, audit_id);
+
+CREATE INDEX audit_by_operator ON audit USING btree (operator, audit_id);
+
 CREATE INDEX connection_failures_by_age ON connection_failures USING btree (failed_at);
 
 CREATE INDEX due_jobs_ready ON due_jobs USING btree (urgency, ready_at);
@@ -416,6 +454,10 @@ CREATE INDEX watches_of_job ON watches USING btree (job_id, watch_id);
 
 CREATE INDEX watches_of_subscription ON watches USING btree (subscription_id) WHERE (subscription_id IS NOT NULL);
 
+CREATE TRIGGER audit_is_not_changed BEFORE DELETE OR UPDATE ON audit FOR EACH ROW EXECUTE FUNCTION refuse_change_of_audit();
+
+CREATE TRIGGER audit_is_not_emptied BEFORE TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_audit();
+
 CREATE TRIGGER watch_added AFTER INSERT ON watches REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
 
 CREATE TRIGGER watch_changed AFTER UPDATE ON watches REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_watches();
@@ -435,5 +477,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\xfcbd0aef1d492b6209569b5457459faa2d137f139e36ebce19adf9e3129bfe15013c10bcf90b882c12e68b9970d30a74');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\x98640c15cce944c4bdeaab3ef4dd969cb9e7e4d1fd0737707a5ebb87ccb942615ae86ab0441455069919d9ea96a04803');
 

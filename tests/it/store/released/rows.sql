@@ -65,3 +65,8 @@ INSERT INTO upstream (upstream_id, next_turn_at, granted, pause, paused_until, p
 INSERT INTO upstream_tokens (key_id, token, renew_at, expires_at, fetching_until)
     VALUES ('key-1', 'encrypted', 1800000600000, 1800003600000, 0);
 INSERT INTO pings (slot, pings) VALUES (1, 7);
+
+INSERT INTO audit (audit_id, at, operator, act, subject, peer) VALUES
+    ('\x01a3185c5000c76a20a0b63837c2ea04', 1800000000000, 'admin', 'client-added', 'first', '192.0.2.7');
+
+INSERT INTO audit_horizon (one, kept_since) VALUES (1, 1700000000000);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use relay_domain::{Client, DeliveryState};
-use relay_store::{DeliveryQuery, Store, WatchQuery};
+use relay_store::{AuditQuery, DeliveryQuery, Store, WatchQuery};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Row, postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
 };
@@ -11,7 +11,8 @@ use sqlx::{
 use crate::store::support::at;
 
 /// The tables that only PostgreSQL has, and the tables that it fills by itself.
-const ITS_OWN: [&str; 8] = [
+const ITS_OWN: [&str; 9] = [
+    "audit_horizon",
     "pings",
     "relay_migrations",
     "relays",
@@ -22,7 +23,7 @@ const ITS_OWN: [&str; 8] = [
     "watch_counts",
 ];
 
-/// Returns everything a store lists about clients, watches and deliveries. The counts are for times at which no lease
+/// Returns everything a store lists about clients, watches, deliveries and acts. The counts are for times at which no lease
 /// is valid.
 pub(super) async fn told(store: &dyn Store) -> Vec<String> {
     let clients = store.list_clients().await.unwrap();
@@ -44,6 +45,13 @@ pub(super) async fn told(store: &dyn Store) -> Vec<String> {
         assert!(!deliveries.is_empty(), "none is {state:?}");
         told.extend(deliveries.iter().map(|entry| format!("{entry:?}")));
     }
+    let acts = AuditQuery {
+        limit: 1000,
+        ..AuditQuery::default()
+    };
+    let acts = store.list_acts(&acts).await.unwrap();
+    assert!(!acts.is_empty(), "no act is recorded");
+    told.extend(acts.iter().map(|entry| format!("{entry:?}")));
     for now in [500, 2000] {
         told.push(format!("{:?}", store.census(at(now)).await.unwrap()));
     }

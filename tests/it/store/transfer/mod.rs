@@ -243,8 +243,9 @@ async fn a_count_that_differs_leaves_the_target_empty() {
     let Filled { fixture, .. } = filled().await;
     fixture.store.close().await;
     for (name, loss) in losses {
-        let target = Fixture::on(TestDatabase::postgres().await).await.home;
-        run_on_postgres(&target, "DELETE FROM clients").await;
+        let target = TestDatabase::postgres().await;
+        let store = PgStore::open(target.options(), Sealer::default(), LeaseClock::Caller).await;
+        store.unwrap().close().await;
         run_on_postgres(&target, loss).await;
         let moved = moved(&fixture.home, &target).await.unwrap();
         assert!(!moved.is_done());

@@ -12,6 +12,7 @@ use relay_store::{
     SubscriptionResult,
 };
 
+use crate::support::{actor, operator};
 use crate::{
     store::contract::subscriptions::{claim_list, forwarded, found, listed, new_subscription},
     store::support::{Fixture, add_client, at, attempt, change, claim, look, new_watch},
@@ -66,10 +67,10 @@ async fn subscription(fixture: &Fixture) {
     let recorded = store.record_lists(vec![listed(&due, jobs, at(0))]).await;
     assert_eq!(recorded.unwrap().watches, 1);
     let watch = fixture.watches_of("found").await.remove(0).watch.id;
-    assert!(store.cancel_watch(None, watch, at(0)).await.unwrap());
+    assert!(store.cancel_watch(operator(), watch, at(0)).await.unwrap());
     store.take_hint(forwarded("m-1", at(0))).await.unwrap();
     let nobody = ErasureSubject::User("u-nobody".parse().unwrap());
-    store.erase(&nobody, at(0)).await.unwrap();
+    store.erase(&nobody, actor(), at(0)).await.unwrap();
     let message = fixture.claim_delivery(at(0)).await;
     fixture.attempted(&message, AfterAttempt::Dead, at(0)).await;
 }
@@ -81,7 +82,7 @@ async fn clients(fixture: &Fixture) {
     let (name, secret) = ("rotated".parse().unwrap(), SigningSecret::generate());
     assert!(
         store
-            .rotate_secret(&name, &secret, at(86_400))
+            .rotate_secret(&name, &secret, at(86_400), actor(), at(0))
             .await
             .unwrap()
     );
@@ -92,7 +93,10 @@ async fn clients(fixture: &Fixture) {
     };
     store.register_watch(new).await.unwrap();
     let name = "revoked".parse().unwrap();
-    assert_eq!(store.revoke_client(&name, at(0)).await.unwrap(), Some(1));
+    assert_eq!(
+        store.revoke_client(&name, actor(), at(0)).await.unwrap(),
+        Some(1)
+    );
     assert!(fixture.claim(at(0)).await.is_empty());
 }
 
@@ -137,7 +141,7 @@ async fn deliveries(fixture: &Fixture) {
     fixture.attempted(&due, retry, at(0)).await;
     let cancelled = fixture
         .store
-        .cancel_watch(Some(fixture.client), id, at(1))
+        .cancel_watch(fixture.requester(), id, at(1))
         .await;
     assert!(cancelled.unwrap());
 

@@ -402,3 +402,42 @@ CREATE TABLE pings (
     slot  SMALLINT PRIMARY KEY,
     pings BIGINT NOT NULL
 );
+
+-- ---------------------------------------------------------------- the audit log
+
+-- What operators did, in the order of the ids. Rows are only added. The upkeep deletes those before `audit_horizon`.
+CREATE TABLE audit (
+    audit_id BYTEA  PRIMARY KEY,
+    at       BIGINT NOT NULL,
+    operator TEXT COLLATE "C" NOT NULL,
+    act      TEXT COLLATE "C" NOT NULL,
+    subject  TEXT   NOT NULL,
+    -- the address of the peer
+    peer     TEXT
+);
+
+CREATE INDEX audit_by_operator ON audit (operator, audit_id);
+CREATE INDEX audit_by_act ON audit (act, audit_id);
+
+-- Entries before this time may be deleted: none while there is no row. The upkeep sets it first, so a deletion by mistake
+-- is refused.
+CREATE TABLE audit_horizon (
+    one        BIGINT PRIMARY KEY CHECK (one = 1),
+    kept_since BIGINT NOT NULL
+);
+
+CREATE FUNCTION refuse_change_of_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        IF OLD.at < (SELECT kept_since FROM audit_horizon) THEN
+            RETURN OLD;
+        END IF;
+    END IF;
+    RAISE EXCEPTION 'the audit log is append-only';
+END
+$$;
+
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE OR DELETE ON audit
+    FOR EACH ROW EXECUTE FUNCTION refuse_change_of_audit();
+CREATE TRIGGER audit_is_not_emptied BEFORE TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_audit();

@@ -329,3 +329,44 @@ CREATE TABLE heartbeat (
     beats   INTEGER NOT NULL,
     seen_at INTEGER
 ) STRICT;
+
+-- ---------------------------------------------------------------- the audit log
+
+-- What operators did, in the order of the ids. Rows are only added. The upkeep deletes those before `audit_horizon`.
+CREATE TABLE audit (
+    audit_id BLOB    PRIMARY KEY,
+    at       INTEGER NOT NULL,
+    operator TEXT    NOT NULL,
+    act      TEXT    NOT NULL,
+    subject  TEXT    NOT NULL,
+    -- the address of the peer
+    peer     TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX audit_by_operator ON audit (operator, audit_id);
+CREATE INDEX audit_by_act ON audit (act, audit_id);
+
+-- Entries before this time may be deleted: none while there is no row. The upkeep sets it first, so a deletion by mistake
+-- is refused.
+CREATE TABLE audit_horizon (
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    kept_since INTEGER NOT NULL
+) STRICT;
+
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+BEGIN
+    SELECT RAISE (ABORT, 'the audit log is append-only');
+END;
+
+CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
+WHEN OLD.at >= (SELECT ifnull(max(kept_since), 0) FROM audit_horizon)
+BEGIN
+    SELECT RAISE (ABORT, 'the audit log is append-only');
+END;
+
+-- `INSERT OR REPLACE` deletes a row without the trigger before.
+CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit
+WHEN EXISTS (SELECT 1 FROM audit WHERE audit_id = NEW.audit_id)
+BEGIN
+    SELECT RAISE (ABORT, 'the audit log is append-only');
+END;

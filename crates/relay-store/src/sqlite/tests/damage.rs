@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use relay_domain::{
-    ApiKey, CallbackRules, CallbackUrl, ClientId, EventId, SigningSecret, WatchId, WatchOptions,
-    WatchRequest,
+    Actor, ApiKey, CallbackRules, CallbackUrl, ClientId, EventId, OperatorName, SigningSecret,
+    WatchId, WatchOptions, WatchRequest,
 };
 
 use crate::{
@@ -12,6 +12,13 @@ use crate::{
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn actor() -> Actor {
+    Actor {
+        operator: OperatorName::command_line("ops"),
+        from: None,
+    }
 }
 
 async fn register(store: &SqliteStore, client: ClientId, job: &str) -> WatchId {
@@ -49,7 +56,9 @@ async fn a_damaged_row_is_named_and_does_not_hold_up_the_others() {
     let store = SqliteStore::open(&path).await.unwrap();
     let (name, key) = ("app".parse().unwrap(), ApiKey::generate().hash());
     let secret = SigningSecret::generate();
-    let client = store.add_client(&name, &key, &secret, at(0)).await;
+    let client = store
+        .add_client(&name, &key, &secret, &actor(), at(0))
+        .await;
     let client = client.unwrap().unwrap();
     let watch = register(&store, client, "bad-job").await;
     register(&store, client, "bad-watch").await;
@@ -121,7 +130,9 @@ async fn skipped_deliveries_use_up_no_capacity_of_their_host() {
     let store = SqliteStore::open(&path).await.unwrap();
     let (name, key) = ("app".parse().unwrap(), ApiKey::generate().hash());
     let secret = SigningSecret::generate();
-    let client = store.add_client(&name, &key, &secret, at(0)).await;
+    let client = store
+        .add_client(&name, &key, &secret, &actor(), at(0))
+        .await;
     let client = client.unwrap().unwrap();
     for (job, due) in [("one", 1), ("two", 2)] {
         let watch = register(&store, client, job).await;

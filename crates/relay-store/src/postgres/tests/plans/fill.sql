@@ -131,6 +131,15 @@ INSERT INTO failing_hosts (host, failures, pauses, paused_until, paused_since, p
         CASE WHEN n % 3 > 0 THEN 1799999980000 ELSE 0 END, FALSE, 1799999980000
     FROM generate_series(0, 20) n;
 
+-- Operators did 200,000 things in 400 days. Half of them were failed log-ins of nobody known.
+INSERT INTO audit (audit_id, at, operator, act, subject)
+    SELECT id(n), 1800000000000 - 172800 * (200000 - n),
+        CASE WHEN n % 2 = 0 THEN 'unknown' ELSE 'operator' || n % 20 END,
+        CASE WHEN n % 2 = 0 THEN 'log-in-failed' ELSE (ARRAY['logged-in', 'redelivered', 'watch-cancelled'])[n / 2 % 3 + 1] END, ''
+    FROM generate_series(1, 200000::bigint) n;
+
+INSERT INTO audit_horizon (one, kept_since) VALUES (1, 1797000000000);
+
 INSERT INTO relays (relay_id, seen_at)
     SELECT 'relay' || n, 1800000000000 FROM generate_series(1, 5) n;
 

@@ -15,7 +15,9 @@ use self::{
 };
 
 /// Tables that may be read as a whole, because they stay small.
-const SMALL: [&str; 9] = [
+const SMALL: [&str; 10] = [
+    // one row
+    "audit_horizon",
     // one row for each client that the operator adds
     "clients",
     // for each client, one row for each state and share

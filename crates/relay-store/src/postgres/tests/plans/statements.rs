@@ -8,9 +8,9 @@ use super::{erasure_statements, subscription_statements};
 use crate::{
     DeliveryQuery, SubscriptionQuery, WatchQuery,
     postgres::{
-        answers, attempts, banks, clients, console, deliveries, delivery_lists, details, durations,
-        fleet, follows, hints, hosts, jobs, looks, outbox, registration, subscriptions, upkeep,
-        watches,
+        answers, attempts, audit, banks, clients, console, deliveries, delivery_lists, details,
+        durations, fleet, follows, hints, hosts, jobs, looks, outbox, registration, subscriptions,
+        upkeep, watches,
     },
 };
 
@@ -245,6 +245,14 @@ fn of_small_tables() -> Vec<PlannedStatement> {
         1 of banks::BEGIN("'AU00001', 'web', 1800000000000");
         1 of banks::NEXT_DUE("");
         1 of banks::IS_OUT("'AU00001', 'web'");
+        1 of audit::ADD("id(2000000), 1800000000000, 'alice', 'logged-in', '', '192.0.2.7'");
+        50 of audit::LIST("id(9999999), 50");
+        50 of audit::OF_OPERATOR("id(9999999), 50, 'operator7'");
+        50 of audit::OF_ACT("id(9999999), 50, 'watch-cancelled'");
+        50 of audit::OF_BOTH("id(9999999), 50, 'operator7', 'watch-cancelled'");
+        1 of audit::ANY_BEFORE("id(100)");
+        1 of audit::MOVE_HORIZON("1798000000000");
+        100 of audit::PURGE("id(101), 200");
         1 of clients::FIND_BY_KEY("sha256('7')");
         1 of fleet::BEAT("'relay1'");
         1 of fleet::ALIVE("5000");
