@@ -157,6 +157,15 @@ async fn nothing_that_names_the_person_stays_and_others_are_told_on() {
     let (status, again) = erase(&live, json!({ "userId": ERASED.user })).await;
     assert_eq!((status, &again["watches"]), (200, &json!(0)));
     assert_eq!(places_of(&live, &ids).await, Vec::<String>::new());
+    let call = live.bare(Method::GET, "admin/audit?act=erased");
+    let acts = call.bearer_auth(TOKEN).send().await.unwrap();
+    let acts: Value = acts.json().await.unwrap();
+    let acts = acts["items"].as_array().unwrap();
+    assert_eq!(acts.len(), 2);
+    for act in acts {
+        assert_eq!(act["operator"], "admin");
+        assert_eq!(act["subject"], format!("user:{}", ERASED.user));
+    }
     live.stop().await;
 }
 

@@ -1,7 +1,8 @@
 //! The test store has nothing for the operator's pages.
 
 use async_trait::async_trait;
-use relay_domain::SubscriptionId;
+use jiff::Timestamp;
+use relay_domain::{Actor, SubscriptionId};
 use relay_store::{
     ConsoleStore, ErasureCounts, ErasureStore, ErasureSubject, EventDetails, FailingHost,
     StoreError, WatchDetails, WatchSearch,
