@@ -72,6 +72,8 @@ pub struct DueDelivery {
     pub event_id: EventId,
     /// What the event reports on, for the log.
     pub source: EventSource,
+    /// The name of the client that is told. None for a message of Basiq's.
+    pub client: Option<String>,
     /// The exact body to post.
     pub body: Vec<u8>,
     /// When the event was stored.

@@ -63,6 +63,7 @@ pub(super) fn due(url: &str) -> DueDelivery {
             watch_id,
             job_id: "248b2883".parse().unwrap(),
         },
+        client: Some("app".to_owned()),
         body: b"{\"status\":\"failed\"}".to_vec(),
         created_at: now(),
         callback_url: CallbackUrl::from_stored(url).unwrap(),

@@ -80,6 +80,7 @@ impl DeliveryWorker {
                 attempt: Some(answer.attempt),
                 next,
             },
+            client: due.client.clone(),
             took: Duration::try_from(now.duration_since(due.created_at)).ok(),
         });
     }
@@ -108,6 +109,7 @@ impl DeliveryWorker {
                 attempt: None,
                 next: AfterAttempt::RetryAt(now.saturating_add(NOT_TRIED_PAUSE).unwrap_or(now)),
             },
+            client: due.client.clone(),
             took: None,
         });
     }
@@ -127,6 +129,7 @@ impl DeliveryWorker {
                 attempt: None,
                 next: AfterAttempt::Expired,
             },
+            client: due.client.clone(),
             took: None,
         });
     }

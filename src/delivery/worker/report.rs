@@ -4,7 +4,13 @@ use metrics::{counter, histogram};
 use relay_store::{AfterAttempt, DueDelivery};
 use tracing::{field::display, info, warn};
 
-use crate::delivery::{CallbackResponse, worker::Conclusion};
+use crate::{
+    delivery::{CallbackResponse, worker::Conclusion},
+    telemetry::BoundedLabel,
+};
+
+/// An operator adds clients by hand, so there are few.
+static CLIENTS: BoundedLabel = BoundedLabel::new(100);
 
 pub(super) fn log_attempt(due: &DueDelivery, answer: &CallbackResponse, next: AfterAttempt) {
     let attempt = &answer.attempt;
@@ -39,6 +45,11 @@ pub(super) fn count(conclusion: &Conclusion) {
         _ => result_label(next),
     };
     counter!("relay_deliveries_total", "result" => label).increment(1);
+    if let Some(client) = &conclusion.client {
+        let client = CLIENTS.value(client);
+        counter!("relay_client_deliveries_total", "client" => client, "result" => label)
+            .increment(1);
+    }
     match next {
         AfterAttempt::Delivered => {
             if let Some(took) = conclusion.took {

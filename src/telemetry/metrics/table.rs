@@ -217,6 +217,11 @@ pub(super) const METRICS: &[MetricEntry] = &[
         "delivery attempts, expired deliveries, and deliveries postponed because their address has no free capacity, by result",
     ),
     metric(
+        MetricKind::Counter,
+        "relay_client_deliveries_total",
+        "the same by client; clients beyond the first 100 count as other",
+    ),
+    metric(
         MetricKind::Seconds,
         "relay_delivery_attempt_seconds",
         "duration of one delivery attempt",

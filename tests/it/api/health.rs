@@ -50,6 +50,7 @@ async fn the_metrics_of_a_journey_are_there() {
         "relay_settle_to_delivery_seconds",
         "relay_detection_seconds",
         "relay_queue_depth{queue=",
+        "relay_client_deliveries_total{client=\"test\",result=\"delivered\"}",
         "process_cpu_seconds_total ",
         "process_resident_memory_bytes ",
         "process_open_fds ",

@@ -27,6 +27,8 @@ pub(crate) fn client(row: &dyn AnyRow, sealer: &Sealer) -> Result<Client, StoreE
 /// The secrets that sign a client's callbacks.
 #[derive(Clone)]
 pub(crate) struct ClientSecrets {
+    /// The client's name.
+    pub(crate) client: String,
     pub(crate) current: SigningSecret,
     /// The secret before the last rotation, and the time until which it signs.
     pub(crate) previous: Option<(SigningSecret, Timestamp)>,
@@ -49,6 +51,7 @@ pub(crate) fn secrets(
     let name: &str = cells.get("name")?;
     let previous = cells.read_opt("previous_secret", |text| sealer.open(text, name))?;
     Ok(ClientSecrets {
+        client: name.to_owned(),
         current: cells.read("secret", |text| sealer.open(text, name))?,
         previous: previous.zip(cells.time_opt("previous_until")?),
     })

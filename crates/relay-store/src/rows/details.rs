@@ -200,15 +200,16 @@ pub(crate) fn due_delivery(
     let watch = ColumnReader::of("watches", "event_id", row);
     let event_id: EventId = event.id("event_id")?;
     let source = source(&event)?;
-    let (body, signer) = match source {
+    let (client, body, signer) = match source {
         EventSource::Watch { .. } | EventSource::Subscription(_) => {
             let secrets = secrets(&ColumnReader::of("clients", "name", row), sealer)?;
-            (event.get::<String>("body")?.into_bytes(), secrets.signer())
+            let body = event.get::<String>("body")?.into_bytes();
+            (Some(secrets.client.clone()), body, secrets.signer())
         }
         EventSource::BasiqMessage => {
             let message = ColumnReader::of("messages", "event_id", row);
             let body = message.get::<&[u8]>("message")?.to_vec();
-            (body, DeliverySigner::Basiq(message.json("headers")?))
+            (None, body, DeliverySigner::Basiq(message.json("headers")?))
         }
     };
     Ok(DueDelivery {
@@ -216,6 +217,7 @@ pub(crate) fn due_delivery(
         lease,
         event_id,
         source,
+        client,
         body,
         signer,
         created_at: event.time("created_at")?,

@@ -108,6 +108,7 @@ fn due(
         callback_url: CallbackUrl::from_stored(&event.callback_url)
             .ok_or_else(|| unreadable("callback_url"))?,
         created_at: time(row.at).ok_or_else(|| unreadable("updated_at"))?,
+        client: Some(secrets.client.clone()),
         signer: secrets.clone().signer(),
         deadline: row.deadline.and_then(time),
         attempts: 0,
