@@ -1,6 +1,9 @@
 //! The command line: one file per command.
 
+mod answer;
 mod backup;
+mod cancel;
+mod challenge;
 mod client;
 mod colour;
 mod completions;
@@ -8,6 +11,7 @@ mod demo;
 mod erase;
 mod exit;
 mod healthcheck;
+mod list;
 mod listen;
 mod man;
 mod migrate_store;
@@ -15,12 +19,16 @@ mod openapi;
 mod output;
 mod progress;
 pub mod receiver;
+mod redeliver;
 mod relay_client;
 mod sandbox;
 mod serve;
+mod show;
 mod subscribe;
+mod terminal;
 mod threads;
 mod watch;
+mod watch_document;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
@@ -58,6 +66,16 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Subscribe to a person at a running relay: all jobs of the person are watched, and notices are sent.
     Subscribe(subscribe::SubscribeArgs),
+    /// List the watches at a running relay, newest first.
+    List(list::ListArgs),
+    /// Show one watch at a running relay, with its events and each attempt to deliver them.
+    Show(show::ShowArgs),
+    /// Send the latest event of a watch at a running relay once more, or all dead events.
+    Redeliver(redeliver::RedeliverArgs),
+    /// Cancel a watch at a running relay; nothing more is posted for it.
+    Cancel(cancel::CancelArgs),
+    /// Answer a challenge of the bank by a running relay.
+    Answer(answer::AnswerArgs),
     /// Manage API clients.
     Client(client::ClientArgs),
     /// Copy the SQLite store to a new file while the relay runs, and check the copy.
@@ -111,6 +129,11 @@ fn own_threads(command: &Command) -> usize {
         | Command::Listen(_)
         | Command::Watch(_)
         | Command::Subscribe(_)
+        | Command::List(_)
+        | Command::Show(_)
+        | Command::Redeliver(_)
+        | Command::Cancel(_)
+        | Command::Answer(_)
         | Command::Healthcheck(_)
         | Command::Openapi(_)
         | Command::Completions(_)
@@ -118,32 +141,48 @@ fn own_threads(command: &Command) -> usize {
     }
 }
 
-/// Prints clap's message and returns the exit code. The message repeats arguments, so an argument that may be an
-/// address with a password is replaced.
+/// Prints clap's message and returns the exit code. The message repeats arguments. An argument that may be an address
+/// with a password is replaced, and no argument of `answer` is repeated.
 fn usage(error: &clap::Error) -> ExitCode {
     let is_asked_for = matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     );
-    let mut said = error.render().to_string();
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-    let secret: Vec<_> = arguments
-        .filter(|argument| may_hold_a_password(argument))
-        .collect();
-    if secret
-        .iter()
-        .any(|argument| said.contains(argument.as_str()))
-    {
-        for argument in &secret {
-            said = said.replace(argument.as_str(), "(an address, not shown)");
-        }
-        drop(std::io::stderr().write_all(said.as_bytes()));
+    let arguments: Vec<_> = arguments.collect();
+    let shown = if is_asked_for {
+        None
+    } else {
+        without_secrets(error, &arguments)
+    };
+    if let Some(shown) = shown {
+        drop(std::io::stderr().write_all(shown.as_bytes()));
         return ExitCode::from(exit::USAGE);
     }
     if error.print().is_err() || !is_asked_for {
         return ExitCode::from(exit::USAGE);
     }
     ExitCode::SUCCESS
+}
+
+/// Returns the message of an error without the secrets that it would repeat. Returns `None` if it repeats none.
+fn without_secrets(error: &clap::Error, arguments: &[String]) -> Option<String> {
+    if arguments.iter().any(|argument| argument == "answer") {
+        let what = error.kind().as_str().unwrap_or("wrong usage");
+        return Some(format!(
+            "error: {what} (what was given is not shown, since it may be an answer)\n\n\
+             Usage: {NAME} answer [OPTIONS] <WATCH> <TEXT>...\n\n\
+             For more information, try '{NAME} answer --help'.\n"
+        ));
+    }
+    let said = error.render().to_string();
+    let secret = arguments
+        .iter()
+        .filter(|argument| may_hold_a_password(argument) && said.contains(argument.as_str()));
+    secret.fold(None, |shown: Option<String>, argument| {
+        let text = shown.unwrap_or_else(|| said.clone());
+        Some(text.replace(argument.as_str(), "(an address, not shown)"))
+    })
 }
 
 fn may_hold_a_password(argument: &str) -> bool {
@@ -158,6 +197,11 @@ async fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Listen(args) => listen::run(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Subscribe(args) => subscribe::run(args).await,
+        Command::List(args) => list::run(args).await,
+        Command::Show(args) => show::run(args).await,
+        Command::Redeliver(args) => redeliver::run(args).await,
+        Command::Cancel(args) => cancel::run(args).await,
+        Command::Answer(args) => answer::run(args).await,
         Command::Client(args) => Box::pin(client::run(args)).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Erase(args) => Box::pin(erase::run(args)).await,

@@ -32,7 +32,7 @@ pub(super) struct ScenarioRow {
 pub(super) fn heading() -> String {
     let line = format!(
         "{:<12}  {:<28}  {:<15}  {:<18}  {:<16}  {}",
-        "time (UTC)", "scenario", "status", "failed step", "action", "message"
+        "time", "scenario", "status", "failed step", "action", "message"
     );
     Painter::detect().dim(line)
 }
