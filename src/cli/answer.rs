@@ -139,7 +139,8 @@ impl HiddenInput {
 impl Drop for HiddenInput {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            drop(tcsetattr(io::stdin(), OptionalActions::Flush, before));
+            // A terminal that went away needs no restoring.
+            tcsetattr(io::stdin(), OptionalActions::Flush, before).ok();
         }
     }
 }
