@@ -13,9 +13,11 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use serde_json::json;
 
 use crate::cli::{
+    challenge::ChallengeDocument,
     exit::CommandFailure,
     output, progress,
     relay_client::{RelayArgs, RelayClient},
+    watch_document::WatchDocument,
 };
 
 /// The text that stands for standard input.
@@ -26,8 +28,8 @@ const STANDARD_INPUT: &str = "-";
 Example: BASIQ_RELAY_KEY=brk_… basiq-relay answer wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q -
 Example: basiq-relay answer wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q 1234 --key-file key.txt
 
-The text `-` reads the answer from standard input, one line for each text, up to an empty line. Then it is neither
-in the shell's history nor in the list of processes. A terminal does not show what is typed.
+The text `-` reads the answer from standard input, one line for each text. Then it is neither in the shell's history
+nor in the list of processes. On a terminal, the inputs of the challenge are asked for, and what is typed is not shown.
 Exit codes: 0 Basiq took the answer; 1 it did not, there is no such watch, or the relay is out of reach;
 2 wrong usage, or the relay refused the request.")]
 pub(super) struct AnswerArgs {
@@ -64,7 +66,13 @@ impl FromStr for AnswerText {
 
 pub(super) async fn run(args: AnswerArgs) -> Result<(), CommandFailure> {
     let relay = RelayClient::new(&args.relay)?;
-    let answer = MfaAnswer::new(texts(args.texts)?).ok_or_else(|| {
+    let texts = match given(args.texts)? {
+        Some(texts) => texts,
+        None if io::stdin().is_terminal() => ask(&prompts(&relay, args.watch).await)
+            .context("the answer cannot be read from the terminal")?,
+        None => piped().context("the answer cannot be read from standard input")?,
+    };
+    let answer = MfaAnswer::new(texts).ok_or_else(|| {
         CommandFailure::usage(anyhow!(
             "an answer has 1 to {} texts, each of 1 to {} characters",
             MfaAnswer::MOST_TEXTS,
@@ -85,63 +93,76 @@ pub(super) async fn run(args: AnswerArgs) -> Result<(), CommandFailure> {
     ))?)
 }
 
-/// Returns the texts of the answer.
-fn texts(given: Vec<AnswerText>) -> Result<Vec<String>, CommandFailure> {
-    let is_input = |text: &AnswerText| text.0 == STANDARD_INPUT;
-    match given.as_slice() {
-        [only] if is_input(only) => {
-            let read = read_lines().context("the answer cannot be read from standard input");
-            Ok(read?)
-        }
-        several if several.iter().any(is_input) => Err(CommandFailure::usage(anyhow!(
+/// Returns the texts of the command line, or `None` if standard input has them.
+fn given(texts: Vec<AnswerText>) -> Result<Option<Vec<String>>, CommandFailure> {
+    let inputs = texts.iter().filter(|text| text.0 == STANDARD_INPUT).count();
+    match (inputs, texts.len()) {
+        (0, _) => Ok(Some(texts.into_iter().map(|text| text.0).collect())),
+        (1, 1) => Ok(None),
+        _ => Err(CommandFailure::usage(anyhow!(
             "`-` reads the whole answer from standard input; no other text may stand beside it"
         ))),
-        _ => Ok(given.into_iter().map(|text| text.0).collect()),
     }
 }
 
-/// Reads lines up to an empty one. A terminal does not show them.
-fn read_lines() -> io::Result<Vec<String>> {
-    let hidden = HiddenInput::begin()?;
+/// Reads each line up to an empty one, or to the end.
+fn piped() -> io::Result<Vec<String>> {
     let lines = io::stdin().lines();
-    let lines = lines.take_while(|line| !matches!(line, Ok(line) if line.is_empty()));
-    let read = lines.collect();
+    lines
+        .take_while(|line| !matches!(line, Ok(line) if line.is_empty()))
+        .collect()
+}
+
+/// Returns the inputs of the watch's open challenge. If it cannot be read, one text is asked for.
+async fn prompts(relay: &RelayClient, watch: WatchId) -> Vec<String> {
+    let path = format!("watch/{watch}");
+    let reading = async {
+        let watch: WatchDocument = relay.get(&path).await.ok()?;
+        let event = watch.open_question()?;
+        let read = ChallengeDocument::read(relay, &watch.id, &event.id).await;
+        let prompts: Vec<_> = read.ok()??.prompts().collect();
+        (!prompts.is_empty()).then_some(prompts)
+    };
+    let read = progress::shown("reading the challenge", reading).await;
+    read.unwrap_or_else(|| vec!["answer".to_owned()])
+}
+
+/// Asks for each text on the terminal, which does not show what is typed.
+fn ask(prompts: &[String]) -> io::Result<Vec<String>> {
+    let hidden = HiddenInput::begin()?;
+    let lines = prompts.iter().map(|prompt| {
+        let mut err = io::stderr();
+        write!(err, "{prompt} (not shown): ").and_then(|()| err.flush())?;
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    });
+    let lines = lines.collect();
     drop(hidden);
-    read
+    lines
 }
 
 /// Keeps a terminal from showing what is typed, until it is dropped. If the command is interrupted, the shell restores
 /// its terminal.
 struct HiddenInput {
-    before: Option<Termios>,
+    before: Termios,
 }
 
 impl HiddenInput {
     fn begin() -> io::Result<Self> {
-        let input = io::stdin();
-        if !input.is_terminal() {
-            return Ok(Self { before: None });
-        }
-        let before = tcgetattr(&input)?;
+        let before = tcgetattr(io::stdin())?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
         silent.local_modes.insert(LocalModes::ECHONL);
-        tcsetattr(&input, OptionalActions::Flush, &silent)?;
-        let asked = "answer, a line for each text (not shown), then an empty line:";
-        // If standard error is closed, nobody reads the question.
-        drop(writeln!(io::stderr(), "{asked}"));
-        Ok(Self {
-            before: Some(before),
-        })
+        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
+        Ok(Self { before })
     }
 }
 
 impl Drop for HiddenInput {
     fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            // A terminal that went away needs no restoring.
-            tcsetattr(io::stdin(), OptionalActions::Flush, before).ok();
-        }
+        // A terminal that went away needs no restoring.
+        tcsetattr(io::stdin(), OptionalActions::Flush, &self.before).ok();
     }
 }
 
@@ -151,13 +172,15 @@ mod tests {
 
     #[test]
     fn a_dash_stands_alone_and_no_text_is_printed() {
-        let given = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        let texts_of = |all: &[&str]| texts(given(all));
-        assert_eq!(texts_of(&["12", "Hooli"]).unwrap(), ["12", "Hooli"]);
-        for wrong in [&["-", "Hooli"][..], &["Hooli", "-"]] {
-            let failure = texts_of(wrong).unwrap_err();
-            let told = format!("{failure:?}");
-            assert!(told.contains("standard input") && !told.contains("Hooli"), "{told}");
+        let of = |texts: &[&str]| given(texts.iter().map(|text| text.parse().unwrap()).collect());
+        assert_eq!(of(&["12", "Hooli"]).unwrap().unwrap(), ["12", "Hooli"]);
+        assert!(of(&["-"]).unwrap().is_none());
+        for wrong in [&["-", "Hooli"][..], &["Hooli", "-"], &["-", "-"]] {
+            let told = format!("{:?}", of(wrong).unwrap_err());
+            assert!(
+                told.contains("standard input") && !told.contains("Hooli"),
+                "{told}"
+            );
         }
         let text: AnswerText = "Hooli".parse().unwrap();
         assert_eq!(format!("{text:?}"), "***");

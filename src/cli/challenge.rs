@@ -41,8 +41,13 @@ impl ChallengeDocument {
         Ok(event.and_then(|event| event.challenge))
     }
 
-    /// Describes the challenge and the command that answers it, indented by `indent` spaces.
-    pub(super) fn describe(&self, command: &str, screen: &Screen, indent: usize) -> String {
+    /// Returns a prompt for each expected text, in order.
+    pub(super) fn prompts(&self) -> impl Iterator<Item = String> {
+        self.inputs.iter().map(|input| one_line(input))
+    }
+
+    /// Describes the challenge in lines that fit the screen and are indented by `indent` spaces.
+    pub(super) fn describe(&self, screen: &Screen, indent: usize) -> String {
         let until = self
             .expires_at
             .map(|at| format!(", until {}", screen.time(at)))
@@ -52,13 +57,12 @@ impl ChallengeDocument {
             one_line(&self.description),
             one_line(&self.method)
         );
-        let inputs = self.inputs.iter().enumerate();
-        let inputs = inputs.map(|(index, input)| format!("  {}. {}", index + 1, one_line(input)));
-        let lines = std::iter::once(asked)
-            .chain(inputs)
-            .chain([how_to_answer(command)]);
-        let space = " ".repeat(indent);
-        let lines = lines.map(|line| format!("{space}{line}"));
+        let inputs = self.prompts().enumerate();
+        let inputs = inputs.map(|(index, input)| format!("  {}. {input}", index + 1));
+        let lines = std::iter::once(asked).chain(inputs).map(|line| {
+            let line = format!("{:indent$}{line}", "");
+            screen.fit(&line, indent + 2)
+        });
         lines.collect::<Vec<_>>().join("\n")
     }
 }
@@ -98,12 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_is_told_with_the_command_that_answers_it() {
-        let told = challenge().describe("basiq-relay answer wch_1", &Screen::utc(None), 2);
+    fn a_challenge_is_told_in_lines_that_fit() {
+        let told = challenge().describe(&Screen::utc(Some(60)), 2);
         assert_eq!(
             told,
-            "  the bank asks: Enter the code\u{fffd}[2J sent to xxx-123. (token, until 09:16:28)\n    \
-               1. Code\n  answer it: basiq-relay answer wch_1 -"
+            "  the bank asks: Enter the code\u{fffd}[2J sent to xxx-123.\n    (token, until 09:16:28)\n    1. Code"
         );
     }
 

@@ -168,7 +168,8 @@ async fn answer(
         Command::RotateKey(Name { name }) => rotate_key(store, name).await,
         Command::Reencrypt => reencrypt(store).await,
         Command::Revoke(Revocation {
-            name: Name { name }, ..
+            name: Name { name },
+            ..
         }) => revoke(store, name, now).await,
     }
 }

@@ -69,7 +69,10 @@ pub(super) async fn run(args: ListArgs) -> Result<(), CommandFailure> {
     }
     output::line(table(&watches, Painter::detect(), &Screen::detect()))?;
     if listed.next_cursor.is_some() {
-        output::line(format!("there are more: --limit {}", args.limit.saturating_mul(2)))?;
+        output::line(format!(
+            "there are more: --limit {}",
+            args.limit.saturating_mul(2)
+        ))?;
     }
     Ok(())
 }
@@ -83,7 +86,9 @@ async fn fetch(relay: &RelayClient, args: &ListArgs) -> Result<ListedWatches, Re
     let mut left = args.limit;
     loop {
         let size = left.min(PAGE);
-        let page: ListedWatches = relay.get(&path(args, size, all.next_cursor.as_deref())).await?;
+        let page: ListedWatches = relay
+            .get(&path(args, size, all.next_cursor.as_deref()))
+            .await?;
         all.items.extend(page.items);
         all.next_cursor = page.next_cursor;
         left -= size;
@@ -175,8 +180,18 @@ mod tests {
             "deliveries": [{ "state": "dead", "nextAttemptAt": null }],
         }]);
         vec![
-            watch("wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q", "248b2883", "settled", event),
-            watch("wch_01KAR2D3CV9Z8X7W6V5T4S3R2P", "j\u{1b}[2J", "awaiting-user", json!([])),
+            watch(
+                "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q",
+                "248b2883",
+                "settled",
+                event,
+            ),
+            watch(
+                "wch_01KAR2D3CV9Z8X7W6V5T4S3R2P",
+                "j\u{1b}[2J",
+                "awaiting-user",
+                json!([]),
+            ),
         ]
     }
 
@@ -191,6 +206,9 @@ mod tests {
         );
         let narrow = table(&watches(), Painter::PLAIN, &Screen::utc(Some(80)));
         assert!(narrow.lines().all(|line| columns(line) <= 80), "{narrow}");
-        assert!(narrow.contains("\n    failed invalid-credentials (dead)\n"), "{narrow}");
+        assert!(
+            narrow.contains("\n    failed invalid-credentials (dead)\n"),
+            "{narrow}"
+        );
     }
 }

@@ -30,7 +30,11 @@ mod threads;
 mod watch;
 mod watch_document;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
@@ -150,19 +154,25 @@ fn usage(error: &clap::Error) -> ExitCode {
     );
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let arguments: Vec<_> = arguments.collect();
-    let shown = if is_asked_for {
-        None
-    } else {
-        without_secrets(error, &arguments)
+    let shown = without_secrets(error, &arguments).filter(|_| !is_asked_for);
+    let is_printed = match shown {
+        Some(shown) => io::stderr().write_all(shown.as_bytes()),
+        None => print(error),
     };
-    if let Some(shown) = shown {
-        drop(std::io::stderr().write_all(shown.as_bytes()));
-        return ExitCode::from(exit::USAGE);
-    }
-    if error.print().is_err() || !is_asked_for {
+    if is_printed.is_err() || !is_asked_for {
         return ExitCode::from(exit::USAGE);
     }
     ExitCode::SUCCESS
+}
+
+/// Prints clap's message. A file or a pipe stays plain even where `CLICOLOR_FORCE` asks for colours.
+fn print(error: &clap::Error) -> io::Result<()> {
+    let plain = error.render().to_string();
+    match error.use_stderr() {
+        true if !io::stderr().is_terminal() => io::stderr().write_all(plain.as_bytes()),
+        false if !io::stdout().is_terminal() => io::stdout().write_all(plain.as_bytes()),
+        _ => error.print(),
+    }
 }
 
 /// Returns the message of an error without the secrets that it would repeat. Returns `None` if it repeats none.

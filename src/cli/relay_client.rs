@@ -163,7 +163,9 @@ impl RelayClient {
             bytes.extend_from_slice(&more);
             let text = String::from_utf8_lossy(&bytes);
             // The part after the last empty line is not complete yet.
-            let complete = text.rsplit_once("\n\n").map_or("", |(complete, _)| complete);
+            let complete = text
+                .rsplit_once("\n\n")
+                .map_or("", |(complete, _)| complete);
             if let Some(found) = complete.split("\n\n").find_map(&find) {
                 return Ok(Some(found));
             }

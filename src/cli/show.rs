@@ -16,9 +16,6 @@ use crate::cli::{
     watch_document::{AttemptDocument, DeliveryDocument, EventDocument, WatchDocument},
 };
 
-/// Where a wrapped line continues.
-const INDENT: usize = 6;
-
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example: BASIQ_RELAY_KEY=brk_… basiq-relay show wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q
@@ -55,12 +52,10 @@ pub(super) async fn run(args: ShowArgs) -> Result<(), CommandFailure> {
         let command = relay.command_line("answer", &watch.id);
         let reading = ChallengeDocument::read(&relay, &watch.id, &event.id);
         let read = progress::shown("reading the challenge", reading).await;
-        // Whoever cannot be told what the bank asks is still told how to answer.
-        let told = match read.ok().flatten() {
-            Some(challenge) => challenge.describe(&command, &page.screen, 2),
-            None => format!("  {}", how_to_answer(&command)),
-        };
-        output::line(page.screen.fit(&told, INDENT))?;
+        if let Some(challenge) = read.ok().flatten() {
+            output::line(challenge.describe(&page.screen, 2))?;
+        }
+        output::line(format!("  {}", how_to_answer(&command)))?;
     }
     if watch.last_event().is_some_and(waits_for_its_callback) {
         let command = relay.command_line("redeliver", &watch.id);
@@ -104,7 +99,10 @@ impl WatchPrinter {
             lines.push("  events".to_owned());
         }
         lines.extend(watch.events.iter().flat_map(|event| self.event(event)));
-        let lines = lines.iter().map(|line| self.screen.fit(line, INDENT));
+        let lines = lines.iter().map(|line| {
+            let indent = line.len() - line.trim_start_matches(' ').len();
+            self.screen.fit(line, indent + 2)
+        });
         lines.collect::<Vec<_>>().join("\n")
     }
 
@@ -148,7 +146,12 @@ impl WatchPrinter {
         ];
         for delivery in &event.deliveries {
             lines.push(self.delivery(delivery));
-            lines.extend(delivery.attempts.iter().map(|attempt| self.attempt(attempt)));
+            lines.extend(
+                delivery
+                    .attempts
+                    .iter()
+                    .map(|attempt| self.attempt(attempt)),
+            );
         }
         lines
     }

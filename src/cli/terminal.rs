@@ -19,7 +19,9 @@ impl Screen {
     /// Returns the screen of standard output, with the time zone of the environment.
     pub(super) fn detect() -> Self {
         let out = io::stdout();
-        let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out));
+        let size = out
+            .is_terminal()
+            .then(|| rustix::termios::tcgetwinsize(&out));
         let width = size.and_then(Result::ok).map(|size| size.ws_col.into());
         Self {
             width,
@@ -57,7 +59,9 @@ impl Screen {
     }
 
     fn format(&self, at: Timestamp, format: &str) -> String {
-        at.to_zoned_datetime(self.zone.clone()).strftime(format).to_string()
+        at.to_zoned_datetime(self.zone.clone())
+            .strftime(format)
+            .to_string()
     }
 
     /// Breaks lines that are wider than the terminal. Each further line begins with `indent` spaces.

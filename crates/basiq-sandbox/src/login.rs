@@ -116,7 +116,9 @@ impl SandboxLogin {
             fails_with: None,
             refresh_fails_with: None,
         };
-        let welcome = WELCOME.iter().map(move |&(id, password)| login(id, password));
+        let welcome = WELCOME
+            .iter()
+            .map(move |&(id, password)| login(id, password));
         let failing = FAILING
             .iter()
             .map(move |&(id, password, _, [code, ..])| Self {

@@ -143,11 +143,12 @@ impl WatchReporter {
                 self.print_json(Some("challenge"), &asked)
             }
             None if self.as_json => Ok(()),
-            Some(challenge) => {
-                let told = challenge.describe(command, &self.style.screen, INDENT);
-                self.print(&told)
+            asked => {
+                if let Some(challenge) = asked {
+                    self.print_whole(&challenge.describe(&self.style.screen, INDENT))?;
+                }
+                self.print_command(&how_to_answer(command))
             }
-            None => self.print(&format!("{:INDENT$}{}", "", how_to_answer(command))),
         }
     }
 
@@ -180,7 +181,12 @@ impl WatchReporter {
             return Ok(());
         }
         self.is_remedy_told = true;
-        self.print(&format!("{:INDENT$}send it now: {remedy}", ""))
+        self.print_command(&format!("send it now: {remedy}"))
+    }
+
+    /// Prints a line with a command, which stays whole so that it can be copied.
+    fn print_command(&mut self, line: &str) -> Result<()> {
+        self.print_whole(&format!("{:INDENT$}{line}", ""))
     }
 
     /// Reports once that the relay is out of reach. The next other output resets this.
@@ -198,13 +204,17 @@ impl WatchReporter {
     fn print_json<T: Serialize>(&mut self, kind: Option<&'static str>, thing: &T) -> Result<()> {
         let at = self.clock.now();
         let line = serde_json::to_string(&Line { at, kind, thing })?;
-        self.print(&line)
+        self.print_whole(&line)
     }
 
     fn print(&mut self, line: &str) -> Result<()> {
+        let fitting = self.style.screen.fit(line, INDENT);
+        self.print_whole(&fitting)
+    }
+
+    fn print_whole(&mut self, line: &str) -> Result<()> {
         self.progress.hide();
         self.is_away_told = false;
-        let line = self.style.screen.fit(line, INDENT);
         if !output::line_if_read(line)? {
             bail!("nobody reads what is printed; the relay keeps watching");
         }
