@@ -82,7 +82,7 @@ pub(super) enum RelayCallError {
     Away(anyhow::Error),
     /// The relay rejected the request as wrong.
     Refused(anyhow::Error),
-    /// What was asked for does not exist, or the server is no relay.
+    /// What was asked for does not exist, Basiq refused the person's answer, or the server is no relay.
     Odd(anyhow::Error),
 }
 
@@ -90,6 +90,8 @@ pub(super) enum RelayCallError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
     detail: String,
     errors: Vec<FieldFault>,
 }
@@ -199,6 +201,8 @@ impl RelayClient {
         };
         Err(match status.as_u16() {
             429 | 500..=599 => RelayCallError::Away(told),
+            // The relay found no fault in the request.
+            422 if problem.kind.ends_with("/mfa-refused") => RelayCallError::Odd(told),
             400 | 401 | 403 | 413 | 415 | 422 => RelayCallError::Refused(told),
             _ => RelayCallError::Odd(told),
         })

@@ -6,7 +6,7 @@ use basiq_sandbox::{JobScript, SandboxOptions, ScriptChallenge, ScriptStep, Step
 use relay_domain::clock::Clock;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
 };
 
@@ -301,21 +301,28 @@ async fn a_challenge_is_shown_and_answered_and_the_answer_is_nowhere_to_be_read(
     let job_id = play.scene.sandbox.seed_job(asking());
     let hook = format!("{}/hook", play.scene.receiver.url());
     let mut watching = play.command(&["watch", &job_id, "--url", &hook]);
-    let watching = watching.spawn().unwrap();
-    let page = async || play.json(&["list", "--state", "awaiting-user"]).await;
-    until(async || page().await["items"][0]["id"].is_string()).await;
-    let watch = page().await["items"][0]["id"].as_str().unwrap().to_owned();
-
+    let mut watching = watching.spawn().unwrap();
+    let mut followed = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut printed = String::new();
+    while !printed.contains("answer it: ") {
+        printed = printed + &followed.next_line().await.unwrap().unwrap() + "\n";
+    }
+    let page = play.json(&["list", "--state", "awaiting-user"]).await;
+    let watch = page["items"][0]["id"].as_str().unwrap().to_owned();
     let how = format!(
         "answer it: basiq-relay answer {watch} --relay {} -\n",
         play.relay.url
     );
+    assert!(
+        printed.contains("          the bank asks: We sent a code"),
+        "{printed}"
+    );
+    assert!(printed.contains(&how), "{printed}");
     let shown = play.told(&["show", &watch]).await;
     assert!(shown.contains("  the bank asks: We sent a code"), "{shown}");
     assert!(shown.contains("    1. OTP Password\n"), "{shown}");
     assert!(shown.contains(&how), "{shown}");
 
-    let mut printed = String::new();
     let too_long = ANSWER.repeat(20);
     for arguments in [
         &["answer", &watch, ANSWER, "--surplus"][..],
@@ -341,14 +348,10 @@ async fn a_challenge_is_shown_and_answered_and_the_answer_is_nowhere_to_be_read(
     let accepted: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(accepted, json!({ "watchId": watch, "accepted": true }));
     printed = printed + &told + &errors;
-    let followed = watching.wait_with_output().await.unwrap();
-    assert_eq!(followed.status.code(), Some(0));
-    let followed = String::from_utf8(followed.stdout).unwrap();
-    assert!(
-        followed.contains("          the bank asks: We sent a code"),
-        "{followed}"
-    );
-    assert!(followed.contains(&how), "{followed}");
+    while let Some(line) = followed.next_line().await.unwrap() {
+        printed = printed + &line + "\n";
+    }
+    assert_eq!(watching.wait().await.unwrap().code(), Some(0));
 
     let other = play.watch(&play.scene.sandbox.seed_job(asking())).await;
     play.until(&other, "awaiting-user", "").await;
@@ -356,7 +359,7 @@ async fn a_challenge_is_shown_and_answered_and_the_answer_is_nowhere_to_be_read(
     let (code, told, errors) = play.run(&["answer", &other, &wrong]).await;
     assert_eq!((code, told.as_str()), (Some(1), ""), "{errors}");
     assert!(errors.contains("It was wrong or too late"), "{errors}");
-    printed = printed + &followed + &errors;
+    printed += &errors;
     assert!(!printed.contains(ANSWER), "{printed}");
     assert_eq!(play.scene.stored_with(ANSWER).await, [""; 0]);
     let log = play.end().await.join("\n");
@@ -370,7 +373,7 @@ struct OnTerminal {
 }
 
 impl OnTerminal {
-    fn start(command: Command) -> Self {
+    fn start(command: &Command) -> Self {
         let program = command.as_std().get_program().to_owned();
         let arguments = command
             .as_std()
@@ -434,7 +437,7 @@ async fn a_terminal_shows_no_answer_and_lines_that_fit() {
     let play = Play::begin().await;
     let watch = play.watch(&play.scene.sandbox.seed_job(asking())).await;
     play.until(&watch, "awaiting-user", "").await;
-    let (code, lines) = OnTerminal::start(play.command(&["list"])).end().await;
+    let (code, lines) = OnTerminal::start(&play.command(&["list"])).end().await;
     assert_eq!(code, Some(0), "{lines:?}");
     assert!(
         lines.iter().all(|line| line.chars().count() <= 80),
@@ -445,7 +448,7 @@ async fn a_terminal_shows_no_answer_and_lines_that_fit() {
         "{lines:?}"
     );
 
-    let mut answering = OnTerminal::start(play.command(&["answer", &watch, "-"]));
+    let mut answering = OnTerminal::start(&play.command(&["answer", &watch, "-"]));
     answering.types(ANSWER, "OTP Password (not shown): ").await;
     let (code, lines) = answering.end().await;
     let seen = lines.join("\n");
@@ -461,7 +464,7 @@ async fn a_client_is_revoked_on_a_terminal_only_after_a_yes() {
     let revoke = |more: &[&str]| {
         let mut command = play.scene.setup.command();
         command.args(["client", "revoke", "terminal"]).args(more);
-        OnTerminal::start(command)
+        OnTerminal::start(&command)
     };
     let works = async || {
         ask(&play.relay.url, "GET /watch", &play.key, None)
@@ -488,7 +491,7 @@ async fn a_client_is_revoked_on_a_terminal_only_after_a_yes() {
     play.scene.setup.add_client("other").await;
     let mut command = play.scene.setup.command();
     command.args(["client", "revoke", "other", "--yes"]);
-    let (code, lines) = OnTerminal::start(command).end().await;
+    let (code, lines) = OnTerminal::start(&command).end().await;
     assert_eq!(code, Some(0), "{lines:?}");
     assert!(!lines.join("\n").contains('?'), "{lines:?}");
     play.end().await;
