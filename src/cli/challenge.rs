@@ -106,7 +106,7 @@ mod tests {
         let told = challenge().describe(&Screen::utc(Some(60)), 2);
         assert_eq!(
             told,
-            "  the bank asks: Enter the code\u{fffd}[2J sent to xxx-123.\n    (token, until 09:16:28)\n    1. Code"
+            "  the bank asks: Enter the code\u{fffd}[2J sent to xxx-123. (token,\n    until 09:16:28)\n    1. Code"
         );
     }
 
