@@ -194,3 +194,23 @@ pub(super) fn failure([code, title, detail]: [&str; 3]) -> StepFailure {
         detail: Some(detail.to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_listed_login_ends_as_the_list_says() {
+        for listed in SandboxLogin::all() {
+            let login = BankLogin {
+                id: listed.id.to_owned(),
+                password: listed.password.to_owned(),
+            };
+            let code = |origin| login.failure(origin).map(|(_, [code, ..])| code);
+            assert_eq!(code(Origin::Create), listed.fails_with, "{listed:?}");
+            let refreshed = code(Origin::Refresh);
+            assert_eq!(refreshed, listed.refresh_fails_with, "{listed:?}");
+        }
+        assert_eq!(SandboxLogin::all().count(), 14);
+    }
+}
