@@ -177,7 +177,7 @@ fn print(error: &clap::Error) -> io::Result<()> {
 
 /// Returns the message of an error without the secrets that it would repeat. Returns `None` if it repeats none.
 fn without_secrets(error: &clap::Error, arguments: &[String]) -> Option<String> {
-    if arguments.iter().any(|argument| argument == "answer") {
+    if arguments.get(1).is_some_and(|command| command == "answer") {
         let what = error.kind().as_str().unwrap_or("wrong usage");
         return Some(format!(
             "error: {what} (what was given is not shown, since it may be an answer)\n\n\
