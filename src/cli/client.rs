@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, IsTerminal, Write},
     path::{Path, PathBuf},
 };
 
@@ -61,9 +61,20 @@ enum Command {
         basiq-relay client reencrypt\n\nThen restart the relay, without the previous key."
     )]
     Reencrypt,
-    /// Revoke a client: its key stops working at once, and its open watches are cancelled.
-    #[command(after_help = "Example: basiq-relay client revoke my-backend")]
-    Revoke(Name),
+    /// Revoke a client: its key stops working at once, and its open watches are cancelled. On a terminal, this asks
+    /// first.
+    #[command(after_help = "Example: basiq-relay client revoke my-backend\n\
+        Example: basiq-relay client revoke my-backend --yes")]
+    Revoke(Revocation),
+}
+
+#[derive(Debug, clap::Args)]
+struct Revocation {
+    #[command(flatten)]
+    name: Name,
+    /// Do not ask, even on a terminal.
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +100,9 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
         let missing = anyhow!("RELAY_ENCRYPTION_KEY: not set; secrets are encrypted with it");
         return Err(CommandFailure::usage(missing));
     }
+    if let Command::Revoke(revocation) = &args.command {
+        revocation.confirm()?;
+    }
     let clock = Clock::system();
     let work = async {
         let store = app::open_store(&settings.store, &clock).await?.store;
@@ -109,6 +123,31 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
     };
     output::line(text)?;
     Ok(())
+}
+
+impl Revocation {
+    /// Asks on a terminal whether the client shall be revoked. Scripts are not asked.
+    fn confirm(&self) -> Result<(), CommandFailure> {
+        if self.yes || !io::stdin().is_terminal() {
+            return Ok(());
+        }
+        let name = &self.name.name;
+        let mut err = io::stderr();
+        write!(
+            err,
+            "Revoke `{name}`? Its API key stops working at once, and its open watches are cancelled. [y/N] "
+        )
+        .and_then(|()| err.flush())
+        .context("cannot ask on standard error; --yes revokes without a question")?;
+        let mut reply = String::new();
+        io::stdin()
+            .read_line(&mut reply)
+            .context("cannot read the reply")?;
+        match reply.trim().to_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(CommandFailure::failed(anyhow!("`{name}` was not revoked"))),
+        }
+    }
 }
 
 /// What the commands work with.
@@ -139,7 +178,10 @@ async fn answer(command: &Command, admin: &ClientAdmin<'_>) -> anyhow::Result<An
         Command::RetireSecret(Name { name }) => retire_secret(admin, name).await,
         Command::RotateKey(Name { name }) => rotate_key(admin, name).await,
         Command::Reencrypt => reencrypt(admin).await,
-        Command::Revoke(Name { name }) => revoke(admin, name).await,
+        Command::Revoke(Revocation {
+            name: Name { name },
+            ..
+        }) => revoke(admin, name).await,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::cli::{
     exit::CommandFailure,
     output::{self, harmless},
     receiver::{Received, Receiver, ReceiverOptions},
+    terminal::Screen,
 };
 
 #[derive(Debug, clap::Args)]
@@ -59,10 +60,10 @@ pub(super) async fn run(args: ListenArgs) -> Result<(), CommandFailure> {
     }
     let stop = CancellationToken::new();
     let serve = receiver.serve(stop.clone());
-    let colours = Painter::detect();
+    let (colours, screen) = (Painter::detect(), Screen::detect());
     let print = async {
         while let Some(event) = events.recv().await {
-            output::line(describe(&event, colours))?;
+            output::line(describe(&event, colours, &screen))?;
         }
         anyhow::Ok(())
     };
@@ -78,28 +79,53 @@ pub(super) async fn run(args: ListenArgs) -> Result<(), CommandFailure> {
     Ok(())
 }
 
-/// Describes one request: its time, the result of the signature check, a short summary, and the whole body.
-fn describe(event: &Received, paint: Painter) -> String {
+/// Describes one request: its local time, the result of the signature check, a short summary, and the whole body.
+fn describe(event: &Received, paint: Painter, screen: &Screen) -> String {
     let verified = match event.verified {
         Some(true) => paint.good("signature valid"),
         Some(false) => paint.bad("SIGNATURE NOT VALID"),
         None => paint.dim("signature not checked"),
     };
-    let body = serde_json::to_string_pretty(&event.body).unwrap_or_else(|_| event.raw.clone());
     let body = if event.body.is_null() {
-        &event.raw
+        event.raw.clone()
     } else {
-        &body
+        indented(&event.raw)
     };
     format!(
         "{}  {}  {}  {verified}  answered {}\n{}{}\n",
-        paint.dim(event.at.strftime("%H:%M:%S%.3f")),
+        paint.dim(screen.exact_time(event.at)),
         harmless(&event.path),
         paint.bold(event.event_id.as_deref().unwrap_or("no webhook-id")),
         paint.http_status(event.status_answered),
         in_short(event, paint),
-        harmless(body),
+        harmless(&body),
     )
+}
+
+/// Breaks the lines of a JSON document for people. Keys keep their order, and numbers their digits.
+fn indented(json: &str) -> String {
+    let (mut text, mut depth, mut previous) = (String::new(), 0_usize, ' ');
+    let (mut is_text, mut is_escaped) = (false, false);
+    for letter in json.chars() {
+        if is_text {
+            is_text = letter != '"' || is_escaped;
+            is_escaped = letter == '\\' && !is_escaped;
+            text.push(letter);
+        } else if !letter.is_ascii_whitespace() {
+            let (opens, closes) = (matches!(previous, '{' | '['), matches!(letter, '}' | ']'));
+            depth = (depth + usize::from(opens)).saturating_sub(usize::from(closes));
+            if (opens && !closes) || (closes && !opens) || previous == ',' {
+                text = text + "\n" + &"  ".repeat(depth);
+            }
+            text.push(letter);
+            if letter == ':' {
+                text.push(' ');
+            }
+            is_text = letter == '"';
+            previous = letter;
+        }
+    }
+    text
 }
 
 /// Summarises an event in two lines. Returns an empty text if the body is not an event.
@@ -141,11 +167,11 @@ mod tests {
                 "errorCode": "invalid-credentials", "action": "resubmit-credentials",
                 "userMessage": "Check them.",
             }),
-            raw: String::new(),
+            raw: r#"{"userMessage":"Check \"them\".","a":[1.50,{}],"b":[]}"#.to_owned(),
             path: "/hook".to_owned(),
             status_answered: 204,
         };
-        let told = describe(&came, Painter::PLAIN);
+        let told = describe(&came, Painter::PLAIN, &Screen::utc(None));
         let mut lines = told.lines();
         assert_eq!(
             lines.next(),
@@ -156,11 +182,22 @@ mod tests {
             Some("failed  verify-credentials  invalid-credentials  → resubmit-credentials")
         );
         assert_eq!(lines.next(), Some("Check them."));
-        assert_eq!(lines.next(), Some("{"));
+        let body: Vec<_> = lines.collect();
+        let expected = [
+            "{",
+            r#"  "userMessage": "Check \"them\".","#,
+            "  \"a\": [",
+            "    1.50,",
+            "    {}",
+            "  ],",
+            "  \"b\": []",
+            "}",
+        ];
+        assert_eq!(body, expected);
 
         came.body = Value::Null;
         came.raw = "\u{1b}[2Jodd".to_owned();
-        let told = describe(&came, Painter::PLAIN);
+        let told = describe(&came, Painter::PLAIN, &Screen::utc(None));
         assert!(told.ends_with("\n\u{fffd}[2Jodd\n"), "{told:?}");
     }
 }

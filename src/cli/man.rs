@@ -41,26 +41,78 @@ fn page(command: Command) -> io::Result<Vec<u8>> {
     for below in command.get_subcommands() {
         describe(below, &mut page)?;
     }
-    exit_codes().to_writer(&mut page)?;
+    for section in [&EXIT_STATUS, &FILES, &SEE_ALSO] {
+        section.render().to_writer(&mut page)?;
+    }
     Ok(with_one_preamble(&page))
 }
 
-fn exit_codes() -> Roff {
-    let mut roff = Roff::new();
-    roff.control("SH", ["EXIT STATUS"]);
-    for (code, meaning) in [
+/// A section of terms and what they mean.
+struct Section {
+    heading: &'static str,
+    terms: &'static [(&'static str, &'static str)],
+}
+
+const EXIT_STATUS: Section = Section {
+    heading: "EXIT STATUS",
+    terms: &[
         ("0", "Done."),
         (
             "1",
-            "Failed: a port in use, a database out of reach, a watched job that failed.",
+            "Failed: a port in use, a database out of reach, a relay out of reach, a watch that does not exist, a \
+             watched job that failed.",
         ),
-        ("2", "Wrong usage or configuration."),
-    ] {
-        roff.control("TP", []);
-        roff.text([bold(code)]);
-        roff.text([roman(meaning)]);
+        (
+            "2",
+            "Wrong usage or configuration, or a request that the relay refused.",
+        ),
+    ],
+};
+
+const FILES: Section = Section {
+    heading: "FILES",
+    terms: &[
+        (
+            "relay.toml",
+            "Settings, in the working directory; --config names another file. The environment takes precedence.",
+        ),
+        (
+            "basiq-relay.db",
+            "The SQLite store, in the working directory, unless RELAY_DATABASE_URL names another one. Beside it are \
+             files with the endings -wal, -shm and .lock.",
+        ),
+    ],
+};
+
+const SEE_ALSO: Section = Section {
+    heading: "SEE ALSO",
+    terms: &[
+        (
+            "basiq-relay COMMAND --help",
+            "The same text for one command; `basiq-relay serve --help` lists every setting.",
+        ),
+        (
+            "/docs, /openapi.json, /console",
+            "Pages of a running relay: its HTTP API, the OpenAPI document, the console for operators.",
+        ),
+        (
+            "https://www.standardwebhooks.com",
+            "The specification of the signatures.",
+        ),
+    ],
+};
+
+impl Section {
+    fn render(&self) -> Roff {
+        let mut roff = Roff::new();
+        roff.control("SH", [self.heading]);
+        for (term, meaning) in self.terms {
+            roff.control("TP", []);
+            roff.text([bold(*term)]);
+            roff.text([roman(*meaning)]);
+        }
+        roff
     }
-    roff
 }
 
 /// Keeps one copy of the lines that define an apostrophe. Each rendered part begins with them.

@@ -1,6 +1,9 @@
 //! The command line: one file per command.
 
+mod answer;
 mod backup;
+mod cancel;
+mod challenge;
 mod client;
 mod colour;
 mod completions;
@@ -8,6 +11,7 @@ mod demo;
 mod erase;
 mod exit;
 mod healthcheck;
+mod list;
 mod listen;
 mod man;
 mod migrate_store;
@@ -16,15 +20,23 @@ mod operator;
 mod output;
 mod progress;
 pub mod receiver;
+mod redeliver;
 mod relay_client;
 mod sandbox;
 mod serve;
+mod show;
 mod subscribe;
+mod terminal;
 mod test_callback;
 mod threads;
 mod watch;
+mod watch_document;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
@@ -62,6 +74,16 @@ enum Command {
     Subscribe(subscribe::SubscribeArgs),
     /// Let a running relay post a signed test event to a callback, and say what to do about the answer.
     TestCallback(test_callback::TestCallbackArgs),
+    /// List the watches at a running relay, newest first.
+    List(list::ListArgs),
+    /// Show one watch at a running relay, with its events and each attempt to deliver them.
+    Show(show::ShowArgs),
+    /// Send the latest event of a watch at a running relay once more, or all dead events.
+    Redeliver(redeliver::RedeliverArgs),
+    /// Cancel a watch at a running relay; nothing more is posted for it.
+    Cancel(cancel::CancelArgs),
+    /// Answer a challenge of the bank by a running relay.
+    Answer(answer::AnswerArgs),
     /// Manage API clients.
     Client(client::ClientArgs),
     /// Copy the SQLite store to a new file while the relay runs, and check the copy.
@@ -116,6 +138,11 @@ fn own_threads(command: &Command) -> usize {
         | Command::Watch(_)
         | Command::Subscribe(_)
         | Command::TestCallback(_)
+        | Command::List(_)
+        | Command::Show(_)
+        | Command::Redeliver(_)
+        | Command::Cancel(_)
+        | Command::Answer(_)
         | Command::Healthcheck(_)
         | Command::Openapi(_)
         | Command::Completions(_)
@@ -123,32 +150,54 @@ fn own_threads(command: &Command) -> usize {
     }
 }
 
-/// Prints clap's message and returns the exit code. The message repeats arguments, so an argument that may be an
-/// address with a password is replaced.
+/// Prints clap's message and returns the exit code. The message repeats arguments. An argument that may be an address
+/// with a password is replaced, and no argument of `answer` is repeated.
 fn usage(error: &clap::Error) -> ExitCode {
     let is_asked_for = matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     );
-    let mut said = error.render().to_string();
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-    let secret: Vec<_> = arguments
-        .filter(|argument| may_hold_a_password(argument))
-        .collect();
-    if secret
-        .iter()
-        .any(|argument| said.contains(argument.as_str()))
-    {
-        for argument in &secret {
-            said = said.replace(argument.as_str(), "(an address, not shown)");
-        }
-        drop(std::io::stderr().write_all(said.as_bytes()));
-        return ExitCode::from(exit::USAGE);
-    }
-    if error.print().is_err() || !is_asked_for {
+    let arguments: Vec<_> = arguments.collect();
+    let shown = without_secrets(error, &arguments).filter(|_| !is_asked_for);
+    let is_printed = match shown {
+        Some(shown) => io::stderr().write_all(shown.as_bytes()),
+        None => print(error),
+    };
+    if is_printed.is_err() || !is_asked_for {
         return ExitCode::from(exit::USAGE);
     }
     ExitCode::SUCCESS
+}
+
+/// Prints clap's message. A file or a pipe stays plain even where `CLICOLOR_FORCE` asks for colours.
+fn print(error: &clap::Error) -> io::Result<()> {
+    let plain = error.render().to_string();
+    match error.use_stderr() {
+        true if !io::stderr().is_terminal() => io::stderr().write_all(plain.as_bytes()),
+        false if !io::stdout().is_terminal() => io::stdout().write_all(plain.as_bytes()),
+        _ => error.print(),
+    }
+}
+
+/// Returns the message of an error without the secrets that it would repeat. Returns `None` if it repeats none.
+fn without_secrets(error: &clap::Error, arguments: &[String]) -> Option<String> {
+    if arguments.get(1).is_some_and(|command| command == "answer") {
+        let what = error.kind().as_str().unwrap_or("wrong usage");
+        return Some(format!(
+            "error: {what} (what was given is not shown, since it may be an answer)\n\n\
+             Usage: {NAME} answer [OPTIONS] <WATCH> <TEXT>...\n\n\
+             For more information, try '{NAME} answer --help'.\n"
+        ));
+    }
+    let said = error.render().to_string();
+    let secret = arguments
+        .iter()
+        .filter(|argument| may_hold_a_password(argument) && said.contains(argument.as_str()));
+    secret.fold(None, |shown: Option<String>, argument| {
+        let text = shown.unwrap_or_else(|| said.clone());
+        Some(text.replace(argument.as_str(), "(an address, not shown)"))
+    })
 }
 
 fn may_hold_a_password(argument: &str) -> bool {
@@ -164,6 +213,11 @@ async fn run(command: Command) -> Result<(), CommandFailure> {
         Command::Watch(args) => watch::run(args).await,
         Command::Subscribe(args) => subscribe::run(args).await,
         Command::TestCallback(args) => test_callback::run(args).await,
+        Command::List(args) => list::run(args).await,
+        Command::Show(args) => show::run(args).await,
+        Command::Redeliver(args) => redeliver::run(args).await,
+        Command::Cancel(args) => cancel::run(args).await,
+        Command::Answer(args) => answer::run(args).await,
         Command::Client(args) => Box::pin(client::run(args)).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Erase(args) => Box::pin(erase::run(args)).await,

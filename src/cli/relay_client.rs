@@ -5,12 +5,12 @@ use std::{path::PathBuf, sync::LazyLock, time::Duration};
 use anyhow::{Context, Result, anyhow};
 use happy_eyeballs::FirstToAnswer;
 use relay_domain::ApiKey;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    cli::{exit::CommandFailure, output::harmless},
+    cli::{NAME, exit::CommandFailure, output::harmless},
     config::Settings,
 };
 
@@ -21,11 +21,14 @@ static DEFAULT_RELAY: LazyLock<String> =
 /// The time-out of one call.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
+/// The maximum size of what is read of a stream, in bytes.
+const LONGEST_STREAM: usize = 1024 * 1024;
+
 /// Which relay to call, and with which key.
 #[derive(Debug, clap::Args)]
 pub(super) struct RelayArgs {
     /// Base address of the relay.
-    #[arg(long, value_name = "URL", default_value = &**DEFAULT_RELAY, value_parser = relay_address)]
+    #[arg(long, env = "BASIQ_RELAY_URL", value_name = "URL", default_value = &**DEFAULT_RELAY, value_parser = relay_address)]
     relay: Url,
     /// API key of the client; other users of this machine can see command lines.
     #[arg(long, env = "BASIQ_RELAY_KEY", hide_env_values = true)]
@@ -79,7 +82,7 @@ pub(super) enum RelayCallError {
     Away(anyhow::Error),
     /// The relay rejected the request as wrong.
     Refused(anyhow::Error),
-    /// What was asked for does not exist, or the server is no relay.
+    /// What was asked for does not exist, Basiq refused the person's answer, or the server is no relay.
     Odd(anyhow::Error),
 }
 
@@ -87,6 +90,8 @@ pub(super) enum RelayCallError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
     detail: String,
     errors: Vec<FieldFault>,
 }
@@ -137,6 +142,56 @@ impl RelayClient {
         read(answer, &url).await
     }
 
+    /// Makes a call whose answer has no document.
+    pub(super) async fn order(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(), RelayCallError> {
+        let url = format!("{}/{path}", self.base);
+        let mut request = self.http.request(method, &url);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.call(request, &url).await.map(drop)
+    }
+
+    /// Reads the messages of a stream until `find` returns something for one of them, or the stream ends.
+    pub(super) async fn read_stream<T>(
+        &self,
+        path: &str,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, RelayCallError> {
+        let url = format!("{}/{path}", self.base);
+        let mut answer = self.call(self.http.get(&url), &url).await?;
+        let mut bytes = Vec::new();
+        while let Some(more) = answer.chunk().await.map_err(|error| away(error, &url))? {
+            bytes.extend_from_slice(&more);
+            let text = String::from_utf8_lossy(&bytes);
+            // The part after the last empty line is not complete yet.
+            let complete = text
+                .rsplit_once("\n\n")
+                .map_or("", |(complete, _)| complete);
+            if let Some(found) = complete.split("\n\n").find_map(&find) {
+                return Ok(Some(found));
+            }
+            if bytes.len() > LONGEST_STREAM {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the command line that runs `command` about a watch at this relay. The key has to be in the environment.
+    pub(super) fn command_line(&self, command: &str, watch_id: &str) -> String {
+        let mut line = format!("{NAME} {command} {}", harmless(watch_id));
+        if self.base != *DEFAULT_RELAY {
+            line = format!("{line} --relay {}", self.base);
+        }
+        line
+    }
+
     async fn call(&self, request: RequestBuilder, url: &str) -> Result<Response, RelayCallError> {
         let answered = request.bearer_auth(self.key.expose()).send().await;
         let answer = answered.map_err(|error| away(error, url))?;
@@ -151,6 +206,8 @@ impl RelayClient {
         };
         Err(match status.as_u16() {
             429 | 500..=599 => RelayCallError::Away(told),
+            // The relay found no fault in the request.
+            422 if problem.kind.ends_with("/mfa-refused") => RelayCallError::Odd(told),
             400 | 401 | 403 | 413 | 415 | 422 => RelayCallError::Refused(told),
             _ => RelayCallError::Odd(told),
         })

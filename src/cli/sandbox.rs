@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use basiq_sandbox::{
-    ALLOWED_FAULTS, Fault, Sandbox, SandboxEventType, SandboxOptions, SandboxWebhook,
+    ALLOWED_FAULTS, Fault, Sandbox, SandboxEventType, SandboxLogin, SandboxOptions, SandboxWebhook,
 };
 use relay_domain::{SigningSecret, clock::Clock};
 use tokio::net::TcpListener;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
-    cli::{exit::CommandFailure, output},
+    cli::{NAME, exit::CommandFailure, output},
     config::{Settings, parse_duration},
     telemetry,
 };
@@ -108,6 +108,29 @@ fn options(args: SandboxArgs) -> SandboxOptions {
     options
 }
 
+/// Lists what can be done with a sandbox: its logins, its banks, and the relay that uses it.
+fn describe(address: SocketAddr) -> String {
+    let base = format!("http://{address}");
+    let logins = SandboxLogin::all().map(|login| {
+        let result = match (login.fails_with, login.refresh_fails_with) {
+            (Some(code), _) => format!("fails: {code}"),
+            (None, Some(code)) => format!("works; a refresh fails: {code}"),
+            (None, None) => "works".to_owned(),
+        };
+        format!("  {:<17}{:<15}{result}", login.id, login.password)
+    });
+    let logins = logins.collect::<Vec<_>>().join("\n");
+    format!(
+        "Basiq sandbox on {base} (stop with Ctrl-C)\n\n\
+         \u{20} login            password       at a bank that asks no challenge, such as AU00000\n\
+         {logins}\n\n\
+         \u{20} banks      {base}/connectors (AU00002 always asks for the code 1234)\n\
+         \u{20} users      {base}/users\n\
+         \u{20} webhooks   {base}/events\n\
+         \u{20} a relay    RELAY_BASIQ_URL={base} RELAY_BASIQ_API_KEY=any {NAME} serve\n"
+    )
+}
+
 pub(super) async fn run(args: SandboxArgs) -> Result<(), CommandFailure> {
     let telemetry = telemetry::init(&Settings::default().log).map_err(CommandFailure::usage)?;
     let listener = TcpListener::bind(args.listen)
@@ -117,9 +140,7 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), CommandFailure> {
         .local_addr()
         .context("the listener has no address")?;
     let sandbox = Sandbox::new(options(args), Clock::system());
-    output::line(format!(
-        "Basiq sandbox on http://{address} (stop with Ctrl-C)"
-    ))?;
+    output::line(describe(address))?;
     let stop = CancellationToken::new();
     let serve = sandbox.serve(listener, stop.clone());
     let on_signal = async {

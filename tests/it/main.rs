@@ -46,6 +46,7 @@ mod pages;
 mod postgres;
 mod raw_answers;
 mod refused_rows;
+mod relay_commands;
 mod reload;
 mod resources;
 mod sandbox_command;

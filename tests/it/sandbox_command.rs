@@ -154,6 +154,31 @@ async fn a_person_is_refreshed_overnight_and_their_consent_ends() {
 }
 
 #[tokio::test]
+async fn a_sandbox_lists_its_logins_and_links() {
+    let mut sandbox = binary()
+        .args(["sandbox", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(sandbox.stdout.take().unwrap()).lines();
+    let mut told = String::new();
+    while !told.contains("a relay ") {
+        told = told + &lines.next_line().await.unwrap().unwrap() + "\n";
+    }
+    let base = told.split(' ').find(|word| word.starts_with("http://"));
+    let base = base.unwrap();
+    for expected in [
+        "  gavinBelson      hooli2016      works\n",
+        "  bighead          password       fails: invalid-credentials\n",
+        "  russ             tres-comas     works; a refresh fails: service-unavailable\n",
+        &format!("  users      {base}/users\n"),
+        &format!("RELAY_BASIQ_URL={base} RELAY_BASIQ_API_KEY=any basiq-relay serve\n"),
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_running_sandbox_takes_orders() {
     let sandbox = SandboxProcess::start(&["--webhook-events", "consent.warning"]).await;
     let user = sandbox.connects("jared", "django").await;

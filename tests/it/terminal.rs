@@ -10,7 +10,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::support::process::binary;
+use crate::support::{on_terminal::OnTerminal, process::binary};
 
 async fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
@@ -67,7 +67,9 @@ async fn bash_takes_its_completions_and_completes_with_them() {
 async fn the_manual_has_a_section_for_every_command_and_all_its_options() {
     let page = printed(&["man"]).await.replace("\\-", "-");
     assert!(page.contains("\n.TH basiq-relay 1 "), "{page}");
-    assert!(page.contains("\n.SH \"EXIT STATUS\"\n"), "{page}");
+    for heading in ["\"EXIT STATUS\"", "FILES", "\"SEE ALSO\""] {
+        assert!(page.contains(&format!("\n.SH {heading}\n")), "{heading}");
+    }
     assert_eq!(
         page.matches(".ds Aq").count(),
         2,
@@ -133,6 +135,21 @@ async fn no_escape_codes_are_printed_where_there_is_no_terminal() {
         !told.contains('\u{1b}') && !errors.contains('\u{1b}'),
         "{told}{errors}"
     );
+}
+
+#[tokio::test]
+async fn the_demo_fits_a_terminal_of_80_columns() {
+    let mut demo = binary();
+    demo.arg("demo").env("TERM", "dumb");
+    let (code, lines) = OnTerminal::start(&demo).end().await;
+    assert_eq!(code, Some(0), "{lines:#?}");
+    let messages = lines.iter().filter(|line| line.starts_with("          "));
+    assert!(messages.count() > 12, "{lines:#?}");
+    let wide: Vec<_> = lines
+        .iter()
+        .filter(|line| line.chars().count() > 80)
+        .collect();
+    assert!(wide.is_empty(), "{wide:#?}");
 }
 
 #[tokio::test]

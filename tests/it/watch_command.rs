@@ -191,6 +191,7 @@ async fn a_job_that_fails_ends_with_1_and_people_read_why_without_escape_codes()
         "          Your bank did not accept these login details.",
         "  attempt  1 of event 1: 500 after ",
         " ms; again at ",
+        "          send it now: basiq-relay redeliver wch_",
         "  settled; its last event is still on its way\n",
     ] {
         assert!(told.contains(expected), "{expected}: {told}");

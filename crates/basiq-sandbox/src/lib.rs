@@ -49,5 +49,6 @@ pub use self::{
     event::{SandboxEventType, UnknownEventType},
     fault::{ALLOWED as ALLOWED_FAULTS, Fault, FaultError, FaultKind},
     handle::{Sandbox, SandboxOptions},
+    login::SandboxLogin,
     script::{JobScript, Origin, ScriptChallenge, ScriptRetries, ScriptStep, StepEnd},
 };

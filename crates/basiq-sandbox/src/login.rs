@@ -94,6 +94,48 @@ pub(super) const WRONG_LOGIN: [&str; 3] = [
     "The institution does not know this login and password.",
 ];
 
+/// A login that this sandbox knows, and what becomes of it at a bank that asks no challenge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SandboxLogin {
+    /// The login.
+    pub id: &'static str,
+    /// Its password.
+    pub password: &'static str,
+    /// The code with which a connection fails; `None` if it works.
+    pub fails_with: Option<&'static str>,
+    /// The code with which each refresh fails; `None` if it works.
+    pub refresh_fails_with: Option<&'static str>,
+}
+
+impl SandboxLogin {
+    /// Returns the logins: those that work come first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let login = |id, password| Self {
+            id,
+            password,
+            fails_with: None,
+            refresh_fails_with: None,
+        };
+        let welcome = WELCOME
+            .iter()
+            .map(move |&(id, password)| login(id, password));
+        let failing = FAILING
+            .iter()
+            .map(move |&(id, password, _, [code, ..])| Self {
+                fails_with: Some(code),
+                refresh_fails_with: Some(code),
+                ..login(id, password)
+            });
+        let later = FAILING_LATER
+            .iter()
+            .map(move |&(id, password, _, [code, ..])| Self {
+                refresh_fails_with: Some(code),
+                ..login(id, password)
+            });
+        welcome.chain(failing).chain(later)
+    }
+}
+
 /// A bank login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BankLogin {
@@ -150,5 +192,25 @@ pub(super) fn failure([code, title, detail]: [&str; 3]) -> StepFailure {
         code: Some(code.to_owned()),
         title: Some(title.to_owned()),
         detail: Some(detail.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_listed_login_ends_as_the_list_says() {
+        for listed in SandboxLogin::all() {
+            let login = BankLogin {
+                id: listed.id.to_owned(),
+                password: listed.password.to_owned(),
+            };
+            let code = |origin| login.failure(origin).map(|(_, [code, ..])| code);
+            assert_eq!(code(Origin::Create), listed.fails_with, "{listed:?}");
+            let refreshed = code(Origin::Refresh);
+            assert_eq!(refreshed, listed.refresh_fails_with, "{listed:?}");
+        }
+        assert_eq!(SandboxLogin::all().count(), 14);
     }
 }

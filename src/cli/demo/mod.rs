@@ -17,6 +17,7 @@ use crate::{
         exit::CommandFailure,
         output,
         progress::{self, StatusLine},
+        terminal::Screen,
     },
     config::{LogConfig, Settings},
     telemetry,
@@ -77,12 +78,13 @@ async fn play(stage: &DemoStage) -> anyhow::Result<usize> {
             }),
         );
     drop(told);
+    let screen = Screen::detect();
     let print = async {
-        output::line(report::heading())?;
+        output::line(report::heading(&screen))?;
         let (mut progress, waiting) = (StatusLine::new(), "waiting for the next event");
         while let Some(telling) = progress.during(waiting, tellings.recv()).await {
             progress.hide();
-            output::line(report::line(&telling))?;
+            output::line(report::lines(&telling, &screen))?;
         }
         anyhow::Ok(())
     };
@@ -97,6 +99,6 @@ async fn play(stage: &DemoStage) -> anyhow::Result<usize> {
         .zip(results)
         .map(|(scenario, result)| report::row(scenario, result));
     let rows = rows.collect::<Vec<_>>();
-    output::line(report::table(&rows))?;
+    output::line(report::table(&rows, &screen))?;
     Ok(rows.iter().filter(|row| !row.passed).count())
 }

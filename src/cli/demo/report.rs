@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cli::{
     colour::Painter,
     demo::scenario::{DemoScenario, Expected},
+    terminal::Screen,
 };
 
 /// An event that arrived.
@@ -28,40 +29,41 @@ pub(super) struct ScenarioRow {
     text: String,
 }
 
+/// Where the message of an event begins.
+const INDENT: usize = 10;
+
 /// Returns the heading above the events.
-pub(super) fn heading() -> String {
+pub(super) fn heading(screen: &Screen) -> String {
     let line = format!(
-        "{:<12}  {:<28}  {:<15}  {:<18}  {:<16}  {}",
-        "time (UTC)", "scenario", "status", "failed step", "action", "message"
+        "{:<8}  {:<28}  {:<15}  {}",
+        "time", "scenario", "status", "action"
     );
-    Painter::detect().dim(line)
+    Painter::detect().dim(screen.fit(&line, INDENT))
 }
 
-/// Returns the line of one event.
-pub(super) fn line(told: &ArrivedEvent) -> String {
+/// Returns the lines of one event: what it says to programs, and below it the failed step and the message for the
+/// person. The first line fits 80 columns.
+pub(super) fn lines(told: &ArrivedEvent, screen: &Screen) -> String {
     let paint = Painter::detect();
-    let field = |name: &str| {
-        told.body
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or("-")
-            .to_owned()
-    };
-    let time = told.at.strftime("%H:%M:%S%.3f").to_string();
+    let text = |name: &str| told.body.get(name).and_then(Value::as_str);
+    let field = |name: &str| text(name).unwrap_or("-").to_owned();
+    let step = text("failedStep").map(|step| format!("{step}: "));
     let status = paint.standing(&field("status"), 15);
     let refused = if (200..300).contains(&told.answered) {
         String::new()
     } else {
         paint.notable(format!(" [the receiver answered {}]", told.answered))
     };
-    format!(
-        "{}  {:<28}  {status}  {:<18}  {}  {}{refused}",
-        paint.dim(format!("{time:<12}")),
+    let lines = format!(
+        "{}  {:<28}  {status}  {}\n{:INDENT$}{}{}{refused}",
+        paint.dim(screen.time(told.at)),
         told.scenario.title,
-        field("failedStep"),
-        paint.bold(format!("{:<16}", field("action"))),
+        paint.bold(field("action")),
+        "",
+        step.unwrap_or_default(),
         field("userMessage"),
-    )
+    );
+    screen.fit(&lines, INDENT)
 }
 
 /// Compares the events of a scenario with the expected ones.
@@ -131,11 +133,11 @@ fn in_order(events: &[Value]) -> bool {
 }
 
 /// Returns the closing table.
-pub(super) fn table(rows: &[ScenarioRow]) -> String {
+pub(super) fn table(rows: &[ScenarioRow], screen: &Screen) -> String {
     let passed = rows.iter().filter(|row| row.passed).count();
     let lines = rows
         .iter()
-        .map(|row| row.text.as_str())
+        .map(|row| screen.fit(&row.text, 6))
         .collect::<Vec<_>>()
         .join("\n");
     format!(

@@ -9,12 +9,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::cli::{
+    challenge::ChallengeDocument,
     exit::CommandFailure,
     relay_client::{RelayCallError, RelayClient},
     watch::{
-        news::{SeenSoFar, WatchDocument, WatchEnding, is_first_attempt_awaited},
+        news::{SeenSoFar, WatchEnding, WatchNews, is_first_attempt_awaited},
         report::WatchReporter,
     },
+    watch_document::{EventDocument, WatchDocument},
 };
 
 /// The wait between two polls after a change.
@@ -64,25 +66,62 @@ impl WatchPoller {
     pub(super) async fn follow(&mut self) -> Result<WatchEnding> {
         let (mut wait, mut ended_at) = (SHORTEST, None);
         loop {
-            let has_news = self.tell_news()?;
+            let has_news = self.tell_news().await?;
             if let Some(ending) = self.ending(&mut ended_at) {
-                self.reporter.ended(&ending)?;
+                self.reporter.ended(&ending, &self.command("redeliver"))?;
                 return Ok(ending);
             }
             wait = next_wait(wait, has_news);
-            let what = waits_for(&self.watch);
+            let what = self.waits_for();
             let pause = tokio::time::sleep(wait);
             self.reporter.during(&what, pause).await;
             self.watch = self.look(&what).await?;
         }
     }
 
-    fn tell_news(&mut self) -> Result<bool> {
-        let news = self.seen.take(&self.watch);
-        for one in &news {
-            self.reporter.tell(one)?;
+    async fn tell_news(&mut self) -> Result<bool> {
+        let redeliver = self.command("redeliver");
+        let all = self.seen.take(&self.watch);
+        for one in &all {
+            self.reporter.tell(one, &redeliver)?;
+            let question = self.watch.open_question();
+            match (&one.news, question) {
+                (WatchNews::Event(event), Some(asked)) if event.id == asked.id => {
+                    let asked = asked.clone();
+                    self.tell_challenge(&asked).await?;
+                }
+                _ => {}
+            }
         }
-        Ok(!news.is_empty())
+        Ok(!all.is_empty())
+    }
+
+    /// Tells what the bank asks, and the command that answers it. If the challenge cannot be read, only the command.
+    async fn tell_challenge(&mut self, event: &EventDocument) -> Result<()> {
+        let reading = ChallengeDocument::read(&self.relay, &self.watch.id, &event.id);
+        let read = self.reporter.during("reading the challenge", reading).await;
+        let challenge = read.ok().flatten();
+        let command = self.command("answer");
+        self.reporter.asked(event, challenge.as_ref(), &command)
+    }
+
+    fn command(&self, command: &str) -> String {
+        self.relay.command_line(command, &self.watch.id)
+    }
+
+    /// Says in a few words what the watch waits for.
+    fn waits_for(&self) -> String {
+        match WatchState::from_word(&self.watch.state) {
+            Some(WatchState::AwaitingUser) => "waiting for the person's answer".to_owned(),
+            Some(WatchState::Delayed) => "waiting for the bank".to_owned(),
+            Some(WatchState::Settled | WatchState::Cancelled) => {
+                "waiting for the callback's answer".to_owned()
+            }
+            Some(WatchState::Watching) | None => match self.watch.next_poll_at {
+                Some(at) => format!("the relay looks again at {}", self.reporter.time(at)),
+                None => "waiting for news".to_owned(),
+            },
+        }
     }
 
     /// Returns how the watch ended, once there is nothing more to wait for.
@@ -125,21 +164,6 @@ fn next_wait(before: Duration, has_news: bool) -> Duration {
         SHORTEST
     } else {
         (before + before / 4).min(LONGEST)
-    }
-}
-
-/// Says in a few words what the watch waits for.
-fn waits_for(watch: &WatchDocument) -> String {
-    match WatchState::from_word(&watch.state) {
-        Some(WatchState::AwaitingUser) => "waiting for the person's answer".to_owned(),
-        Some(WatchState::Delayed) => "waiting for the bank".to_owned(),
-        Some(WatchState::Settled | WatchState::Cancelled) => {
-            "waiting for the callback's answer".to_owned()
-        }
-        Some(WatchState::Watching) | None => match watch.next_poll_at {
-            Some(at) => format!("the relay looks again at {} UTC", at.strftime("%H:%M:%S")),
-            None => "waiting for news".to_owned(),
-        },
     }
 }
 

@@ -8,21 +8,36 @@ use relay_domain::clock::Clock;
 use serde::Serialize;
 
 use crate::cli::{
+    challenge::{ChallengeDocument, how_to_answer},
     colour::Painter,
     output::{self, harmless},
     progress::StatusLine,
-    watch::news::{EventDocument, WatchDocument, WatchEnding, WatchNews},
+    terminal::Screen,
+    watch::news::{TimedNews, WatchEnding, WatchNews},
+    watch_document::{EventDocument, WatchDocument},
 };
+
+/// Where a message begins that belongs to the line above it.
+const INDENT: usize = 10;
 
 /// Prints the progress of a watch.
 #[derive(Debug)]
 pub(super) struct WatchReporter {
     as_json: bool,
-    paint: Painter,
+    style: Style,
     clock: Clock,
     progress: StatusLine,
+    /// Whether the command that sends an event again was told.
+    is_remedy_told: bool,
     /// Whether the last output said that the relay is out of reach.
     is_away_told: bool,
+}
+
+/// How lines for people look.
+#[derive(Debug, Clone)]
+struct Style {
+    paint: Painter,
+    screen: Screen,
 }
 
 /// One line of JSON: the time, the kind, and the thing itself.
@@ -45,13 +60,25 @@ struct Begun<'a> {
     is_new: bool,
 }
 
+/// A challenge and its event.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked<'a> {
+    event_id: &'a str,
+    challenge: &'a ChallengeDocument,
+}
+
 impl WatchReporter {
     pub(super) fn new(as_json: bool) -> Self {
         Self {
             as_json,
-            paint: Painter::detect(),
+            style: Style {
+                paint: Painter::detect(),
+                screen: Screen::detect(),
+            },
             clock: Clock::system(),
             progress: StatusLine::new(),
+            is_remedy_told: false,
             is_away_told: false,
         }
     }
@@ -80,24 +107,54 @@ impl WatchReporter {
         let (job, id) = (harmless(&watch.job_id), harmless(&watch.id));
         let line = format!(
             "{begins} job {} as {id}; events go to {}",
-            self.paint.bold(job),
+            self.style.paint.bold(job),
             harmless(&watch.callback_url)
         );
         self.print(&line)
     }
 
-    /// Reports a change.
-    pub(super) fn tell(&mut self, news: &WatchNews) -> Result<()> {
+    /// Reports a change. The first time that a delivery waits, this names `remedy`, the command that sends it now.
+    pub(super) fn tell(&mut self, one: &TimedNews, remedy: &str) -> Result<()> {
         if self.as_json {
-            self.print_json(None, news)
-        } else {
-            let line = describe(news, self.clock.now(), self.paint);
-            self.print(&line)
+            return self.print_json(None, &one.news);
+        }
+        let line = self.style.describe(one, self.clock.now());
+        self.print(&line)?;
+        if one.news.is_waiting_delivery() {
+            self.tell_remedy(remedy)?;
+        }
+        Ok(())
+    }
+
+    /// Reports what the bank asks. `command` answers it.
+    pub(super) fn asked(
+        &mut self,
+        event: &EventDocument,
+        challenge: Option<&ChallengeDocument>,
+        command: &str,
+    ) -> Result<()> {
+        match challenge {
+            Some(challenge) if self.as_json => {
+                let event_id = &event.id;
+                let asked = Asked {
+                    event_id,
+                    challenge,
+                };
+                self.print_json(Some("challenge"), &asked)
+            }
+            None if self.as_json => Ok(()),
+            asked => {
+                if let Some(challenge) = asked {
+                    self.print_whole(&challenge.describe(&self.style.screen, INDENT))?;
+                }
+                self.print_command(&how_to_answer(command))
+            }
         }
     }
 
-    /// Reports that the watch ended.
-    pub(super) fn ended(&mut self, ending: &WatchEnding) -> Result<()> {
+    /// Reports that the watch ended. If its last event has not been accepted, this names `remedy`, the command that
+    /// sends it now.
+    pub(super) fn ended(&mut self, ending: &WatchEnding, remedy: &str) -> Result<()> {
         if self.as_json {
             return self.print_json(Some("ended"), ending);
         }
@@ -105,9 +162,31 @@ impl WatchReporter {
             Some("pending") => "; its last event is still on its way",
             _ => "",
         };
-        let state = self.paint.standing(ending.state.as_str(), 0);
-        let line = format!("{}  {state}{later}", time(self.clock.now(), self.paint));
-        self.print(&line)
+        let state = self.style.paint.standing(ending.state.as_str(), 0);
+        let line = format!("{}  {state}{later}", self.style.time(self.clock.now()));
+        self.print(&line)?;
+        if ending.delivery.as_deref() == Some("dead") {
+            self.tell_remedy(remedy)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the local time of day.
+    pub(super) fn time(&self, at: Timestamp) -> String {
+        self.style.screen.time(at)
+    }
+
+    fn tell_remedy(&mut self, remedy: &str) -> Result<()> {
+        if self.is_remedy_told {
+            return Ok(());
+        }
+        self.is_remedy_told = true;
+        self.print_command(&format!("send it now: {remedy}"))
+    }
+
+    /// Prints a line with a command, which stays whole so that it can be copied.
+    fn print_command(&mut self, line: &str) -> Result<()> {
+        self.print_whole(&format!("{:INDENT$}{line}", ""))
     }
 
     /// Reports once that the relay is out of reach. The next other output resets this.
@@ -125,10 +204,15 @@ impl WatchReporter {
     fn print_json<T: Serialize>(&mut self, kind: Option<&'static str>, thing: &T) -> Result<()> {
         let at = self.clock.now();
         let line = serde_json::to_string(&Line { at, kind, thing })?;
-        self.print(&line)
+        self.print_whole(&line)
     }
 
     fn print(&mut self, line: &str) -> Result<()> {
+        let fitting = self.style.screen.fit(line, INDENT);
+        self.print_whole(&fitting)
+    }
+
+    fn print_whole(&mut self, line: &str) -> Result<()> {
         self.progress.hide();
         self.is_away_told = false;
         if !output::line_if_read(line)? {
@@ -138,71 +222,70 @@ impl WatchReporter {
     }
 }
 
-fn describe(news: &WatchNews, now: Timestamp, paint: Painter) -> String {
-    match news {
-        WatchNews::Step(step) => format!(
-            "{}  step     {:<24}  {}",
-            time(now, paint),
-            harmless(&step.title),
-            paint.standing(&harmless(&step.status), 0)
-        ),
-        WatchNews::Event(event) => describe_event(event, paint),
-        WatchNews::Attempt {
-            sequence,
-            attempt,
-            next_attempt_at,
-            ..
-        } => {
-            let answer = match (attempt.status, &attempt.error) {
-                (Some(status), _) => paint.http_status(status),
-                (None, Some(error)) => paint.bad(harmless(error)),
-                (None, None) => "no answer".to_owned(),
-            };
-            let next = next_attempt_at
-                .map(|at| format!("; again at {}", at.strftime("%H:%M:%S")))
-                .unwrap_or_default();
-            format!(
-                "{}  attempt  {} of event {sequence}: {answer} after {} ms{next}",
-                time(attempt.started_at, paint),
-                attempt.number,
-                attempt.duration_ms
-            )
+impl Style {
+    fn describe(&self, one: &TimedNews, now: Timestamp) -> String {
+        let (paint, time) = (self.paint, self.time(one.at.unwrap_or(now)));
+        match &one.news {
+            WatchNews::Step(step) => format!(
+                "{time}  step     {:<24}  {}",
+                harmless(&step.title),
+                paint.standing(&harmless(&step.status), 0)
+            ),
+            WatchNews::Event(event) => format!("{time}  event    {}", self.describe_event(event)),
+            WatchNews::Attempt {
+                sequence,
+                attempt,
+                next_attempt_at,
+                ..
+            } => {
+                let answer = match (attempt.status, &attempt.error) {
+                    (Some(status), _) => paint.http_status(status),
+                    (None, Some(error)) => paint.bad(harmless(error)),
+                    (None, None) => "no answer".to_owned(),
+                };
+                let next = next_attempt_at
+                    .map(|at| format!("; again at {}", self.screen.time(at)))
+                    .unwrap_or_default();
+                format!(
+                    "{time}  attempt  {} of event {sequence}: {answer} after {} ms{next}",
+                    attempt.number, attempt.duration_ms
+                )
+            }
+            WatchNews::Undelivered {
+                sequence, state, ..
+            } => format!(
+                "{time}  event    {sequence} is {}",
+                paint.standing(&harmless(state), 0)
+            ),
         }
-        WatchNews::Undelivered {
-            sequence, state, ..
-        } => format!(
-            "{}  event    {sequence} is {}",
-            time(now, paint),
-            paint.standing(&harmless(state), 0)
-        ),
     }
-}
 
-fn describe_event(event: &EventDocument, paint: Painter) -> String {
-    let parts = [&event.failed_step, &event.error_code];
-    let why = parts
-        .into_iter()
-        .flatten()
-        .fold(String::new(), |why, part| why + "  " + &harmless(part));
-    let more = if event.is_final { "" } else { "  …" };
-    format!(
-        "{}  event    {} {}{why}  → {}{more}\n          {}",
-        time(event.timestamp, paint),
-        event.sequence,
-        paint.standing(&harmless(&event.status), 0),
-        paint.bold(harmless(&event.action)),
-        harmless(&event.user_message)
-    )
-}
+    fn describe_event(&self, event: &EventDocument) -> String {
+        let parts = [&event.failed_step, &event.error_code];
+        let why = parts
+            .into_iter()
+            .flatten()
+            .fold(String::new(), |why, part| why + "  " + &harmless(part));
+        let more = if event.is_final { "" } else { "  …" };
+        format!(
+            "{} {}{why}  → {}{more}\n{:INDENT$}{}",
+            event.sequence,
+            self.paint.standing(&harmless(&event.status), 0),
+            self.paint.bold(harmless(&event.action)),
+            "",
+            harmless(&event.user_message)
+        )
+    }
 
-fn time(at: Timestamp, paint: Painter) -> String {
-    paint.dim(at.strftime("%H:%M:%S"))
+    fn time(&self, at: Timestamp) -> String {
+        self.paint.dim(self.screen.time(at))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::watch::news::{AttemptDocument, StepDocument};
+    use crate::cli::watch_document::{AttemptDocument, StepDocument};
 
     fn at(text: &str) -> Timestamp {
         format!("2026-11-23T{text}Z").parse().unwrap()
@@ -215,6 +298,7 @@ mod tests {
             duration_ms: 12,
             status,
             error: error.map(ToOwned::to_owned),
+            error_detail: None,
         };
         let tried = |attempt, next: Option<&str>| WatchNews::Attempt {
             event_id: "evt_1".to_owned(),
@@ -251,10 +335,18 @@ mod tests {
 
     #[test]
     fn people_read_a_line_for_each_change() {
-        let lines = all_news();
-        let lines = lines
-            .iter()
-            .map(|news| describe(news, at("09:14:29"), Painter::PLAIN));
+        let style = Style {
+            paint: Painter::PLAIN,
+            screen: Screen::utc(None),
+        };
+        let lines = all_news().into_iter().map(|news| {
+            let at = match &news {
+                WatchNews::Event(event) => Some(event.timestamp),
+                WatchNews::Attempt { attempt, .. } => Some(attempt.started_at),
+                WatchNews::Step(_) | WatchNews::Undelivered { .. } => None,
+            };
+            style.describe(&TimedNews { at, news }, self::at("09:14:29"))
+        });
         let expected = [
             "09:14:29  step     verify-credentials        failed\u{fffd}[2J",
             "09:14:30  event    1 failed  verify-credentials  invalid-credentials  → resubmit-credentials\n          Check them.",

@@ -9,6 +9,7 @@ pub(crate) mod described;
 pub(crate) mod dns;
 pub(crate) mod listener;
 pub(crate) mod live;
+pub(crate) mod on_terminal;
 pub(crate) mod own_network;
 pub(crate) mod pooler;
 pub(crate) mod process;

@@ -4,69 +4,11 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use relay_domain::{Status, WatchState};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// A watch as the relay returns it, with only the fields needed here. Words of a newer relay are kept as they are.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct WatchDocument {
-    pub(super) id: String,
-    pub(super) job_id: String,
-    pub(super) callback_url: String,
-    pub(super) state: String,
-    #[serde(default)]
-    pub(super) next_poll_at: Option<Timestamp>,
-    #[serde(default)]
-    pub(super) steps: Vec<StepDocument>,
-    #[serde(default)]
-    pub(super) events: Vec<EventDocument>,
-}
-
-/// A step of the job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct StepDocument {
-    pub(super) title: String,
-    pub(super) status: String,
-}
-
-/// An event and its deliveries.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct EventDocument {
-    pub(super) id: String,
-    pub(super) sequence: u32,
-    pub(super) status: String,
-    pub(super) action: String,
-    pub(super) error_code: Option<String>,
-    pub(super) failed_step: Option<String>,
-    #[serde(rename = "final")]
-    pub(super) is_final: bool,
-    pub(super) user_message: String,
-    pub(super) timestamp: Timestamp,
-    #[serde(default, skip_serializing)]
-    pub(super) deliveries: Vec<DeliveryDocument>,
-}
-
-/// The delivery of an event.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct DeliveryDocument {
-    pub(super) state: String,
-    pub(super) next_attempt_at: Option<Timestamp>,
-    #[serde(default)]
-    pub(super) attempts: Vec<AttemptDocument>,
-}
-
-/// One attempt: a `POST` of the event.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct AttemptDocument {
-    pub(super) number: u32,
-    pub(super) started_at: Timestamp,
-    pub(super) duration_ms: u64,
-    pub(super) status: Option<u16>,
-    pub(super) error: Option<String>,
-}
+use crate::cli::watch_document::{
+    AttemptDocument, DeliveryDocument, EventDocument, StepDocument, WatchDocument,
+};
 
 /// A change of the watch.
 #[derive(Debug, Clone, Serialize)]
@@ -97,6 +39,26 @@ pub(super) enum WatchNews {
     },
 }
 
+impl WatchNews {
+    /// Returns whether a delivery failed and waits for its next attempt.
+    pub(super) fn is_waiting_delivery(&self) -> bool {
+        match self {
+            Self::Attempt {
+                next_attempt_at, ..
+            } => next_attempt_at.is_some(),
+            Self::Step(_) | Self::Event(_) | Self::Undelivered { .. } => false,
+        }
+    }
+}
+
+/// A change, and the time at which it happened.
+#[derive(Debug, Clone)]
+pub(super) struct TimedNews {
+    /// `None` if it is not known. The change was then seen just now.
+    pub(super) at: Option<Timestamp>,
+    pub(super) news: WatchNews,
+}
+
 /// The parts of a watch that were already reported.
 #[derive(Debug, Default)]
 pub(super) struct SeenSoFar {
@@ -111,24 +73,38 @@ struct SeenEvent {
 }
 
 impl SeenSoFar {
-    /// Returns the changes, in the order in which they happened as far as it is known.
-    pub(super) fn take(&mut self, watch: &WatchDocument) -> Vec<WatchNews> {
+    /// Returns the changes, in the order in which they happened. Nothing tells when a step changed. The look that made
+    /// the newest event saw the steps as they are, so they have its time.
+    pub(super) fn take(&mut self, watch: &WatchDocument) -> Vec<TimedNews> {
+        let new = watch
+            .events
+            .iter()
+            .filter(|event| !self.events.contains_key(&event.id));
+        let at = new.map(|event| event.timestamp).max();
         let steps = watch.steps.iter().enumerate();
-        let mut news: Vec<WatchNews> = steps
+        let mut all: Vec<TimedNews> = steps
             .filter(|(place, step)| self.steps.get(*place) != Some(step))
-            .map(|(_, step)| WatchNews::Step(step.clone()))
+            .map(|(_, step)| TimedNews {
+                at,
+                news: WatchNews::Step(step.clone()),
+            })
             .collect();
         self.steps.clone_from(&watch.steps);
         for event in &watch.events {
             if !self.events.contains_key(&event.id) {
-                news.push(WatchNews::Event(event.clone()));
+                all.push(TimedNews {
+                    at: Some(event.timestamp),
+                    news: WatchNews::Event(event.clone()),
+                });
             }
             let seen = self.events.entry(event.id.clone()).or_default();
             for delivery in &event.deliveries {
-                seen.take(event, delivery, &mut news);
+                seen.take(event, delivery, &mut all);
             }
         }
-        news
+        // The sort is stable. What has no time is the newest.
+        all.sort_by_key(|one| (one.at.is_none(), one.at));
+        all
     }
 }
 
@@ -137,26 +113,32 @@ impl SeenEvent {
         &mut self,
         event: &EventDocument,
         delivery: &DeliveryDocument,
-        news: &mut Vec<WatchNews>,
+        all: &mut Vec<TimedNews>,
     ) {
         let latest = delivery.attempts.last().map(|attempt| attempt.number);
         for attempt in delivery.attempts.iter().skip(self.attempts) {
             let is_latest = latest == Some(attempt.number);
-            news.push(WatchNews::Attempt {
-                event_id: event.id.clone(),
-                sequence: event.sequence,
-                attempt: attempt.clone(),
-                next_attempt_at: delivery.next_attempt_at.filter(|_| is_latest),
+            all.push(TimedNews {
+                at: Some(attempt.started_at),
+                news: WatchNews::Attempt {
+                    event_id: event.id.clone(),
+                    sequence: event.sequence,
+                    attempt: attempt.clone(),
+                    next_attempt_at: delivery.next_attempt_at.filter(|_| is_latest),
+                },
             });
         }
         self.attempts = self.attempts.max(delivery.attempts.len());
         let is_undelivered = !matches!(delivery.state.as_str(), "pending" | "delivered");
         let undelivered = is_undelivered.then(|| delivery.state.clone());
         if undelivered != self.undelivered {
-            news.extend(undelivered.clone().map(|state| WatchNews::Undelivered {
-                event_id: event.id.clone(),
-                sequence: event.sequence,
-                state,
+            all.extend(undelivered.clone().map(|state| TimedNews {
+                at: None,
+                news: WatchNews::Undelivered {
+                    event_id: event.id.clone(),
+                    sequence: event.sequence,
+                    state,
+                },
             }));
             self.undelivered = undelivered;
         }
@@ -182,7 +164,7 @@ impl WatchEnding {
     /// Returns how a watch ended, or `None` while it is open.
     pub(super) fn of(watch: &WatchDocument) -> Option<Self> {
         let state = WatchState::from_word(&watch.state)?;
-        let last = watch.events.iter().max_by_key(|event| event.sequence);
+        let last = watch.last_event();
         let told = last.filter(|event| event.is_final);
         let status = match state {
             WatchState::Watching | WatchState::AwaitingUser | WatchState::Delayed => return None,
@@ -194,13 +176,13 @@ impl WatchEnding {
                 None => Status::Failed,
             }),
         };
-        let delivery = last.and_then(|event| event.deliveries.last());
+        let delivery = last.and_then(EventDocument::delivery_state);
         Some(Self {
             state,
             status,
             error_code: told.and_then(|event| event.error_code.clone()),
             failed_step: told.and_then(|event| event.failed_step.clone()),
-            delivery: delivery.map(|delivery| delivery.state.clone()),
+            delivery: delivery.map(str::to_owned),
         })
     }
 
@@ -227,12 +209,6 @@ impl WatchEnding {
 pub(super) fn is_first_attempt_awaited(watch: &WatchDocument) -> bool {
     let mut deliveries = watch.events.iter().flat_map(|event| &event.deliveries);
     deliveries.any(|delivery| delivery.state == "pending" && delivery.attempts.is_empty())
-}
-
-impl StepDocument {
-    fn is_done(&self) -> bool {
-        matches!(self.status.as_str(), "success" | "skipped")
-    }
 }
 
 #[cfg(test)]

@@ -81,14 +81,35 @@ fn each_change_is_news_once() {
         (
             &over,
             both.clone(),
-            "1 superseded, event 2 failed, attempt 1 of 2",
+            "event 2 failed, attempt 1 of 2, 1 superseded",
         ),
         (&over, both, ""),
     ] {
         let news = seen.take(&watch("watching", steps, &events));
-        let news: Vec<_> = news.iter().map(short).collect();
+        let news: Vec<_> = news.iter().map(|one| short(&one.news)).collect();
         assert_eq!(news.join(", "), expected);
     }
+}
+
+#[test]
+fn what_is_told_at_once_is_in_the_order_of_time() {
+    let mut waiting = event(1, "action-required", false, "superseded", &[500]);
+    waiting["timestamp"] = json!("2026-11-23T09:14:00Z");
+    waiting["deliveries"][0]["attempts"][0]["startedAt"] = json!("2026-11-23T09:15:00Z");
+    let last = event(2, "success", true, "delivered", &[204]);
+    let watch = watch("settled", &[("a", "success")], &json!([waiting, last]));
+    let news = SeenSoFar::default().take(&watch);
+    let told: Vec<_> = news.iter().map(|one| short(&one.news)).collect();
+    let expected = [
+        "event 1 action-required",
+        "a success",
+        "event 2 success",
+        "attempt 1 of 2",
+        "attempt 1 of 1",
+        "1 superseded",
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(news[1].at, news[2].at);
 }
 
 #[test]
