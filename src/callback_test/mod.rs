@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The number of tests that one client may make in a minute. All of them may come at once.
-const TESTS_A_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
+const TESTS_A_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
 /// Tests callbacks for clients. It counts the tests of each client in memory, so each relay limits them on its own.
 #[derive(Clone)]
