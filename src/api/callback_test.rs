@@ -11,7 +11,7 @@ use crate::{
         fields::{callback_url, missing},
     },
     callback_test::{TestOutcome, TooManyTests},
-    web::{AuthenticatedClient, BodyFields, JsonObject, Problem, ProblemCode, RawObject},
+    web::{AuthenticatedClient, BodyFields, JsonObject, LongPoll, Problem, ProblemCode, RawObject},
 };
 
 const TAG: &str = "deliveries";
@@ -43,7 +43,7 @@ pub(crate) struct CallbackTestView {
     #[schema(required = true, minimum = 100, maximum = 999)]
     pub status: Option<u16>,
     /// Why a delivery would have failed; null after a 2xx. The words are those of an attempt, and `busy` if nothing
-    /// was sent because as many attempts to the host are in flight as may be.
+    /// was sent because too many tests, or attempts to the host, are in flight.
     #[schema(required = true, example = "tls")]
     pub error: Option<String>,
     /// How long the test took, in milliseconds.
@@ -87,9 +87,12 @@ impl From<TestOutcome> for CallbackTestView {
 async fn test_callback(
     State(state): State<ApiState>,
     AuthenticatedClient(client): AuthenticatedClient,
+    long_poll: LongPoll,
     JsonObject(body): JsonObject,
 ) -> Result<Json<CallbackTestView>, Problem> {
     let url = parse(body, &state.parts.rules)?;
+    // a callback may take as long as the delivery time-out, which is longer than other calls may
+    long_poll.take();
     let tested = state.tester.test(&client, &url).await;
     let outcome = tested.map_err(
         |TooManyTests {

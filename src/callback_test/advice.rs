@@ -3,7 +3,7 @@
 use relay_domain::AttemptError;
 
 /// The advice if nothing was sent, because the limits of the host left no room.
-pub(super) const BUSY: &str = "Nothing was sent, because as many attempts to this host are in flight as may be: \
+pub(super) const BUSY: &str = "Nothing was sent, because too many tests, or attempts to this host, are in flight: \
     test again when they have ended.";
 
 const ACCEPTED: &str = "Nothing: the callback accepted the event.";

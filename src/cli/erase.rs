@@ -1,6 +1,8 @@
 //! `basiq-relay erase`: deletes what the store holds about a person or a connection.
 
-use anyhow::Context;
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::{Context, anyhow};
 use relay_domain::{BasiqId, clock::Clock};
 use relay_store::{ErasureCounts, ErasureSubject};
 use serde_json::json;
@@ -8,18 +10,23 @@ use serde_json::json;
 use crate::{
     app,
     cli::{ConfigArg, exit::CommandFailure, operator::command_line_actor, output, progress},
-    config::Settings,
+    config::{DatabaseUrl, Settings},
 };
 
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: basiq-relay erase --user 5c0f1f6e\n\n\
-        The command works on the store directly, whether the relay runs or not.",
+        The command works on the store directly, whether the relay runs or not. On a terminal it asks first: this cannot \
+        be undone. Backups, logs, Basiq and your backends keep what they have. `messages` are webhooks of Basiq's that \
+        wait to be passed on.",
     arg_required_else_help = true
 )]
 pub(super) struct EraseArgs {
     #[command(flatten)]
     whose: Whose,
+    /// Do not ask, even on a terminal.
+    #[arg(long)]
+    yes: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -44,10 +51,14 @@ pub(super) async fn run(args: EraseArgs) -> Result<(), CommandFailure> {
         (Some(user), _) => ErasureSubject::User(user),
         (None, Some(connection)) => ErasureSubject::Connection(connection),
         (None, None) => {
-            let missing = anyhow::anyhow!("--user or --connection is required");
+            let missing = anyhow!("--user or --connection is required");
             return Err(CommandFailure::usage(missing));
         }
     };
+    let store = name_of_store(&settings.store.database)?;
+    if !args.yes {
+        confirm(&subject, &store)?;
+    }
     let clock = Clock::system();
     let work = async {
         let store = app::open_store(&settings.store, &clock).await?.store;
@@ -61,7 +72,7 @@ pub(super) async fn run(args: EraseArgs) -> Result<(), CommandFailure> {
     output::line(if args.json {
         as_json(&counts)
     } else {
-        as_text(&counts)
+        as_text(&counts, &store)
     })?;
     Ok(())
 }
@@ -77,9 +88,51 @@ fn as_json(counts: &ErasureCounts) -> String {
     .to_string()
 }
 
-fn as_text(counts: &ErasureCounts) -> String {
+fn as_text(counts: &ErasureCounts, store: &str) -> String {
+    if *counts == ErasureCounts::default() {
+        return format!("nothing to erase: nobody with this id is known in {store}");
+    }
     format!(
-        "erased: {} watches, {} subscriptions, {} events, {} notices, {} messages",
+        "erased from {store}: watches {}, subscriptions {}, events {}, notices {}, messages {}",
         counts.watches, counts.subscriptions, counts.events, counts.notices, counts.messages,
     )
+}
+
+/// Returns how to name the store to a person. A file that is not there is refused: in another folder nothing would be
+/// erased, and that would look like success.
+fn name_of_store(database: &DatabaseUrl) -> Result<String, CommandFailure> {
+    match database {
+        DatabaseUrl::Sqlite(path) if path.is_file() => Ok(path.display().to_string()),
+        DatabaseUrl::Sqlite(path) => {
+            let missing = anyhow!("there is no database file {}", path.display());
+            Err(CommandFailure::failed(missing))
+        }
+        DatabaseUrl::Postgres(_) => Ok("the PostgreSQL database".to_owned()),
+    }
+}
+
+/// Asks on a terminal. Scripts are not asked.
+fn confirm(subject: &ErasureSubject, store: &str) -> Result<(), CommandFailure> {
+    if !io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let whose = match subject {
+        ErasureSubject::User(id) => format!("the user {id}"),
+        ErasureSubject::Connection(id) => format!("the connection {id}"),
+    };
+    let mut err = io::stderr();
+    write!(
+        err,
+        "Erase all about {whose} from {store}? This cannot be undone. [y/N] "
+    )
+    .and_then(|()| err.flush())
+    .context("cannot ask on standard error; --yes erases without a question")?;
+    let mut reply = String::new();
+    io::stdin()
+        .read_line(&mut reply)
+        .context("cannot read the reply")?;
+    match reply.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(CommandFailure::failed(anyhow!("nothing was erased"))),
+    }
 }

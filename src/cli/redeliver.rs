@@ -25,7 +25,7 @@ Example: basiq-relay redeliver --dead --since 2h
 Example: basiq-relay redeliver --dead --since 2026-11-23T20:00:00+11:00 --json
 
 The relay keeps the `webhook-id`. An event that is still pending is sent now, and no second copy of it.
-Exit codes: 0 queued; 1 there is no such watch, nothing to send, or the relay is out of reach;
+Exit codes: 0 queued, also if --dead found none; 1 there is no such watch, nothing to send, or the relay is out of reach;
 2 wrong usage, or the relay refused the request.",
     arg_required_else_help = true
 )]

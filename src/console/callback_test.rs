@@ -19,6 +19,7 @@ use crate::{
         view::took,
         visit::{ConsolePath, PageFrame, Section, page},
     },
+    web::LongPoll,
 };
 
 pub(super) fn routes() -> Router<ConsoleState> {
@@ -52,9 +53,11 @@ enum Shown {
 async fn test(
     State(state): State<ConsoleState>,
     ConsolePath(name): ConsolePath<ClientName>,
+    long_poll: LongPoll,
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let client = find(&state, &name).await?;
+    long_poll.take();
     let typed = posted.form.text("url").to_owned();
     let (status, result) = match CallbackUrl::parse(&typed, &state.parts.rules) {
         Err(error) => (

@@ -209,3 +209,15 @@ async fn both_secrets_sign_while_a_rotation_lasts() {
         official.verify(one.raw.as_bytes(), &one.headers).unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_callback_that_hangs_is_told_of_although_other_calls_may_not_take_as_long() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let app = TestApp::builder()
+        .settings(|settings| settings.delivery.timeout = Duration::from_secs(11))
+        .build()
+        .await;
+    let told = tested(&app, &url).await;
+    assert_eq!(told["error"], "timed-out", "{told}");
+}

@@ -198,7 +198,19 @@ async fn the_command_erases_beside_a_running_relay() {
     );
     let (code, said) = run(&["--connection", ERASED.connection]).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("erased: 0 watches"), "{said}");
+    assert!(said.contains("nobody with this id is known"), "{said}");
+    let mut elsewhere = binary();
+    elsewhere
+        .current_dir(live.database.folder.path())
+        .env("RELAY_DATABASE_URL", "sqlite://not-there.db")
+        .args(["erase", "--user", ERASED.user]);
+    let done = elsewhere.output().await.unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(
+        String::from_utf8(done.stderr)
+            .unwrap()
+            .contains("there is no database file")
+    );
     for wrong in [
         &["--user", "a b"][..],
         &["--user", "a", "--connection", "b"],

@@ -231,12 +231,14 @@ async fn a_callback_is_tested_by_its_form() {
     assert!(!refused.text.contains("<b>"), "{}", refused.text);
     let unknown = "/console/clients/nobody/test-callback";
     assert_eq!(browser.post(unknown, &[("url", &hook)]).await.status, 404);
-    for _ in 2..10 {
-        browser.post(form, &[("url", &hook)]).await;
+    let (mut accepted, mut answer) = (2, browser.post(form, &[("url", &hook)]).await);
+    while answer.status == 200 {
+        accepted += 1;
+        answer = browser.post(form, &[("url", &hook)]).await;
     }
-    let refused = browser.post(form, &[("url", &hook)]).await;
-    assert_eq!(refused.status, 429, "{}", refused.text);
-    assert_eq!(app.receiver.received().len(), 10);
+    assert_eq!(answer.status, 429, "{}", answer.text);
+    assert!(accepted >= 60, "{accepted}");
+    assert_eq!(app.receiver.received().len(), accepted);
 }
 
 #[tokio::test]

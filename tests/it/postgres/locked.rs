@@ -2,13 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use relay_domain::Status;
+use relay_store::ErasureSubject;
 use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::{Client, NOWHERE};
-use crate::support::{
-    TestDatabase,
-    process::{RelayProcess, RelaySetup},
-    scene::ask,
+use crate::{
+    store::support::{Fixture, at},
+    support::{
+        TestDatabase, actor,
+        process::{RelayProcess, RelaySetup},
+        scene::ask,
+    },
 };
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -52,4 +57,24 @@ async fn a_relay_whose_table_is_locked_is_not_ready_until_the_lock_is_gone() {
         assert_eq!(client.register(&relay, "after").await, 202, "{table}");
         relay.kill().await;
     }
+}
+
+#[tokio::test]
+async fn a_dump_holds_up_neither_an_erasure_nor_looks() {
+    let fixture = Fixture::on(TestDatabase::postgres().await).await;
+    fixture.watch("j1", at(0)).await;
+    // as pg_dump does with every table
+    let mut dump = fixture.home.direct().connect().await.unwrap();
+    let locks = "BEGIN; LOCK TABLE erasures IN ACCESS SHARE MODE";
+    sqlx::raw_sql(locks).execute(&mut dump).await.unwrap();
+    let nobody = ErasureSubject::User("u-1".parse().unwrap());
+    let erased = fixture.store.erase(&nobody, actor(), at(1));
+    tokio::time::timeout(Duration::from_secs(3), erased)
+        .await
+        .expect("it does not wait")
+        .unwrap();
+    let looked = fixture.tell(Status::Success, at(2));
+    tokio::time::timeout(Duration::from_secs(3), looked)
+        .await
+        .expect("it does not wait");
 }

@@ -111,9 +111,10 @@ async fn a_backup_under_load_has_all_that_was_accepted_before_it_and_the_relay_g
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // an event that was told before and after has one id and one body
+    // an event that was told before and after has one id and says the same, but for the time of the look
     let mut bodies: BTreeMap<String, Value> = BTreeMap::new();
-    for told in place.receiver.received() {
+    for mut told in place.receiver.received() {
+        told.body["timestamp"] = Value::Null;
         let known = bodies
             .entry(told.header("webhook-id").to_owned())
             .or_insert_with(|| told.body.clone());
@@ -146,7 +147,7 @@ async fn a_backup_replaces_nothing_and_says_what_is_wrong() {
     assert_eq!(nowhere.status.code(), Some(1));
     let said = text(&nowhere.stderr);
     assert!(
-        said.contains("/nowhere/at/all.db.part cannot be written"),
+        said.contains("/nowhere/at/all.db.") && said.contains(".part cannot be written"),
         "{said}"
     );
 

@@ -8,6 +8,6 @@
 
 mod contract;
 mod sqlite;
-mod support;
+pub(crate) mod support;
 mod transfer;
 mod upgrade;

@@ -9,8 +9,13 @@ use tracing::{debug, warn};
 use crate::{
     DurationStore, DurationsFound, Look, StoreError,
     batch::{BatchWork, Callers, EachResult, LoadBatch},
-    postgres::{ConnectionPool, PgSession, PgStore, indexes::each, row::columns},
-    rules::{DurationKey, DurationSamples, MOST_KINDS, durations_found_for_all, known_kinds},
+    postgres::{
+        ConnectionPool, PgSession, PgStore, erasure::is_erasing, indexes::each, row::columns,
+    },
+    rules::{
+        DurationKey, DurationSamples, MOST_KINDS, connection_key, durations_found_for_all,
+        known_kinds,
+    },
 };
 
 /// Commits without waiting for the disk.
@@ -48,12 +53,19 @@ pub(super) const FORGET: &str = "DELETE FROM paces WHERE (institution_id, job_ty
     (SELECT institution_id, job_type FROM paces ORDER BY used_at \
     LIMIT greatest(0, (SELECT count(*) FROM paces) - $1))";
 
-pub(super) const REMEMBER_BANKS: &str = "INSERT INTO connection_banks AS b \
+/// Remembers the banks of connections, but not of those that were erased meanwhile.
+pub(super) const REMEMBER_BANKS: &str = concat!(
+    "INSERT INTO connection_banks AS b \
     (slot, connection_id, institution_id) \
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) \
+    SELECT n.slot, n.connection_id, n.institution_id \
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[]) n (slot, connection_id, institution_id, subject) \
+    WHERE NOT ",
+    is_erasing!(),
+    " OR (SELECT 1 FROM erasures e WHERE e.subject = n.subject) IS NULL \
     ON CONFLICT (slot) DO UPDATE SET connection_id = excluded.connection_id, \
     institution_id = excluded.institution_id \
-    WHERE b.connection_id <> excluded.connection_id OR b.institution_id <> excluded.institution_id";
+    WHERE b.connection_id <> excluded.connection_id OR b.institution_id <> excluded.institution_id"
+);
 
 #[async_trait]
 impl DurationStore for PgStore {
@@ -147,6 +159,7 @@ async fn learn(
         .bind(columns(&banks, |row| row.slot))
         .bind(columns(&banks, |row| row.connection_id))
         .bind(columns(&banks, |row| row.institution_id))
+        .bind(columns(&banks, |row| connection_key(row.connection_id)))
         .execute(&mut *connection)
         .await?;
     let kinds = lessons.kind_rows();

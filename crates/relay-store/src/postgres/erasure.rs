@@ -1,7 +1,7 @@
 //! Deletes what the database holds about a person or a connection.
 //!
-//! An erasure locks the table `erasures`, which every look reads. So it waits for looks that are being recorded, and
-//! later looks see it.
+//! An erasure locks the table `erasures`, and so do transactions that write what they learned of a person before. So the
+//! erasure waits for these, and later ones see it. Readers such as `pg_dump` hold neither up.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use crate::{
     postgres::{
         PgSession, PgStore,
         attempts::{LOCK_SUBSCRIPTIONS, QUEUE_NEXT},
+        clock::claim_now,
         indexes::{is_listed, matching},
         subscription_ends::REST_LISTS,
         upkeep::{LOCK_JOBS, PURGE_JOBS},
@@ -19,36 +20,51 @@ use crate::{
     },
     rows::IdBytes,
     rules::{
-        ErasedIds, ErasedKey, ErasureKey, erased_at, keys_of_look, messages_to_erase,
-        named_connection, slot,
+        ErasedIds, ErasedKey, ErasureKey, connection_in_notice, erased_at, keys_of_look,
+        messages_to_erase, slot,
     },
 };
 
-const LOCK: &str = "LOCK TABLE erasures IN ACCESS EXCLUSIVE MODE";
+/// Waits for 5 s at most: a transaction that hangs must not hold up all looks behind this lock.
+const LOCK: &str = "SET LOCAL lock_timeout = '5s'; LOCK TABLE erasures IN EXCLUSIVE MODE";
 
-pub(super) const REMEMBER: &str = "INSERT INTO erasures (subject, erased_at) \
-    SELECT subject, $2 FROM unnest($1::bytea[]) k (subject) \
-    ON CONFLICT (subject) DO UPDATE SET erased_at = excluded.erased_at";
+/// True if anybody was erased. The second part finds no row. It takes the lock of a table whose rows are locked, which an
+/// erasure waits for.
+macro_rules! is_erasing {
+    () => {
+        "(EXISTS (SELECT 1 FROM erasures) \
+          OR (SELECT 1 FROM erasures WHERE subject = ''::bytea FOR KEY SHARE) IS NOT NULL)"
+    };
+}
+pub(super) use is_erasing;
+
+pub(super) const REMEMBER: &str = concat!(
+    "INSERT INTO erasures (subject, erased_at) \
+    SELECT subject, ",
+    claim_now!("$2"),
+    " FROM unnest($1::bytea[]) k (subject) \
+    ON CONFLICT (subject) DO UPDATE SET erased_at = excluded.erased_at"
+);
 
 pub(super) const ERASED: &str = "SELECT subject, erased_at FROM erasures WHERE subject = ANY($1)";
 
-pub(super) const CONNECTIONS: &str = "SELECT connection_id FROM jobs \
-        WHERE user_id = $1 AND connection_id IS NOT NULL \
-    UNION SELECT connection_id FROM subscriptions WHERE user_id = $1 AND connection_id IS NOT NULL";
+/// The connections of a user, as Basiq's jobs tell them. A subscription does not count: a client typed its ids.
+pub(super) const CONNECTIONS: &str = "SELECT DISTINCT connection_id FROM jobs \
+    WHERE user_id = ANY($1) AND connection_id IS NOT NULL";
 
 /// The people whose lists may end.
-pub(super) const USERS: &str = "SELECT $1::text WHERE $1 IS NOT NULL \
+pub(super) const USERS: &str = "SELECT unnest($1::text[]) \
     UNION SELECT user_id FROM subscriptions WHERE connection_id = ANY($2)";
 
 pub(super) const LOCK_LISTS: &str =
     "SELECT 1 FROM due_lists WHERE user_id = ANY($1) ORDER BY user_id FOR UPDATE";
 
-pub(super) const SUBSCRIPTIONS: &str = "SELECT subscription_id FROM subscriptions WHERE user_id = $1 \
+pub(super) const SUBSCRIPTIONS: &str = "SELECT subscription_id FROM subscriptions WHERE user_id = ANY($1) \
     UNION SELECT subscription_id FROM subscriptions WHERE connection_id = ANY($2)";
 
 /// The jobs of the person or the connections, and those that the subscriptions found. The person of a job is not known
 /// before the first look at it.
-pub(super) const JOBS: &str = "SELECT job_id FROM jobs WHERE user_id = $1 \
+pub(super) const JOBS: &str = "SELECT job_id FROM jobs WHERE user_id = ANY($1) \
     UNION SELECT job_id FROM jobs WHERE connection_id = ANY($2) \
     UNION SELECT job_id FROM watches WHERE subscription_id = ANY($3)";
 
@@ -84,7 +100,7 @@ pub(super) const DELETE_SUBSCRIPTIONS: &str =
     "DELETE FROM subscriptions WHERE subscription_id = ANY($1)";
 
 pub(super) const NOTICES: &str = "SELECT event_id, source_id FROM events \
-    WHERE kind <> 'job' AND kind = 'notice' AND position($1 in body) > 0";
+    WHERE kind <> 'job' AND kind = 'notice' AND position($1 in lower(body)) > 0";
 
 /// Deletes single notices with what lists them. Returns their number.
 pub(super) const DELETE_NOTICES: &str = concat!(
@@ -115,8 +131,9 @@ impl ErasureStore for PgStore {
         now: Timestamp,
     ) -> Result<ErasureCounts, StoreError> {
         let act = subject.act(actor, now);
-        self.write_act(act, (subject, now), |connection, (subject, now)| {
-            Box::pin(erase(connection, subject, *now))
+        let input = (subject, now, self.now(now));
+        self.write_act(act, input, |connection, (subject, now, judged_at)| {
+            Box::pin(erase(connection, subject, *now, *judged_at))
         })
         .await
     }
@@ -126,32 +143,33 @@ async fn erase(
     connection: &mut PgSession<'_>,
     subject: &ErasureSubject,
     now: Timestamp,
+    judged_at: Option<i64>,
 ) -> Result<ErasureCounts, StoreError> {
     sqlx::raw_sql(LOCK).execute(&mut *connection).await?;
     let mut ids = ErasedIds::of(subject);
-    if ids.user.is_some() {
-        ids.connections = sqlx::query_scalar(CONNECTIONS)
-            .bind(&ids.user)
-            .fetch_all(&mut *connection)
-            .await?;
-    }
-    remember(connection, &ids.keys(), now).await?;
+    let connections: Vec<String> = sqlx::query_scalar(CONNECTIONS)
+        .bind(&ids.users)
+        .fetch_all(&mut *connection)
+        .await?;
+    ids.add_connections(&connections);
+    remember(connection, &ids.keys(), judged_at).await?;
     let users = lock_lists(connection, &ids).await?;
     let subscriptions: Vec<IdBytes> = sqlx::query_scalar(SUBSCRIPTIONS)
-        .bind(&ids.user)
+        .bind(&ids.users)
         .bind(&ids.connections)
         .fetch_all(&mut *connection)
         .await?;
     let jobs = lock_watched(connection, &ids, &subscriptions).await?;
-    run(connection, LOCK_SUBSCRIPTIONS, &subscriptions).await?;
+    let notices = find_notices(connection, &ids).await?;
+    let sources = notices.iter().map(|(_, source)| *source);
+    let sources: Vec<_> = sources.chain(subscriptions.iter().copied()).collect();
+    run(connection, LOCK_SUBSCRIPTIONS, &sources).await?;
 
     let mut counts = ErasureCounts::default();
     (counts.watches, counts.events) = delete_watches(connection, &jobs, i64::MAX).await?;
     delete_jobs(connection, &jobs).await?;
     counts.notices = delete_events(connection, &subscriptions).await?;
-    if ids.user.is_none() {
-        counts.notices += delete_notices(connection, &ids, now).await?;
-    }
+    counts.notices += delete_notices(connection, notices, now).await?;
     counts.subscriptions = run(connection, DELETE_SUBSCRIPTIONS, &subscriptions).await?;
     sqlx::query(REST_LISTS)
         .bind(&users)
@@ -180,12 +198,12 @@ async fn run(
 async fn remember(
     connection: &mut PgSession<'_>,
     keys: &[ErasureKey],
-    now: Timestamp,
+    judged_at: Option<i64>,
 ) -> Result<(), StoreError> {
     let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
     sqlx::query(REMEMBER)
         .bind(keys)
-        .bind(now.as_millisecond())
+        .bind(judged_at)
         .execute(connection)
         .await?;
     Ok(())
@@ -197,7 +215,7 @@ async fn lock_lists(
     ids: &ErasedIds,
 ) -> Result<Vec<String>, StoreError> {
     let users: Vec<String> = sqlx::query_scalar(USERS)
-        .bind(&ids.user)
+        .bind(&ids.users)
         .bind(&ids.connections)
         .fetch_all(&mut *connection)
         .await?;
@@ -215,7 +233,7 @@ async fn lock_watched(
     subscriptions: &[IdBytes],
 ) -> Result<Vec<String>, StoreError> {
     let jobs: Vec<String> = sqlx::query_scalar(JOBS)
-        .bind(&ids.user)
+        .bind(&ids.users)
         .bind(&ids.connections)
         .bind(subscriptions)
         .fetch_all(&mut *connection)
@@ -267,22 +285,27 @@ async fn delete_jobs(connection: &mut PgSession<'_>, jobs: &[String]) -> Result<
     Ok(())
 }
 
-/// Deletes the notices about connections from subscriptions that stay. Later notices of these follow.
-async fn delete_notices(
+/// Returns the notices about a connection, each with its subscription.
+async fn find_notices(
     connection: &mut PgSession<'_>,
     ids: &ErasedIds,
+) -> Result<Vec<(IdBytes, IdBytes)>, StoreError> {
+    let Some(named) = connection_in_notice(ids) else {
+        return Ok(Vec::new());
+    };
+    let notices = sqlx::query_as(NOTICES).bind(named);
+    Ok(notices.fetch_all(connection).await?)
+}
+
+/// Deletes notices from subscriptions that stay, and are locked. Later notices of these follow.
+async fn delete_notices(
+    connection: &mut PgSession<'_>,
+    found: Vec<(IdBytes, IdBytes)>,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let mut found: Vec<(IdBytes, IdBytes)> = Vec::new();
-    for id in &ids.connections {
-        let notices = sqlx::query_as(NOTICES).bind(named_connection(id));
-        let notices: Vec<(IdBytes, IdBytes)> = notices.fetch_all(&mut *connection).await?;
-        found.extend(notices);
-    }
     let (notices, mut sources): (Vec<IdBytes>, Vec<IdBytes>) = found.into_iter().unzip();
     sources.sort_unstable();
     sources.dedup();
-    run(connection, LOCK_SUBSCRIPTIONS, &sources).await?;
     run(connection, LOCK_QUEUED, &sources).await?;
     let deleted: i64 = sqlx::query_scalar(DELETE_NOTICES)
         .bind(notices)

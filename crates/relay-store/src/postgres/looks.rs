@@ -11,7 +11,7 @@ use crate::{
         LeaseClock, PgSession,
         banks::begin_outage,
         clock::claim_now,
-        erasure,
+        erasure::{self, is_erasing},
         indexes::{each, is_open, is_unwatched, matching, none},
         row::columns,
         watches::LOCK_QUEUED,
@@ -24,9 +24,13 @@ use crate::{
 };
 
 /// Locks the jobs whose claims still hold, in the order of the claims. Also tells whether anybody was erased.
-pub(super) const HOLD: &str = "SELECT d.job_id, EXISTS (SELECT 1 FROM erasures) AS is_erasing FROM unnest($1::text[], $2::bytea[]) l (job_id, lease_id) \
+pub(super) const HOLD: &str = concat!(
+    "SELECT d.job_id, ",
+    is_erasing!(),
+    " AS is_erasing FROM unnest($1::text[], $2::bytea[]) l (job_id, lease_id) \
     CROSS JOIN LATERAL (SELECT d.job_id FROM due_jobs d \
-        WHERE d.job_id = l.job_id AND d.lease_id = l.lease_id FOR UPDATE) d";
+        WHERE d.job_id = l.job_id AND d.lease_id = l.lease_id FOR UPDATE) d"
+);
 
 /// Changes open watches. They are found by their ids, not among all watches of their job, which may be many.
 pub(super) const CHANGE_WATCHES: &str = concat!(

@@ -214,6 +214,11 @@ async fn purge(
     before: Timestamp,
     limit: usize,
 ) -> Result<u64, StoreError> {
+    // first, because an erasure locks this table before it locks rows
+    sqlx::query(PURGE_ERASURES)
+        .bind(earlier(before, LISTED_FOR))
+        .execute(&mut *connection)
+        .await?;
     let mut jobs: Vec<String> = sqlx::query_scalar(PURGE)
         .bind(before.as_millisecond())
         .bind(WatchId::first_of(before).to_bytes())
@@ -241,10 +246,6 @@ async fn purge(
     sqlx::query(PURGE_SEEN)
         .bind(earlier(before, LISTED_FOR))
         .bind(int(limit))
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(PURGE_ERASURES)
-        .bind(earlier(before, LISTED_FOR))
         .execute(&mut *connection)
         .await?;
     sqlx::query(PURGE_HOSTS)

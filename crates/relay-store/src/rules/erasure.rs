@@ -10,11 +10,12 @@ pub(crate) type ErasureKey = [u8; 32];
 /// An erased id, and since when it is erased.
 pub(crate) type ErasedKey = (Vec<u8>, i64);
 
-/// The ids that an erasure is about.
+/// The ids that an erasure is about. Basiq writes its ids in both cases, so each is here in its own form, in lower case and
+/// in upper case.
 #[derive(Debug)]
 pub(crate) struct ErasedIds {
-    /// The user. None if only a connection is erased.
-    pub(crate) user: Option<String>,
+    /// The user. Empty if only a connection is erased.
+    pub(crate) users: Vec<String>,
     /// The connections: all that are known of the user.
     pub(crate) connections: Vec<String>,
 }
@@ -24,40 +25,66 @@ impl ErasedIds {
     pub(crate) fn of(subject: &ErasureSubject) -> Self {
         match subject {
             ErasureSubject::User(user) => Self {
-                user: Some(user.to_string()),
+                users: forms(user.as_str()),
                 connections: Vec::new(),
             },
             ErasureSubject::Connection(connection) => Self {
-                user: None,
-                connections: vec![connection.to_string()],
+                users: Vec::new(),
+                connections: forms(connection.as_str()),
             },
         }
     }
 
+    /// Adds connections of the user.
+    pub(crate) fn add_connections(&mut self, found: &[String]) {
+        let found = found.iter().flat_map(|id| forms(id));
+        self.connections.extend(found);
+        self.connections.sort_unstable();
+        self.connections.dedup();
+    }
+
     /// Returns the keys under which these ids are remembered.
     pub(crate) fn keys(&self) -> Vec<ErasureKey> {
-        let users = self.user.iter().map(|user| key("user", user));
-        let connections = self.connections.iter().map(|id| key("connection", id));
-        users.chain(connections).collect()
+        let users = self.users.iter().map(|user| key("user", user));
+        let connections = self.connections.iter().map(|id| connection_key(id));
+        let mut keys: Vec<_> = users.chain(connections).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 
     /// Returns whether a text mentions one of these ids. An id that is only a part of a longer one does not count.
     pub(crate) fn are_mentioned_in(&self, text: &[u8]) -> bool {
-        let mut ids = self.user.iter().chain(&self.connections);
-        ids.any(|id| mentions(text, id.as_bytes()))
+        self.all().any(|id| mentions(text, id.as_bytes()))
     }
 
     /// Returns the ids, to search texts for them.
     pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
-        self.user
+        self.users
             .iter()
             .chain(&self.connections)
             .map(String::as_str)
     }
 }
 
+fn forms(id: &str) -> Vec<String> {
+    let mut forms = vec![
+        id.to_owned(),
+        id.to_ascii_lowercase(),
+        id.to_ascii_uppercase(),
+    ];
+    forms.sort_unstable();
+    forms.dedup();
+    forms
+}
+
 fn key(kind: &str, id: &str) -> ErasureKey {
-    Sha256::digest(format!("{kind}:{id}")).into()
+    Sha256::digest(format!("{kind}:{}", id.to_ascii_lowercase())).into()
+}
+
+/// Returns the key under which a connection is remembered.
+pub(crate) fn connection_key(id: &str) -> ErasureKey {
+    key("connection", id)
 }
 
 fn mentions(text: &[u8], id: &[u8]) -> bool {
@@ -73,9 +100,12 @@ fn is_of_an_id(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
 }
 
-/// Returns how the JSON of a notice names its connection.
-pub(crate) fn named_connection(id: &str) -> String {
-    format!("\"connectionId\":\"{id}\"")
+/// Returns how a notice about the erased connection names it, in lower case. A user's notices need no search: they go with
+/// the user's subscriptions.
+pub(crate) fn connection_in_notice(ids: &ErasedIds) -> Option<String> {
+    let connection = ids.connections.first()?;
+    let named = format!("\"connectionid\":\"{}\"", connection.to_ascii_lowercase());
+    ids.users.is_empty().then_some(named)
 }
 
 /// Returns the keys of the person and of the connection that a look found.
@@ -83,7 +113,7 @@ pub(crate) fn keys_of_look(look: &Look) -> Vec<ErasureKey> {
     let context = &look.memory.context;
     let user = context.user_id.iter().map(|id| key("user", id));
     let connection = context.connection_id.iter();
-    user.chain(connection.map(|id| key("connection", id)))
+    user.chain(connection.map(|id| connection_key(id)))
         .collect()
 }
 
@@ -110,19 +140,23 @@ pub(crate) fn messages_to_erase(ids: &ErasedIds, found: Vec<(IdBytes, Vec<u8>)>)
 mod tests {
     use super::*;
 
-    fn ids(user: Option<&str>, connections: &[&str]) -> ErasedIds {
-        ErasedIds {
-            user: user.map(str::to_owned),
-            connections: connections.iter().map(|id| (*id).to_owned()).collect(),
-        }
+    fn person(user: &str, connections: &[&str]) -> ErasedIds {
+        let mut ids = ErasedIds::of(&ErasureSubject::User(user.parse().unwrap()));
+        ids.add_connections(
+            &connections
+                .iter()
+                .map(|id| (*id).to_owned())
+                .collect::<Vec<_>>(),
+        );
+        ids
     }
 
     #[test]
-    fn an_id_is_mentioned_only_as_a_whole() {
-        let person = ids(Some("abc-1"), &["c1"]);
+    fn an_id_is_mentioned_only_as_a_whole_and_in_any_case() {
+        let person = person("abc-1", &["C1"]);
         for text in [
             "abc-1",
-            "/users/abc-1/consents",
+            "/users/ABC-1/consents",
             "\"abc-1\"",
             "x c1 y",
             "abc-12 abc-1",
@@ -135,9 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn users_and_connections_have_keys_of_their_own() {
-        let keys = ids(Some("a"), &["a", "b"]).keys();
+    fn users_and_connections_have_keys_of_their_own_whatever_their_case() {
+        let keys = person("a", &["A", "b"]).keys();
         assert_eq!(keys.len(), 3);
-        assert!(keys.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_eq!(keys, person("A", &["B", "a"]).keys());
     }
 }

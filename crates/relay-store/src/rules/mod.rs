@@ -29,8 +29,8 @@ pub(super) use self::{
         DurationKey, DurationSamples, MOST_KINDS, durations_found_for_all, known_kinds, slot,
     },
     erasure::{
-        ErasedIds, ErasedKey, ErasureKey, erased_at, keys_of_look, messages_to_erase,
-        named_connection,
+        ErasedIds, ErasedKey, ErasureKey, connection_in_notice, connection_key, erased_at,
+        keys_of_look, messages_to_erase,
     },
     hints::{HINTS_REMEMBERED_FOR, JobsOf, LIST_INTERVAL, MOST_HINTED_JOBS, fact_key},
     hosts::{

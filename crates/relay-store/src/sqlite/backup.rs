@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, ErrorKind},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     thread,
@@ -79,8 +79,8 @@ pub fn back_up(
         return Err(BackupError::Taken(to.to_owned()));
     }
     let part = part_of(to);
-    let made = create(&part)
-        .and_then(|()| copy(from, &part, progress))
+    create(&part)?;
+    let made = copy(from, &part, progress)
         .and_then(|()| examine(&part))
         .and_then(|summary| publish(&part, to).map(|()| summary));
     if made.is_err() && part.exists() {
@@ -90,19 +90,18 @@ pub fn back_up(
     made
 }
 
-/// Returns where the copy is written until it is whole.
+/// Returns where the copy is written until it is whole: no other backup writes there.
 fn part_of(to: &Path) -> PathBuf {
     let mut part = OsString::from(to);
-    part.push(".part");
+    part.push(format!(".{:08x}.part", rand::random::<u32>()));
     PathBuf::from(part)
 }
 
-/// Creates an empty file that only its owner can read. Replaces what a backup left that was killed.
+/// Creates an empty file that only its owner can read. Follows no link, and replaces nothing.
 fn create(part: &Path) -> Result<(), BackupError> {
     let created = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(part);
     let created = created.map_err(|error| BackupError::Unwritable(part.to_owned(), error))?;
@@ -168,9 +167,14 @@ fn publish(part: &Path, to: &Path) -> Result<(), BackupError> {
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
     let publish = || {
         File::open(part)?.sync_all()?;
-        // unlike a rename, a link never replaces a file that appeared meanwhile
-        fs::hard_link(part, to)?;
-        fs::remove_file(part)?;
+        // unlike a rename, a link never replaces a file that appeared meanwhile; some file systems have no links
+        match fs::hard_link(part, to) {
+            Ok(()) => fs::remove_file(part)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists || to.exists() => {
+                return Err(error);
+            }
+            Err(_) => fs::rename(part, to)?,
+        }
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
     publish().map_err(|error| BackupError::Unwritable(to.to_owned(), error))

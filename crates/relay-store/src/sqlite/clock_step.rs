@@ -11,7 +11,7 @@ pub(super) type UnitOfWork = Box<dyn FnOnce(&Connection) -> Result<u64, StoreErr
 
 /// The columns with a time when something is due, or a time until which something holds. A host that is not paused
 /// has `paused_until` 0, which is never ahead of a clock.
-const TIMES: [(&str, &str, Kind); 12] = [
+const TIMES: [(&str, &str, Kind); 13] = [
     ("due_jobs", "next_look_at", Kind::Due),
     ("due_jobs", "lease_until", Kind::Holds),
     ("due_jobs", "hinted_at", Kind::Due),
@@ -24,6 +24,8 @@ const TIMES: [(&str, &str, Kind); 12] = [
     ("outbox", "next_attempt_at", Kind::Due),
     ("outbox", "lease_until", Kind::Holds),
     ("failing_hosts", "paused_until", Kind::Holds),
+    // watches that are registered after an erasure must not look older than it
+    ("erasures", "erased_at", Kind::Due),
 ];
 
 #[derive(Debug, Clone, Copy)]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -15,7 +16,8 @@ use crate::{
     ErasureCounts, ErasureStore, ErasureSubject, Look, StoreError,
     rows::IdBytes,
     rules::{
-        ErasedIds, ErasedKey, erased_at, keys_of_look, messages_to_erase, named_connection, slot,
+        ErasedIds, ErasedKey, connection_in_notice, erased_at, keys_of_look, messages_to_erase,
+        slot,
     },
     sqlite::{
         SqliteStore, attempts,
@@ -33,9 +35,9 @@ const ANY: &str = "SELECT EXISTS (SELECT 1 FROM erasures)";
 
 pub(super) const ERASED_AT: &str = "SELECT erased_at FROM erasures WHERE subject = ?1";
 
-pub(super) const CONNECTIONS: &str = "SELECT connection_id FROM jobs \
-        WHERE user_id = ?1 AND connection_id IS NOT NULL \
-    UNION ALL SELECT connection_id FROM subscriptions WHERE user_id = ?1 AND connection_id IS NOT NULL";
+/// The connections of a user, as Basiq's jobs tell them. A subscription does not count: a client typed its ids.
+pub(super) const CONNECTIONS: &str =
+    "SELECT connection_id FROM jobs WHERE user_id = ?1 AND connection_id IS NOT NULL";
 
 pub(super) const SUBSCRIPTIONS_TO_USER: &str =
     "SELECT subscription_id FROM subscriptions WHERE user_id = ?1";
@@ -69,7 +71,7 @@ const DELETE_WATCH: &str = "DELETE FROM watches WHERE watch_id = ?1";
 const DELETE_SUBSCRIPTION: &str = "DELETE FROM subscriptions WHERE subscription_id = ?1";
 
 pub(super) const NOTICES: &str = "SELECT event_id FROM events \
-    WHERE kind <> 'job' AND kind = 'notice' AND instr(body, ?1) > 0";
+    WHERE kind <> 'job' AND kind = 'notice' AND instr(lower(body), ?1) > 0";
 
 const SOURCE: &str = "SELECT source_id FROM events WHERE event_id = ?1";
 
@@ -88,14 +90,14 @@ pub(super) const FORGET_FAILURES: &str = "DELETE FROM connection_failures WHERE 
 pub(super) const FORGET_BANK: &str =
     "DELETE FROM connection_banks WHERE slot = ?2 AND connection_id = ?1";
 
-/// How often emptying the write-ahead log is tried, and the pause between.
-const LOG_TRIES: u32 = 20;
-const LOG_PAUSE: Duration = Duration::from_millis(50);
+/// How long an erasure waits for the write-ahead log to be emptied: the number of checks, and the pause between.
+const LOG_CHECKS: u32 = 20;
+const LOG_PAUSE: Duration = Duration::from_millis(100);
 
 #[async_trait]
 impl ErasureStore for SqliteStore {
-    /// Deleted content is overwritten in the file. The write-ahead log still has it until the log is emptied, which
-    /// happens here unless somebody reads an old state of the file at the same moment.
+    /// Deleted content is overwritten in the file. The write-ahead log still has it until the log is emptied. That begins
+    /// after the commit, and lasts as long as somebody reads an old state of the file.
     async fn erase(
         &self,
         subject: &ErasureSubject,
@@ -104,26 +106,35 @@ impl ErasureStore for SqliteStore {
     ) -> Result<ErasureCounts, StoreError> {
         let ids = ErasedIds::of(subject);
         let act = subject.act(actor, now);
-        let counts = self.write_act(act, move |connection| erase(connection, ids, now));
+        let log_mark = self.0.writer.log_mark();
+        let counts = self.write_act(act, move |connection| {
+            log_mark.store(true, Ordering::Relaxed);
+            erase(connection, ids, now)
+        });
         let counts = counts.await?;
-        self.empty_log().await?;
+        // the data are erased, whatever becomes of the log
+        self.await_empty_log().await;
         Ok(counts)
     }
 }
 
 impl SqliteStore {
-    /// Empties the write-ahead log, as soon as no reader needs it.
-    async fn empty_log(&self) -> Result<(), StoreError> {
-        for _ in 0..LOG_TRIES {
-            if self.0.writer.empty_log().await? {
-                return Ok(());
+    /// Waits a moment until the writer has emptied the write-ahead log.
+    async fn await_empty_log(&self) {
+        let mark = self.0.writer.log_mark();
+        for _ in 0..LOG_CHECKS {
+            if !mark.load(Ordering::Relaxed) {
+                return;
             }
             tokio::time::sleep(LOG_PAUSE).await;
+            // the writer tries after each commit
+            if self.write(|_| Ok(())).await.is_err() {
+                break;
+            }
         }
         info!(
-            "erased rows stay in the write-ahead log until the next checkpoint: the file is being read"
+            "erased rows are still in the write-ahead log, which somebody reads: it is emptied later"
         );
-        Ok(())
     }
 }
 
@@ -132,11 +143,9 @@ fn erase(
     mut ids: ErasedIds,
     now: Timestamp,
 ) -> Result<ErasureCounts, StoreError> {
-    if let Some(user) = &ids.user {
-        ids.connections = scalars(connection, CONNECTIONS, (user,))?;
-        ids.connections.sort_unstable();
-        ids.connections.dedup();
-    }
+    let users = ids.users.iter().map(|user| (user,));
+    let connections: Vec<String> = scalars_each(connection, CONNECTIONS, users)?;
+    ids.add_connections(&connections);
     let keys = ids.keys();
     let remembered = keys.iter().map(|key| (&key[..], now.as_millisecond()));
     execute_each(connection, REMEMBER, remembered)?;
@@ -152,9 +161,7 @@ fn erase(
     delete_jobs(connection, jobs)?;
     counts.notices = delete_subscriptions(connection, &subscriptions)?;
     counts.subscriptions = count(subscriptions.len());
-    if ids.user.is_none() {
-        counts.notices += delete_notices(connection, &ids, now)?;
-    }
+    counts.notices += delete_notices(connection, &ids, now)?;
     counts.messages = delete_messages(connection, &ids)?;
     let connections = || ids.connections.iter();
     execute_each(connection, FORGET_FAILURES, connections().map(|id| (id,)))?;
@@ -164,7 +171,7 @@ fn erase(
 }
 
 fn subscriptions_of(connection: &Connection, ids: &ErasedIds) -> Result<Vec<IdBytes>, StoreError> {
-    let to_user = ids.user.iter().map(|id| (id,));
+    let to_user = ids.users.iter().map(|id| (id,));
     let mut found: BTreeSet<IdBytes> = scalars_each(connection, SUBSCRIPTIONS_TO_USER, to_user)?
         .into_iter()
         .collect();
@@ -179,7 +186,7 @@ fn jobs_of(
     ids: &ErasedIds,
     subscriptions: &[IdBytes],
 ) -> Result<Vec<i64>, StoreError> {
-    let users = ids.user.iter().map(|id| (id,));
+    let users = ids.users.iter().map(|id| (id,));
     let mut jobs: Vec<i64> = scalars_each(connection, JOBS_OF_USER, users)?;
     let connections = ids.connections.iter().map(|id| (id,));
     jobs.extend::<Vec<i64>>(scalars_each(connection, JOBS_OF_CONNECTION, connections)?);
@@ -232,8 +239,8 @@ fn delete_notices(
     ids: &ErasedIds,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let named = ids.connections.iter().map(|id| (named_connection(id),));
-    let notices: Vec<IdBytes> = scalars_each(connection, NOTICES, named)?;
+    let named = connection_in_notice(ids);
+    let notices: Vec<IdBytes> = scalars_each(connection, NOTICES, named.iter().map(|id| (id,)))?;
     for notice in &notices {
         let source: Option<IdBytes> = scalar(connection, SOURCE, (notice,))?;
         execute(connection, UNQUEUE_EVENT, (source, notice))?;

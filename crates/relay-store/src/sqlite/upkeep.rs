@@ -1,6 +1,6 @@
 //! Upkeep: health, leases of a former relay, retention, counts.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -144,6 +144,8 @@ impl UpkeepStore for SqliteStore {
     }
 
     async fn free_leases(&self) -> Result<u64, StoreError> {
+        // a relay that was killed during an erasure may have left erased rows in the write-ahead log
+        self.0.writer.log_mark().store(true, Ordering::Relaxed);
         let mut freed = 0;
         // a lease that damage keeps in place expires by itself
         for statement in FREE_LEASES {

@@ -274,3 +274,37 @@ async fn a_connection_goes_and_its_person_stays() {
     assert!(body.contains("\"connectionId\":\"c-2\""), "{body}");
     assert_eq!(due.len(), 2);
 }
+
+#[tokio::test]
+async fn ids_are_compared_without_their_case_and_only_basiq_says_whose_a_connection_is() {
+    let fixture = Fixture::new().await;
+    let mine = told(&fixture, "j1", ("U-AB", "C-AB"), Status::Success, at(1)).await;
+    let other = told(&fixture, "j2", ("u-2", "c-2"), Status::Success, at(2)).await;
+    // a client may type anything
+    let mut wrong = new_subscription(&fixture, "u-ab", at(3));
+    wrong.request.connection_id = "c-2".parse().ok();
+    fixture.store.subscribe(wrong).await.unwrap();
+    let late = fixture.watch("j3", at(3)).await;
+    let erased = erase(&fixture, &person("u-aB"), at(4)).await;
+    assert_eq!((erased.watches, erased.subscriptions), (1, 1));
+    assert!(
+        fixture
+            .store
+            .find_watch(None, mine)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(fixture.story(other).await.events.len(), 1);
+    let job = fixture.claim_one(at(5)).await;
+    let look = telling(&job, ("u-Ab", "c-9"), Status::Success, at(5));
+    assert!(!fixture.record(look).await);
+    assert!(
+        fixture
+            .store
+            .find_watch(None, late)
+            .await
+            .unwrap()
+            .is_none()
+    );
+}

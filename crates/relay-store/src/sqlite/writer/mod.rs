@@ -7,16 +7,16 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use relay_domain::{BackOff, ErrorChain};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     StoreError,
@@ -32,8 +32,9 @@ use crate::{
 /// The maximum number of units that share one commit, and the maximum number that wait for it.
 const BATCH: usize = 512;
 
-/// How long all writers wait for readers while the log is emptied.
-const LOG_PATIENCE: Duration = Duration::from_millis(100);
+/// How long all writers wait for readers while the log is emptied, and the pause before the next try.
+const LOG_PATIENCE: Duration = Duration::from_millis(50);
+const LOG_PAUSE: Duration = Duration::from_millis(500);
 
 /// The pause after the database could not be opened.
 const BACK_OFF: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_secs(2));
@@ -44,11 +45,11 @@ pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
     health: FileHealth,
     commits: Arc<AtomicU64>,
+    log_mark: Arc<AtomicBool>,
 }
 
 enum Message {
     Unit(Box<dyn UnitOfWork>),
-    EmptyLog(oneshot::Sender<Result<bool, StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -58,11 +59,14 @@ impl Writer {
     pub(super) fn start(connection: Connection, health: FileHealth) -> io::Result<Self> {
         let (queue, units) = mpsc::channel(BATCH);
         let commits = Arc::new(AtomicU64::new(0));
+        let log_mark = Arc::<AtomicBool>::default();
         let task = Task {
             connection: Some(connection),
             health: health.clone(),
             failures: 0,
             commits: Arc::clone(&commits),
+            log_mark: Arc::clone(&log_mark),
+            next_log_try: None,
         };
         thread::Builder::new()
             .name("store writer".to_owned())
@@ -71,6 +75,7 @@ impl Writer {
             queue,
             health,
             commits,
+            log_mark,
         })
     }
 
@@ -99,12 +104,10 @@ impl Writer {
         answer.inspect_err(|failure| self.health.note(failure))
     }
 
-    /// Moves the write-ahead log into the database file and truncates the log. Returns false if a reader still needs it.
-    pub(super) async fn empty_log(&self) -> Result<bool, StoreError> {
-        let (caller, done) = oneshot::channel();
-        let sent = self.queue.send(Message::EmptyLog(caller)).await;
-        sent.map_err(|_| closed())?;
-        done.await.unwrap_or_else(|_| Err(closed()))
+    /// Returns the mark that the write-ahead log must be emptied. A unit of work sets it. The thread empties the log after
+    /// the commit, or once no reader needs the log, and clears the mark.
+    pub(super) fn log_mark(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.log_mark)
     }
 
     /// Finishes the queued units, moves the log into the database file and closes it.
@@ -159,6 +162,9 @@ struct Task {
     /// How many times in a row the database could not be opened.
     failures: u32,
     commits: Arc<AtomicU64>,
+    log_mark: Arc<AtomicBool>,
+    /// None if the log can be emptied at once.
+    next_log_try: Option<Instant>,
 }
 
 impl Task {
@@ -166,18 +172,15 @@ impl Task {
         let mut messages = Vec::with_capacity(BATCH);
         while queue.blocking_recv_many(&mut messages, BATCH) > 0 {
             let mut units = Vec::with_capacity(messages.len());
-            let (mut emptying, mut closing) = (Vec::new(), None);
+            let mut closing = None;
             for message in messages.drain(..) {
                 match message {
                     Message::Unit(unit) => units.push(unit),
-                    Message::EmptyLog(caller) => emptying.push(caller),
                     Message::Close(caller) => closing = Some(caller),
                 }
             }
             self.commit_all(units);
-            for caller in emptying {
-                tell(caller, self.empty_log());
-            }
+            self.empty_marked_log();
             if let Some(caller) = closing {
                 queue.close();
                 self.close();
@@ -188,7 +191,22 @@ impl Task {
         self.close();
     }
 
-    fn empty_log(&mut self) -> Result<bool, StoreError> {
+    /// Empties the write-ahead log if it is marked. Tries again later if a reader needs it.
+    fn empty_marked_log(&mut self) {
+        let is_due = self.next_log_try.is_none_or(|at| at <= Instant::now());
+        if !is_due || !self.log_mark.load(Ordering::Relaxed) {
+            return;
+        }
+        let is_empty = self.empty_log().unwrap_or_else(|failure| {
+            debug!(error = %ErrorChain(&failure), "the write-ahead log cannot be emptied");
+            false
+        });
+        self.log_mark.store(!is_empty, Ordering::Relaxed);
+        self.next_log_try = (!is_empty).then(|| Instant::now() + LOG_PAUSE);
+    }
+
+    /// Moves the write-ahead log into the database file and truncates the log. Returns false if a reader needs it.
+    fn empty_log(&mut self) -> SqlResult<bool> {
         let connection = self.connected()?;
         connection.busy_timeout(LOG_PATIENCE)?;
         let is_busy = scalar::<i64>(connection, "PRAGMA wal_checkpoint(TRUNCATE)", []);

@@ -9,11 +9,11 @@ pub(super) fn of_erasures() -> Vec<PlannedStatement> {
     statements! {
         2 of erasure::REMEMBER("ARRAY['\\x01'::bytea, '\\x02'::bytea], 1800000000000");
         2 of erasure::ERASED("ARRAY['\\x01'::bytea, '\\x02'::bytea]");
-        4 of erasure::CONNECTIONS("'user-50000'");
-        2 of erasure::USERS("'user-50000', ARRAY['connection-100000']");
+        4 of erasure::CONNECTIONS("ARRAY['user-50000']");
+        2 of erasure::USERS("ARRAY['user-50000'], ARRAY['connection-100000']");
         1 of erasure::LOCK_LISTS("ARRAY['user-50000']");
-        2 of erasure::SUBSCRIPTIONS("'user-50000', ARRAY['connection-100000']");
-        8 of erasure::JOBS("'user-50000', ARRAY['connection-100000'], ARRAY[id(50000)]");
+        2 of erasure::SUBSCRIPTIONS("ARRAY['user-50000'], ARRAY['connection-100000']");
+        8 of erasure::JOBS("ARRAY['user-50000'], ARRAY['connection-100000'], ARRAY[id(50000)]");
         20 of erasure::LOCK_WATCHES("jobs(930000, 20), 1900000000000");
         20 of erasure::DELETE_EVENTS("ARRAY[id(700000), id(700001)]");
         2 of erasure::DELETE_WATCHES("ARRAY[id(700000), id(700001)]");

@@ -277,7 +277,7 @@ fn of_small_tables() -> Vec<PlannedStatement> {
         2 of durations::KEEP("ARRAY['AU00001', ''], texts('1', 2), texts('{}', 2), texts(NULL, 2), \
             numbers(NULL, 2), numbers(1800000000000, 2)");
         1 of durations::FORGET("2000");
-        3 of durations::REMEMBER_BANKS("'{7,8,9}', texts('connection-7', 3), texts('AU00009', 3)");
+        3 of durations::REMEMBER_BANKS("'{7,8,9}', texts('connection-7', 3), texts('AU00009', 3), bytes(id(7), 3)");
     }
 }
 
