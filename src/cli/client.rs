@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, IsTerminal, Write},
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +17,10 @@ use serde_json::{Value, json};
 
 use crate::{
     app,
-    cli::{ConfigArg, exit::CommandFailure, operator::command_line_actor, output, progress},
+    cli::{
+        ConfigArg, confirm::confirm, exit::CommandFailure, operator::command_line_actor, output,
+        progress,
+    },
     config::Settings,
 };
 
@@ -126,27 +129,16 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
 }
 
 impl Revocation {
-    /// Asks on a terminal whether the client shall be revoked. Scripts are not asked.
+    /// Asks on a terminal whether the client shall be revoked.
     fn confirm(&self) -> Result<(), CommandFailure> {
-        if self.yes || !io::stdin().is_terminal() {
+        if self.yes {
             return Ok(());
         }
         let name = &self.name.name;
-        let mut err = io::stderr();
-        write!(
-            err,
-            "Revoke `{name}`? Its API key stops working at once, and its open watches are cancelled. [y/N] "
-        )
-        .and_then(|()| err.flush())
-        .context("cannot ask on standard error; --yes revokes without a question")?;
-        let mut reply = String::new();
-        io::stdin()
-            .read_line(&mut reply)
-            .context("cannot read the reply")?;
-        match reply.trim().to_lowercase().as_str() {
-            "y" | "yes" => Ok(()),
-            _ => Err(CommandFailure::failed(anyhow!("`{name}` was not revoked"))),
-        }
+        let question = format!(
+            "Revoke `{name}`? Its API key stops working at once, and its open watches are cancelled."
+        );
+        confirm(&question, &format!("`{name}` was not revoked"))
     }
 }
 

@@ -1,7 +1,5 @@
 //! `basiq-relay erase`: deletes what the store holds about a person or a connection.
 
-use std::io::{self, IsTerminal, Write};
-
 use anyhow::{Context, anyhow};
 use relay_domain::{BasiqId, clock::Clock};
 use relay_store::{ErasureCounts, ErasureSubject};
@@ -9,7 +7,10 @@ use serde_json::json;
 
 use crate::{
     app,
-    cli::{ConfigArg, exit::CommandFailure, operator::command_line_actor, output, progress},
+    cli::{
+        ConfigArg, confirm::confirm, exit::CommandFailure, operator::command_line_actor, output,
+        progress,
+    },
     config::{DatabaseUrl, Settings},
 };
 
@@ -57,7 +58,7 @@ pub(super) async fn run(args: EraseArgs) -> Result<(), CommandFailure> {
     };
     let store = name_of_store(&settings.store.database)?;
     if !args.yes {
-        confirm(&subject, &store)?;
+        confirm(&question(&subject, &store), "nothing was erased")?;
     }
     let clock = Clock::system();
     let work = async {
@@ -111,28 +112,11 @@ fn name_of_store(database: &DatabaseUrl) -> Result<String, CommandFailure> {
     }
 }
 
-/// Asks on a terminal. Scripts are not asked.
-fn confirm(subject: &ErasureSubject, store: &str) -> Result<(), CommandFailure> {
-    if !io::stdin().is_terminal() {
-        return Ok(());
-    }
+/// Returns the question that a person is asked before anything is erased.
+fn question(subject: &ErasureSubject, store: &str) -> String {
     let whose = match subject {
         ErasureSubject::User(id) => format!("the user {id}"),
         ErasureSubject::Connection(id) => format!("the connection {id}"),
     };
-    let mut err = io::stderr();
-    write!(
-        err,
-        "Erase all about {whose} from {store}? This cannot be undone. [y/N] "
-    )
-    .and_then(|()| err.flush())
-    .context("cannot ask on standard error; --yes erases without a question")?;
-    let mut reply = String::new();
-    io::stdin()
-        .read_line(&mut reply)
-        .context("cannot read the reply")?;
-    match reply.trim().to_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(CommandFailure::failed(anyhow!("nothing was erased"))),
-    }
+    format!("Erase all about {whose} from {store}? This cannot be undone.")
 }

@@ -7,6 +7,7 @@ mod challenge;
 mod client;
 mod colour;
 mod completions;
+mod confirm;
 mod demo;
 mod erase;
 mod exit;

@@ -108,7 +108,7 @@ pub struct SandboxLogin {
 }
 
 impl SandboxLogin {
-    /// Returns the logins: those that work come first.
+    /// Returns all logins. The logins that succeed come first.
     pub fn all() -> impl Iterator<Item = Self> {
         let login = |id, password| Self {
             id,

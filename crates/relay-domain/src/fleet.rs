@@ -53,7 +53,8 @@ impl Fleet {
         self.0.is_first.store(is_first, Ordering::Relaxed);
     }
 
-    /// Whether this relay started before all others that are alive. So what all relays see alike is told by one.
+    /// Returns whether this relay started before all others that are alive. Only that relay sends alerts about what all
+    /// relays see.
     #[must_use]
     pub fn is_first(&self) -> bool {
         self.0.is_first.load(Ordering::Relaxed)

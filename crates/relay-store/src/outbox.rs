@@ -72,7 +72,7 @@ pub struct DueDelivery {
     pub event_id: EventId,
     /// What the event reports on, for the log.
     pub source: EventSource,
-    /// The name of the client that is told. None for a message of Basiq's.
+    /// The name of the client that gets the event. None for a message of Basiq's.
     pub client: Option<String>,
     /// The exact body to post.
     pub body: Vec<u8>,

@@ -53,7 +53,7 @@ pub(super) const FORGET: &str = "DELETE FROM paces WHERE (institution_id, job_ty
     (SELECT institution_id, job_type FROM paces ORDER BY used_at \
     LIMIT greatest(0, (SELECT count(*) FROM paces) - $1))";
 
-/// Remembers the banks of connections, but not of those that were erased meanwhile.
+/// Stores the banks of connections. A connection that was erased meanwhile is left out.
 pub(super) const REMEMBER_BANKS: &str = concat!(
     "INSERT INTO connection_banks AS b \
     (slot, connection_id, institution_id) \

@@ -62,7 +62,7 @@ pub(super) const LOCK_LISTS: &str =
 pub(super) const SUBSCRIPTIONS: &str = "SELECT subscription_id FROM subscriptions WHERE user_id = ANY($1) \
     UNION SELECT subscription_id FROM subscriptions WHERE connection_id = ANY($2)";
 
-/// The jobs of the person or the connections, and those that the subscriptions found. The person of a job is not known
+/// The jobs of the person or the connections, and the jobs that the subscriptions found. The person of a job is not known
 /// before the first look at it.
 pub(super) const JOBS: &str = "SELECT job_id FROM jobs WHERE user_id = ANY($1) \
     UNION SELECT job_id FROM jobs WHERE connection_id = ANY($2) \

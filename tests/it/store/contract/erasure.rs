@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use relay_domain::{
-    DeliveryState, EventSource, NoticeKind, Status, SubscriptionId, UserNotice, WatchId,
+    DeliveryState, EventSource, JobContext, NoticeKind, Status, SubscriptionId, UserNotice, WatchId,
 };
 use relay_store::{
-    AfterAttempt, DeliveryQuery, DueJob, ErasureCounts, ErasureSubject, Hint, ListResult, Look,
-    NewNotice, SubscriptionResult,
+    AfterAttempt, DeliveryQuery, DueJob, DurationSample, ErasureCounts, ErasureSubject, Hint,
+    ListResult, Look, NewNotice, SubscriptionResult,
 };
 
 use super::subscriptions::{claim_list, forwarded, found, listed, new_subscription};
@@ -307,4 +307,50 @@ async fn ids_are_compared_without_their_case_and_only_basiq_says_whose_a_connect
             .unwrap()
             .is_none()
     );
+}
+
+#[tokio::test]
+async fn the_bank_of_an_erased_connection_is_forgotten() {
+    let fixture = Fixture::new().await;
+    let connection_id = "connection-of-the-erased";
+    fixture.watch("j1", at(1)).await;
+    let job = fixture.claim_one(at(1)).await;
+    let mut look = telling(&job, ("u-1", connection_id), Status::Success, at(1));
+    look.sample = Some(DurationSample {
+        institution_id: Some("AU1".to_owned()),
+        connection_id: Some(connection_id.to_owned()),
+        job_type: "connection".to_owned(),
+        end: None,
+        averages: None,
+    });
+    assert!(fixture.record(look).await);
+    let bank = JobContext {
+        connection_id: Some(connection_id.to_owned()),
+        ..JobContext::default()
+    };
+    let known = async || {
+        let found = fixture.store.durations_of(&bank).await.unwrap();
+        found.institution_id
+    };
+    // PostgreSQL stores what was learned a moment later
+    while known().await.is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    erase(&fixture, &person("u-1"), at(2)).await;
+    assert_eq!(known().await, None);
+}
+
+#[tokio::test]
+async fn an_erasure_is_forgotten_once_no_older_watch_can_be_open() {
+    const DAY: i64 = 86_400;
+    let fixture = Fixture::new().await;
+    erase(&fixture, &person("u-1"), at(2)).await;
+    for (days, is_kept) in [(7, false), (9, true)] {
+        let before = at(days * DAY);
+        fixture.store.purge_ended(before, 10).await.unwrap();
+        fixture.watch("j1", at(1)).await;
+        let job = fixture.claim_one(at(days * DAY)).await;
+        let look = telling(&job, ("u-1", "c-1"), Status::Success, at(days * DAY));
+        assert_eq!(fixture.record(look).await, is_kept, "after {days} days");
+    }
 }
