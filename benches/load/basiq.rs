@@ -1,4 +1,4 @@
-//! A Basiq that answers at once and whose jobs are all done.
+//! A Basiq that answers at once and whose jobs are all done. It may have people, whose jobs it lists.
 
 use std::{
     collections::HashMap,
@@ -10,6 +10,7 @@ use anyhow::Result;
 use axum::{
     Json, Router,
     extract::{Path, State},
+    http::StatusCode,
     routing::{get, post},
 };
 use relay_domain::clock::Clock;
@@ -17,18 +18,29 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::receiver::bind;
+use crate::{people::People, receiver::bind};
 
-/// The time of the latest answer for each job.
 #[derive(Clone, Default)]
-pub(crate) struct Basiq(Arc<Mutex<HashMap<String, Instant>>>);
+pub(crate) struct Basiq {
+    /// The time of the latest answer for each job.
+    answered: Arc<Mutex<HashMap<String, Instant>>>,
+    people: Option<People>,
+}
 
 impl Basiq {
+    pub(crate) fn of(people: People) -> Self {
+        Self {
+            people: Some(people),
+            ..Self::default()
+        }
+    }
+
     pub(crate) async fn serve(&self, tasks: &mut JoinSet<()>) -> Result<Url> {
         let (listener, url) = bind().await?;
         let router = Router::new()
             .route("/token", post(token))
             .route("/jobs/{id}", get(job))
+            .route("/users/{id}/jobs", get(jobs))
             .with_state(self.clone());
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -39,7 +51,7 @@ impl Basiq {
     }
 
     pub(crate) fn answered(&self) -> HashMap<String, Instant> {
-        self.0
+        self.answered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -64,9 +76,17 @@ async fn job(State(basiq): State<Basiq>, Path(id): Path<String>) -> Json<Value> 
         "links": { "self": format!("/jobs/{id}"), "source": source },
     });
     basiq
-        .0
+        .answered
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .insert(id, Instant::now());
     Json(document)
+}
+
+async fn jobs(
+    State(basiq): State<Basiq>,
+    Path(person): Path<usize>,
+) -> Result<Json<Value>, StatusCode> {
+    let people = basiq.people.as_ref().ok_or(StatusCode::NOT_FOUND)?;
+    Ok(Json(people.list(person)))
 }

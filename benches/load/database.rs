@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use basiq_relay::config::{DatabaseUrl, PostgresUrl};
-use sqlx::{ConnectOptions, Executor, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, Connection, Executor, postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
+};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -18,6 +20,16 @@ impl Kind {
         match self {
             Self::Sqlite => "sqlite",
             Self::Postgres => "postgres",
+        }
+    }
+
+    /// Returns a query for the numbers from 1 to `last`, in parentheses. Its column is `n`.
+    pub(crate) fn numbers(self, last: usize) -> String {
+        match self {
+            Self::Sqlite => format!(
+                "(WITH RECURSIVE k (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < {last}) SELECT n FROM k)"
+            ),
+            Self::Postgres => format!("(SELECT n FROM generate_series(1, {last}) n)"),
         }
     }
 }
@@ -94,6 +106,31 @@ impl Database {
             DatabaseUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
             DatabaseUrl::Postgres(url) => url.expose().to_string(),
         }
+    }
+
+    /// Runs statements one after the other.
+    pub(crate) async fn run(&self, statements: &[String]) -> Result<()> {
+        let statements = sqlx::AssertSqlSafe(statements.join("; "));
+        match &self.url {
+            DatabaseUrl::Sqlite(path) => {
+                let mut connection = SqliteConnectOptions::new().filename(path).connect().await?;
+                connection
+                    .execute(sqlx::raw_sql(statements))
+                    .await
+                    .context("SQLite")?;
+                connection.close().await?;
+            }
+            DatabaseUrl::Postgres(url) => {
+                let options: PgConnectOptions = url.expose().as_str().parse()?;
+                let mut connection = options.connect().await?;
+                connection
+                    .execute(sqlx::raw_sql(statements))
+                    .await
+                    .context("PostgreSQL")?;
+                connection.close().await?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -5,16 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use basiq_relay::{
     app::open_store,
-    config::{DatabaseUrl, Settings, StoreConfig},
+    config::{Settings, StoreConfig},
 };
 use relay_domain::clock::Clock;
 use relay_store::{Claim, Store};
-use sqlx::{
-    ConnectOptions, Connection, Executor, postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
-};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -95,12 +92,7 @@ async fn claim_all(store: &Arc<dyn Store>) -> Result<f64> {
 async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
     let later = Clock::system().now().as_millisecond() + 30 * 86_400_000;
     let all = open + DUE;
-    let numbers = match kind {
-        Kind::Sqlite => format!(
-            "(WITH RECURSIVE k (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < {all}) SELECT n FROM k)"
-        ),
-        Kind::Postgres => format!("(SELECT n FROM generate_series(1, {all}) n)"),
-    };
+    let numbers = kind.numbers(all);
     // The ids of jobs do not contain their time; the ids of watches do.
     let (no, id, job, (key, number)) = match kind {
         Kind::Sqlite => (
@@ -118,9 +110,7 @@ async fn fill(database: &Database, kind: Kind, open: usize) -> Result<()> {
         ),
     };
     let number = number.unwrap_or(job);
-    run_all(
-        database,
-        &[
+    database.run(&[
             format!(
                 "INSERT INTO jobs (job_id, memory) SELECT {job}, '{{}}' FROM {numbers} numbers"
             ),
@@ -156,37 +146,12 @@ fn count(kind: Kind) -> &'static str {
 
 async fn free(database: &Database) -> Result<()> {
     let free = "UPDATE due_jobs SET lease_id = NULL, lease_until = NULL WHERE lease_id IS NOT NULL";
-    run_all(database, &[free.to_owned()]).await
+    database.run(&[free.to_owned()]).await
 }
 
 /// Makes all jobs due in a month.
 async fn rest(database: &Database) -> Result<()> {
     let later = Clock::system().now().as_millisecond() + 30 * 86_400_000;
     let rest = format!("UPDATE due_jobs SET next_look_at = {later} WHERE next_look_at < {later}");
-    run_all(database, &[rest]).await
-}
-
-async fn run_all(database: &Database, statements: &[String]) -> Result<()> {
-    let statements = statements.join("; ");
-    let statements = sqlx::AssertSqlSafe(statements);
-    match &database.url {
-        DatabaseUrl::Sqlite(path) => {
-            let mut connection = SqliteConnectOptions::new().filename(path).connect().await?;
-            connection
-                .execute(sqlx::raw_sql(statements))
-                .await
-                .context("SQLite")?;
-            connection.close().await?;
-        }
-        DatabaseUrl::Postgres(url) => {
-            let options: PgConnectOptions = url.expose().as_str().parse()?;
-            let mut connection = options.connect().await?;
-            connection
-                .execute(sqlx::raw_sql(statements))
-                .await
-                .context("PostgreSQL")?;
-            connection.close().await?;
-        }
-    }
-    Ok(())
+    database.run(&[rest]).await
 }

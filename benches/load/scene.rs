@@ -23,7 +23,7 @@ pub(crate) struct Scene {
     pub(crate) key: ApiKey,
     _tasks: JoinSet<()>,
     settings: Settings,
-    _database: Database,
+    pub(crate) database: Database,
 }
 
 /// A running relay.
@@ -35,8 +35,15 @@ pub(crate) struct Running {
 
 impl Scene {
     pub(crate) async fn set(database: Database, receiver: Receiver) -> Result<Self> {
+        Self::set_with(Basiq::default(), database, receiver).await
+    }
+
+    pub(crate) async fn set_with(
+        basiq: Basiq,
+        database: Database,
+        receiver: Receiver,
+    ) -> Result<Self> {
         let mut tasks = JoinSet::new();
-        let basiq = Basiq::default();
         let mut settings = settings();
         settings.basiq.url = basiq.serve(&mut tasks).await?;
         settings.store.database = database.url.clone();
@@ -48,7 +55,7 @@ impl Scene {
             key: ApiKey::generate(),
             _tasks: tasks,
             settings,
-            _database: database,
+            database,
         })
     }
 
@@ -82,6 +89,11 @@ impl Scene {
     /// Starts a relay.
     pub(crate) async fn start(&self) -> Result<Running> {
         let (relay, _) = self.relay().await?;
+        Self::run(relay).await
+    }
+
+    /// Starts a relay that was built.
+    pub(crate) async fn run(relay: Box<Relay>) -> Result<Running> {
         let (listener, url) = bind().await?;
         let (stop, mut task) = (CancellationToken::new(), JoinSet::new());
         let signals = (stop.clone().cancelled_owned(), std::future::pending());

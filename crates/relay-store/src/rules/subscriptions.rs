@@ -149,3 +149,94 @@ pub(crate) fn watch_of(found: &JobOfSubscription<'_>, max_open: u64, now: Timest
         subscription_id: Some(subscription.id),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use relay_domain::{
+        CallbackRules, CallbackUrl, ClientId, EventFilter, Locale, Metadata, NoticeFilter,
+        SubscriptionId, SubscriptionRequest,
+    };
+
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap()
+    }
+
+    /// Makes a subscription to a person, half a second after a full second.
+    fn subscription(connection_id: Option<&str>) -> Subscription {
+        let url = "https://app.example/hooks/bank";
+        let request = SubscriptionRequest {
+            user_id: "u-1".parse().unwrap(),
+            connection_id: connection_id.map(|id| id.parse().unwrap()),
+            callback_url: CallbackUrl::parse(url, &CallbackRules::default()).unwrap(),
+            events: EventFilter::ALL,
+            notices: NoticeFilter::ALL,
+            locale: Locale::parse("fr").unwrap(),
+            metadata: Metadata::default(),
+        };
+        Subscription::begun(SubscriptionId::new(at(500)), ClientId(7), request, at(500))
+    }
+
+    fn job(id: &str, connection_id: Option<&str>, ended_at: Option<Timestamp>) -> FoundJob {
+        FoundJob {
+            job_id: id.parse().unwrap(),
+            connection_id: connection_id.map(str::to_owned),
+            ended_at,
+        }
+    }
+
+    fn found<'l>(subscriptions: &'l [Subscription], jobs: &'l [FoundJob]) -> Vec<&'l str> {
+        let found = jobs_of_subscriptions(subscriptions, jobs);
+        found
+            .iter()
+            .map(|found| found.job.job_id.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn a_job_that_ended_before_the_subscription_concerns_it_not() {
+        let jobs = [
+            job("running", None, None),
+            job("second before", None, Some(at(-1))),
+            job("same second", None, Some(at(0))),
+            job("after", None, Some(at(900))),
+        ];
+        let expected = ["running", "same second", "after"];
+        assert_eq!(found(&[subscription(None)], &jobs), expected);
+    }
+
+    #[test]
+    fn a_subscription_to_a_connection_gets_only_its_jobs() {
+        let jobs = [
+            job("its", Some("C-1"), None),
+            job("another's", Some("c-2"), None),
+            job("unknown", None, None),
+        ];
+        assert_eq!(found(&[subscription(Some("c-1"))], &jobs), ["its"]);
+    }
+
+    #[test]
+    fn each_subscription_gets_the_job() {
+        let both = [subscription(None), subscription(Some("c-1"))];
+        assert_eq!(found(&both, &[job("its", Some("c-1"), None)]), ["its"; 2]);
+    }
+
+    #[test]
+    fn a_found_job_is_watched_as_its_subscription_asks() {
+        let subscription = subscription(None);
+        let job = job("its", None, None);
+        let found = JobOfSubscription {
+            subscription: &subscription,
+            job: &job,
+        };
+        let watch = watch_of(&found, 10, at(900));
+        assert_eq!(watch.subscription_id, Some(subscription.id));
+        assert_eq!((watch.client_id, watch.max_open), (ClientId(7), 10));
+        assert_eq!(watch.request.job_id, job.job_id);
+        let (asked, request) = (&subscription.request, &watch.request);
+        assert_eq!(request.callback_url, asked.callback_url);
+        assert_eq!(request.options.locale, asked.locale);
+        assert_eq!(request.options.events, asked.events);
+    }
+}
