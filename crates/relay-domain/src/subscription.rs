@@ -8,7 +8,7 @@ use crate::{
 };
 
 closed_words! {
-    /// Whether a subscription is in force.
+    /// Whether a subscription is active.
     SubscriptionState {
         /// The relay looks for the person's jobs and sends notices.
         Active => "active",
@@ -45,7 +45,7 @@ pub struct Subscription {
     pub client_id: ClientId,
     /// The client's request.
     pub request: SubscriptionRequest,
-    /// Whether the subscription is in force.
+    /// Whether the subscription is active.
     pub state: SubscriptionState,
     /// When it was registered. The relay does not report jobs that ended before.
     pub created_at: Timestamp,

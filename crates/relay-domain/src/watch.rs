@@ -9,7 +9,7 @@ use crate::{
 };
 
 closed_words! {
-    /// Where a watch stands.
+    /// The state of a watch.
     WatchState {
         /// The relay looks at the job.
         Watching => "watching",

@@ -38,7 +38,7 @@ pub struct AuditEntry {
     pub at: Timestamp,
     /// Who did it.
     pub operator: OperatorName,
-    /// What was done.
+    /// The act.
     pub act: AuditAct,
     /// What it was done to: an id or a name, never a secret.
     pub subject: String,
