@@ -1,5 +1,5 @@
-//! `POST /basiq/webhook`: accepts Basiq's own webhooks. They are hints to look at jobs at once, some are notices, and all
-//! may be passed on.
+//! `POST /basiq/webhook`: accepts Basiq's own webhooks. They are hints to look at jobs at once, some are notices, and
+//! all may be passed on.
 
 use std::time::Duration;
 

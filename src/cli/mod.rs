@@ -127,8 +127,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Returns an upper estimate of the threads that a command starts besides the runtime's: those of the store and of
-/// the trace exporter.
+/// Returns an upper estimate of the threads that a command starts in addition to the runtime's: those of the store and
+/// of the trace exporter.
 fn own_threads(command: &Command) -> usize {
     match command {
         Command::Serve(_) | Command::Demo(_) | Command::MigrateStore(_) => 12,

@@ -50,8 +50,8 @@ pub(super) struct SandboxArgs {
     /// Sign webhooks with this secret, the relay's RELAY_BASIQ_WEBHOOK_SECRET.
     #[arg(long, value_name = "SECRET", requires = "webhook_url", value_parser = webhook_secret)]
     webhook_secret: Option<SigningSecret>,
-    /// Send webhooks of these events only, separated by commas, or `all`; without it, those about new data and about
-    /// what ends or is about to end.
+    /// Send webhooks only for these events, separated by commas, or `all`. By default, for new data, and for
+    /// consents, connections and users that end or will end soon.
     #[arg(long, value_name = "EVENTS", requires = "webhook_url", value_parser = webhook_events)]
     webhook_events: Option<WebhookEvents>,
     /// Fail on purpose; may be given more than once.

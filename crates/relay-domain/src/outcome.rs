@@ -85,7 +85,7 @@ closed_words! {
 pub enum Outcome {
     /// There is nothing to report yet.
     Running,
-    /// There is something to report, unless the client was told before.
+    /// There is something to report, unless the client already got this event.
     Tell(Box<Verdict>),
 }
 

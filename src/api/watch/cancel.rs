@@ -35,7 +35,7 @@ pub(super) async fn cancel_watch(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Cancels a watch, and tells those who follow it.
+/// Cancels a watch, and notifies its followers.
 pub(in crate::api) async fn cancel(
     parts: &ApiParts,
     by: &Requester,
