@@ -232,7 +232,9 @@ fn body(schema: &str, example: Value) -> RequestBody {
         .example(Some(example))
         .build();
     RequestBodyBuilder::new()
-        .description(Some("The result of the job or the content of the notice, and what to do next"))
+        .description(Some(
+            "The result of the job or the content of the notice, and what to do next",
+        ))
         .content("application/json", content)
         .required(Some(Required::True))
         .build()
