@@ -8,7 +8,7 @@
 //! * [`follow`]: the watches that clients follow as they change.
 //! * [`tracker`]: looks at due jobs. [`discovery`]: lists the jobs of people whom clients subscribed to. [`delivery`]:
 //!   sends due deliveries. They meet only in the store.
-//! * [`alerts`]: tells operators what needs them. [`callback_test`]: posts a test event to a callback.
+//! * [`alerts`]: sends operators alerts about problems. [`callback_test`]: posts a test event to a callback.
 //! * [`api`]: the HTTP API, built on [`web`]. [`console`]: the operator's pages.
 //! * [`app`]: connects the parts. [`cli`]: the command line.
 

@@ -1,4 +1,4 @@
-//! One alert: what it says, and how it is written.
+//! One alert: its content and its JSON.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 /// The type of the message, as events have one.
 const TYPE: &str = "relay.alert";
 
-/// What an operator is told of.
+/// The kind of problem that an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AlertKind {
     /// Deliveries are dead.
@@ -45,7 +45,7 @@ impl AlertKind {
         }
     }
 
-    /// Whether all relays on a store see the same, because they read it there. One of them tells it.
+    /// Whether all relays on a store see the problem, because they read it there. Then only one of them sends an alert.
     #[must_use]
     pub fn is_shared(self) -> bool {
         match self {
@@ -55,12 +55,12 @@ impl AlertKind {
     }
 }
 
-/// Whether what an alert tells of begins or is over.
+/// Whether the problem of an alert begins or is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlertState {
-    /// It began.
+    /// The problem began.
     Firing,
-    /// It is over.
+    /// The problem is over.
     Resolved,
 }
 
@@ -75,7 +75,7 @@ impl AlertState {
     }
 }
 
-/// What an alert is about. Two alerts about the same are its begin and its end.
+/// The problem that an alert is about. It has two alerts: one at its begin and one at its end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AlertSubject {
     /// The kind of alert.
@@ -87,11 +87,11 @@ pub struct AlertSubject {
 /// A message to operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
-    /// What it is about.
+    /// The problem.
     pub subject: AlertSubject,
-    /// Whether that begins or is over.
+    /// Whether the problem begins or is over.
     pub state: AlertState,
-    /// When it began.
+    /// When the problem began.
     pub since: Timestamp,
     /// When the relay noticed that it began or was over.
     pub at: Timestamp,
@@ -100,11 +100,11 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// Returns the `webhook-id`, which is the same on every attempt. Relays that tell the same of one host use the same.
+    /// Returns the `webhook-id`, which is the same on every attempt. All relays use one id for an alert about a host.
     #[must_use]
     pub fn id(&self, relay: &str) -> String {
-        let told_by = match self.subject.kind {
-            // its time is the store's, so all relays know the same
+        let sent_by = match self.subject.kind {
+            // the time comes from the store, so all relays have the same
             AlertKind::HostPaused => "",
             AlertKind::DeliveriesDead
             | AlertKind::KeyRefused
@@ -118,13 +118,13 @@ impl Alert {
             .chain_update([0])
             .chain_update(self.state.as_str())
             .chain_update(self.since.as_millisecond().to_be_bytes())
-            .chain_update(told_by)
+            .chain_update(sent_by)
             .finalize();
         let short = hash.get(..18).unwrap_or_default();
         format!("alr_{}", BASE64_URL_SAFE_NO_PAD.encode(short))
     }
 
-    /// Returns the exact bytes to sign and post. `relay` names the relay that tells it.
+    /// Returns the exact bytes to sign and post. `relay` names the relay that sends it.
     #[must_use]
     pub fn to_json(&self, relay: &str) -> Vec<u8> {
         let text = format!("basiq-relay {relay}: {}", self.sentence());
@@ -152,7 +152,7 @@ impl Alert {
         details
     }
 
-    /// Says in words what begins or is over, and what to do.
+    /// Returns a sentence for people: the problem, and what to do.
     fn sentence(&self) -> String {
         let host = self.subject.host.as_deref().unwrap_or("?");
         let since = self.since.strftime("%Y-%m-%d %H:%M:%SZ");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn relays_that_tell_of_the_same_host_use_one_id() {
+    fn relays_that_alert_about_the_same_host_use_one_id() {
         let paused = alert(AlertKind::HostPaused, AlertState::Firing);
         assert_eq!(paused.id("one"), paused.id("two"));
         let refused = alert(AlertKind::KeyRefused, AlertState::Firing);

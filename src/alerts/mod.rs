@@ -1,15 +1,15 @@
-//! Tells operators by a signed message when something needs them, and when it is over. For those without Prometheus.
+//! Sends operators a signed alert when a problem begins, and another when it is over. For operators without Prometheus.
 //!
-//! * [`book`] decides what begins and what is over. It is pure.
-//! * `reporter` decides which relay of a fleet tells what all of them see. It is pure too.
-//! * `sender` posts the messages, each kind in a lane of its own.
-//! * `watcher` collects the facts and runs all of it.
+//! * [`firing`] decides which problems begin and which are over. It is pure.
+//! * `reporter` decides which relay of a fleet sends an alert about a problem that all of them see. It is pure too.
+//! * `sender` posts the alerts. Each kind has a queue of its own.
+//! * `watcher` collects the facts and runs the other parts.
 //!
-//! Nothing is stored, so an alert that the store cannot be written is sent all the same. The memory is bounded: a lane
-//! holds few messages, and a message that finds its lane full is dropped.
+//! Alerts are not stored, so the relay can also send one about a store that cannot be written. The memory is bounded: a
+//! queue holds few alerts, and an alert that finds its queue full is dropped.
 
 mod alert;
-pub mod book;
+pub mod firing;
 mod reporter;
 mod sender;
 mod target;

@@ -1,7 +1,7 @@
-//! Decides which relay of a fleet tells what all of them see. Pure.
+//! Decides which relay of a fleet sends an alert about a problem that all of them see. Pure.
 //!
-//! Without a leader, the relay that started first tells it. The others hold what they would have told for a while. A
-//! relay that becomes the first tells what it holds, because the relay before it may have died before it told that.
+//! There is no leader. The relay that started first sends the alert, and the others hold theirs for a while. A relay
+//! that becomes the first sends the alerts that it holds, because the previous one may have died before it sent them.
 
 use std::collections::VecDeque;
 
@@ -9,20 +9,20 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::alerts::alert::Alert;
 
-/// How long a message is held. A relay that died counts as alive for five seconds, and facts are read every five.
+/// How long an alert is held. A dead relay counts as alive for five seconds, and the store is read every five seconds.
 const HOLD: SignedDuration = SignedDuration::from_secs(15);
 
-/// The maximum number of messages to hold.
+/// The maximum number of alerts to hold.
 const MOST_HELD: usize = 64;
 
-/// The messages that another relay should have told.
+/// The alerts that another relay should have sent.
 #[derive(Debug, Default)]
 pub(super) struct AlertReporter {
     held: VecDeque<Alert>,
 }
 
 impl AlertReporter {
-    /// Returns which messages this relay tells now. `is_first` says whether it started before all others.
+    /// Returns the alerts that this relay sends now. `is_first` says whether it started before all others.
     pub(super) fn choose(
         &mut self,
         alerts: Vec<Alert>,
@@ -31,13 +31,13 @@ impl AlertReporter {
     ) -> Vec<Alert> {
         self.held
             .retain(|alert| now.duration_since(alert.at) < HOLD);
-        let mut told = Vec::new();
+        let mut chosen = Vec::new();
         if is_first {
-            told.extend(self.held.drain(..));
+            chosen.extend(self.held.drain(..));
         }
         for alert in alerts {
             if is_first || !alert.subject.kind.is_shared() {
-                told.push(alert);
+                chosen.push(alert);
             } else {
                 self.held.push_back(alert);
             }
@@ -45,7 +45,7 @@ impl AlertReporter {
         while self.held.len() > MOST_HELD {
             self.held.pop_front();
         }
-        told
+        chosen
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_relays_see_is_told_by_the_first_and_the_rest_by_each() {
+    fn the_first_relay_sends_what_all_see_and_each_sends_the_rest() {
         let (shared, own) = (
             alert(AlertKind::DeliveriesDead, 0),
             alert(AlertKind::BreakerOpen, 0),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_becomes_the_first_tells_what_is_fresh_once() {
+    fn a_relay_that_becomes_the_first_sends_fresh_alerts_once() {
         let mut second = AlertReporter::default();
         let (old, fresh) = (
             alert(AlertKind::DeliveriesDead, 0),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn few_messages_are_held() {
+    fn few_alerts_are_held() {
         let mut second = AlertReporter::default();
         for _ in 0..1000 {
             second.choose(vec![alert(AlertKind::HostPaused, 0)], false, at(0));

@@ -1,4 +1,4 @@
-//! Posts alerts: each kind in a lane of its own, a few times, and never for long.
+//! Posts alerts. Each kind has a queue of its own. An alert gets a few attempts, and never blocks the others for long.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     delivery::{MessageResult, SignedMessage, SingleSender},
 };
 
-/// The maximum number of messages that wait in a lane. Each paused host has a message of its own.
-const LANE: usize = 64;
+/// The maximum number of alerts in a queue. Each paused host has an alert of its own.
+const QUEUE_CAPACITY: usize = 64;
 
-/// Posts alerts to the operator's URL. Clones share the lanes.
+/// Posts alerts to the operator's URL. Clones share the queues.
 #[derive(Clone)]
 pub struct AlertSender(Arc<Parts>);
 
@@ -32,23 +32,23 @@ struct Parts {
     clock: Clock,
     relay: String,
     retries: Vec<Duration>,
-    lanes: Vec<Lane>,
+    queues: Vec<AlertQueue>,
 }
 
-/// The messages of one kind, which are sent one after the other.
-struct Lane {
+/// The alerts of one kind, which are sent one after the other.
+struct AlertQueue {
     kind: AlertKind,
-    offered: Sender<Alert>,
-    waiting: Mutex<Receiver<Alert>>,
+    sender: Sender<Alert>,
+    receiver: Mutex<Receiver<Alert>>,
 }
 
-impl Lane {
+impl AlertQueue {
     fn of(kind: AlertKind) -> Self {
-        let (offered, waiting) = mpsc::channel(LANE);
+        let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
         Self {
             kind,
-            offered,
-            waiting: Mutex::new(waiting),
+            sender,
+            receiver: Mutex::new(receiver),
         }
     }
 }
@@ -58,9 +58,9 @@ pub(super) struct AlertTarget {
     pub(super) single: SingleSender,
     pub(super) url: CallbackUrl,
     pub(super) secret: Reloadable<Option<SigningSecret>>,
-    /// The name of this relay in its messages.
+    /// The name of this relay in its alerts.
     pub(super) relay: String,
-    /// The waits between the attempts of one message.
+    /// The waits between the attempts of one alert.
     pub(super) retries: Vec<Duration>,
 }
 
@@ -73,16 +73,16 @@ impl AlertSender {
             clock,
             relay: target.relay,
             retries: target.retries,
-            lanes: AlertKind::ALL.map(Lane::of).into(),
+            queues: AlertKind::ALL.map(AlertQueue::of).into(),
         }))
     }
 
-    /// Puts a message into its lane. It is dropped if the lane is full, so nothing waits for the receiver.
-    pub(super) fn offer(&self, alert: Alert) {
+    /// Puts an alert into its queue. Drops it if the queue is full, so the caller never waits for the receiver.
+    pub(super) fn enqueue(&self, alert: Alert) {
         let kind = alert.subject.kind;
-        let lane = self.0.lanes.iter().find(|lane| lane.kind == kind);
-        let taken = lane.is_some_and(|lane| lane.offered.try_send(alert).is_ok());
-        if !taken {
+        let queue = self.0.queues.iter().find(|queue| queue.kind == kind);
+        let is_queued = queue.is_some_and(|queue| queue.sender.try_send(alert).is_ok());
+        if !is_queued {
             count("dropped");
             warn!(
                 alert.kind = kind.as_str(),
@@ -91,19 +91,19 @@ impl AlertSender {
         }
     }
 
-    /// Sends what is put into the lanes, without end. One kind does not wait for another.
+    /// Sends the queued alerts, without end. One kind does not wait for another.
     pub(super) async fn run(&self) {
-        join_all(self.0.lanes.iter().map(|lane| self.serve(lane))).await;
+        join_all(self.0.queues.iter().map(|queue| self.send_queued(queue))).await;
     }
 
-    async fn serve(&self, lane: &Lane) {
-        let mut waiting = lane.waiting.lock().await;
-        while let Some(alert) = waiting.recv().await {
+    async fn send_queued(&self, queue: &AlertQueue) {
+        let mut receiver = queue.receiver.lock().await;
+        while let Some(alert) = receiver.recv().await {
             self.send(&alert).await;
         }
     }
 
-    /// Sends one message, by several attempts at most.
+    /// Sends one alert, with several attempts at most.
     async fn send(&self, alert: &Alert) {
         let parts = &*self.0;
         let (id, body) = (alert.id(&parts.relay), alert.to_json(&parts.relay));
@@ -140,7 +140,7 @@ impl AlertSender {
         }
     }
 
-    /// Makes one attempt, signed with the secret of now. Returns none if nothing was sent.
+    /// Makes one attempt, signed with the current secret. Returns none if there is no secret, so nothing was sent.
     async fn attempt(&self, id: String, body: &[u8]) -> Option<MessageResult> {
         let parts = &*self.0;
         let signer = DeliverySigner::Relay {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_lane_takes_no_more_and_leaves_the_others_free() {
+    fn a_full_queue_takes_no_more_and_leaves_the_others_free() {
         let sender = sender();
         let now = Clock::system().now();
         let alert = |kind| Alert {
@@ -196,11 +196,13 @@ mod tests {
             dead: None,
         };
         for _ in 0..1000 {
-            sender.offer(alert(AlertKind::HostPaused));
+            sender.enqueue(alert(AlertKind::HostPaused));
         }
-        sender.offer(alert(AlertKind::StoreUnwritable));
-        let left = sender.0.lanes.iter();
-        let waiting: Vec<_> = left.map(|lane| LANE - lane.offered.capacity()).collect();
-        assert_eq!(waiting, [0, LANE, 0, 0, 1]);
+        sender.enqueue(alert(AlertKind::StoreUnwritable));
+        let queues = sender.0.queues.iter();
+        let lengths: Vec<_> = queues
+            .map(|queue| QUEUE_CAPACITY - queue.sender.capacity())
+            .collect();
+        assert_eq!(lengths, [0, QUEUE_CAPACITY, 0, 0, 1]);
     }
 }

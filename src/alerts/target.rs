@@ -1,4 +1,4 @@
-//! Where alerts go: the operator's URL, the secret that signs, and the networks that may be reached.
+//! The target of alerts: the operator's URL, the secret that signs, and the networks that alerts may reach.
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
@@ -7,8 +7,8 @@ use secrecy::ExposeSecret;
 
 use crate::config::{DeliveryConfig, Settings};
 
-/// Networks that alerts may reach although they are private. The operator chose the URL, and no client can change it.
-/// No cloud has its metadata service in them, so a name that is taken over does not lead there.
+/// Private networks that alerts may reach, because the operator chose the URL and no client can change it. No cloud has
+/// its metadata service in them. So an attacker who takes over the name cannot lead the relay to one.
 const PRIVATE: [&str; 5] = [
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -30,7 +30,7 @@ pub fn alert_secret(settings: &Settings) -> Result<Option<SigningSecret>> {
         .context("RELAY_ALERT_SECRET")
 }
 
-/// Returns where alerts go. The error does not repeat the URL's path, which may hold a secret.
+/// Returns the URL of alerts. The error does not repeat the URL's path, which may hold a secret.
 pub fn alert_url(settings: &Settings) -> Result<Option<CallbackUrl>> {
     let Some(url) = &settings.alerts.url else {
         return Ok(None);
@@ -96,8 +96,8 @@ mod tests {
         ] {
             let read = alert_secret(&settings(url, given));
             assert_eq!(read.is_ok(), is_usable, "{url:?}");
-            let told = read.map_err(|error| format!("{error:#}")).err();
-            assert!(told.is_none_or(|told| told.contains("RELAY_ALERT_SECRET")));
+            let error = read.map_err(|error| format!("{error:#}")).err();
+            assert!(error.is_none_or(|error| error.contains("RELAY_ALERT_SECRET")));
         }
     }
 }

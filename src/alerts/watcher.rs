@@ -1,4 +1,4 @@
-//! Collects the facts, and offers what begins and what is over to the sender.
+//! Collects the facts, and hands an alert to the sender for each problem that begins or is over.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use tracing::debug;
 
 use crate::{
     alerts::{
-        book::{AlertBook, AlertFacts},
+        firing::{AlertFacts, FiringAlerts},
         reporter::AlertReporter,
         sender::{AlertSender, AlertTarget},
         target::{alert_url, allowed},
@@ -22,10 +22,10 @@ use crate::{
     delivery::SingleSender,
 };
 
-/// The maximum number of paused hosts that operators are told of at a time: those that have been paused longest.
+/// The maximum number of paused hosts with an alert at a time: those that have been paused longest.
 const MOST_HOSTS: usize = 20;
 
-/// Watches what operators should know of, and tells them.
+/// Watches for problems that need an operator, and sends alerts about them.
 pub struct AlertWatcher {
     store: Arc<dyn UpkeepStore>,
     clock: Clock,
@@ -36,14 +36,14 @@ pub struct AlertWatcher {
     seen: Mutex<SeenInStore>,
 }
 
-/// What was last seen in the store.
+/// The state of the store when it was last seen.
 struct SeenInStore {
     written_at: Timestamp,
-    /// None if it has not been read since the last judgement.
+    /// None if the relay has not read them since the last evaluation.
     troubles: Option<StoreTroubles>,
 }
 
-/// What a watcher needs of the relay.
+/// The parts of the relay that a watcher needs.
 pub struct AlertSources {
     /// The store to read and to probe.
     pub store: Arc<dyn UpkeepStore>,
@@ -55,7 +55,7 @@ pub struct AlertSources {
     pub fleet: Fleet,
     /// The secret that signs alerts.
     pub secret: Reloadable<Option<SigningSecret>>,
-    /// The name of this relay in its messages.
+    /// The name of this relay in its alerts.
     pub relay: String,
 }
 
@@ -90,18 +90,18 @@ impl AlertWatcher {
         }))
     }
 
-    /// Watches and tells until `stop`. What waits to be sent then is dropped.
+    /// Watches and sends until `stop`. Then it drops the alerts that are still queued.
     pub async fn run(self, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.sender.run() => {}
             never = self.probe() => match never {},
             never = self.read() => match never {},
-            never = self.judge() => match never {},
+            never = self.evaluate() => match never {},
         }
     }
 
-    /// Writes to the store now and then. A write that hangs is waited for, so that at most one is queued.
+    /// Writes to the store at intervals. It waits for a write that hangs, so that at most one is queued.
     async fn probe(&self) -> Infallible {
         loop {
             match self.store.ping().await {
@@ -112,7 +112,7 @@ impl AlertWatcher {
         }
     }
 
-    /// Reads what the store holds now and then.
+    /// Reads the problems in the store at intervals.
     async fn read(&self) -> Infallible {
         loop {
             let before = earlier(self.clock.now(), self.timing.host_paused);
@@ -124,15 +124,15 @@ impl AlertWatcher {
         }
     }
 
-    /// Judges the facts now and then, and offers what is new to the sender.
-    async fn judge(&self) -> Infallible {
-        let mut book = AlertBook::new(self.timing.clone());
+    /// Evaluates the facts at intervals, and hands new alerts to the sender.
+    async fn evaluate(&self) -> Infallible {
+        let mut firing = FiringAlerts::new(self.timing.clone());
         let mut reporter = AlertReporter::default();
         loop {
             let now = self.clock.now();
-            let told = book.note(&self.facts(), now);
-            for alert in reporter.choose(told, self.fleet.is_first(), now) {
-                self.sender.offer(alert);
+            let alerts = firing.update(&self.facts(), now);
+            for alert in reporter.choose(alerts, self.fleet.is_first(), now) {
+                self.sender.enqueue(alert);
             }
             tokio::time::sleep(self.timing.judging).await;
         }

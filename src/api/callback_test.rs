@@ -70,8 +70,8 @@ impl From<TestOutcome> for CallbackTestView {
 /// Test a callback
 ///
 /// Posts a signed `relay.test` event now, and responds when the callback has responded or the delivery time-out has
-/// passed. The event takes the way of a delivery: address guard, proxy and the limits of the host. Nothing is stored,
-/// and nothing is sent again. The response is 200 whatever the callback did. A client may make 60 tests a minute at
+/// passed. The event takes the way of a delivery: address guard, proxy and the limits of the host. The relay stores
+/// nothing and tries only once. The response is 200 whatever the callback did. A client may make 60 tests a minute at
 /// each relay.
 #[utoipa::path(
     post,

@@ -29,15 +29,14 @@ pub(crate) struct CatalogueView {
 /// Read the catalogue
 ///
 /// Returns every error code with its status, action and message, so that a frontend can prepare its screens. The
-/// relay has texts in `en`, `zh-Hans`, `vi` and `ar`, and in the languages that the operator added. Any other tag
-/// falls back to the nearest one (RFC 4647, lookup), and finally to `en`. `locale` in the response names the
-/// language of the texts.
+/// relay has texts in `en`, `zh-Hans`, `vi` and `ar`, and in the languages that the operator added. For any other tag
+/// it uses the nearest of these (RFC 4647, lookup), and finally `en`. The response says in `locale` which one it used.
 #[utoipa::path(
     get,
     path = "/catalogue",
     operation_id = "readCatalogue",
     tag = "catalogue",
-    params(("locale" = Option<String>, Query, description = "A BCP 47 tag; `en`, unless given",
+    params(("locale" = Option<String>, Query, description = "A BCP 47 tag; `en` by default",
         max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", example = json!("en-AU"))),
     responses((status = 200, description = "The catalogue", body = CatalogueView,
         example = json!(examples::catalogue()))),

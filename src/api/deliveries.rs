@@ -82,9 +82,9 @@ pub(crate) struct DeliveryPage {
     operation_id = "listDeliveries",
     tag = TAG,
     params(
-        ("state" = Option<DeliveryState>, Query, description = "In which state; `dead`, unless given", example = json!("dead")),
-        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200, example = json!(20)),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before",
+        ("state" = Option<DeliveryState>, Query, description = "Only deliveries in this state; `dead` by default", example = json!("dead")),
+        ("limit" = Option<u16>, Query, description = "Maximum number of entries on a page; 50 by default", minimum = 1, maximum = 200, example = json!(20)),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page",
             min_length = 1, pattern = "^[A-Za-z0-9_-]+$", example = json!(examples::DELIVERY_CURSOR)),
     ),
     responses((status = 200, description = "A page of deliveries", body = DeliveryPage,

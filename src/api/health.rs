@@ -92,7 +92,7 @@ pub(crate) struct Ready {
     path = "/healthz",
     operation_id = "isAlive",
     tag = TAG,
-    responses((status = 200, description = "It is", body = Alive,
+    responses((status = 200, description = "The process is alive", body = Alive,
         example = json!(examples::alive()))),
 )]
 async fn is_alive() -> Json<Alive> {
@@ -110,7 +110,7 @@ async fn is_alive() -> Json<Alive> {
     path = "/readyz",
     operation_id = "isReady",
     tag = TAG,
-    responses((status = 200, description = "It can", body = Ready,
+    responses((status = 200, description = "The relay can do its work", body = Ready,
         example = json!(examples::ready()))),
 )]
 async fn is_ready(State(state): State<ApiState>) -> Result<Json<Ready>, Problem> {

@@ -1,5 +1,5 @@
-//! `POST /basiq/webhook`: accepts Basiq's own webhooks. They are hints to look at jobs at once, some are notices, and all
-//! may be passed on.
+//! `POST /basiq/webhook`: accepts Basiq's own webhooks. They are hints to look at jobs at once, some are notices, and
+//! all may be passed on.
 
 use std::time::Duration;
 
@@ -85,27 +85,28 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 /// Receive a webhook of Basiq's
 ///
 /// Subscribe to Basiq's webhooks with this address, and put the secret that Basiq returns into
-/// `RELAY_BASIQ_WEBHOOK_SECRET`. The relay verifies each webhook by the Standard Webhooks specification and accepts
-/// it once. A webhook is a hint: the relay looks at once at the watched jobs of that connection or user, and lists the
-/// jobs of a user whom somebody subscribed to. Webhooks about consents, invalid connections and removals become notices
-/// of these subscriptions. With `RELAY_BASIQ_WEBHOOK_FORWARD_URL` the relay passes each webhook on unchanged. Without the
-/// secret, the relay responds with 404.
+/// `RELAY_BASIQ_WEBHOOK_SECRET`. Without the secret, the relay responds with 404.
+///
+/// The relay verifies each webhook by the Standard Webhooks specification and accepts it once. It then looks at the
+/// watched jobs of that connection or user at once. If somebody subscribed to the user, it also lists the user's jobs.
+/// Webhooks about consents, invalid connections and removals become notices of these subscriptions. With
+/// `RELAY_BASIQ_WEBHOOK_FORWARD_URL` the relay passes each webhook on unchanged.
 #[utoipa::path(
     post,
     path = "/basiq/webhook",
     operation_id = "receiveHint",
     tag = TAG,
     params(
-        ("webhook-id" = String, Header, description = "The message, the same however often it is sent",
+        ("webhook-id" = String, Header, description = "The id of the message, the same each time Basiq sends it",
             example = json!("5c9a1f0e")),
-        ("webhook-timestamp" = String, Header, description = "When it was signed, in Unix seconds",
+        ("webhook-timestamp" = String, Header, description = "When Basiq signed the message, in Unix seconds",
             example = json!("1795425268")),
-        ("webhook-signature" = String, Header, description = "`v1,` and the signature in base64; may be several",
+        ("webhook-signature" = String, Header, description = "`v1,` and the signature in base64; there may be several, separated by spaces",
             example = json!(examples::WEBHOOK_SIGNATURE)),
     ),
-    request_body(content = BasiqWebhook, description = "The message as Basiq signed it",
+    request_body(content = BasiqWebhook, description = "The exact message that Basiq signed",
         example = json!(examples::basiq_webhook())),
-    responses((status = 204, description = "Taken, whether a watched job is concerned or not")),
+    responses((status = 204, description = "The relay accepted the message, whether or not it concerns a watched job")),
 )]
 async fn receive_hint(
     State(state): State<ApiState>,

@@ -108,7 +108,8 @@ impl FromRef<ApiState> for OperatorTokens {
     }
 }
 
-/// Creates the whole API, which tests callbacks by `tester`, and merges the router `beside`. `/metrics` is left out if it has its own address.
+/// Creates the whole API, which tests callbacks by `tester`, and merges the router `beside`. `/metrics` is left out if
+/// it has its own address.
 pub fn router(parts: ApiParts, tester: CallbackTester, beside: Router) -> Router {
     let mut wanted = routes();
     if parts.server.metrics_listen.is_none() {

@@ -51,16 +51,16 @@ pub(crate) struct RedeliveryView {
 
 /// Queue dead deliveries again
 ///
-/// Queues all deliveries that became dead since the given time and are the latest event of their watch, and all dead
-/// notices. Deliveries of cancelled watches stay as they are.
+/// Queues all deliveries that became dead since the given time: the latest event of each watch, and notices.
+/// Deliveries of cancelled watches stay as they are.
 #[utoipa::path(
     post,
     path = "/deliveries/redeliver",
     operation_id = "redeliverDead",
     tag = deliveries::TAG,
-    request_body(content = RedeliverRequest, description = "Which dead deliveries are meant",
+    request_body(content = RedeliverRequest, description = "The dead deliveries to queue again",
         example = json!(examples::redeliver_request())),
-    responses((status = 202, description = "Queued", body = Queued,
+    responses((status = 202, description = "The deliveries are queued", body = Queued,
         example = json!(examples::queued()))),
     security(("apiKey" = [])),
 )]
@@ -92,16 +92,16 @@ pub(super) async fn queue_dead(
 
 /// Deliver once more
 ///
-/// Queues a new attempt with the same `webhook-id`. A delivery that is still pending is attempted at once. Only the
-/// latest event of a watch can be delivered again, so that the receiver never gets an older state after a newer
-/// one.
+/// Queues a new attempt with the same `webhook-id`. If the delivery is still pending, the relay attempts it at once.
+/// Only the latest event of a watch can be delivered again, so that the receiver never gets an older state after a
+/// newer one.
 #[utoipa::path(
     post,
     path = "/deliveries/{deliveryId}/redeliver",
     operation_id = "redeliverDelivery",
     tag = deliveries::TAG,
     params(("deliveryId" = String, Path, description = "The delivery", example = json!(examples::DELIVERY_ID))),
-    responses((status = 202, description = "Queued", body = RedeliveryView,
+    responses((status = 202, description = "The event is queued", body = RedeliveryView,
         example = json!(examples::redelivery()))),
     security(("apiKey" = [])),
 )]
@@ -115,15 +115,15 @@ async fn redeliver_delivery(
 
 /// Deliver a watch's latest event once more
 ///
-/// The delivery has the same `webhook-id`. An event that is still pending is attempted at once, and no second copy
-/// is queued.
+/// The delivery has the same `webhook-id`. If the event is still pending, the relay attempts it at once, and queues
+/// no second copy.
 #[utoipa::path(
     post,
     path = "/watch/{watchId}/redeliver",
     operation_id = "redeliverWatch",
     tag = watch::TAG,
     params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
-    responses((status = 202, description = "Queued", body = RedeliveryView,
+    responses((status = 202, description = "The event is queued", body = RedeliveryView,
         example = json!(examples::redelivery()))),
     security(("apiKey" = [])),
 )]

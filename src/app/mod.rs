@@ -106,9 +106,9 @@ pub fn callback_rules(settings: &Settings) -> CallbackRules {
     }
 }
 
-/// Checks what the settings refer to: the catalogue's override texts, the certificates, the secret of Basiq's
-/// webhooks, the address that they are passed on to, where alerts go, and the encryption keys. Also checks the address
-/// of a PostgreSQL database.
+/// Checks the things that settings refer to: the catalogue's override texts, the certificates, and the encryption keys.
+/// Checks the secret of Basiq's webhooks and the address that the relay passes them on to. Also checks the URL of
+/// alerts and the address of a PostgreSQL database.
 pub fn validate(settings: &Settings) -> Result<()> {
     further_certificates(&settings.delivery).context("RELAY_CALLBACK_CA_FILE")?;
     basiq_webhook_secret(settings)?;

@@ -1,4 +1,5 @@
-//! Deletes old watches and old entries of the audit log in small batches, and counts what the store holds for the metrics.
+//! Deletes old watches and old entries of the audit log in small batches, and counts what the store holds for the
+//! metrics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,8 +28,8 @@ pub struct UpkeepWorker {
 }
 
 impl UpkeepWorker {
-    /// Creates a worker that deletes watches that ended longer ago than the retention, and entries of the audit log after
-    /// their own.
+    /// Creates a worker that deletes watches that ended longer ago than the retention, and entries of the audit log
+    /// after their own.
     #[must_use]
     pub fn new(store: &Arc<dyn Store>, clock: Clock, config: &StoreConfig) -> Self {
         Self {

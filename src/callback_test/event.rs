@@ -27,7 +27,7 @@ pub struct TestEventBody {
     /// When the test was made.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
-    /// What the event is, for a developer who finds it in a log.
+    /// An explanation of the event, for a developer who finds it in a log.
     pub message: String,
 }
 

@@ -28,8 +28,8 @@ const STANDARD_INPUT: &str = "-";
 Example: BASIQ_RELAY_KEY=brk_… basiq-relay answer wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q -
 Example: basiq-relay answer wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q 1234 --key-file key.txt
 
-The text `-` reads the answer from standard input, one line for each text. Then it is neither in the shell's history
-nor in the list of processes. On a terminal, the inputs of the challenge are asked for, and what is typed is not shown.
+With `-` the command reads the answer from standard input, one line for each text. So the answer is neither in the
+shell's history nor in the list of processes. On a terminal the command asks for each input, and hides what you type.
 Exit codes: 0 Basiq took the answer; 1 it did not, there is no such watch, or the relay is out of reach;
 2 wrong usage, or the relay refused the request.")]
 pub(super) struct AnswerArgs {

@@ -14,8 +14,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: basiq-relay backup --to /backups/relay-monday.db\n\n\
-        The relay may run meanwhile. The backup is checked for damage, and replaces no file. \
-        A store in PostgreSQL is backed up by PostgreSQL's own tools."
+        The relay may run while you make the backup. The command checks the backup for damage, and replaces no file. \
+        For a store in PostgreSQL, use PostgreSQL's own tools."
 )]
 pub(super) struct BackupArgs {
     /// New file to write

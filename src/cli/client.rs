@@ -129,7 +129,7 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
 }
 
 impl Revocation {
-    /// Asks on a terminal whether the client shall be revoked.
+    /// Asks on a terminal whether to revoke the client.
     fn confirm(&self) -> Result<(), CommandFailure> {
         if self.yes {
             return Ok(());

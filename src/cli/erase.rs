@@ -17,9 +17,9 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: basiq-relay erase --user 5c0f1f6e\n\n\
-        The command works on the store directly, whether the relay runs or not. On a terminal it asks first: this cannot \
-        be undone. Backups, logs, Basiq and your backends keep what they have. `messages` are webhooks of Basiq's that \
-        wait to be passed on.",
+        The command works on the store directly, whether the relay runs or not. On a terminal it asks first, because \
+        nothing undoes it. Backups, logs, Basiq and your backends keep what they have. In the result, `messages` are \
+        webhooks of Basiq's that waited to be passed on.",
     arg_required_else_help = true
 )]
 pub(super) struct EraseArgs {

@@ -71,9 +71,9 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Watch one job at a running relay and follow it until it ends.
     Watch(watch::WatchArgs),
-    /// Subscribe to a person at a running relay: all jobs of the person are watched, and notices are sent.
+    /// Subscribe to a person at a running relay, which then watches all the person's jobs and sends notices.
     Subscribe(subscribe::SubscribeArgs),
-    /// Let a running relay post a signed test event to a callback, and say what to do about the answer.
+    /// Ask a running relay to post a signed test event to a callback, and say what to do about the answer.
     TestCallback(test_callback::TestCallbackArgs),
     /// List the watches at a running relay, newest first.
     List(list::ListArgs),
@@ -81,9 +81,9 @@ enum Command {
     Show(show::ShowArgs),
     /// Send the latest event of a watch at a running relay once more, or all dead events.
     Redeliver(redeliver::RedeliverArgs),
-    /// Cancel a watch at a running relay; nothing more is posted for it.
+    /// Cancel a watch at a running relay, which then posts nothing more for it.
     Cancel(cancel::CancelArgs),
-    /// Answer a challenge of the bank by a running relay.
+    /// Answer a challenge of the bank through a running relay.
     Answer(answer::AnswerArgs),
     /// Manage API clients.
     Client(client::ClientArgs),
@@ -91,7 +91,7 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Delete all that the store holds about a person or a connection.
     Erase(erase::EraseArgs),
-    /// Move a SQLite relay's data to PostgreSQL; open watches continue there, and the rows of both are counted.
+    /// Move a SQLite relay's data to PostgreSQL, where open watches continue, and compare the counts of rows.
     MigrateStore(migrate_store::MigrateStoreArgs),
     /// Ask a running relay whether it is ready: exit 0 or 1, for container health checks.
     Healthcheck(healthcheck::HealthcheckArgs),
@@ -127,8 +127,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Returns an upper estimate of the threads that a command starts besides the runtime's: those of the store and of
-/// the trace exporter.
+/// Returns an upper estimate of the threads that a command starts in addition to the runtime's: those of the store and
+/// of the trace exporter.
 fn own_threads(command: &Command) -> usize {
     match command {
         Command::Serve(_) | Command::Demo(_) | Command::MigrateStore(_) => 12,

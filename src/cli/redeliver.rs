@@ -24,7 +24,7 @@ Example: BASIQ_RELAY_KEY=brk_… basiq-relay redeliver wch_01KAR2D3CV9Z8X7W6V5T4
 Example: basiq-relay redeliver --dead --since 2h
 Example: basiq-relay redeliver --dead --since 2026-11-23T20:00:00+11:00 --json
 
-The relay keeps the `webhook-id`. An event that is still pending is sent now, and no second copy of it.
+The `webhook-id` stays the same. If an event is still pending, the relay sends it now, without a second copy.
 Exit codes: 0 queued, also if --dead found none; 1 there is no such watch, nothing to send, or the relay is out of reach;
 2 wrong usage, or the relay refused the request.",
     arg_required_else_help = true
@@ -32,7 +32,7 @@ Exit codes: 0 queued, also if --dead found none; 1 there is no such watch, nothi
 pub(super) struct RedeliverArgs {
     #[command(flatten)]
     which: WhichEvents,
-    /// With --dead: send what died since then; a duration such as `30m`, `2h` or `7d`, or an RFC 3339 time.
+    /// With --dead: send only events that died since then; a duration such as `30m`, `2h` or `7d`, or an RFC 3339 time.
     #[arg(long, value_name = "WHEN", value_parser = since, requires = "dead", conflicts_with = "watch")]
     since: Option<Since>,
     #[command(flatten)]

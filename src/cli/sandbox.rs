@@ -23,7 +23,7 @@ use crate::{
     Example: basiq-relay sandbox --speed 1000 --update-succeeds-on 2 \
     --webhook-url http://127.0.0.1:8080/basiq/webhook --webhook-secret whsec_…\n\
     Example: basiq-relay sandbox --speed 1000 --refresh-every 24h --consent-lasts 7d\n\n\
-    A running sandbox takes orders that Basiq does not: see docs/SANDBOX.md.\n\
+    A running sandbox has further calls that Basiq lacks, to control it: see docs/SANDBOX.md.\n\
     Then: RELAY_BASIQ_URL=http://127.0.0.1:8090 RELAY_BASIQ_API_KEY=any basiq-relay serve"
 )]
 pub(super) struct SandboxArgs {
@@ -33,28 +33,28 @@ pub(super) struct SandboxArgs {
     /// Run the sandbox's clock this many times faster.
     #[arg(long, default_value_t = 1.0, value_parser = speed)]
     speed: f64,
-    /// Retry at which an update succeeds that met an unavailable bank; without it, none succeeds. Retries are two
-    /// hours apart on the sandbox's clock.
+    /// Number of the retry at which an update of an unavailable bank succeeds. Without it, no retry succeeds. Retries
+    /// are two hours apart on the sandbox's clock.
     #[arg(long, value_name = "RETRY", value_parser = clap::value_parser!(u32).range(1..))]
     update_succeeds_on: Option<u32>,
-    /// Refresh each connection that works this long after its last job, as Basiq does daily: `24h` on the sandbox's
-    /// clock. Nobody is given the id of that job.
+    /// Refresh each working connection this long after its last job. Basiq does so daily: `24h` on the sandbox's clock.
+    /// As at Basiq, no call returns the id of that job.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     refresh_every: Option<Duration>,
     /// How long a consent lasts on the sandbox's clock; without it, a year.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     consent_lasts: Option<Duration>,
-    /// Send Basiq's webhooks here when a connection has news, such as to a relay's /basiq/webhook.
+    /// Send Basiq's webhooks to this URL, such as a relay's /basiq/webhook.
     #[arg(long, value_name = "URL", requires = "webhook_secret")]
     webhook_url: Option<Url>,
     /// Sign webhooks with this secret, the relay's RELAY_BASIQ_WEBHOOK_SECRET.
     #[arg(long, value_name = "SECRET", requires = "webhook_url", value_parser = webhook_secret)]
     webhook_secret: Option<SigningSecret>,
-    /// Send webhooks of these events only, separated by commas, or `all`; without it, those about new data and about
-    /// what ends or is about to end.
+    /// Send webhooks only for these events, separated by commas, or `all`. By default, for new data, and for
+    /// consents, connections and users that end or will end soon.
     #[arg(long, value_name = "EVENTS", requires = "webhook_url", value_parser = webhook_events)]
     webhook_events: Option<WebhookEvents>,
-    /// Fail on purpose; may be given more than once.
+    /// Fail on purpose; you can give this option more than once.
     #[arg(long = "fault", value_name = "FAULT", long_help = ALLOWED_FAULTS)]
     faults: Vec<Fault>,
 }

@@ -29,10 +29,10 @@ pub(super) struct SubscribeArgs {
     /// Callback URL that receives the events of the person's jobs, and the notices.
     #[arg(long, value_name = "CALLBACK_URL")]
     url: Url,
-    /// Basiq's id of the only connection of interest; without it, all of the person's.
+    /// Basiq's id of the only connection of interest; without it, all connections of the person.
     #[arg(long, value_name = "CONNECTION_ID")]
     connection: Option<BasiqId>,
-    /// Notice to send, as often as you like; without it, all of them.
+    /// Notice to send; you can give this option more than once. Without it, all notices.
     #[arg(long = "notice", value_name = "NOTICE", value_parser = notices())]
     notices: Vec<String>,
     /// Language of the messages, as a BCP 47 tag.

@@ -29,7 +29,7 @@ impl Screen {
         }
     }
 
-    /// Returns a screen that tells times in UTC.
+    /// Returns a screen that shows times in UTC.
     #[cfg(test)]
     pub(super) fn utc(width: Option<usize>) -> Self {
         Self {

@@ -67,8 +67,8 @@ pub struct ServerConfig {
     pub metrics_listen: Option<SocketAddr>,
     /// `RELAY_ADMIN_TOKEN`: the token for the admin API and the console. Its operator is called `admin`.
     pub admin_token: Option<SecretString>,
-    /// `RELAY_ADMIN_TOKENS`: further operators, usually given as `RELAY_ADMIN_TOKENS_FILE`. Without any token, the admin
-    /// API and the console are off.
+    /// `RELAY_ADMIN_TOKENS`: further operators, usually given as `RELAY_ADMIN_TOKENS_FILE`. Without any token, the
+    /// admin API and the console are off.
     pub operators: Vec<OperatorToken>,
     /// `RELAY_SHUTDOWN_GRACE`: how long a stop waits for work in flight.
     pub shutdown_grace: Duration,
@@ -173,7 +173,7 @@ pub struct DeliveryConfig {
 /// Settings of alerts to operators.
 #[derive(Debug, Clone)]
 pub struct AlertConfig {
-    /// `RELAY_ALERT_URL`: where operators are told what needs them. It may hold a secret.
+    /// `RELAY_ALERT_URL`: the URL of alerts for operators. It may hold a secret.
     pub url: Option<SecretString>,
     /// `RELAY_ALERT_SECRET`: signs alerts.
     pub secret: Option<SecretString>,
@@ -181,7 +181,7 @@ pub struct AlertConfig {
     pub timing: AlertTiming,
 }
 
-/// How long what an alert tells of must last, and how often the relay looks.
+/// How long a problem must last before an alert, and how often the relay looks for problems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertTiming {
     /// How long a host must be paused.
@@ -190,11 +190,11 @@ pub struct AlertTiming {
     pub breaker_open: Duration,
     /// How long no write to the store may have succeeded.
     pub store_unwritable: Duration,
-    /// The time between two judgements.
+    /// The time between two evaluations.
     pub judging: Duration,
     /// The time between two writes that find out whether the store can be written.
     pub probing: Duration,
-    /// The time between two readings of what the store holds.
+    /// The time between two reads of the problems in the store.
     pub reading: Duration,
     /// The waits between the attempts to send one alert.
     pub retries: Vec<Duration>,

@@ -45,7 +45,7 @@ impl Settings {
                 "RELAY_MESSAGES",
                 None,
                 optional(text),
-                "TOML that overrides texts of the catalogue; usually given as RELAY_MESSAGES_FILE",
+                "TOML that replaces texts of the catalogue; usually given as RELAY_MESSAGES_FILE",
             ),
         }
     }
@@ -64,7 +64,7 @@ impl ServerConfig {
                 "RELAY_PUBLIC_URL",
                 None,
                 optional(base_url),
-                "address at which the relay is reached from outside, for the addresses that it gives out",
+                "address at which clients and browsers reach the relay; the relay uses it in the addresses that it gives out",
             ),
             allow_origins: from.read_list(
                 "RELAY_ALLOW_ORIGINS",
@@ -76,7 +76,7 @@ impl ServerConfig {
                 "RELAY_METRICS_LISTEN",
                 None,
                 optional(address),
-                "address of its own for /metrics, which the main one then does not serve",
+                "separate address for /metrics, which the main address then does not serve",
             ),
             admin_token: read_admin_token(from),
             operators: read_operators(from),
@@ -84,13 +84,13 @@ impl ServerConfig {
                 "RELAY_SHUTDOWN_GRACE",
                 Some("10s"),
                 duration(Duration::ZERO..=HOUR),
-                "how long a stop waits for work in flight",
+                "how long the relay waits for work in flight when it stops",
             ),
             client_rps: from.read(
                 "RELAY_CLIENT_RPS",
                 Some("500"),
                 number(1..=1_000_000),
-                "requests a second that one client may make",
+                "requests that one client may make in a second",
             ),
             client_max_open_watches: from.read(
                 "RELAY_CLIENT_MAX_OPEN_WATCHES",
@@ -107,7 +107,7 @@ fn read_admin_token(from: &mut SettingsReader) -> Option<SecretString> {
         "RELAY_ADMIN_TOKEN",
         None,
         optional(admin_token),
-        "bearer token of admin API and console, 24 characters at least; both are off without any token",
+        "bearer token of the admin API and the console, at least 24 characters; both are off if no operator has a token",
     )
 }
 
@@ -116,7 +116,7 @@ fn read_operators(from: &mut SettingsReader) -> Vec<OperatorToken> {
         "RELAY_ADMIN_TOKENS",
         None,
         operators,
-        "further operators, NAME:TOKEN a line; usually given as RELAY_ADMIN_TOKENS_FILE",
+        "further operators, one NAME:TOKEN on each line; usually given as RELAY_ADMIN_TOKENS_FILE",
     )
 }
 
@@ -127,31 +127,31 @@ impl StoreConfig {
                 "RELAY_DATABASE_URL",
                 Some("sqlite://basiq-relay.db"),
                 database,
-                "where watches are kept: sqlite://PATH or postgres://…; migrations run at start",
+                "database of the relay: sqlite://PATH or postgres://…; migrations run at the start",
             ),
             encryption_key: from.read_secret(
                 "RELAY_ENCRYPTION_KEY",
                 None,
                 optional(secret),
-                "encrypts signing secrets at rest: the base64 of 32 random bytes",
+                "key that encrypts signing secrets at rest: the base64 of 32 random bytes",
             ),
             encryption_previous_key: from.read_secret(
                 "RELAY_ENCRYPTION_PREVIOUS_KEY",
                 None,
                 optional(secret),
-                "the key before, while secrets are encrypted with it; see client reencrypt",
+                "previous encryption key, needed until client reencrypt has replaced it",
             ),
             retention: from.read(
                 "RELAY_RETENTION",
                 Some("30d"),
                 duration(AGES),
-                "settled watches older than this are deleted",
+                "how long the relay keeps watches that have ended",
             ),
             audit_retention: from.read(
                 "RELAY_AUDIT_RETENTION",
                 Some("400d"),
                 duration(AGES),
-                "entries of the audit log older than this are deleted",
+                "how long the relay keeps entries of the audit log",
             ),
         }
     }
@@ -169,31 +169,31 @@ fn read_basiq(from: &mut SettingsReader) -> BasiqConfig {
             "RELAY_BASIQ_API_KEY",
             None,
             secret,
-            "API key for Basiq, as the dashboard shows it; required by serve",
+            "API key for Basiq, as Basiq's dashboard shows it; serve requires it",
         ),
         webhook_secret: from.read_secret(
             "RELAY_BASIQ_WEBHOOK_SECRET",
             None,
             optional(secret),
-            "verifies Basiq's webhooks at /basiq/webhook; they are not received without it",
+            "secret that verifies Basiq's webhooks at /basiq/webhook; without it the relay does not receive them",
         ),
         requests_per_second: from.read(
             "RELAY_UPSTREAM_RPS",
             Some("20"),
             number(1..=10_000),
-            "calls to Basiq a second, in all",
+            "calls to Basiq in a second, of all relays on the store together",
         ),
         concurrency: from.read(
             "RELAY_UPSTREAM_CONCURRENCY",
             Some("32"),
             number(1..=10_000),
-            "calls to Basiq in flight, in all",
+            "calls to Basiq in flight, of all relays on the store together",
         ),
         timeout: from.read(
             "RELAY_UPSTREAM_TIMEOUT",
             Some("10s"),
             duration(TIME_LIMITS),
-            "time limit of one call to Basiq, connect to last byte",
+            "time limit of one call to Basiq, from connect to last byte",
         ),
     }
 }
@@ -217,37 +217,37 @@ impl TrackingConfig {
                 "RELAY_UPDATE_RETRY_INTERVAL",
                 Some("2h"),
                 duration(AGES),
-                "how often Basiq retries an update that met service-unavailable",
+                "how long Basiq waits before it retries an update that met service-unavailable",
             ),
             job_max_age: from.read(
                 "RELAY_JOB_MAX_AGE",
                 Some("7d"),
                 duration(AGES),
-                "the watch of a job older than this gives up",
+                "age of a job at which the relay ends its watch without a result",
             ),
             job_not_found_grace: from.read(
                 "RELAY_JOB_NOT_FOUND_GRACE",
                 Some("1m"),
                 duration(WAITS),
-                "how long a job may be unknown or forbidden before its watch ends",
+                "how long Basiq may answer that a job is unknown or forbidden before the relay ends its watch",
             ),
             bank_retry_after: from.read(
                 "RELAY_BANK_RETRY_AFTER",
                 Some("10m"),
                 duration(WAITS),
-                "the wait meant by: wait, then try again",
+                "wait that an event recommends (retryAt) before somebody tries again",
             ),
             outage_poll_interval: from.read(
                 "RELAY_OUTAGE_POLL_INTERVAL",
                 Some("10m"),
                 duration(INTERVALS),
-                "how often a bank in major outage is looked at",
+                "how often the relay asks whether a bank in a major outage is back",
             ),
             support_after_failures: from.read(
                 "RELAY_SUPPORT_AFTER_FAILURES",
                 Some("3"),
                 number(1..=1_000),
-                "failures in a row of one connection before support is the advice",
+                "failures in a row of one connection after which an event advises to contact support",
             ),
         }
     }
@@ -260,13 +260,13 @@ impl SubscriptionConfig {
                 "RELAY_DISCOVERY_INTERVAL",
                 Some("6h"),
                 duration(SECOND..=YEAR),
-                "how often the jobs of a subscription's user are listed without a hint",
+                "how often the relay lists the jobs of a subscription's user when no webhook asks for it",
             ),
             forward_url: from.read_secret(
                 "RELAY_BASIQ_WEBHOOK_FORWARD_URL",
                 None,
                 optional(secret),
-                "where Basiq's own webhooks are passed on unchanged",
+                "address to which the relay passes on Basiq's own webhooks, unchanged",
             ),
         }
     }
@@ -285,7 +285,7 @@ impl DeliveryConfig {
                 "RELAY_CALLBACK_ALLOW_NETWORKS",
                 Some(""),
                 networks,
-                "networks (CIDR, comma-separated) that callbacks may reach although private",
+                "private networks (CIDR, comma-separated) that callbacks may reach",
             ),
             ca_file: from.read(
                 "RELAY_CALLBACK_CA_FILE",
@@ -297,13 +297,13 @@ impl DeliveryConfig {
                 "RELAY_EGRESS_PROXY",
                 None,
                 optional(proxy),
-                "HTTP proxy (http://HOST:PORT) that callbacks are reached through, by vetted address",
+                "HTTP proxy (http://HOST:PORT) for callbacks; the relay checks each address first, and gives the proxy that address, not the name",
             ),
             timeout: from.read(
                 "RELAY_DELIVERY_TIMEOUT",
                 Some("15s"),
                 duration(TIME_LIMITS),
-                "time limit of one delivery attempt, connect to last byte",
+                "time limit of one delivery attempt, from connect to last byte",
             ),
             retry_schedule: from.read_list(
                 "RELAY_DELIVERY_RETRY_SCHEDULE",
@@ -315,7 +315,7 @@ impl DeliveryConfig {
                 "RELAY_DELIVERY_CONCURRENCY",
                 Some("256"),
                 number(1..=10_000),
-                "delivery attempts in flight, in all",
+                "delivery attempts in flight of one relay",
             ),
             concurrency_per_host: from.read(
                 "RELAY_DELIVERY_CONCURRENCY_PER_HOST",
@@ -334,13 +334,13 @@ impl AlertConfig {
                 "RELAY_ALERT_URL",
                 None,
                 optional(secret),
-                "where operators are told what needs them, as signed JSON that Slack and Teams take too",
+                "URL to which the relay posts alerts for operators, as signed JSON that Slack and Teams also accept",
             ),
             secret: from.read_secret(
                 "RELAY_ALERT_SECRET",
                 None,
                 optional(secret),
-                "signs alerts: whsec_ and the base64 of 24 to 64 random bytes; RELAY_ALERT_URL needs it",
+                "secret that signs alerts: whsec_ and the base64 of 24 to 64 random bytes; RELAY_ALERT_URL needs it",
             ),
             timing: AlertTiming::default(),
         }
@@ -354,12 +354,12 @@ impl LogConfig {
                 "RELAY_LOG",
                 Some("info"),
                 log_filter,
-                "which log lines: a tracing filter",
+                "filter of log lines, as tracing directives",
             ),
             format: from.read("RELAY_LOG_FORMAT", Some("text"), log_format, "text or json"),
             export_traces: from.traces(
                 "OTEL_EXPORTER_OTLP_ENDPOINT",
-                "turns trace export on; the other standard variables apply too",
+                "address of an OpenTelemetry collector; turns on the export of traces; the other standard variables also apply",
             ),
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn routes() -> Router<ConsoleState> {
 struct Line {
     name: String,
     created: ShownTime,
-    /// Until when the previous secret signs as well.
+    /// Until when the previous secret also signs.
     previous_until: Option<ShownTime>,
     revoked: Option<ShownTime>,
 }

@@ -35,9 +35,9 @@ pub struct AttemptEnd {
 
 /// Decides what follows an attempt.
 ///
-/// `schedule` holds the waits between attempts, so there is one attempt more than waits. `jitter` is a sample from
-/// `[0, 1)` that changes a wait of the schedule. 0 shortens the wait by a tenth, 0.5 leaves it unchanged, 1 would
-/// lengthen it by a tenth.
+/// The `schedule` holds the waits between attempts, so there is one attempt more than waits. The `jitter` is a sample
+/// from `[0, 1)` that changes a wait of the schedule. A sample of 0 shortens the wait by a tenth, and 0.5 leaves it
+/// unchanged. A sample of 1 would lengthen it by a tenth.
 #[must_use]
 pub fn after_attempt(end: &AttemptEnd, schedule: &[Duration], jitter: f64) -> AfterAttempt {
     match end.status {

@@ -69,7 +69,7 @@ impl FollowWorker {
         Ok(())
     }
 
-    /// Makes the next looks at these watches' jobs due as if there were no hints. Hints tell of ends only, and followers
+    /// Makes the next looks at these watches' jobs due as if there were no hints. Hints report only ends, and followers
     /// want to see the progress before.
     async fn look_earlier(&self, watches: &[WatchDetails]) -> Result<(), StoreError> {
         let looks = watches.iter().filter_map(|read| {

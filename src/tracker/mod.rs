@@ -1,8 +1,8 @@
 //! Looks at due jobs and records the results.
 //!
-//! [`schedule`], [`retry_queue`], [`memory`], [`stages`] and [`transition`] are pure: read them first. `look`
-//! calls Basiq. `worker` claims jobs, runs their looks and records them in batches. `bank_worker` does the same
-//! for banks in major outage.
+//! Read the pure modules first: [`schedule`], [`retry_queue`], [`memory`], [`stages`] and [`transition`]. The module
+//! `look` calls Basiq. The `worker` claims jobs, runs their looks and records them in batches. The `bank_worker` does
+//! the same for banks in major outage.
 
 mod bank;
 mod bank_worker;

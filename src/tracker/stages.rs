@@ -55,8 +55,8 @@ pub fn observe(
     stages
 }
 
-/// Returns what a settled job tells of jobs like it, if anything. `hinted_at` is when the latest look that follows
-/// from a hint was due.
+/// Returns what the relay learns from a settled job about jobs like it, if anything. `hinted_at` is when the latest
+/// look that follows from a hint was due.
 #[must_use]
 pub fn end(
     before: &JobMemory,
@@ -88,8 +88,8 @@ pub fn end(
     })
 }
 
-/// Returns how the look at `now` noticed a job's end. A hint can only be matched to a job whose document was seen, and
-/// a hint that was followed by another look before found the job running.
+/// Returns how the look at `now` noticed a job's end. A hint can only be matched to a job whose document was seen. If
+/// another look came between the hint and this one, that look found the job running.
 #[must_use]
 pub fn notice(
     seen_at: Option<Timestamp>,

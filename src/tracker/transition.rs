@@ -79,7 +79,7 @@ fn tell(watch: &Watch, verdict: &Verdict, context: &ReportContext<'_>) -> Option
 }
 
 /// Returns the state that a verdict leads to, and the watch's progress after the verdict. The progress is
-/// unchanged if the watch was told before.
+/// unchanged if the watch already got this event.
 fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, ToldSoFar) {
     let told = watch.progress;
     if verdict.is_final {

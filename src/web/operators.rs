@@ -46,7 +46,7 @@ impl OperatorTokens {
     }
 
     /// Returns the operator with this token. The token is compared with all tokens, each in constant time, so that the
-    /// time tells nothing about any of them.
+    /// time reveals nothing about any of them.
     #[must_use]
     pub fn find(&self, presented: &ApiKey) -> Option<OperatorName> {
         let presented = presented.hash();
@@ -57,8 +57,8 @@ impl OperatorTokens {
         matching.fold(None, Option::or).cloned()
     }
 
-    /// Derives a key of this operator for one purpose. Only a holder of the token can derive it, and it changes with the
-    /// token. Returns `None` if there is no such operator.
+    /// Derives a key of this operator for one purpose. Only a holder of the token can derive it, and it changes with
+    /// the token. Returns `None` if there is no such operator.
     #[must_use]
     pub fn derive(&self, operator: &str, purpose: &str) -> Option<[u8; 32]> {
         let operators = self.0.get();
@@ -114,7 +114,7 @@ where
     }
 }
 
-/// Tests that each operator is told from the others, and that a wrong token opens nothing.
+/// Tests that the relay tells operators apart, and that a wrong token opens nothing.
 #[cfg(test)]
 mod tests {
     use http::{HeaderValue, header};

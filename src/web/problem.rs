@@ -137,7 +137,7 @@ pub struct Problem {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemDocument<'a> {
-    /// Names the kind of problem; branch on this.
+    /// The kind of problem. Use it to decide what to do.
     #[serde(rename = "type")]
     #[schema(schema_with = type_schema)]
     pub type_uri: &'a str,

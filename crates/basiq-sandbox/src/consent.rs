@@ -7,14 +7,14 @@ use relay_domain::clock::later;
 
 use crate::event::SandboxEventType;
 
-/// The days of a year, after which a consent ends unless told otherwise.
+/// The days of a year, after which a consent ends by default.
 const YEAR: u32 = 365;
 /// The day on which Basiq reminds of a consent, counted from its last update.
 const REMINDER: u32 = 90;
 /// The day on which Basiq warns of a consent's end: seven days before it.
 const WARNING: u32 = YEAR - 7;
 
-/// How long a consent lasts unless told otherwise: a year.
+/// How long a consent lasts by default: a year.
 pub(super) const CONSENT_LASTS: Duration = Duration::from_hours(24 * YEAR as u64);
 
 /// A change of a consent. Basiq sends a webhook about each.
@@ -28,7 +28,7 @@ pub enum ConsentChange {
     Expired,
     /// The person took it back.
     Revoked,
-    /// The person renewed it: its time begins anew. An expired consent is active again.
+    /// The person renewed it, so its time starts again. An expired consent is active again.
     Updated,
 }
 

@@ -68,7 +68,7 @@ impl SandboxEventType {
         Self::UserUpdated,
     ];
 
-    /// The types to which a receiver is subscribed unless told otherwise: news of data, and what ends or is about to
+    /// The types to which a receiver is subscribed by default: new data, and things that end or are about to
     /// end.
     pub const USUAL: [Self; 8] = [
         Self::ConnectionDeleted,

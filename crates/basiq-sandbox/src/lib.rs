@@ -1,10 +1,10 @@
 //! A Basiq look-alike on loopback for local development, the demo and tests. It follows Basiq's documents.
 //!
-//! A job is a script ([`JobScript`]). Its state at any time is computed from its creation time, the sandbox's speed
-//! and the answers given (`life`, pure). `bank`, `login` and `plan` contain the documented test banks and users.
-//! `view` writes documents, and `http` has one file per resource. What happens without a call is in the `agenda`: a
-//! step of a job, a refresh, the age of a consent. It takes effect at the next call, and within 50 ms if webhooks are
-//! sent.
+//! A job is a script ([`JobScript`]). The pure module `life` computes its state at any time from its creation time, the
+//! sandbox's speed and the answers given. The modules `bank`, `login` and `plan` contain the documented test banks and
+//! users. The module `view` writes documents, and `http` has one file per resource. The `agenda` has the events that
+//! happen without a call: a step of a job, a refresh, the age of a consent. They take effect at the next call, and
+//! within 50 ms if webhooks are sent.
 //!
 //! Where Basiq's documents are silent, the sandbox decides:
 //! * `bighead` and `jianYang` fail at `verify-credentials`, `erlich` at `retrieve-accounts`.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::outcome::closed_words;
 
 closed_words! {
-    /// Where a delivery stands.
+    /// The state of a delivery.
     DeliveryState {
         /// The delivery waits for its next attempt.
         Pending => "pending",
@@ -25,7 +25,7 @@ closed_words! {
 }
 
 closed_words! {
-    /// Why an attempt brought no answer, or none that counts.
+    /// Why an attempt failed: no answer, or an answer other than 2xx.
     AttemptError {
         /// The callback answered, but not with 2xx.
         Refused => "refused",

@@ -40,7 +40,7 @@ pub enum EndNotice {
     },
 }
 
-/// The end of a job, and what it tells of jobs like it.
+/// The end of a job, and what the relay learns from it about jobs like it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobEnd {
     /// How long the job took from each stage that the relay saw; not empty.

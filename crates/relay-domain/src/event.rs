@@ -72,7 +72,7 @@ pub struct EventBody {
     #[serde(rename = "type")]
     #[schema(schema_with = type_schema)]
     pub event_type: String,
-    /// When the relay saw it, RFC 3339 in UTC.
+    /// When the relay saw the change, as RFC 3339 in UTC.
     #[schema(value_type = String, format = DateTime, example = "2026-11-23T09:14:28Z")]
     pub timestamp: Timestamp,
     /// Counts a watch's events, or a subscription's notices, from 1.
@@ -81,43 +81,43 @@ pub struct EventBody {
     /// Whether this is the last event of the watch or the subscription.
     #[serde(rename = "final")]
     pub is_final: bool,
-    /// The watch. Null in a notice.
+    /// The id of the watch. Null in a notice.
     #[schema(value_type = Option<String>, example = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q", required = true)]
     pub watch_id: Option<WatchId>,
-    /// Basiq's job. Null in a notice.
+    /// The id of Basiq's job. Null in a notice.
     #[schema(example = "248b2883", required = true)]
     pub job_id: Option<String>,
-    /// What became of the job, or what the notice asks for.
+    /// The result of the job, or what the notice asks for.
     pub status: Status,
-    /// Title of the first failed step.
+    /// The title of the first failed step.
     #[schema(example = "verify-credentials", required = true)]
     pub failed_step: Option<String>,
     /// Basiq's code, at most 128 characters, or one of the relay's own.
     #[schema(example = "invalid-credentials", required = true)]
     pub error_code: Option<String>,
-    /// Plain words for the person whose bank it is, in the watch's locale.
+    /// A message in plain words for the person, in the watch's locale.
     pub user_message: String,
     /// What to do next.
     pub action: Action,
-    /// When a retry is worth it.
+    /// When a retry is likely to work.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub retry_at: Option<Timestamp>,
-    /// What the bank said, for developers; at most 1,000 characters.
+    /// The bank's own text, for developers. It has at most 1,000 characters.
     #[schema(required = true)]
     pub detail: Option<String>,
     /// The open challenge, for `answer-mfa`.
     #[schema(required = true)]
     pub challenge: Option<EventChallenge>,
-    /// Whose job it is, or whom the notice is about.
+    /// The person, connection and bank of the job or the notice.
     pub context: EventContext,
-    /// The `url`s of successful steps.
+    /// The `url` of each successful step, at Basiq.
     pub resources: Vec<String>,
-    /// What the watch or the subscription was registered with.
+    /// The metadata of the watch or the subscription.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
 }
 
-/// Whom an event is about.
+/// The person, connection and bank that an event is about.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventContext {
@@ -154,7 +154,7 @@ impl EventContext {
     }
 }
 
-/// An open challenge as it is told.
+/// An open challenge, as events contain it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventChallenge {
@@ -163,9 +163,9 @@ pub struct EventChallenge {
     pub method: String,
     /// The bank's text for the person.
     pub description: String,
-    /// One prompt for each answer that is wanted, in order.
+    /// One prompt for each answer, in order.
     pub inputs: Vec<String>,
-    /// The person's answer must have arrived by then.
+    /// The time by which Basiq must have the person's answer.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// Where to post the answer, at Basiq. The relay's `POST /watch/{watchId}/mfa` passes it on for

@@ -109,7 +109,7 @@ impl Challenge {
     }
 }
 
-/// What a job tells of whose it is: ids parsed from all its links.
+/// The owner of a job, as far as it says: ids parsed from all its links.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobContext {

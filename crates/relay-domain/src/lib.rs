@@ -3,11 +3,11 @@
 //! # Glossary
 //!
 //! * **Job**: a job of Basiq, and nothing else: slow work such as connecting a bank.
-//! * **Watch**: a client's request to be told, at one callback, what happens to one job.
+//! * **Watch**: a client's request for the events of one job, at one callback.
 //! * **Look**: one `GET /jobs/{id}` at Basiq.
 //! * **Outcome**: the meaning of a look: the job is still running, or there is something to report ([`Verdict`]).
-//! * **Subscription**: a client's request to be told, at one callback, about a person and each of the person's jobs.
-//! * **Notice** ([`UserNotice`]): what Basiq's webhooks say about a person and no job tells, such as a lost consent.
+//! * **Subscription**: a client's request for notices about a person and events of the person's jobs, at one callback.
+//! * **Notice** ([`UserNotice`]): a fact about a person that only Basiq's webhooks report, such as a lost consent.
 //! * **Event**: one report about a watch, or a notice of a subscription, numbered from 1 by its `sequence`.
 //! * **Source** ([`EventSource`]): what an event reports on: a watch, a subscription or a message of Basiq's.
 //! * **Delivery**: an event on its way to the callback.

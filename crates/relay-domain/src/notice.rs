@@ -1,4 +1,4 @@
-//! Notices: what Basiq's webhooks say about a person and no job tells.
+//! Notices: facts about a person that only Basiq's webhooks report, and no job.
 
 use crate::{Action, BasiqId, Status, outcome::closed_words};
 

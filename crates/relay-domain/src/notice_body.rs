@@ -7,8 +7,8 @@ use crate::{EventBody, EventContext, Subscription, UserNotice};
 impl UserNotice {
     /// Returns the body of the notice's event for one subscription.
     ///
-    /// `sequence` counts the notices of the subscription from 1. `user_message` is the text of the notice in the
-    /// subscription's locale, and `now` the time at which the relay learned the fact.
+    /// The `sequence` counts the notices of the subscription from 1. The `user_message` is the text of the notice in
+    /// the subscription's locale. The relay learned the fact at the time `now`.
     #[must_use]
     pub fn body_for(
         &self,

@@ -39,7 +39,7 @@ macro_rules! closed_words {
 pub(crate) use closed_words;
 
 closed_words! {
-    /// What became of the job.
+    /// The status that an event reports.
     Status {
         /// Every step succeeded.
         Success => "success",
@@ -85,14 +85,14 @@ closed_words! {
 pub enum Outcome {
     /// There is nothing to report yet.
     Running,
-    /// There is something to report, unless the client was told before.
+    /// There is something to report, unless the client already got this event.
     Tell(Box<Verdict>),
 }
 
 /// A report about a job, complete except for the text shown to the person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
-    /// What became of the job.
+    /// The status that the event reports.
     pub status: Status,
     /// What the receiver should do next.
     pub action: Action,

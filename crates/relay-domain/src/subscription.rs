@@ -1,4 +1,4 @@
-//! A subscription: a client's request to be told about a person and each of the person's jobs.
+//! A subscription: a client's request for notices about a person and events of all the person's jobs.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 closed_words! {
-    /// Whether a subscription is in force.
+    /// Whether a subscription is active.
     SubscriptionState {
         /// The relay looks for the person's jobs and sends notices.
         Active => "active",
@@ -45,7 +45,7 @@ pub struct Subscription {
     pub client_id: ClientId,
     /// The client's request.
     pub request: SubscriptionRequest,
-    /// Whether the subscription is in force.
+    /// Whether the subscription is active.
     pub state: SubscriptionState,
     /// When it was registered. The relay does not report jobs that ended before.
     pub created_at: Timestamp,
@@ -73,7 +73,7 @@ impl Subscription {
     }
 
     /// Returns whether the client wants a notice. A subscription to one connection gets the notices about this
-    /// connection, and those about the person: a consent covers all connections, and without the person there are none.
+    /// connection. It also gets those about the person, because a consent covers all connections of the person.
     #[must_use]
     pub fn wants(&self, notice: &UserNotice) -> bool {
         let connection = notice.connection_id.as_ref().map(BasiqId::as_str);

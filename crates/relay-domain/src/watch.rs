@@ -1,4 +1,4 @@
-//! A watch: a client's request to be told what happens to one job.
+//! A watch: a client's request for the events of one job.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::{
 };
 
 closed_words! {
-    /// Where a watch stands.
+    /// The state of a watch.
     WatchState {
         /// The relay looks at the job.
         Watching => "watching",
@@ -178,7 +178,7 @@ pub struct Watch {
     pub request: WatchRequest,
     /// The state of the watch.
     pub state: WatchState,
-    /// What the client was told so far.
+    /// The events that the client got so far.
     pub progress: ToldSoFar,
     /// When it was registered.
     pub created_at: Timestamp,
@@ -211,7 +211,7 @@ impl Watch {
     }
 }
 
-/// What a watch has told its client so far.
+/// The events that a watch has sent to its client so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ToldSoFar {

@@ -43,8 +43,8 @@ pub enum HostBacklog {
 }
 
 impl SlotDivision {
-    /// Divides the slots. `is_full` means that the latest claim may have left due work in the store. `can_wait` is how
-    /// long the next claim can wait; none if it is due.
+    /// Divides the slots. If `is_full`, the latest claim may have left due work in the store. The next claim can wait
+    /// for `can_wait`; it is due if that is none.
     fn of(is_full: bool, hosts: HostBacklog, can_wait: Option<Duration>) -> Self {
         match (is_full, hosts, can_wait) {
             (true, _, _) | (false, HostBacklog::ManyRelays, _) => Self::ClaimOnly,

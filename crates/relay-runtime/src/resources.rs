@@ -5,8 +5,8 @@ use std::{error::Error, fs::File, io, iter};
 
 use rustix::io::Errno;
 
-/// The system's error codes if a process or the machine has nothing left. `EADDRNOTAVAIL` is not among them, because
-/// the system also returns it for IPv6 addresses where IPv6 is switched off.
+/// The system's error codes for a process or a machine that has no resource left. The list lacks `EADDRNOTAVAIL`,
+/// because the system also returns it for IPv6 addresses where IPv6 is switched off.
 const WANT: [Errno; 5] = [
     Errno::MFILE,
     Errno::NFILE,

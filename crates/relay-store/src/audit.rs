@@ -38,7 +38,7 @@ pub struct AuditEntry {
     pub at: Timestamp,
     /// Who did it.
     pub operator: OperatorName,
-    /// What was done.
+    /// The act.
     pub act: AuditAct,
     /// What it was done to: an id or a name, never a secret.
     pub subject: String,
@@ -98,7 +98,7 @@ pub struct AuditQuery {
     pub limit: usize,
 }
 
-/// The act that a unit of work does, and how the result of the work tells whether it was done.
+/// The act that a unit of work does, and how the result of the work shows whether it was done.
 pub(crate) struct AuditedAct<T> {
     entry: Option<AuditEntry>,
     is_done: fn(&T) -> bool,

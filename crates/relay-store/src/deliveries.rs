@@ -98,7 +98,7 @@ pub enum DeliveryContent {
     Message(MessageSummary),
 }
 
-/// A message of Basiq's that is passed on, in short.
+/// A message of Basiq's that the relay passes on, in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageSummary {

@@ -72,9 +72,9 @@ pub enum ListResult {
 pub struct FoundJob {
     /// Basiq's id of the job.
     pub job_id: JobId,
-    /// Basiq's id of the job's connection, if the list tells it.
+    /// Basiq's id of the job's connection, if the list has it.
     pub connection_id: Option<String>,
-    /// When the job ended. None if it is running, or if the list does not tell.
+    /// When the job ended. None if it is running, or if the list does not say.
     pub ended_at: Option<Timestamp>,
 }
 

@@ -72,8 +72,8 @@ impl<T> Default for Dispatch<T> {
 }
 
 impl<T: Clone> Dispatch<T> {
-    /// Connects a worker. `clock` gives the start of each claim, and `lease` is its duration. `wake` is notified when a
-    /// transaction that could claim has ended.
+    /// Connects a worker. The `clock` gives the start of each claim, and the `lease` its duration. Each transaction
+    /// that could claim notifies `wake` when it has ended.
     #[must_use]
     pub fn connect(&self, clock: Clock, lease: Duration, wake: Wake) -> DispatchReceiver<T> {
         let (sender, received) = mpsc::unbounded_channel();

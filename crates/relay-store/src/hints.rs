@@ -12,9 +12,10 @@ use crate::{NewNotice, StoreError};
 /// Hints, for the API.
 #[async_trait]
 pub trait HintStore: Send + Sync {
-    /// Remembers a hint, makes its open jobs and the list of its person's jobs due, and queues its notices and the
-    /// message to pass on, in one transaction. A hint that was taken before changes nothing. Hints make a job due at
-    /// most once in each interval. A further hint makes the job due at the end of the interval.
+    /// Remembers a hint in one transaction. The same transaction makes the hint's open jobs and the list of its
+    /// person's jobs due, and queues its notices and the message to pass on. A hint that was taken before changes
+    /// nothing. Hints make a job due at most once in each interval. A further hint makes the job due at the end of the
+    /// interval.
     async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError>;
 }
 

@@ -361,7 +361,7 @@ pub struct WatchChange {
     pub watch_id: WatchId,
     /// The new state of the watch.
     pub state: WatchState,
-    /// What the client was told so far, including this change.
+    /// The events that the client got so far, including this change.
     pub progress: ToldSoFar,
     /// The event; none if the client's filter leaves it out.
     pub event: Option<Event>,

@@ -1,4 +1,4 @@
-//! Subscriptions: requests to be told about a person.
+//! Subscriptions: requests for events and notices about a person.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

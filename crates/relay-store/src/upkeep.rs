@@ -36,8 +36,8 @@ pub trait UpkeepStore: Send + Sync {
     /// Returns the counts for the metrics.
     async fn census(&self, now: Timestamp) -> Result<Census, StoreError>;
 
-    /// Returns what operators are alerted to: the number of dead deliveries, and the first `limit` hosts that have
-    /// been paused since `paused_before` or before, the longest first.
+    /// Returns the problems that cause alerts: the number of dead deliveries, and up to `limit` hosts that have been
+    /// paused since `paused_before` or longer. The host that has been paused longest comes first.
     async fn troubles(
         &self,
         paused_before: Timestamp,

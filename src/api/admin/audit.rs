@@ -32,16 +32,16 @@ pub(crate) struct AuditView {
     /// The id of the entry. Ids sort by time.
     #[schema(value_type = String, example = "aud_01KAR2D3CV9Z8X7W6V5T4S3R2Q")]
     pub id: AuditId,
-    /// When it was done.
+    /// The time of the act.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Who did it. `admin` has `RELAY_ADMIN_TOKEN`. `cli:USER` ran a command on the relay's machine, and `signal` is a
     /// signal to the process. `unknown` had no valid token.
     #[schema(example = "alice")]
     pub operator: String,
-    /// What was done.
+    /// The act.
     pub act: AuditAct,
-    /// What it was done to: an id, a name or a time. Empty if it was the relay itself.
+    /// The object of the act: an id, a name or a time. Empty if it was the relay itself.
     #[schema(example = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q")]
     pub subject: String,
     /// The address that the request came from. Behind a proxy, this is the proxy's. Null for commands and signals.
@@ -76,19 +76,19 @@ pub(crate) struct AuditPage {
 
 /// Read the audit log
 ///
-/// Returns pages of what operators did, newest first. Each change by an operator has an entry, and so has each log-in to
-/// the console. Entries are never changed, and are deleted after `RELAY_AUDIT_RETENTION`.
+/// Returns the acts of operators in pages, newest first. Each change by an operator has an entry, and so has each
+/// log-in to the console. Nobody can change an entry. The relay deletes entries after `RELAY_AUDIT_RETENTION`.
 #[utoipa::path(
     get,
     path = "/admin/audit",
     operation_id = "listAudit",
     tag = TAG,
     params(
-        ("operator" = Option<String>, Query, description = "Only what this operator did",
+        ("operator" = Option<String>, Query, description = "Only acts of this operator",
             min_length = 1, max_length = 68, example = json!("alice")),
         ("act" = Option<AuditAct>, Query, description = "Only acts of this kind", example = json!("watch-cancelled")),
-        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200, example = json!(20)),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before",
+        ("limit" = Option<u16>, Query, description = "Maximum number of entries on a page; 50 by default", minimum = 1, maximum = 200, example = json!(20)),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page",
             min_length = 1, pattern = "^[A-Za-z0-9_-]+$", example = json!(examples::AUDIT_CURSOR)),
     ),
     responses((status = 200, description = "A page of the audit log", body = AuditPage,

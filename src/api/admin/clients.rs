@@ -43,7 +43,7 @@ pub(crate) struct ClientItem {
     /// When the client was added.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// Until when the previous signing secret signs as well. Null if only the current one signs.
+    /// Until when the previous signing secret also signs. Null if only the current one signs.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub previous_secret_until: Option<Timestamp>,
     /// When the client was revoked. Null if the client is not revoked.
@@ -97,7 +97,7 @@ pub(crate) struct NewSecret {
     pub name: String,
     /// The new signing secret. The relay shows it only once.
     pub signing_secret: String,
-    /// Until when the previous secret signs as well.
+    /// Until when the previous secret also signs.
     #[schema(value_type = String, format = DateTime)]
     pub previous_secret_until: Timestamp,
 }
@@ -167,7 +167,7 @@ async fn list_clients(
     tag = TAG,
     request_body(content = ClientRequest, description = "The client to add",
         example = json!(examples::client_request())),
-    responses((status = 201, description = "Added", body = NewClient,
+    responses((status = 201, description = "The client is added", body = NewClient,
         example = json!(examples::new_client()))),
     security(("adminToken" = [])),
 )]
@@ -224,7 +224,7 @@ fn parse_name(body: RawObject) -> Result<ClientName, Problem> {
     operation_id = "revokeClient",
     tag = TAG,
     params(("name" = String, Path, description = "The client", example = "app")),
-    responses((status = 200, description = "Revoked", body = RevokedClient,
+    responses((status = 200, description = "The client is revoked", body = RevokedClient,
         example = json!(examples::revoked_client()))),
     security(("adminToken" = [])),
 )]
@@ -246,15 +246,15 @@ async fn revoke_client(
 
 /// Give a client a new signing secret
 ///
-/// The response contains the new secret, which the relay shows only once. The previous secret signs as well for 24
-/// hours, or until it is retired.
+/// The response contains the new secret, which the relay shows only once. The previous secret also signs for 24
+/// hours, or until you retire it.
 #[utoipa::path(
     post,
     path = "/admin/clients/{name}/rotate-secret",
     operation_id = "rotateSecret",
     tag = TAG,
     params(("name" = String, Path, description = "The client", example = "app")),
-    responses((status = 200, description = "Rotated", body = NewSecret,
+    responses((status = 200, description = "The client has a new signing secret", body = NewSecret,
         example = json!(examples::new_secret()))),
     security(("adminToken" = [])),
 )]
@@ -289,7 +289,7 @@ async fn rotate_secret(
     operation_id = "retireSecret",
     tag = TAG,
     params(("name" = String, Path, description = "The client", example = "app")),
-    responses((status = 200, description = "One secret signs", body = RetiredSecret,
+    responses((status = 200, description = "Only one secret signs now", body = RetiredSecret,
         example = json!(examples::retired_secret()))),
     security(("adminToken" = [])),
 )]
@@ -318,7 +318,7 @@ async fn retire_secret(
     operation_id = "rotateKey",
     tag = TAG,
     params(("name" = String, Path, description = "The client", example = "app")),
-    responses((status = 200, description = "Rotated", body = NewKey,
+    responses((status = 200, description = "The client has a new API key", body = NewKey,
         example = json!(examples::new_key()))),
     security(("adminToken" = [])),
 )]

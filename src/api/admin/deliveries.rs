@@ -28,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(redeliver_any_delivery))
 }
 
-/// A delivery and the name of its client, or a message of Basiq's that is passed on.
+/// A delivery and the name of its client, or a message of Basiq's that the relay passes on.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
@@ -69,7 +69,7 @@ pub(crate) struct AdminDelivery {
     pub attempts: Vec<AttemptView>,
 }
 
-/// A message of Basiq's that is passed on, in short.
+/// A message of Basiq's that the relay passes on, in short.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
@@ -139,9 +139,9 @@ pub(crate) struct AdminDeliveryPage {
     operation_id = "listAllDeliveries",
     tag = TAG,
     params(
-        ("state" = Option<DeliveryState>, Query, description = "In which state; `dead`, unless given", example = json!("dead")),
-        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200, example = json!(20)),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before",
+        ("state" = Option<DeliveryState>, Query, description = "Only deliveries in this state; `dead` by default", example = json!("dead")),
+        ("limit" = Option<u16>, Query, description = "Maximum number of entries on a page; 50 by default", minimum = 1, maximum = 200, example = json!(20)),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page",
             min_length = 1, pattern = "^[A-Za-z0-9_-]+$", example = json!(examples::DELIVERY_CURSOR)),
     ),
     responses((status = 200, description = "A page of deliveries", body = AdminDeliveryPage,
@@ -167,16 +167,16 @@ async fn list_all_deliveries(
 
 /// Queue dead deliveries of all clients again
 ///
-/// Queues all deliveries that became dead since the given time and are the latest event of their watch, and all dead
-/// notices and messages of Basiq's. Deliveries of cancelled watches and of revoked clients stay as they are.
+/// Queues all deliveries that became dead since the given time: the latest event of each watch, notices, and messages
+/// of Basiq's. Deliveries of cancelled watches and of revoked clients stay as they are.
 #[utoipa::path(
     post,
     path = "/admin/deliveries/redeliver",
     operation_id = "redeliverAllDead",
     tag = TAG,
-    request_body(content = RedeliverRequest, description = "Which dead deliveries are meant",
+    request_body(content = RedeliverRequest, description = "The dead deliveries to queue again",
         example = json!(examples::redeliver_request())),
-    responses((status = 202, description = "Queued", body = Queued,
+    responses((status = 202, description = "The deliveries are queued", body = Queued,
         example = json!(examples::queued()))),
     security(("adminToken" = [])),
 )]
@@ -199,7 +199,7 @@ async fn redeliver_all_dead(
     operation_id = "redeliverAnyDelivery",
     tag = TAG,
     params(("deliveryId" = String, Path, description = "The delivery", example = json!(examples::DELIVERY_ID))),
-    responses((status = 202, description = "Queued", body = RedeliveryView,
+    responses((status = 202, description = "The event is queued", body = RedeliveryView,
         example = json!(examples::redelivery()))),
     security(("adminToken" = [])),
 )]

@@ -19,7 +19,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default().routes(routes!(erase))
 }
 
-/// Whose data to erase: a user or a connection, not both.
+/// The user or the connection to erase; not both.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct EraseRequest {
@@ -72,15 +72,15 @@ impl From<ErasureCounts> for ErasedData {
 /// Erase a person's data
 ///
 /// Deletes the watches, events, attempts, subscriptions, notices and forwarded webhooks of all clients that are about
-/// this user or connection. A call or a delivery that is on its way may still end, and its result is dropped.
+/// this user or connection. A call or a delivery in flight may still end, but the relay drops its result.
 #[utoipa::path(
     post,
     path = "/admin/erase",
     operation_id = "erase",
     tag = TAG,
-    request_body(content = EraseRequest, description = "Whose data is meant",
+    request_body(content = EraseRequest, description = "The user or the connection to erase",
         example = json!(examples::erase_request())),
-    responses((status = 200, description = "Erased", body = ErasedData,
+    responses((status = 200, description = "The data is erased", body = ErasedData,
         example = json!(examples::erased_data()))),
     security(("adminToken" = [])),
 )]

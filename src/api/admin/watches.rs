@@ -60,11 +60,11 @@ pub(crate) struct AdminWatchPage {
     operation_id = "listAllWatches",
     tag = TAG,
     params(
-        ("jobId" = Option<String>, Query, description = "Only those of this job",
+        ("jobId" = Option<String>, Query, description = "Only watches of this job",
             min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$", example = json!(examples::JOB_ID)),
-        ("state" = Option<WatchState>, Query, description = "Only those in this state", example = json!("watching")),
-        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200, example = json!(20)),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before",
+        ("state" = Option<WatchState>, Query, description = "Only watches in this state", example = json!("watching")),
+        ("limit" = Option<u16>, Query, description = "Maximum number of entries on a page; 50 by default", minimum = 1, maximum = 200, example = json!(20)),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page",
             min_length = 1, pattern = "^[A-Za-z0-9_-]+$", example = json!(examples::WATCH_CURSOR)),
     ),
     responses((status = 200, description = "A page of watches", body = AdminWatchPage,
@@ -122,7 +122,7 @@ async fn get_any_watch(
     operation_id = "cancelAnyWatch",
     tag = TAG,
     params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
-    responses((status = 204, description = "Cancelled, or ended before")),
+    responses((status = 204, description = "The watch is cancelled, or had already ended")),
     security(("adminToken" = [])),
 )]
 async fn cancel_any_watch(
@@ -144,7 +144,7 @@ async fn cancel_any_watch(
     operation_id = "redeliverAnyWatch",
     tag = TAG,
     params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
-    responses((status = 202, description = "Queued", body = RedeliveryView,
+    responses((status = 202, description = "The event is queued", body = RedeliveryView,
         example = json!(examples::redelivery()))),
     security(("adminToken" = [])),
 )]

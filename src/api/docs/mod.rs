@@ -103,11 +103,11 @@ async fn read_docs(State(state): State<ApiState>) -> impl IntoResponse {
     path = "/problems/{code}",
     operation_id = "explainProblem",
     tag = TAG,
-    params(("code" = String, Path, description = "The kind", example = json!("invalid-field"))),
+    params(("code" = String, Path, description = "The code of the problem", example = json!("invalid-field"))),
     responses(
-        (status = 303, description = "Its place in the documentation",
-            headers(("location" = String, description = "That place"))),
-        (status = 200, description = "The page, for those who follow by themselves", body = String,
+        (status = 303, description = "A redirect to the section in the documentation",
+            headers(("location" = String, description = "The address of the section"))),
+        (status = 200, description = "The page, for clients that have followed the redirect", body = String,
             content_type = "text/html", example = json!("<!doctype html>")),
     ),
 )]

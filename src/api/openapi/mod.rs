@@ -62,23 +62,23 @@ const WATCH_OPERATIONS: &[&str] = &[
 #[openapi(
     info(
         title = "basiq-relay",
-        description = "Watches Basiq's jobs and tells a backend, by one signed webhook, what became of \
-            each and what to do about it. Errors are problems (RFC 9457); a method that a path does not have is \
-            answered with 405. Each answer carries `x-request-id`; one that is sent along is kept.",
+        description = "The relay watches Basiq's jobs. It sends your backend one signed webhook with the result of \
+            each job and what to do next. Errors are problems (RFC 9457). For a method that a path does not have, \
+            the relay answers 405. Each answer has an `x-request-id`; if the request has one, the answer repeats it.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
         contact(name = "The maintainers of basiq-relay"),
     ),
     servers((url = "/", description = "The relay that serves this document")),
     tags(
-        (name = "watches", description = "Ask to be told what becomes of a job."),
-        (name = "subscriptions", description = "Ask to be told about a user: each of the user's jobs, and notices."),
-        (name = "events", description = "What a callback is told."),
-        (name = "deliveries", description = "What could not be delivered, and how to try again."),
-        (name = "catalogue", description = "Error codes, and what to do and to say about each."),
-        (name = "hints", description = "Basiq's own webhooks: hints to look at once, notices, and passed on."),
+        (name = "watches", description = "Watch a job and get its events."),
+        (name = "subscriptions", description = "Get the events of all jobs of a user, and notices about the user."),
+        (name = "events", description = "The events that the relay posts to callbacks."),
+        (name = "deliveries", description = "See deliveries with their attempts, and send events again."),
+        (name = "catalogue", description = "Error codes, each with its action and its message for the person."),
+        (name = "hints", description = "Receive Basiq's own webhooks. The relay uses them as hints and notices, and can pass them on."),
         (name = "health", description = "For load balancers and monitoring."),
         (name = "documentation", description = "This document and its pages."),
-        (name = "admin", description = "For operators; only there with an admin token in the settings."),
+        (name = "admin", description = "For operators. These calls exist only if an operator has a token."),
     ),
     components(schemas(ProblemDocument<'_>, FieldError, FieldCode, EventBody, TestEventBody)),
 )]

@@ -18,9 +18,9 @@ use crate::{api::examples, callback_test::TEST_EVENT};
 const TAG: &str = "events";
 
 /// The description that all events share.
-const COMMON: &str = "Posted to the callback of each watch or subscription that asked for such events, and signed \
-    after the Standard Webhooks specification over `webhook-id`, `webhook-timestamp` and the exact body; any of its \
-    libraries verifies it. Delivery is at least once: a duplicate has the same `webhook-id`. `sequence` counts the \
+const COMMON: &str = "The relay posts this event to the callback of each watch or subscription that asked for it. It \
+    signs `webhook-id`, `webhook-timestamp` and the exact body after the Standard Webhooks specification, whose \
+    libraries can verify it. Delivery is at least once: a duplicate has the same `webhook-id`. `sequence` counts the \
     events of a watch, or the notices of a subscription.";
 
 /// The headers of a callback: name, whether it is always present, description, and an example.
@@ -28,71 +28,78 @@ const HEADERS: [(&str, bool, &str, &str); 4] = [
     (
         "webhook-id",
         true,
-        "The event, the same on every attempt; take it once",
+        "The id of the event, the same on every attempt; process each id once",
         examples::EVENT_ID,
     ),
     (
         "webhook-timestamp",
         true,
-        "When this attempt was signed, in Unix seconds; refuse what is older than five minutes",
+        "When the relay signed this attempt, in Unix seconds; refuse webhooks older than five minutes",
         "1795425268",
     ),
     (
         "webhook-signature",
         true,
-        "`v1,` and the HMAC-SHA256 in base64; two of them, with a space between, for 24 hours after a secret \
-         was rotated",
+        "`v1,` and the HMAC-SHA256 in base64. For 24 hours after a rotation of the secret there are two, separated by \
+         a space",
         examples::WEBHOOK_SIGNATURE,
     ),
     (
         "traceparent",
         false,
-        "The W3C trace that the watch was registered in; not there if it was in none",
+        "The W3C trace of the registration; absent if the registration had none",
         examples::TRACEPARENT,
     ),
 ];
 
 /// How the relay treats each response of a callback.
 const ANSWERS: [(&str, &str); 6] = [
-    ("2XX", "It is accepted. What the body says does not matter."),
+    (
+        "2XX",
+        "The callback accepted the event. The relay ignores the body.",
+    ),
     (
         "3XX",
-        "It is not followed, and taken for a failure: tried again by the schedule.",
+        "A failure, because the relay follows no redirects. It tries again by the schedule.",
     ),
     (
         "410",
-        "The callback is gone for good: the watch is cancelled or the subscription ends, and nothing more is posted \
+        "The callback is gone for good. The relay cancels the watch or ends the subscription, and posts nothing more \
          for it.",
     ),
     (
         "429",
-        "Not now: it is tried again after `Retry-After`, never earlier and after 24 hours at the latest; without \
-         one by the schedule.",
+        "The relay tries again after `Retry-After`: never earlier, and after 24 hours at the latest. Without \
+         `Retry-After` it tries again by the schedule.",
     ),
     ("503", "The same as 429."),
     (
         "default",
-        "Anything else, and no answer in time, is a failure: tried again by the schedule until that is used up. \
-         Then the event is dead; it is kept, and `POST /watch/{watchId}/redeliver` sends it once more. A newer \
-         event of the same watch takes the place of one that was not accepted yet.",
+        "Any other answer, or no answer in time, is a failure. The relay tries again by the schedule until that is \
+         used up. Then the event is dead. The relay keeps it, and `POST /watch/{watchId}/redeliver` sends it once \
+         more. A newer event of the same watch replaces an event that was not accepted yet.",
     ),
 ];
 
 const TEST_WORDS: Words = (
     "relayTest",
     "Somebody tests the callback",
-    "Posted by `POST /callback-test`, by the command `test-callback` and by the console, and by nothing else. It means \
-     no job and no person. It has no `sequence`.",
+    "Only `POST /callback-test`, the command `test-callback` and the console post this event. It is about no job and \
+     no person. It has no `sequence`.",
 );
 
-const TEST_COMMON: &str = "Signed as all events are. Posted once, and not again.";
+const TEST_COMMON: &str = "The relay signs it as all events, and posts it once.";
 
 /// How the relay treats each response to a test.
 const TEST_ANSWERS: [(&str, &str); 3] = [
-    ("2XX", "It is accepted, and whoever tests is told so."),
+    (
+        "2XX",
+        "The callback accepted the event. The result of the test says so.",
+    ),
     (
         "4XX",
-        "Whoever tests is told the status, and what to do about it. Nothing else follows, not even from 410.",
+        "The result of the test has the status, and says what to do about it. There is no other effect, not even \
+         from 410.",
     ),
     ("default", "The same as 4XX."),
 ];
@@ -145,17 +152,17 @@ fn notice_words(kind: NoticeKind) -> Words {
         NoticeKind::ConsentExpiring => (
             "noticeConsentExpiring",
             "A consent is about to end",
-            "The person has to renew the consent. Basiq may warn several times.",
+            "The person must renew the consent. Basiq may warn several times.",
         ),
         NoticeKind::ConsentExpired => (
             "noticeConsentExpired",
             "A consent has ended",
-            "The person has to give the consent again before data can be fetched.",
+            "The person must give the consent again before Basiq can fetch data.",
         ),
         NoticeKind::ConsentRevoked => (
             "noticeConsentRevoked",
             "A consent was withdrawn",
-            "The person withdrew the consent. No more data can be fetched.",
+            "The person withdrew the consent. Basiq can fetch no more data.",
         ),
         NoticeKind::ConnectionInvalid => (
             "noticeConnectionInvalid",
@@ -181,24 +188,24 @@ fn words(status: Status) -> Words {
         Status::Success => (
             "jobSuccess",
             "A job has succeeded",
-            "Every step succeeded, or every step up to the watch's `until`. The watch's last event.",
+            "Every step succeeded, or every step up to the watch's `until`. This is the watch's last event.",
         ),
         Status::Failed => (
             "jobFailed",
             "A job has failed",
-            "A step failed, and Basiq will not try again by itself; `action` says what to do. The watch's last \
-             event, unless `action` is `wait-for-bank`: then another one comes when the bank is back.",
+            "A step failed, and Basiq will not try again by itself. `action` says what to do. This is the watch's last \
+             event, unless `action` is `wait-for-bank`. Then another event follows when the bank is back.",
         ),
         Status::ActionRequired => (
             "jobActionRequired",
             "A job waits for the person",
-            "The person has to answer `challenge` before it expires. It is tried again every few seconds until \
-             then, and not after. More events follow.",
+            "The person must answer `challenge` before it expires. Until then the relay tries to deliver the event every \
+             few seconds, and not after. More events follow.",
         ),
         Status::Delayed => (
             "jobDelayed",
             "A job takes longer",
-            "It failed for now, and Basiq will try again by itself. More events follow.",
+            "The job failed for now, and Basiq will try again by itself. More events follow.",
         ),
     }
 }
@@ -225,7 +232,9 @@ fn body(schema: &str, example: Value) -> RequestBody {
         .example(Some(example))
         .build();
     RequestBodyBuilder::new()
-        .description(Some("What happened, and what to do about it"))
+        .description(Some(
+            "The result of the job or the content of the notice, and what to do next",
+        ))
         .content("application/json", content)
         .required(Some(Required::True))
         .build()

@@ -46,14 +46,15 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 /// Server-sent events (`text/event-stream`), for browsers and other clients that cannot receive webhooks.
 ///
 /// `progress` comes first, and again whenever the steps or the state change. Its data is `{"steps":[…],"state":…,
-/// "estimatedSecondsLeft":n}`. Half of such jobs end within `n` more seconds. `n` is null if that is not known.
+/// "estimatedSecondsLeft":n}`. Half of such jobs end within `n` more seconds. `n` is null if the relay does not know.
 ///
 /// `job.success`, `job.failed`, `job.action-required` and `job.delayed` are the events of the watch, including
-/// earlier ones. Their `id` is the event's id, and their data is the body that is posted to the callback. `end`
-/// comes last, when the watch has ended. Its data is `{"state":…}`.
+/// earlier ones. Their `id` is the event's id. Their data is the body that the relay posts to the callback.
 ///
-/// With `Last-Event-ID` the stream continues after that event. If the watch has ended and its last event was seen,
-/// the response is 204, which stops an `EventSource`.
+/// `end` comes last, when the watch has ended. Its data is `{"state":…}`.
+///
+/// With `Last-Event-ID` the stream continues after that event. If the watch has ended and the client has its last
+/// event, the response is 204, which stops an `EventSource`.
 ///
 /// Authenticate with the API key, or with `expires` and `signature` from `streamUrl`. That URL is valid for 15
 /// minutes. A stream lasts one hour at most.
@@ -64,19 +65,19 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     tag = TAG,
     params(
         ("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID)),
-        ("expires" = Option<i64>, Query, description = "Until when the address is valid, in Unix seconds",
+        ("expires" = Option<i64>, Query, description = "When the address stops being valid, in Unix seconds",
             example = json!(1_795_426_160)),
-        ("signature" = Option<String>, Query, description = "What the relay signed it with",
+        ("signature" = Option<String>, Query, description = "The signature of the address, made by the relay",
             min_length = 1, pattern = "^[A-Za-z0-9_-]+$", example = json!(examples::SIGNATURE)),
-        ("lastEventId" = Option<String>, Query, description = "The same as `Last-Event-ID`, for those who cannot send it",
+        ("lastEventId" = Option<String>, Query, description = "The same as `Last-Event-ID`, for clients that cannot send this header",
             example = json!(examples::EVENT_ID)),
-        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen",
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that the client received",
             example = json!(examples::EVENT_ID)),
     ),
     responses(
         (status = 200, description = "The stream", body = String, content_type = "text/event-stream",
             example = json!(examples::stream())),
-        (status = 204, description = "The watch has ended, and all of it was told"),
+        (status = 204, description = "The watch has ended, and the client has received all its events"),
     ),
     security(("apiKey" = []), ()),
 )]

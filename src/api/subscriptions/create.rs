@@ -27,22 +27,22 @@ const CAP_RETRY_SECONDS: u64 = 60;
 
 /// Subscribe to a user
 ///
-/// The relay lists the user's jobs now, after each webhook of Basiq's about the user, and every
-/// `RELAY_DISCOVERY_INTERVAL`. Each new job becomes a watch with this callback. What Basiq's webhooks say about the
-/// user's consents and connections is sent as notices. If the client already has an active subscription to the same
-/// user and connection with the same callback, the response is that one.
+/// The relay lists the user's jobs now, after each Basiq webhook about the user, and every
+/// `RELAY_DISCOVERY_INTERVAL`. Each new job becomes a watch with this callback. Basiq's webhooks about the user's
+/// consents and connections become notices. If the client already has an active subscription to the same user and
+/// connection with the same callback, the response is that subscription.
 #[utoipa::path(
     post,
     path = "/subscriptions",
     operation_id = "createSubscription",
     tag = TAG,
-    request_body(content = SubscriptionRequestBody, description = "The user, and where to tell what happens",
+    request_body(content = SubscriptionRequestBody, description = "The user, and the callback for events and notices",
         example = json!(examples::subscription_request())),
     responses(
         (status = 201, description = "The subscription is stored", body = SubscriptionView,
             headers(("location" = String, description = "The subscription's path")),
             example = json!(examples::new_subscription())),
-        (status = 200, description = "Such a subscription is active already; this is it", body = SubscriptionView,
+        (status = 200, description = "An equal subscription is already active, and this is it", body = SubscriptionView,
             headers(("location" = String, description = "The subscription's path")),
             example = json!(examples::subscription())),
     ),

@@ -23,7 +23,7 @@ use crate::{
     tag = TAG,
     params(("subscriptionId" = String, Path, description = "The subscription",
         example = json!(examples::SUBSCRIPTION_ID))),
-    responses((status = 204, description = "Ended, now or before")),
+    responses((status = 204, description = "The subscription has ended, now or earlier")),
     security(("apiKey" = [])),
 )]
 pub(super) async fn end_subscription(

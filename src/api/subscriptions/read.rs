@@ -51,10 +51,10 @@ pub(super) async fn get_subscription(
     operation_id = "listSubscriptions",
     tag = TAG,
     params(
-        ("userId" = Option<String>, Query, description = "Only those to this user",
+        ("userId" = Option<String>, Query, description = "Only subscriptions to this user",
             min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9._-]+$", example = json!(examples::USER_ID)),
-        ("limit" = Option<u16>, Query, description = "Entries on a page; 50, unless given", minimum = 1, maximum = 200, example = json!(20)),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the page before",
+        ("limit" = Option<u16>, Query, description = "Maximum number of entries on a page; 50 by default", minimum = 1, maximum = 200, example = json!(20)),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page",
             min_length = 1, pattern = "^[A-Za-z0-9_-]+$", example = json!(examples::SUBSCRIPTION_CURSOR)),
     ),
     responses((status = 200, description = "A page of subscriptions", body = SubscriptionPage,

@@ -22,7 +22,7 @@ const FIELDS: &[&str] = &[
     "metadata",
 ];
 
-/// A request to be told about a user.
+/// A request for events and notices about a user.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = SubscriptionRequest)]

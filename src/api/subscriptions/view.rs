@@ -26,7 +26,7 @@ pub(crate) struct SubscriptionView {
     pub callback_url: String,
     /// The statuses of jobs that cause events.
     pub events: Vec<Status>,
-    /// The notices that are sent.
+    /// The notices that the relay sends.
     pub notices: Vec<NoticeKind>,
     /// The language of `userMessage`.
     #[schema(value_type = String, example = "en")]
@@ -34,7 +34,7 @@ pub(crate) struct SubscriptionView {
     /// The metadata that each event repeats.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
-    /// Whether the subscription is in force.
+    /// Whether the subscription is active.
     pub state: SubscriptionState,
     /// When it was registered.
     #[schema(value_type = String, format = DateTime)]

@@ -82,9 +82,9 @@ fn response_schema() -> Array {
     operation_id = "answerChallenge",
     tag = TAG,
     params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
-    request_body(content = MfaAnswerBody, description = "What the person answered",
+    request_body(content = MfaAnswerBody, description = "The person's answers",
         example = json!(examples::mfa_answer())),
-    responses((status = 202, description = "Basiq took the answer")),
+    responses((status = 202, description = "Basiq accepted the answer")),
     security(("apiKey" = [])),
 )]
 pub(super) async fn answer_challenge(

@@ -22,7 +22,7 @@ use crate::{
     operation_id = "cancelWatch",
     tag = TAG,
     params(("watchId" = String, Path, description = "The watch", example = json!(examples::WATCH_ID))),
-    responses((status = 204, description = "Cancelled, or ended before")),
+    responses((status = 204, description = "The watch is cancelled, or had already ended")),
     security(("apiKey" = [])),
 )]
 pub(super) async fn cancel_watch(
@@ -35,7 +35,7 @@ pub(super) async fn cancel_watch(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Cancels a watch, and tells those who follow it.
+/// Cancels a watch, and notifies its followers.
 pub(in crate::api) async fn cancel(
     parts: &ApiParts,
     by: &Requester,

@@ -34,15 +34,15 @@ const CAP_RETRY_SECONDS: u64 = 60;
     path = "/watch",
     operation_id = "createWatch",
     tag = TAG,
-    params(("traceparent" = Option<String>, Header, description = "The W3C trace that the watch is a part of: looks, \
-        deliveries and the callback stay in it. One that is not valid is ignored", example = json!(examples::TRACEPARENT))),
-    request_body(content = WatchRequestBody, description = "The job, and where to tell what becomes of it",
+    params(("traceparent" = Option<String>, Header, description = "The W3C trace of the watch. Looks, \
+        deliveries and the callback continue it. The relay ignores an invalid value", example = json!(examples::TRACEPARENT))),
+    request_body(content = WatchRequestBody, description = "The job, and the callback for its events",
         example = json!(examples::watch_request())),
     responses(
         (status = 202, description = "The watch is stored", body = StreamedWatch,
             headers(("location" = String, description = "The watch's path")),
             example = json!(examples::new_watch_and_stream())),
-        (status = 200, description = "Such a watch is open already; this is it", body = StreamedWatch,
+        (status = 200, description = "An equal watch is already open, and this is it", body = StreamedWatch,
             headers(("location" = String, description = "The watch's path")),
             example = json!(examples::watch_and_stream())),
     ),

@@ -39,7 +39,7 @@ pub(crate) struct WatchRequestBody {
     /// The statuses that cause events. All statuses by default.
     #[schema(required = false, min_items = 1)]
     pub events: Option<Vec<Status>>,
-    /// The title of the step that is enough. The watch succeeds as soon as every step up to this one has succeeded.
+    /// The title of the last step that you need. The watch succeeds as soon as every step up to this one has succeeded.
     /// If the job does not have this step, the whole job must succeed.
     #[schema(required = false, min_length = 1, max_length = 128)]
     pub until: Option<String>,

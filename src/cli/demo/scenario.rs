@@ -44,7 +44,7 @@ pub(super) enum DemoFlow {
     TriesThreeTimes,
     /// The backend waits for the bank, whose outage ends after the first event.
     WaitsForBank,
-    /// The backend subscribes to the person. Basiq refreshes the connection by itself, and nobody is told the job's id.
+    /// The backend subscribes to the person. Basiq refreshes the connection by itself, and nobody learns the job's id.
     Subscribes,
 }
 

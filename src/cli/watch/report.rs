@@ -27,7 +27,7 @@ pub(super) struct WatchReporter {
     style: Style,
     clock: Clock,
     progress: StatusLine,
-    /// Whether the command that sends an event again was told.
+    /// Whether the report has named the command that sends an event again.
     is_remedy_told: bool,
     /// Whether the last output said that the relay is out of reach.
     is_away_told: bool,

@@ -22,8 +22,8 @@ use crate::delivery::{
 /// had no resources.
 const NOT_TRIED_PAUSE: Duration = Duration::from_secs(1);
 
-/// The worker searches this many times in a schedule's whole span for deliveries that have waited too long for a
-/// paused host. [`ASK_EVERY`] bounds the interval: at least a second, at most a minute.
+/// How often the worker searches, during a schedule's whole span, for deliveries that have waited too long for a paused
+/// host. The bounds of the interval are [`ASK_EVERY`]: at least a second, at most a minute.
 const ASKS_PER_SCHEDULE: u32 = 20;
 const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// The maximum number of such deliveries that one transaction gives up.

@@ -69,7 +69,7 @@ struct Completion {
 /// A result to record. It is counted in the metrics after the record succeeds.
 struct Conclusion {
     result: AttemptResult,
-    /// The client that was to be told.
+    /// The client that should have got the event.
     client: Option<String>,
     /// The time from the event to the end of this attempt.
     took: Option<Duration>,

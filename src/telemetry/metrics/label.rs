@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 /// What every value beyond the limit counts as.
 const OTHER: &str = "other";
 
-/// A label with a limited number of values. The first ones are told apart, and all later ones are `other`.
+/// A label with a limited number of values. The first ones keep their names, and all later ones are `other`.
 #[derive(Debug)]
 pub struct BoundedLabel {
     limit: usize,
@@ -16,7 +16,7 @@ pub struct BoundedLabel {
 }
 
 impl BoundedLabel {
-    /// Creates a label with at most this many values besides `other`.
+    /// Creates a label with at most this many values and `other`.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
         Self {

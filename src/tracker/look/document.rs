@@ -195,7 +195,7 @@ impl LookContext {
     }
 }
 
-/// Returns whether nobody waits for this look: there is no news, and no challenge is expected.
+/// Returns whether nobody waits for this look: nothing changed, and no challenge is expected.
 fn is_quiet(look: &LookInProgress, outcomes: &[Outcome], asks: bool) -> bool {
     let has_news = outcomes.iter().any(|outcome| *outcome != Outcome::Running);
     look.memory.phase == Phase::Running && !asks && !has_news

@@ -10,7 +10,7 @@ use crate::tracker::{
     look::{LookContext, LookInProgress, LookResult, after_spread, started_at},
 };
 
-/// Returns whether no call is necessary: the bank serves again, and every watch was told of the outage.
+/// Returns whether no call is necessary: the bank serves again, and every watch got the event of the outage.
 pub(super) fn is_back_for_all(due: &DueJob) -> bool {
     due.bank_is_back && due.watches.iter().all(|watch| watch.progress.told_outage)
 }
@@ -28,7 +28,7 @@ impl LookContext {
         self.conclude(look, LookResult::without_news(outcomes, next))
     }
 
-    /// Returns what the bank's state means for a watch that was told of the outage.
+    /// Returns what the bank's state means for a watch that got the event of the outage.
     pub(super) fn judge_outage(
         &self,
         look: &LookInProgress,

@@ -1,4 +1,5 @@
-//! The audit log belongs to another role than the relay's: the relay adds entries, and can neither change nor delete any.
+//! The audit log belongs to another role than the relay's: the relay adds entries, and can neither change nor delete
+//! any.
 
 use jiff::Timestamp;
 use relay_domain::{ApiKey, AuditAct, ClientName, SigningSecret};

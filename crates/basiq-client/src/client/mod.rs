@@ -52,7 +52,7 @@ const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::
 const PROBE: Duration = Duration::from_secs(1);
 /// Selects only the connector of Basiq's own sandbox, so that the response is short for every key.
 const ONE_CONNECTOR: &str = "filter=connector.id.eq(%27AU00000%27)";
-/// How long a call may wait besides its time limits: for its slot, and for the end of a short pause.
+/// How long a call may wait in addition to its time limits: for its slot, and for the end of a short pause.
 const WAITING: Duration = Duration::from_secs(10);
 
 /// The client of Basiq. Cheap to clone. All clones share the token, the budget and the pause.

@@ -47,7 +47,7 @@ pub struct JobList {
 pub struct ListedJob {
     /// Basiq's id of the job.
     pub id: JobId,
-    /// What the list tells of the job: its times, its steps, and the ids of its connection and bank.
+    /// What the list says about the job: its times, its steps, and the ids of its connection and bank.
     pub snapshot: JobSnapshot,
 }
 

@@ -1,8 +1,8 @@
 //! Turns a job document into one outcome, and provides the catalogue of codes and messages.
 //!
-//! The module is pure: no I/O, no clock, no randomness. A document passes through three functions. [`read_job`]
-//! makes a snapshot of any JSON. [`find()`] derives the state of the job from its steps. [`judge()`] decides
-//! what that means for one watch.
+//! The module is pure: no I/O, no clock, no randomness. A document passes through three functions. First [`read_job`]
+//! makes a snapshot of any JSON. Then [`find()`] derives the state of the job from its steps. Finally [`judge()`]
+//! decides which event one watch gets.
 //!
 //! The [`Catalogue`] has the texts for the person. `catalogue/codes.toml` defines the meaning of each code.
 

@@ -70,7 +70,7 @@ pub fn bank_is_back(error_code: Option<String>, failed_step: Option<String>) -> 
 }
 
 /// The verdict when a bank's outage lasted longer than the watch. The code and step are those with which the
-/// watch was told of the outage.
+/// watch got the event of the outage.
 #[must_use]
 pub fn outage_outlived(error_code: Option<String>, failed_step: Option<String>) -> Verdict {
     Verdict {

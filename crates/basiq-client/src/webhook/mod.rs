@@ -114,7 +114,7 @@ pub struct WebhookContents {
     /// The type of the event.
     pub event_type: BasiqEventType,
     /// Basiq's id of the event, the same however often Basiq reports it. If it is absent, the `webhook-id` of the
-    /// message tells one fact from another.
+    /// message distinguishes facts.
     pub event_id: Option<BasiqId>,
     /// The user that the event is about.
     pub user_id: Option<BasiqId>,
@@ -127,8 +127,8 @@ pub struct WebhookContents {
 impl WebhookContents {
     /// Returns the notice that the webhook is, with its usual action.
     ///
-    /// Returns `None` for the types that are no notices. A webhook that does not name its user, or a notice about a
-    /// connection that does not name it, is no notice either: nobody could tell whom it is for.
+    /// Returns `None` for the types that are no notices. A webhook without a user is no notice either, and nor is one
+    /// about a connection without the connection, because its receiver would be unknown.
     #[must_use]
     pub fn notice(&self) -> Option<UserNotice> {
         let kind = self.event_type.notice_kind()?;

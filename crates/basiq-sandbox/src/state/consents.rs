@@ -67,7 +67,7 @@ impl SandboxState {
         }
     }
 
-    /// Changes a consent and tells it. Returns false if the consent is unknown or cannot change so.
+    /// Changes a consent and reports it. Returns false if the consent is unknown or cannot change in this way.
     pub(crate) fn change_consent(
         &mut self,
         id: &str,
@@ -106,7 +106,7 @@ impl SandboxState {
     }
 
     /// Deletes the data of a user whose consent is over. Open banking connections that worked become invalid, which
-    /// Basiq tells only if the consent expired.
+    /// Basiq reports this only if the consent expired.
     fn end_access(&mut self, user_id: &str, change: ConsentChange, at: Timestamp) {
         let Some(user) = self.users.get(user_id) else {
             return;

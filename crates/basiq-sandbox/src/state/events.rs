@@ -1,4 +1,4 @@
-//! Events: follows jobs to what Basiq tells about them, and keeps the webhooks to send.
+//! Events: finds the events that Basiq would report about jobs, and keeps the webhooks to send.
 
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ impl SandboxState {
         }
     }
 
-    /// Tells that a connection works, or that it worked and does so no more. A first try that fails is not told.
+    /// Reports that a connection works, or that it no longer does. Does not report a first try that fails.
     fn tell_status(&mut self, job: &ScriptedJob, connection_id: &str, at: Timestamp) {
         let Some(connection) = self.connections.get_mut(connection_id) else {
             return;

@@ -58,7 +58,7 @@ pub(super) struct SandboxConnection {
     login: BankLogin,
     latest_job: Option<String>,
     before: ConnectionData,
-    /// The status that the latest event about the connection told.
+    /// The status in the latest event about the connection.
     told_status: &'static str,
     is_deleted: bool,
 }

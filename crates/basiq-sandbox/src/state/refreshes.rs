@@ -1,4 +1,4 @@
-//! Refreshes that Basiq starts by itself. Nobody is given the ids of their jobs.
+//! Refreshes that Basiq starts by itself. No call returns the ids of their jobs.
 
 use std::time::Duration;
 

@@ -140,7 +140,8 @@ mod tests {
     /// How long a batch takes.
     const TAKES: Duration = Duration::from_millis(10);
 
-    /// Takes 10 ms for a batch. Returns how many inputs the batch has; fails before it answers for 0, and panics for 13.
+    /// Takes 10 ms for a batch. Returns how many inputs the batch has; fails before it answers for 0, and panics for
+    /// 13.
     struct Counts;
 
     impl BatchWork for Counts {

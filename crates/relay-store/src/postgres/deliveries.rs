@@ -41,8 +41,8 @@ pub(super) const TRY_SOONER: &str =
     "UPDATE outbox SET next_attempt_at = $3 WHERE source_id = $1 AND event_id = $2";
 
 /// Queues ended events again, each in a new round. A deadline that has passed no longer counts. The number of the
-/// latest attempt is the last one in the list of attempts: texts in the list cannot contain this pattern. A notice waits
-/// if the outbox has another one of its subscription.
+/// latest attempt is the last one in the list of attempts: texts in the list cannot contain this pattern. A notice
+/// waits if the outbox has another one of its subscription.
 macro_rules! requeue {
     ($which:expr, $now:literal) => {
         concat!(

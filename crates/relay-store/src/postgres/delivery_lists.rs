@@ -10,7 +10,7 @@ use crate::{
     rules,
 };
 
-/// Joins what tells the callback of `events e`: the watch, the subscription or the message of Basiq's.
+/// Joins the source of the callback of `events e`: the watch, the subscription or the message of Basiq's.
 macro_rules! callback_joins {
     () => {
         " LEFT JOIN watches w ON w.watch_id = e.source_id \
@@ -19,8 +19,8 @@ macro_rules! callback_joins {
     };
 }
 
-/// Selects what a list tells of a delivery, from `events e`. The parts are the URL of the callback, the time of the
-/// next attempt, and the tables.
+/// Selects the columns that a list shows of a delivery, from `events e`. The parts are the URL of the callback, the
+/// time of the next attempt, and the tables.
 macro_rules! listed {
     ($callback_url:literal, $next_attempt_at:literal, $from:expr) => {
         concat!(
@@ -90,7 +90,8 @@ fn list_pending(query: &DeliveryQuery) -> QueryBuilder<Postgres> {
     statement
 }
 
-/// Selects the delivered events of watches. They are found among all events of the watches, of which most are delivered.
+/// Selects the delivered events of watches. They are found among all events of the watches, of which most are
+/// delivered.
 const DELIVERED_OF_WATCHES: &str = listed!(
     "w.callback_url",
     "NULL::bigint",

@@ -1,7 +1,7 @@
 //! Deletes what the database holds about a person or a connection.
 //!
-//! An erasure locks the table `erasures`, and so do transactions that write what they learned of a person before. So the
-//! erasure waits for these, and later ones see it. Readers such as `pg_dump` hold neither up.
+//! An erasure locks the table `erasures`, and so do transactions that write what they learned of a person before. So
+//! the erasure waits for these, and later ones see it. Readers such as `pg_dump` hold neither up.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -28,8 +28,8 @@ use crate::{
 /// Waits for 5 s at most: a transaction that hangs must not hold up all looks behind this lock.
 const LOCK: &str = "SET LOCAL lock_timeout = '5s'; LOCK TABLE erasures IN EXCLUSIVE MODE";
 
-/// True if anybody was erased. The second part finds no row. It takes the lock of a table whose rows are locked, which an
-/// erasure waits for.
+/// True if anybody was erased. The second part finds no row. It takes the lock of a table whose rows are locked, which
+/// an erasure waits for.
 macro_rules! is_erasing {
     () => {
         "(EXISTS (SELECT 1 FROM erasures) \
@@ -48,7 +48,7 @@ pub(super) const REMEMBER: &str = concat!(
 
 pub(super) const ERASED: &str = "SELECT subject, erased_at FROM erasures WHERE subject = ANY($1)";
 
-/// The connections of a user, as Basiq's jobs tell them. A subscription does not count: a client typed its ids.
+/// The connections of a user, as Basiq's jobs name them. A subscription does not count: a client typed its ids.
 pub(super) const CONNECTIONS: &str = "SELECT DISTINCT connection_id FROM jobs \
     WHERE user_id = ANY($1) AND connection_id IS NOT NULL";
 
@@ -62,8 +62,8 @@ pub(super) const LOCK_LISTS: &str =
 pub(super) const SUBSCRIPTIONS: &str = "SELECT subscription_id FROM subscriptions WHERE user_id = ANY($1) \
     UNION SELECT subscription_id FROM subscriptions WHERE connection_id = ANY($2)";
 
-/// The jobs of the person or the connections, and the jobs that the subscriptions found. The person of a job is not known
-/// before the first look at it.
+/// The jobs of the person or the connections, and the jobs that the subscriptions found. The person of a job is not
+/// known before the first look at it.
 pub(super) const JOBS: &str = "SELECT job_id FROM jobs WHERE user_id = ANY($1) \
     UNION SELECT job_id FROM jobs WHERE connection_id = ANY($2) \
     UNION SELECT job_id FROM watches WHERE subscription_id = ANY($3)";

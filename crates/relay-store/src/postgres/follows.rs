@@ -18,9 +18,10 @@ pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret
     FROM watches w JOIN clients c ON c.client_id = w.client_id \
     WHERE w.watch_id = $1 AND c.revoked_at IS NULL";
 
-/// Returns a text for each watch that changes with the watch. A look without news does not change it, unless hints put
-/// off the next look. A job's memory may contain an escaped NUL, which PostgreSQL's JSON type cannot hold, so regular
-/// expressions find its members. Quotes inside the memory's texts are escaped, so they match only those members.
+/// Returns a text for each watch that changes with the watch. A look that finds no change does not change it, unless
+/// hints put off the next look. A job's memory may contain an escaped NUL, which PostgreSQL's JSON type cannot hold, so
+/// regular expressions find its members. Quotes inside the memory's texts are escaped, so they match only those
+/// members.
 pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
     concat_ws(' ', w.state, w.updated_at, w.progress, \
         substring(j.memory from '\"changed_at\":\"([^\"]*)\"'), \

@@ -153,7 +153,7 @@ async fn list(connection: &mut PgSession<'_>, hint: &Hint) -> Result<bool, Store
     Ok(due.rows_affected() > 0)
 }
 
-/// Queues the notices of a hint, unless an earlier hint told the same fact.
+/// Queues the notices of a hint, unless an earlier hint reported the same fact.
 async fn notify(connection: &mut PgSession<'_>, hint: &Hint) -> Result<u64, StoreError> {
     if hint.notices.is_empty() {
         return Ok(0);

@@ -48,8 +48,8 @@ macro_rules! matching {
 }
 pub(super) use matching;
 
-/// True for the row `t` of `unsettled_watches` of the open watch with the job, the client and the URL of this row.
-/// `+ 0` keeps PostgreSQL from searching all watches of the client.
+/// True for the row `t` of `unsettled_watches` if its watch is open and has the job, the client and the URL of this
+/// row. The `+ 0` keeps PostgreSQL from searching all watches of the client.
 macro_rules! is_open {
     ($row:literal) => {
         concat!(

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Locks the jobs whose claims still hold, in the order of the claims. Also tells whether anybody was erased.
+/// Locks the jobs whose claims still hold, in the order of the claims. Also returns whether anybody was erased.
 pub(super) const HOLD: &str = concat!(
     "SELECT d.job_id, ",
     is_erasing!(),

@@ -1,10 +1,10 @@
 //! The store in PostgreSQL, which any number of relays share.
 //!
 //! Transactions lock rows in one order: clients, due lists, due jobs, subscriptions, watches, the outbox, events, jobs,
-//! hosts. Each kind is locked by its id, and the outbox by its events. A job is guarded by its row in `due_jobs` while it is watched, so
-//! only a registration that finds it unwatched locks `jobs` earlier, and it does not wait there. If two transactions
-//! still lock in a different order, one of them runs again. A statement sees what was committed before it began. So a
-//! transaction reads what depends on a row only after it locked that row.
+//! hosts. They lock each kind by its id, and the outbox by its events. While a job is watched, its row in `due_jobs`
+//! guards it. Only a registration that finds the job unwatched locks `jobs` earlier, and it does not wait there. If two
+//! transactions still lock in a different order, one of them runs again. A statement sees what was committed before it
+//! began. So a transaction locks a row before it reads anything that depends on the row.
 
 mod alone;
 mod answers;

@@ -57,7 +57,7 @@ const TRIES: u32 = 8;
 /// Every statement is written for an index. These settings make PostgreSQL use that index even if statistics are
 /// missing, or lag behind a burst. Otherwise a plan made for a small table or a short queue would read all of a
 /// table that has grown. JIT compilation, parallel workers, and a new plan for each set of values are off. Each
-/// of them takes longer than any statement should. `SET LOCAL` ends the settings with the transaction, because a
+/// of them takes longer than any statement should. The settings end with the transaction (`SET LOCAL`), because a
 /// pooler may then give the connection to others.
 macro_rules! begin {
     ($mode:literal) => {

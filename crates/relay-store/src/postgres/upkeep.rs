@@ -40,8 +40,8 @@ pub(super) const PURGE: &str = concat!(
     ") DELETE FROM watches WHERE watch_id = ANY(ARRAY(SELECT watch_id FROM old)) RETURNING job_id"
 );
 
-/// Deletes subscriptions that ended before `$1`, with their notices and what lists those. One with a pending notice stays
-/// until that notice has ended.
+/// Deletes subscriptions that ended before `$1`, with their notices and what lists those. One with a pending notice
+/// stays until that notice has ended.
 pub(super) const PURGE_SUBSCRIPTIONS: &str = concat!(
     "WITH old AS (SELECT s.subscription_id FROM subscriptions s \
          WHERE s.ended_at < $1 AND s.ended_at IS NOT NULL AND ",

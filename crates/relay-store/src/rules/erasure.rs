@@ -10,8 +10,8 @@ pub(crate) type ErasureKey = [u8; 32];
 /// An erased id, and since when it is erased.
 pub(crate) type ErasedKey = (Vec<u8>, i64);
 
-/// The ids that an erasure is about. Basiq writes its ids in both cases, so each is here in its own form, in lower case and
-/// in upper case.
+/// The ids that an erasure is about. Basiq writes its ids in both cases, so each is here in its own form, in lower case
+/// and in upper case.
 #[derive(Debug)]
 pub(crate) struct ErasedIds {
     /// The user. Empty if only a connection is erased.
@@ -100,8 +100,8 @@ fn is_of_an_id(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
 }
 
-/// Returns how a notice about the erased connection names it, in lower case. A user's notices need no search: they go with
-/// the user's subscriptions.
+/// Returns how a notice about the erased connection names it, in lower case. A user's notices need no search: they go
+/// with the user's subscriptions.
 pub(crate) fn connection_in_notice(ids: &ErasedIds) -> Option<String> {
     let connection = ids.connections.first()?;
     let named = format!("\"connectionid\":\"{}\"", connection.to_ascii_lowercase());

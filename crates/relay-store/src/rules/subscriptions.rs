@@ -77,7 +77,7 @@ pub(crate) struct MessageRow<'m> {
     pub(crate) host: &'m str,
     pub(crate) headers: String,
     pub(crate) body: &'m [u8],
-    /// What lists tell of the message, as JSON.
+    /// What lists show of the message, as JSON.
     pub(crate) summary: String,
 }
 

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The host of an event: the outbox tells it while it has a row of the source, which is nearly always.
+/// The host of an event. The outbox has it while it has a row of the source, which is nearly always.
 macro_rules! host {
     () => {
         "coalesce(o.host, (SELECT w.callback_host FROM watches w WHERE w.watch_id = e.source_id), \
@@ -41,8 +41,8 @@ pub(super) const RECORD: &str =
 
 pub(super) const UNQUEUE: &str = "DELETE FROM outbox WHERE source_id = ?1 AND event_id = ?2";
 
-/// Queues the earliest notice of a subscription that waits, if the outbox has no row of the subscription. It has been due
-/// since it came.
+/// Queues the earliest notice of a subscription that waits, if the outbox has no row of the subscription. It has been
+/// due since it came.
 pub(super) const QUEUE_NEXT: &str = "INSERT INTO outbox (source_id, event_id, client_id, host, next_attempt_at, \
     pending_since) SELECT e.source_id, e.event_id, e.client_id, s.callback_host, e.created_at, ?2 \
     FROM subscriptions s CROSS JOIN events e ON e.source_id = s.subscription_id AND e.state = 'pending' \

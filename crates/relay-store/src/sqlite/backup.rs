@@ -109,7 +109,7 @@ fn create(part: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Copies all pages. The transaction keeps the state that is read, so that the copy never starts anew.
+/// Copies all pages. The transaction keeps the state that is read, so that the copy never starts again.
 fn copy(
     from: &Path,
     part: &Path,

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Joins what tells the callback of `events e`: the watch, the subscription or the message of Basiq's.
+/// Joins the source of the callback of `events e`: the watch, the subscription or the message of Basiq's.
 macro_rules! callback_joins {
     () => {
         " LEFT JOIN watches w ON w.watch_id = e.source_id \
@@ -186,8 +186,8 @@ impl DeliveryStore for SqliteStore {
     }
 }
 
-/// Queues the latest event of a watch once more, or any event from Basiq. `find` is the statement that finds it by the id of the watch or of a
-/// delivery. A delivery's id only counts if it is that of the latest event.
+/// Queues the latest event of a watch once more, or any event from Basiq. The statement `find` finds it by the id of
+/// the watch or of a delivery. A delivery's id only counts if it is that of the latest event.
 fn redeliver(
     connection: &Connection,
     find: &'static str,

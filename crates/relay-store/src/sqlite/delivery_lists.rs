@@ -10,8 +10,8 @@ use crate::{
     sqlite::deliveries::callback_joins,
 };
 
-/// Selects what a list tells of a delivery, from `events e`. The parts are the URL of the callback, the time of the
-/// next attempt, and the tables.
+/// Selects the columns that a list shows of a delivery, from `events e`. The parts are the URL of the callback, the
+/// time of the next attempt, and the tables.
 macro_rules! listed {
     ($callback_url:literal, $next_attempt_at:literal, $from:expr) => {
         concat!(
@@ -82,7 +82,8 @@ fn list_pending(query: &DeliveryQuery) -> QueryBuilder<Sqlite> {
     statement
 }
 
-/// Selects the delivered events of watches. They are found among all events of the watches, of which most are delivered.
+/// Selects the delivered events of watches. They are found among all events of the watches, of which most are
+/// delivered.
 const DELIVERED_OF_WATCHES: &str = listed!(
     "w.callback_url",
     "NULL",

@@ -30,7 +30,7 @@ pub(super) const NEXT_DUE: &str = "SELECT min(ready_at) FROM due_lists";
 const HOLD: &str = "SELECT 1 FROM due_lists WHERE user_id = ?1 AND lease_id = ?2";
 
 /// Whether a subscription has seen a job, or its client already watches or watched it for the same callback. A watch
-/// that was cancelled with another subscription has told nothing.
+/// that was cancelled with another subscription has sent nothing.
 pub(super) const IS_KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM seen_jobs \
         WHERE subscription_id = ?1 AND job_id = ?2) \
     OR EXISTS (SELECT 1 FROM jobs j CROSS JOIN watches w ON w.job_no = j.job_no \

@@ -35,7 +35,7 @@ const ANY: &str = "SELECT EXISTS (SELECT 1 FROM erasures)";
 
 pub(super) const ERASED_AT: &str = "SELECT erased_at FROM erasures WHERE subject = ?1";
 
-/// The connections of a user, as Basiq's jobs tell them. A subscription does not count: a client typed its ids.
+/// The connections of a user, as Basiq's jobs name them. A subscription does not count: a client typed its ids.
 pub(super) const CONNECTIONS: &str =
     "SELECT connection_id FROM jobs WHERE user_id = ?1 AND connection_id IS NOT NULL";
 
@@ -96,8 +96,8 @@ const LOG_PAUSE: Duration = Duration::from_millis(100);
 
 #[async_trait]
 impl ErasureStore for SqliteStore {
-    /// Deleted content is overwritten in the file. The write-ahead log still has it until the log is emptied. That begins
-    /// after the commit, and lasts as long as somebody reads an old state of the file.
+    /// Deleted content is overwritten in the file. The write-ahead log still has it until the log is emptied. That
+    /// begins after the commit, and lasts as long as somebody reads an old state of the file.
     async fn erase(
         &self,
         subject: &ErasureSubject,

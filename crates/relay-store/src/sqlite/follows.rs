@@ -13,7 +13,7 @@ pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret
     FROM watches w CROSS JOIN clients c ON c.client_id = w.client_id \
     WHERE w.watch_id = ?1 AND c.revoked_at IS NULL";
 
-/// Reads versions. A look without news does not change the version, unless hints put off the next look.
+/// Reads versions. A look that finds no change does not change the version, unless hints put off the next look.
 pub(super) const VERSIONS: &str = "SELECT w.watch_id, \
     concat_ws(' ', w.state, w.updated_at, w.progress, \
         iif(json_valid(j.memory), json_extract(j.memory, '$.changed_at'), ''), \

@@ -131,7 +131,7 @@ fn list(connection: &Connection, hint: &Hint) -> Result<bool, StoreError> {
     Ok(execute(connection, DUE_LIST, values)? > 0)
 }
 
-/// Queues the notices of a hint, unless an earlier hint told the same fact.
+/// Queues the notices of a hint, unless an earlier hint reported the same fact.
 fn notify(connection: &Connection, hint: &Hint) -> Result<u64, StoreError> {
     if hint.notices.is_empty() {
         return Ok(0);

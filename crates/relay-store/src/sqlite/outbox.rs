@@ -30,7 +30,7 @@ pub(super) const CANDIDATES: usize = 2;
 const HOSTS_AT_ONCE: usize = 256;
 
 /// Finds hosts with pending events. It steps in the index from one host to the next, so the length of a host's
-/// queue does not matter. `?1` is the list of hosts to leave out.
+/// queue does not matter. The list `?1` has the hosts to leave out.
 macro_rules! hosts {
     () => {
         "WITH RECURSIVE every(host) AS ( \

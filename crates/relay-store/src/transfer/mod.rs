@@ -23,7 +23,7 @@ use self::{
 };
 use crate::{StoreError, postgres::PgStore};
 
-/// Counts that are compared besides the rows of each table. In the file, they are taken from the rows. In the new
+/// Counts that are compared in addition to the rows of each table. In the file, they come from the rows. In the new
 /// store, they are taken from the data that its relays use.
 const MORE_COUNTS: [(&str, &str, &str); 2] = [
     (

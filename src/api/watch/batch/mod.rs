@@ -105,11 +105,11 @@ pub(crate) struct BatchItem {
     path = "/watch/batch",
     operation_id = "createWatches",
     tag = TAG,
-    params(("traceparent" = Option<String>, Header, description = "The W3C trace that the watches are a part of: looks, \
-        deliveries and the callback stay in it. One that is not valid is ignored", example = json!(examples::TRACEPARENT))),
-    request_body(content = BatchRequest, description = "The watches, or the jobs of watches that have all else in common",
+    params(("traceparent" = Option<String>, Header, description = "The W3C trace of the watches. Looks, \
+        deliveries and the callbacks continue it. The relay ignores an invalid value", example = json!(examples::TRACEPARENT))),
+    request_body(content = BatchRequest, description = "Complete watches, or the ids of jobs and the fields that their watches share",
         example = json!(examples::batch_request())),
-    responses((status = 200, description = "What each came to", body = BatchView,
+    responses((status = 200, description = "The result of each item", body = BatchView,
         example = json!(examples::batch()))),
     security(("apiKey" = [])),
 )]

@@ -73,7 +73,7 @@ struct SeenEvent {
 }
 
 impl SeenSoFar {
-    /// Returns the changes, in the order in which they happened. Nothing tells when a step changed. The look that made
+    /// Returns the changes, in the order in which they happened. Nothing says when a step changed. The look that made
     /// the newest event saw the steps as they are, so they have its time.
     pub(super) fn take(&mut self, watch: &WatchDocument) -> Vec<TimedNews> {
         let new = watch

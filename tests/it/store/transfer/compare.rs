@@ -23,8 +23,8 @@ const ITS_OWN: [&str; 9] = [
     "watch_counts",
 ];
 
-/// Returns everything a store lists about clients, watches, deliveries and acts. The counts are for times at which no lease
-/// is valid.
+/// Returns everything a store lists about clients, watches, deliveries and acts. The counts are for times at which no
+/// lease is valid.
 pub(super) async fn told(store: &dyn Store) -> Vec<String> {
     let clients = store.list_clients().await.unwrap();
     let mut told: Vec<_> = clients.iter().map(of_client).collect();

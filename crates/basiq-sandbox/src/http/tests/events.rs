@@ -7,7 +7,7 @@ use crate::{
     http::tests::{TestSandbox, error, login},
 };
 
-/// Plays a person's whole story, in which each event happens. Returns the events' types and the ids of the user, the
+/// Plays a scenario in which each event happens. Returns the events' types and the ids of the user, the
 /// connection and the consent.
 async fn whole_story(api: &TestSandbox) -> (Vec<String>, [String; 3]) {
     let token = api.token(None).await;

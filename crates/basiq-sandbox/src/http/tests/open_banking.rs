@@ -1,4 +1,4 @@
-//! Tests of connections by open banking, and of how a connection tells its method.
+//! Tests of connections by open banking, and of how a connection shows its method.
 
 use serde_json::json;
 

@@ -33,7 +33,7 @@ async fn once_closed_the_file_has_all_and_nothing_is_left_beside_it() {
     let left = std::fs::read_dir(home.path()).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["relay.db"]);
-    // and whoever asks is told
+    // and the caller gets the error
     assert!(store.find_client_by_key(&key).await.is_err());
 }
 

@@ -104,8 +104,8 @@ impl Writer {
         answer.inspect_err(|failure| self.health.note(failure))
     }
 
-    /// Returns the mark that the write-ahead log must be emptied. A unit of work sets it. The thread empties the log after
-    /// the commit, or once no reader needs the log, and clears the mark.
+    /// Returns the mark that the write-ahead log must be emptied. A unit of work sets it. The thread empties the log
+    /// after the commit, or once no reader needs the log, and clears the mark.
     pub(super) fn log_mark(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.log_mark)
     }

@@ -1,5 +1,5 @@
-//! The statements of erasures, with values that occur in the tables that `fill.sql` fills. The searches through texts are
-//! not among them: an operator starts them, and they read all notices and all waiting messages.
+//! The statements of erasures, with values that occur in the tables that `fill.sql` fills. The searches through texts
+//! are not among them: an operator starts them, and they read all notices and all waiting messages.
 
 use super::statements::{PlannedStatement, statements};
 use crate::postgres::erasure;

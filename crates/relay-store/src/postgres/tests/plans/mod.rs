@@ -45,7 +45,7 @@ const PAGES_TO_FIND: u64 = 20;
 /// The maximum number of pages to touch for each row written: a row is entered in up to nine indexes.
 const PAGES_TO_WRITE: u64 = 40;
 
-/// The number of pages that any statement may touch besides. They hold claims of other relays, and entries that
+/// The number of pages that any statement may touch in addition. They hold claims of other relays, and entries that
 /// are not cleaned up yet.
 const PAGES_BESIDES: u64 = 100;
 

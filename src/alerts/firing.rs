@@ -1,4 +1,4 @@
-//! Decides what begins and what is over. Pure: the facts and the time are arguments.
+//! Decides which problems begin and which are over. Pure: the facts and the time are arguments.
 
 use std::collections::BTreeMap;
 
@@ -20,40 +20,40 @@ pub struct AlertFacts {
     pub is_breaker_open: bool,
     /// When this relay last wrote to the store.
     pub written_at: Timestamp,
-    /// What the store holds; none if it was not read, which changes nothing.
+    /// The problems in the store. None if the relay did not read the store, which changes nothing.
     pub troubles: Option<StoreTroubles>,
 }
 
-/// Remembers what operators were told. An alert is told when its subject begins, and once more when it is over.
+/// The problems that have begun and are not over. Each causes one alert at its begin, and one when it is over.
 #[derive(Debug)]
-pub struct AlertBook {
+pub struct FiringAlerts {
     timing: AlertTiming,
     breaker_open_since: Option<Timestamp>,
-    /// What has begun and is not over, and since when.
-    firing: BTreeMap<AlertSubject, Timestamp>,
+    /// When each problem began.
+    since: BTreeMap<AlertSubject, Timestamp>,
 }
 
-impl AlertBook {
-    /// Creates a book in which nothing has begun.
+impl FiringAlerts {
+    /// Starts without a problem.
     #[must_use]
     pub fn new(timing: AlertTiming) -> Self {
         Self {
             timing,
             breaker_open_since: None,
-            firing: BTreeMap::new(),
+            since: BTreeMap::new(),
         }
     }
 
-    /// Notes the facts of this moment. Returns what begins and what is over.
-    pub fn note(&mut self, facts: &AlertFacts, now: Timestamp) -> Vec<Alert> {
-        let mut told = Vec::new();
+    /// Evaluates the facts of this moment. Returns an alert for each problem that begins or is over.
+    pub fn update(&mut self, facts: &AlertFacts, now: Timestamp) -> Vec<Alert> {
+        let mut alerts = Vec::new();
         // other failures do not show whether Basiq accepts the key
         match facts.upstream {
             UpstreamHealth::KeyRefused => {
-                self.set(AlertKind::KeyRefused, Some(now), now, &mut told);
+                self.set(AlertKind::KeyRefused, Some(now), now, &mut alerts);
             }
             UpstreamHealth::Ok | UpstreamHealth::Throttled => {
-                self.set(AlertKind::KeyRefused, None, now, &mut told);
+                self.set(AlertKind::KeyRefused, None, now, &mut alerts);
             }
             UpstreamHealth::Failing => {}
         }
@@ -62,39 +62,44 @@ impl AlertBook {
             .then(|| self.breaker_open_since.unwrap_or(now));
         let open = self.breaker_open_since;
         let open = open.filter(|since| lasts(*since, now, self.timing.breaker_open));
-        self.set(AlertKind::BreakerOpen, open, now, &mut told);
+        self.set(AlertKind::BreakerOpen, open, now, &mut alerts);
         let unwritable = Some(facts.written_at);
         let unwritable =
             unwritable.filter(|since| lasts(*since, now, self.timing.store_unwritable));
-        self.set(AlertKind::StoreUnwritable, unwritable, now, &mut told);
+        self.set(AlertKind::StoreUnwritable, unwritable, now, &mut alerts);
         if let Some(troubles) = &facts.troubles {
-            self.note_troubles(troubles, now, &mut told);
+            self.update_from_store(troubles, now, &mut alerts);
         }
-        told
+        alerts
     }
 
-    fn note_troubles(&mut self, troubles: &StoreTroubles, now: Timestamp, told: &mut Vec<Alert>) {
+    fn update_from_store(
+        &mut self,
+        troubles: &StoreTroubles,
+        now: Timestamp,
+        alerts: &mut Vec<Alert>,
+    ) {
         let dead = troubles.dead_deliveries;
-        let before = told.len();
+        let before = alerts.len();
         let since = (dead > 0).then_some(now);
-        self.set(AlertKind::DeliveriesDead, since, now, told);
-        for alert in told.iter_mut().skip(before) {
+        self.set(AlertKind::DeliveriesDead, since, now, alerts);
+        for alert in alerts.iter_mut().skip(before) {
             alert.dead = Some(dead);
         }
         let is_paused = |host: &str| troubles.paused_hosts.iter().any(|one| one.host == host);
-        let ended = self.firing.keys().filter(|subject| {
+        let ended = self.since.keys().filter(|subject| {
             let host = subject.host.as_deref();
             host.is_some_and(|host| !is_paused(host))
         });
         for subject in ended.cloned().collect::<Vec<_>>() {
-            self.change(subject, None, now, told);
+            self.change(subject, None, now, alerts);
         }
         for paused in &troubles.paused_hosts {
             let subject = AlertSubject {
                 kind: AlertKind::HostPaused,
                 host: Some(paused.host.clone()),
             };
-            self.change(subject, Some(paused.since), now, told);
+            self.change(subject, Some(paused.since), now, alerts);
         }
     }
 
@@ -103,31 +108,31 @@ impl AlertBook {
         kind: AlertKind,
         since: Option<Timestamp>,
         now: Timestamp,
-        told: &mut Vec<Alert>,
+        alerts: &mut Vec<Alert>,
     ) {
-        self.change(AlertSubject { kind, host: None }, since, now, told);
+        self.change(AlertSubject { kind, host: None }, since, now, alerts);
     }
 
-    /// Notes that a subject holds since a time, or does not hold. Tells it if that is new.
+    /// Sets since when a problem lasts, or that it does not last. Adds an alert if that is new.
     fn change(
         &mut self,
         subject: AlertSubject,
         since: Option<Timestamp>,
         now: Timestamp,
-        told: &mut Vec<Alert>,
+        alerts: &mut Vec<Alert>,
     ) {
-        let (state, since) = match (self.firing.get(&subject).copied(), since) {
+        let (state, since) = match (self.since.get(&subject).copied(), since) {
             (None, Some(since)) => {
-                self.firing.insert(subject.clone(), since);
+                self.since.insert(subject.clone(), since);
                 (AlertState::Firing, since)
             }
             (Some(since), None) => {
-                self.firing.remove(&subject);
+                self.since.remove(&subject);
                 (AlertState::Resolved, since)
             }
             (None, None) | (Some(_), Some(_)) => return,
         };
-        told.push(Alert {
+        alerts.push(Alert {
             subject,
             state,
             since,
@@ -137,7 +142,7 @@ impl AlertBook {
     }
 }
 
-/// Whether something that began at `since` lasts at least this long.
+/// Whether a problem that began at `since` lasts at least this long.
 fn lasts(since: Timestamp, now: Timestamp, long: std::time::Duration) -> bool {
     let long = SignedDuration::try_from(long).unwrap_or(SignedDuration::MAX);
     now.duration_since(since) >= long
@@ -166,13 +171,13 @@ mod tests {
         }
     }
 
-    fn book() -> AlertBook {
-        AlertBook::new(AlertTiming::default())
+    fn none_firing() -> FiringAlerts {
+        FiringAlerts::new(AlertTiming::default())
     }
 
-    /// Notes the facts, and returns what is told in short.
-    fn told(book: &mut AlertBook, facts: &AlertFacts, second: i64) -> Vec<String> {
-        let alerts = book.note(facts, at(second));
+    /// Evaluates the facts, and returns the alerts in short.
+    fn alerts_of(state: &mut FiringAlerts, facts: &AlertFacts, second: i64) -> Vec<String> {
+        let alerts = state.update(facts, at(second));
         let short = alerts.iter().map(|alert| {
             let host = alert.subject.host.as_deref().unwrap_or_default();
             let since = alert.since.as_second() - at(0).as_second();
@@ -194,8 +199,8 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_key_is_told_at_once_and_is_over_when_basiq_accepts_it() {
-        let mut book = book();
+    fn a_refused_key_alerts_at_once_and_is_over_when_basiq_accepts_it() {
+        let mut state = none_firing();
         for (second, upstream, expected) in [
             (0, UpstreamHealth::Ok, None),
             (1, UpstreamHealth::KeyRefused, Some("firing")),
@@ -211,13 +216,13 @@ mod tests {
             };
             let expected = expected.map(|state| format!("key-refused  {state} since 1"));
             let expected: Vec<_> = expected.into_iter().collect();
-            assert_eq!(told(&mut book, &facts, second), expected, "{second}");
+            assert_eq!(alerts_of(&mut state, &facts, second), expected, "{second}");
         }
     }
 
     #[test]
-    fn an_open_breaker_is_told_after_a_minute_without_a_break() {
-        let mut book = book();
+    fn an_open_breaker_alerts_after_a_minute_without_a_break() {
+        let mut state = none_firing();
         for (second, is_breaker_open, expected) in [
             (0, true, None),
             (59, true, None),
@@ -234,13 +239,13 @@ mod tests {
                 ..well(at(second))
             };
             let expected: Vec<_> = expected.into_iter().collect();
-            assert_eq!(told(&mut book, &facts, second), expected, "{second}");
+            assert_eq!(alerts_of(&mut state, &facts, second), expected, "{second}");
         }
     }
 
     #[test]
-    fn a_store_is_told_after_ten_seconds_without_a_write() {
-        let mut book = book();
+    fn a_store_alerts_after_ten_seconds_without_a_write() {
+        let mut state = none_firing();
         for (second, written_at, expected) in [
             (9, 0, None),
             (10, 0, Some("store-unwritable  firing since 0")),
@@ -253,13 +258,13 @@ mod tests {
                 ..well(at(written_at))
             };
             let expected: Vec<_> = expected.into_iter().collect();
-            assert_eq!(told(&mut book, &facts, second), expected, "{second}");
+            assert_eq!(alerts_of(&mut state, &facts, second), expected, "{second}");
         }
     }
 
     #[test]
-    fn dead_deliveries_are_told_once_until_none_is_left() {
-        let mut book = book();
+    fn dead_deliveries_alert_once_until_none_is_left() {
+        let mut state = none_firing();
         for (second, dead, expected) in [
             (0, Some(0), None),
             (1, Some(2), Some("deliveries-dead  firing since 1")),
@@ -277,13 +282,13 @@ mod tests {
                 ..well(at(second))
             };
             let expected: Vec<_> = expected.into_iter().collect();
-            assert_eq!(told(&mut book, &facts, second), expected, "{second}");
+            assert_eq!(alerts_of(&mut state, &facts, second), expected, "{second}");
         }
     }
 
     #[test]
-    fn each_paused_host_is_told_by_itself() {
-        let mut book = book();
+    fn each_paused_host_alerts_by_itself() {
+        let mut state = none_firing();
         for (second, troubles, expected) in [
             (
                 700,
@@ -318,7 +323,7 @@ mod tests {
                 troubles,
                 ..well(at(second))
             };
-            assert_eq!(told(&mut book, &facts, second), expected, "{second}");
+            assert_eq!(alerts_of(&mut state, &facts, second), expected, "{second}");
         }
     }
 
@@ -351,14 +356,14 @@ mod tests {
         fn begin_and_end_of_each_subject_take_turns(
             steps in prop::collection::vec(any_facts(), 1..60),
         ) {
-            let mut book = AlertBook::new(AlertTiming {
+            let mut state = FiringAlerts::new(AlertTiming {
                 breaker_open: Duration::from_secs(10),
                 ..AlertTiming::default()
             });
             let (mut now, mut firing) = (0, std::collections::BTreeSet::new());
             for (facts, passed) in steps {
                 now += passed;
-                for alert in book.note(&facts, at(now)) {
+                for alert in state.update(&facts, at(now)) {
                     let subject = format!("{:?}", alert.subject);
                     match alert.state {
                         AlertState::Firing => prop_assert!(firing.insert(subject)),
