@@ -49,7 +49,7 @@ function shorten(lines) {
     if (isEvent(line)) {
       const action = /\x1b\[1m([a-z-]+)\x1b\[0m/.exec(line)?.[1];
       isShown = action !== undefined && !actions.has(action);
-      actions.add(action);
+      if (action) actions.add(action);
     }
     if (isShown) shown.push(line);
   }
