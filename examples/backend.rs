@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .json(&watch)
         .send()
         .await?;
-    println!("registered: {}", registered.status()); // 202, or 200 if it was already
+    println!("registered: {}", registered.status()); // 202, or 200 if the watch exists
     if !registered.status().is_success() {
         return Err(registered.text().await?.into());
     }
@@ -50,7 +50,7 @@ async fn receive(
     if webhook.verify(&body, &headers).is_err() {
         return StatusCode::UNAUTHORIZED;
     }
-    // The same event may come twice, with the same webhook-id. Keep it, answer, then do what it asks.
+    // The same event may come twice, with the same webhook-id. Store it, answer, then act on it.
     let event: Value = serde_json::from_slice(&body).unwrap_or_default();
     println!(
         "verified: {} {} {}",
