@@ -8,6 +8,7 @@ export interface ProgressEventMap {
   notice: CustomEvent<ChangeOf<"notice">>;
   connection: CustomEvent<ChangeOf<"connection">>;
   error: CustomEvent<ChangeOf<"error">>;
+  phase: CustomEvent<{ phase: Phase; previous: Phase }>;
   /** The button was pressed. */
   action: CustomEvent<{ action: Action; event: JobEvent }>;
 }

@@ -76,6 +76,7 @@ export class BasiqJobProgress extends (globalThis.HTMLElement ?? Object) {
       part("eta"),
       part("trouble", "p", { role: "status" }),
       action,
+      make("slot"),
       part("hint"),
       part("bar", "div", { role: "progressbar", "aria-valuemin": "0" }),
       part("steps", "ol"),
@@ -287,6 +288,7 @@ export class BasiqJobProgress extends (globalThis.HTMLElement ?? Object) {
     const isRunning = this.#isRunning();
     badge.part = isRunning && !this.#isDead ? "badge busy" : "badge";
     this.#setIcon(badge, BADGES[phase] ?? "bank");
+    const isNew = this.#phase && title.textContent !== this.#title(phase);
     put(title, this.#title(phase));
     const level = this.getAttribute("heading");
     if (level) title.setAttribute("aria-level", level);
@@ -298,8 +300,10 @@ export class BasiqJobProgress extends (globalThis.HTMLElement ?? Object) {
     this.#drawSteps(phase);
     this.#tick();
     if (this.getAttribute("phase") !== phase) this.setAttribute("phase", phase);
-    if (this.#phase && this.#phase !== phase) said.textContent = `${title.textContent}. ${message.textContent}`;
+    const previous = this.#phase;
+    if (isNew && previous !== phase) said.textContent = [title, message].map((element) => element.textContent).join(". ");
     this.#phase = phase;
+    if (previous && previous !== phase) this.#tell("phase", { phase, previous });
   }
 
   #title(phase) {

@@ -75,13 +75,18 @@ function applyProgress(before, body) {
 function applyEvent(before, body) {
   const event = readEvent(body);
   if (body.type?.startsWith?.("notice.")) return { snapshot: before, changes: [{ type: "notice", event }] };
-  // an event that was told before, by a stream that began anew
-  if (event.sequence !== null && event.sequence <= before.sequence) return { snapshot: before, changes: [] };
+  if (isOld(event, before)) return { snapshot: before, changes: [] };
   const snapshot = { ...before, sequence: event.sequence ?? before.sequence };
   const type = typeOf(event);
   // a question of the past: a stream repeats all events
   if (type === "needs-user" && before.state !== "awaiting-user") return { snapshot, changes: [] };
   return { snapshot: { ...snapshot, event }, changes: [{ type, event }] };
+}
+
+/** Whether an event was told before: a stream that begins anew repeats them. A poll may have told it without its question. */
+function isOld({ sequence, challenge }, before) {
+  const isLatest = sequence === before.sequence && challenge && !before.event?.challenge;
+  return sequence !== null && sequence <= before.sequence && !isLatest;
 }
 
 function typeOf({ status, final }) {

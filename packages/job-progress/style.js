@@ -29,6 +29,7 @@ svg { width: 60%; fill: none; stroke: currentColor; stroke-width: 2; stroke-line
 ol { list-style: none; }
 li { position: relative; display: flex; align-items: center; gap: .9rem; min-height: 2.9rem; padding-block: .3rem; }
 li + li::before { content: ""; position: absolute; inset-inline-start: .8125rem; top: calc(.875rem - 50%); bottom: calc(50% + .875rem); width: 2px; background: var(--_line); }
+:is([part~="step-success"], [part~="step-skipped"]) + li::before { background: var(--_good); }
 [part~="dot"] { display: grid; place-items: center; flex: none; width: 1.75rem; height: 1.75rem; border: 2px solid var(--_line); border-radius: 50%; }
 li > span + span { display: flex; flex: 1; flex-wrap: wrap; justify-content: space-between; align-items: baseline; gap: 0 1rem; min-width: 0; }
 [part~="step-state"] { font-size: .875rem; color: var(--_soft); }

@@ -20,7 +20,8 @@ const POLLS = 12;
 function latest(changes) {
   const kept = new Map();
   for (const change of changes) {
-    const key = change.type === "step" ? `step ${change.index}` : change.type === "notice" ? change : change.type;
+    const isOnce = change.type === "notice" || change.type === "error";
+    const key = isOnce ? change : `${change.type} ${change.index}`;
     kept.delete(key);
     kept.set(key, change);
   }

@@ -60,6 +60,15 @@ test("an event that is told again changes nothing", () => {
   assert.equal(snapshot.event.sequence, first[1].sequence);
 });
 
+test("a stream tells the question that a poll left out", () => {
+  const [name, body] = asked();
+  const polled = applyWatch(INITIAL, { state: "awaiting-user", events: [{ ...body, challenge: undefined }] }).snapshot;
+  assert.equal(polled.event.challenge, null);
+  const { snapshot, changes } = applyMessage(polled, { event: name, data: JSON.stringify(body) });
+  assert.deepEqual([snapshot.event.challenge.inputs, changes.length], [["Code"], 1]);
+  assert.deepEqual(applyMessage(snapshot, { event: name, data: JSON.stringify(body) }).changes, []);
+});
+
 test("garbage changes nothing and is told", () => {
   const { snapshot } = play(progress("watching", done, 3));
   for (const data of ["", "{", "null", "[]", '"progress"', "12", "\ufffd"]) {
