@@ -26,12 +26,12 @@ svg { width: 60%; fill: none; stroke: currentColor; stroke-width: 2; stroke-line
 :focus-visible { outline: 3px solid var(--_accent); outline-offset: 2px; }
 [part~="bar"] { height: 4px; margin: 1.75rem 0 1.25rem; overflow: hidden; background: var(--_line); border-radius: 2px; }
 [part~="fill"] { height: 100%; background: var(--_tone); border-radius: 2px; transition: inline-size .4s; }
-ol { list-style: none; }
+ol { list-style: none; container-type: inline-size; }
 li { position: relative; display: flex; align-items: center; gap: .9rem; min-height: 2.9rem; padding-block: .3rem; }
 li + li::before { content: ""; position: absolute; inset-inline-start: .8125rem; top: calc(.875rem - 50%); bottom: calc(50% + .875rem); width: 2px; background: var(--_line); }
 :is([part~="step-success"], [part~="step-skipped"]) + li::before { background: var(--_good); }
 [part~="dot"] { display: grid; place-items: center; flex: none; width: 1.75rem; height: 1.75rem; border: 2px solid var(--_line); border-radius: 50%; }
-li > span + span { display: flex; flex: 1; flex-wrap: wrap; justify-content: space-between; align-items: baseline; gap: 0 1rem; min-width: 0; }
+li > span + span { display: flex; flex: 1; flex-wrap: wrap; justify-content: space-between; align-items: baseline; gap: 0 .5rem; min-width: 0; }
 [part~="step-state"] { font-size: .875rem; color: var(--_soft); }
 [part~="step-pending"], [part~="step-never"] { color: var(--_soft); }
 [part~="step-in-progress"] { font-weight: 600; }
@@ -40,6 +40,8 @@ li > span + span { display: flex; flex: 1; flex-wrap: wrap; justify-content: spa
 [part~="step-later"] :is([part~="dot"], [part~="step-state"]) { color: var(--_warn); border-color: currentColor; }
 [part~="step-failed"] :is([part~="dot"], [part~="step-state"]) { color: var(--_bad); border-color: currentColor; }
 .said { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+@container (max-width: 19rem) { li > span + span { flex-direction: column; } }
+@container (max-width: 26rem) { :lang(vi) li > span + span { flex-direction: column; } }
 @keyframes turn { to { transform: rotate(1turn); } }
 @media (prefers-reduced-motion: reduce) { *, ::after { animation: none !important; transition: none !important; } }
 @media (forced-colors: active) { [part~="badge"] { border: 2px solid; } [part~="fill"] { background: CanvasText; } }

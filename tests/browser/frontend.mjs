@@ -38,20 +38,22 @@ async function open(options = {}) {
 const choose = (page, story) => page.locator(`[data-bank="${story}"]`).click();
 
 /** Waits until a connection has come that far. */
-const reach = (page, phase) => page.locator(`#connection[data-phase="${phase}"]`).waitFor();
+const reach = (page, phase) => page.locator(`#progress[phase="${phase}"]`).waitFor();
 
 async function look(page, name) {
   await check(page, name);
   await shoot(page, `frontend-${name}`);
 }
 
+/** What has the focus: the title is inside the element. */
 const focused = (page) => page.evaluate(() => document.activeElement.id);
 const title = (page) => page.getByRole("heading", { level: 1 });
-const message = (page) => page.locator("#message");
+const message = (page) => page.locator('#progress [part="message"]');
 
 async function tapTargets(page) {
   const small = await page.evaluate(() => {
-    const targets = [...document.querySelectorAll("button, select, input, a:not(.skip)")];
+    const { shadowRoot } = document.querySelector("basiq-job-progress");
+    const targets = [document, shadowRoot].flatMap((root) => [...root.querySelectorAll("button, select, input, a:not(.skip)")]);
     const seen = targets.filter((target) => target.checkVisibility());
     const heights = seen.map((target) => [target.outerHTML, target.getBoundingClientRect().height]);
     return heights.filter(([, height]) => height < 43.5);
@@ -87,13 +89,13 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     await look(page, "banks");
     await choose(page, "works");
     await reach(page, "running");
-    assert.equal(await focused(page), "title");
-    await page.locator('#steps [data-state="in-progress"]').waitFor();
+    assert.equal(await focused(page), "progress");
+    await page.locator('[part~="step-in-progress"]').waitFor();
     await page.getByText(/About .* left/).waitFor();
     await look(page, "progress");
     await reach(page, "success");
-    assert.equal(await focused(page), "title");
-    assert.equal(await page.locator('#steps [data-state="done"]').count(), 3);
+    assert.equal(await focused(page), "progress");
+    assert.equal(await page.locator('[part~="step-success"]').count(), 3);
     await message(page).getByText("Everything worked").waitFor();
     await look(page, "success");
     await until("the backend is told", () => /job\.success {2}-> none/.test(example.printed), 5);
@@ -156,8 +158,8 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     await page.keyboard.press("Enter");
     await reach(page, "failed");
     await message(page).getByText("security step of your bank was not completed").waitFor();
-    assert.equal(await page.locator('#steps [data-state="broken"] .name').textContent(), "Security check");
-    assert.equal(await focused(page), "title");
+    assert.equal(await page.locator('[part~="step-failed"] [part="step-name"]').textContent(), "Security check");
+    assert.equal(await focused(page), "progress");
     await look(page, "failed-answer");
     await page.getByRole("button", { name: "Try again" }).click();
     await page.getByLabel("OTP Password").waitFor();
@@ -205,16 +207,16 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
       ["locked", "failed", "has locked this online account", "Open Hooli Bank"],
       ["needs-you", "failed", "do something in your internet banking first", "Open Hooli Bank"],
       ["unavailable", "failed", "could not be reached just now", "Try again in"],
-      ["outage", "waiting", "a problem that affects all its customers", undefined],
+      ["outage", "delayed", "a problem that affects all its customers", undefined],
     ];
     const play = async ([story, phase, words, remedy]) => {
       const page = await open();
       await choose(page, story);
       await reach(page, phase);
       await message(page).getByText(words).waitFor();
-      assert.equal(await focused(page), "title");
-      await page.locator("#said").getByText(words).waitFor({ state: "attached" });
-      const remedies = page.locator("#remedies .main:visible");
+      assert.equal(await focused(page), "progress");
+      await page.locator("#progress .said").getByText(words).waitFor({ state: "attached" });
+      const remedies = page.locator('#progress .button.main:visible, #progress [part="action"]:visible');
       if (remedy) assert.match(await remedies.textContent(), new RegExp(`^${remedy}`));
       else assert.equal(await remedies.count(), 0);
       await look(page, `failed-${story}`);
@@ -252,7 +254,7 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     await page.getByLabel("Login ID").fill("jianYang");
     await page.getByLabel("Password").fill("nothotdog");
     await page.keyboard.press("Enter");
-    await reach(page, "waiting");
+    await reach(page, "delayed");
     await message(page).getByText("this will take longer than usual").waitFor();
     await look(page, "waiting");
     await page.context().close();
@@ -268,12 +270,12 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
       const [asked, failed] = await Promise.all([open(options), open(options)]);
       await look(asked, `banks-${how}`);
       await Promise.all([choose(asked, "questions"), choose(failed, "locked")]);
-      await asked.locator('#steps [data-state="in-progress"]').waitFor();
+      await asked.locator('[part~="step-in-progress"]').waitFor();
       await look(asked, `progress-${how}`);
       await reach(failed, "failed");
       await message(failed).getByText(words).waitFor();
       await look(failed, `failed-${how}`);
-      await reach(asked, "asking");
+      await reach(asked, "needs-user");
       await look(asked, `question-${how}`);
       const isArabic = how === "arabic";
       assert.equal(await asked.locator("html").getAttribute("dir"), isArabic ? "rtl" : "ltr");
