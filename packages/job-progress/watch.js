@@ -155,7 +155,8 @@ export class JobWatch extends EventTarget {
       return answer.streamUrl;
     } catch (cause) {
       this.#tell({ type: "error", code: "refresh", fatal: false, cause });
-      throw cause;
+      // without the fields of `cause`, which may be anything
+      throw new Error("`refresh` failed", { cause });
     } finally {
       clearTimeout(this.#limitTimer);
     }

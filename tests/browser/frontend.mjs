@@ -1,9 +1,11 @@
 // Uses the example as a person does who connects a bank: by mouse, by keyboard, on a phone, in the dark, in Arabic.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
@@ -260,6 +262,18 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     await page.context().close();
   });
 
+  test("where streams do not get through, the backend tells the page what its webhooks told", async () => {
+    const page = await open();
+    await page.route("**/stream?**", (route) => route.abort());
+    await choose(page, "code");
+    const code = page.getByLabel("OTP Password");
+    await code.waitFor({ timeout: 30_000 });
+    await code.fill("1234");
+    await page.keyboard.press("Enter");
+    await page.locator('#progress[phase="success"]').waitFor({ timeout: 40_000 });
+    await page.context().close();
+  });
+
   for (const [how, options, words] of [
     ["dark", { colorScheme: "dark" }, /locked/],
     ["arabic", { locale: "ar-EG" }, /أقفل مصرفك/],
@@ -354,11 +368,15 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     for (const page of [mine, theirs]) await page.context().close();
   });
 
-  test("one command starts all of it, and ends it", async () => {
+  test("one command starts all of it with the release build, names a port that is taken, and ends it", async (t) => {
+    const target = mkdtempSync(join(tmpdir(), "basiq-relay-target-"));
+    t.after(() => rmSync(target, { recursive: true }));
+    mkdirSync(join(target, "release"));
+    symlinkSync(BINARY, join(target, "release/basiq-relay"));
     const [own, relay, basiq] = [await freePort(), await freePort(), await freePort()];
     const env = {
       PATH: process.env.PATH,
-      BASIQ_RELAY: BINARY,
+      CARGO_TARGET_DIR: target,
       FRONTEND_PORT: own,
       FRONTEND_RELAY: `http://127.0.0.1:${relay}`,
       FRONTEND_BASIQ: `http://127.0.0.1:${basiq}`,
@@ -370,6 +388,13 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     const all = () => Promise.all([answers(own, "/"), answers(relay, "/readyz"), isOpen(basiq)]);
     try {
       await until("all of it answers", async () => (await all()).every(Boolean), 20);
+      for (const [name, value] of [["FRONTEND_PORT", `${own}`], ["FRONTEND_BASIQ", env.FRONTEND_BASIQ]]) {
+        const [free, other] = [await freePort(), await freePort()];
+        const ports = { FRONTEND_PORT: free, FRONTEND_RELAY: `http://127.0.0.1:${other}`, [name]: value };
+        const { status, stderr } = spawnSync(join(FOLDER, "run"), { env: { ...env, ...ports }, encoding: "utf8" });
+        assert.equal(status, 2);
+        assert.match(stderr, new RegExp(`^${name}=${value}: port \\d+ is taken`));
+      }
     } finally {
       child.kill("SIGTERM");
       await ended;
