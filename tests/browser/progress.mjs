@@ -251,7 +251,7 @@ describe("the element", { concurrency: 4 }, () => {
   });
 
   test("it speaks the language of the page, from right to left where that is so", async () => {
-    const page = await open({ "stream-url": stream(PHASES.running()).url, bank: "Hooli" });
+    const page = await open({ "stream-url": stream(PHASES.running()).url, bank: "Hooli", heading: "1" });
     for (const [lang, words, dir] of [
       ["zh-CN", "正在连接 Hooli", "ltr"],
       ["vi", "Đang kết nối với Hooli", "ltr"],
@@ -306,7 +306,7 @@ describe("the element", { concurrency: 4 }, () => {
     }, [old.url, fresh.url]);
     await reach(page, "running");
     assert.deepEqual([old.asked.length, fresh.asked.length], [1, 1]);
-    const alone = await open({ "stream-url": old.url });
+    const alone = await open({ "stream-url": old.url, heading: "1" });
     await alone.getByText("The progress cannot be shown any more.").waitFor();
     assert.equal(await told(alone), "error");
     await check(alone, "progress-gone");
