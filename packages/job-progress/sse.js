@@ -8,16 +8,11 @@ export class EventParser {
   /** How long the server asks to wait before a reconnect, in milliseconds. */
   retry;
   #buffer = "";
-  #isFirst = true;
   #event = "";
   #data = [];
 
   /** Takes the next piece of text. Returns the messages that it completes. */
   push(text) {
-    if (this.#isFirst && text) {
-      text = text.replace(/^\ufeff/, "");
-      this.#isFirst = false;
-    }
     // a CR at the end may be half of a CRLF
     const lines = (this.#buffer + text).split(/\r\n|\n|\r(?!$)/);
     this.#buffer = lines.pop();

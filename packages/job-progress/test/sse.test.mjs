@@ -3,7 +3,7 @@ import test from "node:test";
 
 import { EventParser } from "../index.js";
 
-const STREAM = "\ufeff: hello\r\n\r\nretry: 2000\r\nevent: progress\rdata: {\"a\":1}\ndata:{}\n\nid: evt_1\ndata\n\nevent: lost\n\nid: evt_2\0\ndata:  two\n\n";
+const STREAM = ": hello\r\n\r\nretry: 2000\r\nevent: progress\rdata: {\"a\":1}\r\ndata:{}\n\nid: evt_1\ndata\n\nevent: lost\n\nid: evt_2\0\ndata:  two\n\n";
 const MESSAGES = [
   { event: "progress", data: '{"a":1}\n{}', lastEventId: "" },
   { event: "message", data: "", lastEventId: "evt_1" },

@@ -23,7 +23,7 @@ test("the nearest language is found", () => {
     [["zh-CN"], "zh-Hans"],
     [["zh-Hans-SG"], "zh-Hans"],
     [["zh-Hant", "zh-TW"], "en"],
-    [["toString", ""], "en"],
+    [["constructor", ""], "en"],
     [[], "en"],
   ]) {
     assert.equal(nearestLocale(wanted), found, wanted.join());

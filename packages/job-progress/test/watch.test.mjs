@@ -210,7 +210,9 @@ test("a page in place of a stream, a stream that says nothing and one that falls
   const { calls, fetch } = relay(page, "silence", PROGRESS);
   const { watch, types } = follow({ streamUrl: URL_1, fetch });
   await settle();
-  await pass(2000);
+  await pass(1999);
+  assert.equal(calls.length, 1, "a failure, and no stream that ended");
+  await pass(1);
   assert.equal(calls.length, 2);
   await pass(10_000);
   await pass(4000);
