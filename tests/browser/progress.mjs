@@ -138,7 +138,9 @@ describe("the element", { concurrency: 4 }, () => {
       for (const [name, colorScheme, width] of [["", "light", 620], ["-dark", "dark", 620], ["-phone", "light", 390]]) {
         await page.emulateMedia({ colorScheme });
         await page.setViewportSize({ width, height: 800 });
-        await check(page, `progress-${phase}${name}`);
+        // what is seen by axe is the same on a phone
+        if (name !== "-phone") await check(page, `progress-${phase}${name}`);
+        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${phase}${name} is too wide`);
         await shoot(page, `progress-${phase}${name}`);
       }
       await page.context().close();
@@ -324,6 +326,13 @@ describe("the element", { concurrency: 4 }, () => {
     }, relay.url);
     await reach(page, "running");
     await page.evaluate(() => document.querySelector("basiq-job-progress").remove());
+    await page.waitForTimeout(200);
+    await page.evaluate(() => {
+      const element = document.createElement("basiq-job-progress");
+      document.body.append(element);
+      element.watch = window.watch;
+      element.watch = null;
+    });
     await page.waitForTimeout(200);
     assert.deepEqual([relay.open.size, await page.evaluate(() => window.watch.closed)], [1, false]);
     await page.context().close();
