@@ -309,7 +309,7 @@ export class BasiqJobProgress extends (globalThis.HTMLElement ?? Object) {
   #title(phase) {
     const key = phase === "connecting" ? "running" : phase;
     const text = this.#texts.text(key, { bank: this.bank || this.#texts.text("bank") });
-    return this.bank ? text : text[0].toUpperCase() + text.slice(1);
+    return this.bank ? text : text.charAt(0).toUpperCase() + text.slice(1);
   }
 
   #setIcon(element, name) {
@@ -325,7 +325,8 @@ export class BasiqJobProgress extends (globalThis.HTMLElement ?? Object) {
     // between two steps it is the next one that is waited for
     const next = states.find(({ state }) => state === "pending");
     if (next && this.#isRunning() && !states.some(({ state }) => state === "in-progress")) next.state = "in-progress";
-    return states.map(({ title, state }) => ({ title, state: AFTERWARDS[phase]?.[state] ?? state }));
+    const afterwards = this.#isDead ? { "in-progress": "pending" } : (AFTERWARDS[phase] ?? {});
+    return states.map(({ title, state }) => ({ title, state: afterwards[state] ?? state }));
   }
 
   /** A step in words; one that has no text, by its title. */

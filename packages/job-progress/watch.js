@@ -115,8 +115,8 @@ export class JobWatch extends EventTarget {
         }
       } catch (error) {
         this.#fails += 1;
-        wait = error.retryAfter;
-        const isRefused = [401, 403, 404, 410].includes(error.status);
+        wait = error?.retryAfter;
+        const isRefused = [401, 403, 404, 410].includes(error?.status);
         if (isRefused && !options.refresh) this.#fail("expired");
         // what a page may not read looks like a network that fails: then, too, the address may be too old
         if ((isRefused || this.#fails > 1) && options.refresh) url = undefined;

@@ -311,6 +311,7 @@ describe("the element", { concurrency: 4 }, () => {
     const alone = await open({ "stream-url": old.url, heading: "1" });
     await alone.getByText("The progress cannot be shown any more.").waitFor();
     assert.equal(await told(alone), "error");
+    assert.equal(await inside(alone, "step-in-progress").count(), 0, "nothing goes on");
     await check(alone, "progress-gone");
     await shoot(alone, "progress-gone");
     for (const each of [page, alone]) await each.context().close();
