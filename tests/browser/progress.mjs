@@ -269,6 +269,20 @@ describe("the element", { concurrency: 4 }, () => {
     await page.context().close();
   });
 
+  test("it works inside the shadow root of another element, and its events leave that", async () => {
+    const page = await open({});
+    await page.evaluate((url) => {
+      const root = document.querySelector("main").appendChild(document.createElement("div")).attachShadow({ mode: "open" });
+      const element = document.createElement("basiq-job-progress");
+      element.streamUrl = url;
+      root.append(element);
+    }, stream([event("failed", "retry")]).url);
+    await reach(page, "failed");
+    await page.getByRole("button", { name: "Try again" }).click();
+    assert.equal(await told(page), "settled action");
+    await page.context().close();
+  });
+
   test("nothing moves for those who asked for that", async () => {
     const page = await open({ "stream-url": stream(PHASES.running()).url }, { reducedMotion: "reduce" });
     await reach(page, "running");
