@@ -1,21 +1,30 @@
-// Connects a bank and shows what becomes of it: progress, questions, the end.
+// Connects a bank. <basiq-job-progress> shows what becomes of it; this page does what there is to do about it.
 
-import { WatchStream, call } from "./stream.js";
-import { nearest, speak, t } from "./texts.js";
-import { $, clearFaults, draw, drawBanks, drawNotices, focusOn, phaseOf, say, stepInWords, tellFault, tick } from "./view.js";
+import "./basiq-job-progress/element.js";
+import { speak, t } from "./texts.js";
+import { $, clearFaults, draw, drawBanks, drawNotices, focusOn, forget, say, tellFault, tick } from "./view.js";
 
-let locale = speak(localStorage.getItem("locale") ?? nearest(navigator.languages));
+const progress = $("progress");
+let locale = speak([localStorage.getItem("locale") ?? [], ...navigator.languages].flat());
 let banks = [];
 /** The connection that is shown, if one is. */
 let state;
-let stream;
 /** What the backend answered when it began the watch that is shown next. */
 let begun;
+let isBeginning = false;
+
+/** A call to the page's own backend; an error has the `code` that it answered. */
+async function call(method, path, body) {
+  const options = { method, headers: body && { "content-type": "application/json" }, body: body && JSON.stringify(body) };
+  const answer = await fetch(`/api/${path}`, options).catch(() => undefined);
+  const json = await answer?.json().catch(() => ({}));
+  if (answer?.ok) return json;
+  throw Object.assign(new Error(`${method} ${path}`), { status: answer?.status ?? 0, code: json?.code });
+}
 
 /** Goes where the address says: `#wch_…` is a connection, anything else the banks. */
 async function go() {
-  stream?.close();
-  clearFaults();
+  stop();
   const id = location.hash.slice(1);
   const known = begun?.watchId === id ? begun : undefined;
   begun = undefined;
@@ -23,8 +32,16 @@ async function go() {
   else showBanks();
 }
 
-function showBanks(fault) {
+/** Closes the stream. */
+function stop() {
+  clearFaults();
   state = undefined;
+  progress.refresh = undefined;
+  progress.streamUrl = null;
+}
+
+function showBanks(fault) {
+  stop();
   $("connection").hidden = true;
   $("choose").hidden = false;
   document.title = t("choose");
@@ -38,90 +55,59 @@ async function openWatch(id, known) {
     history.replaceState(null, "", location.pathname);
     return showBanks(error.status === 404 ? "gone" : "wrong");
   }
-  const bank = banks.find((bank) => bank.id === known.bank);
+  state = { id, bank: banks.find((bank) => bank.id === known.bank), isSending: false };
+  forget();
   // by how much this machine's clock is behind; less than a few seconds is the way here
   const behind = known.now - Date.now();
-  const skew = Math.abs(behind) < 5000 ? 0 : behind;
-  state = { id, bank, skew, steps: [], watch: known.state, event: undefined, hasEnded: false, spoken: known.locale };
+  progress.clockOffset = Math.abs(behind) < 5000 ? 0 : behind;
+  progress.bank = state.bank.name;
+  // the relay's words are in the language that was asked for when the watch began
+  progress.setAttribute("message-lang", known.locale);
+  progress.refresh = () => refresh(id);
+  progress.streamUrl = known.streamUrl;
   $("choose").hidden = true;
   $("connection").hidden = false;
-  $("trouble").textContent = "";
-  for (const form of [$("challenge"), $("login")]) form.reset();
-  show();
-  stream = new WatchStream(id, { progress, event, end, lost, found, gone });
-  await stream.open(known);
+  draw(state);
+  focusOn();
 }
 
-/** Draws what is known; what is new in kind is brought to whoever uses the page. */
-function show() {
-  const before = state.phase;
-  state.phase = draw(state);
-  if (state.phase === before) return;
-  clearFaults();
-  focusOn(state.phase);
-  if (!$("message").hidden) say($("message").textContent);
+/** Another address of the stream, and what is known by now; null where the backend knows no such watch. */
+async function refresh(id) {
+  try {
+    return await call("GET", `connections/${id}`);
+  } catch (error) {
+    if (error.status === 404 || error.status === 401) return null;
+    throw error;
+  }
 }
 
-function progress({ steps, state: watch, estimatedSecondsLeft }) {
-  const before = stepInWords(state);
-  Object.assign(state, { steps, watch });
-  state.doneAt = estimatedSecondsLeft === null ? undefined : Date.now() + 1000 * estimatedSecondsLeft;
-  // a question that was answered is over
-  if (watch !== "awaiting-user" && state.event?.challenge) state.event = undefined;
-  if (watch !== "awaiting-user") state.isSending = false;
-  show();
-  const now = stepInWords(state);
-  if (state.phase === "running" && now !== before) say(now);
-}
-
-function event(event) {
-  // a stream tells from the beginning: a question of then is none of now
-  if (event.challenge && state.watch !== "awaiting-user") return;
-  state.event = event;
+function changed() {
+  if (!state) return;
   state.isSending = false;
-  // another question is new, although the phase is the same
-  if (event.challenge) state.phase = undefined;
-  show();
-}
-
-function end() {
-  state.hasEnded = true;
-  show();
-}
-
-function lost() {
-  $("trouble").textContent = t("lost");
-}
-
-function found() {
-  if ($("trouble").textContent) say(t("found"));
-  $("trouble").textContent = "";
-}
-
-function gone() {
-  history.replaceState(null, "", location.pathname);
-  showBanks("gone");
+  clearFaults();
+  draw(state);
+  focusOn();
 }
 
 /** Has the backend begin a watch, and shows it; one at a time. */
 async function begin(path, body, place, button) {
-  if (button.getAttribute("aria-busy") === "true") return;
+  if (isBeginning) return;
   clearFaults();
-  button.setAttribute("aria-busy", "true");
+  isBeginning = true;
+  button?.setAttribute("aria-busy", "true");
   try {
     begun = await call("POST", path, { ...body, locale });
     location.hash = begun.watchId;
   } catch {
     tellFault(place, "wrong");
   } finally {
-    button.removeAttribute("aria-busy");
+    isBeginning = false;
+    button?.removeAttribute("aria-busy");
   }
 }
 
-const isOff = (button) => button.getAttribute("aria-disabled") === "true";
-
 async function sendAnswer() {
-  if (isOff($("send"))) return;
+  if ($("send").getAttribute("aria-disabled") === "true") return;
   const inputs = [...document.querySelectorAll("#inputs input")];
   const response = inputs.map((input) => input.value.trim());
   if (response.includes("")) return tellFault("challenge-fault", "empty");
@@ -135,7 +121,7 @@ async function sendAnswer() {
     setTimeout(() => letSend(asked), 10_000);
   } catch (error) {
     letSend(asked);
-    if (state === asked && phaseOf(state) === "asking") tellFault("challenge-fault", error.code ?? "upstream-unavailable");
+    if (state === asked && progress.phase === "needs-user") tellFault("challenge-fault", error.code ?? "upstream-unavailable");
   }
 }
 
@@ -152,14 +138,24 @@ async function logIn() {
   $("password").value = "";
 }
 
-function tryAgain() {
-  if (!isOff($("again"))) begin(`connections/${state.id}/retry`, {}, "remedy-fault", $("again"));
-}
+const tryAgain = () => begin(`connections/${state.id}/retry`, {}, "remedy-fault", $("again"));
+const chooseAnother = () => (location.hash = "");
 
 /** Shows what happened to the person's connections since: a consent that ends, a refresh at night that failed. */
 async function showNotices() {
   const notices = await call("GET", "notices").catch(() => undefined);
   if (notices && drawNotices(notices)) say(notices[0].text);
+}
+
+function listenToProgress() {
+  for (const type of ["phase", "needs-user"]) progress.addEventListener(type, changed);
+  // the element's own button: what is not asked for here has a form or a link in its place
+  progress.addEventListener("action", ({ detail }) => (detail.action === "retry" ? tryAgain() : chooseAnother()));
+  progress.addEventListener("error", ({ detail }) => {
+    if (detail.code !== "gone") return;
+    history.replaceState(null, "", location.pathname);
+    showBanks("gone");
+  });
 }
 
 function listen() {
@@ -171,14 +167,14 @@ function listen() {
     });
   }
   $("again").addEventListener("click", tryAgain);
-  $("another").addEventListener("click", () => (location.hash = ""));
+  $("another").addEventListener("click", chooseAnother);
   // the address stands for a connection, so it has no room for a place on the page
   document.querySelector(".skip").addEventListener("click", (clicked) => {
     clicked.preventDefault();
     $("main").focus();
   });
   $("locale").addEventListener("change", ({ target }) => {
-    locale = speak(target.value);
+    locale = speak([target.value]);
     localStorage.setItem("locale", locale);
     if (state) draw(state);
     else document.title = t("choose");
@@ -193,6 +189,7 @@ function listen() {
 
 async function start() {
   $("locale").value = locale;
+  listenToProgress();
   listen();
   try {
     banks = await call("GET", "banks");

@@ -19,8 +19,10 @@ const BASIQ_KEY = setting("FRONTEND_BASIQ_KEY", "any");
 
 const LARGEST_BODY = 64 * 1024;
 const FILES = { "/": "index.html" };
-for (const name of ["app.js", "stream.js", "texts.js", "view.js", "style.css", "icon.svg", "bank.html"]) {
-  FILES[`/${name}`] = name;
+for (const name of ["app.js", "texts.js", "view.js", "style.css", "icon.svg", "bank.html"]) FILES[`/${name}`] = name;
+// In an app of yours, the package is installed, and a bundler or the server finds it.
+for (const name of ["element", "index", "sse", "state", "style", "texts", "watch"]) {
+  FILES[`/basiq-job-progress/${name}.js`] = `../../packages/job-progress/${name}.js`;
 }
 const KINDS = { html: "text/html", js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
 const HEADERS = {
@@ -34,7 +36,7 @@ const HEADERS = {
 
 // Where a real backend has a database: whose browser it is, and what it may follow.
 const people = new Map(); // session: the person's id at Basiq
-const watches = new Map(); // watch id: { session, userId, bank, locale, connectionId }
+const watches = new Map(); // watch id: { session, userId, bank, locale, connectionId, event }
 const owners = new Map(); // the person's id at Basiq: session
 const notices = new Map(); // session: what its person has to know, the newest first
 const seen = new Set(); // ids of webhooks that were taken
@@ -91,9 +93,11 @@ async function watch(known, jobId, { operation, locale }) {
   return forPage(created, watches.get(created.id));
 }
 
-function forPage({ id, streamUrl, state }, { bank, locale }) {
+function forPage({ id, streamUrl, state, steps }, { bank, locale, event }) {
+  // where streams do not get through, the page asks for these again and again
+  const polled = { state, steps, events: event ? [event] : [] };
   // `now` is there for clocks of browsers that are wrong
-  return { watchId: id, streamUrl: new URL(streamUrl, RELAY), state, bank: bank.id, locale, now: Date.now() };
+  return { watchId: id, streamUrl: new URL(streamUrl, RELAY), ...polled, bank: bank.id, locale, now: Date.now() };
 }
 
 async function connect(session, { bank: id, locale }) {
@@ -149,7 +153,7 @@ function takeEvent(headers, body) {
   const { userId } = event.context;
   console.log(`${event.watchId ?? "notice"} ${event.type} ${event.errorCode ?? ""} -> ${event.action} (user ${userId})`);
   const known = watches.get(event.watchId);
-  if (known) known.connectionId = event.context.connectionId ?? known.connectionId;
+  if (known) Object.assign(known, { event, connectionId: event.context.connectionId ?? known.connectionId });
   else if (event.status !== "success") keepNotice(id, event);
 }
 

@@ -1,5 +1,7 @@
-// What the page says, in the languages that the relay's messages have. What a bank asks, and what the relay tells of a
-// job, is not among it: both are shown as they come.
+// What the page says around the element, in the languages that the relay's messages have. The element has texts of its
+// own. What a bank asks, and what the relay tells of a job, are shown as they come.
+
+import { createTexts, nearestLocale } from "./basiq-job-progress/index.js";
 
 const en = {
   skip: "Skip to the content",
@@ -17,35 +19,8 @@ const en = {
   "story-needs-you": "The bank wants something first",
   "story-unavailable": "The bank cannot be reached",
   "story-outage": "The bank is down for everybody",
-  running: "Connecting to {bank}",
-  asking: "One more step for {bank}",
-  success: "{bank} is connected",
-  failed: "{bank} is not connected",
-  waiting: "{bank} needs more time",
-  ended: "The connection to {bank} was stopped",
-  left: "About {time} left",
-  soon: "Nearly done",
-  usual: "This usually takes less than a minute.",
-  progress: "Progress",
-  stepOf: "{name}: {word}",
-  "verify-credentials": "Log in to your bank",
-  "mfa-challenge": "Security check",
-  "retrieve-accounts": "Get your accounts",
-  "retrieve-transactions": "Get your transactions",
-  "retrieve-statements": "Get your statements",
-  starting: "Reach your bank",
-  pending: "Waiting",
-  "in-progress": "In progress",
-  done: "Done",
-  broken: "Did not work",
-  skipped: "Not needed",
-  later: "Not yet",
-  never: "Not started",
   answer: "Send answer",
   checking: "Checking…",
-  timer: "{time} left to answer",
-  hurry: "Half a minute is left to answer.",
-  expired: "The time to answer is over.",
   hint: "In the sandbox {hint} is right, and anything else is wrong.",
   empty: "Please fill in everything.",
   "mfa-refused": "Your bank did not accept this answer.",
@@ -55,8 +30,6 @@ const en = {
   "upstream-unavailable": "Your answer could not be sent. Please send it again.",
   wrong: "That did not work. Please try again in a moment.",
   gone: "We do not know this connection any more. Please choose your bank again.",
-  again: "Try again",
-  againIn: "Try again in {time}",
   doneAtBank: "I have done it, try again",
   bankSite: "Open {bank}",
   newTab: "opens in a new tab",
@@ -67,9 +40,6 @@ const en = {
   reference: "Your reference: {id}",
   another: "Choose another bank",
   oneMore: "Connect another bank",
-  closable: "You can close this page.",
-  lost: "The connection to us is lost. We are trying to get it back…",
-  found: "The connection to us is back.",
 };
 
 const zh = {
@@ -88,35 +58,8 @@ const zh = {
   "story-needs-you": "银行需要您先完成一些操作",
   "story-unavailable": "无法连接银行",
   "story-outage": "银行全面故障",
-  running: "正在连接 {bank}",
-  asking: "{bank} 还需一步验证",
-  success: "{bank} 已连接",
-  failed: "{bank} 未能连接",
-  waiting: "{bank} 需要更多时间",
-  ended: "与 {bank} 的连接已停止",
-  left: "大约还需 {time}",
-  soon: "即将完成",
-  usual: "通常不到一分钟。",
-  progress: "进度",
-  stepOf: "{name}：{word}",
-  "verify-credentials": "登录您的银行",
-  "mfa-challenge": "安全验证",
-  "retrieve-accounts": "获取您的账户",
-  "retrieve-transactions": "获取您的交易记录",
-  "retrieve-statements": "获取您的对账单",
-  starting: "联系您的银行",
-  pending: "等待中",
-  "in-progress": "进行中",
-  done: "已完成",
-  broken: "未成功",
-  skipped: "不需要",
-  later: "尚未成功",
-  never: "未开始",
   answer: "提交回答",
   checking: "正在核对…",
-  timer: "剩余 {time}",
-  hurry: "还有半分钟可以回答。",
-  expired: "回答时间已过。",
   hint: "在沙盒中，正确的是：{hint}。其他都不正确。",
   empty: "请填写所有内容。",
   "mfa-refused": "您的银行未接受这个回答。",
@@ -126,8 +69,6 @@ const zh = {
   "upstream-unavailable": "您的回答未能送出。请再次提交。",
   wrong: "操作未成功。请稍后再试。",
   gone: "我们已找不到这个连接。请重新选择您的银行。",
-  again: "再试一次",
-  againIn: "{time} 后可以再试",
   doneAtBank: "我已完成，再试一次",
   bankSite: "打开 {bank}",
   newTab: "在新标签页中打开",
@@ -138,9 +79,6 @@ const zh = {
   reference: "您的编号：{id}",
   another: "选择其他银行",
   oneMore: "再连接一家银行",
-  closable: "您可以关闭此页面。",
-  lost: "与我们的连接已断开。正在尝试恢复…",
-  found: "与我们的连接已恢复。",
 };
 
 const vi = {
@@ -159,35 +97,8 @@ const vi = {
   "story-needs-you": "Ngân hàng cần quý vị làm một việc trước",
   "story-unavailable": "Không thể kết nối với ngân hàng",
   "story-outage": "Ngân hàng ngừng hoạt động với tất cả khách hàng",
-  running: "Đang kết nối với {bank}",
-  asking: "Thêm một bước cho {bank}",
-  success: "Đã kết nối với {bank}",
-  failed: "Chưa kết nối được với {bank}",
-  waiting: "{bank} cần thêm thời gian",
-  ended: "Kết nối với {bank} đã dừng",
-  left: "Còn khoảng {time}",
-  soon: "Sắp xong",
-  usual: "Thường mất chưa đến một phút.",
-  progress: "Tiến độ",
-  stepOf: "{name}: {word}",
-  "verify-credentials": "Đăng nhập vào ngân hàng",
-  "mfa-challenge": "Kiểm tra bảo mật",
-  "retrieve-accounts": "Lấy thông tin tài khoản",
-  "retrieve-transactions": "Lấy các giao dịch",
-  "retrieve-statements": "Lấy các bản sao kê",
-  starting: "Liên hệ với ngân hàng",
-  pending: "Đang chờ",
-  "in-progress": "Đang tiến hành",
-  done: "Xong",
-  broken: "Không thành công",
-  skipped: "Không cần",
-  later: "Chưa được",
-  never: "Chưa bắt đầu",
   answer: "Gửi câu trả lời",
   checking: "Đang kiểm tra…",
-  timer: "Còn {time} để trả lời",
-  hurry: "Còn nửa phút để trả lời.",
-  expired: "Đã hết thời gian trả lời.",
   hint: "Trong môi trường thử nghiệm, câu trả lời đúng là: {hint}. Mọi câu trả lời khác đều sai.",
   empty: "Vui lòng điền đầy đủ.",
   "mfa-refused": "Ngân hàng của quý vị không chấp nhận câu trả lời này.",
@@ -197,8 +108,6 @@ const vi = {
   "upstream-unavailable": "Không gửi được câu trả lời của quý vị. Vui lòng gửi lại.",
   wrong: "Không thành công. Vui lòng thử lại sau giây lát.",
   gone: "Chúng tôi không còn biết kết nối này. Vui lòng chọn lại ngân hàng của quý vị.",
-  again: "Thử lại",
-  againIn: "Thử lại sau {time}",
   doneAtBank: "Tôi đã làm xong, thử lại",
   bankSite: "Mở {bank}",
   newTab: "mở trong thẻ mới",
@@ -209,9 +118,6 @@ const vi = {
   reference: "Mã tham chiếu của quý vị: {id}",
   another: "Chọn ngân hàng khác",
   oneMore: "Kết nối thêm một ngân hàng",
-  closable: "Quý vị có thể đóng trang này.",
-  lost: "Mất kết nối với chúng tôi. Đang thử kết nối lại…",
-  found: "Đã kết nối lại với chúng tôi.",
 };
 
 const ar = {
@@ -230,35 +136,8 @@ const ar = {
   "story-needs-you": "يطلب المصرف إجراءً أولًا",
   "story-unavailable": "يتعذر الوصول إلى المصرف",
   "story-outage": "المصرف معطل لدى الجميع",
-  running: "جارٍ الربط مع {bank}",
-  asking: "خطوة إضافية لدى {bank}",
-  success: "تم الربط مع {bank}",
-  failed: "لم يتم الربط مع {bank}",
-  waiting: "يحتاج {bank} إلى مزيد من الوقت",
-  ended: "توقف الربط مع {bank}",
-  left: "يتبقى نحو {time}",
-  soon: "على وشك الانتهاء",
-  usual: "يستغرق ذلك عادةً أقل من دقيقة.",
-  progress: "التقدم",
-  stepOf: "{name}: {word}",
-  "verify-credentials": "تسجيل الدخول إلى مصرفك",
-  "mfa-challenge": "التحقق الأمني",
-  "retrieve-accounts": "جلب حساباتك",
-  "retrieve-transactions": "جلب معاملاتك",
-  "retrieve-statements": "جلب كشوف حساباتك",
-  starting: "الاتصال بمصرفك",
-  pending: "في الانتظار",
-  "in-progress": "جارٍ التنفيذ",
-  done: "تم",
-  broken: "لم ينجح",
-  skipped: "غير مطلوب",
-  later: "لم ينجح بعد",
-  never: "لم يبدأ",
   answer: "إرسال الإجابة",
   checking: "جارٍ التحقق…",
-  timer: "يتبقى {time} للإجابة",
-  hurry: "يتبقى نصف دقيقة للإجابة.",
-  expired: "انتهى وقت الإجابة.",
   hint: "الإجابة الصحيحة في البيئة التجريبية: {hint}، وما عداها غير صحيح.",
   empty: "يرجى ملء جميع الحقول.",
   "mfa-refused": "لم يقبل مصرفك هذه الإجابة.",
@@ -268,8 +147,6 @@ const ar = {
   "upstream-unavailable": "تعذر إرسال إجابتك. يرجى إرسالها مرة أخرى.",
   wrong: "لم ينجح ذلك. يرجى المحاولة مرة أخرى بعد قليل.",
   gone: "لم يعد هذا الربط معروفًا لدينا. يرجى اختيار مصرفك من جديد.",
-  again: "المحاولة مرة أخرى",
-  againIn: "المحاولة مرة أخرى بعد {time}",
   doneAtBank: "تم الإجراء، المحاولة مرة أخرى",
   bankSite: "فتح {bank}",
   newTab: "يفتح في علامة تبويب جديدة",
@@ -280,50 +157,23 @@ const ar = {
   reference: "رقمك المرجعي: {id}",
   another: "اختيار مصرف آخر",
   oneMore: "ربط مصرف آخر",
-  closable: "يمكنك إغلاق هذه الصفحة.",
-  lost: "انقطع الاتصال بنا. تجري محاولة استعادته…",
-  found: "عاد الاتصال بنا.",
 };
 
 const TEXTS = { en, "zh-Hans": zh, vi, ar };
-let locale = "en";
+let texts = createTexts("en", en);
 
-/** The language that fits best of those a person reads. */
-export function nearest(wanted) {
-  for (const tag of wanted) {
-    if (/^zh(?!-(Hant|TW|HK|MO))/i.test(tag)) return "zh-Hans";
-    const language = tag.split("-")[0].toLowerCase();
-    if (TEXTS[language]) return language;
-  }
-  return "en";
-}
-
-/** Has the page speak a language; answers which. */
+/** Has the page speak the first of these languages that there is; answers which. */
 export function speak(wanted) {
-  locale = TEXTS[wanted] ? wanted : "en";
-  document.documentElement.lang = locale;
-  document.documentElement.dir = locale === "ar" ? "rtl" : "ltr";
+  const locale = nearestLocale(wanted);
+  texts = createTexts(locale, TEXTS[locale]);
+  Object.assign(document.documentElement, { lang: locale, dir: texts.dir });
+  document.querySelector("basiq-job-progress").lang = locale;
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = t(element.dataset.text);
   return locale;
 }
 
 /** Whether there is such a text. */
-export const knows = (key) => key in TEXTS[locale];
+export const knows = (key) => texts.has(key);
 
-/** A text with its values. In Arabic these keep a direction of their own. */
-export function t(key, values = {}) {
-  const isolated = (value) => (locale === "ar" ? `\u2068${value}\u2069` : value);
-  return TEXTS[locale][key].replace(/\{(\w+)\}/g, (_, name) => isolated(values[name]));
-}
-
-/** A length of time in words: `7 seconds`. */
-export function inWords(seconds) {
-  const [value, unit] = seconds < 90 ? [seconds, "second"] : [Math.round(seconds / 60), "minute"];
-  return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "long" }).format(value);
-}
-
-/** A length of time as a clock shows it: `1:05`. */
-export function asClock(seconds) {
-  const two = new Intl.NumberFormat(locale, { minimumIntegerDigits: 2 });
-  return `${new Intl.NumberFormat(locale).format(Math.floor(seconds / 60))}:${two.format(seconds % 60)}`;
-}
+/** A text with its values: one of the page, or one of the element. */
+export const t = (key, values) => texts.text(key, values);

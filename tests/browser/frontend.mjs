@@ -1,9 +1,11 @@
 // Uses the example as a person does who connects a bank: by mouse, by keyboard, on a phone, in the dark, in Arabic.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
@@ -38,20 +40,22 @@ async function open(options = {}) {
 const choose = (page, story) => page.locator(`[data-bank="${story}"]`).click();
 
 /** Waits until a connection has come that far. */
-const reach = (page, phase) => page.locator(`#connection[data-phase="${phase}"]`).waitFor();
+const reach = (page, phase) => page.locator(`#progress[phase="${phase}"]`).waitFor();
 
 async function look(page, name) {
   await check(page, name);
   await shoot(page, `frontend-${name}`);
 }
 
+/** What has the focus: the title is inside the element. */
 const focused = (page) => page.evaluate(() => document.activeElement.id);
 const title = (page) => page.getByRole("heading", { level: 1 });
-const message = (page) => page.locator("#message");
+const message = (page) => page.locator('#progress [part="message"]');
 
 async function tapTargets(page) {
   const small = await page.evaluate(() => {
-    const targets = [...document.querySelectorAll("button, select, input, a:not(.skip)")];
+    const { shadowRoot } = document.querySelector("basiq-job-progress");
+    const targets = [document, shadowRoot].flatMap((root) => [...root.querySelectorAll("button, select, input, a:not(.skip)")]);
     const seen = targets.filter((target) => target.checkVisibility());
     const heights = seen.map((target) => [target.outerHTML, target.getBoundingClientRect().height]);
     return heights.filter(([, height]) => height < 43.5);
@@ -87,13 +91,13 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     await look(page, "banks");
     await choose(page, "works");
     await reach(page, "running");
-    assert.equal(await focused(page), "title");
-    await page.locator('#steps [data-state="in-progress"]').waitFor();
+    assert.equal(await focused(page), "progress");
+    await page.locator('[part~="step-in-progress"]').waitFor();
     await page.getByText(/About .* left/).waitFor();
     await look(page, "progress");
     await reach(page, "success");
-    assert.equal(await focused(page), "title");
-    assert.equal(await page.locator('#steps [data-state="done"]').count(), 3);
+    assert.equal(await focused(page), "progress");
+    assert.equal(await page.locator('[part~="step-success"]').count(), 3);
     await message(page).getByText("Everything worked").waitFor();
     await look(page, "success");
     await until("the backend is told", () => /job\.success {2}-> none/.test(example.printed), 5);
@@ -156,8 +160,8 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     await page.keyboard.press("Enter");
     await reach(page, "failed");
     await message(page).getByText("security step of your bank was not completed").waitFor();
-    assert.equal(await page.locator('#steps [data-state="broken"] .name').textContent(), "Security check");
-    assert.equal(await focused(page), "title");
+    assert.equal(await page.locator('[part~="step-failed"] [part="step-name"]').textContent(), "Security check");
+    assert.equal(await focused(page), "progress");
     await look(page, "failed-answer");
     await page.getByRole("button", { name: "Try again" }).click();
     await page.getByLabel("OTP Password").waitFor();
@@ -205,16 +209,16 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
       ["locked", "failed", "has locked this online account", "Open Hooli Bank"],
       ["needs-you", "failed", "do something in your internet banking first", "Open Hooli Bank"],
       ["unavailable", "failed", "could not be reached just now", "Try again in"],
-      ["outage", "waiting", "a problem that affects all its customers", undefined],
+      ["outage", "delayed", "a problem that affects all its customers", undefined],
     ];
     const play = async ([story, phase, words, remedy]) => {
       const page = await open();
       await choose(page, story);
       await reach(page, phase);
       await message(page).getByText(words).waitFor();
-      assert.equal(await focused(page), "title");
-      await page.locator("#said").getByText(words).waitFor({ state: "attached" });
-      const remedies = page.locator("#remedies .main:visible");
+      assert.equal(await focused(page), "progress");
+      await page.locator("#progress .said").getByText(words).waitFor({ state: "attached" });
+      const remedies = page.locator('#progress .button.main:visible, #progress [part="action"]:visible');
       if (remedy) assert.match(await remedies.textContent(), new RegExp(`^${remedy}`));
       else assert.equal(await remedies.count(), 0);
       await look(page, `failed-${story}`);
@@ -252,9 +256,21 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     await page.getByLabel("Login ID").fill("jianYang");
     await page.getByLabel("Password").fill("nothotdog");
     await page.keyboard.press("Enter");
-    await reach(page, "waiting");
+    await reach(page, "delayed");
     await message(page).getByText("this will take longer than usual").waitFor();
     await look(page, "waiting");
+    await page.context().close();
+  });
+
+  test("where streams do not get through, the backend tells the page what its webhooks told", async () => {
+    const page = await open();
+    await page.route("**/stream?**", (route) => route.abort());
+    await choose(page, "code");
+    const code = page.getByLabel("OTP Password");
+    await code.waitFor({ timeout: 30_000 });
+    await code.fill("1234");
+    await page.keyboard.press("Enter");
+    await page.locator('#progress[phase="success"]').waitFor({ timeout: 40_000 });
     await page.context().close();
   });
 
@@ -268,12 +284,12 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
       const [asked, failed] = await Promise.all([open(options), open(options)]);
       await look(asked, `banks-${how}`);
       await Promise.all([choose(asked, "questions"), choose(failed, "locked")]);
-      await asked.locator('#steps [data-state="in-progress"]').waitFor();
+      await asked.locator('[part~="step-in-progress"]').waitFor();
       await look(asked, `progress-${how}`);
       await reach(failed, "failed");
       await message(failed).getByText(words).waitFor();
       await look(failed, `failed-${how}`);
-      await reach(asked, "asking");
+      await reach(asked, "needs-user");
       await look(asked, `question-${how}`);
       const isArabic = how === "arabic";
       assert.equal(await asked.locator("html").getAttribute("dir"), isArabic ? "rtl" : "ltr");
@@ -352,11 +368,15 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     for (const page of [mine, theirs]) await page.context().close();
   });
 
-  test("one command starts all of it, and ends it", async () => {
+  test("one command starts all of it with the release build, names a port that is taken, and ends it", async (t) => {
+    const target = mkdtempSync(join(tmpdir(), "basiq-relay-target-"));
+    t.after(() => rmSync(target, { recursive: true }));
+    mkdirSync(join(target, "release"));
+    symlinkSync(BINARY, join(target, "release/basiq-relay"));
     const [own, relay, basiq] = [await freePort(), await freePort(), await freePort()];
     const env = {
       PATH: process.env.PATH,
-      BASIQ_RELAY: BINARY,
+      CARGO_TARGET_DIR: target,
       FRONTEND_PORT: own,
       FRONTEND_RELAY: `http://127.0.0.1:${relay}`,
       FRONTEND_BASIQ: `http://127.0.0.1:${basiq}`,
@@ -368,6 +388,13 @@ describe("people who connect a bank", { concurrency: 4 }, () => {
     const all = () => Promise.all([answers(own, "/"), answers(relay, "/readyz"), isOpen(basiq)]);
     try {
       await until("all of it answers", async () => (await all()).every(Boolean), 20);
+      for (const [name, value] of [["FRONTEND_PORT", `${own}`], ["FRONTEND_BASIQ", env.FRONTEND_BASIQ]]) {
+        const [free, other] = [await freePort(), await freePort()];
+        const ports = { FRONTEND_PORT: free, FRONTEND_RELAY: `http://127.0.0.1:${other}`, [name]: value };
+        const { status, stderr } = spawnSync(join(FOLDER, "run"), { env: { ...env, ...ports }, encoding: "utf8" });
+        assert.equal(status, 2);
+        assert.match(stderr, new RegExp(`^${name}=${value}: port \\d+ is taken`));
+      }
     } finally {
       child.kill("SIGTERM");
       await ended;

@@ -31,6 +31,7 @@ fn pages() -> Vec<(PathBuf, String)> {
         "docker/README.md",
         "examples/frontend/README.md",
         "examples/receivers/README.md",
+        "packages/job-progress/README.md",
     ];
     let docs = fs::read_dir(root().join("docs")).unwrap();
     let docs = docs.map(|entry| entry.unwrap().path());
