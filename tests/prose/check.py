@@ -15,6 +15,7 @@ How sentences are counted:
 
 import pathlib
 import re
+import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -113,8 +114,8 @@ def main():
     shown = LIMIT
     if arguments[:1] == ["--list"]:
         shown, arguments = int(arguments[1]), arguments[2:]
-    names = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docker/README.md"]
-    names += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True)
+    names = listed.stdout.split()
     failed = 0
     for name in arguments or names:
         for number, words in sentences((ROOT / name).read_text()):
