@@ -13,8 +13,10 @@
 //! * **Delivery**: an event on its way to the callback.
 //! * **Attempt**: one `POST` of a delivery.
 //! * **Client**: a backend team with an API key and a signing secret.
+//! * **Activity** ([`ActivityCounts`]): what the relays did over time, in numbers, for the console.
 //! * **Operator** ([`OperatorName`]): who runs the relay. What operators do is recorded as an **act** ([`AuditAct`]).
 
+mod activity;
 mod address;
 mod audit;
 mod back_off;
@@ -46,6 +48,10 @@ mod upstream;
 mod watch;
 
 pub use self::{
+    activity::{
+        ActivityCounts, ActivityRecorder, ActivityRow, ActivityScope, ActivityTally,
+        AttemptActivity, LatencyHistogram,
+    },
     address::{AllowedNetworks, is_reserved},
     audit::{Actor, AuditAct, OperatorName, OperatorNameError, Requester},
     back_off::{BackOff, spread},
