@@ -1,5 +1,6 @@
 //! Assembles the relay and runs it.
 
+mod activity;
 mod announce;
 mod clock_worker;
 mod connections;
@@ -27,6 +28,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
 
 pub use self::{
+    activity::ActivityWorker,
     clock_worker::ClockWorker,
     database::{OpenStore, open_store, sealer},
     reload::{ReloadableSecrets, ReloadedSecrets},
@@ -34,6 +36,7 @@ pub use self::{
     upkeep::UpkeepWorker,
 };
 use self::{
+    activity::ActivityWriter,
     connections::connection_limits,
     database::connect_options,
     fleet::{FleetMembership, RemoteWakes, coordination, join, wake_on_notify},
@@ -79,6 +82,8 @@ pub struct Relay {
     pub follow: FollowWorker,
     /// Deletes old watches and updates the metrics of the store.
     pub upkeep: UpkeepWorker,
+    /// Stores counts of what the relay does.
+    pub activity: ActivityWorker,
     /// Notices that the machine's clock was set. None if the store has its own clock.
     pub clock: Option<ClockWorker>,
     /// Tells operators what needs them. None if the settings name no URL for alerts.
@@ -203,7 +208,10 @@ impl Relay {
         let banks = workers::banks(&settings, &store, &parts);
         let discovery = workers::discovery(&settings, &store, &parts, &share);
         let delivery = workers::delivery(&settings, &store, &parts)?.sharing(&share);
+        let delivery = delivery.counting(tracker.activity());
         let clock = parts.clock.clone();
+        let writer = ActivityWriter::new(&store, tracker.activity(), parts.upstream.clone());
+        let activity = ActivityWorker::new(writer, clock.clone());
         let upkeep = UpkeepWorker::new(&store, clock, &settings.store);
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
@@ -227,6 +235,7 @@ impl Relay {
             delivery,
             follow,
             upkeep,
+            activity,
             clock,
             alerts,
             secrets,
@@ -274,6 +283,8 @@ impl Relay {
         spawn_worker(&mut supervisor, self.delivery, &share);
         spawn_worker(&mut supervisor, self.follow, &share);
         spawn_worker(&mut supervisor, self.upkeep, &share);
+        let last_counts = self.activity.writer();
+        spawn_worker(&mut supervisor, self.activity, &share);
         if let Some(clock) = self.clock {
             spawn_worker(&mut supervisor, clock, &share);
         }
@@ -303,6 +314,7 @@ impl Relay {
         let stopped = supervisor
             .shut_down(self.settings.server.shutdown_grace, hurry)
             .await;
+        last_counts.finish().await;
         self.store.close().await;
         drop(self.lock);
         match (died, stopped) {

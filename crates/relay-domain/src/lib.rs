@@ -84,7 +84,7 @@ pub use self::{
     secret::{ApiKey, ApiKeyHash, ForeignSecretError, SigningSecret, SigningSecretError},
     subscription::{Subscription, SubscriptionRequest, SubscriptionState},
     trace::TraceContext,
-    upstream::{Upstream, UpstreamHealth},
+    upstream::{Upstream, UpstreamHealth, UpstreamTrouble},
     watch::{
         EventFilter, Locale, Operation, ToldSoFar, Watch, WatchOptions, WatchRequest, WatchState,
     },

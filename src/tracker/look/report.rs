@@ -3,7 +3,9 @@
 use basiq_client::normalise::{self, Finding};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
-use relay_domain::{EndNotice, JobKind, LookTally, Outcome, WatchState, clock::between};
+use relay_domain::{
+    ActivityRecorder, EndNotice, JobKind, LookTally, Outcome, WatchState, clock::between,
+};
 use relay_store::{Look, WatchChange};
 use tracing::{info, warn};
 
@@ -43,7 +45,11 @@ pub(super) fn measure_detection(look: &Look, settled_at: Option<Timestamp>) {
 }
 
 /// Counts a look that brought a document, and the job's end if this look is the first to see it.
-pub(super) fn measure_look(tally: &LookTally, look: &LookInProgress, finding: &Finding) {
+pub(super) fn measure_look(
+    (tally, activity): (&LookTally, &ActivityRecorder),
+    look: &LookInProgress,
+    finding: &Finding,
+) {
     let before = &look.due.memory;
     let kind = JobKind::of(look.memory.context.job_type.as_deref());
     tally.count_look(kind);
@@ -65,6 +71,9 @@ pub(super) fn measure_look(tally: &LookTally, look: &LookInProgress, finding: &F
         _ => "success",
     };
     if let Some(bank) = look.memory.context.institution_id.as_deref() {
+        let begun = look.memory.created.or(look.memory.first_look_at);
+        let took = between(begun.unwrap_or(look.now), look.now);
+        activity.count_job_end(bank, *finding == Finding::Succeeded, took);
         let bank = INSTITUTIONS.value(bank);
         counter!("relay_institution_job_ends_total", "institution" => bank, "result" => result)
             .increment(1);

@@ -6,6 +6,7 @@
 //! still lock in a different order, one of them runs again. A statement sees what was committed before it began. So a
 //! transaction reads what depends on a row only after it locked that row.
 
+mod activity;
 mod alone;
 mod answers;
 mod attempts;

@@ -8,7 +8,7 @@ use super::{erasure_statements, subscription_statements};
 use crate::{
     DeliveryQuery, SubscriptionQuery, WatchQuery,
     postgres::{
-        answers, attempts, audit, banks, clients, console, deliveries, delivery_lists, details,
+        activity, answers, attempts, audit, banks, clients, console, deliveries, delivery_lists, details,
         durations, fleet, follows, hints, hosts, jobs, looks, outbox, registration, subscriptions,
         upkeep, watches,
     },
@@ -253,6 +253,11 @@ fn of_small_tables() -> Vec<PlannedStatement> {
         1 of audit::ANY_BEFORE("id(100)");
         1 of audit::MOVE_HORIZON("1798000000000");
         100 of audit::PURGE("id(101), 200");
+        3 of activity::RECORD("texts('minute', 3), ARRAY[1799999940000, 1799999880000, 1800000000000], \
+            bytes(id(9), 3), texts('{}', 3)");
+        720 of activity::LIST("'minute', 1799978400000");
+        340 of activity::LIST("'host', 1799395200000");
+        200 of activity::PURGE("1799400000000, 200");
         1 of clients::FIND_BY_KEY("sha256('7')");
         1 of fleet::BEAT("'relay1'");
         1 of fleet::ALIVE("5000");

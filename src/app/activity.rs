@@ -1,0 +1,146 @@
+//! Stores what the relay counts of its activity, for the console, and deletes what is old.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use relay_domain::{
+    ActivityRecorder, ErrorChain, Upstream,
+    clock::{Clock, between},
+};
+use relay_runtime::{TickOutcome, Wake, Worker, WorkerError};
+use relay_store::{ActivityStore, Store, StoreError};
+use tracing::warn;
+
+/// The interval at which counts are stored. A relay that crashes loses what it counted since.
+const INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long counts are kept: the console shows a week.
+const KEPT_FOR: Duration = Duration::from_hours(8 * 24);
+/// The interval at which old counts are deleted.
+const PURGE_EVERY: Duration = Duration::from_hours(1);
+/// The maximum number of rows that one transaction deletes.
+const PURGE_BATCH: usize = 500;
+
+/// The maximum time that a stop waits for the last counts to be stored.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// Writes the counts of one relay to the store. Clones write the same counts.
+#[derive(Clone)]
+pub(super) struct ActivityWriter {
+    store: Arc<dyn ActivityStore>,
+    recorder: ActivityRecorder,
+    upstream: Upstream,
+    /// The calls to Basiq that are in the counts, and those of them that failed.
+    counted: Arc<Mutex<(u64, u64)>>,
+}
+
+impl ActivityWriter {
+    pub(super) fn new(
+        store: &Arc<dyn Store>,
+        recorder: ActivityRecorder,
+        upstream: Upstream,
+    ) -> Self {
+        Self {
+            store: store.clone(),
+            recorder,
+            upstream,
+            counted: Arc::default(),
+        }
+    }
+
+    /// Stores what changed since the latest write. What cannot be stored is stored by a later write.
+    async fn write(&self) -> Result<(), StoreError> {
+        self.count_calls();
+        let rows = self.recorder.take_changed();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let written = self.store.record_activity(rows.clone()).await;
+        if written.is_err() {
+            self.recorder.put_back(rows);
+        }
+        written
+    }
+
+    fn count_calls(&self) {
+        let mut counted = self.counted.lock();
+        let (calls, failed) = self.upstream.calls();
+        let (calls_before, failed_before) = std::mem::replace(&mut *counted, (calls, failed));
+        let calls = calls.saturating_sub(calls_before);
+        let failed = failed.saturating_sub(failed_before);
+        self.recorder.count_calls(calls, failed);
+    }
+
+    /// Stores the last counts of a relay whose other work has ended.
+    pub(super) async fn finish(&self) {
+        let written = tokio::time::timeout(LAST_WRITE, self.write()).await;
+        if let Ok(Err(error)) = written {
+            let error = ErrorChain(&error);
+            warn!(%error, "the latest counts for the console are lost");
+        }
+    }
+}
+
+/// The worker that stores counts now and then, and deletes old ones.
+pub struct ActivityWorker {
+    writer: ActivityWriter,
+    clock: Clock,
+    wake: Wake,
+    purged_at: Option<Timestamp>,
+}
+
+impl ActivityWorker {
+    pub(super) fn new(writer: ActivityWriter, clock: Clock) -> Self {
+        Self {
+            writer,
+            clock,
+            wake: Wake::new(),
+            purged_at: None,
+        }
+    }
+
+    pub(super) fn writer(&self) -> ActivityWriter {
+        self.writer.clone()
+    }
+
+    /// Deletes a batch of old rows, if it is time. Returns whether there may be more.
+    async fn purge(&mut self) -> Result<bool, WorkerError> {
+        let now = self.clock.now();
+        // if the clock was set back, the latest purge is in the future
+        let is_early = |at: Timestamp| at <= now && between(at, now) < PURGE_EVERY;
+        if self.purged_at.is_some_and(is_early) {
+            return Ok(false);
+        }
+        let before = now.checked_sub(KEPT_FOR)?;
+        let purged = self.writer.store.purge_activity(before, PURGE_BATCH);
+        let more = usize::try_from(purged.await?)? >= PURGE_BATCH;
+        self.purged_at = (!more).then_some(now);
+        Ok(more)
+    }
+}
+
+impl Worker for ActivityWorker {
+    fn name(&self) -> &'static str {
+        "activity"
+    }
+
+    fn wake(&self) -> Wake {
+        self.wake.clone()
+    }
+
+    async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
+        self.writer.write().await?;
+        if self.purge().await? {
+            return Ok(TickOutcome::Busy);
+        }
+        Ok(TickOutcome::Idle {
+            next_due_in: Some(INTERVAL),
+        })
+    }
+
+    async fn drain(&mut self) -> Result<(), WorkerError> {
+        // other workers still count while they drain, so the last counts are stored after all of them
+        Ok(())
+    }
+}
