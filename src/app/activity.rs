@@ -144,3 +144,69 @@ impl Worker for ActivityWorker {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use relay_domain::{ActivityRow, ActivityScope};
+
+    use super::*;
+
+    /// A store in memory that refuses some writes first.
+    #[derive(Default)]
+    struct FailingStore {
+        failures: Mutex<usize>,
+        rows: Mutex<Vec<ActivityRow>>,
+    }
+
+    #[async_trait]
+    impl ActivityStore for FailingStore {
+        async fn record_activity(&self, rows: Vec<ActivityRow>) -> Result<(), StoreError> {
+            let left = self.failures.lock().checked_sub(1);
+            if let Some(left) = left {
+                *self.failures.lock() = left;
+                return Err(StoreError::unavailable("the disk is gone"));
+            }
+            self.rows.lock().extend(rows);
+            Ok(())
+        }
+
+        async fn list_activity(
+            &self,
+            _: ActivityScope,
+            _: Timestamp,
+        ) -> Result<Vec<ActivityRow>, StoreError> {
+            Ok(self.rows.lock().clone())
+        }
+
+        async fn purge_activity(&self, _: Timestamp, _: usize) -> Result<u64, StoreError> {
+            Ok(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_stored_is_stored_later_and_calls_count_once() {
+        let store = Arc::new(FailingStore::default());
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        let writer = ActivityWriter {
+            store: store.clone(),
+            recorder: ActivityRecorder::new(clock.clone()),
+            upstream: Upstream::default(),
+            counted: Arc::default(),
+        };
+        let mut worker = ActivityWorker::new(writer.clone(), clock);
+        worker.tick().await.unwrap();
+        assert!(store.rows.lock().is_empty(), "nothing happened");
+        *store.failures.lock() = 1;
+        writer.upstream.count_call(true);
+        writer.recorder.count_look();
+        assert!(worker.tick().await.is_err());
+        writer.upstream.count_call(false);
+        worker.writer().finish().await;
+        writer.finish().await;
+        let rows = store.rows.lock();
+        assert_eq!(rows.len(), 2);
+        let all = rows[0].tally.total();
+        assert_eq!((all.looks, all.calls, all.failed_calls), (1, 2, 1));
+    }
+}

@@ -156,7 +156,10 @@ impl DurationAxis {
         for (bar, pair) in pairs.iter().enumerate() {
             if let Some((low, high)) = pair {
                 let (x, low, high) = (left(bar), self.y(*low), self.y(*high));
-                push(&mut path, format_args!("M{x} {low:.2}V{high:.2}h{STEP}V{low:.2}z"));
+                push(
+                    &mut path,
+                    format_args!("M{x} {low:.2}V{high:.2}h{STEP}V{low:.2}z"),
+                );
             }
         }
         path
@@ -247,7 +250,15 @@ mod tests {
 
     #[test]
     fn the_upper_edge_is_a_round_even_number() {
-        for (value, top) in [(0, 2), (1, 2), (3, 4), (7, 10), (11, 20), (61, 100), (601, 1000)] {
+        for (value, top) in [
+            (0, 2),
+            (1, 2),
+            (3, 4),
+            (7, 10),
+            (11, 20),
+            (61, 100),
+            (601, 1000),
+        ] {
             assert_eq!(round_top(value), top, "{value}");
         }
         assert_eq!(round_top(u64::MAX), u64::MAX);
@@ -259,7 +270,10 @@ mod tests {
         let axis = DurationAxis::of([seconds(0.3), seconds(45.0)]).unwrap();
         assert_eq!(axis.lines(), ["1 min", "10 s", "1 s", "100 ms"]);
         let y = |at: f64| format!("{:.1}", axis.y(seconds(at)));
-        assert_eq!([y(60.0), y(10.0), y(1.0), y(0.1)], ["0.0", "33.3", "66.7", "100.0"]);
+        assert_eq!(
+            [y(60.0), y(10.0), y(1.0), y(0.1)],
+            ["0.0", "33.3", "66.7", "100.0"]
+        );
         assert_eq!(axis.line(&[None, Some(seconds(1.0))]), "M10 66.67H20");
         let band = axis.band(&[Some((seconds(1.0), seconds(10.0)))]);
         assert_eq!(band, "M0 66.67V33.33h10V66.67z");
@@ -273,7 +287,12 @@ mod tests {
 
     #[test]
     fn numbers_and_durations_are_written_for_people() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(grouped(number), text);
         }
         for (millis, text) in [

@@ -231,10 +231,16 @@ mod tests {
         tally.counts_of(ActivityTally::ALL).failed = 1000;
         let (rows, others) = rows(&tally, |_| None);
         assert_eq!((rows.len(), others), (MOST + 1, 10));
-        assert_eq!((rows[0].name.as_str(), rows[0].good.as_str()), ("host29.example", "290"));
+        assert_eq!(
+            (rows[0].name.as_str(), rows[0].good.as_str()),
+            ("host29.example", "290")
+        );
         assert_eq!(rows[0].rate, "99.6 %");
         let last = &rows[MOST];
-        assert_eq!((last.name.as_str(), last.bad.as_str()), ("all others", "1,010"));
+        assert_eq!(
+            (last.name.as_str(), last.bad.as_str()),
+            ("all others", "1,010")
+        );
         assert_eq!(last.tone, Tone::Bad);
     }
 

@@ -154,7 +154,9 @@ impl Bars {
                 path: bars(&upper, &lower, top),
             },
         ];
-        let sums = legend.iter().map(|key| format!("{} {}", key.value, key.name));
+        let sums = legend
+            .iter()
+            .map(|key| format!("{} {}", key.value, key.name));
         let description = format!(
             "{} in {}. At most {} in one {}.",
             sums.collect::<Vec<_>>().join(", "),
@@ -201,7 +203,12 @@ impl Bars {
             ("main", self.values(|counts| counts.succeeded)),
             ("bad", self.values(|counts| counts.failed)),
         ];
-        self.stacked(("deliveries-chart", "Attempts to deliver", "attempts"), kinds, legend, hint)
+        self.stacked(
+            ("deliveries-chart", "Attempts to deliver", "attempts"),
+            kinds,
+            legend,
+            hint,
+        )
     }
 
     fn looks(&self) -> Chart {
@@ -213,7 +220,12 @@ impl Bars {
         let hint = |counts: &ActivityCounts| {
             (counts.looks > 0).then(|| format!("{} looks", grouped(counts.looks)))
         };
-        self.stacked(("looks-chart", "Looks at jobs", "looks"), kinds, legend, hint)
+        self.stacked(
+            ("looks-chart", "Looks at jobs", "looks"),
+            kinds,
+            legend,
+            hint,
+        )
     }
 
     fn calls(&self) -> Chart {
@@ -231,7 +243,12 @@ impl Bars {
             let (good, bad) = (grouped(answered(counts)), grouped(counts.failed_calls));
             (counts.calls > 0).then(|| format!("{good} answered, {bad} failed"))
         };
-        self.stacked(("calls-chart", "Calls to Basiq", "calls"), kinds, legend, hint)
+        self.stacked(
+            ("calls-chart", "Calls to Basiq", "calls"),
+            kinds,
+            legend,
+            hint,
+        )
     }
 
     fn time_to_callback(&self) -> Chart {
@@ -241,7 +258,10 @@ impl Bars {
         };
         let pairs: Vec<_> = self.counts.iter().map(of_bar).collect();
         let (medians, p95s): (Vec<_>, Vec<_>) = pairs.iter().map(|pair| pair.unzip()).unzip();
-        let all = pairs.iter().flatten().flat_map(|(median, p95)| [*median, *p95]);
+        let all = pairs
+            .iter()
+            .flatten()
+            .flat_map(|(median, p95)| [*median, *p95]);
         let axis = DurationAxis::of(all);
         let lines = axis.as_ref().map(DurationAxis::lines).unwrap_or_default();
         let shapes = axis.map(|axis| {
@@ -252,7 +272,10 @@ impl Bars {
             ]
         });
         let took = self.total().took;
-        let value = |percent| took.percentile(percent).map_or_else(|| "–".to_owned(), lasted);
+        let value = |percent| {
+            took.percentile(percent)
+                .map_or_else(|| "–".to_owned(), lasted)
+        };
         let legend = [("median", "median", value(50)), ("p95", "95 %", value(95))];
         let legend = legend.map(|(class, name, value)| LegendKey { class, name, value });
         let width = width(self.counts.len());
@@ -351,15 +374,25 @@ mod tests {
             row("2026-11-29T20:47:00Z", 100, 1),
         ];
         let bars = Bars::of(&rows, TimeSpan::Hour, first);
-        assert_eq!((bars.counts[0].succeeded, bars.counts[59].succeeded), (3, 9));
+        assert_eq!(
+            (bars.counts[0].succeeded, bars.counts[59].succeeded),
+            (3, 9)
+        );
         assert_eq!(bars.total().succeeded, 12);
         let shown = OverTime::of(&bars);
         assert_eq!(shown.labels, ["20:48", "21:02", "21:17", "21:32", "21:47"]);
         assert_eq!(shown.rows.len(), 2);
-        assert_eq!((shown.rows[0].from.as_str(), &*shown.rows[0].numbers[0]), ("21:47", "9"));
+        assert_eq!(
+            (shown.rows[0].from.as_str(), &*shown.rows[0].numbers[0]),
+            ("21:47", "9")
+        );
         let chart = &shown.charts[0];
         assert_eq!(chart.lines, ["10", "5", "0"]);
-        assert!(chart.description.starts_with("12 accepted, 0 failed, 0 given up"));
+        assert!(
+            chart
+                .description
+                .starts_with("12 accepted, 0 failed, 0 given up")
+        );
         assert_eq!(chart.hints[1].text, "21:47 UTC: 9 accepted, 0 failed");
         assert_eq!(shown.charts[1].lines, ["10 s", "1 s", "100 ms"]);
     }

@@ -172,7 +172,10 @@ fn watches(census: &Census) -> Vec<Figure> {
                 "/console/watches?state=delayed",
             ),
             WatchState::Settled => ("the last event is stored", "/console/watches?state=settled"),
-            WatchState::Cancelled => ("ended without a last event", "/console/watches?state=cancelled"),
+            WatchState::Cancelled => (
+                "ended without a last event",
+                "/console/watches?state=cancelled",
+            ),
         };
         Figure {
             label: state_word(*state),
@@ -356,6 +359,9 @@ mod tests {
         let concern = about_basiq(&upstream, clock).unwrap();
         assert_eq!(concern.text, "Basiq is down");
         assert!(concern.since.unwrap().to_string().contains("00:00:00"));
-        assert_eq!(concern.more, ": it answers HTTP 503. Every look is tried again later.");
+        assert_eq!(
+            concern.more,
+            ": it answers HTTP 503. Every look is tried again later."
+        );
     }
 }

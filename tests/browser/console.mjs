@@ -41,6 +41,8 @@ const state = (page) => page.locator(".head .badge");
 async function pages() {
   return {
     overview: "/console",
+    "overview-week": "/console?span=week",
+    comparison: "/console/comparison?span=day",
     watches: "/console/watches",
     "watches-delayed": "/console/watches?state=delayed",
     "watches-found": "/console/watches?q=127.0.0.3",
@@ -297,10 +299,10 @@ test("a session that ended leads to the log-in, also from a page that is live", 
 test("a page says when the relay does not answer, and when it does again", async () => {
   const page = await open();
   await logIn(page);
-  await page.route("**/console", (route) => route.abort());
+  await page.route("**/console?span=*", (route) => route.abort());
   await page.getByText("The relay does not answer.").waitFor();
   await shoot(page, "offline");
-  await page.unroute("**/console");
+  await page.unroute("**/console?span=*");
   await page.getByText("The relay does not answer.").waitFor({ state: "hidden" });
   await page.context().close();
 });

@@ -1,9 +1,9 @@
 //! One trait for all operations of a store.
 
 use crate::{
-    ActivityStore, AnswerStore, AuditStore, ClientStore, ConsoleStore, DeliveryStore, DiscoveryStore,
-    ErasureStore, FollowStore, HintStore, OutboxStore, SubscriptionStore, TrackerStore,
-    UpkeepStore, WatchStore,
+    ActivityStore, AnswerStore, AuditStore, ClientStore, ConsoleStore, DeliveryStore,
+    DiscoveryStore, ErasureStore, FollowStore, HintStore, OutboxStore, SubscriptionStore,
+    TrackerStore, UpkeepStore, WatchStore,
 };
 
 /// All operations of a store.

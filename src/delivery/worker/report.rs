@@ -67,7 +67,9 @@ fn count_activity(conclusion: &Conclusion, activity: &ActivityRecorder) {
     let next = conclusion.result.next;
     let accepted = next == AfterAttempt::Delivered;
     if let Some(attempt) = &conclusion.result.attempt {
-        let took = conclusion.took.filter(|_| accepted && !conclusion.is_redelivery);
+        let took = conclusion
+            .took
+            .filter(|_| accepted && !conclusion.is_redelivery);
         activity.count_attempt(&AttemptActivity {
             host: &conclusion.host,
             client: conclusion.client.as_deref(),

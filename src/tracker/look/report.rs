@@ -44,11 +44,13 @@ pub(super) fn measure_detection(look: &Look, settled_at: Option<Timestamp>) {
     }
 }
 
-/// Counts a look that brought a document, and the job's end if this look is the first to see it.
+/// Counts a look that brought a document, and the job's end if this look is the first to see it. `bank` is the job's
+/// bank, from the document or from an earlier job of the same connection.
 pub(super) fn measure_look(
     (tally, activity): (&LookTally, &ActivityRecorder),
     look: &LookInProgress,
     finding: &Finding,
+    bank: Option<&str>,
 ) {
     let before = &look.due.memory;
     let kind = JobKind::of(look.memory.context.job_type.as_deref());
@@ -70,10 +72,12 @@ pub(super) fn measure_look(
         Finding::Failed(_) => "failed",
         _ => "success",
     };
-    if let Some(bank) = look.memory.context.institution_id.as_deref() {
+    if let Some(bank) = bank {
         let begun = look.memory.created.or(look.memory.first_look_at);
         let took = between(begun.unwrap_or(look.now), look.now);
         activity.count_job_end(bank, *finding == Finding::Succeeded, took);
+    }
+    if let Some(bank) = look.memory.context.institution_id.as_deref() {
         let bank = INSTITUTIONS.value(bank);
         counter!("relay_institution_job_ends_total", "institution" => bank, "result" => result)
             .increment(1);

@@ -81,7 +81,10 @@ pub struct ActivityCounts {
     pub took: LatencyHistogram,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
@@ -209,7 +212,10 @@ mod tests {
         sum.merge(&one);
         assert_eq!((sum.volume(), sum.calls, sum.took.total()), (6, 14, 2));
         let text = serde_json::to_string(&sum).unwrap();
-        assert_eq!(text, r#"{"succeeded":4,"failed":2,"calls":14,"took":{"40":2}}"#);
+        assert_eq!(
+            text,
+            r#"{"succeeded":4,"failed":2,"calls":14,"took":{"40":2}}"#
+        );
         assert_eq!(serde_json::from_str::<ActivityCounts>(&text).unwrap(), sum);
     }
 

@@ -272,12 +272,7 @@ const AUDIT: &[MovedColumn] = &[
     text("peer"),
 ];
 
-const ACTIVITY: &[MovedColumn] = &[
-    text("scope"),
-    whole("since"),
-    bytes("run"),
-    text("counts"),
-];
+const ACTIVITY: &[MovedColumn] = &[text("scope"), whole("since"), bytes("run"), text("counts")];
 
 const CONNECTION_FAILURES: &[MovedColumn] =
     &[text("connection_id"), text("job_id"), whole("failed_at")];

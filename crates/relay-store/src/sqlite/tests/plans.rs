@@ -7,9 +7,9 @@ use tempfile::TempDir;
 use crate::{
     DeliveryQuery, WatchQuery,
     sqlite::{
-        SqliteStore, activity, answers, attempts, audit, banks, clients, console, deliveries, delivery_lists,
-        details, discovery, durations, erasure, follows, hints, hosts, jobs, looks, outbox,
-        registration, subscription_ends, subscriptions, upkeep, watches,
+        SqliteStore, activity, answers, attempts, audit, banks, clients, console, deliveries,
+        delivery_lists, details, discovery, durations, erasure, follows, hints, hosts, jobs, looks,
+        outbox, registration, subscription_ends, subscriptions, upkeep, watches,
     },
 };
 

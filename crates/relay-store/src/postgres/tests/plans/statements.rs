@@ -8,9 +8,9 @@ use super::{erasure_statements, subscription_statements};
 use crate::{
     DeliveryQuery, SubscriptionQuery, WatchQuery,
     postgres::{
-        activity, answers, attempts, audit, banks, clients, console, deliveries, delivery_lists, details,
-        durations, fleet, follows, hints, hosts, jobs, looks, outbox, registration, subscriptions,
-        upkeep, watches,
+        activity, answers, attempts, audit, banks, clients, console, deliveries, delivery_lists,
+        details, durations, fleet, follows, hints, hosts, jobs, looks, outbox, registration,
+        subscriptions, upkeep, watches,
     },
 };
 
