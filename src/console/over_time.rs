@@ -135,7 +135,7 @@ impl Bars {
     /// Draws two kinds of counts, the second on top of the first.
     fn stacked(
         &self,
-        (id, title, unit): (&'static str, &'static str, &str),
+        (id, title): (&'static str, &'static str),
         kinds: [(&'static str, Vec<u64>); 2],
         legend: Vec<LegendKey>,
         hint: impl Fn(&ActivityCounts) -> Option<String>,
@@ -169,7 +169,7 @@ impl Bars {
         Chart {
             id,
             title,
-            unit: format!("{unit} each {}", self.span.bar_words()),
+            unit: format!("each {}", self.span.bar_words()),
             description,
             legend,
             grid: grid(lines.len(), width),
@@ -204,7 +204,7 @@ impl Bars {
             ("bad", self.values(|counts| counts.failed)),
         ];
         self.stacked(
-            ("deliveries-chart", "Attempts to deliver", "attempts"),
+            ("deliveries-chart", "Attempts to deliver"),
             kinds,
             legend,
             hint,
@@ -220,12 +220,7 @@ impl Bars {
         let hint = |counts: &ActivityCounts| {
             (counts.looks > 0).then(|| format!("{} looks", grouped(counts.looks)))
         };
-        self.stacked(
-            ("looks-chart", "Looks at jobs", "looks"),
-            kinds,
-            legend,
-            hint,
-        )
+        self.stacked(("looks-chart", "Looks at jobs"), kinds, legend, hint)
     }
 
     fn calls(&self) -> Chart {
@@ -243,12 +238,7 @@ impl Bars {
             let (good, bad) = (grouped(answered(counts)), grouped(counts.failed_calls));
             (counts.calls > 0).then(|| format!("{good} answered, {bad} failed"))
         };
-        self.stacked(
-            ("calls-chart", "Calls to Basiq", "calls"),
-            kinds,
-            legend,
-            hint,
-        )
+        self.stacked(("calls-chart", "Calls to Basiq"), kinds, legend, hint)
     }
 
     fn time_to_callback(&self) -> Chart {
@@ -282,7 +272,7 @@ impl Bars {
         Chart {
             id: "latency-chart",
             title: "Time to the callback",
-            unit: "logarithmic".to_owned(),
+            unit: format!("each {}, logarithmic", self.span.bar_words()),
             description: format!(
                 "Half of the events were accepted within {}, 95 % within {}, in {}.",
                 value(50),

@@ -171,7 +171,10 @@ fn watches(census: &Census) -> Vec<Figure> {
                 "Basiq or the bank tries again",
                 "/console/watches?state=delayed",
             ),
-            WatchState::Settled => ("the last event is stored", "/console/watches?state=settled"),
+            WatchState::Settled => (
+                "its last event is queued or sent",
+                "/console/watches?state=settled",
+            ),
             WatchState::Cancelled => (
                 "ended without a last event",
                 "/console/watches?state=cancelled",

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use relay_domain::{
-    ActivityRow, ActivityScope, ActivityTally, Bank, BasiqAverages, Challenge, ChallengeMemory, EndNotice, JobContext, JobEnd, OpenChallenge,
-    Phase, SigningSecret, StageDuration, Status, TraceContext, WatchId,
+    ActivityRow, ActivityScope, ActivityTally, Bank, BasiqAverages, Challenge, ChallengeMemory,
+    EndNotice, JobContext, JobEnd, OpenChallenge, Phase, SigningSecret, StageDuration, Status,
+    TraceContext, WatchId,
 };
 use relay_store::{
     AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, DurationSample,
