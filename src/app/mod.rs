@@ -36,7 +36,6 @@ pub use self::{
     upkeep::UpkeepWorker,
 };
 use self::{
-    activity::ActivityWriter,
     connections::connection_limits,
     database::connect_options,
     fleet::{FleetMembership, RemoteWakes, coordination, join, wake_on_notify},
@@ -209,10 +208,8 @@ impl Relay {
         let discovery = workers::discovery(&settings, &store, &parts, &share);
         let delivery = workers::delivery(&settings, &store, &parts)?.sharing(&share);
         let delivery = delivery.counting(tracker.activity());
-        let clock = parts.clock.clone();
-        let writer = ActivityWriter::new(&store, tracker.activity(), parts.upstream.clone());
-        let activity = ActivityWorker::new(writer, clock.clone());
-        let upkeep = UpkeepWorker::new(&store, clock, &settings.store);
+        let activity = workers::activity(&store, &parts, tracker.activity());
+        let upkeep = UpkeepWorker::new(&store, parts.clock.clone(), &settings.store);
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
         let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = parts::replaceable_secrets(&settings, &parts)?;

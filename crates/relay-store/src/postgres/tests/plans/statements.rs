@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use relay_domain::{ClientId, DeliveryState, WatchState};
 use sqlx::{Postgres, QueryBuilder};
 
-use super::{erasure_statements, subscription_statements};
+use super::{activity_statements, erasure_statements, subscription_statements};
 use crate::{
     DeliveryQuery, SubscriptionQuery, WatchQuery,
     postgres::{
-        activity, answers, attempts, audit, banks, clients, console, deliveries, delivery_lists,
-        details, durations, fleet, follows, hints, hosts, jobs, looks, outbox, registration,
-        subscriptions, upkeep, watches,
+        answers, attempts, audit, banks, clients, console, deliveries, delivery_lists, details,
+        durations, fleet, follows, hints, hosts, jobs, looks, outbox, registration, subscriptions,
+        upkeep, watches,
     },
 };
 
@@ -117,6 +117,7 @@ pub(super) fn all() -> Vec<PlannedStatement> {
     all.extend(of_deliveries());
     all.extend(subscription_statements::of_subscriptions());
     all.extend(erasure_statements::of_erasures());
+    all.extend(activity_statements::of_activity());
     all.extend(of_small_tables());
     all
 }
@@ -253,11 +254,6 @@ fn of_small_tables() -> Vec<PlannedStatement> {
         1 of audit::ANY_BEFORE("id(100)");
         1 of audit::MOVE_HORIZON("1798000000000");
         100 of audit::PURGE("id(101), 200");
-        3 of activity::RECORD("texts('minute', 3), ARRAY[1799999940000, 1799999880000, 1800000000000], \
-            bytes(id(9), 3), texts('{}', 3)");
-        720 of activity::LIST("'minute', 1799978400000");
-        340 of activity::LIST("'host', 1799395200000");
-        200 of activity::PURGE("1799400000000, 200");
         1 of clients::FIND_BY_KEY("sha256('7')");
         1 of fleet::BEAT("'relay1'");
         1 of fleet::ALIVE("5000");
