@@ -13,7 +13,7 @@ use relay_store::{ActivityStore, Store, StoreError};
 use tracing::warn;
 
 /// The interval at which counts are stored. A relay that crashes loses what it counted since.
-const INTERVAL: Duration = Duration::from_secs(15);
+const INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long counts are kept: the console shows a week.
 const KEPT_FOR: Duration = Duration::from_hours(8 * 24);

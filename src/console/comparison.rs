@@ -66,6 +66,8 @@ struct Page {
     tabs: Vec<SpanTab>,
     here: String,
     since: ShownTime,
+    /// What is counted as a whole: hours or days.
+    whole: &'static str,
     most: usize,
     most_names: usize,
     tables: Vec<Table>,
@@ -77,18 +79,20 @@ async fn show(
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
     let span = asked.span();
-    let since = span.first_hour(visit.now());
+    let since = span.first_whole(visit.now());
+    let [bank, host, client] = span.named_scopes();
     let page = Page {
         shell: visit.shell(Section::Overview, "By bank, host and client"),
         tabs: span.tabs(PAGE),
         here: span.of_page(PAGE),
         since: visit.clock().when(since),
+        whole: span.whole_words(),
         most: MOST,
         most_names: ActivityTally::MOST_NAMES,
         tables: vec![
-            banks(&read(&state, ActivityScope::Bank, since).await?),
-            hosts(&read(&state, ActivityScope::Host, since).await?),
-            clients(&read(&state, ActivityScope::Client, since).await?),
+            banks(&read(&state, bank, since).await?),
+            hosts(&read(&state, host, since).await?),
+            clients(&read(&state, client, since).await?),
         ],
     };
     visit.answer(&page, &page.as_live())

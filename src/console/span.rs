@@ -118,15 +118,40 @@ impl TimeSpan {
         Timestamp::from_second(last - (bars - 1) * seconds).unwrap_or_default()
     }
 
-    /// Returns when the first whole hour begins that a comparison counts.
-    pub(super) fn first_hour(self, now: Timestamp) -> Timestamp {
+    /// Returns the counts by bank, host and client that a comparison of this span adds up.
+    pub(super) fn named_scopes(self) -> [ActivityScope; 3] {
+        match self {
+            Self::Hour | Self::Day => [
+                ActivityScope::Bank,
+                ActivityScope::Host,
+                ActivityScope::Client,
+            ],
+            Self::Week => [
+                ActivityScope::BankDay,
+                ActivityScope::HostDay,
+                ActivityScope::ClientDay,
+            ],
+        }
+    }
+
+    /// Returns the stretches that a comparison counts as a whole.
+    pub(super) fn whole_words(self) -> &'static str {
+        match self {
+            Self::Hour | Self::Day => "hours",
+            Self::Week => "days",
+        }
+    }
+
+    /// Returns when the first whole hour or day begins that a comparison counts.
+    pub(super) fn first_whole(self, now: Timestamp) -> Timestamp {
         let hours = match self {
             Self::Hour => 1,
             Self::Day => 24,
             Self::Week => 7 * 24,
         };
         let start = now.saturating_sub(SignedDuration::from_hours(hours));
-        ActivityScope::Hour.start_of(start.unwrap_or(now))
+        let [scope, ..] = self.named_scopes();
+        scope.start_of(start.unwrap_or(now))
     }
 
     /// Formats a time for the axis of a chart.
@@ -163,8 +188,13 @@ mod tests {
             let end = span.first_bar(now).as_second() + i64::try_from(bars).unwrap() * seconds;
             assert!(end > now.as_second() && end - seconds <= now.as_second());
         }
-        let since = TimeSpan::Hour.first_hour(now).to_string();
-        assert_eq!(since, "2026-11-29T20:00:00Z");
+        for (span, since) in [
+            (TimeSpan::Hour, "2026-11-29T20:00:00Z"),
+            (TimeSpan::Day, "2026-11-28T21:00:00Z"),
+            (TimeSpan::Week, "2026-11-22T00:00:00Z"),
+        ] {
+            assert_eq!(span.first_whole(now).to_string(), since);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use relay_domain::{ActivityRow, ActivityScope};
 
 use crate::StoreError;
 
-/// Counts of what the relays did, by minute and by hour.
+/// Counts of what the relays did, by minute, hour and day.
 #[async_trait]
 pub trait ActivityStore: Send + Sync {
     /// Stores rows. A row replaces an earlier one of the same scope, time and run of a relay, so storing it twice
@@ -14,7 +14,7 @@ pub trait ActivityStore: Send + Sync {
     async fn record_activity(&self, rows: Vec<ActivityRow>) -> Result<(), StoreError>;
 
     /// Returns the rows of a scope that begin at `since` or later, oldest first: one for each run of a relay that
-    /// counted something in that minute or hour.
+    /// counted something in that time.
     async fn list_activity(
         &self,
         scope: ActivityScope,

@@ -93,18 +93,14 @@ async fn what_the_relay_did_is_drawn_and_told_as_a_table() {
 async fn banks_hosts_and_clients_are_compared() {
     let app = busy().await;
     let browser = Browser::logged_in(&app).await;
-    let page = browser.get("/console/comparison?span=day").await.text;
-    has(
-        &page,
-        &[
-            "AU00001",
-            "/console/watches?q=127.0.0.1",
-            ">test</th>",
-            "50 %",
-            "66.6 %",
-        ],
-    );
-    assert!(!page.contains("Nothing yet."), "{page}");
+    for (span, whole) in [("hour", "hours"), ("day", "hours"), ("week", "days")] {
+        let path = format!("/console/comparison?span={span}");
+        let page = browser.get(&path).await.text;
+        let host = "/console/watches?q=127.0.0.1";
+        has(&page, &["AU00001", host, ">test</th>", "50 %", "66.6 %"]);
+        has(&page, &[&format!("Counted in whole {whole}, since")]);
+        assert!(!page.contains("Nothing yet."), "{page}");
+    }
     let live = browser
         .get_with("/console/comparison", &[("hx-request", "true")])
         .await;

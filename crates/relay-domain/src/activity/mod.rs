@@ -28,11 +28,18 @@ closed_words! {
         Host => "host",
         /// Attempts by client, hour by hour.
         Client => "client",
+        /// Jobs by bank, day by day.
+        BankDay => "bank-day",
+        /// Attempts by callback host, day by day.
+        HostDay => "host-day",
+        /// Attempts by client, day by day.
+        ClientDay => "client-day",
     }
 }
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3_600;
+const DAY: i64 = 86_400;
 
 impl ActivityScope {
     /// Returns the number of seconds that one row of this scope covers.
@@ -41,10 +48,11 @@ impl ActivityScope {
         match self {
             Self::Minute => MINUTE,
             Self::Hour | Self::Bank | Self::Host | Self::Client => HOUR,
+            Self::BankDay | Self::HostDay | Self::ClientDay => DAY,
         }
     }
 
-    /// Returns the start of the minute or hour that a time is in.
+    /// Returns the start of the minute, hour or day (in UTC) that a time is in.
     #[must_use]
     pub fn start_of(self, time: Timestamp) -> Timestamp {
         let second = time.as_second();
@@ -163,12 +171,12 @@ impl ActivityTally {
     }
 }
 
-/// What one run of a relay counted in one minute or hour.
+/// What one run of a relay counted in one minute, hour or day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActivityRow {
     /// What is counted.
     pub scope: ActivityScope,
-    /// The start of the minute or hour.
+    /// The start of the minute, hour or day.
     pub since: Timestamp,
     /// The run of the relay: another one after each start.
     pub run: [u8; 16],
@@ -220,10 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn a_time_belongs_to_the_minute_or_hour_that_it_is_in() {
+    fn a_time_belongs_to_the_minute_hour_or_day_that_it_is_in() {
         let time: Timestamp = "2026-11-29T21:36:55.5Z".parse().unwrap();
         let start = |scope: ActivityScope| scope.start_of(time).to_string();
         assert_eq!(start(ActivityScope::Minute), "2026-11-29T21:36:00Z");
         assert_eq!(start(ActivityScope::Bank), "2026-11-29T21:00:00Z");
+        assert_eq!(start(ActivityScope::HostDay), "2026-11-29T00:00:00Z");
     }
 }

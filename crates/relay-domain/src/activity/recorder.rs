@@ -11,21 +11,23 @@ use crate::{
     clock::Clock,
 };
 
-/// The maximum number of rows in memory. While the store cannot be written, the oldest go first.
+/// The maximum number of rows in memory. While the store cannot be written, the oldest minutes go first.
 const MOST_ROWS: usize = 400;
 
 /// Counts what a relay does. Clones count together.
 ///
-/// Each count is the total of its minute or hour so far, and belongs to one run of the relay. So a row can be stored
+/// Each count is the total of its minute, hour or day so far, and belongs to one run of the relay. So a row can be stored
 /// again and again without counting twice, and relays never change each other's rows.
 #[derive(Debug, Clone)]
 pub struct ActivityRecorder {
     clock: Clock,
     run: [u8; 16],
-    pages: Arc<Mutex<BTreeMap<(Timestamp, ActivityScope), Page>>>,
+    pages: Arc<Mutex<Pages>>,
 }
 
-/// The counts of one minute or hour.
+type Pages = BTreeMap<(Timestamp, ActivityScope), Page>;
+
+/// The counts of one minute, hour or day.
 #[derive(Debug, Default)]
 struct Page {
     tally: ActivityTally,
@@ -71,8 +73,13 @@ impl ActivityRecorder {
                 counts.took.add(took);
             }
         });
-        let host = (ActivityScope::Host, Some(attempt.host));
-        for (scope, name) in [host, (ActivityScope::Client, attempt.client)] {
+        let names = [
+            (ActivityScope::Host, Some(attempt.host)),
+            (ActivityScope::HostDay, Some(attempt.host)),
+            (ActivityScope::Client, attempt.client),
+            (ActivityScope::ClientDay, attempt.client),
+        ];
+        for (scope, name) in names {
             if let Some(name) = name {
                 self.count(scope, name, |counts| {
                     count(counts);
@@ -106,13 +113,15 @@ impl ActivityRecorder {
 
     /// Counts the end of a job of a bank. `took` is the time since the job's creation.
     pub fn count_job_end(&self, institution_id: &str, succeeded: bool, took: Duration) {
-        self.count(ActivityScope::Bank, institution_id, |counts| {
-            match succeeded {
-                true => counts.succeeded += 1,
-                false => counts.failed += 1,
-            }
-            counts.took.add(took);
-        });
+        for scope in [ActivityScope::Bank, ActivityScope::BankDay] {
+            self.count(scope, institution_id, |counts| {
+                match succeeded {
+                    true => counts.succeeded += 1,
+                    false => counts.failed += 1,
+                }
+                counts.took.add(took);
+            });
+        }
     }
 
     fn count_for_all(&self, change: impl Fn(&mut ActivityCounts)) {
@@ -127,9 +136,7 @@ impl ActivityRecorder {
         let page = pages.entry((since, scope)).or_default();
         change(page.tally.counts_of(name));
         page.is_changed = true;
-        if pages.len() > MOST_ROWS {
-            pages.pop_first();
-        }
+        forget_oldest(&mut pages);
     }
 
     /// Returns the rows that changed since the latest call, with their counts so far. Forgets those of the past that
@@ -162,7 +169,16 @@ impl ActivityRecorder {
             });
             page.is_changed = true;
         }
-        while pages.len() > MOST_ROWS {
+        forget_oldest(&mut pages);
+    }
+}
+
+/// Makes room if there are too many rows.
+fn forget_oldest(pages: &mut Pages) {
+    while pages.len() > MOST_ROWS {
+        let mut keys = pages.keys().copied();
+        let minute = keys.find(|(_, scope)| *scope == ActivityScope::Minute);
+        if minute.and_then(|minute| pages.remove(&minute)).is_none() {
             pages.pop_first();
         }
     }
@@ -202,25 +218,30 @@ mod tests {
         recorder.count_calls(3, 1);
         recorder.count_job_end("AU00000", false, Duration::from_secs(20));
         let rows = recorder.take_changed();
-        assert_eq!(rows.len(), 5);
+        assert_eq!(rows.len(), 8);
         for scope in [ActivityScope::Minute, ActivityScope::Hour] {
             let all = row(&rows, scope).tally.total();
             assert_eq!((all.succeeded, all.failed, all.given_up), (1, 1, 1));
             assert_eq!((all.looks, all.calls, all.failed_calls), (1, 3, 1));
             assert_eq!(all.took.total(), 1);
         }
-        for (scope, name) in [
-            (ActivityScope::Host, "app.example"),
-            (ActivityScope::Client, "shop"),
+        let (hour, day) = ("2026-11-29T21:00:00Z", "2026-11-29T00:00:00Z");
+        for (scope, since, name) in [
+            (ActivityScope::Host, hour, "app.example"),
+            (ActivityScope::HostDay, day, "app.example"),
+            (ActivityScope::Client, hour, "shop"),
+            (ActivityScope::ClientDay, day, "shop"),
         ] {
             let row = row(&rows, scope);
-            assert_eq!(row.since.to_string(), "2026-11-29T21:00:00Z");
+            assert_eq!(row.since.to_string(), since);
             let (found, counts) = row.tally.iter().next().unwrap();
             assert_eq!((found, counts.succeeded, counts.failed), (name, 1, 1));
             assert_eq!(counts.took.total(), 2);
         }
-        let bank = row(&rows, ActivityScope::Bank).tally.total();
-        assert_eq!((bank.succeeded, bank.failed), (0, 1));
+        for scope in [ActivityScope::Bank, ActivityScope::BankDay] {
+            let bank = row(&rows, scope).tally.total();
+            assert_eq!((bank.succeeded, bank.failed), (0, 1));
+        }
     }
 
     #[test]
@@ -260,10 +281,16 @@ mod tests {
         let (recorder, clock) = recorder();
         for _ in 0..1000 {
             recorder.count_look();
+            recorder.count_job_end("AU00000", true, Duration::from_secs(1));
             clock.advance(Duration::from_mins(1));
         }
         let rows = recorder.take_changed();
         assert_eq!(rows.len(), MOST_ROWS);
+        let days = rows
+            .iter()
+            .filter(|row| row.scope == ActivityScope::BankDay);
+        let ends = days.map(|row| row.tally.total().succeeded);
+        assert_eq!(ends.sum::<u64>(), 1000);
         let newest = rows.iter().map(|row| row.since).max().unwrap();
         assert!(newest > clock.now().checked_sub(Duration::from_mins(2)).unwrap());
     }

@@ -51,7 +51,7 @@ CREATE TABLE activity (
     since bigint NOT NULL,
     run bytea NOT NULL,
     counts text NOT NULL,
-    CONSTRAINT activity_scope_check CHECK ((scope = ANY (ARRAY['minute'::text, 'hour'::text, 'bank'::text, 'host'::text, 'client'::text])))
+    CONSTRAINT activity_scope_check CHECK ((scope = ANY (ARRAY['minute'::text, 'hour'::text, 'bank'::text, 'host'::text, 'client'::text, 'bank-day'::text, 'host-day'::text, 'client-day'::text])))
 );
 
 CREATE TABLE audit (
@@ -490,5 +490,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x01093e949268a6011cf435b6e701e795da2fde273d3a4d9b24e9769b23618df481cdebcdb735d3ccd934e009c8f2e941');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\x43f122799564d7063fa3aec304feaa26939bbd64139d3e09841e7956c7b622acf15569a29cf54cf198c69800f198475c');
 

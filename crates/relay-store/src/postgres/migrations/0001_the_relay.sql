@@ -403,11 +403,12 @@ CREATE TABLE pings (
     pings BIGINT NOT NULL
 );
 
--- What the relays did, in numbers, for the console: by minute, and by hour for each bank, host and client. Each run of a
--- relay has rows of its own, with its totals of that minute or hour. Kept for eight days.
+-- What the relays did, in numbers, for the console: by minute and hour, and for each bank, host and client by hour and day.
+-- Each run of a relay has rows of its own, with its totals of that time. Kept for eight days.
 CREATE TABLE activity (
-    scope  TEXT COLLATE "C" NOT NULL CHECK (scope IN ('minute', 'hour', 'bank', 'host', 'client')),
-    -- the start of the minute or hour
+    scope  TEXT COLLATE "C" NOT NULL CHECK
+        (scope IN ('minute', 'hour', 'bank', 'host', 'client', 'bank-day', 'host-day', 'client-day')),
+    -- the start of the minute, hour or day
     since  BIGINT NOT NULL,
     run    BYTEA  NOT NULL,
     -- JSON
