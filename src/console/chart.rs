@@ -2,7 +2,7 @@
 //!
 //! The drawing is stretched to the width of its place. So labels are not part of it: the template writes them beside it.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 /// The width of one bar with its gap, and of the gap, in units of the drawing.
 const STEP: usize = 10;
@@ -180,18 +180,19 @@ fn place(duration: Duration) -> f64 {
     whole(DURATIONS.len() - 1)
 }
 
-/// Returns an even number that is not below the value, with one digit that counts: the upper edge of a chart.
+/// The upper edges of charts: even numbers up to 8, then these tens, hundreds and so on.
+const SMALL_TOPS: [u64; 4] = [2, 4, 6, 8];
+const TOPS: [u64; 10] = [10, 12, 16, 20, 24, 30, 40, 50, 60, 80];
+
+/// Returns a round even number that is not below the value: the upper edge of a chart.
 pub(super) fn round_top(value: u64) -> u64 {
-    let mut unit: u64 = 1;
-    while unit < u64::MAX / 100 {
-        for digit in [2, 4, 6, 10] {
-            if value <= digit * unit {
-                return digit * unit;
-            }
-        }
-        unit *= 10;
-    }
-    value
+    let small = SMALL_TOPS.iter().copied();
+    let units = (0..18).map(|power| 10_u64.pow(power));
+    let large = units.flat_map(|unit| TOPS.map(|top| top.saturating_mul(unit)));
+    small
+        .chain(large)
+        .find(|top| value <= *top)
+        .unwrap_or(value)
 }
 
 /// Writes a number with commas between thousands.
@@ -221,8 +222,7 @@ pub(super) fn lasted(duration: Duration) -> String {
 }
 
 fn push(path: &mut String, part: std::fmt::Arguments<'_>) {
-    // writing to a string does not fail
-    let _ = path.write_fmt(part);
+    path.push_str(&part.to_string());
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
@@ -252,14 +252,21 @@ mod tests {
     fn the_upper_edge_is_a_round_even_number() {
         for (value, top) in [
             (0, 2),
-            (1, 2),
             (3, 4),
-            (7, 10),
-            (11, 20),
-            (61, 100),
-            (601, 1000),
+            (7, 8),
+            (11, 12),
+            (41, 50),
+            (61, 80),
+            (2_100, 2_400),
         ] {
             assert_eq!(round_top(value), top, "{value}");
+        }
+        for value in (1..100_000).chain([u64::MAX / 2]) {
+            let top = round_top(value);
+            assert!(
+                top >= value && top % 2 == 0 && top / 2 <= value,
+                "{value}: {top}"
+            );
         }
         assert_eq!(round_top(u64::MAX), u64::MAX);
     }

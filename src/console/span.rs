@@ -32,11 +32,8 @@ pub(super) struct SpanTab {
 impl AskedSpan {
     pub(super) fn span(&self) -> TimeSpan {
         let asked = self.span.as_deref().unwrap_or_default();
-        let known = TimeSpan::ALL.iter().copied();
-        known
-            .into_iter()
-            .find(|span| span.word() == asked)
-            .unwrap_or_default()
+        let mut known = TimeSpan::ALL.iter().copied();
+        known.find(|span| span.word() == asked).unwrap_or_default()
     }
 }
 
@@ -91,11 +88,20 @@ impl TimeSpan {
         }
     }
 
-    /// Returns the length of one bar of a chart in words.
+    /// Returns the length of one bar of a chart, as in "per minute".
     pub(super) fn bar_words(self) -> &'static str {
         match self {
             Self::Hour => "minute",
             Self::Day => "half hour",
+            Self::Week => "two hours",
+        }
+    }
+
+    /// Returns one bar of a chart in words.
+    pub(super) fn one_bar(self) -> &'static str {
+        match self {
+            Self::Hour => "a minute",
+            Self::Day => "half an hour",
             Self::Week => "two hours",
         }
     }

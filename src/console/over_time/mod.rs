@@ -68,7 +68,7 @@ impl OverTime {
         Self {
             tabs: bars.span.tabs("/console"),
             words: bars.span.words(),
-            bar: bars.span.bar_words(),
+            bar: bars.span.one_bar(),
             charts: if is_empty { Vec::new() } else { charts },
             labels: bars.labels(),
             rows: bars.rows(),
@@ -158,7 +158,7 @@ impl Bars {
             .iter()
             .map(|key| format!("{} {}", key.value, key.name));
         let description = format!(
-            "{} in {}. At most {} in one {}.",
+            "{} in {}. At most {} per {}.",
             sums.collect::<Vec<_>>().join(", "),
             self.span.words(),
             grouped(most),
@@ -169,7 +169,7 @@ impl Bars {
         Chart {
             id,
             title,
-            unit: format!("each {}", self.span.bar_words()),
+            unit: format!("per {}", self.span.bar_words()),
             description,
             legend,
             grid: grid(lines.len(), width),
@@ -272,7 +272,7 @@ impl Bars {
         Chart {
             id: "latency-chart",
             title: "Time to the callback",
-            unit: format!("each {}, logarithmic", self.span.bar_words()),
+            unit: format!("per {}, logarithmic", self.span.bar_words()),
             description: format!(
                 "Half of the events were accepted within {}, 95 % within {}, in {}.",
                 value(50),

@@ -51,9 +51,9 @@ fn rows_of_all_relays_are_added_and_those_outside_are_left_out() {
     let chart = &shown.charts[0];
     assert_eq!(chart.lines, ["10", "5", "0"]);
     let looks = &shown.charts[2];
-    assert_eq!(looks.lines, ["60", "30", "0"]);
-    // the bar is as high as its share: 41 of 60
-    assert_eq!(looks.shapes[0].path, "M1 100.00v-68.33h8v68.33z");
+    assert_eq!(looks.lines, ["50", "25", "0"]);
+    // the bar is as high as its share: 41 of 50
+    assert_eq!(looks.shapes[0].path, "M1 100.00v-82.00h8v82.00z");
     assert!(
         chart
             .description

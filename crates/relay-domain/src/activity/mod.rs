@@ -98,6 +98,15 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl ActivityCounts {
+    /// Adds a success or a failure.
+    fn add_result(&mut self, succeeded: bool) {
+        if succeeded {
+            self.succeeded += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+
     /// Adds other counts to these.
     pub fn merge(&mut self, other: &Self) {
         let pairs = [

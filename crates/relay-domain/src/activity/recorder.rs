@@ -63,29 +63,18 @@ impl ActivityRecorder {
 
     /// Counts an attempt.
     pub fn count_attempt(&self, attempt: &AttemptActivity<'_>) {
-        let count = |counts: &mut ActivityCounts| match attempt.accepted {
-            true => counts.succeeded += 1,
-            false => counts.failed += 1,
-        };
         self.count_for_all(|counts| {
-            count(counts);
+            counts.add_result(attempt.accepted);
             if let Some(took) = attempt.since_event {
                 counts.took.add(took);
             }
         });
-        let names = [
-            (ActivityScope::Host, Some(attempt.host)),
-            (ActivityScope::HostDay, Some(attempt.host)),
-            (ActivityScope::Client, attempt.client),
-            (ActivityScope::ClientDay, attempt.client),
-        ];
-        for (scope, name) in names {
-            if let Some(name) = name {
-                self.count(scope, name, |counts| {
-                    count(counts);
-                    counts.took.add(attempt.took);
-                });
-            }
+        let result = (attempt.accepted, attempt.took);
+        let by_host = [ActivityScope::Host, ActivityScope::HostDay];
+        self.count_result(by_host, attempt.host, result);
+        if let Some(client) = attempt.client {
+            let by_client = [ActivityScope::Client, ActivityScope::ClientDay];
+            self.count_result(by_client, client, result);
         }
     }
 
@@ -113,12 +102,19 @@ impl ActivityRecorder {
 
     /// Counts the end of a job of a bank. `took` is the time since the job's creation.
     pub fn count_job_end(&self, institution_id: &str, succeeded: bool, took: Duration) {
-        for scope in [ActivityScope::Bank, ActivityScope::BankDay] {
-            self.count(scope, institution_id, |counts| {
-                match succeeded {
-                    true => counts.succeeded += 1,
-                    false => counts.failed += 1,
-                }
+        let by_bank = [ActivityScope::Bank, ActivityScope::BankDay];
+        self.count_result(by_bank, institution_id, (succeeded, took));
+    }
+
+    fn count_result(
+        &self,
+        scopes: [ActivityScope; 2],
+        name: &str,
+        (succeeded, took): (bool, Duration),
+    ) {
+        for scope in scopes {
+            self.count(scope, name, |counts| {
+                counts.add_result(succeeded);
                 counts.took.add(took);
             });
         }
