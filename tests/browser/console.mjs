@@ -85,6 +85,40 @@ test("nobody gets in without the token", async () => {
   await page.context().close();
 });
 
+test("what the relay did is drawn without a reload, and is there as a table", async () => {
+  const page = await open();
+  await logIn(page);
+  await page.evaluate(() => (window.loadedOnce = true));
+  // counts are stored twice a minute
+  const charts = page.locator("figure.chart svg");
+  await charts.first().waitFor({ timeout: 45_000 });
+  assert.ok(await page.evaluate(() => window.loadedOnce), "the page was loaded anew");
+  assert.equal(await charts.count(), 4);
+  const attempts = page.getByRole("img", { name: /^Attempts to deliver, the last hour \d+ accepted, \d+ failed/ });
+  await attempts.waitFor();
+  // what was drawn stays within the place of the drawing
+  const outside = await page.evaluate(() =>
+    [...document.querySelectorAll("figure.chart svg path")].filter((path) => {
+      const [drawn, place] = [path, path.ownerSVGElement].map((one) => one.getBoundingClientRect());
+      return drawn.top < place.top - 2 || drawn.bottom > place.bottom + 2 || drawn.right > place.right + 2;
+    }).length,
+  );
+  assert.equal(outside, 0);
+  await page.getByText("The same numbers as a table").click();
+  const numbers = page.getByRole("region", { name: "The numbers of the charts" });
+  await numbers.getByRole("columnheader", { name: "Failed calls" }).waitFor();
+  assert.ok((await numbers.getByRole("row").count()) > 1);
+  await check(page, "overview-numbers");
+  await shoot(page, "overview-numbers");
+  await page.getByRole("link", { name: "Last week" }).click();
+  await page.waitForURL("/console?span=week");
+  await page.getByRole("link", { name: "By bank, host and client" }).click();
+  await page.waitForURL("/console/comparison?span=week");
+  const hosts = page.getByRole("table", { name: /^By callback host/ });
+  await hosts.getByRole("row", { name: /127\.0\.0\.3 0 / }).waitFor();
+  await page.context().close();
+});
+
 for (const [how, options] of [
   ["light", { colorScheme: "light" }],
   ["dark", { colorScheme: "dark" }],
