@@ -211,26 +211,23 @@ impl Relay {
         let activity = workers::activity(&store, &parts, tracker.activity());
         let upkeep = UpkeepWorker::new(&store, parts.clock.clone(), &settings.store);
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
-        let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = parts::replaceable_secrets(&settings, &parts)?;
         let alerts = parts::alert_watcher(&settings, &parts, &secrets, &share)?;
         let tester = CallbackTester::new(delivery.single_sender(), parts.clock.clone());
         let fleet_parts = (tracker.tally(), share.clone());
         let console = parts::console_parts(&settings, &parts, fleet_parts, tester.clone());
-        let follow = workers::follow(&store, &parts);
-        let remote_wakes = RemoteWakes::of(&parts);
-        let router = api::router(parts, tester, console::router(console));
         Ok(Self {
+            metrics_router: api::metrics_router(Arc::clone(&parts.metrics)),
+            follow: workers::follow(&store, &parts),
+            remote_wakes: RemoteWakes::of(&parts),
+            router: api::router(parts, tester, console::router(console)),
             settings,
             store,
-            router,
-            metrics_router,
             metrics,
             tracker,
             banks,
             discovery,
             delivery,
-            follow,
             upkeep,
             activity,
             clock,
@@ -239,7 +236,6 @@ impl Relay {
             limits,
             share,
             fleet,
-            remote_wakes,
             lock,
         })
     }
@@ -289,12 +285,8 @@ impl Relay {
             supervisor.spawn("alerts", alerts.run(token.clone()));
         }
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
-        if let Some((fleet, store)) = self.fleet {
-            supervisor.spawn("fleet", fleet.run(token.clone()));
-            supervisor.spawn(
-                "wakes",
-                wake_on_notify(store, self.remote_wakes, token.clone()),
-            );
+        if let Some(fleet) = self.fleet {
+            spawn_fleet(&mut supervisor, fleet, self.remote_wakes);
         }
         let http = serve(listener, self.router, self.limits, token.clone());
         supervisor.spawn("http", http);
@@ -326,6 +318,17 @@ impl Relay {
 fn spawn_worker<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, share: &Fleet) {
     let stop = supervisor.stop_token();
     supervisor.spawn(worker.name(), run_worker(worker, share.clone(), stop));
+}
+
+/// Spawns what connects this relay with the others on the store.
+fn spawn_fleet(
+    supervisor: &mut Supervisor,
+    (membership, store): (FleetMembership, PgStore),
+    remote_wakes: RemoteWakes,
+) {
+    let token = supervisor.stop_token();
+    supervisor.spawn("fleet", membership.run(token.clone()));
+    supervisor.spawn("wakes", wake_on_notify(store, remote_wakes, token));
 }
 
 /// Returns the limits of the separate address for metrics.

@@ -198,7 +198,9 @@ impl DeliveryWorker {
     async fn record(&mut self) -> Result<(), StoreError> {
         record(&*self.store, &self.unrecorded).await?;
         let ended = std::mem::take(&mut self.unrecorded);
-        ended.iter().for_each(|end| count(end, &self.activity));
+        for end in &ended {
+            count(end, &self.activity);
+        }
         Ok(())
     }
 

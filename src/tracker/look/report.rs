@@ -3,15 +3,16 @@
 use basiq_client::normalise::{self, Finding};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
-use relay_domain::{
-    ActivityRecorder, EndNotice, JobKind, LookTally, Outcome, WatchState, clock::between,
-};
-use relay_store::{Look, WatchChange};
+use relay_domain::{EndNotice, JobKind, Outcome, WatchState, clock::between};
+use relay_store::{DurationsFound, Look, WatchChange};
 use tracing::{info, warn};
 
 use crate::{
     telemetry::BoundedLabel,
-    tracker::{look::LookInProgress, stages},
+    tracker::{
+        look::{LookContext, LookInProgress},
+        stages,
+    },
 };
 
 /// Australia has fewer banks than this.
@@ -44,14 +45,15 @@ pub(super) fn measure_detection(look: &Look, settled_at: Option<Timestamp>) {
     }
 }
 
-/// Counts a look that brought a document, and the job's end if this look is the first to see it. `bank` is the job's
-/// bank, from the document or from an earlier job of the same connection.
+/// Counts a look that brought a document, and the job's end if this look is the first to see it. The job's bank is known
+/// from the document, or from an earlier job of the same connection.
 pub(super) fn measure_look(
-    (tally, activity): (&LookTally, &ActivityRecorder),
+    context: &LookContext,
     look: &LookInProgress,
     finding: &Finding,
-    bank: Option<&str>,
+    found: &DurationsFound,
 ) {
+    let (tally, activity) = (&context.tally, &context.activity);
     let before = &look.due.memory;
     let kind = JobKind::of(look.memory.context.job_type.as_deref());
     tally.count_look(kind);
@@ -72,7 +74,7 @@ pub(super) fn measure_look(
         Finding::Failed(_) => "failed",
         _ => "success",
     };
-    if let Some(bank) = bank {
+    if let Some(bank) = &found.institution_id {
         let begun = look.memory.created.or(look.memory.first_look_at);
         let took = between(begun.unwrap_or(look.now), look.now);
         activity.count_job_end(bank, *finding == Finding::Succeeded, took);
