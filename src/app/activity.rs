@@ -25,27 +25,32 @@ const PURGE_BATCH: usize = 500;
 /// The maximum time that a stop waits for the last counts to be stored.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
-/// Writes the counts of one relay to the store. Clones write the same counts.
-#[derive(Clone)]
+/// Writes the counts of one relay to the store.
 pub(super) struct ActivityWriter {
     store: Arc<dyn ActivityStore>,
+    clock: Clock,
     recorder: ActivityRecorder,
     upstream: Upstream,
     /// The calls to Basiq that are in the counts, and those of them that failed.
-    counted: Arc<Mutex<(u64, u64)>>,
+    counted: Mutex<(u64, u64)>,
+    /// When all old counts were deleted.
+    purged_at: Mutex<Option<Timestamp>>,
 }
 
 impl ActivityWriter {
     pub(super) fn new(
         store: &Arc<dyn Store>,
+        clock: Clock,
         recorder: ActivityRecorder,
         upstream: Upstream,
     ) -> Self {
         Self {
             store: store.clone(),
+            clock,
             recorder,
             upstream,
-            counted: Arc::default(),
+            counted: Mutex::default(),
+            purged_at: Mutex::default(),
         }
     }
 
@@ -84,38 +89,36 @@ impl ActivityWriter {
 
 /// The worker that stores counts now and then, and deletes old ones.
 pub struct ActivityWorker {
-    writer: ActivityWriter,
-    clock: Clock,
+    writer: Arc<ActivityWriter>,
     wake: Wake,
-    purged_at: Option<Timestamp>,
 }
 
 impl ActivityWorker {
-    pub(super) fn new(writer: ActivityWriter, clock: Clock) -> Self {
+    pub(super) fn new(writer: ActivityWriter) -> Self {
         Self {
-            writer,
-            clock,
+            writer: Arc::new(writer),
             wake: Wake::new(),
-            purged_at: None,
         }
     }
 
-    pub(super) fn writer(&self) -> ActivityWriter {
-        self.writer.clone()
+    pub(super) fn writer(&self) -> Arc<ActivityWriter> {
+        Arc::clone(&self.writer)
     }
+}
 
+impl ActivityWriter {
     /// Deletes a batch of old rows, if it is time. Returns whether there may be more.
-    async fn purge(&mut self) -> Result<bool, WorkerError> {
+    async fn purge(&self) -> Result<bool, WorkerError> {
         let now = self.clock.now();
         // if the clock was set back, the latest purge is in the future
         let is_early = |at: Timestamp| at <= now && between(at, now) < PURGE_EVERY;
-        if self.purged_at.is_some_and(is_early) {
+        if self.purged_at.lock().is_some_and(is_early) {
             return Ok(false);
         }
         let before = now.checked_sub(KEPT_FOR)?;
-        let purged = self.writer.store.purge_activity(before, PURGE_BATCH);
+        let purged = self.store.purge_activity(before, PURGE_BATCH);
         let more = usize::try_from(purged.await?)? >= PURGE_BATCH;
-        self.purged_at = (!more).then_some(now);
+        *self.purged_at.lock() = (!more).then_some(now);
         Ok(more)
     }
 }
@@ -131,7 +134,7 @@ impl Worker for ActivityWorker {
 
     async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
         self.writer.write().await?;
-        if self.purge().await? {
+        if self.writer.purge().await? {
             return Ok(TickOutcome::Busy);
         }
         Ok(TickOutcome::Idle {
@@ -191,10 +194,13 @@ mod tests {
         let writer = ActivityWriter {
             store: store.clone(),
             recorder: ActivityRecorder::new(clock.clone()),
+            clock,
             upstream: Upstream::default(),
-            counted: Arc::default(),
+            counted: Mutex::default(),
+            purged_at: Mutex::default(),
         };
-        let mut worker = ActivityWorker::new(writer.clone(), clock);
+        let mut worker = ActivityWorker::new(writer);
+        let writer = worker.writer();
         worker.tick().await.unwrap();
         assert!(store.rows.lock().is_empty(), "nothing happened");
         *store.failures.lock() = 1;

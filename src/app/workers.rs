@@ -104,8 +104,8 @@ pub(super) fn activity(
     parts: &ApiParts,
     recorder: ActivityRecorder,
 ) -> ActivityWorker {
-    let writer = ActivityWriter::new(store, recorder, parts.upstream.clone());
-    ActivityWorker::new(writer, parts.clock.clone())
+    let (clock, upstream) = (parts.clock.clone(), parts.upstream.clone());
+    ActivityWorker::new(ActivityWriter::new(store, clock, recorder, upstream))
 }
 
 /// Creates the worker that notices when the machine's clock was set. Returns none if due times do not follow that

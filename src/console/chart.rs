@@ -264,7 +264,7 @@ mod tests {
         for value in (1..100_000).chain([1_000_000_000_000_007]) {
             let top = round_top(value);
             assert!(
-                top >= value && top % 2 == 0 && top / 2 <= value,
+                top >= value && top.is_multiple_of(2) && top / 2 <= value,
                 "{value}: {top}"
             );
         }
