@@ -1,5 +1,6 @@
 //! Assembles the relay and runs it.
 
+mod activity;
 mod announce;
 mod clock_worker;
 mod connections;
@@ -27,6 +28,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
 
 pub use self::{
+    activity::ActivityWorker,
     clock_worker::ClockWorker,
     database::{OpenStore, open_store, sealer},
     reload::{ReloadableSecrets, ReloadedSecrets},
@@ -79,6 +81,8 @@ pub struct Relay {
     pub follow: FollowWorker,
     /// Deletes old watches and updates the metrics of the store.
     pub upkeep: UpkeepWorker,
+    /// Stores counts of what the relay does.
+    pub activity: ActivityWorker,
     /// Notices that the machine's clock was set. None if the store has its own clock.
     pub clock: Option<ClockWorker>,
     /// Tells operators what needs them. None if the settings name no URL for alerts.
@@ -203,37 +207,35 @@ impl Relay {
         let banks = workers::banks(&settings, &store, &parts);
         let discovery = workers::discovery(&settings, &store, &parts, &share);
         let delivery = workers::delivery(&settings, &store, &parts)?.sharing(&share);
-        let clock = parts.clock.clone();
-        let upkeep = UpkeepWorker::new(&store, clock, &settings.store);
+        let delivery = delivery.counting(tracker.activity());
+        let activity = workers::activity(&store, &parts, tracker.activity());
+        let upkeep = UpkeepWorker::new(&store, parts.clock.clone(), &settings.store);
         let clock = workers::clock_worker(&settings, &store, &parts).await?;
-        let metrics_router = api::metrics_router(Arc::clone(&parts.metrics));
         let secrets = parts::replaceable_secrets(&settings, &parts)?;
         let alerts = parts::alert_watcher(&settings, &parts, &secrets, &share)?;
         let tester = CallbackTester::new(delivery.single_sender(), parts.clock.clone());
         let fleet_parts = (tracker.tally(), share.clone());
         let console = parts::console_parts(&settings, &parts, fleet_parts, tester.clone());
-        let follow = workers::follow(&store, &parts);
-        let remote_wakes = RemoteWakes::of(&parts);
-        let router = api::router(parts, tester, console::router(console));
         Ok(Self {
+            metrics_router: api::metrics_router(Arc::clone(&parts.metrics)),
+            follow: workers::follow(&store, &parts),
+            remote_wakes: RemoteWakes::of(&parts),
+            router: api::router(parts, tester, console::router(console)),
             settings,
             store,
-            router,
-            metrics_router,
             metrics,
             tracker,
             banks,
             discovery,
             delivery,
-            follow,
             upkeep,
+            activity,
             clock,
             alerts,
             secrets,
             limits,
             share,
             fleet,
-            remote_wakes,
             lock,
         })
     }
@@ -274,6 +276,8 @@ impl Relay {
         spawn_worker(&mut supervisor, self.delivery, &share);
         spawn_worker(&mut supervisor, self.follow, &share);
         spawn_worker(&mut supervisor, self.upkeep, &share);
+        let last_counts = self.activity.writer();
+        spawn_worker(&mut supervisor, self.activity, &share);
         if let Some(clock) = self.clock {
             spawn_worker(&mut supervisor, clock, &share);
         }
@@ -281,12 +285,8 @@ impl Relay {
             supervisor.spawn("alerts", alerts.run(token.clone()));
         }
         supervisor.spawn("metrics upkeep", self.metrics.keep_small(token.clone()));
-        if let Some((fleet, store)) = self.fleet {
-            supervisor.spawn("fleet", fleet.run(token.clone()));
-            supervisor.spawn(
-                "wakes",
-                wake_on_notify(store, self.remote_wakes, token.clone()),
-            );
+        if let Some(fleet) = self.fleet {
+            spawn_fleet(&mut supervisor, fleet, self.remote_wakes);
         }
         let http = serve(listener, self.router, self.limits, token.clone());
         supervisor.spawn("http", http);
@@ -303,6 +303,7 @@ impl Relay {
         let stopped = supervisor
             .shut_down(self.settings.server.shutdown_grace, hurry)
             .await;
+        last_counts.finish().await;
         self.store.close().await;
         drop(self.lock);
         match (died, stopped) {
@@ -317,6 +318,17 @@ impl Relay {
 fn spawn_worker<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, share: &Fleet) {
     let stop = supervisor.stop_token();
     supervisor.spawn(worker.name(), run_worker(worker, share.clone(), stop));
+}
+
+/// Spawns what connects this relay with the others on the store.
+fn spawn_fleet(
+    supervisor: &mut Supervisor,
+    (membership, store): (FleetMembership, PgStore),
+    remote_wakes: RemoteWakes,
+) {
+    let token = supervisor.stop_token();
+    supervisor.spawn("fleet", membership.run(token.clone()));
+    supervisor.spawn("wakes", wake_on_notify(store, remote_wakes, token));
 }
 
 /// Returns the limits of the separate address for metrics.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use relay_domain::Fleet;
+use relay_domain::{ActivityRecorder, Fleet};
 use relay_store::Store;
 
 use crate::{
     api::ApiParts,
-    app::ClockWorker,
+    app::{ActivityWorker, ClockWorker, activity::ActivityWriter},
     config::Settings,
     delivery::DeliveryWorker,
     discovery::{DiscoverySignals, DiscoveryWorker, JobLister},
@@ -96,6 +96,16 @@ pub(super) fn delivery(
 pub(super) fn follow(store: &Arc<dyn Store>, parts: &ApiParts) -> FollowWorker {
     let wake = parts.tracker_wake.clone();
     FollowWorker::new(store.clone(), parts.follows.clone(), wake)
+}
+
+/// Creates the worker that stores what is counted in `recorder`.
+pub(super) fn activity(
+    store: &Arc<dyn Store>,
+    parts: &ApiParts,
+    recorder: ActivityRecorder,
+) -> ActivityWorker {
+    let (clock, upstream) = (parts.clock.clone(), parts.upstream.clone());
+    ActivityWorker::new(ActivityWriter::new(store, clock, recorder, upstream))
 }
 
 /// Creates the worker that notices when the machine's clock was set. Returns none if due times do not follow that

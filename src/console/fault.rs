@@ -40,6 +40,14 @@ impl ErrorPage {
         Self::new(StatusCode::NOT_FOUND, "Nothing here", detail)
     }
 
+    /// Creates the page of a console that is off.
+    pub(super) fn off() -> Self {
+        Self::nothing(
+            "The console is off. To turn it on, set RELAY_ADMIN_TOKEN, or RELAY_ADMIN_TOKENS for operators with names, \
+             and restart the relay.",
+        )
+    }
+
     /// Creates a page with status 403.
     pub(super) fn refused(detail: &'static str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Refused", detail)

@@ -62,9 +62,7 @@ fn check_on(state: &ConsoleState) -> Result<(), ErrorPage> {
     if state.parts.admin.is_set() {
         return Ok(());
     }
-    Err(ErrorPage::nothing(
-        "The console is off: no admin token is set.",
-    ))
+    Err(ErrorPage::off())
 }
 
 async fn show(

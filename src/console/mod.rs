@@ -7,7 +7,9 @@
 mod assets;
 mod audit;
 mod callback_test;
+mod chart;
 mod clients;
+mod comparison;
 mod deliveries;
 mod erase;
 mod fault;
@@ -15,8 +17,10 @@ mod form;
 mod hosts;
 mod login;
 mod notice;
+mod over_time;
 mod overview;
 mod session;
+mod span;
 mod state;
 mod subscriptions;
 mod throttle;
@@ -45,6 +49,7 @@ pub fn router(parts: ConsoleParts) -> Router {
         .merge(assets::routes())
         .merge(login::routes())
         .merge(overview::routes())
+        .merge(comparison::routes())
         .merge(watches::routes())
         .merge(watch::routes())
         .merge(subscriptions::routes())

@@ -1,14 +1,22 @@
 //! The first page: the state of the relay, and problems that need attention.
 
 use askama::Template;
-use axum::{Router, extract::State, response::Response, routing::get};
+use axum::{
+    Router,
+    extract::{Query, State},
+    response::Response,
+    routing::get,
+};
 use relay_domain::{JobKind, LookTally, Upstream, UpstreamHealth, WatchState};
 use relay_store::Census;
 
 use crate::console::{
+    comparison,
     fault::ErrorPage,
+    over_time::OverTime,
+    span::AskedSpan,
     state::ConsoleState,
-    view::{Badge, Tone, state_word},
+    view::{Badge, PageClock, ShownTime, Tone, state_word},
     visit::{PageContext, PageFrame, Section},
 };
 
@@ -32,6 +40,9 @@ struct Figure {
 struct Concern {
     tone: Tone,
     text: String,
+    since: Option<ShownTime>,
+    /// What follows the time.
+    more: String,
     /// The address of the page that shows more, and the link's text.
     link: Option<(&'static str, &'static str)>,
 }
@@ -62,9 +73,14 @@ struct Looks {
 #[template(path = "overview.html", blocks = ["live"])]
 struct Page {
     shell: PageFrame,
+    /// The address of this page, for the span that it shows.
+    here: String,
     concerns: Vec<Concern>,
     watches: Vec<Figure>,
     deliveries: Vec<Figure>,
+    over_time: OverTime,
+    /// The address of the page that compares banks, hosts and clients.
+    comparison: String,
     basiq: Basiq,
     looks: Vec<Looks>,
     relays: usize,
@@ -74,15 +90,20 @@ struct Page {
 
 async fn show(
     State(state): State<ConsoleState>,
+    Query(asked): Query<AskedSpan>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
+    let span = asked.span();
     let census = state.census().await?;
     let basiq = basiq(&state);
     let page = Page {
         shell: visit.shell(Section::Overview, "Overview"),
-        concerns: concerns(&census, &state.parts.upstream),
+        here: span.of_page("/console"),
+        concerns: concerns(&census, &state.parts.upstream, visit.clock()),
         watches: watches(&census),
         deliveries: deliveries(&census),
+        over_time: OverTime::read(&state, span, visit.now()).await?,
+        comparison: comparison::address(span),
         basiq,
         looks: looks(&state.parts.looks, state.parts.budget.per_second),
         relays: state.parts.share.relays(),
@@ -150,8 +171,14 @@ fn watches(census: &Census) -> Vec<Figure> {
                 "Basiq or the bank tries again",
                 "/console/watches?state=delayed",
             ),
-            WatchState::Settled => ("the last word is told", "/console/watches?state=settled"),
-            WatchState::Cancelled => ("ended without one", "/console/watches?state=cancelled"),
+            WatchState::Settled => (
+                "its last event is queued or sent",
+                "/console/watches?state=settled",
+            ),
+            WatchState::Cancelled => (
+                "ended without a last event",
+                "/console/watches?state=cancelled",
+            ),
         };
         Figure {
             label: state_word(*state),
@@ -203,29 +230,12 @@ fn deliveries(census: &Census) -> Vec<Figure> {
 }
 
 /// Returns the problems that need attention: first those with Basiq, then those with deliveries.
-fn concerns(census: &Census, upstream: &Upstream) -> Vec<Concern> {
+fn concerns(census: &Census, upstream: &Upstream, clock: PageClock) -> Vec<Concern> {
     let mut concerns = Vec::new();
-    let mut add = |tone, text: String, link| concerns.push(Concern { tone, text, link });
-    match upstream.health() {
-        UpstreamHealth::Ok => {}
-        UpstreamHealth::KeyRefused => {
-            let text = "Basiq refuses the API key: no job is looked at. The key is tried again every 30 seconds.";
-            add(Tone::Bad, text.to_owned(), None);
-        }
-        UpstreamHealth::Failing => {
-            add(
-                Tone::Bad,
-                "Basiq's answers are errors, late or unreadable.".to_owned(),
-                None,
-            );
-        }
-        UpstreamHealth::Throttled => {
-            add(Tone::Warn, "Basiq asks for fewer calls.".to_owned(), None);
-        }
-    }
+    concerns.extend(about_basiq(upstream, clock));
     if upstream.is_breaker_open() {
         let text = "The breaker is open: one call at a time finds out whether Basiq works again.";
-        add(Tone::Bad, text.to_owned(), None);
+        concerns.push(Concern::new(Tone::Bad, text.to_owned(), None));
     }
     if census.dead_deliveries > 0 {
         let text = counted(
@@ -234,7 +244,7 @@ fn concerns(census: &Census, upstream: &Upstream) -> Vec<Concern> {
             "deliveries are dead",
         );
         let link = ("/console/deliveries?state=dead", "See why");
-        add(Tone::Bad, text, Some(link));
+        concerns.push(Concern::new(Tone::Bad, text, Some(link)));
     }
     if census.paused_hosts > 0 {
         let text = counted(
@@ -242,9 +252,53 @@ fn concerns(census: &Census, upstream: &Upstream) -> Vec<Concern> {
             "callback host is paused",
             "callback hosts are paused",
         );
-        add(Tone::Warn, text, Some(("/console/hosts", "See which")));
+        let link = ("/console/hosts", "See which");
+        concerns.push(Concern::new(Tone::Warn, text, Some(link)));
     }
     concerns
+}
+
+/// Says what is wrong with Basiq, since when and why. Returns none while it answers as usual.
+fn about_basiq(upstream: &Upstream, clock: PageClock) -> Option<Concern> {
+    let (since, why) = match upstream.trouble() {
+        Some(trouble) => (
+            Some(clock.when(trouble.since)),
+            format!(": {}", trouble.why),
+        ),
+        None => (None, String::new()),
+    };
+    let (tone, text, more) = match upstream.health() {
+        UpstreamHealth::Ok => return None,
+        UpstreamHealth::KeyRefused => {
+            let more = ". No job is looked at. The key is tried again every 30 seconds.";
+            (Tone::Bad, "Basiq refuses the API key", more.to_owned())
+        }
+        UpstreamHealth::Failing => {
+            let more = format!("{why}. Every look is tried again later.");
+            (Tone::Bad, "Basiq is down", more)
+        }
+        UpstreamHealth::Throttled => {
+            let text = "Basiq asks for fewer calls";
+            (Tone::Warn, text, format!("{why}. Looks come later."))
+        }
+    };
+    Some(Concern {
+        since,
+        more,
+        ..Concern::new(tone, text.to_owned(), None)
+    })
+}
+
+impl Concern {
+    fn new(tone: Tone, text: String, link: Option<(&'static str, &'static str)>) -> Self {
+        Self {
+            tone,
+            text,
+            since: None,
+            more: String::new(),
+            link,
+        }
+    }
 }
 
 fn counted(count: u64, one: &str, many: &str) -> String {
@@ -255,6 +309,7 @@ fn counted(count: u64, one: &str, many: &str) -> String {
 mod tests {
     use std::time::Duration;
 
+    use jiff::Timestamp;
     use relay_domain::EndNotice;
 
     use super::*;
@@ -283,8 +338,8 @@ mod tests {
 
     #[test]
     fn what_wants_a_look_is_said_and_nothing_else() {
-        let upstream = Upstream::default();
-        assert!(concerns(&Census::default(), &upstream).is_empty());
+        let (upstream, clock) = (Upstream::default(), PageClock(Timestamp::UNIX_EPOCH));
+        assert!(concerns(&Census::default(), &upstream, clock).is_empty());
         upstream.report(UpstreamHealth::KeyRefused);
         upstream.set_breaker_open(true);
         let census = Census {
@@ -292,9 +347,24 @@ mod tests {
             paused_hosts: 2,
             ..Census::default()
         };
-        let concerns = concerns(&census, &upstream);
+        let concerns = concerns(&census, &upstream, clock);
         assert_eq!(concerns.len(), 4);
         assert_eq!(concerns[2].text, "1 delivery is dead");
         assert_eq!(concerns[3].text, "2 callback hosts are paused");
+    }
+
+    #[test]
+    fn that_basiq_is_down_is_said_with_the_time_and_the_reason() {
+        let (upstream, clock) = (Upstream::default(), PageClock(Timestamp::UNIX_EPOCH));
+        upstream.report(UpstreamHealth::Failing);
+        let why = "it answers HTTP 503".to_owned();
+        upstream.explain(Some(why), Timestamp::UNIX_EPOCH);
+        let concern = about_basiq(&upstream, clock).unwrap();
+        assert_eq!(concern.text, "Basiq is down");
+        assert!(concern.since.unwrap().to_string().contains("00:00:00"));
+        assert_eq!(
+            concern.more,
+            ": it answers HTTP 503. Every look is tried again later."
+        );
     }
 }

@@ -218,7 +218,7 @@ impl Line {
             WatchState::Settled
             | WatchState::Watching
             | WatchState::AwaitingUser
-            | WatchState::Delayed => "Settled: the last word",
+            | WatchState::Delayed => "Settled: the last event",
         };
         if let Some(at) = watch.settled_at {
             self.add(at, title, Tone::Calm);

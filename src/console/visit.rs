@@ -90,9 +90,7 @@ impl FromRequestParts<ConsoleState> for PageContext {
 
     async fn from_request_parts(parts: &mut Parts, state: &ConsoleState) -> Result<Self, Response> {
         if !state.parts.admin.is_set() {
-            return Err(
-                ErrorPage::nothing("The console is off: no admin token is set.").into_response(),
-            );
+            return Err(ErrorPage::off().into_response());
         }
         let now = state.parts.clock.now();
         let is_fragment = parts.headers.contains_key(HTMX);

@@ -6,7 +6,7 @@ use basiq_client::{BasiqClient, BasiqConfig};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
 use relay_domain::{
-    JobId, LookTally,
+    ActivityRecorder, JobId, LookTally,
     clock::{Clock, between},
 };
 use relay_runtime::{
@@ -95,6 +95,12 @@ impl TrackerWorker {
     #[must_use]
     pub fn tally(&self) -> LookTally {
         self.looker.tally()
+    }
+
+    /// Returns the recorder of what this relay does, in which others may count too.
+    #[must_use]
+    pub fn activity(&self) -> ActivityRecorder {
+        self.looker.activity()
     }
 
     /// Returns the number of looks that are in progress or not recorded yet. New jobs on their way to the worker count

@@ -41,6 +41,8 @@ const state = (page) => page.locator(".head .badge");
 async function pages() {
   return {
     overview: "/console",
+    "overview-week": "/console?span=week",
+    comparison: "/console/comparison?span=day",
     watches: "/console/watches",
     "watches-delayed": "/console/watches?state=delayed",
     "watches-found": "/console/watches?q=127.0.0.3",
@@ -80,6 +82,40 @@ test("nobody gets in without the token", async () => {
   await page.waitForURL("/console/login");
   await page.goto("/console");
   await page.waitForURL("/console/login");
+  await page.context().close();
+});
+
+test("what the relay did is drawn without a reload, and is there as a table", async () => {
+  const page = await open();
+  await logIn(page);
+  await page.evaluate(() => (window.loadedOnce = true));
+  // counts are stored twice a minute
+  const charts = page.locator("figure.chart svg");
+  await charts.first().waitFor({ timeout: 45_000 });
+  assert.ok(await page.evaluate(() => window.loadedOnce), "the page was loaded anew");
+  assert.equal(await charts.count(), 4);
+  const attempts = page.getByRole("img", { name: /^Attempts to deliver, the last hour \d+ accepted, \d+ failed/ });
+  await attempts.waitFor();
+  // what was drawn stays within the place of the drawing
+  const outside = await page.evaluate(() =>
+    [...document.querySelectorAll("figure.chart svg path")].filter((path) => {
+      const [drawn, place] = [path, path.ownerSVGElement].map((one) => one.getBoundingClientRect());
+      return drawn.top < place.top - 2 || drawn.bottom > place.bottom + 2 || drawn.right > place.right + 2;
+    }).length,
+  );
+  assert.equal(outside, 0);
+  await page.getByText("The same numbers as a table").click();
+  const numbers = page.getByRole("region", { name: "The numbers of the charts" });
+  await numbers.getByRole("columnheader", { name: "Failed calls" }).waitFor();
+  assert.ok((await numbers.getByRole("row").count()) > 1);
+  await check(page, "overview-numbers");
+  await shoot(page, "overview-numbers");
+  await page.getByRole("link", { name: "Last week" }).click();
+  await page.waitForURL("/console?span=week");
+  await page.getByRole("link", { name: "By bank, host and client" }).click();
+  await page.waitForURL("/console/comparison?span=week");
+  const hosts = page.getByRole("table", { name: /^By callback host/ });
+  await hosts.getByRole("row", { name: /127\.0\.0\.3 0 / }).waitFor();
   await page.context().close();
 });
 
@@ -297,10 +333,10 @@ test("a session that ended leads to the log-in, also from a page that is live", 
 test("a page says when the relay does not answer, and when it does again", async () => {
   const page = await open();
   await logIn(page);
-  await page.route("**/console", (route) => route.abort());
+  await page.route("**/console?span=*", (route) => route.abort());
   await page.getByText("The relay does not answer.").waitFor();
   await shoot(page, "offline");
-  await page.unroute("**/console");
+  await page.unroute("**/console?span=*");
   await page.getByText("The relay does not answer.").waitFor({ state: "hidden" });
   await page.context().close();
 });

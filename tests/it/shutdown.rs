@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use axum::{Router, http::StatusCode, routing::post};
 use basiq_sandbox::{Sandbox, SandboxOptions};
-use relay_domain::clock::Clock;
+use jiff::Timestamp;
+use relay_domain::{ActivityScope, clock::Clock};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{TestDatabase, job, process::RelaySetup};
+use crate::{
+    store::support::open,
+    support::{TestDatabase, job, process::RelaySetup},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_an_attempt_in_flight_end_and_exits_with_0() {
@@ -65,6 +69,7 @@ async fn sigterm_lets_an_attempt_in_flight_end_and_exits_with_0() {
             .any(|line| line.contains("all work in flight was finished")),
         "{log:?}"
     );
+    assert_eq!(attempts_counted(&database).await, 1);
 
     let relay = setup.start().await;
     let url = format!("{}/watch/{}", relay.url, watch["id"].as_str().unwrap());
@@ -83,4 +88,15 @@ async fn sigterm_lets_an_attempt_in_flight_end_and_exits_with_0() {
     let (code, _) = relay.terminate().await;
     assert_eq!(code, Some(0));
     assert!(arrivals.try_recv().is_err(), "it was posted once");
+}
+
+/// Returns the number of attempts that are counted for the console.
+async fn attempts_counted(database: &TestDatabase) -> u64 {
+    let store = open(database).await;
+    let since = Timestamp::UNIX_EPOCH;
+    let rows = store.list_activity(ActivityScope::Hour, since).await;
+    let rows = rows.unwrap().into_iter();
+    let counted = rows.map(|row| row.tally.total().succeeded).sum();
+    store.close().await;
+    counted
 }

@@ -38,6 +38,20 @@ impl ConnectFailure {
             Self::Other => "other",
         }
     }
+
+    /// Returns what is wrong, in words for an operator.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Refused => "the connection is refused",
+            Self::UnknownName => "its name does not resolve to an address",
+            Self::NoRoute => "there is no route to its address",
+            Self::Tls => "the TLS handshake fails",
+            Self::TimedOut => "no connection is established in time",
+            Self::Broken => "the connection breaks",
+            Self::Other => "it cannot be reached",
+        }
+    }
 }
 
 /// Why no response came. The message is the chain of causes, each named once.

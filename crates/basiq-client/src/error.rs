@@ -151,6 +151,23 @@ impl BasiqError {
         }
     }
 
+    /// Returns why the call failed, in words for an operator.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::NotFound { status, .. }
+            | Self::Forbidden { status, .. }
+            | Self::Throttled { status, .. }
+            | Self::Status { status, .. } => format!("it answers HTTP {status}"),
+            Self::KeyRefused => "it refuses the API key".to_owned(),
+            Self::Resting { .. } => "calls rest".to_owned(),
+            Self::TimedOut => "it does not answer in time".to_owned(),
+            Self::NoResources(_) => "the relay has no resources left to call it".to_owned(),
+            Self::Unreachable(unreached) => unreached.kind().in_words().to_owned(),
+            Self::Unreadable(_) => "its answers cannot be read".to_owned(),
+        }
+    }
+
     /// Returns whether no response came at all. The client logs this once for all calls: when it begins and
     /// when the reason changes.
     #[must_use]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use relay_domain::{Upstream, UpstreamHealth};
+use relay_domain::{Upstream, UpstreamHealth, clock::Clock};
 use relay_runtime::causes;
 use tracing::{info, warn};
 
@@ -13,6 +13,7 @@ use crate::BasiqError;
 #[derive(Debug)]
 pub(super) struct HealthTracker {
     upstream: Upstream,
+    clock: Clock,
     /// Why the latest call failed. `None` if the latest call succeeded.
     reason: Mutex<Option<&'static str>>,
     /// Whether the relay lacked the resources to make the latest call.
@@ -20,10 +21,11 @@ pub(super) struct HealthTracker {
 }
 
 impl HealthTracker {
-    pub(super) fn new(upstream: Upstream) -> Self {
+    pub(super) fn new(upstream: Upstream, clock: Clock) -> Self {
         set_gauges(upstream.health());
         Self {
             upstream,
+            clock,
             reason: Mutex::default(),
             lacks_resources: AtomicBool::new(false),
         }
@@ -56,6 +58,9 @@ impl HealthTracker {
             return;
         }
         *known = reason;
+        let trouble = error.filter(|_| health != UpstreamHealth::Ok);
+        let why = trouble.map(BasiqError::in_words);
+        self.upstream.explain(why, self.clock.now());
         drop(known);
         set_gauges(health);
         match error {
@@ -126,12 +131,15 @@ fn set_gauges(health: UpstreamHealth) {
 mod tests {
     use std::time::Duration;
 
+    use jiff::Timestamp;
+
     use super::*;
 
     #[test]
     fn a_call_that_was_not_made_says_nothing_about_basiq() {
         let upstream = Upstream::default();
-        let health = HealthTracker::new(upstream.clone());
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        let health = HealthTracker::new(upstream.clone(), clock);
         let remaining = Duration::from_secs(1);
         health.note::<()>(&Err(BasiqError::Resting { remaining }));
         assert_eq!(upstream.health(), UpstreamHealth::Ok);
@@ -139,5 +147,28 @@ mod tests {
         assert_eq!(upstream.health(), UpstreamHealth::Failing);
         health.note::<()>(&Err(BasiqError::Resting { remaining }));
         assert_eq!(upstream.health(), UpstreamHealth::Failing);
+    }
+
+    #[test]
+    fn it_is_known_since_when_basiq_fails_and_why() {
+        let (upstream, start) = (Upstream::default(), Timestamp::UNIX_EPOCH);
+        let clock = Clock::manual(start);
+        let health = HealthTracker::new(upstream.clone(), clock.clone());
+        health.note::<()>(&Err(BasiqError::TimedOut));
+        clock.advance(Duration::from_secs(9));
+        let status = |status| BasiqError::Status {
+            status,
+            code: None,
+            correlation_id: None,
+        };
+        health.note::<()>(&Err(status(503)));
+        let trouble = upstream.trouble().unwrap();
+        assert_eq!(
+            (trouble.since, trouble.why.as_str()),
+            (start, "it answers HTTP 503")
+        );
+        // a refusal of one call is an answer
+        health.note::<()>(&Err(status(404)));
+        assert_eq!(upstream.trouble(), None);
     }
 }

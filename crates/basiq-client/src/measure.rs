@@ -1,7 +1,8 @@
 //! Counts and traces each request that is sent to Basiq.
 
 use async_trait::async_trait;
-use http::Extensions;
+use http::{Extensions, StatusCode};
+use relay_domain::Upstream;
 use reqwest::{Request, Response};
 use reqwest_middleware::{Middleware, Next};
 use tokio::time::Instant;
@@ -33,7 +34,7 @@ impl Endpoint {
 
 /// The middleware that measures requests. It runs inside the budget layer, so that the wait for the budget is
 /// not measured.
-pub(super) struct MeasureCalls;
+pub(super) struct MeasureCalls(pub(super) Upstream);
 
 #[async_trait]
 impl Middleware for MeasureCalls {
@@ -49,6 +50,11 @@ impl Middleware for MeasureCalls {
         let span = info_span!("basiq", endpoint, http.status = Empty, duration_ms = Empty);
         let began = Instant::now();
         let result = next.run(request, extensions).instrument(span.clone()).await;
+        let failed = result.as_ref().map_or(true, |response| {
+            let status = response.status();
+            status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+        });
+        self.0.count_call(failed);
         let status = match &result {
             Ok(response) => response.status().as_u16().to_string(),
             Err(_) => "error".to_owned(),

@@ -13,8 +13,10 @@
 //! * **Delivery**: an event on its way to the callback.
 //! * **Attempt**: one `POST` of a delivery.
 //! * **Client**: a backend team with an API key and a signing secret.
+//! * **Activity** ([`ActivityCounts`]): what the relays did over time, in numbers, for the console.
 //! * **Operator** ([`OperatorName`]): who runs the relay. What operators do is recorded as an **act** ([`AuditAct`]).
 
+mod activity;
 mod address;
 mod audit;
 mod back_off;
@@ -46,6 +48,10 @@ mod upstream;
 mod watch;
 
 pub use self::{
+    activity::{
+        ActivityCounts, ActivityRecorder, ActivityRow, ActivityScope, ActivityTally,
+        AttemptActivity, LatencyHistogram,
+    },
     address::{AllowedNetworks, is_reserved},
     audit::{Actor, AuditAct, OperatorName, OperatorNameError, Requester},
     back_off::{BackOff, spread},
@@ -78,7 +84,7 @@ pub use self::{
     secret::{ApiKey, ApiKeyHash, ForeignSecretError, SigningSecret, SigningSecretError},
     subscription::{Subscription, SubscriptionRequest, SubscriptionState},
     trace::TraceContext,
-    upstream::{Upstream, UpstreamHealth},
+    upstream::{Upstream, UpstreamHealth, UpstreamTrouble},
     watch::{
         EventFilter, Locale, Operation, ToldSoFar, Watch, WatchOptions, WatchRequest, WatchState,
     },

@@ -2,8 +2,11 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::outcome::closed_words;
 
@@ -31,6 +34,18 @@ struct Word {
     breaker_open: AtomicBool,
     /// The share of the budget that is not used, in thousandths.
     held_back: AtomicU32,
+    calls: AtomicU64,
+    failed_calls: AtomicU64,
+    trouble: Mutex<Option<UpstreamTrouble>>,
+}
+
+/// Since when Basiq does not answer as usual, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTrouble {
+    /// When the first of these answers came, or did not come.
+    pub since: Timestamp,
+    /// What is wrong, in words for an operator, without secrets.
+    pub why: String,
 }
 
 impl Upstream {
@@ -59,6 +74,34 @@ impl Upstream {
             .health
             .store(u8::try_from(index).unwrap_or(0), Ordering::Relaxed);
         before
+    }
+
+    /// Notes why Basiq does not answer as usual, or that it does again. What began earlier keeps its time.
+    pub fn explain(&self, why: Option<String>, now: Timestamp) {
+        let mut trouble = self.0.trouble.lock();
+        let since = trouble.as_ref().map_or(now, |earlier| earlier.since);
+        *trouble = why.map(|why| UpstreamTrouble { since, why });
+    }
+
+    /// Returns since when Basiq does not answer as usual, and why. None while it does.
+    #[must_use]
+    pub fn trouble(&self) -> Option<UpstreamTrouble> {
+        self.0.trouble.lock().clone()
+    }
+
+    /// Counts a call.
+    pub fn count_call(&self, failed: bool) {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        if failed {
+            self.0.failed_calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the number of calls since the start of the process, and of those that brought no answer, or 429 or 5xx.
+    #[must_use]
+    pub fn calls(&self) -> (u64, u64) {
+        let failed = self.0.failed_calls.load(Ordering::Relaxed);
+        (self.0.calls.load(Ordering::Relaxed), failed)
     }
 
     /// Returns whether calls are paused because Basiq gave no usable response.
@@ -104,5 +147,22 @@ mod tests {
         assert_eq!(upstream.pace(), Upstream::WHOLE);
         shared.set_spacing(500);
         assert_eq!(upstream.pace(), 500);
+        shared.count_call(true);
+        shared.count_call(false);
+        assert_eq!(upstream.calls(), (2, 1));
+    }
+
+    #[test]
+    fn a_trouble_keeps_the_time_of_its_beginning_until_it_is_over() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let upstream = Upstream::default();
+        upstream.explain(Some("HTTP 503".to_owned()), at(10));
+        upstream.explain(Some("HTTP 500".to_owned()), at(20));
+        let trouble = upstream.trouble().unwrap();
+        assert_eq!((trouble.since, trouble.why.as_str()), (at(10), "HTTP 500"));
+        upstream.explain(None, at(30));
+        assert_eq!(upstream.trouble(), None);
+        upstream.explain(Some("HTTP 502".to_owned()), at(40));
+        assert_eq!(upstream.trouble().unwrap().since, at(40));
     }
 }

@@ -4,6 +4,7 @@
 //! Every method is one complete unit of work, and takes a batch where work comes in batches. No transaction leaves
 //! this module, and none stays open across a network call.
 
+mod activity;
 mod answers;
 mod audit;
 mod banks;
@@ -44,6 +45,7 @@ use relay_domain::{
 use thiserror::Error;
 
 pub use self::{
+    activity::ActivityStore,
     answers::{AnswerClaim, AnswerEnd, AnswerStore},
     audit::{AuditEntry, AuditQuery, AuditStore},
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},

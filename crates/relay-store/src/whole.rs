@@ -1,9 +1,9 @@
 //! One trait for all operations of a store.
 
 use crate::{
-    AnswerStore, AuditStore, ClientStore, ConsoleStore, DeliveryStore, DiscoveryStore,
-    ErasureStore, FollowStore, HintStore, OutboxStore, SubscriptionStore, TrackerStore,
-    UpkeepStore, WatchStore,
+    ActivityStore, AnswerStore, AuditStore, ClientStore, ConsoleStore, DeliveryStore,
+    DiscoveryStore, ErasureStore, FollowStore, HintStore, OutboxStore, SubscriptionStore,
+    TrackerStore, UpkeepStore, WatchStore,
 };
 
 /// All operations of a store.
@@ -22,6 +22,7 @@ pub trait Store:
     + ConsoleStore
     + ErasureStore
     + AuditStore
+    + ActivityStore
 {
 }
 
@@ -40,5 +41,6 @@ impl<S> Store for S where
         + ConsoleStore
         + ErasureStore
         + AuditStore
+        + ActivityStore
 {
 }

@@ -5,16 +5,16 @@ use std::{sync::Mutex, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    ApiKey, Bank, Client, ClientId, DeliveryId, JobContext, JobId, JobMemory, Requester,
-    SigningSecret, Watch, WatchId,
+    ActivityRow, ActivityScope, ApiKey, Bank, Client, ClientId, DeliveryId, JobContext, JobId,
+    JobMemory, Requester, SigningSecret, Watch, WatchId,
 };
 use relay_store::{
-    AbandonedDelivery, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook, BankStore,
-    Census, Claim, ClockStep, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank, DueDelivery,
-    DueJob, DurationStore, DurationsFound, EarlierLook, FollowStore, Hint, HintOutcome, HintStore,
-    HostLimits, JobStore, Look, NewDeliveries, NewJobs, NewWatch, OutboxStore, Redelivery,
-    Registration, StoreError, StoreTroubles, UpkeepStore, WaitLimit, WatchDetails, WatchQuery,
-    WatchStore, WatchVersion,
+    AbandonedDelivery, ActivityStore, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook,
+    BankStore, Census, Claim, ClockStep, DeliveryEntry, DeliveryQuery, DeliveryStore, DueBank,
+    DueDelivery, DueJob, DurationStore, DurationsFound, EarlierLook, FollowStore, Hint,
+    HintOutcome, HintStore, HostLimits, JobStore, Look, NewDeliveries, NewJobs, NewWatch,
+    OutboxStore, Redelivery, Registration, StoreError, StoreTroubles, UpkeepStore, WaitLimit,
+    WatchDetails, WatchQuery, WatchStore, WatchVersion,
 };
 
 /// The API key of client `a`.
@@ -278,6 +278,25 @@ impl OutboxStore for ListStore {
 
     async fn next_delivery_due(&self, _: &HostLimits) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
+    }
+}
+
+#[async_trait]
+impl ActivityStore for ListStore {
+    async fn record_activity(&self, _: Vec<ActivityRow>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn list_activity(
+        &self,
+        _: ActivityScope,
+        _: Timestamp,
+    ) -> Result<Vec<ActivityRow>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn purge_activity(&self, _: Timestamp, _: usize) -> Result<u64, StoreError> {
+        Ok(0)
     }
 }
 

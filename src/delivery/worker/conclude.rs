@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use metrics::histogram;
 use rand::Rng;
-use relay_domain::clock::later;
+use relay_domain::{Attempt, clock::later};
 use relay_store::{AfterAttempt, AttemptResult, DueDelivery, StoreError, WaitLimit};
 use tracing::{debug, info, warn};
 
@@ -73,15 +73,8 @@ impl DeliveryWorker {
         log_attempt(due, &answer, next);
         histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
         self.unrecorded.push(Conclusion {
-            result: AttemptResult {
-                delivery_id: due.id,
-                lease: due.lease,
-                subscription_id: due.source.subscription_id(),
-                attempt: Some(answer.attempt),
-                next,
-            },
-            client: due.client.clone(),
             took: Duration::try_from(now.duration_since(due.created_at)).ok(),
+            ..conclusion(due, Some(answer.attempt), next)
         });
     }
 
@@ -101,17 +94,8 @@ impl DeliveryWorker {
     /// Puts off a delivery that could not be tried yet. This is not counted as an attempt and says nothing about its
     /// host.
     fn put_off(&mut self, due: &DueDelivery, now: Timestamp) {
-        self.unrecorded.push(Conclusion {
-            result: AttemptResult {
-                delivery_id: due.id,
-                lease: due.lease,
-                subscription_id: due.source.subscription_id(),
-                attempt: None,
-                next: AfterAttempt::RetryAt(now.saturating_add(NOT_TRIED_PAUSE).unwrap_or(now)),
-            },
-            client: due.client.clone(),
-            took: None,
-        });
+        let next = AfterAttempt::RetryAt(later(now, NOT_TRIED_PAUSE));
+        self.unrecorded.push(conclusion(due, None, next));
     }
 
     /// Gives up a delivery that expired before it could be tried.
@@ -121,17 +105,8 @@ impl DeliveryWorker {
             watch.id = due.source.watch_id().map(display), job.id = due.source.job_id().map(display),
             subscription.id = due.source.subscription_id().map(display), "the event expired before it was delivered"
         );
-        self.unrecorded.push(Conclusion {
-            result: AttemptResult {
-                delivery_id: due.id,
-                lease: due.lease,
-                subscription_id: due.source.subscription_id(),
-                attempt: None,
-                next: AfterAttempt::Expired,
-            },
-            client: due.client.clone(),
-            took: None,
-        });
+        self.unrecorded
+            .push(conclusion(due, None, AfterAttempt::Expired));
     }
 
     /// Gives up deliveries that have waited for a paused host for the whole span of their schedule.
@@ -158,10 +133,27 @@ impl DeliveryWorker {
                 "an event was given up: its host was paused until the whole schedule had passed"
             );
         }
-        count_dead(given_up.len());
+        count_dead(given_up.len(), &self.activity);
         // a full batch means that there may be more: search again at the next tick
         self.asked_for_waiting = (given_up.len() < END_AT_ONCE).then_some(now);
         Ok(())
+    }
+}
+
+/// Returns what is recorded of a delivery, without a time that counts.
+fn conclusion(due: &DueDelivery, attempt: Option<Attempt>, next: AfterAttempt) -> Conclusion {
+    Conclusion {
+        result: AttemptResult {
+            delivery_id: due.id,
+            lease: due.lease,
+            subscription_id: due.source.subscription_id(),
+            attempt,
+            next,
+        },
+        client: due.client.clone(),
+        host: due.callback_url.host().to_owned(),
+        took: None,
+        is_redelivery: due.attempts != due.round_attempts,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{collections::HashSet, panic::AssertUnwindSafe, pin::pin, sync::Arc, ti
 
 use futures_util::{FutureExt, TryFutureExt};
 use jiff::Timestamp;
-use relay_domain::{Fleet, clock::Clock};
+use relay_domain::{ActivityRecorder, Fleet, clock::Clock};
 use relay_runtime::{ClaimPacer, InFlight, TickOutcome, Wake, Worker, WorkerError};
 use relay_store::{
     AttemptResult, Claim, DispatchReceiver, DueDelivery, FreeSlots, HostLimits, OutboxStore,
@@ -38,6 +38,7 @@ const DRAIN_RECORDS: (u32, Duration) = (5, Duration::from_millis(200));
 pub struct DeliveryWorker {
     store: Arc<dyn OutboxStore>,
     clock: Clock,
+    activity: ActivityRecorder,
     wake: Wake,
     sender: CallbackSender,
     schedule: Vec<Duration>,
@@ -71,8 +72,12 @@ struct Conclusion {
     result: AttemptResult,
     /// The client that should have got the event.
     client: Option<String>,
+    /// The callback's host.
+    host: String,
     /// The time from the event to the end of this attempt.
     took: Option<Duration>,
+    /// Whether somebody sent the event again by hand.
+    is_redelivery: bool,
 }
 
 impl DeliveryWorker {
@@ -100,6 +105,7 @@ impl DeliveryWorker {
         Ok(Self {
             new_deliveries: dispatch.connect(clock.clone(), lease, wake.clone()),
             store,
+            activity: ActivityRecorder::new(clock.clone()),
             clock,
             in_flight: InFlight::new(wake.clone()),
             wake,
@@ -123,6 +129,13 @@ impl DeliveryWorker {
     pub fn sharing(mut self, share: &Fleet) -> Self {
         self.hosts.share_with(share.clone());
         self.sender.share_with(share.clone());
+        self
+    }
+
+    /// Counts attempts in this recorder, from which the console's charts come.
+    #[must_use]
+    pub fn counting(mut self, activity: ActivityRecorder) -> Self {
+        self.activity = activity;
         self
     }
 
@@ -173,7 +186,7 @@ impl DeliveryWorker {
         self.refused = recorded.is_err();
         let had_ended = !self.refused && !ended.is_empty();
         match &recorded {
-            Ok(()) => ended.iter().for_each(count),
+            Ok(()) => ended.iter().for_each(|end| count(end, &self.activity)),
             Err(_) => self.unrecorded.extend(ended),
         }
         let more = self.start_claimed(claimed?, slots, now);
@@ -184,7 +197,10 @@ impl DeliveryWorker {
     /// Records the ended attempts. If that fails, they stay in `unrecorded`.
     async fn record(&mut self) -> Result<(), StoreError> {
         record(&*self.store, &self.unrecorded).await?;
-        self.unrecorded.drain(..).for_each(|end| count(&end));
+        let ended = std::mem::take(&mut self.unrecorded);
+        for end in &ended {
+            count(end, &self.activity);
+        }
         Ok(())
     }
 

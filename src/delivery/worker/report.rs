@@ -1,6 +1,7 @@
 //! Writes attempts to the log and the metrics.
 
 use metrics::{counter, histogram};
+use relay_domain::{ActivityRecorder, AttemptActivity};
 use relay_store::{AfterAttempt, DueDelivery};
 use tracing::{field::display, info, warn};
 
@@ -37,8 +38,8 @@ pub(super) fn log_attempt(due: &DueDelivery, answer: &CallbackResponse, next: Af
     }
 }
 
-/// Counts a recorded result in the metrics.
-pub(super) fn count(conclusion: &Conclusion) {
+/// Counts a recorded result in the metrics, and for the console.
+pub(super) fn count(conclusion: &Conclusion, activity: &ActivityRecorder) {
     let next = conclusion.result.next;
     let label = match (next, &conclusion.result.attempt) {
         (AfterAttempt::RetryAt(_), None) => "postponed",
@@ -50,6 +51,7 @@ pub(super) fn count(conclusion: &Conclusion) {
         counter!("relay_client_deliveries_total", "client" => client, "result" => label)
             .increment(1);
     }
+    count_activity(conclusion, activity);
     match next {
         AfterAttempt::Delivered => {
             if let Some(took) = conclusion.took {
@@ -61,9 +63,30 @@ pub(super) fn count(conclusion: &Conclusion) {
     }
 }
 
+fn count_activity(conclusion: &Conclusion, activity: &ActivityRecorder) {
+    let next = conclusion.result.next;
+    let accepted = next == AfterAttempt::Delivered;
+    if let Some(attempt) = &conclusion.result.attempt {
+        let took = conclusion
+            .took
+            .filter(|_| accepted && !conclusion.is_redelivery);
+        activity.count_attempt(&AttemptActivity {
+            host: &conclusion.host,
+            client: conclusion.client.as_deref(),
+            accepted,
+            took: attempt.duration,
+            since_event: took,
+        });
+    }
+    if matches!(next, AfterAttempt::Dead | AfterAttempt::Expired) {
+        activity.count_given_up(1);
+    }
+}
+
 /// Counts deliveries that were given up without another attempt.
-pub(super) fn count_dead(deliveries: usize) {
+pub(super) fn count_dead(deliveries: usize, activity: &ActivityRecorder) {
     let count = u64::try_from(deliveries).unwrap_or(u64::MAX);
+    activity.count_given_up(count);
     if count > 0 {
         counter!("relay_deliveries_total", "result" => "dead").increment(count);
         counter!("relay_deliveries_dead_total").increment(count);

@@ -59,7 +59,7 @@ impl LookContext {
         found.known.averages = averages.or(found.known.averages);
         let (next, without_hints) = self.next_look(&look, &found.known, asks);
         look.memory.look_without_hints_at = (without_hints < next).then_some(without_hints);
-        measure_look(&self.tally, &look, &finding);
+        measure_look(self, &look, &finding, &found);
         let sample = sample(&look, (&snapshot, &finding), &found, averages);
         let reading = LookResult {
             outcomes,

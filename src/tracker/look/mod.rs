@@ -15,7 +15,7 @@ use basiq_client::{
 };
 use jiff::Timestamp;
 use relay_domain::{
-    JobMemory, LookTally, Outcome, Watch,
+    ActivityRecorder, JobMemory, LookTally, Outcome, Watch,
     clock::{Clock, between, later},
     spread,
 };
@@ -51,6 +51,7 @@ struct LookContext {
     timings: JudgeSettings,
     asked: AveragesAskedFor,
     tally: LookTally,
+    activity: ActivityRecorder,
 }
 
 /// A look in progress, with the state that is known so far.
@@ -108,6 +109,7 @@ impl Looker {
             parts: Arc::new(LookContext {
                 client,
                 store,
+                activity: ActivityRecorder::new(clock.clone()),
                 clock,
                 catalogue,
                 basiq_url,
@@ -125,6 +127,12 @@ impl Looker {
         self.parts.tally.clone()
     }
 
+    /// Returns the recorder of what this relay does, in which others may count too.
+    #[must_use]
+    pub fn activity(&self) -> ActivityRecorder {
+        self.parts.activity.clone()
+    }
+
     /// Returns how many more looks are worth starting while `looks` are in progress.
     #[must_use]
     pub fn capacity(&self, looks: usize) -> CallCapacity {
@@ -138,6 +146,7 @@ impl Looker {
         if is_back_for_all(&due) {
             return (parts.end_outage(due), "bank");
         }
+        parts.activity.count_look();
         match parts.client.job(&due.job_id).await {
             Ok(document) => (parts.read(due, &document).await, "ok"),
             Err(error) => parts.without_document(due, &error).await,

@@ -3,13 +3,16 @@
 use basiq_client::normalise::{self, Finding};
 use jiff::Timestamp;
 use metrics::{counter, histogram};
-use relay_domain::{EndNotice, JobKind, LookTally, Outcome, WatchState, clock::between};
-use relay_store::{Look, WatchChange};
+use relay_domain::{EndNotice, JobKind, Outcome, WatchState, clock::between};
+use relay_store::{DurationsFound, Look, WatchChange};
 use tracing::{info, warn};
 
 use crate::{
     telemetry::BoundedLabel,
-    tracker::{look::LookInProgress, stages},
+    tracker::{
+        look::{LookContext, LookInProgress},
+        stages,
+    },
 };
 
 /// Australia has fewer banks than this.
@@ -42,8 +45,15 @@ pub(super) fn measure_detection(look: &Look, settled_at: Option<Timestamp>) {
     }
 }
 
-/// Counts a look that brought a document, and the job's end if this look is the first to see it.
-pub(super) fn measure_look(tally: &LookTally, look: &LookInProgress, finding: &Finding) {
+/// Counts a look that brought a document, and the job's end if this look is the first to see it. The job's bank is known
+/// from the document, or from an earlier job of the same connection.
+pub(super) fn measure_look(
+    context: &LookContext,
+    look: &LookInProgress,
+    finding: &Finding,
+    found: &DurationsFound,
+) {
+    let (tally, activity) = (&context.tally, &context.activity);
     let before = &look.due.memory;
     let kind = JobKind::of(look.memory.context.job_type.as_deref());
     tally.count_look(kind);
@@ -64,6 +74,11 @@ pub(super) fn measure_look(tally: &LookTally, look: &LookInProgress, finding: &F
         Finding::Failed(_) => "failed",
         _ => "success",
     };
+    if let Some(bank) = &found.institution_id {
+        let begun = look.memory.created.or(look.memory.first_look_at);
+        let took = between(begun.unwrap_or(look.now), look.now);
+        activity.count_job_end(bank, *finding == Finding::Succeeded, took);
+    }
     if let Some(bank) = look.memory.context.institution_id.as_deref() {
         let bank = INSTITUTIONS.value(bank);
         counter!("relay_institution_job_ends_total", "institution" => bank, "result" => result)

@@ -23,6 +23,10 @@ async fn without_an_admin_token_there_is_no_console() {
         assert_eq!(browser.get(path).await.status, 404, "{path}");
     }
     assert_eq!(browser.log_in("", &[]).await.status, 404);
+    for path in ["/console", "/console/login"] {
+        let page = browser.get(path).await.text;
+        assert!(page.contains("set RELAY_ADMIN_TOKEN, or"), "{path}: {page}");
+    }
 }
 
 #[tokio::test]

@@ -25,6 +25,9 @@ async fn every_page_is_whole_escaped_and_without_secrets() {
         "/console/audit?operator=nobody&act=logged-in",
         "/console/audit?operator=%3Cscript%3E&act=nothing&before=x",
         "/console/clients?done=revoked&count=3",
+        "/console?span=week",
+        "/console/comparison",
+        "/console/comparison?span=nonsense",
     ]
     .map(ToOwned::to_owned)
     .into();
@@ -57,7 +60,7 @@ async fn every_page_is_whole_escaped_and_without_secrets() {
         }
     }
     let escaped = "&#60;script&#62;alert(&#39;x&#39;)";
-    for path in [&paths[13 + 4], paths.last().unwrap()] {
+    for path in [&paths[16 + 4], paths.last().unwrap()] {
         let page = browser.get(path).await.text;
         assert!(page.contains(escaped), "{path}: {page}");
     }

@@ -159,7 +159,8 @@ impl Fixture {
     }
 }
 
-async fn open(home: &TestDatabase) -> Arc<dyn Store> {
+/// Opens the store in this database.
+pub(crate) async fn open(home: &TestDatabase) -> Arc<dyn Store> {
     let config = StoreConfig {
         database: home.url.clone(),
         ..Settings::default().store

@@ -27,7 +27,7 @@ use axum::{
     http::{Method, Request, Response, header},
 };
 use basiq_relay::{
-    app::{ClockWorker, Relay, ReloadableSecrets, UpkeepWorker, open_store},
+    app::{ActivityWorker, ClockWorker, Relay, ReloadableSecrets, UpkeepWorker, open_store},
     config::{OperatorToken, Settings},
     delivery::DeliveryWorker,
     discovery::DiscoveryWorker,
@@ -82,6 +82,7 @@ pub(crate) struct TestApp {
     discovery: DiscoveryWorker,
     delivery: DeliveryWorker,
     upkeep: UpkeepWorker,
+    activity: ActivityWorker,
     clock_worker: Option<ClockWorker>,
     stop: CancellationToken,
     database: Option<TestDatabase>,
@@ -191,6 +192,7 @@ impl TestApp {
             discovery: relay.discovery,
             delivery: relay.delivery,
             upkeep: relay.upkeep,
+            activity: relay.activity,
             clock_worker: relay.clock,
             stop,
             database: None,
@@ -214,6 +216,7 @@ impl TestApp {
         self.discovery = relay.discovery;
         self.delivery = relay.delivery;
         self.upkeep = relay.upkeep;
+        self.activity = relay.activity;
         self.clock_worker = relay.clock;
     }
 
@@ -366,6 +369,11 @@ impl TestApp {
 
     pub(crate) async fn upkeep(&mut self) {
         while self.upkeep.tick().await.unwrap() == TickOutcome::Busy {}
+    }
+
+    /// Stores what the relay counted for the console.
+    pub(crate) async fn record_activity(&mut self) {
+        while self.activity.tick().await.unwrap() == TickOutcome::Busy {}
     }
 
     /// Lets the relay check whether its clock was set. Does nothing if the relay does not use the machine's clock.

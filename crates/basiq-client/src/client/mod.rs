@@ -106,7 +106,11 @@ impl BasiqClient {
         );
         let budget = Arc::new(budget);
         let transport = Arc::new(Transport::new(config, client.clone()));
-        let layers: [Arc<dyn Middleware>; 3] = [budget.clone(), Arc::new(MeasureCalls), transport];
+        let layers: [Arc<dyn Middleware>; 3] = [
+            budget.clone(),
+            Arc::new(MeasureCalls(upstream.clone())),
+            transport,
+        ];
         let once_only = layered(ClientBuilder::new(client.clone()), &layers);
         let policy = ExponentialBackoff::builder()
             .retry_bounds(RETRY_WAIT.0, RETRY_WAIT.1)
@@ -129,7 +133,7 @@ impl BasiqClient {
             throttle,
             breaker,
             budget,
-            health: HealthTracker::new(upstream),
+            health: HealthTracker::new(upstream, clock.clone()),
             base: config.url.clone(),
             clock,
             longest: Self::longest_call(config),

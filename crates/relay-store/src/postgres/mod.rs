@@ -6,6 +6,7 @@
 //! transactions still lock in a different order, one of them runs again. A statement sees what was committed before it
 //! began. So a transaction locks a row before it reads anything that depends on the row.
 
+mod activity;
 mod alone;
 mod answers;
 mod attempts;

@@ -1,5 +1,6 @@
 //! How values are read from rows. Both back ends share it.
 
+mod activity;
 mod attempts;
 mod audit;
 mod banks;
@@ -14,6 +15,7 @@ mod subscriptions;
 use std::time::Duration;
 
 pub(super) use self::{
+    activity::activity_row,
     attempts::{StoredAttempt, attempts},
     audit::audit_entry,
     banks::due_banks,

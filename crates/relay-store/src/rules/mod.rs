@@ -1,5 +1,6 @@
 //! Decisions that need no database. Both back ends share them.
 
+mod activity;
 mod answers;
 mod attempts;
 mod claims;
@@ -17,6 +18,7 @@ mod subscriptions;
 use std::time::Duration;
 
 pub(super) use self::{
+    activity::activity_cells,
     answers::{UnansweredChallenge, unanswered},
     attempts::{
         AttemptEffect, HostOutcome, accepted_messages, host_outcomes, recorded, requeued,

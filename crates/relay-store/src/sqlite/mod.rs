@@ -1,5 +1,6 @@
 //! The store in one SQLite file: one connection writes, a few read.
 
+mod activity;
 mod answers;
 mod attempts;
 mod audit;

@@ -97,7 +97,7 @@ const fn table(
 }
 
 /// The tables, in the order in which they are copied.
-pub(super) static TABLES: [MovedTable; 18] = [
+pub(super) static TABLES: [MovedTable; 19] = [
     MovedTable {
         is_numbered: true,
         ..table("clients", "name", CLIENTS)
@@ -123,6 +123,7 @@ pub(super) static TABLES: [MovedTable; 18] = [
         &[bytes("subject"), whole("erased_at")],
     ),
     table("audit", "audit_id", AUDIT),
+    table("activity", "scope", ACTIVITY),
 ];
 
 const CLIENTS: &[MovedColumn] = &[
@@ -270,6 +271,8 @@ const AUDIT: &[MovedColumn] = &[
     text("subject"),
     text("peer"),
 ];
+
+const ACTIVITY: &[MovedColumn] = &[text("scope"), whole("since"), bytes("run"), text("counts")];
 
 const CONNECTION_FAILURES: &[MovedColumn] =
     &[text("connection_id"), text("job_id"), whole("failed_at")];

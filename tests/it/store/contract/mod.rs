@@ -1,5 +1,6 @@
 //! The contract of every store, written once for all back ends. It uses only the traits.
 
+mod activity;
 mod answers;
 mod audit;
 mod banks;

@@ -46,6 +46,14 @@ BEGIN
 END
 $$;
 
+CREATE TABLE activity (
+    scope text NOT NULL COLLATE pg_catalog."C",
+    since bigint NOT NULL,
+    run bytea NOT NULL,
+    counts text NOT NULL,
+    CONSTRAINT activity_scope_check CHECK ((scope = ANY (ARRAY['minute'::text, 'hour'::text, 'bank'::text, 'host'::text, 'client'::text, 'bank-day'::text, 'host-day'::text, 'client-day'::text])))
+);
+
 CREATE TABLE audit (
     audit_id bytea NOT NULL,
     at bigint NOT NULL,
@@ -305,6 +313,9 @@ CREATE TABLE watches (
 )
 WITH (fillfactor='50');
 
+ALTER TABLE ONLY activity
+    ADD CONSTRAINT activity_pkey PRIMARY KEY (scope, since, run);
+
 ALTER TABLE ONLY audit_horizon
     ADD CONSTRAINT audit_horizon_pkey PRIMARY KEY (one);
 
@@ -392,6 +403,8 @@ ALTER TABLE ONLY watch_counts
 ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_pkey PRIMARY KEY (watch_id);
 
+CREATE INDEX activity_by_age ON activity USING btree (since);
+
 CREATE INDEX audit_by_act ON audit USING btree (act, audit_id);
 
 CREATE INDEX audit_by_operator ON audit USING btree (operator, audit_id);
@@ -477,5 +490,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x98640c15cce944c4bdeaab3ef4dd969cb9e7e4d1fd0737707a5ebb87ccb942615ae86ab0441455069919d9ea96a04803');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\x43f122799564d7063fa3aec304feaa26939bbd64139d3e09841e7956c7b622acf15569a29cf54cf198c69800f198475c');
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use relay_domain::{
-    Bank, BasiqAverages, Challenge, ChallengeMemory, EndNotice, JobContext, JobEnd, OpenChallenge,
-    Phase, SigningSecret, StageDuration, Status, TraceContext, WatchId,
+    ActivityRow, ActivityScope, ActivityTally, Bank, BasiqAverages, Challenge, ChallengeMemory,
+    EndNotice, JobContext, JobEnd, OpenChallenge, Phase, SigningSecret, StageDuration, Status,
+    TraceContext, WatchId,
 };
 use relay_store::{
     AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, DurationSample,
@@ -41,6 +42,7 @@ pub(super) async fn filled() -> Filled {
     subscription(&fixture).await;
     deliveries(&fixture).await;
     failing_hosts(&fixture).await;
+    activity(&fixture).await;
     challenge(&fixture).await;
     let waits = outage(&fixture).await;
     let under_way = fixture.watch("under-way", at(7)).await;
@@ -52,6 +54,19 @@ pub(super) async fn filled() -> Filled {
         under_way,
         waits,
     }
+}
+
+/// Adds counts of what the relay did.
+async fn activity(fixture: &Fixture) {
+    let mut tally = ActivityTally::default();
+    tally.counts_of("app.example").succeeded = 3;
+    let row = ActivityRow {
+        scope: ActivityScope::Host,
+        since: at(0),
+        run: [7; 16],
+        tally,
+    };
+    fixture.store.record_activity(vec![row]).await.unwrap();
 }
 
 /// Adds a subscription that found a job and whose list is being read, and a message of Basiq's that is dead.

@@ -403,6 +403,21 @@ CREATE TABLE pings (
     pings BIGINT NOT NULL
 );
 
+-- What the relays did, in numbers, for the console: by minute and hour, and for each bank, host and client by hour and day.
+-- Each run of a relay has rows of its own, with its totals of that time. Kept for eight days.
+CREATE TABLE activity (
+    scope  TEXT COLLATE "C" NOT NULL CHECK
+        (scope IN ('minute', 'hour', 'bank', 'host', 'client', 'bank-day', 'host-day', 'client-day')),
+    -- the start of the minute, hour or day
+    since  BIGINT NOT NULL,
+    run    BYTEA  NOT NULL,
+    -- JSON
+    counts TEXT   NOT NULL,
+    PRIMARY KEY (scope, since, run)
+);
+
+CREATE INDEX activity_by_age ON activity (since);
+
 -- ---------------------------------------------------------------- the audit log
 
 -- What operators did, in the order of the ids. Rows are only added. The upkeep deletes those before `audit_horizon`.

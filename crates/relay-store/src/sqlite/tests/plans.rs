@@ -7,9 +7,9 @@ use tempfile::TempDir;
 use crate::{
     DeliveryQuery, WatchQuery,
     sqlite::{
-        SqliteStore, answers, attempts, audit, banks, clients, console, deliveries, delivery_lists,
-        details, discovery, durations, erasure, follows, hints, hosts, jobs, looks, outbox,
-        registration, subscription_ends, subscriptions, upkeep, watches,
+        SqliteStore, activity, answers, attempts, audit, banks, clients, console, deliveries,
+        delivery_lists, details, discovery, durations, erasure, follows, hints, hosts, jobs, looks,
+        outbox, registration, subscription_ends, subscriptions, upkeep, watches,
     },
 };
 
@@ -52,7 +52,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 }
 
 /// Claims and writes, which must find their rows by an index.
-const BY_INDEX: [&str; 96] = [
+const BY_INDEX: [&str; 99] = [
     clients::FIND_BY_KEY,
     audit::LIST,
     audit::OF_OPERATOR,
@@ -60,6 +60,9 @@ const BY_INDEX: [&str; 96] = [
     audit::OF_BOTH,
     audit::ANY_BEFORE,
     audit::PURGE,
+    activity::RECORD,
+    activity::LIST,
+    activity::PURGE,
     registration::CLIENTS,
     registration::OPEN_WATCH,
     registration::KNOWN,

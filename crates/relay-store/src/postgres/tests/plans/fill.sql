@@ -140,6 +140,19 @@ INSERT INTO audit (audit_id, at, operator, act, subject)
 
 INSERT INTO audit_horizon (one, kept_since) VALUES (1, 1797000000000);
 
+-- Two relays did something in every minute of eight days, and at every bank, host and client in every hour and day.
+INSERT INTO activity (scope, since, run, counts)
+    SELECT 'minute', 1800000000000 - 60000 * n, id(relay), '{"":{"succeeded":9,"looks":40,"calls":44,"took":{"40":9}}}'
+    FROM generate_series(0, 11519::bigint) n, generate_series(1, 2) relay;
+
+INSERT INTO activity (scope, since, run, counts)
+    SELECT scope, 1799996400000 - 3600000 * n, id(relay), '{"name":{"succeeded":9,"failed":1,"took":{"40":9}}}'
+    FROM generate_series(0, 191::bigint) n, generate_series(1, 2) relay, unnest(ARRAY['hour', 'bank', 'host', 'client']) scope;
+
+INSERT INTO activity (scope, since, run, counts)
+    SELECT scope, 1799971200000 - 86400000 * n, id(relay), '{"name":{"succeeded":99,"failed":9,"took":{"40":99}}}'
+    FROM generate_series(0, 8::bigint) n, generate_series(1, 2) relay, unnest(ARRAY['bank-day', 'host-day', 'client-day']) scope;
+
 INSERT INTO relays (relay_id, seen_at)
     SELECT 'relay' || n, 1800000000000 FROM generate_series(1, 5) n;
 

@@ -1,5 +1,6 @@
 //! Tests that PostgreSQL uses its indexes on tables of a million rows.
 
+mod activity_statements;
 mod database;
 mod erasure_statements;
 mod explain;

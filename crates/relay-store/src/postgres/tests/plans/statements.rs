@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use relay_domain::{ClientId, DeliveryState, WatchState};
 use sqlx::{Postgres, QueryBuilder};
 
-use super::{erasure_statements, subscription_statements};
+use super::{activity_statements, erasure_statements, subscription_statements};
 use crate::{
     DeliveryQuery, SubscriptionQuery, WatchQuery,
     postgres::{
@@ -117,6 +117,7 @@ pub(super) fn all() -> Vec<PlannedStatement> {
     all.extend(of_deliveries());
     all.extend(subscription_statements::of_subscriptions());
     all.extend(erasure_statements::of_erasures());
+    all.extend(activity_statements::of_activity());
     all.extend(of_small_tables());
     all
 }
