@@ -3,6 +3,7 @@
 mod attempts;
 mod audit;
 mod banks;
+mod callback_auth;
 mod census;
 mod clients;
 mod console;
@@ -17,6 +18,7 @@ pub(super) use self::{
     attempts::{StoredAttempt, attempts},
     audit::audit_entry,
     banks::due_banks,
+    callback_auth::{SealedAuthChange, seal_change},
     census::{census, troubles},
     clients::{ClientSecrets, client, resealed, secrets},
     console::{ASKED, failing_host, latest_failure},
