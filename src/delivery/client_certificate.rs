@@ -185,3 +185,111 @@ fn time(der: &[u8]) -> Option<(Timestamp, &[u8])> {
     let time = DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
     Some((TimeZone::UTC.to_timestamp(time).ok()?, rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+    use crate::delivery::fakes::now;
+
+    /// Returns a self-signed certificate that ends in this year, and its key, in PEM.
+    fn made(end: i32, key: &KeyPair) -> String {
+        let mut params = CertificateParams::new(vec!["app".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(end, 3, 1);
+        params.self_signed(key).unwrap().pem()
+    }
+
+    fn fault(certificate: &str, key: &str) -> String {
+        let read = read_client_certificate(certificate.as_bytes(), key.as_bytes(), now());
+        let error = read.unwrap_err();
+        let of_key = if error.is_of_key() {
+            "key"
+        } else {
+            "certificate"
+        };
+        format!("{of_key}: {error}")
+    }
+
+    #[test]
+    fn a_chain_ends_with_its_first_certificate_to_end() {
+        let key = KeyPair::generate().unwrap();
+        for algorithm in [&rcgen::PKCS_ED25519, &rcgen::PKCS_ECDSA_P384_SHA384] {
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let own = made(2027, &key);
+            let key = key.serialize_pem();
+            assert!(read_client_certificate(own.as_bytes(), key.as_bytes(), now()).is_ok());
+        }
+        // the years before and after 2050 have different forms
+        for (own, above, end) in [(2030, 2060, 2030), (2060, 2029, 2029), (2060, 2070, 2060)] {
+            let chain = format!("{}text between\n{}", made(own, &key), made(above, &key));
+            let pem = key.serialize_pem();
+            let read = read_client_certificate(chain.as_bytes(), pem.as_bytes(), now()).unwrap();
+            assert_eq!(read.chain().len(), 2);
+            let expected = format!("{end}-03-01T00:00:00Z");
+            assert_eq!(read.expires_at().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn each_fault_names_the_file_and_never_the_key() {
+        let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let (good, pem, other) = (made(2030, &key), key.serialize_pem(), other.serialize_pem());
+        let expired = made(2026, &key);
+        let garbled = good.replace(&good[60..100], "");
+        let no_base64 = good.replace(&good[100..110], "**********");
+        let cut = pem.replace(&pem[60..100], "");
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nc2VjcmV0\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let no_key = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
+        for (certificate, key, words) in [
+            ("", pem.as_str(), "certificate: it holds no certificate"),
+            (&pem, &pem, "certificate: it holds no certificate"),
+            (&no_base64, &pem, "certificate: it holds no certificate"),
+            (&garbled, &pem, "certificate: certificate 1 of it cannot"),
+            (
+                &expired,
+                &pem,
+                "certificate: certificate 1 of it ended at 2026-03-01T00:00:00Z",
+            ),
+            (
+                &format!("{good}{expired}"),
+                &pem,
+                "certificate: certificate 2 of it ended",
+            ),
+            (&good.repeat(11), &pem, "certificate: it holds more than 10"),
+            (&good, "", "key: it holds no private key"),
+            (&good, &good, "key: it holds no private key"),
+            (&good, &cut, "key: "),
+            (&good, no_key, "key: TLS cannot sign"),
+            (&good, encrypted, "key: the key is encrypted"),
+            (&good, &other, "key: the key does not belong"),
+        ] {
+            let fault = fault(certificate, key);
+            assert!(fault.starts_with(words), "{words}: {fault}");
+            let lines = key.lines().filter(|line| line.len() > 6);
+            for line in lines {
+                assert!(!fault.contains(line), "{fault}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_an_end_or_none(
+            at in 0_usize..400,
+            byte in any::<u8>(),
+            cut in 0_usize..500,
+        ) {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec!["app".to_owned()]).unwrap();
+            let mut der = params.self_signed(&key).unwrap().der().to_vec();
+            prop_assert!(not_after(&der).is_some());
+            let at = at % der.len();
+            der[at] = byte;
+            der.truncate(cut);
+            // it must not panic, whatever it returns
+            let _ = not_after(&der);
+        }
+    }
+}

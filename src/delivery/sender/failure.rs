@@ -109,8 +109,8 @@ pub(super) fn is_for_want_of_resources(error: &io::Error) -> bool {
     lacks_resources(error) || lacks_handles()
 }
 
-/// Whether the receiver said that the relay's certificate is missing or not accepted. A server has no other cause for
-/// these alerts.
+/// Whether the receiver said that the relay's certificate is missing or not accepted. A server has hardly another cause
+/// for these alerts.
 fn refuses_certificate(failure: &SendError) -> bool {
     let alert = match failure {
         SendError::Dial(DialError::Tls(error)) => {
@@ -131,6 +131,7 @@ fn refuses_certificate(failure: &SendError) -> bool {
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::UnknownCA
                 | AlertDescription::AccessDenied
+                | AlertDescription::DecryptError
         ))
     )
 }

@@ -15,6 +15,7 @@ pub(crate) mod pooler;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod scene;
+pub(crate) mod tls_receiver;
 
 use std::{
     sync::{Arc, LazyLock},

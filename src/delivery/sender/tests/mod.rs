@@ -1,5 +1,6 @@
 //! Tests of single attempts against fake hosts on loopback.
 
+mod client_auth;
 mod connecting;
 
 use relay_domain::SigningSecret;

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use relay_domain::{
-    Actor, ApiKey, AuditAct, AuditId, DeliveryId, OperatorName, Requester, SigningSecret, Status,
-    WatchState,
+    Actor, ApiKey, AuditAct, AuditId, DeliveryId, OperatorName, Requester, SecretHeaders,
+    SigningSecret, Status, WatchState,
 };
-use relay_store::{AfterAttempt, AuditEntry, AuditQuery};
+use relay_store::{AfterAttempt, AuditEntry, AuditQuery, AuthPart, CallbackAuthChange};
 
 use crate::{
     store::{
@@ -59,6 +59,14 @@ async fn what_is_done_to_a_client_is_recorded_once_and_what_is_refused_is_not() 
             retired.await.unwrap();
         }
         store.rotate_key(name, &key, actor(), at(4)).await.unwrap();
+        let headers = CallbackAuthChange {
+            headers: AuthPart::Replace(SecretHeaders::parse("X-Key: word").unwrap()),
+            ..CallbackAuthChange::default()
+        };
+        for change in [headers, CallbackAuthChange::clear()] {
+            let changed = store.change_callback_auth(name, &change, actor(), at(4));
+            changed.await.unwrap();
+        }
     }
     store.reseal_secrets(actor(), at(5)).await.unwrap();
     for name in [&shop, &shop, &nobody] {
@@ -70,6 +78,8 @@ async fn what_is_done_to_a_client_is_recorded_once_and_what_is_refused_is_not() 
         ("secret-rotated", shop()),
         ("secret-retired", shop()),
         ("key-rotated", shop()),
+        ("callback-auth-set", shop()),
+        ("callback-auth-cleared", shop()),
         ("secrets-reencrypted", "all clients".to_owned()),
         ("client-revoked", shop()),
     ];

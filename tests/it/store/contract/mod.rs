@@ -3,6 +3,7 @@
 mod answers;
 mod audit;
 mod banks;
+mod callback_auth;
 mod claims;
 mod clients;
 mod console;

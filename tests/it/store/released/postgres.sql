@@ -68,6 +68,8 @@ CREATE TABLE clients (
     secret text NOT NULL,
     previous_secret text,
     previous_until bigint,
+    callback_certificate text,
+    callback_headers text,
     created_at bigint NOT NULL,
     revoked_at bigint
 );
@@ -477,5 +479,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x98640c15cce944c4bdeaab3ef4dd969cb9e7e4d1fd0737707a5ebb87ccb942615ae86ab0441455069919d9ea96a04803');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\xff7ab9f0e244fd646e70d63712c2216d9e57cf49470d1e40793596ff93c3b8566b96540d801d1fefced4ca4cb81d83f8');
 
