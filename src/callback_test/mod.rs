@@ -18,7 +18,7 @@ use tracing::info;
 pub use self::event::{TEST_EVENT, TestEventBody, TestEventType};
 use crate::{
     config::DeliveryConfig,
-    delivery::{ClientAuth, DeliveryError, MessageResult, SignedMessage, SingleSender},
+    delivery::{DeliveryError, MessageResult, PresentedAuth, SignedMessage, SingleSender},
 };
 
 /// The number of tests that one client may make in a minute. All of them may come at once.
@@ -109,7 +109,7 @@ impl CallbackTester {
             id: EventId::new(now).to_string(),
             body: &TestEventBody::new(now).to_json(),
             signer: &signer,
-            auth: Some(ClientAuth {
+            auth: Some(PresentedAuth {
                 client: client.name.as_str(),
                 auth: &client.callback_auth,
             }),

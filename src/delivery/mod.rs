@@ -28,7 +28,8 @@ pub use self::{
     address_guard::{AddressGuard, NameResolver, NoAddress, SystemResolver},
     client_certificate::{ClientCertificateError, read_client_certificate},
     sender::{
-        AttemptOutcome, CallbackResponse, CallbackSender, ClientAuth, MessageResult, SignedMessage,
+        AttemptOutcome, CallbackResponse, CallbackSender, MessageResult, PresentedAuth,
+        SignedMessage,
     },
     single::SingleSender,
     tls::{DeliveryError, further_certificates},

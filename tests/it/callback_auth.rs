@@ -95,7 +95,7 @@ async fn a_receiver_that_demands_a_certificate_and_a_header_gets_both_from_a_run
     scene.setup.environment.extend([
         ("RELAY_CALLBACK_CA_FILE", tls.ca_file()),
         ("RELAY_ENCRYPTION_KEY", KEYS[0].to_owned()),
-        ("RELAY_DELIVERY_RETRY_SCHEDULE", ["500ms"; 40].join(",")),
+        ("RELAY_DELIVERY_RETRY_SCHEDULE", ["2s"; 40].join(",")),
     ]);
     let mut keys = Vec::new();
     for name in ["shop", "bank", "bare"] {
@@ -109,10 +109,14 @@ async fn a_receiver_that_demands_a_certificate_and_a_header_gets_both_from_a_run
     let body = json!({ "jobId": scene.sandbox.seed_job(job()), "callbackUrl": tls.url });
     let said = ask(&relay.url, "POST /watch", shop, Some(body.to_string())).await;
     assert_eq!(said.status, 202, "{}", said.text);
-    let watch = format!("GET /watch/{}", said.json()["id"].as_str().unwrap());
+    let watch = said.json()["id"].as_str().unwrap().to_owned();
+    let (watch, redeliver) = (
+        format!("GET /watch/{watch}"),
+        format!("POST /watch/{watch}/redeliver"),
+    );
     let attempts = async || {
         let story = ask(&relay.url, &watch, shop, None).await.json();
-        story["events"][0]["delivery"]["attempts"].clone()
+        story["events"][0]["deliveries"][0]["attempts"].clone()
     };
     until(async || attempts().await.get(0).is_some()).await;
     let first = attempts().await[0].clone();
@@ -141,6 +145,9 @@ async fn a_receiver_that_demands_a_certificate_and_a_header_gets_both_from_a_run
         told.text
     );
     set(&scene.setup, "bank", &files[1]).await;
+    // the host may be paused after its failures; this lifts the pause
+    let said = ask(&relay.url, &redeliver, shop, None).await;
+    assert_eq!(said.status, 202, "{}", said.text);
     until(async || !tls.requests().is_empty()).await;
     let event = tls.latest();
     assert_eq!(event.client, "one");

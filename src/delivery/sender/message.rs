@@ -26,14 +26,14 @@ pub struct SignedMessage<'a> {
     /// Who signs the body.
     pub signer: &'a DeliverySigner,
     /// What the request shows about the client. None for a message of no client.
-    pub auth: Option<ClientAuth<'a>>,
+    pub auth: Option<PresentedAuth<'a>>,
     /// The trace to send if the message is posted in no span.
     pub trace: Option<TraceContext>,
 }
 
 /// What a request shows about the client that it is sent for.
 #[derive(Debug, Clone, Copy)]
-pub struct ClientAuth<'a> {
+pub struct PresentedAuth<'a> {
     /// The client's name. Connections that prove a client's identity are used for this client alone.
     pub client: &'a str,
     /// The certificate and the headers.
@@ -48,7 +48,7 @@ impl<'a> SignedMessage<'a> {
             id: due.event_id.to_string(),
             body: &due.body,
             signer: &due.signer,
-            auth: due.client.as_deref().map(|client| ClientAuth {
+            auth: due.client.as_deref().map(|client| PresentedAuth {
                 client,
                 auth: &due.auth,
             }),
@@ -58,7 +58,7 @@ impl<'a> SignedMessage<'a> {
 
     /// Returns the identity that the connection proves by TLS, if the client has a certificate.
     pub(super) fn identity(&self) -> Option<ClientIdentity> {
-        let ClientAuth { client, auth } = self.auth?;
+        let PresentedAuth { client, auth } = self.auth?;
         let certificate = auth.certificate.as_ref()?;
         Some(ClientIdentity::new(client, certificate))
     }

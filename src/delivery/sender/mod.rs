@@ -13,7 +13,7 @@ use relay_store::DueDelivery;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-pub use self::message::{ClientAuth, SignedMessage};
+pub use self::message::{PresentedAuth, SignedMessage};
 use self::{
     failure::{Failed, Failure, is_for_want_of_resources},
     reply::CallbackReply,

@@ -63,14 +63,14 @@ async fn what_is_done_to_a_client_is_recorded_once_and_what_is_refused_is_not() 
             headers: AuthPart::Replace(SecretHeaders::parse("X-Key: word").unwrap()),
             ..CallbackAuthChange::default()
         };
-        for change in [headers, CallbackAuthChange::clear()] {
-            let changed = store.change_callback_auth(name, &change, actor(), at(4));
+        for (change, when) in [(headers, 5), (CallbackAuthChange::clear(), 6)] {
+            let changed = store.change_callback_auth(name, &change, actor(), at(when));
             changed.await.unwrap();
         }
     }
-    store.reseal_secrets(actor(), at(5)).await.unwrap();
+    store.reseal_secrets(actor(), at(7)).await.unwrap();
     for name in [&shop, &shop, &nobody] {
-        store.revoke_client(name, actor(), at(6)).await.unwrap();
+        store.revoke_client(name, actor(), at(8)).await.unwrap();
     }
     let shop = || "shop".to_owned();
     let expected = [
@@ -85,7 +85,7 @@ async fn what_is_done_to_a_client_is_recorded_once_and_what_is_refused_is_not() 
     ];
     assert_eq!(recorded(&fixture).await, expected);
     let newest = &entries(&fixture, AuditQuery::default()).await[0];
-    assert_eq!((newest.at, newest.operator.as_str()), (at(6), "tester"));
+    assert_eq!((newest.at, newest.operator.as_str()), (at(8), "tester"));
 }
 
 #[tokio::test]
