@@ -171,16 +171,13 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 
 /// Reads a time, and returns it with what follows it. The forms are those of RFC 5280.
 fn time(der: &[u8]) -> Option<(Timestamp, &[u8])> {
-    let (text, rest) = match element(der, tag::UTC_TIME) {
-        Some((text, rest)) => {
-            let text = str::from_utf8(text).ok()?;
-            let century = if text.get(..2)? < "50" { "20" } else { "19" };
-            (format!("{century}{text}"), rest)
-        }
-        None => {
-            let (text, rest) = element(der, tag::GENERALIZED_TIME)?;
-            (str::from_utf8(text).ok()?.to_owned(), rest)
-        }
+    let (text, rest) = if let Some((text, rest)) = element(der, tag::UTC_TIME) {
+        let text = str::from_utf8(text).ok()?;
+        let century = if text.get(..2)? < "50" { "20" } else { "19" };
+        (format!("{century}{text}"), rest)
+    } else {
+        let (text, rest) = element(der, tag::GENERALIZED_TIME)?;
+        (str::from_utf8(text).ok()?.to_owned(), rest)
     };
     let time = DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
     Some((TimeZone::UTC.to_timestamp(time).ok()?, rest))

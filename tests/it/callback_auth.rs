@@ -306,7 +306,8 @@ async fn bad_input_names_its_field_and_changes_nothing() {
         path(&expired.key),
         path(&other.key),
     );
-    let many: String = (0..6).map(|n| format!("x-{n}: {WORD}\n")).collect();
+    let many = (0..6).map(|n| format!("x-{n}: {WORD}"));
+    let many = many.collect::<Vec<_>>().join("\n");
     let long = format!("x: {}", WORD.repeat(200));
     let tls = |certificate, key| vec!["--certificate", certificate, "--key", key];
     let headers = || vec!["--headers-file", "-"];

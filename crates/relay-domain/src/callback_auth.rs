@@ -97,12 +97,12 @@ impl ClientCertificate {
     fn described(&self, now: Timestamp) -> String {
         let end = self.0.expires_at;
         let left = end.duration_since(now).as_hours() / 24;
-        let note = if end <= now {
-            ", which has passed".to_owned()
-        } else if left < NEAR_END_DAYS {
-            format!(", in {left} days")
-        } else {
-            String::new()
+        let note = match left {
+            _ if end <= now => ", which has passed".to_owned(),
+            0 => ", in less than a day".to_owned(),
+            1 => ", in 1 day".to_owned(),
+            2..NEAR_END_DAYS => format!(", in {left} days"),
+            _ => String::new(),
         };
         format!("certificate until {end}{note}")
     }
@@ -146,6 +146,11 @@ mod tests {
                 Some("2026-11-13T12:00:00Z"),
                 "",
                 "certificate until 2026-11-13T12:00:00Z, in 12 days",
+            ),
+            (
+                Some("2026-11-01T12:00:00Z"),
+                "",
+                "certificate until 2026-11-01T12:00:00Z, in less than a day",
             ),
             (
                 Some("2026-11-01T00:00:00Z"),

@@ -4,7 +4,9 @@
 use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
-use relay_domain::{ApiKey, CallbackAuth, ClientName, ROTATION_OVERLAP, SigningSecret};
+use relay_domain::{
+    ApiKey, CallbackAuth, ClientCertificate, ClientName, ROTATION_OVERLAP, SigningSecret,
+};
 use serde::Serialize;
 use tracing::info;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -71,7 +73,7 @@ impl CallbackAuthItem {
     fn of(auth: &CallbackAuth) -> Option<Self> {
         let certificate = auth.certificate.as_ref();
         (!auth.is_empty()).then(|| Self {
-            certificate_expires_at: certificate.map(|one| one.expires_at()),
+            certificate_expires_at: certificate.map(ClientCertificate::expires_at),
             headers: auth.headers.names().map(ToOwned::to_owned).collect(),
         })
     }

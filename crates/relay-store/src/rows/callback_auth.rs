@@ -65,8 +65,9 @@ pub(super) fn seal_headers(
     if headers.is_empty() {
         return Ok(None);
     }
-    let sealed = sealer.seal_text(&headers.expose_text(), &bound_to(client, HEADERS))?;
-    Ok(Some(sealed))
+    let text = headers.expose_text();
+    let stored = sealer.seal_text(&text, &bound_to(client, HEADERS))?;
+    Ok(Some(stored))
 }
 
 /// A change as it is stored. A column without a change has a false flag.
