@@ -298,7 +298,7 @@ async fn bad_input_names_its_field_and_changes_nothing() {
     );
     let before = set(&scene.setup, "shop", &good).await["callbackAuth"].clone();
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(&[b'x'; 70_000]).unwrap();
+    file.write_all(&vec![b'x'; 70_000]).unwrap();
     let path = |path: &std::path::Path| path.display().to_string();
     let (large, pem, key) = (path(file.path()), path(&good.certificate), path(&good.key));
     let (old, old_key, other_key) = (

@@ -78,7 +78,7 @@ impl FakeTls {
     ) -> Self {
         let key = PrivateKeyDer::try_from(identity.key.serialize_der()).unwrap();
         let certificate = identity.certificate.der().clone();
-        let issuer = identity.issuer;
+        let signing = identity.issuer;
         let mut config = config.with_single_cert(vec![certificate], key).unwrap();
         config.alpn_protocols = protocols
             .iter()
@@ -96,7 +96,7 @@ impl FakeTls {
             port,
             ca: identity.authority.pem(),
             connections,
-            issuer,
+            issuer: signing,
             issued,
             _tasks: tasks,
         }
@@ -106,8 +106,8 @@ impl FakeTls {
     pub(in crate::delivery) fn client_certificate(&self, name: &str) -> ClientCertificate {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let issuer = self.issuer.as_ref().unwrap();
-        let der = params.signed_by(&key, issuer).unwrap().der().to_vec();
+        let signing = self.issuer.as_ref().unwrap();
+        let der = params.signed_by(&key, signing).unwrap().der().to_vec();
         let mut issued = self.issued.lock().unwrap();
         issued.push((name.to_owned(), der.clone()));
         ClientCertificate::new(vec![der], key.serialize_der(), now())
