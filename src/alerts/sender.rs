@@ -152,6 +152,7 @@ impl AlertSender {
             id,
             body,
             signer: &signer,
+            auth: None,
             trace: None,
         };
         // boxed because the future has kilobytes of state

@@ -116,6 +116,7 @@ mod tests {
             key_hash: ApiKey::presented("brk_x").hash(),
             signing_secret: secret(byte),
             previous_secret: None,
+            callback_auth: relay_domain::CallbackAuth::default(),
             created_at: at(0),
             revoked_at: None,
         }

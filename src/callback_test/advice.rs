@@ -6,6 +6,10 @@ use relay_domain::AttemptError;
 pub(super) const BUSY: &str = "Nothing was sent, because too many tests, or attempts to this host, are in flight: \
     test again when they have ended.";
 
+/// The advice if the receiver refused the client certificate, or the lack of one.
+pub(super) const CERTIFICATE_REFUSED: &str = "Ask the operator to set a client certificate that the receiver trusts, with \
+    `basiq-relay client set-callback-auth`: the receiver demands one, and got none or another.";
+
 const ACCEPTED: &str = "Nothing: the callback accepted the event.";
 
 /// Returns what to do after an attempt. The status decides if there is one.
@@ -26,7 +30,8 @@ fn of_status(status: u16) -> &'static str {
         }
         401 | 403 => {
             "Check that the receiver verifies the signature with this client's signing secret over the exact body, \
-             and that no gateway before it asks for a login."
+             and that no gateway before it asks for a login, a header or a certificate that the operator has not set with \
+             `basiq-relay client set-callback-auth`."
         }
         404 => "Check the path of the URL, and that the receiver is deployed at this host.",
         405 => "Let the receiver accept POST at this path.",
@@ -40,7 +45,8 @@ fn of_status(status: u16) -> &'static str {
         415 => "Let the receiver accept the content type `application/json`.",
         429 => "Let the receiver or its gateway accept more requests from the relay.",
         400 | 422 => {
-            "Let the receiver accept every event type with a valid signature, and ignore types that it does not know."
+            "Let the receiver accept every event type with a valid signature, ignore types that it does not know, and ask \
+             for no client certificate that it does not get: nginx answers 400 then."
         }
         400..=499 => "Let the receiver answer 2xx to each event with a valid signature.",
         500..=599 => "Look into the receiver's log: it, or a gateway before it, failed.",
@@ -65,7 +71,7 @@ fn of_error(error: AttemptError) -> &'static str {
         }
         AttemptError::Tls => {
             "Check that the certificate is valid for this host, not expired, sent with its whole chain, and from an \
-             authority that the relay trusts."
+             authority that the relay trusts, and whether the receiver demands a client certificate."
         }
         AttemptError::Proxy => {
             "Ask the operator to check RELAY_EGRESS_PROXY and whether the proxy allows this host."
@@ -102,7 +108,10 @@ mod tests {
         let of_errors = AttemptError::ALL
             .iter()
             .map(|error| advice(None, Some(*error)));
-        for told in of_statuses.chain(of_errors).chain([BUSY]) {
+        for told in of_statuses
+            .chain(of_errors)
+            .chain([BUSY, CERTIFICATE_REFUSED])
+        {
             assert!(told.ends_with('.') && !told.contains(". "), "{told}");
             assert!(
                 told.chars().next().is_some_and(char::is_uppercase),

@@ -18,7 +18,7 @@ use tracing::info;
 pub use self::event::{TEST_EVENT, TestEventBody, TestEventType};
 use crate::{
     config::DeliveryConfig,
-    delivery::{DeliveryError, MessageResult, SignedMessage, SingleSender},
+    delivery::{DeliveryError, MessageResult, PresentedAuth, SignedMessage, SingleSender},
 };
 
 /// The number of tests that one client may make in a minute. All of them may come at once.
@@ -109,6 +109,10 @@ impl CallbackTester {
             id: EventId::new(now).to_string(),
             body: &TestEventBody::new(now).to_json(),
             signer: &signer,
+            auth: Some(PresentedAuth {
+                client: client.name.as_str(),
+                auth: &client.callback_auth,
+            }),
             trace: None,
         };
         let outcome = outcome(self.sender.send(&message, now).await);
@@ -151,7 +155,11 @@ fn outcome(sent: Option<MessageResult>) -> TestOutcome {
         error: result.error.map(TestError::Attempt),
         duration: result.duration,
         address: result.address,
-        advice: advice::advice(result.status, result.error),
+        advice: if result.certificate_refused {
+            advice::CERTIFICATE_REFUSED
+        } else {
+            advice::advice(result.status, result.error)
+        },
     }
 }
 
@@ -168,6 +176,7 @@ mod tests {
             status: Some(401),
             error: Some(AttemptError::Refused),
             detail: None,
+            certificate_refused: false,
             duration: Duration::from_millis(7),
             address: Some([192, 0, 2, 7].into()),
         }));

@@ -12,14 +12,18 @@ use jiff::Timestamp;
 use relay_domain::{
     Actor, ApiKey, Client, ClientName, ROTATION_OVERLAP, SigningSecret, clock::Clock,
 };
-use relay_store::ClientStore;
+use relay_store::{CallbackAuthChange, ClientStore};
 use serde_json::{Value, json};
 
 use crate::{
     app,
     cli::{
-        ConfigArg, confirm::confirm, exit::CommandFailure, operator::command_line_actor, output,
-        progress,
+        ConfigArg,
+        callback_auth::{self, CallbackAuthArgs},
+        confirm::confirm,
+        exit::CommandFailure,
+        operator::command_line_actor,
+        output, progress,
     },
     config::Settings,
 };
@@ -57,7 +61,17 @@ enum Command {
     /// Give a client a new API key; the old one stops working at once.
     #[command(after_help = "Example: basiq-relay client rotate-key my-backend")]
     RotateKey(Name),
-    /// Encrypt all signing secrets with RELAY_ENCRYPTION_KEY, including secrets that are not encrypted yet or are
+    /// Set the TLS client certificate and the static headers that each request to the client's callbacks shows.
+    #[command(
+        after_help = "Example: basiq-relay client set-callback-auth my-backend --certificate client.pem --key client.key\n\
+        Example: basiq-relay client set-callback-auth my-backend --headers-file - < headers.txt\n\
+        Example: basiq-relay client set-callback-auth my-backend --clear\n\
+        Example: basiq-relay client set-callback-auth my-backend --clear=headers\n\n\
+        The certificate and the headers are stored as signing secrets are: encrypted if RELAY_ENCRYPTION_KEY is set. \
+        A running relay uses them from the next attempt on. What is not given stays as it is."
+    )]
+    SetCallbackAuth(CallbackAuthArgs),
+    /// Encrypt all secrets of clients with RELAY_ENCRYPTION_KEY, including secrets that are not encrypted yet or are
     /// encrypted with RELAY_ENCRYPTION_PREVIOUS_KEY.
     #[command(
         after_help = "Example: RELAY_ENCRYPTION_KEY=… RELAY_ENCRYPTION_PREVIOUS_KEY=… \
@@ -107,6 +121,10 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
         revocation.confirm()?;
     }
     let clock = Clock::system();
+    let change = match &args.command {
+        Command::SetCallbackAuth(auth) => auth.change(clock.now())?,
+        _ => CallbackAuthChange::default(),
+    };
     let work = async {
         let store = app::open_store(&settings.store, &clock).await?.store;
         let admin = ClientAdmin {
@@ -114,7 +132,7 @@ pub(super) async fn run(args: ClientArgs) -> Result<(), CommandFailure> {
             actor: command_line_actor(),
             now: clock.now(),
         };
-        let result = answer(&args.command, &admin).await;
+        let result = answer(&args.command, &change, &admin).await;
         store.close().await;
         result
     };
@@ -143,19 +161,23 @@ impl Revocation {
 }
 
 /// What the commands work with.
-struct ClientAdmin<'a> {
-    store: &'a dyn ClientStore,
+pub(super) struct ClientAdmin<'a> {
+    pub(super) store: &'a dyn ClientStore,
     /// Who runs the command.
-    actor: Actor,
-    now: Timestamp,
+    pub(super) actor: Actor,
+    pub(super) now: Timestamp,
 }
 
-struct Answer {
-    text: String,
-    json: Value,
+pub(super) struct Answer {
+    pub(super) text: String,
+    pub(super) json: Value,
 }
 
-async fn answer(command: &Command, admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
+async fn answer(
+    command: &Command,
+    change: &CallbackAuthChange,
+    admin: &ClientAdmin<'_>,
+) -> anyhow::Result<Answer> {
     match command {
         Command::Add(New {
             name: Name { name },
@@ -169,6 +191,7 @@ async fn answer(command: &Command, admin: &ClientAdmin<'_>) -> anyhow::Result<An
         Command::RotateSecret(Name { name }) => rotate_secret(admin, name).await,
         Command::RetireSecret(Name { name }) => retire_secret(admin, name).await,
         Command::RotateKey(Name { name }) => rotate_key(admin, name).await,
+        Command::SetCallbackAuth(auth) => auth.answer(admin, change).await,
         Command::Reencrypt => reencrypt(admin).await,
         Command::Revoke(Revocation {
             name: Name { name },
@@ -261,10 +284,13 @@ async fn list(admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
             .revoked_at
             .map(|at| format!("  revoked {at}"))
             .unwrap_or_default();
+        let shown = client.callback_auth.described(admin.now);
+        let shown = shown.map(|text| format!("  callbacks get: {text}"));
         format!(
-            "{:<32} added {}{note}",
+            "{:<32} added {}{note}{}",
             client.name.as_str(),
-            client.created_at
+            client.created_at,
+            shown.unwrap_or_default()
         )
     });
     let mut text = lines.collect::<Vec<_>>().join("\n");
@@ -282,6 +308,7 @@ fn to_json(client: &Client) -> Value {
         "name": client.name.as_str(),
         "createdAt": client.created_at,
         "revokedAt": client.revoked_at,
+        "callbackAuth": callback_auth::to_json(&client.callback_auth),
     })
 }
 
@@ -342,7 +369,7 @@ async fn reencrypt(admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
         "the secrets cannot be encrypted; is RELAY_ENCRYPTION_PREVIOUS_KEY the key before?",
     )?;
     Ok(Answer {
-        text: format!("Encrypted the signing secrets of {clients} clients."),
+        text: format!("Encrypted the secrets of {clients} clients."),
         json: json!({ "clients": clients }),
     })
 }
@@ -360,7 +387,7 @@ async fn revoke(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<An
     })
 }
 
-fn known(name: &ClientName, found: bool) -> anyhow::Result<()> {
+pub(super) fn known(name: &ClientName, found: bool) -> anyhow::Result<()> {
     if found { Ok(()) } else { Err(unknown(name)) }
 }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod backup;
+mod callback_auth;
 mod cancel;
 mod challenge;
 mod client;

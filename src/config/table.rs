@@ -133,7 +133,7 @@ impl StoreConfig {
                 "RELAY_ENCRYPTION_KEY",
                 None,
                 optional(secret),
-                "key that encrypts signing secrets at rest: the base64 of 32 random bytes",
+                "key that encrypts the secrets of clients at rest: the base64 of 32 random bytes",
             ),
             encryption_previous_key: from.read_secret(
                 "RELAY_ENCRYPTION_PREVIOUS_KEY",

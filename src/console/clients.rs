@@ -41,6 +41,8 @@ struct Line {
     /// Until when the previous secret also signs.
     previous_until: Option<ShownTime>,
     revoked: Option<ShownTime>,
+    /// What its callbacks get beside the signature, without secrets.
+    callback_auth: Option<String>,
 }
 
 #[derive(Template)]
@@ -95,6 +97,7 @@ fn line(client: Client, clock: PageClock) -> Line {
         created: clock.when(client.created_at),
         previous_until: until.map(|until| clock.when(until)),
         revoked: client.revoked_at.map(|at| clock.when(at)),
+        callback_auth: client.callback_auth.described(clock.0),
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use crate::config::EgressProxy;
+use crate::{config::EgressProxy, delivery::client_identity::ClientIdentity};
 
 /// The ALPN name of HTTP/2.
 pub(super) const HTTP_2: &[u8] = b"h2";
@@ -49,6 +49,9 @@ pub(super) enum DialError {
     /// The host is no valid server name for a TLS handshake.
     #[error("no certificate can be for this host")]
     Name(#[source] InvalidDnsNameError),
+    /// The client's own certificate cannot be used.
+    #[error("the client's certificate for callbacks cannot be used")]
+    Certificate(#[source] rustls::Error),
     /// The TLS handshake failed.
     #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
@@ -60,16 +63,20 @@ pub(super) struct Destination {
     https: bool,
     host: String,
     port: u16,
+    /// Who the connection is for, if that is proved by TLS. Plain HTTP proves nothing.
+    identity: Option<ClientIdentity>,
 }
 
 impl Destination {
-    pub(super) fn of(url: &CallbackUrl) -> Self {
+    /// Returns the destination of requests that prove this identity, if the URL is of TLS.
+    pub(super) fn of(url: &CallbackUrl, identity: Option<ClientIdentity>) -> Self {
         let https = url.url().scheme() == "https";
         let usual = if https { 443 } else { 80 };
         Self {
             https,
             host: url.host().to_owned(),
             port: url.url().port().unwrap_or(usual),
+            identity: identity.filter(|_| https),
         }
     }
 
@@ -98,7 +105,8 @@ pub(super) struct Dialed {
 #[derive(Clone)]
 pub(super) struct Dialer {
     proxy: Option<Tunnel<ProxyConnector>>,
-    tls: TlsConnector,
+    /// The configuration without a client certificate.
+    tls: Arc<ClientConfig>,
 }
 
 impl Dialer {
@@ -112,7 +120,7 @@ impl Dialer {
         };
         Self {
             proxy: proxy.map(tunnel),
-            tls: TlsConnector::from(Arc::new(tls)),
+            tls: Arc::new(tls),
         }
     }
 
@@ -133,7 +141,8 @@ impl Dialer {
                 http2: false,
             });
         }
-        let shaken = self.tls.connect(to.server_name()?, stream).await;
+        let tls = self.tls_for(to.identity.as_ref())?;
+        let shaken = tls.connect(to.server_name()?, stream).await;
         let stream = shaken.map_err(DialError::Tls)?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
         Ok(Dialed {
@@ -141,6 +150,17 @@ impl Dialer {
             address,
             http2,
         })
+    }
+
+    fn tls_for(&self, identity: Option<&ClientIdentity>) -> Result<TlsConnector, DialError> {
+        let tls = match identity {
+            None => Arc::clone(&self.tls),
+            Some(identity) => {
+                let proving = identity.tls(&self.tls).map_err(DialError::Certificate)?;
+                Arc::new(proving)
+            }
+        };
+        Ok(TlsConnector::from(tls))
     }
 }
 

@@ -3,6 +3,7 @@
 //! * [`retry`] decides what follows an attempt. It is pure.
 //! * `address_guard` keeps attempts away from private networks.
 //! * `dialer` connects only to vetted addresses.
+//! * `client_certificate` and `client_identity` read and present the TLS certificates of clients.
 //! * `connections` keeps connections for later requests.
 //! * `sender` makes one attempt.
 //! * `single` posts messages that are not in the outbox.
@@ -10,6 +11,8 @@
 
 mod address_guard;
 mod addresses;
+mod client_certificate;
+mod client_identity;
 mod connections;
 mod dialer;
 #[cfg(test)]
@@ -23,7 +26,11 @@ mod worker;
 
 pub use self::{
     address_guard::{AddressGuard, NameResolver, NoAddress, SystemResolver},
-    sender::{AttemptOutcome, CallbackResponse, CallbackSender, MessageResult, SignedMessage},
+    client_certificate::{ClientCertificateError, read_client_certificate},
+    sender::{
+        AttemptOutcome, CallbackResponse, CallbackSender, MessageResult, PresentedAuth,
+        SignedMessage,
+    },
     single::SingleSender,
     tls::{DeliveryError, further_certificates},
     worker::DeliveryWorker,

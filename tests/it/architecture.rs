@@ -85,6 +85,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "app",
             "basiq_sandbox",
             "config",
+            "delivery",
             "happy_eyeballs",
             "relay_store",
             "telemetry",

@@ -292,8 +292,18 @@ async fn every_client_command_answers_one_line_of_json() {
         assert!(!answer[member].is_null(), "{command}: {answer}");
         asked.push(command);
     }
-    assert_eq!(told(&["reencrypt"]).await["clients"], 1);
-    assert_eq!(told(&["list"]).await[0]["name"], "shop");
+    let headers = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&headers, "X-Key: word").unwrap();
+    let path = headers.path().display().to_string();
+    told(&["add", "bank"]).await;
+    let set = ["set-callback-auth", "bank", "--headers-file", &path];
+    let shown = serde_json::json!({ "certificateExpiresAt": null, "headers": ["x-key"] });
+    assert_eq!(told(&set).await["callbackAuth"], shown);
+    asked.push(set[0]);
+    assert_eq!(told(&["list"]).await[0]["callbackAuth"], shown);
+    told(&["revoke", "bank"]).await;
+    assert_eq!(told(&["reencrypt"]).await["clients"], 2);
+    assert_eq!(told(&["list"]).await[1]["name"], "shop");
     let commands = basiq_relay::cli::command();
     for command in commands
         .find_subcommand("client")

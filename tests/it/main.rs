@@ -16,6 +16,7 @@ mod answers;
 mod api;
 mod architecture;
 mod basiq_answers;
+mod callback_auth;
 mod callback_test;
 mod clock;
 mod command_line;

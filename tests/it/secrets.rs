@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::support::tls_receiver::TlsReceiver;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use basiq_sandbox::{JobScript, SandboxOptions, ScriptChallenge, ScriptStep, StepEnd};
 use relay_domain::SigningSecret;
@@ -28,6 +29,9 @@ const IN_ALERT_URL: &str = "alert-url-token-mm31";
 const ANSWER: &str = "mfa-answer-xw55";
 /// A token that a backend may have put into its callback's address.
 const IN_CALLBACK: &str = "callback-token-pt41";
+
+/// The value of a header that a gateway before the callback demands.
+const IN_HEADER: &str = "header-word-fk28zs61";
 
 /// The secrets, each with its name.
 #[derive(Default)]
@@ -214,6 +218,22 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
     secrets.add("a client's API key", &key);
     secrets.add("a client's secret", app["signingSecret"].as_str().unwrap());
 
+    let tls = TlsReceiver::start("h2", &mut scene.tasks).await;
+    let ca = ("RELAY_CALLBACK_CA_FILE", tls.ca_file());
+    scene.setup.environment.push(ca);
+    let files = tls.issue("app", 2060);
+    let headers = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&headers, format!("X-Gateway: {IN_HEADER}\n")).unwrap();
+    let mut command = scene.setup.command();
+    command.args(["client", "set-callback-auth", "app", "--certificate"]);
+    command.arg(&files.certificate).arg("--key").arg(&files.key);
+    command.arg("--headers-file").arg(headers.path());
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let printed = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    let pem = std::fs::read_to_string(&files.key).unwrap();
+    secrets.add("the key of a certificate", pem.lines().nth(1).unwrap());
+
     let relay = scene.setup.start().await;
     let wrong = format!("{}x", &key[..key.len() - 1]);
     let mut answers: Vec<Said> = Vec::new();
@@ -269,6 +289,11 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
     let said = ask(&relay.url, "POST /callback-test", &key, Some(body)).await;
     assert_eq!(said.json()["status"], 204, "{}", said.text);
     answers.push(said);
+    let body = json!({ "callbackUrl": tls.url }).to_string();
+    let said = ask(&relay.url, "POST /callback-test", &key, Some(body)).await;
+    assert_eq!(said.json()["status"], 204, "{}", said.text);
+    answers.push(said);
+    assert_eq!(tls.latest().headers["x-gateway"], IN_HEADER);
     let mfa = format!("POST /watch/{}/mfa", watches[2]);
     for response in [json!([ANSWER, 7]), json!(ANSWER), json!([ANSWER])] {
         let body = json!({ "response": response }).to_string();
@@ -334,8 +359,13 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
         secrets.add(&format!("Basiq's token {number}"), token);
     }
 
-    let posted = scene.receiver.received();
-    let posted = posted
+    let received = scene.receiver.received();
+    for one in &received {
+        let is_of_client = one.path == "/hook";
+        let header = one.headers.get("x-gateway");
+        assert_eq!(header.is_some(), is_of_client, "{}", one.path);
+    }
+    let posted = received
         .iter()
         .map(|one| format!("{:?}\n{}", one.headers, one.raw));
     let said: Vec<_> = answers.iter().map(Said::whole).chain(posted).collect();
@@ -344,7 +374,7 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
         "everything is logged"
     );
     assert_eq!(
-        secrets.found_in(log.iter().chain(&said)),
+        secrets.found_in(log.iter().chain(&said).chain(&printed)),
         Vec::<String>::new()
     );
     for (what, secret) in &secrets.0 {
@@ -356,6 +386,7 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
     }
     let mut of_callback = Secrets::default();
     of_callback.add("what only the callback is to see", IN_CALLBACK);
+    of_callback.add("what only the callback's gateway is to see", IN_HEADER);
     let mut of_stream = Secrets::default();
     let (_, signature) = url.split_once("signature=").unwrap();
     of_stream.add("what opens a stream", signature);
@@ -363,6 +394,9 @@ async fn no_secret_is_found_in_anything_a_whole_run_wrote() {
         assert_eq!(one.found_in(&log), Vec::<String>::new());
         assert!(!one.found_in(&said).is_empty(), "its own client sees it");
     }
+    let told: Vec<_> = answers.iter().map(Said::whole).chain(printed).collect();
+    assert!(!told.iter().any(|text| text.contains(IN_HEADER)));
+    assert_eq!(scene.stored_with(IN_HEADER).await, Vec::<String>::new());
 }
 
 #[test]

@@ -19,7 +19,11 @@ closed_words! {
         KeyRotated => "key-rotated",
         /// A client was revoked, and its open watches were cancelled.
         ClientRevoked => "client-revoked",
-        /// The signing secrets of all clients were encrypted again.
+        /// A client got a certificate or headers for its callbacks.
+        CallbackAuthSet => "callback-auth-set",
+        /// The certificate, the headers, or both of a client were removed.
+        CallbackAuthCleared => "callback-auth-cleared",
+        /// The secrets of all clients were encrypted again.
         SecretsReencrypted => "secrets-reencrypted",
         /// A watch was cancelled. The subject is its id.
         WatchCancelled => "watch-cancelled",

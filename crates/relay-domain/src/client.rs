@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::{ApiKeyHash, ClientId, SigningSecret};
+use crate::{ApiKeyHash, CallbackAuth, ClientId, SigningSecret};
 
 /// How long the previous signing secret still signs after a rotation.
 pub const ROTATION_OVERLAP: Duration = Duration::from_hours(24);
@@ -23,6 +23,8 @@ pub struct Client {
     pub signing_secret: SigningSecret,
     /// The secret before a rotation, which also signs until the time given.
     pub previous_secret: Option<(SigningSecret, Timestamp)>,
+    /// What requests to the client's callbacks show beside the signature.
+    pub callback_auth: CallbackAuth,
     /// When the client was added.
     pub created_at: Timestamp,
     /// When the client was revoked. Its key no longer works.

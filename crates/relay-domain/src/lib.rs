@@ -21,6 +21,7 @@ mod address;
 mod audit;
 mod back_off;
 mod callback;
+mod callback_auth;
 mod client;
 pub mod clock;
 mod delivery;
@@ -41,6 +42,7 @@ mod notice;
 mod notice_body;
 mod outcome;
 mod secret;
+mod secret_headers;
 pub mod signing;
 mod subscription;
 mod trace;
@@ -56,6 +58,7 @@ pub use self::{
     audit::{Actor, AuditAct, OperatorName, OperatorNameError, Requester},
     back_off::{BackOff, spread},
     callback::{CallbackRules, CallbackUrl, CallbackUrlError},
+    callback_auth::{CallbackAuth, ClientCertificate},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},
     duration_stats::{DurationStats, EndNotice, JobEnd, StageStats},
@@ -82,6 +85,7 @@ pub use self::{
     notice::{NoticeFilter, NoticeKind, UserNotice},
     outcome::{Action, Outcome, Status, Verdict},
     secret::{ApiKey, ApiKeyHash, ForeignSecretError, SigningSecret, SigningSecretError},
+    secret_headers::{SecretHeaders, SecretHeadersError},
     subscription::{Subscription, SubscriptionRequest, SubscriptionState},
     trace::TraceContext,
     upstream::{Upstream, UpstreamHealth, UpstreamTrouble},

@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{Actor, ApiKeyHash, Client, ClientId, ClientName, SigningSecret};
+use relay_domain::{
+    Actor, ApiKeyHash, AuditAct, Client, ClientCertificate, ClientId, ClientName, SecretHeaders,
+    SigningSecret,
+};
 
 use crate::StoreError;
 
@@ -56,15 +59,68 @@ pub trait ClientStore: Send + Sync {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
+    /// Changes what requests to a client's callbacks show beside the signature. The next claimed delivery shows it.
+    /// Returns false if there is no such client, or it is revoked.
+    async fn change_callback_auth(
+        &self,
+        name: &ClientName,
+        change: &CallbackAuthChange,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
     /// Encrypts the secrets of all clients again, with the current key. Returns how many clients there are.
     async fn reseal_secrets(&self, by: &Actor, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// Revokes a client, cancels its open watches and returns how many it cancelled. Returns none if there is no such
-    /// client, or it is revoked already.
+    /// Revokes a client, cancels its open watches and returns how many it cancelled. Deletes its certificate and headers
+    /// for callbacks. Returns none if there is no such client, or it is revoked already.
     async fn revoke_client(
         &self,
         name: &ClientName,
         by: &Actor,
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError>;
+}
+
+/// What becomes of one part of what a client shows its callbacks.
+#[derive(Debug, Clone, Default)]
+pub enum AuthPart<T> {
+    /// The part stays as it is.
+    #[default]
+    Keep,
+    /// The part is replaced.
+    Replace(T),
+    /// The part is removed.
+    Remove,
+}
+
+/// A change of what a client shows its callbacks.
+#[derive(Debug, Clone, Default)]
+pub struct CallbackAuthChange {
+    /// What becomes of the certificate.
+    pub certificate: AuthPart<ClientCertificate>,
+    /// What becomes of the headers.
+    pub headers: AuthPart<SecretHeaders>,
+}
+
+impl CallbackAuthChange {
+    /// Returns the change that removes all.
+    #[must_use]
+    pub fn clear() -> Self {
+        Self {
+            certificate: AuthPart::Remove,
+            headers: AuthPart::Remove,
+        }
+    }
+
+    /// Returns the act for the audit log.
+    pub(crate) fn act(&self) -> AuditAct {
+        let replaces = matches!(self.certificate, AuthPart::Replace(_))
+            || matches!(self.headers, AuthPart::Replace(_));
+        if replaces {
+            AuditAct::CallbackAuthSet
+        } else {
+            AuditAct::CallbackAuthCleared
+        }
+    }
 }

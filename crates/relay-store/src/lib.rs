@@ -49,7 +49,7 @@ pub use self::{
     answers::{AnswerClaim, AnswerEnd, AnswerStore},
     audit::{AuditEntry, AuditQuery, AuditStore},
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
-    clients::ClientStore,
+    clients::{AuthPart, CallbackAuthChange, ClientStore},
     console::{ConsoleStore, FailingHost, HostFailure, WatchSearch},
     deliveries::{
         DeliveryContent, DeliveryEntry, DeliveryQuery, DeliveryStore, MessageSummary, Redelivery,

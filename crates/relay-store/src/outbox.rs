@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    Attempt, CallbackUrl, DeliveryId, EventId, EventSource, LeaseId, SigningSecret, SubscriptionId,
-    TraceContext, signing::SignatureHeaders,
+    Attempt, CallbackAuth, CallbackUrl, DeliveryId, EventId, EventSource, LeaseId, SigningSecret,
+    SubscriptionId, TraceContext, signing::SignatureHeaders,
 };
 
 use crate::{Claim, NewDeliveries, StoreError};
@@ -82,6 +82,8 @@ pub struct DueDelivery {
     pub callback_url: CallbackUrl,
     /// Who signs the body.
     pub signer: DeliverySigner,
+    /// What the request shows about the client. Empty for a message of Basiq's.
+    pub auth: CallbackAuth,
     /// When the event expires.
     pub deadline: Option<Timestamp>,
     /// The number of attempts made so far, from which the next one gets its number.

@@ -1,4 +1,4 @@
-//! Encrypts signing secrets at rest, if a key is configured. The cipher is AES-256-GCM with a random nonce. Each
+//! Encrypts the secrets of clients at rest, if a key is configured. The cipher is AES-256-GCM with a random nonce. Each
 //! secret is bound to the client's name, so that it cannot be moved to another client's row.
 
 use std::{fmt, sync::Arc};
@@ -89,10 +89,15 @@ impl Sealer {
 
     /// Opens a client's stored secret; none if no key opens it.
     pub(super) fn open(&self, stored: &str, client: &str) -> Option<SigningSecret> {
+        SigningSecret::parse(&self.open_any_text(stored, client)?).ok()
+    }
+
+    /// Returns a stored text that was sealed and bound to this name, or that is plain text; none if no key opens it.
+    pub(super) fn open_any_text(&self, stored: &str, name: &str) -> Option<String> {
         if !stored.starts_with(MARK) {
-            return SigningSecret::parse(stored).ok();
+            return Some(stored.to_owned());
         }
-        SigningSecret::parse(&self.open_text(stored, client)?).ok()
+        self.open_text(stored, name)
     }
 
     /// Opens a text that was sealed and bound to this name; none if no key opens it.

@@ -4,7 +4,9 @@
 use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
-use relay_domain::{ApiKey, ClientName, ROTATION_OVERLAP, SigningSecret};
+use relay_domain::{
+    ApiKey, CallbackAuth, ClientCertificate, ClientName, ROTATION_OVERLAP, SigningSecret,
+};
 use serde::Serialize;
 use tracing::info;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -49,6 +51,32 @@ pub(crate) struct ClientItem {
     /// When the client was revoked. Null if the client is not revoked.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub revoked_at: Option<Timestamp>,
+    /// What the client's callbacks get beside the signature. Null if they get nothing.
+    #[schema(required = true)]
+    pub callback_auth: Option<CallbackAuthItem>,
+}
+
+/// What a client's callbacks get beside the signature, without secrets.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CallbackAuthItem {
+    /// When the first certificate of the TLS client certificate's chain ends. Null without a client certificate.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub certificate_expires_at: Option<Timestamp>,
+    /// The names of the static headers, in lower case.
+    #[schema(example = json!(["x-api-key"]))]
+    pub headers: Vec<String>,
+}
+
+impl CallbackAuthItem {
+    fn of(auth: &CallbackAuth) -> Option<Self> {
+        let certificate = auth.certificate.as_ref();
+        (!auth.is_empty()).then(|| Self {
+            certificate_expires_at: certificate.map(ClientCertificate::expires_at),
+            headers: auth.headers.names().map(ToOwned::to_owned).collect(),
+        })
+    }
 }
 
 /// All clients.
@@ -151,6 +179,7 @@ async fn list_clients(
             .map(|(_, until)| until)
             .filter(|until| *until > now),
         revoked_at: client.revoked_at,
+        callback_auth: CallbackAuthItem::of(&client.callback_auth),
     });
     Ok(Json(ClientList {
         items: items.collect(),

@@ -5,8 +5,8 @@ use std::{sync::Mutex, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    ActivityRow, ActivityScope, ApiKey, Bank, Client, ClientId, DeliveryId, JobContext, JobId,
-    JobMemory, Requester, SigningSecret, Watch, WatchId,
+    ActivityRow, ActivityScope, ApiKey, Bank, CallbackAuth, Client, ClientId, DeliveryId,
+    JobContext, JobId, JobMemory, Requester, SigningSecret, Watch, WatchId,
 };
 use relay_store::{
     AbandonedDelivery, ActivityStore, AnswerClaim, AnswerEnd, AnswerStore, AttemptResult, BankLook,
@@ -49,6 +49,7 @@ pub(super) fn client(id: i64, name: &str) -> Client {
         key_hash: ApiKey::presented(name).hash(),
         signing_secret: SigningSecret::parse(SECRET).unwrap(),
         previous_secret: None,
+        callback_auth: CallbackAuth::default(),
         created_at: Timestamp::UNIX_EPOCH,
         revoked_at: None,
     }

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{Actor, ApiKey, ApiKeyHash, Client, ClientId, ClientName, SigningSecret};
-use relay_store::{AuditEntry, AuditQuery, AuditStore, ClientStore, StoreError};
+use relay_store::{
+    AuditEntry, AuditQuery, AuditStore, CallbackAuthChange, ClientStore, StoreError,
+};
 
 use super::list_store::{KEY, ListStore, OTHER_KEY, client};
 
@@ -62,6 +64,16 @@ impl ClientStore for ListStore {
         &self,
         _: &ClientName,
         _: &ApiKeyHash,
+        _: &Actor,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn change_callback_auth(
+        &self,
+        _: &ClientName,
+        _: &CallbackAuthChange,
         _: &Actor,
         _: Timestamp,
     ) -> Result<bool, StoreError> {

@@ -18,7 +18,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use relay_domain::{
-    CallbackUrl, DeliveryId, EventId, EventSource, LeaseId, SigningSecret, WatchId,
+    CallbackAuth, CallbackUrl, DeliveryId, EventId, EventSource, LeaseId, SigningSecret, WatchId,
 };
 use relay_store::{DeliverySigner, DueDelivery};
 use tokio::{
@@ -71,6 +71,7 @@ pub(super) fn due(url: &str) -> DueDelivery {
             secret: SigningSecret::generate(),
             previous: None,
         },
+        auth: CallbackAuth::default(),
         deadline: None,
         attempts: 0,
         round_attempts: 0,

@@ -13,6 +13,7 @@ use hyper_util::{
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
+use relay_domain::ClientCertificate;
 use rustls::{
     ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier,
     crypto::aws_lc_rs::default_provider,
@@ -25,18 +26,23 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::read_request;
+use super::{now, read_request};
 use crate::config::EgressProxy;
 
-/// A callback host with TLS, and the authority that signed its certificate. The host answers 200 with the HTTP
-/// version of the request in the body.
+/// A callback host with TLS, and the authority that signed its certificate. The host answers 200. The body has the HTTP
+/// version of the request, the name in the client certificate, and the request's header `x-key`.
 pub(in crate::delivery) struct FakeTls {
     pub(in crate::delivery) port: u16,
     /// The authority's certificate in PEM.
     pub(in crate::delivery) ca: String,
     connections: Arc<AtomicUsize>,
+    issuer: Option<rcgen::Issuer<'static, rcgen::KeyPair>>,
+    issued: Issued,
     _tasks: JoinSet<()>,
 }
+
+/// The client certificates that the authority has signed, with their names.
+type Issued = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 impl FakeTls {
     /// Starts a host that offers these protocols, such as `h2`.
@@ -46,8 +52,7 @@ impl FakeTls {
         Self::start(identity, config, protocols).await
     }
 
-    /// Starts a host that requires a client certificate. It ends every connection, because the relay has no
-    /// certificate.
+    /// Starts a host that requires a client certificate of its authority.
     pub(in crate::delivery) async fn wanting_a_certificate(name: &str, protocol: &str) -> Self {
         let identity = Identity::of_an_authority(name);
         let mut roots = RootCertStore::empty();
@@ -73,6 +78,7 @@ impl FakeTls {
     ) -> Self {
         let key = PrivateKeyDer::try_from(identity.key.serialize_der()).unwrap();
         let certificate = identity.certificate.der().clone();
+        let signing = identity.issuer;
         let mut config = config.with_single_cert(vec![certificate], key).unwrap();
         config.alpn_protocols = protocols
             .iter()
@@ -83,13 +89,28 @@ impl FakeTls {
         let connections = Arc::<AtomicUsize>::default();
         let mut tasks = JoinSet::new();
         let tls = Arc::new(config).into();
-        tasks.spawn(accept_tls(listener, tls, Arc::clone(&connections)));
+        let issued = Issued::default();
+        let counted = Arc::clone(&connections);
+        tasks.spawn(accept_tls(listener, tls, counted, Arc::clone(&issued)));
         Self {
             port,
             ca: identity.authority.pem(),
             connections,
+            issuer: signing,
+            issued,
             _tasks: tasks,
         }
+    }
+
+    /// Makes a client certificate of this name, signed by the host's authority.
+    pub(in crate::delivery) fn client_certificate(&self, name: &str) -> ClientCertificate {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let signing = self.issuer.as_ref().unwrap();
+        let der = params.signed_by(&key, signing).unwrap().der().to_vec();
+        let mut issued = self.issued.lock().unwrap();
+        issued.push((name.to_owned(), der.clone()));
+        ClientCertificate::new(vec![der], key.serialize_der(), now())
     }
 
     pub(in crate::delivery) async fn for_name(name: &str) -> Self {
@@ -111,6 +132,7 @@ struct Identity {
     certificate: rcgen::Certificate,
     key: rcgen::KeyPair,
     authority: rcgen::Certificate,
+    issuer: Option<rcgen::Issuer<'static, rcgen::KeyPair>>,
 }
 
 impl Identity {
@@ -126,6 +148,7 @@ impl Identity {
             certificate: host.signed_by(&key, &issuer).unwrap(),
             key,
             authority,
+            issuer: Some(issuer),
         }
     }
 
@@ -138,6 +161,7 @@ impl Identity {
             authority: certificate.clone(),
             certificate,
             key,
+            issuer: None,
         }
     }
 }
@@ -146,22 +170,38 @@ async fn accept_tls(
     listener: TcpListener,
     tls: tokio_rustls::TlsAcceptor,
     counted: Arc<AtomicUsize>,
+    issued: Issued,
 ) {
-    let app = axum::Router::new()
-        .fallback(async |request: axum::extract::Request| format!("{:?}", request.version()));
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         counted.fetch_add(1, Ordering::SeqCst);
-        let (tls, service) = (tls.clone(), TowerToHyperService::new(app.clone()));
+        let (tls, issued) = (tls.clone(), Arc::clone(&issued));
         connections.spawn(async move {
             let Ok(stream) = tls.accept(stream).await else {
                 return;
             };
+            let certificates = stream.get_ref().1.peer_certificates();
+            let own = certificates.and_then(|chain| chain.first());
+            let issued = issued.lock().unwrap().clone();
+            let issued = issued
+                .into_iter()
+                .find(|(_, der)| own.is_some_and(|own| **own == **der));
+            let service = TowerToHyperService::new(answering(issued.map(|(name, _)| name)));
             let builder = Builder::new(TokioExecutor::new());
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             connection.await.unwrap_or_default();
         });
     }
+}
+
+/// Returns an app that answers what it knows of a request over a connection with a client certificate of this name.
+fn answering(name: Option<String>) -> axum::Router {
+    let name = name.map(|name| format!(" {name}")).unwrap_or_default();
+    axum::Router::new().fallback(async move |request: axum::extract::Request| {
+        let key = request.headers().get("x-key");
+        let key = key.map(|key| format!(" {}", key.to_str().unwrap()));
+        format!("{:?}{name}{}", request.version(), key.unwrap_or_default())
+    })
 }
 
 /// A proxy on loopback that opens all requested tunnels, or refuses them.

@@ -3,13 +3,16 @@
 use http::{HeaderMap, HeaderValue, Request, header};
 use jiff::Timestamp;
 use relay_domain::{
-    AttemptError, CallbackUrl, TraceContext,
+    AttemptError, CallbackAuth, CallbackUrl, TraceContext,
     signing::{self, SignatureHeaders},
 };
 use relay_store::{DeliverySigner, DueDelivery};
 use tracing::Span;
 
-use crate::{delivery::connections::RequestBody, telemetry};
+use crate::{
+    delivery::{client_identity::ClientIdentity, connections::RequestBody},
+    telemetry,
+};
 
 /// A message to post, with all that its request needs.
 #[derive(Debug)]
@@ -22,8 +25,19 @@ pub struct SignedMessage<'a> {
     pub body: &'a [u8],
     /// Who signs the body.
     pub signer: &'a DeliverySigner,
+    /// What the request shows about the client. None for a message of no client.
+    pub auth: Option<PresentedAuth<'a>>,
     /// The trace to send if the message is posted in no span.
     pub trace: Option<TraceContext>,
+}
+
+/// What a request shows about the client that it is sent for.
+#[derive(Debug, Clone, Copy)]
+pub struct PresentedAuth<'a> {
+    /// The client's name. Connections that prove a client's identity are used for this client alone.
+    pub client: &'a str,
+    /// The certificate and the headers.
+    pub auth: &'a CallbackAuth,
 }
 
 impl<'a> SignedMessage<'a> {
@@ -34,8 +48,19 @@ impl<'a> SignedMessage<'a> {
             id: due.event_id.to_string(),
             body: &due.body,
             signer: &due.signer,
+            auth: due.client.as_deref().map(|client| PresentedAuth {
+                client,
+                auth: &due.auth,
+            }),
             trace: due.trace,
         }
+    }
+
+    /// Returns the identity that the connection proves by TLS, if the client has a certificate.
+    pub(super) fn identity(&self) -> Option<ClientIdentity> {
+        let PresentedAuth { client, auth } = self.auth?;
+        let certificate = auth.certificate.as_ref()?;
+        Some(ClientIdentity::new(client, certificate))
     }
 
     /// Builds the request. The signature carries the time `at`.
@@ -52,6 +77,14 @@ impl<'a> SignedMessage<'a> {
     fn headers(&self, at: Timestamp) -> Result<HeaderMap, AttemptError> {
         let signed = self.signature(at)?;
         let mut headers = HeaderMap::new();
+        // first, so that none of them could replace one of the relay's
+        for (name, value) in self
+            .auth
+            .iter()
+            .flat_map(|shown| shown.auth.headers.expose())
+        {
+            headers.insert(name.clone(), value.clone());
+        }
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),

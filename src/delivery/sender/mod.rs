@@ -1,27 +1,30 @@
 //! Makes one attempt: posts a signed event to its callback and returns the result.
 
+mod failure;
 mod message;
 mod reply;
 
-use std::{error::Error, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::Request;
 use jiff::Timestamp;
-use relay_domain::{AllowedNetworks, Attempt, AttemptError, CallbackUrl, Fleet};
-use relay_runtime::{causes, lacks_handles, lacks_resources};
+use relay_domain::{AllowedNetworks, Attempt, AttemptError, Fleet};
 use relay_store::DueDelivery;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-pub use self::message::SignedMessage;
-use self::reply::{CallbackReply, printable};
+pub use self::message::{PresentedAuth, SignedMessage};
+use self::{
+    failure::{Failed, Failure, is_for_want_of_resources},
+    reply::CallbackReply,
+};
 use crate::{
     config::DeliveryConfig,
     delivery::{
         AddressGuard, DeliveryError, NameResolver, NoAddress,
         addresses::AddressLoad,
-        connections::{CallbackConnections, RequestBody, SendError},
-        dialer::{Destination, DialError, Dialer},
+        connections::{CallbackConnections, RequestBody},
+        dialer::{Destination, Dialer},
         tls,
     },
 };
@@ -66,7 +69,7 @@ impl CallbackResponse {
                 let error = reply.error();
                 (Some(reply), error, None)
             }
-            Err(Failed { error, detail }) => (None, Some(error), detail),
+            Err(failed) => (None, Some(failed.error), failed.detail),
         };
         let (status, retry_after, response) = reply.map_or((None, None, None), |reply| {
             (Some(reply.status.as_u16()), reply.retry_after, reply.body)
@@ -95,6 +98,8 @@ pub struct MessageResult {
     pub error: Option<AttemptError>,
     /// The error text of the layer that failed, if there was no response.
     pub detail: Option<String>,
+    /// Whether the receiver ended TLS because of the client certificate, or because it got none.
+    pub certificate_refused: bool,
     /// How long the message took.
     pub duration: Duration,
     /// The address that responded, or else the first one that was tried. None if no address may be connected to.
@@ -178,12 +183,14 @@ impl CallbackSender {
             Err(Failure::NoResources(cause)) => (None, Some(Failed::for_want_of(cause))),
             Err(Failure::Failed(failed)) => (None, Some(failed)),
         };
+        let certificate_refused = failed.as_ref().is_some_and(|one| one.certificate_refused);
         let (error, detail) =
             failed.map_or((None, None), |failed| (Some(failed.error), failed.detail));
         Some(MessageResult {
             status,
             error,
             detail,
+            certificate_refused,
             duration: begun.elapsed(),
             address,
         })
@@ -236,7 +243,8 @@ impl CallbackSender {
         let first = vetted.first().copied().ok_or(AttemptError::Internal)?;
         let permit = self.addresses.enter(url.host(), first);
         let permit = permit.ok_or(Failure::NoPermit)?;
-        let reply = self.exchange(request, url, vetted, until).await;
+        let to = Destination::of(url, message.identity());
+        let reply = self.exchange(request, to, vetted, until).await;
         match &reply {
             // no request was sent, so the failure says nothing about the address
             Err(failed) if failed.error == AttemptError::NoResources => drop(permit),
@@ -261,100 +269,20 @@ impl CallbackSender {
     async fn exchange(
         &self,
         request: Request<RequestBody>,
-        url: &CallbackUrl,
+        to: Destination,
         vetted: &[IpAddr],
         until: Instant,
     ) -> Result<CallbackReply, Failed> {
-        let to = Destination::of(url);
         let sent = timeout_at(until, self.connections.send(request, &to, vetted)).await;
         let (answer, connection) = match sent {
             Ok(Ok(answered)) => answered,
-            Ok(Err(error)) => return Err(Failed::by(kind_of(&error), &error)),
+            Ok(Err(error)) => return Err(Failed::of_sending(&error)),
             Err(_) => return Err(AttemptError::TimedOut.into()),
         };
         let reply = CallbackReply::read(connection.address(), answer, until).await;
         self.connections.keep(to, connection);
         Ok(reply)
     }
-}
-
-/// The reason why there is no response.
-enum Failure {
-    NoPermit,
-    NoResources(String),
-    Failed(Failed),
-}
-
-impl<E: Into<Failed>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-/// An attempt that got no response.
-struct Failed {
-    error: AttemptError,
-    detail: Option<String>,
-}
-
-impl Failed {
-    fn by(error: AttemptError, cause: &(dyn Error + 'static)) -> Self {
-        Self {
-            error,
-            detail: Some(described(cause)),
-        }
-    }
-}
-
-impl Failed {
-    /// The relay lacked a resource, so it sent nothing.
-    fn for_want_of(cause: String) -> Self {
-        Self {
-            error: AttemptError::NoResources,
-            detail: Some(cause),
-        }
-    }
-}
-
-impl From<AttemptError> for Failed {
-    fn from(error: AttemptError) -> Self {
-        Self {
-            error,
-            detail: None,
-        }
-    }
-}
-
-/// Describes an error and its causes. A cause is left out if the text before it already contains it.
-fn described(error: &(dyn Error + 'static)) -> String {
-    let mut told = Vec::<String>::new();
-    for cause in causes(error) {
-        let text = cause.to_string();
-        if !told.last().is_some_and(|last| last.contains(&text)) {
-            told.push(text);
-        }
-    }
-    printable(told.join(": ").as_bytes())
-}
-
-fn kind_of(error: &SendError) -> AttemptError {
-    if lacks_resources(error) {
-        return AttemptError::NoResources;
-    }
-    match error {
-        SendError::Dial(DialError::Proxy(_)) => AttemptError::Proxy,
-        SendError::Dial(DialError::Connect(_) | DialError::Tunnel(_)) => AttemptError::Connect,
-        SendError::Dial(DialError::Name(_) | DialError::Tls(_)) | SendError::Tls(_) => {
-            AttemptError::Tls
-        }
-        SendError::Broken(_) => AttemptError::Broken,
-    }
-}
-
-/// Whether a name did not resolve because the relay has no file handle left. Resolvers only say that they failed, so
-/// this tests for a free handle.
-fn is_for_want_of_resources(error: &io::Error) -> bool {
-    lacks_resources(error) || lacks_handles()
 }
 
 #[cfg(test)]

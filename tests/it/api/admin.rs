@@ -51,6 +51,7 @@ async fn a_client_is_added_rotated_and_revoked() {
     let rotated = ask(&app, "POST /admin/clients/shop/rotate-secret", None).await;
     assert_eq!(rotated.status, 200);
     assert_ne!(rotated.body["signingSecret"], added.body["signingSecret"]);
+    app.add_callback_header("shop", "X-Key").await;
     let clients = ask(&app, "GET /admin/clients", None).await;
     let seen = &clients.body["items"][0];
     assert_eq!(seen["name"], "shop");
@@ -58,7 +59,10 @@ async fn a_client_is_added_rotated_and_revoked() {
         seen["previousSecretUntil"],
         rotated.body["previousSecretUntil"]
     );
-    for word in ["brk_", "whsec_", "\"***\""] {
+    let shown = json!({ "certificateExpiresAt": null, "headers": ["x-key"] });
+    assert_eq!(seen["callbackAuth"], shown);
+    assert_eq!(clients.body["items"][1]["callbackAuth"], Value::Null);
+    for word in ["brk_", "whsec_", "\"***\"", "header-word"] {
         assert!(!clients.text.contains(word), "{}", clients.text);
     }
     for retired in [true, false] {

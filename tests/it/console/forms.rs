@@ -183,8 +183,10 @@ async fn clients_are_added_rotated_and_revoked_and_their_secrets_shown_once() {
         .post("/console/clients/shop/rotate-secret", &[])
         .await;
     assert!(between(&rotated.text, "<code id=\"secret\">", "</code>").starts_with("whsec_"));
+    app.add_callback_header("shop", "X-Key").await;
     let list = browser.get("/console/clients").await.text;
     assert!(list.contains("two secrets sign") && !list.contains("whsec_"));
+    assert!(list.contains("callbacks get: headers x-key") && !list.contains("header-word"));
     for done in ["retired", "not-rotated"] {
         let (to, _) = follow(&browser, "/console/clients/shop/retire-secret", &[]).await;
         assert_eq!(to, format!("/console/clients?done={done}"));

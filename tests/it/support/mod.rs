@@ -15,6 +15,7 @@ pub(crate) mod pooler;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod scene;
+pub(crate) mod tls_receiver;
 
 use std::{
     sync::{Arc, LazyLock},
@@ -35,9 +36,11 @@ use basiq_relay::{
 };
 use basiq_sandbox::{Sandbox, SandboxOptions};
 use jiff::Timestamp;
-use relay_domain::{Actor, ApiKey, OperatorName, Requester, SigningSecret, clock::Clock};
+use relay_domain::{
+    Actor, ApiKey, OperatorName, Requester, SecretHeaders, SigningSecret, clock::Clock,
+};
 use relay_runtime::{TickOutcome, Worker};
-use relay_store::{HostLimits, Store};
+use relay_store::{AuthPart, CallbackAuthChange, HostLimits, Store};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -233,6 +236,18 @@ impl TestApp {
             key,
             secret,
         }
+    }
+
+    /// Gives a client's callbacks a header with the value `header-word`.
+    pub(crate) async fn add_callback_header(&self, client: &str, name: &str) {
+        let (client, line) = (client.parse().unwrap(), format!("{name}: header-word"));
+        let change = CallbackAuthChange {
+            headers: AuthPart::Replace(SecretHeaders::parse(&line).unwrap()),
+            ..CallbackAuthChange::default()
+        };
+        let store = &self.store;
+        let changed = store.change_callback_auth(&client, &change, actor(), self.now());
+        assert!(changed.await.unwrap());
     }
 
     /// Returns the database of the store.

@@ -7,23 +7,23 @@ use relay_domain::{Actor, ApiKeyHash, AuditAct, Client, ClientId, ClientName, Si
 use sqlx::postgres::PgRow;
 
 use crate::{
-    AuditEntry, ClientStore, Sealer, StoreError,
+    AuditEntry, CallbackAuthChange, ClientStore, Sealer, StoreError,
     audit::{ALL_CLIENTS, AuditedAct},
     batch::{EachResult, LoadBatch},
     error::is_connection_lost,
     postgres::{PgSession, PgStore, pool::ConnectionPool, subscription_ends, watches},
-    rows,
+    rows::{self, SealedAuthChange},
 };
 
 macro_rules! list {
     () => {
-        "SELECT client_id, name, key_hash, secret, previous_secret, previous_until, created_at, \
+        "SELECT client_id, name, key_hash, secret, previous_secret, previous_until, callback_certificate, callback_headers, created_at, \
          revoked_at FROM clients ORDER BY name"
     };
 }
 
 pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, previous_secret, \
-    previous_until, created_at, revoked_at FROM clients \
+    previous_until, callback_certificate, callback_headers, created_at, revoked_at FROM clients \
     WHERE key_hash = $1 AND revoked_at IS NULL";
 
 /// Finds the clients of several requests at once.
@@ -146,6 +146,22 @@ impl ClientStore for PgStore {
         .await
     }
 
+    async fn change_callback_auth(
+        &self,
+        name: &ClientName,
+        change: &CallbackAuthChange,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sealed = rows::seal_change(change, &self.0.sealer, name.as_str())?;
+        let entry = AuditEntry::new(by, change.act(), name.as_str(), now);
+        let act = AuditedAct::new(entry, |changed| *changed);
+        self.write_act(act, (name, sealed), |connection, (name, sealed)| {
+            Box::pin(change_auth(connection, name, sealed))
+        })
+        .await
+    }
+
     async fn reseal_secrets(&self, by: &Actor, now: Timestamp) -> Result<u64, StoreError> {
         let entry = AuditEntry::new(by, AuditAct::SecretsReencrypted, ALL_CLIENTS, now);
         let act = AuditedAct::always(entry);
@@ -222,6 +238,27 @@ async fn replace_key(
     Ok(rotated.rows_affected() == 1)
 }
 
+async fn change_auth(
+    connection: &mut PgSession<'_>,
+    name: &ClientName,
+    sealed: &SealedAuthChange,
+) -> Result<bool, StoreError> {
+    let changed = sqlx::query(
+        "UPDATE clients SET \
+         callback_certificate = CASE WHEN $2 THEN $3 ELSE callback_certificate END, \
+         callback_headers = CASE WHEN $4 THEN $5 ELSE callback_headers END \
+         WHERE name = $1 AND revoked_at IS NULL",
+    )
+    .bind(name.as_str())
+    .bind(sealed.changes_certificate)
+    .bind(&sealed.certificate)
+    .bind(sealed.changes_headers)
+    .bind(&sealed.headers)
+    .execute(connection)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
 async fn retire_previous(
     connection: &mut PgSession<'_>,
     name: &ClientName,
@@ -251,7 +288,8 @@ async fn revoke(
     now: Timestamp,
 ) -> Result<Option<u64>, StoreError> {
     let revoked: Option<i64> = sqlx::query_scalar(
-        "UPDATE clients SET revoked_at = $2 WHERE name = $1 AND revoked_at IS NULL \
+        "UPDATE clients SET revoked_at = $2, callback_certificate = NULL, callback_headers = NULL \
+         WHERE name = $1 AND revoked_at IS NULL \
          RETURNING client_id",
     )
     .bind(name.as_str())
@@ -274,12 +312,17 @@ async fn reseal(connection: &mut PgSession<'_>, sealer: &Sealer) -> Result<u64, 
         .fetch_all(&mut *connection)
         .await?;
     for secrets in rows::resealed(&rows, sealer)? {
-        sqlx::query("UPDATE clients SET secret = $2, previous_secret = $3 WHERE client_id = $1")
-            .bind(secrets.client.0)
-            .bind(secrets.current)
-            .bind(secrets.previous)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "UPDATE clients SET secret = $2, previous_secret = $3, callback_certificate = $4, \
+             callback_headers = $5 WHERE client_id = $1",
+        )
+        .bind(secrets.client.0)
+        .bind(secrets.current)
+        .bind(secrets.previous)
+        .bind(secrets.certificate)
+        .bind(secrets.headers)
+        .execute(&mut *connection)
+        .await?;
     }
     Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
 }

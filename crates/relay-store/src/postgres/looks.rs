@@ -102,7 +102,8 @@ pub(super) const BLOCKERS: &str = concat!(
     claim_now!("$3"),
 );
 
-pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until \
+pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until, \
+    callback_certificate, callback_headers \
     FROM clients WHERE client_id = ANY($1)";
 
 /// Records the results of looks in their jobs. A watch that joined after the claim was not looked at yet, so its

@@ -101,7 +101,8 @@ pub(super) const LEASE: &str = concat!(
          RETURNING source_id, event_id, client_id, deadline, attempts, round_attempts) \
      SELECT o.source_id, o.event_id, o.deadline, o.attempts, o.round_attempts, e.kind, e.body, e.created_at, \
          m.body AS message, m.headers, w.job_id, w.traceparent, \
-         coalesce(w.callback_url, s.callback_url, m.callback_url) AS callback_url, c.name, c.secret, c.previous_secret, c.previous_until \
+         coalesce(w.callback_url, s.callback_url, m.callback_url) AS callback_url, c.name, c.secret, c.previous_secret, c.previous_until, \
+         c.callback_certificate, c.callback_headers \
      FROM leased o JOIN events e ON ",
     each!("e.event_id", "o.event_id"),
     " LEFT JOIN watches w ON ",

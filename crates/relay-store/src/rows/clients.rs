@@ -1,11 +1,14 @@
 //! Reads clients from rows, and encrypts their secrets again.
 
 use jiff::Timestamp;
-use relay_domain::{ApiKeyHash, Client, ClientId, SigningSecret};
+use relay_domain::{ApiKeyHash, CallbackAuth, Client, ClientId, SigningSecret};
 
 use crate::{
     DeliverySigner, Sealer, StoreError,
-    rows::{AnyRow, ColumnReader},
+    rows::{
+        AnyRow, ColumnReader,
+        callback_auth::{callback_auth, seal_certificate, seal_headers},
+    },
 };
 
 /// Reads a client.
@@ -19,12 +22,13 @@ pub(crate) fn client(row: &dyn AnyRow, sealer: &Sealer) -> Result<Client, StoreE
             .ok_or_else(|| cells.bad("key_hash"))?,
         signing_secret: secrets.current,
         previous_secret: secrets.previous,
+        callback_auth: secrets.callback_auth,
         created_at: cells.time("created_at")?,
         revoked_at: cells.time_opt("revoked_at")?,
     })
 }
 
-/// The secrets that sign a client's callbacks.
+/// The secrets that sign a client's callbacks, and what else requests to them show.
 #[derive(Clone)]
 pub(crate) struct ClientSecrets {
     /// The client's name.
@@ -32,6 +36,7 @@ pub(crate) struct ClientSecrets {
     pub(crate) current: SigningSecret,
     /// The secret before the last rotation, and the time until which it signs.
     pub(crate) previous: Option<(SigningSecret, Timestamp)>,
+    pub(crate) callback_auth: CallbackAuth,
 }
 
 impl ClientSecrets {
@@ -54,6 +59,7 @@ pub(crate) fn secrets(
         client: name.to_owned(),
         current: cells.read("secret", |text| sealer.open(text, name))?,
         previous: previous.zip(cells.time_opt("previous_until")?),
+        callback_auth: callback_auth(cells, sealer, name)?,
     })
 }
 
@@ -62,6 +68,8 @@ pub(crate) struct SealedSecrets {
     pub(crate) client: ClientId,
     pub(crate) current: String,
     pub(crate) previous: Option<String>,
+    pub(crate) certificate: Option<String>,
+    pub(crate) headers: Option<String>,
 }
 
 /// Encrypts the secrets of clients with the current key.
@@ -74,10 +82,15 @@ pub(crate) fn resealed<R: AnyRow>(
         let name = client.name.as_str();
         let previous = client.previous_secret.as_ref();
         let previous = previous.map(|(secret, _)| sealer.seal(secret, name));
+        let auth = &client.callback_auth;
+        let certificate = auth.certificate.as_ref();
+        let certificate = certificate.map(|one| seal_certificate(one, sealer, name));
         Ok(SealedSecrets {
             client: client.id,
             current: sealer.seal(&client.signing_secret, name)?,
             previous: previous.transpose()?,
+            certificate: certificate.transpose()?,
+            headers: seal_headers(&auth.headers, sealer, name)?,
         })
     });
     encrypted.collect()

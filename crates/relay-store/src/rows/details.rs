@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use relay_domain::{
-    CallbackUrl, ClientId, DeliveryState, ErrorChain, EventFilter, EventId, EventSource, JobId,
-    JobMemory, LeaseId, Locale, Operation, Phase, TraceContext, Watch, WatchId, WatchOptions,
-    WatchRequest, WatchState,
+    CallbackAuth, CallbackUrl, ClientId, DeliveryState, ErrorChain, EventFilter, EventId,
+    EventSource, JobId, JobMemory, LeaseId, Locale, Operation, Phase, TraceContext, Watch, WatchId,
+    WatchOptions, WatchRequest, WatchState,
 };
 use tracing::error;
 
@@ -200,16 +200,18 @@ pub(crate) fn due_delivery(
     let watch = ColumnReader::of("watches", "event_id", row);
     let event_id: EventId = event.id("event_id")?;
     let source = source(&event)?;
-    let (client, body, signer) = match source {
+    let (client, body, signer, auth) = match source {
         EventSource::Watch { .. } | EventSource::Subscription(_) => {
             let secrets = secrets(&ColumnReader::of("clients", "name", row), sealer)?;
             let body = event.get::<String>("body")?.into_bytes();
-            (Some(secrets.client.clone()), body, secrets.signer())
+            let auth = secrets.callback_auth.clone();
+            (Some(secrets.client.clone()), body, secrets.signer(), auth)
         }
         EventSource::BasiqMessage => {
             let message = ColumnReader::of("messages", "event_id", row);
             let body = message.get::<&[u8]>("message")?.to_vec();
-            (None, body, DeliverySigner::Basiq(message.json("headers")?))
+            let signer = DeliverySigner::Basiq(message.json("headers")?);
+            (None, body, signer, CallbackAuth::default())
         }
     };
     Ok(DueDelivery {
@@ -220,6 +222,7 @@ pub(crate) fn due_delivery(
         client,
         body,
         signer,
+        auth,
         created_at: event.time("created_at")?,
         callback_url: watch.read("callback_url", CallbackUrl::from_stored)?,
         deadline: queued.time_opt("deadline")?,

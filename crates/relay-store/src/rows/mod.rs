@@ -4,6 +4,7 @@ mod activity;
 mod attempts;
 mod audit;
 mod banks;
+mod callback_auth;
 mod census;
 mod clients;
 mod console;
@@ -19,6 +20,7 @@ pub(super) use self::{
     attempts::{StoredAttempt, attempts},
     audit::audit_entry,
     banks::due_banks,
+    callback_auth::{SealedAuthChange, seal_change},
     census::{census, troubles},
     clients::{ClientSecrets, client, resealed, secrets},
     console::{ASKED, failing_host, latest_failure},

@@ -109,6 +109,7 @@ fn due(
             .ok_or_else(|| unreadable("callback_url"))?,
         created_at: time(row.at).ok_or_else(|| unreadable("updated_at"))?,
         client: Some(secrets.client.clone()),
+        auth: secrets.callback_auth.clone(),
         signer: secrets.clone().signer(),
         deadline: row.deadline.and_then(time),
         attempts: 0,

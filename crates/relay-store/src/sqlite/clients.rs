@@ -6,10 +6,10 @@ use relay_domain::{Actor, ApiKeyHash, AuditAct, Client, ClientId, ClientName, Si
 use rusqlite::{Connection, params};
 
 use crate::{
-    AuditEntry, ClientStore, Sealer, StoreError,
+    AuditEntry, CallbackAuthChange, ClientStore, Sealer, StoreError,
     audit::{ALL_CLIENTS, AuditedAct},
     batch::{EachResult, LoadBatch},
-    rows,
+    rows::{self, SealedAuthChange},
     sqlite::{
         SqliteStore,
         reader::Reader,
@@ -18,11 +18,11 @@ use crate::{
     },
 };
 
-const LIST: &str = "SELECT client_id, name, key_hash, secret, previous_secret, previous_until, created_at, \
+const LIST: &str = "SELECT client_id, name, key_hash, secret, previous_secret, previous_until, callback_certificate, callback_headers, created_at, \
     revoked_at FROM clients ORDER BY name";
 
 pub(super) const FIND_BY_KEY: &str = "SELECT client_id, name, key_hash, secret, previous_secret, \
-    previous_until, created_at, revoked_at FROM clients \
+    previous_until, callback_certificate, callback_headers, created_at, revoked_at FROM clients \
     WHERE key_hash = ?1 AND revoked_at IS NULL";
 
 /// Finds clients by the hashes of their keys, in batches.
@@ -149,6 +149,23 @@ impl ClientStore for SqliteStore {
         .await
     }
 
+    async fn change_callback_auth(
+        &self,
+        name: &ClientName,
+        change: &CallbackAuthChange,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sealed = rows::seal_change(change, &self.0.sealer, name.as_str())?;
+        let entry = AuditEntry::new(by, change.act(), name.as_str(), now);
+        let act = AuditedAct::new(entry, |changed| *changed);
+        let name = name.clone();
+        self.write_act(act, move |connection| {
+            change_auth(connection, &name, &sealed)
+        })
+        .await
+    }
+
     async fn reseal_secrets(&self, by: &Actor, now: Timestamp) -> Result<u64, StoreError> {
         let entry = AuditEntry::new(by, AuditAct::SecretsReencrypted, ALL_CLIENTS, now);
         let sealer = self.0.sealer.clone();
@@ -187,6 +204,27 @@ fn add(
     Ok(id.map(ClientId))
 }
 
+fn change_auth(
+    connection: &Connection,
+    name: &ClientName,
+    sealed: &SealedAuthChange,
+) -> Result<bool, StoreError> {
+    let changed = execute(
+        connection,
+        "UPDATE clients SET callback_certificate = iif(?2, ?3, callback_certificate), \
+             callback_headers = iif(?4, ?5, callback_headers) \
+             WHERE name = ?1 AND revoked_at IS NULL",
+        params![
+            name.as_str(),
+            sealed.changes_certificate,
+            sealed.certificate,
+            sealed.changes_headers,
+            sealed.headers
+        ],
+    )?;
+    Ok(changed == 1)
+}
+
 fn retire_previous(
     connection: &Connection,
     name: &ClientName,
@@ -217,7 +255,8 @@ fn revoke(
 ) -> Result<Option<u64>, StoreError> {
     let revoked: Option<i64> = scalar(
         connection,
-        "UPDATE clients SET revoked_at = ?2 WHERE name = ?1 AND revoked_at IS NULL \
+        "UPDATE clients SET revoked_at = ?2, callback_certificate = NULL, callback_headers = NULL \
+         WHERE name = ?1 AND revoked_at IS NULL \
          RETURNING client_id",
         params![name.as_str(), now.as_millisecond()],
     )?;
@@ -237,8 +276,15 @@ fn reseal(connection: &Connection, sealer: &Sealer) -> Result<u64, StoreError> {
     for secrets in rows::resealed(&rows, sealer)? {
         execute(
             connection,
-            "UPDATE clients SET secret = ?2, previous_secret = ?3 WHERE client_id = ?1",
-            params![secrets.client.0, secrets.current, secrets.previous],
+            "UPDATE clients SET secret = ?2, previous_secret = ?3, callback_certificate = ?4, \
+                 callback_headers = ?5 WHERE client_id = ?1",
+            params![
+                secrets.client.0,
+                secrets.current,
+                secrets.previous,
+                secrets.certificate,
+                secrets.headers
+            ],
         )?;
     }
     Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))

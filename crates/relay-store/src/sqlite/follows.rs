@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(super) const OWNER: &str = "SELECT c.client_id, c.name, c.key_hash, c.secret, \
-    c.previous_secret, c.previous_until, c.created_at, c.revoked_at \
+    c.previous_secret, c.previous_until, c.callback_certificate, c.callback_headers, c.created_at, c.revoked_at \
     FROM watches w CROSS JOIN clients c ON c.client_id = w.client_id \
     WHERE w.watch_id = ?1 AND c.revoked_at IS NULL";
 

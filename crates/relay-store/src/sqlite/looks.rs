@@ -61,7 +61,8 @@ pub(super) const HOST_BLOCKER: &str =
 pub(super) const WATCH_BLOCKER: &str = "SELECT NULL AS host, source_id FROM outbox \
     WHERE source_id = ?1 AND lease_until > ?2";
 
-pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until \
+pub(super) const SECRETS: &str = "SELECT client_id, name, secret, previous_secret, previous_until, \
+    callback_certificate, callback_headers \
     FROM clients WHERE client_id = ?1";
 
 pub(super) const RECORD_JOB: &str =

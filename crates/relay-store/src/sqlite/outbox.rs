@@ -76,7 +76,8 @@ pub(super) const LEASE: &str =
 pub(super) const CLAIMED: &str = "SELECT o.source_id, o.event_id, o.deadline, o.attempts, \
     o.round_attempts, e.kind, e.created_at, e.body, m.body AS message, \
     j.job_id, coalesce(w.callback_url, s.callback_url, m.callback_url) AS callback_url, w.traceparent, m.headers, \
-    c.name, c.secret, c.previous_secret, c.previous_until \
+    c.name, c.secret, c.previous_secret, c.previous_until, \
+    c.callback_certificate, c.callback_headers \
     FROM outbox o CROSS JOIN events e ON e.event_id = o.event_id \
     LEFT JOIN watches w ON w.watch_id = o.source_id \
     LEFT JOIN jobs j ON j.job_no = w.job_no \

@@ -132,6 +132,8 @@ const CLIENTS: &[MovedColumn] = &[
     bytes("key_hash"),
     text("secret"),
     text("previous_secret"),
+    text("callback_certificate"),
+    text("callback_headers"),
     whole("previous_until"),
     whole("created_at"),
     whole("revoked_at"),

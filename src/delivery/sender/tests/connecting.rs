@@ -127,12 +127,22 @@ async fn a_tunnel_is_kept_while_its_address_is_the_names() {
 }
 
 /// Returns a sender that trusts the certificate authority of `tls`.
-fn trusting(tls: &FakeTls, names: &FakeResolver) -> CallbackSender {
+pub(super) fn trusting(tls: &FakeTls, names: &FakeResolver) -> CallbackSender {
+    trusting_through(tls, names, None)
+}
+
+/// Returns a sender that trusts the certificate authority of `tls` and uses this proxy.
+pub(super) fn trusting_through(
+    tls: &FakeTls,
+    names: &FakeResolver,
+    proxy: Option<EgressProxy>,
+) -> CallbackSender {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
     std::fs::write(&path, &tls.ca).unwrap();
     let mut config = local_config();
     (config.ca_file, config.timeout) = (Some(path), Duration::from_secs(5));
+    config.proxy = proxy;
     CallbackSender::new(&config, Arc::new(names.clone())).unwrap()
 }
 

@@ -1,11 +1,15 @@
 //! Tests of single attempts against fake hosts on loopback.
 
+mod client_auth;
 mod connecting;
 
 use relay_domain::SigningSecret;
 use relay_store::DeliverySigner;
 
-use super::{reply::KEEP_AT_MOST, *};
+use super::{
+    reply::{KEEP_AT_MOST, printable},
+    *,
+};
 use crate::config::EgressProxy;
 use crate::delivery::fakes::{
     FakeHost, FakeProxy, FakeResolver, FakeTls, HostReply as Play, due, local_config, now,

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use relay_domain::{
-    Actor, ApiKey, AuditAct, AuditId, DeliveryId, OperatorName, Requester, SigningSecret, Status,
-    WatchState,
+    Actor, ApiKey, AuditAct, AuditId, DeliveryId, OperatorName, Requester, SecretHeaders,
+    SigningSecret, Status, WatchState,
 };
-use relay_store::{AfterAttempt, AuditEntry, AuditQuery};
+use relay_store::{AfterAttempt, AuditEntry, AuditQuery, AuthPart, CallbackAuthChange};
 
 use crate::{
     store::{
@@ -59,10 +59,18 @@ async fn what_is_done_to_a_client_is_recorded_once_and_what_is_refused_is_not() 
             retired.await.unwrap();
         }
         store.rotate_key(name, &key, actor(), at(4)).await.unwrap();
+        let headers = CallbackAuthChange {
+            headers: AuthPart::Replace(SecretHeaders::parse("X-Key: word").unwrap()),
+            ..CallbackAuthChange::default()
+        };
+        for (change, when) in [(headers, 5), (CallbackAuthChange::clear(), 6)] {
+            let changed = store.change_callback_auth(name, &change, actor(), at(when));
+            changed.await.unwrap();
+        }
     }
-    store.reseal_secrets(actor(), at(5)).await.unwrap();
+    store.reseal_secrets(actor(), at(7)).await.unwrap();
     for name in [&shop, &shop, &nobody] {
-        store.revoke_client(name, actor(), at(6)).await.unwrap();
+        store.revoke_client(name, actor(), at(8)).await.unwrap();
     }
     let shop = || "shop".to_owned();
     let expected = [
@@ -70,12 +78,14 @@ async fn what_is_done_to_a_client_is_recorded_once_and_what_is_refused_is_not() 
         ("secret-rotated", shop()),
         ("secret-retired", shop()),
         ("key-rotated", shop()),
+        ("callback-auth-set", shop()),
+        ("callback-auth-cleared", shop()),
         ("secrets-reencrypted", "all clients".to_owned()),
         ("client-revoked", shop()),
     ];
     assert_eq!(recorded(&fixture).await, expected);
     let newest = &entries(&fixture, AuditQuery::default()).await[0];
-    assert_eq!((newest.at, newest.operator.as_str()), (at(6), "tester"));
+    assert_eq!((newest.at, newest.operator.as_str()), (at(8), "tester"));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod activity;
 mod answers;
 mod audit;
 mod banks;
+mod callback_auth;
 mod claims;
 mod clients;
 mod console;

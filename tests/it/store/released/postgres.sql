@@ -76,6 +76,8 @@ CREATE TABLE clients (
     secret text NOT NULL,
     previous_secret text,
     previous_until bigint,
+    callback_certificate text,
+    callback_headers text,
     created_at bigint NOT NULL,
     revoked_at bigint
 );

@@ -66,7 +66,11 @@ fn of_client(client: &Client) -> String {
     let previous = previous.map(|(secret, until)| (secret.expose(), until));
     let secret = client.signing_secret.expose();
     let key = client.key_hash.as_bytes();
-    format!("{client:?} {secret} {previous:?} {key:?}")
+    let auth = &client.callback_auth;
+    let certificate = auth.certificate.as_ref();
+    let certificate = certificate.map(|one| (one.chain(), one.expose_key(), one.expires_at()));
+    let headers = auth.headers.expose_text();
+    format!("{client:?} {secret} {previous:?} {key:?} {certificate:?} {headers}")
 }
 
 type Rows = Vec<Vec<Option<String>>>;

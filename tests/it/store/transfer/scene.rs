@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use relay_domain::{
     ActivityRow, ActivityScope, ActivityTally, Bank, BasiqAverages, Challenge, ChallengeMemory,
-    EndNotice, JobContext, JobEnd, OpenChallenge, Phase, SigningSecret, StageDuration, Status,
-    TraceContext, WatchId,
+    ClientCertificate, EndNotice, JobContext, JobEnd, OpenChallenge, Phase, SecretHeaders,
+    SigningSecret, StageDuration, Status, TraceContext, WatchId,
 };
 use relay_store::{
-    AfterAttempt, AnswerClaim, ConnectionReport, DueDelivery, DueJob, DurationSample,
-    ErasureSubject, Hint, HintSubject, ListResult, Look, NewWatch, OutageChange,
+    AfterAttempt, AnswerClaim, AuthPart, CallbackAuthChange, ConnectionReport, DueDelivery, DueJob,
+    DurationSample, ErasureSubject, Hint, HintSubject, ListResult, Look, NewWatch, OutageChange,
     SubscriptionResult,
 };
 
@@ -101,6 +101,16 @@ async fn clients(fixture: &Fixture) {
             .await
             .unwrap()
     );
+    let change = CallbackAuthChange {
+        certificate: AuthPart::Replace(ClientCertificate::new(
+            vec![b"own".to_vec()],
+            b"key".to_vec(),
+            at(900),
+        )),
+        headers: AuthPart::Replace(SecretHeaders::parse("X-Key: word").unwrap()),
+    };
+    let changed = store.change_callback_auth(&name, &change, actor(), at(0));
+    assert!(changed.await.unwrap());
     let revoked = add_client(&**store, "revoked").await;
     let new = NewWatch {
         trace: TraceContext::new(0xa1, 0xb2, 1),

@@ -17,6 +17,10 @@ CREATE TABLE clients (
     secret          TEXT   NOT NULL,
     previous_secret TEXT,
     previous_until  BIGINT,
+    -- JSON with the chain and the key, encrypted as the secrets are
+    callback_certificate TEXT,
+    -- a line for each header, encrypted as the secrets are
+    callback_headers TEXT,
     created_at      BIGINT NOT NULL,
     revoked_at      BIGINT
 );

@@ -14,6 +14,10 @@ CREATE TABLE clients (
     secret          TEXT    NOT NULL,
     previous_secret TEXT,
     previous_until  INTEGER,
+    -- JSON with the chain and the key, encrypted as the secrets are
+    callback_certificate TEXT,
+    -- a line for each header, encrypted as the secrets are
+    callback_headers TEXT,
     created_at      INTEGER NOT NULL,
     revoked_at      INTEGER
 ) STRICT;

@@ -1,0 +1,114 @@
+//! How a client's certificate and headers are stored: as text, encrypted as signing secrets are. Each is bound to its
+//! client and its column.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use relay_domain::{CallbackAuth, ClientCertificate, SecretHeaders};
+use serde::{Deserialize, Serialize};
+
+use crate::{AuthPart, CallbackAuthChange, Sealer, StoreError, rows::ColumnReader};
+
+/// What a certificate's text is bound to, beside the client.
+const CERTIFICATE: &str = "callback_certificate";
+/// What the text of headers is bound to, beside the client.
+const HEADERS: &str = "callback_headers";
+
+/// A certificate as it is stored: JSON with base64 of DER.
+#[derive(Serialize, Deserialize)]
+struct StoredCertificate {
+    chain: Vec<String>,
+    key: String,
+    expires_at: Timestamp,
+}
+
+/// Reads what a client shows its callbacks.
+pub(super) fn callback_auth(
+    cells: &ColumnReader<'_>,
+    sealer: &Sealer,
+    client: &str,
+) -> Result<CallbackAuth, StoreError> {
+    let opened = |text: &str, column| sealer.open_any_text(text, &bound_to(client, column));
+    let certificate = cells.read_opt(CERTIFICATE, |text| {
+        parse_certificate(&opened(text, CERTIFICATE)?)
+    });
+    let headers = cells.read_opt(HEADERS, |text| {
+        SecretHeaders::parse(&opened(text, HEADERS)?).ok()
+    });
+    Ok(CallbackAuth {
+        certificate: certificate?,
+        headers: headers?.unwrap_or_default(),
+    })
+}
+
+/// Returns the text to store for a client's certificate.
+pub(super) fn seal_certificate(
+    certificate: &ClientCertificate,
+    sealer: &Sealer,
+    client: &str,
+) -> Result<String, StoreError> {
+    let chain = certificate.chain().iter();
+    let stored = StoredCertificate {
+        chain: chain.map(|one| STANDARD.encode(one)).collect(),
+        key: STANDARD.encode(certificate.expose_key()),
+        expires_at: certificate.expires_at(),
+    };
+    let text = serde_json::to_string(&stored).map_err(StoreError::refused)?;
+    sealer.seal_text(&text, &bound_to(client, CERTIFICATE))
+}
+
+/// Returns the text to store for a client's headers. None stands for no headers.
+pub(super) fn seal_headers(
+    headers: &SecretHeaders,
+    sealer: &Sealer,
+    client: &str,
+) -> Result<Option<String>, StoreError> {
+    if headers.is_empty() {
+        return Ok(None);
+    }
+    let text = headers.expose_text();
+    let stored = sealer.seal_text(&text, &bound_to(client, HEADERS))?;
+    Ok(Some(stored))
+}
+
+/// A change as it is stored. A column without a change has a false flag.
+pub(crate) struct SealedAuthChange {
+    pub(crate) changes_certificate: bool,
+    pub(crate) certificate: Option<String>,
+    pub(crate) changes_headers: bool,
+    pub(crate) headers: Option<String>,
+}
+
+/// Encrypts what a change replaces.
+pub(crate) fn seal_change(
+    change: &CallbackAuthChange,
+    sealer: &Sealer,
+    client: &str,
+) -> Result<SealedAuthChange, StoreError> {
+    let certificate = match &change.certificate {
+        AuthPart::Replace(one) => Some(seal_certificate(one, sealer, client)?),
+        AuthPart::Keep | AuthPart::Remove => None,
+    };
+    let headers = match &change.headers {
+        AuthPart::Replace(headers) => seal_headers(headers, sealer, client)?,
+        AuthPart::Keep | AuthPart::Remove => None,
+    };
+    Ok(SealedAuthChange {
+        changes_certificate: !matches!(change.certificate, AuthPart::Keep),
+        certificate,
+        changes_headers: !matches!(change.headers, AuthPart::Keep),
+        headers,
+    })
+}
+
+/// Returns the name that a text is bound to. No client's name has a slash.
+fn bound_to(client: &str, column: &str) -> String {
+    format!("{client}/{column}")
+}
+
+fn parse_certificate(text: &str) -> Option<ClientCertificate> {
+    let stored: StoredCertificate = serde_json::from_str(text).ok()?;
+    let chain = stored.chain.iter().map(|one| STANDARD.decode(one).ok());
+    let key = STANDARD.decode(stored.key).ok()?;
+    let chain = chain.collect::<Option<Vec<_>>>()?;
+    Some(ClientCertificate::new(chain, key, stored.expires_at))
+}
