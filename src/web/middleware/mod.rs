@@ -27,7 +27,8 @@ use crate::{
     web::{
         head::HeadFault,
         long_poll::LongPoll,
-        problem::{Problem, ProblemCode},
+        problem::Problem,
+        problem_code::ProblemCode,
         trace,
     },
 };

@@ -1,0 +1,56 @@
+//! The calls of the OpenAPI document, as the pages list them.
+
+use serde_json::Value;
+use utoipa::openapi::{OpenApi, path::Operation};
+
+use crate::web::ProblemCode;
+
+/// A call, and the problems that it can be answered with.
+pub(super) struct Call {
+    /// The HTTP method, in capitals.
+    pub(super) method: &'static str,
+    /// The path, with the names of its parameters in braces.
+    pub(super) path: String,
+    /// What the call does, in a few words.
+    pub(super) summary: String,
+    /// The fragment of `/docs` that leads to the call. Scalar makes it from the tag, the method and the path.
+    pub(super) anchor: String,
+    responses: Value,
+}
+
+impl Call {
+    /// Returns the example of a problem that the call can be answered with.
+    pub(super) fn example(&self, code: ProblemCode) -> Option<&Value> {
+        let response = self.responses.get(code.status().as_str())?;
+        let examples = response.pointer("/content/application~1problem+json/examples")?;
+        examples.get(code.as_str())?.get("value")
+    }
+}
+
+/// Returns all calls of the document, in its order.
+pub(super) fn calls(document: &OpenApi) -> Vec<Call> {
+    let paths = document.paths.paths.iter();
+    let calls = paths.flat_map(|(path, item)| {
+        let operations = [
+            ("GET", &item.get),
+            ("POST", &item.post),
+            ("DELETE", &item.delete),
+        ];
+        operations
+            .into_iter()
+            .filter_map(|(method, operation)| Some(call(path, method, operation.as_ref()?)))
+    });
+    calls.collect()
+}
+
+fn call(path: &str, method: &'static str, operation: &Operation) -> Call {
+    let tag = operation.tags.iter().flatten().next();
+    let tag = tag.map_or("default", String::as_str);
+    Call {
+        method,
+        path: path.to_owned(),
+        summary: operation.summary.clone().unwrap_or_default(),
+        anchor: format!("tag/{tag}/{method}{path}"),
+        responses: serde_json::to_value(&operation.responses).unwrap_or_default(),
+    }
+}
