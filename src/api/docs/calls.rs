@@ -13,6 +13,7 @@ pub(super) struct Call {
     pub(super) path: String,
     /// What the call does, in a few words.
     pub(super) summary: String,
+    tag: String,
     /// The fragment of `/docs` that leads to the call. Scalar makes it from the tag, the method and the path.
     pub(super) anchor: String,
     responses: Value,
@@ -27,30 +28,40 @@ impl Call {
     }
 }
 
-/// Returns all calls of the document, in its order.
+/// Returns all calls of the document, by tag in the order of the tags.
 pub(super) fn calls(document: &OpenApi) -> Vec<Call> {
     let paths = document.paths.paths.iter();
-    let calls = paths.flat_map(|(path, item)| {
-        let operations = [
-            ("GET", &item.get),
-            ("POST", &item.post),
-            ("DELETE", &item.delete),
-        ];
-        operations
-            .into_iter()
-            .filter_map(|(method, operation)| Some(call(path, method, operation.as_ref()?)))
-    });
-    calls.collect()
+    let mut calls: Vec<_> = paths
+        .flat_map(|(path, item)| {
+            let operations = [
+                ("GET", &item.get),
+                ("POST", &item.post),
+                ("DELETE", &item.delete),
+            ];
+            operations
+                .into_iter()
+                .filter_map(|(method, operation)| Some(call(path, method, operation.as_ref()?)))
+        })
+        .collect();
+    let tags: Vec<_> = document
+        .tags
+        .iter()
+        .flatten()
+        .map(|tag| &tag.name)
+        .collect();
+    calls.sort_by_key(|call| tags.iter().position(|tag| **tag == call.tag));
+    calls
 }
 
 fn call(path: &str, method: &'static str, operation: &Operation) -> Call {
     let tag = operation.tags.iter().flatten().next();
-    let tag = tag.map_or("default", String::as_str);
+    let tag = tag.cloned().unwrap_or_default();
     Call {
         method,
         path: path.to_owned(),
         summary: operation.summary.clone().unwrap_or_default(),
         anchor: format!("tag/{tag}/{method}{path}"),
+        tag,
         responses: serde_json::to_value(&operation.responses).unwrap_or_default(),
     }
 }

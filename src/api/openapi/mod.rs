@@ -63,8 +63,10 @@ const WATCH_OPERATIONS: &[&str] = &[
     info(
         title = "basiq-relay",
         description = "Watches Basiq's jobs and tells a backend, by one signed webhook, what became of \
-            each and what to do about it. Errors are problems (RFC 9457); a method that a path does not have is \
-            answered with 405. Each answer carries `x-request-id`; one that is sent along is kept.",
+            each and what to do about it. A backend sends its API key as `Authorization: Bearer brk_…`. An error is \
+            answered with a problem (RFC 9457), whose `type` leads to a page about it: [all problems](/problems). A \
+            method that a path does not have is answered with 405. Each answer carries `x-request-id`; one that is \
+            sent along is kept.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
         contact(name = "The maintainers of basiq-relay"),
     ),

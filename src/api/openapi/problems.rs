@@ -155,7 +155,7 @@ impl Call {
     /// Creates the response of one status, which can be any of these problems.
     fn response(&self, codes: &[ProblemCode]) -> Response {
         let described = codes.iter();
-        let described = described.map(|code| format!("[`{}`]({}): {}.", code.as_str(), code.type_uri(), code.title()));
+        let described = described.map(|code| format!("`{}`: {}.", code.as_str(), code.title()));
         let examples = codes
             .iter()
             .map(|code| (code.as_str(), RefOr::T(self.example(*code))));

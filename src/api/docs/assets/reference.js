@@ -19,15 +19,54 @@
 
   /** Adapts the document to how Scalar reads it. */
   function adapt(spec) {
+    for (const tag of spec.tags) tag["x-displayName"] = tag.name[0].toUpperCase() + tag.name.slice(1);
     // Scalar hides what is internal. Webhooks are marked so that generated clients leave them out.
     for (const webhook of operations(spec.webhooks)) delete webhook["x-internal"];
+    const calls = operations(spec.paths);
     // Samples and requests from the page begin without what is optional.
-    for (const parameter of operations(spec.paths).flatMap((operation) => operation.parameters ?? [])) {
+    for (const parameter of calls.flatMap((call) => call.parameters ?? [])) {
       if (parameter.required) continue;
       parameter.examples = { default: { value: parameter.example, "x-disabled": true } };
       delete parameter.example;
     }
+    for (const call of [...calls, ...operations(spec.webhooks)]) {
+      for (const message of [call.requestBody, ...Object.values(call.responses)]) sortExamples(message, spec);
+    }
     return spec;
+  }
+
+  /** Sorts the examples of a request or an answer as their schema does, for the document has keys in alphabetical order. */
+  function sortExamples(message, spec) {
+    for (const media of Object.values(message?.content ?? {})) {
+      if ("example" in media) media.example = sorted(media.example, media.schema, spec);
+      for (const one of Object.values(media.examples ?? {})) one.value = sorted(one.value, media.schema, spec);
+    }
+  }
+
+  function sorted(value, schema, spec) {
+    if (value === null || typeof value !== "object") return value;
+    if (Array.isArray(value)) {
+      const items = parts(schema, spec).map((part) => part.items).find(Boolean);
+      return value.map((item) => sorted(item, items, spec));
+    }
+    const properties = Object.assign({}, ...parts(schema, spec).map((part) => part.properties));
+    const names = new Set([...Object.keys(properties).filter((name) => name in value), ...Object.keys(value)]);
+    return Object.fromEntries([...names].map((name) => [name, sorted(value[name], properties[name], spec)]));
+  }
+
+  /** A schema, and those that it refers to or is put together from. */
+  function parts(schema, spec) {
+    if (!schema) return [];
+    const named = schema.$ref && spec.components.schemas[schema.$ref.split("/").pop()];
+    const more = [named, ...(schema.allOf ?? []), ...(schema.oneOf ?? []), ...(schema.anyOf ?? [])];
+    return [schema, ...more.filter(Boolean).flatMap((part) => parts(part, spec))];
+  }
+
+  /** Mends what keeps some elements of Scalar's from people who use a screen reader. */
+  function mend() {
+    for (const button of document.querySelectorAll("button[role=none]")) button.removeAttribute("role");
+    const inputs = document.querySelectorAll("[role=combobox][contenteditable]:not([aria-expanded])");
+    for (const input of inputs) input.setAttribute("aria-expanded", "false");
   }
 
   const settings = {
@@ -57,9 +96,12 @@
       const answer = await fetch("/openapi.json");
       if (!answer.ok) throw new Error(`/openapi.json is answered with ${answer.status}`);
       const content = adapt(await answer.json());
+      // in a place with content, Scalar would look for what a server had rendered
       place.replaceChildren();
+      new MutationObserver(mend).observe(document.body, { childList: true, subtree: true });
       Scalar.createApiReference(place, { ...settings, content });
     } catch (error) {
+      place.className = "wait";
       place.textContent = `The reference cannot be shown: ${error.message}. Load the page again.`;
     }
   }
