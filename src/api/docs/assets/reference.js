@@ -62,11 +62,22 @@
     return [schema, ...more.filter(Boolean).flatMap((part) => parts(part, spec))];
   }
 
-  /** Mends what keeps some elements of Scalar's from people who use a screen reader. */
+  /** What Scalar's elements lack for people who use a screen reader or a keyboard: which, the attribute and its value. */
+  const LACKING = [
+    ["button[role=none]", "role", null],
+    ["[role=combobox][contenteditable]:not([aria-expanded])", "aria-expanded", "false"],
+    ["[role=textbox]:not([aria-label])", "aria-label", "Code"],
+    [".cm-scroller:not([tabindex='0'])", "tabindex", "0"],
+    ["button[aria-label='Copy code'][aria-controls]", "aria-controls", null],
+  ];
+
   function mend() {
-    for (const button of document.querySelectorAll("button[role=none]")) button.removeAttribute("role");
-    const inputs = document.querySelectorAll("[role=combobox][contenteditable]:not([aria-expanded])");
-    for (const input of inputs) input.setAttribute("aria-expanded", "false");
+    for (const [selector, attribute, value] of LACKING) {
+      for (const element of document.querySelectorAll(selector)) {
+        if (value === null) element.removeAttribute(attribute);
+        else element.setAttribute(attribute, value);
+      }
+    }
   }
 
   const settings = {
@@ -92,12 +103,15 @@
 
   async function start() {
     const place = document.getElementById("reference");
+    place.className = "wait";
+    place.textContent = "Loading the reference…";
     try {
       const answer = await fetch("/openapi.json");
       if (!answer.ok) throw new Error(`/openapi.json is answered with ${answer.status}`);
       const content = adapt(await answer.json());
       // in a place with content, Scalar would look for what a server had rendered
       place.replaceChildren();
+      place.className = "";
       new MutationObserver(mend).observe(document.body, { childList: true, subtree: true });
       Scalar.createApiReference(place, { ...settings, content });
     } catch (error) {
