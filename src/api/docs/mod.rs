@@ -162,7 +162,9 @@ async fn explain_problem(
     code: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let policy = PROBLEM_POLICY.to_owned();
-    let code = code.ok().and_then(|Path(word)| ProblemCode::from_word(&word));
+    let code = code
+        .ok()
+        .and_then(|Path(word)| ProblemCode::from_word(&word));
     let Some(code) = code else {
         let unknown = page(&ProblemList::unknown(), policy)?;
         return Ok((StatusCode::NOT_FOUND, unknown).into_response());
