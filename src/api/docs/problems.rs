@@ -2,10 +2,10 @@
 //! its page.
 
 use askama::Template;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::{
-    api::docs::{assets, calls::Call},
+    api::docs::{assets, calls::DescribedCall},
     web::{Problem, ProblemCode},
 };
 
@@ -46,21 +46,25 @@ pub(super) struct ProblemPage<'a> {
     cause: Vec<Span<'a>>,
     remedy: Vec<Span<'a>>,
     example: String,
-    calls: Vec<&'a Call>,
+    calls: Vec<&'a DescribedCall>,
 }
 
 impl<'a> ProblemPage<'a> {
     /// Creates the page. The example is that of the first call that can be answered so.
-    pub(super) fn new(code: ProblemCode, calls: &'a [Call]) -> Self {
+    pub(super) fn new(code: ProblemCode, calls: &'a [DescribedCall]) -> Self {
         let calls = calls.iter().filter(|call| call.example(code).is_some());
         let calls: Vec<_> = calls.collect();
         let of_a_call = calls.first().and_then(|call| call.example(code).cloned());
+        let mut example = of_a_call.unwrap_or_else(|| of_any(code));
+        if let Some(members) = example.as_object_mut() {
+            members.extend(own_members(code));
+        }
         Self {
             assets: assets::place(),
             code,
             cause: spans(code.cause()),
             remedy: spans(code.remedy()),
-            example: pretty(&of_a_call.unwrap_or_else(|| of_any(code))),
+            example: pretty(&example),
             calls,
         }
     }
@@ -77,6 +81,24 @@ struct Span<'a> {
 fn of_any(code: ProblemCode) -> Value {
     let problem = Problem::new(code, code.example());
     serde_json::to_value(problem.document("/watch")).unwrap_or_default()
+}
+
+/// Returns the members that only this kind has. The schema in the OpenAPI document leaves them out, so its examples do
+/// too.
+fn own_members(code: ProblemCode) -> Map<String, Value> {
+    let members = match code {
+        ProblemCode::MfaRefused => json!({
+            "basiqCode": "parameter-not-valid",
+            "correlationId": "4b8a2f4e-6a63-11f1-9f0e-0242ac120002",
+        }),
+        ProblemCode::NotReady => json!({
+            "store": "unreachable",
+            "upstream": "ok",
+            "breaker": "closed",
+        }),
+        _ => Value::Null,
+    };
+    serde_json::from_value(members).unwrap_or_default()
 }
 
 /// Writes an example with the members in the order of an answer, the usual ones first.

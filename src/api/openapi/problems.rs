@@ -194,7 +194,7 @@ impl Call {
             .build()
     }
 
-    /// Returns the members that only this kind of problem has.
+    /// Returns the members that only problems of invalid input have.
     fn members(&self, code: ProblemCode) -> Map<String, Value> {
         let members = match (code, &self.field) {
             (ProblemCode::InvalidField, Some(field)) => json!({"errors": [{
@@ -207,15 +207,6 @@ impl Call {
                 "code": "unknown-field",
                 "message": "\"page\" is not a known parameter",
             }]}),
-            (ProblemCode::MfaRefused, _) => json!({
-                "basiqCode": "parameter-not-valid",
-                "correlationId": "4b8a2f4e-6a63-11f1-9f0e-0242ac120002",
-            }),
-            (ProblemCode::NotReady, _) => json!({
-                "store": "unreachable",
-                "upstream": "ok",
-                "breaker": "closed",
-            }),
             _ => Value::Null,
         };
         serde_json::from_value(members).unwrap_or_default()

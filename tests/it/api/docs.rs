@@ -93,7 +93,9 @@ async fn the_licences_of_what_is_in_the_binary_are_served_with_it() {
     let app = TestApp::new().await;
     let page = app.get("/docs").await;
     let addresses = addresses(&page.text);
-    let licences = addresses.iter().find(|path| path.ends_with(".txt"));
+    let licences = addresses
+        .iter()
+        .find(|path| path.ends_with("/scalar.licenses.txt"));
     let licences = app.get(licences.unwrap()).await;
     assert_eq!(licences.header("content-type"), "text/plain; charset=utf-8");
     assert!(licences.text.contains("@scalar/api-reference"));
