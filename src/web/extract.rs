@@ -14,7 +14,8 @@ use url::form_urlencoded;
 use crate::web::{
     fields::{cut, shown},
     object::RawObject,
-    problem::{FieldCode, FieldError, Problem, ProblemCode},
+    problem::{FieldCode, FieldError, Problem},
+    problem_code::ProblemCode,
 };
 
 /// The maximum size of a request body, in bytes.

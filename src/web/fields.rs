@@ -6,7 +6,8 @@ use serde_json::{Value, value::RawValue};
 
 use crate::web::{
     object::RawObject,
-    problem::{FieldCode, FieldError, Problem, ProblemCode},
+    problem::{FieldCode, FieldError, Problem},
+    problem_code::ProblemCode,
 };
 
 /// How much of a value an error message repeats, in characters.

@@ -4,7 +4,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Request, Version, header, uri::Authority};
 
-use crate::web::problem::{Problem, ProblemCode};
+use crate::web::{problem::Problem, problem_code::ProblemCode};
 
 /// Why a request's head is rejected. The server puts it into the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

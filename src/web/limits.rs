@@ -8,7 +8,7 @@ use governor::{
 };
 use relay_domain::ClientId;
 
-use crate::web::problem::{Problem, ProblemCode};
+use crate::web::{problem::Problem, problem_code::ProblemCode};
 
 /// Counts the requests of each client. It keeps one number for each client in memory, so each relay applies the
 /// limit on its own.

@@ -13,6 +13,7 @@ mod object;
 mod operators;
 mod peer;
 mod problem;
+mod problem_code;
 mod serve;
 mod trace;
 mod write_timeout;
@@ -28,7 +29,8 @@ pub use self::{
     object::RawObject,
     operators::{Operator, OperatorTokens},
     peer::PeerAddress,
-    problem::{FieldCode, FieldError, Problem, ProblemCode, ProblemDocument},
+    problem::{FieldCode, FieldError, Problem, ProblemDocument},
+    problem_code::ProblemCode,
     serve::{ConnectionLimits, serve},
     trace::CallTrace,
 };

@@ -6,92 +6,17 @@
 use std::{borrow::Cow, error::Error, sync::Arc};
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use relay_domain::ErrorChain;
 use relay_store::StoreError;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::openapi::{Object, ObjectBuilder, schema::Type};
 
+use crate::web::problem_code::ProblemCode;
+
 /// Seconds after which a client may ask again when the store or the relay could not keep up.
 const RETRY_SECONDS: u64 = 5;
-
-macro_rules! problem_codes {
-    ($($variant:ident = $status:ident, $code:literal, $title:literal;)+) => {
-        /// All kinds of problems. They are part of the API.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum ProblemCode { $(#[doc = $title] $variant,)+ }
-
-        impl ProblemCode {
-            /// All kinds, ordered by status.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// Returns the HTTP status of the response.
-            #[must_use]
-            pub fn status(self) -> StatusCode {
-                match self { $(Self::$variant => StatusCode::$status,)+ }
-            }
-
-            /// Returns the last segment of the problem's `type`.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $code,)+ }
-            }
-
-            /// Returns the problem's `type`, a URI reference that never changes.
-            #[must_use]
-            pub fn type_uri(self) -> &'static str {
-                match self { $(Self::$variant => concat!("/problems/", $code),)+ }
-            }
-
-            /// Returns the problem's `title`, which is the same text each time.
-            #[must_use]
-            pub fn title(self) -> &'static str {
-                match self { $(Self::$variant => $title,)+ }
-            }
-        }
-    };
-}
-
-problem_codes! {
-    BadRequest = BAD_REQUEST, "bad-request", "The request cannot be read";
-    NotJson = BAD_REQUEST, "not-json", "The body is not JSON";
-    Unauthorized = UNAUTHORIZED, "unauthorized", "A valid key is needed";
-    NotFound = NOT_FOUND, "not-found", "There is nothing here";
-    MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not allowed here";
-    NothingToRedeliver = CONFLICT, "nothing-to-redeliver", "The watch has no event yet";
-    NewerEvent = CONFLICT, "newer-event", "The watch has a newer event";
-    NameTaken = CONFLICT, "name-taken", "The name is taken";
-    WatchCancelled = CONFLICT, "watch-cancelled", "The watch is cancelled";
-    NoOpenChallenge = CONFLICT, "no-open-challenge", "No challenge is open";
-    BeingAnswered = CONFLICT, "being-answered", "The challenge is being answered";
-    UserUnknown = CONFLICT, "user-unknown", "Nobody knows whose job it is";
-    BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
-    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be application/json";
-    NotAnObject = UNPROCESSABLE_ENTITY, "not-an-object", "The body must be a JSON object";
-    InvalidField = UNPROCESSABLE_ENTITY, "invalid-field", "The body has invalid fields";
-    InvalidParameter = UNPROCESSABLE_ENTITY, "invalid-parameter", "The query has invalid parameters";
-    MfaRefused = UNPROCESSABLE_ENTITY, "mfa-refused", "Basiq refused the answer";
-    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "The client asks too often";
-    TooManyStreams = TOO_MANY_REQUESTS, "too-many-streams", "Too many follow the watch";
-    TooManyOpenWatches = TOO_MANY_REQUESTS, "too-many-open-watches", "The client has too many open watches";
-    TooManySubscriptions = TOO_MANY_REQUESTS, "too-many-subscriptions", "The client has too many subscriptions";
-    InternalError = INTERNAL_SERVER_ERROR, "internal-error", "The relay made an error";
-    UpstreamFailed = BAD_GATEWAY, "upstream-failed", "Basiq did not do what was asked";
-    StoreUnavailable = SERVICE_UNAVAILABLE, "store-unavailable", "The store cannot be reached";
-    UpstreamUnavailable = SERVICE_UNAVAILABLE, "upstream-unavailable", "Basiq cannot be asked now";
-    TimedOut = SERVICE_UNAVAILABLE, "timed-out", "The answer took too long";
-    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "The relay has too much to do";
-    NotReady = SERVICE_UNAVAILABLE, "not-ready", "The relay is not ready";
-}
-
-impl ProblemCode {
-    /// Returns the kind with this last segment of its `type`, if one exists.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|code| code.as_str() == word)
-    }
-}
 
 /// The kind of fault of a field or parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -327,23 +252,9 @@ impl IntoResponse for Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use http::StatusCode;
 
     use super::*;
-
-    #[test]
-    fn every_kind_has_its_own_word_title_and_an_error_status() {
-        let words: BTreeSet<_> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
-        let titles: BTreeSet<_> = ProblemCode::ALL.iter().map(|code| code.title()).collect();
-        assert_eq!(words.len(), ProblemCode::ALL.len());
-        assert_eq!(titles.len(), ProblemCode::ALL.len());
-        for code in ProblemCode::ALL {
-            let status = code.status();
-            assert!(status.is_client_error() || status.is_server_error());
-            assert_eq!(ProblemCode::from_word(code.as_str()), Some(*code));
-            assert_eq!(code.type_uri(), format!("/problems/{}", code.as_str()));
-        }
-    }
 
     #[test]
     fn the_cause_is_told_to_the_log_and_not_to_the_client() {

@@ -68,6 +68,11 @@ export async function shoot(page, name) {
   await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
 }
 
+/** What is in sight of a page that is many screens long. */
+export async function shootView(page, name) {
+  await page.screenshot({ path: join(SHOTS, `${name}.png`) });
+}
+
 /** Serious faults of accessibility there must be none. */
 export async function check(page, name) {
   const { violations } = await page.evaluate(() => axe.run(document));

@@ -1,63 +1,91 @@
-//! `GET /openapi.json` and `GET /docs`: the OpenAPI document, and a page to read and try it.
+//! `GET /openapi.json`, `GET /docs` and `GET /problems`: the OpenAPI document, and pages to read and try it.
 
+mod assets;
+mod calls;
+mod problems;
+
+use askama::Template;
 use axum::{
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::header;
-use sha2::{Digest, Sha256};
+use http::{StatusCode, header};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::{
+    calls::{DescribedCall, calls},
+    problems::{ProblemList, ProblemPage},
+};
 use crate::{
     api::{ApiState, openapi::document},
     web::{Problem, ProblemCode},
 };
 
 const TAG: &str = "documentation";
-const PAGE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("style.css");
-const SCRIPT: &str = include_str!("script.js");
+
+/// The policy of the pages without a script.
+const PROBLEM_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(read_document))
         .routes(routes!(read_docs))
+        .routes(routes!(list_problems))
         .routes(routes!(explain_problem))
-        // for people who open the relay's address in a browser, so not part of the API
+        // for the pages, so not part of the API
+        .route(assets::PATH, get(assets::read_asset))
+        // for people who open the relay's address in a browser
         .route("/", get(async || Redirect::to("/docs")))
 }
 
-/// The pages, created once when the relay starts.
+/// What the pages show, read from the OpenAPI document once when the relay starts.
 pub(super) struct DocPages {
     document: String,
-    page: String,
-    policy: String,
+    calls: Vec<DescribedCall>,
 }
 
 impl DocPages {
     pub(super) fn new() -> Self {
+        let document = document();
         Self {
-            document: document().to_json().unwrap_or_default(),
-            page: PAGE
-                .replace("/*style*/", STYLE)
-                .replace("/*script*/", SCRIPT),
-            policy: policy(),
+            document: document.to_json().unwrap_or_default(),
+            calls: calls(&document),
         }
     }
 }
 
-/// Returns the content security policy. It allows the page's own style and script, by their hashes, and calls to
-/// this relay.
-fn policy() -> String {
-    let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
+#[derive(Template)]
+#[template(path = "reference.html")]
+struct Reference<'a> {
+    assets: &'a str,
+    nonce: &'a str,
+    version: &'a str,
+    calls: &'a [DescribedCall],
+}
+
+/// Returns the content security policy of the reference. Scripts come from this relay alone, and so does all that the
+/// page asks for. Scalar's script adds style elements, which carry the nonce of the answer. It also writes `style`
+/// attributes as HTML, for the numbers of lines in samples, which no nonce can admit: only for these is inline style
+/// allowed.
+fn reference_policy(nonce: &str) -> String {
     format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        hash(STYLE),
-        hash(SCRIPT)
+        "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
+         style-src 'self' 'nonce-{nonce}'; style-src-attr 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
     )
+}
+
+/// Returns a page, or the problem that it could not be written.
+fn page(template: &impl Template, policy: String) -> Result<Response, Problem> {
+    let html = template.render().map_err(Problem::internal)?;
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+        (header::CONTENT_SECURITY_POLICY, policy),
+    ];
+    Ok((headers, html).into_response())
 }
 
 /// Read this document
@@ -87,17 +115,35 @@ async fn read_document(State(state): State<ApiState>) -> impl IntoResponse {
     responses((status = 200, description = "The page", body = String,
         content_type = "text/html", example = json!("<!doctype html>"))),
 )]
-async fn read_docs(State(state): State<ApiState>) -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
-        (header::CONTENT_SECURITY_POLICY, state.docs.policy.clone()),
-    ];
-    (headers, state.docs.page.clone())
+async fn read_docs(State(state): State<ApiState>) -> Result<Response, Problem> {
+    let nonce = STANDARD.encode(rand::random::<[u8; 16]>());
+    let reference = Reference {
+        assets: assets::place(),
+        nonce: &nonce,
+        version: env!("CARGO_PKG_VERSION"),
+        calls: &state.docs.calls,
+    };
+    page(&reference, reference_policy(&nonce))
 }
 
-/// Look up a kind of problem
+/// List the kinds of problems
 ///
-/// Redirects from the `type` of a problem to its section in the documentation.
+/// A page with the kinds of problems that calls are answered with. Each leads to its own page.
+#[utoipa::path(
+    get,
+    path = "/problems",
+    operation_id = "listProblems",
+    tag = TAG,
+    responses((status = 200, description = "The page", body = String,
+        content_type = "text/html", example = json!("<!doctype html>"))),
+)]
+async fn list_problems() -> Result<Response, Problem> {
+    page(&ProblemList::known(), PROBLEM_POLICY.to_owned())
+}
+
+/// Explain a kind of problem
+///
+/// A page about a kind of problem: its cause, what to do, and an example. Its path is the `type` of such problems.
 #[utoipa::path(
     get,
     path = "/problems/{code}",
@@ -105,36 +151,23 @@ async fn read_docs(State(state): State<ApiState>) -> impl IntoResponse {
     tag = TAG,
     params(("code" = String, Path, description = "The code of the problem", example = json!("invalid-field"))),
     responses(
-        (status = 303, description = "A redirect to the section in the documentation",
-            headers(("location" = String, description = "The address of the section"))),
-        (status = 200, description = "The page, for clients that have followed the redirect", body = String,
+        (status = 200, description = "The page", body = String,
+            content_type = "text/html", example = json!("<!doctype html>")),
+        (status = 404, description = "There is no such kind: a page that lists those there are", body = String,
             content_type = "text/html", example = json!("<!doctype html>")),
     ),
 )]
-async fn explain_problem(Path(code): Path<String>) -> Result<Response, Problem> {
-    let code = ProblemCode::from_word(&code)
-        .ok_or_else(|| Problem::not_found("There is no such kind of problem."))?;
-    let place = format!("/docs#problem-{}", code.as_str());
-    Ok(Redirect::to(&place).into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_page_holds_all_it_needs() {
-        let page = DocPages::new().page;
-        assert!(page.contains(STYLE) && page.contains(SCRIPT));
-        for outside in ["https://", "http://", "src=", "@import", "url("] {
-            assert!(!page.contains(outside), "{outside}");
-        }
-    }
-
-    #[test]
-    fn the_page_writes_texts_as_texts_only() {
-        for risky in ["innerHTML", "outerHTML", "document.write", "eval("] {
-            assert!(!SCRIPT.contains(risky), "{risky}");
-        }
-    }
+async fn explain_problem(
+    State(state): State<ApiState>,
+    code: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let policy = PROBLEM_POLICY.to_owned();
+    let code = code
+        .ok()
+        .and_then(|Path(word)| ProblemCode::from_word(&word));
+    let Some(code) = code else {
+        let unknown = page(&ProblemList::unknown(), policy)?;
+        return Ok((StatusCode::NOT_FOUND, unknown).into_response());
+    };
+    page(&ProblemPage::new(code, &state.docs.calls), policy)
 }

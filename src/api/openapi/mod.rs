@@ -63,8 +63,10 @@ const WATCH_OPERATIONS: &[&str] = &[
     info(
         title = "basiq-relay",
         description = "The relay watches Basiq's jobs. It sends your backend one signed webhook with the result of \
-            each job and what to do next. Errors are problems (RFC 9457). For a method that a path does not have, \
-            the relay answers 405. Each answer has an `x-request-id`; if the request has one, the answer repeats it.",
+            each job and what to do next. A backend sends its API key as `Authorization: Bearer brk_…`. Errors are \
+            problems (RFC 9457), whose `type` leads to a page about them: [all problems](/problems). For a method \
+            that a path does not have, the relay answers 405. Each answer has an `x-request-id`; if the request has \
+            one, the answer repeats it.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
         contact(name = "The maintainers of basiq-relay"),
     ),

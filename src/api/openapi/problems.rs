@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::openapi::{
     Ref, RefOr, Response,
     content::ContentBuilder,
@@ -87,7 +87,8 @@ fn problems_of(operation: &Operation) -> Vec<ProblemCode> {
     if has_parameter(operation, &ParameterIn::Query) {
         codes.push(ProblemCode::InvalidParameter);
     }
-    if has_parameter(operation, &ParameterIn::Path) {
+    // a kind of problem that does not exist is answered with a page, as one that does
+    if has_parameter(operation, &ParameterIn::Path) && id != "explainProblem" {
         codes.push(ProblemCode::NotFound);
     }
     if is_secured_by(operation, "apiKey") {
@@ -165,7 +166,7 @@ impl Call {
         let mut response = ResponseBuilder::new()
             .description(described.collect::<Vec<_>>().join(" "))
             .content("application/problem+json", content);
-        if codes.iter().any(|code| tells_when_to_return(*code)) {
+        if codes.iter().any(|code| code.tells_when_to_return()) {
             let seconds = ObjectBuilder::new().schema_type(Type::Integer);
             let header = HeaderBuilder::new()
                 .schema(Some(seconds))
@@ -181,13 +182,11 @@ impl Call {
             "type": code.type_uri(),
             "title": code.title(),
             "status": code.status().as_u16(),
-            "detail": code.title().to_owned() + ".",
+            "detail": code.example(),
             "instance": self.path,
         });
-        if let (Some(fault), Some(object)) = (self.fault(code), value.as_object_mut()) {
-            let detail = "1 fault was found; see `errors`.";
-            object.insert("detail".to_owned(), detail.into());
-            object.insert("errors".to_owned(), json!([fault]));
+        if let Some(object) = value.as_object_mut() {
+            object.extend(self.members(code));
         }
         ExampleBuilder::new()
             .summary(code.title())
@@ -195,24 +194,21 @@ impl Call {
             .build()
     }
 
-    /// Returns the fault for problems of invalid input.
-    fn fault(&self, code: ProblemCode) -> Option<Value> {
-        match (code, &self.field) {
-            (ProblemCode::InvalidField, Some(field)) => Some(json!({
+    /// Returns the members that only problems of invalid input have.
+    fn members(&self, code: ProblemCode) -> Map<String, Value> {
+        let members = match (code, &self.field) {
+            (ProblemCode::InvalidField, Some(field)) => json!({"errors": [{
                 "pointer": format!("/{field}"),
                 "code": "required",
                 "message": format!("`{field}` is required"),
-            })),
-            (ProblemCode::InvalidParameter, _) => Some(json!({
+            }]}),
+            (ProblemCode::InvalidParameter, _) => json!({"errors": [{
                 "pointer": "/page",
                 "code": "unknown-field",
                 "message": "\"page\" is not a known parameter",
-            })),
-            _ => None,
-        }
+            }]}),
+            _ => Value::Null,
+        };
+        serde_json::from_value(members).unwrap_or_default()
     }
-}
-
-fn tells_when_to_return(code: ProblemCode) -> bool {
-    matches!(code.status().as_u16(), 429 | 503)
 }

@@ -25,10 +25,7 @@ use tracing::{Instrument, debug, error, field, info, info_span, warn};
 use crate::{
     telemetry,
     web::{
-        head::HeadFault,
-        long_poll::LongPoll,
-        problem::{Problem, ProblemCode},
-        trace,
+        head::HeadFault, long_poll::LongPoll, problem::Problem, problem_code::ProblemCode, trace,
     },
 };
 

@@ -1,4 +1,4 @@
-//! The calls that need no key: health, metrics, the catalogue and the documentation.
+//! The calls that need no key: health, metrics and the catalogue.
 
 use serde_json::{Value, json};
 
@@ -76,28 +76,4 @@ async fn the_catalogue_falls_back_to_a_language_it_has() {
     assert!(!english["items"].as_array().unwrap().is_empty());
     let fallback = app.get("/catalogue?locale=xx-YY").await;
     assert_eq!((fallback.status, fallback.body), (200, english));
-}
-
-#[tokio::test]
-async fn the_documentation_comes_whole_from_the_relay() {
-    let app = TestApp::new().await;
-    let document = app.get("/openapi.json").await.body;
-    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
-    let page = app.get("/docs").await;
-    assert!(page.header("content-type").starts_with("text/html"));
-    assert_eq!(page.header("x-content-type-options"), "nosniff");
-    let policy = page.header("content-security-policy");
-    assert!(policy.starts_with("default-src 'none'"), "{policy}");
-    assert!(!page.text.contains("https://") && !page.text.contains("http://"));
-}
-
-#[tokio::test]
-async fn the_address_of_a_relay_leads_a_browser_to_the_documentation() {
-    let app = TestApp::new().await;
-    let root = app.get("/").await;
-    assert_eq!((root.status, root.header("location")), (303, "/docs"));
-    // No other method and no other path redirects.
-    let request = http::Request::post("/").body(axum::body::Body::empty());
-    assert_eq!(app.send(request.unwrap()).await.status, 405);
-    assert_eq!(app.get("/index.html").await.status, 404);
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod batch;
+mod docs;
 mod health;
 mod register;
 mod streams;
