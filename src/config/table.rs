@@ -41,6 +41,7 @@ impl Settings {
             delivery: DeliveryConfig::read(from),
             alerts: AlertConfig::read(from),
             log: LogConfig::read(from),
+            development: from.development,
             messages: from.read(
                 "RELAY_MESSAGES",
                 None,
@@ -323,6 +324,7 @@ impl DeliveryConfig {
                 number(1..=10_000),
                 "delivery attempts in flight to one host name",
             ),
+            pauses_hosts: !from.development,
         }
     }
 }

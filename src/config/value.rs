@@ -75,7 +75,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// Writes a duration in the largest unit that needs no fraction.
-pub(super) fn write_duration(duration: Duration) -> String {
+#[must_use]
+pub fn write_duration(duration: Duration) -> String {
     let total = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     UNITS
         .iter()
@@ -128,7 +129,8 @@ pub(super) fn database(text: &str) -> Result<DatabaseUrl, Allowed> {
         .filter(|path| !path.is_empty() && !path.contains(['?', '#']) && !path.contains(":memory:"))
         .map(|path| DatabaseUrl::Sqlite(PathBuf::from(path)))
         .ok_or_else(|| {
-            "sqlite://PATH is allowed, where PATH is a file, without options, and postgres://…"
+            "sqlite://PATH is allowed, such as sqlite://relay.db, without options, and \
+             postgres://USER:PASSWORD@HOST/DATABASE"
                 .to_owned()
         })
 }
@@ -224,15 +226,26 @@ pub(super) fn file(text: &str) -> Result<PathBuf, Allowed> {
     if path.is_file() {
         Ok(path)
     } else {
-        Err("the path of a file is allowed, and there is none there".to_owned())
+        Err("there is no file at this path".to_owned())
     }
 }
+
+/// The levels of log lines.
+const LEVELS: &str = "off, error, warn, info, debug and trace";
+/// Words that other programs have for levels.
+const NO_LEVELS: [&str; 10] = [
+    "all", "critical", "err", "fatal", "false", "none", "notice", "true", "verbose", "warning",
+];
 
 /// Parses a filter of log lines.
 pub(super) fn log_filter(text: &str) -> Result<String, Allowed> {
     let allowed = "a tracing filter is allowed, such as info or info,basiq_relay=debug";
     if text.trim().is_empty() {
         return Err(allowed.to_owned());
+    }
+    // a filter takes such a word for the name of a module, and then nothing is logged
+    if NO_LEVELS.contains(&text.trim().to_ascii_lowercase().as_str()) {
+        return Err(format!("it is no level; {allowed}; levels are {LEVELS}"));
     }
     EnvFilter::builder()
         .parse(text)

@@ -21,6 +21,7 @@ mod clock;
 mod command_line;
 mod console;
 mod delivery;
+mod development;
 mod dispatch;
 mod erase;
 mod fleet;

@@ -49,7 +49,7 @@ pub use self::{
     address::{AllowedNetworks, is_reserved},
     audit::{Actor, AuditAct, OperatorName, OperatorNameError, Requester},
     back_off::{BackOff, spread},
-    callback::{CallbackRules, CallbackUrl, CallbackUrlError},
+    callback::{CallbackRules, CallbackUrl, CallbackUrlError, CallbackUrlFaults},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},
     duration_stats::{DurationStats, EndNotice, JobEnd, StageStats},
