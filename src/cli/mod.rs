@@ -27,6 +27,7 @@ mod relay_client;
 mod sandbox;
 mod serve;
 mod show;
+mod start_summary;
 mod subscribe;
 mod terminal;
 mod test_callback;

@@ -6,6 +6,7 @@
 mod development;
 mod error;
 mod load;
+mod log_value;
 mod operators;
 mod postgres;
 mod proxy;

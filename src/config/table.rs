@@ -8,11 +8,12 @@ use secrecy::SecretString;
 use crate::config::{
     AlertConfig, AlertTiming, DeliveryConfig, LogConfig, OperatorToken, ServerConfig, Settings,
     StoreConfig, SubscriptionConfig, TrackingConfig,
+    log_value::{log_filter, log_format},
     operators::operators,
     reader::SettingsReader,
     value::{
-        address, admin_token, base_url, boolean, database, duration, durations, file, log_filter,
-        log_format, networks, number, optional, origins, proxy, secret, text,
+        address, admin_token, base_url, boolean, database, duration, durations, file, networks,
+        number, optional, origins, proxy, secret, text,
     },
 };
 

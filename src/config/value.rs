@@ -12,10 +12,9 @@ use std::{
 use ipnet::IpNet;
 use relay_domain::http_url;
 use secrecy::SecretString;
-use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::config::{DatabaseUrl, EgressProxy, LogFormat, PostgresUrl};
+use crate::config::{DatabaseUrl, EgressProxy, PostgresUrl};
 
 /// The allowed values, in words for an error message.
 pub(super) type Allowed = String;
@@ -227,38 +226,6 @@ pub(super) fn file(text: &str) -> Result<PathBuf, Allowed> {
         Ok(path)
     } else {
         Err("there is no file at this path".to_owned())
-    }
-}
-
-/// The levels of log lines.
-const LEVELS: &str = "off, error, warn, info, debug and trace";
-/// Words that other programs have for levels.
-const NO_LEVELS: [&str; 10] = [
-    "all", "critical", "err", "fatal", "false", "none", "notice", "true", "verbose", "warning",
-];
-
-/// Parses a filter of log lines.
-pub(super) fn log_filter(text: &str) -> Result<String, Allowed> {
-    let allowed = "a tracing filter is allowed, such as info or info,basiq_relay=debug";
-    if text.trim().is_empty() {
-        return Err(allowed.to_owned());
-    }
-    // a filter takes such a word for the name of a module, and then nothing is logged
-    if NO_LEVELS.contains(&text.trim().to_ascii_lowercase().as_str()) {
-        return Err(format!("it is no level; {allowed}; levels are {LEVELS}"));
-    }
-    EnvFilter::builder()
-        .parse(text)
-        .map(|_| text.to_owned())
-        .map_err(|_| allowed.to_owned())
-}
-
-/// Parses `text` or `json`.
-pub(super) fn log_format(text: &str) -> Result<LogFormat, Allowed> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("text or json is allowed".to_owned()),
     }
 }
 

@@ -1,7 +1,5 @@
 //! `basiq-relay serve`: runs the relay.
 
-mod summary;
-
 use std::{
     convert::Infallible,
     io::{self, IsTerminal},
@@ -16,7 +14,7 @@ use tokio::net::TcpListener;
 use crate::{
     app,
     cli::{
-        ConfigArg, colour::Painter, exit::CommandFailure, output, serve::summary::StartSummary,
+        ConfigArg, colour::Painter, exit::CommandFailure, output, start_summary::StartSummary,
         terminal::Screen,
     },
     config::{ConfigError, SETTINGS, Settings},
