@@ -26,7 +26,7 @@ pub(super) fn document(bytes: &[u8]) -> Result<()> {
 }
 
 /// Returns a number of things in words: `1 watch`, `2 watches`.
-pub(super) fn counted<N: Display + PartialEq + From<u8>>(count: N, thing: &str) -> String {
+pub(super) fn counted<N: Display + Copy + PartialEq + From<u8>>(count: N, thing: &str) -> String {
     let ending = match thing {
         _ if count == N::from(1) => "",
         thing if thing.ends_with("ch") => "es",

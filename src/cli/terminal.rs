@@ -79,15 +79,12 @@ impl Screen {
     pub(super) fn clip(&self, line: &str, others: usize) -> String {
         match self.width.map(|width| width.saturating_sub(others)) {
             Some(room) if columns(line) > room => {
-                let mut kept = String::new();
-                for letter in line.chars() {
-                    kept.push(letter);
-                    if columns(&kept) >= room {
-                        kept.pop();
-                        break;
-                    }
-                }
-                kept + "…"
+                let mut taken = 0;
+                let fits = |letter: &char| {
+                    taken += columns(letter.encode_utf8(&mut [0; 4]));
+                    taken < room
+                };
+                line.chars().take_while(fits).collect::<String>() + "…"
             }
             _ => line.to_owned(),
         }

@@ -307,12 +307,7 @@ impl DeliveryConfig {
                 duration(TIME_LIMITS),
                 "time limit of one delivery attempt, connect to last byte",
             ),
-            retry_schedule: from.read_list(
-                "RELAY_DELIVERY_RETRY_SCHEDULE",
-                Some("5s,5m,30m,2h,5h,10h,10h"),
-                durations(MILLISECOND..=YEAR),
-                "waits between delivery attempts",
-            ),
+            retry_schedule: read_retry_schedule(from),
             concurrency: from.read(
                 "RELAY_DELIVERY_CONCURRENCY",
                 Some("256"),
@@ -328,6 +323,15 @@ impl DeliveryConfig {
             pauses_hosts: !from.development,
         }
     }
+}
+
+fn read_retry_schedule(from: &mut SettingsReader) -> Vec<Duration> {
+    from.read_list(
+        "RELAY_DELIVERY_RETRY_SCHEDULE",
+        Some("5s,5m,30m,2h,5h,10h,10h"),
+        durations(MILLISECOND..=YEAR),
+        "waits between delivery attempts",
+    )
 }
 
 impl AlertConfig {

@@ -226,7 +226,9 @@ async fn an_argument_with_a_password_is_not_repeated() {
 #[tokio::test]
 async fn a_word_that_is_no_level_is_no_filter_of_the_log() {
     for word in ["verbose", "warning", "ALL"] {
-        let told = fails(&["serve"], &[("RELAY_LOG", word)], 2).await.unwrap();
+        let told = fails(&["client", "list"], &[("RELAY_LOG", word)], 2)
+            .await
+            .unwrap();
         assert!(told.contains("levels are off, error, warn"), "{told}");
     }
 }
