@@ -15,10 +15,7 @@ pub(super) fn announce(settings: &Settings, listen: SocketAddr, metrics: Option<
         warn_of_readers(path);
     }
     if settings.development {
-        warn!(
-            "development mode: callbacks on this machine are accepted over plain HTTP, failed ones are tried again \
-             after a second, and no host is paused"
-        );
+        warn!("development mode: local callbacks over plain HTTP, quick retries, no paused hosts");
     }
     if settings.store.encryption_key.is_none() {
         info!("signing secrets are stored unencrypted: RELAY_ENCRYPTION_KEY is not set");
