@@ -35,22 +35,31 @@ pub(super) fn basiq_id<T: FromStr<Err = IdError>>(
 
 pub(super) fn callback_url(fields: &mut BodyFields, rules: &CallbackRules) -> Option<CallbackUrl> {
     let text = fields.required_text("callbackUrl")?;
-    CallbackUrl::parse(&text, rules)
-        .inspect_err(|error| {
-            let given = format!("; it is {}", shown(&text.as_str().into()));
-            let (code, given) = match error {
-                CallbackUrlError::TooLong(_) => (FieldCode::TooLong, given),
-                // not repeated, because the URL contains a password
-                CallbackUrlError::Userinfo => (FieldCode::InvalidValue, String::new()),
-                CallbackUrlError::NotAbsolute(_)
-                | CallbackUrlError::Scheme { .. }
-                | CallbackUrlError::Fragment
-                | CallbackUrlError::PrivateHost(_)
-                | CallbackUrlError::Unsendable(_) => (FieldCode::InvalidValue, given),
-            };
-            fields.fault("callbackUrl", code, format!("`callbackUrl` {error}{given}"));
-        })
-        .ok()
+    let faults = match CallbackUrl::parse(&text, rules) {
+        Ok(url) => return Some(url),
+        Err(faults) => faults,
+    };
+    // a URL that contains a password is not repeated
+    let given = if faults.all().contains(&CallbackUrlError::Userinfo) {
+        String::new()
+    } else {
+        format!("; it is {}", shown(&text.as_str().into()))
+    };
+    for fault in faults.all() {
+        let code = match fault {
+            CallbackUrlError::TooLong(_) => FieldCode::TooLong,
+            CallbackUrlError::NoScheme
+            | CallbackUrlError::NotAbsolute(_)
+            | CallbackUrlError::Scheme { .. }
+            | CallbackUrlError::Userinfo
+            | CallbackUrlError::Fragment
+            | CallbackUrlError::PrivateHost(_)
+            | CallbackUrlError::Unsendable(_) => FieldCode::InvalidValue,
+        };
+        let message = format!("`callbackUrl` {fault}{given}");
+        fields.fault("callbackUrl", code, message);
+    }
+    None
 }
 
 pub(super) fn events(fields: &mut BodyFields) -> Option<EventFilter> {

@@ -14,10 +14,13 @@ pub(super) fn announce(settings: &Settings, listen: SocketAddr, metrics: Option<
     if let DatabaseUrl::Sqlite(path) = &settings.store.database {
         warn_of_readers(path);
     }
+    if settings.development {
+        warn!("development mode: local callbacks over plain HTTP, quick retries, no paused hosts");
+    }
     if settings.store.encryption_key.is_none() {
         info!("signing secrets are stored unencrypted: RELAY_ENCRYPTION_KEY is not set");
     }
-    if settings.delivery.allow_http {
+    if settings.delivery.allow_http && !settings.development {
         info!("callbacks over plain HTTP are allowed: RELAY_CALLBACK_ALLOW_HTTP is set");
     }
     let base = format!("http://{listen}");

@@ -1,8 +1,8 @@
 //! Opens the store that the settings name.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use relay_domain::clock::Clock;
 use relay_store::{
     Sealer, Store,
@@ -32,6 +32,7 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
     let sealer = sealer(config)?;
     match &config.database {
         DatabaseUrl::Sqlite(path) => {
+            check_folder(path)?;
             let store = SqliteStore::open_sealed(path, sealer).await;
             let store = store
                 .with_context(|| format!("the database {} cannot be opened", path.display()))?;
@@ -58,13 +59,26 @@ pub async fn open_store(config: &StoreConfig, clock: &Clock) -> Result<OpenStore
     }
 }
 
+/// Fails if the folder of a SQLite file does not exist. The file itself need not exist: it is created.
+pub(super) fn check_folder(database: &Path) -> Result<()> {
+    match database.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => bail!(
+            "the database {} cannot be opened: the directory {} does not exist; create it, or set {SETTING} to \
+             another file",
+            database.display(),
+            folder.display()
+        ),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Describes why a PostgreSQL database cannot be opened. If the configuration is the reason, names the setting to
 /// change. Never contains the address, which may hold a password.
 pub(super) fn unopened(failure: OpenError, setting: &str) -> anyhow::Error {
     let what = if failure.is_configuration() {
         format!("{setting}: the PostgreSQL database cannot be used")
     } else {
-        "the PostgreSQL database cannot be opened".to_owned()
+        format!("the PostgreSQL database cannot be opened (set by {setting})")
     };
     anyhow::Error::new(failure).context(what)
 }

@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::config::{DatabaseUrl, StoreConfig};
+use crate::{
+    app::database::check_folder,
+    config::{DatabaseUrl, StoreConfig},
+};
 
 /// Locks the store until the returned file is dropped. The system frees the lock when the process dies.
 ///
@@ -18,6 +21,7 @@ pub(super) fn hold(config: &StoreConfig) -> Result<Option<File>> {
         DatabaseUrl::Sqlite(database) => database,
         DatabaseUrl::Postgres(_) => return Ok(None),
     };
+    check_folder(database)?;
     let mut path = database.clone().into_os_string();
     path.push(".lock");
     let path = PathBuf::from(path);
@@ -27,8 +31,10 @@ pub(super) fn hold(config: &StoreConfig) -> Result<Option<File>> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(&path).with_context(|| {
         format!(
-            "the database {} cannot be opened: no lock beside it",
-            database.display()
+            "the database {} cannot be opened: its lock file {} cannot be written (may this user write in that \
+             directory?)",
+            database.display(),
+            path.display()
         )
     })?;
     match file.try_lock() {

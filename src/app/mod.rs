@@ -240,21 +240,16 @@ impl Relay {
         })
     }
 
-    /// Listens on the configured addresses and runs until `stop`, then drains. `hurry` ends the drain early.
-    pub async fn serve(
-        self,
-        stop: impl Future<Output = ()> + Send,
-        hurry: impl Future<Output = ()> + Send,
-    ) -> Result<()> {
-        let listener = bind(self.settings.server.listen)?;
-        let metrics = match self.settings.server.metrics_listen {
-            Some(address) => Some(bind(address)?),
-            None => None,
-        };
-        self.serve_on(listener, metrics, (stop, hurry)).await
+    /// Listens on the configured addresses: the main one, and the one for metrics if there is one.
+    pub fn bind(&self) -> Result<(TcpListener, Option<TcpListener>)> {
+        let server = &self.settings.server;
+        let listener = bind(server.listen, "RELAY_LISTEN")?;
+        let metrics = server.metrics_listen;
+        let metrics = metrics.map(|address| bind(address, "RELAY_METRICS_LISTEN"));
+        Ok((listener, metrics.transpose()?))
     }
 
-    /// Runs like [`Relay::serve`], on listeners that are already bound.
+    /// Serves these listeners and runs until `stop`, then drains. `hurry` ends the drain early.
     pub async fn serve_on(
         self,
         listener: TcpListener,
@@ -339,8 +334,8 @@ fn metrics_limits(limits: ConnectionLimits) -> ConnectionLimits {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener> {
-    listen(address).with_context(|| format!("cannot listen on {address}"))
+fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    listen(address).with_context(|| format!("cannot listen on {address} (set by {setting})"))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -17,7 +17,7 @@ use crate::cli::{
     exit::CommandFailure,
     output, progress,
     relay_client::{RelayArgs, RelayClient},
-    watch_document::WatchDocument,
+    watch_document::{WatchDocument, watch_id},
 };
 
 /// The text that stands for standard input.
@@ -34,7 +34,7 @@ Exit codes: 0 Basiq took the answer; 1 it did not, there is no such watch, or th
 2 wrong usage, or the relay refused the request.")]
 pub(super) struct AnswerArgs {
     /// Id of the watch.
-    #[arg(value_name = "WATCH")]
+    #[arg(value_name = "WATCH", value_parser = watch_id)]
     watch: WatchId,
     /// One text for each input of the challenge, in their order; `-` reads them from standard input.
     #[arg(value_name = "TEXT", required = true)]

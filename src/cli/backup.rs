@@ -7,7 +7,12 @@ use relay_store::sqlite::{BackupSummary, back_up};
 use serde_json::json;
 
 use crate::{
-    cli::{ConfigArg, exit::CommandFailure, output, progress::StatusLine},
+    cli::{
+        ConfigArg,
+        exit::CommandFailure,
+        output::{self, counted},
+        progress::StatusLine,
+    },
     config::{DatabaseUrl, Settings},
 };
 
@@ -34,6 +39,7 @@ pub(super) async fn run(args: BackupArgs) -> Result<(), CommandFailure> {
         let postgres = "RELAY_DATABASE_URL: the store is in PostgreSQL; back it up by pg_dump or pg_basebackup";
         return Err(CommandFailure::usage(anyhow!(postgres)));
     };
+    check_folder(&args.to)?;
     let to = args.to.clone();
     let copying = tokio::task::spawn_blocking(move || {
         let mut line = StatusLine::for_progress();
@@ -51,6 +57,17 @@ pub(super) async fn run(args: BackupArgs) -> Result<(), CommandFailure> {
     Ok(())
 }
 
+/// Fails if the backup's folder does not exist.
+fn check_folder(to: &Path) -> Result<(), CommandFailure> {
+    match to.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            let missing = anyhow!("--to: the directory {} does not exist", folder.display());
+            Err(CommandFailure::failed(missing))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn as_json(summary: &BackupSummary) -> String {
     let (watches, open) = (summary.watches, summary.open_watches);
     json!({ "bytes": summary.bytes, "watches": watches, "openWatches": open }).to_string()
@@ -58,10 +75,10 @@ fn as_json(summary: &BackupSummary) -> String {
 
 fn as_text(summary: &BackupSummary, to: &Path) -> String {
     format!(
-        "{}: {} bytes, {} watches, {} of them open; the copy is whole",
+        "{}: {}, {}, {} of them open; the copy is whole",
         to.display(),
-        summary.bytes,
-        summary.watches,
+        counted(summary.bytes, "byte"),
+        counted(summary.watches, "watch"),
         summary.open_watches,
     )
 }

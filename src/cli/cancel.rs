@@ -10,7 +10,7 @@ use crate::cli::{
     output::{self, harmless},
     progress,
     relay_client::{RelayArgs, RelayCallError, RelayClient},
-    watch_document::WatchDocument,
+    watch_document::{WatchDocument, watch_id},
 };
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ Exit codes: 0 the watch is cancelled, or had ended before; 1 there is no such wa
 2 wrong usage, or the relay refused the request.")]
 pub(super) struct CancelArgs {
     /// Id of the watch.
-    #[arg(value_name = "WATCH")]
+    #[arg(value_name = "WATCH", value_parser = watch_id)]
     watch: WatchId,
     #[command(flatten)]
     relay: RelayArgs,

@@ -1,4 +1,5 @@
-//! A challenge that waits for the person's answer: reads it from the watch's stream, and says how to answer it.
+//! Whole events, read from the stream of a watch: a challenge that waits for the person's answer, how to answer it, and
+//! whose event it is.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,13 +22,23 @@ pub(super) struct ChallengeDocument {
 }
 
 /// The part of an event's body that matters here.
-#[derive(Debug, Deserialize)]
-struct AskingEvent {
-    challenge: Option<ChallengeDocument>,
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct WholeEvent {
+    pub(super) challenge: Option<ChallengeDocument>,
+    #[serde(default)]
+    pub(super) context: EventOwner,
 }
 
-impl ChallengeDocument {
-    /// Reads the challenge of an event. Only the stream of a watch has whole events.
+/// Whose event it is, by Basiq's ids.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EventOwner {
+    pub(super) user_id: Option<String>,
+    pub(super) connection_id: Option<String>,
+}
+
+impl WholeEvent {
+    /// Reads an event. Only the stream of a watch has whole events.
     pub(super) async fn read(
         relay: &RelayClient,
         watch_id: &str,
@@ -37,7 +48,18 @@ impl ChallengeDocument {
         let found = relay
             .read_stream(&path, |message| data_of(message, event_id))
             .await?;
-        let event = found.and_then(|data| serde_json::from_str::<AskingEvent>(&data).ok());
+        Ok(found.and_then(|data| serde_json::from_str(&data).ok()))
+    }
+}
+
+impl ChallengeDocument {
+    /// Reads the challenge of an event.
+    pub(super) async fn read(
+        relay: &RelayClient,
+        watch_id: &str,
+        event_id: &str,
+    ) -> Result<Option<Self>, RelayCallError> {
+        let event = WholeEvent::read(relay, watch_id, event_id).await?;
         Ok(event.and_then(|event| event.challenge))
     }
 

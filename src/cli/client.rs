@@ -23,7 +23,9 @@ use crate::{
         confirm::confirm,
         exit::CommandFailure,
         operator::command_line_actor,
-        output, progress,
+        output::{self, counted},
+        progress,
+        terminal::Screen,
     },
     config::Settings,
 };
@@ -279,17 +281,18 @@ async fn list(admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
         .list_clients()
         .await
         .context("the clients cannot be listed")?;
+    let screen = Screen::detect();
     let lines = clients.iter().map(|client| {
         let note = client
             .revoked_at
-            .map(|at| format!("  revoked {at}"))
+            .map(|at| format!("  revoked {}", screen.moment(at)))
             .unwrap_or_default();
         let shown = client.callback_auth.described(admin.now);
         let shown = shown.map(|text| format!("  callbacks get: {text}"));
         format!(
             "{:<32} added {}{note}{}",
             client.name.as_str(),
-            client.created_at,
+            screen.moment(client.created_at),
             shown.unwrap_or_default()
         )
     });
@@ -322,7 +325,8 @@ async fn rotate_secret(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Re
     known(name, rotated.context("the secret cannot be rotated")?)?;
     Ok(Answer {
         text: format!(
-            "New signing secret of `{name}`, shown this once; the old one signs as well until {until}:\n\n  {}\n",
+            "New signing secret of `{name}`, shown this once; the old one signs as well until {}:\n\n  {}\n",
+            Screen::detect().moment(until),
             secret.expose()
         ),
         json: json!({
@@ -369,7 +373,7 @@ async fn reencrypt(admin: &ClientAdmin<'_>) -> anyhow::Result<Answer> {
         "the secrets cannot be encrypted; is RELAY_ENCRYPTION_PREVIOUS_KEY the key before?",
     )?;
     Ok(Answer {
-        text: format!("Encrypted the secrets of {clients} clients."),
+        text: format!("Encrypted the secrets of {}.", counted(clients, "client")),
         json: json!({ "clients": clients }),
     })
 }
@@ -382,7 +386,10 @@ async fn revoke(admin: &ClientAdmin<'_>, name: &ClientName) -> anyhow::Result<An
         .context("the client cannot be revoked")?;
     let cancelled = cancelled.ok_or_else(|| unknown(name))?;
     Ok(Answer {
-        text: format!("Revoked `{name}`; {cancelled} open watches were cancelled."),
+        text: format!(
+            "Revoked `{name}`, and cancelled {}.",
+            counted(cancelled, "open watch")
+        ),
         json: json!({ "name": name.as_str(), "cancelledWatches": cancelled }),
     })
 }

@@ -14,13 +14,14 @@ use crate::cli::{
     output::{self, harmless},
     receiver::{Received, Receiver, ReceiverOptions},
     terminal::Screen,
+    values::{in_millis, listen_address},
 };
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: basiq-relay listen --secret whsec_… --fail 2")]
 pub(super) struct ListenArgs {
     /// Address to serve on; every path accepts callbacks.
-    #[arg(long, default_value = "127.0.0.1:8091")]
+    #[arg(long, default_value = "127.0.0.1:8091", value_parser = listen_address)]
     listen: SocketAddr,
     /// Signing secret of the client; without it, signatures are not checked.
     #[arg(long, env = "BASIQ_RELAY_SIGNING_SECRET", hide_env_values = true)]
@@ -31,9 +32,9 @@ pub(super) struct ListenArgs {
     /// Answer every request with this status.
     #[arg(long, value_parser = clap::value_parser!(u16).range(200..=599))]
     status: Option<u16>,
-    /// Wait this many milliseconds before each answer.
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    delay: u64,
+    /// Wait this long before each answer: milliseconds, or a duration such as `2s`.
+    #[arg(long, default_value = "0", value_name = "MS", value_parser = in_millis)]
+    delay: Duration,
 }
 
 pub(super) async fn run(args: ListenArgs) -> Result<(), CommandFailure> {
@@ -46,11 +47,11 @@ pub(super) async fn run(args: ListenArgs) -> Result<(), CommandFailure> {
         status: args
             .status
             .and_then(|status| StatusCode::from_u16(status).ok()),
-        delay: Duration::from_millis(args.delay),
+        delay: args.delay,
     };
     let (receiver, mut events) = Receiver::bind(args.listen, options, Clock::system())
         .await
-        .with_context(|| format!("cannot listen on {}", args.listen))?;
+        .with_context(|| format!("cannot listen on {} (set by --listen)", args.listen))?;
     output::line(format!(
         "receiving on http://{} (stop with Ctrl-C)",
         receiver.local_addr()
@@ -93,7 +94,7 @@ fn describe(event: &Received, paint: Painter, screen: &Screen) -> String {
     };
     format!(
         "{}  {}  {}  {verified}  answered {}\n{}{}\n",
-        paint.dim(screen.exact_time(event.at)),
+        paint.dim(screen.time(event.at)),
         harmless(&event.path),
         paint.bold(event.event_id.as_deref().unwrap_or("no webhook-id")),
         paint.http_status(event.status_answered),
@@ -175,7 +176,7 @@ mod tests {
         let mut lines = told.lines();
         assert_eq!(
             lines.next(),
-            Some("09:14:28.000  /hook  evt_1  signature valid  answered 204")
+            Some("09:14:28  /hook  evt_1  signature valid  answered 204")
         );
         assert_eq!(
             lines.next(),

@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
-use clap::Command;
+use clap::{Command, CommandFactory};
 use clap_mangen::{
     Man,
     roff::{Roff, bold, roman},
 };
 
-use crate::cli::{command, exit::CommandFailure, output};
+use crate::cli::{Cli, exit::CommandFailure, output};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -18,7 +18,7 @@ Example: basiq-relay man | man -l -")]
 pub(super) struct ManArgs {}
 
 pub(super) fn run(_: &ManArgs) -> Result<(), CommandFailure> {
-    let page = page(command()).context("the manual page cannot be written")?;
+    let page = page(Cli::command()).context("the manual page cannot be written")?;
     output::document(&page)?;
     Ok(())
 }

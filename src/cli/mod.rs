@@ -13,6 +13,7 @@ mod demo;
 mod erase;
 mod exit;
 mod healthcheck;
+mod help;
 mod list;
 mod listen;
 mod man;
@@ -27,10 +28,12 @@ mod relay_client;
 mod sandbox;
 mod serve;
 mod show;
+mod start_summary;
 mod subscribe;
 mod terminal;
 mod test_callback;
 mod threads;
+mod values;
 mod watch;
 mod watch_document;
 
@@ -40,7 +43,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
 use crate::cli::exit::CommandFailure;
 
@@ -52,7 +55,12 @@ const NAME: &str = "basiq-relay";
 #[command(
     name = NAME,
     version,
-    after_help = "Example: basiq-relay demo",
+    after_help = "\
+Example: basiq-relay demo
+Example: basiq-relay serve --config relay.toml
+Example: basiq-relay watch 248b2883 --url https://app.example/hooks/bank
+
+`basiq-relay COMMAND --help` has examples of each command.",
     arg_required_else_help = true
 )]
 struct Cli {
@@ -116,7 +124,8 @@ struct ConfigArg {
 /// configuration.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = command().try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -174,11 +183,14 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// Prints clap's message. A file or a pipe stays plain even where `CLICOLOR_FORCE` asks for colours.
 fn print(error: &clap::Error) -> io::Result<()> {
-    let plain = error.render().to_string();
-    match error.use_stderr() {
+    let (said, to_errors) = (error.render(), error.use_stderr());
+    let plain = help::printable(&said.to_string());
+    let coloured = help::printable(&said.ansi().to_string());
+    match to_errors {
         true if !io::stderr().is_terminal() => io::stderr().write_all(plain.as_bytes()),
         false if !io::stdout().is_terminal() => io::stdout().write_all(plain.as_bytes()),
-        _ => error.print(),
+        true => anstream::stderr().write_all(coloured.as_bytes()),
+        false => anstream::stdout().write_all(coloured.as_bytes()),
     }
 }
 
@@ -234,5 +246,5 @@ async fn run(command: Command) -> Result<(), CommandFailure> {
 /// The definition of the command line, for completions, the manual, and tests of its help.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    help::with_examples_first(Cli::command())
 }

@@ -25,6 +25,16 @@ pub(super) fn document(bytes: &[u8]) -> Result<()> {
     is_read(out.write_all(bytes).and_then(|()| out.flush())).map(drop)
 }
 
+/// Returns a number of things in words: `1 watch`, `2 watches`.
+pub(super) fn counted<N: Display + Copy + PartialEq + From<u8>>(count: N, thing: &str) -> String {
+    let ending = match thing {
+        _ if count == N::from(1) => "",
+        thing if thing.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{count} {thing}{ending}")
+}
+
 fn is_read(written: io::Result<()>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),
@@ -50,6 +60,28 @@ pub(super) fn harmless(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn things_are_counted_in_words() {
+        let told = [
+            (0, "watch"),
+            (1, "watch"),
+            (2, "open watch"),
+            (1, "client"),
+            (7, "byte"),
+        ]
+        .map(|(count, thing)| counted(count, thing));
+        assert_eq!(
+            told,
+            [
+                "0 watches",
+                "1 watch",
+                "2 open watches",
+                "1 client",
+                "7 bytes"
+            ]
+        );
+    }
 
     #[test]
     fn text_from_elsewhere_cannot_command_a_terminal() {

@@ -13,6 +13,7 @@ use crate::{
         output::{self, harmless},
         progress,
         relay_client::{RelayArgs, RelayClient},
+        watch_document::watch_id,
     },
     config::parse_duration,
 };
@@ -46,7 +47,7 @@ pub(super) struct RedeliverArgs {
 #[group(required = true, multiple = false)]
 struct WhichEvents {
     /// Id of the watch whose latest event is sent once more.
-    #[arg(value_name = "WATCH")]
+    #[arg(value_name = "WATCH", value_parser = watch_id)]
     watch: Option<WatchId>,
     /// Send all dead events that are the latest of their watch, and all dead notices.
     #[arg(long, requires = "since")]

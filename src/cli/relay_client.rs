@@ -1,6 +1,6 @@
 //! The commands' client of a running relay: its address and key on the command line, and calls over HTTP.
 
-use std::{path::PathBuf, sync::LazyLock, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::LazyLock, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use happy_eyeballs::FirstToAnswer;
@@ -38,10 +38,19 @@ pub(super) struct RelayArgs {
     key_file: Option<PathBuf>,
 }
 
-fn relay_address(text: &str) -> Result<Url, String> {
+/// Returns the address at which this machine reaches a listener. For an unspecified address, that is loopback.
+pub(super) fn local_address(listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        SocketAddr::from(([127, 0, 0, 1], listen.port()))
+    } else {
+        listen
+    }
+}
+
+pub(super) fn relay_address(text: &str) -> Result<Url, String> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err("allowed is an address such as https://relay.example".to_owned()),
+        _ => Err("must begin with http:// or https://, such as https://relay.example".to_owned()),
     }
 }
 
@@ -222,9 +231,21 @@ async fn read<T: DeserializeOwned>(answer: Response, url: &str) -> Result<T, Rel
 }
 
 fn away(error: reqwest::Error, url: &str) -> RelayCallError {
-    // The context already names the address.
-    let error = anyhow::Error::new(error.without_url());
-    RelayCallError::Away(error.context(format!("{url} does not answer")))
+    RelayCallError::Away(unanswered(error, url))
+}
+
+/// Says that a relay does not answer, why, and what to do. Names its address without path and query.
+pub(super) fn unanswered(error: reqwest::Error, url: &str) -> anyhow::Error {
+    let base =
+        Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.origin().ascii_serialization());
+    let why = if error.is_timeout() {
+        "it took too long".to_owned()
+    } else {
+        // the last cause says it, and those before only that a request failed
+        let error = anyhow::Error::new(error.without_url());
+        error.root_cause().to_string()
+    };
+    anyhow!("the relay at {base} does not answer: {why}; does `{NAME} serve` run there?")
 }
 
 impl From<RelayCallError> for CommandFailure {

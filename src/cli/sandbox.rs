@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
-    cli::{NAME, exit::CommandFailure, output},
+    cli::{NAME, exit::CommandFailure, output, values::listen_address},
     config::{Settings, parse_duration},
     telemetry,
 };
@@ -28,7 +28,7 @@ use crate::{
 )]
 pub(super) struct SandboxArgs {
     /// Address to serve on.
-    #[arg(long, default_value = "127.0.0.1:8090")]
+    #[arg(long, default_value = "127.0.0.1:8090", value_parser = listen_address)]
     listen: SocketAddr,
     /// Run the sandbox's clock this many times faster.
     #[arg(long, default_value_t = 1.0, value_parser = speed)]
@@ -135,7 +135,7 @@ pub(super) async fn run(args: SandboxArgs) -> Result<(), CommandFailure> {
     let telemetry = telemetry::init(&Settings::default().log).map_err(CommandFailure::usage)?;
     let listener = TcpListener::bind(args.listen)
         .await
-        .with_context(|| format!("cannot listen on {}", args.listen))?;
+        .with_context(|| format!("cannot listen on {} (set by --listen)", args.listen))?;
     let address = listener
         .local_addr()
         .context("the listener has no address")?;

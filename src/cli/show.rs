@@ -6,14 +6,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::{
-    challenge::{ChallengeDocument, how_to_answer},
+    challenge::{EventOwner, WholeEvent, how_to_answer},
     colour::Painter,
     exit::CommandFailure,
     output::{self, harmless},
     progress,
     relay_client::{RelayArgs, RelayClient},
-    terminal::Screen,
-    watch_document::{AttemptDocument, DeliveryDocument, EventDocument, WatchDocument},
+    terminal::{Screen, took},
+    watch_document::{AttemptDocument, DeliveryDocument, EventDocument, WatchDocument, watch_id},
 };
 
 #[derive(Debug, clap::Args)]
@@ -21,12 +21,12 @@ use crate::cli::{
 Example: BASIQ_RELAY_KEY=brk_… basiq-relay show wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q
 Example: basiq-relay show wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q --key-file key.txt --json
 
-Times are local.
+The ids of the user and the connection are known once there is an event; `erase` takes them. Times are local.
 Exit codes: 0 done; 1 there is no such watch, or the relay is out of reach;
 2 wrong usage, or the relay refused the request.")]
 pub(super) struct ShowArgs {
     /// Id of the watch.
-    #[arg(value_name = "WATCH")]
+    #[arg(value_name = "WATCH", value_parser = watch_id)]
     watch: WatchId,
     #[command(flatten)]
     relay: RelayArgs,
@@ -47,12 +47,11 @@ pub(super) async fn run(args: ShowArgs) -> Result<(), CommandFailure> {
         paint: Painter::detect(),
         screen: Screen::detect(),
     };
-    output::line(page.describe(&watch))?;
-    if let Some(event) = watch.open_question() {
+    let event = last_event(&relay, &watch).await;
+    output::line(page.describe(&watch, &event.context))?;
+    if watch.open_question().is_some() {
         let command = relay.command_line("answer", &watch.id);
-        let reading = ChallengeDocument::read(&relay, &watch.id, &event.id);
-        let read = progress::shown("reading the challenge", reading).await;
-        if let Some(challenge) = read.ok().flatten() {
+        if let Some(challenge) = event.challenge {
             output::line(challenge.describe(&page.screen, 2))?;
         }
         output::line(format!("  {}", how_to_answer(&command)))?;
@@ -62,6 +61,16 @@ pub(super) async fn run(args: ShowArgs) -> Result<(), CommandFailure> {
         output::line(format!("  send it now: {command}"))?;
     }
     Ok(())
+}
+
+/// Reads the newest event as a whole. Without it, less is shown.
+async fn last_event(relay: &RelayClient, watch: &WatchDocument) -> WholeEvent {
+    let Some(event) = watch.last_event() else {
+        return WholeEvent::default();
+    };
+    let reading = WholeEvent::read(relay, &watch.id, &event.id);
+    let read = progress::shown("reading the newest event", reading).await;
+    read.ok().flatten().unwrap_or_default()
 }
 
 /// Returns whether the callback has failed to accept an event, and could be given it again.
@@ -81,13 +90,13 @@ struct WatchPrinter {
 }
 
 impl WatchPrinter {
-    fn describe(&self, watch: &WatchDocument) -> String {
+    fn describe(&self, watch: &WatchDocument, owner: &EventOwner) -> String {
         let mut lines = vec![format!(
             "{}  {}",
             self.paint.bold(harmless(&watch.id)),
             self.paint.standing(&harmless(&watch.state), 0)
         )];
-        lines.extend(self.facts(watch));
+        lines.extend(self.facts(watch, owner));
         if !watch.steps.is_empty() {
             lines.push("  steps".to_owned());
         }
@@ -106,13 +115,12 @@ impl WatchPrinter {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    fn facts(&self, watch: &WatchDocument) -> Vec<String> {
-        let time = |at: Timestamp| {
-            let (text, offset) = (self.screen.date_time(at), self.screen.offset(at));
-            format!("{text} {offset}")
-        };
+    fn facts(&self, watch: &WatchDocument, owner: &EventOwner) -> Vec<String> {
+        let time = |at: Timestamp| self.screen.moment(at);
         let facts = [
             ("job", Some(watch.job_id.clone())),
+            ("user", owner.user_id.clone()),
+            ("connection", owner.connection_id.clone()),
             ("callback", Some(watch.callback_url.clone())),
             ("operation", watch.operation.clone()),
             ("until", watch.until.clone()),
@@ -122,8 +130,8 @@ impl WatchPrinter {
         ];
         let facts = facts.into_iter();
         let lines = facts.filter_map(|(name, value)| {
-            let name = self.paint.dim(format!("{name:<9}"));
-            Some(format!("  {name}  {}", harmless(&value?)))
+            let name = self.paint.dim(format!("{name:<11}"));
+            Some(format!("  {name}{}", harmless(&value?)))
         });
         lines.collect()
     }
@@ -177,10 +185,10 @@ impl WatchPrinter {
             .map(|detail| format!(": {}", harmless(detail)))
             .unwrap_or_default();
         format!(
-            "        {}  {}  {answer} after {} ms{detail}",
+            "        {}  {}  {answer} after {}{detail}",
             attempt.number,
             self.time(attempt.started_at),
-            attempt.duration_ms
+            took(attempt.duration_ms)
         )
     }
 
@@ -223,9 +231,15 @@ mod tests {
             paint: Painter::PLAIN,
             screen: Screen::utc(None),
         };
+        let owner = EventOwner {
+            user_id: Some("1c7ea4e4".to_owned()),
+            connection_id: Some("cc\u{1b}1".to_owned()),
+        };
         let expected = "\
 wch_1  settled
   job        j-1
+  user       1c7ea4e4
+  connection cc\u{fffd}1
   callback   https://app.example/hook
   until      retrieve-accounts
   created    2026-11-23 09:14:28 +00:00
@@ -238,7 +252,7 @@ wch_1  settled
       delivery dead
         1  2026-11-23 09:14:31  500 after 12 ms
         2  2026-11-23 09:14:36  connection-refused after 3 ms: port 9";
-        assert_eq!(page.describe(&watch("dead", &attempts)), expected);
+        assert_eq!(page.describe(&watch("dead", &attempts), &owner), expected);
     }
 
     #[test]

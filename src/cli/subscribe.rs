@@ -13,6 +13,7 @@ use crate::cli::{
     output::{self, harmless},
     progress,
     relay_client::{RelayArgs, RelayClient},
+    values::callback_url,
 };
 
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ pub(super) struct SubscribeArgs {
     #[arg(value_name = "USER_ID")]
     user: BasiqId,
     /// Callback URL that receives the events of the person's jobs, and the notices.
-    #[arg(long, value_name = "CALLBACK_URL")]
+    #[arg(long, value_name = "CALLBACK_URL", value_parser = callback_url)]
     url: Url,
     /// Basiq's id of the only connection of interest; without it, all connections of the person.
     #[arg(long, value_name = "CONNECTION_ID")]

@@ -43,14 +43,14 @@ impl Screen {
         self.format(at, "%H:%M:%S")
     }
 
-    /// Returns the local time of day with milliseconds.
-    pub(super) fn exact_time(&self, at: Timestamp) -> String {
-        self.format(at, "%H:%M:%S%.3f")
-    }
-
     /// Returns the local date and time.
     pub(super) fn date_time(&self, at: Timestamp) -> String {
         self.format(at, "%Y-%m-%d %H:%M:%S")
+    }
+
+    /// Returns the local date and time with the difference from UTC.
+    pub(super) fn moment(&self, at: Timestamp) -> String {
+        self.format(at, "%Y-%m-%d %H:%M:%S %:z")
     }
 
     /// Returns the difference of local time from UTC, such as `+10:00`.
@@ -74,6 +74,30 @@ impl Screen {
             _ => text.to_owned(),
         }
     }
+
+    /// Cuts a line that, with `others` more columns, would be wider than the terminal.
+    pub(super) fn clip(&self, line: &str, others: usize) -> String {
+        match self.width.map(|width| width.saturating_sub(others)) {
+            Some(room) if columns(line) > room => {
+                let mut taken = 0;
+                let fits = |letter: &char| {
+                    taken += columns(letter.encode_utf8(&mut [0; 4]));
+                    taken < room
+                };
+                line.chars().take_while(fits).collect::<String>() + "…"
+            }
+            _ => line.to_owned(),
+        }
+    }
+}
+
+/// Returns how long something took: `12 ms`, or `15.0 s` from a second on.
+pub(super) fn took(millis: u64) -> String {
+    if millis < 1000 {
+        return format!("{millis} ms");
+    }
+    let tenths = millis.saturating_add(50) / 100;
+    format!("{}.{} s", tenths / 10, tenths % 10)
 }
 
 /// Breaks one line at spaces. A word that is wider than a line stays whole, so that it can be copied.
@@ -141,6 +165,26 @@ mod tests {
     }
 
     #[test]
+    fn what_took_a_second_is_told_in_seconds() {
+        let told = [0, 999, 1000, 1049, 1050, 15_004].map(took);
+        assert_eq!(
+            told,
+            ["0 ms", "999 ms", "1.0 s", "1.0 s", "1.1 s", "15.0 s"]
+        );
+    }
+
+    #[test]
+    fn a_line_that_must_stay_one_is_cut() {
+        let screen = Screen::utc(Some(20));
+        assert_eq!(screen.clip("waiting for: a bank", 12), "waiting…");
+        assert_eq!(screen.clip("waiting", 12), "waiting");
+        assert_eq!(
+            Screen::utc(None).clip("waiting for: a bank", 12),
+            "waiting for: a bank"
+        );
+    }
+
+    #[test]
     fn colours_take_no_columns_and_wide_characters_two() {
         assert_eq!(columns("\u{1b}[31mfailed\u{1b}[0m"), 6);
         assert_eq!(columns("銀行"), 4);
@@ -159,7 +203,7 @@ mod tests {
             zone: TimeZone::posix("AEST-10AEDT,M10.1.0,M4.1.0/3").unwrap(),
         };
         assert_eq!(sydney.time(at), "20:14:28");
-        assert_eq!(sydney.exact_time(at), "20:14:28.500");
+        assert_eq!(sydney.moment(at), "2026-11-23 20:14:28 +11:00");
         assert_eq!(sydney.date_time(at), "2026-11-23 20:14:28");
         assert_eq!(sydney.offset(at), "+11:00");
     }

@@ -13,6 +13,8 @@ use crate::cli::{
     output::{self, harmless},
     progress,
     relay_client::{RelayArgs, RelayClient},
+    terminal::took,
+    values::callback_url,
 };
 
 /// How long the command waits for the relay, which itself waits for the callback: longer than the longest delivery
@@ -28,7 +30,7 @@ Exit codes: 0 the callback answered 2xx; 1 it did not, or the relay is out of re
 2 wrong usage, or the URL cannot be a callback.")]
 pub(super) struct TestCallbackArgs {
     /// Callback URL that receives a signed `relay.test` event.
-    #[arg(value_name = "CALLBACK_URL")]
+    #[arg(value_name = "CALLBACK_URL", value_parser = callback_url)]
     url: Url,
     #[command(flatten)]
     relay: RelayArgs,
@@ -73,16 +75,17 @@ impl TestDocument {
     /// Describes the result in two lines: what happened, and what to do.
     fn in_words(&self) -> String {
         let paint = Painter::detect();
-        let what = match (self.status, &self.error) {
-            (Some(status), _) => format!("HTTP {status}"),
-            (None, error) => harmless(error.as_deref().unwrap_or("no answer")).into_owned(),
+        let (what, why) = match (self.status, &self.error) {
+            (Some(status), _) => (format!("HTTP {status}"), String::new()),
+            (None, Some(error)) => ("no answer".to_owned(), format!(" ({})", harmless(error))),
+            (None, None) => ("no answer".to_owned(), String::new()),
         };
         let from = self.address.as_deref().map(harmless);
         let from = from.map_or_else(String::new, |address| format!(" from {address}"));
         format!(
-            "{}{from} after {} ms\n{}",
+            "{}{from} after {}{why}\n{}",
             paint.bold(what),
-            self.duration_ms,
+            took(self.duration_ms),
             harmless(&self.advice)
         )
     }

@@ -2,8 +2,21 @@
 //! they are.
 
 use jiff::Timestamp;
-use relay_domain::WatchState;
+use relay_domain::{WatchId, WatchState};
 use serde::{Deserialize, Serialize};
+
+use crate::cli::NAME;
+
+/// Parses the id of a watch on the command line. The error says where to find one.
+pub(super) fn watch_id(text: &str) -> Result<WatchId, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "a watch has an id of `{}` and 26 letters and digits; `{NAME} list` shows them, `{NAME} list --job JOB_ID` \
+             those of one job",
+            WatchId::PREFIX
+        )
+    })
+}
 
 /// A watch.
 #[derive(Debug, Clone, Default, Deserialize)]

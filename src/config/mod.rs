@@ -3,8 +3,10 @@
 //! The environment overrides `relay.toml`, which overrides the defaults. Each setting is validated when it is read,
 //! and all faults are reported at once.
 
+mod development;
 mod error;
 mod load;
+mod log_value;
 mod operators;
 mod postgres;
 mod proxy;
@@ -23,12 +25,13 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use self::{
+    development::DEVELOPMENT_DEFAULTS,
     error::ConfigError,
     operators::OperatorToken,
     postgres::PostgresUrl,
     proxy::EgressProxy,
     setting::{SETTINGS, Setting},
-    value::parse_duration,
+    value::{parse_duration, write_duration},
 };
 
 /// Every setting of the relay.
@@ -50,6 +53,8 @@ pub struct Settings {
     pub alerts: AlertConfig,
     /// Settings of logs and traces.
     pub log: LogConfig,
+    /// Whether this is the development mode, `serve --dev`. Settings that are not given have other defaults then.
+    pub development: bool,
     /// `RELAY_MESSAGES`: TOML that overrides texts of the catalogue, usually given as `RELAY_MESSAGES_FILE`.
     pub messages: Option<String>,
 }
@@ -168,6 +173,8 @@ pub struct DeliveryConfig {
     /// `RELAY_DELIVERY_CONCURRENCY_PER_HOST`: the maximum number of attempts in flight to one host name. Relays on
     /// one store divide it.
     pub concurrency_per_host: usize,
+    /// Whether a host that keeps failing is paused. No setting changes it; the development mode does.
+    pub pauses_hosts: bool,
 }
 
 /// Settings of alerts to operators.

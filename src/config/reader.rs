@@ -13,6 +13,8 @@ pub(super) struct SettingsReader {
     pub(super) layers: Vec<SettingsLayer>,
     /// Whether OpenTelemetry's own variables turn trace export on.
     pub(super) export_traces: bool,
+    /// Whether this is the development mode.
+    pub(super) development: bool,
     /// The settings read so far.
     pub(super) settings: Vec<Setting>,
     pub(super) faults: Vec<String>,

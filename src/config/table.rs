@@ -8,11 +8,12 @@ use secrecy::SecretString;
 use crate::config::{
     AlertConfig, AlertTiming, DeliveryConfig, LogConfig, OperatorToken, ServerConfig, Settings,
     StoreConfig, SubscriptionConfig, TrackingConfig,
+    log_value::{log_filter, log_format},
     operators::operators,
     reader::SettingsReader,
     value::{
-        address, admin_token, base_url, boolean, database, duration, durations, file, log_filter,
-        log_format, networks, number, optional, origins, proxy, secret, text,
+        address, admin_token, base_url, boolean, database, duration, durations, file, networks,
+        number, optional, origins, proxy, secret, text,
     },
 };
 
@@ -41,6 +42,7 @@ impl Settings {
             delivery: DeliveryConfig::read(from),
             alerts: AlertConfig::read(from),
             log: LogConfig::read(from),
+            development: from.development,
             messages: from.read(
                 "RELAY_MESSAGES",
                 None,
@@ -305,12 +307,7 @@ impl DeliveryConfig {
                 duration(TIME_LIMITS),
                 "time limit of one delivery attempt, from connect to last byte",
             ),
-            retry_schedule: from.read_list(
-                "RELAY_DELIVERY_RETRY_SCHEDULE",
-                Some("5s,5m,30m,2h,5h,10h,10h"),
-                durations(MILLISECOND..=YEAR),
-                "waits between delivery attempts",
-            ),
+            retry_schedule: read_retry_schedule(from),
             concurrency: from.read(
                 "RELAY_DELIVERY_CONCURRENCY",
                 Some("256"),
@@ -323,8 +320,18 @@ impl DeliveryConfig {
                 number(1..=10_000),
                 "delivery attempts in flight to one host name",
             ),
+            pauses_hosts: !from.development,
         }
     }
+}
+
+fn read_retry_schedule(from: &mut SettingsReader) -> Vec<Duration> {
+    from.read_list(
+        "RELAY_DELIVERY_RETRY_SCHEDULE",
+        Some("5s,5m,30m,2h,5h,10h,10h"),
+        durations(MILLISECOND..=YEAR),
+        "waits between delivery attempts",
+    )
 }
 
 impl AlertConfig {

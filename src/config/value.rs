@@ -12,10 +12,9 @@ use std::{
 use ipnet::IpNet;
 use relay_domain::http_url;
 use secrecy::SecretString;
-use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use crate::config::{DatabaseUrl, EgressProxy, LogFormat, PostgresUrl};
+use crate::config::{DatabaseUrl, EgressProxy, PostgresUrl};
 
 /// The allowed values, in words for an error message.
 pub(super) type Allowed = String;
@@ -75,7 +74,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// Writes a duration in the largest unit that needs no fraction.
-pub(super) fn write_duration(duration: Duration) -> String {
+#[must_use]
+pub fn write_duration(duration: Duration) -> String {
     let total = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     UNITS
         .iter()
@@ -128,7 +128,8 @@ pub(super) fn database(text: &str) -> Result<DatabaseUrl, Allowed> {
         .filter(|path| !path.is_empty() && !path.contains(['?', '#']) && !path.contains(":memory:"))
         .map(|path| DatabaseUrl::Sqlite(PathBuf::from(path)))
         .ok_or_else(|| {
-            "sqlite://PATH is allowed, where PATH is a file, without options, and postgres://…"
+            "sqlite://PATH is allowed, such as sqlite://relay.db, without options, and \
+             postgres://USER:PASSWORD@HOST/DATABASE"
                 .to_owned()
         })
 }
@@ -224,28 +225,7 @@ pub(super) fn file(text: &str) -> Result<PathBuf, Allowed> {
     if path.is_file() {
         Ok(path)
     } else {
-        Err("the path of a file is allowed, and there is none there".to_owned())
-    }
-}
-
-/// Parses a filter of log lines.
-pub(super) fn log_filter(text: &str) -> Result<String, Allowed> {
-    let allowed = "a tracing filter is allowed, such as info or info,basiq_relay=debug";
-    if text.trim().is_empty() {
-        return Err(allowed.to_owned());
-    }
-    EnvFilter::builder()
-        .parse(text)
-        .map(|_| text.to_owned())
-        .map_err(|_| allowed.to_owned())
-}
-
-/// Parses `text` or `json`.
-pub(super) fn log_format(text: &str) -> Result<LogFormat, Allowed> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("text or json is allowed".to_owned()),
+        Err("there is no file at this path".to_owned())
     }
 }
 

@@ -50,7 +50,10 @@ async fn every_command_has_help_with_an_example() {
         arguments.push("--help");
         let output = run(&arguments).await;
         assert_eq!(output.status.code(), Some(0), "{name:?}");
-        assert!(text(&output.stdout).contains("Example: "), "{name:?}");
+        let told = text(&output.stdout);
+        let (example, options) = (told.find("Example: "), told.find("Options:"));
+        assert!(example.is_some() && example < options, "{name:?}: {told}");
+        assert!(!told.contains('\u{a0}'), "{name:?}");
     }
 }
 
@@ -87,7 +90,11 @@ async fn a_port_in_use_and_a_database_out_of_reach_exit_with_1() {
     setup.environment = vec![("RELAY_LISTEN", taken.local_addr().unwrap().to_string())];
     let output = setup.command().arg("serve").output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("cannot listen on"));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("cannot listen on") && told.contains("(set by RELAY_LISTEN)"),
+        "{told}"
+    );
 
     setup.environment = vec![(
         "RELAY_DATABASE_URL",
@@ -100,7 +107,87 @@ async fn a_port_in_use_and_a_database_out_of_reach_exit_with_1() {
         .await
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("/nowhere/at/all.db"));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("/nowhere/at/all.db") && told.contains("/nowhere/at does not exist"),
+        "{told}"
+    );
+    let output = setup.command().arg("serve").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), told);
+}
+
+#[tokio::test]
+async fn an_error_says_what_to_write_instead() {
+    for (arguments, code, expected) in [
+        (
+            &["watch", "j-1", "--url", "app.example/hook"][..],
+            2,
+            "must begin with https://",
+        ),
+        (&["test-callback", "hook"], 2, "must begin with https://"),
+        (
+            &["subscribe", "u-1", "--url", "hook"],
+            2,
+            "must begin with https://",
+        ),
+        (&["show", "248b2883"], 2, "`basiq-relay list` shows them"),
+        (
+            &["list", "--relay", "127.0.0.1:8080"],
+            2,
+            "must begin with http:// or https://",
+        ),
+        (&["list", "--stat", "settled"], 2, "'--state'"),
+        (
+            &["sandbox", "--listen", "localhost:8090"],
+            2,
+            "an IP address with a port",
+        ),
+        (
+            &["listen", "--listen", "8091"],
+            2,
+            "an IP address with a port",
+        ),
+        (&["listen", "--delay", "long"], 2, "durations such as 500ms"),
+        (
+            &["healthcheck", "--url", "relay"],
+            2,
+            "must begin with http:// or https://",
+        ),
+        (
+            &["healthcheck", "--timeout", "soon"],
+            2,
+            "durations such as 500ms",
+        ),
+        (&["healthcheck", "--wait", "2h"], 2, "an hour at most"),
+        (
+            &["backup", "--to", "/nowhere/copy.db"],
+            1,
+            "the directory /nowhere does not exist",
+        ),
+    ] {
+        let output = binary()
+            .args(arguments)
+            .env("BASIQ_RELAY_KEY", "brk_any")
+            .output()
+            .await
+            .unwrap();
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+        assert!(told.contains(expected), "{arguments:?}: {told}");
+    }
+    let mut command = binary();
+    command.env("BASIQ_RELAY_KEY", "brk_any");
+    let output = command
+        .args(["list", "--relay", "http://127.0.0.1:9"])
+        .output();
+    let output = output.await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        text(&output.stderr),
+        "error: the relay at http://127.0.0.1:9 does not answer: Connection refused (os error 111); \
+         does `basiq-relay serve` run there?\n"
+    );
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod clock;
 mod command_line;
 mod console;
 mod delivery;
+mod development;
 mod dispatch;
 mod erase;
 mod fleet;

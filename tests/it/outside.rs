@@ -182,3 +182,41 @@ async fn addresses_in_settings_that_cannot_be_called_are_refused_at_start() {
         );
     }
 }
+
+#[tokio::test]
+async fn all_that_is_wrong_with_a_callback_is_told_at_once() {
+    let mut app = public().await;
+    let body = json!({ "jobId": "j-1", "callbackUrl": "http://127.0.0.1:8091/hook#top" });
+    let answer = app.post("/watch", &body).await;
+    assert_eq!(answer.status, 422, "{}", answer.text);
+    let errors = answer.body["errors"].as_array().unwrap();
+    let messages: Vec<_> = errors
+        .iter()
+        .map(|error| error["message"].as_str().unwrap())
+        .collect();
+    for (message, expected) in messages.iter().zip([
+        "`callbackUrl` must begin with `https://`, not `http:`; ",
+        "`callbackUrl` must not lead to the private or reserved address `127.0.0.1`; ",
+        "`callbackUrl` must not have a fragment",
+    ]) {
+        assert!(message.starts_with(expected), "{message}");
+    }
+    assert_eq!(messages.len(), 3, "{messages:?}");
+    assert!(
+        errors
+            .iter()
+            .all(|error| error["pointer"] == "/callbackUrl")
+    );
+    let body = json!({ "jobId": "j-1", "callbackUrl": "http://me:hunter2@10.0.0.1/" });
+    let answer = app.post("/watch", &body).await;
+    assert_eq!(answer.body["errors"].as_array().unwrap().len(), 3);
+    assert!(!answer.text.contains("hunter2"), "{}", answer.text);
+    let body = json!({ "jobId": "j-1", "callbackUrl": "app.example/hook" });
+    let answer = app.post("/watch", &body).await;
+    assert!(
+        answer.text.contains("must begin with `https://`"),
+        "{}",
+        answer.text
+    );
+    app.leave_work();
+}

@@ -169,6 +169,8 @@ async fn watches_are_listed_shown_and_cancelled() {
     for expected in [
         &format!("{settled}  settled\n"),
         "  job        j-1\n",
+        "  user       u-7\n",
+        "  connection c-9\n",
         " +10:00\n",
         "    verify-credentials        failed\n",
         "  failed  verify-credentials  invalid-credentials  → resubmit-credentials\n",

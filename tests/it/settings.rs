@@ -168,6 +168,7 @@ async fn a_database_out_of_reach_is_told_without_its_address() {
             told.contains("the PostgreSQL database cannot be opened"),
             "{told}"
         );
+        assert!(!told.contains("timed out"), "{told}");
     }
 }
 
@@ -220,6 +221,28 @@ async fn an_argument_with_a_password_is_not_repeated() {
         assert_eq!(output.status.code(), Some(2), "{told}");
         assert!(!told.contains(SECRET), "{command:?}: {told}");
     }
+}
+
+#[tokio::test]
+async fn a_word_that_is_no_level_is_no_filter_of_the_log() {
+    for word in ["verbose", "warning", "ALL"] {
+        let told = fails(&["client", "list"], &[("RELAY_LOG", word)], 2)
+            .await
+            .unwrap();
+        assert!(told.contains("levels are off, error, warn"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn messages_that_are_no_toml_are_told_in_one_line() {
+    let told = fails(&["serve"], &[("RELAY_MESSAGES", "[en]\nhunter2 = \n")], 2)
+        .await
+        .unwrap();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(
+        told.contains("RELAY_MESSAGES") && told.contains("line 2"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

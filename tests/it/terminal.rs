@@ -10,7 +10,11 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::support::{on_terminal::OnTerminal, process::binary};
+use crate::support::{
+    TestDatabase,
+    on_terminal::OnTerminal,
+    process::{RelaySetup, binary},
+};
 
 async fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
@@ -150,6 +154,57 @@ async fn the_demo_fits_a_terminal_of_80_columns() {
         .filter(|line| line.chars().count() > 80)
         .collect();
     assert!(wide.is_empty(), "{wide:#?}");
+    let begun = lines.iter().filter(|line| line.ends_with("  begins"));
+    assert_eq!(begun.count(), 12, "{lines:#?}");
+    let (begins, acts) = ("  a challenge, left to expire   ", "begins");
+    let of_one: Vec<_> = lines.iter().filter(|line| line.contains(begins)).collect();
+    assert!(of_one[0].ends_with(acts), "{of_one:#?}");
+    assert!(of_one[1].ends_with("  answer-mfa"), "{of_one:#?}");
+    assert!(of_one[2].ends_with("  nobody answers"), "{of_one:#?}");
+    let story = "          The bank asks for a code. Nobody answers, and the challenge expires";
+    assert!(lines.iter().any(|line| line == story), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_relay_on_a_terminal_tells_its_addresses_and_none_in_a_pipe() {
+    let database = TestDatabase::sqlite();
+    let mut setup = RelaySetup::new(&database, "http://127.0.0.1:9");
+    setup.environment = vec![("RELAY_LOG", "error".to_owned())];
+    let mut serve = setup.command();
+    serve.arg("serve").stdout(Stdio::piped());
+    let mut relay = OnTerminal::start(&serve);
+    // Ctrl-C
+    relay.types("\u{3}", "client add NAME").await;
+    let (code, lines) = relay.end().await;
+    assert_eq!(code, Some(0), "{lines:#?}");
+    for (name, value) in [
+        ("API", "http://127.0.0.1:"),
+        ("docs", "/docs"),
+        ("console", "off; RELAY_ADMIN_TOKEN opens it"),
+        ("metrics", "/metrics"),
+        ("Basiq", "http://127.0.0.1:9"),
+        (
+            "callbacks",
+            "https:// and http://; public addresses, 127.0.0.0/8",
+        ),
+        ("secrets", "stored unencrypted"),
+    ] {
+        let start = format!("  {name:<9}  ");
+        let line = lines.iter().find(|line| line.starts_with(&start));
+        assert!(
+            line.is_some_and(|line| line.contains(value)),
+            "{name}: {lines:#?}"
+        );
+    }
+    assert!(
+        lines.iter().all(|line| line.chars().count() <= 80),
+        "{lines:#?}"
+    );
+    let piped = serve.spawn().unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    interrupt(&piped).await;
+    let output = piped.wait_with_output().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
 }
 
 #[tokio::test]

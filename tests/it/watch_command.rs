@@ -197,6 +197,8 @@ async fn a_job_that_fails_ends_with_1_and_people_read_why_without_escape_codes()
         assert!(told.contains(expected), "{expected}: {told}");
     }
     assert!(!told.contains('\u{1b}'), "{told}");
+    let callback = format!("          callback {}/hook\n", play.scene.receiver.url());
+    assert!(told.contains(&callback), "{told}");
     // The first watch has settled, so this one is new.
     let mut watch = Running::new(play.command(&["--json"]));
     assert_eq!(watch.json().await["isNew"], true);

@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use thiserror::Error;
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 use crate::{
     AllowedNetworks,
@@ -32,7 +32,12 @@ pub enum CallbackUrlError {
     /// The URL has over 2,048 characters.
     #[error("must have at most 2048 characters, has {0}")]
     TooLong(usize),
-    /// The URL is not absolute.
+    /// The URL has no scheme.
+    #[error(
+        "must be an absolute URL: it must begin with `https://`, such as `https://app.example/hooks/bank`"
+    )]
+    NoScheme,
+    /// The URL cannot be parsed.
     #[error("must be an absolute URL: {0}")]
     NotAbsolute(String),
     /// The scheme is neither `https` nor an allowed `http`.
@@ -51,8 +56,8 @@ pub enum CallbackUrlError {
     Fragment,
     /// The host is not a public address.
     #[error(
-        "the host `{0}` is a private or reserved address; \
-         RELAY_CALLBACK_ALLOW_NETWORKS can allow its network"
+        "must not lead to the private or reserved address `{0}`; \
+         the relay's setting RELAY_CALLBACK_ALLOW_NETWORKS can allow its network"
     )]
     PrivateHost(String),
     /// No HTTP client can send a request to the URL.
@@ -60,26 +65,43 @@ pub enum CallbackUrlError {
     Unsendable(#[from] UrlFault),
 }
 
+/// All the reasons why a URL cannot be a callback, at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}", in_words(.0))]
+pub struct CallbackUrlFaults(Vec<CallbackUrlError>);
+
+impl CallbackUrlFaults {
+    /// Returns the faults, in the order in which they stand in the URL.
+    #[must_use]
+    pub fn all(&self) -> &[CallbackUrlError] {
+        &self.0
+    }
+}
+
+impl From<CallbackUrlError> for CallbackUrlFaults {
+    fn from(fault: CallbackUrlError) -> Self {
+        Self(vec![fault])
+    }
+}
+
 impl CallbackUrl {
-    /// Checks a URL against the rules. Does not resolve a name: the relay checks the resolved address at each
-    /// connection.
-    pub fn parse(text: &str, rules: &CallbackRules) -> Result<Self, CallbackUrlError> {
+    /// Checks a URL against the rules, and returns all its faults. Does not resolve a name: the relay checks the
+    /// resolved address at each connection.
+    pub fn parse(text: &str, rules: &CallbackRules) -> Result<Self, CallbackUrlFaults> {
         let length = text.chars().count();
         if length > MAX_LENGTH {
-            return Err(CallbackUrlError::TooLong(length));
+            return Err(CallbackUrlError::TooLong(length).into());
         }
-        let url =
-            Url::parse(text).map_err(|error| CallbackUrlError::NotAbsolute(error.to_string()))?;
-        check_scheme(&url, rules)?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(CallbackUrlError::Userinfo);
+        let url = Url::parse(text).map_err(|error| match error {
+            ParseError::RelativeUrlWithoutBase => CallbackUrlError::NoScheme,
+            other => CallbackUrlError::NotAbsolute(other.to_string()),
+        })?;
+        let faults = faults(&url, rules);
+        if faults.is_empty() {
+            Ok(Self(url))
+        } else {
+            Err(CallbackUrlFaults(faults))
         }
-        if url.fragment().is_some() {
-            return Err(CallbackUrlError::Fragment);
-        }
-        check_host(&url, rules)?;
-        http_url::check(&url)?;
-        Ok(Self(url))
     }
 
     /// Reads a URL from the store. It was checked before it was stored.
@@ -123,13 +145,35 @@ impl fmt::Display for CallbackUrl {
     }
 }
 
+/// Returns everything that is wrong with a URL.
+fn faults(url: &Url, rules: &CallbackRules) -> Vec<CallbackUrlError> {
+    let scheme = check_scheme(url, rules).err();
+    let has_userinfo = !url.username().is_empty() || url.password().is_some();
+    let userinfo = has_userinfo.then_some(CallbackUrlError::Userinfo);
+    // other schemes have no host, or not one that HTTP knows
+    let host = matches!(url.scheme(), "https" | "http").then(|| {
+        check_host(url, rules).and_then(|()| http_url::check(url).map_err(CallbackUrlError::from))
+    });
+    let fragment = url.fragment().map(|_| CallbackUrlError::Fragment);
+    let host = host.and_then(Result::err);
+    [scheme, userinfo, host, fragment]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn in_words(faults: &[CallbackUrlError]) -> String {
+    let words = faults.iter().map(ToString::to_string);
+    words.collect::<Vec<_>>().join("; it also ")
+}
+
 fn check_scheme(url: &Url, rules: &CallbackRules) -> Result<(), CallbackUrlError> {
     match url.scheme() {
         "https" => Ok(()),
         "http" if rules.allow_http => Ok(()),
         "http" => Err(CallbackUrlError::Scheme {
             scheme: "http".to_owned(),
-            hint: "; RELAY_CALLBACK_ALLOW_HTTP can allow it",
+            hint: "; the relay's setting RELAY_CALLBACK_ALLOW_HTTP can allow it",
         }),
         other => Err(CallbackUrlError::Scheme {
             scheme: other.to_owned(),
@@ -171,7 +215,7 @@ fn allows_loopback(rules: &CallbackRules) -> bool {
 mod tests {
     use super::*;
 
-    fn refusal(text: &str) -> Option<CallbackUrlError> {
+    fn refusal(text: &str) -> Option<CallbackUrlFaults> {
         CallbackUrl::parse(text, &CallbackRules::default()).err()
     }
 
@@ -190,7 +234,10 @@ mod tests {
     fn each_rule_has_its_own_refusal() {
         let long = format!("https://app.example/{}", "x".repeat(2048));
         let table = [
-            ("hooks/bank", "must be an absolute URL"),
+            ("hooks/bank", "must begin with `https://`"),
+            ("app.example/hooks/bank", "must begin with `https://`"),
+            ("https://app.example:http/", "absolute URL: invalid port"),
+            ("https://a..b/", "cannot be posted to: the host `a..b`"),
             (
                 "ftp://app.example/",
                 "must begin with `https://`, not `ftp:`",
@@ -210,7 +257,24 @@ mod tests {
                 .map(|error| error.to_string())
                 .unwrap_or_default();
             assert!(told.contains(expected), "{text}: {told}");
+            assert!(!told.contains("it also"), "{text}: {told}");
         }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let faults = refusal("http://me@127.0.0.1:8091/hook#top").unwrap();
+        assert_eq!(
+            faults.to_string(),
+            "must begin with `https://`, not `http:`; the relay's setting RELAY_CALLBACK_ALLOW_HTTP can allow it; \
+             it also must not hold a user name or password; \
+             it also must not lead to the private or reserved address `127.0.0.1`; \
+             the relay's setting RELAY_CALLBACK_ALLOW_NETWORKS can allow its network; \
+             it also must not have a fragment (`#…`)"
+        );
+        assert_eq!(faults.all().len(), 4);
+        let other = refusal("ftp://127.0.0.1/").unwrap();
+        assert_eq!(other.all().len(), 1, "{other}");
     }
 
     #[test]
@@ -240,7 +304,7 @@ mod tests {
         ] {
             let refused = refusal(&format!("https://{host}/"));
             assert!(
-                matches!(refused, Some(CallbackUrlError::PrivateHost(_))),
+                matches!(&refused, Some(faults) if matches!(faults.all(), [CallbackUrlError::PrivateHost(_)])),
                 "{host}: {refused:?}"
             );
         }

@@ -13,7 +13,7 @@ use ulid::Ulid;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IdError {
     /// The text lacks the prefix of its kind, or the rest is not an id.
-    #[error("`{text}` is not an id that begins with `{prefix}`")]
+    #[error("`{text}` is not such an id: it is `{prefix}` and 26 letters and digits")]
     Malformed {
         /// The text.
         text: String,

@@ -57,7 +57,7 @@ pub use self::{
     address::{AllowedNetworks, is_reserved},
     audit::{Actor, AuditAct, OperatorName, OperatorNameError, Requester},
     back_off::{BackOff, spread},
-    callback::{CallbackRules, CallbackUrl, CallbackUrlError},
+    callback::{CallbackRules, CallbackUrl, CallbackUrlError, CallbackUrlFaults},
     callback_auth::{CallbackAuth, ClientCertificate},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},

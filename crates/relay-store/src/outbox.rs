@@ -122,6 +122,8 @@ pub struct AttemptResult {
     pub attempt: Option<Attempt>,
     /// What happens to the delivery next.
     pub next: AfterAttempt,
+    /// Whether a failure counts towards a pause of the host. If not, it also ends a pause from earlier.
+    pub pauses_host: bool,
 }
 
 /// Selects deliveries that have waited for a paused host for too long.

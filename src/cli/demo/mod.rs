@@ -1,6 +1,7 @@
 //! `basiq-relay demo`: sandbox, relay and receiver in one process, over real HTTP on loopback.
 
 mod basiq;
+mod play;
 mod report;
 mod scenario;
 mod stage;
@@ -13,9 +14,14 @@ use tokio::sync::mpsc;
 
 use crate::{
     cli::{
-        demo::{report::ArrivedEvent, scenario::SCENARIOS, stage::DemoStage},
+        demo::{
+            play::ScenarioPlay,
+            report::{DemoNews, DemoNewsKind},
+            scenario::SCENARIOS,
+            stage::DemoStage,
+        },
         exit::CommandFailure,
-        output,
+        output::{self, counted},
         progress::{self, StatusLine},
         terminal::Screen,
     },
@@ -58,42 +64,25 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), CommandFailure> {
     let missed = outcome?;
     if missed > 0 {
         return Err(CommandFailure::failed(anyhow!(
-            "{missed} scenarios did not end as documented"
+            "{} did not end as documented",
+            counted(missed, "scenario")
         )));
     }
     Ok(())
 }
 
-/// Plays all scenarios at once, prints each event when it arrives, and then prints the table. Returns how many
+/// Plays all scenarios at once, tells what happens when it happens, and then prints the table. Returns how many
 /// scenarios did not end as documented.
 async fn play(stage: &DemoStage) -> anyhow::Result<usize> {
-    let (told, mut tellings) = mpsc::channel::<ArrivedEvent>(64);
-    let plays =
-        join_all(
-            SCENARIOS.iter().map(|scenario| {
-                let told = told.clone();
-                async move {
-                    tokio::time::timeout(TIME_LIMIT, scenario::play(scenario, stage, &told)).await
-                }
-            }),
-        );
-    drop(told);
+    let (sender, news) = mpsc::channel::<DemoNews>(64);
+    let plays = SCENARIOS
+        .iter()
+        .map(|scenario| ScenarioPlay::new(scenario, stage, sender.clone()).run(TIME_LIMIT));
+    let plays = join_all(plays.collect::<Vec<_>>());
+    drop(sender);
     let screen = Screen::detect();
-    let print = async {
-        output::line(report::heading(&screen))?;
-        let (mut progress, waiting) = (StatusLine::new(), "waiting for the next event");
-        while let Some(telling) = progress.during(waiting, tellings.recv()).await {
-            progress.hide();
-            output::line(report::lines(&telling, &screen))?;
-        }
-        anyhow::Ok(())
-    };
-    let (results, printed) = tokio::join!(plays, print);
+    let (results, printed) = tokio::join!(plays, print(news, &screen));
     printed?;
-    let results = results.into_iter().map(|result| match result {
-        Ok(ended) => ended,
-        Err(_) => Err(anyhow!("did not end within {TIME_LIMIT:?}")),
-    });
     let rows = SCENARIOS
         .iter()
         .zip(results)
@@ -101,4 +90,25 @@ async fn play(stage: &DemoStage) -> anyhow::Result<usize> {
     let rows = rows.collect::<Vec<_>>();
     output::line(report::table(&rows, &screen))?;
     Ok(rows.iter().filter(|row| !row.passed).count())
+}
+
+/// Prints the news until all scenarios have ended. While nothing happens, a terminal shows what is waited for.
+async fn print(mut news: mpsc::Receiver<DemoNews>, screen: &Screen) -> anyhow::Result<()> {
+    output::line(report::heading(screen))?;
+    let (mut progress, mut open) = (StatusLine::new(), Vec::new());
+    loop {
+        let waiting = report::waiting_for(&open, screen);
+        let Some(one) = progress.during(&waiting, news.recv()).await else {
+            return Ok(());
+        };
+        match one.kind {
+            DemoNewsKind::Begins => open.push(one.scenario),
+            DemoNewsKind::Ends => open.retain(|scenario| scenario.slug != one.scenario.slug),
+            DemoNewsKind::Acts(_) | DemoNewsKind::Told { .. } => {}
+        }
+        if let Some(lines) = report::lines(&one, screen) {
+            progress.hide();
+            output::line(lines)?;
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! The demo's output: each event when it arrives, then a table of expected and actual events.
+//! The demo's output: each scenario when it begins, each event when it arrives, then a table of expected and actual
+//! events.
 
 use std::collections::HashMap;
 
@@ -12,14 +13,29 @@ use crate::cli::{
     terminal::Screen,
 };
 
-/// An event that arrived.
+/// Something that happened in a scenario.
 #[derive(Debug)]
-pub(super) struct ArrivedEvent {
+pub(super) struct DemoNews {
     pub(super) at: Timestamp,
     pub(super) scenario: &'static DemoScenario,
-    /// The HTTP status that the receiver answered.
-    pub(super) answered: u16,
-    pub(super) body: Value,
+    pub(super) kind: DemoNewsKind,
+}
+
+/// What happened in a scenario.
+#[derive(Debug)]
+pub(super) enum DemoNewsKind {
+    /// The scenario begins.
+    Begins,
+    /// The person, the backend or the bank does something.
+    Acts(&'static str),
+    /// An event arrived.
+    Told {
+        /// The HTTP status that the receiver answered.
+        answered: u16,
+        body: Value,
+    },
+    /// The scenario has ended.
+    Ends,
 }
 
 /// One row of the closing table.
@@ -31,6 +47,10 @@ pub(super) struct ScenarioRow {
 
 /// Where the message of an event begins.
 const INDENT: usize = 10;
+/// Where the events begin in the closing table.
+const EVENTS: usize = 35;
+/// The columns that the moving sign and the seconds take beside what is waited for.
+const SPINNER: usize = 12;
 
 /// Returns the heading above the events.
 pub(super) fn heading(screen: &Screen) -> String {
@@ -41,29 +61,45 @@ pub(super) fn heading(screen: &Screen) -> String {
     Painter::detect().dim(screen.fit(&line, INDENT))
 }
 
-/// Returns the lines of one event: what it says to programs, and below it the failed step and the message for the
-/// person. The first line fits 80 columns.
-pub(super) fn lines(told: &ArrivedEvent, screen: &Screen) -> String {
+/// Returns the lines that tell some news. The first line fits 80 columns. A scenario that ends is not told: its last
+/// event was.
+pub(super) fn lines(news: &DemoNews, screen: &Screen) -> Option<String> {
     let paint = Painter::detect();
-    let text = |name: &str| told.body.get(name).and_then(Value::as_str);
+    let (what, below) = match &news.kind {
+        DemoNewsKind::Begins => (paint.dim("begins"), Some(news.scenario.story.to_owned())),
+        DemoNewsKind::Acts(what) => (paint.dim(what), None),
+        DemoNewsKind::Told { answered, body } => event(paint, *answered, body),
+        DemoNewsKind::Ends => return None,
+    };
+    let (time, title) = (paint.dim(screen.time(news.at)), news.scenario.title);
+    let below = below.map(|text| format!("\n{:INDENT$}{text}", ""));
+    let lines = format!("{time}  {title:<28}  {what}{}", below.unwrap_or_default());
+    Some(screen.fit(&lines, INDENT))
+}
+
+/// Describes an event: what it says to programs, and below it the failed step and the message for the person.
+fn event(paint: Painter, answered: u16, body: &Value) -> (String, Option<String>) {
+    let text = |name: &str| body.get(name).and_then(Value::as_str);
     let field = |name: &str| text(name).unwrap_or("-").to_owned();
-    let step = text("failedStep").map(|step| format!("{step}: "));
     let status = paint.standing(&field("status"), 15);
-    let refused = if (200..300).contains(&told.answered) {
+    let refused = if (200..300).contains(&answered) {
         String::new()
     } else {
-        paint.notable(format!(" [the receiver answered {}]", told.answered))
+        paint.notable(format!(" [the receiver answered {answered}]"))
     };
-    let lines = format!(
-        "{}  {:<28}  {status}  {}\n{:INDENT$}{}{}{refused}",
-        paint.dim(screen.time(told.at)),
-        told.scenario.title,
-        paint.bold(field("action")),
-        "",
-        step.unwrap_or_default(),
-        field("userMessage"),
-    );
-    screen.fit(&lines, INDENT)
+    let step = text("failedStep").map(|step| format!("{step}: "));
+    let message = field("userMessage");
+    (
+        format!("{status}  {}", paint.bold(field("action"))),
+        Some(format!("{}{message}{refused}", step.unwrap_or_default())),
+    )
+}
+
+/// Says which scenarios have begun and not ended, in one line of the screen.
+pub(super) fn waiting_for(open: &[&DemoScenario], screen: &Screen) -> String {
+    let titles = open.iter().map(|scenario| scenario.title);
+    let text = format!("waiting for: {}", titles.collect::<Vec<_>>().join("; "));
+    screen.clip(&text, SPINNER)
 }
 
 /// Compares the events of a scenario with the expected ones.
@@ -88,10 +124,10 @@ pub(super) fn row(scenario: &DemoScenario, result: Result<Vec<Value>>) -> Scenar
     } else {
         paint.bad("FAIL")
     };
-    let mut text = format!("{mark}  {:<28}  {expected}", scenario.title);
+    let mut text = format!("{mark} {:<28}  {expected}", scenario.title);
     if !passed {
         let seen = paint.bad(seen);
-        text = format!("{text}\n      {:<28}  {seen}", "  seen:");
+        text = format!("{text}\n     {:<28}  {seen}", "  seen:");
     }
     ScenarioRow { passed, text }
 }
@@ -137,7 +173,7 @@ pub(super) fn table(rows: &[ScenarioRow], screen: &Screen) -> String {
     let passed = rows.iter().filter(|row| row.passed).count();
     let lines = rows
         .iter()
-        .map(|row| screen.fit(&row.text, 6))
+        .map(|row| screen.fit(&row.text, EVENTS))
         .collect::<Vec<_>>()
         .join("\n");
     format!(

@@ -1,13 +1,5 @@
 //! The scenarios: who connects which bank, what the person does, and which events the relay must deliver.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
-use tokio::sync::mpsc;
-
-use crate::cli::demo::{report::ArrivedEvent, stage::DemoStage};
-
 /// One scenario: a person connects a bank.
 #[derive(Debug)]
 pub(super) struct DemoScenario {
@@ -15,6 +7,8 @@ pub(super) struct DemoScenario {
     pub(super) title: &'static str,
     /// A part of the callback's path; each scenario has its own.
     pub(super) slug: &'static str,
+    /// What happens, in one or two sentences.
+    pub(super) story: &'static str,
     /// A documented test user of Basiq's sandbox: login and password.
     pub(super) login: (&'static str, &'static str),
     /// A documented test bank.
@@ -81,6 +75,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "a wrong password, corrected",
         slug: "invalid-credentials",
+        story: "The person mistypes the password. After the event, the backend sends the right one.",
         login: ("gavinBelson", "hooli2015"),
         bank: "AU00000",
         flow: DemoFlow::Resubmits,
@@ -100,6 +95,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "all goes well",
         slug: "success",
+        story: "The bank takes the login, and everything is fetched.",
         login: ("gavinBelson", "hooli2016"),
         bank: "AU00000",
         flow: DemoFlow::Once,
@@ -111,6 +107,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "the account is locked",
         slug: "locked",
+        story: "The bank has locked the online account.",
         login: ("bighead", "password"),
         bank: "AU00000",
         flow: DemoFlow::Once,
@@ -127,6 +124,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "the bank needs the person",
         slug: "action-at-bank",
+        story: "The bank wants the person to do something in internet banking first.",
         login: ("erlich", "aviato"),
         bank: "AU00000",
         flow: DemoFlow::Once,
@@ -143,6 +141,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "the bank is unavailable",
         slug: "unavailable",
+        story: "The bank does not answer just now.",
         login: ("jianYang", "nothotdog"),
         bank: "AU00000",
         flow: DemoFlow::Once,
@@ -154,6 +153,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "a challenge, answered",
         slug: "mfa-answered",
+        story: "The bank asks for a code. The person answers 1234.",
         login: ("jared", "django"),
         bank: "AU00002",
         flow: DemoFlow::Once,
@@ -165,6 +165,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "a challenge, left to expire",
         slug: "mfa-expired",
+        story: "The bank asks for a code. Nobody answers, and the challenge expires after 6 s.",
         login: ("richard", "tabsnotspaces"),
         bank: "AU00002",
         flow: DemoFlow::Once,
@@ -179,6 +180,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "a receiver that fails twice",
         slug: "flaky-receiver",
+        story: "The receiver answers 500 twice. The relay tries again after 0.5 s and after 1 s.",
         login: ("Gilfoyle", "PiedPiper"),
         bank: "AU00000",
         flow: DemoFlow::Once,
@@ -190,6 +192,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "an update that Basiq retries",
         slug: "update",
+        story: "The backend updates the login while the bank is away. Basiq tries again every 3 s, and the second time works.",
         login: ("Whistler", "ShowBox"),
         bank: "AU00000",
         flow: DemoFlow::Updates,
@@ -205,6 +208,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "the third failure in a row",
         slug: "third-failure",
+        story: "The bank does not answer for this connection three times in a row.",
         login: UNLUCKY,
         bank: "AU00000",
         flow: DemoFlow::TriesThreeTimes,
@@ -220,6 +224,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "a bank that is down for all",
         slug: "outage",
+        story: "The bank is down for all its customers. It is back after the first event.",
         login: ("gavinBelson", "hooli2016"),
         bank: BANK_THAT_IS_OUT,
         flow: DemoFlow::WaitsForBank,
@@ -231,6 +236,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
     DemoScenario {
         title: "a nightly refresh that fails",
         slug: "night",
+        story: "The backend subscribes to the person. Basiq refreshes the connection by itself after 4 s, and tells nobody the job.",
         login: ("monica", "raviga"),
         bank: "AU00000",
         flow: DemoFlow::Subscribes,
@@ -250,145 +256,34 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
 ];
 
 /// A documented test user with the right password.
-const RIGHT: (&str, &str) = ("gavinBelson", "hooli2016");
+pub(super) const RIGHT: (&str, &str) = ("gavinBelson", "hooli2016");
 
 /// The documented test user whose bank is never available.
-const UNLUCKY: (&str, &str) = ("jianYang", "nothotdog");
+pub(super) const UNLUCKY: (&str, &str) = ("jianYang", "nothotdog");
 
 /// The bank that is in a major outage when the demo begins.
 pub(super) const BANK_THAT_IS_OUT: &str = "AU00004";
 
-/// What happens in a scenario after a job has ended.
-#[derive(Debug)]
-enum NextStep {
-    /// The backend starts another job, by this operation, and watches it.
-    Watch(String, Option<&'static str>),
-    /// Basiq starts another job by itself.
-    Wait,
-    /// Nothing more.
-    End,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::demo::stage::{NIGHT, RETRY_INTERVAL, RETRY_SCHEDULE, SPEED};
 
-/// The maximum time from receiving the last attempt until the relay has recorded it.
-const RECORD_PATIENCE: Duration = Duration::from_secs(3);
+    /// How long a challenge is open at Basiq.
+    const CHALLENGE_SECONDS: f64 = 120.0;
 
-/// Plays a scenario until its final event. Returns the events that the callback accepted, in order.
-pub(super) async fn play(
-    scenario: &'static DemoScenario,
-    stage: &DemoStage,
-    told: &mpsc::Sender<ArrivedEvent>,
-) -> Result<Vec<Value>> {
-    let person = stage.basiq.create_user(scenario.slug).await?;
-    let job_id = stage
-        .basiq
-        .connect_bank(&person, scenario.login, scenario.bank)
-        .await?;
-    let mut events = stage.events_of(scenario.slug);
-    match scenario.flow {
-        DemoFlow::Subscribes => stage.subscribe(scenario, &person).await?,
-        _ => stage.watch(scenario, &job_id, None).await?,
-    }
-    let mut accepted = Vec::new();
-    let watch_id = loop {
-        let received = events.recv().await.context("the receiver stopped")?;
-        if received.verified != Some(true) {
-            bail!("an event came whose signature is not valid");
+    #[test]
+    fn stories_name_the_waits_of_the_demo() {
+        let seconds = |seconds: f64| format!(" {seconds} s");
+        for (slug, wait) in [
+            ("mfa-expired", seconds(CHALLENGE_SECONDS / SPEED)),
+            ("flaky-receiver", seconds(RETRY_SCHEDULE[0].as_secs_f64())),
+            ("flaky-receiver", seconds(RETRY_SCHEDULE[1].as_secs_f64())),
+            ("update", seconds(RETRY_INTERVAL.as_secs_f64())),
+            ("night", seconds(NIGHT.as_secs_f64())),
+        ] {
+            let scenario = SCENARIOS.iter().find(|one| one.slug == slug).unwrap();
+            assert!(scenario.story.contains(&wait), "{slug}: {wait}");
         }
-        let telling = ArrivedEvent {
-            at: received.at,
-            scenario,
-            answered: received.status_answered,
-            body: received.body,
-        };
-        let body = telling.body.clone();
-        told.send(telling).await.context("nobody prints")?;
-        if !(200..300).contains(&received.status_answered) {
-            continue;
-        }
-        let watch_id = body.get("watchId").and_then(Value::as_str);
-        let watch_id = watch_id.context("the event names no watch")?.to_owned();
-        react(scenario, stage, &watch_id, &body).await?;
-        let is_final = body.get("final") == Some(&Value::Bool(true));
-        accepted.push(body);
-        if !is_final {
-            continue;
-        }
-        match next_job(scenario, stage, &person, &accepted).await? {
-            NextStep::Watch(job_id, operation) => {
-                stage.watch(scenario, &job_id, operation).await?;
-            }
-            NextStep::Wait => {}
-            NextStep::End => break watch_id,
-        }
-    };
-    check_attempts(scenario, stage, &watch_id).await?;
-    Ok(accepted)
-}
-
-/// Does what the person or the bank does after an event.
-async fn react(
-    scenario: &DemoScenario,
-    stage: &DemoStage,
-    watch_id: &str,
-    event: &Value,
-) -> Result<()> {
-    match event.get("action").and_then(Value::as_str) {
-        Some("answer-mfa") => match scenario.answer {
-            Some(answer) => stage.answer(watch_id, answer).await,
-            None => Ok(()),
-        },
-        Some("wait-for-bank") => {
-            stage.end_outage();
-            Ok(())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Starts the next job of the scenario, if the backend starts one. Returns what happens next.
-async fn next_job(
-    scenario: &DemoScenario,
-    stage: &DemoStage,
-    person: &str,
-    told: &[Value],
-) -> Result<NextStep> {
-    let connection = told
-        .last()
-        .and_then(|event| event.pointer("/context/connectionId"))
-        .and_then(Value::as_str);
-    let connection = || connection.context("the event does not tell its connection");
-    Ok(match (scenario.flow, told.len()) {
-        (DemoFlow::Resubmits, 1) => {
-            let job = stage.basiq.update(person, connection()?, RIGHT).await?;
-            NextStep::Watch(job, Some("update"))
-        }
-        (DemoFlow::Updates, 1) => {
-            let job = stage.basiq.update(person, connection()?, UNLUCKY).await?;
-            NextStep::Watch(job, Some("update"))
-        }
-        (DemoFlow::TriesThreeTimes, 1 | 2) => {
-            let job = stage.basiq.refresh(person, connection()?).await?;
-            NextStep::Watch(job, Some("refresh"))
-        }
-        (DemoFlow::Subscribes, 1) => NextStep::Wait,
-        _ => NextStep::End,
-    })
-}
-
-/// Checks that the relay has recorded the expected number of attempts for the last event.
-async fn check_attempts(scenario: &DemoScenario, stage: &DemoStage, watch_id: &str) -> Result<()> {
-    let deadline = tokio::time::Instant::now() + RECORD_PATIENCE;
-    loop {
-        let (status, attempts) = stage.last_delivery(watch_id).await?;
-        if status == "delivered" && attempts == scenario.attempts {
-            return Ok(());
-        }
-        if tokio::time::Instant::now() > deadline {
-            bail!(
-                "its last event is {status} after {attempts} attempts, not delivered after {}",
-                scenario.attempts
-            );
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

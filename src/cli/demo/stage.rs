@@ -25,16 +25,16 @@ use crate::{
 };
 
 /// How many times faster than Basiq the sandbox runs: a challenge expires after 6 s, not 120 s.
-const SPEED: f64 = 20.0;
+pub(super) const SPEED: f64 = 20.0;
 
 /// The time from a failed update to Basiq's next try. Basiq itself waits two hours.
-const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The time from the end of a connection's job to the refresh that Basiq starts by itself.
-const NIGHT: Duration = Duration::from_secs(4);
+pub(super) const NIGHT: Duration = Duration::from_secs(4);
 
 /// The back-off between attempts, short enough for a person to watch.
-const RETRY_SCHEDULE: [Duration; 3] = [
+pub(super) const RETRY_SCHEDULE: [Duration; 3] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),

@@ -14,6 +14,7 @@ use crate::cli::{
     exit::CommandFailure,
     output::harmless,
     relay_client::{RelayArgs, RelayClient},
+    values::callback_url,
     watch::{follow::WatchPoller, report::WatchReporter},
 };
 
@@ -29,7 +30,7 @@ pub(super) struct WatchArgs {
     #[arg(value_name = "JOB_ID")]
     job: JobId,
     /// Callback URL that receives the job's events.
-    #[arg(long, value_name = "CALLBACK_URL")]
+    #[arg(long, value_name = "CALLBACK_URL", value_parser = callback_url)]
     url: Url,
     #[command(flatten)]
     relay: RelayArgs,

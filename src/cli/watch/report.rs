@@ -12,7 +12,7 @@ use crate::cli::{
     colour::Painter,
     output::{self, harmless},
     progress::StatusLine,
-    terminal::Screen,
+    terminal::{Screen, took},
     watch::news::{TimedNews, WatchEnding, WatchNews},
     watch_document::{EventDocument, WatchDocument},
 };
@@ -105,12 +105,11 @@ impl WatchReporter {
             "already watching"
         };
         let (job, id) = (harmless(&watch.job_id), harmless(&watch.id));
-        let line = format!(
-            "{begins} job {} as {id}; events go to {}",
-            self.style.paint.bold(job),
-            harmless(&watch.callback_url)
-        );
-        self.print(&line)
+        let line = format!("{begins} job {} as {id}", self.style.paint.bold(job));
+        self.print(&line)?;
+        let callback = harmless(&watch.callback_url);
+        // the URL stays whole, so that it can be copied
+        self.print_whole(&format!("{:INDENT$}callback {callback}", ""))
     }
 
     /// Reports a change. The first time that a delivery waits, this names `remedy`, the command that sends it now.
@@ -246,9 +245,14 @@ impl Style {
                 let next = next_attempt_at
                     .map(|at| format!("; again at {}", self.screen.time(at)))
                     .unwrap_or_default();
+                let detail = attempt.error_detail.as_deref();
+                let detail = detail
+                    .map(|detail| format!("\n{:INDENT$}{}", "", harmless(detail)))
+                    .unwrap_or_default();
                 format!(
-                    "{time}  attempt  {} of event {sequence}: {answer} after {} ms{next}",
-                    attempt.number, attempt.duration_ms
+                    "{time}  attempt  {} of event {sequence}: {answer} after {}{next}{detail}",
+                    attempt.number,
+                    took(attempt.duration_ms)
                 )
             }
             WatchNews::Undelivered {
@@ -298,7 +302,7 @@ mod tests {
             duration_ms: 12,
             status,
             error: error.map(ToOwned::to_owned),
-            error_detail: None,
+            error_detail: status.is_none().then(|| "no answer in time".to_owned()),
         };
         let tried = |attempt, next: Option<&str>| WatchNews::Attempt {
             event_id: "evt_1".to_owned(),
@@ -351,7 +355,7 @@ mod tests {
             "09:14:29  step     verify-credentials        failed\u{fffd}[2J",
             "09:14:30  event    1 failed  verify-credentials  invalid-credentials  → resubmit-credentials\n          Check them.",
             "09:14:31  attempt  1 of event 1: 500 after 12 ms; again at 09:14:36",
-            "09:14:31  attempt  2 of event 1: timed-out after 12 ms",
+            "09:14:31  attempt  2 of event 1: timed-out after 12 ms\n          no answer in time",
             "09:14:29  event    1 is dead",
         ];
         assert_eq!(lines.collect::<Vec<_>>(), expected);

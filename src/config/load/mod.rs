@@ -1,11 +1,12 @@
 //! Loads the settings: defaults, then the file, then the environment. Reports all faults at once.
 
-use std::{fs, io, path::Path};
+use std::{ffi::OsString, fs, io, path::Path};
 
 use secrecy::ExposeSecret;
 
 use crate::config::{
-    ConfigError, OperatorToken, Settings, reader::SettingsReader, sources::SettingsLayer,
+    ConfigError, OperatorToken, Settings, development, reader::SettingsReader,
+    sources::SettingsLayer,
 };
 
 /// The settings file that is read if it exists in the current folder.
@@ -28,14 +29,15 @@ impl Settings {
     /// which must exist, or else `relay.toml` in the current folder, if there is one.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let file = read_file(file)?;
-        let environment = std::env::vars_os().map(|(name, value)| {
-            (
-                name.to_string_lossy().into_owned(),
-                value.to_string_lossy().into_owned(),
-            )
-        });
         let file = file.as_ref().map(|(name, text)| (&**name, &**text));
-        Self::from_sources(file, environment)
+        Self::from_sources(file, own_environment())
+    }
+
+    /// Loads the settings of this process like [`Settings::load`], for the development mode.
+    pub fn load_for_development(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = read_file(file)?;
+        let file = file.as_ref().map(|(name, text)| (&**name, &**text));
+        Self::for_development(file, own_environment())
     }
 
     /// Loads the settings from a file (its name and text) and an environment.
@@ -43,11 +45,35 @@ impl Settings {
         file: Option<(&str, &str)>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let environment: Vec<_> = environment.into_iter().collect();
-        let mut reader = SettingsReader {
-            export_traces: asks_for_traces(&environment),
+        Self::read_all(
+            SettingsReader::default(),
+            file,
+            environment.into_iter().collect(),
+        )
+    }
+
+    /// Loads the settings from a file and an environment, for the development mode. Refuses settings of a relay that
+    /// others use too.
+    pub fn for_development(
+        file: Option<(&str, &str)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let reader = SettingsReader {
+            layers: vec![development::layer()],
+            development: true,
             ..SettingsReader::default()
         };
+        let settings = Self::read_all(reader, file, environment.into_iter().collect())?;
+        ConfigError::unless_empty(development::faults(&settings))?;
+        Ok(settings)
+    }
+
+    fn read_all(
+        mut reader: SettingsReader,
+        file: Option<(&str, &str)>,
+        environment: Vec<(String, String)>,
+    ) -> Result<Self, ConfigError> {
+        reader.export_traces = asks_for_traces(&environment);
         match file.map(|(name, text)| SettingsLayer::file(name, text)) {
             Some(Ok(layer)) => reader.add(layer),
             Some(Err(fault)) => reader.faults.push(fault),
@@ -103,6 +129,12 @@ impl Settings {
             reader.contradiction("RELAY_METRICS_LISTEN", "RELAY_LISTEN", "must differ from");
         }
     }
+}
+
+/// Returns the environment of this process.
+fn own_environment() -> impl Iterator<Item = (String, String)> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 /// Reads the settings file and returns its name and text. Returns none if no file is given and the default file does

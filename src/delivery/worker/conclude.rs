@@ -74,7 +74,7 @@ impl DeliveryWorker {
         histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
         self.unrecorded.push(Conclusion {
             took: Duration::try_from(now.duration_since(due.created_at)).ok(),
-            ..conclusion(due, Some(answer.attempt), next)
+            ..self.conclusion(due, Some(answer.attempt), next)
         });
     }
 
@@ -95,7 +95,8 @@ impl DeliveryWorker {
     /// host.
     fn put_off(&mut self, due: &DueDelivery, now: Timestamp) {
         let next = AfterAttempt::RetryAt(later(now, NOT_TRIED_PAUSE));
-        self.unrecorded.push(conclusion(due, None, next));
+        let conclusion = self.conclusion(due, None, next);
+        self.unrecorded.push(conclusion);
     }
 
     /// Gives up a delivery that expired before it could be tried.
@@ -105,8 +106,31 @@ impl DeliveryWorker {
             watch.id = due.source.watch_id().map(display), job.id = due.source.job_id().map(display),
             subscription.id = due.source.subscription_id().map(display), "the event expired before it was delivered"
         );
-        self.unrecorded
-            .push(conclusion(due, None, AfterAttempt::Expired));
+        let conclusion = self.conclusion(due, None, AfterAttempt::Expired);
+        self.unrecorded.push(conclusion);
+    }
+
+    /// Returns what is recorded of a delivery, without a time that counts.
+    fn conclusion(
+        &self,
+        due: &DueDelivery,
+        attempt: Option<Attempt>,
+        next: AfterAttempt,
+    ) -> Conclusion {
+        Conclusion {
+            result: AttemptResult {
+                delivery_id: due.id,
+                lease: due.lease,
+                subscription_id: due.source.subscription_id(),
+                attempt,
+                next,
+                pauses_host: self.pauses_hosts,
+            },
+            client: due.client.clone(),
+            host: due.callback_url.host().to_owned(),
+            took: None,
+            is_redelivery: due.attempts != due.round_attempts,
+        }
     }
 
     /// Gives up deliveries that have waited for a paused host for the whole span of their schedule.
@@ -137,23 +161,6 @@ impl DeliveryWorker {
         // a full batch means that there may be more: search again at the next tick
         self.asked_for_waiting = (given_up.len() < END_AT_ONCE).then_some(now);
         Ok(())
-    }
-}
-
-/// Returns what is recorded of a delivery, without a time that counts.
-fn conclusion(due: &DueDelivery, attempt: Option<Attempt>, next: AfterAttempt) -> Conclusion {
-    Conclusion {
-        result: AttemptResult {
-            delivery_id: due.id,
-            lease: due.lease,
-            subscription_id: due.source.subscription_id(),
-            attempt,
-            next,
-        },
-        client: due.client.clone(),
-        host: due.callback_url.host().to_owned(),
-        took: None,
-        is_redelivery: due.attempts != due.round_attempts,
     }
 }
 

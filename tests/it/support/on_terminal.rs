@@ -21,7 +21,10 @@ impl OnTerminal {
             .get_args()
             .map(|text| text.to_str().unwrap());
         let arguments = arguments.collect::<Vec<_>>().join(" ");
-        let line = format!("stty cols 80; {} {arguments}", program.to_str().unwrap());
+        let line = format!(
+            "stty cols 80; exec {} {arguments}",
+            program.to_str().unwrap()
+        );
         let mut on_terminal = Command::new("script");
         on_terminal
             .args(["-qec", &line, "/dev/null"])

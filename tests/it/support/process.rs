@@ -63,6 +63,8 @@ pub(crate) struct RelaySetup {
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Shell commands that set limits before the relay starts.
     pub(crate) limits: Option<&'static str>,
+    /// Whether the relay runs in its development mode, without settings that allow local callbacks.
+    pub(crate) is_development: bool,
 }
 
 impl RelaySetup {
@@ -74,6 +76,7 @@ impl RelaySetup {
             api_key: Some("a-basiq-key".to_owned()),
             environment: Vec::new(),
             limits: None,
+            is_development: false,
         }
     }
 
@@ -86,6 +89,7 @@ impl RelaySetup {
             api_key: Some("a-basiq-key".to_owned()),
             environment: Vec::new(),
             limits: None,
+            is_development: false,
         }
     }
 
@@ -130,6 +134,12 @@ impl RelaySetup {
             .arg("serve")
             .env("RELAY_LOG_FORMAT", "json")
             .stderr(Stdio::piped());
+        if self.is_development {
+            command
+                .arg("--dev")
+                .env_remove("RELAY_CALLBACK_ALLOW_HTTP")
+                .env_remove("RELAY_CALLBACK_ALLOW_NETWORKS");
+        }
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();

@@ -118,7 +118,7 @@ pub(super) async fn note(
 ) -> Result<(), StoreError> {
     let recovered = rules::recovered(words);
     if !recovered.is_empty() {
-        forget(connection, recovered).await?;
+        forget(connection, recovered, words).await?;
     }
     for (host, word) in words {
         for at in &word.failed_at {
@@ -144,15 +144,19 @@ async fn failed(
     rules::log_pause(&row, host, now)
 }
 
-/// Deletes the failures of hosts that answered.
-async fn forget(connection: &mut PgSession<'_>, hosts: Vec<&str>) -> Result<(), StoreError> {
+/// Deletes the failures of hosts.
+async fn forget(
+    connection: &mut PgSession<'_>,
+    hosts: Vec<&str>,
+    outcomes: &BTreeMap<&str, HostOutcome>,
+) -> Result<(), StoreError> {
     let forgotten = sqlx::query(ANSWERED)
         .bind(hosts)
         .fetch_all(connection)
         .await?;
     forgotten
         .iter()
-        .try_for_each(|row| rules::log_recovery(row))
+        .try_for_each(|row| rules::log_recovery(row, outcomes))
 }
 
 /// Marks hosts as probed, by attempts whose leases begin now. Returns the hosts that no other relay probes.

@@ -251,6 +251,8 @@ pub(crate) struct HostOutcome {
     /// Whether it was known to fail before.
     pub(crate) had_failed: bool,
     pub(crate) answered: bool,
+    /// Whether it was known to fail, and failed under a relay that pauses no host.
+    pub(crate) is_forgiven: bool,
     pub(crate) failed_at: Vec<Timestamp>,
 }
 
@@ -264,6 +266,10 @@ pub(crate) fn host_outcomes<'r>(
     for one in ended {
         match one.result.attempt.as_ref().and_then(is_failing) {
             None => {}
+            Some(true) if !one.result.pauses_host => {
+                let outcome = outcomes.entry(&one.found.host).or_default();
+                outcome.is_forgiven |= one.found.host_failed;
+            }
             Some(true) => {
                 let outcome = outcomes.entry(&one.found.host).or_default();
                 outcome.failed_at.push(one.ended_at);

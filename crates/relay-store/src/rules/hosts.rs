@@ -56,11 +56,11 @@ pub(crate) fn source_id<R: AnyRow>(row: &R) -> Result<IdBytes, StoreError> {
     ColumnReader::of("outbox", "source_id", row).id("source_id")
 }
 
-/// Returns the hosts that had failed before and answered now.
+/// Returns the hosts whose earlier failures no longer count: those that answered now, or are forgiven.
 pub(crate) fn recovered<'r>(outcomes: &BTreeMap<&'r str, HostOutcome>) -> Vec<&'r str> {
     let recovered = outcomes
         .iter()
-        .filter(|(_, outcome)| outcome.answered && outcome.had_failed);
+        .filter(|(_, outcome)| (outcome.answered && outcome.had_failed) || outcome.is_forgiven);
     recovered.map(|(host, _)| *host).collect()
 }
 
@@ -85,12 +85,18 @@ pub(crate) fn log_pause(
     Ok(())
 }
 
-/// Logs that a host answered, if it was paused before.
-pub(crate) fn log_recovery(forgotten: &dyn AnyRow) -> Result<(), StoreError> {
+/// Logs that the pause of a host ended, if it was paused before.
+pub(crate) fn log_recovery(
+    forgotten: &dyn AnyRow,
+    outcomes: &BTreeMap<&str, HostOutcome>,
+) -> Result<(), StoreError> {
     let cells = ColumnReader::of("failing_hosts", "host", forgotten);
     let host: &str = cells.get("host")?;
-    if cells.get::<i64>("pauses")? > 0 {
-        info!(callback.host = host, "a host that was paused answers again");
+    let has_answered = outcomes.get(host).is_some_and(|outcome| outcome.answered);
+    match (cells.get::<i64>("pauses")?, has_answered) {
+        (0, _) => {}
+        (_, true) => info!(callback.host = host, "a host that was paused answers again"),
+        (_, false) => info!(callback.host = host, "a host is paused no longer"),
     }
     Ok(())
 }

@@ -110,7 +110,7 @@ pub(super) fn note(
 ) -> Result<(), StoreError> {
     let recovered = rules::recovered(outcomes);
     if !recovered.is_empty() {
-        forget(connection, recovered)?;
+        forget(connection, recovered, outcomes)?;
     }
     for (host, outcome) in outcomes {
         for at in &outcome.failed_at {
@@ -134,13 +134,17 @@ fn failed(connection: &Connection, host: &str, now: Timestamp) -> Result<(), Sto
     rules::log_pause(&row, host, now)
 }
 
-/// Deletes the failures of hosts that answered.
-fn forget(connection: &Connection, hosts: Vec<&str>) -> Result<(), StoreError> {
+/// Deletes the failures of hosts.
+fn forget(
+    connection: &Connection,
+    hosts: Vec<&str>,
+    outcomes: &BTreeMap<&str, HostOutcome>,
+) -> Result<(), StoreError> {
     let hosts = hosts.into_iter().map(|host| (host,));
     let forgotten = fetch_each(connection, ANSWERED, hosts)?;
     forgotten
         .iter()
-        .try_for_each(|row| rules::log_recovery(row))
+        .try_for_each(|row| rules::log_recovery(row, outcomes))
 }
 
 /// Notes that these hosts are probed until the lease of the probing attempts ends.

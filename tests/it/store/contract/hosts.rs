@@ -394,3 +394,26 @@ async fn a_paused_host_for_which_nothing_waits_is_nobodys_trouble() {
     assert_eq!(troubles.paused_hosts, vec![]);
     assert_eq!(fixture.store.list_failing_hosts(9).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_relay_that_pauses_no_host_ends_a_pause_from_before() {
+    let fixture = Fixture::new().await;
+    pending(&fixture, BAD, 12).await;
+    let forgiving = |due: &DueDelivery, now| AttemptResult {
+        pauses_host: false,
+        ..failed(due, at(now))
+    };
+    for now in 0..3 {
+        let due = fixture.claim_deliveries(at(now)).await;
+        assert_eq!(due.len(), 12, "no pause at {now}");
+        let results = due.iter().map(|due| forgiving(due, now)).collect();
+        fixture.store.record_attempts(results).await.unwrap();
+    }
+    pause(&fixture, 3).await;
+    assert_eq!(paused(&fixture, 4).await, 1);
+    let probe = fixture.claim_delivery(at(9)).await;
+    let results = vec![forgiving(&probe, 9)];
+    fixture.store.record_attempts(results).await.unwrap();
+    assert_eq!(paused(&fixture, 10).await, 0);
+    assert_eq!(fixture.claim_deliveries(at(10)).await.len(), 12);
+}

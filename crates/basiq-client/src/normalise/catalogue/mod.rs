@@ -112,7 +112,7 @@ impl Catalogue {
     pub fn with_overrides(mut self, toml: &str) -> Result<Self, CatalogueError> {
         let tables: Table = toml
             .parse()
-            .map_err(|error: toml::de::Error| CatalogueError::Unreadable(error.to_string()))?;
+            .map_err(|error: toml::de::Error| CatalogueError::Unreadable(in_one_line(&error)))?;
         for (tag, texts) in tables {
             let (Some(locale), Value::Table(texts)) = (Locale::parse(&tag), texts) else {
                 return Err(CatalogueError::Locale(tag));
@@ -200,6 +200,17 @@ impl Catalogue {
             .flat_map(|texts| texts.by_message.keys().map(String::as_str))
             .collect();
         names.join(", ")
+    }
+}
+
+/// Returns the place and the reason of a parser's message, without the lines of the text between them.
+fn in_one_line(error: &toml::de::Error) -> String {
+    let message = error.to_string();
+    let mut lines = message.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next().unwrap_or_default();
+    match lines.next_back() {
+        Some(last) => format!("{first}: {last}"),
+        None => first.to_owned(),
     }
 }
 

@@ -1,0 +1,52 @@
+//! Parses the settings of the log.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, value::Allowed};
+
+/// The levels of log lines.
+const LEVELS: &str = "off, error, warn, info, debug and trace";
+/// Words that other programs have for levels.
+const NO_LEVELS: [&str; 10] = [
+    "all", "critical", "err", "fatal", "false", "none", "notice", "true", "verbose", "warning",
+];
+
+/// Parses a filter of log lines.
+pub(super) fn log_filter(text: &str) -> Result<String, Allowed> {
+    let allowed = "a tracing filter is allowed, such as info or info,basiq_relay=debug";
+    if text.trim().is_empty() {
+        return Err(allowed.to_owned());
+    }
+    // a filter takes such a word for the name of a module, and then nothing is logged
+    if NO_LEVELS.contains(&text.trim().to_ascii_lowercase().as_str()) {
+        return Err(format!("it is no level; {allowed}; levels are {LEVELS}"));
+    }
+    EnvFilter::builder()
+        .parse(text)
+        .map(|_| text.to_owned())
+        .map_err(|_| allowed.to_owned())
+}
+
+/// Parses `text` or `json`.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Allowed> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("text or json is allowed".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_has_levels_and_not_the_words_of_other_programs() {
+        for good in ["info", "WARN", "off", "info,basiq_relay=debug", "sqlx"] {
+            assert_eq!(log_filter(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "warning", " Verbose ", "info,=,"] {
+            assert!(log_filter(bad).is_err(), "{bad}");
+        }
+    }
+}
