@@ -2,8 +2,8 @@
 
 use crate::{
     AnswerStore, AuditStore, ClientStore, ConsoleStore, DeliveryStore, DiscoveryStore,
-    ErasureStore, FollowStore, HintStore, OutboxStore, SubscriptionStore, TrackerStore,
-    UpkeepStore, WatchStore,
+    ErasureStore, FollowStore, HintStore, HostPauseStore, OutboxStore, SubscriptionStore,
+    TrackerStore, UpkeepStore, WatchStore,
 };
 
 /// All operations of a store.
@@ -20,6 +20,7 @@ pub trait Store:
     + OutboxStore
     + UpkeepStore
     + ConsoleStore
+    + HostPauseStore
     + ErasureStore
     + AuditStore
 {
@@ -38,6 +39,7 @@ impl<S> Store for S where
         + OutboxStore
         + UpkeepStore
         + ConsoleStore
+        + HostPauseStore
         + ErasureStore
         + AuditStore
 {

@@ -163,6 +163,12 @@ CREATE TABLE jobs (
 )
 WITH (fillfactor='80');
 
+CREATE TABLE manual_pauses (
+    host text NOT NULL COLLATE pg_catalog."C",
+    paused_at bigint NOT NULL,
+    paused_by text NOT NULL
+);
+
 CREATE TABLE messages (
     event_id bytea NOT NULL,
     callback_url text NOT NULL,
@@ -347,6 +353,9 @@ ALTER TABLE ONLY hints
 ALTER TABLE ONLY jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (job_id);
 
+ALTER TABLE ONLY manual_pauses
+    ADD CONSTRAINT manual_pauses_pkey PRIMARY KEY (host);
+
 ALTER TABLE ONLY messages
     ADD CONSTRAINT messages_pkey PRIMARY KEY (event_id);
 
@@ -477,5 +486,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x98640c15cce944c4bdeaab3ef4dd969cb9e7e4d1fd0737707a5ebb87ccb942615ae86ab0441455069919d9ea96a04803');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\x20b335ffcd2867d4584974221f5e96fa3b4938f60f644a762901b1581261059a0ee7a7ebb0fd77a637a7c713b8c0178d');
 
