@@ -11,11 +11,18 @@ mod clients;
 mod deliveries;
 mod erase;
 mod fault;
+mod filter;
 mod form;
 mod hosts;
+mod lists;
 mod login;
+mod names;
 mod notice;
 mod overview;
+mod redelivery;
+mod request;
+mod scan;
+mod search;
 mod session;
 mod state;
 mod subscriptions;
@@ -49,6 +56,7 @@ pub fn router(parts: ConsoleParts) -> Router {
         .merge(watch::routes())
         .merge(subscriptions::routes())
         .merge(deliveries::routes())
+        .merge(redelivery::routes())
         .merge(hosts::routes())
         .merge(clients::routes())
         .merge(erase::routes())

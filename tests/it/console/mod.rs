@@ -1,5 +1,6 @@
 //! The operator's pages, requested without a browser. `tests/browser` tests them with one.
 
+mod acts;
 mod forms;
 mod login;
 mod pages;
