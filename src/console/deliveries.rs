@@ -1,6 +1,8 @@
 //! The page that lists deliveries of all clients: which are dead and why, and which wait. The operator can send them
 //! again.
 
+use std::collections::{BTreeSet, HashMap};
+
 use askama::Template;
 use axum::{
     Router,
@@ -8,45 +10,36 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use relay_domain::{DeliveryId, DeliveryState};
-use relay_store::{DeliveryContent, DeliveryEntry, DeliveryQuery, Redelivery};
-use serde::Deserialize;
+use relay_store::{DeliveryContent, DeliveryEntry, HostPause, Redelivery, Store, StoreError};
 use tracing::info;
+use url::form_urlencoded;
 
 use crate::console::{
     fault::ErrorPage,
+    filter::{ConsoleFilter, FilterForm},
     form::SessionForm,
+    lists::{Looked, Tab},
+    names::{ClientNames, names},
     notice::Notice,
+    scan::{
+        DeliveryPlace, DeliveryScan, MOST_LOOKED_AT, ScanLimits, Scanned, parse_place,
+        written_place,
+    },
     state::ConsoleState,
     view::{Badge, PageClock, ShownTime},
     visit::{ConsolePath, PageContext, PageFrame, Section, watch_page},
-    watches::{ClientNames, Tab, names},
     words,
 };
 
 /// The number of deliveries on a page.
 const PAGE: usize = 50;
 
-/// The spans for which the operator can queue dead deliveries again: the form's value, a label, and hours.
-const SPANS: [(&str, &str, i64); 4] = [
-    ("1", "the last hour", 1),
-    ("24", "the last 24 hours", 24),
-    ("168", "the last 7 days", 168),
-    ("720", "the last 30 days", 720),
-];
-
 pub(super) fn routes() -> Router<ConsoleState> {
     Router::new()
         .route("/console/deliveries", get(show))
-        .route("/console/deliveries/redeliver", post(redeliver_dead))
         .route("/console/deliveries/{id}/redeliver", post(redeliver_one))
-}
-
-#[derive(Deserialize)]
-struct Asked {
-    state: Option<String>,
-    after: Option<String>,
 }
 
 /// A delivery in the list.
@@ -66,6 +59,8 @@ struct Line {
     answer: Option<String>,
     changed: ShownTime,
     next: Option<ShownTime>,
+    /// Why the delivery waits although it may be due: its host is paused.
+    paused: Option<String>,
 }
 
 #[derive(Template)]
@@ -74,66 +69,141 @@ struct Page {
     shell: PageFrame,
     tabs: Vec<Tab>,
     state: DeliveryState,
+    form: FilterForm,
     can_redeliver: bool,
     is_dead: bool,
-    spans: [(&'static str, &'static str, i64); 4],
+    /// The page that asks before all that pass the filter are sent again.
+    redeliver_all: String,
     lines: Vec<Line>,
     here: String,
     first: String,
     older: Option<String>,
     is_first: bool,
+    /// How far the page looked, if it ended before the list and before the page was full.
+    looked: Option<Looked>,
+}
+
+/// The list that was requested.
+struct List {
+    state: DeliveryState,
+    filter: ConsoleFilter,
+}
+
+impl List {
+    fn address(&self, after: Option<DeliveryPlace>) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("state", self.state.as_str());
+        self.filter.append_to(&mut query);
+        if let Some((at, id)) = after {
+            query.append_pair("after", &written_place((at, id)));
+        }
+        format!("/console/deliveries?{}", query.finish())
+    }
+
+    fn in_state(&self, state: DeliveryState) -> Self {
+        Self {
+            state,
+            filter: self.filter.clone(),
+        }
+    }
+
+    fn form(&self, names: &ClientNames) -> FilterForm {
+        let state = self.state.as_str().to_owned();
+        FilterForm {
+            hidden: vec![("state", state)],
+            without: format!("/console/deliveries?state={}", self.state),
+            ..FilterForm::new("/console/deliveries", &self.filter, names)
+        }
+    }
 }
 
 async fn show(
     State(state): State<ConsoleState>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<HashMap<String, String>>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
-    let wanted = asked.state.as_deref().and_then(DeliveryState::from_word);
-    let wanted = wanted.unwrap_or(DeliveryState::Dead);
-    let after = asked.after.as_deref().and_then(parse_place);
-    let query = DeliveryQuery {
-        owner: None,
-        state: wanted,
-        after,
-        limit: PAGE + 1,
+    let text = |name: &str| asked.get(name).cloned().unwrap_or_default();
+    let after = parse_place(&text("after"));
+    let list = List {
+        state: DeliveryState::from_word(&text("state")).unwrap_or(DeliveryState::Dead),
+        filter: ConsoleFilter::read(text)?,
     };
-    let mut entries = state.parts.store.list_deliveries(&query).await?;
-    let more = entries.len() > PAGE;
-    entries.truncate(PAGE);
-    let last = entries.last().filter(|_| more);
-    let older = last.map(|last| address(wanted, Some((last.updated_at, last.delivery.id))));
-    let names = names(&*state.parts.store).await?;
-    let lines = entries
-        .iter()
-        .map(|entry| line(entry, &names, visit.clock()));
-    let page = Page {
-        shell: visit.shell(Section::Deliveries, "Deliveries"),
-        tabs: tabs(wanted),
-        state: wanted,
-        can_redeliver: can_redeliver(wanted),
-        is_dead: wanted == DeliveryState::Dead,
-        spans: SPANS,
-        lines: lines.collect(),
-        here: address(wanted, after),
-        first: address(wanted, None),
-        older,
-        is_first: after.is_none(),
+    let store = &*state.parts.store;
+    let names = names(store).await?;
+    let scan = DeliveryScan {
+        store,
+        state: list.state,
+        filter: &list.filter,
+        owner: list.filter.owner(&names),
+        last: None,
     };
+    let limits = ScanLimits {
+        wanted: PAGE,
+        looked_at: MOST_LOOKED_AT,
+    };
+    let scanned = scan.run(after, limits).await?;
+    let pauses = pauses(store, &scanned.found, visit.now()).await?;
+    let page = page(&list, &scanned, after, (&names, &pauses), &visit);
     visit.answer(&page, &page.as_live())
 }
 
-fn can_redeliver(state: DeliveryState) -> bool {
-    match state {
-        DeliveryState::Pending
-        | DeliveryState::Delivered
-        | DeliveryState::Dead
-        | DeliveryState::Expired => true,
-        DeliveryState::Superseded | DeliveryState::Cancelled => false,
+fn page(
+    list: &List,
+    scanned: &Scanned<DeliveryEntry, DeliveryPlace>,
+    after: Option<DeliveryPlace>,
+    (names, pauses): (&ClientNames, &[HostPause]),
+    visit: &PageContext,
+) -> Page {
+    let clock = visit.clock();
+    let lines = scanned.found.iter();
+    let lines = lines.map(|entry| line(entry, names, pauses, clock));
+    let is_full = scanned.found.len() == PAGE;
+    let older = scanned.rest.filter(|_| is_full);
+    let mut all = form_urlencoded::Serializer::new(String::new());
+    list.filter.append_to(&mut all);
+    Page {
+        shell: visit.shell(Section::Deliveries, "Deliveries"),
+        tabs: tabs(list),
+        state: list.state,
+        form: list.form(names),
+        can_redeliver: can_redeliver(list.state),
+        is_dead: list.state == DeliveryState::Dead,
+        redeliver_all: format!("/console/deliveries/redeliver?{}", all.finish()),
+        lines: lines.collect(),
+        here: list.address(after),
+        first: list.address(None),
+        older: older.map(|place| list.address(Some(place))),
+        is_first: after.is_none(),
+        looked: Looked::of(scanned, PAGE, |place| list.address(Some(*place)), clock),
     }
 }
 
-fn tabs(current: DeliveryState) -> Vec<Tab> {
+/// Returns the pauses of the hosts that pending deliveries wait for.
+async fn pauses(
+    store: &dyn Store,
+    entries: &[DeliveryEntry],
+    now: Timestamp,
+) -> Result<Vec<HostPause>, StoreError> {
+    let waiting = entries
+        .iter()
+        .filter(|entry| entry.delivery.state == DeliveryState::Pending);
+    let hosts: BTreeSet<_> = waiting.map(|entry| entry.callback_url.host()).collect();
+    if hosts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let hosts: Vec<_> = hosts.into_iter().collect();
+    store.pauses_of(&hosts, now).await
+}
+
+/// Whether deliveries in this state can be sent again. An event that expired is of no use to anybody.
+fn can_redeliver(state: DeliveryState) -> bool {
+    match state {
+        DeliveryState::Pending | DeliveryState::Delivered | DeliveryState::Dead => true,
+        DeliveryState::Expired | DeliveryState::Superseded | DeliveryState::Cancelled => false,
+    }
+}
+
+fn tabs(list: &List) -> Vec<Tab> {
     let order = [
         DeliveryState::Dead,
         DeliveryState::Pending,
@@ -144,24 +214,10 @@ fn tabs(current: DeliveryState) -> Vec<Tab> {
     ];
     let tab = |state: DeliveryState| Tab {
         name: state.as_str(),
-        address: address(state, None),
-        is_current: state == current,
+        address: list.in_state(state).address(None),
+        is_current: state == list.state,
     };
     order.into_iter().map(tab).collect()
-}
-
-fn address(state: DeliveryState, after: Option<(Timestamp, DeliveryId)>) -> String {
-    let after = after.map(|(at, id)| format!("&after={}.{id}", at.as_millisecond()));
-    format!(
-        "/console/deliveries?state={state}{}",
-        after.unwrap_or_default()
-    )
-}
-
-fn parse_place(text: &str) -> Option<(Timestamp, DeliveryId)> {
-    let (millis, id) = text.split_once('.')?;
-    let at = Timestamp::from_millisecond(millis.parse().ok()?).ok()?;
-    Some((at, id.parse().ok()?))
 }
 
 /// Returns what a delivery is about: a job, the person of a notice, or the type of a message of Basiq's.
@@ -175,7 +231,12 @@ fn subject(entry: &DeliveryEntry) -> String {
     }
 }
 
-fn line(entry: &DeliveryEntry, names: &ClientNames, clock: PageClock) -> Line {
+fn line(
+    entry: &DeliveryEntry,
+    names: &ClientNames,
+    pauses: &[HostPause],
+    clock: PageClock,
+) -> Line {
     let body = entry.body();
     let latest = entry.delivery.attempts.last();
     let ending = latest.map(|latest| words::ending(latest.status, latest.error));
@@ -184,12 +245,14 @@ fn line(entry: &DeliveryEntry, names: &ClientNames, clock: PageClock) -> Line {
         latest.response.as_deref().or(detail)
     });
     let answer = answer.map(|answer| answer.chars().take(120).collect::<String>());
+    let host = entry.callback_url.host();
+    let pause = pauses.iter().find(|pause| pause.host == host);
     Line {
         id: entry.delivery.id.to_string(),
         watch: body.and_then(|body| body.watch_id).map(watch_page),
         subject: subject(entry),
         client: entry.client_id.map_or_else(String::new, |id| names.of(id)),
-        host: entry.callback_url.host().to_owned(),
+        host: host.to_owned(),
         event: body.map_or_else(Badge::message, |body| Badge::status(body.status)),
         action: body.map_or("passed on", |body| words::action(body.action)),
         attempts: entry.delivery.attempts.len(),
@@ -197,6 +260,7 @@ fn line(entry: &DeliveryEntry, names: &ClientNames, clock: PageClock) -> Line {
         answer: answer.filter(|answer| !answer.trim().is_empty()),
         changed: clock.when(entry.updated_at),
         next: entry.delivery.next_attempt_at.map(|at| clock.when(at)),
+        paused: pause.map(words::pause),
     }
 }
 
@@ -205,17 +269,16 @@ async fn redeliver_one(
     ConsolePath(id): ConsolePath<DeliveryId>,
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
+    let list = List {
+        state: DeliveryState::from_word(posted.form.text("state")).unwrap_or(DeliveryState::Dead),
+        filter: ConsoleFilter::read(|name| posted.form.text(name).to_owned())?,
+    };
     let now = posted.visit.now();
     let by = posted.visit.requester();
     let redelivery = state.parts.store.redeliver_one(&by, id, now).await?;
     let notice = came_to(&state, redelivery);
-    let list = DeliveryState::from_word(posted.form.text("state"));
-    Ok(back_to(list.unwrap_or(DeliveryState::Dead), notice))
-}
-
-fn back_to(list: DeliveryState, notice: Notice) -> Response {
-    let address = format!("{}&{}", address(list, None), notice.to_query());
-    Redirect::to(&address).into_response()
+    let address = format!("{}&{}", list.address(None), notice.to_query());
+    Ok(Redirect::to(&address).into_response())
 }
 
 /// Returns the notice for the result of a redelivery. Wakes the delivery worker if an event was queued.
@@ -231,27 +294,4 @@ pub(super) fn came_to(state: &ConsoleState, redelivery: Redelivery) -> Notice {
         Redelivery::Superseded(_) => Notice::NewerEvent,
         Redelivery::Cancelled => Notice::IsCancelled,
     }
-}
-
-async fn redeliver_dead(
-    State(state): State<ConsoleState>,
-    posted: SessionForm,
-) -> Result<Response, ErrorPage> {
-    let chosen = posted.form.text("since");
-    let span = SPANS.iter().find(|(value, _, _)| *value == chosen);
-    let Some((_, _, hours)) = span else {
-        return Err(ErrorPage::nothing(
-            "There is no such span of time to choose.",
-        ));
-    };
-    let now = posted.visit.now();
-    let since = now.checked_sub(SignedDuration::from_hours(*hours));
-    let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
-    let by = posted.visit.requester();
-    let queued = state.parts.store.redeliver_dead(&by, since, now).await?;
-    if queued > 0 {
-        (state.parts.delivery_ring)();
-    }
-    info!(queued, "dead deliveries queued again by the operator");
-    Ok(back_to(DeliveryState::Dead, Notice::QueuedMany(queued)))
 }

@@ -13,12 +13,19 @@ mod comparison;
 mod deliveries;
 mod erase;
 mod fault;
+mod filter;
 mod form;
 mod hosts;
+mod lists;
 mod login;
+mod names;
 mod notice;
 mod over_time;
 mod overview;
+mod redelivery;
+mod request;
+mod scan;
+mod search;
 mod session;
 mod span;
 mod state;
@@ -54,6 +61,7 @@ pub fn router(parts: ConsoleParts) -> Router {
         .merge(watch::routes())
         .merge(subscriptions::routes())
         .merge(deliveries::routes())
+        .merge(redelivery::routes())
         .merge(hosts::routes())
         .merge(clients::routes())
         .merge(erase::routes())

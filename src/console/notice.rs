@@ -12,6 +12,16 @@ pub(super) enum Notice {
     Queued,
     /// This number of dead deliveries was queued again.
     QueuedMany(u64),
+    /// More deliveries pass the filter than were counted, so nothing was queued.
+    CountAgain,
+    /// The host is paused until somebody resumes it.
+    HostPaused,
+    /// The host was paused by hand already.
+    HostWasPaused,
+    /// The host is posted to again.
+    HostResumed,
+    /// The host was not paused by hand.
+    HostWasNotPaused,
     /// The watch was cancelled.
     Cancelled,
     /// The subscription was ended.
@@ -46,6 +56,11 @@ impl Notice {
         Some(match &*word? {
             "queued" => Self::Queued,
             "queued-many" => Self::QueuedMany(count),
+            "count-again" => Self::CountAgain,
+            "host-paused" => Self::HostPaused,
+            "host-was-paused" => Self::HostWasPaused,
+            "host-resumed" => Self::HostResumed,
+            "host-was-not-paused" => Self::HostWasNotPaused,
             "cancelled" => Self::Cancelled,
             "ended" => Self::Ended,
             "no-event" => Self::NoEvent,
@@ -64,6 +79,11 @@ impl Notice {
         match self {
             Self::Queued => "done=queued".to_owned(),
             Self::QueuedMany(count) => format!("done=queued-many&count={count}"),
+            Self::CountAgain => "done=count-again".to_owned(),
+            Self::HostPaused => "done=host-paused".to_owned(),
+            Self::HostWasPaused => "done=host-was-paused".to_owned(),
+            Self::HostResumed => "done=host-resumed".to_owned(),
+            Self::HostWasNotPaused => "done=host-was-not-paused".to_owned(),
             Self::Cancelled => "done=cancelled".to_owned(),
             Self::Ended => "done=ended".to_owned(),
             Self::NoEvent => "done=no-event".to_owned(),
@@ -79,9 +99,18 @@ impl Notice {
     /// Whether the action succeeded.
     fn is_good(self) -> bool {
         match self {
-            Self::Queued | Self::Cancelled | Self::Ended | Self::Retired | Self::Revoked(_) => true,
+            Self::Queued
+            | Self::Cancelled
+            | Self::Ended
+            | Self::Retired
+            | Self::HostPaused
+            | Self::HostResumed
+            | Self::Revoked(_) => true,
             Self::QueuedMany(count) => count > 0,
-            Self::NoEvent
+            Self::CountAgain
+            | Self::HostWasPaused
+            | Self::HostWasNotPaused
+            | Self::NoEvent
             | Self::NewerEvent
             | Self::IsCancelled
             | Self::Gone
@@ -91,13 +120,25 @@ impl Notice {
 
     fn text(self) -> String {
         match self {
-            Self::Queued => "Queued: it is sent again now, with the same webhook-id.".to_owned(),
+            Self::Queued => "Queued: it is sent again now, with the same webhook-id. If somebody paused its host, it \
+                 waits until the host is resumed."
+                .to_owned(),
             Self::QueuedMany(0) => {
-                "Nothing was queued: nothing died since then that is the latest event of its watch."
+                "Nothing was queued: nothing of these is dead any more that may be sent again."
                     .to_owned()
             }
             Self::QueuedMany(1) => "1 delivery is queued again.".to_owned(),
             Self::QueuedMany(count) => format!("{count} deliveries are queued again."),
+            Self::CountAgain => {
+                "Nothing was queued yet: look at the number again, then confirm it.".to_owned()
+            }
+            Self::HostPaused => {
+                "Paused: until you resume the host, only events with a deadline are posted to it."
+                    .to_owned()
+            }
+            Self::HostWasPaused => "Nothing was changed: the host is paused already.".to_owned(),
+            Self::HostResumed => "Resumed: what waits for the host is sent now.".to_owned(),
+            Self::HostWasNotPaused => "Nothing was changed: nobody had paused the host.".to_owned(),
             Self::Cancelled => "Cancelled: nothing more is posted for this watch.".to_owned(),
             Self::Ended => "Ended: nothing more is sent for this subscription.".to_owned(),
             Self::NoEvent => {
@@ -140,6 +181,11 @@ mod tests {
         for notice in [
             Notice::Queued,
             Notice::QueuedMany(3),
+            Notice::CountAgain,
+            Notice::HostPaused,
+            Notice::HostWasPaused,
+            Notice::HostResumed,
+            Notice::HostWasNotPaused,
             Notice::Cancelled,
             Notice::Ended,
             Notice::NoEvent,

@@ -16,11 +16,11 @@ use url::form_urlencoded;
 use crate::console::{
     fault::ErrorPage,
     form::SessionForm,
+    names::{ClientNames, names},
     notice::Notice,
     state::ConsoleState,
     view::{Badge, PageClock, ShownTime},
-    visit::{ConsolePath, PageContext, PageFrame, Section},
-    watches::{ClientNames, names},
+    visit::{ConsolePath, PageContext, PageFrame, Section, subscription_page},
     words,
 };
 
@@ -146,15 +146,11 @@ fn list_address(user: &str, before: Option<SubscriptionId>) -> String {
     format!("/console/subscriptions?{}", query.finish())
 }
 
-fn page_of(id: SubscriptionId) -> String {
-    format!("/console/subscriptions/{id}")
-}
-
 fn line(details: &SubscriptionDetails, names: &ClientNames, clock: PageClock) -> Line {
     let subscription = &details.subscription;
     let request = &subscription.request;
     Line {
-        address: page_of(subscription.id),
+        address: subscription_page(subscription.id),
         id: subscription.id.to_string(),
         user_id: request.user_id.to_string(),
         connection_id: request.connection_id.as_ref().map(ToString::to_string),
@@ -180,7 +176,7 @@ async fn show(
     let line = line(&details, &names(store).await?, clock);
     let page = Page {
         shell: visit.shell(Section::Subscriptions, format!("Person {}", line.user_id)),
-        here: page_of(id),
+        here: subscription_page(id),
         line,
         is_active: subscription.state == SubscriptionState::Active,
         callback: words::without_query(&subscription.request.callback_url),
@@ -221,6 +217,6 @@ async fn end(
         return Err(no_such_subscription());
     }
     info!(subscription.id = %id, "subscription ended by the operator");
-    let address = format!("{}?{}", page_of(id), Notice::Ended.to_query());
+    let address = format!("{}?{}", subscription_page(id), Notice::Ended.to_query());
     Ok(Redirect::to(&address).into_response())
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use relay_domain::{Attempt, Phase, WatchState, visible_json};
-use relay_store::{EventDetails, WatchDetails};
+use relay_store::{EventDetails, HostPause, WatchDetails};
 
 use crate::console::{
+    request,
     view::{Badge, PageClock, ShownTime, Tone, length, took},
     words,
 };
@@ -24,12 +25,36 @@ pub(super) struct TimelineEntry {
     pub(super) is_ahead: bool,
     /// The entry's facts, as name and value.
     pub(super) facts: Vec<(&'static str, String)>,
-    /// A text as it was sent or received, after its label.
-    pub(super) text: Option<(&'static str, String)>,
+    /// The id of the event, if the entry is about one.
+    pub(super) id: Option<String>,
+    /// Texts as they were sent or received.
+    pub(super) texts: Vec<ShownText>,
+    /// Entries that are folded into this one.
+    pub(super) folded: Vec<TimelineEntry>,
 }
 
+/// A text that is unfolded and copied.
+pub(super) struct ShownText {
+    /// The id of the text on the page.
+    pub(super) id: String,
+    pub(super) label: &'static str,
+    pub(super) text: String,
+}
+
+/// The number of attempts of one event that are shown before the first of them are folded, and how many are not folded
+/// then: at the beginning, and at the end.
+const MOST_ATTEMPTS: usize = 5;
+const FIRST_ATTEMPTS: usize = 1;
+const LAST_ATTEMPTS: usize = 2;
+
 /// Builds the time line of a watch.
-pub(super) fn timeline(story: &WatchDetails, client: &str, clock: PageClock) -> Vec<TimelineEntry> {
+/// `pause` says why the callback's host is paused, if it is.
+pub(super) fn timeline(
+    story: &WatchDetails,
+    client: &str,
+    pause: Option<&HostPause>,
+    clock: PageClock,
+) -> Vec<TimelineEntry> {
     let mut line = Line {
         clock,
         moments: Vec::new(),
@@ -37,10 +62,10 @@ pub(super) fn timeline(story: &WatchDetails, client: &str, clock: PageClock) -> 
     line.begin(story, client);
     line.look(story);
     for event in &story.events {
-        line.tell(event);
+        line.tell(story, event);
     }
     line.end(story);
-    line.ahead(story);
+    line.ahead(story, pause);
     let mut moments = line.moments;
     moments.sort_by_key(|moment| (moment.is_ahead, moment.at));
     let mut before = None;
@@ -77,7 +102,9 @@ impl Line {
             tone: Tone::Calm,
             is_ahead: false,
             facts: Vec::new(),
-            text: None,
+            id: None,
+            texts: Vec::new(),
+            folded: Vec::new(),
         }
     }
 
@@ -142,7 +169,7 @@ impl Line {
         }
     }
 
-    fn tell(&mut self, event: &EventDetails) {
+    fn tell(&mut self, story: &WatchDetails, event: &EventDetails) {
         let body = &event.body;
         let badge = Badge::status(body.status);
         let delivery = Badge::way(event.delivery.state);
@@ -161,28 +188,52 @@ impl Line {
             ),
             ("The bank says", body.detail.clone()),
             ("Challenge", challenge),
-            ("Event", Some(event.id.to_string())),
         ];
         let told = told
             .into_iter()
             .filter_map(|(name, text)| Some((name, text?)));
         let action = ("Do", words::action(body.action).to_owned());
-        let json = serde_json::to_string_pretty(body).unwrap_or_default();
-        let json = visible_json(&json);
         let moment = self.moment(body.timestamp, format!("Event {}", body.sequence));
         self.moments.push(TimelineEntry {
             tone: badge.tone,
             badges: vec![badge, delivery],
             facts: std::iter::once(action).chain(told).collect(),
-            text: Some(("What is posted", json)),
+            id: Some(event.id.to_string()),
+            texts: texts_of(story, event),
             ..moment
         });
-        for attempt in &event.delivery.attempts {
-            self.attempt(body.sequence, attempt);
+        self.attempts(event);
+    }
+
+    /// Adds the attempts of an event. Of many, those in the middle are folded.
+    fn attempts(&mut self, event: &EventDetails) {
+        let attempts = &*event.delivery.attempts;
+        let is_long = attempts.len() > MOST_ATTEMPTS;
+        let fold = attempts.len().saturating_sub(LAST_ATTEMPTS);
+        let fold = if is_long { FIRST_ATTEMPTS..fold } else { 0..0 };
+        let mut folded = Vec::new();
+        for (place, attempt) in attempts.iter().enumerate() {
+            let moment = self.attempt(event, attempt);
+            if fold.contains(&place) {
+                folded.push(moment);
+            } else {
+                self.moments.push(moment);
+            }
+        }
+        if let [first, .., last] = attempts.get(fold).unwrap_or_default() {
+            let (from, to) = (first.number, last.number);
+            let sequence = event.body.sequence;
+            let title = format!("Attempts {from} to {to} to deliver event {sequence}");
+            let moment = self.moment(first.started_at, title);
+            self.moments.push(TimelineEntry {
+                tone: Tone::Bad,
+                folded,
+                ..moment
+            });
         }
     }
 
-    fn attempt(&mut self, event: u32, attempt: &Attempt) {
+    fn attempt(&self, event: &EventDetails, attempt: &Attempt) -> TimelineEntry {
         let tone = match attempt.error {
             None => Tone::Good,
             Some(_) => Tone::Bad,
@@ -193,9 +244,20 @@ impl Line {
         };
         let answer = attempt.response.clone();
         let answer = answer.filter(|answer| !answer.trim().is_empty());
-        let title = format!("Attempt {} to deliver event {event}", attempt.number);
+        let (sequence, number) = (event.body.sequence, attempt.number);
+        let title = format!("Attempt {number} to deliver event {sequence}");
         let moment = self.moment(attempt.started_at, title);
-        self.moments.push(TimelineEntry {
+        let sent = ShownText {
+            id: format!("headers-{sequence}-{number}"),
+            label: "Request headers",
+            text: request::headers(event.id, attempt),
+        };
+        let answered = answer.map(|answer| ShownText {
+            id: format!("answer-{sequence}-{number}"),
+            label: "The answer begins",
+            text: answer,
+        });
+        TimelineEntry {
             tone,
             badges: vec![badge],
             facts: std::iter::once(("Took", took(attempt.duration)))
@@ -206,9 +268,9 @@ impl Line {
                         .map(|detail| ("Failed by", detail)),
                 )
                 .collect(),
-            text: answer.map(|answer| ("The answer begins", answer)),
+            texts: std::iter::once(sent).chain(answered).collect(),
             ..moment
-        });
+        }
     }
 
     fn end(&mut self, story: &WatchDetails) {
@@ -225,7 +287,7 @@ impl Line {
         }
     }
 
-    fn ahead(&mut self, story: &WatchDetails) {
+    fn ahead(&mut self, story: &WatchDetails, pause: Option<&HostPause>) {
         let why = match &story.job.phase {
             Phase::Running => None,
             Phase::RetryQueue { .. } => Some("Basiq retries the update by itself".to_owned()),
@@ -248,10 +310,33 @@ impl Line {
             };
             let title = format!("Next attempt to deliver event {}", event.body.sequence);
             let moment = self.moment(at, title);
+            // an event with a deadline is posted to a paused host too
+            let pause = pause.filter(|_| event.body.challenge.is_none());
+            let waits = pause.map(|pause| ("Waits", words::pause(pause)));
             self.moments.push(TimelineEntry {
                 is_ahead: true,
+                facts: waits.into_iter().collect(),
                 ..moment
             });
         }
     }
+}
+
+/// Returns the body of an event, and a command that posts it.
+fn texts_of(story: &WatchDetails, event: &EventDetails) -> Vec<ShownText> {
+    let body = &event.body;
+    let json = serde_json::to_string_pretty(body).unwrap_or_default();
+    let callback = &story.watch.request.callback_url;
+    vec![
+        ShownText {
+            id: format!("body-{}", body.sequence),
+            label: "What is posted",
+            text: visible_json(&json),
+        },
+        ShownText {
+            id: format!("curl-{}", body.sequence),
+            label: "As curl, without a signature",
+            text: request::curl(callback, event.id, body),
+        },
+    ]
 }

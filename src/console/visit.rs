@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use jiff::Timestamp;
-use relay_domain::{Actor, Requester, WatchId};
+use relay_domain::{Actor, Requester, SubscriptionId, WatchId};
 use url::form_urlencoded;
 
 use crate::{
@@ -244,6 +244,11 @@ pub(super) fn next_page(text: &str) -> &str {
     let parsed: Result<Uri, _> = text.parse();
     let plain = parsed.is_ok_and(|uri| uri.host().is_none()) && !text.contains('\\');
     if inside && plain { text } else { "/console" }
+}
+
+/// Returns the address of a subscription's page.
+pub(super) fn subscription_page(id: SubscriptionId) -> String {
+    format!("/console/subscriptions/{id}")
 }
 
 /// Returns the address of a watch's page.

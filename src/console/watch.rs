@@ -7,20 +7,20 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use relay_domain::{JobMemory, Phase, WatchId, WatchState, visible_json};
-use relay_store::WatchDetails;
+use relay_domain::{DeliveryState, JobMemory, Phase, WatchId, WatchState, visible_json};
+use relay_store::{HostPause, WatchDetails};
 use tracing::info;
 
 use crate::console::{
     deliveries::came_to,
     fault::ErrorPage,
     form::SessionForm,
+    names::names,
     notice::Notice,
     state::ConsoleState,
     timeline::{TimelineEntry, timeline},
     view::{Badge, PageClock, ShownTime, length},
     visit::{ConsolePath, PageContext, PageFrame, Section, watch_page},
-    watches::names,
     words,
 };
 
@@ -36,6 +36,7 @@ struct Fact {
     name: &'static str,
     text: String,
     is_id: bool,
+    can_copy: bool,
     others: bool,
 }
 
@@ -71,7 +72,17 @@ async fn show(
     let found = parts.store.find_watch(None, id).await?;
     let story = found.ok_or_else(no_such_watch)?;
     let client = names(&*parts.store).await?.of(story.watch.client_id);
-    let page = page(&story, &client, &visit);
+    let host = story.watch.request.callback_url.host();
+    let waits = story
+        .events
+        .iter()
+        .any(|event| event.delivery.next_attempt_at.is_some());
+    let pauses = if waits {
+        parts.store.pauses_of(&[host], visit.now()).await?
+    } else {
+        Vec::new()
+    };
+    let page = page(&story, &client, pauses.first(), &visit);
     visit.answer(&page, &page.as_live())
 }
 
@@ -79,7 +90,12 @@ fn no_such_watch() -> ErrorPage {
     ErrorPage::nothing("There is no such watch; what settled long ago is deleted.")
 }
 
-fn page(story: &WatchDetails, client: &str, visit: &PageContext) -> Page {
+fn page(
+    story: &WatchDetails,
+    client: &str,
+    pause: Option<&HostPause>,
+    visit: &PageContext,
+) -> Page {
     let (watch, clock) = (&story.watch, visit.clock());
     let waits = story
         .events
@@ -93,7 +109,7 @@ fn page(story: &WatchDetails, client: &str, visit: &PageContext) -> Page {
         state: Badge::watch(watch.state),
         is_live: watch.state.is_open() || waits,
         can_cancel: watch.state.is_open(),
-        can_redeliver: !story.events.is_empty() && watch.state != WatchState::Cancelled,
+        can_redeliver: can_redeliver(story),
         facts: facts(story, client),
         metadata: (!metadata.is_empty()).then(|| visible_json(metadata.as_str())),
         created: clock.when(watch.created_at),
@@ -105,9 +121,16 @@ fn page(story: &WatchDetails, client: &str, visit: &PageContext) -> Page {
             .collect(),
         seen: story.job.seen_at.map(|at| clock.when(at)),
         remarks: remarks(&story.job, clock),
-        moments: timeline(story, client, clock),
+        moments: timeline(story, client, pause, clock),
         job_id: watch.request.job_id.to_string(),
     }
+}
+
+/// Whether the latest event can be sent again. One that expired is of no use to anybody.
+fn can_redeliver(story: &WatchDetails) -> bool {
+    let latest = story.events.last();
+    let is_useful = latest.is_some_and(|event| event.delivery.state != DeliveryState::Expired);
+    is_useful && story.watch.state != WatchState::Cancelled
 }
 
 fn facts(story: &WatchDetails, client: &str) -> Vec<Fact> {
@@ -116,6 +139,7 @@ fn facts(story: &WatchDetails, client: &str) -> Vec<Fact> {
         name,
         text: text.to_owned(),
         is_id: others || matches!(name, "Watch" | "Callback" | "Bank"),
+        can_copy: others || matches!(name, "Watch" | "Bank"),
         others,
     };
     let callback = words::without_query(&request.callback_url);

@@ -1,4 +1,4 @@
-//! The page that lists watches of all clients, by state or by a search text.
+//! The page that lists watches of all clients, by state and a filter, or by a search text.
 
 use std::collections::HashMap;
 
@@ -9,13 +9,17 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
-use relay_domain::{ClientId, WatchId, WatchState};
-use relay_store::{Store, StoreError, WatchDetails, WatchQuery, WatchSearch};
-use serde::Deserialize;
+use relay_domain::{WatchId, WatchState};
+use relay_store::{Store, StoreError, WatchDetails};
 use url::form_urlencoded;
 
 use crate::console::{
     fault::ErrorPage,
+    filter::{ConsoleFilter, FilterForm},
+    lists::{Looked, Tab},
+    names::{ClientNames, names},
+    scan::{MOST_LOOKED_AT, ScanLimits, Scanned, WatchScan},
+    search::{self, Found},
     state::ConsoleState,
     view::{Badge, PageClock, ShownTime, state_word},
     visit::{PageContext, PageFrame, Section, watch_page},
@@ -32,17 +36,12 @@ pub(super) fn routes() -> Router<ConsoleState> {
     Router::new().route("/console/watches", get(show))
 }
 
-#[derive(Deserialize)]
-struct Asked {
-    q: Option<String>,
-    state: Option<String>,
-    before: Option<String>,
-}
-
 /// The list that was requested.
-enum List {
-    All(Option<WatchState>),
-    Found(String),
+struct List {
+    state: Option<WatchState>,
+    /// What was searched for. The state and the filter do not count then.
+    search: String,
+    filter: ConsoleFilter,
 }
 
 /// A watch in the list.
@@ -59,19 +58,15 @@ struct Line {
     created: ShownTime,
 }
 
-/// A tab that leads to one list.
-pub(super) struct Tab {
-    pub(super) name: &'static str,
-    pub(super) address: String,
-    pub(super) is_current: bool,
-}
-
 #[derive(Template)]
 #[template(path = "watches.html", blocks = ["live"])]
 struct Page {
     shell: PageFrame,
     tabs: Vec<Tab>,
     search: String,
+    form: FilterForm,
+    /// Whether what was found only begins with what was searched for.
+    is_beginning: bool,
     lines: Vec<Line>,
     /// The address of this page, from which htmx refreshes it.
     here: String,
@@ -80,110 +75,137 @@ struct Page {
     /// The address of the page with older watches, if there are any.
     older: Option<String>,
     is_first: bool,
+    /// How far the page looked, if it ended before the list and before the page was full.
+    looked: Option<Looked>,
 }
 
 async fn show(
     State(state): State<ConsoleState>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<HashMap<String, String>>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
-    let search = asked.q.as_deref().unwrap_or_default().trim();
-    let search: String = search.chars().take(LONGEST_SEARCH).collect();
-    let store = &*state.parts.store;
-    if let Ok(id) = search.parse()
-        && store.find_watch(None, id).await?.is_some()
-    {
-        return Ok(Redirect::to(&watch_page(id)).into_response());
-    }
-    let chosen = if search.is_empty() {
-        List::All(asked.state.as_deref().and_then(WatchState::from_word))
-    } else {
-        List::Found(search)
+    let text = |name: &str| asked.get(name).cloned().unwrap_or_default();
+    let search = text("q").trim().chars().take(LONGEST_SEARCH).collect();
+    let before = text("before").parse().ok();
+    let mut list = List {
+        state: WatchState::from_word(&text("state")),
+        filter: ConsoleFilter::read(text)?,
+        search,
     };
-    let before = asked
-        .before
-        .as_deref()
-        .and_then(|before| before.parse().ok());
-    let mut details = read(store, &chosen, before).await?;
-    let more = details.len() > PAGE;
-    details.truncate(PAGE);
-    let last = details.last().filter(|_| more).map(|story| story.watch.id);
+    let store = &*state.parts.store;
     let names = names(store).await?;
-    let lines = details
-        .iter()
-        .map(|story| line(story, &names, visit.clock()));
+    let (scanned, is_beginning) = if list.search.is_empty() {
+        (list.scan(store, &names, before).await?, false)
+    } else {
+        match search::find(store, &list.search, before, PAGE).await? {
+            Found::Page(page) => return Ok(Redirect::to(&page).into_response()),
+            Found::Metadata(filter) => {
+                (list.filter, list.search) = (*filter, String::new());
+                return Ok(Redirect::to(&list.address(None)).into_response());
+            }
+            Found::Watches(found) => (found, false),
+            Found::Beginning(found) => (found, true),
+        }
+    };
+    let page = page(&list, &scanned, before, &names, &visit);
     let page = Page {
-        shell: visit.shell(Section::Watches, "Watches"),
-        tabs: tabs(&chosen),
-        lines: lines.collect(),
-        here: chosen.address(before),
-        first: chosen.address(None),
-        older: last.map(|last| chosen.address(Some(last))),
-        is_first: before.is_none(),
-        search: chosen.search(),
+        is_beginning,
+        ..page
     };
     visit.answer(&page, &page.as_live())
 }
 
-async fn read(
-    store: &dyn Store,
+fn page(
     list: &List,
+    scanned: &Scanned<WatchDetails, WatchId>,
     before: Option<WatchId>,
-) -> Result<Vec<WatchDetails>, StoreError> {
-    // one row more than the page holds shows whether there are older watches
-    let limit = PAGE + 1;
-    match list {
-        List::All(state) => {
-            let query = WatchQuery {
-                state: *state,
-                before,
-                limit,
-                ..WatchQuery::default()
-            };
-            store.list_watches(&query).await
-        }
-        List::Found(text) => {
-            let search = WatchSearch {
-                text: text.clone(),
-                before,
-                limit,
-            };
-            store.search_watches(&search).await
-        }
+    names: &ClientNames,
+    visit: &PageContext,
+) -> Page {
+    let clock = visit.clock();
+    let lines = scanned.found.iter().map(|story| line(story, names, clock));
+    let is_full = scanned.found.len() == PAGE;
+    let older = scanned.rest.filter(|_| is_full);
+    Page {
+        shell: visit.shell(Section::Watches, "Watches"),
+        tabs: tabs(list),
+        form: list.form(names),
+        is_beginning: false,
+        lines: lines.collect(),
+        here: list.address(before),
+        first: list.address(None),
+        older: older.map(|last| list.address(Some(last))),
+        is_first: before.is_none(),
+        looked: Looked::of(scanned, PAGE, |last| list.address(Some(*last)), clock),
+        search: list.search.clone(),
     }
 }
 
 impl List {
-    fn search(&self) -> String {
-        match self {
-            Self::All(_) => String::new(),
-            Self::Found(text) => text.clone(),
-        }
+    async fn scan(
+        &self,
+        store: &dyn Store,
+        names: &ClientNames,
+        before: Option<WatchId>,
+    ) -> Result<Scanned<WatchDetails, WatchId>, StoreError> {
+        let scan = WatchScan {
+            store,
+            state: self.state,
+            filter: &self.filter,
+            owner: self.filter.owner(names),
+        };
+        let limits = ScanLimits {
+            wanted: PAGE,
+            looked_at: MOST_LOOKED_AT,
+        };
+        scan.run(before, limits).await
     }
 
     fn address(&self, before: Option<WatchId>) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        match self {
-            Self::All(None) => {}
-            Self::All(Some(state)) => {
-                query.append_pair("state", state.as_str());
-            }
-            Self::Found(text) => {
-                query.append_pair("q", text);
-            }
+        if !self.search.is_empty() {
+            query.append_pair("q", &self.search);
         }
+        if let Some(state) = self.state {
+            query.append_pair("state", state.as_str());
+        }
+        self.filter.append_to(&mut query);
         if let Some(before) = before {
             query.append_pair("before", &before.to_string());
         }
         format!("/console/watches?{}", query.finish())
     }
+
+    fn form(&self, names: &ClientNames) -> FilterForm {
+        let state = self.state.map(|state| ("state", state.as_str().to_owned()));
+        let without = Self {
+            filter: ConsoleFilter::default(),
+            search: String::new(),
+            state: self.state,
+        };
+        FilterForm {
+            hidden: state.into_iter().collect(),
+            times: "Registered",
+            has_metadata: true,
+            without: without.address(None),
+            ..FilterForm::new("/console/watches", &self.filter, names)
+        }
+    }
 }
 
 fn tabs(list: &List) -> Vec<Tab> {
-    let tab = |name, state| Tab {
-        name,
-        address: List::All(state).address(None),
-        is_current: matches!(list, List::All(current) if *current == state),
+    let is_search = !list.search.is_empty();
+    let tab = |name, state| {
+        let other = List {
+            state,
+            search: String::new(),
+            filter: list.filter.clone(),
+        };
+        Tab {
+            name,
+            address: other.address(None),
+            is_current: !is_search && list.state == state,
+        }
     };
     let states = WatchState::ALL.iter();
     let states = states.map(|state| tab(state_word(*state), Some(*state)));
@@ -204,22 +226,4 @@ fn line(story: &WatchDetails, names: &ClientNames, clock: PageClock) -> Line {
         next_look: story.next_look_at.map(|at| clock.when(at)),
         created: clock.when(watch.created_at),
     }
-}
-
-/// The names of all clients, by id.
-pub(super) struct ClientNames(HashMap<ClientId, String>);
-
-impl ClientNames {
-    pub(super) fn of(&self, client: ClientId) -> String {
-        self.0.get(&client).cloned().unwrap_or_default()
-    }
-}
-
-/// Reads the names of all clients.
-pub(super) async fn names(store: &dyn Store) -> Result<ClientNames, StoreError> {
-    let clients = store.list_clients().await?;
-    let names = clients
-        .into_iter()
-        .map(|client| (client.id, client.name.to_string()));
-    Ok(ClientNames(names.collect()))
 }

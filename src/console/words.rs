@@ -1,6 +1,8 @@
 //! Describes values of the API in words for people.
 
+use jiff::Timestamp;
 use relay_domain::{Action, AttemptError, CallbackUrl, Operation, Status, WatchOptions};
+use relay_store::HostPause;
 
 /// Describes why an attempt failed.
 pub(super) fn attempt_error(error: AttemptError) -> &'static str {
@@ -77,4 +79,25 @@ pub(super) fn options(options: &WatchOptions) -> Vec<(&'static str, String)> {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)));
     given.collect()
+}
+
+/// Says why a host is paused, and until when.
+pub(super) fn pause(pause: &HostPause) -> String {
+    match (&pause.by, pause.until) {
+        (Some((operator, since)), _) => {
+            format!(
+                "host paused by {operator} since {}, until somebody resumes it",
+                moment(*since)
+            )
+        }
+        (None, Some(until)) => format!(
+            "host paused until {}, because it keeps failing",
+            moment(until)
+        ),
+        (None, None) => "host paused".to_owned(),
+    }
+}
+
+fn moment(at: Timestamp) -> String {
+    at.strftime("%-d %b %H:%M:%S UTC").to_string()
 }

@@ -53,6 +53,10 @@ async function pages() {
     "deliveries-dead": "/console/deliveries",
     "deliveries-pending": "/console/deliveries?state=pending",
     "deliveries-delivered": "/console/deliveries?state=delivered",
+    "deliveries-filtered": "/console/deliveries?client=lender&code=404",
+    redelivery: "/console/deliveries/redeliver",
+    "watches-filtered": "/console/watches?host=127.0.0.3&from=2026-01-01",
+    "watches-beginning": "/console/watches?q=127.0.0.",
     hosts: "/console/hosts",
     clients: "/console/clients",
     audit: "/console/audit",
@@ -179,6 +183,18 @@ test("a search finds by job, connection, person, host and watch", async () => {
   await page.context().close();
 });
 
+test("a filter by bank finds what it finds, and no more", async () => {
+  const page = await open();
+  await logIn(page);
+  const { institutionId } = scenes.context;
+  assert.ok(institutionId);
+  await page.goto(`/console/watches?bank=${institutionId}`);
+  await page.getByRole("link", { name: scenes.settled.jobId }).waitFor();
+  await page.goto("/console/watches?bank=AU99999");
+  await page.getByText("None passes the filter").waitFor();
+  await page.context().close();
+});
+
 test("a watch is seen to settle without a reload, and rests when nobody looks", async () => {
   const page = await open();
   await logIn(page);
@@ -226,12 +242,62 @@ test("all that died is redelivered at once", async () => {
   await logIn(page);
   await page.goto("/console/deliveries");
   await until("a delivery is dead", async () => (await scenes.admin("/deliveries")).length);
-  await page.getByText("Redeliver all that died").click();
-  await page.getByLabel("Those that died in").selectOption("the last hour");
+  await page.getByText("Filter").click();
+  await page.getByLabel("Callback host").fill("127.0.0.3");
+  await page.getByRole("button", { name: "Apply" }).click();
+  await page.waitForURL("**/deliveries?*host=127.0.0.3*");
+  await page.getByRole("link", { name: "Redeliver all of these" }).click();
+  const heading = await page.getByRole("heading", { level: 1 }).textContent();
+  const [, count] = heading.match(/^Send (\d+) deliver(?:y|ies) again\?$/);
   await shoot(page, "redeliver-all");
   await check(page, "redeliver-all");
-  await page.getByRole("button", { name: "Redeliver them" }).click();
-  await page.getByRole("status").getByText("queued again").waitFor();
+  await page.getByRole("button", { name: "again" }).click();
+  const queued = count === "1" ? "1 delivery is queued" : `${count} deliveries are queued`;
+  await page.getByRole("status").getByText(queued).waitFor();
+  assert.equal(await page.getByLabel("Callback host").inputValue(), "127.0.0.3");
+  await page.context().close();
+});
+
+test("a host is paused and resumed by hand, and the panel closes", async () => {
+  const page = await open();
+  await logIn(page);
+  await page.goto("/console/hosts");
+  await page.locator("summary", { hasText: "Pause a host" }).click();
+  await page.getByLabel("Host of callbacks").fill("quiet.example");
+  await shoot(page, "host-pause");
+  await check(page, "host-pause");
+  await page.getByRole("button", { name: "Pause this host" }).click();
+  const row = page.getByRole("row", { name: "quiet.example" });
+  await row.getByText("admin").waitFor();
+  await page.getByRole("button", { name: "Pause this host" }).waitFor({ state: "hidden" });
+  await shoot(page, "host-paused");
+  await check(page, "host-paused");
+  await row.getByRole("button", { name: "Resume" }).click();
+  await row.waitFor({ state: "detached" });
+  await page.getByRole("status").getByText("Resumed").waitFor();
+  await page.context().close();
+});
+
+test("ids and texts are copied, and times are shown in the local zone as well", async () => {
+  const page = await open({ timezoneId: "Australia/Sydney" });
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await logIn(page);
+  await page.goto(`/console/watches/${scenes.dead.id}`);
+  const copied = () => page.evaluate(() => navigator.clipboard.readText());
+  await page.getByRole("button", { name: "Copy: Watch" }).click();
+  assert.equal(await copied(), scenes.dead.id);
+  await page.getByText("As curl").click();
+  await page.getByRole("button", { name: "Copy: As curl" }).click();
+  const curl = await copied();
+  assert.ok(curl.startsWith(`curl -X POST '${scenes.wrong.url}'`), curl);
+  assert.ok(!/signature|whsec_/.test(curl), curl);
+  const [time] = await page.locator("time").all();
+  const local = await time.getAttribute("data-local");
+  const at = new Date(await time.getAttribute("datetime"));
+  const wall = at.toLocaleTimeString("en-GB", { timeZone: "Australia/Sydney" });
+  assert.ok(local.includes(wall), `${local}, ${wall}`);
+  assert.match(await page.locator("footer").textContent(), /All times are UTC; .*Australia\/Sydney/);
+  await check(page, "watch-local");
   await page.context().close();
 });
 

@@ -31,6 +31,12 @@ closed_words! {
         Redelivered => "redelivered",
         /// All dead deliveries since a time were queued again. The subject is that time.
         DeadRedelivered => "dead-redelivered",
+        /// Chosen dead deliveries were queued again. The subject is the filter that chose them.
+        ChosenRedelivered => "chosen-redelivered",
+        /// A callback host was paused until somebody resumes it. The subject is the host.
+        HostPaused => "host-paused",
+        /// A callback host that an operator had paused was resumed. The subject is the host.
+        HostResumed => "host-resumed",
         /// A subscription was ended. The subject is its id.
         SubscriptionEnded => "subscription-ended",
         /// The data of a person or a connection were erased. The subject is `user:` or `connection:` and the id.

@@ -1,9 +1,9 @@
-//! Queries that only the operator makes: watches by any of their ids or their callback's host, the notices of a
-//! subscription, and hosts that fail.
+//! What only the operator asks for: watches by any of their ids or their callback's host, the notices of a
+//! subscription, hosts that fail, and dead deliveries that were chosen to be sent again.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{AttemptError, SubscriptionId, WatchId};
+use relay_domain::{Actor, AttemptError, DeliveryId, SubscriptionId, WatchId};
 
 use crate::{EventDetails, StoreError, WatchDetails};
 
@@ -12,6 +12,30 @@ use crate::{EventDetails, StoreError, WatchDetails};
 pub trait ConsoleStore: Send + Sync {
     /// Returns the watches of all clients that match, with their details, newest first.
     async fn search_watches(&self, search: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError>;
+
+    /// Returns up to `limit` watches of all clients, newest first, for which one of these begins with `prefix`: the id
+    /// of the job, of the connection or of the person, or the callback's host. If more match, it is not defined which
+    /// of them are returned.
+    async fn search_by_prefix(
+        &self,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<WatchDetails>, StoreError>;
+
+    /// Returns those of these deliveries that can be queued again: they are dead, and none is overtaken by a newer event
+    /// of its watch, or belongs to a cancelled watch or a revoked client.
+    async fn redeliverable(&self, ids: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError>;
+
+    /// Queues again those of these deliveries that are [`redeliverable`](Self::redeliverable), all in one transaction,
+    /// and returns their number. If at least one is queued, that is recorded in the audit log. `chosen` is the entry's
+    /// subject: it says how the deliveries were chosen.
+    async fn redeliver_chosen(
+        &self,
+        by: &Actor,
+        ids: &[DeliveryId],
+        chosen: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError>;
 
     /// Returns up to `limit` notices of a subscription, newest first.
     async fn notices_of(

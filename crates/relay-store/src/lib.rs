@@ -19,6 +19,7 @@ mod erasure;
 mod error;
 mod follows;
 mod hints;
+mod host_pauses;
 mod isolation;
 mod migrations;
 mod outbox;
@@ -60,6 +61,7 @@ pub use self::{
     erasure::{ErasureCounts, ErasureStore, ErasureSubject},
     follows::{EarlierLook, FollowStore, WatchVersion},
     hints::{ForwardedMessage, Hint, HintOutcome, HintStore, HintSubject},
+    host_pauses::{HostPause, HostPauseStore, ManualPause},
     isolation::{record_attempts, record_looks},
     outbox::{
         AbandonedDelivery, AfterAttempt, AttemptResult, DeliverySigner, DueDelivery, HostLimits,

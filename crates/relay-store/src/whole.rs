@@ -2,8 +2,8 @@
 
 use crate::{
     ActivityStore, AnswerStore, AuditStore, ClientStore, ConsoleStore, DeliveryStore,
-    DiscoveryStore, ErasureStore, FollowStore, HintStore, OutboxStore, SubscriptionStore,
-    TrackerStore, UpkeepStore, WatchStore,
+    DiscoveryStore, ErasureStore, FollowStore, HintStore, HostPauseStore, OutboxStore,
+    SubscriptionStore, TrackerStore, UpkeepStore, WatchStore,
 };
 
 /// All operations of a store.
@@ -20,6 +20,7 @@ pub trait Store:
     + OutboxStore
     + UpkeepStore
     + ConsoleStore
+    + HostPauseStore
     + ErasureStore
     + AuditStore
     + ActivityStore
@@ -39,6 +40,7 @@ impl<S> Store for S where
         + OutboxStore
         + UpkeepStore
         + ConsoleStore
+        + HostPauseStore
         + ErasureStore
         + AuditStore
         + ActivityStore

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use relay_domain::{Actor, SubscriptionId};
+use relay_domain::{Actor, DeliveryId, SubscriptionId};
 use relay_store::{
     ConsoleStore, ErasureCounts, ErasureStore, ErasureSubject, EventDetails, FailingHost,
-    StoreError, WatchDetails, WatchSearch,
+    HostPause, HostPauseStore, ManualPause, StoreError, WatchDetails, WatchSearch,
 };
 
 use super::list_store::ListStore;
@@ -14,6 +14,24 @@ use super::list_store::ListStore;
 impl ConsoleStore for ListStore {
     async fn search_watches(&self, _: &WatchSearch) -> Result<Vec<WatchDetails>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn search_by_prefix(&self, _: &str, _: usize) -> Result<Vec<WatchDetails>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn redeliverable(&self, _: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn redeliver_chosen(
+        &self,
+        _: &Actor,
+        _: &[DeliveryId],
+        _: &str,
+        _: Timestamp,
+    ) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
     async fn notices_of(
@@ -25,6 +43,25 @@ impl ConsoleStore for ListStore {
     }
 
     async fn list_failing_hosts(&self, _: usize) -> Result<Vec<FailingHost>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl HostPauseStore for ListStore {
+    async fn pause_host(&self, _: &Actor, _: &str, _: Timestamp) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn resume_host(&self, _: &Actor, _: &str, _: Timestamp) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn list_manual_pauses(&self, _: usize) -> Result<Vec<ManualPause>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn pauses_of(&self, _: &[&str], _: Timestamp) -> Result<Vec<HostPause>, StoreError> {
         Ok(Vec::new())
     }
 }

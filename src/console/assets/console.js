@@ -26,10 +26,61 @@ document.addEventListener("htmx:error", () => {
   offline.hidden = false;
 });
 
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.hidden = !navigator.clipboard;
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-    button.textContent = "Copied";
-  });
+// A panel that asked whether to act closes once the act is done.
+document.addEventListener("htmx:after:request", (event) => {
+  const { sourceElement, response } = event.detail.ctx;
+  const panel = sourceElement.closest?.("details.confirm");
+  if (panel && response.status < 400) panel.open = false;
+});
+
+// Copying. Without a clipboard, as on a plain-HTTP page, the text is selected and copied as by hand.
+async function copy(text, source) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const selection = getSelection();
+  const mark = document.createElement("span");
+  if (!source) {
+    mark.textContent = text;
+    document.body.append(mark);
+  }
+  selection.selectAllChildren(source ?? mark);
+  document.execCommand("copy");
+  mark.remove();
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.(".copy");
+  if (!button) return;
+  const { copy: id, copyText } = button.dataset;
+  const source = id ? document.getElementById(id) : null;
+  await copy(copyText ?? source.textContent, source);
+  const label = button.getAttribute("aria-label");
+  const say = (word) => {
+    button.textContent = word;
+    button.setAttribute("aria-label", label.replace(/^Cop(y|ied)/, word));
+  };
+  say("Copied");
+  setTimeout(() => say("Copy"), 2000);
+});
+
+// Local time beside UTC.
+const here = new Date();
+const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const utcDay = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+
+function showLocal() {
+  for (const shown of document.querySelectorAll("time[datetime]")) {
+    const at = new Date(shown.dateTime);
+    if (Number.isNaN(at.getTime()) || at.getTimezoneOffset() === 0) continue;
+    const other = day.format(at) === utcDay.format(at) ? "" : `${day.format(at)} `;
+    shown.dataset.local = `${other}${time.format(at)} local`;
+  }
+}
+
+document.documentElement.classList.add("scripted");
+if (here.getTimezoneOffset() !== 0) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  document.getElementById("zone").textContent = `; beside them are yours (${zone})`;
+  showLocal();
+  document.addEventListener("htmx:after:swap", showLocal);
 }

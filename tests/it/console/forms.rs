@@ -15,6 +15,8 @@ const FORMS: &[&str] = &[
     "/console/subscriptions/{subscription}/end",
     "/console/deliveries/redeliver",
     "/console/deliveries/{delivery}/redeliver",
+    "/console/hosts/pause",
+    "/console/hosts/resume",
     "/console/clients",
     "/console/clients/test/rotate-secret",
     "/console/clients/test/retire-secret",
@@ -33,7 +35,13 @@ async fn a_form_of_another_site_or_session_changes_nothing() {
     let page = browser.get("/console/deliveries").await.text;
     let delivery = between(&page, "id=\"dlv_", "\"");
     let subscription = subscribe(&app, "u-1").await;
-    let fields = |token| [("form_token", token), ("name", "mine"), ("since", "24")];
+    let fields = |token| {
+        [
+            ("form_token", token),
+            ("name", "mine"),
+            ("host", "h.example"),
+        ]
+    };
     for form in FORMS {
         let path = form
             .replace("{watch}", &ids[0])
@@ -70,13 +78,17 @@ async fn a_form_of_another_site_or_session_changes_nothing() {
     assert!(after.contains(&delivery), "the delivery is dead as before");
 }
 
-fn between(text: &str, before: &str, after: &str) -> String {
+pub(super) fn between(text: &str, before: &str, after: &str) -> String {
     let (_, rest) = text.split_once(before).unwrap();
     rest.split_once(after).unwrap().0.to_owned()
 }
 
 /// Sends a form and follows the redirect. Returns the redirect's target and the page.
-async fn follow(browser: &Browser<'_>, path: &str, fields: &[(&str, &str)]) -> (String, String) {
+pub(super) async fn follow(
+    browser: &Browser<'_>,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> (String, String) {
     let answer = browser.post(path, fields).await;
     assert_eq!(answer.status, 303, "{path}: {}", answer.text);
     let to = answer.header("location").to_owned();
@@ -120,6 +132,8 @@ async fn a_watch_is_cancelled_and_an_event_delivered_once_more() {
 #[tokio::test]
 async fn the_dead_are_queued_again_one_by_one_or_all() {
     let (app, _) = full().await;
+    // attempts end a few milliseconds after they began, while this clock stands still
+    app.clock.advance(std::time::Duration::from_secs(1));
     let browser = Browser::logged_in(&app).await;
     let page = browser.get("/console/deliveries").await.text;
     let dead = page.matches("id=\"dlv_").count();
@@ -129,21 +143,32 @@ async fn the_dead_are_queued_again_one_by_one_or_all() {
     let (to, page) = follow(&browser, &path, &[("state", "dead")]).await;
     assert_eq!(to, "/console/deliveries?state=dead&done=queued");
     assert_eq!(page.matches("id=\"dlv_").count(), dead - 1);
-    let (to, page) = follow(&browser, "/console/deliveries/redeliver", &[("since", "1")]).await;
+    let asks = browser.get("/console/deliveries/redeliver").await.text;
+    assert!(asks.contains("Send 2 deliveries again?"), "{asks}");
+    let (to, page) = follow(&browser, "/console/deliveries/redeliver", &fields(&asks)).await;
     let all = format!(
         "/console/deliveries?state=dead&done=queued-many&count={}",
         dead - 1
     );
     assert_eq!(to, all);
     assert_eq!(page.matches("id=\"dlv_").count(), 0);
-    let odd = browser
-        .post("/console/deliveries/redeliver", &[("since", "ever")])
-        .await;
-    assert_eq!(odd.status, 404);
+    let nothing = browser.get("/console/deliveries/redeliver").await.text;
+    assert!(nothing.contains("Nothing to send again"), "{nothing}");
     // A request of htmx gets only the live part and the result of the action.
     let live = browser.get_with(&to, &[("hx-request", "true")]).await.text;
     assert!(live.trim_start().starts_with("<div id=\"live\"") && !live.contains("<html"));
     assert!(live.contains("hx-swap-oob"), "{live}");
+}
+
+/// Returns the hidden fields of the form in the main part of a page, without the token of the session.
+pub(super) fn fields(page: &str) -> Vec<(&str, &str)> {
+    let (_, main) = page.split_once("<main").unwrap();
+    let hidden = main.split("<input type=\"hidden\" name=\"").skip(1);
+    let fields = hidden.map(|field| {
+        let (name, rest) = field.split_once("\" value=\"").unwrap();
+        (name, rest.split_once('"').unwrap().0)
+    });
+    fields.filter(|(name, _)| *name != "form_token").collect()
 }
 
 #[tokio::test]
@@ -271,8 +296,12 @@ async fn what_an_operator_does_by_forms_is_on_the_page_of_the_audit_log() {
         (format!("/console/watches/{watch}/cancel"), vec![]),
         (format!("/console/subscriptions/{subscription}/end"), vec![]),
         (
-            "/console/deliveries/redeliver".to_owned(),
-            vec![("since", "24")],
+            "/console/hosts/pause".to_owned(),
+            vec![("host", "app.example")],
+        ),
+        (
+            "/console/hosts/resume".to_owned(),
+            vec![("host", "app.example")],
         ),
         ("/console/clients".to_owned(), vec![("name", "shop")]),
         ("/console/clients/shop/rotate-secret".to_owned(), vec![]),
@@ -299,7 +328,8 @@ async fn what_an_operator_does_by_forms_is_on_the_page_of_the_audit_log() {
         "secret-retired",
         "secret-rotated",
         "client-added",
-        "dead-redelivered",
+        "host-resumed",
+        "host-paused",
         "subscription-ended",
         "watch-cancelled",
         "logged-in",

@@ -1,6 +1,7 @@
 //! The operator's pages, requested without a browser. `tests/browser` tests them with one.
 
 mod activity;
+mod acts;
 mod forms;
 mod login;
 mod pages;

@@ -20,6 +20,9 @@ async fn every_page_is_whole_escaped_and_without_secrets() {
         "/console/deliveries?state=pending",
         "/console/deliveries?state=nonsense&after=nonsense",
         "/console/hosts",
+        "/console/deliveries?host=127.0.0.1&client=test&code=500&attempts=1&from=2026-01-01&bank=x",
+        "/console/deliveries/redeliver?client=test",
+        "/console/watches?host=127.0.0.1&metadata=a%3Db&client=nobody&until=2026-01-01T10:00",
         "/console/clients",
         "/console/audit",
         "/console/audit?operator=nobody&act=logged-in",
@@ -31,11 +34,13 @@ async fn every_page_is_whole_escaped_and_without_secrets() {
     ]
     .map(ToOwned::to_owned)
     .into();
+    let fixed = paths.len();
     paths.extend(ids.iter().map(|id| format!("/console/watches/{id}")));
     let subscription = subscribe(&app, "u-1").await;
     paths.push(format!("/console/subscriptions/{subscription}"));
     let hostile: String = url::form_urlencoded::byte_serialize(HOSTILE.as_bytes()).collect();
-    paths.push(format!("/console/watches?q={hostile}"));
+    paths.push(format!("/console/watches?q={}", hostile.replace("%3D", "")));
+    paths.push(format!("/console/watches?metadata={hostile}"));
     let secrets = [
         TOKEN,
         app.client.key.expose(),
@@ -60,7 +65,7 @@ async fn every_page_is_whole_escaped_and_without_secrets() {
         }
     }
     let escaped = "&#60;script&#62;alert(&#39;x&#39;)";
-    for path in [&paths[16 + 4], paths.last().unwrap()] {
+    for path in [&paths[fixed + 4], paths.last().unwrap()] {
         let page = browser.get(path).await.text;
         assert!(page.contains(escaped), "{path}: {page}");
     }
@@ -156,11 +161,141 @@ async fn watches_are_found_by_whatever_is_known_of_them() {
     assert_eq!(found("c-9").await, ids.len() - 1);
     assert_eq!(found("u-7").await, ids.len() - 1);
     assert_eq!(found("c-").await, 0);
+    // beginnings of at least three characters
+    assert_eq!(found("j-failed-").await, 6);
+    assert_eq!(found("127.0.").await, ids.len());
+    assert_eq!(found("-failed-3").await, 0);
+    assert_eq!(found(&ids[0][..8]).await, ids.len());
     let by_id = browser
         .get(&format!("/console/watches?q=%20{}", ids[1]))
         .await;
     let page = format!("/console/watches/{}", ids[1]);
     assert_eq!((by_id.status, by_id.header("location")), (303, &*page));
+    // events and deliveries, whole or not, lead to their watch
+    let page = format!("/console/watches/{}", ids[4]);
+    let story = app.story(&ids[4]).await;
+    let event = story["events"][0]["id"].as_str().unwrap();
+    let delivery = event.replace("evt_", "dlv_");
+    for text in [event, &delivery, &event[..22]] {
+        let found = browser.get(&format!("/console/watches?q={text}")).await;
+        assert_eq!(
+            (found.status, found.header("location")),
+            (303, &*page),
+            "{text}"
+        );
+    }
+    let subscription = subscribe(&app, "u-9").await;
+    let found = browser
+        .get(&format!("/console/watches?q={subscription}"))
+        .await;
+    let page = format!("/console/subscriptions/{subscription}");
+    assert_eq!((found.status, found.header("location")), (303, &*page));
+}
+
+#[tokio::test]
+async fn lists_are_filtered_by_client_host_bank_code_time_and_attempts() {
+    let (app, _) = full().await;
+    let browser = Browser::logged_in(&app).await;
+    let rows = async |path: &str, id: &str| {
+        let page = browser.get(path).await;
+        assert_eq!(page.status, 200, "{path}: {}", page.text);
+        page.text
+            .matches(&format!("<tr role=\"row\" id=\"{id}_"))
+            .count()
+    };
+    for (filter, count) in [
+        ("client=test", 3),
+        ("client=nobody", 0),
+        ("host=127.0.0.1", 3),
+        ("host=else.example", 0),
+        ("bank=AU99999", 0),
+        ("code=invalid-credentials", 3),
+        ("code=500", 3),
+        ("code=refused", 3),
+        ("code=404", 0),
+        ("attempts=2", 3),
+        ("attempts=3", 0),
+        ("from=2000-01-01", 3),
+        ("from=2100-01-01", 0),
+        ("until=2100-01-01", 3),
+        ("until=2000-01-01T00:00:00Z", 0),
+        ("client=test&host=127.0.0.1&code=500", 3),
+    ] {
+        let path = format!("/console/deliveries?{filter}");
+        assert_eq!(rows(&path, "dlv").await, count, "{filter}");
+    }
+    for (filter, count) in [
+        ("code=invalid-credentials", 6),
+        ("code=invalid-credentials&state=settled", 6),
+        ("code=invalid-credentials&state=watching", 0),
+        ("code=invalid-credentials&host=127.0.0.1&client=test", 6),
+        ("metadata=a%3Db", 0),
+        ("attempts=2", 3),
+        ("from=2100-01-01", 0),
+        ("until=2000-01-01", 0),
+    ] {
+        let path = format!("/console/watches?{filter}");
+        assert_eq!(rows(&path, "wch").await, count, "{filter}");
+    }
+    for bad in ["from=soon", "until=x", "attempts=many", "metadata=x"] {
+        let page = browser.get(&format!("/console/watches?{bad}")).await;
+        assert_eq!(page.status, 422, "{bad}");
+        let field = bad.split('=').next().unwrap();
+        assert!(page.text.contains(&format!("{field}: “")), "{}", page.text);
+    }
+}
+
+#[tokio::test]
+async fn a_filter_says_how_far_it_looked_and_looks_further() {
+    let mut app = app().await;
+    let first = app
+        .watch_with("j-first", serde_json::json!({"metadata": {"order": "17"}}))
+        .await;
+    app.clock.advance(Duration::from_millis(1));
+    for n in 0..2005 {
+        app.watch(&format!("j-{n}")).await;
+    }
+    app.leave_work();
+    let browser = Browser::logged_in(&app).await;
+    let page = browser.get("/console/watches?q=order%3D17").await;
+    assert_eq!(
+        (page.status, page.header("location")),
+        (303, "/console/watches?metadata=order%3D17")
+    );
+    let page = browser
+        .get("/console/watches?metadata=order%3D17")
+        .await
+        .text;
+    assert!(page.contains("Looked at 2000, back to"), "{page}");
+    assert!(!page.contains(&first), "{page}");
+    let (_, further) = page.split_once("<p class=\"looked\">").unwrap();
+    let further = further.split("href=\"").nth(1).unwrap();
+    let further = further.split('"').next().unwrap().replace("&#38;", "&");
+    let page = browser.get(&further).await.text;
+    assert!(page.contains(&first), "{page}");
+    assert!(!page.contains("Looked at"), "{page}");
+}
+
+#[tokio::test]
+async fn an_expired_event_offers_no_redelivery() {
+    let (mut app, ids) = full().await;
+    // the challenge of this watch is never answered, and its callback answers 500
+    app.pass(Duration::from_mins(3), Duration::from_secs(1))
+        .await;
+    app.leave_work();
+    let browser = Browser::logged_in(&app).await;
+    let page = browser.get("/console/deliveries?state=expired").await.text;
+    assert!(page.contains("id=\"dlv_"), "{page}");
+    assert!(!page.contains(">Redeliver</button>"), "{page}");
+    let page = browser
+        .get(&format!("/console/watches/{}", ids[2]))
+        .await
+        .text;
+    assert!(page.contains("not delivered in time"), "{page}");
+    assert!(!page.contains("id=\"redeliver\""), "{page}");
+    // its many attempts are folded
+    assert!(page.contains("Show these"), "{page}");
+    assert!(page.contains("webhook-timestamp: "), "{page}");
 }
 
 #[tokio::test]
@@ -174,7 +309,8 @@ async fn long_lists_have_pages() {
     let page = browser.get("/console/watches?state=watching").await.text;
     let rows = |page: &str| page.matches("<tr role=\"row\" id=\"wch_").count();
     assert_eq!(rows(&page), 50);
-    let (_, older) = page.rsplit_once("href=\"").unwrap();
+    let (main, _) = page.split_once("<footer").unwrap();
+    let (_, older) = main.rsplit_once("href=\"").unwrap();
     let older = older.split('"').next().unwrap().replace("&#38;", "&");
     assert!(
         older.starts_with("/console/watches?state=watching&before=wch_"),

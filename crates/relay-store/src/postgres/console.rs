@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use relay_domain::{SubscriptionId, WatchId};
+use jiff::Timestamp;
+use relay_domain::{Actor, AuditAct, DeliveryId, SubscriptionId, WatchId};
 use sqlx::{Row, postgres::PgRow};
 
 use crate::{
-    ConsoleStore, EventDetails, FailingHost, StoreError, WatchDetails, WatchSearch,
+    AuditEntry, ConsoleStore, EventDetails, FailingHost, StoreError, WatchDetails, WatchSearch,
+    audit::AuditedAct,
     postgres::{
-        PgStore,
+        PgStore, deliveries,
         details::{self, next_look_at, watch_columns},
         row::{columns, plain},
     },
@@ -46,6 +48,35 @@ pub(super) const SEARCH: &str = concat!(
      ORDER BY w.watch_id DESC LIMIT $3"
 );
 
+/// Some watches of a job. The inner `LIMIT` makes PostgreSQL find them by the job.
+macro_rules! some_of_job {
+    () => {
+        "jobs k CROSS JOIN LATERAL (SELECT n.watch_id FROM watches n WHERE n.job_id = k.job_id LIMIT $3) o "
+    };
+}
+
+/// Finds watches whose job id, callback host, connection id or user id is at least `$1` and less than `$2`. Each has an
+/// index of its own, and each finds at most `$3` watches.
+pub(super) const BY_PREFIX: &str = concat!(
+    "SELECT ",
+    watch_columns!(),
+    ", j.memory, ",
+    next_look_at!(),
+    " FROM watches w JOIN jobs j ON j.job_id = w.job_id WHERE w.watch_id IN ( \
+     (SELECT o.watch_id FROM ",
+    some_of_job!(),
+    "WHERE k.job_id >= $1 AND k.job_id < $2 LIMIT $3) \
+     UNION ALL (SELECT o.watch_id FROM watches o \
+         WHERE o.callback_host >= $1 AND o.callback_host < $2 LIMIT $3) \
+     UNION ALL (SELECT o.watch_id FROM ",
+    some_of_job!(),
+    "WHERE k.connection_id >= $1 AND k.connection_id < $2 LIMIT $3) \
+     UNION ALL (SELECT o.watch_id FROM ",
+    some_of_job!(),
+    "WHERE k.user_id >= $1 AND k.user_id < $2 LIMIT $3)) \
+     ORDER BY w.watch_id DESC LIMIT $3"
+);
+
 /// Bytes that sort after every watch's id.
 const AFTER_ALL: IdBytes = [0xff; 16];
 
@@ -78,6 +109,45 @@ impl ConsoleStore for PgStore {
             .fetch_all(&mut session)
             .await?;
         details::tell(&mut session, &rows).await
+    }
+
+    async fn search_by_prefix(
+        &self,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<WatchDetails>, StoreError> {
+        let mut view = self.read().await?;
+        let mut session = view.session();
+        let prefix = plain(prefix);
+        let rows = sqlx::query(BY_PREFIX)
+            .bind(&prefix)
+            .bind(rows::after_prefix(&prefix))
+            .bind(int(limit))
+            .fetch_all(&mut session)
+            .await?;
+        details::tell(&mut session, &rows).await
+    }
+
+    async fn redeliverable(&self, ids: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError> {
+        deliveries::redeliverable(&mut self.read().await?.session(), ids).await
+    }
+
+    async fn redeliver_chosen(
+        &self,
+        by: &Actor,
+        ids: &[DeliveryId],
+        chosen: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let entry = AuditEntry::new(by, AuditAct::ChosenRedelivered, chosen, now);
+        let act = AuditedAct::new(entry, |queued| *queued > 0);
+        let queued = self
+            .write_act(act, (ids, now), |connection, (ids, now)| {
+                Box::pin(deliveries::redeliver_chosen(connection, ids, *now))
+            })
+            .await?;
+        self.notify_of_deliveries();
+        Ok(queued)
     }
 
     async fn notices_of(

@@ -11,6 +11,7 @@ use crate::{
     postgres::{
         PgSession, PgStore, delivery_lists, hosts,
         indexes::{each, is_listed, matching, none},
+        row::columns,
     },
     rows::{self, IdBytes},
 };
@@ -107,6 +108,35 @@ pub(super) const LOCK_DEAD_SUBSCRIPTIONS: &str = concat!(
 );
 
 pub(super) const REQUEUE_DEAD: &str = requeue!(dead!(), "$3");
+
+/// Those of the events `$1` that are dead and may be queued again.
+macro_rules! chosen {
+    () => {
+        concat!(
+            "events e WHERE e.event_id = ANY($1) AND e.state = 'dead' AND ",
+            none!("clients c WHERE c.client_id = e.client_id AND c.revoked_at IS NOT NULL"),
+            " AND (e.kind <> 'job' OR ",
+            none!("events n WHERE n.source_id = e.source_id AND n.event_id > e.event_id"),
+            " AND (SELECT w.state FROM watches w WHERE w.watch_id = e.source_id) <> 'cancelled')"
+        )
+    };
+}
+
+pub(super) const SENDABLE: &str = concat!("SELECT e.event_id FROM ", chosen!());
+
+pub(super) const LOCK_CHOSEN: &str = concat!(
+    "SELECT 1 FROM watches w WHERE w.watch_id = ANY(ARRAY(SELECT e.source_id FROM ",
+    chosen!(),
+    ")) ORDER BY w.watch_id FOR NO KEY UPDATE"
+);
+
+pub(super) const LOCK_CHOSEN_SUBSCRIPTIONS: &str = concat!(
+    "SELECT 1 FROM subscriptions s WHERE s.subscription_id = ANY(ARRAY(SELECT e.source_id FROM ",
+    chosen!(),
+    " AND e.kind || '' = 'notice')) ORDER BY s.subscription_id FOR NO KEY UPDATE"
+);
+
+pub(super) const REQUEUE_CHOSEN: &str = requeue!(chosen!(), "$2");
 
 #[async_trait]
 impl DeliveryStore for PgStore {
@@ -265,6 +295,38 @@ async fn event_from_basiq(
         Ok((source, rows::redeliverable_from_basiq(&row)?))
     });
     found.transpose()
+}
+
+/// Returns those of these deliveries that may be queued again.
+pub(super) async fn redeliverable(
+    connection: &mut PgSession<'_>,
+    ids: &[DeliveryId],
+) -> Result<Vec<DeliveryId>, StoreError> {
+    let rows = sqlx::query(SENDABLE)
+        .bind(columns(ids, |id| id.to_bytes()))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| rows::delivery_id(row)).collect()
+}
+
+/// Queues those of these deliveries again that may be, and returns their number.
+pub(super) async fn redeliver_chosen(
+    connection: &mut PgSession<'_>,
+    ids: &[DeliveryId],
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let ids = columns(ids, |id| id.to_bytes());
+    for lock in [LOCK_CHOSEN_SUBSCRIPTIONS, LOCK_CHOSEN] {
+        let lock = sqlx::query(lock).bind(&ids);
+        lock.execute(&mut *connection).await?;
+    }
+    let queued: i64 = sqlx::query_scalar(REQUEUE_CHOSEN)
+        .bind(&ids)
+        .bind(now.as_millisecond())
+        .fetch_one(&mut *connection)
+        .await?;
+    hosts::lift(connection, now).await?;
+    Ok(u64::try_from(queued).unwrap_or(0))
 }
 
 async fn redeliver_dead(

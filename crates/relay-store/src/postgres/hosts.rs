@@ -47,11 +47,16 @@ pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probin
         AND (SELECT 1 FROM outbox o WHERE o.host = f.host AND o.ready_at = $1 LIMIT 1) IS NOT NULL \
         ORDER BY f.host FOR UPDATE))";
 
-/// Sources whose event is due, was first due by `$2`, and waits for a host that has not answered since it was paused.
+/// Sources whose event is due, was first due by `$2`, and waits for a host that has not answered since it was paused, or
+/// that an operator paused.
 pub(super) const WAITING: &str = "SELECT o.source_id FROM failing_hosts f \
     CROSS JOIN LATERAL (SELECT o.source_id FROM outbox o WHERE o.host = f.host AND o.ready_at <= $1 \
         AND o.pending_since <= $2 AND o.deadline IS NULL ORDER BY o.ready_at LIMIT $3) o \
-    WHERE f.pauses > 0 LIMIT $3";
+    WHERE f.pauses > 0 \
+    UNION ALL SELECT o.source_id FROM manual_pauses m \
+    CROSS JOIN LATERAL (SELECT o.source_id FROM outbox o WHERE o.host = m.host AND o.ready_at <= $1 \
+        AND o.pending_since <= $2 AND o.deadline IS NULL ORDER BY o.ready_at LIMIT $3) o \
+    WHERE (SELECT 1 FROM failing_hosts f WHERE f.host = m.host AND f.pauses > 0) IS NULL LIMIT $3";
 
 /// Gives events up. Another relay may have claimed some since they were found, or may be claiming them now; these are
 /// skipped. Later events that replaced the found ones are skipped too. `+ 0` keeps PostgreSQL from searching

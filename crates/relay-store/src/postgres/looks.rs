@@ -94,10 +94,11 @@ pub(super) const ADD_EVENTS: &str = concat!(
 );
 
 /// What keeps new events from being claimed at once. These are hosts that have not answered since they were paused,
-/// and watches with an event in flight. The outbox's rows of these watches are locked.
+/// hosts that an operator paused, and watches with an event in flight. The outbox's rows of these watches are locked.
 pub(super) const BLOCKERS: &str = concat!(
     "SELECT f.host, NULL::bytea AS source_id FROM failing_hosts f \
      WHERE f.host = ANY($1) AND f.pauses > 0 \
+     UNION ALL SELECT p.host, NULL FROM manual_pauses p WHERE p.host = ANY($1) \
      UNION ALL SELECT NULL, o.source_id FROM outbox o WHERE o.source_id = ANY($2) AND o.lease_until > ",
     claim_now!("$3"),
 );

@@ -25,6 +25,7 @@ mod evictions;
 mod fleet;
 mod follows;
 mod hints;
+mod host_pauses;
 mod hosts;
 mod indexes;
 mod jobs;

@@ -79,13 +79,21 @@ pub(super) const DUE: &str = concat!(
         "failing_hosts p WHERE p.host = hosts.host AND p.paused_until > ",
         claim_now!("$2")
     )),
+    " AND ",
+    none!("manual_pauses m WHERE m.host = hosts.host"),
     " UNION ALL \
      SELECT o.source_id, o.host, o.ready_at, TRUE, TRUE \
      FROM failing_hosts p CROSS JOIN ",
     oldest!("p", " AND o.deadline IS NOT NULL"),
     "WHERE p.paused_until > ",
     claim_now!("$2"),
-    " AND p.paused_until > 0 AND p.host <> ALL($1) \
+    " AND p.paused_until > 0 AND p.host <> ALL($1) AND ",
+    none!("manual_pauses m WHERE m.host = p.host"),
+    " UNION ALL \
+     SELECT o.source_id, o.host, o.ready_at, TRUE, TRUE \
+     FROM manual_pauses p CROSS JOIN ",
+    oldest!("p", " AND o.deadline IS NOT NULL"),
+    "WHERE p.host <> ALL($1) \
      ORDER BY ready_at LIMIT $4"
 );
 
@@ -119,7 +127,7 @@ pub(super) const PUT_OFF: &str = "UPDATE outbox SET lease_id = NULL, lease_until
     next_attempt_at = $2 WHERE source_id = ANY($1)";
 
 /// When an event can be claimed next. Each host counts with its first event. The pause of a host delays its events
-/// without a deadline.
+/// without a deadline. Those of a host that an operator paused do not count.
 pub(super) const NEXT_DUE: &str = concat!(
     hosts!(),
     "SELECT min(due) FROM ( \
@@ -127,10 +135,16 @@ pub(super) const NEXT_DUE: &str = concat!(
          (SELECT p.paused_until FROM failing_hosts p WHERE p.host = hosts.host)) AS due \
      FROM hosts CROSS JOIN ",
     first!("hosts", ""),
-    "UNION ALL \
+    "WHERE ",
+    none!("manual_pauses m WHERE m.host = hosts.host"),
+    " UNION ALL \
      SELECT first.ready_at FROM failing_hosts p CROSS JOIN ",
     first!("p", " AND o.deadline IS NOT NULL"),
-    "WHERE p.paused_until > 0 AND p.host <> ALL($1)) dues"
+    "WHERE p.paused_until > 0 AND p.host <> ALL($1) \
+     UNION ALL \
+     SELECT first.ready_at FROM manual_pauses p CROSS JOIN ",
+    first!("p", " AND o.deadline IS NOT NULL"),
+    "WHERE p.host <> ALL($1)) dues"
 );
 
 #[async_trait]

@@ -10,6 +10,11 @@ use crate::{
 /// The number of a host's waiting deliveries among which the latest attempt is searched.
 pub(crate) const ASKED: i64 = 20;
 
+/// Returns a text that sorts after each text that begins with `prefix`, and before all other texts that sort after it.
+pub(crate) fn after_prefix(prefix: &str) -> String {
+    format!("{prefix}\u{10ffff}")
+}
+
 /// Reads a failing host, without the result of its latest attempt.
 pub(crate) fn failing_host(row: &dyn AnyRow) -> Result<FailingHost, StoreError> {
     let cells = ColumnReader::of("failing_hosts", "host", row);

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use relay_domain::{
-    CallbackAuth, CallbackUrl, ClientId, DeliveryState, ErrorChain, EventFilter, EventId,
-    EventSource, JobId, JobMemory, LeaseId, Locale, Operation, Phase, TraceContext, Watch, WatchId,
-    WatchOptions, WatchRequest, WatchState,
+    CallbackAuth, CallbackUrl, ClientId, DeliveryId, DeliveryState, ErrorChain, EventFilter,
+    EventId, EventSource, JobId, JobMemory, LeaseId, Locale, Operation, Phase, TraceContext, Watch,
+    WatchId, WatchOptions, WatchRequest, WatchState,
 };
 use tracing::error;
 
@@ -24,6 +24,12 @@ fn delivery(event: &ColumnReader<'_>) -> Result<DeliveryDetails, StoreError> {
         next_attempt_at: event.time_opt("next_attempt_at")?,
         attempts: attempts(event)?,
     })
+}
+
+/// Reads the id of an event as that of its delivery.
+pub(crate) fn delivery_id(row: &dyn AnyRow) -> Result<DeliveryId, StoreError> {
+    let event_id: EventId = ColumnReader::of("events", "event_id", row).id("event_id")?;
+    Ok(event_id.into())
 }
 
 /// Reads a watch.

@@ -9,6 +9,7 @@ mod census;
 mod clients;
 mod console;
 mod details;
+mod host_pauses;
 mod row;
 mod sources;
 mod subscriptions;
@@ -23,11 +24,12 @@ pub(super) use self::{
     callback_auth::{SealedAuthChange, seal_change},
     census::{census, troubles},
     clients::{ClientSecrets, client, resealed, secrets},
-    console::{ASKED, failing_host, latest_failure},
+    console::{ASKED, after_prefix, failing_host, latest_failure},
     details::{
-        due_delivery, due_job, entry, event, events, redeliverable, redeliverable_from_basiq,
-        version, watches_by_job, without_events,
+        delivery_id, due_delivery, due_job, entry, event, events, redeliverable,
+        redeliverable_from_basiq, version, watches_by_job, without_events,
     },
+    host_pauses::{host_pause, manual_pause},
     row::{AnyRow, ColumnReader, IdBytes, WrongType, earlier, int, later, millis, time},
     sources::{EventKind, source},
     subscriptions::{due_list, subscription, subscription_details},

@@ -1,14 +1,17 @@
 //! Reads that only the operator's console needs.
 
 use async_trait::async_trait;
-use relay_domain::{SubscriptionId, WatchId};
+use jiff::Timestamp;
+use relay_domain::{Actor, AuditAct, DeliveryId, SubscriptionId, WatchId};
+use rusqlite::Connection;
 use sqlx::SqliteConnection;
 
 use crate::{
-    ConsoleStore, EventDetails, FailingHost, StoreError, WatchDetails, WatchSearch,
+    AuditEntry, ConsoleStore, EventDetails, FailingHost, StoreError, WatchDetails, WatchSearch,
+    audit::AuditedAct,
     rows::{self, ASKED, IdBytes, int},
     sqlite::{
-        SqliteStore,
+        SqliteStore, deliveries,
         details::{self, watch_columns},
     },
 };
@@ -32,6 +35,27 @@ pub(super) const SEARCH: &str = concat!(
      UNION ALL SELECT watch_id FROM (SELECT o.watch_id FROM jobs k \
         CROSS JOIN watches o ON o.job_no = k.job_no WHERE k.user_id = ?1 \
         AND o.watch_id < ?2 ORDER BY o.watch_id DESC LIMIT ?3)) \
+     ORDER BY w.watch_id DESC LIMIT ?3"
+);
+
+/// Finds watches whose job id, callback host, connection id or user id is at least `?1` and less than `?2`. Each has an
+/// index of its own and finds at most `?3` watches.
+pub(super) const BY_PREFIX: &str = concat!(
+    "SELECT ",
+    watch_columns!(),
+    ", j.memory, d.next_look_at FROM watches w CROSS JOIN jobs j ON j.job_no = w.job_no \
+     LEFT JOIN due_jobs d ON d.job_no = w.job_no \
+     WHERE w.watch_id IN ( \
+     SELECT watch_id FROM (SELECT o.watch_id FROM jobs k CROSS JOIN watches o ON o.job_no = k.job_no \
+        WHERE k.job_id >= ?1 AND k.job_id < ?2 LIMIT ?3) \
+     UNION ALL SELECT watch_id FROM (SELECT watch_id FROM watches \
+        WHERE callback_host >= ?1 AND callback_host < ?2 LIMIT ?3) \
+     UNION ALL SELECT watch_id FROM (SELECT o.watch_id FROM jobs k \
+        CROSS JOIN watches o ON o.job_no = k.job_no \
+        WHERE k.connection_id >= ?1 AND k.connection_id < ?2 LIMIT ?3) \
+     UNION ALL SELECT watch_id FROM (SELECT o.watch_id FROM jobs k \
+        CROSS JOIN watches o ON o.job_no = k.job_no \
+        WHERE k.user_id >= ?1 AND k.user_id < ?2 LIMIT ?3)) \
      ORDER BY w.watch_id DESC LIMIT ?3"
 );
 
@@ -62,6 +86,43 @@ impl ConsoleStore for SqliteStore {
             .fetch_all(&mut *view)
             .await?;
         details::tell(&mut view, &rows).await
+    }
+
+    async fn search_by_prefix(
+        &self,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<WatchDetails>, StoreError> {
+        let mut view = self.read().await?;
+        let rows = sqlx::query(BY_PREFIX)
+            .bind(prefix)
+            .bind(rows::after_prefix(prefix))
+            .bind(int(limit))
+            .fetch_all(&mut *view)
+            .await?;
+        details::tell(&mut view, &rows).await
+    }
+
+    async fn redeliverable(&self, ids: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError> {
+        let ids = ids.to_vec();
+        let found = move |connection: &Connection| deliveries::redeliverable(connection, &ids);
+        self.0.reader.read(found).await
+    }
+
+    async fn redeliver_chosen(
+        &self,
+        by: &Actor,
+        ids: &[DeliveryId],
+        chosen: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let entry = AuditEntry::new(by, AuditAct::ChosenRedelivered, chosen, now);
+        let act = AuditedAct::new(entry, |queued| *queued > 0);
+        let ids = ids.to_vec();
+        self.write_act(act, move |connection| {
+            deliveries::redeliver_chosen(connection, &ids, now)
+        })
+        .await
     }
 
     async fn notices_of(

@@ -11,7 +11,7 @@ use crate::{
     rows::{self, IdBytes},
     sqlite::{
         SqliteStore, delivery_lists, hosts,
-        statement::{execute, fetch_optional},
+        statement::{execute, execute_each, fetch_each, fetch_optional},
     },
 };
 
@@ -132,6 +132,15 @@ pub(super) const OF_ALL: [&str; 2] = [
     ),
 ];
 
+/// Finds a dead event that may be queued once more.
+pub(super) const SENDABLE: &str = "SELECT e.event_id FROM events e \
+    LEFT JOIN watches w ON w.watch_id = e.source_id \
+    WHERE e.event_id = ?1 AND e.state || '' = 'dead' \
+    AND NOT EXISTS (SELECT 1 FROM clients c WHERE c.client_id = e.client_id \
+        AND c.revoked_at IS NOT NULL) \
+    AND (e.kind <> 'job' OR w.state <> 'cancelled' AND NOT EXISTS (SELECT 1 FROM events n \
+        WHERE n.source_id = e.source_id AND n.event_id > e.event_id))";
+
 #[async_trait]
 impl DeliveryStore for SqliteStore {
     async fn list_deliveries(
@@ -216,6 +225,33 @@ fn redeliver(
     }
     hosts::lift(connection, now)?;
     Ok(Redelivery::Queued(event))
+}
+
+/// Returns those of these deliveries that may be queued once more.
+pub(super) fn redeliverable(
+    connection: &Connection,
+    ids: &[DeliveryId],
+) -> Result<Vec<DeliveryId>, StoreError> {
+    let ids = ids.iter().map(|id| (id.to_bytes(),));
+    let found = fetch_each(connection, SENDABLE, ids)?;
+    let found = found.iter().map(|row| rows::delivery_id(row));
+    found.collect()
+}
+
+/// Queues those of these deliveries once more that may be, and returns their number.
+pub(super) fn redeliver_chosen(
+    connection: &Connection,
+    ids: &[DeliveryId],
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let chosen = redeliverable(connection, ids)?;
+    let at = now.as_millisecond();
+    for statement in [REQUEUE, REOPEN] {
+        let values = chosen.iter().map(|id| (id.to_bytes(), at));
+        execute_each(connection, statement, values)?;
+    }
+    hosts::lift(connection, now)?;
+    Ok(chosen.len() as u64)
 }
 
 fn redeliver_dead(

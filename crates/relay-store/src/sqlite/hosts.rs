@@ -41,10 +41,15 @@ pub(super) const LIFT: &str = "UPDATE failing_hosts SET paused_until = 0, probin
     WHERE paused_until > 0 AND EXISTS (SELECT 1 FROM outbox o \
         WHERE o.host = failing_hosts.host AND o.ready_at = ?1)";
 
-/// Finds events that are due, pending since `?2` or before, and wait for a host that has not answered since its pause.
+/// Finds events that are due, pending since `?2` or before, and wait for a host that has not answered since its pause,
+/// or that an operator paused.
 pub(super) const WAITING: &str = "SELECT o.source_id FROM failing_hosts hosts \
     CROSS JOIN outbox o ON o.host = hosts.host AND o.ready_at <= ?1 \
-    WHERE hosts.pauses > 0 AND o.pending_since <= ?2 AND o.deadline IS NULL LIMIT ?3";
+    WHERE hosts.pauses > 0 AND o.pending_since <= ?2 AND o.deadline IS NULL \
+    UNION ALL SELECT o.source_id FROM manual_pauses hosts \
+    CROSS JOIN outbox o ON o.host = hosts.host AND o.ready_at <= ?1 \
+    WHERE NOT EXISTS (SELECT 1 FROM failing_hosts f WHERE f.host = hosts.host AND f.pauses > 0) \
+    AND o.pending_since <= ?2 AND o.deadline IS NULL LIMIT ?3";
 
 /// Compares the due time once more: another claim may have taken an event since the search.
 pub(super) const TO_GIVE_UP: &str = "SELECT o.event_id, o.source_id, e.kind, o.host, j.job_id FROM outbox o \

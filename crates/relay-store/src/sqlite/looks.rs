@@ -54,8 +54,9 @@ pub(super) const QUEUE: &str = "INSERT INTO outbox (source_id, event_id, client_
     lease_until = ifnull(excluded.lease_until, lease_until)";
 
 /// Finds a host that is paused, or that one attempt at a time probes.
-pub(super) const HOST_BLOCKER: &str =
-    "SELECT host, NULL AS source_id FROM failing_hosts WHERE host = ?1 AND pauses > 0";
+pub(super) const HOST_BLOCKER: &str = "SELECT ?1 AS host, NULL AS source_id \
+    WHERE EXISTS (SELECT 1 FROM failing_hosts WHERE host = ?1 AND pauses > 0) \
+    OR EXISTS (SELECT 1 FROM manual_pauses WHERE host = ?1)";
 
 /// Finds a watch with an event in flight.
 pub(super) const WATCH_BLOCKER: &str = "SELECT NULL AS host, source_id FROM outbox \

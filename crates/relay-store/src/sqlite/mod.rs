@@ -21,6 +21,7 @@ mod file_health;
 mod file_identity;
 mod follows;
 mod hints;
+mod host_pauses;
 mod hosts;
 mod jobs;
 mod looks;

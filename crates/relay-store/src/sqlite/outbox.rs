@@ -49,8 +49,10 @@ macro_rules! hosts {
 /// condition.
 pub(super) const HOSTS: &str = concat!(
     hosts!(),
-    "SELECT hosts.host, ifnull(f.paused_until > +?2, 0) AS paused, ifnull(f.pauses > 0, 0) AS probed \
-     FROM hosts LEFT JOIN failing_hosts f ON f.host = hosts.host WHERE hosts.host IS NOT NULL"
+    "SELECT hosts.host, ifnull(f.paused_until > +?2, 0) OR p.host IS NOT NULL AS paused, \
+     ifnull(f.pauses > 0, 0) AS probed \
+     FROM hosts LEFT JOIN failing_hosts f ON f.host = hosts.host \
+     LEFT JOIN manual_pauses p ON p.host = hosts.host WHERE hosts.host IS NOT NULL"
 );
 
 /// Finds the longest due events of a host.
@@ -91,18 +93,21 @@ const PUT_OFF: &str = "UPDATE outbox SET lease_id = NULL, lease_until = NULL, \
 
 /// Finds the earliest time when an event can be claimed. That is the least of the following times.
 ///
-/// * For each host: when its first event is due, but after the host's pause.
+/// * For each host that no operator paused: when its first event is due, but after the host's pause.
 /// * For each paused host: when its first event with a deadline is due, whatever the pause.
 pub(super) const NEXT_DUE: &str = concat!(
     hosts!(),
     "SELECT min(due) FROM ( \
      SELECT max((SELECT min(o.ready_at) FROM outbox o WHERE o.host = hosts.host), \
          ifnull((SELECT p.paused_until FROM failing_hosts p WHERE p.host = hosts.host), 0)) AS due \
-     FROM hosts \
+     FROM hosts WHERE NOT EXISTS (SELECT 1 FROM manual_pauses m WHERE m.host = hosts.host) \
      UNION ALL \
      SELECT (SELECT min(o.ready_at) FROM outbox o WHERE o.host = p.host AND o.deadline IS NOT NULL) \
      FROM failing_hosts p WHERE p.paused_until > 0 \
-         AND p.host NOT IN (SELECT value FROM json_each(?1)))"
+         AND p.host NOT IN (SELECT value FROM json_each(?1)) \
+     UNION ALL \
+     SELECT (SELECT min(o.ready_at) FROM outbox o WHERE o.host = hosts.host AND o.deadline IS NOT NULL) \
+     FROM manual_pauses hosts WHERE hosts.host NOT IN (SELECT value FROM json_each(?1)))"
 );
 
 #[async_trait]

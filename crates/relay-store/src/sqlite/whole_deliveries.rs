@@ -28,7 +28,7 @@ const HOSTS_READ: usize = 10_000;
 
 /// Reads whether one host is paused or probed.
 const HOST: &str = "SELECT ?1 AS host, ifnull((SELECT paused_until > ?2 FROM failing_hosts f \
-    WHERE f.host = ?1), 0) AS paused, \
+    WHERE f.host = ?1), 0) OR EXISTS (SELECT 1 FROM manual_pauses p WHERE p.host = ?1) AS paused, \
     ifnull((SELECT pauses > 0 FROM failing_hosts f WHERE f.host = ?1), 0) AS probed";
 
 const LEAVE: &str = "UPDATE outbox SET lease_id = NULL, lease_until = NULL, next_attempt_at = ?2 \

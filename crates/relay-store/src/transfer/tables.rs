@@ -97,7 +97,7 @@ const fn table(
 }
 
 /// The tables, in the order in which they are copied.
-pub(super) static TABLES: [MovedTable; 19] = [
+pub(super) static TABLES: [MovedTable; 20] = [
     MovedTable {
         is_numbered: true,
         ..table("clients", "name", CLIENTS)
@@ -116,6 +116,7 @@ pub(super) static TABLES: [MovedTable; 19] = [
     table("messages", "event_id", MESSAGES),
     table("outbox", "source_id", OUTBOX),
     table("failing_hosts", "host", FAILING_HOSTS),
+    table("manual_pauses", "host", MANUAL_PAUSES),
     table("connection_failures", "connection_id", CONNECTION_FAILURES),
     table(
         "erasures",
@@ -264,6 +265,8 @@ const FAILING_HOSTS: &[MovedColumn] = &[
     flag("probing").read_as("0"),
     whole("failed_at"),
 ];
+
+const MANUAL_PAUSES: &[MovedColumn] = &[text("host"), whole("paused_at"), text("paused_by")];
 
 const AUDIT: &[MovedColumn] = &[
     bytes("audit_id"),

@@ -55,6 +55,45 @@ async fn watches_are_found_by_job_connection_person_and_host_newest_first() {
 }
 
 #[tokio::test]
+async fn watches_are_found_by_the_beginning_of_what_is_known_of_them() {
+    let fixture = Fixture::new().await;
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        let callback = format!("https://app{n}.example/hook");
+        ids.push(
+            fixture
+                .watch_at(&format!("job-{n}"), &callback, at(n))
+                .await,
+        );
+        let job = fixture.claim_one(at(n)).await;
+        let mut seen = look(&job, at(n));
+        seen.memory.context.user_id = Some(format!("user-{n}"));
+        seen.memory.context.connection_id = Some(format!("conn-{n}"));
+        assert!(fixture.record(seen).await);
+    }
+    let found = async |prefix: &str| {
+        let found = fixture.store.search_by_prefix(prefix, 2).await.unwrap();
+        let ids = found.iter().map(|story| story.watch.id);
+        ids.collect::<Vec<_>>()
+    };
+    for (prefix, expected) in [
+        ("job-1", vec![ids[1]]),
+        ("app2.", vec![ids[2]]),
+        ("user-0", vec![ids[0]]),
+        ("conn-2", vec![ids[2]]),
+        ("ob-", vec![]),
+        ("%", vec![]),
+        ("job-\0", vec![]),
+        ("Job", vec![]),
+    ] {
+        assert_eq!(found(prefix).await, expected, "{prefix}");
+    }
+    for many in ["job-", "app", "user", "conn-"] {
+        assert_eq!(found(many).await.len(), 2, "{many}");
+    }
+}
+
+#[tokio::test]
 async fn failing_hosts_are_listed_with_why_the_paused_first() {
     let fixture = Fixture::new().await;
     for n in 0..12 {

@@ -1,9 +1,11 @@
 //! Deliveries: list, and queue again.
 
-use relay_domain::{DeliveryId, DeliveryState, Requester, Status};
-use relay_store::{AfterAttempt, DeliveryEntry, DeliveryQuery, Redelivery};
+use std::collections::HashSet;
 
-use crate::store::support::{Fixture, add_client, at};
+use relay_domain::{AuditAct, DeliveryId, DeliveryState, Requester, Status};
+use relay_store::{AfterAttempt, AuditQuery, DeliveryEntry, DeliveryQuery, Redelivery};
+
+use crate::store::support::{Fixture, add_client, at, new_watch};
 use crate::support::{actor, operator};
 
 #[tokio::test]
@@ -153,4 +155,83 @@ async fn the_operator_queues_the_dead_of_all_clients() {
     let left = dead(&fixture).await;
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].delivery.id, old);
+}
+
+#[tokio::test]
+async fn of_chosen_deliveries_those_that_may_be_are_queued_again_and_it_is_recorded() {
+    let fixture = Fixture::new().await;
+    let other = add_client(&*fixture.store, "other").await;
+    let (one, two, kept) = (
+        die(&fixture, "j1", 0).await,
+        die(&fixture, "j2", 5).await,
+        die(&fixture, "j3", 10).await,
+    );
+    let delivered = {
+        fixture.watch("j4", at(15)).await;
+        fixture.tell(Status::Success, at(15)).await;
+        let due = fixture.claim_delivery(at(15)).await;
+        fixture
+            .attempted(&due, AfterAttempt::Delivered, at(15))
+            .await;
+        due.id
+    };
+    // a watch with a newer event
+    fixture.watch("j5", at(20)).await;
+    fixture.tell(Status::Delayed, at(20)).await;
+    let overtaken = fixture.claim_delivery(at(20)).await;
+    fixture
+        .attempted(&overtaken, AfterAttempt::Dead, at(20))
+        .await;
+    fixture.tell(Status::Success, at(4000)).await;
+    // a client that is revoked afterwards
+    let revoked = new_watch(other, "j6", "https://else.example/hook", at(4001));
+    fixture.store.register_watch(revoked).await.unwrap();
+    fixture.tell(Status::Success, at(4001)).await;
+    let due = fixture.claim_deliveries(at(4001)).await;
+    for due in &due {
+        fixture.attempted(due, AfterAttempt::Dead, at(4001)).await;
+    }
+    let of_other = due
+        .iter()
+        .find(|due| due.client.as_deref() == Some("other"));
+    let of_other = of_other.unwrap().id;
+    let name = "other".parse().unwrap();
+    fixture
+        .store
+        .revoke_client(&name, actor(), at(4002))
+        .await
+        .unwrap();
+    let unknown = DeliveryId::new(at(0));
+    let chosen = [one, delivered, two, overtaken.id, of_other, unknown];
+    let found = fixture.store.redeliverable(&chosen).await.unwrap();
+    let found: HashSet<_> = found.into_iter().collect();
+    assert_eq!(found, HashSet::from([one, two]));
+    let queued = fixture
+        .store
+        .redeliver_chosen(actor(), &chosen, "host=app.example", at(5000))
+        .await;
+    assert_eq!(queued.unwrap(), 2);
+    let claimed = fixture.claim_deliveries(at(5000)).await;
+    let claimed: HashSet<_> = claimed.iter().map(|due| due.id).collect();
+    assert_eq!(claimed, HashSet::from([one, two]));
+    assert!(
+        dead(&fixture)
+            .await
+            .iter()
+            .any(|entry| entry.delivery.id == kept)
+    );
+    // they are in flight: nothing is queued a second time, and nothing is recorded
+    let queued = fixture
+        .store
+        .redeliver_chosen(actor(), &chosen, "host=app.example", at(5001))
+        .await;
+    assert_eq!(queued.unwrap(), 0);
+    let query = AuditQuery {
+        act: Some(AuditAct::ChosenRedelivered),
+        limit: 9,
+        ..AuditQuery::default()
+    };
+    let acts = fixture.store.list_acts(&query).await.unwrap();
+    let subjects: Vec<_> = acts.iter().map(|entry| &*entry.subject).collect();
+    assert_eq!(subjects, ["host=app.example"]);
 }

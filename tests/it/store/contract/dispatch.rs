@@ -10,6 +10,7 @@ use relay_store::{
 };
 
 use crate::store::support::{Fixture, at, attempt, change, look, no_limits, secret_of};
+use crate::support::actor;
 
 const HOOK: &str = "https://app.example/hook";
 
@@ -219,4 +220,19 @@ async fn an_event_that_cannot_be_signed_is_stored_all_the_same() {
     assert_eq!((sent.len(), offered), (0, 9));
     let event = fixture.story(watch).await.events.remove(0);
     assert_eq!(event.delivery.state, DeliveryState::Pending);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_a_host_that_an_operator_paused() {
+    let fixture = Fixture::new().await;
+    let paused = fixture.store.pause_host(actor(), "app.example", at(0));
+    assert!(paused.await.unwrap());
+    let mut worker = offer_for_deliveries(&fixture, 9, no_limits());
+    fixture.watch("j1", at(0)).await;
+    fixture.tell(Status::Success, at(0)).await;
+    let (sent, offered) = sent(&mut worker);
+    assert_eq!((sent.len(), offered), (0, 9));
+    let resumed = fixture.store.resume_host(actor(), "app.example", at(1));
+    assert!(resumed.await.unwrap());
+    assert_eq!(fixture.claim_deliveries(at(1)).await.len(), 1);
 }

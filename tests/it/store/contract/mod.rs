@@ -14,6 +14,7 @@ mod durations;
 mod erasure;
 mod follows;
 mod hints;
+mod host_pauses;
 mod hosts;
 mod outbox;
 mod properties;

@@ -173,6 +173,12 @@ CREATE TABLE jobs (
 )
 WITH (fillfactor='80');
 
+CREATE TABLE manual_pauses (
+    host text NOT NULL COLLATE pg_catalog."C",
+    paused_at bigint NOT NULL,
+    paused_by text NOT NULL
+);
+
 CREATE TABLE messages (
     event_id bytea NOT NULL,
     callback_url text NOT NULL,
@@ -360,6 +366,9 @@ ALTER TABLE ONLY hints
 ALTER TABLE ONLY jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (job_id);
 
+ALTER TABLE ONLY manual_pauses
+    ADD CONSTRAINT manual_pauses_pkey PRIMARY KEY (host);
+
 ALTER TABLE ONLY messages
     ADD CONSTRAINT messages_pkey PRIMARY KEY (event_id);
 
@@ -492,5 +501,5 @@ ALTER TABLE ONLY watches
     ADD CONSTRAINT watches_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobs(job_id);
 
 INSERT INTO relay_migrations VALUES (0, 'locked while migrations run', '\x');
-INSERT INTO relay_migrations VALUES (1, 'the relay', '\x43f122799564d7063fa3aec304feaa26939bbd64139d3e09841e7956c7b622acf15569a29cf54cf198c69800f198475c');
+INSERT INTO relay_migrations VALUES (1, 'the relay', '\x093872930c441dfc2297de18b1f9b892de604dc0d3bc0b352545f8350f1e07399cb2cab1a07ea473eea39e31839d5a70');
 

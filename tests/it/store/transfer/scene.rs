@@ -199,7 +199,7 @@ async fn deliveries(fixture: &Fixture) {
         .await;
 }
 
-/// Creates one host that is paused, and one that is being probed.
+/// Creates one host that is paused, one that is being probed, and one that an operator paused.
 async fn failing_hosts(fixture: &Fixture) {
     for (job, callback) in [("bad", BAD), ("worse", WORSE)] {
         looked_at(fixture, (job, callback), |job, look| {
@@ -218,6 +218,8 @@ async fn failing_hosts(fixture: &Fixture) {
     }
     let probe = fixture.claim_delivery(at(7)).await;
     assert_eq!(probe.callback_url.as_str(), BAD);
+    let paused = fixture.store.pause_host(actor(), "quiet.example", at(7));
+    assert!(paused.await.unwrap());
 }
 
 /// Creates a job with a challenge, an answer in flight, and data from hints and earlier jobs.

@@ -286,6 +286,14 @@ CREATE INDEX hosts_paused ON failing_hosts (paused_until) WHERE paused_until > 0
 CREATE INDEX hosts_by_failure ON failing_hosts (failed_at);
 CREATE INDEX hosts_by_pause ON failing_hosts (paused_since, host) WHERE paused_since > 0;
 
+-- Callback hosts that an operator paused. A row is there until an operator resumes the host.
+CREATE TABLE manual_pauses (
+    host      TEXT    PRIMARY KEY,
+    paused_at INTEGER NOT NULL,
+    -- the operator's name
+    paused_by TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- ---------------------------------------------------------------- what was learned
 
 -- Hints that were taken, to take each once.

@@ -8,8 +8,8 @@ use crate::{
     DeliveryQuery, WatchQuery,
     sqlite::{
         SqliteStore, activity, answers, attempts, audit, banks, clients, console, deliveries,
-        delivery_lists, details, discovery, durations, erasure, follows, hints, hosts, jobs, looks,
-        outbox, registration, subscription_ends, subscriptions, upkeep, watches,
+        delivery_lists, details, discovery, durations, erasure, follows, hints, host_pauses, hosts,
+        jobs, looks, outbox, registration, subscription_ends, subscriptions, upkeep, watches,
     },
 };
 
@@ -52,7 +52,7 @@ async fn costly_steps(store: &SqliteStore, statement: &str) -> Vec<String> {
 }
 
 /// Claims and writes, which must find their rows by an index.
-const BY_INDEX: [&str; 99] = [
+const BY_INDEX: [&str; 106] = [
     clients::FIND_BY_KEY,
     audit::LIST,
     audit::OF_OPERATOR,
@@ -87,6 +87,13 @@ const BY_INDEX: [&str; 99] = [
     hints::DUE_LIST,
     hints::USER_OF_CONNECTION,
     console::NOTICES,
+    console::BY_PREFIX,
+    host_pauses::PAUSE,
+    host_pauses::RESUME,
+    host_pauses::LIFT,
+    host_pauses::OF_HOSTS,
+    deliveries::SENDABLE,
+    looks::HOST_BLOCKER,
     subscriptions::ONE,
     subscriptions::ACTIVE,
     subscriptions::SAME,
@@ -164,7 +171,7 @@ async fn claims_and_writes_find_their_rows_by_an_index() {
 }
 
 /// Statements about one row each, and the step that finds the row.
-const OF_ONE_ROW: [(&str, &str); 16] = [
+const OF_ONE_ROW: [(&str, &str); 15] = [
     (looks::HOLD, JOB_BY_ID),
     (
         looks::OPEN_WATCH,
@@ -175,10 +182,6 @@ const OF_ONE_ROW: [(&str, &str); 16] = [
         "SEARCH watches USING INDEX sqlite_autoindex_watches_1 (watch_id=?)",
     ),
     (looks::SUPERSEDE, EVENT_BY_ID),
-    (
-        looks::HOST_BLOCKER,
-        "SEARCH failing_hosts USING PRIMARY KEY (host=?)",
-    ),
     (looks::WATCH_BLOCKER, OUTBOX_BY_SOURCE),
     (
         looks::SECRETS,
@@ -220,7 +223,12 @@ async fn what_is_recorded_finds_its_rows_by_the_index_that_names_them() {
 #[tokio::test]
 async fn only_what_was_chosen_already_is_sorted() {
     let (store, _home) = store().await;
-    for statement in [details::EVENTS, console::SEARCH, console::HOSTS] {
+    for statement in [
+        details::EVENTS,
+        console::SEARCH,
+        console::HOSTS,
+        host_pauses::LIST,
+    ] {
         let mut costly = costly_steps(&store, statement).await;
         // the two halves of a union each report the step
         costly.dedup();

@@ -2,6 +2,7 @@
 
 mod activity_statements;
 mod database;
+mod delivery_statements;
 mod erasure_statements;
 mod explain;
 mod statements;
@@ -16,7 +17,7 @@ use self::{
 };
 
 /// Tables that may be read as a whole, because they stay small.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 11] = [
     // one row
     "audit_horizon",
     // one row for each client that the operator adds
@@ -25,6 +26,8 @@ const SMALL: [&str; 10] = [
     "watch_counts",
     // one row for each host that fails now
     "failing_hosts",
+    // one row for each host that an operator paused
+    "manual_pauses",
     // one row for each bank in an outage
     "outages",
     // one row for each person or connection that was erased during the retention

@@ -4,13 +4,15 @@ use jiff::Timestamp;
 use relay_domain::{ClientId, DeliveryState, WatchState};
 use sqlx::{Postgres, QueryBuilder};
 
-use super::{activity_statements, erasure_statements, subscription_statements};
+use super::{
+    activity_statements, delivery_statements, erasure_statements, subscription_statements,
+};
 use crate::{
     DeliveryQuery, SubscriptionQuery, WatchQuery,
     postgres::{
-        answers, attempts, audit, banks, clients, console, deliveries, delivery_lists, details,
-        durations, fleet, follows, hints, hosts, jobs, looks, outbox, registration, subscriptions,
-        upkeep, watches,
+        answers, audit, banks, clients, console, delivery_lists, details, durations, fleet,
+        follows, hints, host_pauses, hosts, jobs, looks, registration, subscriptions, upkeep,
+        watches,
     },
 };
 
@@ -50,6 +52,7 @@ impl PlannedStatement {
     pub(super) fn is_rare(&self) -> bool {
         let rare = [
             "console::SEARCH",
+            "console::BY_PREFIX",
             "deliveries::LOCK_DEAD",
             "deliveries::LOCK_DEAD_SUBSCRIPTIONS",
             "deliveries::REQUEUE_DEAD",
@@ -114,7 +117,7 @@ pub(super) fn all() -> Vec<PlannedStatement> {
     let mut all = lists();
     all.extend(of_jobs());
     all.extend(of_watches());
-    all.extend(of_deliveries());
+    all.extend(delivery_statements::of_deliveries());
     all.extend(subscription_statements::of_subscriptions());
     all.extend(erasure_statements::of_erasures());
     all.extend(activity_statements::of_activity());
@@ -182,6 +185,10 @@ fn of_watches() -> Vec<PlannedStatement> {
         51 of console::SEARCH("'host1.example', id(700000), 51");
         51 of console::SEARCH("'job-0925000', id(9999999), 51");
         4000 of console::HOSTS("100, 1000");
+        200 of console::BY_PREFIX("'user-2350', 'user-2350~', 200");
+        200 of console::BY_PREFIX("'connection-4700', 'connection-4700~', 200");
+        200 of console::BY_PREFIX("'job-09250', 'job-09250~', 200");
+        200 of console::BY_PREFIX("'host1.exam', 'host1.exam~', 200");
         2 of console::NOTICES("id(50000), 50");
         20 of console::WAITING("'{host1.example}', 20");
         100 of watches::LOCK_JOBS("jobs(930000, 100)");
@@ -196,43 +203,6 @@ fn of_watches() -> Vec<PlannedStatement> {
         1 of answers::FIND("id(930000), 75");
         1 of answers::CLAIM("'job-0930000', 1800000000000, 1");
         1 of answers::END("'job-0930000', NULL, 1800000000000");
-    }
-}
-
-fn of_deliveries() -> Vec<PlannedStatement> {
-    statements! {
-        256 of outbox::DUE("'{}', 1800000000000, 8, 256, '{}'");
-        256 of outbox::LEASE("ids(995001, 256), 1800000000000, id(1), 30000");
-        1 of outbox::PUT_OFF("ids(995001, 1), 1800000000000");
-        50 of outbox::NEXT_DUE("'{}'");
-        100 of attempts::JOBS("ids(995000, 100)");
-        100 of attempts::TRIED("ids(995000, 100)");
-        300 of attempts::RECORD("ids(995000, 100), texts('dead', 100), texts('[]', 100), \
-            numbers(1800000000000, 100), ids(995000, 50), ids(995000, 50), \
-            ids(995050, 50), ids(995050, 50), bytes(id(7), 50), numbers(1800000000000, 50), \
-            numbers(2, 50)");
-        100 of attempts::RECORD("ids(900001, 100), texts('delivered', 100), texts('[]', 100), \
-            numbers(1800000000000, 100), '{}', '{}', '{}', '{}', '{}', '{}', '{}'");
-        1 of attempts::END_WATCH("id(700001), 1800000000000");
-        1 of deliveries::LOCK_WATCH("id(930000), NULL, NULL");
-        1 of deliveries::LOCK_WATCH("NULL, id(930000), 7");
-        1 of deliveries::LATEST("id(930000), id(930000)");
-        1 of deliveries::TRY_SOONER("id(995001), id(995001), 1800000000000");
-        1 of deliveries::REQUEUE("id(930001), 1800000000000");
-        5 of deliveries::LOCK_DEAD("1799900000000, 7");
-        5 of deliveries::REQUEUE_DEAD("1799900000000, 7, 1800000000000");
-        400 of deliveries::LOCK_DEAD("1799900000000, NULL");
-        400 of deliveries::LOCK_DEAD_SUBSCRIPTIONS("1799900000000, NULL");
-        400 of deliveries::REQUEUE_DEAD("1799900000000, NULL, 1800000000000");
-        200 of upkeep::PURGE("1798000000000, id(300000), 200");
-        200 of upkeep::LOCK_JOBS("jobs(1, 200)");
-        200 of upkeep::PURGE_JOBS("jobs(1, 200)");
-        1 of upkeep::PURGE_HOSTS("1798000000000");
-        100 of upkeep::PURGE_FAILURES("1797409300000");
-        24000 of upkeep::COUNTS("1800000000000");
-        24000 of upkeep::DEAD("");
-        32000 of upkeep::STATES("");
-        1 of upkeep::PING("7");
     }
 }
 
@@ -269,6 +239,12 @@ fn of_small_tables() -> Vec<PlannedStatement> {
         2 of hosts::ANSWERED("'{host1.example,host30.example}'");
         2 of hosts::PROBE("'{host1.example,host30.example}', 1800000000000, 30000");
         1 of hosts::LIFT("1800000000000");
+        1 of host_pauses::PAUSE("'host9.example', 1800000000000, 'alice'");
+        1 of host_pauses::RESUME("'host2.example'");
+        1 of host_pauses::LIFT("'host2.example'");
+        // counts up to a thousand of what waits for each host
+        4000 of host_pauses::LIST("100, 1000");
+        3 of host_pauses::OF_HOSTS("'{host1.example,host2.example,host30.example}', 1800000000000");
         14 of upkeep::PAUSED_HOSTS("1800000000000, 20");
         // one host has more than half of all that waits
         4000 of hosts::WAITING("1800000000000, 1799990000000, 100");

@@ -1,0 +1,278 @@
+//! Walks through a list with a filter, a bounded number of rows at a time.
+//!
+//! The stores have indexes by state, by client and by time, and none by each part of a filter. So a filtered list reads
+//! the list's rows in their order and keeps those that pass. It stops after a page, or after a number of rows. The page
+//! then says how far it looked, and leads to the rest.
+
+use std::future::Future;
+
+use jiff::Timestamp;
+use relay_domain::{DeliveryId, DeliveryState, WatchId, WatchState};
+use relay_store::{
+    DeliveryEntry, DeliveryQuery, Store, StoreError, WatchDetails, WatchQuery, WatchSearch,
+};
+
+use crate::console::filter::{ConsoleFilter, FilterOwner};
+
+/// The maximum number of rows that one page looks at.
+pub(super) const MOST_LOOKED_AT: usize = 2_000;
+
+/// The maximum number of rows that are read at once.
+const CHUNK: usize = 500;
+
+/// A place in a list of deliveries: the latest change and the id of a delivery.
+pub(super) type DeliveryPlace = (Timestamp, DeliveryId);
+
+/// Writes a place as part of an address.
+pub(super) fn written_place((at, id): DeliveryPlace) -> String {
+    format!("{}.{id}", at.as_millisecond())
+}
+
+/// Reads a place that [`written_place`] wrote.
+pub(super) fn parse_place(text: &str) -> Option<DeliveryPlace> {
+    let (millis, id) = text.split_once('.')?;
+    let at = Timestamp::from_millisecond(millis.parse().ok()?).ok()?;
+    Some((at, id.parse().ok()?))
+}
+
+/// How much to look for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ScanLimits {
+    /// The maximum number of rows to find.
+    pub(super) wanted: usize,
+    /// The maximum number of rows to look at.
+    pub(super) looked_at: usize,
+}
+
+/// What was found.
+pub(super) struct Scanned<T, P> {
+    pub(super) found: Vec<T>,
+    /// The number of rows that were looked at.
+    pub(super) looked_at: usize,
+    /// The place after which the list goes on. None if it was read to its end.
+    pub(super) rest: Option<P>,
+    /// When the last row that was looked at changed, or was registered.
+    pub(super) back_to: Option<Timestamp>,
+}
+
+/// What a row is to a filter.
+enum Verdict {
+    Passes,
+    Fails,
+    /// Neither this row passes nor any after it.
+    End,
+}
+
+/// A list that can be walked through.
+trait ScanSource: Sync {
+    type Row: Send;
+    type Place: Copy + Send;
+
+    /// Returns the rows after a place.
+    fn page(
+        &self,
+        after: Option<Self::Place>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Self::Row>, StoreError>> + Send;
+
+    fn place(&self, row: &Self::Row) -> (Self::Place, Timestamp);
+
+    fn judge(&self, row: &Self::Row) -> Verdict;
+}
+
+async fn scan<S: ScanSource>(
+    source: &S,
+    mut after: Option<S::Place>,
+    limits: ScanLimits,
+) -> Result<Scanned<S::Row, S::Place>, StoreError> {
+    let mut scanned = Scanned {
+        found: Vec::new(),
+        looked_at: 0,
+        rest: None,
+        back_to: None,
+    };
+    loop {
+        let limit = CHUNK.min(limits.looked_at - scanned.looked_at);
+        if limit == 0 {
+            scanned.rest = after;
+            return Ok(scanned);
+        }
+        let rows = source.page(after, limit).await?;
+        let (count, is_last) = (rows.len(), rows.len() < limit);
+        for (index, row) in rows.into_iter().enumerate() {
+            let verdict = source.judge(&row);
+            if matches!(verdict, Verdict::End) {
+                return Ok(scanned);
+            }
+            let (place, at) = source.place(&row);
+            after = Some(place);
+            scanned.looked_at += 1;
+            scanned.back_to = Some(at);
+            if matches!(verdict, Verdict::Passes) {
+                scanned.found.push(row);
+            }
+            if scanned.found.len() == limits.wanted {
+                let has_more = index + 1 < count || !is_last;
+                scanned.rest = after.filter(|_| has_more);
+                return Ok(scanned);
+            }
+        }
+        if is_last {
+            return Ok(scanned);
+        }
+    }
+}
+
+/// The deliveries of one state that pass a filter.
+pub(super) struct DeliveryScan<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) state: DeliveryState,
+    pub(super) filter: &'a ConsoleFilter,
+    pub(super) owner: FilterOwner,
+    /// The last delivery to look at, if the list is not to be read to its end.
+    pub(super) last: Option<DeliveryPlace>,
+}
+
+impl DeliveryScan<'_> {
+    /// Finds deliveries after a place in the list.
+    pub(super) async fn run(
+        &self,
+        after: Option<DeliveryPlace>,
+        limits: ScanLimits,
+    ) -> Result<Scanned<DeliveryEntry, DeliveryPlace>, StoreError> {
+        let first = self.filter.until.filter(|_| self.is_by_change());
+        let first = first.map(|until| (until, DeliveryId::from([0; 16])));
+        let after = match (after, first) {
+            (Some(after), Some(first)) => Some(after.min(first)),
+            (after, first) => after.or(first),
+        };
+        scan(self, after, limits).await
+    }
+
+    /// Whether the list is sorted by the latest change. Others are sorted by their watch or subscription.
+    fn is_by_change(&self) -> bool {
+        match self.state {
+            DeliveryState::Pending | DeliveryState::Delivered => false,
+            DeliveryState::Dead
+            | DeliveryState::Expired
+            | DeliveryState::Superseded
+            | DeliveryState::Cancelled => true,
+        }
+    }
+}
+
+impl ScanSource for DeliveryScan<'_> {
+    type Row = DeliveryEntry;
+    type Place = DeliveryPlace;
+
+    async fn page(
+        &self,
+        after: Option<DeliveryPlace>,
+        limit: usize,
+    ) -> Result<Vec<DeliveryEntry>, StoreError> {
+        let owner = match self.owner {
+            FilterOwner::Anyone => None,
+            FilterOwner::Client(client) => Some(client),
+            FilterOwner::Nobody => return Ok(Vec::new()),
+        };
+        let query = DeliveryQuery {
+            owner,
+            state: self.state,
+            after,
+            limit,
+        };
+        self.store.list_deliveries(&query).await
+    }
+
+    fn place(&self, row: &DeliveryEntry) -> (DeliveryPlace, Timestamp) {
+        ((row.updated_at, row.delivery.id), row.updated_at)
+    }
+
+    fn judge(&self, row: &DeliveryEntry) -> Verdict {
+        let (place, at) = self.place(row);
+        let too_old = self.filter.from.is_some_and(|from| at < from);
+        let is_beyond = self.last.is_some_and(|last| place < last);
+        if self.is_by_change() && (too_old || is_beyond) {
+            Verdict::End
+        } else if self.filter.passes_delivery(row) {
+            Verdict::Passes
+        } else {
+            Verdict::Fails
+        }
+    }
+}
+
+/// The watches that pass a filter, newest first.
+pub(super) struct WatchScan<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) state: Option<WatchState>,
+    pub(super) filter: &'a ConsoleFilter,
+    pub(super) owner: FilterOwner,
+}
+
+impl WatchScan<'_> {
+    /// Finds watches that are older than `before`.
+    pub(super) async fn run(
+        &self,
+        before: Option<WatchId>,
+        limits: ScanLimits,
+    ) -> Result<Scanned<WatchDetails, WatchId>, StoreError> {
+        let first = self.filter.until.map(WatchId::first_of);
+        let before = match (before, first) {
+            (Some(before), Some(first)) => Some(before.min(first)),
+            (before, first) => before.or(first),
+        };
+        scan(self, before, limits).await
+    }
+}
+
+impl ScanSource for WatchScan<'_> {
+    type Row = WatchDetails;
+    type Place = WatchId;
+
+    async fn page(
+        &self,
+        before: Option<WatchId>,
+        limit: usize,
+    ) -> Result<Vec<WatchDetails>, StoreError> {
+        let owner = match self.owner {
+            FilterOwner::Anyone => None,
+            FilterOwner::Client(client) => Some(client),
+            FilterOwner::Nobody => return Ok(Vec::new()),
+        };
+        // hosts have an index of their own
+        if let (Some(host), None) = (self.filter.host(), owner) {
+            let search = WatchSearch {
+                text: host.to_owned(),
+                before,
+                limit,
+            };
+            return self.store.search_watches(&search).await;
+        }
+        let query = WatchQuery {
+            owner,
+            state: self.state,
+            before,
+            limit,
+            ..WatchQuery::default()
+        };
+        self.store.list_watches(&query).await
+    }
+
+    fn place(&self, row: &WatchDetails) -> (WatchId, Timestamp) {
+        (row.watch.id, row.watch.created_at)
+    }
+
+    fn judge(&self, row: &WatchDetails) -> Verdict {
+        let is_too_old = |from| row.watch.id < WatchId::first_of(from);
+        if self.filter.from.is_some_and(is_too_old) {
+            return Verdict::End;
+        }
+        let is_state = self.state.is_none_or(|state| row.watch.state == state);
+        if is_state && self.filter.passes_watch(row) {
+            Verdict::Passes
+        } else {
+            Verdict::Fails
+        }
+    }
+}
