@@ -84,8 +84,8 @@ pub(super) fn place() -> &'static str {
     &PLACE
 }
 
-/// Serves an asset. A page of another version of the relay, which stands behind the same address during an upgrade, also
-/// gets what this build has, but is told not to keep it.
+/// Serves an asset. A page of another version of the relay, which stands behind the same address during an upgrade,
+/// also gets what this build has, but is told not to keep it.
 pub(super) async fn read_asset(
     Path((version, name)): Path<(String, String)>,
     headers: HeaderMap,

@@ -4,7 +4,7 @@
   // Without this, a library in Scalar tries whether code can be compiled, which the policy forbids.
   globalThis.__zod_globalConfig = { jitless: true };
 
-  // The policy admits only style elements with the page's nonce. Scalar gives it to its first one; the rest get it here.
+  // The policy admits only style elements with the page's nonce. Scalar gives it to its first one, this to the rest.
   const nonce = document.querySelector("meta[property=csp-nonce]").content;
   const create = Document.prototype.createElement;
   Document.prototype.createElement = function createElement(...given) {
