@@ -120,7 +120,8 @@ impl DurationAxis {
         let first = first
             .map(|(line, _)| line)
             .find(|line| whole(*line) <= lowest)
-            .unwrap_or(0);
+            .unwrap_or(0)
+            .min(DURATIONS.len() - 2);
         let last = (0..DURATIONS.len()).find(|line| whole(*line) >= highest);
         let last = last.unwrap_or(DURATIONS.len() - 1).max(first + 1);
         Some(Self { first, last })
