@@ -4,9 +4,11 @@ use std::{
     convert::Infallible,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
+    pin::pin,
 };
 
 use anyhow::Context;
+use futures_util::poll;
 use relay_domain::clock::Clock;
 use relay_runtime::{self, ReloadSignal};
 use tokio::net::TcpListener;
@@ -67,8 +69,8 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), CommandFailure> {
     let relay = app::Relay::build(settings, Clock::system()).await?;
     let reloading = reload(hangups, relay.secrets.clone(), (config.config, dev));
     let (listener, metrics) = relay.bind()?;
-    summarise(&relay, &listener, metrics.as_ref()).await?;
-    let signals = (first_signal(), second_signal());
+    let summary = summary(&relay, &listener, metrics.as_ref()).await?;
+    let signals = (stop_after(summary), second_signal());
     let served = tokio::select! {
         served = relay.serve_on(listener, metrics, signals) => served,
         never = reloading => match never {},
@@ -86,15 +88,15 @@ fn load(config: Option<&Path>, dev: bool) -> Result<Settings, ConfigError> {
     }
 }
 
-/// Tells a person at a terminal the relay's addresses, and what is switched on or off. Prints nothing to a file or a
-/// pipe: the log says the same there.
-async fn summarise(
+/// Returns what tells a person at a terminal the relay's addresses, and what is switched on or off. Returns none for a
+/// file or a pipe: the log says the same there.
+async fn summary(
     relay: &app::Relay,
     listener: &TcpListener,
     metrics: Option<&TcpListener>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<String>> {
     if !io::stdout().is_terminal() {
-        return Ok(());
+        return Ok(None);
     }
     let clients = relay.store.list_clients().await;
     let clients = clients.context("the clients cannot be listed")?;
@@ -107,7 +109,20 @@ async fn summarise(
         metrics: metrics.context("the listener for metrics has no address")?,
         has_no_client: clients.is_empty(),
     };
-    output::line(summary.describe(Painter::detect(), &Screen::detect()))
+    let described = summary.describe(Painter::detect(), &Screen::detect());
+    Ok(Some(described))
+}
+
+/// Prints the summary once Ctrl-C is heard, and waits for the first signal.
+async fn stop_after(summary: Option<String>) {
+    let mut signal = pin!(first_signal());
+    if poll!(signal.as_mut()).is_pending() {
+        if let Some(summary) = summary {
+            // a relay whose terminal went away serves all the same
+            output::line(summary).unwrap_or_default();
+        }
+        signal.await;
+    }
 }
 
 /// Reads the secrets from the settings again at each SIGHUP.
