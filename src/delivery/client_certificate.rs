@@ -234,7 +234,7 @@ mod tests {
         let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let (good, pem, other) = (made(2030, &key), key.serialize_pem(), other.serialize_pem());
         let expired = made(2026, &key);
-        let garbled = good.replace(&good[60..100], "");
+        let garbled = "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n";
         let no_base64 = good.replace(&good[100..110], "**********");
         let cut = pem.replace(&pem[60..100], "");
         let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nc2VjcmV0\n-----END ENCRYPTED PRIVATE KEY-----\n";
@@ -243,7 +243,7 @@ mod tests {
             ("", pem.as_str(), "certificate: it holds no certificate"),
             (&pem, &pem, "certificate: it holds no certificate"),
             (&no_base64, &pem, "certificate: it holds no certificate"),
-            (&garbled, &pem, "certificate: certificate 1 of it cannot"),
+            (garbled, &pem, "certificate: certificate 1 of it cannot"),
             (
                 &expired,
                 &pem,
