@@ -1,12 +1,13 @@
 //! Reads a client certificate and its key from PEM, and checks that they can be used.
 
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use jiff::Timestamp;
 use relay_domain::ClientCertificate;
 use rustls::{
     Error, InconsistentKeys, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use thiserror::Error;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use crate::delivery::client_identity::certified_key;
 
@@ -124,63 +125,12 @@ fn read_key(pem: &[u8]) -> Result<Vec<u8>, ClientCertificateError> {
     })
 }
 
-/// The tags of DER that lead to the end of a certificate.
-mod tag {
-    pub(super) const INTEGER: u8 = 0x02;
-    pub(super) const UTC_TIME: u8 = 0x17;
-    pub(super) const GENERALIZED_TIME: u8 = 0x18;
-    pub(super) const SEQUENCE: u8 = 0x30;
-    pub(super) const VERSION: u8 = 0xa0;
-}
-
-/// Returns when a certificate ends. TLS checks all else of it, but does not tell this.
+/// Returns when a certificate ends.
 fn not_after(certificate: &[u8]) -> Option<Timestamp> {
-    let (certificate, _) = element(certificate, tag::SEQUENCE)?;
-    let (mut rest, _) = element(certificate, tag::SEQUENCE)?;
-    if let Some((_, after)) = element(rest, tag::VERSION) {
-        rest = after;
-    }
-    // the serial number, the algorithm and the issuer
-    for tag in [tag::INTEGER, tag::SEQUENCE, tag::SEQUENCE] {
-        rest = element(rest, tag)?.1;
-    }
-    let (validity, _) = element(rest, tag::SEQUENCE)?;
-    let (_, end) = time(validity)?;
-    Some(time(end)?.0)
-}
-
-/// Splits DER into the content of its first element and what follows it. Returns none if that has another tag.
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (found, rest) = der.split_first()?;
-    if *found != tag {
-        return None;
-    }
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = if *first < 0x80 {
-        (usize::from(*first), rest)
-    } else {
-        let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        if bytes.len() > 4 {
-            return None;
-        }
-        let add = |sum: usize, byte: &u8| (sum << 8) | usize::from(*byte);
-        (bytes.iter().fold(0, add), rest)
-    };
-    rest.split_at_checked(length)
-}
-
-/// Reads a time, and returns it with what follows it. The forms are those of RFC 5280.
-fn time(der: &[u8]) -> Option<(Timestamp, &[u8])> {
-    let (text, rest) = if let Some((text, rest)) = element(der, tag::UTC_TIME) {
-        let text = str::from_utf8(text).ok()?;
-        let century = if text.get(..2)? < "50" { "20" } else { "19" };
-        (format!("{century}{text}"), rest)
-    } else {
-        let (text, rest) = element(der, tag::GENERALIZED_TIME)?;
-        (str::from_utf8(text).ok()?.to_owned(), rest)
-    };
-    let time = DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
-    Some((TimeZone::UTC.to_timestamp(time).ok()?, rest))
+    let (rest, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let end = certificate.validity().not_after.timestamp();
+    rest.is_empty().then_some(())?;
+    Timestamp::from_second(end).ok()
 }
 
 #[cfg(test)]
