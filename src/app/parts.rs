@@ -112,6 +112,6 @@ pub(super) fn console_parts(
         share,
         rules: parts.rules.clone(),
         tester,
-        delivery_ring: Arc::new(move || wake.notify()),
+        notify_delivery: Arc::new(move || wake.notify()),
     }
 }

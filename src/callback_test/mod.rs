@@ -155,7 +155,7 @@ fn outcome(sent: Option<MessageResult>) -> TestOutcome {
         error: result.error.map(TestError::Attempt),
         duration: result.duration,
         address: result.address,
-        advice: if result.certificate_refused {
+        advice: if result.certificate_failed {
             advice::CERTIFICATE_REFUSED
         } else {
             advice::advice(result.status, result.error)
@@ -176,7 +176,7 @@ mod tests {
             status: Some(401),
             error: Some(AttemptError::Refused),
             detail: None,
-            certificate_refused: false,
+            certificate_failed: false,
             duration: Duration::from_millis(7),
             address: Some([192, 0, 2, 7].into()),
         }));

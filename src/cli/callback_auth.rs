@@ -1,4 +1,4 @@
-//! `basiq-relay client set-callback-auth`: what a client shows its callbacks beside the signature.
+//! `basiq-relay client set-callback-auth`: the credentials that the relay presents to a client's callbacks.
 
 use std::{
     fs::File,
@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use jiff::Timestamp;
 use relay_domain::{CallbackAuth, ClientCertificate, ClientName, SecretHeaders};
-use relay_store::{AuthPart, CallbackAuthChange};
+use relay_store::{CallbackAuthChange, PartChange};
 use serde_json::{Value, json};
 
 use crate::{
@@ -101,10 +101,10 @@ impl CallbackAuthArgs {
         let mut change = CallbackAuthChange::default();
         if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
             let certificate = certificate_of(certificate, key, now)?;
-            change.certificate = AuthPart::Replace(certificate);
+            change.certificate = PartChange::Replace(certificate);
         }
         if let Some(path) = &self.headers_file {
-            change.headers = AuthPart::Replace(headers_of(path)?);
+            change.headers = PartChange::Replace(headers_of(path)?);
         }
         Ok(change)
     }
@@ -115,11 +115,11 @@ fn cleared(part: Part) -> CallbackAuthChange {
     match part {
         Part::All => all,
         Part::Certificate => CallbackAuthChange {
-            headers: AuthPart::Keep,
+            headers: PartChange::Keep,
             ..all
         },
         Part::Headers => CallbackAuthChange {
-            certificate: AuthPart::Keep,
+            certificate: PartChange::Keep,
             ..all
         },
     }
@@ -170,7 +170,7 @@ fn read(option: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Returns what a client shows its callbacks as JSON, without secrets. Null stands for nothing.
+/// Returns a client's credentials for callbacks as JSON, without secrets. Null stands for none.
 pub(super) fn to_json(auth: &CallbackAuth) -> Value {
     if auth.is_empty() {
         return Value::Null;

@@ -63,7 +63,7 @@ enum Command {
     /// Give a client a new API key; the old one stops working at once.
     #[command(after_help = "Example: basiq-relay client rotate-key my-backend")]
     RotateKey(Name),
-    /// Set the TLS client certificate and the static headers that each request to the client's callbacks shows.
+    /// Set the TLS client certificate and the static headers that the relay presents to the client's callbacks.
     #[command(
         after_help = "Example: basiq-relay client set-callback-auth my-backend --certificate client.pem --key client.key\n\
         Example: basiq-relay client set-callback-auth my-backend --headers-file - < headers.txt\n\

@@ -11,7 +11,7 @@ const TEMPLATE: &str = "\
 ";
 
 /// Stands for a space in an example, so that the line is not broken and can be copied.
-const UNBROKEN: &str = "\u{a0}";
+const NO_BREAK_SPACE: &str = "\u{a0}";
 
 /// Moves the examples of each command from the end of its help to the front of its options. They are the first part
 /// of the text, up to an empty line.
@@ -33,12 +33,12 @@ pub(super) fn with_examples_first(command: Command) -> Command {
 fn split(text: Option<&StyledStr>) -> Option<(String, String)> {
     let text = text?.to_string();
     let (examples, notes) = text.split_once("\n\n").unwrap_or((&text, ""));
-    Some((examples.replace(' ', UNBROKEN), notes.to_owned()))
+    Some((examples.replace(' ', NO_BREAK_SPACE), notes.to_owned()))
 }
 
 /// Returns help as it is printed: with ordinary spaces in the examples.
 pub(super) fn printable(help: &str) -> String {
-    help.replace(UNBROKEN, " ")
+    help.replace(NO_BREAK_SPACE, " ")
 }
 
 #[cfg(test)]

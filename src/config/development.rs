@@ -19,6 +19,10 @@ pub const DEVELOPMENT_DEFAULTS: [(&str, &str); 3] = [
     ),
 ];
 
+/// The variables that name PostgreSQL's host if the URL does not. They may name another machine, so the mode is refused
+/// with them.
+const HOST_VARIABLES: [&str; 2] = ["PGHOST", "PGHOSTADDR"];
+
 /// Returns the defaults of the development mode as the lowest layer of settings.
 pub(super) fn layer() -> SettingsLayer {
     let values = DEVELOPMENT_DEFAULTS.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -39,7 +43,7 @@ pub(super) fn faults(settings: &Settings) -> Vec<String> {
         faults.push("RELAY_PUBLIC_URL is an address of another machine".to_owned());
     }
     if is_database_elsewhere(&settings.store.database) {
-        let elsewhere = "RELAY_DATABASE_URL is a PostgreSQL database on another machine";
+        let elsewhere = "RELAY_DATABASE_URL, PGHOST or PGHOSTADDR may lead to a PostgreSQL database on another machine";
         faults.push(elsewhere.to_owned());
     }
     let with_reason = |fault| {
@@ -61,6 +65,9 @@ fn is_database_elsewhere(database: &DatabaseUrl) -> bool {
     let is_elsewhere = |host: &str| !host.starts_with('/') && !is_local_name(host);
     parameters.any(|(name, host)| name == "host" && is_elsewhere(&host))
         || url.has_host() && !is_here(url)
+        || HOST_VARIABLES
+            .iter()
+            .any(|name| std::env::var_os(name).is_some())
 }
 
 /// Returns whether the host of a URL is this machine.

@@ -14,7 +14,7 @@ use relay_store::StoreError;
 use crate::console::{
     chart::{grouped, lasted},
     fault::ErrorPage,
-    span::{AskedSpan, SpanTab, TimeSpan},
+    span::{SpanQuery, SpanTab, TimeSpan},
     state::ConsoleState,
     view::{ShownTime, Tone},
     visit::{PageContext, PageFrame, Section},
@@ -75,7 +75,7 @@ struct Page {
 
 async fn show(
     State(state): State<ConsoleState>,
-    Query(asked): Query<AskedSpan>,
+    Query(asked): Query<SpanQuery>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
     let span = asked.span();

@@ -20,7 +20,7 @@ use crate::console::{
     fault::ErrorPage,
     filter::{ConsoleFilter, FilterForm},
     form::SessionForm,
-    lists::{Looked, Tab},
+    lists::{ScanProgress, Tab},
     names::{ClientNames, names},
     notice::Notice,
     scan::{
@@ -80,7 +80,7 @@ struct Page {
     older: Option<String>,
     is_first: bool,
     /// How far the page looked, if it ended before the list and before the page was full.
-    looked: Option<Looked>,
+    looked: Option<ScanProgress>,
 }
 
 /// The list that was requested.
@@ -174,7 +174,7 @@ fn page(
         first: list.address(None),
         older: older.map(|place| list.address(Some(place))),
         is_first: after.is_none(),
-        looked: Looked::of(scanned, PAGE, |place| list.address(Some(*place)), clock),
+        looked: ScanProgress::of(scanned, PAGE, |place| list.address(Some(*place)), clock),
     }
 }
 
@@ -285,7 +285,7 @@ async fn redeliver_one(
 pub(super) fn came_to(state: &ConsoleState, redelivery: Redelivery) -> Notice {
     match redelivery {
         Redelivery::Queued(event_id) => {
-            (state.parts.delivery_ring)();
+            (state.parts.notify_delivery)();
             info!(event.id = %event_id, "event queued once more by the operator");
             Notice::Queued
         }

@@ -165,7 +165,7 @@ async fn resume(
     let host = host_of(&posted)?;
     let (actor, now) = (posted.visit.actor(), posted.visit.now());
     let notice = if state.parts.store.resume_host(actor, &host, now).await? {
-        (state.parts.delivery_ring)();
+        (state.parts.notify_delivery)();
         info!(callback.host = host, "host resumed by the operator");
         Notice::HostResumed
     } else {

@@ -13,14 +13,14 @@ pub(super) struct Tab {
 }
 
 /// How far a page looked for what passes a filter.
-pub(super) struct Looked {
+pub(super) struct ScanProgress {
     pub(super) count: usize,
     pub(super) back_to: ShownTime,
     /// The address of the page that looks further.
     pub(super) further: String,
 }
 
-impl Looked {
+impl ScanProgress {
     /// Describes a scan that ended before the list and before the page was full. `further` is the address that goes on.
     pub(super) fn of<T, P>(
         scanned: &Scanned<T, P>,

@@ -8,19 +8,22 @@ use axum::{
     routing::get,
 };
 use relay_domain::{JobKind, LookTally, Upstream, UpstreamHealth, WatchState};
-use relay_store::Census;
+use relay_store::{Census, ManualPause};
 
 use crate::console::{
     comparison,
     fault::ErrorPage,
     over_time::OverTime,
-    span::AskedSpan,
+    span::SpanQuery,
     state::ConsoleState,
     view::{Badge, PageClock, ShownTime, Tone, state_word},
     visit::{PageContext, PageFrame, Section},
 };
 
 const SECONDS_A_DAY: f64 = 86_400.0;
+
+/// The maximum number of manual pauses to count.
+const MOST_PAUSES: usize = 1000;
 
 pub(super) fn routes() -> Router<ConsoleState> {
     Router::new().route("/console", get(show))
@@ -90,16 +93,17 @@ struct Page {
 
 async fn show(
     State(state): State<ConsoleState>,
-    Query(asked): Query<AskedSpan>,
+    Query(asked): Query<SpanQuery>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
     let span = asked.span();
     let census = state.census().await?;
     let basiq = basiq(&state);
+    let pauses = state.parts.store.list_manual_pauses(MOST_PAUSES).await?;
     let page = Page {
         shell: visit.shell(Section::Overview, "Overview"),
         here: span.of_page("/console"),
-        concerns: concerns(&census, &state.parts.upstream, visit.clock()),
+        concerns: concerns(&census, &pauses, &state.parts.upstream, visit.clock()),
         watches: watches(&census),
         deliveries: deliveries(&census),
         over_time: OverTime::read(&state, span, visit.now()).await?,
@@ -230,7 +234,12 @@ fn deliveries(census: &Census) -> Vec<Figure> {
 }
 
 /// Returns the problems that need attention: first those with Basiq, then those with deliveries.
-fn concerns(census: &Census, upstream: &Upstream, clock: PageClock) -> Vec<Concern> {
+fn concerns(
+    census: &Census,
+    pauses: &[ManualPause],
+    upstream: &Upstream,
+    clock: PageClock,
+) -> Vec<Concern> {
     let mut concerns = Vec::new();
     concerns.extend(about_basiq(upstream, clock));
     if upstream.is_breaker_open() {
@@ -255,7 +264,23 @@ fn concerns(census: &Census, upstream: &Upstream, clock: PageClock) -> Vec<Conce
         let link = ("/console/hosts", "See which");
         concerns.push(Concern::new(Tone::Warn, text, Some(link)));
     }
+    concerns.extend(about_manual_pauses(pauses, clock));
     concerns
+}
+
+/// Reminds of hosts that operators paused, because a forgotten pause makes events dead. `pauses` begins with the latest.
+fn about_manual_pauses(pauses: &[ManualPause], clock: PageClock) -> Option<Concern> {
+    let oldest = pauses.last()?;
+    let text = counted(
+        u64::try_from(pauses.len()).unwrap_or(u64::MAX),
+        "callback host is paused by an operator",
+        "callback hosts are paused by operators, the first",
+    );
+    Some(Concern {
+        since: Some(clock.when(oldest.paused_at)),
+        more: ". Events that wait longer than their schedule die.".to_owned(),
+        ..Concern::new(Tone::Warn, text, Some(("/console/hosts", "See which")))
+    })
 }
 
 /// Says what is wrong with Basiq, since when and why. Returns none while it answers as usual.
@@ -339,7 +364,7 @@ mod tests {
     #[test]
     fn what_wants_a_look_is_said_and_nothing_else() {
         let (upstream, clock) = (Upstream::default(), PageClock(Timestamp::UNIX_EPOCH));
-        assert!(concerns(&Census::default(), &upstream, clock).is_empty());
+        assert!(concerns(&Census::default(), &[], &upstream, clock).is_empty());
         upstream.report(UpstreamHealth::KeyRefused);
         upstream.set_breaker_open(true);
         let census = Census {
@@ -347,7 +372,7 @@ mod tests {
             paused_hosts: 2,
             ..Census::default()
         };
-        let concerns = concerns(&census, &upstream, clock);
+        let concerns = concerns(&census, &[], &upstream, clock);
         assert_eq!(concerns.len(), 4);
         assert_eq!(concerns[2].text, "1 delivery is dead");
         assert_eq!(concerns[3].text, "2 callback hosts are paused");
@@ -358,7 +383,7 @@ mod tests {
         let (upstream, clock) = (Upstream::default(), PageClock(Timestamp::UNIX_EPOCH));
         upstream.report(UpstreamHealth::Failing);
         let why = "it answers HTTP 503".to_owned();
-        upstream.explain(Some(why), Timestamp::UNIX_EPOCH);
+        upstream.set_trouble(Some(why), Timestamp::UNIX_EPOCH);
         let concern = about_basiq(&upstream, clock).unwrap();
         assert_eq!(concern.text, "Basiq is down");
         assert!(concern.since.unwrap().to_string().contains("00:00:00"));

@@ -13,7 +13,7 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
-use relay_domain::{DeliveryId, DeliveryState};
+use relay_domain::{DeliveryId, DeliveryState, clock::later};
 use relay_store::{DeliveryEntry, Store};
 use tracing::info;
 use url::form_urlencoded;
@@ -59,6 +59,8 @@ struct Page {
     last: String,
     /// How many dead deliveries were looked at, and back to when, if there are older ones.
     rest: Option<(usize, ShownTime)>,
+    /// The address of this page for those older ones.
+    older: String,
     list: String,
 }
 
@@ -85,7 +87,7 @@ async fn choose(
     let scanned = scan.run(None, LIMITS).await?;
     let ids = scanned.found.iter().map(|entry| entry.delivery.id);
     let ids: Vec<_> = ids.collect();
-    let sendable = store.redeliverable(&ids).await?;
+    let sendable = store.filter_redeliverable(&ids).await?;
     Ok(Chosen {
         scanned,
         sendable: sendable.into_iter().collect(),
@@ -140,6 +142,7 @@ fn page(filter: &ConsoleFilter, chosen: &Chosen, names: &ClientNames, visit: &Pa
         counted_at: counted_at(visit).as_millisecond(),
         last: last.map_or_else(String::new, written_place),
         rest: back_to.map(|at| (chosen.scanned.looked_at, clock.when(at))),
+        older: back_to.map_or_else(String::new, |at| older(filter, at)),
         list: address("/console/deliveries", filter),
     }
 }
@@ -176,6 +179,12 @@ fn span(
     let times: Vec<_> = times.collect();
     let (first, last) = (times.iter().min()?, times.iter().max()?);
     Some((clock.when(*first), clock.when(*last)))
+}
+
+/// Returns the address of this page for what died at `back_to` or before.
+fn older(filter: &ConsoleFilter, back_to: Timestamp) -> String {
+    let end = later(back_to, Duration::from_millis(1));
+    address("/console/deliveries/redeliver", &filter.before(end))
 }
 
 fn address(path: &str, filter: &ConsoleFilter) -> String {
@@ -226,7 +235,7 @@ async fn redeliver(
     let queued = store.redeliver_chosen(actor, &ids, &subject, posted.visit.now());
     let queued = queued.await?;
     if queued > 0 {
-        (state.parts.delivery_ring)();
+        (state.parts.notify_delivery)();
     }
     info!(queued, "dead deliveries queued again by the operator");
     let list = address("/console/deliveries", &filter);

@@ -56,7 +56,7 @@ pub(super) struct Scanned<T, P> {
 }
 
 /// What a row is to a filter.
-enum Verdict {
+enum FilterMatch {
     Passes,
     Fails,
     /// Neither this row passes nor any after it.
@@ -77,7 +77,7 @@ trait ScanSource: Sync {
 
     fn place(&self, row: &Self::Row) -> (Self::Place, Timestamp);
 
-    fn judge(&self, row: &Self::Row) -> Verdict;
+    fn judge(&self, row: &Self::Row) -> FilterMatch;
 }
 
 async fn scan<S: ScanSource>(
@@ -101,14 +101,14 @@ async fn scan<S: ScanSource>(
         let (count, is_last) = (rows.len(), rows.len() < limit);
         for (index, row) in rows.into_iter().enumerate() {
             let verdict = source.judge(&row);
-            if matches!(verdict, Verdict::End) {
+            if matches!(verdict, FilterMatch::End) {
                 return Ok(scanned);
             }
             let (place, at) = source.place(&row);
             after = Some(place);
             scanned.looked_at += 1;
             scanned.back_to = Some(at);
-            if matches!(verdict, Verdict::Passes) {
+            if matches!(verdict, FilterMatch::Passes) {
                 scanned.found.push(row);
             }
             if scanned.found.len() == limits.wanted {
@@ -188,16 +188,16 @@ impl ScanSource for DeliveryScan<'_> {
         ((row.updated_at, row.delivery.id), row.updated_at)
     }
 
-    fn judge(&self, row: &DeliveryEntry) -> Verdict {
+    fn judge(&self, row: &DeliveryEntry) -> FilterMatch {
         let (place, at) = self.place(row);
         let too_old = self.filter.from.is_some_and(|from| at < from);
         let is_beyond = self.last.is_some_and(|last| place < last);
         if self.is_by_change() && (too_old || is_beyond) {
-            Verdict::End
+            FilterMatch::End
         } else if self.filter.passes_delivery(row) {
-            Verdict::Passes
+            FilterMatch::Passes
         } else {
-            Verdict::Fails
+            FilterMatch::Fails
         }
     }
 }
@@ -263,16 +263,16 @@ impl ScanSource for WatchScan<'_> {
         (row.watch.id, row.watch.created_at)
     }
 
-    fn judge(&self, row: &WatchDetails) -> Verdict {
+    fn judge(&self, row: &WatchDetails) -> FilterMatch {
         let is_too_old = |from| row.watch.id < WatchId::first_of(from);
         if self.filter.from.is_some_and(is_too_old) {
-            return Verdict::End;
+            return FilterMatch::End;
         }
         let is_state = self.state.is_none_or(|state| row.watch.state == state);
         if is_state && self.filter.passes_watch(row) {
-            Verdict::Passes
+            FilterMatch::Passes
         } else {
-            Verdict::Fails
+            FilterMatch::Fails
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) enum TimeSpan {
 
 /// The part of a query that names a span. An unknown one is the latest hour.
 #[derive(Deserialize)]
-pub(super) struct AskedSpan {
+pub(super) struct SpanQuery {
     span: Option<String>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct SpanTab {
     pub(super) is_current: bool,
 }
 
-impl AskedSpan {
+impl SpanQuery {
     pub(super) fn span(&self) -> TimeSpan {
         let asked = self.span.as_deref().unwrap_or_default();
         let mut known = TimeSpan::ALL.iter().copied();
@@ -210,7 +210,7 @@ mod tests {
             (Some("week"), TimeSpan::Week),
             (Some("<script>"), TimeSpan::Hour),
         ] {
-            let asked = AskedSpan {
+            let asked = SpanQuery {
                 span: asked.map(ToOwned::to_owned),
             };
             assert_eq!(asked.span(), span);

@@ -40,7 +40,7 @@ pub struct ConsoleParts {
     /// Tests callbacks.
     pub tester: CallbackTester,
     /// Called when there is a delivery to send.
-    pub delivery_ring: WakeCallback,
+    pub notify_delivery: WakeCallback,
 }
 
 /// The limits of calls to Basiq from the settings, for all relays on a store together.

@@ -16,7 +16,7 @@ use url::form_urlencoded;
 use crate::console::{
     fault::ErrorPage,
     filter::{ConsoleFilter, FilterForm},
-    lists::{Looked, Tab},
+    lists::{ScanProgress, Tab},
     names::{ClientNames, names},
     scan::{MOST_LOOKED_AT, ScanLimits, Scanned, WatchScan},
     search::{self, Found},
@@ -76,7 +76,7 @@ struct Page {
     older: Option<String>,
     is_first: bool,
     /// How far the page looked, if it ended before the list and before the page was full.
-    looked: Option<Looked>,
+    looked: Option<ScanProgress>,
 }
 
 async fn show(
@@ -136,7 +136,7 @@ fn page(
         first: list.address(None),
         older: older.map(|last| list.address(Some(last))),
         is_first: before.is_none(),
-        looked: Looked::of(scanned, PAGE, |last| list.address(Some(*last)), clock),
+        looked: ScanProgress::of(scanned, PAGE, |last| list.address(Some(*last)), clock),
         search: list.search.clone(),
     }
 }

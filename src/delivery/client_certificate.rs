@@ -84,7 +84,7 @@ pub fn read_client_certificate(
     }
 }
 
-/// Returns the chain, and when its first certificate ends.
+/// Returns the chain, and the earliest end of validity in it.
 fn read_chain(
     pem: &[u8],
     now: Timestamp,

@@ -96,3 +96,20 @@ async fn a_relay_that_others_use_does_not_start_in_development_mode() {
         "{told}"
     );
 }
+
+#[tokio::test]
+async fn a_variable_that_may_name_another_database_server_refuses_the_development_mode() {
+    let database = TestDatabase::sqlite();
+    for variable in ["PGHOST", "PGHOSTADDR"] {
+        let mut setup = RelaySetup::new(&database, "http://127.0.0.1:9");
+        setup.environment = vec![
+            ("RELAY_DATABASE_URL", "postgres:///relay".to_owned()),
+            (variable, "192.0.2.1".to_owned()),
+        ];
+        let mut command = setup.command();
+        let output = command.args(["serve", "--dev"]).output().await.unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(variable), "{told}");
+    }
+}

@@ -60,7 +60,7 @@ impl HealthTracker {
         *known = reason;
         let trouble = error.filter(|_| health != UpstreamHealth::Ok);
         let why = trouble.map(BasiqError::in_words);
-        self.upstream.explain(why, self.clock.now());
+        self.upstream.set_trouble(why, self.clock.now());
         drop(known);
         set_gauges(health);
         match error {

@@ -1,5 +1,5 @@
-//! What a client shows its callbacks about itself: a TLS client certificate, and static headers. Both hold secrets, so
-//! `Debug` prints neither.
+//! The credentials that the relay presents to a client's callbacks: a TLS client certificate and static headers. Both
+//! hold secrets, so `Debug` prints neither.
 
 use std::{fmt, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::SecretHeaders;
 /// A certificate that ends within this many days is marked where clients are listed.
 const NEAR_END_DAYS: i64 = 30;
 
-/// What every request to a client's callbacks shows. Cheap to clone.
+/// The credentials that the relay presents to a client's callbacks. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct CallbackAuth {
     /// The certificate for TLS handshakes in which the receiver asks for one.
@@ -21,14 +21,14 @@ pub struct CallbackAuth {
 }
 
 impl CallbackAuth {
-    /// Returns whether requests show nothing.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.certificate.is_none() && self.headers.is_empty()
     }
 
-    /// Describes what is shown, without a secret: the end of the certificate and the names of the headers. Returns
-    /// none if nothing is shown.
+    /// Describes the credentials without a secret: the end of the certificate and the names of the headers. Returns none
+    /// if there are none.
     #[must_use]
     pub fn described(&self, now: Timestamp) -> Option<String> {
         if self.is_empty() {
@@ -75,7 +75,7 @@ impl ClientCertificate {
         &self.0.key
     }
 
-    /// Returns when the first certificate of the chain ends.
+    /// Returns the earliest end of validity of any certificate in the chain.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at

@@ -1,20 +1,11 @@
 //! The types that the relay works with, and their valid changes. No I/O, no async.
 //!
-//! # Glossary
+//! `docs/GLOSSARY.md` explains the words of the API, the console and the log. These are the words that only the code uses:
 //!
-//! * **Job**: a job of Basiq, and nothing else: slow work such as connecting a bank.
-//! * **Watch**: a client's request for the events of one job, at one callback.
-//! * **Look**: one `GET /jobs/{id}` at Basiq.
 //! * **Outcome**: the meaning of a look: the job is still running, or there is something to report ([`Verdict`]).
-//! * **Subscription**: a client's request for notices about a person and events of the person's jobs, at one callback.
-//! * **Notice** ([`UserNotice`]): a fact about a person that only Basiq's webhooks report, such as a lost consent.
-//! * **Event**: one report about a watch, or a notice of a subscription, numbered from 1 by its `sequence`.
-//! * **Source** ([`EventSource`]): what an event reports on: a watch, a subscription or a message of Basiq's.
-//! * **Delivery**: an event on its way to the callback.
-//! * **Attempt**: one `POST` of a delivery.
-//! * **Client**: a backend team with an API key and a signing secret.
+//! * **Source** ([`EventSource`]): what an event reports on: a watch, a subscription or a forwarded webhook of Basiq's.
 //! * **Activity** ([`ActivityCounts`]): what the relays did over time, in numbers, for the console.
-//! * **Operator** ([`OperatorName`]): who runs the relay. What operators do is recorded as an **act** ([`AuditAct`]).
+//! * **Act** ([`AuditAct`]): what an operator did, as the audit log records it.
 
 mod activity;
 mod address;

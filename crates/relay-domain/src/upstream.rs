@@ -76,8 +76,8 @@ impl Upstream {
         before
     }
 
-    /// Notes why Basiq does not answer as usual, or that it does again. What began earlier keeps its time.
-    pub fn explain(&self, why: Option<String>, now: Timestamp) {
+    /// Sets why Basiq does not answer as usual, or clears it. The time of an existing trouble stays.
+    pub fn set_trouble(&self, why: Option<String>, now: Timestamp) {
         let mut trouble = self.0.trouble.lock();
         let since = trouble.as_ref().map_or(now, |earlier| earlier.since);
         *trouble = why.map(|why| UpstreamTrouble { since, why });
@@ -156,13 +156,13 @@ mod tests {
     fn a_trouble_keeps_the_time_of_its_beginning_until_it_is_over() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let upstream = Upstream::default();
-        upstream.explain(Some("HTTP 503".to_owned()), at(10));
-        upstream.explain(Some("HTTP 500".to_owned()), at(20));
+        upstream.set_trouble(Some("HTTP 503".to_owned()), at(10));
+        upstream.set_trouble(Some("HTTP 500".to_owned()), at(20));
         let trouble = upstream.trouble().unwrap();
         assert_eq!((trouble.since, trouble.why.as_str()), (at(10), "HTTP 500"));
-        upstream.explain(None, at(30));
+        upstream.set_trouble(None, at(30));
         assert_eq!(upstream.trouble(), None);
-        upstream.explain(Some("HTTP 502".to_owned()), at(40));
+        upstream.set_trouble(Some("HTTP 502".to_owned()), at(40));
         assert_eq!(upstream.trouble().unwrap().since, at(40));
     }
 }

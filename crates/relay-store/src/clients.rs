@@ -82,9 +82,9 @@ pub trait ClientStore: Send + Sync {
     ) -> Result<Option<u64>, StoreError>;
 }
 
-/// What becomes of one part of what a client shows its callbacks.
+/// A change of one part of a client's credentials for callbacks.
 #[derive(Debug, Clone, Default)]
-pub enum AuthPart<T> {
+pub enum PartChange<T> {
     /// The part stays as it is.
     #[default]
     Keep,
@@ -98,9 +98,9 @@ pub enum AuthPart<T> {
 #[derive(Debug, Clone, Default)]
 pub struct CallbackAuthChange {
     /// What becomes of the certificate.
-    pub certificate: AuthPart<ClientCertificate>,
+    pub certificate: PartChange<ClientCertificate>,
     /// What becomes of the headers.
-    pub headers: AuthPart<SecretHeaders>,
+    pub headers: PartChange<SecretHeaders>,
 }
 
 impl CallbackAuthChange {
@@ -108,15 +108,15 @@ impl CallbackAuthChange {
     #[must_use]
     pub fn clear() -> Self {
         Self {
-            certificate: AuthPart::Remove,
-            headers: AuthPart::Remove,
+            certificate: PartChange::Remove,
+            headers: PartChange::Remove,
         }
     }
 
     /// Returns the act for the audit log.
     pub(crate) fn act(&self) -> AuditAct {
-        let replaces = matches!(self.certificate, AuthPart::Replace(_))
-            || matches!(self.headers, AuthPart::Replace(_));
+        let replaces = matches!(self.certificate, PartChange::Replace(_))
+            || matches!(self.headers, PartChange::Replace(_));
         if replaces {
             AuditAct::CallbackAuthSet
         } else {

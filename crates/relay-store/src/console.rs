@@ -24,9 +24,10 @@ pub trait ConsoleStore: Send + Sync {
 
     /// Returns those of these deliveries that can be queued again: they are dead, and none is overtaken by a newer event
     /// of its watch, or belongs to a cancelled watch or a revoked client.
-    async fn redeliverable(&self, ids: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError>;
+    async fn filter_redeliverable(&self, ids: &[DeliveryId])
+    -> Result<Vec<DeliveryId>, StoreError>;
 
-    /// Queues again those of these deliveries that are [`redeliverable`](Self::redeliverable), all in one transaction,
+    /// Queues again those of these deliveries that are [`filter_redeliverable`](Self::filter_redeliverable), all in one transaction,
     /// and returns their number. If at least one is queued, that is recorded in the audit log. `chosen` is the entry's
     /// subject: it says how the deliveries were chosen.
     async fn redeliver_chosen(

@@ -50,7 +50,7 @@ pub use self::{
     answers::{AnswerClaim, AnswerEnd, AnswerStore},
     audit::{AuditEntry, AuditQuery, AuditStore},
     banks::{BankLook, BankStore, DueBank, OutageChange, TrackerStore},
-    clients::{AuthPart, CallbackAuthChange, ClientStore},
+    clients::{CallbackAuthChange, ClientStore, PartChange},
     console::{ConsoleStore, FailingHost, HostFailure, WatchSearch},
     deliveries::{
         DeliveryContent, DeliveryEntry, DeliveryQuery, DeliveryStore, MessageSummary, Redelivery,

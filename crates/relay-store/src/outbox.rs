@@ -82,7 +82,7 @@ pub struct DueDelivery {
     pub callback_url: CallbackUrl,
     /// Who signs the body.
     pub signer: DeliverySigner,
-    /// What the request shows about the client. Empty for a message of Basiq's.
+    /// The credentials that the relay presents to the client's callback. None for a forwarded webhook of Basiq's.
     pub auth: CallbackAuth,
     /// When the event expires.
     pub deadline: Option<Timestamp>,
@@ -122,8 +122,8 @@ pub struct AttemptResult {
     pub attempt: Option<Attempt>,
     /// What happens to the delivery next.
     pub next: AfterAttempt,
-    /// Whether a failure counts towards a pause of the host. If not, it also ends a pause from earlier.
-    pub pauses_host: bool,
+    /// Whether a failure counts towards a pause of the host. If not, earlier failures are dropped and a pause ends.
+    pub counts_against_host: bool,
 }
 
 /// Selects deliveries that have waited for a paused host for too long.

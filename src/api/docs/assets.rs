@@ -4,7 +4,7 @@
 use std::{io::Read, sync::LazyLock};
 
 use axum::{
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -87,12 +87,13 @@ pub(super) fn place() -> &'static str {
 /// Serves an asset. A page of another version of the relay, which stands behind the same address during an upgrade,
 /// also gets what this build has, but is told not to keep it.
 pub(super) async fn read_asset(
-    Path((version, name)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
-        return Err(Problem::not_found("There is no such page or call."));
-    };
+    let unknown = || Problem::not_found("There is no such page or call.");
+    let Path((version, name)) = path.map_err(|_| unknown())?;
+    let asset = ASSETS.iter().find(|asset| asset.name == name);
+    let asset = asset.ok_or_else(unknown)?;
     let mut response = if asset.name != SCALAR {
         Bytes::from_static(asset.content).into_response()
     } else if takes_gzip(&headers) {
@@ -101,12 +102,12 @@ pub(super) async fn read_asset(
     } else {
         PLAIN_SCALAR.clone().into_response()
     };
-    let told = response.headers_mut();
-    told.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.kind));
-    told.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.kind));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     if place().strip_prefix("/docs/assets/") == Some(&version) {
         let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
-        told.insert(header::CACHE_CONTROL, forever);
+        headers.insert(header::CACHE_CONTROL, forever);
     }
     Ok(response)
 }

@@ -6,7 +6,7 @@ use utoipa::openapi::{OpenApi, path::Operation};
 use crate::web::ProblemCode;
 
 /// A call, and the problems that it can be answered with.
-pub(super) struct DescribedCall {
+pub(super) struct OperationSummary {
     /// The HTTP method, in capitals.
     pub(super) method: &'static str,
     /// The path, with the names of its parameters in braces.
@@ -19,7 +19,7 @@ pub(super) struct DescribedCall {
     responses: Value,
 }
 
-impl DescribedCall {
+impl OperationSummary {
     /// Returns the example of a problem that the call can be answered with.
     pub(super) fn example(&self, code: ProblemCode) -> Option<&Value> {
         let response = self.responses.get(code.status().as_str())?;
@@ -29,7 +29,7 @@ impl DescribedCall {
 }
 
 /// Returns all calls of the document, by tag in the order of the tags.
-pub(super) fn calls(document: &OpenApi) -> Vec<DescribedCall> {
+pub(super) fn calls(document: &OpenApi) -> Vec<OperationSummary> {
     let paths = document.paths.paths.iter();
     let mut calls: Vec<_> = paths
         .flat_map(|(path, item)| {
@@ -53,10 +53,10 @@ pub(super) fn calls(document: &OpenApi) -> Vec<DescribedCall> {
     calls
 }
 
-fn call(path: &str, method: &'static str, operation: &Operation) -> DescribedCall {
+fn call(path: &str, method: &'static str, operation: &Operation) -> OperationSummary {
     let tag = operation.tags.iter().flatten().next();
     let tag = tag.cloned().unwrap_or_default();
-    DescribedCall {
+    OperationSummary {
         method,
         path: path.to_owned(),
         summary: operation.summary.clone().unwrap_or_default(),

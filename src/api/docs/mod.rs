@@ -15,7 +15,7 @@ use http::{StatusCode, header};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
-    calls::{DescribedCall, calls},
+    calls::{OperationSummary, calls},
     problems::{ProblemList, ProblemPage},
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 /// What the pages show, read from the OpenAPI document once when the relay starts.
 pub(super) struct DocPages {
     document: String,
-    calls: Vec<DescribedCall>,
+    calls: Vec<OperationSummary>,
 }
 
 impl DocPages {
@@ -63,7 +63,7 @@ struct Reference<'a> {
     assets: &'a str,
     nonce: &'a str,
     version: &'a str,
-    calls: &'a [DescribedCall],
+    calls: &'a [OperationSummary],
 }
 
 /// Returns the content security policy of the reference. Scripts come from this relay alone, and so does all that the

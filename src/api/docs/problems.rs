@@ -5,7 +5,7 @@ use askama::Template;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::docs::{assets, calls::DescribedCall},
+    api::docs::{assets, calls::OperationSummary},
     web::{Problem, ProblemCode},
 };
 
@@ -46,12 +46,12 @@ pub(super) struct ProblemPage<'a> {
     cause: Vec<Span<'a>>,
     remedy: Vec<Span<'a>>,
     example: String,
-    calls: Vec<&'a DescribedCall>,
+    calls: Vec<&'a OperationSummary>,
 }
 
 impl<'a> ProblemPage<'a> {
     /// Creates the page. The example is that of the first call that can be answered so.
-    pub(super) fn new(code: ProblemCode, calls: &'a [DescribedCall]) -> Self {
+    pub(super) fn new(code: ProblemCode, calls: &'a [OperationSummary]) -> Self {
         let calls = calls.iter().filter(|call| call.example(code).is_some());
         let calls: Vec<_> = calls.collect();
         let of_a_call = calls.first().and_then(|call| call.example(code).cloned());

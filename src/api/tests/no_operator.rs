@@ -20,7 +20,7 @@ impl ConsoleStore for ListStore {
         Ok(Vec::new())
     }
 
-    async fn redeliverable(&self, _: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError> {
+    async fn filter_redeliverable(&self, _: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError> {
         Ok(Vec::new())
     }
 

@@ -16,7 +16,7 @@ use crate::{
     cli::{
         demo::{
             play::ScenarioPlay,
-            report::{DemoNews, DemoNewsKind},
+            report::{ScenarioUpdate, ScenarioUpdateKind},
             scenario::SCENARIOS,
             stage::DemoStage,
         },
@@ -74,7 +74,7 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), CommandFailure> {
 /// Plays all scenarios at once, tells what happens when it happens, and then prints the table. Returns how many
 /// scenarios did not end as documented.
 async fn play(stage: &DemoStage) -> anyhow::Result<usize> {
-    let (sender, news) = mpsc::channel::<DemoNews>(64);
+    let (sender, news) = mpsc::channel::<ScenarioUpdate>(64);
     let plays = SCENARIOS
         .iter()
         .map(|scenario| ScenarioPlay::new(scenario, stage, sender.clone()).run(TIME_LIMIT));
@@ -93,7 +93,7 @@ async fn play(stage: &DemoStage) -> anyhow::Result<usize> {
 }
 
 /// Prints the news until all scenarios have ended. While nothing happens, a terminal shows what is waited for.
-async fn print(mut news: mpsc::Receiver<DemoNews>, screen: &Screen) -> anyhow::Result<()> {
+async fn print(mut news: mpsc::Receiver<ScenarioUpdate>, screen: &Screen) -> anyhow::Result<()> {
     output::line(report::heading(screen))?;
     let (mut progress, mut open) = (StatusLine::new(), Vec::new());
     loop {
@@ -102,9 +102,9 @@ async fn print(mut news: mpsc::Receiver<DemoNews>, screen: &Screen) -> anyhow::R
             return Ok(());
         };
         match one.kind {
-            DemoNewsKind::Begins => open.push(one.scenario),
-            DemoNewsKind::Ends => open.retain(|scenario| scenario.slug != one.scenario.slug),
-            DemoNewsKind::Acts(_) | DemoNewsKind::Told { .. } => {}
+            ScenarioUpdateKind::Begins => open.push(one.scenario),
+            ScenarioUpdateKind::Ends => open.retain(|scenario| scenario.slug != one.scenario.slug),
+            ScenarioUpdateKind::Acts(_) | ScenarioUpdateKind::Told { .. } => {}
         }
         if let Some(lines) = report::lines(&one, screen) {
             progress.hide();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::cli::demo::{
-    report::{DemoNews, DemoNewsKind},
+    report::{ScenarioUpdate, ScenarioUpdateKind},
     scenario::{DemoFlow, DemoScenario, RIGHT, UNLUCKY},
     stage::DemoStage,
 };
@@ -20,7 +20,7 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct ScenarioPlay<'s> {
     scenario: &'static DemoScenario,
     stage: &'s DemoStage,
-    news: mpsc::Sender<DemoNews>,
+    news: mpsc::Sender<ScenarioUpdate>,
 }
 
 /// What happens in a scenario after a job has ended.
@@ -38,7 +38,7 @@ impl<'s> ScenarioPlay<'s> {
     pub(super) fn new(
         scenario: &'static DemoScenario,
         stage: &'s DemoStage,
-        news: mpsc::Sender<DemoNews>,
+        news: mpsc::Sender<ScenarioUpdate>,
     ) -> Self {
         Self {
             scenario,
@@ -50,21 +50,21 @@ impl<'s> ScenarioPlay<'s> {
     /// Plays the scenario until its final event, within a time limit. Returns the events that the callback accepted,
     /// in order.
     pub(super) async fn run(self, limit: Duration) -> Result<Vec<Value>> {
-        self.tell(DemoNewsKind::Begins).await?;
+        self.tell(ScenarioUpdateKind::Begins).await?;
         let played = tokio::time::timeout(limit, self.play()).await;
-        self.tell(DemoNewsKind::Ends).await?;
+        self.tell(ScenarioUpdateKind::Ends).await?;
         played.unwrap_or_else(|_| bail!("did not end within {} s", limit.as_secs()))
     }
 
-    async fn tell(&self, kind: DemoNewsKind) -> Result<()> {
+    async fn tell(&self, kind: ScenarioUpdateKind) -> Result<()> {
         let (at, scenario) = (Clock::system().now(), self.scenario);
-        let news = DemoNews { at, scenario, kind };
+        let news = ScenarioUpdate { at, scenario, kind };
         self.news.send(news).await.context("nobody prints")
     }
 
     /// Tells what the person, the backend or the bank does next.
     async fn acts(&self, what: &'static str) -> Result<()> {
-        self.tell(DemoNewsKind::Acts(what)).await
+        self.tell(ScenarioUpdateKind::Acts(what)).await
     }
 
     async fn play(&self) -> Result<Vec<Value>> {
@@ -86,7 +86,7 @@ impl<'s> ScenarioPlay<'s> {
                 bail!("an event came whose signature is not valid");
             }
             let (answered, body) = (received.status_answered, received.body);
-            self.tell(DemoNewsKind::Told {
+            self.tell(ScenarioUpdateKind::Told {
                 answered,
                 body: body.clone(),
             })

@@ -15,15 +15,15 @@ use crate::cli::{
 
 /// Something that happened in a scenario.
 #[derive(Debug)]
-pub(super) struct DemoNews {
+pub(super) struct ScenarioUpdate {
     pub(super) at: Timestamp,
     pub(super) scenario: &'static DemoScenario,
-    pub(super) kind: DemoNewsKind,
+    pub(super) kind: ScenarioUpdateKind,
 }
 
 /// What happened in a scenario.
 #[derive(Debug)]
-pub(super) enum DemoNewsKind {
+pub(super) enum ScenarioUpdateKind {
     /// The scenario begins.
     Begins,
     /// The person, the backend or the bank does something.
@@ -63,13 +63,13 @@ pub(super) fn heading(screen: &Screen) -> String {
 
 /// Returns the lines that tell some news. The first line fits 80 columns. A scenario that ends is not told: its last
 /// event was.
-pub(super) fn lines(news: &DemoNews, screen: &Screen) -> Option<String> {
+pub(super) fn lines(news: &ScenarioUpdate, screen: &Screen) -> Option<String> {
     let paint = Painter::detect();
     let (what, below) = match &news.kind {
-        DemoNewsKind::Begins => (paint.dim("begins"), Some(news.scenario.story.to_owned())),
-        DemoNewsKind::Acts(what) => (paint.dim(what), None),
-        DemoNewsKind::Told { answered, body } => event(paint, *answered, body),
-        DemoNewsKind::Ends => return None,
+        ScenarioUpdateKind::Begins => (paint.dim("begins"), Some(news.scenario.story.to_owned())),
+        ScenarioUpdateKind::Acts(what) => (paint.dim(what), None),
+        ScenarioUpdateKind::Told { answered, body } => event(paint, *answered, body),
+        ScenarioUpdateKind::Ends => return None,
     };
     let (time, title) = (paint.dim(screen.time(news.at)), news.scenario.title);
     let below = below.map(|text| format!("\n{:INDENT$}{text}", ""));

@@ -28,11 +28,11 @@ pub(super) struct OverTime {
     /// The times below each chart.
     pub(super) labels: Vec<String>,
     /// The numbers, newest first. Stretches without any are left out.
-    pub(super) rows: Vec<NumbersRow>,
+    pub(super) rows: Vec<PeriodRow>,
 }
 
 /// The numbers of one bar.
-pub(super) struct NumbersRow {
+pub(super) struct PeriodRow {
     pub(super) machine: String,
     pub(super) from: String,
     pub(super) numbers: [String; 8],
@@ -291,7 +291,7 @@ impl Bars {
         }
     }
 
-    fn rows(&self) -> Vec<NumbersRow> {
+    fn rows(&self) -> Vec<PeriodRow> {
         let bars = self.counts.iter().enumerate().rev();
         let counted = bars.filter(|(_, counts)| !counts.is_empty());
         let rows = counted.map(|(bar, counts)| {
@@ -300,7 +300,7 @@ impl Bars {
                 let took = counts.took.percentile(percent);
                 took.map_or_else(|| "–".to_owned(), lasted)
             };
-            NumbersRow {
+            PeriodRow {
                 machine: at.to_string(),
                 from: self.span.of_bar(at),
                 numbers: [

@@ -30,8 +30,9 @@ impl<E: Into<Failed>> From<E> for Failure {
 pub(super) struct Failed {
     pub(super) error: AttemptError,
     pub(super) detail: Option<String>,
-    /// Whether the receiver ended TLS because of the client certificate, or because it got none.
-    pub(super) certificate_refused: bool,
+    /// Whether TLS failed because of the client's certificate: the receiver refused it or wanted one, or it cannot be
+    /// used. Such a failure says nothing bad about the host.
+    pub(super) certificate_failed: bool,
 }
 
 impl Failed {
@@ -39,13 +40,16 @@ impl Failed {
         Self {
             error,
             detail: Some(described(cause)),
-            certificate_refused: false,
+            certificate_failed: false,
         }
     }
 
     /// The request was sent or was to be sent, and no response came.
     pub(super) fn of_sending(failure: &SendError) -> Self {
-        let plain = Self::by(kind_of(failure), failure);
+        let plain = Self {
+            certificate_failed: matches!(failure, SendError::Dial(DialError::Certificate(_))),
+            ..Self::by(kind_of(failure), failure)
+        };
         if plain.error != AttemptError::Tls || !refuses_certificate(failure) {
             return plain;
         }
@@ -53,17 +57,17 @@ impl Failed {
             detail: plain
                 .detail
                 .map(|text| format!("{CERTIFICATE_REFUSED}{text}")),
-            certificate_refused: true,
+            certificate_failed: true,
             ..plain
         }
     }
 
     /// The relay lacked a resource, so it sent nothing.
-    pub(super) fn for_want_of(cause: String) -> Self {
+    pub(super) fn out_of_resources(cause: String) -> Self {
         Self {
             error: AttemptError::NoResources,
             detail: Some(cause),
-            certificate_refused: false,
+            certificate_failed: false,
         }
     }
 }
@@ -73,7 +77,7 @@ impl From<AttemptError> for Failed {
         Self {
             error,
             detail: None,
-            certificate_refused: false,
+            certificate_failed: false,
         }
     }
 }
@@ -105,12 +109,12 @@ fn kind_of(error: &SendError) -> AttemptError {
 
 /// Whether a name did not resolve because the relay has no file handle left. Resolvers only say that they failed, so
 /// this tests for a free handle.
-pub(super) fn is_for_want_of_resources(error: &io::Error) -> bool {
+pub(super) fn is_resource_exhaustion(error: &io::Error) -> bool {
     lacks_resources(error) || lacks_handles()
 }
 
-/// Whether the receiver said that the relay's certificate is missing or not accepted. A server has hardly another cause
-/// for these alerts.
+/// Whether the receiver reported by a TLS alert that the client certificate is missing or not accepted. These alerts
+/// rarely have another cause.
 fn refuses_certificate(failure: &SendError) -> bool {
     let alert = match failure {
         SendError::Dial(DialError::Tls(error)) => {

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Request, header};
 use jiff::Timestamp;
 use relay_domain::{
-    AttemptError, CallbackAuth, CallbackUrl, TraceContext,
+    AttemptError, CallbackAuth, CallbackUrl, SecretHeaders, TraceContext,
     signing::{self, SignatureHeaders},
 };
 use relay_store::{DeliverySigner, DueDelivery};
@@ -25,13 +25,13 @@ pub struct SignedMessage<'a> {
     pub body: &'a [u8],
     /// Who signs the body.
     pub signer: &'a DeliverySigner,
-    /// What the request shows about the client. None for a message of no client.
+    /// The credentials that the request presents. None for a message of no client.
     pub auth: Option<PresentedAuth<'a>>,
     /// The trace to send if the message is posted in no span.
     pub trace: Option<TraceContext>,
 }
 
-/// What a request shows about the client that it is sent for.
+/// The credentials that a request presents for its client.
 #[derive(Debug, Clone, Copy)]
 pub struct PresentedAuth<'a> {
     /// The client's name. Connections that prove a client's identity are used for this client alone.
@@ -61,6 +61,12 @@ impl<'a> SignedMessage<'a> {
         let PresentedAuth { client, auth } = self.auth?;
         let certificate = auth.certificate.as_ref()?;
         Some(ClientIdentity::new(client, certificate))
+    }
+
+    /// Returns the client's headers, whose values are secrets.
+    pub(super) fn secret_headers(&self) -> Option<&'a SecretHeaders> {
+        let PresentedAuth { auth, .. } = self.auth?;
+        Some(&auth.headers)
     }
 
     /// Builds the request. The signature carries the time `at`.

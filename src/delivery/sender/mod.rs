@@ -8,14 +8,14 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::Request;
 use jiff::Timestamp;
-use relay_domain::{AllowedNetworks, Attempt, AttemptError, Fleet};
+use relay_domain::{AllowedNetworks, Attempt, AttemptError, Fleet, SecretHeaders};
 use relay_store::DueDelivery;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 pub use self::message::{PresentedAuth, SignedMessage};
 use self::{
-    failure::{Failed, Failure, is_for_want_of_resources},
+    failure::{Failed, Failure, is_resource_exhaustion},
     reply::CallbackReply,
 };
 use crate::{
@@ -48,6 +48,8 @@ pub struct CallbackResponse {
     pub attempt: Attempt,
     /// The response's `Retry-After` header, not parsed.
     pub retry_after: Option<String>,
+    /// Whether TLS failed because of the client's certificate, or because the receiver got none.
+    pub certificate_failed: bool,
 }
 
 impl CallbackResponse {
@@ -64,6 +66,7 @@ impl CallbackResponse {
         duration: Duration,
         outcome: Result<CallbackReply, Failed>,
     ) -> Self {
+        let certificate_failed = matches!(&outcome, Err(failed) if failed.certificate_failed);
         let (reply, error, error_detail) = match outcome {
             Ok(reply) => {
                 let error = reply.error();
@@ -85,6 +88,7 @@ impl CallbackResponse {
                 response,
             },
             retry_after,
+            certificate_failed,
         }
     }
 }
@@ -98,8 +102,8 @@ pub struct MessageResult {
     pub error: Option<AttemptError>,
     /// The error text of the layer that failed, if there was no response.
     pub detail: Option<String>,
-    /// Whether the receiver ended TLS because of the client certificate, or because it got none.
-    pub certificate_refused: bool,
+    /// Whether TLS failed because of the client's certificate, or because the receiver got none.
+    pub certificate_failed: bool,
     /// How long the message took.
     pub duration: Duration,
     /// The address that responded, or else the first one that was tried. None if no address may be connected to.
@@ -180,17 +184,17 @@ impl CallbackSender {
                 (Some(reply.status.as_u16()), reply.error().map(Failed::from))
             }
             Err(Failure::NoPermit) => return None,
-            Err(Failure::NoResources(cause)) => (None, Some(Failed::for_want_of(cause))),
+            Err(Failure::NoResources(cause)) => (None, Some(Failed::out_of_resources(cause))),
             Err(Failure::Failed(failed)) => (None, Some(failed)),
         };
-        let certificate_refused = failed.as_ref().is_some_and(|one| one.certificate_refused);
+        let certificate_failed = failed.as_ref().is_some_and(|one| one.certificate_failed);
         let (error, detail) =
             failed.map_or((None, None), |failed| (Some(failed.error), failed.detail));
         Some(MessageResult {
             status,
             error,
             detail,
-            certificate_refused,
+            certificate_failed,
             duration: begun.elapsed(),
             address,
         })
@@ -222,7 +226,7 @@ impl CallbackSender {
             debug!(event.id = message.id, ?error, "the callback has no address");
             match error {
                 NoAddress::Refused => AttemptError::AddressRefused.into(),
-                NoAddress::Unresolved(error) if is_for_want_of_resources(&error) => {
+                NoAddress::Unresolved(error) if is_resource_exhaustion(&error) => {
                     Failure::NoResources(error.to_string())
                 }
                 NoAddress::Unresolved(error) => {
@@ -244,11 +248,13 @@ impl CallbackSender {
         let permit = self.addresses.enter(url.host(), first);
         let permit = permit.ok_or(Failure::NoPermit)?;
         let to = Destination::of(url, message.identity());
-        let reply = self.exchange(request, to, vetted, until).await;
+        let secrets = message.secret_headers();
+        let reply = self.exchange(request, to, vetted, until, secrets).await;
         match &reply {
             // no request was sent, so the failure says nothing about the address
             Err(failed) if failed.error == AttemptError::NoResources => drop(permit),
-            answered => permit.ended(answered.is_ok()),
+            Err(failed) => permit.ended(failed.certificate_failed),
+            Ok(_) => permit.ended(true),
         }
         reply.map_err(|failed| {
             debug!(
@@ -272,6 +278,7 @@ impl CallbackSender {
         to: Destination,
         vetted: &[IpAddr],
         until: Instant,
+        secrets: Option<&SecretHeaders>,
     ) -> Result<CallbackReply, Failed> {
         let sent = timeout_at(until, self.connections.send(request, &to, vetted)).await;
         let (answer, connection) = match sent {
@@ -279,7 +286,7 @@ impl CallbackSender {
             Ok(Err(error)) => return Err(Failed::of_sending(&error)),
             Err(_) => return Err(AttemptError::TimedOut.into()),
         };
-        let reply = CallbackReply::read(connection.address(), answer, until).await;
+        let reply = CallbackReply::read(connection.address(), answer, until, secrets).await;
         self.connections.keep(to, connection);
         Ok(reply)
     }

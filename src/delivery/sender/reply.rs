@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use relay_domain::AttemptError;
+use relay_domain::{AttemptError, SecretHeaders};
 use tokio::time::{Instant, timeout_at};
 
 /// The maximum number of bytes to read of a response's body. The body is read so that the connection can be used
@@ -13,6 +13,8 @@ use tokio::time::{Instant, timeout_at};
 const READ_AT_MOST: usize = 16 * 1024;
 /// The maximum number of bytes to keep of a response's body.
 pub(super) const KEEP_AT_MOST: usize = 1024;
+/// The number of bytes to search for secrets: a secret that begins in the kept bytes ends in these.
+const SEARCH_AT_MOST: usize = KEEP_AT_MOST + SecretHeaders::LONGEST_VALUE;
 
 /// A callback's response, as far as it was read.
 pub(super) struct CallbackReply {
@@ -26,14 +28,20 @@ pub(super) struct CallbackReply {
 }
 
 impl CallbackReply {
-    /// Reads a response until a time limit. A body that does not end by then is cut.
-    pub(super) async fn read(address: IpAddr, answer: Response<Incoming>, until: Instant) -> Self {
+    /// Reads a response until a time limit. A body that does not end by then is cut. The values of `secrets` are
+    /// replaced in it, because some receivers repeat the request in their answer.
+    pub(super) async fn read(
+        address: IpAddr,
+        answer: Response<Incoming>,
+        until: Instant,
+        secrets: Option<&SecretHeaders>,
+    ) -> Self {
         let (head, body) = answer.into_parts();
         Self {
             address,
             status: head.status,
             retry_after: retry_after(&head.headers),
-            body: beginning(body, until).await,
+            body: beginning(body, until, secrets).await,
         }
     }
 
@@ -56,7 +64,11 @@ fn retry_after(headers: &HeaderMap) -> Option<String> {
 
 /// Returns the beginning of a body as text. A body that breaks off or does not end is not an error, because the
 /// status alone decides.
-async fn beginning(mut body: Incoming, until: Instant) -> Option<String> {
+async fn beginning(
+    mut body: Incoming,
+    until: Instant,
+    secrets: Option<&SecretHeaders>,
+) -> Option<String> {
     let mut kept = Vec::new();
     let mut read = 0;
     while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
@@ -64,13 +76,17 @@ async fn beginning(mut body: Incoming, until: Instant) -> Option<String> {
             continue;
         };
         read += chunk.len();
-        let left = KEEP_AT_MOST - kept.len();
+        let left = SEARCH_AT_MOST - kept.len();
         kept.extend(chunk.iter().take(left));
         if read >= READ_AT_MOST {
             break;
         }
     }
-    let text = printable(&kept);
+    let mut text = String::from_utf8_lossy(&kept).into_owned();
+    if let Some(secrets) = secrets {
+        text = secrets.redact(text);
+    }
+    let text = printable(text.as_bytes());
     (!text.is_empty()).then_some(text)
 }
 

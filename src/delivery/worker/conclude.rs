@@ -68,14 +68,15 @@ impl DeliveryWorker {
             now,
         };
         let next = after_attempt(&end, &self.schedule, rand::rng().random());
-        self.hosts
-            .note(due.callback_url.host(), end.status.is_some());
+        // TLS reached the receiver, so a certificate that it refuses says nothing bad about the host.
+        let host_works = end.status.is_some() || answer.certificate_failed;
+        self.hosts.note(due.callback_url.host(), host_works);
         log_attempt(due, &answer, next);
         histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
-        self.unrecorded.push(Conclusion {
-            took: Duration::try_from(now.duration_since(due.created_at)).ok(),
-            ..self.conclusion(due, Some(answer.attempt), next)
-        });
+        let mut conclusion = self.conclusion(due, Some(answer.attempt), next);
+        conclusion.took = Duration::try_from(now.duration_since(due.created_at)).ok();
+        conclusion.result.counts_against_host &= !answer.certificate_failed;
+        self.unrecorded.push(conclusion);
     }
 
     /// Logs a warning when attempts cannot be made any more. Until an attempt works again, further ones are logged at
@@ -124,7 +125,7 @@ impl DeliveryWorker {
                 subscription_id: due.source.subscription_id(),
                 attempt,
                 next,
-                pauses_host: self.pauses_hosts,
+                counts_against_host: self.pauses_hosts,
             },
             client: due.client.clone(),
             host: due.callback_url.host().to_owned(),

@@ -9,6 +9,9 @@ use crate::{
     support::TestApp,
 };
 
+/// What the overview says while a host is paused by hand.
+const REMINDER: &str = "1 callback host is paused by an operator since ";
+
 #[tokio::test]
 async fn what_passes_a_filter_is_counted_and_that_alone_is_sent_again() {
     let (mut app, _) = full().await;
@@ -97,6 +100,8 @@ async fn a_host_is_paused_and_resumed_by_hand() {
         }
         let (to, _) = follow(&browser, "/console/hosts/pause", &host).await;
         assert_eq!(to, "/console/hosts?done=host-was-paused");
+        let overview = browser.get("/console").await.text;
+        assert!(overview.contains(REMINDER), "{overview}");
     }
     let watch = app.watch("j-1").await;
     app.skip(std::time::Duration::from_secs(30)).await;
@@ -117,6 +122,8 @@ async fn a_host_is_paused_and_resumed_by_hand() {
         assert!(!page.contains("Paused by hand"), "{page}");
         let (to, _) = follow(&browser, "/console/hosts/resume", &host).await;
         assert_eq!(to, "/console/hosts?done=host-was-not-paused");
+        let overview = browser.get("/console").await.text;
+        assert!(!overview.contains(REMINDER), "{overview}");
         let audit = browser.get("/console/audit").await.text;
         assert!(audit.contains(">host-paused<") && audit.contains(">host-resumed<"));
     }

@@ -302,6 +302,6 @@ pub(crate) fn attempt(delivery: &DueDelivery, next: AfterAttempt, now: Timestamp
             response: (!accepted).then(|| "out of order".to_owned()),
         }),
         next,
-        pauses_host: true,
+        counts_against_host: true,
     }
 }

@@ -40,7 +40,7 @@ use relay_domain::{
     Actor, ApiKey, OperatorName, Requester, SecretHeaders, SigningSecret, clock::Clock,
 };
 use relay_runtime::{TickOutcome, Worker};
-use relay_store::{AuthPart, CallbackAuthChange, HostLimits, Store};
+use relay_store::{CallbackAuthChange, HostLimits, PartChange, Store};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -242,7 +242,7 @@ impl TestApp {
     pub(crate) async fn add_callback_header(&self, client: &str, name: &str) {
         let (client, line) = (client.parse().unwrap(), format!("{name}: header-word"));
         let change = CallbackAuthChange {
-            headers: AuthPart::Replace(SecretHeaders::parse(&line).unwrap()),
+            headers: PartChange::Replace(SecretHeaders::parse(&line).unwrap()),
             ..CallbackAuthChange::default()
         };
         let store = &self.store;

@@ -22,14 +22,14 @@ const MOST_ROWS: usize = 400;
 pub struct ActivityRecorder {
     clock: Clock,
     run: [u8; 16],
-    pages: Arc<Mutex<Pages>>,
+    periods: Arc<Mutex<Periods>>,
 }
 
-type Pages = BTreeMap<(Timestamp, ActivityScope), Page>;
+type Periods = BTreeMap<(Timestamp, ActivityScope), PeriodCounts>;
 
 /// The counts of one minute, hour or day.
 #[derive(Debug, Default)]
-struct Page {
+struct PeriodCounts {
     tally: ActivityTally,
     /// Whether something was counted since the writer took it last.
     is_changed: bool,
@@ -40,7 +40,7 @@ struct Page {
 pub struct AttemptActivity<'a> {
     /// The callback's host.
     pub host: &'a str,
-    /// The client that was to be told; none for a message of Basiq's that is passed on.
+    /// The client whose event it is; none for a forwarded webhook of Basiq's.
     pub client: Option<&'a str>,
     /// Whether the callback accepted it.
     pub accepted: bool,
@@ -57,7 +57,7 @@ impl ActivityRecorder {
         Self {
             clock,
             run: Ulid::generate().to_bytes(),
-            pages: Arc::default(),
+            periods: Arc::default(),
         }
     }
 
@@ -128,11 +128,11 @@ impl ActivityRecorder {
 
     fn count(&self, scope: ActivityScope, name: &str, change: impl Fn(&mut ActivityCounts)) {
         let since = scope.start_of(self.clock.now());
-        let mut pages = self.pages.lock();
-        let page = pages.entry((since, scope)).or_default();
-        change(page.tally.counts_of(name));
-        page.is_changed = true;
-        forget_oldest(&mut pages);
+        let mut periods = self.periods.lock();
+        let period = periods.entry((since, scope)).or_default();
+        change(period.tally.counts_of(name));
+        period.is_changed = true;
+        forget_oldest(&mut periods);
     }
 
     /// Returns the rows that changed since the latest call, with their counts so far. Forgets those of the past that
@@ -140,16 +140,16 @@ impl ActivityRecorder {
     #[must_use]
     pub fn take_changed(&self) -> Vec<ActivityRow> {
         let now = self.clock.now();
-        let mut pages = self.pages.lock();
-        pages.retain(|(since, scope), page| page.is_changed || *since >= scope.start_of(now));
-        let changed = pages.iter_mut().filter(|(_, page)| page.is_changed);
-        let rows = changed.map(|((since, scope), page)| {
-            page.is_changed = false;
+        let mut periods = self.periods.lock();
+        periods.retain(|(since, scope), period| period.is_changed || *since >= scope.start_of(now));
+        let changed = periods.iter_mut().filter(|(_, period)| period.is_changed);
+        let rows = changed.map(|((since, scope), period)| {
+            period.is_changed = false;
             ActivityRow {
                 scope: *scope,
                 since: *since,
                 run: self.run,
-                tally: page.tally.clone(),
+                tally: period.tally.clone(),
             }
         });
         rows.collect()
@@ -157,25 +157,27 @@ impl ActivityRecorder {
 
     /// Takes back rows that could not be stored, so that the next call returns them again.
     pub fn put_back(&self, rows: Vec<ActivityRow>) {
-        let mut pages = self.pages.lock();
+        let mut periods = self.periods.lock();
         for row in rows {
-            let page = pages.entry((row.since, row.scope)).or_insert_with(|| Page {
-                tally: row.tally,
-                is_changed: true,
-            });
-            page.is_changed = true;
+            let period = periods
+                .entry((row.since, row.scope))
+                .or_insert_with(|| PeriodCounts {
+                    tally: row.tally,
+                    is_changed: true,
+                });
+            period.is_changed = true;
         }
-        forget_oldest(&mut pages);
+        forget_oldest(&mut periods);
     }
 }
 
 /// Makes room if there are too many rows.
-fn forget_oldest(pages: &mut Pages) {
-    while pages.len() > MOST_ROWS {
-        let mut keys = pages.keys().copied();
+fn forget_oldest(periods: &mut Periods) {
+    while periods.len() > MOST_ROWS {
+        let mut keys = periods.keys().copied();
         let minute = keys.find(|(_, scope)| *scope == ActivityScope::Minute);
-        if minute.and_then(|minute| pages.remove(&minute)).is_none() {
-            pages.pop_first();
+        if minute.and_then(|minute| periods.remove(&minute)).is_none() {
+            periods.pop_first();
         }
     }
 }
@@ -254,7 +256,7 @@ mod tests {
         let rows = recorder.take_changed();
         assert_eq!(rows.len(), 2);
         assert_eq!(row(&rows, ActivityScope::Hour).tally.total().looks, 1);
-        assert_eq!(recorder.pages.lock().len(), 2);
+        assert_eq!(recorder.periods.lock().len(), 2);
     }
 
     #[test]

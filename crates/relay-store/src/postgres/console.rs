@@ -121,15 +121,18 @@ impl ConsoleStore for PgStore {
         let prefix = plain(prefix);
         let rows = sqlx::query(BY_PREFIX)
             .bind(&prefix)
-            .bind(rows::after_prefix(&prefix))
+            .bind(rows::prefix_upper_bound(&prefix))
             .bind(int(limit))
             .fetch_all(&mut session)
             .await?;
         details::tell(&mut session, &rows).await
     }
 
-    async fn redeliverable(&self, ids: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError> {
-        deliveries::redeliverable(&mut self.read().await?.session(), ids).await
+    async fn filter_redeliverable(
+        &self,
+        ids: &[DeliveryId],
+    ) -> Result<Vec<DeliveryId>, StoreError> {
+        deliveries::filter_redeliverable(&mut self.read().await?.session(), ids).await
     }
 
     async fn redeliver_chosen(

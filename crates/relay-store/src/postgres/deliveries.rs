@@ -278,7 +278,7 @@ async fn latest_of_watch(
         .bind(request.event)
         .fetch_one(connection)
         .await?;
-    Ok(Some((watch, rows::redeliverable(&row)?)))
+    Ok(Some((watch, rows::filter_redeliverable(&row)?)))
 }
 
 async fn event_from_basiq(
@@ -298,7 +298,7 @@ async fn event_from_basiq(
 }
 
 /// Returns those of these deliveries that may be queued again.
-pub(super) async fn redeliverable(
+pub(super) async fn filter_redeliverable(
     connection: &mut PgSession<'_>,
     ids: &[DeliveryId],
 ) -> Result<Vec<DeliveryId>, StoreError> {

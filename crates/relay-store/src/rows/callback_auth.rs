@@ -1,4 +1,4 @@
-//! How a client's certificate and headers are stored: as text, encrypted as signing secrets are. Each is bound to its
+//! How a client's certificate and headers are stored: as JSON, encrypted as signing secrets are. Each is bound to its
 //! client and its column.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use relay_domain::{CallbackAuth, ClientCertificate, SecretHeaders};
 use serde::{Deserialize, Serialize};
 
-use crate::{AuthPart, CallbackAuthChange, Sealer, StoreError, rows::ColumnReader};
+use crate::{CallbackAuthChange, PartChange, Sealer, StoreError, rows::ColumnReader};
 
 /// What a certificate's text is bound to, beside the client.
 const CERTIFICATE: &str = "callback_certificate";
@@ -21,7 +21,7 @@ struct StoredCertificate {
     expires_at: Timestamp,
 }
 
-/// Reads what a client shows its callbacks.
+/// Reads the credentials that the relay presents to a client's callbacks.
 pub(super) fn callback_auth(
     cells: &ColumnReader<'_>,
     sealer: &Sealer,
@@ -32,7 +32,8 @@ pub(super) fn callback_auth(
         parse_certificate(&opened(text, CERTIFICATE)?)
     });
     let headers = cells.read_opt(HEADERS, |text| {
-        SecretHeaders::parse(&opened(text, HEADERS)?).ok()
+        let stored: Vec<(String, String)> = serde_json::from_str(&opened(text, HEADERS)?).ok()?;
+        SecretHeaders::from_stored(&stored)
     });
     Ok(CallbackAuth {
         certificate: certificate?,
@@ -65,7 +66,7 @@ pub(super) fn seal_headers(
     if headers.is_empty() {
         return Ok(None);
     }
-    let text = headers.expose_text();
+    let text = serde_json::to_string(&headers.expose_to_store()).map_err(StoreError::refused)?;
     let stored = sealer.seal_text(&text, &bound_to(client, HEADERS))?;
     Ok(Some(stored))
 }
@@ -85,17 +86,17 @@ pub(crate) fn seal_change(
     client: &str,
 ) -> Result<SealedAuthChange, StoreError> {
     let certificate = match &change.certificate {
-        AuthPart::Replace(one) => Some(seal_certificate(one, sealer, client)?),
-        AuthPart::Keep | AuthPart::Remove => None,
+        PartChange::Replace(one) => Some(seal_certificate(one, sealer, client)?),
+        PartChange::Keep | PartChange::Remove => None,
     };
     let headers = match &change.headers {
-        AuthPart::Replace(headers) => seal_headers(headers, sealer, client)?,
-        AuthPart::Keep | AuthPart::Remove => None,
+        PartChange::Replace(headers) => seal_headers(headers, sealer, client)?,
+        PartChange::Keep | PartChange::Remove => None,
     };
     Ok(SealedAuthChange {
-        changes_certificate: !matches!(change.certificate, AuthPart::Keep),
+        changes_certificate: !matches!(change.certificate, PartChange::Keep),
         certificate,
-        changes_headers: !matches!(change.headers, AuthPart::Keep),
+        changes_headers: !matches!(change.headers, PartChange::Keep),
         headers,
     })
 }

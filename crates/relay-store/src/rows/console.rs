@@ -11,7 +11,7 @@ use crate::{
 pub(crate) const ASKED: i64 = 20;
 
 /// Returns a text that sorts after each text that begins with `prefix`, and before all other texts that sort after it.
-pub(crate) fn after_prefix(prefix: &str) -> String {
+pub(crate) fn prefix_upper_bound(prefix: &str) -> String {
     format!("{prefix}\u{10ffff}")
 }
 

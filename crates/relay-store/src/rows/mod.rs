@@ -24,9 +24,9 @@ pub(super) use self::{
     callback_auth::{SealedAuthChange, seal_change},
     census::{census, troubles},
     clients::{ClientSecrets, client, resealed, secrets},
-    console::{ASKED, after_prefix, failing_host, latest_failure},
+    console::{ASKED, failing_host, latest_failure, prefix_upper_bound},
     details::{
-        delivery_id, due_delivery, due_job, entry, event, events, redeliverable,
+        delivery_id, due_delivery, due_job, entry, event, events, filter_redeliverable,
         redeliverable_from_basiq, version, watches_by_job, without_events,
     },
     host_pauses::{host_pause, manual_pause},

@@ -252,7 +252,7 @@ pub(crate) struct HostOutcome {
     pub(crate) had_failed: bool,
     pub(crate) answered: bool,
     /// Whether it was known to fail, and failed under a relay that pauses no host.
-    pub(crate) is_forgiven: bool,
+    pub(crate) clears_failures: bool,
     pub(crate) failed_at: Vec<Timestamp>,
 }
 
@@ -266,9 +266,9 @@ pub(crate) fn host_outcomes<'r>(
     for one in ended {
         match one.result.attempt.as_ref().and_then(is_failing) {
             None => {}
-            Some(true) if !one.result.pauses_host => {
+            Some(true) if !one.result.counts_against_host => {
                 let outcome = outcomes.entry(&one.found.host).or_default();
-                outcome.is_forgiven |= one.found.host_failed;
+                outcome.clears_failures |= one.found.host_failed;
             }
             Some(true) => {
                 let outcome = outcomes.entry(&one.found.host).or_default();

@@ -60,7 +60,7 @@ pub(crate) fn source_id<R: AnyRow>(row: &R) -> Result<IdBytes, StoreError> {
 pub(crate) fn recovered<'r>(outcomes: &BTreeMap<&'r str, HostOutcome>) -> Vec<&'r str> {
     let recovered = outcomes
         .iter()
-        .filter(|(_, outcome)| (outcome.answered && outcome.had_failed) || outcome.is_forgiven);
+        .filter(|(_, outcome)| (outcome.answered && outcome.had_failed) || outcome.clears_failures);
     recovered.map(|(host, _)| *host).collect()
 }
 

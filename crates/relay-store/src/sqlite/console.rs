@@ -96,16 +96,20 @@ impl ConsoleStore for SqliteStore {
         let mut view = self.read().await?;
         let rows = sqlx::query(BY_PREFIX)
             .bind(prefix)
-            .bind(rows::after_prefix(prefix))
+            .bind(rows::prefix_upper_bound(prefix))
             .bind(int(limit))
             .fetch_all(&mut *view)
             .await?;
         details::tell(&mut view, &rows).await
     }
 
-    async fn redeliverable(&self, ids: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError> {
+    async fn filter_redeliverable(
+        &self,
+        ids: &[DeliveryId],
+    ) -> Result<Vec<DeliveryId>, StoreError> {
         let ids = ids.to_vec();
-        let found = move |connection: &Connection| deliveries::redeliverable(connection, &ids);
+        let found =
+            move |connection: &Connection| deliveries::filter_redeliverable(connection, &ids);
         self.0.reader.read(found).await
     }
 

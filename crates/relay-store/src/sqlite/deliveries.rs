@@ -206,7 +206,7 @@ fn redeliver(
 ) -> Result<Redelivery, StoreError> {
     let row = fetch_optional(connection, find, params![id, owner.map(|client| client.0)])?;
     let found = if let Some(row) = row {
-        rows::redeliverable(&row)?
+        rows::filter_redeliverable(&row)?
     } else {
         let values = params![id, owner.map(|client| client.0)];
         match fetch_optional(connection, FROM_BASIQ, values)? {
@@ -228,7 +228,7 @@ fn redeliver(
 }
 
 /// Returns those of these deliveries that may be queued once more.
-pub(super) fn redeliverable(
+pub(super) fn filter_redeliverable(
     connection: &Connection,
     ids: &[DeliveryId],
 ) -> Result<Vec<DeliveryId>, StoreError> {
@@ -244,7 +244,7 @@ pub(super) fn redeliver_chosen(
     ids: &[DeliveryId],
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let chosen = redeliverable(connection, ids)?;
+    let chosen = filter_redeliverable(connection, ids)?;
     let at = now.as_millisecond();
     for statement in [REQUEUE, REOPEN] {
         let values = chosen.iter().map(|id| (id.to_bytes(), at));

@@ -5,7 +5,7 @@ use relay_domain::{
     Actor, ApiKey, AuditAct, AuditId, DeliveryId, OperatorName, Requester, SecretHeaders,
     SigningSecret, Status, WatchState,
 };
-use relay_store::{AfterAttempt, AuditEntry, AuditQuery, AuthPart, CallbackAuthChange};
+use relay_store::{AfterAttempt, AuditEntry, AuditQuery, CallbackAuthChange, PartChange};
 
 use crate::{
     store::{
@@ -60,7 +60,7 @@ async fn what_is_done_to_a_client_is_recorded_once_and_what_is_refused_is_not() 
         }
         store.rotate_key(name, &key, actor(), at(4)).await.unwrap();
         let headers = CallbackAuthChange {
-            headers: AuthPart::Replace(SecretHeaders::parse("X-Key: word").unwrap()),
+            headers: PartChange::Replace(SecretHeaders::parse("X-Key: word").unwrap()),
             ..CallbackAuthChange::default()
         };
         for (change, when) in [(headers, 5), (CallbackAuthChange::clear(), 6)] {

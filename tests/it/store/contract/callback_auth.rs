@@ -1,7 +1,7 @@
 //! What a client's callbacks get beside the signature: kept by parts, read with each claimed delivery.
 
 use relay_domain::{CallbackAuth, ClientCertificate, ClientName, SecretHeaders, Status};
-use relay_store::{AfterAttempt, AuthPart, CallbackAuthChange};
+use relay_store::{AfterAttempt, CallbackAuthChange, PartChange};
 
 use crate::{
     store::{
@@ -15,19 +15,19 @@ fn first() -> ClientName {
     "first".parse().unwrap()
 }
 
-fn certificate(key: &[u8]) -> AuthPart<ClientCertificate> {
+fn certificate(key: &[u8]) -> PartChange<ClientCertificate> {
     let chain = vec![b"own \0".to_vec(), b"above".to_vec()];
-    AuthPart::Replace(ClientCertificate::new(chain, key.to_vec(), at(900)))
+    PartChange::Replace(ClientCertificate::new(chain, key.to_vec(), at(900)))
 }
 
-fn headers(text: &str) -> AuthPart<SecretHeaders> {
-    AuthPart::Replace(SecretHeaders::parse(text).unwrap())
+fn headers(text: &str) -> PartChange<SecretHeaders> {
+    PartChange::Replace(SecretHeaders::parse(text).unwrap())
 }
 
 async fn change(
     fixture: &Fixture,
-    certificate: AuthPart<ClientCertificate>,
-    headers: AuthPart<SecretHeaders>,
+    certificate: PartChange<ClientCertificate>,
+    headers: PartChange<SecretHeaders>,
 ) -> bool {
     let change = CallbackAuthChange {
         certificate,
@@ -45,7 +45,9 @@ fn words(auth: &CallbackAuth) -> (Option<String>, String) {
         assert_eq!(certificate.expires_at(), at(900));
         String::from_utf8(certificate.expose_key().to_vec()).unwrap()
     });
-    (key, auth.headers.expose_text())
+    let headers = auth.headers.expose_to_store().into_iter();
+    let lines = headers.map(|(name, value)| format!("{name}: {value}\n"));
+    (key, lines.collect())
 }
 
 async fn stored(fixture: &Fixture) -> (Option<String>, String) {
@@ -63,21 +65,21 @@ async fn each_part_is_replaced_and_removed_alone() {
     let none = (None, String::new());
     let key = |text: &str| Some(text.to_owned());
     assert_eq!(stored(&fixture).await, none);
-    assert!(change(&fixture, certificate(b"one"), AuthPart::Keep).await);
+    assert!(change(&fixture, certificate(b"one"), PartChange::Keep).await);
     assert_eq!(stored(&fixture).await, (key("one"), String::new()));
-    assert!(change(&fixture, AuthPart::Keep, headers("X-A: 1\nX-B: 2")).await);
+    assert!(change(&fixture, PartChange::Keep, headers("X-A: 1\nX-B: 2")).await);
     let both = "x-a: 1\nx-b: 2\n".to_owned();
     assert_eq!(stored(&fixture).await, (key("one"), both.clone()));
     assert!(change(&fixture, certificate(b"two"), headers("X-C: 3")).await);
     assert_eq!(stored(&fixture).await, (key("two"), "x-c: 3\n".to_owned()));
-    assert!(change(&fixture, AuthPart::Remove, AuthPart::Keep).await);
+    assert!(change(&fixture, PartChange::Remove, PartChange::Keep).await);
     assert_eq!(stored(&fixture).await, (None, "x-c: 3\n".to_owned()));
-    assert!(change(&fixture, certificate(b"one"), AuthPart::Remove).await);
+    assert!(change(&fixture, certificate(b"one"), PartChange::Remove).await);
     assert_eq!(stored(&fixture).await, (key("one"), String::new()));
     let sealed = fixture.store.reseal_secrets(actor(), at(2)).await;
     assert_eq!(sealed.unwrap(), 1);
     assert_eq!(stored(&fixture).await, (key("one"), String::new()));
-    assert!(change(&fixture, AuthPart::Remove, AuthPart::Remove).await);
+    assert!(change(&fixture, PartChange::Remove, PartChange::Remove).await);
     assert_eq!(stored(&fixture).await, none);
 }
 
@@ -108,7 +110,7 @@ async fn each_claim_reads_it_anew() {
     let due = fixture.claim_delivery(at(3)).await;
     let expected = (Some("one".to_owned()), "x-a: 1\n".to_owned());
     assert_eq!(words(&due.auth), expected);
-    assert!(change(&fixture, certificate(b"two"), AuthPart::Remove).await);
+    assert!(change(&fixture, certificate(b"two"), PartChange::Remove).await);
     fixture
         .attempted(&due, AfterAttempt::RetryAt(at(4)), at(4))
         .await;

@@ -203,7 +203,7 @@ async fn of_chosen_deliveries_those_that_may_be_are_queued_again_and_it_is_recor
         .unwrap();
     let unknown = DeliveryId::new(at(0));
     let chosen = [one, delivered, two, overtaken.id, of_other, unknown];
-    let found = fixture.store.redeliverable(&chosen).await.unwrap();
+    let found = fixture.store.filter_redeliverable(&chosen).await.unwrap();
     let found: HashSet<_> = found.into_iter().collect();
     assert_eq!(found, HashSet::from([one, two]));
     let queued = fixture

@@ -400,7 +400,7 @@ async fn a_relay_that_pauses_no_host_ends_a_pause_from_before() {
     let fixture = Fixture::new().await;
     pending(&fixture, BAD, 12).await;
     let forgiving = |due: &DueDelivery, now| AttemptResult {
-        pauses_host: false,
+        counts_against_host: false,
         ..failed(due, at(now))
     };
     for now in 0..3 {

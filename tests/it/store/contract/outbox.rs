@@ -193,7 +193,7 @@ async fn a_delivery_that_is_put_off_loses_no_attempt() {
         subscription_id: None,
         attempt: None,
         next: AfterAttempt::RetryAt(at(4)),
-        pauses_host: true,
+        counts_against_host: true,
     };
     let recorded = fixture.store.record_attempts(vec![put_off]).await;
     recorded.unwrap();

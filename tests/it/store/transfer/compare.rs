@@ -69,8 +69,8 @@ fn of_client(client: &Client) -> String {
     let auth = &client.callback_auth;
     let certificate = auth.certificate.as_ref();
     let certificate = certificate.map(|one| (one.chain(), one.expose_key(), one.expires_at()));
-    let headers = auth.headers.expose_text();
-    format!("{client:?} {secret} {previous:?} {key:?} {certificate:?} {headers}")
+    let headers = auth.headers.expose_to_store();
+    format!("{client:?} {secret} {previous:?} {key:?} {certificate:?} {headers:?}")
 }
 
 type Rows = Vec<Vec<Option<String>>>;

@@ -8,9 +8,9 @@ use relay_domain::{
     SigningSecret, StageDuration, Status, TraceContext, WatchId,
 };
 use relay_store::{
-    AfterAttempt, AnswerClaim, AuthPart, CallbackAuthChange, ConnectionReport, DueDelivery, DueJob,
+    AfterAttempt, AnswerClaim, CallbackAuthChange, ConnectionReport, DueDelivery, DueJob,
     DurationSample, ErasureSubject, Hint, HintSubject, ListResult, Look, NewWatch, OutageChange,
-    SubscriptionResult,
+    PartChange, SubscriptionResult,
 };
 
 use crate::support::{actor, operator};
@@ -102,12 +102,12 @@ async fn clients(fixture: &Fixture) {
             .unwrap()
     );
     let change = CallbackAuthChange {
-        certificate: AuthPart::Replace(ClientCertificate::new(
+        certificate: PartChange::Replace(ClientCertificate::new(
             vec![b"own".to_vec()],
             b"key".to_vec(),
             at(900),
         )),
-        headers: AuthPart::Replace(SecretHeaders::parse("X-Key: word").unwrap()),
+        headers: PartChange::Replace(SecretHeaders::parse("X-Key: word").unwrap()),
     };
     let changed = store.change_callback_auth(&name, &change, actor(), at(0));
     assert!(changed.await.unwrap());
