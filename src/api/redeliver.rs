@@ -93,6 +93,7 @@ pub(super) async fn queue_dead(
 /// Deliver once more
 ///
 /// Queues a new attempt with the same `webhook-id`. If the delivery is still pending, the relay attempts it at once.
+/// If an operator paused the host, the attempt waits until the host is resumed.
 /// Only the latest event of a watch can be delivered again, so that the receiver never gets an older state after a
 /// newer one.
 #[utoipa::path(
@@ -116,7 +117,7 @@ async fn redeliver_delivery(
 /// Deliver a watch's latest event once more
 ///
 /// The delivery has the same `webhook-id`. If the event is still pending, the relay attempts it at once, and queues
-/// no second copy.
+/// no second copy. If an operator paused the host, the attempt waits until the host is resumed.
 #[utoipa::path(
     post,
     path = "/watch/{watchId}/redeliver",

@@ -56,12 +56,12 @@ pub(crate) struct ClientItem {
     pub callback_auth: Option<CallbackAuthItem>,
 }
 
-/// What a client's callbacks get beside the signature, without secrets.
+/// The credentials that the relay presents to a client's callbacks, without secrets.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CallbackAuthItem {
-    /// When the first certificate of the TLS client certificate's chain ends. Null without a client certificate.
+    /// The earliest end of validity in the chain of the TLS client certificate. Null without a client certificate.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub certificate_expires_at: Option<Timestamp>,
     /// The names of the static headers, in lower case.
