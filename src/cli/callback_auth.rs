@@ -27,6 +27,14 @@ const LARGEST: u64 = 64 * 1024;
 /// The name that stands for standard input.
 const STANDARD_INPUT: &str = "-";
 
+/// What the help says after the options.
+pub(super) const HELP: &str = "Example: basiq-relay client set-callback-auth my-backend --certificate client.pem --key client.key\n\
+    Example: basiq-relay client set-callback-auth my-backend --headers-file - < headers.txt\n\
+    Example: basiq-relay client set-callback-auth my-backend --clear\n\
+    Example: basiq-relay client set-callback-auth my-backend --clear=headers\n\n\
+    The certificate and the headers are stored as signing secrets are: encrypted if RELAY_ENCRYPTION_KEY is set. \
+    A running relay uses them from the next attempt on. What is not given stays as it is.";
+
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
 pub(super) struct CallbackAuthArgs {

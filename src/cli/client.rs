@@ -64,14 +64,7 @@ enum Command {
     #[command(after_help = "Example: basiq-relay client rotate-key my-backend")]
     RotateKey(Name),
     /// Set the TLS client certificate and the static headers that the relay presents to the client's callbacks.
-    #[command(
-        after_help = "Example: basiq-relay client set-callback-auth my-backend --certificate client.pem --key client.key\n\
-        Example: basiq-relay client set-callback-auth my-backend --headers-file - < headers.txt\n\
-        Example: basiq-relay client set-callback-auth my-backend --clear\n\
-        Example: basiq-relay client set-callback-auth my-backend --clear=headers\n\n\
-        The certificate and the headers are stored as signing secrets are: encrypted if RELAY_ENCRYPTION_KEY is set. \
-        A running relay uses them from the next attempt on. What is not given stays as it is."
-    )]
+    #[command(after_help = callback_auth::HELP)]
     SetCallbackAuth(CallbackAuthArgs),
     /// Encrypt all secrets of clients with RELAY_ENCRYPTION_KEY, including secrets that are not encrypted yet or are
     /// encrypted with RELAY_ENCRYPTION_PREVIOUS_KEY.

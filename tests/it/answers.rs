@@ -180,7 +180,7 @@ async fn act(mut stream: TcpStream, play: Play) -> std::io::Result<()> {
 }
 
 /// Starts a callback that speaks HTTP/2 over TLS. Returns its URL and its self-signed certificate. It may require a
-/// client certificate of the relay.
+/// client certificate.
 async fn over_tls(
     tasks: &mut JoinSet<()>,
     address: &str,
@@ -308,7 +308,7 @@ async fn every_kind_of_answer_is_recorded_as_the_table_says() {
         ("202 over HTTP/2".to_owned(), over_http_2),
         ("nobody listens".to_owned(), nobody("127.0.2.2")),
         (
-            "`https`, and a certificate of the relay's is wanted".to_owned(),
+            "`https`, and the receiver wants a client certificate, or another one".to_owned(),
             wanting,
         ),
         (

@@ -198,11 +198,11 @@ mod tests {
     fn a_job_that_ended_before_the_subscription_concerns_it_not() {
         let jobs = [
             job("running", None, None),
-            job("second before", None, Some(at(-1))),
-            job("same second", None, Some(at(0))),
+            job("second-before", None, Some(at(-1))),
+            job("same-second", None, Some(at(0))),
             job("after", None, Some(at(900))),
         ];
-        let expected = ["running", "same second", "after"];
+        let expected = ["running", "same-second", "after"];
         assert_eq!(found(&[subscription(None)], &jobs), expected);
     }
 
@@ -210,7 +210,7 @@ mod tests {
     fn a_subscription_to_a_connection_gets_only_its_jobs() {
         let jobs = [
             job("its", Some("C-1"), None),
-            job("another's", Some("c-2"), None),
+            job("anothers", Some("c-2"), None),
             job("unknown", None, None),
         ];
         assert_eq!(found(&[subscription(Some("c-1"))], &jobs), ["its"]);

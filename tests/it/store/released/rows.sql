@@ -74,3 +74,5 @@ INSERT INTO audit_horizon (one, kept_since) VALUES (1, 1700000000000);
 INSERT INTO activity (scope, since, run, counts) VALUES
     ('minute', 1800000000000, '\x01a3185c5000c76a20a0b63837c2ea04', '{"":{"succeeded":2,"looks":9,"calls":10,"took":{"40":2}}}'),
     ('host-day', 1799971200000, '\x01a3185c5000c76a20a0b63837c2ea04', '{"app.example":{"succeeded":2,"took":{"20":2}}}');
+
+INSERT INTO manual_pauses (host, paused_at, paused_by) VALUES ('paused.example', 1800000000000, 'admin');
