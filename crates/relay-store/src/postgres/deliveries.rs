@@ -278,7 +278,7 @@ async fn latest_of_watch(
         .bind(request.event)
         .fetch_one(connection)
         .await?;
-    Ok(Some((watch, rows::filter_redeliverable(&row)?)))
+    Ok(Some((watch, rows::redeliverable(&row)?)))
 }
 
 async fn event_from_basiq(

@@ -128,9 +128,7 @@ pub(crate) fn entry(row: &dyn AnyRow) -> Result<DeliveryEntry, StoreError> {
 }
 
 /// Returns the event of a watch that may be queued once more: the latest one. Refuses if another event was asked for.
-pub(crate) fn filter_redeliverable(
-    row: &dyn AnyRow,
-) -> Result<Result<EventId, Redelivery>, StoreError> {
+pub(crate) fn redeliverable(row: &dyn AnyRow) -> Result<Result<EventId, Redelivery>, StoreError> {
     let cells = ColumnReader::of("watches", "watch_id", row);
     let state = cells.read("state", WatchState::from_word)?;
     if state == WatchState::Cancelled || cells.get("revoked")? {

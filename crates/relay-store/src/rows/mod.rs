@@ -26,7 +26,7 @@ pub(super) use self::{
     clients::{ClientSecrets, client, resealed, secrets},
     console::{ASKED, failing_host, latest_failure, prefix_upper_bound},
     details::{
-        delivery_id, due_delivery, due_job, entry, event, events, filter_redeliverable,
+        delivery_id, due_delivery, due_job, entry, event, events, redeliverable,
         redeliverable_from_basiq, version, watches_by_job, without_events,
     },
     host_pauses::{host_pause, manual_pause},

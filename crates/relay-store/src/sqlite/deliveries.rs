@@ -206,7 +206,7 @@ fn redeliver(
 ) -> Result<Redelivery, StoreError> {
     let row = fetch_optional(connection, find, params![id, owner.map(|client| client.0)])?;
     let found = if let Some(row) = row {
-        rows::filter_redeliverable(&row)?
+        rows::redeliverable(&row)?
     } else {
         let values = params![id, owner.map(|client| client.0)];
         match fetch_optional(connection, FROM_BASIQ, values)? {
