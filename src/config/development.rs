@@ -42,9 +42,15 @@ pub(super) fn faults(settings: &Settings) -> Vec<String> {
     if server.public_url.as_ref().is_some_and(|url| !is_here(url)) {
         faults.push("RELAY_PUBLIC_URL is an address of another machine".to_owned());
     }
-    if is_database_elsewhere(&settings.store.database) {
-        let elsewhere = "RELAY_DATABASE_URL, PGHOST or PGHOSTADDR may lead to a PostgreSQL database on another machine";
-        faults.push(elsewhere.to_owned());
+    if let DatabaseUrl::Postgres(url) = &settings.store.database {
+        if is_database_elsewhere(url.expose()) {
+            let elsewhere = "RELAY_DATABASE_URL is a PostgreSQL database on another machine";
+            faults.push(elsewhere.to_owned());
+        }
+        let named = HOST_VARIABLES
+            .iter()
+            .filter(|name| std::env::var_os(name).is_some());
+        faults.extend(named.map(|name| format!("{name} may name a database on another machine")));
     }
     let with_reason = |fault| {
         format!(
@@ -55,19 +61,12 @@ pub(super) fn faults(settings: &Settings) -> Vec<String> {
     faults.into_iter().map(with_reason).collect()
 }
 
-fn is_database_elsewhere(database: &DatabaseUrl) -> bool {
-    let DatabaseUrl::Postgres(url) = database else {
-        return false;
-    };
-    let url = url.expose();
+fn is_database_elsewhere(url: &Url) -> bool {
     let mut parameters = url.query_pairs();
     // a path is a socket of this machine
     let is_elsewhere = |host: &str| !host.starts_with('/') && !is_local_name(host);
     parameters.any(|(name, host)| name == "host" && is_elsewhere(&host))
         || url.has_host() && !is_here(url)
-        || HOST_VARIABLES
-            .iter()
-            .any(|name| std::env::var_os(name).is_some())
 }
 
 /// Returns whether the host of a URL is this machine.
