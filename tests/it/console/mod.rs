@@ -23,6 +23,8 @@ pub(crate) async fn app() -> TestApp {
     let builder = TestApp::builder();
     let builder = builder.settings(|settings| {
         settings.server.admin_token = Some(TOKEN.to_owned().into());
+        // some tests register thousands of watches
+        settings.server.client_rps = 100_000;
         settings.delivery.retry_schedule = vec![Duration::from_secs(1)];
     });
     builder.build().await
