@@ -8,10 +8,19 @@ use serde_json::{Value, json};
 
 use crate::{
     console::{Browser, app},
-    support::{TestApp, job},
+    support::{Answer, TestApp, job},
 };
 
 const TABLE: &str = include_str!("../outside/naughty_strings.toml");
+
+/// Requests a page. A text with `=` is searched for in the metadata, by a redirect.
+async fn shown(browser: &Browser<'_>, path: &str) -> Answer {
+    let page = browser.get(path).await;
+    if page.status == 303 {
+        return browser.get(page.header("location")).await;
+    }
+    page
+}
 
 /// Returns each text, and some long ones.
 fn texts() -> Vec<String> {
@@ -150,12 +159,7 @@ async fn the_console_shows_any_text_as_a_text() {
             format!("/console/watches?q={encoded}"),
             format!("/console/clients?q={encoded}"),
         ] {
-            let mut page = browser.get(&path).await;
-            if page.status == 303 {
-                // a text with `=` is searched for in the metadata
-                let to = page.header("location").to_owned();
-                page = browser.get(&to).await;
-            }
+            let page = shown(&browser, &path).await;
             assert!(
                 matches!(page.status, 200 | 404 | 422),
                 "{path}: {}",

@@ -17,17 +17,17 @@ const CERTIFICATE_REFUSED: &str =
 pub(super) enum Failure {
     NoPermit,
     NoResources(String),
-    Failed(Failed),
+    Attempt(AttemptFailure),
 }
 
-impl<E: Into<Failed>> From<E> for Failure {
+impl<E: Into<AttemptFailure>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Failed(error.into())
+        Self::Attempt(error.into())
     }
 }
 
 /// An attempt that got no response.
-pub(super) struct Failed {
+pub(super) struct AttemptFailure {
     pub(super) error: AttemptError,
     pub(super) detail: Option<String>,
     /// Whether TLS failed because of the client's certificate: the receiver refused it or wanted one, or it cannot be
@@ -35,7 +35,7 @@ pub(super) struct Failed {
     pub(super) certificate_failed: bool,
 }
 
-impl Failed {
+impl AttemptFailure {
     pub(super) fn by(error: AttemptError, cause: &(dyn Error + 'static)) -> Self {
         Self {
             error,
@@ -72,7 +72,7 @@ impl Failed {
     }
 }
 
-impl From<AttemptError> for Failed {
+impl From<AttemptError> for AttemptFailure {
     fn from(error: AttemptError) -> Self {
         Self {
             error,

@@ -15,7 +15,7 @@ use tracing::debug;
 
 pub use self::message::{PresentedAuth, SignedMessage};
 use self::{
-    failure::{Failed, Failure, is_resource_exhaustion},
+    failure::{AttemptFailure, Failure, is_resource_exhaustion},
     reply::CallbackReply,
 };
 use crate::{
@@ -56,7 +56,7 @@ impl CallbackResponse {
     /// Returns the result of an attempt that failed inside the relay.
     #[must_use]
     pub fn internal_error(due: &DueDelivery, started_at: Timestamp) -> Self {
-        let failed = Failed::from(AttemptError::Internal);
+        let failed = AttemptFailure::from(AttemptError::Internal);
         Self::of(due, started_at, Duration::ZERO, Err(failed))
     }
 
@@ -64,7 +64,7 @@ impl CallbackResponse {
         due: &DueDelivery,
         started_at: Timestamp,
         duration: Duration,
-        outcome: Result<CallbackReply, Failed>,
+        outcome: Result<CallbackReply, AttemptFailure>,
     ) -> Self {
         let certificate_failed = matches!(&outcome, Err(failed) if failed.certificate_failed);
         let (reply, error, error_detail) = match outcome {
@@ -157,7 +157,7 @@ impl CallbackSender {
             Ok(reply) => Ok(reply),
             Err(Failure::NoPermit) => return AttemptOutcome::NoPermit,
             Err(Failure::NoResources(cause)) => return AttemptOutcome::NoResources(cause),
-            Err(Failure::Failed(failed)) => Err(failed),
+            Err(Failure::Attempt(failed)) => Err(failed),
         };
         AttemptOutcome::Answered(CallbackResponse::of(
             due,
@@ -181,11 +181,16 @@ impl CallbackSender {
         let (status, failed) = match sent {
             Ok(reply) => {
                 address = Some(reply.address);
-                (Some(reply.status.as_u16()), reply.error().map(Failed::from))
+                (
+                    Some(reply.status.as_u16()),
+                    reply.error().map(AttemptFailure::from),
+                )
             }
             Err(Failure::NoPermit) => return None,
-            Err(Failure::NoResources(cause)) => (None, Some(Failed::out_of_resources(cause))),
-            Err(Failure::Failed(failed)) => (None, Some(failed)),
+            Err(Failure::NoResources(cause)) => {
+                (None, Some(AttemptFailure::out_of_resources(cause)))
+            }
+            Err(Failure::Attempt(failed)) => (None, Some(failed)),
         };
         let certificate_failed = failed.as_ref().is_some_and(|one| one.certificate_failed);
         let (error, detail) =
@@ -230,7 +235,7 @@ impl CallbackSender {
                     Failure::NoResources(error.to_string())
                 }
                 NoAddress::Unresolved(error) => {
-                    Failure::from(Failed::by(AttemptError::Dns, &error))
+                    Failure::from(AttemptFailure::by(AttemptError::Dns, &error))
                 }
             }
         })
@@ -266,7 +271,7 @@ impl CallbackSender {
                 AttemptError::NoResources => {
                     Failure::NoResources(failed.detail.unwrap_or_default())
                 }
-                _ => Failure::Failed(failed),
+                _ => Failure::Attempt(failed),
             }
         })
     }
@@ -279,11 +284,11 @@ impl CallbackSender {
         vetted: &[IpAddr],
         until: Instant,
         secrets: Option<&SecretHeaders>,
-    ) -> Result<CallbackReply, Failed> {
+    ) -> Result<CallbackReply, AttemptFailure> {
         let sent = timeout_at(until, self.connections.send(request, &to, vetted)).await;
         let (answer, connection) = match sent {
             Ok(Ok(answered)) => answered,
-            Ok(Err(error)) => return Err(Failed::of_sending(&error)),
+            Ok(Err(error)) => return Err(AttemptFailure::of_sending(&error)),
             Err(_) => return Err(AttemptError::TimedOut.into()),
         };
         let reply = CallbackReply::read(connection.address(), answer, until, secrets).await;
