@@ -6,7 +6,7 @@
 //! * `sqlite`, `postgres`: both if neither is named.
 //! * `register`, `deliver`, `cycle`, `overhead`, `isolation`, `million`: all if none is named.
 //! * `fleet`: measures one, two and three relays on one PostgreSQL instead.
-//! * `subscriptions`: measures 100,000 subscriptions instead, which takes about five minutes for each store.
+//! * `subscriptions`: measures 100,000 subscriptions instead, which takes six minutes for each store.
 
 mod basiq;
 mod clients;
