@@ -5,14 +5,16 @@ use std::sync::LazyLock;
 
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
     routing::get,
 };
 use http::header;
-use sha2::{Digest, Sha256};
 
-use crate::console::{fault::ErrorPage, state::ConsoleState};
+use crate::{
+    console::{fault::ErrorPage, state::ConsoleState},
+    web::asset_version,
+};
 
 struct Asset {
     name: &'static str,
@@ -45,12 +47,8 @@ const ASSETS: [Asset; 4] = [
 
 /// The base address of this build's assets, which contains a hash of their content.
 static PLACE: LazyLock<String> = LazyLock::new(|| {
-    let all = ASSETS.iter().fold(Sha256::new(), |hash, asset| {
-        hash.chain_update(asset.text.as_bytes())
-    });
-    let version = all.finalize();
-    let version = version.iter().take(6).map(|byte| format!("{byte:02x}"));
-    format!("/console/assets/{}", version.collect::<String>())
+    let version = asset_version(ASSETS.iter().map(|asset| asset.text.as_bytes()));
+    format!("/console/assets/{version}")
 });
 
 /// The base address of this build's assets, which contains a hash of their content.
@@ -62,17 +60,26 @@ pub(super) fn routes() -> Router<ConsoleState> {
     Router::new().route("/console/assets/{version}/{name}", get(asset))
 }
 
+/// Serves an asset. A page of another version of the relay, which stands behind the same address during an upgrade,
+/// also gets what this build has, but is told not to keep it.
 async fn asset(
     State(state): State<ConsoleState>,
-    Path((_, name)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, ErrorPage> {
+    let unknown = || ErrorPage::nothing("There is no such file in the console.");
+    let Path((version, name)) = path.map_err(|_| unknown())?;
     let found = ASSETS.iter().find(|asset| asset.name == name);
-    let Some(asset) = found.filter(|_| state.parts.admin.is_set()) else {
-        return Err(ErrorPage::nothing("There is no such file in the console."));
+    let found = found.filter(|_| state.parts.admin.is_set());
+    let asset = found.ok_or_else(unknown)?;
+    let is_current = place().strip_prefix("/console/assets/") == Some(&version);
+    let caching = if is_current {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-store"
     };
     let headers = [
         (header::CONTENT_TYPE, asset.kind),
-        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+        (header::CACHE_CONTROL, caching),
     ];
     Ok((headers, asset.text).into_response())
 }

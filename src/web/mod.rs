@@ -1,5 +1,6 @@
 //! HTTP code that the API and the console share: problems, authentication, extractors, limits.
 
+mod asset_version;
 mod auth;
 mod browsers;
 mod connections;
@@ -19,6 +20,7 @@ mod trace;
 mod write_timeout;
 
 pub use self::{
+    asset_version::asset_version,
     auth::{AuthenticatedClient, ClientAuth},
     browsers::open_to_browsers,
     extract::{JsonObject, MAX_BODY, PathId, QueryParams, RawBody, SecretObject},

@@ -97,7 +97,7 @@ impl Upstream {
         }
     }
 
-    /// Returns the number of calls since the start of the process, and of those that brought no answer, or 429 or 5xx.
+    /// Returns the number of calls since the start of the process, and how many of them got no answer, 429 or 5xx.
     #[must_use]
     pub fn calls(&self) -> (u64, u64) {
         let failed = self.0.failed_calls.load(Ordering::Relaxed);

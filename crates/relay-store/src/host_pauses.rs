@@ -1,4 +1,4 @@
-//! Pauses of callback hosts: those that an operator begins and ends, and what a host is paused for now.
+//! Pauses of callback hosts by operators, and the reasons why a host is paused now.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

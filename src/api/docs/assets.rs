@@ -3,6 +3,7 @@
 
 use std::{io::Read, sync::LazyLock};
 
+use crate::web::{Problem, asset_version};
 use axum::{
     extract::{Path, rejection::PathRejection},
     response::{IntoResponse, Response},
@@ -10,9 +11,6 @@ use axum::{
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, header};
-use sha2::{Digest, Sha256};
-
-use crate::web::Problem;
 
 /// The path of an asset.
 pub(super) const PATH: &str = "/docs/assets/{version}/{name}";
@@ -59,12 +57,8 @@ const SCALAR: &str = "scalar.js";
 
 /// The base address of this build's assets. It ends with a hash of their content.
 static PLACE: LazyLock<String> = LazyLock::new(|| {
-    let all = ASSETS.iter().fold(Sha256::new(), |hash, asset| {
-        hash.chain_update(asset.content)
-    });
-    let version = all.finalize();
-    let version = version.iter().take(6).map(|byte| format!("{byte:02x}"));
-    format!("/docs/assets/{}", version.collect::<String>())
+    let version = asset_version(ASSETS.iter().map(|asset| asset.content));
+    format!("/docs/assets/{version}")
 });
 
 /// Scalar's script, for clients that do not take gzip. All browsers do, so it is decompressed when first asked for.
@@ -139,6 +133,8 @@ fn weighted(coding: &str) -> (&str, f32) {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     /// The SHA-256 of `dist/browser/standalone.js` in the package that `vendor/make` names.

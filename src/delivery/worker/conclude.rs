@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::delivery::{
         NameResolver,
-        fakes::{FakeHost, HostReply, due, local_config, now},
+        fakes::{FakeHost, FakeResolver, FakeTls, HostReply, due, local_config, now},
         worker::tests::{WorkerSetup, seconds_from_now, setup, setup_with},
     };
 
@@ -233,6 +233,27 @@ mod tests {
         assert_eq!(setup.next()[1], AfterAttempt::Delivered);
         let attempt = setup.outbox.recorded()[1].attempt.clone();
         assert_eq!(attempt.unwrap().number, 1);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_the_receiver_refuses_does_not_count_against_its_host() {
+        let tls = FakeTls::wanting_a_certificate("app.example", "http/1.1").await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = local_config();
+        config.ca_file = Some(folder.path().join("ca.pem"));
+        config.timeout = Duration::from_secs(5);
+        std::fs::write(folder.path().join("ca.pem"), &tls.ca).unwrap();
+        let failing = FakeHost::plays(HostReply::Status("500 Oh")).await;
+        for (url, counts) in [
+            (format!("https://app.example:{}/", tls.port), false),
+            (failing.url("app.example"), true),
+        ] {
+            let names = Arc::new(FakeResolver::always(&["127.0.0.1"]));
+            let mut setup = setup_with(&config, vec![due(&url)], names);
+            setup.settle().await;
+            let recorded = setup.outbox.recorded().remove(0);
+            assert_eq!(recorded.counts_against_host, counts, "{recorded:?}");
+        }
     }
 
     #[tokio::test]

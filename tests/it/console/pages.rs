@@ -82,6 +82,7 @@ async fn what_is_not_there_is_said_on_a_page() {
         "/console/subscriptions/sub_01KAR2D3CV9Z8X7W6V5T4S3R2Q",
         "/console/subscriptions/nonsense",
         "/console/assets/x/nothing.css",
+        "/console/assets/%FF/console.css",
     ] {
         let page = browser.get(path).await;
         assert_eq!(page.status, 404, "{path}");
@@ -341,6 +342,14 @@ async fn files_are_kept_by_browsers_and_come_from_the_relay_alone() {
         files += 1;
     }
     assert_eq!(files, 4);
+    // the page of another version, during an upgrade
+    let other = browser
+        .get("/console/assets/0123456789ab/console.css")
+        .await;
+    assert_eq!(
+        (other.status, other.header("cache-control")),
+        (200, "no-store")
+    );
     assert!(!page.contains("=\"http"), "{page}");
 }
 

@@ -80,7 +80,7 @@ pub struct ActivityCounts {
     /// Calls to Basiq, of every kind.
     #[serde(skip_serializing_if = "is_zero")]
     pub calls: u64,
-    /// Those of them that brought no answer, or 429 or 5xx.
+    /// The calls that got no answer, 429 or 5xx.
     #[serde(skip_serializing_if = "is_zero")]
     pub failed_calls: u64,
     /// From the event until the callback accepted it. Of a host or a client: the duration of each attempt. Of a bank:
@@ -142,7 +142,8 @@ impl ActivityCounts {
 pub struct ActivityTally(BTreeMap<String, ActivityCounts>);
 
 impl ActivityTally {
-    /// The name that stands for everything. Among named entries, it stands for those that found no place.
+    /// The name of the only entry of a scope that counts everything. In other scopes, the entry for all names beyond the
+    /// limit.
     pub const ALL: &'static str = "";
     /// The maximum number of names. Later names count together, so that memory and rows stay small.
     pub const MOST_NAMES: usize = 100;

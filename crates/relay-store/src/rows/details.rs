@@ -26,7 +26,7 @@ fn delivery(event: &ColumnReader<'_>) -> Result<DeliveryDetails, StoreError> {
     })
 }
 
-/// Reads the id of an event as that of its delivery.
+/// Reads the id of a delivery from its event, which has the same id.
 pub(crate) fn delivery_id(row: &dyn AnyRow) -> Result<DeliveryId, StoreError> {
     let event_id: EventId = ColumnReader::of("events", "event_id", row).id("event_id")?;
     Ok(event_id.into())
