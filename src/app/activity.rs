@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use relay_domain::{
-    ActivityRecorder, ErrorChain, Upstream,
+    ActivityRecorder, CallCounts, ErrorChain, Upstream,
     clock::{Clock, between},
 };
 use relay_runtime::{TickOutcome, Wake, Worker, WorkerError};
@@ -31,8 +31,8 @@ pub(super) struct ActivityWriter {
     clock: Clock,
     recorder: ActivityRecorder,
     upstream: Upstream,
-    /// The calls to Basiq that are in the counts, and those of them that failed.
-    counted: Mutex<(u64, u64)>,
+    /// The calls to Basiq that are in the counts.
+    counted: Mutex<CallCounts>,
     /// When all old counts were deleted.
     purged_at: Mutex<Option<Timestamp>>,
 }
@@ -70,10 +70,10 @@ impl ActivityWriter {
 
     fn count_calls(&self) {
         let mut counted = self.counted.lock();
-        let (calls, failed) = self.upstream.calls();
-        let (calls_before, failed_before) = std::mem::replace(&mut *counted, (calls, failed));
-        let calls = calls.saturating_sub(calls_before);
-        let failed = failed.saturating_sub(failed_before);
+        let now = self.upstream.calls();
+        let before = std::mem::replace(&mut *counted, now);
+        let calls = now.all.saturating_sub(before.all);
+        let failed = now.failed.saturating_sub(before.failed);
         self.recorder.count_calls(calls, failed);
     }
 

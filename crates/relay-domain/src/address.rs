@@ -6,65 +6,59 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// IPv4 networks outside the public internet: IANA's special-purpose registry, multicast and the reserved class E.
 /// The metadata addresses of clouds lie in the link-local and CGNAT ranges.
-const RESERVED_V4: &[(Ipv4Addr, u8)] = &[
-    (Ipv4Addr::UNSPECIFIED, 8),
-    (Ipv4Addr::new(10, 0, 0, 0), 8),
-    (Ipv4Addr::new(100, 64, 0, 0), 10),
-    (Ipv4Addr::new(127, 0, 0, 0), 8),
-    (Ipv4Addr::new(168, 63, 129, 16), 32),
-    (Ipv4Addr::new(169, 254, 0, 0), 16),
-    (Ipv4Addr::new(172, 16, 0, 0), 12),
-    (Ipv4Addr::new(192, 0, 0, 0), 24),
-    (Ipv4Addr::new(192, 0, 2, 0), 24),
-    (Ipv4Addr::new(192, 31, 196, 0), 24),
-    (Ipv4Addr::new(192, 52, 193, 0), 24),
-    (Ipv4Addr::new(192, 88, 99, 0), 24),
-    (Ipv4Addr::new(192, 168, 0, 0), 16),
-    (Ipv4Addr::new(192, 175, 48, 0), 24),
-    (Ipv4Addr::new(198, 18, 0, 0), 15),
-    (Ipv4Addr::new(198, 51, 100, 0), 24),
-    (Ipv4Addr::new(203, 0, 113, 0), 24),
-    (Ipv4Addr::new(224, 0, 0, 0), 4),
-    (Ipv4Addr::new(240, 0, 0, 0), 4),
+const RESERVED_V4: &[Ipv4Net] = &[
+    Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10),
+    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(168, 63, 129, 16), 32),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 0, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 31, 196, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 52, 193, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 88, 99, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 175, 48, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4),
+    Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
 /// Reserved parts of `2000::/3`, from IANA's special-purpose registry. Only this range, global unicast, is public
 /// IPv6. The list includes the tunnels Teredo (in `2001::/23`) and 6to4, because no receiver has an address in them.
-const RESERVED_V6: &[(Ipv6Addr, u8)] = &[
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
-    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
-    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
-    (Ipv6Addr::new(0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0), 48),
-    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+const RESERVED_V6: &[Ipv6Net] = &[
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0), 48),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-const GLOBAL_UNICAST: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+const GLOBAL_UNICAST: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 /// NAT64 (RFC 6052): the last 32 bits are an IPv4 address. In an IPv6-only network, DNS returns such an address for
 /// each name that has only IPv4 addresses.
-const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+const NAT64: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
 /// Returns whether an address is outside the public internet. Handles IPv4, IPv6, and IPv4 inside IPv6.
 #[must_use]
 pub fn is_reserved(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_reserved_v4(v4),
-        IpAddr::V6(v6) if contains_v6(NAT64, v6) => is_reserved_v4(last_v4(v6)),
+        IpAddr::V6(v6) if NAT64.contains(&v6) => is_reserved_v4(last_v4(v6)),
         IpAddr::V6(v6) => {
-            !contains_v6(GLOBAL_UNICAST, v6)
+            !GLOBAL_UNICAST.contains(&v6)
                 || is_isatap(v6)
-                || RESERVED_V6.iter().any(|net| contains_v6(*net, v6))
+                || RESERVED_V6.iter().any(|net| net.contains(&v6))
         }
     }
 }
 
 fn is_reserved_v4(address: Ipv4Addr) -> bool {
-    RESERVED_V4.iter().any(|(network, length)| {
-        Ipv4Net::new(*network, *length).is_ok_and(|net| net.contains(&address))
-    })
-}
-
-fn contains_v6((network, length): (Ipv6Addr, u8), address: Ipv6Addr) -> bool {
-    Ipv6Net::new(network, length).is_ok_and(|net| net.contains(&address))
+    RESERVED_V4.iter().any(|net| net.contains(&address))
 }
 
 /// Returns whether the interface id contains an IPv4 address (ISATAP, RFC 5214). Packets to it go to that address in
@@ -76,7 +70,7 @@ fn is_isatap(address: Ipv6Addr) -> bool {
 
 /// Returns the IPv4 address inside a mapped or NAT64 address.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let is_embedded = contains_v6(NAT64, address) || address.to_ipv4_mapped().is_some();
+    let is_embedded = NAT64.contains(&address) || address.to_ipv4_mapped().is_some();
     is_embedded.then(|| last_v4(address))
 }
 
@@ -199,9 +193,9 @@ mod tests {
             index in 0..RESERVED_V4.len(),
             host: u32,
         ) {
-            let (network, length) = RESERVED_V4[index];
-            let mask = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-            let v4 = Ipv4Addr::from_bits(network.to_bits() | (host & mask));
+            let net = RESERVED_V4[index];
+            let host = host & net.hostmask().to_bits();
+            let v4 = Ipv4Addr::from_bits(net.addr().to_bits() | host);
             let [a, b, c, d] = v4.octets();
             let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
             let forms = [

@@ -79,7 +79,7 @@ pub use self::{
     secret_headers::{SecretHeaders, SecretHeadersError},
     subscription::{Subscription, SubscriptionRequest, SubscriptionState},
     trace::TraceContext,
-    upstream::{Upstream, UpstreamHealth, UpstreamTrouble},
+    upstream::{CallCounts, Upstream, UpstreamHealth, UpstreamTrouble},
     watch::{
         EventFilter, Locale, Operation, ToldSoFar, Watch, WatchOptions, WatchRequest, WatchState,
     },

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::{BUCKETS, DurationHistogram, bucket_end};
 
-/// The weight of Basiq's average for a bank, in observations, and its assumed spread. The spread is the standard
-/// deviation of the logarithm.
-const AVERAGE: (f64, f64) = (6.0, 0.5);
+/// The weight of Basiq's average for a bank, in observations.
+const AVERAGE_WEIGHT: f64 = 6.0;
+/// The assumed spread around the average: the standard deviation of the logarithm.
+const AVERAGE_SPREAD: f64 = 0.5;
 
 /// Observations by bucket of how long a job takes from a stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,12 +26,13 @@ impl DurationLikelihood {
     /// Adds this many observations with a log-normal shape. The shape is the median in seconds, and the standard
     /// deviation of the logarithm.
     pub fn guess(&mut self, observations: f64, shape: (f64, f64)) {
+        let (median, spread) = shape;
         let mut below = 0.0;
         for (bucket, weight) in self.0.iter_mut().enumerate() {
             let up_to = if bucket + 1 == BUCKETS {
                 1.0
             } else {
-                share_below(bucket_end(bucket), shape)
+                share_below(bucket_end(bucket), median, spread)
             };
             *weight += observations * (up_to - below);
             below = up_to;
@@ -44,8 +46,8 @@ impl DurationLikelihood {
 
     /// Adds Basiq's average duration of such jobs, of which only this share counts.
     pub fn add_part_of_average(&mut self, average: Duration, share: f64) {
-        let (weight, spread) = AVERAGE;
-        self.guess(share * weight, (average.as_secs_f64(), spread));
+        let median = average.as_secs_f64();
+        self.guess(share * AVERAGE_WEIGHT, (median, AVERAGE_SPREAD));
     }
 
     /// Returns the total weight, in observations.
@@ -91,8 +93,8 @@ impl DurationLikelihood {
 }
 
 /// Returns the share of a log-normal distribution below `seconds`. Uses a logistic curve as an approximation.
-fn share_below(seconds: f64, (middle, spread): (f64, f64)) -> f64 {
-    1.0 / (1.0 + (-1.702 * (seconds / middle).ln() / spread).exp())
+fn share_below(seconds: f64, median: f64, spread: f64) -> f64 {
+    1.0 / (1.0 + (-1.702 * (seconds / median).ln() / spread).exp())
 }
 
 #[cfg(test)]

@@ -28,6 +28,15 @@ closed_words! {
 #[derive(Debug, Clone, Default)]
 pub struct Upstream(Arc<Word>);
 
+/// The numbers of calls to Basiq since the start of the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallCounts {
+    /// All calls.
+    pub all: u64,
+    /// The calls that got no answer, 429 or 5xx.
+    pub failed: u64,
+}
+
 #[derive(Debug, Default)]
 struct Word {
     health: AtomicU8,
@@ -97,11 +106,14 @@ impl Upstream {
         }
     }
 
-    /// Returns the number of calls since the start of the process, and how many of them got no answer, 429 or 5xx.
+    /// Returns the numbers of calls since the start of the process.
     #[must_use]
-    pub fn calls(&self) -> (u64, u64) {
+    pub fn calls(&self) -> CallCounts {
         let failed = self.0.failed_calls.load(Ordering::Relaxed);
-        (self.0.calls.load(Ordering::Relaxed), failed)
+        CallCounts {
+            all: self.0.calls.load(Ordering::Relaxed),
+            failed,
+        }
     }
 
     /// Returns whether calls are paused because Basiq gave no usable response.
@@ -149,7 +161,7 @@ mod tests {
         assert_eq!(upstream.pace(), 500);
         shared.count_call(true);
         shared.count_call(false);
-        assert_eq!(upstream.calls(), (2, 1));
+        assert_eq!(upstream.calls(), CallCounts { all: 2, failed: 1 });
     }
 
     #[test]

@@ -69,12 +69,12 @@ impl ActivityRecorder {
                 counts.took.add(took);
             }
         });
-        let result = (attempt.accepted, attempt.took);
+        let (accepted, took) = (attempt.accepted, attempt.took);
         let by_host = [ActivityScope::Host, ActivityScope::HostDay];
-        self.count_result(by_host, attempt.host, result);
+        self.count_result(by_host, attempt.host, accepted, took);
         if let Some(client) = attempt.client {
             let by_client = [ActivityScope::Client, ActivityScope::ClientDay];
-            self.count_result(by_client, client, result);
+            self.count_result(by_client, client, accepted, took);
         }
     }
 
@@ -103,14 +103,15 @@ impl ActivityRecorder {
     /// Counts the end of a job of a bank. `took` is the time since the job's creation.
     pub fn count_job_end(&self, institution_id: &str, succeeded: bool, took: Duration) {
         let by_bank = [ActivityScope::Bank, ActivityScope::BankDay];
-        self.count_result(by_bank, institution_id, (succeeded, took));
+        self.count_result(by_bank, institution_id, succeeded, took);
     }
 
     fn count_result(
         &self,
         scopes: [ActivityScope; 2],
         name: &str,
-        (succeeded, took): (bool, Duration),
+        succeeded: bool,
+        took: Duration,
     ) {
         for scope in scopes {
             self.count(scope, name, |counts| {
