@@ -46,8 +46,6 @@ use crate::{
     wire::{ConnectionDocument, ConnectorDocument, JobDocument},
 };
 
-/// The shortest and the longest wait before a call whose connection failed is sent again.
-const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// How long to wait before asking for capacity again while a probe is in flight.
 const PROBE: Duration = Duration::from_secs(1);
 /// Selects only the connector of Basiq's own sandbox, so that the response is short for every key.
@@ -112,8 +110,9 @@ impl BasiqClient {
             transport,
         ];
         let once_only = layered(ClientBuilder::new(client.clone()), &layers);
+        // the wait before a call whose connection failed is sent again
         let policy = ExponentialBackoff::builder()
-            .retry_bounds(RETRY_WAIT.0, RETRY_WAIT.1)
+            .retry_bounds(Duration::from_millis(100), Duration::from_millis(500))
             .build_with_max_retries(1);
         let retried = ClientBuilder::new(client).with(
             RetryTransientMiddleware::new_with_policy_and_strategy(policy, BrokenConnections),

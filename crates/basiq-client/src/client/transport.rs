@@ -37,29 +37,41 @@ pub(super) fn client(config: &BasiqConfig) -> reqwest::Result<Client> {
 /// The innermost middleware. It sends each request with a client that is replaced after ten seconds.
 pub(super) struct Transport {
     config: BasiqConfig,
-    current: Mutex<(Client, Instant)>,
+    current: Mutex<CurrentClient>,
+}
+
+/// The client that sends requests now.
+struct CurrentClient {
+    client: Client,
+    since: Instant,
 }
 
 impl Transport {
     pub(super) fn new(config: &BasiqConfig, client: Client) -> Self {
         Self {
             config: config.clone(),
-            current: Mutex::new((client, Instant::now())),
+            current: Mutex::new(CurrentClient::new(client)),
         }
     }
 
     /// Returns the present client. Calls in flight keep the previous one.
     fn current(&self) -> Client {
         let mut current = self.current.lock();
-        let (old, since) = &*current;
-        if since.elapsed() >= USED_FOR {
+        if current.since.elapsed() >= USED_FOR {
             let new = client(&self.config).unwrap_or_else(|error| {
                 warn!(%error, "connections to Basiq cannot be renewed");
-                old.clone()
+                current.client.clone()
             });
-            *current = (new, Instant::now());
+            *current = CurrentClient::new(new);
         }
-        current.0.clone()
+        current.client.clone()
+    }
+}
+
+impl CurrentClient {
+    fn new(client: Client) -> Self {
+        let since = Instant::now();
+        Self { client, since }
     }
 }
 

@@ -42,9 +42,11 @@ const FAILURE_PAUSES: BackOff = BackOff::new(Duration::from_secs(1), Duration::f
 const USELESS_PAUSES: BackOff = BackOff::new(Duration::from_secs(2), Duration::from_mins(1));
 /// The assumed lifetime of a token whose response does not state one.
 const UNKNOWN_LIFE: Duration = Duration::from_mins(30);
-/// The shortest and the longest lifetime that is accepted. Without the minimum, a token that expires at once
-/// would be fetched again for each call.
-const LIFE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
+/// The shortest lifetime that is accepted. Without it, a token that expires at once would be fetched again for each
+/// call.
+const SHORTEST_LIFE: Duration = Duration::from_mins(1);
+/// The longest lifetime that is accepted.
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
 /// A token in use.
 #[derive(Clone)]
@@ -351,11 +353,10 @@ fn life(told: Option<&Value>) -> Duration {
         Some(Value::String(text)) => text.trim().parse().ok(),
         Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => None,
     };
-    let (shortest, longest) = LIFE;
     match seconds {
-        Some(seconds) if !f64::is_nan(seconds) => {
-            Duration::from_secs_f64(seconds.clamp(shortest.as_secs_f64(), longest.as_secs_f64()))
-        }
+        Some(seconds) if !f64::is_nan(seconds) => Duration::from_secs_f64(
+            seconds.clamp(SHORTEST_LIFE.as_secs_f64(), LONGEST_LIFE.as_secs_f64()),
+        ),
         Some(_) | None => UNKNOWN_LIFE,
     }
 }
