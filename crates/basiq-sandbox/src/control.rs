@@ -107,7 +107,7 @@ impl Sandbox {
             created: now,
             webhook_id: order.webhook_id.clone().unwrap_or_else(new_id),
         };
-        send(&mut memory, event, (order.copies, order.delay))
+        send(&mut memory, event, order.copies, order.delay)
     }
 
     /// Sends the webhook of an event again, with the same ids.
@@ -120,7 +120,7 @@ impl Sandbox {
         let mut memory = self.memory();
         let event = memory.events.get(event_id).cloned();
         let event = event.ok_or(ControlError::UnknownEvent)?;
-        send(&mut memory, event, (copies, delay))
+        send(&mut memory, event, copies, delay)
     }
 
     /// Returns the id of a user's latest consent.
@@ -170,7 +170,8 @@ fn subject(memory: &SandboxState, order: &WebhookOrder) -> EventSubject {
 fn send(
     memory: &mut SandboxState,
     event: SandboxEvent,
-    (copies, delay): (u32, Duration),
+    copies: u32,
+    delay: Duration,
 ) -> Result<SentWebhook, ControlError> {
     if !memory.has_receiver() {
         return Err(ControlError::NoReceiver);

@@ -12,8 +12,10 @@ use crate::{bounded_map::BoundedMap, error::ApiError};
 /// How long a token is valid. The caller measures this time with its own clock, so the sandbox's speed does not
 /// shorten it.
 pub(super) const LIFETIME: Duration = Duration::from_hours(1);
-/// Basiq's limit of token requests: their number, and the period it counts for.
-const LIMIT: (usize, Duration) = (1500, Duration::from_mins(5));
+/// Basiq's limit of token requests in one [`PERIOD`].
+const MOST_REQUESTS: usize = 1500;
+/// The period of Basiq's limit of token requests.
+const PERIOD: Duration = Duration::from_mins(5);
 /// The maximum number of tokens that are kept.
 const REMEMBERED: usize = 10_000;
 
@@ -54,15 +56,14 @@ impl Default for IssuedTokens {
 impl IssuedTokens {
     /// Issues a token. Fails if too many were issued within the limit's period.
     pub(super) fn issue(&mut self, scope: TokenScope, now: Timestamp) -> Result<String, ApiError> {
-        let (most, within) = LIMIT;
         while self
             .issued
             .front()
-            .is_some_and(|&at| later(at, within) <= now)
+            .is_some_and(|&at| later(at, PERIOD) <= now)
         {
             self.issued.pop_front();
         }
-        if self.issued.len() >= most {
+        if self.issued.len() >= MOST_REQUESTS {
             return Err(ApiError::too_many_tokens());
         }
         self.issued.push_back(now);
@@ -139,10 +140,6 @@ mod tests {
         }
         let soon = later(now, Duration::from_secs(299));
         assert!(tokens.issue(TokenScope::Server, soon).is_err());
-        assert!(
-            tokens
-                .issue(TokenScope::Server, later(now, LIMIT.1))
-                .is_ok()
-        );
+        assert!(tokens.issue(TokenScope::Server, later(now, PERIOD)).is_ok());
     }
 }

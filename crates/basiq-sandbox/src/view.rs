@@ -50,7 +50,7 @@ pub(super) fn job_view(job: &ScriptedJob, now: Timestamp, base: &str) -> Value {
     let steps = job.script.steps.iter().zip(&seen.steps).enumerate();
     let steps: Vec<Value> = steps
         .map(|(index, (step, &state))| {
-            let result = result(job, (index, step), state, base);
+            let result = result(job, index, step, state, base);
             json!({"title": step.title, "status": state.as_str(), "result": result})
         })
         .collect();
@@ -115,7 +115,8 @@ fn links(job: &ScriptedJob, seen: &JobAtTime, now: Timestamp, base: &str) -> Val
 
 fn result(
     job: &ScriptedJob,
-    (index, step): (usize, &ScriptStep),
+    index: usize,
+    step: &ScriptStep,
     state: StepState,
     base: &str,
 ) -> Value {

@@ -43,7 +43,7 @@ pub(super) async fn create(
     let unknown = || ApiError::not_valid("institution.id", "Institution does not exist.");
     let bank = find_bank(&institution_id).ok_or_else(unknown)?;
     let method = wanted_method(&body, bank)?;
-    if let Some(running) = memory.being_made(&user, bank.id, (method, &login), now) {
+    if let Some(running) = memory.being_made(&user, bank.id, method, &login, now) {
         return Ok(job_answer(&running, &base));
     }
     let connection = NewConnection {

@@ -46,7 +46,7 @@ pub(super) async fn list(
                 && (is_asked_for(method.as_str()) || is_asked_for(method.as_documented()))
                 && filter.lets("connector.status", status(bank))
         })
-        .map(|(bank, method)| view(&sandbox, (bank, method), &base))
+        .map(|(bank, method)| view(&sandbox, bank, method, &base))
         .collect();
     Ok(Json(json!({
         "type": "list",
@@ -65,8 +65,8 @@ pub(super) async fn show(
 ) -> Result<Json<Value>, ApiError> {
     let known = find_bank(&id).zip(ConnectionMethod::of_connector(&method));
     let known = known.filter(|(bank, method)| bank.methods().contains(method));
-    let known = known.ok_or_else(|| ApiError::not_found("Connector does not exist."))?;
-    Ok(Json(view(&sandbox, known, &base)))
+    let (bank, method) = known.ok_or_else(|| ApiError::not_found("Connector does not exist."))?;
+    Ok(Json(view(&sandbox, bank, method, &base)))
 }
 
 fn status(sandbox: &Sandbox, bank: &SandboxBank) -> &'static str {
@@ -77,7 +77,7 @@ fn status(sandbox: &Sandbox, bank: &SandboxBank) -> &'static str {
     }
 }
 
-fn view(sandbox: &Sandbox, (bank, method): (&SandboxBank, ConnectionMethod), base: &str) -> Value {
+fn view(sandbox: &Sandbox, bank: &SandboxBank, method: ConnectionMethod, base: &str) -> Value {
     let method_name = method.as_str();
     let authorization = match bank.mfa {
         _ if method == ConnectionMethod::OpenBanking => "token",

@@ -39,7 +39,8 @@ impl SandboxState {
         &self,
         user: &SandboxUser,
         institution_id: &str,
-        (method, login): (ConnectionMethod, &BankLogin),
+        method: ConnectionMethod,
+        login: &BankLogin,
         now: Timestamp,
     ) -> Option<StartedJob> {
         self.connections_of(user)
