@@ -97,7 +97,7 @@ async fn run_batches<W: BatchWork>(
     share: Fleet,
 ) {
     let (mut waiting, mut running) = (Vec::with_capacity(W::BATCH), JoinSet::new());
-    while take(&mut queue, (&mut waiting, W::BATCH)).await {
+    while take(&mut queue, &mut waiting, W::BATCH).await {
         let (began, count) = (Instant::now(), waiting.len());
         let (inputs, callers): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
         running.spawn(run_batch(Arc::clone(&work), inputs, callers));
@@ -105,7 +105,7 @@ async fn run_batches<W: BatchWork>(
             running.join_next().await;
         }
         let rest = share.rest_after(began.elapsed());
-        gather(&mut queue, (&mut waiting, W::BATCH), count, rest).await;
+        gather(&mut queue, &mut waiting, W::BATCH, count, rest).await;
     }
 }
 

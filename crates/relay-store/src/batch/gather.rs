@@ -11,13 +11,15 @@ use tokio::{
 /// already small.
 const ENOUGH: usize = 16;
 
-/// Waits for `rest`, which leaves the database to other relays, and gathers the requests that come meanwhile.
+/// Waits for `rest`, which leaves the database to other relays, and gathers the requests that come meanwhile. At most
+/// `most` wait in the end.
 ///
 /// Ends early once as many wait as in the `last` batch, but at least [`ENOUGH`]. Callers that ask again as soon as
 /// they are answered are all there by then.
 pub(super) async fn gather<T>(
     queue: &mut mpsc::Receiver<T>,
-    (waiting, most): (&mut Vec<T>, usize),
+    waiting: &mut Vec<T>,
+    most: usize,
     last: usize,
     rest: Duration,
 ) {
@@ -38,7 +40,8 @@ pub(super) async fn gather<T>(
 /// closed.
 pub(super) async fn take<T>(
     queue: &mut mpsc::Receiver<T>,
-    (waiting, most): (&mut Vec<T>, usize),
+    waiting: &mut Vec<T>,
+    most: usize,
 ) -> bool {
     !waiting.is_empty() || queue.recv_many(waiting, most).await > 0
 }
@@ -56,7 +59,7 @@ mod tests {
             callers.send(caller).await.unwrap();
         }
         let (began, mut waiting) = (Instant::now(), Vec::new());
-        gather(&mut queue, (&mut waiting, 100), last, REST).await;
+        gather(&mut queue, &mut waiting, 100, last, REST).await;
         assert_eq!(waiting.len(), there);
         began.elapsed() < REST
     }
@@ -77,17 +80,17 @@ mod tests {
             callers.try_send(caller).unwrap();
         }
         let mut waiting = Vec::new();
-        gather(&mut queue, (&mut waiting, 20), 25, Duration::ZERO).await;
+        gather(&mut queue, &mut waiting, 20, 25, Duration::ZERO).await;
         assert_eq!(waiting, [0; 0]);
-        gather(&mut queue, (&mut waiting, 20), 25, REST).await;
+        gather(&mut queue, &mut waiting, 20, 25, REST).await;
         assert_eq!(waiting.len(), 20);
         drop(callers);
         waiting.clear();
-        assert!(take(&mut queue, (&mut waiting, 20)).await, "ten are left");
+        assert!(take(&mut queue, &mut waiting, 20).await, "ten are left");
         waiting.clear();
-        gather(&mut queue, (&mut waiting, 20), 25, REST).await;
+        gather(&mut queue, &mut waiting, 20, 25, REST).await;
         assert!(
-            !take(&mut queue, (&mut waiting, 20)).await,
+            !take(&mut queue, &mut waiting, 20).await,
             "nobody comes any more"
         );
     }

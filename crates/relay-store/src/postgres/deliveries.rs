@@ -240,10 +240,10 @@ async fn redeliver(
         Some(watch) => latest_of_watch(connection, watch, request).await?,
         None => event_from_basiq(connection, request).await?,
     };
-    let Some((source, found)) = found else {
+    let Some(FoundEvent { source, event }) = found else {
         return Ok(Redelivery::NotFound);
     };
-    let event = match found {
+    let event = match event {
         Ok(event) => event,
         Err(refused) => return Ok(refused),
     };
@@ -265,34 +265,43 @@ async fn redeliver(
     Ok(Redelivery::Queued(event))
 }
 
-/// An event to queue again and its source, or why it cannot be queued. None if there is no such event.
-type FoundEvent = Option<(IdBytes, Result<EventId, Redelivery>)>;
+/// An event that is asked for again.
+struct FoundEvent {
+    source: IdBytes,
+    /// The event to queue, or why it cannot be queued.
+    event: Result<EventId, Redelivery>,
+}
 
 async fn latest_of_watch(
     connection: &mut PgSession<'_>,
     watch: IdBytes,
     request: RedeliveryRequest,
-) -> Result<FoundEvent, StoreError> {
+) -> Result<Option<FoundEvent>, StoreError> {
     let row = sqlx::query(LATEST)
         .bind(watch)
         .bind(request.event)
         .fetch_one(connection)
         .await?;
-    Ok(Some((watch, rows::redeliverable(&row)?)))
+    Ok(Some(FoundEvent {
+        source: watch,
+        event: rows::redeliverable(&row)?,
+    }))
 }
 
 async fn event_from_basiq(
     connection: &mut PgSession<'_>,
     request: RedeliveryRequest,
-) -> Result<FoundEvent, StoreError> {
+) -> Result<Option<FoundEvent>, StoreError> {
     let row = sqlx::query(FROM_BASIQ)
         .bind(request.event)
         .bind(request.owner.map(|client| client.0))
         .fetch_optional(connection)
         .await?;
     let found = row.map(|row| {
-        let source = row.try_get("source_id")?;
-        Ok((source, rows::redeliverable_from_basiq(&row)?))
+        Ok(FoundEvent {
+            source: row.try_get("source_id")?,
+            event: rows::redeliverable_from_basiq(&row)?,
+        })
     });
     found.transpose()
 }

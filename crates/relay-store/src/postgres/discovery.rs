@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use relay_domain::LeaseId;
 
 use crate::{
-    Claim, DiscoveryStore, DueJob, DueList, FoundJob, ListResult, NewJobs, NewWatch, RecordedLists,
+    Claim, DiscoveryStore, DueJob, DueList, FoundJob, ListResult, NewWatch, RecordedLists,
     Registration, StoreError, UserList,
     dispatch::NewWorkClaim,
     postgres::{
-        LeaseClock, PgSession, PgStore,
+        PgSession, PgStore,
         clock::claim_now,
         notices,
-        registration::{LOCK_CLIENTS, SHARE_CLIENTS, register},
+        registration::{JobDispatchContext, LOCK_CLIENTS, SHARE_CLIENTS, register},
         row::columns,
         subscription_ends::{self, REST_LISTS},
         subscriptions,
@@ -80,13 +80,16 @@ impl DiscoveryStore for PgStore {
 
     async fn record_lists(&self, mut lists: Vec<UserList>) -> Result<RecordedLists, StoreError> {
         lists.sort_by(|one, other| one.user_id.cmp(&other.user_id));
-        let dispatch = (&self.0.new_jobs, self.0.lease_clock);
+        let context = JobDispatchContext {
+            dispatch: &self.0.new_jobs,
+            lease_clock: self.0.lease_clock,
+        };
         for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
             let recorded = self
                 .write(
-                    (&lists, lock, dispatch),
-                    |connection, (lists, lock, dispatch)| {
-                        Box::pin(record(connection, lists, lock, *dispatch))
+                    (&lists, lock, context),
+                    |connection, (lists, lock, context)| {
+                        Box::pin(record(connection, lists, lock, *context))
                     },
                 )
                 .await?;
@@ -128,7 +131,7 @@ async fn record(
     connection: &mut PgSession<'_>,
     lists: &[UserList],
     lock: &'static str,
-    dispatch: (&NewJobs, LeaseClock),
+    context: JobDispatchContext<'_>,
 ) -> Result<Option<Recorded>, StoreError> {
     let lists = hold(connection, lists, lock).await?;
     let mut found = FoundWatches::new();
@@ -138,7 +141,7 @@ async fn record(
         }
     }
     let (new, of): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    let Some((answers, claim)) = register(connection, &new, lock, dispatch).await? else {
+    let Some((answers, claim)) = register(connection, &new, lock, context).await? else {
         return Ok(None);
     };
     let mut recorded = see(connection, &new, &of, answers).await?;

@@ -135,10 +135,10 @@ impl BatchWork for DurationRecorder {
             let looks = looks.iter();
             looks.filter(move |look| recorded.contains(&look.job_id))
         });
-        let lessons = DurationSamples::of(&together.collect::<Vec<_>>());
-        if !lessons.is_empty() {
-            let learned = self.0.write(&lessons, |connection, lessons| {
-                Box::pin(learn(connection, lessons))
+        let samples = DurationSamples::of(&together.collect::<Vec<_>>());
+        if !samples.is_empty() {
+            let learned = self.0.write(&samples, |connection, samples| {
+                Box::pin(learn(connection, samples))
             });
             if let Err(error) = learned.await {
                 warn!(error = %ErrorChain(&error), "duration samples are lost");
@@ -151,10 +151,10 @@ impl BatchWork for DurationRecorder {
 /// Records samples. Rows are locked in one order, because all relays update the same ones.
 async fn learn(
     connection: &mut PgSession<'_>,
-    lessons: &DurationSamples<'_>,
+    samples: &DurationSamples<'_>,
 ) -> Result<(), StoreError> {
     sqlx::query(QUICK).execute(&mut *connection).await?;
-    let banks = lessons.bank_rows();
+    let banks = samples.bank_rows();
     sqlx::query(REMEMBER_BANKS)
         .bind(columns(&banks, |row| row.slot))
         .bind(columns(&banks, |row| row.connection_id))
@@ -162,13 +162,13 @@ async fn learn(
         .bind(columns(&banks, |row| connection_key(row.connection_id)))
         .execute(&mut *connection)
         .await?;
-    let kinds = lessons.kind_rows();
+    let kinds = samples.kind_rows();
     let known = sqlx::query(KNOWN)
         .bind(columns(&kinds, |row| row.institution_id))
         .bind(columns(&kinds, |row| row.job_type))
         .fetch_all(&mut *connection)
         .await?;
-    let paces = lessons.pace_rows(known_kinds(&known)?)?;
+    let paces = samples.pace_rows(known_kinds(&known)?)?;
     sqlx::query(KEEP)
         .bind(columns(&paces, |row| row.institution_id))
         .bind(columns(&paces, |row| row.job_type))

@@ -165,8 +165,7 @@ async fn erase(
     let sources: Vec<_> = sources.chain(subscriptions.iter().copied()).collect();
     run(connection, LOCK_SUBSCRIPTIONS, &sources).await?;
 
-    let mut counts = ErasureCounts::default();
-    (counts.watches, counts.events) = delete_watches(connection, &jobs, i64::MAX).await?;
+    let mut counts = delete_watches(connection, &jobs, i64::MAX).await?;
     delete_jobs(connection, &jobs).await?;
     counts.notices = delete_events(connection, &subscriptions).await?;
     counts.notices += delete_notices(connection, notices, now).await?;
@@ -242,13 +241,13 @@ async fn lock_watched(
     Ok(jobs)
 }
 
-/// Deletes the watches of jobs that began until then, with their events. Returns the numbers of both. The caller has
+/// Deletes the watches of jobs that began until then, with their events, and counts both. The caller has
 /// locked the jobs.
 async fn delete_watches(
     connection: &mut PgSession<'_>,
     jobs: &[String],
     until: i64,
-) -> Result<(u64, u64), StoreError> {
+) -> Result<ErasureCounts, StoreError> {
     let watches: Vec<IdBytes> = sqlx::query_scalar(LOCK_WATCHES)
         .bind(jobs)
         .bind(until)
@@ -259,7 +258,11 @@ async fn delete_watches(
         .bind(watches)
         .fetch_one(connection)
         .await?;
-    Ok((count(watches), events))
+    Ok(ErasureCounts {
+        watches: count(watches),
+        events,
+        ..ErasureCounts::default()
+    })
 }
 
 async fn delete_events(

@@ -218,7 +218,7 @@ async fn change_watches(
     if let Some(claim) = &mut claim {
         claim_new_events(connection, &mut news, claim, context).await?;
     }
-    let added = add_events(connection, &news, bodies, (claim.as_ref(), context)).await?;
+    let added = add_events(connection, &news, bodies, claim.as_ref(), context).await?;
     if let Some(claim) = &mut claim {
         let claimed = &mut claim.claimed;
         claimed.retain(|(due, _)| added.contains(&due.event_id));
@@ -275,7 +275,8 @@ async fn add_events(
     connection: &mut PgSession<'_>,
     news: &[NewEventRow],
     bodies: Vec<String>,
-    (claim, context): (Option<&NewWorkClaim<DueDelivery>>, &DispatchContext<'_>),
+    claim: Option<&NewWorkClaim<DueDelivery>>,
+    context: &DispatchContext<'_>,
 ) -> Result<HashSet<EventId>, StoreError> {
     let added: Vec<IdBytes> = sqlx::query_scalar(ADD_EVENTS)
         .bind(columns(news, |row| row.event_id))

@@ -279,6 +279,13 @@ async fn lease_due(
     Ok(leased)
 }
 
+/// The host of a candidate.
+struct CandidateHost {
+    name: String,
+    /// Whether the delivery only probes the host.
+    is_probe: bool,
+}
+
 /// Returns the sources whose due events are to be leased, with their hosts. The event of a host that needs a probe is
 /// chosen only if no other relay probes that host.
 async fn choose(
@@ -300,13 +307,19 @@ async fn choose(
         .await?;
     let candidates = rows.iter().map(|row| DeliveryCandidate::read(row));
     let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
-    let homes: HashMap<IdBytes, (String, bool)> =
-        candidates.iter().map(DeliveryCandidate::home).collect();
+    let hosts = candidates.iter().map(|candidate| {
+        let host = CandidateHost {
+            name: candidate.host().to_owned(),
+            is_probe: candidate.is_probe(),
+        };
+        (candidate.source_id(), host)
+    });
+    let hosts_of: HashMap<IdBytes, CandidateHost> = hosts.collect();
     let (sources, probed) = rules::choose(candidates, claim.limit, limits.clone());
     let ours = hosts::probe(connection, &probed, now, claim.lease).await?;
     let chosen = sources.into_iter().filter_map(|source| {
-        let (host, is_probe) = homes.get(&source)?;
-        (!is_probe || ours.contains(host)).then(|| (source, host.clone()))
+        let host = hosts_of.get(&source)?;
+        (!host.is_probe || ours.contains(&host.name)).then(|| (source, host.name.clone()))
     });
     Ok(chosen.collect())
 }

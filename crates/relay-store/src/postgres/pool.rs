@@ -247,7 +247,7 @@ impl ConnectionPool {
         loop {
             let began = Instant::now();
             let mut connection = self.take().await.inspect_err(|_| count(false))?;
-            let done = transact(&mut connection, self.statements, act, (input, work));
+            let done = transact(&mut connection, self.statements, act, input, work);
             let failed = match tokio::time::timeout(TIME_LIMIT, done).await {
                 Ok(Ok(done)) => {
                     count(true);
@@ -372,7 +372,8 @@ async fn transact<A: Sync, T>(
     connection: &mut PgConnection,
     statements: Statements,
     act: &AuditedAct<T>,
-    (input, work): (&A, TransactionBody<A, T>),
+    input: &A,
+    work: TransactionBody<A, T>,
 ) -> Result<T, Failed> {
     let failed = |is_in_doubt| {
         move |error: sqlx::Error| Failed {

@@ -102,8 +102,14 @@ pub(super) struct PostgresRegistration {
     pub(super) new_jobs: NewJobs,
 }
 
-/// The dispatch of new jobs, and the clock that claims are judged by.
-type NewJobDispatch<'d> = (&'d NewJobs, LeaseClock);
+/// What a transaction needs to claim new jobs for the tracker.
+#[derive(Clone, Copy)]
+pub(super) struct JobDispatchContext<'d> {
+    /// The dispatch to the tracker.
+    pub(super) dispatch: &'d NewJobs,
+    /// The clock that claims are judged by.
+    pub(super) lease_clock: LeaseClock,
+}
 
 #[async_trait]
 impl RegisterBatch for PostgresRegistration {
@@ -113,14 +119,17 @@ impl RegisterBatch for PostgresRegistration {
         &self,
         new: Arc<[NewWatch]>,
     ) -> Result<EachResult<Registration>, StoreError> {
-        let dispatch = (&self.new_jobs, self.lease_clock);
+        let context = JobDispatchContext {
+            dispatch: &self.new_jobs,
+            lease_clock: self.lease_clock,
+        };
         for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
             let registered = self
                 .pool
                 .write(
-                    (&*new, lock, dispatch),
-                    |connection, (new, lock, dispatch)| {
-                        Box::pin(register(connection, new, lock, *dispatch))
+                    (&*new, lock, context),
+                    |connection, (new, lock, context)| {
+                        Box::pin(register(connection, new, lock, *context))
                     },
                 )
                 .await?;
@@ -140,7 +149,7 @@ pub(super) async fn register(
     connection: &mut PgSession<'_>,
     new: &[NewWatch],
     lock: &'static str,
-    dispatch: NewJobDispatch<'_>,
+    context: JobDispatchContext<'_>,
 ) -> Result<Option<(Vec<Registration>, Option<NewWorkClaim<DueJob>>)>, StoreError> {
     if new.is_empty() {
         return Ok(Some((Vec::new(), None)));
@@ -150,7 +159,7 @@ pub(super) async fn register(
         return Ok(None);
     }
     let (decisions, fresh) = decide(new, &open_watches(connection, new).await?, clients);
-    let (added, claim) = add(connection, &fresh, dispatch).await?;
+    let (added, claim) = add(connection, &fresh, context).await?;
     let mut answers = Vec::with_capacity(new.len());
     for (new, decision) in new.iter().zip(decisions) {
         answers.push(match answer(new, decision, &added) {
@@ -164,11 +173,11 @@ pub(super) async fn register(
                         .pop()
                         .flatten(),
                 };
-                let story = match id {
+                let details = match id {
                     Some(id) => details::find(connection, Some(new.client_id), id).await?,
                     None => None,
                 };
-                found(new, story)?
+                found(new, details)?
             }
         });
     }
@@ -209,13 +218,13 @@ async fn open_watches(
 async fn add(
     connection: &mut PgSession<'_>,
     new: &[&NewWatch],
-    (dispatch, lease_clock): NewJobDispatch<'_>,
+    context: JobDispatchContext<'_>,
 ) -> Result<(HashSet<WatchId>, Option<NewWorkClaim<DueJob>>), StoreError> {
     if new.is_empty() {
         return Ok((HashSet::new(), None));
     }
-    let mut claim = dispatch.claim();
-    let permits = add_jobs(connection, new, (claim.as_ref(), lease_clock)).await?;
+    let mut claim = context.dispatch.claim();
+    let permits = add_jobs(connection, new, claim.as_ref(), context.lease_clock).await?;
     let rows = watch_rows(new)?;
     let added: Vec<IdBytes> = sqlx::query_scalar(ADD_WATCHES)
         .bind(columns(&rows, |row| row.watch_id))
@@ -246,7 +255,8 @@ async fn add(
 async fn add_jobs<'n>(
     connection: &mut PgSession<'_>,
     new: &[&'n NewWatch],
-    (claim, lease_clock): (Option<&NewWorkClaim<DueJob>>, LeaseClock),
+    claim: Option<&NewWorkClaim<DueJob>>,
+    lease_clock: LeaseClock,
 ) -> Result<HashMap<&'n str, Permit>, StoreError> {
     let jobs: Vec<_> = new.iter().map(|new| new.request.job_id.as_str()).collect();
     let resting = sqlx::query(RESTING)

@@ -28,7 +28,7 @@ const ALL_BANKS: &str = "";
 
 /// The samples of one kind of jobs.
 #[derive(Default)]
-struct Taught {
+struct KindSamples {
     ends: Vec<JobEnd>,
     /// Basiq's averages, and when the relay asked for them.
     averages: Option<(BasiqAverages, Timestamp)>,
@@ -39,12 +39,13 @@ struct Taught {
 #[derive(Default)]
 pub(crate) struct DurationSamples<'l> {
     /// By bank and job type.
-    kinds: BTreeMap<(&'l str, &'l str), Taught>,
+    kinds: BTreeMap<KindRow<'l>, KindSamples>,
     /// Connections and their banks, by slot.
-    banks: BTreeMap<i64, (&'l str, &'l str)>,
+    banks: BTreeMap<i64, BankRow<'l>>,
 }
 
 /// A connection and its bank.
+#[derive(Clone, Copy)]
 pub(crate) struct BankRow<'l> {
     pub(crate) slot: i64,
     pub(crate) connection_id: &'l str,
@@ -52,6 +53,7 @@ pub(crate) struct BankRow<'l> {
 }
 
 /// The key of a kind of jobs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KindRow<'l> {
     pub(crate) institution_id: &'l str,
     pub(crate) job_type: &'l str,
@@ -83,14 +85,14 @@ pub(crate) struct DurationRow<'l> {
 impl<'l> DurationSamples<'l> {
     /// Collects the samples of these looks: each counts for its own bank and for all banks.
     pub(crate) fn of(looks: &[&'l Look]) -> Self {
-        let mut lessons = Self::default();
-        let taught = looks
+        let mut collected = Self::default();
+        let samples = looks
             .iter()
             .filter_map(|look| Some((look.sample.as_ref()?, look.at)));
-        for (sample, at) in taught {
-            lessons.add(sample, at);
+        for (sample, at) in samples {
+            collected.add(sample, at);
         }
-        lessons
+        collected
     }
 
     /// Whether there are no samples.
@@ -100,23 +102,12 @@ impl<'l> DurationSamples<'l> {
 
     /// Returns connections and their banks, sorted by slot.
     pub(crate) fn bank_rows(&self) -> Vec<BankRow<'l>> {
-        let rows = self.banks.iter();
-        let rows = rows.map(|(slot, (connection_id, institution_id))| BankRow {
-            slot: *slot,
-            connection_id,
-            institution_id,
-        });
-        rows.collect()
+        self.banks.values().copied().collect()
     }
 
     /// Returns the keys of the kinds that have samples.
     pub(crate) fn kind_rows(&self) -> Vec<KindRow<'l>> {
-        let kinds = self.kinds.keys();
-        let rows = kinds.map(|(institution_id, job_type)| KindRow {
-            institution_id,
-            job_type,
-        });
-        rows.collect()
+        self.kinds.keys().copied().collect()
     }
 
     /// Adds the samples to the stored durations.
@@ -124,32 +115,40 @@ impl<'l> DurationSamples<'l> {
         &self,
         mut known: KnownDurationRows,
     ) -> Result<Vec<DurationRow<'l>>, StoreError> {
-        let rows = self.kinds.iter().map(|((bank, job_type), taught)| {
-            let kind = ((*bank).to_owned(), (*job_type).to_owned());
-            taught.add_to(known.remove(&kind).as_deref(), (bank, job_type))
+        let rows = self.kinds.iter().map(|(kind, samples)| {
+            let key = (kind.institution_id.to_owned(), kind.job_type.to_owned());
+            samples.add_to(known.remove(&key).as_deref(), *kind)
         });
         rows.collect()
     }
 
     fn add(&mut self, sample: &'l DurationSample, at: Timestamp) {
+        let kind = |institution_id: &'l str| KindRow {
+            institution_id,
+            job_type: &sample.job_type,
+        };
         if let (Some(connection_id), Some(bank)) = (&sample.connection_id, &sample.institution_id) {
-            let place = slot(connection_id);
-            self.banks.insert(place, (connection_id, bank));
+            let row = BankRow {
+                slot: slot(connection_id),
+                connection_id,
+                institution_id: bank,
+            };
+            self.banks.insert(row.slot, row);
         }
         if let Some(bank) = &sample.institution_id {
-            let kind = self.kinds.entry((bank, &sample.job_type)).or_default();
+            let kind = self.kinds.entry(kind(bank)).or_default();
             kind.add(sample, at);
             let asked = sample.averages.map(|averages| (averages, at));
             kind.averages = asked.or(kind.averages);
         }
         if sample.end.is_some() {
-            let kind = (ALL_BANKS, sample.job_type.as_str());
-            self.kinds.entry(kind).or_default().add(sample, at);
+            let kind = self.kinds.entry(kind(ALL_BANKS)).or_default();
+            kind.add(sample, at);
         }
     }
 }
 
-impl Taught {
+impl KindSamples {
     fn add(&mut self, sample: &DurationSample, at: Timestamp) {
         self.ends.extend(sample.end.clone());
         self.at = self.at.max(at);
@@ -160,7 +159,7 @@ impl Taught {
     fn add_to<'l>(
         &self,
         known: Option<&str>,
-        (institution_id, job_type): (&'l str, &'l str),
+        kind: KindRow<'l>,
     ) -> Result<DurationRow<'l>, StoreError> {
         let known = known.and_then(|text| serde_json::from_str(text).ok());
         let mut pace = known.unwrap_or_else(|| KnownDurations::default().pace);
@@ -171,8 +170,8 @@ impl Taught {
             .averages
             .map(|(averages, _)| serde_json::to_string(&averages));
         Ok(DurationRow {
-            institution_id,
-            job_type,
+            institution_id: kind.institution_id,
+            job_type: kind.job_type,
             pace: serde_json::to_string(&pace).map_err(unwritable)?,
             averages: averages.transpose().map_err(unwritable)?,
             averages_at: self.averages.map(|(_, at)| at.as_millisecond()),

@@ -41,12 +41,13 @@ impl DeliveryCandidate {
         self.ready_at
     }
 
-    /// Returns the source, the delivery's host, and whether it only probes that host.
-    pub(crate) fn home(&self) -> (IdBytes, (String, bool)) {
-        (self.source_id, (self.host.clone(), self.is_probe()))
+    /// Returns the callback host.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
-    fn is_probe(&self) -> bool {
+    /// Returns whether the delivery only probes its host.
+    pub(crate) fn is_probe(&self) -> bool {
         self.probed && !self.expires
     }
 }

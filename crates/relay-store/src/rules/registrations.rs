@@ -143,10 +143,10 @@ pub(crate) fn answer(
 /// Returns the registration result for a watch that was looked up.
 pub(crate) fn found(
     new: &NewWatch,
-    story: Option<WatchDetails>,
+    details: Option<WatchDetails>,
 ) -> Result<Registration, StoreError> {
-    story
-        .map(|story| Registration::Existing(Box::new(story)))
+    details
+        .map(|details| Registration::Existing(Box::new(details)))
         .ok_or_else(|| not_there(new))
 }
 
