@@ -127,11 +127,11 @@ async fn is_ready(State(state): State<ApiState>) -> Result<Json<Ready>, Problem>
             upstream,
             breaker: breaker.to_owned(),
         })),
-        Err(error) => Err(not_ready((upstream, breaker), error)),
+        Err(error) => Err(not_ready(upstream, breaker, error)),
     }
 }
 
-fn not_ready((upstream, breaker): (UpstreamHealth, &'static str), cause: StoreError) -> Problem {
+fn not_ready(upstream: UpstreamHealth, breaker: &'static str, cause: StoreError) -> Problem {
     let store = match &cause {
         StoreError::Unavailable(_) => "unreachable",
         StoreError::Damaged(_) | StoreError::Inconsistent { .. } => "damaged",

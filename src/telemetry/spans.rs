@@ -44,7 +44,7 @@ pub fn join_traces(span: &Span, traces: impl Iterator<Item = TraceContext> + Clo
 
 /// Makes the span of a request part of the client's trace, and names it for traces. Must be called before the span
 /// is entered. The span needs the fields `otel.name` and `otel.kind`.
-pub fn join_as_server(span: &Span, trace: Option<TraceContext>, (method, route): (&str, &str)) {
+pub fn join_as_server(span: &Span, trace: Option<TraceContext>, method: &str, route: &str) {
     if join_traces(span, trace.into_iter()) {
         span.record("otel.name", display(format_args!("{method} {route}")));
         span.record("otel.kind", "server");
@@ -162,7 +162,7 @@ mod tests {
                 otel.name = tracing::field::Empty,
                 otel.kind = tracing::field::Empty
             );
-            join_as_server(&span, None, ("GET", "/watch/{watchId}"));
+            join_as_server(&span, None, "GET", "/watch/{watchId}");
             tell_answer(&span, StatusCode::SERVICE_UNAVAILABLE);
         });
         assert_eq!(spans[0].name, "GET /watch/{watchId}");

@@ -23,33 +23,42 @@ const COMMON: &str = "The relay posts this event to the callback of each watch o
     libraries can verify it. Delivery is at least once: a duplicate has the same `webhook-id`. `sequence` counts the \
     events of a watch, or the notices of a subscription.";
 
-/// The headers of a callback: name, whether it is always present, description, and an example.
-const HEADERS: [(&str, bool, &str, &str); 4] = [
-    (
-        "webhook-id",
-        true,
-        "The id of the event, the same on every attempt; process each id once",
-        examples::EVENT_ID,
-    ),
-    (
-        "webhook-timestamp",
-        true,
-        "When the relay signed this attempt, in Unix seconds; refuse webhooks older than five minutes",
-        "1795425268",
-    ),
-    (
-        "webhook-signature",
-        true,
-        "`v1,` and the HMAC-SHA256 in base64. For 24 hours after a rotation of the secret there are two, separated by \
-         a space",
-        examples::WEBHOOK_SIGNATURE,
-    ),
-    (
-        "traceparent",
-        false,
-        "The W3C trace of the registration; absent if the registration had none",
-        examples::TRACEPARENT,
-    ),
+/// A header of a callback, as the description documents it.
+#[derive(Clone, Copy)]
+struct CallbackHeader {
+    name: &'static str,
+    is_always_present: bool,
+    description: &'static str,
+    example: &'static str,
+}
+
+/// The headers of a callback.
+const HEADERS: [CallbackHeader; 4] = [
+    CallbackHeader {
+        name: "webhook-id",
+        is_always_present: true,
+        description: "The id of the event, the same on every attempt; process each id once",
+        example: examples::EVENT_ID,
+    },
+    CallbackHeader {
+        name: "webhook-timestamp",
+        is_always_present: true,
+        description: "When the relay signed this attempt, in Unix seconds; refuse webhooks older than five minutes",
+        example: "1795425268",
+    },
+    CallbackHeader {
+        name: "webhook-signature",
+        is_always_present: true,
+        description: "`v1,` and the HMAC-SHA256 in base64. For 24 hours after a rotation of the secret there are two, \
+            separated by a space",
+        example: examples::WEBHOOK_SIGNATURE,
+    },
+    CallbackHeader {
+        name: "traceparent",
+        is_always_present: false,
+        description: "The W3C trace of the registration; absent if the registration had none",
+        example: examples::TRACEPARENT,
+    },
 ];
 
 /// How the relay treats each response of a callback.
@@ -81,12 +90,12 @@ const ANSWERS: [(&str, &str); 6] = [
     ),
 ];
 
-const TEST_WORDS: Words = (
-    "relayTest",
-    "Somebody tests the callback",
-    "Only `POST /callback-test`, the command `test-callback` and the console post this event. It is about no job and \
-     no person. It has no `sequence`.",
-);
+const TEST_TEXTS: OperationTexts = OperationTexts {
+    id: "relayTest",
+    summary: "Somebody tests the callback",
+    description: "Only `POST /callback-test`, the command `test-callback` and the console post this event. It is about \
+        no job and no person. It has no `sequence`.",
+};
 
 const TEST_COMMON: &str = "The relay signs it as all events, and posts it once.";
 
@@ -108,29 +117,41 @@ const TEST_ANSWERS: [(&str, &str); 3] = [
 pub(super) fn webhooks() -> Paths {
     let mut webhooks = Paths::new();
     for (status, example) in examples::events() {
-        let operation = operation(words(status), COMMON, ("EventBody", example), &ANSWERS);
+        let operation = operation(event_texts(status), COMMON, "EventBody", example, &ANSWERS);
         let item = PathItem::new(HttpMethod::Post, operation);
         webhooks.paths.insert(format!("job.{status}"), item);
     }
     for (kind, example) in examples::notices() {
-        let operation = operation(notice_words(kind), COMMON, ("EventBody", example), &ANSWERS);
+        let operation = operation(notice_texts(kind), COMMON, "EventBody", example, &ANSWERS);
         let item = PathItem::new(HttpMethod::Post, operation);
         webhooks.paths.insert(kind.event_type(), item);
     }
-    let body = ("TestEventBody", examples::test_event());
-    let operation = operation(TEST_WORDS, TEST_COMMON, body, &TEST_ANSWERS);
+    let example = examples::test_event();
+    let operation = operation(
+        TEST_TEXTS,
+        TEST_COMMON,
+        "TestEventBody",
+        example,
+        &TEST_ANSWERS,
+    );
     let item = PathItem::new(HttpMethod::Post, operation);
     webhooks.paths.insert(TEST_EVENT.to_owned(), item);
     webhooks
 }
 
-/// The id, the summary and the description of an operation.
-type Words = (&'static str, &'static str, &'static str);
+/// The texts of an operation.
+#[derive(Clone, Copy)]
+struct OperationTexts {
+    id: &'static str,
+    summary: &'static str,
+    description: &'static str,
+}
 
 fn operation(
-    (id, summary, description): Words,
+    texts: OperationTexts,
     common: &str,
-    (schema, example): (&str, Value),
+    schema: &str,
+    example: Value,
     answers: &[(&str, &str)],
 ) -> Operation {
     OperationBuilder::new()
@@ -138,91 +159,94 @@ fn operation(
         .securities(Some([]))
         // the relay makes this call, so generators must leave it out of clients
         .extensions(Some(Extensions::builder().add("x-internal", true).build()))
-        .operation_id(Some(id))
-        .summary(Some(summary))
-        .description(Some(format!("{description}\n\n{common}")))
+        .operation_id(Some(texts.id))
+        .summary(Some(texts.summary))
+        .description(Some(format!("{}\n\n{common}", texts.description)))
         .parameters(Some(HEADERS.map(header)))
         .request_body(Some(body(schema, example)))
         .responses(responses(answers))
         .build()
 }
 
-fn notice_words(kind: NoticeKind) -> Words {
+fn notice_texts(kind: NoticeKind) -> OperationTexts {
     match kind {
-        NoticeKind::ConsentExpiring => (
-            "noticeConsentExpiring",
-            "A consent is about to end",
-            "The person must renew the consent. Basiq may warn several times.",
-        ),
-        NoticeKind::ConsentExpired => (
-            "noticeConsentExpired",
-            "A consent has ended",
-            "The person must give the consent again before Basiq can fetch data.",
-        ),
-        NoticeKind::ConsentRevoked => (
-            "noticeConsentRevoked",
-            "A consent was withdrawn",
-            "The person withdrew the consent. Basiq can fetch no more data.",
-        ),
-        NoticeKind::ConnectionInvalid => (
-            "noticeConnectionInvalid",
-            "A connection stopped working",
-            "The bank no longer accepts the connection. `action` is `resubmit-credentials`, or `reauthorise` for a \
-             connection by open banking.",
-        ),
-        NoticeKind::ConnectionRemoved => (
-            "noticeConnectionRemoved",
-            "A connection was deleted",
-            "The connection was deleted at Basiq.",
-        ),
-        NoticeKind::UserRemoved => (
-            "noticeUserRemoved",
-            "A user was deleted",
-            "The user was deleted at Basiq, or Basiq does not know the user. The subscription ends with this event.",
-        ),
+        NoticeKind::ConsentExpiring => OperationTexts {
+            id: "noticeConsentExpiring",
+            summary: "A consent is about to end",
+            description: "The person must renew the consent. Basiq may warn several times.",
+        },
+        NoticeKind::ConsentExpired => OperationTexts {
+            id: "noticeConsentExpired",
+            summary: "A consent has ended",
+            description: "The person must give the consent again before Basiq can fetch data.",
+        },
+        NoticeKind::ConsentRevoked => OperationTexts {
+            id: "noticeConsentRevoked",
+            summary: "A consent was withdrawn",
+            description: "The person withdrew the consent. Basiq can fetch no more data.",
+        },
+        NoticeKind::ConnectionInvalid => OperationTexts {
+            id: "noticeConnectionInvalid",
+            summary: "A connection stopped working",
+            description: "The bank no longer accepts the connection. `action` is `resubmit-credentials`, or \
+                `reauthorise` for a connection by open banking.",
+        },
+        NoticeKind::ConnectionRemoved => OperationTexts {
+            id: "noticeConnectionRemoved",
+            summary: "A connection was deleted",
+            description: "The connection was deleted at Basiq.",
+        },
+        NoticeKind::UserRemoved => OperationTexts {
+            id: "noticeUserRemoved",
+            summary: "A user was deleted",
+            description: "The user was deleted at Basiq, or Basiq does not know the user. The subscription ends with \
+                this event.",
+        },
     }
 }
 
-fn words(status: Status) -> Words {
+fn event_texts(status: Status) -> OperationTexts {
     match status {
-        Status::Success => (
-            "jobSuccess",
-            "A job has succeeded",
-            "Every step succeeded, or every step up to the watch's `until`. This is the watch's last event.",
-        ),
-        Status::Failed => (
-            "jobFailed",
-            "A job has failed",
-            "A step failed, and Basiq will not try again by itself. `action` says what to do. This is the watch's last \
-             event, unless `action` is `wait-for-bank`. Then another event follows when the bank is back.",
-        ),
-        Status::ActionRequired => (
-            "jobActionRequired",
-            "A job waits for the person",
-            "The person must answer `challenge` before it expires. Until then the relay tries to deliver the event every \
-             few seconds, and not after. More events follow.",
-        ),
-        Status::Delayed => (
-            "jobDelayed",
-            "A job takes longer",
-            "The job failed for now, and Basiq will try again by itself. More events follow.",
-        ),
+        Status::Success => OperationTexts {
+            id: "jobSuccess",
+            summary: "A job has succeeded",
+            description: "Every step succeeded, or every step up to the watch's `until`. This is the watch's last \
+                event.",
+        },
+        Status::Failed => OperationTexts {
+            id: "jobFailed",
+            summary: "A job has failed",
+            description: "A step failed, and Basiq will not try again by itself. `action` says what to do. This is the \
+                watch's last event, unless `action` is `wait-for-bank`. Then another event follows when the bank is \
+                back.",
+        },
+        Status::ActionRequired => OperationTexts {
+            id: "jobActionRequired",
+            summary: "A job waits for the person",
+            description: "The person must answer `challenge` before it expires. Until then the relay tries to deliver \
+                the event every few seconds, and not after. More events follow.",
+        },
+        Status::Delayed => OperationTexts {
+            id: "jobDelayed",
+            summary: "A job takes longer",
+            description: "The job failed for now, and Basiq will try again by itself. More events follow.",
+        },
     }
 }
 
-fn header((name, is_required, description, example): (&str, bool, &str, &str)) -> Parameter {
-    let required = if is_required {
+fn header(header: CallbackHeader) -> Parameter {
+    let required = if header.is_always_present {
         Required::True
     } else {
         Required::False
     };
     ParameterBuilder::new()
-        .name(name)
+        .name(header.name)
         .parameter_in(ParameterIn::Header)
         .required(required)
-        .description(Some(description))
+        .description(Some(header.description))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
-        .example(Some(json!(example)))
+        .example(Some(json!(header.example)))
         .build()
 }
 

@@ -69,16 +69,12 @@ pub(super) async fn create_watch(
         Registration::Created(watch) => {
             parts.tracker_wake.notify();
             info!(watch.id = %watch.id, job.id = %watch.request.job_id, "watch registered");
-            Ok(answer(
-                parts,
-                &client,
-                (StatusCode::ACCEPTED, fresh(*watch)),
-            ))
+            Ok(answer(parts, &client, StatusCode::ACCEPTED, fresh(*watch)))
         }
         Registration::Existing(details) => {
             // The request that stored the watch may have been cancelled before it could wake the tracker.
             parts.tracker_wake.notify();
-            Ok(answer(parts, &client, (StatusCode::OK, *details)))
+            Ok(answer(parts, &client, StatusCode::OK, *details))
         }
         Registration::Revoked => Err(Problem::unauthorized()),
         Registration::AtCap => Err(at_cap(parts.server.client_max_open_watches)),
@@ -98,7 +94,8 @@ pub(super) fn fresh(watch: Watch) -> WatchDetails {
 fn answer(
     parts: &ApiParts,
     client: &Client,
-    (status, details): (StatusCode, WatchDetails),
+    status: StatusCode,
+    details: WatchDetails,
 ) -> Response {
     let location = [(header::LOCATION, format!("/watch/{}", details.watch.id))];
     let watch = StreamedWatch::new(parts, client, details);

@@ -51,7 +51,8 @@ pub(super) async fn get_watch(
     State(state): State<ApiState>,
     AuthenticatedClient(client): AuthenticatedClient,
     PathId(id): PathId<WatchId>,
-    (long_poll, headers): (LongPoll, HeaderMap),
+    long_poll: LongPoll,
+    headers: HeaderMap,
     mut params: QueryParams,
 ) -> Result<Response, Problem> {
     let (parts, known) = (&*state.parts, KnownVersion::read(&headers));
@@ -60,13 +61,13 @@ pub(super) async fn get_watch(
     let mut found = None;
     if let Some(time) = wait {
         long_poll.take();
-        found = wait_for_change(parts, (&client, id), &known, time).await?;
+        found = wait_for_change(parts, &client, id, &known, time).await?;
     }
     if found.is_none() {
         found = parts.store.find_watch(Some(client.id), id).await?;
     }
     let details = found.ok_or_else(|| Problem::not_found(NO_SUCH_WATCH))?;
-    Ok(respond((parts, &client), details, &known))
+    Ok(respond(parts, &client, details, &known))
 }
 
 /// List watches

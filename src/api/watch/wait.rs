@@ -75,7 +75,8 @@ fn tag_of(details: &WatchDetails) -> String {
 
 /// Responds with the watch, or with 304 if the caller already has this version.
 pub(super) fn respond(
-    (parts, client): (&ApiParts, &Client),
+    parts: &ApiParts,
+    client: &Client,
     details: WatchDetails,
     known: &KnownVersion<'_>,
 ) -> Response {
@@ -93,7 +94,8 @@ pub(super) fn respond(
 /// after the time-out, if the watch has ended, or if the caller has an older version.
 pub(super) async fn wait_for_change(
     parts: &ApiParts,
-    (client, id): (&Client, WatchId),
+    client: &Client,
+    id: WatchId,
     known: &KnownVersion<'_>,
     time: Duration,
 ) -> Result<Option<WatchDetails>, Problem> {

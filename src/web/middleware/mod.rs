@@ -132,7 +132,7 @@ async fn respond(State(permits): State<Arc<Semaphore>>, request: Request, next: 
         otel.name = field::Empty,
         otel.kind = field::Empty,
     );
-    telemetry::join_as_server(&span, trace::sent(request.headers()), (method, &route));
+    telemetry::join_as_server(&span, trace::sent(request.headers()), method, &route);
     let permit = Arc::clone(&permits).try_acquire_owned().ok();
     let is_admitted = permit.is_some() || is_monitoring(&route);
     let long_poll = LongPoll::with_permit(permit);
@@ -157,8 +157,8 @@ async fn respond(State(permits): State<Arc<Semaphore>>, request: Request, next: 
         let headers = response.headers_mut().entry(name);
         headers.or_insert(value.clone());
     }
-    let took = (began.elapsed(), long_poll.is_taken());
-    measure(&response, &route, method, took);
+    let (took, has_waited) = (began.elapsed(), long_poll.is_taken());
+    measure(&response, &route, method, took, has_waited);
     response
 }
 
@@ -240,7 +240,8 @@ fn measure(
     response: &Response,
     route: &str,
     method: &'static str,
-    (took, has_waited): (Duration, bool),
+    took: Duration,
+    has_waited: bool,
 ) {
     let status = response.status();
     let labels = [

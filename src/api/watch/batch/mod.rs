@@ -121,7 +121,7 @@ pub(super) async fn create_watches(
     JsonObject(body): JsonObject<MAX_BODY>,
 ) -> Result<Json<BatchView>, Problem> {
     let parts = &state.parts;
-    let (plan, new) = Plan::of(parse(body, &parts.rules)?, parts, (&client, trace));
+    let (plan, new) = Plan::of(parse(body, &parts.rules)?, parts, &client, trace);
     let registered = if new.is_empty() {
         Vec::new()
     } else {
@@ -147,7 +147,8 @@ impl Plan {
     fn of(
         items: Vec<Result<WatchRequest, Problem>>,
         parts: &ApiParts,
-        (client, trace): (&Client, Option<TraceContext>),
+        client: &Client,
+        trace: Option<TraceContext>,
     ) -> (Self, Vec<NewWatch>) {
         let now = parts.clock.now();
         let mut places: HashMap<(JobId, CallbackUrl), usize> = HashMap::new();
@@ -195,7 +196,7 @@ impl Plan {
             };
             let one = registered.get(place);
             let one = one.ok_or_else(|| Problem::internal("a registration was not answered"))?;
-            Ok(one.answer(is_again, (parts, client)))
+            Ok(one.answer(is_again, parts, client))
         });
         let items = items.collect::<Result<_, Problem>>()?;
         Ok(BatchView { items })
@@ -223,7 +224,7 @@ impl Registered {
     }
 
     /// Creates the result of an item. `is_again` is true for an item that repeats an earlier one.
-    fn answer(&self, is_again: bool, (parts, client): (&ApiParts, &Client)) -> BatchItem {
+    fn answer(&self, is_again: bool, parts: &ApiParts, client: &Client) -> BatchItem {
         match self {
             Self::Watch(_, details) if is_again => watch(StatusCode::OK, parts, client, details),
             Self::Watch(status, details) => watch(*status, parts, client, details),
