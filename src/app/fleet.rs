@@ -55,6 +55,11 @@ impl FleetMembership {
         Ok(fleet)
     }
 
+    /// Returns the store that the relays share.
+    pub(super) fn store(&self) -> PgStore {
+        self.store.clone()
+    }
+
     /// Sends heartbeats until `stop`, then leaves.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut failed = false;
@@ -100,24 +105,20 @@ pub(super) async fn join(
     shared: Option<PgStore>,
     clock: &Clock,
     share: &Fleet,
-) -> Result<Option<(FleetMembership, PgStore)>> {
+) -> Result<Option<FleetMembership>> {
     let Some(store) = shared else {
         return Ok(None);
     };
-    let fleet = FleetMembership::join(store.clone(), clock.clone(), share.clone()).await;
-    Ok(Some((
+    let fleet = FleetMembership::join(store, clock.clone(), share.clone()).await;
+    Ok(Some(
         fleet.context("the relays on the store cannot be joined")?,
-        store,
-    )))
+    ))
 }
 
 /// Returns how this relay coordinates its calls to Basiq with the other relays on the store.
-pub(super) fn coordination(
-    joined: Option<&(FleetMembership, PgStore)>,
-    share: &Fleet,
-) -> FleetCoordination {
+pub(super) fn coordination(joined: Option<&FleetMembership>, share: &Fleet) -> FleetCoordination {
     FleetCoordination {
-        coordinator: joined.map(|(_, store)| PostgresCoordinator::shared(store.clone())),
+        coordinator: joined.map(|fleet| PostgresCoordinator::shared(fleet.store())),
         fleet: share.clone(),
     }
 }

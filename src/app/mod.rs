@@ -94,7 +94,7 @@ pub struct Relay {
     /// The relays on the store, which divide limits among them.
     share: Fleet,
     /// Its membership among the relays that share the store. None if the store is not shared.
-    fleet: Option<(FleetMembership, PgStore)>,
+    fleet: Option<FleetMembership>,
     /// What to wake when another relay announces work.
     remote_wakes: RemoteWakes,
     /// The lock that keeps other relays off a store that cannot be shared.
@@ -201,8 +201,7 @@ impl Relay {
         let fleet = join(shared, &clock, &share).await?;
         let coordination = coordination(fleet.as_ref(), &share);
         let limits = connection_limits(&settings, relay_runtime::handle_limit());
-        let timing = (clock, Arc::new(catalogue(&settings)?));
-        let parts = parts::api_parts(&settings, &store, timing, &metrics, coordination, limits)?;
+        let parts = parts::api_parts(&settings, &store, clock, &metrics, coordination, limits)?;
         let tracker = workers::tracker(&settings, &store, &parts);
         let banks = workers::banks(&settings, &store, &parts);
         let discovery = workers::discovery(&settings, &store, &parts, &share);
@@ -214,8 +213,8 @@ impl Relay {
         let secrets = parts::replaceable_secrets(&settings, &parts)?;
         let alerts = parts::alert_watcher(&settings, &parts, &secrets, &share)?;
         let tester = CallbackTester::new(delivery.single_sender(), parts.clock.clone());
-        let fleet_parts = (tracker.tally(), share.clone());
-        let console = parts::console_parts(&settings, &parts, fleet_parts, tester.clone());
+        let looks = tracker.tally();
+        let console = parts::console_parts(&settings, &parts, looks, share.clone(), tester.clone());
         Ok(Self {
             metrics_router: api::metrics_router(Arc::clone(&parts.metrics)),
             follow: workers::follow(&store, &parts),
@@ -318,12 +317,13 @@ fn spawn_worker<W: Worker + 'static>(supervisor: &mut Supervisor, worker: W, sha
 /// Spawns what connects this relay with the others on the store.
 fn spawn_fleet(
     supervisor: &mut Supervisor,
-    (membership, store): (FleetMembership, PgStore),
+    membership: FleetMembership,
     remote_wakes: RemoteWakes,
 ) {
     let token = supervisor.stop_token();
-    supervisor.spawn("fleet", membership.run(token.clone()));
-    supervisor.spawn("wakes", wake_on_notify(store, remote_wakes, token));
+    let wakes = wake_on_notify(membership.store(), remote_wakes, token.clone());
+    supervisor.spawn("fleet", membership.run(token));
+    supervisor.spawn("wakes", wakes);
 }
 
 /// Returns the limits of the separate address for metrics.

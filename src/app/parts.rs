@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use basiq_client::{BasiqClient, FleetCoordination, normalise::Catalogue};
+use basiq_client::{BasiqClient, FleetCoordination};
 use relay_domain::{Fleet, LookTally, Upstream, clock::Clock};
 use relay_runtime::{Reloadable, Wake, host_name};
 use relay_store::Store;
@@ -11,7 +11,7 @@ use relay_store::Store;
 use crate::{
     alerts::{AlertSources, AlertWatcher, alert_secret},
     api::{ApiParts, HintRules},
-    app::{ReloadableSecrets, basiq_webhook_secret, callback_rules, forward_url},
+    app::{ReloadableSecrets, basiq_webhook_secret, callback_rules, catalogue, forward_url},
     callback_test::CallbackTester,
     config::Settings,
     console::{CallBudget, ConsoleParts},
@@ -23,7 +23,7 @@ use crate::{
 pub(super) fn api_parts(
     settings: &Settings,
     store: &Arc<dyn Store>,
-    (clock, catalogue): (Clock, Arc<Catalogue>),
+    clock: Clock,
     metrics: &Metrics,
     coordination: FleetCoordination,
     limits: ConnectionLimits,
@@ -43,7 +43,7 @@ pub(super) fn api_parts(
         clock,
         server: settings.server.clone(),
         rules: callback_rules(settings),
-        catalogue,
+        catalogue: Arc::new(catalogue(settings)?),
         tracker_wake: Wake::new(),
         discovery_wake: Wake::new(),
         delivery_wake: Wake::new(),
@@ -95,7 +95,8 @@ pub(super) fn alert_watcher(
 pub(super) fn console_parts(
     settings: &Settings,
     parts: &ApiParts,
-    (looks, share): (LookTally, Fleet),
+    looks: LookTally,
+    share: Fleet,
     tester: CallbackTester,
 ) -> ConsoleParts {
     let wake = parts.delivery_wake.clone();

@@ -20,20 +20,29 @@ pub(super) fn with_examples_first(command: Command) -> Command {
     let short = split(command.get_after_help());
     let long = split(command.get_after_long_help());
     let mut command = command.help_template(TEMPLATE);
-    if let Some((examples, notes)) = short {
+    if let Some(HelpEnd { examples, notes }) = short {
         command = command.before_help(examples).after_help(notes);
     }
-    if let Some((examples, notes)) = long {
+    if let Some(HelpEnd { examples, notes }) = long {
         command = command.before_long_help(examples).after_long_help(notes);
     }
     command
 }
 
+/// The text after the options of a command's help.
+struct HelpEnd {
+    examples: String,
+    notes: String,
+}
+
 /// Splits a text at its first empty line.
-fn split(text: Option<&StyledStr>) -> Option<(String, String)> {
+fn split(text: Option<&StyledStr>) -> Option<HelpEnd> {
     let text = text?.to_string();
     let (examples, notes) = text.split_once("\n\n").unwrap_or((&text, ""));
-    Some((examples.replace(' ', NO_BREAK_SPACE), notes.to_owned()))
+    Some(HelpEnd {
+        examples: examples.replace(' ', NO_BREAK_SPACE),
+        notes: notes.to_owned(),
+    })
 }
 
 /// Returns help as it is printed: with ordinary spaces in the examples.

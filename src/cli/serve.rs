@@ -67,7 +67,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), CommandFailure> {
     let telemetry = telemetry::init(&settings.log).map_err(CommandFailure::usage)?;
     let hangups = ReloadSignal::listen().context("SIGHUP cannot be heard")?;
     let relay = app::Relay::build(settings, Clock::system()).await?;
-    let reloading = reload(hangups, relay.secrets.clone(), (config.config, dev));
+    let reloading = reload(hangups, relay.secrets.clone(), config.config, dev);
     let (listener, metrics) = relay.bind()?;
     let summary = summary(&relay, &listener, metrics.as_ref()).await?;
     let signals = (stop_after(summary), second_signal());
@@ -129,7 +129,8 @@ async fn stop_after(summary: Option<String>) {
 async fn reload(
     mut hangups: ReloadSignal,
     secrets: app::ReloadableSecrets,
-    (config, dev): (Option<PathBuf>, bool),
+    config: Option<PathBuf>,
+    dev: bool,
 ) -> Infallible {
     loop {
         hangups.next().await;

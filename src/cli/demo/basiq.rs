@@ -4,6 +4,8 @@ use anyhow::{Context, Result};
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 
+use crate::cli::demo::scenario::DemoLogin;
+
 /// A minimal Basiq API client, like the one an app has.
 #[derive(Debug)]
 pub(super) struct DemoBasiq {
@@ -31,10 +33,10 @@ impl DemoBasiq {
     pub(super) async fn connect_bank(
         &self,
         user: &str,
-        (login, password): (&str, &str),
+        login: &DemoLogin,
         bank: &str,
     ) -> Result<String> {
-        let body = json!({ "loginId": login, "password": password, "institution": { "id": bank } });
+        let body = json!({ "loginId": login.id, "password": login.password, "institution": { "id": bank } });
         let job = self
             .post(&format!("users/{user}/connections"), &body)
             .await?;
@@ -46,10 +48,10 @@ impl DemoBasiq {
         &self,
         user: &str,
         connection: &str,
-        (login, password): (&str, &str),
+        login: &DemoLogin,
     ) -> Result<String> {
         let path = format!("users/{user}/connections/{connection}");
-        let body = json!({ "loginId": login, "password": password });
+        let body = json!({ "loginId": login.id, "password": login.password });
         text(&self.post(&path, &body).await?, "/id")
     }
 

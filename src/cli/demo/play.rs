@@ -72,7 +72,7 @@ impl<'s> ScenarioPlay<'s> {
         let person = stage.basiq.create_user(scenario.slug).await?;
         let job_id = stage
             .basiq
-            .connect_bank(&person, scenario.login, scenario.bank)
+            .connect_bank(&person, &scenario.login, scenario.bank)
             .await?;
         let mut events = stage.events_of(scenario.slug);
         match scenario.flow {
@@ -145,12 +145,12 @@ impl<'s> ScenarioPlay<'s> {
         Ok(match (self.scenario.flow, told.len()) {
             (DemoFlow::Resubmits, 1) => {
                 self.acts("the backend sends the right one").await?;
-                let job = basiq.update(person, connection()?, RIGHT).await?;
+                let job = basiq.update(person, connection()?, &RIGHT).await?;
                 NextStep::Watch(job, Some("update"))
             }
             (DemoFlow::Updates, 1) => {
                 self.acts("the backend updates the login").await?;
-                let job = basiq.update(person, connection()?, UNLUCKY).await?;
+                let job = basiq.update(person, connection()?, &UNLUCKY).await?;
                 NextStep::Watch(job, Some("update"))
             }
             (DemoFlow::TriesThreeTimes, 1 | 2) => {

@@ -9,8 +9,8 @@ pub(super) struct DemoScenario {
     pub(super) slug: &'static str,
     /// What happens, in one or two sentences.
     pub(super) story: &'static str,
-    /// A documented test user of Basiq's sandbox: login and password.
-    pub(super) login: (&'static str, &'static str),
+    /// A documented test user of Basiq's sandbox.
+    pub(super) login: DemoLogin,
     /// A documented test bank.
     pub(super) bank: &'static str,
     /// What the backend does after the first job ended.
@@ -23,6 +23,19 @@ pub(super) struct DemoScenario {
     pub(super) expected: &'static [Expected],
     /// The number of attempts that the last event must take.
     pub(super) attempts: usize,
+}
+
+/// How a test user logs in at a test bank.
+#[derive(Debug)]
+pub(super) struct DemoLogin {
+    pub(super) id: &'static str,
+    pub(super) password: &'static str,
+}
+
+impl DemoLogin {
+    const fn new(id: &'static str, password: &'static str) -> Self {
+        Self { id, password }
+    }
 }
 
 /// What a backend does after its first job ended.
@@ -76,7 +89,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "a wrong password, corrected",
         slug: "invalid-credentials",
         story: "The person mistypes the password. After the event, the backend sends the right one.",
-        login: ("gavinBelson", "hooli2015"),
+        login: DemoLogin::new("gavinBelson", "hooli2015"),
         bank: "AU00000",
         flow: DemoFlow::Resubmits,
         answer: None,
@@ -96,7 +109,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "all goes well",
         slug: "success",
         story: "The bank takes the login, and everything is fetched.",
-        login: ("gavinBelson", "hooli2016"),
+        login: DemoLogin::new("gavinBelson", "hooli2016"),
         bank: "AU00000",
         flow: DemoFlow::Once,
         answer: None,
@@ -108,7 +121,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "the account is locked",
         slug: "locked",
         story: "The bank has locked the online account.",
-        login: ("bighead", "password"),
+        login: DemoLogin::new("bighead", "password"),
         bank: "AU00000",
         flow: DemoFlow::Once,
         answer: None,
@@ -125,7 +138,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "the bank needs the person",
         slug: "action-at-bank",
         story: "The bank wants the person to do something in internet banking first.",
-        login: ("erlich", "aviato"),
+        login: DemoLogin::new("erlich", "aviato"),
         bank: "AU00000",
         flow: DemoFlow::Once,
         answer: None,
@@ -142,7 +155,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "the bank is unavailable",
         slug: "unavailable",
         story: "The bank does not answer just now.",
-        login: ("jianYang", "nothotdog"),
+        login: DemoLogin::new("jianYang", "nothotdog"),
         bank: "AU00000",
         flow: DemoFlow::Once,
         answer: None,
@@ -154,7 +167,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "a challenge, answered",
         slug: "mfa-answered",
         story: "The bank asks for a code. The person answers 1234.",
-        login: ("jared", "django"),
+        login: DemoLogin::new("jared", "django"),
         bank: "AU00002",
         flow: DemoFlow::Once,
         answer: Some("1234"),
@@ -166,7 +179,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "a challenge, left to expire",
         slug: "mfa-expired",
         story: "The bank asks for a code. Nobody answers, and the challenge expires after 6 s.",
-        login: ("richard", "tabsnotspaces"),
+        login: DemoLogin::new("richard", "tabsnotspaces"),
         bank: "AU00002",
         flow: DemoFlow::Once,
         answer: None,
@@ -181,7 +194,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "a receiver that fails twice",
         slug: "flaky-receiver",
         story: "The receiver answers 500 twice. The relay tries again after 0.5 s and after 1 s.",
-        login: ("Gilfoyle", "PiedPiper"),
+        login: DemoLogin::new("Gilfoyle", "PiedPiper"),
         bank: "AU00000",
         flow: DemoFlow::Once,
         answer: None,
@@ -193,7 +206,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "an update that Basiq retries",
         slug: "update",
         story: "The backend updates the login while the bank is away. Basiq tries again every 3 s, and the second time works.",
-        login: ("Whistler", "ShowBox"),
+        login: DemoLogin::new("Whistler", "ShowBox"),
         bank: "AU00000",
         flow: DemoFlow::Updates,
         answer: None,
@@ -225,7 +238,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "a bank that is down for all",
         slug: "outage",
         story: "The bank is down for all its customers. It is back after the first event.",
-        login: ("gavinBelson", "hooli2016"),
+        login: DemoLogin::new("gavinBelson", "hooli2016"),
         bank: BANK_THAT_IS_OUT,
         flow: DemoFlow::WaitsForBank,
         answer: None,
@@ -237,7 +250,7 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
         title: "a nightly refresh that fails",
         slug: "night",
         story: "The backend subscribes to the person. Basiq refreshes the connection by itself after 4 s, and tells nobody the job.",
-        login: ("monica", "raviga"),
+        login: DemoLogin::new("monica", "raviga"),
         bank: "AU00000",
         flow: DemoFlow::Subscribes,
         answer: None,
@@ -256,10 +269,10 @@ pub(super) const SCENARIOS: &[DemoScenario] = &[
 ];
 
 /// A documented test user with the right password.
-pub(super) const RIGHT: (&str, &str) = ("gavinBelson", "hooli2016");
+pub(super) const RIGHT: DemoLogin = DemoLogin::new("gavinBelson", "hooli2016");
 
 /// The documented test user whose bank is never available.
-pub(super) const UNLUCKY: (&str, &str) = ("jianYang", "nothotdog");
+pub(super) const UNLUCKY: DemoLogin = DemoLogin::new("jianYang", "nothotdog");
 
 /// The bank that is in a major outage when the demo begins.
 pub(super) const BANK_THAT_IS_OUT: &str = "AU00004";

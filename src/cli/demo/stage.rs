@@ -69,7 +69,7 @@ impl DemoStage {
         let database = std::env::temp_dir().join(format!("{}.db", uuid::Uuid::new_v4()));
         let (api_key, secret) = (ApiKey::generate(), SigningSecret::generate());
         let settings = settings(&basiq, &database);
-        let relay = run_relay(settings, (&api_key, &secret), &stop, &mut tasks);
+        let relay = run_relay(settings, &api_key, &secret, &stop, &mut tasks);
         let relay = Box::pin(relay).await?;
         let subscribers = Subscribers::default();
         let steady = ReceiverOptions {
@@ -289,7 +289,8 @@ async fn run_sandbox(
 /// Starts a relay with one client.
 async fn run_relay(
     settings: Settings,
-    (api_key, secret): (&ApiKey, &SigningSecret),
+    api_key: &ApiKey,
+    secret: &SigningSecret,
     stop: &CancellationToken,
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<Url> {
