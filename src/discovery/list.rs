@@ -23,9 +23,12 @@ use crate::config::Settings;
 /// The longest wait after a list that brought no response.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_mins(1);
 
-/// A person that Basiq does not know is asked for again after this part of the grace, within these bounds.
+/// How many times the relay asks again within the grace for a person that Basiq does not know.
 const ASKS_PER_GRACE: u32 = 4;
-const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// The shortest wait before the relay asks again for such a person.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// The longest such wait.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// Lists the jobs of people.
 #[derive(Clone)]
@@ -100,8 +103,7 @@ impl JobLister {
     /// Decides about a person that Basiq does not know. After the grace, the subscriptions end with a last notice.
     async fn unknown(&self, due: &DueList, at: Timestamp) -> (ListResult, Duration) {
         let since = due.missing_since.unwrap_or(at);
-        let (shortest, longest) = ASK_AGAIN;
-        let wait = (self.grace / ASKS_PER_GRACE).clamp(shortest, longest);
+        let wait = (self.grace / ASKS_PER_GRACE).clamp(SHORTEST_WAIT, LONGEST_WAIT);
         let missing_for = between(since, at);
         let mut last_notices = None;
         if missing_for >= self.grace {

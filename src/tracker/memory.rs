@@ -23,7 +23,7 @@ pub fn observe(
         })
         .collect::<Vec<_>>();
     let changed = before.first_look_at.is_none() || steps != before.steps;
-    let stages = stages::observe(before, snapshot, (finding, &steps), now);
+    let stages = stages::observe(before, snapshot, finding, &steps, now);
     JobMemory {
         first_look_at: before.first_look_at.or(Some(now)),
         created: snapshot

@@ -90,7 +90,8 @@ fn wait_for(next_retry_at: Timestamp) -> Phase {
 
 /// Returns when to look at a queued update. `looks` is the number of looks since the retry was due.
 pub(super) fn next_look(
-    (due, looks): (Timestamp, u32),
+    due: Timestamp,
+    looks: u32,
     now: Timestamp,
     interval: Duration,
     jitter: f64,
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn it_is_looked_for_just_after_it_is_due_and_a_while_later() {
         let look = |looks, now, jitter| {
-            let next = next_look((at(7200), looks), at(now), INTERVAL, jitter);
+            let next = next_look(at(7200), looks, at(now), INTERVAL, jitter);
             between(at(7200), next)
         };
         assert_eq!(look(0, 0, 0.0), Duration::from_secs(3));
@@ -237,7 +238,7 @@ mod tests {
             let (mut retries, mut looks_in_all) = (1, 0);
             for (running, ago) in kinds {
                 let (due, looks) = waited_for(&phase);
-                let next = next_look((due, looks), now, INTERVAL, jitter);
+                let next = next_look(due, looks, now, INTERVAL, jitter);
                 prop_assert!(next > now && next >= due);
                 now = next;
                 looks_in_all += 1;

@@ -26,7 +26,8 @@ const MOST: usize = 8;
 pub fn observe(
     before: &JobMemory,
     snapshot: &JobSnapshot,
-    (finding, steps): (&Finding, &[StepView]),
+    finding: &Finding,
+    steps: &[StepView],
     now: Timestamp,
 ) -> Vec<StageSeen> {
     let stage = stage_of(steps);
@@ -166,7 +167,7 @@ mod tests {
             })
             .collect();
         JobMemory {
-            stages: observe(before, snapshot, (&Finding::Running, &steps), at(now)),
+            stages: observe(before, snapshot, &Finding::Running, &steps, at(now)),
             steps,
             seen_at: Some(at(now)),
             ..before.clone()

@@ -58,11 +58,17 @@ pub struct TrackerWorker {
     lease: Duration,
     slots: Slots,
     new_jobs: DispatchReceiver<DueJob>,
-    in_flight: InFlight<(Look, Permit)>,
+    in_flight: InFlight<PermittedLook>,
     unrecorded: Vec<Look>,
     /// Whether the store refused the latest record. Nothing is claimed until a record succeeds.
     refused: bool,
     pacer: ClaimPacer,
+}
+
+/// A look that has ended, with the permit that it frees when it is dropped.
+struct PermittedLook {
+    look: Look,
+    _permit: Permit,
 }
 
 impl TrackerWorker {
@@ -111,8 +117,8 @@ impl TrackerWorker {
     }
 
     /// Takes the results of looks that have ended, and frees their slots.
-    fn take_completed(&mut self, completed: Vec<(Look, Permit)>) {
-        let looks = completed.into_iter().map(|(look, _)| look);
+    fn take_completed(&mut self, completed: Vec<PermittedLook>) {
+        let looks = completed.into_iter().map(|done| done.look);
         self.unrecorded.extend(looks);
     }
 
@@ -159,8 +165,8 @@ impl TrackerWorker {
     /// Divides the free slots between the next claim and new jobs, see [`SlotDivision`]. Offers one part to new jobs,
     /// and returns the part of the claim.
     fn divide_slots(&mut self) -> Result<FreeSlots, Claimed> {
-        for new in self.new_jobs.withdraw() {
-            self.start_new(new);
+        for (job, permit) in self.new_jobs.withdraw() {
+            self.start_new(job, permit);
         }
         let free = self.usable_slots()?;
         let division = self.pacer.divide(HostBacklog::None);
@@ -209,13 +215,13 @@ impl TrackerWorker {
         loop {
             tokio::select! {
                 done = &mut work => return done,
-                Some(new) = self.new_jobs.recv() => self.start_new(new),
+                Some((job, permit)) = self.new_jobs.recv() => self.start_new(job, permit),
             }
         }
     }
 
     /// Starts a look at a new job that the store sent.
-    fn start_new(&mut self, (job, permit): (DueJob, Permit)) {
+    fn start_new(&mut self, job: DueJob, permit: Permit) {
         self.pacer.received();
         self.start(job, permit, self.clock.now());
     }
@@ -228,7 +234,10 @@ impl TrackerWorker {
         let look = async move {
             let (look, result) = looker.look(job).await;
             counter!("relay_polls_total", "result" => result).increment(1);
-            (look, permit)
+            PermittedLook {
+                look,
+                _permit: permit,
+            }
         };
         self.in_flight.start(look.instrument(span));
     }
@@ -267,8 +276,8 @@ impl Worker for TrackerWorker {
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
         self.new_jobs.close();
-        while let Some(new) = self.new_jobs.recv().await {
-            self.start_new(new);
+        while let Some((job, permit)) = self.new_jobs.recv().await {
+            self.start_new(job, permit);
         }
         loop {
             let completed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();

@@ -22,6 +22,28 @@ use crate::tracker::{
     schedule,
 };
 
+/// When to look at a job next.
+struct NextLook {
+    at: Timestamp,
+    /// When that would be if no hint were expected.
+    without_hints: Timestamp,
+}
+
+impl NextLook {
+    /// Returns the time without hints if it is before the next look.
+    fn earlier_without_hints(&self) -> Option<Timestamp> {
+        (self.without_hints < self.at).then_some(self.without_hints)
+    }
+}
+
+/// The facts that a job document lacks.
+struct FetchedFacts {
+    facts: JobFacts,
+    /// What the look says about the connection.
+    connection: Option<ConnectionReport>,
+    bank: BankState,
+}
+
 impl LookContext {
     /// Interprets a job document.
     pub(super) async fn read(&self, due: DueJob, document: &JobDocument) -> Look {
@@ -30,9 +52,9 @@ impl LookContext {
         let finding = normalise::find(&snapshot, None);
         let memory = memory::observe(&due.memory, &snapshot, &finding, now);
         let mut look = LookInProgress { due, now, memory };
-        let (mut known, connection, bank) = self.ask_around(&look, &finding).await;
-        look.memory.phase = self.next_phase(&look, &finding, &bank, snapshot.updated);
-        known.next_retry_at = self.next_retry_at(&look);
+        let mut fetched = self.fetch_facts(&look, &finding).await;
+        look.memory.phase = self.next_phase(&look, &finding, &fetched.bank, snapshot.updated);
+        fetched.facts.next_retry_at = self.next_retry_at(&look);
         let outcomes = look.due.watches.iter().map(|watch| {
             let finding = match watch.request.options.until.as_deref() {
                 Some(until) => normalise::find(&snapshot, Some(until)),
@@ -40,10 +62,10 @@ impl LookContext {
             };
             let known = JobFacts {
                 started_at: started_at(&look.memory, watch),
-                ..known
+                ..fetched.facts
             };
             if watch.progress.told_outage && finding.is_unavailable() {
-                return self.judge_outage(&look, watch, &bank);
+                return self.judge_outage(&look, watch, &fetched.bank);
             }
             normalise::judge(&finding, &watch.request.options, &known, &self.timings, now)
         });
@@ -57,32 +79,26 @@ impl LookContext {
             averages = self.ask_averages(&found, context, now).await;
         }
         found.known.averages = averages.or(found.known.averages);
-        let (next, without_hints) = self.next_look(&look, &found.known, asks);
-        look.memory.look_without_hints_at = (without_hints < next).then_some(without_hints);
+        let next = self.next_look(&look, &found.known, asks);
+        look.memory.look_without_hints_at = next.earlier_without_hints();
         measure_look(self, &look, &finding, &found);
-        let sample = sample(&look, (&snapshot, &finding), &found, averages);
+        let sample = sample(&look, &snapshot, &finding, &found, averages);
         let reading = LookResult {
             outcomes,
             resources: normalise::resources(&snapshot),
-            next_look_at: next,
+            next_look_at: next.at,
             is_urgent: asks || look.memory.challenges.open.is_some(),
-            bank,
+            bank: fetched.bank,
             sample,
-            connection,
+            connection: fetched.connection,
         };
         let look = self.conclude(look, reading);
         measure_detection(&look, snapshot.updated);
         look
     }
 
-    /// Returns when to look next, and when that would be without hints. Both times are never later than the moment when
-    /// the job reaches its maximum age.
-    fn next_look(
-        &self,
-        look: &LookInProgress,
-        pace: &KnownDurations,
-        asks: bool,
-    ) -> (Timestamp, Timestamp) {
+    /// Returns when to look next. No time is later than the moment when the job reaches its maximum age.
+    fn next_look(&self, look: &LookInProgress, pace: &KnownDurations, asks: bool) -> NextLook {
         let (now, config) = (look.now, &self.config);
         // The durations are those of whole jobs and say nothing about when a single step is done.
         let unknown = KnownDurations::default();
@@ -100,17 +116,16 @@ impl LookContext {
             .map(|watch| later(started_at(&look.memory, watch), self.config.job_max_age));
         let end = ends.filter(|end| *end > look.now).min();
         let earlier = |at: Timestamp| end.map_or(at, |end| at.min(end));
-        (earlier(next(pace)), earlier(next(&pace.without_hints())))
+        NextLook {
+            at: earlier(next(pace)),
+            without_hints: earlier(next(&pace.without_hints())),
+        }
     }
 
     /// Returns the facts that the document lacks: the bank's outage and the connection's history. They are
     /// fetched only for an unavailable bank outside Basiq's queue of updates, because only then do they matter.
-    async fn ask_around(
-        &self,
-        look: &LookInProgress,
-        finding: &Finding,
-    ) -> (JobFacts, Option<ConnectionReport>, BankState) {
-        let mut known = JobFacts {
+    async fn fetch_facts(&self, look: &LookInProgress, finding: &Finding) -> FetchedFacts {
+        let mut facts = JobFacts {
             major_outage: false,
             failures_in_a_row: 0,
             started_at: look.now,
@@ -123,11 +138,16 @@ impl LookContext {
                 unavailable,
             })
         };
+        let not_needed = |connection| FetchedFacts {
+            facts,
+            connection,
+            bank: BankState::Unknown,
+        };
         if *finding == Finding::Succeeded {
-            return (known, report(false), BankState::Unknown);
+            return not_needed(report(false));
         }
         if !finding.is_unavailable() || look.due.watches.iter().all(is_update) {
-            return (known, None, BankState::Unknown);
+            return not_needed(None);
         }
         if let Some(connection_id) = &connection_id {
             let (job, now) = (&look.due.job_id, look.now);
@@ -136,7 +156,7 @@ impl LookContext {
                 .connection_failures(connection_id, job, now)
                 .await
             {
-                Ok(before) => known.failures_in_a_row = before.saturating_add(1),
+                Ok(before) => facts.failures_in_a_row = before.saturating_add(1),
                 Err(error) => {
                     warn!(error = %ErrorChain(&error), "a connection's history cannot be read");
                 }
@@ -147,8 +167,12 @@ impl LookContext {
         } else {
             bank_state(&self.client, &*self.store, &look.memory.context).await
         };
-        known.major_outage = matches!(bank, BankState::Out { .. });
-        (known, report(true), bank)
+        facts.major_outage = matches!(bank, BankState::Out { .. });
+        FetchedFacts {
+            facts,
+            connection: report(true),
+            bank,
+        }
     }
 
     /// Returns when Basiq next retries a queued update.

@@ -71,7 +71,8 @@ impl LookContext {
 /// Failed jobs count too, because their end must also be noticed in time.
 pub(super) fn sample(
     look: &LookInProgress,
-    (snapshot, finding): (&JobSnapshot, &Finding),
+    snapshot: &JobSnapshot,
+    finding: &Finding,
     found: &DurationsFound,
     averages: Option<BasiqAverages>,
 ) -> Option<DurationSample> {

@@ -60,7 +60,7 @@ pub fn next_look(
             looks,
         } => {
             let interval = config.update_retry_interval;
-            retry_queue::next_look((*next_retry_at, *looks), now, interval, jitter)
+            retry_queue::next_look(*next_retry_at, *looks, now, interval, jitter)
         }
         Phase::Outage { .. } => later(now, OUTAGE_LOOK),
         Phase::Running if asks_now(memory, now) || may_be_asked => later(now, CHALLENGE_INTERVAL),
