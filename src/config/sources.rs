@@ -12,6 +12,15 @@ use crate::config::{
 /// The maximum size of a file that holds one value, in bytes.
 const VALUE_FILE_LIMIT: u64 = 1024 * 1024;
 
+/// A settings file that was read.
+#[derive(Debug)]
+pub(super) struct SettingsFile {
+    /// The file's name in faults.
+    pub(super) name: String,
+    /// The file's content.
+    pub(super) text: String,
+}
+
 /// The settings of one source, by their names as users write them there.
 #[derive(Debug)]
 pub(super) struct SettingsLayer {
@@ -34,11 +43,12 @@ pub(super) struct GivenValue {
 
 impl SettingsLayer {
     /// Parses the text of a settings file into a layer.
-    pub(super) fn file(name: &str, text: &str) -> Result<Self, String> {
-        let values = toml::from_str(text)
+    pub(super) fn file(file: &SettingsFile) -> Result<Self, String> {
+        let name = &file.name;
+        let values = toml::from_str(&file.text)
             .map_err(|error| format!("{name}: {}", first_and_last_line(&error.to_string())))?;
         Ok(Self {
-            source: name.to_owned(),
+            source: name.clone(),
             is_environment: false,
             values,
         })

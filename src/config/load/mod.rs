@@ -5,8 +5,9 @@ use std::{ffi::OsString, fs, io, path::Path};
 use secrecy::ExposeSecret;
 
 use crate::config::{
-    ConfigError, OperatorToken, Settings, development, reader::SettingsReader,
-    sources::SettingsLayer,
+    ConfigError, OperatorToken, Settings, development,
+    reader::SettingsReader,
+    sources::{SettingsFile, SettingsLayer},
 };
 
 /// The settings file that is read if it exists in the current folder.
@@ -29,20 +30,18 @@ impl Settings {
     /// which must exist, or else `relay.toml` in the current folder, if there is one.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let file = read_file(file)?;
-        let file = file.as_ref().map(|(name, text)| (&**name, &**text));
-        Self::from_sources(file, own_environment())
+        Self::from_sources(file.as_ref(), own_environment())
     }
 
     /// Loads the settings of this process like [`Settings::load`], for the development mode.
     pub fn load_for_development(file: Option<&Path>) -> Result<Self, ConfigError> {
         let file = read_file(file)?;
-        let file = file.as_ref().map(|(name, text)| (&**name, &**text));
-        Self::for_development(file, own_environment())
+        Self::for_development(file.as_ref(), own_environment())
     }
 
-    /// Loads the settings from a file (its name and text) and an environment.
-    pub fn from_sources(
-        file: Option<(&str, &str)>,
+    /// Loads the settings from a file and an environment.
+    fn from_sources(
+        file: Option<&SettingsFile>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         Self::read_all(
@@ -54,8 +53,8 @@ impl Settings {
 
     /// Loads the settings from a file and an environment, for the development mode. Refuses settings of a relay that
     /// others use too.
-    pub fn for_development(
-        file: Option<(&str, &str)>,
+    pub(super) fn for_development(
+        file: Option<&SettingsFile>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let reader = SettingsReader {
@@ -70,11 +69,11 @@ impl Settings {
 
     fn read_all(
         mut reader: SettingsReader,
-        file: Option<(&str, &str)>,
+        file: Option<&SettingsFile>,
         environment: Vec<(String, String)>,
     ) -> Result<Self, ConfigError> {
         reader.export_traces = asks_for_traces(&environment);
-        match file.map(|(name, text)| SettingsLayer::file(name, text)) {
+        match file.map(SettingsLayer::file) {
             Some(Ok(layer)) => reader.add(layer),
             Some(Err(fault)) => reader.faults.push(fault),
             None => {}
@@ -137,13 +136,12 @@ fn own_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
-/// Reads the settings file and returns its name and text. Returns none if no file is given and the default file does
-/// not exist.
-fn read_file(file: Option<&Path>) -> Result<Option<(String, String)>, ConfigError> {
+/// Reads the settings file. Returns none if no file is given and the default file does not exist.
+fn read_file(file: Option<&Path>) -> Result<Option<SettingsFile>, ConfigError> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
     let name = path.display().to_string();
     match fs::read_to_string(path) {
-        Ok(text) => Ok(Some((name, text))),
+        Ok(text) => Ok(Some(SettingsFile { name, text })),
         Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ConfigError::new(vec![format!(
             "{name}: the settings file cannot be read: {error}"

@@ -13,7 +13,11 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, ConfigErro
     let environment = environment
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Settings::from_sources(Some(("relay.toml", file)), environment)
+    let file = SettingsFile {
+        name: "relay.toml".to_owned(),
+        text: file.to_owned(),
+    };
+    Settings::from_sources(Some(&file), environment)
 }
 
 fn faults(file: &str, environment: &[(&str, &str)]) -> String {
@@ -273,10 +277,10 @@ fn a_named_file_must_exist_and_is_read() {
     assert!(missing.faults()[0].starts_with("/nowhere/relay.toml: the settings file"));
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "database_url = \"sqlite://named.db\"").unwrap();
-    let (name, text) = read_file(Some(file.path())).unwrap().unwrap();
-    assert_eq!(name, file.path().display().to_string());
+    let read = read_file(Some(file.path())).unwrap().unwrap();
+    assert_eq!(read.name, file.path().display().to_string());
     assert_eq!(
-        load(&text, &[]).unwrap().store.database,
+        load(&read.text, &[]).unwrap().store.database,
         DatabaseUrl::Sqlite("named.db".into())
     );
 }
