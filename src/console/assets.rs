@@ -46,14 +46,14 @@ const ASSETS: [Asset; 4] = [
 ];
 
 /// The base address of this build's assets, which contains a hash of their content.
-static PLACE: LazyLock<String> = LazyLock::new(|| {
+static BASE_ADDRESS: LazyLock<String> = LazyLock::new(|| {
     let version = asset_version(ASSETS.iter().map(|asset| asset.text.as_bytes()));
     format!("/console/assets/{version}")
 });
 
 /// The base address of this build's assets, which contains a hash of their content.
-pub(super) fn place() -> &'static str {
-    &PLACE
+pub(super) fn base_address() -> &'static str {
+    &BASE_ADDRESS
 }
 
 pub(super) fn routes() -> Router<ConsoleState> {
@@ -71,7 +71,7 @@ async fn asset(
     let found = ASSETS.iter().find(|asset| asset.name == name);
     let found = found.filter(|_| state.parts.admin.is_set());
     let asset = found.ok_or_else(unknown)?;
-    let is_current = place().strip_prefix("/console/assets/") == Some(&version);
+    let is_current = base_address().strip_prefix("/console/assets/") == Some(&version);
     let caching = if is_current {
         "public, max-age=31536000, immutable"
     } else {

@@ -27,7 +27,7 @@ pub(super) fn routes() -> Router<ConsoleState> {
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct PageQuery {
     operator: Option<String>,
     act: Option<String>,
     before: Option<String>,
@@ -56,7 +56,7 @@ struct Line {
 #[derive(Template)]
 #[template(path = "audit.html", blocks = ["live"])]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     operator: String,
     /// The acts to choose from, and whether each is chosen.
     acts: Vec<(AuditAct, bool)>,
@@ -69,12 +69,12 @@ struct Page {
 
 async fn show(
     State(state): State<ConsoleState>,
-    Query(asked): Query<Asked>,
+    Query(params): Query<PageQuery>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
-    let before = asked.before.as_deref();
+    let before = params.before.as_deref();
     let before = before.and_then(|before| before.parse().ok());
-    let filter = Filter::of(&asked);
+    let filter = Filter::of(&params);
     let query = AuditQuery {
         operator: filter.operator.clone(),
         act: filter.act,
@@ -88,7 +88,7 @@ async fn show(
     let lines = entries.into_iter().map(|entry| line(entry, visit.clock()));
     let acts = AuditAct::ALL.iter();
     let page = Page {
-        shell: visit.shell(Section::Audit, "Audit log"),
+        frame: visit.frame(Section::Audit, "Audit log"),
         lines: lines.collect(),
         acts: acts.map(|act| (*act, filter.act == Some(*act))).collect(),
         here: filter.address(before),
@@ -103,11 +103,11 @@ async fn show(
 }
 
 impl Filter {
-    fn of(asked: &Asked) -> Self {
-        let operator = asked.operator.as_deref().unwrap_or_default().trim();
+    fn of(params: &PageQuery) -> Self {
+        let operator = params.operator.as_deref().unwrap_or_default().trim();
         Self {
             operator: (!operator.is_empty()).then(|| OperatorName::recorded(operator)),
-            act: asked.act.as_deref().and_then(AuditAct::from_word),
+            act: params.act.as_deref().and_then(AuditAct::from_word),
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) fn routes() -> Router<ConsoleState> {
 #[derive(Template)]
 #[template(path = "callback_test.html")]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     client: String,
     /// The URL as it was typed.
     typed: String,
@@ -71,7 +71,7 @@ async fn test(
     };
     let title = format!("Test of a callback for {name}");
     let shown = Page {
-        shell: posted.visit.shell(Section::Clients, title),
+        frame: posted.visit.frame(Section::Clients, title),
         client: name.to_string(),
         typed,
         result,

@@ -151,11 +151,11 @@ impl DurationAxis {
         path
     }
 
-    /// Draws the area between two lines.
-    pub(super) fn band(&self, pairs: &[Option<(Duration, Duration)>]) -> String {
+    /// Draws the area between two lines over the bars that have both values.
+    pub(super) fn band(&self, low: &[Option<Duration>], high: &[Option<Duration>]) -> String {
         let mut path = String::new();
-        for (bar, pair) in pairs.iter().enumerate() {
-            if let Some((low, high)) = pair {
+        for (bar, values) in low.iter().zip(high).enumerate() {
+            if let (Some(low), Some(high)) = values {
                 let (x, low, high) = (left(bar), self.y(*low), self.y(*high));
                 push(
                     &mut path,
@@ -283,7 +283,7 @@ mod tests {
             ["0.0", "33.3", "66.7", "100.0"]
         );
         assert_eq!(axis.line(&[None, Some(seconds(1.0))]), "M10 66.67H20");
-        let band = axis.band(&[Some((seconds(1.0), seconds(10.0)))]);
+        let band = axis.band(&[Some(seconds(1.0))], &[Some(seconds(10.0))]);
         assert_eq!(band, "M0 66.67V33.33h10V66.67z");
         assert!(DurationAxis::of([]).is_none());
         for odd in [Duration::ZERO, seconds(1.0), Duration::MAX] {

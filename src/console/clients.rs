@@ -48,17 +48,22 @@ struct Line {
 #[derive(Template)]
 #[template(path = "clients.html")]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     lines: Vec<Line>,
-    /// The name that was typed but refused, and the reason.
-    refused: Option<(String, &'static str)>,
+    refused: Option<RefusedName>,
+}
+
+/// A client name that was typed and refused.
+struct RefusedName {
+    typed: String,
+    reason: &'static str,
 }
 
 /// The page that shows a key or secret once.
 #[derive(Template)]
 #[template(path = "secrets.html")]
 struct Secrets<'a> {
-    shell: PageFrame,
+    frame: PageFrame,
     intro: &'static str,
     key: Option<&'a str>,
     secret: Option<&'a str>,
@@ -75,14 +80,14 @@ async fn show(
 async fn list(
     state: &ConsoleState,
     visit: &PageContext,
-    refused: Option<(String, &'static str)>,
+    refused: Option<RefusedName>,
 ) -> Result<Response, ErrorPage> {
     let clients = state.parts.store.list_clients().await?;
     let lines = clients
         .into_iter()
         .map(|client| line(client, visit.clock()));
     let shown = Page {
-        shell: visit.shell(Section::Clients, "Clients"),
+        frame: visit.frame(Section::Clients, "Clients"),
         lines: lines.collect(),
         refused,
     };
@@ -106,8 +111,12 @@ async fn add(
     posted: SessionForm,
 ) -> Result<Response, ErrorPage> {
     let typed = posted.form.text("name");
-    let refuse = async |why| {
-        let list = list(&state, &posted.visit, Some((typed.to_owned(), why))).await?;
+    let refuse = async |reason| {
+        let refused = RefusedName {
+            typed: typed.to_owned(),
+            reason,
+        };
+        let list = list(&state, &posted.visit, Some(refused)).await?;
         Ok((StatusCode::UNPROCESSABLE_ENTITY, list).into_response())
     };
     let Ok(name) = typed.parse::<ClientName>() else {
@@ -122,9 +131,9 @@ async fn add(
     }
     info!(client.name = %name, "client added by the operator");
     tell_once(&Secrets {
-        shell: posted
+        frame: posted
             .visit
-            .shell(Section::Clients, format!("New client {name}")),
+            .frame(Section::Clients, format!("New client {name}")),
         intro: "Give both to the client's developers now: they are shown this once.",
         key: Some(key.expose()),
         secret: Some(secret.expose()),
@@ -152,9 +161,9 @@ async fn rotate_secret(
     }
     info!(client.name = %name, "signing secret rotated by the operator");
     tell_once(&Secrets {
-        shell: posted
+        frame: posted
             .visit
-            .shell(Section::Clients, format!("New signing secret of {name}")),
+            .frame(Section::Clients, format!("New signing secret of {name}")),
         intro: "Give it to the client's developers now: it is shown this once.",
         key: None,
         secret: Some(secret.expose()),
@@ -175,9 +184,9 @@ async fn rotate_key(
     }
     info!(client.name = %name, "API key rotated by the operator");
     tell_once(&Secrets {
-        shell: posted
+        frame: posted
             .visit
-            .shell(Section::Clients, format!("New API key of {name}")),
+            .frame(Section::Clients, format!("New API key of {name}")),
         intro: "Give it to the client's developers now: it is shown this once. The one before works no more.",
         key: Some(key.expose()),
         secret: None,

@@ -62,7 +62,7 @@ struct Row {
 #[derive(Template)]
 #[template(path = "comparison.html", blocks = ["live"])]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     tabs: Vec<SpanTab>,
     here: String,
     since: ShownTime,
@@ -75,14 +75,14 @@ struct Page {
 
 async fn show(
     State(state): State<ConsoleState>,
-    Query(asked): Query<SpanQuery>,
+    Query(params): Query<SpanQuery>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
-    let span = asked.span();
+    let span = params.span();
     let since = span.first_whole(visit.now());
     let [bank, host, client] = span.named_scopes();
     let page = Page {
-        shell: visit.shell(Section::Overview, "By bank, host and client"),
+        frame: visit.frame(Section::Overview, "By bank, host and client"),
         tabs: span.tabs(PAGE),
         here: span.of_page(PAGE),
         since: visit.clock().when(since),

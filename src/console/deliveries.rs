@@ -24,8 +24,8 @@ use crate::console::{
     names::{ClientNames, names},
     notice::Notice,
     scan::{
-        DeliveryPlace, DeliveryScan, MOST_LOOKED_AT, ScanLimits, Scanned, parse_place,
-        written_place,
+        DeliveryPosition, DeliveryScan, MOST_LOOKED_AT, ScanLimits, Scanned, parse_position,
+        write_position,
     },
     state::ConsoleState,
     view::{Badge, PageClock, ShownTime},
@@ -66,7 +66,7 @@ struct Line {
 #[derive(Template)]
 #[template(path = "deliveries.html", blocks = ["live"])]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     tabs: Vec<Tab>,
     state: DeliveryState,
     form: FilterForm,
@@ -90,12 +90,12 @@ struct List {
 }
 
 impl List {
-    fn address(&self, after: Option<DeliveryPlace>) -> String {
+    fn address(&self, after: Option<DeliveryPosition>) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("state", self.state.as_str());
         self.filter.append_to(&mut query);
         if let Some((at, id)) = after {
-            query.append_pair("after", &written_place((at, id)));
+            query.append_pair("after", &write_position((at, id)));
         }
         format!("/console/deliveries?{}", query.finish())
     }
@@ -119,11 +119,11 @@ impl List {
 
 async fn show(
     State(state): State<ConsoleState>,
-    Query(asked): Query<HashMap<String, String>>,
+    Query(params): Query<HashMap<String, String>>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
-    let text = |name: &str| asked.get(name).cloned().unwrap_or_default();
-    let after = parse_place(&text("after"));
+    let text = |name: &str| params.get(name).cloned().unwrap_or_default();
+    let after = parse_position(&text("after"));
     let list = List {
         state: DeliveryState::from_word(&text("state")).unwrap_or(DeliveryState::Dead),
         filter: ConsoleFilter::read(text)?,
@@ -143,15 +143,16 @@ async fn show(
     };
     let scanned = scan.run(after, limits).await?;
     let pauses = pauses(store, &scanned.found, visit.now()).await?;
-    let page = page(&list, &scanned, after, (&names, &pauses), &visit);
+    let page = page(&list, &scanned, after, &names, &pauses, &visit);
     visit.answer(&page, &page.as_live())
 }
 
 fn page(
     list: &List,
-    scanned: &Scanned<DeliveryEntry, DeliveryPlace>,
-    after: Option<DeliveryPlace>,
-    (names, pauses): (&ClientNames, &[HostPause]),
+    scanned: &Scanned<DeliveryEntry, DeliveryPosition>,
+    after: Option<DeliveryPosition>,
+    names: &ClientNames,
+    pauses: &[HostPause],
     visit: &PageContext,
 ) -> Page {
     let clock = visit.clock();
@@ -162,7 +163,7 @@ fn page(
     let mut all = form_urlencoded::Serializer::new(String::new());
     list.filter.append_to(&mut all);
     Page {
-        shell: visit.shell(Section::Deliveries, "Deliveries"),
+        frame: visit.frame(Section::Deliveries, "Deliveries"),
         tabs: tabs(list),
         state: list.state,
         form: list.form(names),

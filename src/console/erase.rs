@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<ConsoleState> {
 #[derive(Template)]
 #[template(path = "erase.html")]
 struct Page<'f> {
-    shell: PageFrame,
+    frame: PageFrame,
     /// What was typed, if it was refused.
     typed: &'f str,
     is_connection: bool,
@@ -38,7 +38,7 @@ struct Page<'f> {
 
 async fn show(visit: PageContext) -> Result<Response, ErrorPage> {
     let shown = Page {
-        shell: visit.shell(Section::Erase, TITLE),
+        frame: visit.frame(Section::Erase, TITLE),
         typed: "",
         is_connection: false,
         refused: None,
@@ -55,7 +55,7 @@ async fn erase(
     let is_connection = posted.form.text("kind") == "connection";
     let answer = |refused: Option<&'static str>, erased| {
         let shown = Page {
-            shell: posted.visit.shell(Section::Erase, TITLE),
+            frame: posted.visit.frame(Section::Erase, TITLE),
             typed: refused.map_or("", |_| typed),
             is_connection,
             refused,

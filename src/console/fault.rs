@@ -99,7 +99,7 @@ impl From<askama::Error> for ErrorPage {
 impl IntoResponse for ErrorPage {
     fn into_response(self) -> Response {
         let html = Page {
-            assets: assets::place(),
+            assets: assets::base_address(),
             title: self.title,
             detail: &self.detail,
         }

@@ -139,13 +139,13 @@ impl ConsoleFilter {
     }
 
     /// Whether a watch passes, whoever owns it.
-    pub(super) fn passes_watch(&self, story: &WatchDetails) -> bool {
-        let watch = &story.watch;
+    pub(super) fn passes_watch(&self, details: &WatchDetails) -> bool {
+        let watch = &details.watch;
         let code = |code: &String| {
-            let mut events = story.events.iter();
+            let mut events = details.events.iter();
             events.any(|event| has_code(code, Some(&event.body), &event.delivery))
         };
-        let attempts = story
+        let attempts = details
             .events
             .iter()
             .map(|event| event.delivery.attempts.len());
@@ -154,7 +154,7 @@ impl ConsoleFilter {
             && self.is_within(watch.created_at)
             && is_same(
                 self.bank.as_ref(),
-                story.job.context.institution_id.as_deref(),
+                details.job.context.institution_id.as_deref(),
             )
             && self.code.as_ref().is_none_or(code)
             && self.is_tried(attempts.max().unwrap_or(0))

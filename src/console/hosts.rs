@@ -60,7 +60,7 @@ struct PausedLine {
 #[derive(Template)]
 #[template(path = "hosts.html", blocks = ["live"])]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     paused: Vec<PausedLine>,
     lines: Vec<Line>,
 }
@@ -75,7 +75,7 @@ async fn show(
     let clock = visit.clock();
     let lines = hosts.into_iter().map(|host| line(host, &manual, clock));
     let page = Page {
-        shell: visit.shell(Section::Hosts, "Callback hosts"),
+        frame: visit.frame(Section::Hosts, "Callback hosts"),
         lines: lines.collect(),
         paused: manual.iter().map(|pause| paused(pause, clock)).collect(),
     };

@@ -45,7 +45,7 @@ struct Page<'a> {
 impl Page<'_> {
     fn answer(next: &str, fault: Option<&str>) -> Result<Response, ErrorPage> {
         let shown = Page {
-            assets: assets::place(),
+            assets: assets::base_address(),
             next,
             fault,
         };
@@ -54,7 +54,7 @@ impl Page<'_> {
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct PageQuery {
     next: Option<String>,
 }
 
@@ -67,11 +67,11 @@ fn check_on(state: &ConsoleState) -> Result<(), ErrorPage> {
 
 async fn show(
     State(state): State<ConsoleState>,
-    Query(asked): Query<Asked>,
+    Query(params): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ErrorPage> {
     check_on(&state)?;
-    let next = next_page(asked.next.as_deref().unwrap_or_default());
+    let next = next_page(params.next.as_deref().unwrap_or_default());
     if ConsoleSession::of(&state.parts.admin, &headers, state.parts.clock.now()).is_some() {
         return Ok(Redirect::to(next).into_response());
     }

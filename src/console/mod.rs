@@ -4,12 +4,14 @@
 //! The relay renders the pages, and htmx refreshes them. Without JavaScript, they work as plain links and forms. They
 //! exist only if an operator has a token.
 
+mod activity_charts;
 mod assets;
 mod audit;
 mod callback_test;
 mod chart;
 mod clients;
 mod comparison;
+mod concerns;
 mod deliveries;
 mod erase;
 mod fault;
@@ -20,7 +22,6 @@ mod lists;
 mod login;
 mod names;
 mod notice;
-mod over_time;
 mod overview;
 mod redelivery;
 mod request;

@@ -7,16 +7,17 @@ use axum::{
     response::Response,
     routing::get,
 };
-use relay_domain::{JobKind, LookTally, Upstream, UpstreamHealth, WatchState};
-use relay_store::{Census, ManualPause};
+use relay_domain::{JobKind, LookTally, Upstream, WatchState};
+use relay_store::Census;
 
 use crate::console::{
+    activity_charts::ActivityCharts,
     comparison,
+    concerns::{Concern, concerns},
     fault::ErrorPage,
-    over_time::OverTime,
     span::SpanQuery,
     state::ConsoleState,
-    view::{Badge, PageClock, ShownTime, Tone, state_word},
+    view::{Badge, Tone, state_word},
     visit::{PageContext, PageFrame, Section},
 };
 
@@ -39,25 +40,15 @@ struct Figure {
     address: &'static str,
 }
 
-/// A problem that needs attention.
-struct Concern {
-    tone: Tone,
-    text: String,
-    since: Option<ShownTime>,
-    /// What follows the time.
-    more: String,
-    /// The address of the page that shows more, and the link's text.
-    link: Option<(&'static str, &'static str)>,
-}
-
 /// The state of calls to Basiq.
 struct Basiq {
     health: Badge,
     breaker: Badge,
     per_second: u32,
     in_flight: usize,
-    /// The part of the budget that is in force now: in percent, and in calls a second.
-    pace: (u32, String),
+    /// The part of the budget that is in force now.
+    percent_in_force: u32,
+    calls_per_second_in_force: String,
 }
 
 /// The calls that jobs of one type took since this relay started.
@@ -75,13 +66,13 @@ struct Looks {
 #[derive(Template)]
 #[template(path = "overview.html", blocks = ["live"])]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     /// The address of this page, for the span that it shows.
     here: String,
     concerns: Vec<Concern>,
     watches: Vec<Figure>,
     deliveries: Vec<Figure>,
-    over_time: OverTime,
+    activity: ActivityCharts,
     /// The address of the page that compares banks, hosts and clients.
     comparison: String,
     basiq: Basiq,
@@ -93,20 +84,20 @@ struct Page {
 
 async fn show(
     State(state): State<ConsoleState>,
-    Query(asked): Query<SpanQuery>,
+    Query(params): Query<SpanQuery>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
-    let span = asked.span();
+    let span = params.span();
     let census = state.census().await?;
     let basiq = basiq(&state);
     let pauses = state.parts.store.list_manual_pauses(MOST_PAUSES).await?;
     let page = Page {
-        shell: visit.shell(Section::Overview, "Overview"),
+        frame: visit.frame(Section::Overview, "Overview"),
         here: span.of_page("/console"),
         concerns: concerns(&census, &pauses, &state.parts.upstream, visit.clock()),
         watches: watches(&census),
         deliveries: deliveries(&census),
-        over_time: OverTime::read(&state, span, visit.now()).await?,
+        activity: ActivityCharts::read(&state, span, visit.now()).await?,
         comparison: comparison::address(span),
         basiq,
         looks: looks(&state.parts.looks, state.parts.budget.per_second),
@@ -121,7 +112,7 @@ fn basiq(state: &ConsoleState) -> Basiq {
     let (upstream, budget) = (&state.parts.upstream, state.parts.budget);
     let pace = upstream.pace();
     let now = f64::from(budget.per_second) * f64::from(pace) / f64::from(Upstream::WHOLE);
-    let breaker = if upstream.is_breaker_open() {
+    let (tone, word) = if upstream.is_breaker_open() {
         (Tone::Bad, "open: calls rest")
     } else {
         (Tone::Good, "closed")
@@ -129,12 +120,13 @@ fn basiq(state: &ConsoleState) -> Basiq {
     Basiq {
         health: Badge::upstream(upstream.health()),
         breaker: Badge {
-            tone: breaker.0,
-            word: breaker.1.to_owned(),
+            tone,
+            word: word.to_owned(),
         },
         per_second: budget.per_second,
         in_flight: budget.in_flight,
-        pace: (pace / 10, format!("{now:.1}")),
+        percent_in_force: pace / 10,
+        calls_per_second_in_force: format!("{now:.1}"),
     }
 }
 
@@ -233,108 +225,10 @@ fn deliveries(census: &Census) -> Vec<Figure> {
     ]
 }
 
-/// Returns the problems that need attention: first those with Basiq, then those with deliveries.
-fn concerns(
-    census: &Census,
-    pauses: &[ManualPause],
-    upstream: &Upstream,
-    clock: PageClock,
-) -> Vec<Concern> {
-    let mut concerns = Vec::new();
-    concerns.extend(about_basiq(upstream, clock));
-    if upstream.is_breaker_open() {
-        let text = "The breaker is open: one call at a time finds out whether Basiq works again.";
-        concerns.push(Concern::new(Tone::Bad, text.to_owned(), None));
-    }
-    if census.dead_deliveries > 0 {
-        let text = counted(
-            census.dead_deliveries,
-            "delivery is dead",
-            "deliveries are dead",
-        );
-        let link = ("/console/deliveries?state=dead", "See why");
-        concerns.push(Concern::new(Tone::Bad, text, Some(link)));
-    }
-    if census.paused_hosts > 0 {
-        let text = counted(
-            census.paused_hosts,
-            "callback host is paused",
-            "callback hosts are paused",
-        );
-        let link = ("/console/hosts", "See which");
-        concerns.push(Concern::new(Tone::Warn, text, Some(link)));
-    }
-    concerns.extend(about_manual_pauses(pauses, clock));
-    concerns
-}
-
-/// Reminds of hosts that operators paused, because a forgotten pause makes events dead. `pauses` begins with the latest.
-fn about_manual_pauses(pauses: &[ManualPause], clock: PageClock) -> Option<Concern> {
-    let oldest = pauses.last()?;
-    let text = counted(
-        u64::try_from(pauses.len()).unwrap_or(u64::MAX),
-        "callback host is paused by an operator",
-        "callback hosts are paused by operators, the first",
-    );
-    Some(Concern {
-        since: Some(clock.when(oldest.paused_at)),
-        more: ". Events that wait longer than their schedule die.".to_owned(),
-        ..Concern::new(Tone::Warn, text, Some(("/console/hosts", "See which")))
-    })
-}
-
-/// Says what is wrong with Basiq, since when and why. Returns none while it answers as usual.
-fn about_basiq(upstream: &Upstream, clock: PageClock) -> Option<Concern> {
-    let (since, why) = match upstream.trouble() {
-        Some(trouble) => (
-            Some(clock.when(trouble.since)),
-            format!(": {}", trouble.why),
-        ),
-        None => (None, String::new()),
-    };
-    let (tone, text, more) = match upstream.health() {
-        UpstreamHealth::Ok => return None,
-        UpstreamHealth::KeyRefused => {
-            let more = ". No job is looked at. The key is tried again every 30 seconds.";
-            (Tone::Bad, "Basiq refuses the API key", more.to_owned())
-        }
-        UpstreamHealth::Failing => {
-            let more = format!("{why}. Every look is tried again later.");
-            (Tone::Bad, "Basiq is down", more)
-        }
-        UpstreamHealth::Throttled => {
-            let text = "Basiq asks for fewer calls";
-            (Tone::Warn, text, format!("{why}. Looks come later."))
-        }
-    };
-    Some(Concern {
-        since,
-        more,
-        ..Concern::new(tone, text.to_owned(), None)
-    })
-}
-
-impl Concern {
-    fn new(tone: Tone, text: String, link: Option<(&'static str, &'static str)>) -> Self {
-        Self {
-            tone,
-            text,
-            since: None,
-            more: String::new(),
-            link,
-        }
-    }
-}
-
-fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use jiff::Timestamp;
     use relay_domain::EndNotice;
 
     use super::*;
@@ -359,37 +253,5 @@ mod tests {
         let texts = [&told.calls_a_job, &told.announced, &told.jobs_a_day];
         assert_eq!(texts, ["4.5", "50 %", "384,000"]);
         assert_eq!(thousands(12.4), "12");
-    }
-
-    #[test]
-    fn what_wants_a_look_is_said_and_nothing_else() {
-        let (upstream, clock) = (Upstream::default(), PageClock(Timestamp::UNIX_EPOCH));
-        assert!(concerns(&Census::default(), &[], &upstream, clock).is_empty());
-        upstream.report(UpstreamHealth::KeyRefused);
-        upstream.set_breaker_open(true);
-        let census = Census {
-            dead_deliveries: 1,
-            paused_hosts: 2,
-            ..Census::default()
-        };
-        let concerns = concerns(&census, &[], &upstream, clock);
-        assert_eq!(concerns.len(), 4);
-        assert_eq!(concerns[2].text, "1 delivery is dead");
-        assert_eq!(concerns[3].text, "2 callback hosts are paused");
-    }
-
-    #[test]
-    fn that_basiq_is_down_is_said_with_the_time_and_the_reason() {
-        let (upstream, clock) = (Upstream::default(), PageClock(Timestamp::UNIX_EPOCH));
-        upstream.report(UpstreamHealth::Failing);
-        let why = "it answers HTTP 503".to_owned();
-        upstream.set_trouble(Some(why), Timestamp::UNIX_EPOCH);
-        let concern = about_basiq(&upstream, clock).unwrap();
-        assert_eq!(concern.text, "Basiq is down");
-        assert!(concern.since.unwrap().to_string().contains("00:00:00"));
-        assert_eq!(
-            concern.more,
-            ": it answers HTTP 503. Every look is tried again later."
-        );
     }
 }

@@ -24,7 +24,7 @@ use crate::console::{
     form::{Form, SessionForm},
     names::{ClientNames, names},
     notice::Notice,
-    scan::{DeliveryPlace, DeliveryScan, ScanLimits, Scanned, parse_place, written_place},
+    scan::{DeliveryPosition, DeliveryScan, ScanLimits, Scanned, parse_position, write_position},
     state::ConsoleState,
     view::{PageClock, ShownTime},
     visit::{PageContext, PageFrame, Section},
@@ -43,7 +43,7 @@ pub(super) fn routes() -> Router<ConsoleState> {
 #[derive(Template)]
 #[template(path = "redelivery.html")]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     /// The number of deliveries that are sent again.
     count: usize,
     /// The number of those that pass the filter, and cannot be sent again.
@@ -52,21 +52,34 @@ struct Page {
     /// How many go to each client and host.
     clients: String,
     hosts: String,
-    /// When the first and the last of them died.
-    span: Option<(ShownTime, ShownTime)>,
+    /// When they died.
+    died: Option<TimeRange>,
     /// What the form says besides: until when and to where the deliveries were counted.
     counted_at: i64,
     last: String,
-    /// How many dead deliveries were looked at, and back to when, if there are older ones.
-    rest: Option<(usize, ShownTime)>,
-    /// The address of this page for those older ones.
-    older: String,
+    /// Where the search for dead deliveries ended, if there are older ones.
+    searched: Option<SearchEnd>,
     list: String,
+}
+
+/// The first and the last of some times.
+struct TimeRange {
+    first: ShownTime,
+    last: ShownTime,
+}
+
+/// The end of a search that did not reach the oldest dead delivery.
+struct SearchEnd {
+    /// The number of dead deliveries that were looked at.
+    looked_at: usize,
+    back_to: ShownTime,
+    /// The address of this page for the older ones.
+    older: String,
 }
 
 /// The dead deliveries that pass a filter.
 struct Chosen {
-    scanned: Scanned<DeliveryEntry, DeliveryPlace>,
+    scanned: Scanned<DeliveryEntry, DeliveryPosition>,
     /// Those of them that can be sent again.
     sendable: HashSet<DeliveryId>,
 }
@@ -75,7 +88,7 @@ async fn choose(
     store: &dyn Store,
     filter: &ConsoleFilter,
     names: &ClientNames,
-    last: Option<DeliveryPlace>,
+    last: Option<DeliveryPosition>,
 ) -> Result<Chosen, ErrorPage> {
     let scan = DeliveryScan {
         store,
@@ -96,10 +109,10 @@ async fn choose(
 
 async fn ask(
     State(state): State<ConsoleState>,
-    Query(asked): Query<HashMap<String, String>>,
+    Query(params): Query<HashMap<String, String>>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
-    let filter = ConsoleFilter::read(|name| asked.get(name).cloned().unwrap_or_default())?;
+    let filter = ConsoleFilter::read(|name| params.get(name).cloned().unwrap_or_default())?;
     let store = &*state.parts.store;
     let names = names(store).await?;
     let counted = filter.before(counted_at(&visit));
@@ -116,8 +129,8 @@ fn page(filter: &ConsoleFilter, chosen: &Chosen, names: &ClientNames, visit: &Pa
         Some(id) => names.of(id),
         None => "Basiq’s webhooks, passed on".to_owned(),
     };
-    let place = |entry: &DeliveryEntry| (entry.updated_at, entry.delivery.id);
-    let last = found.last().map(place);
+    let position = |entry: &DeliveryEntry| (entry.updated_at, entry.delivery.id);
+    let last = found.last().map(position);
     let count = chosen.sendable.len();
     let title = match count {
         0 => "Nothing to send again".to_owned(),
@@ -129,7 +142,7 @@ fn page(filter: &ConsoleFilter, chosen: &Chosen, names: &ClientNames, visit: &Pa
         .back_to
         .filter(|_| chosen.scanned.rest.is_some());
     Page {
-        shell: visit.shell(Section::Deliveries, title),
+        frame: visit.frame(Section::Deliveries, title),
         count,
         left_out: found.len() - count,
         filter: filter.fields(),
@@ -138,11 +151,14 @@ fn page(filter: &ConsoleFilter, chosen: &Chosen, names: &ClientNames, visit: &Pa
             sent.clone()
                 .map(|entry| entry.callback_url.host().to_owned()),
         ),
-        span: span(sent.map(|entry| entry.updated_at), clock),
+        died: time_range(sent.map(|entry| entry.updated_at), clock),
         counted_at: counted_at(visit).as_millisecond(),
-        last: last.map_or_else(String::new, written_place),
-        rest: back_to.map(|at| (chosen.scanned.looked_at, clock.when(at))),
-        older: back_to.map_or_else(String::new, |at| older(filter, at)),
+        last: last.map_or_else(String::new, write_position),
+        searched: back_to.map(|at| SearchEnd {
+            looked_at: chosen.scanned.looked_at,
+            back_to: clock.when(at),
+            older: older(filter, at),
+        }),
         list: address("/console/deliveries", filter),
     }
 }
@@ -172,13 +188,13 @@ fn counted(texts: impl Iterator<Item = String>) -> String {
     counts.collect::<Vec<_>>().join(", ")
 }
 
-fn span(
-    times: impl Iterator<Item = Timestamp>,
-    clock: PageClock,
-) -> Option<(ShownTime, ShownTime)> {
+fn time_range(times: impl Iterator<Item = Timestamp>, clock: PageClock) -> Option<TimeRange> {
     let times: Vec<_> = times.collect();
     let (first, last) = (times.iter().min()?, times.iter().max()?);
-    Some((clock.when(*first), clock.when(*last)))
+    Some(TimeRange {
+        first: clock.when(*first),
+        last: clock.when(*last),
+    })
 }
 
 /// Returns the address of this page for what died at `back_to` or before.
@@ -197,7 +213,7 @@ fn address(path: &str, filter: &ConsoleFilter) -> String {
 /// What was counted before: until when, to which delivery, and how many.
 struct Counted {
     at: Timestamp,
-    last: DeliveryPlace,
+    last: DeliveryPosition,
     count: usize,
 }
 
@@ -206,7 +222,7 @@ impl Counted {
         let at = form.text("counted_at").parse().ok()?;
         Some(Self {
             at: Timestamp::from_millisecond(at).ok()?,
-            last: parse_place(form.text("last"))?,
+            last: parse_position(form.text("last"))?,
             count: form.text("count").parse().ok()?,
         })
     }

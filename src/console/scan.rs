@@ -20,16 +20,16 @@ pub(super) const MOST_LOOKED_AT: usize = 2_000;
 /// The maximum number of rows that are read at once.
 const CHUNK: usize = 500;
 
-/// A place in a list of deliveries: the latest change and the id of a delivery.
-pub(super) type DeliveryPlace = (Timestamp, DeliveryId);
+/// A position in a list of deliveries: the latest change and the id of a delivery.
+pub(super) type DeliveryPosition = (Timestamp, DeliveryId);
 
-/// Writes a place as part of an address.
-pub(super) fn written_place((at, id): DeliveryPlace) -> String {
+/// Writes a position as part of an address.
+pub(super) fn write_position((at, id): DeliveryPosition) -> String {
     format!("{}.{id}", at.as_millisecond())
 }
 
-/// Reads a place that [`written_place`] wrote.
-pub(super) fn parse_place(text: &str) -> Option<DeliveryPlace> {
+/// Reads a position that [`write_position`] wrote.
+pub(super) fn parse_position(text: &str) -> Option<DeliveryPosition> {
     let (millis, id) = text.split_once('.')?;
     let at = Timestamp::from_millisecond(millis.parse().ok()?).ok()?;
     Some((at, id.parse().ok()?))
@@ -49,7 +49,7 @@ pub(super) struct Scanned<T, P> {
     pub(super) found: Vec<T>,
     /// The number of rows that were looked at.
     pub(super) looked_at: usize,
-    /// The place after which the list goes on. None if it was read to its end.
+    /// The position after which the list goes on. None if it was read to its end.
     pub(super) rest: Option<P>,
     /// When the last row that was looked at changed, or was registered.
     pub(super) back_to: Option<Timestamp>,
@@ -66,25 +66,25 @@ enum FilterMatch {
 /// A list that can be walked through.
 trait ScanSource: Sync {
     type Row: Send;
-    type Place: Copy + Send;
+    type Position: Copy + Send;
 
-    /// Returns the rows after a place.
+    /// Returns the rows after a position.
     fn page(
         &self,
-        after: Option<Self::Place>,
+        after: Option<Self::Position>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Self::Row>, StoreError>> + Send;
 
-    fn place(&self, row: &Self::Row) -> (Self::Place, Timestamp);
+    fn position(&self, row: &Self::Row) -> (Self::Position, Timestamp);
 
     fn judge(&self, row: &Self::Row) -> FilterMatch;
 }
 
 async fn scan<S: ScanSource>(
     source: &S,
-    mut after: Option<S::Place>,
+    mut after: Option<S::Position>,
     limits: ScanLimits,
-) -> Result<Scanned<S::Row, S::Place>, StoreError> {
+) -> Result<Scanned<S::Row, S::Position>, StoreError> {
     let mut scanned = Scanned {
         found: Vec::new(),
         looked_at: 0,
@@ -104,8 +104,8 @@ async fn scan<S: ScanSource>(
             if matches!(verdict, FilterMatch::End) {
                 return Ok(scanned);
             }
-            let (place, at) = source.place(&row);
-            after = Some(place);
+            let (position, at) = source.position(&row);
+            after = Some(position);
             scanned.looked_at += 1;
             scanned.back_to = Some(at);
             if matches!(verdict, FilterMatch::Passes) {
@@ -130,16 +130,16 @@ pub(super) struct DeliveryScan<'a> {
     pub(super) filter: &'a ConsoleFilter,
     pub(super) owner: FilterOwner,
     /// The last delivery to look at, if the list is not to be read to its end.
-    pub(super) last: Option<DeliveryPlace>,
+    pub(super) last: Option<DeliveryPosition>,
 }
 
 impl DeliveryScan<'_> {
-    /// Finds deliveries after a place in the list.
+    /// Finds deliveries after a position in the list.
     pub(super) async fn run(
         &self,
-        after: Option<DeliveryPlace>,
+        after: Option<DeliveryPosition>,
         limits: ScanLimits,
-    ) -> Result<Scanned<DeliveryEntry, DeliveryPlace>, StoreError> {
+    ) -> Result<Scanned<DeliveryEntry, DeliveryPosition>, StoreError> {
         let first = self.filter.until.filter(|_| self.is_by_change());
         let first = first.map(|until| (until, DeliveryId::from([0; 16])));
         let after = match (after, first) {
@@ -163,11 +163,11 @@ impl DeliveryScan<'_> {
 
 impl ScanSource for DeliveryScan<'_> {
     type Row = DeliveryEntry;
-    type Place = DeliveryPlace;
+    type Position = DeliveryPosition;
 
     async fn page(
         &self,
-        after: Option<DeliveryPlace>,
+        after: Option<DeliveryPosition>,
         limit: usize,
     ) -> Result<Vec<DeliveryEntry>, StoreError> {
         let owner = match self.owner {
@@ -184,14 +184,14 @@ impl ScanSource for DeliveryScan<'_> {
         self.store.list_deliveries(&query).await
     }
 
-    fn place(&self, row: &DeliveryEntry) -> (DeliveryPlace, Timestamp) {
+    fn position(&self, row: &DeliveryEntry) -> (DeliveryPosition, Timestamp) {
         ((row.updated_at, row.delivery.id), row.updated_at)
     }
 
     fn judge(&self, row: &DeliveryEntry) -> FilterMatch {
-        let (place, at) = self.place(row);
+        let (position, at) = self.position(row);
         let too_old = self.filter.from.is_some_and(|from| at < from);
-        let is_beyond = self.last.is_some_and(|last| place < last);
+        let is_beyond = self.last.is_some_and(|last| position < last);
         if self.is_by_change() && (too_old || is_beyond) {
             FilterMatch::End
         } else if self.filter.passes_delivery(row) {
@@ -228,7 +228,7 @@ impl WatchScan<'_> {
 
 impl ScanSource for WatchScan<'_> {
     type Row = WatchDetails;
-    type Place = WatchId;
+    type Position = WatchId;
 
     async fn page(
         &self,
@@ -259,7 +259,7 @@ impl ScanSource for WatchScan<'_> {
         self.store.list_watches(&query).await
     }
 
-    fn place(&self, row: &WatchDetails) -> (WatchId, Timestamp) {
+    fn position(&self, row: &WatchDetails) -> (WatchId, Timestamp) {
         (row.watch.id, row.watch.created_at)
     }
 

@@ -1,6 +1,8 @@
 //! Finds watches by what an operator has of them: an id of the relay's or of Basiq's, or the beginning of one, a callback
 //! host, or a key and a value of the metadata.
 
+use std::ops::RangeInclusive;
+
 use relay_domain::{DeliveryId, EventId, SubscriptionId, WatchId};
 use relay_store::{Store, StoreError, SubscriptionQuery, WatchDetails, WatchQuery, WatchSearch};
 
@@ -112,7 +114,7 @@ async fn of_event(store: &dyn Store, rest: &str, page: usize) -> Result<Option<F
     };
     let time: String = rest.chars().take(TIME).collect();
     let mut found = watches_between(store, &time, MOST_WATCHES).await?;
-    found.retain(|story| story.events.iter().any(|event| begins(event.id)));
+    found.retain(|details| details.events.iter().any(|event| begins(event.id)));
     found.truncate(page);
     if let [only] = &*found {
         return Ok(Some(Found::Page(watch_page(only.watch.id))));
@@ -134,16 +136,16 @@ async fn watches_between(
     rest: &str,
     limit: usize,
 ) -> Result<Vec<WatchDetails>, StoreError> {
-    let Some((first, last)) = bounds::<WatchId>(WatchId::PREFIX, rest) else {
+    let Some(range) = id_range::<WatchId>(WatchId::PREFIX, rest) else {
         return Ok(Vec::new());
     };
     let query = WatchQuery {
-        before: Some(last),
+        before: Some(*range.end()),
         limit,
         ..WatchQuery::default()
     };
     let mut found = store.list_watches(&query).await?;
-    found.retain(|story| story.watch.id >= first);
+    found.retain(|details| details.watch.id >= *range.start());
     Ok(found)
 }
 
@@ -152,22 +154,22 @@ async fn subscriptions_between(
     store: &dyn Store,
     rest: &str,
 ) -> Result<Vec<SubscriptionId>, StoreError> {
-    let bounds = bounds::<SubscriptionId>(SubscriptionId::PREFIX, rest);
-    let Some((first, last)) = bounds else {
+    let range = id_range::<SubscriptionId>(SubscriptionId::PREFIX, rest);
+    let Some(range) = range else {
         return Ok(Vec::new());
     };
     let query = SubscriptionQuery {
-        before: Some(last),
+        before: Some(*range.end()),
         limit: MOST_SUBSCRIPTIONS,
         ..SubscriptionQuery::default()
     };
     let found = store.list_subscriptions(&query).await?.into_iter();
     let ids = found.map(|details| details.subscription.id);
-    Ok(ids.filter(|id| *id >= first).collect())
+    Ok(ids.filter(|id| id >= range.start()).collect())
 }
 
-/// Returns the first and the last id that begins with `prefix` and `rest`. Returns none if no id does.
-fn bounds<T: std::str::FromStr>(prefix: &str, rest: &str) -> Option<(T, T)> {
+/// Returns the ids that begin with `prefix` and `rest`. Returns none if no id does.
+fn id_range<T: std::str::FromStr>(prefix: &str, rest: &str) -> Option<RangeInclusive<T>> {
     let rest = rest.to_uppercase();
     let id = |filler: &str| {
         let missing = 26_usize.checked_sub(rest.len())?;
@@ -175,7 +177,7 @@ fn bounds<T: std::str::FromStr>(prefix: &str, rest: &str) -> Option<(T, T)> {
         format!("{prefix}{rest}{filler}").parse().ok()
     };
     let is_long = rest.len() >= SHORTEST && rest.is_ascii();
-    is_long.then(|| Some((id("0")?, id("Z")?))).flatten()
+    is_long.then(|| Some(id("0")?..=id("Z")?)).flatten()
 }
 
 /// Returns what was found as a page. If there is one watch more, the list goes on.
@@ -185,8 +187,8 @@ fn cut(mut found: Vec<WatchDetails>, page: usize) -> Scanned<WatchDetails, Watch
     let last = found.last();
     Scanned {
         looked_at: found.len(),
-        rest: last.filter(|_| has_more).map(|story| story.watch.id),
-        back_to: last.map(|story| story.watch.created_at),
+        rest: last.filter(|_| has_more).map(|details| details.watch.id),
+        back_to: last.map(|details| details.watch.created_at),
         found,
     }
 }
@@ -199,11 +201,11 @@ mod tests {
     fn ids_that_begin_alike_lie_between_two() {
         let id: WatchId = "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q".parse().unwrap();
         for rest in ["01K", "01KAR2D3CV", "01kar2d3cv9z8x7w6v5t4s3r2q"] {
-            let (first, last) = bounds::<WatchId>("wch_", rest).unwrap();
-            assert!(first <= id && id <= last, "{rest}");
+            let range = id_range::<WatchId>("wch_", rest).unwrap();
+            assert!(range.contains(&id), "{rest}");
         }
-        let (first, last) = bounds::<WatchId>("wch_", "01KB").unwrap();
-        assert!(id < first && id < last);
+        let range = id_range::<WatchId>("wch_", "01KB").unwrap();
+        assert!(id < *range.start() && id < *range.end());
         for none in [
             "",
             "01",
@@ -212,7 +214,7 @@ mod tests {
             "01KAR2D3CV9Z8X7W6V5T4S3R2QX",
             "ééé",
         ] {
-            assert!(bounds::<WatchId>("wch_", none).is_none(), "{none}");
+            assert!(id_range::<WatchId>("wch_", none).is_none(), "{none}");
         }
     }
 }

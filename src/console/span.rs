@@ -29,6 +29,13 @@ pub(super) struct SpanTab {
     pub(super) is_current: bool,
 }
 
+/// How a chart is divided into bars.
+pub(super) struct ChartBars {
+    pub(super) count: usize,
+    /// The length of each bar.
+    pub(super) seconds: i64,
+}
+
 impl SpanQuery {
     pub(super) fn span(&self) -> TimeSpan {
         let asked = self.span.as_deref().unwrap_or_default();
@@ -106,21 +113,22 @@ impl TimeSpan {
         }
     }
 
-    /// Returns the number of bars, and the seconds of each.
-    pub(super) fn bars(self) -> (usize, i64) {
-        match self {
+    /// Returns how a chart of this span is divided into bars.
+    pub(super) fn bars(self) -> ChartBars {
+        let (count, seconds) = match self {
             Self::Hour => (60, MINUTE),
             Self::Day => (48, 30 * MINUTE),
             Self::Week => (84, 2 * HOUR),
-        }
+        };
+        ChartBars { count, seconds }
     }
 
     /// Returns when the first bar begins. The last one is the one that `now` is in.
     pub(super) fn first_bar(self, now: Timestamp) -> Timestamp {
-        let (bars, seconds) = self.bars();
+        let ChartBars { count, seconds } = self.bars();
         let now = now.as_second();
         let last = now - now.rem_euclid(seconds);
-        let bars = i64::try_from(bars).unwrap_or(1);
+        let bars = i64::try_from(count).unwrap_or(1);
         Timestamp::from_second(last - (bars - 1) * seconds).unwrap_or_default()
     }
 
@@ -190,8 +198,8 @@ mod tests {
             (TimeSpan::Week, "2026-11-22T22:00:00Z"),
         ] {
             assert_eq!(span.first_bar(now).to_string(), first);
-            let (bars, seconds) = span.bars();
-            let end = span.first_bar(now).as_second() + i64::try_from(bars).unwrap() * seconds;
+            let ChartBars { count, seconds } = span.bars();
+            let end = span.first_bar(now).as_second() + i64::try_from(count).unwrap() * seconds;
             assert!(end > now.as_second() && end - seconds <= now.as_second());
         }
         for (span, since) in [

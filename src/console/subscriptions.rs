@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<ConsoleState> {
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct PageQuery {
     user: Option<String>,
     before: Option<String>,
 }
@@ -57,7 +57,7 @@ struct Line {
 #[derive(Template)]
 #[template(path = "subscriptions.html", blocks = ["live"])]
 struct ListPage {
-    shell: PageFrame,
+    frame: PageFrame,
     search: String,
     lines: Vec<Line>,
     here: String,
@@ -80,7 +80,7 @@ struct NoticeLine {
 #[derive(Template)]
 #[template(path = "subscription.html", blocks = ["live"])]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     here: String,
     line: Line,
     is_active: bool,
@@ -92,11 +92,11 @@ struct Page {
 
 async fn show_all(
     State(state): State<ConsoleState>,
-    Query(asked): Query<Asked>,
+    Query(params): Query<PageQuery>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
-    let search = asked.user.as_deref().unwrap_or_default().trim().to_owned();
-    let before = asked.before.as_deref();
+    let search = params.user.as_deref().unwrap_or_default().trim().to_owned();
+    let before = params.before.as_deref();
     let before = before.and_then(|before| before.parse().ok());
     let user_id: Option<BasiqId> = search.parse().ok();
     // what is no id has no subscriptions
@@ -124,7 +124,7 @@ async fn show_all(
         .iter()
         .map(|details| line(details, &names, visit.clock()));
     let page = ListPage {
-        shell: visit.shell(Section::Subscriptions, "Subscriptions"),
+        frame: visit.frame(Section::Subscriptions, "Subscriptions"),
         lines: lines.collect(),
         here: list_address(&search, before),
         first: list_address(&search, None),
@@ -175,7 +175,7 @@ async fn show(
     let (subscription, clock) = (&details.subscription, visit.clock());
     let line = line(&details, &names(store).await?, clock);
     let page = Page {
-        shell: visit.shell(Section::Subscriptions, format!("Person {}", line.user_id)),
+        frame: visit.frame(Section::Subscriptions, format!("Person {}", line.user_id)),
         here: subscription_page(id),
         line,
         is_active: subscription.state == SubscriptionState::Active,

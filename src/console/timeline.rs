@@ -50,7 +50,7 @@ const LAST_ATTEMPTS: usize = 2;
 /// Builds the time line of a watch.
 /// `pause` says why the callback's host is paused, if it is.
 pub(super) fn timeline(
-    story: &WatchDetails,
+    details: &WatchDetails,
     client: &str,
     pause: Option<&HostPause>,
     clock: PageClock,
@@ -59,13 +59,13 @@ pub(super) fn timeline(
         clock,
         moments: Vec::new(),
     };
-    line.begin(story, client);
-    line.look(story);
-    for event in &story.events {
-        line.tell(story, event);
+    line.begin(details, client);
+    line.look(details);
+    for event in &details.events {
+        line.tell(details, event);
     }
-    line.end(story);
-    line.ahead(story, pause);
+    line.end(details);
+    line.ahead(details, pause);
     let mut moments = line.moments;
     moments.sort_by_key(|moment| (moment.is_ahead, moment.at));
     let mut before = None;
@@ -113,8 +113,8 @@ impl Line {
         self.moments.push(TimelineEntry { tone, ..moment });
     }
 
-    fn begin(&mut self, story: &WatchDetails, client: &str) {
-        let (watch, job) = (&story.watch, &story.job);
+    fn begin(&mut self, details: &WatchDetails, client: &str) {
+        let (watch, job) = (&details.watch, &details.job);
         if let Some(created) = job.created {
             self.add(created, "Basiq made the job", Tone::Calm);
         }
@@ -126,8 +126,8 @@ impl Line {
     }
 
     /// Adds the looks that the store remembers.
-    fn look(&mut self, story: &WatchDetails) {
-        let job = &story.job;
+    fn look(&mut self, details: &WatchDetails) {
+        let job = &details.job;
         if let Some(first) = job.first_look_at {
             self.add(first, "First look at the job", Tone::Calm);
         }
@@ -169,7 +169,7 @@ impl Line {
         }
     }
 
-    fn tell(&mut self, story: &WatchDetails, event: &EventDetails) {
+    fn tell(&mut self, details: &WatchDetails, event: &EventDetails) {
         let body = &event.body;
         let badge = Badge::status(body.status);
         let delivery = Badge::way(event.delivery.state);
@@ -199,7 +199,7 @@ impl Line {
             badges: vec![badge, delivery],
             facts: std::iter::once(action).chain(told).collect(),
             id: Some(event.id.to_string()),
-            texts: texts_of(story, event),
+            texts: texts_of(details, event),
             ..moment
         });
         self.attempts(event);
@@ -273,8 +273,8 @@ impl Line {
         }
     }
 
-    fn end(&mut self, story: &WatchDetails) {
-        let watch = &story.watch;
+    fn end(&mut self, details: &WatchDetails) {
+        let watch = &details.watch;
         let title = match watch.state {
             WatchState::Cancelled => "Cancelled: nothing more is posted",
             WatchState::Settled
@@ -287,8 +287,8 @@ impl Line {
         }
     }
 
-    fn ahead(&mut self, story: &WatchDetails, pause: Option<&HostPause>) {
-        let why = match &story.job.phase {
+    fn ahead(&mut self, details: &WatchDetails, pause: Option<&HostPause>) {
+        let why = match &details.job.phase {
             Phase::Running => None,
             Phase::RetryQueue { .. } => Some("Basiq retries the update by itself".to_owned()),
             Phase::Outage { bank, .. } => {
@@ -296,7 +296,7 @@ impl Line {
                 Some(format!("the bank {bank} is down for everybody"))
             }
         };
-        if let Some(at) = story.next_look_at {
+        if let Some(at) = details.next_look_at {
             let moment = self.moment(at, "Next look at the job");
             self.moments.push(TimelineEntry {
                 is_ahead: true,
@@ -304,7 +304,7 @@ impl Line {
                 ..moment
             });
         }
-        for event in &story.events {
+        for event in &details.events {
             let Some(at) = event.delivery.next_attempt_at else {
                 continue;
             };
@@ -323,10 +323,10 @@ impl Line {
 }
 
 /// Returns the body of an event, and a command that posts it.
-fn texts_of(story: &WatchDetails, event: &EventDetails) -> Vec<ShownText> {
+fn texts_of(details: &WatchDetails, event: &EventDetails) -> Vec<ShownText> {
     let body = &event.body;
     let json = serde_json::to_string_pretty(body).unwrap_or_default();
-    let callback = &story.watch.request.callback_url;
+    let callback = &details.watch.request.callback_url;
     vec![
         ShownText {
             id: format!("body-{}", body.sequence),

@@ -46,20 +46,42 @@ pub(super) enum Section {
 }
 
 impl Section {
-    const ALL: [(Self, &'static str, &'static str); 8] = [
-        (Self::Overview, "/console", "Overview"),
-        (Self::Watches, "/console/watches", "Watches"),
-        (
-            Self::Subscriptions,
-            "/console/subscriptions",
-            "Subscriptions",
-        ),
-        (Self::Deliveries, "/console/deliveries", "Deliveries"),
-        (Self::Hosts, "/console/hosts", "Hosts"),
-        (Self::Clients, "/console/clients", "Clients"),
-        (Self::Erase, "/console/erase", "Erase"),
-        (Self::Audit, "/console/audit", "Audit log"),
+    const ALL: [Self; 8] = [
+        Self::Overview,
+        Self::Watches,
+        Self::Subscriptions,
+        Self::Deliveries,
+        Self::Hosts,
+        Self::Clients,
+        Self::Erase,
+        Self::Audit,
     ];
+
+    fn address(self) -> &'static str {
+        match self {
+            Self::Overview => "/console",
+            Self::Watches => "/console/watches",
+            Self::Subscriptions => "/console/subscriptions",
+            Self::Deliveries => "/console/deliveries",
+            Self::Hosts => "/console/hosts",
+            Self::Clients => "/console/clients",
+            Self::Erase => "/console/erase",
+            Self::Audit => "/console/audit",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Watches => "Watches",
+            Self::Subscriptions => "Subscriptions",
+            Self::Deliveries => "Deliveries",
+            Self::Hosts => "Hosts",
+            Self::Clients => "Clients",
+            Self::Erase => "Erase",
+            Self::Audit => "Audit log",
+        }
+    }
 }
 
 /// A request for a page by an operator with an open session.
@@ -76,13 +98,19 @@ pub(super) struct PageContext {
 pub(super) struct PageFrame {
     pub(super) title: String,
     pub(super) assets: &'static str,
-    /// The navigation: address, name, and whether this is the current section.
-    pub(super) places: Vec<(&'static str, &'static str, bool)>,
+    pub(super) navigation: Vec<NavigationLink>,
     pub(super) form_token: String,
     /// Who is logged in.
     pub(super) operator: String,
     pub(super) notice: Option<Notice>,
     pub(super) now: ShownTime,
+}
+
+/// A link of the navigation to a section.
+pub(super) struct NavigationLink {
+    pub(super) address: &'static str,
+    pub(super) name: &'static str,
+    pub(super) is_current: bool,
 }
 
 impl FromRequestParts<ConsoleState> for PageContext {
@@ -137,12 +165,16 @@ impl PageContext {
     }
 
     /// Returns the frame of a page.
-    pub(super) fn shell(&self, place: Section, title: impl Into<String>) -> PageFrame {
-        let places = Section::ALL.map(|(other, address, name)| (address, name, other == place));
+    pub(super) fn frame(&self, current: Section, title: impl Into<String>) -> PageFrame {
+        let navigation = Section::ALL.iter().map(|section| NavigationLink {
+            address: section.address(),
+            name: section.name(),
+            is_current: *section == current,
+        });
         PageFrame {
             title: title.into(),
-            assets: assets::place(),
-            places: places.to_vec(),
+            assets: assets::base_address(),
+            navigation: navigation.collect(),
             form_token: self.session.form_token(),
             operator: self.actor.operator.to_string(),
             notice: self.notice,

@@ -43,7 +43,7 @@ struct Fact {
 #[derive(Template)]
 #[template(path = "watch.html", blocks = ["live"])]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     here: String,
     state: Badge,
     /// Whether the watch or its deliveries may still change by themselves.
@@ -70,10 +70,10 @@ async fn show(
 ) -> Result<Response, ErrorPage> {
     let parts = &state.parts;
     let found = parts.store.find_watch(None, id).await?;
-    let story = found.ok_or_else(no_such_watch)?;
-    let client = names(&*parts.store).await?.of(story.watch.client_id);
-    let host = story.watch.request.callback_url.host();
-    let waits = story
+    let details = found.ok_or_else(no_such_watch)?;
+    let client = names(&*parts.store).await?.of(details.watch.client_id);
+    let host = details.watch.request.callback_url.host();
+    let waits = details
         .events
         .iter()
         .any(|event| event.delivery.next_attempt_at.is_some());
@@ -82,7 +82,7 @@ async fn show(
     } else {
         Vec::new()
     };
-    let page = page(&story, &client, pauses.first(), &visit);
+    let page = page(&details, &client, pauses.first(), &visit);
     visit.answer(&page, &page.as_live())
 }
 
@@ -91,50 +91,50 @@ fn no_such_watch() -> ErrorPage {
 }
 
 fn page(
-    story: &WatchDetails,
+    details: &WatchDetails,
     client: &str,
     pause: Option<&HostPause>,
     visit: &PageContext,
 ) -> Page {
-    let (watch, clock) = (&story.watch, visit.clock());
-    let waits = story
+    let (watch, clock) = (&details.watch, visit.clock());
+    let waits = details
         .events
         .iter()
         .any(|event| event.delivery.next_attempt_at.is_some());
     let metadata = &watch.request.options.metadata;
-    let steps = story.job.steps.iter();
+    let steps = details.job.steps.iter();
     Page {
-        shell: visit.shell(Section::Watches, format!("Job {}", watch.request.job_id)),
+        frame: visit.frame(Section::Watches, format!("Job {}", watch.request.job_id)),
         here: watch_page(watch.id),
         state: Badge::watch(watch.state),
         is_live: watch.state.is_open() || waits,
         can_cancel: watch.state.is_open(),
-        can_redeliver: can_redeliver(story),
-        facts: facts(story, client),
+        can_redeliver: can_redeliver(details),
+        facts: facts(details, client),
         metadata: (!metadata.is_empty()).then(|| visible_json(metadata.as_str())),
         created: clock.when(watch.created_at),
         updated: clock.when(watch.updated_at),
         settled: watch.settled_at.map(|at| clock.when(at)),
-        next_look: story.next_look_at.map(|at| clock.when(at)),
+        next_look: details.next_look_at.map(|at| clock.when(at)),
         steps: steps
             .map(|step| (step.title.clone(), Badge::step(&step.status)))
             .collect(),
-        seen: story.job.seen_at.map(|at| clock.when(at)),
-        remarks: remarks(&story.job, clock),
-        moments: timeline(story, client, pause, clock),
+        seen: details.job.seen_at.map(|at| clock.when(at)),
+        remarks: remarks(&details.job, clock),
+        moments: timeline(details, client, pause, clock),
         job_id: watch.request.job_id.to_string(),
     }
 }
 
 /// Whether the latest event can be sent again. One that expired is of no use to anybody.
-fn can_redeliver(story: &WatchDetails) -> bool {
-    let latest = story.events.last();
+fn can_redeliver(details: &WatchDetails) -> bool {
+    let latest = details.events.last();
     let is_useful = latest.is_some_and(|event| event.delivery.state != DeliveryState::Expired);
-    is_useful && story.watch.state != WatchState::Cancelled
+    is_useful && details.watch.state != WatchState::Cancelled
 }
 
-fn facts(story: &WatchDetails, client: &str) -> Vec<Fact> {
-    let (request, context) = (&story.watch.request, &story.job.context);
+fn facts(details: &WatchDetails, client: &str) -> Vec<Fact> {
+    let (request, context) = (&details.watch.request, &details.job.context);
     let fact = |name, text: &str, others| Fact {
         name,
         text: text.to_owned(),
@@ -144,7 +144,7 @@ fn facts(story: &WatchDetails, client: &str) -> Vec<Fact> {
     };
     let callback = words::without_query(&request.callback_url);
     let mut facts = vec![
-        fact("Watch", &story.watch.id.to_string(), false),
+        fact("Watch", &details.watch.id.to_string(), false),
         fact("Job", request.job_id.as_str(), true),
         fact("Client", client, false),
         fact("Callback", &callback, false),

@@ -61,7 +61,7 @@ struct Line {
 #[derive(Template)]
 #[template(path = "watches.html", blocks = ["live"])]
 struct Page {
-    shell: PageFrame,
+    frame: PageFrame,
     tabs: Vec<Tab>,
     search: String,
     form: FilterForm,
@@ -81,10 +81,10 @@ struct Page {
 
 async fn show(
     State(state): State<ConsoleState>,
-    Query(asked): Query<HashMap<String, String>>,
+    Query(params): Query<HashMap<String, String>>,
     visit: PageContext,
 ) -> Result<Response, ErrorPage> {
-    let text = |name: &str| asked.get(name).cloned().unwrap_or_default();
+    let text = |name: &str| params.get(name).cloned().unwrap_or_default();
     let search = text("q").trim().chars().take(LONGEST_SEARCH).collect();
     let before = text("before").parse().ok();
     let mut list = List {
@@ -123,11 +123,14 @@ fn page(
     visit: &PageContext,
 ) -> Page {
     let clock = visit.clock();
-    let lines = scanned.found.iter().map(|story| line(story, names, clock));
+    let lines = scanned
+        .found
+        .iter()
+        .map(|details| line(details, names, clock));
     let is_full = scanned.found.len() == PAGE;
     let older = scanned.rest.filter(|_| is_full);
     Page {
-        shell: visit.shell(Section::Watches, "Watches"),
+        frame: visit.frame(Section::Watches, "Watches"),
         tabs: tabs(list),
         form: list.form(names),
         is_beginning: false,
@@ -212,9 +215,9 @@ fn tabs(list: &List) -> Vec<Tab> {
     std::iter::once(tab("all", None)).chain(states).collect()
 }
 
-fn line(story: &WatchDetails, names: &ClientNames, clock: PageClock) -> Line {
-    let watch = &story.watch;
-    let told = story.events.last().map(|event| &event.body);
+fn line(details: &WatchDetails, names: &ClientNames, clock: PageClock) -> Line {
+    let watch = &details.watch;
+    let told = details.events.last().map(|event| &event.body);
     Line {
         address: watch_page(watch.id),
         id: watch.id.to_string(),
@@ -223,7 +226,7 @@ fn line(story: &WatchDetails, names: &ClientNames, clock: PageClock) -> Line {
         client: names.of(watch.client_id),
         host: watch.request.callback_url.host().to_owned(),
         told: told.map(|body| (Badge::status(body.status), words::action(body.action))),
-        next_look: story.next_look_at.map(|at| clock.when(at)),
+        next_look: details.next_look_at.map(|at| clock.when(at)),
         created: clock.when(watch.created_at),
     }
 }

@@ -1,5 +1,7 @@
 //! Charts of what the relays did in the latest hour, day or week.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use relay_domain::{ActivityCounts, ActivityRow};
 use relay_store::StoreError;
@@ -16,8 +18,8 @@ use crate::console::{
 /// The number of labels below a chart.
 const LABELS: usize = 5;
 
-/// The charts of one span, and their numbers as a table.
-pub(super) struct OverTime {
+/// The charts of what the relays did in one span, and their numbers as a table.
+pub(super) struct ActivityCharts {
     pub(super) tabs: Vec<SpanTab>,
     /// The span in words.
     pub(super) words: &'static str,
@@ -38,6 +40,13 @@ pub(super) struct PeriodRow {
     pub(super) numbers: [String; 8],
 }
 
+/// The median and the 95th percentile of the durations of one bar.
+#[derive(Clone, Copy)]
+struct MedianAndP95 {
+    median: Duration,
+    p95: Duration,
+}
+
 /// The counts of each bar.
 struct Bars {
     span: TimeSpan,
@@ -45,7 +54,7 @@ struct Bars {
     counts: Vec<ActivityCounts>,
 }
 
-impl OverTime {
+impl ActivityCharts {
     /// Reads the counts of a span, and draws them.
     pub(super) async fn read(
         state: &ConsoleState,
@@ -78,11 +87,11 @@ impl OverTime {
 
 impl Bars {
     fn of(rows: &[ActivityRow], span: TimeSpan, first: Timestamp) -> Self {
-        let (many, seconds) = span.bars();
-        let mut counts = vec![ActivityCounts::default(); many];
+        let bars = span.bars();
+        let mut counts = vec![ActivityCounts::default(); bars.count];
         for row in rows {
             let after = row.since.as_second() - first.as_second();
-            let bar = usize::try_from(after.div_euclid(seconds)).ok();
+            let bar = usize::try_from(after.div_euclid(bars.seconds)).ok();
             // a row from before a clock was set back can be in the future
             if let Some(counts) = bar.and_then(|bar| counts.get_mut(bar)) {
                 counts.merge(&row.tally.total());
@@ -96,8 +105,7 @@ impl Bars {
     }
 
     fn start(&self, bar: usize) -> Timestamp {
-        let (_, seconds) = self.span.bars();
-        let after = i64::try_from(bar).unwrap_or(0) * seconds;
+        let after = i64::try_from(bar).unwrap_or(0) * self.span.bars().seconds;
         Timestamp::from_second(self.first.as_second() + after).unwrap_or(self.first)
     }
 
@@ -135,7 +143,8 @@ impl Bars {
     /// Draws two kinds of counts, the second on top of the first.
     fn stacked(
         &self,
-        (id, title): (&'static str, &'static str),
+        id: &'static str,
+        title: &'static str,
         kinds: [(&'static str, Vec<u64>); 2],
         legend: Vec<LegendKey>,
         hint: impl Fn(&ActivityCounts) -> Option<String>,
@@ -203,12 +212,8 @@ impl Bars {
             ("main", self.values(|counts| counts.succeeded)),
             ("bad", self.values(|counts| counts.failed)),
         ];
-        self.stacked(
-            ("deliveries-chart", "Attempts to deliver"),
-            kinds,
-            legend,
-            hint,
-        )
+        let title = "Attempts to deliver";
+        self.stacked("deliveries-chart", title, kinds, legend, hint)
     }
 
     fn looks(&self) -> Chart {
@@ -220,7 +225,7 @@ impl Bars {
         let hint = |counts: &ActivityCounts| {
             (counts.looks > 0).then(|| format!("{} looks", grouped(counts.looks)))
         };
-        self.stacked(("looks-chart", "Looks at jobs"), kinds, legend, hint)
+        self.stacked("looks-chart", "Looks at jobs", kinds, legend, hint)
     }
 
     fn calls(&self) -> Chart {
@@ -238,25 +243,25 @@ impl Bars {
             let (good, bad) = (grouped(answered(counts)), grouped(counts.failed_calls));
             (counts.calls > 0).then(|| format!("{good} answered, {bad} failed"))
         };
-        self.stacked(("calls-chart", "Calls to Basiq"), kinds, legend, hint)
+        self.stacked("calls-chart", "Calls to Basiq", kinds, legend, hint)
     }
 
     fn time_to_callback(&self) -> Chart {
         let of_bar = |counts: &ActivityCounts| {
-            let took = &counts.took;
-            took.percentile(50).zip(took.percentile(95))
+            Some(MedianAndP95 {
+                median: counts.took.percentile(50)?,
+                p95: counts.took.percentile(95)?,
+            })
         };
-        let pairs: Vec<_> = self.counts.iter().map(of_bar).collect();
-        let (medians, p95s): (Vec<_>, Vec<_>) = pairs.iter().map(|pair| pair.unzip()).unzip();
-        let all = pairs
-            .iter()
-            .flatten()
-            .flat_map(|(median, p95)| [*median, *p95]);
+        let bars: Vec<_> = self.counts.iter().map(of_bar).collect();
+        let medians: Vec<_> = bars.iter().map(|bar| bar.map(|bar| bar.median)).collect();
+        let p95s: Vec<_> = bars.iter().map(|bar| bar.map(|bar| bar.p95)).collect();
+        let all = bars.iter().flatten().flat_map(|bar| [bar.median, bar.p95]);
         let axis = DurationAxis::of(all);
         let lines = axis.as_ref().map(DurationAxis::lines).unwrap_or_default();
         let shapes = axis.map(|axis| {
             vec![
-                shape("band", axis.band(&pairs)),
+                shape("band", axis.band(&medians, &p95s)),
                 shape("p95", axis.line(&p95s)),
                 shape("median", axis.line(&medians)),
             ]
@@ -284,7 +289,7 @@ impl Bars {
             lines,
             shapes: shapes.unwrap_or_default(),
             hints: self.hints(|counts| {
-                let (median, p95) = of_bar(counts)?;
+                let MedianAndP95 { median, p95 } = of_bar(counts)?;
                 Some(format!("median {}, 95 % {}", lasted(median), lasted(p95)))
             }),
             width,

@@ -41,7 +41,7 @@ fn rows_of_all_relays_are_added_and_those_outside_are_left_out() {
         (3, 9)
     );
     assert_eq!(bars.total().succeeded, 12);
-    let shown = OverTime::of(&bars);
+    let shown = ActivityCharts::of(&bars);
     assert_eq!(shown.labels, ["20:48", "21:02", "21:17", "21:32", "21:47"]);
     assert_eq!(shown.rows.len(), 2);
     assert_eq!(
@@ -66,6 +66,6 @@ fn rows_of_all_relays_are_added_and_those_outside_are_left_out() {
 #[test]
 fn without_counts_there_is_no_chart() {
     let first = TimeSpan::Week.first_bar(Timestamp::UNIX_EPOCH);
-    let shown = OverTime::of(&Bars::of(&[], TimeSpan::Week, first));
+    let shown = ActivityCharts::of(&Bars::of(&[], TimeSpan::Week, first));
     assert!(shown.charts.is_empty() && shown.rows.is_empty());
 }
