@@ -64,7 +64,8 @@ pub(super) fn concerns(
     concerns
 }
 
-/// Reminds of hosts that operators paused, because a forgotten pause makes events dead. `pauses` begins with the latest.
+/// Reminds of hosts that operators paused, because a forgotten pause makes events dead. `pauses` begins with the
+/// latest.
 fn about_manual_pauses(pauses: &[ManualPause], clock: PageClock) -> Option<Concern> {
     let oldest = pauses.last()?;
     let text = counted(
