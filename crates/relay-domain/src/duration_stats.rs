@@ -16,8 +16,8 @@ const LEARNED: u32 = 30;
 /// The maximum number of stages. Basiq has five.
 const MAX_STAGES: usize = 8;
 
-/// The usual time in seconds from the end of a job to Basiq's hint. It only matters for ends that a look found first.
-const USUAL_DELAY: f64 = 1.0;
+/// The mean time in seconds from the end of a job to Basiq's hint. Basiq documents none; this is an assumption.
+pub const HINT_DELAY: f64 = 1.0;
 
 /// The weight of a stage's share of announced ends, in observations, when a bucket's own share is estimated.
 const SHARE_WEIGHT: f64 = 0.5;
@@ -205,7 +205,7 @@ fn announced_part(share: f64, notice: EndNotice) -> f64 {
 
 /// Returns the share of hints that come later than this after the end of a job.
 fn still_to_come(after: Duration) -> f64 {
-    (-after.as_secs_f64() / USUAL_DELAY).exp()
+    (-after.as_secs_f64() / HINT_DELAY).exp()
 }
 
 #[cfg(test)]
