@@ -52,7 +52,7 @@ pub use self::{
     callback_auth::{CallbackAuth, ClientCertificate},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},
-    duration_stats::{DurationStats, EndNotice, HINT_DELAY, JobEnd, StageStats},
+    duration_stats::{DurationStats, EndNotice, JobEnd, StageStats},
     durations::{
         BUCKETS, BasiqAverages, DurationHistogram, KnownDurations, StageDuration, StageSeen,
         bucket_end, bucket_of,

@@ -64,7 +64,7 @@ pub(super) fn measure_look(
     }
     let notice = stages::notice(before.seen_at, look.now, look.due.hinted_at, look.now);
     let noticed = match notice {
-        EndNotice::Hint => "hint",
+        EndNotice::Hint { .. } => "hint",
         EndNotice::Look { .. } => "look",
     };
     tally.count_end(kind, notice);

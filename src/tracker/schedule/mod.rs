@@ -91,6 +91,7 @@ fn running_interval(memory: &JobMemory, pace: &KnownDurations, now: Timestamp) -
     let known = StageKnowledge {
         seen: pace.pace.from_stage(stage),
         hint_reliance: pace.pace.hint_reliance(),
+        hint_delay: pace.pace.hint_delay(),
         average: pace.averages.and_then(|averages| averages.left_from(stage)),
     };
     running::interval(&known, between(since, now))
@@ -238,7 +239,7 @@ mod tests {
                 let left = Duration::from_millis(millis);
                 let unannounced_for = Duration::from_millis(found_after);
                 let notice = match found_after {
-                    ..10_000 => EndNotice::Hint,
+                    ..10_000 => EndNotice::Hint { after: Duration::from_millis(found_after) },
                     _ => EndNotice::Look { unannounced_for },
                 };
                 let stages = vec![StageDuration { title: String::new(), left }];

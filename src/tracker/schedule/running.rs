@@ -11,7 +11,7 @@
 //! has two parts: ends without a hint `s`, and announced ends `a`. Both costs are then balanced if looks are `w`
 //! apart, where `s w²/2 + a d² (1 - (1 + w/d) exp(-w/d)) = c`. This assumes that the time to a hint is exponential.
 
-use relay_domain::{DurationLikelihood, HINT_DELAY, StageStats};
+use relay_domain::{DurationLikelihood, StageStats};
 use std::time::Duration;
 
 /// The price of one look, in seconds of mean delay.
@@ -45,6 +45,8 @@ pub(super) struct StageKnowledge<'k> {
     pub(super) seen: Option<&'k StageStats>,
     /// How far hints are relied on, from 0 to 1.
     pub(super) hint_reliance: f64,
+    /// The mean time in seconds from an end to its hint.
+    pub(super) hint_delay: f64,
     /// Basiq's mean duration from this stage on.
     pub(super) average: Option<Duration>,
 }
@@ -84,6 +86,8 @@ struct EndHazard {
     silent: f64,
     /// With a hint.
     announced: f64,
+    /// The mean time in seconds from an end to its hint.
+    hint_delay: f64,
 }
 
 impl EndHazard {
@@ -110,8 +114,9 @@ impl EndHazard {
 
     /// Returns how many seconds of delay one more look spares if looks are `wait` seconds apart.
     fn spared_by_a_look(&self, wait: f64) -> f64 {
-        let waits = wait / HINT_DELAY;
-        let faster_than_hint = HINT_DELAY * HINT_DELAY * (1.0 - (1.0 + waits) * (-waits).exp());
+        let delay = self.hint_delay;
+        let waits = wait / delay;
+        let faster_than_hint = delay * delay * (1.0 - (1.0 + waits) * (-waits).exp());
         self.silent * wait * wait / 2.0 + self.announced * faster_than_hint
     }
 }
@@ -149,6 +154,7 @@ fn until_a_looks_worth(
         let hazard = EndHazard {
             silent: (weight - announced) / seconds,
             announced: announced / seconds,
+            hint_delay: known.hint_delay,
         };
         let density = hazard.looks_a_second(price);
         let from = elapsed.max(begin);
@@ -173,6 +179,10 @@ mod tests {
 
     const STAGE: &str = "retrieve-transactions";
 
+    const HINT: EndNotice = EndNotice::Hint {
+        after: Duration::from_secs(1),
+    };
+
     const FOUND_LATE: EndNotice = EndNotice::Look {
         unannounced_for: Duration::from_secs(9),
     };
@@ -186,11 +196,7 @@ mod tests {
                 title: STAGE.to_owned(),
                 left: Duration::from_secs_f64(seconds * (0.8 + 0.004 * f64::from(n * 37 % 100))),
             };
-            let notice = if n % silent == 0 {
-                FOUND_LATE
-            } else {
-                EndNotice::Hint
-            };
+            let notice = if n % silent == 0 { FOUND_LATE } else { HINT };
             stats.add(&JobEnd {
                 stages: vec![stage],
                 notice,
@@ -203,6 +209,7 @@ mod tests {
         StageKnowledge {
             seen: stats.from_stage(STAGE),
             hint_reliance: stats.hint_reliance(),
+            hint_delay: stats.hint_delay(),
             average: None,
         }
     }
@@ -278,27 +285,38 @@ mod tests {
 
     #[test]
     fn an_end_that_a_hint_announces_at_once_is_worth_fewer_looks_than_a_silent_one() {
-        let looks = |silent, announced| EndHazard { silent, announced }.looks_a_second(PRICE);
+        let looks = |silent, announced| hazard(silent, announced, 1.0).looks_a_second(PRICE);
         let silent = looks(0.05, 0.0);
         assert!((silent - 0.5).abs() < 1e-9, "{silent}");
         assert!(looks(0.0, 0.05) < 0.05, "{}", looks(0.0, 0.05));
         // A look gains half a second here, before the hint comes.
         assert!(looks(0.0, 1.0) > 1.0, "{}", looks(0.0, 1.0));
+        let at_once = hazard(0.0, 1.0, 0.1).looks_a_second(PRICE);
+        assert!(at_once < 0.05, "{at_once}");
+    }
+
+    fn hazard(silent: f64, announced: f64, hint_delay: f64) -> EndHazard {
+        EndHazard {
+            silent,
+            announced,
+            hint_delay,
+        }
     }
 
     /// Returns the cost of a second of looking at a running job, in seconds of delay.
     fn cost(hazard: EndHazard, wait: f64) -> f64 {
-        let by_look = HINT_DELAY / wait * (1.0 - (-wait / HINT_DELAY).exp());
-        let late = hazard.silent * wait / 2.0 + hazard.announced * HINT_DELAY * (1.0 - by_look);
+        let delay = hazard.hint_delay;
+        let by_look = delay / wait * (1.0 - (-wait / delay).exp());
+        let late = hazard.silent * wait / 2.0 + hazard.announced * delay * (1.0 - by_look);
         PRICE / wait + late
     }
 
     proptest! {
         #[test]
         fn looks_that_are_a_tenth_rarer_or_denser_cost_more(
-            silent in 0.001..2.0_f64, announced in 0.0..2.0_f64,
+            silent in 0.001..2.0_f64, announced in 0.0..2.0_f64, hint_delay in 0.01..10.0_f64,
         ) {
-            let hazard = EndHazard { silent, announced };
+            let hazard = hazard(silent, announced, hint_delay);
             let wait = hazard.looks_a_second(PRICE).recip();
             let best = cost(hazard, wait);
             prop_assert!(best <= cost(hazard, 0.9 * wait) && best <= cost(hazard, 1.1 * wait), "{wait}");
@@ -313,7 +331,7 @@ mod tests {
             for (millis, is_announced) in seen {
                 let left = Duration::from_millis(millis);
                 let stages = vec![StageDuration { title: STAGE.to_owned(), left }];
-                let notice = if is_announced { EndNotice::Hint } else { FOUND_LATE };
+                let notice = if is_announced { HINT } else { FOUND_LATE };
                 stats.add(&JobEnd { stages, notice });
             }
             let wait = interval(&known(&stats), Duration::from_millis(elapsed));
