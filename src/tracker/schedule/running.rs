@@ -19,7 +19,7 @@ const PRICE: f64 = 0.1;
 
 /// How much the price rises if all ends are announced, as a share of it. Hints shorten the mean delay, and the higher
 /// price spends most of that on fewer looks. `benches/looks` shows both.
-const HINTED_PRICE_RISE: f64 = 0.6;
+const HINTED_PRICE_RISE: f64 = 0.55;
 
 /// The number of steps in which the best density of looks is found. Each halves the error.
 const DENSITY_STEPS: u32 = 12;
