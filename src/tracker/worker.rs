@@ -182,7 +182,7 @@ impl TrackerWorker {
         }
         let capacity = self.looker.capacity(self.slots.taken());
         match free.min(capacity.calls) {
-            0 => Err(Claimed::NoCapacity(Some(capacity.again_in))),
+            0 => Err(Claimed::NoCapacity(Some(capacity.retry_in))),
             usable => Ok(usable),
         }
     }
