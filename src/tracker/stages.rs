@@ -126,8 +126,8 @@ fn changed_between(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let earlier = earlier.filter(|earlier| *earlier <= now)?;
-    let told = updated.filter(|updated| (earlier..=now).contains(updated));
-    Some(told.unwrap_or_else(|| later(earlier, between(earlier, now) / 2)))
+    let reported = updated.filter(|updated| (earlier..=now).contains(updated));
+    Some(reported.unwrap_or_else(|| later(earlier, between(earlier, now) / 2)))
 }
 
 #[cfg(test)]

@@ -100,11 +100,16 @@ fn running_interval(memory: &JobMemory, pace: &KnownDurations, now: Timestamp) -
 /// Returns when to look again after `errors` looks in a row without a usable response. The back-off doubles
 /// from one second to a minute, ±25 %. It is at least the wait that Basiq asks for.
 #[must_use]
-pub fn back_off(errors: u32, asked: Option<Duration>, now: Timestamp, jitter: f64) -> Timestamp {
+pub fn back_off(
+    errors: u32,
+    requested_wait: Option<Duration>,
+    now: Timestamp,
+    jitter: f64,
+) -> Timestamp {
     let own = BACK_OFF
         .after(errors)
         .mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0));
-    later(now, own.max(asked.unwrap_or_default()))
+    later(now, own.max(requested_wait.unwrap_or_default()))
 }
 
 /// Returns when to look again at a job that Basiq has reported as unknown or forbidden since `since`.
