@@ -235,6 +235,27 @@ async fn a_client_at_its_cap_or_revoked_gets_no_subscription() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_at_once_do_not_pass_the_cap() {
+    let fixture = Fixture::new().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for person in 0..40 {
+        let store = fixture.store.clone();
+        let mut new = new_subscription(&fixture, &format!("u-{person}"), at(0));
+        new.max_active = 5;
+        tasks.spawn(async move { store.subscribe(new).await.unwrap() });
+    }
+    let results = tasks.join_all().await;
+    let created = results
+        .iter()
+        .filter(|result| matches!(result, SubscriptionResult::Created(_)));
+    assert_eq!(created.count(), 5);
+    let refused = results
+        .iter()
+        .filter(|result| matches!(result, SubscriptionResult::AtCap));
+    assert_eq!(refused.count(), 35);
+}
+
 #[tokio::test]
 async fn each_new_job_becomes_a_watch_once() {
     let fixture = Fixture::new().await;
@@ -554,41 +575,6 @@ async fn a_dead_notice_is_listed_and_sent_again() {
     assert_eq!(ended.state, SubscriptionState::Ended, "410 ends it");
 }
 
-#[tokio::test]
-async fn a_removed_user_ends_all_subscriptions_with_a_last_notice() {
-    let fixture = Fixture::new().await;
-    let told = subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;
-    let told = told.subscription;
-    let mut untold = new_subscription(&fixture, "u-1", at(0));
-    untold.request.connection_id = "c-1".parse().ok();
-    untold.request.notices = NoticeFilter::only(&[NoticeKind::ConsentExpired]);
-    let untold = subscribe(&fixture, untold).await.subscription;
-    let due = claim_list(&fixture, at(1)).await;
-    let missing = |last_notices| ListResult::Unknown {
-        since: at(1),
-        last_notices,
-    };
-    record(&fixture, listed(&due, missing(None), at(1))).await;
-    let due = claim_list(&fixture, at(1 + 3600)).await;
-    assert_eq!(due.missing_since, Some(at(1)));
-    let last = vec![notice(&told, NoticeKind::UserRemoved)];
-    let recorded = record(&fixture, listed(&due, missing(Some(last)), at(3602))).await;
-    assert_eq!(recorded.notices, 1);
-    for subscription in [told.id, untold.id] {
-        let ended = find(&fixture, subscription).await.subscription;
-        assert_eq!(ended.state, SubscriptionState::Ended);
-    }
-    let due = fixture.claim_delivery(at(3603)).await;
-    assert_eq!(kind_of(&due), "notice.user-removed");
-    assert!(claim_lists(&fixture, at(99_999)).await.is_empty());
-    // the subscription has ended already, and its last notice ends with its callback
-    fixture.attempted(&due, AfterAttempt::Gone, at(3604)).await;
-    let cancelled = in_state(&fixture, DeliveryState::Cancelled).await;
-    assert_eq!(cancelled.len(), 1);
-    let census = fixture.store.census(at(3605)).await.unwrap();
-    assert_eq!(census.pending_deliveries, 0);
-}
-
 /// Checks that these deliveries are claimed one after the other, each after the end of the one before it.
 async fn in_order(fixture: &Fixture, ids: &[DeliveryId], next: AfterAttempt, now: Timestamp) {
     for id in ids {
@@ -633,6 +619,41 @@ async fn dead_notices_are_sent_again_in_their_order() {
     let chosen = store.redeliver_chosen(actor(), &chosen, "client=first", at(20));
     assert_eq!(chosen.await.unwrap(), 3);
     in_order(&fixture, &ids, AfterAttempt::Delivered, at(20)).await;
+}
+
+#[tokio::test]
+async fn a_removed_user_ends_all_subscriptions_with_a_last_notice() {
+    let fixture = Fixture::new().await;
+    let told = subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;
+    let told = told.subscription;
+    let mut untold = new_subscription(&fixture, "u-1", at(0));
+    untold.request.connection_id = "c-1".parse().ok();
+    untold.request.notices = NoticeFilter::only(&[NoticeKind::ConsentExpired]);
+    let untold = subscribe(&fixture, untold).await.subscription;
+    let due = claim_list(&fixture, at(1)).await;
+    let missing = |last_notices| ListResult::Unknown {
+        since: at(1),
+        last_notices,
+    };
+    record(&fixture, listed(&due, missing(None), at(1))).await;
+    let due = claim_list(&fixture, at(1 + 3600)).await;
+    assert_eq!(due.missing_since, Some(at(1)));
+    let last = vec![notice(&told, NoticeKind::UserRemoved)];
+    let recorded = record(&fixture, listed(&due, missing(Some(last)), at(3602))).await;
+    assert_eq!(recorded.notices, 1);
+    for subscription in [told.id, untold.id] {
+        let ended = find(&fixture, subscription).await.subscription;
+        assert_eq!(ended.state, SubscriptionState::Ended);
+    }
+    let due = fixture.claim_delivery(at(3603)).await;
+    assert_eq!(kind_of(&due), "notice.user-removed");
+    assert!(claim_lists(&fixture, at(99_999)).await.is_empty());
+    // the subscription has ended already, and its last notice ends with its callback
+    fixture.attempted(&due, AfterAttempt::Gone, at(3604)).await;
+    let cancelled = in_state(&fixture, DeliveryState::Cancelled).await;
+    assert_eq!(cancelled.len(), 1);
+    let census = fixture.store.census(at(3605)).await.unwrap();
+    assert_eq!(census.pending_deliveries, 0);
 }
 
 #[tokio::test]
