@@ -333,7 +333,11 @@ pub(super) fn client_list() -> Value {
         "createdAt": "2026-11-20T01:00:00Z",
         "previousSecretUntil": "2026-11-24T09:00:00Z",
         "revokedAt": null,
-        "callbackAuth": {"certificateExpiresAt": "2027-11-20T01:00:00Z", "headers": ["x-api-key"]},
+        "callbackAuth": {
+            "certificateExpiresAt": "2027-11-20T01:00:00Z",
+            "headers": ["x-api-key"],
+            "unreadable": [],
+        },
     }]})
 }
 

@@ -57,6 +57,8 @@ pub struct DeliveryWorker {
     saturated_hosts: HashSet<String>,
     /// Whether the latest attempt could not be made because no file handle, thread or memory was left.
     lacks_resources: bool,
+    /// Clients whose certificate or headers could not be read at their latest attempt.
+    unreadable_auth: HashSet<String>,
     /// When the worker last searched for deliveries that have waited too long for a paused host.
     asked_for_waiting: Option<Timestamp>,
 }
@@ -121,6 +123,7 @@ impl DeliveryWorker {
             pacer: ClaimPacer::default(),
             saturated_hosts: HashSet::new(),
             lacks_resources: false,
+            unreadable_auth: HashSet::new(),
             asked_for_waiting: None,
         })
     }
