@@ -155,10 +155,10 @@ fn outcome(sent: Option<MessageResult>) -> TestOutcome {
         error: result.error.map(CallbackTestError::Attempt),
         duration: result.duration,
         address: result.address,
-        advice: if result.certificate_failed {
-            advice::CERTIFICATE_REFUSED
-        } else {
-            advice::advice(result.status, result.error)
+        advice: match result.error {
+            Some(AttemptError::Internal) if result.certificate_failed => advice::UNREADABLE_AUTH,
+            _ if result.certificate_failed => advice::CERTIFICATE_REFUSED,
+            error => advice::advice(result.status, error),
         },
     }
 }

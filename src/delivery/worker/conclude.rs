@@ -7,7 +7,7 @@ use metrics::histogram;
 use rand::Rng;
 use relay_domain::{Attempt, clock::later};
 use relay_store::{AfterAttempt, AttemptResult, DueDelivery, StoreError, WaitLimit};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::delivery::{
     AttemptOutcome, CallbackResponse,
@@ -69,15 +69,41 @@ impl DeliveryWorker {
             now,
         };
         let next = after_attempt(&end, &self.schedule, rand::rng().random());
-        // TLS reached the receiver, so a certificate that it refuses says nothing bad about the host.
-        let host_works = end.status.is_some() || answer.certificate_failed;
-        self.hosts.note(due.callback_url.host(), host_works);
+        self.note_auth(due);
+        if due.auth.unreadable.is_empty() {
+            // TLS reached the receiver, so a certificate that it refuses says nothing bad about the host.
+            let host_works = end.status.is_some() || answer.certificate_failed;
+            self.hosts.note(due.callback_url.host(), host_works);
+        }
         log_attempt(due, &answer, next);
         histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
         let mut result = self.result_of(due, Some(answer.attempt), next);
         result.took = Duration::try_from(now.duration_since(due.created_at)).ok();
         result.record.counts_against_host &= !answer.certificate_failed;
         self.unrecorded.push(result);
+    }
+
+    /// Logs once when a client's credentials for callbacks cannot be read any more, and once when they can again.
+    fn note_auth(&mut self, due: &DueDelivery) {
+        let Some(client) = &due.client else {
+            return;
+        };
+        if due.auth.unreadable.is_empty() {
+            if self.unreadable_auth.remove(client) {
+                info!(
+                    client.name = client,
+                    "what a client's callbacks get can be read again"
+                );
+            }
+        } else if self.unreadable_auth.insert(client.clone()) {
+            let parts = due.auth.unreadable.iter();
+            let parts: Vec<_> = parts.map(|part| part.as_str()).collect();
+            error!(
+                client.name = client,
+                parts = parts.join(", "),
+                "what a client's callbacks get cannot be read; its events wait"
+            );
+        }
     }
 
     /// Logs a warning when attempts cannot be made any more. Until an attempt works again, further ones are logged at

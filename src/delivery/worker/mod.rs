@@ -63,6 +63,8 @@ pub struct DeliveryWorker {
     saturated_hosts: HashSet<String>,
     /// Whether the latest attempt could not be made because no file handle, thread or memory was left.
     lacks_resources: bool,
+    /// Clients whose certificate or headers could not be read at their latest attempt.
+    unreadable_auth: HashSet<String>,
     /// When the worker last searched for deliveries that have waited too long for a paused host.
     searched_overdue_at: Option<Timestamp>,
 }
@@ -136,6 +138,7 @@ impl DeliveryWorker {
             pacer: ClaimPacer::default(),
             saturated_hosts: HashSet::new(),
             lacks_resources: false,
+            unreadable_auth: HashSet::new(),
             searched_overdue_at: None,
         })
     }
