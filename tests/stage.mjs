@@ -1,6 +1,7 @@
 // A relay and a sandbox as processes, with clients: what is around those who use a relay.
 
 import { execFileSync, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
@@ -19,13 +20,21 @@ export async function until(what, isSo, seconds = 60) {
   throw new Error(`it did not come to be so in ${seconds} s: ${what}`);
 }
 
+/** Finds a port below those that the system gives out, so that no other program takes it meanwhile by chance. */
 export async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    const server = createServer().listen(port, "127.0.0.1");
+    try {
+      await once(server, "listening");
+    } catch (error) {
+      if (error.code === "EADDRINUSE") continue;
+      throw error;
+    }
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }
 
 export class Stage {

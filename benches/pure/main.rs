@@ -109,7 +109,9 @@ fn next_look(bench: &mut Criterion) {
         };
         pace.pace.add(&JobEnd {
             stages: vec![stage],
-            notice: EndNotice::Hint,
+            notice: EndNotice::Hint {
+                after: Duration::from_secs(1),
+            },
         });
     }
     let config = Settings::default().tracking;

@@ -120,13 +120,13 @@ mod tests {
     use relay_domain::AttemptError;
 
     use super::*;
-    use crate::callback_test::TestError;
+    use crate::callback_test::CallbackTestError;
 
     #[test]
     fn an_outcome_is_written_with_all_its_keys() {
         let view = CallbackTestView::from(TestOutcome {
             status: None,
-            error: Some(TestError::Attempt(AttemptError::TimedOut)),
+            error: Some(CallbackTestError::Attempt(AttemptError::TimedOut)),
             duration: Duration::from_millis(1500),
             address: Some([192, 0, 2, 7].into()),
             advice: "Answer sooner.",

@@ -10,6 +10,10 @@ pub(super) const BUSY: &str = "Nothing was sent, because too many tests, or atte
 pub(super) const CERTIFICATE_REFUSED: &str = "Ask the operator to set a client certificate that the receiver trusts, with \
     `basiq-relay client set-callback-auth`: the receiver demands one, and got none or another.";
 
+/// The advice if the client's stored certificate or headers cannot be read.
+pub(super) const UNREADABLE_AUTH: &str = "Ask the operator to set or clear the client's certificate and headers with \
+    `basiq-relay client set-callback-auth`: the stored ones cannot be read.";
+
 const ACCEPTED: &str = "Nothing: the callback accepted the event.";
 
 /// Returns what to do after an attempt. The status decides if there is one.
@@ -110,7 +114,7 @@ mod tests {
             .map(|error| advice(None, Some(*error)));
         for told in of_statuses
             .chain(of_errors)
-            .chain([BUSY, CERTIFICATE_REFUSED])
+            .chain([BUSY, CERTIFICATE_REFUSED, UNREADABLE_AUTH])
         {
             assert!(told.ends_with('.') && !told.contains(". "), "{told}");
             assert!(

@@ -32,13 +32,13 @@ pub struct CallbackTester {
     limiter: Arc<DefaultKeyedRateLimiter<ClientId>>,
 }
 
-/// The outcome of a test.
+/// The outcome of a test of a callback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestOutcome {
     /// The HTTP status of the callback, if it responded.
     pub status: Option<u16>,
-    /// Why a delivery would have failed; none after a 2xx.
-    pub error: Option<TestError>,
+    /// Why the test failed; none after a 2xx.
+    pub error: Option<CallbackTestError>,
     /// How long the test took.
     pub duration: Duration,
     /// The address that responded, or else the first one that was tried.
@@ -47,16 +47,16 @@ pub struct TestOutcome {
     pub advice: &'static str,
 }
 
-/// Why a delivery would have failed.
+/// Why a test failed. A delivery to the callback would have failed for the same reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TestError {
+pub enum CallbackTestError {
     /// The attempt failed.
     Attempt(AttemptError),
     /// As many attempts to the host are in flight as may be, so nothing was sent.
     Busy,
 }
 
-impl TestError {
+impl CallbackTestError {
     /// Returns the word for the error in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -121,7 +121,7 @@ impl CallbackTester {
             client.name = client.name.as_str(),
             callback.host = url.host(),
             http.status = outcome.status,
-            error = outcome.error.map(TestError::as_str),
+            error = outcome.error.map(CallbackTestError::as_str),
             duration = ?outcome.duration,
             "a callback was tested"
         );
@@ -144,7 +144,7 @@ fn outcome(sent: Option<MessageResult>) -> TestOutcome {
     let Some(result) = sent else {
         return TestOutcome {
             status: None,
-            error: Some(TestError::Busy),
+            error: Some(CallbackTestError::Busy),
             duration: Duration::ZERO,
             address: None,
             advice: advice::BUSY,
@@ -152,13 +152,13 @@ fn outcome(sent: Option<MessageResult>) -> TestOutcome {
     };
     TestOutcome {
         status: result.status,
-        error: result.error.map(TestError::Attempt),
+        error: result.error.map(CallbackTestError::Attempt),
         duration: result.duration,
         address: result.address,
-        advice: if result.certificate_failed {
-            advice::CERTIFICATE_REFUSED
-        } else {
-            advice::advice(result.status, result.error)
+        advice: match result.error {
+            Some(AttemptError::Internal) if result.certificate_failed => advice::UNREADABLE_AUTH,
+            _ if result.certificate_failed => advice::CERTIFICATE_REFUSED,
+            error => advice::advice(result.status, error),
         },
     }
 }
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_message_that_was_not_sent_is_busy_and_any_other_keeps_its_result() {
         let busy = outcome(None);
-        assert_eq!(busy.error.map(TestError::as_str), Some("busy"));
+        assert_eq!(busy.error.map(CallbackTestError::as_str), Some("busy"));
         assert_eq!((busy.status, busy.address), (None, None));
         let sent = outcome(Some(MessageResult {
             status: Some(401),
@@ -180,7 +180,10 @@ mod tests {
             duration: Duration::from_millis(7),
             address: Some([192, 0, 2, 7].into()),
         }));
-        assert_eq!(sent.error, Some(TestError::Attempt(AttemptError::Refused)));
+        assert_eq!(
+            sent.error,
+            Some(CallbackTestError::Attempt(AttemptError::Refused))
+        );
         assert_eq!(sent.status, Some(401));
         assert_eq!(
             sent.advice,

@@ -187,5 +187,6 @@ pub(super) fn to_json(auth: &CallbackAuth) -> Value {
     json!({
         "certificateExpiresAt": certificate.map(ClientCertificate::expires_at),
         "headers": auth.headers.names().collect::<Vec<_>>(),
+        "unreadable": auth.unreadable,
     })
 }

@@ -1,5 +1,4 @@
-//! Whole events, read from the stream of a watch: a challenge that waits for the person's answer, how to answer it, and
-//! whose event it is.
+//! A challenge that waits for the person's answer, read from the stream of a watch, and how to answer it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,23 +21,13 @@ pub(super) struct ChallengeDocument {
 }
 
 /// The part of an event's body that matters here.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct WholeEvent {
-    pub(super) challenge: Option<ChallengeDocument>,
-    #[serde(default)]
-    pub(super) context: EventOwner,
+#[derive(Debug, Deserialize)]
+struct WholeEvent {
+    challenge: Option<ChallengeDocument>,
 }
 
-/// Whose event it is, by Basiq's ids.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct EventOwner {
-    pub(super) user_id: Option<String>,
-    pub(super) connection_id: Option<String>,
-}
-
-impl WholeEvent {
-    /// Reads an event. Only the stream of a watch has whole events.
+impl ChallengeDocument {
+    /// Reads the challenge of an event. Only the stream of a watch has whole events.
     pub(super) async fn read(
         relay: &RelayClient,
         watch_id: &str,
@@ -48,18 +37,7 @@ impl WholeEvent {
         let found = relay
             .read_stream(&path, |message| data_of(message, event_id))
             .await?;
-        Ok(found.and_then(|data| serde_json::from_str(&data).ok()))
-    }
-}
-
-impl ChallengeDocument {
-    /// Reads the challenge of an event.
-    pub(super) async fn read(
-        relay: &RelayClient,
-        watch_id: &str,
-        event_id: &str,
-    ) -> Result<Option<Self>, RelayCallError> {
-        let event = WholeEvent::read(relay, watch_id, event_id).await?;
+        let event: Option<WholeEvent> = found.and_then(|data| serde_json::from_str(&data).ok());
         Ok(event.and_then(|event| event.challenge))
     }
 

@@ -117,18 +117,30 @@ fn table(watches: &[WatchDocument], paint: Painter, screen: &Screen) -> String {
         .first()
         .map(|watch| format!("created ({})", screen.offset(watch.created_at)))
         .unwrap_or_default();
-    let heading = ["watch", "state", &created, "job", "last event"].map(ToOwned::to_owned);
+    let heading = [
+        "watch",
+        "state",
+        &created,
+        "job",
+        "user",
+        "connection",
+        "last event",
+    ]
+    .map(ToOwned::to_owned);
+    let id = |id: &Option<String>| harmless(id.as_deref().unwrap_or_default()).into_owned();
     let rows = watches.iter().map(|watch| {
         [
             harmless(&watch.id).into_owned(),
             harmless(&watch.state).into_owned(),
             screen.date_time(watch.created_at),
             harmless(&watch.job_id).into_owned(),
+            id(&watch.context.user_id),
+            id(&watch.context.connection_id),
             watch.last_event().map(in_short).unwrap_or_default(),
         ]
     });
     let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
-    let mut widths = [0; 5];
+    let mut widths = [0; 7];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = columns(cell).max(*width);
@@ -167,10 +179,10 @@ mod tests {
     use super::*;
 
     fn watches() -> Vec<WatchDocument> {
-        let watch = |id: &str, job: &str, state: &str, events: Value| {
+        let watch = |id: &str, (job, state): (&str, &str), context: Value, events: Value| {
             let document = json!({
                 "id": id, "jobId": job, "callbackUrl": "https://app.example/hook", "state": state,
-                "createdAt": "2026-11-23T09:14:28Z", "events": events,
+                "createdAt": "2026-11-23T09:14:28Z", "events": events, "context": context,
             });
             serde_json::from_value(document).unwrap()
         };
@@ -182,14 +194,14 @@ mod tests {
         vec![
             watch(
                 "wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q",
-                "248b2883",
-                "settled",
+                ("248b2883", "settled"),
+                json!({ "userId": "1c7ea4e4", "connectionId": "cc\u{1b}1" }),
                 event,
             ),
             watch(
                 "wch_01KAR2D3CV9Z8X7W6V5T4S3R2P",
-                "j\u{1b}[2J",
-                "awaiting-user",
+                ("j\u{1b}[2J", "awaiting-user"),
+                json!({ "userId": null, "connectionId": null }),
                 json!([]),
             ),
         ]
@@ -200,14 +212,16 @@ mod tests {
         let told = table(&watches(), Painter::PLAIN, &Screen::utc(None));
         assert_eq!(
             told,
-            "watch                           state          created (+00:00)     job       last event\n\
-             wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q  settled        2026-11-23 09:14:28  248b2883  failed invalid-credentials (dead)\n\
+            "watch                           state          created (+00:00)     job       user      connection  last event\n\
+             wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q  settled        2026-11-23 09:14:28  248b2883  1c7ea4e4  cc\u{fffd}1        \
+             failed invalid-credentials (dead)\n\
              wch_01KAR2D3CV9Z8X7W6V5T4S3R2P  awaiting-user  2026-11-23 09:14:28  j\u{fffd}[2J"
         );
         let narrow = table(&watches(), Painter::PLAIN, &Screen::utc(Some(80)));
         assert!(narrow.lines().all(|line| columns(line) <= 80), "{narrow}");
         assert!(
-            narrow.contains("\n    failed invalid-credentials (dead)\n"),
+            narrow
+                .contains("\n    1c7ea4e4  cc\u{fffd}1        failed invalid-credentials (dead)\n"),
             "{narrow}"
         );
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::{
-    challenge::{EventOwner, WholeEvent, how_to_answer},
+    challenge::{ChallengeDocument, how_to_answer},
     colour::Painter,
     exit::CommandFailure,
     output::{self, harmless},
@@ -21,7 +21,7 @@ use crate::cli::{
 Example: BASIQ_RELAY_KEY=brk_… basiq-relay show wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q
 Example: basiq-relay show wch_01KAR2D3CV9Z8X7W6V5T4S3R2Q --key-file key.txt --json
 
-The ids of the user and the connection are known once there is an event; `erase` takes them. Times are local.
+The ids of the user and the connection are known after the first look; `erase` takes them. Times are local.
 Exit codes: 0 done; 1 there is no such watch, or the relay is out of reach;
 2 wrong usage, or the relay refused the request.")]
 pub(super) struct ShowArgs {
@@ -47,11 +47,10 @@ pub(super) async fn run(args: ShowArgs) -> Result<(), CommandFailure> {
         paint: Painter::detect(),
         screen: Screen::detect(),
     };
-    let event = last_event(&relay, &watch).await;
-    output::line(page.describe(&watch, &event.context))?;
-    if watch.open_question().is_some() {
+    output::line(page.describe(&watch))?;
+    if let Some(event) = watch.open_question() {
         let command = relay.command_line("answer", &watch.id);
-        if let Some(challenge) = event.challenge {
+        if let Some(challenge) = challenge(&relay, &watch, event).await {
             output::line(challenge.describe(&page.screen, 2))?;
         }
         output::line(format!("  {}", how_to_answer(&command)))?;
@@ -63,14 +62,15 @@ pub(super) async fn run(args: ShowArgs) -> Result<(), CommandFailure> {
     Ok(())
 }
 
-/// Reads the newest event as a whole. Without it, less is shown.
-async fn last_event(relay: &RelayClient, watch: &WatchDocument) -> WholeEvent {
-    let Some(event) = watch.last_event() else {
-        return WholeEvent::default();
-    };
-    let reading = WholeEvent::read(relay, &watch.id, &event.id);
-    let read = progress::shown("reading the newest event", reading).await;
-    read.ok().flatten().unwrap_or_default()
+/// Reads the challenge of an event. Without it, less is shown.
+async fn challenge(
+    relay: &RelayClient,
+    watch: &WatchDocument,
+    event: &EventDocument,
+) -> Option<ChallengeDocument> {
+    let reading = ChallengeDocument::read(relay, &watch.id, &event.id);
+    let read = progress::shown("reading the challenge", reading).await;
+    read.ok().flatten()
 }
 
 /// Returns whether the callback has failed to accept an event, and could be given it again.
@@ -90,13 +90,13 @@ struct WatchPrinter {
 }
 
 impl WatchPrinter {
-    fn describe(&self, watch: &WatchDocument, owner: &EventOwner) -> String {
+    fn describe(&self, watch: &WatchDocument) -> String {
         let mut lines = vec![format!(
             "{}  {}",
             self.paint.bold(harmless(&watch.id)),
             self.paint.standing(&harmless(&watch.state), 0)
         )];
-        lines.extend(self.facts(watch, owner));
+        lines.extend(self.facts(watch));
         if !watch.steps.is_empty() {
             lines.push("  steps".to_owned());
         }
@@ -115,12 +115,12 @@ impl WatchPrinter {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    fn facts(&self, watch: &WatchDocument, owner: &EventOwner) -> Vec<String> {
+    fn facts(&self, watch: &WatchDocument) -> Vec<String> {
         let time = |at: Timestamp| self.screen.moment(at);
         let facts = [
             ("job", Some(watch.job_id.clone())),
-            ("user", owner.user_id.clone()),
-            ("connection", owner.connection_id.clone()),
+            ("user", watch.context.user_id.clone()),
+            ("connection", watch.context.connection_id.clone()),
             ("callback", Some(watch.callback_url.clone())),
             ("operation", watch.operation.clone()),
             ("until", watch.until.clone()),
@@ -209,6 +209,7 @@ mod tests {
             "operation": null, "until": "retrieve-accounts", "nextPollAt": null,
             "createdAt": "2026-11-23T09:14:28Z", "updatedAt": "2026-11-23T09:14:30Z",
             "steps": [{ "title": "verify-credentials", "status": "failed\u{1b}[2J" }],
+            "context": { "jobType": "connection", "userId": "1c7ea4e4", "connectionId": "cc\u{1b}1" },
             "events": [{
                 "id": "evt_1", "sequence": 1, "status": "failed", "action": "retry",
                 "errorCode": "service-unavailable", "failedStep": "verify-credentials", "final": true,
@@ -231,10 +232,6 @@ mod tests {
             paint: Painter::PLAIN,
             screen: Screen::utc(None),
         };
-        let owner = EventOwner {
-            user_id: Some("1c7ea4e4".to_owned()),
-            connection_id: Some("cc\u{1b}1".to_owned()),
-        };
         let expected = "\
 wch_1  settled
   job        j-1
@@ -252,7 +249,7 @@ wch_1  settled
       delivery dead
         1  2026-11-23 09:14:31  500 after 12 ms
         2  2026-11-23 09:14:36  connection-refused after 3 ms: port 9";
-        assert_eq!(page.describe(&watch("dead", &attempts), &owner), expected);
+        assert_eq!(page.describe(&watch("dead", &attempts)), expected);
     }
 
     #[test]

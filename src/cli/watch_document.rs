@@ -39,7 +39,17 @@ pub(super) struct WatchDocument {
     #[serde(default)]
     pub(super) steps: Vec<StepDocument>,
     #[serde(default)]
+    pub(super) context: JobOwner,
+    #[serde(default)]
     pub(super) events: Vec<EventDocument>,
+}
+
+/// Whose job it is, by Basiq's ids. Empty until the relay has seen the job.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct JobOwner {
+    pub(super) user_id: Option<String>,
+    pub(super) connection_id: Option<String>,
 }
 
 /// A step of the job.

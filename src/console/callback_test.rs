@@ -11,7 +11,7 @@ use http::StatusCode;
 use relay_domain::{CallbackUrl, Client, ClientName};
 
 use crate::{
-    callback_test::{TestError, TestOutcome, TooManyTests},
+    callback_test::{CallbackTestError, TestOutcome, TooManyTests},
     console::{
         fault::ErrorPage,
         form::SessionForm,
@@ -105,7 +105,7 @@ fn too_many(refusal: TooManyTests) -> ErrorPage {
 
 impl Shown {
     fn of(outcome: &TestOutcome) -> Self {
-        let error = outcome.error.map_or("accepted", TestError::as_str);
+        let error = outcome.error.map_or("accepted", CallbackTestError::as_str);
         Self::Tested {
             accepted: outcome.error.is_none(),
             outcome: match outcome.status {

@@ -241,7 +241,10 @@ mod tests {
         }
         tally.count_look(JobKind::Report);
         assert!(looks(&tally, 20).is_empty());
-        tally.count_end(JobKind::Connection, EndNotice::Hint);
+        let hint = EndNotice::Hint {
+            after: Duration::ZERO,
+        };
+        tally.count_end(JobKind::Connection, hint);
         let late = EndNotice::Look {
             unannounced_for: Duration::ZERO,
         };

@@ -18,17 +18,18 @@ use relay_store::{
 };
 use tracing::{debug, info, warn};
 
-use crate::config::Settings;
+use crate::{config::Settings, discovery::pace::FurtherPages};
 
-/// The longest wait after a list that brought no response.
-const PAUSE_AFTER_FAULT: Duration = Duration::from_mins(1);
+/// The longest wait after a list that failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_mins(1);
 
-/// How many times the relay asks again within the grace for a person that Basiq does not know.
-const ASKS_PER_GRACE: u32 = 4;
-/// The shortest wait before the relay asks again for such a person.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-/// The longest such wait.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// How many times the relay lists an unknown person's jobs again within the grace period. [`RECHECK_MIN`] and
+/// [`RECHECK_MAX`] limit the time between two of these lists.
+const CHECKS_PER_GRACE_PERIOD: u32 = 4;
+/// The shortest wait before an unknown person's jobs are listed again.
+const RECHECK_MIN: Duration = Duration::from_secs(1);
+/// The longest wait before an unknown person's jobs are listed again.
+const RECHECK_MAX: Duration = Duration::from_mins(1);
 
 /// Lists the jobs of people.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ pub struct JobLister {
     clock: Clock,
     catalogue: Arc<Catalogue>,
     interval: Duration,
+    /// For how long Basiq may not know a person before the person's subscriptions end. The setting is that of jobs.
     grace: Duration,
     max_open: u64,
 }
@@ -63,31 +65,33 @@ impl JobLister {
         }
     }
 
-    /// Lists the jobs of one person. It never fails: without a response the jobs are listed again soon.
-    pub(super) async fn list(self, due: DueList) -> UserList {
+    /// Lists the jobs of one person, and counts each page after the first in `further`. It never fails: if Basiq gives
+    /// no usable answer, the jobs are listed again soon.
+    pub(super) async fn list(self, due: DueList, further: FurtherPages) -> UserList {
         let at = self.clock.now();
-        let (result, wait) = match self.client.jobs_of_user(&due.user_id).await {
+        let jobs = self.client.jobs_of_user(&due.user_id, || further.count());
+        let (result, wait) = match jobs.await {
             Ok(UserJobs::Listed(list)) => {
                 counter!("relay_lists_total", "result" => "listed").increment(1);
                 if !list.is_complete {
                     warn!(user.id = %due.user_id, "a list of jobs was too long to read to its end");
                 }
-                (ListResult::Listed(found(list.jobs)), self.interval)
+                (ListResult::Listed(to_found_jobs(list.jobs)), self.interval)
             }
             Ok(UserJobs::UnknownUser) => {
                 counter!("relay_lists_total", "result" => "unknown-user").increment(1);
-                self.unknown(&due, at).await
+                self.handle_unknown_user(&due, at).await
             }
             Err(error) => {
                 counter!("relay_lists_total", "result" => "failed").increment(1);
                 let user = &due.user_id;
-                if error.is_silence() {
+                if error.got_no_response() {
                     // the client logs this once for all calls
                     debug!(user.id = %user, %error, "a list of jobs brought no answer, will try again");
                 } else {
                     warn!(user.id = %user, %error, "jobs cannot be listed, will try again");
                 }
-                (ListResult::Failed, self.interval.min(PAUSE_AFTER_FAULT))
+                (ListResult::Failed, self.interval.min(PAUSE_AFTER_FAILURE))
             }
         };
         UserList {
@@ -100,10 +104,11 @@ impl JobLister {
         }
     }
 
-    /// Decides about a person that Basiq does not know. After the grace, the subscriptions end with a last notice.
-    async fn unknown(&self, due: &DueList, at: Timestamp) -> (ListResult, Duration) {
+    /// Returns the result of a list of a person that Basiq does not know, and the wait before the next list. After the
+    /// grace period, the result ends the subscriptions with a last notice.
+    async fn handle_unknown_user(&self, due: &DueList, at: Timestamp) -> (ListResult, Duration) {
         let since = due.missing_since.unwrap_or(at);
-        let wait = (self.grace / ASKS_PER_GRACE).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+        let wait = (self.grace / CHECKS_PER_GRACE_PERIOD).clamp(RECHECK_MIN, RECHECK_MAX);
         let missing_for = between(since, at);
         let mut last_notices = None;
         if missing_for >= self.grace {
@@ -143,9 +148,9 @@ fn has_ended(snapshot: &JobSnapshot) -> bool {
     }
 }
 
-/// Returns what subscriptions need of listed jobs.
-fn found(jobs: Vec<ListedJob>) -> Vec<FoundJob> {
-    let found = jobs.into_iter().map(|job| FoundJob {
+/// Reduces listed jobs to what subscriptions need of them.
+fn to_found_jobs(listed: Vec<ListedJob>) -> Vec<FoundJob> {
+    let found = listed.into_iter().map(|job| FoundJob {
         job_id: job.id,
         connection_id: job.snapshot.context.connection_id.clone(),
         ended_at: job.snapshot.updated.filter(|_| has_ended(&job.snapshot)),

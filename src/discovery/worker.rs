@@ -12,9 +12,12 @@ use relay_runtime::{InFlight, TickOutcome, Wake, Worker, WorkerError};
 use relay_store::{Claim, DiscoveryStore, RecordedLists, UserList};
 use tracing::info;
 
-use crate::discovery::{JobLister, pace::ListPace};
+use crate::discovery::{
+    JobLister,
+    pace::{ListAllowance, ListPace},
+};
 
-/// The maximum number of lists in flight. Jobs have priority.
+/// The maximum number of lists in flight. It is low, so that looks at jobs keep the budget.
 const CONCURRENCY: usize = 8;
 
 /// How much longer a lease lasts than the longest list.
@@ -36,7 +39,7 @@ pub struct DiscoveryWorker {
     store: Arc<dyn DiscoveryStore>,
     clock: Clock,
     signals: DiscoverySignals,
-    share: Fleet,
+    fleet: Fleet,
     pace: ListPace,
     lease: Duration,
     in_flight: InFlight<UserList>,
@@ -44,14 +47,14 @@ pub struct DiscoveryWorker {
 }
 
 impl DiscoveryWorker {
-    /// Creates a worker that uses a quarter of the budget of calls at most. The relays of `share` divide that.
+    /// Creates a worker that uses at most a quarter of the budget of calls. The relays of `fleet` divide that.
     #[must_use]
     pub fn new(
         lister: JobLister,
         store: Arc<dyn DiscoveryStore>,
         clock: Clock,
         basiq: &BasiqConfig,
-        share: &Fleet,
+        fleet: &Fleet,
         signals: DiscoverySignals,
     ) -> Self {
         Self {
@@ -60,7 +63,7 @@ impl DiscoveryWorker {
             clock,
             in_flight: InFlight::new(signals.wake.clone()),
             signals,
-            share: share.clone(),
+            fleet: fleet.clone(),
             pace: ListPace::new(basiq.requests_per_second),
             lease: BasiqClient::longest_list(basiq) + LEASE_MARGIN,
             unrecorded: Vec::new(),
@@ -74,17 +77,18 @@ impl DiscoveryWorker {
     }
 
     /// Records the lists that were read. Those that cannot be recorded are kept for the next attempt.
-    async fn record(&mut self) -> Result<bool, WorkerError> {
+    async fn record(&mut self) -> Result<(), WorkerError> {
         if self.unrecorded.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let recorded = self.store.record_lists(self.unrecorded.clone()).await?;
         self.unrecorded.clear();
-        self.tell(recorded);
-        Ok(true)
+        self.announce_recorded(recorded);
+        Ok(())
     }
 
-    fn tell(&self, recorded: RecordedLists) {
+    /// Logs and counts what recorded lists caused, and wakes the workers that have work from it.
+    fn announce_recorded(&self, recorded: RecordedLists) {
         let RecordedLists {
             watches,
             notices,
@@ -119,18 +123,19 @@ impl DiscoveryWorker {
         let claimed = self.store.claim_due_lists(claim).await?;
         let count = claimed.len();
         if count > 0 {
-            self.pace.begun(count, now, self.relays());
+            self.pace.record_start(count, self.relays());
         }
         for due in claimed {
             let lag = between(due.due_at, now);
             histogram!("relay_discovery_lag_seconds").record(lag.as_secs_f64());
-            self.in_flight.start(self.lister.clone().list(due));
+            let list = self.lister.clone().list(due, self.pace.further_pages());
+            self.in_flight.start(list);
         }
         Ok(())
     }
 
     fn relays(&self) -> u32 {
-        u32::try_from(self.share.relays()).unwrap_or(u32::MAX)
+        u32::try_from(self.fleet.relays()).unwrap_or(u32::MAX)
     }
 }
 
@@ -147,6 +152,7 @@ impl Worker for DiscoveryWorker {
         let completed = self.in_flight.take();
         self.unrecorded.extend(completed);
         self.record().await?;
+        self.pace.charge_further_pages(self.relays());
         let now = self.clock.now();
         let Some(due) = self.store.next_list_due().await? else {
             return Ok(TickOutcome::Idle { next_due_in: None });
@@ -156,15 +162,17 @@ impl Worker for DiscoveryWorker {
             // a list that ends wakes the worker
             return Ok(TickOutcome::Idle { next_due_in: None });
         }
-        let wait = between(now, due);
-        match self.pace.allowed(now, self.relays()) {
-            _ if !wait.is_zero() => Ok(TickOutcome::Idle {
+        let until_due = between(now, due);
+        if !until_due.is_zero() {
+            return Ok(TickOutcome::Idle {
+                next_due_in: Some(until_due),
+            });
+        }
+        match self.pace.allowance(self.relays()) {
+            ListAllowance::After(wait) => Ok(TickOutcome::Idle {
                 next_due_in: Some(wait),
             }),
-            Err(wait) => Ok(TickOutcome::Idle {
-                next_due_in: Some(wait),
-            }),
-            Ok(allowed) => {
+            ListAllowance::Now(allowed) => {
                 self.claim(allowed.min(free)).await?;
                 Ok(TickOutcome::Busy)
             }

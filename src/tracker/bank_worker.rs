@@ -20,8 +20,8 @@ const CONCURRENCY: usize = 4;
 /// How much longer a lease lasts than the longest look.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
-/// The longest wait after a look that brought no response.
-const PAUSE_AFTER_FAULT: Duration = Duration::from_mins(1);
+/// The longest wait after a look that failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_mins(1);
 
 /// Looks at due banks.
 pub struct BankWorker {
@@ -68,9 +68,10 @@ impl BankWorker {
         self.in_flight.count() + self.unrecorded.len()
     }
 
-    async fn record(&mut self) -> Result<bool, WorkerError> {
+    /// Records the looks that have ended. Those that cannot be recorded are kept for the next attempt.
+    async fn record(&mut self) -> Result<(), WorkerError> {
         if self.unrecorded.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let due = self
             .store
@@ -81,7 +82,7 @@ impl BankWorker {
             info!(jobs = due, "a bank is back; its jobs are told");
             self.tracker_wake.notify();
         }
-        Ok(true)
+        Ok(())
     }
 
     async fn claim(&mut self) -> Result<(), WorkerError> {
@@ -109,13 +110,13 @@ async fn look(client: BasiqClient, clock: Clock, due: DueBank, interval: Duratio
         Ok(false) => None,
         Err(error) => {
             let bank = &due.bank.institution_id;
-            if error.is_silence() {
+            if error.got_no_response() {
                 // The client logs this once for all calls.
                 debug!(institution.id = %bank, %error, "no word on a bank, will try again");
             } else {
                 warn!(institution.id = %bank, %error, "a bank cannot be looked at, will try again");
             }
-            Some(next(interval.min(PAUSE_AFTER_FAULT)))
+            Some(next(interval.min(PAUSE_AFTER_FAILURE)))
         }
     };
     BankLook {

@@ -70,8 +70,8 @@ impl RetryObservation {
     /// Returns when the job failed, according to the document. A time in the future or a missing one is
     /// replaced by the time of the look.
     fn failed_at(&self) -> Timestamp {
-        let told = self.updated.filter(|updated| *updated <= self.now);
-        told.unwrap_or(self.now)
+        let reported = self.updated.filter(|updated| *updated <= self.now);
+        reported.unwrap_or(self.now)
     }
 
     /// Returns the time of the first retry after this look, counted in intervals from `from`.

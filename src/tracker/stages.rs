@@ -99,7 +99,9 @@ pub fn notice(
     now: Timestamp,
 ) -> EndNotice {
     match (seen_at, hinted_at) {
-        (Some(seen), Some(hinted)) if seen < hinted && hinted <= now => EndNotice::Hint,
+        (Some(seen), Some(hinted)) if seen < hinted && hinted <= now => EndNotice::Hint {
+            after: between(ended.max(seen), hinted),
+        },
         (Some(seen), _) => EndNotice::Look {
             unannounced_for: between(ended.max(seen), now),
         },
@@ -125,8 +127,8 @@ fn changed_between(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let earlier = earlier.filter(|earlier| *earlier <= now)?;
-    let told = updated.filter(|updated| (earlier..=now).contains(updated));
-    Some(told.unwrap_or_else(|| later(earlier, between(earlier, now) / 2)))
+    let reported = updated.filter(|updated| (earlier..=now).contains(updated));
+    Some(reported.unwrap_or_else(|| later(earlier, between(earlier, now) / 2)))
 }
 
 #[cfg(test)]
@@ -261,8 +263,12 @@ mod tests {
         assert_eq!(notice(None), found_after(5));
         assert_eq!(notice(Some(9)), found_after(5), "it found the job running");
         assert_eq!(notice(Some(10)), found_after(5), "it found the job running");
-        assert_eq!(notice(Some(11)), EndNotice::Hint);
-        assert_eq!(notice(Some(25)), EndNotice::Hint);
+        let hinted_after = |seconds| EndNotice::Hint {
+            after: Duration::from_secs(seconds),
+        };
+        assert_eq!(notice(Some(11)), hinted_after(0), "the clocks differ");
+        assert_eq!(notice(Some(22)), hinted_after(2));
+        assert_eq!(notice(Some(25)), hinted_after(5));
         assert_eq!(
             notice(Some(26)),
             found_after(5),

@@ -35,18 +35,18 @@ pub fn advance(
 ) -> Option<WatchChange> {
     match outcome {
         Outcome::Running => match watch.state {
-            WatchState::AwaitingUser => Some(unsaid(watch, WatchState::Watching)),
+            WatchState::AwaitingUser => Some(change_state(watch, WatchState::Watching)),
             // A queued update and a bank in major outage keep their state until they settle.
             WatchState::Watching
             | WatchState::Delayed
             | WatchState::Settled
             | WatchState::Cancelled => None,
         },
-        Outcome::Tell(verdict) => tell(watch, verdict, context),
+        Outcome::Tell(verdict) => report(watch, verdict, context),
     }
 }
 
-fn unsaid(watch: &Watch, state: WatchState) -> WatchChange {
+fn change_state(watch: &Watch, state: WatchState) -> WatchChange {
     WatchChange {
         watch_id: watch.id,
         state,
@@ -55,11 +55,11 @@ fn unsaid(watch: &Watch, state: WatchState) -> WatchChange {
     }
 }
 
-fn tell(watch: &Watch, verdict: &Verdict, context: &ReportContext<'_>) -> Option<WatchChange> {
+fn report(watch: &Watch, verdict: &Verdict, context: &ReportContext<'_>) -> Option<WatchChange> {
     let (state, progress) = step(watch, verdict, context.memory);
     let is_news = verdict.is_final || progress != watch.progress;
     if !is_news {
-        return (state != watch.state).then(|| unsaid(watch, state));
+        return (state != watch.state).then(|| change_state(watch, state));
     }
     let mut progress = ToldSoFar {
         transitions: progress.transitions + 1,
@@ -81,30 +81,30 @@ fn tell(watch: &Watch, verdict: &Verdict, context: &ReportContext<'_>) -> Option
 /// Returns the state that a verdict leads to, and the watch's progress after the verdict. The progress is
 /// unchanged if the watch already got this event.
 fn step(watch: &Watch, verdict: &Verdict, memory: &JobMemory) -> (WatchState, ToldSoFar) {
-    let told = watch.progress;
+    let progress = watch.progress;
     if verdict.is_final {
-        return (WatchState::Settled, told);
+        return (WatchState::Settled, progress);
     }
     match verdict.status {
         Status::ActionRequired => (
             WatchState::AwaitingUser,
             ToldSoFar {
                 told_challenge: memory.challenges.count,
-                ..told
+                ..progress
             },
         ),
         Status::Delayed => (
             WatchState::Delayed,
             ToldSoFar {
                 told_delay: true,
-                ..told
+                ..progress
             },
         ),
         Status::Success | Status::Failed => (
             WatchState::Delayed,
             ToldSoFar {
                 told_outage: true,
-                ..told
+                ..progress
             },
         ),
     }

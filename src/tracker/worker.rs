@@ -27,16 +27,37 @@ use crate::{
 /// How much longer a lease lasts than the longest look.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
+/// What the next claim may do.
+enum ClaimPlan {
+    /// Claim jobs for these slots.
+    Claim(FreeSlots),
+    /// Claim nothing.
+    Skip(SkipReason),
+}
+
+/// Why nothing is claimed.
+enum SkipReason {
+    /// There is no capacity until a look ends, or until `retry_in` has passed if it is set.
+    NoCapacity { retry_in: Option<Duration> },
+    /// New jobs get all free slots until this time has passed.
+    NewJobsOnly(Duration),
+}
+
 /// The result of a claim.
 enum Claimed {
     /// The claim returned all due jobs.
     All,
     /// The claim reached its limit, so more jobs may be due.
-    AsManyAsAsked,
-    /// Nothing was claimed because there is no capacity, until a look ends or this time is over.
-    NoCapacity(Option<Duration>),
-    /// Nothing was claimed because new jobs get all free slots until this time is over.
-    NotYet(Duration),
+    UpToLimit,
+    /// Nothing was claimed.
+    Nothing(SkipReason),
+}
+
+/// What one tick did.
+struct TickWork {
+    /// Whether there were looks to record.
+    recorded_any: bool,
+    claimed: Claimed,
 }
 
 /// What wakes the tracker, and what it notifies.
@@ -59,9 +80,10 @@ pub struct TrackerWorker {
     slots: Slots,
     new_jobs: DispatchReceiver<DueJob>,
     in_flight: InFlight<PermittedLook>,
+    /// Looks that have ended and are not recorded yet.
     unrecorded: Vec<Look>,
-    /// Whether the store refused the latest record. Nothing is claimed until a record succeeds.
-    refused: bool,
+    /// Whether the latest record failed. Nothing is claimed until a record succeeds.
+    record_failed: bool,
     pacer: ClaimPacer,
 }
 
@@ -92,18 +114,18 @@ impl TrackerWorker {
             lease,
             slots: Slots::new(basiq.concurrency),
             unrecorded: Vec::new(),
-            refused: false,
+            record_failed: false,
             pacer: ClaimPacer::default(),
         }
     }
 
-    /// Returns the counts of looks and ends, which go on with each look.
+    /// Returns the live counts of looks and ended jobs.
     #[must_use]
     pub fn tally(&self) -> LookTally {
         self.looker.tally()
     }
 
-    /// Returns the recorder of what this relay does, in which others may count too.
+    /// Returns the recorder of what this relay does. The delivery worker counts in it too.
     #[must_use]
     pub fn activity(&self) -> ActivityRecorder {
         self.looker.activity()
@@ -122,74 +144,80 @@ impl TrackerWorker {
         self.unrecorded.extend(looks);
     }
 
-    /// Records finished looks and claims jobs at the same time, so that both share a commit. Looks that cannot
+    /// Records finished looks and claims jobs at the same time. On SQLite both then join one commit. Looks that cannot
     /// be recorded are kept for the next attempt.
-    async fn record_and_claim(&mut self) -> Result<(bool, Claimed), WorkerError> {
+    async fn record_and_claim(&mut self) -> Result<TickWork, WorkerError> {
         let completed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
-        let (store, slots) = (Arc::clone(&self.store), self.divide_slots());
+        let (store, plan) = (Arc::clone(&self.store), self.plan_claim());
         let now = self.clock.now();
-        let claim = slots.as_ref().ok().map(|slots| Claim {
-            now,
-            lease: self.lease,
-            limit: slots.len(),
-        });
+        let claim = match &plan {
+            ClaimPlan::Claim(slots) => Some(Claim {
+                now,
+                lease: self.lease,
+                limit: slots.len(),
+            }),
+            ClaimPlan::Skip(_) => None,
+        };
         let work = async { tokio::join!(record(&*store, &completed), claim_some(&*store, claim)) };
         let (recorded, due) = self.start_new_during(work).await;
-        self.refused = recorded.is_err();
+        self.record_failed = recorded.is_err();
         match &recorded {
-            Ok(recorded) => self.tell(&completed, recorded),
+            Ok(recorded) => self.announce_recorded(&completed, recorded),
             Err(_) => self.unrecorded = completed.to_vec(),
         }
-        let claimed = match (slots, due?) {
-            (Err(none), _) => none,
-            (Ok(slots), due) => self.start_claimed(due, slots, now),
+        let due = due?;
+        let claimed = match plan {
+            ClaimPlan::Claim(slots) => self.start_claimed(due, slots, now),
+            ClaimPlan::Skip(reason) => Claimed::Nothing(reason),
         };
         recorded?;
-        Ok((!completed.is_empty(), claimed))
+        Ok(TickWork {
+            recorded_any: !completed.is_empty(),
+            claimed,
+        })
     }
 
     /// Counts the recorded looks, notifies the followers of their jobs, and wakes the delivery worker if there
     /// are events to deliver.
-    fn tell(&self, looks: &[Look], recorded: &[JobId]) {
+    fn announce_recorded(&self, looks: &[Look], recorded: &[JobId]) {
         self.signals.follows.notify_jobs(recorded);
         let recorded: HashSet<&JobId> = recorded.iter().collect();
-        let mut tells = false;
+        let mut has_events = false;
         for look in looks.iter().filter(|look| recorded.contains(&look.job_id)) {
-            tells |= measure(look);
+            has_events |= count_events(look) > 0;
         }
-        if tells {
+        if has_events {
             self.signals.delivery_wake.notify();
         }
     }
 
-    /// Divides the free slots between the next claim and new jobs, see [`SlotDivision`]. Offers one part to new jobs,
-    /// and returns the part of the claim.
-    fn divide_slots(&mut self) -> Result<FreeSlots, Claimed> {
+    /// Divides the usable slots between the next claim and new jobs, see [`SlotDivision`]. Offers one part to new jobs,
+    /// and plans the claim with the other.
+    ///
+    /// The usable slots are the free ones, but at most as many as the budget of calls serves soon. Jobs that come later
+    /// may be more urgent.
+    fn plan_claim(&mut self) -> ClaimPlan {
         for (job, permit) in self.new_jobs.withdraw() {
             self.start_new(job, permit);
         }
-        let free = self.usable_slots()?;
-        let division = self.pacer.divide(HostBacklog::None);
-        let for_new = division.for_new_work(free);
-        self.new_jobs.offer(self.slots.set_aside(for_new));
-        match division {
-            SlotDivision::NewWorkOnly(wait) => Err(Claimed::NotYet(wait)),
-            SlotDivision::ClaimOnly | SlotDivision::Halves => {
-                Ok(self.slots.set_aside(free - for_new))
-            }
-        }
-    }
-
-    /// Returns how many slots to divide. The number is small, because jobs that come later may be more urgent.
-    fn usable_slots(&self) -> Result<usize, Claimed> {
         let free = self.slots.free();
-        if free == 0 || self.refused {
-            return Err(Claimed::NoCapacity(None));
+        if free == 0 || self.record_failed {
+            return ClaimPlan::Skip(SkipReason::NoCapacity { retry_in: None });
         }
         let capacity = self.looker.capacity(self.slots.taken());
-        match free.min(capacity.calls) {
-            0 => Err(Claimed::NoCapacity(Some(capacity.again_in))),
-            usable => Ok(usable),
+        let usable = free.min(capacity.calls);
+        if usable == 0 {
+            let retry_in = Some(capacity.retry_in);
+            return ClaimPlan::Skip(SkipReason::NoCapacity { retry_in });
+        }
+        let division = self.pacer.divide(HostBacklog::None);
+        let for_new = division.for_new_work(usable);
+        self.new_jobs.offer(self.slots.set_aside(for_new));
+        match division {
+            SlotDivision::NewWorkOnly(wait) => ClaimPlan::Skip(SkipReason::NewJobsOnly(wait)),
+            SlotDivision::ClaimOnly | SlotDivision::Halves => {
+                ClaimPlan::Claim(self.slots.set_aside(usable - for_new))
+            }
         }
     }
 
@@ -203,7 +231,7 @@ impl TrackerWorker {
         }
         self.pacer.claimed(slots.is_empty());
         if slots.is_empty() {
-            Claimed::AsManyAsAsked
+            Claimed::UpToLimit
         } else {
             Claimed::All
         }
@@ -231,7 +259,7 @@ impl TrackerWorker {
         let span = info_span!("look", job.id = %job.job_id, watches = job.watches.len());
         join_traces(&span, job.watches.iter().filter_map(|watch| watch.trace));
         let looker = self.looker.clone();
-        let look = async move {
+        let task = async move {
             let (look, result) = looker.look(job).await;
             counter!("relay_polls_total", "result" => result).increment(1);
             PermittedLook {
@@ -239,7 +267,7 @@ impl TrackerWorker {
                 _permit: permit,
             }
         };
-        self.in_flight.start(look.instrument(span));
+        self.in_flight.start(task.instrument(span));
     }
 }
 
@@ -255,12 +283,21 @@ impl Worker for TrackerWorker {
     async fn tick(&mut self) -> Result<TickOutcome, WorkerError> {
         let completed = self.in_flight.take();
         self.take_completed(completed);
-        let (recorded, claimed) = self.record_and_claim().await?;
+        let TickWork {
+            recorded_any,
+            claimed,
+        } = self.record_and_claim().await?;
         match claimed {
-            Claimed::AsManyAsAsked => return Ok(TickOutcome::Busy),
-            Claimed::NotYet(wait) => return Ok(TickOutcome::Paced(wait)),
-            Claimed::All | Claimed::NoCapacity(_) if recorded => return Ok(TickOutcome::Busy),
-            Claimed::NoCapacity(next_due_in) => return Ok(TickOutcome::Idle { next_due_in }),
+            Claimed::UpToLimit => return Ok(TickOutcome::Busy),
+            Claimed::Nothing(SkipReason::NewJobsOnly(wait)) => return Ok(TickOutcome::Paced(wait)),
+            Claimed::All | Claimed::Nothing(SkipReason::NoCapacity { .. }) if recorded_any => {
+                return Ok(TickOutcome::Busy);
+            }
+            Claimed::Nothing(SkipReason::NoCapacity { retry_in }) => {
+                return Ok(TickOutcome::Idle {
+                    next_due_in: retry_in,
+                });
+            }
             Claimed::All => {}
         }
         let due = self.store.next_look_due().await?;
@@ -282,7 +319,7 @@ impl Worker for TrackerWorker {
         loop {
             let completed: Arc<[Look]> = std::mem::take(&mut self.unrecorded).into();
             let recorded = record(&*self.store, &completed).await?;
-            self.tell(&completed, &recorded);
+            self.announce_recorded(&completed, &recorded);
             match self.in_flight.wait().await {
                 Some(completed) => self.take_completed(completed),
                 None => return Ok(()),
@@ -313,15 +350,17 @@ fn lease(basiq: &BasiqConfig) -> Duration {
     BasiqClient::longest_call(basiq) + BANK_TIME_LIMIT + LEASE_MARGIN
 }
 
-/// Counts the events of a recorded look, and returns whether there are any to deliver.
-fn measure(look: &Look) -> bool {
-    let mut tells = false;
-    for change in &look.changes {
-        if let Some(event) = &change.event {
-            tells = true;
-            let (status, action) = (event.body.status.as_str(), event.body.action.as_str());
-            counter!("relay_events_total", "status" => status, "action" => action).increment(1);
-        }
+/// Counts the events of a recorded look in the metrics, and returns their number.
+fn count_events(look: &Look) -> usize {
+    let events = look
+        .changes
+        .iter()
+        .filter_map(|change| change.event.as_ref());
+    let mut count = 0;
+    for event in events {
+        let (status, action) = (event.body.status.as_str(), event.body.action.as_str());
+        counter!("relay_events_total", "status" => status, "action" => action).increment(1);
+        count += 1;
     }
-    tells
+    count
 }

@@ -60,7 +60,7 @@ for (const [how, options] of [
     await page.getByText("--request POST").first().waitFor();
     await page.waitForTimeout(1000);
     await shootView(page, `docs-${how}`);
-    await check(page, `docs-${how}`);
+    await check(page, `docs-${how}`, ["minor"]);
     await close(page);
   });
 
@@ -70,7 +70,7 @@ for (const [how, options] of [
       const answer = await page.goto(path);
       assert.equal(answer.status(), path.endsWith("nothing") ? 404 : 200);
       await shoot(page, `docs${path.replaceAll("/", "-")}-${how}`);
-      await check(page, `${path}-${how}`);
+      await check(page, `${path}-${how}`, ["minor"]);
     }
     assert.equal(await page.locator("script").count(), 0);
     await close(page);
@@ -127,7 +127,7 @@ test("a request from the page is answered, and its key is kept nowhere", async (
   assert.equal((await request.response()).status(), 200);
   await client.getByText(id).first().waitFor();
   await shootView(page, "docs-request");
-  await check(page, "docs-request");
+  await check(page, "docs-request", ["minor"]);
   const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
   assert.ok(!kept.includes(key), kept);
   await page.reload();

@@ -133,7 +133,8 @@ async fn a_receiver_that_demands_a_certificate_and_a_header_gets_both_from_a_run
     let files =
         [("one", 2060), ("two", 2061), ("three", 2062)].map(|(name, end)| tls.issue(name, end));
     let told = set(&scene.setup, "shop", &files[0]).await;
-    let expected = json!({ "certificateExpiresAt": "2060-01-01T00:00:00Z", "headers": [] });
+    let expected =
+        json!({ "certificateExpiresAt": "2060-01-01T00:00:00Z", "headers": [], "unreadable": [] });
     assert_eq!(told["callbackAuth"], expected);
     let headers = format!("# of the gateway\nX-Api-Key: {WORD}\n");
     let arguments = ["set-callback-auth", "shop", "--headers-file", "-"];
@@ -376,4 +377,74 @@ async fn bad_input_names_its_field_and_changes_nothing() {
     assert_eq!(told.code, Some(1), "{}", told.text);
     let list = client(&scene.setup, &["list", "--json"], "").await.json();
     assert_eq!(list[0]["callbackAuth"], before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_cannot_be_read_stop_only_the_callbacks_of_their_client() {
+    let mut scene = Scene::set(SandboxOptions::default()).await;
+    scene.setup.environment.extend([
+        ("RELAY_ENCRYPTION_KEY", KEYS[0].to_owned()),
+        ("RELAY_DELIVERY_RETRY_SCHEDULE", ["200ms"; 600].join(",")),
+    ]);
+    let key = scene.setup.add_client("shop").await["apiKey"].clone();
+    let key = key.as_str().unwrap();
+    let arguments = ["set-callback-auth", "shop", "--headers-file", "-"];
+    let told = client(&scene.setup, &arguments, &format!("X-A: {WORD}")).await;
+    assert_eq!(told.code, Some(0), "{}", told.text);
+    let damage = "UPDATE clients SET callback_headers = 'sealed1:' || substr(callback_headers, 20)";
+    scene.database.execute(damage).await;
+    let relay = scene.setup.start().await;
+
+    let hook = format!("{}/hook", scene.receiver.url());
+    let body = json!({ "jobId": scene.sandbox.seed_job(job()), "callbackUrl": hook });
+    let said = ask(&relay.url, "POST /watch", key, Some(body.to_string())).await;
+    assert_eq!(said.status, 202, "{}", said.text);
+    let call = format!("GET /watch/{}", said.json()["id"].as_str().unwrap());
+    let delivery = async || {
+        let watch = ask(&relay.url, &call, key, None).await.json();
+        watch["events"][0]["deliveries"][0].clone()
+    };
+    until(async || {
+        delivery().await["attempts"]
+            .as_array()
+            .is_some_and(|all| all.len() > 2)
+    })
+    .await;
+    let failed = delivery().await["attempts"][2].clone();
+    assert_eq!(
+        (&failed["error"], &failed["status"]),
+        (&json!("internal"), &Value::Null)
+    );
+    let detail = failed["errorDetail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("the stored headers of the client cannot be read"),
+        "{detail}"
+    );
+    let result = tested(&relay.url, key, &hook).await;
+    assert!(
+        result["advice"]
+            .as_str()
+            .unwrap()
+            .contains("set-callback-auth"),
+        "{result}"
+    );
+    let list = client(&scene.setup, &["list"], "").await;
+    assert!(
+        list.text.contains("headers that cannot be read"),
+        "{}",
+        list.text
+    );
+
+    let cleared = clear_of(&scene.setup, "--clear=headers").await;
+    assert_eq!(cleared["callbackAuth"], Value::Null);
+    until(async || delivery().await["state"] == "delivered").await;
+    let (code, log) = relay.terminate().await;
+    assert_eq!(code, Some(0));
+    for text in [
+        "get cannot be read; its events wait",
+        "get can be read again",
+    ] {
+        let lines = log.iter().filter(|line| line.contains(text));
+        assert_eq!(lines.count(), 1, "{text}");
+    }
 }

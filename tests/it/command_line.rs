@@ -384,7 +384,8 @@ async fn every_client_command_answers_one_line_of_json() {
     let path = headers.path().display().to_string();
     told(&["add", "bank"]).await;
     let set = ["set-callback-auth", "bank", "--headers-file", &path];
-    let shown = serde_json::json!({ "certificateExpiresAt": null, "headers": ["x-key"] });
+    let shown =
+        serde_json::json!({ "certificateExpiresAt": null, "headers": ["x-key"], "unreadable": [] });
     assert_eq!(told(&set).await["callbackAuth"], shown);
     asked.push(set[0]);
     assert_eq!(told(&["list"]).await[0]["callbackAuth"], shown);

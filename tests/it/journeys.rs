@@ -99,6 +99,7 @@ async fn a_job_that_succeeds_is_told_once_and_settles() {
     );
     let story = app.story(&watch).await;
     assert_eq!(story["state"], "settled");
+    assert_eq!(story["context"], event["context"]);
     assert_eq!(story["nextPollAt"], Value::Null);
     assert_eq!(story["events"][0]["deliveries"][0]["state"], "delivered");
     app.pass(120 * SECOND, 20 * SECOND).await;

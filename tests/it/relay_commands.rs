@@ -149,7 +149,7 @@ async fn watches_are_listed_shown_and_cancelled() {
         "{listed}"
     );
     assert!(
-        lines[2].ends_with("  j-1  failed invalid-credentials"),
+        lines[2].ends_with("  j-1  u-7   c-9         failed invalid-credentials"),
         "{listed}"
     );
     let one = play.told(&["list", "--limit", "1"]).await;
@@ -163,6 +163,9 @@ async fn watches_are_listed_shown_and_cancelled() {
         let ids: Vec<_> = ids.map(|watch| &watch["id"]).collect();
         assert_eq!(ids, [&json!(settled)]);
         assert_eq!(page["nextCursor"], Value::Null);
+        let context = &page["items"][0]["context"];
+        assert_eq!(context["userId"], "u-7");
+        assert_eq!(context["connectionId"], "c-9");
     }
 
     let shown = play.told(&["show", &settled]).await;

@@ -1,8 +1,10 @@
 """A relay and a sandbox as processes on ports of their own, and what a backend does at each."""
 
+import contextlib
 import json
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import sys
@@ -33,8 +35,11 @@ def wait_for(what, name, seconds=40):
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    """Finds a port below those that the system gives out, so that no other program takes it meanwhile by chance."""
+    for port in random.sample(range(20000, 32000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    sys.exit("a hundred ports are in use")
 
 
 def is_open(port):

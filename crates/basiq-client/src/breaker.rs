@@ -58,7 +58,7 @@ pub(super) struct BreakerPermit {
 impl Breaker {
     /// Creates a closed breaker that reports to `upstream` when it opens and closes.
     pub(super) fn new(clock: Clock, upstream: Upstream) -> Self {
-        tell(&upstream, false);
+        publish_state(&upstream, false);
         Self {
             circuit: Mutex::default(),
             clock,
@@ -78,8 +78,8 @@ impl Breaker {
     }
 
     /// Returns how long no call may be sent. Returns `None` if a call may be sent, even if only as a probe.
-    pub(super) fn rest(&self) -> Option<BreakerOpen> {
-        self.circuit().rest(self.clock.now())
+    pub(super) fn blocked(&self) -> Option<BreakerOpen> {
+        self.circuit().blocked(self.clock.now())
     }
 
     /// Returns whether the next call is a probe.
@@ -110,7 +110,7 @@ impl Breaker {
             info!("the breaker towards Basiq closes: calls go on");
         }
         if was_closed != is_closed {
-            tell(&self.upstream, !is_closed);
+            publish_state(&self.upstream, !is_closed);
         }
     }
 
@@ -119,7 +119,8 @@ impl Breaker {
     }
 }
 
-fn tell(upstream: &Upstream, open: bool) {
+/// Sets the state for the other parts of the relay and for the metrics.
+fn publish_state(upstream: &Upstream, open: bool) {
     upstream.set_breaker_open(open);
     metrics::gauge!("relay_upstream_breaker_open").set(if open { 1.0 } else { 0.0 });
 }
@@ -189,7 +190,7 @@ impl Circuit {
         matches!(self.phase, Phase::Closed { .. })
     }
 
-    fn rest(&self, now: Timestamp) -> Option<BreakerOpen> {
+    fn blocked(&self, now: Timestamp) -> Option<BreakerOpen> {
         match self.phase {
             Phase::Closed { .. } => None,
             Phase::Probing { .. } => Some(BreakerOpen { remaining: PROBE }),
@@ -204,7 +205,7 @@ impl Circuit {
 
     /// Returns the round of a call that may be sent.
     fn admit(&mut self, now: Timestamp) -> Result<u64, BreakerOpen> {
-        if let Some(open) = self.rest(now) {
+        if let Some(open) = self.blocked(now) {
             return Err(open);
         }
         if let Phase::Open { openings, .. } = self.phase {
@@ -314,9 +315,9 @@ mod tests {
             fail(&breaker, FAILURES - 1);
             answer(&breaker, "/jobs/9", true);
         }
-        assert!(breaker.rest().is_none() && !upstream.is_breaker_open());
+        assert!(breaker.blocked().is_none() && !upstream.is_breaker_open());
         fail(&breaker, FAILURES);
-        assert!(breaker.rest().is_some() && upstream.is_breaker_open());
+        assert!(breaker.blocked().is_some() && upstream.is_breaker_open());
         breaker.admit("/jobs/9").unwrap_err();
     }
 
@@ -326,9 +327,9 @@ mod tests {
         for n in 0..100 {
             answer(&breaker, &format!("/jobs/{}", n % 2), false);
         }
-        assert!(breaker.rest().is_none());
+        assert!(breaker.blocked().is_none());
         answer(&breaker, "/jobs/3", false);
-        assert!(breaker.rest().is_some());
+        assert!(breaker.blocked().is_some());
     }
 
     #[test]
@@ -337,13 +338,13 @@ mod tests {
         fail(&breaker, FAILURES);
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             let longest = Duration::from_secs(seconds);
-            let rest = breaker.rest().unwrap().remaining;
+            let wait = breaker.blocked().unwrap().remaining;
             assert!(
-                rest >= longest * 3 / 4 && rest <= longest,
-                "{rest:?} {longest:?}"
+                wait >= longest * 3 / 4 && wait <= longest,
+                "{wait:?} {longest:?}"
             );
-            clock.advance(rest + Duration::from_millis(1));
-            assert!(breaker.rest().is_none() && breaker.wants_probe());
+            clock.advance(wait + Duration::from_millis(1));
+            assert!(breaker.blocked().is_none() && breaker.wants_probe());
             let probe = breaker.admit("/jobs/1").unwrap();
             breaker.admit("/jobs/2").unwrap_err();
             probe.report_usable(false);
@@ -352,7 +353,7 @@ mod tests {
         answer(&breaker, "/jobs/1", true);
         assert!(!breaker.wants_probe() && !upstream.is_breaker_open());
         fail(&breaker, FAILURES - 1);
-        assert!(breaker.rest().is_none());
+        assert!(breaker.blocked().is_none());
     }
 
     #[test]
@@ -364,12 +365,12 @@ mod tests {
         fail(&breaker, FAILURES);
         late[0].report_usable(true);
         late[1].report_usable(false);
-        assert!(breaker.rest().unwrap().remaining <= WAITS.shortest);
+        assert!(breaker.blocked().unwrap().remaining <= WAITS.shortest);
         clock.advance(WAITS.shortest);
         let probe = breaker.admit("/jobs/1").unwrap();
         late[2].report_usable(true);
         late[3].report_usable(false);
-        assert!(breaker.rest().is_some(), "the probe is still on its way");
+        assert!(breaker.blocked().is_some(), "the probe is still on its way");
         probe.report_usable(true);
         assert!(!breaker.wants_probe());
     }
@@ -390,8 +391,8 @@ mod tests {
         let mut circuit = Circuit::default();
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         circuit.open(1, now);
-        assert!(circuit.rest(now).is_some());
+        assert!(circuit.blocked(now).is_some());
         let earlier = now.checked_sub(Duration::from_hours(1)).unwrap();
-        assert!(circuit.rest(earlier).is_none());
+        assert!(circuit.blocked(earlier).is_none());
     }
 }

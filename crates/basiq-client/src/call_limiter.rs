@@ -30,7 +30,7 @@ const PUNCTUALITY: Duration = Duration::from_millis(20);
 const HORIZON: Duration = Duration::from_millis(250);
 
 /// How long to wait before the next attempt to reserve, while all slots within the horizon are taken.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+const RETRY_RESERVE: Duration = Duration::from_millis(50);
 
 /// The slots that relays share cannot be reached. The log has the reason.
 #[derive(Debug, Error)]
@@ -58,7 +58,7 @@ pub(super) struct SharedLimiter {
     /// The number of the latest pause that this relay knows.
     pause: AtomicI64,
     /// Whether the latest attempt to reserve slots failed.
-    is_away: AtomicBool,
+    is_unreachable: AtomicBool,
 }
 
 impl CallLimiter {
@@ -83,7 +83,7 @@ impl CallLimiter {
             clock,
             reserved: Mutex::default(),
             pause: AtomicI64::new(0),
-            is_away: AtomicBool::new(false),
+            is_unreachable: AtomicBool::new(false),
         })
     }
 
@@ -114,11 +114,11 @@ impl CallLimiter {
     }
 
     /// Publishes a pause that Basiq asked this relay for, if the other relays do not know it yet.
-    pub(super) async fn tell_pause(&self, throttle: &Throttle) {
+    pub(super) async fn publish_pause(&self, throttle: &Throttle) {
         let Self::Shared(shared) = self else {
             return;
         };
-        if let Some((status, length)) = throttle.take_untold() {
+        if let Some((status, length)) = throttle.take_unpublished() {
             match shared.coordinator.pause(status, length).await {
                 Ok(number) => drop(shared.pause.fetch_max(number, Ordering::Relaxed)),
                 Err(error) => {
@@ -148,7 +148,7 @@ impl SharedLimiter {
                 return Ok(());
             }
             if reserved.is_empty() {
-                tokio::time::sleep(ASK_AGAIN).await;
+                tokio::time::sleep(RETRY_RESERVE).await;
             }
         }
     }
@@ -186,7 +186,7 @@ impl SharedLimiter {
         throttle: &Throttle,
     ) -> Result<(), CoordinatorUnreachable> {
         let granted = self.coordinator.reserve_calls(waiting, spacing, HORIZON);
-        let granted = self.note(granted.await)?;
+        let granted = self.log_reachability(granted.await)?;
         let UpstreamPause {
             number,
             until,
@@ -204,16 +204,18 @@ impl SharedLimiter {
     }
 
     /// Logs when the slots become unreachable, and when they can be reached again.
-    fn note(
+    fn log_reachability(
         &self,
         granted: Result<Reservation, CoordinationError>,
     ) -> Result<Reservation, CoordinatorUnreachable> {
-        let was_away = self.is_away.swap(granted.is_err(), Ordering::Relaxed);
+        let was_unreachable = self
+            .is_unreachable
+            .swap(granted.is_err(), Ordering::Relaxed);
         match &granted {
-            Err(error) if !was_away => {
+            Err(error) if !was_unreachable => {
                 warn!(error = %ErrorChain(&**error), "the shared rate limit cannot be reached");
             }
-            Ok(_) if was_away => info!("the shared rate limit can be reached again"),
+            Ok(_) if was_unreachable => info!("the shared rate limit can be reached again"),
             Ok(_) | Err(_) => {}
         }
         granted.map_err(|source| CoordinatorUnreachable { source })

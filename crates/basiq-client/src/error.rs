@@ -168,10 +168,10 @@ impl BasiqError {
         }
     }
 
-    /// Returns whether no response came at all. The client logs this once for all calls: when it begins and
-    /// when the reason changes.
+    /// Returns whether no response came, or the call was not even sent. The client logs this once for all calls: when
+    /// it begins and when the reason changes.
     #[must_use]
-    pub fn is_silence(&self) -> bool {
+    pub fn got_no_response(&self) -> bool {
         match self {
             Self::TimedOut | Self::Unreachable(_) | Self::NoResources(_) | Self::Resting { .. } => {
                 true

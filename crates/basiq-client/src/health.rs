@@ -64,7 +64,7 @@ impl HealthTracker {
         drop(known);
         set_gauges(health);
         match error {
-            Some(error) if severity(health) >= severity(before) => tell(health, error),
+            Some(error) if severity(health) >= severity(before) => log_worse(health, error),
             _ => info!(upstream.health = %health, reason, "Basiq answers better than before"),
         }
     }
@@ -81,9 +81,9 @@ impl HealthTracker {
 }
 
 /// Logs how Basiq responds from now on, and why.
-fn tell(health: UpstreamHealth, error: &BasiqError) {
+fn log_worse(health: UpstreamHealth, error: &BasiqError) {
     let reason = error.reason();
-    if error.is_silence() {
+    if error.got_no_response() {
         warn!(upstream.health = %health, reason, %error, "no answer from Basiq");
     } else {
         warn!(upstream.health = %health, reason, %error, "Basiq answers worse than before");

@@ -1,7 +1,7 @@
 //! Everything that talks to Basiq: the client, the token, the wire types and the errors.
 
+mod admission;
 mod breaker;
-mod budget;
 mod call_limiter;
 mod client;
 mod config;
@@ -20,7 +20,7 @@ mod webhook;
 pub mod wire;
 
 pub use self::{
-    budget::CallCapacity,
+    admission::CallCapacity,
     client::{AnswerError, BasiqClient, JobList, ListedJob, UserJobs},
     config::BasiqConfig,
     connect_failure::{ConnectError, ConnectFailure},

@@ -32,7 +32,7 @@ impl Endpoint {
     }
 }
 
-/// The middleware that measures requests. It runs inside the budget layer, so that the wait for the budget is
+/// The middleware that measures requests. It runs inside the admission layer, so that the wait for admission is
 /// not measured.
 pub(super) struct MeasureCalls(pub(super) Upstream);
 

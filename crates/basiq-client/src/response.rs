@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    BasiqError, breaker::BreakerPermit, budget::SentAt, error_body::ErrorBody,
+    BasiqError, admission::SentAt, breaker::BreakerPermit, error_body::ErrorBody,
     lenient::parse_leniently,
 };
 

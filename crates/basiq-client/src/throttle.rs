@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The smallest share of the budget that is used.
 const LEAST_SHARE: f64 = 1.0 / 32.0;
 /// The share of the budget that is recovered per second in which calls get responses.
-const WON_BACK: f64 = 0.05;
+const RECOVERY: f64 = 0.05;
 /// The longest time between two calls that a slower pace leads to.
 const SLOWEST: Duration = Duration::from_secs(3);
 
@@ -43,9 +43,9 @@ struct State {
     /// The share of the budget that is used, at most 1.
     share: f64,
     /// The time up to which recovery was added to the share.
-    reckoned: Option<Instant>,
+    recovered_until: Option<Instant>,
     /// Whether the pause has yet to be published to the other relays.
-    untold: bool,
+    is_unpublished: bool,
 }
 
 impl Default for State {
@@ -54,8 +54,8 @@ impl Default for State {
             pause: None,
             level: 0,
             share: 1.0,
-            reckoned: None,
-            untold: false,
+            recovered_until: None,
+            is_unpublished: false,
         }
     }
 }
@@ -70,7 +70,7 @@ struct Pause {
 impl Throttle {
     /// Begins or extends the pause. Calls that were sent before the present pause began are not counted as new
     /// refusals, because many calls in flight may be refused together.
-    pub(super) fn pause(&self, status: u16, asked: Option<Duration>, sent_at: Instant) {
+    pub(super) fn pause(&self, status: u16, requested: Option<Duration>, sent_at: Instant) {
         let now = Instant::now();
         let mut state = self.state();
         let is_news = state.pause.is_none_or(|pause| sent_at >= pause.began);
@@ -78,13 +78,13 @@ impl Throttle {
             state.level = state.level.saturating_add(1);
             state.share = (state.share / 2.0).max(LEAST_SHARE);
         }
-        let length = asked.unwrap_or_else(|| PAUSES.after(state.level));
+        let length = requested.unwrap_or_else(|| PAUSES.after(state.level));
         let until = now + length;
         match &mut state.pause {
             Some(pause) if !is_news => {
-                if asked.is_some() {
+                if requested.is_some() {
                     pause.until = pause.until.max(until);
-                    state.untold = true;
+                    state.is_unpublished = true;
                 }
             }
             pause => {
@@ -93,7 +93,7 @@ impl Throttle {
                     until,
                     status,
                 });
-                state.untold = true;
+                state.is_unpublished = true;
                 drop(state);
                 warn!(http.status = status, pause = ?length, "Basiq asks for fewer calls");
             }
@@ -103,14 +103,14 @@ impl Throttle {
     /// Begins a pause that Basiq asked another relay for.
     pub(super) fn adopt(&self, status: u16, left: Duration) {
         self.pause(status, Some(left), Instant::now());
-        self.state().untold = false;
+        self.state().is_unpublished = false;
     }
 
     /// Returns the status and the remaining time of a pause that was not published yet, and marks it as
     /// published.
-    pub(super) fn take_untold(&self) -> Option<(u16, Duration)> {
-        let untold = std::mem::take(&mut self.state().untold);
-        let paused = self.paused().filter(|_| untold)?;
+    pub(super) fn take_unpublished(&self) -> Option<(u16, Duration)> {
+        let is_unpublished = std::mem::take(&mut self.state().is_unpublished);
+        let paused = self.paused().filter(|_| is_unpublished)?;
         Some((paused.status, paused.remaining))
     }
 
@@ -122,12 +122,12 @@ impl Throttle {
         };
         let now = Instant::now();
         let since = state
-            .reckoned
+            .recovered_until
             .map_or(pause.until, |then| then.max(pause.until));
         let passed = now.saturating_duration_since(since).as_secs_f64();
         state.level = state.level.saturating_sub(1);
-        state.share = (state.share + passed * WON_BACK).min(1.0);
-        state.reckoned = Some(now);
+        state.share = (state.share + passed * RECOVERY).min(1.0);
+        state.recovered_until = Some(now);
     }
 
     /// Returns the share of the budget at the present pace, in thousandths.
@@ -160,7 +160,7 @@ impl Throttle {
     }
 
     /// Returns the pause if it is longer than a call waits.
-    pub(super) fn too_long(&self) -> Option<UpstreamPaused> {
+    pub(super) fn pause_too_long_to_wait(&self) -> Option<UpstreamPaused> {
         self.paused().filter(|paused| paused.remaining > PATIENCE)
     }
 
@@ -247,13 +247,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn other_relays_are_told_once_of_what_they_do_not_know() {
         let throttle = Throttle::default();
-        assert_eq!(throttle.take_untold(), None);
+        assert_eq!(throttle.take_unpublished(), None);
         throttle.pause(429, None, Instant::now());
         let one = Duration::from_secs(1);
-        assert_eq!(throttle.take_untold(), Some((429, one)));
-        assert_eq!(throttle.take_untold(), None);
+        assert_eq!(throttle.take_unpublished(), Some((429, one)));
+        assert_eq!(throttle.take_unpublished(), None);
         throttle.adopt(403, one * 5);
-        assert_eq!(throttle.take_untold(), None, "they told it");
+        assert_eq!(throttle.take_unpublished(), None, "they told it");
         assert_eq!(remaining(&throttle), one * 5);
     }
 

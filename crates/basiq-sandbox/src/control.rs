@@ -15,9 +15,9 @@ use crate::{
 /// The maximum number of copies of one webhook.
 const MOST_COPIES: u32 = 100;
 
-/// A webhook to send, whether its event happened or not. Ids need not exist.
+/// A webhook that the sandbox is told to send, whether its event happened or not. Ids need not exist.
 #[derive(Debug, Clone)]
-pub struct WebhookOrder {
+pub struct WebhookToSend {
     /// The type of the event.
     pub event_type: SandboxEventType,
     /// The user whom the event is about.
@@ -36,8 +36,8 @@ pub struct WebhookOrder {
     pub delay: Duration,
 }
 
-impl WebhookOrder {
-    /// Creates an order that is sent once and at once, with new ids.
+impl WebhookToSend {
+    /// Creates a webhook that is sent once and at once, with new ids.
     #[must_use]
     pub fn new(event_type: SandboxEventType, user_id: &str) -> Self {
         Self {
@@ -90,7 +90,7 @@ pub enum ControlError {
 
 impl Sandbox {
     /// Sends a webhook, even of a type to which the receiver is not subscribed.
-    pub fn send_webhook(&self, order: &WebhookOrder) -> Result<SentWebhook, ControlError> {
+    pub fn send_webhook(&self, order: &WebhookToSend) -> Result<SentWebhook, ControlError> {
         let now = self.now();
         let mut memory = self.memory();
         let subject = subject(&memory, order);
@@ -147,7 +147,7 @@ impl Sandbox {
 }
 
 /// Returns whom and what the ordered event is about.
-fn subject(memory: &SandboxState, order: &WebhookOrder) -> EventSubject {
+fn subject(memory: &SandboxState, order: &WebhookToSend) -> EventSubject {
     let is_about = |entity| order.event_type.parts().0 == entity;
     let latest_connection = || {
         let user = memory.users.get(&order.user_id)?;

@@ -45,7 +45,7 @@ pub use self::{
     announce::SandboxWebhook,
     calls::{Call, CallLog},
     consent::ConsentChange,
-    control::{ControlError, SentWebhook, WebhookOrder},
+    control::{ControlError, SentWebhook, WebhookToSend},
     event::{SandboxEventType, UnknownEventType},
     fault::{ALLOWED as ALLOWED_FAULTS, Fault, FaultError, FaultKind},
     handle::{Sandbox, SandboxOptions},

@@ -6,10 +6,20 @@ use std::{fmt, sync::Arc};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::SecretHeaders;
+use crate::{SecretHeaders, outcome::closed_words};
 
 /// A certificate that ends within this many days is marked where clients are listed.
 const NEAR_END_DAYS: i64 = 30;
+
+closed_words! {
+    /// A part of a client's credentials for callbacks.
+    CallbackAuthPart {
+        /// The TLS client certificate and its key.
+        Certificate => "certificate",
+        /// The static headers.
+        Headers => "headers",
+    }
+}
 
 /// The credentials that the relay presents to a client's callbacks. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -18,17 +28,19 @@ pub struct CallbackAuth {
     pub certificate: Option<ClientCertificate>,
     /// The headers that each request gets.
     pub headers: SecretHeaders,
+    /// The stored parts that cannot be read. While there are any, the relay posts nothing to the client's callbacks.
+    pub unreadable: Vec<CallbackAuthPart>,
 }
 
 impl CallbackAuth {
     /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.certificate.is_none() && self.headers.is_empty()
+        self.certificate.is_none() && self.headers.is_empty() && self.unreadable.is_empty()
     }
 
-    /// Describes the credentials without a secret: the end of the certificate and the names of the headers. Returns none
-    /// if there are none.
+    /// Describes the credentials without a secret: the end of the certificate, the names of the headers, and the parts
+    /// that cannot be read. Returns none if there are none.
     #[must_use]
     pub fn described(&self, now: Timestamp) -> Option<String> {
         if self.is_empty() {
@@ -37,7 +49,10 @@ impl CallbackAuth {
         let certificate = self.certificate.as_ref().map(|one| one.described(now));
         let names: Vec<_> = self.headers.names().collect();
         let headers = (!names.is_empty()).then(|| format!("headers {}", names.join(", ")));
-        let parts: Vec<_> = certificate.into_iter().chain(headers).collect();
+        let unreadable = self.unreadable.iter();
+        let unreadable = unreadable.map(|part| format!("{part} that cannot be read"));
+        let parts = certificate.into_iter().chain(headers).chain(unreadable);
+        let parts: Vec<_> = parts.collect();
         Some(parts.join("; "))
     }
 }
@@ -130,6 +145,7 @@ mod tests {
             let auth = CallbackAuth {
                 certificate: end.map(|end| certificate(&[b"chain"], b"key", end)),
                 headers: SecretHeaders::parse(headers).unwrap_or_default(),
+                unreadable: Vec::new(),
             };
             assert!(!format!("{auth:?}").contains("word"));
             auth.described(now)
@@ -160,6 +176,14 @@ mod tests {
         ] {
             assert_eq!(described(end, headers).as_deref(), Some(text));
         }
+        let unreadable = CallbackAuth {
+            unreadable: CallbackAuthPart::ALL.to_vec(),
+            ..CallbackAuth::default()
+        };
+        assert_eq!(
+            unreadable.described(now).as_deref(),
+            Some("certificate that cannot be read; headers that cannot be read")
+        );
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DurationHistogram, StageDuration, bucket_of, durations::rounded};
+use crate::{
+    DurationHistogram, StageDuration, bucket_of,
+    durations::{MEMORY, rounded},
+};
 
 /// The number of ends after which a bank counts as learned. Until then, its jobs are looked at as without hints.
 const LEARNED: u32 = 30;
@@ -16,8 +19,12 @@ const LEARNED: u32 = 30;
 /// The maximum number of stages. Basiq has five.
 const MAX_STAGES: usize = 8;
 
-/// The usual time in seconds from the end of a job to Basiq's hint. It only matters for ends that a look found first.
-const USUAL_DELAY: f64 = 1.0;
+/// The assumed mean time in seconds from the end of a job to Basiq's hint, and its weight in hints. Basiq documents none.
+const HINT_DELAY: f64 = 1.0;
+const HINT_DELAY_WEIGHT: f64 = 3.0;
+
+/// The longest time that counts as the delay of one hint.
+const LONGEST_HINT_DELAY: Duration = Duration::from_mins(1);
 
 /// The weight of a stage's share of announced ends, in observations, when a bucket's own share is estimated.
 const SHARE_WEIGHT: f64 = 0.5;
@@ -32,7 +39,10 @@ const MAX_MISSING: u32 = 12_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndNotice {
     /// A look that followed a hint found the end.
-    Hint,
+    Hint {
+        /// The time from the job's end to the hint.
+        after: Duration,
+    },
     /// A look found the end before any hint came. The relay would have heard a hint for this long.
     Look {
         /// The time from the job's end to the look, or zero if the relay could not match hints to the job then.
@@ -91,6 +101,37 @@ impl StageStats {
     }
 }
 
+/// How long Basiq takes to announce an end: the mean of an exponential distribution. Older hints fade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct HintDelay {
+    /// The number of hints, in thousandths.
+    hints: u32,
+    /// For how long an announced end went without its hint in all, in milliseconds. Looks that were faster count too.
+    waited: u32,
+}
+
+impl HintDelay {
+    /// Adds the wait for a hint. `hints` is zero if a look was faster than the hint.
+    fn add(&mut self, hints: u32, waited: Duration) {
+        let faded = |sum: u32| sum - sum.div_ceil(MEMORY);
+        self.hints = faded(self.hints) + 1000 * hints;
+        let waited = waited.min(LONGEST_HINT_DELAY).as_secs_f64();
+        self.waited = faded(self.waited) + rounded(1000.0 * waited);
+    }
+
+    /// Returns the mean in seconds.
+    fn mean(self) -> f64 {
+        let (hints, waited) = (f64::from(self.hints), f64::from(self.waited));
+        (HINT_DELAY_WEIGHT * HINT_DELAY + waited / 1000.0) / (HINT_DELAY_WEIGHT + hints / 1000.0)
+    }
+
+    /// Returns the share of hints that come later than this after the end of a job.
+    fn still_to_come(self, after: Duration) -> f64 {
+        (-after.as_secs_f64() / self.mean()).exp()
+    }
+}
+
 /// How jobs of one kind at one bank end, seen from each of their stages. A stage is the title of the first step that
 /// is not done.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -100,20 +141,22 @@ pub struct DurationStats {
     ends: u32,
     /// How many hints were expected since the last one came, in thousandths.
     missing: u32,
+    hint_delay: HintDelay,
     stages: Vec<StageStats>,
 }
 
 impl DurationStats {
     /// Adds the end of a job.
     pub fn add(&mut self, end: &JobEnd) {
-        let trust = self.trust();
+        let (trust, hint_delay) = (self.trust(), self.hint_delay);
         self.count_missing(end);
+        self.learn_hint_delay(end);
         for seen in &end.stages {
             let Some(stage) = self.stage_mut(&seen.title) else {
                 continue;
             };
             let share = trust * stage.announced_share_at(seen.left);
-            stage.add(seen.left, announced_part(share, end.notice));
+            stage.add(seen.left, announced_part(share, hint_delay, end.notice));
         }
         self.ends = (self.ends + 1).min(LEARNED);
     }
@@ -133,6 +176,12 @@ impl DurationStats {
         } else {
             self.trust()
         }
+    }
+
+    /// Returns the mean time in seconds from the end of a job to its hint.
+    #[must_use]
+    pub fn hint_delay(&self) -> f64 {
+        self.hint_delay.mean()
     }
 
     /// Returns these durations as if Basiq had announced no end.
@@ -158,18 +207,36 @@ impl DurationStats {
     /// Counts the hint of this end if it is missing. One hint halves the count, so that a single hint does not restore
     /// the trust in hints that had stopped.
     fn count_missing(&mut self, end: &JobEnd) {
+        self.missing = match end.notice {
+            EndNotice::Hint { .. } => self.missing / 2,
+            EndNotice::Look { unannounced_for } => {
+                let has_come = 1.0 - self.hint_delay.still_to_come(unannounced_for);
+                let expected = self.announced_share_of(end) * has_come;
+                (self.missing + rounded(1000.0 * expected)).min(MAX_MISSING)
+            }
+        };
+    }
+
+    /// Learns how long hints take. A look that found the end of a job first counts as far as a hint was still to come.
+    fn learn_hint_delay(&mut self, end: &JobEnd) {
+        match end.notice {
+            EndNotice::Hint { after } => self.hint_delay.add(1, after),
+            EndNotice::Look { unannounced_for } => {
+                let share = self.trust() * self.announced_share_of(end);
+                let part = announced_part(share, self.hint_delay, end.notice);
+                self.hint_delay.add(0, unannounced_for.mul_f64(part));
+            }
+        }
+    }
+
+    /// Estimates the share of announced ends among jobs like this one.
+    fn announced_share_of(&self, end: &JobEnd) -> f64 {
         let last = end.stages.last();
         let share = last.and_then(|seen| {
             let stage = self.from_stage(&seen.title)?;
             Some(stage.announced_share_at(seen.left))
         });
-        self.missing = match end.notice {
-            EndNotice::Hint => self.missing / 2,
-            EndNotice::Look { unannounced_for } => {
-                let expected = share.unwrap_or(0.0) * (1.0 - still_to_come(unannounced_for));
-                (self.missing + rounded(1000.0 * expected)).min(MAX_MISSING)
-            }
-        };
+        share.unwrap_or(0.0)
     }
 
     /// Returns the statistics of a stage. Adds the stage if there is room.
@@ -193,19 +260,14 @@ impl DurationStats {
 ///
 /// A look that finds the end first may only have been faster than the hint. The less time the hint had, the more
 /// likely that is.
-fn announced_part(share: f64, notice: EndNotice) -> f64 {
+fn announced_part(share: f64, hint_delay: HintDelay, notice: EndNotice) -> f64 {
     match notice {
-        EndNotice::Hint => 1.0,
+        EndNotice::Hint { .. } => 1.0,
         EndNotice::Look { unannounced_for } => {
-            let late = share * still_to_come(unannounced_for);
+            let late = share * hint_delay.still_to_come(unannounced_for);
             late / (late + 1.0 - share).max(f64::MIN_POSITIVE)
         }
     }
-}
-
-/// Returns the share of hints that come later than this after the end of a job.
-fn still_to_come(after: Duration) -> f64 {
-    (-after.as_secs_f64() / USUAL_DELAY).exp()
 }
 
 #[cfg(test)]
@@ -216,6 +278,10 @@ mod tests {
     use crate::BUCKETS;
 
     const STAGE: &str = "retrieve-transactions";
+
+    const HINT: EndNotice = EndNotice::Hint {
+        after: Duration::from_secs(1),
+    };
 
     const FOUND_LATE: EndNotice = EndNotice::Look {
         unannounced_for: Duration::from_secs(4),
@@ -246,7 +312,7 @@ mod tests {
 
     #[test]
     fn an_announced_end_counts_as_a_duration_too() {
-        let announced = taught((20..60).map(|seconds| end(seconds, EndNotice::Hint)));
+        let announced = taught((20..60).map(|seconds| end(seconds, HINT)));
         let found = taught((20..60).map(|seconds| end(seconds, FOUND_LATE)));
         let ended = |stats: &DurationStats| stats.from_stage(STAGE).unwrap().ended().clone();
         assert_eq!(ended(&announced), ended(&found));
@@ -256,19 +322,16 @@ mod tests {
 
     #[test]
     fn hints_count_only_after_thirty_ends() {
-        let few = taught((0..29).map(|_| end(30, EndNotice::Hint)));
+        let few = taught((0..29).map(|_| end(30, HINT)));
         assert!(share(&few) < 1e-9);
-        let enough = taught((0..30).map(|_| end(30, EndNotice::Hint)));
+        let enough = taught((0..30).map(|_| end(30, HINT)));
         assert!(share(&enough) > 0.98);
     }
 
     #[test]
     fn a_look_that_is_a_moment_faster_than_the_hint_changes_little() {
-        let one_in_five = |notice| {
-            taught(
-                (0..200).map(move |n| end(30, if n % 5 == 0 { notice } else { EndNotice::Hint })),
-            )
-        };
+        let one_in_five =
+            |notice| taught((0..200).map(move |n| end(30, if n % 5 == 0 { notice } else { HINT })));
         let fast = EndNotice::Look {
             unannounced_for: Duration::ZERO,
         };
@@ -279,22 +342,54 @@ mod tests {
 
     #[test]
     fn hints_that_stop_are_not_relied_on_any_more_after_a_few_tens_of_jobs() {
-        let mut stats = taught((0..200).map(|_| end(30, EndNotice::Hint)));
+        let mut stats = taught((0..200).map(|_| end(30, HINT)));
         for _ in 0..25 {
             stats.add(&end(30, FOUND_LATE));
         }
         assert!(share(&stats) < 0.05, "{}", share(&stats));
-        stats.add(&end(30, EndNotice::Hint));
+        stats.add(&end(30, HINT));
         assert!(share(&stats) < 0.7, "{}", share(&stats));
         for _ in 0..5 {
-            stats.add(&end(30, EndNotice::Hint));
+            stats.add(&end(30, HINT));
         }
         assert!(share(&stats) > 0.5, "{}", share(&stats));
     }
 
     #[test]
+    fn the_delay_of_hints_is_learned_and_looks_that_are_faster_do_not_hide_it() {
+        let after = |millis| EndNotice::Hint {
+            after: Duration::from_millis(millis),
+        };
+        let quick = taught((0..200).map(|_| end(30, after(100))));
+        assert!(
+            (0.1..0.2).contains(&quick.hint_delay()),
+            "{}",
+            quick.hint_delay()
+        );
+        // Of hints that come after 1 to 8 s, a look after 4 s finds half of the ends first.
+        let found = EndNotice::Look {
+            unannounced_for: Duration::from_secs(4),
+        };
+        let notices = [after(1000), found, after(2000), found, after(3000), found];
+        let slow = taught(
+            notices
+                .into_iter()
+                .cycle()
+                .take(200)
+                .map(|one| end(30, one)),
+        );
+        assert!(
+            (2.2..6.0).contains(&slow.hint_delay()),
+            "{}",
+            slow.hint_delay()
+        );
+        let unknown = DurationStats::default();
+        assert!((unknown.hint_delay() - HINT_DELAY).abs() < 1e-9);
+    }
+
+    #[test]
     fn without_hints_only_the_durations_stay() {
-        let stats = taught((0..50).map(|_| end(30, EndNotice::Hint)));
+        let stats = taught((0..50).map(|_| end(30, HINT)));
         let without = stats.without_hints();
         assert!(share(&without) < 1e-9);
         let ended = |stats: &DurationStats| stats.from_stage(STAGE).unwrap().ended().clone();
@@ -311,7 +406,7 @@ mod tests {
                 let stages = vec![StageDuration { title, left: Duration::from_millis(millis) }];
                 let unannounced_for = Duration::from_millis(found_after);
                 let notice = if found_after < 10_000 {
-                    EndNotice::Hint
+                    HINT
                 } else {
                     EndNotice::Look { unannounced_for }
                 };

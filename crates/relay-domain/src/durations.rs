@@ -20,7 +20,7 @@ const WEIGHT: [u32; 3] = [250, 500, 250];
 
 /// Each new observation reduces all earlier ones by one part in this number. So a histogram remembers about this
 /// many.
-const MEMORY: u32 = 96;
+pub(crate) const MEMORY: u32 = 96;
 
 /// Durations in logarithmic buckets. The latest observations count most, so that the histogram follows a bank that
 /// changes. Holds at most [`BUCKETS`] numbers.

@@ -108,7 +108,9 @@ mod tests {
             };
             pace.add(&JobEnd {
                 stages: vec![stage],
-                notice: EndNotice::Hint,
+                notice: EndNotice::Hint {
+                    after: Duration::from_secs(1),
+                },
             });
         }
         KnownDurations {

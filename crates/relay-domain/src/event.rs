@@ -117,7 +117,7 @@ pub struct EventBody {
     pub metadata: Metadata,
 }
 
-/// The person, connection and bank that an event is about.
+/// The person, connection and bank of a watch or an event.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventContext {

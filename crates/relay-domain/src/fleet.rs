@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The longest time for which a relay leaves the store to the others after one piece of work.
-const LONGEST_REST: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The number of relays on a store, and one relay's share of their limits. Clones share one state.
 #[derive(Debug, Clone)]
@@ -71,9 +71,9 @@ impl Fleet {
     /// × `took`, at most 50 ms. A relay then does more work in each transaction, and many relays need few more
     /// transactions. A relay that is alone does not wait.
     #[must_use]
-    pub fn rest_after(&self, took: Duration) -> Duration {
+    pub fn pause_after(&self, took: Duration) -> Duration {
         let others = u32::try_from(self.relays() - 1).unwrap_or(u32::MAX);
-        took.saturating_mul(others).min(LONGEST_REST)
+        took.saturating_mul(others).min(LONGEST_PAUSE)
     }
 }
 
@@ -83,23 +83,23 @@ mod tests {
 
     #[test]
     fn each_of_the_others_gets_as_long_as_this_one_took() {
-        let (share, millis) = (Fleet::alone(), Duration::from_millis);
-        assert_eq!(share.rest_after(millis(7)), Duration::ZERO);
-        share.set_size(3);
-        assert_eq!(share.rest_after(millis(7)), millis(14));
-        assert_eq!(share.rest_after(Duration::from_secs(1)), LONGEST_REST);
-        share.set_size(usize::MAX);
-        assert_eq!(share.rest_after(Duration::MAX), LONGEST_REST);
+        let (fleet, millis) = (Fleet::alone(), Duration::from_millis);
+        assert_eq!(fleet.pause_after(millis(7)), Duration::ZERO);
+        fleet.set_size(3);
+        assert_eq!(fleet.pause_after(millis(7)), millis(14));
+        assert_eq!(fleet.pause_after(Duration::from_secs(1)), LONGEST_PAUSE);
+        fleet.set_size(usize::MAX);
+        assert_eq!(fleet.pause_after(Duration::MAX), LONGEST_PAUSE);
     }
 
     #[test]
     fn shares_are_never_more_than_there_is_and_never_nothing() {
-        let share = Fleet::alone();
-        assert_eq!(share.of(16), 16);
-        let clone = share.clone();
+        let fleet = Fleet::alone();
+        assert_eq!(fleet.of(16), 16);
+        let clone = fleet.clone();
         for (relays, part) in [(2, 8), (3, 5), (16, 1), (40, 1), (0, 16)] {
             clone.set_size(relays);
-            assert_eq!(share.of(16), part, "{relays}");
+            assert_eq!(fleet.of(16), part, "{relays}");
         }
     }
 }

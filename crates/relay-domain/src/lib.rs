@@ -49,7 +49,7 @@ pub use self::{
     audit::{Actor, AuditAct, OperatorName, OperatorNameError, Requester},
     back_off::{BackOff, spread},
     callback::{CallbackRules, CallbackUrl, CallbackUrlError, CallbackUrlFaults},
-    callback_auth::{CallbackAuth, ClientCertificate},
+    callback_auth::{CallbackAuth, CallbackAuthPart, ClientCertificate},
     client::{Client, ClientName, ClientNameError, ROTATION_OVERLAP},
     delivery::{Attempt, AttemptError, DeliveryState},
     duration_stats::{DurationStats, EndNotice, JobEnd, StageStats},

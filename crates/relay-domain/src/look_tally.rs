@@ -64,7 +64,7 @@ impl LookTally {
             return;
         };
         counters.ends.fetch_add(1, Ordering::Relaxed);
-        if notice == EndNotice::Hint {
+        if matches!(notice, EndNotice::Hint { .. }) {
             counters.announced.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -125,7 +125,10 @@ mod tests {
         let found = EndNotice::Look {
             unannounced_for: late,
         };
-        for notice in [EndNotice::Hint, found, EndNotice::Hint] {
+        let hint = EndNotice::Hint {
+            after: Duration::ZERO,
+        };
+        for notice in [hint, found, hint] {
             shared.count_end(connection, notice);
         }
         let counts = tally.of(connection).unwrap();

@@ -61,16 +61,16 @@ pub trait Worker: Send {
 /// Ticks a worker until `stop`, then drains it.
 ///
 /// [`Wake`] keeps a wake-up that comes between a tick and the wait after it, so none is lost. After each tick, the
-/// worker leaves the store to the other relays that `share` counts.
-pub async fn run_worker<W: Worker>(mut worker: W, share: Fleet, stop: CancellationToken) {
+/// worker leaves the store to the other relays that `fleet` counts.
+pub async fn run_worker<W: Worker>(mut worker: W, fleet: Fleet, stop: CancellationToken) {
     let wake = worker.wake();
     let mut failures = 0_u32;
     while !stop.is_cancelled() {
         let began = Instant::now();
         let ticked = worker.tick().await;
-        let rest = share.rest_after(PATIENCE * began.elapsed());
-        if !rest.is_zero() {
-            worker.rest(rest).await;
+        let store_pause = fleet.pause_after(PATIENCE * began.elapsed());
+        if !store_pause.is_zero() {
+            worker.rest(store_pause).await;
         }
         let pause = match ticked {
             Ok(TickOutcome::Busy) => {
@@ -219,8 +219,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_of_the_other_relays_has_the_store_twice_as_long_as_a_tick_took() {
-        let (share, stop) = (Fleet::alone(), CancellationToken::new());
-        share.set_size(3);
-        run_worker(Slow(Vec::new(), stop.clone()), share, stop).await;
+        let (fleet, stop) = (Fleet::alone(), CancellationToken::new());
+        fleet.set_size(3);
+        run_worker(Slow(Vec::new(), stop.clone()), fleet, stop).await;
     }
 }

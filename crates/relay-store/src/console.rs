@@ -49,7 +49,7 @@ pub trait ConsoleStore: Send + Sync {
     async fn list_failing_hosts(&self, limit: usize) -> Result<Vec<FailingHost>, StoreError>;
 }
 
-/// Which watches to find.
+/// Which watches to find on the console.
 #[derive(Debug, Clone)]
 pub struct WatchSearch {
     /// Basiq's id of the job, of the connection or of the person, or the callback's host.

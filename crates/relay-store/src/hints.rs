@@ -19,7 +19,7 @@ pub trait HintStore: Send + Sync {
     async fn take_hint(&self, hint: Hint) -> Result<HintOutcome, StoreError>;
 }
 
-/// A hint that something changed.
+/// A webhook of Basiq's that says that something of a person changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hint {
     /// Basiq's id of the message. It is the same each time Basiq sends the message again.

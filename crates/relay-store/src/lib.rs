@@ -371,7 +371,8 @@ pub struct WatchChange {
     pub event: Option<Event>,
 }
 
-/// Whether the bank was unavailable to a job of a connection.
+/// Adds a failure of a connection to its count of failures in a row, or resets the count. A failure is a job to which
+/// the bank was unavailable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionReport {
     /// Basiq's id of the connection.

@@ -5,7 +5,8 @@ use axum::{Json, extract::State};
 use http::StatusCode;
 use jiff::Timestamp;
 use relay_domain::{
-    ApiKey, CallbackAuth, ClientCertificate, ClientName, ROTATION_OVERLAP, SigningSecret,
+    ApiKey, CallbackAuth, CallbackAuthPart, ClientCertificate, ClientName, ROTATION_OVERLAP,
+    SigningSecret,
 };
 use serde::Serialize;
 use tracing::info;
@@ -67,6 +68,8 @@ pub(crate) struct CallbackAuthItem {
     /// The names of the static headers, in lower case.
     #[schema(example = json!(["x-api-key"]))]
     pub headers: Vec<String>,
+    /// The stored parts that cannot be read. While there are any, the client's events wait.
+    pub unreadable: Vec<CallbackAuthPart>,
 }
 
 impl CallbackAuthItem {
@@ -75,6 +78,7 @@ impl CallbackAuthItem {
         (!auth.is_empty()).then(|| Self {
             certificate_expires_at: certificate.map(ClientCertificate::expires_at),
             headers: auth.headers.names().map(ToOwned::to_owned).collect(),
+            unreadable: auth.unreadable.clone(),
         })
     }
 }

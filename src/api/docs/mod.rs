@@ -11,7 +11,7 @@ use axum::{
     routing::get,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
@@ -24,6 +24,8 @@ use crate::{
 };
 
 const TAG: &str = "documentation";
+
+const NO_SUCH_PROBLEM: &str = "There is no such problem. `/problems` lists those there are.";
 
 /// The policy of the pages without a script.
 const PROBLEM_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; \
@@ -143,7 +145,8 @@ async fn list_problems() -> Result<Response, Problem> {
 
 /// Explain a kind of problem
 ///
-/// A page about a kind of problem: its cause, what to do, and an example. Its path is the `type` of such problems.
+/// A page about a kind of problem: its cause, what to do, and an example. Its path is the `type` of such problems. For a
+/// kind that does not exist, callers that accept HTML get a page that lists the kinds there are. Others get a problem.
 #[utoipa::path(
     get,
     path = "/problems/{code}",
@@ -153,21 +156,36 @@ async fn list_problems() -> Result<Response, Problem> {
     responses(
         (status = 200, description = "The page", body = String,
             content_type = "text/html", example = json!("<!doctype html>")),
-        (status = 404, description = "There is no such kind: a page that lists those there are", body = String,
+        (status = 404, description = "There is no such kind", body = String,
             content_type = "text/html", example = json!("<!doctype html>")),
     ),
 )]
 async fn explain_problem(
     State(state): State<ApiState>,
     code: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let policy = PROBLEM_POLICY.to_owned();
     let code = code
         .ok()
         .and_then(|Path(word)| ProblemCode::from_word(&word));
     let Some(code) = code else {
+        if !accepts_html(&headers) {
+            return Err(Problem::not_found(NO_SUCH_PROBLEM));
+        }
         let unknown = page(&ProblemList::unknown(), policy)?;
         return Ok((StatusCode::NOT_FOUND, unknown).into_response());
     };
     page(&ProblemPage::new(code, &state.docs.calls), policy)
+}
+
+/// Returns whether a caller asks for HTML by name, as browsers do.
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let accepted = accepted.filter_map(|value| value.to_str().ok());
+    let mut types = accepted.flat_map(|value| value.split(','));
+    types.any(|range| {
+        let name = range.split(';').next().unwrap_or_default();
+        name.trim().eq_ignore_ascii_case("text/html")
+    })
 }

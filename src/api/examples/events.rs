@@ -4,7 +4,7 @@ use basiq_client::normalise::Catalogue;
 use relay_domain::{Locale, NoticeKind, Status, UserNotice};
 use serde_json::{Value, json};
 
-use super::{JOB_ID, MESSAGE, SUBSCRIPTION_ID, USER_ID, WATCH_ID, with};
+use super::{JOB_ID, MESSAGE, SUBSCRIPTION_ID, USER_ID, WATCH_ID, context, with};
 
 /// Returns an event of each status.
 pub(in crate::api) fn events() -> impl Iterator<Item = (Status, Value)> {
@@ -42,13 +42,7 @@ fn bare(status: Status) -> Value {
         "retryAt": null,
         "detail": null,
         "challenge": null,
-        "context": {
-            "jobType": "connection",
-            "userId": USER_ID,
-            "connectionId": "8fce3b77",
-            "institutionId": "AU00000",
-            "subscriptionId": null,
-        },
+        "context": context(),
         "resources": [],
         "metadata": {"order": 7},
     })

@@ -82,8 +82,26 @@ pub(super) fn new_watch() -> Value {
         "settledAt": null,
         "nextPollAt": "2026-11-23T09:14:20Z",
         "steps": [],
+        "context": {
+            "jobType": null,
+            "userId": null,
+            "connectionId": null,
+            "institutionId": null,
+            "subscriptionId": null,
+        },
         "metadata": {"order": 7},
         "events": [],
+    })
+}
+
+/// Returns the owner of the example job, known from the first look on.
+fn context() -> Value {
+    json!({
+        "jobType": "connection",
+        "userId": USER_ID,
+        "connectionId": "8fce3b77",
+        "institutionId": "AU00000",
+        "subscriptionId": null,
     })
 }
 
@@ -111,6 +129,7 @@ pub(super) fn watch() -> Value {
             {"title": "verify-credentials", "status": "failed"},
             {"title": "retrieve-accounts", "status": "pending"},
         ],
+        "context": context(),
         "events": [with(event_summary(), json!({"deliveries": deliveries}))],
     });
     with(new_watch(), changes)
@@ -314,7 +333,11 @@ pub(super) fn client_list() -> Value {
         "createdAt": "2026-11-20T01:00:00Z",
         "previousSecretUntil": "2026-11-24T09:00:00Z",
         "revokedAt": null,
-        "callbackAuth": {"certificateExpiresAt": "2027-11-20T01:00:00Z", "headers": ["x-api-key"]},
+        "callbackAuth": {
+            "certificateExpiresAt": "2027-11-20T01:00:00Z",
+            "headers": ["x-api-key"],
+            "unreadable": [],
+        },
     }]})
 }
 

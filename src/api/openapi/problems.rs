@@ -71,9 +71,16 @@ pub(super) fn add_problems(path: &str, operation: &mut Operation) {
         codes.push(code);
     }
     for (status, codes) in by_status {
-        let response = RefOr::T(call.response(&codes));
         let responses = &mut operation.responses.responses;
-        responses.insert(status.to_string(), response);
+        let mut response = call.response(&codes);
+        // a page that the operation answers with the same status
+        if let Some(RefOr::T(own)) = responses.remove(&status.to_string()) {
+            let pages = own.content.into_iter();
+            response
+                .content
+                .extend(pages.filter(|(media, _)| media == "text/html"));
+        }
+        responses.insert(status.to_string(), RefOr::T(response));
     }
 }
 
@@ -87,8 +94,7 @@ fn problems_of(operation: &Operation) -> Vec<ProblemCode> {
     if has_parameter(operation, &ParameterIn::Query) {
         codes.push(ProblemCode::InvalidParameter);
     }
-    // a kind of problem that does not exist is answered with a page, as one that does
-    if has_parameter(operation, &ParameterIn::Path) && id != "explainProblem" {
+    if has_parameter(operation, &ParameterIn::Path) {
         codes.push(ProblemCode::NotFound);
     }
     if is_secured_by(operation, "apiKey") {

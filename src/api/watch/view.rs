@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use relay_domain::{
-    Action, Attempt, AttemptError, Client, DeliveryId, DeliveryState, EventBody, EventId, Metadata,
-    Operation, Status, StepView, WatchId, WatchState,
+    Action, Attempt, AttemptError, Client, DeliveryId, DeliveryState, EventBody, EventContext,
+    EventId, Metadata, Operation, Status, StepView, WatchId, WatchState,
 };
 use relay_store::{DeliveryDetails, EventDetails, WatchDetails};
 use serde::Serialize;
@@ -47,6 +47,8 @@ pub(crate) struct WatchView {
     pub next_poll_at: Option<Timestamp>,
     /// The job's steps as the relay last saw them.
     pub steps: Vec<StepView>,
+    /// The person, connection and bank of the job. Basiq names them in the job, so they are null before the first look.
+    pub context: EventContext,
     /// The metadata that the client registered with the watch.
     #[schema(value_type = HashMap<String, Value>)]
     #[cfg_attr(test, serde(deserialize_with = "from_map"))]
@@ -208,6 +210,7 @@ impl From<WatchDetails> for WatchView {
             updated_at: watch.updated_at,
             settled_at: watch.settled_at,
             next_poll_at: next_look_at.filter(|_| watch.state.is_open()),
+            context: EventContext::of_job(&job.context, watch.subscription_id),
             steps: job.steps,
             metadata: request.options.metadata,
             events: events.into_iter().map(EventView::from).collect(),

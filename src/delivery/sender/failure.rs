@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use relay_domain::AttemptError;
+use relay_domain::{AttemptError, CallbackAuthPart};
 use relay_runtime::{causes, lacks_handles, lacks_resources};
 use rustls::AlertDescription;
 
@@ -27,11 +27,12 @@ impl<E: Into<AttemptFailure>> From<E> for Failure {
 }
 
 /// An attempt that got no response.
+#[derive(Debug)]
 pub(super) struct AttemptFailure {
     pub(super) error: AttemptError,
     pub(super) detail: Option<String>,
-    /// Whether TLS failed because of the client's certificate: the receiver refused it or wanted one, or it cannot be
-    /// used. Such a failure says nothing bad about the host.
+    /// Whether the client's certificate or headers are the cause: the receiver refused the certificate or wanted one,
+    /// or they cannot be used. Such a failure says nothing bad about the host.
     pub(super) certificate_failed: bool,
 }
 
@@ -59,6 +60,17 @@ impl AttemptFailure {
                 .map(|text| format!("{CERTIFICATE_REFUSED}{text}")),
             certificate_failed: true,
             ..plain
+        }
+    }
+
+    /// The relay sent nothing, because it cannot read what the client's callbacks get.
+    pub(super) fn unreadable_auth(part: CallbackAuthPart) -> Self {
+        Self {
+            error: AttemptError::Internal,
+            detail: Some(format!(
+                "the stored {part} of the client cannot be read; `client set-callback-auth` replaces or removes it"
+            )),
+            certificate_failed: true,
         }
     }
 

@@ -9,6 +9,7 @@ use relay_domain::{
 use relay_store::{DeliverySigner, DueDelivery};
 use tracing::Span;
 
+use super::failure::AttemptFailure;
 use crate::{
     delivery::{client_identity::ClientIdentity, connections::RequestBody},
     telemetry,
@@ -69,8 +70,13 @@ impl<'a> SignedMessage<'a> {
         Some(&auth.headers)
     }
 
-    /// Builds the request. The signature carries the time `at`.
-    pub(super) fn request(&self, at: Timestamp) -> Result<Request<RequestBody>, AttemptError> {
+    /// Builds the request. The signature carries the time `at`. Fails if the client's credentials cannot be read: a
+    /// request without them could only be refused.
+    pub(super) fn request(&self, at: Timestamp) -> Result<Request<RequestBody>, AttemptFailure> {
+        let parts = self.auth.map(|shown| shown.auth.unreadable.as_slice());
+        if let Some(part) = parts.and_then(<[_]>::first) {
+            return Err(AttemptFailure::unreadable_auth(*part));
+        }
         let mut request = Request::post(self.url.as_str())
             .body(RequestBody::from(self.body.to_vec()))
             .map_err(|_| AttemptError::Internal)?;

@@ -48,7 +48,8 @@ pub struct CallbackResponse {
     pub attempt: Attempt,
     /// The response's `Retry-After` header, not parsed.
     pub retry_after: Option<String>,
-    /// Whether TLS failed because of the client's certificate, or because the receiver got none.
+    /// Whether TLS failed because of the client's certificate, or because the receiver got none, or the client's stored
+    /// credentials cannot be read.
     pub certificate_failed: bool,
 }
 
@@ -102,7 +103,8 @@ pub struct MessageResult {
     pub error: Option<AttemptError>,
     /// The error text of the layer that failed, if there was no response.
     pub detail: Option<String>,
-    /// Whether TLS failed because of the client's certificate, or because the receiver got none.
+    /// Whether TLS failed because of the client's certificate, or because the receiver got none, or the client's stored
+    /// credentials cannot be read.
     pub certificate_failed: bool,
     /// How long the message took.
     pub duration: Duration,

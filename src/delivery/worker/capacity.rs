@@ -21,7 +21,7 @@ impl DeliveryWorker {
             self.start_new(new);
         }
         let free = self.slots.free();
-        if free == 0 || self.refused {
+        if free == 0 || self.record_failed {
             return (self.slots.set_aside(0), None);
         }
         let limits = self.limits();

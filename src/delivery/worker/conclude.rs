@@ -7,13 +7,13 @@ use metrics::histogram;
 use rand::Rng;
 use relay_domain::{Attempt, clock::later};
 use relay_store::{AfterAttempt, AttemptResult, DueDelivery, StoreError, WaitLimit};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::delivery::{
     AttemptOutcome, CallbackResponse,
     retry::{AttemptEnd, after_attempt, parse_retry_after, whole_schedule},
     worker::{
-        Completion, Conclusion, DeliveryWorker,
+        DeliveryWorker, EndedAttempt, UnrecordedResult,
         report::{count_dead, log_attempt},
     },
 };
@@ -23,20 +23,21 @@ use crate::delivery::{
 const NOT_TRIED_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the worker searches, during a schedule's whole span, for deliveries that have waited too long for a paused
-/// host. The bounds of the interval are [`ASK_EVERY`]: at least a second, at most a minute.
-const ASKS_PER_SCHEDULE: u32 = 20;
-const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// host, and the bounds of the interval.
+const SEARCHES_PER_SCHEDULE: u32 = 20;
+const MIN_SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_SEARCH_INTERVAL: Duration = Duration::from_mins(1);
 /// The maximum number of such deliveries that one transaction gives up.
 const END_AT_ONCE: usize = 500;
 
 impl DeliveryWorker {
     /// Frees the slot of an attempt and decides what follows.
-    pub(super) fn conclude(&mut self, completion: Completion) {
-        let Completion {
+    pub(super) fn conclude(&mut self, ended: EndedAttempt) {
+        let EndedAttempt {
             due,
             outcome,
             permit,
-        } = completion;
+        } = ended;
         let now = self.clock.now();
         match outcome {
             AttemptOutcome::Answered(answer) => self.answered(&due, answer, now),
@@ -68,15 +69,41 @@ impl DeliveryWorker {
             now,
         };
         let next = after_attempt(&end, &self.schedule, rand::rng().random());
-        // TLS reached the receiver, so a certificate that it refuses says nothing bad about the host.
-        let host_works = end.status.is_some() || answer.certificate_failed;
-        self.hosts.note(due.callback_url.host(), host_works);
+        self.note_auth(due);
+        if due.auth.unreadable.is_empty() {
+            // TLS reached the receiver, so a certificate that it refuses says nothing bad about the host.
+            let host_works = end.status.is_some() || answer.certificate_failed;
+            self.hosts.note(due.callback_url.host(), host_works);
+        }
         log_attempt(due, &answer, next);
         histogram!("relay_delivery_attempt_seconds").record(answer.attempt.duration);
-        let mut conclusion = self.conclusion(due, Some(answer.attempt), next);
-        conclusion.took = Duration::try_from(now.duration_since(due.created_at)).ok();
-        conclusion.result.counts_against_host &= !answer.certificate_failed;
-        self.unrecorded.push(conclusion);
+        let mut result = self.result_of(due, Some(answer.attempt), next);
+        result.took = Duration::try_from(now.duration_since(due.created_at)).ok();
+        result.record.counts_against_host &= !answer.certificate_failed;
+        self.unrecorded.push(result);
+    }
+
+    /// Logs once when a client's credentials for callbacks cannot be read any more, and once when they can again.
+    fn note_auth(&mut self, due: &DueDelivery) {
+        let Some(client) = &due.client else {
+            return;
+        };
+        if due.auth.unreadable.is_empty() {
+            if self.unreadable_auth.remove(client) {
+                info!(
+                    client.name = client,
+                    "what a client's callbacks get can be read again"
+                );
+            }
+        } else if self.unreadable_auth.insert(client.clone()) {
+            let parts = due.auth.unreadable.iter();
+            let parts: Vec<_> = parts.map(|part| part.as_str()).collect();
+            error!(
+                client.name = client,
+                parts = parts.join(", "),
+                "what a client's callbacks get cannot be read; its events wait"
+            );
+        }
     }
 
     /// Logs a warning when attempts cannot be made any more. Until an attempt works again, further ones are logged at
@@ -96,8 +123,8 @@ impl DeliveryWorker {
     /// host.
     fn put_off(&mut self, due: &DueDelivery, now: Timestamp) {
         let next = AfterAttempt::RetryAt(later(now, NOT_TRIED_PAUSE));
-        let conclusion = self.conclusion(due, None, next);
-        self.unrecorded.push(conclusion);
+        let result = self.result_of(due, None, next);
+        self.unrecorded.push(result);
     }
 
     /// Gives up a delivery that expired before it could be tried.
@@ -107,19 +134,19 @@ impl DeliveryWorker {
             watch.id = due.source.watch_id().map(display), job.id = due.source.job_id().map(display),
             subscription.id = due.source.subscription_id().map(display), "the event expired before it was delivered"
         );
-        let conclusion = self.conclusion(due, None, AfterAttempt::Expired);
-        self.unrecorded.push(conclusion);
+        let result = self.result_of(due, None, AfterAttempt::Expired);
+        self.unrecorded.push(result);
     }
 
     /// Returns what is recorded of a delivery, without a time that counts.
-    fn conclusion(
+    fn result_of(
         &self,
         due: &DueDelivery,
         attempt: Option<Attempt>,
         next: AfterAttempt,
-    ) -> Conclusion {
-        Conclusion {
-            result: AttemptResult {
+    ) -> UnrecordedResult {
+        UnrecordedResult {
+            record: AttemptResult {
                 delivery_id: due.id,
                 lease: due.lease,
                 subscription_id: due.source.subscription_id(),
@@ -135,13 +162,13 @@ impl DeliveryWorker {
     }
 
     /// Gives up deliveries that have waited for a paused host for the whole span of their schedule.
-    pub(super) async fn give_up_waiting(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let asked = self.asked_for_waiting;
-        // if the clock was set back, `asked` is in the future and the search runs again
+    pub(super) async fn give_up_overdue(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let searched = self.searched_overdue_at;
+        // if the clock was set back, `searched` is in the future and the search runs again
         let whole = whole_schedule(&self.schedule);
-        let every = ask_every(whole);
-        let is_early = |asked: Timestamp| asked <= now && now < later(asked, every);
-        if asked.is_some_and(is_early) {
+        let interval = search_interval(whole);
+        let is_early = |searched: Timestamp| searched <= now && now < later(searched, interval);
+        if searched.is_some_and(is_early) {
             return Ok(());
         }
         let waiting = WaitLimit {
@@ -160,15 +187,15 @@ impl DeliveryWorker {
         }
         count_dead(given_up.len(), &self.activity);
         // a full batch means that there may be more: search again at the next tick
-        self.asked_for_waiting = (given_up.len() < END_AT_ONCE).then_some(now);
+        self.searched_overdue_at = (given_up.len() < END_AT_ONCE).then_some(now);
         Ok(())
     }
 }
 
 /// Returns the interval at which the worker searches for deliveries to give up, for a schedule of this whole span.
-fn ask_every(whole_schedule: Duration) -> Duration {
-    let (shortest, longest) = ASK_EVERY;
-    (whole_schedule / ASKS_PER_SCHEDULE).clamp(shortest, longest)
+fn search_interval(whole_schedule: Duration) -> Duration {
+    let interval = whole_schedule / SEARCHES_PER_SCHEDULE;
+    interval.clamp(MIN_SEARCH_INTERVAL, MAX_SEARCH_INTERVAL)
 }
 
 #[cfg(test)]
@@ -209,8 +236,8 @@ mod tests {
     }
 
     #[test]
-    fn a_short_schedule_is_asked_for_each_second_and_a_long_one_each_minute() {
-        let every = |seconds| ask_every(Duration::from_secs(seconds));
+    fn overdue_deliveries_are_searched_each_second_to_each_minute_by_the_length_of_the_schedule() {
+        let every = |seconds| search_interval(Duration::from_secs(seconds));
         assert_eq!(every(0), Duration::from_secs(1));
         assert_eq!(every(200), Duration::from_secs(10));
         assert_eq!(every(3 * 86_400), Duration::from_mins(1));
@@ -257,9 +284,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_asked_now_and_then_what_waited_too_long_and_at_once_where_there_may_be_more() {
+    async fn overdue_deliveries_are_searched_at_intervals_and_again_at_once_after_a_full_batch() {
         let mut setup = setup(&local_config(), Vec::new());
-        let every = ask_every(whole_schedule(&local_config().retry_schedule)).as_secs();
+        let every = search_interval(whole_schedule(&local_config().retry_schedule)).as_secs();
         let one = AbandonedDelivery {
             delivery_id: DeliveryId::new(now()),
             event_id: due("https://app.example/").event_id,

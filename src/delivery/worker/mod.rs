@@ -28,11 +28,14 @@ use crate::{
 
 /// The time by which a lease outlasts the delivery time-out: time to start the attempt and to record it.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
-/// The pause before the next claim if a delivery is due but the latest claim did not return it.
+/// The pause before the next claim if a delivery is due but the latest claim did not return it. It may have become due
+/// since, or another relay may be claiming it.
 const OVERDUE_PAUSE: Duration = Duration::from_millis(50);
-/// The number of times that a drain retries a failed record, and the pause before each retry. After that, the leases
-/// expire and the deliveries become due again.
-const DRAIN_RECORDS: (u32, Duration) = (5, Duration::from_millis(200));
+/// The number of times that a drain retries a failed record. If all fail, the leases expire and the deliveries become
+/// due again.
+const DRAIN_RETRIES: u32 = 5;
+/// The pause before each of these retries.
+const DRAIN_RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The worker that sends deliveries. [`Worker`] describes how it is run.
 pub struct DeliveryWorker {
@@ -41,44 +44,58 @@ pub struct DeliveryWorker {
     activity: ActivityRecorder,
     wake: Wake,
     sender: CallbackSender,
+    /// The waits between the attempts of a delivery.
     schedule: Vec<Duration>,
+    /// Whether a host that keeps failing is paused.
     pauses_hosts: bool,
     lease: Duration,
     slots: Slots,
     hosts: HostLoad,
     new_deliveries: DispatchReceiver<DueDelivery>,
-    in_flight: InFlight<Completion>,
+    in_flight: InFlight<EndedAttempt>,
     /// Results that are not recorded yet.
-    unrecorded: Vec<Conclusion>,
-    /// Whether the store refused the latest record. Nothing is claimed until a record succeeds.
-    refused: bool,
+    unrecorded: Vec<UnrecordedResult>,
+    /// Whether the latest record failed. Nothing is claimed until a record succeeds.
+    record_failed: bool,
     pacer: ClaimPacer,
-    /// Hosts whose free slots the latest claim used up. More deliveries to them may be waiting.
+    /// Hosts whose free slots a claim used up. More deliveries to them may be waiting. A host stays until a claim leaves
+    /// it a free slot.
     saturated_hosts: HashSet<String>,
     /// Whether the latest attempt could not be made because no file handle, thread or memory was left.
     lacks_resources: bool,
+    /// Clients whose certificate or headers could not be read at their latest attempt.
+    unreadable_auth: HashSet<String>,
     /// When the worker last searched for deliveries that have waited too long for a paused host.
-    asked_for_waiting: Option<Timestamp>,
+    searched_overdue_at: Option<Timestamp>,
 }
 
 /// An attempt that has ended.
-struct Completion {
+struct EndedAttempt {
     due: DueDelivery,
     outcome: AttemptOutcome,
     permit: Permit,
 }
 
 /// A result to record. It is counted in the metrics after the record succeeds.
-struct Conclusion {
-    result: AttemptResult,
+struct UnrecordedResult {
+    /// What the store records.
+    record: AttemptResult,
     /// The client that should have got the event.
     client: Option<String>,
     /// The callback's host.
     host: String,
-    /// The time from the event to the end of this attempt.
+    /// The time from the event to the end of this attempt. None if no attempt was made.
     took: Option<Duration>,
     /// Whether somebody sent the event again by hand.
     is_redelivery: bool,
+}
+
+/// What one round of the worker did.
+struct RecordedAndClaimed {
+    /// Whether any result was recorded.
+    recorded_any: bool,
+    /// Whether there may be more deliveries to claim.
+    more_to_claim: bool,
 }
 
 impl DeliveryWorker {
@@ -117,11 +134,12 @@ impl DeliveryWorker {
             hosts: HostLoad::new(config.concurrency_per_host, slots.clone()),
             slots,
             unrecorded: Vec::new(),
-            refused: false,
+            record_failed: false,
             pacer: ClaimPacer::default(),
             saturated_hosts: HashSet::new(),
             lacks_resources: false,
-            asked_for_waiting: None,
+            unreadable_auth: HashSet::new(),
+            searched_overdue_at: None,
         })
     }
 
@@ -156,9 +174,9 @@ impl DeliveryWorker {
     }
 
     /// Concludes attempts that have ended.
-    fn conclude_all(&mut self, completed: Vec<Completion>) {
-        for completion in completed {
-            self.conclude(completion);
+    fn conclude_all(&mut self, ended: Vec<EndedAttempt>) {
+        for attempt in ended {
+            self.conclude(attempt);
         }
     }
 
@@ -166,42 +184,41 @@ impl DeliveryWorker {
         self.hosts.limits(self.sender.full_hosts())
     }
 
-    /// Records the ended attempts, and claims deliveries for `slots`. Both run at once so that they share a commit.
-    /// Returns whether anything was recorded, and whether there may be more to claim.
+    /// Records the results, and claims deliveries for `slots`. Both run at once, so that they share a commit on SQLite.
     async fn record_and_claim(
         &mut self,
         now: Timestamp,
         slots: FreeSlots,
-    ) -> Result<(bool, bool), StoreError> {
+    ) -> Result<RecordedAndClaimed, StoreError> {
         let claim = Claim {
             now,
             lease: self.lease,
             limit: slots.len(),
         };
-        let (store, ended) = (
-            Arc::clone(&self.store),
-            std::mem::take(&mut self.unrecorded),
-        );
+        let store = Arc::clone(&self.store);
+        let results = std::mem::take(&mut self.unrecorded);
         let claiming = claim_some(&*store, claim, slots.limits());
-        let work = async { tokio::join!(record(&*store, &ended), claiming) };
+        let work = async { tokio::join!(record(&*store, &results), claiming) };
         let (recorded, claimed) = self.start_new_during(work).await;
-        self.refused = recorded.is_err();
-        let had_ended = !self.refused && !ended.is_empty();
+        self.record_failed = recorded.is_err();
+        let recorded_any = !self.record_failed && !results.is_empty();
         match &recorded {
-            Ok(()) => ended.iter().for_each(|end| count(end, &self.activity)),
-            Err(_) => self.unrecorded.extend(ended),
+            Ok(()) => results.iter().for_each(|one| count(one, &self.activity)),
+            Err(_) => self.unrecorded.extend(results),
         }
-        let more = self.start_claimed(claimed?, slots, now);
+        let more_to_claim = self.start_claimed(claimed?, slots, now);
         recorded?;
-        Ok((had_ended, more))
+        Ok(RecordedAndClaimed {
+            recorded_any,
+            more_to_claim,
+        })
     }
 
-    /// Records the ended attempts. If that fails, they stay in `unrecorded`.
+    /// Records the results. If that fails, they stay in `unrecorded`.
     async fn record(&mut self) -> Result<(), StoreError> {
         record(&*self.store, &self.unrecorded).await?;
-        let ended = std::mem::take(&mut self.unrecorded);
-        for end in &ended {
-            count(end, &self.activity);
+        for result in std::mem::take(&mut self.unrecorded) {
+            count(&result, &self.activity);
         }
         Ok(())
     }
@@ -229,7 +246,7 @@ impl DeliveryWorker {
                 AttemptOutcome::Answered(CallbackResponse::internal_error(&due, started_at))
             });
             let outcome = traced(&due, attempt).await;
-            Completion {
+            EndedAttempt {
                 due,
                 outcome,
                 permit,
@@ -237,7 +254,7 @@ impl DeliveryWorker {
         });
     }
 
-    /// Returns the time until a delivery is due for which a slot is free, if there is one.
+    /// Returns the time until a delivery can be claimed. None if no slot is free or no delivery waits.
     async fn next_due_in(&self, now: Timestamp) -> Result<Option<Duration>, StoreError> {
         if self.slots.free() + self.new_deliveries.offered() == 0 {
             return Ok(None);
@@ -265,16 +282,16 @@ impl Worker for DeliveryWorker {
         let completed = self.in_flight.take();
         self.conclude_all(completed);
         let now = self.clock.now();
-        self.give_up_waiting(now).await?;
+        self.give_up_overdue(now).await?;
         let (slots, wait) = self.divide_slots();
-        let (recorded, more) = self.record_and_claim(now, slots).await?;
-        if more || !self.unrecorded.is_empty() {
+        let done = self.record_and_claim(now, slots).await?;
+        if done.more_to_claim || !self.unrecorded.is_empty() {
             return Ok(TickOutcome::Busy);
         }
         if let Some(wait) = wait {
             return Ok(TickOutcome::Paced(wait));
         }
-        if recorded {
+        if done.recorded_any {
             return Ok(TickOutcome::Busy);
         }
         Ok(TickOutcome::Idle {
@@ -287,7 +304,7 @@ impl Worker for DeliveryWorker {
     }
 
     async fn drain(&mut self) -> Result<(), WorkerError> {
-        let (mut tries, pause) = DRAIN_RECORDS;
+        let mut retries = DRAIN_RETRIES;
         self.new_deliveries.close();
         while let Some(new) = self.new_deliveries.recv().await {
             self.start_new(new);
@@ -301,23 +318,23 @@ impl Worker for DeliveryWorker {
                     let completed = self.in_flight.wait().await.unwrap_or_default();
                     self.conclude_all(completed);
                 }
-                Err(failure) if tries == 0 => return Err(failure.into()),
+                Err(failure) if retries == 0 => return Err(failure.into()),
                 Err(_) => {
-                    tries -= 1;
-                    tokio::time::sleep(pause).await;
+                    retries -= 1;
+                    tokio::time::sleep(DRAIN_RETRY_PAUSE).await;
                 }
             }
         }
     }
 }
 
-/// Records the ended attempts in one batch. Does nothing if there are none.
-async fn record(store: &dyn OutboxStore, ended: &[Conclusion]) -> Result<(), StoreError> {
-    if ended.is_empty() {
+/// Records the results in one batch. Does nothing if there are none.
+async fn record(store: &dyn OutboxStore, results: &[UnrecordedResult]) -> Result<(), StoreError> {
+    if results.is_empty() {
         return Ok(());
     }
-    let results = ended.iter().map(|end| end.result.clone());
-    record_attempts(store, results.collect()).await
+    let records = results.iter().map(|result| result.record.clone());
+    record_attempts(store, records.collect()).await
 }
 
 /// Claims deliveries, unless the limit is zero.

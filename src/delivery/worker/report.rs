@@ -6,7 +6,7 @@ use relay_store::{AfterAttempt, DueDelivery};
 use tracing::{field::display, info, warn};
 
 use crate::{
-    delivery::{CallbackResponse, worker::Conclusion},
+    delivery::{CallbackResponse, worker::UnrecordedResult},
     telemetry::BoundedLabel,
 };
 
@@ -39,22 +39,22 @@ pub(super) fn log_attempt(due: &DueDelivery, answer: &CallbackResponse, next: Af
 }
 
 /// Counts a recorded result in the metrics, and for the console.
-pub(super) fn count(conclusion: &Conclusion, activity: &ActivityRecorder) {
-    let next = conclusion.result.next;
-    let label = match (next, &conclusion.result.attempt) {
+pub(super) fn count(result: &UnrecordedResult, activity: &ActivityRecorder) {
+    let next = result.record.next;
+    let label = match (next, &result.record.attempt) {
         (AfterAttempt::RetryAt(_), None) => "postponed",
         _ => result_label(next),
     };
     counter!("relay_deliveries_total", "result" => label).increment(1);
-    if let Some(client) = &conclusion.client {
+    if let Some(client) = &result.client {
         let client = CLIENTS.value(client);
         counter!("relay_client_deliveries_total", "client" => client, "result" => label)
             .increment(1);
     }
-    count_activity(conclusion, activity);
+    count_activity(result, activity);
     match next {
         AfterAttempt::Delivered => {
-            if let Some(took) = conclusion.took {
+            if let Some(took) = result.took {
                 histogram!("relay_settle_to_delivery_seconds").record(took);
             }
         }
@@ -63,16 +63,14 @@ pub(super) fn count(conclusion: &Conclusion, activity: &ActivityRecorder) {
     }
 }
 
-fn count_activity(conclusion: &Conclusion, activity: &ActivityRecorder) {
-    let next = conclusion.result.next;
+fn count_activity(result: &UnrecordedResult, activity: &ActivityRecorder) {
+    let next = result.record.next;
     let accepted = next == AfterAttempt::Delivered;
-    if let Some(attempt) = &conclusion.result.attempt {
-        let took = conclusion
-            .took
-            .filter(|_| accepted && !conclusion.is_redelivery);
+    if let Some(attempt) = &result.record.attempt {
+        let took = result.took.filter(|_| accepted && !result.is_redelivery);
         activity.count_attempt(&AttemptActivity {
-            host: &conclusion.host,
-            client: conclusion.client.as_deref(),
+            host: &result.host,
+            client: result.client.as_deref(),
             accepted,
             took: attempt.duration,
             since_event: took,

@@ -42,8 +42,8 @@ pub(super) struct Entry {
     pub(super) is_stale: bool,
 }
 
-/// What a new follower of a watch receives from, and the generation of the watch's entry.
-pub(super) struct Joined {
+/// A follower that was added to a watch: what it receives from, and the generation of the watch's entry.
+pub(super) struct NewFollower {
     pub(super) receiver: Receiver<Arc<WatchSnapshot>>,
     pub(super) generation: u64,
 }
@@ -62,7 +62,7 @@ impl Entries {
         &mut self,
         owner: ClientId,
         id: WatchId,
-    ) -> Result<Option<Joined>, FollowError> {
+    ) -> Result<Option<NewFollower>, FollowError> {
         let of_watch = self.watches.get(&id).map_or(0, |entry| entry.followers);
         self.check_capacity(of_watch)?;
         let Some(entry) = self.watches.get_mut(&id) else {
@@ -72,12 +72,12 @@ impl Entries {
             return Err(FollowError::NoSuchWatch);
         }
         entry.followers += 1;
-        let joined = Joined {
+        let follower = NewFollower {
             receiver: entry.sender.subscribe(),
             generation: entry.generation,
         };
         self.set_followers(self.followers + 1);
-        Ok(Some(joined))
+        Ok(Some(follower))
     }
 
     fn check_capacity(&self, of_watch: usize) -> Result<(), FollowError> {
@@ -100,7 +100,7 @@ impl Entries {
     }
 
     /// Adds a watch with one follower, and marks the watch to be read again.
-    pub(super) fn insert(&mut self, snapshot: WatchSnapshot) -> Joined {
+    pub(super) fn insert(&mut self, snapshot: WatchSnapshot) -> NewFollower {
         let watch = &snapshot.details.watch;
         let (id, job_id) = (watch.id, watch.request.job_id.clone());
         let (sender, receiver) = channel(Arc::new(snapshot));
@@ -116,7 +116,7 @@ impl Entries {
         self.watches.insert(id, entry);
         self.by_job.entry(job_id).or_default().push(id);
         self.set_followers(self.followers + 1);
-        Joined {
+        NewFollower {
             receiver,
             generation,
         }

@@ -10,7 +10,7 @@ use relay_runtime::Wake;
 use relay_store::{Store, WatchVersion};
 
 pub use self::entries::MAX_FOLLOWERS_OF_WATCH;
-use self::entries::{Entries, Joined};
+use self::entries::{Entries, NewFollower};
 use crate::follow::{
     FollowError, WatchFollower, WatchSnapshot,
     snapshot::{KnownByJob, with_eta},
@@ -98,8 +98,8 @@ impl FollowRegistry {
 
     /// Follows a client's watch if the watch already has followers.
     fn join(&self, owner: ClientId, id: WatchId) -> Result<Option<WatchFollower>, FollowError> {
-        let joined = self.entries().join(owner, id)?;
-        Ok(joined.map(|joined| self.follower(id, joined)))
+        let new = self.entries().join(owner, id)?;
+        Ok(new.map(|new| self.follower(id, new)))
     }
 
     /// Follows a watch that was just read. The worker reads the watch once more, for changes between that read and
@@ -109,22 +109,22 @@ impl FollowRegistry {
         let (owner, id) = (watch.client_id, watch.id);
         let mut entries = self.entries();
         // another follower may have come first
-        let joined = match entries.join(owner, id)? {
-            Some(joined) => joined,
+        let new = match entries.join(owner, id)? {
+            Some(new) => new,
             None => entries.insert(snapshot),
         };
         drop(entries);
         self.0.wake.notify();
-        Ok(self.follower(id, joined))
+        Ok(self.follower(id, new))
     }
 
-    fn follower(&self, watch: WatchId, joined: Joined) -> WatchFollower {
+    fn follower(&self, watch: WatchId, new: NewFollower) -> WatchFollower {
         let permit = FollowPermit {
             registry: self.clone(),
             watch,
-            generation: joined.generation,
+            generation: new.generation,
         };
-        WatchFollower::new(joined.receiver, permit)
+        WatchFollower::new(new.receiver, permit)
     }
 
     /// Returns whether something changed in unknown watches since the last call.

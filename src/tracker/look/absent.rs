@@ -78,11 +78,11 @@ impl LookContext {
         }
     }
 
-    fn failed(&self, mut look: LookInProgress, asked: Option<Duration>) -> Look {
+    fn failed(&self, mut look: LookInProgress, requested_wait: Option<Duration>) -> Look {
         look.memory.errors_in_a_row = look.memory.errors_in_a_row.saturating_add(1);
         let errors = look.memory.errors_in_a_row;
-        let mut next = back_off(errors, asked, look.now, rand::random());
-        if look.memory.challenges.open.is_some() && asked.is_none() {
+        let mut next = back_off(errors, requested_wait, look.now, rand::random());
+        if look.memory.challenges.open.is_some() && requested_wait.is_none() {
             // The person has a minute or two, so a longer wait would lose the challenge.
             next = next.min(later(look.now, CHALLENGE_BACK_OFF));
         }

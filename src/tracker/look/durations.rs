@@ -43,11 +43,11 @@ impl LookContext {
             .averages_at
             .is_some_and(|at| between(at, now) < AVERAGES_LAST);
         let job_type = context.job_type.as_deref().unwrap_or_default();
-        if known || !self.asked.is_first_today(bank, job_type, now) {
+        if known || !self.averages_asked_for.is_first_today(bank, job_type, now) {
             return None;
         }
-        let asking = self.client.connector(bank, USUAL_METHOD);
-        let answer = tokio::time::timeout(BANK_TIME_LIMIT, asking).await;
+        let call = self.client.connector(bank, USUAL_METHOD);
+        let answer = tokio::time::timeout(BANK_TIME_LIMIT, call).await;
         let Ok(Ok(connector)) = answer else {
             debug!(
                 institution.id = bank,
@@ -58,10 +58,10 @@ impl LookContext {
         Some(
             connector
                 .averages
-                .map_or_else(BasiqAverages::default, |told| BasiqAverages {
-                    verify_credentials: told.verify_credentials,
-                    retrieve_accounts: told.retrieve_accounts,
-                    total: told.total,
+                .map_or_else(BasiqAverages::default, |averages| BasiqAverages {
+                    verify_credentials: averages.verify_credentials,
+                    retrieve_accounts: averages.retrieve_accounts,
+                    total: averages.total,
                 }),
         )
     }

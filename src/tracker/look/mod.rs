@@ -49,7 +49,7 @@ struct LookContext {
     basiq_url: Url,
     config: TrackingConfig,
     timings: JudgeSettings,
-    asked: AveragesAskedFor,
+    averages_asked_for: AveragesAskedFor,
     tally: LookTally,
     activity: ActivityRecorder,
 }
@@ -115,19 +115,19 @@ impl Looker {
                 basiq_url,
                 config,
                 timings,
-                asked: AveragesAskedFor::default(),
+                averages_asked_for: AveragesAskedFor::default(),
                 tally: LookTally::default(),
             }),
         }
     }
 
-    /// Returns the counts of looks and ends, which go on with each look.
+    /// Returns the live counts of looks and ended jobs.
     #[must_use]
     pub fn tally(&self) -> LookTally {
         self.parts.tally.clone()
     }
 
-    /// Returns the recorder of what this relay does, in which others may count too.
+    /// Returns the recorder of what this relay does. The delivery worker counts in it too.
     #[must_use]
     pub fn activity(&self) -> ActivityRecorder {
         self.parts.activity.clone()

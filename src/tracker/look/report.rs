@@ -20,11 +20,11 @@ static INSTITUTIONS: BoundedLabel = BoundedLabel::new(200);
 
 /// Logs and counts an unknown error code, so that the code can be added to the catalogue.
 pub(super) fn note_unknown_code(look: &LookInProgress, outcomes: &[Outcome]) {
-    let told = outcomes.iter().find_map(|outcome| match outcome {
+    let coded = outcomes.iter().find_map(|outcome| match outcome {
         Outcome::Tell(verdict) => verdict.error_code.as_deref().map(|code| (verdict, code)),
         Outcome::Running => None,
     });
-    let Some((verdict, code)) = told else { return };
+    let Some((verdict, code)) = coded else { return };
     if !normalise::is_known_code(code) {
         counter!("relay_unknown_error_codes_total").increment(1);
         let step = verdict.failed_step.as_deref();
@@ -64,7 +64,7 @@ pub(super) fn measure_look(
     }
     let notice = stages::notice(before.seen_at, look.now, look.due.hinted_at, look.now);
     let noticed = match notice {
-        EndNotice::Hint => "hint",
+        EndNotice::Hint { .. } => "hint",
         EndNotice::Look { .. } => "look",
     };
     tally.count_end(kind, notice);

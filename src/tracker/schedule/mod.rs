@@ -91,6 +91,7 @@ fn running_interval(memory: &JobMemory, pace: &KnownDurations, now: Timestamp) -
     let known = StageKnowledge {
         seen: pace.pace.from_stage(stage),
         hint_reliance: pace.pace.hint_reliance(),
+        hint_delay: pace.pace.hint_delay(),
         average: pace.averages.and_then(|averages| averages.left_from(stage)),
     };
     running::interval(&known, between(since, now))
@@ -99,11 +100,16 @@ fn running_interval(memory: &JobMemory, pace: &KnownDurations, now: Timestamp) -
 /// Returns when to look again after `errors` looks in a row without a usable response. The back-off doubles
 /// from one second to a minute, ±25 %. It is at least the wait that Basiq asks for.
 #[must_use]
-pub fn back_off(errors: u32, asked: Option<Duration>, now: Timestamp, jitter: f64) -> Timestamp {
+pub fn back_off(
+    errors: u32,
+    requested_wait: Option<Duration>,
+    now: Timestamp,
+    jitter: f64,
+) -> Timestamp {
     let own = BACK_OFF
         .after(errors)
         .mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0));
-    later(now, own.max(asked.unwrap_or_default()))
+    later(now, own.max(requested_wait.unwrap_or_default()))
 }
 
 /// Returns when to look again at a job that Basiq has reported as unknown or forbidden since `since`.
@@ -238,7 +244,7 @@ mod tests {
                 let left = Duration::from_millis(millis);
                 let unannounced_for = Duration::from_millis(found_after);
                 let notice = match found_after {
-                    ..10_000 => EndNotice::Hint,
+                    ..10_000 => EndNotice::Hint { after: Duration::from_millis(found_after) },
                     _ => EndNotice::Look { unannounced_for },
                 };
                 let stages = vec![StageDuration { title: String::new(), left }];

@@ -7,14 +7,22 @@
 //! So the next look is due when the integral of `sqrt(h/2c)` from now on reaches one. Looks are dense when jobs
 //! of this kind tend to settle, and absent when none does.
 //!
-//! A look is made at once when Basiq announces an end by a hint. So `h` only counts the ends that Basiq does not
-//! announce. Jobs with an announced end still count as running until then.
+//! A hint of Basiq's makes a look due at once. So a look before the hint gains the hint's delay `d` at most, and `h`
+//! has two parts: ends without a hint `s`, and announced ends `a`. Both costs are then balanced if looks are `w`
+//! apart, where `s w²/2 + a d² (1 - (1 + w/d) exp(-w/d)) = c`. This assumes that the time to a hint is exponential.
 
 use relay_domain::{DurationLikelihood, StageStats};
 use std::time::Duration;
 
 /// The price of one look, in seconds of mean delay.
 const PRICE: f64 = 0.1;
+
+/// How much the price rises if all ends are announced, as a share of it. Hints shorten the mean delay, and the higher
+/// price spends most of that on fewer looks. `benches/looks` shows both.
+const HINTED_PRICE_RISE: f64 = 0.55;
+
+/// The number of steps in which the best density of looks is found. Each halves the error.
+const DENSITY_STEPS: u32 = 12;
 
 /// How many observations the prior below counts for. The prior is the whole model of a new kind of job. It also
 /// keeps looks coming when a bank behaves as never before.
@@ -37,6 +45,8 @@ pub(super) struct StageKnowledge<'k> {
     pub(super) seen: Option<&'k StageStats>,
     /// How far hints are relied on, from 0 to 1.
     pub(super) hint_reliance: f64,
+    /// The mean time in seconds from an end to its hint.
+    pub(super) hint_delay: f64,
     /// Basiq's mean duration from this stage on.
     pub(super) average: Option<Duration>,
 }
@@ -60,6 +70,54 @@ impl StageKnowledge<'_> {
             likely.add_part_of_average(average, seen.announced_share());
         }
         likely
+    }
+
+    /// Returns the price of one look, in seconds of mean delay.
+    fn price(&self) -> f64 {
+        let announced = self.seen.map_or(0.0, StageStats::announced_share);
+        PRICE * (1.0 + HINTED_PRICE_RISE * self.hint_reliance * announced)
+    }
+}
+
+/// How likely a running job is to end within the next second.
+#[derive(Debug, Clone, Copy)]
+struct EndHazard {
+    /// Without a hint.
+    silent: f64,
+    /// With a hint.
+    announced: f64,
+    /// The mean time in seconds from an end to its hint.
+    hint_delay: f64,
+}
+
+impl EndHazard {
+    /// Returns how many looks a second balance their price with the delay that they spare.
+    fn looks_a_second(&self, price: f64) -> f64 {
+        let of_hazard = |hazard: f64| (hazard / (2.0 * price)).sqrt();
+        let (mut low, mut high) = (
+            of_hazard(self.silent),
+            of_hazard(self.silent + self.announced),
+        );
+        if self.announced <= 0.0 {
+            return low;
+        }
+        for _ in 0..DENSITY_STEPS {
+            let middle = f64::midpoint(low, high);
+            if self.spared_by_a_look(middle.recip()) > price {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// Returns how many seconds of delay one more look spares if looks are `wait` seconds apart.
+    fn spared_by_a_look(&self, wait: f64) -> f64 {
+        let delay = self.hint_delay;
+        let waits = wait / delay;
+        let faster_than_hint = delay * delay * (1.0 - (1.0 + waits) * (-waits).exp());
+        self.silent * wait * wait / 2.0 + self.announced * faster_than_hint
     }
 }
 
@@ -87,13 +145,18 @@ fn until_a_looks_worth(
     known: &StageKnowledge<'_>,
     elapsed: f64,
 ) -> f64 {
-    let announced = known.announced();
+    let (announced, price) = (known.announced(), known.price());
     let mut left = likely.total();
     let (mut gathered, mut last) = (0.0, 0.0);
     for ((begin, end, weight), (.., announced)) in likely.buckets().zip(announced.buckets()) {
-        let silent = (weight - known.hint_reliance * announced).max(0.0);
-        let hazard = silent / ((end - begin) * (left - weight / 2.0).max(f64::MIN_POSITIVE));
-        let density = (hazard / (2.0 * PRICE)).sqrt();
+        let announced = (known.hint_reliance * announced).min(weight);
+        let seconds = (end - begin) * (left - weight / 2.0).max(f64::MIN_POSITIVE);
+        let hazard = EndHazard {
+            silent: (weight - announced) / seconds,
+            announced: announced / seconds,
+            hint_delay: known.hint_delay,
+        };
+        let density = hazard.looks_a_second(price);
         let from = elapsed.max(begin);
         let within = density * (end - from).max(0.0);
         if gathered + within >= 1.0 {
@@ -116,6 +179,10 @@ mod tests {
 
     const STAGE: &str = "retrieve-transactions";
 
+    const HINT: EndNotice = EndNotice::Hint {
+        after: Duration::from_secs(1),
+    };
+
     const FOUND_LATE: EndNotice = EndNotice::Look {
         unannounced_for: Duration::from_secs(9),
     };
@@ -129,11 +196,7 @@ mod tests {
                 title: STAGE.to_owned(),
                 left: Duration::from_secs_f64(seconds * (0.8 + 0.004 * f64::from(n * 37 % 100))),
             };
-            let notice = if n % silent == 0 {
-                FOUND_LATE
-            } else {
-                EndNotice::Hint
-            };
+            let notice = if n % silent == 0 { FOUND_LATE } else { HINT };
             stats.add(&JobEnd {
                 stages: vec![stage],
                 notice,
@@ -146,6 +209,7 @@ mod tests {
         StageKnowledge {
             seen: stats.from_stage(STAGE),
             hint_reliance: stats.hint_reliance(),
+            hint_delay: stats.hint_delay(),
             average: None,
         }
     }
@@ -219,7 +283,45 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_end_that_a_hint_announces_at_once_is_worth_fewer_looks_than_a_silent_one() {
+        let looks = |silent, announced| hazard(silent, announced, 1.0).looks_a_second(PRICE);
+        let silent = looks(0.05, 0.0);
+        assert!((silent - 0.5).abs() < 1e-9, "{silent}");
+        assert!(looks(0.0, 0.05) < 0.05, "{}", looks(0.0, 0.05));
+        // A look gains half a second here, before the hint comes.
+        assert!(looks(0.0, 1.0) > 1.0, "{}", looks(0.0, 1.0));
+        let at_once = hazard(0.0, 1.0, 0.1).looks_a_second(PRICE);
+        assert!(at_once < 0.05, "{at_once}");
+    }
+
+    fn hazard(silent: f64, announced: f64, hint_delay: f64) -> EndHazard {
+        EndHazard {
+            silent,
+            announced,
+            hint_delay,
+        }
+    }
+
+    /// Returns the cost of a second of looking at a running job, in seconds of delay.
+    fn cost(hazard: EndHazard, wait: f64) -> f64 {
+        let delay = hazard.hint_delay;
+        let by_look = delay / wait * (1.0 - (-wait / delay).exp());
+        let late = hazard.silent * wait / 2.0 + hazard.announced * delay * (1.0 - by_look);
+        PRICE / wait + late
+    }
+
     proptest! {
+        #[test]
+        fn looks_that_are_a_tenth_rarer_or_denser_cost_more(
+            silent in 0.001..2.0_f64, announced in 0.0..2.0_f64, hint_delay in 0.01..10.0_f64,
+        ) {
+            let hazard = hazard(silent, announced, hint_delay);
+            let wait = hazard.looks_a_second(PRICE).recip();
+            let best = cost(hazard, wait);
+            prop_assert!(best <= cost(hazard, 0.9 * wait) && best <= cost(hazard, 1.1 * wait), "{wait}");
+        }
+
         #[test]
         fn there_is_always_a_next_look(
             seen in prop::collection::vec((0_u64..20_000_000, any::<bool>()), 0..100),
@@ -229,7 +331,7 @@ mod tests {
             for (millis, is_announced) in seen {
                 let left = Duration::from_millis(millis);
                 let stages = vec![StageDuration { title: STAGE.to_owned(), left }];
-                let notice = if is_announced { EndNotice::Hint } else { FOUND_LATE };
+                let notice = if is_announced { HINT } else { FOUND_LATE };
                 stats.add(&JobEnd { stages, notice });
             }
             let wait = interval(&known(&stats), Duration::from_millis(elapsed));

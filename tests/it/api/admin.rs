@@ -59,7 +59,7 @@ async fn a_client_is_added_rotated_and_revoked() {
         seen["previousSecretUntil"],
         rotated.body["previousSecretUntil"]
     );
-    let shown = json!({ "certificateExpiresAt": null, "headers": ["x-key"] });
+    let shown = json!({ "certificateExpiresAt": null, "headers": ["x-key"], "unreadable": [] });
     assert_eq!(seen["callbackAuth"], shown);
     assert_eq!(clients.body["items"][1]["callbackAuth"], Value::Null);
     for word in ["brk_", "whsec_", "\"***\"", "header-word"] {

@@ -134,11 +134,27 @@ async fn a_problem_as_it_is_answered_leads_to_its_page() {
     assert!(page.text.contains(&format!("<h1>{title}</h1>")));
 }
 
+/// Returns a request that accepts these types.
+fn asking(path: &str, accept: &str) -> http::Request<Body> {
+    let request = http::Request::get(path).header("accept", accept);
+    request.body(Body::empty()).unwrap()
+}
+
 #[tokio::test]
 async fn a_problem_that_does_not_exist_is_404_with_the_list() {
     let app = TestApp::new().await;
+    const FIREFOX: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     for path in ["/problems/nothing", "/problems/%ff", "/problems/%3Cb%3E"] {
-        let page = app.get(path).await;
+        for accept in ["*/*", "application/json, application/problem+json"] {
+            let problem = app.send(asking(path, accept)).await;
+            assert_eq!(problem.status, 404, "{path}");
+            assert_eq!(problem.header("content-type"), "application/problem+json");
+            assert_eq!(problem.body["type"], "/problems/not-found");
+            assert_eq!(problem.body["instance"], path);
+        }
+        let problem = app.get(path).await;
+        assert_eq!(problem.header("content-type"), "application/problem+json");
+        let page = app.send(asking(path, FIREFOX)).await;
         assert_eq!(page.status, 404, "{path}");
         assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
         assert!(page.text.contains("<h1>No such problem</h1>"), "{path}");

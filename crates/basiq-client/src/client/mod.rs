@@ -35,8 +35,8 @@ pub use self::{
 };
 use crate::{
     BasiqConfig, BasiqError,
+    admission::{AdmissionMiddleware, CallCapacity},
     breaker::{Breaker, BreakerPermit},
-    budget::{BudgetMiddleware, CallCapacity},
     coordinator::FleetCoordination,
     health::HealthTracker,
     measure::{Endpoint, MeasureCalls},
@@ -64,7 +64,7 @@ struct Inner {
     tokens: TokenCache,
     throttle: Arc<Throttle>,
     breaker: Arc<Breaker>,
-    budget: Arc<BudgetMiddleware>,
+    admission: Arc<AdmissionMiddleware>,
     health: HealthTracker,
     base: Url,
     clock: Clock,
@@ -95,20 +95,16 @@ impl BasiqClient {
         let client = transport::client(config).map_err(BasiqError::from_transport)?;
         let throttle = Arc::new(Throttle::default());
         let breaker = Arc::new(Breaker::new(clock.clone(), upstream.clone()));
-        let budget = BudgetMiddleware::new(
+        let admission = Arc::new(AdmissionMiddleware::new(
             config,
             clock.clone(),
             &coordination,
             Arc::clone(&throttle),
             Arc::clone(&breaker),
-        );
-        let budget = Arc::new(budget);
+        ));
         let transport = Arc::new(Transport::new(config, client.clone()));
-        let layers: [Arc<dyn Middleware>; 3] = [
-            budget.clone(),
-            Arc::new(MeasureCalls(upstream.clone())),
-            transport,
-        ];
+        let measure = Arc::new(MeasureCalls(upstream.clone()));
+        let layers: [Arc<dyn Middleware>; 3] = [admission.clone(), measure, transport];
         let once_only = layered(ClientBuilder::new(client.clone()), &layers);
         // the wait before a call whose connection failed is sent again
         let policy = ExponentialBackoff::builder()
@@ -119,8 +115,7 @@ impl BasiqClient {
         );
         let http = layered(retried, &layers);
         let request = TokenRequest {
-            // A superfluous token does no harm, so a token request may be repeated if its kept connection was
-            // just closed.
+            // a superfluous token does no harm, so a request may be repeated if its kept connection was just closed
             http: http.clone(),
             url: address(&config.url, &["token"])?,
             key: Reloadable::new(key_header(&config.api_key)?),
@@ -131,7 +126,7 @@ impl BasiqClient {
             tokens: TokenCache::new(request, clock.clone(), coordination.coordinator),
             throttle,
             breaker,
-            budget,
+            admission,
             health: HealthTracker::new(upstream, clock.clone()),
             base: config.url.clone(),
             clock,
@@ -200,27 +195,27 @@ impl BasiqClient {
         self.0.answered_at.load(Ordering::Relaxed) >= since.as_millisecond()
     }
 
-    /// Returns how many more looks are worth starting while `looks` are in progress. It is the number that the
-    /// budget serves soon. It is zero while calls cannot succeed, and one when a probe is due.
+    /// Returns how many more looks are worth starting while `looks` are in progress: as many as the budget serves soon.
+    /// It is zero while calls cannot succeed, and one when a probe is due.
     #[must_use]
     pub fn capacity(&self, looks: usize) -> CallCapacity {
         let inner = &*self.0;
-        let token = inner.tokens.rest();
-        let rests = [
-            inner.breaker.rest().map(|open| open.remaining),
+        let until_token = inner.tokens.unavailable_for();
+        let waits = [
+            inner.breaker.blocked().map(|open| open.remaining),
             inner.throttle.paused().map(|paused| paused.remaining),
-            token.filter(|rest| !rest.is_zero()),
+            until_token.filter(|wait| !wait.is_zero()),
         ];
-        if let Some(again_in) = rests.into_iter().flatten().max() {
-            return CallCapacity { calls: 0, again_in };
+        if let Some(retry_in) = waits.into_iter().flatten().max() {
+            return CallCapacity { calls: 0, retry_in };
         }
-        if inner.breaker.wants_probe() || token.is_some() {
+        if inner.breaker.wants_probe() || until_token.is_some() {
             return CallCapacity {
-                calls: 1_usize.saturating_sub(inner.budget.waiting(looks)),
-                again_in: PROBE,
+                calls: 1_usize.saturating_sub(inner.admission.unsent_looks(looks)),
+                retry_in: PROBE,
             };
         }
-        inner.budget.capacity(looks)
+        inner.admission.capacity(looks)
     }
 
     async fn call<T>(
@@ -229,8 +224,8 @@ impl BasiqClient {
         url: Url,
         read: impl FnOnce(Value) -> Result<T, BasiqError> + Send,
     ) -> Result<T, BasiqError> {
-        let asking = Box::pin(self.0.ask(endpoint, &url));
-        match tokio::time::timeout(self.0.longest, asking).await {
+        let call = Box::pin(self.0.send_authorized(endpoint, &url));
+        match tokio::time::timeout(self.0.longest, call).await {
             Ok(result) => {
                 let result = result.and_then(|(json, permit)| {
                     let read = read(json);
@@ -253,7 +248,7 @@ impl BasiqClient {
 
 impl Inner {
     /// Sends a call, and once more with a new token if Basiq refused the token.
-    async fn ask(
+    async fn send_authorized(
         &self,
         endpoint: Endpoint,
         url: &Url,
@@ -282,7 +277,7 @@ impl Inner {
     /// Returns the token. If none can be obtained, no call can succeed, so the breaker opens.
     async fn token(&self) -> Result<AccessToken, BasiqError> {
         let token = self.tokens.get(&self.throttle).await;
-        self.budget.tell_pause().await;
+        self.admission.publish_pause().await;
         if let Err(
             BasiqError::Status { .. }
             | BasiqError::TimedOut
@@ -319,7 +314,7 @@ impl Inner {
                 retry_after,
             }) => {
                 self.throttle.pause(*status, *retry_after, sent_at);
-                self.budget.tell_pause().await;
+                self.admission.publish_pause().await;
             }
             ResponseMeaning::Good(..)
             | ResponseMeaning::TokenRefused(..)

@@ -52,11 +52,15 @@ pub struct ListedJob {
 }
 
 impl BasiqClient {
-    /// Lists the jobs of a user: `GET /users/{userId}/jobs`. The call takes at most [`Self::longest_list`].
+    /// Lists the jobs of a user: `GET /users/{userId}/jobs`. The list takes at most [`Self::longest_list`].
     ///
     /// An error on any page is an error of the list. A listed job without an id, or with a link to another user, is
-    /// left out.
-    pub async fn jobs_of_user(&self, user_id: &BasiqId) -> Result<UserJobs, BasiqError> {
+    /// left out. Each page costs a call: `before_further_page` is called before each call after the first.
+    pub async fn jobs_of_user(
+        &self,
+        user_id: &BasiqId,
+        before_further_page: impl Fn() + Send,
+    ) -> Result<UserJobs, BasiqError> {
         let began = Instant::now();
         let first = address(&self.0.base, &["users", user_id.as_str(), "jobs"])?;
         let mut page = match self.page_of_jobs(user_id, first.clone()).await {
@@ -74,6 +78,7 @@ impl BasiqClient {
             if pages == MAX_PAGES || listed.is_full() || is_late {
                 return Ok(UserJobs::Listed(listed.finish(false)));
             }
+            before_further_page();
             page = self.page_of_jobs(user_id, next).await?;
             pages += 1;
         }

@@ -141,16 +141,16 @@ fn has_begun(step: &Step) -> bool {
 }
 
 fn failure(step: &Step) -> JobFailure {
-    let told = step.failure.clone().unwrap_or_default();
+    let reported = step.failure.clone().unwrap_or_default();
     JobFailure {
         step: (!step.title.is_empty()).then(|| step.title.clone()),
         // Basiq's list of codes includes `success`. On a failed step it has no meaning.
-        code: told
+        code: reported
             .code
             .and_then(|code| canonical_code(&code))
             .filter(|code| code != "success"),
-        title: told.title,
-        detail: told.detail,
+        title: reported.title,
+        detail: reported.detail,
     }
 }
 

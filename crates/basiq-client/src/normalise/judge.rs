@@ -184,12 +184,12 @@ fn failure_verdict(failure: &JobFailure, timings: &JudgeSettings, now: Timestamp
 /// Returns the entry of the failure's code. If the code is unknown, the entry of an OAuth error code in the
 /// detail is used.
 fn known_code(failure: &JobFailure) -> Option<&'static CodeEntry> {
-    let told = failure.code.as_deref().and_then(code);
-    if told.is_some_and(|code| code.class != FailureClass::Unknown) {
-        return told;
+    let entry = failure.code.as_deref().and_then(code);
+    if entry.is_some_and(|code| code.class != FailureClass::Unknown) {
+        return entry;
     }
     let word = failure.detail.as_deref().and_then(oauth_word);
-    word.and_then(code).or(told)
+    word.and_then(code).or(entry)
 }
 
 fn by_class(code: &CodeEntry) -> Verdict {

@@ -108,20 +108,23 @@ mod tests {
 
     #[test]
     fn the_end_of_an_outage_keeps_code_and_step() {
-        let told = || {
+        let reported = || {
             (
                 Some("connector-error".to_owned()),
                 Some("retrieve-accounts".to_owned()),
             )
         };
-        let (code, step) = told();
+        let (code, step) = reported();
         let back = bank_is_back(code, step);
-        let (code, step) = told();
+        let (code, step) = reported();
         let outlived = outage_outlived(code, step);
-        assert_eq!((back.error_code.clone(), back.failed_step.clone()), told());
+        assert_eq!(
+            (back.error_code.clone(), back.failed_step.clone()),
+            reported()
+        );
         assert_eq!(
             (outlived.error_code.clone(), outlived.failed_step.clone()),
-            told()
+            reported()
         );
         assert_eq!(
             (back.action, back.message.as_str()),

@@ -35,7 +35,7 @@ use crate::{
 const KEY_PAUSE: Duration = Duration::from_secs(30);
 /// The longest wait after Basiq reported too many token requests. Basiq allows 1,500 requests in five minutes,
 /// and one request a minute uses five of them.
-const LONGEST_REST: Duration = Duration::from_mins(1);
+const LONGEST_THROTTLED_PAUSE: Duration = Duration::from_mins(1);
 /// The wait after any other failure, so that waiting calls do not all try one after another.
 const FAILURE_PAUSES: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// The wait between renewals that do not help.
@@ -48,7 +48,7 @@ const SHORTEST_LIFE: Duration = Duration::from_mins(1);
 /// The longest lifetime that is accepted.
 const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
-/// A token in use.
+/// The token with which this relay calls Basiq.
 #[derive(Clone)]
 pub(super) struct AccessToken {
     /// `Bearer …`, marked as sensitive.
@@ -61,7 +61,7 @@ pub(super) struct AccessToken {
 
 /// Returns whether a pause can be this long. A longer one means that the clock was set back.
 fn is_sound(remaining: Duration) -> bool {
-    remaining <= LONGEST_REST.max(KEY_PAUSE)
+    remaining <= LONGEST_THROTTLED_PAUSE.max(KEY_PAUSE)
 }
 
 /// The parameters of a token request.
@@ -81,7 +81,7 @@ pub(super) struct TokenCache {
     /// Shares the token with the other relays on the same store.
     coordinator: Option<Arc<dyn UpstreamCoordinator>>,
     /// The time until which no token can be obtained, in milliseconds. 0 if a token is available.
-    rest_until: AtomicI64,
+    unavailable_until: AtomicI64,
 }
 
 #[derive(Default)]
@@ -114,14 +114,14 @@ impl TokenCache {
             clock,
             state: Mutex::default(),
             coordinator,
-            rest_until: AtomicI64::new(0),
+            unavailable_until: AtomicI64::new(0),
         }
     }
 
     /// Returns how long no token can be obtained, or zero if the next call should try. Returns `None` if there
     /// is a token, or if no failure is known.
-    pub(super) fn rest(&self) -> Option<Duration> {
-        let until = self.rest_until.load(Ordering::Relaxed);
+    pub(super) fn unavailable_for(&self) -> Option<Duration> {
+        let until = self.unavailable_until.load(Ordering::Relaxed);
         let remaining = until.saturating_sub(self.clock.now().as_millisecond());
         let remaining = Duration::from_millis(u64::try_from(remaining).unwrap_or(0));
         (until != 0).then_some(if is_sound(remaining) {
@@ -150,7 +150,7 @@ impl TokenCache {
                 noted,
                 ..State::default()
             };
-            self.rest_until.store(0, Ordering::Relaxed);
+            self.unavailable_until.store(0, Ordering::Relaxed);
         }
         differs
     }
@@ -163,8 +163,9 @@ impl TokenCache {
         let until = later(now, pause);
         state.closed = Some((until, repeat(error, pause)));
         let has_none = matches!(error, BasiqError::KeyRefused) || state.valid(now).is_none();
-        let rest = if has_none { until.as_millisecond() } else { 0 };
-        self.rest_until.store(rest, Ordering::Relaxed);
+        let unavailable_until = if has_none { until.as_millisecond() } else { 0 };
+        self.unavailable_until
+            .store(unavailable_until, Ordering::Relaxed);
     }
 
     /// Returns the token, fetched or renewed if necessary.
@@ -184,7 +185,7 @@ impl TokenCache {
                 state.closed = None;
                 state.failures = 0;
                 state.current = Some(token.clone());
-                self.rest_until.store(0, Ordering::Relaxed);
+                self.unavailable_until.store(0, Ordering::Relaxed);
                 Ok(token)
             }
             Err(error) => {
@@ -244,7 +245,7 @@ impl TokenCache {
             .append_pair("scope", "CLIENT_ACCESS")
             .append_pair("userId", user_id)
             .finish();
-        let answer = self.ask(form, asked_at).await?;
+        let answer = self.request_token(form, asked_at).await?;
         if answer.is_success() {
             let sent_at = answer.sent_at;
             let token = granted(answer, asked_at, 0)?;
@@ -264,7 +265,9 @@ impl TokenCache {
 
     async fn fetch(&self, throttle: &Throttle, number: u64) -> Result<AccessToken, BasiqError> {
         let asked_at = self.clock.now();
-        let answer = self.ask("scope=SERVER_ACCESS".to_owned(), asked_at).await?;
+        let answer = self
+            .request_token("scope=SERVER_ACCESS".to_owned(), asked_at)
+            .await?;
         if !answer.is_success() {
             return Err(refusal(&answer, throttle));
         }
@@ -274,7 +277,11 @@ impl TokenCache {
         Ok(token)
     }
 
-    async fn ask(&self, form: String, asked_at: Timestamp) -> Result<BasiqResponse, BasiqError> {
+    async fn request_token(
+        &self,
+        form: String,
+        asked_at: Timestamp,
+    ) -> Result<BasiqResponse, BasiqError> {
         let response = self
             .request
             .http
@@ -346,9 +353,9 @@ fn read_token(answer: &Value, asked_at: Timestamp, number: u64) -> Result<Access
     })
 }
 
-/// Returns the lifetime of a token. `told` is `expires_in` of the response in seconds, as a number or as text.
-fn life(told: Option<&Value>) -> Duration {
-    let seconds = match told {
+/// Returns the lifetime of a token. `expires_in` is the field of the response, in seconds, as a number or as text.
+fn life(expires_in: Option<&Value>) -> Duration {
+    let seconds = match expires_in {
         Some(Value::Number(number)) => number.as_f64(),
         Some(Value::String(text)) => text.trim().parse().ok(),
         Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => None,
@@ -369,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_token_lasts_a_minute_at_least_and_a_day_at_most() {
-        for (told, seconds) in [
+        for (value, seconds) in [
             (json!(3600), 3600),
             (json!("3600"), 3600),
             (json!(3600.9), 3600),
@@ -385,7 +392,7 @@ mod tests {
             (json!(null), 1800),
             (json!([3600]), 1800),
         ] {
-            assert_eq!(life(Some(&told)).as_secs(), seconds, "{told}");
+            assert_eq!(life(Some(&value)).as_secs(), seconds, "{value}");
         }
         assert_eq!(life(None), UNKNOWN_LIFE);
     }

@@ -16,7 +16,7 @@ use crate::{
 
 /// How long to wait for a token that another relay is requesting.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(5);
-const ASK_OTHERS_AGAIN: Duration = Duration::from_millis(100);
+const SEARCH_AGAIN: Duration = Duration::from_millis(100);
 
 impl AccessToken {
     pub(super) fn of(found: SharedToken, number: u64) -> Self {
@@ -37,8 +37,8 @@ impl AccessToken {
     }
 }
 
-/// The result of asking for a token that another relay shares.
-enum Shared {
+/// The result of a search for a token that another relay shares.
+enum TokenSearch {
     /// Another relay's token, which this relay can use.
     Token(SharedToken),
     /// There is no token, and this relay holds the claim to request one.
@@ -62,9 +62,9 @@ impl TokenCache {
         let key = self.request.key.get();
         let began = Instant::now();
         while began.elapsed() < PATIENCE_WITH_OTHERS {
-            match self.share_or_claim(&**coordinator, &key, refused).await {
-                Ok(Shared::Token(found)) => return Ok(AccessToken::of(found, number)),
-                Ok(Shared::Claimed) => {
+            match self.find_or_claim(&**coordinator, &key, refused).await {
+                Ok(TokenSearch::Token(found)) => return Ok(AccessToken::of(found, number)),
+                Ok(TokenSearch::Claimed) => {
                     let fetched = self.fetch(throttle, number).await;
                     let token = fetched.as_ref().ok().map(AccessToken::to_shared);
                     let shared = coordinator.end_token_claim(&key, token).await;
@@ -74,7 +74,7 @@ impl TokenCache {
                     );
                     return fetched;
                 }
-                Ok(Shared::BeingFetched) => tokio::time::sleep(ASK_OTHERS_AGAIN).await,
+                Ok(TokenSearch::BeingFetched) => tokio::time::sleep(SEARCH_AGAIN).await,
                 Err(error) => {
                     debug!(error = %ErrorChain(&*error), "other relays cannot be asked for their token");
                     break;
@@ -84,26 +84,26 @@ impl TokenCache {
         self.fetch(throttle, number).await
     }
 
-    async fn share_or_claim(
+    async fn find_or_claim(
         &self,
         coordinator: &dyn UpstreamCoordinator,
         key: &HeaderValue,
         refused: Option<&HeaderValue>,
-    ) -> Result<Shared, CoordinationError> {
+    ) -> Result<TokenSearch, CoordinationError> {
         let usable = |token: &SharedToken| Some(&token.header) != refused;
         if let Some(token) = coordinator.find_token(key).await?.filter(usable) {
-            return Ok(Shared::Token(token));
+            return Ok(TokenSearch::Token(token));
         }
         if !coordinator.claim_token(key).await? {
-            return Ok(Shared::BeingFetched);
+            return Ok(TokenSearch::BeingFetched);
         }
         // Another relay may have shared a token between the first check and the claim.
         if let Some(token) = coordinator.find_token(key).await?.filter(usable) {
             coordinator
                 .end_token_claim(key, Some(token.clone()))
                 .await?;
-            return Ok(Shared::Token(token));
+            return Ok(TokenSearch::Token(token));
         }
-        Ok(Shared::Claimed)
+        Ok(TokenSearch::Claimed)
     }
 }

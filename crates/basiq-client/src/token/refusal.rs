@@ -7,7 +7,7 @@ use crate::{
     BasiqError,
     response::BasiqResponse,
     throttle::Throttle,
-    token::{FAILURE_PAUSES, KEY_PAUSE, LONGEST_REST},
+    token::{FAILURE_PAUSES, KEY_PAUSE, LONGEST_THROTTLED_PAUSE},
 };
 
 /// Returns the error that a refused token request means. For a wrong key, Basiq responds with 404 or 400, and
@@ -15,22 +15,24 @@ use crate::{
 pub(super) fn refusal(answer: &BasiqResponse, throttle: &Throttle) -> BasiqError {
     let error_body = answer.error_body();
     let status = answer.status;
-    let retry_after = answer.retry_after.map(|asked| asked.min(LONGEST_REST));
+    let retry_after = answer
+        .retry_after
+        .map(|requested| requested.min(LONGEST_THROTTLED_PAUSE));
     let throttled = |retry_after| BasiqError::Throttled {
         status,
         retry_after,
     };
-    let rest = Some(retry_after.unwrap_or(LONGEST_REST));
+    let long_pause = Some(retry_after.unwrap_or(LONGEST_THROTTLED_PAUSE));
     let error = match status {
         // Basiq uses this text for too many token requests, whatever else the body says.
-        403 if error_body.says_too_many_tokens() => throttled(rest),
+        403 if error_body.says_too_many_tokens() => throttled(long_pause),
         429 => {
             throttle.pause(status, retry_after, answer.sent_at);
             throttled(retry_after)
         }
         400 | 401 | 404 if error_body.is_basiqs() => BasiqError::KeyRefused,
         403 if error_body.is_basiqs() && error_body.says_disabled() => BasiqError::KeyRefused,
-        403 if error_body.is_basiqs() => throttled(rest),
+        403 if error_body.is_basiqs() => throttled(long_pause),
         _ => error_body.status(status),
     };
     answer.report_usable(matches!(

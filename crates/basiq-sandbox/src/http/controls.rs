@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ConsentChange, ControlError, Sandbox, SandboxEventType, SentWebhook, UnknownEventType,
-    WebhookOrder,
+    WebhookToSend,
     error::ApiError,
     http::{
         consents,
@@ -44,14 +44,14 @@ async fn send_webhook(
         (None, None) => return Err(ApiError::not_supplied("eventTypeId")),
         (None, Some(event_id)) => sandbox.send_webhook_again(&event_id, copies, delay),
         (Some(event_type), event_id) => {
-            let order = WebhookOrder {
+            let order = WebhookToSend {
                 connection_id: body.text("connectionId")?,
                 consent_id: body.text("consentId")?,
                 event_id,
                 webhook_id: body.text("webhookId")?,
                 copies,
                 delay,
-                ..WebhookOrder::new(known(&event_type)?, &body.required_text("userId")?)
+                ..WebhookToSend::new(known(&event_type)?, &body.required_text("userId")?)
             };
             sandbox.send_webhook(&order)
         }

@@ -242,7 +242,7 @@ impl SandboxState {
     }
 }
 
-/// A connection to add.
+/// A connection to a bank that the sandbox adds.
 pub(super) struct NewConnection<'a> {
     /// The connection's id; `None` means a new id.
     pub(super) id: Option<String>,

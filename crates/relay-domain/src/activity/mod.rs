@@ -181,14 +181,15 @@ impl ActivityTally {
     }
 }
 
-/// What one run of a relay counted in one minute, hour or day.
+/// What one run of counting found in one minute, hour or day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActivityRow {
     /// What is counted.
     pub scope: ActivityScope,
     /// The start of the minute, hour or day.
     pub since: Timestamp,
-    /// The run of the relay: another one after each start.
+    /// The run of counting: another one after each start, and for a period that comes again because the clock was set
+    /// back.
     pub run: [u8; 16],
     /// The counts so far. A later row of the same scope, time and run replaces this one.
     pub tally: ActivityTally,

@@ -16,23 +16,35 @@ const MOST_ROWS: usize = 400;
 
 /// Counts what a relay does. Clones count together.
 ///
-/// Each count is the total of its minute, hour or day so far, and belongs to one run of the relay. So a row can be stored
-/// again and again without counting twice, and relays never change each other's rows.
+/// Each count is the total of its minute, hour or day so far, and belongs to one run of counting. So a row can be stored
+/// again and again without counting twice, and relays never change each other's rows. A period that was forgotten, and
+/// comes again because the clock was set back, is counted by another run: its row replaces no earlier one.
 #[derive(Debug, Clone)]
 pub struct ActivityRecorder {
     clock: Clock,
-    run: [u8; 16],
     periods: Arc<Mutex<Periods>>,
 }
 
 type Periods = BTreeMap<(Timestamp, ActivityScope), PeriodCounts>;
 
 /// The counts of one minute, hour or day.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PeriodCounts {
+    run: [u8; 16],
     tally: ActivityTally,
     /// Whether something was counted since the writer took it last.
     is_changed: bool,
+}
+
+impl PeriodCounts {
+    /// Starts a run of counting.
+    fn new() -> Self {
+        Self {
+            run: Ulid::generate().to_bytes(),
+            tally: ActivityTally::default(),
+            is_changed: false,
+        }
+    }
 }
 
 /// An attempt that has ended.
@@ -51,12 +63,11 @@ pub struct AttemptActivity<'a> {
 }
 
 impl ActivityRecorder {
-    /// Creates a recorder with nothing counted, for one run of a relay.
+    /// Creates a recorder with nothing counted.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
-            run: Ulid::generate().to_bytes(),
             periods: Arc::default(),
         }
     }
@@ -130,7 +141,9 @@ impl ActivityRecorder {
     fn count(&self, scope: ActivityScope, name: &str, change: impl Fn(&mut ActivityCounts)) {
         let since = scope.start_of(self.clock.now());
         let mut periods = self.periods.lock();
-        let period = periods.entry((since, scope)).or_default();
+        let period = periods
+            .entry((since, scope))
+            .or_insert_with(PeriodCounts::new);
         change(period.tally.counts_of(name));
         period.is_changed = true;
         forget_oldest(&mut periods);
@@ -149,7 +162,7 @@ impl ActivityRecorder {
             ActivityRow {
                 scope: *scope,
                 since: *since,
-                run: self.run,
+                run: period.run,
                 tally: period.tally.clone(),
             }
         });
@@ -163,6 +176,7 @@ impl ActivityRecorder {
             let period = periods
                 .entry((row.since, row.scope))
                 .or_insert_with(|| PeriodCounts {
+                    run: row.run,
                     tally: row.tally,
                     is_changed: true,
                 });
@@ -258,6 +272,28 @@ mod tests {
         assert_eq!(rows.len(), 2);
         assert_eq!(row(&rows, ActivityScope::Hour).tally.total().looks, 1);
         assert_eq!(recorder.periods.lock().len(), 2);
+    }
+
+    #[test]
+    fn a_day_that_comes_again_replaces_no_stored_counts() {
+        let (recorder, clock) = recorder();
+        let end = |recorder: &ActivityRecorder| {
+            recorder.count_job_end("AU00000", true, Duration::from_secs(1));
+            let rows = recorder.take_changed();
+            row(&rows, ActivityScope::BankDay).clone()
+        };
+        let before = end(&recorder);
+        let later = end(&recorder);
+        assert_eq!((later.since, later.run), (before.since, before.run));
+        clock.advance(Duration::from_hours(3));
+        let next = end(&recorder);
+        assert!(next.since > before.since);
+        clock.set_back(Duration::from_hours(2));
+        let again = end(&recorder);
+        assert_eq!(again.since, before.since);
+        assert_ne!(again.run, before.run);
+        assert_eq!(again.tally.total().succeeded, 1);
+        assert_eq!(end(&recorder).run, again.run);
     }
 
     #[test]

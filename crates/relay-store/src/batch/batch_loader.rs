@@ -15,10 +15,10 @@ use crate::{
     error::closed,
 };
 
-/// Finds the values of keys.
+/// Finds the values of many keys in one query. [`BatchLoader`] runs it.
 #[async_trait]
 pub(crate) trait LoadBatch: Send + Sync + 'static {
-    /// The key. No lookup asks for the same key twice.
+    /// The key. No query has the same key twice.
     type Key: Debug + Clone + Eq + Hash + Send + Sync + 'static;
     /// The value.
     type Found: Debug + Clone + Send + Sync + 'static;
@@ -34,7 +34,7 @@ impl<L: LoadBatch> BatchWork for BatchLoader<L> {
     type Input = L::Key;
     type Output = L::Found;
 
-    const BATCH: usize = 1024;
+    const MAX_INPUTS: usize = 1024;
 
     async fn run(
         &self,
@@ -47,7 +47,7 @@ impl<L: LoadBatch> BatchWork for BatchLoader<L> {
         let found: HashMap<_, _> = distinct.iter().zip(found).collect();
         for key in &keys {
             let found = found.get(key).cloned();
-            callers.answer(found.unwrap_or_else(|| Err(closed())));
+            callers.answer_next(found.unwrap_or_else(|| Err(closed())));
         }
         Ok(())
     }
@@ -76,9 +76,9 @@ mod tests {
         type Found = u32;
 
         async fn find_all(&self, keys: &[u32]) -> Result<EachResult<u32>, StoreError> {
-            let mut asked = keys.to_vec();
-            asked.sort_unstable();
-            self.0.send(asked).unwrap();
+            let mut sorted = keys.to_vec();
+            sorted.sort_unstable();
+            self.0.send(sorted).unwrap();
             tokio::time::sleep(TAKES).await;
             if keys.contains(&0) {
                 return Err(StoreError::unavailable("away"));
@@ -95,9 +95,9 @@ mod tests {
     const TAKES: Duration = Duration::from_millis(10);
 
     #[tokio::test(start_paused = true)]
-    async fn those_that_wait_share_a_look_and_each_gets_its_own_answer() {
-        let (told, mut asked) = mpsc::unbounded_channel();
-        let loader = Batcher::start(BatchLoader(Doubles(told)), Fleet::alone());
+    async fn callers_that_wait_share_a_query_and_each_gets_its_own_answer() {
+        let (sender, mut queries) = mpsc::unbounded_channel();
+        let loader = Batcher::start(BatchLoader(Doubles(sender)), Fleet::alone());
         let waiting = async {
             tokio::time::sleep(Duration::from_millis(1)).await;
             join_all([3, 13, 5, 3].map(|key| loader.submit(key))).await
@@ -107,26 +107,26 @@ mod tests {
         let later: Vec<_> = later.into_iter().map(Result::ok).collect();
         assert_eq!(later, [Some(6), None, Some(10), Some(6)]);
         drop(loader);
-        assert_eq!(asked.recv().await, Some(vec![2]));
-        assert_eq!(asked.recv().await, Some(vec![3, 5, 13]));
-        assert_eq!(asked.recv().await, None);
+        assert_eq!(queries.recv().await, Some(vec![2]));
+        assert_eq!(queries.recv().await, Some(vec![3, 5, 13]));
+        assert_eq!(queries.recv().await, None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_fails_is_told_to_all_who_share_it() {
-        let (told, _asked) = mpsc::unbounded_channel();
-        let loader = Batcher::start(BatchLoader(Doubles(told)), Fleet::alone());
-        for told in join_all([0, 1].map(|key| loader.submit(key))).await {
-            assert!(matches!(told, Err(StoreError::Unavailable(_))));
+    async fn a_query_that_fails_fails_all_who_share_it() {
+        let (sender, _queries) = mpsc::unbounded_channel();
+        let loader = Batcher::start(BatchLoader(Doubles(sender)), Fleet::alone());
+        for result in join_all([0, 1].map(|key| loader.submit(key))).await {
+            assert!(matches!(result, Err(StoreError::Unavailable(_))));
         }
     }
 
     /// How long two lookups take, one after the other.
-    async fn two_looks(relays: usize) -> Duration {
-        let (told, _asked) = mpsc::unbounded_channel();
-        let share = Fleet::alone();
-        share.set_size(relays);
-        let loader = Batcher::start(BatchLoader(Doubles(told)), share);
+    async fn two_lookups(relays: usize) -> Duration {
+        let (sender, _queries) = mpsc::unbounded_channel();
+        let fleet = Fleet::alone();
+        fleet.set_size(relays);
+        let loader = Batcher::start(BatchLoader(Doubles(sender)), fleet);
         let began = Instant::now();
         for key in [1, 2] {
             loader.submit(key).await.unwrap();
@@ -135,8 +135,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn between_looks_the_store_is_left_to_the_other_relays() {
-        assert_eq!(two_looks(1).await, 2 * TAKES);
-        assert_eq!(two_looks(3).await, 4 * TAKES);
+    async fn between_lookups_the_store_is_left_to_the_other_relays() {
+        assert_eq!(two_lookups(1).await, 2 * TAKES);
+        assert_eq!(two_lookups(3).await, 4 * TAKES);
     }
 }

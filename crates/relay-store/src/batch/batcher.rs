@@ -1,4 +1,4 @@
-//! Does work for many callers at once: callers that wait while the maximum number of batches run share the next one.
+//! Does work in batches. At most [`BatchWork::AT_ONCE`] batches run. Whoever calls meanwhile joins the next one.
 
 use std::{sync::Arc, vec};
 
@@ -26,8 +26,9 @@ pub(crate) trait BatchWork: Send + Sync + 'static {
     /// What the caller gets.
     type Output: Send + 'static;
 
-    /// The maximum number of inputs in a batch, and the maximum number that wait for one.
-    const BATCH: usize;
+    /// The maximum number of inputs in a batch, and of those in the queue. Between the batches of a fleet, up to as
+    /// many again are gathered for the next batch.
+    const MAX_INPUTS: usize;
 
     /// The maximum number of batches that run at once.
     const AT_ONCE: usize = 1;
@@ -48,24 +49,25 @@ pub(crate) struct Batcher<I, O> {
     _task: JoinSet<()>,
 }
 
-/// An input, and the caller that waits for the result, if one does.
-type Request<I, O> = (I, Option<Requester<O>>);
+/// An input, and where to send the result. There is no sender if nobody waits for the result.
+type Request<I, O> = (I, Option<ResultSender<O>>);
 
-type Requester<O> = oneshot::Sender<Result<O, StoreError>>;
+type ResultSender<O> = oneshot::Sender<Result<O, StoreError>>;
 
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
-    /// Starts the task. `share` says how long this relay leaves the database to others after each batch.
-    pub(crate) fn start<W>(work: W, share: Fleet) -> Self
+    /// Starts the task. After each batch it leaves the database to the other relays of `fleet` for a while.
+    pub(crate) fn start<W>(work: W, fleet: Fleet) -> Self
     where
         W: BatchWork<Input = I, Output = O>,
     {
-        let (queue, requests) = mpsc::channel(W::BATCH);
+        let (queue, requests) = mpsc::channel(W::MAX_INPUTS);
         let mut task = JoinSet::new();
-        task.spawn(run_batches(Arc::new(work), requests, share));
+        task.spawn(run_batches(Arc::new(work), requests, fleet));
         Self { queue, _task: task }
     }
 
-    /// Returns the result of this input. Its batch begins after this call.
+    /// Returns the result of this input. Its batch begins after this call, so the result includes everything that was
+    /// committed before.
     pub(crate) async fn submit(&self, input: I) -> Result<O, StoreError> {
         let (caller, answer) = oneshot::channel();
         let request = (input, Some(caller));
@@ -74,17 +76,17 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     }
 
     /// Queues an input whose result nobody waits for. Returns false if the queue is full: the input is lost then.
-    pub(crate) fn offer(&self, input: I) -> bool {
+    pub(crate) fn submit_unwatched(&self, input: I) -> bool {
         self.queue.try_send((input, None)).is_ok()
     }
 }
 
 /// The callers of a batch, in the order of their inputs.
-pub(crate) struct Callers<O>(vec::IntoIter<Option<Requester<O>>>);
+pub(crate) struct Callers<O>(vec::IntoIter<Option<ResultSender<O>>>);
 
 impl<O> Callers<O> {
     /// Sends the next caller its result.
-    pub(crate) fn answer(&mut self, result: Result<O, StoreError>) {
+    pub(crate) fn answer_next(&mut self, result: Result<O, StoreError>) {
         if let Some(Some(caller)) = self.0.next() {
             tell(caller, result);
         }
@@ -94,25 +96,25 @@ impl<O> Callers<O> {
 async fn run_batches<W: BatchWork>(
     work: Arc<W>,
     mut queue: mpsc::Receiver<Request<W::Input, W::Output>>,
-    share: Fleet,
+    fleet: Fleet,
 ) {
-    let (mut waiting, mut running) = (Vec::with_capacity(W::BATCH), JoinSet::new());
-    while take(&mut queue, &mut waiting, W::BATCH).await {
+    let (mut waiting, mut running) = (Vec::with_capacity(W::MAX_INPUTS), JoinSet::new());
+    while take(&mut queue, &mut waiting, W::MAX_INPUTS).await {
         let (began, count) = (Instant::now(), waiting.len());
         let (inputs, callers): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
         running.spawn(run_batch(Arc::clone(&work), inputs, callers));
         while running.len() >= W::AT_ONCE {
             running.join_next().await;
         }
-        let rest = share.rest_after(began.elapsed());
-        gather(&mut queue, &mut waiting, W::BATCH, count, rest).await;
+        let pause = fleet.pause_after(began.elapsed());
+        gather(&mut queue, &mut waiting, W::MAX_INPUTS, count, pause).await;
     }
 }
 
 async fn run_batch<W: BatchWork>(
     work: Arc<W>,
     inputs: Vec<W::Input>,
-    callers: Vec<Option<Requester<W::Output>>>,
+    callers: Vec<Option<ResultSender<W::Output>>>,
 ) {
     let mut callers = Callers(callers.into_iter());
     if let Err(failure) = work.run(inputs, &mut callers).await {
@@ -148,7 +150,7 @@ mod tests {
         type Input = u32;
         type Output = usize;
 
-        const BATCH: usize = 4;
+        const MAX_INPUTS: usize = 4;
         const AT_ONCE: usize = 2;
 
         async fn run(
@@ -161,7 +163,7 @@ mod tests {
                 match input {
                     0 => return Err(StoreError::refused("zero")),
                     13 => panic!("on purpose"),
-                    _ => callers.answer(Ok(inputs.len())),
+                    _ => callers.answer_next(Ok(inputs.len())),
                 }
             }
             Ok(())
@@ -181,9 +183,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_told_to_all_callers_without_an_answer() {
         let batcher = Batcher::start(Counts, Fleet::alone());
-        let told = join_all([1, 0, 2].map(|input| batcher.submit(input))).await;
+        let results = join_all([1, 0, 2].map(|input| batcher.submit(input))).await;
         assert!(matches!(
-            told.as_slice(),
+            results.as_slice(),
             [
                 Ok(3),
                 Err(StoreError::Refused(_)),
@@ -195,17 +197,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_a_panic_the_callers_are_told_that_the_store_is_gone() {
         let batcher = Batcher::start(Counts, Fleet::alone());
-        let told = batcher.submit(13).await;
-        assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
+        let result = batcher.submit(13).await;
+        assert!(
+            matches!(result, Err(StoreError::Unavailable(_))),
+            "{result:?}"
+        );
         batcher.submit(1).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_offered_to_a_full_queue_is_lost() {
+    async fn an_unwatched_input_that_finds_the_queue_full_is_lost() {
         let batcher = Batcher::start(Counts, Fleet::alone());
-        let offered: Vec<_> = (1..=5).map(|input| batcher.offer(input)).collect();
-        assert_eq!(offered, [true, true, true, true, false]);
+        let queued: Vec<_> = (1..=5)
+            .map(|input| batcher.submit_unwatched(input))
+            .collect();
+        assert_eq!(queued, [true, true, true, true, false]);
         tokio::time::sleep(TAKES).await;
-        assert!(batcher.offer(1));
+        assert!(batcher.submit_unwatched(1));
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     batch::{BatchWork, Callers, EachResult},
 };
 
-/// Registers watches in one transaction.
+/// Registers watches in one transaction. [`RegistrationBatch`] runs it.
 #[async_trait]
 pub(crate) trait RegisterBatch: Send + Sync + 'static {
     /// The maximum number of transactions that run at once.
@@ -30,7 +30,7 @@ impl<R: RegisterBatch> BatchWork for RegistrationBatch<R> {
     type Input = Vec<NewWatch>;
     type Output = Vec<Registration>;
 
-    const BATCH: usize = 512;
+    const MAX_INPUTS: usize = 512;
     const AT_ONCE: usize = R::AT_ONCE;
 
     async fn run(
@@ -46,7 +46,7 @@ impl<R: RegisterBatch> BatchWork for RegistrationBatch<R> {
                 for count in counts {
                     // take all of the caller's own results even if the first is an error: the next belong to another
                     let own: Vec<_> = registered.by_ref().take(count).collect();
-                    callers.answer(own.into_iter().collect());
+                    callers.answer_next(own.into_iter().collect());
                 }
             }
             Err(failure) if failure.is_unavailable() => return Err(failure),
@@ -56,7 +56,7 @@ impl<R: RegisterBatch> BatchWork for RegistrationBatch<R> {
                     let (own, others) = rest.split_at(count.min(rest.len()));
                     rest = others;
                     let own = self.0.register_all(own.into()).await;
-                    callers.answer(own.and_then(|own| own.into_iter().collect()));
+                    callers.answer_next(own.and_then(|own| own.into_iter().collect()));
                 }
             }
         }
@@ -129,14 +129,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_caller_gets_its_own_answers_when_another_cannot_have_all_of_its() {
-        let registrar = Batcher::start(RegistrationBatch(Slow), Fleet::alone());
-        let first = registrar.submit(vec![new("before")]);
+        let batcher = Batcher::start(RegistrationBatch(Slow), Fleet::alone());
+        let first = batcher.submit(vec![new("before")]);
         let together = async {
             tokio::time::sleep(Duration::from_millis(1)).await;
             tokio::join!(
-                registrar.submit(vec![new("unreadable"), new("b"), new("c")]),
-                registrar.submit(vec![new("d"), new("e")]),
-                registrar.submit(vec![new("f")]),
+                batcher.submit(vec![new("unreadable"), new("b"), new("c")]),
+                batcher.submit(vec![new("d"), new("e")]),
+                batcher.submit(vec![new("f")]),
             )
         };
         let (first, (broken, two, one)) = tokio::join!(first, together);
@@ -149,13 +149,13 @@ mod tests {
     /// How long it takes until each of these callers has registered twice, at one relay of three. Each registers
     /// again as soon as it is answered.
     async fn twice(callers: usize) -> Duration {
-        let share = Fleet::alone();
-        share.set_size(3);
-        let registrar = Batcher::start(RegistrationBatch(Slow), share);
+        let fleet = Fleet::alone();
+        fleet.set_size(3);
+        let batcher = Batcher::start(RegistrationBatch(Slow), fleet);
         let began = Instant::now();
         let callers = (0..callers).map(async |_| {
-            registrar.submit(vec![new("job")]).await.unwrap();
-            registrar.submit(vec![new("job")]).await.unwrap();
+            batcher.submit(vec![new("job")]).await.unwrap();
+            batcher.submit(vec![new("job")]).await.unwrap();
         });
         futures_util::future::join_all(callers).await;
         began.elapsed()

@@ -107,7 +107,7 @@ impl PgStore {
     /// lost.
     pub(super) fn record_durations(&self, looks: Arc<[Look]>, recorded: Vec<JobId>) {
         if looks.iter().any(|look| look.sample.is_some())
-            && !self.0.recorder.offer((looks, recorded))
+            && !self.0.recorder.submit_unwatched((looks, recorded))
         {
             debug!("duration samples are dropped: too many wait");
         }
@@ -123,7 +123,7 @@ impl BatchWork for DurationRecorder {
     type Output = ();
 
     /// More batches of looks are not worth the memory.
-    const BATCH: usize = 64;
+    const MAX_INPUTS: usize = 64;
 
     async fn run(
         &self,

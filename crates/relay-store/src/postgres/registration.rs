@@ -28,8 +28,8 @@ use crate::{
 };
 
 /// How many watches below its cap a client is when its row starts to be locked exclusively. Transactions then count
-/// the watches of that client one after the other.
-const NEAR_CAP: u64 = 2048;
+/// the watches of that client one after the other. The same holds for subscriptions.
+pub(super) const NEAR_CAP: u64 = 2048;
 
 /// Locks clients in share mode. A client cannot be revoked while its row is locked.
 pub(super) const SHARE_CLIENTS: &str =

@@ -10,7 +10,10 @@ use crate::{
     SubscriptionResult, SubscriptionStore,
     audit::AuditedAct,
     postgres::{
-        PgSession, PgStore, registration::SHARE_CLIENTS, row::plain, subscription_ends::end,
+        PgSession, PgStore,
+        registration::{LOCK_CLIENTS, NEAR_CAP, SHARE_CLIENTS},
+        row::plain,
+        subscription_ends::end,
     },
     rows::{self, IdBytes, int},
     rules::SubscriptionRow,
@@ -76,13 +79,20 @@ pub(super) const MAKE_DUE: &str = "INSERT INTO due_lists AS l (user_id, next_lis
 #[async_trait]
 impl SubscriptionStore for PgStore {
     async fn subscribe(&self, new: NewSubscription) -> Result<SubscriptionResult, StoreError> {
-        let result = self
-            .write(new, |connection, new| Box::pin(subscribe(connection, new)))
-            .await?;
-        if matches!(result, SubscriptionResult::Created(_)) {
-            self.notify_of_lists();
+        for lock in [SHARE_CLIENTS, LOCK_CLIENTS] {
+            let result = self
+                .write((&new, lock), |connection, (new, lock)| {
+                    Box::pin(subscribe(connection, new, lock))
+                })
+                .await?;
+            if let Some(result) = result {
+                if matches!(result, SubscriptionResult::Created(_)) {
+                    self.notify_of_lists();
+                }
+                return Ok(result);
+            }
         }
-        Ok(result)
+        Err(StoreError::refused("a subscription was not answered"))
     }
 
     async fn find_subscription(
@@ -184,12 +194,14 @@ pub(super) async fn active(
     rows.iter().map(|row| rows::subscription(row)).collect()
 }
 
+/// Adds a subscription. Returns `None` if the client is so close to its cap that its row must be locked exclusively.
 async fn subscribe(
     connection: &mut PgSession<'_>,
     new: &NewSubscription,
-) -> Result<SubscriptionResult, StoreError> {
+    lock: &'static str,
+) -> Result<Option<SubscriptionResult>, StoreError> {
     let row = SubscriptionRow::from(new);
-    sqlx::query(SHARE_CLIENTS)
+    sqlx::query(lock)
         .bind([row.client_id].as_slice())
         .execute(&mut *connection)
         .await?;
@@ -198,10 +210,10 @@ async fn subscribe(
         .fetch_optional(&mut *connection)
         .await?;
     if revoked.unwrap_or(true) {
-        return Ok(SubscriptionResult::Revoked);
+        return Ok(Some(SubscriptionResult::Revoked));
     }
     if let Some(existing) = same(connection, &row).await? {
-        return Ok(SubscriptionResult::Existing(Box::new(existing)));
+        return Ok(Some(SubscriptionResult::Existing(Box::new(existing))));
     }
     let limit = i64::try_from(new.max_active).unwrap_or(i64::MAX);
     let active: i64 = sqlx::query_scalar(COUNT)
@@ -210,9 +222,13 @@ async fn subscribe(
         .fetch_one(&mut *connection)
         .await?;
     if active >= limit {
-        return Ok(SubscriptionResult::AtCap);
+        return Ok(Some(SubscriptionResult::AtCap));
     }
-    add(connection, &row).await
+    let near = limit.saturating_sub_unsigned(NEAR_CAP);
+    if lock == SHARE_CLIENTS && active >= near {
+        return Ok(None);
+    }
+    add(connection, &row).await.map(Some)
 }
 
 async fn add(

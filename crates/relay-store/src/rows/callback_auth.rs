@@ -3,7 +3,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use relay_domain::{CallbackAuth, ClientCertificate, SecretHeaders};
+use relay_domain::{CallbackAuth, CallbackAuthPart, ClientCertificate, SecretHeaders};
 use serde::{Deserialize, Serialize};
 
 use crate::{CallbackAuthChange, PartChange, Sealer, StoreError, rows::ColumnReader};
@@ -21,12 +21,14 @@ struct StoredCertificate {
     expires_at: Timestamp,
 }
 
-/// Reads the credentials that the relay presents to a client's callbacks.
+/// Reads the credentials that the relay presents to a client's callbacks. A part that cannot be read is only noted: it
+/// stops the client's callbacks, but nothing else that the client does.
 pub(super) fn callback_auth(
     cells: &ColumnReader<'_>,
     sealer: &Sealer,
     client: &str,
-) -> Result<CallbackAuth, StoreError> {
+) -> CallbackAuth {
+    let mut unreadable = Vec::new();
     let opened = |text: &str, column| sealer.open_any_text(text, &bound_to(client, column));
     let certificate = cells.read_opt(CERTIFICATE, |text| {
         parse_certificate(&opened(text, CERTIFICATE)?)
@@ -35,10 +37,27 @@ pub(super) fn callback_auth(
         let stored: Vec<(String, String)> = serde_json::from_str(&opened(text, HEADERS)?).ok()?;
         SecretHeaders::from_stored(&stored)
     });
-    Ok(CallbackAuth {
-        certificate: certificate?,
-        headers: headers?.unwrap_or_default(),
-    })
+    let certificate = certificate.unwrap_or_else(|_| {
+        unreadable.push(CallbackAuthPart::Certificate);
+        None
+    });
+    let headers = headers.unwrap_or_else(|_| {
+        unreadable.push(CallbackAuthPart::Headers);
+        None
+    });
+    CallbackAuth {
+        certificate,
+        headers: headers.unwrap_or_default(),
+        unreadable,
+    }
+}
+
+/// Returns the column that stores a part.
+pub(super) fn column_of(part: CallbackAuthPart) -> &'static str {
+    match part {
+        CallbackAuthPart::Certificate => CERTIFICATE,
+        CallbackAuthPart::Headers => HEADERS,
+    }
 }
 
 /// Returns the text to store for a client's certificate.

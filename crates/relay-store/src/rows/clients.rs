@@ -7,7 +7,7 @@ use crate::{
     DeliverySigner, Sealer, StoreError,
     rows::{
         AnyRow, ColumnReader,
-        callback_auth::{callback_auth, seal_certificate, seal_headers},
+        callback_auth::{callback_auth, column_of, seal_certificate, seal_headers},
     },
 };
 
@@ -59,7 +59,7 @@ pub(crate) fn secrets(
         client: name.to_owned(),
         current: cells.read("secret", |text| sealer.open(text, name))?,
         previous: previous.zip(cells.time_opt("previous_until")?),
-        callback_auth: callback_auth(cells, sealer, name)?,
+        callback_auth: callback_auth(cells, sealer, name),
     })
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct SealedSecrets {
     pub(crate) headers: Option<String>,
 }
 
-/// Encrypts the secrets of clients with the current key.
+/// Encrypts the secrets of clients with the current key. Fails if one of them cannot be read, because it would be lost.
 pub(crate) fn resealed<R: AnyRow>(
     rows: &[R],
     sealer: &Sealer,
@@ -83,6 +83,9 @@ pub(crate) fn resealed<R: AnyRow>(
         let previous = client.previous_secret.as_ref();
         let previous = previous.map(|(secret, _)| sealer.seal(secret, name));
         let auth = &client.callback_auth;
+        if let Some(part) = auth.unreadable.first() {
+            return Err(ColumnReader::of("clients", "name", row).bad(column_of(*part)));
+        }
         let certificate = auth.certificate.as_ref();
         let certificate = certificate.map(|one| seal_certificate(one, sealer, name));
         Ok(SealedSecrets {

@@ -58,7 +58,7 @@ pub(super) const TRY_SOONER: &str = "UPDATE outbox SET next_attempt_at = ?2 \
     WHERE source_id = (SELECT source_id FROM events WHERE event_id = ?1) AND event_id = ?1";
 
 /// Queues events once more, each in a new round. A deadline that has passed no longer counts. A notice waits if the
-/// outbox has another one of its subscription.
+/// outbox has another one of its subscription, so the oldest one goes first.
 macro_rules! requeue {
     ($now:literal, $which:expr) => {
         concat!(
@@ -76,7 +76,7 @@ macro_rules! requeue {
             callback_joins!(),
             "WHERE ",
             $which,
-            " ON CONFLICT (source_id) DO NOTHING"
+            " ORDER BY e.event_id ON CONFLICT (source_id) DO NOTHING"
         )
     };
 }
@@ -244,7 +244,9 @@ pub(super) fn redeliver_chosen(
     ids: &[DeliveryId],
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let chosen = filter_redeliverable(connection, ids)?;
+    let mut chosen = filter_redeliverable(connection, ids)?;
+    // of the notices of one subscription, the oldest one goes first
+    chosen.sort_unstable();
     let at = now.as_millisecond();
     for statement in [REQUEUE, REOPEN] {
         let values = chosen.iter().map(|id| (id.to_bytes(), at));

@@ -69,6 +69,11 @@
     ["[role=textbox]:not([aria-label])", "aria-label", "Code"],
     [".cm-scroller:not([tabindex='0'])", "tabindex", "0"],
     ["button[aria-label='Copy code'][aria-controls]", "aria-controls", null],
+    // the page around Scalar has a banner, and the dialog for requests has landmarks of that page once more
+    ["#reference header:not([role])", "role", "region"],
+    ["#reference header:not([aria-label])", "aria-label", "Menu"],
+    ["[role=dialog] main:not([role])", "role", "presentation"],
+    ["[role=dialog] > section[aria-label='Notifications alt+T']", "aria-label", "Notifications of requests, alt+T"],
   ];
 
   function mend() {

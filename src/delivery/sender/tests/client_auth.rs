@@ -1,6 +1,6 @@
 //! Tests of what requests show about their client: a TLS client certificate, and static headers.
 
-use relay_domain::{CallbackAuth, ClientCertificate, SecretHeaders};
+use relay_domain::{CallbackAuth, CallbackAuthPart, ClientCertificate, SecretHeaders};
 
 use super::{
     connecting::{trusting, trusting_through},
@@ -19,6 +19,7 @@ fn due_of(
         auth: CallbackAuth {
             certificate: certificate.cloned(),
             headers: SecretHeaders::parse(headers).unwrap_or_default(),
+            unreadable: Vec::new(),
         },
         ..due(url)
     }
@@ -140,4 +141,29 @@ async fn plain_http_gets_the_headers_and_none_replaces_one_of_the_relay() {
     ] {
         assert_eq!(request.matches(line).count(), 1, "{request}");
     }
+}
+
+#[tokio::test]
+async fn a_client_whose_stored_credentials_cannot_be_read_is_not_called_without_them() {
+    let host = FakeHost::plays(Play::Status("200 OK")).await;
+    let names = FakeResolver::always(&["127.0.0.1"]);
+    let sender = CallbackSender::new(&local_config(), Arc::new(names)).unwrap();
+    let mut due = due_of("app", &host.url("app.example"), None, "X-Key: word");
+    due.auth.unreadable = vec![CallbackAuthPart::Certificate];
+    let response = attempt(&sender, &due).await;
+    assert!(response.certificate_failed);
+    let told = response.attempt;
+    assert_eq!(
+        (told.status, told.error),
+        (None, Some(AttemptError::Internal))
+    );
+    assert_eq!(
+        told.error_detail.as_deref(),
+        Some(
+            "the stored certificate of the client cannot be read; `client set-callback-auth` replaces or removes it"
+        )
+    );
+    due.auth.unreadable.clear();
+    assert_eq!(attempt(&sender, &due).await.attempt.status, Some(200));
+    assert_eq!(host.requests().len(), 1);
 }

@@ -1,6 +1,8 @@
 //! What a client's callbacks get beside the signature: kept by parts, read with each claimed delivery.
 
-use relay_domain::{CallbackAuth, ClientCertificate, ClientName, SecretHeaders, Status};
+use relay_domain::{
+    CallbackAuth, CallbackAuthPart, ClientCertificate, ClientName, SecretHeaders, Status,
+};
 use relay_store::{AfterAttempt, CallbackAuthChange, PartChange};
 
 use crate::{
@@ -116,4 +118,59 @@ async fn each_claim_reads_it_anew() {
         .await;
     let due = fixture.claim_delivery(at(5)).await;
     assert_eq!(words(&due.auth), (Some("two".to_owned()), String::new()));
+}
+
+#[tokio::test]
+async fn a_part_that_cannot_be_read_stops_neither_the_key_nor_the_other_part() {
+    let fixture = Fixture::new().await;
+    assert!(change(&fixture, certificate(b"one"), headers("X-A: 1")).await);
+    fixture.watch("j1", at(1)).await;
+    fixture.tell(Status::Success, at(2)).await;
+    let key = {
+        let clients = fixture.store.list_clients().await.unwrap();
+        clients[0].key_hash
+    };
+    let (one, line) = (Some("one".to_owned()), "x-a: 1\n".to_owned());
+    for (part, column, left) in [
+        (
+            CallbackAuthPart::Certificate,
+            "callback_certificate",
+            (None, line.clone()),
+        ),
+        (
+            CallbackAuthPart::Headers,
+            "callback_headers",
+            (one.clone(), String::new()),
+        ),
+    ] {
+        for stored in ["sealed1:AAAA", "{"] {
+            let damage = format!("UPDATE clients SET {column} = '{stored}'");
+            fixture.home.execute(&damage).await;
+            let found = fixture.store.find_client_by_key(&key).await.unwrap();
+            let auth = found.unwrap().callback_auth;
+            assert_eq!(
+                (&auth.unreadable, words(&auth)),
+                (&vec![part], left.clone())
+            );
+            let due = fixture.claim_delivery(at(3)).await;
+            assert_eq!(
+                (&due.auth.unreadable, words(&due.auth)),
+                (&vec![part], left.clone())
+            );
+            fixture
+                .attempted(&due, AfterAttempt::RetryAt(at(3)), at(3))
+                .await;
+            // it could only be encrypted again after it was read, so it stays as it is
+            let resealed = fixture.store.reseal_secrets(actor(), at(3)).await;
+            let error = resealed.unwrap_err().to_string();
+            assert!(error.contains(column) && error.contains("first"), "{error}");
+        }
+        assert!(change(&fixture, certificate(b"one"), headers("X-A: 1")).await);
+        let due = fixture.claim_delivery(at(3)).await;
+        assert_eq!(due.auth.unreadable, []);
+        assert_eq!(words(&due.auth), (one.clone(), line.clone()));
+        fixture
+            .attempted(&due, AfterAttempt::RetryAt(at(3)), at(3))
+            .await;
+    }
 }

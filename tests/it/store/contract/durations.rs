@@ -102,7 +102,9 @@ async fn announced_ends_count_for_their_bank_and_for_unknown_banks_only() {
     fixture.watch("j1", at(0)).await;
     for n in 0..40 {
         let mut announced = sample(Some("AU1"), Some("c1"), 10);
-        announced.end.as_mut().unwrap().notice = EndNotice::Hint;
+        announced.end.as_mut().unwrap().notice = EndNotice::Hint {
+            after: Duration::from_secs(1),
+        };
         teach(&fixture, announced, n).await;
     }
     let reliance = |found: &DurationsFound| found.known.pace.hint_reliance();

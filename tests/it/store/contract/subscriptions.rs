@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use relay_domain::{
-    BasiqId, CallbackRules, CallbackUrl, DeliveryState, EventFilter, EventSource, Locale, Metadata,
-    NoticeFilter, NoticeKind, Requester, Status, Subscription, SubscriptionId, SubscriptionRequest,
-    SubscriptionState, UserNotice, signing::SignatureHeaders,
+    BasiqId, CallbackRules, CallbackUrl, DeliveryId, DeliveryState, EventFilter, EventSource,
+    Locale, Metadata, NoticeFilter, NoticeKind, Requester, Status, Subscription, SubscriptionId,
+    SubscriptionRequest, SubscriptionState, UserNotice, signing::SignatureHeaders,
 };
 use relay_store::{
     AfterAttempt, DeliveryQuery, DeliverySigner, DueDelivery, DueList, ForwardedMessage, FoundJob,
@@ -233,6 +233,27 @@ async fn a_client_at_its_cap_or_revoked_gets_no_subscription() {
         claim_lists(&fixture, at(9)).await.is_empty(),
         "all have ended"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_at_once_do_not_pass_the_cap() {
+    let fixture = Fixture::new().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for person in 0..40 {
+        let store = fixture.store.clone();
+        let mut new = new_subscription(&fixture, &format!("u-{person}"), at(0));
+        new.max_active = 5;
+        tasks.spawn(async move { store.subscribe(new).await.unwrap() });
+    }
+    let results = tasks.join_all().await;
+    let created = results
+        .iter()
+        .filter(|result| matches!(result, SubscriptionResult::Created(_)));
+    assert_eq!(created.count(), 5);
+    let refused = results
+        .iter()
+        .filter(|result| matches!(result, SubscriptionResult::AtCap));
+    assert_eq!(refused.count(), 35);
 }
 
 #[tokio::test]
@@ -552,6 +573,52 @@ async fn a_dead_notice_is_listed_and_sent_again() {
     fixture.attempted(&twice, end, at(5)).await;
     let ended = find(&fixture, subscription.id).await.subscription;
     assert_eq!(ended.state, SubscriptionState::Ended, "410 ends it");
+}
+
+/// Checks that these deliveries are claimed one after the other, each after the end of the one before it.
+async fn in_order(fixture: &Fixture, ids: &[DeliveryId], next: AfterAttempt, now: Timestamp) {
+    for id in ids {
+        let due = fixture.claim_delivery(now).await;
+        assert_eq!(due.id, *id);
+        fixture.attempted(&due, next, now).await;
+    }
+}
+
+#[tokio::test]
+async fn dead_notices_are_sent_again_in_their_order() {
+    let fixture = Fixture::new().await;
+    let subscription = subscribe(&fixture, new_subscription(&fixture, "u-1", at(0))).await;
+    let subscription = subscription.subscription;
+    let kinds = [
+        NoticeKind::ConsentExpiring,
+        NoticeKind::ConsentExpired,
+        NoticeKind::ConsentRevoked,
+    ];
+    let mut ids = Vec::new();
+    for (id, kind) in ["m-1", "m-2", "m-3"].into_iter().zip(kinds) {
+        notify(&fixture, id, &subscription, kind, at(1)).await;
+        let due = fixture.claim_delivery(at(1)).await;
+        fixture.attempted(&due, AfterAttempt::Dead, at(1)).await;
+        ids.push(due.id);
+    }
+    let (by, store) = (fixture.requester(), &fixture.store);
+    // the newest one fails last, and the oldest one before it
+    let fail = async |id, second| {
+        store.redeliver_one(by, id, at(second)).await.unwrap();
+        let due = fixture.claim_delivery(at(second)).await;
+        fixture
+            .attempted(&due, AfterAttempt::Dead, at(second))
+            .await;
+    };
+    fail(ids[0], 3).await;
+    fail(ids[2], 4).await;
+    let chosen = [ids[2], ids[1], ids[0]];
+    let all = store.redeliver_dead(by, at(0), at(10)).await;
+    assert_eq!(all.unwrap(), 3);
+    in_order(&fixture, &ids, AfterAttempt::Dead, at(10)).await;
+    let chosen = store.redeliver_chosen(actor(), &chosen, "client=first", at(20));
+    assert_eq!(chosen.await.unwrap(), 3);
+    in_order(&fixture, &ids, AfterAttempt::Delivered, at(20)).await;
 }
 
 #[tokio::test]

@@ -252,7 +252,9 @@ async fn challenge(fixture: &Fixture) {
                     title: "verify-credentials".to_owned(),
                     left: Duration::from_secs(10),
                 }],
-                notice: EndNotice::Hint,
+                notice: EndNotice::Hint {
+                    after: Duration::from_secs(1),
+                },
             }),
             averages: Some(BasiqAverages::default()),
         });

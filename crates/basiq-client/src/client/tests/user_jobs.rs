@@ -1,5 +1,7 @@
 //! Tests of the list of a user's jobs, and of the method of a connection.
 
+use std::sync::atomic::AtomicUsize;
+
 use relay_domain::{Action, BasiqId, StepStatus};
 
 use super::*;
@@ -32,7 +34,7 @@ fn page(jobs: &[Value], next: Option<&str>) -> FakeReply {
 }
 
 async fn list(client: &BasiqClient) -> JobList {
-    match client.jobs_of_user(&user()).await.unwrap() {
+    match client.jobs_of_user(&user(), || {}).await.unwrap() {
         UserJobs::Listed(list) => list,
         UserJobs::UnknownUser => panic!("unknown"),
     }
@@ -203,7 +205,7 @@ async fn only_basiqs_own_word_makes_a_user_unknown() {
         let (client, _, upstream) = fake.client(1000);
         let shown = format!("{reply:?}");
         fake.others([reply]);
-        let told = match client.jobs_of_user(&user()).await {
+        let told = match client.jobs_of_user(&user(), || {}).await {
             Ok(UserJobs::UnknownUser) => "unknown",
             Ok(UserJobs::Listed(_)) => "listed",
             Err(error) => error.reason(),
@@ -228,9 +230,14 @@ async fn a_page_that_fails_fails_the_list_and_a_lost_page_is_no_lost_user() {
         let fake = FakeBasiq::start().await;
         let (client, _, _) = fake.client(1000);
         fake.others([page(&[job("j-1", "success")], Some("?next=b")), reply]);
-        let error = client.jobs_of_user(&user()).await.unwrap_err();
+        let further = AtomicUsize::new(0);
+        let count = || {
+            further.fetch_add(1, Ordering::Relaxed);
+        };
+        let error = client.jobs_of_user(&user(), count).await.unwrap_err();
         assert_eq!(error.reason(), expected);
         assert_eq!(queries(&fake), ["", "next=b"]);
+        assert_eq!(further.into_inner(), 1, "the lost page was a call too");
     }
 }
 

@@ -110,7 +110,7 @@ proptest! {
         let options = WatchOptions { operation, until, ..WatchOptions::default() };
         let snapshot = read_job(&JobDocument(document.clone()), Timestamp::MAX);
         let _ = (expects_challenge(&snapshot), resources(&snapshot));
-        if let Some(verdict) = told(outcome(document, &options, &known)) {
+        if let Some(verdict) = verdict_in(outcome(document, &options, &known)) {
             let failed = verdict.status == relay_domain::Status::Failed;
             let delayed = verdict.status == relay_domain::Status::Delayed;
             prop_assert_eq!(failed || delayed, verdict.error_code.is_some());

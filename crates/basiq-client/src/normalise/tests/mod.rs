@@ -41,7 +41,7 @@ fn outcome(document: Value, options: &WatchOptions, known: &JobFacts) -> Outcome
     judge(&finding, options, known, &TIMINGS, now())
 }
 
-fn told(outcome: Outcome) -> Option<Verdict> {
+fn verdict_in(outcome: Outcome) -> Option<Verdict> {
     match outcome {
         Outcome::Running => None,
         Outcome::Tell(verdict) => Some(*verdict),
@@ -57,7 +57,7 @@ fn operation(operation: Operation) -> WatchOptions {
 
 /// Returns a verdict with its text, as JSON.
 fn as_json(outcome: Outcome) -> Value {
-    let Some(verdict) = told(outcome) else {
+    let Some(verdict) = verdict_in(outcome) else {
         return json!("running");
     };
     let catalogue = Catalogue::builtin();

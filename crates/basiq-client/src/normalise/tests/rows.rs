@@ -40,7 +40,7 @@ pub(super) fn coded(at: &str, code: &str) -> Value {
 }
 
 pub(super) fn verdict_of(document: Value, options: &WatchOptions, known: &JobFacts) -> Verdict {
-    told(outcome(document, options, known)).unwrap()
+    verdict_in(outcome(document, options, known)).unwrap()
 }
 
 fn plainly(document: Value) -> Verdict {

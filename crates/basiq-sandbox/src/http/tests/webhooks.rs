@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Sandbox, SandboxEventType, SandboxOptions, SandboxWebhook, WebhookOrder, http::tests::login,
+    Sandbox, SandboxEventType, SandboxOptions, SandboxWebhook, WebhookToSend, http::tests::login,
 };
 
 /// A webhook as received: its id, and its body.
@@ -114,8 +114,8 @@ impl Scene {
         }
     }
 
-    fn order(&self, event_type: SandboxEventType, change: impl FnOnce(&mut WebhookOrder)) {
-        let mut order = WebhookOrder::new(event_type, "u-1");
+    fn order(&self, event_type: SandboxEventType, change: impl FnOnce(&mut WebhookToSend)) {
+        let mut order = WebhookToSend::new(event_type, "u-1");
         order.connection_id = Some("c-1".to_owned());
         change(&mut order);
         self.sandbox.send_webhook(&order).unwrap();
