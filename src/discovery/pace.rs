@@ -122,28 +122,43 @@ mod tests {
             let (mut pace, mut lists) = (ListPace::new(calls_per_second), JoinSet::new());
             let end = Instant::now() + Duration::from_secs(seconds);
             while Instant::now() < end {
-                while lists.try_join_next().is_some() {}
-                let free = self.most_in_flight.saturating_sub(lists.len());
                 pace.charge_further_pages(relays);
                 match pace.allowance(relays) {
                     ListAllowance::After(wait) => tokio::time::sleep(wait).await,
-                    ListAllowance::Now(_) if free == 0 => drop(lists.join_next().await),
                     ListAllowance::Now(count) => {
-                        let count = count.min(free);
-                        pace.record_start(count, relays);
-                        let each = (0..count).map(|_| self.clone().list(pace.further_pages()));
-                        each.for_each(|list| drop(lists.spawn(list)));
+                        self.begin(count, relays, &mut pace, &mut lists).await;
                     }
                 }
             }
             self.requested.take()
         }
 
+        /// Begins as many lists as there is room for. Waits for one to end if there is none.
+        async fn begin(
+            &self,
+            count: usize,
+            relays: u32,
+            pace: &mut ListPace,
+            lists: &mut JoinSet<()>,
+        ) {
+            let mut ended = lists.try_join_next();
+            while ended.is_some() {
+                ended = lists.try_join_next();
+            }
+            if lists.len() >= self.most_in_flight {
+                lists.join_next().await;
+            }
+            let count = count.min(self.most_in_flight - lists.len());
+            pace.record_start(count, relays);
+            for _ in 0..count {
+                lists.spawn(self.clone().list(pace.further_pages()));
+            }
+        }
+
         async fn list(self, further: FurtherPages) {
             for page in 0..self.pages {
-                if page > 0 {
-                    further.count();
-                }
+                let is_further = page > 0;
+                is_further.then(|| further.count());
                 self.requested.count();
                 tokio::time::sleep(self.page_time).await;
             }

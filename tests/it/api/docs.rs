@@ -140,10 +140,12 @@ fn asking(path: &str, accept: &str) -> http::Request<Body> {
     request.body(Body::empty()).unwrap()
 }
 
+/// What Firefox accepts.
+const FIREFOX: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
 #[tokio::test]
 async fn a_problem_that_does_not_exist_is_404_with_the_list() {
     let app = TestApp::new().await;
-    const FIREFOX: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     for path in ["/problems/nothing", "/problems/%ff", "/problems/%3Cb%3E"] {
         for accept in ["*/*", "application/json, application/problem+json"] {
             let problem = app.send(asking(path, accept)).await;
