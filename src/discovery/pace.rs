@@ -123,24 +123,25 @@ mod tests {
             let end = Instant::now() + Duration::from_secs(seconds);
             while Instant::now() < end {
                 pace.charge_further_pages(relays);
-                match pace.allowance(relays) {
-                    ListAllowance::After(wait) => tokio::time::sleep(wait).await,
-                    ListAllowance::Now(count) => {
-                        self.begin(count, relays, &mut pace, &mut lists).await;
-                    }
-                }
+                let allowance = pace.allowance(relays);
+                self.use_allowance(allowance, relays, &mut pace, &mut lists)
+                    .await;
             }
             self.requested.take()
         }
 
-        /// Begins as many lists as there is room for. Waits for one to end if there is none.
-        async fn begin(
+        /// Begins as many lists as there is room for. Waits if none may begin, or for one to end if there is no room.
+        async fn use_allowance(
             &self,
-            count: usize,
+            allowance: ListAllowance,
             relays: u32,
             pace: &mut ListPace,
             lists: &mut JoinSet<()>,
         ) {
+            let count = match allowance {
+                ListAllowance::After(wait) => return tokio::time::sleep(wait).await,
+                ListAllowance::Now(count) => count,
+            };
             let mut ended = lists.try_join_next();
             while ended.is_some() {
                 ended = lists.try_join_next();

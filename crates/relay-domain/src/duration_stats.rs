@@ -9,8 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DurationHistogram, StageDuration, bucket_of,
-    durations::{MEMORY, rounded},
+    DurationHistogram, StageDuration, bucket_of, durations::rounded, hint_delay::HintDelay,
 };
 
 /// The number of ends after which a bank counts as learned. Until then, its jobs are looked at as without hints.
@@ -18,13 +17,6 @@ const LEARNED: u32 = 30;
 
 /// The maximum number of stages. Basiq has five.
 const MAX_STAGES: usize = 8;
-
-/// The assumed mean time in seconds from the end of a job to Basiq's hint, and its weight in hints. Basiq documents none.
-const HINT_DELAY: f64 = 1.0;
-const HINT_DELAY_WEIGHT: f64 = 3.0;
-
-/// The longest time that counts as the delay of one hint.
-const LONGEST_HINT_DELAY: Duration = Duration::from_mins(1);
 
 /// The weight of a stage's share of announced ends, in observations, when a bucket's own share is estimated.
 const SHARE_WEIGHT: f64 = 0.5;
@@ -98,37 +90,6 @@ impl StageStats {
     fn add(&mut self, left: Duration, announced: f64) {
         self.ended.add(left);
         self.announced.add_part(left, announced);
-    }
-}
-
-/// How long Basiq takes to announce an end: the mean of an exponential distribution. Older hints fade.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct HintDelay {
-    /// The number of hints, in thousandths.
-    hints: u32,
-    /// For how long an announced end went without its hint in all, in milliseconds. Looks that were faster count too.
-    waited: u32,
-}
-
-impl HintDelay {
-    /// Adds the wait for a hint. `hints` is zero if a look was faster than the hint.
-    fn add(&mut self, hints: u32, waited: Duration) {
-        let faded = |sum: u32| sum - sum.div_ceil(MEMORY);
-        self.hints = faded(self.hints) + 1000 * hints;
-        let waited = waited.min(LONGEST_HINT_DELAY).as_secs_f64();
-        self.waited = faded(self.waited) + rounded(1000.0 * waited);
-    }
-
-    /// Returns the mean in seconds.
-    fn mean(self) -> f64 {
-        let (hints, waited) = (f64::from(self.hints), f64::from(self.waited));
-        (HINT_DELAY_WEIGHT * HINT_DELAY + waited / 1000.0) / (HINT_DELAY_WEIGHT + hints / 1000.0)
-    }
-
-    /// Returns the share of hints that come later than this after the end of a job.
-    fn still_to_come(self, after: Duration) -> f64 {
-        (-after.as_secs_f64() / self.mean()).exp()
     }
 }
 
@@ -384,7 +345,7 @@ mod tests {
             slow.hint_delay()
         );
         let unknown = DurationStats::default();
-        assert!((unknown.hint_delay() - HINT_DELAY).abs() < 1e-9);
+        assert!((unknown.hint_delay() - 1.0).abs() < 1e-9);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod error_chain;
 mod eta;
 mod event;
 mod fleet;
+mod hint_delay;
 pub mod http_url;
 mod id;
 mod job;
