@@ -32,7 +32,7 @@ pub(super) struct ListPace {
 /// How many lists may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListAllowance {
-    /// So many lists may begin now.
+    /// This many lists may begin now.
     Now(usize),
     /// No list may begin before this time has passed.
     After(Duration),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     impl Reader {
-        /// Begins lists whenever the pace allows it, for so many seconds. Returns the number of pages requested.
+        /// Begins lists whenever the pace allows it, for this many seconds. Returns the number of pages requested.
         async fn pages_in(&self, seconds: u64, calls_per_second: u32, relays: u32) -> u32 {
             let (mut pace, mut lists) = (ListPace::new(calls_per_second), JoinSet::new());
             let end = Instant::now() + Duration::from_secs(seconds);

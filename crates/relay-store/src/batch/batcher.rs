@@ -1,4 +1,4 @@
-//! Does work in batches. At most [`BatchWork::AT_ONCE`] batches run. Whoever calls meanwhile joins the next one.
+//! Does work in batches. At most [`BatchWork::AT_ONCE`] batches run. Inputs that come meanwhile join the next one.
 
 use std::{sync::Arc, vec};
 
